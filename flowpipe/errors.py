@@ -1,0 +1,101 @@
+"""Failures -> reason codes: every error flowpipe raises on purpose, and the codes a run records."""
+
+from __future__ import annotations
+
+REASONS = {
+    # what a video can be refused for: code -> meaning, as printed in tables and kept in the ledger
+    "missing": "the file does not exist or cannot be opened",
+    "empty": "the file has no bytes",
+    "unreadable": "no demuxer understands the file",
+    "no_video": "the file has no video stream",
+    "no_frames": "the video stream decodes to no frame",
+    "corrupt": "decoding stopped at damaged data",
+    "unsupported": "no decoder, or a pixel format that cannot be converted",
+    "resolution_change": "the frame size changes and the recipe fixes no output size",
+    "timestamps": "timestamps are missing or unusable and the recipe resamples by time",
+    "too_short": "fewer frames than one image of a wanted modality needs",
+    "too_small": "the frames are too small to be processed",
+    "video_id": "the video id is empty, too long or used twice",
+    "stalled": "no progress for longer than the stall limit; the worker was killed",
+    "crashed": "the worker process died on this video twice",
+    "out_of_memory": "the worker ran out of memory",
+    "seam": "a split video did not decode to the same frame on both sides of a cut",
+    # what a run, a recipe or a store can be refused for
+    "recipe": "the recipe has unknown or impossible values",
+    "usage": "the command was used wrongly",
+    "backend": "the wanted device or library is not usable on this machine",
+    "format": "a store or shard does not follow FORMAT.md",
+    "dataset": "the data set does not lie as its official layout says",
+    "disk_full": "the disk has too little free space",
+    "error": "an unexpected failure; the message has the details",
+}
+
+
+class FlowpipeError(Exception):
+    """A failure with a reason code and a message that says what to do.
+
+    Parameters
+    ----------
+    message : str
+        What was wanted, what came, which file, what to do.
+    reason : str, optional
+        A key of `REASONS`; each subclass has a default.
+    """
+
+    default_reason = "error"
+
+    def __init__(self, message: str, *, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason or self.default_reason
+        if self.reason not in REASONS:
+            raise ValueError(f"reason must be one of {sorted(REASONS)}, got {self.reason!r}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions with keyword arguments do not survive pickling between workers on their own.
+        return _rebuild, (type(self), str(self), self.reason)
+
+
+def _rebuild(cls: type[FlowpipeError], message: str, reason: str) -> FlowpipeError:
+    return cls(message, reason=reason)
+
+
+class UsageError(FlowpipeError):
+    """An impossible combination of options; the command exits with 2."""
+
+    default_reason = "usage"
+
+
+class RecipeError(FlowpipeError):
+    """A recipe that does not describe a possible run; lists every mistake at once."""
+
+    default_reason = "recipe"
+
+
+class DatasetError(FlowpipeError):
+    """A data set folder or list that does not lie as expected."""
+
+    default_reason = "dataset"
+
+
+class DecodeError(FlowpipeError):
+    """A video that cannot be decoded, or not to its end."""
+
+    default_reason = "corrupt"
+
+
+class BackendError(FlowpipeError):
+    """A device or library that is wanted but not usable here."""
+
+    default_reason = "backend"
+
+
+class FormatError(FlowpipeError):
+    """A store or shard that breaks a clause of FORMAT.md."""
+
+    default_reason = "format"
+
+
+class DiskFullError(FlowpipeError):
+    """Too little free space to start or to go on."""
+
+    default_reason = "disk_full"

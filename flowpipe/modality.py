@@ -1,0 +1,62 @@
+"""MODALITIES: the one table that tells rgb, flow, warped_flow and rgb_diff apart.
+
+No other module compares modality names; whoever needs to know how one differs from another reads a
+field of its row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Column:
+    """A value kept beside every stored image of a modality, as a table column in the shard."""
+
+    name: str
+    dtype: str
+    """NumPy type string, little-endian."""
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Modality:
+    """One row: everything that distinguishes a modality from the others.
+
+    Image ``k`` of a modality is made from frames ``k .. k + context``, so a video of N frames has
+    ``N - context`` images.
+    """
+
+    name: str
+    channels: int
+    """Planes of one image: 3 for colour (R, G, B), 2 for a flow field (u right, v down)."""
+    context: int
+    """Frames that an image needs beyond its own: 0 or 1."""
+    zero_level: int | None
+    """Byte that stands for no motion or no change; None for images without a sign."""
+    codec: str
+    """Default codec, a key of ``codec.CODECS``."""
+    subsampling: str
+    """Default chroma subsampling where the codec has one; differences keep full chroma."""
+    columns: tuple[Column, ...] = ()
+
+
+_CLIPPED = Column("clipped", "<u4")  # values of one image outside the quantiser's range
+
+MODALITIES = {
+    row.name: row
+    for row in (
+        Modality("rgb", 3, 0, None, "jpeg", "420"),
+        Modality("flow", 2, 1, 128, "jpeg", "gray", (_CLIPPED,)),
+        Modality(
+            "warped_flow", 2, 1, 128, "jpeg", "gray",
+            (
+                _CLIPPED,
+                Column("homography", "<f8", (3, 3)),  # maps first-frame pixels to the second frame
+                Column("matches", "<u4"),
+                Column("inliers", "<u4"),
+            ),
+        ),
+        Modality("rgb_diff", 3, 1, 128, "jpeg", "444", (_CLIPPED,)),
+    )
+}  # fmt: skip

@@ -1,0 +1,193 @@
+"""YAML -> frozen params: strict, every mistake reported at once, with a digest.
+
+Knows no section by name: it builds any frozen dataclass from plain values. A field may be a number,
+a string, a bool, a tuple, a ``Literal``, another dataclass, a mapping, or a *choice*: a mapping whose
+``name`` picks a params class from a table given in the field's metadata
+(``field(metadata={"choices": {"jpeg": JpegParams, ...}})``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from flowpipe.errors import RecipeError
+
+T = TypeVar("T")
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """Read a recipe file into plain values; RecipeError names the file and line if it is no YAML."""
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"cannot read recipe {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path} must hold a mapping at its top, got {type(values).__name__}")
+    return values
+
+
+def override(values: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+    """Apply ``key.sub=value`` settings; values are read as YAML.
+
+    >>> override({"flow": {"bound": 20}}, ["flow.bound=15"])
+    {'flow': {'bound': 15}}
+    """
+    result = json.loads(json.dumps(values))
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key:
+            raise RecipeError(f"--set wants key=value, got {setting!r}")
+        node = result
+        *parents, last = key.split(".")
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise RecipeError(f"--set {setting}: {parent} is a value, not a section")
+        node[last] = yaml.safe_load(text)
+    return result
+
+
+def build(cls: type[T], values: Mapping[str, Any], *, where: str = "recipe") -> T:
+    """Make a params object from plain values.
+
+    Parameters
+    ----------
+    cls : frozen dataclass
+    values : mapping
+        Keys are field names; fields left out take their defaults.
+    where : str
+        Prefix of the key names in messages.
+
+    Raises
+    ------
+    RecipeError
+        With every unknown key (and the nearest known one) and every wrong value, a line each.
+    """
+    mistakes: list[str] = []
+    result = _build_params(cls, values, where, mistakes)
+    if mistakes:
+        raise RecipeError("\n".join(mistakes))
+    return typing.cast(T, result)
+
+
+def plain(params: Any) -> Any:
+    """Params -> values that YAML and JSON can hold, every default written out."""
+    if dataclasses.is_dataclass(params) and not isinstance(params, type):
+        values = {f.name: plain(getattr(params, f.name)) for f in dataclasses.fields(params)}
+        name = getattr(type(params), "name", None)
+        return {"name": name, **values} if isinstance(name, str) else values
+    if isinstance(params, Mapping):
+        return {str(key): plain(value) for key, value in params.items()}
+    if isinstance(params, (tuple, list)):
+        return [plain(value) for value in params]
+    return params
+
+
+def canonical(params: Any) -> str:
+    """Params -> one-line JSON with sorted keys; equal params give equal text."""
+    return json.dumps(plain(params), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest(params: Any) -> str:
+    """SHA-256 of `canonical`, hexadecimal: what a store compares before it accepts a shard."""
+    return hashlib.sha256(canonical(params).encode()).hexdigest()
+
+
+def _build_params(cls: Any, values: Any, where: str, mistakes: list[str]) -> Any:
+    if dataclasses.is_dataclass(values) and isinstance(values, cls):
+        return values
+    if not isinstance(values, Mapping):
+        mistakes.append(f"{where} must be a section of keys, got {values!r}")
+        return None
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    for key in values:
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(fields)}"
+            mistakes.append(f"{where}.{key} is unknown; {hint}")
+    before = len(mistakes)
+    arguments = {
+        key: _build_field(fields[key], hints[key], value, f"{where}.{key}", mistakes)
+        for key, value in values.items()
+        if key in fields
+    }
+    if len(mistakes) > before:
+        return None
+    try:
+        return cls(**arguments)
+    except (ValueError, TypeError) as error:
+        mistakes.append(f"{where}: {error}")
+        return None
+
+
+def _build_field(
+    row: dataclasses.Field[Any], hint: Any, value: Any, where: str, mistakes: list[str]
+) -> Any:
+    choices = row.metadata.get("choices")
+    if choices is None:
+        return _build_value(hint, value, where, mistakes)
+    if typing.get_origin(hint) in (dict, Mapping, typing.get_origin(Mapping[str, Any])):
+        if not isinstance(value, Mapping):
+            mistakes.append(f"{where} must be a section of keys, got {value!r}")
+            return None
+        return {k: _build_choice(choices, v, f"{where}.{k}", mistakes) for k, v in value.items()}
+    return _build_choice(choices, value, where, mistakes)
+
+
+def _build_choice(choices: Mapping[str, Any], value: Any, where: str, mistakes: list[str]) -> Any:
+    if dataclasses.is_dataclass(value):
+        return value
+    if isinstance(value, str):
+        value = {"name": value}
+    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
+        mistakes.append(f"{where} must name one of {', '.join(choices)}, got {value!r}")
+        return None
+    name = value["name"]
+    if name not in choices:
+        near = difflib.get_close_matches(name, choices, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(choices)}"
+        mistakes.append(f"{where}.name {name!r} is unknown; {hint}")
+        return None
+    rest = {key: entry for key, entry in value.items() if key != "name"}
+    return _build_params(choices[name], rest, where, mistakes)
+
+
+def _build_value(hint: Any, value: Any, where: str, mistakes: list[str]) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return _build_params(hint, value, where, mistakes)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        kinds = [a for a in arguments if a is not type(None)]
+        return _build_value(kinds[0], value, where, mistakes)
+    if origin is typing.Literal:
+        if value not in arguments:
+            mistakes.append(f"{where} must be one of {', '.join(map(str, arguments))}, got {value!r}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            mistakes.append(f"{where} must be a list, got {value!r}")
+            return None
+        return tuple(
+            _build_value(arguments[0], entry, f"{where}[{i}]", mistakes)
+            for i, entry in enumerate(value)
+        )
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        mistakes.append(f"{where} must be {hint.__name__}, got {value!r}")
+    return value

@@ -1,0 +1,186 @@
+"""The plain values that travel between stages: frozen, checked when made, NumPy only.
+
+Array letters: N images or pairs, T frames in time, C channels, H rows, W columns.
+Arrays inside these values are not to be written to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.modality import MODALITIES
+
+MAX_VIDEO_ID_BYTES = 240
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A labelled stretch of an untrimmed video."""
+
+    label: int
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class VideoRecord:
+    """One video of a data set: where it lies and what is known of it."""
+
+    video_id: str
+    """Unique in the data set. Any text; it is a key, never a path."""
+    path: str
+    labels: tuple[int, ...] = ()
+    """Class indices into the data set's ``class_names``."""
+    subset: str = ""
+    """Official part: training, validation, testing ..."""
+    splits: tuple[str, ...] = ()
+    """Memberships such as ``train1`` or ``test2``."""
+    segments: tuple[Segment, ...] = ()
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of one video that one task extracts: the whole of it, or one part of a split."""
+
+    record: VideoRecord
+    part: int = 0
+    parts: int = 1
+    start_s: float | None = None
+    """First timestamp that belongs to this part, None for the start of the video."""
+    stop_s: float | None = None
+    """First timestamp that belongs to the next part, None for the end of the video."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.part < self.parts:
+            raise ValueError(f"part must be in [0, {self.parts}), got {self.part}")
+
+
+@dataclass(frozen=True)
+class Frames:
+    """A window of decoded frames of one size."""
+
+    data: NDArray[np.uint8]
+    """(T, H, W, 3), RGB, upright."""
+    pts_s: NDArray[np.float64]
+    """(T,), presentation time in seconds, strictly increasing."""
+
+    def __post_init__(self) -> None:
+        shape = self.data.shape
+        if self.data.dtype != np.uint8 or self.data.ndim != 4 or shape[3] != 3 or not shape[0]:
+            raise ValueError(
+                f"frames must be uint8 (T >= 1, H, W, 3), got {self.data.dtype} {shape}"
+            )
+        if self.pts_s.shape != (shape[0],):
+            raise ValueError(f"pts_s must be ({shape[0]},), got {self.pts_s.shape}")
+
+
+@dataclass(frozen=True)
+class Planes:
+    """Images of one modality, quantised to bytes, with the columns its table row asks for."""
+
+    modality: str
+    data: NDArray[np.uint8]
+    """(T, C, H, W)"""
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """Per image values, (T, ...), by the names in ``MODALITIES[modality].columns``."""
+
+    def __post_init__(self) -> None:
+        row = MODALITIES[self.modality]
+        if self.data.dtype != np.uint8 or self.data.ndim != 4 or self.data.shape[1] != row.channels:
+            raise ValueError(
+                f"{self.modality} planes must be uint8 (T, {row.channels}, H, W), "
+                f"got {self.data.dtype} {self.data.shape}"
+            )
+        check_columns(self.modality, len(self.data), self.columns)
+
+
+@dataclass(frozen=True)
+class EncodedPlanes:
+    """Images of one modality as codec bytes: all that a shard writer needs to know of them."""
+
+    modality: str
+    payloads: tuple[bytes, ...]
+    height: int
+    width: int
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_columns(self.modality, len(self.payloads), self.columns)
+
+
+def check_columns(modality: str, count: int, columns: Mapping[str, NDArray[Any]]) -> None:
+    """Raise ValueError unless `columns` are those of the modality's row, `count` values each."""
+    want = {c.name: (count, *c.shape) for c in MODALITIES[modality].columns}
+    got = {name: values.shape for name, values in columns.items()}
+    if want != got:
+        raise ValueError(f"{modality} columns must be {want}, got {got}")
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """What decoding a video showed, as kept in the store. Nothing here comes from the header alone
+    where frames can tell."""
+
+    container: str
+    codec: str
+    pixel_format: str
+    decoder: str
+    """Library and version that decoded it."""
+    width: int
+    height: int
+    """Size of the first decoded frame, upright, before any resizing."""
+    sizes: tuple[tuple[int, int], ...]
+    """Every (width, height) that occurred, in order."""
+    rotation_deg: int
+    """Clockwise turn that was applied to make the frames upright: 0, 90, 180 or 270."""
+    colour_matrix: str
+    colour_range: str
+    colour_transfer: str
+    interlaced: bool
+    frames_decoded: int
+    frames_dropped: int
+    """Frames decoded but not kept: resampling, or timestamps that repeat or run backwards."""
+    fps_in: float
+    """Frames per second measured from the timestamps; 0 for a single frame."""
+    fps_out: float
+    """Frames per second asked for; 0 when every frame is kept."""
+    start_s: float
+    notes: tuple[str, ...] = ()
+    """What was odd and how it was handled, as short codes such as ``pts_missing``."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one span: a line of the ledger."""
+
+    video_id: str
+    status: str
+    """``done``, ``partial`` (stored up to the damage) or ``failed`` (nothing stored)."""
+    path: str = ""
+    part: int = 0
+    parts: int = 1
+    reason: str = ""
+    message: str = ""
+    frames: int = 0
+    images: Mapping[str, int] = field(default_factory=dict)
+    """Stored images by modality."""
+    stored_bytes: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """CPU seconds by stage, and ``wall``."""
+    backend: str = ""
+    shard: str = ""
+    worker: str = ""
+
+    def __post_init__(self) -> None:
+        if self.status not in ("done", "partial", "failed"):
+            raise ValueError(f"status must be done, partial or failed, got {self.status!r}")
+
+    def to_json(self) -> str:
+        """One line of JSON, keys in the order above."""
+        return json.dumps(asdict(self), ensure_ascii=False)

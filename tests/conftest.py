@@ -1,0 +1,25 @@
+"""Fixtures shared by all tests: where real data lies, a seeded generator."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real clips; the test skips where there is none."""
+    path = Path(os.environ.get("FLOWPIPE_SHARED_DATA", ROOT.parent / "shared" / "data")).resolve()
+    if not (path / "clips").is_dir():
+        pytest.skip(f"needs the real clips: no {path}; set FLOWPIPE_SHARED_DATA to their folder")
+    return path
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20160807)
