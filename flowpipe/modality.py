@@ -38,6 +38,8 @@ class Modality:
     """Default codec, a key of ``codec.CODECS``."""
     subsampling: str
     """Default chroma subsampling where the codec has one; differences keep full chroma."""
+    flows: int = 0
+    """Flow fields computed for one image; warped flow needs the plain one first."""
     columns: tuple[Column, ...] = ()
 
 
@@ -47,9 +49,9 @@ MODALITIES = {
     row.name: row
     for row in (
         Modality("rgb", 3, 0, None, "jpeg", "420"),
-        Modality("flow", 2, 1, 128, "jpeg", "gray", (_CLIPPED,)),
+        Modality("flow", 2, 1, 128, "jpeg", "gray", 1, (_CLIPPED,)),
         Modality(
-            "warped_flow", 2, 1, 128, "jpeg", "gray",
+            "warped_flow", 2, 1, 128, "jpeg", "gray", 2,
             (
                 _CLIPPED,
                 Column("homography", "<f8", (3, 3)),  # maps first-frame pixels to the second frame
@@ -57,6 +59,6 @@ MODALITIES = {
                 Column("inliers", "<u4"),
             ),
         ),
-        Modality("rgb_diff", 3, 1, 128, "jpeg", "444", (_CLIPPED,)),
+        Modality("rgb_diff", 3, 1, 128, "jpeg", "444", 0, (_CLIPPED,)),
     )
 }  # fmt: skip
