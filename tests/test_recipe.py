@@ -1,0 +1,126 @@
+"""Recipes: strict, every mistake at once, digests that follow meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowpipe import recipe
+from flowpipe.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class Fast:
+    name: ClassVar[str] = "fast"
+    speed: int = 3
+
+
+@dataclass(frozen=True)
+class Exact:
+    name: ClassVar[str] = "exact"
+    digits: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.digits < 0:
+            raise ValueError(f"digits must not be negative, got {self.digits}")
+
+
+CHOICES: dict[str, Any] = {"fast": Fast, "exact": Exact}
+
+
+@dataclass(frozen=True)
+class Top:
+    bound: float = 20.0
+    mode: Literal["fixed", "free"] = "fixed"
+    names: tuple[str, ...] = ("a",)
+    on: bool = True
+    limit: int | None = None
+    solver: Any = field(default_factory=Fast, metadata={"choices": CHOICES})
+    solvers: Mapping[str, Any] = field(default_factory=dict, metadata={"choices": CHOICES})
+
+
+def test_defaults_fill_what_is_left_out() -> None:
+    assert recipe.build(Top, {}) == Top()
+    assert recipe.build(Top, {"bound": 3}) == Top(bound=3.0)
+
+
+def test_choices_are_named_in_short_or_with_their_params() -> None:
+    assert recipe.build(Top, {"solver": "exact"}).solver == Exact()
+    made = recipe.build(Top, {"solvers": {"x": {"name": "fast", "speed": 9}}})
+    assert made.solvers == {"x": Fast(9)}
+
+
+def test_all_mistakes_come_at_once_with_the_nearest_name() -> None:
+    values = {
+        "bond": 1,
+        "mode": "fred",
+        "on": 1,
+        "names": "a",
+        "solver": {"name": "fsat"},
+        "solvers": {"x": {"name": "exact", "digits": -1}},
+    }
+    with pytest.raises(RecipeError) as caught:
+        recipe.build(Top, values)
+    text = str(caught.value)
+    assert len(text.splitlines()) == 6
+    for hint in ("did you mean bound", "fixed, free", "recipe.on", "must be a list",
+                 "did you mean fast", "digits must not be negative"):  # fmt: skip
+        assert hint in text
+
+
+def test_a_bool_is_not_a_number() -> None:
+    with pytest.raises(RecipeError, match="recipe.bound must be float"):
+        recipe.build(Top, {"bound": True})
+
+
+@given(
+    st.builds(
+        Top,
+        bound=st.floats(0.5, 100),
+        mode=st.sampled_from(["fixed", "free"]),
+        names=st.lists(st.text(max_size=4), max_size=3).map(tuple),
+        limit=st.none() | st.integers(0, 9),
+        solver=st.builds(Fast, speed=st.integers(0, 9)) | st.builds(Exact, digits=st.floats(0, 1)),
+    )
+)
+def test_plain_values_build_the_same_params_again(made: Top) -> None:
+    again = recipe.build(Top, recipe.plain(made))
+    assert again == made
+    assert recipe.digest(again) == recipe.digest(made)
+
+
+def test_digest_follows_meaning_not_spelling() -> None:
+    short, long = recipe.build(Top, {"bound": 20}), recipe.build(Top, {"solver": {"name": "fast"}})
+    assert recipe.digest(short) == recipe.digest(long)
+    assert recipe.digest(short) != recipe.digest(recipe.build(Top, {"bound": 20.5}))
+
+
+def test_override_sets_nested_values_and_leaves_the_original() -> None:
+    before = {"solver": {"name": "fast"}}
+    after = recipe.override(before, ["solver.speed=7", "names=[b, c]"])
+    assert after == {"solver": {"name": "fast", "speed": 7}, "names": ["b", "c"]}
+    assert before == {"solver": {"name": "fast"}}
+
+
+@pytest.mark.parametrize("setting", ["bound", "=3", ""])
+def test_override_refuses_what_is_no_setting(setting: str) -> None:
+    with pytest.raises(RecipeError, match="key=value"):
+        recipe.override({}, [setting])
+
+
+def test_load_names_the_file_and_the_fault(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    with pytest.raises(RecipeError, match="r.yaml"):
+        recipe.load(path)
+    path.write_text("a: [1\n")
+    with pytest.raises(RecipeError, match="not valid YAML"):
+        recipe.load(path)
+    path.write_text("- 1\n")
+    with pytest.raises(RecipeError, match="mapping at its top"):
+        recipe.load(path)
