@@ -1,0 +1,110 @@
+"""Path -> times at which a long video may be cut so that its parts decode as the whole does."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import os
+from typing import Any
+
+import av
+
+from flowpipe.video.source import Source
+from flowpipe.video.timestamps import MAX_GAP_S
+
+CONTAINERS = ("mov", "matroska", "avi")
+"""Formats with an index that seeking can trust; transport and program streams have none."""
+
+
+def cut_points(path: str | os.PathLike[str], max_part_s: float) -> tuple[float, ...]:
+    """Find keyframe times that split a video into parts of about equal length.
+
+    Reads every packet once and decodes none; memory does not grow with the video.
+
+    Parameters
+    ----------
+    path : path
+    max_part_s : float
+        Wanted length of a part; longer only where keyframes are further apart.
+
+    Returns
+    -------
+    tuple of float
+        Ascending times c1, c2 ... of parts [start, c1), [c1, c2) ... Empty if the video is short
+        enough, or if its parts might not decode to the frames of the whole: no seekable index,
+        timestamps that are missing, repeated or run backwards, damage.
+
+    Raises
+    ------
+    DecodeError
+        As `open_video`.
+    """
+    if not max_part_s > 0:
+        raise ValueError(f"max_part_s must be positive, got {max_part_s}")
+    with Source(path) as source:
+        # AVI keeps no timestamps: with B frames, FFmpeg makes them up in coded order
+        untimed = source.format == "avi" and source.context.has_b_frames
+        if source.format not in CONTAINERS or untimed:
+            return ()
+        scan = _Scan(source, max_part_s / 16)
+        try:
+            for packet in source.packets():
+                if packet.size and not scan.take(packet):
+                    return ()
+        except (av.error.FFmpegError, OSError):
+            return ()
+        return scan.cuts(max_part_s)
+
+
+class _Scan:
+    """Watches packets go by; keeps the keyframes that are at least `spacing_s` apart."""
+
+    def __init__(self, source: Source, spacing_s: float) -> None:
+        self.source = source
+        self.spacing_s = spacing_s
+        self.keys: list[float] = []
+        self.first_s = math.inf
+        self.last_s = -math.inf
+        self._last_dts: int | None = None
+        self._waiting: list[int] = []
+        self._last_pts: int | None = None
+
+    def take(self, packet: Any) -> bool:
+        """Return False if the video must not be cut."""
+        pts, dts = packet.pts, packet.dts
+        if pts is None or dts is None or packet.is_corrupt or pts < dts:
+            return False
+        if self._last_dts is not None and dts <= self._last_dts:
+            return False
+        self._last_dts = dts
+        # every timestamp before this packet's decoding time has been seen: check them in order
+        heapq.heappush(self._waiting, pts)
+        while self._waiting and self._waiting[0] < dts:
+            shown = heapq.heappop(self._waiting)
+            if self._last_pts is not None and shown <= self._last_pts:
+                return False
+            self._last_pts = shown
+        if len(self._waiting) > 64 or (len(self._waiting) > 1 and self._waiting.count(pts) > 1):
+            return False
+        time_s = self.source.seconds(pts)
+        assert time_s is not None
+        if self.last_s > -math.inf and time_s > self.last_s + MAX_GAP_S:
+            return False
+        if not packet.is_discard:
+            self.first_s = min(self.first_s, time_s)
+            self.last_s = max(self.last_s, time_s)
+            if packet.is_keyframe and (not self.keys or time_s >= self.keys[-1] + self.spacing_s):
+                self.keys.append(time_s)
+        return True
+
+    def cuts(self, max_part_s: float) -> tuple[float, ...]:
+        """Choose the keyframes nearest below the even division."""
+        length_s = self.last_s - self.first_s
+        parts = math.ceil(length_s / max_part_s) if length_s > 0 else 1
+        chosen: list[float] = []
+        for part in range(1, parts):
+            wanted_s = self.first_s + length_s * part / parts
+            key_s = min(self.keys, key=lambda s: abs(s - wanted_s))  # noqa: B023
+            if key_s > (chosen[-1] if chosen else self.first_s) and key_s < self.last_s:
+                chosen.append(key_s)
+        return tuple(chosen)

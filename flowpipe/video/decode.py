@@ -1,0 +1,405 @@
+"""Video file -> Frames: sequential decoding in bounded windows, with the facts that decoding shows.
+
+What counts as damage
+---------------------
+- A packet that the decoder refuses, or a read that fails before the end of the file, ends the
+  video: the frames before it are yielded, then DecodeError ``corrupt``. Packets refused before the
+  first frame are skipped (a recording may start between keyframes): note ``undecodable_start``.
+- What the decoder conceals itself goes on: notes ``concealed_frames`` and ``corrupt_packets``.
+- A header that promises more than there is proves nothing: in AVI, counts are often wrong. Note
+  ``shorter_than_declared`` when more than a second and a tenth of the video is missing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.errors import DecodeError
+from flowpipe.types import Frames, VideoFacts
+from flowpipe.video.colour import Colour, Converter, Turn, read_colour, read_turn
+from flowpipe.video.source import Source, brief
+from flowpipe.video.timestamps import TOLERANCE_S, Ticks, Timeline
+
+START_PACKETS = 64
+"""Packets read ahead to find the earliest timestamp; a reordering decoder holds 16 back at most."""
+
+
+@dataclass(frozen=True)
+class VideoParams:
+    """How a video is read."""
+
+    fps: float = 0.0
+    """Frames per second to resample to by timestamp; 0 keeps every frame."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fps <= 1000:
+            raise ValueError(f"fps must be 0 (every frame) or up to 1000, got {self.fps}")
+
+
+def open_video(
+    path: str | os.PathLike[str],
+    params: VideoParams = VideoParams(),
+    *,
+    start_s: float | None = None,
+    stop_s: float | None = None,
+    threads: int = 1,
+) -> VideoReader:
+    """Open a video for sequential decoding.
+
+    Parameters
+    ----------
+    path : path
+        A video file; its first video stream is read.
+    params : VideoParams
+    start_s, stop_s : float, optional
+        Read only ``start_s <= time < stop_s``, plus the one frame after it that closes the last
+        pair. Times are those of the stream, not counted from its first frame. Frames and ticks are
+        the same as those of the whole video if both ends are from `cut_points`.
+    threads : int
+        Decoder threads.
+
+    Returns
+    -------
+    VideoReader
+
+    Raises
+    ------
+    DecodeError
+        ``missing``, ``empty``, ``unreadable``, ``no_video``, ``unsupported``.
+    """
+    return VideoReader(path, params, start_s=start_s, stop_s=stop_s, threads=threads)
+
+
+class VideoReader:
+    """One pass over a video. Use as a context manager, and iterate over `windows` once."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        params: VideoParams,
+        *,
+        start_s: float | None,
+        stop_s: float | None,
+        threads: int,
+    ) -> None:
+        self.path = os.fspath(path)
+        self.params = params
+        self.start_s = start_s
+        self.stop_s = stop_s
+        self.seam = False
+        """Whether the last yielded frame is the one after `stop_s`."""
+        self._threads = threads
+        self._source = Source(path, threads=threads)
+        self._timeline: Timeline[Any] = Timeline(self._source.step_s)
+        self._notes: Counter[str] = Counter()
+        self._sizes: dict[tuple[int, int], None] = {}
+        self._first: tuple[str, Colour, Turn] | None = None
+        self._damage: DecodeError | None = None
+        self._origin_s: float | None = None
+        self._tags: dict[tuple[Any, ...], tuple[Colour, Turn]] = {}
+        self._pictures_out = 0
+        self._own = 0
+        self._dropped = 0
+        self._from_s = self._to_s = 0.0
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the file and the decoder."""
+        self._source.close()
+
+    def windows(self, max_frames: int = 32, max_bytes: int = 32 << 20) -> Iterator[Frames]:
+        """Decode, and yield the frames in order, in windows of one size each.
+
+        Parameters
+        ----------
+        max_frames, max_bytes : int
+            Bounds of one window; it holds at least one frame. A change of frame size closes a
+            window early.
+
+        Yields
+        ------
+        Frames
+            Arrays of their own, not used again here.
+
+        Raises
+        ------
+        DecodeError
+            After all good frames: ``corrupt``, ``no_frames``, ``unsupported`` or ``timestamps``.
+        """
+        converter = Converter()
+        data = np.empty((0, 0, 0, 3), np.uint8)
+        times: list[float] = []
+        previous: Any = None
+        for time_s, picture in self._kept():
+            try:
+                colour, turn = self._read_tags(picture)
+            except DecodeError as error:
+                self._damage = DecodeError(f"{self.path}: {error}", reason=error.reason)
+                break
+            width, height = turn.size(picture.width, picture.height)
+            if len(times) == len(data) or data.shape[1:3] != (height, width):
+                if times:
+                    yield _window(data, times)
+                self._note_size(width, height)
+                room = max(1, min(max_frames, max_bytes // (height * width * 3)))
+                data, times, previous = np.empty((room, height, width, 3), np.uint8), [], None
+            if picture is previous:
+                data[len(times)] = data[len(times) - 1]
+            else:
+                try:
+                    converter.write(picture, colour, turn, data[len(times)])
+                except DecodeError as error:
+                    self._damage = DecodeError(f"{self.path}: {error}", reason=error.reason)
+                    break
+            times.append(time_s)
+            previous = picture
+        previous = picture = None
+        if times:
+            yield _window(data, times)
+        if self._damage is not None:
+            raise self._damage
+
+    @property
+    def facts(self) -> VideoFacts:
+        """What decoding has shown so far; complete once `windows` has ended or failed.
+
+        ``frames_decoded``, ``frames_dropped`` and ``fps_in`` speak of the frames inside the span,
+        so that those of a video's parts add up to those of the whole. ``start_s`` is the earliest
+        timestamp of the stream, also for a later part.
+        """
+        source = self._source
+        pixel_format, colour, turn = self._first or ("", Colour("", "", "", 5, 1), Turn())
+        sizes = tuple(self._sizes)
+        length_s = self._to_s - self._from_s
+        notes = self._notes + self._timeline.notes
+        if turn.mirrored:
+            notes["mirrored"] = 1
+        if turn.skewed:
+            notes["rotation_rounded"] = 1
+        if source.video_streams > 1:
+            notes["video_streams"] = source.video_streams
+        return VideoFacts(
+            container=source.format,
+            codec=source.codec,
+            pixel_format=pixel_format,
+            decoder=source.decoder,
+            width=sizes[0][0] if sizes else 0,
+            height=sizes[0][1] if sizes else 0,
+            sizes=sizes,
+            rotation_deg=turn.rotation_deg,
+            colour_matrix=colour.matrix,
+            colour_range=colour.range,
+            colour_transfer=colour.transfer,
+            interlaced=bool(notes["interlaced"]),
+            frames_decoded=self._own,
+            frames_dropped=self._dropped,
+            fps_in=(self._own - 1) / length_s if length_s > 0 else 0.0,
+            fps_out=self.params.fps,
+            start_s=self._origin_s or 0.0,
+            notes=tuple(
+                f"{note}:{count}" if count > 1 else note for note, count in sorted(notes.items())
+            ),
+        )
+
+    def _kept(self) -> Iterator[tuple[float, Any]]:
+        """Pictures of the span in order, with the times they are to be stored under."""
+        pictures = self._timeline.order(self._pictures())
+        if self.params.fps:
+            yield from self._resampled(pictures)
+            return
+        for time_s, picture in pictures:
+            if self.stop_s is not None and time_s >= self.stop_s:
+                self.seam = True
+                yield time_s, picture
+                return
+            if self._count_own(time_s):
+                yield time_s, picture
+
+    def _resampled(self, pictures: Iterator[tuple[float, Any]]) -> Iterator[tuple[float, Any]]:
+        stop_s = math.inf if self.stop_s is None else self.stop_s
+        ticks: Ticks | None = None
+        held: tuple[float, Any] | None = None
+        ended = (math.inf, None)
+        for time_s, picture in itertools.chain(pictures, [ended]):
+            if ticks is None:
+                if picture is None:
+                    return
+                if not self._timeline.timed:
+                    self._damage = DecodeError(
+                        f"{self.path} has no timestamps, so it cannot be resampled to "
+                        f"{self.params.fps:g} frames per second; set fps to 0 to keep every frame",
+                        reason="timestamps",
+                    )
+                    return
+                origin_s = time_s if self._origin_s is None else self._origin_s
+                ticks = Ticks(origin_s, self.params.fps, max(time_s, self.start_s or -math.inf))
+            if held is not None:
+                # the grid ends at the last picture, which is not held beyond its own time
+                until_s = time_s if picture is not None else held[0] + 2 * TOLERANCE_S
+                shown = False
+                for tick_s in ticks.due(until_s):
+                    shown = True
+                    self.seam = tick_s >= stop_s
+                    yield tick_s, held[1]
+                    if self.seam:
+                        return
+                if not shown and self._inside(held[0]):
+                    self._dropped += 1
+            if picture is not None:
+                self._count_own(time_s)
+            held = time_s, picture
+
+    def _inside(self, time_s: float) -> bool:
+        return (self.start_s is None or time_s >= self.start_s) and (
+            self.stop_s is None or time_s < self.stop_s
+        )
+
+    def _count_own(self, time_s: float) -> bool:
+        if not self._inside(time_s):
+            return False
+        self._own += 1
+        self._from_s = time_s if self._own == 1 else self._from_s
+        self._to_s = time_s
+        return True
+
+    def _pictures(self) -> Iterator[tuple[float | None, Any]]:
+        """Decode; yield (timestamp or None, picture). Keeps the failure that ended it, if any."""
+        refused = 0
+        failure: Exception | None = None
+        packets = self._packets()
+        while True:
+            try:
+                packet = next(packets, None)
+            except (av.error.FFmpegError, OSError) as error:
+                failure = error
+                break
+            if packet is None:
+                break
+            if packet.is_corrupt:
+                self._notes["corrupt_packets"] += 1
+            try:
+                pictures = packet.decode()
+            except EOFError:
+                break
+            except (av.error.FFmpegError, OSError) as error:
+                failure = error
+                if self._pictures_out:
+                    break
+                refused += 1  # a recording may start between two keyframes
+                continue
+            for picture in pictures:
+                if not self._pictures_out:
+                    failure = None
+                self._pictures_out += 1
+                yield self._timed(picture)
+        if failure is not None and self._pictures_out:
+            # what the decoder still holds is older than the damage
+            try:
+                for picture in self._source.context.decode(None):
+                    if not picture.is_corrupt:
+                        self._pictures_out += 1
+                        yield self._timed(picture)
+            except (av.error.FFmpegError, OSError):
+                pass
+        self._conclude(failure, refused)
+
+    def _timed(self, picture: Any) -> tuple[float | None, Any]:
+        if picture.is_corrupt:
+            self._notes["concealed_frames"] += 1
+        if picture.interlaced_frame:
+            self._notes["interlaced"] += 1
+        return self._source.seconds(picture.pts), picture
+
+    def _conclude(self, failure: Exception | None, refused: int) -> None:
+        """Decide what the end of decoding means."""
+        count, path = self._pictures_out, self.path
+        messages = self._source.messages()
+        if failure is not None:
+            reason = "unsupported" if isinstance(failure, NotImplementedError) else "corrupt"
+            where = f"at frame {count}, {self._to_s:.3f} s" if count else "before the first frame"
+            self._damage = DecodeError(
+                f"{path}: decoding stopped {where}: {brief(failure)}{messages}; "
+                "fetch the file again, or keep what is good with --on-error partial",
+                reason=reason,
+            )
+        elif not count:
+            self._damage = DecodeError(
+                f"{path}: its video stream decodes to no frame{messages}", reason="no_frames"
+            )
+        else:
+            if refused:
+                self._notes["undecodable_start"] = refused
+            missing_s = self._source.declared_end_s - self._to_s - self._source.step_s
+            if missing_s > max(1.0, 0.1 * self._source.declared_end_s):
+                self._notes["shorter_than_declared"] = 1
+
+    def _packets(self) -> Iterator[Any]:
+        """Packets from the start, or from a keyframe well before `start_s`."""
+        packets = self._source.packets()
+        head = []
+        lowest: int | None = None
+        for packet in packets:
+            head.append(packet)
+            if packet.pts is not None and not packet.is_discard:
+                lowest = packet.pts if lowest is None else min(lowest, packet.pts)
+            if not packet.size or len(head) == START_PACKETS:
+                break
+            # no packet is shown before it is decoded, so no earlier timestamp can follow
+            if lowest is not None and packet.dts is not None and packet.dts >= lowest:
+                break
+        self._origin_s = self._source.seconds(lowest)
+        if self.start_s is None or self._origin_s is None or self.start_s <= self._origin_s:
+            yield from head
+            yield from packets
+            return
+        landed = self._source.seek_before(self.start_s)
+        if landed is None:
+            self._source.close()
+            self._source = Source(self.path, threads=self._threads)
+            yield from self._source.packets()
+            return
+        yield landed
+        yield from self._source.packets()
+
+    def _read_tags(self, picture: Any) -> tuple[Colour, Turn]:
+        key = (
+            picture.format.name,
+            picture.colorspace,
+            picture.color_range,
+            picture.color_trc,
+            picture.rotation,
+        )
+        if key not in self._tags:
+            colour = read_colour(picture)
+            turn = read_turn(picture)
+            self._notes.update(set(colour.notes) - set(self._notes))
+            if self._first is None:
+                self._first = picture.format.name, colour, turn
+            elif (colour, turn) != self._first[1:]:
+                self._notes["colour_or_rotation_change"] += 1
+            self._tags[key] = colour, turn
+        return self._tags[key]
+
+    def _note_size(self, width: int, height: int) -> None:
+        if self._sizes and next(reversed(self._sizes)) != (width, height):
+            self._notes["resolution_change"] += 1
+        self._sizes[width, height] = None
+
+
+def _window(data: NDArray[np.uint8], times: list[float]) -> Frames:
+    return Frames(data[: len(times)], np.array(times, np.float64))

@@ -1,0 +1,205 @@
+"""Path -> an open video stream: the demuxer and decoder, or a DecodeError with its reason code."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import av.logging
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from flowpipe.errors import DecodeError
+
+# FFmpeg's own protocols can reach the network and other files; a video is one local file.
+OPTIONS = {"protocol_whitelist": "file"}
+
+
+class Source:
+    """A video file opened for demuxing and decoding. Use as a context manager.
+
+    Parameters
+    ----------
+    path : path
+        One local file. Names are never read as URLs or patterns.
+    threads : int
+        Decoder threads. With 1 the decoder's messages are kept for errors; with more they are not,
+        because FFmpeg's threads would have to wait for Python to take them.
+
+    Raises
+    ------
+    DecodeError
+        ``missing``, ``empty``, ``unreadable``, ``no_video`` or ``unsupported``.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, threads: int = 1) -> None:
+        self.path = os.fspath(path)
+        self.threads = threads
+        # At this level PyAV keeps FFmpeg's last error and prints nothing, through no logger.
+        av.logging.set_level(av.logging.PANIC if threads == 1 else None)
+        self._messages: deque[str] = deque(maxlen=3)
+        self._seen = av.logging.get_last_error()[0]
+        self.bytes = self._size()
+        self.container: InputContainer = self._open()
+        try:
+            self.stream: VideoStream = self._choose_stream()
+            self.context = self.stream.codec_context
+            if self.context is None:
+                raise DecodeError(f"no decoder for the video in {self.path}", reason="unsupported")
+            self.context.thread_count = threads
+            self.context.thread_type = "NONE" if threads == 1 else "AUTO"
+        except BaseException:
+            self.container.close()
+            raise
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the file and the decoder; PyAV leaks them when left to the collector."""
+        self.container.close()
+
+    def _size(self) -> int:
+        path = Path(self.path)
+        try:
+            if not path.is_file():
+                what = "is a folder" if path.is_dir() else "does not exist"
+                raise DecodeError(f"wanted a video file, but {self.path} {what}", reason="missing")
+            size = path.stat().st_size
+        except (OSError, ValueError) as error:
+            raise DecodeError(f"cannot open {self.path}: {error}", reason="missing") from error
+        if not size:
+            raise DecodeError(f"{self.path} has no bytes; fetch it again", reason="empty")
+        return size
+
+    def _open(self) -> InputContainer:
+        try:
+            return av.open(
+                f"file:{Path(self.path).absolute()}", metadata_errors="ignore", options=OPTIONS
+            )
+        except UnicodeEncodeError:
+            pass  # a name that is no valid UTF-8 cannot be given to FFmpeg: hand it the open file
+        except (PermissionError, FileNotFoundError, IsADirectoryError) as error:
+            raise DecodeError(f"cannot open {self.path}: {error}", reason="missing") from error
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise self._unreadable(error) from error
+        try:
+            file = Path(self.path).open("rb")  # noqa: SIM115 (the container keeps it)
+            return cast(InputContainer, av.open(file, metadata_errors="ignore", options=OPTIONS))
+        except OSError as error:
+            raise DecodeError(f"cannot open {self.path!r}: {error}", reason="missing") from error
+        except (av.error.FFmpegError, ValueError) as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Exception) -> DecodeError:
+        return DecodeError(
+            f"{self.path} cannot be read as a video: {brief(error)}{self.messages()}",
+            reason="unreadable",
+        )
+
+    def _choose_stream(self) -> VideoStream:
+        streams = [s for s in self.container.streams.video if not is_cover(s)]
+        if not streams:
+            kinds = ", ".join(sorted({s.type for s in self.container.streams})) or "nothing"
+            raise DecodeError(f"{self.path} has no video stream, only {kinds}", reason="no_video")
+        return streams[0]
+
+    @property
+    def video_streams(self) -> int:
+        """Video streams that are not cover pictures; the first one is decoded."""
+        return sum(not is_cover(s) for s in self.container.streams.video)
+
+    @property
+    def step_s(self) -> float:
+        """Frame interval that the header gives, seconds; 1/25 where it gives none."""
+        for rate in (self.stream.average_rate, self.stream.guessed_rate):
+            if rate and 0.001 < rate < 1000:
+                return float(1 / rate)
+        return 0.04
+
+    @property
+    def format(self) -> str:
+        """Name of the container format, the first of FFmpeg's synonyms."""
+        return self.container.format.name.split(",")[0]
+
+    @property
+    def codec(self) -> str:
+        """Name of the coding, whichever decoder reads it."""
+        return self.context.codec.canonical_name
+
+    @property
+    def declared_start_s(self) -> float:
+        """Time at which the header says that the video starts; 0 where it says nothing."""
+        return self.seconds(self.stream.start_time) or 0.0
+
+    @property
+    def declared_end_s(self) -> float:
+        """Time at which the header says that the video ends; 0 where it says nothing."""
+        length_s = self.seconds(self.stream.duration)
+        if length_s is None:
+            length_s = (self.container.duration or 0) / 1_000_000
+        return self.declared_start_s + length_s if length_s > 0 else 0.0
+
+    def seconds(self, timestamp: int | None) -> float | None:
+        """Stream timestamp -> seconds, rounded once."""
+        base = self.stream.time_base
+        if timestamp is None or base is None:
+            return None
+        return timestamp * base.numerator / base.denominator
+
+    def seek_before(self, time_s: float) -> Any | None:
+        """Go to a keyframe before `time_s`; return its packet, None if the file did not get there.
+
+        A whole group of pictures earlier than needed is decoded, so that the decoder has the
+        references and the output delay it would have had.
+        """
+        base = self.stream.time_base
+        if base is None:
+            return None
+        try:
+            self.container.seek(math.floor(time_s / base) - 1, stream=self.stream)
+            packet = next(iter(self.packets()))
+        except (av.error.FFmpegError, OSError, StopIteration):
+            return None
+        landed_s = self.seconds(packet.pts)
+        good = packet.is_keyframe and landed_s is not None and landed_s < time_s
+        return packet if good else None
+
+    @property
+    def decoder(self) -> str:
+        """Library versions and decoder, as recorded."""
+        version = ".".join(str(n) for n in av.library_versions["libavcodec"])
+        return f"PyAV {av.__version__} libavcodec {version} {self.context.name}"
+
+    def packets(self) -> Iterator[Any]:
+        """Packets of the video stream in file order; the last one is empty and ends decoding."""
+        return self.container.demux(self.stream)
+
+    def messages(self) -> str:
+        """FFmpeg's latest error, as the end of a sentence."""
+        count, latest = av.logging.get_last_error()
+        if latest is not None and count > self._seen:
+            self._seen = count
+            text = latest[2].strip()
+            if text not in self._messages:
+                self._messages.append(text)
+        return f" ({'; '.join(self._messages)})" if self._messages else ""
+
+
+def is_cover(stream: VideoStream) -> bool:
+    """Tell whether a video stream is the cover picture of an audio file."""
+    disposition = getattr(stream, "disposition", None)
+    return bool(disposition and disposition & type(disposition).attached_pic)
+
+
+def brief(error: Exception) -> str:
+    """What FFmpeg said, without PyAV's numbers and file name."""
+    return str(getattr(error, "strerror", None) or error)
