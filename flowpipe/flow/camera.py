@@ -1,0 +1,204 @@
+"""Features of two frames + their flow -> Motion: the homography that the camera's motion makes.
+
+Improved trajectories (Wang and Schmid 2013) as TSN uses them: descriptor matches and flow matches
+together, RANSAC at 1 pixel, no motion at all unless enough matches agree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.flow.boxes import Boxes
+from flowpipe.flow.features import (
+    DETECTORS,
+    Features,
+    Points,
+    find_corners,
+    find_keypoints,
+    match_in_window,
+)
+
+ESTIMATORS = {"ransac": cv2.RANSAC, "magsac": cv2.USAC_MAGSAC}
+
+
+@dataclass(frozen=True)
+class WarpParams:
+    """How warped flow is made: the ``warp`` section of a recipe.
+
+    The numbers are those of improved trajectories and of dense_flow. Their SURF is not in OpenCV's
+    packages; ``benchmarks/camera.py`` compares what can take its place.
+    """
+
+    mode: Literal["fixed", "dense_flow"] = "fixed"
+    """``fixed`` keeps the books as improved trajectories do. ``dense_flow`` makes the mistakes of
+    the tool that TSN used: keypoints are matched with those of the *first frame of the video*,
+    corners of the second frame are taken for points of the first, and the vertical flow at (x, y)
+    is read at (y, y). Often nothing fits then, and no motion is removed."""
+    detector: Literal["akaze", "sift", "orb"] = "akaze"
+    window_px: int = 25
+    """Keypoints are compared if they are less than this apart, in x and in y."""
+    max_corners: int = 1000
+    quality: float = 0.001
+    """Weakest corner, as a share of the strongest."""
+    min_distance_px: float = 3.0
+    estimator: Literal["ransac", "magsac"] = "ransac"
+    threshold_px: float = 1.0
+    """Largest error of a match that agrees with a homography."""
+    min_matches: int = 50
+    """More than this are needed to look for a homography at all."""
+    min_inliers: int = 25
+    """More than this must agree with it."""
+    margin_px: int = 5
+    """Pixels that come from closer than this to the border of the second frame, or from outside,
+    are taken from the first frame: no motion there."""
+    boxes: str = ""
+    """People to leave out: a folder with a file per video, or one JSON lines file; see
+    `flowpipe.flow.boxes`. Empty for none."""
+    missing_boxes: Literal["fail", "unmasked"] = "fail"
+    """What a video without boxes gets, where others have them."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("window_px", 1), ("max_corners", 1), ("min_matches", 3),
+                            ("min_inliers", 3), ("margin_px", 0)):  # fmt: skip
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if not 0 < self.quality <= 1:
+            raise ValueError(f"quality must be in (0, 1], got {self.quality}")
+        if self.min_distance_px < 0 or not self.threshold_px > 0:
+            raise ValueError("min_distance_px must not be negative and threshold_px be above 0")
+        if self.mode == "dense_flow" and self.boxes:
+            raise ValueError("mode dense_flow masks nobody: leave out boxes, or use mode fixed")
+
+    @property
+    def needs_first_frame(self) -> bool:
+        """Whether a pair depends on the first frame of its video too."""
+        return self.mode == "dense_flow"
+
+    @property
+    def whole_video(self) -> bool:
+        """Whether a video must not be split: a later part knows neither its first frame nor which
+        line of a boxes file its own first frame has."""
+        return self.needs_first_frame or bool(self.boxes)
+
+
+@dataclass(frozen=True)
+class Motion:
+    """How the camera moved from the first frame of a pair to the second."""
+
+    homography: NDArray[np.float64]
+    """(3, 3), takes pixels (x, y, 1) of the first frame to the second; the identity if none was
+    accepted."""
+    matches: int
+    inliers: int
+    """Matches that agreed with the homography found, accepted or not."""
+    accepted: bool
+
+
+class CameraMotion:
+    """Finds the motion of the camera between frames of one video.
+
+    Holds no frames: `estimate` depends on its arguments only, so windows may be cut anywhere.
+
+    Parameters
+    ----------
+    params : WarpParams
+    boxes : Boxes, optional
+        Where people are in this video; nothing is looked for there.
+    """
+
+    def __init__(self, params: WarpParams, boxes: Boxes | None = None) -> None:
+        self.params, self.boxes = params, boxes
+        self._detector = DETECTORS[params.detector]()
+
+    def features(self, gray: NDArray[np.uint8], frame: int) -> Features:
+        """Find keypoints and corners of a frame.
+
+        Parameters
+        ----------
+        gray : uint8 (H, W)
+        frame : int
+            Its number in the video, from 0; picks the boxes.
+
+        Raises
+        ------
+        DatasetError
+            If the boxes file ends before this frame.
+        """
+        p = self.params
+        mask = None if self.boxes is None else self.boxes.mask(frame, *gray.shape)
+        return Features(
+            *find_keypoints(gray, self._detector, mask),
+            find_corners(gray, p.max_corners, p.quality, p.min_distance_px, mask),
+        )
+
+    def estimate(
+        self,
+        first: Features,
+        second: Features,
+        flow: NDArray[np.float32],
+        start: Features | None = None,
+    ) -> Motion:
+        """Find the homography of a pair.
+
+        Parameters
+        ----------
+        first, second : Features
+        flow : float32 (2, H, W)
+            From the first frame to the second.
+        start : Features, optional
+            Of the first frame of the video, where `WarpParams.needs_first_frame`.
+        """
+        p = self.params
+        if p.mode == "dense_flow":
+            if start is None:
+                raise ValueError("mode dense_flow needs the features of the video's first frame")
+            described = match_in_window(start, second, p.window_px)
+            followed = follow(second.corners, flow, misread=True)
+        else:
+            described = match_in_window(first, second, p.window_px)
+            followed = follow(first.corners, flow)
+        in_first = np.concatenate([followed[0], described[0]])
+        in_second = np.concatenate([followed[1], described[1]])
+        homography, inliers = None, 0
+        if len(in_first) > p.min_matches:
+            # Both estimators seed their generator anew in every call: same matches, same result.
+            homography, agree = cv2.findHomography(
+                in_first, in_second, ESTIMATORS[p.estimator], p.threshold_px
+            )
+            inliers = 0 if homography is None else int(np.count_nonzero(agree))
+        if homography is None or inliers <= p.min_inliers or not np.isfinite(homography).all():
+            return Motion(np.eye(3), len(in_first), inliers, False)
+        return Motion(np.asarray(homography, np.float64), len(in_first), inliers, True)
+
+
+def follow(
+    corners: Points, flow: NDArray[np.float32], *, misread: bool = False
+) -> tuple[Points, Points]:
+    """Corners and where the flow at their nearest pixel takes them.
+
+    Parameters
+    ----------
+    corners : float32 (C, 2)
+    flow : float32 (2, H, W)
+        Corners whose flow is not finite are left out.
+    misread : bool
+        Read the vertical component at column y instead of x, as dense_flow does; beyond the end of
+        a row this runs on into the next ones.
+
+    Returns
+    -------
+    from_, to : float32 (M, 2)
+    """
+    _, height, width = flow.shape
+    x = np.clip(np.rint(corners[:, 0]), 0, width - 1).astype(np.intp)
+    y = np.clip(np.rint(corners[:, 1]), 0, height - 1).astype(np.intp)
+    u = flow[0, y, x]
+    v = flow[1].ravel()[np.minimum(y * width + y, flow[1].size - 1)] if misread else flow[1, y, x]
+    step = np.stack([u, v], axis=1)
+    sound = np.isfinite(step).all(axis=1)
+    return corners[sound], corners[sound] + step[sound]

@@ -1,0 +1,144 @@
+"""Gray frame -> Features: keypoints with descriptors, and corners, as camera motion needs them.
+
+Found once per frame and shared by the two pairs that the frame belongs to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Points = NDArray[np.float32]
+"""(M, 2), x right and y down, in pixels."""
+
+SMALLEST_SIDE = 16  # OpenCV's AKAZE writes outside its buffers on frames one pixel high
+
+
+@dataclass(frozen=True)
+class Features:
+    """What is found in one frame, outside its masked boxes."""
+
+    points: Points
+    """(K, 2) positions of the keypoints."""
+    descriptors: NDArray[Any]
+    """(K, B): uint64 words of bits, compared by Hamming distance, or float32, by Euclidean."""
+    corners: Points
+    """(C, 2) corners that are good to follow with flow, best first."""
+
+
+def _akaze() -> Any:
+    # Upright and two octaves: between consecutive frames neither turn nor scale changes by much.
+    # Half the time of the defaults; the lower threshold gives the keypoints back.
+    home: Any = cv2 if hasattr(cv2, "AKAZE_create") else cv2.xfeatures2d  # moved in OpenCV 5
+    return home.AKAZE_create(
+        descriptor_type=home.AKAZE_DESCRIPTOR_MLDB_UPRIGHT,
+        threshold=3e-4,
+        nOctaves=2,
+        nOctaveLayers=2,
+    )
+
+
+DETECTORS: dict[str, Callable[[], Any]] = {
+    "akaze": _akaze,
+    "sift": lambda: cv2.SIFT.create(),
+    "orb": lambda: cv2.ORB.create(nfeatures=1000, nlevels=4),
+}
+
+
+def find_keypoints(
+    gray: NDArray[np.uint8], detector: Any, mask: NDArray[np.uint8] | None = None
+) -> tuple[Points, NDArray[Any]]:
+    """Keypoints of a frame and their descriptors; none for frames under 16 pixels a side.
+
+    Parameters
+    ----------
+    gray : uint8 (H, W)
+    detector : cv2.Feature2D
+        Made by an entry of `DETECTORS`.
+    mask : uint8 (H, W), optional
+        No keypoints where it is 0.
+
+    Returns
+    -------
+    points : float32 (K, 2)
+    descriptors : uint64 or float32 (K, B)
+        Bits are padded with 0 to whole words.
+    """
+    found, descriptors = (), None
+    if min(gray.shape) >= SMALLEST_SIDE:
+        found, descriptors = detector.detectAndCompute(np.ascontiguousarray(gray), mask)
+    if descriptors is None or not len(found):
+        return np.empty((0, 2), np.float32), np.empty((0, 0), np.uint64)
+    if descriptors.dtype == np.uint8:
+        padding = -descriptors.shape[1] % 8
+        descriptors = np.pad(descriptors, ((0, 0), (0, padding))).view(np.uint64)
+    return np.asarray(cv2.KeyPoint.convert(found), np.float32), descriptors
+
+
+def find_corners(
+    gray: NDArray[np.uint8],
+    count: int,
+    quality: float,
+    min_distance_px: float,
+    mask: NDArray[np.uint8] | None = None,
+) -> Points:
+    """Corners by the smaller eigenvalue of the gradient matrix (Shi and Tomasi 1994), best first.
+
+    Returns
+    -------
+    float32 (C, 2), C <= count
+    """
+    found = cv2.goodFeaturesToTrack(
+        np.ascontiguousarray(gray), count, quality, min_distance_px, mask=mask
+    )
+    return np.empty((0, 2), np.float32) if found is None else np.asarray(found, np.float32)[:, 0]
+
+
+def match_in_window(first: Features, second: Features, window_px: float) -> tuple[Points, Points]:
+    """The most similar keypoint of the first frame, for every keypoint of the second.
+
+    Only keypoints less than `window_px` away in x and in y are compared. There is no ratio and no
+    cross check (improved trajectories, Wang and Schmid 2013): RANSAC sorts out what is wrong. Of
+    equally similar ones the first wins.
+
+    Returns
+    -------
+    in_first, in_second : float32 (M, 2)
+        M <= number of keypoints of the second frame.
+    """
+    near_second, near_first = _pairs_in_window(second.points, first.points, window_px)
+    if not len(near_second):
+        return np.empty((0, 2), np.float32), np.empty((0, 2), np.float32)
+    distance = _distance(first.descriptors[near_first], second.descriptors[near_second])
+    # One key holds distance and index, so the least key is the first of the most similar.
+    key = distance * len(first.points) + near_first
+    starts = np.flatnonzero(np.diff(near_second, prepend=-1))
+    best = np.minimum.reduceat(key, starts) % len(first.points)
+    return first.points[best], second.points[near_second[starts]]
+
+
+def _pairs_in_window(
+    a: Points, b: Points, window_px: float
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Indices (i, j) of all a[i], b[j] less than a window apart in x and in y; i never falls."""
+    by_x = np.argsort(b[:, 0], kind="stable")
+    sorted_x = b[by_x, 0]
+    start = np.searchsorted(sorted_x, a[:, 0] - window_px, side="right")
+    count = np.maximum(np.searchsorted(sorted_x, a[:, 0] + window_px, side="left") - start, 0)
+    i = np.repeat(np.arange(len(a)), count)
+    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    j = by_x[start[i] + within]
+    near = np.abs(a[i, 1] - b[j, 1]) < window_px
+    return i[near], j[near]
+
+
+def _distance(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.int64]:
+    """Between rows: differing bits, or the square of the Euclidean distance (SIFT's are whole)."""
+    if a.dtype == np.uint64:
+        return np.bitwise_count(a ^ b).sum(axis=1, dtype=np.int64)
+    return np.square(a - b).sum(axis=1).astype(np.int64)

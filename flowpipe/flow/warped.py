@@ -1,0 +1,88 @@
+"""Gray frames + their flow -> WarpedFlow: the flow that is left when the camera's motion is undone.
+
+flow(first, second) -> camera motion H -> warped(x) = second(H x) -> flow(first, warped)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.flow.boxes import Boxes, load_boxes
+from flowpipe.flow.camera import CameraMotion, Motion, WarpParams
+from flowpipe.flow.features import Features
+
+__all__ = ["Boxes", "CameraMotion", "Features", "Motion", "WarpParams", "WarpedFlow"]
+__all__ += ["load_boxes", "warped_flow"]
+
+
+@dataclass(frozen=True)
+class WarpedFlow:
+    """Warped flow of N pairs, and the camera motion that was taken out of it."""
+
+    flow: NDArray[np.float32]
+    """(N, 2, H, W)"""
+    homographies: NDArray[np.float64]
+    """(N, 3, 3), first frame to second; the identity where no motion was accepted."""
+    matches: NDArray[np.uint32]
+    """(N,)"""
+    inliers: NDArray[np.uint32]
+    """(N,)"""
+
+
+def warped_flow(
+    ops: Any,
+    solver: Any,
+    camera: CameraMotion,
+    gray: NDArray[np.uint8],
+    prepared: Any,
+    flow: NDArray[np.float32],
+    features: Sequence[Features],
+    start: Features | None = None,
+) -> WarpedFlow:
+    """Undo the camera's motion in the second frame of each pair and compute the flow again.
+
+    What a pair gives depends on its own two frames (and, in mode ``dense_flow``, on `start`), never
+    on the other pairs of the call.
+
+    Parameters
+    ----------
+    ops : Ops
+    solver : FlowSolver
+        The one that made `flow`.
+    camera : CameraMotion
+    gray : uint8 (N + 1, H, W)
+        Consecutive frames.
+    prepared : Prepared
+        `solver.prepare(gray)`.
+    flow : float32 (N, 2, H, W)
+        Flow of every frame to the next.
+    features : sequence of N + 1 Features
+        `camera.features` of every frame.
+    start : Features, optional
+        Of the first frame of the video, where the params say `needs_first_frame`.
+
+    Returns
+    -------
+    WarpedFlow
+    """
+    pairs = len(flow)
+    if len(gray) != pairs + 1 or len(features) != pairs + 1:
+        raise ValueError(
+            f"{pairs} fields of flow need {pairs + 1} frames and features, "
+            f"got {len(gray)} and {len(features)}"
+        )
+    motions = [camera.estimate(features[k], features[k + 1], flow[k], start) for k in range(pairs)]
+    homographies = np.array([m.homography for m in motions], np.float64).reshape(pairs, 3, 3)
+    first, second = gray[:-1], gray[1:]
+    warped = ops.warp_homography(second, homographies, first, margin=camera.params.margin_px)
+    return WarpedFlow(
+        solver.solve(prepared[:-1], solver.prepare(warped)) if pairs else flow,
+        homographies,
+        np.array([m.matches for m in motions], np.uint32),
+        np.array([m.inliers for m in motions], np.uint32),
+    )

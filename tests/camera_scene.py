@@ -1,0 +1,91 @@
+"""Homographies -> frames of a textured scene seen by that camera, with a patch of its own motion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+BORDER_PX = 80  # the scene goes on beyond the first frame
+
+
+@dataclass(frozen=True)
+class Scene:
+    frames: NDArray[np.uint8]
+    """(T, H, W)"""
+    homographies: NDArray[np.float64]
+    """(T - 1, 3, 3), frame k to frame k + 1"""
+    background: NDArray[np.bool_]
+    """(T, H, W), True where the patch is not"""
+
+    def true_flow(self, pair: int) -> NDArray[np.float64]:
+        """(2, H, W) displacement of the background."""
+        height, width = self.frames.shape[1:]
+        y, x = np.mgrid[:height, :width].astype(np.float64)
+        moved = np.tensordot(self.homographies[pair], np.stack([x, y, np.ones_like(x)]), axes=1)
+        return moved[:2] / moved[2] - np.stack([x, y])
+
+
+def speckle(height: int, width: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """float32 (H, W), 0..255: detail at every scale, as a real scene has."""
+    picture = np.zeros((height, width), np.float32)
+    for scale in (2, 4, 8, 16, 32, 64):
+        small = rng.standard_normal((height // scale + 2, width // scale + 2)).astype(np.float32)
+        picture += scale**0.5 * cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.clip(127 + 45 * picture / picture.std(), 0, 255)
+
+
+def camera_step(
+    height: int, width: int, size_px: float, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """A homography that moves the frame by `size_px`, with turn, zoom and tilt of a few percent."""
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    angle = rng.uniform(0, 2 * np.pi)
+    shift = size_px * np.array([np.cos(angle), np.sin(angle)])
+    bend = rng.uniform(-0.15, 0.15, (4, 2)) * size_px
+    return cv2.getPerspectiveTransform(corners, (corners + shift + bend).astype(np.float32))
+
+
+def film(
+    rng: np.random.Generator,
+    steps: list[NDArray[np.float64]],
+    *,
+    height: int = 256,
+    width: int = 340,
+    patch_px: int = 90,
+    patch_step: tuple[float, float] = (3.0, -2.0),
+    noise: float = 1.0,
+) -> Scene:
+    """Film a scene: `steps` move the background from frame to frame, the patch goes its own way."""
+    scene = speckle(height + 2 * BORDER_PX, width + 2 * BORDER_PX, rng)
+    cover = speckle(height, width, rng)
+    disc = np.zeros((height, width), np.float32)
+    cv2.circle(disc, (width // 2, height // 2), patch_px // 2, 1.0, -1)
+    into_scene = np.array([[1, 0, BORDER_PX], [0, 1, BORDER_PX], [0, 0, 1]], np.float64)
+    frames, background, path = [], [], np.eye(3)
+    for k in range(len(steps) + 1):
+        seen = cv2.warpPerspective(
+            scene, into_scene @ np.linalg.inv(path), (width, height),
+            flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT_101,
+        )  # fmt: skip
+        slide = np.array([[1, 0, k * patch_step[0]], [0, 1, k * patch_step[1]]], np.float64)
+        shape = cv2.warpAffine(disc, slide, (width, height)) if patch_px else disc * 0
+        patch = cv2.warpAffine(
+            cover, slide, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
+        )
+        seen = seen * (1 - shape) + patch * shape + rng.normal(0, noise, seen.shape)
+        frames.append(np.clip(np.rint(seen), 0, 255).astype(np.uint8))
+        background.append(shape == 0)
+        if k < len(steps):
+            path = steps[k] @ path
+    return Scene(np.stack(frames), np.array(steps).reshape(-1, 3, 3), np.stack(background))
+
+
+def corner_error_px(found: NDArray[np.float64], true: NDArray[np.float64], shape: tuple) -> float:
+    """Mean distance of the four corners of the frame under two homographies."""
+    height, width = shape[-2:]
+    corners = np.array([[[0, 0], [width, 0], [width, height], [0, height]]], np.float64)
+    there = [cv2.perspectiveTransform(corners, h) for h in (found, true)]
+    return float(np.linalg.norm(there[0] - there[1], axis=-1).mean())
