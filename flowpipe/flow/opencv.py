@@ -1,0 +1,146 @@
+"""Gray frames -> flow by OpenCV's CPU algorithms: DualTVL1, DIS, Farneback."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.errors import BackendError
+from flowpipe.ops import Ops
+
+DIS_SMALLEST_PX = 16  # DIS asserts on smaller images, and at some presets crashes
+
+
+@dataclass(frozen=True)
+class OpenCVTVL1Params:
+    """Settings of cv2.optflow.DualTVL1OpticalFlow, OpenCV's defaults."""
+
+    name: ClassVar[str] = "opencv_tvl1"
+    tau: float = 0.25
+    lambda_: float = 0.15
+    theta: float = 0.3
+    scales: int = 5
+    scale_step: float = 0.8
+    warps: int = 5
+    epsilon: float = 0.01
+    inner_iterations: int = 30
+    outer_iterations: int = 10
+    median_filtering: int = 5
+    """Window of the median filter of the flow: 1 (none), 3 or 5."""
+
+    def __post_init__(self) -> None:
+        if self.median_filtering not in (1, 3, 5):
+            raise ValueError(f"median_filtering must be 1, 3 or 5, got {self.median_filtering}")
+        if not 0 < self.scale_step < 1:
+            raise ValueError(f"scale_step must be in (0, 1), got {self.scale_step}")
+
+
+@dataclass(frozen=True)
+class DISParams:
+    """Settings of cv2.DISOpticalFlow (Kroeger et al. 2016)."""
+
+    name: ClassVar[str] = "dis"
+    preset: Literal["ultrafast", "fast", "medium"] = "medium"
+
+
+@dataclass(frozen=True)
+class FarnebackParams:
+    """Settings of cv2.calcOpticalFlowFarneback; the defaults are dense_flow's."""
+
+    name: ClassVar[str] = "farneback"
+    pyramid_scale: float = 0.702
+    levels: int = 5
+    window: int = 10
+    iterations: int = 2
+    poly_n: int = 7
+    poly_sigma: float = 1.5
+    gaussian: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.pyramid_scale < 1:
+            raise ValueError(f"pyramid_scale must be in (0, 1), got {self.pyramid_scale}")
+
+
+class _PairSolver:
+    """Runs an algorithm that takes two images, pair by pair."""
+
+    def prepare(self, gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Nothing is shared between pairs: the frames themselves."""
+        if gray.dtype != np.uint8 or gray.ndim != 3 or min(gray.shape[1:]) < 1:
+            raise ValueError(f"gray must be uint8 (N, H, W), got {gray.dtype} {gray.shape}")
+        return gray
+
+    def solve(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Flow (N, 2, H, W) in pixels, u right, v down."""
+        if first.shape != second.shape:
+            raise ValueError(f"wanted frames of one shape, got {first.shape} and {second.shape}")
+        flow = np.empty((len(first), 2, *first.shape[1:]), np.float32)
+        for out, i0, i1 in zip(flow, first, second, strict=True):
+            out[:] = self._pair(np.ascontiguousarray(i0), np.ascontiguousarray(i1)).transpose(
+                2, 0, 1
+            )
+        return flow
+
+    def _pair(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
+        raise NotImplementedError
+
+
+class OpenCVTVL1Solver(_PairSolver):
+    """cv2's dual TV-L1."""
+
+    def __init__(self, params: OpenCVTVL1Params, ops: Ops) -> None:
+        if not hasattr(getattr(cv2, "optflow", None), "DualTVL1OpticalFlow_create"):
+            raise BackendError(
+                f"flow opencv_tvl1 needs OpenCV's contrib modules, which cv2 {cv2.__version__} here "
+                "lacks; pip install opencv-contrib-python-headless (and uninstall other opencv "
+                "packages), or choose flow tvl1 or dis"
+            )
+        self.params = params
+
+    def _pair(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
+        # The object lowers its own number of scales for a small image and keeps it lowered, so that a
+        # kept object would treat later, larger images differently. Making one costs microseconds.
+        p = self.params
+        algorithm = cv2.optflow.DualTVL1OpticalFlow_create(
+            p.tau, p.lambda_, p.theta, p.scales, p.warps, p.epsilon,
+            p.inner_iterations, p.outer_iterations, p.scale_step, 0.0, p.median_filtering, False,
+        )  # fmt: skip
+        return algorithm.calc(first, second, None)
+
+
+class DISSolver(_PairSolver):
+    """cv2's dense inverse search."""
+
+    PRESETS: ClassVar[dict[str, Any]] = {
+        "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
+        "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
+        "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
+    }
+
+    def __init__(self, params: DISParams, ops: Ops) -> None:
+        self.params = params
+
+    def _pair(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if min(first.shape) < DIS_SMALLEST_PX:
+            return np.zeros((*first.shape, 2), np.float32)
+        algorithm = cv2.DISOpticalFlow_create(self.PRESETS[self.params.preset])
+        return algorithm.calc(first, second, None)
+
+
+class FarnebackSolver(_PairSolver):
+    """cv2's polynomial expansion."""
+
+    def __init__(self, params: FarnebackParams, ops: Ops) -> None:
+        self.params = params
+
+    def _pair(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
+        p = self.params
+        flags = cv2.OPTFLOW_FARNEBACK_GAUSSIAN if p.gaussian else 0
+        return cv2.calcOpticalFlowFarneback(
+            first, second, None, p.pyramid_scale, p.levels, p.window, p.iterations, p.poly_n,
+            p.poly_sigma, flags,
+        )  # fmt: skip

@@ -1,0 +1,148 @@
+"""Device name -> Ops: the one seam between what is computed and where it is computed.
+
+Every backend has the same operations under the same names; `reference` is the one to read. Arrays are
+stacks with N frames, images or pairs in front; a backend may keep them on its device, callers only
+slice them and hand them back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.errors import BackendError
+
+__all__ = ["BORDER_PX", "DEVICES", "TVL1Model", "TVL1State", "Ops", "get_ops"]
+
+DEVICES = ("cpu", "reference")
+
+BORDER_PX = 4
+"""Replicated pixels around a packed image: what a bicubic tap can reach past a clamped point."""
+
+
+@dataclass(frozen=True)
+class TVL1Model:
+    """Constants of the primal-dual iteration, by the paper's letters."""
+
+    tau: float
+    lambda_: float
+    theta: float
+    epsilon: float
+    """Stop when the root mean square change of (u, v) in one iteration is at most this, in pixels."""
+    block: int
+    """Iterations between two tests of that change."""
+
+
+class TVL1State(Protocol):
+    """The fields of N pairs at one scale, in whatever layout the backend likes."""
+
+    def field(self, name: str) -> Any:
+        """f32 (N, H, W) copy of ``a b c g u v p11 p12 p21 p22``: I1wx, I1wy, rho_c, -1/|grad|^2, the
+        flow, and the dual variables times theta."""
+
+
+class Ops(Protocol):
+    """Everything that is computed on pixels. All arguments are checked; none is written to, except the
+    state of a TV-L1 scale."""
+
+    name: str
+    """What ran, as recorded in the store: ``cpu-avx512``, ``reference`` ..."""
+    pairs_at_once: int
+    """Pairs per TV-L1 call that suit the device's caches and memory best."""
+
+    def resize(self, frames: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+        """(N, H, W, 3) -> (N, height, width, 3), bilinear with centred pixels."""
+
+    def gray(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """RGB (N, H, W, 3) -> BT.601 luma (N, H, W), 15 bit fixed point."""
+
+    def difference(self, frames: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+        """(N, H, W, 3) -> planes (N-1, 3, H, W) of next - this + 128, and how many saturated.
+
+        Exact for changes of -128 .. 127; ``clipped`` (N-1,) counts the values beyond.
+        """
+
+    def quantise(
+        self, flow: NDArray[np.float32], bound: float
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+        """(N, 2, H, W) px -> bytes, and (N,) how many values lay beyond the bound.
+
+        rint((clip(v, -B, B) + B) * 255 / (2 B)) in double precision, half to even, as dense_flow does;
+        zero becomes 128. NaN becomes 128 and counts as clipped.
+        """
+
+    def warp_homography(
+        self,
+        gray: NDArray[np.uint8],
+        homography: NDArray[np.float64],
+        fill: NDArray[np.uint8],
+        margin: int = 5,
+    ) -> NDArray[np.uint8]:
+        """out(x) = gray(H x): (N, H, W) images seen through (N, 3, 3) homographies.
+
+        Bilinear on a 1/32 px grid. Where the source column or row is not strictly inside
+        (margin, size - 1 - margin) the pixel of `fill` stands instead (dense_flow's warp_flow.h).
+        """
+
+    def pyramid(
+        self, gray: NDArray[np.uint8], sizes: Sequence[tuple[int, int]], rule: str
+    ) -> tuple[Any, ...]:
+        """(N, H, W) -> f32 levels (N, h, w) of the given sizes, finest (the images themselves) first.
+
+        ``pyrdown`` halves with a 1-4-6-4-1 window and mirrored borders, sizes (n + 1) // 2;
+        ``bilinear0.8`` samples at 1.25 times the index, not centred, as cv::cuda::resize does.
+        """
+
+    def centered_gradient(self, image: Any) -> Any:
+        """f32 (N, H, W) -> packed (N, H + 2 B, W + 2 B, 4) of I, Ix, Iy, 0 with B = BORDER_PX.
+
+        Half the difference of both neighbours, indices clamped; then the border replicated.
+        """
+
+    def upsample(self, flow: Any, height: int, width: int, factor: float) -> Any:
+        """f32 (N, 2, h, w) -> factor * flow at (N, 2, height, width), bilinear, not centred."""
+
+    def tvl1_start(self, first: Any, packed: Any, flow: Any | None, model: TVL1Model) -> TVL1State:
+        """State of one scale: first image (N, H, W), packed second image, flow (None: zero); p = 0."""
+
+    def warp_linearise(self, state: TVL1State) -> None:
+        """Warp I1, I1x, I1y by the flow (bicubic, a = -1/2) and set a, b, c, g anew."""
+
+    def tvl1_iterate(self, state: TVL1State, n: int) -> NDArray[np.int32]:
+        """At most n iterations; each pair stops by itself. Returns (N,) iterations done."""
+
+    def tvl1_flow(self, state: TVL1State) -> Any:
+        """The flow (N, 2, H, W) of a state."""
+
+    def concatenate(self, parts: Sequence[Any]) -> Any:
+        """Stacks -> one stack."""
+
+
+def get_ops(device: str = "cpu", isa: str | None = None) -> Ops:
+    """The operations of a device.
+
+    Parameters
+    ----------
+    device : {"cpu", "reference"}
+    isa : {"baseline", "avx2", "avx512"}, optional
+        Force an instruction set of the CPU core; the best this CPU has by default, or what the
+        environment variable ``FLOWPIPE_ISA`` says.
+
+    Raises
+    ------
+    BackendError
+        If the device is unknown, or the instruction set is not compiled in or not in this CPU.
+    """
+    if device == "cpu":
+        from flowpipe.ops.cpu import CpuOps
+
+        return CpuOps(isa)
+    if device == "reference":
+        from flowpipe.ops.reference import ReferenceOps
+
+        return ReferenceOps()
+    raise BackendError(f"device must be one of {', '.join(DEVICES)}, got {device!r}")

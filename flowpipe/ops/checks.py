@@ -1,0 +1,55 @@
+"""Arguments of an operation -> nothing, or a ValueError saying what was wanted and what came."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def check_frames(frames: NDArray[np.uint8]) -> None:
+    """Refuse anything but uint8 (N, H, W, 3) with at least one pixel a frame."""
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
+        raise ValueError(f"frames must be uint8 (N, H, W, 3), got {frames.dtype} {frames.shape}")
+    _check_pixels("frames", frames.shape[1:3])
+
+
+def check_gray(gray: NDArray[np.uint8], what: str = "gray") -> None:
+    """Refuse anything but uint8 (N, H, W) with at least one pixel an image."""
+    if gray.dtype != np.uint8 or gray.ndim != 3:
+        raise ValueError(f"{what} must be uint8 (N, H, W), got {gray.dtype} {gray.shape}")
+    _check_pixels(what, gray.shape[1:])
+
+
+def check_flow(flow: NDArray[np.float32], bound: float) -> None:
+    """Refuse anything but float32 (N, 2, H, W) and a positive, finite bound."""
+    if flow.dtype != np.float32 or flow.ndim != 4 or flow.shape[1] != 2:
+        raise ValueError(f"flow must be float32 (N, 2, H, W), got {flow.dtype} {flow.shape}")
+    if not 0 < bound < float("inf"):
+        raise ValueError(f"bound must be a positive number of pixels, got {bound}")
+
+
+def check_warp(
+    gray: NDArray[np.uint8],
+    homography: NDArray[np.float64],
+    fill: NDArray[np.uint8],
+    margin: int,
+) -> None:
+    """Refuse images, homographies and fill that do not belong together."""
+    check_gray(gray)
+    check_gray(fill, "fill")
+    if fill.shape != gray.shape:
+        raise ValueError(f"fill must have the shape of gray, {gray.shape}, got {fill.shape}")
+    if homography.shape != (len(gray), 3, 3) or homography.dtype != np.float64:
+        raise ValueError(
+            f"homography must be float64 ({len(gray)}, 3, 3), "
+            f"got {homography.dtype} {homography.shape}"
+        )
+    if margin < 0:
+        raise ValueError(f"margin must be at least 0 pixels, got {margin}")
+
+
+def _check_pixels(what: str, size: tuple[int, ...]) -> None:
+    if min(size) < 1:
+        raise ValueError(
+            f"{what} must have at least one pixel, got {size[0]} rows, {size[1]} columns"
+        )

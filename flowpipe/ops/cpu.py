@@ -1,0 +1,271 @@
+"""Frames, images, pairs -> the same, on one CPU core: the native core, and OpenCV for resizing.
+
+The native core is kernels/cpu compiled into one library beside the package. Without it (no compiler
+when flowpipe was installed) everything but TV-L1 still works. Calls leave the GIL, keep nothing and may
+run in any number of threads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.errors import BackendError
+from flowpipe.ops import BORDER_PX, TVL1Model
+from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_warp
+from flowpipe.ops.reference import FIELDS, ReferenceOps
+
+F32 = NDArray[np.float32]
+LIBRARY = Path(__file__).resolve().parent.parent / "_core.so"
+ABI = 1  # as in kernels/cpu/core.cpp; raised whenever a signature below changes
+
+_P, _L, _F, _D, _I = (
+    ctypes.c_void_p, ctypes.c_long, ctypes.c_float, ctypes.c_double, ctypes.c_int,
+)  # fmt: skip
+SIGNATURES = {  # every array is preceded by its count and sizes; kernels/README.md says which is which
+    "difference": (None, (_L, _L, _P, _P, _P)),
+    "quantise": (None, (_L, _L, _P, _D, _P, _P)),
+    "warp_homography": (None, (_L, _L, _L, _P, _P, _P, _L, _P)),
+    "pyramid_down": (None, (_L, _L, _L, _P, _P)),
+    "bilinear": (None, (_L, _L, _L, _P, _L, _L, _F, _F, _F, _P)),
+    "centered_gradient": (None, (_L, _L, _L, _P, _P)),
+    "tvl1_floats": (_L, (_L, _L)),
+    "tvl1_start": (None, (_L, _L, _L, _P, _P)),
+    "warp_linearise": (None, (_L, _L, _L, _P, _P, _P)),
+    "tvl1_iterate": (None, (_L, _L, _L, _P, _I, _I, _D, _F, _F, _F, _P)),
+    "tvl1_flow": (None, (_L, _L, _L, _P, _P)),
+}
+
+
+@dataclass(frozen=True)
+class NativeCore:
+    """The compiled core, or why there is none."""
+
+    path: str
+    compiled: tuple[str, ...] = ()
+    """Instruction sets in the library, slowest first."""
+    usable: tuple[str, ...] = ()
+    """Those that this CPU has."""
+    compiler: str = ""
+    reason: str = ""
+    """Why the core cannot be used, and what to do; empty if it can."""
+    library: Any = None
+
+    @property
+    def available(self) -> bool:
+        """Whether TV-L1 can run here."""
+        return not self.reason
+
+    @property
+    def chosen(self) -> str:
+        """Instruction set that runs unless one is asked for: the best, or ``FLOWPIPE_ISA``."""
+        return os.environ.get("FLOWPIPE_ISA") or (self.usable[-1] if self.usable else "")
+
+
+@functools.cache
+def native_core(path: str = str(LIBRARY)) -> NativeCore:
+    """What is known of the compiled core; never raises."""
+    advice = "install a C++ compiler (g++ or clang++) and run pip install again"
+    if not Path(path).exists():
+        return NativeCore(path, reason=f"no compiled core at {path}: {advice}")
+    try:
+        library = ctypes.CDLL(path)
+        library.flowpipe_isas.restype = library.flowpipe_compiler.restype = ctypes.c_char_p
+        abi = library.flowpipe_abi()
+    except (OSError, AttributeError) as error:
+        return NativeCore(path, reason=f"the core at {path} cannot be loaded ({error}): {advice}")
+    if abi != ABI:
+        found = f"the core at {path} has interface {abi}, this flowpipe needs {ABI}"
+        return NativeCore(path, reason=f"{found}: run pip install again")
+    compiled = tuple(library.flowpipe_isas().decode().split())
+    usable = tuple(isa for isa in compiled if library.flowpipe_supports(isa.encode()))
+    compiler = library.flowpipe_compiler().decode()
+    return NativeCore(path, compiled, usable, compiler, library=library)
+
+
+class CpuState:
+    """Fields of N pairs at one scale, rows interleaved as kernels/cpu/layout.h draws them."""
+
+    def __init__(self, first: F32, packed: F32, floats: int, model: TVL1Model) -> None:
+        self.first, self.packed, self.model = first, packed, model
+        raw = np.empty(len(first) * floats + 16, np.float32)
+        skip = -raw.ctypes.data % 64 // 4
+        self.floats = raw[skip : skip + len(first) * floats].reshape(len(first), floats)
+
+    def field(self, name: str) -> F32:
+        n, height, width = self.first.shape
+        stride = (width + 15) // 16 * 16 + 32
+        rows = self.floats[:, : height * 10 * stride].reshape(n, height, 10, stride)
+        return rows[:, :, FIELDS.index(name), 16 : 16 + width].copy()
+
+
+class CpuOps:
+    """The operations of `flowpipe.ops.Ops` on one CPU core.
+
+    Parameters
+    ----------
+    isa : {"baseline", "avx2", "avx512"}, optional
+        Instruction set; by default ``FLOWPIPE_ISA``, else the best of this CPU.
+    core : NativeCore, optional
+
+    Raises
+    ------
+    BackendError
+        If the instruction set is unknown, not compiled in, or not in this CPU.
+    """
+
+    pairs_at_once = 1  # the fields of one pair fill the second-level cache
+
+    def __init__(self, isa: str | None = None, core: NativeCore | None = None) -> None:
+        self.core = core or native_core()
+        self.isa = isa or self.core.chosen
+        if self.core.available and self.isa not in self.core.usable:
+            raise BackendError(
+                f"instruction set {self.isa!r} was asked for; the core has "
+                f"{', '.join(self.core.compiled)} and this {platform.machine()} CPU runs "
+                f"{', '.join(self.core.usable)}: choose one of these, or unset FLOWPIPE_ISA"
+            )
+        self.name = f"cpu-{self.isa}" if self.core.available else "cpu-opencv"
+        self._functions = self._bind() if self.core.available else {}
+        self._slow = ReferenceOps()
+
+    def resize(self, frames: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+        check_frames(frames)
+        if frames.shape[1:3] == (height, width):
+            return np.ascontiguousarray(frames)
+        result = np.empty((len(frames), height, width, 3), np.uint8)
+        for out, frame in zip(result, frames, strict=True):
+            cv2.resize(frame, (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
+        return result
+
+    def gray(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        check_frames(frames)
+        result = np.empty(frames.shape[:3], np.uint8)
+        for out, frame in zip(result, frames, strict=True):
+            cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY, dst=out)
+        return result
+
+    def difference(self, frames: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+        check_frames(frames)
+        if not self._functions or len(frames) < 2:
+            return self._slow.difference(frames)
+        frames = np.ascontiguousarray(frames)
+        n, height, width = len(frames) - 1, *frames.shape[1:3]
+        planes, clipped = np.empty((n, 3, height, width), np.uint8), np.empty(n, np.uint32)
+        self._call("difference", n, height * width, frames, planes, clipped)
+        return planes, clipped
+
+    def quantise(
+        self, flow: NDArray[np.float32], bound: float
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+        check_flow(flow, bound)
+        if not self._functions:
+            return self._slow.quantise(flow, bound)
+        flow = np.ascontiguousarray(flow)
+        levels, clipped = np.empty(flow.shape, np.uint8), np.empty(len(flow), np.uint32)
+        self._call("quantise", len(flow), flow[:1].size, flow, bound, levels, clipped)
+        return levels, clipped
+
+    def warp_homography(
+        self,
+        gray: NDArray[np.uint8],
+        homography: NDArray[np.float64],
+        fill: NDArray[np.uint8],
+        margin: int = 5,
+    ) -> NDArray[np.uint8]:
+        check_warp(gray, homography, fill, margin)
+        if not self._functions:
+            return self._slow.warp_homography(gray, homography, fill, margin)
+        gray, fill = np.ascontiguousarray(gray), np.ascontiguousarray(fill)
+        homography, result = np.ascontiguousarray(homography), np.empty_like(gray)
+        self._call("warp_homography", *gray.shape, gray, homography, fill, margin, result)
+        return result
+
+    def pyramid(
+        self, gray: NDArray[np.uint8], sizes: Sequence[tuple[int, int]], rule: str
+    ) -> tuple[F32, ...]:
+        check_gray(gray)
+        levels = [gray.astype(np.float32, order="C")]
+        for size in sizes[1:]:
+            image = levels[-1]
+            level = np.empty((len(gray), *size), np.float32)
+            if rule == "pyrdown":
+                self._call("pyramid_down", *image.shape, image, level)
+            else:
+                self._call("bilinear", *image.shape, image, *size, 1.25, 1.25, 1.0, level)
+            levels.append(level)
+        return tuple(levels)
+
+    def centered_gradient(self, image: F32) -> F32:
+        n, height, width = image.shape
+        packed = np.empty((n, height + 2 * BORDER_PX, width + 2 * BORDER_PX, 4), np.float32)
+        self._call("centered_gradient", n, height, width, image, packed)
+        return packed
+
+    def upsample(self, flow: F32, height: int, width: int, factor: float) -> F32:
+        n, planes, h, w = flow.shape
+        result = np.empty((n, planes, height, width), np.float32)
+        steps = h / height, w / width
+        self._call("bilinear", n * planes, h, w, flow, height, width, *steps, factor, result)
+        return result
+
+    def concatenate(self, parts: Sequence[Any]) -> Any:
+        return np.concatenate(parts)
+
+    def tvl1_start(self, first: F32, packed: F32, flow: F32 | None, model: TVL1Model) -> CpuState:
+        state = CpuState(first, packed, self._call("tvl1_floats", *first.shape[1:]), model)
+        self._call("tvl1_start", *first.shape, flow, state.floats)
+        return state
+
+    def warp_linearise(self, state: CpuState) -> None:
+        self._call("warp_linearise", *state.first.shape, state.first, state.packed, state.floats)
+
+    def tvl1_iterate(self, state: CpuState, n: int) -> NDArray[np.int32]:
+        m, done = state.model, np.empty(len(state.first), np.int32)
+        threshold = m.epsilon**2 * state.first[0].size
+        self._call(
+            "tvl1_iterate", *state.first.shape, state.floats, n, m.block, threshold,
+            m.tau, m.tau / m.theta, m.lambda_ * m.theta, done,
+        )  # fmt: skip
+        return done
+
+    def tvl1_flow(self, state: CpuState) -> F32:
+        n, height, width = state.first.shape
+        flow = np.empty((n, 2, height, width), np.float32)
+        self._call("tvl1_flow", n, height, width, state.floats, flow)
+        return flow
+
+    def _bind(self) -> dict[str, Any]:
+        functions = {}
+        for name, (result, arguments) in SIGNATURES.items():
+            function = self.core.library[f"{name}_{self.isa}"]
+            function.restype, function.argtypes = result, arguments
+            functions[name] = function
+        return functions
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        if not self._functions:
+            raise BackendError(
+                f"flow tvl1 needs the compiled core: {self.core.reason}; or choose another flow, "
+                "such as --set extract.flow=opencv_tvl1"
+            )
+        return self._functions[name](*map(_pointer, arguments))
+
+
+def _pointer(argument: Any) -> Any:
+    """Arrays as the address of their first element; the kernels take nothing but C order."""
+    if not isinstance(argument, np.ndarray):
+        return argument
+    if not argument.flags.c_contiguous:
+        raise ValueError(f"wanted a C-contiguous array, got {argument.shape} {argument.strides}")
+    return argument.ctypes.data

@@ -1,0 +1,256 @@
+"""Frames, images, pairs -> the same, in plain NumPy: the operations as they are meant.
+
+Written to be read and to test the fast backends against; float32, nothing fused, no tricks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.ops import BORDER_PX, TVL1Model
+from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_warp
+
+F32 = NDArray[np.float32]
+FLT_EPSILON = np.float32(1.1920929e-7)
+FIELDS = ("a", "b", "c", "g", "u", "v", "p11", "p12", "p21", "p22")
+
+
+class ReferenceState:
+    """Fields of N pairs at one scale, one (N, H, W) array each."""
+
+    def __init__(self, first: F32, packed: F32, flow: F32 | None, model: TVL1Model) -> None:
+        self.first, self.packed, self.model = first, packed, model
+        self.fields = {name: np.zeros(first.shape, np.float32) for name in FIELDS}
+        if flow is not None:
+            self.fields["u"][:], self.fields["v"][:] = flow[:, 0], flow[:, 1]
+
+    def field(self, name: str) -> F32:
+        return self.fields[name].copy()
+
+
+class ReferenceOps:
+    """The operations of `flowpipe.ops.Ops` in NumPy."""
+
+    name = "reference"
+    pairs_at_once = 8
+
+    def resize(self, frames: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+        check_frames(frames)
+        rows, row_weight = _centred_taps(frames.shape[1], height)
+        columns, column_weight = _centred_taps(frames.shape[2], width)
+        row_weight, column_weight = row_weight[:, None, None], column_weight[:, None]
+        result = np.empty((len(frames), height, width, 3), np.uint8)
+        for out, frame in zip(result, frames.astype(np.float64), strict=True):
+            tall = frame[rows[0]] * (1 - row_weight) + frame[rows[1]] * row_weight
+            wide = tall[:, columns[0]] * (1 - column_weight) + tall[:, columns[1]] * column_weight
+            out[:] = np.floor(wide + 0.5)
+        return result
+
+    def gray(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        check_frames(frames)
+        r, g, b = np.moveaxis(frames.astype(np.int32), -1, 0)
+        return ((9798 * r + 19235 * g + 3735 * b + (1 << 14)) >> 15).astype(np.uint8)
+
+    def difference(self, frames: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+        check_frames(frames)
+        change = np.diff(frames.astype(np.int16), axis=0) + 128
+        clipped = ((change < 0) | (change > 255)).sum(axis=(1, 2, 3), dtype=np.uint32)
+        planes = np.clip(change, 0, 255).astype(np.uint8).transpose(0, 3, 1, 2)
+        return np.ascontiguousarray(planes), clipped
+
+    def quantise(
+        self, flow: NDArray[np.float32], bound: float
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+        check_flow(flow, bound)
+        v = flow.astype(np.float64)
+        inside = np.abs(v) <= bound  # False for NaN
+        v = np.where(np.isnan(v), 0.0, np.clip(v, -bound, bound))
+        levels = np.rint((v + bound) * 255 / (2 * bound)).astype(np.uint8)
+        return levels, (~inside).sum(axis=(1, 2, 3), dtype=np.uint32)
+
+    def warp_homography(
+        self,
+        gray: NDArray[np.uint8],
+        homography: NDArray[np.float64],
+        fill: NDArray[np.uint8],
+        margin: int = 5,
+    ) -> NDArray[np.uint8]:
+        check_warp(gray, homography, fill, margin)
+        height, width = gray.shape[1:]
+        y, x = np.mgrid[:height, :width].astype(np.float64)
+        result = fill.copy()
+        for out, image, h in zip(result, gray.astype(np.int32), homography, strict=True):
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+                scale = 32 / (x * h[2, 0] + y * h[2, 1] + h[2, 2])
+                sx = (x * h[0, 0] + y * h[0, 1] + h[0, 2]) * scale
+                sy = (x * h[1, 0] + y * h[1, 1] + h[1, 2]) * scale
+            far = float(1 << 30)
+            sx = np.rint(np.where(np.abs(sx) < far, sx, -far)).astype(np.int64)
+            sy = np.rint(np.where(np.abs(sy) < far, sy, -far)).astype(np.int64)
+            inside = (sx >> 5 > margin) & (sx >> 5 < width - 1 - margin)
+            inside &= (sy >> 5 > margin) & (sy >> 5 < height - 1 - margin)
+            sx, sy = sx[inside], sy[inside]
+            ix, iy, fx, fy = sx >> 5, sy >> 5, sx & 31, sy & 31
+            upper = image[iy, ix] * (32 - fx) + image[iy, ix + 1] * fx
+            lower = image[iy + 1, ix] * (32 - fx) + image[iy + 1, ix + 1] * fx
+            out[inside] = (upper * (32 - fy) + lower * fy + 512) >> 10
+        return result
+
+    def pyramid(
+        self, gray: NDArray[np.uint8], sizes: Sequence[tuple[int, int]], rule: str
+    ) -> tuple[F32, ...]:
+        check_gray(gray)
+        levels = [gray.astype(np.float32)]
+        for size in sizes[1:]:
+            levels.append(_reduce(levels[-1], size, rule))
+        return tuple(levels)
+
+    def centered_gradient(self, image: F32) -> F32:
+        padded = np.pad(image, ((0, 0), (1, 1), (1, 1)), mode="edge")
+        ix = 0.5 * (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2])
+        iy = 0.5 * (padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1])
+        packed = np.stack([image, ix, iy, np.zeros_like(ix)], axis=-1)
+        border = (BORDER_PX, BORDER_PX)
+        return np.pad(packed, ((0, 0), border, border, (0, 0)), mode="edge")
+
+    def upsample(self, flow: F32, height: int, width: int, factor: float) -> F32:
+        h, w = flow.shape[-2:]
+        return np.float32(factor) * _bilinear(flow, (height, width), (h / height, w / width))
+
+    def concatenate(self, parts: Sequence[Any]) -> Any:
+        return np.concatenate(parts)
+
+    def tvl1_start(
+        self, first: F32, packed: F32, flow: F32 | None, model: TVL1Model
+    ) -> ReferenceState:
+        return ReferenceState(first, packed, flow, model)
+
+    def warp_linearise(self, state: ReferenceState) -> None:
+        f = state.fields
+        for k, packed in enumerate(state.packed):
+            u, v = f["u"][k], f["v"][k]
+            i1w, a, b = np.moveaxis(_bicubic(packed, u, v), -1, 0)[:3]
+            f["a"][k], f["b"][k] = a, b
+            f["c"][k] = i1w - a * u - b * v - state.first[k]
+            f["g"][k] = -1 / np.maximum(a * a + b * b, FLT_EPSILON)
+
+    def tvl1_iterate(self, state: ReferenceState, n: int) -> NDArray[np.int32]:
+        model = state.model
+        threshold = model.epsilon**2 * state.first[0].size
+        done = np.zeros(len(state.first), np.int32)
+        for k in range(len(done)):
+            fields = {name: values[k] for name, values in state.fields.items()}
+            while done[k] < n:
+                steps = min(model.block, n - done[k])
+                for _ in range(steps):
+                    error = _primal_dual_step(fields, model)
+                done[k] += steps
+                if error <= threshold:
+                    break
+        return done
+
+    def tvl1_flow(self, state: ReferenceState) -> F32:
+        return np.stack([state.fields["u"], state.fields["v"]], axis=1)
+
+
+def _primal_dual_step(f: dict[str, F32], model: TVL1Model) -> float:
+    """One iteration (Zach, Pock, Bischof 2007, eqs. 13 and 15); returns the sum of squared change."""
+    tau, taut = np.float32(model.tau), np.float32(model.tau / model.theta)
+    lt = np.float32(model.lambda_ * model.theta)
+
+    rho = f["a"] * f["u"] + f["b"] * f["v"] + f["c"]
+    step = np.clip(rho * f["g"], -lt, lt)  # eq. 15, its three cases in one
+    du = step * f["a"] + _divergence(f["p11"], f["p12"])
+    dv = step * f["b"] + _divergence(f["p21"], f["p22"])
+    f["u"] += du
+    f["v"] += dv
+
+    for component, p, q in (("u", "p11", "p12"), ("v", "p21", "p22")):
+        gx, gy = _forward_gradient(f[component])
+        shrink = 1 / (1 + taut * np.sqrt(gx * gx + gy * gy))
+        f[p][:] = (f[p] + tau * gx) * shrink
+        f[q][:] = (f[q] + tau * gy) * shrink
+    return float(np.sum(np.square(du, dtype=np.float64) + np.square(dv, dtype=np.float64)))
+
+
+def _divergence(p: F32, q: F32) -> F32:
+    result = p + q
+    result[:, 1:] -= p[:, :-1]
+    result[1:] -= q[:-1]
+    return result
+
+
+def _forward_gradient(u: F32) -> tuple[F32, F32]:
+    gx, gy = np.zeros_like(u), np.zeros_like(u)
+    gx[:, :-1] = u[:, 1:] - u[:, :-1]
+    gy[:-1] = u[1:] - u[:-1]
+    return gx, gy
+
+
+def _bicubic(packed: F32, u: F32, v: F32) -> F32:
+    """Catmull-Rom samples (H, W, 4) of one packed image at (x + u, y + v), reads clamped."""
+    height, width = u.shape
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    # Two pixels outside all four taps read the border's value, so farther points need no more border.
+    x, y = np.clip(x + u, -2, width + 1), np.clip(y + v, -2, height + 1)
+    ix, iy = np.floor(x).astype(np.intp), np.floor(y).astype(np.intp)
+    wx, wy = _catmull_rom(x - ix.astype(np.float32)), _catmull_rom(y - iy.astype(np.float32))
+    result = np.zeros((height, width, 4), np.float32)
+    for j in range(4):
+        for i in range(4):
+            taps = packed[iy + (BORDER_PX - 1 + j), ix + (BORDER_PX - 1 + i)]
+            result += (wy[j] * wx[i])[..., None] * taps
+    return result
+
+
+def _catmull_rom(t: F32) -> list[F32]:
+    """Weights of the taps at -1, 0, 1, 2 for a point t in [0, 1) past tap 0; they sum to one."""
+    half, two = np.float32(0.5), np.float32(2)
+    return [
+        t * (t * (1 - half * t) - half),
+        t * t * (np.float32(1.5) * t - np.float32(2.5)) + 1,
+        t * (t * (two - np.float32(1.5) * t) + half),
+        t * t * (half * t - half),
+    ]
+
+
+def _reduce(image: F32, size: tuple[int, int], rule: str) -> F32:
+    if rule == "pyrdown":
+        for axis in (1, 2):
+            n = image.shape[axis]
+            window = np.float32([1, 4, 6, 4, 1]) / 16
+            centres = 2 * np.arange((n + 1) // 2)
+            taps = [image.take(_mirrored(centres + d, n), axis) for d in range(-2, 3)]
+            image = sum((w * tap for w, tap in zip(window, taps, strict=True)), np.float32(0))
+        return image
+    return _bilinear(image, size, (1.25, 1.25))
+
+
+def _mirrored(index: NDArray[np.intp], n: int) -> NDArray[np.intp]:
+    """Indices mirrored at the border pixels: -1 -> 1, n -> n - 2."""
+    period = max(2 * n - 2, 1)
+    index = np.abs(index) % period
+    return np.minimum(index, period - index) if n > 1 else np.zeros_like(index)
+
+
+def _bilinear(image: F32, size: tuple[int, int], steps: tuple[float, float]) -> F32:
+    """Sample (..., h, w) at index * step, reads clamped: cv::cuda::resize, which centres nothing."""
+    for axis, n, step in ((-2, size[0], steps[0]), (-1, size[1], steps[1])):
+        at = np.arange(n, dtype=np.float32) * np.float32(step)
+        index = np.floor(at).astype(np.intp)
+        last = image.shape[axis] - 1
+        weight = at - index.astype(np.float32)
+        weight = weight[:, None] if axis == -2 else weight
+        near = image.take(np.minimum(index, last), axis)
+        image = near + weight * (image.take(np.minimum(index + 1, last), axis) - near)
+    return image
+
+
+def _centred_taps(source: int, target: int) -> tuple[tuple[Any, Any], NDArray[np.float64]]:
+    at = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
+    index = np.floor(at).astype(np.intp)
+    return (index, np.minimum(index + 1, source - 1)), at - index
