@@ -1,4 +1,4 @@
-"""Homographies -> frames of a textured scene seen by that camera, with a patch of its own motion."""
+"""Homographies -> frames of a textured scene that such a camera sees, a patch moving in it."""
 
 from __future__ import annotations
 

@@ -1,0 +1,149 @@
+"""Warped flow: what the camera does is gone, what moves by itself stays, and a pair is pure."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from camera_scene import camera_step, corner_error_px, film
+
+from flowpipe.flow import FLOWS, make_solver
+from flowpipe.flow.warped import Boxes, CameraMotion, WarpParams, warped_flow
+from flowpipe.ops import get_ops
+from flowpipe.video import open_video
+
+SIZE = {"height": 128, "width": 160, "patch_px": 50}
+
+
+class Stage:
+    """The stages before and around warped flow, as an extraction runs them."""
+
+    def __init__(self, params=None, flow="tvl1", boxes=None):
+        self.ops = get_ops("reference")
+        self.solver = make_solver(FLOWS[flow].params(), self.ops)
+        self.camera = CameraMotion(params or WarpParams(), boxes)
+
+    def run(self, gray, first_frame=0, start=None):
+        features = [self.camera.features(g, first_frame + k) for k, g in enumerate(gray)]
+        prepared = self.solver.prepare(gray)
+        flow = self.solver.solve(prepared[:-1], prepared[1:])
+        return flow, warped_flow(
+            self.ops, self.solver, self.camera, gray, prepared, flow, features, start
+        )
+
+
+def mean_length(flow, where):
+    return float(np.hypot(*flow)[where].mean())
+
+
+@pytest.mark.parametrize("size_px", [2.0, 6.0, 12.0])
+def test_background_flow_falls_tenfold_and_the_patch_keeps_its_own(size_px, rng):
+    scene = film(rng, [camera_step(128, 160, size_px, rng) for _ in range(2)], **SIZE)
+    plain, warped = Stage().run(scene.frames)
+    for pair in range(2):
+        background = scene.background[pair] & scene.background[pair + 1]
+        before, after = (mean_length(f[pair], background) for f in (plain, warped.flow))
+        assert before > 10 * after
+        assert (
+            corner_error_px(warped.homographies[pair], scene.homographies[pair], (128, 160)) < 0.3
+        )
+        # The patch moved by (3, -2) in the frame: its flow against the background's is left.
+        y, x = np.argwhere(~scene.background[pair]).mean(axis=0)
+        landed = np.linalg.inv(true) @ [x + 3, y - 2, 1]
+        own = landed[:2] / landed[2] - [x, y]
+        middle = warped.flow[pair][:, int(y) - 8 : int(y) + 8, int(x) - 8 : int(x) + 8]
+        assert np.abs(np.median(middle, axis=(1, 2)) - own).max() < 0.5
+
+
+def test_static_camera_changes_nothing(rng):
+    scene = film(rng, [np.eye(3)] * 2, **SIZE)
+    plain, warped = Stage().run(scene.frames)
+    for pair in range(2):
+        assert corner_error_px(warped.homographies[pair], np.eye(3), (128, 160)) < 0.1
+    # Measured 0.006 to 0.007 px; a level of the quantiser is 0.157 px.
+    assert np.abs(plain - warped.flow).mean() < 0.02
+
+
+def test_pixels_from_outside_have_no_motion(rng):
+    shift = np.array([[1, 0, 12.0], [0, 1, 0], [0, 0, 1]])
+    scene = film(rng, [shift], height=128, width=160, patch_px=0, noise=0)
+    _, warped = Stage().run(scene.frames)
+    # Columns right of 160 - 12 - 5 lie outside, or too near the border, of the second frame.
+    assert np.abs(warped.flow[0][:, 16:-16, -10:]).max() < 0.25
+    assert np.abs(warped.flow[0][:, 16:-16, 16:-32]).mean() < 0.1
+
+
+@pytest.mark.parametrize("mode", ["fixed", "dense_flow"])
+def test_a_pair_is_the_same_in_every_window(mode, rng):
+    scene = film(rng, [camera_step(96, 120, 3.0, rng) for _ in range(4)], height=96, width=120,
+                 patch_px=30)  # fmt: skip
+    stage = Stage(WarpParams(mode=mode), flow="dis")
+    start = stage.camera.features(scene.frames[0], 0)
+    _, whole = stage.run(scene.frames, start=start)
+    for begin, end in ((0, 2), (1, 3), (2, 5), (3, 5)):
+        _, part = Stage(WarpParams(mode=mode), flow="dis").run(
+            scene.frames[begin:end], first_frame=begin, start=start
+        )
+        for field in ("flow", "homographies", "matches", "inliers"):
+            expected = getattr(whole, field)[begin : end - 1]
+            assert getattr(part, field).tobytes() == expected.tobytes(), field
+
+
+def test_boxes_keep_a_large_person_from_being_taken_for_the_camera(rng):
+    # The patch covers most of the frame: without boxes its motion wins.
+    scene = film(rng, [camera_step(128, 160, 5.0, rng)], height=128, width=160, patch_px=126)
+    person = np.array([[80.0 - 66, 0, 80 + 70, 127]])
+    masked = Stage(flow="dis", boxes=Boxes("x", (person, person), 128, 160)).run(scene.frames)[1]
+    unmasked = Stage(flow="dis").run(scene.frames)[1]
+    error = [
+        corner_error_px(w.homographies[0], scene.homographies[0], (128, 160))
+        for w in (masked, unmasked)
+    ]
+    assert error[0] < 0.5 < 3 < error[1]
+    assert masked.matches[0] < unmasked.matches[0]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 50), (17, 18), (40, 33)])
+def test_any_frame_gets_through(size, rng):
+    frames = rng.integers(0, 256, (4, *size), dtype=np.uint8)
+    frames[2] = 77
+    plain, warped = Stage().run(frames)
+    assert warped.flow.shape == plain.shape == (3, 2, *size)
+    assert np.isfinite(warped.flow).all() and warped.homographies.shape == (3, 3, 3)
+    assert warped.matches.dtype == warped.inliers.dtype == np.uint32
+
+
+def test_one_frame_makes_no_pair(rng):
+    plain, warped = Stage().run(rng.integers(0, 256, (1, 40, 50), dtype=np.uint8))
+    assert warped.flow.shape == (0, 2, 40, 50)
+    assert warped.homographies.shape == (0, 3, 3) and warped.matches.shape == (0,)
+
+
+def test_counts_that_do_not_fit_are_refused(rng):
+    stage = Stage(flow="dis")
+    gray = rng.integers(0, 256, (2, 40, 50), dtype=np.uint8)
+    features = [stage.camera.features(g, k) for k, g in enumerate(gray)]
+    with pytest.raises(ValueError, match="3 frames and features"):
+        warped_flow(
+            stage.ops, stage.solver, stage.camera, gray, gray,
+            np.zeros((2, 2, 40, 50), np.float32), features,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("clip", "least", "most"),
+    [
+        # Camera on a stand: the flow stays. Camera following a diver: most of it goes.
+        ("ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi", 0.8, 1.2),
+        ("Diving/*.avi", 0.0, 0.5),
+    ],
+)
+def test_real_clips(shared_data, clip, least, most):
+    path = sorted((shared_data / "clips" / "ucf101").glob(clip))[0]
+    stage = Stage(flow="dis")
+    with open_video(str(path)) as video:
+        frames = next(iter(video.windows(max_frames=9))).data
+    plain, warped = stage.run(stage.ops.gray(frames))
+    lengths = [
+        np.median(np.hypot(f[:, 0], f[:, 1]), axis=(1, 2)).mean() for f in (plain, warped.flow)
+    ]
+    assert least <= lengths[1] / lengths[0] <= most
