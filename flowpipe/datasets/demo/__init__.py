@@ -1,0 +1,212 @@
+"""A folder -> the built-in demo set: 36 short clips made on the spot, with the true flow known.
+
+Textured patches move over textured backgrounds under a shaking, panning camera. Six classes
+differ by the patch's motion alone; textures, shapes, sizes, places and cameras are drawn the same
+way for all of them. Nothing is downloaded.
+
+On disk::
+
+    root/demo.json                  seed, version, size of every clip; written last
+    root/list.csv                   video_id,path,label,split: also an example of a list file
+    root/videos/<class>/<id>.mp4    320x240, 25 frames per second, 40 frames
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowpipe.datasets.dataset import Dataset
+from flowpipe.datasets.demo.motion import CAMERAS, CLASS_NAMES, CLIPS_PER_CLASS, TEST_CLIPS
+from flowpipe.errors import DatasetError
+from flowpipe.types import VideoRecord
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from flowpipe.datasets.demo.scene import Scene, Truth
+
+VERSION = 1  # counts changes that alter any frame
+SEED = 20160807
+VIDEO_IDS = tuple(f"{name}_{clip:02d}" for name in CLASS_NAMES for clip in range(CLIPS_PER_CLASS))
+
+
+def load(
+    root: Path, *, seed: int = SEED, progress: Callable[[int, int], None] | None = None
+) -> Dataset:
+    """Find the demo set below `root`, or make it there (about ten seconds of one core).
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the set. It appears whole or not at all: it is made beside and then renamed.
+    seed : int
+        Other seeds give other textures, shapes and paths.
+    progress : callable, optional
+        Called with (clips made, clips in all) while the set is made.
+
+    Raises
+    ------
+    DatasetError
+        If `root` holds something else, or the demo set of another seed.
+    """
+    root = Path(root).absolute()
+    if not _is_complete(root, seed):
+        _make(root, seed, progress)
+    records = tuple(
+        VideoRecord(
+            video_id,
+            str(_clip_path(root, video_id)),
+            labels=(CLASS_NAMES.index(_class_of(video_id)),),
+            subset="testing" if _is_test(video_id) else "training",
+            splits=("test1" if _is_test(video_id) else "train1",),
+        )
+        for video_id in VIDEO_IDS
+    )
+    note = (
+        f"Made on this machine from seed {seed}; classes differ by motion alone; "
+        "flowpipe.datasets.demo.truth(video_id) gives the true flow."
+    )
+    return Dataset("demo", CLASS_NAMES, records, note=note)
+
+
+def truth(video_id: str, *, seed: int = SEED) -> Truth:
+    """True flow, camera homography and masks of every pair of a clip, at the clip's own size.
+
+    Returns
+    -------
+    Truth
+        ``homography`` (39, 3, 3) float64, ``flow`` (39, 2, 240, 320) float32, ``foreground`` and
+        ``valid`` (39, 240, 320) bool.
+    """
+    return _scene(video_id, seed).truth()
+
+
+def clean_frames(video_id: str, *, seed: int = SEED) -> Iterator[NDArray[np.uint8]]:
+    """Frames of a clip as they were before coding: RGB, uint8 (240, 320, 3)."""
+    return _scene(video_id, seed).frames()
+
+
+def camera_kind(video_id: str) -> str:
+    """How the camera of a clip moves: ``static``, ``pan`` or ``handheld``."""
+    return CAMERAS[_clip_of(video_id)]
+
+
+def _make(root: Path, seed: int, progress: Callable[[int, int], None] | None) -> None:
+    from flowpipe.datasets.demo.clipfile import write_clip
+
+    _refuse_foreign(root, seed)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=f".{root.name}.", suffix=".making", dir=root.parent))
+    try:
+        made.chmod(0o755)  # mkdtemp makes it private, but data sets are shared
+        sizes = {}
+        for count, video_id in enumerate(VIDEO_IDS):
+            path = _clip_path(made, video_id)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_clip(path, clean_frames(video_id, seed=seed))
+            sizes[video_id] = path.stat().st_size
+            if progress is not None:
+                progress(count + 1, len(VIDEO_IDS))
+        _write_list(made)
+        marker = {"version": VERSION, "seed": seed, "clips": sizes}
+        (made / "demo.json").write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
+        _put_in_place(made, root, seed)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _put_in_place(made: Path, root: Path, seed: int) -> None:
+    if _is_complete(root, seed):  # another process was faster, which is as good
+        return
+    old = made.with_suffix(".old")
+    if root.exists():  # a damaged set of ours, or an empty folder: `_refuse_foreign` looked
+        root.replace(old)
+    try:
+        made.replace(root)
+    except OSError:
+        if not _is_complete(root, seed):
+            raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _refuse_foreign(root: Path, seed: int) -> None:
+    if not root.exists():
+        return
+    if not root.is_dir():
+        raise DatasetError(
+            f"the demo set needs a folder, but {root} is a file; give another --root"
+        )
+    marker = _read_marker(root)
+    if marker is None and any(root.iterdir()):
+        raise DatasetError(
+            f"{root} holds files that are not the demo set; give --root a new or an empty folder"
+        )
+    if marker is not None and (marker.get("version"), marker.get("seed")) != (VERSION, seed):
+        raise DatasetError(
+            f"{root} holds the demo set of seed {marker.get('seed')}, version "
+            f"{marker.get('version')}, wanted seed {seed}, version {VERSION}; "
+            "remove that folder or give another --root"
+        )
+
+
+def _is_complete(root: Path, seed: int) -> bool:
+    marker = _read_marker(root)
+    if marker is None or (marker.get("version"), marker.get("seed")) != (VERSION, seed):
+        return False
+    sizes = marker.get("clips", {})
+    paths = {video_id: _clip_path(root, video_id) for video_id in VIDEO_IDS}
+    return all(p.is_file() and p.stat().st_size == sizes.get(i) for i, p in paths.items())
+
+
+def _read_marker(root: Path) -> dict[str, Any] | None:
+    try:
+        marker = json.loads((root / "demo.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return marker if isinstance(marker, dict) else None
+
+
+def _write_list(root: Path) -> None:
+    with (root / "list.csv").open("w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file)
+        lines.writerow(("video_id", "path", "label", "split"))
+        for video_id in VIDEO_IDS:
+            path = _clip_path(root, video_id).relative_to(root).as_posix()
+            split = "test1" if _is_test(video_id) else "train1"
+            lines.writerow((video_id, path, _class_of(video_id), split))
+
+
+def _scene(video_id: str, seed: int) -> Scene:
+    # OpenCV loads only when pictures are made: planning a real data set does not need it.
+    from flowpipe.datasets.demo.scene import make_scene
+
+    return make_scene(seed, _class_of(video_id), _clip_of(video_id))
+
+
+def _clip_path(root: Path, video_id: str) -> Path:
+    return root / "videos" / _class_of(video_id) / f"{video_id}.mp4"
+
+
+def _is_test(video_id: str) -> bool:
+    return _clip_of(video_id) in TEST_CLIPS
+
+
+def _class_of(video_id: str) -> str:
+    if video_id not in VIDEO_IDS:
+        raise DatasetError(
+            f"the demo set has no clip {video_id!r}; it has {VIDEO_IDS[0]} and so on"
+        )
+    return video_id.split("_")[0]
+
+
+def _clip_of(video_id: str) -> int:
+    _class_of(video_id)
+    return int(video_id.split("_")[1])
