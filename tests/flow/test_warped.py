@@ -43,9 +43,8 @@ def test_background_flow_falls_tenfold_and_the_patch_keeps_its_own(size_px, rng)
         background = scene.background[pair] & scene.background[pair + 1]
         before, after = (mean_length(f[pair], background) for f in (plain, warped.flow))
         assert before > 10 * after
-        assert (
-            corner_error_px(warped.homographies[pair], scene.homographies[pair], (128, 160)) < 0.3
-        )
+        found, true = warped.homographies[pair], scene.homographies[pair]
+        assert corner_error_px(found, true, (128, 160)) < 0.3
         # The patch moved by (3, -2) in the frame: its flow against the background's is left.
         y, x = np.argwhere(~scene.background[pair]).mean(axis=0)
         landed = np.linalg.inv(true) @ [x + 3, y - 2, 1]
@@ -129,21 +128,21 @@ def test_counts_that_do_not_fit_are_refused(rng):
         )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("clip", "least", "most"),
-    [
-        # Camera on a stand: the flow stays. Camera following a diver: most of it goes.
-        ("ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi", 0.8, 1.2),
-        ("Diving/*.avi", 0.0, 0.5),
-    ],
-)
-def test_real_clips(shared_data, clip, least, most):
-    path = sorted((shared_data / "clips" / "ucf101").glob(clip))[0]
+def run_clip(shared_data, name):
+    path = shared_data / "clips" / "ucf101" / name
     stage = Stage(flow="dis")
     with open_video(str(path)) as video:
         frames = next(iter(video.windows(max_frames=9))).data
-    plain, warped = stage.run(stage.ops.gray(frames))
-    lengths = [
-        np.median(np.hypot(f[:, 0], f[:, 1]), axis=(1, 2)).mean() for f in (plain, warped.flow)
-    ]
-    assert least <= lengths[1] / lengths[0] <= most
+    return stage.run(stage.ops.gray(frames))
+
+
+def test_real_clip_from_a_still_camera(shared_data):
+    plain, warped = run_clip(shared_data, "SoccerJuggling/v_SoccerJuggling_g24_c01.avi")
+    # Measured 0.018 px; a level of the quantiser is 0.157 px.
+    assert np.abs(plain - warped.flow).mean() < 0.04
+
+
+def test_real_clip_from_a_camera_that_follows_a_diver(shared_data):
+    plain, warped = run_clip(shared_data, "Diving/v_Diving_g01_c03.avi")
+    before, after = (np.median(np.hypot(f[:, 0], f[:, 1])) for f in (plain, warped.flow))
+    assert before > 1.5 and after < before / 4
