@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -29,6 +30,7 @@ def encode_video(
     gop: int | None = None,
     b_frames: int | None = None,
     rotation_deg: int = 0,
+    mirrored: bool = False,
     **options: Any,
 ) -> Path:
     """Encode frames to a file; the container follows from the file name.
@@ -52,7 +54,9 @@ def encode_video(
     gop, b_frames : int, optional
         Keyframe distance and number of consecutive B frames.
     rotation_deg : int
-        Clockwise turn that a player shall apply (display matrix).
+        Clockwise turn that a player shall apply (display matrix; MP4 and MOV).
+    mirrored : bool
+        The player shall also flip the turned picture left to right.
     **options
         Private options of the encoder, such as ``crf=18``.
 
@@ -96,8 +100,6 @@ def encode_video(
             context.time_base = time_base
         else:
             context.time_base = 1 / rate
-        if rotation_deg:
-            stream.set_display_rotation(-rotation_deg)
         for name, value in (
             ("colorspace", colorspace),
             ("color_range", color_range),
@@ -120,4 +122,17 @@ def encode_video(
             frame.time_base = context.time_base
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+    if rotation_deg or mirrored:
+        _write_display_matrix(path, rotation_deg, mirrored)
     return path
+
+
+def _write_display_matrix(path: Path, rotation_deg: int, mirrored: bool) -> None:
+    """Overwrite the matrix in the track header of an MP4 or MOV file."""
+    cos, sin = {0: (1, 0), 90: (0, 1), 180: (-1, 0), 270: (0, -1)}[rotation_deg]
+    flip = -1 if mirrored else 1
+    matrix = (flip * cos, sin, 0, flip * -sin, cos, 0, 0, 0)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"tkhd") + 4 + 40
+    content[start : start + 36] = struct.pack(">9i", *(n << 16 for n in matrix), 1 << 30)
+    path.write_bytes(content)

@@ -56,12 +56,18 @@ class Colour:
     notes: tuple[str, ...] = ()
 
 
-def read_colour(frame: Any) -> Colour:
+def read_colour(frame: Any, transfer_code: int = 2) -> Colour:
     """Take the colour tags of a decoded picture, and the rule where there are none.
 
     Untagged YCbCr is read as BT.601, limited range, at any height: so do OpenCV and FFmpeg's
     scaler, with which the published flow data sets were made. Gray and RGB are full range
     unless tagged.
+
+    Parameters
+    ----------
+    frame : av.VideoFrame
+    transfer_code : int
+        The decoder's transfer characteristic, for PyAV before 17, whose frames do not tell.
 
     Raises
     ------
@@ -70,7 +76,8 @@ def read_colour(frame: Any) -> Colour:
     """
     name = frame.format.name
     notes = []
-    transfer = TRANSFERS.get(int(frame.color_trc), f"code{int(frame.color_trc)}")
+    transfer_code = int(getattr(frame, "color_trc", transfer_code))
+    transfer = TRANSFERS.get(transfer_code, f"code{transfer_code}")
     if transfer in ("pq", "hlg"):
         notes.append("hdr_not_tone_mapped")
     tagged = int(frame.color_range)
@@ -159,7 +166,8 @@ class Converter:
                 format="gbrp",
                 interpolation=FLAGS,
                 src_colorspace=colour.swscale_matrix,
-                dst_colorspace=5,
+                # RGB has no matrix; before version 17 PyAV applies none of these if both are equal
+                dst_colorspace=5 if colour.swscale_matrix != 5 else 1,
                 src_color_range=colour.swscale_range,
                 dst_color_range=FULL,
                 **_ONE_THREAD,

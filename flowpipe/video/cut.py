@@ -14,6 +14,8 @@ from flowpipe.video.timestamps import MAX_GAP_S
 
 CONTAINERS = ("mov", "matroska", "avi")
 """Formats with an index that seeking can trust; transport and program streams have none."""
+REORDER = 32
+"""Packets looked at together to see timestamps in showing order; codecs hold back 16 at most."""
 
 
 def cut_points(path: str | os.PathLike[str], max_part_s: float) -> tuple[float, ...]:
@@ -53,6 +55,8 @@ def cut_points(path: str | os.PathLike[str], max_part_s: float) -> tuple[float, 
                     return ()
         except (av.error.FFmpegError, OSError):
             return ()
+        if not scan.rest_rises():
+            return ()
         return scan.cuts(max_part_s)
 
 
@@ -65,37 +69,37 @@ class _Scan:
         self.keys: list[float] = []
         self.first_s = math.inf
         self.last_s = -math.inf
-        self._last_dts: int | None = None
         self._waiting: list[int] = []
-        self._last_pts: int | None = None
+        self._shown: int | None = None
 
     def take(self, packet: Any) -> bool:
         """Return False if the video must not be cut."""
-        pts, dts = packet.pts, packet.dts
-        if pts is None or dts is None or packet.is_corrupt or pts < dts:
+        if packet.pts is None or packet.is_corrupt:
             return False
-        if self._last_dts is not None and dts <= self._last_dts:
+        heapq.heappush(self._waiting, packet.pts)
+        if len(self._waiting) > REORDER and not self._show():
             return False
-        self._last_dts = dts
-        # every timestamp before this packet's decoding time has been seen: check them in order
-        heapq.heappush(self._waiting, pts)
-        while self._waiting and self._waiting[0] < dts:
-            shown = heapq.heappop(self._waiting)
-            if self._last_pts is not None and shown <= self._last_pts:
-                return False
-            self._last_pts = shown
-        if len(self._waiting) > 64 or (len(self._waiting) > 1 and self._waiting.count(pts) > 1):
-            return False
-        time_s = self.source.seconds(pts)
+        time_s = self.source.seconds(packet.pts)
         assert time_s is not None
+        if packet.is_discard:
+            return True
         if self.last_s > -math.inf and time_s > self.last_s + MAX_GAP_S:
             return False
-        if not packet.is_discard:
-            self.first_s = min(self.first_s, time_s)
-            self.last_s = max(self.last_s, time_s)
-            if packet.is_keyframe and (not self.keys or time_s >= self.keys[-1] + self.spacing_s):
-                self.keys.append(time_s)
+        self.first_s = min(self.first_s, time_s)
+        self.last_s = max(self.last_s, time_s)
+        if packet.is_keyframe and (not self.keys or time_s >= self.keys[-1] + self.spacing_s):
+            self.keys.append(time_s)
         return True
+
+    def rest_rises(self) -> bool:
+        """Check the timestamps still waiting after the last packet."""
+        return all([self._show() for _ in range(len(self._waiting))])
+
+    def _show(self) -> bool:
+        pts = heapq.heappop(self._waiting)
+        rising = self._shown is None or pts > self._shown
+        self._shown = pts
+        return rising
 
     def cuts(self, max_part_s: float) -> tuple[float, ...]:
         """Choose the keyframes nearest below the even division."""

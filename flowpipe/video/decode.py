@@ -251,15 +251,13 @@ class VideoReader:
             if held is not None:
                 # the grid ends at the last picture, which is not held beyond its own time
                 until_s = time_s if picture is not None else held[0] + 2 * TOLERANCE_S
-                shown = False
+                if self._inside(held[0]) and not ticks.shows(held[0], until_s):
+                    self._dropped += 1
                 for tick_s in ticks.due(until_s):
-                    shown = True
                     self.seam = tick_s >= stop_s
                     yield tick_s, held[1]
                     if self.seam:
                         return
-                if not shown and self._inside(held[0]):
-                    self._dropped += 1
             if picture is not None:
                 self._count_own(time_s)
             held = time_s, picture
@@ -381,11 +379,10 @@ class VideoReader:
             picture.format.name,
             picture.colorspace,
             picture.color_range,
-            picture.color_trc,
             picture.rotation,
         )
         if key not in self._tags:
-            colour = read_colour(picture)
+            colour = read_colour(picture, int(self._source.context.color_trc))
             turn = read_turn(picture)
             self._notes.update(set(colour.notes) - set(self._notes))
             if self._first is None:

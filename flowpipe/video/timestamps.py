@@ -20,8 +20,9 @@ LOOK_AHEAD = 4
 """Frames held back to sort timestamps; also the number of decoded pictures kept in memory."""
 MAX_GAP_S = 3600.0
 """A longer silence between two frames is taken for a broken timestamp, not for a pause."""
-TOLERANCE_S = 0.5e-6
-"""Timestamps are rounded to the container's unit: a frame may be this late and still count."""
+TOLERANCE_S = 0.501e-3
+"""A frame may be this late for a tick and still count: Matroska, WebM, ASF and FLV round timestamps
+to milliseconds, and without it 30 frames per second resampled to 30 lose one frame in three."""
 
 
 class Timeline(Generic[T]):
@@ -107,7 +108,17 @@ class Ticks:
     @property
     def time_s(self) -> float:
         """Time of the next tick."""
-        return self.origin_s + self.k / self.fps
+        return self._at(self.k)
+
+    def shows(self, frame_s: float, next_frame_s: float) -> bool:
+        """Tell whether any tick of the whole grid shows a frame, in this span or another."""
+        k = max(0, math.ceil((frame_s - TOLERANCE_S - self.origin_s) * self.fps) - 1)
+        while self._at(k) + TOLERANCE_S < frame_s:
+            k += 1
+        return self._at(k) + TOLERANCE_S < next_frame_s
+
+    def _at(self, k: int) -> float:
+        return self.origin_s + k / self.fps
 
     def due(self, next_frame_s: float) -> Iterator[float]:
         """Yield, and pass, the ticks that come before a frame at `next_frame_s`."""
