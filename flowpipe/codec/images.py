@@ -1,0 +1,37 @@
+"""Planes (T, C, H, W) <-> images that a codec stores: RGB, or gray with x left of y."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def as_images(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Planes -> C-contiguous images; no copy for RGB planes that are a view of (T, H, W, 3).
+
+    Parameters
+    ----------
+    planes : uint8 (T, C, H, W), C in 1, 2, 3
+
+    Returns
+    -------
+    uint8
+        (T, H, W, 3) for C = 3, (T, H, 2 W) for C = 2, (T, H, W) for C = 1.
+    """
+    if planes.dtype != np.uint8 or planes.ndim != 4 or planes.shape[1] not in (1, 2, 3):
+        raise ValueError(
+            f"planes must be uint8 (T, 1 | 2 | 3, H, W), got {planes.dtype} {planes.shape}"
+        )
+    count, channels, height, width = planes.shape
+    if channels == 3:
+        return np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
+    side_by_side = planes.transpose(0, 2, 1, 3)
+    return np.ascontiguousarray(side_by_side).reshape(count, height, channels * width)
+
+
+def as_planes(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """Images -> planes, as a view: the inverse of `as_images`."""
+    if channels == 3:
+        return images.transpose(0, 3, 1, 2)
+    count, height, width = images.shape
+    return images.reshape(count, height, channels, width // channels).transpose(0, 2, 1, 3)

@@ -1,0 +1,70 @@
+"""Images <-> JPEG files through libjpeg-turbo (simplejpeg): the default, lossy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from flowpipe.errors import FormatError
+
+MAX_SIDE_PX = 65500  # libjpeg's limit
+
+
+@dataclass(frozen=True)
+class JpegParams:
+    """Quality 1..100 and chroma subsampling.
+
+    ``subsampling`` says what happens to colour: ``420`` halves it in both directions, ``422`` in
+    one, ``444`` keeps it. A flow field is one gray image whatever it says; ``gray`` says so.
+    """
+
+    name: ClassVar[str] = "jpeg"
+    quality: int = 95
+    subsampling: Literal["420", "422", "444", "gray"] = "420"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.quality <= 100:
+            raise ValueError(f"quality must be in 1..100, got {self.quality}")
+        if self.subsampling not in ("420", "422", "444", "gray"):
+            raise ValueError(f"subsampling must be 420, 422, 444 or gray, got {self.subsampling!r}")
+
+
+def encode(image: NDArray[np.uint8], params: JpegParams) -> bytes:
+    """(H, W, 3) RGB or (H, W) gray -> JFIF file."""
+    if max(image.shape[:2]) > MAX_SIDE_PX or min(image.shape[:2]) < 1:
+        raise ValueError(
+            f"a JPEG side must be 1..{MAX_SIDE_PX} pixels, got {image.shape[1]}x{image.shape[0]} "
+            "(a flow field is stored twice as wide as it is); choose another size or codec"
+        )
+    if image.ndim == 2:
+        return bytes(
+            simplejpeg.encode_jpeg(
+                image[:, :, None], params.quality, "GRAY", colorsubsampling="Gray"
+            )
+        )
+    if params.subsampling == "gray":
+        raise ValueError("subsampling gray is for flow; colour images need 420, 422 or 444")
+    return bytes(
+        simplejpeg.encode_jpeg(image, params.quality, "RGB", colorsubsampling=params.subsampling)
+    )
+
+
+def read_size(payload: bytes) -> tuple[int, int, int]:
+    """Payload -> (height, width, components 1 or 3)."""
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(payload)
+    except ValueError as error:
+        raise FormatError(f"not a JPEG file: {error}") from None
+    return height, width, 1 if colours.upper() == "GRAY" else 3
+
+
+def decode_into(payload: bytes, out: NDArray[np.uint8]) -> None:
+    """Payload -> pixels in `out`, (H, W, 3) or (H, W), of the size that the file states."""
+    try:
+        simplejpeg.decode_jpeg(payload, "RGB" if out.ndim == 3 else "GRAY", buffer=out)
+    except ValueError as error:
+        raise FormatError(f"the JPEG data is damaged: {error}") from None

@@ -1,0 +1,16 @@
+"""EncodedPlanes -> verified shards on disk -> snippets: the frame store of FORMAT.md."""
+
+from __future__ import annotations
+
+from flowpipe.store.files import sweep
+from flowpipe.store.header import StoreHeader, create_store, read_store_header
+from flowpipe.store.layout import StreamSpec
+from flowpipe.store.reader import Request, Store, open_store
+from flowpipe.store.salvage import salvage
+from flowpipe.store.video import Video
+from flowpipe.store.writer import ShardWriter
+
+__all__ = [
+    "Request", "ShardWriter", "Store", "StoreHeader", "StreamSpec", "Video", "create_store",
+    "open_store", "read_store_header", "salvage", "sweep",
+]  # fmt: skip

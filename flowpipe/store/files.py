@@ -1,0 +1,172 @@
+"""Bytes -> files that are whole or absent: temporary names, sweeping, publishing, full disks."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from flowpipe.errors import DiskFullError
+from flowpipe.store.layout import SHARDS_FOLDER
+
+STALE_S = 24 * 3600.0
+"""Age from which another host's temporary file counts as left behind."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<host>[^~]+)~(?P<pid>\d+)~[0-9a-f]{8}\.tmp(-\w+)?")
+_COPY_BYTES = 8 << 20
+
+
+def temporary_name(final: Path) -> Path:
+    """A hidden name beside `final` that tells whose it is: host and process id."""
+    host = re.sub(r"[^A-Za-z0-9-]", "_", socket.gethostname()) or "host"
+    return final.with_name(f".{final.name}.{host}~{os.getpid()}~{uuid.uuid4().hex[:8]}.tmp")
+
+
+def create_exclusive(path: Path) -> int:
+    """Open a new file for reading and writing and hold a lock that says its writer lives."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    with contextlib.suppress(OSError):  # some network file systems have no locks
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return fd
+
+
+def write_all(fd: int, content: bytes) -> None:
+    """Write every byte at the file's position."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def copy_bytes(source: int, target: int, count: int, at: int) -> None:
+    """Copy the first `count` bytes of one file to offset `at` of another, inside the kernel."""
+    done = 0
+    while done < count:
+        try:
+            moved = os.copy_file_range(source, target, count - done, done, at + done)
+        except (AttributeError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in _FULL:
+                raise
+            break
+        if not moved:
+            break
+        done += moved
+    while done < count:
+        block = os.pread(source, min(_COPY_BYTES, count - done), done)
+        if not block:
+            raise OSError(errno.EIO, f"a spool file ends {count - done} bytes early")
+        view = memoryview(block)
+        while view:
+            moved = os.pwrite(target, view, at + done)
+            view = view[moved:]
+            done += moved
+
+
+def publish(temporary: Path, final: Path) -> None:
+    """Make a written file durable, then visible under its final name, then that durable too."""
+    fd = os.open(temporary, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    temporary.replace(final)
+    sync_folder(final.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems without folder sync
+            raise
+    finally:
+        os.close(fd)
+
+
+def need_space(folder: Path, count: int) -> None:
+    """Raise DiskFullError unless `count` more bytes fit where `folder` is."""
+    state = os.statvfs(folder)
+    free = state.f_bavail * state.f_frsize
+    if free < count:
+        raise DiskFullError(
+            f"{count / 1e6:.0f} MB more are needed at {folder} but {free / 1e6:.0f} MB are free; "
+            "free some space, then run the same command again: finished shards stay"
+        )
+
+
+@contextlib.contextmanager
+def full_disk_in_words(path: Path) -> Iterator[None]:
+    """Turn the operating system's ways of saying 'no space' into DiskFullError."""
+    try:
+        yield
+    except OSError as error:
+        code = error.errno
+        if code is None and (named := re.search(r"errno = (\d+)", str(error))):
+            code = int(named[1])  # HDF5 reports the number in its text only
+        if code not in _FULL:
+            raise
+        raise DiskFullError(
+            f"no space left while writing {path}: {os.strerror(code)}; free some space or raise "
+            "the quota, then run the same command again: finished shards stay"
+        ) from error
+
+
+def sweep(store: str | Path) -> list[Path]:
+    """Remove temporary files whose writers are gone.
+
+    A file goes if its process is dead (same host) or it was not written to for `STALE_S` (other
+    hosts), and nobody holds its lock.
+
+    Returns
+    -------
+    list of Path
+        What was removed.
+    """
+    host = temporary_name(Path("x")).name.removeprefix(".x.").partition("~")[0]
+    removed = []
+    for folder in (Path(store), Path(store) / SHARDS_FOLDER):
+        if not folder.is_dir():
+            continue
+        for path in sorted(folder.iterdir()):
+            named = _TEMPORARY.fullmatch(path.name)
+            if named is None:
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                old = time.time() - path.stat().st_mtime > STALE_S
+                gone = not _alive(int(named["pid"])) if named["host"] == host else old
+                if gone and not _locked(path):
+                    path.unlink()
+                    removed.append(path)
+    return removed
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _locked(path: Path) -> bool:
+    """Whether a living writer holds the file, also one in another container of this host."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return False

@@ -1,0 +1,176 @@
+"""Recipe and data set -> store.json, written once; and back."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import flowpipe
+from flowpipe.errors import FormatError, RecipeError
+from flowpipe.store import files, layout
+
+
+@dataclass(frozen=True)
+class StoreHeader:
+    """What a whole store has in common."""
+
+    format_version: str
+    flowpipe_version: str
+    recipe: dict[str, Any]
+    recipe_digest: str
+    dataset: dict[str, Any]
+    class_names: tuple[str, ...]
+    created_utc: str
+
+
+def create_store(
+    path: str | Path,
+    *,
+    recipe: str,
+    recipe_digest: str,
+    dataset: Mapping[str, Any],
+    class_names: Sequence[str],
+) -> StoreHeader:
+    """Make an empty store, or check that an existing one may take more of the same.
+
+    Safe when several processes do it at once: one writes, the others compare.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the store; made where it is missing.
+    recipe, recipe_digest : str
+        Canonical JSON and its SHA-256.
+    dataset : mapping
+        JSON values that say where the videos come from.
+    class_names : sequence of str
+
+    Raises
+    ------
+    RecipeError
+        If the store was made with another recipe or other classes; the message lists what differs.
+    FormatError
+        If the folder holds a store.json that cannot be read, or of another major version.
+    """
+    path = Path(path)
+    if hashlib.sha256(recipe.encode()).hexdigest() != recipe_digest:
+        raise ValueError("recipe_digest must be the SHA-256 of the recipe text")
+    final = path / layout.STORE_FILE
+    with files.full_disk_in_words(final):
+        (path / layout.SHARDS_FOLDER).mkdir(parents=True, exist_ok=True)
+        if not final.exists():
+            values = {
+                "format": layout.STORE_FORMAT,
+                "format_version": layout.FORMAT_VERSION,
+                "flowpipe_version": flowpipe.__version__,
+                "recipe_digest": recipe_digest,
+                "recipe": recipe,
+                "dataset": dict(dataset),
+                "class_names": list(class_names),
+                "created_utc": _now(),
+            }
+            text = json.dumps(values, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+            _write_once(final, text.encode())
+    header = read_store_header(path)
+    check_recipe(path, header, recipe_digest, json.loads(recipe))
+    if class_names and header.class_names and tuple(class_names) != header.class_names:
+        raise RecipeError(
+            f"{path} has {len(header.class_names)} classes ({', '.join(header.class_names[:3])} "
+            f"...) and these videos {len(class_names)} ({', '.join(list(class_names)[:3])} ...): "
+            "their labels would mix; choose another folder"
+        )
+    return header
+
+
+def read_store_header(path: str | Path) -> StoreHeader:
+    """Read and check store.json.
+
+    Raises
+    ------
+    FormatError
+        If there is none, or it is not as FORMAT.md says.
+    """
+    final = Path(path) / layout.STORE_FILE
+    try:
+        values = json.loads(final.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FormatError(
+            f"{path} is not a flowpipe store: it has no {layout.STORE_FILE}; make one with "
+            "`flowpipe extract`"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise layout.broken("S01", f"{final} cannot be read: {error}") from error
+    try:
+        if values["format"] != layout.STORE_FORMAT:
+            raise layout.broken("S01", f"{final} has format {values['format']!r}")
+        layout.check_version(values["format_version"], final)
+        text = values["recipe"]
+        if hashlib.sha256(text.encode()).hexdigest() != values["recipe_digest"]:
+            raise layout.broken("S02", f"{final}: the recipe does not have its digest")
+        return StoreHeader(
+            values["format_version"], values["flowpipe_version"], json.loads(text),
+            values["recipe_digest"], dict(values["dataset"]), tuple(values["class_names"]),
+            values["created_utc"],
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise layout.broken("S01", f"{final} lacks or mistypes {error}") from error
+
+
+def check_recipe(
+    path: str | Path, header: StoreHeader, digest: str, recipe: Mapping[str, Any] | None = None
+) -> None:
+    """Raise RecipeError, naming what differs, unless a store was made with this recipe."""
+    if digest == header.recipe_digest:
+        return
+    different = ""
+    if recipe is not None:
+        old, new = dict(_leaves(header.recipe)), dict(_leaves(recipe))
+        keys = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
+        lines = [f"  {k}: {old.get(k, 'absent')} there, {new.get(k, 'absent')} here" for k in keys]
+        different = ":\n" + "\n".join(lines)
+    raise RecipeError(
+        f"{path} was made with another recipe ({header.recipe_digest[:12]}, this one is "
+        f"{digest[:12]}); use the same recipe or another folder{different}"
+    )
+
+
+def _leaves(values: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    if isinstance(values, Mapping) and values:
+        return [
+            leaf for k, v in values.items() for leaf in _leaves(v, f"{prefix}.{k}" if prefix else k)
+        ]
+    return [(prefix, values)]
+
+
+def _write_once(final: Path, content: bytes) -> None:
+    """Write a file that appears whole, and only if nobody else's did first."""
+    temporary = files.temporary_name(final)
+    fd = files.create_exclusive(temporary)
+    try:
+        files.write_all(fd, content)
+        os.fsync(fd)
+        try:
+            os.link(temporary, final)
+        except FileExistsError:
+            return
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+                raise
+            with contextlib.suppress(FileNotFoundError):  # file systems without hard links
+                temporary.rename(final)
+        files.sync_folder(final.parent)
+    finally:
+        os.close(fd)
+        temporary.unlink(missing_ok=True)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,164 @@
+"""FORMAT.md in code: names, versions and dtypes of all that a store holds."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowpipe.errors import FormatError
+from flowpipe.modality import MODALITIES
+from flowpipe.types import MAX_VIDEO_ID_BYTES
+
+FORMAT = "flowpipe-shard"
+STORE_FORMAT = "flowpipe-store"
+FORMAT_VERSION = "1.0"
+"""major.minor: a reader refuses other majors; of later minors it ignores what it does not know."""
+
+# the folder
+STORE_FILE = "store.json"
+SHARDS_FOLDER = "shards"
+INDEX_FILE = "index.h5"
+SHARD_SUFFIX = ".h5"
+SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.h5")
+
+# root attributes of a shard
+ATTR_FORMAT = "format"
+ATTR_VERSION = "format_version"
+ATTR_FLOWPIPE = "flowpipe_version"
+ATTR_RECIPE = "recipe"
+ATTR_DIGEST = "recipe_digest"
+ATTR_BACKEND = "backend"
+ATTR_CREATED = "created_utc"
+ATTR_SEAL = "seal"
+ROOT_ATTRS = (
+    ATTR_FORMAT, ATTR_VERSION, ATTR_FLOWPIPE, ATTR_RECIPE, ATTR_DIGEST, ATTR_BACKEND, ATTR_CREATED,
+    ATTR_SEAL,
+)  # fmt: skip
+UNSEALED = "0" * 64
+"""The seal while a shard is being written."""
+
+# groups and tables
+VIDEOS = "videos"
+VIDEO_ID, META, STATUS = "video_id", "meta", "status"
+"""Text columns of `VIDEOS`: UTF-8 of variable length."""
+VIDEO_COLUMNS = {"part": "<u4", "parts": "<u4", "frame_first": "<u8", "frames": "<u8"}
+FRAMES = "frames"
+PTS = "pts_s"
+STREAMS = "streams"
+BYTES, OFFSET, CRC = "bytes", "offset", "crc32"
+FIRST, COUNT, HEIGHT, WIDTH = "first", "count", "height", "width"
+IMAGE_COLUMNS = {OFFSET: "<u8", CRC: "<u4"}
+ENTRY_COLUMNS = {FIRST: "<u8", COUNT: "<u8", HEIGHT: "<u4", WIDTH: "<u4"}
+
+# attributes of a stream
+ATTR_CODEC = "codec"
+ATTR_QUANTISER = "quantiser"
+ATTR_CHANNELS = "channels"
+ATTR_CONTEXT = "context"
+ATTR_ALIGNMENT = "alignment"
+STREAM_ATTRS = (ATTR_CODEC, ATTR_QUANTISER, ATTR_CHANNELS, ATTR_CONTEXT, ATTR_ALIGNMENT)
+
+STATUSES = ("done", "partial")
+META_KEYS = ("record", "source", "facts", "status", "reason", "clipped_share")
+"""Keys of a video's `META` object that readers may rely on."""
+
+
+@dataclass(frozen=True)
+class StreamSpec:
+    """How the images of one modality were made into bytes, as a shard records it."""
+
+    codec: Any
+    """Codec params: a frozen dataclass with a ClassVar ``name``."""
+    quantiser: Mapping[str, Any] = field(default_factory=dict)
+    """``bound``, ``zero_level`` and the formulas both ways; empty where bytes are the values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a shard holds of one video: all of it, or one part of a split."""
+
+    video_id: str
+    part: int
+    parts: int
+    status: str
+    frames: int
+    frame_first: int
+    """Position of the first frame in the shard's table of frames."""
+    images: dict[str, int]
+    """Images by modality."""
+    first: dict[str, int]
+    """Position of the first image in the shard's tables, by modality."""
+    size: dict[str, tuple[int, int]]
+    """(height, width) by modality; (0, 0) where there is no image."""
+    meta: str
+    """JSON object."""
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """(video_id, part, parts)"""
+        return self.video_id, self.part, self.parts
+
+
+def alignment(modality: str) -> str:
+    """The sentence a stream carries about which frames an image belongs to."""
+    if MODALITIES[modality].context == 0:
+        return "image k is frame k; N frames have N images"
+    return "image k belongs to frames k and k + 1; N frames have N - 1 images"
+
+
+def wanted_images(frames: int, context: int, part: int, parts: int) -> int:
+    """Images of an entry: a part that is not the last reaches over the seam: one per frame."""
+    return frames if part < parts - 1 else max(0, frames - context)
+
+
+def check_video_id(video_id: str) -> None:
+    """Raise ValueError unless the id may stand in a store."""
+    length = len(video_id.encode("utf-8", "surrogateescape"))
+    if not video_id or length > MAX_VIDEO_ID_BYTES or "\0" in video_id:
+        raise ValueError(
+            f"a video id must be 1..{MAX_VIDEO_ID_BYTES} bytes of UTF-8 without NUL, got {length} "
+            f"bytes: {video_id[:60]!r}"
+        )
+    try:
+        video_id.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(f"a video id must be valid UTF-8, got {video_id!r}") from None
+
+
+def check_version(version: str, where: Path | str) -> None:
+    """Raise FormatError unless this code may read a file of that version."""
+    major = version.partition(".")[0]
+    if major != FORMAT_VERSION.partition(".")[0]:
+        raise FormatError(
+            f"{where} has format version {version}; this flowpipe reads "
+            f"{FORMAT_VERSION.partition('.')[0]}.x: use the flowpipe that wrote it, or extract anew"
+        )
+
+
+def to_json(values: Any) -> str:
+    """Values -> one line of JSON, keys in the order given; numbers must be finite."""
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def column_dtypes(modality: str) -> dict[str, np.dtype[Any]]:
+    """Dtypes of the extra tables of a stream, each with its shape per image."""
+    return {c.name: np.dtype((c.dtype, c.shape)) for c in MODALITIES[modality].columns}
+
+
+class BrokenClauseError(FormatError):
+    """A FormatError that knows which clause of FORMAT.md is broken, as ``S07``."""
+
+    clause = ""
+
+
+def broken(clause: str, message: str) -> BrokenClauseError:
+    """The error for a broken clause; its text begins with the clause."""
+    error = BrokenClauseError(f"{clause}: {message}")
+    error.clause = clause
+    return error

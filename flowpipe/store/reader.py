@@ -1,0 +1,323 @@
+"""Store folder -> videos and snippets: one read per snippet, safe under fork, spawn and threads."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe import codec
+from flowpipe.errors import FormatError
+from flowpipe.modality import MODALITIES
+from flowpipe.store import header as headers
+from flowpipe.store import layout
+from flowpipe.store.index import Catalogue, Key, open_catalogue
+from flowpipe.store.opened import OpenShard
+from flowpipe.store.video import Video
+
+Request = tuple[str, str, int, int]
+"""(video_id, modality, start, length)"""
+
+_REMEMBERED = 1 << 16
+
+
+def open_store(
+    path: str | Path, *, check: bool = False, skip_broken: bool = False, refresh: bool = True
+) -> Store:
+    """Open a store for reading.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the store.
+    check : bool
+        Compare the CRC of every payload that is read.
+    skip_broken : bool
+        Leave out shards that cannot be read, listing them in ``Store.broken``, instead of refusing.
+    refresh : bool
+        Write the index where it is missing or behind the shards, if the folder allows it.
+
+    Raises
+    ------
+    FormatError
+        If there is no store, or it is not as FORMAT.md says.
+    """
+    return Store(Path(path), check=check, skip_broken=skip_broken, refresh=refresh)
+
+
+class Store:
+    """An open store. Pickles to its path; holds no lock; opens shards when they are first read.
+
+    Attributes
+    ----------
+    path : Path
+    header : StoreHeader
+        Recipe, digest, data set, class names.
+    broken : dict
+        Shards that cannot be read, with the reason; empty unless opened with ``skip_broken``.
+    """
+
+    def __init__(
+        self, path: Path, *, check: bool = False, skip_broken: bool = False, refresh: bool = True
+    ) -> None:
+        self.path, self._check = path.absolute(), check
+        self._skip_broken, self._refresh = skip_broken, refresh
+        self.header = headers.read_store_header(path)
+        self.broken: dict[str, str] = {}
+        self._catalogue = open_catalogue(
+            self.path, refresh=refresh, broken=self.broken if skip_broken else None
+        )
+        for facts in self._catalogue.shards:
+            if facts.recipe_digest != self.header.recipe_digest:
+                raise layout.broken(
+                    "S04",
+                    f"shard {facts.name} was made with another recipe ({facts.recipe_digest[:12]}) "
+                    f"than the store {self.path} ({self.header.recipe_digest[:12]}): remove it",
+                )
+        self._open: dict[int, OpenShard] = {}
+        self._places: dict[tuple[str, str], tuple[tuple[int, int, int, int], ...]] = {}
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._most_open = max(16, (1 << 16 if soft < 0 else soft) // 4)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self.path, self._check, self._skip_broken)
+
+    def __repr__(self) -> str:
+        return f"<Store {self.path}: {len(self.videos)} videos in {len(self.shards)} shards>"
+
+    @property
+    def videos(self) -> Videos:
+        """Mapping of video id to Video: those that are there whole, sorted by id."""
+        return Videos(self)
+
+    @property
+    def incomplete(self) -> tuple[str, ...]:
+        """Ids of split videos of which a part is missing."""
+        return self._catalogue.incomplete
+
+    @property
+    def shards(self) -> tuple[str, ...]:
+        """File names of the shards."""
+        return tuple(facts.name for facts in self._catalogue.shards)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Modalities that the shards hold, in table order."""
+        return tuple(n for n in MODALITIES if f"{n}/count" in self._catalogue.columns)
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The tables behind `videos`."""
+        return self._catalogue
+
+    def check_recipe(self, digest: str) -> None:
+        """Raise RecipeError unless the store was made with the recipe of this digest."""
+        headers.check_recipe(self.path, self.header, digest)
+
+    def span_keys(self) -> set[Key]:
+        """(video_id, part, parts) of everything in the shards, parts of incomplete videos too."""
+        ids, columns = self._catalogue.ids, self._catalogue.columns
+        return {
+            (ids[row], part, parts)
+            for row, (part, parts) in enumerate(
+                zip(columns["part"].tolist(), columns["parts"].tolist(), strict=True)
+            )
+        }
+
+    def snippet(self, video_id: str, modality: str, start: int, length: int) -> NDArray[np.uint8]:
+        """Decoded images ``start .. start + length`` of one video.
+
+        Returns
+        -------
+        uint8 (T, C, H, W)
+            T = length. May be a transposed view of (T, H, W, C) memory.
+
+        Raises
+        ------
+        KeyError
+            If the store has no such video or modality.
+        IndexError
+            If the range does not lie inside the video.
+        FormatError
+            If the shard was replaced, cut short or damaged.
+        """
+        payloads = self.encoded(video_id, modality, start, length)
+        if not payloads:
+            height, width = self.videos[video_id].size[modality]
+            return np.empty((0, MODALITIES[modality].channels, height, width), np.uint8)
+        try:
+            return codec.decode(payloads, MODALITIES[modality].channels)
+        except FormatError as error:
+            raise FormatError(
+                f"{self.path}: {modality} images {start}..{start + length} of {video_id}: {error}; "
+                "run `flowpipe verify --repair`"
+            ) from error
+
+    def snippets(self, requests: Sequence[Request]) -> list[NDArray[np.uint8]]:
+        """Many snippets, in the order asked for, read in the order they lie on disk."""
+        order = sorted(range(len(requests)), key=lambda i: self._place_of(requests[i]))
+        result: list[Any] = [None] * len(requests)
+        for i in order:
+            result[i] = self.snippet(*requests[i])
+        return result
+
+    def encoded(self, video_id: str, modality: str, start: int, length: int) -> list[memoryview]:
+        """Payloads of images as they are stored: one image file each. See `snippet` for errors."""
+        runs = self._runs(video_id, modality)
+        if len(runs) == 1 and 0 <= start <= start + length <= runs[0][1] and length > 0:
+            _, _, shard, first = runs[0]
+            return self._shard(shard).payloads(modality, first + start, length, self._check)
+        total = runs[-1][1]
+        if start < 0 or length < 0 or start + length > total:
+            raise IndexError(
+                f"{video_id} has {total} images of {modality}: {length} from {start} on do not lie "
+                f"inside [0, {total})"
+            )
+        result: list[memoryview] = []
+        for begin, end, shard, first in runs:
+            low, high = max(start, begin), min(start + length, end)
+            if low < high:
+                result += self._shard(shard).payloads(
+                    modality, first + low - begin, high - low, self._check
+                )
+        return result
+
+    def flow(self, video_id: str, modality: str, start: int, length: int) -> NDArray[np.float32]:
+        """Values that the bytes stand for, through the recorded quantiser.
+
+        Returns
+        -------
+        float32 (T, C, H, W)
+            Pixels per frame step for flow; levels in -128..127 for differences. A flow byte stands
+            for the middle of its interval, so the zero level reads as half a step.
+        """
+        quantiser = self.quantiser(modality)
+        if not quantiser:
+            raise ValueError(f"{modality} has no quantiser: its bytes are its values")
+        planes = self.snippet(video_id, modality, start, length)
+        return dequantise(planes, quantiser, MODALITIES[modality].channels)
+
+    def quantiser(self, modality: str) -> dict[str, Any]:
+        """The recorded quantiser of a modality."""
+        return dict(self._stream_facts(modality)["quantiser"])
+
+    def codec(self, modality: str) -> dict[str, Any]:
+        """The recorded codec params of a modality."""
+        return dict(self._stream_facts(modality)["codec"])
+
+    def column(self, video_id: str, modality: str, name: str) -> NDArray[Any]:
+        """A value per image, as ``clipped`` or ``homography``, for a whole video."""
+        known = [c.name for c in MODALITIES[modality].columns]
+        if name not in known:
+            raise KeyError(f"{modality} has the columns {known}, not {name!r}")
+        return np.concatenate(
+            [
+                self._shard(shard).column(modality, name, first, end - begin)
+                for begin, end, shard, first in self._runs(video_id, modality)
+            ]
+        )
+
+    def pts_s(self, video_id: str) -> NDArray[np.float64]:
+        """Timestamps of a video's frames, in seconds, float64 (N,)."""
+        row, columns = self._catalogue.find(video_id), self._catalogue.columns
+        rows = range(row, row + int(columns["parts"][row]))
+        return np.concatenate(
+            [
+                self._shard(int(columns["shard"][r])).pts_s(
+                    int(columns["frame_first"][r]), int(columns["frames"][r])
+                )
+                for r in rows
+            ]
+        )
+
+    def _runs(self, video_id: str, modality: str) -> tuple[tuple[int, int, int, int], ...]:
+        """(first image, end, shard, position in the shard) of each part of a video."""
+        key = video_id, modality
+        runs = self._places.get(key)
+        if runs is None:
+            columns = self._catalogue.columns
+            if modality not in self.modalities:
+                raise KeyError(f"{self.path} has {list(self.modalities)}, not {modality!r}")
+            try:
+                row = self._catalogue.find(video_id)
+            except KeyError:
+                raise KeyError(self._missing(video_id)) from None
+            begin, made = 0, []
+            for r in range(row, row + int(columns["parts"][row])):
+                end = begin + int(columns[f"{modality}/count"][r])
+                first = int(columns[f"{modality}/first"][r])
+                made.append((begin, end, int(columns["shard"][r]), first))
+                begin = end
+            if len(self._places) >= _REMEMBERED:
+                self._places.clear()
+            runs = self._places[key] = tuple(made)
+        return runs
+
+    def _missing(self, video_id: str) -> str:
+        if video_id in self.incomplete:
+            return f"{video_id!r} is split and not all of its parts are there: extract again"
+        return f"{self.path} has no video {video_id!r}"
+
+    def _place_of(self, request: Request) -> tuple[int, int]:
+        _, _, shard, first = self._runs(request[0], request[1])[0]
+        return shard, first + request[2]
+
+    def _shard(self, number: int) -> OpenShard:
+        shard = self._open.get(number)
+        if shard is None:
+            facts = self._catalogue.shards[number]
+            shard = OpenShard(self.path / layout.SHARDS_FOLDER / facts.name, facts)
+            while len(self._open) >= self._most_open:
+                # Readers in other threads keep theirs alive until they are done with it.
+                oldest = next(iter(self._open), None)
+                if oldest is not None:
+                    self._open.pop(oldest, None)
+            self._open[number] = shard
+        return shard
+
+    def _stream_facts(self, modality: str) -> dict[str, Any]:
+        for facts in self._catalogue.shards:
+            if modality in facts.streams:
+                return facts.streams[modality]
+        raise KeyError(f"{self.path} has {list(self.modalities)}, not {modality!r}")
+
+
+class Videos(Mapping[str, Video]):
+    """Videos of a store by id; nothing is read until a video is asked something."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __getitem__(self, video_id: str) -> Video:
+        try:
+            row = self._store.catalogue.find(video_id)
+        except KeyError:
+            raise KeyError(self._store._missing(video_id)) from None
+        return Video(self._store, video_id, row)
+
+    def __iter__(self) -> Iterator[str]:
+        ids = self._store.catalogue.ids
+        return (ids[row] for row in self._store.catalogue.whole.tolist())
+
+    def __len__(self) -> int:
+        return len(self._store.catalogue.whole)
+
+
+def dequantise(
+    planes: NDArray[np.uint8], quantiser: Mapping[str, Any], channels: int
+) -> NDArray[np.float32]:
+    """Bytes -> values: flow through its bound, differences through their zero level."""
+    if channels == 2:
+        bound = float(quantiser["bound"])
+        table = np.arange(256) * (2 * bound / 255) - bound
+    else:
+        table = np.arange(256) - float(quantiser["zero_level"])
+    return table.astype(np.float32)[planes]
+
+
+def _reopen(path: Path, check: bool, skip_broken: bool) -> Store:
+    return Store(path, check=check, skip_broken=skip_broken, refresh=False)

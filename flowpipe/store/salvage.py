@@ -1,0 +1,88 @@
+"""A damaged shard -> its good videos in a new one, byte for byte."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from pathlib import Path
+from typing import Any
+
+from flowpipe.errors import FormatError
+from flowpipe.store import layout
+from flowpipe.store.index import Key
+from flowpipe.store.layout import Entry
+from flowpipe.store.shard import Shard, read_shard
+from flowpipe.store.writer import ShardWriter
+from flowpipe.types import EncodedPlanes, Segment, Span, VideoRecord
+
+_WINDOW = 64
+
+
+def salvage(path: str | Path, writer: ShardWriter) -> tuple[list[Key], dict[Key, str]]:
+    """Copy every video of a shard whose payloads have their CRCs.
+
+    Parameters
+    ----------
+    path : path
+        The damaged shard.
+    writer : ShardWriter
+        Takes the good videos; publishing it is left to the caller, also under the same name.
+
+    Returns
+    -------
+    kept : list of (video_id, part, parts)
+    lost : dict of (video_id, part, parts) to what is wrong
+
+    Raises
+    ------
+    FormatError
+        If the tables are damaged: then nothing in the shard can be trusted and all of it must be
+        made again.
+    """
+    shard = read_shard(Path(path))
+    kept: list[Key] = []
+    lost: dict[Key, str] = {}
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        for entry in shard.entries:
+            try:
+                copy_entry(fd, shard, entry, writer)
+                kept.append(entry.key)
+            except FormatError as error:
+                writer.rollback()
+                lost[entry.key] = str(error)
+    finally:
+        os.close(fd)
+    return kept, lost
+
+
+def copy_entry(fd: int, shard: Shard, entry: Entry, writer: ShardWriter) -> None:
+    """Copy one video, or part, without decoding it; FormatError if a payload is damaged."""
+    meta = json.loads(entry.meta)
+    writer.begin(Span(record_from_json(meta["record"]), entry.part, entry.parts))
+    for modality, stream in shard.streams.items():
+        first, height, width = entry.first[modality], *entry.size[modality]
+        for start in range(first, first + entry.images[modality], _WINDOW):
+            stop = min(start + _WINDOW, first + entry.images[modality])
+            offsets = stream.offset[start : stop + 1].tolist()
+            block = os.pread(fd, offsets[-1] - offsets[0], stream.at[layout.BYTES] + offsets[0])
+            payloads = tuple(
+                block[a - offsets[0] : b - offsets[0]]
+                for a, b in zip(offsets, offsets[1:], strict=False)
+            )
+            for k, payload in enumerate(payloads, start):
+                if zlib.crc32(payload) != stream.crc32[k]:
+                    raise layout.broken("S17", f"image {k} of {modality} does not have its CRC")
+            columns = {name: values[start:stop] for name, values in stream.columns.items()}
+            writer.append(EncodedPlanes(modality, payloads, height, width, columns))
+    writer.append_pts(shard.pts_s[entry.frame_first : entry.frame_first + entry.frames])
+    writer.commit(meta)
+
+
+def record_from_json(values: dict[str, Any]) -> VideoRecord:
+    """The ``record`` of a video's meta -> VideoRecord."""
+    known = {name: values[name] for name in VideoRecord.__dataclass_fields__ if name in values}
+    known.update({name: tuple(known.get(name, ())) for name in ("labels", "splits")})
+    known["segments"] = tuple(Segment(**segment) for segment in known.get("segments", ()))
+    return VideoRecord(**known)

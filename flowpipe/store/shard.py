@@ -1,0 +1,280 @@
+"""Tables <-> one HDF5 shard file: create at exact size, seal, read back.
+
+The payloads' place is reserved and returned; their bytes are copied there by the caller.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.modality import MODALITIES
+from flowpipe.store import layout
+from flowpipe.store.layout import Entry, broken
+
+_TEXT = h5py.string_dtype("utf-8")
+# HDF5 1.10 can read it, and its object headers carry checksums.
+_VERSIONS = ("v110", "v110")
+_ALIGN_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One modality of a shard: its tables and where its payloads lie in the file."""
+
+    codec: dict[str, Any]
+    quantiser: dict[str, Any]
+    offset: NDArray[np.uint64]
+    """(N + 1,) from the start of the payloads; image k is ``offset[k] .. offset[k + 1]``."""
+    crc32: NDArray[np.uint32]
+    entry_columns: Mapping[str, NDArray[Any]]
+    columns: Mapping[str, NDArray[Any]]
+    at: Mapping[str, int] = field(default_factory=dict)
+    """Position in the file of each table and of ``bytes``, the payloads."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Everything in a shard but its payloads."""
+
+    path: Path
+    attrs: Mapping[str, str]
+    entries: tuple[Entry, ...]
+    pts_s: NDArray[np.float64]
+    pts_at: int
+    streams: Mapping[str, Stream]
+
+
+def create_shard(path: Path, shard: Shard) -> dict[str, int]:
+    """Write the tables and reserve the payloads' space.
+
+    Returns
+    -------
+    dict
+        Position in the file of each modality's payloads.
+    """
+    entries = shard.entries
+    with h5py.File(
+        path, "w-", libver=_VERSIONS, locking=False,
+        alignment_threshold=_ALIGN_BYTES, alignment_interval=_ALIGN_BYTES,
+    ) as file:  # fmt: skip
+        for name in layout.ROOT_ATTRS:
+            file.attrs[name] = shard.attrs[name]
+        videos = file.create_group(layout.VIDEOS)
+        _text(videos, layout.VIDEO_ID, [e.video_id for e in entries])
+        _text(videos, layout.STATUS, [e.status for e in entries])
+        _text(videos, layout.META, [e.meta for e in entries])
+        for name, dtype in layout.VIDEO_COLUMNS.items():
+            videos[name] = np.array([getattr(e, name) for e in entries], dtype)
+        file.create_group(layout.FRAMES)[layout.PTS] = shard.pts_s.astype("<f8")
+        streams = file.create_group(layout.STREAMS)
+        for modality, stream in shard.streams.items():
+            group = streams.create_group(modality)
+            row = MODALITIES[modality]
+            group.attrs[layout.ATTR_CODEC] = layout.to_json(stream.codec)
+            group.attrs[layout.ATTR_QUANTISER] = layout.to_json(stream.quantiser)
+            group.attrs[layout.ATTR_CHANNELS] = row.channels
+            group.attrs[layout.ATTR_CONTEXT] = row.context
+            group.attrs[layout.ATTR_ALIGNMENT] = layout.alignment(modality)
+            for name, dtype in layout.ENTRY_COLUMNS.items():
+                group[name] = stream.entry_columns[name].astype(dtype)
+            group[layout.OFFSET] = stream.offset.astype("<u8")
+            group[layout.CRC] = stream.crc32.astype("<u4")
+            for column in row.columns:
+                group[column.name] = stream.columns[column.name].astype(column.dtype)
+        # Payloads last, so that the tables lie together and are mapped as one short range.
+        for modality, stream in shard.streams.items():
+            _reserve(streams[modality], int(stream.offset[-1]))
+        file.flush()
+        return {name: _position(streams[name][layout.BYTES]) for name in shard.streams}
+
+
+def seal_shard(path: Path) -> str:
+    """Compute the seal of what stands in the file, store it and return it."""
+    with h5py.File(path, "r+", libver=_VERSIONS, locking=False) as file:
+        seal = compute_seal(file)
+        file.attrs.modify(layout.ATTR_SEAL, seal)
+    return seal
+
+
+@contextmanager
+def open_shard(path: Path) -> Iterator[h5py.File]:
+    """Open a shard for reading, without locks: it never changes under its name."""
+    try:
+        file = h5py.File(path, "r", locking=False)
+    except (OSError, RuntimeError) as error:
+        raise broken("S07", f"{path.name} cannot be opened as HDF5: {error}") from error
+    try:
+        yield file
+    finally:
+        file.close()
+
+
+def read_shard(path: Path, *, seal: bool = True) -> Shard:
+    """Read every table of a shard.
+
+    Parameters
+    ----------
+    path : Path
+    seal : bool
+        Compare the seal too: any changed byte of the tables is found.
+
+    Raises
+    ------
+    BrokenClauseError
+        If the file cannot be read as FORMAT.md says or, with `seal`, if it was changed.
+    """
+    with open_shard(path) as file:
+        try:
+            attrs = {name: _attribute(file, name) for name in layout.ROOT_ATTRS}
+            if attrs[layout.ATTR_FORMAT] != layout.FORMAT:
+                raise broken(
+                    "S07", f"{path.name} is no {layout.FORMAT}: {attrs[layout.ATTR_FORMAT]}"
+                )
+            layout.check_version(attrs[layout.ATTR_VERSION], path)
+            if seal and attrs[layout.ATTR_SEAL] != compute_seal(file):
+                raise broken(
+                    "S08",
+                    f"{path.name}: the tables or attributes changed after the shard was sealed",
+                )
+            return _read(path, file, attrs)
+        except (KeyError, OSError, RuntimeError, ValueError, TypeError, MemoryError) as error:
+            raise broken("S09", f"{path.name} cannot be read: {error}") from error
+
+
+def compute_seal(file: h5py.File) -> str:
+    """SHA-256 over names, attributes, types, shapes and contents, but payloads and the seal."""
+    digest = hashlib.sha256()
+
+    def text(value: str | bytes) -> None:
+        content = value.encode() if isinstance(value, str) else value
+        digest.update(len(content).to_bytes(8, "little") + content)
+
+    names: list[str] = []
+    file.visit(names.append)
+    for name in ["/", *sorted(names)]:
+        node = file[name]
+        text(name)
+        for key in sorted(node.attrs):
+            if name != "/" or key != layout.ATTR_SEAL:
+                text(key)
+                text(str(node.attrs[key]))
+        if isinstance(node, h5py.Dataset):
+            text("text" if h5py.check_string_dtype(node.dtype) else node.dtype.str)
+            text(str(node.shape))
+            if name.rpartition("/")[2] == layout.BYTES:
+                continue
+            if h5py.check_string_dtype(node.dtype):
+                for value in node[()]:
+                    text(value)
+            else:
+                digest.update(np.ascontiguousarray(node[()]).data)
+    return digest.hexdigest()
+
+
+def _read(path: Path, file: h5py.File, attrs: Mapping[str, str]) -> Shard:
+    videos, streams = file[layout.VIDEOS], {}
+    ids = _read_text(videos, layout.VIDEO_ID)
+    statuses, metas = _read_text(videos, layout.STATUS), _read_text(videos, layout.META)
+    columns = {n: _column(videos, n, d, len(ids)) for n, d in layout.VIDEO_COLUMNS.items()}
+    if len(statuses) != len(ids) or len(metas) != len(ids):
+        raise broken("S10", f"{path.name}: the columns of /videos differ in length")
+    pts = file[layout.FRAMES][layout.PTS]
+    for modality in file[layout.STREAMS]:
+        if modality in MODALITIES:  # a later minor version may bring more
+            streams[modality] = _read_stream(file[layout.STREAMS][modality], modality, len(ids))
+    entries = tuple(
+        Entry(
+            ids[v], part, parts, statuses[v], frames, frame_first,
+            {m: int(s.entry_columns[layout.COUNT][v]) for m, s in streams.items()},
+            {m: int(s.entry_columns[layout.FIRST][v]) for m, s in streams.items()},
+            {
+                m: (int(s.entry_columns[layout.HEIGHT][v]), int(s.entry_columns[layout.WIDTH][v]))
+                for m, s in streams.items()
+            },
+            metas[v],
+        )
+        for v, (part, parts, frame_first, frames) in enumerate(
+            zip(*(columns[name].tolist() for name in layout.VIDEO_COLUMNS), strict=True)
+        )
+    )  # fmt: skip
+    pts_s = _column(file[layout.FRAMES], layout.PTS, "<f8", pts.shape[0])
+    return Shard(path, attrs, entries, pts_s, _position(pts), streams)
+
+
+def _read_stream(group: h5py.Group, modality: str, videos: int) -> Stream:
+    count = group[layout.CRC].shape[0]
+    extra = [column.name for column in MODALITIES[modality].columns]
+    places = (layout.BYTES, layout.OFFSET, layout.CRC, *extra)
+    return Stream(
+        json.loads(_attribute(group, layout.ATTR_CODEC)),
+        json.loads(_attribute(group, layout.ATTR_QUANTISER)),
+        _column(group, layout.OFFSET, "<u8", count + 1),
+        _column(group, layout.CRC, "<u4", count),
+        {n: _column(group, n, d, videos) for n, d in layout.ENTRY_COLUMNS.items()},
+        {
+            c.name: _column(group, c.name, c.dtype, count, c.shape)
+            for c in MODALITIES[modality].columns
+        },
+        {name: _position(group[name]) for name in places},
+    )
+
+
+def _column(
+    group: h5py.Group, name: str, dtype: str, count: int, shape: tuple[int, ...] = ()
+) -> NDArray[Any]:
+    table = group[name]
+    if table.dtype != np.dtype(dtype) or table.shape != (count, *shape) or table.chunks is not None:
+        raise broken(
+            "S09",
+            f"{table.name} must be contiguous {dtype} {(count, *shape)}, got {table.dtype.str} "
+            f"{table.shape}" + (f" in chunks of {table.chunks}" if table.chunks else ""),
+        )
+    return np.asarray(table[()])
+
+
+def _text(group: h5py.Group, name: str, values: Sequence[str]) -> None:
+    group.create_dataset(name, data=list(values), dtype=_TEXT, shape=(len(values),))
+
+
+def _read_text(group: h5py.Group, name: str) -> list[str]:
+    try:
+        return [value.decode("utf-8") for value in group[name][()].tolist()]
+    except (UnicodeDecodeError, AttributeError) as error:
+        raise broken("S10", f"{group.name}/{name} is not UTF-8 text: {error}") from error
+
+
+def _attribute(node: h5py.Group, name: str) -> str:
+    value = node.attrs.get(name)
+    if not isinstance(value, str):
+        raise broken("S07", f"attribute {name} of {node.name} must be text, got {value!r}")
+    return value
+
+
+def _reserve(group: h5py.Group, count: int) -> None:
+    """A contiguous dataset whose space is allocated now and filled by nobody."""
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_layout(h5py.h5d.CONTIGUOUS)
+    creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    space = h5py.h5s.create_simple((count,))
+    h5py.h5d.create(group.id, layout.BYTES.encode(), h5py.h5t.STD_U8LE, space, creation)
+
+
+def _position(table: h5py.Dataset) -> int:
+    """Offset of a contiguous dataset in its file; 0 for an empty one, which has no place."""
+    offset = table.id.get_offset()
+    if offset is None:
+        if table.size:
+            raise broken("S09", f"{table.name} is not contiguous")
+        return 0
+    return int(offset)

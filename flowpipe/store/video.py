@@ -1,0 +1,135 @@
+"""One video of an open store: counts, timestamps, labels and what else the shards know of it."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.types import Segment
+
+if TYPE_CHECKING:
+    from flowpipe.store.reader import Store
+
+
+class Video:
+    """A video; parts of a split one are joined and count as one.
+
+    Attributes
+    ----------
+    video_id : str
+    """
+
+    def __init__(self, store: Store, video_id: str, row: int) -> None:
+        self._store, self.video_id, self._row = store, video_id, row
+
+    def __repr__(self) -> str:
+        return f"<Video {self.video_id}: {self.frames} frames>"
+
+    @property
+    def parts(self) -> int:
+        """Parts that it was extracted in."""
+        return int(self._store.catalogue.columns["parts"][self._row])
+
+    @property
+    def shards(self) -> tuple[str, ...]:
+        """Names of the shards that it lies in, by part."""
+        return tuple(self._store.shards[number] for number in self._column("shard"))
+
+    @cached_property
+    def frames(self) -> int:
+        """Stored frames, N."""
+        return sum(self._column("frames"))
+
+    @cached_property
+    def images(self) -> dict[str, int]:
+        """Stored images by modality: N, or N - 1 where an image takes two frames."""
+        return {name: sum(self._column(f"{name}/count")) for name in self._store.modalities}
+
+    @cached_property
+    def size(self) -> dict[str, tuple[int, int]]:
+        """(height, width) of the images by modality; (0, 0) where there is none."""
+        return {
+            name: (max(self._column(f"{name}/height")), max(self._column(f"{name}/width")))
+            for name in self._store.modalities
+        }
+
+    @cached_property
+    def pts_s(self) -> NDArray[np.float64]:
+        """Timestamps of the frames in seconds, (N,)."""
+        return self._store.pts_s(self.video_id)
+
+    @cached_property
+    def meta(self) -> dict[str, Any]:
+        """``record``, ``source``, ``facts``, ``status``, ``reason``, ``clipped_share`` ...
+
+        Of a split video: those of its first part, with the status of the last and the share of
+        clipped values over all parts.
+        """
+        parts = self.part_metas
+        if len(parts) == 1:
+            return parts[0]
+        status = {key: parts[-1].get(key, "") for key in ("status", "reason")}
+        return {**parts[0], **status, "clipped_share": self._clipped_share()}
+
+    @property
+    def part_metas(self) -> list[dict[str, Any]]:
+        """`meta` of each part as it was written."""
+        metas = self._store.catalogue.metas
+        return [json.loads(metas[row]) for row in range(self._row, self._row + self.parts)]
+
+    @property
+    def status(self) -> str:
+        """``done``, or ``partial`` where the source is damaged and what came before is stored."""
+        return "partial" if any(self._column("partial")) else "done"
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """Class numbers into ``Store.header.class_names``."""
+        return tuple(self.meta["record"]["labels"])
+
+    @property
+    def subset(self) -> str:
+        """Official part of the data set."""
+        return str(self.meta["record"]["subset"])
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Memberships such as ``train1``."""
+        return tuple(self.meta["record"]["splits"])
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """Labelled stretches, in seconds."""
+        return tuple(Segment(**segment) for segment in self.meta["record"]["segments"])
+
+    @property
+    def clipped_share(self) -> dict[str, float]:
+        """Share of values outside the quantiser's range, by modality."""
+        return dict(self.meta["clipped_share"])
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of what is stored, from its timestamps; 0 for a single frame."""
+        pts = self.pts_s
+        return float((len(pts) - 1) / (pts[-1] - pts[0])) if len(pts) > 1 else 0.0
+
+    def _column(self, name: str) -> list[int]:
+        values: list[int] = self._store.catalogue.columns[name][
+            self._row : self._row + self.parts
+        ].tolist()
+        return values
+
+    def _clipped_share(self) -> dict[str, float]:
+        shares: dict[str, float] = {}
+        for name, total in self.images.items():
+            counts = self._column(f"{name}/count")
+            metas = [meta["clipped_share"] for meta in self.part_metas]
+            if total and any(name in share for share in metas):
+                shares[name] = (
+                    sum(s.get(name, 0.0) * n for s, n in zip(metas, counts, strict=True)) / total
+                )
+        return shares

@@ -1,0 +1,372 @@
+"""EncodedPlanes -> one immutable shard: spooled by stream, assembled, checked, renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import zlib
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+import flowpipe
+from flowpipe import recipe as recipes
+from flowpipe.errors import FormatError
+from flowpipe.modality import MODALITIES
+from flowpipe.store import files, layout
+from flowpipe.store.layout import Entry, StreamSpec
+from flowpipe.store.shard import Shard, Stream, create_shard, read_shard, seal_shard
+from flowpipe.types import EncodedPlanes, Span
+
+_TABLE_SLACK_BYTES = 1 << 20
+_READ_BYTES = 8 << 20
+
+
+@dataclass
+class _Spool:
+    """One stream being written: payloads in a hidden file, tables in memory."""
+
+    path: Path
+    fd: int
+    sizes: array[int] = field(default_factory=lambda: array("Q"))
+    crcs: array[int] = field(default_factory=lambda: array("I"))
+    columns: list[Mapping[str, NDArray[Any]]] = field(default_factory=list)
+    length: int = 0
+    size: tuple[int, int] = (0, 0)
+    """(height, width) of the open entry's images."""
+
+
+class ShardWriter:
+    """Collects videos and publishes them as one shard, or leaves nothing behind.
+
+    ::
+
+        with ShardWriter(path, recipe=..., recipe_digest=..., backend=..., streams=...) as shard:
+            shard.begin(span)
+            shard.append(encoded)         # any number of windows of any stream
+            shard.append_pts(pts_s)
+            shard.commit(meta)            # or shard.rollback()
+            shard.publish()
+
+    Parameters
+    ----------
+    path : Path
+        Final name, ``STORE/shards/NAME.h5``. An existing shard of that name is replaced as a whole.
+    recipe, recipe_digest : str
+        Canonical JSON of the recipe and its SHA-256.
+    backend : mapping
+        What computed the images: names and versions.
+    streams : mapping of modality to StreamSpec
+
+    Raises
+    ------
+    DiskFullError
+        From any method, when there is no room; nothing is left under a final name.
+
+    Notes
+    -----
+    Memory holds the tables only, some 20 bytes per image. While `publish` runs the payloads exist
+    twice on disk, one stream at a time.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        recipe: str,
+        recipe_digest: str,
+        backend: Mapping[str, Any],
+        streams: Mapping[str, StreamSpec],
+    ) -> None:
+        self.path = Path(path)
+        if not layout.SHARD_NAME.fullmatch(self.path.name):
+            raise ValueError(f"a shard must be named like shard-0a1b2c.h5, got {self.path.name!r}")
+        unknown = set(streams) - set(MODALITIES)
+        if unknown or not streams:
+            raise ValueError(f"streams must be some of {list(MODALITIES)}, got {list(streams)}")
+        self._specs = {name: streams[name] for name in MODALITIES if name in streams}
+        self._attrs = {
+            layout.ATTR_FORMAT: layout.FORMAT,
+            layout.ATTR_VERSION: layout.FORMAT_VERSION,
+            layout.ATTR_FLOWPIPE: flowpipe.__version__,
+            layout.ATTR_RECIPE: recipe,
+            layout.ATTR_DIGEST: recipe_digest,
+            layout.ATTR_BACKEND: layout.to_json(backend),
+            layout.ATTR_SEAL: layout.UNSEALED,
+        }
+        self._temporary = files.temporary_name(self.path)
+        self._entries: list[Entry] = []
+        self._pts: list[NDArray[np.float64]] = []
+        self._span: Span | None = None
+        self._span_pts: list[NDArray[np.float64]] = []
+        self._marks: dict[str, tuple[int, int, int]] = {}
+        self._spools: dict[str, _Spool] = {}
+        self.bytes_written = 0
+        """Payload bytes so far, those of the open video included."""
+        with files.full_disk_in_words(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                for name in self._specs:
+                    spool = self._temporary.with_name(f"{self._temporary.name}-{name}")
+                    self._spools[name] = _Spool(spool, files.create_exclusive(spool))
+            except BaseException:
+                self.discard()
+                raise
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """What has been committed so far."""
+        return tuple(self._entries)
+
+    def begin(self, span: Span) -> None:
+        """Open a video, or one part of a split one."""
+        if self._span is not None:
+            raise RuntimeError(
+                f"{self._span.record.video_id} is still open: commit or roll it back"
+            )
+        video_id = span.record.video_id
+        layout.check_video_id(video_id)
+        if any(e.video_id == video_id and e.part == span.part for e in self._entries):
+            raise FormatError(f"{video_id} part {span.part} is already in {self.path.name}")
+        self._span, self._span_pts = span, []
+        for name, spool in self._spools.items():
+            self._marks[name] = len(spool.sizes), len(spool.columns), spool.length
+            spool.size = (0, 0)
+
+    def append(self, encoded: EncodedPlanes) -> None:
+        """Add images of one stream to the open video, in time order."""
+        span, spool = self._open_span(), self._spools.get(encoded.modality)
+        if spool is None:
+            raise ValueError(f"this shard has {list(self._spools)}, got {encoded.modality} images")
+        if not encoded.payloads:
+            return
+        size = encoded.height, encoded.width
+        if spool.size not in ((0, 0), size):
+            raise FormatError(
+                f"{span.record.video_id}: {encoded.modality} images must keep their size of "
+                f"{spool.size} (height, width), got {size}",
+                reason="resolution_change",
+            )
+        if not all(encoded.payloads):
+            raise ValueError(f"{span.record.video_id}: a payload of {encoded.modality} is empty")
+        content = b"".join(encoded.payloads)
+        with files.full_disk_in_words(self.path):
+            files.write_all(spool.fd, content)
+        spool.size = size
+        spool.length += len(content)
+        spool.sizes.extend(map(len, encoded.payloads))
+        spool.crcs.extend(map(zlib.crc32, encoded.payloads))
+        spool.columns.append(dict(encoded.columns))
+        self.bytes_written += len(content)
+
+    def append_pts(self, pts_s: ArrayLike) -> None:
+        """Add timestamps of frames of the open video, in seconds."""
+        self._open_span()
+        self._span_pts.append(np.array(pts_s, np.float64).reshape(-1))
+
+    def commit(self, meta: Mapping[str, Any]) -> None:
+        """Close the open video and keep it.
+
+        Parameters
+        ----------
+        meta : mapping
+            JSON values: ``status`` (``done`` or ``partial``), ``source``, ``facts`` and what else
+            is worth keeping. ``record`` is added from the span, ``clipped_share`` from the images'
+            ``clipped`` columns, where they are not given.
+
+        Raises
+        ------
+        FormatError
+            If counts, alignment or timestamps break FORMAT.md. The video stays open: roll it back.
+        """
+        span = self._open_span()
+        video_id, status = span.record.video_id, str(meta.get("status", "done"))
+        if status not in layout.STATUSES:
+            raise ValueError(f"status must be one of {layout.STATUSES}, got {status!r}")
+        pts = np.concatenate(self._span_pts) if self._span_pts else np.empty(0)
+        if not len(pts) or not np.all(np.isfinite(pts)) or np.any(np.diff(pts) <= 0):
+            raise FormatError(
+                f"{video_id}: its {len(pts)} timestamps must be finite and strictly increasing",
+                reason="timestamps" if len(pts) else "no_frames",
+            )
+        images = {n: len(s.sizes) - self._marks[n][0] for n, s in self._spools.items()}
+        for name, count in images.items():
+            want = layout.wanted_images(len(pts), MODALITIES[name].context, span.part, span.parts)
+            if count != want:
+                raise FormatError(
+                    f"{video_id} part {span.part} of {span.parts}: {len(pts)} frames want {want} "
+                    f"images of {name}, got {count}"
+                )
+        values = {
+            "record": asdict(span.record), "source": {}, "facts": {}, "status": status,
+            "reason": "", "clipped_share": self._clipped_share(images), **meta,
+        }  # fmt: skip
+        self._entries.append(
+            Entry(
+                video_id, span.part, span.parts, status, len(pts),
+                sum(len(p) for p in self._pts), images,
+                {name: mark[0] for name, mark in self._marks.items()},
+                {name: spool.size for name, spool in self._spools.items()},
+                layout.to_json(values),
+            )
+        )  # fmt: skip
+        self._pts.append(pts)
+        self._span = None
+
+    def rollback(self) -> None:
+        """Forget the open video; without one, do nothing."""
+        if self._span is None:
+            return
+        for name, spool in self._spools.items():
+            images, windows, length = self._marks[name]
+            self.bytes_written -= spool.length - length
+            os.ftruncate(spool.fd, length)
+            os.lseek(spool.fd, length, os.SEEK_SET)
+            del spool.sizes[images:], spool.crcs[images:], spool.columns[windows:]
+            spool.length = length
+        self._span = None
+
+    def publish(self) -> Path:
+        """Assemble, check and rename the shard.
+
+        Returns
+        -------
+        Path
+            The final name, durable when this returns.
+        """
+        if self._span is not None:
+            raise RuntimeError(
+                f"{self._span.record.video_id} is still open: commit or roll it back"
+            )
+        if not self._entries:
+            raise FormatError(f"{self.path.name} holds no video: discard it instead")
+        now = datetime.datetime.now(datetime.timezone.utc)
+        self._attrs[layout.ATTR_CREATED] = now.isoformat(timespec="seconds")
+        shard = Shard(
+            self._temporary, self._attrs, tuple(self._entries), np.concatenate(self._pts), 0,
+            {name: self._stream(name) for name in self._specs},
+        )  # fmt: skip
+        try:
+            with files.full_disk_in_words(self.path):
+                files.need_space(self.path.parent, self._bytes_to_assemble())
+                places = create_shard(self._temporary, shard)
+                self._place_payloads(shard, places)
+                seal_shard(self._temporary)
+                self._check(shard)
+                files.publish(self._temporary, self.path)
+        finally:
+            self.discard()
+        return self.path
+
+    def discard(self) -> None:
+        """Remove every temporary file; what was not published is gone."""
+        self._temporary.unlink(missing_ok=True)
+        for spool in self._spools.values():
+            with contextlib.suppress(OSError):
+                os.close(spool.fd)
+            spool.path.unlink(missing_ok=True)
+        self._spools = {}
+        self._span = None
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        self.discard()
+
+    def _open_span(self) -> Span:
+        if self._span is None:
+            raise RuntimeError("no video is open: call begin(span) first")
+        return self._span
+
+    def _clipped_share(self, images: Mapping[str, int]) -> dict[str, float]:
+        """Share of values outside the quantiser's range, by modality that counts them."""
+        shares = {}
+        for name, spool in self._spools.items():
+            windows = spool.columns[self._marks[name][1] :]
+            if windows and "clipped" in windows[0]:
+                values = images[name] * MODALITIES[name].channels * spool.size[0] * spool.size[1]
+                shares[name] = sum(int(w["clipped"].sum()) for w in windows) / values
+        return shares
+
+    def _stream(self, name: str) -> Stream:
+        spool, spec = self._spools[name], self._specs[name]
+        offset = np.zeros(len(spool.sizes) + 1, "<u8")
+        np.cumsum(spool.sizes, out=offset[1:])
+        columns = {
+            c: np.concatenate([w[c] for w in spool.columns] or [np.empty((0, *dtype.shape))])
+            for c, dtype in layout.column_dtypes(name).items()
+        }
+        entry_columns: dict[str, NDArray[Any]] = {
+            layout.FIRST: np.array([e.first[name] for e in self._entries], "<u8"),
+            layout.COUNT: np.array([e.images[name] for e in self._entries], "<u8"),
+            layout.HEIGHT: np.array([e.size[name][0] for e in self._entries], "<u4"),
+            layout.WIDTH: np.array([e.size[name][1] for e in self._entries], "<u4"),
+        }
+        return Stream(
+            recipes.plain(spec.codec), dict(spec.quantiser), offset,
+            np.array(spool.crcs, "<u4"), entry_columns, columns,
+        )  # fmt: skip
+
+    def _bytes_to_assemble(self) -> int:
+        images = sum(len(spool.sizes) for spool in self._spools.values())
+        metas = sum(len(e.meta) + 512 for e in self._entries)
+        return self.bytes_written + images * 128 + metas + _TABLE_SLACK_BYTES
+
+    def _place_payloads(self, shard: Shard, places: Mapping[str, int]) -> None:
+        target = os.open(self._temporary, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            for name, spool in self._spools.items():
+                files.copy_bytes(spool.fd, target, spool.length, places[name])
+                os.ftruncate(spool.fd, 0)  # gives its room to the next stream
+        finally:
+            os.close(target)
+
+    def _check(self, wrote: Shard) -> None:
+        """Read the finished file back: tables as they were meant, payloads by their CRC."""
+        found = read_shard(self._temporary)
+        if found.entries != wrote.entries or not np.array_equal(found.pts_s, wrote.pts_s):
+            raise FormatError(
+                f"{self.path.name} does not read back as written; is the disk failing?"
+            )
+        with self._temporary.open("rb", buffering=0) as file:
+            for name, stream in found.streams.items():
+                want = wrote.streams[name]
+                if not np.array_equal(stream.offset, want.offset):
+                    raise FormatError(f"{self.path.name}: {name} offsets do not read back")
+                bad = next(bad_payloads(file.fileno(), stream, want.crc32), None)
+                if bad is not None:
+                    raise FormatError(
+                        f"{self.path.name}: image {bad} of {name} does not read back as written; "
+                        "is the disk failing?"
+                    )
+
+
+def bad_payloads(fd: int, stream: Stream, crc32: NDArray[np.uint32]) -> Iterator[int]:
+    """Yield the numbers of images whose bytes in the file do not have their CRC."""
+    offset = stream.offset.tolist()
+    k, count = 0, len(crc32)
+    while k < count:
+        end = k + 1
+        while end < count and offset[end + 1] - offset[k] <= _READ_BYTES:
+            end += 1
+        block = memoryview(
+            os.pread(fd, offset[end] - offset[k], stream.at[layout.BYTES] + offset[k])
+        )
+        for image in range(k, end):
+            start = offset[image] - offset[k]
+            if zlib.crc32(block[start : offset[image + 1] - offset[k]]) != crc32[image]:
+                yield image
+        k = end
