@@ -1,0 +1,88 @@
+// Stacks of N -> the kernels, one image or pair after the other: what the library exports, once per
+// instruction set, as NAME_ISA. The file that includes this defines ISA.
+#pragma once
+
+#include <stdlib.h>
+
+#include "pixels.h"
+#include "tvl1.h"
+
+#define JOINED(name, isa) name##_##isa
+#define NAMED(name, isa) JOINED(name, isa)
+#define EXPORTED(name) __attribute__((visibility("default"))) NAMED(name, ISA)
+
+extern "C" {
+
+void EXPORTED(difference)(long n, long pixels, const uint8_t *frames, uint8_t *planes,
+                          uint32_t *clipped) {
+    for (long k = 0; k < n; k++, frames += 3 * pixels, planes += 3 * pixels)
+        clipped[k] = difference_image(pixels, frames, frames + 3 * pixels, planes);
+}
+
+void EXPORTED(quantise)(long n, long values, const float *flow, double bound, uint8_t *levels,
+                        uint32_t *clipped) {
+    for (long k = 0; k < n; k++, flow += values, levels += values)
+        clipped[k] = quantise_image(values, flow, bound, levels);
+}
+
+void EXPORTED(warp_homography)(long n, long height, long width, const uint8_t *gray,
+                               const double *homography, const uint8_t *fill, long margin,
+                               uint8_t *out) {
+    const long size = height * width;
+    for (long k = 0; k < n; k++, gray += size, homography += 9, fill += size, out += size)
+        warp_homography_image(height, width, gray, homography, fill, margin, out);
+}
+
+void EXPORTED(pyramid_down)(long n, long height, long width, const float *images, float *out) {
+    float *line = (float *)malloc((width + 8) * sizeof(float));
+    if (!line) abort();
+    const long size = ((height + 1) / 2) * ((width + 1) / 2);
+    for (long k = 0; k < n; k++, images += height * width, out += size)
+        pyramid_down_image(height, width, images, line, out);
+    free(line);
+}
+
+void EXPORTED(bilinear)(long n, long h, long w, const float *images, long height, long width,
+                        float step_y, float step_x, float factor, float *out) {
+    Tap *columns = (Tap *)malloc(width * sizeof(Tap) + w * sizeof(float));
+    if (!columns) abort();
+    float *line = (float *)(columns + width);
+    for (long k = 0; k < n; k++, images += h * w, out += height * width)
+        bilinear_image(h, w, images, height, width, step_y, step_x, factor, columns, line, out);
+    free(columns);
+}
+
+void EXPORTED(centered_gradient)(long n, long height, long width, const float *images,
+                                 float *packed) {
+    for (long k = 0; k < n; k++, images += height * width, packed += packed_floats(height, width))
+        centered_gradient_image(height, width, images, packed);
+}
+
+long EXPORTED(tvl1_floats)(long height, long width) { return state_floats(height, width); }
+
+void EXPORTED(tvl1_start)(long n, long height, long width, const float *flow, float *states) {
+    for (long k = 0; k < n; k++, states += state_floats(height, width))
+        start_pair({states, height, width}, flow ? flow + k * 2 * height * width : nullptr);
+}
+
+void EXPORTED(warp_linearise)(long n, long height, long width, const float *first,
+                              const float *packed, float *states) {
+    for (long k = 0; k < n; k++, states += state_floats(height, width))
+        warp_linearise_pair({states, height, width}, first + k * height * width,
+                            packed + k * packed_floats(height, width));
+}
+
+void EXPORTED(tvl1_iterate)(long n, long height, long width, float *states, int iterations,
+                            int block, double threshold, float tau, float taut, float lt,
+                            int32_t *done) {
+    for (long k = 0; k < n; k++, states += state_floats(height, width))
+        done[k] = iterate_pair({states, height, width}, iterations, block, threshold,
+                               {tau, taut, lt});
+}
+
+void EXPORTED(tvl1_flow)(long n, long height, long width, float *states, float *flow) {
+    for (long k = 0; k < n; k++, states += state_floats(height, width))
+        copy_flow({states, height, width}, flow + k * 2 * height * width);
+}
+
+}  // extern "C"

@@ -1,0 +1,159 @@
+// Bytes and images -> bytes and images: everything around TV-L1. Included once per instruction set.
+#pragma once
+
+#include <stdint.h>
+
+#include "../tvl1_math.h"
+#include "layout.h"
+
+namespace {
+
+// next - this + 128 as planes; returns how many of the changes do not fit a byte.
+uint32_t difference_image(long pixels, const uint8_t *__restrict frame,
+                                 const uint8_t *__restrict next, uint8_t *__restrict planes) {
+    uint32_t clipped = 0;
+    for (long channel = 0; channel < 3; channel++) {
+        uint8_t *__restrict plane = planes + channel * pixels;
+        for (long i = 0; i < pixels; i++) {
+            const int change = next[3 * i + channel] - frame[3 * i + channel] + 128;
+            const int level = change < 0 ? 0 : change > 255 ? 255 : change;
+            clipped += level != change;
+            plane[i] = (uint8_t)level;
+        }
+    }
+    return clipped;
+}
+
+uint32_t quantise_image(long values, const float *__restrict flow, double bound,
+                               uint8_t *__restrict levels) {
+    uint32_t clipped = 0;
+    for (long i = 0; i < values; i++) {
+        levels[i] = tvl1::quantised(flow[i], bound);
+        clipped += !(flow[i] >= -bound && flow[i] <= bound);
+    }
+    return clipped;
+}
+
+// The source point of a pixel in 1/32 px; far outside for points at infinity, so never read.
+inline int thirtysecond(double numerator, double scale) {
+    constexpr double FAR = 1 << 30, ROUND = 6755399441055744.0;
+    const double at = numerator * scale;
+    const double safe = at > -FAR && at < FAR ? at : -FAR;
+    return (int)((safe + ROUND) - ROUND);
+}
+
+void warp_homography_image(long height, long width, const uint8_t *__restrict gray,
+                                  const double *__restrict h, const uint8_t *__restrict fill,
+                                  long margin, uint8_t *__restrict out) {
+    constexpr long CHUNK = 256;
+    int sx[CHUNK], sy[CHUNK];
+    for (long y = 0; y < height; y++) {
+        const double yx = h[1] * y, yy = h[4] * y, yw = h[7] * y;
+        for (long start = 0; start < width; start += CHUNK) {
+            const long n = width - start < CHUNK ? width - start : CHUNK;
+            for (long i = 0; i < n; i++) {
+                const double x = (double)(int)(start + i);
+                const double scale = 32.0 / (h[6] * x + yw + h[8]);
+                sx[i] = thirtysecond(h[0] * x + yx + h[2], scale);
+                sy[i] = thirtysecond(h[3] * x + yy + h[5], scale);
+            }
+            for (long i = 0; i < n; i++) {
+                const long ix = sx[i] >> 5, iy = sy[i] >> 5, at = y * width + start + i;
+                const int fx = sx[i] & 31, fy = sy[i] & 31;
+                if (ix > margin && ix < width - 1 - margin && iy > margin &&
+                    iy < height - 1 - margin) {
+                    const uint8_t *upper = gray + iy * width + ix, *lower = upper + width;
+                    const int above = upper[0] * (32 - fx) + upper[1] * fx;
+                    const int below = lower[0] * (32 - fx) + lower[1] * fx;
+                    out[at] = (uint8_t)((above * (32 - fy) + below * fy + 512) >> 10);
+                } else {
+                    out[at] = fill[at];
+                }
+            }
+        }
+    }
+}
+
+// Half the size, (n + 1) / 2, from 1-4-6-4-1 windows centred on every second pixel; columns first.
+void pyramid_down_image(long height, long width, const float *__restrict image,
+                               float *__restrict line, float *__restrict out) {
+    const long half_width = (width + 1) / 2;
+    float *centre = line + 4;  // two mirrored pixels on both sides
+    for (long y = 0; y < (height + 1) / 2; y++) {
+        const float *rows[5];
+        for (long k = 0; k < 5; k++)
+            rows[k] = image + tvl1::mirrored(2 * y + k - 2, height) * width;
+        for (long x = 0; x < width; x++)
+            centre[x] = tvl1::binomial(rows[0][x], rows[1][x], rows[2][x], rows[3][x], rows[4][x]);
+        for (long k = 1; k <= 2; k++) {
+            centre[-k] = centre[tvl1::mirrored(-k, width)];
+            centre[width - 1 + k] = centre[tvl1::mirrored(width - 1 + k, width)];
+        }
+        for (long x = 0; x < half_width; x++) {
+            const float *c = centre + 2 * x;
+            out[y * half_width + x] = tvl1::binomial(c[-2], c[-1], c[0], c[1], c[2]);
+        }
+    }
+}
+
+struct Tap {
+    int near, far;
+    float weight;
+};
+
+// Neighbours of index * step, clamped.
+inline Tap tap(long index, float step, long size) {
+    const float at = (float)index * step;
+    const int whole = (int)at, last = (int)size - 1;
+    return {whole < last ? whole : last, whole + 1 < last ? whole + 1 : last, at - (float)whole};
+}
+
+// factor * image at (y * step_y, x * step_x); rows first, as few of them as the output needs.
+void bilinear_image(long h, long w, const float *__restrict image, long height, long width,
+                           float step_y, float step_x, float factor, Tap *__restrict columns,
+                           float *__restrict line, float *__restrict out) {
+    for (long x = 0; x < width; x++) columns[x] = tap(x, step_x, w);
+    for (long y = 0; y < height; y++) {
+        const Tap row = tap(y, step_y, h);
+        const float *near = image + row.near * w, *far = image + row.far * w;
+        for (long x = 0; x < w; x++) line[x] = tvl1::between(near[x], far[x], row.weight);
+        for (long x = 0; x < width; x++) {
+            const Tap c = columns[x];
+            out[y * width + x] = factor * tvl1::between(line[c.near], line[c.far], c.weight);
+        }
+    }
+}
+
+// Packed: I, Ix, Iy, 0 with half the difference of both neighbours, then the border replicated.
+void centered_gradient_image(long height, long width, const float *__restrict image,
+                                    float *__restrict packed) {
+    const long stride = packed_stride(width);
+    for (long y = 0; y < height; y++) {
+        const float *here = image + y * width;
+        const float *above = image + (y > 0 ? y - 1 : 0) * width;
+        const float *below = image + (y < height - 1 ? y + 1 : y) * width;
+        float *out = packed + (y + BORDER) * stride + 4 * BORDER;
+        for (long x = 0; x < width; x++) {
+            out[4 * x] = here[x];
+            out[4 * x + 2] = tvl1::half_difference(above[x], below[x]);
+            out[4 * x + 3] = 0.f;
+        }
+        for (long x = 1; x < width - 1; x++)
+            out[4 * x + 1] = tvl1::half_difference(here[x - 1], here[x + 1]);
+        out[1] = tvl1::half_difference(here[0], here[width > 1]);
+        out[4 * width - 3] =
+            tvl1::half_difference(here[width > 1 ? width - 2 : 0], here[width - 1]);
+        for (long k = 0; k < 4 * BORDER; k++) {
+            out[k - 4 * BORDER] = out[k % 4];
+            out[4 * width + k] = out[4 * (width - 1) + k % 4];
+        }
+    }
+    for (long k = 0; k < BORDER; k++) {
+        const float *top = packed + BORDER * stride;
+        const float *bottom = packed + (height + BORDER - 1) * stride;
+        __builtin_memcpy(packed + k * stride, top, stride * sizeof(float));
+        __builtin_memcpy(packed + (height + BORDER + k) * stride, bottom, stride * sizeof(float));
+    }
+}
+
+}  // namespace

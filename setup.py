@@ -1,0 +1,113 @@
+"""Source tree -> installed package, its native core compiled if there is a compiler."""
+
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "flowpipe/__init__.py").read_text())[1]
+
+# No -ffast-math, no contraction: what a pixel becomes depends on the source, not on the compiler.
+FLAGS = """-std=c++17 -O3 -fPIC -fvisibility=hidden -fopenmp-simd -fno-math-errno -fno-trapping-math
+    -ffp-contract=off -fno-exceptions -fno-rtti -Wall""".split()
+AVX2 = ["-mavx2", "-mfma"]
+AVX512 = [*AVX2, *"-mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512".split()]
+SOURCES = {"kernels/cpu/core.cpp": [], "kernels/cpu/baseline.cpp": []}
+if platform.machine().lower() in ("x86_64", "amd64"):
+    SOURCES |= {"kernels/cpu/avx2.cpp": AVX2, "kernels/cpu/avx512.cpp": AVX512}
+EXTRAS = {
+    "cuda": ["cupy-cuda12x", "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-runtime-cu12"],
+    "train": ["torch", "torchvision"],
+    "cluster": ["dask-jobqueue", "dask-cuda; sys_platform == 'linux'"],
+    "test": ["pytest", "pytest-timeout", "hypothesis"],
+}
+HEADERS = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("kernels/**/*.h"))
+
+
+class BuildCore(build_ext):
+    """Compile each instruction set with its own flags; without a compiler, install all the same."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        # Opened with ctypes, it is no Python module: its name has no Python version.
+        return fullname.replace(".", os.sep) + ".so"
+
+    def build_extension(self, ext: Extension) -> None:
+        library = Path(self.get_ext_fullpath(ext.name))
+        library.unlink(missing_ok=True)
+        try:
+            self.compile(library)
+        except (OSError, subprocess.CalledProcessError) as error:
+            library.unlink(missing_ok=True)
+            reason = (getattr(error, "stderr", "") or str(error)).strip()
+            print(
+                f"\n*** flowpipe: WARNING: the native core could not be compiled.\n*** {reason}\n"
+                "*** Installing without it: OpenCV's flows work, flow tvl1 does not. To get it, install\n"
+                "*** g++ or clang++ and run pip install again.\n",
+                file=sys.stderr,
+            )
+
+    def compile(self, library: Path) -> None:
+        objects = Path(self.build_temp)
+        objects.mkdir(parents=True, exist_ok=True)
+        library.parent.mkdir(parents=True, exist_ok=True)
+        compiler = find_compiler()
+        made = []
+        for source, flags in SOURCES.items():
+            made.append(str(objects / (Path(source).stem + ".o")))
+            run([*compiler, *FLAGS, *flags, "-c", str(ROOT / source), "-o", made[-1]])
+        # Renamed into place: a process that has the old library open keeps it whole.
+        fresh = library.with_suffix(".fresh.so")
+        run([*compiler, "-shared", *made, "-o", str(fresh)])
+        fresh.replace(library)
+
+
+def find_compiler() -> list[str]:
+    """$CXX, else $CC, else the first of the usual names that is installed."""
+    named = os.environ.get("CXX") or os.environ.get("CC")
+    found = next(filter(shutil.which, ("g++", "clang++", "c++")), None)
+    if not (named or found):
+        raise FileNotFoundError("no g++, clang++ or c++ found, and neither CXX nor CC is set")
+    return shlex.split(named) if named else [str(found)]
+
+
+def run(command: list[str]) -> None:
+    """Run a command; its error output is in the exception if it fails."""
+    subprocess.run(command, check=True, capture_output=True, text=True)
+
+
+setup(
+    name="flowpipe",
+    version=VERSION,
+    description="Videos to verified, sharded frame stores of RGB, TV-L1 flow and differences",
+    long_description=(ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=[
+        *find_packages(include=["flowpipe", "flowpipe.*"]),
+        "flowpipe._kernels",
+        "flowpipe._pipelines",
+    ],
+    package_dir={"flowpipe._kernels": "kernels", "flowpipe._pipelines": "pipelines"},
+    package_data={
+        "flowpipe": ["py.typed", "store/FORMAT.md"],
+        "flowpipe._kernels": ["*.md", *(f"**/*.{e}" for e in ("md", "cpp", "h", "cu", "cuh"))],
+        "flowpipe._pipelines": ["*.md", *(f"**/*.{e}" for e in ("yaml", "py", "sh", "md"))],
+    },
+    ext_modules=[Extension("flowpipe._core", list(SOURCES), depends=HEADERS, optional=True)],
+    cmdclass={"build_ext": BuildCore},
+    entry_points={"console_scripts": ["flowpipe = flowpipe.cli:main"]},
+    install_requires=[
+        "numpy", "h5py>=3.8", "dask", "distributed", "click", "av>=12", "rich", "pyyaml",
+        "opencv-contrib-python-headless", "simplejpeg", "pyjpegls",
+    ],
+    extras_require=EXTRAS | {"all": sorted({r for extra in EXTRAS.values() for r in extra})},
+)  # fmt: skip
