@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowpipe.datasets import demo
+from flowpipe.datasets import demo, folder, listfile, thumos14
 from flowpipe.datasets.dataset import Dataset, DatasetRow
 
 __all__ = ["DATASETS", "Dataset", "DatasetRow"]
@@ -11,5 +11,8 @@ DATASETS = {
     row.name: row
     for row in (
         DatasetRow("demo", "36 clips made on the spot, true flow known; root is made", demo.load),
+        DatasetRow("folder", "every video below a folder; its folder is its class", folder.load),
+        DatasetRow("list", "a text or CSV file with a path a line, labels if given", listfile.load),
+        DatasetRow("thumos14", "validation and test videos, found by name", thumos14.load),
     )
 }

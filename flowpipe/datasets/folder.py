@@ -1,0 +1,65 @@
+"""A folder tree of videos -> VideoRecords; the folder that a video lies in can be its class."""
+
+from __future__ import annotations
+
+import posixpath
+from collections import Counter
+from pathlib import Path
+from typing import Literal
+
+from flowpipe.datasets.dataset import Dataset
+from flowpipe.datasets.ids import escape, ids_of
+from flowpipe.datasets.tree import VIDEO_EXTENSIONS, Tree, is_video
+from flowpipe.errors import DatasetError
+from flowpipe.types import VideoRecord
+
+
+def load(root: Path, *, labels: Literal["folder", "none"] = "folder") -> Dataset:
+    """Take every video below a folder, in sorted order.
+
+    Parameters
+    ----------
+    root : Path
+        Hidden files and folders are skipped; links are followed, each folder is entered once.
+    labels : {"folder", "none"}
+        Whether the name of the folder that a video lies in is its class. Videos directly in `root`
+        have none.
+
+    Raises
+    ------
+    DatasetError
+        If there is no video below `root`, or a folder cannot be read.
+    """
+    if labels not in ("folder", "none"):
+        raise DatasetError(f"labels must be folder or none, got {labels!r}")
+    tree = Tree.below(Path(root))
+    names = [name for name in tree.files if is_video(name)]
+    if not names:
+        raise DatasetError(_nothing(tree))
+    folders = [posixpath.basename(posixpath.dirname(name)) for name in names]
+    if labels == "none":
+        folders = [""] * len(names)
+    class_names = sorted({escape(folder) for folder in folders if folder})
+    index = {name: (label,) for label, name in enumerate(class_names)}
+    records = tuple(
+        VideoRecord(video_id, tree.path(name), labels=index.get(escape(folder), ()))
+        for video_id, name, folder in zip(ids_of(names), names, folders, strict=True)
+    )
+    dangling = [name for name in tree.dangling if is_video(name)]
+    notes = []
+    if dangling:
+        notes.append(f"{len(dangling)} links lead nowhere, first: {escape(dangling[0])}.")
+    if tree.repeated:
+        notes.append(f"Not entered again: {', '.join(map(escape, tree.repeated[:3]))}.")
+    return Dataset(
+        "folder", tuple(class_names), records, tuple(map(escape, dangling)), " ".join(notes)
+    )
+
+
+def _nothing(tree: Tree) -> str:
+    seen = Counter(Path(name).suffix.lower() or "no extension" for name in tree.files)
+    there = ", ".join(f"{count} {kind}" for kind, count in seen.most_common(4)) or "no files at all"
+    return (
+        f"no videos below {tree.root}: found {there}; "
+        f"wanted files ending in {' '.join(sorted(VIDEO_EXTENSIONS))}"
+    )

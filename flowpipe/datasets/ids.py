@@ -1,0 +1,89 @@
+"""File names -> video ids: text that is unique, printable and short, whatever the file is called.
+
+An id is a key in stores and ledgers, never a path. Rules:
+
+- the path below the root without its extension, with forward slashes on every system;
+- where two files differ by extension only, both keep it;
+- a byte that is no valid UTF-8, a control character and the backslash itself are written ``\\xNN``
+  and ``\\\\``, as in a Python string; `file_name_of` gives the name back;
+- more than 240 bytes of UTF-8: cut, and ended by ``~`` and 16 hexadecimal digits of its SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from flowpipe.types import MAX_VIDEO_ID_BYTES
+
+_DIGEST_CHARS = 16
+_BREAKS = "\u2028\u2029"  # line ends to some readers of text
+_ESCAPE = re.compile(rb"\\(\\|x[0-9a-f]{2})")
+
+
+def escape(name: str) -> str:
+    """Write a file name (with ``surrogateescape`` where it is no UTF-8) as printable text."""
+    if name.isprintable() and "\\" not in name:
+        return name
+    text = []
+    for char in name:
+        code = ord(char)
+        if char == "\\":
+            text.append("\\\\")
+        elif 0xDC80 <= code <= 0xDCFF:
+            text.append(f"\\x{code - 0xDC00:02x}")
+        elif 0xD800 <= code <= 0xDFFF or code < 0x20 or 0x7F <= code < 0xA0 or char in _BREAKS:
+            raw = char.encode("utf-8", "surrogatepass")
+            text.append("".join(f"\\x{byte:02x}" for byte in raw))
+        else:
+            text.append(char)
+    return "".join(text)
+
+
+def file_name_of(escaped: str) -> str:
+    """Undo `escape`.
+
+    >>> file_name_of(escape("a\\udcff.mp4")) == "a\\udcff.mp4"
+    True
+    """
+    raw = _ESCAPE.sub(
+        lambda found: b"\\" if found[1] == b"\\" else bytes([int(found[1][1:], 16)]),
+        escaped.encode("utf-8"),
+    )
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def without_extension(name: str) -> str:
+    """Cut the last extension; leading dots and dots in folder names are no extension."""
+    stem, dot, extension = name.rpartition(".")
+    if not dot or "/" in extension or not stem or stem.endswith("/"):
+        return name
+    return stem
+
+
+def shorten(video_id: str) -> str:
+    """Cut an id that is too long; the digest keeps different ids apart."""
+    if len(video_id) * 4 <= MAX_VIDEO_ID_BYTES:
+        return video_id
+    raw = video_id.encode("utf-8")
+    if len(raw) <= MAX_VIDEO_ID_BYTES:
+        return video_id
+    digest = hashlib.sha256(raw).hexdigest()[:_DIGEST_CHARS]
+    kept = raw[: MAX_VIDEO_ID_BYTES - _DIGEST_CHARS - 1].decode("utf-8", "ignore")
+    return f"{kept}~{digest}"
+
+
+def ids_of(names: Sequence[str]) -> list[str]:
+    """Give an id to each of a set of different relative paths (forward slashes).
+
+    The order of `names` does not matter to the ids.
+    """
+    ids = [without_extension(name) for name in names]
+    whole: set[str] = set()
+    while len(set(ids)) < len(ids):
+        # A whole name can equal another's stem ("a.mp4" and "a.mp4.avi"), hence until none is left.
+        whole |= {video_id for video_id, count in Counter(ids).items() if count > 1}
+        ids = [n if i in whole else i for n, i in zip(names, ids, strict=True)]
+    return [shorten(escape(video_id)) for video_id in ids]

@@ -1,0 +1,91 @@
+"""A folder -> the files below it, in a fixed order, each once, whatever links there are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flowpipe.errors import DatasetError
+
+VIDEO_EXTENSIONS = frozenset(
+    ".3g2 .3gp .asf .avi .divx .dv .f4v .flv .m2t .m2ts .m2v .m4v .mjpeg .mkv .mov .mp4 .mpe .mpeg "
+    ".mpg .mts .mxf .ogm .ogv .qt .rm .rmvb .ts .vob .webm .wmv .y4m".split()
+)
+"""What counts as a video, in lower case; case does not matter."""
+
+
+@dataclass
+class Tree:
+    """Files below a folder."""
+
+    root: str
+    files: list[str] = field(default_factory=list)
+    """Paths relative to the root, forward slashes, sorted. Hidden files and folders, pipes, sockets
+    and devices are left out."""
+    dangling: list[str] = field(default_factory=list)
+    """Links whose target does not exist, likewise."""
+    repeated: list[str] = field(default_factory=list)
+    """Links to folders that are in the tree already (loops among them); not entered."""
+
+    @classmethod
+    def below(cls, root: Path) -> Tree:
+        """Read the tree; real folders come before links to folders, so a link never hides one.
+
+        Raises
+        ------
+        DatasetError
+            If `root`, or a folder below it, is missing, no folder, or not readable.
+        """
+        tree = cls(str(root))
+        seen: set[tuple[int, int]] = set()
+        links = [""]
+        while links:
+            folder = links.pop(0)
+            found = list(tree._walk(folder, seen))
+            links = sorted(links + found)
+        for names in (tree.files, tree.dangling, tree.repeated):
+            names.sort()
+        return tree
+
+    def path(self, name: str) -> str:
+        """Where a file of the tree lies."""
+        return f"{self.root}/{name}" if name else self.root
+
+    def _walk(self, top: str, seen: set[tuple[int, int]]) -> Iterator[str]:
+        """Add what lies below `top` without following links to folders; give those back."""
+        stack = [top]
+        while stack:
+            folder = stack.pop()
+            path = self.path(folder)
+            try:
+                facts = os.stat(path)
+                if (facts.st_dev, facts.st_ino) in seen:
+                    self.repeated.append(folder)
+                    continue
+                entries = list(os.scandir(path))
+            except OSError as error:
+                raise DatasetError(
+                    f"cannot read folder {path}: {error.strerror}; "
+                    "give a folder that exists and that you may read"
+                ) from error
+            seen.add((facts.st_dev, facts.st_ino))
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                name = f"{folder}/{entry.name}" if folder else entry.name
+                if entry.is_symlink() and not Path(entry.path).exists():
+                    self.dangling.append(name)
+                elif entry.is_dir(follow_symlinks=False):
+                    stack.append(name)
+                elif entry.is_dir():
+                    yield name
+                elif entry.is_file():
+                    self.files.append(name)
+
+
+def is_video(name: str) -> bool:
+    """Whether a file name ends as a video does."""
+    dot = name.rfind(".")
+    return dot >= 0 and name[dot:].lower() in VIDEO_EXTENSIONS
