@@ -7,10 +7,11 @@ from flowpipe.store.header import StoreHeader, create_store, read_store_header
 from flowpipe.store.layout import StreamSpec
 from flowpipe.store.reader import Request, Store, open_store
 from flowpipe.store.salvage import salvage
+from flowpipe.store.verify import Problem, Report, ShardRow, verify_store
 from flowpipe.store.video import Video
 from flowpipe.store.writer import ShardWriter
 
 __all__ = [
-    "Request", "ShardWriter", "Store", "StoreHeader", "StreamSpec", "Video", "create_store",
-    "open_store", "read_store_header", "salvage", "sweep",
+    "Problem", "Report", "Request", "ShardRow", "ShardWriter", "Store", "StoreHeader", "StreamSpec",
+    "Video", "create_store", "open_store", "read_store_header", "salvage", "sweep", "verify_store",
 ]  # fmt: skip

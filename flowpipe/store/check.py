@@ -1,0 +1,230 @@
+"""One shard -> what is wrong with it.
+
+Run as a module it is the child process of verify: a line of JSON in, a line of JSON out, so that a
+file that crashes or hangs HDF5 costs a child and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowpipe import codec
+from flowpipe.errors import FormatError
+from flowpipe.modality import MODALITIES
+from flowpipe.store import layout
+from flowpipe.store.index import make_catalogue, open_catalogue
+from flowpipe.store.layout import BrokenClauseError, Entry
+from flowpipe.store.shard import Shard, Stream, read_shard
+from flowpipe.store.writer import bad_payloads
+
+Fault = tuple[str, str, str]
+"""(video_id or empty, clause, message)"""
+
+
+def check_shard(path: Path, digest: str, decode: bool) -> dict[str, Any]:
+    """Check everything that FORMAT.md demands of one shard.
+
+    Parameters
+    ----------
+    path : Path
+    digest : str
+        Digest of the store's recipe.
+    decode : bool
+        Decode every image instead of the first and last of each video.
+
+    Returns
+    -------
+    dict
+        ``videos, frames, images, bytes``; ``faults``; ``spans``: (video_id, part, parts, status,
+        first and last timestamp) of each entry; ``modalities``.
+    """
+    result: dict[str, Any] = {
+        "videos": 0, "frames": 0, "images": 0, "bytes": path.stat().st_size, "spans": [],
+        "modalities": [],
+    }  # fmt: skip
+    try:
+        shard = read_shard(path)
+        faults = [*_root(shard, digest), *_videos(shard)]
+        for modality, stream in shard.streams.items():
+            faults += _stream_tables(shard, modality, stream)
+        if not faults:  # payloads are found through the tables
+            faults += _payloads(shard, decode)
+        spans = [
+            (*e.key, e.status, float(shard.pts_s[e.frame_first]),
+             float(shard.pts_s[e.frame_first + e.frames - 1]))
+            for e in shard.entries if 0 < e.frames <= len(shard.pts_s) - e.frame_first
+        ]  # fmt: skip
+        result |= {
+            "videos": len(shard.entries), "frames": len(shard.pts_s), "spans": spans,
+            "images": sum(len(s.crc32) for s in shard.streams.values()),
+            "modalities": list(shard.streams),
+        }  # fmt: skip
+    except BrokenClauseError as error:
+        faults = [("", error.clause, str(error))]
+    except Exception as error:  # whatever damage does to HDF5 or to a codec, it is a fault found
+        faults = [("", "S09", f"{type(error).__name__}: {error}")]
+    return result | {"faults": faults}
+
+
+def check_index(store: Path) -> list[Fault]:
+    """Compare index.h5 with the shards; no index is no fault."""
+    if not (store / layout.INDEX_FILE).exists():
+        return []
+    broken: dict[str, str] = {}
+    index = open_catalogue(store, refresh=False, broken=broken)
+    pieces = [(facts, read_shard(store / layout.SHARDS_FOLDER / facts.name).entries)
+              for facts in index.shards]  # fmt: skip
+    wanted = make_catalogue(pieces)
+    texts = (("ids", index.ids, wanted.ids), ("metas", index.metas, wanted.metas))
+    different = [
+        name for name, one, two in texts
+        if bytes(one.blob) != bytes(two.blob) or not np.array_equal(one.offset, two.offset)
+    ]  # fmt: skip
+    different += [
+        name for name in sorted(set(index.columns) | set(wanted.columns))
+        if not np.array_equal(index.columns.get(name, ()), wanted.columns.get(name, ()))
+    ]  # fmt: skip
+    if not np.array_equal(index.whole, wanted.whole) or index.incomplete != wanted.incomplete:
+        different.append("whole")
+    if not different:
+        return []
+    return [("", "S06", f"index.h5 disagrees with the shards in {', '.join(different)}: delete it")]
+
+
+def _root(shard: Shard, digest: str) -> Iterator[Fault]:
+    recipe = shard.attrs[layout.ATTR_RECIPE]
+    if hashlib.sha256(recipe.encode()).hexdigest() != shard.attrs[layout.ATTR_DIGEST]:
+        yield "", "S02", "the recipe does not have its digest"
+    if shard.attrs[layout.ATTR_DIGEST] != digest:
+        yield "", "S04", f"made with another recipe than the store: {shard.attrs['recipe_digest']}"
+
+
+def _videos(shard: Shard) -> Iterator[Fault]:
+    if not shard.entries:
+        yield "", "S10", "the shard holds no video"
+    seen: set[tuple[str, int]] = set()
+    frame = 0
+    for e in shard.entries:
+        try:
+            layout.check_video_id(e.video_id)
+        except ValueError as error:
+            yield e.video_id, "S10", str(error)
+        if (e.video_id, e.part) in seen or e.part >= e.parts:
+            yield e.video_id, "S11", f"part {e.part} of {e.parts} is there twice or impossible"
+        seen.add((e.video_id, e.part))
+        if e.frame_first != frame or not e.frames:
+            yield e.video_id, "S12", f"frames {e.frame_first} + {e.frames} do not follow {frame}"
+        frame = e.frame_first + e.frames
+        pts = shard.pts_s[e.frame_first : frame]
+        if not np.all(np.isfinite(pts)) or np.any(np.diff(pts) <= 0):
+            yield e.video_id, "S13", "timestamps are not finite and strictly increasing"
+        yield from _meta(e)
+    if frame != len(shard.pts_s):
+        yield "", "S12", f"videos have {frame} frames, the shard has {len(shard.pts_s)} timestamps"
+
+
+def _meta(e: Entry) -> Iterator[Fault]:
+    try:
+        meta = json.loads(e.meta)
+        missing = [key for key in layout.META_KEYS if key not in meta]
+        if missing or meta["record"]["video_id"] != e.video_id or meta["status"] != e.status:
+            yield e.video_id, "S14", f"meta lacks {missing} or names another video or status"
+        if e.status not in layout.STATUSES:
+            yield e.video_id, "S14", f"status must be one of {layout.STATUSES}, got {e.status!r}"
+    except (ValueError, TypeError, KeyError) as error:
+        yield e.video_id, "S14", f"meta is not the JSON object wanted: {error!r}"
+
+
+def _stream_tables(shard: Shard, modality: str, stream: Stream) -> Iterator[Fault]:
+    if stream.codec.get("name") not in codec.CODECS:
+        yield "", "S15", f"{modality} has the unknown codec {stream.codec}"
+    images, offset = len(stream.crc32), stream.offset
+    end = int(offset[-1]) + stream.at[layout.BYTES]
+    if int(offset[0]) or np.any(offset[1:] <= offset[:-1]) or end > shard.path.stat().st_size:
+        yield "", "S16", f"{modality} offsets are not 0 at first, increasing and inside the file"
+    first, context = 0, MODALITIES[modality].context
+    for e in shard.entries:
+        count = e.images[modality]
+        if e.first[modality] != first:
+            yield e.video_id, "S19", f"{modality} images begin at {e.first[modality]}, not {first}"
+        first += count
+        want = layout.wanted_images(e.frames, context, e.part, e.parts)
+        if count != want:
+            yield (
+                e.video_id,
+                "S20",
+                f"{e.frames} frames want {want} images of {modality}, not {count}",
+            )
+        if (count > 0) != (min(e.size[modality]) > 0):
+            yield e.video_id, "S21", f"{modality} images have the size {e.size[modality]}"
+    if first != images:
+        yield "", "S19", f"videos have {first} images of {modality}, the shard has {images}"
+
+
+def _payloads(shard: Shard, decode: bool) -> Iterator[Fault]:
+    fd = os.open(shard.path, os.O_RDONLY)
+    try:
+        for modality, stream in shard.streams.items():
+            bad = list(bad_payloads(fd, stream, stream.crc32))
+            firsts = np.array([e.first[modality] for e in shard.entries])
+            for image in bad:
+                e = shard.entries[int(np.searchsorted(firsts, image, "right")) - 1]
+                number = image - e.first[modality]
+                yield e.video_id, "S17", f"image {number} of {modality} does not have its CRC"
+            for e in shard.entries:
+                yield from _decodes(fd, stream, modality, e, set(bad), decode)
+    finally:
+        os.close(fd)
+
+
+def _decodes(
+    fd: int, stream: Stream, modality: str, e: Entry, bad: set[int], every: bool
+) -> Iterator[Fault]:
+    first, count = e.first[modality], e.images[modality]
+    images = (
+        range(first, first + count)
+        if every
+        else sorted({first, first + count - 1} if count else ())
+    )
+    channels, (height, width) = MODALITIES[modality].channels, e.size[modality]
+    for image in images:
+        if image in bad:
+            continue
+        start, stop = stream.offset[image : image + 2].tolist()
+        payload = os.pread(fd, stop - start, stream.at[layout.BYTES] + start)
+        try:
+            size = codec.CODECS[stream.codec["name"]].read_size(payload)
+            if math.prod(size) != channels * height * width:
+                raise FormatError(f"its size is {size}, wanted {(height, width)} x {channels}")
+            shape = codec.decode([payload], channels, stream.codec["name"]).shape
+            if shape != (1, channels, height, width):
+                raise FormatError(f"it decodes to {shape[1:]}, not {(channels, height, width)}")
+        except FormatError as error:
+            yield e.video_id, "S18", f"image {image - first} of {modality}: {error}"
+
+
+def _main() -> None:
+    for line in sys.stdin:
+        task = json.loads(line)
+        if task["check"] == "index":
+            try:
+                answer: dict[str, Any] = {"faults": check_index(Path(task["path"]))}
+            except Exception as error:
+                answer = {"faults": [("", "S06", f"index.h5 cannot be compared: {error}")]}
+        else:
+            answer = check_shard(Path(task["path"]), task["digest"], task["decode"])
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,290 @@
+"""Store folder -> Report: FORMAT.md checked, each shard in a process that may die."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import flowpipe
+from flowpipe.errors import FormatError
+from flowpipe.store import layout
+from flowpipe.store.header import read_store_header
+from flowpipe.store.index import shard_paths
+
+_SLOWEST_BYTES_PER_S = 4e6
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One broken clause of FORMAT.md."""
+
+    shard: str
+    """File name of the shard; ``store.json`` or ``index.h5``."""
+    video_id: str
+    """Empty where the whole file is concerned."""
+    clause: str
+    message: str
+
+
+@dataclass(frozen=True)
+class ShardRow:
+    """What verify saw of one shard."""
+
+    shard: str
+    videos: int
+    frames: int
+    images: int
+    bytes: int
+    problems: int
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+
+@dataclass
+class Report:
+    """What verify found."""
+
+    shards: list[ShardRow] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """Odd but harmless, such as a video that is there twice."""
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+    def plain(self) -> dict[str, Any]:
+        """As values that JSON can hold."""
+        return {"ok": self.ok, **asdict(self)}
+
+
+def verify_store(
+    path: str | Path,
+    *,
+    decode: bool = False,
+    workers: int = 1,
+    timeout_s: float = 60.0,
+    shards: Sequence[str] | None = None,
+    on_shard: Callable[[ShardRow], None] | None = None,
+) -> Report:
+    """Check a store against FORMAT.md.
+
+    Parameters
+    ----------
+    path : path
+    decode : bool
+        Decode every image; otherwise every CRC is checked and the first and last image of each
+        video decoded.
+    workers : int
+        Shards checked at the same time.
+    timeout_s : float
+        A shard may take this long, plus its bytes at 4 MB/s (1 MB/s with `decode`), before it
+        counts as one that hangs its reader.
+    shards : sequence of str, optional
+        File names to check instead of all; what concerns the whole store is then left out.
+    on_shard : callable, optional
+        Called with the row of each finished shard.
+
+    Raises
+    ------
+    FormatError
+        If the folder is no store at all.
+    """
+    store, report = Path(path), Report()
+    if not (store / layout.STORE_FILE).exists():
+        read_store_header(store)
+    try:
+        digest = read_store_header(store).recipe_digest
+    except FormatError as error:
+        report.problems.append(
+            Problem(layout.STORE_FILE, "", getattr(error, "clause", "S01"), str(error))
+        )
+        digest = ""
+    paths = [p for p in shard_paths(store) if shards is None or p.name in shards]
+    answers = _check_all(paths, digest, decode, workers, timeout_s, report, on_shard)
+    if shards is None:
+        _check_videos(answers, report)
+        _check_index(store, timeout_s, report)
+    report.shards.sort(key=lambda row: row.shard)
+    report.problems.sort(key=lambda problem: (problem.shard, problem.clause, problem.video_id))
+    return report
+
+
+def _check_all(
+    paths: Sequence[Path],
+    digest: str,
+    decode: bool,
+    workers: int,
+    timeout_s: float,
+    report: Report,
+    on_shard: Callable[[ShardRow], None] | None,
+) -> dict[str, dict[str, Any]]:
+    todo: queue.SimpleQueue[Path] = queue.SimpleQueue()
+    for path in paths:
+        todo.put(path)
+    done: queue.SimpleQueue[tuple[Path, dict[str, Any]] | None] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            with _Child() as child:
+                while True:
+                    path = todo.get_nowait()
+                    rate = _SLOWEST_BYTES_PER_S / (4 if decode else 1)
+                    limit_s = timeout_s + path.stat().st_size / rate
+                    task = {"check": "shard", "path": str(path), "digest": digest, "decode": decode}
+                    done.put((path, child.ask(task, limit_s)))
+        except queue.Empty:
+            pass
+        finally:
+            done.put(None)
+
+    threads = [
+        threading.Thread(target=work, daemon=True) for _ in range(max(1, min(workers, len(paths))))
+    ]
+    for thread in threads:
+        thread.start()
+    answers: dict[str, dict[str, Any]] = {}
+    running = len(threads)
+    while running:
+        got = done.get()
+        if got is None:
+            running -= 1
+            continue
+        path, answer = got
+        answers[path.name] = answer
+        report.problems += [Problem(path.name, *fault) for fault in answer["faults"]]
+        row = ShardRow(
+            path.name, answer.get("videos", 0), answer.get("frames", 0), answer.get("images", 0),
+            path.stat().st_size, len(answer["faults"]),
+        )  # fmt: skip
+        report.shards.append(row)
+        if on_shard:
+            on_shard(row)
+    return answers
+
+
+def _check_videos(answers: dict[str, dict[str, Any]], report: Report) -> None:
+    """What concerns several shards: the same streams everywhere, every split video whole."""
+    streams = {tuple(a["modalities"]) for a in answers.values() if a.get("modalities")}
+    if len(streams) > 1:
+        for name, answer in answers.items():
+            if tuple(answer.get("modalities", ())) != max(streams, key=len):
+                report.problems.append(
+                    Problem(name, "", "S15", f"it has only {answer.get('modalities')}")
+                )
+    found: dict[str, dict[int, dict[int, list[tuple[str, list[Any]]]]]] = {}
+    for name, answer in sorted(answers.items()):
+        for video_id, part, parts, *rest in answer.get("spans", ()):
+            found.setdefault(video_id, {}).setdefault(parts, {}).setdefault(part, []).append(
+                (name, rest)
+            )
+    for video_id, splits in found.items():
+        if len(splits) > 1:
+            report.notes.append(
+                f"{video_id} is there split in {sorted(splits)} parts; S24 says which counts"
+            )
+        for parts, there in splits.items():
+            if any(len(copies) > 1 for copies in there.values()):
+                report.notes.append(f"{video_id} is there more than once; S24 says which counts")
+            missing = [part for part in range(parts) if part not in there]
+            whole = any(len(other) == n for n, other in splits.items())
+            if missing and not whole:
+                name = there[min(there)][0][0]
+                message = f"parts {missing} of {parts} are missing: run the same extraction again"
+                report.problems.append(Problem(name, video_id, "S23", message))
+            for part in sorted(there):
+                if part + 1 in there and there[part][0][1][2] >= there[part + 1][0][1][1]:
+                    message = f"timestamps do not increase from part {part} to part {part + 1}"
+                    report.problems.append(Problem(there[part + 1][0][0], video_id, "S23", message))
+
+
+def _check_index(store: Path, timeout_s: float, report: Report) -> None:
+    if any(p.clause in ("S07", "S08", "S09") for p in report.problems):
+        return  # there is nothing sound to compare it with
+    with _Child() as child:
+        answer = child.ask({"check": "index", "path": str(store)}, timeout_s * 10)
+    for fault in answer["faults"]:
+        report.problems.append(Problem(layout.INDEX_FILE, *fault))
+
+
+class _Child:
+    """A process that checks one file after another and is replaced when it dies or hangs."""
+
+    def __enter__(self) -> _Child:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._errors = tempfile.TemporaryFile()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+        self._errors.close()
+
+    def ask(self, task: dict[str, Any], limit_s: float) -> dict[str, Any]:
+        """The child's answer, or the fault that it died or hung."""
+        process = self._process or self._start()
+        assert process.stdin is not None and process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(task).encode() + b"\n")
+            process.stdin.flush()
+        stop, line = time.monotonic() + limit_s, b""
+        while not line.endswith(b"\n"):
+            ready, _, _ = select.select([process.stdout], [], [], max(0, stop - time.monotonic()))
+            block = os.read(process.stdout.fileno(), 1 << 16) if ready else b""
+            if not block:
+                hangs = not ready
+                code = self._stop()
+                what = f"hangs its reader for over {limit_s:.0f} s" if hangs else _death(code)
+                return {"faults": [("", "S09", f"the file {what}{self._last_words()}")]}
+            line += block
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        package = Path(flowpipe.__file__).parent.parent
+        path = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH", "")]))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "flowpipe.store.check"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        return self._process
+
+    def _stop(self) -> int:
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        assert process.stdin is not None and process.stdout is not None
+        if process.poll() is None:
+            process.kill()
+        code = process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        process.stdout.close()
+        return code
+
+    def _last_words(self) -> str:
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        self._errors.seek(0)
+        self._errors.truncate()
+        return f": {lines[-1][:200]}" if lines else ""
+
+
+def _death(code: int) -> str:
+    cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    return f"kills its reader ({cause})"
