@@ -49,8 +49,8 @@ class BuildCore(build_ext):
             reason = (getattr(error, "stderr", "") or str(error)).strip()
             print(
                 f"\n*** flowpipe: WARNING: the native core could not be compiled.\n*** {reason}\n"
-                "*** Installing without it: OpenCV's flows work, flow tvl1 does not. To get it, install\n"
-                "*** g++ or clang++ and run pip install again.\n",
+                "*** Installing without it: OpenCV's flows work, flow tvl1 does not. Install g++\n"
+                "*** or clang++ and run pip install again to get it.\n",
                 file=sys.stderr,
             )
 

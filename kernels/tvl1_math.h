@@ -17,8 +17,8 @@ namespace tvl1 {
 
 constexpr float EPSILON = 1.1920929e-7f;  // FLT_EPSILON, below which a gradient counts as none
 
-// a * b + c. Fused where the target fuses in hardware, never at the compiler's whim: so AVX2, AVX-512
-// and every compiler give the same bytes.
+// a * b + c. Fused where the target fuses in hardware, never at the compiler's whim: so AVX2,
+// AVX-512 and every compiler give the same bytes.
 TVL1_FORMULA float fma(float a, float b, float c) {
 #if defined(__CUDA_ARCH__)
     return fmaf(a, b, c);
@@ -76,8 +76,8 @@ TVL1_FORMULA void dual_update(float &p, float &q, float ux, float uy, float tau,
 
 // ---- interpolation
 
-// Catmull-Rom (bicubic, a = -1/2): weight of tap k = 0..3, at -1, 0, 1, 2, for a point t past tap 1,
-// is ((CUBIC[3][k] t + CUBIC[2][k]) t + CUBIC[1][k]) t + CUBIC[0][k]. The weights sum to one, so
+// Catmull-Rom (bicubic, a = -1/2): weight of tap k = 0..3, at -1, 0, 1, 2, for a point t past tap
+// 1, is ((CUBIC[3][k] t + CUBIC[2][k]) t + CUBIC[1][k]) t + CUBIC[0][k]. The weights sum to one, so
 // OpenCV's division by their sum is left out.
 constexpr float CUBIC[4][4] = {
     {0.f, 1.f, 0.f, 0.f},
@@ -115,7 +115,7 @@ TVL1_FORMULA unsigned char quantised(float flow, double bound) {
     double v = flow == flow ? flow : 0.0;
     v = v > -bound ? v : -bound;
     v = v < bound ? v : bound;
-    // Adding and taking away 1.5 * 2^52 rounds as the processor does, half to even, on every target.
+    // Adding and taking away 1.5 * 2^52 rounds as the processor does, half to even, everywhere.
     constexpr double ROUND = 6755399441055744.0;
     const double level = ((v + bound) * 255.0 / (2.0 * bound) + ROUND) - ROUND;
     return (unsigned char)(int)level;

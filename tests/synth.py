@@ -30,8 +30,8 @@ def warped_pair(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
     """(first, second, flow (2, H, W)) where flow = motion(x, y) takes first's pixels to second's.
 
-    The first frame is sampled from the second's texture, so that the flow is exact at every pixel; the
-    texture reaches beyond the frame, so that what moves in is real.
+    The first frame is sampled from the second's texture, so that the flow is exact at every pixel;
+    the texture reaches beyond the frame, so that what moves in is real.
     """
     m = MARGIN_PX
     scene = texture(height + 2 * m, width + 2 * m, seed)

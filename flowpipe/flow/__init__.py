@@ -1,4 +1,4 @@
-"""Flow algorithm name -> solver: FLOWS, the table of everything that turns two frames into a flow."""
+"""Flow algorithm name -> solver: FLOWS, the table of all that turns two frames into a flow."""
 
 from __future__ import annotations
 

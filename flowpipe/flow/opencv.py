@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from flowpipe.errors import BackendError
 from flowpipe.ops import Ops
 
+opencv: Any = cv2  # its type stubs lack optflow and allow no None as the initial flow
 DIS_SMALLEST_PX = 16  # DIS asserts on smaller images, and at some presets crashes
 
 
@@ -95,17 +96,17 @@ class OpenCVTVL1Solver(_PairSolver):
     def __init__(self, params: OpenCVTVL1Params, ops: Ops) -> None:
         if not hasattr(getattr(cv2, "optflow", None), "DualTVL1OpticalFlow_create"):
             raise BackendError(
-                f"flow opencv_tvl1 needs OpenCV's contrib modules, which cv2 {cv2.__version__} here "
-                "lacks; pip install opencv-contrib-python-headless (and uninstall other opencv "
-                "packages), or choose flow tvl1 or dis"
+                f"flow opencv_tvl1 needs OpenCV's contrib modules, which cv2 {cv2.__version__} "
+                "lacks; pip install opencv-contrib-python-headless and uninstall other opencv "
+                "packages, or choose flow tvl1 or dis"
             )
         self.params = params
 
     def _pair(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
-        # The object lowers its own number of scales for a small image and keeps it lowered, so that a
-        # kept object would treat later, larger images differently. Making one costs microseconds.
+        # The object lowers its own number of scales for a small image and keeps it lowered: a kept
+        # one would treat later, larger images differently. Making one costs microseconds.
         p = self.params
-        algorithm = cv2.optflow.DualTVL1OpticalFlow_create(
+        algorithm = opencv.optflow.DualTVL1OpticalFlow_create(
             p.tau, p.lambda_, p.theta, p.scales, p.warps, p.epsilon,
             p.inner_iterations, p.outer_iterations, p.scale_step, 0.0, p.median_filtering, False,
         )  # fmt: skip
@@ -127,7 +128,7 @@ class DISSolver(_PairSolver):
     def _pair(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
         if min(first.shape) < DIS_SMALLEST_PX:
             return np.zeros((*first.shape, 2), np.float32)
-        algorithm = cv2.DISOpticalFlow_create(self.PRESETS[self.params.preset])
+        algorithm = opencv.DISOpticalFlow_create(self.PRESETS[self.params.preset])
         return algorithm.calc(first, second, None)
 
 
@@ -140,7 +141,7 @@ class FarnebackSolver(_PairSolver):
     def _pair(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
         p = self.params
         flags = cv2.OPTFLOW_FARNEBACK_GAUSSIAN if p.gaussian else 0
-        return cv2.calcOpticalFlowFarneback(
+        return opencv.calcOpticalFlowFarneback(
             first, second, None, p.pyramid_scale, p.levels, p.window, p.iterations, p.poly_n,
             p.poly_sigma, flags,
         )  # fmt: skip

@@ -2,8 +2,8 @@
 
 The only place that knows the scales, the warps and when to stop. Two published variants:
 
-``opencv2``  cv::gpu::OpticalFlowDual_TVL1_GPU of OpenCV 2.4, which the original two-stream and TSN models
-             were trained on: levels halve, so that large motion is found.
+``opencv2``  cv::gpu::OpticalFlowDual_TVL1_GPU of OpenCV 2.4, which the original TSN models were
+             trained on: levels halve, so that large motion is found.
 ``opencv4``  cv::cuda::OpticalFlowDual_TVL1 of OpenCV 3 and 4: levels shrink by 0.8.
 """
 
@@ -133,7 +133,8 @@ class TVL1Solver:
         flow = None
         for i0, i1 in zip(reversed(first.levels), reversed(second.levels), strict=True):
             if flow is not None:
-                flow = self.ops.upsample(flow, *i0.shape[1:], 1 / self.params.step)
+                height, width = i0.shape[1:]
+                flow = self.ops.upsample(flow, height, width, 1 / self.params.step)
             # p starts from zero at each scale, not at each warp, as in all OpenCV versions.
             state = self.ops.tvl1_start(i0, self.ops.centered_gradient(i1), flow, self.model)
             for _ in range(self.params.warps):

@@ -1,8 +1,8 @@
 """Device name -> Ops: the one seam between what is computed and where it is computed.
 
-Every backend has the same operations under the same names; `reference` is the one to read. Arrays are
-stacks with N frames, images or pairs in front; a backend may keep them on its device, callers only
-slice them and hand them back.
+Every backend has the same operations under the same names; `reference` is the one to read. Arrays
+are stacks with N frames, images or pairs in front; a backend may keep them on its device, callers
+only slice them and hand them back.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class TVL1Model:
     lambda_: float
     theta: float
     epsilon: float
-    """Stop when the root mean square change of (u, v) in one iteration is at most this, in pixels."""
+    """Stop when the root mean square change of the flow in one iteration is at most this, in px."""
     block: int
     """Iterations between two tests of that change."""
 
@@ -41,13 +41,13 @@ class TVL1State(Protocol):
     """The fields of N pairs at one scale, in whatever layout the backend likes."""
 
     def field(self, name: str) -> Any:
-        """f32 (N, H, W) copy of ``a b c g u v p11 p12 p21 p22``: I1wx, I1wy, rho_c, -1/|grad|^2, the
-        flow, and the dual variables times theta."""
+        """f32 (N, H, W) copy of ``a b c g u v p11 p12 p21 p22``: I1wx, I1wy, rho_c, -1/|grad|^2,
+        the flow, and the dual variables times theta."""
 
 
 class Ops(Protocol):
-    """Everything that is computed on pixels. All arguments are checked; none is written to, except the
-    state of a TV-L1 scale."""
+    """Everything that is computed on pixels. No argument is written to, except the state of a TV-L1
+    scale."""
 
     name: str
     """What ran, as recorded in the store: ``cpu-avx512``, ``reference`` ..."""
@@ -71,8 +71,8 @@ class Ops(Protocol):
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
         """(N, 2, H, W) px -> bytes, and (N,) how many values lay beyond the bound.
 
-        rint((clip(v, -B, B) + B) * 255 / (2 B)) in double precision, half to even, as dense_flow does;
-        zero becomes 128. NaN becomes 128 and counts as clipped.
+        rint((clip(v, -B, B) + B) * 255 / (2 B)) in double precision, half to even, as dense_flow
+        does; zero becomes 128. NaN becomes 128 and counts as clipped.
         """
 
     def warp_homography(
@@ -91,7 +91,7 @@ class Ops(Protocol):
     def pyramid(
         self, gray: NDArray[np.uint8], sizes: Sequence[tuple[int, int]], rule: str
     ) -> tuple[Any, ...]:
-        """(N, H, W) -> f32 levels (N, h, w) of the given sizes, finest (the images themselves) first.
+        """(N, H, W) -> f32 levels (N, h, w) of these sizes, finest (the images themselves) first.
 
         ``pyrdown`` halves with a 1-4-6-4-1 window and mirrored borders, sizes (n + 1) // 2;
         ``bilinear0.8`` samples at 1.25 times the index, not centred, as cv::cuda::resize does.
@@ -107,15 +107,15 @@ class Ops(Protocol):
         """f32 (N, 2, h, w) -> factor * flow at (N, 2, height, width), bilinear, not centred."""
 
     def tvl1_start(self, first: Any, packed: Any, flow: Any | None, model: TVL1Model) -> TVL1State:
-        """State of one scale: first image (N, H, W), packed second image, flow (None: zero); p = 0."""
+        """State of one scale: first image (N, H, W), packed second, flow (None: zero); p = 0."""
 
-    def warp_linearise(self, state: TVL1State) -> None:
+    def warp_linearise(self, state: Any) -> None:
         """Warp I1, I1x, I1y by the flow (bicubic, a = -1/2) and set a, b, c, g anew."""
 
-    def tvl1_iterate(self, state: TVL1State, n: int) -> NDArray[np.int32]:
+    def tvl1_iterate(self, state: Any, n: int) -> NDArray[np.int32]:
         """At most n iterations; each pair stops by itself. Returns (N,) iterations done."""
 
-    def tvl1_flow(self, state: TVL1State) -> Any:
+    def tvl1_flow(self, state: Any) -> Any:
         """The flow (N, 2, H, W) of a state."""
 
     def concatenate(self, parts: Sequence[Any]) -> Any:

@@ -1,8 +1,8 @@
 """Frames, images, pairs -> the same, on one CPU core: the native core, and OpenCV for resizing.
 
 The native core is kernels/cpu compiled into one library beside the package. Without it (no compiler
-when flowpipe was installed) everything but TV-L1 still works. Calls leave the GIL, keep nothing and may
-run in any number of threads.
+when flowpipe was installed) everything but TV-L1 still works. Calls leave the GIL, keep nothing and
+may run in any number of threads.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ABI = 1  # as in kernels/cpu/core.cpp; raised whenever a signature below changes
 _P, _L, _F, _D, _I = (
     ctypes.c_void_p, ctypes.c_long, ctypes.c_float, ctypes.c_double, ctypes.c_int,
 )  # fmt: skip
-SIGNATURES = {  # every array is preceded by its count and sizes; kernels/README.md says which is which
+SIGNATURES = {  # count and sizes, then arrays, as kernels/cpu/operations.h declares them
     "difference": (None, (_L, _L, _P, _P, _P)),
     "quantise": (None, (_L, _L, _P, _D, _P, _P)),
     "warp_homography": (None, (_L, _L, _L, _P, _P, _P, _L, _P)),

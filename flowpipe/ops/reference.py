@@ -158,7 +158,7 @@ class ReferenceOps:
 
 
 def _primal_dual_step(f: dict[str, F32], model: TVL1Model) -> float:
-    """One iteration (Zach, Pock, Bischof 2007, eqs. 13 and 15); returns the sum of squared change."""
+    """One iteration (Zach, Pock, Bischof 2007, eqs. 13, 15); returns the sum of squared change."""
     tau, taut = np.float32(model.tau), np.float32(model.tau / model.theta)
     lt = np.float32(model.lambda_ * model.theta)
 
@@ -195,7 +195,7 @@ def _bicubic(packed: F32, u: F32, v: F32) -> F32:
     """Catmull-Rom samples (H, W, 4) of one packed image at (x + u, y + v), reads clamped."""
     height, width = u.shape
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    # Two pixels outside all four taps read the border's value, so farther points need no more border.
+    # Two pixels outside all four taps read the border's value: no border needs to be wider.
     x, y = np.clip(x + u, -2, width + 1), np.clip(y + v, -2, height + 1)
     ix, iy = np.floor(x).astype(np.intp), np.floor(y).astype(np.intp)
     wx, wy = _catmull_rom(x - ix.astype(np.float32)), _catmull_rom(y - iy.astype(np.float32))
@@ -222,10 +222,10 @@ def _reduce(image: F32, size: tuple[int, int], rule: str) -> F32:
     if rule == "pyrdown":
         for axis in (1, 2):
             n = image.shape[axis]
-            window = np.float32([1, 4, 6, 4, 1]) / 16
+            window = np.array([1, 4, 6, 4, 1], np.float32) / 16
             centres = 2 * np.arange((n + 1) // 2)
             taps = [image.take(_mirrored(centres + d, n), axis) for d in range(-2, 3)]
-            image = sum((w * tap for w, tap in zip(window, taps, strict=True)), np.float32(0))
+            image = np.einsum("k,k...->...", window, np.stack(taps))
         return image
     return _bilinear(image, size, (1.25, 1.25))
 
@@ -238,7 +238,7 @@ def _mirrored(index: NDArray[np.intp], n: int) -> NDArray[np.intp]:
 
 
 def _bilinear(image: F32, size: tuple[int, int], steps: tuple[float, float]) -> F32:
-    """Sample (..., h, w) at index * step, reads clamped: cv::cuda::resize, which centres nothing."""
+    """Sample (..., h, w) at index * step, reads clamped: cv::cuda::resize, nothing centred."""
     for axis, n, step in ((-2, size[0], steps[0]), (-1, size[1], steps[1])):
         at = np.arange(n, dtype=np.float32) * np.float32(step)
         index = np.floor(at).astype(np.intp)

@@ -5,8 +5,8 @@
 //
 //     row y: | 16 zeros . a(y, 0..W-1) . 16 .. 31 spare | 16 zeros . b(y, ...) . spare | ... p22 |
 //
-// The zeros are p(y, -1) of the divergence; the spare takes u(y, W), a copy of u(y, W - 1) that makes
-// the forward difference zero there, and whatever full vectors write beyond W.
+// The zeros are p(y, -1) of the divergence; the spare takes u(y, W), a copy of u(y, W - 1) that
+// makes the forward difference zero there, and whatever full vectors write beyond W.
 //
 // Packed image: 4 floats a pixel, I, Ix, Iy, 0, with the border pixels replicated BORDER times
 // outwards: four neighbours of a row are one load, and clamped reads need no branch.

@@ -1,5 +1,5 @@
-// One pair at one scale: warp and linearise, then primal-dual iterations, several per sweep over its
-// rows. Included once per instruction set; the compiler makes vectors of the plain loops.
+// One pair at one scale: warp and linearise, then primal-dual iterations, several per sweep over
+// its rows. Included once per instruction set; the compiler makes vectors of the plain loops.
 #pragma once
 
 #include <stdint.h>
@@ -91,8 +91,8 @@ inline double row_sum(float *change, long width) {
     return sum;
 }
 
-// `count` iterations in one sweep, in place. Each follows the one before it at a distance of one row,
-// so a row's ten fields are used `count` times while they are in the cache:
+// `count` iterations in one sweep, in place. Each follows the one before it at a distance of one
+// row, so a row's ten fields are used `count` times while they are in the cache:
 //
 //     y:        0     1     2     3    ...  H     H+1
 //     k = 0     u0   u1p0  u2p1  u3p2        p(H-1)
@@ -135,7 +135,7 @@ int iterate_pair(const State &s, int n, int block, double threshold, const Steps
     return done;
 }
 
-// Where a row of pixels goes: offset of the first tap, fraction in x, four weights in y for each pixel.
+// Where a row of pixels goes: for each the offset of the first tap, fraction in x, weights in y.
 struct Targets {
     int *__restrict offset;
     float *__restrict tx, *__restrict wy;

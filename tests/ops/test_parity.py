@@ -1,0 +1,193 @@
+"""Every native operation against the reference, at awkward sizes, on each instruction set here."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from synth import texture, translated_pair
+
+from flowpipe.ops import TVL1Model, get_ops
+from flowpipe.ops.cpu import native_core
+
+SIZES = [(1, 1), (1, 40), (37, 1), (2, 3), (5, 16), (17, 31), (48, 33), (64, 85)]  # rows, columns
+MODEL = TVL1Model(tau=0.25, lambda_=0.15, theta=0.3, epsilon=0.01, block=8)
+ISAS = native_core().usable
+
+pytestmark = pytest.mark.skipif(not ISAS, reason=native_core().reason or "no core")
+reference = get_ops("reference")
+
+
+@pytest.fixture(params=ISAS)
+def native(request):
+    return get_ops("cpu", isa=request.param)
+
+
+@pytest.fixture(params=SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def size(request):
+    return request.param
+
+
+@pytest.fixture(params=[1, 3])
+def count(request):
+    return request.param
+
+
+def images(kind: str, count: int, size: tuple[int, int], rng) -> np.ndarray:
+    if kind == "flat":
+        return np.full((count, *size), 77, np.uint8)
+    if kind == "saturated":
+        return rng.choice(np.uint8([0, 255]), (count, *size))
+    return np.stack([texture(*size, seed).astype(np.uint8) for seed in range(count)])
+
+
+KINDS = ("texture", "flat", "saturated")
+
+
+def test_resize(native, size, count, rng):
+    frames = rng.integers(0, 256, (count, *size, 3), dtype=np.uint8)
+    for target in ((16, 16), (33, 20), size):
+        ours, meant = native.resize(frames, *target), reference.resize(frames, *target)
+        assert ours.shape == (count, *target, 3)
+        assert np.abs(ours.astype(int) - meant).max() <= 1  # cv2 rounds its weights to 11 bits
+
+
+def test_gray(native, size, count, rng):
+    frames = rng.integers(0, 256, (count, *size, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(native.gray(frames), reference.gray(frames))
+
+
+@pytest.mark.parametrize("high", [2, 256])
+def test_difference(native, size, count, rng, high):
+    frames = rng.integers(0, 256, (count + 1, *size, 3), dtype=np.uint8)
+    frames = np.where(frames < 128, 0, 255).astype(np.uint8) if high == 2 else frames
+    for ours, meant in zip(native.difference(frames), reference.difference(frames), strict=True):
+        assert ours.dtype == meant.dtype
+        np.testing.assert_array_equal(ours, meant)
+
+
+def test_difference_of_one_frame_is_empty(native):
+    planes, clipped = native.difference(np.zeros((1, 4, 6, 3), np.uint8))
+    assert planes.shape == (0, 3, 4, 6) and clipped.shape == (0,)
+
+
+def test_quantise(native, size, count, rng):
+    flow = rng.normal(0, 12, (count, 2, *size)).astype(np.float32)
+    flow.flat[:7] = [0, -0.0, 20, -20, 20.000002, np.inf, np.nan][: flow.size]
+    for ours, meant in zip(native.quantise(flow, 20), reference.quantise(flow, 20), strict=True):
+        assert ours.dtype == meant.dtype
+        np.testing.assert_array_equal(ours, meant)
+
+
+@pytest.mark.parametrize("margin", [0, 5])
+def test_warp_homography(native, size, count, rng, margin):
+    gray = rng.integers(0, 256, (count, *size), dtype=np.uint8)
+    fill = rng.integers(0, 256, (count, *size), dtype=np.uint8)
+    matrix = np.eye(3) + rng.normal(0, 1, (count, 3, 3)) * [
+        [0.02, 0.02, 4],
+        [0.02, 0.02, 4],
+        [1e-4, 1e-4, 0],
+    ]
+    matrix[0] = np.eye(3)
+    ours = native.warp_homography(gray, matrix, fill, margin)
+    np.testing.assert_array_equal(ours, reference.warp_homography(gray, matrix, fill, margin))
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        np.zeros((3, 3)),
+        np.diag([1e300, 1e300, 1e-300]),
+        np.array([[1, 0, 0], [0, 1, 0], [-0.1, 0, 1.0]]),
+    ],
+    ids=["zero", "huge", "horizon"],
+)
+def test_warp_homography_at_infinity(native, matrix, rng):
+    gray = rng.integers(0, 256, (1, 32, 40), dtype=np.uint8)
+    fill = rng.integers(0, 256, (1, 32, 40), dtype=np.uint8)
+    ours = native.warp_homography(gray, matrix[None], fill)
+    np.testing.assert_array_equal(ours, reference.warp_homography(gray, matrix[None], fill))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pyramid(native, size, count, rng, kind):
+    gray = images(kind, count, size, rng)
+    height, width = size
+    halves = [size, ((height + 1) // 2, (width + 1) // 2)]
+    halves.append(((halves[1][0] + 1) // 2, (halves[1][1] + 1) // 2))
+    steps = [size, (max(1, round(height * 0.8)), max(1, round(width * 0.8)))]
+    for rule, sizes in (("pyrdown", halves), ("bilinear0.8", steps)):
+        ours, meant = (ops.pyramid(gray, sizes, rule) for ops in (native, reference))
+        for a, b in zip(ours, meant, strict=True):
+            assert a.dtype == np.float32
+            np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_centered_gradient(native, size, count, rng, kind):
+    image = images(kind, count, size, rng).astype(np.float32)
+    np.testing.assert_array_equal(
+        native.centered_gradient(image), reference.centered_gradient(image)
+    )
+
+
+def test_upsample(native, size, count, rng):
+    flow = rng.normal(0, 3, (count, 2, *size)).astype(np.float32)
+    for target in ((2 * size[0], 2 * size[1]), (2 * size[0] - 1, 2 * size[1] - 1), (50, 61)):
+        ours, meant = (ops.upsample(flow, *target, 2.0) for ops in (native, reference))
+        np.testing.assert_allclose(ours, meant, atol=1e-4)
+
+
+def started(ops, first, second, flow):
+    state = ops.tvl1_start(
+        first.astype(np.float32), ops.centered_gradient(second.astype(np.float32)), flow, MODEL
+    )
+    ops.warp_linearise(state)
+    return state
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_warp_linearise(native, size, count, rng, kind):
+    first, second = images(kind, count, size, rng), images(kind, count, size, rng)[:, ::-1, ::-1]
+    second = np.ascontiguousarray(second)
+    flow = rng.normal(0, 3, (count, 2, *size)).astype(np.float32)
+    flow[:, 0, 0, 0], flow[:, 1, -1, -1] = 1e30, -1e30  # far outside: clamped, not read
+    ours, meant = (started(ops, first, second, flow) for ops in (native, reference))
+    inside = np.abs(flow).max(axis=1) < 1e6
+    for name in "abc":
+        np.testing.assert_allclose(ours.field(name)[inside], meant.field(name)[inside], atol=2e-3)
+    np.testing.assert_allclose(native.tvl1_flow(ours), flow)
+    slope = np.hypot(meant.field("a"), meant.field("b"))
+    np.testing.assert_allclose(
+        ours.field("g")[slope > 0.1], meant.field("g")[slope > 0.1], rtol=2e-3
+    )
+
+
+@pytest.mark.parametrize("iterations", [1, 7, 8, 9, 40])
+def test_tvl1_iterate(native, size, count, rng, iterations):
+    pairs = [translated_pair(*size, 1.3, -0.7, seed) for seed in range(count)]
+    first, second = (np.stack(frames) for frames in zip(*pairs, strict=True))
+    ours, meant = (started(ops, first, second, None) for ops in (native, reference))
+    model = TVL1Model(0.25, 0.15, 0.3, 0.0, 8)
+    ours.model = meant.model = model
+    done = native.tvl1_iterate(ours, iterations)
+    assert done.tolist() == reference.tvl1_iterate(meant, iterations).tolist()
+    if min(size) > 2:  # a flow of exactly zero may stop even at epsilon 0
+        assert done.tolist() == [iterations] * count
+    for name in ("u", "v", "p11", "p12", "p21", "p22"):
+        np.testing.assert_allclose(ours.field(name), meant.field(name), atol=2e-3, err_msg=name)
+
+
+def test_pairs_of_a_batch_stop_by_themselves(native, rng):
+    still = texture(40, 50, 1).astype(np.uint8)
+    first, second = translated_pair(40, 50, 2, 1, seed=2)
+    state = started(native, np.stack([still, first]), np.stack([still, second]), None)
+    done = native.tvl1_iterate(state, 300)
+    assert done[0] == MODEL.block and MODEL.block < done[1] < 300
+    alone = started(native, first[None], second[None], None)
+    assert native.tvl1_iterate(alone, 300)[0] == done[1]
+    np.testing.assert_array_equal(native.tvl1_flow(alone)[0], native.tvl1_flow(state)[1])
+
+
+def test_kernels_refuse_arrays_with_gaps(native):
+    with pytest.raises(ValueError, match="C-contiguous"):
+        native.centered_gradient(np.zeros((1, 8, 16), np.float32)[:, :, ::2])
