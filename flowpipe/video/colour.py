@@ -85,7 +85,7 @@ def read_colour(frame: Any, transfer_code: int = 2) -> Colour:
         return Colour("rgb", "full", transfer, 5, FULL, tuple(notes))
     if name.startswith(("gray", "mono", "ya")):
         wide = FULL if tagged != LIMITED else LIMITED
-        return Colour("gray", RANGES[wide], transfer, 5, wide, tuple(notes))
+        return Colour("gray", RANGES[wide], transfer, 5, FULL, tuple(notes))
     code = int(frame.colorspace)
     if code in UNCONVERTIBLE:
         raise DecodeError(
@@ -183,4 +183,4 @@ class Converter:
             rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
             out[..., channel] = turn.apply(rows[:, :width])
         if colour.matrix == "gray" and colour.range == "limited":
-            out[...] = _EXPAND[out]  # libswscale reads every gray picture as full range
+            out[...] = _EXPAND[out]  # libswscale is told full range: its versions differ here

@@ -1,14 +1,4 @@
-"""Video file -> Frames: sequential decoding in bounded windows, with the facts that decoding shows.
-
-What counts as damage
----------------------
-- A packet that the decoder refuses, or a read that fails before the end of the file, ends the
-  video: the frames before it are yielded, then DecodeError ``corrupt``. Packets refused before the
-  first frame are skipped (a recording may start between keyframes): note ``undecodable_start``.
-- What the decoder conceals itself goes on: notes ``concealed_frames`` and ``corrupt_packets``.
-- A header that promises more than there is proves nothing: in AVI, counts are often wrong. Note
-  ``shorter_than_declared`` when more than a second and a tenth of the video is missing.
-"""
+"""Video file -> Frames: sequential decoding in bounded windows, with the facts that it shows."""
 
 from __future__ import annotations
 
@@ -20,18 +10,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.errors import DecodeError
 from flowpipe.types import Frames, VideoFacts
 from flowpipe.video.colour import Colour, Converter, Turn, read_colour, read_turn
-from flowpipe.video.source import Source, brief
+from flowpipe.video.pictures import Pictures
+from flowpipe.video.source import Source
 from flowpipe.video.timestamps import TOLERANCE_S, Ticks, Timeline
-
-START_PACKETS = 64
-"""Packets read ahead to find the earliest timestamp; a reordering decoder holds 16 back at most."""
 
 
 @dataclass(frozen=True)
@@ -98,16 +85,13 @@ class VideoReader:
         self.stop_s = stop_s
         self.seam = False
         """Whether the last yielded frame is the one after `stop_s`."""
-        self._threads = threads
-        self._source = Source(path, threads=threads)
-        self._timeline: Timeline[Any] = Timeline(self._source.step_s)
+        self._pictures = Pictures(Source(path, threads=threads), start_s)
+        self._timeline: Timeline[Any] = Timeline(self._pictures.source.step_s)
         self._notes: Counter[str] = Counter()
         self._sizes: dict[tuple[int, int], None] = {}
         self._first: tuple[str, Colour, Turn] | None = None
         self._damage: DecodeError | None = None
-        self._origin_s: float | None = None
         self._tags: dict[tuple[Any, ...], tuple[Colour, Turn]] = {}
-        self._pictures_out = 0
         self._own = 0
         self._dropped = 0
         self._from_s = self._to_s = 0.0
@@ -120,7 +104,7 @@ class VideoReader:
 
     def close(self) -> None:
         """Release the file and the decoder."""
-        self._source.close()
+        self._pictures.source.close()
 
     def windows(self, max_frames: int = 32, max_bytes: int = 32 << 20) -> Iterator[Frames]:
         """Decode, and yield the frames in order, in windows of one size each.
@@ -171,8 +155,9 @@ class VideoReader:
         previous = picture = None
         if times:
             yield _window(data, times)
-        if self._damage is not None:
-            raise self._damage
+        damage = self._damage or self._pictures.damage
+        if damage is not None:
+            raise damage
 
     @property
     def facts(self) -> VideoFacts:
@@ -182,11 +167,11 @@ class VideoReader:
         so that those of a video's parts add up to those of the whole. ``start_s`` is the earliest
         timestamp of the stream, also for a later part.
         """
-        source = self._source
+        source = self._pictures.source
         pixel_format, colour, turn = self._first or ("", Colour("", "", "", 5, 1), Turn())
         sizes = tuple(self._sizes)
         length_s = self._to_s - self._from_s
-        notes = self._notes + self._timeline.notes
+        notes = self._notes + self._pictures.notes + self._timeline.notes
         if turn.mirrored:
             notes["mirrored"] = 1
         if turn.skewed:
@@ -210,7 +195,7 @@ class VideoReader:
             frames_dropped=self._dropped,
             fps_in=(self._own - 1) / length_s if length_s > 0 else 0.0,
             fps_out=self.params.fps,
-            start_s=self._origin_s or 0.0,
+            start_s=self._pictures.origin_s or 0.0,
             notes=tuple(
                 f"{note}:{count}" if count > 1 else note for note, count in sorted(notes.items())
             ),
@@ -218,7 +203,7 @@ class VideoReader:
 
     def _kept(self) -> Iterator[tuple[float, Any]]:
         """Pictures of the span in order, with the times they are to be stored under."""
-        pictures = self._timeline.order(self._pictures())
+        pictures = self._timeline.order(self._pictures)
         if self.params.fps:
             yield from self._resampled(pictures)
             return
@@ -246,7 +231,7 @@ class VideoReader:
                         reason="timestamps",
                     )
                     return
-                origin_s = time_s if self._origin_s is None else self._origin_s
+                origin_s = time_s if self._pictures.origin_s is None else self._pictures.origin_s
                 ticks = Ticks(origin_s, self.params.fps, max(time_s, self.start_s or -math.inf))
             if held is not None:
                 # the grid ends at the last picture, which is not held beyond its own time
@@ -275,105 +260,6 @@ class VideoReader:
         self._to_s = time_s
         return True
 
-    def _pictures(self) -> Iterator[tuple[float | None, Any]]:
-        """Decode; yield (timestamp or None, picture). Keeps the failure that ended it, if any."""
-        refused = 0
-        failure: Exception | None = None
-        packets = self._packets()
-        while True:
-            try:
-                packet = next(packets, None)
-            except (av.error.FFmpegError, OSError) as error:
-                failure = error
-                break
-            if packet is None:
-                break
-            if packet.is_corrupt:
-                self._notes["corrupt_packets"] += 1
-            try:
-                pictures = packet.decode()
-            except EOFError:
-                break
-            except (av.error.FFmpegError, OSError) as error:
-                failure = error
-                if self._pictures_out:
-                    break
-                refused += 1  # a recording may start between two keyframes
-                continue
-            for picture in pictures:
-                if not self._pictures_out:
-                    failure = None
-                self._pictures_out += 1
-                yield self._timed(picture)
-        if failure is not None and self._pictures_out:
-            # what the decoder still holds is older than the damage
-            try:
-                for picture in self._source.context.decode(None):
-                    if not picture.is_corrupt:
-                        self._pictures_out += 1
-                        yield self._timed(picture)
-            except (av.error.FFmpegError, OSError):
-                pass
-        self._conclude(failure, refused)
-
-    def _timed(self, picture: Any) -> tuple[float | None, Any]:
-        if picture.is_corrupt:
-            self._notes["concealed_frames"] += 1
-        if picture.interlaced_frame:
-            self._notes["interlaced"] += 1
-        return self._source.seconds(picture.pts), picture
-
-    def _conclude(self, failure: Exception | None, refused: int) -> None:
-        """Decide what the end of decoding means."""
-        count, path = self._pictures_out, self.path
-        messages = self._source.messages()
-        if failure is not None:
-            reason = "unsupported" if isinstance(failure, NotImplementedError) else "corrupt"
-            where = f"at frame {count}, {self._to_s:.3f} s" if count else "before the first frame"
-            self._damage = DecodeError(
-                f"{path}: decoding stopped {where}: {brief(failure)}{messages}; "
-                "fetch the file again, or keep what is good with --on-error partial",
-                reason=reason,
-            )
-        elif not count:
-            self._damage = DecodeError(
-                f"{path}: its video stream decodes to no frame{messages}", reason="no_frames"
-            )
-        else:
-            if refused:
-                self._notes["undecodable_start"] = refused
-            missing_s = self._source.declared_end_s - self._to_s - self._source.step_s
-            if missing_s > max(1.0, 0.1 * self._source.declared_end_s):
-                self._notes["shorter_than_declared"] = 1
-
-    def _packets(self) -> Iterator[Any]:
-        """Packets from the start, or from a keyframe well before `start_s`."""
-        packets = self._source.packets()
-        head = []
-        lowest: int | None = None
-        for packet in packets:
-            head.append(packet)
-            if packet.pts is not None and not packet.is_discard:
-                lowest = packet.pts if lowest is None else min(lowest, packet.pts)
-            if not packet.size or len(head) == START_PACKETS:
-                break
-            # no packet is shown before it is decoded, so no earlier timestamp can follow
-            if lowest is not None and packet.dts is not None and packet.dts >= lowest:
-                break
-        self._origin_s = self._source.seconds(lowest)
-        if self.start_s is None or self._origin_s is None or self.start_s <= self._origin_s:
-            yield from head
-            yield from packets
-            return
-        landed = self._source.seek_before(self.start_s)
-        if landed is None:
-            self._source.close()
-            self._source = Source(self.path, threads=self._threads)
-            yield from self._source.packets()
-            return
-        yield landed
-        yield from self._source.packets()
-
     def _read_tags(self, picture: Any) -> tuple[Colour, Turn]:
         key = (
             picture.format.name,
@@ -382,7 +268,7 @@ class VideoReader:
             picture.rotation,
         )
         if key not in self._tags:
-            colour = read_colour(picture, int(self._source.context.color_trc))
+            colour = read_colour(picture, int(self._pictures.source.context.color_trc))
             turn = read_turn(picture)
             self._notes.update(set(colour.notes) - set(self._notes))
             if self._first is None:

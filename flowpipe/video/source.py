@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import av
 import av.logging
@@ -16,8 +16,8 @@ from av.video.stream import VideoStream
 
 from flowpipe.errors import DecodeError
 
-# FFmpeg's own protocols can reach the network and other files; a video is one local file.
-OPTIONS = {"protocol_whitelist": "file"}
+PLAYLISTS = ("hls", "concat", "dash", "sdp")
+"""Formats that name other files or addresses; a video is one file."""
 
 
 class Source:
@@ -45,6 +45,7 @@ class Source:
         self._messages: deque[str] = deque(maxlen=3)
         self._seen = av.logging.get_last_error()[0]
         self.bytes = self._size()
+        self._file: BinaryIO | None = None
         self.container: InputContainer = self._open()
         try:
             self.stream: VideoStream = self._choose_stream()
@@ -54,7 +55,7 @@ class Source:
             self.context.thread_count = threads
             self.context.thread_type = "NONE" if threads == 1 else "AUTO"
         except BaseException:
-            self.container.close()
+            self.close()
             raise
 
     def __enter__(self) -> Source:
@@ -66,6 +67,13 @@ class Source:
     def close(self) -> None:
         """Release the file and the decoder; PyAV leaks them when left to the collector."""
         self.container.close()
+        if self._file is not None:
+            self._file.close()
+
+    def reopen(self) -> Source:
+        """Close this source and open the same file from its start."""
+        self.close()
+        return Source(self.path, threads=self.threads)
 
     def _size(self) -> int:
         path = Path(self.path)
@@ -82,9 +90,7 @@ class Source:
 
     def _open(self) -> InputContainer:
         try:
-            return av.open(
-                f"file:{Path(self.path).absolute()}", metadata_errors="ignore", options=OPTIONS
-            )
+            return av.open(f"file:{Path(self.path).absolute()}", metadata_errors="ignore")
         except UnicodeEncodeError:
             pass  # a name that is no valid UTF-8 cannot be given to FFmpeg: hand it the open file
         except (PermissionError, FileNotFoundError, IsADirectoryError) as error:
@@ -92,8 +98,8 @@ class Source:
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._unreadable(error) from error
         try:
-            file = Path(self.path).open("rb")  # noqa: SIM115 (the container keeps it)
-            return cast(InputContainer, av.open(file, metadata_errors="ignore", options=OPTIONS))
+            self._file = Path(self.path).open("rb")
+            return cast(InputContainer, av.open(self._file, metadata_errors="ignore"))
         except OSError as error:
             raise DecodeError(f"cannot open {self.path!r}: {error}", reason="missing") from error
         except (av.error.FFmpegError, ValueError) as error:
@@ -106,10 +112,18 @@ class Source:
         )
 
     def _choose_stream(self) -> VideoStream:
+        if self.format in PLAYLISTS:
+            raise DecodeError(
+                f"{self.path} is a {self.format} playlist; give the video files themselves",
+                reason="unreadable",
+            )
         streams = [s for s in self.container.streams.video if not is_cover(s)]
         if not streams:
-            kinds = ", ".join(sorted({s.type for s in self.container.streams})) or "nothing"
-            raise DecodeError(f"{self.path} has no video stream, only {kinds}", reason="no_video")
+            kinds = ", ".join(sorted({s.type for s in self.container.streams}))
+            raise DecodeError(
+                f"{self.path} has no video stream, only {kinds or 'unknown data'}",
+                reason="no_video",
+            )
         return streams[0]
 
     @property
@@ -181,7 +195,13 @@ class Source:
 
     def packets(self) -> Iterator[Any]:
         """Packets of the video stream in file order; the last one is empty and ends decoding."""
-        return self.container.demux(self.stream)
+        while True:
+            try:
+                yield from self.container.demux(self.stream)
+                return
+            except IndexError:
+                # PyAV meets a stream that was not there when the file was opened: go on behind it
+                continue
 
     def messages(self) -> str:
         """FFmpeg's latest error, as the end of a sentence."""

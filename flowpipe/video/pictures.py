@@ -1,0 +1,208 @@
+"""Source -> decoded pictures in showing order with their raw timestamps, and the damage met.
+
+What counts as damage
+---------------------
+The pictures before the damage are yielded, and a DecodeError ``corrupt`` is kept, when
+
+- the decoder refuses a packet, or a read fails before the end of the file;
+- the file is shorter than its own outermost structure says, and its video ends early;
+- more than a tenth of the packets (and more than two) give no picture, without any complaint.
+
+Not damage, but noted, with counts: pictures that the decoder conceals (``concealed_frames``),
+packets marked as broken (``corrupt_packets``), fewer lost packets than above (``lost_frames``),
+packets refused before the first picture, as in a recording that starts between keyframes
+(``undecodable_start``), and a header that promises over a second and a tenth more than there is
+(``shorter_than_declared``): in AVI, counts and durations are often wrong.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+import av
+
+from flowpipe.errors import DecodeError
+from flowpipe.video.source import Source, brief
+from flowpipe.video.truncation import missing_bytes
+
+START_PACKETS = 64
+"""Packets read ahead to find the earliest timestamp; a reordering decoder holds 16 back at most."""
+ONE_FOR_ONE = ("h264", "hevc", "vp9", "av1", "mpeg4", "mpeg1video", "mpeg2video", "mjpeg")
+"""Codecs of which every packet shows a picture."""
+PLACEHOLDER_BYTES = 16
+"""A shorter MPEG-4 packet says that the last picture stays."""
+WAY_OUT = "fetch the file again, or keep what is good with --on-error partial"
+
+
+class Pictures:
+    """One pass over a source. Iterate once; afterwards ``damage`` and ``notes`` are complete.
+
+    Parameters
+    ----------
+    source : Source
+        Stays open; the owner of this object closes ``source``.
+    start_s : float, optional
+        Time from which pictures are wanted. Decoding starts at a keyframe before it where the file
+        can be sought, else at the start; so earlier pictures come out too.
+    """
+
+    def __init__(self, source: Source, start_s: float | None = None) -> None:
+        self.source = source
+        self.start_s = start_s
+        self.notes: Counter[str] = Counter()
+        self.damage: DecodeError | None = None
+        self.origin_s: float | None = None
+        """Earliest timestamp of the stream, None if there is none at its start."""
+        self._sought = False
+        self._packets = 0
+        self._refused = 0
+        self._count = 0
+        self._last_s = 0.0
+
+    def __iter__(self) -> Iterator[tuple[float | None, Any]]:
+        """Yield (timestamp in seconds or None, `av.VideoFrame`)."""
+        failure: Exception | None = None
+        packets = self._read()
+        while True:
+            try:
+                packet = next(packets, None)
+                if packet is None:
+                    break
+                self._check_packet(packet)
+            except (av.error.FFmpegError, OSError) as error:
+                failure = error
+                break
+            try:
+                pictures = packet.decode()
+            except EOFError:
+                break  # the decoder has been flushed
+            except (av.error.FFmpegError, OSError) as error:
+                failure = error
+                if self._count:
+                    break
+                self._refused += 1
+                continue
+            for picture in pictures:
+                failure = None
+                yield self._take(picture)
+        if failure is not None:
+            yield from self._held_back()
+        self._conclude(failure)
+
+    def _read(self) -> Iterator[Any]:
+        """Packets from the start, or from a keyframe well before `start_s`."""
+        packets = self.source.packets()
+        head, failure = self._read_head(packets)
+        if self.start_s is None or self.origin_s is None or self.start_s <= self.origin_s:
+            yield from head
+            if failure is not None:
+                raise failure
+            yield from packets
+            return
+        landed = self.source.seek_before(self.start_s)
+        if landed is None:
+            self.source = self.source.reopen()
+        else:
+            self._sought = True
+            yield landed
+        yield from self.source.packets()
+
+    def _read_head(self, packets: Iterator[Any]) -> tuple[list[Any], Exception | None]:
+        """Read packets until the earliest timestamp is certain."""
+        head: list[Any] = []
+        lowest: int | None = None
+        try:
+            for packet in packets:
+                head.append(packet)
+                if packet.pts is not None and not packet.is_discard:
+                    lowest = packet.pts if lowest is None else min(lowest, packet.pts)
+                    self.origin_s = self.source.seconds(lowest)
+                if not packet.size or len(head) == START_PACKETS:
+                    break
+                # no picture is shown before it is decoded, so nothing earlier can follow
+                if lowest is not None and packet.dts is not None and packet.dts >= lowest:
+                    break
+        except (av.error.FFmpegError, OSError) as error:
+            return head, error
+        return head, None
+
+    def _check_packet(self, packet: Any) -> None:
+        if packet.is_corrupt:
+            self.notes["corrupt_packets"] += 1
+            if self._missing_bytes:
+                raise OSError(f"the file is {self._missing_bytes} bytes short")
+        placeholder = self.source.codec == "mpeg4" and packet.size < PLACEHOLDER_BYTES
+        if packet.size and not placeholder and not packet.is_discard:
+            self._packets += 1
+
+    def _take(self, picture: Any) -> tuple[float | None, Any]:
+        self._count += 1
+        if picture.is_corrupt:
+            self.notes["concealed_frames"] += 1
+        if picture.interlaced_frame:
+            self.notes["interlaced"] += 1
+        pts_s = self.source.seconds(picture.pts)
+        if pts_s is not None:
+            self._last_s = max(self._last_s, pts_s)
+        return pts_s, picture
+
+    def _held_back(self) -> Iterator[tuple[float | None, Any]]:
+        """Pictures that the decoder still holds after a failure: they are older than the damage."""
+        try:
+            for picture in self.source.context.decode(None):
+                if not picture.is_corrupt:
+                    yield self._take(picture)
+        except (av.error.FFmpegError, OSError):
+            return
+
+    def _conclude(self, failure: Exception | None) -> None:
+        """Decide what the end of decoding means."""
+        path, count = self.source.path, self._count
+        if failure is not None:
+            where = f"at frame {count}, {self._last_s:.3f} s" if count else "before the first frame"
+            self.damage = DecodeError(
+                f"{path}: decoding stopped {where}: {brief(failure)}{self.source.messages()}; "
+                + WAY_OUT,
+                reason="unsupported" if isinstance(failure, NotImplementedError) else "corrupt",
+            )
+        elif not count:
+            self.damage = DecodeError(
+                f"{path}: its video stream decodes to no frame{self.source.messages()}",
+                reason="no_frames",
+            )
+        else:
+            self._check_end()
+
+    def _check_end(self) -> None:
+        """Look for what is missing although decoding ended without complaint."""
+        path, count = self.source.path, self._count
+        if self._refused:
+            self.notes["undecodable_start"] = self._refused
+        declared_s = self.source.declared_end_s
+        missing_s = declared_s - self._last_s - self.source.step_s
+        if missing_s > max(1.0, 0.1 * declared_s):
+            self.notes["shorter_than_declared"] = 1
+        # a packet may be one field; after a seek, pictures that need earlier ones are left out
+        countable = self.source.codec in ONE_FOR_ONE and not self.notes["interlaced"]
+        lost = self._packets - self._refused - count if countable else 0
+        if self._missing_bytes and missing_s > self.source.step_s / 2:
+            self.damage = DecodeError(
+                f"{path}: the file is {self._missing_bytes} bytes short and ends at frame {count}, "
+                f"{self._last_s:.3f} s of {declared_s:.3f} s; {WAY_OUT}",
+                reason="corrupt",
+            )
+        elif lost > max(2, (0.5 if self._sought else 0.1) * self._packets):
+            self.damage = DecodeError(
+                f"{path}: only {count} frames came out of {self._packets} packets"
+                f"{self.source.messages()}; {WAY_OUT}",
+                reason="corrupt",
+            )
+        elif lost > 0 and not self._sought:
+            self.notes["lost_frames"] = lost
+
+    @cached_property
+    def _missing_bytes(self) -> int:
+        return missing_bytes(self.source.path)

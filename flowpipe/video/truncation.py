@@ -1,0 +1,74 @@
+"""Path -> bytes that are missing at the end of a file, by its own outermost structure.
+
+Declared frame counts and durations are often wrong; the sizes of the boxes that a file consists of
+are not, because nothing can be played when they are. A download that broke off shows in them.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import BinaryIO
+
+_EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
+
+
+def missing_bytes(path: str | os.PathLike[str]) -> int:
+    """Return how many bytes an MP4, Matroska, WebM or AVI file lacks; 0 for any other file."""
+    with open(path, "rb") as file:  # noqa: PTH123 (paths may be any os.PathLike)
+        size = os.fstat(file.fileno()).st_size
+        head = file.read(12)
+        file.seek(0)
+        if head[:4] == b"RIFF":
+            return max(0, 8 + struct.unpack("<I", head[4:8])[0] - size)
+        if head[:4] == _EBML.to_bytes(4, "big"):
+            return max(0, _segment_end(file, size) - size)
+        if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+            return max(0, _boxes_end(file, size) - size)
+    return 0
+
+
+def _boxes_end(file: BinaryIO, size: int) -> int:
+    """ISO/IEC 14496-12, 4.2: boxes of a 32-bit size and a type, or a 64-bit size after them."""
+    start = 0
+    while start + 8 <= size:
+        file.seek(start)
+        length, _ = struct.unpack(">I4s", file.read(8))
+        if length == 1:
+            wide = file.read(8)
+            length = struct.unpack(">Q", wide)[0] if len(wide) == 8 else 0
+        if length < 8:  # 0 means up to the end of the file
+            return size
+        start += length
+    return start
+
+
+def _segment_end(file: BinaryIO, size: int) -> int:
+    """RFC 8794: an EBML header, then one Segment; a size of all ones means unknown."""
+    if _vint(file, keep_marker=True) != _EBML:
+        return size
+    header = _vint(file)
+    if header is None:
+        return size
+    file.seek(header, os.SEEK_CUR)
+    if _vint(file, keep_marker=True) != _SEGMENT:
+        return size
+    length = _vint(file)
+    return size if length is None else file.tell() + length
+
+
+def _vint(file: BinaryIO, *, keep_marker: bool = False) -> int | None:
+    """Read an EBML integer; None if it is cut off or all ones."""
+    first = file.read(1)
+    if not first or not first[0]:
+        return None
+    more = 8 - first[0].bit_length()
+    rest = file.read(more)
+    if len(rest) < more:
+        return None
+    value = int.from_bytes(first + rest, "big")
+    if keep_marker:
+        return value
+    ones = (1 << (7 * (more + 1))) - 1
+    value &= ones
+    return None if value == ones else value
