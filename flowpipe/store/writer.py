@@ -103,6 +103,8 @@ class ShardWriter:
         }
         self._temporary = files.temporary_name(self.path)
         self._entries: list[Entry] = []
+        self._keys: set[tuple[str, int]] = set()
+        self._frames = 0
         self._pts: list[NDArray[np.float64]] = []
         self._span: Span | None = None
         self._span_pts: list[NDArray[np.float64]] = []
@@ -121,6 +123,11 @@ class ShardWriter:
                 raise
 
     @property
+    def streams(self) -> tuple[str, ...]:
+        """Modalities that the shard takes, in table order."""
+        return tuple(self._specs)
+
+    @property
     def entries(self) -> tuple[Entry, ...]:
         """What has been committed so far."""
         return tuple(self._entries)
@@ -133,7 +140,7 @@ class ShardWriter:
             )
         video_id = span.record.video_id
         layout.check_video_id(video_id)
-        if any(e.video_id == video_id and e.part == span.part for e in self._entries):
+        if (video_id, span.part) in self._keys:
             raise FormatError(f"{video_id} part {span.part} is already in {self.path.name}")
         self._span, self._span_pts = span, []
         for name, spool in self._spools.items():
@@ -205,19 +212,26 @@ class ShardWriter:
                     f"images of {name}, got {count}"
                 )
         values = {
-            "record": asdict(span.record), "source": {}, "facts": {}, "status": status,
-            "reason": "", "clipped_share": self._clipped_share(images), **meta,
-        }  # fmt: skip
+            "record": meta["record"] if "record" in meta else asdict(span.record),
+            "source": {},
+            "facts": {},
+            "status": status,
+            "reason": "",
+            "clipped_share": self._clipped_share(images),
+            **meta,
+        }
         self._entries.append(
             Entry(
                 video_id, span.part, span.parts, status, len(pts),
-                sum(len(p) for p in self._pts), images,
+                self._frames, images,
                 {name: mark[0] for name, mark in self._marks.items()},
                 {name: spool.size for name, spool in self._spools.items()},
                 layout.to_json(values),
             )
         )  # fmt: skip
         self._pts.append(pts)
+        self._keys.add((video_id, span.part))
+        self._frames += len(pts)
         self._span = None
 
     def rollback(self) -> None:

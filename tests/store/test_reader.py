@@ -1,0 +1,311 @@
+"""Reading back: the same bytes, from any process or thread, in one read per snippet."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flowpipe import codec
+from flowpipe.errors import FormatError
+from flowpipe.store import open_store
+from flowpipe.store.reader import Store, dequantise
+
+VIDEOS = [("b", 7), ("a", 12), ("ü/x y", 1)]
+
+
+def test_every_image_reads_back(make_store):
+    made = make_store(VIDEOS, [("c", 5)], modalities=("rgb", "flow", "warped_flow", "rgb_diff"))
+    store = open_store(made.path, check=True)
+    assert list(store.videos) == sorted(made.planes) and len(store.videos) == 4
+    assert store.incomplete == () and len(store.shards) == 2
+    for video_id, streams in made.planes.items():
+        video = store.videos[video_id]
+        assert video.images == {m: len(p) for m, p in streams.items()}
+        assert video.frames == len(made.pts_s[video_id])
+        np.testing.assert_array_equal(video.pts_s, made.pts_s[video_id])
+        for modality, planes in streams.items():
+            got = store.snippet(video_id, modality, 0, len(planes))
+            assert len(planes) == 0 or np.array_equal(got, planes)
+            for k in range(len(planes)):
+                np.testing.assert_array_equal(
+                    store.snippet(video_id, modality, k, 1), planes[k : k + 1]
+                )
+
+
+def test_meta_comes_back(make_store):
+    made = make_store(VIDEOS, modalities=("flow",))
+    video = open_store(made.path).videos["a"]
+    assert video.labels == (3, 1) and video.subset == "training" and video.splits == ("train1",)
+    assert video.segments[0].end_s == 1.5 and video.status == "done"
+    assert video.meta["record"]["path"] == "/videos/a.avi"
+    assert video.fps == pytest.approx(25) and video.size == {"flow": (6, 8)}
+    clipped = open_store(made.path).column("a", "flow", "clipped")
+    assert video.clipped_share["flow"] == clipped.sum() / (11 * 2 * 6 * 8)
+
+
+def test_homographies_come_back(make_store):
+    made = make_store([("a", 4)], modalities=("warped_flow",))
+    store = open_store(made.path)
+    assert store.column("a", "warped_flow", "homography").shape == (3, 3, 3)
+    assert store.column("a", "warped_flow", "inliers").dtype == "<u4"
+    with pytest.raises(KeyError, match="not 'nonsense'"):
+        store.column("a", "warped_flow", "nonsense")
+
+
+@pytest.mark.parametrize(("start", "length"), [(-1, 2), (0, 12), (11, 1), (3, -1), (100, 0)])
+def test_range_outside_is_refused_in_words(make_store, start, length):
+    store = open_store(make_store([("a", 12)]).path)
+    with pytest.raises(IndexError, match=r"a has 11 images of flow"):
+        store.snippet("a", "flow", start, length)
+
+
+def test_empty_range(make_store):
+    store = open_store(make_store([("a", 12), ("one", 1)]).path)
+    assert store.snippet("a", "flow", 11, 0).shape == (0, 2, 6, 8)
+    assert store.videos["one"].images == {"rgb": 1, "flow": 0}
+
+
+def test_unknown_names_are_refused_in_words(make_store):
+    store = open_store(make_store([("a", 12)]).path)
+    with pytest.raises(KeyError, match="no video 'zz'"):
+        store.snippet("zz", "rgb", 0, 1)
+    with pytest.raises(KeyError, match="not 'warped_flow'"):
+        store.snippet("a", "warped_flow", 0, 1)
+    assert "zz" not in store.videos
+
+
+def test_snippets_keep_the_order_asked_for(make_store):
+    made = make_store([("a", 12), ("b", 9)], [("c", 9)])
+    store = open_store(made.path)
+    requests = [("c", "flow", 3, 2), ("a", "rgb", 11, 1), ("b", "flow", 0, 8), ("a", "rgb", 0, 5)]
+    for got, (video_id, modality, start, length) in zip(
+        store.snippets(requests), requests, strict=True
+    ):
+        np.testing.assert_array_equal(got, made.planes[video_id][modality][start : start + length])
+
+
+def test_one_read_call_per_snippet(make_store, monkeypatch):
+    made = make_store([("a", 12), ("s", 6, 0, 2)], [("s", 5, 1, 2)])
+    store = open_store(made.path)
+    store.snippet("a", "flow", 0, 1), store.snippet("s", "flow", 6, 1)
+    calls = []
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda *a: calls.append(a) or pread(*a))
+    store.encoded("a", "flow", 2, 9)
+    assert len(calls) == 1
+    store.encoded("s", "flow", 4, 4)  # over the seam between two shards
+    assert len(calls) == 3
+
+
+def test_parts_read_as_one_video(make_store):
+    made = make_store(
+        [("s", 5, 2, 3), ("s", 6, 0, 3), ("x", 3)], [("s", 4, 1, 3)], modalities=("rgb", "flow")
+    )
+    # The factory joins in writing order: put it right by part.
+    store = open_store(made.path)
+    video = store.videos["s"]
+    assert video.frames == 15 and video.images == {"rgb": 15, "flow": 14} and video.parts == 3
+    rgb, flow = made.planes["s"]["rgb"], made.planes["s"]["flow"]
+    np.testing.assert_array_equal(
+        store.snippet("s", "rgb", 0, 15), np.concatenate([rgb[5:11], rgb[11:15], rgb[:5]])
+    )
+    np.testing.assert_array_equal(
+        store.snippet("s", "flow", 3, 9),
+        np.concatenate([flow[4:10], flow[10:14], flow[:4]])[3:12],
+    )
+    assert store.column("s", "flow", "clipped").shape == (14,)
+
+
+def test_incomplete_video_is_not_listed(make_store):
+    made = make_store([("s", 5, 0, 3), ("s", 6, 2, 3), ("x", 3)])
+    store = open_store(made.path)
+    assert list(store.videos) == ["x"] and store.incomplete == ("s",)
+    assert ("s", 2, 3) in store.span_keys() and len(store.span_keys()) == 3
+    with pytest.raises(KeyError, match="not all of its parts"):
+        store.snippet("s", "rgb", 0, 1)
+
+
+def test_flow_is_dequantised(make_store):
+    made = make_store([("a", 3)])
+    store = open_store(made.path)
+    flow = store.flow("a", "flow", 0, 2)
+    planes = made.planes["a"]["flow"].astype(np.float64)
+    np.testing.assert_allclose(flow, planes * 40 / 255 - 20, atol=1e-5)
+    assert flow.dtype == np.float32
+    with pytest.raises(ValueError, match="no quantiser"):
+        store.flow("a", "rgb", 0, 1)
+
+
+def test_quantiser_error_is_half_a_step():
+    bound = 20.0
+    values = np.linspace(-bound, bound, 100001)
+    q = np.rint((values + bound) * 255 / (2 * bound)).astype(np.uint8)
+    assert np.abs(dequantise(q, {"bound": bound}, 2) - values).max() <= bound / 255 + 1e-6
+
+
+def _sums(store: Store) -> dict[str, int]:
+    return {v: int(store.snippet(v, "flow", 0, 5).sum()) for v in store.videos if v != "ü/x y"}
+
+
+def _put_sums(store: Store, out: multiprocessing.queues.Queue) -> None:
+    out.put(_sums(store))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_processes_read_the_same(make_store, method):
+    made = make_store(VIDEOS, [("c", 9)], params=codec.JpegParams())
+    store = open_store(made.path)
+    want = _sums(store)  # descriptors are open before the fork
+    if method == "fork":
+        context = multiprocessing.get_context("fork")
+        out = context.Queue()
+        children = [context.Process(target=_put_sums, args=(store, out)) for _ in range(3)]
+        for child in children:
+            child.start()
+        assert [out.get(timeout=60) for _ in children] == [want] * 3
+        for child in children:
+            child.join(60)
+            assert child.exitcode == 0
+        return
+    code = (
+        "import pickle, sys, json\n"
+        "store = pickle.loads(sys.stdin.buffer.read())\n"
+        "print(json.dumps({v: int(store.snippet(v, 'flow', 0, 5).sum())"
+        " for v in store.videos if len(v) == 1}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=pickle.dumps(store), capture_output=True, check=True
+    )
+    assert json.loads(done.stdout) == want
+
+
+def test_threads_read_the_same(make_store):
+    made = make_store(VIDEOS, [("c", 9)])
+    store = open_store(made.path)
+    want, wrong = _sums(open_store(made.path)), []
+    store._most_open = 1  # shards are closed under the readers all the time
+
+    def read() -> None:
+        for _ in range(100):
+            if _sums(store) != want:
+                wrong.append(1)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_index_is_derived(make_store):
+    made = make_store(VIDEOS, [("c", 9)])
+    index = made.path / "index.h5"
+    first = _sums(open_store(made.path))
+    assert index.exists()
+    index.unlink()
+    assert _sums(open_store(made.path, refresh=False)) == first and not index.exists()
+    index.write_bytes(b"not an index")
+    assert _sums(open_store(made.path)) == first
+
+
+def test_new_shard_is_found_beside_the_index(make_store):
+    made = make_store([("a", 7)], [("s", 5, 0, 2)])
+    assert list(open_store(made.path).videos) == ["a"]
+    more = make_store([("s", 4, 1, 2), ("z", 3)], path=made.path.parent / "more")
+    shutil.copy(more.shards[0], made.path / "shards" / "shard-later.h5")
+    store = open_store(made.path)
+    assert list(store.videos) == ["a", "s", "z"]
+    np.testing.assert_array_equal(store.snippet("z", "rgb", 0, 3), more.planes["z"]["rgb"])
+
+
+def test_copied_store_needs_no_new_index(make_store, tmp_path, monkeypatch):
+    made = make_store([("a", 7)])
+    open_store(made.path)
+    copy = tmp_path / "copy"
+    shutil.copytree(made.path, copy, copy_function=shutil.copyfile)
+    os.utime(copy / "shards" / made.shards[0].name, (1, 1))
+    monkeypatch.setattr("flowpipe.store.index.read_shard", None)
+    assert open_store(copy).videos["a"].frames == 7
+    assert open_store(copy).snippet("a", "rgb", 0, 7).shape == (7, 3, 6, 8)
+
+
+def test_shard_replaced_under_an_open_store(make_store):
+    made = make_store([("a", 7)])
+    store = open_store(made.path)
+    shutil.copyfile(made.shards[0], made.path / "copy")
+    (made.path / "copy").rename(made.shards[0])
+    with pytest.raises(FormatError, match="open the store again"):
+        store.snippet("a", "rgb", 0, 1)
+
+
+def test_shard_truncated_under_an_open_reader(make_store):
+    made = make_store([("a", 7)])
+    store = open_store(made.path)
+    store.snippet("a", "rgb", 0, 1)
+    os.truncate(made.shards[0], store.catalogue.shards[0].streams["rgb"]["at"]["bytes"] + 50)
+    with pytest.raises(FormatError, match="ends .* bytes early"):
+        store.snippet("a", "rgb", 0, 6)
+
+
+def test_crc_is_checked_on_request(make_store):
+    made = make_store([("a", 7)])
+    content = bytearray(made.shards[0].read_bytes())
+    image = made.planes["a"]["flow"][3].transpose(1, 0, 2).tobytes()
+    content[content.index(image) + 5] ^= 1
+    made.shards[0].write_bytes(content)
+    assert open_store(made.path).snippet("a", "flow", 3, 1).shape == (1, 2, 6, 8)
+    with pytest.raises(FormatError, match="S17: image 3 of flow"):
+        open_store(made.path, check=True).snippet("a", "flow", 3, 1)
+
+
+def test_broken_shard_is_refused_or_left_out(make_store):
+    made = make_store([("a", 7)], [("b", 7)])
+    made.shards[1].write_bytes(b"\0" * 5000)
+    with pytest.raises(FormatError, match="cannot be opened as HDF5"):
+        open_store(made.path)
+    store = open_store(made.path, skip_broken=True)
+    assert list(store.videos) == ["a"] and list(store.broken) == [made.shards[1].name]
+
+
+def test_not_a_store(tmp_path):
+    with pytest.raises(FormatError, match="is not a flowpipe store"):
+        open_store(tmp_path)
+
+
+def test_read_only_folder(make_store):
+    made = make_store([("a", 7)])
+    # root may write anywhere, so the refusal is made by a folder in the index's place
+    (made.path / "index.h5").mkdir()
+    assert open_store(made.path).videos["a"].frames == 7
+
+
+def test_opens_no_more_shards_than_allowed(make_store):
+    made = make_store(*[[(f"v{i:02d}", 3)] for i in range(20)])
+    store = open_store(made.path)
+    store._most_open = 4
+    for video_id in store.videos:
+        store.snippet(video_id, "rgb", 0, 3)
+    links = [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    assert sum(str(made.path / "shards") in link for link in links) <= 8  # one more for each map
+
+
+def test_no_torch_and_no_hdf5_in_a_worker_that_only_reads(make_store):
+    made = make_store([("a", 7)])
+    open_store(made.path)
+    code = (
+        "import sys; from flowpipe import open_store\n"
+        f"open_store({str(made.path)!r}).snippet('a', 'flow', 0, 5)\n"
+        "assert 'torch' not in sys.modules and 'dask' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
