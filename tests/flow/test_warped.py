@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from camera_scene import camera_step, corner_error_px, film
 
+from flowpipe.datasets import demo
 from flowpipe.flow import FLOWS, make_solver
 from flowpipe.flow.warped import Boxes, CameraMotion, WarpParams, warped_flow
 from flowpipe.ops import get_ops
@@ -126,6 +129,23 @@ def test_counts_that_do_not_fit_are_refused(rng):
             stage.ops, stage.solver, stage.camera, gray, gray,
             np.zeros((2, 2, 40, 50), np.float32), features,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("video_id", ["shear_01", "bounce_02", "slide_00"])
+def test_demo_clips(video_id):
+    frames = np.stack(list(itertools.islice(demo.clean_frames(video_id), 3)))
+    truth = demo.truth(video_id)
+    stage = Stage()
+    plain, warped = stage.run(stage.ops.gray(frames))
+    for pair in range(2):
+        found, true = warped.homographies[pair], truth.homography[pair]
+        assert corner_error_px(found, true, frames.shape[:3]) < 0.15
+        background = truth.valid[pair] & ~truth.foreground[pair]
+        before, after = (mean_length(f[pair], background) for f in (plain, warped.flow))
+        if demo.camera_kind(video_id) == "static":
+            assert np.abs(plain[pair] - warped.flow[pair]).mean() < 0.01
+        else:
+            assert before > 10 * after
 
 
 def run_clip(shared_data, name):
