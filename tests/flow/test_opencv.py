@@ -1,0 +1,79 @@
+"""OpenCV's flows: they find motion, and a pair's flow does not depend on what ran before."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from synth import translated_pair
+
+from flowpipe.errors import BackendError
+from flowpipe.flow import FLOWS, make_solver
+from flowpipe.flow.opencv import FarnebackParams, OpenCVTVL1Params, OpenCVTVL1Solver
+from flowpipe.ops import get_ops
+
+NAMES = ["opencv_tvl1", "dis", "farneback"]
+
+
+def solver_of(name):
+    return make_solver(FLOWS[name].params(), get_ops())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_finds_motion(name):
+    first, second = (f[None] for f in translated_pair(120, 160, 3, -2, seed=4))
+    solver = solver_of(name)
+    flow = solver.solve(solver.prepare(first), solver.prepare(second))
+    assert flow.shape == (1, 2, 120, 160) and flow.dtype == np.float32
+    inner = flow[0, :, 20:-20, 20:-20]
+    assert np.hypot(inner[0] - 3, inner[1] + 2).mean() < 0.3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_keeps_no_state(name, rng):
+    """Other pairs and sizes in between change nothing: a tiny one would spoil a kept DualTVL1."""
+    solver = solver_of(name)
+    pairs = [
+        translated_pair(*size, 2, 1, seed=7) for size in ((96, 128), (20, 24), (96, 128), (64, 40))
+    ]
+    pairs[2] = tuple(rng.integers(0, 256, (2, 96, 128), dtype=np.uint8))
+
+    def solve(pair):
+        return solver.solve(*(solver.prepare(frame[None]) for frame in pair))
+
+    alone = [make_and_solve(name, pair) for pair in pairs]
+    for k in (0, 1, 2, 3, 0, 3, 1):
+        np.testing.assert_array_equal(solve(pairs[k]), alone[k])
+
+
+def make_and_solve(name, pair):
+    solver = solver_of(name)
+    return solver.solve(*(solver.prepare(frame[None]) for frame in pair))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (7, 9), (15, 15), (16, 16), (17, 300)])
+def test_small_images(name, size, rng):
+    first, second = rng.integers(0, 256, (2, 1, *size), dtype=np.uint8)
+    solver = solver_of(name)
+    flow = solver.solve(solver.prepare(first), solver.prepare(second))
+    assert flow.shape == (1, 2, *size) and np.isfinite(flow).all()
+
+
+def test_opencv_without_contrib_is_refused_with_advice(monkeypatch):
+    monkeypatch.delattr(cv2, "optflow")
+    with pytest.raises(BackendError, match="opencv-contrib-python-headless"):
+        OpenCVTVL1Solver(OpenCVTVL1Params(), get_ops())
+
+
+def test_impossible_settings_are_refused():
+    with pytest.raises(ValueError, match="median_filtering"):
+        OpenCVTVL1Params(median_filtering=2)
+    with pytest.raises(ValueError, match="pyramid_scale"):
+        FarnebackParams(pyramid_scale=1.0)
+
+
+def test_frames_of_different_size_are_refused():
+    solver = solver_of("dis")
+    with pytest.raises(ValueError, match="one shape"):
+        solver.solve(np.zeros((1, 20, 20), np.uint8), np.zeros((1, 20, 21), np.uint8))
