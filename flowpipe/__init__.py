@@ -1,4 +1,4 @@
-"""flowpipe: videos -> verified, sharded frame stores of RGB, TV-L1 flow, warped flow and differences."""
+"""Videos -> verified, sharded frame stores of RGB, TV-L1 flow, warped flow and differences."""
 
 from __future__ import annotations
 

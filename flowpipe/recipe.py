@@ -1,8 +1,8 @@
 """YAML -> frozen params: strict, every mistake reported at once, with a digest.
 
-Knows no section by name: it builds any frozen dataclass from plain values. A field may be a number,
-a string, a bool, a tuple, a ``Literal``, another dataclass, a mapping, or a *choice*: a mapping whose
-``name`` picks a params class from a table given in the field's metadata
+Knows no section by name: it builds any frozen dataclass from plain values. A field may be a
+number, a string, a bool, a tuple, a ``Literal``, another dataclass, a mapping, or a *choice*: a
+mapping whose ``name`` picks a params class from a table given in the field's metadata
 (``field(metadata={"choices": {"jpeg": JpegParams, ...}})``).
 """
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 def load(path: str | Path) -> dict[str, Any]:
-    """Read a recipe file into plain values; RecipeError names the file and line if it is no YAML."""
+    """Read a recipe file into plain values; RecipeError names the file and what is wrong."""
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -176,7 +176,9 @@ def _build_value(hint: Any, value: Any, where: str, mistakes: list[str]) -> Any:
         return _build_value(kinds[0], value, where, mistakes)
     if origin is typing.Literal:
         if value not in arguments:
-            mistakes.append(f"{where} must be one of {', '.join(map(str, arguments))}, got {value!r}")
+            mistakes.append(
+                f"{where} must be one of {', '.join(map(str, arguments))}, got {value!r}"
+            )
         return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):

@@ -60,6 +60,11 @@ class Span:
         if not 0 <= self.part < self.parts:
             raise ValueError(f"part must be in [0, {self.parts}), got {self.part}")
 
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """(video_id, part, parts): what identifies a stretch of video in a store."""
+        return self.record.video_id, self.part, self.parts
+
 
 @dataclass(frozen=True)
 class Frames:

@@ -1,0 +1,62 @@
+"""Command line -> library calls: one file per command, listed in the order of the work."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from flowpipe import __version__
+from flowpipe.cli.screen import say
+from flowpipe.errors import FlowpipeError, RecipeError, UsageError
+
+COMMANDS = ("extract", "plan", "verify", "info", "show", "doctor")
+
+EXIT_DONE, EXIT_SOME_FAILED, EXIT_WRONG_USE, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+
+class Commands(click.Group):
+    """Loads a command's module only when it is asked for: `--help` needs neither cv2 nor Dask."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"flowpipe.cli.{name}")
+        command: click.Command = getattr(module, name)
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="flowpipe")
+def cli() -> None:
+    """Videos in, a verified HDF5 frame store out: RGB, TV-L1 flow, warped flow, RGB difference."""
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Entry point of the ``flowpipe`` command.
+
+    Exit codes: 0 all done, 1 some videos failed or a store is damaged, 2 wrong use,
+    130 interrupted.
+    """
+    try:
+        code = cli.main(arguments, standalone_mode=False)
+    except click.exceptions.Abort:
+        code = EXIT_INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        code = EXIT_WRONG_USE
+    except FlowpipeError as error:
+        say(f"flowpipe: {error}", "bold red")
+        wrong_use = isinstance(error, (UsageError, RecipeError)) or error.reason in (
+            "backend", "dataset", "format", "disk_full",
+        )  # fmt: skip
+        code = EXIT_WRONG_USE if wrong_use else EXIT_SOME_FAILED
+    except KeyboardInterrupt:
+        say("flowpipe: interrupted")
+        code = EXIT_INTERRUPTED
+    sys.exit(code or EXIT_DONE)

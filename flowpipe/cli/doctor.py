@@ -1,0 +1,32 @@
+"""`flowpipe doctor`: this machine -> what flowpipe can use, and what each lack costs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from flowpipe.cli import EXIT_DONE, EXIT_SOME_FAILED
+from flowpipe.cli.screen import print_table
+from flowpipe.report.machine import examine
+
+
+@click.command()
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path(), help="Where a store would go."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+def doctor(out: Path, as_json: bool) -> int:
+    """Say what this machine has and what each lack costs. Exit code 1 if something cannot work."""
+    findings = examine(out)
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False))
+    else:
+        print_table(
+            ((f.state, f.topic, f.found, f.cost) for f in findings),
+            header=("", "what", "found", "what it costs, what to do"),
+        )
+    faults = any(finding.state == "fault" for finding in findings)
+    return EXIT_SOME_FAILED if faults else EXIT_DONE

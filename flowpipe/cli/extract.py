@@ -1,0 +1,93 @@
+"""`flowpipe extract`: videos -> a verified store."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import click
+
+from flowpipe.cli import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED
+from flowpipe.cli.options import Request, extract_options, request
+from flowpipe.cli.screen import say, stderr
+from flowpipe.errors import REASONS
+from flowpipe.report import save_png, store_sheet
+from flowpipe.run import Summary, plan_run, run
+from flowpipe.store import open_store
+
+
+@click.command()
+@extract_options
+@click.option("-q", "--quiet", is_flag=True, help="Print failures and the end result only.")
+def extract(quiet: bool, **options: Any) -> int:
+    """Extract frames and flow of a data set or of your own videos into a store.
+
+    \b
+    flowpipe extract --dataset demo --out demo-store
+    flowpipe extract --dataset thumos14 --root /data/thumos14 --out /scratch/th14 --gpus 8
+    flowpipe extract --videos /data/clips --out store --modalities rgb,flow,warped_flow,rgb_diff
+
+    Run the same command again and it does what is missing. A broken video is put aside with its
+    reason and never stops the others. Exit code: 0 all done, 1 some videos failed, 2 wrong use.
+    """
+    wanted = request(**options)
+    if wanted.warning:
+        say(f"warning: {wanted.warning}", "yellow")
+    plan = plan_run(wanted.dataset, wanted.recipe, wanted.run)
+    if not quiet:
+        if wanted.dataset.note:
+            say(wanted.dataset.note)
+        say(
+            f"{plan.spans} to extract, {plan.done} done before, {plan.quarantined} in quarantine, "
+            f"{len(plan.unusable)} unusable, {len(wanted.dataset.missing)} missing; about "
+            f"{plan.frames:.0f} frames, {plan.cost_s / 3600:.2f} core hours, "
+            f"{plan.bytes / 1e9:.2f} GB"
+        )
+    try:
+        summary = run(plan, wanted.dataset, wanted.source, wanted.recipe, wanted.run, stderr())
+    except KeyboardInterrupt:
+        say("interrupted; finished shards are kept, run the same command to go on")
+        return EXIT_INTERRUPTED
+    _report(summary, wanted)
+    return EXIT_SOME_FAILED if summary.failed else EXIT_DONE
+
+
+def _report(summary: Summary, wanted: Request) -> None:
+    """Say what was done, where it is and what to do next."""
+    path, counts = wanted.run.store, summary.counts
+    say(
+        f"{counts['done']} done, {counts['partial']} partial, {counts['failed']} failed, "
+        f"{counts['already done']} done before, {counts['quarantined']} in quarantine"
+    )
+    for reason, count in summary.reasons.most_common():
+        say(f"  {count} x {reason}: {REASONS[reason]}")
+    if summary.failed:
+        say(f"reasons: {path / 'quarantine'}; try again with --retry all")
+    if summary.frames:
+        stages = ", ".join(
+            f"{name} {1e3 * value / summary.frames:.2f}"
+            for name, value in summary.seconds.items()
+            if name != "wall"
+        )
+        say(
+            f"{summary.frames} frames, {summary.stored_bytes / 1e6:.1f} MB; "
+            f"CPU ms per frame: {stages}"
+        )
+    if wanted.warning:
+        say(f"warning: {wanted.warning}", "yellow")
+    store = open_store(path)
+    if not store.videos:
+        return
+    sheet = path / "contact-sheet.png"
+    save_png(sheet, store_sheet(store))
+    first = next(iter(store.videos))
+    for line in (
+        f"store: {path} ({len(store.videos)} videos)",
+        f"contact sheet: {sheet}",
+        f"ledger: {summary.ledger}",
+        "next:",
+        f"  flowpipe verify {shlex.quote(str(path))}",
+        f"  flowpipe info {shlex.quote(str(path))}",
+        f"  flowpipe show {shlex.quote(str(path))} {shlex.quote(first)} -o sheet.png",
+    ):
+        say(line)

@@ -1,0 +1,89 @@
+"""`flowpipe info`: a store, or one video of it -> words, or JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from flowpipe.cli.options import STORE_ARGUMENT
+from flowpipe.cli.screen import print_table
+from flowpipe.errors import UsageError
+from flowpipe.run import Quarantine
+from flowpipe.store import Store, Video, open_store
+
+
+@click.command()
+@STORE_ARGUMENT
+@click.argument("video", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def info(store: Path, video: str | None, as_json: bool) -> None:
+    """Say what is in a STORE, or what is known of one VIDEO in it."""
+    opened = open_store(store)
+    if video is None:
+        facts = store_facts(opened, store)
+    else:
+        facts = video_facts(find(opened, video))
+    if as_json:
+        click.echo(json.dumps(facts, ensure_ascii=False))
+        return
+    print_table((name.replace("_", " "), _words(value)) for name, value in facts.items())
+
+
+def find(store: Store, video_id: str) -> Video:
+    """A video of a store; UsageError with the nearest ids if it is not there."""
+    if video_id in store.videos:
+        return store.videos[video_id]
+    near = [known for known in store.videos if video_id.lower() in known.lower()][:5]
+    hint = f"; did you mean {', '.join(near)}?" if near else ""
+    raise UsageError(f"the store has no video {video_id!r} among {len(store.videos)}{hint}")
+
+
+def store_facts(store: Store, path: Path) -> dict[str, Any]:
+    """What a store holds, as plain values."""
+    videos = list(store.videos.values())
+    statuses = [video.meta["status"] for video in videos]
+    modalities = store.header.recipe["modalities"]
+    return {
+        "store": str(path),
+        "format_version": store.header.format_version,
+        "dataset": store.header.dataset,
+        "videos": len(videos),
+        "partial_videos": statuses.count("partial"),
+        "incomplete_videos": len(store.incomplete),
+        "quarantined": len(Quarantine(path).read()),
+        "classes": len(store.header.class_names),
+        "shards": len(store.shards),
+        "frames": sum(video.frames for video in videos),
+        "images": {name: sum(v.images[name] for v in videos) for name in modalities},
+        "bytes": sum(f.stat().st_size for f in path.glob("shards/*.h5")),
+        "recipe_digest": store.header.recipe_digest,
+        "recipe": store.header.recipe,
+    }
+
+
+def video_facts(video: Video) -> dict[str, Any]:
+    """What is known of one video, as plain values."""
+    return {
+        "video_id": video.video_id,
+        "frames": video.frames,
+        "images": dict(video.images),
+        "first_pts_s": float(video.pts_s[0]),
+        "last_pts_s": float(video.pts_s[-1]),
+        "fps": video.fps,
+        "labels": list(video.labels),
+        **{key: value for key, value in video.meta.items() if key != "record"},
+        "record": video.meta["record"],
+    }
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_words(entry)}" for key, entry in value.items())
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_words, value)) + "]"
+    return str(value)

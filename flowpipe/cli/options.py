@@ -1,0 +1,273 @@
+"""Options that several commands share, each defined once, and what they add up to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from flowpipe import recipe as recipes
+from flowpipe.datasets import DATASETS, Dataset
+from flowpipe.errors import REASONS, UsageError
+from flowpipe.extract import ExtractRecipe
+from flowpipe.ops.cpu import native_core
+from flowpipe.run import RunOptions
+from flowpipe.store import read_store_header
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+STORE_ARGUMENT = click.argument("store", type=click.Path(path_type=Path, exists=True))
+
+
+def _chain(*decorators: Decorator) -> Decorator:
+    def apply(function: Callable[..., Any]) -> Callable[..., Any]:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+extract_options = _chain(
+    click.option("--dataset", metavar="NAME", help=f"Data set: {', '.join(DATASETS)}."),
+    click.option(
+        "--root", type=click.Path(path_type=Path), help="Folder of the data set's download."
+    ),
+    click.option(
+        "--videos", type=click.Path(path_type=Path),
+        help="Your own videos: a folder, searched to its depth, or a list file.",
+    ),
+    click.option(
+        "--out", required=True, type=click.Path(path_type=Path), metavar="STORE",
+        help="Folder of the store; an existing store of the same recipe is continued.",
+    ),
+    click.option(
+        "--recipe", "recipe_file", metavar="NAME|FILE",
+        help="Recipe: a name from pipelines/ or a YAML file.  [default: the data set's own]",
+    ),
+    click.option(
+        "--set", "settings", multiple=True, metavar="KEY=VALUE",
+        help="Change one value of the recipe, as --set bound=15 or --set flow.warps=3.",
+    ),
+    click.option("--modalities", metavar="LIST", help="As rgb,flow,warped_flow,rgb_diff."),
+    click.option("--size", metavar="WxH", help="Size of the stored images, as 340x256."),
+    click.option(
+        "--short-side", type=click.IntRange(16), metavar="PIXELS",
+        help="Keep the aspect ratio and scale the short side to this, enlarging too.",
+    ),
+    click.option(
+        "--fps", type=click.FloatRange(0, min_open=True), help="Resample by time to this rate."
+    ),
+    click.option(
+        "--workers", type=click.IntRange(1), default=None,
+        help="Worker processes, one core each.  [default: all cores]",
+    ),
+    click.option("--gpus", type=click.IntRange(1), help="GPUs to use, a worker process each."),
+    click.option("--scheduler", metavar="ADDRESS", default="", help="A running Dask scheduler."),
+    click.option(
+        "--part", metavar="i/n", default="1/1", help="Do the i-th of n shares, for array jobs."
+    ),
+    click.option(
+        "--on-error", type=click.Choice(["skip", "partial", "fail"]), default="skip",
+        show_default=True,
+        help="A damaged video: leave it out, keep what decodes before the damage, or stop.",
+    ),
+    click.option(
+        "--retry", metavar="REASON|all", default="",
+        help="Try quarantined videos again: all, or those that failed for one reason.",
+    ),
+    click.option(
+        "--split", "split_s", type=click.FloatRange(0), default=300.0, show_default=True,
+        metavar="SECONDS",
+        help="Cut longer videos in time, so that one video keeps all workers busy; 0 for never.",
+    ),
+    click.option(
+        "--stall", "stall_s", type=click.FloatRange(1), default=300.0, show_default=True,
+        metavar="SECONDS", help="Kill a worker that finishes no frames for this long.",
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the options of `extract` and `plan` mean together."""
+
+    dataset: Dataset
+    source: dict[str, Any]
+    """How the data set was named, for the store to remember."""
+    recipe: ExtractRecipe
+    run: RunOptions
+    warning: str
+    """Something the user has to know before and after the run; usually empty."""
+
+
+def request(
+    *,
+    dataset: str | None,
+    root: Path | None,
+    videos: Path | None,
+    out: Path,
+    recipe_file: str | None,
+    settings: tuple[str, ...],
+    modalities: str | None,
+    size: str | None,
+    short_side: int | None,
+    fps: float | None,
+    workers: int | None,
+    gpus: int | None,
+    scheduler: str,
+    part: str,
+    on_error: str,
+    retry: str,
+    stall_s: float,
+    split_s: float,
+) -> Request:
+    """Turn option values into a data set, a recipe and run options.
+
+    Raises
+    ------
+    UsageError, RecipeError, DatasetError, BackendError
+        In words, before anything is written.
+    """
+    if retry and retry != "all" and retry not in REASONS:
+        raise UsageError(f"--retry wants all or one of {', '.join(REASONS)}, got {retry}")
+    if size and short_side:
+        raise UsageError("--size and --short-side exclude each other")
+    source = _source(dataset, root, videos, out)
+    values = _recipe_values(recipe_file, source["dataset"])
+    shorthand = _shorthand(modalities, size, short_side, fps)
+    values = recipes.override(values, [*shorthand, *settings])
+    values, warning = _without_core(values)
+    if gpus:
+        _check_gpus(gpus)
+    return Request(
+        dataset=load_dataset(source),
+        source=source,
+        recipe=recipes.build(ExtractRecipe, values, where="extract"),
+        run=RunOptions(
+            store=out,
+            workers=gpus or workers or len(os.sched_getaffinity(0)),
+            scheduler=scheduler,
+            device="cpu",
+            part=_part(part),
+            on_error=on_error,
+            retry=retry,
+            stall_s=stall_s,
+            split_s=split_s,
+        ),
+        warning=warning,
+    )
+
+
+def load_dataset(source: dict[str, Any]) -> Dataset:
+    """The data set that a store's `source` names."""
+    name = source["dataset"]
+    if name not in DATASETS:
+        raise UsageError(f"--dataset {name} is unknown; known: {', '.join(DATASETS)}")
+    return DATASETS[name].load(Path(source["root"]))
+
+
+def _source(
+    dataset: str | None, root: Path | None, videos: Path | None, out: Path
+) -> dict[str, Any]:
+    if (dataset is None) == (videos is None):
+        raise UsageError("give either --dataset NAME with --root DIR, or --videos FOLDER|LIST")
+    if videos is not None:
+        if root is not None:
+            raise UsageError("--root belongs to --dataset; with --videos name the folder itself")
+        if not videos.exists():
+            raise UsageError(f"--videos {videos}: no such folder or list file")
+        name = "folder" if videos.is_dir() else "list"
+        return {"dataset": name, "root": str(videos.resolve())}
+    if dataset == "demo" and root is None:
+        root = out.parent / f"{out.name}-videos"
+    if root is None:
+        raise UsageError(f"--dataset {dataset} needs --root, the folder of its download")
+    if dataset != "demo" and not root.is_dir():
+        raise UsageError(f"--root {root}: no such folder")
+    return {"dataset": dataset, "root": str(root.resolve())}
+
+
+def _recipe_values(recipe_file: str | None, dataset: str) -> dict[str, Any]:
+    """The ``extract`` section of the wanted recipe, or of the data set's own, or of the default."""
+    folder = pipelines_folder()
+    if recipe_file is None:
+        own = folder / f"{dataset}.yaml"
+        path = own if own.exists() else folder / "default.yaml"
+    elif Path(recipe_file).suffix in (".yaml", ".yml"):
+        path = Path(recipe_file)
+    else:
+        path = folder / f"{recipe_file}.yaml"
+        if not path.exists():
+            known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
+            raise UsageError(f"--recipe {recipe_file} is no file and no known name; known: {known}")
+    values = recipes.load(path)
+    unknown = set(values) - {"extract", "train"}
+    if unknown:
+        raise UsageError(f"{path}: a recipe has the sections extract and train, got {unknown}")
+    extract: dict[str, Any] = values.get("extract") or {}
+    return extract
+
+
+def pipelines_folder() -> Path:
+    """Where the recipes lie: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "_pipelines"
+    return installed if installed.is_dir() else package.parent / "pipelines"
+
+
+def _shorthand(
+    modalities: str | None, size: str | None, short_side: int | None, fps: float | None
+) -> list[str]:
+    settings = []
+    if modalities:
+        settings.append(f"modalities=[{modalities}]")
+    if size:
+        width, _, height = size.lower().partition("x")
+        if not (width.isdigit() and height.isdigit()):
+            raise UsageError(f"--size wants WIDTHxHEIGHT in pixels, as 340x256, got {size}")
+        settings.append(f"size={{width: {width}, height: {height}}}")
+    if short_side:
+        settings.append(f"size={{width: 0, height: 0, short_side: {short_side}}}")
+    if fps:
+        settings.append(f"video.fps={fps}")
+    return settings
+
+
+def _without_core(values: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """Where the compiled core is missing, flow means OpenCV's TV-L1, and the user is told."""
+    core = native_core()
+    chosen = values.get("flow", {"name": "tvl1"})
+    name = chosen.get("name", "tvl1") if isinstance(chosen, dict) else chosen
+    if core.available or name != "tvl1":
+        return values, ""
+    warning = (
+        f"the compiled flow core is missing ({core.reason}); flow is computed by OpenCV's TV-L1 "
+        "instead, about 50 times slower, and recorded so. Install a C++ compiler, then flowpipe "
+        "again."
+    )
+    return {**values, "flow": {"name": "opencv_tvl1"}}, warning
+
+
+def _check_gpus(gpus: int) -> None:
+    raise UsageError(
+        f"--gpus {gpus}: this version of flowpipe has no CUDA backend yet; "
+        "leave --gpus out and the flow runs on the CPU cores (see --workers)"
+    )
+
+
+def _part(text: str) -> tuple[int, int]:
+    index, _, count = text.partition("/")
+    if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+        raise UsageError(f"--part wants i/n with 1 <= i <= n, as 3/8, got {text}")
+    return int(index), int(count)
+
+
+def stored_request(store: Path) -> tuple[dict[str, Any], ExtractRecipe]:
+    """The source and recipe that a store was made with."""
+    header = read_store_header(store)
+    return header.dataset, recipes.build(ExtractRecipe, header.recipe, where="store.json")

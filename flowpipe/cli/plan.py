@@ -1,0 +1,96 @@
+"""`flowpipe plan`: the same options as extract -> what would be done; writes nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from flowpipe.cli import EXIT_DONE, EXIT_WRONG_USE
+from flowpipe.cli.options import extract_options, request
+from flowpipe.cli.screen import print_table, say
+from flowpipe.modality import MODALITIES
+from flowpipe.run import free_bytes, plan_run
+
+FILES_BESIDE_SHARDS = 4
+"""store.json, the index, the ledger of the run and the contact sheet."""
+
+
+@click.command()
+@extract_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def plan(as_json: bool, **options: Any) -> int:
+    """Say what `extract` with the same options would do: frames, hours, bytes, inodes, free disk.
+
+    Frames are estimated from a sample of probed headers and the sizes of the files; hours from the
+    flow of one made-up pair timed on this machine. Nothing is written.
+    """
+    wanted = request(**options)
+    found = plan_run(wanted.dataset, wanted.recipe, wanted.run)
+    free = free_bytes(wanted.run.store)
+    workers = wanted.run.workers
+    longest_s = max((shard.cost_s for shard in found.shards), default=0.0)
+    hours = max(found.cost_s / workers, longest_s) / 3600
+    facts = {
+        "dataset": wanted.source["dataset"],
+        "root": wanted.source["root"],
+        "modalities": list(wanted.recipe.modalities),
+        "spans_to_extract": found.spans,
+        "spans_done": found.done,
+        "spans_quarantined": found.quarantined,
+        "videos_unusable": len(found.unusable),
+        "videos_missing": len(wanted.dataset.missing),
+        "frames": round(found.frames),
+        "core_hours": found.cost_s / 3600,
+        "workers": workers,
+        "hours": hours,
+        "bytes": round(found.bytes),
+        "inodes": len(found.shards) + FILES_BESIDE_SHARDS,
+        "inodes_as_jpeg_folders": round(found.frames * _files_per_frame(wanted.recipe.modalities)),
+        "free_bytes": free,
+        "fits": found.bytes <= free,
+    }
+    if as_json:
+        click.echo(json.dumps(facts, ensure_ascii=False))
+    else:
+        _print(facts, wanted.warning)
+        for outcome in found.unusable[:10]:
+            click.echo(f"unusable: {outcome.video_id}: {outcome.reason}: {outcome.message}")
+        if len(found.unusable) > 10:
+            click.echo(f"... and {len(found.unusable) - 10} more unusable videos")
+    return EXIT_DONE if facts["fits"] else EXIT_WRONG_USE
+
+
+def _print(facts: dict[str, Any], warning: str) -> None:
+    fits = "enough" if facts["fits"] else "NOT enough"
+    print_table(
+        [
+            ("data set", f"{facts['dataset']} in {facts['root']}"),
+            ("modalities", ", ".join(facts["modalities"])),
+            ("to extract", f"{facts['spans_to_extract']} videos or parts of long videos"),
+            ("done before", str(facts["spans_done"])),
+            ("in quarantine", str(facts["spans_quarantined"])),
+            ("unusable", f"{facts['videos_unusable']} (missing, empty or no regular file)"),
+            ("missing", f"{facts['videos_missing']} named by the data set but absent"),
+            ("frames", f"about {facts['frames']:,}"),
+            (
+                "time",
+                f"about {facts['hours']:.2f} h with {facts['workers']} workers "
+                f"({facts['core_hours']:.2f} core hours)",
+            ),
+            ("bytes", f"about {facts['bytes'] / 1e9:.2f} GB"),
+            (
+                "inodes",
+                f"about {facts['inodes']} (as JPEG folders: {facts['inodes_as_jpeg_folders']:,})",
+            ),
+            ("free disk", f"{facts['free_bytes'] / 1e9:.2f} GB, {fits}"),
+        ]
+    )
+    if warning:
+        say(f"warning: {warning}", "yellow")
+
+
+def _files_per_frame(modalities: tuple[str, ...]) -> int:
+    # Frame folders keep x and y of a flow field in two files.
+    return sum(2 if MODALITIES[name].channels == 2 else 1 for name in modalities)

@@ -1,0 +1,37 @@
+"""`flowpipe show`: one video of a store -> a contact sheet picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from flowpipe.cli.info import find
+from flowpipe.cli.options import STORE_ARGUMENT
+from flowpipe.errors import UsageError
+from flowpipe.report import contact_sheet, save_png
+from flowpipe.store import open_store
+
+
+@click.command()
+@STORE_ARGUMENT
+@click.argument("video")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="PNG file to write.",
+)
+@click.option("--columns", type=click.IntRange(1, 24), default=6, show_default=True,
+              help="Moments shown, evenly spaced.")  # fmt: skip
+def show(store: Path, video: str, output: Path, columns: int) -> None:
+    """Draw a contact sheet of VIDEO: frames, flow and warped flow in colour, difference."""
+    opened = open_store(store)
+    find(opened, video)
+    if output.suffix.lower() != ".png":
+        raise UsageError(f"-o {output}: the picture is a PNG, name it so")
+    if not output.resolve().parent.is_dir():
+        raise UsageError(f"-o {output}: no folder {output.resolve().parent}")
+    save_png(output, contact_sheet(opened, video, columns=columns))
+    click.echo(f"wrote {output}")

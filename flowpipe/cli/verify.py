@@ -1,0 +1,61 @@
+"""`flowpipe verify`: every checksum, count and offset of a store -> a table and an exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from flowpipe.cli import EXIT_DONE, EXIT_SOME_FAILED
+from flowpipe.cli.options import STORE_ARGUMENT, load_dataset, stored_request
+from flowpipe.cli.screen import print_table, say, stderr
+from flowpipe.run import RunOptions, repair
+from flowpipe.store import Report, verify_store
+
+
+@click.command()
+@STORE_ARGUMENT
+@click.option("--repair", "mend", is_flag=True, help="Re-make what is broken, and only that.")
+@click.option("--decode", is_flag=True, help="Decode every image too, not only check its CRC.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def verify(store: Path, mend: bool, decode: bool, workers: int, as_json: bool) -> int:
+    """Check every checksum, count, offset and alignment of a STORE.
+
+    Exit code 0 if it is whole, 1 if anything is wrong. With --repair, good videos of a damaged
+    shard are kept byte for byte and only the broken ones are extracted again from their source.
+    """
+    report = verify_store(store, decode=decode, workers=workers)
+    _print(report, as_json)
+    if report.ok or not mend:
+        return EXIT_DONE if report.ok else EXIT_SOME_FAILED
+    source, recipe = stored_request(store)
+    options = RunOptions(store, workers=workers)
+    damaged = [row.shard for row in report.shards if not row.ok]
+    summary = repair(damaged, load_dataset(source), source, recipe, options, stderr())
+    say(f"repaired: {summary.counts['done']} videos made again, {summary.failed} failed; checking")
+    report = verify_store(store, decode=decode, workers=workers)
+    _print(report, as_json)
+    return EXIT_DONE if report.ok and not summary.failed else EXIT_SOME_FAILED
+
+
+def _print(report: Report, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(report.plain(), ensure_ascii=False))
+        return
+    print_table(
+        (
+            (
+                row.shard, str(row.videos), str(row.frames), str(row.images),
+                f"{row.bytes / 1e6:.1f}", "ok" if row.ok else f"{row.problems} problem(s)",
+            )
+            for row in report.shards
+        ),
+        header=("shard", "videos", "frames", "images", "MB", "state"),
+    )  # fmt: skip
+    for problem in report.problems:
+        click.echo(f"{problem.shard} {problem.video_id} [{problem.clause}] {problem.message}")
+    for note in report.notes:
+        click.echo(f"note: {note}")
+    click.echo("the store is whole" if report.ok else f"{len(report.problems)} problem(s)")

@@ -1,0 +1,226 @@
+"""VideoRecord + recipe + Ops -> EncodedPlanes: one video through the stages, one window at a time.
+
+    decode -> resize | gray -> flow -> camera motion -> flow again -> quantise | encode
+    --- thread 1 --- | ------------------- thread 2 ------------------------- | caller
+
+Pure: what comes out depends on the video and the recipe only, never on the windows, the threads
+or the machine's load. Knows neither HDF5 nor Dask. A window holds a bounded number of frames, so
+memory does not grow with the video.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe import codec, flow
+from flowpipe.ahead import ahead
+from flowpipe.errors import DecodeError
+from flowpipe.flow.warped import WarpParams
+from flowpipe.modality import MODALITIES
+from flowpipe.ops import Ops
+from flowpipe.planes import PlaneMaker
+from flowpipe.types import EncodedPlanes, Frames, Span, VideoFacts
+from flowpipe.video import VideoParams, open_video
+
+WINDOW_FRAMES = 24  # 6 MB of resized frames at 340x256; flow of a window about 35 MB
+
+
+@dataclass(frozen=True)
+class SizeParams:
+    """Size of the stored images; frames are resized before the flow is computed.
+
+    ``width`` and ``height`` fix it exactly (340x256 as TSN does); ``short_side`` keeps the aspect
+    ratio instead, enlarging small videos too; all zero keeps the size of the video.
+    """
+
+    width: int = 340
+    height: int = 256
+    short_side: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.height, self.short_side) < 0:
+            raise ValueError("width, height and short_side must not be negative")
+        if (self.width == 0) != (self.height == 0):
+            raise ValueError("width and height must both be given, or both be 0")
+        if self.short_side and self.width:
+            raise ValueError("short_side needs width: 0 and height: 0")
+
+    @property
+    def fixed(self) -> bool:
+        """Whether every video gets the same size."""
+        return self.width > 0
+
+    def target(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of the images made from frames of this size."""
+        if self.width:
+            return self.height, self.width
+        if not self.short_side:
+            return height, width
+        scale = self.short_side / min(height, width)
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+@dataclass(frozen=True)
+class ExtractRecipe:
+    """Everything that changes a stored byte: the ``extract`` section of a recipe."""
+
+    modalities: tuple[str, ...] = ("rgb", "flow")
+    video: VideoParams = field(default_factory=VideoParams)
+    size: SizeParams = field(default_factory=SizeParams)
+    flow: Any = field(
+        default_factory=lambda: flow.FLOWS["tvl1"].params(),
+        metadata={"choices": {name: row.params for name, row in flow.FLOWS.items()}},
+    )
+    bound: float = 20.0
+    """Largest displacement kept, in pixels of the stored size; larger ones saturate."""
+    warp: WarpParams = field(default_factory=WarpParams)
+    codecs: Mapping[str, Any] = field(
+        default_factory=dict,
+        metadata={"choices": {name: row.params for name, row in codec.CODECS.items()}},
+    )
+    """Codec by modality; those left out take the default of the modality's row."""
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.modalities if name not in MODALITIES]
+        if unknown or not self.modalities:
+            raise ValueError(f"modalities must be some of {', '.join(MODALITIES)}, got {unknown}")
+        if len(set(self.modalities)) < len(self.modalities):
+            raise ValueError(f"modalities must not repeat, got {', '.join(self.modalities)}")
+        strange = [name for name in self.codecs if name not in MODALITIES]
+        if strange:
+            raise ValueError(f"codecs must be named by modality, got {', '.join(strange)}")
+        if not 0 < self.bound <= 1000:
+            raise ValueError(f"bound must be in (0, 1000] pixels, got {self.bound}")
+        # Table order and codecs written out: recipes that mean the same have the same digest.
+        ordered = tuple(name for name in MODALITIES if name in self.modalities)
+        codecs = {n: self.codecs.get(n) or codec.default_params(n) for n in ordered}
+        object.__setattr__(self, "modalities", ordered)
+        object.__setattr__(self, "codecs", codecs)
+
+    @property
+    def whole_video(self) -> bool:
+        """Whether a video must not be split in time."""
+        return self.warp.whole_video and max(MODALITIES[n].flows for n in self.modalities) > 1
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a window of frames became."""
+
+    pts_s: NDArray[np.float64]
+    """(T,), one per stored frame."""
+    encoded: tuple[EncodedPlanes, ...]
+
+
+class Extraction:
+    """One span on its way through the stages: iterate over it, then read what was found.
+
+    Parameters
+    ----------
+    span : Span
+        The video, or the part of it, to extract.
+    recipe : ExtractRecipe
+    ops : Ops
+        Where pixels are computed.
+
+    Attributes
+    ----------
+    facts : VideoFacts or None
+        What decoding showed; complete once the iteration has ended or failed.
+    first_crc32, seam_crc32 : int or None
+        CRC of the first resized frame, and of the frame after a cut: equal where parts meet.
+    seconds : dict
+        CPU seconds by stage so far: ``decode``, ``compute`` and ``encode``.
+
+    Raises
+    ------
+    DecodeError
+        While iterating; every window before it is good.
+    """
+
+    def __init__(self, span: Span, recipe: ExtractRecipe, ops: Ops) -> None:
+        self.span, self.recipe, self.ops = span, recipe, ops
+        self.facts: VideoFacts | None = None
+        self.first_crc32: int | None = None
+        self.seam_crc32: int | None = None
+        self.seconds = {"decode": 0.0, "compute": 0.0, "encode": 0.0}
+
+    def __iter__(self) -> Iterator[Window]:
+        frames = ahead(self._timed("decode", self._decode()))
+        planes = ahead(self._timed("compute", self._compute(frames)))
+        return self._timed("encode", self._encode(planes))
+
+    def _decode(self) -> Iterator[tuple[Frames, bool, tuple[int, int]]]:
+        """Resized windows, whether the last frame only closes a pair, and the size before."""
+        span, size = self.span, self.recipe.size
+        target = None
+        with open_video(
+            span.record.path, self.recipe.video, start_s=span.start_s, stop_s=span.stop_s
+        ) as video:
+            try:
+                for frames in video.windows(max_frames=WINDOW_FRAMES):
+                    wanted = size.target(*frames.data.shape[1:3])
+                    if target not in (None, wanted):
+                        raise DecodeError(
+                            f"{span.record.path}: the frame size changes at {frames.pts_s[0]:.3f} s"
+                            f" and its images would change from {target} to {wanted}; give the "
+                            "recipe a fixed size (size: {width: 340, height: 256})",
+                            reason="resolution_change",
+                        )
+                    target = wanted
+                    resized = self.ops.resize(frames.data, *target)
+                    seam = span.stop_s is not None and bool(frames.pts_s[-1] >= span.stop_s)
+                    self._note_edges(resized, seam)
+                    yield Frames(resized, frames.pts_s), seam, frames.data.shape[1:3]
+            finally:
+                self.facts = video.facts
+
+    def _compute(self, windows: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+        """Planes of every modality for each window; its first pair reaches back one frame."""
+        maker = None
+        for frames, seam, source_size in windows:
+            if maker is None:
+                video_id = self.span.record.video_id
+                maker = PlaneMaker(self.recipe, self.ops, video_id, source_size)
+            owned = len(frames.data) - seam
+            yield frames.pts_s[:owned], maker.planes(frames.data, owned)
+
+    def _encode(self, windows: Iterator[tuple[Any, ...]]) -> Iterator[Window]:
+        for pts_s, planes in windows:
+            encoded = tuple(
+                EncodedPlanes(
+                    p.modality,
+                    codec.encode(p.data, self.recipe.codecs[p.modality]),
+                    height=p.data.shape[2],
+                    width=p.data.shape[3],
+                    columns=p.columns,
+                )
+                for p in planes
+            )
+            yield Window(pts_s, encoded)
+
+    def _note_edges(self, frames: NDArray[np.uint8], seam: bool) -> None:
+        """Keep what the parts of a split video must agree on: the frame on both sides of a cut."""
+        if self.first_crc32 is None:
+            self.first_crc32 = zlib.crc32(frames[0])
+        if seam:
+            self.seam_crc32 = zlib.crc32(frames[-1])
+
+    def _timed(self, stage: str, steps: Iterator[Any]) -> Iterator[Any]:
+        """Add the CPU time that this thread spends on each step to the stage's account."""
+        while True:
+            began = time.thread_time()
+            try:
+                step = next(steps)
+            except StopIteration:
+                return
+            finally:
+                self.seconds[stage] += time.thread_time() - began
+            yield step

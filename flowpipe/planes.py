@@ -1,0 +1,185 @@
+"""Frames of one video, window by window -> Planes of every modality the recipe asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.errors import DatasetError
+from flowpipe.flow import make_solver
+from flowpipe.flow.warped import CameraMotion, Features, load_boxes, warped_flow
+from flowpipe.modality import MODALITIES
+from flowpipe.ops import Ops
+from flowpipe.types import Planes
+
+if TYPE_CHECKING:
+    from flowpipe.extract import ExtractRecipe
+
+
+class PlaneMaker:
+    """Turns windows of frames into images, reaching back one frame so that no pair is lost.
+
+    Parameters
+    ----------
+    recipe : ExtractRecipe
+    ops : Ops
+    video_id : str
+        Names the video's boxes, where the recipe has some.
+    source_size : (int, int)
+        (height, width) of the video before resizing: what boxes refer to.
+    """
+
+    def __init__(
+        self, recipe: ExtractRecipe, ops: Ops, video_id: str, source_size: tuple[int, int]
+    ) -> None:
+        self.recipe, self.ops = recipe, ops
+        self.solver = make_solver(recipe.flow, ops)
+        self.camera = CameraMotion(recipe.warp, _boxes(recipe, video_id, source_size))
+        self._before: Block | None = None
+
+    def planes(self, frames: NDArray[np.uint8], owned: int) -> list[Planes]:
+        """Images of all modalities for the next window.
+
+        Parameters
+        ----------
+        frames : uint8 (T, H, W, 3)
+            They follow the frames of the call before.
+        owned : int
+            T, or T - 1 where the last frame belongs to the next part of a split video and only
+            closes a pair here.
+        """
+        block = Block(self, frames, owned, self._before)
+        made = [PLANES[name](block) for name in self.recipe.modalities]
+        self._before = block
+        return [planes for planes in made if len(planes.data)]
+
+
+class Block:
+    """A window of frames with what its images share, computed when first asked for.
+
+    Where there was a window before, ``frames`` begins with its last frame, computed anew: that is
+    cheap beside a pair's flow, and only the camera's features are worth carrying over.
+    """
+
+    def __init__(
+        self, maker: PlaneMaker, frames: NDArray[np.uint8], owned: int, before: Block | None
+    ) -> None:
+        self.maker = maker
+        self.carried = 0 if before is None else 1
+        self.first: int = 0 if before is None else before.first + len(before.frames) - 1
+        """Number in the video of the first frame here."""
+        self.frames: NDArray[np.uint8] = (
+            frames if before is None else np.concatenate([before.frames[-1:], frames])
+        )
+        self.owned = self.frames[self.carried :][:owned]
+        """The new frames that are this part's own."""
+        self._carried_features = before.features[-1:] if before and before.has_features else []
+        self.start: Features | None = before.start if before else None
+        """Features of the first frame of the video, where warped flow was asked for."""
+
+    @property
+    def has_features(self) -> bool:
+        return "features" in self.__dict__
+
+    @cached_property
+    def gray(self) -> NDArray[np.uint8]:
+        return self.maker.ops.gray(self.frames)
+
+    @cached_property
+    def prepared(self) -> Any:
+        return self.maker.solver.prepare(self.gray)
+
+    @cached_property
+    def flow(self) -> NDArray[np.float32]:
+        """(T - 1, 2, H, W)"""
+        return self.maker.solver.solve(self.prepared[:-1], self.prepared[1:])
+
+    @cached_property
+    def features(self) -> list[Features]:
+        known = self._carried_features
+        new = [
+            self.maker.camera.features(self.gray[k], self.first + k)
+            for k in range(len(known), len(self.gray))
+        ]
+        features = [*known, *new]
+        if self.start is None:
+            self.start = features[0]
+        return features
+
+
+def _rgb(block: Block) -> Planes:
+    return Planes("rgb", block.owned.transpose(0, 3, 1, 2))
+
+
+def _flow(block: Block) -> Planes:
+    data, clipped = block.maker.ops.quantise(block.flow, block.maker.recipe.bound)
+    return Planes("flow", data, {"clipped": clipped})
+
+
+def _warped_flow(block: Block) -> Planes:
+    maker = block.maker
+    warped = warped_flow(
+        maker.ops, maker.solver, maker.camera, block.gray, block.prepared, block.flow,
+        block.features, block.start,
+    )  # fmt: skip
+    data, clipped = maker.ops.quantise(warped.flow, maker.recipe.bound)
+    columns: dict[str, NDArray[Any]] = {
+        "clipped": clipped,
+        "homography": warped.homographies,
+        "matches": warped.matches,
+        "inliers": warped.inliers,
+    }
+    return Planes("warped_flow", data, columns)
+
+
+def _rgb_diff(block: Block) -> Planes:
+    data, clipped = block.maker.ops.difference(block.frames)
+    return Planes("rgb_diff", data, {"clipped": clipped})
+
+
+PLANES: dict[str, Callable[[Block], Planes]] = {
+    "rgb": _rgb,
+    "flow": _flow,
+    "warped_flow": _warped_flow,
+    "rgb_diff": _rgb_diff,
+}
+"""How a block becomes images, by modality."""
+
+
+def _boxes(recipe: ExtractRecipe, video_id: str, source_size: tuple[int, int]) -> Any:
+    """The video's boxes, or None where the recipe masks nobody."""
+    if not recipe.warp.boxes:
+        return None
+    boxes = load_boxes(recipe.warp.boxes, video_id, *source_size)
+    if boxes is None and recipe.warp.missing_boxes == "fail":
+        raise DatasetError(
+            f"{recipe.warp.boxes} has no boxes for video {video_id}; add them, or say "
+            "--set warp.missing_boxes=unmasked"
+        )
+    return boxes
+
+
+def quantiser(recipe: ExtractRecipe, modality: str) -> dict[str, Any]:
+    """How bytes of a modality turn back into values, as a shard records it; {} for plain images."""
+    row = MODALITIES[modality]
+    if row.zero_level is None:
+        return {}
+    if row.flows:
+        return {
+            "unit": "pixel",
+            "zero_level": row.zero_level,
+            "bound": recipe.bound,
+            "encode": "rint((clip(v, -bound, bound) + bound) * 255 / (2 * bound)), half to even",
+            "decode": "q * (2 * bound / 255) - bound",
+        }
+    return {
+        "unit": "level",
+        "zero_level": row.zero_level,
+        "bound": 128,
+        "encode": "clip(next - this + 128, 0, 255)",
+        "decode": "q - 128",
+    }

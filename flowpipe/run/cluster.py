@@ -1,0 +1,124 @@
+"""ShardJobs -> Dask workers -> outcomes: the only module that knows Dask.
+
+The client keeps a window of tasks in flight and decides everything; the scheduler is a worker
+pool. No task carries Dask resources and a worker has one thread, so that a dying worker takes one
+task with it, and the task's breadcrumb tells which video killed it.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import dask
+from distributed import Client, Future, LocalCluster
+
+from flowpipe.errors import UsageError
+
+SETTINGS = {
+    "distributed.scheduler.allowed-failures": 0,  # the client decides about deaths
+    "distributed.scheduler.worker-saturation": 1.0,  # one task per worker, the rest queue
+    "distributed.scheduler.work-stealing": False,
+    "distributed.scheduler.worker-ttl": "30 minutes",  # the watchdog is faster
+    "distributed.worker.memory.target": False,  # results are tiny: there is nothing to spill
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": 0.95,
+    "distributed.worker.profile.enabled": False,
+    "distributed.worker.multiprocessing-method": "spawn",
+    "distributed.admin.low-level-log-length": 1000,
+    "distributed.nanny.pre-spawn-environ": {
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MALLOC_TRIM_THRESHOLD_": "65536",
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+    },
+}
+
+
+class Pool:
+    """Workers that run one function on one argument at a time.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._finished: queue.Queue[Future] = queue.Queue()
+        self._arguments: dict[Any, tuple[Future, Any]] = {}
+
+    @property
+    def size(self) -> int:
+        """Workers connected now, at least 1."""
+        return max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
+
+    @property
+    def running(self) -> list[Any]:
+        """Arguments submitted and not yet returned."""
+        return [argument for _, argument in self._arguments.values()]
+
+    def submit(self, function: Callable[[Any], Any], argument: Any) -> None:
+        """Start one task; its end comes out of `next_finished`."""
+        future = self._client.submit(function, argument, pure=False, retries=0)
+        self._arguments[future.key] = future, argument
+        future.add_done_callback(self._finished.put)
+
+    def next_finished(self, timeout_s: float) -> tuple[Any, Any, BaseException | None] | None:
+        """(argument, result, error) of a task that ended, or None if none does within the time."""
+        try:
+            future = self._finished.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+        _, argument = self._arguments.pop(future.key)
+        error = future.exception() if future.status != "cancelled" else RuntimeError("cancelled")
+        result = None if error is not None else future.result()
+        future.release()
+        return argument, result, error
+
+
+@contextmanager
+def local_pool(workers: int) -> Iterator[Pool]:
+    """A pool of single-threaded worker processes on this machine; they die with the block."""
+    with (
+        dask.config.set(SETTINGS),
+        tempfile.TemporaryDirectory(prefix="flowpipe-dask-") as scratch,
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            local_directory=scratch,
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield Pool(client)
+
+
+@contextmanager
+def remote_pool(address: str) -> Iterator[Pool]:
+    """The workers of a scheduler that runs already; they must see the store and the videos.
+
+    Raises
+    ------
+    UsageError
+        If nothing answers at the address or no worker joins within a minute.
+    """
+    with dask.config.set(SETTINGS):
+        try:
+            client = Client(address, timeout="30s")
+        except (OSError, TimeoutError, ValueError) as error:
+            raise UsageError(f"no Dask scheduler answers at {address}: {error}") from error
+        with client:
+            try:
+                client.wait_for_workers(1, timeout=60)
+            except TimeoutError as error:
+                raise UsageError(f"the scheduler at {address} has no workers") from error
+            yield Pool(client)

@@ -1,0 +1,214 @@
+"""Data set + recipe + store -> a finished store: plan, run, report.
+
+The shards on disk are the truth: a run begins by reading what they hold and does the rest.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+
+from flowpipe import recipe as recipes
+from flowpipe.datasets import Dataset
+from flowpipe.errors import DiskFullError
+from flowpipe.extract import ExtractRecipe
+from flowpipe.ops import get_ops
+from flowpipe.run import rates
+from flowpipe.run.cluster import local_pool, remote_pool
+from flowpipe.run.drive import Driver
+from flowpipe.run.ledger import Ledger, Quarantine
+from flowpipe.run.plan import Plan, SpanKey, make_plan, make_spans, part_of
+from flowpipe.run.progress import RunProgress
+from flowpipe.run.worker import ShardJob
+from flowpipe.store import create_store, open_store, sweep
+from flowpipe.types import Outcome
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run is carried out; nothing here changes a stored byte."""
+
+    store: Path
+    workers: int = 1
+    scheduler: str = ""
+    """Address of a running Dask scheduler; empty for a local cluster."""
+    device: str = "cpu"
+    part: tuple[int, int] = (1, 1)
+    """(i, n): this run takes the i-th of n shares of the spans."""
+    on_error: str = "skip"
+    retry: str = ""
+    """``all`` or a reason code: quarantined videos to try again."""
+    stall_s: float = 300.0
+    split_s: float = 300.0
+    """Videos longer than this are cut in time, so that one video keeps every worker busy."""
+
+
+@dataclass
+class Summary:
+    """What a run did."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """Spans by status, and ``already done`` and ``quarantined``."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    frames: int = 0
+    stored_bytes: int = 0
+    seconds: Counter[str] = field(default_factory=Counter)
+    """CPU seconds by stage, over all workers."""
+    ledger: Path | None = None
+
+    @property
+    def failed(self) -> int:
+        return self.counts["failed"] + self.counts["quarantined"]
+
+    def add(self, outcome: Outcome) -> None:
+        self.counts[outcome.status] += 1
+        self.frames += outcome.frames
+        self.stored_bytes += outcome.stored_bytes
+        self.seconds.update(outcome.seconds)
+        if outcome.reason:
+            self.reasons[outcome.reason] += 1
+
+
+def plan_run(dataset: Dataset, recipe: ExtractRecipe, options: RunOptions) -> Plan:
+    """What a run would do: reads the store if there is one, writes nothing.
+
+    Raises
+    ------
+    FormatError
+        If the store was made with another recipe.
+    BackendError
+        If the device is not usable.
+    """
+    ops = get_ops(options.device)
+    split_s = 0.0 if recipe.whole_video else options.split_s
+    spans, unusable = make_spans(dataset.records, split_s=split_s)
+    if options.part != (1, 1):
+        chosen = set(map(id, part_of((span for span, _ in spans), *options.part)))
+        spans = [(span, size) for span, size in spans if id(span) in chosen]
+    done: set[SpanKey] = set()
+    if (options.store / "store.json").exists():
+        store = open_store(options.store, skip_broken=True)
+        store.check_recipe(recipes.digest(recipe))
+        done = store.span_keys()
+        # A video that is there whole is done, however it or this run would cut it.
+        done |= {span.key for span, _ in spans if span.record.video_id in store.videos}
+    return make_plan(
+        spans,
+        unusable,
+        recipe,
+        rates.measure(recipe, ops),
+        workers=options.workers,
+        done=done,
+        quarantined=Quarantine(options.store).held_back(options.retry, options.on_error),
+    )
+
+
+def run(
+    plan: Plan,
+    dataset: Dataset,
+    source: dict[str, Any],
+    recipe: ExtractRecipe,
+    options: RunOptions,
+    console: Console,
+) -> Summary:
+    """Carry out a plan.
+
+    Parameters
+    ----------
+    plan : Plan
+        From `plan_run` with the same arguments.
+    source : dict
+        How the data set was named on the command line; kept in the store so that a repair can list
+        the videos again.
+
+    Raises
+    ------
+    DiskFullError
+        Before anything is written if the plan cannot fit, or later when the disk fills up.
+    KeyboardInterrupt
+        On Ctrl-C and SIGTERM; finished shards stay and the same command goes on from there.
+    """
+    check_space(plan, options.store)
+    create_store(
+        options.store,
+        recipe=recipes.canonical(recipe),
+        recipe_digest=recipes.digest(recipe),
+        dataset=source,
+        class_names=dataset.class_names,
+    )
+    summary = Summary(Counter({"already done": plan.done, "quarantined": plan.quarantined}))
+    quarantine = Quarantine(options.store)
+    ledger = Ledger(options.store)
+    summary.ledger = ledger.path
+    job = ShardJob(
+        str(options.store.resolve()), plan.shards[0], recipe, options.device, options.on_error,
+        options.stall_s,
+    ) if plan.shards else None  # fmt: skip
+    try:
+        with RunProgress(plan, console) as progress:
+
+            def settle(outcome: Outcome) -> None:
+                ledger.write(outcome)
+                summary.add(outcome)
+                if outcome.status == "failed":
+                    quarantine.add(outcome, options.on_error)
+                else:
+                    quarantine.remove(outcome.video_id, outcome.part, outcome.parts)
+                progress.outcome(outcome)
+
+            for outcome in plan.unusable:
+                settle(outcome)
+            if job is not None:
+                workers = min(options.workers, plan.spans)
+                with sigterm_interrupts(), _pool(options, workers) as pool:
+                    for outcome in Driver(pool, job, plan.shards, progress.frames).outcomes():
+                        settle(outcome)
+    finally:
+        ledger.close()
+        sweep(options.store)
+    return summary
+
+
+def check_space(plan: Plan, store: Path) -> None:
+    """Raise DiskFullError if the plan's bytes do not fit where the store is to be."""
+    free = free_bytes(store)
+    if plan.bytes > free:
+        raise DiskFullError(
+            f"about {plan.bytes / 1e9:.1f} GB will be written but only {free / 1e9:.1f} GB are free"
+            f" at {store.resolve()}; choose another --out, fewer modalities or a lower quality"
+        )
+
+
+def free_bytes(path: Path) -> int:
+    """Free space of the file system that `path` is, or will be, on."""
+    path = path.resolve()
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def _pool(options: RunOptions, workers: int) -> Any:
+    return remote_pool(options.scheduler) if options.scheduler else local_pool(workers)
+
+
+@contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, so that batch systems stop a run cleanly."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

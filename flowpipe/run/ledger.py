@@ -1,0 +1,106 @@
+"""Outcomes -> files beside the shards: a ledger line per span, a file per quarantined video.
+
+The ledger is for reading; nothing is decided by it. Whether a video is done is read from the
+shards, whether it is not to be tried again from the quarantine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from flowpipe.types import Outcome
+
+
+class Ledger:
+    """Appends outcomes to ``STORE/ledger/<time>-<host>-<pid>.jsonl``, one file per run."""
+
+    def __init__(self, store: Path) -> None:
+        folder = store / "ledger"
+        folder.mkdir(parents=True, exist_ok=True)
+        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+        self.path = folder / f"{stamp}-{socket.gethostname()}-{os.getpid()}.jsonl"
+        self._file = self.path.open("a", encoding="utf-8", errors="surrogateescape")
+
+    def write(self, outcome: Outcome) -> None:
+        """Append one line and flush it; a crash loses at most the line being written."""
+        self._file.write(outcome.to_json() + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A span that failed, and what the file was like when it did."""
+
+    outcome: Outcome
+    source_bytes: int
+    source_mtime_ns: int
+    on_error: str
+
+
+class Quarantine:
+    """One JSON file per failed span under ``STORE/quarantine``; names are digests, never ids."""
+
+    def __init__(self, store: Path) -> None:
+        self._folder = store / "quarantine"
+
+    def add(self, outcome: Outcome, on_error: str) -> None:
+        """Record a failure; the file appears whole or not at all."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        size, mtime_ns = _stat(outcome.path)
+        values = asdict(Quarantined(outcome, size, mtime_ns, on_error))
+        path = self._path(outcome.video_id, outcome.part, outcome.parts)
+        draft = path.with_suffix(f".{os.getpid()}.tmp")
+        draft.write_text(json.dumps(values, indent=1), encoding="utf-8")
+        draft.replace(path)
+
+    def remove(self, video_id: str, part: int, parts: int) -> None:
+        self._path(video_id, part, parts).unlink(missing_ok=True)
+
+    def read(self) -> list[Quarantined]:
+        """All entries, sorted by video id and part."""
+        if not self._folder.is_dir():
+            return []
+        entries = []
+        for path in self._folder.glob("*.json"):
+            values = json.loads(path.read_text(encoding="utf-8"))
+            entries.append(Quarantined(Outcome(**values.pop("outcome")), **values))
+        return sorted(entries, key=lambda e: (e.outcome.video_id, e.outcome.part))
+
+    def held_back(self, retry: str, on_error: str) -> set[tuple[str, int, int]]:
+        """Spans not to be tried again: those that failed and nothing has changed since.
+
+        Parameters
+        ----------
+        retry : str
+            ``""`` for none, ``"all"``, or a reason code whose failures are to be tried again.
+        on_error : str
+            The policy of this run; a video refused under another policy gets a new chance.
+        """
+        held = set()
+        for entry in self.read():
+            outcome = entry.outcome
+            unchanged = _stat(outcome.path) == (entry.source_bytes, entry.source_mtime_ns)
+            if unchanged and retry not in ("all", outcome.reason) and entry.on_error == on_error:
+                held.add((outcome.video_id, outcome.part, outcome.parts))
+        return held
+
+    def _path(self, video_id: str, part: int, parts: int) -> Path:
+        key = f"{video_id}\n{part}\n{parts}".encode("utf-8", "surrogateescape")
+        return self._folder / f"{hashlib.sha256(key).hexdigest()[:24]}.json"
+
+
+def _stat(path: str) -> tuple[int, int]:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns

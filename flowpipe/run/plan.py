@@ -1,0 +1,217 @@
+"""VideoRecords + recipe -> shard plans: what is still to do, cut and balanced by estimated cost.
+
+Planning looks at file sizes only, except for a sample that is probed to learn frames per byte and
+for videos big enough to be cut in time. So a million videos are planned in seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import statistics
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from flowpipe.errors import DecodeError, UsageError
+from flowpipe.extract import ExtractRecipe
+from flowpipe.types import Outcome, Span, VideoRecord
+from flowpipe.video import cut_points, probe
+
+SAMPLE = 64
+"""Videos probed to learn how many frames a byte holds."""
+SHARD_BYTES = 2 << 30
+SHARD_COST_S = 300.0
+"""Work lost at most when a worker dies, in its own seconds."""
+LEAST_BYTES_PER_S = 8000
+"""No codec in use holds a second of video in less: smaller files need no look at their length."""
+
+SpanKey = tuple[str, int, int]
+"""(video_id, part, parts): what identifies a stretch of video in a store."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a frame costs with one recipe on one machine."""
+
+    frame_s: float
+    """CPU seconds for all modalities of one frame, everything included."""
+    frame_bytes: float
+    """Stored bytes for all modalities of one frame."""
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """Spans that one task turns into one shard."""
+
+    name: str
+    spans: tuple[Span, ...]
+    cost_s: float
+    bytes: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a run will do, before it does any of it."""
+
+    shards: tuple[ShardPlan, ...]
+    """Dearest first, so that no long shard is left for the end."""
+    unusable: tuple[Outcome, ...]
+    """Videos refused without decoding: missing, empty."""
+    done: int
+    """Spans that the store holds already."""
+    quarantined: int
+    """Spans that failed before and are not tried again."""
+    frames: float
+    cost_s: float
+    bytes: float
+
+    @property
+    def spans(self) -> int:
+        return sum(len(shard.spans) for shard in self.shards)
+
+
+def part_of(spans: Iterable[Span], index: int, count: int) -> list[Span]:
+    """The spans that array job `index` of `count` (from 1) takes.
+
+    Chosen by a hash of id and part, so that jobs agree without talking to each other and the choice
+    does not shift when videos are added or finished.
+    """
+    if not 1 <= index <= count:
+        raise UsageError(f"--part wants i/n with 1 <= i <= n, got {index}/{count}")
+    return [
+        span for span in spans if _hash(f"{span.record.video_id}\n{span.part}") % count == index - 1
+    ]
+
+
+def make_spans(
+    records: Iterable[VideoRecord], *, split_s: float
+) -> tuple[list[tuple[Span, int]], list[Outcome]]:
+    """Records -> (span, its share of the file's bytes) pairs, and outcomes for absent files.
+
+    Parameters
+    ----------
+    records : iterable of VideoRecord
+    split_s : float
+        Cut longer videos into parts of about this many seconds; 0 for never.
+    """
+    spans: list[tuple[Span, int]] = []
+    unusable: list[Outcome] = []
+    for record in records:
+        try:
+            status = os.stat(record.path)
+        except OSError as error:
+            unusable.append(_refused(record, "missing", f"{record.path}: {error.strerror}"))
+            continue
+        size = status.st_size
+        if not stat.S_ISREG(status.st_mode):
+            # A pipe or a device would block its worker for ever.
+            unusable.append(_refused(record, "unreadable", f"{record.path} is not a regular file"))
+            continue
+        if size == 0:
+            unusable.append(_refused(record, "empty", f"{record.path} has no bytes"))
+            continue
+        cuts = _cuts(record.path, split_s) if 0 < split_s * LEAST_BYTES_PER_S < size else ()
+        edges = (None, *cuts, None)
+        parts = len(edges) - 1
+        for part in range(parts):
+            spans.append((Span(record, part, parts, edges[part], edges[part + 1]), size // parts))
+    return spans, unusable
+
+
+def make_plan(
+    spans: Sequence[tuple[Span, int]],
+    unusable: Sequence[Outcome],
+    recipe: ExtractRecipe,
+    rates: Rates,
+    *,
+    workers: int,
+    done: Collection[SpanKey] = (),
+    quarantined: Collection[SpanKey] = (),
+) -> Plan:
+    """Balance what is neither done nor quarantined into shards.
+
+    Parameters
+    ----------
+    spans : sequence of (Span, int)
+        From `make_spans`, in the order of the data set.
+    rates : Rates
+        See `run.rates`.
+    workers : int
+        Shards are made small enough for every worker to get several.
+    """
+    todo = [(s, b) for s, b in spans if s.key not in done and s.key not in quarantined]
+    finished = sum(s.key in done for s, _ in spans)
+    density = frames_per_byte([s.record.path for s, _ in todo], recipe.video.fps)
+    total_cost = sum(b for _, b in todo) * density * rates.frame_s
+    target_s = min(SHARD_COST_S, max(5.0, total_cost / (8 * workers)))
+    target_frames = min(target_s / rates.frame_s, SHARD_BYTES / rates.frame_bytes)
+
+    shards: list[ShardPlan] = []
+    batch: list[Span] = []
+    frames = 0.0
+    for index, (span, size) in enumerate(todo):
+        batch.append(span)
+        frames += size * density
+        if frames >= target_frames or index == len(todo) - 1:
+            shards.append(
+                ShardPlan(
+                    shard_name(span.key for span in batch), tuple(batch), frames * rates.frame_s,
+                    frames * rates.frame_bytes,
+                )
+            )  # fmt: skip
+            batch, frames = [], 0.0
+    shards.sort(key=lambda shard: (-shard.cost_s, shard.name))
+    total_frames = sum(b for _, b in todo) * density
+    return Plan(
+        shards=tuple(shards),
+        unusable=tuple(unusable),
+        done=finished,
+        quarantined=len(spans) - len(todo) - finished,
+        frames=total_frames,
+        cost_s=total_frames * rates.frame_s,
+        bytes=total_frames * rates.frame_bytes,
+    )
+
+
+def shard_name(keys: Iterable[SpanKey]) -> str:
+    """Name of the shard that holds these spans: a digest of what is in it.
+
+    The same content gets the same name in every run, so a repeated task replaces its own shard, and
+    different plans never write to one name.
+    """
+    text = "\n".join("\t".join(map(str, key)) for key in keys)
+    return f"shard-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"
+
+
+def frames_per_byte(paths: Sequence[str], fps: float) -> float:
+    """Median frames per byte over an evenly spaced sample; unreadable files are left out."""
+    step = max(1, len(paths) // SAMPLE)
+    densities = []
+    for path in paths[::step][:SAMPLE]:
+        try:
+            found = probe(path)
+            size = os.stat(path).st_size
+        except (DecodeError, OSError):
+            continue
+        frames = found.duration_s * fps if fps and found.duration_s else found.frames_estimate
+        if frames and size:
+            densities.append(frames / size)
+    # Where nothing can be probed any figure will do: the videos will fail one by one.
+    return statistics.median(densities) if densities else 1 / 4000
+
+
+def _cuts(path: str, split_s: float) -> tuple[float, ...]:
+    try:
+        return cut_points(path, split_s)
+    except DecodeError:
+        return ()  # the worker will say what is wrong with it
+
+
+def _hash(text: str) -> int:
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
+
+
+def _refused(record: VideoRecord, reason: str, message: str) -> Outcome:
+    return Outcome(record.video_id, "failed", record.path, reason=reason, message=message)

@@ -1,0 +1,108 @@
+"""Frames and outcomes as they come -> a live bar on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from flowpipe.run.plan import Plan
+from flowpipe.types import Outcome
+
+LOG_EVERY_S = 30.0
+
+
+class RunProgress:
+    """Shows how far a run is: videos done and failed, frames per second, time left.
+
+    Parameters
+    ----------
+    plan : Plan
+        Its estimated frames are the whole; as videos finish, the estimate of the rest is corrected
+        by what they really had.
+    console : rich.console.Console
+        Where to draw; not a terminal means plain lines every `LOG_EVERY_S` seconds.
+    """
+
+    def __init__(self, plan: Plan, console: Console) -> None:
+        self._console = console
+        self._spans = plan.spans
+        self._total_frames = max(1.0, plan.frames)
+        self._counts: Counter[str] = Counter()
+        self._finished_frames = 0
+        self._frames = 0
+        self._began = self._logged = time.monotonic()
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("extracting", total=1.0, note="")
+
+    def __enter__(self) -> RunProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        self._update()
+        self._bar.stop()
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Count a finished span; failures are printed above the bar at once."""
+        self._counts[outcome.status] += 1
+        self._finished_frames += outcome.frames
+        if outcome.status != "done":
+            first_line = outcome.message.strip().splitlines()[-1] if outcome.message else ""
+            self._console.print(
+                f"[{outcome.status}] {outcome.video_id}: {outcome.reason}: {first_line}",
+                markup=False,
+                highlight=False,
+            )
+        self._update()
+
+    def frames(self, frames: int) -> None:
+        """Note the frames finished in this run, those of unfinished shards included."""
+        self._frames = max(frames, self._frames)
+        self._update()
+
+    def _update(self) -> None:
+        finished = sum(self._counts.values())
+        elapsed = max(1e-3, time.monotonic() - self._began)
+        share = min(self._frames / self._total(finished), 1.0)
+        if finished == self._spans:
+            share = 1.0
+        note = f"{finished}/{self._spans} videos, {self._frames / elapsed:.0f} frames/s"
+        if self._counts["failed"]:
+            note += f", {self._counts['failed']} failed"
+        self._bar.update(self._task, completed=share, note=note)
+        if not self._console.is_terminal and time.monotonic() - self._logged > LOG_EVERY_S:
+            self._logged = time.monotonic()
+            left = elapsed / share - elapsed if share else float("inf")
+            self._console.print(f"{share:.0%} {note}, {left / 60:.0f} min left", highlight=False)
+
+    def _total(self, finished: int) -> float:
+        """Frames in all: known for finished videos, estimated for the rest."""
+        rest = 1 - finished / max(1, self._spans)
+        return max(1.0, self._finished_frames + rest * self._total_frames, float(self._frames))

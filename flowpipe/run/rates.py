@@ -1,0 +1,69 @@
+"""Recipe + this machine -> Rates: what a frame will cost here, from one measured pair."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from flowpipe.extract import ExtractRecipe
+from flowpipe.flow import make_solver
+from flowpipe.modality import MODALITIES
+from flowpipe.ops import Ops
+from flowpipe.run.plan import Rates
+
+BYTES_PER_PIXEL = {
+    # benchmarks/codecs.py on real clips at 340x256: bytes of one image over its pixels
+    ("rgb", "jpeg"): 0.35,
+    ("flow", "jpeg"): 0.08,
+    ("warped_flow", "jpeg"): 0.08,
+    ("rgb_diff", "jpeg"): 0.30,
+}
+LOSSLESS_BYTES_PER_PIXEL = 1.2
+REST_S_PER_PIXEL = 1.5e-3 / (340 * 256)
+"""Decoding, resizing, encoding and writing, all modalities."""
+CAMERA_S_PER_PIXEL = 8e-3 / (340 * 256)
+
+
+def measure(recipe: ExtractRecipe, ops: Ops, sample: tuple[int, int] = (256, 340)) -> Rates:
+    """Time the recipe's flow on one made-up pair and add what the other stages are known to cost.
+
+    Parameters
+    ----------
+    recipe : ExtractRecipe
+    ops : Ops
+    sample : (int, int)
+        (height, width) of a typical video, for recipes that keep the video's size or aspect.
+    """
+    height, width = recipe.size.target(*sample)
+    pixels = height * width
+    flows = max(MODALITIES[name].flows for name in recipe.modalities)
+    frame_s = pixels * REST_S_PER_PIXEL
+    if flows:
+        frame_s += flows * _pair_s(recipe, ops, height, width)
+    if flows > 1:
+        frame_s += pixels * CAMERA_S_PER_PIXEL
+    frame_bytes = sum(
+        pixels * BYTES_PER_PIXEL.get((name, codec.name), LOSSLESS_BYTES_PER_PIXEL)
+        for name, codec in recipe.codecs.items()
+    )
+    return Rates(frame_s, frame_bytes)
+
+
+def _pair_s(recipe: ExtractRecipe, ops: Ops, height: int, width: int) -> float:
+    """CPU seconds for the flow of one pair: smooth texture moving by two pixels."""
+    rng = np.random.default_rng(0)
+    coarse = rng.normal(size=(height // 8 + 3, width // 8 + 3))
+    rows = np.linspace(0, coarse.shape[0] - 2, height + 2)
+    columns = np.linspace(0, coarse.shape[1] - 2, width + 2)
+    upper, left = rows.astype(int), columns.astype(int)
+    fy, fx = (rows - upper)[:, None], (columns - left)[None, :]
+    top = coarse[upper][:, left] * (1 - fx) + coarse[upper][:, left + 1] * fx
+    bottom = coarse[upper + 1][:, left] * (1 - fx) + coarse[upper + 1][:, left + 1] * fx
+    image = np.clip(128 + 40 * (top * (1 - fy) + bottom * fy), 0, 255).astype(np.uint8)
+    gray = np.stack([image[:-2, :-2], image[1:-1, 2:]])
+    solver = make_solver(recipe.flow, ops)
+    began = time.process_time()
+    prepared = solver.prepare(gray)
+    solver.solve(prepared[:-1], prepared[1:])
+    return time.process_time() - began

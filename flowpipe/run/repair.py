@@ -1,0 +1,104 @@
+"""Verify's findings -> a whole store: good videos kept byte for byte, broken ones made again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from flowpipe.datasets import Dataset
+from flowpipe.errors import FormatError
+from flowpipe.extract import ExtractRecipe
+from flowpipe.run.extraction import RunOptions, Summary, plan_run, run
+from flowpipe.run.plan import SpanKey, shard_name
+from flowpipe.store import ShardWriter, StreamSpec, open_store, salvage
+from flowpipe.store.shard import read_shard
+
+DAMAGED_FOLDER = "damaged"
+
+
+def repair(
+    damaged: Iterable[str],
+    dataset: Dataset,
+    source: dict[str, Any],
+    recipe: ExtractRecipe,
+    options: RunOptions,
+    console: Console,
+) -> Summary:
+    """Take damaged shards out of a store, keep what is good in them and extract the rest again.
+
+    Parameters
+    ----------
+    damaged : iterable of str
+        File names of the shards that failed verification.
+    dataset, source, recipe, options
+        As the store was made with; see `run`.
+
+    Notes
+    -----
+    The damaged files wait in ``STORE/damaged`` until everything they held is in the store again;
+    if a video cannot be made again they stay there.
+    """
+    store = options.store
+    aside = store / DAMAGED_FOLDER
+    broken: set[str] = set()
+    for name in damaged:
+        path = store / "shards" / name
+        kept: list[SpanKey] = []
+        try:
+            kept, lost = _keep_good(path)
+            broken.update(video_id for video_id, _, _ in lost)
+        except FormatError:
+            broken.update(_listed_in(store, path.stem))  # its own tables cannot be trusted
+        console.print(f"{name}: {len(kept)} videos kept", highlight=False)
+        aside.mkdir(exist_ok=True)
+        path.replace(aside / name)
+    broken.update(open_store(store, skip_broken=True).incomplete)
+    wanted = replace(dataset, records=[r for r in dataset.records if r.video_id in broken])
+    options = replace(options, retry="all")
+    plan = plan_run(wanted, recipe, options)
+    summary = run(plan, wanted, source, recipe, options, console)
+    gone = broken - {record.video_id for record in wanted.records}
+    if gone:
+        console.print(f"not in the data set any more: {', '.join(sorted(gone))}")
+        summary.counts["failed"] += len(gone)
+    if not summary.failed:
+        shutil.rmtree(aside, ignore_errors=True)
+    return summary
+
+
+def _keep_good(path: Path) -> tuple[list[SpanKey], dict[SpanKey, str]]:
+    """Copy the good videos of a shard into one of their own; FormatError if none can be trusted."""
+    shard = read_shard(path)
+    draft = ShardWriter(
+        path.with_name(f"{shard_name([(path.stem, 0, 1)])}.h5"),
+        recipe=shard.attrs["recipe"],
+        recipe_digest=shard.attrs["recipe_digest"],
+        backend=json.loads(shard.attrs["backend"]),
+        streams={n: StreamSpec(s.codec, s.quantiser) for n, s in shard.streams.items()},
+    )
+    with draft as writer:
+        kept, lost = salvage(path, writer)
+        if kept:
+            writer.publish()
+    return kept, lost
+
+
+def _listed_in(store: Path, shard: str) -> set[str]:
+    """Ids of the videos that the ledger says went into a shard."""
+    ids = set()
+    for ledger in sorted((store / "ledger").glob("*.jsonl")):
+        with ledger.open(encoding="utf-8", errors="surrogateescape") as lines:
+            for line in lines:
+                try:
+                    outcome = json.loads(line)
+                except ValueError:
+                    continue  # a line cut short by a crash
+                if outcome.get("shard") == shard:
+                    ids.add(outcome["video_id"])
+    return ids

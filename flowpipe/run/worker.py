@@ -1,0 +1,259 @@
+"""ShardJob -> shard on disk + Outcomes: what a worker process does with one task.
+
+Runs inside a Dask worker but knows nothing of Dask. One job makes one shard; a video that fails is
+rolled back and the next one goes on.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import hashlib
+import os
+import platform
+import time
+import traceback
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+import cv2
+import numpy as np
+
+from flowpipe import __version__, recipe
+from flowpipe.errors import BackendError, DecodeError, DiskFullError, FlowpipeError
+from flowpipe.extract import Extraction, ExtractRecipe
+from flowpipe.ops import Ops, get_ops
+from flowpipe.planes import quantiser
+from flowpipe.run.breadcrumb import Breadcrumb
+from flowpipe.run.plan import ShardPlan
+from flowpipe.store import ShardWriter, StreamSpec
+from flowpipe.types import Outcome, Span
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """All that a worker needs to know to make one shard."""
+
+    store: str
+    shard: ShardPlan
+    recipe: ExtractRecipe
+    device: str
+    on_error: str
+    """``skip``: a damaged video leaves nothing; ``partial``: what came before the damage is kept;
+    ``fail``: the run stops."""
+    stall_s: float
+    """The worker is killed after this long without a finished window."""
+
+    @property
+    def breadcrumb(self) -> Breadcrumb:
+        return Breadcrumb(Path(self.store) / "running" / f"{self.shard.name}.json")
+
+
+class WorkerDiedError(Exception):
+    """An earlier worker left this job's breadcrumb behind: it died on the job."""
+
+
+class Watchdog:
+    """Kills the process when `beat` is not called for `limit_s`, leaving its stacks in `trace`.
+
+    The timer is a C thread of the interpreter: it fires even while native code holds the GIL, which
+    is how decoders hang.
+    """
+
+    def __init__(self, limit_s: float, trace: TextIO) -> None:
+        self._limit_s, self._trace = limit_s, trace
+
+    def __enter__(self) -> Watchdog:
+        faulthandler.enable(self._trace)  # a crash in native code leaves its stack there too
+        self.beat()
+        return self
+
+    def beat(self) -> None:
+        faulthandler.dump_traceback_later(self._limit_s, exit=True, file=self._trace)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        faulthandler.cancel_dump_traceback_later()
+        faulthandler.disable()
+
+
+def extract_shard(job: ShardJob) -> list[Outcome]:
+    """Extract every span of a job into one shard.
+
+    Returns
+    -------
+    list of Outcome
+        One per span, in order. Spans that failed are not in the shard; if all failed there is none.
+
+    Raises
+    ------
+    WorkerDiedError
+        If a worker died on this job before: the client decides what to do with it.
+    DecodeError
+        With ``on_error="fail"``, the first one.
+    DiskFullError, BackendError
+        Failures that the next video would meet too.
+    """
+    crumb = job.breadcrumb
+    if crumb.path.exists():
+        raise WorkerDiedError(job.shard.name)
+    cv2.setNumThreads(1)
+    ops = get_ops(job.device)
+    crumb.path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        crumb.write(None, 0, -1)
+        with (
+            crumb.trace.open("w", encoding="utf-8") as trace,
+            Watchdog(job.stall_s, trace) as watchdog,
+            _open_writer(job, ops) as shard,
+        ):
+            task = _Task(job, ops, shard, watchdog)
+            outcomes = [task.extract(*numbered) for numbered in enumerate(job.shard.spans)]
+            if shard.entries:
+                watchdog.beat()
+                shard.publish()
+    finally:
+        # Reached on every exception, never on a death: a breadcrumb that stays means a death.
+        crumb.remove()
+    return [o if o.status == "failed" else replace(o, shard=job.shard.name) for o in outcomes]
+
+
+class _Task:
+    """The spans of one job, one after the other, into the shard being written."""
+
+    def __init__(self, job: ShardJob, ops: Ops, shard: ShardWriter, watchdog: Watchdog) -> None:
+        self.job, self.ops, self.shard, self.watchdog = job, ops, shard, watchdog
+        self.frames = 0
+        self._noted_at = 0.0
+
+    def extract(self, position: int, span: Span) -> Outcome:
+        """One span into the shard, or rolled back out of it."""
+        began, bytes_before = time.monotonic(), self.shard.bytes_written
+        extraction = Extraction(span, self.job.recipe, self.ops)
+        outcome = Outcome(
+            span.record.video_id, "failed", span.record.path, span.part, span.parts,
+            backend=self.ops.name, worker=f"{platform.node()}:{os.getpid()}",
+        )  # fmt: skip
+        try:
+            self.shard.begin(span)
+            damage, write_s = self._store(position, span, extraction)
+            meta = _meta(span, extraction, damage)
+            self.shard.commit(meta)
+        except (DiskFullError, BackendError):
+            raise
+        except Exception as error:
+            self.shard.rollback()
+            if self.job.on_error == "fail":
+                raise
+            reason, message = _explain(error)
+            seconds = {"wall": time.monotonic() - began}
+            return replace(outcome, reason=reason, message=message, seconds=seconds)
+        entry = self.shard.entries[-1]
+        self.frames += entry.frames
+        return replace(
+            outcome,
+            status=entry.status,
+            reason=meta["reason"],
+            message=meta["message"],
+            frames=entry.frames,
+            images=entry.images,
+            stored_bytes=self.shard.bytes_written - bytes_before,
+            seconds={**extraction.seconds, "write": write_s, "wall": time.monotonic() - began},
+        )
+
+    def _store(
+        self, position: int, span: Span, extraction: Extraction
+    ) -> tuple[DecodeError | None, float]:
+        """Append all windows; the damage that ended a partial video, and CPU seconds of writing."""
+        frames, images, write_s, damage = 0, 0, 0.0, None
+        self._note(position, span, 0, every_s=0)
+        try:
+            for window in extraction:
+                mark = time.thread_time()
+                for encoded in window.encoded:
+                    self.shard.append(encoded)
+                    images += len(encoded.payloads)
+                self.shard.append_pts(window.pts_s)
+                frames += len(window.pts_s)
+                write_s += time.thread_time() - mark
+                self._note(position, span, frames, every_s=0.5)
+        except DecodeError as error:
+            # A part of a split video has to reach its seam: it is whole or it is nothing.
+            if self.job.on_error != "partial" or span.parts > 1 or not images:
+                raise
+            damage = error
+        if not images:
+            raise DecodeError(
+                f"{span.record.path}: {frames} frame(s) are too few for "
+                f"{', '.join(self.job.recipe.modalities)}",
+                reason="too_short",
+            )
+        return damage, write_s
+
+    def _note(self, position: int, span: Span, frames: int, every_s: float) -> None:
+        """Tell the watchdog and, now and then, the client that work goes on."""
+        self.watchdog.beat()
+        now = time.monotonic()
+        if now - self._noted_at >= every_s:
+            self.job.breadcrumb.write(span, self.frames + frames, position)
+            self._noted_at = now
+
+
+def _open_writer(job: ShardJob, ops: Ops) -> ShardWriter:
+    made = job.recipe
+    streams = {
+        name: StreamSpec(made.codecs[name], quantiser(made, name)) for name in made.modalities
+    }
+    return ShardWriter(
+        Path(job.store) / "shards" / f"{job.shard.name}.h5",
+        recipe=recipe.canonical(made),
+        recipe_digest=recipe.digest(made),
+        backend={
+            "ops": ops.name,
+            "flowpipe": __version__,
+            "numpy": np.__version__,
+            "opencv": cv2.__version__,
+            "machine": platform.machine(),
+        },
+        streams=streams,
+    )
+
+
+def _meta(span: Span, extraction: Extraction, damage: DecodeError | None) -> dict[str, Any]:
+    """What the store keeps of a video beside its images."""
+    path = Path(span.record.path)
+    source = path.stat()
+    return {
+        "source": {
+            "bytes": source.st_size,
+            "mtime_ns": source.st_mtime_ns,
+            "sha256": _sha256(path) if span.part == 0 else "",
+        },
+        "facts": asdict(extraction.facts) if extraction.facts else {},
+        "status": "partial" if damage else "done",
+        "reason": damage.reason if damage else "",
+        "message": str(damage) if damage else "",
+        "span": {"start_s": span.start_s, "stop_s": span.stop_s},
+        "edges": {"first_crc32": extraction.first_crc32, "seam_crc32": extraction.seam_crc32},
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _explain(error: Exception) -> tuple[str, str]:
+    """Reason code and message of a failure; unexpected ones keep their traceback."""
+    if isinstance(error, FlowpipeError):
+        return error.reason, str(error)
+    reason = "out_of_memory" if isinstance(error, MemoryError) else "error"
+    return reason, traceback.format_exc()

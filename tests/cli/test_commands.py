@@ -1,0 +1,184 @@
+"""plan, verify, info, show and doctor, on a real store, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import cv2
+import h5py
+import numpy as np
+import pytest
+from command import Run, command
+
+from flowpipe import open_store
+
+FAST = ("--set", "flow=dis", "--size", "64x48", "--modalities", "rgb,flow,warped_flow,rgb_diff")
+
+
+@pytest.fixture(scope="module")
+def made(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of the eight clips."""
+    store = tmp_path_factory.mktemp("made") / "store"
+    subprocess.run(
+        command("extract", "--videos", clips, "--out", store, "--workers", 1, *FAST),
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return store
+
+
+@pytest.fixture
+def store(made: Path, tmp_path: Path) -> Path:
+    """A copy of the store that a test may damage."""
+    return Path(shutil.copytree(made, tmp_path / "store"))
+
+
+def payloads(store: Path) -> dict[tuple[str, str], list[bytes]]:
+    opened = open_store(store)
+    return {
+        (video_id, modality): [bytes(b) for b in opened.encoded(video_id, modality, 0, count)]
+        for video_id, video in opened.videos.items()
+        for modality, count in video.images.items()
+    }
+
+
+def damage_one_image(store: Path) -> None:
+    """Flip a byte in the middle of the first shard's flow."""
+    shard = min((store / "shards").iterdir())
+    with h5py.File(shard) as file:
+        stream = file["streams/flow/bytes"]
+        place = stream.id.get_offset() + stream.shape[0] // 2
+    with shard.open("r+b") as file:
+        file.seek(place)
+        byte = file.read(1)[0]
+        file.seek(place)
+        file.write(bytes([byte ^ 0xFF]))
+
+
+def test_plan_says_what_would_be_done_and_writes_nothing(
+    clips: Path, tmp_path: Path, flowpipe: Run
+) -> None:
+    store = tmp_path / "store"
+    arguments = ("plan", "--videos", clips, "--out", store, *FAST)
+    words = flowpipe(*arguments)
+    assert words.returncode == 0, words.stderr
+    for word in ("frames", "core hours", "GB", "inodes", "free disk"):
+        assert word in words.stdout
+    facts = json.loads(flowpipe(*arguments, "--json").stdout)
+    assert facts["spans_to_extract"] == 8
+    assert facts["frames"] == pytest.approx(240, rel=0.2)
+    assert facts["core_hours"] > 0
+    assert facts["fits"]
+    assert not store.exists()
+
+
+def test_plan_knows_what_is_done(clips: Path, store: Path, flowpipe: Run) -> None:
+    facts = json.loads(flowpipe("plan", "--videos", clips, "--out", store, *FAST, "--json").stdout)
+    assert (facts["spans_done"], facts["spans_to_extract"], facts["frames"]) == (8, 0, 0)
+
+
+def test_verify_of_a_whole_store(store: Path, flowpipe: Run) -> None:
+    done = flowpipe("verify", store, "--decode")
+    assert done.returncode == 0, done.stdout
+    assert "the store is whole" in done.stdout
+    report = json.loads(flowpipe("verify", store, "--json").stdout)
+    assert report["ok"] and sum(row["videos"] for row in report["shards"]) == 8
+
+
+def test_verify_finds_and_repair_mends_a_flipped_byte(store: Path, flowpipe: Run) -> None:
+    before = payloads(store)
+    damage_one_image(store)
+    found = flowpipe("verify", store)
+    assert found.returncode == 1
+    assert "1 problem" in found.stdout and "CRC" in found.stdout
+    mended = flowpipe("verify", store, "--repair")
+    assert mended.returncode == 0, mended.stderr + mended.stdout
+    assert "1 videos made again" in mended.stderr
+    assert payloads(store) == before
+    assert not (store / "damaged").exists()
+
+
+def test_repair_of_a_shard_cut_in_half(store: Path, flowpipe: Run) -> None:
+    before = payloads(store)
+    shard = min((store / "shards").iterdir())
+    content = shard.read_bytes()
+    shard.write_bytes(content[: len(content) // 2])
+    assert flowpipe("verify", store).returncode == 1
+    mended = flowpipe("verify", store, "--repair")
+    assert mended.returncode == 0, mended.stderr + mended.stdout
+    assert payloads(store) == before
+
+
+def test_repair_keeps_the_damaged_file_when_a_source_is_gone(
+    clips: Path, tmp_path: Path, flowpipe: Run
+) -> None:
+    videos, store = tmp_path / "videos", tmp_path / "store"
+    shutil.copytree(clips, videos)
+    assert flowpipe("extract", "--videos", videos, "--out", store, *FAST).returncode == 0
+    damage_one_image(store)
+    problems = json.loads(flowpipe("verify", store, "--json").stdout)["problems"]
+    (broken,) = {problem["video_id"] for problem in problems}
+    (videos / f"{broken}.mp4").unlink()
+    mended = flowpipe("verify", store, "--repair")
+    assert mended.returncode == 1
+    assert broken in mended.stderr
+    assert len(list((store / "damaged").iterdir())) == 1
+    assert len(open_store(store).videos) == 7
+
+
+def test_info_of_a_store_and_of_a_video(store: Path, flowpipe: Run) -> None:
+    words = flowpipe("info", store)
+    assert words.returncode == 0, words.stderr
+    assert "rgb 240" in words.stdout and "flow 232" in words.stdout
+    facts = json.loads(flowpipe("info", store, "--json").stdout)
+    assert (facts["videos"], facts["frames"]) == (8, 240)
+    assert facts["images"]["warped_flow"] == 232
+    video = json.loads(flowpipe("info", store, "class 0/clip-2", "--json").stdout)
+    assert video["frames"] == 30
+    assert video["facts"]["codec"] == "h264"
+    assert video["fps"] == pytest.approx(25, rel=0.01)
+    assert len(video["source"]["sha256"]) == 64
+
+
+def test_an_unknown_video_is_answered_with_near_names(store: Path, flowpipe: Run) -> None:
+    for asked in (("info", store, "clip-2"), ("show", store, "clip-2", "-o", "x.png")):
+        done = flowpipe(*asked)
+        assert done.returncode == 2
+        assert "class 0/clip-2" in done.stderr
+
+
+def test_show_draws_a_picture(store: Path, tmp_path: Path, flowpipe: Run) -> None:
+    picture = tmp_path / "sheet.png"
+    done = flowpipe("show", store, "class 1/clip-1", "-o", picture)
+    assert done.returncode == 0, done.stderr
+    image = cv2.imread(str(picture))
+    assert image.shape[0] > 4 * 48 and image.shape[1] > 6 * 64
+    assert np.std(image) > 10
+    assert flowpipe("show", store, "class 1/clip-1", "-o", tmp_path / "x.bmp").returncode == 2
+    assert flowpipe("show", store, "class 1/clip-1", "-o", "/nowhere/x.png").returncode == 2
+
+
+def test_commands_refuse_what_is_no_store(tmp_path: Path, flowpipe: Run) -> None:
+    for asked in (("verify", tmp_path), ("info", tmp_path), ("show", tmp_path, "v", "-o", "x.png")):
+        done = flowpipe(*asked)
+        assert done.returncode == 2
+        assert "store.json" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_doctor_says_what_is_there(flowpipe: Run) -> None:
+    done = flowpipe("doctor")
+    assert done.returncode == 0, done.stdout
+    for word in ("processor", "compiled core", "CUDA", "OpenCV", "decoder", "disk"):
+        assert word in done.stdout
+    findings = json.loads(flowpipe("doctor", "--json").stdout)
+    assert {finding["state"] for finding in findings} <= {"ok", "lack", "fault"}
+    assert all(finding["cost"] for finding in findings if finding["state"] != "ok")
+
+
+def test_help_lists_the_commands_in_the_order_of_the_work(flowpipe: Run) -> None:
+    text = flowpipe("--help").stdout
+    places = [text.index(f"\n  {name} ") for name in
+              ("extract", "plan", "verify", "info", "show", "doctor")]  # fmt: skip
+    assert places == sorted(places)

@@ -1,0 +1,51 @@
+"""Ledger and quarantine: one line per outcome, and a way back for videos that were mended."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from flowpipe.run.ledger import Ledger, Quarantine
+from flowpipe.types import Outcome
+
+
+def failed(path: Path, reason: str = "corrupt", video_id: str = "v") -> Outcome:
+    return Outcome(video_id, "failed", str(path), reason=reason, message="m")
+
+
+def test_a_line_per_outcome_even_for_strange_ids(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    for name in ("a b", "ü/../x", "line\nbreak", '"quoted"'):
+        ledger.write(Outcome(name, "done", frames=3, images={"flow": 2}))
+    ledger.close()
+    lines = ledger.path.read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["video_id"] for line in lines] == [
+        "a b", "ü/../x", "line\nbreak", '"quoted"',
+    ]  # fmt: skip
+    assert json.loads(lines[0])["images"] == {"flow": 2}
+
+
+def test_a_failed_video_is_held_back_until_something_changes(tmp_path: Path) -> None:
+    video = tmp_path / "v.mp4"
+    video.write_bytes(b"broken")
+    quarantine = Quarantine(tmp_path / "store")
+    quarantine.add(failed(video), "skip")
+    key = {("v", 0, 1)}
+    assert quarantine.held_back("", "skip") == key
+    assert quarantine.held_back("all", "skip") == set()
+    assert quarantine.held_back("corrupt", "skip") == set()
+    assert quarantine.held_back("stalled", "skip") == key
+    assert quarantine.held_back("", "partial") == set(), "another policy, another chance"
+    video.write_bytes(b"mended now")
+    assert quarantine.held_back("", "skip") == set()
+
+
+def test_ids_never_become_paths(tmp_path: Path) -> None:
+    quarantine = Quarantine(tmp_path / "store")
+    for name in ("../../escape", "/etc/passwd", "a" * 240, "nul\x01", "-rf", "."):
+        quarantine.add(failed(tmp_path, video_id=name), "skip")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["store"]
+    assert [p.name for p in (tmp_path / "store").iterdir()] == ["quarantine"]
+    assert len(quarantine.read()) == 6
+    quarantine.remove("../../escape", 0, 1)
+    assert len(quarantine.read()) == 5

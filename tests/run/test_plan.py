@@ -1,0 +1,108 @@
+"""Plans: every span once, balanced, the same for every run that looks at the same files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flowpipe.errors import UsageError
+from flowpipe.extract import ExtractRecipe
+from flowpipe.run.plan import Rates, make_plan, make_spans, part_of, shard_name
+from flowpipe.types import Span, VideoRecord
+
+RECIPE = ExtractRecipe()
+
+
+def span(name: str, part: int = 0, parts: int = 1) -> Span:
+    return Span(VideoRecord(name, f"/nowhere/{name}"), part, parts)
+
+
+def test_absent_and_empty_files_are_refused_without_decoding(tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "some.mp4").write_bytes(b"12345")
+    records = [VideoRecord(n, str(tmp_path / f"{n}.mp4")) for n in ("gone", "empty", "some")]
+    spans, unusable = make_spans(records, split_s=300)
+    assert [(s.record.video_id, size) for s, size in spans] == [("some", 5)]
+    assert [(o.video_id, o.status, o.reason) for o in unusable] == [
+        ("gone", "failed", "missing"),
+        ("empty", "failed", "empty"),
+    ]
+
+
+def test_a_folder_or_a_pipe_is_no_video(tmp_path: Path) -> None:
+    (tmp_path / "folder.mp4").mkdir()
+    os.mkfifo(tmp_path / "pipe.mp4")
+    records = [VideoRecord(n, str(tmp_path / f"{n}.mp4")) for n in ("folder", "pipe")]
+    spans, unusable = make_spans(records, split_s=300)
+    assert not spans
+    assert {o.reason for o in unusable} == {"unreadable"}
+
+
+@given(
+    sizes=st.lists(st.integers(1, 10**9), min_size=1, max_size=60),
+    workers=st.integers(1, 64),
+    frame_ms=st.floats(0.1, 1000),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_span_is_planned_once(sizes: list[int], workers: int, frame_ms: float) -> None:
+    spans = [(span(f"v{k}"), size) for k, size in enumerate(sizes)]
+    rates = Rates(frame_ms / 1e3, 40_000)
+    plan = make_plan(spans, (), RECIPE, rates, workers=workers)
+    planned = [s.record.video_id for shard in plan.shards for s in shard.spans]
+    assert sorted(planned) == sorted(s.record.video_id for s, _ in spans)
+    assert len({shard.name for shard in plan.shards}) == len(plan.shards)
+    costs = [shard.cost_s for shard in plan.shards]
+    assert costs == sorted(costs, reverse=True)
+    assert sum(costs) == pytest.approx(plan.cost_s)
+
+
+def test_what_is_done_or_quarantined_is_left_out() -> None:
+    spans = [(span(f"v{k}"), 100) for k in range(10)]
+    plan = make_plan(
+        spans, (), RECIPE, Rates(0.01, 1000), workers=2,
+        done={("v1", 0, 1), ("v2", 0, 1)}, quarantined={("v3", 0, 1)},
+    )  # fmt: skip
+    assert (plan.done, plan.quarantined, plan.spans) == (2, 1, 7)
+
+
+def test_shards_get_smaller_with_more_workers_but_not_without_end() -> None:
+    spans = [(span(f"v{k}"), 400_000) for k in range(400)]
+    few = make_plan(spans, (), RECIPE, Rates(0.02, 36_000), workers=1)
+    many = make_plan(spans, (), RECIPE, Rates(0.02, 36_000), workers=16)
+    assert len(few.shards) < len(many.shards) < len(spans)
+
+
+def test_a_shard_is_named_by_what_is_in_it() -> None:
+    a, b = span("a"), span("b")
+    assert shard_name([a.key, b.key]) == shard_name([span("a").key, span("b").key])
+    groups = ([a], [b], [a, b], [span("a", 0, 2)])
+    assert len({shard_name(s.key for s in group) for group in groups}) == 4
+    # An id is text, never a path.
+    assert "/" not in shard_name([span("../../etc/passwd").key])
+
+
+@given(count=st.integers(1, 9))
+@settings(max_examples=20, deadline=None)
+def test_the_parts_of_array_jobs_cover_everything_once(count: int) -> None:
+    spans = [span(f"v{k}", part, 3) for k in range(40) for part in range(3)]
+    chosen = [s for index in range(1, count + 1) for s in part_of(spans, index, count)]
+    assert len(chosen) == len(spans)
+    assert {id(s) for s in chosen} == {id(s) for s in spans}
+
+
+def test_a_share_does_not_move_when_videos_are_added() -> None:
+    before = [span(f"v{k}") for k in range(20)]
+    after = [span("new"), *before]
+    assert {s.record.video_id for s in part_of(before, 2, 4)} <= {
+        s.record.video_id for s in part_of(after, 2, 4)
+    }
+
+
+@pytest.mark.parametrize("index, count", [(0, 2), (3, 2), (-1, 2)])
+def test_impossible_shares_are_refused(index: int, count: int) -> None:
+    with pytest.raises(UsageError, match="--part"):
+        part_of([span("a")], index, count)

@@ -1,0 +1,123 @@
+"""The laws of the house: who may import whom, one door per dependency, one table of modalities."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+PACKAGE = ROOT / "flowpipe"
+
+ALLOWED = {
+    # part of the package -> parts it may import from; each may import from itself
+    "errors": set(),
+    "modality": set(),
+    "types": {"modality"},
+    "recipe": {"errors"},
+    "ahead": set(),
+    "ops": {"types", "errors", "modality"},
+    "video": {"types", "errors"},
+    "codec": {"types", "modality", "errors", "recipe"},
+    "store": {"types", "modality", "errors", "recipe", "codec", "__init__"},
+    "datasets": {"types", "errors"},
+    "flow": {"ops", "types", "errors", "modality"},
+    "planes": {"flow", "ops", "codec", "types", "modality", "errors"},
+    "extract": {"planes", "ahead", "flow", "ops", "video", "codec", "types", "modality", "errors"},
+    "run": {
+        "extract", "planes", "flow", "ops", "video", "store", "codec", "datasets",
+        "types", "modality", "errors", "recipe", "__init__",
+    },
+    "report": {"store", "codec", "ops", "video", "types", "modality", "errors"},
+    "cli": {
+        "run", "report", "extract", "store", "datasets", "ops",
+        "types", "modality", "errors", "recipe", "__init__",
+    },
+    "__init__": {"store", "flow"},
+}  # fmt: skip
+
+DOORS = {
+    # dependency -> the parts that may know it
+    "av": {"video", "datasets"},  # datasets: only to encode the demo clips
+    "h5py": {"store"},
+    "dask": {"run"},
+    "distributed": {"run"},
+    "click": {"cli"},
+    "cupy": {"ops"},
+    "torch": {"tsn"},
+    "yaml": {"recipe"},
+    "simplejpeg": {"codec"},
+    "jpeg_ls": {"codec"},
+}
+
+
+def sources() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def part(path: Path) -> str:
+    relative = path.relative_to(PACKAGE)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, also inside functions."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            module = node.module or ""
+            if module == "flowpipe":
+                yield from (f"flowpipe.{alias.name}" for alias in node.names)
+            else:
+                yield module
+
+
+def target(module: str) -> str:
+    """The part of the package that `flowpipe.x.y` belongs to."""
+    name = module.split(".")[1] if "." in module else "__init__"
+    known = (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").exists()
+    return name if known else "__init__"
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_only_point_downwards(path: Path) -> None:
+    here = part(path)
+    for module in imports(path):
+        top = module.split(".")[0]
+        if top == "flowpipe":
+            there = target(module)
+            assert there == here or there in ALLOWED[here], f"{here} may not import {there}"
+        elif top in DOORS:
+            assert here in DOORS[top], f"{here} may not import {top}; its door is {DOORS[top]}"
+
+
+def test_every_part_has_a_floor() -> None:
+    assert {part(path) for path in sources()} <= set(ALLOWED)
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_modalities_are_told_apart_in_one_table(path: Path) -> None:
+    if path.name == "modality.py":
+        return
+    names = {"rgb", "flow", "warped_flow", "rgb_diff"}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Compare):
+            for value in (node.left, *node.comparators):
+                compared = isinstance(value, ast.Constant) and value.value in names
+                assert not compared, f"line {node.lineno} compares a modality's name"
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_module_opens_with_what_goes_in_and_out(path: Path) -> None:
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    assert docstring, "no module docstring"
+    assert len(docstring.splitlines()[0]) <= 100
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_files_are_of_one_room(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
