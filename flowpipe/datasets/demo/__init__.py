@@ -104,13 +104,17 @@ def _make(root: Path, seed: int, progress: Callable[[int, int], None] | None) ->
     _refuse_foreign(root, seed)
     root.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix=f".{root.name}.", suffix=".making", dir=root.parent))
+    whole = _whole_clips(root, seed)
     try:
         made.chmod(0o755)  # mkdtemp makes it private, but data sets are shared
         sizes = {}
         for count, video_id in enumerate(VIDEO_IDS):
             path = _clip_path(made, video_id)
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_clip(path, clean_frames(video_id, seed=seed))
+            if video_id in whole:
+                shutil.copy2(_clip_path(root, video_id), path)
+            else:
+                write_clip(path, clean_frames(video_id, seed=seed))
             sizes[video_id] = path.stat().st_size
             if progress is not None:
                 progress(count + 1, len(VIDEO_IDS))
@@ -158,12 +162,17 @@ def _refuse_foreign(root: Path, seed: int) -> None:
 
 
 def _is_complete(root: Path, seed: int) -> bool:
+    return len(_whole_clips(root, seed)) == len(VIDEO_IDS)
+
+
+def _whole_clips(root: Path, seed: int) -> set[str]:
+    """Ids of the clips that are there and as long as the marker says."""
     marker = _read_marker(root)
     if marker is None or (marker.get("version"), marker.get("seed")) != (VERSION, seed):
-        return False
+        return set()
     sizes = marker.get("clips", {})
     paths = {video_id: _clip_path(root, video_id) for video_id in VIDEO_IDS}
-    return all(p.is_file() and p.stat().st_size == sizes.get(i) for i, p in paths.items())
+    return {i for i, p in paths.items() if p.is_file() and p.stat().st_size == sizes.get(i)}
 
 
 def _read_marker(root: Path) -> dict[str, Any] | None:
