@@ -112,9 +112,7 @@ def test_static_pan_and_handheld_cameras_are_all_there(name):
     kinds = [demo.camera_kind(f"{name}_{clip:02d}") for clip in range(6)]
     assert kinds == list(CAMERAS)
     np.testing.assert_allclose(static.homography, np.broadcast_to(np.eye(3), (39, 3, 3)), atol=1e-9)
-    speed = [
-        np.abs(np.median(t.flow[:, 0, ::8, ::8], axis=(1, 2)).mean()) for t in (pan, handheld)
-    ]
+    speed = [np.abs(np.median(t.flow[:, 0, ::8, ::8], axis=(1, 2)).mean()) for t in (pan, handheld)]
     assert speed[0] > 2.5 > 1.5 > speed[1]
     assert np.abs(static.flow[static.foreground[:, None].repeat(2, 1)]).max() > 0.5
 

@@ -1,0 +1,156 @@
+"""Folder trees: every video once, in one order, under an id that is safe whatever its name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowpipe.datasets import DATASETS
+from flowpipe.datasets.ids import escape, file_name_of, ids_of
+from flowpipe.errors import DatasetError
+from flowpipe.types import MAX_VIDEO_ID_BYTES
+
+load = DATASETS["folder"].load
+
+
+def put(root: Path, *names: str) -> None:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+
+
+def ids(root: Path, **options: str) -> list[str]:
+    return [record.video_id for record in load(root, **options).records]
+
+
+def test_videos_are_found_by_extension_in_sorted_order(tmp_path):
+    put(tmp_path, "b.MP4", "a.avi", "z/x.WebM", "z/y.mkv", "notes.txt", "cover.jpg", "no_extension")
+    assert ids(tmp_path) == ["a", "b", "z/x", "z/y"]
+    assert load(tmp_path).records[0].path == str(tmp_path / "a.avi")
+
+
+def test_the_folder_of_a_video_is_its_class(tmp_path):
+    put(tmp_path, "train/Wave/1.mp4", "train/Jump/2.mp4", "test/Wave/3.mp4", "loose.mp4")
+    dataset = load(tmp_path)
+    assert dataset.class_names == ("Jump", "Wave")
+    labels = {record.video_id: record.labels for record in dataset.records}
+    assert labels == {
+        "loose": (), "train/Wave/1": (1,), "train/Jump/2": (0,), "test/Wave/3": (1,)
+    }  # fmt: skip
+    plain = load(tmp_path, labels="none")
+    assert plain.class_names == ()
+    assert {record.labels for record in plain.records} == {()}
+
+
+def test_names_with_shell_characters_stay_as_they_are(tmp_path):
+    names = [
+        "#20_Rhythm (clap) [1].avi",
+        "a & b; c.mp4",
+        'it\'s "fun".mp4',
+        "100%~@!+.mp4",
+        "é 日.mp4",
+    ]
+    put(tmp_path, *names)
+    assert sorted(ids(tmp_path)) == sorted(name.rpartition(".")[0] for name in names)
+
+
+def test_hidden_files_and_folders_are_skipped(tmp_path):
+    put(tmp_path, "a.mp4", "._a.mp4", ".cache/b.mp4", "c/.d/e.mp4")
+    assert ids(tmp_path) == ["a"]
+
+
+def test_same_stem_different_extension_gives_two_ids(tmp_path):
+    put(tmp_path, "c/a.mp4", "c/a.avi", "c/a.mp4.avi", "c/b.mp4", "d/a.mp4")
+    assert sorted(ids(tmp_path)) == ["c/a.avi", "c/a.mp4", "c/a.mp4.avi", "c/b", "d/a"]
+
+
+def test_undecodable_names_get_printable_ids_that_lead_back(tmp_path):
+    raw = os.fsencode(tmp_path) + b"/caf\xe9 \xff.mp4"
+    try:
+        Path(os.fsdecode(raw)).touch()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    (tmp_path / "new\nline\\.mp4").write_bytes(b"")
+    records = {record.video_id: record.path for record in load(tmp_path).records}
+    assert set(records) == {"caf\\xe9 \\xff", "new\\x0aline\\\\"}
+    assert os.fsencode(records["caf\\xe9 \\xff"]) == raw
+    assert file_name_of("caf\\xe9 \\xff") == os.fsdecode(b"caf\xe9 \xff")
+
+
+def test_links_are_followed_and_loops_are_not_entered(tmp_path):
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    put(root, "real/a.mp4")
+    put(elsewhere, "b.mp4")
+    (root / "aaa_link_to_real").symlink_to(root / "real")
+    (root / "real" / "loop").symlink_to(root)
+    (root / "linked").symlink_to(elsewhere)
+    (root / "one_file.mp4").symlink_to(elsewhere / "b.mp4")
+    (root / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    dataset = load(root)
+    assert [r.video_id for r in dataset.records] == ["linked/b", "one_file", "real/a"]
+    assert dataset.missing == ("gone.mp4",)
+    assert "lead nowhere" in dataset.note
+    assert "real/loop" in dataset.note
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_no_video(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")  # opening it would wait for ever
+    put(tmp_path, "a.mp4")
+    assert ids(tmp_path) == ["a"]
+
+
+def test_errors_name_the_folder_and_what_is_there(tmp_path):
+    with pytest.raises(DatasetError, match="nowhere"):
+        load(tmp_path / "nowhere")
+    put(tmp_path, "img_00001.jpg", "img_00002.jpg", "x.zip")
+    with pytest.raises(DatasetError, match=r"found 2 \.jpg, 1 \.zip; wanted .*\.mp4"):
+        load(tmp_path)
+    with pytest.raises(DatasetError, match="cannot read folder"):
+        load(tmp_path / "x.zip")
+
+
+def test_long_paths_are_cut_and_stay_apart(tmp_path):
+    folder = tmp_path / ("é" * 100) / ("d" * 120)
+    put(folder, "a.mp4", "b.mp4", "c" * 100 + ".mp4")
+    found = ids(tmp_path)
+    assert len(set(found)) == 3
+    assert all(len(video_id.encode()) <= MAX_VIDEO_ID_BYTES for video_id in found)
+
+
+def test_shared_clips_keep_their_official_names(shared_data):
+    dataset = load(shared_data / "clips")
+    names = {Path(record.path).stem for record in dataset.records}
+    assert "hmdb51_Turnk_r_Pippi_Michel_cartwheel_f_cm_np2_le_med_6" in names
+    assert {"hmdb51", "kinetics"} <= set(dataset.class_names)
+
+
+raw_names = st.binary(min_size=1, max_size=60).filter(lambda raw: b"\0" not in raw)
+
+
+@given(raw_names)
+def test_escaping_is_reversible(raw):
+    name = raw.decode("utf-8", "surrogateescape")
+    escaped = escape(name)
+    escaped.encode("utf-8")  # an id is text
+    assert not set(escaped) & set("\n\r\t\x00\x1b\x7f\u2028\u2029")
+    assert file_name_of(escaped) == name
+
+
+@given(st.lists(raw_names.map(lambda raw: raw.decode("utf-8", "surrogateescape")), unique=True))
+def test_ids_of_different_names_differ(names):
+    assert len(set(ids_of(names))) == len(names)
+
+
+@given(st.lists(st.text("ab./", min_size=1, max_size=5), unique=True), st.randoms())
+def test_ids_do_not_depend_on_the_order(names, random):
+    mixed = list(names)
+    random.shuffle(mixed)
+    assert dict(zip(names, ids_of(names), strict=True)) == dict(
+        zip(mixed, ids_of(mixed), strict=True)
+    )
