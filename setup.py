@@ -27,7 +27,7 @@ EXTRAS = {
     "cuda": ["cupy-cuda12x", "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-runtime-cu12"],
     "train": ["torch", "torchvision"],
     "cluster": ["dask-jobqueue", "dask-cuda; sys_platform == 'linux'"],
-    "test": ["pytest", "pytest-timeout", "hypothesis"],
+    "test": ["pytest", "pytest-timeout", "hypothesis", "setuptools>=77"],
 }
 HEADERS = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("kernels/**/*.h"))
 

@@ -105,7 +105,7 @@ def test_middlebury(shared_data, variant, limit):
 
 @needs_core
 def test_agreement_with_opencv(real_pairs):
-    """Mean distance below 0.06 px on half of the pairs, 0.3 px where a diver moves too fast for both.
+    """Mean distance below 0.06 px on half of the pairs, 0.3 px where a diver is too fast for both.
 
     cv2's CPU code warps with another kernel (a = -0.75, 1/32 px steps, zero outside the image).
     """

@@ -1,0 +1,83 @@
+"""setup.py with a compiler, without one, with one that fails: the installation always goes on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flowpipe.ops.cpu import CpuOps, native_core
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPILERS = [name for name in ("g++", "clang++") if shutil.which(name)]
+
+pytest.importorskip("setuptools", minversion="77")
+pytestmark = pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="needs the source tree")
+
+
+def build(folder: Path, *steps: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run setup.py in a copy of the source tree; build/ of the copy has the result."""
+    tree = folder / "tree"
+    if not tree.exists():
+        unwanted = shutil.ignore_patterns("*.so", "__pycache__")
+        for name in ("flowpipe", "kernels", "pipelines"):
+            shutil.copytree(ROOT / name, tree / name, ignore=unwanted)
+        for name in ("setup.py", "pyproject.toml", "LICENSE"):
+            shutil.copy(ROOT / name, tree)
+    names = {k: v for k, v in os.environ.items() if k not in ("CC", "CXX")}
+    command = [sys.executable, "setup.py", "-q", *(steps or ("build_ext", "-b", "built"))]
+    return subprocess.run(
+        command, cwd=tree, env=names | environment, capture_output=True, text=True, check=False
+    )
+
+
+def broken_compiler(folder: Path) -> str:
+    path = folder / "broken-g++"
+    path.write_text("#!/bin/sh\necho 'error: this compiler is broken' >&2\nexit 1\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.parametrize("variable", ["CXX", "CC"])
+def test_a_missing_compiler_costs_the_core_only(tmp_path, variable):
+    result = build(tmp_path, "build", **{variable: "/nowhere/g++"})
+    assert result.returncode == 0, result.stderr
+    assert "WARNING: the native core could not be compiled" in result.stderr
+    assert "/nowhere/g++" in result.stderr and "Install g++" in result.stderr
+    assert not list((tmp_path / "tree").rglob("_core*.so"))
+    assert list((tmp_path / "tree/build").rglob("_kernels/cpu/tvl1.h"))
+
+
+def test_a_failing_compiler_costs_the_core_only_and_leaves_no_old_one(tmp_path):
+    assert build(tmp_path, "--version").returncode == 0
+    old = tmp_path / "tree/built/flowpipe/_core.so"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"left from an older version")
+    result = build(tmp_path, CXX=broken_compiler(tmp_path))
+    assert result.returncode == 0 and "this compiler is broken" in result.stderr
+    assert not old.exists()
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_the_core_is_built_and_loads(tmp_path, compiler):
+    result = build(tmp_path, CXX=compiler)
+    assert result.returncode == 0 and "WARNING" not in result.stderr, result.stderr
+    core = native_core(str(tmp_path / "tree/built/flowpipe/_core.so"))
+    assert core.available, core.reason
+    assert "baseline" in core.usable and core.compiler
+    assert CpuOps(core=core).name == f"cpu-{core.chosen}"
+
+
+@pytest.mark.skipif(not COMPILERS, reason="needs a C++ compiler")
+def test_a_changed_header_is_compiled_in(tmp_path):
+    assert build(tmp_path, CXX=COMPILERS[0]).returncode == 0
+    library = tmp_path / "tree/built/flowpipe/_core.so"
+    before = library.read_bytes()
+    header = tmp_path / "tree/kernels/tvl1_math.h"
+    header.write_text(header.read_text().replace("EPSILON = 1.1920929e-7f", "EPSILON = 2e-7f"))
+    assert build(tmp_path, CXX=COMPILERS[0]).returncode == 0
+    assert library.read_bytes() != before
