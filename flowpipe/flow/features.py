@@ -32,8 +32,8 @@ class Features:
 
 
 def _akaze() -> Any:
-    # Upright and of one scale: between consecutive frames turn and scale hardly change. A quarter of
-    # the time of the defaults, as accurate up to 10 % of zoom and 6 degrees of turn; the lower
+    # Upright and of one scale: between consecutive frames turn and scale hardly change. A quarter
+    # of the time of the defaults, as accurate up to 10 % of zoom and 6 degrees of turn; the lower
     # threshold gives the keypoints back.
     home: Any = cv2 if hasattr(cv2, "AKAZE_create") else cv2.xfeatures2d  # moved in OpenCV 5
     return home.AKAZE_create(
