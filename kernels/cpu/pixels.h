@@ -42,33 +42,42 @@ inline int thirtysecond(double numerator, double scale) {
     return (int)((safe + ROUND) - ROUND);
 }
 
+// Points, then neighbours, then weights, a chunk of a row at a time: only the middle loop, which
+// reads at scattered places, cannot be made of vectors.
 void warp_homography_image(long height, long width, const uint8_t *__restrict gray,
-                                  const double *__restrict h, const uint8_t *__restrict fill,
-                                  long margin, uint8_t *__restrict out) {
-    constexpr long CHUNK = 256;
-    int sx[CHUNK], sy[CHUNK];
+                           const double *__restrict h, const uint8_t *__restrict fill, long margin,
+                           uint8_t *__restrict out) {
+    __builtin_memcpy(out, fill, height * width);
+    if (width < 2 * margin + 3 || height < 2 * margin + 3) return;  // no point is inside
+    const int left = (int)margin, right = (int)(width - 1 - margin);
+    const int bottom = (int)(height - 1 - margin);
+    constexpr int CHUNK = 256;
+    int sx[CHUNK], sy[CHUNK], offset[CHUNK], inside[CHUNK];
+    uint16_t upper[CHUNK], lower[CHUNK];
+    const int stride = (int)width;
     for (long y = 0; y < height; y++) {
         const double yx = h[1] * y, yy = h[4] * y, yw = h[7] * y;
-        for (long start = 0; start < width; start += CHUNK) {
-            const long n = width - start < CHUNK ? width - start : CHUNK;
-            for (long i = 0; i < n; i++) {
-                const double x = (double)(int)(start + i);
-                const double scale = 32.0 / (h[6] * x + yw + h[8]);
+        for (int start = 0; start < stride; start += CHUNK) {
+            const int n = stride - start < CHUNK ? stride - start : CHUNK;
+            uint8_t *__restrict row = out + y * width + start;
+            for (int i = 0; i < n; i++) {
+                const double x = (double)(start + i), scale = 32.0 / (h[6] * x + yw + h[8]);
                 sx[i] = thirtysecond(h[0] * x + yx + h[2], scale);
                 sy[i] = thirtysecond(h[3] * x + yy + h[5], scale);
+                const int ix = sx[i] >> 5, iy = sy[i] >> 5;
+                inside[i] = (ix > left) & (ix < right) & (iy > left) & (iy < bottom);
+                offset[i] = (iy & -inside[i]) * stride + (ix & -inside[i]);
             }
-            for (long i = 0; i < n; i++) {
-                const long ix = sx[i] >> 5, iy = sy[i] >> 5, at = y * width + start + i;
+            for (int i = 0; i < n; i++) {
+                __builtin_memcpy(upper + i, gray + offset[i], 2);
+                __builtin_memcpy(lower + i, gray + offset[i] + stride, 2);
+            }
+            for (int i = 0; i < n; i++) {
                 const int fx = sx[i] & 31, fy = sy[i] & 31;
-                if (ix > margin && ix < width - 1 - margin && iy > margin &&
-                    iy < height - 1 - margin) {
-                    const uint8_t *upper = gray + iy * width + ix, *lower = upper + width;
-                    const int above = upper[0] * (32 - fx) + upper[1] * fx;
-                    const int below = lower[0] * (32 - fx) + lower[1] * fx;
-                    out[at] = (uint8_t)((above * (32 - fy) + below * fy + 512) >> 10);
-                } else {
-                    out[at] = fill[at];
-                }
+                const int above = (upper[i] & 255) * (32 - fx) + (upper[i] >> 8) * fx;
+                const int below = (lower[i] & 255) * (32 - fx) + (lower[i] >> 8) * fx;
+                const int level = (above * (32 - fy) + below * fy + 512) >> 10;
+                row[i] = (uint8_t)(inside[i] ? level : row[i]);
             }
         }
     }
