@@ -136,3 +136,18 @@ def _write_display_matrix(path: Path, rotation_deg: int, mirrored: bool) -> None
     start = content.index(b"tkhd") + 4 + 40
     content[start : start + 36] = struct.pack(">9i", *(n << 16 for n in matrix), 1 << 30)
     path.write_bytes(content)
+
+
+def moving_clip(count: int, height: int = 64, width: int = 96, seed: int = 0) -> NDArray[np.uint8]:
+    """Smooth coloured texture that slides under a window: (T, H, W, 3), every frame different."""
+    generator = np.random.default_rng(seed)
+    canvas = generator.integers(0, 256, (height // 4 + 30, width // 4 + 80, 3)).astype(np.uint8)
+    canvas = canvas.repeat(4, axis=0).repeat(4, axis=1)
+    steps = np.arange(count)
+    tops, lefts = (3 * steps) % 100, (2 * steps) % 300
+    return np.stack(
+        [
+            canvas[top : top + height, left : left + width]
+            for top, left in zip(tops, lefts, strict=True)
+        ]
+    )

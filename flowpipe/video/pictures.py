@@ -10,7 +10,7 @@ The pictures before the damage are yielded, and a DecodeError ``corrupt`` is kep
 
 Not damage, but noted, with counts: pictures that the decoder conceals (``concealed_frames``),
 packets marked as broken (``corrupt_packets``), fewer lost packets than above (``lost_frames``),
-packets refused before the first picture, as in a recording that starts between keyframes
+packets without a picture before the first keyframe, as in a recording that starts between two
 (``undecodable_start``), and a header that promises over a second and a tenth more than there is
 (``shorter_than_declared``): in AVI, counts and durations are often wrong.
 """
@@ -56,11 +56,15 @@ class Pictures:
         self.damage: DecodeError | None = None
         self.origin_s: float | None = None
         """Earliest timestamp of the stream, None if there is none at its start."""
-        self._sought = False
         self._packets = 0
+        self._early = 0
+        # packets and pictures before the first keyframe, or before `start_s`, are not compared
+        self._floor: int | None = None
+        self._complete = 0
         self._refused = 0
         self._count = 0
         self._last_s = 0.0
+        self._last_dts: int | None = None
 
     def __iter__(self) -> Iterator[tuple[float | None, Any]]:
         """Yield (timestamp in seconds or None, `av.VideoFrame`)."""
@@ -77,6 +81,8 @@ class Pictures:
                 break
             try:
                 pictures = packet.decode()
+                if not packet.size and self._cut_off(pictures):
+                    pictures = self._without_holes(pictures)
             except EOFError:
                 break  # the decoder has been flushed
             except (av.error.FFmpegError, OSError) as error:
@@ -106,7 +112,8 @@ class Pictures:
         if landed is None:
             self.source = self.source.reopen()
         else:
-            self._sought = True
+            # a group of pictures earlier serves to warm up only
+            self._floor = self.source.timestamp(self.start_s)
             yield landed
         yield from self.source.packets()
 
@@ -135,8 +142,16 @@ class Pictures:
             if self._missing_bytes:
                 raise OSError(f"the file is {self._missing_bytes} bytes short")
         placeholder = self.source.codec == "mpeg4" and packet.size < PLACEHOLDER_BYTES
-        if packet.size and not placeholder and not packet.is_discard:
+        if packet.is_keyframe and self._floor is None and packet.pts is not None:
+            self._floor = packet.pts
+        if not packet.size or placeholder or packet.is_discard:
+            pass
+        elif self._floor is None or (packet.pts or 0) < self._floor:
+            self._early += 1
+        else:
             self._packets += 1
+        if packet.dts is not None:
+            self._last_dts = packet.dts
 
     def _take(self, picture: Any) -> tuple[float | None, Any]:
         self._count += 1
@@ -144,6 +159,8 @@ class Pictures:
             self.notes["concealed_frames"] += 1
         if picture.interlaced_frame:
             self.notes["interlaced"] += 1
+        if picture.pts is None or self._floor is None or picture.pts >= self._floor:
+            self._complete += 1
         pts_s = self.source.seconds(picture.pts)
         if pts_s is not None:
             self._last_s = max(self._last_s, pts_s)
@@ -152,11 +169,31 @@ class Pictures:
     def _held_back(self) -> Iterator[tuple[float | None, Any]]:
         """Pictures that the decoder still holds after a failure: they are older than the damage."""
         try:
-            for picture in self.source.context.decode(None):
-                if not picture.is_corrupt:
-                    yield self._take(picture)
+            pictures = self.source.context.decode(None)
         except (av.error.FFmpegError, OSError):
             return
+        for picture in self._without_holes(pictures):
+            yield self._take(picture)
+
+    def _without_holes(self, pictures: list[Any]) -> list[Any]:
+        """Leave out pictures that others, which lie behind the damage, are to be shown before.
+
+        Those others are decoded, and so shown, later than the last packet that came through.
+        """
+        limit = self._last_dts
+        return [
+            picture
+            for picture in pictures
+            if not picture.is_corrupt
+            and (limit is None or picture.pts is None or picture.pts <= limit)
+        ]
+
+    def _cut_off(self, rest: list[Any]) -> bool:
+        """Tell whether the file, and its video, end early; `rest` are its last pictures."""
+        times = [self.source.seconds(picture.pts) for picture in rest]
+        last_s = max([self._last_s, *(time for time in times if time is not None)])
+        missing_s = self.source.declared_end_s - last_s - self.source.step_s
+        return self._missing_bytes > 0 and missing_s > self.source.step_s / 2
 
     def _conclude(self, failure: Exception | None) -> None:
         """Decide what the end of decoding means."""
@@ -179,28 +216,30 @@ class Pictures:
     def _check_end(self) -> None:
         """Look for what is missing although decoding ended without complaint."""
         path, count = self.source.path, self._count
-        if self._refused:
-            self.notes["undecodable_start"] = self._refused
+        refused = max(self._refused, self._early - (count - self._complete))
+        if refused > 0 and self.start_s is None:
+            self.notes["undecodable_start"] = refused
         declared_s = self.source.declared_end_s
         missing_s = declared_s - self._last_s - self.source.step_s
         if missing_s > max(1.0, 0.1 * declared_s):
             self.notes["shorter_than_declared"] = 1
-        # a packet may be one field; after a seek, pictures that need earlier ones are left out
+        # a packet may be one field; before the first keyframe, and when shown before it, pictures
+        # may need others that are not there
         countable = self.source.codec in ONE_FOR_ONE and not self.notes["interlaced"]
-        lost = self._packets - self._refused - count if countable else 0
-        if self._missing_bytes and missing_s > self.source.step_s / 2:
+        lost = self._packets - self._complete if countable else 0
+        if self._cut_off([]):
             self.damage = DecodeError(
                 f"{path}: the file is {self._missing_bytes} bytes short and ends at frame {count}, "
                 f"{self._last_s:.3f} s of {declared_s:.3f} s; {WAY_OUT}",
                 reason="corrupt",
             )
-        elif lost > max(2, (0.5 if self._sought else 0.1) * self._packets):
+        elif lost > max(2, 0.1 * self._packets):
             self.damage = DecodeError(
-                f"{path}: only {count} frames came out of {self._packets} packets"
+                f"{path}: only {self._complete} frames came out of {self._packets} packets"
                 f"{self.source.messages()}; {WAY_OUT}",
                 reason="corrupt",
             )
-        elif lost > 0 and not self._sought:
+        elif lost > 0:
             self.notes["lost_frames"] = lost
 
     @cached_property

@@ -169,17 +169,19 @@ class Source:
             return None
         return timestamp * base.numerator / base.denominator
 
+    def timestamp(self, time_s: float) -> int:
+        """Seconds -> the stream timestamp at or before them."""
+        base = self.stream.time_base
+        return math.floor(time_s / base + 1e-6) if base else 0
+
     def seek_before(self, time_s: float) -> Any | None:
         """Go to a keyframe before `time_s`; return its packet, None if the file did not get there.
 
         A whole group of pictures earlier than needed is decoded, so that the decoder has the
         references and the output delay it would have had.
         """
-        base = self.stream.time_base
-        if base is None:
-            return None
         try:
-            self.container.seek(math.floor(time_s / base) - 1, stream=self.stream)
+            self.container.seek(self.timestamp(time_s) - 1, stream=self.stream)
             packet = next(iter(self.packets()))
         except (av.error.FFmpegError, OSError, StopIteration):
             return None
@@ -190,8 +192,7 @@ class Source:
     @property
     def decoder(self) -> str:
         """Library versions and decoder, as recorded."""
-        version = ".".join(str(n) for n in av.library_versions["libavcodec"])
-        return f"PyAV {av.__version__} libavcodec {version} {self.context.name}"
+        return f"{decoder_library()} {self.context.name}"
 
     def packets(self) -> Iterator[Any]:
         """Packets of the video stream in file order; the last one is empty and ends decoding."""
@@ -223,3 +224,9 @@ def is_cover(stream: VideoStream) -> bool:
 def brief(error: Exception) -> str:
     """What FFmpeg said, without PyAV's numbers and file name."""
     return str(getattr(error, "strerror", None) or error)
+
+
+def decoder_library() -> str:
+    """Name and versions of the library that decodes, as recorded with every video."""
+    version = ".".join(str(n) for n in av.library_versions["libavcodec"])
+    return f"PyAV {av.__version__} libavcodec {version}"

@@ -1,0 +1,161 @@
+"""Known coded values -> the RGB that the standards give, to the level."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from videofile import encode_video
+
+from flowpipe.errors import DecodeError
+from flowpipe.video import open_video
+from flowpipe.video.colour import Converter, Turn, read_colour
+
+# Rec. ITU-R BT.601, BT.709, BT.2020, SMPTE 240M: share of red and blue in luma
+WEIGHTS = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 6: (0.299, 0.114), 7: (0.212, 0.087),
+           9: (0.2627, 0.0593)}  # fmt: skip
+NAMES = {1: "bt709", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020"}
+LIMITED, FULL = 1, 2
+
+
+def to_rgb(yuv: NDArray[np.float64], bits: int, matrix: int, wide: int) -> NDArray[np.float64]:
+    """Inverse of the quantisation and matrix equations, (3, H, W) -> (H, W, 3) in 0..255."""
+    unit, top = 1 << (bits - 8), (1 << bits) - 1
+    luma, blue, red = yuv
+    if wide == FULL:
+        y, cb, cr = luma / top, (blue - 128 * unit) / top, (red - 128 * unit) / top
+    else:
+        y = (luma - 16 * unit) / (219 * unit)
+        cb, cr = (blue - 128 * unit) / (224 * unit), (red - 128 * unit) / (224 * unit)
+    kr, kb = WEIGHTS[matrix]
+    r, b = y + 2 * (1 - kr) * cr, y + 2 * (1 - kb) * cb
+    g = (y - kr * r - kb * b) / (1 - kr - kb)
+    return np.clip(np.stack([r, g, b], axis=-1) * 255, 0, 255)
+
+
+def patches(
+    pixel_format: str, bits: int, height: int, width: int, rng: np.random.Generator
+) -> tuple[av.VideoFrame, NDArray[np.float64], NDArray[np.bool_]]:
+    """A picture of flat 16x16 patches, its coded values and where they are not near an edge."""
+    rows, columns = -(-height // 16), -(-width // 16)
+    unit = 1 << (bits - 8)
+    levels = rng.integers(16 * unit, 236 * unit, (3, rows, columns))
+    values = levels.repeat(16, axis=1).repeat(16, axis=2)[:, :height, :width]
+    frame = av.VideoFrame(width, height, pixel_format)
+    for plane, coded in zip(frame.planes, values, strict=True):
+        dtype = np.dtype(np.uint8 if bits == 8 else "<u2")
+        step_y, step_x = -(-height // plane.height), -(-width // plane.width)
+        padded = np.zeros((plane.height, plane.line_size // dtype.itemsize), dtype)
+        padded[:, : plane.width] = coded[::step_y, ::step_x]
+        plane.update(padded.tobytes())
+    inside = np.zeros((rows, 16, columns, 16), bool)
+    inside[:, 3:13, :, 3:13] = True
+    return frame, values, inside.reshape(rows * 16, columns * 16)[:height, :width]
+
+
+def convert(frame: av.VideoFrame) -> NDArray[np.uint8]:
+    out = np.zeros((frame.height, frame.width, 3), np.uint8)
+    Converter().write(frame, read_colour(frame), Turn(), out)
+    return out
+
+
+@pytest.mark.parametrize("size", [(64, 96), (33, 65)], ids=["even", "odd"])
+@pytest.mark.parametrize("wide", [LIMITED, FULL], ids=["limited", "full"])
+@pytest.mark.parametrize("matrix", WEIGHTS, ids=NAMES.values())
+@pytest.mark.parametrize(
+    ("pixel_format", "bits"),
+    [("yuv420p", 8), ("yuvj420p", 8), ("yuv422p", 8), ("yuv444p", 8), ("yuv420p10le", 10),
+     ("yuv444p10le", 10), ("yuv420p12le", 12)],
+)  # fmt: skip
+def test_values_follow_the_tags(
+    pixel_format: str,
+    bits: int,
+    matrix: int,
+    wide: int,
+    size: tuple[int, int],
+    rng: np.random.Generator,
+) -> None:
+    frame, values, inside = patches(pixel_format, bits, *size, rng)
+    frame.colorspace, frame.color_range = matrix, wide
+    if pixel_format.startswith("yuvj"):
+        wide = FULL
+    error = convert(frame)[inside] - to_rgb(values, bits, matrix, wide)[inside]
+    colour = read_colour(frame)
+    assert (colour.matrix, colour.range) == (NAMES[matrix], "full" if wide == FULL else "limited")
+    # the scaler reads 10 and 12 bits of full range as if 256 levels were 255
+    assert np.abs(error).max() < (0.53 if bits == 8 or wide == LIMITED else 1.6)
+    assert abs(error.mean()) < (0.15 if bits == 8 or wide == LIMITED else 0.6)
+
+
+def test_untagged_pictures_are_bt601_limited(rng: np.random.Generator) -> None:
+    frame, values, inside = patches("yuv420p", 8, 720, 1280, rng)
+    colour = read_colour(frame)
+    assert (colour.matrix, colour.range, colour.notes) == ("bt601", "limited", ("colour_untagged",))
+    error = convert(frame)[inside] - to_rgb(values, 8, 5, LIMITED)[inside]
+    assert np.abs(error).max() < 0.53
+
+
+def test_gray_is_full_range_unless_tagged() -> None:
+    frame = av.VideoFrame.from_ndarray(np.arange(256, dtype=np.uint8).reshape(16, 16), "gray")
+    levels = np.arange(256).reshape(16, 16, 1).repeat(3, axis=2)
+    np.testing.assert_array_equal(convert(frame), levels)
+    frame.color_range = LIMITED
+    expanded = np.clip(np.rint((levels - 16) * 255 / 219), 0, 255)
+    np.testing.assert_array_equal(convert(frame), expanded)
+    assert read_colour(frame).range == "limited"
+
+
+@pytest.mark.parametrize("pixel_format", ["rgb24", "bgr24", "rgba", "bgra", "gbrp"])
+@pytest.mark.parametrize("wide", [0, LIMITED, FULL])
+def test_rgb_passes_unchanged(pixel_format: str, wide: int, rng: np.random.Generator) -> None:
+    image = rng.integers(0, 256, (31, 45, 3), dtype=np.uint8)
+    frame = av.VideoFrame.from_ndarray(image, "rgb24").reformat(format=pixel_format)
+    frame.color_range = wide
+    np.testing.assert_array_equal(convert(frame), image)
+    assert read_colour(frame).matrix == "rgb"
+
+
+def test_colours_without_a_matrix_are_refused() -> None:
+    frame = av.VideoFrame(64, 64, "yuv420p")
+    frame.colorspace = 14
+    with pytest.raises(DecodeError, match="ICtCp") as caught:
+        read_colour(frame)
+    assert caught.value.reason == "unsupported"
+
+
+@pytest.mark.parametrize(
+    ("name", "matrix", "wide"),
+    [("bt601_limited_range.mp4", 6, LIMITED), ("bt601_full_range.mp4", 6, FULL),
+     ("bt709_full_range.mp4", 1, FULL)],
+)  # fmt: skip
+def test_test_pattern_follows_its_tags(
+    name: str, matrix: int, wide: int, shared_data: Path
+) -> None:
+    """The red bar of the pattern is coded as (81, 90, 240) in all of these files."""
+    with open_video(shared_data / "nasty" / name) as reader:
+        image = next(iter(reader.windows())).data[0]
+    y, x = image.shape[0] * 100 // 240, image.shape[1] * 8 // 320
+    red = to_rgb(np.array([81.0, 90.0, 240.0]).reshape(3, 1, 1), 8, matrix, wide)[0, 0]
+    assert np.abs(image[y, x] - red).max() < 3
+
+
+@pytest.mark.parametrize(("colorspace", "color_range"), [(1, LIMITED), (1, FULL), (6, LIMITED)])
+def test_tags_survive_encoding_and_decoding(
+    colorspace: int, color_range: int, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    levels = rng.integers(40, 200, (4, 1, 4, 6, 3))
+    frames = levels.repeat(16, axis=2).repeat(16, axis=3).reshape(4, 64, 96, 3).astype(np.uint8)
+    path = encode_video(
+        tmp_path / "tagged.mp4", frames, crf=1, colorspace=colorspace, color_range=color_range
+    )
+    with open_video(path) as reader:
+        got = np.concatenate([w.data for w in reader.windows()])
+    assert reader.facts.colour_matrix == ("bt709" if colorspace == 1 else "bt601")
+    assert reader.facts.colour_range == ("full" if color_range == FULL else "limited")
+    inner = np.zeros((4, 16, 6, 16), bool)
+    inner[:, 4:12, :, 4:12] = True
+    inner = inner.reshape(64, 96)
+    assert np.abs(got.astype(int) - frames)[:, inner].max() <= 6
