@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from flowpipe.errors import FormatError
 
 MAX_SIDE_PX = 65535
-_START = b"\xff\xd8"
+_START, _END = b"\xff\xd8", b"\xff\xd9"
 _HP1 = b"\xff\xe8\x00\x07mrfx\x01"  # APP8 segment of 7 bytes: transform number 1
 _FRAME = b"\xff\xf7"
 _BY_LINE, _BY_PIXEL = 0, 2  # interleave modes: one component, three
@@ -51,9 +51,16 @@ def encode(image: NDArray[np.uint8], params: JpegLsParams) -> bytes:
 
 def _encode(image: NDArray[np.uint8], components: int, near: int, interleave: int) -> bytes:
     height, width = image.shape[:2]
-    return bytes(
-        jpeg_ls.encode_buffer(image.tobytes(), height, width, components, 8, near, interleave)
-    )
+    try:
+        return bytes(
+            jpeg_ls.encode_buffer(image.tobytes(), height, width, components, 8, near, interleave)
+        )
+    except RuntimeError as error:
+        # The library reserves twice the bytes of the image, too little for the headers and the
+        # first, unpredicted pixels of images below some 13x13.
+        raise ValueError(
+            f"JPEG-LS cannot hold this image of {width}x{height}: {error}; use the codec raw"
+        ) from None
 
 
 def _subtract_green(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -82,7 +89,12 @@ def read_size(payload: bytes) -> tuple[int, int, int]:
 
 
 def decode_into(payload: bytes, out: NDArray[np.uint8]) -> None:
-    """Payload -> pixels in `out`, (H, W, 3) or (H, W), of the size that the file states."""
+    """Payload -> pixels in `out`, (H, W, 3) or (H, W), of the size that the file states.
+
+    Check the payload's CRC first: CharLS may take ten seconds to refuse a damaged one.
+    """
+    if payload[-2:] != _END:
+        raise FormatError("the JPEG-LS data is damaged: it does not end with an end marker")
     try:
         pixels, facts = jpeg_ls.decode_buffer(payload)
     except (RuntimeError, ValueError, MemoryError) as error:
