@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from flowpipe.datasets.demo.motion import FPS, HEIGHT, WIDTH
 from flowpipe.errors import BackendError
 
-# Fine enough that coding noise does not blur the truth. The same frames must give the same file: one
-# thread, and no look-ahead, in which x264's macroblock tree reads memory that it never wrote.
+# Fine enough that coding noise does not blur the truth. The same frames must give the same file:
+# one thread, and no look-ahead, in which x264's macroblock tree reads memory that it never wrote.
 # A keyframe every half second lets readers seek.
 _ENCODERS = {
     "libx264": {"preset": "veryfast", "crf": "14", "threads": "1", "rc-lookahead": "0"},

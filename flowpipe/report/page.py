@@ -1,0 +1,132 @@
+"""A page to draw on: text, pictures with a thin frame, the colour key -> RGB pixels."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.errors import UsageError
+from flowpipe.report.colours import wheel_key
+
+INK = (28, 30, 34)
+SOFT = (112, 116, 124)
+LINE = (205, 208, 212)
+PAPER = (251, 251, 250)
+WARNING = (190, 60, 20)
+
+# OpenCV 5 brings a proportional typeface with all scripts, OpenCV 4 only the strokes of Hershey.
+_FACE = cv2.FontFace("sans") if hasattr(cv2, "FontFace") else None
+_STROKES = cv2.FONT_HERSHEY_SIMPLEX
+_SPELT = {"±": "+-", "·": "-", "×": "x", "…": "..."}
+
+
+class Page:
+    """White paper, measured in pixels from its top left corner."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.pixels: NDArray[np.uint8] = np.empty((height, width, 3), np.uint8)
+        self.pixels[:] = PAPER
+
+    def write(
+        self,
+        text: str,
+        x: int,
+        y: int,
+        size: int = 12,
+        *,
+        bold: bool = False,
+        colour: tuple[int, int, int] = INK,
+        width: int | None = None,
+    ) -> None:
+        """Write a line whose baseline is at y; cut in its middle where it exceeds `width`."""
+        if width is not None:
+            text = fit(text, width, size, bold)
+        if _FACE is not None:
+            cv2.putText(self.pixels, text, (x, y), colour, _FACE, size, 700 if bold else 400)
+        else:
+            cv2.putText(
+                self.pixels, _spell(text), (x, y), _STROKES, size / 30, colour,
+                2 if bold and size > 14 else 1, cv2.LINE_AA,
+            )  # fmt: skip
+
+    def put(self, picture: NDArray[np.uint8], x: int, y: int) -> None:
+        """Place an RGB picture and draw a line around it."""
+        height, width = picture.shape[:2]
+        self.pixels[y : y + height, x : x + width] = picture
+        cv2.rectangle(self.pixels, (x - 1, y - 1), (x + width, y + height), LINE)
+
+    def blank(self, x: int, y: int, width: int, height: int, text: str) -> None:
+        """Draw an empty picture that says why it is empty."""
+        cv2.rectangle(self.pixels, (x - 1, y - 1), (x + width, y + height), LINE)
+        self.write(text, x + 10, y + height // 2 + 4, 11, colour=SOFT, width=width - 20)
+
+    def key(self, x: int, y: int, size_px: int) -> None:
+        """Draw the colour wheel."""
+        picture, cover = wheel_key(size_px)
+        place = self.pixels[y : y + size_px, x : x + size_px]
+        place[:] = np.rint(place + cover[:, :, None] * (picture.astype(np.float32) - place))
+        centre = (x + size_px // 2, y + size_px // 2)
+        cv2.circle(self.pixels, centre, size_px // 2 - 1, LINE, 1, cv2.LINE_AA)
+
+
+def text_width(text: str, size: int, bold: bool = False) -> int:
+    """Width of one line in pixels."""
+    if _FACE is not None:
+        box = cv2.getTextSize((0, 0), text, (0, 0), _FACE, size, 700 if bold else 400)
+        return int(box[0] + box[2])
+    return int(cv2.getTextSize(_spell(text), _STROKES, size / 30, 1)[0][0])
+
+
+def fit(text: str, width: int, size: int, bold: bool = False) -> str:
+    """Cut a line in its middle until it is no wider than `width`."""
+    if text_width(text, size, bold) <= width:
+        return text
+    kept = len(text) - 1
+    while kept > 2 and text_width(_cut(text, kept), size, bold) > width:
+        kept -= 1
+    return _cut(text, kept)
+
+
+def scale_to(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """Resize an RGB picture to an exact size."""
+    shrinks = picture.shape[0] > height
+    kind = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(picture, (width, height), interpolation=kind), np.uint8)
+
+
+def save_png(path: str | Path, picture: NDArray[np.uint8]) -> None:
+    """Write an RGB picture, uint8 (H, W, 3), so that the file is there whole or not at all.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    _, coded = cv2.imencode(".png", np.ascontiguousarray(picture[:, :, ::-1]))
+    half = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        try:
+            half.write_bytes(coded.tobytes())
+            half.replace(path)
+        finally:
+            half.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot write picture {path}: {error.strerror}") from error
+
+
+def _cut(text: str, kept: int) -> str:
+    head = (kept + 1) // 2
+    return f"{text[:head]}…{text[len(text) - (kept - head) :]}"
+
+
+def _spell(text: str) -> str:
+    """Text in ASCII, as the stroke font needs."""
+    plain = unicodedata.normalize("NFKD", "".join(_SPELT.get(char, char) for char in text))
+    bare = (char for char in plain if not unicodedata.combining(char))
+    return "".join(char if char.isascii() else "?" for char in bare)

@@ -1,0 +1,321 @@
+"""Store -> contact sheets: what was extracted, at a glance.
+
+Flow is shown in the colours of `report.colours`, at one scale for the whole sheet, so that a pale
+picture of warped flow beside a vivid one of flow means what it seems to mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.modality import MODALITIES
+from flowpipe.report.colours import flow_colours
+from flowpipe.report.page import SOFT, WARNING, Page, scale_to, text_width
+from flowpipe.store import Store, Video
+
+_MARGIN, _GAP, _KEY = 28, 10, 72
+_NAMES_WIDTH = 178
+_FULL_COLOURS = (
+    2,
+    3,
+    4,
+    5,
+    6,
+    8,
+    10,
+    12,
+    15,
+    20,
+    25,
+    30,
+    40,
+    50,
+    75,
+    100,
+    150,
+    200,
+    300,
+    500,
+    1000,
+)
+_CANDIDATES = 64  # videos looked at to find some of different classes
+
+
+def contact_sheet(
+    store: Store, video_id: str, *, columns: int = 6, cell_px: int = 232
+) -> NDArray[np.uint8]:
+    """Draw one video: a row for each modality, a column for each of some evenly spaced moments.
+
+    Parameters
+    ----------
+    store : Store
+    video_id : str
+    columns : int
+        Moments shown; fewer where the video has fewer images.
+    cell_px : int
+        Longer side of a picture, in pixels.
+
+    Returns
+    -------
+    uint8 (H, W, 3)
+        RGB.
+
+    Raises
+    ------
+    KeyError
+        If the store has no such video.
+    ValueError
+        If `columns` or `cell_px` is too small.
+    """
+    _check(columns, cell_px)
+    video = store.videos[video_id]
+    moments = _moments(video, columns)
+    cells = {name: _Cells(store, video_id, name, moments) for name in store.modalities}
+    full = _full_colour(row.flow for row in cells.values())
+    width, height = _cell_size([video], cell_px)
+    left = _MARGIN + _NAMES_WIDTH
+    top = _MARGIN + _KEY + 44
+    page = Page(
+        max(left + len(moments) * (width + _GAP) - _GAP + _MARGIN, 720),
+        top + len(cells) * (height + _GAP) - _GAP + _MARGIN,
+    )
+    _write_head(page, video_id, _facts(store, video), full if _has_flow(store) else None)
+    pts_s = video.pts_s
+    for column, moment in enumerate(moments):
+        x = left + column * (width + _GAP)
+        seconds = f"{pts_s[moment]:.2f} s"
+        page.write(seconds, x, top - 9, 12, bold=True)
+        page.write(
+            f"frame {moment}", x + text_width(seconds, 12, True) + 8, top - 9, 11, colour=SOFT
+        )
+    for row, (name, shown) in enumerate(cells.items()):
+        y = top + row * (height + _GAP)
+        _write_lines(page, y, name, _modality_lines(store, video, name), _NAMES_WIDTH - 14)
+        for column in range(len(moments)):
+            x = left + column * (width + _GAP)
+            _put(page, shown.picture(column, full), x, y, width, height)
+    return page.pixels
+
+
+def store_sheet(store: Store, *, videos: int = 8, cell_px: int = 232) -> NDArray[np.uint8]:
+    """Draw some videos of a store, of different classes where it has classes, a row each.
+
+    Parameters
+    ----------
+    store : Store
+        With at least one video.
+    videos : int
+        Rows at most.
+    cell_px : int
+        Longer side of a picture, in pixels.
+
+    Returns
+    -------
+    uint8 (H, W, 3)
+        RGB. Each video is shown at the moment of most motion of five.
+    """
+    _check(videos, cell_px)
+    chosen = _choose(store, videos)
+    if not chosen:
+        raise ValueError(f"{store.path} has no videos to draw")
+    names = store.modalities
+    moments = [_liveliest(store, video) for video in chosen]
+    cells = [
+        [_Cells(store, video.video_id, name, [moment]) for name in names]
+        for video, moment in zip(chosen, moments, strict=True)
+    ]
+    full = _full_colour(shown.flow for row in cells for shown in row)
+    width, height = _cell_size(chosen, cell_px)
+    left = _MARGIN + _NAMES_WIDTH
+    top = _MARGIN + _KEY + 44
+    page = Page(
+        max(left + len(names) * (width + _GAP) - _GAP + _MARGIN, 720),
+        top + len(chosen) * (height + _GAP) - _GAP + _MARGIN,
+    )
+    _write_head(page, store.path.name, _store_facts(store), full if _has_flow(store) else None)
+    for column, name in enumerate(names):
+        page.write(name, left + column * (width + _GAP), top - 9, 12, bold=True, width=width)
+    for row, (video, moment) in enumerate(zip(chosen, moments, strict=True)):
+        y = top + row * (height + _GAP)
+        lines = [*_class_lines(store, video), f"frame {moment} of {video.frames}"]
+        lines.append(f"{video.pts_s[moment]:.2f} s")
+        _write_lines(page, y, video.video_id, lines, _NAMES_WIDTH - 14, video.status == "partial")
+        for column, shown in enumerate(cells[row]):
+            _put(page, shown.picture(0, full), left + column * (width + _GAP), y, width, height)
+    return page.pixels
+
+
+class _Cells:
+    """Images of one modality of one video at some moments; flow as values, the rest as RGB."""
+
+    def __init__(self, store: Store, video_id: str, name: str, moments: Sequence[int]) -> None:
+        count = store.videos[video_id].images[name]
+        moments = [moment for moment in moments if moment < count]
+        self.flow: list[NDArray[np.float32]] = []
+        self._rgb: list[NDArray[np.uint8]] = []
+        if MODALITIES[name].channels == 2:
+            self.flow = [store.flow(video_id, name, moment, 1)[0] for moment in moments]
+        else:
+            planes = [store.snippet(video_id, name, moment, 1)[0] for moment in moments]
+            self._rgb = [np.ascontiguousarray(image.transpose(1, 2, 0)) for image in planes]
+
+    def picture(self, column: int, full_px: float) -> NDArray[np.uint8] | None:
+        """RGB picture of a column; None where the video has no such image."""
+        if column < len(self.flow):
+            return flow_colours(self.flow[column], full_px)
+        return self._rgb[column] if column < len(self._rgb) else None
+
+
+def _put(
+    page: Page, picture: NDArray[np.uint8] | None, x: int, y: int, width: int, height: int
+) -> None:
+    if picture is None:
+        page.blank(x, y, width, height, "no image")
+        return
+    scale = min(width / picture.shape[1], height / picture.shape[0])
+    size = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
+    page.put(scale_to(picture, *size), x + (width - size[0]) // 2, y + (height - size[1]) // 2)
+
+
+def _write_head(page: Page, title: str, facts: Sequence[str], full_px: float | None) -> None:
+    """Title and facts at the left, the key of the flow colours at the right."""
+    right = page.pixels.shape[1] - _MARGIN
+    room = right - _MARGIN
+    if full_px is not None:
+        page.key(right - _KEY, _MARGIN, _KEY)
+        for line, text in enumerate(("flow: hue is direction,", f"rim is {full_px:g} px a frame")):
+            x = right - _KEY - 12 - text_width(text, 11)
+            page.write(text, x, _MARGIN + 33 + 16 * line, 11, colour=SOFT)
+        room -= _KEY + 190
+    page.write(title, _MARGIN, _MARGIN + 22, 22, bold=True, width=room)
+    for line, text in enumerate(facts):
+        page.write(text, _MARGIN, _MARGIN + 45 + 19 * line, 12, colour=SOFT, width=room)
+
+
+def _write_lines(
+    page: Page, y: int, title: str, lines: Sequence[str], width: int, warn: bool = False
+) -> None:
+    page.write(title, _MARGIN, y + 14, 13, bold=True, width=width)
+    for line, text in enumerate(lines):
+        page.write(text, _MARGIN, y + 33 + 16 * line, 11, colour=SOFT, width=width)
+    if warn:
+        page.write("partial", _MARGIN, y + 33 + 16 * len(lines), 11, colour=WARNING)
+
+
+def _facts(store: Store, video: Video) -> list[str]:
+    """Two lines about a video."""
+    duration = video.pts_s[-1] - video.pts_s[0] + (1 / video.fps if video.fps else 0)
+    height, width = max(video.size.values())
+    first = [f"{video.frames} frames", f"{duration:.1f} s", f"{width}×{height}"]
+    if video.fps:
+        first.insert(1, f"{video.fps:.4g} per second")
+    if video.status == "partial":
+        first.append("partial: the source is damaged after this")
+    second = [*_class_lines(store, video), *video.splits]
+    return [" · ".join(first), " · ".join(dict.fromkeys(part for part in second if part))]
+
+
+def _store_facts(store: Store) -> list[str]:
+    frames = int(store.catalogue.columns["frames"].sum())
+    first = [f"{len(store.videos)} videos", f"{frames} frames", f"{len(store.shards)} shards"]
+    second = [
+        str(store.header.dataset.get("dataset", "")),
+        f"recipe {store.header.recipe_digest[:12]}",
+    ]
+    return [" · ".join(first), " · ".join(part for part in second if part)]
+
+
+def _class_lines(store: Store, video: Video) -> list[str]:
+    """Names of a video's classes, and its official part."""
+    names = store.header.class_names
+    classes = [names[label] if label < len(names) else str(label) for label in video.labels]
+    return [text for text in (", ".join(classes), video.subset) if text]
+
+
+def _modality_lines(store: Store, video: Video, name: str) -> list[str]:
+    """What a viewer should know of a row: the codec, the quantiser, the camera."""
+    row, count = MODALITIES[name], video.images[name]
+    codec, quantiser = store.codec(name), store.quantiser(name)
+    lines = [" ".join(str(codec[key]) for key in ("name", "quality") if key in codec)]
+    if row.channels == 2:
+        lines.append(f"bound ±{quantiser['bound']:g} px")
+    elif row.zero_level is not None:
+        lines.append("gray is no change")
+    if name in video.clipped_share:
+        lines.append(f"clipped {100 * video.clipped_share[name]:.2g} %")
+    if count and any(column.name == "homography" for column in row.columns):
+        moved = (store.column(video.video_id, name, "homography") != np.eye(3)).any(axis=(1, 2))
+        lines.append("camera motion removed")
+        lines.append(f"in {int(moved.sum())} of {count} pairs")
+    return lines
+
+
+def _has_flow(store: Store) -> bool:
+    return any(MODALITIES[name].channels == 2 for name in store.modalities)
+
+
+def _moments(video: Video, columns: int) -> list[int]:
+    """Image numbers, evenly spaced, that all modalities have (frame 0 if one has none)."""
+    count = max(1, min(video.images.values()))
+    columns = min(columns, count)
+    return [int((k + 0.5) * count / columns) for k in range(columns)]
+
+
+def _liveliest(store: Store, video: Video) -> int:
+    """The moment of most motion among five, by the last flow of the table."""
+    moments = _moments(video, 5)
+    for name in reversed(store.modalities):
+        if MODALITIES[name].channels == 2 and video.images[name]:
+            fields = [store.flow(video.video_id, name, moment, 1) for moment in moments]
+            return moments[int(np.argmax([np.abs(field).mean() for field in fields]))]
+    return moments[len(moments) // 2]
+
+
+def _choose(store: Store, count: int) -> list[Video]:
+    """Some videos, evenly spaced by id, of as many classes as possible, sorted by id."""
+    step = max(1, len(store.videos) // _CANDIDATES)
+    candidates = [store.videos[key] for key in islice(store.videos, 0, None, step)]
+    by_class: dict[tuple[int, ...], list[Video]] = {}
+    for video in candidates:
+        by_class.setdefault(video.labels, []).append(video)
+    # Deal one of each class, then a second of each; within a class from places far apart.
+    dealt: list[Video] = []
+    for turn in range(count):
+        for k, videos in enumerate(by_class.values()):
+            if turn < len(videos):
+                dealt.append(videos[(turn + k) % len(videos)])
+    chosen = {video.video_id: video for video in _spread(dealt, count, len(by_class))}
+    return [chosen[key] for key in sorted(chosen)]
+
+
+def _spread(videos: list[Video], count: int, classes: int) -> list[Video]:
+    """The first `count`, or, with more classes than that, some evenly spaced."""
+    if classes <= count:
+        return videos[:count]
+    return [videos[int(k * classes / count)] for k in range(count)]
+
+
+def _cell_size(videos: Iterable[Video], cell_px: int) -> tuple[int, int]:
+    """Width and height of the pictures' places: the first video's shape, `cell_px` on its side."""
+    sizes = (size for video in videos for size in video.size.values())
+    height, width = next((size for size in sizes if min(size) > 0), (1, 1))
+    scale = cell_px / max(width, height)
+    return max(40, round(width * scale)), max(130, round(height * scale))
+
+
+def _full_colour(flows: Iterable[Sequence[NDArray[np.float32]]]) -> float:
+    """A round speed that all but the fastest of a hundred pixels stay below, in pixels a frame."""
+    fields = [np.hypot(field[0], field[1]).ravel() for row in flows for field in row]
+    if not fields:
+        return float(_FULL_COLOURS[0])
+    fast = float(np.percentile(np.concatenate(fields), 99))
+    return float(next((step for step in _FULL_COLOURS if step >= fast), fast))
+
+
+def _check(count: int, cell_px: int) -> None:
+    if count < 1 or cell_px < 40:
+        raise ValueError(f"wanted at least 1 picture of 40 pixels, got {count} of {cell_px}")
