@@ -135,9 +135,10 @@ def check_version(version: str, where: Path | str) -> None:
     """Raise FormatError unless this code may read a file of that version."""
     major = version.partition(".")[0]
     if major != FORMAT_VERSION.partition(".")[0]:
-        raise FormatError(
+        raise broken(
+            "S26",
             f"{where} has format version {version}; this flowpipe reads "
-            f"{FORMAT_VERSION.partition('.')[0]}.x: use the flowpipe that wrote it, or extract anew"
+            f"{FORMAT_VERSION.partition('.')[0]}.x: use the flowpipe that wrote it, or extract anew",
         )
 
 

@@ -216,8 +216,8 @@ def _read_stream(group: h5py.Group, modality: str, videos: int) -> Stream:
     extra = [column.name for column in MODALITIES[modality].columns]
     places = (layout.BYTES, layout.OFFSET, layout.CRC, *extra)
     return Stream(
-        json.loads(_attribute(group, layout.ATTR_CODEC)),
-        json.loads(_attribute(group, layout.ATTR_QUANTISER)),
+        json.loads(_attribute(group, layout.ATTR_CODEC, "S15")),
+        json.loads(_attribute(group, layout.ATTR_QUANTISER, "S15")),
         _column(group, layout.OFFSET, "<u8", count + 1),
         _column(group, layout.CRC, "<u4", count),
         {n: _column(group, n, d, videos) for n, d in layout.ENTRY_COLUMNS.items()},
@@ -253,10 +253,10 @@ def _read_text(group: h5py.Group, name: str) -> list[str]:
         raise broken("S10", f"{group.name}/{name} is not UTF-8 text: {error}") from error
 
 
-def _attribute(node: h5py.Group, name: str) -> str:
+def _attribute(node: h5py.Group, name: str, clause: str = "S07") -> str:
     value = node.attrs.get(name)
     if not isinstance(value, str):
-        raise broken("S07", f"attribute {name} of {node.name} must be text, got {value!r}")
+        raise broken(clause, f"attribute {name} of {node.name} must be text, got {value!r}")
     return value
 
 

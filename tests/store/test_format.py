@@ -1,0 +1,439 @@
+"""FORMAT.md, clause by clause: each test breaks or uses the clause of its number."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from store_making import QUANTISERS, RECIPE, Made, add_video, open_writer
+
+import flowpipe
+from flowpipe import codec, recipe
+from flowpipe.errors import FormatError
+from flowpipe.modality import MODALITIES
+from flowpipe.store import ShardWriter, StreamSpec, layout, open_store, verify_store
+from flowpipe.store.check import check_shard
+from flowpipe.store.shard import compute_seal, read_shard
+from flowpipe.types import EncodedPlanes, Span, VideoRecord
+
+FORMAT = (Path(flowpipe.__file__).parent / "store" / "FORMAT.md").read_text(encoding="utf-8")
+
+
+def edit(path: Path, change: Callable[[h5py.File], Any]) -> Path:
+    """Change a shard and seal it again, as a faulty writer would."""
+    with h5py.File(path, "r+", locking=False) as file:
+        change(file)
+        file.attrs.modify("seal", compute_seal(file))
+    return path
+
+
+def put(file: h5py.File, name: str, values: Any, **how: Any) -> None:
+    del file[name]
+    file.create_dataset(name, data=values, **how)
+
+
+def clauses(path: Path, decode: bool = False) -> set[str]:
+    digest = recipe.digest(RECIPE)
+    return {clause for _, clause, _ in check_shard(path, digest, decode)["faults"]}
+
+
+@pytest.fixture
+def shard(make_store) -> Path:
+    made = make_store([("a", 5), ("b", 3)], modalities=tuple(MODALITIES))
+    assert clauses(made.shards[0], decode=True) == set()
+    return made.shards[0]
+
+
+def test_every_clause_has_a_test():
+    numbers = re.findall(r"^- \*\*(S\d\d)\*\*", FORMAT, re.MULTILINE)
+    assert numbers == [f"S{n:02d}" for n in range(1, len(numbers) + 1)]
+    tests = {m[1] for name in globals() if (m := re.match(r"test_(S\d\d)_", name))}
+    assert tests == set(numbers)
+
+
+def test_layout_has_the_names_of_the_document():
+    tree = FORMAT.split("## 3. The shard")[1].split("### The file")[0]
+    for name in (
+        layout.VIDEOS, layout.VIDEO_ID, layout.META, layout.STATUS, layout.FRAMES, layout.PTS,
+        layout.STREAMS, layout.BYTES, layout.OFFSET, layout.CRC, layout.FIRST, layout.COUNT,
+        layout.HEIGHT, layout.WIDTH, *layout.VIDEO_COLUMNS,
+        *(c.name for row in MODALITIES.values() for c in row.columns),
+    ):  # fmt: skip
+        assert re.search(rf"^\s*{name}\b", tree, re.MULTILINE), name
+    for name, dtype in {
+        **layout.VIDEO_COLUMNS,
+        **layout.ENTRY_COLUMNS,
+        **layout.IMAGE_COLUMNS,
+    }.items():
+        if name != layout.WIDTH:
+            assert re.search(rf"^\s*{name}\s+\([^)]*\)\s+{re.escape(dtype)}\s", tree, re.MULTILINE)
+    for name in (*layout.ROOT_ATTRS, *layout.STREAM_ATTRS, *layout.META_KEYS):
+        assert f"`{name}`" in FORMAT, name
+    assert f"version {layout.FORMAT_VERSION}" in FORMAT.splitlines()[0]
+
+
+def test_worked_example(tmp_path):
+    made_with, raw = {"bound": 20.0}, codec.RawParams()
+    path = tmp_path / "shard-example.h5"
+    with ShardWriter(
+        path, recipe=recipe.canonical(made_with), recipe_digest=recipe.digest(made_with),
+        backend={}, streams={"flow": StreamSpec(raw, {"bound": 20.0, "zero_level": 128})},
+    ) as writer:  # fmt: skip
+        for video_id, frames, base in (("walk", 3, 0x20), ("run", 2, 0x60)):
+            writer.begin(Span(VideoRecord(video_id, "")))
+            values = np.arange((frames - 1) * 12).reshape(-1, 2, 2, 3) + base
+            payloads = codec.encode(values.astype(np.uint8), raw)
+            columns = {"clipped": np.zeros(frames - 1, "<u4")}
+            writer.append(EncodedPlanes("flow", payloads, 2, 3, columns))
+            writer.append_pts(np.arange(frames) / 25)
+            writer.commit({})
+        writer.publish()
+    example = FORMAT.split("## 8.")[1]
+    with h5py.File(path) as file:
+        for name in re.findall(r"^/(\S+) +\S", example, re.MULTILINE):
+            values = file[name].asstr()[:] if name.endswith("_id") else file[name][:]
+            form = "{:08x}" if name.endswith("crc32") else "{}"
+            line = re.search(rf"^/{name} +(.*)$", example, re.MULTILINE)[1]
+            assert line == " ".join(form.format(v) for v in values.tolist()), name
+        content = file["streams/flow/bytes"][:].tobytes().hex(" ")
+    lines = re.findall(r"^  (50 35 [0-9a-f ]+)$", example, re.MULTILINE)
+    assert " ".join(lines) == content
+
+
+def test_three_lines_read_an_image(make_store, monkeypatch, tmp_path):
+    """The code of section 4, run as it stands."""
+    made = make_store([("a", 5)], params=codec.JpegParams())
+    code = re.search(r"## 4\..*?```python\n(.*?)```", FORMAT, re.DOTALL)[1]
+    monkeypatch.chdir(tmp_path)
+    shards = tmp_path / "STORE" / "shards"
+    shards.mkdir(parents=True)
+    shutil.copy(made.shards[0], shards / "shard-example.h5")
+    names: dict[str, Any] = {}
+    exec(code, names)
+    planes = codec.decode([names["payload"]], 2)
+    np.testing.assert_array_equal(planes, open_store(made.path).snippet("a", "flow", 0, 1))
+
+
+def test_the_seal_as_section_5_says(shard):
+    """Computed anew from the text of section 5."""
+
+    def text(value: str) -> bytes:
+        return len(value.encode()).to_bytes(8, "little") + value.encode()
+
+    stream = b""
+    with h5py.File(shard) as file:
+        paths: list[str] = []
+        file.visit(paths.append)
+        for path in ["/", *sorted(paths)]:
+            node = file[path]
+            stream += text(path)
+            for name in sorted(set(node.attrs) - {"seal"}):
+                stream += text(name) + text(str(node.attrs[name]))
+            if isinstance(node, h5py.Group):
+                continue
+            is_text = node.dtype.kind == "O"
+            stream += text("text" if is_text else node.dtype.str) + text(str(node.shape))
+            if is_text:
+                stream += b"".join(text(value) for value in node.asstr()[:])
+            elif not path.endswith("/bytes"):
+                stream += node[()].tobytes()
+        assert file.attrs["seal"] == hashlib.sha256(stream).hexdigest()
+
+
+@pytest.mark.parametrize("key", ["format", "recipe", "class_names", "dataset", "created_utc"])
+def test_S01_store_json(make_store, key):
+    made = make_store([("a", 5)])
+    path = made.path / "store.json"
+    values = json.loads(path.read_text())
+    del values[key]
+    path.write_text(json.dumps(values))
+    with pytest.raises(FormatError, match="S01"):
+        open_store(made.path)
+    assert "S01" in {p.clause for p in verify_store(made.path).problems}
+    path.write_bytes(b"\xff{")
+    assert "S01" in {p.clause for p in verify_store(made.path).problems}
+
+
+def test_S02_recipe_digest(make_store, shard):
+    edit(shard, lambda f: f.attrs.modify("recipe", '{"bound":15.0}'))
+    assert clauses(shard) == {"S02"}
+    path = shard.parent.parent / "store.json"
+    path.write_text(path.read_text().replace("20.0", "15.0"))
+    with pytest.raises(FormatError, match="S02"):
+        open_store(path.parent)
+
+
+def test_S03_other_files_are_ignored(make_store):
+    made = make_store([("a", 5)])
+    for name in (".shard-x.h5.host~1~00000000.tmp", ".x.h5", "x.h5.part", "notes.txt", "-x.h5"):
+        (made.path / "shards" / name).write_bytes(b"no shard")
+    assert len(open_store(made.path).shards) == 1 and verify_store(made.path).ok
+
+
+def test_S04_one_recipe(make_store, rng):
+    made = make_store([("a", 5)])
+    other = made.path / "shards" / "other.h5"
+    with open_writer(other, made_with={"bound": 15.0}) as writer:
+        add_video(writer, Made(made.path), "b", 4, rng)
+        writer.publish()
+    assert clauses(other) == {"S04"}
+    with pytest.raises(FormatError, match="S04"):
+        open_store(made.path)
+
+
+def test_S05_published_whole_and_never_written_to(make_store, monkeypatch, rng, tmp_path):
+    """Under its final name a shard is complete from the first moment, also when it is replaced."""
+    made = make_store([("a", 5)])
+    seen, replace = [], Path.replace
+
+    def watch(self: Path, target: Path) -> Path:
+        seen.append((check_shard(self, recipe.digest(RECIPE), True)["faults"], self.parent))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", watch)
+    before = made.shards[0].read_bytes()
+    with made.shards[0].open("rb") as reader, open_writer(made.shards[0]) as writer:
+        add_video(writer, Made(made.path), "b", 4, rng)
+        assert made.shards[0].read_bytes() == before
+        writer.publish()
+        assert reader.read() == before  # who has it open keeps the old one
+    assert seen == [([], made.shards[0].parent)]
+
+
+def test_S06_index_is_derived(make_store):
+    made = make_store([("a", 5), ("b", 3)])
+    open_store(made.path)
+    with h5py.File(made.path / "index.h5", "r+") as file:
+        file["columns/frames"][:] = 99
+    assert {p.clause for p in verify_store(made.path).problems} == {"S06"}
+    (made.path / "index.h5").unlink()
+    assert open_store(made.path).videos["a"].frames == 5 and verify_store(made.path).ok
+
+
+@pytest.mark.parametrize("name", layout.ROOT_ATTRS)
+def test_S07_root_attributes(shard, name):
+    with h5py.File(shard, "r+") as file:
+        del file.attrs[name]
+    assert clauses(shard) == {"S07"}
+
+
+def test_S08_seal(shard):
+    with h5py.File(shard, "r+") as file:
+        file["streams/flow"].attrs["quantiser"] = '{"bound":15.0}'
+    assert clauses(shard) == {"S08"}
+    with h5py.File(shard, "r+") as file:
+        file.attrs["seal"] = layout.UNSEALED
+    assert clauses(shard) == {"S08"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda f: put(f, "frames/pts_s", f["frames/pts_s"][:], chunks=(2,)),
+        lambda f: put(f, "frames/pts_s", f["frames/pts_s"][:].astype(">f8")),
+        lambda f: put(f, "streams/flow/crc32", f["streams/flow/crc32"][:].astype("<u8")),
+        lambda f: put(f, "streams/flow/offset", f["streams/flow/offset"][:-1]),
+        lambda f: put(f, "videos/parts", [1, 1, 1], dtype="<u4"),
+        lambda f: f.__delitem__("videos/meta"),
+        lambda f: f.__delitem__("frames"),
+        lambda f: put(f, "streams/rgb/bytes", f["streams/rgb/bytes"][:], compression="gzip"),
+    ],
+)
+def test_S09_datasets(shard, change):
+    assert clauses(edit(shard, change)) == {"S09"}
+
+
+def test_S10_video_ids(shard):
+    text = h5py.string_dtype()
+    edit(shard, lambda f: put(f, "videos/video_id", ["a", ""], dtype=text))
+    assert "S10" in clauses(shard)
+    edit(shard, lambda f: put(f, "videos/video_id", ["a", "x" * 241], dtype=text))
+    assert "S10" in clauses(shard)
+    edit(shard, lambda f: put(f, "videos/video_id", ["a", b"\xff\xfe"], dtype=text))
+    assert clauses(shard) & {"S08", "S10"}
+
+
+def test_S11_parts(shard):
+    edit(shard, lambda f: put(f, "videos/part", [0, 1], dtype="<u4"))
+    assert "S11" in clauses(shard)
+    edit(shard, lambda f: put(f, "videos/part", [0, 0], dtype="<u4"))
+    edit(shard, lambda f: put(f, "videos/video_id", ["a", "a"], dtype=h5py.string_dtype()))
+    assert "S11" in clauses(shard)
+
+
+@pytest.mark.parametrize("values", [[0, 4], [1, 5], [5, 0]])
+def test_S12_frames_follow_each_other(shard, values):
+    edit(shard, lambda f: put(f, "videos/frame_first", values, dtype="<u8"))
+    assert "S12" in clauses(shard)
+
+
+@pytest.mark.parametrize("value", [0.1, float("nan"), float("inf"), -1.0])
+def test_S13_timestamps(shard, value):
+    def change(file: h5py.File) -> None:
+        file["frames/pts_s"][1] = value
+
+    assert clauses(edit(shard, change)) == {"S13"}
+
+
+@pytest.mark.parametrize("meta", ["{}", "no json", "[]", '{"record":{"video_id":"x"}}'])
+def test_S14_meta(shard, meta):
+    text = h5py.string_dtype()
+    edit(shard, lambda f: put(f, "videos/meta", [f["videos/meta"][0], meta], dtype=text))
+    assert clauses(shard) == {"S14"}
+    edit(shard, lambda f: put(f, "videos/status", ["done", "perhaps"], dtype=text))
+    assert clauses(shard) == {"S14"}
+
+
+def test_S15_streams(shard, make_store, tmp_path):
+    edit(shard, lambda f: f["streams/flow"].attrs.modify("codec", '{"name":"gif"}'))
+    assert "S15" in clauses(shard)
+    with h5py.File(shard, "r+") as file:
+        del file["streams/flow"].attrs["quantiser"]
+    assert clauses(edit(shard, lambda f: None)) == {"S15"}
+    few = make_store([("a", 5)], modalities=("rgb",), path=tmp_path / "few")
+    more = make_store([("b", 5)], path=tmp_path / "more")
+    shutil.copy(more.shards[0], few.path / "shards" / "more.h5")
+    problems = verify_store(few.path).problems
+    assert [(p.shard, p.clause) for p in problems] == [(few.shards[0].name, "S15")]
+
+
+@pytest.mark.parametrize(("at", "value"), [(0, 1), (2, 0), (-1, 10**9)])
+def test_S16_offsets(shard, at, value):
+    def change(file: h5py.File) -> None:
+        file["streams/flow/offset"][at] = value
+
+    assert "S16" in clauses(edit(shard, change))
+
+
+def test_S17_crc(shard):
+    def change(file: h5py.File) -> None:
+        file["streams/rgb/bytes"][100] ^= 1
+
+    assert clauses(edit(shard, change)) == {"S17"}
+
+
+def test_S18_payloads_are_images(make_store, tmp_path):
+    import cv2
+
+    made = make_store([("a", 5)], params=codec.JpegParams(), modalities=("rgb", "flow"))
+    planes = made.planes["a"]
+    with h5py.File(made.shards[0]) as file:
+        for name, shape in (("rgb", (6, 8, 3)), ("flow", (6, 16))):
+            stream = file["streams"][name]
+            a, b = stream["offset"][1:3]
+            image = cv2.imdecode(stream["bytes"][a:b], cv2.IMREAD_UNCHANGED)
+            assert image.shape == shape and len(planes[name]) == stream["crc32"].size
+    edit(made.shards[0], lambda f: f["streams/rgb/height"].__setitem__(0, 7))
+    assert clauses(made.shards[0]) == {"S18"}
+
+
+@pytest.mark.parametrize("values", [[0, 3], [1, 4], [4, 0]])
+def test_S19_images_follow_each_other(shard, values):
+    edit(shard, lambda f: put(f, "streams/flow/first", values, dtype="<u8"))
+    assert "S19" in clauses(shard)
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_S20_alignment(shard, modality, make_store, tmp_path):
+    context = MODALITIES[modality].context
+    with h5py.File(shard) as file:
+        assert file[f"streams/{modality}/count"][:].tolist() == [5 - context, 3 - context]
+        assert ("frames k and k + 1" in file[f"streams/{modality}"].attrs["alignment"]) == context
+    split = make_store(
+        [("s", 4, 0, 2), ("s", 3, 1, 2)], modalities=(modality,), path=tmp_path / "s"
+    )
+    with h5py.File(split.shards[0]) as file:
+        assert file[f"streams/{modality}/count"][:].tolist() == [4, 3 - context]
+    assert open_store(split.path).videos["s"].images == {modality: 7 - context}
+
+    def change(file: h5py.File) -> None:
+        for name, column in file[f"streams/{modality}"].items():
+            if column.shape[0] == 8 - 2 * context and name not in ("first", "count"):
+                put(file, f"streams/{modality}/{name}", column[:-1])
+        stream = file[f"streams/{modality}"]
+        stream["count"][1] -= 1
+        put(file, f"streams/{modality}/offset", stream["offset"][:-1])
+
+    assert clauses(edit(shard, change)) >= {"S20"}
+
+
+def test_S21_sizes(shard):
+    edit(shard, lambda f: f["streams/flow/width"].__setitem__(1, 0))
+    assert clauses(shard) == {"S21"}
+
+
+def test_S22_columns(shard):
+    with h5py.File(shard) as file:
+        for name, row in MODALITIES.items():
+            for column in row.columns:
+                table = file[f"streams/{name}/{column.name}"]
+                images = file[f"streams/{name}/crc32"].size
+                assert table.dtype == column.dtype and table.shape == (images, *column.shape)
+    edit(shard, lambda f: f.__delitem__("streams/warped_flow/homography"))
+    assert clauses(shard) == {"S09"}
+
+
+def test_S23_parts_join(make_store, tmp_path, rng):
+    made = make_store([("s", 4, 0, 2), ("t", 4, 0, 2)], [("s", 3, 1, 2)])
+    store = open_store(made.path)
+    assert list(store.videos) == ["s"] and store.incomplete == ("t",)
+    assert np.all(np.diff(store.videos["s"].pts_s) > 0)
+    (problem,) = verify_store(made.path).problems
+    assert (problem.clause, problem.video_id) == ("S23", "t")
+    edit(made.shards[1], lambda f: f["frames/pts_s"].__setitem__(slice(None), [0.0, 0.1, 0.2]))
+    assert {(p.clause, p.video_id) for p in verify_store(made.path).problems} == {
+        ("S23", "s"), ("S23", "t"),
+    }  # fmt: skip
+
+
+def test_S24_what_counts_of_copies(make_store, tmp_path):
+    made = make_store([("s", 4, 0, 2), ("s", 3, 1, 2), ("x", 3)], [("y", 3)])
+    whole = make_store([("s", 7), ("x", 5)], path=tmp_path / "whole")
+    shutil.copy(whole.shards[0], made.path / "shards" / "shard-z.h5")
+    store = open_store(made.path)
+    assert store.videos["s"].parts == 1 and store.videos["s"].shards == ("shard-z.h5",)
+    assert store.videos["x"].frames == 3  # the first shard by name
+    assert list(store.videos) == ["s", "x", "y"] and verify_store(made.path).ok
+
+
+def test_S25_quantiser(make_store):
+    made = make_store([("a", 5)], modalities=tuple(MODALITIES))
+    store = open_store(made.path)
+    assert store.quantiser("rgb") == {} and store.quantiser("flow") == QUANTISERS["flow"]
+    planes = made.planes["a"]
+    flow = store.flow("a", "flow", 0, 4)
+    np.testing.assert_allclose(flow, planes["flow"] * (40 / 255) - 20, atol=2e-6)
+    again = np.rint((np.clip(flow.astype(float), -20, 20) + 20) * 255 / 40)
+    np.testing.assert_array_equal(again, planes["flow"])
+    difference = store.flow("a", "rgb_diff", 0, 4)
+    np.testing.assert_array_equal(difference, planes["rgb_diff"].astype(int) - 128)
+
+
+def test_S26_versions(shard):
+    store = shard.parent.parent
+
+    def later(file: h5py.File) -> None:
+        file.attrs["format_version"] = "1.7"
+        file.attrs["mood"] = "new"
+        file["videos/colour"] = np.zeros(2)
+        file["streams/flow/sharpness"] = np.zeros(6)
+        file.create_group("streams/audio")["bytes"] = np.zeros(5, "u1")
+
+    edit(shard, later)
+    assert clauses(shard) == set() and open_store(store).videos["a"].frames == 5
+    edit(shard, lambda f: f.attrs.modify("format_version", "2.0"))
+    assert clauses(shard) == {"S26"}
+    with pytest.raises(FormatError, match="format version 2.0; this flowpipe reads 1.x"):
+        read_shard(shard)
+    path = store / "store.json"
+    path.write_text(path.read_text().replace('"format_version": "1.0"', '"format_version": "3.1"'))
+    with pytest.raises(FormatError, match=r"3\.1"):
+        open_store(store)
