@@ -92,6 +92,7 @@ class VideoReader:
         self._first: tuple[str, Colour, Turn] | None = None
         self._damage: DecodeError | None = None
         self._tags: dict[tuple[Any, ...], tuple[Colour, Turn]] = {}
+        self._begun = False
         self._own = 0
         self._dropped = 0
         self._from_s = self._to_s = 0.0
@@ -125,6 +126,9 @@ class VideoReader:
         DecodeError
             After all good frames: ``corrupt``, ``no_frames``, ``unsupported`` or ``timestamps``.
         """
+        if self._begun:
+            raise RuntimeError(f"windows can be iterated over once; open {self.path} again")
+        self._begun = True
         converter = Converter()
         data = np.empty((0, 0, 0, 3), np.uint8)
         times: list[float] = []
@@ -176,6 +180,8 @@ class VideoReader:
             notes["mirrored"] = 1
         if turn.skewed:
             notes["rotation_rounded"] = 1
+        if not source.square_pixels:
+            notes["pixels_not_square"] = 1
         if source.video_streams > 1:
             notes["video_streams"] = source.video_streams
         return VideoFacts(

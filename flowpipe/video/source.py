@@ -52,6 +52,14 @@ class Source:
             self.context = self.stream.codec_context
             if self.context is None:
                 raise DecodeError(f"no decoder for the video in {self.path}", reason="unsupported")
+            base = self.stream.time_base
+            self._base = (base.numerator, base.denominator) if base else None
+            self.format: str = self.container.format.name.split(",")[0]
+            """Name of the container format, the first of FFmpeg's synonyms."""
+            self.video_streams = sum(not is_cover(s) for s in self.container.streams.video)
+            """Video streams that are not cover pictures; the first one is decoded."""
+            ratio = self.stream.sample_aspect_ratio
+            self.square_pixels = not ratio or ratio == 1
             self.context.thread_count = threads
             self.context.thread_type = "NONE" if threads == 1 else "AUTO"
         except BaseException:
@@ -112,9 +120,10 @@ class Source:
         )
 
     def _choose_stream(self) -> VideoStream:
-        if self.format in PLAYLISTS:
+        kind = self.container.format.name
+        if kind in PLAYLISTS:
             raise DecodeError(
-                f"{self.path} is a {self.format} playlist; give the video files themselves",
+                f"{self.path} is a {kind} playlist; give the video files themselves",
                 reason="unreadable",
             )
         streams = [s for s in self.container.streams.video if not is_cover(s)]
@@ -127,22 +136,12 @@ class Source:
         return streams[0]
 
     @property
-    def video_streams(self) -> int:
-        """Video streams that are not cover pictures; the first one is decoded."""
-        return sum(not is_cover(s) for s in self.container.streams.video)
-
-    @property
     def step_s(self) -> float:
         """Frame interval that the header gives, seconds; 1/25 where it gives none."""
         for rate in (self.stream.average_rate, self.stream.guessed_rate):
             if rate and 0.001 < rate < 1000:
                 return float(1 / rate)
         return 0.04
-
-    @property
-    def format(self) -> str:
-        """Name of the container format, the first of FFmpeg's synonyms."""
-        return self.container.format.name.split(",")[0]
 
     @property
     def codec(self) -> str:
@@ -164,15 +163,13 @@ class Source:
 
     def seconds(self, timestamp: int | None) -> float | None:
         """Stream timestamp -> seconds, rounded once."""
-        base = self.stream.time_base
-        if timestamp is None or base is None:
+        if timestamp is None or self._base is None:
             return None
-        return timestamp * base.numerator / base.denominator
+        return timestamp * self._base[0] / self._base[1]
 
     def timestamp(self, time_s: float) -> int:
         """Seconds -> the stream timestamp at or before them."""
-        base = self.stream.time_base
-        return math.floor(time_s / base + 1e-6) if base else 0
+        return math.floor(time_s * self._base[1] / self._base[0] + 1e-6) if self._base else 0
 
     def seek_before(self, time_s: float) -> Any | None:
         """Go to a keyframe before `time_s`; return its packet, None if the file did not get there.

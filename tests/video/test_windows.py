@@ -18,11 +18,15 @@ def test_lossless_video_comes_back_to_the_bit(tmp_path: Path) -> None:
     path = encode_video(tmp_path / "clip.mkv", frames, fps=30, codec="ffv1")
     with open_video(path) as reader:
         windows = list(reader.windows(max_frames=8))
+        facts = reader.facts
+        with pytest.raises(RuntimeError, match="once"):
+            next(iter(reader.windows()))
     assert [len(w.data) for w in windows] == [8, 8, 4]
     np.testing.assert_array_equal(np.concatenate([w.data for w in windows]), frames)
     times = np.concatenate([w.pts_s for w in windows])
     np.testing.assert_allclose(times, np.arange(20) / 30, atol=0.5e-3)
-    assert reader.facts.frames_decoded == 20
+    assert reader.facts == facts, "facts outlive the file"
+    assert facts.frames_decoded == 20
     assert not reader.seam
 
 
