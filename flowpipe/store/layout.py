@@ -138,7 +138,7 @@ def check_version(version: str, where: Path | str) -> None:
         raise broken(
             "S26",
             f"{where} has format version {version}; this flowpipe reads "
-            f"{FORMAT_VERSION.partition('.')[0]}.x: use the flowpipe that wrote it, or extract anew",
+            f"{FORMAT_VERSION.partition('.')[0]}.x: use the one that wrote it, or extract anew",
         )
 
 
