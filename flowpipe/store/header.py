@@ -77,7 +77,7 @@ def create_store(
                 "class_names": list(class_names),
                 "created_utc": _now(),
             }
-            text = json.dumps(values, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+            text = json.dumps(values, indent=1, allow_nan=False) + "\n"
             _write_once(final, text.encode())
     header = read_store_header(path)
     check_recipe(path, header, recipe_digest, json.loads(recipe))

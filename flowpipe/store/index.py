@@ -122,11 +122,14 @@ def open_catalogue(
             pieces.append((kept[name], tuple(_entries(known, name))))
             continue
         try:
-            shard = read_shard(store / layout.SHARDS_FOLDER / name, seal=False)
+            shard = read_shard(store / layout.SHARDS_FOLDER / name)
             pieces.append((facts_of(shard, size, mtime_ns), shard.entries))
         except FormatError as error:
             if broken is None:
-                raise
+                raise FormatError(
+                    f"{error}\nrun `flowpipe verify {store} --repair`, or open the store with "
+                    "skip_broken=True to do without this shard"
+                ) from error
             broken[name] = str(error)
     made = make_catalogue(pieces)
     if refresh and not broken:

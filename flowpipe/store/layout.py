@@ -143,8 +143,14 @@ def check_version(version: str, where: Path | str) -> None:
 
 
 def to_json(values: Any) -> str:
-    """Values -> one line of JSON, keys in the order given; numbers must be finite."""
-    return json.dumps(values, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    """Values -> one line of JSON, keys in the order given; numbers must be finite.
+
+    File names that are not UTF-8 keep their stray bytes as escapes, which `json.loads` undoes.
+    """
+    text = json.dumps(values, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    if text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text):
+        return text
+    return json.dumps(values, separators=(",", ":"), allow_nan=False)
 
 
 def column_dtypes(modality: str) -> dict[str, np.dtype[Any]]:

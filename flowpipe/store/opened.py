@@ -68,8 +68,10 @@ class OpenShard:
         assert self._map is not None
         offset_at, crc_at = self._table_at[modality]
         offsets = struct.unpack_from(f"<{count + 1}Q", self._map, offset_at + 8 * first)
-        start = offsets[0]
-        block = memoryview(self.read(self._bytes_at[modality] + start, offsets[-1] - start))
+        start, size = offsets[0], offsets[-1] - offsets[0]
+        if not 0 < size <= self.facts.size:
+            raise layout.broken("S16", f"{modality} offsets in {self.path} are damaged")
+        block = memoryview(self.read(self._bytes_at[modality] + start, size))
         result = [block[a - start : b - start] for a, b in zip(offsets, offsets[1:], strict=False)]
         if check:
             wanted = struct.unpack_from(f"<{count}I", self._map, crc_at + 4 * first)

@@ -13,13 +13,16 @@ import threading
 from functools import partial
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
+from store_making import open_writer
 
-from flowpipe import codec
+from flowpipe import codec, recipe
 from flowpipe.errors import FormatError
-from flowpipe.store import open_store
+from flowpipe.store import create_store, open_store
 from flowpipe.store.reader import Store, dequantise
+from flowpipe.types import EncodedPlanes, Span, VideoRecord
 
 VIDEOS = [("b", 7), ("a", 12), ("ü/x y", 1)]
 
@@ -312,3 +315,35 @@ def test_no_torch_and_no_hdf5_in_a_worker_that_only_reads(make_store):
         "assert 'torch' not in sys.modules and 'dask' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_stray_bytes_in_file_names_survive(tmp_path, rng):
+    path = "/videos/caf\udce9 \U0001f600.avi"
+    made_with: dict[str, float] = {}
+    create_store(
+        tmp_path,
+        recipe=recipe.canonical(made_with),
+        recipe_digest=recipe.digest(made_with),
+        dataset={"root": path},
+        class_names=("é",),
+    )
+    with open_writer(tmp_path / "shards" / "a.h5", ("rgb",), made_with=made_with) as writer:
+        writer.begin(Span(VideoRecord("v", path)))
+        payloads = codec.encode(rng.integers(0, 256, (1, 3, 4, 4), np.uint8), codec.RawParams())
+        writer.append(EncodedPlanes("rgb", payloads, 4, 4))
+        writer.append_pts([0.0])
+        writer.commit({})
+        writer.publish()
+    store = open_store(tmp_path)
+    assert store.videos["v"].meta["record"]["path"] == path
+    assert store.header.dataset["root"] == path and store.header.class_names == ("é",)
+    assert open_store(tmp_path).videos["v"].meta["record"]["path"] == path
+
+
+def test_damaged_tables_are_refused_when_first_seen(make_store):
+    made = make_store([("a", 7)])
+    with h5py.File(made.shards[0], "r+") as file:
+        file["streams/flow/offset"][2] += 1
+    with pytest.raises(FormatError, match="S08.*\n.*--repair"):
+        open_store(made.path)
+    assert "S08" in open_store(made.path, skip_broken=True).broken[made.shards[0].name]
