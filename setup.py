@@ -106,7 +106,7 @@ setup(
     cmdclass={"build_ext": BuildCore},
     entry_points={"console_scripts": ["flowpipe = flowpipe.cli:main"]},
     install_requires=[
-        "numpy", "h5py>=3.8", "dask", "distributed", "click", "av>=12", "rich", "pyyaml",
+        "numpy>=2", "h5py>=3.8", "dask", "distributed", "click", "av>=15", "rich", "pyyaml",
         "opencv-contrib-python-headless", "simplejpeg", "pyjpegls",
     ],
     extras_require=EXTRAS | {"all": sorted({r for extra in EXTRAS.values() for r in extra})},

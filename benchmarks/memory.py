@@ -8,7 +8,6 @@ whose speed lets the long one finish; windows, threads and writer are those of e
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 import tempfile
@@ -36,16 +35,19 @@ def make_video(path: Path, seconds: int) -> None:
 def extract_one(video: str, store: str) -> None:
     """The work of one worker, in this process; prints frames and peak memory in MB."""
     from flowpipe import recipe
-    from flowpipe.extract import ExtractRecipe
+    from flowpipe.extract_recipe import ExtractRecipe
     from flowpipe.run.plan import ShardPlan
     from flowpipe.run.worker import ShardJob, extract_shard
     from flowpipe.types import Span, VideoRecord
 
     made = recipe.build(ExtractRecipe, {"flow": "dis"})
     shard = ShardPlan("shard-0", (Span(VideoRecord("video", video)),), 0, 0)
-    (outcome,) = extract_shard(ShardJob(store, shard, made, "cpu", "skip", 300))
+    (outcome,) = extract_shard(ShardJob(store, store, shard, made, "cpu", "skip", 300))
     assert outcome.status == "done", outcome.message
-    print(outcome.frames, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    # Not ru_maxrss: that of a child begins with its parent's size at the fork.
+    status = Path("/proc/self/status").read_text()
+    peak_kb = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
+    print(outcome.frames, int(peak_kb) / 1024)
 
 
 def main() -> None:

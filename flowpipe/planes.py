@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.errors import DatasetError
+from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.flow import make_solver
 from flowpipe.flow.warped import CameraMotion, Features, load_boxes, warped_flow
 from flowpipe.modality import MODALITIES
 from flowpipe.ops import Ops
 from flowpipe.types import Planes
-
-if TYPE_CHECKING:
-    from flowpipe.extract import ExtractRecipe
 
 
 class PlaneMaker:
@@ -56,6 +54,17 @@ class PlaneMaker:
         made = [PLANES[name](block) for name in self.recipe.modalities]
         self._before = block
         return [planes for planes in made if len(planes.data)]
+
+    def finish(self) -> None:
+        """Say so if what was known of the video in advance does not fit it.
+
+        Raises
+        ------
+        DatasetError
+            If its boxes are for another number of frames.
+        """
+        if self.camera.boxes is not None and self._before is not None:
+            self.camera.boxes.check_count(self._before.first + len(self._before.frames))
 
 
 class Block:

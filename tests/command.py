@@ -22,7 +22,8 @@ def moving_clip(
 ) -> NDArray[np.uint8]:
     """uint8 (T, H, W, 3): coarse colour noise that drifts by one or two pixels a frame."""
     rng = np.random.default_rng(seed)
-    coarse = rng.integers(0, 256, (height // 4 + 20, width // 4 + 20, 3), dtype=np.uint8)
-    scene = coarse.repeat(4, axis=0).repeat(4, axis=1)
     step = 1 + seed % 2
+    rows, columns = (height + frames) // 4 + 1, (width + step * frames) // 4 + 1
+    coarse = rng.integers(0, 256, (rows, columns, 3), dtype=np.uint8)
+    scene = coarse.repeat(4, axis=0).repeat(4, axis=1)
     return np.stack([scene[k : k + height, step * k : step * k + width] for k in range(frames)])

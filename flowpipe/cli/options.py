@@ -13,7 +13,7 @@ import click
 from flowpipe import recipe as recipes
 from flowpipe.datasets import DATASETS, Dataset
 from flowpipe.errors import REASONS, UsageError
-from flowpipe.extract import ExtractRecipe
+from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.ops.cpu import native_core
 from flowpipe.run import RunOptions
 from flowpipe.store import read_store_header

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,3 +63,42 @@ class Breadcrumb:
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
         self.trace.unlink(missing_ok=True)
+
+
+@contextmanager
+def crumb_folder(store: Path, run: str) -> Iterator[Path]:
+    """A folder for the breadcrumbs of one run, gone when the block ends.
+
+    Runs share a store, so each has its own; those of runs on this machine that were killed are
+    swept away.
+
+    Parameters
+    ----------
+    store : Path
+    run : str
+        ``<time>-<host>-<pid>``, as the ledger is named.
+    """
+    running = store / "running"
+    for folder in running.glob("*"):
+        _, _, owner = folder.name.partition("-")
+        host, _, pid = owner.rpartition("-")
+        if host == socket.gethostname() and not _alive(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+    own = running / run
+    own.mkdir(parents=True)
+    try:
+        yield own
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+        with suppress(OSError):  # another run still has its folder there
+            running.rmdir()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -93,7 +93,7 @@ def local_pool(workers: int) -> Iterator[Pool]:
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            dashboard_address=":0",  # any free port: several runs on a machine must not warn
             local_directory=scratch,
             silence_logs=logging.CRITICAL,
         ) as cluster,

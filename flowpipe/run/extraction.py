@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain, pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,17 +21,18 @@ from rich.console import Console
 from flowpipe import recipe as recipes
 from flowpipe.datasets import Dataset
 from flowpipe.errors import DiskFullError
-from flowpipe.extract import ExtractRecipe
+from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.ops import get_ops
 from flowpipe.run import rates
+from flowpipe.run.breadcrumb import crumb_folder
 from flowpipe.run.cluster import local_pool, remote_pool
-from flowpipe.run.drive import Driver
+from flowpipe.run.drive import Driver, solo
 from flowpipe.run.ledger import Ledger, Quarantine
-from flowpipe.run.plan import Plan, SpanKey, make_plan, make_spans, part_of
+from flowpipe.run.plan import Plan, ShardPlan, SpanKey, make_plan, make_spans, part_of
 from flowpipe.run.progress import RunProgress
 from flowpipe.run.worker import ShardJob
 from flowpipe.store import create_store, open_store, sweep
-from flowpipe.types import Outcome
+from flowpipe.types import Outcome, Span
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,9 @@ def plan_run(dataset: Dataset, recipe: ExtractRecipe, options: RunOptions) -> Pl
         done = store.span_keys()
         # A video that is there whole is done, however it or this run would cut it.
         done |= {span.key for span, _ in spans if span.record.video_id in store.videos}
+    quarantined = Quarantine(options.store).held_back(options.retry, options.on_error)
+    # A video that failed in one piece is not tried in parts.
+    quarantined |= {s.key for s, _ in spans if (s.record.video_id, 0, 1) in quarantined}
     return make_plan(
         spans,
         unusable,
@@ -108,7 +113,7 @@ def plan_run(dataset: Dataset, recipe: ExtractRecipe, options: RunOptions) -> Pl
         rates.measure(recipe, ops),
         workers=options.workers,
         done=done,
-        quarantined=Quarantine(options.store).held_back(options.retry, options.on_error),
+        quarantined=quarantined,
     )
 
 
@@ -149,14 +154,9 @@ def run(
     quarantine = Quarantine(options.store)
     ledger = Ledger(options.store)
     summary.ledger = ledger.path
-    job = ShardJob(
-        str(options.store.resolve()), plan.shards[0], recipe, options.device, options.on_error,
-        options.stall_s,
-    ) if plan.shards else None  # fmt: skip
     try:
-        with RunProgress(plan, console) as progress:
-
-            def settle(outcome: Outcome) -> None:
+        with RunProgress(plan, console) as progress, sigterm_interrupts():
+            for outcome in chain(plan.unusable, _work(plan, recipe, options, ledger, progress)):
                 ledger.write(outcome)
                 summary.add(outcome)
                 if outcome.status == "failed":
@@ -164,18 +164,55 @@ def run(
                 else:
                     quarantine.remove(outcome.video_id, outcome.part, outcome.parts)
                 progress.outcome(outcome)
-
-            for outcome in plan.unusable:
-                settle(outcome)
-            if job is not None:
-                workers = min(options.workers, plan.spans)
-                with sigterm_interrupts(), _pool(options, workers) as pool:
-                    for outcome in Driver(pool, job, plan.shards, progress.frames).outcomes():
-                        settle(outcome)
     finally:
         ledger.close()
         sweep(options.store)
     return summary
+
+
+def _work(
+    plan: Plan,
+    recipe: ExtractRecipe,
+    options: RunOptions,
+    ledger: Ledger,
+    progress: RunProgress,
+) -> Iterator[Outcome]:
+    """Outcomes of a plan's shards as workers finish them."""
+    if not plan.shards:
+        return
+    pool_of = remote_pool(options.scheduler) if options.scheduler else local_pool(options.workers)
+    with crumb_folder(options.store, ledger.path.stem) as crumbs, pool_of as pool:
+        store = options.store.resolve()
+        job = ShardJob(
+            str(store), str(crumbs.resolve()), plan.shards[0], recipe, options.device,
+            options.on_error, options.stall_s,
+        )  # fmt: skip
+        torn = set()
+        for outcome in Driver(pool, job, plan.shards, progress.frames).outcomes():
+            if outcome.status == "failed" and outcome.parts > 1:
+                torn.add(outcome.video_id)
+            else:
+                yield outcome
+        whole = whole_again(plan, store, torn)
+        yield from Driver(pool, job, whole, progress.frames).outcomes()
+
+
+def whole_again(plan: Plan, store: Path, torn: set[str]) -> list[ShardPlan]:
+    """Split videos that have to be made in one piece after all, a shard each.
+
+    Those of which a part failed: in one piece the policy for damage decides what is kept. And those
+    whose parts do not decode to the same frame on both sides of a cut.
+    """
+    split = [(span, shard) for shard in plan.shards for span in shard.spans if span.parts > 1]
+    if not split:
+        return []
+    opened = open_store(store, skip_broken=True)
+    for video_id in {span.record.video_id for span, _ in split} & set(opened.videos):
+        edges = [meta["edges"] for meta in opened.videos[video_id].part_metas]
+        if any(a["seam_crc32"] != b["first_crc32"] for a, b in pairwise(edges)):
+            torn = torn | {video_id}
+    first = {span.record.video_id: (span, shard) for span, shard in reversed(split)}
+    return [solo(Span(span.record), shard) for v, (span, shard) in first.items() if v in torn]
 
 
 def check_space(plan: Plan, store: Path) -> None:
@@ -194,10 +231,6 @@ def free_bytes(path: Path) -> int:
     while not path.exists():
         path = path.parent
     return shutil.disk_usage(path).free
-
-
-def _pool(options: RunOptions, workers: int) -> Any:
-    return remote_pool(options.scheduler) if options.scheduler else local_pool(workers)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from flowpipe.errors import DecodeError, UsageError
-from flowpipe.extract import ExtractRecipe
+from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.types import Outcome, Span, VideoRecord
 from flowpipe.video import cut_points, probe
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from flowpipe.datasets import Dataset
 from flowpipe.errors import FormatError
-from flowpipe.extract import ExtractRecipe
+from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.run.extraction import RunOptions, Summary, plan_run, run
 from flowpipe.run.plan import SpanKey, shard_name
 from flowpipe.store import ShardWriter, StreamSpec, open_store, salvage

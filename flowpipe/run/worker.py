@@ -36,6 +36,8 @@ class ShardJob:
     """All that a worker needs to know to make one shard."""
 
     store: str
+    crumbs: str
+    """Folder of this run's breadcrumbs."""
     shard: ShardPlan
     recipe: ExtractRecipe
     device: str
@@ -47,7 +49,7 @@ class ShardJob:
 
     @property
     def breadcrumb(self) -> Breadcrumb:
-        return Breadcrumb(Path(self.store) / "running" / f"{self.shard.name}.json")
+        return Breadcrumb(Path(self.crumbs) / f"{self.shard.name}.json")
 
 
 class WorkerDiedError(Exception):
@@ -104,7 +106,6 @@ def extract_shard(job: ShardJob) -> list[Outcome]:
         raise WorkerDiedError(job.shard.name)
     cv2.setNumThreads(1)
     ops = get_ops(job.device)
-    crumb.path.parent.mkdir(parents=True, exist_ok=True)
     try:
         crumb.write(None, 0, -1)
         with (

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowpipe.errors import UsageError
-from flowpipe.extract import ExtractRecipe
+from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.run.plan import Rates, make_plan, make_spans, part_of, shard_name
 from flowpipe.types import Span, VideoRecord
 
