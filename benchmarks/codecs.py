@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from flowpipe import codec
 from flowpipe.codec.images import as_images
-from flowpipe.extract import ExtractRecipe
+from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.modality import MODALITIES
 from flowpipe.ops import get_ops
 from flowpipe.planes import PlaneMaker

@@ -144,23 +144,20 @@ def request(
     values, warning = _without_core(values)
     if gpus:
         _check_gpus(gpus)
-    return Request(
-        dataset=load_dataset(source),
-        source=source,
-        recipe=recipes.build(ExtractRecipe, values, where="extract"),
-        run=RunOptions(
-            store=out,
-            workers=gpus or workers or len(os.sched_getaffinity(0)),
-            scheduler=scheduler,
-            device="cpu",
-            part=_part(part),
-            on_error=on_error,
-            retry=retry,
-            stall_s=stall_s,
-            split_s=split_s,
-        ),
-        warning=warning,
+    recipe = recipes.build(ExtractRecipe, values, where="extract")
+    run = RunOptions(
+        store=out,
+        workers=gpus or workers or len(os.sched_getaffinity(0)),
+        scheduler=scheduler,
+        device="cpu",
+        part=_part(part),
+        on_error=on_error,
+        retry=retry,
+        stall_s=stall_s,
+        split_s=split_s,
     )
+    # Listing the videos can take long, so everything else is checked before.
+    return Request(load_dataset(source), source, recipe, run, warning)
 
 
 def load_dataset(source: dict[str, Any]) -> Dataset:

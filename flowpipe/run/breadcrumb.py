@@ -52,13 +52,13 @@ class Breadcrumb:
             return None
         return values
 
-    def last_words(self, lines: int = 30) -> str:
-        """End of the trace, empty if the worker left none."""
+    def last_words(self, most_lines: int = 60) -> str:
+        """What a dying worker wrote: why, then the stack of each thread; empty if it left none."""
         try:
             text = self.trace.read_text(encoding="utf-8", errors="replace")
         except OSError:
             return ""
-        return "\n".join(text.splitlines()[-lines:])
+        return "\n".join(text.splitlines()[:most_lines])
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)

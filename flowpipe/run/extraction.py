@@ -99,7 +99,7 @@ def plan_run(dataset: Dataset, recipe: ExtractRecipe, options: RunOptions) -> Pl
     done: set[SpanKey] = set()
     if (options.store / "store.json").exists():
         store = open_store(options.store, skip_broken=True)
-        store.check_recipe(recipes.digest(recipe))
+        store.check_recipe(recipes.digest(recipe), recipes.plain(recipe))
         done = store.span_keys()
         # A video that is there whole is done, however it or this run would cut it.
         done |= {span.key for span, _ in spans if span.record.video_id in store.videos}

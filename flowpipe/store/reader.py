@@ -114,9 +114,12 @@ class Store:
         """The tables behind `videos`."""
         return self._catalogue
 
-    def check_recipe(self, digest: str) -> None:
-        """Raise RecipeError unless the store was made with the recipe of this digest."""
-        headers.check_recipe(self.path, self.header, digest)
+    def check_recipe(self, digest: str, recipe: Mapping[str, Any] | None = None) -> None:
+        """Raise RecipeError unless the store was made with the recipe of this digest.
+
+        With the plain values of the `recipe` given too, the message names what differs.
+        """
+        headers.check_recipe(self.path, self.header, digest, recipe)
 
     def span_keys(self) -> set[Key]:
         """(video_id, part, parts) of everything in the shards, parts of incomplete videos too."""

@@ -130,7 +130,12 @@ def running() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
     def start(*arguments: object) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            command(*arguments), stderr=subprocess.PIPE, text=True, start_new_session=True
+            command(*arguments),
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            # A shell that runs the tests in the background makes its children ignore Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         started.append(process)
         return process
@@ -225,7 +230,7 @@ def test_broken_files_cost_nothing_but_themselves(
     assert failures["empty"] == "empty"
     assert failures["text"] == "unreadable"
     assert failures["cut"] in ("unreadable", "corrupt")
-    assert failures["pipe"] == "unreadable"
+    assert "pipe" not in failures, "a named pipe is no video and would block its reader for ever"
     assert flowpipe("verify", store).returncode == 0
     # They are not tried again on their own, but the run still says that they are missing.
     again = flowpipe(*arguments)
@@ -324,13 +329,15 @@ def test_a_split_video_reads_back_as_one_with_the_same_bytes(tmp_path: Path, flo
     encode_video(videos / "long.mp4", clip, gop=25, b_frames=2)
     everything = ("--modalities", "rgb,flow,warped_flow,rgb_diff")
     whole, split = tmp_path / "whole", tmp_path / "split"
-    for store, split_s in ((whole, 0), (split, 3)):
+    # Two array jobs, so that the parts lie in two shards.
+    for store, split_s, part in ((whole, 0, "1/1"), (split, 3, "1/2"), (split, 3, "2/2")):
         done = flowpipe(
             "extract", "--videos", videos, "--out", store, "--workers", 2, *FAST, *everything,
-            "--split", split_s,
+            "--split", split_s, "--part", part,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-    assert len(list((split / "shards").iterdir())) > 1
+    assert len(list((split / "shards").iterdir())) == 2
+    assert open_store(split).videos["long"].parts == 5
     assert images(split) == images(whole)
     assert open_store(split).videos["long"].frames == 360
     one, two = (open_store(s).videos["long"].pts_s for s in (whole, split))
