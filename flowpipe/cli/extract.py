@@ -13,13 +13,14 @@ from flowpipe.cli.screen import say, stderr
 from flowpipe.errors import REASONS
 from flowpipe.report import save_png, store_sheet
 from flowpipe.run import Summary, plan_run, run
-from flowpipe.store import open_store
+from flowpipe.store import open_store, verify_store
 
 
 @click.command()
 @extract_options
+@click.option("--verify", is_flag=True, help="Check the whole store at the end, as verify does.")
 @click.option("-q", "--quiet", is_flag=True, help="Print failures and the end result only.")
-def extract(quiet: bool, **options: Any) -> int:
+def extract(verify: bool, quiet: bool, **options: Any) -> int:
     """Extract frames and flow of a data set or of your own videos into a store.
 
     \b
@@ -48,8 +49,20 @@ def extract(quiet: bool, **options: Any) -> int:
     except KeyboardInterrupt:
         say("interrupted; finished shards are kept, run the same command to go on")
         return EXIT_INTERRUPTED
+    damaged = verify and not _verified(wanted)
     _report(summary, wanted)
-    return EXIT_SOME_FAILED if summary.failed else EXIT_DONE
+    return EXIT_SOME_FAILED if summary.failed or damaged else EXIT_DONE
+
+
+def _verified(wanted: Request) -> bool:
+    """Check every byte of the store and say what was found."""
+    report = verify_store(wanted.run.store, workers=wanted.run.workers)
+    images = sum(row.images for row in report.shards)
+    found = "all whole" if report.ok else f"{len(report.problems)} problems"
+    say(f"verified: {len(report.shards)} shards, {images} images, {found}")
+    for problem in report.problems:
+        say(f"  {problem.shard} {problem.video_id} [{problem.clause}] {problem.message}")
+    return report.ok
 
 
 def _report(summary: Summary, wanted: Request) -> None:
