@@ -65,7 +65,7 @@ class ExtractRecipe:
         default_factory=dict,
         metadata={"choices": {name: row.params for name, row in codec.CODECS.items()}},
     )
-    """Codec by modality; those left out take the default of the modality's row."""
+    """Codec by modality; what is left out, or left to ``auto``, the modality's row decides."""
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.modalities if name not in MODALITIES]
@@ -80,7 +80,9 @@ class ExtractRecipe:
             raise ValueError(f"bound must be in (0, 1000] pixels, got {self.bound}")
         # Table order and codecs written out: recipes that mean the same have the same digest.
         ordered = tuple(name for name in MODALITIES if name in self.modalities)
-        codecs = {n: self.codecs.get(n) or codec.default_params(n) for n in ordered}
+        codecs = {
+            n: codec.for_modality(self.codecs.get(n) or codec.default_params(n), n) for n in ordered
+        }
         object.__setattr__(self, "modalities", ordered)
         object.__setattr__(self, "codecs", codecs)
 

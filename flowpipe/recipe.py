@@ -175,6 +175,8 @@ def _build_value(hint: Any, value: Any, where: str, mistakes: list[str]) -> Any:
         kinds = [a for a in arguments if a is not type(None)]
         return _build_value(kinds[0], value, where, mistakes)
     if origin is typing.Literal:
+        if type(value) is int and str(value) in arguments:
+            return str(value)  # as the 444 of `subsampling: 444`, which YAML takes for a number
         if value not in arguments:
             mistakes.append(
                 f"{where} must be one of {', '.join(map(str, arguments))}, got {value!r}"

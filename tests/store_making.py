@@ -60,7 +60,8 @@ def open_writer(
     made_with: Any = RECIPE,
 ) -> ShardWriter:
     """A writer of a small shard: raw codec unless `params` names another."""
-    specs = {m: StreamSpec(params or codec.RawParams(), QUANTISERS[m]) for m in modalities}
+    params = params or codec.RawParams()
+    specs = {m: StreamSpec(codec.for_modality(params, m), QUANTISERS[m]) for m in modalities}
     return ShardWriter(
         path,
         recipe=recipe.canonical(made_with),
@@ -96,7 +97,7 @@ def add_video(
             writer.append(
                 EncodedPlanes(
                     modality,
-                    codec.encode(planes[at:stop], params),
+                    codec.encode(planes[at:stop], codec.for_modality(params, modality)),
                     *size,
                     {name: values[at:stop] for name, values in columns.items()},
                 )

@@ -31,6 +31,11 @@ class Exact:
             raise ValueError(f"digits must not be negative, got {self.digits}")
 
 
+@dataclass(frozen=True)
+class Worded:
+    kept: Literal["420", "444"] = "420"
+
+
 CHOICES: dict[str, Any] = {"fast": Fast, "exact": Exact}
 
 
@@ -106,6 +111,13 @@ def test_override_sets_nested_values_and_leaves_the_original() -> None:
     after = recipe.override(before, ["solver.speed=7", "names=[b, c]"])
     assert after == {"solver": {"name": "fast", "speed": 7}, "names": ["b", "c"]}
     assert before == {"solver": {"name": "fast"}}
+
+
+def test_a_number_may_stand_for_a_word_of_digits() -> None:
+    assert recipe.build(Worded, {"kept": 444}).kept == "444"  # YAML reads `kept: 444` so
+    for wrong in (411, True, 444.0, None):
+        with pytest.raises(RecipeError, match="one of 420, 444, got"):
+            recipe.build(Worded, {"kept": wrong})
 
 
 @pytest.mark.parametrize("setting", ["bound", "=3", ""])

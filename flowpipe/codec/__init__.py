@@ -8,7 +8,7 @@ left of y.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from flowpipe.modality import MODALITIES
 
 __all__ = [
     "CODECS", "CodecRow", "JpegLsParams", "JpegParams", "Payload", "RawParams", "decode",
-    "default_params", "encode",
+    "default_params", "encode", "for_modality",
 ]  # fmt: skip
 
 Payload = bytes | bytearray | memoryview
@@ -57,11 +57,28 @@ CODECS = {
 
 def default_params(modality: str) -> Any:
     """Codec params that a modality takes when a recipe names none."""
-    row = MODALITIES[modality]
-    params = CODECS[row.codec].params
-    if "subsampling" in params.__dataclass_fields__:
-        return params(subsampling=row.subsampling)
-    return params()
+    return for_modality(CODECS[MODALITIES[modality].codec].params(), modality)
+
+
+def for_modality(params: Any, modality: str) -> Any:
+    """Params with what they leave to the modality decided by its row.
+
+    Subsampling ``auto`` becomes the row's. Whatever it says of a modality without colour becomes
+    ``gray``, for the bytes are the same.
+
+    Raises
+    ------
+    ValueError
+        If a modality in colour is to be ``gray``.
+    """
+    row, asked = MODALITIES[modality], getattr(params, "subsampling", None)
+    if asked is None:
+        return params
+    if row.channels != 3 or asked == "auto":
+        return replace(params, subsampling=row.subsampling)
+    if asked == "gray":
+        raise ValueError(f"{modality} is stored in colour: subsampling must be 420, 422 or 444")
+    return params
 
 
 def encode(planes: NDArray[np.uint8], params: Any) -> tuple[bytes, ...]:
@@ -72,11 +89,13 @@ def encode(planes: NDArray[np.uint8], params: Any) -> tuple[bytes, ...]:
     planes : uint8 (T, C, H, W)
         C = 3 is R, G, B; C = 2 is a flow field; C = 1 is gray.
     params : JpegParams, JpegLsParams or RawParams
+        As `for_modality` leaves them: colour wants a decided subsampling.
 
     Raises
     ------
     ValueError
-        If the planes are of another shape or type, or too large for the format.
+        If the planes are of another shape or type, or too large for the format, or the params
+        leave open how colour is stored.
     """
     row = CODECS[params.name]
     return tuple(row.encode(image, params) for image in as_images(planes))

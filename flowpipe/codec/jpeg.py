@@ -19,18 +19,21 @@ class JpegParams:
     """Quality 1..100 and chroma subsampling.
 
     ``subsampling`` says what happens to colour: ``420`` halves it in both directions, ``422`` in
-    one, ``444`` keeps it. A flow field is one gray image whatever it says; ``gray`` says so.
+    one, ``444`` keeps it. A flow field is one gray image, which ``gray`` says. ``auto`` leaves it
+    to the modality: `flowpipe.codec.for_modality` puts the value of its row in the place.
     """
 
     name: ClassVar[str] = "jpeg"
     quality: int = 95
-    subsampling: Literal["420", "422", "444", "gray"] = "420"
+    subsampling: Literal["auto", "420", "422", "444", "gray"] = "auto"
 
     def __post_init__(self) -> None:
         if not 1 <= self.quality <= 100:
             raise ValueError(f"quality must be in 1..100, got {self.quality}")
-        if self.subsampling not in ("420", "422", "444", "gray"):
-            raise ValueError(f"subsampling must be 420, 422, 444 or gray, got {self.subsampling!r}")
+        if self.subsampling not in ("auto", "420", "422", "444", "gray"):
+            raise ValueError(
+                f"subsampling must be auto, 420, 422, 444 or gray, got {self.subsampling!r}"
+            )
 
 
 def encode(image: NDArray[np.uint8], params: JpegParams) -> bytes:
@@ -46,8 +49,12 @@ def encode(image: NDArray[np.uint8], params: JpegParams) -> bytes:
                 image[:, :, None], params.quality, "GRAY", colorsubsampling="Gray"
             )
         )
-    if params.subsampling == "gray":
-        raise ValueError("subsampling gray is for flow; colour images need 420, 422 or 444")
+    if params.subsampling not in ("420", "422", "444"):
+        # Auto has no good guess here: what is right for pictures blurs differences.
+        raise ValueError(
+            f"colour images need subsampling 420, 422 or 444, got {params.subsampling}; gray is "
+            "for flow, and auto is decided by codec.for_modality"
+        )
     return bytes(
         simplejpeg.encode_jpeg(image, params.quality, "RGB", colorsubsampling=params.subsampling)
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +15,7 @@ from flowpipe.modality import MODALITIES
 
 LOSSLESS = (codec.JpegLsParams(), codec.RawParams())
 EVERY = (
-    codec.JpegParams(),
+    codec.JpegParams(95, "420"),
     codec.JpegParams(90, "422"),
     codec.JpegParams(100, "444"),
     codec.JpegLsParams(2),
@@ -88,7 +89,7 @@ def test_payloads_are_ordinary_image_files():
     (pixmap,) = codec.encode(planes, codec.RawParams())
     read = cv2.imdecode(np.frombuffer(pixmap, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
     np.testing.assert_array_equal(read, planes[0].transpose(1, 2, 0))
-    (jpeg,) = codec.encode(planes, codec.JpegParams())
+    (jpeg,) = codec.encode(planes, codec.JpegParams(subsampling="420"))
     read = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
     np.testing.assert_allclose(read, codec.decode([jpeg], 3)[0].transpose(1, 2, 0), atol=3)
 
@@ -127,7 +128,7 @@ def test_real_frames_lossless(shared_data):
     assert sizes["jpegls"] < sizes["raw"] / 2
 
 
-@pytest.mark.parametrize("params", [codec.JpegParams(), *LOSSLESS], ids=str)
+@pytest.mark.parametrize("params", [codec.JpegParams(subsampling="420"), *LOSSLESS], ids=str)
 def test_damage_is_refused_by_name(params):
     planes = smooth(3, 3, 32, 32)
     payloads = list(codec.encode(planes, params))
@@ -140,7 +141,7 @@ def test_damage_is_refused_by_name(params):
         codec.decode(payloads, 1, params)
 
 
-@pytest.mark.parametrize("params", [codec.JpegParams(), *LOSSLESS], ids=str)
+@pytest.mark.parametrize("params", [codec.JpegParams(subsampling="420"), *LOSSLESS], ids=str)
 def test_flipped_bytes_never_crash(params, rng):
     (payload,) = codec.encode(smooth(1, 3, 32, 32), params)
     for _ in range(300):
@@ -185,8 +186,10 @@ def test_wrong_planes_are_refused():
         codec.encode(np.zeros((1, 2, 1, 40000), np.uint8), codec.JpegParams())
     with pytest.raises(ValueError, match="65535"):
         codec.encode(np.zeros((1, 2, 1, 40000), np.uint8), codec.JpegLsParams())
-    with pytest.raises(ValueError, match="gray is for flow"):
-        codec.encode(np.zeros((1, 3, 8, 8), np.uint8), codec.JpegParams(subsampling="gray"))
+    for open_or_gray in ("auto", "gray"):
+        params = codec.JpegParams(subsampling=open_or_gray)
+        with pytest.raises(ValueError, match=f"420, 422 or 444, got {open_or_gray}"):
+            codec.encode(np.zeros((1, 3, 8, 8), np.uint8), params)
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
@@ -200,10 +203,33 @@ def test_every_modality_has_a_codec(modality):
     )
 
 
+@pytest.mark.parametrize(
+    ("modality", "asked", "decided"),
+    [
+        ("rgb", "auto", "420"), ("rgb_diff", "auto", "444"), ("flow", "auto", "gray"),
+        ("rgb", "444", "444"), ("rgb_diff", "420", "420"), ("warped_flow", "420", "gray"),
+    ],
+)  # fmt: skip
+def test_the_modality_decides_what_is_left_to_it(modality, asked, decided):
+    params = codec.for_modality(codec.JpegParams(90, asked), modality)
+    assert params == codec.JpegParams(90, decided)
+    assert codec.for_modality(params, modality) == params
+    planes = smooth(1, MODALITIES[modality].channels, 24, 32)
+    (payload,) = codec.encode(planes, params)
+    assert simplejpeg.decode_jpeg_header(payload)[3].lower() == decided
+
+
+def test_colour_cannot_be_gray_and_other_codecs_leave_nothing_open():
+    with pytest.raises(ValueError, match="rgb is stored in colour"):
+        codec.for_modality(codec.JpegParams(subsampling="gray"), "rgb")
+    for params in LOSSLESS:
+        assert codec.for_modality(params, "rgb_diff") is params
+
+
 def test_table_is_by_name():
     assert list(codec.CODECS) == ["jpeg", "jpegls", "raw"]
     for name, row in codec.CODECS.items():
         assert row.params.name == name and row.extension.startswith(".")
-        payload = codec.encode(smooth(1, 3, 8, 8), row.params())[0]
+        payload = codec.encode(smooth(1, 3, 8, 8), codec.for_modality(row.params(), "rgb"))[0]
         assert codec.recognise(payload) == name
         assert row.read_size(payload) == (8, 8, 3)
