@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes.util
 import importlib.util
 import os
@@ -60,18 +61,20 @@ LIBRARIES = {
     "cupy": "only needed for GPUs; pip install 'flowpipe[cuda]'",
     "dask_cuda": "only needed for several GPUs on a cluster; pip install 'flowpipe[cluster]'",
 }
+FEATURES = ("sse4_2", "avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl")
 OPTIONAL = {"torch", "cupy", "dask_cuda"}
 
 
 def _processor() -> Finding:
-    model = platform.processor() or platform.machine()
-    try:
+    model, features = platform.processor() or platform.machine(), ""
+    with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        model = next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
+        facts = {key.strip(): value for key, _, value in (line.partition(": ") for line in lines)}
+        model = facts.get("model name", model)
+        features = " ".join(f for f in FEATURES if f in facts.get("flags", "").split())
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return Finding("processor", "ok", f"{model}, {cores} usable cores, {platform.machine()}")
+    found = f"{model}, {cores} usable cores, {platform.machine()} {features}"
+    return Finding("processor", "ok", found.rstrip())
 
 
 def _core() -> Finding:
