@@ -243,8 +243,8 @@ def _without_core(values: dict[str, Any]) -> tuple[dict[str, Any], str]:
     if core.available or name != "tvl1":
         return values, ""
     warning = (
-        "flow is computed by OpenCV's TV-L1, about 50 times slower than flowpipe's own, and recorded "
-        f"so: {core.reason}"
+        "flow is computed by OpenCV's TV-L1, about 50 times slower than flowpipe's own, and "
+        f"recorded so: {core.reason}"
     )
     return {**values, "flow": {"name": "opencv_tvl1"}}, warning
 
