@@ -8,9 +8,9 @@ from __future__ import annotations
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise
 from pathlib import Path
 from types import FrameType
@@ -20,18 +20,18 @@ from rich.console import Console
 
 from flowpipe import recipe as recipes
 from flowpipe.datasets import Dataset
-from flowpipe.errors import DiskFullError
+from flowpipe.errors import DiskFullError, FlowpipeError, UnwritableError
 from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.ops import get_ops
 from flowpipe.run import rates
 from flowpipe.run.breadcrumb import crumb_folder
 from flowpipe.run.cluster import local_pool, remote_pool
-from flowpipe.run.drive import Driver, solo
+from flowpipe.run.drive import Driver, some_of
 from flowpipe.run.ledger import Ledger, Quarantine
-from flowpipe.run.plan import Plan, ShardPlan, SpanKey, make_plan, make_spans, part_of
+from flowpipe.run.plan import Plan, ShardPlan, SpanKey, look_at, make_plan, make_spans, part_of
 from flowpipe.run.progress import RunProgress
 from flowpipe.run.worker import ShardJob
-from flowpipe.store import create_store, open_store, sweep
+from flowpipe.store import Store, create_store, open_store, sweep
 from flowpipe.types import Outcome, Span
 
 
@@ -100,17 +100,26 @@ def plan_run(dataset: Dataset, recipe: ExtractRecipe, options: RunOptions) -> Pl
     if (options.store / "store.json").exists():
         store = open_store(options.store, skip_broken=True)
         store.check_recipe(recipes.digest(recipe), recipes.plain(recipe))
+        torn = torn_at_seams(store, {s.record.video_id for s, _ in spans if s.parts > 1})
+        # Of a torn video the last part stands for the whole, so that one array job makes it.
+        spans = [
+            (Span(s.record), size * s.parts) if s.record.video_id in torn else (s, size)
+            for s, size in spans
+            if s.record.video_id not in torn or s.part == s.parts - 1
+        ]
         done = store.span_keys()
         # A video that is there whole is done, however it or this run would cut it.
-        done |= {span.key for span, _ in spans if span.record.video_id in store.videos}
+        there = store.videos.keys() - torn
+        done |= {span.key for span, _ in spans if span.record.video_id in there}
+    sample = look_at([span.record.path for span, _ in spans], recipe.video.fps)
     quarantined = Quarantine(options.store).held_back(options.retry, options.on_error)
     # A video that failed in one piece is not tried in parts.
     quarantined |= {s.key for s, _ in spans if (s.record.video_id, 0, 1) in quarantined}
     return make_plan(
         spans,
         unusable,
-        recipe,
-        rates.measure(recipe, ops),
+        sample,
+        rates.measure(recipe, ops, sample),
         workers=options.workers,
         done=done,
         quarantined=quarantined,
@@ -139,30 +148,45 @@ def run(
     ------
     DiskFullError
         Before anything is written if the plan cannot fit, or later when the disk fills up.
+    UnwritableError
+        If the folder cannot be made or written to.
+    FlowpipeError
+        The first failure of a video under ``on_error="fail"``; the video is not quarantined.
     KeyboardInterrupt
         On Ctrl-C and SIGTERM; finished shards stay and the same command goes on from there.
     """
+    sweep(options.store)  # what a killed run left behind takes room
     check_space(plan, options.store)
-    create_store(
-        options.store,
-        recipe=recipes.canonical(recipe),
-        recipe_digest=recipes.digest(recipe),
-        dataset=source,
-        class_names=dataset.class_names,
-    )
+    try:
+        create_store(
+            options.store,
+            recipe=recipes.canonical(recipe),
+            recipe_digest=recipes.digest(recipe),
+            dataset=source,
+            class_names=dataset.class_names,
+        )
+    except OSError as error:
+        raise UnwritableError(f"no store can be made at {options.store}: {error}") from error
     summary = Summary(Counter({"already done": plan.done, "quarantined": plan.quarantined}))
     quarantine = Quarantine(options.store)
     ledger = Ledger(options.store)
     summary.ledger = ledger.path
     try:
-        with RunProgress(plan, console) as progress, sigterm_interrupts():
-            for outcome in chain(plan.unusable, _work(plan, recipe, options, ledger, progress)):
+        with (
+            RunProgress(plan, console) as progress,
+            signals_interrupt_once(),
+            # Closed here whatever happens: workers must be gone before what they left is swept.
+            closing(_work(plan, recipe, options, ledger, progress)) as work,
+        ):
+            for outcome in chain(plan.unusable, work):
                 ledger.write(outcome)
                 summary.add(outcome)
-                if outcome.status == "failed":
-                    quarantine.add(outcome, options.on_error)
-                else:
+                if outcome.status != "failed":
                     quarantine.remove(outcome.video_id, outcome.part, outcome.parts)
+                elif options.on_error == "fail":
+                    raise FlowpipeError(outcome.message, reason=outcome.reason)
+                else:
+                    quarantine.add(outcome, options.on_error)
                 progress.outcome(outcome)
     finally:
         ledger.close()
@@ -207,12 +231,27 @@ def whole_again(plan: Plan, store: Path, torn: set[str]) -> list[ShardPlan]:
     if not split:
         return []
     opened = open_store(store, skip_broken=True)
-    for video_id in {span.record.video_id for span, _ in split} & set(opened.videos):
-        edges = [meta["edges"] for meta in opened.videos[video_id].part_metas]
-        if any(a["seam_crc32"] != b["first_crc32"] for a, b in pairwise(edges)):
-            torn = torn | {video_id}
+    torn = torn | torn_at_seams(opened, {span.record.video_id for span, _ in split})
     first = {span.record.video_id: (span, shard) for span, shard in reversed(split)}
-    return [solo(Span(span.record), shard) for v, (span, shard) in first.items() if v in torn]
+    alone = []
+    for video_id, (span, shard) in first.items():
+        if video_id in torn:
+            part = some_of(shard, (Span(span.record),))
+            alone.append(
+                replace(part, cost_s=part.cost_s * span.parts, bytes=part.bytes * span.parts)
+            )
+    return alone
+
+
+def torn_at_seams(store: Store, video_ids: Collection[str]) -> set[str]:
+    """Those of the videos whose parts did not decode to the same frame on both sides of a cut."""
+    torn = set()
+    for video_id in video_ids:
+        if video_id in store.videos:
+            edges = [meta["edges"] for meta in store.videos[video_id].part_metas]
+            if any(a["seam_crc32"] != b["first_crc32"] for a, b in pairwise(edges)):
+                torn.add(video_id)
+    return torn
 
 
 def check_space(plan: Plan, store: Path) -> None:
@@ -234,14 +273,25 @@ def free_bytes(path: Path) -> int:
 
 
 @contextmanager
-def sigterm_interrupts() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, so that batch systems stop a run cleanly."""
+def signals_interrupt_once() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, so that batch systems stop a run cleanly.
+
+    The first signal raises KeyboardInterrupt; a second one, of somebody who cannot wait for the
+    workers to end, kills the process without a word, which a resumable store survives.
+    """
+    signals = (signal.SIGINT, signal.SIGTERM)
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        for each in signals:
+            signal.signal(each, signal.SIG_DFL)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.getsignal(number) for number in signals}
+    for number in signals:
+        if before[number] != signal.SIG_IGN:  # as in a job in the background of a shell
+            signal.signal(number, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in signals:
+            signal.signal(number, before[number])

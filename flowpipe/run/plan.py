@@ -14,7 +14,6 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from flowpipe.errors import DecodeError, UsageError
-from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.types import Outcome, Span, VideoRecord
 from flowpipe.video import cut_points, probe
 
@@ -28,6 +27,15 @@ LEAST_BYTES_PER_S = 8000
 
 SpanKey = tuple[str, int, int]
 """(video_id, part, parts): what identifies a stretch of video in a store."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a look at some videos says of all of them."""
+
+    frames_per_byte: float
+    height: int
+    width: int
 
 
 @dataclass(frozen=True)
@@ -122,7 +130,7 @@ def make_spans(
 def make_plan(
     spans: Sequence[tuple[Span, int]],
     unusable: Sequence[Outcome],
-    recipe: ExtractRecipe,
+    sample: Sample,
     rates: Rates,
     *,
     workers: int,
@@ -135,6 +143,8 @@ def make_plan(
     ----------
     spans : sequence of (Span, int)
         From `make_spans`, in the order of the data set.
+    sample : Sample
+        From `look_at`.
     rates : Rates
         See `run.rates`.
     workers : int
@@ -142,7 +152,7 @@ def make_plan(
     """
     todo = [(s, b) for s, b in spans if s.key not in done and s.key not in quarantined]
     finished = sum(s.key in done for s, _ in spans)
-    density = frames_per_byte([s.record.path for s, _ in todo], recipe.video.fps)
+    density = sample.frames_per_byte
     total_cost = sum(b for _, b in todo) * density * rates.frame_s
     target_s = min(SHARD_COST_S, max(5.0, total_cost / (8 * workers)))
     target_frames = min(target_s / rates.frame_s, SHARD_BYTES / rates.frame_bytes)
@@ -184,21 +194,30 @@ def shard_name(keys: Iterable[SpanKey]) -> str:
     return f"shard-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"
 
 
-def frames_per_byte(paths: Sequence[str], fps: float) -> float:
-    """Median frames per byte over an evenly spaced sample; unreadable files are left out."""
+def look_at(paths: Sequence[str], fps: float) -> Sample:
+    """Probe an evenly spaced sample of videos; unreadable ones are left out.
+
+    Parameters
+    ----------
+    paths : sequence of str
+    fps : float
+        Rate that the recipe resamples to, 0 for none.
+    """
     step = max(1, len(paths) // SAMPLE)
-    densities = []
+    found = []
     for path in paths[::step][:SAMPLE]:
         try:
-            found = probe(path)
-            size = os.stat(path).st_size
+            probed, size = probe(path), os.stat(path).st_size
         except (DecodeError, OSError):
             continue
-        frames = found.duration_s * fps if fps and found.duration_s else found.frames_estimate
+        frames = probed.duration_s * fps if fps and probed.duration_s else probed.frames_estimate
         if frames and size:
-            densities.append(frames / size)
-    # Where nothing can be probed any figure will do: the videos will fail one by one.
-    return statistics.median(densities) if densities else 1 / 4000
+            found.append((frames / size, probed.height, probed.width))
+    if not found:
+        # Nothing can be probed, so the videos will fail one by one and any figure will do.
+        return Sample(1 / 4000, 256, 340)
+    density, height, width = (statistics.median(values) for values in zip(*found, strict=True))
+    return Sample(density, round(height), round(width))
 
 
 def _cuts(path: str, split_s: float) -> tuple[float, ...]:

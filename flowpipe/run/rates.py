@@ -10,7 +10,7 @@ from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.flow import make_solver
 from flowpipe.modality import MODALITIES
 from flowpipe.ops import Ops
-from flowpipe.run.plan import Rates
+from flowpipe.run.plan import Rates, Sample
 
 BYTES_PER_PIXEL = {
     # benchmarks/codecs.py on real clips at 340x256: bytes of one image over its pixels
@@ -19,6 +19,7 @@ BYTES_PER_PIXEL = {
     ("warped_flow", "jpeg"): 0.08,
     ("rgb_diff", "jpeg"): 0.30,
 }
+TIMED_PIXELS = 340 * 256
 LOSSLESS_BYTES_PER_PIXEL = 1.2
 REST_S_PER_PIXEL = 1.5e-3 / (340 * 256)
 """benchmarks/extract.py: decoding, resizing, encoding and writing, all modalities."""
@@ -26,22 +27,25 @@ CAMERA_S_PER_PIXEL = 6.5e-3 / (340 * 256)
 """benchmarks/camera.py"""
 
 
-def measure(recipe: ExtractRecipe, ops: Ops, sample: tuple[int, int] = (256, 340)) -> Rates:
+def measure(recipe: ExtractRecipe, ops: Ops, sample: Sample) -> Rates:
     """Time the recipe's flow on one made-up pair and add what the other stages are known to cost.
 
     Parameters
     ----------
     recipe : ExtractRecipe
     ops : Ops
-    sample : (int, int)
-        (height, width) of a typical video, for recipes that keep the video's size or aspect.
+    sample : Sample
+        Its size decides where the recipe keeps the video's size or aspect.
     """
-    height, width = recipe.size.target(*sample)
+    height, width = recipe.size.target(sample.height, sample.width)
     pixels = height * width
     flows = max(MODALITIES[name].flows for name in recipe.modalities)
     frame_s = pixels * REST_S_PER_PIXEL
     if flows:
-        frame_s += flows * _pair_s(recipe, ops, height, width)
+        # Timed on a small frame: the cost grows as the pixels do, and a plan should not take long.
+        shrink = min(1.0, (TIMED_PIXELS / pixels) ** 0.5)
+        timed = max(1, round(height * shrink)), max(1, round(width * shrink))
+        frame_s += flows * _pair_s(recipe, ops, *timed) * pixels / (timed[0] * timed[1])
     if flows > 1:
         frame_s += pixels * CAMERA_S_PER_PIXEL
     frame_bytes = sum(

@@ -10,11 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowpipe.errors import UsageError
-from flowpipe.extract_recipe import ExtractRecipe
-from flowpipe.run.plan import Rates, make_plan, make_spans, part_of, shard_name
+from flowpipe.run.plan import Rates, Sample, make_plan, make_spans, part_of, shard_name
 from flowpipe.types import Span, VideoRecord
 
-RECIPE = ExtractRecipe()
+SAMPLE = Sample(1 / 4000, 256, 340)
 
 
 def span(name: str, part: int = 0, parts: int = 1) -> Span:
@@ -51,7 +50,7 @@ def test_a_folder_or_a_pipe_is_no_video(tmp_path: Path) -> None:
 def test_every_span_is_planned_once(sizes: list[int], workers: int, frame_ms: float) -> None:
     spans = [(span(f"v{k}"), size) for k, size in enumerate(sizes)]
     rates = Rates(frame_ms / 1e3, 40_000)
-    plan = make_plan(spans, (), RECIPE, rates, workers=workers)
+    plan = make_plan(spans, (), SAMPLE, rates, workers=workers)
     planned = [s.record.video_id for shard in plan.shards for s in shard.spans]
     assert sorted(planned) == sorted(s.record.video_id for s, _ in spans)
     assert len({shard.name for shard in plan.shards}) == len(plan.shards)
@@ -63,7 +62,7 @@ def test_every_span_is_planned_once(sizes: list[int], workers: int, frame_ms: fl
 def test_what_is_done_or_quarantined_is_left_out() -> None:
     spans = [(span(f"v{k}"), 100) for k in range(10)]
     plan = make_plan(
-        spans, (), RECIPE, Rates(0.01, 1000), workers=2,
+        spans, (), SAMPLE, Rates(0.01, 1000), workers=2,
         done={("v1", 0, 1), ("v2", 0, 1)}, quarantined={("v3", 0, 1)},
     )  # fmt: skip
     assert (plan.done, plan.quarantined, plan.spans) == (2, 1, 7)
@@ -71,8 +70,8 @@ def test_what_is_done_or_quarantined_is_left_out() -> None:
 
 def test_shards_get_smaller_with_more_workers_but_not_without_end() -> None:
     spans = [(span(f"v{k}"), 400_000) for k in range(400)]
-    few = make_plan(spans, (), RECIPE, Rates(0.02, 36_000), workers=1)
-    many = make_plan(spans, (), RECIPE, Rates(0.02, 36_000), workers=16)
+    few = make_plan(spans, (), SAMPLE, Rates(0.02, 36_000), workers=1)
+    many = make_plan(spans, (), SAMPLE, Rates(0.02, 36_000), workers=16)
     assert len(few.shards) < len(many.shards) < len(spans)
 
 
