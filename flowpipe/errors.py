@@ -27,6 +27,7 @@ REASONS = {
     "format": "a store or shard does not follow FORMAT.md",
     "dataset": "the data set does not lie as its official layout says",
     "disk_full": "the disk has too little free space",
+    "unwritable": "the store's folder cannot be written to",
     "error": "an unexpected failure; the message has the details",
 }
 
@@ -93,6 +94,12 @@ class FormatError(FlowpipeError):
     """A store or shard that breaks a clause of FORMAT.md."""
 
     default_reason = "format"
+
+
+class UnwritableError(FlowpipeError):
+    """A store that cannot be written to, for whatever reason but a full disk."""
+
+    default_reason = "unwritable"
 
 
 class DiskFullError(FlowpipeError):

@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from flowpipe.errors import BackendError
+from flowpipe.store.files import full_disk_in_words
 from flowpipe.types import Span
 
 
@@ -30,8 +32,23 @@ class Breadcrumb:
         return self.path.with_suffix(".trace")
 
     def write(self, span: Span | None, frames: int, position: int) -> None:
-        """Note the span being worked on, the frames done so far in this shard, and the span's
-        position in the shard."""
+        """Note the work on a span.
+
+        Parameters
+        ----------
+        span : Span or None
+            None between videos: while a shard is opened or published no video is to blame.
+        frames : int
+            Frames done so far in this shard.
+        position : int
+            Place of the span in the shard; -1 without one.
+
+        Raises
+        ------
+        DiskFullError
+        BackendError
+            If the folder is gone, as after the end of the run.
+        """
         values = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
@@ -42,8 +59,21 @@ class Breadcrumb:
             "time": time.time(),
         }
         draft = self.path.with_suffix(f".{os.getpid()}.tmp")
-        draft.write_text(json.dumps(values), encoding="utf-8")
-        draft.replace(self.path)
+        with self.writable():
+            draft.write_text(json.dumps(values), encoding="utf-8")
+            draft.replace(self.path)
+
+    @contextmanager
+    def writable(self) -> Iterator[None]:
+        """Say in words why nothing can be written beside the breadcrumb."""
+        try:
+            with full_disk_in_words(self.path):
+                yield
+        except FileNotFoundError as error:
+            raise BackendError(
+                f"{socket.gethostname()} finds no {self.path.parent}: the run has ended, or this "
+                "machine does not see the store's folder"
+            ) from error
 
     def read(self) -> dict[str, object] | None:
         try:
@@ -82,16 +112,27 @@ def crumb_folder(store: Path, run: str) -> Iterator[Path]:
     for folder in running.glob("*"):
         _, _, owner = folder.name.partition("-")
         host, _, pid = owner.rpartition("-")
-        if host == socket.gethostname() and not _alive(int(pid)):
+        if host == socket.gethostname() and pid.isdigit() and not _alive(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
     own = running / run
-    own.mkdir(parents=True)
+    with full_disk_in_words(own):
+        _make(own)
     try:
         yield own
     finally:
         shutil.rmtree(own, ignore_errors=True)
         with suppress(OSError):  # another run still has its folder there
             running.rmdir()
+
+
+def _make(folder: Path) -> None:
+    for _ in range(100):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return
+        except FileNotFoundError:
+            continue  # another run ended and took the empty parent away in between
+    raise FileNotFoundError(folder)
 
 
 def _alive(pid: int) -> bool:

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import dask
-from distributed import Client, Future, LocalCluster
+from distributed import Client, Future, KilledWorker, LocalCluster
 
-from flowpipe.errors import UsageError
+from flowpipe.errors import BackendError, UsageError
 
 SETTINGS = {
     "distributed.scheduler.allowed-failures": 0,  # the client decides about deaths
@@ -41,6 +41,10 @@ SETTINGS = {
 }
 
 
+class WorkerLostError(Exception):
+    """The worker process of a task died."""
+
+
 class Pool:
     """Workers that run one function on one argument at a time.
 
@@ -57,7 +61,10 @@ class Pool:
     @property
     def size(self) -> int:
         """Workers connected now, at least 1."""
-        return max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
+        try:
+            return max(1, len(self._client.nthreads()))
+        except OSError as error:
+            raise BackendError(_SCHEDULER_GONE) from error
 
     @property
     def running(self) -> list[Any]:
@@ -71,16 +78,33 @@ class Pool:
         future.add_done_callback(self._finished.put)
 
     def next_finished(self, timeout_s: float) -> tuple[Any, Any, BaseException | None] | None:
-        """(argument, result, error) of a task that ended, or None if none does within the time."""
+        """(argument, result, error) of a task that ended, or None if none does within the time.
+
+        The error is WorkerLostError where the worker died, else what the function raised.
+
+        Raises
+        ------
+        BackendError
+            If the scheduler is gone.
+        """
         try:
             future = self._finished.get(timeout=timeout_s)
         except queue.Empty:
             return None
+        if future.status == "cancelled":  # nobody here cancels
+            raise BackendError(_SCHEDULER_GONE)
         _, argument = self._arguments.pop(future.key)
-        error = future.exception() if future.status != "cancelled" else RuntimeError("cancelled")
+        error = future.exception()
         result = None if error is not None else future.result()
         future.release()
+        if isinstance(error, KilledWorker):
+            error = WorkerLostError(str(error))
         return argument, result, error
+
+
+_SCHEDULER_GONE = (
+    "the Dask scheduler is gone; finished shards stay: start it again, then the same command"
+)
 
 
 @contextmanager
@@ -109,7 +133,8 @@ def remote_pool(address: str) -> Iterator[Pool]:
     Raises
     ------
     UsageError
-        If nothing answers at the address or no worker joins within a minute.
+        If nothing answers at the address, no worker joins within a minute, or workers have several
+        threads.
     """
     with dask.config.set(SETTINGS):
         try:
@@ -121,4 +146,10 @@ def remote_pool(address: str) -> Iterator[Pool]:
                 client.wait_for_workers(1, timeout=60)
             except TimeoutError as error:
                 raise UsageError(f"the scheduler at {address} has no workers") from error
+            if max(client.nthreads().values()) > 1:
+                # A death would take the tasks of the other threads with it and blame their videos.
+                raise UsageError(
+                    f"the workers at {address} have several threads; start one of a single thread "
+                    f"per core: dask worker {address} --nworkers auto --nthreads 1"
+                )
             yield Pool(client)

@@ -2,7 +2,8 @@
 
 A worker that dies takes its shard with it. The breadcrumb tells which video it was on: that video
 is tried once more alone, the others go on in a shard without it. A video that kills twice is
-quarantined with the last words of its worker.
+quarantined with the last words of its worker. Where no video was being worked on, the shard is
+tried in halves.
 """
 
 from __future__ import annotations
@@ -11,18 +12,19 @@ import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from flowpipe.errors import DiskFullError, FlowpipeError
-from flowpipe.run.cluster import Pool
+from flowpipe.errors import BackendError, DiskFullError
+from flowpipe.run.cluster import Pool, WorkerLostError
 from flowpipe.run.plan import ShardPlan, shard_name
 from flowpipe.run.worker import ShardJob, WorkerDiedError, extract_shard
 from flowpipe.types import Outcome, Span
 
 DEATHS_ALLOWED = 2
 """Deaths with a video (once in a shard, once alone) after which it is quarantined."""
-SPARE_BYTES = 256 << 20
-"""Free space below which no further shard is started."""
+COPIES = 2
+"""While a shard is published its payloads are on the disk twice, at worst."""
+DEATHS_BEFORE_WORK_ALLOWED = 8
+"""Deaths in a row between videos, with nothing finished: the machine is at fault, not a video."""
 
 
 class Driver:
@@ -48,6 +50,7 @@ class Driver:
         self._pool, self._job, self._tick = pool, job, tick
         self._waiting = deque(shards)
         self._deaths: Counter[str] = Counter()
+        self._deaths_before_work = 0
         self._frames = 0
 
     def outcomes(self) -> Iterator[Outcome]:
@@ -56,12 +59,13 @@ class Driver:
         Raises
         ------
         FlowpipeError
-            What would stop every further video too: a full disk, a missing backend, or the first
-            failure under ``on_error="fail"``. Finished shards stay.
+            What would stop every further video too: a full disk, a missing backend. Finished shards
+            stay.
         """
         while self._waiting or self._pool.running:
-            while self._waiting and len(self._pool.running) < 2 * self._pool.size:
-                self._check_space()
+            while (
+                self._waiting and len(self._pool.running) < 2 * self._pool.size and self._has_room()
+            ):
                 shard = self._waiting.popleft()
                 self._pool.submit(extract_shard, replace(self._job, shard=shard))
             finished = self._pool.next_finished(timeout_s=0.25)
@@ -69,63 +73,85 @@ class Driver:
                 job, outcomes, error = finished
                 if error is None:
                     self._frames += sum(outcome.frames for outcome in outcomes)
+                    self._deaths_before_work = 0
                     yield from outcomes
-                elif isinstance(error, FlowpipeError):
-                    raise error
-                elif isinstance(error, WorkerDiedError) or _is_death(error):
+                elif isinstance(error, (WorkerDiedError, WorkerLostError)):
                     yield from self._after_death(job)
+                elif isinstance(error, ImportError):
+                    raise BackendError(f"a worker cannot load flowpipe: {error}") from error
                 else:
                     raise error
             self._tick(self._frames + self._frames_underway())
 
     def _after_death(self, job: ShardJob) -> Iterator[Outcome]:
         crumb = job.breadcrumb
-        values = crumb.read() or {}
+        values = crumb.read()
         words = crumb.last_words()
         crumb.remove()
-        position = values.get("position", -1)
-        spans = job.shard.spans
-        if not isinstance(position, int) or position < 0:
-            # It died before its first video: nobody to blame but, in the end, the whole shard.
-            suspects = spans
+        shard = job.shard
+        position = values["position"] if values else -1
+        if isinstance(position, int) and 0 <= position < len(shard.spans):
+            self._deaths_before_work = 0
+            suspect = shard.spans[position]
+            rest = shard.spans[:position] + shard.spans[position + 1 :]
         else:
-            suspects = spans[position : position + 1]
-        rest = tuple(span for span in spans if span not in suspects)
+            self._count_death_before_work(words)
+            if values is None:  # its worker died before it began
+                self._waiting.append(shard)
+                return
+            if len(shard.spans) > 1:
+                half = len(shard.spans) // 2
+                self._waiting.append(some_of(shard, shard.spans[:half]))
+                self._waiting.append(some_of(shard, shard.spans[half:]))
+                return
+            suspect, rest = shard.spans[0], ()
         if rest:
-            share = len(rest) / len(spans)
-            self._waiting.append(
-                ShardPlan(
-                    shard_name(span.key for span in rest),
-                    rest,
-                    job.shard.cost_s * share,
-                    job.shard.bytes * share,
-                )
+            self._waiting.append(some_of(shard, rest))
+        alone = some_of(shard, (suspect,))
+        self._deaths[alone.name] += 1
+        if self._deaths[alone.name] < DEATHS_ALLOWED:
+            self._waiting.append(alone)
+        else:
+            yield _killed(suspect, words)
+
+    def _count_death_before_work(self, words: str) -> None:
+        self._deaths_before_work += 1
+        if self._deaths_before_work > DEATHS_BEFORE_WORK_ALLOWED:
+            raise BackendError(
+                f"{self._deaths_before_work} workers in a row died while no video was being worked "
+                f"on; is memory short? last words of the last one: {words or 'none'}"
             )
-        for suspect in suspects:
-            alone = solo(suspect, job.shard)
-            self._deaths[alone.name] += 1
-            if self._deaths[alone.name] < DEATHS_ALLOWED:
-                self._waiting.append(alone)
-            else:
-                yield _killed(suspect, words)
 
     def _frames_underway(self) -> int:
         crumbs = (job.breadcrumb.read() for job in self._pool.running)
         return sum(frames for c in crumbs if c and isinstance(frames := c["frames"], int))
 
-    def _check_space(self) -> None:
+    def _has_room(self) -> bool:
+        """Whether the next shard fits on the disk; to be asked again when another has finished.
+
+        Raises
+        ------
+        DiskFullError
+            If no other is being made.
+        """
+        running: list[ShardJob] = self._pool.running
+        shards = [job.shard for job in running] + [self._waiting[0]]
+        needed = COPIES * sum(shard.bytes for shard in shards)
         free = shutil.disk_usage(self._job.store).free
-        if free < SPARE_BYTES:
+        if free < needed and not running:
             raise DiskFullError(
-                f"only {free >> 20} MB are free at {Path(self._job.store).resolve()}; finished "
-                "shards are kept, free some space and run the same command again"
+                f"the next shard needs {needed / 1e6:.0f} MB while it is made but only "
+                f"{free / 1e6:.0f} MB are free at {self._job.store}; finished shards stay: free "
+                "some space and run the same command again"
             )
+        return free >= needed
 
 
-def solo(span: Span, origin: ShardPlan) -> ShardPlan:
-    """A shard of one span, for a suspect to be tried alone."""
-    share = len(origin.spans)
-    return ShardPlan(shard_name([span.key]), (span,), origin.cost_s / share, origin.bytes / share)
+def some_of(shard: ShardPlan, spans: tuple[Span, ...]) -> ShardPlan:
+    """A shard of some of the spans of another, or of as many in their place."""
+    share = len(spans) / len(shard.spans)
+    name = shard_name(span.key for span in spans)
+    return ShardPlan(name, spans, shard.cost_s * share, shard.bytes * share)
 
 
 def _killed(span: Span, words: str) -> Outcome:
@@ -137,8 +163,3 @@ def _killed(span: Span, words: str) -> Outcome:
         message=f"{span.record.path}: the worker {what} on this video twice"
         + (f"; its last words:\n{words}" if words else ", leaving no trace (killed from outside?)"),
     )  # fmt: skip
-
-
-def _is_death(error: BaseException) -> bool:
-    # distributed raises KilledWorker; by name, as only cluster.py knows distributed.
-    return type(error).__name__ in ("KilledWorker", "CommClosedError", "FutureCancelledError")

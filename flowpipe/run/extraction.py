@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise
@@ -200,7 +200,7 @@ def _work(
     options: RunOptions,
     ledger: Ledger,
     progress: RunProgress,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Outcomes of a plan's shards as workers finish them."""
     if not plan.shards:
         return

@@ -14,6 +14,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from flowpipe.store.files import full_disk_in_words, write_all
 from flowpipe.types import Outcome
 
 
@@ -22,18 +23,21 @@ class Ledger:
 
     def __init__(self, store: Path) -> None:
         folder = store / "ledger"
-        folder.mkdir(parents=True, exist_ok=True)
+        with full_disk_in_words(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
         self.path = folder / f"{stamp}-{socket.gethostname()}-{os.getpid()}.jsonl"
-        self._file = self.path.open("a", encoding="utf-8", errors="surrogateescape")
+        with full_disk_in_words(self.path):
+            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def write(self, outcome: Outcome) -> None:
-        """Append one line and flush it; a crash loses at most the line being written."""
-        self._file.write(outcome.to_json() + "\n")
-        self._file.flush()
+        """Append one line at once; a crash or a full disk loses at most this line."""
+        line = outcome.to_json() + "\n"
+        with full_disk_in_words(self.path):
+            write_all(self._fd, line.encode("utf-8", "surrogateescape"))
 
     def close(self) -> None:
-        self._file.close()
+        os.close(self._fd)
 
 
 @dataclass(frozen=True)
@@ -54,16 +58,22 @@ class Quarantine:
 
     def add(self, outcome: Outcome, on_error: str) -> None:
         """Record a failure; the file appears whole or not at all."""
-        self._folder.mkdir(parents=True, exist_ok=True)
         size, mtime_ns = _stat(outcome.path)
         values = asdict(Quarantined(outcome, size, mtime_ns, on_error))
         path = self._path(outcome.video_id, outcome.part, outcome.parts)
         draft = path.with_suffix(f".{os.getpid()}.tmp")
-        draft.write_text(json.dumps(values, indent=1), encoding="utf-8")
-        draft.replace(path)
+        try:
+            with full_disk_in_words(path):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                draft.write_text(json.dumps(values, indent=1), encoding="utf-8")
+                draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
 
     def remove(self, video_id: str, part: int, parts: int) -> None:
+        """Forget the failure of a span, and that of its whole video: it is not hopeless."""
         self._path(video_id, part, parts).unlink(missing_ok=True)
+        self._path(video_id, 0, 1).unlink(missing_ok=True)
 
     def read(self) -> list[Quarantined]:
         """All entries, sorted by video id and part."""
@@ -71,8 +81,11 @@ class Quarantine:
             return []
         entries = []
         for path in self._folder.glob("*.json"):
-            values = json.loads(path.read_text(encoding="utf-8"))
-            entries.append(Quarantined(Outcome(**values.pop("outcome")), **values))
+            try:
+                values = json.loads(path.read_text(encoding="utf-8"))
+                entries.append(Quarantined(Outcome(**values.pop("outcome")), **values))
+            except (OSError, ValueError, TypeError, KeyError):
+                continue  # removed meanwhile or torn by a power cut: the video gets another chance
         return sorted(entries, key=lambda e: (e.outcome.video_id, e.outcome.part))
 
     def held_back(self, retry: str, on_error: str) -> set[tuple[str, int, int]]:

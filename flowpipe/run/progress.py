@@ -36,7 +36,7 @@ class RunProgress:
 
     def __init__(self, plan: Plan, console: Console) -> None:
         self._console = console
-        self._spans = plan.spans
+        self._spans = plan.spans + len(plan.unusable)
         self._total_frames = max(1.0, plan.frames)
         self._counts: Counter[str] = Counter()
         self._finished_frames = 0

@@ -12,6 +12,8 @@ import os
 import platform
 import time
 import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +23,13 @@ import cv2
 import numpy as np
 
 from flowpipe import __version__, recipe
-from flowpipe.errors import BackendError, DecodeError, DiskFullError, FlowpipeError
+from flowpipe.errors import (
+    BackendError,
+    DecodeError,
+    DiskFullError,
+    FlowpipeError,
+    UnwritableError,
+)
 from flowpipe.extract import Extraction, ExtractRecipe
 from flowpipe.ops import Ops, get_ops
 from flowpipe.planes import quantiser
@@ -29,6 +37,9 @@ from flowpipe.run.breadcrumb import Breadcrumb
 from flowpipe.run.plan import ShardPlan
 from flowpipe.store import ShardWriter, StreamSpec
 from flowpipe.types import Outcome, Span
+
+SLOWEST_DISK_BYTES_PER_S = 4e6
+"""A shard being published is not thought to hang while it could still be written at this rate."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +82,8 @@ class Watchdog:
         self.beat()
         return self
 
-    def beat(self) -> None:
-        faulthandler.dump_traceback_later(self._limit_s, exit=True, file=self._trace)
+    def beat(self, more_s: float = 0.0) -> None:
+        faulthandler.dump_traceback_later(self._limit_s + more_s, exit=True, file=self._trace)
 
     def __exit__(
         self,
@@ -91,14 +102,13 @@ def extract_shard(job: ShardJob) -> list[Outcome]:
     -------
     list of Outcome
         One per span, in order. Spans that failed are not in the shard; if all failed there is none.
+        With ``on_error="fail"`` the spans after the first failure are left out.
 
     Raises
     ------
     WorkerDiedError
         If a worker died on this job before: the client decides what to do with it.
-    DecodeError
-        With ``on_error="fail"``, the first one.
-    DiskFullError, BackendError
+    DiskFullError, UnwritableError, BackendError
         Failures that the next video would meet too.
     """
     crumb = job.breadcrumb
@@ -108,16 +118,24 @@ def extract_shard(job: ShardJob) -> list[Outcome]:
     ops = get_ops(job.device)
     try:
         crumb.write(None, 0, -1)
+        with crumb.writable():
+            trace = crumb.trace.open("w", encoding="utf-8")
         with (
-            crumb.trace.open("w", encoding="utf-8") as trace,
+            trace,
             Watchdog(job.stall_s, trace) as watchdog,
             _open_writer(job, ops) as shard,
         ):
             task = _Task(job, ops, shard, watchdog)
-            outcomes = [task.extract(*numbered) for numbered in enumerate(job.shard.spans)]
+            outcomes = []
+            for position, span in enumerate(job.shard.spans):
+                outcomes.append(task.extract(position, span))
+                if job.on_error == "fail" and outcomes[-1].status == "failed":
+                    break
             if shard.entries:
-                watchdog.beat()
-                shard.publish()
+                watchdog.beat(shard.bytes_written / SLOWEST_DISK_BYTES_PER_S)
+                crumb.write(None, task.frames, -1)
+                with _store_in_words(shard.path):
+                    shard.publish()
     finally:
         # Reached on every exception, never on a death: a breadcrumb that stays means a death.
         crumb.remove()
@@ -143,14 +161,12 @@ class _Task:
         try:
             self.shard.begin(span)
             damage, write_s = self._store(position, span, extraction)
-            meta = _meta(span, extraction, damage)
+            meta = _meta(span, extraction, damage, self.watchdog.beat)
             self.shard.commit(meta)
-        except (DiskFullError, BackendError):
+        except (DiskFullError, UnwritableError, BackendError):
             raise
         except Exception as error:
             self.shard.rollback()
-            if self.job.on_error == "fail":
-                raise
             reason, message = _explain(error)
             seconds = {"wall": time.monotonic() - began}
             return replace(outcome, reason=reason, message=message, seconds=seconds)
@@ -176,9 +192,10 @@ class _Task:
         try:
             for window in extraction:
                 mark = time.thread_time()
-                for encoded in window.encoded:
-                    self.shard.append(encoded)
-                    images += len(encoded.payloads)
+                with _store_in_words(self.shard.path):
+                    for encoded in window.encoded:
+                        self.shard.append(encoded)
+                        images += len(encoded.payloads)
                 self.shard.append_pts(window.pts_s)
                 frames += len(window.pts_s)
                 write_s += time.thread_time() - mark
@@ -210,22 +227,38 @@ def _open_writer(job: ShardJob, ops: Ops) -> ShardWriter:
     streams = {
         name: StreamSpec(made.codecs[name], quantiser(made, name)) for name in made.modalities
     }
-    return ShardWriter(
-        Path(job.store) / "shards" / f"{job.shard.name}.h5",
-        recipe=recipe.canonical(made),
-        recipe_digest=recipe.digest(made),
-        backend={
-            "ops": ops.name,
-            "flowpipe": __version__,
-            "numpy": np.__version__,
-            "opencv": cv2.__version__,
-            "machine": platform.machine(),
-        },
-        streams=streams,
-    )
+    path = Path(job.store) / "shards" / f"{job.shard.name}.h5"
+    with _store_in_words(path):
+        return ShardWriter(
+            path,
+            recipe=recipe.canonical(made),
+            recipe_digest=recipe.digest(made),
+            backend={
+                "ops": ops.name,
+                "flowpipe": __version__,
+                "numpy": np.__version__,
+                "opencv": cv2.__version__,
+                "machine": platform.machine(),
+            },
+            streams=streams,
+        )
 
 
-def _meta(span: Span, extraction: Extraction, damage: DecodeError | None) -> dict[str, Any]:
+@contextmanager
+def _store_in_words(path: Path) -> Iterator[None]:
+    """Tell a failing store from a failing video: the store stops the run, the video does not."""
+    try:
+        yield
+    except OSError as error:
+        raise UnwritableError(
+            f"{path} cannot be written on {platform.node()}: {error}; finished shards stay, mend "
+            "the disk and run the same command again"
+        ) from error
+
+
+def _meta(
+    span: Span, extraction: Extraction, damage: DecodeError | None, beat: Callable[[], None]
+) -> dict[str, Any]:
     """What the store keeps of a video beside its images."""
     path = Path(span.record.path)
     source = path.stat()
@@ -233,7 +266,7 @@ def _meta(span: Span, extraction: Extraction, damage: DecodeError | None) -> dic
         "source": {
             "bytes": source.st_size,
             "mtime_ns": source.st_mtime_ns,
-            "sha256": _sha256(path) if span.part == 0 else "",
+            "sha256": _sha256(path, beat) if span.part == 0 else "",
         },
         "facts": asdict(extraction.facts) if extraction.facts else {},
         "status": "partial" if damage else "done",
@@ -244,11 +277,12 @@ def _meta(span: Span, extraction: Extraction, damage: DecodeError | None) -> dic
     }
 
 
-def _sha256(path: Path) -> str:
+def _sha256(path: Path, beat: Callable[[], None]) -> str:
     with path.open("rb") as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):
             digest.update(block)
+            beat()
     return digest.hexdigest()
 
 
