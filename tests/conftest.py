@@ -20,6 +20,16 @@ def shared_data() -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def demo_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the demo set, alone in its own; made once, for that takes some seconds."""
+    from flowpipe.datasets import demo
+
+    root = tmp_path_factory.mktemp("demo") / "set"
+    demo.load(root)
+    return root
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20160807)

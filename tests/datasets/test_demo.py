@@ -19,13 +19,6 @@ from flowpipe.errors import DatasetError
 CLIPS = ("bounce_00", "circle_01", "pulse_02", "shear_03", "slide_04", "turn_05")
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("demo") / "set"
-    demo.load(root)
-    return root
-
-
 def decode(path: Path) -> np.ndarray:
     with av.open(str(path)) as container:
         frames = container.decode(video=0)
@@ -45,8 +38,8 @@ def residual(first: np.ndarray, second: np.ndarray, flow: np.ndarray) -> np.ndar
     return np.abs(back.astype(np.float64) - first)
 
 
-def test_it_lies_as_promised(root):
-    dataset = demo.load(root)
+def test_it_lies_as_promised(demo_set):
+    dataset = demo.load(demo_set)
     assert dataset.class_names == CLASS_NAMES
     assert len(dataset.records) == 36
     assert len({record.video_id for record in dataset.records}) == 36
@@ -54,7 +47,7 @@ def test_it_lies_as_promised(root):
         splits = [record.splits for record in dataset.records if record.labels == (label,)]
         assert splits.count(("train1",)) == 4
         assert splits.count(("test1",)) == 2
-    assert not [path for path in root.parent.iterdir() if path != root]  # nothing half-made is left
+    assert list(demo_set.parent.iterdir()) == [demo_set]  # nothing half-made is left
     with av.open(dataset.records[0].path) as container:
         stream = container.streams.video[0]
         assert (stream.width, stream.height, stream.average_rate) == (WIDTH, HEIGHT, 25)
@@ -62,23 +55,23 @@ def test_it_lies_as_promised(root):
     assert len(keyframes) >= 3  # long enough a clip to be cut in time
 
 
-def test_its_own_list_file_reads_as_the_same_videos(root):
-    by_list = DATASETS["list"].load(root / "list.csv")
-    made = demo.load(root)
+def test_its_own_list_file_reads_as_the_same_videos(demo_set):
+    by_list = DATASETS["list"].load(demo_set / "list.csv")
+    made = demo.load(demo_set)
     assert by_list.class_names == made.class_names
     for one, other in zip(by_list.records, made.records, strict=True):
         assert (one.video_id, one.path, one.labels) == (other.video_id, other.path, other.labels)
         assert one.splits == other.splits
-    by_folder = DATASETS["folder"].load(root)
+    by_folder = DATASETS["folder"].load(demo_set)
     assert by_folder.class_names == made.class_names
     assert [r.labels for r in by_folder.records] == [r.labels for r in made.records]
 
 
 @pytest.mark.parametrize("video_id", CLIPS)
-def test_true_flow_carries_each_frame_onto_the_next(root, video_id):
+def test_true_flow_carries_each_frame_onto_the_next(demo_set, video_id):
     truth = demo.truth(video_id)
     clean = gray(np.stack(list(demo.clean_frames(video_id))))
-    coded = gray(decode(root / "videos" / video_id[:-3] / f"{video_id}.mp4"))
+    coded = gray(decode(demo_set / "videos" / video_id[:-3] / f"{video_id}.mp4"))
     assert len(coded) == len(clean) == FRAMES
     assert truth.flow.shape == (FRAMES - 1, 2, HEIGHT, WIDTH)
     assert truth.flow.dtype == np.float32
@@ -117,12 +110,12 @@ def test_static_pan_and_handheld_cameras_are_all_there(name):
     assert np.abs(static.flow[static.foreground[:, None].repeat(2, 1)]).max() > 0.5
 
 
-def test_same_seed_same_files_other_seed_other_frames(root, tmp_path):
+def test_same_seed_same_files_other_seed_other_frames(demo_set, tmp_path):
     from flowpipe.datasets.demo.clipfile import write_clip
 
     again = tmp_path / "again.mp4"
     write_clip(again, demo.clean_frames("turn_02"))
-    made = root / "videos" / "turn" / "turn_02.mp4"
+    made = demo_set / "videos" / "turn" / "turn_02.mp4"
     assert again.read_bytes() == made.read_bytes()
     one = next(demo.clean_frames("turn_02", seed=1))
     two = next(demo.clean_frames("turn_02", seed=2))
@@ -163,10 +156,10 @@ def test_one_frame_of_the_motion_says_nothing_of_the_class():
     assert neighbour_accuracy(features, np.array(labels)) < 1 / 6 + 0.05
 
 
-def test_single_frames_do_not_tell_the_classes_apart(root):
+def test_single_frames_do_not_tell_the_classes_apart(demo_set):
     # 36 clips: chance 6 of 36, standard deviation 2.2; 13 would be three of them above.
     thumbnails, colours, labels = [], [], []
-    for record in demo.load(root).records:
+    for record in demo.load(demo_set).records:
         frame = decode(Path(record.path))[20]
         thumbnails.append(cv2.resize(frame, (16, 12), interpolation=cv2.INTER_AREA).ravel())
         colours.append(cv2.calcHist([frame], [0, 1, 2], None, [4] * 3, [0, 256] * 3).ravel())
@@ -199,15 +192,15 @@ def touch_set(root: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in root.rglob("*.mp4")}
 
 
-def test_a_complete_set_is_used_again(root):
-    before = touch_set(root)
-    demo.load(root)
-    assert touch_set(root) == before
+def test_a_complete_set_is_used_again(demo_set):
+    before = touch_set(demo_set)
+    demo.load(demo_set)
+    assert touch_set(demo_set) == before
 
 
-def test_a_damaged_set_is_mended(root, tmp_path):
+def test_a_damaged_set_is_mended(demo_set, tmp_path):
     copy = tmp_path / "set"
-    shutil.copytree(root, copy)
+    shutil.copytree(demo_set, copy)
     damaged = copy / "videos" / "slide" / "slide_03.mp4"
     good = hashlib.sha256(damaged.read_bytes()).digest()
     damaged.write_bytes(b"cut")
