@@ -20,6 +20,12 @@ PLAYLISTS = ("hls", "concat", "dash", "sdp")
 """Formats that name other files or addresses; a video is one file."""
 
 
+OPEN_OPTIONS: dict[str, Any] = (
+    {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
+)
+"""Titles that are no UTF-8 must not stop a video; since PyAV 19 they never do."""
+
+
 class Source:
     """A video file opened for demuxing and decoding. Use as a context manager.
 
@@ -98,7 +104,7 @@ class Source:
 
     def _open(self) -> InputContainer:
         try:
-            return av.open(f"file:{Path(self.path).absolute()}", metadata_errors="ignore")
+            return av.open(f"file:{Path(self.path).absolute()}", **OPEN_OPTIONS)
         except UnicodeEncodeError:
             pass  # a name that is no valid UTF-8 cannot be given to FFmpeg: hand it the open file
         except (PermissionError, FileNotFoundError, IsADirectoryError) as error:
@@ -107,7 +113,7 @@ class Source:
             raise self._unreadable(error) from error
         try:
             self._file = Path(self.path).open("rb")
-            return cast(InputContainer, av.open(self._file, metadata_errors="ignore"))
+            return cast(InputContainer, av.open(self._file, **OPEN_OPTIONS))
         except OSError as error:
             raise DecodeError(f"cannot open {self.path!r}: {error}", reason="missing") from error
         except (av.error.FFmpegError, ValueError) as error:
