@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> Any:
     except FlowpipeError as error:
         say(f"flowpipe: {error}", "bold red")
         wrong_use = isinstance(error, (UsageError, RecipeError)) or error.reason in (
-            "backend", "dataset", "format", "disk_full",
+            "backend", "dataset", "format", "disk_full", "unwritable",
         )  # fmt: skip
         code = EXIT_WRONG_USE if wrong_use else EXIT_SOME_FAILED
     except KeyboardInterrupt:

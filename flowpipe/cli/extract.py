@@ -12,7 +12,7 @@ from flowpipe.cli.options import Request, extract_options, request
 from flowpipe.cli.screen import say, stderr
 from flowpipe.errors import REASONS
 from flowpipe.report import save_png, store_sheet
-from flowpipe.run import Summary, plan_run, run
+from flowpipe.run import Quarantine, Summary, plan_run, run
 from flowpipe.store import open_store, verify_store
 
 
@@ -56,7 +56,8 @@ def extract(verify: bool, quiet: bool, **options: Any) -> int:
 
 def _verified(wanted: Request) -> bool:
     """Check every byte of the store and say what was found."""
-    report = verify_store(wanted.run.store, workers=wanted.run.workers)
+    given_up = Quarantine(wanted.run.store).video_ids()
+    report = verify_store(wanted.run.store, workers=wanted.run.workers, given_up=given_up)
     images = sum(row.images for row in report.shards)
     found = "all whole" if report.ok else f"{len(report.problems)} problems"
     say(f"verified: {len(report.shards)} shards, {images} images, {found}")

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from flowpipe import recipe as recipes
+from flowpipe.cli.screen import counting
 from flowpipe.datasets import DATASETS, Dataset
 from flowpipe.errors import REASONS, UsageError
 from flowpipe.extract_recipe import ExtractRecipe
@@ -165,7 +166,11 @@ def load_dataset(source: dict[str, Any]) -> Dataset:
     name = source["dataset"]
     if name not in DATASETS:
         raise UsageError(f"--dataset {name} is unknown; known: {', '.join(DATASETS)}")
-    return DATASETS[name].load(Path(source["root"]))
+    row, root = DATASETS[name], Path(source["root"])
+    if not row.made:
+        return row.load(root)
+    with counting(f"making the clips of {name}") as progress:
+        return row.load(root, progress=progress)
 
 
 def _source(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +24,31 @@ def stderr() -> Console:
 def say(text: str, style: str = "") -> None:
     """A line on stderr, exactly as given."""
     stderr().print(Text(text, style), soft_wrap=True)
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A function of (done, in all) that shows a bar on stderr, or one line in a log.
+
+    Nothing is shown before its first call.
+    """
+    console = stderr()
+    bar = Progress(
+        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+        console=console, disable=not console.is_terminal, transient=True,
+    )  # fmt: skip
+    with bar:
+        task = None
+
+        def show(done: int, total: int) -> None:
+            nonlocal task
+            if task is None:
+                task = bar.add_task(what, total=total)
+                if not console.is_terminal:
+                    say(f"{what}: {total}")
+            bar.update(task, completed=done)
+
+        yield show
 
 
 def print_table(rows: Iterable[tuple[str, ...]], header: tuple[str, ...] = ()) -> None:

@@ -10,7 +10,7 @@ import click
 from flowpipe.cli import EXIT_DONE, EXIT_SOME_FAILED
 from flowpipe.cli.options import STORE_ARGUMENT, load_dataset, stored_request
 from flowpipe.cli.screen import print_table, say, stderr
-from flowpipe.run import RunOptions, repair
+from flowpipe.run import Quarantine, RunOptions, repair
 from flowpipe.store import Report, verify_store
 
 
@@ -26,7 +26,7 @@ def verify(store: Path, mend: bool, decode: bool, workers: int, as_json: bool) -
     Exit code 0 if it is whole, 1 if anything is wrong. With --repair, good videos of a damaged
     shard are kept byte for byte and only the broken ones are extracted again from their source.
     """
-    report = verify_store(store, decode=decode, workers=workers)
+    report = _check(store, decode, workers)
     _print(report, as_json)
     if report.ok or not mend:
         return EXIT_DONE if report.ok else EXIT_SOME_FAILED
@@ -35,9 +35,14 @@ def verify(store: Path, mend: bool, decode: bool, workers: int, as_json: bool) -
     damaged = [row.shard for row in report.shards if not row.ok]
     summary = repair(damaged, load_dataset(source), source, recipe, options, stderr())
     say(f"repaired: {summary.counts['done']} videos made again, {summary.failed} failed; checking")
-    report = verify_store(store, decode=decode, workers=workers)
+    report = _check(store, decode, workers)
     _print(report, as_json)
     return EXIT_DONE if report.ok and not summary.failed else EXIT_SOME_FAILED
+
+
+def _check(store: Path, decode: bool, workers: int) -> Report:
+    given_up = Quarantine(store).video_ids()
+    return verify_store(store, decode=decode, workers=workers, given_up=given_up)
 
 
 def _print(report: Report, as_json: bool) -> None:

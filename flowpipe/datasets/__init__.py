@@ -10,7 +10,9 @@ __all__ = ["DATASETS", "Dataset", "DatasetRow"]
 DATASETS = {
     row.name: row
     for row in (
-        DatasetRow("demo", "36 clips made on the spot, true flow known; root is made", demo.load),
+        DatasetRow(
+            "demo", "36 clips made on the spot, true flow known; root is made", demo.load, made=True
+        ),
         DatasetRow("folder", "every video below a folder; its folder is its class", folder.load),
         DatasetRow("list", "a text or CSV file with a path a line, labels if given", listfile.load),
         DatasetRow("thumos14", "validation and test videos, found by name", thumos14.load),

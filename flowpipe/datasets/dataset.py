@@ -32,3 +32,5 @@ class DatasetRow:
     """What it is and how it must lie, in a line."""
     load: Callable[..., Dataset]
     """``load(root: Path, **options) -> Dataset``; options are keyword-only and documented there."""
+    made: bool = False
+    """Whether `load` makes the videos where they are not there yet; it then takes ``progress``."""

@@ -9,7 +9,7 @@ import shutil
 import signal
 from collections import Counter
 from collections.abc import Collection, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise
 from pathlib import Path
@@ -174,7 +174,7 @@ def run(
     try:
         with (
             RunProgress(plan, console) as progress,
-            signals_interrupt_once(),
+            signals_interrupt_once(console),
             # Closed here whatever happens: workers must be gone before what they left is swept.
             closing(_work(plan, recipe, options, ledger, progress)) as work,
         ):
@@ -273,7 +273,7 @@ def free_bytes(path: Path) -> int:
 
 
 @contextmanager
-def signals_interrupt_once() -> Iterator[None]:
+def signals_interrupt_once(console: Console) -> Iterator[None]:
     """Let SIGTERM end the block as Ctrl-C does, so that batch systems stop a run cleanly.
 
     The first signal raises KeyboardInterrupt; a second one, of somebody who cannot wait for the
@@ -284,6 +284,8 @@ def signals_interrupt_once() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         for each in signals:
             signal.signal(each, signal.SIG_DFL)
+        with suppress(RuntimeError):  # it came in the middle of another line
+            console.print("stopping the workers; once more ends at once", highlight=False)
         raise KeyboardInterrupt
 
     before = {number: signal.getsignal(number) for number in signals}

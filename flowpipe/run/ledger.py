@@ -88,6 +88,10 @@ class Quarantine:
                 continue  # removed meanwhile or torn by a power cut: the video gets another chance
         return sorted(entries, key=lambda e: (e.outcome.video_id, e.outcome.part))
 
+    def video_ids(self) -> set[str]:
+        """Ids of the videos of which anything is in quarantine."""
+        return {entry.outcome.video_id for entry in self.read()}
+
     def held_back(self, retry: str, on_error: str) -> set[tuple[str, int, int]]:
         """Spans not to be tried again: those that failed and nothing has changed since.
 

@@ -99,8 +99,9 @@ class RunProgress:
         self._bar.update(self._task, completed=share, note=note)
         if not self._console.is_terminal and time.monotonic() - self._logged > LOG_EVERY_S:
             self._logged = time.monotonic()
-            left = elapsed / share - elapsed if share else float("inf")
-            self._console.print(f"{share:.0%} {note}, {left / 60:.0f} min left", highlight=False)
+            if share:
+                note += f", {(elapsed / share - elapsed) / 60:.0f} min left"
+            self._console.print(f"{share:.0%} {note}", highlight=False)
 
     def _total(self, finished: int) -> float:
         """Frames in all: known for finished videos, estimated for the rest."""

@@ -15,6 +15,7 @@ from flowpipe.datasets import Dataset
 from flowpipe.errors import FormatError
 from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.run.extraction import RunOptions, Summary, plan_run, run
+from flowpipe.run.ledger import Quarantine
 from flowpipe.run.plan import SpanKey, shard_name
 from flowpipe.store import ShardWriter, StreamSpec, open_store, salvage
 from flowpipe.store.shard import read_shard
@@ -58,7 +59,8 @@ def repair(
         console.print(f"{name}: {len(kept)} videos kept", highlight=False)
         aside.mkdir(exist_ok=True)
         path.replace(aside / name)
-    broken.update(open_store(store, skip_broken=True).incomplete)
+    incomplete = open_store(store, skip_broken=True).incomplete
+    broken.update(set(incomplete) - Quarantine(store).video_ids())
     wanted = replace(dataset, records=[r for r in dataset.records if r.video_id in broken])
     options = replace(options, retry="all")
     plan = plan_run(wanted, recipe, options)

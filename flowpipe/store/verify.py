@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,7 @@ def verify_store(
     workers: int = 1,
     timeout_s: float = 60.0,
     shards: Sequence[str] | None = None,
+    given_up: Collection[str] = (),
     on_shard: Callable[[ShardRow], None] | None = None,
 ) -> Report:
     """Check a store against FORMAT.md.
@@ -97,6 +98,8 @@ def verify_store(
         counts as one that hangs its reader.
     shards : sequence of str, optional
         File names to check instead of all; what concerns the whole store is then left out.
+    given_up : collection of str
+        Ids of videos that are known to have failed: that parts of them are missing is a note.
     on_shard : callable, optional
         Called with the row of each finished shard.
 
@@ -118,7 +121,7 @@ def verify_store(
     paths = [p for p in shard_paths(store) if shards is None or p.name in shards]
     answers = _check_all(paths, digest, decode, workers, timeout_s, report, on_shard)
     if shards is None:
-        _check_videos(answers, report)
+        _check_videos(answers, given_up, report)
         _check_index(store, timeout_s, report)
     report.shards.sort(key=lambda row: row.shard)
     report.problems.sort(key=lambda problem: (problem.shard, problem.clause, problem.video_id))
@@ -178,7 +181,9 @@ def _check_all(
     return answers
 
 
-def _check_videos(answers: dict[str, dict[str, Any]], report: Report) -> None:
+def _check_videos(
+    answers: dict[str, dict[str, Any]], given_up: Collection[str], report: Report
+) -> None:
     """What concerns several shards: the same streams everywhere, every split video whole."""
     streams = {tuple(a["modalities"]) for a in answers.values() if a.get("modalities")}
     if len(streams) > 1:
@@ -203,7 +208,12 @@ def _check_videos(answers: dict[str, dict[str, Any]], report: Report) -> None:
                 report.notes.append(f"{video_id} is there more than once; S24 says which counts")
             missing = [part for part in range(parts) if part not in there]
             whole = any(len(other) == n for n, other in splits.items())
-            if missing and not whole:
+            if missing and not whole and video_id in given_up:
+                report.notes.append(
+                    f"{video_id} failed: only {len(there)} of its {parts} parts are there and "
+                    "readers leave it out"
+                )
+            elif missing and not whole:
                 name = there[min(there)][0][0]
                 message = f"parts {missing} of {parts} are missing: run the same extraction again"
                 report.problems.append(Problem(name, video_id, "S23", message))
