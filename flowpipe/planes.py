@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -37,7 +38,7 @@ class PlaneMaker:
         self.recipe, self.ops = recipe, ops
         self.solver = make_solver(recipe.flow, ops)
         self.camera = CameraMotion(recipe.warp, _boxes(recipe, video_id, source_size))
-        self._before: Block | None = None
+        self._end: End | None = None
 
     def planes(self, frames: NDArray[np.uint8], owned: int) -> list[Planes]:
         """Images of all modalities for the next window.
@@ -50,9 +51,9 @@ class PlaneMaker:
             T, or T - 1 where the last frame belongs to the next part of a split video and only
             closes a pair here.
         """
-        block = Block(self, frames, owned, self._before)
+        block = Block(self, frames, owned, self._end)
         made = [PLANES[name](block) for name in self.recipe.modalities]
-        self._before = block
+        self._end = block.end()
         return [planes for planes in made if len(planes.data)]
 
     def finish(self) -> None:
@@ -63,8 +64,22 @@ class PlaneMaker:
         DatasetError
             If its boxes are for another number of frames.
         """
-        if self.camera.boxes is not None and self._before is not None:
-            self.camera.boxes.check_count(self._before.first + len(self._before.frames))
+        if self.camera.boxes is not None and self._end is not None:
+            self.camera.boxes.check_count(self._end.number + 1)
+
+
+@dataclass(frozen=True)
+class End:
+    """What the next window needs of this one. Holds no block, whose flow is tens of megabytes."""
+
+    frame: NDArray[np.uint8]
+    """(1, H, W, 3): the last one."""
+    number: int
+    """Its number in the video."""
+    features: list[Features]
+    """Its features, where they were asked for."""
+    start: Features | None
+    """Those of the first frame of the video."""
 
 
 class Block:
@@ -75,24 +90,26 @@ class Block:
     """
 
     def __init__(
-        self, maker: PlaneMaker, frames: NDArray[np.uint8], owned: int, before: Block | None
+        self, maker: PlaneMaker, frames: NDArray[np.uint8], owned: int, before: End | None
     ) -> None:
         self.maker = maker
         self.carried = 0 if before is None else 1
-        self.first: int = 0 if before is None else before.first + len(before.frames) - 1
+        self.first: int = 0 if before is None else before.number
         """Number in the video of the first frame here."""
         self.frames: NDArray[np.uint8] = (
-            frames if before is None else np.concatenate([before.frames[-1:], frames])
+            frames if before is None else np.concatenate([before.frame, frames])
         )
         self.owned = self.frames[self.carried :][:owned]
         """The new frames that are this part's own."""
-        self._carried_features = before.features[-1:] if before and before.has_features else []
+        self._carried_features = before.features if before else []
         self.start: Features | None = before.start if before else None
         """Features of the first frame of the video, where warped flow was asked for."""
 
-    @property
-    def has_features(self) -> bool:
-        return "features" in self.__dict__
+    def end(self) -> End:
+        """What the next window needs; features only if they were computed here."""
+        known = self.__dict__.get("features", [])
+        number = self.first + len(self.frames) - 1
+        return End(self.frames[-1:].copy(), number, known[-1:], self.start)
 
     @cached_property
     def gray(self) -> NDArray[np.uint8]:

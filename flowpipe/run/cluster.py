@@ -35,7 +35,11 @@ SETTINGS = {
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
-        "MALLOC_TRIM_THRESHOLD_": "65536",
+        # glibc: keep the memory of a window for the next one, in at most two heaps. Giving it back
+        # each time, as Dask's own setting does, costs 7 ms a frame in page faults.
+        "MALLOC_ARENA_MAX": "2",
+        "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+        "MALLOC_TRIM_THRESHOLD_": str(128 << 20),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
     },
 }
