@@ -1,13 +1,21 @@
-"""The `flowpipe` command line for tests, and small clips to run it on."""
+"""The `flowpipe` command line for tests, and small clips to run it on, and what it left."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from flowpipe import open_store
+
+FAST = ("--set", "flow=dis", "--size", "64x48")
+"""DIS flow on tiny frames: these tests are about the run, not about the flow."""
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -27,3 +35,32 @@ def moving_clip(
     coarse = rng.integers(0, 256, (rows, columns, 3), dtype=np.uint8)
     scene = coarse.repeat(4, axis=0).repeat(4, axis=1)
     return np.stack([scene[k : k + height, step * k : step * k + width] for k in range(frames)])
+
+
+def images(store: Path) -> dict[tuple[str, str], bytes]:
+    """Every stored byte of every video, by video and modality."""
+    opened = open_store(store)
+    return {
+        (video_id, modality): b"".join(opened.encoded(video_id, modality, 0, count))
+        for video_id, video in opened.videos.items()
+        for modality, count in video.images.items()
+    }
+
+
+def ledger(store: Path) -> list[dict[str, object]]:
+    lines = [line for f in sorted((store / "ledger").iterdir()) for line in f.open()]
+    return [json.loads(line) for line in lines]
+
+
+def leftovers(store: Path) -> list[str]:
+    """Files that only a running extraction may have."""
+    names = [p.name for p in (store / "shards").iterdir() if not p.name.startswith("shard-")]
+    running = store / "running"
+    return names + ([p.name for p in running.iterdir()] if running.exists() else [])
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 120) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "nothing happened in time"
+        time.sleep(0.02)

@@ -142,7 +142,7 @@ def remote_pool(address: str) -> Iterator[Pool]:
     """
     with dask.config.set(SETTINGS):
         try:
-            client = Client(address, timeout="30s")
+            client = Client(address, timeout="10s")
         except (OSError, TimeoutError, ValueError) as error:
             raise UsageError(f"no Dask scheduler answers at {address}: {error}") from error
         with client:

@@ -22,6 +22,9 @@ SAMPLE = 64
 SHARD_BYTES = 2 << 30
 SHARD_COST_S = 300.0
 """Work lost at most when a worker dies, in its own seconds."""
+LEAST_SHARD_COST_S = 2.0
+"""Worth the fixed cost of a shard, tens of milliseconds, also on a small run."""
+MOST_FRAMES_PER_BYTE = 0.1
 LEAST_BYTES_PER_S = 8000
 """No codec in use holds a second of video in less: smaller files need no look at their length."""
 
@@ -154,7 +157,7 @@ def make_plan(
     finished = sum(s.key in done for s, _ in spans)
     density = sample.frames_per_byte
     total_cost = sum(b for _, b in todo) * density * rates.frame_s
-    target_s = min(SHARD_COST_S, max(5.0, total_cost / (8 * workers)))
+    target_s = min(SHARD_COST_S, max(LEAST_SHARD_COST_S, total_cost / (8 * workers)))
     target_frames = min(target_s / rates.frame_s, SHARD_BYTES / rates.frame_bytes)
 
     shards: list[ShardPlan] = []
@@ -212,7 +215,9 @@ def look_at(paths: Sequence[str], fps: float) -> Sample:
             continue
         frames = probed.duration_s * fps if fps and probed.duration_s else probed.frames_estimate
         if frames and size:
-            found.append((frames / size, probed.height, probed.width))
+            # A header that promises more is wrong, and would refuse the run for want of disk.
+            density = min(frames / size, MOST_FRAMES_PER_BYTE)
+            found.append((density, probed.height, probed.width))
     if not found:
         # Nothing can be probed, so the videos will fail one by one and any figure will do.
         return Sample(1 / 4000, 256, 340)

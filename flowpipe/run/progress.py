@@ -79,6 +79,7 @@ class RunProgress:
                 f"[{outcome.status}] {outcome.video_id}: {outcome.reason}: {first_line}",
                 markup=False,
                 highlight=False,
+                soft_wrap=True,
             )
         self._update()
 

@@ -5,50 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
-from command import Run, command, moving_clip
+from command import FAST, Run, command, images, ledger, leftovers, moving_clip
 from videofile import encode_video
 
 from flowpipe import open_store
-
-FAST = ("--set", "flow=dis", "--size", "64x48")
-"""DIS flow on tiny frames: these tests are about the run, not about the flow."""
-
-
-def images(store: Path) -> dict[tuple[str, str], bytes]:
-    """Every stored byte of every video, by video and modality."""
-    opened = open_store(store)
-    return {
-        (video_id, modality): b"".join(opened.encoded(video_id, modality, 0, count))
-        for video_id, video in opened.videos.items()
-        for modality, count in video.images.items()
-    }
-
-
-def ledger(store: Path) -> list[dict[str, object]]:
-    lines = [line for f in sorted((store / "ledger").iterdir()) for line in f.open()]
-    return [json.loads(line) for line in lines]
-
-
-def leftovers(store: Path) -> list[str]:
-    """Files that only a running extraction may have."""
-    names = [p.name for p in (store / "shards").iterdir() if not p.name.startswith("shard-")]
-    running = store / "running"
-    return names + ([p.name for p in running.iterdir()] if running.exists() else [])
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float = 120) -> None:
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, "nothing happened in time"
-        time.sleep(0.02)
+from flowpipe.store.shard import seal_shard
 
 
 def test_all_modalities_of_a_folder(clips: Path, tmp_path: Path, flowpipe: Run) -> None:
@@ -123,95 +90,6 @@ def test_three_workers_store_the_same_bytes(
     assert images(store) == reference
 
 
-@pytest.fixture
-def running() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start `flowpipe ...` in a session of its own; what still lives afterwards is killed."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(*arguments: object) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            command(*arguments),
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-            # A shell that runs the tests in the background makes its children ignore Ctrl-C.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        process.communicate()
-
-
-def slow(clips: Path, store: Path, *more: object) -> tuple[object, ...]:
-    """A run long enough to be disturbed: OpenCV's TV-L1, a shard per video or two."""
-    return (
-        "extract", "--videos", clips, "--out", store, "--workers", 2,
-        "--set", "flow=opencv_tvl1", "--size", "80x60", *more,
-    )  # fmt: skip
-
-
-def test_kill_9_in_the_middle_then_resume_gives_the_same_bytes(
-    clips: Path, tmp_path: Path, flowpipe: Run, running: Callable[..., subprocess.Popen[str]]
-) -> None:
-    undisturbed, store = tmp_path / "undisturbed", tmp_path / "store"
-    assert flowpipe(*slow(clips, undisturbed)).returncode == 0
-    process = running(*slow(clips, store))
-    wait_for(lambda: any(store.glob("shards/shard-*.h5")))
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    wait_for(lambda: not _alive_in_session(process.pid))
-    finished = len(open_store(store).videos)
-    assert 0 < finished < 8
-    again = flowpipe(*slow(clips, store))
-    assert again.returncode == 0, again.stderr
-    assert f"{finished} done before" in again.stderr
-    assert images(store) == images(undisturbed)
-    assert leftovers(store) == []
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_and_sigterm_leave_a_resumable_store(
-    number: signal.Signals,
-    clips: Path,
-    tmp_path: Path,
-    flowpipe: Run,
-    running: Callable[..., subprocess.Popen[str]],
-) -> None:
-    store = tmp_path / "store"
-    process = running(*slow(clips, store))
-    wait_for(lambda: any(store.glob("shards/shard-*.h5")))
-    process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130, stderr
-    assert "run the same command to go on" in stderr
-    assert "Traceback" not in stderr
-    wait_for(lambda: not _alive_in_session(process.pid))
-    assert leftovers(store) == []
-    assert flowpipe("verify", store).returncode == 0
-    assert flowpipe(*slow(clips, store)).returncode == 0
-    assert len(open_store(store).videos) == 8
-
-
-def _alive_in_session(session: int) -> bool:
-    """Whether any process of a session still runs."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(") ")[2].split()
-            except OSError:
-                continue
-            if int(fields[3]) == session and fields[0] != "Z":
-                return True
-    return False
-
-
 def test_broken_files_cost_nothing_but_themselves(
     clips: Path, tmp_path: Path, flowpipe: Run
 ) -> None:
@@ -240,52 +118,6 @@ def test_broken_files_cost_nothing_but_themselves(
     shutil.copy(videos / "class 0" / "clip-0.mp4", videos / "text.mp4")
     flowpipe(*arguments)
     assert "text" in open_store(store).videos
-
-
-def test_a_video_that_stalls_is_killed_tried_alone_and_put_aside(
-    clips: Path, tmp_path: Path, flowpipe: Run
-) -> None:
-    videos, store = tmp_path / "videos", tmp_path / "store"
-    shutil.copytree(clips, videos)
-    # Minutes of OpenCV's TV-L1 in a window that has three seconds: a real stall in native code.
-    encode_video(videos / "huge.mp4", moving_clip(5, frames=24, height=1080, width=1920))
-    done = flowpipe(
-        "extract", "--videos", videos, "--out", store, "--workers", 2, "--stall", 4,
-        "--set", "flow=opencv_tvl1", "--set", "size={width: 0, height: 0}",
-    )  # fmt: skip
-    assert done.returncode == 1, done.stderr
-    assert len(open_store(store).videos) == 8
-    (failure,) = [o for o in ledger(store) if o["status"] == "failed"]
-    assert (failure["video_id"], failure["reason"]) == ("huge", "stalled")
-    assert "Timeout" in str(failure["message"]), "the worker's last words say where it hung"
-    assert leftovers(store) == []
-
-
-def test_a_worker_killed_from_outside_costs_no_video(
-    clips: Path, tmp_path: Path, running: Callable[..., subprocess.Popen[str]]
-) -> None:
-    store = tmp_path / "store"
-    process = running(*slow(clips, store))
-    crumbs = store / "running"
-    killed: list[int] = []
-
-    def kill_one() -> bool:
-        for path in crumbs.glob("*/*.json"):
-            try:
-                pid = json.loads(path.read_text())["pid"]
-            except (OSError, ValueError):
-                continue
-            os.kill(pid, signal.SIGKILL)
-            killed.append(pid)
-            return True
-        return False
-
-    wait_for(kill_one)
-    _, stderr = process.communicate(timeout=200)
-    assert process.returncode == 0, stderr
-    assert len(open_store(store).videos) == 8
-    assert "Traceback" not in stderr
-    assert len(stderr.splitlines()) < 40, "one death must not flood the screen"
 
 
 def test_partial_keeps_what_came_before_the_damage(
@@ -343,6 +175,132 @@ def test_a_split_video_reads_back_as_one_with_the_same_bytes(tmp_path: Path, flo
     one, two = (open_store(s).videos["long"].pts_s for s in (whole, split))
     assert np.array_equal(one, two)
     assert flowpipe("verify", split).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def torn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one sound video and one damaged in the middle, both long enough to be split."""
+    folder = tmp_path_factory.mktemp("torn")
+    clip = np.concatenate([moving_clip(seed, frames=60) for seed in range(6)])
+    for name in ("damaged.mp4", "whole.mp4"):
+        encode_video(folder / name, clip, gop=25)
+    content = bytearray((folder / "damaged.mp4").read_bytes())
+    start, end = int(len(content) * 0.50), int(len(content) * 0.53)
+    content[start:end] = bytes(end - start)
+    (folder / "damaged.mp4").write_bytes(content)
+    return folder
+
+
+def split(videos: Path, store: Path, *more: object) -> tuple[object, ...]:
+    return (
+        "extract", "--videos", videos, "--out", store, "--workers", 1, *FAST, "--split", 3, *more,
+    )  # fmt: skip
+
+
+def test_damage_in_a_split_video_under_skip(torn: Path, tmp_path: Path, flowpipe: Run) -> None:
+    store = tmp_path / "store"
+    done = flowpipe(*split(torn, store))
+    assert done.returncode == 1, done.stderr
+    assert list(open_store(store).videos) == ["whole"]
+    (failure,) = [o for o in ledger(store) if o["status"] == "failed"]
+    assert (failure["video_id"], failure["reason"], failure["parts"]) == ("damaged", "corrupt", 1)
+    # Its good parts are there, but a video in quarantine is no fault of the store.
+    checked = flowpipe("verify", store)
+    assert checked.returncode == 0, checked.stdout
+    assert "note: damaged failed: only 4 of its 5 parts are there" in checked.stdout
+    again = flowpipe(*split(torn, store))
+    assert again.returncode == 1
+    assert "0 to extract" in again.stderr and "1 in quarantine" in again.stderr
+    # Under the other policy it gets its chance, and out of quarantine.
+    partial = flowpipe(*split(torn, store, "--on-error", "partial"))
+    assert partial.returncode == 0, partial.stderr
+    assert open_store(store).videos["damaged"].meta["status"] == "partial"
+    assert not any((store / "quarantine").iterdir())
+
+
+def test_damage_in_a_split_video_under_partial(torn: Path, tmp_path: Path, flowpipe: Run) -> None:
+    pieces, whole = tmp_path / "pieces", tmp_path / "whole"
+    done = flowpipe(*split(torn, pieces, "--on-error", "partial"))
+    assert done.returncode == 0, done.stderr
+    video = open_store(pieces).videos["damaged"]
+    assert (video.meta["status"], video.meta["reason"]) == ("partial", "corrupt")
+    assert 0 < video.frames < 360
+    unsplit = flowpipe(*split(torn, whole, "--on-error", "partial", "--split", 0))
+    assert unsplit.returncode == 0, unsplit.stderr
+    assert images(pieces) == images(whole)
+    assert flowpipe("verify", pieces).returncode == 0
+
+
+def test_a_split_video_whose_parts_do_not_meet_is_made_in_one_piece_on_resume(
+    torn: Path, tmp_path: Path, flowpipe: Run
+) -> None:
+    videos, store = tmp_path / "videos", tmp_path / "store"
+    videos.mkdir()
+    shutil.copy(torn / "whole.mp4", videos / "long.mp4")
+    assert flowpipe(*split(videos, store)).returncode == 0
+    # Another frame on the far side of a cut, as if the run had been killed before it was noticed.
+    (shard,) = (store / "shards").iterdir()
+    with h5py.File(shard, "r+") as file:
+        meta = json.loads(file["videos/meta"][2])
+        meta["edges"]["first_crc32"] ^= 1
+        file["videos/meta"][2] = json.dumps(meta)
+    seal_shard(shard)
+    (store / "index.h5").unlink(missing_ok=True)
+    again = flowpipe(*split(videos, store))
+    assert again.returncode == 0, again.stderr
+    assert "1 to extract" in again.stderr
+    assert open_store(store).videos["long"].parts == 1
+    third = flowpipe(*split(videos, store))
+    assert "0 to extract" in third.stderr
+
+
+def test_only_what_failed_for_the_given_reason_is_retried(
+    torn: Path, clips: Path, tmp_path: Path, flowpipe: Run
+) -> None:
+    videos, store = tmp_path / "videos", tmp_path / "store"
+    videos.mkdir()
+    shutil.copy(torn / "damaged.mp4", videos)
+    (videos / "text.mp4").write_text("this is no video\n" * 100)
+    arguments = ("extract", "--videos", videos, "--out", store, "--workers", 1, *FAST)
+    assert flowpipe(*arguments).returncode == 1
+    other = flowpipe(*arguments, "--retry", "stalled")
+    assert "0 to extract, 0 done before, 2 in quarantine" in other.stderr
+    retried = flowpipe(*arguments, "--retry", "corrupt")
+    assert retried.returncode == 1
+    assert "1 to extract, 0 done before, 1 in quarantine" in retried.stderr
+    reasons = sorted(str(o["reason"]) for o in ledger(store))
+    assert reasons == ["corrupt", "corrupt", "unreadable"]
+    everything = flowpipe(*arguments, "--retry", "all")
+    assert "2 to extract" in everything.stderr
+
+
+def test_the_ledger_has_a_line_for_each_video_with_all_that_is_promised(
+    clips: Path, tmp_path: Path, flowpipe: Run
+) -> None:
+    videos, store = tmp_path / "videos", tmp_path / "store"
+    shutil.copytree(clips / "class 0", videos)
+    (videos / "empty.mp4").touch()
+    (videos / "text.mp4").write_text("this is no video\n" * 100)
+    done = flowpipe("extract", "--videos", videos, "--out", store, "--workers", 2, *FAST)
+    assert done.returncode == 1
+    lines = ledger(store)
+    assert sorted(str(o["video_id"]) for o in lines) == [
+        "clip-0", "clip-2", "clip-4", "clip-6", "empty", "text",
+    ]  # fmt: skip
+    for line in lines:
+        if line["status"] == "failed":
+            assert line["reason"] in ("empty", "unreadable") and line["message"]
+            assert (line["frames"], line["images"], line["shard"]) == (0, {}, "")
+            continue
+        assert (line["status"], line["reason"]) == ("done", "")
+        assert (line["frames"], line["images"]) == (30, {"rgb": 30, "flow": 29})
+        seconds = line["seconds"]
+        assert isinstance(seconds, dict)
+        assert set(seconds) == {"decode", "compute", "encode", "write", "wall"}
+        assert all(value >= 0 for value in seconds.values())
+        assert line["backend"] and line["worker"] and line["path"]
+        assert (store / "shards" / f"{line['shard']}.h5").exists()
+        assert line["stored_bytes"] > 1000
 
 
 def test_array_jobs_share_one_store_without_knowing_of_each_other(

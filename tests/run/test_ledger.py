@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
+import pytest
+
+from flowpipe.errors import DiskFullError
 from flowpipe.run.ledger import Ledger, Quarantine
 from flowpipe.types import Outcome
 
@@ -49,3 +53,30 @@ def test_ids_never_become_paths(tmp_path: Path) -> None:
     assert len(quarantine.read()) == 6
     quarantine.remove("../../escape", 0, 1)
     assert len(quarantine.read()) == 5
+
+
+def test_an_entry_torn_by_a_power_cut_gives_the_video_another_chance(tmp_path: Path) -> None:
+    quarantine = Quarantine(tmp_path)
+    quarantine.add(failed(tmp_path, video_id="torn"), "skip")
+    (entry,) = (tmp_path / "quarantine").iterdir()
+    entry.write_bytes(b"")
+    quarantine.add(failed(tmp_path, video_id="sound"), "skip")
+    assert quarantine.video_ids() == {"sound"}
+
+
+def test_a_stored_part_clears_its_video(tmp_path: Path) -> None:
+    quarantine = Quarantine(tmp_path)
+    quarantine.add(failed(tmp_path), "skip")
+    quarantine.remove("v", 2, 5)
+    assert not quarantine.read()
+
+
+def test_a_full_disk_is_said_in_words() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    ledger = Ledger.__new__(Ledger)
+    ledger.path = Path("/dev/full")
+    ledger._fd = os.open(ledger.path, os.O_WRONLY)
+    with pytest.raises(DiskFullError, match="no space left"):
+        ledger.write(Outcome("v", "done"))
+    ledger.close()

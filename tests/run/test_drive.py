@@ -1,0 +1,148 @@
+"""Who is blamed for a dead worker, and what stops a run: real workers, real breadcrumbs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from command import moving_clip
+from videofile import encode_video
+
+from flowpipe import open_store, recipe
+from flowpipe.errors import BackendError, FlowpipeError, UnwritableError
+from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe.run.cluster import Pool, local_pool
+from flowpipe.run.drive import Driver, some_of
+from flowpipe.run.plan import ShardPlan, shard_name
+from flowpipe.run.worker import ShardJob
+from flowpipe.store import create_store
+from flowpipe.types import Outcome, Span, VideoRecord
+
+RECIPE = recipe.build(
+    ExtractRecipe, {"flow": "dis", "size": {"width": 64, "height": 48}}, where="extract"
+)
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Pool]:
+    with local_pool(1) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def shard(tmp_path_factory: pytest.TempPathFactory) -> ShardPlan:
+    """Four short videos to be one shard."""
+    folder = tmp_path_factory.mktemp("videos")
+    spans = []
+    for seed in range(4):
+        path = folder / f"v{seed}.mp4"
+        encode_video(path, moving_clip(seed, frames=6))
+        spans.append(Span(VideoRecord(f"v{seed}", str(path))))
+    return ShardPlan(shard_name(s.key for s in spans), tuple(spans), 1.0, 10_000.0)
+
+
+@pytest.fixture
+def job(shard: ShardPlan, tmp_path: Path) -> ShardJob:
+    """All four videos, for a new store."""
+    store, crumbs = tmp_path / "store", tmp_path / "crumbs"
+    crumbs.mkdir()
+    create_store(
+        store, recipe=recipe.canonical(RECIPE), recipe_digest=recipe.digest(RECIPE),
+        dataset={}, class_names=(),
+    )  # fmt: skip
+    return ShardJob(str(store), str(crumbs), shard, RECIPE, "cpu", "skip", 60.0)
+
+
+def died(job: ShardJob, position: int, words: str = "") -> None:
+    """Leave what a worker leaves that dies on the video at this position of the shard."""
+    span = job.shard.spans[position] if position >= 0 else None
+    job.breadcrumb.write(span, 0, position)
+    job.breadcrumb.trace.write_text(words)
+
+
+def alone(job: ShardJob, position: int) -> ShardJob:
+    return replace(job, shard=some_of(job.shard, job.shard.spans[position : position + 1]))
+
+
+def outcomes(pool: Pool, job: ShardJob) -> dict[str, Outcome]:
+    return {o.video_id: o for o in Driver(pool, job, [job.shard], lambda _: None).outcomes()}
+
+
+def test_a_death_with_a_video_sets_it_apart_and_both_shards_are_made(
+    pool: Pool, job: ShardJob
+) -> None:
+    died(job, 1)
+    found = outcomes(pool, job)
+    assert {o.status for o in found.values()} == {"done"}
+    assert found["v0"].shard == found["v2"].shard == found["v3"].shard != found["v1"].shard
+    assert len(open_store(job.store).videos) == 4
+    assert not list(Path(job.crumbs).iterdir())
+
+
+def test_a_second_death_alone_is_the_fault_of_the_video(pool: Pool, job: ShardJob) -> None:
+    died(job, 2)
+    died(alone(job, 2), 0, "Fatal Python error: Segmentation fault\n  in decode")
+    found = outcomes(pool, job)
+    assert [v for v, o in found.items() if o.status == "failed"] == ["v2"]
+    assert found["v2"].reason == "crashed"
+    assert "Segmentation fault" in found["v2"].message
+    assert set(open_store(job.store).videos) == {"v0", "v1", "v3"}
+
+
+def test_a_stall_is_called_one(pool: Pool, job: ShardJob) -> None:
+    died(job, 0)
+    died(alone(job, 0), 0, "Timeout (0:05:00)!\nThread 0x1\n  in solve")
+    assert outcomes(pool, job)["v0"].reason == "stalled"
+
+
+def test_a_death_while_publishing_is_no_video_s_fault(pool: Pool, job: ShardJob) -> None:
+    died(job, -1)
+    found = outcomes(pool, job)
+    assert {o.status for o in found.values()} == {"done"}
+    assert found["v0"].shard == found["v1"].shard != found["v2"].shard == found["v3"].shard
+
+
+def test_one_that_dies_in_every_publication_is_found_by_halving(pool: Pool, job: ShardJob) -> None:
+    died(job, -1)
+    died(replace(job, shard=some_of(job.shard, job.shard.spans[2:])), -1)
+    died(alone(job, 3), -1)
+    found = outcomes(pool, job)
+    # The breadcrumb of v3 alone is gone after its first death, so that its second try succeeds.
+    assert {o.status for o in found.values()} == {"done"}
+    assert len({o.shard for o in found.values()}) == 3
+
+
+def test_the_first_failure_ends_the_shard_under_fail(
+    pool: Pool, job: ShardJob, tmp_path: Path
+) -> None:
+    (tmp_path / "text.mp4").write_text("this is no video\n" * 100)
+    broken = Span(VideoRecord("text", str(tmp_path / "text.mp4")))
+    spans = (job.shard.spans[0], broken, job.shard.spans[1])
+    found = outcomes(pool, replace(job, on_error="fail", shard=some_of(job.shard, spans)))
+    assert {v: o.status for v, o in found.items()} == {"v0": "done", "text": "failed"}
+    assert list(open_store(job.store).videos) == ["v0"]
+
+
+def test_a_store_that_cannot_be_written_stops_the_run_and_blames_no_video(
+    pool: Pool, job: ShardJob
+) -> None:
+    shards = Path(job.store) / "shards"
+    shutil.rmtree(shards)
+    shards.write_text("a file where the folder was")
+    with pytest.raises(UnwritableError, match="finished shards stay"):
+        outcomes(pool, job)
+
+
+def test_a_worker_that_does_not_see_the_run_s_folder_says_so(pool: Pool, job: ShardJob) -> None:
+    Path(job.crumbs).rmdir()
+    with pytest.raises(BackendError, match="does not see the store's folder"):
+        outcomes(pool, job)
+
+
+def test_errors_keep_their_kind_on_the_way_from_a_worker(pool: Pool, job: ShardJob) -> None:
+    with pytest.raises(FlowpipeError) as caught:
+        outcomes(pool, replace(job, device="abacus"))
+    assert caught.value.reason == "backend"
