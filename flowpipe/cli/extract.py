@@ -40,7 +40,7 @@ def extract(verify: bool, quiet: bool, **options: Any) -> int:
             say(wanted.dataset.note)
         say(
             f"{plan.spans} to extract, {plan.done} done before, {plan.quarantined} in quarantine, "
-            f"{len(plan.unusable)} unusable, {len(wanted.dataset.missing)} missing; about "
+            f"{len(plan.unusable)} unusable; about "
             f"{plan.frames:.0f} frames, {plan.cost_s / 3600:.2f} core hours, "
             f"{plan.bytes / 1e9:.2f} GB"
         )
@@ -49,9 +49,20 @@ def extract(verify: bool, quiet: bool, **options: Any) -> int:
     except KeyboardInterrupt:
         say("interrupted; finished shards are kept, run the same command to go on")
         return EXIT_INTERRUPTED
+    _list_missing(wanted)
     damaged = verify and not _verified(wanted)
     _report(summary, wanted)
     return EXIT_SOME_FAILED if summary.failed or damaged else EXIT_DONE
+
+
+def _list_missing(wanted: Request) -> None:
+    """Name the videos that the data set has and its folder has not, one per line, in the store."""
+    path, missing = wanted.run.store / "missing.txt", wanted.dataset.missing
+    if not missing:
+        path.unlink(missing_ok=True)
+        return
+    path.write_text("".join(f"{video_id}\n" for video_id in missing), encoding="utf-8")
+    say(f"{len(missing)} videos of the data set are not there, all listed in {path}")
 
 
 def _verified(wanted: Request) -> bool:

@@ -74,7 +74,7 @@ def load(root: Path, *, subsets: Sequence[str] = ("validation", "test")) -> Data
         subset = video_id.split("_")[1]
         records.append(VideoRecord(video_id, tree.path(name), labels, subset, segments=own))
     missing = tuple(sorted(set(segments) - set(paths)))
-    note = _note(paths, segments, ambiguous, missing, subsets)
+    note = _note(paths, segments, ambiguous, subsets)
     return Dataset("thumos14", class_names, tuple(records), missing, note)
 
 
@@ -176,7 +176,6 @@ def _note(
     paths: dict[str, str],
     segments: dict[str, list[Segment]],
     ambiguous: int,
-    missing: tuple[str, ...],
     subsets: Sequence[str],
 ) -> str:
     notes = []
@@ -192,8 +191,6 @@ def _note(
         )
     else:
         notes.append("No temporal annotations (<Class>_val.txt) found, so videos have no labels.")
-    if missing:
-        notes.append(f"{len(missing)} annotated videos are not there, first {missing[0]}.")
     bad = [video_id for video_id in BAD_TEST_VIDEOS if video_id in paths]
     if bad:
         notes.append(f"{', '.join(bad)}: faulty annotation, commonly left out of evaluation.")
