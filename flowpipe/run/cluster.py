@@ -31,6 +31,7 @@ SETTINGS = {
     "distributed.worker.profile.enabled": False,
     "distributed.worker.multiprocessing-method": "spawn",
     "distributed.admin.low-level-log-length": 1000,
+    "distributed.admin.tick.interval": "500ms",  # it watches for stalls 50 times a second
     "distributed.nanny.pre-spawn-environ": {
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
