@@ -1,0 +1,47 @@
+#!/bin/bash
+# A Slurm array job: every task extracts its share of the videos into one store, without Dask
+# between machines. Tasks know nothing of each other, so they may run at once or one by one, be
+# preempted, killed and requeued: each shard appears whole or not at all, and a task that starts
+# again does what is missing.
+#
+# Needs    a file system that all nodes share, for the videos and the store; flowpipe in the
+#          environment from which you submit (sbatch passes it on)
+# Submit   sbatch --array=1-32 array.sh --dataset thumos14 --root /data/thumos14 --out /scratch/th14
+#          All that follows the script goes to `flowpipe extract`. Options before it, as
+#          --cpus-per-task=8 --time=4:00:00, take precedence over the lines below.
+# Again    submit the whole array once more: finished shares end in seconds. Shares are counted from
+#          1 to the size of the array, so --array=3,7 is refused; another size is fine.
+# Stops    at the time limit a task stops, keeps its finished shards and queues itself again. scancel
+#          stops it for good. Preempted or on a failed node, Slurm queues it again (--requeue).
+# Result   exit code 1, state FAILED: some videos are in quarantine, the rest is done.
+#
+#SBATCH --job-name=flowpipe
+#SBATCH --cpus-per-task=4
+#SBATCH --mem-per-cpu=2G
+#SBATCH --time=12:00:00
+#SBATCH --signal=B:USR1@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=flowpipe-%A_%a.log
+
+set -u
+if [[ ${SLURM_ARRAY_TASK_MIN:-} != 1 || $SLURM_ARRAY_TASK_MAX != "$SLURM_ARRAY_TASK_COUNT" ]]; then
+  echo "array.sh: submit with --array=1-N; these tasks would not be all the shares" >&2
+  exit 2
+fi
+
+flowpipe extract "$@" --quiet --workers "${SLURM_CPUS_PER_TASK:-1}" \
+  --part "$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT" &
+extract=$!
+again=
+trap : TERM                                   # scancel, preemption: Slurm tells flowpipe too
+trap 'again=yes; kill -TERM $extract' USR1    # 120 s before the time limit
+
+# A trapped signal ends `wait` early, with a status above 128 while the process still lives.
+while wait "$extract"; status=$?; ((status > 128)) && kill -0 "$extract" 2>/dev/null; do :; done
+
+if [[ $again && $status == 130 ]]; then
+  echo "array.sh: the time is up, task $SLURM_ARRAY_TASK_ID queues again" >&2
+  scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$status"

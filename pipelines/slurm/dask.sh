@@ -1,0 +1,64 @@
+#!/bin/bash
+# One Slurm job as one Dask cluster: a scheduler, a single-threaded worker per task, and
+# `flowpipe extract` driving them. Against array.sh it keeps all cores busy to the end, and one film
+# cut in time (--split) is spread over all of them; but the job waits until all its cores are free
+# at once.
+#
+# Needs    a file system that all nodes share, for the videos and the store; flowpipe in the
+#          environment from which you submit (sbatch passes it on)
+# Submit   sbatch --ntasks=64 dask.sh --dataset thumos14 --root /data/thumos14 --out /scratch/th14
+#          All that follows the script goes to `flowpipe extract`. Scheduler and client run beside
+#          the workers of the first node and need little.
+# Again    submit it once more: it does what is missing. At the time limit it stops, keeps finished
+#          shards and queues itself again; scancel stops it for good. A worker that dies or is lost
+#          with its node costs the shard it was on, which is made again.
+# Settings dask.yaml beside this file: what scheduler and workers must be told, and why
+# Logs     flowpipe-JOB.log, and flowpipe-JOB.dask.log of scheduler and workers
+# Result   exit code 1, state FAILED: some videos are in quarantine, the rest is done.
+#
+#SBATCH --job-name=flowpipe
+#SBATCH --ntasks=16
+#SBATCH --cpus-per-task=1
+#SBATCH --mem-per-cpu=2G
+#SBATCH --time=12:00:00
+#SBATCH --signal=B:USR1@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=flowpipe-%j.log
+
+set -u
+log=$PWD/flowpipe-$SLURM_JOB_ID.dask.log
+found=$(mktemp -d) || exit 2
+trap 'rm -r "$found"' EXIT
+# Slurm runs a copy of this script, so the settings are found through the package.
+pipelines=$(python3 -c 'from flowpipe.cli.options import pipelines_folder as f; print(f())') || exit 2
+export DASK_CONFIG=$pipelines/slurm/dask.yaml
+
+dask scheduler --port 0 --no-dashboard --scheduler-file "$found/scheduler" >>"$log" 2>&1 &
+scheduler=$!
+for ((second = 0; second < 60; second++)); do [[ -s $found/scheduler ]] && break; sleep 1; done
+address=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["address"])' \
+  "$found/scheduler") || { echo "dask.sh: no scheduler came up, see $log" >&2; exit 2; }
+
+# --kill-on-bad-exit=0: one lost worker does not end the others.
+srun --kill-on-bad-exit=0 dask worker "$address" --nthreads 1 --nworkers 1 --no-dashboard \
+  --memory-limit "${SLURM_MEM_PER_CPU:-0}MB" --local-directory "${TMPDIR:-/tmp}" \
+  --death-timeout 60 >>"$log" 2>&1 &
+workers=$!
+
+flowpipe extract "$@" --quiet --scheduler "$address" --workers "$SLURM_NTASKS" &
+extract=$!
+again=
+trap : TERM                                   # scancel, preemption: Slurm tells flowpipe too
+trap 'again=yes; kill -TERM $extract' USR1    # 120 s before the time limit
+
+# A trapped signal ends `wait` early, with a status above 128 while the process still lives.
+while wait "$extract"; status=$?; ((status > 128)) && kill -0 "$extract" 2>/dev/null; do :; done
+kill -TERM "$workers" "$scheduler" 2>/dev/null
+wait "$workers" "$scheduler"
+
+if [[ $again && $status == 130 ]]; then
+  echo "dask.sh: the time is up, the job queues again" >&2
+  scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$status"

@@ -1,0 +1,171 @@
+"""Job scripts of pipelines/slurm: their settings, and real jobs where a Slurm is running."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import dask
+import numpy as np
+import pytest
+from command import moving_clip
+from conftest import ROOT
+from videofile import encode_video
+
+from flowpipe import open_store
+from flowpipe.run.cluster import SETTINGS
+
+SCRIPTS = ROOT / "pipelines" / "slurm"
+CLIPS = 8
+
+
+def test_dask_yaml_says_what_a_cluster_of_our_own_is_told():
+    found = dask.config.collect([str(SCRIPTS / "dask.yaml")], env={})
+    assert {key: dask.config.get(key, config=found) for key in SETTINGS} == SETTINGS
+
+
+@pytest.mark.parametrize("name", ["array.sh", "dask.sh"])
+def test_scripts_are_bash_and_say_what_they_need(name):
+    subprocess.run(["bash", "-n", SCRIPTS / name], check=True)
+    text = (SCRIPTS / name).read_text()
+    for word in ("# Needs ", "# Submit ", "# Again ", "#SBATCH --requeue"):
+        assert word in text
+    assert os.access(SCRIPTS / name, os.X_OK)
+
+
+# -- real jobs
+
+
+@pytest.fixture(scope="module")
+def slurm() -> None:
+    if shutil.which("sbatch") is None:
+        pytest.skip("needs Slurm: no sbatch")
+    states = subprocess.run(["sinfo", "-h", "-o", "%T"], capture_output=True, text=True)
+    if not set(states.stdout.split()) & {"idle", "mixed", "allocated"}:
+        pytest.skip(f"needs a running Slurm: {states.stderr.strip() or states.stdout.strip()}")
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    for seed in range(CLIPS):
+        encode_video(folder / f"clip-{seed}.mp4", moving_clip(seed, 80, 120, 160))
+    return folder
+
+
+@pytest.fixture
+def submit(slurm: None, tmp_path: Path, videos: Path):
+    """Submit a script on the videos; jobs that a failing test leaves are cancelled."""
+    # Jobs find this flowpipe, installed or not, and flowpipe means the one under test.
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "flowpipe").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m flowpipe "$@"\n')
+    (tools / "flowpipe").chmod(0o755)
+    paths = [str(tools), str(Path(sys.executable).parent), os.environ["PATH"]]
+    places = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join(paths),
+        "PYTHONPATH": os.pathsep.join(filter(None, places)),
+    }
+    jobs = []
+
+    def run(script: str, *options: str) -> str:
+        done = subprocess.run(
+            ["sbatch", "--parsable", "--mem-per-cpu=1000M", "--cpus-per-task=1", *options,
+             SCRIPTS / script, "--videos", videos, "--out", "store"],
+            capture_output=True, text=True, check=True, cwd=tmp_path, env=environment,
+        )  # fmt: skip
+        jobs.append(done.stdout.strip())
+        return jobs[-1]
+
+    yield run
+    for job in jobs:
+        subprocess.run(["scancel", "--quiet", job])
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    for _ in range(240):
+        if true():
+            return
+        time.sleep(0.5)
+    raise TimeoutError("two minutes")
+
+
+def states(job: str) -> dict[str, str]:
+    """State of each task of a job that has been seen within Slurm's memory."""
+    shown = subprocess.run(
+        ["scontrol", "show", "job", job, "--oneliner"], capture_output=True, text=True
+    )
+    found = {}
+    for line in shown.stdout.splitlines():
+        facts = dict(word.split("=", 1) for word in line.split() if "=" in word)
+        found[facts.get("ArrayTaskId", "")] = facts["JobState"]
+    return found
+
+
+def ended(job: str) -> bool:
+    return not set(states(job).values()) & {"PENDING", "RUNNING", "COMPLETING"}
+
+
+def logs(folder: Path) -> str:
+    return "\n".join(path.read_text() for path in sorted(folder.glob("flowpipe-*.log")))
+
+
+def stored_whole(store: Path) -> None:
+    opened = open_store(store)
+    assert {video.frames for video in opened.videos.values()} == {80}
+    assert len(opened.videos) == CLIPS
+    assert not [path for path in (store / "shards").iterdir() if path.suffix != ".h5"]
+
+
+def test_array_of_two_cancelled_and_submitted_again(submit, tmp_path):
+    store = tmp_path / "store"
+    first = submit("array.sh", "--array=1-2")
+    wait_until(lambda: any(store.glob("shards/shard-*.h5")) or ended(first))
+    subprocess.run(["scancel", first], check=True)
+    wait_until(lambda: ended(first))
+    kept = {path: path.stat().st_mtime_ns for path in store.glob("shards/shard-*.h5")}
+    assert kept
+
+    again = submit("array.sh", "--array=1-2")
+    wait_until(lambda: ended(again))
+    assert states(again) == {"1": "COMPLETED", "2": "COMPLETED"}, logs(tmp_path)
+    stored_whole(store)
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}  # none was made twice
+
+
+def test_task_queues_again_before_its_time_is_up(submit, tmp_path):
+    job = submit("array.sh", "--array=1-1")
+    wait_until(lambda: any((tmp_path / "store").glob("shards/shard-*.h5")) or ended(job))
+    # What --signal=B:USR1@120 has Slurm do.
+    subprocess.run(["scancel", "--batch", "--signal=USR1", f"{job}_1"], check=True)
+    wait_until(lambda: states(job) == {"1": "PENDING"} or ended(job))
+    assert states(job) == {"1": "PENDING"}, logs(tmp_path)
+    assert "the time is up, task 1 queues again" in logs(tmp_path)
+    assert "finished shards are kept" in logs(tmp_path)
+
+
+def test_array_that_misses_shares_is_refused(submit, tmp_path):
+    job = submit("array.sh", "--array=2,3")
+    wait_until(lambda: ended(job))
+    assert set(states(job).values()) == {"FAILED"}
+    assert "submit with --array=1-N" in logs(tmp_path)
+    assert not (tmp_path / "store").exists()
+
+
+def test_dask_cluster_within_a_job(submit, tmp_path):
+    job = submit("dask.sh", "--ntasks=2")
+    wait_until(lambda: ended(job))
+    assert set(states(job).values()) == {"COMPLETED"}, logs(tmp_path)
+    stored_whole(tmp_path / "store")
+    ledger = "".join(path.read_text() for path in (tmp_path / "store" / "ledger").iterdir())
+    workers = {line.split('"worker": "')[1].split('"')[0] for line in ledger.splitlines()}
+    assert len(workers) == 2
+    flow = open_store(tmp_path / "store").flow("clip-0", "flow", 0, 79)
+    assert abs(float(np.median(flow[:, 0])) + 340 / 160) < 0.5  # it drifts left by a pixel a frame
