@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 import queue
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import dask
-from distributed import Client, Future, KilledWorker, LocalCluster
+from distributed import Client, Future, KilledWorker, LocalCluster, Worker, WorkerPlugin
 
 from flowpipe.errors import BackendError, UsageError
 
@@ -112,6 +113,13 @@ _SCHEDULER_GONE = (
 )
 
 
+class _DeafToCtrlC(WorkerPlugin):
+    """A terminal sends Ctrl-C to every process: the client stops the workers, in its own time."""
+
+    def setup(self, worker: Worker) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @contextmanager
 def local_pool(workers: int) -> Iterator[Pool]:
     """A pool of single-threaded worker processes on this machine; they die with the block."""
@@ -128,6 +136,7 @@ def local_pool(workers: int) -> Iterator[Pool]:
         ) as cluster,
         Client(cluster) as client,
     ):
+        client.register_plugin(_DeafToCtrlC())
         yield Pool(client)
 
 
@@ -141,7 +150,7 @@ def remote_pool(address: str) -> Iterator[Pool]:
         If nothing answers at the address, no worker joins within a minute, or workers have several
         threads.
     """
-    with dask.config.set(SETTINGS):
+    with dask.config.set(SETTINGS), _quiet():
         try:
             client = Client(address, timeout="10s")
         except (OSError, TimeoutError, ValueError) as error:
@@ -158,3 +167,17 @@ def remote_pool(address: str) -> Iterator[Pool]:
                     f"per core: dask worker {address} --nworkers auto --nthreads 1"
                 )
             yield Pool(client)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep distributed's own words about lost connections off the screen: errors say it once."""
+    handlers = logging.getLogger("distributed.client").handlers
+    before = [handler.level for handler in handlers]
+    for handler in handlers:
+        handler.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for handler, level in zip(handlers, before, strict=True):
+            handler.setLevel(level)

@@ -12,7 +12,7 @@ from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.run.breadcrumb import crumb_folder
 from flowpipe.store import create_store
 
-JOBS, TIMES = 4, 25
+JOBS, TIMES = 3, 25
 
 
 def all_at_once(work: Callable[..., None], folder: Path) -> None:

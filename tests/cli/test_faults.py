@@ -1,0 +1,342 @@
+"""Runs that are killed, interrupted, starved of disk or of a scheduler: each fault a real one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from command import FAST, Run, images, ledger, leftovers, moving_clip, wait_for
+from videofile import encode_video
+
+from flowpipe import open_store
+
+Running = Callable[..., "subprocess.Popen[str]"]
+
+
+def slow(videos: Path, store: Path, *more: object) -> tuple[object, ...]:
+    """A run long enough to be disturbed: TV-L1 of always 2000 iterations, a shard per two clips."""
+    return (
+        "extract", "--videos", videos, "--out", store, "--workers", 2, "--size", "64x48",
+        "--set", "flow.epsilon=0", "--set", "flow.iterations=2000", *more,
+    )  # fmt: skip
+
+
+def crumbs(store: Path) -> Iterator[dict[str, object]]:
+    """What the workers of a run are doing now."""
+    for path in store.glob("running/*/*.json"):
+        try:
+            yield json.loads(path.read_text())
+        except (OSError, ValueError):
+            continue
+
+
+def alive_in_session(session: int) -> bool:
+    """Whether any process of a session still runs."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(") ")[2].split()
+            except OSError:
+                continue
+            if int(fields[3]) == session and fields[0] != "Z":
+                return True
+    return False
+
+
+@pytest.fixture(scope="module")
+def undisturbed(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[object, bytes]:
+    """What the slow run makes of the clips when nothing happens to it."""
+    store = tmp_path_factory.mktemp("undisturbed") / "store"
+    command = [sys.executable, "-m", "flowpipe", *map(str, slow(clips, store))]
+    subprocess.run(command, check=True, capture_output=True)
+    return dict(images(store))
+
+
+def test_kill_9_in_the_middle_then_resume_gives_the_same_bytes(
+    clips: Path, tmp_path: Path, flowpipe: Run, running: Running, undisturbed: dict[object, bytes]
+) -> None:
+    store = tmp_path / "store"
+    process = running(*slow(clips, store))
+    wait_for(lambda: any(store.glob("shards/shard-*.h5")))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    wait_for(lambda: not alive_in_session(process.pid))
+    finished = len(open_store(store).videos)
+    assert 0 < finished < 8
+    again = flowpipe(*slow(clips, store))
+    assert again.returncode == 0, again.stderr
+    assert f"{finished} done before" in again.stderr
+    assert images(store) == undisturbed
+    assert leftovers(store) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("whom", ["client", "all"])
+def test_ctrl_c_and_sigterm_leave_a_resumable_store(
+    number: signal.Signals, whom: str, clips: Path, tmp_path: Path, flowpipe: Run, running: Running
+) -> None:
+    store = tmp_path / "store"
+    process = running(*slow(clips, store))
+    wait_for(lambda: any(store.glob("shards/shard-*.h5")))
+    # A terminal sends Ctrl-C to the workers too, and so does a batch system its SIGTERM.
+    (os.kill if whom == "client" else os.killpg)(process.pid, number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "run the same command to go on" in stderr
+    assert len(stderr.splitlines()) < 8, stderr
+    wait_for(lambda: not alive_in_session(process.pid))
+    assert leftovers(store) == []
+    assert flowpipe("verify", store).returncode == 0
+    finished = len(open_store(store).videos)
+    assert 0 < finished < 8
+    plan = json.loads(flowpipe("plan", *slow(clips, store)[1:], "--json").stdout)
+    assert (plan["spans_done"], plan["spans_to_extract"]) == (finished, 8 - finished)
+
+
+def test_a_video_that_stalls_is_killed_tried_alone_and_put_aside(
+    clips: Path, tmp_path: Path, flowpipe: Run
+) -> None:
+    videos, store = tmp_path / "videos", tmp_path / "store"
+    shutil.copytree(clips, videos)
+    # Half a minute of TV-L1 in a window that has three seconds: a real stall in native code.
+    encode_video(videos / "huge.mp4", moving_clip(5, frames=8, height=1080, width=1920))
+    done = flowpipe(
+        "extract", "--videos", videos, "--out", store, "--workers", 2, "--stall", 3,
+        "--set", "flow.epsilon=0", "--set", "size={width: 0, height: 0}",
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert len(open_store(store).videos) == 8
+    (failure,) = [o for o in ledger(store) if o["status"] == "failed"]
+    assert (failure["video_id"], failure["reason"]) == ("huge", "stalled")
+    assert "Timeout" in str(failure["message"]), "the worker's last words say where it hung"
+    assert leftovers(store) == []
+
+
+def test_a_worker_killed_from_outside_costs_no_video(
+    clips: Path, tmp_path: Path, running: Running, undisturbed: dict[object, bytes]
+) -> None:
+    store = tmp_path / "store"
+    process = running(*slow(clips, store))
+    wait_for(lambda: any(crumb["video_id"] for crumb in crumbs(store)))
+    os.kill(int(str(next(crumbs(store))["pid"])), signal.SIGKILL)
+    _, stderr = process.communicate(timeout=200)
+    assert process.returncode == 0, stderr
+    assert images(store) == undisturbed
+    assert len(stderr.splitlines()) < 20, "one death must not flood the screen"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_video_that_kills_its_workers_is_put_aside_and_no_other(
+    number: signal.Signals, clips: Path, tmp_path: Path, flowpipe: Run, running: Running
+) -> None:
+    store, victim = tmp_path / "store", "clip-2"
+    process = running(*slow(clips / "class 0", store))
+    killed: list[int] = []
+    over = threading.Event()
+
+    def kill_whoever_works_on_it() -> None:
+        while not over.wait(0.01):
+            for crumb in crumbs(store):
+                pid = int(str(crumb["pid"]))
+                if crumb["video_id"] == victim and pid not in killed:
+                    os.kill(pid, number)
+                    killed.append(pid)
+
+    killer = threading.Thread(target=kill_whoever_works_on_it)
+    killer.start()
+    try:
+        _, stderr = process.communicate(timeout=200)
+    finally:
+        over.set()
+        killer.join()
+    assert process.returncode == 1, stderr
+    assert len(killed) == 2, "once in its shard, once alone"
+    assert list(open_store(store).videos) == ["clip-0", "clip-4", "clip-6"]
+    (failure,) = [o for o in ledger(store) if o["status"] == "failed"]
+    assert (failure["video_id"], failure["reason"]) == (victim, "crashed")
+    words = "Segmentation fault" if number == signal.SIGSEGV else "no trace"
+    assert words in str(failure["message"])
+    assert len(stderr.splitlines()) < 20, stderr
+    assert leftovers(store) == []
+    if number == signal.SIGSEGV:
+        return
+    held = flowpipe(*slow(clips / "class 0", store))
+    assert held.returncode == 1
+    assert "0 to extract, 3 done before, 1 in quarantine" in held.stderr
+    retried = flowpipe(*slow(clips / "class 0", store, "--retry", "crashed"))
+    assert retried.returncode == 0, retried.stderr
+    assert victim in open_store(store).videos
+    assert not any((store / "quarantine").iterdir())
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Mount a file system of so many KiB."""
+    mounted: list[Path] = []
+
+    def mount(kib: int) -> Path:
+        folder = tmp_path / "disk"
+        folder.mkdir()
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "flowpipe-test", str(folder)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            pytest.skip(f"needs the right to mount a small file system: {done.stderr.strip()}")
+        mounted.append(folder)
+        return folder
+
+    if shutil.which("mount") is None:
+        pytest.skip("needs the mount command")
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Take all the room that is left."""
+    ballast = disk / "ballast"
+    with ballast.open("wb") as file:
+        free = shutil.disk_usage(disk).free
+        while free:
+            try:
+                os.posix_fallocate(file.fileno(), 0, free)
+                break
+            except OSError:
+                free -= 4096
+    return ballast
+
+
+def test_a_disk_that_fills_up_stops_the_run_and_the_same_command_goes_on(
+    clips: Path, small_disk: Callable[[int], Path], flowpipe: Run, running: Running,
+    undisturbed: dict[object, bytes],
+) -> None:  # fmt: skip
+    disk = small_disk(64 << 10)
+    store = disk / "store"
+    process = running(*slow(clips, store))
+    wait_for(lambda: any(store.glob("shards/shard-*.h5")))
+    ballast = fill(disk)
+    _, stderr = process.communicate(timeout=100)
+    assert process.returncode == 2, stderr
+    assert "free some space" in stderr and "run the same command again" in stderr
+    assert len(stderr.splitlines()) < 8, stderr
+    assert leftovers(store) == []
+    assert not any((store / "quarantine").glob("*")), "a full disk is no video's fault"
+    ballast.unlink()
+    again = flowpipe(*slow(clips, store))
+    assert again.returncode == 0, again.stderr
+    assert images(store) == undisturbed
+    assert flowpipe("verify", store).returncode == 0
+
+
+def test_a_plan_that_cannot_fit_is_refused_before_anything_is_written(
+    clips: Path, small_disk: Callable[[int], Path], flowpipe: Run
+) -> None:
+    disk = small_disk(100)
+    arguments = ("--videos", clips, "--out", disk / "store", *FAST)
+    refused = flowpipe("extract", *arguments)
+    assert refused.returncode == 2
+    assert "are free" in refused.stderr and "choose another --out" in refused.stderr
+    assert not list(disk.iterdir())
+    planned = flowpipe("plan", *arguments)
+    assert planned.returncode == 2
+    assert "NOT enough" in planned.stdout
+
+
+@pytest.mark.parametrize("out", ["file", "file/store", "/proc/store"])
+def test_a_store_that_cannot_be_made_is_said_in_words(
+    out: str, clips: Path, tmp_path: Path, flowpipe: Run
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    done = flowpipe("extract", "--videos", clips, "--out", out, *FAST, cwd=tmp_path)
+    assert done.returncode == 2
+    assert out in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def scheduler(tmp_path: Path) -> Iterator[Callable[..., tuple[str, list[subprocess.Popen[bytes]]]]]:
+    """Start a Dask scheduler and workers as a user would; their address and processes."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start(workers: int, threads: int = 1) -> tuple[str, list[subprocess.Popen[bytes]]]:
+        address_file = tmp_path / "scheduler.json"
+        common = ("--scheduler-file", str(address_file))
+        spawn(
+            "dask_scheduler", *common, "--host", "127.0.0.1", "--port", "0",
+            "--dashboard-address", ":0",
+        )  # fmt: skip
+        wait_for(lambda: address_file.exists() and bool(address_file.read_text()))
+        for _ in range(workers):
+            spawn(
+                "dask_worker", *common, "--nthreads", str(threads), "--no-dashboard",
+                "--local-directory", str(tmp_path),
+            )  # fmt: skip
+        return str(json.loads(address_file.read_text())["address"]), processes
+
+    def spawn(module: str, *arguments: str) -> None:
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, "-m", f"distributed.cli.{module}", *arguments],
+                stderr=subprocess.DEVNULL, start_new_session=True,
+            )
+        )  # fmt: skip
+
+    yield start
+    for process in processes:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.wait()
+
+
+def test_a_running_scheduler_and_a_death_among_its_workers(
+    clips: Path, tmp_path: Path, scheduler: Callable[..., tuple[str, list[object]]],
+    running: Running, undisturbed: dict[object, bytes],
+) -> None:  # fmt: skip
+    store = tmp_path / "store"
+    address, _ = scheduler(workers=2)
+    process = running(*slow(clips, store, "--scheduler", address))
+    wait_for(lambda: any(crumb["video_id"] for crumb in crumbs(store)))
+    os.kill(int(str(next(crumbs(store))["pid"])), signal.SIGKILL)
+    _, stderr = process.communicate(timeout=200)
+    assert process.returncode == 0, stderr
+    assert images(store) == undisturbed
+    assert leftovers(store) == []
+
+
+def test_a_scheduler_that_dies_stops_the_run_in_words(
+    clips: Path, tmp_path: Path, scheduler: Callable[..., tuple[str, list[subprocess.Popen[str]]]],
+    running: Running,
+) -> None:  # fmt: skip
+    store = tmp_path / "store"
+    address, processes = scheduler(workers=1)
+    process = running(*slow(clips, store, "--scheduler", address))
+    wait_for(lambda: any(crumb["video_id"] for crumb in crumbs(store)))
+    processes[0].kill()
+    _, stderr = process.communicate(timeout=100)
+    assert process.returncode == 2, stderr
+    assert "scheduler is gone" in stderr and "Traceback" not in stderr
+
+
+def test_workers_of_several_threads_are_refused(
+    clips: Path, tmp_path: Path, scheduler: Callable[..., tuple[str, list[object]]], flowpipe: Run
+) -> None:
+    address, _ = scheduler(workers=1, threads=2)
+    done = flowpipe(*slow(clips, tmp_path / "store", "--scheduler", address))
+    assert done.returncode == 2
+    assert "--nthreads 1" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_an_address_where_nobody_answers(clips: Path, tmp_path: Path, flowpipe: Run) -> None:
+    done = flowpipe(*slow(clips, tmp_path / "store", "--scheduler", "tcp://127.0.0.1:1"))
+    assert done.returncode == 2
+    assert "tcp://127.0.0.1:1" in done.stderr and "Traceback" not in done.stderr
