@@ -26,7 +26,7 @@ CLIPS = 8
 
 def test_dask_yaml_says_what_a_cluster_of_our_own_is_told():
     found = dask.config.collect([str(SCRIPTS / "dask.yaml")], env={})
-    assert {key: dask.config.get(key, config=found) for key in SETTINGS} == SETTINGS
+    assert {key: dask.config.get(key, None, config=found) for key in SETTINGS} == SETTINGS
 
 
 @pytest.mark.parametrize("name", ["array.sh", "dask.sh"])
@@ -47,7 +47,8 @@ def slurm() -> None:
         pytest.skip("needs Slurm: no sbatch")
     states = subprocess.run(["sinfo", "-h", "-o", "%T"], capture_output=True, text=True)
     if not set(states.stdout.split()) & {"idle", "mixed", "allocated"}:
-        pytest.skip(f"needs a running Slurm: {states.stderr.strip() or states.stdout.strip()}")
+        said = (states.stderr.strip() or states.stdout.strip() or "no nodes").splitlines()[0]
+        pytest.skip(f"needs a running Slurm: {said}")
 
 
 @pytest.fixture(scope="module")
