@@ -3,11 +3,13 @@
     python benchmarks/memory.py
 
 Both videos are the same scene at 320x240 and 25 frames a second, made on the spot; flow is DIS,
-whose speed lets the long one finish; windows, threads and writer are those of every run.
+whose speed lets the long one finish; windows, threads, writer and the allocator's settings are
+those of every run.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,6 +17,8 @@ from pathlib import Path
 
 import av
 import numpy as np
+
+from flowpipe.run.cluster import SETTINGS
 
 
 def make_video(path: Path, seconds: int) -> None:
@@ -40,6 +44,7 @@ def extract_one(video: str, store: str) -> None:
     from flowpipe.run.worker import ShardJob, extract_shard
     from flowpipe.types import Span, VideoRecord
 
+    Path(store).mkdir()
     made = recipe.build(ExtractRecipe, {"flow": "dis"})
     shard = ShardPlan("shard-0", (Span(VideoRecord("video", video)),), 0, 0)
     (outcome,) = extract_shard(ShardJob(store, store, shard, made, "cpu", "skip", 300))
@@ -62,6 +67,7 @@ def main() -> None:
             result = subprocess.run(
                 [sys.executable, __file__, video, Path(folder) / "store"],
                 check=True, capture_output=True, text=True,
+                env={**os.environ, **SETTINGS["distributed.nanny.pre-spawn-environ"]},
             )  # fmt: skip
         frames, peak = result.stdout.split()
         peaks[seconds] = float(peak)
