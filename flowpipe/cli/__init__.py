@@ -46,6 +46,7 @@ def main(arguments: list[str] | None = None) -> Any:
     try:
         code = cli.main(arguments, standalone_mode=False)
     except click.exceptions.Abort:
+        say("flowpipe: interrupted")
         code = EXIT_INTERRUPTED
     except click.ClickException as error:
         error.show()

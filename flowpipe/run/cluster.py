@@ -12,11 +12,12 @@ import queue
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from multiprocessing import resource_tracker
 from typing import Any
 
 import dask
-from distributed import Client, Future, KilledWorker, LocalCluster, Worker, WorkerPlugin
+from distributed import Client, Future, KilledWorker, LocalCluster
 
 from flowpipe.errors import BackendError, UsageError
 
@@ -113,31 +114,56 @@ _SCHEDULER_GONE = (
 )
 
 
-class _DeafToCtrlC(WorkerPlugin):
-    """A terminal sends Ctrl-C to every process: the client stops the workers, in its own time."""
-
-    def setup(self, worker: Worker) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 @contextmanager
 def local_pool(workers: int) -> Iterator[Pool]:
     """A pool of single-threaded worker processes on this machine; they die with the block."""
     with (
         dask.config.set(SETTINGS),
         tempfile.TemporaryDirectory(prefix="flowpipe-dask-") as scratch,
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=":0",  # any free port: several runs on a machine must not warn
-            local_directory=scratch,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster) as client,
+        ExitStack() as stack,
     ):
-        client.register_plugin(_DeafToCtrlC())
+        with _uninterrupted():
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=":0",  # any free port: several runs on a machine must not warn
+                local_directory=scratch,
+                silence_logs=logging.CRITICAL,
+            )
+            stack.enter_context(cluster)
+            client = stack.enter_context(Client(cluster))
         yield Pool(client)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put off SIGINT and SIGTERM to the end of the block: a cluster half started cannot be closed.
+
+    A terminal sends Ctrl-C to every process of a run, but the client stops its workers itself. So
+    the block runs with SIGINT blocked, which the cluster's thread inherits and from it every worker
+    process, those that replace dead ones too.
+    """
+    came: list[int] = []
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in signals}
+    for number in signals:
+        if before[number] != signal.SIG_IGN:
+            signal.signal(number, lambda number, _: came.append(number))
+    resource_tracker.ensure_running()  # its start would unblock SIGINT in the cluster's thread
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    except Exception:
+        if came:  # sent to the workers too, which did not get to start
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        for number in signals:
+            signal.signal(number, before[number])
+    if came:
+        signal.raise_signal(came[0])
 
 
 @contextmanager

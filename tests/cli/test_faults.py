@@ -22,10 +22,10 @@ Running = Callable[..., "subprocess.Popen[str]"]
 
 
 def slow(videos: Path, store: Path, *more: object) -> tuple[object, ...]:
-    """A run long enough to be disturbed: TV-L1 of always 2000 iterations, a shard per two clips."""
+    """A run long enough to be disturbed: TV-L1 of 1200 iterations, a shard per three clips."""
     return (
         "extract", "--videos", videos, "--out", store, "--workers", 2, "--size", "64x48",
-        "--set", "flow.epsilon=0", "--set", "flow.iterations=2000", *more,
+        "--set", "flow.epsilon=0", "--set", "flow.iterations=1200", *more,
     )  # fmt: skip
 
 
@@ -99,6 +99,21 @@ def test_ctrl_c_and_sigterm_leave_a_resumable_store(
     assert 0 < finished < 8
     plan = json.loads(flowpipe("plan", *slow(clips, store)[1:], "--json").stdout)
     assert (plan["spans_done"], plan["spans_to_extract"]) == (finished, 8 - finished)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_while_workers_start_is_as_quiet(
+    number: signal.Signals, clips: Path, tmp_path: Path, running: Running
+) -> None:
+    store = tmp_path / "store"
+    process = running(*slow(clips, store))
+    wait_for((store / "store.json").exists)
+    os.killpg(process.pid, number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert len(stderr.splitlines()) < 8, stderr
+    wait_for(lambda: not alive_in_session(process.pid))
+    assert leftovers(store) == []
 
 
 def test_a_video_that_stalls_is_killed_tried_alone_and_put_aside(
