@@ -96,7 +96,7 @@ def test_ctrl_c_and_sigterm_leave_a_resumable_store(
     assert leftovers(store) == []
     assert flowpipe("verify", store).returncode == 0
     finished = len(open_store(store).videos)
-    assert 0 < finished < 8
+    assert finished > 0  # all, where the workers were done before they were stopped
     plan = json.loads(flowpipe("plan", *slow(clips, store)[1:], "--json").stdout)
     assert (plan["spans_done"], plan["spans_to_extract"]) == (finished, 8 - finished)
 
