@@ -119,6 +119,7 @@ def local_pool(workers: int) -> Iterator[Pool]:
     """A pool of single-threaded worker processes on this machine; they die with the block."""
     with (
         dask.config.set(SETTINGS),
+        _quiet(),
         tempfile.TemporaryDirectory(prefix="flowpipe-dask-") as scratch,
         ExitStack() as stack,
     ):
@@ -198,7 +199,8 @@ def remote_pool(address: str) -> Iterator[Pool]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep distributed's own words about lost connections off the screen: errors say it once."""
-    handlers = logging.getLogger("distributed.client").handlers
+    loggers = map(logging.getLogger, ("distributed", "distributed.client"))
+    handlers = list(dict.fromkeys(handler for logger in loggers for handler in logger.handlers))
     before = [handler.level for handler in handlers]
     for handler in handlers:
         handler.setLevel(logging.CRITICAL + 1)
