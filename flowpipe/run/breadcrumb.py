@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flowpipe.errors import BackendError
-from flowpipe.store.files import full_disk_in_words
+from flowpipe.store.files import alive, full_disk_in_words
 from flowpipe.types import Span
 
 
@@ -112,7 +112,7 @@ def crumb_folder(store: Path, run: str) -> Iterator[Path]:
     for folder in running.glob("*"):
         _, _, owner = folder.name.partition("-")
         host, _, pid = owner.rpartition("-")
-        if host == socket.gethostname() and pid.isdigit() and not _alive(int(pid)):
+        if host == socket.gethostname() and pid.isdigit() and not alive(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
     own = running / run
     with full_disk_in_words(own):
@@ -133,13 +133,3 @@ def _make(folder: Path) -> None:
         except FileNotFoundError:
             continue  # another run ended and took the empty parent away in between
     raise FileNotFoundError(folder)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -141,14 +141,15 @@ def sweep(store: str | Path) -> list[Path]:
                 continue
             with contextlib.suppress(FileNotFoundError):
                 old = time.time() - path.stat().st_mtime > STALE_S
-                gone = not _alive(int(named["pid"])) if named["host"] == host else old
+                gone = not alive(int(named["pid"])) if named["host"] == host else old
                 if gone and not _locked(path):
                     path.unlink()
                     removed.append(path)
     return removed
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether a process of this machine runs."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -24,6 +24,7 @@ from flowpipe.store.layout import Entry
 from flowpipe.store.shard import Shard, open_shard, read_shard
 
 _VERSION = "2"
+_SLACK_BYTES = 1 << 17  # HDF5 headers of some twenty tables
 _COLUMNS = {
     "shard": "<u4", "part": "<u4", "parts": "<u4", "partial": "u1", "frames": "<u8",
     "frame_first": "<u8",
@@ -250,20 +251,23 @@ def write_index(store: Path, catalogue: Catalogue) -> Path:
     """Write index.h5 of a store, whole or not at all."""
     final = store / layout.INDEX_FILE
     temporary = files.temporary_name(final)
+    tables: dict[str, NDArray[Any]] = {"whole": catalogue.whole}
+    shards = [json.dumps(vars(facts)) for facts in catalogue.shards]
+    for name, texts in (
+        ("shards", Texts.pack(shards)), ("ids", catalogue.ids),
+        ("metas", catalogue.metas), ("incomplete", Texts.pack(catalogue.incomplete)),
+    ):  # fmt: skip
+        tables[f"{name}/blob"], tables[f"{name}/offset"] = texts.blob, texts.offset
+    tables.update((f"columns/{name}", column) for name, column in catalogue.columns.items())
     try:
         with files.full_disk_in_words(final):
+            # Asked first: HDF5 on a full disk prints a traceback for every object it closes.
+            files.need_space(store, sum(t.nbytes for t in tables.values()) + _SLACK_BYTES)
             with h5py.File(temporary, "w-", libver=("v110", "v110"), locking=False) as file:
                 file.attrs["format"] = "flowpipe-index"
                 file.attrs["index_version"] = _VERSION
-                shards = [json.dumps(vars(facts)) for facts in catalogue.shards]
-                for name, texts in (
-                    ("shards", Texts.pack(shards)), ("ids", catalogue.ids),
-                    ("metas", catalogue.metas), ("incomplete", Texts.pack(catalogue.incomplete)),
-                ):  # fmt: skip
-                    file[f"{name}/blob"], file[f"{name}/offset"] = texts.blob, texts.offset
-                file["whole"] = catalogue.whole
-                for name, column in catalogue.columns.items():
-                    file[f"columns/{name}"] = column
+                for name, table in tables.items():
+                    file[name] = table
             files.publish(temporary, final)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,0 +1,31 @@
+"""What array jobs do to a store they share, each in a process that is spawned: importable there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from flowpipe import recipe
+from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe.run.breadcrumb import crumb_folder
+from flowpipe.store import create_store
+
+JOBS, TIMES = 3, 25
+
+
+def leave_breadcrumbs(folder: Path, barrier: Any, number: int) -> None:
+    barrier.wait(60)
+    for _ in range(TIMES):
+        # Other hosts: their process ids say nothing here, so nobody may sweep them away.
+        with crumb_folder(folder, f"20260101T000000-host-{number}-1") as own:
+            (own / "crumb.json").write_text("{}")
+
+
+def create_stores(folder: Path, barrier: Any, number: int) -> None:
+    made = ExtractRecipe()
+    for attempt in range(TIMES):
+        barrier.wait(60)
+        create_store(
+            folder / str(attempt), recipe=recipe.canonical(made),
+            recipe_digest=recipe.digest(made), dataset={"root": "/"}, class_names=("a", "b"),
+        )  # fmt: skip
