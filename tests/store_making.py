@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from flowpipe import codec, recipe
 from flowpipe.modality import MODALITIES
-from flowpipe.store import ShardWriter, StreamSpec
+from flowpipe.store import ShardWriter, StreamSpec, open_store
 from flowpipe.types import EncodedPlanes, Segment, Span, VideoRecord
 
 RECIPE = {"bound": 20.0, "modalities": ["rgb", "flow"]}
@@ -109,3 +109,17 @@ def add_video(
     writer.append_pts(pts)
     made.pts_s[video_id] = np.concatenate([before, pts])
     writer.commit({"status": "done"})
+
+
+class Snippets:
+    """The five lines that a training set needs around a store."""
+
+    def __init__(self, path: Path) -> None:
+        self.store = open_store(path)
+        self.ids = list(self.store.videos)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, k: int) -> Any:
+        return np.ascontiguousarray(self.store.snippet(self.ids[k], "flow", 1, 3))
