@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from flowpipe.flow.opencv import (
     DISParams,
-    DISSolver,
     FarnebackParams,
-    FarnebackSolver,
     OpenCVTVL1Params,
-    OpenCVTVL1Solver,
+    dis_solver,
+    farneback_solver,
+    opencv_tvl1_solver,
 )
 from flowpipe.flow.tvl1 import TVL1Params, TVL1Solver
 from flowpipe.ops import Ops
@@ -50,9 +50,9 @@ class FlowRow(NamedTuple):
 
 FLOWS: dict[str, FlowRow] = {
     "tvl1": FlowRow(TVL1Params, TVL1Solver),
-    "opencv_tvl1": FlowRow(OpenCVTVL1Params, OpenCVTVL1Solver),
-    "dis": FlowRow(DISParams, DISSolver),
-    "farneback": FlowRow(FarnebackParams, FarnebackSolver),
+    "opencv_tvl1": FlowRow(OpenCVTVL1Params, opencv_tvl1_solver),
+    "dis": FlowRow(DISParams, dis_solver),
+    "farneback": FlowRow(FarnebackParams, farneback_solver),
 }
 
 

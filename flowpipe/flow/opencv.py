@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -66,8 +67,19 @@ class FarnebackParams:
             raise ValueError(f"pyramid_scale must be in (0, 1), got {self.pyramid_scale}")
 
 
-class _PairSolver:
-    """Runs an algorithm that takes two images, pair by pair."""
+class PairSolver:
+    """Runs an algorithm that takes two images, pair by pair.
+
+    Parameters
+    ----------
+    pair : callable
+        Two uint8 images (H, W), C-contiguous -> their flow, float32 (H, W, 2).
+    """
+
+    def __init__(
+        self, pair: Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.float32]]
+    ) -> None:
+        self._pair = pair
 
     def prepare(self, gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Nothing is shared between pairs: the frames themselves."""
@@ -86,62 +98,57 @@ class _PairSolver:
             )
         return flow
 
-    def _pair(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
-        raise NotImplementedError
 
+def opencv_tvl1_solver(params: OpenCVTVL1Params, ops: Ops) -> PairSolver:
+    """cv2's dual TV-L1; BackendError where OpenCV lacks its contrib modules."""
+    if not hasattr(getattr(cv2, "optflow", None), "DualTVL1OpticalFlow_create"):
+        raise BackendError(
+            f"flow opencv_tvl1 needs OpenCV's contrib modules, which cv2 {cv2.__version__} "
+            "lacks; pip install opencv-contrib-python-headless and uninstall other opencv "
+            "packages, or choose flow tvl1 or dis"
+        )
 
-class OpenCVTVL1Solver(_PairSolver):
-    """cv2's dual TV-L1."""
-
-    def __init__(self, params: OpenCVTVL1Params, ops: Ops) -> None:
-        if not hasattr(getattr(cv2, "optflow", None), "DualTVL1OpticalFlow_create"):
-            raise BackendError(
-                f"flow opencv_tvl1 needs OpenCV's contrib modules, which cv2 {cv2.__version__} "
-                "lacks; pip install opencv-contrib-python-headless and uninstall other opencv "
-                "packages, or choose flow tvl1 or dis"
-            )
-        self.params = params
-
-    def _pair(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def pair(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
         # The object lowers its own number of scales for a small image and keeps it lowered: a kept
         # one would treat later, larger images differently. Making one costs microseconds.
-        p = self.params
+        p = params
         algorithm = opencv.optflow.DualTVL1OpticalFlow_create(
             p.tau, p.lambda_, p.theta, p.scales, p.warps, p.epsilon,
             p.inner_iterations, p.outer_iterations, p.scale_step, 0.0, p.median_filtering, False,
         )  # fmt: skip
         return algorithm.calc(first, second, None)
 
+    return PairSolver(pair)
 
-class DISSolver(_PairSolver):
+
+DIS_PRESETS = {
+    "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
+    "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
+    "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
+}
+
+
+def dis_solver(params: DISParams, ops: Ops) -> PairSolver:
     """cv2's dense inverse search."""
 
-    PRESETS: ClassVar[dict[str, Any]] = {
-        "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
-        "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
-        "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
-    }
-
-    def __init__(self, params: DISParams, ops: Ops) -> None:
-        self.params = params
-
-    def _pair(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def pair(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
         if min(first.shape) < DIS_SMALLEST_PX:
             return np.zeros((*first.shape, 2), np.float32)
-        algorithm = opencv.DISOpticalFlow_create(self.PRESETS[self.params.preset])
+        algorithm = opencv.DISOpticalFlow_create(DIS_PRESETS[params.preset])
         return algorithm.calc(first, second, None)
 
+    return PairSolver(pair)
 
-class FarnebackSolver(_PairSolver):
+
+def farneback_solver(params: FarnebackParams, ops: Ops) -> PairSolver:
     """cv2's polynomial expansion."""
+    flags = cv2.OPTFLOW_FARNEBACK_GAUSSIAN if params.gaussian else 0
 
-    def __init__(self, params: FarnebackParams, ops: Ops) -> None:
-        self.params = params
-
-    def _pair(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
-        p = self.params
-        flags = cv2.OPTFLOW_FARNEBACK_GAUSSIAN if p.gaussian else 0
+    def pair(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
+        p = params
         return opencv.calcOpticalFlowFarneback(
             first, second, None, p.pyramid_scale, p.levels, p.window, p.iterations, p.poly_n,
             p.poly_sigma, flags,
         )  # fmt: skip
+
+    return PairSolver(pair)

@@ -9,7 +9,7 @@ from synth import translated_pair
 
 from flowpipe.errors import BackendError
 from flowpipe.flow import FLOWS, make_solver
-from flowpipe.flow.opencv import FarnebackParams, OpenCVTVL1Params, OpenCVTVL1Solver
+from flowpipe.flow.opencv import FarnebackParams, OpenCVTVL1Params, opencv_tvl1_solver
 from flowpipe.ops import get_ops
 
 NAMES = ["opencv_tvl1", "dis", "farneback"]
@@ -63,7 +63,7 @@ def test_small_images(name, size, rng):
 def test_opencv_without_contrib_is_refused_with_advice(monkeypatch):
     monkeypatch.delattr(cv2, "optflow")
     with pytest.raises(BackendError, match="opencv-contrib-python-headless"):
-        OpenCVTVL1Solver(OpenCVTVL1Params(), get_ops())
+        opencv_tvl1_solver(OpenCVTVL1Params(), get_ops())
 
 
 def test_impossible_settings_are_refused():
