@@ -32,11 +32,6 @@ class SizeParams:
         if self.short_side and self.width:
             raise ValueError("short_side needs width: 0 and height: 0")
 
-    @property
-    def fixed(self) -> bool:
-        """Whether every video gets the same size."""
-        return self.width > 0
-
     def target(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of the images made from frames of this size."""
         if self.width:

@@ -10,10 +10,11 @@ import click
 from flowpipe.cli import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED
 from flowpipe.cli.options import Request, extract_options, request
 from flowpipe.cli.screen import say, stderr
+from flowpipe.cli.verify import check
 from flowpipe.errors import REASONS
 from flowpipe.report import save_png, store_sheet
-from flowpipe.run import Quarantine, Summary, plan_run, run
-from flowpipe.store import open_store, verify_store
+from flowpipe.run import Summary, plan_run, run
+from flowpipe.store import open_store
 
 
 @click.command()
@@ -67,13 +68,12 @@ def _list_missing(wanted: Request) -> None:
 
 def _verified(wanted: Request) -> bool:
     """Check every byte of the store and say what was found."""
-    given_up = Quarantine(wanted.run.store).video_ids()
-    report = verify_store(wanted.run.store, workers=wanted.run.workers, given_up=given_up)
+    report = check(wanted.run.store, decode=False, workers=wanted.run.workers)
     images = sum(row.images for row in report.shards)
     found = "all whole" if report.ok else f"{len(report.problems)} problems"
     say(f"verified: {len(report.shards)} shards, {images} images, {found}")
     for problem in report.problems:
-        say(f"  {problem.shard} {problem.video_id} [{problem.clause}] {problem.message}")
+        say(f"  {problem}")
     return report.ok
 
 

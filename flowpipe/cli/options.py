@@ -12,7 +12,7 @@ import click
 
 from flowpipe import recipe as recipes
 from flowpipe.cli.screen import counting
-from flowpipe.datasets import DATASETS, Dataset
+from flowpipe.datasets import DATASETS, Dataset, DatasetRow
 from flowpipe.errors import REASONS, UsageError
 from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.ops.cpu import native_core
@@ -163,14 +163,17 @@ def request(
 
 def load_dataset(source: dict[str, Any]) -> Dataset:
     """The data set that a store's `source` names."""
-    name = source["dataset"]
-    if name not in DATASETS:
-        raise UsageError(f"--dataset {name} is unknown; known: {', '.join(DATASETS)}")
-    row, root = DATASETS[name], Path(source["root"])
+    row, root = _row(source["dataset"]), Path(source["root"])
     if not row.made:
         return row.load(root)
-    with counting(f"making the clips of {name}") as progress:
+    with counting(f"making the clips of {row.name}") as progress:
         return row.load(root, progress=progress)
+
+
+def _row(name: str) -> DatasetRow:
+    if name not in DATASETS:
+        raise UsageError(f"--dataset {name} is unknown; known: {', '.join(DATASETS)}")
+    return DATASETS[name]
 
 
 def _source(
@@ -185,11 +188,13 @@ def _source(
             raise UsageError(f"--videos {videos}: no such folder or list file")
         name = "folder" if videos.is_dir() else "list"
         return {"dataset": name, "root": str(videos.resolve())}
-    if dataset == "demo" and root is None:
-        root = out.parent / f"{out.name}-videos"
+    assert dataset is not None
+    made = _row(dataset).made
     if root is None:
-        raise UsageError(f"--dataset {dataset} needs --root, the folder of its download")
-    if dataset != "demo" and not root.is_dir():
+        if not made:
+            raise UsageError(f"--dataset {dataset} needs --root, the folder of its download")
+        root = out.parent / f"{out.name}-videos"
+    if not made and not root.is_dir():
         raise UsageError(f"--root {root}: no such folder")
     return {"dataset": dataset, "root": str(root.resolve())}
 

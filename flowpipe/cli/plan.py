@@ -11,7 +11,8 @@ from flowpipe.cli import EXIT_DONE, EXIT_WRONG_USE
 from flowpipe.cli.options import extract_options, request
 from flowpipe.cli.screen import print_table, say
 from flowpipe.modality import MODALITIES
-from flowpipe.run import free_bytes, plan_run
+from flowpipe.run import plan_run
+from flowpipe.store import free_bytes
 
 FILES_BESIDE_SHARDS = 4
 """store.json, the index, the ledger of the run and the contact sheet."""

@@ -26,7 +26,7 @@ def verify(store: Path, mend: bool, decode: bool, workers: int, as_json: bool) -
     Exit code 0 if it is whole, 1 if anything is wrong. With --repair, good videos of a damaged
     shard are kept byte for byte and only the broken ones are extracted again from their source.
     """
-    report = _check(store, decode, workers)
+    report = check(store, decode, workers)
     _print(report, as_json)
     if report.ok or not mend:
         return EXIT_DONE if report.ok else EXIT_SOME_FAILED
@@ -35,12 +35,13 @@ def verify(store: Path, mend: bool, decode: bool, workers: int, as_json: bool) -
     damaged = [row.shard for row in report.shards if not row.ok]
     summary = repair(damaged, load_dataset(source), source, recipe, options, stderr())
     say(f"repaired: {summary.counts['done']} videos made again, {summary.failed} failed; checking")
-    report = _check(store, decode, workers)
+    report = check(store, decode, workers)
     _print(report, as_json)
     return EXIT_DONE if report.ok and not summary.failed else EXIT_SOME_FAILED
 
 
-def _check(store: Path, decode: bool, workers: int) -> Report:
+def check(store: Path, decode: bool, workers: int) -> Report:
+    """What is wrong with a store, beside what its quarantine has given up."""
     given_up = Quarantine(store).video_ids()
     return verify_store(store, decode=decode, workers=workers, given_up=given_up)
 
@@ -60,7 +61,7 @@ def _print(report: Report, as_json: bool) -> None:
         header=("shard", "videos", "frames", "images", "MB", "state"),
     )  # fmt: skip
     for problem in report.problems:
-        click.echo(f"{problem.shard} {problem.video_id} [{problem.clause}] {problem.message}")
+        click.echo(str(problem))
     for note in report.notes:
         click.echo(f"note: {note}")
     click.echo("the store is whole" if report.ok else f"{len(report.problems)} problem(s)")

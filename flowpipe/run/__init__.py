@@ -1,7 +1,7 @@
 """Data set + recipe -> a finished store: planning, workers, faults, resuming, repair."""
 
-from flowpipe.run.extraction import RunOptions, Summary, free_bytes, plan_run, run
+from flowpipe.run.extraction import RunOptions, Summary, plan_run, run
 from flowpipe.run.ledger import Quarantine
 from flowpipe.run.repair import repair
 
-__all__ = ["Quarantine", "RunOptions", "Summary", "free_bytes", "plan_run", "repair", "run"]
+__all__ = ["Quarantine", "RunOptions", "Summary", "plan_run", "repair", "run"]

@@ -8,15 +8,16 @@ tried in halves.
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from flowpipe.errors import BackendError, DiskFullError
 from flowpipe.run.cluster import Pool, WorkerLostError
 from flowpipe.run.plan import ShardPlan, shard_name
 from flowpipe.run.worker import ShardJob, WorkerDiedError, extract_shard
+from flowpipe.store import free_bytes
 from flowpipe.types import Outcome, Span
 
 DEATHS_ALLOWED = 2
@@ -137,7 +138,7 @@ class Driver:
         running: list[ShardJob] = self._pool.running
         shards = [job.shard for job in running] + [self._waiting[0]]
         needed = COPIES * sum(shard.bytes for shard in shards)
-        free = shutil.disk_usage(self._job.store).free
+        free = free_bytes(Path(self._job.store))
         if free < needed and not running:
             raise DiskFullError(
                 f"the next shard needs {needed / 1e6:.0f} MB while it is made but only "

@@ -5,7 +5,6 @@ The shards on disk are the truth: a run begins by reading what they hold and doe
 
 from __future__ import annotations
 
-import shutil
 import signal
 from collections import Counter
 from collections.abc import Collection, Generator, Iterator
@@ -31,7 +30,7 @@ from flowpipe.run.ledger import Ledger, Quarantine
 from flowpipe.run.plan import Plan, ShardPlan, SpanKey, look_at, make_plan, make_spans, part_of
 from flowpipe.run.progress import RunProgress
 from flowpipe.run.worker import ShardJob
-from flowpipe.store import Store, create_store, open_store, sweep
+from flowpipe.store import Store, create_store, free_bytes, open_store, sweep
 from flowpipe.types import Outcome, Span
 
 
@@ -155,43 +154,60 @@ def run(
     KeyboardInterrupt
         On Ctrl-C and SIGTERM; finished shards stay and the same command goes on from there.
     """
-    sweep(options.store)  # what a killed run left behind takes room
-    check_space(plan, options.store)
+    with signals_interrupt_once(console):  # before anything is there that could be left behind
+        sweep(options.store)  # what a killed run left behind takes room
+        check_space(plan, options.store)
+        _create(dataset, source, recipe, options.store)
+        summary = Summary(Counter({"already done": plan.done, "quarantined": plan.quarantined}))
+        ledger = Ledger(options.store)
+        summary.ledger = ledger.path
+        try:
+            _settle(plan, recipe, options, ledger, summary, console)
+        finally:
+            ledger.close()
+            sweep(options.store)
+    return summary
+
+
+def _create(dataset: Dataset, source: dict[str, Any], recipe: ExtractRecipe, store: Path) -> None:
+    """Make the store, or check that the one there may take more of the same."""
     try:
         create_store(
-            options.store,
+            store,
             recipe=recipes.canonical(recipe),
             recipe_digest=recipes.digest(recipe),
             dataset=source,
             class_names=dataset.class_names,
         )
     except OSError as error:
-        raise UnwritableError(f"no store can be made at {options.store}: {error}") from error
-    summary = Summary(Counter({"already done": plan.done, "quarantined": plan.quarantined}))
+        raise UnwritableError(f"no store can be made at {store}: {error}") from error
+
+
+def _settle(
+    plan: Plan,
+    recipe: ExtractRecipe,
+    options: RunOptions,
+    ledger: Ledger,
+    summary: Summary,
+    console: Console,
+) -> None:
+    """Enter every outcome into the ledger, the summary and, failures, the quarantine."""
     quarantine = Quarantine(options.store)
-    ledger = Ledger(options.store)
-    summary.ledger = ledger.path
-    try:
-        with (
-            RunProgress(plan, console) as progress,
-            signals_interrupt_once(console),
-            # Closed here whatever happens: workers must be gone before what they left is swept.
-            closing(_work(plan, recipe, options, ledger, progress)) as work,
-        ):
-            for outcome in chain(plan.unusable, work):
-                ledger.write(outcome)
-                summary.add(outcome)
-                if outcome.status != "failed":
-                    quarantine.remove(outcome.video_id, outcome.part, outcome.parts)
-                elif options.on_error == "fail":
-                    raise FlowpipeError(outcome.message, reason=outcome.reason)
-                else:
-                    quarantine.add(outcome, options.on_error)
-                progress.outcome(outcome)
-    finally:
-        ledger.close()
-        sweep(options.store)
-    return summary
+    with (
+        RunProgress(plan, console) as progress,
+        # Closed here whatever happens: workers must be gone before what they left is swept.
+        closing(_work(plan, recipe, options, ledger, progress)) as work,
+    ):
+        for outcome in chain(plan.unusable, work):
+            ledger.write(outcome)
+            summary.add(outcome)
+            if outcome.status != "failed":
+                quarantine.remove(outcome.video_id, outcome.part, outcome.parts)
+            elif options.on_error == "fail":
+                raise FlowpipeError(outcome.message, reason=outcome.reason)
+            else:
+                quarantine.add(outcome, options.on_error)
+            progress.outcome(outcome)
 
 
 def _work(
@@ -262,14 +278,6 @@ def check_space(plan: Plan, store: Path) -> None:
             f"about {plan.bytes / 1e9:.1f} GB will be written but only {free / 1e9:.1f} GB are free"
             f" at {store.resolve()}; choose another --out, fewer modalities or a lower quality"
         )
-
-
-def free_bytes(path: Path) -> int:
-    """Free space of the file system that `path` is, or will be, on."""
-    path = path.resolve()
-    while not path.exists():
-        path = path.parent
-    return shutil.disk_usage(path).free
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowpipe.store.files import sweep
+from flowpipe.store.files import free_bytes, sweep
 from flowpipe.store.header import StoreHeader, create_store, read_store_header
 from flowpipe.store.layout import StreamSpec
 from flowpipe.store.reader import Request, Store, open_store
@@ -13,5 +13,6 @@ from flowpipe.store.writer import ShardWriter
 
 __all__ = [
     "Problem", "Report", "Request", "ShardRow", "ShardWriter", "Store", "StoreHeader", "StreamSpec",
-    "Video", "create_store", "open_store", "read_store_header", "salvage", "sweep", "verify_store",
+    "Video", "create_store", "free_bytes", "open_store", "read_store_header",
+    "salvage", "sweep", "verify_store",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import re
+import shutil
 import socket
 import time
 import uuid
@@ -91,10 +92,17 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+def free_bytes(path: Path) -> int:
+    """Free space of the file system that `path` is, or will be, on."""
+    path = path.resolve()
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
 def need_space(folder: Path, count: int) -> None:
     """Raise DiskFullError unless `count` more bytes fit where `folder` is."""
-    state = os.statvfs(folder)
-    free = state.f_bavail * state.f_frsize
+    free = free_bytes(folder)
     if free < count:
         raise DiskFullError(
             f"{count / 1e6:.0f} MB more are needed at {folder} but {free / 1e6:.0f} MB are free; "

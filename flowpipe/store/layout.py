@@ -24,7 +24,6 @@ FORMAT_VERSION = "1.0"
 STORE_FILE = "store.json"
 SHARDS_FOLDER = "shards"
 INDEX_FILE = "index.h5"
-SHARD_SUFFIX = ".h5"
 SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.h5")
 
 # root attributes of a shard

@@ -65,7 +65,7 @@ class Store:
         self, path: Path, *, check: bool = True, skip_broken: bool = False, refresh: bool = True
     ) -> None:
         self.path, self._check = path.absolute(), check
-        self._skip_broken, self._refresh = skip_broken, refresh
+        self._skip_broken = skip_broken
         self.header = headers.read_store_header(path)
         self.broken: dict[str, str] = {}
         self._catalogue = open_catalogue(

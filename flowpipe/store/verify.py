@@ -38,6 +38,9 @@ class Problem:
     clause: str
     message: str
 
+    def __str__(self) -> str:
+        return f"{self.shard} {self.video_id} [{self.clause}] {self.message}"
+
 
 @dataclass(frozen=True)
 class ShardRow:

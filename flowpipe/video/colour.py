@@ -22,7 +22,6 @@ MATRICES = {
     9: ("bt2020", 9),
     10: ("bt2020", 9),
 }
-UNTAGGED = (0, 2, 3)
 UNCONVERTIBLE = {
     8: "YCgCo",
     11: "SMPTE 2085",
