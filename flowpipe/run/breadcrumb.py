@@ -115,9 +115,9 @@ def crumb_folder(store: Path, run: str) -> Iterator[Path]:
         if host == socket.gethostname() and pid.isdigit() and not alive(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
     own = running / run
-    with full_disk_in_words(own):
-        _make(own)
     try:
+        with full_disk_in_words(own):
+            _make(own)
         yield own
     finally:
         shutil.rmtree(own, ignore_errors=True)

@@ -5,6 +5,7 @@ The shards on disk are the truth: a run begins by reading what they hold and doe
 
 from __future__ import annotations
 
+import os
 import signal
 from collections import Counter
 from collections.abc import Collection, Generator, Iterator
@@ -154,7 +155,7 @@ def run(
     KeyboardInterrupt
         On Ctrl-C and SIGTERM; finished shards stay and the same command goes on from there.
     """
-    with signals_interrupt_once(console):  # before anything is there that could be left behind
+    with signals_interrupt_once():  # before anything is there that could be left behind
         sweep(options.store)  # what a killed run left behind takes room
         check_space(plan, options.store)
         _create(dataset, source, recipe, options.store)
@@ -281,7 +282,7 @@ def check_space(plan: Plan, store: Path) -> None:
 
 
 @contextmanager
-def signals_interrupt_once(console: Console) -> Iterator[None]:
+def signals_interrupt_once() -> Iterator[None]:
     """Let SIGTERM end the block as Ctrl-C does, so that batch systems stop a run cleanly.
 
     The first signal raises KeyboardInterrupt; a second one, of somebody who cannot wait for the
@@ -292,8 +293,9 @@ def signals_interrupt_once(console: Console) -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         for each in signals:
             signal.signal(each, signal.SIG_DFL)
-        with suppress(RuntimeError):  # it came in the middle of another line
-            console.print("stopping the workers; once more ends at once", highlight=False)
+        with suppress(OSError):
+            # Past rich and sys.stderr, which it may have come in the middle of.
+            os.write(2, b"stopping the workers; once more ends at once\n")
         raise KeyboardInterrupt
 
     before = {number: signal.getsignal(number) for number in signals}
