@@ -290,7 +290,10 @@ def signals_interrupt_once() -> Iterator[None]:
     """
     signals = (signal.SIGINT, signal.SIGTERM)
 
+    came: list[int] = []
+
     def interrupt(number: int, frame: FrameType | None) -> None:
+        came.append(number)
         for each in signals:
             signal.signal(each, signal.SIG_DFL)
         with suppress(OSError):
@@ -304,6 +307,10 @@ def signals_interrupt_once() -> Iterator[None]:
             signal.signal(number, interrupt)
     try:
         yield
+    except Exception:
+        if came:  # raised where Python drops it, in a callback, and what it broke failed later
+            raise KeyboardInterrupt from None
+        raise
     finally:
         for number in signals:
             signal.signal(number, before[number])
