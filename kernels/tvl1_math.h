@@ -2,7 +2,8 @@
 //
 // Zach, Pock, Bischof: A Duality Based Approach for Realtime TV-L1 Optical Flow (2007), with the
 // choices of OpenCV's CUDA version. No loops over pixels, no memory, no includes: the schedules in
-// cpu/ and cuda/ bring pixels here. The dual variables are kept times theta, which saves a product.
+// cpu/ and cuda/ bring pixels here, one at a time (Number is float) or a vector of them
+// (cpu/lanes.h). The dual variables are kept times theta, which saves a product.
 #pragma once
 
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
@@ -37,57 +38,90 @@ TVL1_FORMULA float root(float a) {
 #endif
 }
 
+// The same value in every lane.
+template <class Number>
+TVL1_FORMULA Number number(float value) {
+    return value - Number{};
+}
+
 // NaN becomes `low`: what is clamped may be used as an address.
-TVL1_FORMULA float clamp(float a, float low, float high) {
-    const float raised = a > low ? a : low;
+template <class Number>
+TVL1_FORMULA Number clamp(Number a, Number low, Number high) {
+    const Number raised = a > low ? a : low;
     return raised < high ? raised : high;
 }
 
 // ---- linearisation of I1(x + u) - I0(x) about the flow at the last warp
 
 // rho_c = I1w - u . grad I1w - I0
-TVL1_FORMULA float constant_part(float i1w, float a, float b, float u, float v, float i0) {
+template <class Number>
+TVL1_FORMULA Number constant_part(Number i1w, Number a, Number b, Number u, Number v, Number i0) {
     return fma(-b, v, fma(-a, u, i1w - i0));
 }
 
-TVL1_FORMULA float negative_inverse_square(float a, float b) {
-    const float square = fma(a, a, b * b);
-    return -1.f / (square > EPSILON ? square : EPSILON);
+template <class Number>
+TVL1_FORMULA Number negative_inverse_square(Number a, Number b) {
+    const Number square = fma(a, a, b * b);
+    const Number least = number<Number>(EPSILON);
+    return -1.f / (square > least ? square : least);
 }
 
 // ---- one iteration
 
 // Length of the step along grad I1w that brings rho to zero, at most lambda * theta (eq. 15).
-TVL1_FORMULA float threshold(float a, float b, float c, float g, float u, float v, float lt) {
-    const float rho = fma(a, u, fma(b, v, c));
+template <class Number>
+TVL1_FORMULA Number threshold(Number a, Number b, Number c, Number g, Number u, Number v,
+                              Number lt) {
+    const Number rho = fma(a, u, fma(b, v, c));
     return clamp(rho * g, -lt, lt);
 }
 
-TVL1_FORMULA float divergence(float p, float p_left, float q, float q_above) {
+template <class Number>
+TVL1_FORMULA Number divergence(Number p, Number p_left, Number q, Number q_above) {
     return (p - p_left) + (q - q_above);
 }
 
-// p, q <- (p + tau * grad u) / (1 + tau / theta * |grad u|)  (eq. 13, p and q times theta)
-TVL1_FORMULA void dual_update(float &p, float &q, float ux, float uy, float tau, float taut) {
-    const float shrink = 1.f / fma(taut, root(fma(ux, ux, uy * uy)), 1.f);
-    p = shrink * fma(tau, ux, p);
-    q = shrink * fma(tau, uy, q);
+// The dual variables of u and of v at one pixel.
+template <class Number>
+struct Duals {
+    Number p11, p12, p21, p22;
+};
+
+// p <- (p + tau * grad u) / (1 + tau / theta * |grad u|) for u and v (eq. 13, p times theta). One
+// division serves both: with 1 / (s t), 1 / s is t / (s t).
+template <class Number>
+TVL1_FORMULA Duals<Number> dual_step(Duals<Number> p, Number ux, Number uy, Number vx, Number vy,
+                                     Number tau, Number taut) {
+    const Number s = fma(taut, root(fma(ux, ux, uy * uy)), number<Number>(1.f));
+    const Number t = fma(taut, root(fma(vx, vx, vy * vy)), number<Number>(1.f));
+    const Number inverse = 1.f / (s * t);
+    const Number shrink_u = t * inverse, shrink_v = s * inverse;
+    return {shrink_u * fma(tau, ux, p.p11), shrink_u * fma(tau, uy, p.p12),
+            shrink_v * fma(tau, vx, p.p21), shrink_v * fma(tau, vy, p.p22)};
 }
 
 // ---- interpolation
 
-// Catmull-Rom (bicubic, a = -1/2): weight of tap k = 0..3, at -1, 0, 1, 2, for a point t past tap
-// 1, is ((CUBIC[3][k] t + CUBIC[2][k]) t + CUBIC[1][k]) t + CUBIC[0][k]. The weights sum to one, so
-// OpenCV's division by their sum is left out.
-constexpr float CUBIC[4][4] = {
-    {0.f, 1.f, 0.f, 0.f},
-    {-0.5f, 0.f, 0.5f, 0.f},
-    {1.f, -2.5f, 2.f, -0.5f},
-    {-0.5f, 1.5f, -1.5f, 0.5f},
+// Bicubic interpolation: weight of tap k = 0..3, at -1, 0, 1, 2, for a point t past tap 1, is
+// ((power[3][k] t + power[2][k]) t + power[1][k]) t + power[0][k]. The weights sum to one, so
+// OpenCV's division by their sum is left out. Catmull and Rom's has a = -1/2.
+struct Cubic {
+    float power[4][4];
 };
 
-TVL1_FORMULA float cubic_weight(float t, float k0, float k1, float k2, float k3) {
-    return fma(fma(fma(k3, t, k2), t, k1), t, k0);
+constexpr Cubic cubic(float a) {
+    return {{{0.f, 1.f, 0.f, 0.f},
+             {a, 0.f, -a, 0.f},
+             {-2.f * a, -(a + 3.f), 2.f * a + 3.f, a},
+             {a, a + 2.f, -(a + 2.f), -a}}};
+}
+
+template <class Number>
+TVL1_FORMULA Number cubic_weight(const Cubic &cubic, int tap, Number t) {
+    const Number cube = number<Number>(cubic.power[3][tap]);
+    const Number square = number<Number>(cubic.power[2][tap]);
+    const Number linear = number<Number>(cubic.power[1][tap]);
+    return fma(fma(fma(cube, t, square), t, linear), t, number<Number>(cubic.power[0][tap]));
 }
 
 TVL1_FORMULA float between(float near, float far, float weight) {

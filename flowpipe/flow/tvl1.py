@@ -1,17 +1,20 @@
 """Gray frames -> flow: dual TV-L1 (Zach, Pock, Bischof 2007), coarse to fine, on any backend.
 
-The only place that knows the scales, the warps and when to stop. Two published variants:
+The only place that knows the scales, the warps and when to stop. The published variants:
 
-``opencv2``  cv::gpu::OpticalFlowDual_TVL1_GPU of OpenCV 2.4, which the original TSN models were
-             trained on: levels halve, so that large motion is found.
-``opencv4``  cv::cuda::OpticalFlowDual_TVL1 of OpenCV 3 and 4: levels shrink by 0.8.
+``opencv2``      cv::gpu::OpticalFlowDual_TVL1_GPU of OpenCV 2.4, which the original TSN models were
+                 trained on: levels halve, so that large motion is found.
+``opencv4``      cv::cuda::OpticalFlowDual_TVL1 of OpenCV 3 and 4: levels shrink by 0.8.
+``opencv4_cpu``  cv::optflow::DualTVL1OpticalFlow of OpenCV 3 and 4, their CPU code: levels shrink
+                 by 0.8 too; it reads between pixels in another way and filters the flow.
+``opencv5_cpu``  the same of OpenCV 5, whose cv::remap no longer rounds to 1/32 px.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,24 +24,52 @@ from flowpipe.ops import Ops, TVL1Model
 SMALLEST_LEVEL_PX = 16  # a level with fewer rows or columns is not made
 
 
+class Variant(NamedTuple):
+    """What one version of OpenCV does in its own way, in the words of `flowpipe.ops`."""
+
+    rule: str
+    """How a level is made from the next finer one, and the flow brought back up."""
+    sampling: str
+    block: int
+    """Iterations between two tests of the change; 0 where OpenCV spaces them by the change."""
+    filters: bool
+    """Whether the flow is filtered by a median."""
+
+
+VARIANTS = {
+    "opencv2": Variant("pyrdown", "catmull_rom", 0, False),
+    "opencv4": Variant("bilinear", "catmull_rom", 0, False),
+    "opencv4_cpu": Variant("centred", "thirtyseconds", 1, True),
+    "opencv5_cpu": Variant("centred", "keys", 1, True),
+}
+
+
 @dataclass(frozen=True)
 class TVL1Params:
     """Settings of TV-L1, by the paper's letters; the defaults are OpenCV's, all versions."""
 
     name: ClassVar[str] = "tvl1"
-    variant: Literal["opencv2", "opencv4"] = "opencv2"
+    variant: Literal["opencv2", "opencv4", "opencv4_cpu", "opencv5_cpu"] = "opencv2"
     tau: float = 0.25
     lambda_: float = 0.15
     theta: float = 0.3
     scales: int = 5
     """Most levels; a small image gets as many as it has room for."""
+    scale_step: float = 0.8
+    """Size of a level relative to the next finer one; ``opencv2`` halves, whatever this says."""
     warps: int = 5
     epsilon: float = 0.01
     """A warp ends when the root mean square change of the flow in one iteration is at most this."""
     iterations: int = 300
     """Most iterations per warp."""
+    strict_stop: bool = True
+    """Test that change exactly when OpenCV does. Otherwise after every `block` iterations: up to a
+    tenth faster, and a warp may end sooner than in OpenCV's CUDA code, which spaces its tests."""
     block: int = 8
-    """Iterations between two tests of that change; 1 tests each, as OpenCV's CPU code does."""
+    median: int = 5
+    """Window of the median filter of the flow, 1 (none), 3 or 5; the ``_cpu`` variants only."""
+    inner_iterations: int = 30
+    """Iterations between two of these filters; the ``_cpu`` variants only."""
 
     def __post_init__(self) -> None:
         for letter in ("tau", "lambda_", "theta"):
@@ -46,19 +77,33 @@ class TVL1Params:
                 raise ValueError(f"{letter} must be in (0, 10], got {getattr(self, letter)}")
         if not 0 <= self.epsilon <= 1:
             raise ValueError(f"epsilon must be in [0, 1] pixels, got {self.epsilon}")
-        for count in ("scales", "warps", "iterations", "block"):
+        if not 0.25 <= self.scale_step <= 0.95:
+            raise ValueError(f"scale_step must be in [0.25, 0.95], got {self.scale_step}")
+        if self.median not in (1, 3, 5):
+            raise ValueError(f"median must be 1, 3 or 5, got {self.median}")
+        for count in ("scales", "warps", "iterations", "block", "inner_iterations"):
             if not 1 <= getattr(self, count) <= 10_000:
                 raise ValueError(f"{count} must be in [1, 10000], got {getattr(self, count)}")
 
     @property
     def step(self) -> float:
         """Size of a level relative to the next finer one."""
-        return 0.5 if self.variant == "opencv2" else 0.8
+        return 0.5 if VARIANTS[self.variant].rule == "pyrdown" else self.scale_step
 
     @property
-    def rule(self) -> str:
-        """How a level is made from the next finer one, as `Ops.pyramid` calls it."""
-        return "pyrdown" if self.variant == "opencv2" else "bilinear0.8"
+    def model(self) -> TVL1Model:
+        """What a backend needs to know of them."""
+        variant = VARIANTS[self.variant]
+        return TVL1Model(
+            tau=self.tau,
+            lambda_=self.lambda_,
+            theta=self.theta,
+            epsilon=self.epsilon,
+            block=variant.block if self.strict_stop else self.block,
+            sampling=variant.sampling,
+            median=self.median if variant.filters else 1,
+            median_every=self.inner_iterations,
+        )
 
     def sizes(self, height: int, width: int) -> tuple[tuple[int, int], ...]:
         """(rows, columns) of every level, finest first."""
@@ -68,8 +113,8 @@ class TVL1Params:
             # Python's round is half to even, as cvRound is.
             h, w = (
                 ((h + 1) // 2, (w + 1) // 2)
-                if self.step == 0.5
-                else (round(h * 0.8), round(w * 0.8))
+                if VARIANTS[self.variant].rule == "pyrdown"
+                else (round(h * self.step), round(w * self.step))
             )
             if min(h, w) < SMALLEST_LEVEL_PX:
                 break
@@ -101,14 +146,12 @@ class TVL1Solver:
 
     def __init__(self, params: TVL1Params, ops: Ops) -> None:
         self.params, self.ops = params, ops
-        self.model = TVL1Model(
-            params.tau, params.lambda_, params.theta, params.epsilon, params.block
-        )
+        self.model, self.rule = params.model, VARIANTS[params.variant].rule
 
     def prepare(self, gray: NDArray[np.uint8]) -> Pyramids:
         """Gray frames (N, H, W) -> their pyramids."""
         sizes = self.params.sizes(*gray.shape[1:])
-        return Pyramids(self.ops.pyramid(gray, sizes, self.params.rule))
+        return Pyramids(self.ops.pyramid(gray, sizes, self.rule, self.params.step))
 
     def solve(self, first: Pyramids, second: Pyramids) -> Any:
         """Flow f32 (N, 2, H, W) from each frame of `first` to the same of `second`, in pixels.
@@ -119,26 +162,23 @@ class TVL1Solver:
             raise ValueError(
                 f"wanted as many first as second frames, got {len(first)}, {len(second)}"
             )
-        if not len(first):
-            height, width = first.levels[0].shape[1:]
-            return np.empty((0, 2, height, width), np.float32)
-        step = self.ops.pairs_at_once
-        parts = [
-            self._solve(first[k : k + step], second[k : k + step])
-            for k in range(0, len(first), step)
-        ]
-        return parts[0] if len(parts) == 1 else self.ops.concatenate(parts)
+        size, step = first.levels[0].shape[1:], self.ops.pairs_at_once
+        flow = self.ops.empty(len(first), 2, *size)
+        memory = self.ops.tvl1_memory(min(step, len(first)), *size)
+        for k in range(0, len(first), step):
+            pairs = slice(k, k + step)
+            self._solve(first[pairs], second[pairs], memory, flow[pairs])
+        return flow
 
-    def _solve(self, first: Pyramids, second: Pyramids) -> Any:
+    def _solve(self, first: Pyramids, second: Pyramids, memory: Any, out: Any) -> None:
         flow = None
         for i0, i1 in zip(reversed(first.levels), reversed(second.levels), strict=True):
+            n, height, width = i0.shape
             if flow is not None:
-                height, width = i0.shape[1:]
-                flow = self.ops.upsample(flow, height, width, 1 / self.params.step)
+                flow = self.ops.upsample(flow, height, width, 1 / self.params.step, self.rule)
             # p starts from zero at each scale, not at each warp, as in all OpenCV versions.
-            state = self.ops.tvl1_start(i0, self.ops.centered_gradient(i1), flow, self.model)
+            state = self.ops.tvl1_start(i0, i1, flow, self.model, memory)
             for _ in range(self.params.warps):
-                self.ops.warp_linearise(state)
-                self.ops.tvl1_iterate(state, self.params.iterations)
-            flow = self.ops.tvl1_flow(state)
-        return flow
+                self.ops.tvl1_warp(state, self.params.iterations)
+            finest = i0 is first.levels[0]
+            flow = self.ops.tvl1_flow(state, out if finest else self.ops.empty(n, 2, height, width))

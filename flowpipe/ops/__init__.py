@@ -16,17 +16,14 @@ from numpy.typing import NDArray
 
 from flowpipe.errors import BackendError
 
-__all__ = ["BORDER_PX", "DEVICES", "TVL1Model", "TVL1State", "Ops", "get_ops"]
+__all__ = ["DEVICES", "TVL1Model", "TVL1State", "Ops", "get_ops"]
 
 DEVICES = ("cpu", "reference")
-
-BORDER_PX = 4
-"""Replicated pixels around a packed image: what a bicubic tap can reach past a clamped point."""
 
 
 @dataclass(frozen=True)
 class TVL1Model:
-    """Constants of the primal-dual iteration, by the paper's letters."""
+    """Constants of one scale of TV-L1, by the paper's letters where it has them."""
 
     tau: float
     lambda_: float
@@ -34,7 +31,16 @@ class TVL1Model:
     epsilon: float
     """Stop when the root mean square change of the flow in one iteration is at most this, in px."""
     block: int
-    """Iterations between two tests of that change."""
+    """Iterations between two tests of that change; 0 tests when OpenCV's CUDA code does: after an
+    even number of iterations, and after a squared change e only about e / epsilon**2 later."""
+    sampling: str = "catmull_rom"
+    """How the second image is read between its pixels. ``catmull_rom``: bicubic with a = -1/2,
+    reads clamped to the image. ``keys``: as cv2.remap reads, a = -3/4, zero outside the image;
+    ``thirtyseconds`` the same at the nearest 1/32 px, as it did until OpenCV 4."""
+    median: int = 1
+    """Window (1, 3 or 5) of a median filter of u and v; 1 is none."""
+    median_every: int = 30
+    """Iterations from one median filter to the next; the first comes before the iterations."""
 
 
 class TVL1State(Protocol):
@@ -89,37 +95,44 @@ class Ops(Protocol):
         """
 
     def pyramid(
-        self, gray: NDArray[np.uint8], sizes: Sequence[tuple[int, int]], rule: str
+        self, gray: NDArray[np.uint8], sizes: Sequence[tuple[int, int]], rule: str, step: float
     ) -> tuple[Any, ...]:
         """(N, H, W) -> f32 levels (N, h, w) of these sizes, finest (the images themselves) first.
 
         ``pyrdown`` halves with a 1-4-6-4-1 window and mirrored borders, sizes (n + 1) // 2;
-        ``bilinear0.8`` samples at 1.25 times the index, not centred, as cv::cuda::resize does.
+        ``bilinear`` samples at the index over step, as cv::cuda::resize does; ``centred`` samples
+        at the same place of the image, half a pixel counted in, as cv::resize does.
         """
 
-    def centered_gradient(self, image: Any) -> Any:
-        """f32 (N, H, W) -> packed (N, H + 2 B, W + 2 B, 4) of I, Ix, Iy, 0 with B = BORDER_PX.
+    def upsample(self, flow: Any, height: int, width: int, factor: float, rule: str) -> Any:
+        """f32 (N, 2, h, w) -> factor * flow at (N, 2, height, width), bilinear.
 
-        Half the difference of both neighbours, indices clamped; then the border replicated.
+        Centred where the rule is ``centred``, else at the index times h / height.
         """
 
-    def upsample(self, flow: Any, height: int, width: int, factor: float) -> Any:
-        """f32 (N, 2, h, w) -> factor * flow at (N, 2, height, width), bilinear, not centred."""
+    def empty(self, *shape: int) -> Any:
+        """f32 array of this shape, its values undefined."""
 
-    def tvl1_start(self, first: Any, packed: Any, flow: Any | None, model: TVL1Model) -> TVL1State:
-        """State of one scale: first image (N, H, W), packed second, flow (None: zero); p = 0."""
+    def tvl1_memory(self, n: int, height: int, width: int) -> Any:
+        """Memory for states of N pairs of at most this size, one after the other: what a process
+        has used before costs it nothing the second time."""
 
-    def warp_linearise(self, state: Any) -> None:
-        """Warp I1, I1x, I1y by the flow (bicubic, a = -1/2) and set a, b, c, g anew."""
+    def tvl1_start(
+        self, first: Any, second: Any, flow: Any | None, model: TVL1Model, memory: Any
+    ) -> TVL1State:
+        """State of one scale: images (N, H, W), flow (N, 2, H, W) (None: zero), p = 0.
 
-    def tvl1_iterate(self, state: Any, n: int) -> NDArray[np.int32]:
-        """At most n iterations; each pair stops by itself. Returns (N,) iterations done."""
+        The second image's gradient is half the difference of both neighbours, indices clamped.
+        """
 
-    def tvl1_flow(self, state: Any) -> Any:
-        """The flow (N, 2, H, W) of a state."""
+    def tvl1_warp(self, state: Any, n: int) -> NDArray[np.int32]:
+        """One warp: set a, b, c, g from I1, I1x, I1y warped by the flow; then at most n iterations.
 
-    def concatenate(self, parts: Sequence[Any]) -> Any:
-        """Stacks -> one stack."""
+        Each pair stops by itself. Returns (N,) iterations done.
+        """
+
+    def tvl1_flow(self, state: Any, out: Any) -> Any:
+        """The flow of a state, written into f32 (N, 2, H, W) `out` and returned."""
 
 
 def get_ops(device: str = "cpu", isa: str | None = None) -> Ops:

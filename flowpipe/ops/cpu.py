@@ -21,13 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.errors import BackendError
-from flowpipe.ops import BORDER_PX, TVL1Model
+from flowpipe.ops import TVL1Model
 from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_warp
 from flowpipe.ops.reference import FIELDS, ReferenceOps
 
 F32 = NDArray[np.float32]
 LIBRARY = Path(__file__).resolve().parent.parent / "_core.so"
-ABI = 1  # as in kernels/cpu/core.cpp; raised whenever a signature below changes
+ABI = 2  # as in kernels/cpu/core.cpp; raised whenever a signature below changes
 
 _P, _L, _F, _D, _I = (
     ctypes.c_void_p, ctypes.c_long, ctypes.c_float, ctypes.c_double, ctypes.c_int,
@@ -38,13 +38,19 @@ SIGNATURES = {  # count and sizes, then arrays, as kernels/cpu/operations.h decl
     "warp_homography": (None, (_L, _L, _L, _P, _P, _P, _L, _P)),
     "pyramid_down": (None, (_L, _L, _L, _P, _P)),
     "bilinear": (None, (_L, _L, _L, _P, _L, _L, _F, _F, _F, _P)),
-    "centered_gradient": (None, (_L, _L, _L, _P, _P)),
+    "padded_floats": (_L, (_L, _L)),
+    "centered_gradient": (None, (_L, _L, _L, _P, _I, _P)),
     "tvl1_floats": (_L, (_L, _L)),
     "tvl1_start": (None, (_L, _L, _L, _P, _P)),
-    "warp_linearise": (None, (_L, _L, _L, _P, _P, _P)),
-    "tvl1_iterate": (None, (_L, _L, _L, _P, _I, _I, _D, _F, _F, _F, _P)),
-    "tvl1_flow": (None, (_L, _L, _L, _P, _P)),
+    "tvl1_warp": (None, (_L, _L, _L, _P, _P, _I, _P, _I, _I, _D, _F, _F, _F, _P, _P)),
+    "tvl1_iterate": (None, (_L, _L, _L, _P, _I, _I, _D, _F, _F, _F, _P, _P)),
+    "tvl1_fill": (None, (_L, _L, _L, _P, _I, _P)),
+    "tvl1_copy": (None, (_L, _L, _L, _P, _I, _L, _P)),
 }
+
+
+SAMPLINGS = ("catmull_rom", "thirtyseconds", "keys")  # the enum Sampling of kernels/cpu/warp.h
+CACHE_LINE = 16  # floats; states begin at one
 
 
 @dataclass(frozen=True)
@@ -94,19 +100,21 @@ def native_core(path: str = str(LIBRARY)) -> NativeCore:
 
 
 class CpuState:
-    """Fields of N pairs at one scale, rows interleaved as kernels/cpu/layout.h draws them."""
+    """Fields of N pairs at one scale, in vectors as kernels/cpu/layout.h draws them."""
 
-    def __init__(self, first: F32, packed: F32, floats: int, model: TVL1Model) -> None:
-        self.first, self.packed, self.model = first, packed, model
-        raw = np.empty(len(first) * floats + 16, np.float32)
-        skip = -raw.ctypes.data % 64 // 4
-        self.floats = raw[skip : skip + len(first) * floats].reshape(len(first), floats)
+    def __init__(self, ops: CpuOps, first: F32, floats: F32, padded: F32, model: TVL1Model) -> None:
+        self.first, self.floats, self.padded, self.model = first, floats, padded, model
+        self._ops = ops
 
     def field(self, name: str) -> F32:
-        n, height, width = self.first.shape
-        stride = (width + 15) // 16 * 16 + 32
-        rows = self.floats[:, : height * 10 * stride].reshape(n, height, 10, stride)
-        return rows[:, :, FIELDS.index(name), 16 : 16 + width].copy()
+        result = np.empty(self.first.shape, np.float32)
+        self._ops.copy_field(self, name, result[:, None])
+        return result
+
+    def pair(self, k: int) -> CpuState:
+        """The state of one pair, sharing its memory."""
+        one = slice(k, k + 1)
+        return CpuState(self._ops, self.first[one], self.floats[one], self.padded[one], self.model)
 
 
 class CpuOps:
@@ -192,7 +200,7 @@ class CpuOps:
         return result
 
     def pyramid(
-        self, gray: NDArray[np.uint8], sizes: Sequence[tuple[int, int]], rule: str
+        self, gray: NDArray[np.uint8], sizes: Sequence[tuple[int, int]], rule: str, step: float
     ) -> tuple[F32, ...]:
         check_gray(gray)
         levels = [gray.astype(np.float32, order="C")]
@@ -201,49 +209,98 @@ class CpuOps:
             level = np.empty((len(gray), *size), np.float32)
             if rule == "pyrdown":
                 self._call("pyramid_down", *image.shape, image, level)
+            elif rule == "bilinear":
+                self._call("bilinear", *image.shape, image, *size, 1 / step, 1 / step, 1.0, level)
             else:
-                self._call("bilinear", *image.shape, image, *size, 1.25, 1.25, 1.0, level)
+                for out, source in zip(level, image, strict=True):
+                    cv2.resize(source, None, dst=out, fx=step, fy=step)
             levels.append(level)
         return tuple(levels)
 
-    def centered_gradient(self, image: F32) -> F32:
-        n, height, width = image.shape
-        packed = np.empty((n, height + 2 * BORDER_PX, width + 2 * BORDER_PX, 4), np.float32)
-        self._call("centered_gradient", n, height, width, image, packed)
-        return packed
-
-    def upsample(self, flow: F32, height: int, width: int, factor: float) -> F32:
+    def upsample(self, flow: F32, height: int, width: int, factor: float, rule: str) -> F32:
         n, planes, h, w = flow.shape
         result = np.empty((n, planes, height, width), np.float32)
+        if rule == "centred":
+            for out, image in zip(
+                result.reshape(-1, height, width), flow.reshape(-1, h, w), strict=True
+            ):
+                cv2.resize(image, (width, height), dst=out)
+            return np.multiply(result, np.float32(factor), out=result)
         steps = h / height, w / width
         self._call("bilinear", n * planes, h, w, flow, height, width, *steps, factor, result)
         return result
 
-    def concatenate(self, parts: Sequence[Any]) -> Any:
-        return np.concatenate(parts)
+    def empty(self, *shape: int) -> F32:
+        return np.empty(shape, np.float32)
 
-    def tvl1_start(self, first: F32, packed: F32, flow: F32 | None, model: TVL1Model) -> CpuState:
-        state = CpuState(first, packed, self._call("tvl1_floats", *first.shape[1:]), model)
+    def tvl1_memory(self, n: int, height: int, width: int) -> F32:
+        floats = self._call("tvl1_floats", height, width)
+        floats += self._call("padded_floats", height, width)
+        raw = np.empty(n * floats + CACHE_LINE, np.float32)
+        return raw[-raw.ctypes.data % (4 * CACHE_LINE) // 4 :]
+
+    def tvl1_start(
+        self, first: F32, second: F32, flow: F32 | None, model: TVL1Model, memory: F32
+    ) -> CpuState:
+        n, *size = first.shape
+        floats, padded = self._call("tvl1_floats", *size), self._call("padded_floats", *size)
+        state = CpuState(
+            self,
+            first,
+            memory[: n * floats].reshape(n, floats),
+            memory[n * floats : n * (floats + padded)].reshape(n, padded),
+            model,
+        )
+        zero_outside = model.sampling != "catmull_rom"
+        self._call("centered_gradient", *first.shape, second, zero_outside, state.padded)
         self._call("tvl1_start", *first.shape, flow, state.floats)
         return state
 
-    def warp_linearise(self, state: CpuState) -> None:
-        self._call("warp_linearise", *state.first.shape, state.first, state.packed, state.floats)
+    def tvl1_warp(self, state: CpuState, n: int) -> NDArray[np.int32]:
+        sampling = SAMPLINGS.index(state.model.sampling)
+        warp = (state.first, state.padded, sampling)
+        if state.model.median == 1:
+            return self._iterate("tvl1_warp", state, n, *warp)[0]
+        self._iterate("tvl1_warp", state, 0, *warp)
+        return np.concatenate([self._filtered(state.pair(k), n) for k in range(len(state.first))])
 
-    def tvl1_iterate(self, state: CpuState, n: int) -> NDArray[np.int32]:
-        m, done = state.model, np.empty(len(state.first), np.int32)
-        threshold = m.epsilon**2 * state.first[0].size
+    def tvl1_flow(self, state: CpuState, out: F32) -> F32:
+        self.copy_field(state, "u", out[:, :1])
+        self.copy_field(state, "v", out[:, 1:])
+        return out
+
+    def copy_field(self, state: CpuState, name: str, out: F32) -> None:
+        """A field of each pair into f32 (N, 1, H, W); the pairs may lie apart, an image may not."""
+        apart = out.strides[0] // out.itemsize
+        field = FIELDS.index(name)
+        self._call("tvl1_copy", *state.first.shape, state.floats, field, apart, out.ctypes.data)
+
+    def _iterate(
+        self, name: str, state: CpuState, n: int, *warp: Any
+    ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """Iterations done, and the sum of squared change at the last test, of each pair."""
+        m, pairs = state.model, len(state.first)
+        done, change = np.empty(pairs, np.int32), np.empty(pairs)
+        enough = m.epsilon**2 * state.first[0].size
         self._call(
-            "tvl1_iterate", *state.first.shape, state.floats, n, m.block, threshold,
-            m.tau, m.tau / m.theta, m.lambda_ * m.theta, done,
+            name, *state.first.shape, *warp, state.floats, n, m.block, enough,
+            m.tau, m.tau / m.theta, m.lambda_ * m.theta, done, change,
         )  # fmt: skip
-        return done
+        return done, change
 
-    def tvl1_flow(self, state: CpuState) -> F32:
-        n, height, width = state.first.shape
-        flow = np.empty((n, 2, height, width), np.float32)
-        self._call("tvl1_flow", n, height, width, state.floats, flow)
-        return flow
+    def _filtered(self, state: CpuState, n: int) -> NDArray[np.int32]:
+        """The iterations of one pair, with a median filter before every so many of them."""
+        m, done = state.model, np.zeros(1, np.int32)
+        enough = m.epsilon**2 * state.first.size
+        while done[0] < n:
+            for name in "uv":
+                image = cv2.medianBlur(state.field(name)[0], m.median)
+                self._call("tvl1_fill", *state.first.shape, state.floats, FIELDS.index(name), image)
+            some, change = self._iterate("tvl1_iterate", state, min(m.median_every, n - done[0]))
+            done += some
+            if change[0] <= enough:
+                break
+        return done
 
     def _bind(self) -> dict[str, Any]:
         functions = {}

@@ -11,19 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.ops import BORDER_PX, TVL1Model
+from flowpipe.ops import TVL1Model
 from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_warp
 
 F32 = NDArray[np.float32]
 FLT_EPSILON = np.float32(1.1920929e-7)
+BORDER_PX = 4  # replicated pixels: what a bicubic tap reaches past a point clamped to [-2, n + 1]
 FIELDS = ("a", "b", "c", "g", "u", "v", "p11", "p12", "p21", "p22")
 
 
 class ReferenceState:
     """Fields of N pairs at one scale, one (N, H, W) array each."""
 
-    def __init__(self, first: F32, packed: F32, flow: F32 | None, model: TVL1Model) -> None:
-        self.first, self.packed, self.model = first, packed, model
+    def __init__(self, first: F32, second: F32, flow: F32 | None, model: TVL1Model) -> None:
+        self.first, self.model = first, model
+        self.padded = _padded_with_gradient(second, model.sampling)
         self.fields = {name: np.zeros(first.shape, np.float32) for name in FIELDS}
         if flow is not None:
             self.fields["u"][:], self.fields["v"][:] = flow[:, 0], flow[:, 1]
@@ -101,60 +103,72 @@ class ReferenceOps:
         return result
 
     def pyramid(
-        self, gray: NDArray[np.uint8], sizes: Sequence[tuple[int, int]], rule: str
+        self, gray: NDArray[np.uint8], sizes: Sequence[tuple[int, int]], rule: str, step: float
     ) -> tuple[F32, ...]:
         check_gray(gray)
         levels = [gray.astype(np.float32)]
         for size in sizes[1:]:
-            levels.append(_reduce(levels[-1], size, rule))
+            if rule == "pyrdown":
+                levels.append(_halved(levels[-1]))
+            else:
+                levels.append(_bilinear(levels[-1], size, (1 / step, 1 / step), rule))
         return tuple(levels)
 
-    def centered_gradient(self, image: F32) -> F32:
-        padded = np.pad(image, ((0, 0), (1, 1), (1, 1)), mode="edge")
-        ix = 0.5 * (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2])
-        iy = 0.5 * (padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1])
-        packed = np.stack([image, ix, iy, np.zeros_like(ix)], axis=-1)
-        border = (BORDER_PX, BORDER_PX)
-        return np.pad(packed, ((0, 0), border, border, (0, 0)), mode="edge")
-
-    def upsample(self, flow: F32, height: int, width: int, factor: float) -> F32:
+    def upsample(self, flow: F32, height: int, width: int, factor: float, rule: str) -> F32:
         h, w = flow.shape[-2:]
-        return np.float32(factor) * _bilinear(flow, (height, width), (h / height, w / width))
+        return np.float32(factor) * _bilinear(flow, (height, width), (h / height, w / width), rule)
 
-    def concatenate(self, parts: Sequence[Any]) -> Any:
-        return np.concatenate(parts)
+    def empty(self, *shape: int) -> F32:
+        return np.empty(shape, np.float32)
+
+    def tvl1_memory(self, n: int, height: int, width: int) -> None:
+        return None
 
     def tvl1_start(
-        self, first: F32, packed: F32, flow: F32 | None, model: TVL1Model
+        self, first: F32, second: F32, flow: F32 | None, model: TVL1Model, memory: None
     ) -> ReferenceState:
-        return ReferenceState(first, packed, flow, model)
+        return ReferenceState(first, second, flow, model)
 
-    def warp_linearise(self, state: ReferenceState) -> None:
-        f = state.fields
-        for k, packed in enumerate(state.packed):
-            u, v = f["u"][k], f["v"][k]
-            i1w, a, b = np.moveaxis(_bicubic(packed, u, v), -1, 0)[:3]
-            f["a"][k], f["b"][k] = a, b
-            f["c"][k] = i1w - a * u - b * v - state.first[k]
-            f["g"][k] = -1 / np.maximum(a * a + b * b, FLT_EPSILON)
-
-    def tvl1_iterate(self, state: ReferenceState, n: int) -> NDArray[np.int32]:
-        model = state.model
-        threshold = model.epsilon**2 * state.first[0].size
+    def tvl1_warp(self, state: ReferenceState, n: int) -> NDArray[np.int32]:
         done = np.zeros(len(state.first), np.int32)
         for k in range(len(done)):
             fields = {name: values[k] for name, values in state.fields.items()}
-            while done[k] < n:
-                steps = min(model.block, n - done[k])
-                for _ in range(steps):
-                    error = _primal_dual_step(fields, model)
-                done[k] += steps
-                if error <= threshold:
-                    break
+            _warp_linearise(fields, state.first[k], state.padded[k], state.model.sampling)
+            done[k] = _iterate(fields, n, state.model)
         return done
 
-    def tvl1_flow(self, state: ReferenceState) -> F32:
-        return np.stack([state.fields["u"], state.fields["v"]], axis=1)
+    def tvl1_flow(self, state: ReferenceState, out: F32) -> F32:
+        out[:, 0], out[:, 1] = state.fields["u"], state.fields["v"]
+        return out
+
+
+def _warp_linearise(f: dict[str, F32], first: F32, padded: F32, sampling: str) -> None:
+    u, v = f["u"], f["v"]
+    i1w, a, b = _bicubic(padded, u, v, sampling)
+    f["a"][:], f["b"][:] = a, b
+    f["c"][:] = i1w - a * u - b * v - first
+    f["g"][:] = -1 / np.maximum(a * a + b * b, FLT_EPSILON)
+
+
+def _iterate(f: dict[str, F32], n: int, model: TVL1Model) -> int:
+    """Iterations done, at most n."""
+    enough = model.epsilon**2 * f["u"].size
+    # OpenCV's CUDA code takes a change to fall by `enough` in each iteration, and does not test
+    # again until it should be below that.
+    expected = 0.0
+    for done in range(n):
+        if model.median > 1 and done % model.median_every == 0:
+            for name in "uv":
+                f[name][:] = _median(f[name], model.median)
+        change = _primal_dual_step(f, model)
+        if model.block:
+            tested = (done + 1) % model.block == 0
+        else:
+            tested = done % 2 == 1 and expected < enough
+            expected = change if tested else expected - enough
+        if tested and change <= enough:
+            return done + 1
+    return n
 
 
 def _primal_dual_step(f: dict[str, F32], model: TVL1Model) -> float:
@@ -191,43 +205,66 @@ def _forward_gradient(u: F32) -> tuple[F32, F32]:
     return gx, gy
 
 
-def _bicubic(packed: F32, u: F32, v: F32) -> F32:
-    """Catmull-Rom samples (H, W, 4) of one packed image at (x + u, y + v), reads clamped."""
+def _padded_with_gradient(image: F32, sampling: str) -> F32:
+    """(N, H, W) -> (N, 3, H + 2 B, W + 2 B): I, Ix, Iy and what lies around them."""
+    near = np.pad(image, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    ix = np.float32(0.5) * (near[:, 1:-1, 2:] - near[:, 1:-1, :-2])
+    iy = np.float32(0.5) * (near[:, 2:, 1:-1] - near[:, :-2, 1:-1])
+    border = ((0, 0), (0, 0), (BORDER_PX, BORDER_PX), (BORDER_PX, BORDER_PX))
+    planes = np.stack([image, ix, iy], axis=1)
+    return np.pad(planes, border, mode="edge" if sampling == "catmull_rom" else "constant")
+
+
+def _bicubic(padded: F32, u: F32, v: F32, sampling: str) -> F32:
+    """Samples (3, H, W) of one padded image at (x + u, y + v), bicubic."""
     height, width = u.shape
     y, x = np.mgrid[:height, :width].astype(np.float32)
     # Two pixels outside all four taps read the border's value: no border needs to be wider.
     x, y = np.clip(x + u, -2, width + 1), np.clip(y + v, -2, height + 1)
+    curvature = np.float32(-0.5 if sampling == "catmull_rom" else -0.75)
+    if sampling == "thirtyseconds":
+        x, y = np.rint(x * 32) / 32, np.rint(y * 32) / 32
     ix, iy = np.floor(x).astype(np.intp), np.floor(y).astype(np.intp)
-    wx, wy = _catmull_rom(x - ix.astype(np.float32)), _catmull_rom(y - iy.astype(np.float32))
-    result = np.zeros((height, width, 4), np.float32)
+    wx = _cubic_weights(x - ix.astype(np.float32), curvature)
+    wy = _cubic_weights(y - iy.astype(np.float32), curvature)
+    result = np.zeros((3, height, width), np.float32)
     for j in range(4):
         for i in range(4):
-            taps = packed[iy + (BORDER_PX - 1 + j), ix + (BORDER_PX - 1 + i)]
-            result += (wy[j] * wx[i])[..., None] * taps
+            taps = padded[:, iy + (BORDER_PX - 1 + j), ix + (BORDER_PX - 1 + i)]
+            result += (wy[j] * wx[i]) * taps
     return result
 
 
-def _catmull_rom(t: F32) -> list[F32]:
-    """Weights of the taps at -1, 0, 1, 2 for a point t in [0, 1) past tap 0; they sum to one."""
-    half, two = np.float32(0.5), np.float32(2)
+def _cubic_weights(t: F32, a: np.float32) -> list[F32]:
+    """Weights of the taps at -1, 0, 1, 2 for a point t in [0, 1) past tap 0; they sum to one.
+
+    Keys (1981); a = -1/2 is Catmull and Rom's spline.
+    """
     return [
-        t * (t * (1 - half * t) - half),
-        t * t * (np.float32(1.5) * t - np.float32(2.5)) + 1,
-        t * (t * (two - np.float32(1.5) * t) + half),
-        t * t * (half * t - half),
+        a * t * (1 - t) ** 2,
+        ((a + 2) * t - (a + 3)) * t * t + 1,
+        ((a + 2) * (1 - t) - (a + 3)) * (1 - t) ** 2 + 1,
+        a * (1 - t) * t * t,
     ]
 
 
-def _reduce(image: F32, size: tuple[int, int], rule: str) -> F32:
-    if rule == "pyrdown":
-        for axis in (1, 2):
-            n = image.shape[axis]
-            window = np.array([1, 4, 6, 4, 1], np.float32) / 16
-            centres = 2 * np.arange((n + 1) // 2)
-            taps = [image.take(_mirrored(centres + d, n), axis) for d in range(-2, 3)]
-            image = np.einsum("k,k...->...", window, np.stack(taps))
-        return image
-    return _bilinear(image, size, (1.25, 1.25))
+def _median(image: F32, window: int) -> F32:
+    """Median of a square window, the border pixels replicated."""
+    near = np.pad(image, window // 2, mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(near, (window, window))
+    median: F32 = np.median(windows, axis=(2, 3))
+    return median
+
+
+def _halved(image: F32) -> F32:
+    """Half the size, (n + 1) // 2, from 1-4-6-4-1 windows centred on every second pixel."""
+    for axis in (1, 2):
+        n = image.shape[axis]
+        window = np.array([1, 4, 6, 4, 1], np.float32) / 16
+        centres = 2 * np.arange((n + 1) // 2)
+        taps = [image.take(_mirrored(centres + d, n), axis) for d in range(-2, 3)]
+        image = np.einsum("k,k...->...", window, np.stack(taps))
+    return image
 
 
 def _mirrored(index: NDArray[np.intp], n: int) -> NDArray[np.intp]:
@@ -237,12 +274,15 @@ def _mirrored(index: NDArray[np.intp], n: int) -> NDArray[np.intp]:
     return np.minimum(index, period - index) if n > 1 else np.zeros_like(index)
 
 
-def _bilinear(image: F32, size: tuple[int, int], steps: tuple[float, float]) -> F32:
-    """Sample (..., h, w) at index * step, reads clamped: cv::cuda::resize, nothing centred."""
+def _bilinear(image: F32, size: tuple[int, int], steps: tuple[float, float], rule: str) -> F32:
+    """Sample (..., h, w), reads clamped, at index * step as cv::cuda::resize does, or ``centred``
+    at (index + 1/2) * step - 1/2 as cv::resize does."""
     for axis, n, step in ((-2, size[0], steps[0]), (-1, size[1], steps[1])):
         at = np.arange(n, dtype=np.float32) * np.float32(step)
-        index = np.floor(at).astype(np.intp)
         last = image.shape[axis] - 1
+        if rule == "centred":
+            at = np.clip((np.arange(n) + 0.5) * step - 0.5, 0, last).astype(np.float32)
+        index = np.floor(at).astype(np.intp)
         weight = at - index.astype(np.float32)
         weight = weight[:, None] if axis == -2 else weight
         near = image.take(np.minimum(index, last), axis)

@@ -1,76 +1,116 @@
-// Sixteen packed pixels -> one: vectors of the bicubic warp, where plain loops are not fast enough.
+// As many pixels as one register holds: the vectors of the two kernels that take nearly all the time.
 //
-// 16 floats, four taps of (I, Ix, Iy, 0), lie in PARTS vectors of the target's width. `folded` adds
-// the four taps in one order on every target, so that the width of the vectors shows in no byte.
+// Everything else is plain loops. Formulas (tvl1_math.h) are templates of their number type, which
+// is Lanes here and float on the GPU; hence fma and root of Lanes are declared before them.
 #pragma once
 
-#include "../tvl1_math.h"
+#include <stdint.h>
 
-#if defined(__FMA__) || defined(__AVX512F__)
+#if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
-namespace {
-
-typedef float Quad __attribute__((vector_size(16)));
+namespace {  // every instruction set keeps its own copy: see tvl1_math.h
 
 #if defined(__AVX512F__)
-typedef float Lanes __attribute__((vector_size(64)));
-#define LANES_FMA(a, b, c) ((Lanes)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
-#elif defined(__FMA__)
-typedef float Lanes __attribute__((vector_size(32)));
-#define LANES_FMA(a, b, c) ((Lanes)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
+constexpr int VECTOR_BYTES = 64;
+#elif defined(__AVX2__)
+constexpr int VECTOR_BYTES = 32;
 #else
-typedef Quad Lanes;
-#define LANES_FMA(a, b, c) ((a) * (b) + (c))
+constexpr int VECTOR_BYTES = 16;
 #endif
+constexpr int WIDTH = VECTOR_BYTES / sizeof(float);  // pixels in a vector
 
-constexpr int PARTS = 64 / sizeof(Lanes);
-constexpr int PART_FLOATS = sizeof(Lanes) / sizeof(float);
+typedef float Lanes __attribute__((vector_size(VECTOR_BYTES)));
+typedef int32_t Whole __attribute__((vector_size(VECTOR_BYTES)));  // integers, and masks of 0 and -1
 
-TVL1_FORMULA Lanes loaded(const float *from) {
+#define LANES static inline __attribute__((always_inline))
+
+}  // namespace
+
+namespace tvl1 {
+
+// a * b + c, fused where the target fuses in hardware.
+LANES Lanes fma(Lanes a, Lanes b, Lanes c) {
+#if defined(__AVX512F__)
+    return (Lanes)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
+    return (Lanes)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(__ARM_FEATURE_FMA)
+    for (int k = 0; k < WIDTH; k++) c[k] = __builtin_fmaf(a[k], b[k], c[k]);
+    return c;
+#else
+    return a * b + c;
+#endif
+}
+
+LANES Lanes root(Lanes a) {
+#if defined(__AVX512F__)
+    return (Lanes)_mm512_sqrt_ps((__m512)a);
+#elif defined(__AVX2__)
+    return (Lanes)_mm256_sqrt_ps((__m256)a);
+#elif defined(__SSE2__)
+    return (Lanes)_mm_sqrt_ps((__m128)a);
+#else
+    for (int k = 0; k < WIDTH; k++) a[k] = __builtin_sqrtf(a[k]);
+    return a;
+#endif
+}
+
+}  // namespace tvl1
+
+namespace {
+
+LANES Lanes all(float value) { return value - Lanes{}; }
+LANES Whole all(int value) { return value - Whole{}; }
+
+LANES Lanes loaded(const float *from) {  // from any address
     Lanes lanes;
     __builtin_memcpy(&lanes, from, sizeof lanes);
     return lanes;
 }
 
-TVL1_FORMULA Lanes all(float value) { return value - Lanes{}; }
-
-TVL1_FORMULA Quad folded(const Lanes *parts) {
-    Quad quads[4];
-    __builtin_memcpy(quads, parts, sizeof quads);
-    return (quads[0] + quads[2]) + (quads[1] + quads[3]);
+// The last lane of `before`, then all but the last of `lanes`: the pixels to the left.
+LANES Lanes from_left(Lanes before, Lanes lanes) {
+#if defined(__AVX512F__)
+    return (Lanes)_mm512_alignr_epi32((__m512i)lanes, (__m512i)before, 15);
+#elif defined(__AVX2__)
+    const __m256i middle = _mm256_permute2x128_si256((__m256i)before, (__m256i)lanes, 0x21);
+    return (Lanes)_mm256_alignr_epi8((__m256i)lanes, middle, 12);
+#else
+    return __builtin_shuffle(before, lanes, Whole{3, 4, 5, 6});
+#endif
 }
 
-// CUBIC[power], each tap's coefficient four times.
-struct CubicLanes {
-    Lanes power[4][PARTS];
+// All but the first of `lanes`, then the first of `after`: the pixels to the right.
+LANES Lanes from_right(Lanes lanes, Lanes after) {
+#if defined(__AVX512F__)
+    return (Lanes)_mm512_alignr_epi32((__m512i)after, (__m512i)lanes, 1);
+#elif defined(__AVX2__)
+    const __m256i middle = _mm256_permute2x128_si256((__m256i)lanes, (__m256i)after, 0x21);
+    return (Lanes)_mm256_alignr_epi8(middle, (__m256i)lanes, 4);
+#else
+    return __builtin_shuffle(lanes, after, Whole{1, 2, 3, 4});
+#endif
+}
 
-    CubicLanes() {
-        for (int p = 0; p < 4; p++) {
-            float spread[16];
-            for (int k = 0; k < 16; k++) spread[k] = tvl1::CUBIC[p][k / 4];
-            for (int j = 0; j < PARTS; j++) power[p][j] = loaded(spread + j * PART_FLOATS);
-        }
-    }
-};
+// One bit for each lane of a mask.
+LANES uint32_t bits(Whole mask) {
+#if defined(__AVX512F__)
+    return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask);
+#elif defined(__AVX2__)
+    return (uint32_t)_mm256_movemask_ps((__m256)mask);
+#else
+    uint32_t result = 0;
+    for (int k = 0; k < WIDTH; k++) result |= (uint32_t)(mask[k] & 1) << k;
+    return result;
+#endif
+}
 
-// sum over rows j and columns i of wy[j] * cubic(t, i) * taps[j * stride + 4 i .. + 3]
-TVL1_FORMULA Quad bicubic(const float *taps, long stride, float t, const float *wy,
-                          const CubicLanes &cubic) {
-    Lanes sums[PARTS];
-    for (int j = 0; j < PARTS; j++, taps += PART_FLOATS) {
-        const Lanes ts = all(t);
-        const Lanes wx = LANES_FMA(
-            LANES_FMA(LANES_FMA(cubic.power[3][j], ts, cubic.power[2][j]), ts, cubic.power[1][j]),
-            ts, cubic.power[0][j]);
-        const Lanes upper =
-            LANES_FMA(loaded(taps + 2 * stride), all(wy[2]), loaded(taps) * all(wy[0]));
-        const Lanes lower =
-            LANES_FMA(loaded(taps + 3 * stride), all(wy[3]), loaded(taps + stride) * all(wy[1]));
-        sums[j] = (upper + lower) * wx;
-    }
-    return folded(sums);
+LANES Whole counting() {  // 0, 1, 2 ...
+    Whole numbers;
+    for (int k = 0; k < WIDTH; k++) numbers[k] = k;
+    return numbers;
 }
 
 }  // namespace

@@ -1,44 +1,56 @@
-// (H, W) -> where the fields of a TV-L1 state and the pixels of a packed image lie in memory.
+// (H, W) -> where the fields of a TV-L1 state and the pixels of a padded image lie in memory.
 //
-// State: for each row the ten fields one after the other, so that a row step reads ten streams of
-// a few pages, and they do not collide in the cache as ten separate images of equal size would.
+// State: vectors of WIDTH pixels, the ten fields of a vector side by side, so that a row step has
+// two addresses, its row and the row above, and reads both from one end to the other:
 //
-//     row y: | 16 zeros . a(y, 0..W-1) . 16 .. 31 spare | 16 zeros . b(y, ...) . spare | ... p22 |
+//     row y: | a(0..15) b(0..15) c g u v p11 p12 p21 p22 | a(16..31) b(16..31) ... | ... spare |
 //
-// The zeros are p(y, -1) of the divergence; the spare takes u(y, W), a copy of u(y, W - 1) that
-// makes the forward difference zero there, and whatever full vectors write beyond W.
+// There is always room for u(y, W), a copy of u(y, W - 1) that makes the forward difference zero
+// there. Lanes beyond it hold something finite that nobody reads.
 //
-// Packed image: 4 floats a pixel, I, Ix, Iy, 0, with the border pixels replicated BORDER times
-// outwards: four neighbours of a row are one load, and clamped reads need no branch.
+// Padded image: I, Ix, Iy of a row one after the other, each with its border pixels continued
+// outwards, so that clamped reads need no branch; wide enough for a vector of which a single pixel
+// is inside.
+//
+//     row y: | 32 left  I(0..W-1)  24 or more right | 32 left  Ix ... | 32 left  Iy ... |
 #pragma once
 
-namespace {  // every instruction set keeps its own copy: see tvl1_math.h
+#include "lanes.h"
+
+namespace {
 
 enum Field { A, B, C, G, U, V, P11, P12, P21, P22, FIELDS };
 
-constexpr long LANES = 16;
-constexpr long BORDER = 4;
-constexpr long SCRATCH_ROWS = 10;  // after the last row, for what a sweep or warp keeps of one row
-
-inline long padded(long width) { return (width + LANES - 1) / LANES * LANES; }
-inline long row_stride(long width) { return padded(width) + 2 * LANES; }
-inline long state_floats(long height, long width) {
-    return (height * FIELDS + SCRATCH_ROWS) * row_stride(width);
-}
-inline long packed_stride(long width) { return 4 * (width + 2 * BORDER); }
-inline long packed_floats(long height, long width) {
-    return (height + 2 * BORDER) * packed_stride(width);
-}
+inline long vectors(long width) { return (width + WIDTH - 1) / WIDTH; }
 
 struct State {
-    float *floats;
-    long height, width, stride;
+    Lanes *lanes;
+    long height, width, stride;  // stride in vectors
 
     State(float *floats, long height, long width)
-        : floats(floats), height(height), width(width), stride(row_stride(width)) {}
+        : lanes((Lanes *)floats), height(height), width(width), stride(row_vectors(width)) {}
 
-    float *row(Field field, long y) const { return floats + (y * FIELDS + field) * stride + LANES; }
-    float *scratch(long k) const { return floats + (height * FIELDS + k) * stride + LANES; }
+    static long row_vectors(long width) { return (width / WIDTH + 1) * FIELDS; }
+
+    // One more row than the image has, for what a sweep keeps of one row.
+    static long floats(long height, long width) {
+        return (height + 1) * row_vectors(width) * WIDTH;
+    }
+
+    Lanes *row(long y) const { return lanes + y * stride; }
+    float *scratch() const { return (float *)row(height); }
+    float &at(Field field, long y, long x) const {
+        return ((float *)(row(y) + x / WIDTH * FIELDS + field))[x % WIDTH];
+    }
 };
+
+constexpr long PLANES = 3;       // I, Ix, Iy
+constexpr long ROWS_AROUND = 5;  // what five taps can reach past a point that is clamped to [-2, H + 1]
+constexpr long LEFT = 32, RIGHT = 24;
+
+inline long padded_stride(long width) { return LEFT + (width + RIGHT + 15) / 16 * 16; }
+inline long padded_floats(long height, long width) {
+    return (height + 2 * ROWS_AROUND) * PLANES * padded_stride(width);
+}
 
 }  // namespace

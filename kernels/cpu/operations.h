@@ -4,8 +4,9 @@
 
 #include <stdlib.h>
 
+#include "iterate.h"
 #include "pixels.h"
-#include "tvl1.h"
+#include "warp.h"
 
 #define JOINED(name, isa) name##_##isa
 #define NAMED(name, isa) JOINED(name, isa)
@@ -52,37 +53,50 @@ void EXPORTED(bilinear)(long n, long h, long w, const float *images, long height
     free(columns);
 }
 
-void EXPORTED(centered_gradient)(long n, long height, long width, const float *images,
-                                 float *packed) {
-    for (long k = 0; k < n; k++, images += height * width, packed += packed_floats(height, width))
-        centered_gradient_image(height, width, images, packed);
+long EXPORTED(padded_floats)(long height, long width) { return padded_floats(height, width); }
+
+void EXPORTED(centered_gradient)(long n, long height, long width, const float *images, int zero,
+                                 float *padded) {
+    for (long k = 0; k < n; k++, images += height * width, padded += padded_floats(height, width))
+        centered_gradient_image(height, width, images, zero, padded);
 }
 
-long EXPORTED(tvl1_floats)(long height, long width) { return state_floats(height, width); }
+long EXPORTED(tvl1_floats)(long height, long width) { return State::floats(height, width); }
 
 void EXPORTED(tvl1_start)(long n, long height, long width, const float *flow, float *states) {
-    for (long k = 0; k < n; k++, states += state_floats(height, width))
+    for (long k = 0; k < n; k++, states += State::floats(height, width))
         start_pair({states, height, width}, flow ? flow + k * 2 * height * width : nullptr);
 }
 
-void EXPORTED(warp_linearise)(long n, long height, long width, const float *first,
-                              const float *packed, float *states) {
-    for (long k = 0; k < n; k++, states += state_floats(height, width))
-        warp_linearise_pair({states, height, width}, first + k * height * width,
-                            packed + k * packed_floats(height, width));
+void EXPORTED(tvl1_warp)(long n, long height, long width, const float *first, const float *padded,
+                         int sampling, float *states, int iterations, int block, double enough,
+                         float tau, float taut, float lt, int32_t *done, double *change) {
+    for (long k = 0; k < n; k++, states += State::floats(height, width)) {
+        const Images images = {first + k * height * width, padded + k * padded_floats(height, width),
+                               (Sampling)sampling};
+        done[k] = iterate_pair({states, height, width}, iterations, block, enough,
+                               {all(tau), all(taut), all(lt)}, &images, change + k);
+    }
 }
 
 void EXPORTED(tvl1_iterate)(long n, long height, long width, float *states, int iterations,
-                            int block, double threshold, float tau, float taut, float lt,
-                            int32_t *done) {
-    for (long k = 0; k < n; k++, states += state_floats(height, width))
-        done[k] = iterate_pair({states, height, width}, iterations, block, threshold,
-                               {tau, taut, lt});
+                            int block, double enough, float tau, float taut, float lt,
+                            int32_t *done, double *change) {
+    for (long k = 0; k < n; k++, states += State::floats(height, width))
+        done[k] = iterate_pair({states, height, width}, iterations, block, enough,
+                               {all(tau), all(taut), all(lt)}, nullptr, change + k);
 }
 
-void EXPORTED(tvl1_flow)(long n, long height, long width, float *states, float *flow) {
-    for (long k = 0; k < n; k++, states += state_floats(height, width))
-        copy_flow({states, height, width}, flow + k * 2 * height * width);
+void EXPORTED(tvl1_fill)(long n, long height, long width, float *states, int field,
+                         const float *images) {
+    for (long k = 0; k < n; k++, states += State::floats(height, width), images += height * width)
+        fill_field({states, height, width}, (Field)field, images);
+}
+
+void EXPORTED(tvl1_copy)(long n, long height, long width, const float *states, int field,
+                         long apart, float *images) {
+    for (long k = 0; k < n; k++, states += State::floats(height, width), images += apart)
+        copy_field({(float *)states, height, width}, (Field)field, images);
 }
 
 }  // extern "C"

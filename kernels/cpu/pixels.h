@@ -3,8 +3,9 @@
 
 #include <stdint.h>
 
-#include "../tvl1_math.h"
 #include "layout.h"
+
+#include "../tvl1_math.h"
 
 namespace {
 
@@ -133,35 +134,43 @@ void bilinear_image(long h, long w, const float *__restrict image, long height, 
     }
 }
 
-// Packed: I, Ix, Iy, 0 with half the difference of both neighbours, then the border replicated.
-void centered_gradient_image(long height, long width, const float *__restrict image,
-                                    float *__restrict packed) {
-    const long stride = packed_stride(width);
+// A row from its pixels outwards: its border pixels again, or zero.
+inline void continue_row(float *row, long width, bool zero) {
+    const float before = zero ? 0.f : row[0], after = zero ? 0.f : row[width - 1];
+    for (long x = -LEFT; x < 0; x++) row[x] = before;
+    for (long x = width; x < padded_stride(width) - LEFT; x++) row[x] = after;
+}
+
+// Padded: I, Ix and Iy, with half the difference of both neighbours, and what lies around them:
+// the border pixels again, as clamped reads have it, or zero.
+void centered_gradient_image(long height, long width, const float *__restrict image, bool zero,
+                             float *__restrict padded) {
+    const long stride = padded_stride(width), row_floats = PLANES * stride;
+    float *top = padded + ROWS_AROUND * row_floats;
     for (long y = 0; y < height; y++) {
         const float *here = image + y * width;
         const float *above = image + (y > 0 ? y - 1 : 0) * width;
         const float *below = image + (y < height - 1 ? y + 1 : y) * width;
-        float *out = packed + (y + BORDER) * stride + 4 * BORDER;
-        for (long x = 0; x < width; x++) {
-            out[4 * x] = here[x];
-            out[4 * x + 2] = tvl1::half_difference(above[x], below[x]);
-            out[4 * x + 3] = 0.f;
-        }
+        float *__restrict out = top + y * row_floats + LEFT;
+        float *__restrict out_x = out + stride, *__restrict out_y = out_x + stride;
+        __builtin_memcpy(out, here, width * sizeof(float));
+        for (long x = 0; x < width; x++) out_y[x] = tvl1::half_difference(above[x], below[x]);
         for (long x = 1; x < width - 1; x++)
-            out[4 * x + 1] = tvl1::half_difference(here[x - 1], here[x + 1]);
-        out[1] = tvl1::half_difference(here[0], here[width > 1]);
-        out[4 * width - 3] =
-            tvl1::half_difference(here[width > 1 ? width - 2 : 0], here[width - 1]);
-        for (long k = 0; k < 4 * BORDER; k++) {
-            out[k - 4 * BORDER] = out[k % 4];
-            out[4 * width + k] = out[4 * (width - 1) + k % 4];
-        }
+            out_x[x] = tvl1::half_difference(here[x - 1], here[x + 1]);
+        const long last = width - 1, second = width > 1 ? 1 : 0;
+        out_x[0] = tvl1::half_difference(here[0], here[second]);
+        out_x[last] = tvl1::half_difference(here[last - second], here[last]);
+        for (long k = 0; k < PLANES; k++) continue_row(out + k * stride, width, zero);
     }
-    for (long k = 0; k < BORDER; k++) {
-        const float *top = packed + BORDER * stride;
-        const float *bottom = packed + (height + BORDER - 1) * stride;
-        __builtin_memcpy(packed + k * stride, top, stride * sizeof(float));
-        __builtin_memcpy(packed + (height + BORDER + k) * stride, bottom, stride * sizeof(float));
+    for (long k = 0; k < ROWS_AROUND; k++) {
+        float *before = padded + k * row_floats, *after = top + (height + k) * row_floats;
+        if (zero) {
+            __builtin_memset(before, 0, row_floats * sizeof(float));
+            __builtin_memset(after, 0, row_floats * sizeof(float));
+        } else {
+            __builtin_memcpy(before, top, row_floats * sizeof(float));
+            __builtin_memcpy(after, top + (height - 1) * row_floats, row_floats * sizeof(float));
+        }
     }
 }
 

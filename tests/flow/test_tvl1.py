@@ -11,7 +11,7 @@ import pytest
 from synth import texture, translated_pair, warped_pair
 
 from flowpipe.flow import FLOWS, make_solver
-from flowpipe.flow.tvl1 import TVL1Params
+from flowpipe.flow.tvl1 import VARIANTS, TVL1Params
 from flowpipe.ops import get_ops
 from flowpipe.ops.cpu import native_core
 from flowpipe.recipe import build
@@ -46,7 +46,7 @@ def real_pairs(shared_data: Path):
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-@pytest.mark.parametrize("variant", ["opencv2", "opencv4"])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_no_motion_is_exactly_zero(name, variant):
     image = texture(70, 90, 3).astype(np.uint8)
     assert not flow_of(image, image, TVL1Params(variant=variant), backend(name)).any()
@@ -60,7 +60,7 @@ def test_translation_is_recovered(name, motion):
     pair = translated_pair(256, 340, *motion, seed=1)
     flow = flow_of(*pair, ops=backend(name))[0, :, 20:-20, 20:-20]
     error = np.hypot(flow[0] - motion[0], flow[1] - motion[1])
-    assert error.mean() < 0.01 and np.quantile(error, 0.999) < 0.05
+    assert error.mean() < 0.012 and np.quantile(error, 0.999) < 0.06
 
 
 @needs_core
@@ -71,7 +71,7 @@ def test_large_motion_needs_the_halving_pyramid():
 
 
 @needs_core
-@pytest.mark.parametrize("variant", ["opencv2", "opencv4"])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_rotation_and_zoom_are_recovered(variant):
     def motion(x, y):
         x, y = x - 170, y - 128
@@ -91,9 +91,12 @@ def middlebury(folder: Path):
 
 
 @needs_core
-@pytest.mark.parametrize(("variant", "limit"), [("opencv2", 0.242), ("opencv4", 0.225)])
+@pytest.mark.parametrize(
+    ("variant", "limit"),
+    [("opencv2", 0.24), ("opencv4", 0.225), ("opencv4_cpu", 0.202), ("opencv5_cpu", 0.202)],
+)
 def test_middlebury(shared_data, variant, limit):
-    """Mean endpoint error; measured 0.2403 and 0.2186 (OpenCV's DualTVL1 0.200, IPOL's 0.232)."""
+    """Mean endpoint error; measured 0.238, 0.218, 0.199, 0.200 (OpenCV's 0.200, IPOL's 0.232)."""
     errors = []
     for name in ("Dimetrodon", "Grove2", "RubberWhale", "Venus"):
         first, second, truth = middlebury(shared_data / "flow" / "middlebury" / name)
@@ -104,20 +107,22 @@ def test_middlebury(shared_data, variant, limit):
 
 
 @needs_core
-def test_agreement_with_opencv(real_pairs):
-    """Mean distance below 0.06 px on half of the pairs, 0.3 px where a diver is too fast for both.
+@pytest.mark.parametrize("median", [1, 5])
+def test_agreement_with_opencv(real_pairs, median):
+    """Mean distance of a pair at most 0.02 px from the CPU code of the OpenCV that is installed.
 
-    cv2's CPU code warps with another kernel (a = -0.75, 1/32 px steps, zero outside the image).
+    What is left is chaos: rounding to 1/32 px in OpenCV 4 turns the last bit of a flow into 0.03 px
+    of a warp, and OpenCV sums the change in single precision, so that a warp may stop elsewhere.
     """
-    ours = flow_of(*real_pairs, TVL1Params(variant="opencv4"))
-    theirs = flow_of(*real_pairs, build(FLOWS["opencv_tvl1"].params, {"median_filtering": 1}))
-    distance = np.hypot(*(ours - theirs).transpose(1, 0, 2, 3))
-    distance = distance.mean(axis=(1, 2))
-    assert np.median(distance) < 0.06 and distance.max() < 0.3, distance
+    variant = "opencv5_cpu" if int(cv2.__version__.split(".")[0]) >= 5 else "opencv4_cpu"
+    ours = flow_of(*real_pairs, TVL1Params(variant=variant, median=median))
+    theirs = flow_of(*real_pairs, build(FLOWS["opencv_tvl1"].params, {"median_filtering": median}))
+    distance = np.hypot(*(ours - theirs).transpose(1, 0, 2, 3)).mean(axis=(1, 2))
+    assert distance.mean() < 0.02 and np.median(distance) < 0.02, distance
 
 
 @needs_core
-@pytest.mark.parametrize("variant", ["opencv2", "opencv4"])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_native_agrees_with_the_reference(real_pairs, variant):
     first, second = (frames[::3] for frames in real_pairs)
     params = TVL1Params(variant=variant)
@@ -125,7 +130,9 @@ def test_native_agrees_with_the_reference(real_pairs, variant):
         flow_of(first, second, params),
         flow_of(first, second, params, backend("reference")),
     )
-    assert np.hypot(*(ours - meant).transpose(1, 0, 2, 3)).mean() < 0.005
+    # OpenCV's CPU variants round: a last bit may become 1/32 px of a warp, or change a median.
+    limit = 0.02 if params.model.median > 1 else 0.005
+    assert np.hypot(*(ours - meant).transpose(1, 0, 2, 3)).mean() < limit
 
 
 @needs_core
@@ -144,7 +151,7 @@ def test_instruction_sets_agree(real_pairs):
 
 
 @needs_core
-@pytest.mark.parametrize("variant", ["opencv2", "opencv4"])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_same_bytes_whatever_batch_window_and_thread(real_pairs, variant):
     first, second = real_pairs
     params = TVL1Params(variant=variant)
@@ -201,24 +208,37 @@ def test_small_images_get_fewer_levels_and_others_do_not():
 
 
 @needs_core
-def test_never_stops_before_a_test_of_every_iteration_would():
-    """OpenCV's rule is block 1; a block of 8 may go on for longer, never for less."""
+def test_never_stops_before_opencv_would():
+    """The default tests when OpenCV's CUDA code does, and so never stops before a test of every
+    iteration would; a test of every block may stop before the one, not before the other."""
     ops = get_ops()
-    for seed in range(4):
-        first, second = (
-            f[None].astype(np.float32) for f in translated_pair(60, 70, 1.2, 0.4, seed)
-        )
+    for seed in range(6):
+        first, second = (f[None] for f in translated_pair(60, 70, 1.2, 0.4, seed))
         done = {}
-        for block in (1, 8):
-            model = make_solver(TVL1Params(block=block), ops).model
-            state = ops.tvl1_start(first, ops.centered_gradient(second), None, model)
-            ops.warp_linearise(state)
-            done[block] = int(ops.tvl1_iterate(state, 300)[0])
+        for params in (
+            TVL1Params(),
+            TVL1Params(strict_stop=False),
+            TVL1Params(strict_stop=False, block=1),
+        ):
+            i0, i1 = first.astype(np.float32), second.astype(np.float32)
+            state = ops.tvl1_start(i0, i1, None, params.model, ops.tvl1_memory(1, 60, 70))
+            done[params.model.block] = int(ops.tvl1_warp(state, 300)[0])
         assert done[1] <= done[8] <= 300 and (done[8] % 8 == 0 or done[8] == 300)
+        assert done[1] <= done[0] <= 300 and done[0] % 2 == 0
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"tau": 0}, {"epsilon": -1}, {"scales": 0}, {"block": 0}, {"variant": "opencv3"}]
+    "wrong",
+    [
+        {"tau": 0},
+        {"epsilon": -1},
+        {"scales": 0},
+        {"block": 0},
+        {"variant": "opencv3"},
+        {"median": 4},
+        {"scale_step": 1},
+        {"inner_iterations": 0},
+    ],
 )
 def test_impossible_settings_are_refused(wrong):
     from flowpipe.errors import RecipeError

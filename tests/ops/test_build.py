@@ -49,7 +49,7 @@ def test_a_missing_compiler_costs_the_core_only(tmp_path, variable):
     assert "WARNING: the native core could not be compiled" in result.stderr
     assert "/nowhere/g++" in result.stderr and "Install g++" in result.stderr
     assert not list((tmp_path / "tree").rglob("_core*.so"))
-    assert list((tmp_path / "tree/build").rglob("_kernels/cpu/tvl1.h"))
+    assert list((tmp_path / "tree/build").rglob("_kernels/cpu/iterate.h"))
 
 
 def test_a_failing_compiler_costs_the_core_only_and_leaves_no_old_one(tmp_path):

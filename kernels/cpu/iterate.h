@@ -1,0 +1,168 @@
+// One pair at one scale: primal-dual iterations, several per sweep over its rows.
+#pragma once
+
+#include "layout.h"
+#include "warp.h"
+
+#include "../tvl1_math.h"
+
+namespace {
+
+struct Steps {
+    Lanes tau, taut, lt;  // tau, tau / theta, lambda * theta
+};
+
+struct Flow {
+    Lanes u, v;
+};
+
+// u <- u + threshold + div p of one vector of pixels. `left` has p11 and p21 of the vector before,
+// and then of this one.
+template <bool First>
+LANES Flow primal_step(Lanes *__restrict at, const Lanes *above, const Steps &steps, Flow &left) {
+    const Lanes a = at[A], b = at[B], u = at[U], v = at[V], p11 = at[P11], p21 = at[P21];
+    const Lanes step = tvl1::threshold(a, b, at[C], at[G], u, v, steps.lt);
+    const Lanes p12_above = First ? Lanes{} : above[P12], p22_above = First ? Lanes{} : above[P22];
+    const Lanes div_u = tvl1::divergence(p11, from_left(left.u, p11), at[P12], p12_above);
+    const Lanes div_v = tvl1::divergence(p21, from_left(left.v, p21), at[P22], p22_above);
+    left = {p11, p21};
+    return {tvl1::fma(step, a, u) + div_u, tvl1::fma(step, b, v) + div_v};
+}
+
+// p <- dual update of one vector of pixels, from its flow and that of the pixels right and below.
+LANES void dual_step(Lanes *at, Flow here, Flow right, Flow below, const Steps &steps) {
+    const tvl1::Duals<Lanes> p = tvl1::dual_step<Lanes>(
+        {at[P11], at[P12], at[P21], at[P22]}, from_right(here.u, right.u) - here.u,
+        below.u - here.u, from_right(here.v, right.v) - here.v, below.v - here.v, steps.tau,
+        steps.taut);
+    at[P11] = p.p11;
+    at[P12] = p.p12;
+    at[P21] = p.p21;
+    at[P22] = p.p22;
+}
+
+// Sum over pixels, in an order that does not depend on the width of the vectors.
+struct Sum {
+    static constexpr int PARTS = 16 / WIDTH;
+    Lanes parts[PARTS];
+
+    double total() const {
+        double sum = 0.0;
+        for (int k = 0; k < PARTS * WIDTH; k++) sum += (double)parts[k / WIDTH][k % WIDTH];
+        return sum;
+    }
+};
+
+// A primal step of row r and, since the row above then has all it needs, a dual step of row r - 1:
+//
+//     u(r) <- u + threshold + div p          reads p(r), p(r - 1) from before
+//     p(r - 1) <- dual update of u(r - 1)    reads u(r - 1), u(r) from after
+//
+// The dual step is one vector behind: its square roots run while the next primal step is read.
+// Returns the sum of |du|^2 + |dv|^2, where that is asked for.
+template <bool First, bool Measure>
+LANES double row_step(const State &s, long r, const Steps &steps) {
+    Lanes *at = s.row(r), *above = s.row(First ? r : r - 1);
+    Flow left = {}, here = {above[U], above[V]}, below = {};
+    Sum change = {};
+    for (long k = 0, n = vectors(s.width); k < n; k++, at += FIELDS, above += FIELDS) {
+        const Flow flow = primal_step<First>(at, above, steps, left);
+        if (Measure) {
+            const Lanes du = flow.u - at[U], dv = flow.v - at[V];
+            const Lanes square = tvl1::fma(du, du, dv * dv);
+            const Whole columns = counting() + (int)(k * WIDTH);
+            change.parts[k % Sum::PARTS] += columns < (int)s.width ? square : Lanes{};
+        }
+        at[U] = flow.u;
+        at[V] = flow.v;
+        if (First) continue;
+        const Flow right = {above[U], above[V]};
+        if (k) dual_step(above - FIELDS, here, right, below, steps);
+        here = right;
+        below = flow;
+    }
+    // Where W is a multiple of WIDTH, `above` is now at the spare vector with the copy.
+    if (!First) dual_step(above - FIELDS, here, {above[U], above[V]}, below, steps);
+    s.at(U, r, s.width) = s.at(U, r, s.width - 1);
+    s.at(V, r, s.width) = s.at(V, r, s.width - 1);
+    return Measure ? change.total() : 0.0;
+}
+
+// The dual step of the last row, where the vertical difference is zero and p12, p22 stay zero.
+inline void last_row_step(const State &s, const Steps &steps) {
+    Lanes *at = s.row(s.height - 1);
+    for (long k = 0; k < vectors(s.width); k++, at += FIELDS) {
+        const Flow here = {at[U], at[V]}, right = {at[FIELDS + U], at[FIELDS + V]};
+        dual_step(at, here, right, here, steps);
+    }
+}
+
+// `count` iterations in one sweep, in place. Each follows the one before it at a distance of one
+// row, so a row's ten fields are used `count` times while they are in the cache:
+//
+//     y:        0     1     2     3    ...  H     H+1
+//     k = 0     u0   u1p0  u2p1  u3p2        p(H-1)
+//     k = 1           u0   u1p0  u2p1  ...        p(H-1)
+//
+// With `images` the model is first linearised anew, each row just before its first iteration.
+// Returns the squared change of the last iteration.
+double sweep(const State &s, int count, bool measured, const Steps &steps, const Images *images) {
+    double error = 0.0;
+    for (long y = 0; y < s.height + count; y++) {
+        if (images && y < s.height) warp_linearise_row(s, y, *images);
+        const int first = y > s.height ? (int)(y - s.height) : 0;
+        const int last = y < count ? (int)y : count - 1;
+        for (int k = first; k <= last; k++) {
+            const long r = y - k;
+            if (r == s.height)
+                last_row_step(s, steps);
+            else if (measured && k == count - 1)
+                error += r ? row_step<false, true>(s, r, steps) : row_step<true, true>(s, r, steps);
+            else
+                r ? row_step<false, false>(s, r, steps) : row_step<true, false>(s, r, steps);
+        }
+    }
+    return error;
+}
+
+// Most iterations of one sweep: those whose rows, all ten fields of them, stay in the second-level
+// cache together.
+inline int sweep_limit(const State &s) {
+    constexpr long CACHE_BYTES = 512 * 1024;
+    const long rows = CACHE_BYTES / (s.stride * VECTOR_BYTES);
+    return rows < 4 ? 4 : rows > 32 ? 32 : (int)rows;
+}
+
+// Iterations from `done` to the next test of OpenCV's CUDA code, which tests after even numbers of
+// them, and after it has found a change of e again only e / enough iterations later.
+inline int until_test(int done, double error, double enough, int most) {
+    for (int n = done; n < most; n++) {
+        if (n % 2 && error < enough) return n + 1 - done;
+        error -= enough;
+    }
+    return most - done;
+}
+
+// At most n iterations, until one changes no more than `enough`. Tested after every `block` of
+// them, or as OpenCV's CUDA code does where that is 0. Returns how many were done; `change` is what
+// the last test found.
+int iterate_pair(const State &s, int n, int block, double enough, const Steps &steps,
+                 const Images *images, double *change) {
+    const int limit = sweep_limit(s);
+    *change = 0.0;
+    if (n <= 0) sweep(s, 0, false, steps, images);
+    int done = 0;
+    while (done < n) {
+        int test = done + (block ? block : until_test(done, *change, enough, n));
+        if (test > n) test = n;
+        for (; done < test; images = nullptr) {
+            const int count = test - done < limit ? test - done : limit;
+            done += count;
+            *change = sweep(s, count, done == test, steps, images);
+        }
+        if (*change <= enough) break;
+    }
+    return done;
+}
+
+}  // namespace
