@@ -37,7 +37,7 @@ SIGNATURES = {  # count and sizes, then arrays, as kernels/cpu/operations.h decl
     "quantise": (None, (_L, _L, _P, _D, _P, _P)),
     "warp_homography": (None, (_L, _L, _L, _P, _P, _P, _L, _P)),
     "pyramid_down": (None, (_L, _L, _L, _P, _P)),
-    "bilinear": (None, (_L, _L, _L, _P, _L, _L, _F, _F, _F, _P)),
+    "bilinear": (None, (_L, _L, _L, _P, _L, _L, _D, _D, _I, _F, _P)),
     "padded_floats": (_L, (_L, _L)),
     "centered_gradient": (None, (_L, _L, _L, _P, _I, _P)),
     "tvl1_floats": (_L, (_L, _L)),
@@ -209,25 +209,19 @@ class CpuOps:
             level = np.empty((len(gray), *size), np.float32)
             if rule == "pyrdown":
                 self._call("pyramid_down", *image.shape, image, level)
-            elif rule == "bilinear":
-                self._call("bilinear", *image.shape, image, *size, 1 / step, 1 / step, 1.0, level)
             else:
-                for out, source in zip(level, image, strict=True):
-                    cv2.resize(source, None, dst=out, fx=step, fy=step)
+                steps, centred = (1 / step, 1 / step), rule == "centred"
+                self._call("bilinear", *image.shape, image, *size, *steps, centred, 1.0, level)
             levels.append(level)
         return tuple(levels)
 
     def upsample(self, flow: F32, height: int, width: int, factor: float, rule: str) -> F32:
         n, planes, h, w = flow.shape
         result = np.empty((n, planes, height, width), np.float32)
-        if rule == "centred":
-            for out, image in zip(
-                result.reshape(-1, height, width), flow.reshape(-1, h, w), strict=True
-            ):
-                cv2.resize(image, (width, height), dst=out)
-            return np.multiply(result, np.float32(factor), out=result)
-        steps = h / height, w / width
-        self._call("bilinear", n * planes, h, w, flow, height, width, *steps, factor, result)
+        steps, centred = (h / height, w / width), rule == "centred"
+        self._call(
+            "bilinear", n * planes, h, w, flow, height, width, *steps, centred, factor, result
+        )
         return result
 
     def empty(self, *shape: int) -> F32:

@@ -44,13 +44,16 @@ void EXPORTED(pyramid_down)(long n, long height, long width, const float *images
 }
 
 void EXPORTED(bilinear)(long n, long h, long w, const float *images, long height, long width,
-                        float step_y, float step_x, float factor, float *out) {
-    Tap *columns = (Tap *)malloc(width * sizeof(Tap) + w * sizeof(float));
-    if (!columns) abort();
-    float *line = (float *)(columns + width);
+                        double step_y, double step_x, int centred, float factor, float *out) {
+    char *memory =
+        (char *)malloc(Taps::bytes(height) + Taps::bytes(width) + w * sizeof(float));
+    if (!memory) abort();
+    const Taps rows(memory, height, step_y, centred, h);
+    const Taps columns(memory + Taps::bytes(height), width, step_x, centred, w);
+    float *line = columns.weight + width;
     for (long k = 0; k < n; k++, images += h * w, out += height * width)
-        bilinear_image(h, w, images, height, width, step_y, step_x, factor, columns, line, out);
-    free(columns);
+        bilinear_image(w, images, height, width, rows, columns, factor, line, out);
+    free(memory);
 }
 
 long EXPORTED(padded_floats)(long height, long width) { return padded_floats(height, width); }

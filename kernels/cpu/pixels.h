@@ -106,31 +106,41 @@ void pyramid_down_image(long height, long width, const float *__restrict image,
     }
 }
 
-struct Tap {
-    int near, far;
-    float weight;
+// Neighbours of each index along one side and the weight of the second: at index * step, or where
+// half a pixel is counted in at (index + 1/2) * step - 1/2; clamped.
+struct Taps {
+    int *near, *far;
+    float *weight;
+
+    static long bytes(long size) { return 3 * size * sizeof(float); }
+
+    // As OpenCV does it: centred places in double precision, the others in single.
+    Taps(void *memory, long size, double step, bool centred, long source)
+        : near((int *)memory), far(near + size), weight((float *)(far + size)) {
+        const int last = (int)source - 1;
+        for (long k = 0; k < size; k++) {
+            const float at =
+                centred ? (float)((k + 0.5) * step - 0.5) : (float)k * (float)step;
+            const float inside = tvl1::clamp(at, 0.f, (float)last);
+            near[k] = (int)inside;
+            far[k] = near[k] < last ? near[k] + 1 : last;
+            weight[k] = inside - (float)near[k];
+        }
+    }
 };
 
-// Neighbours of index * step, clamped.
-inline Tap tap(long index, float step, long size) {
-    const float at = (float)index * step;
-    const int whole = (int)at, last = (int)size - 1;
-    return {whole < last ? whole : last, whole + 1 < last ? whole + 1 : last, at - (float)whole};
-}
-
-// factor * image at (y * step_y, x * step_x); rows first, as few of them as the output needs.
-void bilinear_image(long h, long w, const float *__restrict image, long height, long width,
-                           float step_y, float step_x, float factor, Tap *__restrict columns,
-                           float *__restrict line, float *__restrict out) {
-    for (long x = 0; x < width; x++) columns[x] = tap(x, step_x, w);
-    for (long y = 0; y < height; y++) {
-        const Tap row = tap(y, step_y, h);
-        const float *near = image + row.near * w, *far = image + row.far * w;
-        for (long x = 0; x < w; x++) line[x] = tvl1::between(near[x], far[x], row.weight);
-        for (long x = 0; x < width; x++) {
-            const Tap c = columns[x];
-            out[y * width + x] = factor * tvl1::between(line[c.near], line[c.far], c.weight);
-        }
+// factor * image between its pixels; rows first, as few of them as the output needs.
+void bilinear_image(long w, const float *__restrict image, long height, long width,
+                    const Taps &rows, const Taps &columns, float factor, float *__restrict line,
+                    float *__restrict out) {
+    const int *__restrict near_x = columns.near, *__restrict far_x = columns.far;
+    const float *__restrict weight = columns.weight;
+    for (long y = 0; y < height; y++, out += width) {
+        const float *near = image + rows.near[y] * w, *far = image + rows.far[y] * w;
+        for (long x = 0; x < w; x++) line[x] = tvl1::between(near[x], far[x], rows.weight[y]);
+#pragma omp simd
+        for (long x = 0; x < width; x++)
+            out[x] = factor * tvl1::between(line[near_x[x]], line[far_x[x]], weight[x]);
     }
 }
 

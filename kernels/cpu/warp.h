@@ -156,8 +156,9 @@ void warp_linearise_row(const State &s, long y, const Images &images) {
 // One field of a state from an image (H, W), and the pixel right of it.
 void fill_field(const State &s, Field field, const float *__restrict image) {
     for (long y = 0; y < s.height; y++, image += s.width) {
-        for (long x = 0; x < s.width; x += WIDTH)
-            *(Lanes *)&s.at(field, y, x) = loaded(image + x, s.width - x);
+        Lanes *at = s.row(y) + field;
+        for (long x = 0; x < s.width; x += WIDTH, at += FIELDS)
+            *at = loaded(image + x, s.width - x);
         s.at(field, y, s.width) = image[s.width - 1];
     }
 }
@@ -165,19 +166,29 @@ void fill_field(const State &s, Field field, const float *__restrict image) {
 // One field of a state as an image (H, W).
 void copy_field(const State &s, Field field, float *__restrict image) {
     for (long y = 0; y < s.height; y++, image += s.width) {
+        const Lanes *at = s.row(y) + field;
         long x = 0;
-        for (; x + WIDTH <= s.width; x += WIDTH)
-            __builtin_memcpy(image + x, &s.at(field, y, x), sizeof(Lanes));
+        for (; x + WIDTH <= s.width; x += WIDTH, at += FIELDS)
+            __builtin_memcpy(image + x, at, sizeof(Lanes));
         for (; x < s.width; x++) image[x] = s.at(field, y, x);
     }
 }
 
-// Everything zero, then the flow given.
+// The flow given, or none; everything else zero.
 void start_pair(const State &s, const float *flow) {
-    __builtin_memset(s.lanes, 0, State::floats(s.height, s.width) * sizeof(float));
-    if (!flow) return;
-    fill_field(s, U, flow);
-    fill_field(s, V, flow + s.height * s.width);
+    const long size = s.height * s.width;
+    for (long y = 0; y <= s.height; y++) {
+        __builtin_memset(s.row(y), 0, s.stride * sizeof(Lanes));
+        if (!flow || y == s.height) continue;
+        const float *u = flow + y * s.width, *v = u + size;
+        Lanes *at = s.row(y);
+        for (long x = 0; x < s.width; x += WIDTH, at += FIELDS) {
+            at[U] = loaded(u + x, s.width - x);
+            at[V] = loaded(v + x, s.width - x);
+        }
+        s.at(U, y, s.width) = u[s.width - 1];
+        s.at(V, y, s.width) = v[s.width - 1];
+    }
 }
 
 }  // namespace

@@ -52,8 +52,8 @@ int main(int count, char **arguments) {
         }
         free(state);
         if (level)
-            bilinear_baseline(2, h2, w2, flow.data(), h, w, (float)((double)h2 / h),
-                              (float)((double)w2 / w), 2.f, upsampled.data());
+            bilinear_baseline(2, h2, w2, flow.data(), h, w, (double)h2 / h, (double)w2 / w, 0, 2.f,
+                              upsampled.data());
     }
     std::vector<uint8_t> levels(2 * size);
     uint32_t clipped;

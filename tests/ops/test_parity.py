@@ -119,8 +119,6 @@ def test_pyramid(native, size, count, rng, kind):
     halves.append(((halves[1][0] + 1) // 2, (halves[1][1] + 1) // 2))
     steps = [size, (max(1, round(height * 0.8)), max(1, round(width * 0.8)))]
     for rule, sizes in (("pyrdown", halves), ("bilinear", steps), ("centred", steps)):
-        if rule == "centred" and min(size) < 2:
-            continue  # cv2 wants the rounded size to be at least one; the solver stops at 16
         ours, meant = (ops.pyramid(gray, sizes, rule, 0.8) for ops in (native, reference))
         for a, b in zip(ours, meant, strict=True):
             assert a.dtype == np.float32
@@ -132,7 +130,7 @@ def test_upsample(native, size, count, rng, rule):
     flow = rng.normal(0, 3, (count, 2, *size)).astype(np.float32)
     for target in ((2 * size[0], 2 * size[1]), (2 * size[0] - 1, 2 * size[1] - 1), (50, 61)):
         ours, meant = (ops.upsample(flow, *target, 2.0, rule) for ops in (native, reference))
-        np.testing.assert_allclose(ours, meant, atol=3e-4)
+        np.testing.assert_allclose(ours, meant, atol=1e-4)
 
 
 def started(ops, first, second, flow, model=MODEL):
