@@ -195,6 +195,16 @@ def test_small_images(name, size, rng):
         assert not flow.any()
 
 
+@needs_core
+@pytest.mark.parametrize("times", [2, 4], ids=["1080p", "4K"])
+def test_large_images(times):
+    pair = translated_pair(540, 960, 5.6, -3.2, seed=1)
+    pair = (cv2.resize(f, None, fx=times, fy=times, interpolation=cv2.INTER_CUBIC) for f in pair)
+    flow = flow_of(*pair)[0, :, 90:-90, 90:-90] / times
+    assert flow.shape == (2, 540 * times - 180, 960 * times - 180)
+    assert np.hypot(flow[0] - 5.6, flow[1] + 3.2).mean() < 0.02
+
+
 def test_small_images_get_fewer_levels_and_others_do_not():
     params = TVL1Params()
     assert params.sizes(256, 340) == ((256, 340), (128, 170), (64, 85), (32, 43), (16, 22))
