@@ -29,10 +29,14 @@ class TVL1Model:
     lambda_: float
     theta: float
     epsilon: float
-    """Stop when the root mean square change of the flow in one iteration is at most this, in px."""
+    """A warp has converged when the root mean square change of the flow in one iteration is at most
+    this, in px."""
     block: int
-    """Iterations between two tests of that change; 0 tests when OpenCV's CUDA code does: after an
-    even number of iterations, and after a squared change e only about e / epsilon**2 later."""
+    """It ends with the block of so many iterations in which OpenCV would have ended it."""
+    spaced: bool = True
+    """Whether OpenCV's CUDA code is meant, which looks at the change after even numbers of
+    iterations, and after a squared change e only about e / epsilon**2 later; its CPU code looks
+    after each."""
     sampling: str = "catmull_rom"
     """How the second image is read between its pixels. ``catmull_rom``: bicubic with a = -1/2,
     reads clamped to the image. ``keys``: as cv2.remap reads, a = -3/4, zero outside the image;

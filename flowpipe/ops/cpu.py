@@ -42,8 +42,8 @@ SIGNATURES = {  # count and sizes, then arrays, as kernels/cpu/operations.h decl
     "centered_gradient": (None, (_L, _L, _L, _P, _I, _P)),
     "tvl1_floats": (_L, (_L, _L)),
     "tvl1_start": (None, (_L, _L, _L, _P, _P)),
-    "tvl1_warp": (None, (_L, _L, _L, _P, _P, _I, _P, _I, _I, _D, _F, _F, _F, _P, _P)),
-    "tvl1_iterate": (None, (_L, _L, _L, _P, _I, _I, _D, _F, _F, _F, _P, _P)),
+    "tvl1_warp": (None, (_L, _L, _L, _P, _P, _I, _P, _I, _I, _I, _D, _F, _F, _F, _P, _P)),
+    "tvl1_iterate": (None, (_L, _L, _L, _P, _I, _I, _I, _D, _F, _F, _F, _P, _P)),
     "tvl1_fill": (None, (_L, _L, _L, _P, _I, _P)),
     "tvl1_copy": (None, (_L, _L, _L, _P, _I, _L, _P)),
 }
@@ -272,12 +272,12 @@ class CpuOps:
     def _iterate(
         self, name: str, state: CpuState, n: int, *warp: Any
     ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-        """Iterations done, and the sum of squared change at the last test, of each pair."""
+        """Iterations done, and the sum of squared change when OpenCV last looked, of each pair."""
         m, pairs = state.model, len(state.first)
         done, change = np.empty(pairs, np.int32), np.empty(pairs)
         enough = m.epsilon**2 * state.first[0].size
         self._call(
-            name, *state.first.shape, *warp, state.floats, n, m.block, enough,
+            name, *state.first.shape, *warp, state.floats, n, m.block, m.spaced, enough,
             m.tau, m.tau / m.theta, m.lambda_ * m.theta, done, change,
         )  # fmt: skip
         return done, change

@@ -153,20 +153,18 @@ def _warp_linearise(f: dict[str, F32], first: F32, padded: F32, sampling: str) -
 def _iterate(f: dict[str, F32], n: int, model: TVL1Model) -> int:
     """Iterations done, at most n."""
     enough = model.epsilon**2 * f["u"].size
-    # OpenCV's CUDA code takes a change to fall by `enough` in each iteration, and does not test
+    # OpenCV's CUDA code takes a change to fall by `enough` in each iteration, and does not look
     # again until it should be below that.
-    expected = 0.0
+    expected, converged = 0.0, False
     for done in range(n):
         if model.median > 1 and done % model.median_every == 0:
             for name in "uv":
                 f[name][:] = _median(f[name], model.median)
         change = _primal_dual_step(f, model)
-        if model.block:
-            tested = (done + 1) % model.block == 0
-        else:
-            tested = done % 2 == 1 and expected < enough
-            expected = change if tested else expected - enough
-        if tested and change <= enough:
+        looks = not model.spaced or (done % 2 == 1 and expected < enough)
+        expected = change if looks else expected - enough
+        converged |= looks and change <= enough
+        if converged and (done + 1) % model.block == 0:
             return done + 1
     return n
 

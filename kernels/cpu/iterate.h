@@ -105,9 +105,10 @@ inline void last_row_step(const State &s, const Steps &steps) {
 //     k = 1           u0   u1p0  u2p1  ...        p(H-1)
 //
 // With `images` the model is first linearised anew, each row just before its first iteration.
-// Returns the squared change of the last iteration.
-double sweep(const State &s, int count, bool measured, const Steps &steps, const Images *images) {
-    double error = 0.0;
+// `changes` receives the squared change of each iteration from number `measured` on.
+void sweep(const State &s, int count, const Steps &steps, const Images *images, int measured,
+           double *changes) {
+    for (int k = 0; k < count; k++) changes[k] = 0.0;
     for (long y = 0; y < s.height + count; y++) {
         if (images && y < s.height) warp_linearise_row(s, y, *images);
         const int first = y > s.height ? (int)(y - s.height) : 0;
@@ -116,51 +117,65 @@ double sweep(const State &s, int count, bool measured, const Steps &steps, const
             const long r = y - k;
             if (r == s.height)
                 last_row_step(s, steps);
-            else if (measured && k == count - 1)
-                error += r ? row_step<false, true>(s, r, steps) : row_step<true, true>(s, r, steps);
+            else if (k >= measured)
+                changes[k] +=
+                    r ? row_step<false, true>(s, r, steps) : row_step<true, true>(s, r, steps);
             else
                 r ? row_step<false, false>(s, r, steps) : row_step<true, false>(s, r, steps);
         }
     }
-    return error;
 }
+
+constexpr int MOST_PER_SWEEP = 32;
 
 // Most iterations of one sweep: those whose rows, all ten fields of them, stay in the second-level
 // cache together.
 inline int sweep_limit(const State &s) {
     constexpr long CACHE_BYTES = 512 * 1024;
     const long rows = CACHE_BYTES / (s.stride * VECTOR_BYTES);
-    return rows < 4 ? 4 : rows > 32 ? 32 : (int)rows;
+    return rows < 4 ? 4 : rows > MOST_PER_SWEEP ? MOST_PER_SWEEP : (int)rows;
 }
 
-// Iterations from `done` to the next test of OpenCV's CUDA code, which tests after even numbers of
-// them, and after it has found a change of e again only e / enough iterations later.
-inline int until_test(int done, double error, double enough, int most) {
-    for (int n = done; n < most; n++) {
-        if (n % 2 && error < enough) return n + 1 - done;
-        error -= enough;
+// When a warp has converged: an iteration changes no more than `enough`. OpenCV's CPU code looks at
+// every iteration. Its CUDA code looks after even numbers of them, and `spaced`: when it has found a
+// change of e, only e / enough iterations later. A warp ends with the block of iterations in which
+// OpenCV would have ended it, never sooner.
+struct Stop {
+    int most, block;
+    bool spaced;
+    double enough;
+
+    // How many iterations are done at the next look, after one that found `change`.
+    int next(int done, double change) const {
+        if (!spaced) return done + 1;
+        for (; done < most; done++, change -= enough)
+            if (done % 2 && change < enough) return done + 1;
+        return most + 1;
     }
-    return most - done;
-}
+};
 
-// At most n iterations, until one changes no more than `enough`. Tested after every `block` of
-// them, or as OpenCV's CUDA code does where that is 0. Returns how many were done; `change` is what
-// the last test found.
-int iterate_pair(const State &s, int n, int block, double enough, const Steps &steps,
-                 const Images *images, double *change) {
-    const int limit = sweep_limit(s);
+// A warp where `images` are given, then iterations. Returns how many were done; `change` is what
+// the last look found.
+int iterate_pair(const State &s, const Stop &stop, const Steps &steps, const Images *images,
+                 double *change) {
+    const int limit = sweep_limit(s), most = stop.most;
+    double changes[MOST_PER_SWEEP];
     *change = 0.0;
-    if (n <= 0) sweep(s, 0, false, steps, images);
-    int done = 0;
-    while (done < n) {
-        int test = done + (block ? block : until_test(done, *change, enough, n));
-        if (test > n) test = n;
-        for (; done < test; images = nullptr) {
-            const int count = test - done < limit ? test - done : limit;
+    if (most <= 0) sweep(s, 0, steps, images, 0, changes);
+    int done = 0, look = stop.next(0, 0.0);
+    for (bool converged = false; done < most && !converged;) {
+        int end = done + (look - done + stop.block - 1) / stop.block * stop.block;
+        if (end > most) end = most;
+        while (done < end) {
+            const int count = end - done < limit ? end - done : limit;
+            sweep(s, count, steps, images, look - 1 - done, changes);
+            images = nullptr;
+            for (; look <= done + count && !converged; look = stop.next(look, *change)) {
+                *change = changes[look - 1 - done];
+                converged = *change <= stop.enough;
+            }
             done += count;
-            *change = sweep(s, count, done == test, steps, images);
         }
-        if (*change <= enough) break;
     }
     return done;
 }

@@ -17,7 +17,7 @@ static void put(const void *values, size_t bytes) { fwrite(values, 1, bytes, std
 int main(int count, char **arguments) {
     const long h = atol(arguments[1]), w = atol(arguments[2]), size = h * w;
     const long h2 = (h + 1) / 2, w2 = (w + 1) / 2, size2 = h2 * w2;
-    const int sampling = atoi(arguments[3]), block = atoi(arguments[4]);
+    const int sampling = atoi(arguments[3]), block = atoi(arguments[4]), spaced = sampling == 0;
     std::vector<uint8_t> bytes(2 * size);
     if (fread(bytes.data(), 1, 2 * size, stdin) != (size_t)(2 * size)) return 1;
     std::vector<float> images(bytes.begin(), bytes.end()), small(2 * size2);
@@ -38,7 +38,7 @@ int main(int count, char **arguments) {
             int32_t done;
             double change;
             tvl1_warp_baseline(1, height, width, first, padded.data(), sampling, state, 60, block,
-                               1e-4 * n, tau, taut, lt, &done, &change);
+                               spaced, 1e-4 * n, tau, taut, lt, &done, &change);
             put(&done, sizeof done);
         }
         for (int field = 0; field < FIELDS; field++) {
