@@ -19,7 +19,8 @@ struct Flow {
 // u <- u + threshold + div p of one vector of pixels. `left` has p11 and p21 of the vector before,
 // and then of this one.
 template <bool First>
-LANES Flow primal_step(Lanes *__restrict at, const Lanes *above, const Steps &steps, Flow &left) {
+ALWAYS_INLINE Flow primal_step(const Lanes *at, const Lanes *above, const Steps &steps,
+                               Flow &left) {
     const Lanes a = at[A], b = at[B], u = at[U], v = at[V], p11 = at[P11], p21 = at[P21];
     const Lanes step = tvl1::threshold(a, b, at[C], at[G], u, v, steps.lt);
     const Lanes p12_above = First ? Lanes{} : above[P12], p22_above = First ? Lanes{} : above[P22];
@@ -30,7 +31,7 @@ LANES Flow primal_step(Lanes *__restrict at, const Lanes *above, const Steps &st
 }
 
 // p <- dual update of one vector of pixels, from its flow and that of the pixels right and below.
-LANES void dual_step(Lanes *at, Flow here, Flow right, Flow below, const Steps &steps) {
+ALWAYS_INLINE void dual_step(Lanes *at, Flow here, Flow right, Flow below, const Steps &steps) {
     const tvl1::Duals<Lanes> p = tvl1::dual_step<Lanes>(
         {at[P11], at[P12], at[P21], at[P22]}, from_right(here.u, right.u) - here.u,
         below.u - here.u, from_right(here.v, right.v) - here.v, below.v - here.v, steps.tau,
@@ -61,7 +62,7 @@ struct Sum {
 // The dual step is one vector behind: its square roots run while the next primal step is read.
 // Returns the sum of |du|^2 + |dv|^2, where that is asked for.
 template <bool First, bool Measure>
-LANES double row_step(const State &s, long r, const Steps &steps) {
+ALWAYS_INLINE double row_step(const State &s, long r, const Steps &steps) {
     Lanes *at = s.row(r), *above = s.row(First ? r : r - 1);
     Flow left = {}, here = {above[U], above[V]}, below = {};
     Sum change = {};
@@ -137,7 +138,7 @@ inline int sweep_limit(const State &s) {
 }
 
 // When a warp has converged: an iteration changes no more than `enough`. OpenCV's CPU code looks at
-// every iteration. Its CUDA code looks after even numbers of them, and `spaced`: when it has found a
+// every iteration. Its CUDA code looks after even numbers of them, `spaced`: when it has found a
 // change of e, only e / enough iterations later. A warp ends with the block of iterations in which
 // OpenCV would have ended it, never sooner.
 struct Stop {

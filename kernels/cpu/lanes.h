@@ -1,4 +1,4 @@
-// As many pixels as one register holds: the vectors of the two kernels that take nearly all the time.
+// As many pixels as one register holds: the vectors of the kernels that take nearly all the time.
 //
 // Everything else is plain loops. Formulas (tvl1_math.h) are templates of their number type, which
 // is Lanes here and float on the GPU; hence fma and root of Lanes are declared before them.
@@ -22,16 +22,16 @@ constexpr int VECTOR_BYTES = 16;
 constexpr int WIDTH = VECTOR_BYTES / sizeof(float);  // pixels in a vector
 
 typedef float Lanes __attribute__((vector_size(VECTOR_BYTES)));
-typedef int32_t Whole __attribute__((vector_size(VECTOR_BYTES)));  // integers, and masks of 0 and -1
+typedef int32_t Whole __attribute__((vector_size(VECTOR_BYTES)));  // and masks: 0, -1
 
-#define LANES static inline __attribute__((always_inline))
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 }  // namespace
 
 namespace tvl1 {
 
 // a * b + c, fused where the target fuses in hardware.
-LANES Lanes fma(Lanes a, Lanes b, Lanes c) {
+ALWAYS_INLINE Lanes fma(Lanes a, Lanes b, Lanes c) {
 #if defined(__AVX512F__)
     return (Lanes)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
 #elif defined(__FMA__)
@@ -44,7 +44,7 @@ LANES Lanes fma(Lanes a, Lanes b, Lanes c) {
 #endif
 }
 
-LANES Lanes root(Lanes a) {
+ALWAYS_INLINE Lanes root(Lanes a) {
 #if defined(__AVX512F__)
     return (Lanes)_mm512_sqrt_ps((__m512)a);
 #elif defined(__AVX2__)
@@ -61,17 +61,17 @@ LANES Lanes root(Lanes a) {
 
 namespace {
 
-LANES Lanes all(float value) { return value - Lanes{}; }
-LANES Whole all(int value) { return value - Whole{}; }
+ALWAYS_INLINE Lanes all(float value) { return value - Lanes{}; }
+ALWAYS_INLINE Whole all(int value) { return value - Whole{}; }
 
-LANES Lanes loaded(const float *from) {  // from any address
+ALWAYS_INLINE Lanes loaded(const float *from) {  // from any address
     Lanes lanes;
     __builtin_memcpy(&lanes, from, sizeof lanes);
     return lanes;
 }
 
 // The last lane of `before`, then all but the last of `lanes`: the pixels to the left.
-LANES Lanes from_left(Lanes before, Lanes lanes) {
+ALWAYS_INLINE Lanes from_left(Lanes before, Lanes lanes) {
 #if defined(__AVX512F__)
     return (Lanes)_mm512_alignr_epi32((__m512i)lanes, (__m512i)before, 15);
 #elif defined(__AVX2__)
@@ -83,7 +83,7 @@ LANES Lanes from_left(Lanes before, Lanes lanes) {
 }
 
 // All but the first of `lanes`, then the first of `after`: the pixels to the right.
-LANES Lanes from_right(Lanes lanes, Lanes after) {
+ALWAYS_INLINE Lanes from_right(Lanes lanes, Lanes after) {
 #if defined(__AVX512F__)
     return (Lanes)_mm512_alignr_epi32((__m512i)after, (__m512i)lanes, 1);
 #elif defined(__AVX2__)
@@ -95,7 +95,7 @@ LANES Lanes from_right(Lanes lanes, Lanes after) {
 }
 
 // One bit for each lane of a mask.
-LANES uint32_t bits(Whole mask) {
+ALWAYS_INLINE uint32_t bits(Whole mask) {
 #if defined(__AVX512F__)
     return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask);
 #elif defined(__AVX2__)
@@ -107,7 +107,7 @@ LANES uint32_t bits(Whole mask) {
 #endif
 }
 
-LANES Whole counting() {  // 0, 1, 2 ...
+ALWAYS_INLINE Whole counting() {  // 0, 1, 2 ...
     Whole numbers;
     for (int k = 0; k < WIDTH; k++) numbers[k] = k;
     return numbers;

@@ -45,7 +45,7 @@ struct State {
 };
 
 constexpr long PLANES = 3;       // I, Ix, Iy
-constexpr long ROWS_AROUND = 5;  // what five taps can reach past a point that is clamped to [-2, H + 1]
+constexpr long ROWS_AROUND = 5;  // what five taps reach past a point clamped to [-2, H + 1]
 constexpr long LEFT = 32, RIGHT = 24;
 
 inline long padded_stride(long width) { return LEFT + (width + RIGHT + 15) / 16 * 16; }

@@ -73,10 +73,11 @@ void EXPORTED(tvl1_start)(long n, long height, long width, const float *flow, fl
 
 void EXPORTED(tvl1_warp)(long n, long height, long width, const float *first, const float *padded,
                          int sampling, float *states, int iterations, int block, int spaced,
-                         double enough, float tau, float taut, float lt, int32_t *done, double *change) {
+                         double enough, float tau, float taut, float lt, int32_t *done,
+                         double *change) {
     for (long k = 0; k < n; k++, states += State::floats(height, width)) {
-        const Images images = {first + k * height * width, padded + k * padded_floats(height, width),
-                               (Sampling)sampling};
+        const Images images = {first + k * height * width,
+                               padded + k * padded_floats(height, width), (Sampling)sampling};
         done[k] = iterate_pair({states, height, width}, {iterations, block, spaced != 0, enough},
                                {all(tau), all(taut), all(lt)}, &images, change + k);
     }

@@ -13,15 +13,15 @@ enum Sampling { CATMULL_ROM, THIRTYSECONDS, KEYS };
 
 constexpr tvl1::Cubic CUBIC[] = {tvl1::cubic(-0.5f), tvl1::cubic(-0.75f), tvl1::cubic(-0.75f)};
 
-// Where one coordinate of a vector of pixels comes from: so many whole pixels away, and the fraction
-// past them.
+// Where one coordinate of a vector of pixels comes from: so many whole pixels away, and the
+// fraction past them.
 struct Source {
     Whole shift;
     Lanes fraction;
 };
 
 template <Sampling SAMPLING>
-LANES Source source(Whole here, Lanes flow, long size) {
+ALWAYS_INLINE Source source(Whole here, Lanes flow, long size) {
     // Two pixels outside all four taps read the border's value: no border needs to be wider.
     const Lanes at = tvl1::clamp(__builtin_convertvector(here, Lanes) + flow, all(-2.f),
                                  all((float)(size + 1)));
@@ -38,7 +38,7 @@ LANES Source source(Whole here, Lanes flow, long size) {
 // The weights of taps from `shift` - 1 on. With five taps a pixel's shift may be one more: its four
 // weights are one tap later, and the tap left over weighs nothing, which changes no bit of a sum.
 template <Sampling SAMPLING, int TAPS>
-LANES void tap_weights(const Source &source, int shift, Lanes *weights) {
+ALWAYS_INLINE void tap_weights(const Source &source, int shift, Lanes *weights) {
     Lanes four[6] = {};
     for (int k = 0; k < 4; k++)
         four[k + 1] = tvl1::cubic_weight(CUBIC[SAMPLING], k, source.fraction);
@@ -79,7 +79,7 @@ struct Target {
 // ones: then taps are loads of whole vectors. Where motion differs more this goes from one shift to
 // the next until all pixels of `wanted` are done.
 template <Sampling SAMPLING>
-LANES void sample_all(const float *image, long stride, Target &target, uint32_t wanted) {
+ALWAYS_INLINE void sample_all(const float *image, long stride, Target &target, uint32_t wanted) {
     const Source &x = target.x, &y = target.y;
     for (uint32_t left = wanted; left;) {
         const int lane = __builtin_ctz(left);
@@ -103,7 +103,7 @@ LANES void sample_all(const float *image, long stride, Target &target, uint32_t 
 }
 
 // Some of a row at the front of a vector, zero after it.
-LANES Lanes loaded(const float *from, long count) {
+ALWAYS_INLINE Lanes loaded(const float *from, long count) {
     if (count >= WIDTH) return loaded(from);
     Lanes lanes = {};
     for (long k = 0; k < count; k++) lanes[k] = from[k];
@@ -112,8 +112,9 @@ LANES Lanes loaded(const float *from, long count) {
 
 // One row in three passes, so that no vector waits for the one before it.
 template <Sampling SAMPLING>
-LANES void warp_row(const State &s, long y, const float *__restrict first, const float *padded) {
-    static_assert(sizeof(Target) <= FIELDS * sizeof(Lanes), "a row of targets fits the scratch row");
+ALWAYS_INLINE void warp_row(const State &s, long y, const float *__restrict first,
+                            const float *padded) {
+    static_assert(sizeof(Target) <= FIELDS * sizeof(Lanes), "targets must fit the scratch row");
     const long stride = padded_stride(s.width);
     const float *image = padded + (y + ROWS_AROUND) * PLANES * stride + LEFT;
     Target *const targets = (Target *)s.scratch(), *target = targets;
