@@ -18,6 +18,7 @@ ALLOWED = {
     "types": {"modality"},
     "recipe": {"errors"},
     "ahead": set(),
+    "whole": {"errors"},
     "ops": {"types", "errors", "modality"},
     "video": {"types", "errors"},
     "codec": {"types", "modality", "errors", "recipe"},
@@ -31,7 +32,7 @@ ALLOWED = {
         "extract", "extract_recipe", "planes", "flow", "ops", "video", "store", "codec", "datasets",
         "types", "modality", "errors", "recipe", "__init__",
     },
-    "report": {"store", "codec", "ops", "video", "types", "modality", "errors"},
+    "report": {"store", "codec", "ops", "video", "types", "modality", "errors", "whole"},
     "cli": {
         "run", "report", "extract_recipe", "store", "datasets", "ops",
         "types", "modality", "errors", "recipe", "__init__",
