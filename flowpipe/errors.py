@@ -79,7 +79,7 @@ class DatasetError(FlowpipeError):
 
 
 class DecodeError(FlowpipeError):
-    """A video that cannot be decoded, or not to its end."""
+    """A video or picture that cannot be decoded, or not to its end."""
 
     default_reason = "corrupt"
 

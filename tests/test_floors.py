@@ -34,8 +34,8 @@ ALLOWED = {
     },
     "report": {"store", "codec", "ops", "video", "types", "modality", "errors", "whole"},
     "cli": {
-        "run", "report", "extract_recipe", "store", "datasets", "ops",
-        "types", "modality", "errors", "recipe", "__init__",
+        "run", "report", "extract_recipe", "store", "datasets", "flow", "ops", "video",
+        "types", "modality", "errors", "recipe", "whole", "__init__",
     },
     "__main__": {"cli"},
     "__init__": {"store", "flow"},

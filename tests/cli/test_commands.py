@@ -181,7 +181,7 @@ def test_doctor_says_what_is_there(flowpipe: Run) -> None:
 def test_help_lists_the_commands_in_the_order_of_the_work(flowpipe: Run) -> None:
     text = flowpipe("--help").stdout
     places = [text.index(f"\n  {name} ") for name in
-              ("extract", "plan", "verify", "info", "show", "doctor")]  # fmt: skip
+              ("extract", "plan", "verify", "info", "show", "flow", "doctor")]  # fmt: skip
     assert places == sorted(places)
 
 
@@ -196,3 +196,4 @@ def test_help_imports_nothing_heavy_and_speaks_of_every_command() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert "\n  flow     Compute the flow of two images" in done.stdout
