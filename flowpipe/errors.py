@@ -24,7 +24,7 @@ REASONS = {
     "recipe": "the recipe has unknown or impossible values",
     "usage": "the command was used wrongly",
     "backend": "the wanted device or library is not usable on this machine",
-    "format": "a store or shard does not follow FORMAT.md",
+    "format": "a file does not follow its format: a store or shard FORMAT.md, a flow .flo",
     "dataset": "the data set does not lie as its official layout says",
     "disk_full": "the disk has too little free space",
     "unwritable": "the store's folder cannot be written to",
@@ -79,7 +79,7 @@ class DatasetError(FlowpipeError):
 
 
 class DecodeError(FlowpipeError):
-    """A video that cannot be decoded, or not to its end."""
+    """A video or picture that cannot be decoded, or not to its end."""
 
     default_reason = "corrupt"
 
@@ -91,7 +91,7 @@ class BackendError(FlowpipeError):
 
 
 class FormatError(FlowpipeError):
-    """A store or shard that breaks a clause of FORMAT.md."""
+    """A store or shard that breaks a clause of FORMAT.md, a .flo file that is none."""
 
     default_reason = "format"
 

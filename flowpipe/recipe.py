@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -25,10 +26,21 @@ from flowpipe.errors import RecipeError
 T = TypeVar("T")
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML, with 1e-3 a number as in YAML 1.2; PyYAML follows 1.1, where it is a string."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+
+
 def load(path: str | Path) -> dict[str, Any]:
     """Read a recipe file into plain values; RecipeError names the file and what is wrong."""
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        values = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise RecipeError(f"cannot read recipe {path}: {error.strerror}") from error
     except yaml.YAMLError as error:
@@ -55,7 +67,10 @@ def override(values: Mapping[str, Any], settings: Sequence[str]) -> dict[str, An
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
                 raise RecipeError(f"--set {setting}: {parent} is a value, not a section")
-        node[last] = yaml.safe_load(text)
+        try:
+            node[last] = yaml.load(text, _Loader)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"--set {setting}: the value is not valid YAML: {error}") from error
     return result
 
 

@@ -18,12 +18,13 @@ ALLOWED = {
     "types": {"modality"},
     "recipe": {"errors"},
     "ahead": set(),
+    "whole": {"errors"},
     "ops": {"types", "errors", "modality"},
     "video": {"types", "errors"},
     "codec": {"types", "modality", "errors", "recipe"},
     "store": {"types", "modality", "errors", "recipe", "codec", "__init__"},
     "datasets": {"types", "errors"},
-    "flow": {"ops", "types", "errors", "modality"},
+    "flow": {"ops", "types", "errors", "modality", "recipe", "whole"},
     "extract_recipe": {"flow", "codec", "video", "modality"},
     "planes": {"extract_recipe", "flow", "ops", "types", "modality", "errors"},
     "extract": {"extract_recipe", "planes", "ahead", "ops", "video", "codec", "types", "errors"},
@@ -31,13 +32,13 @@ ALLOWED = {
         "extract", "extract_recipe", "planes", "flow", "ops", "video", "store", "codec", "datasets",
         "types", "modality", "errors", "recipe", "__init__",
     },
-    "report": {"store", "codec", "ops", "video", "types", "modality", "errors"},
+    "report": {"store", "codec", "ops", "video", "types", "modality", "errors", "whole"},
     "cli": {
-        "run", "report", "extract_recipe", "store", "datasets", "ops",
-        "types", "modality", "errors", "recipe", "__init__",
+        "run", "report", "extract_recipe", "store", "datasets", "flow", "ops", "video",
+        "types", "modality", "errors", "recipe", "whole", "__init__",
     },
     "__main__": {"cli"},
-    "__init__": {"store"},
+    "__init__": {"store", "flow"},
 }  # fmt: skip
 
 DOORS = {

@@ -136,3 +136,17 @@ def test_load_names_the_file_and_the_fault(tmp_path: Path) -> None:
     path.write_text("- 1\n")
     with pytest.raises(RecipeError, match="mapping at its top"):
         recipe.load(path)
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1E-3", "+.1e-2", "0.01e-1", "1.e-3", "0.001"])
+def test_a_number_with_an_exponent_is_a_number(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(f"bound: {text}\nword: '{text}'\n")
+    assert recipe.load(path) == {"bound": 0.001, "word": text}
+    assert recipe.override({}, [f"bound={text}"]) == {"bound": 0.001}
+
+
+@pytest.mark.parametrize("text", ["[1", "{", "a: b: c", "*x"])
+def test_override_refuses_a_value_that_is_no_yaml(text: str) -> None:
+    with pytest.raises(RecipeError, match="--set bound=.* not valid YAML"):
+        recipe.override({}, [f"bound={text}"])

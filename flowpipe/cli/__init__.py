@@ -12,7 +12,16 @@ from flowpipe import __version__
 from flowpipe.cli.screen import say
 from flowpipe.errors import FlowpipeError, RecipeError, UsageError
 
-COMMANDS = ("extract", "plan", "verify", "info", "show", "doctor")
+COMMANDS = {
+    "extract": "Extract frames and flow of a data set or of your own videos.",
+    "plan": "Say what `extract` with the same options would do.",
+    "verify": "Check every checksum, count and offset of a store; repair it.",
+    "info": "Say what is in a store, or what is known of one video.",
+    "show": "Draw a contact sheet of one video of a store.",
+    "flow": "Compute the flow of two images, or of two frames of a video.",
+    "doctor": "Say what this machine has and what each lack costs.",
+}
+"""What `--help` says of each command, in the order of the work."""
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_WRONG_USE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -22,6 +31,11 @@ class Commands(click.Group):
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(COMMANDS)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        # click's own would load every command to ask it for its help
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:

@@ -234,15 +234,29 @@ def _shorthand(
     if modalities:
         settings.append(f"modalities=[{modalities}]")
     if size:
-        width, _, height = size.lower().partition("x")
-        if not (width.isdigit() and height.isdigit()):
-            raise UsageError(f"--size wants WIDTHxHEIGHT in pixels, as 340x256, got {size}")
+        width, height = width_and_height(size)
         settings.append(f"size={{width: {width}, height: {height}}}")
     if short_side:
         settings.append(f"size={{width: 0, height: 0, short_side: {short_side}}}")
     if fps:
         settings.append(f"video.fps={fps}")
     return settings
+
+
+def width_and_height(size: str) -> tuple[int, int]:
+    """The pixels that a ``--size`` asks for."""
+    width, _, height = size.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise UsageError(f"--size wants WIDTHxHEIGHT in pixels, as 340x256, got {size}")
+    return int(width), int(height)
+
+
+def check_output(output: Path, *suffixes: str) -> None:
+    """Refuse an ``-o`` that has none of these suffixes, or whose folder is not there."""
+    if output.suffix.lower() not in suffixes:
+        raise UsageError(f"-o {output}: wanted a name that ends in {' or '.join(suffixes)}")
+    if not output.resolve().parent.is_dir():
+        raise UsageError(f"-o {output}: no folder {output.resolve().parent}")
 
 
 def _without_core(values: dict[str, Any]) -> tuple[dict[str, Any], str]:

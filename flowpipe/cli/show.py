@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from flowpipe.cli.info import find
-from flowpipe.cli.options import STORE_ARGUMENT
-from flowpipe.errors import UsageError
+from flowpipe.cli.options import STORE_ARGUMENT, check_output
 from flowpipe.report import contact_sheet, save_png
 from flowpipe.store import open_store
 
@@ -29,9 +28,6 @@ def show(store: Path, video: str, output: Path, columns: int) -> None:
     """Draw a contact sheet of VIDEO: frames, flow and warped flow in colour, difference."""
     opened = open_store(store)
     find(opened, video)
-    if output.suffix.lower() != ".png":
-        raise UsageError(f"-o {output}: the picture is a PNG, name it so")
-    if not output.resolve().parent.is_dir():
-        raise UsageError(f"-o {output}: no folder {output.resolve().parent}")
+    check_output(output, ".png")
     save_png(output, contact_sheet(opened, video, columns=columns))
     click.echo(f"wrote {output}")

@@ -37,8 +37,14 @@ class OpenCVTVL1Params:
     def __post_init__(self) -> None:
         if self.median_filtering not in (1, 3, 5):
             raise ValueError(f"median_filtering must be 1, 3 or 5, got {self.median_filtering}")
-        if not 0 < self.scale_step < 1:
-            raise ValueError(f"scale_step must be in (0, 1), got {self.scale_step}")
+        if not 0.5 <= self.scale_step < 1:
+            raise ValueError(f"scale_step must be in [0.5, 1), got {self.scale_step}")
+        for letter in ("tau", "lambda_", "theta"):
+            if not 0 < getattr(self, letter) <= 10:
+                raise ValueError(f"{letter} must be in (0, 10], got {getattr(self, letter)}")
+        if not 0 <= self.epsilon <= 1:
+            raise ValueError(f"epsilon must be in [0, 1] pixels, got {self.epsilon}")
+        _check_counts(self, "scales", "warps", "inner_iterations", "outer_iterations")
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,15 @@ class FarnebackParams:
     def __post_init__(self) -> None:
         if not 0 < self.pyramid_scale < 1:
             raise ValueError(f"pyramid_scale must be in (0, 1), got {self.pyramid_scale}")
+        if not 0 < self.poly_sigma <= 100:
+            raise ValueError(f"poly_sigma must be in (0, 100] pixels, got {self.poly_sigma}")
+        _check_counts(self, "levels", "window", "iterations", "poly_n")
+
+
+def _check_counts(params: Any, *names: str) -> None:
+    for name in names:
+        if not 1 <= getattr(params, name) <= 1000:
+            raise ValueError(f"{name} must be in [1, 1000], got {getattr(params, name)}")
 
 
 class PairSolver:
@@ -112,8 +127,10 @@ def opencv_tvl1_solver(params: OpenCVTVL1Params, ops: Ops) -> PairSolver:
         # The object lowers its own number of scales for a small image and keeps it lowered: a kept
         # one would treat later, larger images differently. Making one costs microseconds.
         p = params
+        # A second level of half a pixel is asserted on; levels below 16 px are not used anyway.
+        scales = p.scales if min(first.shape) > 1 else 1
         algorithm = opencv.optflow.DualTVL1OpticalFlow_create(
-            p.tau, p.lambda_, p.theta, p.scales, p.warps, p.epsilon,
+            p.tau, p.lambda_, p.theta, scales, p.warps, p.epsilon,
             p.inner_iterations, p.outer_iterations, p.scale_step, 0.0, p.median_filtering, False,
         )  # fmt: skip
         return algorithm.calc(first, second, None)

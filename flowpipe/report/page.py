@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import unicodedata
 from pathlib import Path
 
@@ -10,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.errors import UsageError
 from flowpipe.report.colours import wheel_key
+from flowpipe.whole import write_whole
 
 INK = (28, 30, 34)
 SOFT = (112, 116, 124)
@@ -107,17 +106,8 @@ def save_png(path: str | Path, picture: NDArray[np.uint8]) -> None:
     UsageError
         If the file cannot be written.
     """
-    path = Path(path)
     _, coded = cv2.imencode(".png", np.ascontiguousarray(picture[:, :, ::-1]))
-    half = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        try:
-            half.write_bytes(coded.tobytes())
-            half.replace(path)
-        finally:
-            half.unlink(missing_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot write picture {path}: {error.strerror}") from error
+    write_whole(path, coded.tobytes(), "picture")
 
 
 def _cut(text: str, kept: int) -> str:

@@ -34,7 +34,7 @@ ONE_FOR_ONE = ("h264", "hevc", "vp9", "av1", "mpeg4", "mpeg1video", "mpeg2video"
 """Codecs of which every packet shows a picture."""
 PLACEHOLDER_BYTES = 16
 """A shorter MPEG-4 packet says that the last picture stays."""
-WAY_OUT = "fetch the file again, or keep what is good with --on-error partial"
+WAY_OUT = "fetch the file again, or extract what is good with --on-error partial"
 
 
 class Pictures:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -180,5 +181,19 @@ def test_doctor_says_what_is_there(flowpipe: Run) -> None:
 def test_help_lists_the_commands_in_the_order_of_the_work(flowpipe: Run) -> None:
     text = flowpipe("--help").stdout
     places = [text.index(f"\n  {name} ") for name in
-              ("extract", "plan", "verify", "info", "show", "doctor")]  # fmt: skip
+              ("extract", "plan", "verify", "info", "show", "flow", "doctor")]  # fmt: skip
     assert places == sorted(places)
+
+
+def test_help_imports_nothing_heavy_and_speaks_of_every_command() -> None:
+    code = (
+        "import sys\n"
+        "from flowpipe.cli import COMMANDS, cli\n"
+        "cli.main(['--help'], standalone_mode=False)\n"
+        "assert not {'numpy', 'cv2', 'h5py', 'dask', 'av'} & set(sys.modules), sys.modules\n"
+        "for name in COMMANDS:\n"
+        "    assert cli.get_command(None, name).name == name\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "\n  flow     Compute the flow of two images" in done.stdout

@@ -60,6 +60,13 @@ def test_small_images(name, size, rng):
     assert flow.shape == (1, 2, *size) and np.isfinite(flow).all()
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (2, 3), (17, 1), (33, 35)])
+def test_levels_that_halve_work_for_any_size(size, rng):
+    first, second = rng.integers(0, 256, (2, 1, *size), dtype=np.uint8)
+    flow = opencv_tvl1_solver(OpenCVTVL1Params(scale_step=0.5), get_ops()).solve(first, second)
+    assert np.isfinite(flow).all()
+
+
 def test_opencv_without_contrib_is_refused_with_advice(monkeypatch):
     monkeypatch.delattr(cv2, "optflow")
     with pytest.raises(BackendError, match="opencv-contrib-python-headless"):
@@ -71,6 +78,25 @@ def test_impossible_settings_are_refused():
         OpenCVTVL1Params(median_filtering=2)
     with pytest.raises(ValueError, match="pyramid_scale"):
         FarnebackParams(pyramid_scale=1.0)
+
+
+@pytest.mark.parametrize(
+    ("params", "name", "value"),
+    [
+        # OpenCV answers these with NaN, zero flow, an assertion or, for poly_n, a huge allocation
+        (OpenCVTVL1Params, "theta", 0.0),
+        (OpenCVTVL1Params, "tau", float("nan")),
+        (OpenCVTVL1Params, "epsilon", -1.0),
+        (OpenCVTVL1Params, "scales", 0),
+        (OpenCVTVL1Params, "scale_step", 0.1),
+        (FarnebackParams, "poly_n", -3),
+        (FarnebackParams, "poly_sigma", 0.0),
+        (FarnebackParams, "window", 0),
+    ],
+)
+def test_settings_that_opencv_would_not_refuse_in_words_are(params, name, value):
+    with pytest.raises(ValueError, match=f"{name} must be in"):
+        params(**{name: value})
 
 
 def test_frames_of_different_size_are_refused():

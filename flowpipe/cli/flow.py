@@ -1,0 +1,146 @@
+"""`flowpipe flow`: two images, or two frames of a video -> their flow as .flo, .npy or .png."""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+import typing
+from pathlib import Path
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe import recipe as recipes
+from flowpipe.cli.options import check_output, width_and_height
+from flowpipe.errors import UsageError
+from flowpipe.flow import FLOWS
+from flowpipe.flow.flo import write_flo
+from flowpipe.flow.pair import pair_flow, pair_params
+from flowpipe.flow.tvl1 import TVL1Params
+from flowpipe.ops import DEVICES, Ops, get_ops
+from flowpipe.report import flow_colours, save_png
+from flowpipe.video.stills import read_image, read_pair
+from flowpipe.whole import write_whole
+
+SUFFIXES = (".flo", ".npy", ".png")
+VARIANTS = typing.get_args(typing.get_type_hints(TVL1Params)["variant"])
+LARGEST_SIDE_PX = 16_384  # TV-L1 needs some 60 bytes a pixel, so 16 GB for a square of this
+
+IMAGE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+@click.command()
+@click.argument("first", type=IMAGE)
+@click.argument("second", type=IMAGE, required=False)
+@click.option("-o", "--output", required=True, metavar="OUT",
+              type=click.Path(path_type=Path, dir_okay=False),
+              help="File to write; its suffix says what: .flo, .npy or .png.")  # fmt: skip
+@click.option("--frame", type=click.IntRange(0), metavar="K",
+              help="FIRST is a video: take its frames K and K + 1, counted from 0.")  # fmt: skip
+@click.option("--flow", "algorithm", type=click.Choice(list(FLOWS)), default=TVL1Params.name,
+              show_default=True, help="Algorithm.")  # fmt: skip
+@click.option("--variant", type=click.Choice(VARIANTS),
+              help=f"The published TV-L1 to follow.  [default: {TVL1Params.variant}]")  # fmt: skip
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
+              help="Change one parameter of the algorithm, as --set warps=3.")  # fmt: skip
+@click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True,
+              help="Where pixels are computed.")  # fmt: skip
+@click.option("--size", metavar="WxH", help="Resize before the flow.  [default: as they are]")
+@click.option("--bound", type=click.FloatRange(0, min_open=True), metavar="PIXELS",
+              help="Flow that a .png shows in full colour.  [default: the largest]")  # fmt: skip
+def flow(
+    first: Path,
+    second: Path | None,
+    output: Path,
+    frame: int | None,
+    algorithm: str,
+    variant: str | None,
+    settings: tuple[str, ...],
+    device: str,
+    size: str | None,
+    bound: float | None,
+) -> None:
+    """Compute the flow from image FIRST to image SECOND, or between two frames of video FIRST.
+
+    \b
+    flowpipe flow a.png b.png -o flow.flo
+    flowpipe flow clip.mp4 --frame 10 -o flow.png
+
+    A .flo is Middlebury's format, a .npy holds float32 (H, W, 2), both in pixels, u right and v
+    down; a .png shows direction as hue and speed as saturation.
+    """
+    _check_output(output, (first, second), bound)
+    shorthand = (f"variant={variant}",) if variant else ()
+    try:
+        params = pair_params(algorithm, recipes.override({}, [*shorthand, *settings]))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    ops = get_ops(device)
+    i0, i1 = _resized(_pair(first, second, frame), size, ops)
+    began = time.process_time()
+    uv = pair_flow(i0, i1, params, ops)
+    cpu_ms = 1000 * (time.process_time() - began)
+    speed = np.hypot(uv[..., 0], uv[..., 1])
+    shown = _write(output, uv, bound or float(speed.max()) or 1.0)
+    height, width = speed.shape
+    name = " ".join(filter(None, (params.name, getattr(params, "variant", ""))))
+    click.echo(
+        f"{width}x{height}, {name} on {ops.name}: median {np.median(speed):.3f} px, largest "
+        f"{speed.max():.3f} px, {cpu_ms:.1f} ms of CPU; wrote {output}{shown}"
+    )
+
+
+def _check_output(output: Path, inputs: tuple[Path | None, ...], bound: float | None) -> None:
+    check_output(output, *SUFFIXES)
+    if any(path and output.resolve() == path.resolve() for path in inputs):
+        raise UsageError(f"-o {output}: this is an input, which would be lost; choose another name")
+    if bound and output.suffix.lower() != ".png":
+        raise UsageError(f"--bound belongs to a .png; {output.name} holds the flow as it is")
+    if bound and not math.isfinite(bound):
+        raise UsageError(f"--bound wants a number of pixels, got {bound}")
+
+
+def _pair(first: Path, second: Path | None, frame: int | None) -> list[NDArray[np.uint8]]:
+    """The two RGB images (H, W, 3), as they are."""
+    if frame is None:
+        if second is None:
+            raise UsageError(
+                f"give two images, FIRST and SECOND, or one video with --frame K; got only {first}"
+            )
+        return [read_image(first), read_image(second)]
+    if second is not None:
+        raise UsageError(f"--frame takes both frames from the video {first}; leave {second} out")
+    return read_pair(first, frame)
+
+
+def _resized(
+    images: list[NDArray[np.uint8]], size: str | None, ops: Ops
+) -> list[NDArray[np.uint8]]:
+    if size:
+        width, height = width_and_height(size)
+        if not (1 <= width <= LARGEST_SIDE_PX and 1 <= height <= LARGEST_SIDE_PX):
+            raise UsageError(f"--size wants sides of 1 to {LARGEST_SIDE_PX} pixels, got {size}")
+        return [ops.resize(image[None], height, width)[0] for image in images]
+    sizes = [f"{image.shape[1]}x{image.shape[0]}" for image in images]
+    if sizes[0] != sizes[1]:
+        raise UsageError(
+            f"wanted two images of one size, got {' and '.join(sizes)}; --size WxH resizes both"
+        )
+    return images
+
+
+def _write(output: Path, uv: NDArray[np.float32], bound: float) -> str:
+    """Write what the suffix says; what there is to add to the report."""
+    suffix = output.suffix.lower()
+    if suffix == ".png":
+        save_png(output, flow_colours(uv.transpose(2, 0, 1), bound))
+        return f", full colour at {bound:.3f} px"
+    if suffix == ".flo":
+        write_flo(output, uv)
+    else:
+        content = io.BytesIO()
+        np.save(content, uv)
+        write_whole(output, content.getvalue(), "flow")
+    return ""

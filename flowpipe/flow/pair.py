@@ -1,0 +1,105 @@
+"""Two images -> the flow between them, float32 (H, W, 2): what `flowpipe.optical_flow` does."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.errors import RecipeError
+from flowpipe.flow import FLOWS, make_solver
+from flowpipe.flow.tvl1 import TVL1Params
+from flowpipe.ops import Ops, get_ops
+from flowpipe.recipe import build
+
+
+def optical_flow(
+    first: NDArray[np.uint8],
+    second: NDArray[np.uint8],
+    variant: str = TVL1Params.variant,
+    *,
+    flow: str = TVL1Params.name,
+    device: str = "cpu",
+    **params: Any,
+) -> NDArray[np.float32]:
+    """Compute the optical flow from one image to another.
+
+    Parameters
+    ----------
+    first, second : uint8 (H, W) or (H, W, 3)
+        Gray or RGB, of one size.
+    variant : str
+        The published TV-L1 to follow, see `flowpipe.flow.tvl1`. Other algorithms have none.
+    flow : str
+        The algorithm, a name in `flowpipe.flow.FLOWS`.
+    device : str
+        Where pixels are computed, one of `flowpipe.ops.DEVICES`.
+    **params
+        Settings of the algorithm, the fields of its params class: for TV-L1 ``tau``, ``lambda_``,
+        ``theta``, ``scales``, ``warps``, ``epsilon``, ``iterations`` and more.
+
+    Returns
+    -------
+    float32 (H, W, 2)
+        (u, v) in pixels, u right, v down: what is at (x, y) in `first` is at (x + u, y + v) in
+        `second`.
+
+    Raises
+    ------
+    ValueError
+        If the images, the algorithm or its settings are not what was wanted.
+    BackendError
+        If the device, or the algorithm on it, cannot be used on this machine.
+    """
+    if flow == TVL1Params.name or variant != TVL1Params.variant:
+        params["variant"] = variant
+    return pair_flow(first, second, pair_params(flow, params), get_ops(device))
+
+
+def pair_params(flow: str, values: Mapping[str, Any]) -> Any:
+    """The settings of an algorithm in `FLOWS`; ValueError says which of them it does not have."""
+    if flow not in FLOWS:
+        raise ValueError(f"flow must be one of {', '.join(FLOWS)}, got {flow!r}")
+    cls: Any = FLOWS[flow].params
+    known = [field.name for field in dataclasses.fields(cls)]
+    unknown = [name for name in values if name not in known]
+    if unknown:
+        raise ValueError(
+            f"flow {flow} has no parameter {', '.join(unknown)}; it has {', '.join(known)}"
+        )
+    try:
+        return build(cls, values, where=flow)
+    except RecipeError as error:
+        raise ValueError(str(error)) from None
+
+
+def pair_flow(
+    first: NDArray[np.uint8], second: NDArray[np.uint8], params: Any, ops: Ops
+) -> NDArray[np.float32]:
+    """Images as `optical_flow` takes them -> their flow, by settings from `pair_params`."""
+    i0, i1 = _gray(first, "first", ops), _gray(second, "second", ops)
+    if i0.shape != i1.shape:
+        raise ValueError(
+            f"first and second must have one size, got {i0.shape[1:]} and {i1.shape[1:]} rows and "
+            "columns"
+        )
+    solver = make_solver(params, ops)
+    flow = solver.solve(solver.prepare(i0), solver.prepare(i1))
+    return np.ascontiguousarray(flow[0].transpose(1, 2, 0))
+
+
+def _gray(image: NDArray[np.uint8], which: str, ops: Ops) -> NDArray[np.uint8]:
+    """A stack of one gray image (1, H, W)."""
+    image = np.asarray(image)
+    gray = image.ndim == 2
+    if image.dtype != np.uint8 or not (gray or (image.ndim == 3 and image.shape[2] == 3)):
+        raise ValueError(
+            f"{which} must be uint8, gray (H, W) or RGB (H, W, 3), got {image.dtype} {image.shape}"
+        )
+    if not image.size:
+        raise ValueError(f"{which} must have at least one pixel, got {image.shape}")
+    stack = np.ascontiguousarray(image)[None]
+    return stack if gray else ops.gray(stack)

@@ -1,0 +1,98 @@
+"""Image file -> one upright RGB frame; video file and K -> its frames K and K + 1."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.errors import DecodeError, UsageError
+from flowpipe.video.decode import open_video
+
+opencv: Any = cv2  # its type stubs say that imdecode never fails
+
+
+def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """Read a picture: PNG, JPEG, or what else OpenCV reads.
+
+    OpenCV and not FFmpeg, which conceals the missing half of a JPEG and does not turn it upright.
+
+    Returns
+    -------
+    uint8 (H, W, 3)
+        RGB, turned as its EXIF tag says. 16 bits are rounded to 8, gray has three equal channels.
+
+    Raises
+    ------
+    DecodeError
+        ``missing``; ``unreadable``; ``unsupported`` where pixels are transparent or no integers of
+        8 or 16 bits.
+    """
+    try:
+        content = np.frombuffer(Path(path).read_bytes(), np.uint8)
+    except OSError as error:
+        raise DecodeError(f"cannot open {path}: {error.strerror}", reason="missing") from error
+    stored = _decode(content, cv2.IMREAD_UNCHANGED)
+    if stored is None:
+        raise DecodeError(
+            f"{path} cannot be read as a picture: damaged, or no PNG or JPEG; of a video two "
+            "frames are taken with --frame K",
+            reason="unreadable",
+        )
+    if stored.dtype not in (np.uint8, np.uint16):
+        raise DecodeError(
+            f"{path} has pixels of type {stored.dtype}; wanted 8 or 16 bits: convert it to PNG",
+            reason="unsupported",
+        )
+    opaque = np.iinfo(stored.dtype).max
+    if stored.ndim == 3 and stored.shape[2] == 4 and stored[..., 3].min() < opaque:
+        raise DecodeError(
+            f"{path} is transparent in places, where colours mean nothing; put it on a "
+            "background first",
+            reason="unsupported",
+        )
+    image: Any = _decode(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)  # upright, no alpha
+    if image.dtype == np.uint16:
+        image = np.rint(image / 257).astype(np.uint8)
+    return np.ascontiguousarray(image[..., ::-1])
+
+
+def read_pair(path: str | os.PathLike[str], k: int) -> list[NDArray[np.uint8]]:
+    """Decode a video up to its frame `k` + 1, counted from 0, and return that and the one before.
+
+    Returns
+    -------
+    two of uint8 (H, W, 3)
+        Upright RGB, exactly as `open_video` gives them; of one size unless the video changes it.
+
+    Raises
+    ------
+    DecodeError
+        If the video cannot be decoded, or not so far.
+    UsageError
+        If it ends before; says how many frames there are.
+    """
+    pair: list[NDArray[np.uint8]] = []
+    count = 0
+    with open_video(path) as video:
+        for frames in video.windows():
+            wanted = frames.data[max(0, k - count) : max(0, k + 2 - count)]
+            pair.extend(frame.copy() for frame in wanted)
+            if len(pair) == 2:
+                return pair
+            count += len(frames.data)
+    which = f"so --frame can be 0 to {count - 2}" if count > 1 else "but a flow needs two"
+    raise UsageError(
+        f"{path} has {count} frame{'s' * (count > 1)}, {which}; wanted {k} and {k + 1}"
+    )
+
+
+def _decode(content: NDArray[np.uint8], flags: int) -> NDArray[Any] | None:
+    try:
+        return opencv.imdecode(content, flags)
+    except cv2.error:  # no bytes at all, or more pixels than OpenCV allows
+        return None

@@ -1,0 +1,200 @@
+"""`flowpipe.optical_flow`: known motion, gray and RGB alike, every size, and what it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import subprocess
+import sys
+import typing
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from synth import translated_pair
+
+import flowpipe
+from flowpipe import optical_flow
+from flowpipe.errors import BackendError
+from flowpipe.flow import FLOWS, make_solver
+from flowpipe.flow.flo import read_flo
+from flowpipe.flow.tvl1 import TVL1Params
+from flowpipe.ops import get_ops
+from flowpipe.ops.cpu import native_core
+
+needs_core = pytest.mark.skipif(not native_core().available, reason=native_core().reason)
+VARIANTS = typing.get_args(typing.get_type_hints(TVL1Params)["variant"])
+PAIRS = hnp.arrays(np.uint8, st.tuples(st.just(2), st.integers(1, 40), st.integers(1, 40)))
+
+
+def rgb(gray):
+    return np.stack([gray] * 3, axis=-1)
+
+
+@needs_core
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("motion", [(0.5, -0.25), (-2, 3), (6, 4)])
+def test_translation_is_recovered(variant, motion):
+    first, second = translated_pair(120, 160, *motion, seed=3)
+    flow = optical_flow(first, second, variant)
+    assert flow.shape == (120, 160, 2) and flow.dtype == np.float32 and flow.flags.c_contiguous
+    error = np.hypot(*np.moveaxis(flow - np.float32(motion), 2, 0))[15:-15, 15:-15]
+    assert np.median(error) < 0.05, np.median(error)
+
+
+@pytest.mark.parametrize("name", [name for name in FLOWS if name != "tvl1"])
+def test_every_other_algorithm_recovers_it_too(name):
+    first, second = translated_pair(120, 160, 3, -2, seed=4)
+    flow = optical_flow(first, second, flow=name)
+    assert flow.shape == (120, 160, 2) and flow.dtype == np.float32 and flow.flags.c_contiguous
+    assert np.hypot(*np.moveaxis(flow - (3, -2), 2, 0))[20:-20, 20:-20].mean() < 0.3
+
+
+@needs_core
+def test_real_pairs_come_near_their_truth(shared_data: Path) -> None:
+    folders = sorted((shared_data / "flow" / "middlebury").glob("*/flow10.flo"))
+    if not folders:
+        pytest.skip(f"needs the Middlebury pairs: none in {shared_data}")
+    for truth_path in folders:
+        first, second = (
+            cv2.imread(str(truth_path.with_name(name)))[..., ::-1]
+            for name in ("frame10.png", "frame11.png")
+        )
+        truth = read_flo(truth_path)
+        known = np.abs(truth).max(axis=2) < 1e9
+        away = (optical_flow(first, second) - truth)[known]
+        still = truth[known]
+        assert np.hypot(*away.T).mean() < 0.25 * np.hypot(*still.T).mean(), truth_path
+
+
+@given(pair=PAIRS)
+@settings(deadline=None, max_examples=40)
+@pytest.mark.parametrize("device", ["cpu", "reference"])
+def test_gray_and_rgb_of_equal_channels_are_the_same(device, pair):
+    """Of any size, mixed or not, and however they lie in memory."""
+    first, second = pair
+    name = "dis" if device == "cpu" else "tvl1"
+    limits = {} if device == "cpu" else {"iterations": 2, "warps": 1}
+    wanted = optical_flow(first, second, flow=name, device=device, **limits)
+    assert wanted.shape == (*first.shape, 2) and np.isfinite(wanted).all()
+    for i0, i1 in (
+        (rgb(first), rgb(second)),
+        (first, rgb(second)),
+        (rgb(first)[..., ::-1], np.asfortranarray(second)),
+    ):
+        again = optical_flow(i0, i1, flow=name, device=device, **limits)
+        np.testing.assert_array_equal(again, wanted)
+
+
+@needs_core
+@given(pair=PAIRS, variant=st.sampled_from(VARIANTS))
+@settings(deadline=None, max_examples=40)
+def test_it_is_the_flow_that_a_store_holds(pair, variant):
+    """Any size: the same numbers as the solver of the pipeline, only laid out as (H, W, 2)."""
+    first, second = pair
+    before = pair.copy()
+    solver = make_solver(TVL1Params(variant=variant, iterations=20), get_ops())
+    wanted = solver.solve(solver.prepare(first[None]), solver.prepare(second[None]))[0]
+    flow = optical_flow(first, second, variant, iterations=20)
+    np.testing.assert_array_equal(flow, wanted.transpose(1, 2, 0))
+    np.testing.assert_array_equal(pair, before)
+
+
+@needs_core
+def test_every_parameter_reaches_the_algorithm():
+    first, second = translated_pair(64, 80, 3, -2, seed=5)
+    usual = optical_flow(first, second)
+    other = {"tau": 0.1, "lambda_": 0.5, "theta": 0.1, "scales": 1, "warps": 1, "epsilon": 0.5,
+             "iterations": 3, "block": 1}  # fmt: skip
+    for name, value in other.items():
+        assert (optical_flow(first, second, **{name: value}) != usual).any(), name
+    assert (optical_flow(first, second, "opencv4") != usual).any()
+    dis = optical_flow(first, second, flow="dis", preset="ultrafast")
+    assert (dis != optical_flow(first, second, flow="dis")).any()
+
+
+@pytest.mark.parametrize("name", list(FLOWS))
+def test_every_field_of_every_algorithm_is_a_parameter(name):
+    """Its own default changes nothing, whatever fields there are."""
+    image = np.zeros((20, 24), np.uint8)
+    for field in dataclasses.fields(FLOWS[name].params):
+        chosen = {field.name: field.default}
+        flow = optical_flow(image, image, flow=name, device="reference", **chosen)
+        assert not flow.any()
+
+
+def test_unknown_parameters_are_refused_with_the_known():
+    image = np.zeros((20, 20), np.uint8)
+    with pytest.raises(ValueError, match="tvl1 has no parameter taux, x; it has variant, tau, lam"):
+        optical_flow(image, image, taux=1, x=2)
+    with pytest.raises(ValueError, match="dis has no parameter warps; it has preset"):
+        optical_flow(image, image, flow="dis", warps=2)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [
+        ({"tau": "0.25"}, "tvl1.tau must be float, got '0.25'"),
+        ({"warps": 2.0}, "tvl1.warps must be int"),
+        ({"warps": True}, "tvl1.warps must be int"),
+        ({"tau": 0}, r"tau must be in \(0, 10\], got 0"),
+        ({"variant": "opencv3"}, "variant must be one of opencv2, opencv4"),
+        ({"flow": "tvl2"}, "flow must be one of tvl1, opencv_tvl1, dis, farneback, got 'tvl2'"),
+        ({"flow": "dis", "variant": "opencv4"}, "dis has no parameter variant"),
+        ({"flow": "dis", "preset": "slow"}, "preset must be one of ultrafast, fast, medium"),
+    ],
+)
+def test_impossible_settings_are_refused(chosen, words):
+    image = np.zeros((20, 20), np.uint8)
+    with pytest.raises(ValueError, match=words):
+        optical_flow(image, image, **chosen)
+
+
+def test_an_unknown_device_is_refused():
+    image = np.zeros((20, 20), np.uint8)
+    with pytest.raises(BackendError, match="device must be one of cpu, reference"):
+        optical_flow(image, image, device="abacus")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        (np.zeros((4, 5)), None, r"first must be uint8.* got float64 \(4, 5\)"),
+        (None, np.zeros((4, 5), np.uint16), "second must be uint8.* got uint16"),
+        (np.zeros((4, 5, 4), np.uint8), None, r"got uint8 \(4, 5, 4\)"),
+        (np.zeros((1, 4, 5, 3), np.uint8), None, r"got uint8 \(1, 4, 5, 3\)"),
+        (np.zeros(5, np.uint8), None, r"got uint8 \(5,\)"),
+        (np.zeros((0, 5), np.uint8), None, "at least one pixel"),
+        (np.zeros((4, 0, 3), np.uint8), None, "at least one pixel"),
+        (None, np.zeros((5, 4), np.uint8), r"one size, got \(4, 5\) and \(5, 4\)"),
+        (None, np.zeros((4, 6, 3), np.uint8), r"one size, got \(4, 5\) and \(4, 6\)"),
+    ],
+)
+def test_what_is_no_pair_of_images_is_refused(first, second, words):
+    good = np.zeros((4, 5), np.uint8)
+    with pytest.raises(ValueError, match=words):
+        optical_flow(good if first is None else first, good if second is None else second)
+
+
+def test_the_signature_says_the_defaults():
+    parameters = inspect.signature(optical_flow).parameters
+    assert [parameters[name].default for name in ("variant", "flow", "device")] == [
+        "opencv2", "tvl1", "cpu",
+    ]  # fmt: skip
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = (
+        "import sys, flowpipe\n"
+        "assert 'optical_flow' in flowpipe.__all__\n"
+        "assert not {'numpy', 'cv2', 'h5py'} & set(sys.modules), sys.modules\n"
+        "assert callable(flowpipe.optical_flow) and 'h5py' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(AttributeError, match="nix"):
+        flowpipe.nix  # noqa: B018
