@@ -308,7 +308,7 @@ class CpuOps:
         if not self._functions:
             raise BackendError(
                 f"flow tvl1 needs the compiled core: {self.core.reason}; or choose another flow, "
-                "such as --set extract.flow=opencv_tvl1"
+                "such as opencv_tvl1"
             )
         return self._functions[name](*map(_pointer, arguments))
 

@@ -123,7 +123,12 @@ class Turn:
 
 def read_turn(frame: Any) -> Turn:
     """Read the display matrix of a decoded picture; phones record sideways and rely on it."""
-    side = frame.side_data.get("DISPLAYMATRIX") if frame.side_data else None
+    try:
+        side = frame.side_data.get("DISPLAYMATRIX") if frame.side_data else None
+    except ValueError:
+        # PyAV refuses all side data for one kind it does not know, such as EXIF; the angle that it
+        # reads for itself is counter-clockwise, and does not tell a mirrored picture.
+        return Turn(round(-frame.rotation / 90) * 90 % 360)
     if side is None:
         return Turn()
     a, b, _, c, d = (int(n) for n in np.frombuffer(bytes(side), np.int32)[:5])

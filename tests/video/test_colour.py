@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -159,3 +161,19 @@ def test_tags_survive_encoding_and_decoding(
     inner[:, 4:12, :, 4:12] = True
     inner = inner.reshape(64, 96)
     assert np.abs(got.astype(int) - frames)[:, inner].max() <= 6
+
+
+@pytest.mark.parametrize(("orientation", "degrees"), [(1, 0), (3, 180), (6, 90), (8, 270)])
+def test_side_data_that_pyav_does_not_know_costs_no_turn(tmp_path, rng, orientation, degrees):
+    """A JPEG's EXIF is such data; its orientation becomes a display matrix all the same."""
+    picture = np.kron(rng.integers(0, 256, (4, 6, 3), np.uint8), np.ones((16, 16, 1), np.uint8))
+    coded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes()
+    tag = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + tag + bytes(4)
+    path = tmp_path / "turned.jpg"
+    path.write_bytes(coded[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + coded[2:])
+    with open_video(path) as video:
+        frame = next(iter(video.windows())).data[0]
+    upright = np.rot90(picture, -degrees // 90)
+    assert frame.shape == upright.shape
+    assert np.abs(frame.astype(int) - upright).mean() < 12  # chroma is coded at half the size
