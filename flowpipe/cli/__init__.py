@@ -12,7 +12,7 @@ from flowpipe import __version__
 from flowpipe.cli.screen import say
 from flowpipe.errors import FlowpipeError, RecipeError, UsageError
 
-COMMANDS = ("extract", "plan", "verify", "info", "show", "doctor")
+COMMANDS = ("extract", "plan", "verify", "info", "show", "doctor", "bench")
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_WRONG_USE, EXIT_INTERRUPTED = 0, 1, 2, 130
 

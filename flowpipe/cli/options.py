@@ -234,15 +234,21 @@ def _shorthand(
     if modalities:
         settings.append(f"modalities=[{modalities}]")
     if size:
-        width, _, height = size.lower().partition("x")
-        if not (width.isdigit() and height.isdigit()):
-            raise UsageError(f"--size wants WIDTHxHEIGHT in pixels, as 340x256, got {size}")
+        width, height = size_of(size)
         settings.append(f"size={{width: {width}, height: {height}}}")
     if short_side:
         settings.append(f"size={{width: 0, height: 0, short_side: {short_side}}}")
     if fps:
         settings.append(f"video.fps={fps}")
     return settings
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """WIDTHxHEIGHT -> (width, height)."""
+    width, _, height = text.lower().partition("x")
+    if not (width.isdigit() and height.isdigit()):
+        raise UsageError(f"--size wants WIDTHxHEIGHT in pixels, as 340x256, got {text}")
+    return int(width), int(height)
 
 
 def _without_core(values: dict[str, Any]) -> tuple[dict[str, Any], str]:
