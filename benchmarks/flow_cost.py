@@ -3,9 +3,9 @@
     python benchmarks/flow_cost.py [--clips FOLDER] [--repeat 3] [--all]
 
 Size
-    CPU time of one pinned thread, fastest pass, over the same two pairs of a real clip at every
-    size. OpenCV's DualTVL1 gets one pair and one pass from 1280x720 on, and beyond that only with
-    ``--all``. The motion grows with the image: larger images also take more iterations.
+    CPU time of one pinned thread, fastest pass, for the same pair of a real clip at every size.
+    OpenCV's DualTVL1 gets one pass from 1280x720 on, and beyond that only with ``--all``. The
+    motion grows with the image: larger images also take more iterations.
 Iterations
     The same at 340x256 with epsilon 0, so that every warp makes all its iterations: nanoseconds per
     pixel, counted over all levels, and iteration; and those that each iteration adds to the row
@@ -50,7 +50,7 @@ from flowpipe.run.cluster import SETTINGS
 
 SHARED = Path(os.environ.get("FLOWPIPE_SHARED_DATA", "../shared/data"))
 SIZES = ((160, 120), (340, 256), (640, 480), (1280, 720), (1920, 1080), (3840, 2160))
-CV2_ONCE, CV2_LARGEST = 1280 * 720, 1280 * 720  # pixels
+CV2_ONCE = CV2_LARGEST = 1280 * 720  # pixels
 ITERATIONS = (1, 3, 10, 30, 100, 300)
 OWN = {variant: TVL1Params(variant=variant) for variant in ("opencv2", "opencv4")}
 PEERS = {"cv2 DualTVL1": OpenCVTVL1Params(median_filtering=1), "cv2 DIS": DISParams()}
@@ -76,16 +76,14 @@ def by_size(clip: Path, repeat: int, everything: bool) -> None:
     print(f"{'':12}{''.join(f'{name:>23}' for name in (*OWN, *PEERS))}")
     for width, height in SIZES:
         pixels = width * height
-        pairs = video_pairs([clip], 2, height, width)
-        one = replace(pairs, first=pairs.first[:1], second=pairs.second[:1])
+        pair = video_pairs([clip], 1, height, width)
         print(f"{width}x{height:<{11 - len(str(width))}}", end="")
         for params in (*OWN.values(), *PEERS.values()):
             slow = isinstance(params, OpenCVTVL1Params)
             if slow and pixels > CV2_LARGEST and not everything:
                 print(f"{'--all':>23}", end="")
                 continue
-            once = slow and pixels >= CV2_ONCE
-            ms = cpu_ms(params, one, 1) if once else cpu_ms(params, pairs, repeat)
+            ms = cpu_ms(params, pair, 1 if slow and pixels >= CV2_ONCE else repeat)
             print(f"{ms:13.2f}{1e6 * ms / pixels:10.0f}", end="", flush=True)
         print()
 
