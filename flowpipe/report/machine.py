@@ -40,9 +40,8 @@ def examine(folder: Path) -> list[Finding]:
         Where a store would go, to report the free disk there.
     """
     return [
-        _processor(),
+        *hardware(),
         _core(),
-        *_cuda(),
         _opencv(),
         _opencv_tvl1(),
         Finding("video decoder", "ok", decoder_library()),
@@ -51,6 +50,11 @@ def examine(folder: Path) -> list[Finding]:
         _disk(folder),
         _scratch(),
     ]
+
+
+def hardware() -> list[Finding]:
+    """What figures depend on: the processor, and the GPUs if there are any."""
+    return [_processor(), *_cuda()]
 
 
 LIBRARIES = {

@@ -181,7 +181,7 @@ def test_doctor_says_what_is_there(flowpipe: Run) -> None:
 def test_help_lists_the_commands_in_the_order_of_the_work(flowpipe: Run) -> None:
     text = flowpipe("--help").stdout
     places = [text.index(f"\n  {name} ") for name in
-              ("extract", "plan", "verify", "info", "show", "flow", "doctor")]  # fmt: skip
+              ("extract", "plan", "verify", "info", "show", "flow", "doctor", "bench")]  # fmt: skip
     assert places == sorted(places)
 
 

@@ -1,0 +1,122 @@
+"""Videos, or nothing at all -> pairs of consecutive gray frames to measure flow on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.datasets import DATASETS, demo
+from flowpipe.errors import DecodeError
+from flowpipe.ops import get_ops
+from flowpipe.types import Frames
+from flowpipe.video import open_video, probe
+
+Source = TypeVar("Source")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """N pairs of consecutive frames."""
+
+    first: NDArray[np.uint8]
+    """(N, H, W), gray."""
+    second: NDArray[np.uint8]
+    source: str
+    """Where they are from, in words."""
+    left_out: tuple[str, ...] = ()
+    """Why a video gave no pair, or fewer than its share, a message each."""
+
+
+def video_pairs(paths: Sequence[Path], count: int, height: int, width: int) -> Pairs:
+    """Take pairs evenly from videos: over the videos, and over the length of each.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Videos, and folders that are searched to their depth.
+    count : int
+        Wanted pairs; what cannot be read of a video costs its share of them.
+    height, width : int
+        Frames are resized to this, as extraction does it.
+
+    Raises
+    ------
+    DatasetError
+        If a folder holds no video.
+    DecodeError
+        If no video could be read.
+    """
+    videos = [video for path in paths for video in _videos(path)]
+    frames: list[NDArray[np.uint8]] = []
+    left_out, read = [], 0
+    for video, share in _shares(videos, count):
+        before = len(frames)
+        try:
+            frames.extend(_gray(two, height, width) for two in _frames_of(video, share))
+        except DecodeError as error:
+            left_out.append(str(error))
+        read += len(frames) > before
+    if not frames:
+        raise DecodeError(f"none of the videos can be read: {left_out[0]}")
+    source = f"{read} video{'s' * (read > 1)} of {', '.join(map(str, paths))}"
+    return _pairs(frames, source, tuple(left_out))
+
+
+def made_pairs(count: int, height: int, width: int) -> Pairs:
+    """Make pairs on the spot: frames of the demo set's clips before coding; nothing is written."""
+    frames = []
+    for clip, share in _shares(demo.VIDEO_IDS, count):
+        drawn = list(demo.clean_frames(clip))
+        starts = ((2 * k + 1) * (len(drawn) - 1) // (2 * share) for k in range(share))
+        frames += [_gray(np.stack(drawn[start : start + 2]), height, width) for start in starts]
+    source = "clips made on the spot, as those of the demo set (no video was named)"
+    return _pairs(frames, source)
+
+
+def _videos(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    return [Path(record.path) for record in DATASETS["folder"].load(path).records]
+
+
+def _shares(sources: Sequence[Source], count: int) -> Iterable[tuple[Source, int]]:
+    """As many sources as there are pairs, spread over all, each with its number of pairs."""
+    chosen = min(count, len(sources))
+    for k in range(chosen):
+        source = sources[(2 * k + 1) * len(sources) // (2 * chosen)]
+        yield source, (k + 1) * count // chosen - k * count // chosen
+
+
+def _frames_of(video: Path, count: int) -> Iterator[NDArray[np.uint8]]:
+    """`count` times two consecutive frames (2, H, W, 3), evenly over the video."""
+    head = _two_frames(video, None)
+    start_s, step_s = head.pts_s[0], head.pts_s[1] - head.pts_s[0]
+    starts_s = max(0.0, probe(video).duration_s - 2 * step_s)  # the last pair begins so late
+    for k in range(count):
+        yield _two_frames(video, start_s + starts_s * (k + 0.5) / count).data
+
+
+def _two_frames(video: Path, start_s: float | None) -> Frames:
+    with open_video(video, start_s=start_s) as reader:
+        for window in islice(reader.windows(max_frames=2), 1):
+            if len(window.data) == 2:
+                return window
+    raise DecodeError(f"{video}: wanted two frames of one size, found one", reason="too_short")
+
+
+def _gray(frames: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    ops = get_ops()
+    return ops.gray(ops.resize(frames, height, width))
+
+
+def _pairs(
+    frames: Sequence[NDArray[np.uint8]], source: str, left_out: tuple[str, ...] = ()
+) -> Pairs:
+    first, second = np.stack(frames, axis=1)
+    return Pairs(first, second, source, left_out)

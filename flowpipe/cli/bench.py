@@ -1,0 +1,176 @@
+"""`flowpipe bench`: this machine -> what a step costs on it, beside its peers."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import click
+import cv2
+import numpy as np
+
+from flowpipe import __version__
+from flowpipe.bench import (
+    PEER,
+    Figures,
+    Meter,
+    Row,
+    flow_rows,
+    made_pairs,
+    one_core,
+    refusals,
+    video_pairs,
+)
+from flowpipe.cli.options import width_and_height
+from flowpipe.cli.screen import say
+from flowpipe.errors import UsageError
+from flowpipe.ops.cpu import native_core
+from flowpipe.report.machine import hardware
+
+SMALLEST_PX = 16
+NOISY = 0.1
+
+
+@click.group()
+def bench() -> None:
+    """Measure this machine: what a step costs on it, beside its peers."""
+
+
+@bench.command()
+@click.argument("videos", metavar="[VIDEO]...", nargs=-1,
+                type=click.Path(path_type=Path, exists=True))  # fmt: skip
+@click.option("--pairs", "count", type=click.IntRange(1), default=12, show_default=True,
+              help="Pairs of frames, evenly from the videos.")  # fmt: skip
+@click.option("--size", default="340x256", show_default=True, metavar="WxH",
+              help="Frames are resized to this.")  # fmt: skip
+@click.option("--repeat", type=click.IntRange(1), default=3, show_default=True,
+              help="Most passes over the pairs; slow rows get two.")  # fmt: skip
+@click.option("--only", multiple=True, metavar="NAME",
+              help="Measure this row, beside the peer; may be repeated.")  # fmt: skip
+@click.option("--json", "json_file", metavar="FILE|-", help="Write JSON too; - is stdout.",
+              type=click.Path(dir_okay=False, writable=True, allow_dash=True))  # fmt: skip
+def flow(
+    videos: tuple[Path, ...],
+    count: int,
+    size: str,
+    repeat: int,
+    only: tuple[str, ...],
+    json_file: str | None,
+) -> None:
+    """Compare optical flows: milliseconds per pair, and the distance to OpenCV's DualTVL1.
+
+    VIDEO are videos or folders of them; without any, clips are made on the spot. One thread on one
+    core, CPU time, fastest of several passes; GPUs by wall time. Takes a few minutes.
+    """
+    width, height = width_and_height(size)
+    if min(width, height) < SMALLEST_PX:
+        raise UsageError(f"--size wants at least {SMALLEST_PX} pixels each way, got {size}")
+    if json_file and not Path(json_file).resolve().parent.is_dir():
+        raise UsageError(f"--json {json_file}: no folder {Path(json_file).resolve().parent}")
+    rows = _chosen(only)
+    pairs = (
+        video_pairs(videos, count, height, width) if videos else made_pairs(count, height, width)
+    )
+    for message in pairs.left_out:
+        say(f"left out: {message}", "yellow")
+    # Where the JSON goes to stdout, nothing else does.
+    echo = partial(click.echo, err=json_file == "-")
+    with one_core() as where:
+        reasons = refusals(rows)
+        found = len(pairs.first)
+        echo(f"{found} pair{'s' * (found > 1)} of {width}x{height} from {pairs.source};")
+        echo(f"{where}, fastest of up to {repeat} passes; GPUs by wall time, transfers included")
+        usable = [row for row in rows if row.name not in reasons]
+        figures = _measure(usable, Meter(pairs, repeat), reasons, echo)
+    echo(f"vs {PEER}: how many times faster; differs: mean endpoint difference to its flow")
+    for name, reason in reasons.items():
+        echo(f"not run: {name}: {reason}")
+    _warn_of_noise(figures.get(PEER))
+    if json_file:
+        report = {
+            "machine": {finding.topic: finding.found for finding in hardware()},
+            "versions": _versions(),
+            "size": [width, height],
+            "pairs": found,
+            "source": pairs.source,
+            "rows": [_plain(row, figures, reasons) for row in rows],
+        }
+        with click.open_file(json_file, "w", encoding="utf-8") as file:
+            file.write(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+
+
+def _chosen(only: tuple[str, ...]) -> list[Row]:
+    """The rows asked for. The peer is always among them: without it the others say little."""
+    rows = flow_rows()
+    names = [row.name for row in rows]
+    unknown = [name for name in only if name not in names]
+    if unknown:
+        raise UsageError(f"--only {unknown[0]}: no such row; rows: {', '.join(names)}")
+    return [row for row in rows if not only or row.name in (PEER, *only)]
+
+
+def _measure(
+    rows: list[Row], meter: Meter, reasons: dict[str, str], echo: Callable[..., None]
+) -> dict[str, Figures]:
+    """Print a line per row, its name before it is measured; what breaks goes to the reasons."""
+    figures: dict[str, Figures] = {}
+    widest = max((len(row.name) for row in rows), default=0)
+    echo(f"\n{'':{widest}}  {'backend':13}{'ms/pair':>9}  {'clock':5}{'pairs/s':>9}"
+         f"{'vs ' + PEER:>13}{'spread':>8}{'differs':>11}")  # fmt: skip
+    for row in rows:
+        echo(f"{row.name:{widest}}  {row.backend:13}", nl=False)
+        try:
+            found = figures[row.name] = meter.measure(row)
+        except Exception as error:  # out of memory, say: the other rows still count
+            reasons[row.name] = str(error) or type(error).__name__
+            echo("broke off, see below")
+            continue
+        echo(_line(found))
+    echo("")
+    return figures
+
+
+def _line(found: Figures) -> str:
+    ms = found.ms_cpu if found.clock == "cpu" else found.ms_wall
+    ratio = "-" if found.ratio is None else f"{found.ratio:.2f}x"
+    spread = "-" if found.spread is None else f"{found.spread:.0%}"
+    differs = "-" if found.difference_px is None else f"{found.difference_px:.3f} px"
+    return f"{ms:9.2f}  {found.clock:5}{found.pairs_per_s:9.1f}{ratio:>13}{spread:>8}{differs:>11}"
+
+
+def _warn_of_noise(peer: Figures | None) -> None:
+    if peer and peer.spread is not None and peer.spread > NOISY:
+        say(
+            f"the passes of {PEER} differ by {peer.spread:.0%}: the machine has other work, and "
+            "the ratios are as uncertain; run again when it is quiet, or with more --repeat",
+            "yellow",
+        )
+
+
+def _versions() -> dict[str, str]:
+    versions = {
+        "flowpipe": __version__,
+        "core": f"{native_core().chosen} ({native_core().compiler})",
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "cv2": cv2.__version__,
+    }
+    try:
+        versions["scikit-image"] = version("scikit-image")
+    except PackageNotFoundError:
+        pass
+    return versions
+
+
+def _plain(row: Row, figures: dict[str, Figures], reasons: dict[str, str]) -> dict[str, Any]:
+    """A row of the JSON; the figures are left out where it did not run, for the reason given."""
+    plain = {"name": row.name, "backend": row.backend, "parameters": row.parameters}
+    if row.name in reasons:
+        return {**plain, "reason": reasons[row.name]}
+    return {**plain, **asdict(figures[row.name])}
