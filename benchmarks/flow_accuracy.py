@@ -30,6 +30,7 @@ from synth import warped_pair  # noqa: E402
 
 from flowpipe.bench import VARIANTS, endpoint_px, video_pairs  # noqa: E402
 from flowpipe.flow import make_solver  # noqa: E402
+from flowpipe.flow.flo import read_flo  # noqa: E402
 from flowpipe.flow.opencv import OpenCVTVL1Params  # noqa: E402
 from flowpipe.flow.tvl1 import TVL1Params  # noqa: E402
 from flowpipe.ops import get_ops  # noqa: E402
@@ -64,20 +65,13 @@ def beside_bar(figure: float, limits: dict[str, float], name: str) -> str:
     return f"{figure:10.4f}{limits[name]:10.3f}{' over' if figure > limits[name] else ''}"
 
 
-def read_flo(path: Path) -> NDArray[np.float32]:
-    """(1, 2, H, W)"""
-    raw = path.read_bytes()
-    width, height = np.frombuffer(raw, "<i4", 2, offset=4)
-    return np.frombuffer(raw, "<f4", offset=12).reshape(1, height, width, 2).transpose(0, 3, 1, 2)
-
-
 def middlebury(folder: Path) -> None:
     scenes = sorted(path.name for path in folder.iterdir() if path.is_dir())
     print(f"\nMiddlebury\n{'':16}{''.join(f'{s:>13}' for s in scenes)}{'mean':>10}{'bar':>10}")
     for name, params in FLOWS.items():
         errors = []
         for scene in scenes:
-            truth = read_flo(folder / scene / "flow10.flo")
+            truth = read_flo(folder / scene / "flow10.flo").transpose(2, 0, 1)[None]
             first, second = (
                 cv2.imread(str(folder / scene / f"frame1{k}.png"), cv2.IMREAD_GRAYSCALE)[None]
                 for k in "01"

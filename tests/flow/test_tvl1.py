@@ -11,6 +11,7 @@ import pytest
 from synth import texture, translated_pair, warped_pair
 
 from flowpipe.flow import FLOWS, make_solver
+from flowpipe.flow.flo import read_flo
 from flowpipe.flow.tvl1 import VARIANTS, TVL1Params
 from flowpipe.ops import get_ops
 from flowpipe.ops.cpu import native_core
@@ -83,9 +84,7 @@ def test_rotation_and_zoom_are_recovered(variant):
 
 
 def middlebury(folder: Path):
-    raw = (folder / "flow10.flo").read_bytes()
-    width, height = np.frombuffer(raw, "<i4", 2, offset=4)
-    truth = np.frombuffer(raw, "<f4", offset=12).reshape(height, width, 2).transpose(2, 0, 1)
+    truth = read_flo(folder / "flow10.flo").transpose(2, 0, 1)
     first, second = (cv2.imread(str(folder / f"frame1{k}.png"), cv2.IMREAD_GRAYSCALE) for k in "01")
     return first, second, truth
 
