@@ -16,11 +16,10 @@ Processes
     of them shows: it lowers the figure.
 Memory
     A fresh process with a worker's environment solves pairs of 340x256, one after the other or, as
-    a worker does, in windows of 32 frames that share their pyramids, quantised at the end. It has
+    a worker does, in windows of frames that share their pyramids, quantised at the end. It has
     loaded all libraries and the frames, and made the solver, when the kernel's peak of its resident
     memory is reset (``/proc/self/clear_refs``); printed is the peak at the end over the memory at
-    that moment. The bar is one pair's; a window adds its pyramids and 32 flows, held twice for a
-    moment.
+    that moment. A window holds the pyramids and flows of all its frames.
 """
 
 from __future__ import annotations
@@ -42,6 +41,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.bench import Pairs, one_core, passes, video_pairs
+from flowpipe.extract import WINDOW_FRAMES
 from flowpipe.flow import make_solver
 from flowpipe.flow.opencv import DISParams, OpenCVTVL1Params
 from flowpipe.flow.tvl1 import TVL1Params
@@ -55,7 +55,6 @@ ITERATIONS = (1, 3, 10, 30, 100, 300)
 OWN = {variant: TVL1Params(variant=variant) for variant in ("opencv2", "opencv4")}
 PEERS = {"cv2 DualTVL1": OpenCVTVL1Params(median_filtering=1), "cv2 DIS": DISParams()}
 BAR_PROCESSES, BAR_MEMORY_MB = 1.9, 64
-WINDOW = 32
 
 Images = NDArray[np.uint8]
 
@@ -172,8 +171,8 @@ def memory(clip: Path) -> None:
                 ).stdout  # fmt: skip
                 before, peak = map(float, found.split())
                 over = " over" if peak - before > BAR_MEMORY_MB else ""
-                bar = f", bar {BAR_MEMORY_MB}{over}" if how == "one by one" else ""
-                print(f"{name:12}{how:10}{peak - before:7.1f} (of {peak:.0f}){bar}", flush=True)
+                print(f"{name:12}{how:10}{peak - before:7.1f} (of {peak:.0f}), "
+                      f"bar {BAR_MEMORY_MB}{over}", flush=True)  # fmt: skip
 
 
 def pair_by_pair(solver: Any, first: Images, second: Images) -> None:
@@ -183,7 +182,7 @@ def pair_by_pair(solver: Any, first: Images, second: Images) -> None:
 
 
 def by_window(solver: Any, first: Images, second: Images) -> None:
-    window = np.concatenate([first, second] * WINDOW)[: WINDOW + 1]
+    window = np.concatenate([first, second] * WINDOW_FRAMES)[: WINDOW_FRAMES + 1]
     for _ in range(5):
         one_window(solver, window)
 

@@ -28,7 +28,7 @@ from flowpipe.planes import PlaneMaker
 from flowpipe.types import EncodedPlanes, Frames, Span, VideoFacts
 from flowpipe.video import open_video
 
-WINDOW_FRAMES = 24  # 6 MB of resized frames at 340x256; flow of a window about 35 MB
+WINDOW_FRAMES = 16  # at 340x256 the flow of a window takes some 50 MB, everything included
 
 
 @dataclass(frozen=True)
