@@ -28,11 +28,11 @@ sys.path[:0] = [str(ROOT / "tests")]
 
 from synth import warped_pair  # noqa: E402
 
-from flowpipe.bench import VARIANTS, endpoint_px, video_pairs  # noqa: E402
+from flowpipe.bench import endpoint_px, video_pairs  # noqa: E402
 from flowpipe.flow import make_solver  # noqa: E402
 from flowpipe.flow.flo import read_flo  # noqa: E402
 from flowpipe.flow.opencv import OpenCVTVL1Params  # noqa: E402
-from flowpipe.flow.tvl1 import TVL1Params  # noqa: E402
+from flowpipe.flow.tvl1 import VARIANTS, TVL1Params  # noqa: E402
 from flowpipe.ops import get_ops  # noqa: E402
 
 SHARED = Path(os.environ.get("FLOWPIPE_SHARED_DATA", "../shared/data"))

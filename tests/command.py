@@ -25,6 +25,13 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "flowpipe", *map(str, arguments)]
 
 
+def run_python(code: str) -> str:
+    """What some code prints in an interpreter of its own, which must end well."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def moving_clip(
     seed: int, frames: int = 30, height: int = 48, width: int = 64
 ) -> NDArray[np.uint8]:

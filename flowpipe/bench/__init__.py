@@ -2,9 +2,9 @@
 
 from flowpipe.bench.flow import Figures, Meter, endpoint_px, one_core, passes, refusals
 from flowpipe.bench.pairs import Pairs, made_pairs, video_pairs
-from flowpipe.bench.rows import PEER, VARIANTS, Row, flow_rows
+from flowpipe.bench.rows import PEER, Row, flow_rows
 
 __all__ = [
-    "PEER", "VARIANTS", "Figures", "Meter", "Pairs", "Row", "endpoint_px", "flow_rows",
+    "PEER", "Figures", "Meter", "Pairs", "Row", "endpoint_px", "flow_rows",
     "made_pairs", "one_core", "passes", "refusals", "video_pairs",
 ]  # fmt: skip

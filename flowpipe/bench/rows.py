@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache, partial
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from flowpipe.errors import BackendError
 from flowpipe.flow import FlowSolver, make_solver
 from flowpipe.flow.opencv import DISParams, FarnebackParams, OpenCVTVL1Params, PairSolver
-from flowpipe.flow.tvl1 import TVL1Params
+from flowpipe.flow.tvl1 import VARIANTS, TVL1Params
 from flowpipe.ops import DEVICES, get_ops
 from flowpipe.ops.cpu import native_core
 
 PEER = "cv2-tvl1"
 """The row that the others are compared to: OpenCV's DualTVL1 without its median filter."""
-VARIANTS: tuple[Any, ...] = get_args(get_type_hints(TVL1Params)["variant"])
 
 Image = NDArray[np.uint8]
 opencv: Any = cv2  # its type stubs lack the CUDA classes

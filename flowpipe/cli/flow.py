@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import time
-import typing
 from pathlib import Path
 
 import click
@@ -18,14 +17,13 @@ from flowpipe.errors import UsageError
 from flowpipe.flow import FLOWS
 from flowpipe.flow.flo import write_flo
 from flowpipe.flow.pair import pair_flow, pair_params
-from flowpipe.flow.tvl1 import TVL1Params
+from flowpipe.flow.tvl1 import VARIANTS, TVL1Params
 from flowpipe.ops import DEVICES, Ops, get_ops
 from flowpipe.report import flow_colours, save_png
 from flowpipe.video.stills import read_image, read_pair
 from flowpipe.whole import write_whole
 
 SUFFIXES = (".flo", ".npy", ".png")
-VARIANTS = typing.get_args(typing.get_type_hints(TVL1Params)["variant"])
 LARGEST_SIDE_PX = 16_384  # TV-L1 needs some 60 bytes a pixel, so 16 GB for a square of this
 
 IMAGE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -41,7 +39,7 @@ IMAGE = click.Path(path_type=Path, exists=True, dir_okay=False)
               help="FIRST is a video: take its frames K and K + 1, counted from 0.")  # fmt: skip
 @click.option("--flow", "algorithm", type=click.Choice(list(FLOWS)), default=TVL1Params.name,
               show_default=True, help="Algorithm.")  # fmt: skip
-@click.option("--variant", type=click.Choice(VARIANTS),
+@click.option("--variant", type=click.Choice(list(VARIANTS)),
               help=f"The published TV-L1 to follow.  [default: {TVL1Params.variant}]")  # fmt: skip
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
               help="Change one parameter of the algorithm, as --set warps=3.")  # fmt: skip

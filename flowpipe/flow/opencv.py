@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.errors import BackendError
+from flowpipe.flow.tvl1 import check_counts, check_letters
 from flowpipe.ops import Ops
 
 opencv: Any = cv2  # its type stubs lack optflow and allow no None as the initial flow
@@ -39,12 +40,8 @@ class OpenCVTVL1Params:
             raise ValueError(f"median_filtering must be 1, 3 or 5, got {self.median_filtering}")
         if not 0.5 <= self.scale_step < 1:
             raise ValueError(f"scale_step must be in [0.5, 1), got {self.scale_step}")
-        for letter in ("tau", "lambda_", "theta"):
-            if not 0 < getattr(self, letter) <= 10:
-                raise ValueError(f"{letter} must be in (0, 10], got {getattr(self, letter)}")
-        if not 0 <= self.epsilon <= 1:
-            raise ValueError(f"epsilon must be in [0, 1] pixels, got {self.epsilon}")
-        _check_counts(self, "scales", "warps", "inner_iterations", "outer_iterations")
+        check_letters(self)
+        check_counts(self, 1000, "scales", "warps", "inner_iterations", "outer_iterations")
 
 
 @dataclass(frozen=True)
@@ -73,13 +70,7 @@ class FarnebackParams:
             raise ValueError(f"pyramid_scale must be in (0, 1), got {self.pyramid_scale}")
         if not 0 < self.poly_sigma <= 100:
             raise ValueError(f"poly_sigma must be in (0, 100] pixels, got {self.poly_sigma}")
-        _check_counts(self, "levels", "window", "iterations", "poly_n")
-
-
-def _check_counts(params: Any, *names: str) -> None:
-    for name in names:
-        if not 1 <= getattr(params, name) <= 1000:
-            raise ValueError(f"{name} must be in [1, 1000], got {getattr(params, name)}")
+        check_counts(self, 1000, "levels", "window", "iterations", "poly_n")
 
 
 class PairSolver:

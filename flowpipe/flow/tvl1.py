@@ -74,18 +74,12 @@ class TVL1Params:
     """Iterations between two of these filters; the ``_cpu`` variants only."""
 
     def __post_init__(self) -> None:
-        for letter in ("tau", "lambda_", "theta"):
-            if not 0 < getattr(self, letter) <= 10:
-                raise ValueError(f"{letter} must be in (0, 10], got {getattr(self, letter)}")
-        if not 0 <= self.epsilon <= 1:
-            raise ValueError(f"epsilon must be in [0, 1] pixels, got {self.epsilon}")
+        check_letters(self)
         if not 0.25 <= self.scale_step <= 0.95:
             raise ValueError(f"scale_step must be in [0.25, 0.95], got {self.scale_step}")
         if self.median not in (1, 3, 5):
             raise ValueError(f"median must be 1, 3 or 5, got {self.median}")
-        for count in ("scales", "warps", "iterations", "block", "inner_iterations"):
-            if not 1 <= getattr(self, count) <= 10_000:
-                raise ValueError(f"{count} must be in [1, 10000], got {getattr(self, count)}")
+        check_counts(self, 10_000, "scales", "warps", "iterations", "block", "inner_iterations")
 
     @property
     def step(self) -> float:
@@ -123,6 +117,22 @@ class TVL1Params:
                 break
             sizes.append((h, w))
         return tuple(sizes)
+
+
+def check_letters(params: Any) -> None:
+    """Refuse impossible values of the paper's tau, lambda, theta, and of epsilon."""
+    for letter in ("tau", "lambda_", "theta"):
+        if not 0 < getattr(params, letter) <= 10:
+            raise ValueError(f"{letter} must be in (0, 10], got {getattr(params, letter)}")
+    if not 0 <= params.epsilon <= 1:
+        raise ValueError(f"epsilon must be in [0, 1] pixels, got {params.epsilon}")
+
+
+def check_counts(params: Any, most: int, *names: str) -> None:
+    """Refuse counts below 1 or above `most`."""
+    for name in names:
+        if not 1 <= getattr(params, name) <= most:
+            raise ValueError(f"{name} must be in [1, {most}], got {getattr(params, name)}")
 
 
 class Pyramids:

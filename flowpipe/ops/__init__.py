@@ -46,6 +46,10 @@ class TVL1Model:
     median_every: int = 30
     """Iterations from one median filter to the next; the first comes before the iterations."""
 
+    def enough(self, pixels: int) -> float:
+        """The sum of squared change, over so many pixels, that counts as converged."""
+        return self.epsilon**2 * pixels
+
 
 class TVL1State(Protocol):
     """The fields of N pairs at one scale, in whatever layout the backend likes."""

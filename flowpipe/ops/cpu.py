@@ -275,9 +275,9 @@ class CpuOps:
         """Iterations done, and the sum of squared change when OpenCV last looked, of each pair."""
         m, pairs = state.model, len(state.first)
         done, change = np.empty(pairs, np.int32), np.empty(pairs)
-        enough = m.epsilon**2 * state.first[0].size
         self._call(
-            name, *state.first.shape, *warp, state.floats, n, m.block, m.spaced, enough,
+            name, *state.first.shape, *warp, state.floats, n, m.block, m.spaced,
+            m.enough(state.first[0].size),
             m.tau, m.tau / m.theta, m.lambda_ * m.theta, done, change,
         )  # fmt: skip
         return done, change
@@ -285,14 +285,13 @@ class CpuOps:
     def _filtered(self, state: CpuState, n: int) -> NDArray[np.int32]:
         """The iterations of one pair, with a median filter before every so many of them."""
         m, done = state.model, np.zeros(1, np.int32)
-        enough = m.epsilon**2 * state.first.size
         while done[0] < n:
             for name in "uv":
                 image = cv2.medianBlur(state.field(name)[0], m.median)
                 self._call("tvl1_fill", *state.first.shape, state.floats, FIELDS.index(name), image)
             some, change = self._iterate("tvl1_iterate", state, min(m.median_every, n - done[0]))
             done += some
-            if change[0] <= enough:
+            if change[0] <= m.enough(state.first.size):
                 break
         return done
 

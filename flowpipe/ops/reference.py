@@ -152,7 +152,7 @@ def _warp_linearise(f: dict[str, F32], first: F32, padded: F32, sampling: str) -
 
 def _iterate(f: dict[str, F32], n: int, model: TVL1Model) -> int:
     """Iterations done, at most n."""
-    enough = model.epsilon**2 * f["u"].size
+    enough = model.enough(f["u"].size)
     # OpenCV's CUDA code takes a change to fall by `enough` in each iteration, and does not look
     # again until it should be below that.
     expected, converged = 0.0, False

@@ -70,6 +70,14 @@ ALWAYS_INLINE Lanes loaded(const float *from) {  // from any address
     return lanes;
 }
 
+// Some of a row at the front of a vector, zero after it.
+ALWAYS_INLINE Lanes loaded(const float *from, long count) {
+    if (count >= WIDTH) return loaded(from);
+    Lanes lanes = {};
+    for (long k = 0; k < count; k++) lanes[k] = from[k];
+    return lanes;
+}
+
 // The last lane of `before`, then all but the last of `lanes`: the pixels to the left.
 ALWAYS_INLINE Lanes from_left(Lanes before, Lanes lanes) {
 #if defined(__AVX512F__)

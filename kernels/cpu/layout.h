@@ -44,6 +44,39 @@ struct State {
     }
 };
 
+// One row of a field from pixels, and the pixel right of it.
+inline void fill_row(const State &s, Field field, long y, const float *pixels) {
+    Lanes *at = s.row(y) + field;
+    for (long x = 0; x < s.width; x += WIDTH, at += FIELDS) *at = loaded(pixels + x, s.width - x);
+    s.at(field, y, s.width) = pixels[s.width - 1];
+}
+
+// One field of a state from an image (H, W).
+void fill_field(const State &s, Field field, const float *image) {
+    for (long y = 0; y < s.height; y++) fill_row(s, field, y, image + y * s.width);
+}
+
+// One field of a state as an image (H, W).
+void copy_field(const State &s, Field field, float *__restrict image) {
+    for (long y = 0; y < s.height; y++, image += s.width) {
+        const Lanes *at = s.row(y) + field;
+        long x = 0;
+        for (; x + WIDTH <= s.width; x += WIDTH, at += FIELDS)
+            __builtin_memcpy(image + x, at, sizeof(Lanes));
+        for (; x < s.width; x++) image[x] = s.at(field, y, x);
+    }
+}
+
+// The flow given, or none; everything else zero.
+void start_pair(const State &s, const float *flow) {
+    for (long y = 0; y <= s.height; y++) {
+        __builtin_memset(s.row(y), 0, s.stride * sizeof(Lanes));
+        if (!flow || y == s.height) continue;
+        fill_row(s, U, y, flow + y * s.width);
+        fill_row(s, V, y, flow + (s.height + y) * s.width);
+    }
+}
+
 constexpr long PLANES = 3;       // I, Ix, Iy
 constexpr long ROWS_AROUND = 5;  // what five taps reach past a point clamped to [-2, H + 1]
 constexpr long LEFT = 32, RIGHT = 24;

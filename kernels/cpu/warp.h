@@ -102,14 +102,6 @@ ALWAYS_INLINE void sample_all(const float *image, long stride, Target &target, u
     }
 }
 
-// Some of a row at the front of a vector, zero after it.
-ALWAYS_INLINE Lanes loaded(const float *from, long count) {
-    if (count >= WIDTH) return loaded(from);
-    Lanes lanes = {};
-    for (long k = 0; k < count; k++) lanes[k] = from[k];
-    return lanes;
-}
-
 // One row in three passes, so that no vector waits for the one before it.
 template <Sampling SAMPLING>
 ALWAYS_INLINE void warp_row(const State &s, long y, const float *__restrict first,
@@ -151,44 +143,6 @@ void warp_linearise_row(const State &s, long y, const Images &images) {
         case CATMULL_ROM: return warp_row<CATMULL_ROM>(s, y, images.first, images.padded);
         case THIRTYSECONDS: return warp_row<THIRTYSECONDS>(s, y, images.first, images.padded);
         case KEYS: return warp_row<KEYS>(s, y, images.first, images.padded);
-    }
-}
-
-// One field of a state from an image (H, W), and the pixel right of it.
-void fill_field(const State &s, Field field, const float *__restrict image) {
-    for (long y = 0; y < s.height; y++, image += s.width) {
-        Lanes *at = s.row(y) + field;
-        for (long x = 0; x < s.width; x += WIDTH, at += FIELDS)
-            *at = loaded(image + x, s.width - x);
-        s.at(field, y, s.width) = image[s.width - 1];
-    }
-}
-
-// One field of a state as an image (H, W).
-void copy_field(const State &s, Field field, float *__restrict image) {
-    for (long y = 0; y < s.height; y++, image += s.width) {
-        const Lanes *at = s.row(y) + field;
-        long x = 0;
-        for (; x + WIDTH <= s.width; x += WIDTH, at += FIELDS)
-            __builtin_memcpy(image + x, at, sizeof(Lanes));
-        for (; x < s.width; x++) image[x] = s.at(field, y, x);
-    }
-}
-
-// The flow given, or none; everything else zero.
-void start_pair(const State &s, const float *flow) {
-    const long size = s.height * s.width;
-    for (long y = 0; y <= s.height; y++) {
-        __builtin_memset(s.row(y), 0, s.stride * sizeof(Lanes));
-        if (!flow || y == s.height) continue;
-        const float *u = flow + y * s.width, *v = u + size;
-        Lanes *at = s.row(y);
-        for (long x = 0; x < s.width; x += WIDTH, at += FIELDS) {
-            at[U] = loaded(u + x, s.width - x);
-            at[V] = loaded(v + x, s.width - x);
-        }
-        s.at(U, y, s.width) = u[s.width - 1];
-        s.at(V, y, s.width) = v[s.width - 1];
     }
 }
 

@@ -13,7 +13,6 @@ from videofile import encode_video
 
 from flowpipe.bench import (
     PEER,
-    VARIANTS,
     Meter,
     Pairs,
     endpoint_px,
@@ -24,6 +23,7 @@ from flowpipe.bench import (
     video_pairs,
 )
 from flowpipe.errors import DatasetError, DecodeError
+from flowpipe.flow.tvl1 import VARIANTS
 
 ROWS = {row.name: row for row in flow_rows()}
 REFUSED = refusals(ROWS.values())

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import subprocess
-import sys
 import typing
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from command import run_python
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -194,7 +193,6 @@ def test_importing_the_package_imports_nothing_heavy():
         "assert not {'numpy', 'cv2', 'h5py'} & set(sys.modules), sys.modules\n"
         "assert callable(flowpipe.optical_flow) and 'h5py' not in sys.modules\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run_python(code)
     with pytest.raises(AttributeError, match="nix"):
         flowpipe.nix  # noqa: B018

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import cv2
 import numpy as np
@@ -202,6 +203,10 @@ def test_large_images(times):
     flow = flow_of(*pair)[0, :, 90:-90, 90:-90] / times
     assert flow.shape == (2, 540 * times - 180, 960 * times - 180)
     assert np.hypot(flow[0] - 5.6, flow[1] + 3.2).mean() < 0.02
+
+
+def test_every_variant_that_a_recipe_may_name_is_in_the_table():
+    assert get_args(get_type_hints(TVL1Params)["variant"]) == tuple(VARIANTS)
 
 
 def test_small_images_get_fewer_levels_and_others_do_not():
