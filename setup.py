@@ -27,7 +27,14 @@ EXTRAS = {
     "cuda": ["cupy-cuda12x", "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-runtime-cu12"],
     "train": ["torch", "torchvision"],
     "cluster": ["dask-jobqueue", "dask-cuda; sys_platform == 'linux'"],
-    "test": ["pytest", "pytest-timeout", "hypothesis", "setuptools>=77"],
+    "test": [
+        "pytest", "pytest-timeout", "hypothesis", "setuptools>=77",
+        # NVIDIA's compilers of CUDA 12 and 13, and a disassembler: they need no GPU
+        *(
+            f"nvidia-cuda-{part}; sys_platform == 'linux' and platform_machine == 'x86_64'"
+            for part in ("nvrtc-cu12", "nvrtc", "nvdisasm")
+        ),
+    ],
 }
 HEADERS = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("kernels/**/*.h"))
 

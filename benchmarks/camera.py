@@ -165,7 +165,9 @@ def accuracy(pairs: int, ops: Any) -> None:
 
 def _error(camera: CameraMotion, scene: Scene, flow: np.ndarray) -> float:
     first, second = (camera.features(frame, k) for k, frame in enumerate(scene.frames))
-    found = camera.estimate(first, second, flow).homography
+    found = camera.estimate(
+        first, second, flow.ravel()[camera.places(first, second, *flow.shape[1:])]
+    ).homography
     return corner_error_px(found, scene.homographies[0], (HEIGHT, WIDTH))
 
 

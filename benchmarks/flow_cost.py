@@ -41,7 +41,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.bench import Pairs, one_core, passes, video_pairs
-from flowpipe.extract import WINDOW_FRAMES
 from flowpipe.flow import make_solver
 from flowpipe.flow.opencv import DISParams, OpenCVTVL1Params
 from flowpipe.flow.tvl1 import TVL1Params
@@ -182,7 +181,8 @@ def pair_by_pair(solver: Any, first: Images, second: Images) -> None:
 
 
 def by_window(solver: Any, first: Images, second: Images) -> None:
-    window = np.concatenate([first, second] * WINDOW_FRAMES)[: WINDOW_FRAMES + 1]
+    frames = get_ops().window_frames
+    window = np.concatenate([first, second] * frames)[: frames + 1]
     for _ in range(5):
         one_window(solver, window)
 

@@ -90,6 +90,10 @@ class BackendError(FlowpipeError):
     default_reason = "backend"
 
 
+class DeviceMemoryError(BackendError):
+    """The GPU has too little free memory for what was asked of it at once."""
+
+
 class FormatError(FlowpipeError):
     """A store or shard that breaks a clause of FORMAT.md, a .flo file that is none."""
 

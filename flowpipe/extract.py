@@ -25,10 +25,8 @@ from flowpipe.errors import DecodeError
 from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.ops import Ops
 from flowpipe.planes import PlaneMaker
-from flowpipe.types import EncodedPlanes, Frames, Span, VideoFacts
+from flowpipe.types import EncodedPlanes, Frames, Planes, Span, VideoFacts
 from flowpipe.video import open_video
-
-WINDOW_FRAMES = 16  # at 340x256 the flow of a window takes some 50 MB, everything included
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ class Extraction:
             span.record.path, self.recipe.video, start_s=span.start_s, stop_s=span.stop_s
         ) as video:
             try:
-                for frames in video.windows(max_frames=WINDOW_FRAMES):
+                for frames in video.windows(max_frames=self.ops.window_frames):
                     wanted = size.target(*frames.data.shape[1:3])
                     if target not in (None, wanted):
                         raise DecodeError(
@@ -117,17 +115,18 @@ class Extraction:
 
     def _encode(self, windows: Iterator[tuple[Any, ...]]) -> Iterator[Window]:
         for pts_s, planes in windows:
-            encoded = tuple(
-                EncodedPlanes(
-                    p.modality,
-                    codec.encode(p.data, self.recipe.codecs[p.modality]),
-                    height=p.data.shape[2],
-                    width=p.data.shape[3],
-                    columns=p.columns,
-                )
-                for p in planes
-            )
-            yield Window(pts_s, encoded)
+            yield Window(pts_s, tuple(map(self._encoded, planes)))
+
+    def _encoded(self, planes: Planes) -> EncodedPlanes:
+        """Here the images come down from the device, while it works on the next window."""
+        host = self.ops.to_host
+        return EncodedPlanes(
+            planes.modality,
+            codec.encode(host(planes.data), self.recipe.codecs[planes.modality]),
+            height=planes.data.shape[2],
+            width=planes.data.shape[3],
+            columns={name: host(values) for name, values in planes.columns.items()},
+        )
 
     def _note_edges(self, frames: NDArray[np.uint8], seam: bool) -> None:
         """Keep what the parts of a split video must agree on: the frame on both sides of a cut."""

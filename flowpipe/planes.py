@@ -112,24 +112,29 @@ class Block:
         return End(self.frames[-1:].copy(), number, known[-1:], self.start)
 
     @cached_property
-    def gray(self) -> NDArray[np.uint8]:
-        return self.maker.ops.gray(self.frames)
+    def pixels(self) -> Any:
+        """The frames where the backend computes."""
+        return self.maker.ops.to_device(self.frames)
+
+    @cached_property
+    def gray(self) -> Any:
+        return self.maker.ops.gray(self.pixels)
 
     @cached_property
     def prepared(self) -> Any:
         return self.maker.solver.prepare(self.gray)
 
     @cached_property
-    def flow(self) -> NDArray[np.float32]:
+    def flow(self) -> Any:
         """(T - 1, 2, H, W)"""
         return self.maker.solver.solve(self.prepared[:-1], self.prepared[1:])
 
     @cached_property
     def features(self) -> list[Features]:
-        known = self._carried_features
+        known, gray = self._carried_features, self.maker.ops.to_host(self.gray)
         new = [
-            self.maker.camera.features(self.gray[k], self.first + k)
-            for k in range(len(known), len(self.gray))
+            self.maker.camera.features(gray[k], self.first + k)
+            for k in range(len(known), len(gray))
         ]
         features = [*known, *new]
         if self.start is None:
@@ -163,7 +168,7 @@ def _warped_flow(block: Block) -> Planes:
 
 
 def _rgb_diff(block: Block) -> Planes:
-    data, clipped = block.maker.ops.difference(block.frames)
+    data, clipped = block.maker.ops.difference(block.pixels)
     return Planes("rgb_diff", data, {"clipped": clipped})
 
 

@@ -90,9 +90,9 @@ class Planes:
     """Images of one modality, quantised to bytes, with the columns its table row asks for."""
 
     modality: str
-    data: NDArray[np.uint8]
-    """(T, C, H, W)"""
-    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    data: Any
+    """uint8 (T, C, H, W), or what a backend's `to_host` makes that of"""
+    columns: Mapping[str, Any] = field(default_factory=dict)
     """Per image values, (T, ...), by the names in ``MODALITIES[modality].columns``."""
 
     def __post_init__(self) -> None:

@@ -8,10 +8,12 @@
 
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
 #define TVL1_FORMULA __host__ __device__ __forceinline__
+#define TVL1_FORMULA_MEMBER TVL1_FORMULA
 #else
 // Internal linkage: each instruction set must keep its own copy, or the linker could hand the one
 // made for AVX-512 to a CPU that lacks it.
-#define TVL1_FORMULA static inline __attribute__((always_inline))
+#define TVL1_FORMULA static TVL1_FORMULA_MEMBER
+#define TVL1_FORMULA_MEMBER inline __attribute__((always_inline))
 #endif
 
 namespace tvl1 {
@@ -50,6 +52,11 @@ TVL1_FORMULA Number clamp(Number a, Number low, Number high) {
     const Number raised = a > low ? a : low;
     return raised < high ? raised : high;
 }
+
+#if defined(__CUDA_ARCH__)
+// The same in two instructions.
+TVL1_FORMULA float clamp(float a, float low, float high) { return fminf(fmaxf(a, low), high); }
+#endif
 
 // ---- linearisation of I1(x + u) - I0(x) about the flow at the last warp
 
@@ -100,6 +107,36 @@ TVL1_FORMULA Duals<Number> dual_step(Duals<Number> p, Number ux, Number uy, Numb
             shrink_v * fma(tau, vx, p.p21), shrink_v * fma(tau, vy, p.p22)};
 }
 
+// ---- when a warp has converged
+
+// An iteration changes no more than `enough`. OpenCV's CPU code looks at every iteration. Its CUDA
+// code looks after even numbers of them, `spaced`: when it has found a change of e, only e / enough
+// iterations later. A warp ends with the block of iterations in which OpenCV would have ended it,
+// never sooner.
+struct Stop {
+    int most, block;
+    bool spaced;
+    double enough;
+
+    // How many iterations are done at the next look, after one that found `change`.
+    TVL1_FORMULA_MEMBER int next(int done, double change) const {
+        if (!spaced) return done + 1;
+        if (!(change < enough)) {
+            const double wait = change / enough;  // infinite where nothing is ever enough
+            if (!(wait < most)) return most + 1;
+            done += (int)wait;
+        }
+        done += done % 2 == 0;  // it looks after iterations number 1, 3, 5 ... from zero
+        return done < most ? done + 1 : most + 1;
+    }
+
+    // How many are done when the block ends in which that look falls.
+    TVL1_FORMULA_MEMBER int end(int done, int look) const {
+        const int last = done + (look - done + block - 1) / block * block;
+        return last < most ? last : most;
+    }
+};
+
 // ---- interpolation
 
 // Bicubic interpolation: weight of tap k = 0..3, at -1, 0, 1, 2, for a point t past tap 1, is
@@ -109,7 +146,7 @@ struct Cubic {
     float power[4][4];
 };
 
-constexpr Cubic cubic(float a) {
+TVL1_FORMULA constexpr Cubic cubic(float a) {
     return {{{0.f, 1.f, 0.f, 0.f},
              {a, 0.f, -a, 0.f},
              {-2.f * a, -(a + 3.f), 2.f * a + 3.f, a},

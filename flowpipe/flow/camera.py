@@ -136,11 +136,18 @@ class CameraMotion:
             find_corners(gray, p.max_corners, p.quality, p.min_distance_px, mask),
         )
 
+    def places(
+        self, first: Features, second: Features, height: int, width: int
+    ) -> NDArray[np.int64]:
+        """Where in a pair's flow (2, H, W), in its flat order, `estimate` wants to know it: (C, 2)."""
+        misread = self.params.mode == "dense_flow"
+        return flow_places((second if misread else first).corners, height, width, misread=misread)
+
     def estimate(
         self,
         first: Features,
         second: Features,
-        flow: NDArray[np.float32],
+        step: NDArray[np.float32],
         start: Features | None = None,
     ) -> Motion:
         """Find the homography of a pair.
@@ -148,8 +155,8 @@ class CameraMotion:
         Parameters
         ----------
         first, second : Features
-        flow : float32 (2, H, W)
-            From the first frame to the second.
+        step : float32 (C, 2)
+            The flow from the first frame to the second at `places`.
         start : Features, optional
             Of the first frame of the video, where `WarpParams.needs_first_frame`.
         """
@@ -158,10 +165,10 @@ class CameraMotion:
             if start is None:
                 raise ValueError("mode dense_flow needs the features of the video's first frame")
             described = match_in_window(start, second, p.window_px)
-            followed = follow(second.corners, flow, misread=True)
+            followed = follow(second.corners, step)
         else:
             described = match_in_window(first, second, p.window_px)
-            followed = follow(first.corners, flow)
+            followed = follow(first.corners, step)
         in_first = np.concatenate([followed[0], described[0]])
         in_second = np.concatenate([followed[1], described[1]])
         homography, inliers = None, 0
@@ -176,29 +183,42 @@ class CameraMotion:
         return Motion(np.asarray(homography, np.float64), len(in_first), inliers, True)
 
 
-def follow(
-    corners: Points, flow: NDArray[np.float32], *, misread: bool = False
-) -> tuple[Points, Points]:
-    """Corners and where the flow at their nearest pixel takes them.
+def flow_places(
+    corners: Points, height: int, width: int, *, misread: bool = False
+) -> NDArray[np.int64]:
+    """Where the flow (2, H, W) at the pixels nearest to corners lies in its flat order.
 
     Parameters
     ----------
     corners : float32 (C, 2)
-    flow : float32 (2, H, W)
-        Corners whose flow is not finite are left out.
+    height, width : int
     misread : bool
         Read the vertical component at column y instead of x, as dense_flow does; beyond the end of
         a row this runs on into the next ones.
 
     Returns
     -------
+    int64 (C, 2)
+        Of u and of v.
+    """
+    x = np.clip(np.rint(corners[:, 0]), 0, width - 1).astype(np.int64)
+    y = np.clip(np.rint(corners[:, 1]), 0, height - 1).astype(np.int64)
+    u = y * width + x
+    v = np.minimum(y * width + y, height * width - 1) if misread else u
+    return np.stack([u, v + height * width], axis=1)
+
+
+def follow(corners: Points, step: NDArray[np.float32]) -> tuple[Points, Points]:
+    """Corners and where their flow takes them.
+
+    Parameters
+    ----------
+    corners, step : float32 (C, 2)
+        Corners whose flow is not finite are left out.
+
+    Returns
+    -------
     from_, to : float32 (M, 2)
     """
-    _, height, width = flow.shape
-    x = np.clip(np.rint(corners[:, 0]), 0, width - 1).astype(np.intp)
-    y = np.clip(np.rint(corners[:, 1]), 0, height - 1).astype(np.intp)
-    u = flow[0, y, x]
-    v = flow[1].ravel()[np.minimum(y * width + y, flow[1].size - 1)] if misread else flow[1, y, x]
-    step = np.stack([u, v], axis=1)
     sound = np.isfinite(step).all(axis=1)
     return corners[sound], corners[sound] + step[sound]

@@ -80,15 +80,20 @@ class PairSolver:
     ----------
     pair : callable
         Two uint8 images (H, W), C-contiguous -> their flow, float32 (H, W, 2).
+    to_host : callable
+        Fetches frames from where the backend has them.
     """
 
     def __init__(
-        self, pair: Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.float32]]
+        self,
+        pair: Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.float32]],
+        to_host: Callable[[Any], NDArray[Any]] = np.asarray,
     ) -> None:
-        self._pair = pair
+        self._pair, self._to_host = pair, to_host
 
-    def prepare(self, gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def prepare(self, gray: Any) -> NDArray[np.uint8]:
         """Nothing is shared between pairs: the frames themselves."""
+        gray = self._to_host(gray)
         if gray.dtype != np.uint8 or gray.ndim != 3 or min(gray.shape[1:]) < 1:
             raise ValueError(f"gray must be uint8 (N, H, W), got {gray.dtype} {gray.shape}")
         return gray
@@ -126,7 +131,7 @@ def opencv_tvl1_solver(params: OpenCVTVL1Params, ops: Ops) -> PairSolver:
         )  # fmt: skip
         return algorithm.calc(first, second, None)
 
-    return PairSolver(pair)
+    return PairSolver(pair, ops.to_host)
 
 
 DIS_PRESETS = {
@@ -145,7 +150,7 @@ def dis_solver(params: DISParams, ops: Ops) -> PairSolver:
         algorithm = opencv.DISOpticalFlow_create(DIS_PRESETS[params.preset])
         return algorithm.calc(first, second, None)
 
-    return PairSolver(pair)
+    return PairSolver(pair, ops.to_host)
 
 
 def farneback_solver(params: FarnebackParams, ops: Ops) -> PairSolver:
@@ -159,4 +164,4 @@ def farneback_solver(params: FarnebackParams, ops: Ops) -> PairSolver:
             p.poly_sigma, flags,
         )  # fmt: skip
 
-    return PairSolver(pair)
+    return PairSolver(pair, ops.to_host)

@@ -87,7 +87,7 @@ def pair_flow(
             "columns"
         )
     solver = make_solver(params, ops)
-    flow = solver.solve(solver.prepare(i0), solver.prepare(i1))
+    flow = ops.to_host(solver.solve(solver.prepare(i0), solver.prepare(i1)))
     return np.ascontiguousarray(flow[0].transpose(1, 2, 0))
 
 

@@ -12,6 +12,7 @@ The only place that knows the scales, the warps and when to stop. The published 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -19,6 +20,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe.errors import DeviceMemoryError
 from flowpipe.ops import Ops, TVL1Model
 
 SMALLEST_LEVEL_PX = 16  # a level with fewer rows or columns is not made
@@ -160,8 +162,9 @@ class TVL1Solver:
     def __init__(self, params: TVL1Params, ops: Ops) -> None:
         self.params, self.ops = params, ops
         self.model, self.rule = params.model, VARIANTS[params.variant].rule
+        self._pairs_at_once: dict[tuple[int, int], int] = {}  # sizes that had too little memory
 
-    def prepare(self, gray: NDArray[np.uint8]) -> Pyramids:
+    def prepare(self, gray: Any) -> Pyramids:
         """Gray frames (N, H, W) -> their pyramids."""
         sizes = self.params.sizes(*gray.shape[1:])
         return Pyramids(self.ops.pyramid(gray, sizes, self.rule, self.params.step))
@@ -175,13 +178,32 @@ class TVL1Solver:
             raise ValueError(
                 f"wanted as many first as second frames, got {len(first)}, {len(second)}"
             )
-        size, step = first.levels[0].shape[1:], self.ops.pairs_at_once
-        flow = self.ops.empty(len(first), 2, *size)
-        memory = self.ops.tvl1_memory(min(step, len(first)), *size)
-        for k in range(0, len(first), step):
+        size = first.levels[0].shape[1:]
+        step = self._pairs_at_once.get(size) or self.ops.pairs_at_once(*size)
+        flow, k = self.ops.empty(len(first), 2, *size), 0
+        while k < len(first):
             pairs = slice(k, k + step)
-            self._solve(first[pairs], second[pairs], memory, flow[pairs])
+            try:
+                memory = self.ops.tvl1_memory(min(step, len(first)), *size)
+                self._solve(first[pairs], second[pairs], memory, flow[pairs])
+            except DeviceMemoryError as error:
+                step = self._fewer(min(step, len(first) - k), size, error)
+                continue
+            k += step
         return flow
+
+    def _fewer(self, pairs: int, size: tuple[int, int], error: DeviceMemoryError) -> int:
+        """Half as many pairs at once, from here on and for all windows that follow."""
+        if pairs < 2:
+            raise error
+        warnings.warn(
+            f"{self.ops.name}: too little device memory for {pairs} pairs of "
+            f"{size[1]}x{size[0]} at once; going on with {pairs // 2}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        self._pairs_at_once[size] = pairs // 2
+        return pairs // 2
 
     def _solve(self, first: Pyramids, second: Pyramids, memory: Any, out: Any) -> None:
         flow = None
@@ -191,7 +213,6 @@ class TVL1Solver:
                 flow = self.ops.upsample(flow, height, width, 1 / self.params.step, self.rule)
             # p starts from zero at each scale, not at each warp, as in all OpenCV versions.
             state = self.ops.tvl1_start(i0, i1, flow, self.model, memory)
-            for _ in range(self.params.warps):
-                self.ops.tvl1_warp(state, self.params.iterations)
+            self.ops.tvl1_warps(state, self.params.warps, self.params.iterations)
             finest = i0 is first.levels[0]
             flow = self.ops.tvl1_flow(state, out if finest else self.ops.empty(n, 2, height, width))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,8 @@ __all__ += ["load_boxes", "warped_flow"]
 class WarpedFlow:
     """Warped flow of N pairs, and the camera motion that was taken out of it."""
 
-    flow: NDArray[np.float32]
-    """(N, 2, H, W)"""
+    flow: Any
+    """f32 (N, 2, H, W), where the backend computes"""
     homographies: NDArray[np.float64]
     """(N, 3, 3), first frame to second; the identity where no motion was accepted."""
     matches: NDArray[np.uint32]
@@ -38,9 +39,9 @@ def warped_flow(
     ops: Any,
     solver: Any,
     camera: CameraMotion,
-    gray: NDArray[np.uint8],
+    gray: Any,
     prepared: Any,
-    flow: NDArray[np.float32],
+    flow: Any,
     features: Sequence[Features],
     start: Features | None = None,
 ) -> WarpedFlow:
@@ -76,7 +77,9 @@ def warped_flow(
             f"{pairs} fields of flow need {pairs + 1} frames and features, "
             f"got {len(gray)} and {len(features)}"
         )
-    motions = [camera.estimate(features[k], features[k + 1], flow[k], start) for k in range(pairs)]
+    known = list(pairwise(features))
+    steps = flow_at(ops, flow, [camera.places(*pair, *flow.shape[2:]) for pair in known])
+    motions = [camera.estimate(*pair, step, start) for pair, step in zip(known, steps, strict=True)]
     homographies = np.array([m.homography for m in motions], np.float64).reshape(pairs, 3, 3)
     first, second = gray[:-1], gray[1:]
     warped = ops.warp_homography(second, homographies, first, margin=camera.params.margin_px)
@@ -86,3 +89,17 @@ def warped_flow(
         np.array([m.matches for m in motions], np.uint32),
         np.array([m.inliers for m in motions], np.uint32),
     )
+
+
+def flow_at(ops: Any, flow: Any, places: Sequence[NDArray[np.int64]]) -> list[NDArray[np.float32]]:
+    """Flow (N, 2, H, W) of each pair at its places (C, 2), read from the device in one go."""
+    if not places:
+        return []
+    size = 2 * flow.shape[2] * flow.shape[3]
+    flat = np.concatenate([place.ravel() + k * size for k, place in enumerate(places)])
+    taken = ops.take(flow, flat)
+    ends = np.cumsum([place.size for place in places])
+    return [
+        part.reshape(place.shape)
+        for part, place in zip(np.split(taken, ends[:-1]), places, strict=True)
+    ]

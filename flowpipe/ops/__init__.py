@@ -1,8 +1,8 @@
 """Device name -> Ops: the one seam between what is computed and where it is computed.
 
 Every backend has the same operations under the same names; `reference` is the one to read. Arrays
-are stacks with N frames, images or pairs in front; a backend may keep them on its device, callers
-only slice them and hand them back.
+are stacks with N frames, images or pairs in front; a backend may keep what it returns on its device:
+callers only slice it, hand it back, or ask for it with `to_host`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from flowpipe.errors import BackendError
 
 __all__ = ["DEVICES", "TVL1Model", "TVL1State", "Ops", "get_ops"]
 
-DEVICES = ("cpu", "reference")
+DEVICES = ("cpu", "cuda", "reference")
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,14 @@ class Ops(Protocol):
 
     name: str
     """What ran, as recorded in the store: ``cpu-avx512``, ``reference`` ..."""
-    pairs_at_once: int
-    """Pairs per TV-L1 call that suit the device's caches and memory best."""
+    window_frames: int
+    """Frames per call that suit the device."""
+
+    def to_device(self, frames: NDArray[Any]) -> Any:
+        """A host array for several operations to use: it goes up once."""
+
+    def to_host(self, array: Any) -> NDArray[Any]:
+        """What an operation returned as a NumPy array; waits for it if need be."""
 
     def resize(self, frames: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
         """(N, H, W, 3) -> (N, height, width, 3), bilinear with centred pixels."""
@@ -118,12 +124,24 @@ class Ops(Protocol):
         Centred where the rule is ``centred``, else at the index times h / height.
         """
 
+    def take(self, values: Any, places: NDArray[np.int64]) -> NDArray[np.float32]:
+        """f32 values of any shape at the places (M,) of their flat order, on the host."""
+
+    def pairs_at_once(self, height: int, width: int) -> int:
+        """Pairs of this size per TV-L1 call that suit the device's caches and free memory."""
+
     def empty(self, *shape: int) -> Any:
         """f32 array of this shape, its values undefined."""
 
     def tvl1_memory(self, n: int, height: int, width: int) -> Any:
         """Memory for states of N pairs of at most this size, one after the other: what a process
-        has used before costs it nothing the second time."""
+        has used before costs it nothing the second time.
+
+        Raises
+        ------
+        DeviceMemoryError
+            If there is too little; fewer pairs may fit.
+        """
 
     def tvl1_start(
         self, first: Any, second: Any, flow: Any | None, model: TVL1Model, memory: Any
@@ -133,10 +151,11 @@ class Ops(Protocol):
         The second image's gradient is half the difference of both neighbours, indices clamped.
         """
 
-    def tvl1_warp(self, state: Any, n: int) -> NDArray[np.int32]:
-        """One warp: set a, b, c, g from I1, I1x, I1y warped by the flow; then at most n iterations.
+    def tvl1_warps(self, state: Any, warps: int, n: int) -> Any:
+        """So many times: set a, b, c, g from I1, I1x, I1y warped by the flow; then iterate, at most
+        n times.
 
-        Each pair stops by itself. Returns (N,) iterations done.
+        Each pair goes from warp to warp by itself. Returns i32 (N,) iterations done in all.
         """
 
     def tvl1_flow(self, state: Any, out: Any) -> Any:
@@ -148,7 +167,8 @@ def get_ops(device: str = "cpu", isa: str | None = None) -> Ops:
 
     Parameters
     ----------
-    device : {"cpu", "reference"}
+    device : {"cpu", "cuda", "reference"}
+        ``cuda`` is the first GPU that this process sees.
     isa : {"baseline", "avx2", "avx512"}, optional
         Force an instruction set of the CPU core; the best this CPU has by default, or what the
         environment variable ``FLOWPIPE_ISA`` says.
@@ -156,12 +176,17 @@ def get_ops(device: str = "cpu", isa: str | None = None) -> Ops:
     Raises
     ------
     BackendError
-        If the device is unknown, or the instruction set is not compiled in or not in this CPU.
+        If the device is unknown, or the instruction set is not compiled in or not in this CPU, or
+        there is no GPU or no CuPy.
     """
     if device == "cpu":
         from flowpipe.ops.cpu import CpuOps
 
         return CpuOps(isa)
+    if device == "cuda":
+        from flowpipe.ops.cuda import CudaOps
+
+        return CudaOps()
     if device == "reference":
         from flowpipe.ops.reference import ReferenceOps
 

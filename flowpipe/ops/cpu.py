@@ -132,7 +132,7 @@ class CpuOps:
         If the instruction set is unknown, not compiled in, or not in this CPU.
     """
 
-    pairs_at_once = 1  # the fields of one pair fill the second-level cache
+    window_frames = 16  # at 340x256 the flow of a window takes some 50 MB, everything included
 
     def __init__(self, isa: str | None = None, core: NativeCore | None = None) -> None:
         self.core = core or native_core()
@@ -146,6 +146,19 @@ class CpuOps:
         self.name = f"cpu-{self.isa}" if self.core.available else "cpu-opencv"
         self._functions = self._bind() if self.core.available else {}
         self._slow = ReferenceOps()
+
+    def to_device(self, frames: NDArray[Any]) -> NDArray[Any]:
+        return frames
+
+    def to_host(self, array: NDArray[Any]) -> NDArray[Any]:
+        return array
+
+    def take(self, values: F32, places: NDArray[np.int64]) -> F32:
+        taken: F32 = values.ravel()[places]
+        return taken
+
+    def pairs_at_once(self, height: int, width: int) -> int:
+        return 1  # its fields fill the second-level cache
 
     def resize(self, frames: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
         check_frames(frames)
@@ -250,7 +263,14 @@ class CpuOps:
         self._call("tvl1_start", *first.shape, flow, state.floats)
         return state
 
-    def tvl1_warp(self, state: CpuState, n: int) -> NDArray[np.int32]:
+    def tvl1_warps(self, state: CpuState, warps: int, n: int) -> NDArray[np.int32]:
+        done = np.zeros(len(state.first), np.int32)
+        for _ in range(warps):
+            done += self._warp(state, n)
+        return done
+
+    def _warp(self, state: CpuState, n: int) -> NDArray[np.int32]:
+        """One warp of every pair, and its iterations."""
         sampling = SAMPLINGS.index(state.model.sampling)
         warp = (state.first, state.padded, sampling)
         if state.model.median == 1:

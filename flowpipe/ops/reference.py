@@ -38,7 +38,20 @@ class ReferenceOps:
     """The operations of `flowpipe.ops.Ops` in NumPy."""
 
     name = "reference"
-    pairs_at_once = 8
+    window_frames = 16
+
+    def to_device(self, frames: NDArray[Any]) -> NDArray[Any]:
+        return frames
+
+    def to_host(self, array: NDArray[Any]) -> NDArray[Any]:
+        return array
+
+    def take(self, values: F32, places: NDArray[np.int64]) -> F32:
+        taken: F32 = values.ravel()[places]
+        return taken
+
+    def pairs_at_once(self, height: int, width: int) -> int:
+        return 8
 
     def resize(self, frames: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
         check_frames(frames)
@@ -129,12 +142,13 @@ class ReferenceOps:
     ) -> ReferenceState:
         return ReferenceState(first, second, flow, model)
 
-    def tvl1_warp(self, state: ReferenceState, n: int) -> NDArray[np.int32]:
+    def tvl1_warps(self, state: ReferenceState, warps: int, n: int) -> NDArray[np.int32]:
         done = np.zeros(len(state.first), np.int32)
         for k in range(len(done)):
             fields = {name: values[k] for name, values in state.fields.items()}
-            _warp_linearise(fields, state.first[k], state.padded[k], state.model.sampling)
-            done[k] = _iterate(fields, n, state.model)
+            for _ in range(warps):
+                _warp_linearise(fields, state.first[k], state.padded[k], state.model.sampling)
+                done[k] += _iterate(fields, n, state.model)
         return done
 
     def tvl1_flow(self, state: ReferenceState, out: F32) -> F32:

@@ -137,27 +137,9 @@ inline int sweep_limit(const State &s) {
     return rows < 4 ? 4 : rows > MOST_PER_SWEEP ? MOST_PER_SWEEP : (int)rows;
 }
 
-// When a warp has converged: an iteration changes no more than `enough`. OpenCV's CPU code looks at
-// every iteration. Its CUDA code looks after even numbers of them, `spaced`: when it has found a
-// change of e, only e / enough iterations later. A warp ends with the block of iterations in which
-// OpenCV would have ended it, never sooner.
-struct Stop {
-    int most, block;
-    bool spaced;
-    double enough;
-
-    // How many iterations are done at the next look, after one that found `change`.
-    int next(int done, double change) const {
-        if (!spaced) return done + 1;
-        for (; done < most; done++, change -= enough)
-            if (done % 2 && change < enough) return done + 1;
-        return most + 1;
-    }
-};
-
 // A warp where `images` are given, then iterations. Returns how many were done; `change` is what
 // the last look found.
-int iterate_pair(const State &s, const Stop &stop, const Steps &steps, const Images *images,
+int iterate_pair(const State &s, const tvl1::Stop &stop, const Steps &steps, const Images *images,
                  double *change) {
     const int limit = sweep_limit(s), most = stop.most;
     double changes[MOST_PER_SWEEP];
@@ -165,8 +147,7 @@ int iterate_pair(const State &s, const Stop &stop, const Steps &steps, const Ima
     if (most <= 0) sweep(s, 0, steps, images, 0, changes);
     int done = 0, look = stop.next(0, 0.0);
     for (bool converged = false; done < most && !converged;) {
-        int end = done + (look - done + stop.block - 1) / stop.block * stop.block;
-        if (end > most) end = most;
+        const int end = stop.end(done, look);
         while (done < end) {
             const int count = end - done < limit ? end - done : limit;
             sweep(s, count, steps, images, look - 1 - done, changes);

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from camera_scene import camera_step, corner_error_px, film
 
-from flowpipe.flow.camera import CameraMotion, Motion, WarpParams, follow
+from flowpipe.flow.camera import CameraMotion, Motion, WarpParams, flow_places, follow
 from flowpipe.flow.features import DETECTORS, Features, match_in_window
 
 
@@ -18,9 +18,14 @@ def exact_flow(scene, pair):
     return flow
 
 
+def estimate(camera, first, second, flow, start=None):
+    step = flow.ravel()[camera.places(first, second, *flow.shape[1:])]
+    return camera.estimate(first, second, step, start)
+
+
 def find(camera, scene, pair, flow=None):
     first, second = (camera.features(scene.frames[k], k) for k in (pair, pair + 1))
-    return camera.estimate(first, second, exact_flow(scene, pair) if flow is None else flow)
+    return estimate(camera, first, second, exact_flow(scene, pair) if flow is None else flow)
 
 
 @pytest.mark.parametrize("size_px", [1.0, 6.0, 15.0])
@@ -80,18 +85,18 @@ def test_thresholds_are_strict(rng):
     nothing = Features(np.empty((0, 2), np.float32), np.empty((0, 0), np.uint64), None)
     flow = np.full((2, 100, 100), 2.0, np.float32)
 
-    def estimate(corners):
+    def found(corners):
         first = Features(nothing.points, nothing.descriptors, corners)
-        return CameraMotion(params).estimate(first, nothing, flow)
+        return estimate(CameraMotion(params), first, nothing, flow)
 
     corners = rng.uniform(10, 90, (51, 2)).astype(np.float32)
-    assert estimate(corners).accepted
-    too_few = estimate(corners[:50])
+    assert found(corners).accepted
+    too_few = found(corners[:50])
     assert not too_few.accepted and too_few.matches == 50 and too_few.inliers == 0
     assert np.array_equal(too_few.homography, np.eye(3))
     # Of 60 matches only a few agree: the homography is thrown away, its inliers are still told.
     flow[:] = rng.uniform(-40, 40, flow.shape)
-    disagreeing = estimate(rng.uniform(0, 99, (60, 2)).astype(np.float32))
+    disagreeing = found(rng.uniform(0, 99, (60, 2)).astype(np.float32))
     assert not disagreeing.accepted and disagreeing.matches == 60
     assert 0 < disagreeing.inliers <= 25
     assert np.array_equal(disagreeing.homography, np.eye(3))
@@ -130,7 +135,7 @@ def test_window_is_strict():
 def test_flow_is_read_at_the_nearest_pixel_inside_the_frame():
     flow = np.stack(np.meshgrid(np.arange(5.0), 10 * np.arange(4.0))).astype(np.float32)
     corners = np.array([[1.5, 0.5], [4.4, 3.4], [-0.4, 9.0]], np.float32)
-    from_, to = follow(corners, flow)
+    from_, to = follow(corners, flow.ravel()[flow_places(corners, *flow.shape[1:])])
     assert np.array_equal(from_, corners)
     # Halves round to even, as cvRound does.
     assert np.allclose(to - from_, [[2, 0], [4, 30], [0, 30]], atol=1e-5)
@@ -139,7 +144,7 @@ def test_flow_is_read_at_the_nearest_pixel_inside_the_frame():
 def test_misread_flow_is_that_of_dense_flow():
     flow = np.arange(2 * 6 * 4, dtype=np.float32).reshape(2, 6, 4)
     corners = np.array([[2, 1], [0, 5]], np.float32)
-    _, to = follow(corners, flow, misread=True)
+    _, to = follow(corners, flow.ravel()[flow_places(corners, *flow.shape[1:], misread=True)])
     step = to - corners
     assert step[0].tolist() == [flow[0, 1, 2], flow[1, 1, 1]]
     # Column 5 of the last row of four columns lies behind the array; its last value stands in.
@@ -150,7 +155,7 @@ def test_flow_that_is_not_finite_is_left_out():
     flow = np.zeros((2, 4, 4), np.float32)
     flow[0, 1, 1], flow[1, 2, 2] = np.nan, np.inf
     corners = np.array([[1, 1], [2, 2], [3, 3]], np.float32)
-    from_, to = follow(corners, flow)
+    from_, to = follow(corners, flow.ravel()[flow_places(corners, *flow.shape[1:])])
     assert from_.tolist() == to.tolist() == [[3, 3]]
 
 
@@ -162,14 +167,14 @@ def test_dense_flow_matches_keypoints_with_the_first_frame_and_corners_of_the_se
     bare = Features(features[3].points, features[3].descriptors, np.empty((0, 2), np.float32))
     flow = np.zeros((2, 256, 340), np.float32)
     since_start = scene.homographies[2] @ scene.homographies[1] @ scene.homographies[0]
-    motion = camera.estimate(features[2], bare, flow, features[0])
+    motion = estimate(camera, features[2], bare, flow, features[0])
     assert corner_error_px(motion.homography, since_start, (256, 340)) < 1.0
     # Corners come from the second frame: those of the first do not matter.
     no_corners = Features(features[2].points, features[2].descriptors, bare.corners)
-    a, b = (camera.estimate(f, features[3], flow, features[0]) for f in (features[2], no_corners))
+    a, b = (estimate(camera, f, features[3], flow, features[0]) for f in (features[2], no_corners))
     assert (a.matches, a.inliers) == (b.matches, b.inliers) and a.matches > bare.points.shape[0]
     with pytest.raises(ValueError, match="first frame"):
-        camera.estimate(features[2], features[3], flow)
+        estimate(camera, features[2], features[3], flow)
 
 
 def test_params_tell_when_a_video_must_stay_whole():
@@ -208,6 +213,6 @@ def test_no_frame_is_too_small_or_too_plain(detector, rng):
         features = [camera.features(frame, k) for k, frame in enumerate(frames)]
         flow = rng.normal(0, 3, (2, height, width)).astype(np.float32)
         for first, second in zip(features[:-1], features[1:], strict=True):
-            motion = camera.estimate(first, second, flow)
+            motion = estimate(camera, first, second, flow)
             assert isinstance(motion, Motion) and motion.homography.dtype == np.float64
             assert motion.accepted or np.array_equal(motion.homography, np.eye(3))

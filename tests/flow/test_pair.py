@@ -155,7 +155,7 @@ def test_impossible_settings_are_refused(chosen, words):
 
 def test_an_unknown_device_is_refused():
     image = np.zeros((20, 20), np.uint8)
-    with pytest.raises(BackendError, match="device must be one of cpu, reference"):
+    with pytest.raises(BackendError, match="device must be one of cpu, cuda, reference"):
         optical_flow(image, image, device="abacus")
 
 

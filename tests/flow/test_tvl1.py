@@ -159,7 +159,7 @@ def test_same_bytes_whatever_batch_window_and_thread(real_pairs, variant):
     for k in (0, len(first) - 1):
         np.testing.assert_array_equal(flow_of(first[k], second[k], params)[0], together[k])
     ops = get_ops()
-    ops.pairs_at_once = 4
+    ops.pairs_at_once = lambda height, width: 4
     np.testing.assert_array_equal(flow_of(first, second, params, ops), together)
     solver = make_solver(params, get_ops())
     with ThreadPoolExecutor(4) as pool:
@@ -233,7 +233,7 @@ def test_ends_with_the_block_in_which_opencv_would_have_ended(block, epsilon):
             params = TVL1Params(strict_stop=strict, block=block, epsilon=epsilon)
             i0, i1 = first.astype(np.float32), second.astype(np.float32)
             state = ops.tvl1_start(i0, i1, None, params.model, ops.tvl1_memory(1, 60, 70))
-            done[strict] = int(ops.tvl1_warp(state, 300)[0])
+            done[strict] = int(ops.tvl1_warps(state, 1, 300)[0])
         assert done[True] % 2 == 0
         assert done[False] == min(300, -(-done[True] // block) * block)
 

@@ -49,7 +49,7 @@ def expected(first, second, model: TVL1Model) -> bytes:
         if flow is not None:
             flow = ops.upsample(flow, height, width, 2.0, "pyrdown")
         state = ops.tvl1_start(level[:1], level[1:], flow, model, memory)
-        parts += [ops.tvl1_warp(state, 60) for _ in range(3)]
+        parts += [ops.tvl1_warps(state, 1, 60) for _ in range(3)]
         parts += [state.field(name) for name in FIELDS]
         flow = ops.tvl1_flow(state, ops.empty(1, 2, *level.shape[1:]))
     parts += ops.quantise(flow, 20.0)

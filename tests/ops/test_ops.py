@@ -31,7 +31,7 @@ def backend(name: str):
 
 
 def test_unknown_device_is_refused():
-    with pytest.raises(BackendError, match="cpu, reference"):
+    with pytest.raises(BackendError, match="cpu, cuda, reference"):
         get_ops("tpu")
 
 

@@ -1,4 +1,5 @@
-"""Every native operation against the reference, at awkward sizes, on each instruction set here."""
+"""Every operation against the reference, at awkward sizes: on each instruction set here, and CUDA's
+kernels on the emulator."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from emulated import emulated_ops
 from synth import texture, translated_pair
 
 from flowpipe.ops import TVL1Model, get_ops
@@ -20,8 +22,10 @@ pytestmark = pytest.mark.skipif(not ISAS, reason=native_core().reason or "no cor
 reference = get_ops("reference")
 
 
-@pytest.fixture(params=ISAS)
+@pytest.fixture(params=[*ISAS, "cuda"], scope="module")
 def native(request):
+    if request.param == "cuda":
+        return emulated_ops()
     return get_ops("cpu", isa=request.param)
 
 
@@ -30,7 +34,7 @@ def size(request):
     return request.param
 
 
-@pytest.fixture(params=[1, 3])
+@pytest.fixture(params=[1, 5])
 def count(request):
     return request.param
 
@@ -56,7 +60,7 @@ def test_resize(native, size, count, rng):
 
 def test_gray(native, size, count, rng):
     frames = rng.integers(0, 256, (count, *size, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(native.gray(frames), reference.gray(frames))
+    np.testing.assert_array_equal(native.to_host(native.gray(frames)), reference.gray(frames))
 
 
 @pytest.mark.parametrize("high", [2, 256])
@@ -81,6 +85,10 @@ def test_quantise(native, size, count, rng):
         np.testing.assert_array_equal(ours, meant)
 
 
+def warped(ops, *arguments):
+    return ops.to_host(ops.warp_homography(*arguments))
+
+
 @pytest.mark.parametrize("margin", [0, 5])
 def test_warp_homography(native, size, count, rng, margin):
     gray = rng.integers(0, 256, (count, *size), dtype=np.uint8)
@@ -91,7 +99,7 @@ def test_warp_homography(native, size, count, rng, margin):
         [1e-4, 1e-4, 0],
     ]
     matrix[0] = np.eye(3)
-    ours = native.warp_homography(gray, matrix, fill, margin)
+    ours = warped(native, gray, matrix, fill, margin)
     np.testing.assert_array_equal(ours, reference.warp_homography(gray, matrix, fill, margin))
 
 
@@ -107,7 +115,7 @@ def test_warp_homography(native, size, count, rng, margin):
 def test_warp_homography_at_infinity(native, matrix, rng):
     gray = rng.integers(0, 256, (1, 32, 40), dtype=np.uint8)
     fill = rng.integers(0, 256, (1, 32, 40), dtype=np.uint8)
-    ours = native.warp_homography(gray, matrix[None], fill)
+    ours = warped(native, gray, matrix[None], fill)
     np.testing.assert_array_equal(ours, reference.warp_homography(gray, matrix[None], fill))
 
 
@@ -120,7 +128,7 @@ def test_pyramid(native, size, count, rng, kind):
     steps = [size, (max(1, round(height * 0.8)), max(1, round(width * 0.8)))]
     for rule, sizes in (("pyrdown", halves), ("bilinear", steps), ("centred", steps)):
         ours, meant = (ops.pyramid(gray, sizes, rule, 0.8) for ops in (native, reference))
-        for a, b in zip(ours, meant, strict=True):
+        for a, b in zip(map(native.to_host, ours), meant, strict=True):
             assert a.dtype == np.float32
             np.testing.assert_allclose(a, b, atol=1e-4)
 
@@ -129,7 +137,9 @@ def test_pyramid(native, size, count, rng, kind):
 def test_upsample(native, size, count, rng, rule):
     flow = rng.normal(0, 3, (count, 2, *size)).astype(np.float32)
     for target in ((2 * size[0], 2 * size[1]), (2 * size[0] - 1, 2 * size[1] - 1), (50, 61)):
-        ours, meant = (ops.upsample(flow, *target, 2.0, rule) for ops in (native, reference))
+        ours, meant = (
+            ops.to_host(ops.upsample(flow, *target, 2.0, rule)) for ops in (native, reference)
+        )
         np.testing.assert_allclose(ours, meant, atol=1e-4)
 
 
@@ -141,7 +151,12 @@ def started(ops, first, second, flow, model=MODEL):
 
 def flow_of(ops, state):
     n, height, width = state.first.shape
-    return ops.tvl1_flow(state, ops.empty(n, 2, height, width))
+    return ops.to_host(ops.tvl1_flow(state, ops.empty(n, 2, height, width)))
+
+
+def warps(ops, state, count, iterations):
+    """Iterations done by each pair."""
+    return ops.to_host(ops.tvl1_warps(state, count, iterations))
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
@@ -151,7 +166,7 @@ def test_centered_gradient(native, size, count, rng, kind, sampling):
     image, model = images(kind, count, size, rng), replace(MODEL, sampling=sampling)
     ours, meant = (started(ops, image, image, None, model) for ops in (native, reference))
     for ops, state in ((native, ours), (reference, meant)):
-        assert not ops.tvl1_warp(state, 0).any()
+        assert not warps(ops, state, 1, 0).any()
     for name in "abc":
         np.testing.assert_array_equal(ours.field(name), meant.field(name))
     middle = image.astype(np.float32)
@@ -173,7 +188,7 @@ def test_warp_linearise(native, size, count, rng, kind, motion, sampling):
     model = replace(MODEL, sampling=sampling)
     ours, meant = (started(ops, first, second, flow, model) for ops in (native, reference))
     for ops, state in ((native, ours), (reference, meant)):
-        ops.tvl1_warp(state, 0)
+        warps(ops, state, 1, 0)
     inside = np.abs(flow).max(axis=1) < 1e6
     for name in "abc":
         np.testing.assert_allclose(ours.field(name)[inside], meant.field(name)[inside], atol=2e-3)
@@ -191,8 +206,8 @@ def test_tvl1_iterate(native, size, count, rng, iterations, block):
     first, second = (np.stack(frames) for frames in zip(*pairs, strict=True))
     model = replace(MODEL, epsilon=0.0, block=block)
     ours, meant = (started(ops, first, second, None, model) for ops in (native, reference))
-    done = native.tvl1_warp(ours, iterations)
-    assert done.tolist() == reference.tvl1_warp(meant, iterations).tolist()
+    done = warps(native, ours, 1, iterations)
+    assert done.tolist() == warps(reference, meant, 1, iterations).tolist()
     if min(size) > 2:  # a flow of exactly zero may stop even at epsilon 0
         assert done.tolist() == [iterations] * count
     for name in ("u", "v", "p11", "p12", "p21", "p22"):
@@ -208,8 +223,8 @@ def test_stops_where_the_reference_stops(native, spaced, block, epsilon):
         first, second = (image[None] for image in translated_pair(40, 50, 1.4, -0.6, seed))
         ours, meant = (started(ops, first, second, None, model) for ops in (native, reference))
         for _ in range(3):
-            done = native.tvl1_warp(ours, 300)[0]
-            assert done == reference.tvl1_warp(meant, 300)[0]
+            done = warps(native, ours, 1, 300)[0]
+            assert done == warps(reference, meant, 1, 300)[0]
             assert done % block == 0 and (not spaced or done % 2 == 0)
 
 
@@ -219,7 +234,7 @@ def test_median_filter(native, size, median):
     model = replace(MODEL, epsilon=0.0, spaced=False, median=median, median_every=7)
     first, second = (image[None] for image in translated_pair(*size, 1.3, -0.7, seed=1))
     ours, meant = (started(ops, first, second, None, model) for ops in (native, reference))
-    assert native.tvl1_warp(ours, 20)[0] == reference.tvl1_warp(meant, 20)[0]
+    assert warps(native, ours, 1, 20)[0] == warps(reference, meant, 1, 20)[0]
     for name in ("u", "v", "p11", "p22"):
         np.testing.assert_allclose(ours.field(name), meant.field(name), atol=2e-3, err_msg=name)
 
@@ -228,28 +243,29 @@ def test_pairs_of_a_batch_stop_by_themselves(native, rng):
     still = texture(40, 50, 1).astype(np.uint8)
     first, second = translated_pair(40, 50, 0.6, 0.3, seed=2)
     state = started(native, np.stack([still, first]), np.stack([still, second]), None)
-    done = native.tvl1_warp(state, 300)
+    done = warps(native, state, 1, 300)
     assert done[0] == MODEL.block and MODEL.block < done[1] < 300
+    together = flow_of(native, state)
     alone = started(native, first[None], second[None], None)
-    assert native.tvl1_warp(alone, 300)[0] == done[1]
-    np.testing.assert_array_equal(flow_of(native, alone)[0], flow_of(native, state)[1])
+    assert warps(native, alone, 1, 300)[0] == done[1]
+    np.testing.assert_array_equal(flow_of(native, alone)[0], together[1])
 
 
 def test_memory_is_used_again(native):
     """What a larger, other pair left there is not seen."""
     memory = native.tvl1_memory(1, 64, 85)
     first, second = (i[None].astype(np.float32) for i in translated_pair(64, 85, 3, 1, seed=1))
-    native.tvl1_warp(native.tvl1_start(first, second, None, MODEL, memory), 50)
+    warps(native, native.tvl1_start(first, second, None, MODEL, memory), 1, 50)
     small = [i[None].astype(np.float32) for i in translated_pair(33, 40, 1, 1, seed=2)]
     flows = []
     for store in (memory, native.tvl1_memory(1, 33, 40)):
         state = native.tvl1_start(*small, None, MODEL, store)
-        native.tvl1_warp(state, 50)
+        warps(native, state, 1, 50)
         flows.append(flow_of(native, state))
     np.testing.assert_array_equal(*flows)
 
 
 def test_kernels_refuse_arrays_with_gaps(native):
-    image = np.zeros((1, 8, 16), np.float32)[:, :, ::2]
+    image = native.to_device(np.zeros((1, 8, 16), np.float32))[:, :, ::2]
     with pytest.raises(ValueError, match="C-contiguous"):
         native.tvl1_start(image, image, None, MODEL, native.tvl1_memory(1, 8, 8))

@@ -1,0 +1,324 @@
+"""Frames, images, pairs -> the same, on one NVIDIA GPU: kernels/cuda through CuPy.
+
+Bytes go up, bytes come down; float images and flow stay on the device. Every host thread works on a
+stream of its own, so decoding uploads, computing computes and encoding downloads at the same time.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.errors import BackendError, DeviceMemoryError
+from flowpipe.ops import TVL1Model
+from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_warp
+from flowpipe.ops.cuda_kernels import Kernels
+from flowpipe.ops.cuda_ladder import PROGRESS, Arena, CudaState, Ladder, Layout
+
+MOST_PAIRS = 64  # in a call: beyond this nothing is won
+MEMORY_SHARE = 0.6  # of what is free; the rest is for pyramids, flow and the process beside us
+
+
+class CudaOps:
+    """The operations of `flowpipe.ops.Ops` on the first GPU that this process sees.
+
+    Raises
+    ------
+    BackendError
+        If there is no CuPy, or no GPU that it can use.
+    """
+
+    window_frames = MOST_PAIRS
+
+    def __init__(self) -> None:
+        self._cupy = cupy = _cupy()
+        device = cupy.cuda.Device()
+        properties = cupy.cuda.runtime.getDeviceProperties(device.id)
+        major, minor = properties["major"], properties["minor"]
+        self.device_name = _text(properties["name"])
+        self.name = f"cuda-sm_{major}{minor}"
+        self.kernels = Kernels(cupy)
+        self._ladder = Ladder(
+            cupy,
+            self.kernels,
+            group_bytes=int(properties["l2CacheSize"]),
+            group_tiles=2 * int(properties["multiProcessorCount"]),
+        )
+        self._local = threading.local()
+
+    # ---- between host and device
+
+    def to_device(self, frames: Any) -> Any:
+        """Host array -> device array, there when this returns."""
+        if isinstance(frames, self._cupy.ndarray):
+            return frames
+        with self._stream as stream:
+            array = self._uploaded(frames)
+            stream.synchronize()
+        return array
+
+    def to_host(self, array: Any) -> NDArray[Any]:
+        """Device array or download -> host array."""
+        if isinstance(array, self._cupy.ndarray):
+            with self._stream as stream:
+                array = Download(self._cupy, array, stream)
+        return np.asarray(array)
+
+    # ---- bytes
+
+    def resize(self, frames: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+        check_frames(frames)
+        if frames.shape[1:3] == (height, width):
+            return np.ascontiguousarray(frames)
+        n, h, w, _ = frames.shape
+        with self._stream as stream:
+            source, out = self._uploaded(frames), self._empty((n, height, width, 3), np.uint8)
+            self.kernels.over_images("resize", n, height, width, source, h, w, out, height, width)
+            return np.asarray(Download(self._cupy, out, stream))
+
+    def gray(self, frames: Any) -> Any:
+        check_frames(frames)
+        with self._stream:
+            frames, out = self._uploaded(frames), self._empty(frames.shape[:3], np.uint8)
+            pixels = frames.shape[1] * frames.shape[2]
+            self.kernels.over_values("gray", len(frames), pixels, frames, out, pixels)
+        return out
+
+    def difference(self, frames: Any) -> tuple[Any, Any]:
+        check_frames(frames)
+        n, height, width = len(frames) - 1, *frames.shape[1:3]
+        if n < 1:
+            return np.empty((0, 3, height, width), np.uint8), np.empty(0, np.uint32)
+        with self._stream as stream:
+            frames, planes = self._uploaded(frames), self._empty((n, 3, height, width), np.uint8)
+            clipped, pixels = self._zeros(n), height * width
+            self.kernels.over_values("difference", n, pixels, frames, planes, clipped, pixels)
+            return tuple(Download(self._cupy, a, stream) for a in (planes, clipped))  # type: ignore[return-value]
+
+    def quantise(self, flow: Any, bound: float) -> tuple[Any, Any]:
+        check_flow(flow, bound)
+        with self._stream as stream:
+            flow, levels = self._uploaded(flow), self._empty(flow.shape, np.uint8)
+            clipped, values = self._zeros(len(flow)), int(np.prod(flow.shape[1:]))
+            self.kernels.over_values(
+                "quantise", len(flow), values, flow, levels, clipped, values, np.float64(bound)
+            )
+            return tuple(Download(self._cupy, a, stream) for a in (levels, clipped))  # type: ignore[return-value]
+
+    def warp_homography(
+        self, gray: Any, homography: NDArray[np.float64], fill: Any, margin: int = 5
+    ) -> Any:
+        check_warp(gray, homography, fill, margin)
+        with self._stream:
+            gray, fill = self._uploaded(gray), self._uploaded(fill)
+            out = self._empty(gray.shape, np.uint8)
+            n, height, width = gray.shape
+            self.kernels.over_images(
+                "warp_homography", n, height, width, gray, self._uploaded(homography), fill, out,
+                height, width, margin,
+            )  # fmt: skip
+        return out
+
+    def take(self, values: Any, places: NDArray[np.int64]) -> NDArray[np.float32]:
+        with self._stream as stream:
+            out = self._empty(places.shape, np.float32)
+            self.kernels.over_values(
+                "take",
+                1,
+                places.size,
+                self._uploaded(values),
+                self._uploaded(places),
+                out,
+                places.size,
+            )
+            return np.asarray(Download(self._cupy, out, stream))
+
+    # ---- images
+
+    def pyramid(
+        self, gray: Any, sizes: Sequence[tuple[int, int]], rule: str, step: float
+    ) -> tuple[Any, ...]:
+        check_gray(gray)
+        with self._stream:
+            gray = self._uploaded(gray)
+            n, pixels = len(gray), gray.shape[1] * gray.shape[2]
+            levels = [self._empty(gray.shape, np.float32)]
+            self.kernels.over_values("widen", n, pixels, gray, levels[0], pixels)
+            for height, width in sizes[1:]:
+                image, level = levels[-1], self._empty((n, height, width), np.float32)
+                where = (image, *image.shape[1:], level, height, width)
+                if rule == "pyrdown":
+                    self.kernels.over_images("pyramid_down", n, height, width, *where)
+                else:
+                    steps = np.float64(1 / step), np.float64(1 / step)
+                    self.kernels.over_images(
+                        "bilinear", n, height, width, *where, *steps, rule == "centred", 1.0
+                    )
+                levels.append(level)
+        return tuple(levels)
+
+    def upsample(self, flow: Any, height: int, width: int, factor: float, rule: str) -> Any:
+        with self._stream:
+            flow = self._uploaded(flow)
+            n, planes, h, w = flow.shape
+            out = self._empty((n, planes, height, width), np.float32)
+            steps = np.float64(h / height), np.float64(w / width)
+            self.kernels.over_images(
+                "bilinear", n * planes, height, width, flow, h, w, out, height, width, *steps,
+                rule == "centred", factor,
+            )  # fmt: skip
+        return out
+
+    def empty(self, *shape: int) -> Any:
+        with self._stream:
+            return self._empty(shape, np.float32)
+
+    # ---- TV-L1
+
+    def pairs_at_once(self, height: int, width: int) -> int:
+        free = self._cupy.cuda.runtime.memGetInfo()[0]
+        free += self._cupy.get_default_memory_pool().free_bytes()
+        pair_bytes = 4 * Layout(1, height, width).floats
+        return max(1, min(MOST_PAIRS, int(MEMORY_SHARE * free) // pair_bytes))
+
+    def tvl1_memory(self, n: int, height: int, width: int) -> Arena:
+        arena: Arena | None = getattr(self._local, "arena", None)
+        if arena is None or not arena.fits(n, height, width):
+            self._local.arena = arena = None  # given back before more is asked for
+            with self._stream:
+                try:
+                    arena = Arena(self._cupy, n, height, width)
+                except self._cupy.cuda.memory.OutOfMemoryError as error:
+                    raise _no_room(error) from error
+            self._local.arena = arena
+        return arena
+
+    def tvl1_start(
+        self, first: Any, second: Any, flow: Any | None, model: TVL1Model, memory: Arena
+    ) -> CudaState:
+        with self._stream:
+            state = CudaState(memory, model, self._uploaded(first))
+            flow = None if flow is None else self._uploaded(flow)
+            self._ladder.start(state, self._uploaded(second), flow)
+        return state
+
+    def tvl1_warps(self, state: CudaState, warps: int, n: int) -> Any:
+        with self._stream as stream:
+            self._ladder.climb(state, warps, n, stream)
+            total = state.arena.progress[: state.pairs, PROGRESS.index("total")]
+            return Download(self._cupy, self._cupy.ascontiguousarray(total), stream)
+
+    def tvl1_flow(self, state: CudaState, out: Any) -> Any:
+        with self._stream:
+            s = state
+            self.kernels.over_images(
+                "tvl1_flow", s.pairs, s.height, s.width, s.arena.progress, s.arrays["state"], out,
+                s.height, s.width, s.stride,
+            )  # fmt: skip
+        return out
+
+    # ---- within
+
+    @property
+    def _stream(self) -> Any:
+        """This thread's stream."""
+        if not hasattr(self._local, "stream"):
+            self._local.stream = self._cupy.cuda.Stream(non_blocking=True)
+        return self._local.stream
+
+    def _uploaded(self, array: Any) -> Any:
+        """On the device, C-contiguous, after what this thread's stream has to do before."""
+        cupy = self._cupy
+        if isinstance(array, cupy.ndarray):
+            if not array.flags.c_contiguous:
+                raise ValueError(f"wanted a C-contiguous array, got {array.shape} {array.strides}")
+            return array
+        source = np.asarray(array)
+        pinned = _pinned(cupy, source.shape, source.dtype)
+        pinned[...] = source
+        device = self._empty(source.shape, source.dtype)
+        device.set(pinned, stream=self._stream)
+        self._keep(pinned)
+        return device
+
+    def _keep(self, pinned: NDArray[Any]) -> None:
+        """Hold a buffer until its copy is done: the last few copies of this thread, in order."""
+        cupy = self._cupy
+        event = cupy.cuda.Event(disable_timing=True)
+        event.record(self._stream)
+        if not hasattr(self._local, "kept"):
+            self._local.kept = []
+        self._local.kept = [kept for kept in self._local.kept if not kept[0].done]
+        self._local.kept.append((event, pinned))
+
+    def _empty(self, shape: Sequence[int], dtype: Any) -> Any:
+        try:
+            return self._cupy.empty(tuple(shape), dtype)
+        except self._cupy.cuda.memory.OutOfMemoryError as error:
+            raise _no_room(error) from error
+
+    def _zeros(self, n: int) -> Any:
+        counts = self._empty((n,), np.uint32)
+        counts.fill(0)
+        return counts
+
+
+class Download:
+    """An array on its way from the device. NumPy takes it as an array and waits for it if need be."""
+
+    def __init__(self, cupy: Any, source: Any, stream: Any) -> None:
+        self.shape, self.dtype, self.ndim = source.shape, source.dtype, source.ndim
+        self._source = source  # kept until the copy is done
+        self._host = _pinned(cupy, source.shape, source.dtype)
+        self._there = cupy.cuda.Event(disable_timing=True)
+        source.get(stream=stream, out=self._host, blocking=False)
+        self._there.record(stream)
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        self._there.synchronize()
+        self._source = None
+        host = self._host if dtype is None else self._host.astype(dtype, copy=False)
+        return host.copy() if copy else host
+
+
+def _pinned(cupy: Any, shape: Sequence[int], dtype: Any) -> NDArray[Any]:
+    """Host memory that the device can copy to and from by itself; CuPy's pool gives it again."""
+    dtype, count = np.dtype(dtype), int(np.prod(shape))
+    memory = cupy.cuda.alloc_pinned_memory(max(1, count * dtype.itemsize))
+    return np.frombuffer(memory, dtype, count).reshape(shape)
+
+
+def _no_room(error: Exception) -> DeviceMemoryError:
+    return DeviceMemoryError(
+        f"the GPU has too little free memory ({error}); give the workers fewer pixels (--size), or "
+        "let fewer processes share the GPU"
+    )
+
+
+def _text(name: Any) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def _cupy() -> Any:
+    try:
+        cupy = importlib.import_module("cupy")
+        cupy.cuda.Device().use()
+        cupy.cuda.runtime.memGetInfo()
+    except ImportError as error:
+        raise BackendError(
+            f"device cuda needs CuPy ({error}): pip install cupy-cuda12x, or cupy-cuda13x where the "
+            "driver is for CUDA 13"
+        ) from error
+    except Exception as error:
+        raise BackendError(
+            f"device cuda finds no GPU it can use: {error}; see flowpipe doctor"
+        ) from error
+    return cupy

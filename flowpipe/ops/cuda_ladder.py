@@ -1,0 +1,222 @@
+"""Pairs at one scale on a GPU -> their flow: launches that need no word from the host.
+
+A ladder of slots, each a warp and a tile step over all pairs; on the device every pair takes from a
+slot what it needs next (kernels/cuda/progress.cuh). The host queues slots a rung at a time, one rung
+ahead of what it knows to be needed, so the device never waits for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.ops import TVL1Model
+from flowpipe.ops.cuda_kernels import Kernels
+
+SLOTS = 8  # of a rung, recorded once as a CUDA graph
+TILE_PX, HALO_PX = 64, 4  # TILE and ITERATIONS of kernels/cuda/tvl1_tile.cu
+BORDER_PX = 4  # of a packed image, kernels/cuda/tvl1_warp.cu
+TILE_BLOCK = (32, 16, 1)
+FIELDS = ("u", "v", "p11", "p12", "p21", "p22")  # enum Field, kernels/cuda/progress.cuh
+COEFFICIENTS = ("a", "b", "c", "g")
+PROGRESS = ("warps", "fresh", "done", "look", "end", "converged", "side", "arrived", "total")
+SAMPLINGS = ("catmull_rom", "thirtyseconds", "keys")  # enum Sampling, kernels/cuda/tvl1_warp.cu
+ROW_FLOATS = 32  # rows of fields begin at a cache line
+
+
+def tiles(height: int, width: int) -> tuple[int, int]:
+    """(across, down): tiles that cover an image, their halos apart."""
+    step = TILE_PX - 2 * HALO_PX
+    across, down = (max(1, -(-(size - 2 * HALO_PX) // step)) for size in (width, height))
+    return across, down
+
+
+class Layout:
+    """Where the arrays of `capacity` pairs of one size lie in an arena, in floats."""
+
+    def __init__(self, capacity: int, height: int, width: int) -> None:
+        self.stride = -(-width // ROW_FLOATS) * ROW_FLOATS
+        plane = height * self.stride
+        packed = (height + 2 * BORDER_PX) * (width + 2 * BORDER_PX) * 4
+        across, down = tiles(height, width)
+        each = {
+            "first": plane,
+            "packed": packed,
+            "model": len(COEFFICIENTS) * plane,
+            "state": 2 * len(FIELDS) * plane,
+            "filtered": 2 * plane,
+            "partial": across * down * HALO_PX,
+        }
+        self.places: dict[str, slice] = {}
+        self.floats = 0
+        for name, floats in each.items():
+            self.places[name] = slice(self.floats, self.floats + capacity * floats)
+            self.floats += -(-capacity * floats // ROW_FLOATS) * ROW_FLOATS
+
+
+class Arena:
+    """Device memory for the states of some pairs, scale after scale, and the graphs recorded on it.
+
+    Parameters
+    ----------
+    cupy : module
+    capacity, height, width : int
+        Most pairs, and their largest size.
+    """
+
+    def __init__(self, cupy: Any, capacity: int, height: int, width: int) -> None:
+        self.capacity, self.height, self.width = capacity, height, width
+        self.floats = cupy.empty(Layout(capacity, height, width).floats, np.float32)
+        self.progress = cupy.empty((capacity, len(PROGRESS)), np.int32)
+        self.left = cupy.empty(1, np.int32)
+        self.graphs: dict[Any, Any] = {}
+
+    def fits(self, pairs: int, height: int, width: int) -> bool:
+        """Whether states of so many pairs of this size have room without waste."""
+        return pairs <= self.capacity and (height, width) == (self.height, self.width)
+
+
+class CudaState:
+    """Fields of N pairs at one scale, in an arena."""
+
+    def __init__(self, arena: Arena, model: TVL1Model, first: Any) -> None:
+        self.first, self.arena, self.model = first, arena, model
+        self.pairs, self.height, self.width = first.shape
+        layout = Layout(arena.capacity, self.height, self.width)
+        self.stride = layout.stride
+        self.arrays = {name: arena.floats[place] for name, place in layout.places.items()}
+
+    def field(self, name: str) -> NDArray[np.float32]:
+        """f32 (N, H, W) copy on the host."""
+        if name in COEFFICIENTS:
+            planes = self._planes("model", 1, len(COEFFICIENTS))
+            chosen = planes[:, 0, COEFFICIENTS.index(name)]
+        else:
+            side = self.arena.progress.get()[: self.pairs, PROGRESS.index("side")]
+            planes = self._planes("state", 2, len(FIELDS))
+            chosen = planes[np.arange(self.pairs), side, FIELDS.index(name)]
+        return chosen[:, :, : self.width].copy()
+
+    def _planes(self, name: str, sides: int, fields: int) -> NDArray[np.float32]:
+        shape = (self.arena.capacity, sides, fields, self.height, self.stride)
+        planes: NDArray[np.float32] = self.arrays[name].get().reshape(shape)[: self.pairs]
+        return planes
+
+
+class Ladder:
+    """Runs the warps of states.
+
+    Parameters
+    ----------
+    cupy : module
+    kernels : Kernels
+    group_bytes : int
+        State that stays in the device's cache: of large images so many pairs go together.
+    group_tiles : int
+        Fewest tiles that keep the device busy.
+    """
+
+    def __init__(self, cupy: Any, kernels: Kernels, group_bytes: int, group_tiles: int) -> None:
+        self.cupy, self.kernels = cupy, kernels
+        self.group_bytes, self.group_tiles = group_bytes, group_tiles
+
+    def start(self, state: CudaState, second: Any, flow: Any | None) -> None:
+        """Fill a state's memory: the second image, the flow it begins with, p = 0."""
+        s, arrays = state, state.arrays
+        self.kernels.over_images(
+            "tvl1_start", s.arena.capacity, s.height, s.stride, s.first, flow, arrays["first"],
+            arrays["state"], s.arena.progress, s.pairs, s.height, s.width, s.stride,
+        )  # fmt: skip
+        tall, wide = s.height + 2 * BORDER_PX, s.width + 2 * BORDER_PX
+        self.kernels.over_images(
+            "centered_gradient", s.pairs, tall, wide, second, arrays["packed"], s.height, s.width,
+            s.model.sampling != "catmull_rom",
+        )  # fmt: skip
+
+    def climb(self, state: CudaState, warps: int, iterations: int, stream: Any) -> None:
+        """Launch rungs until every pair has done so many warps."""
+        s, m = state, state.model
+        self.kernels.over_values(
+            "tvl1_begin", 1, s.pairs, s.arena.progress, s.arena.left, s.pairs, warps, iterations,
+            m.block, m.spaced, np.float64(m.enough(s.height * s.width)),
+        )  # fmt: skip
+        pairs = self._group(s)
+        for base in range(0, s.pairs, pairs):
+            count = min(pairs, s.arena.capacity - base)
+            graph = self._graph(s, iterations, base, count, stream)
+            self._rungs(graph, s.arena.left, s.pairs - min(base + count, s.pairs), stream)
+
+    def _rungs(self, graph: Any, left: Any, wanted: int, stream: Any) -> None:
+        """Rungs until no more than `wanted` pairs are left, one ahead of what is known."""
+        told = [_Told(self.cupy), _Told(self.cupy)]
+        rung = 0
+        while True:
+            graph.launch(stream)
+            told[rung % 2].ask(left, stream)
+            if rung and told[(rung - 1) % 2].answer() <= wanted:
+                return
+            rung += 1
+
+    def _graph(self, s: CudaState, iterations: int, base: int, count: int, stream: Any) -> Any:
+        key = (s.height, s.width, s.model, iterations, base, count)
+        graphs = s.arena.graphs
+        if key not in graphs:
+            self.kernels.load("tvl1_warp", "tvl1_tile")
+            stream.begin_capture()
+            try:
+                for _ in range(SLOTS):
+                    self._slot(s, iterations, base, count)
+            finally:
+                graph = stream.end_capture()
+            graphs[key] = graph
+        return graphs[key]
+
+    def _slot(self, s: CudaState, iterations: int, base: int, count: int) -> None:
+        """A warp for pairs that need one, a median filter where one is wanted, a tile step."""
+        m, arrays, progress = s.model, s.arrays, s.arena.progress
+        every = m.median_every if m.median > 1 else 0
+        self._warp(s, base, count)
+        if every:
+            self.kernels.over_images(
+                "median", 2 * count, s.height, s.width, progress, arrays["state"],
+                arrays["filtered"], base, s.height, s.width, s.stride, every, m.median,
+            )  # fmt: skip
+        self.kernels.launch(
+            "tvl1_tile", (*tiles(s.height, s.width), count), TILE_BLOCK,
+            progress, arrays["model"], arrays["state"], arrays["filtered"] if every else None,
+            arrays["partial"], s.arena.left, base, s.height, s.width, s.stride,
+            m.tau, m.tau / m.theta, m.lambda_ * m.theta, iterations, m.block, m.spaced,
+            np.float64(m.enough(s.height * s.width)), every,
+        )  # fmt: skip
+
+    def _warp(self, s: CudaState, base: int, count: int) -> None:
+        self.kernels.over_images(
+            "tvl1_warp", count, s.height, s.width, s.arena.progress, s.arrays["packed"],
+            s.arrays["first"], s.arrays["state"], s.arrays["model"], base, s.height, s.width,
+            s.stride, SAMPLINGS.index(s.model.sampling),
+        )  # fmt: skip
+
+    def _group(self, s: CudaState) -> int:
+        """Pairs that go together: as many as the cache holds, but enough to keep it busy."""
+        pair_bytes = 4 * (2 * len(FIELDS) + len(COEFFICIENTS)) * s.height * s.stride
+        across, down = tiles(s.height, s.width)
+        return max(1, self.group_bytes // pair_bytes, -(-self.group_tiles // (across * down)))
+
+
+class _Told:
+    """One number on its way from the device, into memory that the device writes by itself."""
+
+    def __init__(self, cupy: Any) -> None:
+        self._memory = cupy.cuda.alloc_pinned_memory(4)
+        self._number = np.frombuffer(self._memory, np.int32, 1)
+        self._there = cupy.cuda.Event(disable_timing=True)
+
+    def ask(self, number: Any, stream: Any) -> None:
+        number.get(stream=stream, out=self._number, blocking=False)
+        self._there.record(stream)
+
+    def answer(self) -> int:
+        self._there.synchronize()
+        return int(self._number[0])

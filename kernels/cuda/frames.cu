@@ -1,0 +1,74 @@
+// RGB frames (N, H, W, 3) -> smaller frames, gray images, differences.
+#include "common.cuh"
+
+namespace {
+
+// Both neighbours of an output index along one side, and their weights in 1/2048, as cv::resize has
+// them. Columns beyond the border have the border's value; rows have both weights on the same row,
+// which the rounding of cv::resize can tell from one.
+struct Neighbours {
+    int near, far, near_weight, far_weight;
+};
+
+__device__ __forceinline__ Neighbours neighbours(int index, int source, int target, bool rows) {
+    const double scale = 1.0 / ((double)target / (double)source);
+    const float at = (float)((index + 0.5) * scale - 0.5);
+    const int whole = (int)floorf(at), last = source - 1;
+    float past = at - (float)whole;
+    if (!rows && (whole < 0 || whole >= last)) past = 0.f;
+    const int near = whole < 0 ? 0 : whole < last ? whole : last;
+    const int next = whole + 1, far = next < 0 ? 0 : next < last ? next : last;
+    return {near, far, (int)rintf((1.f - past) * 2048.f), (int)rintf(past * 2048.f)};
+}
+
+}  // namespace
+
+// Bilinear with centred pixels, to the bit as cv::resize does it with bytes. A block row has the
+// columns, blockIdx.y the row.
+extern "C" __global__ void resize(const u8 *frames, int h, int w, u8 *out, int height, int width) {
+    const int x = column(), y = row();
+    if (x >= width || y >= height) return;
+    const Neighbours across = neighbours(x, w, width, false), down = neighbours(y, h, height, true);
+    const u8 *frame = frames + (size_t)blockIdx.z * h * w * 3;
+    u8 *pixel = out + (((size_t)blockIdx.z * height + y) * width + x) * 3;
+    for (int channel = 0; channel < 3; channel++) {
+        const u8 *near = frame + (size_t)down.near * w * 3 + channel;
+        const u8 *far = frame + (size_t)down.far * w * 3 + channel;
+        const int upper = near[across.near * 3] * across.near_weight +
+                          near[across.far * 3] * across.far_weight;
+        const int lower =
+            far[across.near * 3] * across.near_weight + far[across.far * 3] * across.far_weight;
+        pixel[channel] = (u8)((((down.near_weight * (upper >> 4)) >> 16) +
+                               ((down.far_weight * (lower >> 4)) >> 16) + 2) >>
+                              2);
+    }
+}
+
+// BT.601 luma in 15 bit fixed point, as cv::cvtColor.
+extern "C" __global__ void gray(const u8 *frames, u8 *out, int pixels) {
+    const int i = column();
+    if (i >= pixels) return;
+    const size_t at = (size_t)blockIdx.z * pixels + i;
+    const u8 *rgb = frames + 3 * at;
+    out[at] = (u8)((9798 * rgb[0] + 19235 * rgb[1] + 3735 * rgb[2] + (1 << 14)) >> 15);
+}
+
+// next - this + 128 as planes (N - 1, 3, H, W), and how many of the changes do not fit a byte.
+extern "C" __global__ void difference(const u8 *frames, u8 *planes, unsigned *clipped,
+                                      int pixels) {
+    const int i = column();
+    unsigned beyond = 0;
+    if (i < pixels) {
+        const u8 *frame = frames + (size_t)blockIdx.z * 3 * pixels;
+        const u8 *next = frame + (size_t)3 * pixels;
+        u8 *out = planes + (size_t)blockIdx.z * 3 * pixels + i;
+        for (int channel = 0; channel < 3; channel++) {
+            const int change = next[3 * i + channel] - frame[3 * i + channel] + 128;
+            const int level = change < 0 ? 0 : change > 255 ? 255 : change;
+            beyond += level != change;
+            out[(size_t)channel * pixels] = (u8)level;
+        }
+    }
+    beyond = warp_sum(beyond);
+    if (threadIdx.x % LANES == 0 && beyond) atomicAdd(clipped + blockIdx.z, beyond);
+}

@@ -1,0 +1,258 @@
+// .cu files -> functions for this CPU: what a kernel needs of CUDA, so that tests can run it unmodified.
+//
+// Every CUDA thread is a fiber; one operating system thread runs them all, block after block. What a
+// GPU leaves open is made hard on purpose: warps and blocks run in a shuffled order that changes with
+// the seed, so a missing barrier shows as a result that depends on it; shared memory is filled with
+// NaNs before each block; a barrier that not all threads reach ends the program with a message.
+// Warps are 32 lanes. Arrays are checked by the address sanitizer where the tests turn it on.
+#pragma once
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <ucontext.h>
+
+#include <deque>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline __attribute__((always_inline))
+#define __launch_bounds__(...)
+#define __shared__ static __attribute__((section("emulated_shared")))
+
+struct float2 { float x, y; };
+struct alignas(16) float4 { float x, y, z, w; };
+struct uint3 { unsigned x, y, z; };
+typedef uint3 dim3;
+
+extern char __start_emulated_shared[] __attribute__((weak, visibility("hidden")));
+extern char __stop_emulated_shared[] __attribute__((weak, visibility("hidden")));
+
+namespace emulator {
+
+constexpr unsigned LANES = 32;
+constexpr size_t STACK_BYTES = 64 * 1024;
+
+enum class State { READY, AT_SHUFFLE, AT_BARRIER, FINISHED };
+
+struct Fiber {
+    uint3 thread;
+    unsigned warp, lane;
+    State state;
+    bool started = false;
+    jmp_buf context;
+    ucontext_t first;
+    std::vector<char> stack;
+};
+
+inline Fiber *current;
+inline jmp_buf scheduler;
+inline std::deque<Fiber> fibers;  // that never move
+inline std::vector<std::vector<char>> exchanged;  // by warp: what its lanes show each other
+inline void (*body)(void *);
+inline void *arguments;
+inline uint3 block, grid, block_size;
+inline uint64_t seed = 1;
+
+inline uint64_t random_number() {  // xorshift64*
+    seed ^= seed >> 12, seed ^= seed << 25, seed ^= seed >> 27;
+    return seed * 2685821657736338717ull;
+}
+
+inline std::vector<unsigned> shuffled(unsigned n) {
+    std::vector<unsigned> order(n);
+    for (unsigned i = 0; i < n; i++) order[i] = i;
+    for (unsigned i = n; i > 1; i--) std::swap(order[i - 1], order[random_number() % i]);
+    return order;
+}
+
+[[noreturn]] inline void give_up(const char *why) {
+    fprintf(stderr, "emulator: %s, block (%u, %u, %u)\n", why, block.x, block.y, block.z);
+    abort();
+}
+
+inline void pause(State state) {
+    Fiber *fiber = current;
+    fiber->state = state;
+    if (!_setjmp(fiber->context)) _longjmp(scheduler, 1);
+}
+
+// Fibers are made once and run the same thread of one block after the other.
+inline void enter() {
+    for (;;) {
+        body(arguments);
+        pause(State::FINISHED);
+    }
+}
+
+inline void resume(Fiber &fiber) {
+    current = &fiber;
+    if (_setjmp(scheduler)) return;
+    if (fiber.started) _longjmp(fiber.context, 1);
+    fiber.started = true;
+    fiber.stack.resize(STACK_BYTES);
+    getcontext(&fiber.first);
+    fiber.first.uc_stack.ss_sp = fiber.stack.data();
+    fiber.first.uc_stack.ss_size = fiber.stack.size();
+    fiber.first.uc_link = nullptr;
+    makecontext(&fiber.first, enter, 0);
+    setcontext(&fiber.first);
+}
+
+// The lanes of a warp run until all of them are at a shuffle, at a barrier or finished.
+inline void run_warp(unsigned warp, unsigned threads) {
+    const unsigned from = warp * LANES, to = from + LANES < threads ? from + LANES : threads;
+    for (;;) {
+        const unsigned start = random_number() % LANES, step = random_number() % LANES | 1;
+        for (unsigned i = 0; i < LANES; i++) {
+            const unsigned thread = from + (start + i * step) % LANES;
+            if (thread < to && fibers[thread].state == State::READY) resume(fibers[thread]);
+        }
+        unsigned shuffling = 0, gone = 0;
+        for (unsigned i = from; i < to; i++) {
+            shuffling += fibers[i].state == State::AT_SHUFFLE;
+            gone += fibers[i].state == State::FINISHED;
+        }
+        if (!shuffling) return;
+        if (shuffling + gone != to - from) give_up("lanes of a warp part at a shuffle");
+        if (gone) give_up("a shuffle of all lanes where some have returned");
+        for (unsigned i = from; i < to; i++) fibers[i].state = State::READY;
+    }
+}
+
+inline void run_block() {
+    const unsigned threads = block_size.x * block_size.y * block_size.z;
+    const unsigned warps = (threads + LANES - 1) / LANES;
+    if (fibers.size() < threads) fibers.resize(threads);
+    if (exchanged.size() < warps) exchanged.resize(warps, std::vector<char>(LANES * 8));
+    if (__start_emulated_shared)
+        memset(__start_emulated_shared, 0xff, __stop_emulated_shared - __start_emulated_shared);
+    for (unsigned i = 0; i < threads; i++) {
+        Fiber &fiber = fibers[i];
+        fiber.thread = {i % block_size.x, i / block_size.x % block_size.y,
+                        i / block_size.x / block_size.y};
+        fiber.warp = i / LANES, fiber.lane = i % LANES;
+        fiber.state = State::READY;
+    }
+    for (;;) {
+        for (unsigned warp : shuffled(warps)) run_warp(warp, threads);
+        unsigned waiting = 0, gone = 0;
+        for (unsigned i = 0; i < threads; i++) {
+            waiting += fibers[i].state == State::AT_BARRIER;
+            gone += fibers[i].state == State::FINISHED;
+        }
+        if (gone == threads) return;
+        if (waiting + gone != threads) give_up("threads neither wait nor finish");
+        // Threads that have returned count as arrived, as they do on a GPU.
+        for (unsigned i = 0; i < threads; i++)
+            if (fibers[i].state == State::AT_BARRIER) fibers[i].state = State::READY;
+    }
+}
+
+template <class Function>
+void launch(Function function, const unsigned *grid_size, const unsigned *size) {
+    grid = {grid_size[0], grid_size[1], grid_size[2]};
+    block_size = {size[0], size[1], size[2]};
+    body = [](void *function) { (*(Function *)function)(); };
+    arguments = &function;
+    for (unsigned number : shuffled(grid.x * grid.y * grid.z)) {
+        block = {number % grid.x, number / grid.x % grid.y, number / grid.x / grid.y};
+        run_block();
+    }
+}
+
+template <class... Arguments, size_t... I>
+void call(void (*kernel)(Arguments...), const unsigned *grid_size, const unsigned *size,
+          void **values, std::index_sequence<I...>) {
+    launch([&] { kernel(*(std::remove_reference_t<Arguments> *)values[I]...); }, grid_size, size);
+}
+
+template <class... Arguments>
+void call(void (*kernel)(Arguments...), const unsigned *grid_size, const unsigned *size,
+          void **values) {
+    call(kernel, grid_size, size, values, std::index_sequence_for<Arguments...>());
+}
+
+// One letter per parameter, as in Python's struct module: what a caller has to bring.
+template <class T>
+constexpr char letter() {
+    return std::is_pointer_v<T>            ? 'P'
+           : std::is_same_v<T, int>        ? 'i'
+           : std::is_same_v<T, unsigned>   ? 'I'
+           : std::is_same_v<T, float>      ? 'f'
+           : std::is_same_v<T, double>     ? 'd'
+           : std::is_same_v<T, long long>  ? 'q'
+                                           : '?';
+}
+
+template <class... Arguments>
+const char *letters(void (*)(Arguments...)) {
+    static const char text[] = {letter<Arguments>()..., 0};
+    return text;
+}
+
+// Each lane shows its value, then all read; only then may anyone show the next one.
+template <class T>
+T exchange(T value, unsigned from) {
+    static_assert(sizeof(T) <= 8, "shuffles take up to eight bytes");
+    char *shown = exchanged[current->warp].data();
+    memcpy(shown + current->lane * 8, &value, sizeof value);
+    pause(State::AT_SHUFFLE);
+    T result;
+    memcpy(&result, shown + from * 8, sizeof result);
+    pause(State::AT_SHUFFLE);
+    return result;
+}
+
+}  // namespace emulator
+
+#define threadIdx (emulator::current->thread)
+#define blockIdx (emulator::block)
+#define gridDim (emulator::grid)
+#define blockDim (emulator::block_size)
+
+inline void __syncthreads() { emulator::pause(emulator::State::AT_BARRIER); }
+inline void __threadfence() {}
+
+template <class T>
+T __shfl_up_sync(unsigned, T value, unsigned by) {
+    const unsigned lane = emulator::current->lane;
+    return emulator::exchange(value, lane < by ? lane : lane - by);
+}
+template <class T>
+T __shfl_down_sync(unsigned, T value, unsigned by) {
+    const unsigned lane = emulator::current->lane;
+    return emulator::exchange(value, lane + by >= emulator::LANES ? lane : lane + by);
+}
+template <class T>
+T __shfl_xor_sync(unsigned, T value, unsigned mask) {
+    return emulator::exchange(value, emulator::current->lane ^ mask);
+}
+template <class T>
+T atomicAdd(T *place, T value) {
+    const T before = *place;
+    *place = before + value;
+    return before;
+}
+template <class T>
+T atomicSub(T *place, T value) {
+    return atomicAdd(place, (T)-value);
+}
+
+// What the tests call: NAME of each kernel of the file that was included before this line.
+#define EMULATED(NAME)                                                                        \
+    extern "C" __attribute__((visibility("default"))) const char *letters_##NAME() {          \
+        return emulator::letters(NAME);                                                       \
+    }                                                                                         \
+    extern "C" __attribute__((visibility("default"))) void launch_##NAME(                     \
+        const unsigned *grid, const unsigned *size, void **values, uint64_t seed) {           \
+        emulator::seed = seed;                                                                \
+        emulator::call(NAME, grid, size, values);                                             \
+    }

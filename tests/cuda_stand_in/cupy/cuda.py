@@ -1,0 +1,154 @@
+"""Streams, events, graphs and memory of the stand-in. A stream runs only when somebody waits for it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+_local = threading.local()
+_pinned: set[int] = set()
+
+
+class Stream:
+    def __init__(self, non_blocking: bool = False) -> None:
+        assert non_blocking, "flowpipe never waits for the default stream"
+        self._queue: deque[Callable[[], None]] = deque()
+        self._recorded: list[Callable[[], None]] | None = None
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> Stream:
+        stack = _stack()
+        stack.append(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _stack().pop()
+
+    def enqueue(self, work: Callable[[], None]) -> None:
+        if self._recorded is not None:
+            self._recorded.append(work)
+        else:
+            self._queue.append(work)
+
+    def synchronize(self) -> None:
+        assert self._recorded is None, "a stream that is being recorded cannot be waited for"
+        with self._lock:
+            while self._queue:
+                self._queue.popleft()()
+
+    def begin_capture(self) -> None:
+        self._recorded = []
+
+    def end_capture(self) -> Graph:
+        recorded, self._recorded = self._recorded, None
+        assert recorded is not None
+        return Graph(recorded)
+
+
+class Graph:
+    def __init__(self, recorded: list[Callable[[], None]]) -> None:
+        self._recorded = recorded
+
+    def launch(self, stream: Stream) -> None:
+        for work in self._recorded:
+            stream.enqueue(work)
+
+
+class Event:
+    def __init__(self, disable_timing: bool = False) -> None:
+        self.done, self._stream = True, None
+
+    def record(self, stream: Stream) -> None:
+        self.done, self._stream = False, stream
+        stream.enqueue(lambda: setattr(self, "done", True))
+
+    def synchronize(self) -> None:
+        """Runs the stream up to here and no further."""
+        stream = self._stream
+        if stream is None:
+            return
+        with stream._lock:
+            while not self.done:
+                stream._queue.popleft()()
+
+
+def _stack() -> list[Stream]:
+    if not hasattr(_local, "streams"):
+        _local.streams = []
+    streams: list[Stream] = _local.streams
+    return streams
+
+
+def current_stream(or_default: bool = False) -> Stream:
+    if not _stack():
+        assert or_default, "work without a stream"
+        return Stream(non_blocking=True)
+    return _stack()[-1]
+
+
+class _PinnedMemory:
+    def __init__(self, nbytes: int) -> None:
+        self._bytes = np.full(nbytes, 0xFF, np.uint8)
+        _pinned.add(self._bytes.ctypes.data)
+
+    def __buffer__(self, flags: int) -> memoryview:
+        return memoryview(self._bytes)
+
+
+def alloc_pinned_memory(nbytes: int) -> Any:
+    # Before Python 3.12 only built-in types have buffers.
+    return memoryview(_PinnedMemory(nbytes)._bytes)
+
+
+def is_pinned(array: np.ndarray) -> bool:
+    return array.ctypes.data in _pinned
+
+
+class memory:  # noqa: N801 - CuPy's name
+    class OutOfMemoryError(MemoryError):
+        pass
+
+    total = int(os.environ.get("CUDA_STAND_IN_BYTES", 4 << 30))
+    used = 0
+
+    @classmethod
+    def take(cls, nbytes: int) -> None:
+        if cls.used + nbytes > cls.total:
+            raise cls.OutOfMemoryError(
+                f"Out of memory allocating {nbytes:,} bytes (allocated so far: {cls.used:,} bytes)."
+            )
+        cls.used += nbytes
+
+    @classmethod
+    def give_back(cls, nbytes: int) -> None:
+        cls.used -= nbytes
+
+
+class Device:
+    def __init__(self, number: int = 0) -> None:
+        self.id = number
+
+    def use(self) -> None:
+        pass
+
+
+runtime = SimpleNamespace(
+    memGetInfo=lambda: (memory.total - memory.used, memory.total),
+    getDeviceCount=lambda: 1,
+    driverGetVersion=lambda: 12090,
+    runtimeGetVersion=lambda: 12090,
+    getDeviceProperties=lambda number: {
+        "name": b"emulator",
+        "major": 9,
+        "minor": 0,
+        "l2CacheSize": 1 << 20,
+        "multiProcessorCount": 2,
+        "totalGlobalMem": memory.total,
+    },
+)

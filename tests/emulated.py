@@ -1,0 +1,32 @@
+"""CudaOps on the emulator: kernels/cuda compiled by g++, CuPy's few calls from cuda_stand_in."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+STAND_IN = Path(__file__).resolve().parent / "cuda_stand_in"
+
+
+def emulated_ops():
+    """The operations of the CUDA backend, run on the CPU; what else imports CuPy gets the real one."""
+    if shutil.which("g++") is None:
+        pytest.skip("needs g++ to compile the emulated kernels")
+    from flowpipe.ops.cuda import CudaOps
+
+    real = {name: sys.modules.pop(name) for name in list(sys.modules) if is_cupy(name)}
+    sys.path.insert(0, str(STAND_IN))
+    try:
+        return CudaOps()
+    finally:
+        sys.path.remove(str(STAND_IN))
+        for name in list(filter(is_cupy, sys.modules)):
+            del sys.modules[name]
+        sys.modules.update(real)
+
+
+def is_cupy(name: str) -> bool:
+    return name == "cupy" or name.startswith("cupy.")

@@ -1,0 +1,136 @@
+"""CUDA source -> compiled code and what the assembler says of it, by NVIDIA's compiler library, with no GPU.
+
+From the wheels nvidia-cuda-nvrtc-cu12 (CUDA 12, every architecture), nvidia-cuda-nvrtc (CUDA 13, from sm_75
+on) and nvidia-cuda-nvdisasm.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import site
+import subprocess
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from flowpipe.ops import cuda_kernels
+
+USED = re.compile(
+    r"Compiling entry function '(\w+)'.*?"
+    r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads.*?"
+    r"Used (\d+) registers",
+    re.DOTALL,
+)
+INSTRUCTION = re.compile(r"\s+(?:/\*[0-9a-f]+\*/)?\s*(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]+)\b(.*);")
+LABEL = re.compile(r"\s*(\.L_x?_?\w+):")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one kernel takes."""
+
+    registers: int
+    spilled_bytes: int
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """One file for one architecture."""
+
+    kernels: dict[str, Usage]
+    cubin: bytes
+
+
+def _wheel(pattern: str) -> Path | None:
+    for folder in {*site.getsitepackages(), site.getusersitepackages()}:
+        found = sorted(
+            p for p in Path(folder).glob(f"nvidia/{pattern}") if "builtins" not in p.name
+        )
+        if found:
+            return found[0]
+    return None
+
+
+@cache
+def _library(major: int) -> ctypes.CDLL | None:
+    path = _wheel(f"**/libnvrtc.so.{major}*")
+    return ctypes.CDLL(str(path)) if path else None
+
+
+def require(major: int) -> None:
+    """Skip a test where the compiler of that CUDA version is not installed."""
+    if _library(major) is None:
+        wheel = "nvidia-cuda-nvrtc-cu12" if major == 12 else "nvidia-cuda-nvrtc"
+        pytest.skip(f"needs NVRTC {major}: pip install {wheel}")
+
+
+@cache
+def compiled(file: str, major: int, architecture: int) -> Compiled:
+    """Compile kernels/cuda/FILE.cu with flowpipe's own options."""
+    nvrtc = _library(major)
+    assert nvrtc is not None
+    source = (cuda_kernels.folder() / "cuda" / f"{file}.cu").read_bytes()
+    options = [*cuda_kernels.options(), f"-arch=sm_{architecture}", "--ptxas-options=-v"]
+    program = ctypes.c_void_p()
+    nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, file.encode(), 0, None, None)
+    encoded = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
+    failed = nvrtc.nvrtcCompileProgram(program, len(options), encoded)
+    log = _text(nvrtc, program, "ProgramLog").decode()
+    assert not failed, f"{file}.cu, sm_{architecture}, CUDA {major}:\n{log}"
+    complaints = [line for line in log.splitlines() if "warning" in line and "prior to" not in line]
+    assert not complaints, complaints
+    kernels = {
+        name: Usage(int(registers), int(stores) + int(loads))
+        for name, _, stores, loads, registers in USED.findall(log)
+    }
+    cubin = _text(nvrtc, program, "CUBIN")
+    nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+    return Compiled(kernels, cubin)
+
+
+def _text(nvrtc: ctypes.CDLL, program: ctypes.c_void_p, what: str) -> bytes:
+    size = ctypes.c_size_t()
+    getattr(nvrtc, f"nvrtcGet{what}Size")(program, ctypes.byref(size))
+    text = ctypes.create_string_buffer(size.value)
+    getattr(nvrtc, f"nvrtcGet{what}")(program, text)
+    return text.raw.rstrip(b"\0") if what == "ProgramLog" else text.raw
+
+
+@cache
+def disassembled(cubin: bytes, kernel: str) -> tuple[list[tuple[str, str]], dict[str, int]]:
+    """(opcode, operands) of a kernel's instructions, and where its labels are."""
+    tool = _wheel("**/bin/nvdisasm")
+    if tool is None:
+        pytest.skip("needs nvdisasm: pip install nvidia-cuda-nvdisasm")
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        text = subprocess.run([tool, file.name], capture_output=True, text=True, check=True).stdout
+    section = text.split(f".text.{kernel}:", 1)[1]
+    labels: dict[str, int] = {}
+    instructions: list[tuple[str, str]] = []
+    for line in section.splitlines():
+        if line.startswith("//--------------------- .text."):
+            break
+        if label := LABEL.match(line):
+            labels[label[1]] = len(instructions)
+        elif instruction := INSTRUCTION.match(line):
+            instructions.append((instruction[1], instruction[2]))
+    return instructions, labels
+
+
+def loops(cubin: bytes, kernel: str) -> list[Counter[str]]:
+    """The instructions of each loop of a kernel, by opcode."""
+    instructions, labels = disassembled(cubin, kernel)
+    found = []
+    for end, (opcode, operands) in enumerate(instructions):
+        target = re.search(r"\.L_x?_?\w+", operands) if opcode.startswith("BRA") else None
+        start = labels.get(target[0], end) if target else end
+        if start < end:
+            found.append(Counter(name.split(".")[0] for name, _ in instructions[start : end + 1]))
+    return found

@@ -1,0 +1,66 @@
+"""Every kernel is compiled for every architecture by both compilers, with no GPU: what it takes of one."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import nvrtc
+import pytest
+
+from flowpipe.ops.cuda_kernels import ARCHITECTURES, SOURCES, folder, options
+
+TARGETS = [(major, arch) for major, archs in ARCHITECTURES.items() for arch in archs]
+READABLE = [target for target in TARGETS if target[1] >= 75]  # by the nvdisasm that pip installs
+PIXELS = 8  # of a thread of tvl1_tile
+MOST_INSTRUCTIONS = {"inside": 52, "border": 58}
+"""Of an iteration of one pixel in a tile inside the image or at its border: the mean of both copies of
+the loop's body, one of which measures the change."""
+
+
+@pytest.mark.parametrize("file", SOURCES)
+@pytest.mark.parametrize(("major", "architecture"), TARGETS)
+def test_compiles_without_spills(file, major, architecture):
+    nvrtc.require(major)
+    kernels = nvrtc.compiled(file, major, architecture).kernels
+    assert set(kernels) == set(SOURCES[file])
+    for name, usage in kernels.items():
+        assert usage.spilled_bytes == 0, name
+        assert usage.registers <= 128, name
+
+
+@pytest.mark.parametrize(("major", "architecture"), READABLE)
+def test_an_iteration_takes_few_instructions(major, architecture):
+    nvrtc.require(major)
+    cubin = nvrtc.compiled("tvl1_tile", major, architecture).cubin
+    # An iteration has two square roots and a quotient per pixel: the loops with two copies of it.
+    found = [loop for loop in nvrtc.loops(cubin, "tvl1_tile") if loop["MUFU"] >= 6 * PIXELS]
+    assert len(found) == 2
+    for most, loop in zip(
+        MOST_INSTRUCTIONS.values(), sorted(found, key=Counter.total), strict=True
+    ):
+        assert loop.total() / (2 * PIXELS) <= most, loop
+        assert not {"LDL", "STL", "CALL"} & set(loop), "spills or calls in the inner loop"
+
+
+def test_every_kernel_is_listed():
+    for path in (folder() / "cuda").glob("*.cu"):
+        declared = re.findall(
+            r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\(',
+            path.read_text(encoding="utf-8"),
+        )
+        assert tuple(declared) == SOURCES[path.stem]
+
+
+def test_headers_are_part_of_the_key(monkeypatch, tmp_path):
+    """CuPy looks a compiled kernel up by source and options; a changed header must change these."""
+    import shutil
+
+    from flowpipe.ops import cuda_kernels
+
+    copy = tmp_path / "kernels"
+    shutil.copytree(folder(), copy)
+    monkeypatch.setattr(cuda_kernels, "folder", lambda: copy)
+    before = options()
+    (copy / "cuda" / "progress.cuh").write_text("// other\n", encoding="utf-8")
+    assert options() != before

@@ -1,0 +1,220 @@
+"""The CUDA backend as a whole on the emulator: batches, rungs, memory, order of execution, real frames."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from emulated import STAND_IN, emulated_ops
+from synth import translated_pair
+
+from flowpipe.errors import DeviceMemoryError
+from flowpipe.extract import Extraction
+from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe.flow.tvl1 import VARIANTS, TVL1Params, TVL1Solver
+from flowpipe.ops import get_ops
+from flowpipe.ops.cpu import native_core
+from flowpipe.recipe import build
+from flowpipe.types import Span, VideoRecord
+
+pytestmark = pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none")
+
+
+@pytest.fixture
+def cuda():
+    return emulated_ops()
+
+
+def pairs(count, height=45, width=70):
+    """Pairs that need different numbers of iterations, one of them none."""
+    made = [translated_pair(height, width, 0.4 * k, -0.3 * k, seed=k) for k in range(count)]
+    return tuple(np.stack(frames).astype(np.uint8) for frames in zip(*made, strict=True))
+
+
+def solve(ops, first, second, **params):
+    solver = TVL1Solver(TVL1Params(**params), ops)
+    return ops.to_host(solver.solve(solver.prepare(first), solver.prepare(second)))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_flow_is_that_of_the_cpu(cuda, variant):
+    first, second = pairs(4)
+    ours, cpu = (solve(ops, first, second, variant=variant, warps=3) for ops in (cuda, get_ops()))
+    bytes_of = [
+        np.asarray(ops.quantise(flow, 20)[0]).astype(int)
+        for ops, flow in ((cuda, ours), (get_ops(), cpu))
+    ]
+    assert (np.abs(bytes_of[0] - bytes_of[1]) > 1).mean() <= 1e-3
+    assert np.abs(ours - cpu).mean() < 1e-3
+
+
+def test_a_pair_is_alone_in_any_batch(cuda):
+    """In groups or together, first or last, beside pairs that stop sooner or later."""
+    first, second = pairs(5)
+    together = solve(cuda, first, second)
+    cuda._ladder.group_bytes, cuda._ladder.group_tiles = 0, 3  # groups of one or two pairs
+    cuda._local.arena = None
+    np.testing.assert_array_equal(solve(cuda, first, second), together)
+    cuda.pairs_at_once = lambda height, width: 2
+    np.testing.assert_array_equal(solve(cuda, first[::-1], second[::-1])[::-1], together)
+    for k in range(5):
+        np.testing.assert_array_equal(
+            solve(cuda, first[k : k + 1], second[k : k + 1])[0], together[k]
+        )
+
+
+def test_same_bytes_in_any_order_of_execution(cuda):
+    """Blocks, warps and lanes run in another order with each seed: a race would show."""
+    first, second = pairs(3, 70, 130)
+    function = type(cuda.kernels.function("tvl1_tile"))
+    flows = []
+    for seed in range(1, 5):
+        function.seed = seed
+        flows.append(solve(cuda, first, second, variant="opencv4", warps=2))
+    function.seed = 1
+    for flow in flows[1:]:
+        np.testing.assert_array_equal(flow, flows[0])
+
+
+def test_too_little_memory_halves_the_batch_and_says_so(cuda, monkeypatch):
+    first, second = pairs(8)
+    meant = solve(cuda, first, second, warps=2)
+    cuda._local.arena = None
+    memory, asked = type(cuda).tvl1_memory, []
+
+    def small(ops, n, height, width):
+        asked.append(n)
+        # Room for two pairs beside what is there: the stand-in's own allocator refuses more.
+        cupy_memory = ops._cupy.cuda.memory
+        from flowpipe.ops.cuda_ladder import Layout
+
+        room = 4 * Layout(2, height, width).floats + 200_000
+        monkeypatch.setattr(cupy_memory, "total", cupy_memory.used + room)
+        return memory(ops, n, height, width)
+
+    monkeypatch.setattr(type(cuda), "tvl1_memory", small)
+    monkeypatch.setattr(type(cuda), "pairs_at_once", lambda ops, height, width: 8)
+    with pytest.warns(RuntimeWarning) as said:
+        np.testing.assert_array_equal(solve(cuda, first, second, warps=2), meant)
+    assert ["8 pairs of 70x45 at once; going on with 4" in str(said[0].message), len(said)] == [
+        True,
+        2,
+    ]
+    assert "4 pairs of 70x45 at once; going on with 2" in str(said[1].message)
+    assert asked[:3] == [8, 4, 2] and set(asked[3:]) == {2}
+
+
+def test_no_memory_for_a_single_pair_is_an_error(cuda, monkeypatch):
+    first, second = pairs(1)
+    solver = TVL1Solver(TVL1Params(), cuda)
+    prepared = solver.prepare(first), solver.prepare(second)
+    monkeypatch.setattr(cuda._cupy.cuda.memory, "total", cuda._cupy.cuda.memory.used + 100_000)
+    with pytest.raises(DeviceMemoryError, match="too little free memory .*Out of memory"):
+        solver.solve(*prepared)
+
+
+def test_pairs_at_once_follow_the_free_memory(cuda, monkeypatch):
+    from flowpipe.ops.cuda_ladder import Layout
+
+    memory = cuda._cupy.cuda.memory
+    assert cuda.pairs_at_once(45, 70) == 64
+    room = 10 * 4 * Layout(1, 256, 340).floats
+    monkeypatch.setattr(memory, "total", memory.used + room)
+    assert cuda.pairs_at_once(256, 340) == 6  # a share is for the rest
+    assert cuda.pairs_at_once(2160, 3840) == 1
+
+
+def planes_of(record, recipe, ops):
+    """Stored images of a video, decoded, by modality, and their columns."""
+    windows = list(Extraction(Span(record), recipe, ops))
+    found = {}
+    for modality in recipe.modalities:
+        streams = [e for w in windows for e in w.encoded if e.modality == modality]
+        images = b"".join(payload for e in streams for payload in e.payloads)
+        columns = {
+            name: np.concatenate([np.asarray(e.columns[name]) for e in streams])
+            for name in streams[0].columns
+        }
+        found[modality] = np.frombuffer(images, np.uint8), columns
+    return found
+
+
+@pytest.fixture(params=["demo", "real"])
+def clip(request):
+    if request.param == "demo":
+        return sorted(request.getfixturevalue("demo_set").rglob("*.mp4"))[0]
+    return sorted((request.getfixturevalue("shared_data") / "clips" / "ucf101").rglob("*.avi"))[0]
+
+
+def test_extraction_of_a_clip_is_that_of_the_cpu(cuda, clip, monkeypatch):
+    """All modalities, from the file to encoded images, window by window."""
+    modalities = ["rgb", "flow", "warped_flow", "rgb_diff"]
+    values = {
+        "modalities": modalities,
+        "size": {"width": 120, "height": 90},
+        "video": {"fps": 2.0},
+        "flow": {"name": "tvl1", "warps": 3},
+        "codecs": {name: {"name": "raw"} for name in modalities},
+    }
+    recipe = build(ExtractRecipe, values, where="extract")
+    record = VideoRecord("clip", str(clip))
+    cuda.window_frames = 5
+    ours, cpu = (planes_of(record, recipe, ops) for ops in (cuda, get_ops()))
+    for modality in modalities:
+        (a, columns), (b, meant) = ours[modality], cpu[modality]
+        assert a.size == b.size and a.size > 0
+        assert (np.abs(a.astype(int) - b) > 1).mean() <= 1e-3, modality
+        for name in meant:
+            if name != "homography":
+                assert columns[name].shape == meant[name].shape
+    for modality in ("rgb", "rgb_diff"):  # no float is involved
+        np.testing.assert_array_equal(ours[modality][0], cpu[modality][0])
+
+
+SANITIZED = """
+import numpy as np
+from emulated import emulated_ops
+from synth import translated_pair
+from flowpipe.flow.tvl1 import TVL1Params, TVL1Solver
+ops = emulated_ops()
+for height, width in ((1, 1), (1, 40), (37, 1), (17, 31), (64, 64), (66, 121)):
+    frames = np.random.default_rng(1).integers(0, 256, (3, height, width, 3), dtype=np.uint8)
+    gray = ops.gray(ops.to_device(ops.resize(frames, height, width)))
+    ops.to_host(ops.resize(frames, 20, 33))
+    for variant in ("opencv2", "opencv5_cpu"):
+        solver = TVL1Solver(TVL1Params(variant=variant, warps=2, iterations=9), ops)
+        frame = solver.prepare(gray)
+        flow = solver.solve(frame[:-1], frame[1:])
+        np.asarray(ops.quantise(flow, 20)[0])
+    np.asarray(ops.difference(frames)[0])
+    ops.to_host(ops.warp_homography(gray, np.stack([np.eye(3)] * 3), gray, 0))
+    ops.take(flow, np.array([[0, 2 * height * width - 1]]))
+print("clean")
+"""
+
+
+def test_no_kernel_leaves_its_arrays():
+    """Every kernel compiled with the address sanitizer, on arrays that end where they end."""
+    emulated_ops()
+    asan = subprocess.run(
+        ["g++", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    if not Path(asan).is_absolute():
+        pytest.skip("needs g++'s address sanitizer")
+    environment = {
+        **os.environ,
+        "LD_PRELOAD": asan,
+        "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0",
+        "CUDA_STAND_IN_FLAGS": "-fsanitize=address --param=asan-stack=0 -g",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests"), str(STAND_IN)]),
+        "PYTHONMALLOC": "malloc",
+    }
+    ran = subprocess.run(
+        [sys.executable, "-c", SANITIZED], capture_output=True, text=True, env=environment
+    )
+    assert ran.returncode == 0 and "clean" in ran.stdout, ran.stderr[-3000:]
