@@ -28,7 +28,10 @@ EXTRAS = {
     "train": ["torch", "torchvision"],
     "cluster": ["dask-jobqueue", "dask-cuda; sys_platform == 'linux'"],
     "test": [
-        "pytest", "pytest-timeout", "hypothesis", "setuptools>=77",
+        "pytest",
+        "pytest-timeout",
+        "hypothesis",
+        "setuptools>=77",
         # NVIDIA's compilers of CUDA 12 and 13, and a disassembler: they need no GPU
         *(
             f"nvidia-cuda-{part}; sys_platform == 'linux' and platform_machine == 'x86_64'"

@@ -12,7 +12,7 @@ STAND_IN = Path(__file__).resolve().parent / "cuda_stand_in"
 
 
 def emulated_ops():
-    """The operations of the CUDA backend, run on the CPU; what else imports CuPy gets the real one."""
+    """The CUDA backend's operations, run on the CPU; others who import CuPy get the real one."""
     if shutil.which("g++") is None:
         pytest.skip("needs g++ to compile the emulated kernels")
     from flowpipe.ops.cuda import CudaOps

@@ -1,7 +1,7 @@
-"""CUDA source -> compiled code and what the assembler says of it, by NVIDIA's compiler library, with no GPU.
+"""CUDA source -> compiled code and what it takes, by NVIDIA's compiler library, with no GPU.
 
-From the wheels nvidia-cuda-nvrtc-cu12 (CUDA 12, every architecture), nvidia-cuda-nvrtc (CUDA 13, from sm_75
-on) and nvidia-cuda-nvdisasm.
+From the wheels nvidia-cuda-nvrtc-cu12 (CUDA 12, every architecture), nvidia-cuda-nvrtc (CUDA 13,
+from sm_75 on) and nvidia-cuda-nvdisasm.
 """
 
 from __future__ import annotations

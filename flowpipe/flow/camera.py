@@ -139,7 +139,7 @@ class CameraMotion:
     def places(
         self, first: Features, second: Features, height: int, width: int
     ) -> NDArray[np.int64]:
-        """Where in a pair's flow (2, H, W), in its flat order, `estimate` wants to know it: (C, 2)."""
+        """(C, 2): where in a pair's flow (2, H, W), in flat order, `estimate` wants to know it."""
         misread = self.params.mode == "dense_flow"
         return flow_places((second if misread else first).corners, height, width, misread=misread)
 

@@ -17,9 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from flowpipe.errors import DeviceMemoryError
 from flowpipe.ops import Ops, TVL1Model
 

@@ -1,8 +1,8 @@
 """Device name -> Ops: the one seam between what is computed and where it is computed.
 
 Every backend has the same operations under the same names; `reference` is the one to read. Arrays
-are stacks with N frames, images or pairs in front; a backend may keep what it returns on its device:
-callers only slice it, hand it back, or ask for it with `to_host`.
+are stacks with N frames, images or pairs in front; a backend may keep what it returns on its
+device: callers only slice it, hand it back, or ask for it with `to_host`.
 """
 
 from __future__ import annotations

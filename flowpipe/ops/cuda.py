@@ -91,14 +91,15 @@ class CudaOps:
 
     def difference(self, frames: Any) -> tuple[Any, Any]:
         check_frames(frames)
-        n, height, width = len(frames) - 1, *frames.shape[1:3]
+        n = len(frames) - 1
+        height, width = frames.shape[1:3]
         if n < 1:
             return np.empty((0, 3, height, width), np.uint8), np.empty(0, np.uint32)
         with self._stream as stream:
             frames, planes = self._uploaded(frames), self._empty((n, 3, height, width), np.uint8)
             clipped, pixels = self._zeros(n), height * width
             self.kernels.over_values("difference", n, pixels, frames, planes, clipped, pixels)
-            return tuple(Download(self._cupy, a, stream) for a in (planes, clipped))  # type: ignore[return-value]
+            return Download(self._cupy, planes, stream), Download(self._cupy, clipped, stream)
 
     def quantise(self, flow: Any, bound: float) -> tuple[Any, Any]:
         check_flow(flow, bound)
@@ -108,7 +109,7 @@ class CudaOps:
             self.kernels.over_values(
                 "quantise", len(flow), values, flow, levels, clipped, values, np.float64(bound)
             )
-            return tuple(Download(self._cupy, a, stream) for a in (levels, clipped))  # type: ignore[return-value]
+            return Download(self._cupy, levels, stream), Download(self._cupy, clipped, stream)
 
     def warp_homography(
         self, gray: Any, homography: NDArray[np.float64], fill: Any, margin: int = 5
@@ -269,7 +270,7 @@ class CudaOps:
 
 
 class Download:
-    """An array on its way from the device. NumPy takes it as an array and waits for it if need be."""
+    """An array on its way from the device. NumPy takes it for an array, and waits for it."""
 
     def __init__(self, cupy: Any, source: Any, stream: Any) -> None:
         self.shape, self.dtype, self.ndim = source.shape, source.dtype, source.ndim
@@ -314,8 +315,8 @@ def _cupy() -> Any:
         cupy.cuda.runtime.memGetInfo()
     except ImportError as error:
         raise BackendError(
-            f"device cuda needs CuPy ({error}): pip install cupy-cuda12x, or cupy-cuda13x where the "
-            "driver is for CUDA 13"
+            f"device cuda needs CuPy ({error}): pip install cupy-cuda12x, or cupy-cuda13x where "
+            "the driver is for CUDA 13"
         ) from error
     except Exception as error:
         raise BackendError(

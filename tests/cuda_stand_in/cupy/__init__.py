@@ -1,7 +1,7 @@
 """The few calls of CuPy that flowpipe makes, on the CPU: kernels run in kernels/emulator.
 
-For tests on machines without a GPU; a process uses it when this file's grandparent folder is on its path.
-It is strict where CuPy is lax or a GPU is silent: arrays are not NumPy arrays and do not mix with
+For tests on machines without a GPU; a process uses it when tests/cuda_stand_in is on its path. It
+is strict where CuPy is lax or a GPU is silent: arrays are not NumPy arrays and do not mix with
 them, device memory is filled with NaNs, what is launched without a stream or with a parameter of
 another type is an error, and a stream does nothing before somebody waits for it, so that whoever
 reads too early reads nonsense.

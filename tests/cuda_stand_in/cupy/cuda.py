@@ -1,4 +1,4 @@
-"""Streams, events, graphs and memory of the stand-in. A stream runs only when somebody waits for it."""
+"""Streams, events, graphs and memory. A stream runs only when somebody waits for it."""
 
 from __future__ import annotations
 

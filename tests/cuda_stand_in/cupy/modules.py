@@ -20,7 +20,7 @@ EMULATOR = Path(__file__).resolve().parents[3] / "kernels" / "emulator" / "cuda_
 KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\)\s*)?(\w+)\(')
 FLAGS = """-std=c++17 -O2 -march=native -ffp-contract=off -fno-math-errno -fPIC -shared -w
     -fvisibility=hidden""".split()
-ndarray: type  # the package's, which imports this module first
+ndarray: type = object  # the package's, which imports this module first
 KINDS = {"i": np.int32, "I": np.uint32, "f": np.float32, "d": np.float64, "q": np.int64}
 
 
