@@ -1,10 +1,11 @@
 """Frame pairs, backends -> figures: what optical flow costs on this machine, and where."""
 
+from flowpipe.bench.batches import Batch, sweep
 from flowpipe.bench.flow import Figures, Meter, endpoint_px, one_core, passes, refusals
 from flowpipe.bench.pairs import Pairs, made_pairs, video_pairs
 from flowpipe.bench.rows import PEER, Row, flow_rows
 
 __all__ = [
-    "PEER", "Figures", "Meter", "Pairs", "Row", "endpoint_px", "flow_rows",
-    "made_pairs", "one_core", "passes", "refusals", "video_pairs",
+    "PEER", "Batch", "Figures", "Meter", "Pairs", "Row", "endpoint_px", "flow_rows",
+    "made_pairs", "one_core", "passes", "refusals", "sweep", "video_pairs",
 ]  # fmt: skip

@@ -20,6 +20,7 @@ COMMANDS = {
     "show": "Draw a contact sheet of one video of a store.",
     "flow": "Compute the flow of two images, or of two frames of a video.",
     "doctor": "Say what this machine has and what each lack costs.",
+    "selftest": "Prove a device: every operation against the CPU's.",
     "bench": "Measure this machine: what a step costs on it, beside its peers.",
 }
 """What `--help` says of each command, in the order of the work."""

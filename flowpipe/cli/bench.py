@@ -18,18 +18,23 @@ import numpy as np
 from flowpipe import __version__
 from flowpipe.bench import (
     PEER,
+    Batch,
     Figures,
     Meter,
+    Pairs,
     Row,
     flow_rows,
     made_pairs,
     one_core,
     refusals,
+    sweep,
     video_pairs,
 )
 from flowpipe.cli.options import width_and_height
 from flowpipe.cli.screen import say
 from flowpipe.errors import UsageError
+from flowpipe.flow.tvl1 import TVL1Params
+from flowpipe.ops import Ops, get_ops
 from flowpipe.ops.cpu import native_core
 from flowpipe.report.machine import hardware
 
@@ -53,6 +58,8 @@ def bench() -> None:
               help="Most passes over the pairs; slow rows get two.")  # fmt: skip
 @click.option("--only", multiple=True, metavar="NAME",
               help="Measure this row, beside the peer; may be repeated.")  # fmt: skip
+@click.option("--device", type=click.Choice(["cpu", "cuda"]),
+              help="cuda: the rows that run on a GPU, and pairs/s by batch.")  # fmt: skip
 @click.option("--json", "json_file", metavar="FILE|-", help="Write JSON too; - is stdout.",
               type=click.Path(dir_okay=False, writable=True, allow_dash=True))  # fmt: skip
 def flow(
@@ -61,6 +68,7 @@ def flow(
     size: str,
     repeat: int,
     only: tuple[str, ...],
+    device: str | None,
     json_file: str | None,
 ) -> None:
     """Compare optical flows: milliseconds per pair, and the distance to OpenCV's DualTVL1.
@@ -73,7 +81,8 @@ def flow(
         raise UsageError(f"--size wants at least {SMALLEST_PX} pixels each way, got {size}")
     if json_file and not Path(json_file).resolve().parent.is_dir():
         raise UsageError(f"--json {json_file}: no folder {Path(json_file).resolve().parent}")
-    rows = _chosen(only)
+    ops = get_ops(device) if device else None
+    rows = [row for row in _chosen(only) if device is None or _runs_on(row, device)]
     pairs = (
         video_pairs(videos, count, height, width) if videos else made_pairs(count, height, width)
     )
@@ -88,6 +97,7 @@ def flow(
         echo(f"{where}, fastest of up to {repeat} passes; GPUs by wall time, transfers included")
         usable = [row for row in rows if row.name not in reasons]
         figures = _measure(usable, Meter(pairs, repeat), reasons, echo)
+        batches = _sweep(ops, pairs, repeat, echo) if ops and device == "cuda" else []
     echo(f"vs {PEER}: how many times faster; differs: mean endpoint difference to its flow")
     for name, reason in reasons.items():
         echo(f"not run: {name}: {reason}")
@@ -99,6 +109,7 @@ def flow(
             "size": [width, height],
             "pairs": found,
             "source": pairs.source,
+            "batches": [asdict(batch) for batch in batches],
             "rows": [_plain(row, figures, reasons) for row in rows],
         }
         with click.open_file(json_file, "w", encoding="utf-8") as file:
@@ -113,6 +124,23 @@ def _chosen(only: tuple[str, ...]) -> list[Row]:
     if unknown:
         raise UsageError(f"--only {unknown[0]}: no such row; rows: {', '.join(names)}")
     return [row for row in rows if not only or row.name in (PEER, *only)]
+
+
+def _runs_on(row: Row, device: str) -> bool:
+    return row.name == PEER or row.on_cpu == (device == "cpu")
+
+
+def _sweep(ops: Ops, pairs: Pairs, repeat: int, echo: Callable[..., None]) -> list[Batch]:
+    """Print pairs per second by the number of pairs in a call."""
+    echo(f"flowpipe-{TVL1Params.variant} on {ops.name}, all of it from bytes to bytes:")
+    echo(f"{'pairs per call':>14}{'pairs/s':>10}{'of peak':>9}")
+    batches = []
+    for batch in sweep(ops, pairs, TVL1Params(), repeat):
+        share = "-" if batch.share is None else f"{batch.share:.1%}"
+        echo(f"{batch.pairs:14}{batch.pairs_per_s:10.1f}{share:>9}")
+        batches.append(batch)
+    echo("")
+    return batches
 
 
 def _measure(

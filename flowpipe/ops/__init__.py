@@ -127,6 +127,12 @@ class Ops(Protocol):
     def take(self, values: Any, places: NDArray[np.int64]) -> NDArray[np.float32]:
         """f32 values of any shape at the places (M,) of their flat order, on the host."""
 
+    def peak_flops(self) -> float:
+        """Single precision operations per second at most, by its data sheet; 0 where unknown."""
+
+    def held_bytes(self) -> int:
+        """Memory of the device that this process holds; 0 where the device is the CPU."""
+
     def pairs_at_once(self, height: int, width: int) -> int:
         """Pairs of this size per TV-L1 call that suit the device's caches and free memory."""
 

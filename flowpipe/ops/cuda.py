@@ -21,6 +21,8 @@ from flowpipe.ops.cuda_kernels import Kernels
 from flowpipe.ops.cuda_ladder import PROGRESS, Arena, CudaState, Ladder, Layout
 
 MOST_PAIRS = 64  # in a call: beyond this nothing is won
+FP32_LANES = {"60": 64, "70": 64, "72": 64, "75": 64, "80": 64}
+"""Of a multiprocessor, by compute capability; 128 in all others since 5.0."""
 MEMORY_SHARE = 0.6  # of what is free; the rest is for pyramids, flow and the process beside us
 
 
@@ -186,6 +188,15 @@ class CudaOps:
         free += self._cupy.get_default_memory_pool().free_bytes()
         pair_bytes = 4 * Layout(1, height, width).floats
         return max(1, min(MOST_PAIRS, int(MEMORY_SHARE * free) // pair_bytes))
+
+    def peak_flops(self) -> float:
+        attributes = self._cupy.cuda.Device().attributes
+        lanes = FP32_LANES.get(self.name.removeprefix("cuda-sm_"), 128)
+        rate_hz = 1e3 * attributes["ClockRate"]
+        return float(2 * lanes * attributes["MultiProcessorCount"] * rate_hz)
+
+    def held_bytes(self) -> int:
+        return int(self._cupy.get_default_memory_pool().used_bytes())
 
     def tvl1_memory(self, n: int, height: int, width: int) -> Arena:
         arena: Arena | None = getattr(self._local, "arena", None)

@@ -103,6 +103,9 @@ class _Pool:
     def free_bytes(self) -> int:
         return 0
 
+    def used_bytes(self) -> int:
+        return cuda.memory.used
+
     def free_all_blocks(self) -> None:
         pass
 

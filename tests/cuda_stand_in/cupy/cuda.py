@@ -134,6 +134,8 @@ class Device:
     def __init__(self, number: int = 0) -> None:
         self.id = number
 
+    attributes = {"ClockRate": 1_000_000, "MultiProcessorCount": 2}
+
     def use(self) -> None:
         pass
 

@@ -1,0 +1,150 @@
+"""A device's operations -> whether they compute what the CPU's do: checks with a verdict each.
+
+For whoever has the GPU: the tests of flowpipe run the same kernels on an emulator, this runs them
+where they belong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.datasets import demo
+from flowpipe.flow.tvl1 import VARIANTS, TVL1Params, TVL1Solver
+from flowpipe.ops import Ops, get_ops
+
+CLIP, FRAMES, APART = "shear_02", 9, 3  # of the demo set; every third frame, that more may move
+SIZE = 256, 340
+BOUND = 20.0
+BEYOND_A_LEVEL = 1e-3
+"""Share of the stored bytes that may differ from the CPU's by more than one level."""
+LEAK_ROUNDS = 20
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was tried."""
+
+    name: str
+    passed: bool
+    found: str
+    """In words, with figures."""
+
+
+def checks(ops: Ops) -> Iterator[Check]:
+    """Try everything a device does, against the CPU; what an operation raises fails its check.
+
+    Parameters
+    ----------
+    ops : Ops
+        Of the device.
+    """
+    cpu = get_ops()
+    moving = islice(demo.clean_frames(CLIP), 0, APART * FRAMES, APART)
+    frames = cpu.resize(np.stack(list(moving)), *SIZE)
+    tried: dict[str, Callable[[], Check]] = {
+        "resize": partial(_resize, ops, cpu, frames),
+        "gray": partial(_gray, ops, cpu, frames),
+        "difference": partial(_difference, ops, cpu, frames),
+        "quantise": partial(_quantise, ops, cpu),
+        "warp_homography": partial(_warp_homography, ops, cpu, frames),
+        **{f"tvl1 {v}": partial(_tvl1, ops, cpu, frames, v) for v in VARIANTS},
+        "same bytes twice": partial(_twice, ops, frames),
+        "same bytes alone and in a batch": partial(_alone, ops, frames),
+        "memory": partial(_memory, ops, frames),
+    }
+    for name, attempt in tried.items():
+        try:
+            yield attempt()
+        except Exception as error:  # whatever a driver or a kernel raises
+            yield Check(name, False, f"{type(error).__name__}: {error}")
+
+
+def _exact(name: str, ours: NDArray[Any], meant: NDArray[Any]) -> Check:
+    wrong = int(np.count_nonzero(ours != meant)) if ours.shape == meant.shape else meant.size
+    return Check(name, wrong == 0, f"{wrong} of {meant.size} values differ from the CPU's")
+
+
+def _resize(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
+    return _exact("resize", ops.resize(frames, 120, 161), cpu.resize(frames, 120, 161))
+
+
+def _gray(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
+    return _exact("gray", ops.to_host(ops.gray(ops.to_device(frames))), cpu.gray(frames))
+
+
+def _difference(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
+    return _exact("difference", _joined(ops, ops.difference(frames)),
+                  _joined(cpu, cpu.difference(frames)))  # fmt: skip
+
+
+def _quantise(ops: Ops, cpu: Ops) -> Check:
+    flow = np.random.default_rng(1).normal(0, 12, (3, 2, *SIZE)).astype(np.float32)
+    flow[0, 0, 0, :4] = np.nan, np.inf, -np.inf, BOUND
+    return _exact("quantise", _joined(ops, ops.quantise(flow, BOUND)),
+                  _joined(cpu, cpu.quantise(flow, BOUND)))  # fmt: skip
+
+
+def _warp_homography(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
+    homography = np.eye(3) + np.random.default_rng(2).normal(0, 1, (FRAMES, 3, 3)) * [
+        [0.02, 0.02, 4], [0.02, 0.02, 4], [1e-4, 1e-4, 0],
+    ]  # fmt: skip
+    gray = cpu.gray(frames)
+    ours = ops.to_host(ops.warp_homography(ops.to_device(gray), homography, gray))
+    return _exact("warp_homography", ours, cpu.warp_homography(gray, homography, gray))
+
+
+def _tvl1(ops: Ops, cpu: Ops, frames: NDArray[np.uint8], variant: Any) -> Check:
+    params = TVL1Params(variant=variant)
+    ours, meant = (_flow(backend, frames, params) for backend in (ops, cpu))
+    levels, wanted = (cpu.quantise(flow, BOUND)[0].astype(int) for flow in (ours, meant))
+    beyond = float((np.abs(levels - wanted) > 1).mean())
+    found = (
+        f"{100 * beyond:.4f} % of the bytes are more than a level from the CPU's (at most "
+        f"{100 * BEYOND_A_LEVEL} %), mean difference {np.abs(ours - meant).mean():.5f} px"
+    )
+    sound = bool(np.isfinite(ours).all()) and beyond <= BEYOND_A_LEVEL
+    return Check(f"tvl1 {variant}", sound, found)
+
+
+def _twice(ops: Ops, frames: NDArray[np.uint8]) -> Check:
+    first, second = (_flow(ops, frames, TVL1Params()) for _ in range(2))
+    wrong = int(np.count_nonzero(first != second))
+    return Check("same bytes twice", wrong == 0, f"{wrong} of {first.size} values differ")
+
+
+def _alone(ops: Ops, frames: NDArray[np.uint8]) -> Check:
+    together = _flow(ops, frames, TVL1Params())
+    alone = np.concatenate(
+        [_flow(ops, frames[k : k + 2], TVL1Params()) for k in range(len(frames) - 1)]
+    )
+    wrong = int(np.count_nonzero(together != alone))
+    name = "same bytes alone and in a batch"
+    return Check(name, wrong == 0, f"{wrong} of {alone.size} values differ")
+
+
+def _memory(ops: Ops, frames: NDArray[np.uint8]) -> Check:
+    """After the first rounds nothing more may be held, on the device or by the process."""
+    held = []
+    for _ in range(LEAK_ROUNDS):
+        _flow(ops, frames, TVL1Params(warps=1, iterations=8))
+        held.append(ops.held_bytes())
+    grown = held[-1] - held[LEAK_ROUNDS // 2]
+    found = f"{held[-1] / 1e6:.1f} MB held, {grown} bytes more after {LEAK_ROUNDS} rounds than half"
+    return Check("memory", grown <= 0, found)
+
+
+def _flow(ops: Ops, frames: NDArray[np.uint8], params: TVL1Params) -> NDArray[np.float32]:
+    solver = TVL1Solver(params, ops)
+    prepared = solver.prepare(ops.gray(ops.to_device(frames)))
+    return ops.to_host(solver.solve(prepared[:-1], prepared[1:]))
+
+
+def _joined(ops: Ops, planes: tuple[Any, Any]) -> NDArray[Any]:
+    return np.concatenate([ops.to_host(part).astype(np.int64).ravel() for part in planes])

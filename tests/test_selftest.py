@@ -1,0 +1,59 @@
+"""The self test passes on sound kernels, and names the one that is not."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from emulated import emulated_ops
+
+from flowpipe import selftest
+from flowpipe.ops import cuda_kernels, get_ops
+from flowpipe.ops.cpu import native_core
+
+pytestmark = pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none")
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """The emulator takes its time."""
+    monkeypatch.setattr(selftest, "SIZE", (60, 90))
+    monkeypatch.setattr(selftest, "FRAMES", 4)
+
+
+@pytest.mark.parametrize("ops", [emulated_ops, get_ops], ids=["cuda", "cpu"])
+def test_sound_kernels_pass(ops):
+    tried = list(selftest.checks(ops()))
+    assert [check for check in tried if not check.passed] == []
+    assert len(tried) == 12
+
+
+@pytest.mark.parametrize(
+    ("file", "sound", "broken", "failing"),
+    [
+        ("planes.cu", "tvl1::quantised(value, bound)", "tvl1::quantised(value, 2 * bound)",
+         {"quantise"}),
+        ("frames.cu", "(1 << 14)", "(1 << 15)", {"gray"}),
+    ],
+)  # fmt: skip
+def test_a_broken_kernel_is_named(monkeypatch, tmp_path, file, sound, broken, failing):
+    copy = tmp_path / "kernels"
+    shutil.copytree(cuda_kernels.folder(), copy)
+    source = (copy / "cuda" / file).read_text(encoding="utf-8")
+    assert sound in source
+    (copy / "cuda" / file).write_text(source.replace(sound, broken, 1), encoding="utf-8")
+    monkeypatch.setattr(cuda_kernels, "folder", lambda: copy)
+    failed = {check.name for check in selftest.checks(emulated_ops()) if not check.passed}
+    assert failing <= failed and len(failed) < 12
+
+
+def test_what_a_device_raises_fails_one_check(monkeypatch):
+    ops = get_ops()
+
+    def refuse(*arguments, **named):
+        raise RuntimeError("an illegal memory access was encountered")
+
+    monkeypatch.setattr(ops, "warp_homography", refuse)
+    failed = [check for check in selftest.checks(ops) if not check.passed]
+    assert [check.name for check in failed] == ["warp_homography"]
+    assert "illegal memory access" in failed[0].found
