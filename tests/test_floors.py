@@ -48,6 +48,7 @@ DOORS = {
     "h5py": {"store"},
     "dask": {"run"},
     "distributed": {"run"},
+    "dask_cuda": {"run"},
     "click": {"cli"},
     "cupy": {"ops"},
     "torch": {"tsn"},
