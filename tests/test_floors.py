@@ -49,6 +49,7 @@ DOORS = {
     "h5py": {"store"},
     "dask": {"run"},
     "distributed": {"run"},
+    "dask_cuda": {"run"},
     "click": {"cli"},
     "cupy": {"ops"},
     "torch": {"tsn"},

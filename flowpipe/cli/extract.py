@@ -13,7 +13,7 @@ from flowpipe.cli.screen import say, stderr
 from flowpipe.cli.verify import check
 from flowpipe.errors import REASONS
 from flowpipe.report import save_png, store_sheet
-from flowpipe.run import Summary, plan_run, run
+from flowpipe.run import Plan, Summary, plan_run, run
 from flowpipe.store import open_store
 
 
@@ -37,6 +37,9 @@ def extract(verify: bool, quiet: bool, **options: Any) -> int:
         say(f"warning: {wanted.warning}", "yellow")
     plan = plan_run(wanted.dataset, wanted.recipe, wanted.run)
     if not quiet:
+        if wanted.why_device:
+            say(f"device: {wanted.why_device}")
+        _say_if_begun_elsewhere(plan, wanted)
         if wanted.dataset.note:
             say(wanted.dataset.note)
         say(
@@ -54,6 +57,20 @@ def extract(verify: bool, quiet: bool, **options: Any) -> int:
     damaged = verify and not _verified(wanted)
     _report(summary, wanted)
     return EXIT_SOME_FAILED if summary.failed or damaged else EXIT_DONE
+
+
+def _say_if_begun_elsewhere(plan: Plan, wanted: Request) -> None:
+    """Continuing a store on another device is no fault, but nobody should be surprised by it."""
+    if not (plan.done and plan.spans):
+        return
+    shards = open_store(wanted.run.store, skip_broken=True).catalogue.shards
+    begun = sorted({str(facts.backend.get("ops")) for facts in shards})
+    others = [name for name in begun if name.partition("-")[0] != wanted.run.device]
+    if others:
+        say(
+            f"the store was begun on {', '.join(others)} and goes on with {wanted.run.device}: "
+            "pixels may differ by a level between the two; each shard says what made it"
+        )
 
 
 def _list_missing(wanted: Request) -> None:

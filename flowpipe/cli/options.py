@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import click
 
 from flowpipe import recipe as recipes
+from flowpipe.cli import devices
 from flowpipe.cli.screen import counting
 from flowpipe.datasets import DATASETS, Dataset, DatasetRow
 from flowpipe.errors import REASONS, UsageError
@@ -64,10 +64,18 @@ extract_options = _chain(
         "--fps", type=click.FloatRange(0, min_open=True), help="Resample by time to this rate."
     ),
     click.option(
-        "--workers", type=click.IntRange(1), default=None,
-        help="Worker processes, one core each.  [default: all cores]",
+        "--device", type=click.Choice(devices.CHOICES), default="auto", show_default=True,
+        help="What computes; auto is cuda where a GPU can be used, and says what it chose.",
     ),
-    click.option("--gpus", type=click.IntRange(1), help="GPUs to use, a worker process each."),
+    click.option(
+        "--workers", type=click.IntRange(1), default=None,
+        help="Worker processes, one core each.  [default: all cores, or one per GPU]",
+    ),
+    click.option(
+        "--gpus", type=click.IntRange(1), metavar="N",
+        help="GPUs to use; several workers may share one, as --gpus 2 --workers 6.  "
+        "[default: all that are visible]",
+    ),
     click.option("--scheduler", metavar="ADDRESS", default="", help="A running Dask scheduler."),
     click.option(
         "--part", metavar="i/n", default="1/1", help="Do the i-th of n shares, for array jobs."
@@ -104,6 +112,8 @@ class Request:
     run: RunOptions
     warning: str
     """Something the user has to know before and after the run; usually empty."""
+    why_device: str
+    """What computes and why, where that was not asked for."""
 
 
 def request(
@@ -118,6 +128,7 @@ def request(
     size: str | None,
     short_side: int | None,
     fps: float | None,
+    device: str,
     workers: int | None,
     gpus: int | None,
     scheduler: str,
@@ -142,15 +153,17 @@ def request(
     values = _recipe_values(recipe_file, source["dataset"])
     shorthand = _shorthand(modalities, size, short_side, fps)
     values = recipes.override(values, [*shorthand, *settings])
-    values, warning = _without_core(values)
-    if gpus:
-        _check_gpus(gpus)
+    chosen = devices.choose(device, gpus, workers, scheduler)
+    warning = ""
+    if chosen.device == "cpu":
+        values, warning = _without_core(values)
     recipe = recipes.build(ExtractRecipe, values, where="extract")
     run = RunOptions(
         store=out,
-        workers=gpus or workers or len(os.sched_getaffinity(0)),
+        workers=chosen.workers,
+        gpus=chosen.gpus,
         scheduler=scheduler,
-        device="cpu",
+        device=chosen.device,
         part=_part(part),
         on_error=on_error,
         retry=retry,
@@ -158,7 +171,7 @@ def request(
         split_s=split_s,
     )
     # Listing the videos can take long, so everything else is checked before.
-    return Request(load_dataset(source), source, recipe, run, warning)
+    return Request(load_dataset(source), source, recipe, run, warning, chosen.why)
 
 
 def load_dataset(source: dict[str, Any]) -> Dataset:
@@ -271,13 +284,6 @@ def _without_core(values: dict[str, Any]) -> tuple[dict[str, Any], str]:
         f"recorded so: {core.reason}"
     )
     return {**values, "flow": {"name": "opencv_tvl1"}}, warning
-
-
-def _check_gpus(gpus: int) -> None:
-    raise UsageError(
-        f"--gpus {gpus}: this version of flowpipe has no CUDA backend yet; "
-        "leave --gpus out and the flow runs on the CPU cores (see --workers)"
-    )
 
 
 def _part(text: str) -> tuple[int, int]:

@@ -44,6 +44,8 @@ def plan(as_json: bool, **options: Any) -> int:
         "videos_missing": len(wanted.dataset.missing),
         "frames": round(found.frames),
         "core_hours": found.cost_s / 3600,
+        "device": wanted.run.device,
+        "gpus": wanted.run.gpus,
         "workers": workers,
         "hours": hours,
         "bytes": round(found.bytes),
@@ -55,7 +57,7 @@ def plan(as_json: bool, **options: Any) -> int:
     if as_json:
         click.echo(json.dumps(facts, ensure_ascii=False))
     else:
-        _print(facts, wanted.warning)
+        _print(facts, wanted.why_device or wanted.run.device, wanted.warning)
         for outcome in found.unusable[:10]:
             click.echo(f"unusable: {outcome.video_id}: {outcome.reason}: {outcome.message}")
         if len(found.unusable) > 10:
@@ -63,7 +65,7 @@ def plan(as_json: bool, **options: Any) -> int:
     return EXIT_DONE if facts["fits"] else EXIT_WRONG_USE
 
 
-def _print(facts: dict[str, Any], warning: str) -> None:
+def _print(facts: dict[str, Any], device: str, warning: str) -> None:
     fits = "enough" if facts["fits"] else "NOT enough"
     print_table(
         [
@@ -74,6 +76,7 @@ def _print(facts: dict[str, Any], warning: str) -> None:
             ("in quarantine", str(facts["spans_quarantined"])),
             ("unusable", f"{facts['videos_unusable']} (missing, empty or no regular file)"),
             ("missing", f"{facts['videos_missing']} named by the data set but absent"),
+            ("device", device),
             ("frames", f"about {facts['frames']:,}"),
             (
                 "time",

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes.util
 import importlib.util
 import os
 import platform
-import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 
 from flowpipe.ops.cpu import native_core
+from flowpipe.ops.gpus import gpus
 from flowpipe.store import free_bytes
 from flowpipe.video import decoder_library
 
@@ -62,11 +61,10 @@ LIBRARIES = {
     "jpeg_ls": "the lossless codec cannot be used; pip install pyjpegls",
     "distributed": "nothing can be extracted; pip install distributed",
     "torch": "only needed to train and test networks; pip install 'flowpipe[train]'",
-    "cupy": "only needed for GPUs; pip install 'flowpipe[cuda]'",
-    "dask_cuda": "only needed for several GPUs on a cluster; pip install 'flowpipe[cluster]'",
+    "dask_cuda": "not needed; ties workers to cores near GPUs; pip install 'flowpipe[cluster]'",
 }
 FEATURES = ("sse4_2", "avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl")
-OPTIONAL = {"torch", "cupy", "dask_cuda"}
+OPTIONAL = {"torch", "dask_cuda"}
 
 
 def _processor() -> Finding:
@@ -100,20 +98,26 @@ def _core() -> Finding:
 
 
 def _cuda() -> list[Finding]:
-    driver = ctypes.util.find_library("cuda")
-    if driver is None:
-        return [
-            Finding("CUDA driver", "lack", "none", "no GPU can be used; flow runs on the CPU cores")
-        ]
-    try:
-        listing = subprocess.run(
-            ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"],
-            capture_output=True, text=True, timeout=20, check=True,
-        )  # fmt: skip
-        gpus = [line.strip() for line in listing.stdout.splitlines() if line.strip()]
-    except (OSError, subprocess.SubprocessError) as error:
-        return [Finding("CUDA driver", "fault", driver, f"nvidia-smi does not answer: {error}")]
-    return [Finding(f"GPU {i}", "ok", gpu) for i, gpu in enumerate(gpus)]
+    found = gpus()
+    driver = f"goes up to CUDA {found.driver}" if found.driver else "none"
+    cupy = f"{found.cupy}, built for CUDA {found.runtime}" if found.cupy else "missing"
+    rows = [("CUDA driver", found.driver, driver), ("CuPy", found.cupy, cupy)]
+    if not found.names:
+        rows.append(("GPUs", "", "none that can be used"))
+    findings = [
+        Finding(topic, "ok" if there else "lack", words, "" if there else "see GPUs")
+        for topic, there, words in rows
+    ]
+    for i, (name, memory, capability) in enumerate(
+        zip(found.names, found.memory_bytes, found.capabilities, strict=True)
+    ):
+        words = (
+            f"{name}, {memory / 1e9:.1f} GB, compute capability {'.'.join(map(str, capability))}"
+        )
+        findings.append(Finding(f"GPU {i}", "ok" if found.available else "lack", words))
+    if not found.available:
+        findings[-1] = replace(findings[-1], cost=f"flow runs on the CPU cores; {found.reason}")
+    return findings
 
 
 def _opencv() -> Finding:

@@ -22,13 +22,21 @@ from flowpipe import recipe as recipes
 from flowpipe.datasets import Dataset
 from flowpipe.errors import DiskFullError, FlowpipeError, UnwritableError
 from flowpipe.extract_recipe import ExtractRecipe
-from flowpipe.ops import get_ops
 from flowpipe.run import rates
 from flowpipe.run.breadcrumb import crumb_folder
 from flowpipe.run.cluster import local_pool, remote_pool
 from flowpipe.run.drive import Driver, some_of
 from flowpipe.run.ledger import Ledger, Quarantine
-from flowpipe.run.plan import Plan, ShardPlan, SpanKey, look_at, make_plan, make_spans, part_of
+from flowpipe.run.plan import (
+    Plan,
+    Sample,
+    ShardPlan,
+    SpanKey,
+    look_at,
+    make_plan,
+    make_spans,
+    part_of,
+)
 from flowpipe.run.progress import RunProgress
 from flowpipe.run.worker import ShardJob
 from flowpipe.store import Store, create_store, free_bytes, open_store, sweep
@@ -44,6 +52,8 @@ class RunOptions:
     scheduler: str = ""
     """Address of a running Dask scheduler; empty for a local cluster."""
     device: str = "cpu"
+    gpus: int = 0
+    """GPUs that the local workers share evenly; 0 for none."""
     part: tuple[int, int] = (1, 1)
     """(i, n): this run takes the i-th of n shares of the spans."""
     on_error: str = "skip"
@@ -90,7 +100,6 @@ def plan_run(dataset: Dataset, recipe: ExtractRecipe, options: RunOptions) -> Pl
     BackendError
         If the device is not usable.
     """
-    ops = get_ops(options.device)
     split_s = 0.0 if recipe.whole_video else options.split_s
     spans, unusable = make_spans(dataset.records, split_s=split_s)
     if options.part != (1, 1):
@@ -119,11 +128,21 @@ def plan_run(dataset: Dataset, recipe: ExtractRecipe, options: RunOptions) -> Pl
         spans,
         unusable,
         sample,
-        rates.measure(recipe, ops, sample),
+        _rates(recipe, sample, options),
         workers=options.workers,
         done=done,
         quarantined=quarantined,
     )
+
+
+def _rates(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> rates.Rates:
+    """What a frame costs on the device; its GPUs, if any, are left as they were found."""
+    if options.device == "cuda" and options.scheduler:
+        # This machine may have no GPU: its cores stand for the workers' GPUs in the estimate.
+        return rates.measure(recipe, "cpu", sample)
+    if options.device == "cuda":
+        return rates.measure_apart(recipe, options.device, sample)
+    return rates.measure(recipe, options.device, sample)
 
 
 def run(
@@ -221,7 +240,11 @@ def _work(
     """Outcomes of a plan's shards as workers finish them."""
     if not plan.shards:
         return
-    pool_of = remote_pool(options.scheduler) if options.scheduler else local_pool(options.workers)
+    pool_of = (
+        remote_pool(options.scheduler)
+        if options.scheduler
+        else local_pool(options.workers, options.gpus)
+    )
     with crumb_folder(options.store, ledger.path.stem) as crumbs, pool_of as pool:
         store = options.store.resolve()
         job = ShardJob(

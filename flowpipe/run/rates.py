@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 
 import numpy as np
 
+from flowpipe.errors import BackendError
 from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.flow import make_solver
 from flowpipe.modality import MODALITIES
-from flowpipe.ops import Ops
+from flowpipe.ops import Ops, get_ops
 from flowpipe.run.plan import Rates, Sample
 
 BYTES_PER_PIXEL = {
@@ -27,16 +31,22 @@ CAMERA_S_PER_PIXEL = 6.5e-3 / (340 * 256)
 """benchmarks/camera.py"""
 
 
-def measure(recipe: ExtractRecipe, ops: Ops, sample: Sample) -> Rates:
+def measure(recipe: ExtractRecipe, device: str, sample: Sample) -> Rates:
     """Time the recipe's flow on one made-up pair and add what the other stages are known to cost.
 
     Parameters
     ----------
     recipe : ExtractRecipe
-    ops : Ops
+    device : str
     sample : Sample
         Its size decides where the recipe keeps the video's size or aspect.
+
+    Raises
+    ------
+    BackendError
+        If the device is not usable.
     """
+    ops = get_ops(device)
     height, width = recipe.size.target(sample.height, sample.width)
     pixels = height * width
     flows = max(MODALITIES[name].flows for name in recipe.modalities)
@@ -53,6 +63,19 @@ def measure(recipe: ExtractRecipe, ops: Ops, sample: Sample) -> Rates:
         for name, codec in recipe.codecs.items()
     )
     return Rates(frame_s, frame_bytes)
+
+
+def measure_apart(recipe: ExtractRecipe, device: str, sample: Sample) -> Rates:
+    """The same in a process of its own, whose end gives the GPU and its memory back.
+
+    Kept in this process, which lives as long as the run, they would be taken from the workers; of a
+    GPU in exclusive mode there would be none left.
+    """
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        try:
+            return process.submit(measure, recipe, device, sample).result()
+        except BrokenProcessPool as error:
+            raise BackendError(f"the process that tried device {device} died: {error}") from error
 
 
 def _pair_s(recipe: ExtractRecipe, ops: Ops, height: int, width: int) -> float:

@@ -9,6 +9,8 @@
 # Submit   sbatch --array=1-32 array.sh --dataset thumos14 --root /data/thumos14 --out /scratch/th14
 #          All that follows the script goes to `flowpipe extract`. Options before it, as
 #          --cpus-per-task=8 --time=4:00:00, take precedence over the lines below.
+# GPUs     sbatch --array=1-32 --gres=gpu:2 --cpus-per-task=8 array.sh ...: the flow runs on the GPUs
+#          of each task, shared by one worker per core (here four a GPU, which read and encode)
 # Again    submit the whole array once more: finished shares end in seconds. Shares are counted from
 #          1 to the size of the array, so --array=3,7 is refused; another size is fine.
 # Stops    at the time limit a task stops, keeps its finished shards and queues itself again. scancel
@@ -30,7 +32,15 @@ if [[ ${SLURM_ARRAY_TASK_MIN:-} != 1 || $SLURM_ARRAY_TASK_MAX != "$SLURM_ARRAY_T
   exit 2
 fi
 
-flowpipe extract "$@" --quiet --workers "${SLURM_CPUS_PER_TASK:-1}" \
+workers=${SLURM_CPUS_PER_TASK:-1}
+gpus=${SLURM_GPUS_ON_NODE:-0}
+if ((gpus > 0)); then                         # workers share the GPUs evenly, each GPU has one
+  ((workers = workers < gpus ? gpus : workers / gpus * gpus))
+  devices=(--device cuda --gpus "$gpus")
+else
+  devices=(--device cpu)
+fi
+flowpipe extract "${devices[@]}" "$@" --quiet --workers "$workers" \
   --part "$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT" &
 extract=$!
 again=

@@ -9,6 +9,8 @@
 # Submit   sbatch --ntasks=64 dask.sh --dataset thumos14 --root /data/thumos14 --out /scratch/th14
 #          All that follows the script goes to `flowpipe extract`. Scheduler and client run beside
 #          the workers of the first node and need little.
+# GPUs     sbatch --ntasks=8 --gpus-per-task=1 dask.sh ..., a GPU for each worker; or several workers
+#          to a GPU: --nodes=2 --ntasks-per-node=8 --gres=gpu:4
 # Again    submit it once more: it does what is missing. At the time limit it stops, keeps finished
 #          shards and queues itself again; scancel stops it for good. A worker that dies or is lost
 #          with its node costs the shard it was on, which is made again.
@@ -40,13 +42,20 @@ for ((second = 0; second < 60; second++)); do [[ -s $found/scheduler ]] && break
 address=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["address"])' \
   "$found/scheduler") || { echo "dask.sh: no scheduler came up, see $log" >&2; exit 2; }
 
+device=cpu
+[[ ${SLURM_GPUS_ON_NODE:-0} != 0 ]] && device=cuda
+# Slurm may show every task all GPUs of its node: each keeps one, and its worker knows no other.
+one_gpu='IFS=, read -ra gpus <<<"${CUDA_VISIBLE_DEVICES:-}"
+((${#gpus[@]})) && export CUDA_VISIBLE_DEVICES=${gpus[SLURM_LOCALID % ${#gpus[@]}]}
+exec "$@"'
 # --kill-on-bad-exit=0: one lost worker does not end the others.
-srun --kill-on-bad-exit=0 dask worker "$address" --nthreads 1 --nworkers 1 --no-dashboard \
+srun --kill-on-bad-exit=0 bash -c "$one_gpu" worker \
+  dask worker "$address" --nthreads 1 --nworkers 1 --no-dashboard \
   --memory-limit "${SLURM_MEM_PER_CPU:-0}MB" --local-directory "${TMPDIR:-/tmp}" \
   --death-timeout 60 >>"$log" 2>&1 &
 workers=$!
 
-flowpipe extract "$@" --quiet --scheduler "$address" --workers "$SLURM_NTASKS" &
+flowpipe extract --device "$device" "$@" --quiet --scheduler "$address" --workers "$SLURM_NTASKS" &
 extract=$!
 again=
 trap : TERM                                   # scancel, preemption: Slurm tells flowpipe too
