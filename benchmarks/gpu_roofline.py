@@ -3,9 +3,9 @@
     python benchmarks/gpu_roofline.py [-o docs/gpu-roofline.md]
 
 For each GPU the kernels are compiled for its architecture (NVRTC, no GPU needed), and the
-instructions of an iteration and of a warp are counted in the machine code. A pair of frames is bound
-by the slower of issuing these instructions and of moving the state through memory. Nothing here was
-run on a GPU.
+instructions of an iteration and of a warp are counted in the machine code. A pair of frames is
+bound by the slower of issuing these instructions and of moving the state through memory. Nothing
+here was run on a GPU.
 """
 
 from __future__ import annotations

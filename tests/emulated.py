@@ -16,12 +16,15 @@ def emulated_ops():
     if shutil.which("g++") is None:
         pytest.skip("needs g++ to compile the emulated kernels")
     from flowpipe.ops.cuda import CudaOps
+    from flowpipe.ops.gpus import gpus
 
     real = {name: sys.modules.pop(name) for name in list(sys.modules) if is_cupy(name)}
     sys.path.insert(0, str(STAND_IN))
+    gpus.cache_clear()
     try:
         return CudaOps()
     finally:
+        gpus.cache_clear()
         sys.path.remove(str(STAND_IN))
         for name in list(filter(is_cupy, sys.modules)):
             del sys.modules[name]

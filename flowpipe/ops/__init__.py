@@ -65,6 +65,8 @@ class Ops(Protocol):
 
     name: str
     """What ran, as recorded in the store: ``cpu-avx512``, ``reference`` ..."""
+    on_cpu: bool
+    """Whether CPU time is what its work costs."""
     window_frames: int
     """Frames per call that suit the device."""
 

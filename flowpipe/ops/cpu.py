@@ -132,6 +132,7 @@ class CpuOps:
         If the instruction set is unknown, not compiled in, or not in this CPU.
     """
 
+    on_cpu = True
     window_frames = 16  # at 340x256 the flow of a window takes some 50 MB, everything included
 
     def __init__(self, isa: str | None = None, core: NativeCore | None = None) -> None:

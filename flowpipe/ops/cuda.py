@@ -19,6 +19,7 @@ from flowpipe.ops import TVL1Model
 from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_warp
 from flowpipe.ops.cuda_kernels import Kernels
 from flowpipe.ops.cuda_ladder import PROGRESS, Arena, CudaState, Ladder, Layout
+from flowpipe.ops.gpus import gpus
 
 MOST_PAIRS = 64  # in a call: beyond this nothing is won
 FP32_LANES = {"60": 64, "70": 64, "72": 64, "75": 64, "80": 64}
@@ -35,6 +36,7 @@ class CudaOps:
         If there is no CuPy, or no GPU that it can use.
     """
 
+    on_cpu = False
     window_frames = MOST_PAIRS
 
     def __init__(self) -> None:
@@ -320,17 +322,7 @@ def _text(name: Any) -> str:
 
 
 def _cupy() -> Any:
-    try:
-        cupy = importlib.import_module("cupy")
-        cupy.cuda.Device().use()
-        cupy.cuda.runtime.memGetInfo()
-    except ImportError as error:
-        raise BackendError(
-            f"device cuda needs CuPy ({error}): pip install cupy-cuda12x, or cupy-cuda13x where "
-            "the driver is for CUDA 13"
-        ) from error
-    except Exception as error:
-        raise BackendError(
-            f"device cuda finds no GPU it can use: {error}; see flowpipe doctor"
-        ) from error
-    return cupy
+    found = gpus()
+    if not found.available:
+        raise BackendError(f"device cuda cannot be used here: {found.reason}")
+    return importlib.import_module("cupy")

@@ -38,6 +38,7 @@ class ReferenceOps:
     """The operations of `flowpipe.ops.Ops` in NumPy."""
 
     name = "reference"
+    on_cpu = True
     window_frames = 16
 
     def to_device(self, frames: NDArray[Any]) -> NDArray[Any]:

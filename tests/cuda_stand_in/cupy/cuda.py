@@ -154,3 +154,4 @@ runtime = SimpleNamespace(
         "totalGlobalMem": memory.total,
     },
 )
+nvrtc = SimpleNamespace(getVersion=lambda: (12, 9))
