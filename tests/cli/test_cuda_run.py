@@ -1,0 +1,57 @@
+"""`flowpipe extract --gpus 1` from the command line to a verified store, the GPU being the emulator."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from emulated import STAND_IN
+
+from flowpipe.ops.cpu import native_core
+from flowpipe.store import open_store
+
+pytestmark = [
+    pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none"),
+    pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++ for the emulated kernels"),
+]
+
+
+def extract(videos, out, *options, emulated=True):
+    path = [str(ROOT), str(STAND_IN)] if emulated else [str(ROOT)]
+    command = [
+        sys.executable, "-m", "flowpipe", "extract", "--videos", str(videos), "--out", str(out),
+        "--size", "64x48", "--fps", "3", "--set", "flow.warps=2", "--verify",
+        "--modalities", "rgb,flow,warped_flow,rgb_diff", *options,
+    ]  # fmt: skip
+    return subprocess.run(
+        command, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+    )  # fmt: skip
+
+
+def test_a_store_made_on_a_gpu_is_that_of_the_cpu(demo_set, tmp_path):
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for clip in sorted(demo_set.rglob("*.mp4"))[:2]:
+        shutil.copy(clip, videos)
+    ran = extract(videos, tmp_path / "cuda", "--gpus", "1")
+    assert ran.returncode == 0, ran.stderr
+    assert "all whole" in ran.stderr and "2 done" in ran.stderr
+    assert extract(videos, tmp_path / "cpu", "--device", "cpu").returncode == 0
+    lines = "".join(p.read_text() for p in (tmp_path / "cuda" / "ledger").glob("*.jsonl"))
+    assert {json.loads(line)["backend"] for line in lines.splitlines()} == {"cuda-sm_90"}
+    ours, meant = open_store(tmp_path / "cuda"), open_store(tmp_path / "cpu")
+    assert list(ours.videos) == list(meant.videos)
+    for video_id, video in ours.videos.items():
+        assert video.images == meant.videos[video_id].images
+        for modality, count in video.images.items():
+            a, b = (s.snippet(video_id, modality, 0, count).astype(int) for s in (ours, meant))
+            if modality in ("rgb", "rgb_diff"):
+                np.testing.assert_array_equal(a, b)
+            assert (np.abs(a - b) > 1).mean() <= 1e-3, modality
