@@ -30,6 +30,15 @@ def demo_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def require_cuda() -> None:
+    """Skip where no GPU can be used; fail instead where FLOWPIPE_REQUIRE_CUDA=1 promises one."""
+    from flowpipe.ops.gpus import gpus
+
+    if not gpus().available:
+        promised = os.environ.get("FLOWPIPE_REQUIRE_CUDA") == "1"
+        (pytest.fail if promised else pytest.skip)(f"needs a GPU: {gpus().reason}")
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20160807)

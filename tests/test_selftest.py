@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from conftest import require_cuda
 from emulated import emulated_ops
 
 from flowpipe import selftest
@@ -57,3 +58,10 @@ def test_what_a_device_raises_fails_one_check(monkeypatch):
     failed = [check for check in selftest.checks(ops) if not check.passed]
     assert [check.name for check in failed] == ["warp_homography"]
     assert "illegal memory access" in failed[0].found
+
+
+@pytest.mark.cuda
+def test_this_gpu_is_sound(monkeypatch):
+    require_cuda()
+    monkeypatch.undo()  # of the small sizes
+    assert [check for check in selftest.checks(get_ops("cuda")) if not check.passed] == []

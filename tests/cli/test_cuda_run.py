@@ -1,4 +1,4 @@
-"""`flowpipe extract --gpus 1` from the command line to a verified store, the GPU being the emulator."""
+"""`flowpipe extract --gpus 1`, from the command line to a store, the GPU being the emulator."""
 
 from __future__ import annotations
 

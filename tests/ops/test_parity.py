@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import require_cuda
 from emulated import emulated_ops
 from synth import texture, translated_pair
 
@@ -22,8 +23,14 @@ pytestmark = pytest.mark.skipif(not ISAS, reason=native_core().reason or "no cor
 reference = get_ops("reference")
 
 
-@pytest.fixture(params=[*ISAS, "cuda"], scope="module")
+GPU = pytest.param("gpu", marks=pytest.mark.cuda)
+
+
+@pytest.fixture(params=[*ISAS, "cuda", GPU], scope="module")
 def native(request):
+    if request.param == "gpu":
+        require_cuda()
+        return get_ops("cuda")
     if request.param == "cuda":
         return emulated_ops()
     return get_ops("cpu", isa=request.param)
