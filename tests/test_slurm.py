@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from command import moving_clip
 from conftest import ROOT
+from fake_cupy import A100, write_cupy
 from videofile import encode_video
 
 from flowpipe import open_store
@@ -33,7 +35,7 @@ def test_dask_yaml_says_what_a_cluster_of_our_own_is_told():
 def test_scripts_are_bash_and_say_what_they_need(name):
     subprocess.run(["bash", "-n", SCRIPTS / name], check=True)
     text = (SCRIPTS / name).read_text()
-    for word in ("# Needs ", "# Submit ", "# Again ", "#SBATCH --requeue"):
+    for word in ("# Needs ", "# Submit ", "# GPUs ", "# Again ", "#SBATCH --requeue"):
         assert word in text
     assert os.access(SCRIPTS / name, os.X_OK)
 
@@ -170,3 +172,100 @@ def test_dask_cluster_within_a_job(submit, tmp_path):
     assert len(workers) == 2
     flow = open_store(tmp_path / "store").flow("clip-0", "flow", 0, 79)
     assert abs(float(np.median(flow[:, 0])) + 340 / 160) < 0.5  # it drifts left by a pixel a frame
+
+
+# -- GPUs, which are Slurm's to give out; that these ones do not compute, only flowpipe would notice
+
+
+@pytest.fixture
+def two_gpus(slurm: None) -> None:
+    shown = subprocess.run(["sinfo", "-h", "-o", "%G"], capture_output=True, text=True)
+    if "gpu:2" not in shown.stdout:
+        pytest.skip(f"needs a Slurm node of two GPUs: {shown.stdout.strip()}")
+
+
+def in_a_job(folder: Path, command: str, *options: str, **environment: str) -> str:
+    """What a command prints as a job."""
+    log = folder / "job.log"
+    subprocess.run(
+        ["sbatch", "--wait", "--mem-per-cpu=1000M", "--output", log, *options, "--wrap", command],
+        check=False, capture_output=True, cwd=folder, timeout=200,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+    )  # fmt: skip
+    return log.read_text()
+
+
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_workers_of_a_job_have_the_gpus_of_the_job(gpus, two_gpus, tmp_path):
+    script = f"{sys.executable} {ROOT / 'tests' / 'gpu_pool.py'} 2"
+    said = in_a_job(tmp_path, f"env; {script} {gpus}", f"--gres=gpu:{gpus}")
+    (given,) = [line[21:] for line in said.splitlines() if line.startswith("CUDA_VISIBLE_DEVICES=")]
+    assert len(given.split(",")) == gpus
+    before, after = (json.loads(line) for line in said.splitlines() if line.startswith('{"'))
+    assert set(before.values()) == set(after.values()) == set(given.split(","))
+    (stayed,) = before.keys() & after.keys()
+    assert before[stayed] == after[stayed]
+
+
+def test_more_gpus_than_the_job_has_are_refused(two_gpus, tmp_path):
+    site = write_cupy(tmp_path / "site", A100, A100)  # of the machine; the job has one of them
+    said = in_a_job(
+        tmp_path,
+        f"{sys.executable} -m flowpipe extract --videos . --out store --gpus 2; echo exit $?",
+        "--gres=gpu:1",
+        PYTHONPATH=os.pathsep.join([str(site), str(ROOT)]),
+    )
+    assert "--gpus 2: this process sees 1 (CUDA_VISIBLE_DEVICES is '0')" in said
+    assert "exit 2" in said
+
+
+def told(submit, folder: Path, script: str, *options: str) -> str:
+    """The arguments of `flowpipe extract` in a job script; it then does what `then` holds."""
+    (folder / "bin" / "flowpipe").write_text(
+        f'#!/bin/sh\necho "$@"\nexec "{sys.executable}" {folder / "then.py"} "$@"\n'
+    )
+    job = submit(script, *options)
+    wait_until(lambda: ended(job))
+    assert set(states(job).values()) == {"COMPLETED"}, logs(folder)
+    return logs(folder)
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (("--gres=gpu:2",), "--device cuda --gpus 2 --videos * --workers 2"),
+        (("--gres=gpu:1", "--cpus-per-task=2"), "--device cuda --gpus 1 --videos * --workers 2"),
+        ((), "--device cpu --videos * --workers 1"),
+    ],
+)
+def test_array_uses_the_gpus_of_its_tasks(options, words, submit, two_gpus, tmp_path):
+    (tmp_path / "then.py").write_text("")
+    said = told(submit, tmp_path, "array.sh", "--array=1-1", *options)
+    beginning, end = words.split(" * ")
+    assert beginning in said and f"{end} --part 1/1" in said
+
+
+ASK_THE_WORKERS = """
+import os, sys
+from distributed import Client
+with Client(sys.argv[sys.argv.index("--scheduler") + 1]) as client:
+    client.wait_for_workers(2)
+    seen = client.run(lambda: os.environ.get("CUDA_VISIBLE_DEVICES"))
+    print("seen", sorted(map(str, seen.values())))
+"""
+
+
+@pytest.mark.parametrize(
+    "options, device, seen",
+    [
+        (("--gpus-per-task=1",), "cuda", "['0', '1']"),
+        (("--gres=gpu:2",), "cuda", "['0', '1']"),
+        (("--gres=gpu:1",), "cuda", "['0', '0']"),
+        ((), "cpu", "['None', 'None']"),
+    ],
+)
+def test_dask_workers_of_a_job_have_a_gpu_each(options, device, seen, submit, two_gpus, tmp_path):
+    (tmp_path / "then.py").write_text(ASK_THE_WORKERS)
+    said = told(submit, tmp_path, "dask.sh", "--nodes=1", "--ntasks=2", *options)
+    assert f"extract --device {device} --videos" in said
+    assert f"seen {seen}" in said

@@ -1,0 +1,159 @@
+"""--device, --gpus, --workers, --scheduler: what is chosen, what is said, what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import FAST, Run, images, run_python
+from conftest import ROOT
+from fake_cupy import A100, write_cupy
+
+
+@pytest.fixture
+def machine(tmp_path: Path):
+    """The environment of a machine with these GPUs."""
+
+    def make(*gpus: tuple[str, int, int], **facts: Any) -> dict[str, str]:
+        place = write_cupy(tmp_path / "site", *gpus, **facts)
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("CUDA_")}
+        places = [str(place), str(ROOT), os.environ.get("PYTHONPATH", "")]
+        return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, places))}
+
+    return make
+
+
+def test_auto_takes_the_cpu_and_says_why(
+    clips: Path, tmp_path: Path, flowpipe: Run, machine
+) -> None:
+    bare = machine(driver=0)
+    store = tmp_path / "store"
+    arguments = ("extract", "--videos", clips, "--out", store, "--workers", 1, *FAST)
+    done = flowpipe(*arguments, env=bare)
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("device:")]
+    assert "device: cpu, because CuPy is installed but there is no NVIDIA driver" in line
+    assert "device:" not in flowpipe(*arguments, "--quiet", env=bare).stderr
+    assert "device:" not in flowpipe(*arguments, "--device", "cpu", env=bare).stderr
+    planned = flowpipe("plan", *arguments[1:], env=bare)
+    assert "cpu, because" in planned.stdout
+    facts = json.loads(flowpipe("plan", *arguments[1:], "--json", env=bare).stdout)
+    assert (facts["device"], facts["gpus"], facts["workers"]) == ("cpu", 0, 1)
+
+
+@pytest.mark.parametrize("asked", [("--device", "cuda"), ("--gpus", "2")])
+def test_what_is_asked_for_is_not_replaced(
+    asked: tuple[str, ...], tmp_path: Path, flowpipe: Run, machine
+) -> None:
+    done = flowpipe("extract", "--videos", ".", "--out", "s", *asked, cwd=tmp_path, env=machine())
+    assert done.returncode == 2
+    assert f"{' '.join(asked)}: there is an NVIDIA driver but no GPU" in done.stderr
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    "asked, words",
+    [
+        (("--gpus", "3"), "--gpus 3: this process sees 2 (CUDA_VISIBLE_DEVICES is '1,0')"),
+        (("--gpus", "2", "--workers", "3"), "give --workers 2 or 4"),
+        (("--gpus", "2", "--workers", "1"), "give --workers 2,"),
+        (("--device", "cuda", "--workers", "5"), "give --workers 4 or 6"),
+        (("--device", "cpu", "--gpus", "2"), "contradict each other"),
+        (("--scheduler", "tcp://nowhere:1", "--gpus", "1"), "give --device cuda"),
+        (("--device", "gpu"), "'auto', 'cuda', 'cpu'"),
+    ],
+)
+def test_wrong_use_of_gpus_is_said_in_words(
+    asked: tuple[str, ...], words: str, tmp_path: Path, flowpipe: Run, machine
+) -> None:
+    environment = {**machine(A100, A100), "CUDA_VISIBLE_DEVICES": "1,0"}
+    for name in ("extract", "plan"):
+        done = flowpipe(name, "--videos", ".", "--out", "s", *asked, cwd=tmp_path, env=environment)
+        assert done.returncode == 2
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+    assert not (tmp_path / "s").exists()
+
+
+CORES = len(os.sched_getaffinity(0))
+CHOICES = {
+    # device, --gpus, --workers, --scheduler -> device, gpus, workers
+    ("auto", None, None, ""): ("cuda", 4, 4),
+    ("auto", None, 2, ""): ("cuda", 2, 2),
+    ("auto", 3, None, ""): ("cuda", 3, 3),
+    ("cuda", None, 8, ""): ("cuda", 4, 8),
+    ("cuda", 2, 6, ""): ("cuda", 2, 6),
+    ("cpu", None, None, ""): ("cpu", 0, CORES),
+    ("auto", None, 7, "tcp://far:1"): ("cpu", 0, 7),
+    ("cuda", None, 7, "tcp://far:1"): ("cuda", 0, 7),
+}
+
+
+def test_choices_on_a_machine_of_four_gpus(machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in machine(A100, A100, A100, A100).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    found = run_python(
+        "import json\n"
+        "from flowpipe.cli.devices import choose\n"
+        f"for asked in {list(CHOICES)!r}:\n"
+        "    got = choose(*asked)\n"
+        "    print(json.dumps([got.device, got.gpus, got.workers, got.why]))\n"
+    )
+    got = [json.loads(line) for line in found.splitlines()]
+    assert [tuple(row[:3]) for row in got] == list(CHOICES.values())
+    assert got[0][3] == "cuda, 4 of 4 GPUs (NVIDIA A100)"
+    assert got[6][3].startswith("cpu; ")
+
+
+def test_doctor_speaks_of_gpus(flowpipe: Run, machine) -> None:
+    found = json.loads(flowpipe("doctor", "--json", env=machine(A100, A100)).stdout)
+    rows = {finding["topic"]: finding for finding in found}
+    assert rows["CUDA driver"]["found"] == "goes up to CUDA 12.8"
+    assert rows["CuPy"]["found"] == "14.2.0, built for CUDA 12.9"
+    assert rows["GPU 1"]["found"] == "NVIDIA A100, 42.9 GB, compute capability 8.0"
+    assert {rows[name]["state"] for name in ("CUDA driver", "CuPy", "GPU 0", "GPU 1")} == {"ok"}
+
+
+def test_a_store_begun_on_another_device_says_so(
+    clips: Path, tmp_path: Path, flowpipe: Run
+) -> None:
+    videos, store = tmp_path / "videos", tmp_path / "store"
+    shutil.copytree(clips / "class 0", videos)
+    arguments = ["extract", "--videos", str(videos), "--out", str(store), "--device", "cpu", *FAST]
+    on_reference = (
+        "from flowpipe.cli import devices, main\n"
+        "devices.choose = lambda *_: devices.Devices('reference', 0, 1, '')\n"
+        f"main({arguments!r})\n"
+    )
+    run_python(on_reference)
+    before = images(store)
+    shutil.copy(clips / "class 1" / "clip-1.mp4", videos)
+    done = flowpipe(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert "begun on reference and goes on with cpu" in done.stderr
+    after = images(store)
+    assert len(after) == len(before) + 2 and before.items() <= after.items()
+    assert "begun on" not in flowpipe(*arguments).stderr  # nothing is left to do
+
+
+def test_hours_are_estimated_in_a_process_that_ends(tmp_path: Path) -> None:
+    found = run_python(
+        "import os\n"
+        "from flowpipe.extract_recipe import ExtractRecipe\n"
+        "from flowpipe.run import rates\n"
+        "from flowpipe.run.plan import Sample\n"
+        "sample = Sample(1e-4, 48, 64)\n"
+        "print(rates.measure_apart(ExtractRecipe(), 'cpu', sample).frame_s)\n"
+        "try:\n"
+        "    rates.measure_apart(ExtractRecipe(), 'abacus', sample)\n"
+        "except Exception as error:\n"
+        "    print(type(error).__name__, error)\n"
+    )
+    seconds, refused = found.splitlines()
+    assert 0 < float(seconds) < 1
+    assert refused.startswith("BackendError device must be one of")

@@ -1,0 +1,73 @@
+"""Which GPU each worker of a pool sees: real workers, which need no GPU to be told of one."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+SCRIPT = ROOT / "tests" / "gpu_pool.py"
+DASK_CUDA_WITHOUT_GPU = {
+    "DASK_CUDA_TEST_SINGLE_GPU": "1",
+    "DASK_CUDA_TEST_DISABLE_DEVICE_SPECIFIC": "1",
+}
+
+
+def pool_of(workers: int, gpus: int, **environment: str) -> subprocess.CompletedProcess[str]:
+    kept = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
+    places = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    return subprocess.run(
+        [sys.executable, SCRIPT, str(workers), str(gpus)], capture_output=True, text=True,
+        env={**kept, "PYTHONPATH": os.pathsep.join(filter(None, places)), **environment},
+        timeout=200,
+    )  # fmt: skip
+
+
+def seen(done: subprocess.CompletedProcess[str]) -> list[dict[str, str]]:
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def through_dask_cuda() -> bool:
+    return importlib.util.find_spec("dask_cuda") is not None
+
+
+@pytest.mark.parametrize(
+    "shown, gpus",
+    [(None, {"0", "1"}), ("5,3,1", {"5", "3"}), ("GPU-b,MIG-a", {"GPU-b", "MIG-a"})],
+)
+def test_workers_see_one_gpu_each_and_the_same_after_a_death(
+    shown: str | None, gpus: set[str]
+) -> None:
+    if through_dask_cuda():
+        pytest.skip("dask-cuda is installed: it shows a worker its own GPU first, not alone")
+    environment = {} if shown is None else {"CUDA_VISIBLE_DEVICES": shown}
+    before, after = seen(pool_of(2, 2, **environment))
+    assert set(before.values()) == set(after.values()) == gpus
+    (stayed,) = before.keys() & after.keys()  # and the other one was replaced
+    assert before[stayed] == after[stayed]
+
+
+def test_dask_cuda_shows_each_worker_its_own_gpu_first() -> None:
+    if not through_dask_cuda():
+        pytest.skip("needs dask-cuda")
+    options = {"CUDA_VISIBLE_DEVICES": "5,3,1", **DASK_CUDA_WITHOUT_GPU}
+    before, after = seen(pool_of(2, 2, **options))
+    assert set(before.values()) == set(after.values()) == {"5,3", "3,5"}
+
+
+def test_workers_share_gpus_evenly() -> None:
+    before, after = seen(pool_of(4, 2, CUDA_VISIBLE_DEVICES="7,2"))
+    assert sorted(before.values()) == sorted(after.values()) == ["2", "2", "7", "7"]
+
+
+def test_fewer_gpus_than_wanted_is_said_in_words() -> None:
+    done = pool_of(2, 2, CUDA_VISIBLE_DEVICES="1")
+    assert done.returncode == 1
+    assert "2 GPUs wanted" in done.stderr and "'1' shows 1" in done.stderr
+    assert "evenly" in pool_of(3, 2, CUDA_VISIBLE_DEVICES="0,1").stderr
