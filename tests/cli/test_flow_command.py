@@ -210,7 +210,7 @@ def test_pictures_of_two_sizes_need_a_size(pair, tmp_path, flowpipe):
         (("a.png", "b.png", "-o", "x.png", "--bound", "inf"), "wants a number of pixels, got inf"),
         (("a.png", "b.png", "-o", "x.flo", "--flow", "tvl2"), "'opencv_tvl1', 'dis', 'farneback'"),
         (("a.png", "b.png", "-o", "x.flo", "--variant", "opencv3"), "'opencv2', 'opencv4'"),
-        (("a.png", "b.png", "-o", "x.flo", "--device", "abacus"), "'cpu', 'reference'"),
+        (("a.png", "b.png", "-o", "x.flo", "--device", "abacus"), "'cpu', 'cuda', 'reference'"),
         (("a.png", "b.png", "-o", "x.flo", *DIS, "--variant", "opencv2"), "has no parameter var"),
         (("a.png", "b.png", "-o", "x.flo", "--set", "taux=1"), "it has variant, tau, lambda_"),
         (("a.png", "b.png", "-o", "x.flo", "--set", "tau=fast"), "tau must be float, got 'fast'"),
