@@ -44,7 +44,7 @@ enum class State { READY, AT_SHUFFLE, AT_BARRIER, FINISHED };
 
 struct Fiber {
     uint3 thread;
-    unsigned warp, lane;
+    unsigned warp, lane, shuffles;
     State state;
     bool started = false;
     jmp_buf context;
@@ -131,14 +131,14 @@ inline void run_block() {
     const unsigned threads = block_size.x * block_size.y * block_size.z;
     const unsigned warps = (threads + LANES - 1) / LANES;
     if (fibers.size() < threads) fibers.resize(threads);
-    if (exchanged.size() < warps) exchanged.resize(warps, std::vector<char>(LANES * 8));
+    if (exchanged.size() < warps) exchanged.resize(warps, std::vector<char>(2 * LANES * 8));
     if (__start_emulated_shared)
         memset(__start_emulated_shared, 0xff, __stop_emulated_shared - __start_emulated_shared);
     for (unsigned i = 0; i < threads; i++) {
         Fiber &fiber = fibers[i];
         fiber.thread = {i % block_size.x, i / block_size.x % block_size.y,
                         i / block_size.x / block_size.y};
-        fiber.warp = i / LANES, fiber.lane = i % LANES;
+        fiber.warp = i / LANES, fiber.lane = i % LANES, fiber.shuffles = 0;
         fiber.state = State::READY;
     }
     for (;;) {
@@ -198,16 +198,16 @@ const char *letters(void (*)(Arguments...)) {
     return text;
 }
 
-// Each lane shows its value, then all read; only then may anyone show the next one.
+// Each lane shows its value, waits for the others, and reads. The next values are shown in another
+// place: some lanes may not have read yet. Whoever shows the ones after that has waited for them.
 template <class T>
 T exchange(T value, unsigned from) {
     static_assert(sizeof(T) <= 8, "shuffles take up to eight bytes");
-    char *shown = exchanged[current->warp].data();
+    char *shown = exchanged[current->warp].data() + (current->shuffles++ % 2) * LANES * 8;
     memcpy(shown + current->lane * 8, &value, sizeof value);
     pause(State::AT_SHUFFLE);
     T result;
     memcpy(&result, shown + from * 8, sizeof result);
-    pause(State::AT_SHUFFLE);
     return result;
 }
 
