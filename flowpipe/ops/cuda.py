@@ -2,12 +2,12 @@
 
 Bytes go up, bytes come down; float images and flow stay on the device. Every host thread works on a
 stream of its own, so decoding uploads, computing computes and encoding downloads at the same time.
+A video has threads of its own; what they leave behind serves those of the next one.
 """
 
 from __future__ import annotations
 
 import importlib
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +19,7 @@ from flowpipe.ops import TVL1Model
 from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_warp
 from flowpipe.ops.cuda_kernels import Kernels
 from flowpipe.ops.cuda_ladder import PROGRESS, Arena, CudaState, Ladder, Layout
+from flowpipe.ops.cuda_lanes import Download, Lane, Lent, pinned
 from flowpipe.ops.gpus import gpus
 
 MOST_PAIRS = 64  # in a call: beyond this nothing is won
@@ -53,7 +54,8 @@ class CudaOps:
             group_bytes=int(properties["l2CacheSize"]),
             group_tiles=2 * int(properties["multiProcessorCount"]),
         )
-        self._local = threading.local()
+        self._lanes = Lent(lambda: Lane(cupy))
+        self._rooms = Lent(Room)
 
     # ---- between host and device
 
@@ -188,6 +190,8 @@ class CudaOps:
     def pairs_at_once(self, height: int, width: int) -> int:
         free = self._cupy.cuda.runtime.memGetInfo()[0]
         free += self._cupy.get_default_memory_pool().free_bytes()
+        arena = self._rooms.mine.arena
+        free += 0 if arena is None else arena.floats.nbytes  # it would be given back
         pair_bytes = 4 * Layout(1, height, width).floats
         return max(1, min(MOST_PAIRS, int(MEMORY_SHARE * free) // pair_bytes))
 
@@ -201,16 +205,18 @@ class CudaOps:
         return int(self._cupy.get_default_memory_pool().used_bytes())
 
     def tvl1_memory(self, n: int, height: int, width: int) -> Arena:
-        arena: Arena | None = getattr(self._local, "arena", None)
-        if arena is None or not arena.fits(n, height, width):
-            self._local.arena = arena = None  # given back before more is asked for
-            with self._stream:
+        room = self._rooms.mine
+        with self._stream as stream:
+            if room.stream is not None and room.stream is not stream:
+                room.stream.synchronize()  # of a thread that has ended; its work may go on
+            room.stream = stream
+            if room.arena is None or not room.arena.fits(n, height, width):
+                room.arena = None  # given back before more is asked for
                 try:
-                    arena = Arena(self._cupy, n, height, width)
+                    room.arena = Arena(self._cupy, n, height, width)
                 except self._cupy.cuda.memory.OutOfMemoryError as error:
                     raise _no_room(error) from error
-            self._local.arena = arena
-        return arena
+        return room.arena
 
     def tvl1_start(
         self, first: Any, second: Any, flow: Any | None, model: TVL1Model, memory: Arena
@@ -241,9 +247,7 @@ class CudaOps:
     @property
     def _stream(self) -> Any:
         """This thread's stream."""
-        if not hasattr(self._local, "stream"):
-            self._local.stream = self._cupy.cuda.Stream(non_blocking=True)
-        return self._local.stream
+        return self._lanes.mine.stream
 
     def _uploaded(self, array: Any) -> Any:
         """On the device, C-contiguous, after what this thread's stream has to do before."""
@@ -253,22 +257,12 @@ class CudaOps:
                 raise ValueError(f"wanted a C-contiguous array, got {array.shape} {array.strides}")
             return array
         source = np.asarray(array)
-        pinned = _pinned(cupy, source.shape, source.dtype)
-        pinned[...] = source
+        buffer = pinned(cupy, source.shape, source.dtype)
+        buffer[...] = source
         device = self._empty(source.shape, source.dtype)
-        device.set(pinned, stream=self._stream)
-        self._keep(pinned)
+        device.set(buffer, stream=self._stream)
+        self._lanes.mine.keep(buffer)
         return device
-
-    def _keep(self, pinned: NDArray[Any]) -> None:
-        """Hold a buffer until its copy is done: the last few copies of this thread, in order."""
-        cupy = self._cupy
-        event = cupy.cuda.Event(disable_timing=True)
-        event.record(self._stream)
-        if not hasattr(self._local, "kept"):
-            self._local.kept = []
-        self._local.kept = [kept for kept in self._local.kept if not kept[0].done]
-        self._local.kept.append((event, pinned))
 
     def _empty(self, shape: Sequence[int], dtype: Any) -> Any:
         try:
@@ -282,32 +276,11 @@ class CudaOps:
         return counts
 
 
-class Download:
-    """An array on its way from the device. NumPy takes it for an array, and waits for it."""
+class Room:
+    """Device memory for TV-L1, and the stream that worked on it last."""
 
-    def __init__(self, cupy: Any, source: Any, stream: Any) -> None:
-        self.shape, self.dtype, self.ndim = source.shape, source.dtype, source.ndim
-        self._source = source  # kept until the copy is done
-        self._host = _pinned(cupy, source.shape, source.dtype)
-        self._there = cupy.cuda.Event(disable_timing=True)
-        source.get(stream=stream, out=self._host, blocking=False)
-        self._there.record(stream)
-
-    def __len__(self) -> int:
-        return int(self.shape[0])
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        self._there.synchronize()
-        self._source = None
-        host = self._host if dtype is None else self._host.astype(dtype, copy=False)
-        return host.copy() if copy else host
-
-
-def _pinned(cupy: Any, shape: Sequence[int], dtype: Any) -> NDArray[Any]:
-    """Host memory that the device can copy to and from by itself; CuPy's pool gives it again."""
-    dtype, count = np.dtype(dtype), int(np.prod(shape))
-    memory = cupy.cuda.alloc_pinned_memory(max(1, count * dtype.itemsize))
-    return np.frombuffer(memory, dtype, count).reshape(shape)
+    arena: Arena | None = None
+    stream: Any = None
 
 
 def _no_room(error: Exception) -> DeviceMemoryError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,7 @@ def test_a_pair_is_alone_in_any_batch(cuda):
     first, second = pairs(5)
     together = solve(cuda, first, second)
     cuda._ladder.group_bytes, cuda._ladder.group_tiles = 0, 3  # groups of one or two pairs
-    cuda._local.arena = None
+    cuda._rooms.mine.arena = None
     np.testing.assert_array_equal(solve(cuda, first, second), together)
     cuda.pairs_at_once = lambda height, width: 2
     np.testing.assert_array_equal(solve(cuda, first[::-1], second[::-1])[::-1], together)
@@ -81,10 +82,30 @@ def test_same_bytes_in_any_order_of_execution(cuda):
         np.testing.assert_array_equal(flow, flows[0])
 
 
+def test_threads_of_one_video_leave_stream_and_memory_to_those_of_the_next(cuda):
+    first, second = pairs(2)
+    flows, streams, arenas = [], [], []
+
+    def video():
+        flows.append(solve(cuda, first, second, warps=2))
+        streams.append(cuda._stream)
+        arenas.append(cuda._rooms.mine.arena)
+
+    for together in (1, 2, 1):
+        threads = [threading.Thread(target=video) for _ in range(together)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(set(streams)) <= 2 and len(set(arenas)) <= 2
+    for flow in flows[1:]:
+        np.testing.assert_array_equal(flow, flows[0])
+
+
 def test_too_little_memory_halves_the_batch_and_says_so(cuda, monkeypatch):
     first, second = pairs(8)
     meant = solve(cuda, first, second, warps=2)
-    cuda._local.arena = None
+    cuda._rooms.mine.arena = None
     memory, asked = type(cuda).tvl1_memory, []
 
     def small(ops, n, height, width):
@@ -157,7 +178,7 @@ def test_extraction_of_a_clip_is_that_of_the_cpu(cuda, clip, monkeypatch):
     values = {
         "modalities": modalities,
         "size": {"width": 120, "height": 90},
-        "video": {"fps": 2.0},
+        "video": {"fps": 1.0},
         "flow": {"name": "tvl1", "warps": 3},
         "codecs": {name: {"name": "raw"} for name in modalities},
     }
