@@ -11,22 +11,28 @@ memory does not grow with the video.
 from __future__ import annotations
 
 import time
+import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe import codec
 from flowpipe.ahead import ahead
-from flowpipe.errors import DecodeError
+from flowpipe.errors import DecodeError, DeviceMemoryError
 from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.ops import Ops
 from flowpipe.planes import PlaneMaker
 from flowpipe.types import EncodedPlanes, Frames, Planes, Span, VideoFacts
 from flowpipe.video import open_video
+
+T = TypeVar("T")
+
+WINDOW_BYTES = 32 << 20  # of the resized frames of a window, as of the decoded ones
 
 
 @dataclass(frozen=True)
@@ -69,15 +75,16 @@ class Extraction:
         self.facts: VideoFacts | None = None
         self.first_crc32: int | None = None
         self.seam_crc32: int | None = None
+        self._source_size = 0, 0
         self.seconds = {"decode": 0.0, "compute": 0.0, "encode": 0.0}
 
     def __iter__(self) -> Iterator[Window]:
-        frames = ahead(self._timed("decode", self._decode()))
+        frames = ahead(self._timed("decode", gathered(self._decode(), self.ops.window_frames)))
         planes = ahead(self._timed("compute", self._compute(frames)))
         return self._timed("encode", self._encode(planes))
 
-    def _decode(self) -> Iterator[tuple[Frames, bool, tuple[int, int]]]:
-        """Resized windows, whether the last frame only closes a pair, and the size before."""
+    def _decode(self) -> Iterator[Frames]:
+        """Resized windows."""
         span, size = self.span, self.recipe.size
         target = None
         with open_video(
@@ -93,25 +100,32 @@ class Extraction:
                             "recipe a fixed size (size: {width: 340, height: 256})",
                             reason="resolution_change",
                         )
-                    target = wanted
-                    resized = self.ops.resize(frames.data, *target)
-                    seam = span.stop_s is not None and bool(frames.pts_s[-1] >= span.stop_s)
-                    self._note_edges(resized, seam)
-                    yield Frames(resized, frames.pts_s), seam, frames.data.shape[1:3]
+                    if target is None:
+                        target, self._source_size = wanted, frames.data.shape[1:3]
+                    for resized in halved(self._resized, frames, span.record.path):
+                        self._note_edges(resized)
+                        yield resized
             finally:
                 self.facts = video.facts
 
-    def _compute(self, windows: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    def _resized(self, frames: Frames) -> Frames:
+        target = self.recipe.size.target(*frames.data.shape[1:3])
+        return Frames(self.ops.resize(frames.data, *target), frames.pts_s)
+
+    def _compute(self, windows: Iterator[Frames]) -> Iterator[tuple[Any, ...]]:
         """Planes of every modality for each window; its first pair reaches back one frame."""
-        maker = None
-        for frames, seam, source_size in windows:
+        span, maker = self.span, None
+        for frames in windows:
             if maker is None:
-                video_id = self.span.record.video_id
-                maker = PlaneMaker(self.recipe, self.ops, video_id, source_size)
-            owned = len(frames.data) - seam
-            yield frames.pts_s[:owned], maker.planes(frames.data, owned)
+                video_id = span.record.video_id
+                maker = PlaneMaker(self.recipe, self.ops, video_id, self._source_size)
+            yield from halved(partial(self._planes, maker), frames, span.record.path)
         if maker is not None:
             maker.finish()
+
+    def _planes(self, maker: PlaneMaker, frames: Frames) -> tuple[Any, ...]:
+        owned = len(frames.data) - self._at_seam(frames)
+        return frames.pts_s[:owned], maker.planes(frames.data, owned)
 
     def _encode(self, windows: Iterator[tuple[Any, ...]]) -> Iterator[Window]:
         for pts_s, planes in windows:
@@ -128,12 +142,17 @@ class Extraction:
             columns={name: host(values) for name, values in planes.columns.items()},
         )
 
-    def _note_edges(self, frames: NDArray[np.uint8], seam: bool) -> None:
+    def _at_seam(self, frames: Frames) -> bool:
+        """Whether the last frame of a window belongs to the next part and only closes a pair."""
+        stop_s = self.span.stop_s
+        return stop_s is not None and bool(frames.pts_s[-1] >= stop_s)
+
+    def _note_edges(self, frames: Frames) -> None:
         """Keep what the parts of a split video must agree on: the frame on both sides of a cut."""
         if self.first_crc32 is None:
-            self.first_crc32 = zlib.crc32(frames[0])
-        if seam:
-            self.seam_crc32 = zlib.crc32(frames[-1])
+            self.first_crc32 = zlib.crc32(frames.data[0])
+        if self._at_seam(frames):
+            self.seam_crc32 = zlib.crc32(frames.data[-1])
 
     def _timed(self, stage: str, steps: Iterator[Any]) -> Iterator[Any]:
         """Add the CPU time that this thread spends on each step to the stage's account."""
@@ -146,3 +165,52 @@ class Extraction:
             finally:
                 self.seconds[stage] += time.thread_time() - began
             yield step
+
+
+def halved(make: Callable[[Frames], T], frames: Frames, path: str) -> Iterator[T]:
+    """What is made of a window, or of its halves where the device has too little memory for all of
+    it at once."""
+    count = len(frames.data)
+    try:
+        yield make(frames)
+        return
+    except DeviceMemoryError as error:
+        if count < 2:
+            raise
+        words = f"{error}; {path} goes on with {count // 2} frames at once"
+        warnings.warn(words, RuntimeWarning, stacklevel=2)
+    # Outside the handler, whose error holds all that was in memory.
+    for half in (slice(count // 2), slice(count // 2, count)):
+        yield from halved(make, Frames(frames.data[half], frames.pts_s[half]), path)
+
+
+def gathered(windows: Iterator[Frames], count: int) -> Iterator[Frames]:
+    """Windows -> windows of up to `count` frames: of a large video few are decoded at a time, but
+    their resized images are small, and a GPU wants many."""
+    held: list[Frames] = []
+    held_bytes = 0
+    damage = None
+    try:
+        for frames in windows:
+            most = min(count * frames.data[0].nbytes, WINDOW_BYTES)
+            if held and held_bytes + frames.data.nbytes > most:
+                yield joined(held)
+                held, held_bytes = [], 0
+            held.append(frames)
+            held_bytes += frames.data.nbytes
+    except DecodeError as error:
+        damage = error  # what came before it is good
+    if held:
+        yield joined(held)
+    if damage is not None:
+        raise damage
+
+
+def joined(windows: list[Frames]) -> Frames:
+    """Windows of one size as one."""
+    if len(windows) == 1:
+        return windows[0]
+    return Frames(
+        np.concatenate([frames.data for frames in windows]),
+        np.concatenate([frames.pts_s for frames in windows]),
+    )

@@ -183,16 +183,17 @@ class TVL1Solver:
             try:
                 memory = self.ops.tvl1_memory(min(step, len(first)), *size)
                 self._solve(first[pairs], second[pairs], memory, flow[pairs])
-            except DeviceMemoryError as error:
-                step = self._fewer(min(step, len(first) - k), size, error)
+            except DeviceMemoryError:
+                tried = min(step, len(first) - k)
+                if tried < 2:
+                    raise
+                step = self._fewer(tried, size)
                 continue
             k += step
         return flow
 
-    def _fewer(self, pairs: int, size: tuple[int, int], error: DeviceMemoryError) -> int:
+    def _fewer(self, pairs: int, size: tuple[int, int]) -> int:
         """Half as many pairs at once, from here on and for all windows that follow."""
-        if pairs < 2:
-            raise error
         warnings.warn(
             f"{self.ops.name}: too little device memory for {pairs} pairs of "
             f"{size[1]}x{size[0]} at once; going on with {pairs // 2}",

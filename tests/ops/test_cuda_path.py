@@ -172,21 +172,26 @@ def clip(request):
     return sorted((request.getfixturevalue("shared_data") / "clips" / "ucf101").rglob("*.avi"))[0]
 
 
-def test_extraction_of_a_clip_is_that_of_the_cpu(cuda, clip, monkeypatch):
-    """All modalities, from the file to encoded images, window by window."""
-    modalities = ["rgb", "flow", "warped_flow", "rgb_diff"]
+MODALITIES = ["rgb", "flow", "warped_flow", "rgb_diff"]
+
+
+def clip_recipe(fps):
     values = {
-        "modalities": modalities,
+        "modalities": MODALITIES,
         "size": {"width": 120, "height": 90},
-        "video": {"fps": 1.0},
+        "video": {"fps": fps},
         "flow": {"name": "tvl1", "warps": 3},
-        "codecs": {name: {"name": "raw"} for name in modalities},
+        "codecs": {name: {"name": "raw"} for name in MODALITIES},
     }
-    recipe = build(ExtractRecipe, values, where="extract")
-    record = VideoRecord("clip", str(clip))
+    return build(ExtractRecipe, values, where="extract")
+
+
+def test_extraction_of_a_clip_is_that_of_the_cpu(cuda, clip):
+    """All modalities, from the file to encoded images, window by window."""
+    recipe, record = clip_recipe(fps=1.0), VideoRecord("clip", str(clip))
     cuda.window_frames = 5
     ours, cpu = (planes_of(record, recipe, ops) for ops in (cuda, get_ops()))
-    for modality in modalities:
+    for modality in MODALITIES:
         (a, columns), (b, meant) = ours[modality], cpu[modality]
         assert a.size == b.size and a.size > 0
         assert (np.abs(a.astype(int) - b) > 1).mean() <= 1e-3, modality
@@ -195,6 +200,20 @@ def test_extraction_of_a_clip_is_that_of_the_cpu(cuda, clip, monkeypatch):
                 assert columns[name].shape == meant[name].shape
     for modality in ("rgb", "rgb_diff"):  # no float is involved
         np.testing.assert_array_equal(ours[modality][0], cpu[modality][0])
+
+
+def test_a_window_too_large_for_the_memory_is_made_in_halves(cuda, demo_set, monkeypatch):
+    """Not only TV-L1 needs memory: gray images, pyramids and flow of all frames of a window do."""
+    clip = sorted(demo_set.rglob("*.mp4"))[0]
+    recipe, record = clip_recipe(fps=12.5), VideoRecord("clip", str(clip))
+    meant = planes_of(record, recipe, get_ops())
+    memory = cuda._cupy.cuda.memory
+    monkeypatch.setattr(memory, "total", memory.used + 4_400_000)
+    with pytest.warns(RuntimeWarning, match=r"goes on with \d+ frames at once"):
+        found = planes_of(record, recipe, cuda)
+    for modality in MODALITIES:
+        a, b = (planes[modality][0].astype(int) for planes in (found, meant))
+        assert a.size == b.size and (np.abs(a - b) > 1).mean() <= 1e-3, modality
 
 
 SANITIZED = """

@@ -1,0 +1,56 @@
+"""Windows on their way through the stages: gathered to the device's liking, nothing lost."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from flowpipe.errors import DecodeError
+from flowpipe.extract import WINDOW_BYTES, gathered
+from flowpipe.types import Frames
+
+
+def windows(*counts, height=4, width=5):
+    """Windows of so many frames; a negative count is damage."""
+    number = 0
+    for count in counts:
+        if count < 0:
+            raise DecodeError("cut off")
+        numbers = np.arange(number, number + count)
+        data = np.broadcast_to(numbers[:, None, None, None], (count, height, width, 3))
+        yield Frames(data.astype(np.uint8), numbers / 25)
+        number += count
+
+
+@pytest.mark.parametrize(
+    ("counts", "most", "meant"),
+    [
+        ((5, 5, 5, 5), 16, [15, 5]),
+        ((16, 16, 3), 16, [16, 16, 3]),
+        ((1,) * 7, 3, [3, 3, 1]),
+        ((20, 1), 16, [20, 1]),
+        ((), 16, []),
+    ],
+)
+def test_small_windows_are_joined_up_to_a_count(counts, most, meant):
+    found = list(gathered(windows(*counts), most))
+    assert [len(frames.data) for frames in found] == meant
+    numbers = np.arange(sum(counts))
+    if found:
+        np.testing.assert_array_equal(np.concatenate([f.data[:, 0, 0, 0] for f in found]), numbers)
+        np.testing.assert_array_equal(np.concatenate([f.pts_s for f in found]), numbers / 25)
+
+
+def test_large_frames_are_bound_by_their_bytes():
+    side = 2048
+    most = WINDOW_BYTES // (3 * side * side)
+    found = gathered(windows(*[1] * (2 * most), height=side, width=side), 64)
+    assert [len(frames.data) for frames in found] == [most, most]
+
+
+def test_what_came_before_the_damage_comes_out_before_it():
+    found = []
+    with pytest.raises(DecodeError, match="cut off"):
+        for frames in gathered(windows(3, 3, -1), 16):
+            found.append(len(frames.data))
+    assert found == [6]
