@@ -174,11 +174,11 @@ def halved(make: Callable[[Frames], T], frames: Frames, path: str) -> Iterator[T
     try:
         yield make(frames)
         return
-    except DeviceMemoryError as error:
+    except DeviceMemoryError:
         if count < 2:
             raise
-        words = f"{error}; {path} goes on with {count // 2} frames at once"
-        warnings.warn(words, RuntimeWarning, stacklevel=2)
+        words = f"{path}: too little device memory for {count} frames at once; going on with "
+        warnings.warn(words + str(count // 2), RuntimeWarning, stacklevel=2)
     # Outside the handler, whose error holds all that was in memory.
     for half in (slice(count // 2), slice(count // 2, count)):
         yield from halved(make, Frames(frames.data[half], frames.pts_s[half]), path)

@@ -209,7 +209,7 @@ def test_a_window_too_large_for_the_memory_is_made_in_halves(cuda, demo_set, mon
     meant = planes_of(record, recipe, get_ops())
     memory = cuda._cupy.cuda.memory
     monkeypatch.setattr(memory, "total", memory.used + 4_400_000)
-    with pytest.warns(RuntimeWarning, match=r"goes on with \d+ frames at once"):
+    with pytest.warns(RuntimeWarning, match=r"for 20 frames at once; going on with 10"):
         found = planes_of(record, recipe, cuda)
     for modality in MODALITIES:
         a, b = (planes[modality][0].astype(int) for planes in (found, meant))
