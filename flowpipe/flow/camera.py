@@ -160,6 +160,16 @@ class CameraMotion:
         start : Features, optional
             Of the first frame of the video, where `WarpParams.needs_first_frame`.
         """
+        return self.fit(*self.matches(first, second, step, start))
+
+    def matches(
+        self,
+        first: Features,
+        second: Features,
+        step: NDArray[np.float32],
+        start: Features | None = None,
+    ) -> tuple[Points, Points]:
+        """What `estimate` fits a homography to: points of both frames, float32 (M, 2) each."""
         p = self.params
         if p.mode == "dense_flow":
             if start is None:
@@ -169,9 +179,12 @@ class CameraMotion:
         else:
             described = match_in_window(first, second, p.window_px)
             followed = follow(first.corners, step)
-        in_first = np.concatenate([followed[0], described[0]])
-        in_second = np.concatenate([followed[1], described[1]])
-        homography, inliers = None, 0
+        in_first, in_second = map(np.concatenate, zip(followed, described, strict=True))
+        return in_first, in_second
+
+    def fit(self, in_first: Points, in_second: Points) -> Motion:
+        """The homography that most matches agree with, or none."""
+        p, homography, inliers = self.params, None, 0
         if len(in_first) > p.min_matches:
             # Both estimators seed their generator anew in every call: same matches, same result.
             homography, agree = cv2.findHomography(
