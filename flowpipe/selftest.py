@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ BOUND = 20.0
 BEYOND_A_LEVEL = 1e-3
 """Share of the stored bytes that may differ from the CPU's by more than one level."""
 LEAK_ROUNDS = 20
+FEW_ITERATIONS = 8
+RULES = {variant.rule: name for name, variant in VARIANTS.items()}
+"""How levels are made -> a variant that has them made so."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,10 @@ def checks(ops: Ops) -> Iterator[Check]:
         "difference": partial(_difference, ops, cpu, frames),
         "quantise": partial(_quantise, ops, cpu),
         "warp_homography": partial(_warp_homography, ops, cpu, frames),
+        **{f"pyramid {rule}": partial(_pyramid, ops, cpu, frames, rule) for rule in RULES},
+        "upsample": partial(_upsample, ops, cpu),
+        "take": partial(_take, ops, cpu),
+        **{f"tvl1_warps {v}": partial(_warps, ops, cpu, frames, v) for v in VARIANTS},
         **{f"tvl1 {v}": partial(_tvl1, ops, cpu, frames, v) for v in VARIANTS},
         "same bytes twice": partial(_twice, ops, frames),
         "same bytes alone and in a batch": partial(_alone, ops, frames),
@@ -98,6 +105,54 @@ def _warp_homography(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
     gray = cpu.gray(frames)
     ours = ops.to_host(ops.warp_homography(ops.to_device(gray), homography, gray))
     return _exact("warp_homography", ours, cpu.warp_homography(gray, homography, gray))
+
+
+def _near(name: str, ours: Any, meant: Any, most: float, unit: str) -> Check:
+    """Floats that may differ by so much: in how a device rounds, not in what it computes."""
+    apart = max(float(np.abs(a - b).max(initial=0)) for a, b in zip(ours, meant, strict=True))
+    found = f"at most {apart:.2g} {unit} from the CPU's (limit {most:g})"
+    return Check(name, apart <= most, found)  # of NaN this is False
+
+
+def _pyramid(ops: Ops, cpu: Ops, frames: NDArray[np.uint8], rule: str) -> Check:
+    params, gray = TVL1Params(variant=cast(Any, RULES[rule])), cpu.gray(frames)
+    ours, meant = (
+        [backend.to_host(level) for level in TVL1Solver(params, backend).prepare(gray).levels]
+        for backend in (ops, cpu)
+    )
+    return _near(f"pyramid {rule}", ours, meant, 1e-3, "gray levels")
+
+
+def _upsample(ops: Ops, cpu: Ops) -> Check:
+    flow = np.random.default_rng(3).normal(0, 3, (3, 2, 64, 85)).astype(np.float32)
+    ours, meant = (
+        [backend.to_host(backend.upsample(flow, 127, 170, 2.0, rule)) for rule in RULES]
+        for backend in (ops, cpu)
+    )
+    return _near("upsample", ours, meant, 1e-4, "px")
+
+
+def _take(ops: Ops, cpu: Ops) -> Check:
+    rng = np.random.default_rng(4)
+    flow = rng.normal(0, 3, (3, 2, *SIZE)).astype(np.float32)
+    places = rng.integers(0, flow.size, 1000)
+    return _exact("take", ops.take(flow, places), cpu.take(flow, places))
+
+
+def _warps(ops: Ops, cpu: Ops, frames: NDArray[np.uint8], variant: Any) -> Check:
+    """A warp and a few iterations: every field of the state, before errors can grow."""
+    model, gray = TVL1Params(variant=variant, epsilon=0.0).model, cpu.gray(frames)
+    images = gray.astype(np.float32)
+    flow = np.full((FRAMES - 1, 2, *SIZE), 0.3, np.float32)
+
+    def fields(backend: Ops) -> list[Any]:
+        memory = backend.tvl1_memory(FRAMES - 1, *SIZE)
+        state = backend.tvl1_start(images[:-1], images[1:], flow, model, memory)
+        backend.to_host(backend.tvl1_warps(state, 1, FEW_ITERATIONS))
+        return [state.field(name) for name in ("a", "b", "c", "u", "v", "p11", "p12", "p21", "p22")]
+
+    name = f"tvl1_warps {variant}"
+    return _near(name, fields(ops), fields(cpu), 2e-3, "px or gray levels")
 
 
 def _tvl1(ops: Ops, cpu: Ops, frames: NDArray[np.uint8], variant: Any) -> Check:

@@ -15,7 +15,7 @@ from flowpipe.ops.cpu import native_core
 
 pytestmark = pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none")
 
-BYTE_CHECKS = 5  # those of the operations on bytes come first, and take the emulator no time
+OPERATIONS = 14  # their checks come first; those of whole flows take the emulator its time
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def small(monkeypatch):
 def test_sound_kernels_pass(ops):
     tried = list(selftest.checks(ops()))
     assert [check for check in tried if not check.passed] == []
-    assert len(tried) == 12
+    assert len(tried) == 21
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,9 @@ def test_sound_kernels_pass(ops):
         ("planes.cu", "tvl1::quantised(value, bound)", "tvl1::quantised(value, 2 * bound)",
          {"quantise"}),
         ("frames.cu", "(1 << 14)", "(1 << 15)", {"gray"}),
+        ("pyramid.cu", "(index + 0.5)", "(index + 0.4)", {"pyramid centred", "upsample"}),
+        ("tvl1_warp.cu", "constant_part(sum.x,", "constant_part(0.99f * sum.x,",
+         {"tvl1_warps opencv2", "tvl1_warps opencv4_cpu"}),
     ],
 )  # fmt: skip
 def test_a_broken_kernel_is_named(monkeypatch, tmp_path, file, sound, broken, failing):
@@ -47,8 +50,9 @@ def test_a_broken_kernel_is_named(monkeypatch, tmp_path, file, sound, broken, fa
     assert sound in source
     (copy / "cuda" / file).write_text(source.replace(sound, broken, 1), encoding="utf-8")
     monkeypatch.setattr(cuda_kernels, "folder", lambda: copy)
-    tried = list(islice(selftest.checks(emulated_ops()), BYTE_CHECKS))
-    assert {check.name for check in tried if not check.passed} == failing
+    tried = islice(selftest.checks(emulated_ops()), OPERATIONS)
+    failed = {check.name for check in tried if not check.passed}
+    assert failing <= failed and len(failed) <= 5
 
 
 def test_what_a_device_raises_fails_one_check(monkeypatch):
