@@ -21,8 +21,9 @@ OPERATIONS = 14  # their checks come first; those of whole flows take the emulat
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """The emulator takes its time."""
-    monkeypatch.setattr(selftest, "SIZE", (60, 90))
+    monkeypatch.setattr(selftest, "SIZE", (48, 70))
     monkeypatch.setattr(selftest, "FRAMES", 4)
+    monkeypatch.setattr(selftest, "LEAK_ROUNDS", 6)
 
 
 @pytest.mark.parametrize("ops", [emulated_ops, get_ops], ids=["cuda", "cpu"])
