@@ -23,6 +23,7 @@ def small(monkeypatch):
     """The emulator takes its time."""
     monkeypatch.setattr(selftest, "SIZE", (48, 70))
     monkeypatch.setattr(selftest, "FRAMES", 4)
+    monkeypatch.setattr(selftest, "APART", 1)
     monkeypatch.setattr(selftest, "LEAK_ROUNDS", 6)
 
 
