@@ -94,6 +94,10 @@ class DeviceMemoryError(BackendError):
     """The GPU has too little free memory for what was asked of it at once."""
 
 
+class DeviceLostError(BackendError):
+    """The GPU has failed in a way that only another process can get over."""
+
+
 class FormatError(FlowpipeError):
     """A store or shard that breaks a clause of FORMAT.md, a .flo file that is none."""
 

@@ -184,7 +184,7 @@ class TVL1Solver:
                 memory = self.ops.tvl1_memory(min(step, len(first)), *size)
                 self._solve(first[pairs], second[pairs], memory, flow[pairs])
             except DeviceMemoryError:
-                tried = min(step, len(first) - k)
+                memory, tried = None, min(step, len(first) - k)
                 if tried < 2:
                     raise
                 step = self._fewer(tried, size)

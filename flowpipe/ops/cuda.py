@@ -8,7 +8,8 @@ A video has threads of its own; what they leave behind serves those of the next 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from flowpipe.ops import TVL1Model
 from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_warp
 from flowpipe.ops.cuda_kernels import Kernels
 from flowpipe.ops.cuda_ladder import PROGRESS, Arena, CudaState, Ladder, Layout
-from flowpipe.ops.cuda_lanes import Download, Lane, Lent, pinned
+from flowpipe.ops.cuda_lanes import Lane, Lent, in_words
 from flowpipe.ops.gpus import gpus
 
 MOST_PAIRS = 64  # in a call: beyond this nothing is won
@@ -42,8 +43,8 @@ class CudaOps:
 
     def __init__(self) -> None:
         self._cupy = cupy = _cupy()
-        device = cupy.cuda.Device()
-        properties = cupy.cuda.runtime.getDeviceProperties(device.id)
+        with in_words(cupy):
+            properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
         major, minor = properties["major"], properties["minor"]
         self.device_name = _text(properties["name"])
         self.name = f"cuda-sm_{major}{minor}"
@@ -51,8 +52,8 @@ class CudaOps:
         self._ladder = Ladder(
             cupy,
             self.kernels,
-            group_bytes=int(properties["l2CacheSize"]),
-            group_tiles=2 * int(properties["multiProcessorCount"]),
+            cache_bytes=int(properties["l2CacheSize"]),
+            multiprocessors=int(properties["multiProcessorCount"]),
         )
         self._lanes = Lent(lambda: Lane(cupy))
         self._rooms = Lent(Room)
@@ -63,16 +64,16 @@ class CudaOps:
         """Host array -> device array, there when this returns."""
         if isinstance(frames, self._cupy.ndarray):
             return frames
-        with self._stream as stream:
+        with self._working() as lane:
             array = self._uploaded(frames)
-            stream.synchronize()
+            lane.stream.synchronize()
         return array
 
     def to_host(self, array: Any) -> NDArray[Any]:
         """Device array or download -> host array."""
         if isinstance(array, self._cupy.ndarray):
-            with self._stream as stream:
-                array = Download(self._cupy, array, stream)
+            with self._working() as lane:
+                array = lane.download(array)
         return np.asarray(array)
 
     # ---- bytes
@@ -82,14 +83,14 @@ class CudaOps:
         if frames.shape[1:3] == (height, width):
             return np.ascontiguousarray(frames)
         n, h, w, _ = frames.shape
-        with self._stream as stream:
+        with self._working() as lane:
             source, out = self._uploaded(frames), self._empty((n, height, width, 3), np.uint8)
             self.kernels.over_images("resize", n, height, width, source, h, w, out, height, width)
-            return np.asarray(Download(self._cupy, out, stream))
+            return np.asarray(lane.download(out))
 
     def gray(self, frames: Any) -> Any:
         check_frames(frames)
-        with self._stream:
+        with self._working():
             frames, out = self._uploaded(frames), self._empty(frames.shape[:3], np.uint8)
             pixels = frames.shape[1] * frames.shape[2]
             self.kernels.over_values("gray", len(frames), pixels, frames, out, pixels)
@@ -101,27 +102,27 @@ class CudaOps:
         height, width = frames.shape[1:3]
         if n < 1:
             return np.empty((0, 3, height, width), np.uint8), np.empty(0, np.uint32)
-        with self._stream as stream:
+        with self._working() as lane:
             frames, planes = self._uploaded(frames), self._empty((n, 3, height, width), np.uint8)
             clipped, pixels = self._zeros(n), height * width
             self.kernels.over_values("difference", n, pixels, frames, planes, clipped, pixels)
-            return Download(self._cupy, planes, stream), Download(self._cupy, clipped, stream)
+            return lane.download(planes), lane.download(clipped)
 
     def quantise(self, flow: Any, bound: float) -> tuple[Any, Any]:
         check_flow(flow, bound)
-        with self._stream as stream:
+        with self._working() as lane:
             flow, levels = self._uploaded(flow), self._empty(flow.shape, np.uint8)
             clipped, values = self._zeros(len(flow)), int(np.prod(flow.shape[1:]))
             self.kernels.over_values(
                 "quantise", len(flow), values, flow, levels, clipped, values, np.float64(bound)
             )
-            return Download(self._cupy, levels, stream), Download(self._cupy, clipped, stream)
+            return lane.download(levels), lane.download(clipped)
 
     def warp_homography(
         self, gray: Any, homography: NDArray[np.float64], fill: Any, margin: int = 5
     ) -> Any:
         check_warp(gray, homography, fill, margin)
-        with self._stream:
+        with self._working():
             gray, fill = self._uploaded(gray), self._uploaded(fill)
             out = self._empty(gray.shape, np.uint8)
             n, height, width = gray.shape
@@ -132,7 +133,7 @@ class CudaOps:
         return out
 
     def take(self, values: Any, places: NDArray[np.int64]) -> NDArray[np.float32]:
-        with self._stream as stream:
+        with self._working() as lane:
             out = self._empty(places.shape, np.float32)
             self.kernels.over_values(
                 "take",
@@ -143,7 +144,7 @@ class CudaOps:
                 out,
                 places.size,
             )
-            return np.asarray(Download(self._cupy, out, stream))
+            return np.asarray(lane.download(out))
 
     # ---- images
 
@@ -151,7 +152,7 @@ class CudaOps:
         self, gray: Any, sizes: Sequence[tuple[int, int]], rule: str, step: float
     ) -> tuple[Any, ...]:
         check_gray(gray)
-        with self._stream:
+        with self._working():
             gray = self._uploaded(gray)
             n, pixels = len(gray), gray.shape[1] * gray.shape[2]
             levels = [self._empty(gray.shape, np.float32)]
@@ -170,7 +171,7 @@ class CudaOps:
         return tuple(levels)
 
     def upsample(self, flow: Any, height: int, width: int, factor: float, rule: str) -> Any:
-        with self._stream:
+        with self._working():
             flow = self._uploaded(flow)
             n, planes, h, w = flow.shape
             out = self._empty((n, planes, height, width), np.float32)
@@ -182,13 +183,14 @@ class CudaOps:
         return out
 
     def empty(self, *shape: int) -> Any:
-        with self._stream:
+        with self._working():
             return self._empty(shape, np.float32)
 
     # ---- TV-L1
 
     def pairs_at_once(self, height: int, width: int) -> int:
-        free = self._cupy.cuda.runtime.memGetInfo()[0]
+        with self._working():
+            free = self._cupy.cuda.runtime.memGetInfo()[0]
         free += self._cupy.get_default_memory_pool().free_bytes()
         arena = self._rooms.mine.arena
         free += 0 if arena is None else arena.floats.nbytes  # it would be given back
@@ -205,36 +207,35 @@ class CudaOps:
         return int(self._cupy.get_default_memory_pool().used_bytes())
 
     def tvl1_memory(self, n: int, height: int, width: int) -> Arena:
-        room = self._rooms.mine
-        with self._stream as stream:
-            if room.stream is not None and room.stream is not stream:
-                room.stream.synchronize()  # of a thread that has ended; its work may go on
-            room.stream = stream
-            if room.arena is None or not room.arena.fits(n, height, width):
+        with self._working() as lane:
+            room = self._rooms.mine
+            fits = room.arena is not None and room.arena.fits(n, height, width)
+            if room.stream is not None and not (fits and room.stream is lane.stream):
+                room.stream.synchronize()  # a rung too many may be on its way
+            room.stream = lane.stream
+            if not fits:
                 room.arena = None  # given back before more is asked for
-                try:
-                    room.arena = Arena(self._cupy, n, height, width)
-                except self._cupy.cuda.memory.OutOfMemoryError as error:
-                    raise _no_room(error) from error
-        return room.arena
+                room.arena = Arena(self._cupy, n, height, width)
+            assert room.arena is not None
+            return room.arena
 
     def tvl1_start(
         self, first: Any, second: Any, flow: Any | None, model: TVL1Model, memory: Arena
     ) -> CudaState:
-        with self._stream:
+        with self._working():
             state = CudaState(memory, model, self._uploaded(first))
             flow = None if flow is None else self._uploaded(flow)
             self._ladder.start(state, self._uploaded(second), flow)
         return state
 
     def tvl1_warps(self, state: CudaState, warps: int, n: int) -> Any:
-        with self._stream as stream:
-            self._ladder.climb(state, warps, n, stream)
-            total = state.arena.progress[: state.pairs, PROGRESS.index("total")]
-            return Download(self._cupy, self._cupy.ascontiguousarray(total), stream)
+        total = PROGRESS.index("total")
+        with self._working() as lane:
+            self._ladder.climb(state, warps, n, lane)
+            return lane.download(state.arena.progress, np.s_[: state.pairs, total])
 
     def tvl1_flow(self, state: CudaState, out: Any) -> Any:
-        with self._stream:
+        with self._working():
             s = state
             self.kernels.over_images(
                 "tvl1_flow", s.pairs, s.height, s.width, s.arena.progress, s.arrays["state"], out,
@@ -244,10 +245,16 @@ class CudaOps:
 
     # ---- within
 
-    @property
-    def _stream(self) -> Any:
-        """This thread's stream."""
-        return self._lanes.mine.stream
+    @contextmanager
+    def _working(self) -> Iterator[Lane]:
+        """This thread's lane, in use."""
+        try:
+            with self._lanes.mine.working() as lane:
+                yield lane
+        except DeviceMemoryError:
+            # TV-L1's memory holds most of it: what is tried next shall have some of its own size.
+            self._rooms.mine.forget()
+            raise
 
     def _uploaded(self, array: Any) -> Any:
         """On the device, C-contiguous, after what this thread's stream has to do before."""
@@ -257,18 +264,12 @@ class CudaOps:
                 raise ValueError(f"wanted a C-contiguous array, got {array.shape} {array.strides}")
             return array
         source = np.asarray(array)
-        buffer = pinned(cupy, source.shape, source.dtype)
-        buffer[...] = source
         device = self._empty(source.shape, source.dtype)
-        device.set(buffer, stream=self._stream)
-        self._lanes.mine.keep(buffer)
+        self._lanes.mine.upload(source, device)
         return device
 
     def _empty(self, shape: Sequence[int], dtype: Any) -> Any:
-        try:
-            return self._cupy.empty(tuple(shape), dtype)
-        except self._cupy.cuda.memory.OutOfMemoryError as error:
-            raise _no_room(error) from error
+        return self._cupy.empty(tuple(shape), dtype)
 
     def _zeros(self, n: int) -> Any:
         counts = self._empty((n,), np.uint32)
@@ -282,12 +283,11 @@ class Room:
     arena: Arena | None = None
     stream: Any = None
 
-
-def _no_room(error: Exception) -> DeviceMemoryError:
-    return DeviceMemoryError(
-        f"the GPU has too little free memory ({error}); give the workers fewer pixels (--size), or "
-        "let fewer processes share the GPU"
-    )
+    def forget(self) -> None:
+        """Let go of the memory, which whoever works with it holds on to."""
+        if self.stream is not None:
+            self.stream.synchronize()
+        self.arena = None
 
 
 def _text(name: Any) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from flowpipe.errors import BackendError
+
 SOURCES = {
     "frames": ("resize", "gray", "difference"),
     "planes": ("quantise", "take", "warp_homography"),
@@ -84,7 +86,13 @@ class Kernels:
             path = folder() / "cuda" / f"{file}.cu"
             code = path.read_text(encoding="utf-8")
             self._modules[file] = self._cupy.RawModule(code=code, options=self._options)
-        return self._modules[file].get_function(name)
+        try:
+            return self._modules[file].get_function(name)
+        except self._cupy.cuda.compiler.CompileException as error:
+            raise BackendError(
+                f"CUDA's compiler refuses kernels/cuda/{file}.cu ({error}): CuPy, the NVRTC it "
+                "finds and the driver should be of one CUDA version; or use --device cpu"
+            ) from error
 
     def launch(self, name: str, grid: Sequence[int], block: Sequence[int], *arguments: Any) -> None:
         """Start a kernel on the current stream; an empty grid is no launch.
@@ -105,8 +113,6 @@ class Kernels:
 
 
 def _argument(value: Any) -> Any:
-    if value is None:
-        return np.intp(0)
     if type(value) in (bool, int):
         return np.int32(value)
     if type(value) is float:  # of NumPy's numbers float64 is one too, and stays double

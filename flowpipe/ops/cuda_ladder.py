@@ -7,6 +7,7 @@ rung ahead of what it knows to be needed, so the device never waits for it.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from flowpipe.ops import TVL1Model
 from flowpipe.ops.cuda_kernels import Kernels
+from flowpipe.ops.cuda_lanes import Lane
 
 SLOTS = 8  # of a rung, recorded once as a CUDA graph
 TILE_PX, HALO_PX = 64, 4  # TILE and ITERATIONS of kernels/cuda/tvl1_tile.cu
@@ -89,7 +91,7 @@ class CudaState:
         self.arrays = {name: arena.floats[place] for name, place in layout.places.items()}
 
     def field(self, name: str) -> NDArray[np.float32]:
-        """f32 (N, H, W) copy on the host."""
+        """f32 (N, H, W) copy on the host, of a state that has been waited for."""
         if name in COEFFICIENTS:
             planes = self._planes("model", 1, len(COEFFICIENTS))
             chosen = planes[:, 0, COEFFICIENTS.index(name)]
@@ -112,15 +114,15 @@ class Ladder:
     ----------
     cupy : module
     kernels : Kernels
-    group_bytes : int
+    cache_bytes : int
         State that stays in the device's cache: of large images so many pairs go together.
-    group_tiles : int
-        Fewest tiles that keep the device busy.
+    multiprocessors : int
+        Each works on one tile at a time.
     """
 
-    def __init__(self, cupy: Any, kernels: Kernels, group_bytes: int, group_tiles: int) -> None:
+    def __init__(self, cupy: Any, kernels: Kernels, cache_bytes: int, multiprocessors: int) -> None:
         self.cupy, self.kernels = cupy, kernels
-        self.group_bytes, self.group_tiles = group_bytes, group_tiles
+        self.cache_bytes, self.multiprocessors = cache_bytes, multiprocessors
 
     def start(self, state: CudaState, second: Any, flow: Any | None) -> None:
         """Fill a state's memory: the second image, the flow it begins with, p = 0."""
@@ -135,7 +137,7 @@ class Ladder:
             s.model.sampling != "catmull_rom",
         )  # fmt: skip
 
-    def climb(self, state: CudaState, warps: int, iterations: int, stream: Any) -> None:
+    def climb(self, state: CudaState, warps: int, iterations: int, lane: Lane) -> None:
         """Launch rungs until every pair has done so many warps."""
         s, m = state, state.model
         self.kernels.over_values(
@@ -145,19 +147,18 @@ class Ladder:
         pairs = self._group(s)
         for base in range(0, s.pairs, pairs):
             count = min(pairs, s.arena.capacity - base)
-            graph = self._graph(s, iterations, base, count, stream)
-            self._rungs(graph, s.arena.left, s.pairs - min(base + count, s.pairs), stream)
+            graph = self._graph(s, iterations, base, count, lane.stream)
+            self._rungs(graph, s.arena.left, s.pairs - min(base + count, s.pairs), lane)
 
-    def _rungs(self, graph: Any, left: Any, wanted: int, stream: Any) -> None:
+    def _rungs(self, graph: Any, left: Any, wanted: int, lane: Lane) -> None:
         """Rungs until no more than `wanted` pairs are left, one ahead of what is known."""
-        told = [_Told(self.cupy), _Told(self.cupy)]
-        rung = 0
+        told = None
         while True:
-            graph.launch(stream)
-            told[rung % 2].ask(left, stream)
-            if rung and told[(rung - 1) % 2].answer() <= wanted:
+            graph.launch(lane.stream)
+            asked = lane.download(left)
+            if told is not None and int(np.asarray(told)[0]) <= wanted:
                 return
-            rung += 1
+            told = asked
 
     def _graph(self, s: CudaState, iterations: int, base: int, count: int, stream: Any) -> Any:
         key = (s.height, s.width, s.model, iterations, base, count)
@@ -168,9 +169,11 @@ class Ladder:
             try:
                 for _ in range(SLOTS):
                     self._slot(s, iterations, base, count)
-            finally:
-                graph = stream.end_capture()
-            graphs[key] = graph
+            except BaseException:
+                with suppress(Exception):  # of a capture that broke
+                    stream.end_capture()
+                raise
+            graphs[key] = stream.end_capture()
         return graphs[key]
 
     def _slot(self, s: CudaState, iterations: int, base: int, count: int) -> None:
@@ -199,24 +202,10 @@ class Ladder:
         )  # fmt: skip
 
     def _group(self, s: CudaState) -> int:
-        """Pairs that go together: as many as the cache holds, but enough to keep it busy."""
+        """Pairs that go together: as many as the cache holds, but two tiles for each multiprocessor
+        where there are as many; and then until no multiprocessor would be left without a tile."""
         pair_bytes = 4 * (2 * len(FIELDS) + len(COEFFICIENTS)) * s.height * s.stride
         across, down = tiles(s.height, s.width)
-        return max(1, self.group_bytes // pair_bytes, -(-self.group_tiles // (across * down)))
-
-
-class _Told:
-    """One number on its way from the device, into memory that the device writes by itself."""
-
-    def __init__(self, cupy: Any) -> None:
-        self._memory = cupy.cuda.alloc_pinned_memory(4)
-        self._number = np.frombuffer(self._memory, np.int32, 1)
-        self._there = cupy.cuda.Event(disable_timing=True)
-
-    def ask(self, number: Any, stream: Any) -> None:
-        number.get(stream=stream, out=self._number, blocking=False)
-        self._there.record(stream)
-
-    def answer(self) -> int:
-        self._there.synchronize()
-        return int(self._number[0])
+        least = max(1, self.cache_bytes // pair_bytes, 2 * self.multiprocessors // (across * down))
+        waves = -(-least * across * down // self.multiprocessors)
+        return max(least, waves * self.multiprocessors // (across * down))

@@ -3,29 +3,123 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe.errors import DeviceLostError, DeviceMemoryError
+
+OUT_OF_MEMORY = 2  # of the enums cudaError and CUresult
+
 T = TypeVar("T")
 
 
 class Lane:
-    """A stream, and the host memory of its copies under way."""
+    """A stream, and the host memory of its copies under way.
+
+    Copies go through pinned memory, which the device reads and writes by itself; CuPy's pool gives
+    it out again as soon as nobody holds it, so the lane does until a copy is done.
+
+    Parameters
+    ----------
+    cupy : module
+    """
 
     def __init__(self, cupy: Any) -> None:
         self._cupy = cupy
         self.stream = cupy.cuda.Stream(non_blocking=True)
-        self._kept: list[tuple[Any, Any]] = []
+        self._under_way: list[tuple[Any, NDArray[Any]]] = []
 
-    def keep(self, buffer: NDArray[Any]) -> None:
-        """Hold a buffer until what the stream has to do by now, its copy too, is done."""
-        event = self._cupy.cuda.Event(disable_timing=True)
+    @contextmanager
+    def working(self) -> Iterator[Lane]:
+        """Everything within goes to this lane's stream; what CUDA reports is put in words."""
+        with in_words(self._cupy), self.stream:
+            yield self
+
+    def upload(self, source: NDArray[Any], target: Any) -> None:
+        """Copy to the device; `source` may change when this returns."""
+        buffer = self._pinned(source.shape, source.dtype)
+        buffer[...] = source
+        target.set(buffer, stream=self.stream)
+        self._note(buffer)
+
+    def download(self, source: Any, part: Any = ...) -> Download:
+        """Copy from the device what this lane's stream, or nobody, is about to write.
+
+        Parameters
+        ----------
+        source : cupy.ndarray
+        part : index, optional
+            What of it is wanted.
+        """
+        buffer = self._pinned(source.shape, source.dtype)
+        source.get(stream=self.stream, out=buffer, blocking=False)
+        return Download(self._cupy, buffer[part], self._note(buffer))
+
+    def _note(self, buffer: NDArray[Any]) -> Any:
+        """An event after all that the stream has to do by now; the buffer is held until then."""
+        # Who waits for it sleeps: cores are for decoding and encoding.
+        event = self._cupy.cuda.Event(block=True, disable_timing=True)
         event.record(self.stream)
-        self._kept = [kept for kept in self._kept if not kept[0].done]
-        self._kept.append((event, buffer))
+        self._under_way = [copy for copy in self._under_way if not copy[0].done]
+        self._under_way.append((event, buffer))
+        return event
+
+    def _pinned(self, shape: Sequence[int], dtype: Any) -> NDArray[Any]:
+        dtype, count = np.dtype(dtype), int(np.prod(shape))
+        memory = self._cupy.cuda.alloc_pinned_memory(max(1, count * dtype.itemsize))
+        return np.frombuffer(memory, dtype, count).reshape(shape)
+
+
+class Download:
+    """An array on its way from the device. NumPy takes it for an array, and waits for it."""
+
+    def __init__(self, cupy: Any, host: NDArray[Any], there: Any) -> None:
+        self.shape, self.dtype, self.ndim = host.shape, host.dtype, host.ndim
+        self._cupy, self._host, self._there = cupy, host, there
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        with in_words(self._cupy):
+            self._there.synchronize()
+        host = self._host if dtype is None else self._host.astype(dtype, copy=False)
+        return host.copy() if copy else host
+
+
+@contextmanager
+def in_words(cupy: Any) -> Iterator[None]:
+    """CuPy's errors -> flowpipe's.
+
+    Raises
+    ------
+    DeviceMemoryError
+        Less at once may work.
+    DeviceLostError
+        After an error in a kernel or of the hardware every further call of this process fails.
+    """
+    try:
+        yield
+    except cupy.cuda.memory.OutOfMemoryError as error:
+        raise _no_room(error) from error
+    except (cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError) as error:
+        if error.status == OUT_OF_MEMORY:
+            raise _no_room(error) from error
+        raise DeviceLostError(
+            f"the GPU has failed ({error}): see what dmesg and nvidia-smi say of it; flowpipe "
+            "selftest --device cuda tells whether it computes as it should"
+        ) from error
+
+
+def _no_room(error: Exception) -> DeviceMemoryError:
+    return DeviceMemoryError(
+        f"the GPU has too little free memory ({error}); give the workers fewer pixels (--size), or "
+        "let fewer processes share the GPU"
+    )
 
 
 class Lent(Generic[T]):
@@ -60,31 +154,3 @@ class Loan(Generic[T]):
 
     def __del__(self) -> None:
         self._idle.append(self.thing)
-
-
-class Download:
-    """An array on its way from the device. NumPy takes it for an array, and waits for it."""
-
-    def __init__(self, cupy: Any, source: Any, stream: Any) -> None:
-        self.shape, self.dtype, self.ndim = source.shape, source.dtype, source.ndim
-        self._source = source  # kept until the copy is done
-        self._host = pinned(cupy, source.shape, source.dtype)
-        self._there = cupy.cuda.Event(disable_timing=True)
-        source.get(stream=stream, out=self._host, blocking=False)
-        self._there.record(stream)
-
-    def __len__(self) -> int:
-        return int(self.shape[0])
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        self._there.synchronize()
-        self._source = None
-        host = self._host if dtype is None else self._host.astype(dtype, copy=False)
-        return host.copy() if copy else host
-
-
-def pinned(cupy: Any, shape: Sequence[int], dtype: Any) -> NDArray[Any]:
-    """Host memory that the device can copy to and from by itself; CuPy's pool gives it again."""
-    dtype, count = np.dtype(dtype), int(np.prod(shape))
-    memory = cupy.cuda.alloc_pinned_memory(max(1, count * dtype.itemsize))
-    return np.frombuffer(memory, dtype, count).reshape(shape)

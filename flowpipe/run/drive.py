@@ -157,7 +157,7 @@ def some_of(shard: ShardPlan, spans: tuple[Span, ...]) -> ShardPlan:
 
 def _killed(span: Span, words: str) -> Outcome:
     stalled = words.startswith("Timeout")  # as faulthandler begins when its timer runs out
-    what = "stalled and was killed" if stalled else "died without a Python error"
+    what = "stalled and was killed" if stalled else "died"
     return Outcome(
         span.record.video_id, "failed", span.record.path, span.part, span.parts,
         reason="stalled" if stalled else "crashed",

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 import cv2
 import numpy as np
@@ -26,6 +26,7 @@ from flowpipe import __version__, recipe
 from flowpipe.errors import (
     BackendError,
     DecodeError,
+    DeviceLostError,
     DiskFullError,
     FlowpipeError,
     UnwritableError,
@@ -84,6 +85,12 @@ class Watchdog:
 
     def beat(self, more_s: float = 0.0) -> None:
         faulthandler.dump_traceback_later(self._limit_s + more_s, exit=True, file=self._trace)
+
+    def give_up(self, words: str) -> NoReturn:
+        """Die as a crash does, leaving these words."""
+        self._trace.write(words)
+        self._trace.flush()
+        os._exit(1)
 
     def __exit__(
         self,
@@ -163,6 +170,9 @@ class _Task:
             damage, write_s = self._store(position, span, extraction)
             meta = _meta(span, extraction, damage, self.watchdog.beat)
             self.shard.commit(meta)
+        except DeviceLostError:
+            # Only another process can go on, and whether this video is to blame shows there.
+            self.watchdog.give_up(traceback.format_exc())
         except (DiskFullError, UnwritableError, BackendError):
             raise
         except Exception as error:

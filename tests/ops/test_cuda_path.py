@@ -14,12 +14,13 @@ from conftest import ROOT
 from emulated import STAND_IN, emulated_ops
 from synth import translated_pair
 
-from flowpipe.errors import DeviceMemoryError
+from flowpipe.errors import DeviceLostError, DeviceMemoryError
 from flowpipe.extract import Extraction
 from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.flow.tvl1 import VARIANTS, TVL1Params, TVL1Solver
 from flowpipe.ops import get_ops
 from flowpipe.ops.cpu import native_core
+from flowpipe.ops.cuda_ladder import Layout
 from flowpipe.recipe import build
 from flowpipe.types import Span, VideoRecord
 
@@ -58,7 +59,7 @@ def test_a_pair_is_alone_in_any_batch(cuda):
     """In groups or together, first or last, beside pairs that stop sooner or later."""
     first, second = pairs(5)
     together = solve(cuda, first, second)
-    cuda._ladder.group_bytes, cuda._ladder.group_tiles = 0, 3  # groups of one or two pairs
+    cuda._ladder.cache_bytes, cuda._ladder.multiprocessors = 0, 1  # groups of one or two pairs
     cuda._rooms.mine.arena = None
     np.testing.assert_array_equal(solve(cuda, first, second), together)
     cuda.pairs_at_once = lambda height, width: 2
@@ -88,7 +89,7 @@ def test_threads_of_one_video_leave_stream_and_memory_to_those_of_the_next(cuda)
 
     def video():
         flows.append(solve(cuda, first, second, warps=2))
-        streams.append(cuda._stream)
+        streams.append(cuda._lanes.mine.stream)
         arenas.append(cuda._rooms.mine.arena)
 
     for together in (1, 2, 1):
@@ -112,8 +113,6 @@ def test_too_little_memory_halves_the_batch_and_says_so(cuda, monkeypatch):
         asked.append(n)
         # Room for two pairs beside what is there: the stand-in's own allocator refuses more.
         cupy_memory = ops._cupy.cuda.memory
-        from flowpipe.ops.cuda_ladder import Layout
-
         room = 4 * Layout(2, height, width).floats + 200_000
         monkeypatch.setattr(cupy_memory, "total", cupy_memory.used + room)
         return memory(ops, n, height, width)
@@ -139,9 +138,44 @@ def test_no_memory_for_a_single_pair_is_an_error(cuda, monkeypatch):
         solver.solve(*prepared)
 
 
-def test_pairs_at_once_follow_the_free_memory(cuda, monkeypatch):
-    from flowpipe.ops.cuda_ladder import Layout
+def test_half_as_many_pairs_get_memory_of_their_own_size(cuda, monkeypatch):
+    """What is short may be memory for something else: then TV-L1's own has to become smaller."""
+    first, second = pairs(8)
+    meant = solve(cuda, first, second, warps=2)
+    cuda._rooms.mine.forget()
+    memory = cuda._cupy.cuda.memory
+    solver = TVL1Solver(TVL1Params(warps=2), cuda)
+    prepared = solver.prepare(first), solver.prepare(second)
+    flow = 4 * 2 * first.size
+    room = 4 * Layout(8, *first.shape[1:]).floats + flow + flow // 8
+    monkeypatch.setattr(memory, "total", memory.used + room)
+    monkeypatch.setattr(type(cuda), "pairs_at_once", lambda ops, height, width: 8)
+    with pytest.warns(RuntimeWarning, match="8 pairs of 70x45 at once; going on with 4"):
+        flow = cuda.to_host(solver.solve(*prepared))
+    np.testing.assert_array_equal(flow, meant)
+    assert cuda._rooms.mine.arena.capacity == 4
 
+
+def test_what_cuda_reports_is_put_in_words(cuda, monkeypatch):
+    runtime, frames = cuda._cupy.cuda.runtime, np.zeros((2, 8, 8, 3), np.uint8)
+
+    def refuse(status):
+        def call(*arguments, **named):
+            raise runtime.CUDARuntimeError(status)
+
+        return call
+
+    with monkeypatch.context() as patch:  # pinned memory is the host's, and can run short too
+        patch.setattr(cuda._cupy.cuda, "alloc_pinned_memory", refuse(2))
+        with pytest.raises(DeviceMemoryError, match="too little free memory"):
+            cuda.gray(frames)
+    planes, _ = cuda.difference(frames)
+    monkeypatch.setattr(type(planes._there), "synchronize", refuse(700))
+    with pytest.raises(DeviceLostError, match="the GPU has failed .*nvidia-smi"):
+        np.asarray(planes)
+
+
+def test_pairs_at_once_follow_the_free_memory(cuda, monkeypatch):
     memory = cuda._cupy.cuda.memory
     assert cuda.pairs_at_once(45, 70) == 64
     room = 10 * 4 * Layout(1, 256, 340).floats

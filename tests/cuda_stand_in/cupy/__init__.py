@@ -9,6 +9,7 @@ reads too early reads nonsense.
 
 from __future__ import annotations
 
+import ctypes
 import weakref
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from cupy import cuda, modules
 from cupy.modules import RawModule
 
-__all__ = ["RawModule", "ascontiguousarray", "cuda", "empty", "get_default_memory_pool", "ndarray"]
+__all__ = ["RawModule", "cuda", "empty", "get_default_memory_pool", "ndarray"]
 __version__ = "stand-in"
 
 
@@ -56,9 +57,12 @@ class ndarray:  # noqa: N801 - CuPy's name
         assert isinstance(source, np.ndarray) and source.flags.c_contiguous
         assert source.shape == self.shape and source.dtype == self.dtype
         stream = stream or cuda.current_stream()
-        # From memory that is not pinned the driver copies before it returns.
-        taken = source if cuda.is_pinned(source) else source.copy()
-        stream.enqueue(lambda: np.copyto(self._host, taken))
+        if cuda.is_pinned(source):
+            address = source.ctypes.data  # and no reference: a copy keeps nothing
+            stream.enqueue(lambda: ctypes.memmove(self._host.ctypes.data, address, self.nbytes))
+        else:  # the driver takes it before it returns
+            taken = source.copy()
+            stream.enqueue(lambda: np.copyto(self._host, taken))
 
     def get(
         self, stream: Any = None, order: str = "C", out: Any = None, blocking: bool = True
@@ -70,7 +74,8 @@ class ndarray:  # noqa: N801 - CuPy's name
         assert out.shape == self.shape and out.dtype == self.dtype and out.flags.c_contiguous
         if not blocking:
             assert cuda.is_pinned(out), "an asynchronous copy needs pinned memory"
-        stream.enqueue(lambda: np.copyto(out, self._host))
+        address = out.ctypes.data
+        stream.enqueue(lambda: ctypes.memmove(address, self._host.ctypes.data, self.nbytes))
         if blocking:
             stream.synchronize()
         return out
@@ -89,14 +94,6 @@ def empty(shape: Any, dtype: Any = float) -> ndarray:
     weakref.finalize(raw, cuda.memory.give_back, nbytes)
     start = -raw.ctypes.data % 256
     return ndarray(raw[start : start + nbytes].view(dtype).reshape(shape))
-
-
-def ascontiguousarray(array: ndarray) -> ndarray:
-    if array.flags.c_contiguous:
-        return array
-    result = empty(array.shape, array.dtype)
-    cuda.current_stream().enqueue(lambda: np.copyto(result._host, array._host))
-    return result
 
 
 class _Pool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -12,7 +13,8 @@ from typing import Any
 import numpy as np
 
 _local = threading.local()
-_pinned: set[int] = set()
+_pinned: set[int] = set()  # where they begin; the pool keeps them for good
+_idle: dict[int, list[np.ndarray]] = {}
 
 
 class Stream:
@@ -61,7 +63,7 @@ class Graph:
 
 
 class Event:
-    def __init__(self, disable_timing: bool = False) -> None:
+    def __init__(self, block: bool = False, disable_timing: bool = False) -> None:
         self.done, self._stream = True, None
 
     def record(self, stream: Stream) -> None:
@@ -92,18 +94,16 @@ def current_stream(or_default: bool = False) -> Stream:
     return _stack()[-1]
 
 
-class _PinnedMemory:
-    def __init__(self, nbytes: int) -> None:
-        self._bytes = np.full(nbytes, 0xFF, np.uint8)
-        _pinned.add(self._bytes.ctypes.data)
-
-    def __buffer__(self, flags: int) -> memoryview:
-        return memoryview(self._bytes)
-
-
 def alloc_pinned_memory(nbytes: int) -> Any:
-    # Before Python 3.12 only built-in types have buffers.
-    return memoryview(_PinnedMemory(nbytes)._bytes)
+    """As from CuPy's pool: what nobody holds is given out again at once, copy under way or not."""
+    size = max(512, 1 << (nbytes - 1).bit_length())
+    idle = _idle.setdefault(size, [])
+    memory = idle.pop() if idle else np.empty(size, np.uint8)
+    memory.fill(0xFF)
+    _pinned.add(memory.ctypes.data)
+    lent = memory[:]
+    weakref.finalize(lent, idle.append, memory)
+    return memoryview(lent)
 
 
 def is_pinned(array: np.ndarray) -> bool:
@@ -140,7 +140,24 @@ class Device:
         pass
 
 
+class CUDARuntimeError(RuntimeError):
+    def __init__(self, status: int) -> None:
+        super().__init__(f"cudaError {status}")
+        self.status = status
+
+
+class CUDADriverError(CUDARuntimeError):
+    pass
+
+
+class CompileException(Exception):
+    pass
+
+
+compiler = SimpleNamespace(CompileException=CompileException)
+driver = SimpleNamespace(CUDADriverError=CUDADriverError)
 runtime = SimpleNamespace(
+    CUDARuntimeError=CUDARuntimeError,
     memGetInfo=lambda: (memory.total - memory.used, memory.total),
     getDeviceCount=lambda: 1,
     driverGetVersion=lambda: 12090,

@@ -49,6 +49,8 @@ class Function:
         assert "?" not in self._letters, f"{name}: a parameter of a type nobody can pass"
 
     def __call__(self, grid: Any, block: Any, arguments: Any) -> None:
+        if self.name == os.environ.get("CUDA_STAND_IN_FAILS"):
+            raise cuda.CUDARuntimeError(700)  # illegal address
         assert len(grid) == len(block) == 3 and min(*grid, *block) > 0, f"{grid} {block}"
         assert block[0] * block[1] * block[2] <= 1024 and max(grid[1:]) < 65536
         values = self._values(arguments)
@@ -69,7 +71,7 @@ class Function:
         for place, (letter, value) in enumerate(zip(self._letters, arguments, strict=True)):
             where = f"{self.name}, argument {place}"
             if letter == "P":
-                null = isinstance(value, np.intp) and value == 0
+                null = value is None
                 assert null or isinstance(value, ndarray), f"{where}: {type(value)}"
                 if not null:
                     assert value.flags.c_contiguous, f"{where} has gaps"
