@@ -170,9 +170,9 @@ class _Task:
             damage, write_s = self._store(position, span, extraction)
             meta = _meta(span, extraction, damage, self.watchdog.beat)
             self.shard.commit(meta)
-        except DeviceLostError:
+        except DeviceLostError as error:
             # Only another process can go on, and whether this video is to blame shows there.
-            self.watchdog.give_up(traceback.format_exc())
+            self.watchdog.give_up(f"{error}\n{traceback.format_exc()}")
         except (DiskFullError, UnwritableError, BackendError):
             raise
         except Exception as error:
