@@ -26,7 +26,7 @@ if platform.machine().lower() in ("x86_64", "amd64"):
 EXTRAS = {
     "cuda": ["cupy-cuda12x", "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-runtime-cu12"],
     "train": ["torch", "torchvision"],
-    "cluster": ["dask-jobqueue", "dask-cuda; sys_platform == 'linux'"],
+    "cluster": ["dask-jobqueue", "dask-cuda[cu12]; sys_platform == 'linux'"],
     "test": [
         "pytest",
         "pytest-timeout",

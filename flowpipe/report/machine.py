@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import os
 import platform
@@ -45,6 +46,7 @@ def examine(folder: Path) -> list[Finding]:
         _opencv_tvl1(),
         Finding("video decoder", "ok", decoder_library()),
         *(_library(name, why) for name, why in LIBRARIES.items()),
+        _dask_cuda(),
         _memory(),
         _disk(folder),
         _scratch(),
@@ -61,10 +63,9 @@ LIBRARIES = {
     "jpeg_ls": "the lossless codec cannot be used; pip install pyjpegls",
     "distributed": "nothing can be extracted; pip install distributed",
     "torch": "only needed to train and test networks; pip install 'flowpipe[train]'",
-    "dask_cuda": "not needed; ties workers to cores near GPUs; pip install 'flowpipe[cluster]'",
 }
 FEATURES = ("sse4_2", "avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl")
-OPTIONAL = {"torch", "dask_cuda"}
+OPTIONAL = {"torch"}
 
 
 def _processor() -> Finding:
@@ -144,6 +145,17 @@ def _library(name: str, why: str) -> Finding:
     if importlib.util.find_spec(name) is not None:
         return Finding(name, "ok", "present")
     return Finding(name, "lack" if name in OPTIONAL else "fault", "missing", why)
+
+
+def _dask_cuda() -> Finding:
+    why = "not needed; ties workers to cores near GPUs; pip install 'flowpipe[cluster]'"
+    try:
+        importlib.import_module("dask_cuda")
+    except ImportError as error:  # installed without its extra cu12 it lacks CUDA's bindings
+        missing = isinstance(error, ModuleNotFoundError) and error.name == "dask_cuda"
+        found = "missing" if missing else f"cannot be loaded: {error}"
+        return Finding("dask_cuda", "lack", found, why)
+    return Finding("dask_cuda", "ok", "present")
 
 
 def _memory() -> Finding:
