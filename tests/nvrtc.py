@@ -26,6 +26,7 @@ USED = re.compile(
     r"Used (\d+) registers",
     re.DOTALL,
 )
+CUPY_ADDS = ("-ftz=true", "--device-as-default-execution-space")  # to what it is given
 INSTRUCTION = re.compile(r"\s+(?:/\*[0-9a-f]+\*/)?\s*(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]+)\b(.*);")
 LABEL = re.compile(r"\s*(\.L_x?_?\w+):")
 
@@ -71,11 +72,16 @@ def require(major: int) -> None:
 
 @cache
 def compiled(file: str, major: int, architecture: int) -> Compiled:
-    """Compile kernels/cuda/FILE.cu with flowpipe's own options."""
+    """Compile kernels/cuda/FILE.cu with the options that flowpipe and CuPy give."""
     nvrtc = _library(major)
     assert nvrtc is not None
     source = (cuda_kernels.folder() / "cuda" / f"{file}.cu").read_bytes()
-    options = [*cuda_kernels.options(), f"-arch=sm_{architecture}", "--ptxas-options=-v"]
+    options = [
+        *cuda_kernels.options(),
+        *CUPY_ADDS,
+        f"-arch=sm_{architecture}",
+        "--ptxas-options=-v",
+    ]
     program = ctypes.c_void_p()
     nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, file.encode(), 0, None, None)
     encoded = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
