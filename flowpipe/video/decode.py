@@ -85,7 +85,7 @@ class VideoReader:
         self.stop_s = stop_s
         self.seam = False
         """Whether the last yielded frame is the one after `stop_s`."""
-        self._pictures = Pictures(Source(path, threads=threads), start_s)
+        self._pictures = Pictures(Source(path, threads=threads), start_s=start_s)
         self._timeline: Timeline[Any] = Timeline(self._pictures.source.step_s)
         self._notes: Counter[str] = Counter()
         self._sizes: dict[tuple[int, int], None] = {}
@@ -105,7 +105,7 @@ class VideoReader:
 
     def close(self) -> None:
         """Release the file and the decoder."""
-        self._pictures.source.close()
+        self._pictures.close()
 
     def windows(self, max_frames: int = 32, max_bytes: int = 32 << 20) -> Iterator[Frames]:
         """Decode, and yield the frames in order, in windows of one size each.
@@ -188,7 +188,7 @@ class VideoReader:
             container=source.format,
             codec=source.codec,
             pixel_format=pixel_format,
-            decoder=source.decoder,
+            decoder=self._pictures.decoder.name,
             width=sizes[0][0] if sizes else 0,
             height=sizes[0][1] if sizes else 0,
             sizes=sizes,
