@@ -1,10 +1,11 @@
-"""Packet -> decoded pictures: the one seam behind which decoders differ."""
+"""Packet -> decoded pictures: the one seam between decoding on the cores and on a GPU's NVDEC."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from flowpipe.video.nvdec import NvdecDecoder
 from flowpipe.video.source import Source, decoder_library
 
 
@@ -58,7 +59,8 @@ class CpuDecoder:
         pass
 
 
-DECODERS: dict[str, Callable[[Source], Decoder]] = {"cpu": CpuDecoder}
+DECODERS: dict[str, Callable[[Source], Decoder]] = {"cpu": CpuDecoder, "nvdec": NvdecDecoder}
+"""What ``decoder`` may be in a recipe."""
 
 
 def open_decoder(name: str, source: Source) -> Decoder:
