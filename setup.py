@@ -25,6 +25,7 @@ if platform.machine().lower() in ("x86_64", "amd64"):
     SOURCES |= {"kernels/cpu/avx2.cpp": AVX2, "kernels/cpu/avx512.cpp": AVX512}
 EXTRAS = {
     "cuda": ["cupy-cuda12x", "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-runtime-cu12"],
+    "nvdec": ["pynvvideocodec>=2.2.4; sys_platform == 'linux'"],
     "train": ["torch", "torchvision"],
     "cluster": ["dask-jobqueue", "dask-cuda[cu12]; sys_platform == 'linux'"],
     "test": [

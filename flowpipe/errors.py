@@ -10,7 +10,7 @@ REASONS = {
     "no_video": "the file has no video stream",
     "no_frames": "the video stream decodes to no frame",
     "corrupt": "decoding stopped at damaged data",
-    "unsupported": "no decoder, or a pixel format that cannot be converted",
+    "unsupported": "the wanted decoder cannot decode it, or its pixels cannot be converted",
     "resolution_change": "the frame size changes and the recipe fixes no output size",
     "timestamps": "timestamps are missing or unusable and the recipe resamples by time",
     "too_short": "fewer frames than one image of a wanted modality needs",

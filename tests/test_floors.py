@@ -46,6 +46,7 @@ ALLOWED = {
 DOORS = {
     # dependency -> the parts that may know it
     "av": {"video", "datasets"},  # datasets: only to encode the demo clips
+    "PyNvVideoCodec": {"video"},
     "h5py": {"store"},
     "dask": {"run"},
     "distributed": {"run"},

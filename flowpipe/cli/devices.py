@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flowpipe.errors import BackendError, UsageError
 from flowpipe.ops.gpus import Gpus, gpus
+from flowpipe.video import require_nvdec, visible_gpus
 
 CHOICES = ("auto", "cuda", "cpu")
 
@@ -63,6 +64,27 @@ def choose(device: str, wanted: int | None, workers: int | None, scheduler: str)
         asked = f"--gpus {wanted}" if wanted else "--device cuda"
         raise BackendError(f"{asked}: {found.reason}")
     return _on_gpus(found, wanted, workers)
+
+
+def for_decoder(chosen: Devices, decoder: str) -> Devices:
+    """See that ``nvdec`` can decode here; where the cores compute, share the GPUs out for it.
+
+    It asks for a driver and PyNvVideoCodec, not for CuPy, so ``--device cpu`` does not exclude it.
+
+    Raises
+    ------
+    BackendError
+        If it cannot be used.
+    """
+    if decoder != "nvdec":
+        return chosen
+    require_nvdec()
+    if chosen.gpus:
+        return chosen
+    visible = visible_gpus() or 1
+    count = max(n for n in range(1, visible + 1) if chosen.workers % n == 0)
+    decodes = f"NVDEC decodes on {count} of {visible} GPUs"
+    return replace(chosen, gpus=count, why=f"{chosen.why or chosen.device}; {decodes}")
 
 
 def _on_gpus(found: Gpus, wanted: int | None, workers: int | None) -> Devices:

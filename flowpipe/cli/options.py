@@ -18,6 +18,7 @@ from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.ops.cpu import native_core
 from flowpipe.run import RunOptions
 from flowpipe.store import read_store_header
+from flowpipe.video import DECODERS
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -62,6 +63,11 @@ extract_options = _chain(
     ),
     click.option(
         "--fps", type=click.FloatRange(0, min_open=True), help="Resample by time to this rate."
+    ),
+    click.option(
+        "--decoder", type=click.Choice(list(DECODERS)),
+        help="What decodes the videos: the cores, or a GPU's NVDEC, for large ones. A store keeps "
+        "to one.  [default: the recipe's, cpu]",
     ),
     click.option(
         "--device", type=click.Choice(devices.CHOICES), default="auto", show_default=True,
@@ -128,6 +134,7 @@ def request(
     size: str | None,
     short_side: int | None,
     fps: float | None,
+    decoder: str | None,
     device: str,
     workers: int | None,
     gpus: int | None,
@@ -151,13 +158,15 @@ def request(
         raise UsageError("--size and --short-side exclude each other")
     source = _source(dataset, root, videos, out)
     values = _recipe_values(recipe_file, source["dataset"])
-    shorthand = _shorthand(modalities, size, short_side, fps)
+    shorthand = _shorthand(modalities, size, short_side, fps, decoder)
     values = recipes.override(values, [*shorthand, *settings])
     chosen = devices.choose(device, gpus, workers, scheduler)
     warning = ""
     if chosen.device == "cpu":
         values, warning = _without_core(values)
     recipe = recipes.build(ExtractRecipe, values, where="extract")
+    if not scheduler:  # whose workers find out for themselves
+        chosen = devices.for_decoder(chosen, recipe.video.decoder)
     run = RunOptions(
         store=out,
         workers=chosen.workers,
@@ -241,7 +250,11 @@ def pipelines_folder() -> Path:
 
 
 def _shorthand(
-    modalities: str | None, size: str | None, short_side: int | None, fps: float | None
+    modalities: str | None,
+    size: str | None,
+    short_side: int | None,
+    fps: float | None,
+    decoder: str | None,
 ) -> list[str]:
     settings = []
     if modalities:
@@ -253,6 +266,8 @@ def _shorthand(
         settings.append(f"size={{width: 0, height: 0, short_side: {short_side}}}")
     if fps:
         settings.append(f"video.fps={fps}")
+    if decoder:
+        settings.append(f"video.decoder={decoder}")
     return settings
 
 

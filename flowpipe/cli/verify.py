@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from flowpipe.cli import EXIT_DONE, EXIT_SOME_FAILED
+from flowpipe.cli import EXIT_DONE, EXIT_SOME_FAILED, devices
 from flowpipe.cli.options import STORE_ARGUMENT, load_dataset, stored_request
 from flowpipe.cli.screen import print_table, say, stderr
 from flowpipe.run import Quarantine, RunOptions, repair
@@ -31,7 +31,8 @@ def verify(store: Path, mend: bool, decode: bool, workers: int, as_json: bool) -
     if report.ok or not mend:
         return EXIT_DONE if report.ok else EXIT_SOME_FAILED
     source, recipe = stored_request(store)
-    options = RunOptions(store, workers=workers)
+    chosen = devices.for_decoder(devices.Devices("cpu", 0, workers, ""), recipe.video.decoder)
+    options = RunOptions(store, workers=workers, gpus=chosen.gpus)
     damaged = [row.shard for row in report.shards if not row.ok]
     summary = repair(damaged, load_dataset(source), source, recipe, options, stderr())
     say(f"repaired: {summary.counts['done']} videos made again, {summary.failed} failed; checking")

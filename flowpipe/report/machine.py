@@ -16,7 +16,7 @@ import cv2
 from flowpipe.ops.cpu import native_core
 from flowpipe.ops.gpus import gpus
 from flowpipe.store import free_bytes
-from flowpipe.video import decoder_library
+from flowpipe.video import decoder_library, nvdec_lack, nvdec_library
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ def examine(folder: Path) -> list[Finding]:
         _opencv(),
         _opencv_tvl1(),
         Finding("video decoder", "ok", decoder_library()),
+        _nvdec(),
         *(_library(name, why) for name, why in LIBRARIES.items()),
         _dask_cuda(),
         _memory(),
@@ -139,6 +140,13 @@ def _opencv_tvl1() -> Finding:
         "pip uninstall opencv-python opencv-python-headless, then reinstall "
         "opencv-contrib-python-headless",
     )  # fmt: skip
+
+
+def _nvdec() -> Finding:
+    lack = nvdec_lack()
+    if not lack:
+        return Finding("NVDEC", "ok", nvdec_library())
+    return Finding("NVDEC", "lack", "cannot be used", f"videos are decoded on the cores; {lack}")
 
 
 def _library(name: str, why: str) -> Finding:

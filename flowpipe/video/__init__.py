@@ -1,10 +1,13 @@
-"""Video file -> Frames: upright 8-bit RGB with times in seconds, in bounded windows (PyAV)."""
+"""Video file -> Frames: upright 8-bit RGB with times in seconds, in windows (PyAV; NVDEC)."""
 
 from flowpipe.video.cut import cut_points
 from flowpipe.video.decode import VideoParams, VideoReader, open_video
+from flowpipe.video.decoders import DECODERS
+from flowpipe.video.nvcodec import nvdec_lack, nvdec_library, require_nvdec, visible_gpus
 from flowpipe.video.probe import Probe, probe
 from flowpipe.video.source import decoder_library
 
 __all__ = [
-    "Probe", "VideoParams", "VideoReader", "cut_points", "decoder_library", "open_video", "probe",
+    "DECODERS", "Probe", "VideoParams", "VideoReader", "cut_points", "decoder_library",
+    "nvdec_lack", "nvdec_library", "open_video", "probe", "require_nvdec", "visible_gpus",
 ]  # fmt: skip

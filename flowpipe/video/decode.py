@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from flowpipe.errors import DecodeError
 from flowpipe.types import Frames, VideoFacts
 from flowpipe.video.colour import Colour, Converter, Turn, read_colour, read_turn
+from flowpipe.video.decoders import DECODERS
 from flowpipe.video.pictures import Pictures
 from flowpipe.video.source import Source
 from flowpipe.video.timestamps import TOLERANCE_S, Ticks, Timeline
@@ -28,9 +29,14 @@ class VideoParams:
     fps: float = 0.0
     """Frames per second to resample to by timestamp; 0 keeps every frame."""
 
+    decoder: str = "cpu"
+    """What decodes: ``cpu``, the cores, or ``nvdec``, a GPU."""
+
     def __post_init__(self) -> None:
         if not 0 <= self.fps <= 1000:
             raise ValueError(f"fps must be 0 (every frame) or up to 1000, got {self.fps}")
+        if self.decoder not in DECODERS:
+            raise ValueError(f"decoder must be {' or '.join(DECODERS)}, got {self.decoder}")
 
 
 def open_video(
@@ -53,7 +59,7 @@ def open_video(
         pair. Times are those of the stream, not counted from its first frame. Frames and ticks are
         the same as those of the whole video if both ends are from `cut_points`.
     threads : int
-        Decoder threads.
+        Threads of the decoder ``cpu``.
 
     Returns
     -------
@@ -63,6 +69,8 @@ def open_video(
     ------
     DecodeError
         ``missing``, ``empty``, ``unreadable``, ``no_video``, ``unsupported``.
+    BackendError
+        If the decoder cannot be used in this process.
     """
     return VideoReader(path, params, start_s=start_s, stop_s=stop_s, threads=threads)
 
@@ -85,7 +93,7 @@ class VideoReader:
         self.stop_s = stop_s
         self.seam = False
         """Whether the last yielded frame is the one after `stop_s`."""
-        self._pictures = Pictures(Source(path, threads=threads), start_s)
+        self._pictures = Pictures(Source(path, threads=threads), params.decoder, start_s)
         self._timeline: Timeline[Any] = Timeline(self._pictures.source.step_s)
         self._notes: Counter[str] = Counter()
         self._sizes: dict[tuple[int, int], None] = {}
@@ -105,7 +113,7 @@ class VideoReader:
 
     def close(self) -> None:
         """Release the file and the decoder."""
-        self._pictures.source.close()
+        self._pictures.close()
 
     def windows(self, max_frames: int = 32, max_bytes: int = 32 << 20) -> Iterator[Frames]:
         """Decode, and yield the frames in order, in windows of one size each.
@@ -125,6 +133,8 @@ class VideoReader:
         ------
         DecodeError
             After all good frames: ``corrupt``, ``no_frames``, ``unsupported`` or ``timestamps``.
+        BackendError
+            If NVDEC fails in a way that the next video would meet too.
         """
         if self._begun:
             raise RuntimeError(f"windows can be iterated over once; open {self.path} again")
@@ -188,7 +198,7 @@ class VideoReader:
             container=source.format,
             codec=source.codec,
             pixel_format=pixel_format,
-            decoder=source.decoder,
+            decoder=self._pictures.decoder.name,
             width=sizes[0][0] if sizes else 0,
             height=sizes[0][1] if sizes else 0,
             sizes=sizes,

@@ -25,6 +25,7 @@ from typing import Any
 import av
 
 from flowpipe.errors import DecodeError
+from flowpipe.video.decoders import open_decoder
 from flowpipe.video.source import Source, brief
 from flowpipe.video.truncation import missing_bytes
 
@@ -43,14 +44,22 @@ class Pictures:
     Parameters
     ----------
     source : Source
-        Stays open; the owner of this object closes ``source``.
+        Closed with this object, and by an error of the constructor.
+    decoder : str
+        One of `DECODERS`.
     start_s : float, optional
         Time from which pictures are wanted. Decoding starts at a keyframe before it where the file
         can be sought, else at the start; so earlier pictures come out too.
     """
 
-    def __init__(self, source: Source, start_s: float | None = None) -> None:
+    def __init__(self, source: Source, decoder: str = "cpu", start_s: float | None = None) -> None:
         self.source = source
+        try:
+            self.decoder = open_decoder(decoder, source)
+        except BaseException:
+            source.close()
+            raise
+        self._decoder_name = decoder
         self.start_s = start_s
         self.notes: Counter[str] = Counter()
         self.damage: DecodeError | None = None
@@ -66,6 +75,11 @@ class Pictures:
         self._last_s = 0.0
         self._last_dts: int | None = None
 
+    def close(self) -> None:
+        """Release the decoder and the file."""
+        self.decoder.close()
+        self.source.close()
+
     def __iter__(self) -> Iterator[tuple[float | None, Any]]:
         """Yield (timestamp in seconds or None, `av.VideoFrame`)."""
         failure: Exception | None = None
@@ -79,12 +93,16 @@ class Pictures:
             except (av.error.FFmpegError, OSError) as error:
                 failure = error
                 break
+            is_last = not packet.size  # a decoder may take the packet's bytes away
             try:
-                pictures = packet.decode()
-                if not packet.size and self._cut_off(pictures):
+                pictures = self.decoder.decode(packet)
+                if is_last and self._cut_off(pictures):
                     pictures = self._without_holes(pictures)
             except EOFError:
                 break  # the decoder has been flushed
+            except DecodeError as error:
+                failure = error
+                break
             except (av.error.FFmpegError, OSError) as error:
                 failure = error
                 if self._count:
@@ -110,7 +128,9 @@ class Pictures:
             return
         landed = self.source.seek_before(self.start_s)
         if landed is None:
+            self.decoder.close()
             self.source = self.source.reopen()
+            self.decoder = open_decoder(self._decoder_name, self.source)
         else:
             # a group of pictures earlier serves to warm up only
             self._floor = self.source.timestamp(self.start_s)
@@ -169,8 +189,8 @@ class Pictures:
     def _held_back(self) -> Iterator[tuple[float | None, Any]]:
         """Pictures that the decoder still holds after a failure: they are older than the damage."""
         try:
-            pictures = self.source.context.decode(None)
-        except (av.error.FFmpegError, OSError):
+            pictures = self.decoder.flush()
+        except (DecodeError, av.error.FFmpegError, OSError):
             return
         for picture in self._without_holes(pictures):
             yield self._take(picture)
@@ -198,7 +218,9 @@ class Pictures:
     def _conclude(self, failure: Exception | None) -> None:
         """Decide what the end of decoding means."""
         path, count = self.source.path, self._count
-        if failure is not None:
+        if isinstance(failure, DecodeError):
+            self.damage = failure
+        elif failure is not None:
             where = f"at frame {count}, {self._last_s:.3f} s" if count else "before the first frame"
             self.damage = DecodeError(
                 f"{path}: decoding stopped {where}: {brief(failure)}{self.source.messages()}; "

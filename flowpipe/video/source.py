@@ -192,11 +192,6 @@ class Source:
         good = packet.is_keyframe and landed_s is not None and landed_s < time_s
         return packet if good else None
 
-    @property
-    def decoder(self) -> str:
-        """Library versions and decoder, as recorded."""
-        return f"{decoder_library()} {self.context.name}"
-
     def packets(self) -> Iterator[Any]:
         """Packets of the video stream in file order; the last one is empty and ends decoding."""
         while True:

@@ -1,0 +1,123 @@
+"""PyNvVideoCodec, driver -> what NVDEC can do in this process, or one sentence why nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import importlib.util
+import os
+import re
+from typing import Any
+
+from flowpipe.errors import BackendError
+
+OLDEST = (2, 2, 4)
+"""Of PyNvVideoCodec; 2.0 loses the timestamps of packets."""
+CHROMA_420 = 1  # of the enum cudaVideoChromaFormat
+
+
+@functools.cache
+def nvdec_lack() -> str:
+    """Why NVDEC cannot be used in this process, and what to do; empty if it can.
+
+    It is asked once in a process, as the driver reads ``CUDA_VISIBLE_DEVICES`` once. Opens no GPU.
+    """
+    if importlib.util.find_spec("PyNvVideoCodec") is None:
+        return "PyNvVideoCodec is not installed: pip install 'flowpipe[nvdec]'"
+    count = visible_gpus()
+    if count is None:
+        return (
+            "there is no NVIDIA driver (no libcuda.so.1): install the GPU's driver, until "
+            "nvidia-smi lists the GPU; in a container, start it with the GPUs and "
+            "NVIDIA_DRIVER_CAPABILITIES=compute,utility,video"
+        )
+    if not count:
+        shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+        setting = "is not set" if shown is None else f"is {shown!r}"
+        return (
+            f"this process sees no GPU (CUDA_VISIBLE_DEVICES {setting}): nvidia-smi should list "
+            "one; in a batch job ask for one, as sbatch --gres=gpu:1 does"
+        )
+    try:
+        version = str(library().__version__)
+    except Exception as error:  # of a broken installation, anything
+        said = str(error).strip().partition("\n")[0] or type(error).__name__
+        return (
+            f"PyNvVideoCodec is installed but does not load ({said}): update the NVIDIA driver; "
+            "in a container, start it with NVIDIA_DRIVER_CAPABILITIES=compute,utility,video"
+        )
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:3]) < OLDEST:
+        wanted = ".".join(map(str, OLDEST))
+        return f"PyNvVideoCodec is {version}, wanted {wanted}: pip install -U pynvvideocodec"
+    return ""
+
+
+def require_nvdec() -> None:
+    """Raise BackendError, in words, where NVDEC cannot be used in this process."""
+    if lack := nvdec_lack():
+        raise BackendError(f"decoder nvdec: {lack}; or use --decoder cpu, in a store of its own")
+
+
+def nvdec_library() -> str:
+    """Name and version of the library; only where nothing is lacking."""
+    return f"PyNvVideoCodec {library().__version__}"
+
+
+def visible_gpus() -> int | None:
+    """Count the GPUs that the CUDA driver shows this process; None without a driver."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    count = ctypes.c_int()
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return 0
+    return count.value
+
+
+@functools.cache
+def hold_gpu() -> None:
+    """Keep the context of the first GPU until this process ends.
+
+    The library's decoders share it and the last one would take it away; every video would then
+    wait for another one, unless CuPy has it too.
+    """
+    with contextlib.suppress(OSError):
+        driver = ctypes.CDLL("libcuda.so.1")
+        device, context = ctypes.c_int(), ctypes.c_void_p()
+        driver.cuInit(0)
+        driver.cuDeviceGet(ctypes.byref(device), 0)
+        driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device)
+
+
+def library() -> Any:
+    """The module; an exception where it does not load."""
+    import PyNvVideoCodec
+
+    return PyNvVideoCodec
+
+
+@functools.cache
+def capabilities(coding: str, bits: int) -> dict[str, int]:
+    """What NVDEC of this process's first GPU says that it can do."""
+    nvc = library()
+    try:
+        found: dict[str, int] = nvc.GetDecoderCaps(
+            gpuid=0,
+            codec=getattr(nvc.cudaVideoCodec, coding),
+            chromaformat=nvc.cudaVideoChromaFormat(CHROMA_420),
+            bitdepth=bits,
+        )
+    except Exception as error:
+        raise BackendError(
+            f"NVDEC does not say what it can decode ({words(error)}): see whether nvidia-smi "
+            "works; or use --decoder cpu, in a store of its own"
+        ) from error
+    return found
+
+
+def words(error: Exception) -> str:
+    """What the library said, without the places in its own source."""
+    said = re.sub(r"(?ms)^at /.*|^.*Error Type : ", "", str(error)).split("\n")
+    return "; ".join(line.strip() for line in said if line.strip()) or type(error).__name__
