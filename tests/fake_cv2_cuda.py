@@ -39,12 +39,23 @@ def check(good: bool, what: str) -> None:
 
 
 class GpuMat:
-    def __init__(self, arr):
+    """Empty at first: what fails while ``GpuMat(image)`` uploads is a SystemError of Python."""
+
+    def __init__(self):
+        self._array = np.empty((0, 0), np.uint8)
+
+    def upload(self, arr):
         assert isinstance(arr, np.ndarray)
         self._array = arr.copy()
 
     def download(self):
         return self._array.copy()
+
+
+def uploaded(array) -> GpuMat:
+    made = GpuMat()
+    made.upload(array)
+    return made
 
 
 def taken(first, second, flow, dtypes):
@@ -82,7 +93,7 @@ class OpticalFlowDual_TVL1:
         peer = cv2.optflow.DualTVL1OpticalFlow_create(
             tau, lambda_, theta, self._nscales, warps, epsilon, 30, 10, step, 0.0, 1, False
         )
-        return GpuMat(peer.calc(first, second, None))
+        return uploaded(peer.calc(first, second, None))
 
 
 class BroxOpticalFlow:
@@ -98,7 +109,7 @@ class BroxOpticalFlow:
     def calc(self, I0, I1, flow, stream=None):
         first, second = taken(I0, I1, flow, (np.float32,))
         assert max(first.max(), second.max()) <= 1, "its constants are for images in [0, 1]"
-        return GpuMat(dis(*(np.rint(255 * image).astype(np.uint8) for image in (first, second))))
+        return uploaded(dis(*(np.rint(255 * image).astype(np.uint8) for image in (first, second))))
 
 
 class FarnebackOpticalFlow:
@@ -117,7 +128,7 @@ class FarnebackOpticalFlow:
 
     def calc(self, I0, I1, flow, stream=None):
         first, second = taken(I0, I1, flow, (np.uint8, np.float32))
-        return GpuMat(cv2.calcOpticalFlowFarneback(first, second, None, *self._settings))
+        return uploaded(cv2.calcOpticalFlowFarneback(first, second, None, *self._settings))
 
 
 class NvidiaOpticalFlow_2_0:

@@ -38,10 +38,10 @@ def test_sound_kernels_pass(ops):
     tried = list(selftest.checks(ops()))
     assert failures(tried) == []
     assert len(tried) == 22
-    if not hasattr(cv2, "cuda_OpticalFlowDual_TVL1"):
+    if cv2.cuda.getCudaEnabledDeviceCount() < 1:
         left_out = [check for check in tried if check.passed is None]
         assert [check.name for check in left_out] == [selftest.OPENCV_CHECK]
-        assert "built with CUDA" in left_out[0].found
+        assert "docs/opencv-cuda.md" in left_out[0].found
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_opencv_s_own_code_is_the_judge_where_cv2_has_it(monkeypatch, variant, s
 
     def calc(algorithm, first, second, flow):
         pair = (frame.download() for frame in (first, second))
-        return fake_cv2_cuda.GpuMat(optical_flow(*pair, variant, strict_stop=True))
+        return fake_cv2_cuda.uploaded(optical_flow(*pair, variant, strict_stop=True))
 
     monkeypatch.setattr(fake_cv2_cuda.OpticalFlowDual_TVL1, "calc", calc)
     monkeypatch.setattr(selftest, "FRAMES", 4)

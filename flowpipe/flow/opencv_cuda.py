@@ -31,8 +31,7 @@ one row or column their textures no valid pitch."""
 TRIED_SIZE = 340, 256
 """A solver tries its algorithm when it is made: at the recipes' own size, for the trial is kept and
 a session of NVIDIA's is slow to open."""
-WIDEST_WINDOW_PX = 201
-"""The GPU's constant memory holds half a Gaussian of this size."""
+WIDEST_WINDOW_PX = 201  # the GPU's constant memory holds half a Gaussian of this size
 
 
 @dataclass(frozen=True)
@@ -199,11 +198,10 @@ def cuda_class(name: str) -> Any:
             f"cv2 {cv2.__version__} has no cuda.{name}: it takes an OpenCV built with CUDA and its "
             f"contrib modules, which no wheel of PyPI is; {wanted}"
         )
-    if cv2.cuda.getCudaEnabledDeviceCount() < 1:
+    if cv2.cuda.getCudaEnabledDeviceCount() < 1:  # some classes then abort the process
         raise BackendError(
-            f"cv2 {cv2.__version__} has cuda.{name} but finds no CUDA device: it takes an NVIDIA "
-            "GPU that CUDA_VISIBLE_DEVICES shows, and a driver as new as the CUDA it was built "
-            f"with; {wanted}"
+            f"cv2 {cv2.__version__} finds no CUDA device for cuda.{name}: it takes a GPU that "
+            f"CUDA_VISIBLE_DEVICES shows and a driver for the CUDA it was built with; {wanted}"
         )
     return found
 
@@ -238,8 +236,10 @@ def _solver(
 
 def _calc(algorithm: Any, first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float32]:
     """Images go up and the flow comes down within the pair; `download` waits for the device."""
-    flow = algorithm.calc(opencv.cuda_GpuMat(first), opencv.cuda_GpuMat(second), None)
-    return np.asarray(flow.download())
+    frames = opencv.cuda_GpuMat(), opencv.cuda_GpuMat()
+    for frame, image in zip(frames, (first, second), strict=True):
+        frame.upload(image)  # what fails in GpuMat(image) is a SystemError, not a cv2.error
+    return np.asarray(algorithm.calc(*frames, None).download())
 
 
 def _words(name: str, size: Size, error: cv2.error) -> str:

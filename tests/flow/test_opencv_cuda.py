@@ -77,7 +77,7 @@ def test_the_stand_in_would_show_a_shared_object(fake):
     pair, small = (translated_pair(*size, 5, 4, seed=7) for size in ((120, 160), (20, 24)))
 
     def run(algorithm, images):
-        return algorithm.calc(*map(fake.GpuMat, images), None).download()
+        return algorithm.calc(*map(fake.uploaded, images), None).download()
 
     if not hasattr(cv2, "optflow"):
         pytest.skip("cv2 has no optflow")
@@ -144,7 +144,7 @@ def test_a_cv2_without_cuda_is_refused_with_the_way_out(name):
 @pytest.mark.parametrize("devices", [0, -1])  # none, and a driver that is missing or too old
 def test_a_cv2_with_cuda_but_no_gpu_is_refused(devices, monkeypatch):
     fake_cv2_cuda.install(monkeypatch, devices)
-    with pytest.raises(BackendError, match="finds no CUDA device.*CUDA_VISIBLE_DEVICES"):
+    with pytest.raises(BackendError, match="finds no CUDA device for .*CUDA_VISIBLE_DEVICES"):
         solver_of("opencv_cuda_brox")
 
 
