@@ -16,6 +16,7 @@ from flowpipe.datasets import DATASETS, Dataset, DatasetRow
 from flowpipe.errors import REASONS, UsageError
 from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.flow import FLOWS
+from flowpipe.modality import MODALITIES
 from flowpipe.ops.cpu import native_core
 from flowpipe.run import RunOptions
 from flowpipe.store import read_store_header
@@ -172,9 +173,7 @@ def request(
         split_s=split_s,
     )
     # Listing the videos can take long, so everything else is checked before.
-    return Request(
-        load_dataset(source), source, recipe, run, warning, _why_device(chosen, recipe.flow.name)
-    )
+    return Request(load_dataset(source), source, recipe, run, warning, _why_device(chosen, recipe))
 
 
 def load_dataset(source: dict[str, Any]) -> Dataset:
@@ -289,11 +288,12 @@ def _without_core(values: dict[str, Any]) -> tuple[dict[str, Any], str]:
     return {**values, "flow": {"name": "opencv_tvl1"}}, warning
 
 
-def _why_device(chosen: devices.Devices, flow: str) -> str:
+def _why_device(chosen: devices.Devices, recipe: ExtractRecipe) -> str:
     """What computes and why; also where it was asked for, if the flow runs elsewhere."""
-    if not FLOWS[flow].own_gpu or chosen.device != "cpu":
+    wanted = any(MODALITIES[name].flows for name in recipe.modalities)
+    if not (wanted and FLOWS[recipe.flow.name].own_gpu and chosen.device == "cpu"):
         return chosen.why
-    return f"{chosen.why or 'cpu'}; but flow {flow} on the GPU, by OpenCV"
+    return f"{chosen.why or 'cpu'}; but flow {recipe.flow.name} on the GPU, by OpenCV"
 
 
 def _part(text: str) -> tuple[int, int]:

@@ -196,7 +196,7 @@ def cuda_class(name: str) -> Any:
     if found is None:
         raise BackendError(
             f"cv2 {cv2.__version__} has no cuda.{name}: it takes an OpenCV built with CUDA and its "
-            f"contrib modules, which no wheel of PyPI is; {wanted}"
+            f"contrib modules, as its wheels on PyPI are not; {wanted}"
         )
     if cv2.cuda.getCudaEnabledDeviceCount() < 1:  # some classes then abort the process
         raise BackendError(

@@ -58,6 +58,7 @@ def test_frames_alone_need_no_flow(clips: Path, tmp_path: Path, flowpipe: Run) -
         "extract", "--videos", clips, "--out", out, *SMALL, *TVL1, "--modalities", "rgb"
     )
     assert done.returncode == 0, done.stderr
+    assert "by OpenCV" not in done.stderr
     facts = open_store(out).catalogue.shards
     assert all("flow" not in shard.backend for shard in facts)
 
