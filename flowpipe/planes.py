@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from flowpipe.errors import DatasetError
 from flowpipe.extract_recipe import ExtractRecipe
-from flowpipe.flow import make_solver
+from flowpipe.flow import FlowSolver, make_solver
 from flowpipe.flow.warped import CameraMotion, Features, load_boxes, warped_flow
 from flowpipe.modality import MODALITIES
 from flowpipe.ops import Ops
@@ -36,9 +36,13 @@ class PlaneMaker:
         self, recipe: ExtractRecipe, ops: Ops, video_id: str, source_size: tuple[int, int]
     ) -> None:
         self.recipe, self.ops = recipe, ops
-        self.solver = make_solver(recipe.flow, ops)
         self.camera = CameraMotion(recipe.warp, _boxes(recipe, video_id, source_size))
         self._end: End | None = None
+
+    @cached_property
+    def solver(self) -> FlowSolver:
+        """Made for the first image that is made of flow: it may need what is not here."""
+        return make_solver(self.recipe.flow, self.ops)
 
     def planes(self, frames: NDArray[np.uint8], owned: int) -> list[Planes]:
         """Images of all modalities for the next window.

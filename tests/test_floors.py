@@ -32,7 +32,7 @@ ALLOWED = {
         "extract", "extract_recipe", "planes", "flow", "ops", "video", "store", "codec", "datasets",
         "types", "modality", "errors", "recipe", "__init__",
     },
-    "selftest": {"flow", "datasets", "ops"},
+    "selftest": {"flow", "datasets", "ops", "errors"},
     "bench": {"flow", "video", "datasets", "ops", "types", "errors"},
     "report": {"store", "codec", "ops", "video", "types", "modality", "errors", "whole"},
     "cli": {

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 from itertools import islice
 
+import cv2
+import fake_cv2_cuda
 import pytest
 from conftest import require_cuda
 from emulated import emulated_ops
 
-from flowpipe import selftest
+from flowpipe import optical_flow, selftest
 from flowpipe.ops import cuda_kernels, get_ops
 from flowpipe.ops.cpu import native_core
 
@@ -27,11 +29,19 @@ def small(monkeypatch):
     monkeypatch.setattr(selftest, "LEAK_ROUNDS", 6)
 
 
+def failures(tried):
+    return [check for check in tried if check.passed is False]
+
+
 @pytest.mark.parametrize("ops", [emulated_ops, get_ops], ids=["cuda", "cpu"])
 def test_sound_kernels_pass(ops):
     tried = list(selftest.checks(ops()))
-    assert [check for check in tried if not check.passed] == []
-    assert len(tried) == 21
+    assert failures(tried) == []
+    assert len(tried) == 22
+    if cv2.cuda.getCudaEnabledDeviceCount() < 1:
+        left_out = [check for check in tried if check.passed is None]
+        assert [check.name for check in left_out] == [selftest.OPENCV_CHECK]
+        assert "docs/opencv-cuda.md" in left_out[0].found
 
 
 @pytest.mark.parametrize(
@@ -53,7 +63,7 @@ def test_a_broken_kernel_is_named(monkeypatch, tmp_path, file, sound, broken, fa
     (copy / "cuda" / file).write_text(source.replace(sound, broken, 1), encoding="utf-8")
     monkeypatch.setattr(cuda_kernels, "folder", lambda: copy)
     tried = islice(selftest.checks(emulated_ops()), OPERATIONS)
-    failed = {check.name for check in tried if not check.passed}
+    failed = {check.name for check in failures(tried)}
     assert failing <= failed and len(failed) <= 5
 
 
@@ -64,13 +74,30 @@ def test_what_a_device_raises_fails_one_check(monkeypatch):
         raise RuntimeError("an illegal memory access was encountered")
 
     monkeypatch.setattr(ops, "warp_homography", refuse)
-    failed = [check for check in selftest.checks(ops) if not check.passed]
+    failed = failures(selftest.checks(ops))
     assert [check.name for check in failed] == ["warp_homography"]
     assert "illegal memory access" in failed[0].found
+
+
+@pytest.mark.parametrize(("variant", "sound"), [("opencv4", True), ("opencv2", False)])
+def test_opencv_s_own_code_is_the_judge_where_cv2_has_it(monkeypatch, variant, sound):
+    """The stand-in computes a variant of ours; the real one is what ``opencv4`` follows."""
+    monkeypatch.undo()  # of the small sizes, at which the variants hardly differ
+    fake_cv2_cuda.install(monkeypatch)
+
+    def calc(algorithm, first, second, flow):
+        pair = (frame.download() for frame in (first, second))
+        return fake_cv2_cuda.uploaded(optical_flow(*pair, variant, strict_stop=True))
+
+    monkeypatch.setattr(fake_cv2_cuda.OpticalFlowDual_TVL1, "calc", calc)
+    monkeypatch.setattr(selftest, "FRAMES", 4)
+    judged = {check.name: check for check in selftest.checks(get_ops())}[selftest.OPENCV_CHECK]
+    assert judged.passed is sound, judged.found
+    assert "px" in judged.found
 
 
 @pytest.mark.cuda
 def test_this_gpu_is_sound(monkeypatch):
     require_cuda()
     monkeypatch.undo()  # of the small sizes
-    assert [check for check in selftest.checks(get_ops("cuda")) if not check.passed] == []
+    assert failures(selftest.checks(get_ops("cuda"))) == []

@@ -5,16 +5,20 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cache, partial
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.errors import BackendError
-from flowpipe.flow import FlowSolver, make_solver
+from flowpipe.flow import FLOWS, FlowSolver, make_solver
 from flowpipe.flow.opencv import DISParams, FarnebackParams, OpenCVTVL1Params, PairSolver
+from flowpipe.flow.opencv_cuda import (
+    OpenCVCudaBroxParams,
+    OpenCVCudaFarnebackParams,
+    OpenCVCudaNvidiaParams,
+    OpenCVCudaTVL1Params,
+)
 from flowpipe.flow.tvl1 import VARIANTS, TVL1Params
 from flowpipe.ops import DEVICES, get_ops
 from flowpipe.ops.cpu import native_core
@@ -23,7 +27,6 @@ PEER = "cv2-tvl1"
 """The row that the others are compared to: OpenCV's DualTVL1 without its median filter."""
 
 Image = NDArray[np.uint8]
-opencv: Any = cv2  # its type stubs lack the CUDA classes
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,10 @@ def flow_rows() -> list[Row]:
             for isa in reversed(core.compiled)
             if isa != core.chosen
         ),
-        Row("cv2-cuda-tvl1", "cv2.cuda", CUDA_TVL1, _cuda_tvl1, on_cpu=False),
-        Row("cv2-cuda-nvidia", "cv2.cuda", CUDA_NVIDIA, _cuda_nvidia, on_cpu=False),
+        _cv2("cv2-cuda-tvl1", OpenCVCudaTVL1Params()),
+        _cv2("cv2-cuda-brox", OpenCVCudaBroxParams()),
+        _cv2("cv2-cuda-farneback", OpenCVCudaFarnebackParams()),
+        _cv2("cv2-cuda-nvidia", OpenCVCudaNvidiaParams()),
         *(
             _own(f"flowpipe-{v}-{device}", v, device)
             for device in DEVICES
@@ -68,7 +73,9 @@ def flow_rows() -> list[Row]:
 
 
 def _cv2(name: str, params: Any) -> Row:
-    return Row(name, "cv2", asdict(params), lambda: make_solver(params, get_ops()))
+    on_cpu = not FLOWS[params.name].own_gpu
+    backend = "cv2" if on_cpu else "cv2.cuda"
+    return Row(name, backend, asdict(params), lambda: make_solver(params, get_ops()), on_cpu)
 
 
 def _own(name: str, variant: Any, device: str = "cpu", isa: str | None = None) -> Row:
@@ -93,55 +100,3 @@ def _skimage() -> PairSolver:
         return np.stack([u, v], axis=-1)
 
     return PairSolver(pair)
-
-
-CUDA_TVL1 = {
-    "tau": 0.25, "lambda": 0.15, "theta": 0.3, "nscales": 5, "warps": 5, "epsilon": 0.01,
-    "iterations": 300, "scaleStep": 0.8, "gamma": 0.0, "useInitialFlow": False,
-}  # fmt: skip
-CUDA_NVIDIA = {"perfPreset": 5, "outputGridSize": 1, "hintGridSize": 1}  # slowest and finest
-
-
-def _cuda_class(name: str) -> Any:
-    """A class of cv2.cuda, if there is also a GPU to run it."""
-    wanted = "it takes OpenCV built from source with CUDA and its contrib modules; no wheel has it"
-    found = getattr(cv2, f"cuda_{name}", None)
-    if found is None:
-        raise BackendError(f"cv2 {cv2.__version__} has no cuda.{name}: {wanted}")
-    if cv2.cuda.getCudaEnabledDeviceCount() < 1:
-        raise BackendError(
-            f"cv2 {cv2.__version__} finds no CUDA device: it takes an NVIDIA GPU and its driver; "
-            f"and {wanted}"
-        )
-    return found
-
-
-def _uploaded(pair: Callable[[Any, Any], Any]) -> PairSolver:
-    """Images go up and the flow comes down within the pair; `download` waits for the device."""
-
-    def solve(first: Image, second: Image) -> NDArray[np.float32]:
-        flow: NDArray[np.float32] = pair(*map(opencv.cuda_GpuMat, (first, second))).download()
-        return flow
-
-    return PairSolver(solve)
-
-
-def _cuda_tvl1() -> PairSolver:
-    algorithm = _cuda_class("OpticalFlowDual_TVL1").create(*CUDA_TVL1.values())
-    return _uploaded(lambda first, second: algorithm.calc(first, second, None))
-
-
-def _cuda_nvidia() -> PairSolver:
-    create = _cuda_class("NvidiaOpticalFlow_2_0").create
-    # A session belongs to one image size and is slow to open.
-    session = cache(partial(_nvidia_session, create))
-
-    def pair(first: Any, second: Any) -> Any:
-        algorithm = session(first.size())
-        return algorithm.convertToFloat(algorithm.calc(first, second, None)[0], None)
-
-    return _uploaded(pair)
-
-
-def _nvidia_session(create: Any, size: tuple[int, int]) -> Any:
-    return create(size, *CUDA_NVIDIA.values(), False, False, False, 0)

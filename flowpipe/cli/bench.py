@@ -32,7 +32,7 @@ from flowpipe.bench import (
 )
 from flowpipe.cli.options import width_and_height
 from flowpipe.cli.screen import say
-from flowpipe.errors import UsageError
+from flowpipe.errors import BackendError, UsageError
 from flowpipe.flow.tvl1 import TVL1Params
 from flowpipe.ops import Ops, get_ops
 from flowpipe.ops.cpu import native_core
@@ -81,7 +81,7 @@ def flow(
         raise UsageError(f"--size wants at least {SMALLEST_PX} pixels each way, got {size}")
     if json_file and not Path(json_file).resolve().parent.is_dir():
         raise UsageError(f"--json {json_file}: no folder {Path(json_file).resolve().parent}")
-    ops = get_ops(device) if device else None
+    ops, lack = _device_ops(device)
     rows = [row for row in _chosen(only) if device is None or _runs_on(row, device)]
     pairs = (
         video_pairs(videos, count, height, width) if videos else made_pairs(count, height, width)
@@ -92,12 +92,15 @@ def flow(
     echo = partial(click.echo, err=json_file == "-")
     with one_core() as where:
         reasons = refusals(rows)
+        if lack and all(row.on_cpu or row.name in reasons for row in rows):
+            opencv_s = [r for r in reasons.values() if r != str(lack)][:1]
+            raise BackendError("; and ".join([str(lack), *opencv_s]))
         found = len(pairs.first)
         echo(f"{found} pair{'s' * (found > 1)} of {width}x{height} from {pairs.source};")
         echo(f"{where}, fastest of up to {repeat} passes; GPUs by wall time, transfers included")
         usable = [row for row in rows if row.name not in reasons]
         figures = _measure(usable, Meter(pairs, repeat), reasons, echo)
-        batches = _sweep(ops, pairs, repeat, echo) if ops and device == "cuda" else []
+        batches = _sweep(ops, pairs, repeat, echo) if ops else []
     echo(f"vs {PEER}: how many times faster; differs: mean endpoint difference to its flow")
     for name, reason in reasons.items():
         echo(f"not run: {name}: {reason}")
@@ -124,6 +127,16 @@ def _chosen(only: tuple[str, ...]) -> list[Row]:
     if unknown:
         raise UsageError(f"--only {unknown[0]}: no such row; rows: {', '.join(names)}")
     return [row for row in rows if not only or row.name in (PEER, *only)]
+
+
+def _device_ops(device: str | None) -> tuple[Ops | None, BackendError | None]:
+    """The GPU's operations where they are asked for, or what they lack; OpenCV's rows may run."""
+    if device != "cuda":
+        return None, None
+    try:
+        return get_ops(device), None
+    except BackendError as error:
+        return None, error
 
 
 def _runs_on(row: Row, device: str) -> bool:

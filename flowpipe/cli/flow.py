@@ -84,8 +84,9 @@ def flow(
     shown = _write(output, uv, bound or float(speed.max()) or 1.0)
     height, width = speed.shape
     name = " ".join(filter(None, (params.name, getattr(params, "variant", ""))))
+    where = FLOWS[algorithm].ran_on(ops)
     click.echo(
-        f"{width}x{height}, {name} on {ops.name}: median {np.median(speed):.3f} px, largest "
+        f"{width}x{height}, {name} on {where}: median {np.median(speed):.3f} px, largest "
         f"{speed.max():.3f} px, {cpu_ms:.1f} ms of CPU; wrote {output}{shown}"
     )
 

@@ -15,6 +15,8 @@ from flowpipe.cli.screen import counting
 from flowpipe.datasets import DATASETS, Dataset, DatasetRow
 from flowpipe.errors import REASONS, UsageError
 from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe.flow import FLOWS
+from flowpipe.modality import MODALITIES
 from flowpipe.ops.cpu import native_core
 from flowpipe.run import RunOptions
 from flowpipe.store import read_store_header
@@ -180,7 +182,7 @@ def request(
         split_s=split_s,
     )
     # Listing the videos can take long, so everything else is checked before.
-    return Request(load_dataset(source), source, recipe, run, warning, chosen.why)
+    return Request(load_dataset(source), source, recipe, run, warning, _why_device(chosen, recipe))
 
 
 def load_dataset(source: dict[str, Any]) -> Dataset:
@@ -299,6 +301,14 @@ def _without_core(values: dict[str, Any]) -> tuple[dict[str, Any], str]:
         f"recorded so: {core.reason}"
     )
     return {**values, "flow": {"name": "opencv_tvl1"}}, warning
+
+
+def _why_device(chosen: devices.Devices, recipe: ExtractRecipe) -> str:
+    """What computes and why; also where it was asked for, if the flow runs elsewhere."""
+    wanted = any(MODALITIES[name].flows for name in recipe.modalities)
+    if not (wanted and FLOWS[recipe.flow.name].own_gpu and chosen.device == "cpu"):
+        return chosen.why
+    return f"{chosen.why or 'cpu'}; but flow {recipe.flow.name} on the GPU, by OpenCV"
 
 
 def _part(text: str) -> tuple[int, int]:

@@ -14,6 +14,8 @@ from flowpipe.ops import DEVICES, get_ops
 from flowpipe.ops.gpus import gpus
 from flowpipe.selftest import checks
 
+VERDICTS = {True: "ok     ", False: "FAILED ", None: "not run"}
+
 
 @click.command()
 @click.option("--device", type=click.Choice(DEVICES), default="cuda", show_default=True)
@@ -31,9 +33,9 @@ def selftest(device: str, gpu: str | None) -> int:
     say(f"{ops.name}" + (f" on {gpus().names[0]}" if device == "cuda" and gpus().names else ""))
     failed = 0
     for check in checks(ops):
-        failed += not check.passed
-        say(f"  {'ok    ' if check.passed else 'FAILED'} {check.name}: {check.found}",
-            "" if check.passed else "bold red")  # fmt: skip
+        failed += check.passed is False
+        say(f"  {VERDICTS[check.passed]} {check.name}: {check.found}",
+            "bold red" if check.passed is False else "")  # fmt: skip
     say(f"{ops.name}: {failed} checks failed" if failed else f"{ops.name}: all checks passed")
     return EXIT_SOME_FAILED if failed else EXIT_DONE
 

@@ -14,7 +14,19 @@ from flowpipe.flow.opencv import (
     OpenCVTVL1Params,
     dis_solver,
     farneback_solver,
+    opencv_ran_on,
     opencv_tvl1_solver,
+)
+from flowpipe.flow.opencv_cuda import (
+    OpenCVCudaBroxParams,
+    OpenCVCudaFarnebackParams,
+    OpenCVCudaNvidiaParams,
+    OpenCVCudaTVL1Params,
+    opencv_cuda_brox_solver,
+    opencv_cuda_farneback_solver,
+    opencv_cuda_nvidia_solver,
+    opencv_cuda_ran_on,
+    opencv_cuda_tvl1_solver,
 )
 from flowpipe.flow.tvl1 import TVL1Params, TVL1Solver
 from flowpipe.ops import Ops
@@ -42,17 +54,33 @@ class FlowSolver(Protocol):
 
 
 class FlowRow(NamedTuple):
-    """One algorithm: its settings, and what makes a solver of them."""
+    """One algorithm: its settings, what makes a solver of them, and where it runs."""
 
     params: type
     solver: Callable[[Any, Ops], FlowSolver]
+    ran_on: Callable[[Ops], str]
+    """What computes it, as a store records it."""
+    own_gpu: bool = False
+    """Whether it takes a GPU by itself, wherever `Ops` compute the rest."""
 
 
 FLOWS: dict[str, FlowRow] = {
-    "tvl1": FlowRow(TVL1Params, TVL1Solver),
-    "opencv_tvl1": FlowRow(OpenCVTVL1Params, opencv_tvl1_solver),
-    "dis": FlowRow(DISParams, dis_solver),
-    "farneback": FlowRow(FarnebackParams, farneback_solver),
+    "tvl1": FlowRow(TVL1Params, TVL1Solver, lambda ops: ops.name),
+    "opencv_tvl1": FlowRow(OpenCVTVL1Params, opencv_tvl1_solver, opencv_ran_on),
+    "dis": FlowRow(DISParams, dis_solver, opencv_ran_on),
+    "farneback": FlowRow(FarnebackParams, farneback_solver, opencv_ran_on),
+    "opencv_cuda_tvl1": FlowRow(
+        OpenCVCudaTVL1Params, opencv_cuda_tvl1_solver, opencv_cuda_ran_on, own_gpu=True
+    ),
+    "opencv_cuda_brox": FlowRow(
+        OpenCVCudaBroxParams, opencv_cuda_brox_solver, opencv_cuda_ran_on, own_gpu=True
+    ),
+    "opencv_cuda_farneback": FlowRow(
+        OpenCVCudaFarnebackParams, opencv_cuda_farneback_solver, opencv_cuda_ran_on, own_gpu=True
+    ),
+    "opencv_cuda_nvidia": FlowRow(
+        OpenCVCudaNvidiaParams, opencv_cuda_nvidia_solver, opencv_cuda_ran_on, own_gpu=True
+    ),
 }
 
 
@@ -63,11 +91,11 @@ def make_solver(params: Any, ops: Ops) -> FlowSolver:
     ----------
     params : an instance of one of the params classes in `FLOWS`
     ops : Ops
-        Used by ``tvl1``; OpenCV's algorithms always run on the CPU.
+        Used by ``tvl1``; OpenCV's algorithms run on the CPU, or on a GPU of their own.
 
     Raises
     ------
     BackendError
-        If the algorithm cannot run here: no compiled core, or an OpenCV built without it.
+        If the algorithm cannot run here: no compiled core, an OpenCV built without it, no GPU.
     """
     return FLOWS[params.name].solver(params, ops)

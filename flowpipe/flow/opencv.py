@@ -165,3 +165,8 @@ def farneback_solver(params: FarnebackParams, ops: Ops) -> PairSolver:
         )  # fmt: skip
 
     return PairSolver(pair, ops.to_host)
+
+
+def opencv_ran_on(ops: Ops) -> str:
+    """What computes these flows, as a store records it."""
+    return f"cv2 {cv2.__version__}"

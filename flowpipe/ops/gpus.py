@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Gpus", "gpus", "shown_gpus"]
+__all__ = ["Gpus", "first_gpu_name", "gpus", "shown_gpus"]
 
 OLDEST = {11: (5, 2), 12: (5, 2), 13: (7, 5)}
 """By major version of NVRTC: the lowest compute capability that kernels are compiled for."""
@@ -111,6 +111,21 @@ def shown_gpus() -> tuple[str, ...] | None:
             break
         shown.append(device)
     return tuple(shown)
+
+
+def first_gpu_name() -> str:
+    """Name of the first GPU that this process sees, by the driver alone; empty without one."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+        name, device = ctypes.create_string_buffer(256), ctypes.c_int()
+        failed = (
+            driver.cuInit(0)
+            or driver.cuDeviceGet(ctypes.byref(device), 0)
+            or driver.cuDeviceGetName(name, len(name), device)
+        )
+    except (OSError, AttributeError):
+        return ""
+    return "" if failed else name.value.decode(errors="replace")
 
 
 def _ids(count: int) -> tuple[str, ...]:

@@ -127,7 +127,7 @@ def _opencv() -> Finding:
     cuda = any("NVIDIA CUDA" in line and "YES" in line for line in build.splitlines())
     return Finding(
         "OpenCV", "ok", f"{cv2.__version__}, {'with' if cuda else 'without'} CUDA",
-        "" if cuda else "OpenCV's own CUDA flow is not available; flowpipe does not need it",
+        "" if cuda else "no flow opencv_cuda_*; flowpipe does not need it (docs/opencv-cuda.md)",
     )  # fmt: skip
 
 

@@ -22,6 +22,8 @@ from flowpipe import recipe as recipes
 from flowpipe.datasets import Dataset
 from flowpipe.errors import DiskFullError, FlowpipeError, UnwritableError
 from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe.flow import FLOWS
+from flowpipe.flow.opencv import DISParams
 from flowpipe.run import rates
 from flowpipe.run.breadcrumb import crumb_folder
 from flowpipe.run.cluster import local_pool, remote_pool
@@ -137,10 +139,12 @@ def plan_run(dataset: Dataset, recipe: ExtractRecipe, options: RunOptions) -> Pl
 
 def _rates(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> rates.Rates:
     """What a frame costs on the device; its GPUs, if any, are left as they were found."""
-    if options.device == "cuda" and options.scheduler:
+    own_gpu = FLOWS[recipe.flow.name].own_gpu
+    if options.scheduler and (own_gpu or options.device == "cuda"):
         # This machine may have no GPU: its cores stand for the workers' GPUs in the estimate.
-        return rates.measure(recipe, "cpu", sample)
-    if options.device == "cuda":
+        on_cores = replace(recipe, flow=DISParams()) if own_gpu else recipe
+        return rates.measure(on_cores, "cpu", sample)
+    if own_gpu or options.device == "cuda":
         return rates.measure_apart(recipe, options.device, sample)
     return rates.measure(recipe, options.device, sample)
 

@@ -32,6 +32,8 @@ from flowpipe.errors import (
     UnwritableError,
 )
 from flowpipe.extract import Extraction, ExtractRecipe
+from flowpipe.flow import FLOWS
+from flowpipe.modality import MODALITIES
 from flowpipe.ops import Ops, get_ops
 from flowpipe.planes import quantiser
 from flowpipe.run.breadcrumb import Breadcrumb
@@ -156,6 +158,8 @@ class _Task:
         self.job, self.ops, self.shard, self.watchdog = job, ops, shard, watchdog
         self.frames = 0
         self._noted_at = 0.0
+        flow = _flow_ran_on(job.recipe, ops)
+        self._backend = ops.name if flow in ("", ops.name) else f"{ops.name}, flow: {flow}"
 
     def extract(self, position: int, span: Span) -> Outcome:
         """One span into the shard, or rolled back out of it."""
@@ -163,7 +167,7 @@ class _Task:
         extraction = Extraction(span, self.job.recipe, self.ops)
         outcome = Outcome(
             span.record.video_id, "failed", span.record.path, span.part, span.parts,
-            backend=self.ops.name, worker=f"{platform.node()}:{os.getpid()}",
+            backend=self._backend, worker=f"{platform.node()}:{os.getpid()}",
         )  # fmt: skip
         try:
             self.shard.begin(span)
@@ -234,6 +238,7 @@ class _Task:
 
 def _open_writer(job: ShardJob, ops: Ops) -> ShardWriter:
     made = job.recipe
+    flow = _flow_ran_on(made, ops)
     streams = {
         name: StreamSpec(made.codecs[name], quantiser(made, name)) for name in made.modalities
     }
@@ -245,6 +250,7 @@ def _open_writer(job: ShardJob, ops: Ops) -> ShardWriter:
             recipe_digest=recipe.digest(made),
             backend={
                 "ops": ops.name,
+                **({"flow": flow} if flow else {}),
                 "flowpipe": __version__,
                 "numpy": np.__version__,
                 "opencv": cv2.__version__,
@@ -252,6 +258,13 @@ def _open_writer(job: ShardJob, ops: Ops) -> ShardWriter:
             },
             streams=streams,
         )
+
+
+def _flow_ran_on(made: ExtractRecipe, ops: Ops) -> str:
+    """What computes the recipe's flow; empty where it wants none."""
+    if not any(MODALITIES[name].flows for name in made.modalities):
+        return ""
+    return FLOWS[made.flow.name].ran_on(ops)
 
 
 @contextmanager

@@ -45,8 +45,17 @@ def test_translation_is_recovered(variant, motion):
     assert np.median(error) < 0.05, np.median(error)
 
 
+def need(name):
+    """Skip where this OpenCV cannot run an algorithm."""
+    try:
+        make_solver(FLOWS[name].params(), get_ops("reference"))
+    except BackendError as error:
+        pytest.skip(str(error))
+
+
 @pytest.mark.parametrize("name", [name for name in FLOWS if name != "tvl1"])
 def test_every_other_algorithm_recovers_it_too(name):
+    need(name)
     first, second = translated_pair(120, 160, 3, -2, seed=4)
     flow = optical_flow(first, second, flow=name)
     assert flow.shape == (120, 160, 2) and flow.dtype == np.float32 and flow.flags.c_contiguous
@@ -119,7 +128,8 @@ def test_every_parameter_reaches_the_algorithm():
 @pytest.mark.parametrize("name", list(FLOWS))
 def test_every_field_of_every_algorithm_is_a_parameter(name):
     """Its own default changes nothing, whatever fields there are."""
-    image = np.zeros((20, 24), np.uint8)
+    need(name)
+    image = np.zeros((40, 48), np.uint8)
     for field in dataclasses.fields(FLOWS[name].params):
         chosen = {field.name: field.default}
         flow = optical_flow(image, image, flow=name, device="reference", **chosen)
@@ -142,7 +152,7 @@ def test_unknown_parameters_are_refused_with_the_known():
         ({"warps": True}, "tvl1.warps must be int"),
         ({"tau": 0}, r"tau must be in \(0, 10\], got 0"),
         ({"variant": "opencv3"}, "variant must be one of opencv2, opencv4"),
-        ({"flow": "tvl2"}, "flow must be one of tvl1, opencv_tvl1, dis, farneback, got 'tvl2'"),
+        ({"flow": "tvl2"}, f"flow must be one of {', '.join(FLOWS)}, got 'tvl2'"),
         ({"flow": "dis", "variant": "opencv4"}, "dis has no parameter variant"),
         ({"flow": "dis", "preset": "slow"}, "preset must be one of ultrafast, fast, medium"),
     ],

@@ -1,0 +1,249 @@
+"""Gray frames -> flow by OpenCV's CUDA algorithms: TV-L1, Brox, Farneback, NVIDIA's hardware.
+
+They run where cv2 was built with CUDA (docs/opencv-cuda.md), on the first GPU that the process
+sees, wherever the rest is computed; CuPy is not asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.errors import BackendError, FlowpipeError
+from flowpipe.flow.opencv import PairSolver
+from flowpipe.flow.tvl1 import check_counts, check_letters
+from flowpipe.ops import Ops
+from flowpipe.ops.gpus import first_gpu_name
+
+opencv: Any = cv2  # its type stubs lack the CUDA classes
+Image = NDArray[np.uint8]
+Size = tuple[int, int]
+
+SMALLEST_PX = 16
+"""Smaller images get no flow, as with DIS: Brox's derivatives reach over them, and where they have
+one row or column their textures no valid pitch."""
+TRIED_SIZE = 340, 256
+"""A solver tries its algorithm when it is made: at the recipes' own size, for the trial is kept and
+a session of NVIDIA's is slow to open."""
+WIDEST_WINDOW_PX = 201  # the GPU's constant memory holds half a Gaussian of this size
+
+
+@dataclass(frozen=True)
+class OpenCVCudaTVL1Params:
+    """Settings of cv2.cuda.OpticalFlowDual_TVL1, OpenCV's defaults."""
+
+    name: ClassVar[str] = "opencv_cuda_tvl1"
+    tau: float = 0.25
+    lambda_: float = 0.15
+    theta: float = 0.3
+    scales: int = 5
+    scale_step: float = 0.8
+    warps: int = 5
+    epsilon: float = 0.01
+    iterations: int = 300
+
+    def __post_init__(self) -> None:
+        check_letters(self)
+        if not 0.5 <= self.scale_step < 1:
+            raise ValueError(f"scale_step must be in [0.5, 1), got {self.scale_step}")
+        check_counts(self, 10_000, "scales", "warps", "iterations")
+
+
+@dataclass(frozen=True)
+class OpenCVCudaBroxParams:
+    """Settings of cv2.cuda.BroxOpticalFlow (Brox et al. 2004); the defaults are dense_flow's."""
+
+    name: ClassVar[str] = "opencv_cuda_brox"
+    alpha: float = 0.197
+    """Smoothness of the flow."""
+    gamma: float = 50.0
+    """Weight of the constancy of the gradient beside that of the brightness."""
+    scale_step: float = 0.8
+    inner_iterations: int = 10
+    outer_iterations: int = 77
+    """Most levels; a level with a side of 15 px or less is the last."""
+    solver_iterations: int = 10
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha <= 1000:
+            raise ValueError(f"alpha must be in (0, 1000], got {self.alpha}")
+        if not 0 <= self.gamma <= 10_000:
+            raise ValueError(f"gamma must be in [0, 10000], got {self.gamma}")
+        if not 0.5 <= self.scale_step <= 0.99:
+            raise ValueError(f"scale_step must be in [0.5, 0.99], got {self.scale_step}")
+        check_counts(self, 1000, "inner_iterations", "outer_iterations", "solver_iterations")
+
+
+@dataclass(frozen=True)
+class OpenCVCudaFarnebackParams:
+    """Settings of cv2.cuda.FarnebackOpticalFlow, OpenCV's defaults, which dense_flow keeps."""
+
+    name: ClassVar[str] = "opencv_cuda_farneback"
+    pyramid_scale: float = 0.5
+    levels: int = 5
+    fast_pyramids: bool = False
+    window: int = 13
+    iterations: int = 10
+    poly_n: int = 5
+    poly_sigma: float = 1.1
+    gaussian: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0.1 <= self.pyramid_scale < 1:
+            raise ValueError(f"pyramid_scale must be in [0.1, 1), got {self.pyramid_scale}")
+        if self.fast_pyramids and self.pyramid_scale != 0.5:
+            raise ValueError("with fast_pyramids, which halve, pyramid_scale must be 0.5")
+        if self.poly_n not in (5, 7):
+            raise ValueError(f"poly_n must be 5 or 7, got {self.poly_n}")
+        if not 0 < self.poly_sigma <= 100:
+            raise ValueError(f"poly_sigma must be in (0, 100] pixels, got {self.poly_sigma}")
+        check_counts(self, WIDEST_WINDOW_PX, "window")
+        if self.window % 2 == 0:  # OpenCV takes the next odd one for it, and skews a Gaussian
+            raise ValueError(f"window must be odd, got {self.window}")
+        check_counts(self, 1000, "levels", "iterations")
+
+
+@dataclass(frozen=True)
+class OpenCVCudaNvidiaParams:
+    """Settings of cv2.cuda.NvidiaOpticalFlow_2_0: a unit of most NVIDIA GPUs since Turing."""
+
+    name: ClassVar[str] = "opencv_cuda_nvidia"
+    preset: Literal["slow", "medium", "fast"] = "slow"
+    grid: Literal[1, 2, 4] = 1
+    """Side in pixels of the blocks that share a vector. Turing has 4; OpenCV then repeats those."""
+
+
+def opencv_cuda_tvl1_solver(params: OpenCVCudaTVL1Params, ops: Ops) -> PairSolver:
+    """cv2.cuda's dual TV-L1; BackendError where it cannot run."""
+    p, create = params, cuda_class("OpticalFlowDual_TVL1").create
+
+    def make(size: Size) -> Any:
+        return create(
+            p.tau, p.lambda_, p.theta, p.scales, p.warps, p.epsilon, p.iterations, p.scale_step,
+            0.0, False,
+        )  # fmt: skip
+
+    return _solver(params, ops, make, _calc)
+
+
+def opencv_cuda_brox_solver(params: OpenCVCudaBroxParams, ops: Ops) -> PairSolver:
+    """cv2.cuda's Brox; BackendError where it cannot run."""
+    p, create = params, cuda_class("BroxOpticalFlow").create
+
+    def make(size: Size) -> Any:
+        return create(
+            p.alpha, p.gamma, p.scale_step, p.inner_iterations, p.outer_iterations,
+            p.solver_iterations,
+        )  # fmt: skip
+
+    def calc(algorithm: Any, first: Image, second: Image) -> NDArray[np.float32]:
+        # Its constants are for images in [0, 1].
+        return _calc(algorithm, *(image.astype(np.float32) / 255 for image in (first, second)))
+
+    return _solver(params, ops, make, calc)
+
+
+def opencv_cuda_farneback_solver(params: OpenCVCudaFarnebackParams, ops: Ops) -> PairSolver:
+    """cv2.cuda's polynomial expansion; BackendError where it cannot run."""
+    p, create = params, cuda_class("FarnebackOpticalFlow").create
+    flags = cv2.OPTFLOW_FARNEBACK_GAUSSIAN if p.gaussian else 0
+
+    def make(size: Size) -> Any:
+        return create(
+            p.levels, p.pyramid_scale, p.fast_pyramids, p.window, p.iterations, p.poly_n,
+            p.poly_sigma, flags,
+        )  # fmt: skip
+
+    return _solver(params, ops, make, _calc)
+
+
+NVIDIA_PRESETS = {"slow": 5, "medium": 10, "fast": 20}  # NV_OF_PERF_LEVEL_*
+
+
+def opencv_cuda_nvidia_solver(params: OpenCVCudaNvidiaParams, ops: Ops) -> PairSolver:
+    """NVIDIA Optical Flow, through cv2.cuda; BackendError where it cannot run."""
+    create, grid = cuda_class("NvidiaOpticalFlow_2_0").create, params.grid
+
+    def make(size: Size) -> Any:
+        # No hints, that a pair's flow depends on its frames only, and no costs; the first GPU.
+        return create(size, NVIDIA_PRESETS[params.preset], grid, 1, False, False, False, 0)
+
+    def calc(session: Any, first: Image, second: Image) -> NDArray[np.float32]:
+        # Host images in and out: 16 bits, 5 of them after the point, in pixels of the image at any
+        # grid; a vector for each block, and blocks reach over the border.
+        coarse = session.convertToFloat(session.calc(first, second, None)[0], None)
+        height, width = first.shape
+        return coarse.repeat(grid, 0).repeat(grid, 1)[:height, :width]
+
+    return _solver(params, ops, make, calc)
+
+
+def opencv_cuda_ran_on(ops: Ops) -> str:
+    """What computes these flows, as a store records it."""
+    return f"cv2.cuda {cv2.__version__} on {first_gpu_name() or 'a GPU without a name'}"
+
+
+def cuda_class(name: str) -> Any:
+    """A class of cv2.cuda; BackendError where cv2 has none, or there is no GPU to run it."""
+    wanted = "docs/opencv-cuda.md says how to build it; flow tvl1 needs none of that"
+    found = getattr(cv2, f"cuda_{name}", None)
+    if found is None:
+        raise BackendError(
+            f"cv2 {cv2.__version__} has no cuda.{name}: it takes an OpenCV built with CUDA and its "
+            f"contrib modules, as its wheels on PyPI are not; {wanted}"
+        )
+    if cv2.cuda.getCudaEnabledDeviceCount() < 1:  # some classes then abort the process
+        raise BackendError(
+            f"cv2 {cv2.__version__} finds no CUDA device for cuda.{name}: it takes a GPU that "
+            f"CUDA_VISIBLE_DEVICES shows and a driver for the CUDA it was built with; {wanted}"
+        )
+    return found
+
+
+def _solver(
+    params: Any,
+    ops: Ops,
+    make: Callable[[Size], Any],
+    calc: Callable[[Any, Image, Image], NDArray[np.float32]],
+) -> PairSolver:
+    # One object per size: TV-L1 lowers its number of scales for a small image and keeps it lowered,
+    # a session of NVIDIA's belongs to one size. A recipe has one size, or few.
+    kept = lru_cache(maxsize=4)(make)
+
+    def pair(first: Image, second: Image) -> NDArray[np.float32]:
+        height, width = first.shape
+        if min(height, width) < SMALLEST_PX:
+            return np.zeros((height, width, 2), np.float32)
+        try:
+            return calc(kept((width, height)), first, second)
+        except cv2.error as error:
+            words = _words(params.name, (width, height), error)
+            # Not a BackendError, which ends a run: it may be this video's size that is refused.
+            raise FlowpipeError(words, reason="backend") from error
+
+    try:
+        kept(TRIED_SIZE)
+    except cv2.error as error:
+        raise BackendError(_words(params.name, TRIED_SIZE, error)) from error
+    return PairSolver(pair, ops.to_host)
+
+
+def _calc(algorithm: Any, first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float32]:
+    """Images go up and the flow comes down within the pair; `download` waits for the device."""
+    frames = opencv.cuda_GpuMat(), opencv.cuda_GpuMat()
+    for frame, image in zip(frames, (first, second), strict=True):
+        frame.upload(image)  # what fails in GpuMat(image) is a SystemError, not a cv2.error
+    return np.asarray(algorithm.calc(*frames, None).download())
+
+
+def _words(name: str, size: Size, error: cv2.error) -> str:
+    return (
+        f"flow {name} does not run with cv2 {cv2.__version__} on frames of {size[0]}x{size[1]} "
+        f"here ({' '.join(str(error).split())}); docs/opencv-cuda.md says what it takes"
+    )
