@@ -64,11 +64,9 @@ class Meter:
         solver = row.solver()
 
         def solve() -> Any:
-            return _on_host(
-                solver.solve(
-                    solver.prepare(self.pairs.first[:count]),
-                    solver.prepare(self.pairs.second[:count]),
-                )
+            return solver.solve(
+                solver.prepare(self.pairs.first[:count]),
+                solver.prepare(self.pairs.second[:count]),
             )
 
         count = 1
@@ -145,8 +143,3 @@ def passes(work: Callable[[], Any], most: int) -> tuple[list[float], list[float]
         # The clock of the process counts threads that a library may have started, too.
         cpu_s.append(time.process_time() - began_cpu)
     return cpu_s, wall_s, result
-
-
-def _on_host(flow: Any) -> NDArray[np.float32]:
-    """A device's array is fetched, which also waits for the device."""
-    return flow.get() if hasattr(flow, "get") else flow

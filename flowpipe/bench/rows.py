@@ -20,7 +20,7 @@ from flowpipe.flow.opencv_cuda import (
     OpenCVCudaTVL1Params,
 )
 from flowpipe.flow.tvl1 import VARIANTS, TVL1Params
-from flowpipe.ops import DEVICES, get_ops
+from flowpipe.ops import DEVICES, Ops, get_ops
 from flowpipe.ops.cpu import native_core
 
 PEER = "cv2-tvl1"
@@ -81,9 +81,26 @@ def _cv2(name: str, params: Any) -> Row:
 def _own(name: str, variant: Any, device: str = "cpu", isa: str | None = None) -> Row:
     params, on_cpu = TVL1Params(variant=variant), device == "cpu"
     backend = f"cpu-{isa or native_core().chosen}" if on_cpu else device
-    return Row(
-        name, backend, asdict(params), lambda: make_solver(params, get_ops(device, isa)), on_cpu
-    )
+
+    def solver() -> FlowSolver:
+        ops = get_ops(device, isa)
+        return _OnHost(make_solver(params, ops), ops)
+
+    return Row(name, backend, asdict(params), solver, on_cpu)
+
+
+@dataclass(frozen=True)
+class _OnHost:
+    """A solver whose flow comes down from its device, which also waits for it."""
+
+    solver: FlowSolver
+    ops: Ops
+
+    def prepare(self, gray: Image) -> Any:
+        return self.solver.prepare(gray)
+
+    def solve(self, first: Any, second: Any) -> NDArray[np.float32]:
+        return self.ops.to_host(self.solver.solve(first, second))
 
 
 SKIMAGE = {"attachment": 15, "tightness": 0.3, "num_warp": 5, "num_iter": 10, "tol": 1e-4}
