@@ -20,7 +20,7 @@ from flowpipe.ops import TVL1Model
 from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_warp
 from flowpipe.ops.cuda_kernels import Kernels
 from flowpipe.ops.cuda_ladder import PROGRESS, Arena, CudaState, Ladder, Layout
-from flowpipe.ops.cuda_lanes import Lane, Lent, in_words
+from flowpipe.ops.cuda_lanes import Lane, Lent, Made, in_words
 from flowpipe.ops.gpus import gpus
 
 MOST_PAIRS = 64  # in a call: beyond this nothing is won
@@ -61,16 +61,12 @@ class CudaOps:
     # ---- between host and device
 
     def to_device(self, frames: Any) -> Any:
-        """Host array -> device array, there when this returns."""
-        if isinstance(frames, self._cupy.ndarray):
-            return frames
-        with self._working() as lane:
-            array = self._uploaded(frames)
-            lane.stream.synchronize()
-        return array
+        """Host array -> device array, for the operations of this thread."""
+        with self._working():
+            return self._uploaded(frames)
 
     def to_host(self, array: Any) -> NDArray[Any]:
-        """Device array or download -> host array."""
+        """This thread's device array, or what any thread has made -> host array."""
         if isinstance(array, self._cupy.ndarray):
             with self._working() as lane:
                 array = lane.download(array)
@@ -102,21 +98,21 @@ class CudaOps:
         height, width = frames.shape[1:3]
         if n < 1:
             return np.empty((0, 3, height, width), np.uint8), np.empty(0, np.uint32)
-        with self._working() as lane:
+        with self._working():
             frames, planes = self._uploaded(frames), self._empty((n, 3, height, width), np.uint8)
             clipped, pixels = self._zeros(n), height * width
             self.kernels.over_values("difference", n, pixels, frames, planes, clipped, pixels)
-            return lane.download(planes), lane.download(clipped)
+            return Made(self._lanes, planes), Made(self._lanes, clipped)
 
     def quantise(self, flow: Any, bound: float) -> tuple[Any, Any]:
         check_flow(flow, bound)
-        with self._working() as lane:
+        with self._working():
             flow, levels = self._uploaded(flow), self._empty(flow.shape, np.uint8)
             clipped, values = self._zeros(len(flow)), int(np.prod(flow.shape[1:]))
             self.kernels.over_values(
                 "quantise", len(flow), values, flow, levels, clipped, values, np.float64(bound)
             )
-            return lane.download(levels), lane.download(clipped)
+            return Made(self._lanes, levels), Made(self._lanes, clipped)
 
     def warp_homography(
         self, gray: Any, homography: NDArray[np.float64], fill: Any, margin: int = 5

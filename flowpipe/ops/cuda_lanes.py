@@ -59,11 +59,16 @@ class Lane:
         source.get(stream=self.stream, out=buffer, blocking=False)
         return Download(self._cupy, buffer[part], self._note(buffer))
 
-    def _note(self, buffer: NDArray[Any]) -> Any:
-        """An event after all that the stream has to do by now; the buffer is held until then."""
+    def mark(self) -> Any:
+        """An event after all that the stream has to do by now."""
         # Who waits for it sleeps: cores are for decoding and encoding.
         event = self._cupy.cuda.Event(block=True, disable_timing=True)
         event.record(self.stream)
+        return event
+
+    def _note(self, buffer: NDArray[Any]) -> Any:
+        """An event after all that the stream has to do by now; the buffer is held until then."""
+        event = self.mark()
         self._under_way = [copy for copy in self._under_way if not copy[0].done]
         self._under_way.append((event, buffer))
         return event
@@ -89,6 +94,31 @@ class Download:
             self._there.synchronize()
         host = self._host if dtype is None else self._host.astype(dtype, copy=False)
         return host.copy() if copy else host
+
+
+class Made:
+    """A device array for any thread to fetch: it comes down on the stream of whoever wants it,
+    while the one that makes it goes on. NumPy takes it for an array.
+
+    Parameters
+    ----------
+    lanes : Lent of Lane
+    array : cupy.ndarray
+        The stream of this thread's lane is about to write it.
+    """
+
+    def __init__(self, lanes: Lent[Lane], array: Any) -> None:
+        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
+        self._lanes, self._array = lanes, array
+        self._written = lanes.mine.mark()
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        with self._lanes.mine.working() as lane:
+            lane.stream.wait_event(self._written)
+            return np.array(lane.download(self._array), dtype, copy=copy)
 
 
 @contextmanager

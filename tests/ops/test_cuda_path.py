@@ -103,6 +103,27 @@ def test_threads_of_one_video_leave_stream_and_memory_to_those_of_the_next(cuda)
         np.testing.assert_array_equal(flow, flows[0])
 
 
+def test_what_one_thread_makes_another_fetches_while_it_goes_on(cuda):
+    first, second = pairs(3)
+    made = cuda.quantise(solve(cuda, first, second, warps=2), 20)
+    meant = [np.asarray(part) for part in made]
+    frames = np.random.default_rng(1).integers(0, 256, (6, 20, 30, 3), np.uint8)
+    found = []
+
+    def fetch():
+        found.extend(map(cuda.to_host, made))
+        found.append(cuda.to_host(changes))
+
+    changes, _ = cuda.difference(cuda.to_device(frames))  # nobody has waited for it yet
+    thread = threading.Thread(target=fetch)
+    thread.start()
+    after = cuda.to_host(cuda.gray(frames))
+    thread.join()
+    for ours, wanted in zip(found, [*meant, get_ops().difference(frames)[0]], strict=True):
+        np.testing.assert_array_equal(ours, wanted)
+    np.testing.assert_array_equal(after, get_ops().gray(frames))
+
+
 def test_too_little_memory_halves_the_batch_and_says_so(cuda, monkeypatch):
     first, second = pairs(8)
     meant = solve(cuda, first, second, warps=2)
@@ -170,7 +191,7 @@ def test_what_cuda_reports_is_put_in_words(cuda, monkeypatch):
         with pytest.raises(DeviceMemoryError, match="too little free memory"):
             cuda.gray(frames)
     planes, _ = cuda.difference(frames)
-    monkeypatch.setattr(type(planes._there), "synchronize", refuse(700))
+    monkeypatch.setattr(cuda._cupy.cuda.Event, "synchronize", refuse(700))
     with pytest.raises(DeviceLostError, match="the GPU has failed .*nvidia-smi"):
         np.asarray(planes)
 

@@ -44,6 +44,9 @@ class Stream:
             while self._queue:
                 self._queue.popleft()()
 
+    def wait_event(self, event: Event) -> None:
+        self.enqueue(event.synchronize)
+
     def begin_capture(self) -> None:
         self._recorded = []
 
