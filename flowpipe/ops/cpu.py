@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from flowpipe.errors import BackendError
 from flowpipe.ops import TVL1Model
 from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_warp
+from flowpipe.ops.host import HostOps
 from flowpipe.ops.reference import FIELDS, ReferenceOps
 
 F32 = NDArray[np.float32]
@@ -117,7 +118,7 @@ class CpuState:
         return CpuState(self._ops, self.first[one], self.floats[one], self.padded[one], self.model)
 
 
-class CpuOps:
+class CpuOps(HostOps):
     """The operations of `flowpipe.ops.Ops` on one CPU core.
 
     Parameters
@@ -132,9 +133,6 @@ class CpuOps:
         If the instruction set is unknown, not compiled in, or not in this CPU.
     """
 
-    on_cpu = True
-    window_frames = 16  # at 340x256 the flow of a window takes some 50 MB, everything included
-
     def __init__(self, isa: str | None = None, core: NativeCore | None = None) -> None:
         self.core = core or native_core()
         self.isa = isa or self.core.chosen
@@ -147,22 +145,6 @@ class CpuOps:
         self.name = f"cpu-{self.isa}" if self.core.available else "cpu-opencv"
         self._functions = self._bind() if self.core.available else {}
         self._slow = ReferenceOps()
-
-    def to_device(self, frames: NDArray[Any]) -> NDArray[Any]:
-        return frames
-
-    def to_host(self, array: NDArray[Any]) -> NDArray[Any]:
-        return array
-
-    def take(self, values: F32, places: NDArray[np.int64]) -> F32:
-        taken: F32 = values.ravel()[places]
-        return taken
-
-    def peak_flops(self) -> float:
-        return 0.0
-
-    def held_bytes(self) -> int:
-        return 0
 
     def pairs_at_once(self, height: int, width: int) -> int:
         return 1  # its fields fill the second-level cache

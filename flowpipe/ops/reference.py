@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from flowpipe.ops import TVL1Model
 from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_warp
+from flowpipe.ops.host import HostOps
 
 F32 = NDArray[np.float32]
 FLT_EPSILON = np.float32(1.1920929e-7)
@@ -34,28 +35,10 @@ class ReferenceState:
         return self.fields[name].copy()
 
 
-class ReferenceOps:
+class ReferenceOps(HostOps):
     """The operations of `flowpipe.ops.Ops` in NumPy."""
 
     name = "reference"
-    on_cpu = True
-    window_frames = 16
-
-    def to_device(self, frames: NDArray[Any]) -> NDArray[Any]:
-        return frames
-
-    def to_host(self, array: NDArray[Any]) -> NDArray[Any]:
-        return array
-
-    def take(self, values: F32, places: NDArray[np.int64]) -> F32:
-        taken: F32 = values.ravel()[places]
-        return taken
-
-    def peak_flops(self) -> float:
-        return 0.0
-
-    def held_bytes(self) -> int:
-        return 0
 
     def pairs_at_once(self, height: int, width: int) -> int:
         return 8
