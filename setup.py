@@ -31,6 +31,7 @@ EXTRAS = {
     "test": [
         "pytest",
         "pytest-timeout",
+        "pytest-xdist",
         "hypothesis",
         "setuptools>=77",
         # NVIDIA's compilers of CUDA 12 and 13, and a disassembler: they need no GPU
