@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import weakref
@@ -122,6 +123,8 @@ class memory:  # noqa: N801 - CuPy's name
 
     @classmethod
     def take(cls, nbytes: int) -> None:
+        if cls.used + nbytes > cls.total:
+            gc.collect()  # as CuPy's pool does before it gives up
         if cls.used + nbytes > cls.total:
             raise cls.OutOfMemoryError(
                 f"Out of memory allocating {nbytes:,} bytes (allocated so far: {cls.used:,} bytes)."
