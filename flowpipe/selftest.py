@@ -121,7 +121,7 @@ def _warp_homography(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
 
 def _near(name: str, ours: Any, meant: Any, most: float, unit: str) -> Check:
     """Floats that may differ by so much: in how a device rounds, not in what it computes."""
-    apart = max(float(np.abs(a - b).max(initial=0)) for a, b in zip(ours, meant, strict=True))
+    apart = float(np.max([np.abs(a - b).max() for a, b in zip(ours, meant, strict=True)]))
     found = f"at most {apart:.2g} {unit} from the CPU's (limit {most:g})"
     return Check(name, apart <= most, found)  # of NaN this is False
 

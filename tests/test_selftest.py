@@ -7,6 +7,7 @@ from itertools import islice
 
 import cv2
 import fake_cv2_cuda
+import numpy as np
 import pytest
 from conftest import require_cuda
 from emulated import emulated_ops
@@ -65,6 +66,13 @@ def test_a_broken_kernel_is_named(monkeypatch, tmp_path, file, sound, broken, fa
     tried = islice(selftest.checks(emulated_ops()), OPERATIONS)
     failed = {check.name for check in failures(tried)}
     assert failing <= failed and len(failed) <= 5
+
+
+def test_a_nan_anywhere_fails_its_check():
+    sound, broken = np.ones(3, np.float32), np.array([1, np.nan, 1], np.float32)
+    for ours in ([broken, sound], [sound, broken]):
+        assert not selftest._near("levels", ours, [sound, sound], 1.0, "px").passed
+    assert selftest._near("levels", [sound], [sound], 0.0, "px").passed
 
 
 def test_what_a_device_raises_fails_one_check(monkeypatch):
