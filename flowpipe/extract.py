@@ -32,7 +32,7 @@ from flowpipe.video import open_video
 
 T = TypeVar("T")
 
-WINDOW_BYTES = 32 << 20  # of the resized frames of a window, as of the decoded ones
+WINDOW_BYTES = 32 << 20  # of the frames of a window, decoded or resized
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Extraction:
             span.record.path, self.recipe.video, start_s=span.start_s, stop_s=span.stop_s
         ) as video:
             try:
-                for frames in video.windows(max_frames=self.ops.window_frames):
+                for frames in video.windows(self.ops.window_frames, WINDOW_BYTES):
                     wanted = size.target(*frames.data.shape[1:3])
                     if target not in (None, wanted):
                         raise DecodeError(
@@ -102,14 +102,14 @@ class Extraction:
                         )
                     if target is None:
                         target, self._source_size = wanted, frames.data.shape[1:3]
-                    for resized in halved(self._resized, frames, span.record.path):
+                    resize = partial(self._resized, target)
+                    for resized in halved(resize, frames, span.record.path):
                         self._note_edges(resized)
                         yield resized
             finally:
                 self.facts = video.facts
 
-    def _resized(self, frames: Frames) -> Frames:
-        target = self.recipe.size.target(*frames.data.shape[1:3])
+    def _resized(self, target: tuple[int, int], frames: Frames) -> Frames:
         return Frames(self.ops.resize(frames.data, *target), frames.pts_s)
 
     def _compute(self, windows: Iterator[Frames]) -> Iterator[tuple[Any, ...]]:

@@ -151,3 +151,18 @@ def moving_clip(count: int, height: int = 64, width: int = 96, seed: int = 0) ->
             for top, left in zip(tops, lefts, strict=True)
         ]
     )
+
+
+def good_files(folder: Path) -> dict[str, Path]:
+    """The same moving clip in every container and coding that damage is tried on."""
+    frames = moving_clip(80)
+    faststart = {"container_options": {"movflags": "+faststart"}}
+    return {
+        "mp4": encode_video(folder / "a.mp4", frames, gop=16, **faststart),
+        "mkv": encode_video(folder / "a.mkv", frames, gop=16),
+        "webm": encode_video(folder / "a.webm", frames, codec="libvpx-vp9", deadline="realtime"),
+        "avi": encode_video(folder / "a.avi", frames, codec="mpeg4", gop=16),
+        "mjpeg.avi": encode_video(folder / "b.avi", frames, codec="mjpeg"),
+        "hevc.mp4": encode_video(folder / "b.mp4", frames, codec="libx265", **faststart),
+        "ts": encode_video(folder / "a.ts", frames, gop=16),
+    }

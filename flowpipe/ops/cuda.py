@@ -46,7 +46,6 @@ class CudaOps:
         with in_words(cupy):
             properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
         major, minor = properties["major"], properties["minor"]
-        self.device_name = _text(properties["name"])
         self.name = f"cuda-sm_{major}{minor}"
         self.kernels = Kernels(cupy)
         self._ladder = Ladder(
@@ -284,10 +283,6 @@ class Room:
         if self.stream is not None:
             self.stream.synchronize()
         self.arena = None
-
-
-def _text(name: Any) -> str:
-    return name.decode() if isinstance(name, bytes) else str(name)
 
 
 def _cupy() -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from videofile import encode_video, moving_clip
+from videofile import encode_video, good_files, moving_clip
 
 from flowpipe.errors import DecodeError
 from flowpipe.video import cut_points, open_video, probe
@@ -32,18 +32,7 @@ def decode(path: Path) -> tuple[int, str]:
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("good")
-    frames = moving_clip(80)
-    faststart = {"container_options": {"movflags": "+faststart"}}
-    return {
-        "mp4": encode_video(folder / "a.mp4", frames, gop=16, **faststart),
-        "mkv": encode_video(folder / "a.mkv", frames, gop=16),
-        "webm": encode_video(folder / "a.webm", frames, codec="libvpx-vp9", deadline="realtime"),
-        "avi": encode_video(folder / "a.avi", frames, codec="mpeg4", gop=16),
-        "mjpeg.avi": encode_video(folder / "b.avi", frames, codec="mjpeg"),
-        "hevc.mp4": encode_video(folder / "b.mp4", frames, codec="libx265", **faststart),
-        "ts": encode_video(folder / "a.ts", frames, gop=16),
-    }
+    return good_files(tmp_path_factory.mktemp("good"))
 
 
 def test_what_cannot_be_opened(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from nvdec_machine import forget, stand_in
-from videofile import encode_video, moving_clip
+from videofile import encode_video, good_files, moving_clip
 
 from flowpipe.errors import BackendError, DecodeError
 from flowpipe.types import VideoFacts
@@ -169,17 +169,7 @@ def test_parts_are_the_whole_of_the_cpu(
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("good")
-    frames = moving_clip(80)
-    faststart = {"container_options": {"movflags": "+faststart"}}
-    return {
-        "mp4": encode_video(folder / "a.mp4", frames, gop=16, **faststart),
-        "mkv": encode_video(folder / "a.mkv", frames, gop=16),
-        "webm": encode_video(folder / "a.webm", frames, codec="libvpx-vp9", deadline="realtime"),
-        "avi": encode_video(folder / "a.avi", frames, codec="mpeg4", gop=16),
-        "hevc.mp4": encode_video(folder / "b.mp4", frames, codec="libx265", **faststart),
-        "ts": encode_video(folder / "a.ts", frames, gop=16),
-    }
+    return good_files(tmp_path_factory.mktemp("good"))
 
 
 @pytest.mark.parametrize("kind", ["mp4", "mkv", "webm", "avi", "hevc.mp4"])
