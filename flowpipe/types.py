@@ -42,6 +42,8 @@ class VideoRecord:
     splits: tuple[str, ...] = ()
     """Memberships such as ``train1`` or ``test2``."""
     segments: tuple[Segment, ...] = ()
+    ambiguous: tuple[tuple[float, float], ...] = ()
+    """Stretches that an evaluation of the segments leaves out: (start, end) in seconds."""
 
 
 @dataclass(frozen=True)

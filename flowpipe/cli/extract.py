@@ -75,7 +75,7 @@ def _say_if_begun_elsewhere(plan: Plan, wanted: Request) -> None:
 
 def _list_missing(wanted: Request) -> None:
     """Name the videos that the data set has and its folder has not, one per line, in the store."""
-    path, missing = wanted.run.store / "missing.txt", wanted.dataset.missing
+    path, missing = wanted.run.store / "missing.txt", [r.video_id for r in wanted.dataset.absent]
     if not missing:
         path.unlink(missing_ok=True)
         return

@@ -41,7 +41,7 @@ def plan(as_json: bool, **options: Any) -> int:
         "spans_done": found.done,
         "spans_quarantined": found.quarantined,
         "videos_unusable": len(found.unusable),
-        "videos_missing": len(wanted.dataset.missing),
+        "videos_missing": len(wanted.dataset.absent),
         "frames": round(found.frames),
         "core_hours": found.cost_s / 3600,
         "device": wanted.run.device,

@@ -13,8 +13,14 @@ DATASETS = {
         DatasetRow(
             "demo", "36 clips made on the spot, true flow known; root is made", demo.load, made=True
         ),
-        DatasetRow("folder", "every video below a folder; its folder is its class", folder.load),
-        DatasetRow("list", "a text or CSV file with a path a line, labels if given", listfile.load),
+        DatasetRow(
+            "folder", "every video below a folder; its folder is its class", folder.load,
+            options=("class_names",),
+        ),
+        DatasetRow(
+            "list", "a text or CSV file with a path a line, labels if given", listfile.load,
+            options=("class_names",),
+        ),
         DatasetRow("thumos14", "validation and test videos, found by name", thumos14.load),
     )
-}
+}  # fmt: skip

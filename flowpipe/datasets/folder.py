@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Literal
 
+from flowpipe.datasets.classes import read_class_names
 from flowpipe.datasets.dataset import Dataset
 from flowpipe.datasets.ids import escape, ids_of
 from flowpipe.datasets.tree import VIDEO_EXTENSIONS, Tree, is_video
@@ -14,7 +15,12 @@ from flowpipe.errors import DatasetError
 from flowpipe.types import VideoRecord
 
 
-def load(root: Path, *, labels: Literal["folder", "none"] = "folder") -> Dataset:
+def load(
+    root: Path,
+    *,
+    labels: Literal["folder", "none"] = "folder",
+    class_names: Path | None = None,
+) -> Dataset:
     """Take every video below a folder, in sorted order.
 
     Parameters
@@ -24,11 +30,14 @@ def load(root: Path, *, labels: Literal["folder", "none"] = "folder") -> Dataset
     labels : {"folder", "none"}
         Whether the name of the folder that a video lies in is its class. Videos directly in `root`
         have none.
+    class_names : Path, optional
+        File with the names of all classes in the order of their labels. Without it the folders that
+        hold a video are the classes, in sorted order, so that another copy may have other labels.
 
     Raises
     ------
     DatasetError
-        If there is no video below `root`, or a folder cannot be read.
+        If there is no video below `root`, a folder cannot be read, or is none of the classes.
     """
     if labels not in ("folder", "none"):
         raise DatasetError(f"labels must be folder or none, got {labels!r}")
@@ -39,8 +48,15 @@ def load(root: Path, *, labels: Literal["folder", "none"] = "folder") -> Dataset
     folders = [posixpath.basename(posixpath.dirname(name)) for name in names]
     if labels == "none":
         folders = [""] * len(names)
-    class_names = sorted({escape(folder) for folder in folders if folder})
-    index = {name: (label,) for label, name in enumerate(class_names)}
+    found = sorted({escape(folder) for folder in folders if folder})
+    classes = found if class_names is None else read_class_names(class_names)
+    strange = sorted(set(found) - set(classes))
+    if strange:
+        raise DatasetError(
+            f"{len(strange)} folders below {root} are none of the {len(classes)} classes in "
+            f"{class_names}: {', '.join(strange[:10])}"
+        )
+    index = {name: (label,) for label, name in enumerate(classes)}
     records = tuple(
         VideoRecord(video_id, tree.path(name), labels=index.get(escape(folder), ()))
         for video_id, name, folder in zip(ids_of(names), names, folders, strict=True)
@@ -51,9 +67,8 @@ def load(root: Path, *, labels: Literal["folder", "none"] = "folder") -> Dataset
         notes.append(f"{len(dangling)} links lead nowhere, first: {escape(dangling[0])}.")
     if tree.repeated:
         notes.append(f"Not entered again: {', '.join(map(escape, tree.repeated[:3]))}.")
-    return Dataset(
-        "folder", tuple(class_names), records, tuple(map(escape, dangling)), " ".join(notes)
-    )
+    absent = tuple(VideoRecord(escape(name), "") for name in dangling)
+    return Dataset("folder", tuple(classes), records, absent, note=" ".join(notes))
 
 
 def _nothing(tree: Tree) -> str:

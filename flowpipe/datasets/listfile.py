@@ -27,6 +27,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
+from flowpipe.datasets.classes import read_class_names
 from flowpipe.datasets.dataset import Dataset
 from flowpipe.datasets.ids import escape, ids_of
 from flowpipe.errors import DatasetError
@@ -65,7 +66,7 @@ def load(root: Path, *, class_names: Path | None = None) -> Dataset:
         raise DatasetError(f"cannot read list {root}: {error.strerror}") from error
     if not rows.paths:
         raise DatasetError(f"{root} names no video; wanted one path a line or CSV with a header")
-    return rows.dataset(_read_names(class_names) if class_names is not None else None)
+    return rows.dataset(read_class_names(class_names) if class_names is not None else None)
 
 
 class _Rows:
@@ -279,18 +280,3 @@ def _read_csv(file: TextIO, rows: _Rows, header: list[str], first: int) -> None:
                 f"UTF-8 without control characters, got {size} bytes, {escape(video_id)!r}",
                 reason="video_id",
             )
-
-
-def _read_names(path: Path) -> tuple[str, ...]:
-    """Class names, one a line; a leading number, as in classInd.txt, is cut."""
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"cannot read class names {path}: {error}") from error
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    numbered = [re.fullmatch(r"(\d+)\s+(\S.*)", line) for line in lines]
-    if all(numbered):
-        lines = [found[2] for found in numbered if found is not None]
-    if len(set(lines)) < len(lines):
-        raise DatasetError(f"{path} names a class twice")
-    return tuple(lines)

@@ -53,7 +53,7 @@ def load(root: Path, *, subsets: Sequence[str] = ("validation", "test")) -> Data
     Returns
     -------
     Dataset
-        ``missing`` has the ids that the annotations of these subsets name and that have no file.
+        ``absent`` has the videos that the annotations of these subsets name and that have no file.
 
     Raises
     ------
@@ -73,9 +73,9 @@ def load(root: Path, *, subsets: Sequence[str] = ("validation", "test")) -> Data
         labels = tuple(sorted({segment.label for segment in own}))
         subset = video_id.split("_")[1]
         records.append(VideoRecord(video_id, tree.path(name), labels, subset, segments=own))
-    missing = tuple(sorted(set(segments) - set(paths)))
+    absent = tuple(VideoRecord(video_id, "") for video_id in sorted(set(segments) - set(paths)))
     note = _note(paths, segments, ambiguous, subsets)
-    return Dataset("thumos14", class_names, tuple(records), missing, note)
+    return Dataset("thumos14", class_names, tuple(records), absent, note=note)
 
 
 def _find_videos(tree: Tree, subsets: Sequence[str]) -> dict[str, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import posixpath
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +32,13 @@ class Tree:
     """Links to folders that are in the tree already (loops among them); not entered."""
 
     @classmethod
+    def of(cls, path: Path) -> Tree:
+        """The tree below a folder, or the one file that `path` is."""
+        if path.is_file():
+            return cls(str(path.parent), [path.name])
+        return cls.below(path)
+
+    @classmethod
     def below(cls, root: Path) -> Tree:
         """Read the tree; real folders come before links to folders, so a link never hides one.
 
@@ -52,6 +61,24 @@ class Tree:
     def path(self, name: str) -> str:
         """Where a file of the tree lies."""
         return f"{self.root}/{name}" if name else self.root
+
+    def named(self, pattern: str) -> list[str]:
+        """Files whose own name matches a regular expression as a whole, in any folder."""
+        wanted = re.compile(pattern)
+        return [name for name in self.files if wanted.fullmatch(posixpath.basename(name))]
+
+    def read_text(self, name: str) -> str:
+        """A file of the tree as UTF-8 text.
+
+        Raises
+        ------
+        DatasetError
+            If it cannot be read.
+        """
+        try:
+            return Path(self.path(name)).read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DatasetError(f"cannot read {self.path(name)}: {error}") from error
 
     def _walk(self, top: str, seen: set[tuple[int, int]]) -> Iterator[str]:
         """Add what lies below `top` without following links to folders; give those back."""

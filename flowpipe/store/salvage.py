@@ -85,4 +85,5 @@ def record_from_json(values: dict[str, Any]) -> VideoRecord:
     known = {name: values[name] for name in VideoRecord.__dataclass_fields__ if name in values}
     known.update({name: tuple(known.get(name, ())) for name in ("labels", "splits")})
     known["segments"] = tuple(Segment(**segment) for segment in known.get("segments", ()))
+    known["ambiguous"] = tuple(map(tuple, known.get("ambiguous", ())))
     return VideoRecord(**known)

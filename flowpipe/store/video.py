@@ -107,6 +107,11 @@ class Video:
         return tuple(Segment(**segment) for segment in self.meta["record"]["segments"])
 
     @property
+    def ambiguous(self) -> tuple[tuple[float, float], ...]:
+        """Stretches that an evaluation of the segments leaves out, in seconds."""
+        return tuple((a, b) for a, b in self.meta["record"].get("ambiguous", ()))
+
+    @property
     def clipped_share(self) -> dict[str, float]:
         """Share of values outside the quantiser's range, by modality."""
         return dict(self.meta["clipped_share"])

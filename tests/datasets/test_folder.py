@@ -93,7 +93,7 @@ def test_links_are_followed_and_loops_are_not_entered(tmp_path):
     (root / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
     dataset = load(root)
     assert [r.video_id for r in dataset.records] == ["linked/b", "one_file", "real/a"]
-    assert dataset.missing == ("gone.mp4",)
+    assert [r.video_id for r in dataset.absent] == ["gone.mp4"]
     assert "lead nowhere" in dataset.note
     assert "real/loop" in dataset.note
 

@@ -72,9 +72,12 @@ def test_segments_labels_and_missing_videos(tmp_path):
     )  # fmt: skip
     assert by_id["video_validation_0000051"].labels == (cliff, diving)
     assert by_id["video_validation_0000052"].segments == ()
-    assert dataset.missing == ("video_test_0000009", "video_validation_0000053")
+    assert tuple(r.video_id for r in dataset.absent) == (
+        "video_test_0000009",
+        "video_validation_0000053",
+    )
     assert "1 more stretches marked ambiguous" in dataset.note
-    assert load(tmp_path, subsets=("test",)).missing == ("video_test_0000009",)
+    assert [r.video_id for r in load(tmp_path, subsets=("test",)).absent] == ["video_test_0000009"]
 
 
 def test_class_names_from_the_list_of_the_kit(tmp_path):
@@ -134,7 +137,7 @@ def test_official_annotations_have_the_published_counts(shared_data, tmp_path):
     assert dataset.class_names == CLASS_NAMES
     # 3007 instances of 200 validation videos, 3358 of 212 test videos.
     assert "6365 segments of 412 videos" in dataset.note
-    assert len(dataset.missing) == 411
+    assert len(dataset.absent) == 411
     assert "188 more stretches marked ambiguous" in dataset.note
     (record,) = dataset.records
     assert record.segments

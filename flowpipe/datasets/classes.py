@@ -1,0 +1,40 @@
+"""A file of class names -> their names in the order of the labels."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from flowpipe.errors import DatasetError
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """Read class names, one a line; a leading number, as in UCF101's classInd.txt, is cut.
+
+    Raises
+    ------
+    DatasetError
+        If the file cannot be read, is empty, or names a class twice.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"cannot read class names {path}: {error}") from error
+    return class_names_in(text, path)
+
+
+def class_names_in(text: str, path: str | Path) -> tuple[str, ...]:
+    """The same of a text that was read from `path`.
+
+    >>> class_names_in("1 ApplyEyeMakeup\\r\\n2 ApplyLipstick\\r\\n", "classInd.txt")
+    ('ApplyEyeMakeup', 'ApplyLipstick')
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    numbered = [re.fullmatch(r"(\d+)\s+(\S.*)", line) for line in lines]
+    if all(numbered):
+        lines = [found[2] for found in numbered if found is not None]
+    if not lines:
+        raise DatasetError(f"{path} names no class; wanted one name a line")
+    if len(set(lines)) < len(lines):
+        raise DatasetError(f"{path} names a class twice")
+    return tuple(lines)
