@@ -8,12 +8,13 @@ from typing import Any
 import click
 
 from flowpipe.cli import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED
+from flowpipe.cli.missing import Missing
 from flowpipe.cli.options import Request, extract_options, request
 from flowpipe.cli.screen import say, stderr
 from flowpipe.cli.verify import check
-from flowpipe.errors import REASONS
+from flowpipe.errors import REASONS, UsageError
 from flowpipe.report import save_png, store_sheet
-from flowpipe.run import Plan, Summary, plan_run, run
+from flowpipe.run import Plan, Quarantine, Summary, plan_run, run
 from flowpipe.store import open_store
 
 
@@ -30,7 +31,8 @@ def extract(verify: bool, quiet: bool, **options: Any) -> int:
     flowpipe extract --videos /data/clips --out store --modalities rgb,flow,warped_flow,rgb_diff
 
     Run the same command again and it does what is missing. A broken video is put aside with its
-    reason and never stops the others. Exit code: 0 all done, 1 some videos failed, 2 wrong use.
+    reason and never stops the others; videos that are absent stop the run before it begins, unless
+    --allow-missing. Exit code: 0 all done, 1 some videos failed, 2 wrong use.
     """
     wanted = request(**options)
     if wanted.warning:
@@ -48,12 +50,21 @@ def extract(verify: bool, quiet: bool, **options: Any) -> int:
             f"{plan.frames:.0f} frames, {plan.cost_s / 3600:.2f} core hours, "
             f"{plan.bytes / 1e9:.2f} GB"
         )
+    missing = Missing.of(wanted.dataset, plan)
+    if missing.absent and not wanted.allow_missing:
+        missing.report(wanted.run.store)
+        raise UsageError(
+            f"{len(missing.absent)} videos of the data set are not there; fetch them, or add "
+            "--allow-missing to extract the others: ids and labels stay the same"
+        )
+    plan = plan.without_absent()
     try:
         summary = run(plan, wanted.dataset, wanted.source, wanted.recipe, wanted.run, stderr())
     except KeyboardInterrupt:
         say("interrupted; finished shards are kept, run the same command to go on")
         return EXIT_INTERRUPTED
-    _list_missing(wanted)
+    failed = (entry.outcome for entry in Quarantine(wanted.run.store).read())
+    missing.and_failed(failed).report(wanted.run.store)
     damaged = verify and not _verified(wanted)
     _report(summary, wanted)
     return EXIT_SOME_FAILED if summary.failed or damaged else EXIT_DONE
@@ -71,16 +82,6 @@ def _say_if_begun_elsewhere(plan: Plan, wanted: Request) -> None:
             f"the store was begun on {', '.join(others)} and goes on with {wanted.run.device}: "
             "pixels may differ by a level between the two; each shard says what made it"
         )
-
-
-def _list_missing(wanted: Request) -> None:
-    """Name the videos that the data set has and its folder has not, one per line, in the store."""
-    path, missing = wanted.run.store / "missing.txt", [r.video_id for r in wanted.dataset.absent]
-    if not missing:
-        path.unlink(missing_ok=True)
-        return
-    path.write_text("".join(f"{video_id}\n" for video_id in missing), encoding="utf-8")
-    say(f"{len(missing)} videos of the data set are not there, all listed in {path}")
 
 
 def _verified(wanted: Request) -> bool:

@@ -11,8 +11,8 @@ import click
 
 from flowpipe import recipe as recipes
 from flowpipe.cli import devices
-from flowpipe.cli.screen import counting
-from flowpipe.datasets import DATASETS, Dataset, DatasetRow
+from flowpipe.cli.source import load_dataset, source_of
+from flowpipe.datasets import DATASETS, Dataset
 from flowpipe.errors import REASONS, UsageError
 from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.flow import FLOWS
@@ -44,6 +44,21 @@ extract_options = _chain(
     click.option(
         "--videos", type=click.Path(path_type=Path),
         help="Your own videos: a folder, searched to its depth, or a list file.",
+    ),
+    click.option(
+        "--annotations", type=click.Path(path_type=Path),
+        help="File or folder of the data set's official lists.  [default: found below --root]",
+    ),
+    click.option(
+        "--class-names", type=click.Path(path_type=Path), metavar="FILE",
+        help="Class names of your own videos in the order of their labels, one a line.",
+    ),
+    click.option(
+        "--only", metavar="LIST", help="Subsets or splits to take, as validation or train1,test1."
+    ),
+    click.option(
+        "--allow-missing", is_flag=True,
+        help="Go on where videos of the data set are absent; all are named in STORE/missing.txt.",
     ),
     click.option(
         "--out", required=True, type=click.Path(path_type=Path), metavar="STORE",
@@ -116,6 +131,8 @@ class Request:
     dataset: Dataset
     source: dict[str, Any]
     """How the data set was named, for the store to remember."""
+    allow_missing: bool
+    """Whether to go on where videos of the data set are absent."""
     recipe: ExtractRecipe
     run: RunOptions
     warning: str
@@ -129,6 +146,10 @@ def request(
     dataset: str | None,
     root: Path | None,
     videos: Path | None,
+    annotations: Path | None,
+    class_names: Path | None,
+    only: str | None,
+    allow_missing: bool,
     out: Path,
     recipe_file: str | None,
     settings: tuple[str, ...],
@@ -158,7 +179,7 @@ def request(
         raise UsageError(f"--retry wants all or one of {', '.join(REASONS)}, got {retry}")
     if size and short_side:
         raise UsageError("--size and --short-side exclude each other")
-    source = _source(dataset, root, videos, out)
+    source = source_of(dataset, root, videos, annotations, class_names, only, out)
     values = _recipe_values(recipe_file, source["dataset"])
     shorthand = _shorthand(modalities, size, short_side, fps, decoder)
     values = recipes.override(values, [*shorthand, *settings])
@@ -182,45 +203,15 @@ def request(
         split_s=split_s,
     )
     # Listing the videos can take long, so everything else is checked before.
-    return Request(load_dataset(source), source, recipe, run, warning, _why_device(chosen, recipe))
-
-
-def load_dataset(source: dict[str, Any]) -> Dataset:
-    """The data set that a store's `source` names."""
-    row, root = _row(source["dataset"]), Path(source["root"])
-    if not row.made:
-        return row.load(root)
-    with counting(f"making the clips of {row.name}") as progress:
-        return row.load(root, progress=progress)
-
-
-def _row(name: str) -> DatasetRow:
-    if name not in DATASETS:
-        raise UsageError(f"--dataset {name} is unknown; known: {', '.join(DATASETS)}")
-    return DATASETS[name]
-
-
-def _source(
-    dataset: str | None, root: Path | None, videos: Path | None, out: Path
-) -> dict[str, Any]:
-    if (dataset is None) == (videos is None):
-        raise UsageError("give either --dataset NAME with --root DIR, or --videos FOLDER|LIST")
-    if videos is not None:
-        if root is not None:
-            raise UsageError("--root belongs to --dataset; with --videos name the folder itself")
-        if not videos.exists():
-            raise UsageError(f"--videos {videos}: no such folder or list file")
-        name = "folder" if videos.is_dir() else "list"
-        return {"dataset": name, "root": str(videos.resolve())}
-    assert dataset is not None
-    made = _row(dataset).made
-    if root is None:
-        if not made:
-            raise UsageError(f"--dataset {dataset} needs --root, the folder of its download")
-        root = out.parent / f"{out.name}-videos"
-    if not made and not root.is_dir():
-        raise UsageError(f"--root {root}: no such folder")
-    return {"dataset": dataset, "root": str(root.resolve())}
+    return Request(
+        load_dataset(source),
+        source,
+        allow_missing,
+        recipe,
+        run,
+        warning,
+        _why_device(chosen, recipe),
+    )
 
 
 def _recipe_values(recipe_file: str | None, dataset: str) -> dict[str, Any]:

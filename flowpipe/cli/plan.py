@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from flowpipe.cli import EXIT_DONE, EXIT_WRONG_USE
+from flowpipe.cli.missing import Missing
 from flowpipe.cli.options import extract_options, request
 from flowpipe.cli.screen import print_table, say
 from flowpipe.modality import MODALITIES
@@ -29,6 +30,7 @@ def plan(as_json: bool, **options: Any) -> int:
     """
     wanted = request(**options)
     found = plan_run(wanted.dataset, wanted.recipe, wanted.run)
+    missing = Missing.of(wanted.dataset, found)
     free = free_bytes(wanted.run.store)
     workers = wanted.run.workers
     longest_s = max((shard.cost_s for shard in found.shards), default=0.0)
@@ -40,8 +42,9 @@ def plan(as_json: bool, **options: Any) -> int:
         "spans_to_extract": found.spans,
         "spans_done": found.done,
         "spans_quarantined": found.quarantined,
-        "videos_unusable": len(found.unusable),
-        "videos_missing": len(wanted.dataset.absent),
+        "videos_absent": len(missing.absent),
+        "videos_unlisted": len(missing.unlisted),
+        "videos_unreadable": len(missing.unreadable),
         "frames": round(found.frames),
         "core_hours": found.cost_s / 3600,
         "device": wanted.run.device,
@@ -58,10 +61,8 @@ def plan(as_json: bool, **options: Any) -> int:
         click.echo(json.dumps(facts, ensure_ascii=False))
     else:
         _print(facts, wanted.why_device or wanted.run.device, wanted.warning)
-        for outcome in found.unusable[:10]:
-            click.echo(f"unusable: {outcome.video_id}: {outcome.reason}: {outcome.message}")
-        if len(found.unusable) > 10:
-            click.echo(f"... and {len(found.unusable) - 10} more unusable videos")
+        for line in missing.lines():
+            click.echo(line)
     return EXIT_DONE if facts["fits"] else EXIT_WRONG_USE
 
 
@@ -74,8 +75,9 @@ def _print(facts: dict[str, Any], device: str, warning: str) -> None:
             ("to extract", f"{facts['spans_to_extract']} videos or parts of long videos"),
             ("done before", str(facts["spans_done"])),
             ("in quarantine", str(facts["spans_quarantined"])),
-            ("unusable", f"{facts['videos_unusable']} (missing, empty or no regular file)"),
-            ("missing", f"{facts['videos_missing']} named by the data set but absent"),
+            ("absent", f"{facts['videos_absent']} named by the data set and not there"),
+            ("unlisted", f"{facts['videos_unlisted']} there and not named by the data set"),
+            ("unreadable", f"{facts['videos_unreadable']} (empty or no regular file)"),
             ("device", device),
             ("frames", f"about {facts['frames']:,}"),
             (

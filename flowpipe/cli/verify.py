@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from flowpipe.cli import EXIT_DONE, EXIT_SOME_FAILED, devices
-from flowpipe.cli.options import STORE_ARGUMENT, load_dataset, stored_request
+from flowpipe.cli.options import STORE_ARGUMENT, stored_request
 from flowpipe.cli.screen import print_table, say, stderr
+from flowpipe.cli.source import load_dataset
 from flowpipe.run import Quarantine, RunOptions, repair
 from flowpipe.store import Report, verify_store
 

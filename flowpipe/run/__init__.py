@@ -2,7 +2,9 @@
 
 from flowpipe.run.extraction import RunOptions, Summary, plan_run, run
 from flowpipe.run.ledger import Quarantine
-from flowpipe.run.plan import Plan
+from flowpipe.run.plan import ABSENT, Plan
 from flowpipe.run.repair import repair
 
-__all__ = ["Plan", "Quarantine", "RunOptions", "Summary", "plan_run", "repair", "run"]
+__all__ = [
+    "ABSENT", "Plan", "Quarantine", "RunOptions", "Summary", "plan_run", "repair", "run",
+]  # fmt: skip

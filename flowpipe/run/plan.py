@@ -11,7 +11,7 @@ import os
 import stat
 import statistics
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flowpipe.errors import DecodeError, UsageError
 from flowpipe.types import Outcome, Span, VideoRecord
@@ -27,6 +27,9 @@ LEAST_SHARD_COST_S = 2.0
 MOST_FRAMES_PER_BYTE = 0.1
 LEAST_BYTES_PER_S = 8000
 """No codec in use holds a second of video in less: smaller files need no look at their length."""
+
+ABSENT = "missing"
+"""Reason code of a video that has no file."""
 
 SpanKey = tuple[str, int, int]
 """(video_id, part, parts): what identifies a stretch of video in a store."""
@@ -81,6 +84,10 @@ class Plan:
     def spans(self) -> int:
         return sum(len(shard.spans) for shard in self.shards)
 
+    def without_absent(self) -> Plan:
+        """The same where a video that has no file is no failure."""
+        return replace(self, unusable=tuple(o for o in self.unusable if o.reason != ABSENT))
+
 
 def part_of(spans: Iterable[Span], index: int, count: int) -> list[Span]:
     """The spans that array job `index` of `count` (from 1) takes.
@@ -112,7 +119,7 @@ def make_spans(
         try:
             status = os.stat(record.path)
         except OSError as error:
-            unusable.append(_refused(record, "missing", f"{record.path}: {error.strerror}"))
+            unusable.append(_refused(record, ABSENT, f"{record.path}: {error.strerror}"))
             continue
         size = status.st_size
         if not stat.S_ISREG(status.st_mode):

@@ -1,0 +1,83 @@
+"""A data set, a plan and a quarantine -> what is not there or not usable: said once, completely."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from flowpipe.cli.screen import say
+from flowpipe.datasets import Dataset
+from flowpipe.errors import REASONS, UnwritableError
+from flowpipe.run import ABSENT, Plan
+from flowpipe.types import Outcome
+from flowpipe.whole import write_whole
+
+FILE_NAME = "missing.txt"
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What separates a data set from what of it can be extracted."""
+
+    absent: tuple[str, ...]
+    """Ids of videos that are listed and have no file."""
+    unlisted: tuple[str, ...]
+    """Paths of videos that are there and listed nowhere; they are not extracted."""
+    unreadable: tuple[Outcome, ...]
+    """Videos whose file is there and cannot be used."""
+
+    @classmethod
+    def of(cls, dataset: Dataset, plan: Plan) -> Missing:
+        """What the data set and the plan found before anything was decoded."""
+        gone = {o.video_id for o in plan.unusable if o.reason == ABSENT}
+        absent = sorted(gone.union(record.video_id for record in dataset.absent))
+        unreadable = tuple(o for o in plan.unusable if o.reason != ABSENT)
+        return cls(tuple(absent), dataset.unlisted, unreadable)
+
+    def and_failed(self, outcomes: Iterable[Outcome]) -> Missing:
+        """The same with the videos that turned out to be unreadable in a run."""
+        known = {o.video_id: o for o in (*self.unreadable, *outcomes)}
+        return replace(self, unreadable=tuple(known[key] for key in sorted(known)))
+
+    def lines(self) -> list[str]:
+        """A line for each: what is wrong, a tab, the video, and a reason where there is one."""
+        return [
+            *(f"absent\t{video_id}" for video_id in self.absent),
+            *(f"unlisted\t{path}" for path in self.unlisted),
+            *(f"{o.reason}\t{o.video_id}\t{' '.join(o.message.split())}" for o in self.unreadable),
+        ]
+
+    def summary(self) -> list[str]:
+        """One sentence for each kind that there is, with the first few."""
+        reasons = Counter(outcome.reason for outcome in self.unreadable)
+        why = "; ".join(f"{count} x {REASONS[reason]}" for reason, count in reasons.most_common())
+        kinds = (
+            ("listed but absent", self.absent),
+            ("present but not listed, so not extracted", self.unlisted),
+            (f"unreadable ({why})", tuple(o.video_id for o in self.unreadable)),
+        )
+        return [
+            f"{len(names)} videos {kind}: {', '.join(names[:_SHOWN])}"
+            f"{' ...' if len(names) > _SHOWN else ''}"
+            for kind, names in kinds
+            if names
+        ]
+
+    def report(self, store: Path) -> None:
+        """Say it on the screen and list all of it in ``STORE/missing.txt``, or remove that file."""
+        path, lines = store / FILE_NAME, self.lines()
+        if not lines:
+            path.unlink(missing_ok=True)
+            return
+        try:
+            store.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UnwritableError(f"no store can be made at {store}: {error}") from error
+        text = "".join(f"{line}\n" for line in lines)
+        write_whole(path, text.encode("utf-8", "surrogateescape"), "list of missing videos")
+        for sentence in self.summary():
+            say(sentence)
+        say(f"all of them: {path}")
