@@ -119,7 +119,7 @@ setup(
     entry_points={"console_scripts": ["flowpipe = flowpipe.cli:main"]},
     install_requires=[
         "numpy>=2", "h5py>=3.8", "dask", "distributed", "click", "av>=15", "rich", "pyyaml",
-        "opencv-contrib-python-headless", "simplejpeg", "pyjpegls",
+        "opencv-contrib-python-headless", "simplejpeg", "pyjpegls", "scipy",
     ],
     extras_require=EXTRAS | {"all": sorted({r for extra in EXTRAS.values() for r in extra})},
 )  # fmt: skip

@@ -56,6 +56,7 @@ DOORS = {
     "torch": {"tsn"},
     "skimage": {"bench"},
     "yaml": {"recipe"},
+    "scipy": {"datasets"},  # the MATLAB files of THUMOS14
     "simplejpeg": {"codec"},
     "jpeg_ls": {"codec"},
 }

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from flowpipe.datasets import demo, folder, listfile, thumos14
+from flowpipe.datasets import (
+    activitynet,
+    demo,
+    folder,
+    hmdb51,
+    kinetics400,
+    listfile,
+    thumos14,
+    ucf101,
+)
 from flowpipe.datasets.dataset import Dataset, DatasetRow
 
 __all__ = ["DATASETS", "Dataset", "DatasetRow"]
+
+_LISTS, _OWN = ("annotations",), ("class_names",)
 
 DATASETS = {
     row.name: row
@@ -13,14 +24,17 @@ DATASETS = {
         DatasetRow(
             "demo", "36 clips made on the spot, true flow known; root is made", demo.load, made=True
         ),
+        DatasetRow("folder", "videos, their folders the classes", folder.load, options=_OWN),
+        DatasetRow("list", "a text or CSV file with a path a line", listfile.load, options=_OWN),
+        DatasetRow("ucf101", "13320 clips, 101 classes, 3 splits", ucf101.load, options=_LISTS),
+        DatasetRow("hmdb51", "6766 clips, 51 classes, 3 splits", hmdb51.load, options=_LISTS),
+        DatasetRow("thumos14", "2584 untrimmed videos", thumos14.load, options=_LISTS),
         DatasetRow(
-            "folder", "every video below a folder; its folder is its class", folder.load,
-            options=("class_names",),
+            "activitynet-1.2", "9682 untrimmed videos", activitynet.load_1_2, options=_LISTS
         ),
         DatasetRow(
-            "list", "a text or CSV file with a path a line, labels if given", listfile.load,
-            options=("class_names",),
+            "activitynet-1.3", "19994 untrimmed videos", activitynet.load_1_3, options=_LISTS
         ),
-        DatasetRow("thumos14", "validation and test videos, found by name", thumos14.load),
+        DatasetRow("kinetics400", "306245 clips, 400 classes", kinetics400.load, options=_LISTS),
     )
-}  # fmt: skip
+}

@@ -42,6 +42,10 @@ class Dataset:
             (there if record.path else absent).append(record)
         return cls(name, class_names, tuple(there), tuple(absent), unlisted, note)
 
+    def noting(self, note: str) -> Dataset:
+        """The same with a note."""
+        return replace(self, note=note)
+
     def only(self, parts: Collection[str]) -> Dataset:
         """The videos of some subsets (``validation``) or splits (``train1``), absent ones likewise.
 

@@ -16,7 +16,11 @@ def stem(name: str) -> str:
 
 
 def match(
-    tree: Tree, keys: Iterable[str], key_of: Callable[[str], str] = stem
+    tree: Tree,
+    keys: Iterable[str],
+    key_of: Callable[[str], str] = stem,
+    *,
+    any_case: bool = False,
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """Find the videos of official lists in a tree, in whatever folders they lie.
 
@@ -26,8 +30,9 @@ def match(
     keys : iterable of str
         What the lists call the videos.
     key_of : callable
-        Name of a file in the tree -> its key. Where a key is found nowhere, upper and lower case
-        count as equal, for file systems and copies that changed it.
+        Name of a file in the tree -> its key.
+    any_case : bool
+        Where a key is found nowhere, take a file whose key differs in upper and lower case only.
 
     Returns
     -------
@@ -42,7 +47,7 @@ def match(
         If keys have several files: all of them are named.
     """
     wanted = dict.fromkeys(keys)
-    folded = {key.casefold(): key for key in wanted}
+    folded = {key.casefold(): key for key in wanted} if any_case else {}
     exact: dict[str, list[str]] = {}
     loose: dict[str, list[str]] = {}
     unlisted = []

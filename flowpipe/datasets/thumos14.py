@@ -1,197 +1,201 @@
-"""THUMOS14 as it lies on a disk -> VideoRecords of its validation and test videos.
+"""THUMOS14 as it lies on a disk -> VideoRecords of its validation, test and background videos.
 
 Wanted below the root, in any folders (those that the official archives unpack to, or others)::
 
     video_validation_0000001.mp4 ...                  1010 videos
-    video_test_0000001.mp4 ...                        1574 videos
+    video_test_0000001.mp4 ...                        1574 videos, 480 of them background
+    video_background_0000001.mp4 ...                  the background set, if there
+    test_set_meta.mat, validation_set.mat             labels of whole videos, if there
     <Class>_val.txt, <Class>_test.txt                 temporal annotations of 20 classes, if there
-    detclasslist.txt                                  names of these classes, if there
 
-Everything is found by its name. Segments and labels come from the temporal annotations: ``labels``
-of a video are the classes of its segments. `Ambiguous_*.txt` marks stretches that the evaluation
-leaves out; they are counted in the note and are no segments.
+Classes are the 101 of UCF101. ``labels`` of a video are its primary and secondary actions, and none
+where it is background; where the .mat files are not there, the classes of its segments. Every
+instance of CliffDiving is listed under Diving too, and both are kept. `Ambiguous_*.txt` marks
+stretches that the evaluation leaves out; they become ``ambiguous`` and are no segments.
 """
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 
+from flowpipe.datasets import thumos14_meta
 from flowpipe.datasets.dataset import Dataset
+from flowpipe.datasets.lists import ListFile, Lists
+from flowpipe.datasets.match import match, nothing_found, stem
 from flowpipe.datasets.tree import Tree, is_video
 from flowpipe.errors import DatasetError
 from flowpipe.types import Segment, VideoRecord
 
 CLASS_NAMES = (
+    "ApplyEyeMakeup", "ApplyLipstick", "Archery", "BabyCrawling", "BalanceBeam", "BandMarching",
+    "BaseballPitch", "Basketball", "BasketballDunk", "BenchPress", "Biking", "Billiards",
+    "BlowDryHair", "BlowingCandles", "BodyWeightSquats", "Bowling", "BoxingPunchingBag",
+    "BoxingSpeedBag", "BreastStroke", "BrushingTeeth", "CleanAndJerk", "CliffDiving",
+    "CricketBowling", "CricketShot", "CuttingInKitchen", "Diving", "Drumming", "Fencing",
+    "FieldHockeyPenalty", "FloorGymnastics", "FrisbeeCatch", "FrontCrawl", "GolfSwing", "Haircut",
+    "Hammering", "HammerThrow", "HandstandPushups", "HandstandWalking", "HeadMassage", "HighJump",
+    "HorseRace", "HorseRiding", "HulaHoop", "IceDancing", "JavelinThrow", "JugglingBalls",
+    "JumpingJack", "JumpRope", "Kayaking", "Knitting", "LongJump", "Lunges", "MilitaryParade",
+    "Mixing", "MoppingFloor", "Nunchucks", "ParallelBars", "PizzaTossing", "PlayingCello",
+    "PlayingDaf", "PlayingDhol", "PlayingFlute", "PlayingGuitar", "PlayingPiano", "PlayingSitar",
+    "PlayingTabla", "PlayingViolin", "PoleVault", "PommelHorse", "PullUps", "Punch", "PushUps",
+    "Rafting", "RockClimbingIndoor", "RopeClimbing", "Rowing", "SalsaSpin", "ShavingBeard",
+    "Shotput", "SkateBoarding", "Skiing", "Skijet", "SkyDiving", "SoccerJuggling", "SoccerPenalty",
+    "StillRings", "SumoWrestling", "Surfing", "Swing", "TableTennisShot", "TaiChi", "TennisSwing",
+    "ThrowDiscus", "TrampolineJumping", "Typing", "UnevenBars", "VolleyballSpiking",
+    "WalkingWithDog", "WallPushups", "WritingOnBoard", "YoYo",
+)  # fmt: skip
+"""Label = the official number less 1."""
+DETECTION_CLASSES = (
     "BaseballPitch", "BasketballDunk", "Billiards", "CleanAndJerk", "CliffDiving",
     "CricketBowling", "CricketShot", "Diving", "FrisbeeCatch", "GolfSwing", "HammerThrow",
     "HighJump", "JavelinThrow", "LongJump", "PoleVault", "Shotput", "SoccerPenalty", "TennisSwing",
     "ThrowDiscus", "VolleyballSpiking",
 )  # fmt: skip
+"""Those with temporal annotations."""
 OFFICIAL_COUNTS = {"validation": 1010, "test": 1574}
 BAD_TEST_VIDEOS = ("video_test_0000270", "video_test_0001292", "video_test_0001496")
+SPLITS: dict[str, tuple[str, ...]] = {
+    "validation": ("train1",),
+    "test": ("test1",),
+    "background": (),
+}
+"""TSN trains on UCF101 and the validation videos and tests on the test videos."""
 
-_VIDEO = re.compile(r"(video_(validation|test)_\d{7})\.\w+", re.IGNORECASE)
-_ANNOTATION = re.compile(r"(\w+)_(val|test)\.txt")
+_BACKGROUND = re.compile(r"video_background_\w+", re.IGNORECASE)
 _ROW = re.compile(r"(video_(?:validation|test)_\d{7})\s+(\d+(?:\.\d*)?)\s+(\d+(?:\.\d*)?)")
-_SUBSETS = {"val": "validation", "test": "test"}
 
 
-def load(root: Path, *, subsets: Sequence[str] = ("validation", "test")) -> Dataset:
-    """Find the videos and annotations of THUMOS14 below a folder.
+def load(root: Path, *, annotations: Path | None = None) -> Dataset:
+    """Find the videos and annotations of THUMOS14.
 
     Parameters
     ----------
     root : Path
-        Any folder above the videos and, if there, the annotations.
-    subsets : sequence of {"validation", "test"}
-        Which videos to take.
+        Any folder above the videos.
+    annotations : Path, optional
+        Folder of the annotations; left out, they are looked for below `root`.
 
     Returns
     -------
     Dataset
-        ``absent`` has the videos that the annotations of these subsets name and that have no file.
+        A record per official validation and test video, and per background video that is there.
 
     Raises
     ------
     DatasetError
         If there is no such video, an id has two files, or an annotation cannot be read.
     """
-    unknown = sorted(set(subsets) - set(OFFICIAL_COUNTS))
-    if unknown or not subsets:
-        raise DatasetError(f"subsets must be some of validation, test, got {', '.join(unknown)}")
     tree = Tree.below(Path(root))
-    paths = _find_videos(tree, subsets)
-    class_names = _class_names(tree)
-    segments, ambiguous = _find_segments(tree, class_names, subsets)
-    records = []
-    for video_id, name in sorted(paths.items(), key=lambda entry: entry[0]):
-        own = tuple(sorted(segments.get(video_id, ()), key=lambda s: (s.start_s, s.end_s, s.label)))
-        labels = tuple(sorted({segment.label for segment in own}))
+    lists = Lists.of(tree, annotations)
+    official = [
+        f"video_{subset}_{number:07d}"
+        for subset, count in OFFICIAL_COUNTS.items()
+        for number in range(1, count + 1)
+    ]
+    stems = {stem(name) for name in tree.files if is_video(name)}
+    background = sorted(text.lower() for text in stems if _BACKGROUND.fullmatch(text))
+    paths, unlisted = match(tree, [*official, *background], any_case=True)
+    if not any(paths.values()):
+        raise nothing_found(
+            tree, "THUMOS14", "video_validation_0000001.mp4 or video_test_0000001.mp4",
+            "of the official archives TH14_Test_set_mp4.zip has a password, which the THUMOS14 "
+            "site gives",
+        )  # fmt: skip
+    _check_class_list(lists)
+    segments, ambiguous = _temporal(lists)
+    actions = thumos14_meta.actions(lists.tree, len(CLASS_NAMES))
+    listed = []
+    for video_id, path in paths.items():
+        own = tuple(segments.get(video_id, ()))
+        labels = actions.get(video_id, tuple(sorted({segment.label for segment in own})))
         subset = video_id.split("_")[1]
-        records.append(VideoRecord(video_id, tree.path(name), labels, subset, segments=own))
-    absent = tuple(VideoRecord(video_id, "") for video_id in sorted(set(segments) - set(paths)))
-    note = _note(paths, segments, ambiguous, subsets)
-    return Dataset("thumos14", class_names, tuple(records), absent, note=note)
+        listed.append(
+            VideoRecord(
+                video_id, path, labels, subset, SPLITS[subset], own,
+                tuple(ambiguous.get(video_id, ())),
+            )
+        )  # fmt: skip
+    strange = sorted((segments.keys() | ambiguous.keys() | actions.keys()) - set(paths))
+    if strange:
+        raise DatasetError(f"annotations below {lists.tree.root} name {strange[0]}, no such video")
+    dataset = Dataset.of_listed("thumos14", CLASS_NAMES, listed, unlisted)
+    return dataset.noting(_note(dataset, actions))
 
 
-def _find_videos(tree: Tree, subsets: Sequence[str]) -> dict[str, str]:
-    places: dict[str, list[str]] = defaultdict(list)
-    for name in tree.files:
-        found = _VIDEO.fullmatch(posixpath.basename(name))
-        if found and is_video(name) and found[2].lower() in subsets:
-            places[found[1].lower()].append(name)
-    twice = [f"{key}: {' and '.join(map(tree.path, p))}" for key, p in places.items() if len(p) > 1]
-    if twice:
-        shown = "\n  ".join(sorted(twice)[:10])
-        raise DatasetError(
-            f"{len(twice)} videos below {tree.root} have more than one file; "
-            f"remove or move away all but one of each\n  {shown}",
-            reason="video_id",
-        )
-    if not places:
-        raise DatasetError(_nothing(tree, subsets))
-    return {video_id: names[0] for video_id, names in places.items()}
+def _check_class_list(lists: Lists) -> None:
+    """detclasslist.txt, where it is there, has to agree with the built-in numbers."""
+    for one in lists.named(r"detclasslist\.txt"):
+        for number, row in one.rows():
+            index, _, name = row.partition(" ")
+            known = name.strip() in DETECTION_CLASSES
+            if not known or index != str(CLASS_NAMES.index(name.strip()) + 1):
+                raise one.wrong(number, "a number and a class as '7 BaseballPitch'", row)
 
 
-def _nothing(tree: Tree, subsets: Sequence[str]) -> str:
-    wanted = " or ".join(f"video_{subset}_0000001.mp4" for subset in subsets)
-    archives = [name for name in tree.files if name.lower().endswith(".zip")]
-    if archives:
-        way_out = f"unpack {tree.path(archives[0])} first (its password is on the THUMOS14 site)"
-    else:
-        way_out = "give the folder that holds the unpacked THUMOS14 archives as --root"
-    return f"no THUMOS14 video such as {wanted} below {tree.root}; {way_out}"
-
-
-def _class_names(tree: Tree) -> tuple[str, ...]:
-    """Names by detclasslist.txt, ``7 BaseballPitch`` a line, else as built in."""
-    lists = [n for n in tree.files if posixpath.basename(n).lower() == "detclasslist.txt"]
-    if not lists:
-        return CLASS_NAMES
-    path = Path(tree.path(lists[0]))
-    rows = [line.split() for line in _text(path).splitlines() if line.strip()]
-    wrong = next((k for k, row in enumerate(rows, 1) if len(row) != 2), None)
-    if wrong is not None or not rows:
-        raise DatasetError(f"{path}:{wrong or 1} must read '7 BaseballPitch'")
-    return tuple(name for _, name in rows)
-
-
-def _find_segments(
-    tree: Tree, class_names: Sequence[str], subsets: Sequence[str]
-) -> tuple[dict[str, list[Segment]], int]:
-    """Segments by video id, and how many stretches are marked ambiguous."""
-    label = {name: k for k, name in enumerate(class_names)}
+def _temporal(
+    lists: Lists,
+) -> tuple[dict[str, list[Segment]], dict[str, list[tuple[float, float]]]]:
+    """Segments and ambiguous stretches by video id, in the order of time."""
     segments: dict[str, list[Segment]] = defaultdict(list)
-    read: dict[str, Path] = {}
-    ambiguous = 0
-    for name in tree.files:
-        file_name = posixpath.basename(name)
-        found = _ANNOTATION.fullmatch(file_name)
-        if not found or found[1] not in (*label, "Ambiguous") or _SUBSETS[found[2]] not in subsets:
-            continue
-        path = Path(tree.path(name))
-        if file_name in read:  # the archives of the evaluation kit bring a second copy
-            if _text(read[file_name]).split() != _text(path).split():
-                raise DatasetError(
-                    f"{read[file_name]} and {path} differ; remove or move away one of them"
-                )
-            continue
-        read[file_name] = path
-        rows = _read_annotation(path)
-        if found[1] == "Ambiguous":
-            ambiguous += len(rows)
-        else:
-            for video_id, start_s, end_s in rows:
-                segments[video_id].append(Segment(label[found[1]], start_s, end_s))
+    ambiguous: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    names = "|".join((*DETECTION_CLASSES, "Ambiguous"))
+    for one in lists.named(rf"({names})_(val|test)\.txt"):
+        class_name = one.name.rpartition("_")[0]
+        for video_id, start_s, end_s in _rows(one):
+            if class_name == "Ambiguous":
+                ambiguous[video_id].append((start_s, end_s))
+            else:
+                label = CLASS_NAMES.index(class_name)
+                segments[video_id].append(Segment(label, start_s, end_s))
+    for stretches in segments.values():
+        stretches.sort(key=lambda s: (s.start_s, s.end_s, s.label))
+    for spans in ambiguous.values():
+        spans.sort()
     return segments, ambiguous
 
 
-def _read_annotation(path: Path) -> list[tuple[str, float, float]]:
+def _rows(one: ListFile) -> list[tuple[str, float, float]]:
     rows = []
-    for number, line in enumerate(_text(path).splitlines(), 1):
-        if not line.strip():
-            continue
-        found = _ROW.fullmatch(line.strip())
+    for number, row in one.rows():
+        found = _ROW.fullmatch(row)
         if found is None or float(found[2]) > float(found[3]):
-            raise DatasetError(
-                f"{path}:{number} must read 'video_validation_0000001  start end' in seconds, "
-                f"got {line.strip()!r}"
-            )
+            raise one.wrong(number, "'video_validation_0000001  start end' in seconds", row)
         rows.append((found[1], float(found[2]), float(found[3])))
     return rows
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"cannot read {path}: {error}") from error
-
-
-def _note(
-    paths: dict[str, str],
-    segments: dict[str, list[Segment]],
-    ambiguous: int,
-    subsets: Sequence[str],
-) -> str:
-    notes = []
-    for subset in OFFICIAL_COUNTS:
-        if subset in subsets:
-            count = sum(video_id.split("_")[1] == subset for video_id in paths)
-            notes.append(f"{count} of {OFFICIAL_COUNTS[subset]} official {subset} videos found.")
+def _note(dataset: Dataset, actions: dict[str, tuple[int, ...]]) -> str:
+    there, everything = dataset.records, (*dataset.records, *dataset.absent)
+    notes = [
+        f"{sum(record.subset == subset for record in there)} of {count} official {subset} videos "
+        "found."
+        for subset, count in OFFICIAL_COUNTS.items()
+    ]
+    segments = sum(len(record.segments) for record in everything)
     if segments:
-        count = sum(map(len, segments.values()))
+        videos = sum(bool(record.segments) for record in everything)
+        stretches = sum(len(record.ambiguous) for record in everything)
         notes.append(
-            f"{count} segments of {len(segments)} videos annotated, "
-            f"{ambiguous} more stretches marked ambiguous are left out."
+            f"{segments} segments of {videos} videos annotated, {stretches} more stretches are "
+            "ambiguous."
         )
     else:
-        notes.append("No temporal annotations (<Class>_val.txt) found, so videos have no labels.")
-    bad = [video_id for video_id in BAD_TEST_VIDEOS if video_id in paths]
+        notes.append("No temporal annotations (<Class>_val.txt) found.")
+    for subset, file_name in thumos14_meta.FILES.items():
+        known = [labels for video_id, labels in actions.items() if video_id.split("_")[1] == subset]
+        if known:
+            notes.append(
+                f"{len(known)} {subset} videos labelled as wholes, "
+                f"{sum(not labels for labels in known)} of them background."
+            )
+        else:
+            notes.append(
+                f"No {file_name}: labels of {subset} videos are the classes of their segments."
+            )
+    bad = [record.video_id for record in there if record.video_id in BAD_TEST_VIDEOS]
     if bad:
         notes.append(f"{', '.join(bad)}: faulty annotation, commonly left out of evaluation.")
     return " ".join(notes)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from flowpipe.errors import DatasetError
 
@@ -67,6 +68,10 @@ class Tree:
         wanted = re.compile(pattern)
         return [name for name in self.files if wanted.fullmatch(posixpath.basename(name))]
 
+    def open(self, name: str) -> BinaryIO:
+        """A file of the tree, opened for reading."""
+        return Path(self.path(name)).open("rb")
+
     def read_text(self, name: str) -> str:
         """A file of the tree as UTF-8 text.
 
@@ -76,7 +81,8 @@ class Tree:
             If it cannot be read.
         """
         try:
-            return Path(self.path(name)).read_text(encoding="utf-8-sig")
+            with self.open(name) as file:
+                return file.read().decode("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise DatasetError(f"cannot read {self.path(name)}: {error}") from error
 

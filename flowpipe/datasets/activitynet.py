@@ -1,0 +1,179 @@
+"""ActivityNet 1.2 and 1.3 as they lie on a disk -> VideoRecords with the instances as segments.
+
+Wanted below the root, in any folders::
+
+    activity_net.v1-3.min.json      taxonomy and database of the version; its name begins like this
+    v_--0edUL8zmA.mp4               the videos: v_ and the YouTube id, the id alone, or any title
+                                    that ends in it, as youtube-dl writes it
+    blocked.json, blocked.txt       ids that the official evaluation leaves out, if there
+
+Ids have 11 characters and may begin with a dash. Labels follow the alphabetical order of the leaves
+of the taxonomy, as TSN's do.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from flowpipe.datasets.dataset import Dataset
+from flowpipe.datasets.lists import ListFile, Lists
+from flowpipe.datasets.match import match, nothing_found, stem
+from flowpipe.datasets.tree import Tree
+from flowpipe.errors import DatasetError
+from flowpipe.types import Segment, VideoRecord
+
+CLASSES = {"1.2": 100, "1.3": 200}
+OFFICIAL_COUNTS = {
+    "1.2": {"training": 4819, "validation": 2383, "testing": 2480},
+    "1.3": {"training": 10024, "validation": 4926, "testing": 5044},
+}
+SPLITS = {
+    "training": ("train1", "train2"),
+    "validation": ("test1", "train2"),
+    "testing": ("test2",),
+}
+"""As TSN counts them: split 1 tests on the validation videos, split 2 trains on them too."""
+
+_YOUTUBE_ID = re.compile(r"[\w-]{11}", re.ASCII)
+
+
+def load(root: Path, version: str, *, annotations: Path | None = None) -> Dataset:
+    """Find the videos of one version.
+
+    Parameters
+    ----------
+    root : Path
+        Any folder above the videos.
+    version : {"1.2", "1.3"}
+    annotations : Path, optional
+        The JSON file, or a folder of it; left out, it is looked for below `root`.
+
+    Returns
+    -------
+    Dataset
+        A record per video of the database, its id the YouTube id. ``segments`` keep the order of
+        the file; ``labels`` are their classes. Blocked videos are in no split and, if they are not
+        there, nobody misses them.
+
+    Raises
+    ------
+    DatasetError
+        If no video or no annotation is there, the annotation is of another version or cannot be
+        read, or an id has two files.
+    """
+    tree = Tree.below(Path(root))
+    lists = Lists.of(tree, annotations)
+    name = f"activitynet-{version}"
+    one = _annotation(lists, version)
+    content = _json(one)
+    class_names = _class_names(one, content, version)
+    label = {class_name: k for k, class_name in enumerate(class_names)}
+    blocked = _blocked(lists)
+    database = content["database"]
+    paths, unlisted = match(tree, database, lambda file: stem(file)[-11:])
+    if not any(paths.values()):
+        raise nothing_found(tree, "ActivityNet", "v_--0edUL8zmA.mp4")
+    listed = [
+        _record(one, video_id, facts, label, paths[video_id], video_id in blocked)
+        for video_id, facts in sorted(database.items())
+        if paths[video_id] or video_id not in blocked
+    ]
+    dataset = Dataset.of_listed(name, class_names, listed, unlisted)
+    return dataset.noting(_note(dataset, version, blocked & set(database)))
+
+
+load_1_2 = partial(load, version="1.2")
+load_1_3 = partial(load, version="1.3")
+
+
+def _annotation(lists: Lists, version: str) -> ListFile:
+    pattern = rf"activity_net\.v{version.replace('.', '-')}.*\.json"
+    found = lists.needed(pattern, f"activity_net.v{version.replace('.', '-')}.min.json")
+    if len(found) > 1:
+        raise DatasetError(
+            f"{' and '.join(one.path for one in found)} both look like the annotations of "
+            f"ActivityNet {version}; name one of them with --annotations"
+        )
+    return found[0]
+
+
+def _json(one: ListFile) -> dict[str, Any]:
+    try:
+        content = json.loads(one.text)
+        if not isinstance(content["taxonomy"], list) or not isinstance(content["database"], dict):
+            raise TypeError("taxonomy must be a list and database an object")
+    except (ValueError, KeyError, TypeError) as error:
+        raise DatasetError(
+            f"{one.path} is not as the official file: wanted a JSON object with taxonomy and "
+            f"database, got {error!r}"
+        ) from error
+    return dict(content)
+
+
+def _class_names(one: ListFile, content: Mapping[str, Any], version: str) -> tuple[str, ...]:
+    """Leaves of the taxonomy, sorted."""
+    try:
+        nodes = {str(node["nodeName"]) for node in content["taxonomy"]}
+        parents = {str(node["parentName"]) for node in content["taxonomy"]}
+    except (KeyError, TypeError) as error:
+        raise DatasetError(f"{one.path}: a node of the taxonomy lacks {error}") from error
+    leaves = tuple(sorted(nodes - parents))
+    if len(leaves) != CLASSES[version]:
+        raise DatasetError(
+            f"{one.path} has {len(leaves)} classes, ActivityNet {version} has {CLASSES[version]}; "
+            "is it the file of another version?"
+        )
+    return leaves
+
+
+def _blocked(lists: Lists) -> set[str]:
+    ids: set[str] = set()
+    for one in lists.named(r"blocked.*\.(json|txt)"):
+        names = one.text.split()
+        if one.name.endswith(".json"):
+            try:
+                names = list(json.loads(one.text))
+            except (ValueError, TypeError) as error:
+                raise DatasetError(f"{one.path} must hold a JSON list of ids: {error}") from error
+        # YouTube ids, or file names made of them
+        ids |= {str(name).removeprefix("v_")[:11] for name in names}
+    return ids
+
+
+def _record(
+    one: ListFile,
+    video_id: str,
+    facts: Mapping[str, Any],
+    label: Mapping[str, int],
+    path: str,
+    blocked: bool,
+) -> VideoRecord:
+    try:
+        if not _YOUTUBE_ID.fullmatch(video_id):
+            raise ValueError(f"{video_id!r} is no YouTube id")
+        subset = str(facts["subset"])
+        splits = () if blocked else SPLITS[subset]
+        segments = tuple(
+            Segment(label[entry["label"]], float(entry["segment"][0]), float(entry["segment"][1]))
+            for entry in facts.get("annotations", ())
+        )
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        raise DatasetError(
+            f"{one.path}: video {video_id} is not as the official file has them: {error!r}"
+        ) from error
+    labels = tuple(sorted({segment.label for segment in segments}))
+    return VideoRecord(video_id, path, labels, subset, splits, segments)
+
+
+def _note(dataset: Dataset, version: str, blocked: set[str]) -> str:
+    counts = [
+        f"{sum(record.subset == subset for record in dataset.records)} of {count} {subset}"
+        for subset, count in OFFICIAL_COUNTS[version].items()
+    ]
+    left_out = f" {len(blocked)} blocked videos are in no split." if blocked else ""
+    return f"{', '.join(counts)} videos found.{left_out}"

@@ -1,0 +1,106 @@
+"""HMDB51 as it lies on a disk -> VideoRecords with their memberships of the three splits.
+
+Wanted below the root, in any folders::
+
+    brush_hair/April_09_brush_hair_u_nm_np1_ba_goo_0.avi ...    6766 videos of hmdb51_org.rar
+    brush_hair_test_split1.txt ... wave_test_split3.txt         "name.avi 1"
+
+The lists are those of test_train_splits.rar, with 1 for training, 2 for testing and 0 for neither.
+Labels follow the alphabetical order of the classes, as mmaction2's do; `TSN_ORDER` leads from the
+labels of TSN's own models to these.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from flowpipe.datasets.dataset import Dataset
+from flowpipe.datasets.lists import ListFile, Lists
+from flowpipe.datasets.match import match, nothing_found, stem
+from flowpipe.datasets.tree import Tree
+from flowpipe.errors import DatasetError
+from flowpipe.types import VideoRecord
+
+CLASS_NAMES = (
+    "brush_hair", "cartwheel", "catch", "chew", "clap", "climb", "climb_stairs", "dive",
+    "draw_sword", "dribble", "drink", "eat", "fall_floor", "fencing", "flic_flac", "golf",
+    "handstand", "hit", "hug", "jump", "kick", "kick_ball", "kiss", "laugh", "pick", "pour",
+    "pullup", "punch", "push", "pushup", "ride_bike", "ride_horse", "run", "shake_hands",
+    "shoot_ball", "shoot_bow", "shoot_gun", "sit", "situp", "smile", "smoke", "somersault",
+    "stand", "swing_baseball", "sword", "sword_exercise", "talk", "throw", "turn", "walk", "wave",
+)  # fmt: skip
+TSN_ORDER = tuple({20: 21, 21: 20, 44: 45, 45: 44}.get(k, k) for k in range(51))
+"""Output k of a model trained by TSN's tools is class ``CLASS_NAMES[TSN_ORDER[k]]``: TSN has
+kick_ball before kick and sword_exercise before sword."""
+OFFICIAL_COUNT = 6766
+
+_ROW = re.compile(r"(.+\.\w+)\s+([012])")
+_SPLITS = {"1": "train", "2": "test"}
+
+
+def load(root: Path, *, annotations: Path | None = None) -> Dataset:
+    """Find the videos that the official lists name.
+
+    Parameters
+    ----------
+    root : Path
+        Any folder above the videos.
+    annotations : Path, optional
+        Folder of the lists; left out, they are looked for below `root`.
+
+    Returns
+    -------
+    Dataset
+        A record per listed video, its id the file name without extension. ``splits`` has
+        ``train1``, ``test2`` and so on, at most one for each of the three.
+
+    Raises
+    ------
+    DatasetError
+        If no video is there, a list is missing, an id has two files, or a line cannot be read.
+    """
+    tree = Tree.below(Path(root))
+    lists = Lists.of(tree, annotations)
+    labels: dict[str, int] = {}
+    splits: dict[str, list[str]] = {}
+    archive = "test_train_splits.rar (testTrainMulti_7030_splits)"
+    tables = lists.needed(r"\w+_test_split[123]\.txt", f"<class>_test_split1.txt of {archive}")
+    found = {one.name: one for one in tables}
+    numbers = sorted({name[-5] for name in found})
+    for label, class_name in enumerate(CLASS_NAMES):
+        for number in numbers:
+            name = f"{class_name}_test_split{number}.txt"
+            if name not in found:
+                raise DatasetError(f"{name} of {archive} is missing below {lists.tree.root}")
+            for video_id, code in _members(found.pop(name)):
+                if labels.setdefault(video_id, label) != label:
+                    raise DatasetError(
+                        f"{name} names {video_id}, which {CLASS_NAMES[labels[video_id]]} has too"
+                    )
+                members = splits.setdefault(video_id, [])
+                if code in _SPLITS:
+                    members.append(f"{_SPLITS[code]}{number}")
+    paths, unlisted = match(tree, labels)
+    if not any(paths.values()):
+        raise nothing_found(
+            tree, "HMDB51", "brush_hair/April_09_brush_hair_u_nm_np1_ba_goo_0.avi",
+            "hmdb51_org.rar holds another archive for each class",
+        )  # fmt: skip
+    listed = [
+        VideoRecord(key, path, (labels[key],), splits=tuple(sorted(splits[key])))
+        for key, path in paths.items()
+    ]
+    dataset = Dataset.of_listed("hmdb51", CLASS_NAMES, listed, unlisted)
+    return dataset.noting(f"{len(dataset.records)} of {OFFICIAL_COUNT} videos found.")
+
+
+def _members(one: ListFile) -> list[tuple[str, str]]:
+    """(video id, code) of every line."""
+    members = []
+    for number, row in one.rows():
+        found = _ROW.fullmatch(row)
+        if found is None:
+            raise one.wrong(number, "'name.avi 1' (1 train, 2 test, 0 neither)", row)
+        members.append((stem(found[1]), found[2]))
+    return members

@@ -1,0 +1,73 @@
+"""Official list files, wherever an archive put them -> their lines; copies have to agree."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowpipe.datasets.tree import Tree
+from flowpipe.errors import DatasetError
+
+
+@dataclass(frozen=True)
+class ListFile:
+    """One list as read."""
+
+    path: str
+    text: str
+
+    @property
+    def name(self) -> str:
+        return posixpath.basename(self.path)
+
+    def rows(self) -> Iterator[tuple[int, str]]:
+        """(line number, stripped text) of every line that is not blank."""
+        for number, line in enumerate(self.text.splitlines(), 1):
+            if line.strip():
+                yield number, line.strip()
+
+    def wrong(self, number: int, wanted: str, got: str) -> DatasetError:
+        """The error for a line that does not read as the official files do."""
+        return DatasetError(f"{self.path}:{number} must read {wanted}, got {got!r}")
+
+
+@dataclass(frozen=True)
+class Lists:
+    """The list files of a data set."""
+
+    tree: Tree
+
+    @classmethod
+    def of(cls, videos: Tree, annotations: Path | None) -> Lists:
+        """Those below `annotations`, a folder or one file, or else among the videos."""
+        return cls(videos if annotations is None else Tree.of(Path(annotations)))
+
+    def named(self, pattern: str) -> list[ListFile]:
+        """Lists whose file name matches a regular expression as a whole, sorted by file name.
+
+        Raises
+        ------
+        DatasetError
+            If two files of one name differ but for white space, or one cannot be read.
+        """
+        found: dict[str, ListFile] = {}
+        for name in self.tree.named(pattern):
+            one = ListFile(self.tree.path(name), self.tree.read_text(name))
+            other = found.setdefault(one.name, one)
+            if other.text.split() != one.text.split():
+                raise DatasetError(
+                    f"{other.path} and {one.path} differ; remove or move away one of them"
+                )
+        return [found[name] for name in sorted(found)]
+
+    def needed(self, pattern: str, what: str) -> list[ListFile]:
+        """The same; DatasetError that says `what` to fetch if there is none."""
+        found = self.named(pattern)
+        if not found:
+            raise DatasetError(
+                f"no {what} below {self.tree.root}; unpack it there, or name its folder with "
+                "--annotations"
+            )
+        return found

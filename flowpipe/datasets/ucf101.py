@@ -1,0 +1,103 @@
+"""UCF101 as it lies on a disk -> VideoRecords with their memberships of the three splits.
+
+Wanted below the root, in any folders::
+
+    ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi ...   13320 videos of UCF101.rar
+    classInd.txt                                      "1 ApplyEyeMakeup": labels are these less 1
+    trainlist01.txt ... trainlist03.txt               "Class/v_Class_g08_c01.avi 1"
+    testlist01.txt ... testlist03.txt                 "Class/v_Class_g01_c01.avi"
+
+The lists are those of UCF101TrainTestSplits-RecognitionTask.zip. The class of a video is the folder
+that the lists name: the folder HandstandPushups has files called v_HandStandPushups, in some copies
+v_HandstandPushups, so upper and lower case are not told apart.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+
+from flowpipe.datasets.dataset import Dataset
+from flowpipe.datasets.lists import ListFile, Lists
+from flowpipe.datasets.match import match, nothing_found, stem
+from flowpipe.datasets.tree import Tree
+from flowpipe.errors import DatasetError
+from flowpipe.types import VideoRecord
+
+ARCHIVE = "UCF101TrainTestSplits-RecognitionTask.zip"
+OFFICIAL_COUNT = 13320
+
+_ROW = re.compile(r"([^/\s]+)/(\S+\.\w+)(?:\s+(\d+))?")
+
+
+def load(root: Path, *, annotations: Path | None = None) -> Dataset:
+    """Find the videos that the official lists name.
+
+    Parameters
+    ----------
+    root : Path
+        Any folder above the videos.
+    annotations : Path, optional
+        Folder of the lists; left out, they are looked for below `root`.
+
+    Returns
+    -------
+    Dataset
+        A record per listed video, its id the file name without extension, in the order of the
+        classes. ``splits`` has ``train1``, ``test2`` and so on. A list that is not there leaves its
+        split out, which the note says.
+
+    Raises
+    ------
+    DatasetError
+        If no video or no list is there, an id has two files, or a line of a list cannot be read.
+    """
+    tree = Tree.below(Path(root))
+    lists = Lists.of(tree, annotations)
+    class_names = _class_names(lists)
+    label = {name: k for k, name in enumerate(class_names)}
+    labels: dict[str, int] = {}
+    splits: dict[str, list[str]] = {}
+    for one in lists.needed(r"(train|test)list0[123]\.txt", f"split list of {ARCHIVE}"):
+        split = re.sub(r"list0(\d)\.txt", r"\1", one.name)
+        for video_id, class_label in _members(one, label):
+            if labels.setdefault(video_id, class_label) != class_label:
+                raise DatasetError(f"{one.path} puts {video_id} into another class than before")
+            splits.setdefault(video_id, []).append(split)
+    paths, unlisted = match(tree, sorted(labels, key=lambda key: (labels[key], key)), any_case=True)
+    if not any(paths.values()):
+        raise nothing_found(tree, "UCF101", "v_ApplyEyeMakeup_g01_c01.avi")
+    listed = [
+        VideoRecord(key, path, (labels[key],), splits=tuple(sorted(splits[key])))
+        for key, path in paths.items()
+    ]
+    dataset = Dataset.of_listed("ucf101", class_names, listed, unlisted)
+    return dataset.noting(f"{len(dataset.records)} of {OFFICIAL_COUNT} videos found.")
+
+
+def _class_names(lists: Lists) -> tuple[str, ...]:
+    names: list[str] = []
+    (one,) = lists.needed(r"classInd\.txt", f"classInd.txt of {ARCHIVE}")
+    for number, row in one.rows():
+        index, _, name = row.partition(" ")
+        if index != str(len(names) + 1) or not name.strip():
+            raise one.wrong(number, f"'{len(names) + 1} ClassName'", row)
+        names.append(name.strip())
+    return tuple(names)
+
+
+def _members(one: ListFile, label: dict[str, int]) -> list[tuple[str, int]]:
+    """(video id, label) of every line."""
+    members = []
+    for number, row in one.rows():
+        found = _ROW.fullmatch(row)
+        if found is None:
+            raise one.wrong(number, "'Class/v_Class_g01_c01.avi', with a label to train on", row)
+        folder, file_name, index = found[1], posixpath.basename(found[2]), found[3]
+        if folder not in label:
+            raise one.wrong(number, f"a class of the {len(label)} in classInd.txt", folder)
+        if index is not None and int(index) != label[folder] + 1:
+            raise one.wrong(number, f"label {label[folder] + 1} for {folder}", index)
+        members.append((stem(file_name), label[folder]))
+    return members
