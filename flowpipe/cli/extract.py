@@ -124,6 +124,7 @@ def _report(summary: Summary, wanted: Request) -> None:
     sheet = path / "contact-sheet.png"
     save_png(sheet, store_sheet(store))
     first = next(iter(store.videos))
+    dashes = "-- " if first.startswith("-") else ""  # else click takes the id for an option
     for line in (
         f"store: {path} ({len(store.videos)} videos)",
         f"contact sheet: {sheet}",
@@ -131,6 +132,6 @@ def _report(summary: Summary, wanted: Request) -> None:
         "next:",
         f"  flowpipe verify {shlex.quote(str(path))}",
         f"  flowpipe info {shlex.quote(str(path))}",
-        f"  flowpipe show {shlex.quote(str(path))} {shlex.quote(first)} -o sheet.png",
+        f"  flowpipe show {shlex.quote(str(path))} -o sheet.png {dashes}{shlex.quote(first)}",
     ):
         say(line)

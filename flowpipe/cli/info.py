@@ -20,7 +20,10 @@ from flowpipe.store import Store, Video, open_store
 @click.argument("video", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def info(store: Path, video: str | None, as_json: bool) -> None:
-    """Say what is in a STORE, or what is known of one VIDEO in it."""
+    """Say what is in a STORE, or what is known of one VIDEO in it.
+
+    Write -- before an id that begins with a dash: flowpipe info STORE -- -zHX3Gdx6I4
+    """
     opened = open_store(store)
     if video is None:
         facts = store_facts(opened, store)

@@ -25,7 +25,10 @@ from flowpipe.store import open_store
 @click.option("--columns", type=click.IntRange(1, 24), default=6, show_default=True,
               help="Moments shown, evenly spaced.")  # fmt: skip
 def show(store: Path, video: str, output: Path, columns: int) -> None:
-    """Draw a contact sheet of VIDEO: frames, flow and warped flow in colour, difference."""
+    """Draw a contact sheet of VIDEO: frames, flow and warped flow in colour, difference.
+
+    Write -- before an id that begins with a dash: flowpipe show STORE -o x.png -- -zHX3Gdx6I4
+    """
     opened = open_store(store)
     find(opened, video)
     check_output(output, ".png")

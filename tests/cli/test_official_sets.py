@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -130,5 +131,11 @@ def test_activitynet(activitynet: Path, flowpipe: Run) -> None:
     video = store.videos[dashed]
     assert video.labels == (3, 7) and video.splits == ("train1", "train2")
     assert [(s.label, s.start_s, s.end_s) for s in video.segments] == [(7, 0.5, 1.5), (3, 0.0, 9.0)]
+    # What the command says to do next has to work although the id looks like an option.
+    (line,) = (line for line in said.splitlines() if "flowpipe show" in line)
+    assert dashed in line
+    sheet = activitynet.parent / "sheet.png"
+    words = [str(sheet) if word == "sheet.png" else word for word in shlex.split(line)[1:]]
+    assert flowpipe(*words).returncode == 0 and sheet.stat().st_size
     shown = flowpipe("info", "--json", activitynet.parent / "store", "--", dashed)
     assert json.loads(shown.stdout)["video_id"] == dashed
