@@ -8,12 +8,15 @@ Wanted below the root, in any folders::
     blocked.json, blocked.txt       ids that the official evaluation leaves out, if there
 
 Ids have 11 characters and may begin with a dash. Labels follow the alphabetical order of the leaves
-of the taxonomy, as TSN's do.
+of the taxonomy, as TSN's do. Instances are kept as published, in their order and with their times,
+because TSN names them by their number; a few of 1.3 have no length, and they are counted in the
+note.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from functools import partial
@@ -70,12 +73,12 @@ def load(root: Path, version: str, *, annotations: Path | None = None) -> Datase
     lists = Lists.of(tree, annotations)
     name = f"activitynet-{version}"
     one = _annotation(lists, version)
-    content = _json(one)
+    content = _json(one, version)
     class_names = _class_names(one, content, version)
     label = {class_name: k for k, class_name in enumerate(class_names)}
     blocked = _blocked(lists)
     database = content["database"]
-    paths, unlisted = match(tree, database, lambda file: stem(file)[-11:])
+    paths, unlisted = match(tree, database, _id_of)
     if not any(paths.values()):
         raise nothing_found(tree, "ActivityNet", "v_--0edUL8zmA.mp4")
     listed = [
@@ -91,6 +94,11 @@ load_1_2 = partial(load, version="1.2")
 load_1_3 = partial(load, version="1.3")
 
 
+def _id_of(name: str) -> str:
+    """YouTube id of a file or of an entry of a list; some ids begin with v_ themselves."""
+    return stem(name)[-11:]
+
+
 def _annotation(lists: Lists, version: str) -> ListFile:
     pattern = rf"activity_net\.v{version.replace('.', '-')}.*\.json"
     found = lists.needed(pattern, f"activity_net.v{version.replace('.', '-')}.min.json")
@@ -102,11 +110,13 @@ def _annotation(lists: Lists, version: str) -> ListFile:
     return found[0]
 
 
-def _json(one: ListFile) -> dict[str, Any]:
+def _json(one: ListFile, version: str) -> dict[str, Any]:
     try:
         content = json.loads(one.text)
         if not isinstance(content["taxonomy"], list) or not isinstance(content["database"], dict):
             raise TypeError("taxonomy must be a list and database an object")
+        if not str(content.get("version", version)).endswith(version):
+            raise ValueError(f"{content['version']!r}, which is not version {version}")
     except (ValueError, KeyError, TypeError) as error:
         raise DatasetError(
             f"{one.path} is not as the official file: wanted a JSON object with taxonomy and "
@@ -140,8 +150,7 @@ def _blocked(lists: Lists) -> set[str]:
                 names = list(json.loads(one.text))
             except (ValueError, TypeError) as error:
                 raise DatasetError(f"{one.path} must hold a JSON list of ids: {error}") from error
-        # YouTube ids, or file names made of them
-        ids |= {str(name).removeprefix("v_")[:11] for name in names}
+        ids |= {_id_of(str(name)) for name in names}
     return ids
 
 
@@ -162,6 +171,8 @@ def _record(
             Segment(label[entry["label"]], float(entry["segment"][0]), float(entry["segment"][1]))
             for entry in facts.get("annotations", ())
         )
+        if not all(math.isfinite(s.start_s) and math.isfinite(s.end_s) for s in segments):
+            raise ValueError("a segment without a finite start and end")
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise DatasetError(
             f"{one.path}: video {video_id} is not as the official file has them: {error!r}"
@@ -175,5 +186,14 @@ def _note(dataset: Dataset, version: str, blocked: set[str]) -> str:
         f"{sum(record.subset == subset for record in dataset.records)} of {count} {subset}"
         for subset, count in OFFICIAL_COUNTS[version].items()
     ]
-    left_out = f" {len(blocked)} blocked videos are in no split." if blocked else ""
-    return f"{', '.join(counts)} videos found.{left_out}"
+    everything = (*dataset.records, *dataset.absent)
+    segments = [segment for record in everything for segment in record.segments]
+    no_length = sum(s.end_s <= s.start_s for s in segments)
+    notes = [
+        f"{', '.join(counts)} videos found.",
+        f"{len(segments)} instances annotated"
+        + (f", {no_length} of them without length." if no_length else "."),
+    ]
+    if blocked:
+        notes.append(f"{len(blocked)} blocked videos are in no split.")
+    return " ".join(notes)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from flowpipe.datasets import DATASETS
+from flowpipe.datasets.activitynet import OFFICIAL_COUNTS
 from flowpipe.datasets.instances import instances
 from flowpipe.errors import DatasetError
 from flowpipe.types import Segment, VideoRecord
@@ -89,6 +90,34 @@ def test_blocked_videos_are_in_no_split_and_nobody_misses_them(tmp_path, name, t
     assert (record.video_id, record.labels, record.splits) == ("blockedBLCK", (0,), ())
 
 
+def test_ids_that_begin_as_file_names_do(tmp_path):
+    """Two published ids begin with v_ themselves."""
+    ids = ("v_UmAH95xls", "v_Vg4a8igc0")
+    videos = {video_id: {"subset": "training", "annotations": []} for video_id in ids}
+    write(tmp_path, database(database=videos))
+    put(tmp_path, "v_UmAH95xls.mp4", "v_v_Vg4a8igc0.mp4")
+    assert tuple(record.video_id for record in load(tmp_path).records) == ids
+    for text in ("v_UmAH95xls\r\n", "v_v_UmAH95xls.mp4\n"):
+        (tmp_path / "blocked.txt").write_text(text, newline="")
+        splits = {record.video_id: record.splits for record in load(tmp_path).records}
+        assert splits == {"v_UmAH95xls": (), "v_Vg4a8igc0": ("train1", "train2")}
+
+
+def test_instances_without_length_keep_their_number(tmp_path):
+    """The published database has some; the instances after them keep the names TSN gives them."""
+    stretches = ([4.0, 6.0], [0, 0], [1.0, 2.0])  # the official file is not in the order of time
+    annotations = [{"label": "Class 003", "segment": stretch} for stretch in stretches]
+    videos = {"H-yBxySDyTw": {"subset": "training", "annotations": annotations}}
+    write(tmp_path, database(database=videos))
+    put(tmp_path, "v_H-yBxySDyTw.mp4")
+    dataset = load(tmp_path)
+    assert "3 instances annotated, 1 of them without length" in dataset.note
+    found = [(one.name, one.frames(np.arange(8.0))) for one in instances(dataset.records[0])]
+    assert found == [
+        ("H-yBxySDyTw_0", (4, 2)), ("H-yBxySDyTw_1", (0, 0)), ("H-yBxySDyTw_2", (1, 1))
+    ]  # fmt: skip
+
+
 def test_youtube_ids_differ_in_case(tmp_path):
     write(tmp_path, database())
     put(tmp_path, "v_--0edUL8zmA.mp4", "v_3hhaemr0q34.mp4")
@@ -106,6 +135,16 @@ def test_files_unlike_the_official_one(tmp_path):
         ({"database": {}}, "taxonomy and database"),
         (database(taxonomy=[{"nodeName": "a"}]), "lacks 'parentName'"),
         (database(database={"--0edUL8zmA": {"subset": "train"}}), "video --0edUL8zmA .*'train'"),
+    ):
+        with pytest.raises(DatasetError, match=message):
+            load(write(tmp_path, content))
+    endless = [{"label": "Class 003", "segment": [0.0, float("nan")]}]
+    for content, message in (
+        (database(version="VERSION 1.2"), "'VERSION 1.2', which is not version 1.3"),
+        (
+            database(database={"--0edUL8zmA": {"subset": "training", "annotations": endless}}),
+            "without a finite start and end",
+        ),
     ):
         with pytest.raises(DatasetError, match=message):
             load(write(tmp_path, content))
@@ -135,6 +174,8 @@ def test_every_published_id_of_both_versions_is_found(shared_data, tmp_path):
     clips = (lists / "anet_v1.3_clip_list.txt").read_text().split()
     names = (lists / "action_name.csv").read_text().splitlines()[1:]
     counts = Counter(clip[:11] for clip in clips)
+    official = OFFICIAL_COUNTS["1.3"]
+    assert len(counts) == official["training"] + official["validation"]
     videos = {
         video_id: {
             "subset": "training",
