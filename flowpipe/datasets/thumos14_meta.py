@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ _PATTERN = r"(validation|test)_set(_meta|_final)?\.mat"
 _TABLES = ("validation_videos", "test_videos")
 
 
-def actions(tree: Tree, classes: int) -> dict[str, tuple[int, ...]]:
+def actions(tree: Tree, classes: int, official: Collection[str]) -> dict[str, tuple[int, ...]]:
     """Read labels from all official .mat files in a tree.
 
     Parameters
@@ -24,6 +25,8 @@ def actions(tree: Tree, classes: int) -> dict[str, tuple[int, ...]]:
     tree : Tree
     classes : int
         How many classes there are; the files number them from 1.
+    official : collection of str
+        Ids of the videos that there are.
 
     Returns
     -------
@@ -41,6 +44,8 @@ def actions(tree: Tree, classes: int) -> dict[str, tuple[int, ...]]:
         for row in _rows(tree, name):
             try:
                 video_id, labels = str(row["video_name"]), _labels(row)
+                if video_id not in official:
+                    raise ValueError(f"video {video_id}, which is no official one")
                 if labels and not 0 <= min(labels) <= max(labels) < classes:
                     raise ValueError(f"action {labels} of {classes}")
             except (KeyError, ValueError, TypeError) as error:

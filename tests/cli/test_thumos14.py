@@ -12,6 +12,7 @@ from command import Run
 
 from flowpipe import open_store
 from flowpipe.datasets.thumos14 import CLASS_NAMES
+from flowpipe.store.salvage import record_from_json
 
 # Official names, and the classes of their segments or, of test videos, of the whole.
 VIDEOS = {
@@ -48,11 +49,11 @@ def into_mp4(clip: Path, target: Path) -> None:
 
 
 def annotated(root: Path) -> dict[str, set[tuple[str, float, float]]]:
-    """(class, start, end) by video id, read anew from the official files."""
+    """(class or Ambiguous, start, end) by video id, read anew from the official files."""
     found: dict[str, set[tuple[str, float, float]]] = {}
     for path in root.glob("annotations/temporal_annotations_*/*.txt"):
         name = path.stem.rsplit("_", 1)[0]
-        for line in path.read_text().splitlines() if name != "Ambiguous" else ():
+        for line in path.read_text().splitlines():
             if line.split():
                 video_id, start, end = line.split()
                 found.setdefault(video_id, set()).add((name, float(start), float(end)))
@@ -80,7 +81,9 @@ def test_thumos14_from_its_files_to_a_store(tree: Path, tmp_path: Path, flowpipe
         assert {CLASS_NAMES[label] for label in facts["labels"]} == (classes)
         assert record["subset"] == video_id.split("_")[1]
         segments = [(CLASS_NAMES[s["label"]], s["start_s"], s["end_s"]) for s in record["segments"]]
-        assert set(segments) == official.get(video_id, set())
+        left_out = [("Ambiguous", *stretch) for stretch in opened.videos[video_id].ambiguous]
+        assert {*segments, *left_out} == official.get(video_id, set())
+        assert record_from_json(record).ambiguous == opened.videos[video_id].ambiguous
         assert facts["frames"] == facts["images"]["rgb"] == facts["images"]["flow"] + 1
 
     counts = {"test": 1574, "validation": 1010}
