@@ -33,6 +33,7 @@ EXTRAS = {
         "pytest-timeout",
         "pytest-xdist",
         "hypothesis",
+        "scikit-learn",
         "setuptools>=77",
         # NVIDIA's compilers of CUDA 12 and 13, and a disassembler: they need no GPU
         *(

@@ -45,6 +45,15 @@ class VideoRecord:
     ambiguous: tuple[tuple[float, float], ...] = ()
     """Stretches that an evaluation of the segments leaves out: (start, end) in seconds."""
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> VideoRecord:
+        """The record that `dataclasses.asdict` and JSON made these values of; unknown ones drop."""
+        known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
+        known |= {name: tuple(known.get(name, ())) for name in ("labels", "splits")}
+        known["segments"] = tuple(Segment(**segment) for segment in known.get("segments", ()))
+        known["ambiguous"] = tuple((a, b) for a, b in known.get("ambiguous", ()))
+        return cls(**known)
+
 
 @dataclass(frozen=True)
 class Span:

@@ -6,7 +6,6 @@ import json
 import os
 import zlib
 from pathlib import Path
-from typing import Any
 
 from flowpipe.errors import FormatError
 from flowpipe.store import layout
@@ -14,7 +13,7 @@ from flowpipe.store.index import Key
 from flowpipe.store.layout import Entry
 from flowpipe.store.shard import Shard, read_shard
 from flowpipe.store.writer import ShardWriter
-from flowpipe.types import EncodedPlanes, Segment, Span, VideoRecord
+from flowpipe.types import EncodedPlanes, Span, VideoRecord
 
 _WINDOW = 64
 
@@ -60,7 +59,7 @@ def salvage(path: str | Path, writer: ShardWriter) -> tuple[list[Key], dict[Key,
 def copy_entry(fd: int, shard: Shard, entry: Entry, writer: ShardWriter) -> None:
     """Copy one video, or part, without decoding it; FormatError if a payload is damaged."""
     meta = json.loads(entry.meta)
-    writer.begin(Span(record_from_json(meta["record"]), entry.part, entry.parts))
+    writer.begin(Span(VideoRecord.from_json(meta["record"]), entry.part, entry.parts))
     for modality, stream in shard.streams.items():
         first, height, width = entry.first[modality], *entry.size[modality]
         for start in range(first, first + entry.images[modality], _WINDOW):
@@ -78,12 +77,3 @@ def copy_entry(fd: int, shard: Shard, entry: Entry, writer: ShardWriter) -> None
             writer.append(EncodedPlanes(modality, payloads, height, width, columns))
     writer.append_pts(shard.pts_s[entry.frame_first : entry.frame_first + entry.frames])
     writer.commit(meta)
-
-
-def record_from_json(values: dict[str, Any]) -> VideoRecord:
-    """The ``record`` of a video's meta -> VideoRecord."""
-    known = {name: values[name] for name in VideoRecord.__dataclass_fields__ if name in values}
-    known.update({name: tuple(known.get(name, ())) for name in ("labels", "splits")})
-    known["segments"] = tuple(Segment(**segment) for segment in known.get("segments", ()))
-    known["ambiguous"] = tuple(map(tuple, known.get("ambiguous", ())))
-    return VideoRecord(**known)

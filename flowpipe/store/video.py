@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.types import Segment
+from flowpipe.types import Segment, VideoRecord
 
 if TYPE_CHECKING:
     from flowpipe.store.reader import Store
@@ -90,6 +90,11 @@ class Video:
     def labels(self) -> tuple[int, ...]:
         """Class numbers into ``Store.header.class_names``."""
         return tuple(self.meta["record"]["labels"])
+
+    @property
+    def record(self) -> VideoRecord:
+        """What its data set says of it."""
+        return VideoRecord.from_json(self.meta["record"])
 
     @property
     def subset(self) -> str:

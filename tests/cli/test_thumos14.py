@@ -12,7 +12,7 @@ from command import Run
 
 from flowpipe import open_store
 from flowpipe.datasets.thumos14 import CLASS_NAMES
-from flowpipe.store.salvage import record_from_json
+from flowpipe.types import VideoRecord
 
 # Official names, and the classes of their segments or, of test videos, of the whole.
 VIDEOS = {
@@ -83,7 +83,7 @@ def test_thumos14_from_its_files_to_a_store(tree: Path, tmp_path: Path, flowpipe
         segments = [(CLASS_NAMES[s["label"]], s["start_s"], s["end_s"]) for s in record["segments"]]
         left_out = [("Ambiguous", *stretch) for stretch in opened.videos[video_id].ambiguous]
         assert {*segments, *left_out} == official.get(video_id, set())
-        assert record_from_json(record).ambiguous == opened.videos[video_id].ambiguous
+        assert VideoRecord.from_json(record).ambiguous == opened.videos[video_id].ambiguous
         assert facts["frames"] == facts["images"]["rgb"] == facts["images"]["flow"] + 1
 
     counts = {"test": 1574, "validation": 1010}

@@ -1,0 +1,144 @@
+"""`flowpipe evaluate`: a store's labels + a file of scores -> the figures that papers report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from flowpipe.cli.options import STORE_ARGUMENT
+from flowpipe.cli.screen import print_table, say
+from flowpipe.errors import UsageError
+from flowpipe.evaluation import (
+    PROTOCOLS,
+    Result,
+    Scores,
+    protocol_of,
+    read_scores,
+    test_splits,
+    truth_of,
+)
+from flowpipe.evaluation import (
+    evaluate as figures_of,
+)
+from flowpipe.evaluation.protocols import OFFICIAL_COUNTS
+from flowpipe.store import Store, open_store
+
+_SHOWN = 5
+
+
+@click.command()
+@STORE_ARGUMENT
+@click.argument("scores", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.option("--protocol", "name", type=click.Choice(list(PROTOCOLS)),
+              help="How figures are computed.  [default: the data set's own]")  # fmt: skip
+@click.option("--split", "splits", multiple=True, metavar="NAME",
+              help="Split to test on, as test1; repeat it for more.  [default: all]")  # fmt: skip
+@click.option("--allow-missing", is_flag=True, help="Leave out videos without scores.")
+@click.option("--per-class", is_flag=True, help="Print every class too.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def evaluate(
+    store: Path,
+    scores: tuple[Path, ...],
+    name: str | None,
+    splits: tuple[str, ...],
+    allow_missing: bool,
+    per_class: bool,
+    as_json: bool,
+) -> None:
+    """Compare SCORES with the labels of the test videos of a STORE.
+
+    SCORES is text with a line a video, the id and a score for every class, as for a THUMOS
+    submission; or .npz with video_ids and scores. One file may hold the videos of all splits, or
+    each split has a file of its own, in order.
+    """
+    opened = open_store(store)
+    records = [video.record for video in opened.videos.values()]
+    dataset = str(opened.header.dataset.get("dataset", ""))
+    protocol = PROTOCOLS[name] if name else protocol_of(dataset)
+    classes = opened.header.class_names
+    chosen = splits or test_splits(records)
+    if len(scores) not in (1, len(chosen)):
+        raise UsageError(
+            f"{len(scores)} files of scores for {len(chosen)} splits ({', '.join(chosen)}): give "
+            "one for all of them, one for each, or name splits with --split"
+        )
+    read = [read_scores(path, len(classes)) for path in scores]
+    results = {}
+    for k, split in enumerate(chosen):
+        truth = truth_of(records, split, len(classes))
+        one = read[k % len(read)]
+        values, missing = one.of(truth.video_ids)
+        _say_what_differs(one, split, truth.video_ids, missing, opened, allow_missing)
+        kept = ~np.isin(truth.video_ids, missing)
+        results[split] = figures_of(protocol, values, truth.positives[kept])
+        official = OFFICIAL_COUNTS.get(dataset, {}).get(split)
+        of_them = f" of {official} official ones" if official else ""
+        say(f"{split}: {kept.sum()} videos{of_them}, {protocol.name}")
+    _print(results, classes, per_class, as_json)
+
+
+def _say_what_differs(
+    scores: Scores,
+    split: str,
+    video_ids: Sequence[str],
+    missing: tuple[str, ...],
+    store: Store,
+    allow_missing: bool,
+) -> None:
+    unknown = [key for key in scores.video_ids if key not in store.videos]
+    if unknown:
+        say(
+            f"{scores.source}: {len(unknown)} ids are not in the store and do not count: "
+            f"{', '.join(unknown[:_SHOWN])}"
+        )
+    if not missing:
+        return
+    words = (
+        f"{scores.source} has no scores for {len(missing)} of the {len(video_ids)} videos of "
+        f"{split}: {', '.join(missing[:_SHOWN])}"
+    )
+    if not allow_missing or len(missing) == len(video_ids):
+        raise UsageError(f"{words}; add them, or leave them out with --allow-missing")
+    say(words)
+
+
+def _print(
+    results: dict[str, Result], classes: Sequence[str], per_class: bool, as_json: bool
+) -> None:
+    """A row a split, and their mean."""
+    names = list(next(iter(results.values())).figures)
+    rows = {split: dict(result.figures) for split, result in results.items()}
+    if len(rows) > 1:
+        rows["mean"] = {n: float(np.mean([row[n] for row in rows.values()])) for n in names}
+    by_class = {split: result.by_class for split, result in results.items()}
+    if as_json:
+        facts: dict[str, Any] = {"splits": rows}
+        if per_class:
+            facts["classes"] = {
+                split: {n: None if np.isnan(v) else float(v) for n, v in
+                        zip(classes, values, strict=True)}
+                for split, values in by_class.items()
+            }  # fmt: skip
+        click.echo(json.dumps(facts, ensure_ascii=False))
+        return
+    print_table(
+        ((split, *(f"{100 * row[n]:.2f}" for n in names)) for split, row in rows.items()),
+        header=("split", *(f"{n}, %" for n in names)),
+    )
+    unseen = np.isnan(np.stack(list(by_class.values()))).any(axis=0)
+    empty = [classes[k] for k in np.flatnonzero(unseen).tolist()]
+    if empty:
+        say(f"{len(empty)} classes without test videos do not count: {', '.join(empty[:_SHOWN])}")
+    if per_class:
+        print_table(
+            (
+                (name, *("-" if np.isnan(v[k]) else f"{100 * v[k]:.2f}" for v in by_class.values()))
+                for k, name in enumerate(classes)
+            ),
+            header=("class", *(f"{split}, %" for split in by_class)),
+        )

@@ -1,0 +1,10 @@
+"""Scores + labels of videos -> the figures that papers report, as each data set defines them."""
+
+from flowpipe.evaluation.protocols import PROTOCOLS, Protocol, Result, evaluate, protocol_of
+from flowpipe.evaluation.scores import Scores, read_scores
+from flowpipe.evaluation.truth import Truth, test_splits, truth_of
+
+__all__ = [
+    "PROTOCOLS", "Protocol", "Result", "Scores", "Truth", "evaluate", "protocol_of", "read_scores",
+    "test_splits", "truth_of",
+]  # fmt: skip

@@ -1,0 +1,145 @@
+"""PROTOCOLS: name -> how scores and labels become the figures that a data set's papers report.
+
+====================== =============================================================================
+``accuracy``           UCF101, HMDB51: mean accuracy of the classes, which TSN prints and the papers
+                       average over the splits; overall and top-5 accuracy beside it
+``kinetics``           the same figures, overall and top-5 accuracy first
+``thumos14``           mean average precision, not interpolated; videos of no class are negatives of
+                       every class (``TH14evalRecog``)
+``activitynet``        interpolated mean average precision and Hit@3 of the official evaluation
+``tsn-map``            both as TSN's code computes them, with scikit-learn's average precision:
+                       lower than ActivityNet's, and equal to THUMOS14's but for equal scores
+====================== =============================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.evaluation.accuracy import class_accuracy, hit_rate
+from flowpipe.evaluation.ranking import (
+    average_precision,
+    interpolated_average_precision,
+    tied_average_precision,
+)
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Figures of one split; shares between 0 and 1."""
+
+    figures: Mapping[str, float]
+    """By name; the first is the one that papers report."""
+    by_class: FloatArray
+    """(C,): accuracy or average precision of each class, NaN for a class without videos."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One row of the table."""
+
+    name: str
+    evaluate: Callable[[FloatArray, BoolArray], Result]
+
+
+def _accuracy(scores: FloatArray, positives: BoolArray) -> Result:
+    by_class = class_accuracy(scores, positives)
+    figures = {
+        "mean class accuracy": float(np.nanmean(by_class)),
+        "accuracy": hit_rate(scores, positives, 1),
+        "top-5 accuracy": hit_rate(scores, positives, 5),
+    }
+    return Result(figures, by_class)
+
+
+def _kinetics(scores: FloatArray, positives: BoolArray) -> Result:
+    result = _accuracy(scores, positives)
+    order = ("accuracy", "top-5 accuracy", "mean class accuracy")
+    return Result({name: result.figures[name] for name in order}, result.by_class)
+
+
+def _precisions(
+    of_class: Callable[[FloatArray, BoolArray], float], scores: FloatArray, positives: BoolArray
+) -> FloatArray:
+    pairs = zip(scores.T, positives.T, strict=True)
+    return np.array([of_class(column, hits) for column, hits in pairs])
+
+
+def _thumos14(scores: FloatArray, positives: BoolArray) -> Result:
+    by_class = _precisions(average_precision, scores, positives)
+    return Result({"mAP": float(np.nanmean(by_class))}, by_class)
+
+
+def _activitynet(scores: FloatArray, positives: BoolArray) -> Result:
+    by_class = _precisions(interpolated_average_precision, scores, positives)
+    figures = {"mAP": float(np.nanmean(by_class)), "Hit@3": hit_rate(scores, positives, 3)}
+    return Result(figures, by_class)
+
+
+def _tsn_map(scores: FloatArray, positives: BoolArray) -> Result:
+    by_class = _precisions(tied_average_precision, scores, positives)
+    figures = {"mAP": float(np.nanmean(by_class)), "Hit@3": hit_rate(scores, positives, 3)}
+    return Result(figures, by_class)
+
+
+PROTOCOLS = {
+    row.name: row
+    for row in (
+        Protocol("accuracy", _accuracy),
+        Protocol("kinetics", _kinetics),
+        Protocol("thumos14", _thumos14),
+        Protocol("activitynet", _activitynet),
+        Protocol("tsn-map", _tsn_map),
+    )
+}
+
+_OF_DATASET = {
+    "thumos14": "thumos14",
+    "activitynet-1.2": "activitynet",
+    "activitynet-1.3": "activitynet",
+    "kinetics400": "kinetics",
+}
+
+OFFICIAL_COUNTS: Mapping[str, Mapping[str, int]] = {
+    "ucf101": {"test1": 3783, "test2": 3734, "test3": 3696},
+    "hmdb51": {"test1": 1530, "test2": 1530, "test3": 1530},
+    "thumos14": {"test1": 1574},
+    "activitynet-1.2": {"test1": 2383},
+    "activitynet-1.3": {"test1": 4926},
+    "kinetics400": {"test1": 19906},
+}
+"""Videos that the published figures are over, by data set and split."""
+
+
+def protocol_of(dataset: str) -> Protocol:
+    """The protocol of a data set; accuracy where it has none of its own."""
+    return PROTOCOLS[_OF_DATASET.get(dataset, "accuracy")]
+
+
+def evaluate(protocol: Protocol, scores: FloatArray, positives: BoolArray) -> Result:
+    """Compute the figures of one split.
+
+    Parameters
+    ----------
+    protocol : Protocol
+    scores : float64 (N, C)
+    positives : bool (N, C)
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or no video is labelled.
+    """
+    if scores.shape != positives.shape or not positives.any():
+        raise ValueError(
+            f"wanted scores and labels of one shape with a label at least, got {scores.shape} and "
+            f"{positives.shape} with {positives.sum()}"
+        )
+    return protocol.evaluate(scores, positives)

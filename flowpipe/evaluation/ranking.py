@@ -1,0 +1,87 @@
+"""Scores of one class + which videos have it -> average precision, by three definitions."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def average_precision(scores: NDArray[np.floating], positives: NDArray[np.bool_]) -> float:
+    """Mean over the positives of the precision at their rank: no interpolation.
+
+    The definition of THUMOS14 (``TH14evalRecog_clspr``). Equal scores keep the order of the videos,
+    as MATLAB's `sort` does.
+
+    Parameters
+    ----------
+    scores : float (N,)
+    positives : bool (N,)
+
+    Returns
+    -------
+    float
+        NaN where no video is positive.
+    """
+    hits = _ranked(scores, positives)
+    if not hits.any():
+        return float("nan")
+    return float(_precision(hits)[hits].mean())
+
+
+def interpolated_average_precision(
+    scores: NDArray[np.floating], positives: NDArray[np.bool_]
+) -> float:
+    """Area under the precision made monotone from the right, at all recalls (VOC 2011).
+
+    The definition of ActivityNet (``interpolated_prec_rec``). Equal scores keep the order of the
+    videos; its own code leaves that order to the sort.
+
+    Parameters
+    ----------
+    scores : float (N,)
+    positives : bool (N,)
+
+    Returns
+    -------
+    float
+        NaN where no video is positive.
+    """
+    hits = _ranked(scores, positives)
+    if not hits.any():
+        return float("nan")
+    envelope = np.maximum.accumulate(_precision(hits)[::-1])[::-1]
+    return float(envelope[hits].mean())  # recall grows by 1 / npos at every positive
+
+
+def tied_average_precision(scores: NDArray[np.floating], positives: NDArray[np.bool_]) -> float:
+    """Sum over distinct scores of the precision there times the growth of recall.
+
+    The definition of scikit-learn's ``average_precision_score``, which TSN's ``video_mean_ap``
+    calls: videos of one score are taken together, so that their order does not matter.
+
+    Parameters
+    ----------
+    scores : float (N,)
+    positives : bool (N,)
+
+    Returns
+    -------
+    float
+        NaN where no video is positive.
+    """
+    order = np.argsort(-scores, kind="stable")
+    hits, ranked = positives[order], scores[order]
+    if not hits.any():
+        return float("nan")
+    last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)  # of each distinct score
+    found = np.cumsum(hits)[last]
+    return float(np.sum(np.diff(found, prepend=0) * found / (last + 1)) / hits.sum())
+
+
+def _ranked(scores: NDArray[np.floating], positives: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return positives[np.argsort(-scores, kind="stable")]
+
+
+def _precision(hits: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """At every rank."""
+    return np.cumsum(hits) / np.arange(1, len(hits) + 1)
