@@ -110,6 +110,15 @@ def plain(params: Any) -> Any:
     return params
 
 
+def dump(values: Any) -> str:
+    """Plain values -> YAML that `load` reads back."""
+    return str(
+        yaml.safe_dump(
+            values, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None
+        )
+    )
+
+
 def canonical(params: Any) -> str:
     """Params -> one-line JSON with sorted keys; equal params give equal text."""
     return json.dumps(plain(params), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -154,7 +163,7 @@ def _build_field(
     choices = row.metadata.get("choices")
     if choices is None:
         return _build_value(hint, value, where, mistakes)
-    if typing.get_origin(hint) in (dict, Mapping, typing.get_origin(Mapping[str, Any])):
+    if typing.get_origin(hint) is Mapping:
         if not isinstance(value, Mapping):
             mistakes.append(f"{where} must be a section of keys, got {value!r}")
             return None
@@ -205,6 +214,14 @@ def _build_value(hint: Any, value: Any, where: str, mistakes: list[str]) -> Any:
             _build_value(arguments[0], entry, f"{where}[{i}]", mistakes)
             for i, entry in enumerate(value)
         )
+    if origin is Mapping:
+        if not isinstance(value, Mapping):
+            mistakes.append(f"{where} must be a section of keys, got {value!r}")
+            return None
+        return {
+            str(key): _build_value(arguments[1], entry, f"{where}.{key}", mistakes)
+            for key, entry in value.items()
+        }
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):

@@ -26,6 +26,8 @@ ALLOWED = {
     "datasets": {"types", "errors"},
     "flow": {"ops", "types", "errors", "modality", "recipe", "whole"},
     "extract_recipe": {"flow", "codec", "video", "modality"},
+    "train_recipe": {"modality"},
+    "recipe_file": {"extract_recipe", "train_recipe", "recipe", "errors", "__init__"},
     "planes": {"extract_recipe", "flow", "ops", "types", "modality", "errors"},
     "extract": {"extract_recipe", "planes", "ahead", "ops", "video", "codec", "types", "errors"},
     "run": {
@@ -37,8 +39,9 @@ ALLOWED = {
     "bench": {"flow", "video", "datasets", "ops", "types", "errors"},
     "report": {"store", "codec", "ops", "video", "types", "modality", "errors", "whole"},
     "cli": {
-        "run", "report", "bench", "selftest", "evaluation", "extract_recipe", "store", "datasets",
-        "flow", "ops", "video", "types", "modality", "errors", "recipe", "whole", "__init__",
+        "run", "report", "bench", "selftest", "evaluation", "extract_recipe", "recipe_file",
+        "store", "datasets", "flow", "ops", "video", "types", "modality", "errors", "recipe",
+        "whole", "__init__",
     },
     "__main__": {"cli"},
     "__init__": {"store", "flow"},

@@ -19,6 +19,7 @@ COMMANDS = {
     "info": "Say what is in a store, or what is known of one video.",
     "show": "Draw a contact sheet of one video of a store.",
     "evaluate": "Compare scores of any model with the labels in a store.",
+    "recipe": "List, show and check recipes.",
     "flow": "Compute the flow of two images, or of two frames of a video.",
     "doctor": "Say what this machine has and what each lack costs.",
     "selftest": "Prove a device: every operation against the CPU's.",

@@ -18,6 +18,7 @@ from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.flow import FLOWS
 from flowpipe.modality import MODALITIES
 from flowpipe.ops.cpu import native_core
+from flowpipe.recipe_file import read_recipe, recipe_of
 from flowpipe.run import RunOptions
 from flowpipe.store import read_store_header
 from flowpipe.video import DECODERS
@@ -180,7 +181,9 @@ def request(
     if size and short_side:
         raise UsageError("--size and --short-side exclude each other")
     source = source_of(dataset, root, videos, annotations, class_names, only, out)
-    values = _recipe_values(recipe_file, source["dataset"])
+    file = read_recipe(recipe_file) if recipe_file else recipe_of(source["dataset"])
+    file.build()  # every mistake of the file at once, those of the train section too
+    values = dict(file.values.get("extract") or {})
     shorthand = _shorthand(modalities, size, short_side, fps, decoder)
     values = recipes.override(values, [*shorthand, *settings])
     chosen = devices.choose(device, gpus, workers, scheduler)
@@ -212,34 +215,6 @@ def request(
         warning,
         _why_device(chosen, recipe),
     )
-
-
-def _recipe_values(recipe_file: str | None, dataset: str) -> dict[str, Any]:
-    """The ``extract`` section of the wanted recipe, or of the data set's own, or of the default."""
-    folder = pipelines_folder()
-    if recipe_file is None:
-        own = folder / f"{dataset}.yaml"
-        path = own if own.exists() else folder / "default.yaml"
-    elif Path(recipe_file).suffix in (".yaml", ".yml"):
-        path = Path(recipe_file)
-    else:
-        path = folder / f"{recipe_file}.yaml"
-        if not path.exists():
-            known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
-            raise UsageError(f"--recipe {recipe_file} is no file and no known name; known: {known}")
-    values = recipes.load(path)
-    unknown = set(values) - {"extract", "train"}
-    if unknown:
-        raise UsageError(f"{path}: a recipe has the sections extract and train, got {unknown}")
-    extract: dict[str, Any] = values.get("extract") or {}
-    return extract
-
-
-def pipelines_folder() -> Path:
-    """Where the recipes lie: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    installed = package / "_pipelines"
-    return installed if installed.is_dir() else package.parent / "pipelines"
 
 
 def _shorthand(

@@ -1,0 +1,50 @@
+"""`flowpipe recipe list|show|check`: what recipes there are, what one says, whether it is right."""
+
+from __future__ import annotations
+
+import click
+
+from flowpipe import recipe as recipes
+from flowpipe.cli.screen import print_table
+from flowpipe.recipe_file import known_names, read_recipe
+
+_NAME = click.argument("name", metavar="NAME|FILE")
+_SETTINGS = click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE",
+    help="Change one value, as --set extract.bound=15 or --set train.streams.rgb.dropout=0.5.",
+)  # fmt: skip
+
+
+@click.group()
+def recipe() -> None:
+    """Recipes say what is extracted and how networks are trained on it."""
+
+
+@recipe.command("list")
+def list_() -> None:
+    """List the recipes that come with flowpipe."""
+    print_table((name, read_recipe(name).summary) for name in known_names())
+
+
+@recipe.command()
+@_NAME
+@_SETTINGS
+def show(name: str, settings: tuple[str, ...]) -> None:
+    """Print a recipe with every default written out: a file to copy and change."""
+    extract, train = read_recipe(name).build(settings)
+    sections = {"extract": recipes.plain(extract)}
+    if train is not None:
+        sections["train"] = recipes.plain(train)
+    click.echo(f"# digest of the extract section: {recipes.digest(extract)}")
+    click.echo(recipes.dump(sections), nl=False)
+
+
+@recipe.command()
+@_NAME
+@_SETTINGS
+def check(name: str, settings: tuple[str, ...]) -> None:
+    """Say every mistake of a recipe, or that there is none. Exit code 2 if there is one."""
+    found = read_recipe(name)
+    extract, train = found.build(settings)
+    sections = "extract" if train is None else "extract and train"
+    click.echo(f"{found.path} is right: {sections}; digest of extract {recipes.digest(extract)}")

@@ -1,0 +1,105 @@
+"""Name or file of a recipe + settings -> its sections: ExtractRecipe and TrainRecipe."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from flowpipe import recipe as recipes
+from flowpipe.errors import RecipeError, UsageError
+from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe.train_recipe import TrainRecipe
+
+T = TypeVar("T")
+
+SECTIONS: Mapping[str, type[Any]] = {"extract": ExtractRecipe, "train": TrainRecipe}
+DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class RecipeFile:
+    """A recipe as written; `values` are plain, by section."""
+
+    path: Path
+    values: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def summary(self) -> str:
+        """What its first comment line says it is for."""
+        first = self.path.read_text(encoding="utf-8").partition("\n")[0]
+        return first.lstrip("# ").strip()
+
+    def build(self, settings: Sequence[str] = ()) -> tuple[ExtractRecipe, TrainRecipe | None]:
+        """Make both sections, with ``section.key=value`` settings applied; train is optional.
+
+        Raises
+        ------
+        RecipeError
+            With every mistake of both sections, a line each.
+        """
+        values = recipes.override(self.values, settings)
+        mistakes = _strange_sections(self.path, values)
+        made: dict[str, Any] = {}
+        for name, cls in SECTIONS.items():
+            if name == "train" and name not in values:
+                continue
+            try:
+                made[name] = recipes.build(cls, values.get(name) or {}, where=name)
+            except RecipeError as error:
+                mistakes.append(str(error))
+        if mistakes:
+            raise RecipeError("\n".join(mistakes))
+        return made["extract"], made.get("train")
+
+
+def pipelines_folder() -> Path:
+    """Where the recipes lie: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "_pipelines"
+    return installed if installed.is_dir() else package.parent / "pipelines"
+
+
+def known_names() -> list[str]:
+    """Names of the recipes that come with flowpipe."""
+    return sorted(path.stem for path in pipelines_folder().glob("*.yaml"))
+
+
+def read_recipe(name: str) -> RecipeFile:
+    """Read a recipe by its name, or by its file where that ends in .yaml or .yml.
+
+    Raises
+    ------
+    UsageError
+        If the name is unknown; the message has the nearest.
+    RecipeError
+        If the file cannot be read or is no YAML with the sections of a recipe.
+    """
+    if Path(name).suffix in (".yaml", ".yml"):
+        path = Path(name)
+    elif name in known_names():
+        path = pipelines_folder() / f"{name}.yaml"
+    else:
+        near = difflib.get_close_matches(name, known_names(), n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UsageError(
+            f"recipe {name} is no file and no known name; {hint}known: {', '.join(known_names())}"
+        )
+    return RecipeFile(path, recipes.load(path))
+
+
+def recipe_of(dataset: str) -> RecipeFile:
+    """A data set's own recipe, or the default."""
+    return read_recipe(dataset if dataset in known_names() else DEFAULT)
+
+
+def _strange_sections(path: Path, values: Mapping[str, Any]) -> list[str]:
+    mistakes = []
+    for name in values:
+        if name not in SECTIONS:
+            near = difflib.get_close_matches(str(name), SECTIONS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(SECTIONS)}"
+            mistakes.append(f"{path}: section {name} is unknown; {hint}")
+    return mistakes

@@ -1,0 +1,141 @@
+"""How networks are trained, tested and fused: TrainRecipe, the ``train`` section of a recipe."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from flowpipe.modality import MODALITIES
+
+BACKBONES = (
+    "bninception", "inception_v3", "googlenet", "vgg16", "resnet18", "resnet50", "resnet101",
+    "resnet152", "efficientnet_lite0",
+)  # fmt: skip
+"""Networks known by name; ``timm:NAME`` is any other."""
+
+
+@dataclass(frozen=True)
+class ScheduleParams:
+    """Stochastic gradient descent of one stream. `end` and `lr_steps` count in `unit`."""
+
+    lr: float = 0.001
+    unit: Literal["iterations", "epochs"] = "epochs"
+    """Iterations, as in the solvers of the paper, or epochs, as in tsn-pytorch."""
+    lr_steps: tuple[int, ...] = (30, 60)
+    """Where the learning rate is multiplied by `lr_decay`."""
+    lr_decay: float = 0.1
+    end: int = 80
+    batch_size: int = 128
+    """Videos in a step over all devices."""
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    clip_gradient: float = 20.0
+    """Largest L2 norm of all gradients together; 0 for no limit."""
+
+    def __post_init__(self) -> None:
+        if not (self.lr > 0 and 0 < self.lr_decay <= 1 and 0 <= self.momentum < 1):
+            raise ValueError("wanted lr > 0, lr_decay in (0, 1] and momentum in [0, 1)")
+        if min(self.end, self.batch_size) < 1 or min(self.weight_decay, self.clip_gradient) < 0:
+            raise ValueError("end and batch_size must be at least 1, decay and clip not negative")
+        if list(self.lr_steps) != sorted(set(self.lr_steps)) or any(
+            not 0 < step < self.end for step in self.lr_steps
+        ):
+            raise ValueError(
+                f"lr_steps must increase and lie inside (0, end = {self.end}), got "
+                f"{list(self.lr_steps)}"
+            )
+
+
+@dataclass(frozen=True)
+class AugmentParams:
+    """What training does to the stored images; one draw for all snippets of a video."""
+
+    scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
+    """Sides of a crop as shares of the stored short side."""
+    crops: Literal["5", "13", "random"] = "13"
+    """Places of a crop: corners and centre, eight more of TSN's, or anywhere."""
+    flip: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
+            raise ValueError(f"scales must be in (0, 1], got {list(self.scales)}")
+
+
+@dataclass(frozen=True)
+class StreamParams:
+    """The network of one modality."""
+
+    backbone: str = "bninception"
+    init: Literal["imagenet", "cross_modality", "random"] = "imagenet"
+    """``cross_modality``: ImageNet's, the first layer averaged over colours and repeated."""
+    segments: int = 3
+    snippet_length: int = 1
+    """Images of a snippet: 1 of rgb, 5 of the others in the papers."""
+    consensus: Literal["average", "max", "top_k", "linear", "attention"] = "average"
+    top_k: int = 3
+    """Snippets that consensus ``top_k`` averages."""
+    dropout: float = 0.8
+    partial_bn: bool = True
+    """Whether all batch normalisation but the first keeps its statistics and scales."""
+    schedule: ScheduleParams = field(default_factory=ScheduleParams)
+    augment: AugmentParams = field(default_factory=AugmentParams)
+
+    def __post_init__(self) -> None:
+        if self.backbone not in BACKBONES and not self.backbone.startswith("timm:"):
+            near = difflib.get_close_matches(self.backbone, BACKBONES, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(BACKBONES)}"
+            raise ValueError(f"backbone {self.backbone!r} is unknown; {hint} or timm:NAME")
+        if min(self.segments, self.snippet_length, self.top_k) < 1 or not 0 <= self.dropout < 1:
+            raise ValueError(
+                "segments, snippet_length and top_k must be at least 1, dropout in [0, 1)"
+            )
+        if self.consensus == "top_k" and self.top_k > self.segments:
+            raise ValueError(f"top_k {self.top_k} of {self.segments} segments is impossible")
+
+
+@dataclass(frozen=True)
+class TestParams:
+    """How a trained network looks at a test video."""
+
+    protocol: Literal["dense", "mtwi"] = "dense"
+    """``dense``: the mean of `snippets` evenly spaced ones. ``mtwi``: multi-scale temporal window
+    integration, for untrimmed videos."""
+    snippets: int = 25
+    crops: Literal["1", "5", "10"] = "10"
+    """The centre; corners too; each of them mirrored too."""
+    rate_hz: float = 1.0
+    """Snippets a second of ``mtwi``."""
+    windows: tuple[int, ...] = (1, 2, 4, 8, 16)
+    """Lengths of the windows of ``mtwi`` in snippets."""
+
+    def __post_init__(self) -> None:
+        if self.snippets < 1 or self.rate_hz <= 0 or not self.windows or min(self.windows) < 1:
+            raise ValueError("snippets and windows must be at least 1, rate_hz positive")
+
+
+@dataclass(frozen=True)
+class TrainRecipe:
+    """All streams of a data set and what becomes of their scores."""
+
+    splits: tuple[int, ...] = (1,)
+    """Split k trains on the videos of ``train<k>`` and tests on those of ``test<k>``."""
+    streams: Mapping[str, StreamParams] = field(default_factory=lambda: {"rgb": StreamParams()})
+    """By modality."""
+    test: TestParams = field(default_factory=TestParams)
+    fusion: Mapping[str, float] = field(default_factory=lambda: {"rgb": 1.0})
+    """Weight of each stream's scores, which are added before any softmax."""
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.streams if name not in MODALITIES]
+        if unknown or not self.streams:
+            raise ValueError(f"streams must be some of {', '.join(MODALITIES)}, got {unknown}")
+        strange = [name for name in self.fusion if name not in self.streams]
+        if strange or not any(weight > 0 for weight in self.fusion.values()):
+            raise ValueError(
+                f"fusion must weigh some of the streams {', '.join(self.streams)} and one of them "
+                f"above 0, got {dict(self.fusion)}"
+            )
+        if not self.splits or min(self.splits) < 1 or len(set(self.splits)) < len(self.splits):
+            raise ValueError(f"splits must be different numbers from 1, got {list(self.splits)}")

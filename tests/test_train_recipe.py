@@ -1,0 +1,57 @@
+"""TrainRecipe: what cannot be trained is refused with what is wrong and where."""
+
+from __future__ import annotations
+
+import pytest
+
+from flowpipe import recipe
+from flowpipe.errors import RecipeError
+from flowpipe.train_recipe import StreamParams, TrainRecipe
+
+
+def build(**values):
+    return recipe.build(TrainRecipe, values, where="train")
+
+
+def test_streams_take_their_defaults_one_by_one():
+    made = build(streams={"rgb": {"segments": 5}, "flow": {}}, fusion={"flow": 2})
+    assert made.streams == {"rgb": StreamParams(segments=5), "flow": StreamParams()}
+    assert made.fusion == {"flow": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"streams": {"sound": {}}}, "streams must be some of rgb, flow"),
+        ({"streams": {}}, "streams must be some of"),
+        ({"streams": ["rgb"]}, "train.streams must be a section of keys"),
+        ({"streams": {"rgb": {"backbone": "resnet55"}}}, "did you mean resnet50?"),
+        ({"streams": {"rgb": {"backbone": "alexnet"}}}, "timm:NAME"),
+        ({"streams": {"rgb": {"segments": 0}}}, "train.streams.rgb: segments"),
+        ({"streams": {"rgb": {"dropout": 1.0}}}, "dropout in [0, 1)"),
+        (
+            {"streams": {"rgb": {"consensus": "top_k", "segments": 2}}},
+            "top_k 3 of 2 segments is impossible",
+        ),
+        ({"streams": {"rgb": {"schedule": {"lr": 0.0}}}}, "train.streams.rgb.schedule: wanted lr"),
+        ({"streams": {"rgb": {"schedule": {"lr_steps": [60, 30]}}}}, "lr_steps must increase"),
+        ({"streams": {"rgb": {"schedule": {"lr_steps": [90]}}}}, "end = 80"),
+        ({"streams": {"rgb": {"schedule": {"batch_size": 0}}}}, "at least 1"),
+        ({"streams": {"rgb": {"augment": {"scales": [1.2]}}}}, "scales must be in (0, 1]"),
+        ({"streams": {"rgb": {"augment": {"crops": 7}}}}, "crops must be one of 5, 13, random"),
+        ({"test": {"snippets": 0}}, "train.test: snippets"),
+        ({"test": {"windows": [0]}}, "train.test: snippets and windows"),
+        ({"fusion": {"flow": 1}}, "fusion must weigh some of the streams rgb"),
+        ({"fusion": {"rgb": 0}}, "above 0"),
+        ({"splits": [1, 1]}, "splits must be different numbers"),
+        ({"splits": []}, "splits must be"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(values, says):
+    with pytest.raises(RecipeError) as caught:
+        build(**values)
+    assert says in str(caught.value)
+
+
+def test_timm_s_models_are_taken_by_name():
+    assert StreamParams(backbone="timm:convnext_tiny").backbone == "timm:convnext_tiny"
