@@ -7,6 +7,7 @@ field of its row.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -62,3 +63,28 @@ MODALITIES = {
         Modality("rgb_diff", 3, 1, 128, "jpeg", "444", 0, (_CLIPPED,)),
     )
 }  # fmt: skip
+
+
+def quantiser_of(modality: str, bound: float) -> dict[str, Any]:
+    """How bytes of a modality turn back into values, as a shard records it; {} for plain images.
+
+    `bound` is the largest displacement that flow keeps, in pixels.
+    """
+    row = MODALITIES[modality]
+    if row.zero_level is None:
+        return {}
+    if row.flows:
+        return {
+            "unit": "pixel",
+            "zero_level": row.zero_level,
+            "bound": bound,
+            "encode": "rint((clip(v, -bound, bound) + bound) * 255 / (2 * bound)), half to even",
+            "decode": "q * (2 * bound / 255) - bound",
+        }
+    return {
+        "unit": "level",
+        "zero_level": row.zero_level,
+        "bound": 128,
+        "encode": "clip(next - this + 128, 0, 255)",
+        "decode": "q - 128",
+    }

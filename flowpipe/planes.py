@@ -14,7 +14,6 @@ from flowpipe.errors import DatasetError
 from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.flow import FlowSolver, make_solver
 from flowpipe.flow.warped import CameraMotion, Features, load_boxes, warped_flow
-from flowpipe.modality import MODALITIES
 from flowpipe.ops import Ops
 from flowpipe.types import Planes
 
@@ -196,25 +195,3 @@ def _boxes(recipe: ExtractRecipe, video_id: str, source_size: tuple[int, int]) -
             "--set warp.missing_boxes=unmasked"
         )
     return boxes
-
-
-def quantiser(recipe: ExtractRecipe, modality: str) -> dict[str, Any]:
-    """How bytes of a modality turn back into values, as a shard records it; {} for plain images."""
-    row = MODALITIES[modality]
-    if row.zero_level is None:
-        return {}
-    if row.flows:
-        return {
-            "unit": "pixel",
-            "zero_level": row.zero_level,
-            "bound": recipe.bound,
-            "encode": "rint((clip(v, -bound, bound) + bound) * 255 / (2 * bound)), half to even",
-            "decode": "q * (2 * bound / 255) - bound",
-        }
-    return {
-        "unit": "level",
-        "zero_level": row.zero_level,
-        "bound": 128,
-        "encode": "clip(next - this + 128, 0, 255)",
-        "decode": "q - 128",
-    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 import sys
 from typing import Any
 
@@ -19,6 +20,8 @@ COMMANDS = {
     "info": "Say what is in a store, or what is known of one video.",
     "show": "Draw a contact sheet of one video of a store.",
     "evaluate": "Compare scores of any model with the labels in a store.",
+    "export": "Write a store as frame folders of other tools, or as webdataset tars.",
+    "import": "Make a store of frame folders or tars.",
     "recipe": "List, show and check recipes.",
     "flow": "Compute the flow of two images, or of two frames of a video.",
     "doctor": "Say what this machine has and what each lack costs.",
@@ -44,8 +47,9 @@ class Commands(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        module = importlib.import_module(f"flowpipe.cli.{name}")
-        command: click.Command = getattr(module, name)
+        own = f"{name}_" if keyword.iskeyword(name) else name  # as import
+        module = importlib.import_module(f"flowpipe.cli.{own}")
+        command: click.Command = getattr(module, own)
         return command
 
 

@@ -287,4 +287,9 @@ def _part(text: str) -> tuple[int, int]:
 def stored_request(store: Path) -> tuple[dict[str, Any], ExtractRecipe]:
     """The source and recipe that a store was made with."""
     header = read_store_header(store)
+    if "imported" in header.recipe:
+        raise UsageError(
+            f"{store} was imported, not extracted from videos; delete the shards that are damaged "
+            "and run the same `flowpipe import` again: it makes what is missing"
+        )
     return header.dataset, recipes.build(ExtractRecipe, header.recipe, where="store.json")

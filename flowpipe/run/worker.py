@@ -33,9 +33,8 @@ from flowpipe.errors import (
 )
 from flowpipe.extract import Extraction, ExtractRecipe
 from flowpipe.flow import FLOWS
-from flowpipe.modality import MODALITIES
+from flowpipe.modality import MODALITIES, quantiser_of
 from flowpipe.ops import Ops, get_ops
-from flowpipe.planes import quantiser
 from flowpipe.run.breadcrumb import Breadcrumb
 from flowpipe.run.plan import ShardPlan
 from flowpipe.store import ShardWriter, StreamSpec
@@ -240,7 +239,8 @@ def _open_writer(job: ShardJob, ops: Ops) -> ShardWriter:
     made = job.recipe
     flow = _flow_ran_on(made, ops)
     streams = {
-        name: StreamSpec(made.codecs[name], quantiser(made, name)) for name in made.modalities
+        name: StreamSpec(made.codecs[name], quantiser_of(name, made.bound))
+        for name in made.modalities
     }
     path = Path(job.store) / "shards" / f"{job.shard.name}.h5"
     with _store_in_words(path):

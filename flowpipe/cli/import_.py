@@ -1,0 +1,81 @@
+"""`flowpipe import`: frame folders or tars -> a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from flowpipe.cli import EXIT_DONE, EXIT_SOME_FAILED
+from flowpipe.cli.screen import counting, say
+from flowpipe.datasets.classes import read_class_names
+from flowpipe.exchange import LAYOUTS, ImportJob, Pairing, import_folder, read_lists
+
+_SHOWN = 5
+
+
+@click.command("import")
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("store", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--layout", type=click.Choice(list(LAYOUTS)), help="Tool that made the folders.")
+@click.option("--pairing", type=click.Choice(["start", "end"]),
+              help="Which frame has the number of a flow field: its first or its second.",
+              )  # fmt: skip
+@click.option("--bound", type=click.FloatRange(0, 1000, min_open=True),
+              help="Pixels that the bytes 0 and 255 of flow stand for.")  # fmt: skip
+@click.option("--fps", type=click.FloatRange(0, min_open=True), help="Frames per second.")
+@click.option("--list", "lists", multiple=True, metavar="[SPLIT=]FILE",
+              help="'folder frames label' lines, as train1=ucf101_rgb_train_split_1.txt; repeat it."
+              )  # fmt: skip
+@click.option("--class-names", type=click.Path(path_type=Path), metavar="FILE",
+              help="Class names in the order of the labels, one a line.")  # fmt: skip
+@click.option("--dataset", default="", metavar="NAME",
+              help="Data set, which says how scores are evaluated.")  # fmt: skip
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
+def import_(
+    folder: Path,
+    store: Path,
+    layout: str | None,
+    pairing: Pairing | None,
+    bound: float | None,
+    fps: float | None,
+    lists: tuple[str, ...],
+    class_names: Path | None,
+    dataset: str,
+    workers: int,
+) -> int:
+    """Make a STORE of the frame folders, or tars, in FOLDER.
+
+    What `flowpipe export` wrote says itself what it is. Of folders that another tool made, with
+    img_00001.jpg, flow_x_00001.jpg, flow_y_00001.jpg or x_00001.jpg in them, --layout or --pairing,
+    --bound and --fps have to be said: nothing in the files tells.
+
+    Colour JPEG is kept byte for byte, all else without loss as JPEG-LS. A folder that makes no
+    video is named and left out. Exit code: 0 all done, 1 some left out, 2 wrong use.
+    """
+    labels, splits = read_lists(_split_and_file(text) for text in lists)
+    names = read_class_names(class_names) if class_names else ()
+    job = ImportJob(
+        folder.absolute(), store.absolute(), layout or "", pairing, bound or 0.0, fps or 0.0,
+        dataset, names, labels, splits, workers,
+    )  # fmt: skip
+    with counting("importing") as progress:
+        done = import_folder(job, progress)
+    for what, paths in (
+        ("folders that no list names; they have no label", done.unlisted),
+        ("folders that the lists name are absent", done.absent),
+    ):
+        if paths:
+            more = ", ..." if len(paths) > _SHOWN else ""
+            say(f"{len(paths)} {what}: {', '.join(paths[:_SHOWN])}{more}")
+    for path, message in done.failed:
+        say(f"left out: {message if path in message else f'{path}: {message}'}")
+    already = f", {done.already} were there" if done.already else ""
+    failed = f", {len(done.failed)} left out" if done.failed else ""
+    click.echo(f"{store}: {done.videos} videos{already}{failed}")
+    return EXIT_SOME_FAILED if done.failed else EXIT_DONE
+
+
+def _split_and_file(text: str) -> tuple[str, Path]:
+    split, equals, path = text.partition("=")
+    return (split, Path(path)) if equals else ("", Path(text))

@@ -1,0 +1,188 @@
+"""Store -> frame folders, or webdataset tars, with list files: what other trainers read."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+
+from flowpipe.errors import UsageError
+from flowpipe.exchange import lists, tars
+from flowpipe.exchange.job import WINDOW, Exported, ExportJob, opened
+from flowpipe.exchange.layouts import LAYOUTS, WEBDATASET, Layout, file_names, safe_name
+from flowpipe.exchange.notes import StoreNotes, VideoNotes, notes_path
+from flowpipe.exchange.pictures import Pictures
+from flowpipe.exchange.pool import results
+from flowpipe.modality import MODALITIES
+from flowpipe.store import Store
+from flowpipe.store.files import full_disk_in_words, temporary_name
+
+Step = Callable[[], Exported]
+_VIDEOS_A_JOB = 8
+
+
+def export_store(job: ExportJob, progress: Callable[[int, int], None]) -> Exported:
+    """Write a store's videos as files of another layout. Run again, it does what is missing.
+
+    Parameters
+    ----------
+    job : ExportJob
+    progress : callable
+        Told (videos done, videos in all).
+
+    Raises
+    ------
+    UsageError
+        If the store has not what is wanted, or the folder holds another export.
+    FormatError
+        If a payload is damaged; the message names the video.
+    DiskFullError, UnwritableError
+        If the folder takes no more.
+    """
+    store = opened(job.store)
+    modalities, videos = _modalities(store, job.modalities), _chosen(store, job.only)
+    total = Exported()
+    if job.layout == WEBDATASET:
+        steps = _tar_steps(job, store, modalities, videos)
+    else:
+        folders = folders_of(store, videos, LAYOUTS[job.layout])
+        steps = _folder_steps(job, store, modalities, folders)
+    for part in results(_call, steps, job.workers):
+        total.add(part)
+        progress(total.videos + total.already, len(videos))
+    total.lists = lists.write_class_names(store, job.out)
+    if job.layout != WEBDATASET:
+        layout = LAYOUTS[job.layout]
+        total.lists += lists.write_lists(store, job.out, layout, modalities, folders)
+    return total
+
+
+def _tar_steps(
+    job: ExportJob, store: Store, modalities: tuple[str, ...], videos: Sequence[str]
+) -> list[Step]:
+    groups = tars.grouped(store, videos, modalities, job.tar_bytes)
+    content = hashlib.sha256("\n\n".join(map("\n".join, groups)).encode()).hexdigest()
+    files = dict.fromkeys(modalities, "")
+    StoreNotes.of_store(store, WEBDATASET, files, content=content).write(job.out)
+    return [
+        partial(tars.write_tar, job, modalities, number, ids) for number, ids in enumerate(groups)
+    ]
+
+
+def _folder_steps(
+    job: ExportJob, store: Store, modalities: tuple[str, ...], folders: Mapping[str, str]
+) -> list[Step]:
+    made = {name: _pictures(store, name, job) for name in modalities}
+    extensions = {name: pictures.extension for name, pictures in made.items()}
+    StoreNotes.of_store(store, job.layout, extensions, quality=job.quality).write(job.out)
+    pairs = list(folders.items())
+    return [
+        partial(_export_videos, job, modalities, pairs[k : k + _VIDEOS_A_JOB])
+        for k in range(0, len(pairs), _VIDEOS_A_JOB)
+    ]
+
+
+def folders_of(store: Store, videos: Sequence[str], layout: Layout) -> dict[str, str]:
+    """Folder of each video below the root of an export."""
+    names = store.header.class_names
+    folders = {}
+    for video_id in videos:
+        labels = store.videos[video_id].labels if layout.by_class else ()
+        single = len(labels) == 1 and labels[0] < len(names)
+        parent = f"{safe_name(names[labels[0]])}/" if single else ""
+        # Of a data set of folders the id begins with the class already.
+        own = video_id
+        if single and video_id.startswith(f"{names[labels[0]]}/"):
+            own = video_id[len(names[labels[0]]) + 1 :]
+        folders[video_id] = parent + safe_name(own)
+    return folders
+
+
+def _export_videos(
+    job: ExportJob, modalities: tuple[str, ...], videos: Sequence[tuple[str, str]]
+) -> Exported:
+    total, store, layout = Exported(), opened(job.store), LAYOUTS[job.layout]
+    for video_id, folder in videos:
+        notes = notes_path(job.out, folder)
+        if notes.exists() and (job.out / folder).is_dir():
+            total.already += 1
+            continue
+        final = job.out / folder
+        temporary = temporary_name(final)
+        temporary.mkdir(parents=True)
+        try:
+            with full_disk_in_words(final):
+                for file, content in _files(store, video_id, job, layout, modalities, total):
+                    (temporary / file).write_bytes(content)
+                    total.files += 1
+                    total.bytes += len(content)
+                shutil.rmtree(final, ignore_errors=True)  # of a run that was killed
+                temporary.replace(final)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        _notes_of(store, video_id, layout, modalities).write(notes)
+        total.videos += 1
+    return total
+
+
+def _files(
+    store: Store, video_id: str, job: ExportJob, layout: Layout, modalities: tuple[str, ...],
+    total: Exported,
+) -> Iterator[tuple[str, bytes]]:  # fmt: skip
+    """(name, content) of every file of a video."""
+    for modality in modalities:
+        made = _pictures(store, modality, job)
+        count = store.videos[video_id].images[modality]
+        for start in range(layout.left_out(modality), count, WINDOW):
+            window = store.encoded(
+                video_id, modality, start, min(WINDOW, count - start), check=True
+            )
+            for k, contents in enumerate(made.files(window), start):
+                names = file_names(modality, layout.number(modality, k), made.extension)
+                yield from zip(names, contents, strict=True)
+        total.difference_sum += made.difference_sum
+        total.differences += made.differences
+
+
+def _notes_of(
+    store: Store, video_id: str, layout: Layout, modalities: tuple[str, ...]
+) -> VideoNotes:
+    notes = VideoNotes.of_video(store, video_id, modalities)
+    for modality in modalities:
+        left_out = store.encoded(video_id, modality, 0, layout.left_out(modality), check=True)
+        notes.left_out[modality] = [bytes(payload) for payload in left_out]
+    return notes
+
+
+def _pictures(store: Store, modality: str, job: ExportJob) -> Pictures:
+    return Pictures(modality, store.codec(modality)["name"], job.extension, job.quality)
+
+
+def _modalities(store: Store, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    strange = [name for name in wanted if name not in store.modalities]
+    if strange:
+        raise UsageError(
+            f"{store.path} has {', '.join(store.modalities)}, not {', '.join(strange)}"
+        )
+    return tuple(name for name in MODALITIES if name in (wanted or store.modalities))
+
+
+def _chosen(store: Store, only: tuple[str, ...]) -> list[str]:
+    chosen = [
+        video_id
+        for video_id, video in store.videos.items()
+        if not only or video.subset in only or set(only).intersection(video.splits)
+    ]
+    if not chosen:
+        known = sorted({n for v in store.videos.values() for n in (v.subset, *v.splits) if n})
+        raise UsageError(
+            f"no video of {store.path} is of {', '.join(only) or 'any part'}; there are: "
+            f"{', '.join(known) or 'none'}"
+        )
+    return chosen
+
+
+def _call(step: Step) -> Exported:
+    return step()

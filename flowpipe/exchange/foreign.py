@@ -1,0 +1,164 @@
+"""Frame folders that another tool made + what is said of them -> the videos in them."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flowpipe.errors import FormatError, UsageError
+from flowpipe.exchange.frames import folders_below
+from flowpipe.exchange.incoming import ForeignFolder, Source
+from flowpipe.exchange.job import ImportJob
+from flowpipe.exchange.layouts import FOLDER_PATTERNS, LAYOUTS, Pairing
+from flowpipe.modality import MODALITIES
+from flowpipe.types import VideoRecord
+
+_LOOKED_AT = 100
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """What there is to import."""
+
+    modalities: tuple[str, ...]
+    copied: frozenset[str]
+    """Modalities whose files can be payloads as they are."""
+    sources: Sequence[Source]
+    dataset: dict[str, Any]
+    class_names: tuple[str, ...]
+    described: dict[str, Any]
+    """What was said of the folders."""
+    unlisted: list[str]
+    absent: list[str]
+
+
+def look_at(job: ImportJob) -> Foreign:
+    """Find the videos below a folder.
+
+    Raises
+    ------
+    FormatError
+        If there are none.
+    UsageError
+        If something has to be said that the job leaves open.
+    """
+    if not job.folder.is_dir():
+        raise UsageError(f"{job.folder} is no folder")
+    folders = list(folders_below(job.folder))
+    if not folders:
+        raise FormatError(
+            f"{job.folder} has no folders of numbered images, as img_00001.jpg or "
+            "flow_x_00001.jpg, and flowpipe did not export it"
+        )
+    paths = [path for path, _ in folders]
+    modalities = tuple(name for name in MODALITIES if any(name in found for _, found in folders))
+    pairing = _pairing(job, modalities)
+    records, class_names, unlisted, absent = _records(job, paths)
+    copied = frozenset(name for name in modalities if _is_jpeg(job, paths, name))
+    return Foreign(
+        modalities,
+        copied,
+        [
+            ForeignFolder(job.folder / path, record, modalities, pairing, job.fps, copied)
+            for path, record in zip(paths, records, strict=True)
+        ],
+        {"dataset": job.dataset or "frames", "imported_from": str(job.folder.absolute())},
+        class_names,
+        {"pairing": pairing, "fps": job.fps},
+        unlisted,
+        absent,
+    )
+
+
+def _pairing(job: ImportJob, modalities: Sequence[str]) -> Pairing:
+    """The pairing, once all is said that the images do not tell."""
+    if job.layout and job.layout not in LAYOUTS:
+        raise UsageError(f"{job.folder} is no {job.layout} that flowpipe exported")
+    named = LAYOUTS[job.layout].pairing if job.layout else None
+    if named and job.pairing not in (None, named):
+        raise UsageError(f"the layout {job.layout} has --pairing {named}")
+    contexts = {MODALITIES[name].context for name in modalities}
+    missing = []
+    if len(contexts) > 1 and not (named or job.pairing):
+        missing.append(
+            "which frame has the number of a flow field: --pairing start (denseflow, mmaction2: "
+            "flow_x_00007 goes from img_00007 to img_00008) or --pairing end (dense_flow of TSN: "
+            "from img_00006 to img_00007)"
+        )
+    if any(MODALITIES[name].flows for name in modalities) and not job.bound:
+        missing.append(
+            "how many pixels the bytes 0 and 255 of flow stand for: --bound 20 (TSN, mmaction2; "
+            "denseflow takes 32 and dense_flow 15 where nothing is said)"
+        )
+    if not job.fps:
+        missing.append("how many frames a second there are: --fps 25")
+    if missing:
+        raise UsageError(
+            f"{job.folder} was not exported by flowpipe, so it has to be said\n  "
+            + "\n  ".join(missing)
+        )
+    return named or job.pairing or "start"
+
+
+def _is_jpeg(job: ImportJob, paths: Sequence[str], modality: str) -> bool:
+    """Whether the files of some folders are JPEG in colour."""
+    pattern = FOLDER_PATTERNS[modality]
+    return MODALITIES[modality].channels == 3 and not any(
+        pattern.fullmatch(file.name) and file.name.endswith(".png")
+        for path in paths[:: max(1, len(paths) // _LOOKED_AT)]
+        for file in os.scandir(job.folder / path)
+    )
+
+
+def _records(
+    job: ImportJob, paths: Sequence[str]
+) -> tuple[list[VideoRecord], tuple[str, ...], list[str], list[str]]:
+    """Records of the folders, class names, folders in no list, and listed ones that are absent."""
+    last = [path.rpartition("/")[2] for path in paths]
+    ids = last if len(set(last)) == len(last) else list(paths)
+    unlisted: list[str] = []
+    absent: list[str] = []
+    class_names = job.class_names
+    if job.labels:
+        found = _matched(job.labels, paths)
+        labels = [job.labels[found[path]] if path in found else () for path in paths]
+        splits = [job.splits[found[path]] if path in found else () for path in paths]
+        unlisted = [path for path in paths if path not in found]
+        absent = sorted(set(job.labels) - set(found.values()))
+        most = max((label for own in job.labels.values() for label in own), default=-1)
+        if class_names and most >= len(class_names):
+            raise UsageError(f"the lists have label {most}, but there are {len(class_names)} names")
+        class_names = class_names or tuple(map(str, range(most + 1)))
+    else:
+        parents = [path.partition("/")[0] if path.count("/") == 1 else "" for path in paths]
+        if all(parents):
+            class_names = class_names or tuple(sorted(set(parents)))
+            strange = sorted(set(parents) - set(class_names))
+            if strange:
+                raise UsageError(f"the class names lack {', '.join(strange)}")
+        labels = [(class_names.index(parent),) if all(parents) else () for parent in parents]
+        splits = [()] * len(paths)
+    records = [
+        VideoRecord(video_id, str(job.folder / path), own, splits=parts)
+        for video_id, path, own, parts in zip(ids, paths, labels, splits, strict=True)
+    ]
+    return records, class_names, unlisted, absent
+
+
+def _matched(listed: Mapping[str, Any], paths: Sequence[str]) -> dict[str, str]:
+    """Folder -> what a list calls it: as many last names as tell the listed ones apart."""
+    for names in (1, 2, 3):
+        ends = Counter(_end(path, names) for path in listed)
+        if max(ends.values()) == 1:
+            break
+    else:
+        raise UsageError("the lists name folders that only differ in their first names")
+    by_end = {_end(path, names): path for path in listed}
+    return {path: by_end[_end(path, names)] for path in paths if _end(path, names) in by_end}
+
+
+def _end(path: str, names: int) -> str:
+    return "/".join(path.split("/")[-names:])

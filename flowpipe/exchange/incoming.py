@@ -1,0 +1,180 @@
+"""Frame folders and tars -> videos on their way into a store, read when it takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe import codec
+from flowpipe.codec import JpegLsParams
+from flowpipe.errors import FormatError
+from flowpipe.exchange.frames import look_into
+from flowpipe.exchange.layouts import LAYOUTS, Pairing, file_names
+from flowpipe.exchange.notes import VideoNotes
+from flowpipe.exchange.pictures import payload
+from flowpipe.exchange.tars import read_tar
+from flowpipe.modality import MODALITIES
+from flowpipe.types import EncodedPlanes, VideoRecord
+
+_WINDOW = 64
+
+Image = tuple[bytes, int, int]
+"""(payload, height, width)"""
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """One video: what is known of it, and its images."""
+
+    record: VideoRecord
+    meta: Mapping[str, Any]
+    pts_s: NDArray[np.float64]
+    images: Iterator[EncodedPlanes]
+
+
+@dataclass(frozen=True)
+class OwnFolder:
+    """A frame folder that flowpipe exported, with its notes."""
+
+    path: Path
+    notes: Path
+    layout: str
+    extensions: Mapping[str, str]
+    """Of the files, by modality."""
+    copied: frozenset[str]
+    """Modalities whose files are the payloads of the store."""
+
+    def videos(self) -> Iterator[Incoming]:
+        """The video in it. Its images raise FormatError where a file is missing or damaged."""
+        notes = VideoNotes.read(self.notes)
+        record = VideoRecord.from_json(notes.meta["record"])
+        yield Incoming(record, notes.meta, notes.pts_s, self._images(notes))
+
+    def _images(self, notes: VideoNotes) -> Iterator[EncodedPlanes]:
+        for name, count in notes.images.items():
+
+            def image(k: int, modality: str = name) -> Image:
+                return self._image(modality, k, notes.left_out.get(modality, []))
+
+            yield from windows(name, count, image, notes.columns[name])
+
+    def _image(self, modality: str, k: int, left_out: list[bytes]) -> Image:
+        channels, copied = MODALITIES[modality].channels, modality in self.copied
+        if k < len(left_out):
+            planes = codec.decode([left_out[k]], channels)
+            kept = left_out[k] if copied else codec.encode(planes, JpegLsParams())[0]
+            return kept, planes.shape[2], planes.shape[3]
+        number = LAYOUTS[self.layout].number(modality, k)
+        names = file_names(modality, number, self.extensions[modality])
+        return image_of([self.path / name for name in names], channels, copied)
+
+
+@dataclass(frozen=True)
+class ForeignFolder:
+    """A frame folder that another tool made."""
+
+    path: Path
+    record: VideoRecord
+    modalities: tuple[str, ...]
+    pairing: Pairing
+    fps: float
+    copied: frozenset[str]
+
+    def videos(self) -> Iterator[Incoming]:
+        """The video in it.
+
+        Raises
+        ------
+        FormatError
+            If its files do not make a video.
+        """
+        folder = look_into(self.path, self.modalities, self.pairing)
+        meta = {"source": {"folder": str(self.path)}, "facts": {}, "message": ""}
+        pts_s = np.arange(folder.frames) / self.fps
+        yield Incoming(self.record, meta, pts_s, self._images(folder.files))
+
+    def _images(self, files: Mapping[str, Sequence[tuple[str, ...]]]) -> Iterator[EncodedPlanes]:
+        for name, images in files.items():
+            channels, copied = MODALITIES[name].channels, name in self.copied
+
+            def image(
+                k: int, names: Any = images, channels: int = channels, copied: bool = copied
+            ) -> Image:
+                return image_of([self.path / file for file in names[k]], channels, copied)
+
+            yield from windows(name, len(images), image, None)
+
+
+@dataclass(frozen=True)
+class OwnTar:
+    """A tar that flowpipe exported."""
+
+    path: Path
+
+    def videos(self) -> Iterator[Incoming]:
+        """The videos in it; FormatError where it is damaged."""
+        for notes, payloads in read_tar(self.path):
+            record = VideoRecord.from_json(notes.meta["record"])
+            yield Incoming(record, notes.meta, notes.pts_s, self._images(notes, payloads))
+
+    def _images(
+        self, notes: VideoNotes, payloads: Mapping[str, list[bytes]]
+    ) -> Iterator[EncodedPlanes]:
+        for name, count in notes.images.items():
+            if len(payloads[name]) != count:
+                raise FormatError(
+                    f"{self.path}: {len(payloads[name])} images of {name}, {count} were written"
+                )
+            channels = MODALITIES[name].channels
+
+            def image(k: int, name: str = name, channels: int = channels) -> Image:
+                planes = codec.decode([payloads[name][k]], channels)
+                return payloads[name][k], planes.shape[2], planes.shape[3]
+
+            yield from windows(name, count, image, notes.columns[name])
+
+
+Source = OwnFolder | ForeignFolder | OwnTar
+
+
+def image_of(paths: list[Path], channels: int, copied: bool) -> Image:
+    """Files of one image -> its payload; FormatError that names the file."""
+    try:
+        return payload([path.read_bytes() for path in paths], channels, copied)
+    except OSError as error:
+        raise FormatError(f"{error.filename} cannot be read: {error.strerror}") from error
+    except (FormatError, ValueError) as error:
+        raise FormatError(f"{paths[0]}: {error}") from error
+
+
+def windows(
+    modality: str,
+    count: int,
+    image: Callable[[int], Image],
+    columns: Mapping[str, NDArray[Any]] | None,
+) -> Iterator[EncodedPlanes]:
+    """Images in windows; without `columns`, with those that the images themselves tell."""
+    for start in range(0, count, _WINDOW):
+        made = [image(k) for k in range(start, min(start + _WINDOW, count))]
+        payloads = tuple(content for content, _, _ in made)
+        sizes = {(height, width) for _, height, width in made}
+        if len(sizes) > 1:
+            raise FormatError(f"images of {modality} have several sizes: {sorted(sizes)}")
+        own = (
+            {name: values[start : start + len(made)] for name, values in columns.items()}
+            if columns is not None
+            else {c.name: _at_the_ends(modality, payloads) for c in MODALITIES[modality].columns}
+        )
+        ((height, width),) = sizes
+        yield EncodedPlanes(modality, payloads, height, width, own)
+
+
+def _at_the_ends(modality: str, payloads: tuple[bytes, ...]) -> NDArray[np.uint32]:
+    """Values of each image that are 0 or 255: among them are those that the quantiser cut off."""
+    planes = codec.decode(payloads, MODALITIES[modality].channels)
+    return np.array([np.count_nonzero((p == 0) | (p == 255)) for p in planes], np.uint32)

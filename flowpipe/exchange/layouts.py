@@ -1,0 +1,111 @@
+"""LAYOUTS: how the tools of the field name and number the frames of a video in a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from flowpipe.modality import MODALITIES
+
+Pairing = Literal["start", "end"]
+"""Which frame of its pair has the number of a flow field: the first or the second."""
+
+WEBDATASET = "webdataset"
+"""Name of the layout that is no folder of frames, but tars that webdataset reads."""
+
+STEMS = {
+    "rgb": "img_{number:05d}",
+    "flow": "flow_{axis}_{number:05d}",
+    "warped_flow": "warp_{axis}_{number:05d}",
+    "rgb_diff": "diff_{number:05d}",
+}
+"""File names by modality. dense_flow calls warped flow flow_x too, and writes it elsewhere."""
+AXES = "xy"
+FOLDER_PATTERNS = {
+    modality: re.compile(rf"{start}_?(?P<number>\d+)\.(?:jpe?g|png)")
+    for modality, start in {
+        "rgb": r"(?:img|image|frame)",
+        "flow": r"(?:flow_)?(?P<axis>[xy])",
+    }.items()
+}
+"""Names in folders of unknown origin: numbers of any width; also x_00001.jpg and image_0001.jpg."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One row: what distinguishes the folders of one tool from another's."""
+
+    name: str
+    first: int
+    """Number of the first flow field."""
+    pairing: Pairing
+    lists: tuple[str, ...]
+    """Forms of list files that readers of this layout take."""
+    summary: str
+    by_class: bool = False
+    """Whether the folder of a video with one label lies in one named by its class."""
+
+    def number(self, modality: str, k: int) -> int:
+        """Number of image k of a modality; below `first` it has no file."""
+        behind = self.pairing == "end" and not MODALITIES[modality].context
+        return self.first + k - behind
+
+    def left_out(self, modality: str) -> int:
+        """Images of a video, from the first on, that have no file."""
+        return self.first - min(self.first, self.number(modality, 0))
+
+
+LAYOUTS = {
+    row.name: row
+    for row in (
+        Layout(
+            "dense_flow", 1, "end", ("tsn", "mmaction2"),
+            "as TSN's extract_gpu: from 1; img_k is the second frame of flow_k; the first frame is "
+            "left out",
+        ),
+        Layout(
+            "denseflow", 0, "start", ("mmaction2",),
+            "as open-mmlab's denseflow: from 0; img_k is the first frame of flow_k",
+        ),
+        Layout(
+            "mmaction2", 1, "start", ("tsn", "mmaction2"),
+            "as mmaction2's build_rawframes: from 1; img_k is the first frame of flow_k; in "
+            "folders by class",
+            by_class=True,
+        ),
+    )
+}  # fmt: skip
+
+_UNSAFE = re.compile(r"[\s%/\\\x00-\x1f\x7f]|^\.")
+_MOST_BYTES = 200
+
+
+def file_names(modality: str, number: int, extension: str) -> tuple[str, ...]:
+    """Names of the files of one image: one, or one for each axis of a flow field."""
+    axes = AXES if MODALITIES[modality].channels == len(AXES) else " "
+    return tuple(STEMS[modality].format(axis=a, number=number) + extension for a in axes)
+
+
+def safe_name(name: str, also: str = "") -> str:
+    """A video id or class as a name of a folder that lists with blanks between columns can hold.
+
+    White space, slashes, percent signs, a leading dot and the characters `also` become %XX. A very
+    long name is cut and ends in a digest.
+
+    >>> safe_name("a b/c.d")
+    'a%20b%2Fc.d'
+    """
+
+    def quoted(found: re.Match[str]) -> str:
+        return "".join(f"%{byte:02X}" for byte in found[0].encode())
+
+    safe = _UNSAFE.sub(quoted, name)
+    for char in also:
+        safe = safe.replace(char, f"%{ord(char):02X}")
+    raw = safe.encode()
+    if len(raw) <= _MOST_BYTES:
+        return safe
+    digest = hashlib.sha256(raw).hexdigest()[:16]
+    return f"{raw[: _MOST_BYTES - 17].decode(errors='ignore')}~{digest}"

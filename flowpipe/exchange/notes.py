@@ -1,0 +1,197 @@
+"""What image files cannot hold, in OUT/.flowpipe: the store's header, and of each video its record,
+timestamps, columns and the frames that a layout leaves out.
+
+A video's notes are written when all of its files are there, so they also say what is done.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe import recipe as recipes
+from flowpipe.errors import FormatError, UsageError
+from flowpipe.modality import MODALITIES
+from flowpipe.store import Store
+from flowpipe.store.files import publish, temporary_name
+
+FOLDER = ".flowpipe"
+_STORE = "export.json"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class StoreNotes:
+    """What all videos of an export have in common."""
+
+    layout: str
+    extensions: dict[str, str]
+    """Of the files, by modality."""
+    codecs: dict[str, dict[str, Any]]
+    quantisers: dict[str, dict[str, Any]]
+    recipe: str
+    """Canonical JSON, as in the store."""
+    recipe_digest: str
+    dataset: dict[str, Any]
+    class_names: tuple[str, ...]
+    quality: int = 0
+    """Of what was compressed again."""
+    content: str = ""
+    """Of an export that cannot grow: a digest of what it holds."""
+    version: int = _VERSION
+
+    @classmethod
+    def of_store(
+        cls,
+        store: Store,
+        layout: str,
+        extensions: Mapping[str, str],
+        *,
+        quality: int = 0,
+        content: str = "",
+    ) -> StoreNotes:
+        """What a store's header and streams say of these modalities."""
+        header = store.header
+        return cls(
+            layout,
+            dict(extensions),
+            {name: store.codec(name) for name in extensions},
+            {name: store.quantiser(name) for name in extensions},
+            recipes.canonical(header.recipe),
+            header.recipe_digest,
+            header.dataset,
+            header.class_names,
+            quality,
+            content,
+        )
+
+    def write(self, out: Path) -> None:
+        """Begin an export, or check that the one there is the same.
+
+        Raises
+        ------
+        UsageError
+            If the folder has an export of something else.
+        """
+        there = self.read(out)
+        if there is None:
+            (out / FOLDER).mkdir(parents=True, exist_ok=True)
+            text = json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+            temporary = temporary_name(out / FOLDER / _STORE)
+            temporary.write_text(text, encoding="utf-8")
+            publish(temporary, out / FOLDER / _STORE)
+        elif there != self:
+            ours, theirs = asdict(self), asdict(there)
+            different = [key for key in ours if ours[key] != theirs[key]]
+            raise UsageError(
+                f"{out} has an export of another store or with other options (different: "
+                f"{', '.join(different)}); choose another folder"
+            )
+
+    @classmethod
+    def read(cls, out: Path) -> StoreNotes | None:
+        """Those of a folder; None if flowpipe did not write it.
+
+        Raises
+        ------
+        FormatError
+            If they cannot be understood.
+        """
+        path = out / FOLDER / _STORE
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if values["version"] != _VERSION:
+                raise FormatError(
+                    f"{path} has version {values['version']}, this flowpipe knows {_VERSION}"
+                )
+            return cls(**{**values, "class_names": tuple(values["class_names"])})
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise FormatError(f"{path} cannot be read: {error}") from error
+
+
+@dataclass(frozen=True)
+class VideoNotes:
+    """What is known of one video beside its images."""
+
+    meta: dict[str, Any]
+    """As in the store."""
+    images: dict[str, int]
+    """By modality."""
+    pts_s: NDArray[np.float64]
+    columns: dict[str, dict[str, NDArray[Any]]] = field(default_factory=dict)
+    """By modality and name."""
+    left_out: dict[str, list[bytes]] = field(default_factory=dict)
+    """Payloads of the images without a file, from the first on."""
+
+    @classmethod
+    def of_video(cls, store: Store, video_id: str, modalities: Sequence[str]) -> VideoNotes:
+        """What a store knows of a video."""
+        video = store.videos[video_id]
+        return cls(
+            video.meta,
+            {name: video.images[name] for name in modalities},
+            video.pts_s,
+            {
+                name: {
+                    column.name: store.column(video_id, name, column.name)
+                    for column in MODALITIES[name].columns
+                }
+                for name in modalities
+            },
+        )
+
+    def write(self, path: Path) -> None:
+        """Keep them in an .npz file."""
+        arrays: dict[str, NDArray[Any]] = {
+            "facts": _text({"meta": self.meta, "images": self.images}),
+            "pts_s": self.pts_s,
+        }
+        for modality, columns in self.columns.items():
+            for name, values in columns.items():
+                arrays[f"column/{modality}/{name}"] = values
+        for modality, payloads in self.left_out.items():
+            for k, payload in enumerate(payloads):
+                arrays[f"left_out/{modality}/{k}"] = np.frombuffer(payload, np.uint8)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_name(path)
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        publish(temporary, path)
+
+    @classmethod
+    def read(cls, path: Path) -> VideoNotes:
+        """Read them back; FormatError if they are damaged."""
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                facts = json.loads(arrays["facts"].tobytes())
+                columns: dict[str, dict[str, NDArray[Any]]] = {name: {} for name in facts["images"]}
+                left_out: dict[str, list[bytes]] = {name: [] for name in facts["images"]}
+                for key in arrays.files:
+                    kind, _, rest = key.partition("/")
+                    modality, _, name = rest.partition("/")
+                    if kind == "column":
+                        columns[modality][name] = arrays[key]
+                    elif kind == "left_out":
+                        left_out[modality].append(arrays[key].tobytes())
+                return cls(facts["meta"], facts["images"], arrays["pts_s"], columns, left_out)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise FormatError(f"{path} cannot be read: {error}") from error
+
+
+def notes_path(out: Path, folder: str) -> Path:
+    """Where the notes of the video in OUT/folder lie."""
+    return out / FOLDER / "videos" / f"{folder}.npz"
+
+
+def _text(values: Any) -> NDArray[np.uint8]:
+    text = json.dumps(values, ensure_ascii=False)
+    return np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8)

@@ -1,0 +1,130 @@
+"""Payloads of a store <-> the image files that other tools read: one a frame, x and y apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe import codec
+from flowpipe.codec import JpegLsParams, JpegParams, Payload
+from flowpipe.errors import FormatError
+from flowpipe.modality import MODALITIES
+
+JPEG, PNG = ".jpg", ".png"
+EXTENSIONS = (JPEG, PNG)
+
+_SAMPLED = 16
+_PNG_EFFORT = [cv2.IMWRITE_PNG_COMPRESSION, 3]
+
+
+class Pictures:
+    """Makes image files of the payloads of one stream.
+
+    Colour that is stored as JPEG is copied byte for byte. All else is decoded and compressed as
+    `extension` says: PNG keeps every value, JPEG does not, and how far it is off is measured on
+    every 16th image.
+
+    Attributes
+    ----------
+    extension : str
+        Of the files.
+    difference_sum, differences : float, int
+        Sum of the absolute differences to the store that compressing again made, and of how many
+        values.
+    """
+
+    def __init__(self, modality: str, codec_name: str, extension: str, quality: int) -> None:
+        row = MODALITIES[modality]
+        self.channels = row.channels
+        self.copies = row.channels == 3 and codec_name == JpegParams.name
+        self.extension = JPEG if self.copies else extension
+        subsampling = row.subsampling if row.channels == 3 else "gray"
+        self._params = JpegParams(quality, subsampling)  # type: ignore[arg-type]
+        self._seen = 0
+        self.difference_sum, self.differences = 0.0, 0
+
+    def files(self, payloads: Sequence[Payload]) -> Iterator[tuple[bytes, ...]]:
+        """Contents of the files of each image, in the order of `layouts.file_names`."""
+        if self.copies:
+            yield from ((bytes(payload),) for payload in payloads)
+            return
+        planes = codec.decode(payloads, self.channels)
+        for image in planes:
+            parts = [image.transpose(1, 2, 0)] if self.channels == 3 else list(image)
+            made = tuple(self._compressed(np.ascontiguousarray(part)) for part in parts)
+            if self.extension == JPEG and self._seen % _SAMPLED == 0:
+                self._measure(parts, made)
+            self._seen += 1
+            yield made
+
+    def _compressed(self, image: NDArray[np.uint8]) -> bytes:
+        if self.extension == JPEG:
+            return codec.CODECS[JpegParams.name].encode(image, self._params)
+        pixels = image[:, :, ::-1] if image.ndim == 3 else image
+        return bytes(cv2.imencode(PNG, pixels, _PNG_EFFORT)[1])
+
+    def _measure(self, parts: Sequence[NDArray[np.uint8]], made: Sequence[bytes]) -> None:
+        for part, content in zip(parts, made, strict=True):
+            again = picture(content, 3 if part.ndim == 3 else 1)
+            self.difference_sum += float(np.abs(again.astype(np.int16) - part).sum())
+            self.differences += part.size
+
+
+def picture(content: bytes, channels: int) -> NDArray[np.uint8]:
+    """A JPEG or PNG file -> uint8 (H, W, 3) RGB or (H, W).
+
+    Raises
+    ------
+    FormatError
+        If it is neither, is damaged, or is gray where colour is wanted. Colour gives its luma where
+        gray is wanted, as loaders have it.
+    """
+    if content[:2] == b"\xff\xd8":
+        row = codec.CODECS[JpegParams.name]
+        height, width, depth = row.read_size(content)
+        if channels == 3 and depth != 3:
+            raise FormatError("a gray image where colour is wanted")
+        out = np.empty((height, width, 3) if channels == 3 else (height, width), np.uint8)
+        row.decode_into(content, out)
+        return out
+    flag = cv2.IMREAD_UNCHANGED if channels == 3 else cv2.IMREAD_GRAYSCALE
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flag) if content else None
+    if pixels is None or pixels.dtype != np.uint8:
+        raise FormatError("neither a JPEG nor a PNG of 8 bits, or damaged")
+    if channels == 3:
+        if pixels.ndim != 3 or pixels.shape[2] != 3:
+            raise FormatError("a gray or transparent image where colour is wanted")
+        pixels = np.ascontiguousarray(pixels[:, :, ::-1])
+    return np.asarray(pixels, np.uint8)
+
+
+def payload(contents: Sequence[bytes], channels: int, copy: bool) -> tuple[bytes, int, int]:
+    """Files of one image -> (payload, height, width): the JPEG itself, or JPEG-LS without loss.
+
+    With `copy` the file is decoded all the same, so that no broken one gets in.
+    """
+    if copy:
+        if not _is_baseline(contents[0]):
+            raise FormatError("no baseline JPEG: a store holds no other")
+        height, width = picture(contents[0], channels).shape[:2]
+        return contents[0], height, width
+    images = [picture(content, 3 if channels == 3 else 1) for content in contents]
+    if len({image.shape for image in images}) > 1:
+        raise FormatError(f"x and y differ in size: {images[0].shape} and {images[1].shape}")
+    planes = images[0].transpose(2, 0, 1) if channels == 3 else np.stack(images)
+    made = codec.encode(planes[None], JpegLsParams())[0]
+    return made, planes.shape[1], planes.shape[2]
+
+
+def _is_baseline(content: bytes) -> bool:
+    """Whether the frame header of a JPEG is that of a baseline or extended sequential one."""
+    at = 2
+    while at + 4 <= len(content) and content[at] == 0xFF:
+        marker = content[at + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return marker in (0xC0, 0xC1)
+        at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+    return False

@@ -1,0 +1,182 @@
+"""Store <-> tars that webdataset reads: a sample is a video, payloads are copied byte for byte.
+
+    KEY.json                        record, timestamps, columns and what else the store knows
+    KEY.cls                         its label, where it has exactly one
+    KEY.rgb.000000.jpg ...          the images as they are stored; of flow, u left of v
+
+A key is the video id with dots and what `layouts.safe_name` quotes written as %XX.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowpipe import codec
+from flowpipe.errors import FormatError
+from flowpipe.exchange.job import WINDOW, Exported, ExportJob, opened
+from flowpipe.exchange.layouts import safe_name
+from flowpipe.exchange.notes import VideoNotes
+from flowpipe.modality import MODALITIES
+from flowpipe.store import Store
+from flowpipe.store.files import full_disk_in_words, publish, temporary_name
+
+TAR_NAME = re.compile(r"shard-\d{6}\.tar")
+_END_BYTES = 2 * tarfile.BLOCKSIZE
+_MEMBER = re.compile(r"(?P<key>[^.]+)\.(?P<modality>\w+)\.(?P<number>\d+)\.\w+")
+
+
+def grouped(
+    store: Store, videos: Sequence[str], modalities: Sequence[str], tar_bytes: int
+) -> list[list[str]]:
+    """Videos in order, cut where a tar would outgrow `tar_bytes`; a tar has at least one."""
+    rate = _bytes_of_an_image(store, modalities)
+    groups: list[list[str]] = []
+    room = 0.0
+    for video_id in videos:
+        images = store.videos[video_id].images
+        size = sum(images[name] * rate[name] for name in modalities)
+        if not groups or size > room:
+            groups.append([])
+            room = float(tar_bytes)
+        groups[-1].append(video_id)
+        room -= size
+    return groups
+
+
+def write_tar(
+    job: ExportJob, modalities: Sequence[str], number: int, videos: Sequence[str]
+) -> Exported:
+    """Write one tar of videos, or leave it where it is there."""
+    final = job.out / f"shard-{number:06d}.tar"
+    if final.exists():
+        return Exported(already=len(videos))
+    temporary, store, done = temporary_name(final), opened(job.store), Exported()
+    try:
+        with (
+            full_disk_in_words(final),
+            tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar,
+        ):
+            for video_id in videos:
+                for name, content in _members(store, video_id, modalities):
+                    entry = tarfile.TarInfo(name)
+                    entry.size = len(content)
+                    tar.addfile(entry, io.BytesIO(content))
+                    done.files += 1
+                done.videos += 1
+        done.bytes = temporary.stat().st_size
+        publish(temporary, final)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return done
+
+
+def _members(store: Store, video_id: str, modalities: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    key, notes = safe_name(video_id, also="."), VideoNotes.of_video(store, video_id, modalities)
+    labels = store.videos[video_id].labels
+    yield f"{key}.json", json.dumps(_plain(notes), ensure_ascii=False).encode()
+    if len(labels) == 1:
+        yield f"{key}.cls", str(labels[0]).encode()
+    for modality in modalities:
+        count = notes.images[modality]
+        extension = codec.CODECS[store.codec(modality)["name"]].extension
+        for start in range(0, count, WINDOW):
+            window = store.encoded(
+                video_id, modality, start, min(WINDOW, count - start), check=True
+            )
+            for k, content in enumerate(window, start):
+                yield f"{key}.{modality}.{k:06d}{extension}", bytes(content)
+
+
+def read_tar(path: Path) -> Iterator[tuple[VideoNotes, Mapping[str, list[bytes]]]]:
+    """Videos of a tar that flowpipe wrote: what is known of each, and its payloads by modality.
+
+    Raises
+    ------
+    FormatError
+        If it is damaged or others wrote it.
+    """
+    notes: VideoNotes | None = None
+    key = ""
+    payloads: dict[str, list[bytes]] = {}
+    try:
+        _check_end(path)
+        with tarfile.open(path) as tar:
+            for entry in tar:
+                file = tar.extractfile(entry)
+                content = file.read() if file else b""
+                found = _MEMBER.fullmatch(entry.name)
+                if entry.name.endswith(".json"):
+                    if notes is not None:
+                        yield notes, payloads
+                    notes = _noted(json.loads(content))
+                    key = entry.name.removesuffix(".json")
+                    payloads = {name: [] for name in notes.images}
+                elif found is not None and found["key"] == key:
+                    images = payloads[found["modality"]]
+                    if int(found["number"]) != len(images):
+                        raise FormatError(
+                            f"{path}: {entry.name} comes after {len(images)} images of its kind"
+                        )
+                    images.append(content)
+                elif entry.name != f"{key}.cls":
+                    raise FormatError(f"{path}: {entry.name} belongs to no video before it")
+    except (tarfile.TarError, OSError, ValueError, KeyError, TypeError) as error:
+        raise FormatError(f"{path} is no whole tar of flowpipe export: {error!r}") from error
+    if notes is not None:
+        yield notes, payloads
+
+
+def _check_end(path: Path) -> None:
+    """Raise ValueError unless the tar's end marker is there: Python takes a cut one for whole."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _END_BYTES))
+        if file.read() != bytes(_END_BYTES):
+            raise ValueError("its end is missing")
+
+
+def _plain(notes: VideoNotes) -> dict[str, Any]:
+    columns = {
+        modality: {name: values.tolist() for name, values in columns.items()}
+        for modality, columns in notes.columns.items()
+    }
+    return {**notes.meta, "images": notes.images, "pts_s": notes.pts_s.tolist(), "columns": columns}
+
+
+def _noted(values: dict[str, Any]) -> VideoNotes:
+    images, pts_s, columns = values.pop("images"), values.pop("pts_s"), values.pop("columns")
+    return VideoNotes(
+        values,
+        images,
+        np.array(pts_s, np.float64),
+        {
+            modality: {
+                column.name: np.array(columns[modality][column.name], column.dtype).reshape(
+                    -1, *column.shape
+                )
+                for column in MODALITIES[modality].columns
+            }
+            for modality in images
+        },
+    )
+
+
+def _bytes_of_an_image(store: Store, modalities: Sequence[str]) -> dict[str, float]:
+    """Mean size of stored images by modality, from the first images of a few videos."""
+    videos = list(store.videos.values())
+    rates = {}
+    for name in modalities:
+        sizes = [
+            len(payload)
+            for video in videos[:: max(1, len(videos) // 16)]
+            for payload in store.encoded(video.video_id, name, 0, min(8, video.images[name]))
+        ]
+        rates[name] = sum(sizes) / max(1, len(sizes)) + 1024.0  # a header and padding
+    return rates

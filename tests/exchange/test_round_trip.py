@@ -1,0 +1,221 @@
+"""A store imported from an export is equal: images, timestamps, columns, records."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from store_making import Made
+
+from flowpipe import open_store
+from flowpipe.errors import RecipeError, UsageError
+from flowpipe.exchange import LAYOUTS, WEBDATASET, ExportJob, ImportJob, export_store, import_folder
+from flowpipe.exchange.layouts import file_names, safe_name
+from flowpipe.modality import MODALITIES
+from flowpipe.store import Store, verify_store
+
+
+def quietly(done: int, total: int) -> None:
+    assert done <= total
+
+
+def there_and_back(made: Made, folder: Path, layout: str, extension: str = ".png") -> Store:
+    job = ExportJob(made.path, folder / "out", layout, extension=extension, tar_bytes=30_000)
+    assert export_store(job, quietly).videos == len(open_store(made.path).videos)
+    done = import_folder(ImportJob(folder / "out", folder / "store"), quietly)
+    assert done.failed == []
+    assert verify_store(folder / "store", decode=True).ok
+    return open_store(folder / "store")
+
+
+def assert_equal(before: Store, after: Store) -> None:
+    assert list(before.videos) == list(after.videos)
+    assert before.header.class_names == after.header.class_names
+    for video_id, video in before.videos.items():
+        again = after.videos[video_id]
+        assert video.record == again.record
+        assert video.images == again.images
+        np.testing.assert_array_equal(video.pts_s, again.pts_s)
+        for modality, count in video.images.items():
+            for column in MODALITIES[modality].columns:
+                np.testing.assert_array_equal(
+                    before.column(video_id, modality, column.name),
+                    after.column(video_id, modality, column.name),
+                )
+            if count:
+                np.testing.assert_array_equal(
+                    before.snippet(video_id, modality, 0, count),
+                    after.snippet(video_id, modality, 0, count),
+                )
+
+
+@pytest.mark.parametrize("layout", [*LAYOUTS, WEBDATASET])
+@pytest.mark.parametrize("kind", ["jpeg_store", "lossless_store"])
+def test_import_of_an_export_is_equal(
+    layout: str, kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    made: Made = request.getfixturevalue(kind)
+    assert_equal(open_store(made.path), there_and_back(made, tmp_path, layout))
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+def test_jpeg_keeps_colour_and_says_how_far_flow_is_off(
+    layout: str, jpeg_store: Made, tmp_path: Path
+) -> None:
+    job = ExportJob(jpeg_store.path, tmp_path / "out", layout)
+    told = export_store(job, quietly).mean_difference
+    import_folder(ImportJob(tmp_path / "out", tmp_path / "store"), quietly)
+    before, after = open_store(jpeg_store.path), open_store(tmp_path / "store")
+    differences = []
+    for video_id, video in before.videos.items():
+        for modality, count in video.images.items():
+            if not count:
+                continue
+            old = before.snippet(video_id, modality, 0, count)
+            new = after.snippet(video_id, modality, 0, count)
+            if MODALITIES[modality].channels == 3:
+                np.testing.assert_array_equal(old, new)
+                assert before.encoded(video_id, modality, 0, count) == after.encoded(
+                    video_id, modality, 0, count
+                )
+            else:
+                differences.append(np.abs(old.astype(int) - new).mean())
+    assert told is not None
+    assert 0 < min(differences) and max(differences) < 8  # noise is JPEG's worst case
+    assert told == pytest.approx(np.mean(differences), rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("layout", "first_rgb", "first_flow", "rgb_files"),
+    [("dense_flow", 1, 1, 6), ("denseflow", 0, 0, 7), ("mmaction2", 1, 1, 7)],
+)
+def test_numbers_and_names_are_the_tool_s(
+    layout: str, first_rgb: int, first_flow: int, rgb_files: int, jpeg_store: Made, tmp_path: Path
+) -> None:
+    export_store(ExportJob(jpeg_store.path, tmp_path, layout), quietly)
+    (folder,) = (p for p in tmp_path.rglob("*clip#*") if p.is_dir())
+    names = sorted(path.name for path in folder.iterdir())
+    rgb = [name for name in names if name.startswith("img_")]
+    assert rgb == [f"img_{k:05d}.jpg" for k in range(first_rgb, first_rgb + rgb_files)]
+    for axis in "xy":
+        flow = [name for name in names if name.startswith(f"flow_{axis}_")]
+        assert flow == [f"flow_{axis}_{k:05d}.jpg" for k in range(first_flow, first_flow + 6)]
+    # Which frame an image is: colour files are the payloads themselves.
+    store = open_store(jpeg_store.path)
+    frames = [bytes(p) for p in store.encoded("folder/clip#[1]", "rgb", 0, 7)]
+    second_of_first_flow = first_flow + (0 if layout == "dense_flow" else 1)
+    assert (folder / f"img_{second_of_first_flow:05d}.jpg").read_bytes() == frames[1]
+
+
+def test_a_killed_export_goes_on_and_leaves_no_half_folder(
+    jpeg_store: Made, tmp_path: Path
+) -> None:
+    job = ExportJob(jpeg_store.path, tmp_path / "out", "denseflow")
+    export_store(job, quietly)
+    shutil.rmtree(tmp_path / "out" / "plain")
+    half = tmp_path / "out" / "%2Ehidden"
+    (tmp_path / "out" / ".flowpipe" / "videos" / "%2Ehidden.npz").unlink()
+    for file in list(half.iterdir())[::2]:
+        file.unlink()
+    done = export_store(job, quietly)
+    assert (done.videos, done.already) == (2, 4)
+    done = import_folder(ImportJob(tmp_path / "out", tmp_path / "store"), quietly)
+    assert (done.videos, done.failed) == (6, [])
+
+
+def test_a_killed_import_goes_on(jpeg_store: Made, tmp_path: Path) -> None:
+    export_store(ExportJob(jpeg_store.path, tmp_path / "out", "denseflow"), quietly)
+    victim = tmp_path / "out" / "plain" / "flow_x_00003.jpg"
+    content = victim.read_bytes()
+    victim.unlink()
+    job = ImportJob(tmp_path / "out", tmp_path / "store")
+    done = import_folder(job, quietly)
+    ((path, message),) = done.failed
+    assert path.endswith("plain") and "flow_x_00003.jpg cannot be read" in message
+    assert done.videos == 5
+    victim.write_bytes(content[:-40])
+    assert "flow_x_00003.jpg" in import_folder(job, quietly).failed[0][1]
+    victim.write_bytes(content)
+    done = import_folder(job, quietly)
+    assert (done.videos, done.already, done.failed) == (1, 5, [])
+    assert len(open_store(tmp_path / "store").videos) == 6
+    assert verify_store(tmp_path / "store").ok
+
+
+def test_workers_make_the_same(jpeg_store: Made, tmp_path: Path) -> None:
+    for workers in (1, 2):
+        out = tmp_path / str(workers)
+        export_store(ExportJob(jpeg_store.path, out, "mmaction2", workers=workers), quietly)
+        job = ImportJob(out, tmp_path / f"store{workers}", workers=workers)
+        assert import_folder(job, quietly).videos == 6
+    one, two = (
+        {p.relative_to(tmp_path / n): p.read_bytes() for p in (tmp_path / n).rglob("*.jpg")}
+        for n in "12"
+    )
+    assert one == two
+
+
+def test_parts_and_modalities_can_be_chosen(jpeg_store: Made, tmp_path: Path) -> None:
+    job = ExportJob(jpeg_store.path, tmp_path / "a", "denseflow", ("flow",), ("train1",))
+    assert export_store(job, quietly).videos == 6
+    assert not list((tmp_path / "a").rglob("img_*"))
+    import_folder(ImportJob(tmp_path / "a", tmp_path / "s"), quietly)
+    assert open_store(tmp_path / "s").modalities == ("flow",)
+    with pytest.raises(UsageError, match="train1, training"):
+        export_store(ExportJob(jpeg_store.path, tmp_path / "b", "denseflow", only=("x",)), quietly)
+    with pytest.raises(UsageError, match="has rgb, flow, warped_flow, rgb_diff, not sound"):
+        export_store(ExportJob(jpeg_store.path, tmp_path / "b", "denseflow", ("sound",)), quietly)
+
+
+def test_another_export_or_import_is_not_mixed_in(jpeg_store: Made, tmp_path: Path) -> None:
+    export_store(ExportJob(jpeg_store.path, tmp_path / "out", "denseflow"), quietly)
+    with pytest.raises(UsageError, match=r"different: layout"):
+        export_store(ExportJob(jpeg_store.path, tmp_path / "out", "dense_flow"), quietly)
+    import_folder(ImportJob(tmp_path / "out", tmp_path / "store"), quietly)
+    export_store(ExportJob(jpeg_store.path, tmp_path / "tars", WEBDATASET), quietly)
+    with pytest.raises(RecipeError, match="another recipe"):
+        import_folder(ImportJob(tmp_path / "tars", tmp_path / "store"), quietly)
+    with pytest.raises(UsageError, match="says itself what it holds"):
+        import_folder(ImportJob(tmp_path / "out", tmp_path / "x", layout="denseflow"), quietly)
+
+
+def test_a_tar_gives_the_very_payloads_and_keeps_the_recipe(
+    jpeg_store: Made, tmp_path: Path
+) -> None:
+    after = there_and_back(jpeg_store, tmp_path, WEBDATASET)
+    before = open_store(jpeg_store.path)
+    assert after.header.recipe_digest == before.header.recipe_digest
+    assert len(list((tmp_path / "out").glob("shard-*.tar"))) > 1
+    for video_id, video in before.videos.items():
+        for modality, count in video.images.items():
+            assert before.encoded(video_id, modality, 0, count) == after.encoded(
+                video_id, modality, 0, count
+            )
+
+
+def test_a_cut_tar_is_named_and_the_others_go_on(jpeg_store: Made, tmp_path: Path) -> None:
+    job = ExportJob(jpeg_store.path, tmp_path / "out", WEBDATASET, tar_bytes=30_000)
+    export_store(job, quietly)
+    first = tmp_path / "out" / "shard-000000.tar"
+    first.write_bytes(first.read_bytes()[:5000])
+    done = import_folder(ImportJob(tmp_path / "out", tmp_path / "store"), quietly)
+    ((path, message),) = done.failed
+    assert path.endswith("shard-000000.tar") and "no whole tar" in message
+    assert 0 < done.videos < 6
+    first.unlink()
+    assert export_store(job, quietly).videos == 6 - done.videos
+    assert import_folder(ImportJob(tmp_path / "out", tmp_path / "store"), quietly).failed == []
+    assert len(open_store(tmp_path / "store").videos) == 6
+
+
+def test_names_of_folders_are_safe_and_differ() -> None:
+    names = ["a b", "a%20b", "a/b", ".a", "..", "x" * 300, "x" * 301, "é\u2028", "a\nb"]
+    safe = [safe_name(name) for name in names]
+    assert len(set(safe)) == len(names)
+    for name in safe:
+        assert not name.startswith(".") and not set(name) & set(" /\\\n\0\u2028")
+        assert len(name.encode()) <= 200
+    assert file_names("flow", 7, ".jpg") == ("flow_x_00007.jpg", "flow_y_00007.jpg")
+    assert file_names("rgb", 7, ".png") == ("img_00007.png",)
