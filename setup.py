@@ -35,6 +35,7 @@ EXTRAS = {
         "hypothesis",
         "scikit-learn",
         "setuptools>=77",
+        "webdataset",  # reads what export writes for it
         # NVIDIA's compilers of CUDA 12 and 13, and a disassembler: they need no GPU
         *(
             f"nvidia-cuda-{part}; sys_platform == 'linux' and platform_machine == 'x86_64'"

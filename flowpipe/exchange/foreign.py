@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar
 
 from flowpipe.errors import FormatError, UsageError
 from flowpipe.exchange.frames import folders_below
@@ -15,6 +15,8 @@ from flowpipe.exchange.job import ImportJob
 from flowpipe.exchange.layouts import FOLDER_PATTERNS, LAYOUTS, Pairing
 from flowpipe.modality import MODALITIES
 from flowpipe.types import VideoRecord
+
+T = TypeVar("T")
 
 _LOOKED_AT = 100
 
@@ -124,10 +126,10 @@ def _records(
     class_names = job.class_names
     if job.labels:
         found = _matched(job.labels, paths)
-        labels = [job.labels[found[path]] if path in found else () for path in paths]
-        splits = [job.splits[found[path]] if path in found else () for path in paths]
+        labels = [_joined(job.labels[name] for name in found.get(path, ())) for path in paths]
+        splits = [_joined(job.splits[name] for name in found.get(path, ())) for path in paths]
         unlisted = [path for path in paths if path not in found]
-        absent = sorted(set(job.labels) - set(found.values()))
+        absent = sorted(set(job.labels) - set(chain.from_iterable(found.values())))
         most = max((label for own in job.labels.values() for label in own), default=-1)
         if class_names and most >= len(class_names):
             raise UsageError(f"the lists have label {most}, but there are {len(class_names)} names")
@@ -148,17 +150,30 @@ def _records(
     return records, class_names, unlisted, absent
 
 
-def _matched(listed: Mapping[str, Any], paths: Sequence[str]) -> dict[str, str]:
-    """Folder -> what a list calls it: as many last names as tell the listed ones apart."""
+def _matched(listed: Collection[str], paths: Sequence[str]) -> dict[str, list[str]]:
+    """Folder -> what lists call it: as many last names as tell the listed ones apart.
+
+    Lists may write one folder differently, `/data/frames/run/2` and `run/2`.
+    """
     for names in (1, 2, 3):
-        ends = Counter(_end(path, names) for path in listed)
-        if max(ends.values()) == 1:
-            break
-    else:
-        raise UsageError("the lists name folders that only differ in their first names")
-    by_end = {_end(path, names): path for path in listed}
-    return {path: by_end[_end(path, names)] for path in paths if _end(path, names) in by_end}
+        by_end: dict[str, list[str]] = {}
+        for path in listed:
+            by_end.setdefault(_end(path, names), []).append(path)
+        shortest = {end: min(same, key=len) for end, same in by_end.items()}
+        if all(
+            f"/{path}".endswith("/" + shortest[end].lstrip("/"))
+            for end, same in by_end.items()
+            for path in same
+        ):
+            found = {path: by_end.get(_end(path, names), []) for path in paths}
+            return {path: same for path, same in found.items() if same}
+    raise UsageError("the lists name folders that differ in more than their last three names")
 
 
 def _end(path: str, names: int) -> str:
     return "/".join(path.split("/")[-names:])
+
+
+def _joined(values: Iterable[tuple[T, ...]]) -> tuple[T, ...]:
+    """All of them, each once."""
+    return tuple(dict.fromkeys(chain.from_iterable(values)))

@@ -1,0 +1,73 @@
+"""flowpipe export and import, as processes on a store of real files."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from command import FAST, Run, command, images
+
+
+@pytest.fixture(scope="module")
+def store(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("exchange") / "store"
+    subprocess.run(
+        command("extract", "--videos", clips, "--out", path, *FAST), check=True, capture_output=True
+    )
+    return path
+
+
+@pytest.mark.parametrize("layout", ["dense_flow", "denseflow", "mmaction2", "webdataset"])
+def test_export_and_import(store: Path, tmp_path: Path, flowpipe: Run, layout: str) -> None:
+    out, again = tmp_path / "out", tmp_path / "again"
+    done = flowpipe("export", store, out, "--layout", layout, "--images", "png", "--workers", "2")
+    assert done.returncode == 0, done.stderr
+    assert "8 videos" in done.stdout and "label_map.txt" in done.stdout
+    done = flowpipe("import", out, again)
+    assert done.returncode == 0, done.stderr
+    assert flowpipe("verify", again, "--decode").returncode == 0
+    before, after = images(store), images(again)
+    colour = {key: content for key, content in before.items() if key[1] == "rgb"}
+    assert colour.items() <= after.items()
+    assert "8 were there" in flowpipe("import", out, again).stdout
+    # As any other store: described, shown, not repaired from videos unless it still is theirs.
+    assert flowpipe("info", again).returncode == 0
+    video_id = next(iter(before))[0]
+    shown = flowpipe("show", again, "-o", tmp_path / "x.png", video_id)
+    assert shown.returncode == 0, shown.stderr
+
+
+def test_what_jpeg_costs_is_said(store: Path, tmp_path: Path, flowpipe: Run) -> None:
+    done = flowpipe("export", store, tmp_path / "out", "--layout", "dense_flow")
+    assert "levels in the mean" in done.stderr and "--images png" in done.stderr
+    again = flowpipe("export", store, tmp_path / "out", "--layout", "dense_flow")
+    assert "0 videos, 8 were there" in again.stdout
+    other = flowpipe("export", store, tmp_path / "out", "--layout", "dense_flow", "--quality", "50")
+    assert other.returncode == 2 and "different: quality" in other.stderr
+
+
+def test_strangers_folders(store: Path, tmp_path: Path, flowpipe: Run) -> None:
+    out, again = tmp_path / "out", tmp_path / "again"
+    assert flowpipe("export", store, out, "--layout", "dense_flow").returncode == 0
+    shutil.rmtree(out / ".flowpipe")
+    refused = flowpipe("import", out, again)
+    assert refused.returncode == 2
+    for word in ("--pairing start", "--pairing end", "--bound", "--fps"):
+        assert word in refused.stderr
+    said = ("--layout", "dense_flow", "--bound", "20", "--fps", "25")
+    (out / "class%200%2Fclip-0").rename(out / "x y")
+    next((out / "x y").glob("flow_y_*")).unlink()
+    names = ("--class-names", out / "label_map.txt")
+    listed = ("--list", f"train1={out}/folder_rgb_all.txt")
+    done = flowpipe("import", out, again, *said, *listed, *names)
+    assert done.returncode == 1, done.stderr
+    assert "left out: " in done.stderr and "x y: x and y of flow do not go together" in done.stderr
+    assert "1 folders that no list names" in done.stderr
+    assert "7 videos, 1 left out" in done.stdout
+    assert flowpipe("verify", again, "--decode").returncode == 0
+    (shard,) = (again / "shards").glob("*.h5")
+    shard.write_bytes(shard.read_bytes()[:-100])
+    mended = flowpipe("verify", again, "--repair")
+    assert mended.returncode == 2 and "was imported, not extracted" in mended.stderr
