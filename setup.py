@@ -26,6 +26,7 @@ if platform.machine().lower() in ("x86_64", "amd64"):
 EXTRAS = {
     "cuda": ["cupy-cuda12x", "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-runtime-cu12"],
     "nvdec": ["pynvvideocodec>=2.2.4; sys_platform == 'linux'"],
+    "s3": ["s3fs"],
     "train": ["torch", "torchvision"],
     "cluster": ["dask-jobqueue", "dask-cuda[cu12]; sys_platform == 'linux'"],
     "test": [
@@ -35,6 +36,8 @@ EXTRAS = {
         "hypothesis",
         "scikit-learn",
         "setuptools>=77",
+        # videos at s3://, and a server of it on this machine
+        "s3fs", "moto[s3,server]",
         "webdataset",  # reads what export writes for it
         # NVIDIA's compilers of CUDA 12 and 13, and a disassembler: they need no GPU
         *(
@@ -120,8 +123,8 @@ setup(
     cmdclass={"build_ext": BuildCore},
     entry_points={"console_scripts": ["flowpipe = flowpipe.cli:main"]},
     install_requires=[
-        "numpy>=2", "h5py>=3.8", "dask", "distributed", "click", "av>=15", "rich", "pyyaml",
-        "opencv-contrib-python-headless", "simplejpeg", "pyjpegls", "scipy",
+        "numpy>=2", "h5py>=3.8", "dask", "distributed", "fsspec", "click", "av>=15", "rich",
+        "pyyaml", "opencv-contrib-python-headless", "simplejpeg", "pyjpegls", "scipy",
     ],
     extras_require=EXTRAS | {"all": sorted({r for extra in EXTRAS.values() for r in extra})},
 )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 REASONS = {
     # what a video can be refused for: code -> meaning, as printed in tables and kept in the ledger
     "missing": "the file does not exist or cannot be opened",
+    "unreachable": "the remote file cannot be fetched: network, address or credentials",
     "empty": "the file has no bytes",
     "unreadable": "no demuxer understands the file",
     "no_video": "the file has no video stream",
@@ -82,6 +83,12 @@ class DecodeError(FlowpipeError):
     """A video or picture that cannot be decoded, or not to its end."""
 
     default_reason = "corrupt"
+
+
+class RemoteError(DecodeError):
+    """A remote file that cannot be fetched; the next run tries it again."""
+
+    default_reason = "unreachable"
 
 
 class BackendError(FlowpipeError):

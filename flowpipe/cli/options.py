@@ -19,12 +19,26 @@ from flowpipe.flow import FLOWS
 from flowpipe.modality import MODALITIES
 from flowpipe.ops.cpu import native_core
 from flowpipe.recipe_file import read_recipe, recipe_of
+from flowpipe.remote import Cache, Place, default_cache, place
 from flowpipe.run import RunOptions
 from flowpipe.store import read_store_header
 from flowpipe.video import DECODERS
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
+
+class PlaceType(click.ParamType):
+    """A path, or a URL, which a Path would spoil."""
+
+    name = "path"
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> Place:
+        return place(value)
+
+
+PLACE = PlaceType()
 STORE_ARGUMENT = click.argument("store", type=click.Path(path_type=Path, exists=True))
 
 
@@ -40,18 +54,18 @@ def _chain(*decorators: Decorator) -> Decorator:
 extract_options = _chain(
     click.option("--dataset", metavar="NAME", help=f"Data set: {', '.join(DATASETS)}."),
     click.option(
-        "--root", type=click.Path(path_type=Path), help="Folder of the data set's download."
+        "--root", type=PLACE, help="Folder, or s3:// or other URL, of the data set's download."
     ),
     click.option(
-        "--videos", type=click.Path(path_type=Path),
-        help="Your own videos: a folder, searched to its depth, or a list file.",
+        "--videos", type=PLACE,
+        help="Your own videos: a folder, searched to its depth, or a list file; or the URL of one.",
     ),
     click.option(
-        "--annotations", type=click.Path(path_type=Path),
+        "--annotations", type=PLACE,
         help="File or folder of the data set's official lists.  [default: found below --root]",
     ),
     click.option(
-        "--class-names", type=click.Path(path_type=Path), metavar="FILE",
+        "--class-names", type=PLACE, metavar="FILE",
         help="Class names of your own videos in the order of their labels, one a line.",
     ),
     click.option(
@@ -119,6 +133,15 @@ extract_options = _chain(
         help="Cut longer videos in time, so that one video keeps all workers busy; 0 for never.",
     ),
     click.option(
+        "--cache", "cache", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+        help="Where videos from URLs are kept while they are used, on each machine.  "
+        "[default: in the folder for temporary files]",
+    ),
+    click.option(
+        "--cache-gb", type=click.FloatRange(0, min_open=True), default=20.0, show_default=True,
+        help="What the cache may hold.",
+    ),
+    click.option(
         "--stall", "stall_s", type=click.FloatRange(1), default=300.0, show_default=True,
         metavar="SECONDS", help="Kill a worker that finishes no frames for this long.",
     ),
@@ -145,10 +168,10 @@ class Request:
 def request(
     *,
     dataset: str | None,
-    root: Path | None,
-    videos: Path | None,
-    annotations: Path | None,
-    class_names: Path | None,
+    root: Place | None,
+    videos: Place | None,
+    annotations: Place | None,
+    class_names: Place | None,
     only: str | None,
     allow_missing: bool,
     out: Path,
@@ -168,6 +191,8 @@ def request(
     retry: str,
     stall_s: float,
     split_s: float,
+    cache: Path | None,
+    cache_gb: float,
 ) -> Request:
     """Turn option values into a data set, a recipe and run options.
 
@@ -204,6 +229,7 @@ def request(
         retry=retry,
         stall_s=stall_s,
         split_s=split_s,
+        cache=Cache((cache or default_cache().folder).absolute(), round(cache_gb * 1e9)),
     )
     # Listing the videos can take long, so everything else is checked before.
     return Request(

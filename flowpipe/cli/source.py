@@ -8,14 +8,15 @@ from typing import Any
 from flowpipe.cli.screen import counting
 from flowpipe.datasets import DATASETS, Dataset, DatasetRow
 from flowpipe.errors import UsageError
+from flowpipe.remote import Place, Url, place
 
 
 def source_of(
     dataset: str | None,
-    root: Path | None,
-    videos: Path | None,
-    annotations: Path | None,
-    class_names: Path | None,
+    root: Place | None,
+    videos: Place | None,
+    annotations: Place | None,
+    class_names: Place | None,
     only: str | None,
     out: Path,
 ) -> dict[str, Any]:
@@ -35,11 +36,11 @@ def source_of(
             raise UsageError(f"--videos {videos}: no such folder or list file")
         source = {
             "dataset": "folder" if videos.is_dir() else "list",
-            "root": str(videos.resolve()),
+            "root": _whole(videos),
         }
     else:
         assert dataset is not None
-        source = {"dataset": dataset, "root": str(_root(_row(dataset), root, out).resolve())}
+        source = {"dataset": dataset, "root": _whole(_root(_row(dataset), root, out))}
     files = {"annotations": annotations, "class_names": class_names}
     for name, path in files.items():
         if path is None:
@@ -50,19 +51,19 @@ def source_of(
             raise UsageError(f"{option} belongs to the data sets {', '.join(takers)}")
         if not path.exists():
             raise UsageError(f"{option} {path}: no such file or folder")
-        source[name] = str(path.resolve())
+        source[name] = _whole(path)
     parts = [part.strip() for part in (only or "").split(",") if part.strip()]
     return {**source, "only": parts} if parts else source
 
 
 def load_dataset(source: dict[str, Any]) -> Dataset:
     """The data set that a store's `source` names."""
-    row, root = _row(source["dataset"]), Path(source["root"])
+    row, root = _row(source["dataset"]), place(source["root"])
     if row.made:
         with counting(f"making the clips of {row.name}") as progress:
             dataset = row.load(root, progress=progress)
     else:
-        options = {name: Path(source[name]) for name in row.options if name in source}
+        options = {name: place(source[name]) for name in row.options if name in source}
         dataset = row.load(root, **options)
     return dataset.only(source["only"]) if "only" in source else dataset
 
@@ -73,7 +74,12 @@ def _row(name: str) -> DatasetRow:
     return DATASETS[name]
 
 
-def _root(row: DatasetRow, root: Path | None, out: Path) -> Path:
+def _whole(where: Place) -> str:
+    """A path as it is from everywhere; a URL is that already."""
+    return where if isinstance(where, Url) else str(where.resolve())
+
+
+def _root(row: DatasetRow, root: Place | None, out: Path) -> Place:
     """The folder of a data set's download; one that is made lies beside the store."""
     if root is None:
         if not row.made:

@@ -20,7 +20,6 @@ import math
 import re
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from flowpipe.datasets.dataset import Dataset
@@ -28,6 +27,7 @@ from flowpipe.datasets.lists import ListFile, Lists
 from flowpipe.datasets.match import match, nothing_found, stem
 from flowpipe.datasets.tree import Tree
 from flowpipe.errors import DatasetError
+from flowpipe.remote import Place, place
 from flowpipe.types import Segment, VideoRecord
 
 CLASSES = {"1.2": 100, "1.3": 200}
@@ -45,15 +45,15 @@ SPLITS = {
 _YOUTUBE_ID = re.compile(r"[\w-]{11}", re.ASCII)
 
 
-def load(root: Path, version: str, *, annotations: Path | None = None) -> Dataset:
+def load(root: Place, version: str, *, annotations: Place | None = None) -> Dataset:
     """Find the videos of one version.
 
     Parameters
     ----------
-    root : Path
+    root : Path or URL
         Any folder above the videos.
     version : {"1.2", "1.3"}
-    annotations : Path, optional
+    annotations : Path or URL, optional
         The JSON file, or a folder of it; left out, it is looked for below `root`.
 
     Returns
@@ -69,7 +69,7 @@ def load(root: Path, version: str, *, annotations: Path | None = None) -> Datase
         If no video or no annotation is there, the annotation is of another version or cannot be
         read, or an id has two files.
     """
-    tree = Tree.below(Path(root))
+    tree = Tree.below(place(root))
     lists = Lists.of(tree, annotations)
     name = f"activitynet-{version}"
     one = _annotation(lists, version)

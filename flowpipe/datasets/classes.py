@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from flowpipe.errors import DatasetError
+from flowpipe.errors import DatasetError, RemoteError
+from flowpipe.remote import Place, open_place
 
 
-def read_class_names(path: Path) -> tuple[str, ...]:
+def read_class_names(path: Place) -> tuple[str, ...]:
     """Read class names, one a line; a leading number, as in UCF101's classInd.txt, is cut.
 
     Raises
@@ -17,8 +18,9 @@ def read_class_names(path: Path) -> tuple[str, ...]:
         If the file cannot be read, is empty, or names a class twice.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        with open_place(path) as file:
+            text = file.read().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError, RemoteError) as error:
         raise DatasetError(f"cannot read class names {path}: {error}") from error
     return class_names_in(text, path)
 

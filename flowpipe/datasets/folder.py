@@ -12,25 +12,26 @@ from flowpipe.datasets.dataset import Dataset
 from flowpipe.datasets.ids import escape, ids_of
 from flowpipe.datasets.tree import VIDEO_EXTENSIONS, Tree, is_video
 from flowpipe.errors import DatasetError
+from flowpipe.remote import Place, place
 from flowpipe.types import VideoRecord
 
 
 def load(
-    root: Path,
+    root: Place,
     *,
     labels: Literal["folder", "none"] = "folder",
-    class_names: Path | None = None,
+    class_names: Place | None = None,
 ) -> Dataset:
     """Take every video below a folder, in sorted order.
 
     Parameters
     ----------
-    root : Path
+    root : Path or URL
         Hidden files and folders are skipped; links are followed, each folder is entered once.
     labels : {"folder", "none"}
         Whether the name of the folder that a video lies in is its class. Videos directly in `root`
         have none.
-    class_names : Path, optional
+    class_names : Path or URL, optional
         File with the names of all classes in the order of their labels. Without it the folders that
         hold a video are the classes, in sorted order, so that another copy may have other labels.
 
@@ -41,7 +42,7 @@ def load(
     """
     if labels not in ("folder", "none"):
         raise DatasetError(f"labels must be folder or none, got {labels!r}")
-    tree = Tree.below(Path(root))
+    tree = Tree.below(place(root))
     names = [name for name in tree.files if is_video(name)]
     if not names:
         raise DatasetError(_nothing(tree))

@@ -13,13 +13,13 @@ labels of TSN's own models to these.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from flowpipe.datasets.dataset import Dataset
 from flowpipe.datasets.lists import ListFile, Lists
 from flowpipe.datasets.match import match, nothing_found, stem
 from flowpipe.datasets.tree import Tree
 from flowpipe.errors import DatasetError
+from flowpipe.remote import Place, place
 from flowpipe.types import VideoRecord
 
 CLASS_NAMES = (
@@ -39,14 +39,14 @@ _ROW = re.compile(r"(.+\.\w+)\s+([012])")
 _SPLITS = {"1": "train", "2": "test"}
 
 
-def load(root: Path, *, annotations: Path | None = None) -> Dataset:
+def load(root: Place, *, annotations: Place | None = None) -> Dataset:
     """Find the videos that the official lists name.
 
     Parameters
     ----------
-    root : Path
+    root : Path or URL
         Any folder above the videos.
-    annotations : Path, optional
+    annotations : Path or URL, optional
         Folder of the lists; left out, they are looked for below `root`.
 
     Returns
@@ -60,7 +60,7 @@ def load(root: Path, *, annotations: Path | None = None) -> Dataset:
     DatasetError
         If no video is there, a list is missing, an id has two files, or a line cannot be read.
     """
-    tree = Tree.below(Path(root))
+    tree = Tree.below(place(root))
     lists = Lists.of(tree, annotations)
     labels: dict[str, int] = {}
     splits: dict[str, list[str]] = {}

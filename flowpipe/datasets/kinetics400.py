@@ -14,13 +14,13 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from flowpipe.datasets.dataset import Dataset
 from flowpipe.datasets.lists import ListFile, Lists
 from flowpipe.datasets.match import match, nothing_found, stem
 from flowpipe.datasets.tree import Tree
 from flowpipe.errors import DatasetError
+from flowpipe.remote import Place, place
 from flowpipe.types import VideoRecord
 
 CLASSES = 400
@@ -36,14 +36,14 @@ _YOUTUBE_ID = re.compile(r"[\w-]{11}", re.ASCII)
 _TIMED = re.compile(r"([\w-]{11})_\d{6}_\d{6}", re.ASCII)
 
 
-def load(root: Path, *, annotations: Path | None = None) -> Dataset:
+def load(root: Place, *, annotations: Place | None = None) -> Dataset:
     """Find the videos that the CSV files list.
 
     Parameters
     ----------
-    root : Path
+    root : Path or URL
         Any folder above the videos.
-    annotations : Path, optional
+    annotations : Path or URL, optional
         The CSV file or a folder of them; left out, they are looked for below `root`.
 
     Returns
@@ -58,7 +58,7 @@ def load(root: Path, *, annotations: Path | None = None) -> Dataset:
         If no video or no CSV is there, a row cannot be read, the rows name other than 400 classes,
         or an id has two files.
     """
-    tree = Tree.below(Path(root))
+    tree = Tree.below(place(root))
     rows: dict[str, tuple[str, str]] = {}
     for one in _tables(Lists.of(tree, annotations)):
         for video_id, class_name, subset in _rows(one):

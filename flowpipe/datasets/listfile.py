@@ -19,18 +19,19 @@ names do. All lines of a list have the same form.
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 import sys
 from array import array
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TextIO
 
 from flowpipe.datasets.classes import read_class_names
 from flowpipe.datasets.dataset import Dataset
 from flowpipe.datasets.ids import escape, ids_of
-from flowpipe.errors import DatasetError
+from flowpipe.errors import DatasetError, RemoteError
+from flowpipe.remote import Place, Url, is_url, open_place, place
 from flowpipe.types import MAX_VIDEO_ID_BYTES, VideoRecord
 
 _COMMENT = re.compile(r"#(\s|$)")
@@ -40,7 +41,7 @@ _FORMS = ("path", "path label", "path num_frames label")
 _MAX_LABEL = 99_999  # more classes than any data set has; a larger label is a misread frame count
 
 
-def load(root: Path, *, class_names: Path | None = None) -> Dataset:
+def load(root: Place, *, class_names: Place | None = None) -> Dataset:
     """Read a list file. The videos are not looked at: what is missing shows when they are opened.
 
     Parameters
@@ -57,13 +58,18 @@ def load(root: Path, *, class_names: Path | None = None) -> Dataset:
         If the list cannot be read, is empty, mixes forms, or names a video or an id twice; the
         message names the file and the lines.
     """
-    root = Path(root)
+    root = place(root)
     try:
-        with root.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        with (
+            open_place(root) as raw,
+            io.TextIOWrapper(raw, "utf-8-sig", "surrogateescape", newline="") as file,
+        ):
             rows = _Rows(root)
             _read(file, rows)
     except OSError as error:
         raise DatasetError(f"cannot read list {root}: {error.strerror}") from error
+    except RemoteError as error:
+        raise DatasetError(f"cannot read list: {error}") from error
     if not rows.paths:
         raise DatasetError(f"{root} names no video; wanted one path a line or CSV with a header")
     return rows.dataset(read_class_names(class_names) if class_names is not None else None)
@@ -72,9 +78,9 @@ def load(root: Path, *, class_names: Path | None = None) -> Dataset:
 class _Rows:
     """Columns of the list read so far."""
 
-    def __init__(self, source: Path) -> None:
+    def __init__(self, source: Place) -> None:
         self.source = source
-        self.folder = str(source.absolute().parent)
+        self.folder = str((source if isinstance(source, Url) else source.absolute()).parent)
         self.paths: list[str] = []
         self.lines = array("q")  # a list of a million numbers would take four times as much
         self.ids: list[str] = []
@@ -88,7 +94,7 @@ class _Rows:
         self._refuse_repeated(ids, "video id")
         split_of = {text: tuple(text.split()) for text in {"", *self.splits}}
         count = len(self.paths)
-        is_absolute, folder = os.path.isabs, self.folder
+        is_absolute, folder = _is_absolute, self.folder
         records = tuple(
             VideoRecord(
                 video_id,
@@ -161,6 +167,10 @@ class _Rows:
             f"{self.source} names a {what} twice; keep one line of each\n  {shown}{more}",
             reason="video_id",
         )
+
+
+def _is_absolute(path: str) -> bool:
+    return path[:1] == os.sep or (is_url(path) and bool(place(path)))
 
 
 def _same(text: str, count: int) -> Iterable[str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from flowpipe.datasets.tree import Tree
 from flowpipe.errors import DatasetError
+from flowpipe.remote import Place, place
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Lists:
     tree: Tree
 
     @classmethod
-    def of(cls, videos: Tree, annotations: Path | None) -> Lists:
+    def of(cls, videos: Tree, annotations: Place | None) -> Lists:
         """Those below `annotations`, a folder or one file, or else among the videos."""
-        return cls(videos if annotations is None else Tree.of(Path(annotations)))
+        return cls(videos if annotations is None else Tree.of(place(annotations)))
 
     def named(self, pattern: str) -> list[ListFile]:
         """Lists whose file name matches a regular expression as a whole, sorted by file name.

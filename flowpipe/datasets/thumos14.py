@@ -19,13 +19,13 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Collection
-from pathlib import Path
 
 from flowpipe.datasets import thumos14_meta
 from flowpipe.datasets.dataset import Dataset
 from flowpipe.datasets.lists import ListFile, Lists
 from flowpipe.datasets.match import match, nothing_found, stem
 from flowpipe.datasets.tree import Tree, is_video
+from flowpipe.remote import Place, place
 from flowpipe.types import Segment, VideoRecord
 
 CLASS_NAMES = (
@@ -70,14 +70,14 @@ _BACKGROUND = re.compile(r"video_background_\w+", re.IGNORECASE)
 _ROW = re.compile(r"(video_(?:validation|test)_\d{7})\s+(\d+(?:\.\d*)?)\s+(\d+(?:\.\d*)?)")
 
 
-def load(root: Path, *, annotations: Path | None = None) -> Dataset:
+def load(root: Place, *, annotations: Place | None = None) -> Dataset:
     """Find the videos and annotations of THUMOS14.
 
     Parameters
     ----------
-    root : Path
+    root : Path or URL
         Any folder above the videos.
-    annotations : Path, optional
+    annotations : Path or URL, optional
         Folder of the annotations; left out, they are looked for below `root`.
 
     Returns
@@ -90,7 +90,7 @@ def load(root: Path, *, annotations: Path | None = None) -> Dataset:
     DatasetError
         If there is no such video, an id has two files, or an annotation cannot be read.
     """
-    tree = Tree.below(Path(root))
+    tree = Tree.below(place(root))
     lists = Lists.of(tree, annotations)
     official = {
         f"video_{subset}_{number:07d}": None

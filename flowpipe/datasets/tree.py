@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from flowpipe.errors import DatasetError
+from flowpipe.errors import DatasetError, RemoteError
+from flowpipe.remote import Place, Url, files_below, open_place
 
 VIDEO_EXTENSIONS = frozenset(
     ".3g2 .3gp .asf .avi .divx .dv .f4v .flv .m2t .m2ts .m2v .m4v .mjpeg .mkv .mov .mp4 .mpe .mpeg "
@@ -33,14 +34,14 @@ class Tree:
     """Links to folders that are in the tree already (loops among them); not entered."""
 
     @classmethod
-    def of(cls, path: Path) -> Tree:
+    def of(cls, path: Place) -> Tree:
         """The tree below a folder, or the one file that `path` is."""
         if path.is_file():
-            return cls(str(path.parent), [path.name])
+            return cls(str(path.parent), [posixpath.basename(str(path))])
         return cls.below(path)
 
     @classmethod
-    def below(cls, root: Path) -> Tree:
+    def below(cls, root: Place) -> Tree:
         """Read the tree; real folders come before links to folders, so a link never hides one.
 
         Raises
@@ -48,6 +49,8 @@ class Tree:
         DatasetError
             If `root`, or a folder below it, is missing, no folder, or not readable.
         """
+        if isinstance(root, Url):
+            return cls._remote(root)
         tree = cls(str(root))
         seen: set[tuple[int, int]] = set()
         links = [""]
@@ -58,6 +61,16 @@ class Tree:
         for names in (tree.files, tree.dangling, tree.repeated):
             names.sort()
         return tree
+
+    @classmethod
+    def _remote(cls, root: Url) -> Tree:
+        try:
+            names = files_below(root)
+        except RemoteError as error:
+            raise DatasetError(str(error)) from error
+        if not names:
+            raise DatasetError(f"{root} has no files, or there is no such place")
+        return cls(str(root), names)
 
     def path(self, name: str) -> str:
         """Where a file of the tree lies."""
@@ -70,7 +83,7 @@ class Tree:
 
     def open(self, name: str) -> BinaryIO:
         """A file of the tree, opened for reading."""
-        return Path(self.path(name)).open("rb")
+        return open_place(self.path(name))
 
     def read_text(self, name: str) -> str:
         """A file of the tree as UTF-8 text.
@@ -83,7 +96,7 @@ class Tree:
         try:
             with self.open(name) as file:
                 return file.read().decode("utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, UnicodeDecodeError, RemoteError) as error:
             raise DatasetError(f"cannot read {self.path(name)}: {error}") from error
 
     def _walk(self, top: str, seen: set[tuple[int, int]]) -> Iterator[str]:

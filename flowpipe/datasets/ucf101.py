@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import posixpath
 import re
-from pathlib import Path
 
 from flowpipe.datasets.dataset import Dataset
 from flowpipe.datasets.lists import ListFile, Lists
 from flowpipe.datasets.match import match, nothing_found, stem
 from flowpipe.datasets.tree import Tree
 from flowpipe.errors import DatasetError
+from flowpipe.remote import Place, place
 from flowpipe.types import VideoRecord
 
 ARCHIVE = "UCF101TrainTestSplits-RecognitionTask.zip"
@@ -31,14 +31,14 @@ OFFICIAL_COUNT = 13320
 _ROW = re.compile(r"([^/\s]+)/(\S+\.\w+)(?:\s+(\d+))?")
 
 
-def load(root: Path, *, annotations: Path | None = None) -> Dataset:
+def load(root: Place, *, annotations: Place | None = None) -> Dataset:
     """Find the videos that the official lists name.
 
     Parameters
     ----------
-    root : Path
+    root : Path or URL
         Any folder above the videos.
-    annotations : Path, optional
+    annotations : Path or URL, optional
         Folder of the lists; left out, they are looked for below `root`.
 
     Returns
@@ -53,7 +53,7 @@ def load(root: Path, *, annotations: Path | None = None) -> Dataset:
     DatasetError
         If no video or no list is there, an id has two files, or a line of a list cannot be read.
     """
-    tree = Tree.below(Path(root))
+    tree = Tree.below(place(root))
     lists = Lists.of(tree, annotations)
     class_names = _class_names(lists)
     label = {name: k for k, name in enumerate(class_names)}

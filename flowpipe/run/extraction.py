@@ -24,6 +24,7 @@ from flowpipe.errors import DiskFullError, FlowpipeError, UnwritableError
 from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.flow import FLOWS
 from flowpipe.flow.opencv import DISParams
+from flowpipe.remote import Cache, default_cache
 from flowpipe.run import rates
 from flowpipe.run.breadcrumb import crumb_folder
 from flowpipe.run.cluster import local_pool, remote_pool
@@ -64,6 +65,8 @@ class RunOptions:
     stall_s: float = 300.0
     split_s: float = 300.0
     """Videos longer than this are cut in time, so that one video keeps every worker busy."""
+    cache: Cache = field(default_factory=default_cache)
+    """Copies of remote videos, on each machine."""
 
 
 @dataclass
@@ -253,7 +256,7 @@ def _work(
         store = options.store.resolve()
         job = ShardJob(
             str(store), str(crumbs.resolve()), plan.shards[0], recipe, options.device,
-            options.on_error, options.stall_s,
+            options.on_error, options.stall_s, options.cache,
         )  # fmt: skip
         torn = set()
         for outcome in Driver(pool, job, plan.shards, progress.frames).outcomes():

@@ -14,6 +14,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from flowpipe.errors import RemoteError
+from flowpipe.remote import facts_of
 from flowpipe.store.files import full_disk_in_words, write_all
 from flowpipe.types import Outcome
 
@@ -106,7 +108,8 @@ class Quarantine:
         for entry in self.read():
             outcome = entry.outcome
             unchanged = _stat(outcome.path) == (entry.source_bytes, entry.source_mtime_ns)
-            if unchanged and retry not in ("all", outcome.reason) and entry.on_error == on_error:
+            again = retry in ("all", outcome.reason) or outcome.reason == RemoteError.default_reason
+            if unchanged and not again and entry.on_error == on_error:
                 held.add((outcome.video_id, outcome.part, outcome.parts))
         return held
 
@@ -117,7 +120,7 @@ class Quarantine:
 
 def _stat(path: str) -> tuple[int, int]:
     try:
-        status = os.stat(path)
-    except OSError:
+        facts = facts_of(path)
+    except (OSError, RemoteError):
         return -1, -1
-    return status.st_size, status.st_mtime_ns
+    return facts.bytes, facts.mtime_ns

@@ -7,13 +7,12 @@ for videos big enough to be cut in time. So a million videos are planned in seco
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 import statistics
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from flowpipe.errors import DecodeError, UsageError
+from flowpipe.errors import DecodeError, RemoteError, UsageError
+from flowpipe.remote import facts_of, look_up
 from flowpipe.types import Outcome, Span, VideoRecord
 from flowpipe.video import cut_points, probe
 
@@ -115,14 +114,19 @@ def make_spans(
     """
     spans: list[tuple[Span, int]] = []
     unusable: list[Outcome] = []
+    records = list(records)
+    look_up(record.path for record in records)
     for record in records:
         try:
-            status = os.stat(record.path)
+            facts = facts_of(record.path)
         except OSError as error:
             unusable.append(_refused(record, ABSENT, f"{record.path}: {error.strerror}"))
             continue
-        size = status.st_size
-        if not stat.S_ISREG(status.st_mode):
+        except RemoteError as error:
+            unusable.append(_refused(record, error.reason, str(error)))
+            continue
+        size = facts.bytes
+        if not facts.regular:
             # A pipe or a device would block its worker for ever.
             unusable.append(_refused(record, "unreadable", f"{record.path} is not a regular file"))
             continue
@@ -217,7 +221,7 @@ def look_at(paths: Sequence[str], fps: float) -> Sample:
     found = []
     for path in paths[::step][:SAMPLE]:
         try:
-            probed, size = probe(path), os.stat(path).st_size
+            probed, size = probe(path), facts_of(path).bytes
         except (DecodeError, OSError):
             continue
         frames = probed.duration_s * fps if fps and probed.duration_s else probed.frames_estimate

@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, TextIO
@@ -35,6 +35,7 @@ from flowpipe.extract import Extraction, ExtractRecipe
 from flowpipe.flow import FLOWS
 from flowpipe.modality import MODALITIES, quantiser_of
 from flowpipe.ops import Ops, get_ops
+from flowpipe.remote import Cache, default_cache, facts_of
 from flowpipe.run.breadcrumb import Breadcrumb
 from flowpipe.run.plan import ShardPlan
 from flowpipe.store import ShardWriter, StreamSpec
@@ -59,6 +60,8 @@ class ShardJob:
     ``fail``: the run stops."""
     stall_s: float
     """The worker is killed after this long without a finished window."""
+    cache: Cache = field(default_factory=default_cache)
+    """Where remote videos are copied to."""
 
     @property
     def breadcrumb(self) -> Breadcrumb:
@@ -163,15 +166,20 @@ class _Task:
     def extract(self, position: int, span: Span) -> Outcome:
         """One span into the shard, or rolled back out of it."""
         began, bytes_before = time.monotonic(), self.shard.bytes_written
-        extraction = Extraction(span, self.job.recipe, self.ops)
         outcome = Outcome(
             span.record.video_id, "failed", span.record.path, span.part, span.parts,
             backend=self._backend, worker=f"{platform.node()}:{os.getpid()}",
         )  # fmt: skip
+        path, beat = span.record.path, self.watchdog.beat
+        local = path
         try:
             self.shard.begin(span)
-            damage, write_s = self._store(position, span, extraction)
-            meta = _meta(span, extraction, damage, self.watchdog.beat)
+            self._note(position, span, 0, every_s=0)
+            with self.job.cache.local(path, beat) as local:
+                record = replace(span.record, path=local)
+                extraction = Extraction(replace(span, record=record), self.job.recipe, self.ops)
+                damage, write_s = self._store(position, span, extraction)
+                meta = _meta(span, local, extraction, damage, beat)
             self.shard.commit(meta)
         except DeviceLostError as error:
             # Only another process can go on, and whether this video is to blame shows there.
@@ -181,6 +189,7 @@ class _Task:
         except Exception as error:
             self.shard.rollback()
             reason, message = _explain(error)
+            message = message.replace(local, path)
             seconds = {"wall": time.monotonic() - began}
             return replace(outcome, reason=reason, message=message, seconds=seconds)
         entry = self.shard.entries[-1]
@@ -201,7 +210,6 @@ class _Task:
     ) -> tuple[DecodeError | None, float]:
         """Append all windows; the damage that ended a partial video, and CPU seconds of writing."""
         frames, images, write_s, damage = 0, 0, 0.0, None
-        self._note(position, span, 0, every_s=0)
         try:
             for window in extraction:
                 mark = time.thread_time()
@@ -280,21 +288,25 @@ def _store_in_words(path: Path) -> Iterator[None]:
 
 
 def _meta(
-    span: Span, extraction: Extraction, damage: DecodeError | None, beat: Callable[[], None]
+    span: Span,
+    local: str,
+    extraction: Extraction,
+    damage: DecodeError | None,
+    beat: Callable[[], None],
 ) -> dict[str, Any]:
     """What the store keeps of a video beside its images."""
-    path = Path(span.record.path)
-    source = path.stat()
+    path = span.record.path
+    source = facts_of(path)
     return {
         "source": {
-            "bytes": source.st_size,
-            "mtime_ns": source.st_mtime_ns,
-            "sha256": _sha256(path, beat) if span.part == 0 else "",
+            "bytes": source.bytes,
+            "mtime_ns": source.mtime_ns,
+            "sha256": _sha256(Path(local), beat) if span.part == 0 else "",
         },
         "facts": asdict(extraction.facts) if extraction.facts else {},
         "status": "partial" if damage else "done",
         "reason": damage.reason if damage else "",
-        "message": str(damage) if damage else "",
+        "message": str(damage).replace(local, path) if damage else "",
         "span": {"start_s": span.start_s, "stop_s": span.stop_s},
         "edges": {"first_crc32": extraction.first_crc32, "seam_crc32": extraction.seam_crc32},
     }

@@ -15,6 +15,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from flowpipe.errors import DecodeError
+from flowpipe.remote import facts_of, is_url, open_place
 
 PLAYLISTS = ("hls", "concat", "dash", "sdp")
 """Formats that name other files or addresses; a video is one file."""
@@ -32,7 +33,8 @@ class Source:
     Parameters
     ----------
     path : path
-        One local file. Names are never read as URLs or patterns.
+        One local file, whose name is never read as a pattern or by FFmpeg as a URL; or a URL of
+        fsspec, of which what is asked for is fetched: good for headers, slow for whole videos.
     threads : int
         Decoder threads. With 1 the decoder's messages are kept for errors; with more they are not,
         because FFmpeg's threads would have to wait for Python to take them.
@@ -90,6 +92,8 @@ class Source:
         return Source(self.path, threads=self.threads)
 
     def _size(self) -> int:
+        if is_url(self.path):
+            return self._not_empty(facts_of(self.path).bytes)
         path = Path(self.path)
         try:
             if not path.is_file():
@@ -98,21 +102,29 @@ class Source:
             size = path.stat().st_size
         except (OSError, ValueError) as error:
             raise DecodeError(f"cannot open {self.path}: {error}", reason="missing") from error
+        return self._not_empty(size)
+
+    def _not_empty(self, size: int) -> int:
         if not size:
             raise DecodeError(f"{self.path} has no bytes; fetch it again", reason="empty")
         return size
 
     def _open(self) -> InputContainer:
+        if is_url(self.path):
+            return self._open_file()
         try:
             return av.open(f"file:{Path(self.path).absolute()}", **OPEN_OPTIONS)
         except UnicodeEncodeError:
-            pass  # a name that is no valid UTF-8 cannot be given to FFmpeg: hand it the open file
+            return self._open_file()  # of a name that is no UTF-8, which FFmpeg does not take
         except (PermissionError, FileNotFoundError, IsADirectoryError) as error:
             raise DecodeError(f"cannot open {self.path}: {error}", reason="missing") from error
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._unreadable(error) from error
+
+    def _open_file(self) -> InputContainer:
+        """Give FFmpeg an open file instead of a name."""
         try:
-            self._file = Path(self.path).open("rb")
+            self._file = open_place(self.path)
             return cast(InputContainer, av.open(self._file, **OPEN_OPTIONS))
         except OSError as error:
             raise DecodeError(f"cannot open {self.path!r}: {error}", reason="missing") from error

@@ -10,13 +10,16 @@ import os
 import struct
 from typing import BinaryIO
 
+from flowpipe.remote import open_place
+
 _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
 
 
 def missing_bytes(path: str | os.PathLike[str]) -> int:
     """Return how many bytes an MP4, Matroska, WebM or AVI file lacks; 0 for any other file."""
-    with open(path, "rb") as file:  # noqa: PTH123 (paths may be any os.PathLike)
-        size = os.fstat(file.fileno()).st_size
+    with open_place(path) as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
         head = file.read(12)
         file.seek(0)
         if head[:4] == b"RIFF":

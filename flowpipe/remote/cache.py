@@ -1,0 +1,205 @@
+"""Remote file -> a local copy for as long as it is used; the copies together stay below a bound.
+
+Safe among processes of one machine: a lock on a file beside each copy says who uses it, another one
+on the folder who makes room. Locks end with their process, so a killed worker leaves none, and what
+it was fetching is removed by the next who needs the room.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import posixpath
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, TypeVar
+
+from flowpipe.errors import DiskFullError, RemoteError
+from flowpipe.remote.url import Facts, download, facts_of, forget, is_url
+
+T = TypeVar("T")
+
+DEFAULT_BYTES = 20_000_000_000
+_BLOCK_BYTES = 8 << 20
+_PAUSES_S = (1.0, 2.0, 4.0)
+_POLL_S = 0.2
+_ROOM_LOCK = "room.lock"
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A folder of copies."""
+
+    folder: Path
+    limit_bytes: int
+
+    @contextmanager
+    def local(self, path: str, beat: Callable[[], None] = lambda: None) -> Iterator[str]:
+        """The path of a local copy, kept while the block runs; a local path passes through.
+
+        Parameters
+        ----------
+        path : str
+        beat : callable
+            Called at least every few seconds while bytes come or room is waited for.
+
+        Raises
+        ------
+        RemoteError
+            If the file cannot be fetched, after some tries.
+        DiskFullError
+            If it is larger than the bound, or the disk is full.
+        """
+        if not is_url(path):
+            yield path
+            return
+        facts = patiently(lambda: facts_of(path), beat)
+        if facts.bytes < 0:
+            raise RemoteError(f"the server does not say how large {path} is; fetch it yourself")
+        if facts.bytes > self.limit_bytes:
+            raise DiskFullError(
+                f"{path} has {facts.bytes / 1e9:.2f} GB and the cache {self.folder} may hold "
+                f"{self.limit_bytes / 1e9:.2f} GB; give it more with --cache-gb"
+            )
+        with ExitStack() as held:
+            try:
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                copy = self.folder / _name(path, facts)
+                while not self._hold(copy, held, beat):
+                    with _locked(copy.with_suffix(".lock"), fcntl.LOCK_EX, beat):
+                        if not copy.exists():
+                            patiently(partial(self._fetch, path, facts, copy, beat), beat)
+                os.utime(copy)  # the least recently used goes first
+            except OSError as error:
+                raise DiskFullError(
+                    f"the cache {self.folder} cannot be used: {error}; choose another with --cache"
+                ) from error
+            yield str(copy)
+
+    def _hold(self, copy: Path, held: ExitStack, beat: Callable[[], None]) -> bool:
+        """Keep others from removing a copy until `held` ends; False if there is none."""
+        with ExitStack() as draft:
+            draft.enter_context(_locked(copy.with_suffix(".lock"), fcntl.LOCK_SH, beat))
+            if copy.exists():
+                held.push(draft.pop_all())
+                return True
+        return False
+
+    def _fetch(self, url: str, facts: Facts, copy: Path, beat: Callable[[], None]) -> None:
+        part = copy.with_suffix(".part")
+        try:
+            with part.open("wb") as file:
+                self._make_room(file, facts.bytes, beat)
+                for _ in download(url, file, _BLOCK_BYTES):
+                    beat()
+                done = file.tell()
+            if done != facts.bytes:
+                forget(url)
+                raise RemoteError(f"{url}: {done} bytes came and {facts.bytes} were announced")
+            part.replace(copy)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _make_room(self, file: IO[bytes], count: int, beat: Callable[[], None]) -> None:
+        """Reserve `count` bytes, which the file then has, at the cost of copies that nobody uses.
+
+        Waits where others use all of them: each worker holds one copy only, so one ends.
+        """
+        while True:
+            with _locked(self.folder / _ROOM_LOCK, fcntl.LOCK_EX, beat):
+                sizes = self._sizes()
+                used = sum(size for _, size, _ in sizes)
+                for _, size, path in sorted(sizes):
+                    if used + count <= self.limit_bytes:
+                        break
+                    if _removed(path):
+                        used -= size
+                if used + count <= self.limit_bytes:
+                    file.truncate(count)
+                    return
+            beat()
+            time.sleep(_POLL_S)
+
+    def _sizes(self) -> list[tuple[float, int, Path]]:
+        """(time of the last use, bytes, path) of copies and of what is being fetched."""
+        found = []
+        for entry in os.scandir(self.folder):
+            if not entry.name.endswith(".lock"):
+                with suppress(FileNotFoundError):
+                    status = entry.stat()
+                    found.append((status.st_mtime, status.st_size, Path(entry.path)))
+        return found
+
+
+def default_cache() -> Cache:
+    """20 GB in the machine's folder for temporary files, one for each user."""
+    return Cache(Path(tempfile.gettempdir()) / f"flowpipe-cache-{os.getuid()}", DEFAULT_BYTES)
+
+
+def patiently(step: Callable[[], T], beat: Callable[[], None]) -> T:
+    """What `step` returns, tried again after pauses while the remote side cannot be reached."""
+    for pause_s in _PAUSES_S:
+        try:
+            return step()
+        except RemoteError as error:
+            if error.reason == "missing":
+                raise
+        until = time.monotonic() + pause_s
+        while time.monotonic() < until:
+            beat()
+            time.sleep(_POLL_S)
+    return step()
+
+
+def _name(url: str, facts: Facts) -> str:
+    """Of the copy: another one where the remote file has changed."""
+    key = f"{url}\n{facts.bytes}\n{facts.mtime_ns}\n{facts.tag}"
+    digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    extension = posixpath.splitext(url)[1]
+    return digest + (extension if extension[1:].isalnum() else ".video")
+
+
+def _removed(copy: Path) -> bool:
+    """Remove a copy, or what a killed worker was fetching, unless somebody uses it."""
+    with copy.with_suffix(".lock").open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        copy.unlink(missing_ok=True)
+        copy.with_suffix(".lock").unlink(missing_ok=True)
+        return True
+
+
+@contextmanager
+def _locked(path: Path, how: int, beat: Callable[[], None]) -> Iterator[IO[bytes]]:
+    """Hold a lock on a file, which is made; polled, so that a watchdog sees that this waits."""
+    while True:
+        lock = path.open("ab")
+        try:
+            while True:
+                try:
+                    fcntl.flock(lock, how | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    beat()
+                    time.sleep(_POLL_S)
+            if _is_there(lock, path):
+                yield lock
+                return
+        finally:
+            lock.close()
+
+
+def _is_there(lock: IO[bytes], path: Path) -> bool:
+    """Whether the locked file still has its name: else its copy was removed meanwhile."""
+    try:
+        return os.path.samestat(os.fstat(lock.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

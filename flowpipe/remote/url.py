@@ -1,0 +1,240 @@
+"""URLs -> what fsspec knows of them; local paths pass through. The only place that knows fsspec.
+
+Credentials and endpoints come from the environment and from the configuration files of fsspec and
+of the library behind it (AWS_PROFILE, AWS_ENDPOINT_URL, ~/.aws, ~/.config/fsspec). A URL that
+carries some is refused, for URLs are written into stores.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+from urllib.parse import urlsplit
+
+from flowpipe.errors import RemoteError, UsageError
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_EXTRAS = {"s3": "pip install 's3fs' or 'flowpipe[s3]'", "gs": "pip install gcsfs"}
+_AT_ONCE = 32
+_BLOCK_BYTES = 1 << 18  # of a stream: a header is read in one request or two
+
+
+class Url(str):
+    """Text that names something that is not a local file."""
+
+    @property
+    def parent(self) -> str:
+        """The URL of the folder that it lies in."""
+        return self.rpartition("/")[0]
+
+    def is_dir(self) -> bool:
+        """Whether anything lies below it."""
+        with _in_words(self):
+            fs, path = _opened(self)
+            return bool(fs.isdir(path))
+
+    def exists(self) -> bool:
+        """Whether there is such a file or folder."""
+        with _in_words(self):
+            fs, path = _opened(self)
+            return bool(fs.exists(path))
+
+    def is_file(self) -> bool:
+        """Whether it is a file."""
+        with _in_words(self):
+            fs, path = _opened(self)
+            return bool(fs.isfile(path))
+
+
+Place = Path | Url
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a file before it is opened."""
+
+    bytes: int
+    mtime_ns: int
+    """0 where the remote side does not say."""
+    regular: bool = True
+    tag: str = ""
+    """Changes with the content, where the remote side has such a thing."""
+
+
+_known: dict[str, Facts] = {}
+"""By URL: what listings said, so that a million videos are not asked for one by one."""
+
+
+def is_url(path: object) -> bool:
+    """Whether a path is a URL."""
+    return isinstance(path, str) and _URL.match(path) is not None
+
+
+def place(text: str | os.PathLike[str]) -> Place:
+    """A local path, or a URL without a slash at its end.
+
+    Raises
+    ------
+    UsageError
+        If the URL carries credentials or what may be some.
+    """
+    if isinstance(text, Url) or not is_url(text):
+        return text if isinstance(text, Url) else Path(text)
+    url = str(text)
+    parts = urlsplit(url)
+    secret = parts.password is not None or (parts.scheme in ("http", "https") and parts.query)
+    if secret:
+        shown = f"{parts.scheme}://{parts.hostname}/..."
+        raise UsageError(
+            f"{shown} carries a password or a query, and URLs are written into stores; configure "
+            "access through the environment or ~/.config/fsspec instead"
+        )
+    return Url(url.rstrip("/"))
+
+
+def files_below(root: Url) -> list[str]:
+    """Names of all files below a URL, relative to it, sorted; hidden ones are left out.
+
+    Raises
+    ------
+    RemoteError
+        If it cannot be listed.
+    """
+    with _in_words(root):
+        fs, top = _opened(root)
+        found = fs.find(top, detail=True)
+    names = []
+    for path, info in found.items():
+        name = path[len(top) :].lstrip("/")
+        if not name or name.endswith("/") or any(p.startswith(".") for p in name.split("/")):
+            continue
+        names.append(name)
+        _known[f"{root}/{name}"] = _facts(info)
+    return sorted(names)
+
+
+def facts_of(path: str) -> Facts:
+    """Size and time of change of a file, local or remote.
+
+    Raises
+    ------
+    OSError
+        If a local file cannot be looked at.
+    RemoteError
+        Likewise for a remote one; reason ``missing`` where there is none.
+    """
+    if not is_url(path):
+        status = os.stat(path)
+        return Facts(status.st_size, status.st_mtime_ns, stat.S_ISREG(status.st_mode))
+    facts = _known.get(path)
+    if facts is None:
+        with _in_words(path):
+            fs, name = _opened(path)
+            facts = _known[path] = _facts(fs.info(name))
+    return facts
+
+
+def look_up(paths: Iterable[str]) -> None:
+    """Ask for the facts of many URLs at once, of those that no listing told; see `facts_of`."""
+    unknown = [path for path in paths if is_url(path) and path not in _known]
+    if not unknown:
+        return
+
+    def ask(path: str) -> None:
+        try:
+            facts_of(path)
+        except RemoteError:
+            pass  # said when somebody asks again
+
+    ask(unknown[0])  # which connects, or fails, once
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        list(threads.map(ask, unknown[1:]))
+
+
+def forget(url: str) -> None:
+    """Ask again next time."""
+    _known.pop(url, None)
+
+
+def open_place(path: str | os.PathLike[str]) -> BinaryIO:
+    """A file opened for reading and seeking; of a remote one what is asked for is fetched.
+
+    Raises
+    ------
+    OSError, RemoteError
+        If it cannot be opened.
+    """
+    if not is_url(path):
+        return Path(path).open("rb")
+    url = os.fspath(path)
+    with _in_words(url):
+        fs, name = _opened(url)
+        return cast(BinaryIO, fs.open(name, "rb", block_size=_BLOCK_BYTES))
+
+
+def download(url: str, target: BinaryIO, block_bytes: int) -> Iterator[int]:
+    """Copy a remote file to an open one; yield the size of each block."""
+    with _in_words(url):
+        fs, name = _opened(url)
+        source = fs.open(name, "rb", block_size=block_bytes, cache_type="readahead")
+    with source:
+        while True:
+            with _in_words(url):
+                block = source.read(block_bytes)
+            if not block:
+                return
+            target.write(block)
+            yield len(block)
+
+
+def _opened(url: str) -> tuple[Any, str]:
+    """The file system of a URL, which fsspec keeps, and the path on it."""
+    import fsspec
+
+    scheme = url.partition("://")[0]
+    try:
+        if "::" in url:
+            raise UsageError(f"{url}: URLs through other URLs (::) are not taken")
+        fs, path = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        way_out = _EXTRAS.get(scheme, "install the package of fsspec for it")
+        raise UsageError(f"{scheme}:// is not available here: {error}; {way_out}") from error
+    except ValueError as error:
+        raise UsageError(f"{url}: {error}") from error
+    return fs, path
+
+
+def _facts(info: dict[str, Any]) -> Facts:
+    when = next((info[k] for k in ("LastModified", "mtime", "updated") if info.get(k)), 0)
+    seconds = when.timestamp() if hasattr(when, "timestamp") else when
+    mtime_ns = int(seconds * 1e9) if isinstance(seconds, (int, float)) else 0
+    size = info.get("size")
+    return Facts(
+        -1 if size is None else int(size),
+        mtime_ns,
+        info.get("type", "file") == "file",
+        str(info.get("ETag") or info.get("etag") or ""),
+    )
+
+
+@contextmanager
+def _in_words(url: str) -> Iterator[None]:
+    """Turn what dozens of libraries may raise into RemoteError."""
+    try:
+        yield
+    except (RemoteError, UsageError):
+        raise
+    except FileNotFoundError as error:
+        raise RemoteError(f"{url} does not exist", reason="missing") from error
+    except Exception as error:  # botocore's, aiohttp's and others' errors have no common base
+        words = str(error) or type(error).__name__
+        raise RemoteError(
+            f"{url} cannot be reached: {words}; check the address, the network and the credentials"
+        ) from error
