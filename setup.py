@@ -26,7 +26,7 @@ if platform.machine().lower() in ("x86_64", "amd64"):
 EXTRAS = {
     "cuda": ["cupy-cuda12x", "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-runtime-cu12"],
     "nvdec": ["pynvvideocodec>=2.2.4; sys_platform == 'linux'"],
-    "s3": ["s3fs"],
+    "s3": ["s3fs>=2025.12"],
     "train": ["torch", "torchvision"],
     "cluster": ["dask-jobqueue", "dask-cuda[cu12]; sys_platform == 'linux'"],
     "test": [
@@ -36,8 +36,9 @@ EXTRAS = {
         "hypothesis",
         "scikit-learn",
         "setuptools>=77",
-        # videos at s3://, and a server of it on this machine
-        "s3fs", "moto[s3,server]",
+        # videos at s3://, and a server of it on this machine; all of them share one botocore, which
+        # pip does not find out unless it is told
+        "s3fs>=2025.12", "aiobotocore[boto3]>=3", "moto[s3,server]",
         "webdataset",  # reads what export writes for it
         # NVIDIA's compilers of CUDA 12 and 13, and a disassembler: they need no GPU
         *(
