@@ -42,6 +42,8 @@ class Modality:
     flows: int = 0
     """Flow fields computed for one image; warped flow needs the plain one first."""
     columns: tuple[Column, ...] = ()
+    difference_of: str = ""
+    """Modality whose stored images, one minus the one before, can stand for it."""
 
 
 _CLIPPED = Column("clipped", "<u4")  # values of one image outside the quantiser's range
@@ -60,7 +62,7 @@ MODALITIES = {
                 Column("inliers", "<u4"),
             ),
         ),
-        Modality("rgb_diff", 3, 1, 128, "jpeg", "444", 0, (_CLIPPED,)),
+        Modality("rgb_diff", 3, 1, 128, "jpeg", "444", 0, (_CLIPPED,), "rgb"),
     )
 }  # fmt: skip
 

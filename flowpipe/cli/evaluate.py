@@ -53,8 +53,8 @@ def evaluate(
     """Compare SCORES with the labels of the test videos of a STORE.
 
     SCORES is text with a line a video, the id and a score for every class, as for a THUMOS
-    submission; or .npz with video_ids and scores. One file may hold the videos of all splits, or
-    each split has a file of its own, in order.
+    submission; .npz with video_ids and scores; or .h5 of flowpipe test. One file may hold the
+    videos of all splits, or each split has a file of its own, in order.
     """
     opened = open_store(store)
     records = [video.record for video in opened.videos.values()]
@@ -79,7 +79,7 @@ def evaluate(
         official = OFFICIAL_COUNTS.get(dataset, {}).get(split)
         of_them = f" of {official} official ones" if official else ""
         say(f"{split}: {kept.sum()} videos{of_them}, {protocol.name}")
-    _print(results, classes, per_class, as_json)
+    print_results(results, classes, per_class, as_json)
 
 
 def _say_what_differs(
@@ -107,10 +107,10 @@ def _say_what_differs(
     say(words)
 
 
-def _print(
+def print_results(
     results: dict[str, Result], classes: Sequence[str], per_class: bool, as_json: bool
 ) -> None:
-    """A row a split, and their mean."""
+    """A row a split, and their mean; as JSON; with every class."""
     names = list(next(iter(results.values())).figures)
     rows = {split: dict(result.figures) for split, result in results.items()}
     if len(rows) > 1:

@@ -310,6 +310,11 @@ def _part(text: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
+def stored_dataset(store: Path) -> str:
+    """Name of the data set that a store holds."""
+    return str(read_store_header(store).dataset.get("dataset", ""))
+
+
 def stored_request(store: Path) -> tuple[dict[str, Any], ExtractRecipe]:
     """The source and recipe that a store was made with."""
     header = read_store_header(store)

@@ -1,13 +1,18 @@
-"""A file of scores -> an array with a row per video: THUMOS's text form, or .npz."""
+"""A file of scores <-> an array with a row per video: HDF5, THUMOS's text form, or .npz."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +29,8 @@ class Scores:
     video_ids: tuple[str, ...]
     values: NDArray[np.float64]
     """(N, C), higher is more likely."""
+    positives: NDArray[np.bool_] | None = None
+    """(N, C), whether a class is a label, where the file says so."""
 
     def of(self, video_ids: Sequence[str]) -> tuple[NDArray[np.float64], tuple[str, ...]]:
         """Rows of these videos, and the ids that have none and are left out."""
@@ -32,15 +39,51 @@ class Scores:
         return self.values[there], tuple(key for key in video_ids if key not in row)
 
 
+def write_scores(path: Path, scores: Scores, facts: Mapping[str, Any]) -> None:
+    """Write scores as HDF5: ``video_ids`` (N,) text, ``scores`` (N, C) float64, ``labels`` (N, C),
+    0 or 1, where they are known, and the attribute ``facts``.
+
+    Parameters
+    ----------
+    path : Path
+        It appears whole or not at all.
+    scores : Scores
+    facts : mapping
+        JSON values that say where the scores come from.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with h5py.File(draft, "w") as file:
+            file.create_dataset(
+                "video_ids", data=list(scores.video_ids), dtype=h5py.string_dtype("utf-8")
+            )
+            file["scores"] = np.asarray(scores.values, np.float64)
+            if scores.positives is not None:
+                file["labels"] = scores.positives.astype(np.uint8)
+            file.attrs["facts"] = json.dumps(facts, ensure_ascii=False, sort_keys=True)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """The facts in a file of `write_scores`; nothing of another file."""
+    if path.suffix != ".h5":
+        return {}
+    with _h5_in_words(path), h5py.File(path, "r") as file:
+        facts: dict[str, Any] = json.loads(file.attrs.get("facts", "{}"))
+    return facts
+
+
 def read_scores(path: Path, classes: int) -> Scores:
     """Read scores.
 
     Parameters
     ----------
     path : Path
-        Text with a line a video, ``video_id score_1 ... score_C`` with spaces, tabs or commas
-        between, and perhaps a line of headings first: the form of a THUMOS submission. Or .npz with
-        ``video_ids`` (N,) and ``scores`` (N, C).
+        What `write_scores` wrote, .h5. Or text with a line a video, ``video_id score_1 ...
+        score_C`` with spaces, tabs or commas between, and perhaps a line of headings first: the
+        form of a THUMOS submission. Or .npz with ``video_ids`` (N,) and ``scores`` (N, C).
     classes : int
         C.
 
@@ -52,6 +95,9 @@ def read_scores(path: Path, classes: int) -> Scores:
     """
     if path.suffix == ".npz":
         ids, values = _from_npz(path)
+    elif path.suffix == ".h5":
+        read = read_h5(path)
+        ids, values = list(read.video_ids), read.values
     else:
         ids, values = _from_text(path, classes)
     if values.ndim != 2 or values.shape != (len(ids), classes):
@@ -68,6 +114,27 @@ def read_scores(path: Path, classes: int) -> Scores:
     if twice:
         raise FormatError(f"{path} has {len(twice)} ids twice: {', '.join(twice[:_SHOWN])}")
     return Scores(str(path), tuple(ids), values)
+
+
+def read_h5(path: Path) -> Scores:
+    """What `write_scores` wrote, labels too; FormatError if it is no such file."""
+    with _h5_in_words(path), h5py.File(path, "r") as file:
+        ids = tuple(text.decode() for text in file["video_ids"][()].tolist())
+        values = np.asarray(file["scores"][()], np.float64)
+        labels = np.asarray(file["labels"][()]) > 0 if "labels" in file else None
+        if values.ndim != 2 or len(values) != len(ids) or not np.isfinite(values).all():
+            raise ValueError(f"{len(ids)} ids and scores of {values.shape}, all finite wanted")
+        return Scores(str(path), ids, values, labels)
+
+
+@contextmanager
+def _h5_in_words(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, KeyError, AttributeError, ValueError, TypeError) as error:
+        raise FormatError(
+            f"{path} cannot be read as scores: {error}; wanted what `flowpipe test` writes"
+        ) from error
 
 
 def _from_npz(path: Path) -> tuple[list[str], NDArray[np.float64]]:

@@ -1,0 +1,90 @@
+"""`flowpipe fuse`: files of scores of several streams -> the table of each and of their sum."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import click
+
+from flowpipe.cli.screen import print_table, say
+from flowpipe.errors import UsageError
+from flowpipe.evaluation import (
+    PROTOCOLS,
+    Result,
+    Scores,
+    evaluate,
+    fused,
+    protocol_of,
+    read_facts,
+    read_h5,
+    write_scores,
+)
+
+SWEPT = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+"""Weights that are tried for every stream but the first."""
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.option("--weights", metavar="LIST", help="One for each stream, as 1,1.5.  [default: all 1]")
+@click.option("--sweep", is_flag=True,
+              help="Try many weights too. The best is chosen on the very videos that it is "
+                   "measured on: no figure for a paper.")  # fmt: skip
+@click.option("--protocol", "name", type=click.Choice(list(PROTOCOLS)),
+              help="How figures are computed.  [default: the data set's own]")  # fmt: skip
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="File of the sum, .h5.")
+def fuse(
+    files: tuple[Path, ...], weights: str | None, sweep: bool, name: str | None, out: Path | None
+) -> None:
+    """Add up the scores of streams that `flowpipe test` wrote, before any softmax.
+
+    \b
+    flowpipe fuse rgb.h5 flow.h5 --weights 1,1.5
+    flowpipe fuse rgb.h5 flow.h5 warped.h5 --weights 1,1,0.5 -o all.h5
+    """
+    streams = [read_h5(path) for path in files]
+    facts = read_facts(files[0])
+    chosen = _weights(weights, len(streams))
+    if streams[0].positives is None:
+        raise UsageError(f"{files[0]} has no labels: was it written by flowpipe test?")
+    protocol = PROTOCOLS[name] if name else protocol_of(str(facts.get("dataset", "")))
+
+    def figures(scores: Scores) -> Result:
+        assert scores.positives is not None
+        return evaluate(protocol, scores.values, scores.positives)
+
+    total = fused(streams, chosen)
+    rows = [(str(path), figures(s)) for path, s in zip(files, streams, strict=True)]
+    if len(streams) > 1:
+        rows.append((f"fused {', '.join(f'{w:g}' for w in chosen)}", figures(total)))
+    names = list(rows[0][1].figures)
+    print_table(
+        ((row, *(f"{100 * result.figures[n]:.2f}" for n in names)) for row, result in rows),
+        header=(f"{len(total.video_ids)} videos", *(f"{n}, %" for n in names)),
+    )
+    if sweep and len(streams) > 1:
+        tried = [
+            (figures(fused(streams, (1.0, *rest))).figures[names[0]], rest)
+            for rest in product(SWEPT, repeat=len(streams) - 1)
+        ]
+        best, rest = max(tried)
+        say(
+            f"of {len(tried)} weightings the best has {100 * best:.2f} % ({names[0]}): "
+            f"--weights 1,{','.join(f'{w:g}' for w in rest)}; it was chosen on these videos"
+        )
+    if out is not None:
+        if out.suffix != ".h5":
+            raise UsageError(f"-o {out}: wanted a name that ends in .h5")
+        write_scores(out, total, {**facts, "fused": [str(p) for p in files], "weights": chosen})
+        say(f"wrote {out}")
+
+
+def _weights(text: str | None, count: int) -> list[float]:
+    try:
+        weights = [float(part) for part in text.split(",")] if text else [1.0] * count
+    except ValueError:
+        raise UsageError(f"--weights wants numbers, as 1,1.5, got {text}") from None
+    if len(weights) != count:
+        raise UsageError(f"--weights has {len(weights)} numbers for {count} streams")
+    return weights

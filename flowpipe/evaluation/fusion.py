@@ -1,0 +1,44 @@
+"""Scores of several streams -> their weighted sum, before any softmax, as TSN fuses them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from flowpipe.errors import UsageError
+from flowpipe.evaluation.scores import Scores
+
+
+def fused(streams: Sequence[Scores], weights: Sequence[float]) -> Scores:
+    """The weighted sum of the scores of each video, in the order of the first stream.
+
+    Raises
+    ------
+    UsageError
+        If the streams are of different videos, classes or labels.
+    """
+    first = streams[0]
+    if len(weights) != len(streams) or not any(weights):
+        raise UsageError(
+            f"{len(streams)} streams need as many weights, one not 0, got {list(weights)}"
+        )
+    total = np.zeros_like(first.values)
+    for stream, weight in zip(streams, weights, strict=True):
+        different = set(stream.video_ids) ^ set(first.video_ids)
+        if different:
+            raise UsageError(
+                f"{stream.source} and {first.source} are of different videos: {len(different)} "
+                f"are in one only, first {min(different)}"
+            )
+        row = {video_id: k for k, video_id in enumerate(stream.video_ids)}
+        order = [row[video_id] for video_id in first.video_ids]
+        if stream.values.shape != first.values.shape or not (
+            first.positives is None
+            or stream.positives is None
+            or np.array_equal(stream.positives[order], first.positives)
+        ):
+            raise UsageError(f"{stream.source} and {first.source} have other classes or labels")
+        total += weight * stream.values[order]
+    return replace(first, source="+".join(s.source for s in streams), values=total)

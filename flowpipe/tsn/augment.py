@@ -1,0 +1,65 @@
+"""Images of a batch on the device -> cut, resized and mirrored, one draw for all of a video."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from flowpipe.tsn.crops import Crop
+
+
+def cut(images: Tensor, crop: Crop, side: int, *, is_flow: bool) -> Tensor:
+    """One crop of all images of a video.
+
+    Parameters
+    ----------
+    images : uint8 (N, C, H, W)
+    crop : Crop
+    side : int
+        Of the square that comes out.
+    is_flow : bool
+        Whether channel 0 is a displacement to the right, which mirroring turns around: 255 - q.
+
+    Returns
+    -------
+    float32 (N, C, side, side)
+        Whole numbers in 0..255, as PIL's bilinear filter gives them up to one level.
+    """
+    part = images[:, :, crop.y : crop.y + crop.height, crop.x : crop.x + crop.width].float()
+    if part.shape[2:] != (side, side):
+        part = (
+            functional.interpolate(
+                part, (side, side), mode="bilinear", align_corners=False, antialias=True
+            )
+            .round_()
+            .clamp_(0, 255)
+        )
+    if crop.flip:
+        part = part.flip(3)
+        if is_flow:
+            part = torch.cat([255 - part[:, :1], part[:, 1:]], 1)
+    return part
+
+
+def batch_of(
+    videos: Sequence[Tensor], crops: Sequence[Crop], side: int, *, is_flow: bool
+) -> Tensor:
+    """A crop of each video -> float32 (B, N, C, side, side); videos may differ in size."""
+    parts = [cut(v, c, side, is_flow=is_flow) for v, c in zip(videos, crops, strict=True)]
+    return torch.stack(parts)
+
+
+def scaled(images: Tensor, short_side: int) -> Tensor:
+    """uint8 (N, C, H, W) -> the same with another short side, unless that is what they have."""
+    height, width = images.shape[2:]
+    if min(height, width) == short_side:
+        return images
+    scale = short_side / min(height, width)
+    size = [max(short_side, int(length * scale)) for length in (height, width)]
+    resized = functional.interpolate(
+        images.float(), size, mode="bilinear", align_corners=False, antialias=True
+    )
+    return resized.round_().clamp_(0, 255).to(torch.uint8)

@@ -1,0 +1,214 @@
+"""Store + split -> samples: the snippets of a video as they are stored, its crop and its label.
+
+What is drawn for a sample depends on the seed, the epoch and its number alone: not on the workers
+of the loader, nor on how many processes share a batch. So a run can be resumed anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from flowpipe.errors import UsageError
+from flowpipe.evaluation.truth import ALL
+from flowpipe.store import Store, open_store
+from flowpipe.train_recipe import AugmentParams
+from flowpipe.tsn.crops import Crop, crops_of, random_crop
+from flowpipe.tsn.inputs import Input
+from flowpipe.tsn.sampling import RULES, images_of
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A video as training or validation sees it in one epoch."""
+
+    images: Tensor
+    """uint8 (S * read, C, H, W)"""
+    crop: Crop
+    label: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples of one step."""
+
+    images: Tensor | list[Tensor]
+    """uint8 (B, S * read, C, H, W), or by video where they differ in size."""
+    crops: list[Crop]
+    labels: Tensor
+    """int64 (B,)"""
+
+    @classmethod
+    def of(cls, samples: list[Sample]) -> Batch:
+        """One tensor travels from a loader's process to this one, not one for each video."""
+        images = [sample.images for sample in samples]
+        same = len({tuple(image.shape) for image in images}) == 1
+        return cls(
+            torch.stack(images) if same else images,
+            [sample.crop for sample in samples],
+            torch.tensor([sample.label for sample in samples]),
+        )
+
+
+Number = tuple[int, int]
+"""(epoch, position in the data set): what a sample is drawn from."""
+
+
+class Clips(Dataset[Sample]):
+    """The videos of one half of a split.
+
+    Parameters
+    ----------
+    store : Path
+    videos : sequence of (video id, label)
+    input : Input
+    phase : "train" or "val"
+        Random snippets and crops, or those in the middle.
+    segments : int
+    rule : str
+        A key of `RULES`.
+    augment : AugmentParams
+    side : int
+        Of the network's input.
+    seed : int
+    """
+
+    def __init__(
+        self,
+        store: Path,
+        videos: Sequence[tuple[str, int]],
+        input: Input,
+        *,
+        phase: Literal["train", "val"],
+        segments: int,
+        rule: str,
+        augment: AugmentParams,
+        side: int,
+        seed: int,
+    ) -> None:
+        self.store: Store = open_store(store)
+        self.videos, self.input, self.phase = list(videos), input, phase
+        self.segments, self.rule, self.augment, self.side = segments, RULES[rule], augment, side
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, number: Number) -> Sample:
+        video_id, label = self.videos[number[1]]
+        rng = np.random.default_rng((self.seed, *number))
+        count = self.store.videos[video_id].images[self.input.stored]
+        length = self.input.read
+        if self.phase == "train":
+            starts = self.rule.train(
+                count, self.segments, length, lambda bound, n: rng.integers(bound, size=n)
+            )
+        else:
+            starts = self.rule.val(count, self.segments, length)
+        images = read_snippets(self.store, video_id, self.input, starts, self.rule.tail)
+        height, width = images.shape[2:]
+        if min(height, width) < self.side:
+            raise UsageError(
+                f"{video_id} is stored with {width}x{height} pixels and the network takes "
+                f"{self.side}x{self.side}: extract with --short-side or --size"
+            )
+        if self.phase == "train":
+            crop = random_crop(self.augment, width, height, self.side, rng)
+        else:
+            (crop,) = crops_of(1, width, height, self.side)
+        return Sample(images, crop, label)
+
+
+def read_snippets(
+    store: Store, video_id: str, input: Input, starts: np.ndarray, tail: str
+) -> Tensor:
+    """Images of snippets: uint8 (S * read, C, H, W). Each snippet is one read of the store."""
+    count = store.videos[video_id].images[input.stored]
+    parts = []
+    for wanted in images_of(starts, input.read, count, tail):
+        first, last = int(wanted.min()), int(wanted.max())
+        planes = store.snippet(video_id, input.stored, first, last + 1 - first)
+        whole = last + 1 - first == len(wanted)
+        parts.append(planes if whole else planes[wanted - first])
+    return torch.from_numpy(np.ascontiguousarray(np.concatenate(parts)))
+
+
+def videos_of(store: Store, split: str, modality: str) -> list[tuple[str, int]]:
+    """(id, label) of the videos of a split that have images, each label of a video a sample.
+
+    Raises
+    ------
+    UsageError
+        If there are none; the message has the splits that there are.
+    """
+    found = [
+        (video_id, label)
+        for video_id, video in store.videos.items()
+        if split == ALL or split in video.splits
+        for label in video.labels
+        if video.images[modality] > 0
+    ]
+    if not found:
+        known = sorted({name for video in store.videos.values() for name in video.splits})
+        raise UsageError(
+            f"{store.path} has no labelled videos of split {split}; it has: "
+            f"{', '.join(known) or 'no splits'}"
+        )
+    return found
+
+
+class Batches:
+    """Global batches of an epoch, of which each of `world` processes takes its share.
+
+    An iterable of lists of numbers, for ``DataLoader(batch_sampler=...)``. The next pass is of
+    `epoch` and leaves out its first `skip` batches, which resumes an epoch.
+    """
+
+    def __init__(
+        self, count: int, batch_size: int, *, seed: int, shuffle: bool, rank: int, world: int
+    ) -> None:
+        self.count, self.batch_size, self.seed, self.shuffle = count, batch_size, seed, shuffle
+        self.rank, self.world, self.epoch, self.skip = rank, world, 0, 0
+
+    @property
+    def sizes(self) -> list[int]:
+        """Videos of each global batch. In training each process needs a part of it; a last batch
+        of fewer videos is dropped."""
+        full, rest = divmod(self.count, self.batch_size)
+        least = self.world if self.shuffle else 1
+        return [self.batch_size] * full + [rest] * (rest >= least)
+
+    def __len__(self) -> int:
+        return len(self.sizes) - self.skip
+
+    def __iter__(self) -> Iterator[list[Number]]:
+        order = np.arange(self.count)
+        if self.shuffle:
+            order = np.random.default_rng((self.seed, self.epoch, self.count)).permutation(order)
+        for k, size in enumerate(self.sizes):
+            if k >= self.skip:
+                batch = order[k * self.batch_size : k * self.batch_size + size]
+                own = [(self.epoch, int(n)) for n in batch[self.rank :: self.world]]
+                if own:
+                    yield own
+
+
+def loader_of(clips: Clips, batches: Batches, workers: int, device: str) -> DataLoader[Any]:
+    """Yields `Batch`; reads ahead in `workers` processes that live on between epochs; 0: here."""
+    return DataLoader(
+        clips,
+        batch_sampler=batches,  # whose numbers are pairs
+        num_workers=workers,
+        collate_fn=Batch.of,
+        persistent_workers=workers > 0,
+        pin_memory=device != "cpu",
+        # Else each pass would draw from the generator of the dropout, and a resumed one once more.
+        generator=torch.Generator(),
+    )

@@ -1,0 +1,52 @@
+"""torchrun's environment -> which process this is of how many; sums over all of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import distributed
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that train together."""
+
+    rank: int = 0
+    world: int = 1
+    device: str = "cpu"
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this one writes files and speaks."""
+        return self.rank == 0
+
+    def total(self, *values: float) -> list[float]:
+        """Sums of values over all processes."""
+        if self.world == 1:
+            return list(values)
+        together = torch.tensor(values, dtype=torch.float64, device=self.device)
+        distributed.all_reduce(together)
+        sums: list[float] = together.tolist()
+        return sums
+
+
+@contextmanager
+def joined(device: str) -> Iterator[Processes]:
+    """Join the processes that torchrun started, if it did, for as long as the block runs.
+
+    With CUDA each takes the GPU of its number on the machine.
+    """
+    if device == "cuda":
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    if "RANK" not in os.environ:
+        yield Processes(device=device)
+        return
+    distributed.init_process_group("gloo" if device == "cpu" else "nccl")
+    try:
+        yield Processes(distributed.get_rank(), distributed.get_world_size(), device)
+    finally:
+        distributed.destroy_process_group()

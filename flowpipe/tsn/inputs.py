@@ -1,0 +1,89 @@
+"""Modality + snippet length + store -> what is read and what a network gets of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from flowpipe.errors import UsageError
+from flowpipe.modality import MODALITIES
+from flowpipe.tsn.backbones.pixels import Pixels
+
+
+@dataclass(frozen=True)
+class Input:
+    """How a network sees one modality."""
+
+    modality: str
+    length: int
+    """L, images that a snippet has for the network."""
+    stored: str
+    """Modality that is read."""
+
+    @property
+    def read(self) -> int:
+        """Images read for a snippet: one more where differences are made of them."""
+        return self.length + (self.stored != self.modality)
+
+    @property
+    def channels(self) -> int:
+        """Of a snippet as the network gets it."""
+        return MODALITIES[self.modality].channels * self.length
+
+    @property
+    def is_flow(self) -> bool:
+        """Whether mirroring turns values around too, and the first layer learns faster."""
+        return MODALITIES[self.modality].flows > 0
+
+    def normalised(self, images: Tensor, pixels: Pixels) -> Tensor:
+        """Values of bytes -> what the network's weights take.
+
+        Parameters
+        ----------
+        images : float (B, S * read, C, H, W)
+            In 0..255.
+        pixels : Pixels
+
+        Returns
+        -------
+        float (B, S, channels, H, W)
+            The images of a snippet one after the other: x1, y1, x2, y2 ... of flow.
+        """
+        row = MODALITIES[self.modality]
+        snippets = images.unflatten(1, (-1, self.read))
+        if row.channels == 3 and pixels.bgr:
+            snippets = snippets.flip(3)
+        if self.stored != self.modality:
+            snippets = (snippets[:, :, 1:] - snippets[:, :, :-1]) * pixels.difference_scale
+        elif row.difference_of and row.zero_level is not None:
+            snippets = (snippets - row.zero_level) * pixels.difference_scale
+        elif row.channels == 3:
+            shape = (1, 1, 1, 3, 1, 1)
+            mean = torch.tensor(pixels.mean, device=images.device).view(shape)
+            std = torch.tensor(pixels.std, device=images.device).view(shape)
+            snippets = (snippets * pixels.scale - mean) / std
+        else:
+            snippets = (snippets * pixels.scale - pixels.flow_mean) / pixels.flow_std
+        return snippets.flatten(2, 3)
+
+
+def input_of(modality: str, length: int, stored: Collection[str]) -> Input:
+    """What to read for a modality from a store that has these.
+
+    Differences that are not stored are made of stored frames.
+
+    Raises
+    ------
+    UsageError
+        If the store has neither.
+    """
+    source = MODALITIES[modality].difference_of
+    if modality in stored:
+        return Input(modality, length, modality)
+    if source in stored:
+        return Input(modality, length, source)
+    wanted = f"{modality} or {source}" if source else modality
+    raise UsageError(f"the store has {', '.join(stored)}, not {wanted}: extract it first")

@@ -1,0 +1,122 @@
+"""Folder of a training run: what was trained, its checkpoints, its curve."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flowpipe import recipe as recipes
+from flowpipe.errors import FormatError, UsageError
+from flowpipe.train_recipe import StreamParams, TestParams
+
+RUN_FILE, LOG_FILE = "run.json", "log.csv"
+LAST, BEST = "last.pt", "best.pt"
+COLUMNS = (
+    "epoch", "step", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds",
+    "stall_share", "snippets_per_s",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What a run trains: all that testing it needs beside the weights."""
+
+    modality: str
+    split: int
+    stored: str
+    """Modality that is read; another one where differences are made of frames."""
+    stream: StreamParams
+    test: TestParams
+    rule: str
+    seed: int
+    class_names: tuple[str, ...]
+    dataset: str
+    recipe_digest: str
+    """Of the store that it was trained on."""
+
+    def write(self, folder: Path) -> None:
+        """Begin a run, or check that the one there is the same.
+
+        Raises
+        ------
+        UsageError
+            If the folder has another run.
+        """
+        path = folder / RUN_FILE
+        text = json.dumps(recipes.plain(self), indent=1, ensure_ascii=False) + "\n"
+        if path.exists():
+            there = json.loads(path.read_text(encoding="utf-8"))
+            different = [k for k, v in json.loads(text).items() if there.get(k) != v]
+            if different:
+                raise UsageError(
+                    f"{folder} has a run that differs in {', '.join(different)}; choose another "
+                    "folder or the same options"
+                )
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(path, lambda draft: draft.write_text(text, encoding="utf-8"))
+
+    @classmethod
+    def read(cls, folder: Path) -> RunFacts:
+        """Those of a run; FormatError if it is none."""
+        path = folder / RUN_FILE
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            return recipes.build(cls, values, where=str(path))
+        except FileNotFoundError:
+            raise FormatError(f"{folder} is no run of flowpipe train: no {RUN_FILE}") from None
+        except ValueError as error:
+            raise FormatError(f"{path} cannot be read: {error}") from error
+
+
+def write_whole(path: Path, write: Any) -> None:
+    """A file that is there whole or as it was."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(draft)
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def save(path: Path, values: Mapping[str, Any]) -> None:
+    """A checkpoint, whole or not at all."""
+    write_whole(path, lambda draft: torch.save(dict(values), draft))
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What `save` kept; nothing in it is executed. FormatError if it is no such file."""
+    try:
+        values: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        values["model"]
+    except FileNotFoundError as error:
+        raise FormatError(f"no checkpoint at {path}") from error
+    except Exception as error:  # whatever damage makes of a pickle
+        raise FormatError(f"{path} cannot be read as a checkpoint: {error!s:.300}") from error
+    return values
+
+
+def write_log(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """All epochs so far."""
+
+    def write(draft: Path) -> None:
+        with draft.open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, COLUMNS)
+            table.writeheader()
+            table.writerows(rows)
+
+    write_whole(folder / LOG_FILE, write)
+
+
+def plain_facts(facts: RunFacts) -> dict[str, Any]:
+    """Facts as plain values."""
+    return asdict(facts)

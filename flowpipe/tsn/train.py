@@ -1,0 +1,375 @@
+"""Store + recipe -> a trained network in a run folder: one stream of one split.
+
+Resumable at any step to the same numbers: samples depend on (seed, epoch, position) alone, and the
+checkpoint has the rest: weights, optimiser, random state, the place in the epoch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
+
+from flowpipe.errors import FlowpipeError, UsageError
+from flowpipe.store import open_store
+from flowpipe.train_recipe import TrainRecipe
+from flowpipe.tsn import run_folder
+from flowpipe.tsn.augment import batch_of
+from flowpipe.tsn.backbones import Row, build
+from flowpipe.tsn.clips import Batch, Batches, Clips, loader_of, videos_of
+from flowpipe.tsn.distributed import Processes, joined
+from flowpipe.tsn.inputs import Input, input_of
+from flowpipe.tsn.model import TSN, make_model
+from flowpipe.tsn.run_folder import BEST, LAST, RunFacts
+from flowpipe.tsn.schedule import Schedule
+
+Told = Callable[[str], None]
+AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """What is trained on, into which folder, and how."""
+
+    store: Path
+    run: Path
+    recipe: TrainRecipe
+    modality: str
+    split: int = 1
+    device: str = "cpu"
+    workers: int = 2
+    seed: int = 1
+    rule: str = "tsn_pytorch"
+    amp: str = "off"
+    accumulate: int = 1
+    """Parts that a batch is computed in; the result is the same, the memory a part."""
+    weights: Path | None = None
+    """File of the backbone's weights."""
+    validate_every: int = 5
+    """Epochs; the last one is always validated."""
+    save_s: float = 600.0
+    """Seconds between checkpoints inside an epoch."""
+
+
+@dataclass
+class _State:
+    """Where a run is."""
+
+    step: int = 0
+    best: float = -1.0
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    sums: _Sums = field(default_factory=lambda: _Sums())
+    """Of the epoch that it is in."""
+
+
+@dataclass
+class _Sums:
+    """Of an epoch so far."""
+
+    loss: float = 0.0
+    right: float = 0.0
+    videos: float = 0.0
+    seconds: float = 0.0
+    stalled_s: float = 0.0
+
+    def __iadd__(self, other: _Sums) -> _Sums:
+        for name in ("loss", "right", "videos", "seconds", "stalled_s"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        return self
+
+
+def train(job: TrainJob, tell: Told = print) -> RunFacts:
+    """Train one network, or go on where it was interrupted.
+
+    Under ``torchrun`` every process calls this; the batch of the recipe is that of all together.
+
+    Parameters
+    ----------
+    job : TrainJob
+    tell : callable
+        Told a line for each epoch.
+
+    Raises
+    ------
+    UsageError
+        If the store or the recipe lacks what is wanted, or the folder has another run.
+    BackendError, FormatError
+        If weights cannot be had or read.
+    """
+    if job.modality not in job.recipe.streams:
+        raise UsageError(
+            f"the recipe trains {', '.join(job.recipe.streams)}, not {job.modality}; add it to "
+            "train.streams"
+        )
+    with joined(job.device) as processes:
+        trainer = Trainer(job, processes, tell)
+        trainer.run()
+        return trainer.facts
+
+
+class Trainer:
+    """One run."""
+
+    def __init__(self, job: TrainJob, processes: Processes, tell: Told) -> None:
+        self.job, self.processes = job, processes
+        self.tell = tell if processes.is_first else _nothing
+        self.stream = job.recipe.streams[job.modality]
+        store = open_store(job.store)
+        self.input = input_of(job.modality, self.stream.snippet_length, store.modalities)
+        self.facts = RunFacts(
+            job.modality, job.split, self.input.stored, self.stream, job.recipe.test, job.rule,
+            job.seed, store.header.class_names, str(store.header.dataset.get("dataset", "")),
+            store.header.recipe_digest,
+        )  # fmt: skip
+        if processes.is_first:
+            self.facts.write(job.run)
+        torch.manual_seed(job.seed)
+        backbone, self.row = build(self.stream.backbone, self._init(), job.weights)
+        model = make_model(
+            backbone, self.row, len(self.facts.class_names), self.input.channels, self.stream
+        )
+        self.model: TSN = model.to(processes.device)
+        self.optimiser = torch.optim.SGD(
+            model.groups(
+                self.stream.schedule.lr, self.stream.schedule.weight_decay,
+                is_flow=self.input.is_flow,
+            ),
+            momentum=self.stream.schedule.momentum,
+        )  # fmt: skip
+        self.parallel: Any = self.model
+        if processes.world > 1:
+            # Statistics are the first process's: sharing them would need equal numbers of parts.
+            self.parallel = DistributedDataParallel(self.model, broadcast_buffers=False)
+        self.scaler = torch.amp.GradScaler("cuda", enabled=job.amp == "fp16")
+        videos = {
+            phase: videos_of(store, f"{phase}{job.split}", self.input.stored)
+            for phase in ("train", "test")
+        }
+        self.batches = self._batches(len(videos["train"]), shuffle=True)
+        self.val_batches = self._batches(len(videos["test"]), shuffle=False)
+        if not self.batches.sizes:
+            raise UsageError(f"{len(videos['train'])} videos are too few for {processes.world}")
+        self.schedule = Schedule(self.stream.schedule, len(self.batches.sizes))
+        self.loader = self._loader(videos["train"], self.batches)
+        self.val_loader = self._loader(videos["test"], self.val_batches)
+        self.state, self._saved_at = _State(), time.monotonic()
+
+    def run(self) -> None:
+        """To the end of the schedule."""
+        self._resume()
+        if self.state.step == 0:
+            # Each process has its own dropout; what was drawn so far was the same in all.
+            torch.manual_seed(self.job.seed + 1 + self.processes.rank)
+        per_epoch = self.schedule.steps_an_epoch
+        while self.state.step < self.schedule.steps:
+            epoch, done = divmod(self.state.step, per_epoch)
+            self._epoch(epoch, done)
+            last = self.state.step >= self.schedule.steps
+            due = last or (epoch + 1) % self.job.validate_every == 0
+            validated = self._validate() if due else None
+            self._note(epoch, validated)
+            self.state.sums = _Sums()
+            self._save(LAST)
+
+    def _epoch(self, epoch: int, done: int) -> None:
+        self.parallel.train()
+        self.batches.epoch, self.batches.skip = epoch, done
+        batches = iter(self.loader)
+        while self.state.step < self.schedule.steps:
+            began = time.monotonic()
+            batch = next(batches, None)
+            if batch is None:
+                break
+            stalled_s = time.monotonic() - began
+            size = self.batches.sizes[self.state.step % self.schedule.steps_an_epoch]
+            lr = self.schedule.set(self.optimiser, self.state.step)
+            loss, right = self._step(batch, size)
+            seconds = time.monotonic() - began
+            self.state.sums += _Sums(loss, right, len(batch.labels), seconds, stalled_s)
+            self.state.step += 1
+            if self.state.step == 1 and not torch.isfinite(torch.tensor(loss)):
+                raise FlowpipeError(f"the loss is {loss} at the first step; is lr {lr} too large?")
+            if time.monotonic() - self._saved_at > self.job.save_s:
+                self._save(LAST)
+
+    def _step(self, batch: Batch, size: int) -> tuple[float, float]:
+        """One step of the optimiser; sums of losses and of right answers of this process' share.
+
+        The gradient is that of the mean loss over the `size` videos of the global batch, however
+        they are shared among processes and cut into parts.
+        """
+        self.optimiser.zero_grad(set_to_none=True)
+        total, right = 0.0, 0.0
+        count = len(batch.labels)
+        cuts = [k * count // self.job.accumulate for k in range(self.job.accumulate + 1)]
+        parts = [(a, b) for a, b in zip(cuts, cuts[1:], strict=False) if a < b]
+        for number, (start, stop) in enumerate(parts):
+            last = number == len(parts) - 1
+            with nullcontext() if last or self.processes.world == 1 else self.parallel.no_sync():
+                logits, labels = self._forward(self.parallel, batch, start, stop)
+                losses = functional.cross_entropy(logits, labels, reduction="sum")
+                # DDP takes the mean over processes of what each one computes.
+                self.scaler.scale(losses * self.processes.world / size).backward()
+            total += float(losses.detach())
+            right += float((logits.detach().argmax(1) == labels).sum())
+        if self.stream.schedule.clip_gradient:
+            self.scaler.unscale_(self.optimiser)
+            weights = [w for group in self.optimiser.param_groups for w in group["params"]]
+            nn.utils.clip_grad_norm_(weights, self.stream.schedule.clip_gradient)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        return total, right
+
+    def _forward(
+        self, network: nn.Module, batch: Batch, start: int, stop: int
+    ) -> tuple[Tensor, Tensor]:
+        """Logits, in single precision, and labels of some videos of a batch."""
+        device = self.processes.device
+        x = network_input(
+            batch.images[start:stop], batch.crops[start:stop], self.input, self.row, device
+        )
+        with self._autocast():
+            logits = network(x)
+        return logits.float(), batch.labels[start:stop].to(device, non_blocking=True)
+
+    @torch.no_grad()
+    def _validate(self) -> _Sums:
+        """Loss and accuracy on the test half of the split: snippets and crops in the middle."""
+        self.model.eval()
+        sums = _Sums()
+        for batch in self.val_loader:
+            for start in range(0, len(batch.labels), 16):
+                # Not through DDP: processes may have different numbers of videos.
+                logits, labels = self._forward(self.model, batch, start, start + 16)
+                loss = functional.cross_entropy(logits, labels, reduction="sum")
+                right = (logits.argmax(1) == labels).sum()
+                sums += _Sums(float(loss), float(right), len(labels))
+        return sums
+
+    def _note(self, epoch: int, validated: _Sums | None) -> None:
+        """Write the epoch down; keep the weights if they are the best."""
+        sums = self.state.sums
+        loss, right, videos, stalled, seconds = self.processes.total(
+            sums.loss, sums.right, sums.videos, sums.stalled_s, sums.seconds
+        )
+        row: dict[str, Any] = {
+            "epoch": epoch + 1,
+            "step": self.state.step,
+            "lr": self.stream.schedule.lr * self.schedule.factor(self.state.step - 1),
+            "train_loss": loss / max(1, videos),
+            "train_accuracy": right / max(1, videos),
+            "seconds": seconds / self.processes.world,
+            "stall_share": stalled / seconds,
+            "snippets_per_s": videos
+            * self.stream.segments
+            * self.processes.world
+            / max(seconds, 1e-9),  # fmt: skip # noqa: E501
+        }
+        words = (
+            f"epoch {epoch + 1}/{self.schedule.epochs}: loss {row['train_loss']:.4f}, accuracy "
+            f"{row['train_accuracy']:.3f}"
+        )
+        accuracy = None
+        if validated is not None:
+            loss, right, videos = self.processes.total(
+                validated.loss, validated.right, validated.videos
+            )
+            accuracy = right / max(1, videos)
+            row |= {"val_loss": loss / max(1, videos), "val_accuracy": accuracy}
+            words += f"; validation loss {row['val_loss']:.4f}, accuracy {accuracy:.3f}"
+        left = self.schedule.epochs - epoch - 1
+        words += (
+            f"; {row['snippets_per_s']:.0f} snippets/s, waited for data "
+            f"{100 * row['stall_share']:.0f} %, {left * row['seconds'] / 60:.0f} min left"
+        )
+        self.tell(words)
+        self.state.rows.append(row)
+        if accuracy is not None and accuracy > self.state.best:
+            self.state.best = accuracy
+            self._save(BEST)
+        if self.processes.is_first:
+            run_folder.write_log(self.job.run, self.state.rows)
+
+    def _save(self, name: str) -> None:
+        self._saved_at = time.monotonic()
+        values = {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "random": self._random(),
+            "step": self.state.step,
+            "best": self.state.best,
+            "rows": self.state.rows,
+            "sums": asdict(self.state.sums),
+        }
+        if self.processes.is_first:
+            run_folder.save(self.job.run / name, values)
+
+    def _random(self) -> list[Tensor]:
+        """Random state of every process."""
+        cuda = self.processes.device != "cpu"
+        own = torch.cuda.get_rng_state(self.processes.device) if cuda else torch.get_rng_state()
+        if self.processes.world == 1:
+            return [own]
+        states: list[Any] = [None] * self.processes.world
+        torch.distributed.all_gather_object(states, own)
+        return states
+
+    def _resume(self) -> None:
+        path = self.job.run / LAST
+        if not path.exists():
+            return
+        values = run_folder.read_checkpoint(path)
+        self.model.load_state_dict(values["model"])
+        self.optimiser.load_state_dict(values["optimiser"])
+        self.scaler.load_state_dict(values["scaler"])
+        if len(values["random"]) == self.processes.world:
+            own = values["random"][self.processes.rank]
+            if self.processes.device == "cpu":
+                torch.set_rng_state(own)
+            else:
+                torch.cuda.set_rng_state(own, self.processes.device)
+        sums = _Sums(**values["sums"])
+        self.state = _State(values["step"], values["best"], values["rows"], sums)
+        self.tell(f"going on at step {self.state.step} of {self.schedule.steps}")
+
+    def _init(self) -> str:
+        return "random" if self.stream.init == "random" else "imagenet"
+
+    def _batches(self, count: int, *, shuffle: bool) -> Batches:
+        return Batches(
+            count, self.stream.schedule.batch_size, seed=self.job.seed, shuffle=shuffle,
+            rank=self.processes.rank, world=self.processes.world,
+        )  # fmt: skip
+
+    def _loader(self, videos: list[tuple[str, int]], batches: Batches) -> Any:
+        clips = Clips(
+            self.job.store, videos, self.input, phase="train" if batches.shuffle else "val",
+            segments=self.stream.segments, rule=self.job.rule, augment=self.stream.augment,
+            side=self.row.size, seed=self.job.seed,
+        )  # fmt: skip
+        return loader_of(clips, batches, self.job.workers, self.processes.device)
+
+    def _autocast(self) -> Any:
+        dtype = AMP[self.job.amp]
+        kind = self.processes.device.partition(":")[0]
+        return torch.autocast(kind, dtype) if dtype else nullcontext()
+
+
+def network_input(images: Any, crops: Any, input: Input, row: Row, device: str) -> Tensor:
+    """Stored bytes -> what the network takes, on the device."""
+    on_device = [image.to(device, non_blocking=True) for image in images]
+    cut = batch_of(on_device, crops, row.size, is_flow=input.is_flow)
+    return input.normalised(cut, row.pixels)
+
+
+def _nothing(words: str) -> None:
+    """What processes other than the first say."""
