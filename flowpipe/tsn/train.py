@@ -129,8 +129,6 @@ class Trainer:
             job.seed, store.header.class_names, str(store.header.dataset.get("dataset", "")),
             store.header.recipe_digest,
         )  # fmt: skip
-        if processes.is_first:
-            self.facts.write(job.run)
         torch.manual_seed(job.seed)
         backbone, self.row = build(self.stream.backbone, self._init(), job.weights)
         model = make_model(
@@ -164,6 +162,8 @@ class Trainer:
 
     def run(self) -> None:
         """To the end of the schedule."""
+        if self.processes.is_first:
+            self.facts.write(self.job.run)
         self._resume()
         if self.state.step == 0:
             # Each process has its own dropout; what was drawn so far was the same in all.

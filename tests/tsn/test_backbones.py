@@ -17,7 +17,7 @@ from flowpipe.tsn.backbones.lite0 import EfficientNetLite0, SameConv2d  # noqa: 
 
 
 def test_recipes_know_the_same_names() -> None:
-    assert set(BACKBONES) == set(NETWORKS)
+    assert set(BACKBONES) == {name for name in NETWORKS if not name.startswith("tiny")}
 
 
 @pytest.mark.parametrize("name", ["bninception", "efficientnet_lite0", "resnet18", "googlenet"])

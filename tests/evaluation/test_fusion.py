@@ -1,0 +1,58 @@
+"""Files of scores and their fusion: order does not matter, differences are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flowpipe.errors import FormatError, UsageError
+from flowpipe.evaluation import Scores, fused, read_facts, read_h5, read_scores, write_scores
+
+IDS = ("a", "b é", "c")
+LABELS = np.eye(3, 4, dtype=bool)
+
+
+def scores(seed: int, ids: tuple[str, ...] = IDS, labels: np.ndarray | None = LABELS) -> Scores:
+    values = np.random.default_rng(seed).normal(size=(len(ids), 4))
+    return Scores(f"{seed}.h5", ids, values, labels)
+
+
+def test_a_file_gives_back_what_was_written(tmp_path: Path) -> None:
+    path, made = tmp_path / "x.h5", scores(1)
+    write_scores(path, made, {"modality": "rgb"})
+    again = read_h5(path)
+    assert again.video_ids == IDS and read_facts(path) == {"modality": "rgb"}
+    np.testing.assert_array_equal(again.values, made.values)
+    np.testing.assert_array_equal(again.positives, LABELS)
+    assert read_scores(path, 4).video_ids == IDS
+    with pytest.raises(FormatError, match="wanted 5 scores"):
+        read_scores(path, 5)
+    path.write_bytes(b"no HDF5")
+    with pytest.raises(FormatError, match="cannot be read as scores"):
+        read_h5(path)
+    write_scores(path, Scores("x", IDS, np.full((3, 4), np.nan)), {})
+    with pytest.raises(FormatError, match="all finite"):
+        read_h5(path)
+
+
+def test_the_sum_is_weighted_and_follows_the_ids() -> None:
+    one, two = scores(1), scores(2)
+    order = [2, 0, 1]
+    turned = Scores("t", tuple(IDS[k] for k in order), two.values[order], LABELS[order])
+    total = fused([one, turned], (1, 1.5))
+    assert total.video_ids == IDS
+    np.testing.assert_allclose(total.values, one.values + 1.5 * two.values)
+    np.testing.assert_array_equal(total.positives, LABELS)
+
+
+def test_streams_that_do_not_belong_together_are_refused() -> None:
+    with pytest.raises(UsageError, match="different videos: 2 are in one only, first c"):
+        fused([scores(1), scores(2, ("a", "b é", "d"))], (1, 1))
+    with pytest.raises(UsageError, match="other classes or labels"):
+        fused([scores(1), scores(2, labels=~LABELS)], (1, 1))
+    with pytest.raises(UsageError, match="need as many weights"):
+        fused([scores(1)], (1, 1))
+    with pytest.raises(UsageError, match="one not 0"):
+        fused([scores(1)], (0,))

@@ -1,0 +1,111 @@
+"""Samples: what is drawn depends on seed, epoch and position alone; batches are shared exactly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch")
+
+from tsn import tiny  # noqa: E402
+
+from flowpipe import open_store  # noqa: E402
+from flowpipe.errors import UsageError  # noqa: E402
+from flowpipe.train_recipe import AugmentParams  # noqa: E402
+from flowpipe.tsn.clips import Batches, Clips, loader_of, read_snippets, videos_of  # noqa: E402
+from flowpipe.tsn.inputs import input_of  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.make_store(tmp_path_factory.mktemp("clips") / "store")
+
+
+def clips(store: Path, phase: str = "train", seed: int = 1, modality: str = "flow") -> Clips:
+    opened = open_store(store)
+    stored = input_of(modality, 2, opened.modalities)
+    return Clips(
+        store, videos_of(opened, "train1", stored.stored), stored, phase=phase, segments=3,
+        rule="tsn_pytorch", augment=AugmentParams((1.0, 0.9)), side=tiny.SIDE, seed=seed,
+    )  # type: ignore[arg-type]  # fmt: skip
+
+
+def equal(a, b) -> bool:
+    return torch.equal(a.images, b.images) and (a.crop, a.label) == (b.crop, b.label)
+
+
+def test_samples_are_what_the_store_holds(store: Path) -> None:
+    data, opened = clips(store, "val"), open_store(store)
+    video_id, label = data.videos[2]
+    sample = data[0, 2]
+    assert sample.label == label == opened.videos[video_id].labels[0]
+    starts = data.rule.val(opened.videos[video_id].images["flow"], 3, 2)
+    expected = np.concatenate([opened.snippet(video_id, "flow", int(s), 2) for s in starts])
+    np.testing.assert_array_equal(sample.images.numpy(), expected)
+    assert sample.images.shape == (6, 2, 36, 48)
+
+
+def test_short_videos_repeat_their_last_image_or_begin_again(store: Path) -> None:
+    opened = open_store(store)
+    stored = input_of("flow", 5, opened.modalities)
+    video_id = "video 00"  # eight fields
+    all_of_it = opened.snippet(video_id, "flow", 0, 8)
+    images = read_snippets(opened, video_id, stored, np.array([5]), "repeat")
+    np.testing.assert_array_equal(images.numpy(), all_of_it[[5, 6, 7, 7, 7]])
+    images = read_snippets(opened, video_id, stored, np.array([5]), "loop")
+    np.testing.assert_array_equal(images.numpy(), all_of_it[[5, 6, 7, 0, 1]])
+
+
+def test_a_sample_depends_on_seed_epoch_and_position_alone(store: Path) -> None:
+    one, same, other = clips(store), clips(store), clips(store, seed=2)
+    for epoch, number in ((0, 0), (0, 3), (7, 3)):
+        assert equal(one[epoch, number], same[epoch, number])
+    assert not all(equal(one[0, n], one[1, n]) for n in range(len(one)))
+    assert not all(equal(one[0, n], other[0, n]) for n in range(len(one)))
+    assert equal(clips(store, "val")[0, 1], clips(store, "val", seed=9)[5, 1])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_s_processes_change_nothing(store: Path, workers: int) -> None:
+    data = clips(store)
+    batches = Batches(len(data), 4, seed=1, shuffle=True, rank=0, world=1)
+    loader = loader_of(data, batches, workers, "cpu")
+    for epoch in (0, 1):  # the second is of the same processes
+        batches.epoch = epoch
+        wanted = [[data[n] for n in numbers] for numbers in batches]
+        for batch, samples in zip(loader, wanted, strict=True):
+            torch.testing.assert_close(batch.images, torch.stack([s.images for s in samples]))
+            assert batch.crops == [s.crop for s in samples]
+            assert batch.labels.tolist() == [s.label for s in samples]
+
+
+def test_batches_are_shared_and_resumed_exactly() -> None:
+    alone = Batches(11, 4, seed=3, shuffle=True, rank=0, world=1)
+    assert alone.sizes == [4, 4, 3]
+    whole = list(alone)
+    assert sorted(n for batch in whole for _, n in batch) == list(range(11))
+    shares = [list(Batches(11, 4, seed=3, shuffle=True, rank=r, world=3)) for r in range(3)]
+    for k, batch in enumerate(whole):
+        assert sorted(batch) == sorted(n for share in shares for n in share[k])
+    alone.skip = 2
+    assert len(alone) == 1 and list(alone) == whole[2:]
+    alone.skip, alone.epoch = 0, 1
+    assert list(alone) != whole and {epoch for batch in alone for epoch, _ in batch} == {1}
+
+
+def test_training_drops_a_batch_that_not_all_have_part_of_and_validation_drops_nothing() -> None:
+    assert Batches(9, 4, seed=1, shuffle=True, rank=0, world=2).sizes == [4, 4]
+    shares = [list(Batches(9, 4, seed=1, shuffle=False, rank=r, world=2)) for r in range(2)]
+    assert sorted(n for share in shares for batch in share for _, n in batch) == list(range(9))
+
+
+def test_what_is_missing_is_said(store: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        UsageError, match="no labelled videos of split train2; it has: test1, train1"
+    ):
+        videos_of(open_store(store), "train2", "rgb")
+    small = tiny.make_store(tmp_path / "small", 4, size=(20, 48))
+    with pytest.raises(UsageError, match=r"48x20 pixels and the network takes 32x32"):
+        clips(small)[0, 0]

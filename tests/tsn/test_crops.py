@@ -1,0 +1,125 @@
+"""Crops: TSN's tables, and its own code, and PIL, where they are there."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowpipe.train_recipe import AugmentParams
+from flowpipe.tsn.crops import Crop, crops_of, places, random_crop, sizes
+
+torch = pytest.importorskip("torch", reason="needs torch")
+
+from flowpipe.tsn.augment import cut, scaled  # noqa: E402
+
+
+def test_sizes_of_340x256_by_hand() -> None:
+    # 256 * (1, .875, .75, .66) = 256, 224, 192, 168.96; pairs at most one scale apart
+    assert sizes(340, 256, (1, 0.875, 0.75, 0.66), 224) == [
+        (256, 256), (224, 256),
+        (256, 224), (224, 224), (192, 224),
+        (224, 192), (192, 192), (168, 192),
+        (192, 168), (168, 168),
+    ]  # fmt: skip
+    # 0.87 * 256 = 222.7: less than 3 from 224, so it is 224
+    assert sizes(340, 256, (0.87,), 224) == [(224, 224)]
+
+
+def test_places_by_hand() -> None:
+    # room (116, 32): steps of 29 and 8
+    assert places(5, 340, 256, (224, 224)) == [(0, 0), (116, 0), (0, 32), (116, 32), (58, 16)]
+    assert places(13, 340, 256, (224, 224))[5:] == [
+        (0, 16), (116, 16), (58, 32), (58, 0), (29, 8), (87, 8), (29, 24), (87, 24),
+    ]  # fmt: skip
+    # room (6, 5): corners are four whole steps of 1 away, not at the border
+    assert places(5, 230, 229, (224, 224))[3] == (4, 4)
+
+
+def test_crops_of_tests() -> None:
+    (centre,) = crops_of(1, 340, 256, 224)
+    assert (centre.x, centre.y, centre.flip) == (58, 16, False)
+    ten = crops_of(10, 340, 256, 224)
+    assert [c.flip for c in ten] == [False] * 5 + [True] * 5
+    assert [(c.x, c.y) for c in ten[5:]] == [(c.x, c.y) for c in ten[:5]]
+    assert crops_of(5, 340, 256, 224) == ten[:5]
+
+
+@given(
+    width=st.integers(224, 500), height=st.integers(224, 500), seed=st.integers(0, 999),
+    kind=st.sampled_from(["5", "13", "random"]),
+)  # fmt: skip
+def test_every_crop_lies_inside(width: int, height: int, seed: int, kind: str) -> None:
+    params = AugmentParams(crops=kind)  # type: ignore[arg-type]
+    crop = random_crop(params, width, height, 224, np.random.default_rng(seed))
+    assert 0 <= crop.x <= width - crop.width and 0 <= crop.y <= height - crop.height
+
+
+def test_all_sizes_places_and_both_sides_are_drawn() -> None:
+    rng, params = np.random.default_rng(0), AugmentParams()
+    drawn = [random_crop(params, 340, 256, 224, rng) for _ in range(3000)]
+    assert len({(c.width, c.height) for c in drawn}) == 10
+    assert len({(c.x, c.y) for c in drawn if (c.width, c.height) == (192, 192)}) == 13
+    assert 0.45 < np.mean([c.flip for c in drawn]) < 0.55
+    never = AugmentParams(flip=False)
+    assert not any(random_crop(never, 340, 256, 224, rng).flip for _ in range(50))
+
+
+def test_equal_to_tsn_pytorch_itself() -> None:
+    checkout = os.environ.get("FLOWPIPE_TSN_PYTORCH")
+    pytest.importorskip("torchvision", reason="tsn-pytorch needs torchvision")
+    if not checkout:
+        pytest.skip("set FLOWPIPE_TSN_PYTORCH to a checkout of yjxiong/tsn-pytorch")
+    sys.path.insert(0, checkout)
+    try:
+        from transforms import GroupMultiScaleCrop
+    finally:
+        sys.path.remove(checkout)
+    for width, height in ((340, 256), (320, 240), (256, 300), (231, 227)):
+        theirs = GroupMultiScaleCrop(224, [1, 0.875, 0.75, 0.66])
+        pairs = sizes(width, height, (1, 0.875, 0.75, 0.66), 224)
+        drawn = set()
+        random.seed(1)
+        for _ in range(2000):
+            w, h, x, y = theirs._sample_crop_size((width, height))
+            assert (w, h) in pairs and (x, y) in places(13, width, height, (w, h))
+            drawn.add((w, h, x, y))
+        assert drawn == {(*p, *c) for p in set(pairs) for c in places(13, width, height, p)}
+
+
+@pytest.mark.parametrize(("width", "height"), [(256, 256), (224, 192), (168, 168), (300, 240)])
+def test_resized_as_pil_does_up_to_one_level(width: int, height: int) -> None:
+    pil = pytest.importorskip("PIL.Image", reason="needs Pillow")
+    rng = np.random.default_rng(2)
+    image = rng.integers(0, 256, (260, 340, 3), np.uint8)
+    made = cut(
+        torch.from_numpy(image.transpose(2, 0, 1)[None].copy()), Crop(11, 3, width, height), 224,
+        is_flow=False,
+    )  # fmt: skip
+    box = (11, 3, 11 + width, 3 + height)
+    theirs = np.asarray(pil.fromarray(image).crop(box).resize((224, 224), pil.BILINEAR))
+    difference = np.abs(made[0].numpy().transpose(1, 2, 0) - theirs)
+    assert difference.max() <= 1 and difference.mean() < 0.3  # noise: the worst case
+
+
+def test_mirroring_turns_horizontal_flow_around() -> None:
+    flow = torch.tensor([[[[10, 200, 128]], [[1, 2, 3]]]], dtype=torch.uint8).expand(1, 2, 3, 3)
+    same = cut(flow, Crop(0, 0, 3, 3), 3, is_flow=True)
+    assert torch.equal(same, flow.float())
+    mirrored = cut(flow, Crop(0, 0, 3, 3, True), 3, is_flow=True)
+    assert mirrored[0, 0, 0].tolist() == [127, 55, 245]  # 255 - 128, 255 - 200, 255 - 10
+    assert mirrored[0, 1, 0].tolist() == [3, 2, 1]
+    colour = cut(flow, Crop(0, 0, 3, 3, True), 3, is_flow=False)
+    assert colour[0, 0, 0].tolist() == [128, 200, 10]
+
+
+def test_scaling_the_short_side() -> None:
+    image = torch.randint(0, 256, (2, 3, 240, 320), dtype=torch.uint8)
+    assert scaled(image, 240) is image
+    assert scaled(image, 256).shape == (2, 3, 256, 341)
+    assert scaled(image, 120).shape == (2, 3, 120, 160) and scaled(image, 120).dtype == torch.uint8

@@ -1,0 +1,77 @@
+"""What networks get: channels, their order, their values, worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch")
+
+from flowpipe.errors import UsageError  # noqa: E402
+from flowpipe.tsn.backbones.pixels import CAFFE, LITE, TORCHVISION, TSN_PYTORCH  # noqa: E402
+from flowpipe.tsn.inputs import input_of  # noqa: E402
+
+STORED = ("rgb", "flow", "warped_flow")
+
+
+def images(*values: tuple[float, ...]):
+    """Images of one pixel with these channels: (1, N, C, 1, 1)."""
+    return torch.tensor(values)[None, :, :, None, None]
+
+
+@pytest.mark.parametrize(
+    ("modality", "length", "read", "channels"),
+    [("rgb", 1, 1, 3), ("flow", 5, 5, 10), ("warped_flow", 5, 5, 10), ("rgb_diff", 5, 6, 15)],
+)
+def test_snippets_have_the_paper_s_channels(
+    modality: str, length: int, read: int, channels: int
+) -> None:
+    made = input_of(modality, length, STORED)
+    assert (made.read, made.channels) == (read, channels)
+    assert made.is_flow == ("flow" in modality)
+
+
+def test_differences_are_made_of_frames_only_where_they_are_not_stored() -> None:
+    assert input_of("rgb_diff", 5, STORED).stored == "rgb"
+    stored = input_of("rgb_diff", 5, (*STORED, "rgb_diff"))
+    assert (stored.stored, stored.read) == ("rgb_diff", 5)
+    with pytest.raises(UsageError, match="not rgb_diff or rgb"):
+        input_of("rgb_diff", 5, ("flow",))
+    with pytest.raises(UsageError, match="the store has rgb, not flow"):
+        input_of("flow", 5, ("rgb",))
+
+
+def test_colour() -> None:
+    made = input_of("rgb", 1, STORED)
+    x = images((255.0, 0.0, 51.0), (0.0, 0.0, 0.0))
+    result = made.normalised(x, TORCHVISION)
+    assert result.shape == (1, 2, 3, 1, 1)
+    expected = [(1 - 0.485) / 0.229, (0 - 0.456) / 0.224, (0.2 - 0.406) / 0.225]
+    torch.testing.assert_close(result[0, 0, :, 0, 0], torch.tensor(expected))
+    # BN-Inception: blue first, means of tsn-pytorch or of Caffe, no division
+    assert made.normalised(x, TSN_PYTORCH)[0, 0, :, 0, 0].tolist() == [51 - 104, -117, 255 - 128]
+    assert made.normalised(x, CAFFE)[0, 0, :, 0, 0].tolist() == [51 - 104, -117, 255 - 123]
+    assert made.normalised(x, LITE)[0, 1, :, 0, 0].tolist() == [-127 / 128] * 3
+
+
+def test_flow_is_x_y_x_y() -> None:
+    made = input_of("flow", 2, STORED)
+    x = images((1.0, 2.0), (3.0, 4.0), (5.0, 6.0), (7.0, 8.0))
+    result = made.normalised(x, TSN_PYTORCH)
+    assert result.shape == (1, 2, 4, 1, 1)
+    assert (result[0, :, :, 0, 0] + 128).tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
+    torch.testing.assert_close(
+        made.normalised(x, TORCHVISION)[0, 0, 0, 0, 0], torch.tensor((1 / 255 - 0.5) / 0.226)
+    )
+
+
+def test_differences_go_from_old_to_new_and_have_no_mean() -> None:
+    made = input_of("rgb_diff", 2, STORED)
+    x = images((1.0, 2.0, 3.0), (11.0, 22.0, 33.0), (111.0, 122.0, 133.0))
+    assert made.normalised(x, TSN_PYTORCH)[0, 0, :, 0, 0].tolist() == [30, 20, 10, 100, 100, 100]
+    torch.testing.assert_close(
+        made.normalised(x, TORCHVISION)[0, 0, :, 0, 0] * 255,
+        torch.tensor([10.0, 20, 30, 100, 100, 100]),
+    )
+    stored = input_of("rgb_diff", 2, (*STORED, "rgb_diff"))
+    x = images((138.0, 148.0, 158.0), (228.0, 228.0, 228.0))
+    assert stored.normalised(x, TSN_PYTORCH)[0, 0, :, 0, 0].tolist() == [30, 20, 10, 100, 100, 100]

@@ -1,0 +1,102 @@
+"""Two networks small enough for tests; run as a program, a flowpipe that knows them by name."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+import flowpipe.train_recipe
+from flowpipe import codec, recipe
+from flowpipe.modality import MODALITIES, quantiser_of
+from flowpipe.store import ShardWriter, StreamSpec, create_store
+from flowpipe.tsn.backbones import NETWORKS, Row
+from flowpipe.tsn.backbones.pixels import TORCHVISION
+from flowpipe.types import EncodedPlanes, Span, VideoRecord
+
+SIDE = 32
+CLASSES = ("dark", "middle", "bright")
+
+
+class Tiny(nn.Module):
+    """One convolution, perhaps normalised, and the mean."""
+
+    def __init__(self, norm: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 5, 4)
+        self.bn = nn.BatchNorm2d(8) if norm else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.bn(self.conv(x))).mean((2, 3))
+
+
+def register() -> None:
+    """Make recipes and `build` know ``tiny`` and ``tiny_bn``."""
+    for name, norm in (("tiny", False), ("tiny_bn", True)):
+        NETWORKS[name] = Row(lambda norm=norm: Tiny(norm), 8, TORCHVISION, SIDE)
+    known = flowpipe.train_recipe.BACKBONES
+    flowpipe.train_recipe.BACKBONES = tuple(dict.fromkeys((*known, "tiny", "tiny_bn")))
+
+
+def make_store(path: Path, videos: int = 12, size: tuple[int, int] = (36, 48)) -> Path:
+    """Videos whose brightness, in rgb and flow alike, is their class; a quarter is for testing."""
+    made_with = {"bound": 20.0, "modalities": ["rgb", "flow"]}
+    text, digest = recipe.canonical(made_with), recipe.digest(made_with)
+    create_store(
+        path, recipe=text, recipe_digest=digest, dataset={"dataset": "ucf101"}, class_names=CLASSES
+    )
+    rng = np.random.default_rng(5)
+    specs = {n: StreamSpec(codec.RawParams(), quantiser_of(n, 20.0)) for n in ("rgb", "flow")}
+    shard = path / "shards" / "one.h5"
+    with ShardWriter(shard, recipe=text, recipe_digest=digest, backend={}, streams=specs) as writer:
+        for k in range(videos):
+            label, split = k % 3, "test1" if k % 4 == 3 else "train1"
+            record = VideoRecord(f"video {k:02d}", f"/{k}.avi", (label,), splits=(split,))
+            writer.begin(Span(record))
+            frames = 9 + k
+            for name in specs:
+                row, count = MODALITIES[name], frames - MODALITIES[name].context
+                planes = rng.integers(0, 60, (count, row.channels, *size), np.uint8) + 90 * label
+                columns = {c.name: np.zeros(count, c.dtype) for c in row.columns}
+                payloads = codec.encode(planes.astype(np.uint8), codec.RawParams())
+                writer.append(EncodedPlanes(name, payloads, *size, columns))
+            writer.append_pts(np.arange(frames) / 25)
+            writer.commit({"status": "done"})
+        writer.publish()
+    return path
+
+
+RECIPE = """
+extract: {{}}
+train:
+  streams:
+    rgb: &stream
+      backbone: {backbone}
+      init: random
+      segments: 3
+      dropout: {dropout}
+      schedule: {{unit: epochs, lr: 0.05, lr_steps: {steps}, end: {end}, batch_size: 4}}
+      augment: {{scales: [1, 0.9], flip: true}}
+    flow: {{<<: *stream, snippet_length: 2}}
+    rgb_diff: {{<<: *stream, snippet_length: 2}}
+  test: {{snippets: 4, crops: 10}}
+"""
+
+
+def write_recipe(
+    path: Path, backbone: str = "tiny", dropout: float = 0.0, end: int = 6, step: int = 4
+) -> Path:
+    """A recipe for these networks."""
+    steps = [step] if step < end else []
+    path.write_text(RECIPE.format(backbone=backbone, dropout=dropout, end=end, steps=steps))
+    return path
+
+
+if __name__ == "__main__":
+    from flowpipe.cli import main
+
+    register()
+    sys.exit(main(sys.argv[1:]))
