@@ -121,6 +121,8 @@ class TrainRecipe:
 
     splits: tuple[int, ...] = (1,)
     """Split k trains on the videos of ``train<k>`` and tests on those of ``test<k>``."""
+    samples: Literal["videos", "instances"] = "videos"
+    """What is drawn in training: a whole video for each of its labels, or a labelled stretch."""
     streams: Mapping[str, StreamParams] = field(default_factory=lambda: {"rgb": StreamParams()})
     """By modality."""
     test: TestParams = field(default_factory=TestParams)

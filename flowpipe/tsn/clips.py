@@ -13,16 +13,28 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from flowpipe.errors import UsageError
 from flowpipe.evaluation.truth import ALL
-from flowpipe.store import Store, open_store
+from flowpipe.store import Store, Video, open_store
 from flowpipe.train_recipe import AugmentParams
 from flowpipe.tsn.crops import Crop, crops_of, random_crop
 from flowpipe.tsn.inputs import Input
 from flowpipe.tsn.sampling import RULES, images_of
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A labelled stretch of a video: all of it, or an instance."""
+
+    video_id: str
+    label: int
+    first: int
+    """Its first image."""
+    images: int
 
 
 @dataclass(frozen=True)
@@ -67,7 +79,7 @@ class Clips(Dataset[Sample]):
     Parameters
     ----------
     store : Path
-    videos : sequence of (video id, label)
+    videos : sequence of Clip
     input : Input
     phase : "train" or "val"
         Random snippets and crops, or those in the middle.
@@ -83,7 +95,7 @@ class Clips(Dataset[Sample]):
     def __init__(
         self,
         store: Path,
-        videos: Sequence[tuple[str, int]],
+        videos: Sequence[Clip],
         input: Input,
         *,
         phase: Literal["train", "val"],
@@ -102,37 +114,34 @@ class Clips(Dataset[Sample]):
         return len(self.videos)
 
     def __getitem__(self, number: Number) -> Sample:
-        video_id, label = self.videos[number[1]]
+        clip = self.videos[number[1]]
         rng = np.random.default_rng((self.seed, *number))
-        count = self.store.videos[video_id].images[self.input.stored]
-        length = self.input.read
+        count, length = clip.images, self.input.read
         if self.phase == "train":
             starts = self.rule.train(
                 count, self.segments, length, lambda bound, n: rng.integers(bound, size=n)
             )
         else:
             starts = self.rule.val(count, self.segments, length)
-        images = read_snippets(self.store, video_id, self.input, starts, self.rule.tail)
+        wanted = clip.first + images_of(starts, length, count, self.rule.tail)
+        images = read_snippets(self.store, clip.video_id, self.input, wanted)
         height, width = images.shape[2:]
         if min(height, width) < self.side:
             raise UsageError(
-                f"{video_id} is stored with {width}x{height} pixels and the network takes "
+                f"{clip.video_id} is stored with {width}x{height} pixels and the network takes "
                 f"{self.side}x{self.side}: extract with --short-side or --size"
             )
         if self.phase == "train":
             crop = random_crop(self.augment, width, height, self.side, rng)
         else:
             (crop,) = crops_of(1, width, height, self.side)
-        return Sample(images, crop, label)
+        return Sample(images, crop, clip.label)
 
 
-def read_snippets(
-    store: Store, video_id: str, input: Input, starts: np.ndarray, tail: str
-) -> Tensor:
-    """Images of snippets: uint8 (S * read, C, H, W). Each snippet is one read of the store."""
-    count = store.videos[video_id].images[input.stored]
+def read_snippets(store: Store, video_id: str, input: Input, images: NDArray[np.int64]) -> Tensor:
+    """Images (S, read) by their numbers: uint8 (S * read, C, H, W). Each snippet is one read."""
     parts = []
-    for wanted in images_of(starts, input.read, count, tail):
+    for wanted in images:
         first, last = int(wanted.min()), int(wanted.max())
         planes = store.snippet(video_id, input.stored, first, last + 1 - first)
         whole = last + 1 - first == len(wanted)
@@ -140,27 +149,42 @@ def read_snippets(
     return torch.from_numpy(np.ascontiguousarray(np.concatenate(parts)))
 
 
-def videos_of(store: Store, split: str, modality: str) -> list[tuple[str, int]]:
-    """(id, label) of the videos of a split that have images, each label of a video a sample.
+def clips_of(
+    store: Store, split: str, modality: str, samples: Literal["videos", "instances"]
+) -> list[Clip]:
+    """The samples of a split that have images: each label of a video, or each of its instances.
 
     Raises
     ------
     UsageError
         If there are none; the message has the splits that there are.
     """
-    found = [
-        (video_id, label)
-        for video_id, video in store.videos.items()
-        if split == ALL or split in video.splits
-        for label in video.labels
-        if video.images[modality] > 0
-    ]
+    found = []
+    for video_id, video in store.videos.items():
+        if split != ALL and split not in video.splits:
+            continue
+        if samples == "videos":
+            count = video.images[modality]
+            found += [Clip(video_id, label, 0, count) for label in video.labels if count]
+        else:
+            found += _instances(video, modality)
     if not found:
         known = sorted({name for video in store.videos.values() for name in video.splits})
         raise UsageError(
-            f"{store.path} has no labelled videos of split {split}; it has: "
+            f"{store.path} has no labelled {samples} of split {split}; it has: "
             f"{', '.join(known) or 'no splits'}"
         )
+    return found
+
+
+def _instances(video: Video, modality: str) -> list[Clip]:
+    """Segments of a video with the images that lie in them; none of those without."""
+    pts_s, count = video.pts_s, video.images[modality]
+    found = []
+    for segment in video.segments:
+        first, stop = np.searchsorted(pts_s, (segment.start_s, segment.end_s)).tolist()
+        if first < min(stop, count):
+            found.append(Clip(video.video_id, segment.label, first, min(stop, count) - first))
     return found
 
 

@@ -22,7 +22,7 @@ from flowpipe.tsn.crops import crops_of
 from flowpipe.tsn.inputs import Input
 from flowpipe.tsn.model import TSN, make_model
 from flowpipe.tsn.run_folder import LAST, RunFacts, read_checkpoint
-from flowpipe.tsn.sampling import RULES
+from flowpipe.tsn.sampling import RULES, images_of
 
 _AT_ONCE = 50
 """Crops of snippets that go through the network together."""
@@ -75,7 +75,9 @@ class Network:
         self, store: Store, video_id: str, starts: NDArray[np.int64], crops: int, tail: str
     ) -> NDArray[np.float64]:
         """Scores of snippets by crop: float64 (snippets, crops, classes)."""
-        images = read_snippets(store, video_id, self.input, starts, tail).to(self.device)
+        count = store.videos[video_id].images[self.input.stored]
+        wanted = images_of(starts, self.input.read, count, tail)
+        images = read_snippets(store, video_id, self.input, wanted).to(self.device)
         height, width = images.shape[2:]
         if min(height, width) < self.row.size:
             raise UsageError(

@@ -24,7 +24,7 @@ from flowpipe.train_recipe import TrainRecipe
 from flowpipe.tsn import run_folder
 from flowpipe.tsn.augment import batch_of
 from flowpipe.tsn.backbones import Row, build
-from flowpipe.tsn.clips import Batch, Batches, Clips, loader_of, videos_of
+from flowpipe.tsn.clips import Batch, Batches, Clip, Clips, clips_of, loader_of
 from flowpipe.tsn.distributed import Processes, joined
 from flowpipe.tsn.inputs import Input, input_of
 from flowpipe.tsn.model import TSN, make_model
@@ -148,7 +148,7 @@ class Trainer:
             self.parallel = DistributedDataParallel(self.model, broadcast_buffers=False)
         self.scaler = torch.amp.GradScaler("cuda", enabled=job.amp == "fp16")
         videos = {
-            phase: videos_of(store, f"{phase}{job.split}", self.input.stored)
+            phase: clips_of(store, f"{phase}{job.split}", self.input.stored, job.recipe.samples)
             for phase in ("train", "test")
         }
         self.batches = self._batches(len(videos["train"]), shuffle=True)
@@ -350,7 +350,7 @@ class Trainer:
             rank=self.processes.rank, world=self.processes.world,
         )  # fmt: skip
 
-    def _loader(self, videos: list[tuple[str, int]], batches: Batches) -> Any:
+    def _loader(self, videos: list[Clip], batches: Batches) -> Any:
         clips = Clips(
             self.job.store, videos, self.input, phase="train" if batches.shuffle else "val",
             segments=self.stream.segments, rule=self.job.rule, augment=self.stream.augment,

@@ -14,8 +14,10 @@ from tsn import tiny  # noqa: E402
 from flowpipe import open_store  # noqa: E402
 from flowpipe.errors import UsageError  # noqa: E402
 from flowpipe.train_recipe import AugmentParams  # noqa: E402
-from flowpipe.tsn.clips import Batches, Clips, loader_of, read_snippets, videos_of  # noqa: E402
+from flowpipe.tsn.clips import Batches, Clip, Clips, clips_of, loader_of, read_snippets  # noqa: E402
 from flowpipe.tsn.inputs import input_of  # noqa: E402
+from flowpipe.tsn.sampling import images_of  # noqa: E402
+from flowpipe.types import Segment  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,7 @@ def clips(store: Path, phase: str = "train", seed: int = 1, modality: str = "flo
     opened = open_store(store)
     stored = input_of(modality, 2, opened.modalities)
     return Clips(
-        store, videos_of(opened, "train1", stored.stored), stored, phase=phase, segments=3,
+        store, clips_of(opened, "train1", stored.stored, "videos"), stored, phase=phase, segments=3,
         rule="tsn_pytorch", augment=AugmentParams((1.0, 0.9)), side=tiny.SIDE, seed=seed,
     )  # type: ignore[arg-type]  # fmt: skip
 
@@ -38,7 +40,8 @@ def equal(a, b) -> bool:
 
 def test_samples_are_what_the_store_holds(store: Path) -> None:
     data, opened = clips(store, "val"), open_store(store)
-    video_id, label = data.videos[2]
+    clip = data.videos[2]
+    video_id, label = clip.video_id, clip.label
     sample = data[0, 2]
     assert sample.label == label == opened.videos[video_id].labels[0]
     starts = data.rule.val(opened.videos[video_id].images["flow"], 3, 2)
@@ -52,10 +55,29 @@ def test_short_videos_repeat_their_last_image_or_begin_again(store: Path) -> Non
     stored = input_of("flow", 5, opened.modalities)
     video_id = "video 00"  # eight fields
     all_of_it = opened.snippet(video_id, "flow", 0, 8)
-    images = read_snippets(opened, video_id, stored, np.array([5]), "repeat")
+    images = read_snippets(opened, video_id, stored, images_of(np.array([5]), 5, 8))
     np.testing.assert_array_equal(images.numpy(), all_of_it[[5, 6, 7, 7, 7]])
-    images = read_snippets(opened, video_id, stored, np.array([5]), "loop")
+    images = read_snippets(opened, video_id, stored, images_of(np.array([5]), 5, 8, "loop"))
     np.testing.assert_array_equal(images.numpy(), all_of_it[[5, 6, 7, 0, 1]])
+
+
+def test_instances_are_samples_of_their_own_time(store: Path, tmp_path: Path) -> None:
+    segments = (Segment(2, 0.0, 0.1), Segment(1, 0.2, 0.3), Segment(0, 7.0, 8.0))
+    marked = tiny.make_store(tmp_path / "store", 1, segments=segments)
+    opened = open_store(marked)  # nine frames at 25 a second, eight fields
+    assert clips_of(opened, "train1", "flow", "instances") == [
+        Clip("video 00", 2, 0, 3),  # frames at 0, 0.04 and 0.08
+        Clip("video 00", 1, 5, 3),  # frames at 0.20, 0.24, 0.28; the last has a field too
+    ]
+    assert clips_of(opened, "train1", "rgb", "videos") == [Clip("video 00", 0, 0, 9)]
+    data = clips(marked, "train", modality="flow")
+    data.videos = clips_of(opened, "train1", "flow", "instances")
+    allowed = opened.snippet("video 00", "flow", 5, 3)
+    for epoch in range(5):
+        sample = data[epoch, 1]
+        assert sample.label == 1
+        for image in sample.images.numpy():
+            assert any(np.array_equal(image, field) for field in allowed)
 
 
 def test_a_sample_depends_on_seed_epoch_and_position_alone(store: Path) -> None:
@@ -105,7 +127,9 @@ def test_what_is_missing_is_said(store: Path, tmp_path: Path) -> None:
     with pytest.raises(
         UsageError, match="no labelled videos of split train2; it has: test1, train1"
     ):
-        videos_of(open_store(store), "train2", "rgb")
+        clips_of(open_store(store), "train2", "rgb", "videos")
+    with pytest.raises(UsageError, match="no labelled instances of split train1"):
+        clips_of(open_store(store), "train1", "rgb", "instances")
     small = tiny.make_store(tmp_path / "small", 4, size=(20, 48))
     with pytest.raises(UsageError, match=r"48x20 pixels and the network takes 32x32"):
         clips(small)[0, 0]

@@ -15,7 +15,7 @@ from flowpipe.modality import MODALITIES, quantiser_of
 from flowpipe.store import ShardWriter, StreamSpec, create_store
 from flowpipe.tsn.backbones import NETWORKS, Row
 from flowpipe.tsn.backbones.pixels import TORCHVISION
-from flowpipe.types import EncodedPlanes, Span, VideoRecord
+from flowpipe.types import EncodedPlanes, Segment, Span, VideoRecord
 
 SIDE = 32
 CLASSES = ("dark", "middle", "bright")
@@ -41,7 +41,12 @@ def register() -> None:
     flowpipe.train_recipe.BACKBONES = tuple(dict.fromkeys((*known, "tiny", "tiny_bn")))
 
 
-def make_store(path: Path, videos: int = 12, size: tuple[int, int] = (36, 48)) -> Path:
+def make_store(
+    path: Path,
+    videos: int = 12,
+    size: tuple[int, int] = (36, 48),
+    segments: tuple[Segment, ...] = (),
+) -> Path:
     """Videos whose brightness, in rgb and flow alike, is their class; a quarter is for testing."""
     made_with = {"bound": 20.0, "modalities": ["rgb", "flow"]}
     text, digest = recipe.canonical(made_with), recipe.digest(made_with)
@@ -54,7 +59,9 @@ def make_store(path: Path, videos: int = 12, size: tuple[int, int] = (36, 48)) -
     with ShardWriter(shard, recipe=text, recipe_digest=digest, backend={}, streams=specs) as writer:
         for k in range(videos):
             label, split = k % 3, "test1" if k % 4 == 3 else "train1"
-            record = VideoRecord(f"video {k:02d}", f"/{k}.avi", (label,), splits=(split,))
+            record = VideoRecord(
+                f"video {k:02d}", f"/{k}.avi", (label,), splits=(split,), segments=segments
+            )
             writer.begin(Span(record))
             frames = 9 + k
             for name in specs:

@@ -1,0 +1,124 @@
+"""A data set from its videos to the table of a TSN paper, to be read from top to bottom.
+
+    python pipelines/reproduce.py ucf101 --root /data/ucf101 --work /scratch/ucf101
+
+extracts, trains every stream that the recipe fuses on every split, tests, fuses and prints the
+table. Run again after an interruption it goes on where it was. What it does can be typed by hand:
+each step is a flowpipe command, and is printed. With several GPUs training runs under torchrun.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from flowpipe.recipe_file import read_recipe
+
+
+@click.command(help=(__doc__ or "").partition("\n")[0])
+@click.argument("dataset")
+@click.option("--root", help="Folder or URL of the data set's download.")
+@click.option(
+    "--work", required=True, type=click.Path(path_type=Path), help="Folder of all results."
+)
+@click.option("--recipe", help="Name or file.  [default: the data set's own]")
+@click.option("--set", "settings", multiple=True, help="As --set train.streams.rgb.dropout=0.5.")
+@click.option("--weights", metavar="FILE", help="ImageNet weights of the backbone.")
+@click.option("--workers", default=4, show_default=True, help="Of the extraction.")
+@click.option("--gpus", default=0, show_default=True, help="For extraction and training.")
+@click.option("--allow-missing", is_flag=True, help="Go on without absent videos.")
+def reproduce(
+    dataset: str,
+    root: str | None,
+    work: Path,
+    recipe: str | None,
+    settings: tuple[str, ...],
+    weights: str | None,
+    workers: int,
+    gpus: int,
+    allow_missing: bool,
+) -> None:
+    """Extract, train, test, fuse, print."""
+    extraction, training = read_recipe(recipe or dataset).build(settings)
+    if training is None:
+        raise click.UsageError(f"the recipe {recipe or dataset} has no train section")
+    store, streams = work / "store", [m for m, weight in training.fusion.items() if weight]
+    needed = sorted({*extraction.modalities, *(m for m in streams if m != "rgb_diff")})
+    of_section = {
+        name: [s.partition(".")[2] for s in settings if s.startswith(f"{name}.")]
+        for name in ("extract", "train")
+    }
+
+    flowpipe(
+        "extract", "--dataset", dataset, *(["--root", root] if root else []), "--out", store,
+        "--recipe", recipe or dataset, *each("--set", of_section["extract"]),
+        "--modalities", ",".join(needed), *(["--gpus", gpus] if gpus else ["--workers", workers]),
+        *(["--allow-missing"] if allow_missing else []), may_fail=True,
+    )  # fmt: skip
+    for split in training.splits:
+        for modality in streams:
+            run = work / f"{modality}-{split}"
+            flowpipe(
+                "train", store, "--modality", modality, "--split", split, "-o", run, "--recipe",
+                recipe or dataset, *each("--set", of_section["train"]),
+                *each("--weights", [weights] if weights else []), processes=gpus,
+            )  # fmt: skip
+            flowpipe("test", store, run, "-o", work / f"{modality}-{split}.h5")
+        flowpipe(
+            "fuse", *(work / f"{modality}-{split}.h5" for modality in streams), "--weights",
+            ",".join(str(training.fusion[m]) for m in streams), "-o", work / f"fused-{split}.h5",
+        )  # fmt: skip
+    table(store, work, [*streams, "fused"], training.splits)
+
+
+def table(store: Path, work: Path, rows: list[str], splits: tuple[int, ...]) -> None:
+    """Every stream and their sum: each split and, of several, the mean. Also in work/table.json."""
+    figures = {
+        row: evaluated(store, [work / f"{row}-{split}.h5" for split in splits], splits)
+        for row in rows
+    }
+    (work / "table.json").write_text(json.dumps(figures, indent=1) + "\n")
+    columns = list(figures[rows[0]])
+    for name in figures[rows[0]][columns[0]]:
+        print(f"\n{name}, %".ljust(24) + "".join(f"{column:>10}" for column in columns))
+        for row in rows:
+            values = (100 * figures[row][column][name] for column in columns)
+            print(row.ljust(23) + "".join(f"{value:10.2f}" for value in values))
+
+
+def evaluated(store: Path, scores: list[Path], splits: tuple[int, ...]) -> dict[str, Any]:
+    """Figures by split."""
+    chosen = each("--split", [f"test{split}" for split in splits])
+    done = flowpipe("evaluate", store, *scores, *chosen, "--json", quiet=True)
+    found: dict[str, Any] = json.loads(done.stdout)["splits"]
+    return found
+
+
+def each(option: str, values: Any) -> list[str]:
+    """An option that is given once for each value."""
+    return [word for value in values for word in (option, str(value))]
+
+
+def flowpipe(
+    *words: object, processes: int = 0, may_fail: bool = False, quiet: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run one command; its exit code 1, some videos failed, ends the run unless that may be."""
+    start = [sys.executable, "-m"]
+    if processes > 1:
+        start += ["torch.distributed.run", f"--nproc-per-node={processes}", "-m"]
+    arguments = [*start, "flowpipe", *map(str, words)]
+    print("+", shlex.join(["flowpipe", *map(str, words)]), flush=True)
+    done = subprocess.run(arguments, text=True, capture_output=quiet, check=False)
+    if done.returncode and not (may_fail and done.returncode == 1):
+        sys.exit(f"{done.stderr or ''}flowpipe {words[0]} ended with {done.returncode}")
+    return done
+
+
+if __name__ == "__main__":
+    reproduce()
