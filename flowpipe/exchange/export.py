@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+
+import numpy as np
 
 from flowpipe.errors import UsageError
 from flowpipe.exchange import lists, tars
@@ -102,7 +105,7 @@ def folders_of(store: Store, videos: Sequence[str], layout: Layout) -> dict[str,
 def _export_videos(
     job: ExportJob, modalities: tuple[str, ...], videos: Sequence[tuple[str, str]]
 ) -> Exported:
-    total, store, layout = Exported(), opened(job.store), LAYOUTS[job.layout]
+    total, store = Exported(), opened(job.store)
     for video_id, folder in videos:
         notes = notes_path(job.out, folder)
         if notes.exists() and (job.out / folder).is_dir():
@@ -111,27 +114,30 @@ def _export_videos(
         final = job.out / folder
         temporary = temporary_name(final)
         temporary.mkdir(parents=True)
+        crcs: dict[str, list[tuple[int, ...]]] = {}
         try:
             with full_disk_in_words(final):
-                for file, content in _files(store, video_id, job, layout, modalities, total):
-                    (temporary / file).write_bytes(content)
-                    total.files += 1
-                    total.bytes += len(content)
+                for modality, names, contents in _files(store, video_id, job, modalities, total):
+                    for name, content in zip(names, contents, strict=True):
+                        (temporary / name).write_bytes(content)
+                        total.files += 1
+                        total.bytes += len(content)
+                    crcs.setdefault(modality, []).append(tuple(map(zlib.crc32, contents)))
                 shutil.rmtree(final, ignore_errors=True)  # of a run that was killed
                 temporary.replace(final)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        _notes_of(store, video_id, layout, modalities).write(notes)
+        _notes_of(store, video_id, job, modalities, crcs).write(notes)
         total.videos += 1
     return total
 
 
 def _files(
-    store: Store, video_id: str, job: ExportJob, layout: Layout, modalities: tuple[str, ...],
-    total: Exported,
-) -> Iterator[tuple[str, bytes]]:  # fmt: skip
-    """(name, content) of every file of a video."""
+    store: Store, video_id: str, job: ExportJob, modalities: tuple[str, ...], total: Exported
+) -> Iterator[tuple[str, tuple[str, ...], tuple[bytes, ...]]]:
+    """(modality, names, contents) of the files of every image of a video."""
+    layout = LAYOUTS[job.layout]
     for modality in modalities:
         made = _pictures(store, modality, job)
         count = store.videos[video_id].images[modality]
@@ -140,19 +146,28 @@ def _files(
                 video_id, modality, start, min(WINDOW, count - start), check=True
             )
             for k, contents in enumerate(made.files(window), start):
-                names = file_names(modality, layout.number(modality, k), made.extension)
-                yield from zip(names, contents, strict=True)
+                number = layout.number(modality, k)
+                yield modality, file_names(modality, number, made.extension), contents
         total.difference_sum += made.difference_sum
         total.differences += made.differences
 
 
 def _notes_of(
-    store: Store, video_id: str, layout: Layout, modalities: tuple[str, ...]
+    store: Store,
+    video_id: str,
+    job: ExportJob,
+    modalities: tuple[str, ...],
+    crcs: Mapping[str, list[tuple[int, ...]]],
 ) -> VideoNotes:
-    notes = VideoNotes.of_video(store, video_id, modalities)
+    """What is known of a video, with the payloads that its files do not hold."""
+    notes, layout = VideoNotes.of_video(store, video_id, modalities), LAYOUTS[job.layout]
     for modality in modalities:
-        left_out = store.encoded(video_id, modality, 0, layout.left_out(modality), check=True)
-        notes.left_out[modality] = [bytes(payload) for payload in left_out]
+        count = layout.left_out(modality)
+        if job.exact and not _pictures(store, modality, job).keeps:
+            count = notes.images[modality]
+            notes.crcs[modality] = np.array(crcs.get(modality, []), np.uint32)
+        kept = store.encoded(video_id, modality, 0, min(count, notes.images[modality]), check=True)
+        notes.payloads[modality] = [bytes(payload) for payload in kept]
     return notes
 
 

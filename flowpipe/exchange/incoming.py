@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,19 +60,22 @@ class OwnFolder:
         for name, count in notes.images.items():
 
             def image(k: int, modality: str = name) -> Image:
-                return self._image(modality, k, notes.left_out.get(modality, []))
+                return self._image(modality, k, notes)
 
             yield from windows(name, count, image, notes.columns[name])
 
-    def _image(self, modality: str, k: int, left_out: list[bytes]) -> Image:
+    def _image(self, modality: str, k: int, notes: VideoNotes) -> Image:
         channels, copied = MODALITIES[modality].channels, modality in self.copied
-        if k < len(left_out):
-            planes = codec.decode([left_out[k]], channels)
-            kept = left_out[k] if copied else codec.encode(planes, JpegLsParams())[0]
-            return kept, planes.shape[2], planes.shape[3]
-        number = LAYOUTS[self.layout].number(modality, k)
-        names = file_names(modality, number, self.extensions[modality])
-        return image_of([self.path / name for name in names], channels, copied)
+        layout, payloads = LAYOUTS[self.layout], notes.payloads.get(modality, [])
+        names = file_names(modality, layout.number(modality, k), self.extensions[modality])
+        paths = [self.path / name for name in names]
+        if k >= len(payloads):
+            return image_of(paths, channels, copied)
+        if modality in notes.crcs and k >= layout.left_out(modality):
+            _check(paths, notes.crcs[modality][k - layout.left_out(modality)].tolist())
+        planes = codec.decode([payloads[k]], channels)
+        kept = payloads[k] if copied else codec.encode(planes, JpegLsParams())[0]
+        return kept, planes.shape[2], planes.shape[3]
 
 
 @dataclass(frozen=True)
@@ -150,6 +154,21 @@ def image_of(paths: list[Path], channels: int, copied: bool) -> Image:
         raise FormatError(f"{error.filename} cannot be read: {error.strerror}") from error
     except (FormatError, ValueError) as error:
         raise FormatError(f"{paths[0]}: {error}") from error
+
+
+def _check(paths: list[Path], crcs: list[int]) -> None:
+    """Raise FormatError unless files are as they were written: what they stand for is kept apart,
+    and a change to them must not go unseen."""
+    for path, crc in zip(paths, crcs, strict=True):
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise FormatError(f"{path} cannot be read: {error.strerror}") from error
+        if zlib.crc32(content) != crc:
+            raise FormatError(
+                f"{path} was changed after the export; to import the files as they are now remove "
+                "the folder .flowpipe and say what they are"
+            )
 
 
 def windows(

@@ -30,6 +30,8 @@ class ExportJob:
     extension: str = JPEG
     """Of what has to be compressed again."""
     quality: int = 95
+    exact: bool = True
+    """Whether payloads are kept beside files that do not hold every value."""
     tar_bytes: int = 1 << 30
     workers: int = 1
 

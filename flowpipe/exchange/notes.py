@@ -1,5 +1,5 @@
 """What image files cannot hold, in OUT/.flowpipe: the store's header, and of each video its record,
-timestamps, columns and the frames that a layout leaves out.
+timestamps, columns and the payloads that its files do not hold.
 
 A video's notes are written when all of its files are there, so they also say what is done.
 """
@@ -129,8 +129,11 @@ class VideoNotes:
     pts_s: NDArray[np.float64]
     columns: dict[str, dict[str, NDArray[Any]]] = field(default_factory=dict)
     """By modality and name."""
-    left_out: dict[str, list[bytes]] = field(default_factory=dict)
-    """Payloads of the images without a file, from the first on."""
+    payloads: dict[str, list[bytes]] = field(default_factory=dict)
+    """Those of the images, from the first on, that files do not hold: because the layout leaves
+    them out, or because they were compressed again."""
+    crcs: dict[str, NDArray[np.uint32]] = field(default_factory=dict)
+    """CRC-32 of the files beside such payloads, in the order of the images: (N, axes)."""
 
     @classmethod
     def of_video(cls, store: Store, video_id: str, modalities: Sequence[str]) -> VideoNotes:
@@ -158,9 +161,11 @@ class VideoNotes:
         for modality, columns in self.columns.items():
             for name, values in columns.items():
                 arrays[f"column/{modality}/{name}"] = values
-        for modality, payloads in self.left_out.items():
-            for k, payload in enumerate(payloads):
-                arrays[f"left_out/{modality}/{k}"] = np.frombuffer(payload, np.uint8)
+        for modality, payloads in self.payloads.items():
+            arrays[f"payloads/{modality}"] = np.frombuffer(b"".join(payloads), np.uint8)
+            arrays[f"sizes/{modality}"] = np.array([len(payload) for payload in payloads], np.int64)
+        for modality, crcs in self.crcs.items():
+            arrays[f"crcs/{modality}"] = crcs
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_name(path)
         with temporary.open("wb") as file:
@@ -174,15 +179,23 @@ class VideoNotes:
             with np.load(path, allow_pickle=False) as arrays:
                 facts = json.loads(arrays["facts"].tobytes())
                 columns: dict[str, dict[str, NDArray[Any]]] = {name: {} for name in facts["images"]}
-                left_out: dict[str, list[bytes]] = {name: [] for name in facts["images"]}
+                payloads: dict[str, list[bytes]] = {}
+                crcs: dict[str, NDArray[np.uint32]] = {}
                 for key in arrays.files:
                     kind, _, rest = key.partition("/")
                     modality, _, name = rest.partition("/")
                     if kind == "column":
                         columns[modality][name] = arrays[key]
-                    elif kind == "left_out":
-                        left_out[modality].append(arrays[key].tobytes())
-                return cls(facts["meta"], facts["images"], arrays["pts_s"], columns, left_out)
+                    elif kind == "payloads":
+                        ends = np.cumsum(arrays[f"sizes/{modality}"])
+                        content = arrays[key].tobytes()
+                        payloads[modality] = [
+                            content[end - size : end]
+                            for end, size in zip(ends, arrays[f"sizes/{modality}"], strict=True)
+                        ]
+                    elif kind == "crcs":
+                        crcs[modality] = arrays[key]
+                return cls(facts["meta"], facts["images"], arrays["pts_s"], columns, payloads, crcs)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise FormatError(f"{path} cannot be read: {error}") from error
 

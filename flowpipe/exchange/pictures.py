@@ -31,6 +31,8 @@ class Pictures:
     ----------
     extension : str
         Of the files.
+    keeps : bool
+        Whether the files hold every value.
     difference_sum, differences : float, int
         Sum of the absolute differences to the store that compressing again made, and of how many
         values.
@@ -41,6 +43,7 @@ class Pictures:
         self.channels = row.channels
         self.copies = row.channels == 3 and codec_name == JpegParams.name
         self.extension = JPEG if self.copies else extension
+        self.keeps = self.copies or self.extension == PNG
         subsampling = row.subsampling if row.channels == 3 else "gray"
         self._params = JpegParams(quality, subsampling)  # type: ignore[arg-type]
         self._seen = 0

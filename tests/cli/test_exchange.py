@@ -6,8 +6,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command import FAST, Run, command, images
+
+from flowpipe import open_store
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +25,7 @@ def store(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("layout", ["dense_flow", "denseflow", "mmaction2", "webdataset"])
 def test_export_and_import(store: Path, tmp_path: Path, flowpipe: Run, layout: str) -> None:
     out, again = tmp_path / "out", tmp_path / "again"
-    done = flowpipe("export", store, out, "--layout", layout, "--images", "png", "--workers", "2")
+    done = flowpipe("export", store, out, "--layout", layout, "--workers", "2")
     assert done.returncode == 0, done.stderr
     assert "8 videos" in done.stdout and "label_map.txt" in done.stdout
     done = flowpipe("import", out, again)
@@ -31,6 +34,12 @@ def test_export_and_import(store: Path, tmp_path: Path, flowpipe: Run, layout: s
     before, after = images(store), images(again)
     colour = {key: content for key, content in before.items() if key[1] == "rgb"}
     assert colour.items() <= after.items()
+    one, two = open_store(store), open_store(again)
+    for video_id, video in one.videos.items():
+        for modality, count in video.images.items():
+            np.testing.assert_array_equal(
+                one.snippet(video_id, modality, 0, count), two.snippet(video_id, modality, 0, count)
+            )
     assert "8 were there" in flowpipe("import", out, again).stdout
     # As any other store: described, shown, not repaired from videos unless it still is theirs.
     assert flowpipe("info", again).returncode == 0
