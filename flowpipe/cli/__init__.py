@@ -20,6 +20,7 @@ COMMANDS = {
     "info": "Say what is in a store, or what is known of one video.",
     "show": "Draw a contact sheet of one video of a store.",
     "train": "Train a temporal segment network on a store.",
+    "adopt": "Make a run of weights of tsn-pytorch, mmaction2 or Caffe-TSN.",
     "test": "Score the test videos of a store with a trained network.",
     "fuse": "Add up the scores of streams: the accuracy table.",
     "evaluate": "Compare scores of any model with the labels in a store.",

@@ -12,6 +12,7 @@ from flowpipe.cli.torch_needed import torch_or_why
 from flowpipe.errors import UsageError
 from flowpipe.modality import MODALITIES
 from flowpipe.recipe_file import read_recipe, recipe_of
+from flowpipe.tsn.pixels import PIXELS
 from flowpipe.tsn.sampling import RULES
 
 
@@ -40,6 +41,8 @@ from flowpipe.tsn.sampling import RULES
 @click.option("--sampling", "rule", type=click.Choice(list(RULES)),
               default="tsn_pytorch", show_default=True, help="Whose rule picks snippets.",
               )  # fmt: skip
+@click.option("--pixels", type=click.Choice(list(PIXELS)),
+              help="Values that the weights are used to.  [default: the backbone's]")  # fmt: skip
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--validate-every", type=click.IntRange(1), default=5, show_default=True,
               metavar="EPOCHS")  # fmt: skip
@@ -56,6 +59,7 @@ def train(
     amp: str,
     accumulate: int,
     rule: str,
+    pixels: str | None,
     seed: int,
     validate_every: int,
 ) -> None:
@@ -79,7 +83,7 @@ def train(
         raise UsageError(f"{file.path} has no train section; name another with --recipe")
     job = TrainJob(
         store.absolute(), run.absolute(), made, modality, split, chosen_device(device), workers,
-        seed, rule, amp, accumulate, weights, validate_every,
+        seed, rule, amp, accumulate, weights, validate_every, pixels or "",
     )  # fmt: skip
     run_training(job, say)
     say(f"next: flowpipe test {store} {run} -o scores.h5")

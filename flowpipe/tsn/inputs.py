@@ -10,7 +10,7 @@ from torch import Tensor
 
 from flowpipe.errors import UsageError
 from flowpipe.modality import MODALITIES
-from flowpipe.tsn.backbones.pixels import Pixels
+from flowpipe.tsn.pixels import Pixels
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import csv
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ class RunFacts:
     dataset: str
     recipe_digest: str
     """Of the store that it was trained on."""
+    pixels: str = ""
+    """A key of `PIXELS`; empty for the backbone's own."""
 
     def write(self, folder: Path) -> None:
         """Begin a run, or check that the one there is the same.
@@ -115,8 +117,3 @@ def write_log(folder: Path, rows: list[dict[str, Any]]) -> None:
             table.writerows(rows)
 
     write_whole(folder / LOG_FILE, write)
-
-
-def plain_facts(facts: RunFacts) -> dict[str, Any]:
-    """Facts as plain values."""
-    return asdict(facts)

@@ -61,7 +61,7 @@ class Network:
     def __init__(self, run: Path, checkpoint: str, device: str) -> None:
         self.facts, self.device = RunFacts.read(run), device
         stream = self.facts.stream
-        backbone, self.row = build(stream.backbone, "random")
+        backbone, self.row = build(stream.backbone, "random", pixels=self.facts.pixels)
         self.input = Input(self.facts.modality, stream.snippet_length, self.facts.stored)
         # Frozen layers and consensus come with the weights: what they were made from is no matter.
         self.model: TSN = make_model(

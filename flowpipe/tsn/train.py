@@ -55,6 +55,8 @@ class TrainJob:
     """File of the backbone's weights."""
     validate_every: int = 5
     """Epochs; the last one is always validated."""
+    pixels: str = ""
+    """A key of `PIXELS`; empty for the backbone's own."""
     save_s: float = 600.0
     """Seconds between checkpoints inside an epoch."""
 
@@ -127,10 +129,10 @@ class Trainer:
         self.facts = RunFacts(
             job.modality, job.split, self.input.stored, self.stream, job.recipe.test, job.rule,
             job.seed, store.header.class_names, str(store.header.dataset.get("dataset", "")),
-            store.header.recipe_digest,
+            store.header.recipe_digest, job.pixels,
         )  # fmt: skip
         torch.manual_seed(job.seed)
-        backbone, self.row = build(self.stream.backbone, self._init(), job.weights)
+        backbone, self.row = build(self.stream.backbone, self._init(), job.weights, job.pixels)
         model = make_model(
             backbone, self.row, len(self.facts.class_names), self.input.channels, self.stream
         )
@@ -329,6 +331,9 @@ class Trainer:
             return
         values = run_folder.read_checkpoint(path)
         self.model.load_state_dict(values["model"])
+        if "optimiser" not in values:
+            self.tell("beginning with the adopted weights")
+            return
         self.optimiser.load_state_dict(values["optimiser"])
         self.scaler.load_state_dict(values["scaler"])
         if len(values["random"]) == self.processes.world:

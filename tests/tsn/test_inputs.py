@@ -7,8 +7,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch")
 
 from flowpipe.errors import UsageError  # noqa: E402
-from flowpipe.tsn.backbones.pixels import CAFFE, LITE, TORCHVISION, TSN_PYTORCH  # noqa: E402
 from flowpipe.tsn.inputs import input_of  # noqa: E402
+from flowpipe.tsn.pixels import CAFFE, LITE, TORCHVISION, TSN_PYTORCH  # noqa: E402
 
 STORED = ("rgb", "flow", "warped_flow")
 

@@ -14,7 +14,7 @@ from flowpipe import codec, recipe
 from flowpipe.modality import MODALITIES, quantiser_of
 from flowpipe.store import ShardWriter, StreamSpec, create_store
 from flowpipe.tsn.backbones import NETWORKS, Row
-from flowpipe.tsn.backbones.pixels import TORCHVISION
+from flowpipe.tsn.pixels import TORCHVISION
 from flowpipe.types import EncodedPlanes, Segment, Span, VideoRecord
 
 SIDE = 32

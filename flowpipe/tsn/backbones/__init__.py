@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from flowpipe.errors import BackendError, FormatError, UsageError
 from flowpipe.tsn.backbones import bninception, lite0
-from flowpipe.tsn.backbones.pixels import LITE, TENSORFLOW, TORCHVISION, TSN_PYTORCH, Pixels
+from flowpipe.tsn.pixels import (
+    LITE,
+    PIXELS,
+    TENSORFLOW,
+    TORCHVISION,
+    TSN_PYTORCH,
+    Pixels,
+)
 
 TIMM = "timm:"
 
@@ -34,7 +41,9 @@ class Row:
     """The file of ImageNet weights, or where they are from."""
 
 
-def build(name: str, init: str = "imagenet", weights: Path | None = None) -> tuple[nn.Module, Row]:
+def build(
+    name: str, init: str = "imagenet", weights: Path | None = None, pixels: str = ""
+) -> tuple[nn.Module, Row]:
     """Make a network.
 
     Parameters
@@ -45,6 +54,8 @@ def build(name: str, init: str = "imagenet", weights: Path | None = None) -> tup
         ``random`` takes no weights; anything else takes those of ImageNet.
     weights : Path, optional
         Their file, where no download is possible or others are wanted.
+    pixels : str
+        A key of `PIXELS`, where the weights are used to other values than the backbone's.
 
     Raises
     ------
@@ -58,6 +69,8 @@ def build(name: str, init: str = "imagenet", weights: Path | None = None) -> tup
     row = _timm(name.removeprefix(TIMM)) if name.startswith(TIMM) else NETWORKS.get(name)
     if row is None:
         raise UsageError(f"no network {name}; known: {', '.join(NETWORKS)} or timm:NAME")
+    if pixels:
+        row = replace(row, pixels=PIXELS[pixels])
     network = row.build()
     if init == "random" and weights is None:
         return network, row

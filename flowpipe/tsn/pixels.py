@@ -29,3 +29,8 @@ LITE = Pixels(1.0, (127, 127, 127), (128, 128, 128), 128, 128, difference_scale=
 TSN_PYTORCH = Pixels(1.0, (104, 117, 128), (1, 1, 1), 128, 1, bgr=True, difference_scale=1.0)
 """BN-Inception. The third mean is tsn-pytorch's; Caffe's is 123."""
 CAFFE = Pixels(1.0, (104, 117, 123), (1, 1, 1), 128, 1, bgr=True, difference_scale=1.0)
+MMACTION2 = Pixels(1.0, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375), 128, 128)
+"""TORCHVISION's for colour; other values for flow."""
+
+PIXELS = {"caffe": CAFFE, "mmaction2": MMACTION2, "tsn_pytorch": TSN_PYTORCH}
+"""Those that weights may need in the place of their backbone's own."""

@@ -1,0 +1,74 @@
+"""`flowpipe adopt`: a checkpoint of another system -> a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from flowpipe.cli.options import STORE_ARGUMENT, stored_dataset
+from flowpipe.cli.screen import say
+from flowpipe.cli.torch_needed import torch_or_why
+from flowpipe.datasets.hmdb51 import TSN_ORDER
+from flowpipe.errors import UsageError
+from flowpipe.modality import MODALITIES
+from flowpipe.recipe_file import read_recipe, recipe_of
+from flowpipe.store import open_store
+from flowpipe.tsn.pixels import PIXELS
+
+
+@click.command()
+@STORE_ARGUMENT
+@click.argument("checkpoint", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("-o", "--out", "run", required=True, type=click.Path(path_type=Path),
+              help="Folder of the run.")  # fmt: skip
+@click.option("--modality", required=True, type=click.Choice(list(MODALITIES)))
+@click.option("--split", type=click.IntRange(1), default=1, show_default=True,
+              help="That it was trained on.")  # fmt: skip
+@click.option("--recipe", "recipe_file", metavar="NAME|FILE",
+              help="Recipe with its network.  [default: the data set's own]")  # fmt: skip
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
+              help="Change one value, as --set streams.flow.backbone=resnet50.")  # fmt: skip
+@click.option("--pixels", type=click.Choice(list(PIXELS)),
+              help="Values that it is used to.  [default: the backbone's]")  # fmt: skip
+@click.option("--tsn-hmdb51-labels", is_flag=True,
+              help="Its labels are in the order of TSN's own list of HMDB51.")  # fmt: skip
+def adopt(
+    store: Path,
+    checkpoint: Path,
+    run: Path,
+    modality: str,
+    split: int,
+    recipe_file: str | None,
+    settings: tuple[str, ...],
+    pixels: str | None,
+    tsn_hmdb51_labels: bool,
+) -> None:
+    """Make a run of a CHECKPOINT of tsn-pytorch, mmaction2 or Caffe-TSN for the classes of a STORE.
+
+    \b
+    flowpipe adopt store ucf101_bninception_flow_checkpoint.pth.tar --modality flow -o runs/flow1
+    flowpipe test store runs/flow1 -o flow1.h5
+
+    Whose it is shows in the names of its weights. `flowpipe train` with the same options trains it
+    further.
+    """
+    torch_or_why()
+    from flowpipe.tsn.adopt import adopt as adopt_weights
+    from flowpipe.tsn.inputs import input_of
+    from flowpipe.tsn.run_folder import RunFacts
+
+    file = read_recipe(recipe_file) if recipe_file else recipe_of(stored_dataset(store))
+    _, made = file.build([f"train.{setting}" for setting in settings])
+    if made is None or modality not in made.streams:
+        raise UsageError(f"{file.path} does not train {modality}; name another with --recipe")
+    opened, stream = open_store(store), made.streams[modality]
+    facts = RunFacts(
+        modality, split, input_of(modality, stream.snippet_length, opened.modalities).stored,
+        stream, made.test, "tsn_pytorch", 1, opened.header.class_names, stored_dataset(store),
+        opened.header.recipe_digest, pixels or "",
+    )  # fmt: skip
+    kind = adopt_weights(
+        checkpoint, run.absolute(), facts, TSN_ORDER if tsn_hmdb51_labels else None
+    )
+    say(f"{run}: weights of {kind}; next: flowpipe test {store} {run} -o scores.h5")

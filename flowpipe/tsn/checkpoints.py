@@ -1,0 +1,129 @@
+"""Weights of tsn-pytorch, mmaction2 and Caffe-TSN <-> ours, by name.
+
+    tsn-pytorch   module.base_model.<layer>.weight, module.new_fc.weight; base_model.fc if it was
+                  trained without dropout
+    mmaction2     backbone.conv1.conv.weight, backbone.layer1.0.conv1.bn.weight,
+                  cls_head.fc_cls.weight
+    caffe         conv1/7x7_s2.weight, inception_3a/1x1_bn.running_var, fc-action.weight: names of
+                  the layers, whatever program converted them
+
+Ours are tsn-pytorch's without ``module.``. Statistics may have the shape [1, C].
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import Tensor
+
+from flowpipe.errors import FormatError
+
+Weights = dict[str, Tensor]
+
+_MM_LAYER = re.compile(r"(layer\d+\.\d+\.)(conv|downsample)(\d?)\.(conv|bn)\.(.+)")
+_OUR_LAYER = re.compile(r"(layer\d+\.\d+\.)(conv|bn|downsample\.)(\d)\.(.+)")
+
+
+def kind_of(values: Mapping[str, Tensor]) -> str:
+    """Which system wrote these weights.
+
+    Raises
+    ------
+    FormatError
+        If none of those known.
+    """
+    names = [name.removeprefix("module.") for name in values]
+    if any(name.startswith("base_model.") for name in names):
+        return "tsn_pytorch"
+    if any(name.startswith("backbone.") for name in names):
+        return "mmaction2"
+    if any(name.startswith("fc-action.") for name in names):
+        return "caffe"
+    raise FormatError(
+        "neither tsn-pytorch's, mmaction2's nor Caffe's names of weights; they begin with "
+        f"{', '.join(names[:3])}"
+    )
+
+
+def to_ours(values: Mapping[str, Tensor]) -> Weights:
+    """Weights of another system, which is recognised, by our names."""
+    rename = _TO_OURS[kind_of(values)]
+    renamed = {rename(name.removeprefix("module.")): value for name, value in values.items()}
+    return {
+        name: value[0] if _is_norm_row(name, value) else value
+        for name, value in renamed.items()
+        if name
+    }
+
+
+def to_tsn_pytorch(values: Mapping[str, Tensor]) -> Weights:
+    """Our weights as tsn-pytorch saves them."""
+    return {f"module.{name}": value for name, value in values.items()}
+
+
+def to_mmaction2(values: Mapping[str, Tensor]) -> Weights:
+    """Our weights of a ResNet as mmaction2 names them."""
+    return {_mmaction2_name(name): value for name, value in values.items()}
+
+
+def in_other_order(values: Weights, order: Sequence[int]) -> Weights:
+    """Weights whose classes are put into another order: class k is `order` [k] of before."""
+    changed = dict(values)
+    for name in ("new_fc.weight", "new_fc.bias"):
+        changed[name] = values[name][list(order)]
+    return changed
+
+
+def _from_tsn_pytorch(name: str) -> str:
+    # Without dropout the classifier stays in its place.
+    return re.sub(r"^base_model\.(fc|last_linear)\.", "new_fc.", name)
+
+
+def _from_mmaction2(name: str) -> str:
+    if name.startswith("cls_head.fc_cls."):
+        return name.replace("cls_head.fc_cls.", "new_fc.")
+    if not name.startswith("backbone."):
+        return ""  # means and deviations of its preprocessor
+    name = name.removeprefix("backbone.")
+    found = _MM_LAYER.fullmatch(name)
+    if found:
+        start, kind, number, part, rest = found.groups()
+        if kind == "downsample":
+            return f"base_model.{start}downsample.{0 if part == 'conv' else 1}.{rest}"
+        return f"base_model.{start}{part}{number}.{rest}"
+    name = name.replace("conv1.conv.", "conv1.").replace("conv1.bn.", "bn1.")
+    return f"base_model.{name}"
+
+
+def _mmaction2_name(name: str) -> str:
+    if name.startswith("new_fc."):
+        return name.replace("new_fc.", "cls_head.fc_cls.")
+    name = name.removeprefix("base_model.")
+    found = _OUR_LAYER.fullmatch(name)
+    if found:
+        start, kind, number, rest = found.groups()
+        if kind == "downsample.":
+            return f"backbone.{start}downsample.{'conv' if number == '0' else 'bn'}.{rest}"
+        return f"backbone.{start}conv{number}.{kind}.{rest}"
+    if name.startswith("bn1."):
+        return f"backbone.conv1.bn.{name.removeprefix('bn1.')}"
+    return f"backbone.conv1.conv.{name.removeprefix('conv1.')}"
+
+
+def _from_caffe(name: str) -> str:
+    if name.startswith("fc-action."):
+        return name.replace("fc-action.", "new_fc.")
+    return f"base_model.{name.replace('/', '_')}"
+
+
+_TO_OURS: dict[str, Callable[[str], str]] = {
+    "tsn_pytorch": _from_tsn_pytorch,
+    "mmaction2": _from_mmaction2,
+    "caffe": _from_caffe,
+}
+
+
+def _is_norm_row(name: str, value: Tensor) -> bool:
+    """Whether these are values of batch normalisation in the old shape [1, C]."""
+    return value.dim() == 2 and value.shape[0] == 1 and not name.startswith("new_fc.")

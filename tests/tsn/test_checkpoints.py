@@ -1,0 +1,160 @@
+"""Weights of other systems: every name finds its place, round trips are exact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch")
+
+from flowpipe.datasets.hmdb51 import TSN_ORDER  # noqa: E402
+from flowpipe.errors import FormatError  # noqa: E402
+from flowpipe.tsn.backbones import build, read_weights  # noqa: E402
+from flowpipe.tsn.checkpoints import (  # noqa: E402
+    in_other_order,
+    kind_of,
+    to_mmaction2,
+    to_ours,
+    to_tsn_pytorch,
+)
+from flowpipe.tsn.model import TSN  # noqa: E402
+
+
+def model(name: str, channels: int = 3) -> TSN:
+    torch.manual_seed(4)
+    network, row = build(name, "random")
+    made = TSN(network, row.features, 7, channels=channels, partial_bn=False)
+    for norm_value in made.state_dict().values():
+        if norm_value.dtype.is_floating_point:
+            norm_value.normal_()
+    return made
+
+
+def same(one, other) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
+
+
+def test_tsn_pytorch_there_and_back(tmp_path: Path) -> None:
+    values = model("bninception", 10).state_dict()
+    written = to_tsn_pytorch(values)
+    assert "module.base_model.conv1_7x7_s2.weight" in written and "module.new_fc.bias" in written
+    torch.save({"epoch": 45, "arch": "BNInception", "state_dict": written, "best_prec1": 0.5},
+               tmp_path / "checkpoint.pth.tar")  # fmt: skip
+    read = read_weights(tmp_path / "checkpoint.pth.tar")
+    assert kind_of(read) == "tsn_pytorch" and same(to_ours(read), dict(values))
+
+
+def test_tsn_pytorch_of_old_torch() -> None:
+    # No counters of batches, statistics of shape [1, C], the classifier in its place.
+    values = model("bninception").state_dict()
+    old = {}
+    for name, value in to_tsn_pytorch(values).items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        name = name.replace("module.new_fc.", "module.base_model.fc.")
+        old[name] = value[None] if "_bn." in name else value
+    ours = to_ours(old)
+    wanted = {n: v for n, v in values.items() if not n.endswith("num_batches_tracked")}
+    assert same(ours, wanted)
+    model("bninception").load_state_dict(ours, strict=False)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_mmaction2_there_and_back(name: str) -> None:
+    pytest.importorskip("torchvision", reason="needs torchvision")
+    values = model(name, 10).state_dict()
+    written = to_mmaction2(values)
+    for known in (
+        "backbone.conv1.conv.weight", "backbone.conv1.bn.running_mean",
+        "backbone.layer1.0.conv1.conv.weight", "backbone.layer4.1.conv2.bn.bias",
+        "backbone.layer2.0.downsample.conv.weight", "backbone.layer2.0.downsample.bn.running_var",
+        "cls_head.fc_cls.weight",
+    ):  # fmt: skip
+        assert known in written
+    assert len(written) == len(values)
+    written["data_preprocessor.mean"] = torch.zeros(3)
+    assert kind_of(written) == "mmaction2" and same(to_ours(written), dict(values))
+
+
+def test_equal_to_mmaction2_s_own_names() -> None:
+    pytest.importorskip("mmaction", reason="mmaction2 is not installed")
+    from mmaction.models.backbones import ResNet
+
+    theirs = ResNet(50).state_dict()
+    written = to_mmaction2(model("resnet50").state_dict())
+    ours = {n.removeprefix("backbone."): v.shape for n, v in written.items() if "cls_head" not in n}
+    assert ours == {name: value.shape for name, value in theirs.items()}
+
+
+def test_caffe_names() -> None:
+    values = model("bninception").state_dict()
+    layers = {
+        "conv1_7x7_s2": "conv1/7x7_s2", "conv2_3x3_reduce": "conv2/3x3_reduce",
+        "inception_3a_double_3x3_2": "inception_3a/double_3x3_2",
+    }  # fmt: skip
+    caffe = {"fc-action.weight": values["new_fc.weight"], "fc-action.bias": values["new_fc.bias"]}
+    for ours, theirs in layers.items():
+        caffe[f"{theirs}.weight"] = values[f"base_model.{ours}.weight"]
+        for kind in ("weight", "bias", "running_mean", "running_var"):
+            caffe[f"{theirs}_bn.{kind}"] = values[f"base_model.{ours}_bn.{kind}"][None]
+    assert kind_of(caffe) == "caffe"
+    read = to_ours(caffe)
+    assert len(read) == len(caffe)
+    for name, value in read.items():
+        assert torch.equal(value, values[name])
+
+
+def test_others_are_refused() -> None:
+    with pytest.raises(FormatError, match="begin with conv1.weight"):
+        kind_of({"conv1.weight": torch.zeros(1)})
+
+
+def test_hmdb51_s_labels_change_places() -> None:
+    # TSN's list has kick_ball before kick and sword_exercise before sword.
+    values = {"new_fc.weight": torch.arange(51.0)[:, None], "new_fc.bias": torch.arange(51.0)}
+    changed = in_other_order(values, TSN_ORDER)
+    moved = [k for k in range(51) if changed["new_fc.bias"][k] != k]
+    assert moved == [20, 21, 44, 45]
+    assert changed["new_fc.bias"][[20, 21, 44, 45]].tolist() == [21, 20, 45, 44]
+    again = in_other_order(changed, TSN_ORDER)
+    assert same(again, values)
+
+
+def test_an_adopted_run_scores_as_the_one_that_it_came_from(tmp_path: Path) -> None:
+    from tsn import tiny
+
+    from flowpipe.recipe_file import read_recipe
+    from flowpipe.tsn import test as testing
+    from flowpipe.tsn.adopt import adopt
+    from flowpipe.tsn.run_folder import LAST, RunFacts, read_checkpoint
+    from flowpipe.tsn.train import TrainJob, train
+
+    tiny.register()
+    store = tiny.make_store(tmp_path / "store")
+    recipe = read_recipe(str(tiny.write_recipe(tmp_path / "r.yaml", "tiny_bn", end=2))).build()[1]
+    assert recipe is not None
+    first = tmp_path / "first"
+    train(TrainJob(store, first, recipe, "flow", workers=0), lambda words: None)
+    theirs = to_tsn_pytorch(read_checkpoint(first / LAST)["model"])
+    torch.save({"state_dict": theirs}, tmp_path / "theirs.pth")
+    facts = RunFacts.read(first)
+    assert adopt(tmp_path / "theirs.pth", tmp_path / "second", facts) == "tsn_pytorch"
+    one, two = (
+        testing.test(testing.TestJob(store, run), lambda done, total: None).scores
+        for run in (first, tmp_path / "second")
+    )
+    assert (one == two).all()
+    # Trained further, it begins with these weights.
+    told: list[str] = []
+    train(TrainJob(store, tmp_path / "second", recipe, "flow", workers=0), told.append)
+    assert told[0] == "beginning with the adopted weights"
+    # Other classes, other channels: said.
+    torch.save({"state_dict": {**theirs, "module.new_fc.bias": torch.zeros(9)}}, tmp_path / "x.pth")
+    with pytest.raises(FormatError, match=r"3 classes: new_fc.bias is \(9,\) and not \(3,\)"):
+        adopt(tmp_path / "x.pth", tmp_path / "third", facts)
+    assert not (tmp_path / "third").exists()
+    order = adopt(tmp_path / "theirs.pth", tmp_path / "turned", facts, (2, 0, 1))
+    assert order == "tsn_pytorch"
+    turned = testing.test(testing.TestJob(store, tmp_path / "turned"), lambda done, total: None)
+    assert (turned.scores == one[:, [2, 0, 1]]).all()
