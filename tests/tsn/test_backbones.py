@@ -125,9 +125,10 @@ def test_weights_that_do_not_fit_are_refused_with_what_differs(tmp_path: Path) -
         FormatError, match=r"1 weights missing \(_bn1.weight\), 1 unknown \(strange"
     ):
         build("efficientnet_lite0", weights=tmp_path / "w.pth")
-    (tmp_path / "text.pth").write_text("no weights")
-    with pytest.raises(FormatError, match="cannot be read as weights"):
-        read_weights(tmp_path / "text.pth")
+    for content in (b"no weights", b"extract: {modalities: [rgb]}", b"", b"e", b"PK\x03\x04"):
+        (tmp_path / "text.pth").write_bytes(content)
+        with pytest.raises(FormatError, match="cannot be read as weights"):
+            read_weights(tmp_path / "text.pth")
     with pytest.raises(FormatError, match="no weights at"):
         read_weights(tmp_path / "none.pth")
     torch.save([1, 2], tmp_path / "list.pth")
