@@ -32,6 +32,8 @@ from flowpipe.tsn.run_folder import BEST, LAST, RunFacts
 from flowpipe.tsn.schedule import Schedule
 
 Told = Callable[[str], None]
+_AGREED_EVERY = 20
+"""Steps between questions whether a checkpoint is due, where several processes have to agree."""
 AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -199,8 +201,16 @@ class Trainer:
             self.state.step += 1
             if self.state.step == 1 and not torch.isfinite(torch.tensor(loss)):
                 raise FlowpipeError(f"the loss is {loss} at the first step; is lr {lr} too large?")
-            if time.monotonic() - self._saved_at > self.job.save_s:
+            if self._is_due():
                 self._save(LAST)
+
+    def _is_due(self) -> bool:
+        """Whether to save inside an epoch: all processes in the same step, for they share it."""
+        late = time.monotonic() - self._saved_at > self.job.save_s
+        if self.processes.world == 1:
+            return late
+        agreed = self.state.step % _AGREED_EVERY == 0
+        return agreed and self.processes.total(float(late))[0] > 0
 
     def _step(self, batch: Batch, size: int) -> tuple[float, float]:
         """One step of the optimiser; sums of losses and of right answers of this process' share.
