@@ -6,15 +6,12 @@ from pathlib import Path
 
 import click
 
-from flowpipe.cli.options import STORE_ARGUMENT, stored_dataset
+from flowpipe.cli.options import STORE_ARGUMENT, stored_dataset, stream_options, train_recipe
 from flowpipe.cli.screen import say
 from flowpipe.cli.torch_needed import torch_or_why
 from flowpipe.datasets.hmdb51 import TSN_ORDER
 from flowpipe.errors import UsageError
-from flowpipe.modality import MODALITIES
-from flowpipe.recipe_file import read_recipe, recipe_of
 from flowpipe.store import open_store
-from flowpipe.tsn.pixels import PIXELS
 
 
 @click.command()
@@ -22,15 +19,7 @@ from flowpipe.tsn.pixels import PIXELS
 @click.argument("checkpoint", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("-o", "--out", "run", required=True, type=click.Path(path_type=Path),
               help="Folder of the run.")  # fmt: skip
-@click.option("--modality", required=True, type=click.Choice(list(MODALITIES)))
-@click.option("--split", type=click.IntRange(1), default=1, show_default=True,
-              help="That it was trained on.")  # fmt: skip
-@click.option("--recipe", "recipe_file", metavar="NAME|FILE",
-              help="Recipe with its network.  [default: the data set's own]")  # fmt: skip
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
-              help="Change one value, as --set streams.flow.backbone=resnet50.")  # fmt: skip
-@click.option("--pixels", type=click.Choice(list(PIXELS)),
-              help="Values that it is used to.  [default: the backbone's]")  # fmt: skip
+@stream_options
 @click.option("--tsn-hmdb51-labels", is_flag=True,
               help="Its labels are in the order of TSN's own list of HMDB51.")  # fmt: skip
 def adopt(
@@ -58,10 +47,9 @@ def adopt(
     from flowpipe.tsn.inputs import input_of
     from flowpipe.tsn.run_folder import RunFacts
 
-    file = read_recipe(recipe_file) if recipe_file else recipe_of(stored_dataset(store))
-    _, made = file.build([f"train.{setting}" for setting in settings])
-    if made is None or modality not in made.streams:
-        raise UsageError(f"{file.path} does not train {modality}; name another with --recipe")
+    made = train_recipe(store, recipe_file, settings)
+    if modality not in made.streams:
+        raise UsageError(f"the recipe does not train {modality}; name another with --recipe")
     opened, stream = open_store(store), made.streams[modality]
     facts = RunFacts(
         modality, split, input_of(modality, stream.snippet_length, opened.modalities).stored,

@@ -6,13 +6,9 @@ from pathlib import Path
 
 import click
 
-from flowpipe.cli.options import STORE_ARGUMENT, stored_dataset
+from flowpipe.cli.options import STORE_ARGUMENT, stream_options, train_recipe
 from flowpipe.cli.screen import say
 from flowpipe.cli.torch_needed import torch_or_why
-from flowpipe.errors import UsageError
-from flowpipe.modality import MODALITIES
-from flowpipe.recipe_file import read_recipe, recipe_of
-from flowpipe.tsn.pixels import PIXELS
 from flowpipe.tsn.sampling import RULES
 
 
@@ -20,14 +16,7 @@ from flowpipe.tsn.sampling import RULES
 @STORE_ARGUMENT
 @click.option("-o", "--out", "run", required=True, type=click.Path(path_type=Path),
               help="Folder of the run; one that was interrupted goes on.")  # fmt: skip
-@click.option("--modality", required=True, type=click.Choice(list(MODALITIES)))
-@click.option("--split", type=click.IntRange(1), default=1, show_default=True,
-              help="Trains on train<k>, validates on test<k>.")  # fmt: skip
-@click.option("--recipe", "recipe_file", metavar="NAME|FILE",
-              help="Recipe whose train section is followed.  [default: the data set's own]",
-              )  # fmt: skip
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
-              help="Change one value, as --set streams.rgb.dropout=0.5.")  # fmt: skip
+@stream_options
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto",
               show_default=True)  # fmt: skip
 @click.option("--workers", type=click.IntRange(0), default=2, show_default=True,
@@ -41,8 +30,6 @@ from flowpipe.tsn.sampling import RULES
 @click.option("--sampling", "rule", type=click.Choice(list(RULES)),
               default="tsn_pytorch", show_default=True, help="Whose rule picks snippets.",
               )  # fmt: skip
-@click.option("--pixels", type=click.Choice(list(PIXELS)),
-              help="Values that the weights are used to.  [default: the backbone's]")  # fmt: skip
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--validate-every", type=click.IntRange(1), default=5, show_default=True,
               metavar="EPOCHS")  # fmt: skip
@@ -77,10 +64,7 @@ def train(
     from flowpipe.tsn.train import TrainJob
     from flowpipe.tsn.train import train as run_training
 
-    file = read_recipe(recipe_file) if recipe_file else recipe_of(stored_dataset(store))
-    _, made = file.build([f"train.{setting}" for setting in settings])
-    if made is None:
-        raise UsageError(f"{file.path} has no train section; name another with --recipe")
+    made = train_recipe(store, recipe_file, settings)
     job = TrainJob(
         store.absolute(), run.absolute(), made, modality, split, chosen_device(device), workers,
         seed, rule, amp, accumulate, weights, validate_every, pixels or "",

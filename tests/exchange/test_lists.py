@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from originals import tsn_pytorch
 from store_making import Made
 
 from flowpipe import open_store
@@ -62,22 +61,14 @@ def test_instances_are_frames_of_their_time(
 
 @pytest.mark.parametrize("layout", ["dense_flow", "mmaction2"])
 def test_tsn_pytorch_reads_it(layout: str, jpeg_store: Made, tmp_path: Path) -> None:
-    checkout = os.environ.get("FLOWPIPE_TSN_PYTORCH")
-    pytest.importorskip("torch", reason="tsn-pytorch needs torch")
-    if not checkout:
-        pytest.skip("set FLOWPIPE_TSN_PYTORCH to a checkout of yjxiong/tsn-pytorch")
-    sys.path.insert(0, checkout)
-    try:
-        from dataset import TSNDataSet
-    finally:
-        sys.path.remove(checkout)
+    originals = tsn_pytorch("dataset")
     out, store = export(jpeg_store, tmp_path, layout), open_store(jpeg_store.path)
     frames = store.snippet("plain", "rgb", 0, 11).transpose(0, 2, 3, 1)
     for modality, which, template, length in (
         ("RGB", "rgb", "img_{:05d}.jpg", 1), ("Flow", "flow", "flow_{}_{:05d}.jpg", 5),
         ("RGBDiff", "rgb", "img_{:05d}.jpg", 5), ("Flow", "warped_flow", "warp_{}_{:05d}.jpg", 5),
     ):  # fmt: skip
-        data = TSNDataSet(
+        data = originals.TSNDataSet(
             "", str(out / f"ucf101_{which}_train_split_1.txt"), 1, length, modality, template,
             lambda images: [np.asarray(image) for image in images], random_shift=False,
         )  # fmt: skip

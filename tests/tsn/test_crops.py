@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import random
-import sys
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from originals import tsn_pytorch
 
 from flowpipe.train_recipe import AugmentParams
 from flowpipe.tsn.crops import Crop, crops_of, places, random_crop, sizes
@@ -71,17 +70,9 @@ def test_all_sizes_places_and_both_sides_are_drawn() -> None:
 
 
 def test_equal_to_tsn_pytorch_itself() -> None:
-    checkout = os.environ.get("FLOWPIPE_TSN_PYTORCH")
-    pytest.importorskip("torchvision", reason="tsn-pytorch needs torchvision")
-    if not checkout:
-        pytest.skip("set FLOWPIPE_TSN_PYTORCH to a checkout of yjxiong/tsn-pytorch")
-    sys.path.insert(0, checkout)
-    try:
-        from transforms import GroupMultiScaleCrop
-    finally:
-        sys.path.remove(checkout)
+    originals = tsn_pytorch("transforms")
     for width, height in ((340, 256), (320, 240), (256, 300), (231, 227)):
-        theirs = GroupMultiScaleCrop(224, [1, 0.875, 0.75, 0.66])
+        theirs = originals.GroupMultiScaleCrop(224, [1, 0.875, 0.75, 0.66])
         pairs = sizes(width, height, (1, 0.875, 0.75, 0.66), 224)
         drawn = set()
         random.seed(1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -11,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from originals import tsn_pytorch
 
 from flowpipe.tsn.sampling import RULES, images_of
 
@@ -129,24 +128,16 @@ def test_every_snippet_lies_inside(
 
 @pytest.mark.parametrize("phase", ["train", "val", "test"])
 def test_equal_to_tsn_pytorch_itself(phase: str) -> None:
-    checkout = os.environ.get("FLOWPIPE_TSN_PYTORCH")
-    pytest.importorskip("torch", reason="tsn-pytorch needs torch")
-    if not checkout:
-        pytest.skip("set FLOWPIPE_TSN_PYTORCH to a checkout of yjxiong/tsn-pytorch")
-    sys.path.insert(0, checkout)
-    try:
-        from dataset import TSNDataSet, VideoRecord
-    finally:
-        sys.path.remove(checkout)
+    originals = tsn_pytorch("dataset")
     rng = np.random.default_rng(3)
     for _ in range(500):
         images, segments = int(rng.integers(1, 300)), int(rng.integers(1, 27))
         length = int(rng.integers(1, 8))
         if segments < images < length or (phase == "test" and images < length):
             continue  # its known faults
-        theirs = TSNDataSet.__new__(TSNDataSet)
+        theirs = originals.TSNDataSet.__new__(originals.TSNDataSet)
         theirs.num_segments, theirs.new_length = segments, length
-        record = VideoRecord(["", str(images), "0"])
+        record = originals.VideoRecord(["", str(images), "0"])
         np.random.seed(images)  # noqa: NPY002
         ours = RULES["tsn_pytorch"]
         if phase == "train":

@@ -1,0 +1,23 @@
+"""Modules of the original systems, from checkouts that the environment names; else a skip."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from types import ModuleType
+
+import pytest
+
+
+def tsn_pytorch(module: str) -> ModuleType:
+    """A module of yjxiong/tsn-pytorch, whose checkout FLOWPIPE_TSN_PYTORCH names."""
+    checkout = os.environ.get("FLOWPIPE_TSN_PYTORCH")
+    pytest.importorskip("torchvision", reason="tsn-pytorch needs torchvision")
+    if not checkout:
+        pytest.skip("set FLOWPIPE_TSN_PYTORCH to a checkout of yjxiong/tsn-pytorch")
+    sys.path.insert(0, checkout)
+    try:
+        return importlib.import_module(module)
+    finally:
+        sys.path.remove(checkout)
