@@ -202,7 +202,7 @@ def test_what_is_not_there_and_who_does_not_answer(
         gone = flowpipe("extract", "--videos", videos, "--out", tmp_path / "x", *FAST,
                         env=server.environment)  # fmt: skip
         assert gone.returncode == 2 and "no such folder or list file" in gone.stderr
-    away = {**server.environment, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
+    away = {**server.environment, "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
     nobody = flowpipe(*options, env=away)
     assert nobody.returncode != 0 and "cannot be reached" in nobody.stderr
     assert "Traceback" not in nobody.stderr
@@ -216,7 +216,7 @@ def test_an_outage_is_tried_again_by_the_next_run(
     (tmp_path / "list.csv").write_text(f"video_id,path\none,{url}/b c?.mp4\n")
     store = tmp_path / "store"
     options = ("extract", "--videos", tmp_path / "list.csv", "--out", store, *FAST)
-    away = {**server.environment, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
+    away = {**server.environment, "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
     failed = flowpipe(*options, env=away)
     assert failed.returncode == 1, failed.stderr
     (entry,) = (store / "quarantine").glob("*.json")
