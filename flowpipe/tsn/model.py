@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from flowpipe.tsn.backbones import Row
@@ -77,6 +78,7 @@ class TSN(nn.Module):
         nn.init.normal_(self.new_fc.weight, 0, 0.001)
         nn.init.zeros_(self.new_fc.bias)
         self.consensus = CONSENSUS[consensus](segments, features, top_k)
+        self.to(memory_format=torch.channels_last)
         self.train()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -88,7 +90,9 @@ class TSN(nn.Module):
     def snippets(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, K, channels, H, W) -> features (B, K, D) and logits (B, K, classes)."""
         batch, segments = x.shape[:2]
-        features = self.base_model(x.flatten(0, 1))
+        # Channels last: oneDNN's and cuDNN's fast layout.
+        images = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        features = self.base_model(images)
         logits = self.new_fc(self.dropout(features))
         return features.unflatten(0, (batch, segments)), logits.unflatten(0, (batch, segments))
 

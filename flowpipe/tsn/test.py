@@ -19,6 +19,7 @@ from flowpipe.tsn.augment import cut
 from flowpipe.tsn.backbones import build
 from flowpipe.tsn.clips import read_snippets
 from flowpipe.tsn.crops import crops_of
+from flowpipe.tsn.device import keep_freed_memory
 from flowpipe.tsn.inputs import Input
 from flowpipe.tsn.model import TSN, make_model
 from flowpipe.tsn.run_folder import LAST, RunFacts, read_checkpoint
@@ -107,6 +108,8 @@ def test(job: TestJob, progress: Callable[[int, int], None]) -> Tested:
     UsageError
         If the store lacks the modality, the split or the classes.
     """
+    if job.device == "cpu":
+        keep_freed_memory()
     network, store = Network(job.run, job.checkpoint, job.device), open_store(job.store)
     facts, params = network.facts, job.params or network.facts.test
     if store.header.class_names != facts.class_names:

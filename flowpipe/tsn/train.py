@@ -25,6 +25,7 @@ from flowpipe.tsn import run_folder
 from flowpipe.tsn.augment import batch_of
 from flowpipe.tsn.backbones import Row, build
 from flowpipe.tsn.clips import Batch, Batches, Clip, Clips, clips_of, loader_of
+from flowpipe.tsn.device import keep_freed_memory
 from flowpipe.tsn.distributed import Processes, joined
 from flowpipe.tsn.inputs import Input, input_of
 from flowpipe.tsn.model import TSN, make_model
@@ -113,6 +114,8 @@ def train(job: TrainJob, tell: Told = print) -> RunFacts:
             f"the recipe trains {', '.join(job.recipe.streams)}, not {job.modality}; add it to "
             "train.streams"
         )
+    if job.device == "cpu":
+        keep_freed_memory()
     with joined(job.device) as processes:
         trainer = Trainer(job, processes, tell)
         trainer.run()

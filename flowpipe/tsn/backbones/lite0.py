@@ -25,13 +25,21 @@ class SameConv2d(nn.Conv2d):
             max(0, (math.ceil(length / stride) - 1) * stride + side - length)
             for length in (rows, columns)
         )
-        x = functional.pad(x, (right // 2, right - right // 2, below // 2, below - below // 2))
-        return super().forward(x)
+        if right % 2 or below % 2:
+            padded = (right // 2, right - right // 2, below // 2, below - below // 2)
+            return super().forward(functional.pad(x, padded))
+        # The convolution pads evenly by itself, without a copy.
+        padding = below // 2, right // 2
+        return functional.conv2d(x, self.weight, self.bias, stride, padding, 1, self.groups)
 
 
 def _norm(width: int) -> nn.BatchNorm2d:
     # Momentum is 0.01 where the weights come from; runs here are too short for that.
     return nn.BatchNorm2d(width, eps=1e-3, momentum=0.1)
+
+
+def _relu6(x: Tensor) -> Tensor:
+    return functional.relu6(x, inplace=True)
 
 
 class _Block(nn.Module):
@@ -53,8 +61,8 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         made = x
         if self._expands:
-            made = functional.relu6(self._bn0(self._expand_conv(made)))
-        made = functional.relu6(self._bn1(self._depthwise_conv(made)))
+            made = _relu6(self._bn0(self._expand_conv(made)))
+        made = _relu6(self._bn1(self._depthwise_conv(made)))
         made = self._bn2(self._project_conv(made))
         return made + x if self._skips else made
 
@@ -76,7 +84,7 @@ class EfficientNetLite0(nn.Module):
         self._bn1 = _norm(FEATURES)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = functional.relu6(self._bn0(self._conv_stem(x)))
+        x = _relu6(self._bn0(self._conv_stem(x)))
         for block in self._blocks:
             x = block(x)
-        return functional.relu6(self._bn1(self._conv_head(x))).mean((2, 3))
+        return _relu6(self._bn1(self._conv_head(x))).mean((2, 3))
