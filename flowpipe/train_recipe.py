@@ -31,12 +31,16 @@ class ScheduleParams:
     """Videos in a step over all devices."""
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    classifier_lr: float = 1.0
+    """What the classifier's learning rate is multiplied by; 5 in the code of TSM."""
     clip_gradient: float = 20.0
     """Largest L2 norm of all gradients together; 0 for no limit."""
 
     def __post_init__(self) -> None:
-        if not (self.lr > 0 and 0 < self.lr_decay <= 1 and 0 <= self.momentum < 1):
-            raise ValueError("wanted lr > 0, lr_decay in (0, 1] and momentum in [0, 1)")
+        if not (min(self.lr, self.classifier_lr) > 0 and 0 < self.lr_decay <= 1 and 0 <= self.momentum < 1):
+            raise ValueError(
+                "wanted lr and classifier_lr > 0, lr_decay in (0, 1] and momentum in [0, 1)"
+            )
         if min(self.end, self.batch_size) < 1 or min(self.weight_decay, self.clip_gradient) < 0:
             raise ValueError("end and batch_size must be at least 1, decay and clip not negative")
         if list(self.lr_steps) != sorted(set(self.lr_steps)) or any(

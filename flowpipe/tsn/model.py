@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -106,15 +106,19 @@ class TSN(nn.Module):
                     weight.requires_grad_(False)
         return self
 
-    def groups(self, lr: float, weight_decay: float, *, is_flow: bool) -> list[dict[str, Any]]:
+    def groups(
+        self, lr: float, weight_decay: float, *, is_flow: bool, classifier_lr: float = 1.0
+    ) -> list[dict[str, Any]]:
         """Parameter groups for an optimiser, with their own learning rate and decay.
 
-        The first layer of a flow network learns faster, biases learn twice as fast and do not
-        decay, frozen weights are in no group.
+        The first layer of a flow network learns faster, the classifier `classifier_lr` times as
+        fast, biases learn twice as fast and do not decay, frozen weights are in no group.
         """
         members: dict[Multiplier, list[nn.Parameter]] = {}
         for weight, multiplier in _multipliers(self, is_flow):
             if weight.requires_grad:
+                if weight is self.new_fc.weight or weight is self.new_fc.bias:
+                    multiplier = replace(multiplier, lr=multiplier.lr * classifier_lr)
                 members.setdefault(multiplier, []).append(weight)
         return [
             {

@@ -145,7 +145,7 @@ class Trainer:
         self.optimiser = torch.optim.SGD(
             model.groups(
                 self.stream.schedule.lr, self.stream.schedule.weight_decay,
-                is_flow=self.input.is_flow,
+                is_flow=self.input.is_flow, classifier_lr=self.stream.schedule.classifier_lr,
             ),
             momentum=self.stream.schedule.momentum,
         )  # fmt: skip

@@ -1,0 +1,236 @@
+"""UT-Interaction set 1 -> accuracy of every stream, fused; a leak, a control; the paper's ablations.
+
+    python benchmarks/ut_interaction.py --work /tmp/ut              five folds, four streams: hours
+    python benchmarks/ut_interaction.py --work /tmp/ut --shuffled   the control: labels that say nothing
+    python benchmarks/ut_interaction.py --work /tmp/ut --ablations --folds 1,2
+    python benchmarks/ut_interaction.py --work /tmp/ut --show       the tables of what there is so far
+
+60 clips, six classes, ten sequences of which a fold leaves out two; what a fold trains on never
+contains its test sequences, and nothing is chosen on them: the scores are those of the end of the
+schedule, the fusion's weights are the recipe's. Every step is a flowpipe command; interrupted, the
+same command goes on where it was. The leak is what the size and the length of a clip alone say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.evaluation import Scores, fused, read_h5
+from flowpipe.recipe_file import read_recipe
+
+SHARED = Path(
+    os.environ.get("FLOWPIPE_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
+)
+RECIPE = Path(__file__).with_suffix(".yaml")
+FOLDS = (1, 2, 3, 4, 5)
+STREAMS = ("rgb", "flow", "warped_flow", "rgb_diff")
+FUSIONS = (("rgb", "flow"), ("rgb", "rgb_diff"), ("rgb", "flow", "warped_flow"), STREAMS)
+ABLATIONS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "K = 1": ("rgb_diff", {"segments": 1}),
+    "K = 3": ("rgb_diff", {}),
+    "K = 7": ("rgb_diff", {"segments": 7}),
+    "partial BN on": ("flow", {}),
+    "partial BN off": ("flow", {"partial_bn": False}),
+    "cross-modality on": ("flow", {}),
+    "cross-modality off": ("flow", {"init": "imagenet"}),
+}
+"""What is changed of which stream; those that change nothing are the streams of the main table."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A line of the set's list."""
+
+    video_id: str
+    path: Path
+    sequence: int
+    label: str
+    shape: tuple[int, int, int]
+    """Width, height, frames."""
+
+    @property
+    def fold(self) -> int:
+        return (self.sequence + 1) // 2
+
+
+@dataclass(frozen=True)
+class Training:
+    """One network."""
+
+    name: str
+    """Of its files."""
+    modality: str
+    fold: int
+    settings: Mapping[str, Any]
+
+
+def main() -> None:
+    """Run what is asked for, then print what there is."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--work", type=Path, required=True, help="folder of all results")
+    parser.add_argument("--folds", default="1,2,3,4,5")
+    parser.add_argument("--streams", default=",".join(STREAMS))
+    parser.add_argument("--shuffled", action="store_true")
+    parser.add_argument("--ablations", action="store_true")
+    parser.add_argument("--show", action="store_true")
+    chosen = parser.parse_args()
+    clips = read_list(SHARED / "action" / "utinteraction")
+    folds = [int(fold) for fold in chosen.folds.split(",")]
+    if not chosen.show:
+        kind = "shuffled" if chosen.shuffled else "true"
+        store = chosen.work / kind / "store"
+        extract(store, clips, shuffled=chosen.shuffled)
+        for fold in folds:
+            wanted = ablations(fold) if chosen.ablations else streams(fold, chosen.streams)
+            for training in wanted:
+                train_and_test(store, chosen.work / kind, training)
+    show(chosen.work, clips)
+
+
+def read_list(folder: Path) -> list[Clip]:
+    """The set as ``LIST.tsv`` has it."""
+    with (folder / "LIST.tsv").open(encoding="utf-8", newline="") as file:
+        return [
+            Clip(
+                Path(row["file"]).stem, folder / row["file"], int(row["sequence"]), row["class"],
+                (int(row["width"]), int(row["height"]), int(row["frames"])),
+            )
+            for row in csv.DictReader(file, delimiter="\t")
+        ]  # fmt: skip
+
+
+def extract(store: Path, clips: Sequence[Clip], *, shuffled: bool) -> None:
+    """All modalities; the control has the same labels dealt out again."""
+    labels = [clip.label for clip in clips]
+    if shuffled:
+        random.Random(0).shuffle(labels)
+    store.parent.mkdir(parents=True, exist_ok=True)
+    list_file = store.parent / "list.csv"
+    with list_file.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("video_id", "path", "label", "split"))
+        for clip, label in zip(clips, labels, strict=True):
+            splits = (f"{'test' if clip.fold == fold else 'train'}{fold}" for fold in FOLDS)
+            table.writerow((clip.video_id, clip.path, label, " ".join(splits)))
+    flowpipe("extract", "--videos", list_file, "--out", store, "--recipe", RECIPE)
+
+
+def streams(fold: int, names: str) -> Iterator[Training]:
+    """The recipe's own."""
+    return (Training(f"{name}-{fold}", name, fold, {}) for name in names.split(","))
+
+
+def ablations(fold: int) -> Iterator[Training]:
+    """Of each, the stream as it is changed."""
+    for name, (modality, settings) in ABLATIONS.items():
+        yield Training(file_name(name, fold), modality, fold, settings)
+
+
+def file_name(ablation: str, fold: int) -> str:
+    """Of an ablation's files; those of one that changes nothing are the stream's."""
+    modality, settings = ABLATIONS[ablation]
+    words = [modality, *(f"{key}={value}" for key, value in settings.items()), str(fold)]
+    return "-".join(words)
+
+
+def train_and_test(store: Path, work: Path, training: Training) -> None:
+    """Unless it is done."""
+    scores = work / f"{training.name}.h5"
+    if scores.exists():
+        return
+    changed = [
+        word
+        for key, value in training.settings.items()
+        for word in ("--set", f"streams.{training.modality}.{key}={value}".lower())
+    ]
+    flowpipe(
+        "train", store, "--recipe", RECIPE, "--modality", training.modality, "--split",
+        training.fold, "-o", work / training.name, "--validate-every", 10, "--workers", 0, *changed,
+    )  # fmt: skip
+    flowpipe("test", store, work / training.name, "-o", scores)
+
+
+def show(work: Path, clips: Sequence[Clip]) -> None:
+    """The tables of what is there."""
+    print(f"\nsize and length of a clip alone (forest): {100 * leak(clips):.1f} %\n")
+    for kind, title in (("true", "accuracy, %"), ("shuffled", "labels shuffled, %")):
+        found = {
+            name: {fold: read_h5(path) for fold in FOLDS
+                   if (path := work / kind / f"{name}-{fold}.h5").exists()}
+            for name in STREAMS
+        }  # fmt: skip
+        if any(found.values()):
+            rows = {name: scores for name, scores in found.items() if scores}
+            weights = read_recipe(str(RECIPE)).build()[1].fusion  # type: ignore[union-attr]
+            for names in FUSIONS:
+                folds = set.intersection(*(set(found[name]) for name in names))
+                if folds:
+                    used = [weights[name] for name in names]
+                    rows[f"{' + '.join(names)} ({':'.join(f'{w:g}' for w in used)})"] = {
+                        fold: fused([found[name][fold] for name in names], used) for fold in folds
+                    }
+            print_rows(title, rows)
+    rows = {
+        f"{name} ({ABLATIONS[name][0]})": scores
+        for name in ABLATIONS
+        if (scores := {
+            fold: read_h5(path) for fold in FOLDS
+            if (path := work / "true" / f"{file_name(name, fold)}.h5").exists()
+        })
+    }  # fmt: skip
+    if rows:
+        print_rows("ablations, %", rows)
+
+
+def print_rows(title: str, rows: Mapping[str, Mapping[int, Scores]]) -> None:
+    """Each fold, and all of the videos of the folds that are there."""
+    print(f"{title:44}" + "".join(f"{f'fold {fold}':>8}" for fold in FOLDS) + "     all  videos")
+    for name, scores in rows.items():
+        right = {fold: hits(one) for fold, one in scores.items()}
+        of_fold = (f"{100 * right[f].mean():8.1f}" if f in right else f"{'-':>8}" for f in FOLDS)
+        everything = np.concatenate(list(right.values()))
+        print(f"{name:44}{''.join(of_fold)}{100 * everything.mean():8.1f}{len(everything):8}")
+    print()
+
+
+def hits(scores: Scores) -> NDArray[np.bool_]:
+    """Whether the highest score of each video is that of its class."""
+    assert scores.positives is not None
+    rows = np.arange(len(scores.values))
+    found: NDArray[np.bool_] = scores.positives[rows, scores.values.argmax(1)]
+    return found
+
+
+def leak(clips: Sequence[Clip]) -> float:
+    """Accuracy of a forest that sees width, height and frames, on the same folds."""
+    from sklearn.ensemble import RandomForestClassifier
+
+    x = np.array([clip.shape for clip in clips])
+    y, folds = np.array([clip.label for clip in clips]), np.array([clip.fold for clip in clips])
+    right = 0
+    for fold in FOLDS:
+        forest = RandomForestClassifier(500, random_state=0).fit(x[folds != fold], y[folds != fold])
+        right += int((forest.predict(x[folds == fold]) == y[folds == fold]).sum())
+    return right / len(clips)
+
+
+def flowpipe(*words: object) -> None:
+    """Run one command."""
+    print("+ flowpipe", *words, flush=True)
+    subprocess.run([sys.executable, "-m", "flowpipe", *map(str, words)], check=True)
+
+
+if __name__ == "__main__":
+    main()
