@@ -1,9 +1,9 @@
-"""UT-Interaction set 1 -> accuracy of every stream, fused; a leak, a control; the paper's ablations.
+"""UT-Interaction set 1 -> accuracy of every stream, fused; a leak, a control; ablations.
 
-    python benchmarks/ut_interaction.py --work /tmp/ut              five folds, four streams: hours
-    python benchmarks/ut_interaction.py --work /tmp/ut --shuffled   the control: labels that say nothing
-    python benchmarks/ut_interaction.py --work /tmp/ut --ablations --folds 1,2
-    python benchmarks/ut_interaction.py --work /tmp/ut --show       the tables of what there is so far
+    python benchmarks/ut_interaction.py --work ut               five folds, four streams: hours
+    python benchmarks/ut_interaction.py --work ut --shuffled    the control: labels say nothing
+    python benchmarks/ut_interaction.py --work ut --ablations --folds 1,2
+    python benchmarks/ut_interaction.py --work ut --show        the tables of what there is so far
 
 60 clips, six classes, ten sequences of which a fold leaves out two; what a fold trains on never
 contains its test sequences, and nothing is chosen on them: the scores are those of the end of the

@@ -1,9 +1,9 @@
 """YAML -> frozen params: strict, every mistake reported at once, with a digest.
 
 Knows no section by name: it builds any frozen dataclass from plain values. A field may be a
-number, a string, a bool, a tuple, a ``Literal``, another dataclass, a mapping, or a *choice*: a
-mapping whose ``name`` picks a params class from a table given in the field's metadata
-(``field(metadata={"choices": {"jpeg": JpegParams, ...}})``).
+number, a string, a bool, a tuple, a ``Literal``, another dataclass, a mapping, plain values
+(``Any``), or a *choice*: a mapping whose ``name`` picks a params class from a table given in the
+field's metadata (``field(metadata={"choices": {"jpeg": JpegParams, ...}})``).
 """
 
 from __future__ import annotations
@@ -222,6 +222,8 @@ def _build_value(hint: Any, value: Any, where: str, mistakes: list[str]) -> Any:
             str(key): _build_value(arguments[1], entry, f"{where}.{key}", mistakes)
             for key, entry in value.items()
         }
+    if hint is Any:
+        return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):

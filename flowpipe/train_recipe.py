@@ -37,7 +37,11 @@ class ScheduleParams:
     """Largest L2 norm of all gradients together; 0 for no limit."""
 
     def __post_init__(self) -> None:
-        if not (min(self.lr, self.classifier_lr) > 0 and 0 < self.lr_decay <= 1 and 0 <= self.momentum < 1):
+        if not (
+            min(self.lr, self.classifier_lr) > 0
+            and 0 < self.lr_decay <= 1
+            and 0 <= self.momentum < 1
+        ):
             raise ValueError(
                 "wanted lr and classifier_lr > 0, lr_decay in (0, 1] and momentum in [0, 1)"
             )

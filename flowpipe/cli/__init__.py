@@ -23,6 +23,7 @@ COMMANDS = {
     "adopt": "Make a run of weights of tsn-pytorch, mmaction2 or Caffe-TSN.",
     "test": "Score the test videos of a store with a trained network.",
     "fuse": "Add up the scores of streams: the accuracy table.",
+    "predict": "Classify a video file with trained networks.",
     "evaluate": "Compare scores of any model with the labels in a store.",
     "export": "Write a store as frame folders of other tools, or as webdataset tars.",
     "import": "Make a store of frame folders or tars.",

@@ -54,7 +54,7 @@ def adopt(
     facts = RunFacts(
         modality, split, input_of(modality, stream.snippet_length, opened.modalities).stored,
         stream, made.test, "tsn_pytorch", 1, opened.header.class_names, stored_dataset(store),
-        opened.header.recipe_digest, pixels or "",
+        opened.header.recipe_digest, opened.header.recipe, pixels or "",
     )  # fmt: skip
     kind = adopt_weights(
         checkpoint, run.absolute(), facts, TSN_ORDER if tsn_hmdb51_labels else None

@@ -253,7 +253,7 @@ def request(
     chosen = devices.choose(device, gpus, workers, scheduler)
     warning = ""
     if chosen.device == "cpu":
-        values, warning = _without_core(values)
+        values, warning = without_core(values)
     recipe = recipes.build(ExtractRecipe, values, where="extract")
     if not scheduler:  # whose workers find out for themselves
         chosen = devices.for_decoder(chosen, recipe.video.decoder)
@@ -320,7 +320,7 @@ def check_output(output: Path, *suffixes: str) -> None:
         raise UsageError(f"-o {output}: no folder {output.resolve().parent}")
 
 
-def _without_core(values: dict[str, Any]) -> tuple[dict[str, Any], str]:
+def without_core(values: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """Where the compiled core is missing, flow means OpenCV's TV-L1, and the user is told."""
     core = native_core()
     chosen = values.get("flow", {"name": "tvl1"})

@@ -40,6 +40,8 @@ class RunFacts:
     dataset: str
     recipe_digest: str
     """Of the store that it was trained on."""
+    extraction: Mapping[str, Any]
+    """The recipe itself, which makes the same of other videos."""
     pixels: str = ""
     """A key of `PIXELS`; empty for the backbone's own."""
 

@@ -23,7 +23,7 @@ from flowpipe.tsn.device import keep_freed_memory
 from flowpipe.tsn.inputs import Input
 from flowpipe.tsn.model import TSN, make_model
 from flowpipe.tsn.run_folder import LAST, RunFacts, read_checkpoint
-from flowpipe.tsn.sampling import RULES, images_of
+from flowpipe.tsn.sampling import RULES, Rule, images_of
 
 _AT_ONCE = 50
 """Crops of snippets that go through the network together."""
@@ -127,28 +127,41 @@ def test(job: TestJob, progress: Callable[[int, int], None]) -> Tested:
     ]
     if not videos:
         raise UsageError(f"{job.store} has no videos of split {split}")
-    scores = []
+    scores, rule = [], RULES[job.rule or facts.rule]
     for done, video_id in enumerate(videos, 1):
-        scores.append(_scores_of(network, store, video_id, params, job))
+        _, of_snippets = snippets_of(network, store, video_id, params, rule)
+        scores.append(aggregate(of_snippets, params, job.mtwi))
         progress(done, len(videos))
     return Tested(tuple(videos), np.stack(scores), replace(facts, test=params))
 
 
-def _scores_of(
-    network: Network, store: Store, video_id: str, params: TestParams, job: TestJob
-) -> NDArray[np.float64]:
-    rule = RULES[job.rule or network.facts.rule]
+def snippets_of(
+    network: Network, store: Store, video_id: str, params: TestParams, rule: Rule
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Times in seconds (S,) at which the snippets of a video begin, and their scores (S, crops, C).
+
+    ``dense``: as many as are asked for, evenly; ``mtwi``: at a rate by time.
+    """
     count = store.videos[video_id].images[network.input.stored]
-    crops, length = int(params.crops), network.input.read
-    if params.protocol == "dense":
-        starts = rule.test(count, params.snippets, length)
-        scores = network.snippet_scores(store, video_id, starts, crops, rule.tail)
-        dense: NDArray[np.float64] = scores.mean(1).mean(0)
-        return dense
     pts_s = store.pts_s(video_id)[:count]
-    starts = mtwi.starts_at(pts_s, params.rate_hz)
+    if params.protocol == "dense":
+        starts = rule.test(count, params.snippets, network.input.read)
+    else:
+        starts = mtwi.starts_at(pts_s, params.rate_hz)
     parts = [
-        network.snippet_scores(store, video_id, starts[k : k + _AT_ONCE], crops, rule.tail)
+        network.snippet_scores(
+            store, video_id, starts[k : k + _AT_ONCE], int(params.crops), rule.tail
+        )
         for k in range(0, len(starts), _AT_ONCE)
     ]
-    return mtwi.aggregate(np.concatenate(parts), params.windows, job.mtwi)
+    return pts_s[np.clip(starts, 0, count - 1)], np.concatenate(parts)
+
+
+def aggregate(
+    scores: NDArray[np.float64], params: TestParams, variant: mtwi.Variant = "paper"
+) -> NDArray[np.float64]:
+    """Scores of snippets (S, crops, C) -> those of the video (C,)."""
+    if params.protocol == "mtwi":
+        return mtwi.aggregate(scores, params.windows, variant)
+    dense: NDArray[np.float64] = scores.mean(1).mean(0)
+    return dense

@@ -134,7 +134,7 @@ class Trainer:
         self.facts = RunFacts(
             job.modality, job.split, self.input.stored, self.stream, job.recipe.test, job.rule,
             job.seed, store.header.class_names, str(store.header.dataset.get("dataset", "")),
-            store.header.recipe_digest, job.pixels,
+            store.header.recipe_digest, store.header.recipe, job.pixels,
         )  # fmt: skip
         torch.manual_seed(job.seed)
         backbone, self.row = build(self.stream.backbone, self._init(), job.weights, job.pixels)

@@ -1,0 +1,260 @@
+"""`flowpipe predict`: a video file + trained runs -> its classes, and a time line."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flowpipe import recipe as recipes
+from flowpipe.cli import devices
+from flowpipe.cli.options import PLACE, without_core
+from flowpipe.cli.screen import print_table, say, stderr
+from flowpipe.cli.torch_needed import torch_or_why
+from flowpipe.datasets import Dataset
+from flowpipe.errors import FlowpipeError, UsageError
+from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe.recipe_file import read_recipe
+from flowpipe.remote import Place
+from flowpipe.run import Quarantine, RunOptions, plan_run
+from flowpipe.run import run as extract
+from flowpipe.store import open_store
+from flowpipe.types import VideoRecord
+
+if TYPE_CHECKING:
+    from flowpipe.tsn.predict import Prediction
+    from flowpipe.tsn.run_folder import RunFacts
+
+_BAR = 30
+_LONG_S = 30.0
+"""From here on a video is likely to be untrimmed."""
+
+
+@click.command()
+@click.argument("video", type=PLACE)
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...",
+                type=click.Path(path_type=Path, exists=True, file_okay=False))  # fmt: skip
+@click.option("--weights", metavar="LIST",
+              help="Of the runs' scores, as 1,1.5.  [default: all 1]")  # fmt: skip
+@click.option("--protocol", type=click.Choice(["dense", "mtwi"]),
+              help="Evenly spaced snippets, or, for untrimmed videos, snippets at a rate with a "
+                   "time line.  [default: the first run's]")  # fmt: skip
+@click.option("--snippets", type=click.IntRange(1), help="Of dense.  [default: the run's, 25]")
+@click.option("--rate", "rate_hz", type=click.FloatRange(0, min_open=True), metavar="HZ",
+              help="Snippets a second of mtwi.  [default: the run's, 1]")  # fmt: skip
+@click.option("--crops", type=click.Choice(["1", "5", "10"]), help="[default: the run's, 10]")
+@click.option("--top", type=click.IntRange(1), default=5, show_default=True,
+              help="Classes to show.")  # fmt: skip
+@click.option("--least", type=click.FloatRange(0, 1), default=0.5, show_default=True,
+              help="Probability from which on the time line names a class.")  # fmt: skip
+@click.option("--recipe", "recipe_file", metavar="NAME|FILE",
+              help="How to extract, for runs of imported stores.  [default: as the run's store "
+                   "was]")  # fmt: skip
+@click.option("--checkpoint", type=click.Choice(["best", "last"]), default="last",
+              show_default=True)  # fmt: skip
+@click.option("--device", type=click.Choice(devices.CHOICES), default="auto", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def predict(
+    video: Place,
+    runs: tuple[Path, ...],
+    weights: str | None,
+    protocol: str | None,
+    snippets: int | None,
+    rate_hz: float | None,
+    crops: str | None,
+    top: int,
+    least: float,
+    recipe_file: str | None,
+    checkpoint: str,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Classify a VIDEO with the networks of one or more RUNs.
+
+    \b
+    flowpipe predict clip.mp4 runs/rgb1 runs/flow1 --weights 1,1.5
+    flowpipe predict long.mp4 runs/flow1 --protocol mtwi --json
+
+    The video is extracted as the videos were that a run was trained on, into a folder for temporary
+    files.
+    """
+    torch_or_why()
+    from flowpipe.tsn.device import chosen_device
+    from flowpipe.tsn.predict import Look, same_classes
+    from flowpipe.tsn.predict import predict as run_prediction
+
+    if not video.exists():
+        raise UsageError(f"{video}: no such file")
+    of_runs = _weights(weights, len(runs))
+    facts = same_classes(runs)
+    changed = {"protocol": protocol, "snippets": snippets, "rate_hz": rate_hz, "crops": crops}
+    params = replace(facts[0].test, **{k: v for k, v in changed.items() if v is not None})  # type: ignore[arg-type]
+    plans = _extractions(runs, facts, recipe_file)
+    network_device = chosen_device(device)
+    with tempfile.TemporaryDirectory(prefix="flowpipe-predict-") as folder:
+        stores: dict[Path, Path] = {}
+        for number, plan in enumerate(plans):
+            store = Path(folder) / f"store-{number}"
+            video_id = _extracted(video, plan.recipe, store, device)
+            stores |= dict.fromkeys(plan.runs, store)
+        looks = [
+            Look(run, stores[run], weight, params)
+            for run, weight in zip(runs, of_runs, strict=True)
+        ]
+        found = run_prediction(video_id, looks, network_device, f"{checkpoint}.pt")
+    if as_json:
+        click.echo(json.dumps(_as_values(video, runs, found, top, least), ensure_ascii=False))
+        return
+    _show(found, runs, top)
+    if params.protocol == "mtwi":
+        _show_time_line(found, least)
+    elif found.end_s > _LONG_S:
+        say(f"{found.end_s:.0f} s are long: --protocol mtwi looks for what happens when")
+
+
+@dataclass(frozen=True)
+class _Extraction:
+    """A way to extract and the runs that want it."""
+
+    recipe: ExtractRecipe
+    runs: tuple[Path, ...]
+
+
+def _extractions(
+    runs: tuple[Path, ...], facts: list[RunFacts], recipe_file: str | None
+) -> list[_Extraction]:
+    """One for all runs whose stores differ in their modalities only."""
+    wanted: dict[str, tuple[dict[str, Any], list[Path], dict[str, Any]]] = {}
+    for run, one in zip(runs, facts, strict=True):
+        values = dict(one.extraction)
+        if recipe_file:
+            values = recipes.plain(read_recipe(recipe_file).build()[0])
+        elif "imported" in values:
+            raise UsageError(
+                f"{run} was trained on an imported store, which does not say how its images were "
+                "made; say it with --recipe"
+            )
+        codecs = values.pop("codecs", {})
+        values.pop("modalities", None)
+        _, members, needed = wanted.setdefault(recipes.digest(values), (values, [], {}))
+        members.append(run)
+        needed[one.stored] = codecs.get(one.stored)
+    return [
+        _Extraction(_recipe_of(values, needed), tuple(members))
+        for values, members, needed in wanted.values()
+    ]
+
+
+def _recipe_of(values: dict[str, Any], codecs: dict[str, Any]) -> ExtractRecipe:
+    """A recipe for the modalities that have codecs here; None stands for a modality's own."""
+    chosen = {name: codec for name, codec in codecs.items() if codec}
+    return recipes.build(ExtractRecipe, {**values, "modalities": list(codecs), "codecs": chosen})
+
+
+def _extracted(video: Place, recipe: ExtractRecipe, store: Path, device: str) -> str:
+    """Extract one video into a new store; FlowpipeError with the reason if nothing came of it."""
+    chosen = devices.for_decoder(devices.choose(device, None, None, ""), recipe.video.decoder)
+    if chosen.device == "cpu":
+        values, warning = without_core(recipes.plain(recipe))
+        if warning:
+            say(f"warning: {warning}", "yellow")
+        recipe = recipes.build(ExtractRecipe, values)
+    options = RunOptions(
+        store, chosen.workers, device=chosen.device, gpus=chosen.gpus, on_error="partial",
+        split_s=10,  # so that all cores have some of it
+    )  # fmt: skip
+    record = VideoRecord("video", str(video.absolute() if isinstance(video, Path) else video))
+    dataset = Dataset("list", (), (record,))
+    extract(plan_run(dataset, recipe, options), dataset, {}, recipe, options, stderr())
+    damage = [entry.outcome for entry in Quarantine(store).read()]
+    if record.video_id not in open_store(store).videos:
+        reason = damage[0] if damage else None
+        raise FlowpipeError(
+            f"nothing of {video} can be extracted: {reason.message if reason else 'no frames'}",
+            reason=reason.reason if reason else "decode",
+        )
+    return record.video_id
+
+
+def _weights(text: str | None, count: int) -> list[float]:
+    try:
+        weights = [float(part) for part in text.split(",")] if text else [1.0] * count
+    except ValueError:
+        weights = []
+    if len(weights) != count or min(weights) <= 0:
+        raise UsageError(f"--weights wants {count} numbers above 0, as 1,1.5, got {text}")
+    return weights
+
+
+def _show(found: Prediction, runs: tuple[Path, ...], top: int) -> None:
+    """The likeliest classes with a bar, and what each run alone says of them."""
+    alone = [run.name for run in runs] if len(runs) > 1 else []
+    rows = (
+        (
+            found.class_names[k], f"{found.probabilities[k]:.3f}", _bar(found.probabilities[k]),
+            *(f"{one[k]:.3f}" for one in found.of_runs[: len(alone)]),
+        )
+        for k in found.top(top)
+    )  # fmt: skip
+    print_table(rows, header=("class", "probability", "", *alone))
+
+
+def _show_time_line(found: Prediction, least: float) -> None:
+    from flowpipe.tsn.predict import stretches
+
+    rows = (
+        (
+            f"{_clock(one.start_s)} - {_clock(one.end_s)}",
+            "-" if one.label is None else found.class_names[one.label],
+            f"{one.probability:.3f}", _bar(one.probability) if one.label is not None else "",
+        )
+        for one in stretches(found, least)
+    )  # fmt: skip
+    click.echo()
+    print_table(rows, header=("time", "class", "probability", ""))
+
+
+def _bar(probability: float) -> str:
+    return "█" * round(_BAR * probability)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    return f"{minutes:.0f}:{rest:04.1f}"
+
+
+def _as_values(
+    video: Place, runs: tuple[Path, ...], found: Prediction, top: int, least: float
+) -> dict[str, Any]:
+    from flowpipe.tsn.predict import stretches
+
+    names = found.class_names
+
+    def likeliest(values: Any) -> list[dict[str, Any]]:
+        order = (-values).argsort(kind="stable")[:top].tolist()
+        return [{"class": names[k], "probability": float(values[k])} for k in order]
+
+    return {
+        "video": str(video),
+        "end_s": found.end_s,
+        "top": likeliest(found.probabilities),
+        "runs": {
+            str(run): likeliest(one) for run, one in zip(runs, found.of_runs, strict=True)
+        },
+        "time_line": [
+            {
+                "start_s": one.start_s, "end_s": one.end_s,
+                "class": None if one.label is None else names[one.label],
+                "probability": one.probability,
+            }
+            for one in stretches(found, least)
+        ],
+        "snippets": [
+            {"time_s": float(time_s), "top": likeliest(values)}
+            for time_s, values in zip(found.times_s, found.moments, strict=True)
+        ],
+    }  # fmt: skip

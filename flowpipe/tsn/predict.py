@@ -1,0 +1,134 @@
+"""A video in a store + trained runs -> its classes, and which of them when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.errors import UsageError
+from flowpipe.store import open_store
+from flowpipe.train_recipe import TestParams
+from flowpipe.tsn.device import keep_freed_memory
+from flowpipe.tsn.run_folder import RunFacts
+from flowpipe.tsn.sampling import RULES
+from flowpipe.tsn.test import Network, aggregate, snippets_of
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one network is asked."""
+
+    run: Path
+    store: Path
+    """That has the video, extracted as the run's own videos were."""
+    weight: float
+    """Of its scores in the sum."""
+    params: TestParams
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the networks together say of a video."""
+
+    class_names: tuple[str, ...]
+    probabilities: NDArray[np.float64]
+    """(C,), the softmax of the weighted sum of scores."""
+    of_runs: tuple[NDArray[np.float64], ...]
+    """The same (C,) of each network alone."""
+    times_s: NDArray[np.float64]
+    """(S,), where the snippets begin."""
+    moments: NDArray[np.float64]
+    """(S, C), the probabilities at each."""
+    end_s: float
+    """Of the video's last image."""
+
+    def top(self, count: int) -> list[int]:
+        """The classes of the highest probabilities, the highest first."""
+        order: list[int] = np.argsort(-self.probabilities, kind="stable")[:count].tolist()
+        return order
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Neighbouring snippets that say the same."""
+
+    start_s: float
+    end_s: float
+    label: int | None
+    """None where no class is likely enough."""
+    probability: float
+    """The mean of its snippets; of the likeliest class where that is not likely enough."""
+
+
+def same_classes(runs: Sequence[Path]) -> list[RunFacts]:
+    """What the runs are, in order; UsageError unless all know the same classes."""
+    facts = [RunFacts.read(run) for run in runs]
+    for run, one in zip(runs, facts, strict=True):
+        if one.class_names != facts[0].class_names:
+            raise UsageError(
+                f"{run} knows other classes ({len(one.class_names)}) than {runs[0]} "
+                f"({len(facts[0].class_names)}): their scores cannot be added"
+            )
+    return facts
+
+
+def predict(video_id: str, looks: Sequence[Look], device: str, checkpoint: str) -> Prediction:
+    """Classify one video of a store, or of several that have it.
+
+    Raises
+    ------
+    UsageError
+        If the runs know different classes, or the video has no image that one of them looks at.
+    """
+    if device == "cpu":
+        keep_freed_memory()
+    facts = same_classes([look.run for look in looks])
+    totals, timed, ends = [], [], []
+    for look in looks:
+        network, store = Network(look.run, checkpoint, device), open_store(look.store)
+        if not store.videos[video_id].images[network.input.stored]:
+            raise UsageError(f"{video_id} is too short: it has no image of {network.input.stored}")
+        rule = RULES[network.facts.rule]
+        times_s, scores = snippets_of(network, store, video_id, look.params, rule)
+        totals.append(look.weight * aggregate(scores, look.params))
+        timed.append((times_s, look.weight * scores.mean(1)))
+        ends.append(float(store.pts_s(video_id)[-1]))
+    # Streams may differ by an image and so, at a rate, by a snippet at the end.
+    count = min(len(times_s) for times_s, _ in timed)
+    return Prediction(
+        facts[0].class_names,
+        _softmax(np.sum(totals, axis=0)),
+        tuple(_softmax(total / look.weight) for total, look in zip(totals, looks, strict=True)),
+        timed[0][0][:count],
+        _softmax(np.sum([scores[:count] for _, scores in timed], axis=0)),
+        max(ends),
+    )
+
+
+def stretches(prediction: Prediction, least: float) -> list[Stretch]:
+    """The time line: what is likeliest when, where its probability is at least `least`."""
+    times_s, moments = prediction.times_s, prediction.moments
+    ends_s = np.append(times_s[1:], max(prediction.end_s, times_s[-1]))
+    best = moments.argmax(1)
+    likely = moments.max(1)
+    said = [int(k) if p >= least else None for k, p in zip(best, likely, strict=True)]
+    found, first = [], 0
+    for k in range(1, len(said) + 1):
+        if k == len(said) or said[k] != said[first]:
+            probability = float(likely[first:k].mean())
+            found.append(
+                Stretch(float(times_s[first]), float(ends_s[k - 1]), said[first], probability)
+            )
+            first = k
+    return found
+
+
+def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Over the last axis."""
+    powers = np.exp(scores - scores.max(-1, keepdims=True))
+    made: NDArray[np.float64] = powers / powers.sum(-1, keepdims=True)
+    return made
