@@ -101,7 +101,12 @@ def encode(planes: NDArray[np.uint8], params: Any) -> tuple[bytes, ...]:
     return tuple(row.encode(image, params) for image in as_images(planes))
 
 
-def decode(payloads: Sequence[Payload], channels: int, params: Any = None) -> NDArray[np.uint8]:
+def decode(
+    payloads: Sequence[Payload],
+    channels: int,
+    params: Any = None,
+    out: NDArray[np.uint8] | None = None,
+) -> NDArray[np.uint8]:
     """Payloads of one size -> planes.
 
     Parameters
@@ -111,6 +116,8 @@ def decode(payloads: Sequence[Payload], channels: int, params: Any = None) -> ND
         1, 2 or 3, as the modality has.
     params : codec params or name of a codec, optional
         Left out, the codec is recognised by the first bytes of the first payload.
+    out : uint8 (T, H, W, 3) or (T, H, C * W), C-contiguous, optional
+        Memory of the images, which is decoded into; FormatError if it is not of their size.
 
     Returns
     -------
@@ -133,7 +140,9 @@ def decode(payloads: Sequence[Payload], channels: int, params: Any = None) -> ND
             "component(s)"
         )
     shape = (len(payloads), height, width, 3) if depth == 3 else (len(payloads), height, width)
-    images = np.empty(shape, np.uint8)
+    if out is not None and out.shape != shape:
+        raise FormatError(f"the images have the shape {shape} and their memory {out.shape}")
+    images = np.empty(shape, np.uint8) if out is None else out
     for k, payload in enumerate(payloads):
         content = bytes(payload)
         try:

@@ -131,8 +131,22 @@ class Store:
             )
         }
 
-    def snippet(self, video_id: str, modality: str, start: int, length: int) -> NDArray[np.uint8]:
+    def snippet(
+        self,
+        video_id: str,
+        modality: str,
+        start: int,
+        length: int,
+        out: NDArray[np.uint8] | None = None,
+    ) -> NDArray[np.uint8]:
         """Decoded images ``start .. start + length`` of one video.
+
+        Parameters
+        ----------
+        video_id, modality : str
+        start, length : int
+        out : uint8 (T, H, W, 3) or (T, H, C * W), C-contiguous, optional
+            Memory to decode into: pixels interleaved, or planes side by side.
 
         Returns
         -------
@@ -153,19 +167,24 @@ class Store:
             height, width = self.videos[video_id].size[modality]
             return np.empty((0, MODALITIES[modality].channels, height, width), np.uint8)
         try:
-            return codec.decode(payloads, MODALITIES[modality].channels)
+            return codec.decode(payloads, MODALITIES[modality].channels, out=out)
         except FormatError as error:
             raise FormatError(
                 f"{self.path}: {modality} images {start}..{start + length} of {video_id}: {error}; "
                 "run `flowpipe verify --repair`"
             ) from error
 
-    def snippets(self, requests: Sequence[Request]) -> list[NDArray[np.uint8]]:
-        """Many snippets, in the order asked for, read in the order they lie on disk."""
+    def snippets(
+        self, requests: Sequence[Request], out: Sequence[NDArray[np.uint8]] | None = None
+    ) -> list[NDArray[np.uint8]]:
+        """Many snippets, in the order asked for, read in the order they lie on disk.
+
+        With `out`, each is decoded into its own memory, see `snippet`.
+        """
         order = sorted(range(len(requests)), key=lambda i: self._place_of(requests[i]))
         result: list[Any] = [None] * len(requests)
         for i in order:
-            result[i] = self.snippet(*requests[i])
+            result[i] = self.snippet(*requests[i], None if out is None else out[i])
         return result
 
     def encoded(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,18 +26,12 @@ def cut(images: Tensor, crop: Crop, side: int, *, is_flow: bool) -> Tensor:
 
     Returns
     -------
-    float32 (N, C, side, side)
-        Whole numbers in 0..255, as PIL's bilinear filter gives them up to one level.
+    uint8 (N, C, side, side)
+        As PIL's bilinear filter gives them up to one level.
     """
-    part = images[:, :, crop.y : crop.y + crop.height, crop.x : crop.x + crop.width].float()
+    part = images[:, :, crop.y : crop.y + crop.height, crop.x : crop.x + crop.width]
     if part.shape[2:] != (side, side):
-        part = (
-            functional.interpolate(
-                part, (side, side), mode="bilinear", align_corners=False, antialias=True
-            )
-            .round_()
-            .clamp_(0, 255)
-        )
+        part = _resized(part, side, side)
     if crop.flip:
         part = part.flip(3)
         if is_flow:
@@ -47,7 +42,7 @@ def cut(images: Tensor, crop: Crop, side: int, *, is_flow: bool) -> Tensor:
 def batch_of(
     videos: Sequence[Tensor], crops: Sequence[Crop], side: int, *, is_flow: bool
 ) -> Tensor:
-    """A crop of each video -> float32 (B, N, C, side, side); videos may differ in size."""
+    """A crop of each video -> uint8 (B, N, C, side, side); videos may differ in size."""
     parts = [cut(v, c, side, is_flow=is_flow) for v, c in zip(videos, crops, strict=True)]
     return torch.stack(parts)
 
@@ -59,7 +54,15 @@ def scaled(images: Tensor, short_side: int) -> Tensor:
         return images
     scale = short_side / min(height, width)
     size = [max(short_side, int(length * scale)) for length in (height, width)]
-    resized = functional.interpolate(
-        images.float(), size, mode="bilinear", align_corners=False, antialias=True
-    )
+    return _resized(images, *size)
+
+
+def _resized(images: Tensor, height: int, width: int) -> Tensor:
+    """uint8 in and out, with PIL's bilinear filter."""
+    options: dict[str, Any] = {"mode": "bilinear", "align_corners": False, "antialias": True}
+    if images.device.type == "cpu":
+        if images.shape[1] != 3:  # torch is fast on planes, and on interleaved colours
+            images = images.contiguous()
+        return functional.interpolate(images, (height, width), **options)
+    resized = functional.interpolate(images.float(), (height, width), **options)
     return resized.round_().clamp_(0, 255).to(torch.uint8)

@@ -1,4 +1,4 @@
-"""Store + split -> samples: the snippets of a video as they are stored, its crop and its label.
+"""Store + split -> batches: snippets of videos as they are stored, their crops and labels.
 
 What is drawn for a sample depends on the seed, the epoch and its number alone: not on the workers
 of the loader, nor on how many processes share a batch. So a run can be resumed anywhere.
@@ -7,7 +7,7 @@ of the loader, nor on how many processes share a batch. So a run can be resumed 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from flowpipe.errors import UsageError
 from flowpipe.evaluation.truth import ALL
+from flowpipe.modality import MODALITIES
 from flowpipe.store import Store, Video, open_store
 from flowpipe.train_recipe import AugmentParams
 from flowpipe.tsn.crops import Crop, crops_of, random_crop
@@ -38,18 +39,8 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """A video as training or validation sees it in one epoch."""
-
-    images: Tensor
-    """uint8 (S * read, C, H, W)"""
-    crop: Crop
-    label: int
-
-
-@dataclass(frozen=True)
 class Batch:
-    """Samples of one step."""
+    """Videos as training or validation sees them in one step."""
 
     images: Tensor | list[Tensor]
     """uint8 (B, S * read, C, H, W), or by video where they differ in size."""
@@ -57,23 +48,21 @@ class Batch:
     labels: Tensor
     """int64 (B,)"""
 
-    @classmethod
-    def of(cls, samples: list[Sample]) -> Batch:
-        """One tensor travels from a loader's process to this one, not one for each video."""
-        images = [sample.images for sample in samples]
-        same = len({tuple(image.shape) for image in images}) == 1
-        return cls(
-            torch.stack(images) if same else images,
-            [sample.crop for sample in samples],
-            torch.tensor([sample.label for sample in samples]),
-        )
+    def pin_memory(self) -> Batch:
+        """In memory that travels to a GPU while the CPU goes on."""
+        images = self.images
+        pinned = (
+            [one.pin_memory() for one in images] if isinstance(images, list) else
+            images.pin_memory()
+        )  # fmt: skip
+        return replace(self, images=pinned, labels=self.labels.pin_memory())
 
 
 Number = tuple[int, int]
 """(epoch, position in the data set): what a sample is drawn from."""
 
 
-class Clips(Dataset[Sample]):
+class Clips(Dataset[Batch]):
     """The videos of one half of a split.
 
     Parameters
@@ -113,40 +102,102 @@ class Clips(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.videos)
 
-    def __getitem__(self, number: Number) -> Sample:
-        clip = self.videos[number[1]]
+    def __getitems__(self, numbers: Sequence[Number]) -> Batch:
+        """The samples of a batch, read together: what DataLoader asks for, as a whole."""
+        clips = [self.videos[position] for _, position in numbers]
+        drawn = [self._drawn(clip, number) for clip, number in zip(clips, numbers, strict=True)]
+        images = read_images(
+            self.store, self.input.stored,
+            [(clip.video_id, wanted) for clip, (wanted, _) in zip(clips, drawn, strict=True)],
+        )  # fmt: skip
+        labels = torch.tensor([clip.label for clip in clips])
+        return Batch(images, [crop for _, crop in drawn], labels)
+
+    def _drawn(self, clip: Clip, number: Number) -> tuple[NDArray[np.int64], Crop]:
+        """Numbers of the images (S, read) and the crop of one sample."""
         rng = np.random.default_rng((self.seed, *number))
         count, length = clip.images, self.input.read
-        if self.phase == "train":
-            starts = self.rule.train(
-                count, self.segments, length, lambda bound, n: rng.integers(bound, size=n)
-            )
-        else:
-            starts = self.rule.val(count, self.segments, length)
-        wanted = clip.first + images_of(starts, length, count, self.rule.tail)
-        images = read_snippets(self.store, clip.video_id, self.input, wanted)
-        height, width = images.shape[2:]
+        height, width = self.store.videos[clip.video_id].size[self.input.stored]
         if min(height, width) < self.side:
             raise UsageError(
                 f"{clip.video_id} is stored with {width}x{height} pixels and the network takes "
                 f"{self.side}x{self.side}: extract with --short-side or --size"
             )
         if self.phase == "train":
+            starts = self.rule.train(
+                count, self.segments, length, lambda bound, n: rng.integers(bound, size=n)
+            )
             crop = random_crop(self.augment, width, height, self.side, rng)
         else:
+            starts = self.rule.val(count, self.segments, length)
             (crop,) = crops_of(1, width, height, self.side)
-        return Sample(images, crop, clip.label)
+        return clip.first + images_of(starts, length, count, self.rule.tail), crop
 
 
-def read_snippets(store: Store, video_id: str, input: Input, images: NDArray[np.int64]) -> Tensor:
-    """Images (S, read) by their numbers: uint8 (S * read, C, H, W). Each snippet is one read."""
-    parts = []
-    for wanted in images:
-        first, last = int(wanted.min()), int(wanted.max())
-        planes = store.snippet(video_id, input.stored, first, last + 1 - first)
-        whole = last + 1 - first == len(wanted)
-        parts.append(planes if whole else planes[wanted - first])
-    return torch.from_numpy(np.ascontiguousarray(np.concatenate(parts)))
+def read_images(
+    store: Store, modality: str, wanted: Sequence[tuple[str, NDArray[np.int64]]]
+) -> Tensor | list[Tensor]:
+    """Snippets of some videos, decoded to where they are to be.
+
+    Parameters
+    ----------
+    store : Store
+    modality : str
+    wanted : sequence of (video_id, int64 (S, read))
+        Numbers of the images of each snippet, each of which is one read.
+
+    Returns
+    -------
+    uint8 (B, S * read, C, H, W), or a list of (S * read, C, H, W) where videos differ in size
+        Views of the images as they are stored: pixels interleaved, or planes side by side.
+    """
+    channels = MODALITIES[modality].channels
+    shapes = []
+    for video_id, numbers in wanted:
+        height, width = store.videos[video_id].size[modality]
+        shape = (height, width, 3) if channels == 3 else (height, channels * width)
+        shapes.append((numbers.size, *shape))
+    whole = _memory((len(wanted), *shapes[0])) if len(set(shapes)) == 1 else None
+    memories = [_memory(shape) for shape in shapes] if whole is None else list(whole)
+    _decode(store, modality, wanted, [memory.numpy() for memory in memories])
+    if whole is not None:
+        return _as_planes(whole, channels)
+    return [_as_planes(memory, channels) for memory in memories]
+
+
+def _decode(
+    store: Store,
+    modality: str,
+    wanted: Sequence[tuple[str, NDArray[np.int64]]],
+    memories: Sequence[NDArray[np.uint8]],
+) -> None:
+    """Put the images of each snippet where they belong."""
+    requests, outs = [], []
+    for (video_id, numbers), memory in zip(wanted, memories, strict=True):
+        snippets = memory.reshape(*numbers.shape, *memory.shape[1:])
+        for snippet, out in zip(numbers, snippets, strict=True):
+            first, stop = int(snippet.min()), int(snippet.max()) + 1
+            if stop - first == len(snippet):
+                requests.append((video_id, modality, first, len(snippet)))
+                outs.append(out)
+            else:  # the last image again, or the first ones after it
+                read = np.empty((stop - first, *out.shape[1:]), np.uint8)
+                store.snippet(video_id, modality, first, stop - first, read)
+                out[...] = read[snippet - first]
+    store.snippets(requests, outs)
+
+
+def _memory(shape: tuple[int, ...]) -> Tensor:
+    """uint8; of a loader's process where the process that trains sees it too."""
+    memory = torch.empty(shape, dtype=torch.uint8)
+    return memory if get_worker_info() is None else memory.share_memory_()
+
+
+def _as_planes(images: Tensor, channels: int) -> Tensor:
+    """Images as they are stored -> planes (..., C, H, W), a view."""
+    if channels == 3:
+        return images.movedim(-1, -3)
+    return images.unflatten(-1, (channels, -1)).movedim(-2, -3)
 
 
 def clips_of(
@@ -224,13 +275,18 @@ class Batches:
                     yield own
 
 
+def _as_it_is(batch: Any) -> Any:
+    """`Clips` makes whole batches."""
+    return batch
+
+
 def loader_of(clips: Clips, batches: Batches, workers: int, device: str) -> DataLoader[Any]:
     """Yields `Batch`; reads ahead in `workers` processes that live on between epochs; 0: here."""
     return DataLoader(
         clips,
         batch_sampler=batches,  # whose numbers are pairs
         num_workers=workers,
-        collate_fn=Batch.of,
+        collate_fn=_as_it_is,
         persistent_workers=workers > 0,
         pin_memory=device != "cpu",
         # Else each pass would draw from the generator of the dropout, and a resumed one once more.

@@ -43,8 +43,7 @@ class Input:
 
         Parameters
         ----------
-        images : float (B, S * read, C, H, W)
-            In 0..255.
+        images : uint8 (B, S * read, C, H, W)
         pixels : Pixels
 
         Returns
@@ -56,17 +55,18 @@ class Input:
         snippets = images.unflatten(1, (-1, self.read))
         if row.channels == 3 and pixels.bgr:
             snippets = snippets.flip(3)
+        snippets = snippets.float()  # a copy, changed in place from here on
         if self.stored != self.modality:
-            snippets = (snippets[:, :, 1:] - snippets[:, :, :-1]) * pixels.difference_scale
+            snippets = (snippets[:, :, 1:] - snippets[:, :, :-1]).mul_(pixels.difference_scale)
         elif row.difference_of and row.zero_level is not None:
-            snippets = (snippets - row.zero_level) * pixels.difference_scale
+            snippets.sub_(row.zero_level).mul_(pixels.difference_scale)
         elif row.channels == 3:
             shape = (1, 1, 1, 3, 1, 1)
             mean = torch.tensor(pixels.mean, device=images.device).view(shape)
             std = torch.tensor(pixels.std, device=images.device).view(shape)
-            snippets = (snippets * pixels.scale - mean) / std
+            snippets.mul_(pixels.scale).sub_(mean).div_(std)
         else:
-            snippets = (snippets * pixels.scale - pixels.flow_mean) / pixels.flow_std
+            snippets.mul_(pixels.scale).sub_(pixels.flow_mean).div_(pixels.flow_std)
         return snippets.flatten(2, 3)
 
 

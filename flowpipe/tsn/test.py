@@ -17,7 +17,7 @@ from flowpipe.train_recipe import TestParams
 from flowpipe.tsn import mtwi
 from flowpipe.tsn.augment import cut
 from flowpipe.tsn.backbones import build
-from flowpipe.tsn.clips import read_snippets
+from flowpipe.tsn.clips import read_images
 from flowpipe.tsn.crops import crops_of
 from flowpipe.tsn.device import keep_freed_memory
 from flowpipe.tsn.inputs import Input
@@ -78,7 +78,7 @@ class Network:
         """Scores of snippets by crop: float64 (snippets, crops, classes)."""
         count = store.videos[video_id].images[self.input.stored]
         wanted = images_of(starts, self.input.read, count, tail)
-        images = read_snippets(store, video_id, self.input, wanted).to(self.device)
+        images = read_images(store, self.input.stored, [(video_id, wanted)])[0].to(self.device)
         height, width = images.shape[2:]
         if min(height, width) < self.row.size:
             raise UsageError(

@@ -14,7 +14,8 @@ from tsn import tiny  # noqa: E402
 from flowpipe import open_store  # noqa: E402
 from flowpipe.errors import UsageError  # noqa: E402
 from flowpipe.train_recipe import AugmentParams  # noqa: E402
-from flowpipe.tsn.clips import Batches, Clip, Clips, clips_of, loader_of, read_snippets  # noqa: E402
+from flowpipe.tsn.clips import Batches, Clip, Clips, clips_of, loader_of, read_images  # noqa: E402
+from flowpipe.tsn.crops import Crop  # noqa: E402
 from flowpipe.tsn.inputs import input_of  # noqa: E402
 from flowpipe.tsn.sampling import images_of  # noqa: E402
 from flowpipe.types import Segment  # noqa: E402
@@ -34,31 +35,37 @@ def clips(store: Path, phase: str = "train", seed: int = 1, modality: str = "flo
     )  # type: ignore[arg-type]  # fmt: skip
 
 
+def sample(data: Clips, *number: int) -> tuple[torch.Tensor, Crop, int]:
+    """Images, crop and label of one."""
+    batch = data.__getitems__([number])
+    return batch.images[0], batch.crops[0], int(batch.labels[0])
+
+
 def equal(a, b) -> bool:
-    return torch.equal(a.images, b.images) and (a.crop, a.label) == (b.crop, b.label)
+    return torch.equal(a[0], b[0]) and a[1:] == b[1:]
 
 
 def test_samples_are_what_the_store_holds(store: Path) -> None:
     data, opened = clips(store, "val"), open_store(store)
     clip = data.videos[2]
     video_id, label = clip.video_id, clip.label
-    sample = data[0, 2]
-    assert sample.label == label == opened.videos[video_id].labels[0]
+    images, _, said = sample(data, 0, 2)
+    assert said == label == opened.videos[video_id].labels[0]
     starts = data.rule.val(opened.videos[video_id].images["flow"], 3, 2)
     expected = np.concatenate([opened.snippet(video_id, "flow", int(s), 2) for s in starts])
-    np.testing.assert_array_equal(sample.images.numpy(), expected)
-    assert sample.images.shape == (6, 2, 36, 48)
+    np.testing.assert_array_equal(images.numpy(), expected)
+    assert images.shape == (6, 2, 36, 48)
 
 
 def test_short_videos_repeat_their_last_image_or_begin_again(store: Path) -> None:
     opened = open_store(store)
-    stored = input_of("flow", 5, opened.modalities)
     video_id = "video 00"  # eight fields
     all_of_it = opened.snippet(video_id, "flow", 0, 8)
-    images = read_snippets(opened, video_id, stored, images_of(np.array([5]), 5, 8))
-    np.testing.assert_array_equal(images.numpy(), all_of_it[[5, 6, 7, 7, 7]])
-    images = read_snippets(opened, video_id, stored, images_of(np.array([5]), 5, 8, "loop"))
-    np.testing.assert_array_equal(images.numpy(), all_of_it[[5, 6, 7, 0, 1]])
+    starts = np.array([5, 0])
+    images = read_images(opened, "flow", [(video_id, images_of(starts, 5, 8))])[0]
+    np.testing.assert_array_equal(images.numpy(), all_of_it[[5, 6, 7, 7, 7, 0, 1, 2, 3, 4]])
+    images = read_images(opened, "flow", [(video_id, images_of(starts, 5, 8, "loop"))])[0]
+    np.testing.assert_array_equal(images.numpy(), all_of_it[[5, 6, 7, 0, 1, 0, 1, 2, 3, 4]])
 
 
 def test_instances_are_samples_of_their_own_time(store: Path, tmp_path: Path) -> None:
@@ -74,19 +81,21 @@ def test_instances_are_samples_of_their_own_time(store: Path, tmp_path: Path) ->
     data.videos = clips_of(opened, "train1", "flow", "instances")
     allowed = opened.snippet("video 00", "flow", 5, 3)
     for epoch in range(5):
-        sample = data[epoch, 1]
-        assert sample.label == 1
-        for image in sample.images.numpy():
+        images, _, label = sample(data, epoch, 1)
+        assert label == 1
+        for image in images.numpy():
             assert any(np.array_equal(image, field) for field in allowed)
 
 
 def test_a_sample_depends_on_seed_epoch_and_position_alone(store: Path) -> None:
     one, same, other = clips(store), clips(store), clips(store, seed=2)
     for epoch, number in ((0, 0), (0, 3), (7, 3)):
-        assert equal(one[epoch, number], same[epoch, number])
-    assert not all(equal(one[0, n], one[1, n]) for n in range(len(one)))
-    assert not all(equal(one[0, n], other[0, n]) for n in range(len(one)))
-    assert equal(clips(store, "val")[0, 1], clips(store, "val", seed=9)[5, 1])
+        assert equal(sample(one, epoch, number), sample(same, epoch, number))
+    positions = range(len(one))
+    assert not all(equal(sample(one, 0, n), sample(one, 1, n)) for n in positions)
+    assert not all(equal(sample(one, 0, n), sample(other, 0, n)) for n in positions)
+    validation = clips(store, "val"), clips(store, "val", seed=9)
+    assert equal(sample(validation[0], 0, 1), sample(validation[1], 5, 1))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -96,11 +105,24 @@ def test_a_loader_s_processes_change_nothing(store: Path, workers: int) -> None:
     loader = loader_of(data, batches, workers, "cpu")
     for epoch in (0, 1):  # the second is of the same processes
         batches.epoch = epoch
-        wanted = [[data[n] for n in numbers] for numbers in batches]
+        wanted = [[sample(data, *n) for n in numbers] for numbers in batches]
         for batch, samples in zip(loader, wanted, strict=True):
-            torch.testing.assert_close(batch.images, torch.stack([s.images for s in samples]))
-            assert batch.crops == [s.crop for s in samples]
-            assert batch.labels.tolist() == [s.label for s in samples]
+            assert batch.images.is_shared() == (workers > 0)
+            torch.testing.assert_close(batch.images, torch.stack([s[0] for s in samples]))
+            assert batch.crops == [s[1] for s in samples]
+            assert batch.labels.tolist() == [s[2] for s in samples]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_videos_of_several_sizes_share_a_batch(tmp_path: Path, workers: int) -> None:
+    mixed = tiny.make_store(tmp_path / "store", 4, odd_size=(36, 60))
+    for modality in ("rgb", "flow"):
+        data = clips(mixed, "val", modality=modality)
+        batches = Batches(len(data), 4, seed=1, shuffle=False, rank=0, world=1)
+        (batch,) = loader_of(data, batches, workers, "cpu")
+        assert [image.shape[2:] for image in batch.images] == [(36, 48), (36, 60), (36, 48)]
+        for number, images in enumerate(batch.images):
+            assert torch.equal(images, sample(data, 0, number)[0])
 
 
 def test_batches_are_shared_and_resumed_exactly() -> None:
@@ -132,4 +154,4 @@ def test_what_is_missing_is_said(store: Path, tmp_path: Path) -> None:
         clips_of(open_store(store), "train1", "rgb", "instances")
     small = tiny.make_store(tmp_path / "small", 4, size=(20, 48))
     with pytest.raises(UsageError, match=r"48x20 pixels and the network takes 32x32"):
-        clips(small)[0, 0]
+        sample(clips(small), 0, 0)

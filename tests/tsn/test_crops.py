@@ -94,14 +94,14 @@ def test_resized_as_pil_does_up_to_one_level(width: int, height: int) -> None:
     )  # fmt: skip
     box = (11, 3, 11 + width, 3 + height)
     theirs = np.asarray(pil.fromarray(image).crop(box).resize((224, 224), pil.BILINEAR))
-    difference = np.abs(made[0].numpy().transpose(1, 2, 0) - theirs)
-    assert difference.max() <= 1 and difference.mean() < 0.3  # noise: the worst case
+    difference = np.abs(made[0].numpy().transpose(1, 2, 0).astype(int) - theirs)
+    assert difference.max() <= 1 and difference.mean() < 0.05
 
 
 def test_mirroring_turns_horizontal_flow_around() -> None:
     flow = torch.tensor([[[[10, 200, 128]], [[1, 2, 3]]]], dtype=torch.uint8).expand(1, 2, 3, 3)
     same = cut(flow, Crop(0, 0, 3, 3), 3, is_flow=True)
-    assert torch.equal(same, flow.float())
+    assert torch.equal(same, flow)
     mirrored = cut(flow, Crop(0, 0, 3, 3, True), 3, is_flow=True)
     assert mirrored[0, 0, 0].tolist() == [127, 55, 245]  # 255 - 128, 255 - 200, 255 - 10
     assert mirrored[0, 1, 0].tolist() == [3, 2, 1]

@@ -15,7 +15,7 @@ STORED = ("rgb", "flow", "warped_flow")
 
 def images(*values: tuple[float, ...]):
     """Images of one pixel with these channels: (1, N, C, 1, 1)."""
-    return torch.tensor(values)[None, :, :, None, None]
+    return torch.tensor(values).to(torch.uint8)[None, :, :, None, None]
 
 
 @pytest.mark.parametrize(

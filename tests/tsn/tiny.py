@@ -46,8 +46,12 @@ def make_store(
     videos: int = 12,
     size: tuple[int, int] = (36, 48),
     segments: tuple[Segment, ...] = (),
+    odd_size: tuple[int, int] | None = None,
 ) -> Path:
-    """Videos whose brightness, in rgb and flow alike, is their class; a quarter is for testing."""
+    """Videos whose brightness, in rgb and flow alike, is their class; a quarter is for testing.
+
+    Those with odd numbers may have another size.
+    """
     made_with = {"bound": 20.0, "modalities": ["rgb", "flow"]}
     text, digest = recipe.canonical(made_with), recipe.digest(made_with)
     create_store(
@@ -63,13 +67,13 @@ def make_store(
                 f"video {k:02d}", f"/{k}.avi", (label,), splits=(split,), segments=segments
             )
             writer.begin(Span(record))
-            frames = 9 + k
+            frames, own = 9 + k, odd_size if odd_size and k % 2 else size
             for name in specs:
                 row, count = MODALITIES[name], frames - MODALITIES[name].context
-                planes = rng.integers(0, 60, (count, row.channels, *size), np.uint8) + 90 * label
+                planes = rng.integers(0, 60, (count, row.channels, *own), np.uint8) + 90 * label
                 columns = {c.name: np.zeros(count, c.dtype) for c in row.columns}
                 payloads = codec.encode(planes.astype(np.uint8), codec.RawParams())
-                writer.append(EncodedPlanes(name, payloads, *size, columns))
+                writer.append(EncodedPlanes(name, payloads, *own, columns))
             writer.append_pts(np.arange(frames) / 25)
             writer.commit({"status": "done"})
         writer.publish()
