@@ -47,8 +47,10 @@ Request = tuple[str, str, int, int]
 Reader = Callable[[str, str, int, int], Any]
 
 
-def real_planes(folder: Path, videos: int, frames: int) -> list[dict[str, NDArray[np.uint8]]]:
-    """RGB and quantised DIS flow of up to ten clips, looped to `frames`."""
+def real_planes(
+    folder: Path, videos: int, frames: int, width: int = 340
+) -> list[dict[str, NDArray[np.uint8]]]:
+    """RGB and quantised DIS flow of up to ten clips, looped to `frames`, 256 pixels high."""
     clips = sorted(p for p in folder.rglob("*") if p.suffix in (".avi", ".mp4"))
     if not clips:
         raise SystemExit(f"no .avi or .mp4 below {folder}; name a folder of clips with --clips")
@@ -57,7 +59,7 @@ def real_planes(folder: Path, videos: int, frames: int) -> list[dict[str, NDArra
         rgb: list[NDArray[np.uint8]] = []
         with open_video(clip) as video:
             for window in video.windows():
-                rgb.extend(ops.resize(window.data, 256, 340))
+                rgb.extend(ops.resize(window.data, 256, width))
                 if len(rgb) >= frames:
                     break
         rgb = (rgb * -(-frames // len(rgb)))[:frames]
@@ -72,7 +74,9 @@ def write_all(folder: Path, planes: Sequence[dict[str, NDArray[np.uint8]]], vide
     """The same frames as a store, as folders of JPEG files and as a tar."""
     made_with: dict[str, Any] = {"benchmark": "snippets"}
     text, digest = recipe.canonical(made_with), recipe.digest(made_with)
-    create_store(folder / "store", recipe=text, recipe_digest=digest, dataset={}, class_names=())
+    create_store(
+        folder / "store", recipe=text, recipe_digest=digest, dataset={}, class_names=("one",)
+    )
     payloads = [{m: codec.encode(p[m], PARAMS[m]) for m in MODALITIES} for p in planes]
     halves = [
         [codec.encode(p["flow"][:, axis : axis + 1], PARAMS["flow"]) for axis in (0, 1)]
@@ -89,11 +93,12 @@ def write_all(folder: Path, planes: Sequence[dict[str, NDArray[np.uint8]]], vide
     ):
         for number in range(videos):
             source, video_id = number % len(planes), f"v{number:04d}"
-            writer.begin(Span(VideoRecord(video_id, "")))
+            writer.begin(Span(VideoRecord(video_id, "", (0,), splits=("train1",))))
             for modality in MODALITIES:
                 images = payloads[source][modality]
                 columns = {"clipped": np.zeros(len(images), "<u4")} if modality == "flow" else {}
-                writer.append(EncodedPlanes(modality, images, 256, 340, columns))
+                size = planes[source][modality].shape[2:]
+                writer.append(EncodedPlanes(modality, images, *size, columns))
                 for k, payload in enumerate(images):
                     member = tarfile.TarInfo(f"{video_id}/{modality}.{k:05d}.jpg")
                     member.size = len(payload)

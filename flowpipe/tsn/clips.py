@@ -105,7 +105,7 @@ class Clips(Dataset[Batch]):
     def __getitems__(self, numbers: Sequence[Number]) -> Batch:
         """The samples of a batch, read together: what DataLoader asks for, as a whole."""
         clips = [self.videos[position] for _, position in numbers]
-        drawn = [self._drawn(clip, number) for clip, number in zip(clips, numbers, strict=True)]
+        drawn = [self.drawn(number) for number in numbers]
         images = read_images(
             self.store, self.input.stored,
             [(clip.video_id, wanted) for clip, (wanted, _) in zip(clips, drawn, strict=True)],
@@ -113,8 +113,9 @@ class Clips(Dataset[Batch]):
         labels = torch.tensor([clip.label for clip in clips])
         return Batch(images, [crop for _, crop in drawn], labels)
 
-    def _drawn(self, clip: Clip, number: Number) -> tuple[NDArray[np.int64], Crop]:
-        """Numbers of the images (S, read) and the crop of one sample."""
+    def drawn(self, number: Number) -> tuple[NDArray[np.int64], Crop]:
+        """Numbers of the images, (S, read), and the crop of one sample."""
+        clip = self.videos[number[1]]
         rng = np.random.default_rng((self.seed, *number))
         count, length = clip.images, self.input.read
         height, width = self.store.videos[clip.video_id].size[self.input.stored]

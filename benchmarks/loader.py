@@ -1,0 +1,168 @@
+"""Real clips -> training snippets per second of one core: our loader beside tsn-pytorch's way.
+
+    taskset -c 0 python benchmarks/loader.py [--videos 40] [--frames 100] [--batch 16]
+
+The same frames as a store and as folders of JPEG files, the same snippets, the same crops, mirrored
+or not. The rival does as the loader of tsn-pytorch does: PIL opens, decodes, cuts and resizes each
+image, NumPy stacks them, torch makes floats of them and subtracts the mean. Ours reads and decodes
+in the loader's process; cutting, resizing and normalising are the device's work, a batch at a time.
+Both figures are given: what a core of the loader does where a GPU does the rest, and all of it on
+the core. Images are 344x256, whose halves are whole JPEG blocks, so that a flow field in one file
+and in two has the same pixels. What comes out is compared.
+
+CPU seconds (user and system) of one process, best of several passes; files are in the page cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from snippets import CLIPS, MODALITIES, real_planes, write_all
+from torch import Tensor
+
+from flowpipe.store import open_store
+from flowpipe.train_recipe import AugmentParams
+from flowpipe.tsn.backbones import NETWORKS
+from flowpipe.tsn.clips import Batch, Clips, clips_of
+from flowpipe.tsn.crops import Crop
+from flowpipe.tsn.device import keep_freed_memory
+from flowpipe.tsn.inputs import Input
+from flowpipe.tsn.train import network_input
+
+SEGMENTS, PASSES, WIDTH = 3, 5, 344
+ROW = NETWORKS["bninception"]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A sample: what both loaders are to make."""
+
+    video_id: str
+    images: NDArray[np.int64]
+    """(S, L)"""
+    crop: Crop
+
+
+def files_of(sample: Drawn, modality: str) -> list[str]:
+    """Names of the JPEG files of a sample, in order."""
+    kinds = ("flow_x", "flow_y") if modality == "flow" else ("img",)
+    return [f"{kind}_{k + 1:05d}.jpg" for k in sample.images.ravel() for kind in kinds]
+
+
+def pil_images(folder: Path, sample: Drawn, modality: str) -> list[Image.Image]:
+    """Open and decode, as tsn-pytorch's data set does."""
+    mode = "L" if modality == "flow" else "RGB"
+    return [
+        Image.open(folder / sample.video_id / name).convert(mode)
+        for name in files_of(sample, modality)
+    ]
+
+
+def pil_input(images: list[Image.Image], sample: Drawn, modality: str) -> Tensor:
+    """Cut, resize, mirror, stack, normalise, as its transforms do: float (S * channels, H, W)."""
+    crop, side = sample.crop, ROW.size
+    box = (crop.x, crop.y, crop.x + crop.width, crop.y + crop.height)
+    made = [image.crop(box).resize((side, side), Image.Resampling.BILINEAR) for image in images]
+    if crop.flip:
+        made = [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for image in made]
+        if modality == "flow":
+            made[::2] = [Image.eval(image, lambda q: 255 - q) for image in made[::2]]
+    if modality == "flow":
+        stacked = np.concatenate([np.expand_dims(image, 2) for image in made], axis=2)
+    else:
+        stacked = np.concatenate([np.array(image)[:, :, ::-1] for image in made], axis=2)
+    x = torch.from_numpy(stacked).permute(2, 0, 1).contiguous().float()
+    mean = [ROW.pixels.flow_mean] if modality == "flow" else ROW.pixels.mean
+    for channel, value in zip(x, list(mean) * len(x), strict=False):
+        channel.sub_(value)
+    return x
+
+
+def milliseconds(work: Callable[[], object], snippets: int) -> float:
+    """CPU time per snippet, best pass."""
+    best = float("inf")
+    for _ in range(PASSES):
+        began = time.process_time()
+        work()
+        best = min(best, time.process_time() - began)
+    return 1000 * best / snippets
+
+
+def compare(folder: Path, modality: str, batch: int) -> None:
+    """Print the table of one modality."""
+    store = open_store(folder / "store")
+    length = MODALITIES[modality]
+    input = Input(modality, length, modality)
+    clips = Clips(
+        folder / "store", clips_of(store, "train1", modality, "videos"), input, phase="train",
+        segments=SEGMENTS, rule="tsn_pytorch", augment=AugmentParams(), side=ROW.size, seed=1,
+    )  # fmt: skip
+    numbers = [(0, k) for k in range(len(clips))]
+    batches = [numbers[k : k + batch] for k in range(0, len(numbers), batch)]
+    drawn = [
+        Drawn(clip.video_id, *clips.drawn(number))
+        for clip, number in zip(clips.videos, numbers, strict=True)
+    ]
+    root, snippets = folder / "jpeg", len(drawn) * SEGMENTS
+
+    def ours() -> list[Batch]:
+        return [clips.__getitems__(some) for some in batches]
+
+    def our_input(made: Sequence[Batch]) -> list[Tensor]:
+        return [network_input(one.images, one.crops, input, ROW, "cpu") for one in made]
+
+    def theirs() -> list[Tensor]:
+        return [pil_input(pil_images(root, one, modality), one, modality) for one in drawn]
+
+    expected = torch.stack(theirs()).unflatten(1, (SEGMENTS, -1))
+    difference = (torch.cat(our_input(ours())) - expected).abs()
+    rows = {
+        "tsn-pytorch's way, decoded": milliseconds(
+            lambda: [pil_images(root, one, modality) for one in drawn], snippets
+        ),
+        "tsn-pytorch's way, whole": milliseconds(theirs, snippets),
+        "ours, the loader": milliseconds(ours, snippets),
+        "ours, with the device's part": milliseconds(lambda: our_input(ours()), snippets),
+    }
+    rival = rows["tsn-pytorch's way, whole"]
+    print(
+        f"\n{modality}, {length} image(s), {SEGMENTS} snippets a video: values differ by at most "
+        f"{difference.max():g} of 255, {100 * (difference == 0).float().mean():.2f} % are equal"
+        f"\n{'':32}{'ms/snippet':>11}{'snippets/s':>12}{'ratio':>8}"
+    )
+    for name, spent in rows.items():
+        print(f"{name:32}{spent:11.2f}{1000 / spent:12.0f}{rival / spent:8.1f}")
+
+
+def main() -> None:
+    """Print a table per modality."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--clips", type=Path, default=CLIPS)
+    parser.add_argument("--videos", type=int, default=40)
+    parser.add_argument("--frames", type=int, default=100)
+    parser.add_argument("--batch", type=int, default=16)
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    folder = Path(tempfile.mkdtemp(prefix="loader-"))
+    try:
+        planes = real_planes(chosen.clips, chosen.videos, chosen.frames, WIDTH)
+        write_all(folder, planes, chosen.videos)
+        for modality in MODALITIES:
+            compare(folder, modality, chosen.batch)
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
