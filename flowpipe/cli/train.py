@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import click
 
+from flowpipe.cli import EXIT_DONE
 from flowpipe.cli.options import STORE_ARGUMENT, stream_options, train_recipe
 from flowpipe.cli.screen import say
 from flowpipe.cli.torch_needed import torch_or_why
+from flowpipe.cli.watch import watching
+from flowpipe.errors import UsageError
 from flowpipe.tsn.sampling import RULES
 
 
@@ -19,6 +25,11 @@ from flowpipe.tsn.sampling import RULES
 @stream_options
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto",
               show_default=True)  # fmt: skip
+@click.option("--devices", type=click.IntRange(1), metavar="N",
+              help="Processes of this machine that train together, a GPU each, as under torchrun.  "
+                   "[default: 1]")  # fmt: skip
+@click.option("--resume", is_flag=True,
+              help="Refuse to begin: only go on with the run that is there.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(0), default=2, show_default=True,
               help="Processes that read ahead.")  # fmt: skip
 @click.option("--weights", type=click.Path(path_type=Path), metavar="FILE",
@@ -30,6 +41,7 @@ from flowpipe.tsn.sampling import RULES
 @click.option("--sampling", "rule", type=click.Choice(list(RULES)),
               default="tsn_pytorch", show_default=True, help="Whose rule picks snippets.",
               )  # fmt: skip
+@click.option("--tensorboard", is_flag=True, help="Write RUN/tensorboard too.")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--validate-every", type=click.IntRange(1), default=5, show_default=True,
               metavar="EPOCHS")  # fmt: skip
@@ -41,33 +53,54 @@ def train(
     recipe_file: str | None,
     settings: tuple[str, ...],
     device: str,
+    devices: int | None,
+    resume: bool,
     workers: int,
     weights: Path | None,
     amp: str,
     accumulate: int,
     rule: str,
     pixels: str | None,
+    tensorboard: bool,
     seed: int,
     validate_every: int,
-) -> None:
+) -> int:
     """Train one stream of a temporal segment network on a STORE.
 
     \b
     flowpipe train store --modality flow --split 1 -o runs/flow1
     torchrun --nproc-per-node 8 -m flowpipe train store --modality flow -o runs/flow1
 
-    The run folder gets log.csv, last.pt after every epoch and best.pt of the best validation. The
-    same command goes on where a run was interrupted, with the numbers it would have had.
+    The run folder gets log.csv, last.pt after every epoch, best.pt of the best validation and in
+    the end curve.png. The same command goes on where a run was interrupted, with the numbers it
+    would have had.
     """
     torch_or_why()
+    if devices and devices > 1 and "RANK" not in os.environ:
+        return _together(devices)
     from flowpipe.tsn.device import chosen_device
+    from flowpipe.tsn.run_folder import LAST
     from flowpipe.tsn.train import TrainJob
     from flowpipe.tsn.train import train as run_training
 
+    if resume and not (run / LAST).exists():
+        raise UsageError(f"--resume: {run} has no {LAST}; leave --resume out to begin")
     made = train_recipe(store, recipe_file, settings)
     job = TrainJob(
         store.absolute(), run.absolute(), made, modality, split, chosen_device(device), workers,
         seed, rule, amp, accumulate, weights, validate_every, pixels or "",
+        tensorboard=tensorboard,
     )  # fmt: skip
-    run_training(job, say)
-    say(f"next: flowpipe test {store} {run} -o scores.h5")
+    with watching(f"{modality} {split}") as stepped:
+        run_training(job, say, stepped)
+    if os.environ.get("RANK", "0") == "0":
+        say(f"next: flowpipe test {store} {run} -o scores.h5")
+    return EXIT_DONE
+
+
+def _together(devices: int) -> int:
+    """This very command in several processes; its exit code."""
+    program = sys.argv[0]
+    start = ["-m", "flowpipe"] if Path(program).name == "__main__.py" else [program]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
+    return subprocess.call([sys.executable, *torchrun, *start, *sys.argv[1:]])

@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
-from flowpipe.errors import FlowpipeError, UsageError
+from flowpipe.errors import BackendError, FlowpipeError, UsageError
 from flowpipe.store import open_store
 from flowpipe.train_recipe import TrainRecipe
 from flowpipe.tsn import run_folder
 from flowpipe.tsn.augment import batch_of
 from flowpipe.tsn.backbones import Row, build
 from flowpipe.tsn.clips import Batch, Batches, Clip, Clips, clips_of, loader_of
+from flowpipe.tsn.curves import Board, draw
 from flowpipe.tsn.device import keep_freed_memory
 from flowpipe.tsn.distributed import Processes, joined
 from flowpipe.tsn.inputs import Input, input_of
@@ -33,6 +34,7 @@ from flowpipe.tsn.run_folder import BEST, LAST, RunFacts
 from flowpipe.tsn.schedule import Schedule
 
 Told = Callable[[str], None]
+Stepped = Callable[[int, int, float], None]
 _AGREED_EVERY = 20
 """Steps between questions whether a checkpoint is due, where several processes have to agree."""
 AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -62,6 +64,7 @@ class TrainJob:
     """A key of `PIXELS`; empty for the backbone's own."""
     save_s: float = 600.0
     """Seconds between checkpoints inside an epoch."""
+    tensorboard: bool = False
 
 
 @dataclass
@@ -91,7 +94,9 @@ class _Sums:
         return self
 
 
-def train(job: TrainJob, tell: Told = print) -> RunFacts:
+def train(
+    job: TrainJob, tell: Told = print, stepped: Stepped = lambda done, total, per_s: None
+) -> RunFacts:
     """Train one network, or go on where it was interrupted.
 
     Under ``torchrun`` every process calls this; the batch of the recipe is that of all together.
@@ -101,6 +106,8 @@ def train(job: TrainJob, tell: Told = print) -> RunFacts:
     job : TrainJob
     tell : callable
         Told a line for each epoch.
+    stepped : callable
+        Told each step: steps done, steps in all, snippets per second of this epoch.
 
     Raises
     ------
@@ -117,7 +124,7 @@ def train(job: TrainJob, tell: Told = print) -> RunFacts:
     if job.device == "cpu":
         keep_freed_memory()
     with joined(job.device) as processes:
-        trainer = Trainer(job, processes, tell)
+        trainer = Trainer(job, processes, tell, stepped)
         trainer.run()
         return trainer.facts
 
@@ -125,9 +132,10 @@ def train(job: TrainJob, tell: Told = print) -> RunFacts:
 class Trainer:
     """One run."""
 
-    def __init__(self, job: TrainJob, processes: Processes, tell: Told) -> None:
+    def __init__(self, job: TrainJob, processes: Processes, tell: Told, stepped: Stepped) -> None:
         self.job, self.processes = job, processes
         self.tell = tell if processes.is_first else _nothing
+        self.stepped = stepped if processes.is_first else _nothing
         self.stream = job.recipe.streams[job.modality]
         store = open_store(job.store)
         self.input = input_of(job.modality, self.stream.snippet_length, store.modalities)
@@ -166,12 +174,15 @@ class Trainer:
         self.loader = self._loader(videos["train"], self.batches)
         self.val_loader = self._loader(videos["test"], self.val_batches)
         self.state, self._saved_at = _State(), time.monotonic()
+        self.board: Board | None = None
 
     def run(self) -> None:
         """To the end of the schedule."""
         if self.processes.is_first:
             self.facts.write(self.job.run)
         self._resume()
+        if self.job.tensorboard and self.processes.is_first:
+            self.board = Board(self.job.run, self.state.step)
         if self.state.step == 0:
             # Each process has its own dropout; what was drawn so far was the same in all.
             torch.manual_seed(self.job.seed + 1 + self.processes.rank)
@@ -185,6 +196,19 @@ class Trainer:
             self._note(epoch, validated)
             self.state.sums = _Sums()
             self._save(LAST)
+        if self.board:
+            self.board.close()
+        if self.processes.is_first:
+            self._draw()
+
+    def _draw(self) -> None:
+        """The curves; a picture that cannot be drawn is no reason to lose a training over."""
+        facts = self.facts
+        title = f"{facts.modality}, split {facts.split}: {facts.stream.backbone}"
+        try:
+            self.tell(f"curves: {draw(self.job.run, self.state.rows, title)}")
+        except BackendError as error:
+            self.tell(f"no picture of the curves: {error}")
 
     def _epoch(self, epoch: int, done: int) -> None:
         self.parallel.train()
@@ -202,6 +226,7 @@ class Trainer:
             seconds = time.monotonic() - began
             self.state.sums += _Sums(loss, right, len(batch.labels), seconds, stalled_s)
             self.state.step += 1
+            self.stepped(self.state.step, self.schedule.steps, self._snippets_per_s())
             if self.state.step == 1 and not torch.isfinite(torch.tensor(loss)):
                 raise FlowpipeError(f"the loss is {loss} at the first step; is lr {lr} too large?")
             if self._is_due():
@@ -275,18 +300,16 @@ class Trainer:
         loss, right, videos, stalled, seconds = self.processes.total(
             sums.loss, sums.right, sums.videos, sums.stalled_s, sums.seconds
         )
+        world = self.processes.world
         row: dict[str, Any] = {
             "epoch": epoch + 1,
             "step": self.state.step,
             "lr": self.stream.schedule.lr * self.schedule.factor(self.state.step - 1),
             "train_loss": loss / max(1, videos),
             "train_accuracy": right / max(1, videos),
-            "seconds": seconds / self.processes.world,
+            "seconds": seconds / world,
             "stall_share": stalled / seconds,
-            "snippets_per_s": videos
-            * self.stream.segments
-            * self.processes.world
-            / max(seconds, 1e-9),  # fmt: skip # noqa: E501
+            "snippets_per_s": videos * self.stream.segments * world / max(seconds, 1e-9),
         }
         words = (
             f"epoch {epoch + 1}/{self.schedule.epochs}: loss {row['train_loss']:.4f}, accuracy "
@@ -307,6 +330,8 @@ class Trainer:
         )
         self.tell(words)
         self.state.rows.append(row)
+        if self.board:
+            self.board.write(row)
         if accuracy is not None and accuracy > self.state.best:
             self.state.best = accuracy
             self._save(BEST)
@@ -327,6 +352,12 @@ class Trainer:
         }
         if self.processes.is_first:
             run_folder.save(self.job.run / name, values)
+
+    def _snippets_per_s(self) -> float:
+        """Of all processes, if the others are as fast as this one."""
+        sums = self.state.sums
+        snippets = sums.videos * self.stream.segments * self.processes.world
+        return snippets / max(sums.seconds, 1e-9)
 
     def _random(self) -> list[Tensor]:
         """Random state of every process."""
@@ -389,5 +420,5 @@ def network_input(images: Any, crops: Any, input: Input, row: Row, device: str) 
     return input.normalised(cut, row.pixels)
 
 
-def _nothing(words: str) -> None:
+def _nothing(*words: Any) -> None:
     """What processes other than the first say."""

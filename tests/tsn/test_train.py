@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -82,7 +82,7 @@ def assert_same_weights(one: Path, other: Path, **tolerance: float) -> None:
 def test_it_learns_what_can_be_learned(store: Path, tmp_path: Path, modality: str) -> None:
     wanted = job(store, tmp_path, modality=modality, end=40, validate_every=10)
     told = run(wanted)
-    assert "validation loss" in told[-1] and "waited for data" in told[-1]
+    assert "validation loss" in told[-2] and "waited for data" in told[-2]
     rows = curve(wanted.run)
     assert len(rows) == 40 and rows[-1]["lr"] == "0.005000000000000001"
     assert float(rows[-1]["train_loss"]) < 0.5 * float(rows[0]["train_loss"])
@@ -178,28 +178,58 @@ def test_it_resumes_inside_an_epoch(store: Path, tmp_path: Path, monkeypatch) ->
 
 def test_two_processes_make_what_one_makes(store: Path, tmp_path: Path) -> None:
     recipe = tiny.write_recipe(tmp_path / "recipe.yaml", end=5)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     options = [
         "train", str(store), "--modality", "rgb", "--recipe", str(recipe), "--workers", "0",
         "--device", "cpu", "--set", "streams.rgb.schedule.batch_size=3",
     ]  # fmt: skip
-    for name, start in (
-        ("one", [sys.executable]),
-        ("two", [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
-                 "--master-port", str(port)]),
-    ):  # fmt: skip
+    for name, devices in (("one", "1"), ("two", "2")):  # two are started by torchrun
         done = subprocess.run(
-            [*start, str(PROGRAM), *options, "-o", str(tmp_path / name)],
+            [sys.executable, str(PROGRAM), *options, "--devices", devices, "-o",
+             str(tmp_path / name)],
             env=environment(), capture_output=True, text=True, timeout=250,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        assert done.stderr.count("epoch 5/5") == 1  # only one of them speaks
+        for said in ("epoch 5/5", "curves: ", "next: "):  # only one of them speaks
+            assert done.stderr.count(said) == 1
     assert_same_weights(tmp_path / "one", tmp_path / "two", rtol=1e-4, atol=1e-6)
     for one, two in zip(curve(tmp_path / "one"), curve(tmp_path / "two"), strict=True):
         assert float(one["train_loss"]) == pytest.approx(float(two["train_loss"]), rel=1e-4)
         assert one["val_accuracy"] == two["val_accuracy"]
+
+
+def test_what_can_be_watched(store: Path, tmp_path: Path) -> None:
+    event_files = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="needs tensorboard"
+    )
+    steps: list[tuple[int, int]] = []
+    wanted = job(store, tmp_path, end=4, validate_every=2, tensorboard=True)
+    train(wanted, lambda line: None, lambda done, total, per_s: steps.append((done, total)))
+    assert steps == [(k, 12) for k in range(1, 13)]
+    events = event_files.EventAccumulator(str(wanted.run / "tensorboard")).Reload()
+    rows = curve(wanted.run)
+    shown = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in
+             ("loss/training", "accuracy/validation", "schedule/lr")}  # fmt: skip
+    for tag, column in (("loss/training", "train_loss"), ("accuracy/validation", "val_accuracy")):
+        expected = [(int(r["step"]), float(r[column])) for r in rows if r[column]]
+        assert [step for step, _ in shown[tag]] == [step for step, _ in expected]
+        np.testing.assert_allclose([v for _, v in shown[tag]], [v for _, v in expected], rtol=1e-6)
+    picture = cv2.imread(str(wanted.run / "curve.png"))
+    assert picture.shape == (480, 1200, 3) and picture.std() > 10
+
+
+def test_a_picture_that_cannot_be_drawn_loses_no_training(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    told = run(job(store, tmp_path, end=1))
+    assert "curve.png needs matplotlib" in told[-1] and (tmp_path / "run" / LAST).exists()
+
+
+def test_resume_begins_nothing(store: Path, tmp_path: Path) -> None:
+    line = [*command(store, tmp_path, "none"), "--resume"]
+    done = subprocess.run(line, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 2 and "leave --resume out to begin" in done.stderr
+    assert not (tmp_path / "none").exists()
 
 
 def test_schedules_count_in_iterations_or_epochs() -> None:

@@ -1,0 +1,87 @@
+"""Rows of a training log -> TensorBoard's events, and a picture of the curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flowpipe.errors import BackendError
+from flowpipe.tsn.run_folder import write_whole
+
+PICTURE, EVENTS = "curve.png", "tensorboard"
+_TAGS = {
+    "train_loss": "loss/training", "val_loss": "loss/validation",
+    "train_accuracy": "accuracy/training", "val_accuracy": "accuracy/validation",
+    "lr": "schedule/lr", "snippets_per_s": "speed/snippets_per_s",
+    "stall_share": "speed/stall_share",
+}  # fmt: skip
+
+
+class Board:
+    """Writes what TensorBoard shows, one point for each epoch.
+
+    Parameters
+    ----------
+    run : Path
+        Folder of the run.
+    step : int
+        Where the run goes on; what was written of later steps is void.
+
+    Raises
+    ------
+    BackendError
+        If tensorboard is not installed.
+    """
+
+    def __init__(self, run: Path, step: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise BackendError(
+                f"--tensorboard needs tensorboard: pip install tensorboard ({error})"
+            ) from error
+        self._writer: Any = SummaryWriter(str(run / EVENTS), purge_step=step + 1)
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Enter an epoch."""
+        for name, tag in _TAGS.items():
+            if name in row:
+                self._writer.add_scalar(tag, row[name], row["step"])
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def draw(run: Path, rows: Sequence[Mapping[str, Any]], title: str) -> Path:
+    """Draw loss and accuracy over the epochs into the run's folder.
+
+    Raises
+    ------
+    BackendError
+        If matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure  # no pyplot: it keeps figures, and looks for a screen
+    except ImportError as error:
+        raise BackendError("curve.png needs matplotlib: pip install matplotlib") from error
+    figure = Figure((10, 4), layout="constrained")
+    figure.suptitle(title)
+    for axes, kind in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for half, name, style in (("training", "train", "-"), ("validation", "val", "o-")):
+            points = [(r["epoch"], r[f"{name}_{kind}"]) for r in rows if f"{name}_{kind}" in r]
+            if points:
+                axes.plot(*zip(*points, strict=True), style, label=half, markersize=4)
+        for row, later in zip(rows, rows[1:], strict=False):
+            if later["lr"] < row["lr"]:
+                axes.axvline(row["epoch"], color="0.8", zorder=0)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(kind)
+        axes.legend(frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylim(bottom=0)
+    figure.axes[1].set_ylim(0, 1.02)
+    path = run / PICTURE
+    write_whole(path, lambda draft: figure.savefig(draft, format="png", dpi=120))
+    return path
