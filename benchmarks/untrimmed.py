@@ -1,0 +1,191 @@
+"""Untrimmed videos of real clips -> M-TWI beside plain averaging, with networks of short clips.
+
+    python benchmarks/ut_interaction.py --work ut --streams rgb,rgb_diff    first: the networks
+    python benchmarks/untrimmed.py --work ut [--folds 1,2,3,4,5] [--seconds 45] [--rate 2]
+
+Each of the 60 clips of UT-Interaction, some 4 s, is hidden in a video of its own between unrelated
+clips of UCF101, HMDB51 and Kinetics, and classified by the networks that never saw its sequence.
+They were trained on short clips alone and know no background. Plain averaging is given once as the
+paper's 25 snippets and once with the very snippets of M-TWI, so that only the sum differs. Figures
+are means over the folds, whose networks' scores do not compare. Goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from ut_interaction import SHARED, Clip, flowpipe, read_list
+
+from flowpipe.evaluation import PROTOCOLS, evaluate
+from flowpipe.ops import get_ops
+from flowpipe.store import open_store
+from flowpipe.train_recipe import TestParams
+from flowpipe.tsn import mtwi
+from flowpipe.tsn.device import keep_freed_memory
+from flowpipe.tsn.sampling import RULES
+from flowpipe.tsn.test import Network, snippets_of
+from flowpipe.video import open_video
+
+FPS, HEIGHT, WIDTH = 30, 256, 340
+STREAMS = ("rgb", "rgb_diff")
+SUMS = ("25 snippets, mean", "all snippets, mean", "M-TWI, paper", "M-TWI, code")
+FIGURES = {"kinetics": "accuracy", "thumos14": "mAP, THUMOS14", "activitynet": "mAP, ActivityNet"}
+"""The first figure of each protocol."""
+Scores = NDArray[np.float64]
+
+
+def main() -> None:
+    """Build, extract, test, print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--work", type=Path, required=True, help="folder of ut_interaction.py")
+    parser.add_argument("--folds", default="1,2,3,4,5")
+    parser.add_argument("--seconds", type=float, default=45.0, help="background of each video")
+    parser.add_argument("--rate", type=float, default=2.0, help="snippets a second of M-TWI")
+    chosen = parser.parse_args()
+    folder = chosen.work / f"untrimmed-{chosen.seconds:g}s"
+    clips = read_list(SHARED / "action" / "utinteraction")
+    folds = [int(fold) for fold in chosen.folds.split(",")]
+    build(folder, clips, folds, chosen.seconds)
+    flowpipe(
+        "extract", "--videos", folder / "list.csv", "--out", folder / "store", "--recipe",
+        Path(__file__).with_name("ut_interaction.yaml"), "--modalities", ",".join(STREAMS),
+        "--workers", 1,
+    )  # fmt: skip
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    found = {fold: test(folder, chosen.work / "true", fold, chosen.rate) for fold in folds}
+    show(folder, found)
+
+
+def frames_of(path: Path) -> Iterator[NDArray[np.uint8]]:
+    """Frames of a clip at the size of the store."""
+    ops = get_ops()
+    with open_video(path) as video:
+        for window in video.windows():
+            yield from ops.resize(window.data, HEIGHT, WIDTH)
+
+
+def build(folder: Path, clips: Sequence[Clip], folds: Sequence[int], seconds: float) -> None:
+    """A video for each clip: background, the clip, background. What is there stays."""
+    (folder / "videos").mkdir(parents=True, exist_ok=True)
+    unrelated = sorted(p for p in (SHARED / "clips").rglob("*") if p.suffix in (".avi", ".mp4"))
+    with (folder / "list.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("video_id", "path", "label", "split"))
+        for number, clip in enumerate(clips):
+            if clip.fold in folds:
+                path = folder / "videos" / f"{clip.video_id}.mp4"
+                table.writerow((clip.video_id, path.resolve(), clip.label, f"test{clip.fold}"))
+                if not path.exists():
+                    rng = np.random.default_rng(number)
+                    before = round(rng.uniform(0.2, 0.8) * seconds * FPS)
+                    draft = path.with_suffix(".part.mp4")
+                    write(draft, clip.path, unrelated, before, round(seconds * FPS) - before, rng)
+                    draft.rename(path)
+
+
+def write(
+    path: Path,
+    action: Path,
+    unrelated: Sequence[Path],
+    before: int,
+    after: int,
+    rng: np.random.Generator,
+) -> None:
+    """One video."""
+
+    def background() -> Iterator[NDArray[np.uint8]]:
+        while True:
+            for k in rng.permutation(len(unrelated)):
+                yield from frames_of(unrelated[k])
+
+    rest = background()
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", FPS, options={"crf": "18", "preset": "veryfast"})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, FPS)
+        parts = (next(rest) for _ in range(before)), frames_of(action), (
+            next(rest) for _ in range(after)
+        )  # fmt: skip
+        number = 0
+        for part in parts:
+            for image in part:
+                frame = av.VideoFrame.from_ndarray(image, "rgb24")
+                frame.pts = number
+                number += 1
+                container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def test(folder: Path, runs: Path, fold: int, rate_hz: float) -> dict[str, dict[str, Scores]]:
+    """Scores (N, C) of the videos of a fold by stream and way to add snippets up."""
+    kept = folder / f"fold-{fold}-{rate_hz:g}hz.npz"
+    if not kept.exists():
+        store, made = open_store(folder / "store"), {}
+        for stream in STREAMS:
+            network = Network(runs / f"{stream}-{fold}", "last.pt", "cpu")
+            for video_id in videos_of(folder, fold):
+                for protocol in ("dense", "mtwi"):
+                    params = TestParams(protocol, crops="1", rate_hz=rate_hz)  # type: ignore[arg-type]
+                    _, scores = snippets_of(network, store, video_id, params, RULES["tsn_pytorch"])
+                    made[f"{stream}/{protocol}/{video_id}"] = scores
+        np.savez(kept, **made)
+    with np.load(kept) as of_snippets:
+        found = {}
+        for stream in STREAMS:
+            one: dict[str, list[Scores]] = {name: [] for name in SUMS}
+            for video_id in videos_of(folder, fold):
+                dense, all_of = (of_snippets[f"{stream}/{p}/{video_id}"] for p in ("dense", "mtwi"))
+                windows = TestParams().windows
+                one[SUMS[0]].append(dense.mean((0, 1)))
+                one[SUMS[1]].append(all_of.mean((0, 1)))
+                one[SUMS[2]].append(mtwi.aggregate(all_of, windows, "paper"))
+                one[SUMS[3]].append(mtwi.aggregate(all_of, windows, "code"))
+            found[stream] = {name: np.stack(rows) for name, rows in one.items()}
+    found[" + ".join(STREAMS)] = {
+        name: np.sum([found[stream][name] for stream in STREAMS], axis=0) for name in SUMS
+    }
+    return found
+
+
+def videos_of(folder: Path, fold: int) -> list[str]:
+    """Ids of a fold's test videos."""
+    videos = open_store(folder / "store").videos
+    return [key for key, video in videos.items() if f"test{fold}" in video.splits]
+
+
+def show(folder: Path, found: Mapping[int, Mapping[str, Mapping[str, Scores]]]) -> None:
+    """The table, means over the folds."""
+    store = open_store(folder / "store")
+    classes = len(store.header.class_names)
+    truth = {
+        fold: np.array([[k in store.videos[key].labels for k in range(classes)]
+                        for key in videos_of(folder, fold)])
+        for fold in found
+    }  # fmt: skip
+    length = np.mean([store.videos[key].pts_s[-1] for key in store.videos])
+    count = sum(map(len, truth.values()))
+    print(f"\n{count} videos of {length:.0f} s, folds {', '.join(map(str, found))}; %")
+    print(f"{'':40}" + "".join(f"{name:>20}" for name in FIGURES.values()))
+    for stream in next(iter(found.values())):
+        for way in SUMS:
+            values = []
+            for how in FIGURES:
+                figures = (
+                    evaluate(PROTOCOLS[how], of[stream][way], truth[fold]).figures
+                    for fold, of in found.items()
+                )
+                values.append(np.mean([next(iter(one.values())) for one in figures]))
+            print(f"{stream + ', ' + way:40}" + "".join(f"{100 * v:20.1f}" for v in values))
+
+
+if __name__ == "__main__":
+    main()
