@@ -31,7 +31,7 @@ from snippets import CLIPS, MODALITIES, real_planes, write_all
 from torch import Tensor
 
 from flowpipe.store import open_store
-from flowpipe.train_recipe import AugmentParams
+from flowpipe.train_recipe import AugmentParams, StreamParams
 from flowpipe.tsn.backbones import NETWORKS
 from flowpipe.tsn.clips import Batch, Clips, clips_of
 from flowpipe.tsn.crops import Crop
@@ -40,7 +40,7 @@ from flowpipe.tsn.inputs import Input
 from flowpipe.tsn.train import network_input
 
 SEGMENTS, PASSES, WIDTH = 3, 5, 344
-ROW = NETWORKS["bninception"]
+ROW, STREAM = NETWORKS["bninception"], StreamParams()
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def compare(folder: Path, modality: str, batch: int) -> None:
         return [clips.__getitems__(some) for some in batches]
 
     def our_input(made: Sequence[Batch]) -> list[Tensor]:
-        return [network_input(one.images, one.crops, input, ROW, "cpu") for one in made]
+        return [network_input(one.images, one.crops, input, ROW, STREAM, "cpu") for one in made]
 
     def theirs() -> list[Tensor]:
         return [pil_input(pil_images(root, one, modality), one, modality) for one in drawn]

@@ -65,10 +65,22 @@ class AugmentParams:
     crops: Literal["5", "13", "random"] = "13"
     """Places of a crop: corners and centre, eight more of TSN's, or anywhere."""
     flip: bool = True
+    antialias: bool = True
+    """Whether shrinking averages, as PIL does; not so Caffe's and OpenCV's bilinear filter."""
 
     def __post_init__(self) -> None:
         if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
             raise ValueError(f"scales must be in (0, 1], got {list(self.scales)}")
+
+
+Compat = Literal["mmaction2_flip", "mmaction2_ten_crop", "tsn_pytorch_diff"]
+"""Mistakes of other systems.
+
+``mmaction2_flip``: in training, mirroring flow turns x and y of every second field around, and
+nothing of the others (mmaction2 1.x). ``mmaction2_ten_crop``: in testing, mirrored crops of flow
+keep the sign of x. ``tsn_pytorch_diff``: in testing, frames are normalised as colours before they
+are subtracted, the first one otherwise than the rest; without effect on BN-Inception.
+"""
 
 
 @dataclass(frozen=True)
@@ -81,14 +93,21 @@ class StreamParams:
     segments: int = 3
     snippet_length: int = 1
     """Images of a snippet: 1 of rgb, 5 of the others in the papers."""
-    consensus: Literal["average", "max", "top_k", "linear", "attention"] = "average"
+    consensus: Literal["average", "max", "top_k", "linear", "attention", "feature_average"] = (
+        "average"
+    )
+    """``feature_average`` is mmaction's: one dropout for the mean of the features, one score."""
     top_k: int = 3
     """Snippets that consensus ``top_k`` averages."""
     dropout: float = 0.8
+    classifier_std: float = 0.001
+    """Of the classifier's first weights; mmaction2 begins with 0.01."""
     partial_bn: bool = True
     """Whether all batch normalisation but the first keeps its statistics and scales."""
     schedule: ScheduleParams = field(default_factory=ScheduleParams)
     augment: AugmentParams = field(default_factory=AugmentParams)
+    compat: tuple[Compat, ...] = ()
+    """Mistakes of others to repeat, where their weights or figures depend on them."""
 
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES and not self.backbone.startswith("timm:"):
@@ -113,6 +132,8 @@ class TestParams:
     snippets: int = 25
     crops: Literal["1", "5", "10"] = "10"
     """The centre; corners too; each of them mirrored too."""
+    of_crops: Literal["mean", "max"] = "mean"
+    """What the crops of a snippet say together; ``mtwi`` of the authors' code has the maximum."""
     rate_hz: float = 1.0
     """Snippets a second of ``mtwi``."""
     windows: tuple[int, ...] = (1, 2, 4, 8, 16)

@@ -15,6 +15,7 @@ from flowpipe.evaluation import (
     Scores,
     evaluate,
     fused,
+    probabilities,
     protocol_of,
     read_facts,
     read_h5,
@@ -28,6 +29,9 @@ SWEPT = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 @click.option("--weights", metavar="LIST", help="One for each stream, as 1,1.5.  [default: all 1]")
+@click.option("--softmax", is_flag=True,
+              help="Add up probabilities, as mmaction2 may; TSN adds what precedes them.",
+              )  # fmt: skip
 @click.option("--sweep", is_flag=True,
               help="Try many weights too. The best is chosen on the very videos that it is "
                    "measured on: no figure for a paper.")  # fmt: skip
@@ -35,7 +39,12 @@ SWEPT = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
               help="How figures are computed.  [default: the data set's own]")  # fmt: skip
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="File of the sum, .h5.")
 def fuse(
-    files: tuple[Path, ...], weights: str | None, sweep: bool, name: str | None, out: Path | None
+    files: tuple[Path, ...],
+    weights: str | None,
+    softmax: bool,
+    sweep: bool,
+    name: str | None,
+    out: Path | None,
 ) -> None:
     """Add up the scores of streams that `flowpipe test` wrote, before any softmax.
 
@@ -44,6 +53,8 @@ def fuse(
     flowpipe fuse rgb.h5 flow.h5 warped.h5 --weights 1,1,0.5 -o all.h5
     """
     streams = [read_h5(path) for path in files]
+    if softmax:
+        streams = [probabilities(scores) for scores in streams]
     facts = read_facts(files[0])
     chosen = _weights(weights, len(streams))
     if streams[0].positives is None:

@@ -31,6 +31,9 @@ from flowpipe.tsn.sampling import RULES
                    "[default: the recipe's]")  # fmt: skip
 @click.option("--snippets", type=click.IntRange(1), help="Of dense.  [default: the recipe's, 25]")
 @click.option("--crops", type=click.Choice(["1", "5", "10"]), help="[default: the recipe's, 10]")
+@click.option("--of-crops", type=click.Choice(["mean", "max"]),
+              help="What the crops of a snippet say together.  [default: the recipe's, mean]",
+              )  # fmt: skip
 @click.option("--mtwi", "variant", type=click.Choice(["paper", "code"]), default="paper",
               show_default=True, help="The paper's formula, or the authors' code.")  # fmt: skip
 @click.option("--sampling", "rule", type=click.Choice(list(RULES)),
@@ -47,6 +50,7 @@ def test(
     protocol: str | None,
     snippets: int | None,
     crops: str | None,
+    of_crops: str | None,
     variant: str,
     rule: str | None,
     checkpoint: str,
@@ -64,7 +68,12 @@ def test(
     from flowpipe.tsn.test import test as run_test
 
     check_output(out, ".h5")
-    changed: dict[str, Any] = {"protocol": protocol, "snippets": snippets, "crops": crops}
+    changed: dict[str, Any] = {
+        "protocol": protocol,
+        "snippets": snippets,
+        "crops": crops,
+        "of_crops": of_crops,
+    }
     params = replace(
         RunFacts.read(run).test, **{name: v for name, v in changed.items() if v is not None}
     )

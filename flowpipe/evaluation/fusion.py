@@ -11,6 +11,12 @@ from flowpipe.errors import UsageError
 from flowpipe.evaluation.scores import Scores
 
 
+def probabilities(scores: Scores) -> Scores:
+    """The softmax of the scores of each video."""
+    powers = np.exp(scores.values - scores.values.max(1, keepdims=True))
+    return replace(scores, values=powers / powers.sum(1, keepdims=True))
+
+
 def fused(streams: Sequence[Scores], weights: Sequence[float]) -> Scores:
     """The weighted sum of the scores of each video, in the order of the first stream.
 

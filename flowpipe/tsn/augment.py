@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -11,8 +11,12 @@ from torch.nn import functional
 
 from flowpipe.tsn.crops import Crop
 
+Turned = Literal["nothing", "x", "mmaction2"]
+"""What mirroring turns around, 255 - q: nothing of colours, x of flow; or x and y of every second
+field, as mmaction2 1.x does."""
 
-def cut(images: Tensor, crop: Crop, side: int, *, is_flow: bool) -> Tensor:
+
+def cut(images: Tensor, crop: Crop, side: int, *, turned: Turned, antialias: bool = True) -> Tensor:
     """One crop of all images of a video.
 
     Parameters
@@ -21,8 +25,9 @@ def cut(images: Tensor, crop: Crop, side: int, *, is_flow: bool) -> Tensor:
     crop : Crop
     side : int
         Of the square that comes out.
-    is_flow : bool
-        Whether channel 0 is a displacement to the right, which mirroring turns around: 255 - q.
+    turned : {"nothing", "x", "mmaction2"}
+    antialias : bool
+        Whether shrinking averages, as PIL's filter does and OpenCV's does not.
 
     Returns
     -------
@@ -31,20 +36,31 @@ def cut(images: Tensor, crop: Crop, side: int, *, is_flow: bool) -> Tensor:
     """
     part = images[:, :, crop.y : crop.y + crop.height, crop.x : crop.x + crop.width]
     if part.shape[2:] != (side, side):
-        part = _resized(part, side, side)
+        part = _resized(part, side, side, antialias)
     if crop.flip:
         part = part.flip(3)
-        if is_flow:
+        if turned == "x":
             part = torch.cat([255 - part[:, :1], part[:, 1:]], 1)
+        elif turned == "mmaction2":
+            part[::2] = 255 - part[::2]  # the copy that flip has made
     return part
 
 
 def batch_of(
-    videos: Sequence[Tensor], crops: Sequence[Crop], side: int, *, is_flow: bool
+    videos: Sequence[Tensor],
+    crops: Sequence[Crop],
+    side: int,
+    *,
+    turned: Turned,
+    antialias: bool = True,
 ) -> Tensor:
     """A crop of each video -> uint8 (B, N, C, side, side); videos may differ in size."""
-    parts = [cut(v, c, side, is_flow=is_flow) for v, c in zip(videos, crops, strict=True)]
-    return torch.stack(parts)
+    return torch.stack(
+        [
+            cut(video, crop, side, turned=turned, antialias=antialias)
+            for video, crop in zip(videos, crops, strict=True)
+        ]
+    )
 
 
 def scaled(images: Tensor, short_side: int) -> Tensor:
@@ -54,12 +70,12 @@ def scaled(images: Tensor, short_side: int) -> Tensor:
         return images
     scale = short_side / min(height, width)
     size = [max(short_side, int(length * scale)) for length in (height, width)]
-    return _resized(images, *size)
+    return _resized(images, size[0], size[1], antialias=True)
 
 
-def _resized(images: Tensor, height: int, width: int) -> Tensor:
-    """uint8 in and out, with PIL's bilinear filter."""
-    options: dict[str, Any] = {"mode": "bilinear", "align_corners": False, "antialias": True}
+def _resized(images: Tensor, height: int, width: int, antialias: bool) -> Tensor:
+    """uint8 in and out, with PIL's bilinear filter or OpenCV's."""
+    options: dict[str, Any] = {"mode": "bilinear", "align_corners": False, "antialias": antialias}
     if images.device.type == "cpu":
         if images.shape[1] != 3:  # torch is fast on planes, and on interleaved colours
             images = images.contiguous()

@@ -70,5 +70,10 @@ CONSENSUS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "top_k": lambda segments, features, k: TopK(k),
     "linear": lambda segments, features, k: Linear(segments),
     "attention": lambda segments, features, k: Attention(features),
+    "feature_average": lambda segments, features, k: Average(),
 }
-"""By name in recipes: (segments, features, k) -> module."""
+"""By name in recipes: (segments, features, k) -> module.
+
+The average of features is that of scores, as the classifier is linear, but for the dropout before
+it: `flowpipe.tsn.model.TSN` puts that after the average.
+"""

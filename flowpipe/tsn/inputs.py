@@ -38,13 +38,17 @@ class Input:
         """Whether mirroring turns values around too, and the first layer learns faster."""
         return MODALITIES[self.modality].flows > 0
 
-    def normalised(self, images: Tensor, pixels: Pixels) -> Tensor:
+    def normalised(
+        self, images: Tensor, pixels: Pixels, *, frames_as_colours: bool = False
+    ) -> Tensor:
         """Values of bytes -> what the network's weights take.
 
         Parameters
         ----------
         images : uint8 (B, S * read, C, H, W)
         pixels : Pixels
+        frames_as_colours : bool
+            Repeat tsn-pytorch's mistake: see ``tsn_pytorch_diff`` of `Compat`.
 
         Returns
         -------
@@ -57,6 +61,8 @@ class Input:
             snippets = snippets.flip(3)
         snippets = snippets.float()  # a copy, changed in place from here on
         if self.stored != self.modality:
+            if frames_as_colours:
+                snippets = _as_tsn_pytorch_tests(snippets, pixels)
             snippets = (snippets[:, :, 1:] - snippets[:, :, :-1]).mul_(pixels.difference_scale)
         elif row.difference_of and row.zero_level is not None:
             snippets.sub_(row.zero_level).mul_(pixels.difference_scale)
@@ -66,8 +72,21 @@ class Input:
             std = torch.tensor(pixels.std, device=images.device).view(shape)
             snippets.mul_(pixels.scale).sub_(mean).div_(std)
         else:
+            if pixels.turned_x:
+                snippets[:, :, :, 0].neg_().add_(255)
             snippets.mul_(pixels.scale).sub_(pixels.flow_mean).div_(pixels.flow_std)
         return snippets.flatten(2, 3)
+
+
+def _as_tsn_pytorch_tests(frames: Tensor, pixels: Pixels) -> Tensor:
+    """Its test normalises frames as colours before they are subtracted."""
+    if pixels.scale == 1:  # of BN-Inception: all frames alike, so that nothing of it is left
+        return frames
+    shape = (1, 1, 1, 3, 1, 1)
+    mean = torch.tensor(pixels.mean, device=frames.device).view(shape)
+    std = torch.tensor(pixels.std, device=frames.device).view(shape)
+    first = (frames[:, :, :1] - mean / pixels.scale) / std
+    return torch.cat([first, frames[:, :, 1:] / (2 * std.mean())], 2)
 
 
 def input_of(modality: str, length: int, stored: Collection[str]) -> Input:

@@ -53,6 +53,8 @@ class TSN(nn.Module):
     mean_over_colours : bool
         Whether a first layer of other than three channels has the mean over colours, repeated
         (cross-modality initialisation), or random weights.
+    classifier_std : float
+        Of the classifier's first weights.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class TSN(nn.Module):
         dropout: float = 0.8,
         partial_bn: bool = True,
         mean_over_colours: bool = True,
+        classifier_std: float = 0.001,
     ) -> None:
         super().__init__()
         self.base_model, self.channels, self.partial_bn = backbone, channels, partial_bn
@@ -75,26 +78,33 @@ class TSN(nn.Module):
             adapt_first_conv(backbone, channels, mean_over_colours)
         self.dropout = nn.Dropout(dropout)
         self.new_fc = nn.Linear(features, classes)
-        nn.init.normal_(self.new_fc.weight, 0, 0.001)
+        nn.init.normal_(self.new_fc.weight, 0, classifier_std)
         nn.init.zeros_(self.new_fc.bias)
+        # The mean of features comes before the classifier; elsewhere it is the mean of scores.
+        self.of_features = consensus == "feature_average"
         self.consensus = CONSENSUS[consensus](segments, features, top_k)
         self.to(memory_format=torch.channels_last)
         self.train()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, K, channels, H, W) -> (B, classes)"""
-        features, logits = self.snippets(x)
-        scores: Tensor = self.consensus(logits, features)
+        if self.of_features:
+            scores: Tensor = self.new_fc(self.dropout(self._features(x).mean(1)))
+        else:
+            features, logits = self.snippets(x)
+            scores = self.consensus(logits, features)
         return scores
 
     def snippets(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, K, channels, H, W) -> features (B, K, D) and logits (B, K, classes)."""
-        batch, segments = x.shape[:2]
+        features = self._features(x)
+        return features, self.new_fc(self.dropout(features))
+
+    def _features(self, x: Tensor) -> Tensor:
         # Channels last: oneDNN's and cuDNN's fast layout.
         images = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        features = self.base_model(images)
-        logits = self.new_fc(self.dropout(features))
-        return features.unflatten(0, (batch, segments)), logits.unflatten(0, (batch, segments))
+        features: Tensor = self.base_model(images)
+        return features.unflatten(0, x.shape[:2])
 
     def train(self, mode: bool = True) -> TSN:
         """Batch normalisation that is frozen stays as it is in training."""
@@ -190,4 +200,5 @@ def make_model(backbone: nn.Module, row: Row, classes: int, channels: int, strea
         dropout=stream.dropout,
         partial_bn=stream.partial_bn,
         mean_over_colours=stream.init == "cross_modality",
+        classifier_std=stream.classifier_std,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,8 @@ class Pixels:
     flow_std: float
     bgr: bool = False
     difference_scale: float = 1 / 255
+    turned_x: bool = False
+    """Whether flow to the right reads as 255 - q."""
 
 
 TORCHVISION = Pixels(1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 0.5, 0.226)
@@ -32,5 +34,10 @@ CAFFE = Pixels(1.0, (104, 117, 123), (1, 1, 1), 128, 1, bgr=True, difference_sca
 MMACTION2 = Pixels(1.0, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375), 128, 128)
 """TORCHVISION's for colour; other values for flow."""
 
-PIXELS = {"caffe": CAFFE, "mmaction2": MMACTION2, "tsn_pytorch": TSN_PYTORCH}
+MMACTION1 = replace(TSN_PYTORCH, turned_x=True)
+"""Of mmaction 0.1, which turned x around whether or not it mirrored."""
+
+PIXELS = {
+    "caffe": CAFFE, "mmaction1": MMACTION1, "mmaction2": MMACTION2, "tsn_pytorch": TSN_PYTORCH,
+}  # fmt: skip
 """Those that weights may need in the place of their backbone's own."""

@@ -85,12 +85,15 @@ class Network:
                 f"{video_id} is stored with {width}x{height} pixels and the network takes "
                 f"{self.row.size}x{self.row.size}"
             )
+        compat, is_flow = self.facts.stream.compat, self.input.is_flow
+        turns = is_flow and "mmaction2_ten_crop" not in compat
         by_crop = [
             self.input.normalised(
-                cut(images, crop, self.row.size, is_flow=self.input.is_flow)[None], self.row.pixels
+                cut(images, crop, self.row.size, turned="x" if turns else "nothing")[None],
+                self.row.pixels, frames_as_colours="tsn_pytorch_diff" in compat,
             )[0]
             for crop in crops_of(crops, width, height, self.row.size)
-        ]
+        ]  # fmt: skip
         x = torch.stack(by_crop, 1).flatten(0, 1)  # (snippets * crops, channels, H, W)
         scores = torch.cat([self.model.snippets(part[None])[1][0] for part in x.split(_AT_ONCE)])
         made: NDArray[np.float64] = scores.double().cpu().numpy()
@@ -161,6 +164,8 @@ def aggregate(
     scores: NDArray[np.float64], params: TestParams, variant: mtwi.Variant = "paper"
 ) -> NDArray[np.float64]:
     """Scores of snippets (S, crops, C) -> those of the video (C,)."""
+    if params.of_crops == "max":
+        scores = scores.max(1, keepdims=True)
     if params.protocol == "mtwi":
         return mtwi.aggregate(scores, params.windows, variant)
     dense: NDArray[np.float64] = scores.mean(1).mean(0)

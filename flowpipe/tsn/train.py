@@ -20,9 +20,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from flowpipe.errors import BackendError, FlowpipeError, UsageError
 from flowpipe.store import open_store
-from flowpipe.train_recipe import TrainRecipe
+from flowpipe.train_recipe import StreamParams, TrainRecipe
 from flowpipe.tsn import run_folder
-from flowpipe.tsn.augment import batch_of
+from flowpipe.tsn.augment import Turned, batch_of
 from flowpipe.tsn.backbones import Row, build
 from flowpipe.tsn.clips import Batch, Batches, Clip, Clips, clips_of, loader_of
 from flowpipe.tsn.curves import Board, draw
@@ -274,8 +274,9 @@ class Trainer:
         """Logits, in single precision, and labels of some videos of a batch."""
         device = self.processes.device
         x = network_input(
-            batch.images[start:stop], batch.crops[start:stop], self.input, self.row, device
-        )
+            batch.images[start:stop], batch.crops[start:stop], self.input, self.row, self.stream,
+            device,
+        )  # fmt: skip
         with self._autocast():
             logits = network(x)
         return logits.float(), batch.labels[start:stop].to(device, non_blocking=True)
@@ -413,10 +414,16 @@ class Trainer:
         return torch.autocast(kind, dtype) if dtype else nullcontext()
 
 
-def network_input(images: Any, crops: Any, input: Input, row: Row, device: str) -> Tensor:
+def network_input(
+    images: Any, crops: Any, input: Input, row: Row, stream: StreamParams, device: str
+) -> Tensor:
     """Stored bytes -> what the network takes, on the device."""
     on_device = [image.to(device, non_blocking=True) for image in images]
-    cut = batch_of(on_device, crops, row.size, is_flow=input.is_flow)
+    turned: Turned = "x" if input.is_flow else "nothing"
+    if input.is_flow and "mmaction2_flip" in stream.compat:
+        turned = "mmaction2"
+    antialias = stream.augment.antialias
+    cut = batch_of(on_device, crops, row.size, turned=turned, antialias=antialias)
     return input.normalised(cut, row.pixels)
 
 

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from flowpipe.errors import FormatError, UsageError
-from flowpipe.evaluation import Scores, fused, read_facts, read_h5, read_scores, write_scores
+from flowpipe.evaluation import (
+    Scores,
+    fused,
+    probabilities,
+    read_facts,
+    read_h5,
+    read_scores,
+    write_scores,
+)
 
 IDS = ("a", "b é", "c")
 LABELS = np.eye(3, 4, dtype=bool)
@@ -35,6 +43,11 @@ def test_a_file_gives_back_what_was_written(tmp_path: Path) -> None:
     write_scores(path, Scores("x", IDS, np.full((3, 4), np.nan)), {})
     with pytest.raises(FormatError, match="all finite"):
         read_h5(path)
+
+
+def test_probabilities_are_those_of_each_video() -> None:
+    made = Scores("x", ("a", "b"), np.log([[1.0, 3.0], [500.0, 1500.0]]) + 700)
+    np.testing.assert_allclose(probabilities(made).values, [[0.25, 0.75], [0.25, 0.75]])
 
 
 def test_the_sum_is_weighted_and_follows_the_ids() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -90,7 +91,7 @@ def test_resized_as_pil_does_up_to_one_level(width: int, height: int) -> None:
     image = rng.integers(0, 256, (260, 340, 3), np.uint8)
     made = cut(
         torch.from_numpy(image.transpose(2, 0, 1)[None].copy()), Crop(11, 3, width, height), 224,
-        is_flow=False,
+        turned="nothing",
     )  # fmt: skip
     box = (11, 3, 11 + width, 3 + height)
     theirs = np.asarray(pil.fromarray(image).crop(box).resize((224, 224), pil.BILINEAR))
@@ -98,14 +99,31 @@ def test_resized_as_pil_does_up_to_one_level(width: int, height: int) -> None:
     assert difference.max() <= 1 and difference.mean() < 0.05
 
 
+@pytest.mark.parametrize("side", [256, 192])
+def test_without_antialiasing_resized_as_opencv_does(side: int) -> None:
+    image = np.random.default_rng(3).integers(0, 256, (260, 340, 3), np.uint8)
+    made = cut(
+        torch.from_numpy(image.transpose(2, 0, 1)[None].copy()), Crop(5, 2, side, side), 224,
+        turned="nothing", antialias=False,
+    )  # fmt: skip
+    theirs = cv2.resize(image[2 : 2 + side, 5 : 5 + side], (224, 224))
+    difference = np.abs(made[0].numpy().transpose(1, 2, 0).astype(int) - theirs)
+    assert difference.max() <= 1
+
+
 def test_mirroring_turns_horizontal_flow_around() -> None:
     flow = torch.tensor([[[[10, 200, 128]], [[1, 2, 3]]]], dtype=torch.uint8).expand(1, 2, 3, 3)
-    same = cut(flow, Crop(0, 0, 3, 3), 3, is_flow=True)
+    same = cut(flow, Crop(0, 0, 3, 3), 3, turned="x")
     assert torch.equal(same, flow)
-    mirrored = cut(flow, Crop(0, 0, 3, 3, True), 3, is_flow=True)
+    mirrored = cut(flow, Crop(0, 0, 3, 3, True), 3, turned="x")
     assert mirrored[0, 0, 0].tolist() == [127, 55, 245]  # 255 - 128, 255 - 200, 255 - 10
     assert mirrored[0, 1, 0].tolist() == [3, 2, 1]
-    colour = cut(flow, Crop(0, 0, 3, 3, True), 3, is_flow=False)
+    theirs = cut(flow.repeat(3, 1, 1, 1), Crop(0, 0, 3, 3, True), 3, turned="mmaction2")
+    assert theirs[:, :, 0].tolist() == [
+        [[127, 55, 245], [252, 253, 254]], [[128, 200, 10], [3, 2, 1]],
+        [[127, 55, 245], [252, 253, 254]],
+    ]  # fmt: skip
+    colour = cut(flow, Crop(0, 0, 3, 3, True), 3, turned="nothing")
     assert colour[0, 0, 0].tolist() == [128, 200, 10]
 
 

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch", reason="needs torch")
 
 from flowpipe.errors import UsageError  # noqa: E402
 from flowpipe.tsn.inputs import input_of  # noqa: E402
-from flowpipe.tsn.pixels import CAFFE, LITE, TORCHVISION, TSN_PYTORCH  # noqa: E402
+from flowpipe.tsn.pixels import CAFFE, LITE, MMACTION1, TORCHVISION, TSN_PYTORCH  # noqa: E402
 
 STORED = ("rgb", "flow", "warped_flow")
 
@@ -75,3 +75,24 @@ def test_differences_go_from_old_to_new_and_have_no_mean() -> None:
     stored = input_of("rgb_diff", 2, (*STORED, "rgb_diff"))
     x = images((138.0, 148.0, 158.0), (228.0, 228.0, 228.0))
     assert stored.normalised(x, TSN_PYTORCH)[0, 0, :, 0, 0].tolist() == [30, 20, 10, 100, 100, 100]
+
+
+def test_flow_of_mmaction1_is_always_turned_around() -> None:
+    made = input_of("flow", 1, STORED)
+    x = images((100.0, 7.0))
+    assert made.normalised(x, MMACTION1)[0, 0, :, 0, 0].tolist() == [255 - 100 - 128, 7 - 128]
+
+
+def test_tsn_pytorch_tests_differences_of_normalised_frames() -> None:
+    made = input_of("rgb_diff", 2, STORED)
+    x = images((1.0, 2.0, 3.0), (11.0, 22.0, 33.0), (111.0, 122.0, 133.0))
+    plain = made.normalised(x, TSN_PYTORCH)
+    assert torch.equal(made.normalised(x, TSN_PYTORCH, frames_as_colours=True), plain)
+    found = made.normalised(x, TORCHVISION, frames_as_colours=True)[0, 0, :, 0, 0]
+    # Its means for differences are those of colours and zeros, its deviations 0.452 but at first.
+    first = [(v / 255 - m) / s for v, m, s in
+             zip((1, 2, 3), TORCHVISION.mean, TORCHVISION.std, strict=True)]  # fmt: skip
+    std = 2 * sum(TORCHVISION.std) / 3
+    second, third = ([v / 255 / std for v in row] for row in ((11, 22, 33), (111, 122, 133)))
+    expected = [b - a for a, b in zip([*first, *second], [*second, *third], strict=True)]
+    torch.testing.assert_close(found, torch.tensor(expected))

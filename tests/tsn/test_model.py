@@ -126,8 +126,24 @@ def test_dropout_is_of_each_snippet_by_itself() -> None:
 
 
 def test_a_recipe_s_stream_makes_the_network_it_says() -> None:
-    stream = StreamParams("efficientnet_lite0", "cross_modality", 7, 5, "top_k", 3, 0.7, False)
+    stream = StreamParams(
+        "efficientnet_lite0", "cross_modality", 7, 5, "top_k", 3, 0.7, partial_bn=False
+    )
     network, row = build(stream.backbone, "random")
     model = make_model(network, row, 11, 10, stream)
     assert (model.channels, model.dropout.p, model.partial_bn) == (10, 0.7, False)
     assert model.consensus.k == 3 and model.new_fc.out_features == 11
+
+
+def test_the_average_of_features_differs_by_its_dropout_alone() -> None:
+    x = torch.randn(2, 3, 3, 64, 64)
+    features = small(consensus="feature_average", dropout=0.5, classifier_std=1.0).eval()
+    scores = small(consensus="average", dropout=0.5, classifier_std=1.0).eval()
+    scores.load_state_dict(features.state_dict())
+    torch.testing.assert_close(features(x), scores(x), atol=1e-4, rtol=1e-4)
+    features.train()
+    seen: list[torch.Tensor] = []
+    features.dropout.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    features(x)
+    assert [tuple(made.shape) for made in seen] == [(2, 1280)]  # one mask for a video
+    assert features.new_fc.weight.std().item() == pytest.approx(1.0, rel=0.05)

@@ -273,6 +273,23 @@ def test_scores_are_means_over_crops_then_snippets(store: Path, tmp_path: Path) 
                     x_in = torch.from_numpy(image).float()[None]
                     by_hand.append(network.model.new_fc(network.model.base_model(x_in))[0].numpy())
     np.testing.assert_allclose(tested.scores[0], np.mean(by_hand, 0), rtol=1e-3, atol=1e-5)
+    best = replace(wanted.recipe.test, of_crops="max")
+    tested = testing.test(testing.TestJob(store, wanted.run, params=best), lambda done, total: None)
+    of_snippets = np.reshape(by_hand, (4, 10, 3)).max(1)
+    np.testing.assert_allclose(tested.scores[0], of_snippets.mean(0), rtol=1e-3, atol=1e-5)
+
+
+def test_mirrored_crops_may_keep_the_sign_of_x(store: Path, tmp_path: Path) -> None:
+    wanted = job(store, tmp_path, modality="flow", end=3)
+    run(wanted)
+    network, opened = testing.Network(wanted.run, LAST, "cpu"), open_store(store)
+    starts = np.array([1, 4])
+    right = network.snippet_scores(opened, "video 03", starts, 10, "last")
+    stream = replace(network.facts.stream, compat=("mmaction2_ten_crop",))
+    network.facts = replace(network.facts, stream=stream)
+    theirs = network.snippet_scores(opened, "video 03", starts, 10, "last")
+    same = np.isclose(right, theirs, rtol=1e-5).all((0, 2))
+    assert same.sum() == 5  # those that are not mirrored
 
 
 def test_untrimmed_testing_takes_snippets_by_time(store: Path, tmp_path: Path) -> None:
