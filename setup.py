@@ -23,6 +23,23 @@ AVX512 = [*AVX2, *"-mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-wi
 SOURCES = {"kernels/cpu/core.cpp": [], "kernels/cpu/baseline.cpp": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
     SOURCES |= {"kernels/cpu/avx2.cpp": AVX2, "kernels/cpu/avx512.cpp": AVX512}
+LIBRARIES = {
+    "flowpipe._core": (
+        SOURCES, [],
+        "the native core could not be compiled",
+        "Installing without it: OpenCV's flows work, flow tvl1 does not. Install g++\n"
+        "*** or clang++ and run pip install again to get it.",
+    ),
+    # apart from the core, which must not depend on libraries that may be missing where it runs
+    "flowpipe._snippets": (
+        {"kernels/cpu/snippets.cpp": shlex.split(os.environ.get("CPPFLAGS", ""))},
+        [*shlex.split(os.environ.get("LDFLAGS", "")), "-ljpeg", "-lz", "-pthread"],
+        "the reader of snippets could not be compiled",
+        "Installing without it: training reads stores image by image, somewhat slower.\n"
+        "*** It needs the headers of libjpeg-turbo and zlib (Debian: libjpeg-dev, zlib1g-dev).",
+    ),
+}  # fmt: skip
+"""Sources with their own flags, what is linked, and what it means if that fails."""
 EXTRAS = {
     "cuda": ["cupy-cuda12x", "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-runtime-cu12"],
     "nvdec": ["pynvvideocodec>=2.2.4; sys_platform == 'linux'"],
@@ -65,30 +82,29 @@ class BuildCore(build_ext):
     def build_extension(self, ext: Extension) -> None:
         library = Path(self.get_ext_fullpath(ext.name))
         library.unlink(missing_ok=True)
+        sources, links, failure, consequence = LIBRARIES[ext.name]
         try:
-            self.compile(library)
+            self.compile(library, sources, links)
         except (OSError, subprocess.CalledProcessError) as error:
             library.unlink(missing_ok=True)
             reason = (getattr(error, "stderr", "") or str(error)).strip()
             print(
-                f"\n*** flowpipe: WARNING: the native core could not be compiled.\n*** {reason}\n"
-                "*** Installing without it: OpenCV's flows work, flow tvl1 does not. Install g++\n"
-                "*** or clang++ and run pip install again to get it.\n",
+                f"\n*** flowpipe: WARNING: {failure}.\n*** {reason}\n*** {consequence}\n",
                 file=sys.stderr,
             )
 
-    def compile(self, library: Path) -> None:
+    def compile(self, library: Path, sources: dict[str, list[str]], links: list[str]) -> None:
         objects = Path(self.build_temp)
         objects.mkdir(parents=True, exist_ok=True)
         library.parent.mkdir(parents=True, exist_ok=True)
         compiler = find_compiler()
         made = []
-        for source, flags in SOURCES.items():
+        for source, flags in sources.items():
             made.append(str(objects / (Path(source).stem + ".o")))
             run([*compiler, *FLAGS, *flags, "-c", str(ROOT / source), "-o", made[-1]])
         # Renamed into place: a process that has the old library open keeps it whole.
         fresh = library.with_suffix(".fresh.so")
-        run([*compiler, "-shared", *made, "-o", str(fresh)])
+        run([*compiler, "-shared", *made, "-o", str(fresh), *links])
         fresh.replace(library)
 
 
@@ -125,7 +141,10 @@ setup(
         "flowpipe._kernels": ["*.md", *(f"**/*.{e}" for e in ("md", "cpp", "h", "cu", "cuh"))],
         "flowpipe._pipelines": ["*.md", *(f"**/*.{e}" for e in ("yaml", "py", "sh", "md"))],
     },
-    ext_modules=[Extension("flowpipe._core", list(SOURCES), depends=HEADERS, optional=True)],
+    ext_modules=[
+        Extension(name, list(row[0]), depends=HEADERS, optional=True)
+        for name, row in LIBRARIES.items()
+    ],
     cmdclass={"build_ext": BuildCore},
     entry_points={"console_scripts": ["flowpipe = flowpipe.cli:main"]},
     install_requires=[

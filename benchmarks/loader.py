@@ -36,8 +36,8 @@ from flowpipe.tsn.backbones import NETWORKS
 from flowpipe.tsn.clips import Batch, Clips, clips_of
 from flowpipe.tsn.crops import Crop
 from flowpipe.tsn.device import keep_freed_memory
+from flowpipe.tsn.feed import network_input
 from flowpipe.tsn.inputs import Input
-from flowpipe.tsn.train import network_input
 
 SEGMENTS, PASSES, WIDTH = 3, 5, 344
 ROW, STREAM = NETWORKS["bninception"], StreamParams()

@@ -6,8 +6,12 @@ field of its row.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -90,3 +94,15 @@ def quantiser_of(modality: str, bound: float) -> dict[str, Any]:
         "encode": "clip(next - this + 128, 0, 255)",
         "decode": "q - 128",
     }
+
+
+def dequantise(
+    planes: NDArray[np.uint8], quantiser: Mapping[str, Any], channels: int
+) -> NDArray[np.float32]:
+    """Bytes -> values: flow through its bound, differences through their zero level."""
+    if channels == 2:
+        bound = float(quantiser["bound"])
+        table = np.arange(256) * (2 * bound / 255) - bound
+    else:
+        table = np.arange(256) - float(quantiser["zero_level"])
+    return table.astype(np.float32)[planes]

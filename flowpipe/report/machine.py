@@ -16,6 +16,7 @@ import cv2
 from flowpipe.ops.cpu import native_core
 from flowpipe.ops.gpus import gpus
 from flowpipe.store import free_bytes
+from flowpipe.store.batch import snippet_reader
 from flowpipe.video import decoder_library, nvdec_lack, nvdec_library
 
 
@@ -42,6 +43,7 @@ def examine(folder: Path) -> list[Finding]:
     return [
         *hardware(),
         _core(),
+        _snippet_reader(),
         _opencv(),
         _opencv_tvl1(),
         Finding("video decoder", "ok", decoder_library()),
@@ -97,6 +99,14 @@ def _core() -> Finding:
         core.reason,
         "flow falls back to OpenCV's TV-L1, about 50 times slower",
     )
+
+
+def _snippet_reader() -> Finding:
+    reader = snippet_reader()
+    if reader.library is not None:
+        return Finding("snippet reader", "ok", "compiled, with libjpeg-turbo")
+    cost = "training reads stores image by image, somewhat slower"
+    return Finding("snippet reader", "lack", reader.reason, cost)
 
 
 def _cuda() -> list[Finding]:

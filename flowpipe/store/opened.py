@@ -7,6 +7,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,18 @@ from flowpipe.store import layout
 from flowpipe.store.index import ShardFacts
 
 
+class Place(NamedTuple):
+    """Where consecutive images of a shard are, for code that is not Python."""
+
+    fd: int
+    bytes_at: int
+    """Position in the file that the offsets count from."""
+    offsets: int
+    """Address of their offsets, uint64, and of that of the image after them."""
+    crcs: int
+    """Address of their CRCs, uint32."""
+
+
 class OpenShard:
     """Reads of one shard by position.
 
@@ -24,7 +37,7 @@ class OpenShard:
     closes when the last user lets go of the object.
     """
 
-    __slots__ = ("_bytes_at", "_fd", "_map", "_table_at", "facts", "path")
+    __slots__ = ("_address", "_bytes_at", "_fd", "_map", "_table_at", "facts", "path")
 
     def __init__(self, path: Path, facts: ShardFacts) -> None:
         self.path, self.facts, self._fd = path, facts, -1
@@ -53,6 +66,9 @@ class OpenShard:
             mmap.mmap(self._fd, high - low, mmap.MAP_SHARED, mmap.PROT_READ, offset=low)
             if high > low else None
         )  # fmt: skip
+        self._address = (
+            np.frombuffer(self._map, np.uint8).__array_interface__["data"][0] if self._map else 0
+        )
         self._bytes_at = {m: s["at"][layout.BYTES] for m, s in facts.streams.items()}
         self._table_at = {
             m: (s["at"][layout.OFFSET] - low, s["at"][layout.CRC] - low)
@@ -82,6 +98,14 @@ class OpenShard:
                         "CRC; run `flowpipe verify --repair`",
                     )  # fmt: skip
         return result
+
+    def place(self, modality: str, first: int) -> Place:
+        """Where the images of a modality are from number `first` of the shard on."""
+        offset_at, crc_at = self._table_at[modality]
+        return Place(
+            self._fd, self._bytes_at[modality], self._address + offset_at + 8 * first,
+            self._address + crc_at + 4 * first,
+        )  # fmt: skip
 
     def column(self, modality: str, name: str, first: int, count: int) -> NDArray[np.generic]:
         """Values of a per image table."""

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from flowpipe import codec
 from flowpipe.errors import FormatError
-from flowpipe.modality import MODALITIES
+from flowpipe.modality import MODALITIES, dequantise
 from flowpipe.store import header as headers
 from flowpipe.store import layout
+from flowpipe.store.batch import Part, Want, read_batch
 from flowpipe.store.index import Catalogue, Key, open_catalogue
 from flowpipe.store.opened import OpenShard
 from flowpipe.store.video import Video
@@ -174,18 +175,70 @@ class Store:
                 "run `flowpipe verify --repair`"
             ) from error
 
-    def snippets(
-        self, requests: Sequence[Request], out: Sequence[NDArray[np.uint8]] | None = None
-    ) -> list[NDArray[np.uint8]]:
-        """Many snippets, in the order asked for, read in the order they lie on disk.
-
-        With `out`, each is decoded into its own memory, see `snippet`.
-        """
-        order = sorted(range(len(requests)), key=lambda i: self._place_of(requests[i]))
+    def snippets(self, requests: Sequence[Request]) -> list[NDArray[np.uint8]]:
+        """Many snippets, in the order asked for, read in the order they lie on disk."""
         result: list[Any] = [None] * len(requests)
-        for i in order:
-            result[i] = self.snippet(*requests[i], None if out is None else out[i])
+        for i in self._in_disk_order(requests):
+            result[i] = self.snippet(*requests[i])
         return result
+
+    def read_into(
+        self,
+        requests: Sequence[Request],
+        outs: Sequence[NDArray[np.uint8]],
+        parts: Sequence[Part] | None = None,
+        threads: int = 1,
+    ) -> None:
+        """Decode many snippets into given memories, in compiled code where there is any.
+
+        Parameters
+        ----------
+        requests : sequence of Request
+        outs : sequence of uint8 (T, H, W, 3) or (T, H, C * W), C-contiguous
+            For each request: pixels interleaved, or planes side by side.
+        parts : sequence of (top, bottom, left, right), optional
+            Of the planes of each request, in pixels: only these rows and columns have to be made;
+            what is outside of them is left to chance.
+        threads : int
+            That decode at a time.
+
+        Raises
+        ------
+        KeyError, IndexError, FormatError
+            As `snippet` does.
+        """
+        order = self._in_disk_order(requests)
+        compiled = [
+            i for i in order if self.codec(requests[i][1])["name"] == "jpeg" and
+            self._run_of(requests[i])
+        ]  # fmt: skip
+        wants = [self._want(requests[i], outs[i], parts[i] if parts else None) for i in compiled]
+        failed = read_batch(wants, threads, check=self._check)
+        done = {i for i, wrong in zip(compiled, failed.tolist(), strict=True) if not wrong}
+        for i in order:
+            if i not in done:
+                self.snippet(*requests[i], outs[i])
+
+    def _in_disk_order(self, requests: Sequence[Request]) -> list[int]:
+        return sorted(range(len(requests)), key=lambda i: self._place_of(requests[i]))
+
+    def _run_of(self, request: Request) -> tuple[int, int] | None:
+        """The shard that has all of a request, and the number there of its first image."""
+        video_id, modality, start, length = request
+        for begin, end, shard, first in self._runs(video_id, modality):
+            if begin <= start and start + length <= end and length > 0:
+                return shard, first + start - begin
+        return None
+
+    def _want(self, request: Request, out: NDArray[np.uint8], part: Part | None) -> Want:
+        """A request that one shard has all of, for the compiled reader."""
+        run = self._run_of(request)
+        assert run is not None
+        top, bottom, left, right = part or (0, out.shape[1], 0, out.shape[2])
+        if part:  # of the planes, which may lie side by side
+            channels = MODALITIES[request[1]].channels
+            right += 0 if out.ndim == 4 else out.shape[2] // channels * (channels - 1)
+        return Want(self._shard(run[0]), request[1], run[1], out, (top, bottom, left, right))
 
     def encoded(
         self, video_id: str, modality: str, start: int, length: int, *, check: bool = False
@@ -332,18 +385,6 @@ class Videos(Mapping[str, Video]):
 
     def __len__(self) -> int:
         return len(self._store.catalogue.whole)
-
-
-def dequantise(
-    planes: NDArray[np.uint8], quantiser: Mapping[str, Any], channels: int
-) -> NDArray[np.float32]:
-    """Bytes -> values: flow through its bound, differences through their zero level."""
-    if channels == 2:
-        bound = float(quantiser["bound"])
-        table = np.arange(256) * (2 * bound / 255) - bound
-    else:
-        table = np.arange(256) - float(quantiser["zero_level"])
-    return table.astype(np.float32)[planes]
 
 
 def _reopen(path: Path, check: bool, skip_broken: bool) -> Store:

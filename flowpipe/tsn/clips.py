@@ -109,6 +109,7 @@ class Clips(Dataset[Batch]):
         images = read_images(
             self.store, self.input.stored,
             [(clip.video_id, wanted) for clip, (wanted, _) in zip(clips, drawn, strict=True)],
+            [crop for _, crop in drawn],
         )  # fmt: skip
         labels = torch.tensor([clip.label for clip in clips])
         return Batch(images, [crop for _, crop in drawn], labels)
@@ -136,7 +137,10 @@ class Clips(Dataset[Batch]):
 
 
 def read_images(
-    store: Store, modality: str, wanted: Sequence[tuple[str, NDArray[np.int64]]]
+    store: Store,
+    modality: str,
+    wanted: Sequence[tuple[str, NDArray[np.int64]]],
+    crops: Sequence[Crop] | None = None,
 ) -> Tensor | list[Tensor]:
     """Snippets of some videos, decoded to where they are to be.
 
@@ -146,6 +150,8 @@ def read_images(
     modality : str
     wanted : sequence of (video_id, int64 (S, read))
         Numbers of the images of each snippet, each of which is one read.
+    crops : sequence of Crop, optional
+        All that is wanted of each video: what is outside of it is left to chance.
 
     Returns
     -------
@@ -160,7 +166,7 @@ def read_images(
         shapes.append((numbers.size, *shape))
     whole = _memory((len(wanted), *shapes[0])) if len(set(shapes)) == 1 else None
     memories = [_memory(shape) for shape in shapes] if whole is None else list(whole)
-    _decode(store, modality, wanted, [memory.numpy() for memory in memories])
+    _decode(store, modality, wanted, [memory.numpy() for memory in memories], crops)
     if whole is not None:
         return _as_planes(whole, channels)
     return [_as_planes(memory, channels) for memory in memories]
@@ -171,21 +177,26 @@ def _decode(
     modality: str,
     wanted: Sequence[tuple[str, NDArray[np.int64]]],
     memories: Sequence[NDArray[np.uint8]],
+    crops: Sequence[Crop] | None,
 ) -> None:
     """Put the images of each snippet where they belong."""
-    requests, outs = [], []
-    for (video_id, numbers), memory in zip(wanted, memories, strict=True):
+    requests, outs, parts = [], [], []
+    for number, ((video_id, numbers), memory) in enumerate(zip(wanted, memories, strict=True)):
         snippets = memory.reshape(*numbers.shape, *memory.shape[1:])
         for snippet, out in zip(numbers, snippets, strict=True):
             first, stop = int(snippet.min()), int(snippet.max()) + 1
             if stop - first == len(snippet):
                 requests.append((video_id, modality, first, len(snippet)))
                 outs.append(out)
+                if crops:
+                    c = crops[number]
+                    parts.append((c.y, c.y + c.height, c.x, c.x + c.width))
             else:  # the last image again, or the first ones after it
                 read = np.empty((stop - first, *out.shape[1:]), np.uint8)
                 store.snippet(video_id, modality, first, stop - first, read)
                 out[...] = read[snippet - first]
-    store.snippets(requests, outs)
+    # In a loader's process torch has one thread.
+    store.read_into(requests, outs, parts, torch.get_num_threads())
 
 
 def _memory(shape: tuple[int, ...]) -> Tensor:

@@ -15,11 +15,11 @@ from flowpipe.evaluation.truth import ALL
 from flowpipe.store import Store, open_store
 from flowpipe.train_recipe import TestParams
 from flowpipe.tsn import mtwi
-from flowpipe.tsn.augment import cut
 from flowpipe.tsn.backbones import build
 from flowpipe.tsn.clips import read_images
 from flowpipe.tsn.crops import crops_of
 from flowpipe.tsn.device import keep_freed_memory
+from flowpipe.tsn.feed import crops_of_snippets
 from flowpipe.tsn.inputs import Input
 from flowpipe.tsn.model import TSN, make_model
 from flowpipe.tsn.run_folder import LAST, RunFacts, read_checkpoint
@@ -85,16 +85,8 @@ class Network:
                 f"{video_id} is stored with {width}x{height} pixels and the network takes "
                 f"{self.row.size}x{self.row.size}"
             )
-        compat, is_flow = self.facts.stream.compat, self.input.is_flow
-        turns = is_flow and "mmaction2_ten_crop" not in compat
-        by_crop = [
-            self.input.normalised(
-                cut(images, crop, self.row.size, turned="x" if turns else "nothing")[None],
-                self.row.pixels, frames_as_colours="tsn_pytorch_diff" in compat,
-            )[0]
-            for crop in crops_of(crops, width, height, self.row.size)
-        ]  # fmt: skip
-        x = torch.stack(by_crop, 1).flatten(0, 1)  # (snippets * crops, channels, H, W)
+        chosen = crops_of(crops, width, height, self.row.size)
+        x = crops_of_snippets(images, chosen, self.input, self.row, self.facts.stream).flatten(0, 1)
         scores = torch.cat([self.model.snippets(part[None])[1][0] for part in x.split(_AT_ONCE)])
         made: NDArray[np.float64] = scores.double().cpu().numpy()
         return made.reshape(len(starts), -1, made.shape[1])

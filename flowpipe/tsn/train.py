@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,16 @@ from torch.nn.parallel import DistributedDataParallel
 
 from flowpipe.errors import BackendError, FlowpipeError, UsageError
 from flowpipe.store import open_store
-from flowpipe.train_recipe import StreamParams, TrainRecipe
+from flowpipe.train_recipe import TrainRecipe
 from flowpipe.tsn import run_folder
-from flowpipe.tsn.augment import Turned, batch_of
-from flowpipe.tsn.backbones import Row, build
+from flowpipe.tsn.backbones import build
 from flowpipe.tsn.clips import Batch, Batches, Clip, Clips, clips_of, loader_of
 from flowpipe.tsn.curves import Board, draw
 from flowpipe.tsn.device import keep_freed_memory
 from flowpipe.tsn.distributed import Processes, joined
-from flowpipe.tsn.inputs import Input, input_of
+from flowpipe.tsn.epoch import State, Sums, row_of, words_of
+from flowpipe.tsn.feed import network_input
+from flowpipe.tsn.inputs import input_of
 from flowpipe.tsn.model import TSN, make_model
 from flowpipe.tsn.run_folder import BEST, LAST, RunFacts
 from flowpipe.tsn.schedule import Schedule
@@ -65,33 +66,6 @@ class TrainJob:
     save_s: float = 600.0
     """Seconds between checkpoints inside an epoch."""
     tensorboard: bool = False
-
-
-@dataclass
-class _State:
-    """Where a run is."""
-
-    step: int = 0
-    best: float = -1.0
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    sums: _Sums = field(default_factory=lambda: _Sums())
-    """Of the epoch that it is in."""
-
-
-@dataclass
-class _Sums:
-    """Of an epoch so far."""
-
-    loss: float = 0.0
-    right: float = 0.0
-    videos: float = 0.0
-    seconds: float = 0.0
-    stalled_s: float = 0.0
-
-    def __iadd__(self, other: _Sums) -> _Sums:
-        for name in ("loss", "right", "videos", "seconds", "stalled_s"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        return self
 
 
 def train(
@@ -173,7 +147,7 @@ class Trainer:
         self.schedule = Schedule(self.stream.schedule, len(self.batches.sizes))
         self.loader = self._loader(videos["train"], self.batches)
         self.val_loader = self._loader(videos["test"], self.val_batches)
-        self.state, self._saved_at = _State(), time.monotonic()
+        self.state, self._saved_at = State(), time.monotonic()
         self.board: Board | None = None
 
     def run(self) -> None:
@@ -194,7 +168,7 @@ class Trainer:
             due = last or (epoch + 1) % self.job.validate_every == 0
             validated = self._validate() if due else None
             self._note(epoch, validated)
-            self.state.sums = _Sums()
+            self.state.sums = Sums()
             self._save(LAST)
         if self.board:
             self.board.close()
@@ -224,7 +198,7 @@ class Trainer:
             lr = self.schedule.set(self.optimiser, self.state.step)
             loss, right = self._step(batch, size)
             seconds = time.monotonic() - began
-            self.state.sums += _Sums(loss, right, len(batch.labels), seconds, stalled_s)
+            self.state.sums += Sums(loss, right, len(batch.labels), seconds, stalled_s)
             self.state.step += 1
             self.stepped(self.state.step, self.schedule.steps, self._snippets_per_s())
             if self.state.step == 1 and not torch.isfinite(torch.tensor(loss)):
@@ -282,59 +256,40 @@ class Trainer:
         return logits.float(), batch.labels[start:stop].to(device, non_blocking=True)
 
     @torch.no_grad()
-    def _validate(self) -> _Sums:
+    def _validate(self) -> Sums:
         """Loss and accuracy on the test half of the split: snippets and crops in the middle."""
         self.model.eval()
-        sums = _Sums()
+        sums = Sums()
         for batch in self.val_loader:
             for start in range(0, len(batch.labels), 16):
                 # Not through DDP: processes may have different numbers of videos.
                 logits, labels = self._forward(self.model, batch, start, start + 16)
                 loss = functional.cross_entropy(logits, labels, reduction="sum")
                 right = (logits.argmax(1) == labels).sum()
-                sums += _Sums(float(loss), float(right), len(labels))
+                sums += Sums(float(loss), float(right), len(labels))
         return sums
 
-    def _note(self, epoch: int, validated: _Sums | None) -> None:
+    def _validated(self, sums: Sums | None) -> Sums | None:
+        """Of all processes."""
+        return sums and Sums(*self.processes.total(sums.loss, sums.right, sums.videos))
+
+    def _note(self, epoch: int, validated: Sums | None) -> None:
         """Write the epoch down; keep the weights if they are the best."""
         sums = self.state.sums
         loss, right, videos, stalled, seconds = self.processes.total(
             sums.loss, sums.right, sums.videos, sums.stalled_s, sums.seconds
         )
-        world = self.processes.world
-        row: dict[str, Any] = {
-            "epoch": epoch + 1,
-            "step": self.state.step,
-            "lr": self.stream.schedule.lr * self.schedule.factor(self.state.step - 1),
-            "train_loss": loss / max(1, videos),
-            "train_accuracy": right / max(1, videos),
-            "seconds": seconds / world,
-            "stall_share": stalled / seconds,
-            "snippets_per_s": videos * self.stream.segments * world / max(seconds, 1e-9),
-        }
-        words = (
-            f"epoch {epoch + 1}/{self.schedule.epochs}: loss {row['train_loss']:.4f}, accuracy "
-            f"{row['train_accuracy']:.3f}"
-        )
-        accuracy = None
-        if validated is not None:
-            loss, right, videos = self.processes.total(
-                validated.loss, validated.right, validated.videos
-            )
-            accuracy = right / max(1, videos)
-            row |= {"val_loss": loss / max(1, videos), "val_accuracy": accuracy}
-            words += f"; validation loss {row['val_loss']:.4f}, accuracy {accuracy:.3f}"
-        left = self.schedule.epochs - epoch - 1
-        words += (
-            f"; {row['snippets_per_s']:.0f} snippets/s, waited for data "
-            f"{100 * row['stall_share']:.0f} %, {left * row['seconds'] / 60:.0f} min left"
-        )
-        self.tell(words)
+        row = row_of(
+            Sums(loss, right, videos, seconds, stalled), self._validated(validated),
+            epoch=epoch + 1, step=self.state.step, segments=self.stream.segments, world=self.processes.world,
+            lr=self.stream.schedule.lr * self.schedule.factor(self.state.step - 1),
+        )  # fmt: skip
+        self.tell(words_of(row, self.schedule.epochs))
         self.state.rows.append(row)
         if self.board:
             self.board.write(row)
-        if accuracy is not None and accuracy > self.state.best:
-            self.state.best = accuracy
+        if row.get("val_accuracy", -1.0) > self.state.best:
+            self.state.best = row["val_accuracy"]
             self._save(BEST)
         if self.processes.is_first:
             run_folder.write_log(self.job.run, self.state.rows)
@@ -387,8 +342,8 @@ class Trainer:
                 torch.set_rng_state(own)
             else:
                 torch.cuda.set_rng_state(own, self.processes.device)
-        sums = _Sums(**values["sums"])
-        self.state = _State(values["step"], values["best"], values["rows"], sums)
+        sums = Sums(**values["sums"])
+        self.state = State(values["step"], values["best"], values["rows"], sums)
         self.tell(f"going on at step {self.state.step} of {self.schedule.steps}")
 
     def _init(self) -> str:
@@ -412,19 +367,6 @@ class Trainer:
         dtype = AMP[self.job.amp]
         kind = self.processes.device.partition(":")[0]
         return torch.autocast(kind, dtype) if dtype else nullcontext()
-
-
-def network_input(
-    images: Any, crops: Any, input: Input, row: Row, stream: StreamParams, device: str
-) -> Tensor:
-    """Stored bytes -> what the network takes, on the device."""
-    on_device = [image.to(device, non_blocking=True) for image in images]
-    turned: Turned = "x" if input.is_flow else "nothing"
-    if input.is_flow and "mmaction2_flip" in stream.compat:
-        turned = "mmaction2"
-    antialias = stream.augment.antialias
-    cut = batch_of(on_device, crops, row.size, turned=turned, antialias=antialias)
-    return input.normalised(cut, row.pixels)
 
 
 def _nothing(*words: Any) -> None:

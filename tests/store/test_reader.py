@@ -20,8 +20,9 @@ from store_making import open_writer
 
 from flowpipe import codec, recipe
 from flowpipe.errors import FormatError
+from flowpipe.modality import dequantise
 from flowpipe.store import create_store, open_store
-from flowpipe.store.reader import Store, dequantise
+from flowpipe.store.reader import Store
 from flowpipe.types import EncodedPlanes, Span, VideoRecord
 
 VIDEOS = [("b", 7), ("a", 12), ("ü/x y", 1)]

@@ -1,0 +1,102 @@
+"""Requests for snippets -> their pixels in one call of compiled code, no Python per image.
+
+kernels/cpu/snippets.cpp, which reads, compares CRCs and decodes JPEG files on several threads, and
+of each image only the part that is asked for. Where it was not compiled, `Store` does the same
+image by image, to the same bytes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.store.opened import OpenShard
+
+LIBRARY = Path(__file__).resolve().parent.parent / "_snippets.so"
+ABI = 1  # as in kernels/cpu/snippets.cpp
+
+Part = tuple[int, int, int, int]
+"""Rows and columns that are needed of an image: top, bottom, left, right, the ends exclusive."""
+
+_SNIPPET = np.dtype(
+    [(name, "<i8") for name in (
+        "offsets", "crcs", "out", "bytes_at", "count", "height", "width", "components", "top",
+        "bottom", "left", "right", "fd",
+    )]
+)  # fmt: skip
+"""As struct Snippet of the source: eight bytes each."""
+
+
+@dataclass(frozen=True)
+class Want:
+    """Some images of one shard, to be decoded to `out`."""
+
+    shard: OpenShard
+    modality: str
+    first: int
+    """Number in the shard of the first image."""
+    out: NDArray[np.uint8]
+    """(T, H, W, 3) or (T, H, W), C-contiguous."""
+    part: Part
+
+
+@dataclass(frozen=True)
+class SnippetReader:
+    """The compiled reader, or why there is none."""
+
+    reason: str = ""
+    library: Any = None
+
+
+@functools.cache
+def snippet_reader(path: str = str(LIBRARY)) -> SnippetReader:
+    """What is known of the compiled reader; never raises."""
+    advice = (
+        "install a C++ compiler and the headers of libjpeg-turbo and zlib (Debian: libjpeg-dev, "
+        "zlib1g-dev) and run pip install again"
+    )
+    if not Path(path).exists():
+        return SnippetReader(f"no compiled reader at {path}: {advice}")
+    try:
+        library = ctypes.CDLL(path)
+        abi = library.flowpipe_snippets_abi()
+        library.flowpipe_snippets.restype = ctypes.c_long
+    except (OSError, AttributeError) as error:
+        return SnippetReader(f"the reader at {path} cannot be loaded ({error}): {advice}")
+    if abi != ABI:
+        return SnippetReader(f"the reader at {path} has interface {abi}, not {ABI}: {advice}")
+    return SnippetReader(library=library)
+
+
+def read_batch(wants: Sequence[Want], threads: int, *, check: bool) -> NDArray[np.bool_]:
+    """Read and decode many snippets; True for each that has to be read again to say what is wrong.
+
+    Nothing else is to be done with those: the shard may be damaged, or its images are no JPEG files
+    of the size of `out`.
+    """
+    library = snippet_reader().library
+    failed = np.ones(len(wants), np.uint8)
+    if library is None or not wants:
+        return failed.astype(bool)
+    table = np.zeros(len(wants), _SNIPPET)
+    for row, want in zip(table, wants, strict=True):
+        place = want.shard.place(want.modality, want.first)
+        shape = want.out.shape
+        row["fd"], row["bytes_at"], row["offsets"] = place.fd, place.bytes_at, place.offsets
+        row["crcs"] = place.crcs if check else 0
+        row["out"] = want.out.__array_interface__["data"][0]
+        row["count"], row["height"], row["width"] = shape[:3]
+        row["components"] = shape[3] if len(shape) == 4 else 1
+        row["top"], row["bottom"], row["left"], row["right"] = want.part
+    library.flowpipe_snippets(
+        ctypes.c_long(len(wants)), ctypes.c_void_p(table.ctypes.data), ctypes.c_long(threads),
+        ctypes.c_void_p(failed.ctypes.data),
+    )  # fmt: skip
+    return failed.astype(bool)
