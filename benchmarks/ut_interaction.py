@@ -84,6 +84,7 @@ def main() -> None:
     parser.add_argument("--streams", default=",".join(STREAMS))
     parser.add_argument("--shuffled", action="store_true")
     parser.add_argument("--ablations", action="store_true")
+    parser.add_argument("--only", default="", help="ablations whose names have this in them")
     parser.add_argument("--show", action="store_true")
     chosen = parser.parse_args()
     clips = read_list(SHARED / "action" / "utinteraction")
@@ -93,7 +94,10 @@ def main() -> None:
         store = chosen.work / kind / "store"
         extract(store, clips, shuffled=chosen.shuffled)
         for fold in folds:
-            wanted = ablations(fold) if chosen.ablations else streams(fold, chosen.streams)
+            if chosen.ablations:
+                wanted = ablations(fold, chosen.only)
+            else:
+                wanted = streams(fold, chosen.streams)
             for training in wanted:
                 train_and_test(store, chosen.work / kind, training)
     show(chosen.work, clips)
@@ -132,10 +136,11 @@ def streams(fold: int, names: str) -> Iterator[Training]:
     return (Training(f"{name}-{fold}", name, fold, {}) for name in names.split(","))
 
 
-def ablations(fold: int) -> Iterator[Training]:
+def ablations(fold: int, only: str) -> Iterator[Training]:
     """Of each, the stream as it is changed."""
     for name, (modality, settings) in ABLATIONS.items():
-        yield Training(file_name(name, fold), modality, fold, settings)
+        if only in name:
+            yield Training(file_name(name, fold), modality, fold, settings)
 
 
 def file_name(ablation: str, fold: int) -> str:

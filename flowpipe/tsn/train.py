@@ -281,7 +281,8 @@ class Trainer:
         )
         row = row_of(
             Sums(loss, right, videos, seconds, stalled), self._validated(validated),
-            epoch=epoch + 1, step=self.state.step, segments=self.stream.segments, world=self.processes.world,
+            epoch=epoch + 1, step=self.state.step, segments=self.stream.segments,
+            world=self.processes.world,
             lr=self.stream.schedule.lr * self.schedule.factor(self.state.step - 1),
         )  # fmt: skip
         self.tell(words_of(row, self.schedule.epochs))

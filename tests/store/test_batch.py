@@ -122,7 +122,7 @@ def test_wrong_use_is_said(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("check", "at_byte", "wanted"),
-    [(True, 700, "does not have its CRC"), (False, 0, "payload begins with")],
+    [(True, 700, "does not have its CRC"), (False, 0, "not a JPEG file")],
 )
 def test_damage_is_found_and_named(
     path: Path, tmp_path: Path, check: bool, at_byte: int, wanted: str
