@@ -30,6 +30,7 @@ from flowpipe.recipe_file import read_recipe
 @click.option("--recipe", help="Name or file.  [default: the data set's own]")
 @click.option("--set", "settings", multiple=True, help="As --set train.streams.rgb.dropout=0.5.")
 @click.option("--weights", metavar="FILE", help="ImageNet weights of the backbone.")
+@click.option("--also", metavar="STORE", help="Train on its videos too, as on UCF101 for THUMOS14.")
 @click.option("--workers", default=4, show_default=True, help="Of the extraction.")
 @click.option("--gpus", default=0, show_default=True, help="For extraction and training.")
 @click.option("--allow-missing", is_flag=True, help="Go on without absent videos.")
@@ -40,6 +41,7 @@ def reproduce(
     recipe: str | None,
     settings: tuple[str, ...],
     weights: str | None,
+    also: str | None,
     workers: int,
     gpus: int,
     allow_missing: bool,
@@ -67,7 +69,8 @@ def reproduce(
             flowpipe(
                 "train", store, "--modality", modality, "--split", split, "-o", run, "--recipe",
                 recipe or dataset, *each("--set", of_section["train"]),
-                *each("--weights", [weights] if weights else []), processes=gpus,
+                *each("--weights", [weights] if weights else []),
+                *each("--also", [also] if also else []), processes=gpus,
             )  # fmt: skip
             flowpipe("test", store, run, "-o", work / f"{modality}-{split}.h5")
         flowpipe(

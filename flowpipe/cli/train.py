@@ -28,6 +28,9 @@ from flowpipe.tsn.sampling import RULES
 @click.option("--devices", type=click.IntRange(1), metavar="N",
               help="Processes of this machine that train together, a GPU each, as under torchrun.  "
                    "[default: 1]")  # fmt: skip
+@click.option("--also", multiple=True, type=click.Path(path_type=Path, exists=True),
+              metavar="STORE", help="Train on all labelled videos of another store of the same "
+              "classes too, as the papers did with UCF101 for THUMOS14.")  # fmt: skip
 @click.option("--resume", is_flag=True,
               help="Refuse to begin: only go on with the run that is there.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(0), default=2, show_default=True,
@@ -54,6 +57,7 @@ def train(
     settings: tuple[str, ...],
     device: str,
     devices: int | None,
+    also: tuple[Path, ...],
     resume: bool,
     workers: int,
     weights: Path | None,
@@ -89,7 +93,7 @@ def train(
     job = TrainJob(
         store.absolute(), run.absolute(), made, modality, split, chosen_device(device), workers,
         seed, rule, amp, accumulate, weights, validate_every, pixels or "",
-        tensorboard=tensorboard,
+        tensorboard=tensorboard, also=tuple(path.absolute() for path in also),
     )  # fmt: skip
     with watching(f"{modality} {split}") as stepped:
         run_training(job, say, stepped)

@@ -20,7 +20,8 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from flowpipe.errors import UsageError
 from flowpipe.evaluation.truth import ALL
 from flowpipe.modality import MODALITIES
-from flowpipe.store import Store, Video, open_store
+from flowpipe.store import Request, Store, Video, open_store
+from flowpipe.store.batch import Part
 from flowpipe.train_recipe import AugmentParams
 from flowpipe.tsn.crops import Crop, crops_of, random_crop
 from flowpipe.tsn.inputs import Input
@@ -36,6 +37,8 @@ class Clip:
     first: int
     """Its first image."""
     images: int
+    store: int = 0
+    """Which of the stores has it."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,8 @@ class Clips(Dataset[Batch]):
 
     Parameters
     ----------
-    store : Path
+    stores : sequence of Path
+        The number of a clip's store is its place here.
     videos : sequence of Clip
     input : Input
     phase : "train" or "val"
@@ -83,7 +87,7 @@ class Clips(Dataset[Batch]):
 
     def __init__(
         self,
-        store: Path,
+        stores: Sequence[Path],
         videos: Sequence[Clip],
         input: Input,
         *,
@@ -94,7 +98,7 @@ class Clips(Dataset[Batch]):
         side: int,
         seed: int,
     ) -> None:
-        self.store: Store = open_store(store)
+        self.stores = [open_store(store) for store in stores]
         self.videos, self.input, self.phase = list(videos), input, phase
         self.segments, self.rule, self.augment, self.side = segments, RULES[rule], augment, side
         self.seed = seed
@@ -107,8 +111,11 @@ class Clips(Dataset[Batch]):
         clips = [self.videos[position] for _, position in numbers]
         drawn = [self.drawn(number) for number in numbers]
         images = read_images(
-            self.store, self.input.stored,
-            [(clip.video_id, wanted) for clip, (wanted, _) in zip(clips, drawn, strict=True)],
+            self.input.stored,
+            [
+                (self.stores[clip.store], clip.video_id, wanted)
+                for clip, (wanted, _) in zip(clips, drawn, strict=True)
+            ],
             [crop for _, crop in drawn],
         )  # fmt: skip
         labels = torch.tensor([clip.label for clip in clips])
@@ -119,7 +126,7 @@ class Clips(Dataset[Batch]):
         clip = self.videos[number[1]]
         rng = np.random.default_rng((self.seed, *number))
         count, length = clip.images, self.input.read
-        height, width = self.store.videos[clip.video_id].size[self.input.stored]
+        height, width = self.stores[clip.store].videos[clip.video_id].size[self.input.stored]
         if min(height, width) < self.side:
             raise UsageError(
                 f"{clip.video_id} is stored with {width}x{height} pixels and the network takes "
@@ -136,20 +143,21 @@ class Clips(Dataset[Batch]):
         return clip.first + images_of(starts, length, count, self.rule.tail), crop
 
 
+Wanted = tuple[Store, str, NDArray[np.int64]]
+"""(store, video_id, numbers of the images of each snippet, (S, read), each of which is one read)"""
+
+
 def read_images(
-    store: Store,
     modality: str,
-    wanted: Sequence[tuple[str, NDArray[np.int64]]],
+    wanted: Sequence[Wanted],
     crops: Sequence[Crop] | None = None,
 ) -> Tensor | list[Tensor]:
     """Snippets of some videos, decoded to where they are to be.
 
     Parameters
     ----------
-    store : Store
     modality : str
-    wanted : sequence of (video_id, int64 (S, read))
-        Numbers of the images of each snippet, each of which is one read.
+    wanted : sequence of Wanted
     crops : sequence of Crop, optional
         All that is wanted of each video: what is outside of it is left to chance.
 
@@ -160,28 +168,30 @@ def read_images(
     """
     channels = MODALITIES[modality].channels
     shapes = []
-    for video_id, numbers in wanted:
+    for store, video_id, numbers in wanted:
         height, width = store.videos[video_id].size[modality]
         shape = (height, width, 3) if channels == 3 else (height, channels * width)
         shapes.append((numbers.size, *shape))
     whole = _memory((len(wanted), *shapes[0])) if len(set(shapes)) == 1 else None
     memories = [_memory(shape) for shape in shapes] if whole is None else list(whole)
-    _decode(store, modality, wanted, [memory.numpy() for memory in memories], crops)
+    _decode(modality, wanted, [memory.numpy() for memory in memories], crops)
     if whole is not None:
         return _as_planes(whole, channels)
     return [_as_planes(memory, channels) for memory in memories]
 
 
 def _decode(
-    store: Store,
     modality: str,
-    wanted: Sequence[tuple[str, NDArray[np.int64]]],
+    wanted: Sequence[Wanted],
     memories: Sequence[NDArray[np.uint8]],
     crops: Sequence[Crop] | None,
 ) -> None:
     """Put the images of each snippet where they belong."""
-    requests, outs, parts = [], [], []
-    for number, ((video_id, numbers), memory) in enumerate(zip(wanted, memories, strict=True)):
+    by_store: dict[Store, tuple[list[Request], list[NDArray[np.uint8]], list[Part]]] = {}
+    for number, ((store, video_id, numbers), memory) in enumerate(
+        zip(wanted, memories, strict=True)
+    ):
+        requests, outs, parts = by_store.setdefault(store, ([], [], []))
         snippets = memory.reshape(*numbers.shape, *memory.shape[1:])
         for snippet, out in zip(numbers, snippets, strict=True):
             first, stop = int(snippet.min()), int(snippet.max()) + 1
@@ -196,7 +206,8 @@ def _decode(
                 store.snippet(video_id, modality, first, stop - first, read)
                 out[...] = read[snippet - first]
     # In a loader's process torch has one thread.
-    store.read_into(requests, outs, parts, torch.get_num_threads())
+    for store, (requests, outs, parts) in by_store.items():
+        store.read_into(requests, outs, parts, torch.get_num_threads())
 
 
 def _memory(shape: tuple[int, ...]) -> Tensor:
@@ -213,9 +224,15 @@ def _as_planes(images: Tensor, channels: int) -> Tensor:
 
 
 def clips_of(
-    store: Store, split: str, modality: str, samples: Literal["videos", "instances"]
+    store: Store,
+    split: str,
+    modality: str,
+    samples: Literal["videos", "instances"],
+    number: int = 0,
 ) -> list[Clip]:
     """The samples of a split that have images: each label of a video, or each of its instances.
+
+    `number` is that of the store among those that are trained on.
 
     Raises
     ------
@@ -228,9 +245,9 @@ def clips_of(
             continue
         if samples == "videos":
             count = video.images[modality]
-            found += [Clip(video_id, label, 0, count) for label in video.labels if count]
+            found += [Clip(video_id, label, 0, count, number) for label in video.labels if count]
         else:
-            found += _instances(video, modality)
+            found += _instances(video, modality, number)
     if not found:
         known = sorted({name for video in store.videos.values() for name in video.splits})
         raise UsageError(
@@ -240,14 +257,15 @@ def clips_of(
     return found
 
 
-def _instances(video: Video, modality: str) -> list[Clip]:
+def _instances(video: Video, modality: str, number: int) -> list[Clip]:
     """Segments of a video with the images that lie in them; none of those without."""
     pts_s, count = video.pts_s, video.images[modality]
     found = []
     for segment in video.segments:
         first, stop = np.searchsorted(pts_s, (segment.start_s, segment.end_s)).tolist()
         if first < min(stop, count):
-            found.append(Clip(video.video_id, segment.label, first, min(stop, count) - first))
+            images = min(stop, count) - first
+            found.append(Clip(video.video_id, segment.label, first, images, number))
     return found
 
 

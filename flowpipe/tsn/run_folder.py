@@ -44,6 +44,8 @@ class RunFacts:
     """The recipe itself, which makes the same of other videos."""
     pixels: str = ""
     """A key of `PIXELS`; empty for the backbone's own."""
+    also: tuple[str, ...] = ()
+    """Data sets of other stores that it is trained on too."""
 
     def write(self, folder: Path) -> None:
         """Begin a run, or check that the one there is the same.

@@ -78,7 +78,7 @@ class Network:
         """Scores of snippets by crop: float64 (snippets, crops, classes)."""
         count = store.videos[video_id].images[self.input.stored]
         wanted = images_of(starts, self.input.read, count, tail)
-        images = read_images(store, self.input.stored, [(video_id, wanted)])[0].to(self.device)
+        images = read_images(self.input.stored, [(store, video_id, wanted)])[0].to(self.device)
         height, width = images.shape[2:]
         if min(height, width) < self.row.size:
             raise UsageError(

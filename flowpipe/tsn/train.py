@@ -19,7 +19,8 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from flowpipe.errors import BackendError, FlowpipeError, UsageError
-from flowpipe.store import open_store
+from flowpipe.evaluation.truth import ALL
+from flowpipe.store import Store, open_store
 from flowpipe.train_recipe import TrainRecipe
 from flowpipe.tsn import run_folder
 from flowpipe.tsn.backbones import build
@@ -66,6 +67,8 @@ class TrainJob:
     save_s: float = 600.0
     """Seconds between checkpoints inside an epoch."""
     tensorboard: bool = False
+    also: tuple[Path, ...] = ()
+    """Other stores of the same classes, all labelled videos of which are trained on too."""
 
 
 def train(
@@ -117,6 +120,7 @@ class Trainer:
             job.modality, job.split, self.input.stored, self.stream, job.recipe.test, job.rule,
             job.seed, store.header.class_names, str(store.header.dataset.get("dataset", "")),
             store.header.recipe_digest, store.header.recipe, job.pixels,
+            tuple(str(open_store(path).header.dataset.get("dataset", "")) for path in job.also),
         )  # fmt: skip
         torch.manual_seed(job.seed)
         backbone, self.row = build(self.stream.backbone, self._init(), job.weights, job.pixels)
@@ -140,6 +144,11 @@ class Trainer:
             phase: clips_of(store, f"{phase}{job.split}", self.input.stored, job.recipe.samples)
             for phase in ("train", "test")
         }
+        for number, path in enumerate(job.also, 1):
+            other = open_store(path)
+            check_alike(store, other, self.input.stored)
+            samples = clips_of(other, ALL, self.input.stored, job.recipe.samples, number)
+            videos["train"] += samples
         self.batches = self._batches(len(videos["train"]), shuffle=True)
         self.val_batches = self._batches(len(videos["test"]), shuffle=False)
         if not self.batches.sizes:
@@ -358,9 +367,10 @@ class Trainer:
 
     def _loader(self, videos: list[Clip], batches: Batches) -> Any:
         clips = Clips(
-            self.job.store, videos, self.input, phase="train" if batches.shuffle else "val",
-            segments=self.stream.segments, rule=self.job.rule, augment=self.stream.augment,
-            side=self.row.size, seed=self.job.seed,
+            [self.job.store, *self.job.also], videos, self.input,
+            phase="train" if batches.shuffle else "val", segments=self.stream.segments,
+            rule=self.job.rule, augment=self.stream.augment, side=self.row.size,
+            seed=self.job.seed,
         )  # fmt: skip
         return loader_of(clips, batches, self.job.workers, self.processes.device)
 
@@ -368,6 +378,22 @@ class Trainer:
         dtype = AMP[self.job.amp]
         kind = self.processes.device.partition(":")[0]
         return torch.autocast(kind, dtype) if dtype else nullcontext()
+
+
+def check_alike(store: Store, other: Store, modality: str) -> None:
+    """Raise UsageError unless videos of both can be trained on together."""
+    if other.header.class_names != store.header.class_names:
+        raise UsageError(
+            f"{other.path} has other classes ({len(other.header.class_names)}) than {store.path} "
+            f"({len(store.header.class_names)}): the same names in the same order are needed"
+        )
+    if modality not in other.modalities:
+        raise UsageError(f"{other.path} has {', '.join(other.modalities)}, not {modality}")
+    if other.quantiser(modality) != store.quantiser(modality):
+        raise UsageError(
+            f"bytes of {modality} mean {other.quantiser(modality)} in {other.path} and "
+            f"{store.quantiser(modality)} in {store.path}: extract with the same bound"
+        )
 
 
 def _nothing(*words: Any) -> None:

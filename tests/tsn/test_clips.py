@@ -30,8 +30,9 @@ def clips(store: Path, phase: str = "train", seed: int = 1, modality: str = "flo
     opened = open_store(store)
     stored = input_of(modality, 2, opened.modalities)
     return Clips(
-        store, clips_of(opened, "train1", stored.stored, "videos"), stored, phase=phase, segments=3,
-        rule="tsn_pytorch", augment=AugmentParams((1.0, 0.9)), side=tiny.SIDE, seed=seed,
+        [store], clips_of(opened, "train1", stored.stored, "videos"), stored, phase=phase,
+        segments=3, rule="tsn_pytorch", augment=AugmentParams((1.0, 0.9)), side=tiny.SIDE,
+        seed=seed,
     )  # type: ignore[arg-type]  # fmt: skip
 
 
@@ -62,9 +63,9 @@ def test_short_videos_repeat_their_last_image_or_begin_again(store: Path) -> Non
     video_id = "video 00"  # eight fields
     all_of_it = opened.snippet(video_id, "flow", 0, 8)
     starts = np.array([5, 0])
-    images = read_images(opened, "flow", [(video_id, images_of(starts, 5, 8))])[0]
+    images = read_images("flow", [(opened, video_id, images_of(starts, 5, 8))])[0]
     np.testing.assert_array_equal(images.numpy(), all_of_it[[5, 6, 7, 7, 7, 0, 1, 2, 3, 4]])
-    images = read_images(opened, "flow", [(video_id, images_of(starts, 5, 8, "loop"))])[0]
+    images = read_images("flow", [(opened, video_id, images_of(starts, 5, 8, "loop"))])[0]
     np.testing.assert_array_equal(images.numpy(), all_of_it[[5, 6, 7, 0, 1, 0, 1, 2, 3, 4]])
 
 

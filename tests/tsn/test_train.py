@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -26,9 +27,10 @@ from flowpipe.store import open_store  # noqa: E402
 from flowpipe.train_recipe import ScheduleParams  # noqa: E402
 from flowpipe.tsn import mtwi  # noqa: E402
 from flowpipe.tsn import test as testing  # noqa: E402
+from flowpipe.tsn.distributed import Processes  # noqa: E402
 from flowpipe.tsn.run_folder import LAST, read_checkpoint  # noqa: E402
 from flowpipe.tsn.schedule import Schedule  # noqa: E402
-from flowpipe.tsn.train import TrainJob, train  # noqa: E402
+from flowpipe.tsn.train import Trainer, TrainJob, check_alike, train  # noqa: E402
 
 tiny.register()
 PROGRAM = Path(tiny.__file__)
@@ -230,6 +232,40 @@ def test_resume_begins_nothing(store: Path, tmp_path: Path) -> None:
     done = subprocess.run(line, env=environment(), capture_output=True, text=True)
     assert done.returncode == 2 and "leave --resume out to begin" in done.stderr
     assert not (tmp_path / "none").exists()
+
+
+def test_videos_of_two_stores_are_trained_on_together(store: Path, tmp_path: Path) -> None:
+    more = tiny.make_store(tmp_path / "more", 5)
+    wanted = job(store, tmp_path, end=2, also=(more,))
+    trainer = Trainer(wanted, Processes(), print, lambda *step: None)
+    clips = trainer.loader.dataset
+    assert [(c.store, c.video_id) for c in clips.videos[9:]] == [
+        (1, f"video {k:02d}")
+        for k in range(5)  # all of them, those of test1 too
+    ]
+    batch = clips.__getitems__([(0, 8), (0, 9), (0, 12)])
+    for images, (path, video_id) in zip(
+        batch.images, ((store, "video 10"), (more, "video 00"), (more, "video 03")), strict=True
+    ):
+        held = open_store(path).snippet(
+            video_id, "rgb", 0, open_store(path).videos[video_id].frames
+        )
+        for image in images.numpy():
+            assert any(np.array_equal(image, one) for one in held)
+    run(wanted)
+    assert json.loads((wanted.run / "run.json").read_text())["also"] == ["ucf101"]
+
+
+def test_stores_that_do_not_fit_are_refused(store: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(tiny, "CLASSES", ("x", "y", "z"))
+    other = tiny.make_store(tmp_path / "other", 3)
+    with pytest.raises(UsageError, match="has other classes"):
+        run(job(store, tmp_path, also=(other,)))
+    monkeypatch.undo()
+    same = open_store(tiny.make_store(tmp_path / "same", 3))
+    monkeypatch.setattr(same, "quantiser", lambda modality: {"bound": 15.0})
+    with pytest.raises(UsageError, match="extract with the same bound"):
+        check_alike(open_store(store), same, "flow")
 
 
 def test_schedules_count_in_iterations_or_epochs() -> None:
