@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,22 @@ class Processes:
         distributed.all_reduce(together)
         sums: list[float] = together.tolist()
         return sums
+
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Give all processes the first one's values."""
+        if self.world > 1:
+            for tensor in tensors:
+                distributed.broadcast(tensor, 0)
+
+    def parallel(self, model: nn.Module) -> nn.Module:
+        """The model with gradients that are the mean over all processes."""
+        if self.world == 1:
+            return model
+        # Buffers are left alone: sharing them would need equal numbers of parts of a batch.
+        known = inspect.signature(DistributedDataParallel).parameters
+        name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+        options: dict[str, Any] = {name: False}
+        return DistributedDataParallel(model, **options)
 
 
 @contextmanager

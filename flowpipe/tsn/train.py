@@ -9,14 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.parallel import DistributedDataParallel
 
 from flowpipe.errors import BackendError, FlowpipeError, UsageError
 from flowpipe.evaluation.truth import ALL
@@ -135,10 +134,7 @@ class Trainer:
             ),
             momentum=self.stream.schedule.momentum,
         )  # fmt: skip
-        self.parallel: Any = self.model
-        if processes.world > 1:
-            # Statistics are the first process's: sharing them would need equal numbers of parts.
-            self.parallel = DistributedDataParallel(self.model, broadcast_buffers=False)
+        self.parallel: Any = processes.parallel(self.model)
         self.scaler = torch.amp.GradScaler("cuda", enabled=job.amp == "fp16")
         videos = {
             phase: clips_of(store, f"{phase}{job.split}", self.input.stored, job.recipe.samples)
@@ -268,6 +264,8 @@ class Trainer:
     def _validate(self) -> Sums:
         """Loss and accuracy on the test half of the split: snippets and crops in the middle."""
         self.model.eval()
+        # Each process has statistics of its own; the checkpoint has the first one's.
+        self.processes.share(self.model.buffers())
         sums = Sums()
         for batch in self.val_loader:
             for start in range(0, len(batch.labels), 16):
@@ -306,6 +304,7 @@ class Trainer:
 
     def _save(self, name: str) -> None:
         self._saved_at = time.monotonic()
+        sums = Sums(*self.processes.total(*astuple(self.state.sums)))
         values = {
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -314,7 +313,7 @@ class Trainer:
             "step": self.state.step,
             "best": self.state.best,
             "rows": self.state.rows,
-            "sums": asdict(self.state.sums),
+            "sums": asdict(sums),
         }
         if self.processes.is_first:
             run_folder.save(self.job.run / name, values)
@@ -352,7 +351,8 @@ class Trainer:
                 torch.set_rng_state(own)
             else:
                 torch.cuda.set_rng_state(own, self.processes.device)
-        sums = Sums(**values["sums"])
+        # They are of all processes together, so one of them goes on with them.
+        sums = Sums(**values["sums"]) if self.processes.is_first else Sums()
         self.state = State(values["step"], values["best"], values["rows"], sums)
         self.tell(f"going on at step {self.state.step} of {self.schedule.steps}")
 

@@ -199,6 +199,46 @@ def test_two_processes_make_what_one_makes(store: Path, tmp_path: Path) -> None:
         assert one["val_accuracy"] == two["val_accuracy"]
 
 
+TOGETHER = """
+import os, sys
+from dataclasses import replace
+from pathlib import Path
+from tsn import test_train
+from flowpipe.tsn import train
+
+train._AGREED_EVERY = 1
+store, folder, stop = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+plain = train.Trainer._step
+
+def step(trainer, *rest):
+    if trainer.state.step == stop:
+        os._exit(9)
+    return plain(trainer, *rest)
+
+train.Trainer._step = step
+train.train(test_train.job(store, folder, backbone="tiny_bn", dropout=0.5, end=4, save_s=0))
+"""
+
+
+def test_processes_go_on_together_inside_an_epoch(store: Path, tmp_path: Path) -> None:
+    program = tmp_path / "together.py"
+    program.write_text(TOGETHER)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    for name, stop in (("whole", -1), ("broken", 5), ("broken", -1)):  # an epoch has two steps
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        done = subprocess.run(
+            [*torchrun, "--nproc-per-node=2", str(program), str(store), str(folder), str(stop)],
+            env=environment(), capture_output=True, text=True, timeout=250,
+        )  # fmt: skip
+        assert (done.returncode == 0) == (stop < 0), done.stderr
+        if stop > 0:
+            assert read_checkpoint(folder / "run" / LAST)["step"] == 5
+    assert "going on at step 5 of 8" in done.stdout
+    assert curve(tmp_path / "whole" / "run") == curve(tmp_path / "broken" / "run")
+    assert_same_weights(tmp_path / "whole" / "run", tmp_path / "broken" / "run")
+
+
 def test_what_can_be_watched(store: Path, tmp_path: Path) -> None:
     event_files = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason="needs tensorboard"
