@@ -8,8 +8,9 @@
 60 clips, six classes, ten sequences of which a fold leaves out two; what a fold trains on never
 contains its test sequences, and nothing is chosen on them: the scores are those of the end of the
 schedule, the fusion's weights are the recipe's. With shuffled labels accuracy is rather below
-chance than at it, for a class that is frequent among the test videos is rare in training. Every step is a flowpipe command; interrupted, the
-same command goes on where it was. The leak is what the size and the length of a clip alone say.
+chance than at it, for a class that is frequent among the test videos is rare in training. Every
+step is a flowpipe command; interrupted, the same command goes on where it was. The leak is what the
+size and the length of a clip alone say.
 """
 
 from __future__ import annotations
