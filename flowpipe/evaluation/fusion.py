@@ -6,15 +6,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flowpipe.errors import UsageError
 from flowpipe.evaluation.scores import Scores
 
 
+def softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scores -> probabilities, over the last axis."""
+    powers = np.exp(values - values.max(-1, keepdims=True))
+    made: NDArray[np.float64] = powers / powers.sum(-1, keepdims=True)
+    return made
+
+
 def probabilities(scores: Scores) -> Scores:
     """The softmax of the scores of each video."""
-    powers = np.exp(scores.values - scores.values.max(1, keepdims=True))
-    return replace(scores, values=powers / powers.sum(1, keepdims=True))
+    return replace(scores, values=softmax(scores.values))
 
 
 def fused(streams: Sequence[Scores], weights: Sequence[float]) -> Scores:

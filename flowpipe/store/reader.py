@@ -208,13 +208,10 @@ class Store:
             As `snippet` does.
         """
         order = self._in_disk_order(requests)
-        compiled = [
-            i for i in order if self.codec(requests[i][1])["name"] == "jpeg" and
-            self._run_of(requests[i])
-        ]  # fmt: skip
-        wants = [self._want(requests[i], outs[i], parts[i] if parts else None) for i in compiled]
-        failed = read_batch(wants, threads, check=self._check)
-        done = {i for i, wrong in zip(compiled, failed.tolist(), strict=True) if not wrong}
+        found = {i: self._want(requests[i], outs[i], parts[i] if parts else None) for i in order}
+        wants = {i: want for i, want in found.items() if want}
+        failed = read_batch(list(wants.values()), threads, check=self._check)
+        done = {i for i, wrong in zip(wants, failed.tolist(), strict=True) if not wrong}
         for i in order:
             if i not in done:
                 self.snippet(*requests[i], outs[i])
@@ -222,23 +219,23 @@ class Store:
     def _in_disk_order(self, requests: Sequence[Request]) -> list[int]:
         return sorted(range(len(requests)), key=lambda i: self._place_of(requests[i]))
 
-    def _run_of(self, request: Request) -> tuple[int, int] | None:
-        """The shard that has all of a request, and the number there of its first image."""
-        video_id, modality, start, length = request
-        for begin, end, shard, first in self._runs(video_id, modality):
-            if begin <= start and start + length <= end and length > 0:
-                return shard, first + start - begin
-        return None
+    def _want(self, request: Request, out: NDArray[np.uint8], part: Part | None) -> Want | None:
+        """A request for the compiled reader; None where that cannot do it.
 
-    def _want(self, request: Request, out: NDArray[np.uint8], part: Part | None) -> Want:
-        """A request that one shard has all of, for the compiled reader."""
-        run = self._run_of(request)
-        assert run is not None
+        It reads JPEG only, and one shard that has all of the images.
+        """
+        video_id, modality, start, length = request
+        if self.codec(modality)["name"] != "jpeg":
+            return None
         top, bottom, left, right = part or (0, out.shape[1], 0, out.shape[2])
         if part:  # of the planes, which may lie side by side
-            channels = MODALITIES[request[1]].channels
+            channels = MODALITIES[modality].channels
             right += 0 if out.ndim == 4 else out.shape[2] // channels * (channels - 1)
-        return Want(self._shard(run[0]), request[1], run[1], out, (top, bottom, left, right))
+        for begin, end, shard, first in self._runs(video_id, modality):
+            if begin <= start and start + length <= end and length > 0:
+                at = first + start - begin
+                return Want(self._shard(shard), modality, at, out, (top, bottom, left, right))
+        return None
 
     def encoded(
         self, video_id: str, modality: str, start: int, length: int, *, check: bool = False

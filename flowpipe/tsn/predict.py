@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.errors import UsageError
+from flowpipe.evaluation import softmax
 from flowpipe.store import open_store
 from flowpipe.train_recipe import TestParams
 from flowpipe.tsn.device import keep_freed_memory
@@ -101,10 +102,10 @@ def predict(video_id: str, looks: Sequence[Look], device: str, checkpoint: str) 
     count = min(len(times_s) for times_s, _ in timed)
     return Prediction(
         facts[0].class_names,
-        _softmax(np.sum(totals, axis=0)),
-        tuple(_softmax(total / look.weight) for total, look in zip(totals, looks, strict=True)),
+        softmax(np.sum(totals, axis=0)),
+        tuple(softmax(total / look.weight) for total, look in zip(totals, looks, strict=True)),
         timed[0][0][:count],
-        _softmax(np.sum([scores[:count] for _, scores in timed], axis=0)),
+        softmax(np.sum([scores[:count] for _, scores in timed], axis=0)),
         max(ends),
     )
 
@@ -125,10 +126,3 @@ def stretches(prediction: Prediction, least: float) -> list[Stretch]:
             )
             first = k
     return found
-
-
-def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Over the last axis."""
-    powers = np.exp(scores - scores.max(-1, keepdims=True))
-    made: NDArray[np.float64] = powers / powers.sum(-1, keepdims=True)
-    return made
