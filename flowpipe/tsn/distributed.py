@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 from collections.abc import Iterable, Iterator
@@ -10,6 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+# Its functions keep the group that exists when they are defined, as a default of a parameter: were
+# it first imported by DistributedDataParallel, no one could end the group's threads again.
+import torch.distributed.nn
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -57,7 +62,9 @@ class Processes:
 def joined(device: str) -> Iterator[Processes]:
     """Join the processes that torchrun started, if it did, for as long as the block runs.
 
-    With CUDA each takes the GPU of its number on the machine.
+    With CUDA each takes the GPU of its number on the machine. What the block made of them, a model
+    in parallel among it, must be free at its end: only then do the group's threads end with it, and
+    one that still ran when Python ends would abort the process.
     """
     if device == "cuda":
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
@@ -68,4 +75,5 @@ def joined(device: str) -> Iterator[Processes]:
     try:
         yield Processes(distributed.get_rank(), distributed.get_world_size(), device)
     finally:
+        gc.collect()
         distributed.destroy_process_group()

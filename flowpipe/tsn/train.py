@@ -100,9 +100,7 @@ def train(
     if job.device == "cpu":
         keep_freed_memory()
     with joined(job.device) as processes:
-        trainer = Trainer(job, processes, tell, stepped)
-        trainer.run()
-        return trainer.facts
+        return Trainer(job, processes, tell, stepped).run()
 
 
 class Trainer:
@@ -155,7 +153,7 @@ class Trainer:
         self.state, self._saved_at = State(), time.monotonic()
         self.board: Board | None = None
 
-    def run(self) -> None:
+    def run(self) -> RunFacts:
         """To the end of the schedule."""
         if self.processes.is_first:
             self.facts.write(self.job.run)
@@ -179,6 +177,7 @@ class Trainer:
             self.board.close()
         if self.processes.is_first:
             self._draw()
+        return self.facts
 
     def _draw(self) -> None:
         """The curves; a picture that cannot be drawn is no reason to lose a training over."""
