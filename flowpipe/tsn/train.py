@@ -6,16 +6,14 @@ checkpoint has the rest: weights, optimiser, random state, the place in the epoc
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
 
 from flowpipe.errors import BackendError, FlowpipeError, UsageError
 from flowpipe.evaluation.truth import ALL
@@ -23,14 +21,14 @@ from flowpipe.store import Store, open_store
 from flowpipe.train_recipe import TrainRecipe
 from flowpipe.tsn import run_folder
 from flowpipe.tsn.backbones import build
-from flowpipe.tsn.clips import Batch, Batches, Clip, Clips, clips_of, loader_of
+from flowpipe.tsn.clips import Batches, Clip, Clips, clips_of, loader_of
 from flowpipe.tsn.curves import Board, draw
 from flowpipe.tsn.device import keep_freed_memory
 from flowpipe.tsn.distributed import Processes, joined
 from flowpipe.tsn.epoch import State, Sums, row_of, words_of
-from flowpipe.tsn.feed import network_input
 from flowpipe.tsn.inputs import input_of
-from flowpipe.tsn.model import TSN, make_model
+from flowpipe.tsn.learner import Learner
+from flowpipe.tsn.model import make_model
 from flowpipe.tsn.run_folder import BEST, LAST, RunFacts
 from flowpipe.tsn.schedule import Schedule
 
@@ -38,7 +36,6 @@ Told = Callable[[str], None]
 Stepped = Callable[[int, int, float], None]
 _AGREED_EVERY = 20
 """Steps between questions whether a checkpoint is due, where several processes have to agree."""
-AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -124,16 +121,10 @@ class Trainer:
         model = make_model(
             backbone, self.row, len(self.facts.class_names), self.input.channels, self.stream
         )
-        self.model: TSN = model.to(processes.device)
-        self.optimiser = torch.optim.SGD(
-            model.groups(
-                self.stream.schedule.lr, self.stream.schedule.weight_decay,
-                is_flow=self.input.is_flow, classifier_lr=self.stream.schedule.classifier_lr,
-            ),
-            momentum=self.stream.schedule.momentum,
+        self.learner = Learner(
+            model, self.input, self.row, self.stream, processes,
+            amp=job.amp, accumulate=job.accumulate,
         )  # fmt: skip
-        self.parallel: Any = processes.parallel(self.model)
-        self.scaler = torch.amp.GradScaler("cuda", enabled=job.amp == "fp16")
         videos = {
             phase: clips_of(store, f"{phase}{job.split}", self.input.stored, job.recipe.samples)
             for phase in ("train", "test")
@@ -169,7 +160,7 @@ class Trainer:
             self._epoch(epoch, done)
             last = self.state.step >= self.schedule.steps
             due = last or (epoch + 1) % self.job.validate_every == 0
-            validated = self._validate() if due else None
+            validated = self.learner.validate(self.val_loader) if due else None
             self._note(epoch, validated)
             self.state.sums = Sums()
             self._save(LAST)
@@ -189,7 +180,7 @@ class Trainer:
             self.tell(f"no picture of the curves: {error}")
 
     def _epoch(self, epoch: int, done: int) -> None:
-        self.parallel.train()
+        self.learner.parallel.train()
         self.batches.epoch, self.batches.skip = epoch, done
         batches = iter(self.loader)
         while self.state.step < self.schedule.steps:
@@ -199,13 +190,13 @@ class Trainer:
                 break
             stalled_s = time.monotonic() - began
             size = self.batches.sizes[self.state.step % self.schedule.steps_an_epoch]
-            lr = self.schedule.set(self.optimiser, self.state.step)
-            loss, right = self._step(batch, size)
+            lr = self.schedule.set(self.learner.optimiser, self.state.step)
+            loss, right = self.learner.step(batch, size)
             seconds = time.monotonic() - began
             self.state.sums += Sums(loss, right, len(batch.labels), seconds, stalled_s)
             self.state.step += 1
             self.stepped(self.state.step, self.schedule.steps, self._snippets_per_s())
-            if self.state.step == 1 and not torch.isfinite(torch.tensor(loss)):
+            if self.state.step == 1 and not math.isfinite(loss):
                 raise FlowpipeError(f"the loss is {loss} at the first step; is lr {lr} too large?")
             if self._is_due():
                 self._save(LAST)
@@ -217,63 +208,6 @@ class Trainer:
             return late
         agreed = self.state.step % _AGREED_EVERY == 0
         return agreed and self.processes.total(float(late))[0] > 0
-
-    def _step(self, batch: Batch, size: int) -> tuple[float, float]:
-        """One step of the optimiser; sums of losses and of right answers of this process' share.
-
-        The gradient is that of the mean loss over the `size` videos of the global batch, however
-        they are shared among processes and cut into parts.
-        """
-        self.optimiser.zero_grad(set_to_none=True)
-        total, right = 0.0, 0.0
-        count = len(batch.labels)
-        cuts = [k * count // self.job.accumulate for k in range(self.job.accumulate + 1)]
-        parts = [(a, b) for a, b in zip(cuts, cuts[1:], strict=False) if a < b]
-        for number, (start, stop) in enumerate(parts):
-            last = number == len(parts) - 1
-            with nullcontext() if last or self.processes.world == 1 else self.parallel.no_sync():
-                logits, labels = self._forward(self.parallel, batch, start, stop)
-                losses = functional.cross_entropy(logits, labels, reduction="sum")
-                # DDP takes the mean over processes of what each one computes.
-                self.scaler.scale(losses * self.processes.world / size).backward()
-            total += float(losses.detach())
-            right += float((logits.detach().argmax(1) == labels).sum())
-        if self.stream.schedule.clip_gradient:
-            self.scaler.unscale_(self.optimiser)
-            weights = [w for group in self.optimiser.param_groups for w in group["params"]]
-            nn.utils.clip_grad_norm_(weights, self.stream.schedule.clip_gradient)
-        self.scaler.step(self.optimiser)
-        self.scaler.update()
-        return total, right
-
-    def _forward(
-        self, network: nn.Module, batch: Batch, start: int, stop: int
-    ) -> tuple[Tensor, Tensor]:
-        """Logits, in single precision, and labels of some videos of a batch."""
-        device = self.processes.device
-        x = network_input(
-            batch.images[start:stop], batch.crops[start:stop], self.input, self.row, self.stream,
-            device,
-        )  # fmt: skip
-        with self._autocast():
-            logits = network(x)
-        return logits.float(), batch.labels[start:stop].to(device, non_blocking=True)
-
-    @torch.no_grad()
-    def _validate(self) -> Sums:
-        """Loss and accuracy on the test half of the split: snippets and crops in the middle."""
-        self.model.eval()
-        # Each process has statistics of its own; the checkpoint has the first one's.
-        self.processes.share(self.model.buffers())
-        sums = Sums()
-        for batch in self.val_loader:
-            for start in range(0, len(batch.labels), 16):
-                # Not through DDP: processes may have different numbers of videos.
-                logits, labels = self._forward(self.model, batch, start, start + 16)
-                loss = functional.cross_entropy(logits, labels, reduction="sum")
-                right = (logits.argmax(1) == labels).sum()
-                sums += Sums(float(loss), float(right), len(labels))
-        return sums
 
     def _validated(self, sums: Sums | None) -> Sums | None:
         """Of all processes."""
@@ -305,10 +239,7 @@ class Trainer:
         self._saved_at = time.monotonic()
         sums = Sums(*self.processes.total(*astuple(self.state.sums)))
         values = {
-            "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "random": self._random(),
+            **self.learner.state(),
             "step": self.state.step,
             "best": self.state.best,
             "rows": self.state.rows,
@@ -323,33 +254,16 @@ class Trainer:
         snippets = sums.videos * self.stream.segments * self.processes.world
         return snippets / max(sums.seconds, 1e-9)
 
-    def _random(self) -> list[Tensor]:
-        """Random state of every process."""
-        cuda = self.processes.device != "cpu"
-        own = torch.cuda.get_rng_state(self.processes.device) if cuda else torch.get_rng_state()
-        if self.processes.world == 1:
-            return [own]
-        states: list[Any] = [None] * self.processes.world
-        torch.distributed.all_gather_object(states, own)
-        return states
-
     def _resume(self) -> None:
         path = self.job.run / LAST
         if not path.exists():
             return
         values = run_folder.read_checkpoint(path)
-        self.model.load_state_dict(values["model"])
         if "optimiser" not in values:
+            self.learner.model.load_state_dict(values["model"])
             self.tell("beginning with the adopted weights")
             return
-        self.optimiser.load_state_dict(values["optimiser"])
-        self.scaler.load_state_dict(values["scaler"])
-        if len(values["random"]) == self.processes.world:
-            own = values["random"][self.processes.rank]
-            if self.processes.device == "cpu":
-                torch.set_rng_state(own)
-            else:
-                torch.cuda.set_rng_state(own, self.processes.device)
+        self.learner.restore(values)
         # They are of all processes together, so one of them goes on with them.
         sums = Sums(**values["sums"]) if self.processes.is_first else Sums()
         self.state = State(values["step"], values["best"], values["rows"], sums)
@@ -372,11 +286,6 @@ class Trainer:
             seed=self.job.seed,
         )  # fmt: skip
         return loader_of(clips, batches, self.job.workers, self.processes.device)
-
-    def _autocast(self) -> Any:
-        dtype = AMP[self.job.amp]
-        kind = self.processes.device.partition(":")[0]
-        return torch.autocast(kind, dtype) if dtype else nullcontext()
 
 
 def check_alike(store: Store, other: Store, modality: str) -> None:

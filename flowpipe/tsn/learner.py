@@ -1,0 +1,143 @@
+"""Batches -> steps of a network: loss, gradient, optimiser; in one process of several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from flowpipe.train_recipe import StreamParams
+from flowpipe.tsn.backbones import Row
+from flowpipe.tsn.clips import Batch
+from flowpipe.tsn.distributed import Processes
+from flowpipe.tsn.epoch import Sums
+from flowpipe.tsn.feed import network_input
+from flowpipe.tsn.inputs import Input
+from flowpipe.tsn.model import TSN
+
+AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+_VALIDATED_AT_ONCE = 16
+"""Videos."""
+
+
+class Learner:
+    """A network and all that its next step depends on, but for the batch."""
+
+    def __init__(
+        self,
+        model: TSN,
+        input: Input,
+        row: Row,
+        stream: StreamParams,
+        processes: Processes,
+        *,
+        amp: str = "off",
+        accumulate: int = 1,
+    ) -> None:
+        self.input, self.row, self.stream, self.processes = input, row, stream, processes
+        self.model: TSN = model.to(processes.device)
+        schedule = stream.schedule
+        self.optimiser = torch.optim.SGD(
+            model.groups(
+                schedule.lr, schedule.weight_decay,
+                is_flow=input.is_flow, classifier_lr=schedule.classifier_lr,
+            ),
+            momentum=schedule.momentum,
+        )  # fmt: skip
+        self.parallel: Any = processes.parallel(self.model)
+        self.scaler = torch.amp.GradScaler("cuda", enabled=amp == "fp16")
+        self._amp, self._accumulate = AMP[amp], accumulate
+
+    def step(self, batch: Batch, size: int) -> tuple[float, float]:
+        """One step of the optimiser; sums of losses and of right answers of this process' share.
+
+        The gradient is that of the mean loss over the `size` videos of the global batch, however
+        they are shared among processes and cut into parts.
+        """
+        self.optimiser.zero_grad(set_to_none=True)
+        total, right = 0.0, 0.0
+        count = len(batch.labels)
+        cuts = [k * count // self._accumulate for k in range(self._accumulate + 1)]
+        parts = [(a, b) for a, b in zip(cuts, cuts[1:], strict=False) if a < b]
+        for number, (start, stop) in enumerate(parts):
+            last = number == len(parts) - 1
+            with nullcontext() if last or self.processes.world == 1 else self.parallel.no_sync():
+                logits, labels = self._forward(self.parallel, batch, start, stop)
+                losses = functional.cross_entropy(logits, labels, reduction="sum")
+                # DDP takes the mean over processes of what each one computes.
+                self.scaler.scale(losses * self.processes.world / size).backward()
+            total += float(losses.detach())
+            right += float((logits.detach().argmax(1) == labels).sum())
+        if self.stream.schedule.clip_gradient:
+            self.scaler.unscale_(self.optimiser)
+            weights = [w for group in self.optimiser.param_groups for w in group["params"]]
+            nn.utils.clip_grad_norm_(weights, self.stream.schedule.clip_gradient)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        return total, right
+
+    @torch.no_grad()
+    def validate(self, batches: Iterable[Batch]) -> Sums:
+        """Loss and right answers of this process' share; the network is left in evaluation."""
+        self.model.eval()
+        # Each process has statistics of its own; the checkpoint has the first one's.
+        self.processes.share(self.model.buffers())
+        sums = Sums()
+        for batch in batches:
+            for start in range(0, len(batch.labels), _VALIDATED_AT_ONCE):
+                # Not through DDP: processes may have different numbers of videos.
+                stop = start + _VALIDATED_AT_ONCE
+                logits, labels = self._forward(self.model, batch, start, stop)
+                loss = functional.cross_entropy(logits, labels, reduction="sum")
+                right = (logits.argmax(1) == labels).sum()
+                sums += Sums(float(loss), float(right), len(labels))
+        return sums
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint; all processes ask for it together."""
+        return {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "random": self._random(),
+        }
+
+    def restore(self, values: Mapping[str, Any]) -> None:
+        """Go on where `state` was asked for."""
+        self.model.load_state_dict(values["model"])
+        self.optimiser.load_state_dict(values["optimiser"])
+        self.scaler.load_state_dict(values["scaler"])
+        if len(values["random"]) == self.processes.world:
+            own = values["random"][self.processes.rank]
+            if self.processes.device == "cpu":
+                torch.set_rng_state(own)
+            else:
+                torch.cuda.set_rng_state(own, self.processes.device)
+
+    def _forward(
+        self, network: nn.Module, batch: Batch, start: int, stop: int
+    ) -> tuple[Tensor, Tensor]:
+        """Logits, in single precision, and labels of some videos of a batch."""
+        device = self.processes.device
+        x = network_input(
+            batch.images[start:stop], batch.crops[start:stop], self.input, self.row, self.stream,
+            device,
+        )  # fmt: skip
+        kind = device.partition(":")[0]
+        with torch.autocast(kind, self._amp) if self._amp else nullcontext():
+            logits = network(x)
+        return logits.float(), batch.labels[start:stop].to(device, non_blocking=True)
+
+    def _random(self) -> list[Tensor]:
+        """Random state of every process."""
+        cuda = self.processes.device != "cpu"
+        own = torch.cuda.get_rng_state(self.processes.device) if cuda else torch.get_rng_state()
+        if self.processes.world == 1:
+            return [own]
+        states: list[Any] = [None] * self.processes.world
+        torch.distributed.all_gather_object(states, own)
+        return states
