@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from flowpipe.cli.networks import WEIGHTS_OPTION, weights_of
 from flowpipe.cli.screen import print_table, say
 from flowpipe.errors import UsageError
 from flowpipe.evaluation import (
@@ -28,7 +29,7 @@ SWEPT = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
-@click.option("--weights", metavar="LIST", help="One for each stream, as 1,1.5.  [default: all 1]")
+@WEIGHTS_OPTION
 @click.option("--softmax", is_flag=True,
               help="Add up probabilities, as mmaction2 may; TSN adds what precedes them.",
               )  # fmt: skip
@@ -56,7 +57,7 @@ def fuse(
     if softmax:
         streams = [probabilities(scores) for scores in streams]
     facts = read_facts(files[0])
-    chosen = _weights(weights, len(streams))
+    chosen = weights_of(weights, len(streams))
     if streams[0].positives is None:
         raise UsageError(f"{files[0]} has no labels: was it written by flowpipe test?")
     protocol = PROTOCOLS[name] if name else protocol_of(str(facts.get("dataset", "")))
@@ -89,13 +90,3 @@ def fuse(
             raise UsageError(f"-o {out}: wanted a name that ends in .h5")
         write_scores(out, total, {**facts, "fused": [str(p) for p in files], "weights": chosen})
         say(f"wrote {out}")
-
-
-def _weights(text: str | None, count: int) -> list[float]:
-    try:
-        weights = [float(part) for part in text.split(",")] if text else [1.0] * count
-    except ValueError:
-        raise UsageError(f"--weights wants numbers, as 1,1.5, got {text}") from None
-    if len(weights) != count:
-        raise UsageError(f"--weights has {len(weights)} numbers for {count} streams")
-    return weights

@@ -22,8 +22,6 @@ from flowpipe.recipe_file import read_recipe, recipe_of
 from flowpipe.remote import Cache, Place, default_cache, place
 from flowpipe.run import RunOptions
 from flowpipe.store import read_store_header
-from flowpipe.train_recipe import TrainRecipe
-from flowpipe.tsn.pixels import PIXELS
 from flowpipe.video import DECODERS
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -44,7 +42,9 @@ PLACE = PlaceType()
 STORE_ARGUMENT = click.argument("store", type=click.Path(path_type=Path, exists=True))
 
 
-def _chain(*decorators: Decorator) -> Decorator:
+def chain(*decorators: Decorator) -> Decorator:
+    """Several decorators as one, the first outermost."""
+
     def apply(function: Callable[..., Any]) -> Callable[..., Any]:
         for decorator in reversed(decorators):
             function = decorator(function)
@@ -53,7 +53,7 @@ def _chain(*decorators: Decorator) -> Decorator:
     return apply
 
 
-extract_options = _chain(
+extract_options = chain(
     click.option("--dataset", metavar="NAME", help=f"Data set: {', '.join(DATASETS)}."),
     click.option(
         "--root", type=PLACE, help="Folder, or s3:// or other URL, of the data set's download."
@@ -148,43 +148,6 @@ extract_options = _chain(
         metavar="SECONDS", help="Kill a worker that finishes no frames for this long.",
     ),
 )  # fmt: skip
-
-
-stream_options = _chain(
-    click.option("--modality", required=True, type=click.Choice(list(MODALITIES))),
-    click.option(
-        "--split", type=click.IntRange(1), default=1, show_default=True,
-        help="Trains on train<k>, validates on test<k>.",
-    ),
-    click.option(
-        "--recipe", "recipe_file", metavar="NAME|FILE",
-        help="Recipe whose train section is followed.  [default: the data set's own]",
-    ),
-    click.option(
-        "--set", "settings", multiple=True, metavar="KEY=VALUE",
-        help="Change one value, as --set streams.rgb.dropout=0.5.",
-    ),
-    click.option(
-        "--pixels", type=click.Choice(list(PIXELS)),
-        help="Values that the weights are used to.  [default: the backbone's]",
-    ),
-)  # fmt: skip
-"""What says which network of a recipe is meant."""
-
-
-def train_recipe(store: Path, recipe_file: str | None, settings: tuple[str, ...]) -> TrainRecipe:
-    """The train section that `stream_options` name for a store.
-
-    Raises
-    ------
-    UsageError
-        If the recipe has none.
-    """
-    file = read_recipe(recipe_file) if recipe_file else recipe_of(stored_dataset(store))
-    _, made = file.build([f"train.{setting}" for setting in settings])
-    if made is None:
-        raise UsageError(f"{file.path} has no train section; name another with --recipe")
-    return made
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import click
 
 from flowpipe import recipe as recipes
 from flowpipe.cli import devices
+from flowpipe.cli.networks import WEIGHTS_OPTION, weights_of
 from flowpipe.cli.options import PLACE, without_core
 from flowpipe.cli.screen import print_table, say, stderr
 from flowpipe.cli.torch_needed import torch_or_why
@@ -38,8 +39,7 @@ _LONG_S = 30.0
 @click.argument("video", type=PLACE)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...",
                 type=click.Path(path_type=Path, exists=True, file_okay=False))  # fmt: skip
-@click.option("--weights", metavar="LIST",
-              help="Of the runs' scores, as 1,1.5.  [default: all 1]")  # fmt: skip
+@WEIGHTS_OPTION
 @click.option("--protocol", type=click.Choice(["dense", "mtwi"]),
               help="Evenly spaced snippets, or, for untrimmed videos, snippets at a rate with a "
                    "time line.  [default: the first run's]")  # fmt: skip
@@ -89,7 +89,7 @@ def predict(
 
     if not video.exists():
         raise UsageError(f"{video}: no such file")
-    of_runs = _weights(weights, len(runs))
+    of_runs = weights_of(weights, len(runs))
     facts = same_classes(runs)
     changed = {"protocol": protocol, "snippets": snippets, "rate_hz": rate_hz, "crops": crops}
     params = replace(facts[0].test, **{k: v for k, v in changed.items() if v is not None})  # type: ignore[arg-type]
@@ -178,16 +178,6 @@ def _extracted(video: Place, recipe: ExtractRecipe, store: Path, device: str) ->
             reason=reason.reason if reason else "decode",
         )
     return record.video_id
-
-
-def _weights(text: str | None, count: int) -> list[float]:
-    try:
-        weights = [float(part) for part in text.split(",")] if text else [1.0] * count
-    except ValueError:
-        weights = []
-    if len(weights) != count or min(weights) <= 0:
-        raise UsageError(f"--weights wants {count} numbers above 0, as 1,1.5, got {text}")
-    return weights
 
 
 def _show(found: Prediction, runs: tuple[Path, ...], top: int) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 
 from flowpipe.cli import EXIT_DONE
-from flowpipe.cli.options import STORE_ARGUMENT, stream_options, train_recipe
+from flowpipe.cli.networks import stream_options, train_recipe
+from flowpipe.cli.options import STORE_ARGUMENT
 from flowpipe.cli.screen import say
 from flowpipe.cli.torch_needed import torch_or_why
 from flowpipe.cli.watch import watching

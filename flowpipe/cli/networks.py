@@ -1,0 +1,75 @@
+"""Options of the commands that train, test and add up networks, and what they mean."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import click
+
+from flowpipe.cli.options import chain, stored_dataset
+from flowpipe.errors import UsageError
+from flowpipe.modality import MODALITIES
+from flowpipe.recipe_file import read_recipe, recipe_of
+from flowpipe.train_recipe import TrainRecipe
+from flowpipe.tsn.pixels import PIXELS
+
+stream_options = chain(
+    click.option("--modality", required=True, type=click.Choice(list(MODALITIES))),
+    click.option(
+        "--split", type=click.IntRange(1), default=1, show_default=True,
+        help="Trains on train<k>, validates on test<k>.",
+    ),
+    click.option(
+        "--recipe", "recipe_file", metavar="NAME|FILE",
+        help="Recipe whose train section is followed.  [default: the data set's own]",
+    ),
+    click.option(
+        "--set", "settings", multiple=True, metavar="KEY=VALUE",
+        help="Change one value, as --set streams.rgb.dropout=0.5.",
+    ),
+    click.option(
+        "--pixels", type=click.Choice(list(PIXELS)),
+        help="Values that the weights are used to.  [default: the backbone's]",
+    ),
+)  # fmt: skip
+"""What says which network of a recipe is meant."""
+
+
+def train_recipe(store: Path, recipe_file: str | None, settings: tuple[str, ...]) -> TrainRecipe:
+    """The train section that `stream_options` name for a store.
+
+    Raises
+    ------
+    UsageError
+        If the recipe has none.
+    """
+    file = read_recipe(recipe_file) if recipe_file else recipe_of(stored_dataset(store))
+    _, made = file.build([f"train.{setting}" for setting in settings])
+    if made is None:
+        raise UsageError(f"{file.path} has no train section; name another with --recipe")
+    return made
+
+
+WEIGHTS_OPTION = click.option(
+    "--weights", metavar="LIST", help="One for each stream, as 1,1.5.  [default: all 1]"
+)
+
+
+def weights_of(text: str | None, streams: int) -> list[float]:
+    """The weights that `WEIGHTS_OPTION` gives so many streams.
+
+    Raises
+    ------
+    UsageError
+        Unless there are as many, none of them below 0 and one above.
+    """
+    try:
+        weights = [float(part) for part in text.split(",")] if text else [1.0] * streams
+    except ValueError:
+        weights = []
+    fit = len(weights) == streams and all(0 <= w < math.inf for w in weights) and any(weights)
+    if not fit:
+        noun = "number" if streams == 1 else "numbers"
+        raise UsageError(f"--weights wants {streams} {noun} from 0 up, as 1,1.5, got {text}")
+    return weights
