@@ -16,12 +16,12 @@ from flowpipe.store import Store, open_store
 from flowpipe.train_recipe import TestParams
 from flowpipe.tsn import mtwi
 from flowpipe.tsn.backbones import build
-from flowpipe.tsn.clips import read_images
 from flowpipe.tsn.crops import crops_of
 from flowpipe.tsn.device import keep_freed_memory
 from flowpipe.tsn.feed import crops_of_snippets
 from flowpipe.tsn.inputs import Input
 from flowpipe.tsn.model import TSN, make_model
+from flowpipe.tsn.reading import read_images
 from flowpipe.tsn.run_folder import LAST, RunFacts, read_checkpoint
 from flowpipe.tsn.sampling import RULES, Rule, images_of
 

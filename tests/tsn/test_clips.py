@@ -14,9 +14,10 @@ from tsn import tiny  # noqa: E402
 from flowpipe import open_store  # noqa: E402
 from flowpipe.errors import UsageError  # noqa: E402
 from flowpipe.train_recipe import AugmentParams  # noqa: E402
-from flowpipe.tsn.clips import Batches, Clip, Clips, clips_of, loader_of, read_images  # noqa: E402
+from flowpipe.tsn.clips import Batches, Clip, Clips, clips_of, loader_of  # noqa: E402
 from flowpipe.tsn.crops import Crop  # noqa: E402
 from flowpipe.tsn.inputs import input_of  # noqa: E402
+from flowpipe.tsn.reading import read_images  # noqa: E402
 from flowpipe.tsn.sampling import images_of  # noqa: E402
 from flowpipe.types import Segment  # noqa: E402
 
