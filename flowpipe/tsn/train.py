@@ -196,8 +196,10 @@ class Trainer:
             self.state.sums += Sums(loss, right, len(batch.labels), seconds, stalled_s)
             self.state.step += 1
             self.stepped(self.state.step, self.schedule.steps, self._snippets_per_s())
-            if self.state.step == 1 and not math.isfinite(loss):
-                raise FlowpipeError(f"the loss is {loss} at the first step; is lr {lr} too large?")
+            if not math.isfinite(loss):  # nor will it be again: the weights are not
+                raise FlowpipeError(
+                    f"the loss is {loss} at step {self.state.step}; is lr {lr:g} too large?"
+                )
             if self._is_due():
                 self._save(LAST)
 

@@ -1,0 +1,69 @@
+"""Trainings of tiny networks for tests, and what they leave."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from pathlib import Path
+
+import torch
+from tsn import tiny
+
+from flowpipe.recipe_file import read_recipe
+from flowpipe.tsn.run_folder import LAST, read_checkpoint
+from flowpipe.tsn.train import TrainJob, train
+
+tiny.register()
+PROGRAM = Path(tiny.__file__)
+
+
+def job(
+    store: Path, folder: Path, run: str = "run", *, modality: str = "rgb", **options
+) -> TrainJob:
+    recipe_options = {k: options.pop(k) for k in ("backbone", "dropout", "end") if k in options}
+    path = tiny.write_recipe(folder / "recipe.yaml", **recipe_options)
+    made = read_recipe(str(path)).build()[1]
+    assert made is not None
+    return TrainJob(store, folder / run, made, modality, workers=0, **options)
+
+
+def run(wanted: TrainJob) -> list[str]:
+    told: list[str] = []
+    train(wanted, told.append)
+    return told
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return read_checkpoint(folder / LAST)["model"]
+
+
+def curve(folder: Path) -> list[dict[str, str]]:
+    """The log without what the clock says."""
+    with (folder / "log.csv").open() as file:
+        return [
+            {k: v for k, v in row.items() if k not in ("seconds", "stall_share", "snippets_per_s")}
+            for row in csv.DictReader(file)
+        ]
+
+
+def assert_same_weights(one: Path, other: Path, **tolerance: float) -> None:
+    a, b = weights(one), weights(other)
+    assert a.keys() == b.keys()
+    for name in a:
+        if tolerance:
+            torch.testing.assert_close(a[name], b[name], **tolerance)
+        else:
+            assert torch.equal(a[name], b[name]), name
+
+
+def command(store: Path, folder: Path, name: str, *more: str) -> list[str]:
+    recipe = tiny.write_recipe(folder / "recipe.yaml", "tiny_bn", dropout=0.5, end=200, step=150)
+    return [
+        sys.executable, str(PROGRAM), "train", str(store), "--modality", "rgb", "--recipe",
+        str(recipe), "-o", str(folder / name), "--workers", "1", "--validate-every", "50", *more,
+    ]  # fmt: skip
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(PROGRAM.parent.parent), "OMP_NUM_THREADS": "1"}
