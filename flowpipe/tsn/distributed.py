@@ -8,13 +8,10 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import torch
-
-# Its functions keep the group that exists when they are defined, as a default of a parameter: were
-# it first imported by DistributedDataParallel, no one could end the group's threads again.
-import torch.distributed.nn
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -71,6 +68,9 @@ def joined(device: str) -> Iterator[Processes]:
     if "RANK" not in os.environ:
         yield Processes(device=device)
         return
+    # Its functions keep the group that exists when they are defined, as a parameter's default: were
+    # it first imported by DistributedDataParallel, no one could end the group's threads again.
+    import_module("torch.distributed.nn")
     distributed.init_process_group("gloo" if device == "cpu" else "nccl")
     try:
         yield Processes(distributed.get_rank(), distributed.get_world_size(), device)
