@@ -203,12 +203,12 @@ def show(work: Path, clips: Sequence[Clip]) -> None:
 
 def print_rows(title: str, rows: Mapping[str, Mapping[int, Scores]]) -> None:
     """Each fold, and all of the videos of the folds that are there."""
-    print(f"{title:44}" + "".join(f"{f'fold {fold}':>8}" for fold in FOLDS) + "     all  videos")
+    print(f"{title:50}" + "".join(f"{f'fold {fold}':>8}" for fold in FOLDS) + "     all  videos")
     for name, scores in rows.items():
         right = {fold: hits(one) for fold, one in scores.items()}
         of_fold = (f"{100 * right[f].mean():8.1f}" if f in right else f"{'-':>8}" for f in FOLDS)
         everything = np.concatenate(list(right.values()))
-        print(f"{name:44}{''.join(of_fold)}{100 * everything.mean():8.1f}{len(everything):8}")
+        print(f"{name:50}{''.join(of_fold)}{100 * everything.mean():8.1f}{len(everything):8}")
     print()
 
 
