@@ -21,11 +21,10 @@ from ut_interaction import flowpipe, hits
 
 from flowpipe.datasets import demo
 from flowpipe.evaluation import fused, read_h5
+from flowpipe.recipe_file import read_recipe
 
 STREAMS = ("rgb", "flow", "warped_flow")
 CAMERAS = ("static", "pan", "handheld")
-EPOCHS, LR_STEP = 96, 72
-"""The recipe's own, of one set."""
 
 
 def main() -> None:
@@ -70,13 +69,16 @@ def write_list(work: Path, learn: Sequence[int], test: Sequence[int]) -> None:
 
 
 def train_and_test(work: Path, stream: str, sets: int) -> None:
-    """As the recipe has it, but for the length of the schedule."""
+    """As the recipe has it; of several sets, so many epochs fewer."""
+    recipe = read_recipe("demo").build()[1]
+    assert recipe is not None
+    own = recipe.streams[stream].schedule
     schedule, name = f"streams.{stream}.schedule", f"{stream}-{sets}"
-    epochs = EPOCHS // sets
+    epochs, steps = own.end // sets, [step // sets for step in own.lr_steps]
     flowpipe(
         "train", work / "store", "--recipe", "demo", "--modality", stream, "--split", sets,
         "-o", work / name, "--set", f"{schedule}.end={epochs}",
-        "--set", f"{schedule}.lr_steps=[{LR_STEP // sets}]",
+        "--set", f"{schedule}.lr_steps={steps}",
         "--validate-every", epochs, "--workers", 0,
     )  # fmt: skip
     flowpipe("test", work / "store", work / name, "-o", work / f"{name}.h5")

@@ -196,7 +196,7 @@ class Trainer:
             self.state.sums += Sums(loss, right, len(batch.labels), seconds, stalled_s)
             self.state.step += 1
             self.stepped(self.state.step, self.schedule.steps, self._snippets_per_s())
-            # Nor will it ever be, for the weights are not; but fp16's scaler skips such a step.
+            # The weights are not finite any more; but fp16's scaler leaves such a step out.
             if not math.isfinite(loss) and not self.learner.scaler.is_enabled():
                 raise FlowpipeError(
                     f"the loss is {loss} at step {self.state.step}; is lr {lr:g} too large?"
