@@ -1,37 +1,71 @@
-"""Bytes -> a file that is there whole or not at all."""
+"""Content -> a file that is there whole or not at all."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import re
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
-from flowpipe.errors import UsageError
+from flowpipe.errors import DiskFullError, UsageError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def write_whole(path: str | os.PathLike[str], content: bytes, what: str = "file") -> None:
-    """Write a file under a temporary name beside it, then rename it.
+def errno_of(error: OSError) -> int | None:
+    """The system's number of an error, also of one of HDF5, which names it in its text only."""
+    if error.errno is None and (named := re.search(r"errno = (\d+)", str(error))):
+        return int(named[1])
+    return error.errno
+
+
+def is_full(error: OSError) -> bool:
+    """Whether an error is one of the system's ways of saying 'no space'."""
+    return errno_of(error) in _FULL
+
+
+@contextlib.contextmanager
+def whole_file(path: str | os.PathLike[str], what: str = "file") -> Iterator[Path]:
+    """A name beside a file to write it under; it gets its own, durably, when the block ends well.
 
     Parameters
     ----------
     path : path
         An existing file is replaced.
-    content : bytes
     what : str
         What the file is, for the error.
 
     Raises
     ------
+    DiskFullError
+        If there is no space for it.
     UsageError
-        If the file cannot be written.
+        If the file cannot be written for another reason.
     """
     path = Path(path)
     half = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
         try:
-            half.write_bytes(content)
+            yield half
+            with half.open("rb") as file:
+                os.fsync(file.fileno())
             half.replace(path)
         finally:
             half.unlink(missing_ok=True)
     except OSError as error:
-        raise UsageError(f"cannot write {what} {path}: {error.strerror}") from error
+        reason = os.strerror(number) if (number := errno_of(error)) else str(error)
+        if is_full(error):
+            raise DiskFullError(
+                f"cannot write {what} {path}: {reason}; free some space or raise the quota, then "
+                "run the same command again"
+            ) from error
+        raise UsageError(f"cannot write {what} {path}: {reason}") from error
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes, what: str = "file") -> None:
+    """Write a file, whole or not at all, as `whole_file` does."""
+    with whole_file(path, what) as half:
+        half.write_bytes(content)

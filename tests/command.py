@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -64,6 +66,20 @@ def leftovers(store: Path) -> list[str]:
     names = [p.name for p in (store / "shards").iterdir() if not p.name.startswith("shard-")]
     running = store / "running"
     return names + ([p.name for p in running.iterdir()] if running.exists() else [])
+
+
+def fill(disk: Path, spare: int = 0) -> Path:
+    """Take all the room that is left but for some bytes; the file that takes it."""
+    ballast = disk / "ballast"
+    with ballast.open("wb") as file:
+        free = shutil.disk_usage(disk).free - spare
+        while free > 0:
+            try:
+                os.posix_fallocate(file.fileno(), 0, free)
+                break
+            except OSError:
+                free -= 4096
+    return ballast
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float = 120) -> None:

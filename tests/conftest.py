@@ -1,8 +1,11 @@
-"""Fixtures shared by all tests: where real data lies, a seeded generator."""
+"""Fixtures shared by all tests: where real data lies, a small disk, a seeded generator."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +40,30 @@ def require_cuda() -> None:
     if not gpus().available:
         promised = os.environ.get("FLOWPIPE_REQUIRE_CUDA") == "1"
         (pytest.fail if promised else pytest.skip)(f"needs a GPU: {gpus().reason}")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Mount a file system of so many KiB."""
+    mounted: list[Path] = []
+
+    def mount(kib: int) -> Path:
+        folder = tmp_path / "disk"
+        folder.mkdir()
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "flowpipe-test", str(folder)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            pytest.skip(f"needs the right to mount a small file system: {done.stderr.strip()}")
+        mounted.append(folder)
+        return folder
+
+    if shutil.which("mount") is None:
+        pytest.skip("needs the mount command")
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.errors import FormatError
+from flowpipe.whole import write_whole
 
 _SHOWN = 5
 
@@ -50,20 +51,22 @@ def write_scores(path: Path, scores: Scores, facts: Mapping[str, Any]) -> None:
     scores : Scores
     facts : mapping
         JSON values that say where the scores come from.
+
+    Raises
+    ------
+    DiskFullError, UsageError
+        If the file cannot be written.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with h5py.File(draft, "w") as file:
-            file.create_dataset(
-                "video_ids", data=list(scores.video_ids), dtype=h5py.string_dtype("utf-8")
-            )
-            file["scores"] = np.asarray(scores.values, np.float64)
-            if scores.positives is not None:
-                file["labels"] = scores.positives.astype(np.uint8)
-            file.attrs["facts"] = json.dumps(facts, ensure_ascii=False, sort_keys=True)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file.create_dataset(
+            "video_ids", data=list(scores.video_ids), dtype=h5py.string_dtype("utf-8")
+        )
+        file["scores"] = np.asarray(scores.values, np.float64)
+        if scores.positives is not None:
+            file["labels"] = scores.positives.astype(np.uint8)
+        file.attrs["facts"] = json.dumps(facts, ensure_ascii=False, sort_keys=True)
+    write_whole(path, content.getvalue(), "scores")
 
 
 def read_facts(path: Path) -> dict[str, Any]:

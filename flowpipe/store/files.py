@@ -16,10 +16,10 @@ from pathlib import Path
 
 from flowpipe.errors import DiskFullError
 from flowpipe.store.layout import SHARDS_FOLDER
+from flowpipe.whole import errno_of, is_full
 
 STALE_S = 24 * 3600.0
 """Age from which another host's temporary file counts as left behind."""
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<host>[^~]+)~(?P<pid>\d+)~[0-9a-f]{8}\.tmp(-\w+)?")
 _COPY_BYTES = 8 << 20
 
@@ -52,7 +52,7 @@ def copy_bytes(source: int, target: int, count: int, at: int) -> None:
         try:
             moved = os.copy_file_range(source, target, count - done, done, at + done)
         except (AttributeError, OSError) as error:
-            if isinstance(error, OSError) and error.errno in _FULL:
+            if isinstance(error, OSError) and is_full(error):
                 raise
             break
         if not moved:
@@ -116,10 +116,8 @@ def full_disk_in_words(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        code = error.errno
-        if code is None and (named := re.search(r"errno = (\d+)", str(error))):
-            code = int(named[1])  # HDF5 reports the number in its text only
-        if code not in _FULL:
+        code = errno_of(error)
+        if code is None or not is_full(error):
             raise
         raise DiskFullError(
             f"no space left while writing {path}: {os.strerror(code)}; free some space or raise "

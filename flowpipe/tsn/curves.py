@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flowpipe.errors import BackendError
-from flowpipe.tsn.run_folder import write_whole
+from flowpipe.whole import whole_file
 
 PICTURE, EVENTS = "curve.png", "tensorboard"
 _TAGS = {
@@ -83,5 +83,6 @@ def draw(run: Path, rows: Sequence[Mapping[str, Any]], title: str) -> Path:
     figure.axes[0].set_ylim(bottom=0)
     figure.axes[1].set_ylim(0, 1.02)
     path = run / PICTURE
-    write_whole(path, lambda draft: figure.savefig(draft, format="png", dpi=120))
+    with whole_file(path, "picture") as draft:
+        figure.savefig(draft, format="png", dpi=120)
     return path

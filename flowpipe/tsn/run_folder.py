@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import torch
 from flowpipe import recipe as recipes
 from flowpipe.errors import FormatError, UsageError
 from flowpipe.train_recipe import StreamParams, TestParams
+from flowpipe.whole import whole_file, write_whole
 
 RUN_FILE, LOG_FILE = "run.json", "log.csv"
 LAST, BEST = "last.pt", "best.pt"
@@ -67,7 +68,7 @@ class RunFacts:
                 )
             return
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(path, lambda draft: draft.write_text(text, encoding="utf-8"))
+        write_whole(path, text.encode(), "facts of the run")
 
     @classmethod
     def read(cls, folder: Path) -> RunFacts:
@@ -82,21 +83,14 @@ class RunFacts:
             raise FormatError(f"{path} cannot be read: {error}") from error
 
 
-def write_whole(path: Path, write: Any) -> None:
-    """A file that is there whole or as it was."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(draft)
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
 def save(path: Path, values: Mapping[str, Any]) -> None:
-    """A checkpoint, whole or not at all."""
-    write_whole(path, lambda draft: torch.save(dict(values), draft))
+    """A checkpoint, whole or not at all; errors as those of `whole_file`."""
+    with whole_file(path, "checkpoint") as draft, draft.open("wb") as file:
+        try:
+            torch.save(dict(values), file)
+        except RuntimeError as error:
+            # torch tells what it noticed last; what the system said came before it
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -113,11 +107,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 def write_log(folder: Path, rows: list[dict[str, Any]]) -> None:
     """All epochs so far."""
-
-    def write(draft: Path) -> None:
-        with draft.open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, COLUMNS)
-            table.writeheader()
-            table.writerows(rows)
-
-    write_whole(folder / LOG_FILE, write)
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, COLUMNS)
+    table.writeheader()
+    table.writerows(rows)
+    write_whole(folder / LOG_FILE, text.getvalue().encode(), "log")
