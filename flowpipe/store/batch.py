@@ -85,18 +85,19 @@ def read_batch(wants: Sequence[Want], threads: int, *, check: bool) -> NDArray[n
     failed = np.ones(len(wants), np.uint8)
     if library is None or not wants:
         return failed.astype(bool)
-    table = np.zeros(len(wants), _SNIPPET)
-    for row, want in zip(table, wants, strict=True):
-        place = want.shard.place(want.modality, want.first)
-        shape = want.out.shape
-        row["fd"], row["bytes_at"], row["offsets"] = place.fd, place.bytes_at, place.offsets
-        row["crcs"] = place.crcs if check else 0
-        row["out"] = want.out.__array_interface__["data"][0]
-        row["count"], row["height"], row["width"] = shape[:3]
-        row["components"] = shape[3] if len(shape) == 4 else 1
-        row["top"], row["bottom"], row["left"], row["right"] = want.part
+    table = np.array([_row(want, check) for want in wants], _SNIPPET)
     library.flowpipe_snippets(
         ctypes.c_long(len(wants)), ctypes.c_void_p(table.ctypes.data), ctypes.c_long(threads),
         ctypes.c_void_p(failed.ctypes.data),
     )  # fmt: skip
     return failed.astype(bool)
+
+
+def _row(want: Want, check: bool) -> tuple[int, ...]:
+    """In the order of `_SNIPPET`."""
+    fd, bytes_at, offsets, crcs = want.shard.place(want.modality, want.first)
+    address, shape = want.out.__array_interface__["data"][0], want.out.shape
+    components = shape[3] if len(shape) == 4 else 1
+    return (
+        offsets, crcs if check else 0, address, bytes_at, *shape[:3], components, *want.part, fd,
+    )  # fmt: skip

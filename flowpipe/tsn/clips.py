@@ -23,7 +23,7 @@ from flowpipe.store import Store, Video, open_store
 from flowpipe.train_recipe import AugmentParams
 from flowpipe.tsn.crops import Crop, crops_of, random_crop
 from flowpipe.tsn.inputs import Input
-from flowpipe.tsn.reading import read_images
+from flowpipe.tsn.reading import Wanted, read_images
 from flowpipe.tsn.sampling import RULES, images_of
 
 
@@ -36,6 +36,8 @@ class Clip:
     first: int
     """Its first image."""
     images: int
+    size: tuple[int, int]
+    """Height and width of the images."""
     store: int = 0
     """Which of the stores has it."""
 
@@ -112,11 +114,10 @@ class Clips(Dataset[Batch]):
         images = read_images(
             self.input.stored,
             [
-                (self.stores[clip.store], clip.video_id, wanted)
-                for clip, (wanted, _) in zip(clips, drawn, strict=True)
+                Wanted(self.stores[clip.store], clip.video_id, clip.size, *one)
+                for clip, one in zip(clips, drawn, strict=True)
             ],
-            [crop for _, crop in drawn],
-        )  # fmt: skip
+        )
         labels = torch.tensor([clip.label for clip in clips])
         return Batch(images, [crop for _, crop in drawn], labels)
 
@@ -125,7 +126,7 @@ class Clips(Dataset[Batch]):
         clip = self.videos[number[1]]
         rng = np.random.default_rng((self.seed, *number))
         count, length = clip.images, self.input.read
-        height, width = self.stores[clip.store].videos[clip.video_id].size[self.input.stored]
+        height, width = clip.size
         if min(height, width) < self.side:
             raise UsageError(
                 f"{clip.video_id} is stored with {width}x{height} pixels and the network takes "
@@ -163,8 +164,10 @@ def clips_of(
         if split != ALL and split not in video.splits:
             continue
         if samples == "videos":
-            count = video.images[modality]
-            found += [Clip(video_id, label, 0, count, number) for label in video.labels if count]
+            count, size = video.images[modality], video.size[modality]
+            found += [
+                Clip(video_id, label, 0, count, size, number) for label in video.labels if count
+            ]
         else:
             found += _instances(video, modality, number)
     if not found:
@@ -178,13 +181,13 @@ def clips_of(
 
 def _instances(video: Video, modality: str, number: int) -> list[Clip]:
     """Segments of a video with the images that lie in them; none of those without."""
-    pts_s, count = video.pts_s, video.images[modality]
+    pts_s, count, size = video.pts_s, video.images[modality], video.size[modality]
     found = []
     for segment in video.segments:
         first, stop = np.searchsorted(pts_s, (segment.start_s, segment.end_s)).tolist()
         if first < min(stop, count):
             images = min(stop, count) - first
-            found.append(Clip(video.video_id, segment.label, first, images, number))
+            found.append(Clip(video.video_id, segment.label, first, images, size, number))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,23 +16,22 @@ from flowpipe.store import Request, Store
 from flowpipe.store.batch import Part
 from flowpipe.tsn.crops import Crop
 
-Wanted = tuple[Store, str, NDArray[np.int64]]
-"""(store, video_id, numbers of the images of each snippet, (S, read), each of which is one read)"""
+
+class Wanted(NamedTuple):
+    """Snippets of a video."""
+
+    store: Store
+    video_id: str
+    size: tuple[int, int]
+    """Height and width of its images, as the store says."""
+    numbers: NDArray[np.int64]
+    """Of the images of each snippet, (S, read): each snippet is one read."""
+    crop: Crop | None = None
+    """All that is wanted of each image: what is outside of it is left to chance."""
 
 
-def read_images(
-    modality: str,
-    wanted: Sequence[Wanted],
-    crops: Sequence[Crop] | None = None,
-) -> Tensor | list[Tensor]:
+def read_images(modality: str, wanted: Sequence[Wanted]) -> Tensor | list[Tensor]:
     """Snippets of some videos, decoded to where they are to be.
-
-    Parameters
-    ----------
-    modality : str
-    wanted : sequence of Wanted
-    crops : sequence of Crop, optional
-        All that is wanted of each video: what is outside of it is left to chance.
 
     Returns
     -------
@@ -40,43 +40,36 @@ def read_images(
     """
     channels = MODALITIES[modality].channels
     shapes = []
-    for store, video_id, numbers in wanted:
-        height, width = store.videos[video_id].size[modality]
+    for one in wanted:
+        height, width = one.size
         shape = (height, width, 3) if channels == 3 else (height, channels * width)
-        shapes.append((numbers.size, *shape))
+        shapes.append((one.numbers.size, *shape))
     whole = _memory((len(wanted), *shapes[0])) if len(set(shapes)) == 1 else None
     memories = [_memory(shape) for shape in shapes] if whole is None else list(whole)
-    _decode(modality, wanted, [memory.numpy() for memory in memories], crops)
+    _decode(modality, wanted, [memory.numpy() for memory in memories])
     if whole is not None:
         return _as_planes(whole, channels)
     return [_as_planes(memory, channels) for memory in memories]
 
 
-def _decode(
-    modality: str,
-    wanted: Sequence[Wanted],
-    memories: Sequence[NDArray[np.uint8]],
-    crops: Sequence[Crop] | None,
-) -> None:
+def _decode(modality: str, wanted: Sequence[Wanted], memories: Sequence[NDArray[np.uint8]]) -> None:
     """Put the images of each snippet where they belong."""
     by_store: dict[Store, tuple[list[Request], list[NDArray[np.uint8]], list[Part]]] = {}
-    for number, ((store, video_id, numbers), memory) in enumerate(
-        zip(wanted, memories, strict=True)
-    ):
+    for (store, video_id, size, numbers, crop), memory in zip(wanted, memories, strict=True):
         requests, outs, parts = by_store.setdefault(store, ([], [], []))
         snippets = memory.reshape(*numbers.shape, *memory.shape[1:])
-        for snippet, out in zip(numbers, snippets, strict=True):
-            first, stop = int(snippet.min()), int(snippet.max()) + 1
-            if stop - first == len(snippet):
-                requests.append((video_id, modality, first, len(snippet)))
+        c = crop or Crop(0, 0, size[1], size[0])
+        part = c.y, c.y + c.height, c.x, c.x + c.width
+        read, firsts, lasts = numbers.shape[1], numbers.min(1).tolist(), numbers.max(1).tolist()
+        for k, (first, last, out) in enumerate(zip(firsts, lasts, snippets, strict=True)):
+            if last - first + 1 == read:
+                requests.append((video_id, modality, first, read))
                 outs.append(out)
-                if crops:
-                    c = crops[number]
-                    parts.append((c.y, c.y + c.height, c.x, c.x + c.width))
+                parts.append(part)
             else:  # the last image again, or the first ones after it
-                read = np.empty((stop - first, *out.shape[1:]), np.uint8)
-                store.snippet(video_id, modality, first, stop - first, read)
-                out[...] = read[snippet - first]
+                there = np.empty((last - first + 1, *out.shape[1:]), np.uint8)
+                store.snippet(video_id, modality, first, len(there), there)
+                out[...] = there[numbers[k] - first]
     # In a loader's process torch has one thread.
     for store, (requests, outs, parts) in by_store.items():
         store.read_into(requests, outs, parts, torch.get_num_threads())

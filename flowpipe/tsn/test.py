@@ -21,7 +21,7 @@ from flowpipe.tsn.device import keep_freed_memory
 from flowpipe.tsn.feed import crops_of_snippets
 from flowpipe.tsn.inputs import Input
 from flowpipe.tsn.model import TSN, make_model
-from flowpipe.tsn.reading import read_images
+from flowpipe.tsn.reading import Wanted, read_images
 from flowpipe.tsn.run_folder import LAST, RunFacts, read_checkpoint
 from flowpipe.tsn.sampling import RULES, Rule, images_of
 
@@ -76,15 +76,16 @@ class Network:
         self, store: Store, video_id: str, starts: NDArray[np.int64], crops: int, tail: str
     ) -> NDArray[np.float64]:
         """Scores of snippets by crop: float64 (snippets, crops, classes)."""
-        count = store.videos[video_id].images[self.input.stored]
-        wanted = images_of(starts, self.input.read, count, tail)
-        images = read_images(self.input.stored, [(store, video_id, wanted)])[0].to(self.device)
-        height, width = images.shape[2:]
+        video, stored = store.videos[video_id], self.input.stored
+        height, width = video.size[stored]
         if min(height, width) < self.row.size:
             raise UsageError(
                 f"{video_id} is stored with {width}x{height} pixels and the network takes "
                 f"{self.row.size}x{self.row.size}"
             )
+        numbers = images_of(starts, self.input.read, video.images[stored], tail)
+        wanted = Wanted(store, video_id, video.size[stored], numbers)
+        images = read_images(stored, [wanted])[0].to(self.device)
         chosen = crops_of(crops, width, height, self.row.size)
         x = crops_of_snippets(images, chosen, self.input, self.row, self.facts.stream).flatten(0, 1)
         scores = torch.cat([self.model.snippets(part[None])[1][0] for part in x.split(_AT_ONCE)])

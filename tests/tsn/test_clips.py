@@ -17,7 +17,7 @@ from flowpipe.train_recipe import AugmentParams  # noqa: E402
 from flowpipe.tsn.clips import Batches, Clip, Clips, clips_of, loader_of  # noqa: E402
 from flowpipe.tsn.crops import Crop  # noqa: E402
 from flowpipe.tsn.inputs import input_of  # noqa: E402
-from flowpipe.tsn.reading import read_images  # noqa: E402
+from flowpipe.tsn.reading import Wanted, read_images  # noqa: E402
 from flowpipe.tsn.sampling import images_of  # noqa: E402
 from flowpipe.types import Segment  # noqa: E402
 
@@ -64,10 +64,15 @@ def test_short_videos_repeat_their_last_image_or_begin_again(store: Path) -> Non
     video_id = "video 00"  # eight fields
     all_of_it = opened.snippet(video_id, "flow", 0, 8)
     starts = np.array([5, 0])
-    images = read_images("flow", [(opened, video_id, images_of(starts, 5, 8))])[0]
-    np.testing.assert_array_equal(images.numpy(), all_of_it[[5, 6, 7, 7, 7, 0, 1, 2, 3, 4]])
-    images = read_images("flow", [(opened, video_id, images_of(starts, 5, 8, "loop"))])[0]
-    np.testing.assert_array_equal(images.numpy(), all_of_it[[5, 6, 7, 0, 1, 0, 1, 2, 3, 4]])
+
+    def read(numbers: np.ndarray) -> np.ndarray:
+        size = opened.videos[video_id].size["flow"]
+        return read_images("flow", [Wanted(opened, video_id, size, numbers)])[0].numpy()
+
+    images = read(images_of(starts, 5, 8))
+    np.testing.assert_array_equal(images, all_of_it[[5, 6, 7, 7, 7, 0, 1, 2, 3, 4]])
+    images = read(images_of(starts, 5, 8, "loop"))
+    np.testing.assert_array_equal(images, all_of_it[[5, 6, 7, 0, 1, 0, 1, 2, 3, 4]])
 
 
 def test_instances_are_samples_of_their_own_time(store: Path, tmp_path: Path) -> None:
@@ -75,10 +80,10 @@ def test_instances_are_samples_of_their_own_time(store: Path, tmp_path: Path) ->
     marked = tiny.make_store(tmp_path / "store", 1, segments=segments)
     opened = open_store(marked)  # nine frames at 25 a second, eight fields
     assert clips_of(opened, "train1", "flow", "instances") == [
-        Clip("video 00", 2, 0, 3),  # frames at 0, 0.04 and 0.08
-        Clip("video 00", 1, 5, 3),  # frames at 0.20, 0.24, 0.28; the last has a field too
+        Clip("video 00", 2, 0, 3, (36, 48)),  # frames at 0, 0.04 and 0.08
+        Clip("video 00", 1, 5, 3, (36, 48)),  # frames at 0.20, 0.24, 0.28; the last has a field too
     ]
-    assert clips_of(opened, "train1", "rgb", "videos") == [Clip("video 00", 0, 0, 9)]
+    assert clips_of(opened, "train1", "rgb", "videos") == [Clip("video 00", 0, 0, 9, (36, 48))]
     data = clips(marked, "train", modality="flow")
     data.videos = clips_of(opened, "train1", "flow", "instances")
     allowed = opened.snippet("video 00", "flow", 5, 3)
