@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -82,7 +81,11 @@ def train(
     """
     torch_or_why()
     if devices and devices > 1 and "RANK" not in os.environ:
-        return _together(devices)
+        from flowpipe.tsn.distributed import launch
+
+        program = sys.argv[0]
+        start = ["-m", "flowpipe"] if Path(program).name == "__main__.py" else [program]
+        return launch(devices, [*start, *sys.argv[1:]])
     from flowpipe.tsn.device import chosen_device
     from flowpipe.tsn.run_folder import LAST
     from flowpipe.tsn.train import TrainJob
@@ -101,11 +104,3 @@ def train(
     if os.environ.get("RANK", "0") == "0":
         say(f"next: flowpipe test {store} {run} -o scores.h5")
     return EXIT_DONE
-
-
-def _together(devices: int) -> int:
-    """This very command in several processes; its exit code."""
-    program = sys.argv[0]
-    start = ["-m", "flowpipe"] if Path(program).name == "__main__.py" else [program]
-    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
-    return subprocess.call([sys.executable, *torchrun, *start, *sys.argv[1:]])

@@ -1,11 +1,13 @@
-"""torchrun's environment -> which process this is of how many; sums over all of them."""
+"""Several processes that train together: starting them, which one this is, sums over all."""
 
 from __future__ import annotations
 
 import gc
 import inspect
+import logging
 import os
-from collections.abc import Iterable, Iterator
+import signal
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -14,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
+
+from flowpipe.errors import BackendError
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,47 @@ class Processes:
         name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
         options: dict[str, Any] = {name: False}
         return DistributedDataParallel(model, **options)
+
+
+def launch(count: int, arguments: Sequence[str]) -> int:
+    """Run Python with some arguments in several processes of this machine, as torchrun does.
+
+    Returns
+    -------
+    int
+        0, or the exit code of one that failed; the others are then ended.
+
+    Raises
+    ------
+    BackendError
+        If one was killed.
+    KeyboardInterrupt
+        If this one was told to end.
+    """
+    from torch.distributed import run as torchrun
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    # What went wrong the processes say themselves, in fewer words.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // count)))
+    options = torchrun.parse_args(["--standalone", f"--nproc-per-node={count}", *arguments])
+    try:
+        torchrun.run(options)
+    except SignalException:
+        raise KeyboardInterrupt from None
+    except ChildFailedError as error:
+        codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
+        for code in codes.values():
+            if code > 0:
+                return code
+        # one that is ended because of another is sent SIGTERM
+        rank, code = min(codes.items(), key=lambda item: item[1] == -signal.SIGTERM)
+        why = "; did it take too much memory?" if code == -signal.SIGKILL else ""
+        raise BackendError(
+            f"process {rank} of {count} was ended by {signal.Signals(-code).name}{why}"
+        ) from None
+    return 0
 
 
 @contextmanager

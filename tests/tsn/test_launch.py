@@ -1,0 +1,93 @@
+"""`--devices N`: processes of this machine that train together, and what becomes of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from command import wait_for
+
+pytest.importorskip("torch", reason="needs torch")
+
+from tsn.training import command, environment  # noqa: E402
+
+from flowpipe.tsn.run_folder import LAST  # noqa: E402
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(store: Path, tmp_path: Path) -> Iterator[Start]:
+    """Begin a training of two processes; what still lives afterwards is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*more: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            command(store, tmp_path, "run", "--device", "cpu", "--devices", "2", *more),
+            env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        for pid in [process.pid, *children(process.pid)]:
+            if process.poll() is None:
+                os.kill(pid, signal.SIGKILL)
+        process.wait()
+
+
+def children(pid: int) -> list[int]:
+    """Processes that one has started."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+def training(process: subprocess.Popen[str], folder: Path) -> list[int]:
+    """Wait until epochs go by; the processes that do it, the first one first."""
+    wait_for(lambda: all((folder / "run" / name).exists() for name in ("log.csv", LAST)))
+    two = sorted(children(process.pid))
+    assert len(two) == 2
+    return two
+
+
+def test_what_is_wrong_is_said_without_a_flood(start: Start) -> None:
+    process = start("--split", "9")
+    _, stderr = process.communicate(timeout=100)
+    assert process.returncode == 2
+    assert "no labelled videos of split train9" in stderr
+    assert len(stderr.splitlines()) <= 4, stderr  # each of them may say it
+
+
+def test_one_that_is_killed_ends_the_others_and_is_named(start: Start, tmp_path: Path) -> None:
+    process = start()
+    first, second = training(process, tmp_path)
+    os.kill(second, signal.SIGKILL)
+    _, stderr = process.communicate(timeout=100)
+    assert process.returncode == 2, stderr
+    assert "process 1 of 2 was ended by SIGKILL" in stderr
+    assert "torch/distributed/run.py" not in stderr
+    assert not Path(f"/proc/{first}").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_ends_all_and_the_run_goes_on(
+    number: signal.Signals, start: Start, tmp_path: Path
+) -> None:
+    process = start()
+    two = training(process, tmp_path)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=100)
+    assert process.returncode == 130, stderr
+    assert "torch/distributed/run.py" not in stderr
+    assert not [pid for pid in two if Path(f"/proc/{pid}").exists()]
+    (tmp_path / "run" / "log.csv").unlink()  # of which there will be a new one
+    again = start("--resume")
+    training(again, tmp_path)
+    again.send_signal(signal.SIGINT)
+    assert "going on at step" in again.communicate(timeout=100)[1]
