@@ -36,8 +36,8 @@ def start(store: Path, tmp_path: Path) -> Iterator[Start]:
 
     yield begin
     for process in started:
-        for pid in [process.pid, *children(process.pid)]:
-            if process.poll() is None:
+        if process.poll() is None:
+            for pid in [*children(process.pid), process.pid]:
                 os.kill(pid, signal.SIGKILL)
         process.wait()
 
