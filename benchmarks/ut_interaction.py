@@ -6,8 +6,9 @@
     python benchmarks/ut_interaction.py --work ut --show        the tables of what there is so far
 
 60 clips, six classes, ten sequences of which a fold leaves out two; what a fold trains on never
-contains its test sequences, and nothing is chosen on them: the scores are those of the end of the
-schedule, the fusion's weights are the recipe's. With shuffled labels accuracy is rather below
+contains its test sequences. No checkpoint and no weight is chosen on them: the scores are those of
+the end of the schedule, the fusion's weights are the recipe's, whose settings were first chosen on
+fold 1 of rgb_diff. With shuffled labels accuracy is rather below
 chance than at it: each class has ten clips, so one that is frequent in training is rare among the
 test videos. What always saying the most frequent one comes to is printed beside. Every step is a
 flowpipe command; interrupted, the same command goes on where it was. The leak is what the size and
