@@ -7,13 +7,15 @@ import os
 import shutil
 import socket
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from flowpipe.errors import BackendError
-from flowpipe.store.files import alive, full_disk_in_words
+from flowpipe.owner import owner, owner_is_gone
+from flowpipe.store.files import full_disk_in_words
 from flowpipe.types import Span
 
 
@@ -96,25 +98,23 @@ class Breadcrumb:
 
 
 @contextmanager
-def crumb_folder(store: Path, run: str) -> Iterator[Path]:
-    """A folder for the breadcrumbs of one run, gone when the block ends.
+def crumb_folder(store: Path) -> Iterator[Path]:
+    """Make a folder for the breadcrumbs of one run, removed when the block ends.
 
-    Runs share a store, so each has its own; those of runs on this machine that were killed are
-    swept away.
+    Runs share a store, so each has its own, ``STORE/running/OWNER~RANDOM``; those of runs that were
+    killed are removed, see `flowpipe.owner.owner_is_gone`.
 
     Parameters
     ----------
     store : Path
-    run : str
-        ``<time>-<host>-<pid>``, as the ledger is named.
     """
     running = store / "running"
     for folder in running.glob("*"):
-        _, _, owner = folder.name.partition("-")
-        host, _, pid = owner.rpartition("-")
-        if host == socket.gethostname() and pid.isdigit() and not alive(int(pid)):
-            shutil.rmtree(folder, ignore_errors=True)
-    own = running / run
+        with suppress(OSError):
+            age_s = time.time() - max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+            if owner_is_gone(folder.name.rpartition("~")[0], age_s):
+                shutil.rmtree(folder, ignore_errors=True)
+    own = running / f"{owner()}~{uuid.uuid4().hex[:8]}"
     try:
         with full_disk_in_words(own):
             _make(own)

@@ -223,7 +223,7 @@ def _settle(
     with (
         RunProgress(plan, console) as progress,
         # Closed here whatever happens: workers must be gone before what they left is swept.
-        closing(_work(plan, recipe, options, ledger, progress)) as work,
+        closing(_work(plan, recipe, options, progress)) as work,
     ):
         for outcome in chain(plan.unusable, work):
             ledger.write(outcome)
@@ -241,7 +241,6 @@ def _work(
     plan: Plan,
     recipe: ExtractRecipe,
     options: RunOptions,
-    ledger: Ledger,
     progress: RunProgress,
 ) -> Generator[Outcome, None, None]:
     """Outcomes of a plan's shards as workers finish them."""
@@ -252,7 +251,7 @@ def _work(
         if options.scheduler
         else local_pool(options.workers, options.gpus)
     )
-    with crumb_folder(options.store, ledger.path.stem) as crumbs, pool_of as pool:
+    with crumb_folder(options.store) as crumbs, pool_of as pool:
         store = options.store.resolve()
         job = ShardJob(
             str(store), str(crumbs.resolve()), plan.shards[0], recipe, options.device,

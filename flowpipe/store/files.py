@@ -8,31 +8,41 @@ import fcntl
 import os
 import re
 import shutil
-import socket
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from flowpipe.errors import DiskFullError
+from flowpipe.owner import owner, owner_is_gone
 from flowpipe.store.layout import SHARDS_FOLDER
 from flowpipe.whole import errno_of, is_full
 
-STALE_S = 24 * 3600.0
-"""Age from which another host's temporary file counts as left behind."""
-_TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<host>[^~]+)~(?P<pid>\d+)~[0-9a-f]{8}\.tmp(-\w+)?")
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<owner>[^.]+)~[0-9a-f]{8}\.tmp(-\w+)?")
 _COPY_BYTES = 8 << 20
 
 
 def temporary_name(final: Path) -> Path:
-    """A hidden name beside `final` that tells whose it is: host and process id."""
-    host = re.sub(r"[^A-Za-z0-9-]", "_", socket.gethostname()) or "host"
-    return final.with_name(f".{final.name}.{host}~{os.getpid()}~{uuid.uuid4().hex[:8]}.tmp")
+    """A hidden name beside `final` that tells which process writes it, see `flowpipe.owner`."""
+    return final.with_name(f".{final.name}.{owner()}~{uuid.uuid4().hex[:8]}.tmp")
 
 
 def create_exclusive(path: Path) -> int:
     """Open a new file for reading and writing and hold a lock that says its writer lives."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    return _locking(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[int]:
+    """Open a file that exists for reading and writing, and lock it as `create_exclusive` does."""
+    fd = _locking(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _locking(fd: int) -> int:
     with contextlib.suppress(OSError):  # some network file systems have no locks
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return fd
@@ -126,17 +136,17 @@ def full_disk_in_words(path: Path) -> Iterator[None]:
 
 
 def sweep(store: str | Path) -> list[Path]:
-    """Remove temporary files whose writers are gone.
+    """Remove temporary files whose writers have ended.
 
-    A file goes if its process is dead (same host) or it was not written to for `STALE_S` (other
-    hosts), and nobody holds its lock.
+    A file is removed if its writer is gone, see `flowpipe.owner.owner_is_gone`, and nobody holds
+    its lock. Of a writer that cannot be seen from here, in another container for one, the time
+    since its last write to the file decides.
 
     Returns
     -------
     list of Path
         What was removed.
     """
-    host = temporary_name(Path("x")).name.removeprefix(".x.").partition("~")[0]
     removed = []
     for folder in (Path(store), Path(store) / SHARDS_FOLDER):
         if not folder.is_dir():
@@ -146,23 +156,11 @@ def sweep(store: str | Path) -> list[Path]:
             if named is None:
                 continue
             with contextlib.suppress(FileNotFoundError):
-                old = time.time() - path.stat().st_mtime > STALE_S
-                gone = not alive(int(named["pid"])) if named["host"] == host else old
-                if gone and not _locked(path):
+                age_s = time.time() - path.stat().st_mtime
+                if owner_is_gone(named["owner"], age_s) and not _locked(path):
                     path.unlink()
                     removed.append(path)
     return removed
-
-
-def alive(pid: int) -> bool:
-    """Whether a process of this machine runs."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _locked(path: Path) -> bool:

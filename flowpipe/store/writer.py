@@ -271,10 +271,11 @@ class ShardWriter:
             with files.full_disk_in_words(self.path):
                 files.need_space(self.path.parent, self._bytes_to_assemble())
                 places = create_shard(self._temporary, shard)
-                self._place_payloads(shard, places)
-                seal_shard(self._temporary)
-                self._check(shard)
-                files.publish(self._temporary, self.path)
+                with files.held(self._temporary) as target:
+                    self._place_payloads(target, places)
+                    seal_shard(self._temporary)
+                    self._check(shard)
+                    files.publish(self._temporary, self.path)
         finally:
             self.discard()
         return self.path
@@ -339,14 +340,10 @@ class ShardWriter:
         metas = sum(len(e.meta) + 512 for e in self._entries)
         return self.bytes_written + images * 128 + metas + _TABLE_SLACK_BYTES
 
-    def _place_payloads(self, shard: Shard, places: Mapping[str, int]) -> None:
-        target = os.open(self._temporary, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            for name, spool in self._spools.items():
-                files.copy_bytes(spool.fd, target, spool.length, places[name])
-                os.ftruncate(spool.fd, 0)  # gives its room to the next stream
-        finally:
-            os.close(target)
+    def _place_payloads(self, target: int, places: Mapping[str, int]) -> None:
+        for name, spool in self._spools.items():
+            files.copy_bytes(spool.fd, target, spool.length, places[name])
+            os.ftruncate(spool.fd, 0)  # gives its room to the next stream
 
     def _check(self, wrote: Shard) -> None:
         """Read the finished file back: tables as they were meant, payloads by their CRC."""
