@@ -17,13 +17,14 @@ from flowpipe.types import MAX_VIDEO_ID_BYTES
 
 FORMAT = "flowpipe-shard"
 STORE_FORMAT = "flowpipe-store"
-FORMAT_VERSION = "1.0"
+FORMAT_VERSION = "1.1"
 """major.minor: a reader refuses other majors; of later minors it ignores what it does not know."""
 
 # the folder
 STORE_FILE = "store.json"
 SHARDS_FOLDER = "shards"
 INDEX_FILE = "index.h5"
+MANIFEST_FOLDER = "manifest"
 SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.h5")
 
 # root attributes of a shard

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from flowpipe.errors import FormatError
 from flowpipe.modality import MODALITIES
 from flowpipe.store import ShardWriter, StreamSpec, layout, open_store, verify_store
 from flowpipe.store.check import check_shard
+from flowpipe.store.manifest import note_records, read_manifest
 from flowpipe.store.shard import compute_seal, read_shard
 from flowpipe.types import EncodedPlanes, Span, VideoRecord
 
@@ -434,6 +436,29 @@ def test_S26_versions(shard):
     with pytest.raises(FormatError, match="format version 2.0; this flowpipe reads 1.x"):
         read_shard(shard)
     path = store / "store.json"
-    path.write_text(path.read_text().replace('"format_version": "1.0"', '"format_version": "3.1"'))
+    path.write_text(path.read_text().replace('"format_version": "1.1"', '"format_version": "3.1"'))
     with pytest.raises(FormatError, match=r"3\.1"):
         open_store(store)
+
+
+def test_S27_lines_of_the_manifest(shard):
+    (path,) = (shard.parent.parent / "manifest").iterdir()
+    crc, _, content = path.read_bytes().removesuffix(b"\n").partition(b" ")
+    assert crc == b"%08x" % zlib.crc32(content)
+    values = json.loads(content)
+    assert values["n"] == 0 and values["publish"] == shard.name
+    assert values["seal"] == read_shard(shard).attrs["seal"]
+    assert values["keys"] == [["a", 0, 1], ["b", 0, 1]]
+
+
+def test_S28_what_was_published_is_there(shard):
+    manifest = read_manifest(shard.parent.parent)
+    assert not manifest.lost({shard.name: read_shard(shard).attrs["seal"]})
+    assert manifest.lost({}) and manifest.lost({shard.name: "0" * 64})
+
+
+def test_S29_the_latest_record_counts(shard):
+    store, seal = shard.parent.parent, read_shard(shard).attrs["seal"]
+    for label in (1, 2):
+        note_records(store, {(shard.name, seal): [VideoRecord("a", "/a.avi", (label,))]})
+    assert read_manifest(store).records[shard.name, seal]["a"]["labels"] == [2]

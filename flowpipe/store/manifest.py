@@ -1,0 +1,315 @@
+"""Shards published, removed and relabelled -> an append-only log that a store answers for.
+
+The manifest is what tells a lost or swapped shard from one that never was. One file per machine
+under ``STORE/manifest``; each line carries its CRC-32 and its number, so that damage and missing
+lines show. Lines say things that commute, so the files need no common order.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flowpipe.store import files, layout
+from flowpipe.types import VideoRecord
+
+Key = tuple[str, int, int]
+"""(video_id, part, parts)"""
+
+_SUFFIX = ".jsonl"
+
+
+@dataclass(frozen=True)
+class Published:
+    """One publication of a shard."""
+
+    shard: str
+    """File name."""
+    seal: str
+    keys: tuple[Key, ...]
+    """What the shard holds."""
+
+
+@dataclass
+class Manifest:
+    """What a store has published, as far as its manifest files were read."""
+
+    published: dict[str, list[Published]] = field(default_factory=dict)
+    """Publications that were not removed, by file name of the shard, oldest first."""
+    records: dict[tuple[str, str], dict[str, dict[str, Any]]] = field(default_factory=dict)
+    """By (shard, seal) and video id: the record that replaces the one in the shard."""
+    class_names: tuple[str, ...] | None = None
+    """Class names that replace those of store.json; None for no change."""
+    read: dict[str, int] = field(default_factory=dict)
+    """Bytes read of each manifest file."""
+    faults: list[str] = field(default_factory=list)
+    """Damaged or missing lines, in words."""
+
+    def lost(self, there: Mapping[str, str]) -> dict[str, Published]:
+        """Latest publication of each shard that is not there with a seal that was published.
+
+        Parameters
+        ----------
+        there : mapping of str to str
+            Seals of the shards of the store, by file name.
+        """
+        return {
+            name: publications[-1]
+            for name, publications in self.published.items()
+            if there.get(name) not in {p.seal for p in publications}
+        }
+
+
+def note_published(store: Path, shard: str, seal: str, keys: Iterable[Key]) -> None:
+    """Note that a shard is in the store under its final name.
+
+    Raises
+    ------
+    DiskFullError
+    OSError
+    """
+    _append(store, [{"publish": shard, "seal": seal, "keys": [list(key) for key in keys]}])
+
+
+def note_removed(store: Path, shard: str, seal: str) -> None:
+    """Note that a shard was taken out of the store on purpose."""
+    _append(store, [{"remove": shard, "seal": seal}])
+
+
+def note_records(store: Path, records: Mapping[tuple[str, str], Sequence[VideoRecord]]) -> None:
+    """Replace what a store says of videos: labels, splits, segments, path. Nothing is decoded.
+
+    Parameters
+    ----------
+    store : Path
+    records : mapping
+        By (file name, seal) of the shard that holds the video or a part of it. A shard made anew
+        later speaks for itself again.
+    """
+    _append(
+        store,
+        [
+            {"relabel": shard, "seal": seal, "records": [asdict(record) for record in changed]}
+            for (shard, seal), changed in records.items()
+        ],
+    )
+
+
+def note_class_names(store: Path, names: Sequence[str]) -> None:
+    """Replace the class names of store.json."""
+    _append(store, [{"class_names": list(names)}])
+
+
+def manifest_files(store: Path) -> dict[str, int]:
+    """Sizes of the manifest files by name, in bytes."""
+    try:
+        with os.scandir(store / layout.MANIFEST_FOLDER) as entries:
+            return {
+                entry.name: entry.stat().st_size
+                for entry in sorted(entries, key=lambda entry: entry.name)
+                if entry.name.endswith(_SUFFIX) and entry.is_file()
+            }
+    except FileNotFoundError:
+        return {}
+
+
+def read_manifest(store: Path, *, keys: bool = True) -> Manifest:
+    """Read the manifest of a store; damage is listed in ``faults``, never raised.
+
+    Parameters
+    ----------
+    store : Path
+    keys : bool
+        Keep what each shard holds. Of a million videos that is 200 MB.
+    """
+    manifest = Manifest()
+    lines: list[tuple[int, str, dict[str, Any]]] = []
+    for name in manifest_files(store):
+        path = store / layout.MANIFEST_FOLDER / name
+        try:
+            with files.open_regular(path) as file:
+                content = file.read()
+        except OSError as error:
+            manifest.faults.append(f"{name} cannot be read: {error.strerror}")
+            continue
+        # What is not ended by a line feed is being written, or was when its writer died.
+        whole = content.rfind(b"\n") + 1
+        manifest.read[name] = whole
+        if whole < len(content) and not _being_written(path):
+            manifest.faults.append(
+                f"{name} ends in half a line: its writer died or the disk lost it"
+            )
+        number: int | None = 0
+        for at, line in enumerate(content[:whole].splitlines(), 1):
+            values = _checked(line)
+            if values is None:
+                if line:
+                    manifest.faults.append(f"{name}: line {at} does not have its CRC")
+                number = None
+                continue
+            if number is not None and values["n"] != number:
+                manifest.faults.append(f"{name}: lines {number} to {values['n'] - 1} are missing")
+            number = values["n"] + 1
+            if not keys:
+                values.pop("keys", None)
+            lines.append((values["utc_ns"], name, values))
+    removed: list[dict[str, Any]] = []
+    for _, _, values in sorted(lines, key=lambda line: line[:2]):
+        try:
+            _take(manifest, values, removed)
+        except (KeyError, TypeError, ValueError) as error:
+            manifest.faults.append(f"a line of the manifest lacks or mistypes {error}")
+    for values in removed:
+        _remove(manifest.published, str(values["remove"]), str(values["seal"]))
+    return manifest
+
+
+def rewrite_manifest(store: Path, published: Iterable[Published]) -> None:
+    """Put a manifest of these publications, and of what it says of records, in place of a damaged
+    one."""
+    old = read_manifest(store)
+    draft: list[dict[str, Any]] = [
+        {"publish": p.shard, "seal": p.seal, "keys": [list(key) for key in p.keys]}
+        for p in published
+    ]
+    draft += [
+        {"relabel": shard, "seal": seal, "records": list(records.values())}
+        for (shard, seal), records in old.records.items()
+    ]
+    if old.class_names is not None:
+        draft.append({"class_names": list(old.class_names)})
+    for name in manifest_files(store):
+        (store / layout.MANIFEST_FOLDER / name).unlink(missing_ok=True)
+    _append(store, draft)
+
+
+def _take(manifest: Manifest, values: dict[str, Any], removed: list[dict[str, Any]]) -> None:
+    if "publish" in values:
+        keys = tuple((str(a), int(b), int(c)) for a, b, c in values.get("keys", ()))
+        one = Published(str(values["publish"]), str(values["seal"]), keys)
+        manifest.published.setdefault(one.shard, []).append(one)
+    elif "remove" in values:
+        removed.append(values)
+    elif "relabel" in values:
+        held = manifest.records.setdefault((str(values["relabel"]), str(values["seal"])), {})
+        held.update({str(record["video_id"]): dict(record) for record in values["records"]})
+    elif "class_names" in values:
+        manifest.class_names = tuple(map(str, values["class_names"]))
+
+
+def _remove(published: dict[str, list[Published]], shard: str, seal: str) -> None:
+    """Take one publication back; the same shard may have been published again with its seal."""
+    for one in published.get(shard, ()):
+        if one.seal == seal:
+            published[shard].remove(one)
+            break
+    if not published.get(shard, True):
+        del published[shard]
+
+
+def _append(store: Path, lines: Sequence[dict[str, Any]]) -> None:
+    """Add lines to this machine's file; they are durable when this returns."""
+    if not lines:
+        return
+    folder = store / layout.MANIFEST_FOLDER
+    path = folder / f"{_machine()}{_SUFFIX}"
+    with files.full_disk_in_words(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
+            with _alone(fd):
+                size = os.fstat(fd).st_size
+                number, torn = _next_number(fd, size)
+                stamp = time.time_ns()
+                text = [b"\n" if torn else b""]
+                for k, values in enumerate(lines):
+                    content = layout.to_json({"n": number + k, "utc_ns": stamp, **values}).encode()
+                    text.append(b"%08x %s\n" % (zlib.crc32(content), content))
+                try:
+                    files.write_all(fd, b"".join(text))
+                    os.fsync(fd)
+                except OSError:
+                    with suppress(OSError):
+                        os.ftruncate(fd, size)  # no half line of ours stays
+                    raise
+        finally:
+            os.close(fd)
+        files.sync_folder(folder)
+
+
+def _next_number(fd: int, size: int) -> tuple[int, bool]:
+    """Number of the next line, and whether the file ends in half a line."""
+    if not size:
+        return 0, False
+    torn = os.pread(fd, 1, size - 1) != b"\n"
+    step = 1 << 16
+    while True:
+        start = max(0, size - step)
+        tail = os.pread(fd, size - start, start).split(b"\n")
+        for line in reversed(tail if start == 0 else tail[1:]):
+            values = _checked(line)
+            if values is not None:
+                return values["n"] + 1, torn
+        if start == 0:
+            return 0, torn
+        step *= 8
+
+
+def _checked(line: bytes) -> dict[str, Any] | None:
+    """Values of a line; None if it is not as it was written."""
+    crc, _, content = line.partition(b" ")
+    try:
+        if len(crc) != 8 or int(crc, 16) != zlib.crc32(content):
+            return None
+        values = json.loads(content)
+        return (
+            values if isinstance(values["n"], int) and isinstance(values["utc_ns"], int) else None
+        )
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+@contextmanager
+def _alone(fd: int) -> Iterator[None]:
+    """Keep other processes of this machine from appending."""
+    locked = True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    except OSError:  # a file system without locks; appending is one write
+        locked = False
+    try:
+        yield
+    finally:
+        if locked:
+            fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def _being_written(path: Path) -> bool:
+    """Whether a writer holds the file now."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return False
+
+
+def _machine() -> str:
+    """A name that no other running kernel has: appends from one kernel never mix."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        boot = f"{os.uname().nodename}"
+    return "".join(c if c.isalnum() else "-" for c in boot)[:36]

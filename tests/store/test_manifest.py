@@ -1,0 +1,103 @@
+"""The manifest: what a store has published, whatever happens to the file that says so."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from flowpipe.store.manifest import (
+    manifest_files,
+    note_class_names,
+    note_published,
+    note_records,
+    note_removed,
+    read_manifest,
+)
+from flowpipe.types import VideoRecord
+
+
+def log(store: Path) -> Path:
+    (name,) = manifest_files(store)
+    return store / "manifest" / name
+
+
+def test_publishing_a_shard_is_noted_with_its_seal_and_content(make_store):
+    made = make_store([("a", 7), ("s", 5, 0, 2)], [("s", 4, 1, 2)])
+    manifest = read_manifest(made.path)
+    assert not manifest.faults
+    keys = {name: one.keys for name, (one,) in manifest.published.items()}
+    assert keys == {
+        made.shards[0].name: (("a", 0, 1), ("s", 0, 2)),
+        made.shards[1].name: (("s", 1, 2),),
+    }
+
+
+def test_removing_takes_one_publication_back(tmp_path):
+    note_published(tmp_path, "a.h5", "one", [("v", 0, 1)])
+    note_published(tmp_path, "a.h5", "two", [("v", 0, 1)])
+    note_published(tmp_path, "b.h5", "one", [("w", 0, 1)])
+    note_removed(tmp_path, "a.h5", "one")
+    note_removed(tmp_path, "b.h5", "one")
+    note_published(tmp_path, "b.h5", "one", [("w", 0, 1)])
+    manifest = read_manifest(tmp_path)
+    assert [p.seal for p in manifest.published["a.h5"]] == ["two"]
+    assert not manifest.lost({"a.h5": "two", "b.h5": "one"})
+    assert set(manifest.lost({"a.h5": "one"})) == {"a.h5", "b.h5"}
+
+
+def test_the_latest_record_and_class_names_count(tmp_path):
+    for label in (1, 2):
+        note_records(tmp_path, {("a.h5", "one"): [VideoRecord("v", "/v.avi", (label,))]})
+        note_class_names(tmp_path, ["a", "b", "c"][: label + 1])
+    manifest = read_manifest(tmp_path)
+    assert manifest.records["a.h5", "one"]["v"]["labels"] == [2]
+    assert manifest.class_names == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("at", range(0, 400, 7))
+def test_every_changed_byte_is_found(tmp_path, at):
+    for number in range(4):
+        note_published(tmp_path, f"{number}.h5", f"{number:064x}", [("v", number, 4)])
+    path = log(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[at % len(content)] ^= 1 << at % 8
+    path.write_bytes(content)
+    assert read_manifest(tmp_path).faults
+
+
+def test_missing_lines_are_found(tmp_path):
+    for number in range(4):
+        note_published(tmp_path, f"{number}.h5", f"{number:064x}", [("v", number, 4)])
+    path = log(tmp_path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:1] + lines[2:]))
+    assert "lines 1 to 1 are missing" in read_manifest(tmp_path).faults[0]
+
+
+def test_half_a_line_loses_that_line_only(tmp_path):
+    note_published(tmp_path, "a.h5", "one", [("v", 0, 1)])
+    path = log(tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[: len(whole) // 2])
+    manifest = read_manifest(tmp_path)
+    assert list(manifest.published) == ["a.h5"] and "half a line" in manifest.faults[0]
+    note_published(tmp_path, "b.h5", "two", [("w", 0, 1)])
+    assert list(read_manifest(tmp_path).published) == ["a.h5", "b.h5"]
+
+
+def _publish_many(store: Path, first: int) -> None:
+    for number in range(first, first + 40):
+        note_published(store, f"{number}.h5", "seal", [("v" * 200, number, 1000)])
+
+
+def test_processes_that_append_at_once_lose_nothing(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_publish_many, args=(tmp_path, 40 * k)) for k in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    manifest = read_manifest(tmp_path)
+    assert not manifest.faults and len(manifest.published) == 160
