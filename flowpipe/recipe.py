@@ -9,7 +9,6 @@ field's metadata (``field(metadata={"choices": {"jpeg": JpegParams, ...}})``).
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import re
@@ -22,6 +21,7 @@ from typing import Any, TypeVar
 import yaml
 
 from flowpipe.errors import RecipeError
+from flowpipe.words import did_you_mean
 
 T = TypeVar("T")
 
@@ -139,8 +139,7 @@ def _build_params(cls: Any, values: Any, where: str, mistakes: list[str]) -> Any
     hints = typing.get_type_hints(cls)
     for key in values:
         if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(fields)}"
+            hint = did_you_mean(str(key), fields, listed="known keys")
             mistakes.append(f"{where}.{key} is unknown; {hint}")
     before = len(mistakes)
     arguments = {
@@ -181,9 +180,7 @@ def _build_choice(choices: Mapping[str, Any], value: Any, where: str, mistakes: 
         return None
     name = value["name"]
     if name not in choices:
-        near = difflib.get_close_matches(name, choices, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(choices)}"
-        mistakes.append(f"{where}.name {name!r} is unknown; {hint}")
+        mistakes.append(f"{where}.name {name!r} is unknown; {did_you_mean(name, choices)}")
         return None
     rest = {key: entry for key, entry in value.items() if key != "name"}
     return _build_params(choices[name], rest, where, mistakes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from flowpipe import recipe as recipes
 from flowpipe.errors import RecipeError, UsageError
 from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.train_recipe import TrainRecipe
+from flowpipe.words import did_you_mean
 
 T = TypeVar("T")
 
@@ -82,10 +82,10 @@ def read_recipe(name: str) -> RecipeFile:
     elif name in known_names():
         path = pipelines_folder() / f"{name}.yaml"
     else:
-        near = difflib.get_close_matches(name, known_names(), n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        hint = did_you_mean(name, known_names(), listed="")
         raise UsageError(
-            f"recipe {name} is no file and no known name; {hint}known: {', '.join(known_names())}"
+            f"recipe {name} is no file and no known name; {hint}{' ' if hint else ''}"
+            f"known: {', '.join(known_names())}"
         )
     return RecipeFile(path, recipes.load(path))
 
@@ -99,7 +99,6 @@ def _strange_sections(path: Path, values: Mapping[str, Any]) -> list[str]:
     mistakes = []
     for name in values:
         if name not in SECTIONS:
-            near = difflib.get_close_matches(str(name), SECTIONS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(SECTIONS)}"
+            hint = did_you_mean(str(name), SECTIONS)
             mistakes.append(f"{path}: section {name} is unknown; {hint}")
     return mistakes

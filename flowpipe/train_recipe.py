@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from flowpipe.modality import MODALITIES
+from flowpipe.words import did_you_mean
 
 BACKBONES = (
     "bninception", "inception_v3", "googlenet", "vgg16", "resnet18", "resnet50", "resnet101",
@@ -111,8 +111,7 @@ class StreamParams:
 
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES and not self.backbone.startswith("timm:"):
-            near = difflib.get_close_matches(self.backbone, BACKBONES, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(BACKBONES)}"
+            hint = did_you_mean(self.backbone, BACKBONES)
             raise ValueError(f"backbone {self.backbone!r} is unknown; {hint} or timm:NAME")
         if min(self.segments, self.snippet_length, self.top_k) < 1 or not 0 <= self.dropout < 1:
             raise ValueError(

@@ -170,7 +170,7 @@ def test_dask_cluster_within_a_job(submit, tmp_path):
     ledger = "".join(path.read_text() for path in (tmp_path / "store" / "ledger").iterdir())
     workers = {line.split('"worker": "')[1].split('"')[0] for line in ledger.splitlines()}
     assert len(workers) == 2
-    flow = open_store(tmp_path / "store").flow("clip-0", "flow", 0, 79)
+    flow = open_store(tmp_path / "store").flow("clip-0.mp4", "flow", 0, 79)
     assert abs(float(np.median(flow[:, 0])) + 340 / 160) < 0.5  # it drifts left by a pixel a frame
 
 

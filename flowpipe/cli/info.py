@@ -13,6 +13,7 @@ from flowpipe.cli.screen import print_table
 from flowpipe.errors import UsageError
 from flowpipe.run import Quarantine
 from flowpipe.store import Store, Video, open_store
+from flowpipe.words import counted, did_you_mean
 
 
 @click.command()
@@ -39,9 +40,11 @@ def find(store: Store, video_id: str) -> Video:
     """A video of a store; UsageError with the nearest ids if it is not there."""
     if video_id in store.videos:
         return store.videos[video_id]
-    near = [known for known in store.videos if video_id.lower() in known.lower()][:5]
-    hint = f"; did you mean {', '.join(near)}?" if near else ""
-    raise UsageError(f"the store has no video {video_id!r} among {len(store.videos)}{hint}")
+    hint = did_you_mean(video_id, store.videos.keys(), most=5, listed="")
+    raise UsageError(
+        f"the store has no video {video_id!r} among {counted(len(store.videos), 'video')}"
+        f"{'; ' if hint else ''}{hint}"
+    )
 
 
 def store_facts(store: Store, path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from flowpipe.datasets.classes import read_class_names
 from flowpipe.datasets.dataset import Dataset
-from flowpipe.datasets.ids import escape, ids_of
+from flowpipe.datasets.ids import escape, id_of
 from flowpipe.datasets.tree import VIDEO_EXTENSIONS, Tree, is_video
 from flowpipe.errors import DatasetError
 from flowpipe.remote import Place, place
@@ -59,8 +59,8 @@ def load(
         )
     index = {name: (label,) for label, name in enumerate(classes)}
     records = tuple(
-        VideoRecord(video_id, tree.path(name), labels=index.get(escape(folder), ()))
-        for video_id, name, folder in zip(ids_of(names), names, folders, strict=True)
+        VideoRecord(id_of(name), tree.path(name), labels=index.get(escape(folder), ()))
+        for name, folder in zip(names, folders, strict=True)
     )
     dangling = [name for name in tree.dangling if is_video(name)]
     notes = []
@@ -68,7 +68,7 @@ def load(
         notes.append(f"{len(dangling)} links lead nowhere, first: {escape(dangling[0])}.")
     if tree.repeated:
         notes.append(f"Not entered again: {', '.join(map(escape, tree.repeated[:3]))}.")
-    absent = tuple(VideoRecord(escape(name), "") for name in dangling)
+    absent = tuple(VideoRecord(id_of(name), "") for name in dangling)
     return Dataset("folder", tuple(classes), records, absent, note=" ".join(notes))
 
 

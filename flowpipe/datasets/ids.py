@@ -1,9 +1,9 @@
 """File names -> video ids: text that is unique, printable and short, whatever the file is called.
 
-An id is a key in stores and ledgers, never a path. Rules:
+An id is a key in stores and ledgers, never a path. It depends on the name of its own file
+only, so it stays the same whatever else a folder or list gains or loses. Rules:
 
-- the path below the root without its extension, with forward slashes on every system;
-- where two files differ by extension only, both keep it;
+- the path below the root as it is, extension included, with forward slashes on every system;
 - a byte that is no valid UTF-8, a control character and the backslash itself are written ``\\xNN``
   and ``\\\\``, as in a Python string; `file_name_of` gives the name back;
 - more than 240 bytes of UTF-8: cut, and ended by ``~`` and 16 hexadecimal digits of its SHA-256.
@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
-from collections.abc import Sequence
 
 from flowpipe.types import MAX_VIDEO_ID_BYTES
 
@@ -75,15 +73,10 @@ def shorten(video_id: str) -> str:
     return f"{kept}~{digest}"
 
 
-def ids_of(names: Sequence[str]) -> list[str]:
-    """Give an id to each of a set of different relative paths (forward slashes).
+def id_of(name: str) -> str:
+    """Return the id of a video with this relative path (forward slashes).
 
-    The order of `names` does not matter to the ids.
+    >>> id_of("sub/a.mp4")
+    'sub/a.mp4'
     """
-    ids = [without_extension(name) for name in names]
-    whole: set[str] = set()
-    while len(set(ids)) < len(ids):
-        # A whole name can equal another's stem ("a.mp4" and "a.mp4.avi"), hence until none is left.
-        whole |= {video_id for video_id, count in Counter(ids).items() if count > 1}
-        ids = [n if i in whole else i for n, i in zip(names, ids, strict=True)]
-    return [shorten(escape(video_id)) for video_id in ids]
+    return shorten(escape(name))

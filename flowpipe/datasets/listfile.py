@@ -29,7 +29,7 @@ from typing import TextIO
 
 from flowpipe.datasets.classes import read_class_names
 from flowpipe.datasets.dataset import Dataset
-from flowpipe.datasets.ids import escape, ids_of
+from flowpipe.datasets.ids import escape, id_of
 from flowpipe.errors import DatasetError, RemoteError
 from flowpipe.remote import Place, Url, is_url, open_place, place
 from flowpipe.types import MAX_VIDEO_ID_BYTES, VideoRecord
@@ -117,7 +117,7 @@ class _Rows:
     def _ids_of_paths(self) -> list[str]:
         plain = [os.path.normpath(path).replace(os.sep, "/").lstrip("/") for path in self.paths]
         self._refuse_repeated(plain, "path")
-        return ids_of(plain)
+        return [id_of(path) for path in plain]
 
     def _classes(
         self, names: tuple[str, ...] | None

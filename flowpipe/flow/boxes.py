@@ -2,8 +2,9 @@
 
 Improved trajectories mask people out; two layouts say where they are:
 
-- a folder with one text file per video, ``<video id>.txt`` or ``<video id>.bb``, in the format of
-  improved trajectories: one line per frame, the frame's number, then five numbers per person,
+- a folder with one text file per video, ``<video id>.txt`` or ``<video id>.bb``; the id's
+  extension may be left out (``clip.txt`` for ``clip.mp4``). The format is that of improved
+  trajectories: one line per frame, the frame's number, then five numbers per person,
   ``x1 y1 x2 y2 score``::
 
       0 12.5 30 80 199.5 0.93  210 41 260 190 0.88
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import json
 import math
+import posixpath
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -116,8 +118,8 @@ def load_boxes(
 
 def _read_folder(folder: Path, video_id: str) -> tuple[str, tuple[NDArray[np.float64], ...]] | None:
     root = folder.resolve()
-    for suffix in SUFFIXES:
-        file = folder / f"{video_id}{suffix}"
+    for name in (f"{key}{suffix}" for key in _keys(video_id) for suffix in SUFFIXES):
+        file = folder / name
         try:
             # A video id is any text: it may name a file in a subfolder, but none outside.
             there = root in file.resolve().parents and file.is_file()
@@ -126,6 +128,11 @@ def _read_folder(folder: Path, video_id: str) -> tuple[str, tuple[NDArray[np.flo
         if there:
             return str(file), _parse_text(file)
     return None
+
+
+def _keys(video_id: str) -> tuple[str, str]:
+    """The names that a video may have among boxes: its id, and its id without the extension."""
+    return video_id, posixpath.splitext(video_id)[0]
 
 
 def _parse_text(file: Path) -> tuple[NDArray[np.float64], ...]:
@@ -164,7 +171,8 @@ def _read_json_line(
     file: Path, video_id: str
 ) -> tuple[str, tuple[NDArray[np.float64], ...]] | None:
     modified = file.stat().st_mtime_ns
-    place = _index_json_lines(str(file), modified).get(video_id)
+    known = _index_json_lines(str(file), modified)
+    place = next((known[key] for key in _keys(video_id) if key in known), None)
     if place is None:
         return None
     number, offset = place

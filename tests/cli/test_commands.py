@@ -121,7 +121,7 @@ def test_repair_keeps_the_damaged_file_when_a_source_is_gone(
     damage_one_image(store)
     problems = json.loads(flowpipe("verify", store, "--json").stdout)["problems"]
     (broken,) = {problem["video_id"] for problem in problems}
-    (videos / f"{broken}.mp4").unlink()
+    (videos / broken).unlink()
     mended = flowpipe("verify", store, "--repair")
     assert mended.returncode == 1
     assert broken in mended.stderr
@@ -136,7 +136,7 @@ def test_info_of_a_store_and_of_a_video(store: Path, flowpipe: Run) -> None:
     facts = json.loads(flowpipe("info", store, "--json").stdout)
     assert (facts["videos"], facts["frames"]) == (8, 240)
     assert facts["images"]["warped_flow"] == 232
-    video = json.loads(flowpipe("info", store, "class 0/clip-2", "--json").stdout)
+    video = json.loads(flowpipe("info", store, "class 0/clip-2.mp4", "--json").stdout)
     assert video["frames"] == 30
     assert video["facts"]["codec"] == "h264"
     assert video["fps"] == pytest.approx(25, rel=0.01)
@@ -147,18 +147,18 @@ def test_an_unknown_video_is_answered_with_near_names(store: Path, flowpipe: Run
     for asked in (("info", store, "clip-2"), ("show", store, "clip-2", "-o", "x.png")):
         done = flowpipe(*asked)
         assert done.returncode == 2
-        assert "class 0/clip-2" in done.stderr
+        assert "class 0/clip-2.mp4" in done.stderr
 
 
 def test_show_draws_a_picture(store: Path, tmp_path: Path, flowpipe: Run) -> None:
     picture = tmp_path / "sheet.png"
-    done = flowpipe("show", store, "class 1/clip-1", "-o", picture)
+    done = flowpipe("show", store, "class 1/clip-1.mp4", "-o", picture)
     assert done.returncode == 0, done.stderr
     image = cv2.imread(str(picture))
     assert image.shape[0] > 4 * 48 and image.shape[1] > 6 * 64
     assert np.std(image) > 10
-    assert flowpipe("show", store, "class 1/clip-1", "-o", tmp_path / "x.bmp").returncode == 2
-    assert flowpipe("show", store, "class 1/clip-1", "-o", "/nowhere/x.png").returncode == 2
+    assert flowpipe("show", store, "class 1/clip-1.mp4", "-o", tmp_path / "x.bmp").returncode == 2
+    assert flowpipe("show", store, "class 1/clip-1.mp4", "-o", "/nowhere/x.png").returncode == 2
 
 
 def test_commands_refuse_what_is_no_store(tmp_path: Path, flowpipe: Run) -> None:

@@ -66,7 +66,7 @@ def test_strangers_folders(store: Path, tmp_path: Path, flowpipe: Run) -> None:
     for word in ("--pairing start", "--pairing end", "--bound", "--fps"):
         assert word in refused.stderr
     said = ("--layout", "dense_flow", "--bound", "20", "--fps", "25")
-    (out / "class%200%2Fclip-0").rename(out / "x y")
+    (out / "class%200%2Fclip-0.mp4").rename(out / "x y")
     next((out / "x y").glob("flow_y_*")).unlink()
     names = ("--class-names", out / "label_map.txt")
     listed = ("--list", f"train1={out}/folder_rgb_all.txt")

@@ -28,7 +28,7 @@ def test_all_modalities_of_a_folder(clips: Path, tmp_path: Path, flowpipe: Run) 
     for word in ("8 done", "contact-sheet.png", "flowpipe verify", "flowpipe show"):
         assert word in done.stderr
     opened = open_store(store)
-    assert list(opened.videos) == [f"class {k % 2}/clip-{k}" for k in (0, 2, 4, 6, 1, 3, 5, 7)]
+    assert list(opened.videos) == [f"class {k % 2}/clip-{k}.mp4" for k in (0, 2, 4, 6, 1, 3, 5, 7)]
     for video_id, video in opened.videos.items():
         assert video.frames == 30
         assert video.images == {"rgb": 30, "flow": 29, "warped_flow": 29, "rgb_diff": 29}
@@ -43,7 +43,7 @@ def test_stored_flow_is_the_motion_of_the_clip(clips: Path, tmp_path: Path, flow
     assert done.returncode == 0, done.stderr
     opened = open_store(store)
     for seed in range(8):
-        flow = opened.flow(f"class {seed % 2}/clip-{seed}", "flow", 0, 29)
+        flow = opened.flow(f"class {seed % 2}/clip-{seed}.mp4", "flow", 0, 29)
         centre = np.median(flow[:, :, 12:-12, 16:-16], axis=(0, 2, 3))
         # The window slides down and right over the scene, so the scene moves up and left.
         assert centre == pytest.approx([-(1 + seed % 2), -1], abs=0.2)
@@ -105,10 +105,12 @@ def test_broken_files_cost_nothing_but_themselves(
     assert done.returncode == 1
     assert len(open_store(store).videos) == 8
     failures = {str(o["video_id"]): o["reason"] for o in ledger(store) if o["status"] == "failed"}
-    assert failures["empty"] == "empty"
-    assert failures["text"] == "unreadable"
-    assert failures["cut"] in ("unreadable", "corrupt")
-    assert "pipe" not in failures, "a named pipe is no video and would block its reader for ever"
+    assert failures["empty.mp4"] == "empty"
+    assert failures["text.mp4"] == "unreadable"
+    assert failures["cut.mp4"] in ("unreadable", "corrupt")
+    assert "pipe.mp4" not in failures, (
+        "a named pipe is no video and would block its reader for ever"
+    )
     assert flowpipe("verify", store).returncode == 0
     # They are not tried again on their own, but the run still says that they are missing.
     again = flowpipe(*arguments)
@@ -117,7 +119,7 @@ def test_broken_files_cost_nothing_but_themselves(
     # A mended file is taken up.
     shutil.copy(videos / "class 0" / "clip-0.mp4", videos / "text.mp4")
     flowpipe(*arguments)
-    assert "text" in open_store(store).videos
+    assert "text.mp4" in open_store(store).videos
 
 
 def test_partial_keeps_what_came_before_the_damage(
@@ -130,10 +132,10 @@ def test_partial_keeps_what_came_before_the_damage(
     (videos / "damaged.avi").write_bytes(content[: int(len(content) * 0.6)])
     arguments = ("extract", "--videos", videos, "--out", store, "--workers", 1, *FAST)
     skip = flowpipe(*arguments)
-    assert (skip.returncode, list(open_store(store).videos)) == (1, ["whole"]), skip.stderr
+    assert (skip.returncode, list(open_store(store).videos)) == (1, ["whole.avi"]), skip.stderr
     partial = flowpipe(*arguments, "--on-error", "partial")
     assert partial.returncode == 0, partial.stderr
-    video = open_store(store).videos["damaged"]
+    video = open_store(store).videos["damaged.avi"]
     assert video.meta["status"] == "partial"
     assert video.meta["reason"] == "corrupt"
     assert 0 < video.frames < 90
@@ -169,10 +171,10 @@ def test_a_split_video_reads_back_as_one_with_the_same_bytes(tmp_path: Path, flo
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
     assert len(list((split / "shards").iterdir())) == 2
-    assert open_store(split).videos["long"].parts == 5
+    assert open_store(split).videos["long.mp4"].parts == 5
     assert images(split) == images(whole)
-    assert open_store(split).videos["long"].frames == 360
-    one, two = (open_store(s).videos["long"].pts_s for s in (whole, split))
+    assert open_store(split).videos["long.mp4"].frames == 360
+    one, two = (open_store(s).videos["long.mp4"].pts_s for s in (whole, split))
     assert np.array_equal(one, two)
     assert flowpipe("verify", split).returncode == 0
 
@@ -201,20 +203,24 @@ def test_damage_in_a_split_video_under_skip(torn: Path, tmp_path: Path, flowpipe
     store = tmp_path / "store"
     done = flowpipe(*split(torn, store))
     assert done.returncode == 1, done.stderr
-    assert list(open_store(store).videos) == ["whole"]
+    assert list(open_store(store).videos) == ["whole.mp4"]
     (failure,) = [o for o in ledger(store) if o["status"] == "failed"]
-    assert (failure["video_id"], failure["reason"], failure["parts"]) == ("damaged", "corrupt", 1)
+    assert (failure["video_id"], failure["reason"], failure["parts"]) == (
+        "damaged.mp4",
+        "corrupt",
+        1,
+    )
     # Its good parts are there, but a video in quarantine is no fault of the store.
     checked = flowpipe("verify", store)
     assert checked.returncode == 0, checked.stdout
-    assert "note: damaged failed: only 4 of its 5 parts are there" in checked.stdout
+    assert "note: damaged.mp4 failed: only 4 of its 5 parts are there" in checked.stdout
     again = flowpipe(*split(torn, store))
     assert again.returncode == 1
     assert "0 to extract" in again.stderr and "1 in quarantine" in again.stderr
     # Under the other policy it gets its chance, and out of quarantine.
     partial = flowpipe(*split(torn, store, "--on-error", "partial"))
     assert partial.returncode == 0, partial.stderr
-    assert open_store(store).videos["damaged"].meta["status"] == "partial"
+    assert open_store(store).videos["damaged.mp4"].meta["status"] == "partial"
     assert not any((store / "quarantine").iterdir())
 
 
@@ -222,7 +228,7 @@ def test_damage_in_a_split_video_under_partial(torn: Path, tmp_path: Path, flowp
     pieces, whole = tmp_path / "pieces", tmp_path / "whole"
     done = flowpipe(*split(torn, pieces, "--on-error", "partial"))
     assert done.returncode == 0, done.stderr
-    video = open_store(pieces).videos["damaged"]
+    video = open_store(pieces).videos["damaged.mp4"]
     assert (video.meta["status"], video.meta["reason"]) == ("partial", "corrupt")
     assert 0 < video.frames < 360
     unsplit = flowpipe(*split(torn, whole, "--on-error", "partial", "--split", 0))
@@ -249,7 +255,7 @@ def test_a_split_video_whose_parts_do_not_meet_is_made_in_one_piece_on_resume(
     again = flowpipe(*split(videos, store))
     assert again.returncode == 0, again.stderr
     assert "1 to extract" in again.stderr
-    assert open_store(store).videos["long"].parts == 1
+    assert open_store(store).videos["long.mp4"].parts == 1
     third = flowpipe(*split(videos, store))
     assert "0 to extract" in third.stderr
 
@@ -285,7 +291,7 @@ def test_the_ledger_has_a_line_for_each_video_with_all_that_is_promised(
     assert done.returncode == 1
     lines = ledger(store)
     assert sorted(str(o["video_id"]) for o in lines) == [
-        "clip-0", "clip-2", "clip-4", "clip-6", "empty", "text",
+        "clip-0.mp4", "clip-2.mp4", "clip-4.mp4", "clip-6.mp4", "empty.mp4", "text.mp4",
     ]  # fmt: skip
     for line in lines:
         if line["status"] == "failed":

@@ -134,7 +134,7 @@ def test_a_video_that_stalls_is_killed_tried_alone_and_put_aside(
     assert done.returncode == 1, done.stderr
     assert len(open_store(store).videos) == 8
     (failure,) = [o for o in ledger(store) if o["status"] == "failed"]
-    assert (failure["video_id"], failure["reason"]) == ("huge", "stalled")
+    assert (failure["video_id"], failure["reason"]) == ("huge.mp4", "stalled")
     assert "Timeout" in str(failure["message"]), "the worker's last words say where it hung"
     assert leftovers(store) == []
 
@@ -156,7 +156,7 @@ def test_a_worker_killed_from_outside_costs_no_video(
 def test_a_video_that_kills_its_workers_is_put_aside_and_no_other(
     number: signal.Signals, clips: Path, tmp_path: Path, flowpipe: Run, running: Running
 ) -> None:
-    store, victim = tmp_path / "store", "clip-2"
+    store, victim = tmp_path / "store", "clip-2.mp4"
     process = running(*slow(clips / "class 0", store))
     killed: list[int] = []
     over = threading.Event()
@@ -178,7 +178,7 @@ def test_a_video_that_kills_its_workers_is_put_aside_and_no_other(
         killer.join()
     assert process.returncode == 1, stderr
     assert len(killed) == 2, "once in its shard, once alone"
-    assert list(open_store(store).videos) == ["clip-0", "clip-4", "clip-6"]
+    assert list(open_store(store).videos) == ["clip-0.mp4", "clip-4.mp4", "clip-6.mp4"]
     (failure,) = [o for o in ledger(store) if o["status"] == "failed"]
     assert (failure["video_id"], failure["reason"]) == (victim, "crashed")
     words = "Segmentation fault" if number == signal.SIGSEGV else "no trace"

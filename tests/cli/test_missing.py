@@ -80,7 +80,7 @@ def test_what_turns_out_unreadable_is_listed_at_the_end(tmp_path: Path, flowpipe
     assert done.returncode == 1
     (line,) = (tmp_path / "store" / "missing.txt").read_text().splitlines()
     reason, video_id, message = line.split("\t")
-    assert (reason, video_id) == ("unreadable", "noise")
+    assert (reason, video_id) == ("unreadable", "noise.mp4")
     assert "noise.mp4" in message
     assert "1 videos unreadable" in done.stderr
 

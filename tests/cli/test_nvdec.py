@@ -39,11 +39,11 @@ def test_store_of_nvdec_is_that_of_the_cpu(videos: Path, tmp_path: Path, flowpip
     assert "device: cpu; NVDEC decodes on 1 of 1 GPUs" in done.stderr
     assert "all whole" in done.stderr
     (failed,) = [line for line in ledger(ours) if line["status"] == "failed"]
-    assert (failed["video_id"], failed["reason"]) == ("unknown", "unsupported")
+    assert (failed["video_id"], failed["reason"]) == ("unknown.mkv", "unsupported")
     assert "its coding is ffv1; --decoder cpu can, in a store of its own" in str(failed["message"])
     cpu = ("--device", "cpu", *FAST, *split)
     assert flowpipe("extract", "--videos", videos, "--out", theirs, *cpu).returncode == 0
-    expected = {key: value for key, value in images(theirs).items() if key[0] != "unknown"}
+    expected = {key: value for key, value in images(theirs).items() if key[0] != "unknown.mkv"}
     assert images(ours) == expected
     for video_id, video in open_store(ours).videos.items():
         (decoder,) = {meta["facts"]["decoder"] for meta in video.part_metas}

@@ -33,7 +33,7 @@ def test_nasty_files(on_error: str, shared_data: Path, tmp_path: Path, flowpipe:
     # All of them decode to their end, however odd; one is really damaged.
     odd = {name: (o["status"], o["reason"]) for name, o in outcomes.items() if o["reason"]}
     status = "partial" if on_error == "partial" else "failed"
-    assert odd == {"decord_corrupted": (status, "corrupt")}
+    assert odd == {"decord_corrupted.mp4": (status, "corrupt")}
     assert done.returncode == (0 if on_error == "partial" else 1)
     videos = open_store(store).videos
     assert set(videos) == {name for name, o in outcomes.items() if o["status"] != "failed"}

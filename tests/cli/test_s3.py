@@ -122,14 +122,14 @@ def test_the_same_bytes_as_from_a_folder(
     here, there = images(tmp_path / "here"), images(tmp_path / "there")
     assert here == there and len({video_id for video_id, _ in here}) == 4
     store = open_store(tmp_path / "there")
-    assert store.videos["b/long"].parts > 1
-    assert store.videos["a/b c?"].record.path == f"{url}/a/b c?.mp4"
-    source = store.videos["a/b c?"].meta["source"]
-    same = open_store(tmp_path / "here").videos["a/b c?"].meta["source"]
+    assert store.videos["b/long.mp4"].parts > 1
+    assert store.videos["a/b c?.mp4"].record.path == f"{url}/a/b c?.mp4"
+    source = store.videos["a/b c?.mp4"].meta["source"]
+    same = open_store(tmp_path / "here").videos["a/b c?.mp4"].meta["source"]
     assert source["sha256"] == same["sha256"]
     assert source["bytes"] == (strange / "a/b c?.mp4").stat().st_size
     reasons = {line["video_id"]: line["reason"] for line in ledger(tmp_path / "there")}
-    assert (reasons["b/broken"], reasons["b/empty"]) == ("unreadable", "empty")
+    assert (reasons["b/broken.mp4"], reasons["b/empty.mp4"]) == ("unreadable", "empty")
     # Messages speak of the URL, not of the copy; nothing of the key is written anywhere.
     everything = text_of(tmp_path / "there")
     assert str(cache).encode() not in everything

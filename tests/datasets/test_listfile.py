@@ -26,7 +26,11 @@ def write(tmp_path):
 
 def test_plain_paths(write, tmp_path):
     dataset = load(write('b.mp4\n\n# a comment\n/data/a b.avi\nsub dir/it\'s "c".mkv\n'))
-    assert [r.video_id for r in dataset.records] == ["b", "data/a b", 'sub dir/it\'s "c"']
+    assert [r.video_id for r in dataset.records] == [
+        "b.mp4",
+        "data/a b.avi",
+        'sub dir/it\'s "c".mkv',
+    ]
     assert [r.path for r in dataset.records] == [
         str(tmp_path / "b.mp4"), "/data/a b.avi", str(tmp_path / "sub dir/it's \"c\".mkv")
     ]  # fmt: skip
@@ -36,13 +40,13 @@ def test_plain_paths(write, tmp_path):
 def test_a_name_may_begin_with_a_hash(write):
     # HMDB51 has such names.
     dataset = load(write("#20_Rhythm_clap_u_nm_np1_fr_goo_0.avi\n# comment\n#\n"))
-    assert [r.video_id for r in dataset.records] == ["#20_Rhythm_clap_u_nm_np1_fr_goo_0"]
+    assert [r.video_id for r in dataset.records] == ["#20_Rhythm_clap_u_nm_np1_fr_goo_0.avi"]
 
 
 @pytest.mark.parametrize("line", ["v/a b.mp4 3", "v/a b.mp4 120 3", "v/a b.mp4\t120   3  "])
 def test_label_and_tsn_lines(write, line):
     (record,) = load(write(line + "\n")).records
-    assert (record.video_id, record.labels) == ("v/a b", (3,))
+    assert (record.video_id, record.labels) == ("v/a b.mp4", (3,))
 
 
 def test_class_names_of_numeric_labels(write):
@@ -63,14 +67,14 @@ def test_a_path_that_ends_in_a_number_goes_in_quotes(write, tmp_path):
 
 def test_windows_line_ends_and_byte_order_mark(write):
     dataset = load(write(b"\xef\xbb\xbfa.mp4 0\r\nb.mp4 1\r\n"))
-    assert [r.video_id for r in dataset.records] == ["a", "b"]
+    assert [r.video_id for r in dataset.records] == ["a.mp4", "b.mp4"]
     assert [r.labels for r in dataset.records] == [(0,), (1,)]
 
 
 def test_names_that_are_no_utf8_reach_their_file(write, tmp_path):
     (record,) = load(write(b"caf\xe9.mp4\n")).records
     assert os.fsencode(record.path) == os.fsencode(tmp_path) + b"/caf\xe9.mp4"
-    assert record.video_id == "caf\\xe9"
+    assert record.video_id == "caf\\xe9.mp4"
 
 
 def test_csv(write, tmp_path):
@@ -92,7 +96,7 @@ def test_csv(write, tmp_path):
 
 
 def test_csv_with_the_path_alone_and_numeric_labels(write):
-    assert [r.video_id for r in load(write("path\nx/a.mp4\n")).records] == ["x/a"]
+    assert [r.video_id for r in load(write("path\nx/a.mp4\n")).records] == ["x/a.mp4"]
     dataset = load(write("path,label\na.mp4,10\nb.mp4,2\n"))
     assert [r.labels for r in dataset.records] == [(10,), (2,)]
     assert len(dataset.class_names) == 11

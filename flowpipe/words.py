@@ -1,0 +1,67 @@
+"""Counts and names -> words of messages: plurals, and the known name nearest to a mistyped one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+
+_FUZZY_AT_MOST = 20_000
+"""Names that are compared letter by letter; among more only those that contain the name count."""
+
+
+def counted(count: int, singular: str, plural: str = "") -> str:
+    """Return a count and its noun.
+
+    >>> counted(1, "video"), counted(1200, "video"), counted(2, "class", "classes")
+    ('1 video', '1200 videos', '2 classes')
+    """
+    return f"{count} {singular if count == 1 else plural or f'{singular}s'}"
+
+
+def near(name: str, known: Collection[str], most: int = 1) -> list[str]:
+    """Return the known names nearest to one that is not among them, the nearest first.
+
+    Names that differ in upper and lower case or by an extension come first, then those that are
+    spelled alike, then those that contain the name.
+
+    >>> near("a", ["b.mp4", "a.mp4"])
+    ['a.mp4']
+    >>> near("corupt", ["missing", "corrupt"])
+    ['corrupt']
+    """
+    wanted = name.casefold()
+    folded = {one: one.casefold() for one in known}
+    found = [one for one, text in folded.items() if wanted == text]
+    found += [one for one, text in folded.items() if text.startswith(f"{wanted}.")]
+    if len(folded) <= _FUZZY_AT_MOST:
+        spelled = difflib.get_close_matches(wanted, set(folded.values()), n=most)
+        found += [one for text in spelled for one in folded if folded[one] == text]
+    if wanted:
+        found += [one for one, text in folded.items() if wanted in text]
+    return list(dict.fromkeys(found))[:most]
+
+
+def did_you_mean(name: str, known: Collection[str], most: int = 1, listed: str = "known") -> str:
+    """Return the end of a message about an unknown name.
+
+    Parameters
+    ----------
+    name : str
+        The unknown name.
+    known : collection of str
+        The names that there are.
+    most : int
+        Names to suggest at most.
+    listed : str
+        What the known names are called where none of them is near and all are listed; empty to
+        list none.
+
+    Returns
+    -------
+    str
+        ``did you mean corrupt?``, or ``known: a, b, c``, or nothing.
+    """
+    close = near(name, known, most)
+    if close:
+        return f"did you mean {', '.join(close)}?"
+    return f"{listed}: {', '.join(known)}" if listed else ""
