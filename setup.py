@@ -148,7 +148,9 @@ setup(
     cmdclass={"build_ext": BuildCore},
     entry_points={"console_scripts": ["flowpipe = flowpipe.cli:main"]},
     install_requires=[
-        "numpy>=2", "h5py>=3.8", "dask", "distributed", "fsspec", "click", "av>=15", "rich",
+        "numpy>=2", "h5py>=3.8", "dask", "distributed",
+        "cryptography",  # distributed makes the certificates of its temporary TLS with it
+        "fsspec", "click", "av>=15", "rich",
         "pyyaml", "opencv-contrib-python-headless", "simplejpeg", "pyjpegls", "scipy",
     ],
     extras_require=EXTRAS | {"all": sorted({r for extra in EXTRAS.values() for r in extra})},

@@ -65,6 +65,7 @@ LIBRARIES = {
     "simplejpeg": "JPEG images cannot be written or read",
     "jpeg_ls": "the lossless codec cannot be used; pip install pyjpegls",
     "distributed": "nothing can be extracted; pip install distributed",
+    "cryptography": "workers cannot be started; pip install cryptography",
     "torch": "only needed to train and test networks; pip install 'flowpipe[train]'",
 }
 FEATURES = ("sse4_2", "avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl")

@@ -1,4 +1,4 @@
-"""ShardJobs -> Dask workers -> outcomes: the only module that knows Dask.
+"""ShardJobs -> Dask workers -> outcomes.
 
 The client keeps a window of tasks in flight and decides everything; the scheduler is a worker
 pool. No task carries Dask resources and a worker has one thread, so that a dying worker takes one
@@ -8,26 +8,27 @@ task with it, and the task's breadcrumb tells which video killed it.
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import signal
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing import resource_tracker
 from typing import Any
 
 import dask
-from distributed import Client, Future, KilledWorker, LocalCluster
+from distributed import Client, Future, KilledWorker
 
 from flowpipe.errors import BackendError, UsageError
-from flowpipe.ops.gpus import shown_gpus
+from flowpipe.run.private_cluster import gpu_ids, private_cluster
 
 SETTINGS = {
     "distributed.scheduler.allowed-failures": 0,  # the client decides about deaths
     "distributed.scheduler.worker-saturation": 1.0,  # one task per worker, the rest queue
     "distributed.scheduler.work-stealing": False,
     "distributed.scheduler.worker-ttl": "30 minutes",  # the watchdog is faster
+    "distributed.scheduler.http.routes": [],  # HTTP needs no certificate: it shall tell nothing
+    "distributed.worker.http.routes": [],
     "distributed.worker.memory.target": False,  # results are tiny: there is nothing to spill
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
@@ -116,34 +117,11 @@ _SCHEDULER_GONE = (
 )
 
 
-class MaskedCluster(LocalCluster):
-    """A LocalCluster of which each worker sees one GPU, the same after its death.
-
-    Parameters
-    ----------
-    gpus : sequence of str
-        What ``CUDA_VISIBLE_DEVICES`` shall say, to one worker after the other.
-    n_workers : int
-    settings
-        Of LocalCluster.
-    """
-
-    def __init__(self, gpus: Sequence[str], n_workers: int, **settings: Any) -> None:
-        self._gpus = gpus
-        # Started with workers it would give all of them one specification.
-        super().__init__(n_workers=0, memory_limit=1 / n_workers, **settings)
-        self.scale(n_workers)
-        self.sync(self._correct_state)
-
-    def new_worker_spec(self) -> dict[int, dict[str, Any]]:
-        ((number, spec),) = super().new_worker_spec().items()
-        env = {"CUDA_VISIBLE_DEVICES": self._gpus[number % len(self._gpus)]}
-        return {number: {**spec, "options": {**spec["options"], "env": env}}}
-
-
 @contextmanager
 def local_pool(workers: int, gpus: int = 0) -> Iterator[Pool]:
     """A pool of single-threaded worker processes on this machine; they die with the block.
+
+    Only this process and its workers can connect to them: see `private_cluster`.
 
     Parameters
     ----------
@@ -157,7 +135,7 @@ def local_pool(workers: int, gpus: int = 0) -> Iterator[Pool]:
     UsageError
         If this process sees fewer GPUs, or they cannot be shared evenly.
     """
-    ids = _gpu_ids(workers, gpus)
+    ids = gpu_ids(workers, gpus)
     with (
         dask.config.set(SETTINGS),
         _quiet(),
@@ -165,46 +143,9 @@ def local_pool(workers: int, gpus: int = 0) -> Iterator[Pool]:
         ExitStack() as stack,
     ):
         with _uninterrupted():
-            cluster = _local_cluster(
-                workers,
-                ids,
-                threads_per_worker=1,
-                processes=True,
-                dashboard_address=":0",  # any free port: several runs on a machine must not warn
-                local_directory=scratch,
-                silence_logs=logging.CRITICAL,
-            )
-            stack.enter_context(cluster)
+            cluster = stack.enter_context(private_cluster(workers, ids, scratch))
             client = stack.enter_context(Client(cluster))
         yield Pool(client)
-
-
-def _gpu_ids(workers: int, gpus: int) -> tuple[str, ...]:
-    shown = shown_gpus()
-    if shown is not None and gpus > len(shown):
-        raise UsageError(
-            f"{gpus} GPUs wanted, CUDA_VISIBLE_DEVICES={os.environ['CUDA_VISIBLE_DEVICES']!r} "
-            f"shows {len(shown)}: ask the batch system for {gpus}, or want fewer"
-        )
-    if gpus and (workers < gpus or workers % gpus):
-        raise UsageError(f"{workers} workers cannot share {gpus} GPUs evenly: take a multiple")
-    return tuple(map(str, range(gpus))) if shown is None else shown[:gpus]
-
-
-def _local_cluster(workers: int, gpus: tuple[str, ...], **settings: Any) -> LocalCluster:
-    if not gpus:
-        return LocalCluster(n_workers=workers, **settings)
-    if workers == len(gpus):  # dask-cuda cannot share a GPU
-        try:
-            from dask_cuda import LocalCUDACluster
-        except ImportError:
-            pass
-        else:
-            # It also ties each worker to the cores near its GPU. Workers keep nothing on the GPU
-            # between tasks, so there is nothing for it to spill.
-            shown = ",".join(gpus)
-            return LocalCUDACluster(shown, n_workers=workers, device_memory_limit=None, **settings)
-    return MaskedCluster(gpus, workers, **settings)
 
 
 @contextmanager

@@ -1,0 +1,108 @@
+"""A run of `flowpipe extract` -> every port that listens meanwhile, on which address, TLS or not.
+
+    python benchmarks/ports.py
+
+It extracts the demo set with two workers and looks at the sockets of the run's process tree until
+the run ends. Each port is tried as a stranger would: a TLS connection without a certificate, which
+the port should refuse.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil  # comes with distributed
+
+NO_TLS, OPEN, CLOSED = "no TLS", "TLS, anybody may speak", "TLS, refuses strangers"
+GONE = "closed before it could be tried"
+
+
+@dataclass(frozen=True, order=True)
+class Listening:
+    """A TCP port that a process listens on."""
+
+    address: str
+    port: int
+    pid: int
+    process: str
+    """Command line of the process."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach it."""
+        return ipaddress.ip_address(self.address).is_loopback
+
+
+def listening(pid: int) -> Iterator[Listening]:
+    """Yield the TCP ports that a process and its descendants listen on now."""
+    try:
+        top = psutil.Process(pid)
+        processes = [top, *top.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    for process in processes:
+        try:
+            command = " ".join(process.cmdline())
+            for one in process.net_connections("tcp"):
+                if one.status == psutil.CONN_LISTEN:
+                    yield Listening(one.laddr.ip, one.laddr.port, process.pid, command)
+        except psutil.NoSuchProcess:
+            continue
+
+
+def greeted(port: Listening) -> str:
+    """How a port receives a TLS client without a certificate: one of the constants above."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection((port.address, port.port), 5) as plain,
+            context.wrap_socket(plain) as secure,
+        ):
+            try:
+                secure.settimeout(2)
+                secure.recv(1)  # of TLS 1.3 a refusal comes after the handshake
+            except TimeoutError:
+                return OPEN
+            except ConnectionResetError:
+                return CLOSED
+            except ssl.SSLError as error:
+                return CLOSED if "CERTIFICATE_REQUIRED" in str(error) else OPEN
+            return OPEN
+    except ConnectionRefusedError:
+        return GONE
+    except (ssl.SSLError, OSError):  # answers something else, or hangs up
+        return NO_TLS
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        run = subprocess.Popen(
+            [sys.executable, "-m", "flowpipe", "extract", "--dataset", "demo", "--root",
+             Path(folder, "demo"), "--out", Path(folder, "store"), "--workers", "2", "--quiet"],
+        )  # fmt: skip
+        seen: dict[Listening, str] = {}
+        while run.poll() is None:
+            for port in listening(run.pid):
+                if port not in seen:
+                    seen[port] = greeted(port)
+            time.sleep(0.1)
+    print(f"{'address':<20}{'to strangers':<28}process")
+    for port, how in sorted(seen.items()):
+        print(f"{f'{port.address}:{port.port}':<20}{how:<28}{port.process[:100]}")
+    others = [port for port in seen if not port.is_local]
+    print(f"{len(seen)} ports, {len(others)} of them reachable from other machines")
+    sys.exit(run.returncode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""Workers, GPUs -> a Dask cluster on this machine that no other user can connect to.
+
+Whoever connects to a scheduler or worker of Dask can run code there. The ports of a machine are
+open to all its users, so scheduler, workers and nannies listen on 127.0.0.1 only and speak TLS
+only. Both sides of a connection show a certificate that is made for this cluster: its key is handed
+to the workers through the pipe that starts them, and is gone when the run ends. The HTTP servers,
+which know no client certificates, are not started.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from distributed import LocalCluster, Nanny, Scheduler, Security, Worker
+
+from flowpipe.errors import BackendError, UsageError
+from flowpipe.ops.gpus import shown_gpus
+
+
+class _WithoutHTTP:
+    """A scheduler or worker that opens no HTTP server."""
+
+    def start_http_server(self, *arguments: Any, **options: Any) -> None:
+        """Start none."""
+
+
+class QuietScheduler(_WithoutHTTP, Scheduler):
+    """Scheduler without an HTTP server."""
+
+
+class QuietWorker(_WithoutHTTP, Worker):
+    """Worker without an HTTP server."""
+
+
+class _Quiet:
+    """A LocalCluster whose scheduler is a QuietScheduler."""
+
+    scheduler_spec: dict[str, Any]
+
+    async def _start(self) -> None:
+        self.scheduler_spec["cls"] = QuietScheduler
+        await super()._start()  # type: ignore[misc]
+
+
+class QuietCluster(_Quiet, LocalCluster):
+    """LocalCluster whose scheduler has no HTTP server."""
+
+
+class MaskedCluster(QuietCluster):
+    """A QuietCluster of which each worker sees one GPU, the same after its death.
+
+    Parameters
+    ----------
+    gpus : sequence of str
+        What ``CUDA_VISIBLE_DEVICES`` shall say, to one worker after the other.
+    n_workers : int
+    settings
+        Arguments of LocalCluster.
+    """
+
+    def __init__(self, gpus: Sequence[str], n_workers: int, **settings: Any) -> None:
+        self._gpus = gpus
+        # Started with workers it would give all of them one specification.
+        super().__init__(n_workers=0, memory_limit=1 / n_workers, **settings)
+        self.scale(n_workers)
+        self.sync(self._correct_state)
+
+    def new_worker_spec(self) -> dict[int, dict[str, Any]]:
+        ((number, spec),) = super().new_worker_spec().items()
+        env = {"CUDA_VISIBLE_DEVICES": self._gpus[number % len(self._gpus)]}
+        return {number: {**spec, "options": {**spec["options"], "env": env}}}
+
+
+def private_cluster(workers: int, gpus: tuple[str, ...], scratch: str) -> LocalCluster:
+    """Start single-threaded worker processes on this machine, and a scheduler in this process.
+
+    Parameters
+    ----------
+    workers : int
+    gpus : tuple of str
+        Values of ``CUDA_VISIBLE_DEVICES``, shared evenly by the workers; empty to leave it alone.
+    scratch : str
+        Folder for what Dask writes.
+
+    Raises
+    ------
+    BackendError
+        If a certificate cannot be made: cryptography is not installed.
+    """
+    return _start(
+        workers,
+        gpus,
+        security=temporary_security(),
+        host="127.0.0.1",
+        dashboard_address=None,
+        scheduler_kwargs={"dashboard": False},
+        threads_per_worker=1,
+        processes=True,
+        local_directory=scratch,
+        silence_logs=logging.CRITICAL,
+    )
+
+
+def temporary_security() -> Security:
+    """Return a new certificate with its key, in memory, for all roles of one cluster.
+
+    Raises
+    ------
+    BackendError
+        If cryptography is not installed.
+    """
+    try:
+        return Security.temporary()
+    except ImportError as error:
+        raise BackendError(
+            f"the connections of the workers cannot be encrypted: {error}; pip install cryptography"
+        ) from error
+
+
+def _start(workers: int, gpus: tuple[str, ...], **settings: Any) -> LocalCluster:
+    if workers == len(gpus):  # dask-cuda cannot share a GPU
+        try:
+            from dask_cuda import LocalCUDACluster
+        except ImportError:
+            pass
+        else:
+
+            class QuietCUDACluster(_Quiet, LocalCUDACluster):
+                pass
+
+            # It also ties each worker to the cores near its GPU. Workers keep nothing on the GPU
+            # between tasks, so there is nothing for it to spill.
+            return QuietCUDACluster(
+                ",".join(gpus), n_workers=workers, device_memory_limit=None, protocol="tls://",
+                worker_class=QuietWorker, **settings,
+            )  # fmt: skip
+    settings["worker_class"] = partial(Nanny, worker_class=QuietWorker)
+    if gpus:
+        return MaskedCluster(gpus, workers, **settings)
+    return QuietCluster(n_workers=workers, **settings)
+
+
+def gpu_ids(workers: int, gpus: int) -> tuple[str, ...]:
+    """Return the values of ``CUDA_VISIBLE_DEVICES`` for the first of the GPUs that are shown.
+
+    Raises
+    ------
+    UsageError
+        If this process sees fewer, or the workers cannot share them evenly.
+    """
+    shown = shown_gpus()
+    if shown is not None and gpus > len(shown):
+        raise UsageError(
+            f"{gpus} GPUs wanted, CUDA_VISIBLE_DEVICES={os.environ['CUDA_VISIBLE_DEVICES']!r} "
+            f"shows {len(shown)}: ask the batch system for {gpus}, or want fewer"
+        )
+    if gpus and (workers < gpus or workers % gpus):
+        raise UsageError(f"{workers} workers cannot share {gpus} GPUs evenly: take a multiple")
+    return tuple(map(str, range(gpus))) if shown is None else shown[:gpus]

@@ -1,0 +1,91 @@
+"""Who can connect to a local cluster: its ports as the system lists them, strangers who try."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from distributed import LocalCluster
+from gpu_pool import die
+
+from flowpipe.run.cluster import Pool, WorkerLostError, local_pool
+
+NOBODY = 65534
+SCRIPT = ROOT / "tests" / "stranger.py"
+
+
+def load_ports() -> Any:
+    spec = importlib.util.spec_from_file_location("ports", ROOT / "benchmarks" / "ports.py")
+    assert spec and spec.loader
+    module = sys.modules["ports"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+ports = load_ports()
+
+
+@pytest.fixture(scope="module", params=[(2, 0), (2, 1)], ids=["cores", "gpus"])
+def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
+    workers, gpus = request.param
+    with local_pool(workers, gpus) as pool:
+        pool.submit(abs, -1)
+        assert pool.next_finished(60)
+        yield pool
+
+
+def test_every_port_is_local_and_refuses_who_has_no_certificate(pool: Pool) -> None:
+    found = set(ports.listening(os.getpid()))
+    assert len(found) == 5  # the scheduler, and a nanny and a worker twice
+    assert [port for port in found if not port.is_local] == []
+    assert {ports.greeted(port) for port in found} == {ports.CLOSED}
+
+
+def tried(address: str, uid: int) -> dict[str, str]:
+    """What becomes of a user's ways to run code at an address."""
+    done = subprocess.run(
+        [sys.executable, SCRIPT, address, str(uid)], capture_output=True, text=True, timeout=200,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("uid", [os.getuid(), NOBODY], ids=["same_user", "nobody"])
+def test_strangers_cannot_run_code(pool: Pool, uid: int) -> None:
+    if uid != os.getuid() and os.getuid() != 0:
+        pytest.skip("needs root to be another user")
+    for port in set(ports.listening(os.getpid())):
+        said = tried(f"{port.address}:{port.port}", uid)
+        assert set(said) == {"tcp", "tls without a certificate", "tls with another certificate"}
+        assert [way for way, what in said.items() if what.startswith("ran as")] == []
+
+
+def test_the_stranger_gets_in_where_dask_s_defaults_are_kept() -> None:
+    """So that the test above can fail."""
+    with LocalCluster(n_workers=1, processes=False, protocol="tcp", dashboard_address=":0") as open:
+        address = open.scheduler_address.removeprefix("tcp://")
+        assert tried(address, os.getuid())["tcp"] == f"ran as {os.getuid()} in {os.getpid()}"
+        others = [port for port in ports.listening(os.getpid()) if not port.is_local]
+        assert others and {ports.greeted(port) for port in others} == {ports.NO_TLS}
+
+
+def test_a_new_worker_after_a_death_is_as_closed() -> None:
+    before = set(ports.listening(os.getpid()))
+    with local_pool(1) as pool:
+        pool.submit(die, 0)
+        _, _, error = pool.next_finished(60) or (None, None, None)
+        assert isinstance(error, WorkerLostError)
+        pool.submit(abs, -1)
+        assert pool.next_finished(60)
+        found = set(ports.listening(os.getpid())) - before
+        assert len(found) == 3
+        assert {(port.is_local, ports.greeted(port)) for port in found} == {(True, ports.CLOSED)}
