@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -20,31 +19,19 @@ from typing import Any, TypeVar
 
 import yaml
 
+from flowpipe import strict
 from flowpipe.errors import RecipeError
 from flowpipe.words import did_you_mean
 
 T = TypeVar("T")
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML, with 1e-3 a number as in YAML 1.2; PyYAML follows 1.1, where it is a string."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
-)
-
-
 def load(path: str | Path) -> dict[str, Any]:
     """Read a recipe file into plain values; RecipeError names the file and what is wrong."""
     try:
-        values = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
-    except OSError as error:
+        values = strict.read_yaml(path)
+    except FileNotFoundError as error:
         raise RecipeError(f"cannot read recipe {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{path} must hold a mapping at its top, got {type(values).__name__}")
     return values
@@ -67,10 +54,7 @@ def override(values: Mapping[str, Any], settings: Sequence[str]) -> dict[str, An
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
                 raise RecipeError(f"--set {setting}: {parent} is a value, not a section")
-        try:
-            node[last] = yaml.load(text, _Loader)
-        except yaml.YAMLError as error:
-            raise RecipeError(f"--set {setting}: the value is not valid YAML: {error}") from error
+        node[last] = strict.parse_yaml(text, f"the value of --set {setting}")
     return result
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,15 @@ from numpy.typing import NDArray
 from flowpipe.modality import MODALITIES
 
 MAX_VIDEO_ID_BYTES = 240
+
+
+T = TypeVar("T")
+
+
+def _typed(value: Any, kind: type[T]) -> T:
+    if type(value) is not kind:
+        raise TypeError(f"wanted {kind.__name__}, got {value!r:.60}")
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +55,32 @@ class VideoRecord:
     """Stretches that an evaluation of the segments leaves out: (start, end) in seconds."""
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> VideoRecord:
-        """The record that `dataclasses.asdict` and JSON made these values of; unknown ones drop."""
-        known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
-        known |= {name: tuple(known.get(name, ())) for name in ("labels", "splits")}
-        known["segments"] = tuple(Segment(**segment) for segment in known.get("segments", ()))
-        known["ambiguous"] = tuple((a, b) for a, b in known.get("ambiguous", ()))
-        return cls(**known)
+    def from_json(cls, values: Any) -> VideoRecord:
+        """Return the record that `dataclasses.asdict` and JSON made these values of.
+
+        Unknown keys are left out.
+
+        Raises
+        ------
+        ValueError
+            If the values are not those of a record.
+        """
+        try:
+            record = cls(
+                _typed(values["video_id"], str),
+                _typed(values["path"], str),
+                tuple(_typed(label, int) for label in values.get("labels", ())),
+                _typed(values.get("subset", ""), str),
+                tuple(_typed(split, str) for split in values.get("splits", ())),
+                tuple(
+                    Segment(_typed(s["label"], int), float(s["start_s"]), float(s["end_s"]))
+                    for s in values.get("segments", ())
+                ),
+                tuple((float(a), float(b)) for a, b in values.get("ambiguous", ())),
+            )
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise ValueError(f"{values!r:.60} is no record of a video: {error!r}") from error
+        return record
 
 
 @dataclass(frozen=True)

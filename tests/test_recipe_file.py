@@ -51,3 +51,31 @@ def test_all_mistakes_of_all_sections_come_at_once(tmp_path):
 def test_a_section_that_is_none_is_said(tmp_path, text):
     with pytest.raises(RecipeError, match="must be a section of keys"):
         written(tmp_path, text).build()
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"extract: {bound: 15}  # caf\xe9", "is not UTF-8: byte 0xe9 at offset 27"),
+        (b"null", "must hold a mapping at its top, got NoneType"),
+        (b"", "must hold a mapping at its top, got NoneType"),
+        (b"extract: " + b"[" * 5000, "nested too deeply"),
+        (b"extract: " + b"[" * 70 + b"]" * 70, "nested too deeply"),
+        (
+            b"a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+            + b"".join(
+                b"%c: &%c [%s]\n" % (key, key, b", ".join([b"*%c" % (key - 1)] * 10))
+                for key in range(ord("b"), ord("m"))
+            ),
+            "aliases expand to more than",
+        ),
+        (b"extract: {flow: 2001-01-01}", "is a date; put it in quotes"),
+        (b"# " + b"x" * 300_000, "is larger than"),
+    ],
+)
+def test_a_recipe_that_anybody_may_have_written_is_refused_in_a_line(tmp_path, content, words):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(content)
+    with pytest.raises(RecipeError, match=words) as caught:
+        read_recipe(str(path))
+    assert "mine.yaml" in str(caught.value)

@@ -15,13 +15,13 @@ note.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from flowpipe import strict
 from flowpipe.datasets.dataset import Dataset
 from flowpipe.datasets.lists import ListFile, Lists
 from flowpipe.datasets.match import match, nothing_found, stem
@@ -111,8 +111,8 @@ def _annotation(lists: Lists, version: str) -> ListFile:
 
 
 def _json(one: ListFile, version: str) -> dict[str, Any]:
+    content = strict.parse_json(one.text, one.path, error=DatasetError)
     try:
-        content = json.loads(one.text)
         if not isinstance(content["taxonomy"], list) or not isinstance(content["database"], dict):
             raise TypeError("taxonomy must be a list and database an object")
         if not str(content.get("version", version)).endswith(version):
@@ -146,10 +146,7 @@ def _blocked(lists: Lists) -> set[str]:
     for one in lists.named(r"blocked.*\.(json|txt)"):
         names = one.text.split()
         if one.name.endswith(".json"):
-            try:
-                names = list(json.loads(one.text))
-            except (ValueError, TypeError) as error:
-                raise DatasetError(f"{one.path} must hold a JSON list of ids: {error}") from error
+            names = strict.parse_json(one.text, one.path, kind=list, error=DatasetError)
         ids |= {_id_of(str(name)) for name in names}
     return ids
 

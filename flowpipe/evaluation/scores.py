@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe import strict
 from flowpipe.errors import FormatError
 from flowpipe.whole import write_whole
 
@@ -74,8 +75,9 @@ def read_facts(path: Path) -> dict[str, Any]:
     if path.suffix != ".h5":
         return {}
     with _h5_in_words(path), h5py.File(path, "r") as file:
-        facts: dict[str, Any] = json.loads(file.attrs.get("facts", "{}"))
-    return facts
+        facts = file.attrs.get("facts", "{}")
+    values: dict[str, Any] = strict.parse_json(facts, f"the facts in {path}")
+    return values
 
 
 def read_scores(path: Path, classes: int) -> Scores:

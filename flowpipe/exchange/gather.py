@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flowpipe import __version__
+from flowpipe import __version__, strict
 from flowpipe import recipe as recipes
 from flowpipe.codec import JpegLsParams, JpegParams
 from flowpipe.errors import FormatError, UsageError
@@ -100,7 +99,7 @@ def _own(job: ImportJob, notes: StoreNotes) -> _Plan:
         if notes.layout == WEBDATASET
         or (MODALITIES[name].channels == 3 and notes.codecs[name]["name"] == JpegParams.name)
     )
-    original = json.loads(notes.recipe)
+    original = strict.parse_json(notes.recipe, f"the recipe in the notes of {job.folder}")
     same = notes.layout == WEBDATASET and set(original.get("modalities", ())) == set(modalities)
     made = {"layout": notes.layout, "files": notes.extensions, "of": original}
     recipe = original if same else _recipe(modalities, original.get("bound", 0.0), made)

@@ -17,13 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe import recipe as recipes
+from flowpipe import strict
 from flowpipe.errors import FormatError, UsageError
 from flowpipe.modality import MODALITIES
 from flowpipe.store import Store
 from flowpipe.store.files import publish, temporary_name
+from flowpipe.types import VideoRecord
 
 FOLDER = ".flowpipe"
 _STORE = "export.json"
+WRONG_VALUES = (ValueError, LookupError, TypeError, AttributeError)
+"""What Python raises where values of a file are not those that were written."""
 _VERSION = 1
 
 
@@ -106,7 +110,7 @@ class StoreNotes:
         """
         path = out / FOLDER / _STORE
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = strict.read_json(path)
             if values["version"] != _VERSION:
                 raise FormatError(
                     f"{path} has version {values['version']}, this flowpipe knows {_VERSION}"
@@ -134,6 +138,14 @@ class VideoNotes:
     them out, or because they were compressed again."""
     crcs: dict[str, NDArray[np.uint32]] = field(default_factory=dict)
     """CRC-32 of the files beside such payloads, in the order of the images: (N, axes)."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.meta, dict):
+            raise ValueError(f"wanted an object of what is known of a video, got {self.meta!r:.60}")
+        VideoRecord.from_json(self.meta.get("record"))
+        for name, count in self.images.items():
+            if name not in MODALITIES or type(count) is not int or count < 0:
+                raise ValueError(f"wanted images by modality, got {count!r:.60} of {name!r:.60}")
 
     @classmethod
     def of_video(cls, store: Store, video_id: str, modalities: Sequence[str]) -> VideoNotes:
@@ -177,7 +189,7 @@ class VideoNotes:
         """Read them back; FormatError if they are damaged."""
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                facts = json.loads(arrays["facts"].tobytes())
+                facts = strict.parse_json(arrays["facts"].tobytes(), str(path))
                 columns: dict[str, dict[str, NDArray[Any]]] = {name: {} for name in facts["images"]}
                 payloads: dict[str, list[bytes]] = {}
                 crcs: dict[str, NDArray[np.uint32]] = {}
@@ -196,7 +208,7 @@ class VideoNotes:
                     elif kind == "crcs":
                         crcs[modality] = arrays[key]
                 return cls(facts["meta"], facts["images"], arrays["pts_s"], columns, payloads, crcs)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, zipfile.BadZipFile, *WRONG_VALUES) as error:
             raise FormatError(f"{path} cannot be read: {error}") from error
 
 

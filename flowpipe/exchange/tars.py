@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from flowpipe import codec
+from flowpipe import codec, strict
 from flowpipe.errors import FormatError
 from flowpipe.exchange.job import WINDOW, Exported, ExportJob, opened
 from flowpipe.exchange.layouts import safe_name
-from flowpipe.exchange.notes import VideoNotes
+from flowpipe.exchange.notes import WRONG_VALUES, VideoNotes
 from flowpipe.modality import MODALITIES
 from flowpipe.store import Store
 from flowpipe.store.files import full_disk_in_words, publish, temporary_name
@@ -107,16 +107,18 @@ def read_tar(path: Path) -> Iterator[tuple[VideoNotes, Mapping[str, list[bytes]]
     key = ""
     payloads: dict[str, list[bytes]] = {}
     try:
-        _check_end(path)
-        with tarfile.open(path) as tar:
+        most_bytes = _check_end(path)
+        with tarfile.open(path, "r:") as tar:
             for entry in tar:
+                if not entry.isreg() or entry.issparse() or entry.size > most_bytes:
+                    raise FormatError(f"{path}: {entry.name} is no ordinary file")
                 file = tar.extractfile(entry)
                 content = file.read() if file else b""
                 found = _MEMBER.fullmatch(entry.name)
                 if entry.name.endswith(".json"):
                     if notes is not None:
                         yield notes, payloads
-                    notes = _noted(json.loads(content))
+                    notes = _noted(strict.parse_json(content, f"{path}: {entry.name}"))
                     key = entry.name.removesuffix(".json")
                     payloads = {name: [] for name in notes.images}
                 elif found is not None and found["key"] == key:
@@ -128,18 +130,21 @@ def read_tar(path: Path) -> Iterator[tuple[VideoNotes, Mapping[str, list[bytes]]
                     images.append(content)
                 elif entry.name != f"{key}.cls":
                     raise FormatError(f"{path}: {entry.name} belongs to no video before it")
-    except (tarfile.TarError, OSError, ValueError, KeyError, TypeError) as error:
+    except (tarfile.TarError, OSError, *WRONG_VALUES) as error:
         raise FormatError(f"{path} is no whole tar of flowpipe export: {error!r}") from error
     if notes is not None:
         yield notes, payloads
 
 
-def _check_end(path: Path) -> None:
-    """Raise ValueError unless the tar's end marker is there: Python takes a cut one for whole."""
+def _check_end(path: Path) -> int:
+    """Return the size of a tar, bytes; ValueError unless its end marker is there, without which
+    Python takes a cut tar for a whole one."""
     with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _END_BYTES))
+        size = file.seek(0, io.SEEK_END)
+        file.seek(max(0, size - _END_BYTES))
         if file.read() != bytes(_END_BYTES):
             raise ValueError("its end is missing")
+    return size
 
 
 def _plain(notes: VideoNotes) -> dict[str, Any]:

@@ -22,7 +22,6 @@ corners included; boxes may reach over the border. Scores are not looked at.
 
 from __future__ import annotations
 
-import json
 import math
 import posixpath
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe import strict
 from flowpipe.errors import DatasetError
 
 SUFFIXES = (".txt", ".bb")
@@ -179,7 +179,8 @@ def _read_json_line(
     where = f"{file} line {number}"
     with file.open("rb") as stream:
         stream.seek(offset)
-        frames = json.loads(stream.readline())["frames"]
+        entry = strict.parse_json(stream.readline(), where, error=DatasetError)
+    frames = entry.get("frames")
     if not isinstance(frames, list):
         raise DatasetError(f"{where}: 'frames' must be a list with one list of boxes per frame")
     result = []
@@ -209,11 +210,12 @@ def _index_json_lines(file: str, modified: int) -> dict[str, tuple[int, int]]:
                 continue
             where = f"{file} line {number}"
             try:
-                entry = json.loads(line)
+                entry = strict.parse_json(line, where, error=DatasetError)
                 video_id, _ = str(entry["video_id"]), entry["frames"]
-            except (ValueError, KeyError, TypeError):
+            except (DatasetError, KeyError) as error:
+                wrong = str(error) if isinstance(error, DatasetError) else where
                 raise DatasetError(
-                    f'{where}: wanted {{"video_id": ..., "frames": [...]}}, got {line[:60]!r}'
+                    f'{wrong}: wanted {{"video_id": ..., "frames": [...]}}, got {line[:60]!r}'
                 ) from None
             if video_id in index:
                 raise DatasetError(

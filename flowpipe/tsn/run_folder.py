@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from flowpipe import recipe as recipes
+from flowpipe import strict
 from flowpipe.errors import FormatError, UsageError
 from flowpipe.train_recipe import StreamParams, TestParams
 from flowpipe.whole import whole_file, write_whole
@@ -59,7 +60,7 @@ class RunFacts:
         path = folder / RUN_FILE
         text = json.dumps(recipes.plain(self), indent=1, ensure_ascii=False) + "\n"
         if path.exists():
-            there = json.loads(path.read_text(encoding="utf-8"))
+            there = strict.read_json(path)
             different = [k for k, v in json.loads(text).items() if there.get(k) != v]
             if different:
                 raise UsageError(
@@ -75,8 +76,7 @@ class RunFacts:
         """Those of a run; FormatError if it is none."""
         path = folder / RUN_FILE
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            return recipes.build(cls, values, where=str(path))
+            return recipes.build(cls, strict.read_json(path), where=str(path))
         except FileNotFoundError:
             raise FormatError(f"{folder} is no run of flowpipe train: no {RUN_FILE}") from None
         except ValueError as error:

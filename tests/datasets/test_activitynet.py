@@ -149,7 +149,7 @@ def test_files_unlike_the_official_one(tmp_path):
         with pytest.raises(DatasetError, match=message):
             load(write(tmp_path, content))
     (tmp_path / JSON).write_text("{")
-    with pytest.raises(DatasetError, match="is not as the official file"):
+    with pytest.raises(DatasetError, match=r"min\.json is not valid JSON"):
         load(tmp_path)
     write(tmp_path, database())
     write(tmp_path, database(), "activity_net.v1-3.json")

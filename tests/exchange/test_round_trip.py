@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
 import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +197,56 @@ def test_a_tar_gives_the_very_payloads_and_keeps_the_recipe(
             assert before.encoded(video_id, modality, 0, count) == after.encoded(
                 video_id, modality, 0, count
             )
+
+
+def _entry(name: str, **facts: object) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    for key, value in facts.items():
+        setattr(entry, key, value)
+    return entry
+
+
+def _notes(record: object, images: object = (), nested: int = 0) -> bytes:
+    values = {"record": record, "images": images or {}, "pts_s": [], "columns": {}, "deep": 0}
+    deep = "[" * nested + "0" + "]" * nested
+    return json.dumps(values).replace('"deep": 0', f'"deep": {deep}').encode()
+
+
+@pytest.mark.parametrize(
+    "entry, content, words",
+    [
+        (_entry("a.json", type=tarfile.LNKTYPE, linkname="a.json"), b"", "no ordinary file"),
+        (_entry("a.json", type=tarfile.SYMTYPE, linkname="a.json"), b"", "no ordinary file"),
+        (_entry("a.json", type=tarfile.FIFOTYPE), b"", "no ordinary file"),
+        (
+            _entry(
+                "a.json",
+                pax_headers={"GNU.sparse.size": str(3 << 30), "GNU.sparse.map": "0,0"},
+            ),
+            b"", "no ordinary file",
+        ),
+        (_entry("a.json"), b"[" * 100_000, "nested too deeply"),
+        (_entry("a.json"), _notes({"video_id": "a", "path": ""}, nested=900), "nested too deeply"),
+        (_entry("a.json"), b"null", "must hold an object"),
+        (_entry("a.json"), b"\xff", "not valid JSON"),
+        (_entry("a.json"), _notes(None), "no record of a video"),
+        (_entry("a.json"), _notes({"video_id": 3, "path": ""}), "no record of a video"),
+        (_entry("a.json"), _notes({"video_id": "a", "path": ""}, ["rgb"]), "AttributeError"),
+        (_entry("a.json"), _notes({"video_id": "a", "path": ""}, {"rgb": -1}), "wanted images by modality"),
+        (_entry("a.json"), _notes({"video_id": "a", "path": ""}, {"sound": 1}), "KeyError"),
+    ],
+)  # fmt: skip
+def test_a_hostile_tar_is_named_and_the_others_go_on(
+    entry: tarfile.TarInfo, content: bytes, words: str, jpeg_store: Made, tmp_path: Path
+) -> None:
+    export_store(ExportJob(jpeg_store.path, tmp_path / "out", WEBDATASET), quietly)
+    entry.size = len(content)
+    with tarfile.open(tmp_path / "out" / "shard-000007.tar", "w") as tar:
+        tar.addfile(entry, io.BytesIO(content))
+    done = import_folder(ImportJob(tmp_path / "out", tmp_path / "store"), quietly)
+    ((path, message),) = done.failed
+    assert path.endswith("shard-000007.tar") and words in message, message
+    assert done.videos == 6
 
 
 def test_a_cut_tar_is_named_and_the_others_go_on(jpeg_store: Made, tmp_path: Path) -> None:

@@ -96,9 +96,9 @@ def test_wrong_text_files_are_named_with_their_line(folder, text, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "all.jsonl line 1: wanted"),
+        ("{", "all.jsonl line 1 is not valid JSON.*: wanted"),
         ('\n{"video_id": "clip"}', "all.jsonl line 2: wanted"),
-        ("[1]", "all.jsonl line 1: wanted"),
+        ("[1]", "all.jsonl line 1 must hold an object.*: wanted"),
         ('{"video_id": "clip", "frames": 3}', "all.jsonl line 1: 'frames' must be a list"),
         ('{"video_id": "clip", "frames": [[], [[1, 2]]]}', "line 1, frame 1: wanted a list"),
         ('{"video_id": "clip", "frames": [[["a", 1, 2, 3]]]}', "line 1, frame 0: coordinates"),

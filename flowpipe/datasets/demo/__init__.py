@@ -21,9 +21,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flowpipe import strict
 from flowpipe.datasets.dataset import Dataset
 from flowpipe.datasets.demo.motion import CAMERAS, CLASS_NAMES, CLIPS_PER_CLASS, TEST_CLIPS
-from flowpipe.errors import DatasetError
+from flowpipe.errors import DatasetError, FormatError
 from flowpipe.types import VideoRecord
 
 if TYPE_CHECKING:
@@ -177,10 +178,10 @@ def _whole_clips(root: Path, seed: int) -> set[str]:
 
 def _read_marker(root: Path) -> dict[str, Any] | None:
     try:
-        marker = json.loads((root / "demo.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        marker: dict[str, Any] = strict.read_json(root / "demo.json")
+    except (FileNotFoundError, FormatError):
         return None
-    return marker if isinstance(marker, dict) else None
+    return marker
 
 
 def _write_list(root: Path) -> None:
