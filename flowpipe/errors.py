@@ -61,6 +61,10 @@ def _rebuild(cls: type[FlowpipeError], message: str, reason: str) -> FlowpipeErr
     return cls(message, reason=reason)
 
 
+class FlowpipeWarning(UserWarning):
+    """Something that a caller has to know and that stops nothing."""
+
+
 class UsageError(FlowpipeError):
     """An impossible combination of options; the command exits with 2."""
 

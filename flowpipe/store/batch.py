@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from flowpipe.store.opened import OpenShard
 
 LIBRARY = Path(__file__).resolve().parent.parent / "_snippets.so"
-ABI = 1  # as in kernels/cpu/snippets.cpp
+ABI = 2  # as in kernels/cpu/snippets.cpp
 
 Part = tuple[int, int, int, int]
 """Rows and columns that are needed of an image: top, bottom, left, right, the ends exclusive."""
 
 _SNIPPET = np.dtype(
     [(name, "<i8") for name in (
-        "offsets", "crcs", "out", "bytes_at", "count", "height", "width", "components", "top",
-        "bottom", "left", "right", "fd",
+        "offsets_at", "crcs_at", "end", "out", "bytes_at", "count", "height", "width", "components",
+        "top", "bottom", "left", "right", "fd",
     )]
 )  # fmt: skip
 """As struct Snippet of the source: eight bytes each."""
@@ -95,9 +95,10 @@ def read_batch(wants: Sequence[Want], threads: int, *, check: bool) -> NDArray[n
 
 def _row(want: Want, check: bool) -> tuple[int, ...]:
     """In the order of `_SNIPPET`."""
-    fd, bytes_at, offsets, crcs = want.shard.place(want.modality, want.first)
     address, shape = want.out.__array_interface__["data"][0], want.out.shape
+    fd, end, bytes_at, offsets_at, crcs_at = want.shard.place(want.modality, want.first, shape[0])
     components = shape[3] if len(shape) == 4 else 1
     return (
-        offsets, crcs if check else 0, address, bytes_at, *shape[:3], components, *want.part, fd,
+        offsets_at, crcs_at if check else 0, end, address, bytes_at, *shape[:3], components,
+        *want.part, fd,
     )  # fmt: skip

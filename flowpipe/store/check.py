@@ -21,7 +21,9 @@ from flowpipe import codec
 from flowpipe.errors import FormatError
 from flowpipe.modality import MODALITIES
 from flowpipe.store import layout
+from flowpipe.store.header import read_store_header
 from flowpipe.store.index import make_catalogue, open_catalogue
+from flowpipe.store.index_file import read_index
 from flowpipe.store.layout import BrokenClauseError, Entry
 from flowpipe.store.shard import Shard, Stream, read_shard
 from flowpipe.store.writer import bad_payloads
@@ -45,14 +47,15 @@ def check_shard(path: Path, digest: str, decode: bool) -> dict[str, Any]:
     -------
     dict
         ``videos, frames, images, bytes``; ``faults``; ``spans``: (video_id, part, parts, status,
-        first and last timestamp) of each entry; ``modalities``.
+        first and last timestamp) of each entry; ``modalities``; ``seal``.
     """
     result: dict[str, Any] = {
-        "videos": 0, "frames": 0, "images": 0, "bytes": path.stat().st_size, "spans": [],
-        "modalities": [],
+        "videos": 0, "frames": 0, "images": 0, "bytes": 0, "spans": [], "modalities": [],
+        "seal": "",
     }  # fmt: skip
     try:
         shard = read_shard(path)
+        result |= {"bytes": path.stat().st_size, "seal": shard.attrs[layout.ATTR_SEAL]}
         faults = [*_root(shard, digest), *_videos(shard)]
         for modality, stream in shard.streams.items():
             faults += _stream_tables(shard, modality, stream)
@@ -76,25 +79,30 @@ def check_shard(path: Path, digest: str, decode: bool) -> dict[str, Any]:
 
 
 def check_index(store: Path) -> list[Fault]:
-    """Compare index.h5 with the shards; no index is no fault."""
+    """Compare index.h5 with the shards and the manifest; no index is no fault."""
     if not (store / layout.INDEX_FILE).exists():
         return []
-    broken: dict[str, str] = {}
-    index = open_catalogue(store, refresh=False, broken=broken)
-    pieces = [(facts, read_shard(store / layout.SHARDS_FOLDER / facts.name).entries)
-              for facts in index.shards]  # fmt: skip
-    wanted = make_catalogue(pieces)
-    texts = (("ids", index.ids, wanted.ids), ("metas", index.metas, wanted.metas))
+    try:
+        read_index(store)
+    except FormatError as error:
+        return [("", "S06", f"{error}: delete it")]
+    digest = read_store_header(store).recipe_digest
+    known = open_catalogue(store, digest, refresh=False, skip_broken=True)
+    wanted = make_catalogue(store, digest)
+    one, other = known.catalogue, wanted.catalogue
+    names = set(one.columns) | set(other.columns)
     different = [
-        name for name, one, two in texts
-        if bytes(one.blob) != bytes(two.blob) or not np.array_equal(one.offset, two.offset)
+        name for name in sorted(names - {"meta_block", "meta_slot"})
+        if not np.array_equal(one.columns.get(name, ()), other.columns.get(name, ()))
     ]  # fmt: skip
-    different += [
-        name for name in sorted(set(index.columns) | set(wanted.columns))
-        if not np.array_equal(index.columns.get(name, ()), wanted.columns.get(name, ()))
-    ]  # fmt: skip
-    if not np.array_equal(index.whole, wanted.whole) or index.incomplete != wanted.incomplete:
+    if one.ids.all() != other.ids.all():
+        different.append("ids")
+    elif any(one.meta(row) != other.meta(row) for row in range(len(one.columns["part"]))):
+        different.append("metas")
+    if not np.array_equal(one.whole, other.whole) or one.incomplete != other.incomplete:
         different.append("whole")
+    if known.sources.lost != wanted.sources.lost:
+        different.append("lost shards")
     if not different:
         return []
     return [("", "S06", f"index.h5 disagrees with the shards in {', '.join(different)}: delete it")]

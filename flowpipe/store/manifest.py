@@ -12,6 +12,7 @@ import json
 import os
 import time
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -46,6 +47,8 @@ class Manifest:
     """Publications that were not removed, by file name of the shard, oldest first."""
     records: dict[tuple[str, str], dict[str, dict[str, Any]]] = field(default_factory=dict)
     """By (shard, seal) and video id: the record that replaces the one in the shard."""
+    relabels: Counter[str] = field(default_factory=Counter)
+    """How often records of each shard were replaced."""
     class_names: tuple[str, ...] | None = None
     """Class names that replace those of store.json; None for no change."""
     read: dict[str, int] = field(default_factory=dict)
@@ -199,6 +202,7 @@ def _take(manifest: Manifest, values: dict[str, Any], removed: list[dict[str, An
     elif "remove" in values:
         removed.append(values)
     elif "relabel" in values:
+        manifest.relabels[str(values["relabel"])] += 1
         held = manifest.records.setdefault((str(values["relabel"]), str(values["seal"])), {})
         held.update({str(record["video_id"]): dict(record) for record in values["records"]})
     elif "class_names" in values:

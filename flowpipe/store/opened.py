@@ -1,9 +1,10 @@
-"""One shard of an open store: its descriptor, its mapped tables, reads that name what is wrong."""
+"""One shard of an open store: bounded reads, CRCs compared before values are used."""
 
 from __future__ import annotations
 
-import mmap
+import errno
 import os
+import stat
 import struct
 import zlib
 from pathlib import Path
@@ -15,37 +16,42 @@ from numpy.typing import NDArray
 from flowpipe.errors import FormatError
 from flowpipe.modality import MODALITIES
 from flowpipe.store import layout
-from flowpipe.store.index import ShardFacts
+from flowpipe.store.catalogue import ShardFacts
+
+_TABLES = (layout.OFFSET, layout.CRC, layout.BYTES)
 
 
 class Place(NamedTuple):
     """Where consecutive images of a shard are, for code that is not Python."""
 
     fd: int
+    end: int
+    """Size of the file: nothing lies beyond."""
     bytes_at: int
     """Position in the file that the offsets count from."""
-    offsets: int
-    """Address of their offsets, uint64, and of that of the image after them."""
-    crcs: int
-    """Address of their CRCs, uint32."""
+    offsets_at: int
+    """Position of their offsets, uint64, and of that of the image after them."""
+    crcs_at: int
+    """Position of their CRCs, uint32."""
 
 
 class OpenShard:
-    """Reads of one shard by position.
+    """Reads of one shard by position, every position bounded before it is used.
 
-    No seek, no lock, nothing shared that changes: safe in threads and after fork. The descriptor
-    closes when the last user lets go of the object.
+    No seek, no lock, no mapped memory, nothing shared that changes: safe in threads, after fork,
+    and under a file that somebody cuts short. The descriptor closes when the last user lets go of
+    the object.
     """
 
-    __slots__ = ("_address", "_bytes_at", "_fd", "_map", "_table_at", "facts", "path")
+    __slots__ = ("_fd", "_streams", "facts", "path")
 
     def __init__(self, path: Path, facts: ShardFacts) -> None:
         self.path, self.facts, self._fd = path, facts, -1
         try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             advice = (
-                "; raise the limit with `ulimit -n`" if error.errno == 24 else
+                "; raise the limit with `ulimit -n`" if error.errno == errno.EMFILE else
                 "; was it removed after the store was opened?"
             )  # fmt: skip
             raise FormatError(f"cannot open {path}: {error.strerror}{advice}") from error
@@ -54,26 +60,17 @@ class OpenShard:
             raise FormatError(
                 f"{path} was replaced after the store was opened: open the store again"
             )
-        low, high = facts.size, 0
-        for stream in facts.streams.values():
-            if stream["images"]:
-                for name, step in ((layout.OFFSET, 8), (layout.CRC, 4)):
-                    at = stream["at"][name]
-                    low, high = min(low, at), max(high, at + step * (stream["images"] + 1))
-        low -= low % mmap.ALLOCATIONGRANULARITY
-        high = min(high, facts.size)
-        self._map = (
-            mmap.mmap(self._fd, high - low, mmap.MAP_SHARED, mmap.PROT_READ, offset=low)
-            if high > low else None
-        )  # fmt: skip
-        self._address = (
-            np.frombuffer(self._map, np.uint8).__array_interface__["data"][0] if self._map else 0
-        )
-        self._bytes_at = {m: s["at"][layout.BYTES] for m, s in facts.streams.items()}
-        self._table_at = {
-            m: (s["at"][layout.OFFSET] - low, s["at"][layout.CRC] - low)
-            for m, s in facts.streams.items()
+        if not stat.S_ISREG(found.st_mode):
+            raise layout.broken("S07", f"{path} is not a regular file")
+        # by modality: images, positions of offsets, CRCs and payloads
+        self._streams = {
+            modality: (stream["images"], *(stream["at"][name] for name in _TABLES))
+            for modality, stream in facts.streams.items()
         }
+        for modality, (images, offset_at, crc_at, bytes_at) in self._streams.items():
+            self._bound(f"{modality} offsets", offset_at, 8 * (images + 1))
+            self._bound(f"{modality} CRCs", crc_at, 4 * images)
+            self._bound(f"{modality} images", bytes_at, 0)
 
     def __del__(self) -> None:
         if self._fd >= 0:
@@ -81,16 +78,15 @@ class OpenShard:
 
     def payloads(self, modality: str, first: int, count: int, check: bool) -> list[memoryview]:
         """Bytes of `count` images from number `first` of the shard on, in one read."""
-        assert self._map is not None
-        offset_at, crc_at = self._table_at[modality]
-        offsets = struct.unpack_from(f"<{count + 1}Q", self._map, offset_at + 8 * first)
+        offset_at, crc_at, bytes_at = self._at(modality, first, count)
+        offsets = struct.unpack(f"<{count + 1}Q", self.read(offset_at, 8 * (count + 1)))
         start, size = offsets[0], offsets[-1] - offsets[0]
-        if not 0 < size <= self.facts.size:
+        if not 0 < size <= self.facts.size or start > self.facts.size:
             raise layout.broken("S16", f"{modality} offsets in {self.path} are damaged")
-        block = memoryview(self.read(self._bytes_at[modality] + start, size))
+        block = memoryview(self.read(bytes_at + start, size))
         result = [block[a - start : b - start] for a, b in zip(offsets, offsets[1:], strict=False)]
         if check:
-            wanted = struct.unpack_from(f"<{count}I", self._map, crc_at + 4 * first)
+            wanted = struct.unpack(f"<{count}I", self.read(crc_at, 4 * count))
             for k, (payload, crc) in enumerate(zip(result, wanted, strict=True)):
                 if zlib.crc32(payload) != crc:
                     raise layout.broken(
@@ -99,28 +95,57 @@ class OpenShard:
                     )  # fmt: skip
         return result
 
-    def place(self, modality: str, first: int) -> Place:
-        """Where the images of a modality are from number `first` of the shard on."""
-        offset_at, crc_at = self._table_at[modality]
-        return Place(
-            self._fd, self._bytes_at[modality], self._address + offset_at + 8 * first,
-            self._address + crc_at + 4 * first,
-        )  # fmt: skip
+    def place(self, modality: str, first: int, count: int) -> Place:
+        """Where `count` images of a modality are from number `first` of the shard on."""
+        offset_at, crc_at, bytes_at = self._at(modality, first, count)
+        return Place(self._fd, self.facts.size, bytes_at, offset_at, crc_at)
 
-    def column(self, modality: str, name: str, first: int, count: int) -> NDArray[np.generic]:
-        """Values of a per image table."""
+    def check_tables(self, modality: str, first: int, count: int, crc32: int) -> None:
+        """Raise BrokenClauseError unless offsets and CRCs of images are as they were sealed."""
+        offset_at, crc_at, _ = self._at(modality, first, count)
+        found = zlib.crc32(
+            self.read(crc_at, 4 * count), zlib.crc32(self.read(offset_at, 8 * (count + 1)))
+        )
+        self._compare(f"offsets or CRCs of {modality}", found, crc32)
+
+    def column(
+        self, modality: str, name: str, first: int, count: int, crc32: int
+    ) -> NDArray[np.generic]:
+        """Values of a per image table, compared with their CRC."""
         column = next(c for c in MODALITIES[modality].columns if c.name == name)
         dtype = np.dtype((column.dtype, column.shape))
         at = self.facts.streams[modality]["at"][name]
         content = self.read(at + first * dtype.itemsize, count * dtype.itemsize)
+        self._compare(f"values of {modality}/{name}", zlib.crc32(content), crc32)
         return np.frombuffer(content, column.dtype).reshape(count, *column.shape)
 
-    def pts_s(self, first: int, count: int) -> NDArray[np.float64]:
-        """Timestamps of frames."""
-        return np.frombuffer(self.read(self.facts.pts_at + 8 * first, 8 * count), "<f8")
+    def pts_s(self, first: int, count: int, crc32: int) -> NDArray[np.float64]:
+        """Timestamps of frames, compared with their CRC."""
+        content = self.read(self.facts.pts_at + 8 * first, 8 * count)
+        self._compare("timestamps", zlib.crc32(content), crc32)
+        return np.frombuffer(content, "<f8")
+
+    def _at(self, modality: str, first: int, count: int) -> tuple[int, int, int]:
+        """Positions of offsets and CRCs of some images, and of all payloads."""
+        images, offset_at, crc_at, bytes_at = self._streams[modality]
+        if not 0 <= first <= images - count:
+            raise layout.broken("S19", f"{self.path} has {images} images of {modality}")
+        return offset_at + 8 * first, crc_at + 4 * first, bytes_at
+
+    def _bound(self, what: str, at: int, count: int) -> None:
+        if not 0 <= at <= self.facts.size - count:
+            raise layout.broken("S09", f"{what} of {self.path} lie outside the file")
+
+    def _compare(self, what: str, found: int, wanted: int) -> None:
+        if found != wanted:
+            raise layout.broken(
+                "S08", f"{what} in {self.path} changed after the shard was sealed; run "
+                "`flowpipe verify --repair`",
+            )  # fmt: skip
 
     def read(self, at: int, count: int) -> bytes:
         """`count` bytes of the file from position `at` on."""
+        self._bound(f"{count} bytes", at, count)
         block = os.pread(self._fd, count, at)
         if len(block) == count:
             return block

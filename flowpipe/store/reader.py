@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import resource
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe import codec
-from flowpipe.errors import FormatError
+from flowpipe.errors import FlowpipeWarning, FormatError
 from flowpipe.modality import MODALITIES, dequantise
 from flowpipe.store import header as headers
 from flowpipe.store import layout
 from flowpipe.store.batch import Part, Want, read_batch
-from flowpipe.store.index import Catalogue, Key, open_catalogue
+from flowpipe.store.catalogue import Catalogue
+from flowpipe.store.index import open_catalogue
+from flowpipe.store.manifest import Key
 from flowpipe.store.opened import OpenShard
 from flowpipe.store.video import Video
 
@@ -24,6 +28,18 @@ Request = tuple[str, str, int, int]
 """(video_id, modality, start, length)"""
 
 _REMEMBERED = 1 << 16
+
+
+class Run(NamedTuple):
+    """Images of one part of a video: numbers in the video, and where they lie."""
+
+    begin: int
+    end: int
+    shard: int
+    first: int
+    """Position in the shard's stream."""
+    row: int
+    """Row of the catalogue."""
 
 
 def open_store(
@@ -45,7 +61,12 @@ def open_store(
     Raises
     ------
     FormatError
-        If there is no store, or it is not as FORMAT.md says.
+        If there is no store, or it is not as FORMAT.md says. No file content raises another error.
+
+    Warns
+    -----
+    FlowpipeWarning
+        If a shard is left out, or was published and is not there.
     """
     return Store(Path(path), check=check, skip_broken=skip_broken, refresh=refresh)
 
@@ -59,28 +80,35 @@ class Store:
     header : StoreHeader
         Recipe, digest, data set, class names.
     broken : dict
-        Shards that cannot be read, with the reason; empty unless opened with ``skip_broken``.
+        Shards that are left out, with the reason: those of another recipe and, with
+        ``skip_broken``, those that cannot be read.
+    lost : tuple of str
+        Shards that were published and are not there.
     """
 
     def __init__(
-        self, path: Path, *, check: bool = True, skip_broken: bool = False, refresh: bool = True
+        self,
+        path: Path,
+        *,
+        check: bool = True,
+        skip_broken: bool = False,
+        refresh: bool = True,
+        warn: bool = True,
     ) -> None:
         self.path, self._check = path.absolute(), check
         self._skip_broken = skip_broken
-        self.header = headers.read_store_header(path)
-        self.broken: dict[str, str] = {}
-        self._catalogue = open_catalogue(
-            self.path, refresh=refresh, broken=self.broken if skip_broken else None
+        header = headers.read_store_header(path)
+        opened = open_catalogue(
+            self.path, header.recipe_digest, refresh=refresh, skip_broken=skip_broken
         )
-        for facts in self._catalogue.shards:
-            if facts.recipe_digest != self.header.recipe_digest:
-                raise layout.broken(
-                    "S04",
-                    f"shard {facts.name} was made with another recipe ({facts.recipe_digest[:12]}) "
-                    f"than the store {self.path} ({self.header.recipe_digest[:12]}): remove it",
-                )
+        self.header = replace(header, class_names=opened.sources.class_names or header.class_names)
+        self.broken = opened.broken | {n: why for n, (_, _, why) in opened.sources.left_out.items()}
+        self.lost = opened.sources.lost
+        self._catalogue = opened.catalogue
+        if warn and (self.lost or self.broken):
+            warnings.warn(_lacks(self), FlowpipeWarning, stacklevel=3)
         self._open: dict[int, OpenShard] = {}
-        self._places: dict[tuple[str, str], tuple[tuple[int, int, int, int], ...]] = {}
+        self._places: dict[tuple[str, str], tuple[Run, ...]] = {}
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._most_open = max(16, (1 << 16 if soft < 0 else soft) // 4)
 
@@ -124,13 +152,9 @@ class Store:
 
     def span_keys(self) -> set[Key]:
         """(video_id, part, parts) of everything in the shards, parts of incomplete videos too."""
-        ids, columns = self._catalogue.ids, self._catalogue.columns
-        return {
-            (ids[row], part, parts)
-            for row, (part, parts) in enumerate(
-                zip(columns["part"].tolist(), columns["parts"].tolist(), strict=True)
-            )
-        }
+        columns = self._catalogue.columns
+        ids = (raw.decode("utf-8") for raw in self._catalogue.ids.all())
+        return set(zip(ids, columns["part"].tolist(), columns["parts"].tolist(), strict=False))
 
     def snippet(
         self,
@@ -169,7 +193,7 @@ class Store:
             return np.empty((0, MODALITIES[modality].channels, height, width), np.uint8)
         try:
             return codec.decode(payloads, MODALITIES[modality].channels, out=out)
-        except FormatError as error:
+        except (FormatError, MemoryError) as error:
             raise FormatError(
                 f"{self.path}: {modality} images {start}..{start + length} of {video_id}: {error}; "
                 "run `flowpipe verify --repair`"
@@ -231,10 +255,10 @@ class Store:
         if part:  # of the planes, which may lie side by side
             channels = MODALITIES[modality].channels
             right += 0 if out.ndim == 4 else out.shape[2] // channels * (channels - 1)
-        for begin, end, shard, first in self._runs(video_id, modality):
-            if begin <= start and start + length <= end and length > 0:
-                at = first + start - begin
-                return Want(self._shard(shard), modality, at, out, (top, bottom, left, right))
+        for run in self._runs(video_id, modality):
+            if run.begin <= start and start + length <= run.end and length > 0:
+                at = run.first + start - run.begin
+                return Want(self._shard(run.shard), modality, at, out, (top, bottom, left, right))
         return None
 
     def encoded(
@@ -245,21 +269,21 @@ class Store:
         With `check`, their CRCs are compared first.
         """
         runs = self._runs(video_id, modality)
-        if len(runs) == 1 and 0 <= start <= start + length <= runs[0][1] and length > 0:
-            _, _, shard, first = runs[0]
-            return self._shard(shard).payloads(modality, first + start, length, check)
-        total = runs[-1][1]
+        if len(runs) == 1 and 0 <= start <= start + length <= runs[0].end and length > 0:
+            run = runs[0]
+            return self._shard(run.shard).payloads(modality, run.first + start, length, check)
+        total = runs[-1].end
         if start < 0 or length < 0 or start + length > total:
             raise IndexError(
                 f"{video_id} has {total} images of {modality}: {length} from {start} on do not lie "
                 f"inside [0, {total})"
             )
         result: list[memoryview] = []
-        for begin, end, shard, first in runs:
-            low, high = max(start, begin), min(start + length, end)
+        for run in runs:
+            low, high = max(start, run.begin), min(start + length, run.end)
             if low < high:
-                result += self._shard(shard).payloads(
-                    modality, first + low - begin, high - low, check
+                result += self._shard(run.shard).payloads(
+                    modality, run.first + low - run.begin, high - low, check
                 )
         return result
 
@@ -291,28 +315,33 @@ class Store:
         known = [c.name for c in MODALITIES[modality].columns]
         if name not in known:
             raise KeyError(f"{modality} has the columns {known}, not {name!r}")
+        crcs = self._catalogue.columns[f"{modality}/{name}"]
         return np.concatenate(
             [
-                self._shard(shard).column(modality, name, first, end - begin)
-                for begin, end, shard, first in self._runs(video_id, modality)
+                self._shard(run.shard).column(
+                    modality, name, run.first, run.end - run.begin, int(crcs[run.row])
+                )
+                for run in self._runs(video_id, modality)
             ]
         )
 
     def pts_s(self, video_id: str) -> NDArray[np.float64]:
         """Timestamps of a video's frames, in seconds, float64 (N,)."""
         row, columns = self._catalogue.find(video_id), self._catalogue.columns
-        rows = range(row, row + int(columns["parts"][row]))
+        names = ("shard", "frame_first", "frames", "pts_crc")
+        rows = slice(row, row + int(columns["parts"][row]))
         return np.concatenate(
             [
-                self._shard(int(columns["shard"][r])).pts_s(
-                    int(columns["frame_first"][r]), int(columns["frames"][r])
+                self._shard(shard).pts_s(first, count, crc)
+                for shard, first, count, crc in zip(
+                    *(columns[name][rows].tolist() for name in names), strict=True
                 )
-                for r in rows
             ]
         )
 
-    def _runs(self, video_id: str, modality: str) -> tuple[tuple[int, int, int, int], ...]:
-        """(first image, end, shard, position in the shard) of each part of a video."""
+    def _runs(self, video_id: str, modality: str) -> tuple[Run, ...]:
+        """Where the images of each part of a video lie; their tables are compared with their CRCs
+        when they are first asked for."""
         key = video_id, modality
         runs = self._places.get(key)
         if runs is None:
@@ -325,10 +354,13 @@ class Store:
                 raise KeyError(self._missing(video_id)) from None
             begin, made = 0, []
             for r in range(row, row + int(columns["parts"][row])):
-                end = begin + int(columns[f"{modality}/count"][r])
-                first = int(columns[f"{modality}/first"][r])
-                made.append((begin, end, int(columns["shard"][r]), first))
-                begin = end
+                count = int(columns[f"{modality}/count"][r])
+                first, shard = int(columns[f"{modality}/first"][r]), int(columns["shard"][r])
+                if count and self._check:
+                    crc = int(columns[f"{modality}/tables"][r])
+                    self._shard(shard).check_tables(modality, first, count, crc)
+                made.append(Run(begin, begin + count, shard, first, r))
+                begin += count
             if len(self._places) >= _REMEMBERED:
                 self._places.clear()
             runs = self._places[key] = tuple(made)
@@ -340,8 +372,8 @@ class Store:
         return f"{self.path} has no video {video_id!r}"
 
     def _place_of(self, request: Request) -> tuple[int, int]:
-        _, _, shard, first = self._runs(request[0], request[1])[0]
-        return shard, first + request[2]
+        run = self._runs(request[0], request[1])[0]
+        return run.shard, run.first + request[2]
 
     def _shard(self, number: int) -> OpenShard:
         shard = self._open.get(number)
@@ -385,4 +417,15 @@ class Videos(Mapping[str, Video]):
 
 
 def _reopen(path: Path, check: bool, skip_broken: bool) -> Store:
-    return Store(path, check=check, skip_broken=skip_broken, refresh=False)
+    return Store(path, check=check, skip_broken=skip_broken, refresh=False, warn=False)
+
+
+def _lacks(store: Store) -> str:
+    """Say what of a store is not there."""
+    parts = []
+    if store.lost:
+        parts.append(f"{len(store.lost)} shards that were published are gone ({store.lost[0]} ...)")
+    if store.broken:
+        name, why = next(iter(store.broken.items()))
+        parts.append(f"{len(store.broken)} shards are left out ({name}: {why})")
+    return f"{store.path}: {'; '.join(parts)}; run `flowpipe verify {store.path} --repair`"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from flowpipe.errors import FormatError
 from flowpipe.store import layout
-from flowpipe.store.index import Key
 from flowpipe.store.layout import Entry
+from flowpipe.store.manifest import Key
 from flowpipe.store.shard import Shard, read_shard
 from flowpipe.store.writer import ShardWriter
 from flowpipe.types import EncodedPlanes, Span, VideoRecord

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +27,9 @@ _TEXT = h5py.string_dtype("utf-8")
 # HDF5 1.10 can read it, and its object headers carry checksums.
 _VERSIONS = ("v110", "v110")
 _ALIGN_BYTES = 4096
+_BLOCK_BYTES = 8 << 20
+_MOST_TABLE_BYTES = 1 << 30
+"""No table is larger: a day of 60 frames a second has 370 MB of homographies."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +115,10 @@ def seal_shard(path: Path) -> str:
 def open_shard(path: Path) -> Iterator[h5py.File]:
     """Open a shard for reading, without locks: it never changes under its name."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block for ever
+            raise broken("S07", f"{path.name} is not a regular file")
         file = h5py.File(path, "r", locking=False)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise broken("S07", f"{path.name} cannot be opened as HDF5: {error}") from error
     try:
         yield file
@@ -131,10 +138,12 @@ def read_shard(path: Path, *, seal: bool = True) -> Shard:
     Raises
     ------
     BrokenClauseError
-        If the file cannot be read as FORMAT.md says or, with `seal`, if it was changed.
+        If the file cannot be read as FORMAT.md says or, with `seal`, if it was changed. No other
+        error is raised, whatever the file holds.
     """
     with open_shard(path) as file:
         try:
+            check_storage(file, path)
             attrs = {name: _attribute(file, name) for name in layout.ROOT_ATTRS}
             if attrs[layout.ATTR_FORMAT] != layout.FORMAT:
                 raise broken(
@@ -147,8 +156,38 @@ def read_shard(path: Path, *, seal: bool = True) -> Shard:
                     f"{path.name}: the tables or attributes changed after the shard was sealed",
                 )
             return _read(path, file, attrs)
-        except (KeyError, OSError, RuntimeError, ValueError, TypeError, MemoryError) as error:
-            raise broken("S09", f"{path.name} cannot be read: {error}") from error
+        except layout.BrokenClauseError:
+            raise
+        except Exception as error:  # damage makes HDF5, NumPy and json raise nearly anything
+            raise broken("S09", f"{path.name} cannot be read: {error!r}") from error
+
+
+def check_storage(file: h5py.File, path: Path) -> None:
+    """Raise BrokenClauseError unless every dataset lies in the file itself, contiguous and bounded.
+
+    External storage, virtual datasets and links to elsewhere would make HDF5 read other files; a
+    shape that the file cannot hold would make it allocate without end. Nothing is read for this.
+    """
+    size = path.stat().st_size
+
+    def check(name: str, node: Any) -> None:
+        if not isinstance(node, h5py.Dataset):
+            return
+        creation = node.id.get_create_plist()
+        if creation.get_layout() != h5py.h5d.CONTIGUOUS or creation.get_external_count():
+            raise broken("S09", f"{path.name}: /{name} is not stored contiguously in the file")
+        wanted, place = node.size * node.id.get_type().get_size(), node.id.get_offset()
+        if wanted > size or (place is not None and not 0 <= place <= size - wanted):
+            raise broken("S09", f"{path.name}: /{name} lies outside the file")
+        if wanted > _MOST_TABLE_BYTES and name.rpartition("/")[2] != layout.BYTES:
+            raise broken("S09", f"{path.name}: /{name} has {wanted} bytes, too many for a table")
+
+    def check_link(name: str, link: Any) -> None:
+        if not isinstance(link, h5py.HardLink):
+            raise broken("S09", f"{path.name}: /{name} is a link to elsewhere")
+
+    file.visititems_links(check_link)
+    file.visititems(check)
 
 
 def compute_seal(file: h5py.File) -> str:
@@ -177,8 +216,20 @@ def compute_seal(file: h5py.File) -> str:
                 for value in node[()]:
                     text(value)
             else:
-                digest.update(np.ascontiguousarray(node[()]).data)
+                for block in _blocks(node):
+                    digest.update(block.data)
     return digest.hexdigest()
+
+
+def _blocks(table: h5py.Dataset) -> Iterator[NDArray[Any]]:
+    """Yield the values of a dataset in C order, a few megabytes at a time."""
+    if not table.shape:
+        yield np.ascontiguousarray(table[()])
+        return
+    row_bytes = max(1, table.dtype.itemsize * math.prod(table.shape[1:]))
+    rows = max(1, _BLOCK_BYTES // row_bytes)
+    for start in range(0, table.shape[0], rows):
+        yield np.ascontiguousarray(table[start : start + rows])
 
 
 def _read(path: Path, file: h5py.File, attrs: Mapping[str, str]) -> Shard:

@@ -11,9 +11,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from flowpipe.errors import FormatError
 from flowpipe.store import layout
 from flowpipe.store.header import read_store_header
 from flowpipe.store.index import shard_paths
+from flowpipe.store.manifest import read_manifest
 
 _SLOWEST_BYTES_PER_S = 4e6
 
@@ -32,7 +33,7 @@ class Problem:
     """One broken clause of FORMAT.md."""
 
     shard: str
-    """File name of the shard; ``store.json`` or ``index.h5``."""
+    """File name of the shard; ``store.json``, ``index.h5`` or ``manifest``."""
     video_id: str
     """Empty where the whole file is concerned."""
     clause: str
@@ -60,7 +61,7 @@ class ShardRow:
 
 @dataclass
 class Report:
-    """What verify found."""
+    """What verify found: an answer for every shard that is there or was published."""
 
     shards: list[ShardRow] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
@@ -125,6 +126,7 @@ def verify_store(
     answers = _check_all(paths, digest, decode, workers, timeout_s, report, on_shard)
     if shards is None:
         _check_videos(answers, given_up, report)
+        _check_manifest(store, answers, report)
         _check_index(store, timeout_s, report)
     report.shards.sort(key=lambda row: row.shard)
     report.problems.sort(key=lambda problem: (problem.shard, problem.clause, problem.video_id))
@@ -140,48 +142,47 @@ def _check_all(
     report: Report,
     on_shard: Callable[[ShardRow], None] | None,
 ) -> dict[str, dict[str, Any]]:
-    todo: queue.SimpleQueue[Path] = queue.SimpleQueue()
-    for path in paths:
-        todo.put(path)
-    done: queue.SimpleQueue[tuple[Path, dict[str, Any]] | None] = queue.SimpleQueue()
+    """Answers by shard, one for each path: a check that could not run is a fault of its own."""
+    idle: queue.SimpleQueue[_Child] = queue.SimpleQueue()
 
-    def work() -> None:
+    def ask(path: Path) -> dict[str, Any]:
+        task = {"check": "shard", "path": str(path), "digest": digest, "decode": decode}
+        child = None
         try:
-            with _Child() as child:
-                while True:
-                    path = todo.get_nowait()
-                    rate = _SLOWEST_BYTES_PER_S / (4 if decode else 1)
-                    limit_s = timeout_s + path.stat().st_size / rate
-                    task = {"check": "shard", "path": str(path), "digest": digest, "decode": decode}
-                    done.put((path, child.ask(task, limit_s)))
-        except queue.Empty:
-            pass
+            rate = _SLOWEST_BYTES_PER_S / (4 if decode else 1)
+            limit_s = timeout_s + path.stat().st_size / rate
+            child = _idle_child(idle)
+            return child.ask(task, limit_s)
+        except Exception as error:  # no process, no such file: not checked is not whole
+            return {"faults": [("", "S09", f"the file could not be checked: {error!r}")]}
         finally:
-            done.put(None)
+            if child is not None:
+                idle.put(child)
 
-    threads = [
-        threading.Thread(target=work, daemon=True) for _ in range(max(1, min(workers, len(paths))))
-    ]
-    for thread in threads:
-        thread.start()
     answers: dict[str, dict[str, Any]] = {}
-    running = len(threads)
-    while running:
-        got = done.get()
-        if got is None:
-            running -= 1
-            continue
-        path, answer = got
-        answers[path.name] = answer
-        report.problems += [Problem(path.name, *fault) for fault in answer["faults"]]
-        row = ShardRow(
-            path.name, answer.get("videos", 0), answer.get("frames", 0), answer.get("images", 0),
-            path.stat().st_size, len(answer["faults"]),
-        )  # fmt: skip
-        report.shards.append(row)
-        if on_shard:
-            on_shard(row)
+    with ThreadPoolExecutor(max(1, min(workers, len(paths)))) as threads:
+        running = {threads.submit(ask, path): path.name for path in paths}
+        for finished in as_completed(running):
+            name, answer = running[finished], finished.result()
+            answers[name] = answer
+            report.problems += [Problem(name, *fault) for fault in answer["faults"]]
+            row = ShardRow(
+                name, answer.get("videos", 0), answer.get("frames", 0), answer.get("images", 0),
+                answer.get("bytes", 0), len(answer["faults"]),
+            )  # fmt: skip
+            report.shards.append(row)
+            if on_shard:
+                on_shard(row)
+    while not idle.empty():
+        idle.get().close()
     return answers
+
+
+def _idle_child(idle: queue.SimpleQueue[_Child]) -> _Child:
+    try:
+        return idle.get_nowait()
+    except queue.Empty:
+        return _Child()
 
 
 def _check_videos(
@@ -226,11 +227,55 @@ def _check_videos(
                     report.problems.append(Problem(there[part + 1][0][0], video_id, "S23", message))
 
 
+def _check_manifest(store: Path, answers: dict[str, dict[str, Any]], report: Report) -> None:
+    """Every shard that was published is there, and is the one that was published."""
+    manifest = read_manifest(store)
+    for fault in manifest.faults:
+        report.problems.append(Problem(layout.MANIFEST_FOLDER, "", "S27", fault))
+    if not manifest.read and answers and _has_manifest(store):
+        message = "the manifest is gone, so nothing tells whether shards are"
+        report.problems.append(Problem(layout.MANIFEST_FOLDER, "", "S27", message))
+    # A shard that cannot be read has a problem of its own, and is there.
+    unknown = {name for name, answer in answers.items() if not answer.get("seal")}
+    seals = {name: str(answer.get("seal", "")) for name, answer in answers.items()}
+    for name, lost in manifest.lost(seals).items():
+        if name in unknown:
+            continue
+        what = "is another than the one" if name in answers else "is gone, which was"
+        videos = sorted({key[0] for key in lost.keys})
+        message = (
+            f"it {what} published with {len(videos)} videos ({', '.join(videos[:3])} ...); "
+            "--repair extracts them again"
+        )
+        report.problems.append(Problem(name, "", "S28", message))
+    unlisted = sorted(answers.keys() - manifest.published.keys() - unknown)
+    if unlisted and manifest.read:
+        report.notes.append(
+            f"{len(unlisted)} shards are not in the manifest ({unlisted[0]} ...): their writer was "
+            "ended early, or they were copied here; the next run adds them"
+        )
+
+
+def _has_manifest(store: Path) -> bool:
+    """Whether the store is of a version that keeps one."""
+    try:
+        return read_store_header(store).format_version != "1.0"
+    except FormatError:
+        return True
+
+
 def _check_index(store: Path, timeout_s: float, report: Report) -> None:
     if any(p.clause in ("S07", "S08", "S09") for p in report.problems):
-        return  # there is nothing sound to compare it with
-    with _Child() as child:
-        answer = child.ask({"check": "index", "path": str(store)}, timeout_s * 10)
+        report.notes.append("index.h5 was not compared: there is nothing sound to compare it with")
+        return
+    try:
+        child = _Child()
+        try:
+            answer = child.ask({"check": "index", "path": str(store)}, timeout_s * 10)
+        finally:
+            child.close()
+    except Exception as error:
+        answer = {"faults": [("", "S06", f"index.h5 could not be compared: {error!r}")]}
     for fault in answer["faults"]:
         report.problems.append(Problem(layout.INDEX_FILE, *fault))
 
@@ -238,12 +283,18 @@ def _check_index(store: Path, timeout_s: float, report: Report) -> None:
 class _Child:
     """A process that checks one file after another and is replaced when it dies or hangs."""
 
-    def __enter__(self) -> _Child:
+    def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._errors = tempfile.TemporaryFile()
+
+    def __enter__(self) -> _Child:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process."""
         self._stop()
         self._errors.close()
 

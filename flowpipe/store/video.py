@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -77,9 +76,9 @@ class Video:
 
     @property
     def part_metas(self) -> list[dict[str, Any]]:
-        """`meta` of each part as it was written."""
-        metas = self._store.catalogue.metas
-        return [json.loads(metas[row]) for row in range(self._row, self._row + self.parts)]
+        """`meta` of each part, with the record of today."""
+        catalogue = self._store.catalogue
+        return [catalogue.meta(row) for row in range(self._row, self._row + self.parts)]
 
     @property
     def status(self) -> str:

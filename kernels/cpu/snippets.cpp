@@ -24,10 +24,11 @@ namespace {
 
 // One snippet: consecutive images of a stream of a shard, and where their pixels are to be.
 struct Snippet {
-    const uint64_t *offsets;  // of its images and of the one after them, from `bytes_at` on
-    const uint32_t *crcs;     // of its images; null if they are not to be compared
-    uint8_t *out;             // (count, height, width, components), interleaved
-    int64_t bytes_at;         // in the file
+    int64_t offsets_at;  // in the file: offsets of its images and of the one after, from `bytes_at` on
+    int64_t crcs_at;     // in the file: CRCs of its images; 0 if they are not to be compared
+    int64_t end;         // size of the file
+    uint8_t *out;        // (count, height, width, components), interleaved
+    int64_t bytes_at;    // in the file
     int64_t count, height, width, components;
     int64_t top, bottom, left, right;  // the part that is needed; what is outside of it may stay
     int64_t fd;
@@ -86,22 +87,57 @@ bool decode(const Snippet &want, const uint8_t *file, uint64_t bytes, uint8_t *o
     return fits;
 }
 
-// Read one snippet and decode its images.
-bool make(const Snippet &want, std::vector<uint8_t> &block) {
-    uint64_t start = want.offsets[0], bytes = want.offsets[want.count] - start;
-    if (want.offsets[want.count] < start || bytes > (uint64_t{1} << 32)) return false;
-    block.resize(bytes);
+// Memory that grows and is kept from snippet to snippet; no exception where there is none left.
+struct Block {
+    uint8_t *data = nullptr;
+    uint64_t size = 0;
+
+    ~Block() { free(data); }
+
+    bool reserve(uint64_t bytes) {
+        if (bytes <= size) return true;
+        void *more = realloc(data, bytes);
+        if (!more) return false;
+        data = static_cast<uint8_t *>(more);
+        size = bytes;
+        return true;
+    }
+};
+
+struct Memory {
+    Block offsets, crcs, payloads;
+};
+
+// Read a stretch of a file that ends before `end`, whatever the numbers are.
+bool read_at(const Snippet &want, int64_t at, uint64_t bytes, Block &block) {
+    if (at < 0 || at > want.end || bytes > static_cast<uint64_t>(want.end - at)) return false;
+    if (!block.reserve(bytes)) return false;
     for (uint64_t have = 0; have < bytes;) {
-        ssize_t got = pread(want.fd, block.data() + have, bytes - have, want.bytes_at + start + have);
+        ssize_t got = pread(want.fd, block.data + have, bytes - have, at + have);
         if (got <= 0) return false;
         have += got;
     }
+    return true;
+}
+
+// Read one snippet and decode its images.
+bool make(const Snippet &want, Memory &memory) {
+    uint64_t count = want.count;
+    if (want.count < 0 || count > static_cast<uint64_t>(want.end) / 8) return false;
+    if (!read_at(want, want.offsets_at, 8 * (count + 1), memory.offsets)) return false;
+    if (want.crcs_at && !read_at(want, want.crcs_at, 4 * count, memory.crcs)) return false;
+    auto offsets = reinterpret_cast<const uint64_t *>(memory.offsets.data);
+    auto crcs = reinterpret_cast<const uint32_t *>(memory.crcs.data);
+    uint64_t start = offsets[0], stop = offsets[count];
+    if (start > stop || stop > static_cast<uint64_t>(want.end)) return false;
+    if (!read_at(want, want.bytes_at + static_cast<int64_t>(start), stop - start, memory.payloads))
+        return false;
     int64_t image = want.height * want.width * want.components;
-    for (int64_t k = 0; k < want.count; ++k) {
-        uint64_t at = want.offsets[k] - start, end = want.offsets[k + 1] - start;
-        if (want.offsets[k] < start || end < at || end > bytes) return false;
-        const uint8_t *file = block.data() + at;
-        if (want.crcs && crc32(0, file, end - at) != want.crcs[k]) return false;
+    for (uint64_t k = 0; k < count; ++k) {
+        uint64_t at = offsets[k], end = offsets[k + 1];
+        if (at < start || end < at || end > stop) return false;
+        const uint8_t *file = memory.payloads.data + (at - start);
+        if (want.crcs_at && crc32(0, file, end - at) != crcs[k]) return false;
         if (!decode(want, file, end - at, want.out + k * image)) return false;
     }
     return true;
@@ -111,16 +147,16 @@ bool make(const Snippet &want, std::vector<uint8_t> &block) {
 
 extern "C" {
 
-__attribute__((visibility("default"))) long flowpipe_snippets_abi() { return 1; }
+__attribute__((visibility("default"))) long flowpipe_snippets_abi() { return 2; }
 
 // Number of snippets that could not be made; `failed` has a 1 for each of them.
 __attribute__((visibility("default"))) long flowpipe_snippets(
     long count, const Snippet *snippets, long threads, uint8_t *failed) {
     std::atomic<long> next{0}, failures{0};
     auto work = [&] {
-        std::vector<uint8_t> block;
+        Memory memory;
         for (long k = next++; k < count; k = next++) {
-            failed[k] = !make(snippets[k], block);
+            failed[k] = !make(snippets[k], memory);
             failures += failed[k];
         }
     };

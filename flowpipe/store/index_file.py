@@ -1,0 +1,270 @@
+"""Catalogue <-> index.h5: written whole, mapped instead of loaded, its digest tested on open.
+
+An HDF5 file for whoever wants to look into it, but read without HDF5: the first 512 bytes are a
+user block that says where the table of contents lies and what its SHA-256 is; the table of contents
+says where each array lies and what its CRC-32 is. The compressed metas have a CRC for each block,
+compared when it is read, so that opening a store touches a fifth of the file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import mmap
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, overload
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.errors import FormatError
+from flowpipe.store import files, layout
+from flowpipe.store.catalogue import COLUMNS, Catalogue, ShardFacts, Table, columns_of
+from flowpipe.store.texts import Metas, Texts
+
+VERSION = 3
+_MAGIC = b"flowpipe-index "
+_USER_BLOCK_BYTES = 512
+_SLACK_BYTES = 1 << 18  # HDF5 headers of some fifty tables
+_LAZY = "metas/blob"
+"""The one array that is not compared with its CRC on open."""
+_DTYPES = ("|u1", "<u4", "<u8", "<i8")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What an index was made from: it serves a store as long as this is what the store has."""
+
+    recipe_digest: str
+    manifest: Mapping[str, int]
+    """Bytes of each manifest file."""
+    left_out: Mapping[str, tuple[int, int, str]] = field(default_factory=dict)
+    """Shards of another recipe: size, time of change and what is wrong."""
+    lost: tuple[str, ...] = ()
+    """Shards that were published and are not there."""
+    relabels: Mapping[str, int] = field(default_factory=dict)
+    """How often the manifest had replaced records of each shard."""
+    class_names: tuple[str, ...] | None = None
+    """What the manifest says of the class names."""
+
+
+class Shards(Sequence[ShardFacts]):
+    """Facts of the shards of a mapped index, made when they are asked for."""
+
+    def __init__(
+        self,
+        names: list[str],
+        sizes: NDArray[np.uint64],
+        mtimes_ns: NDArray[np.int64],
+        facts: Texts,
+    ) -> None:
+        self.names, self.sizes, self._mtimes_ns, self._facts = names, sizes, mtimes_ns, facts
+        self._made: dict[int, ShardFacts] = {}
+
+    def stats(self) -> dict[str, tuple[int, int]]:
+        """Size and time of change of each shard, by name."""
+        pairs = zip(self.sizes.tolist(), self._mtimes_ns.tolist(), strict=True)
+        return dict(zip(self.names, pairs, strict=True))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, number: int) -> ShardFacts: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[ShardFacts]: ...
+    def __getitem__(self, number: int | slice) -> ShardFacts | list[ShardFacts]:
+        if isinstance(number, slice):
+            return [self[k] for k in range(*number.indices(len(self)))]
+        if number not in self._made:
+            if not -len(self) <= number < len(self):
+                raise IndexError(number)
+            facts = ShardFacts(**json.loads(self._facts[number % len(self)]))
+            # Known apart, so that a copied store does not need all of them again.
+            self._made[number] = dataclasses.replace(facts, mtime_ns=int(self._mtimes_ns[number]))
+        return self._made[number]
+
+
+def write_index(store: Path, catalogue: Catalogue, sources: Sources) -> Path:
+    """Write index.h5 of a store, whole or not at all.
+
+    Raises
+    ------
+    DiskFullError
+    OSError
+    """
+    final = store / layout.INDEX_FILE
+    temporary = files.temporary_name(final)
+    tables = _tables_of(catalogue)
+    try:
+        with files.full_disk_in_words(final):
+            # Asked first: HDF5 on a full disk prints a traceback for every object it closes.
+            files.need_space(store, sum(t.nbytes for t in tables.values()) + _SLACK_BYTES)
+            with h5py.File(
+                temporary, "w-", libver=("v110", "v110"), locking=False,
+                userblock_size=_USER_BLOCK_BYTES,
+            ) as file:  # fmt: skip
+                file.attrs["format"] = "flowpipe-index"
+                contents: dict[str, Any] = {
+                    "tables": {name: _write_table(file, name, t) for name, t in tables.items()},
+                    "used": catalogue.table.used,
+                    "incomplete": list(catalogue.incomplete),
+                    "sources": dataclasses.asdict(sources),
+                }
+                text = json.dumps(contents).encode()
+                place = _write_table(file, "contents", np.frombuffer(text, np.uint8))
+            head = {"at": place["at"], "bytes": len(text), "sha256": _sha256(text)}
+            with temporary.open("r+b") as raw:
+                raw.write(b"%s%d %s\n" % (_MAGIC, VERSION, json.dumps(head).encode()))
+            files.publish(temporary, final)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return final
+
+
+def read_index(store: Path) -> tuple[Catalogue, Sources]:
+    """Map the index of a store.
+
+    Raises
+    ------
+    FormatError
+        If there is none that this code can read, or any byte of it changed.
+    """
+    path = store / layout.INDEX_FILE
+    try:
+        with files.open_regular(path) as file:
+            content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        return _read(content)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        raise FormatError(f"{path} cannot be used: {error!r}; it will be made again") from error
+
+
+def _tables_of(catalogue: Catalogue) -> dict[str, NDArray[Any]]:
+    table, shards = catalogue.table, catalogue.shards
+    facts = Texts.pack([json.dumps(dataclasses.asdict(one)).encode() for one in shards])
+    names = Texts.pack([one.name.encode() for one in shards])
+    tables: dict[str, NDArray[Any]] = {
+        "ids/blob": table.ids.blob, "ids/offset": table.ids.offset,
+        "whole": table.whole,
+        "shards/names/blob": names.blob, "shards/names/offset": names.offset,
+        "shards/facts/blob": facts.blob, "shards/facts/offset": facts.offset,
+        "shards/size": np.array([one.size for one in shards], "<u8"),
+        "shards/mtime_ns": np.array([one.mtime_ns for one in shards], "<i8"),
+        "shards/frames": np.array([one.frames for one in shards], "<u8"),
+        "metas/offset": table.metas.blocks.offset, "metas/crc32": table.metas.crc32,
+    }  # fmt: skip
+    for modality in _modalities(table.columns):
+        counts = [one.streams.get(modality, {"images": 0})["images"] for one in shards]
+        tables[f"shards/{modality}"] = np.array(counts, "<u8")
+    tables |= {f"columns/{name}": column for name, column in table.columns.items()}
+    return tables | {_LAZY: table.metas.blocks.blob}
+
+
+def _modalities(columns: Mapping[str, Any]) -> list[str]:
+    return sorted(name.partition("/")[0] for name in columns if name.endswith("/count"))
+
+
+def _write_table(file: h5py.File, name: str, table: NDArray[Any]) -> dict[str, Any]:
+    """Write one array and return its line of the table of contents."""
+    table = np.ascontiguousarray(table)
+    dataset = file.create_dataset(name, data=table)
+    row: dict[str, Any] = {
+        "at": dataset.id.get_offset() or 0, "dtype": table.dtype.str, "shape": list(table.shape),
+    }  # fmt: skip
+    return row if name == _LAZY else {**row, "crc32": zlib.crc32(table.data)}
+
+
+def _read(content: memoryview) -> tuple[Catalogue, Sources]:
+    head = bytes(content[:_USER_BLOCK_BYTES]).partition(b"\n")[0]
+    version, _, rest = head.removeprefix(_MAGIC).partition(b" ")
+    if not head.startswith(_MAGIC) or int(version) != VERSION:
+        raise ValueError("it is of another version")
+    place = json.loads(rest)
+    text = bytes(_slice(content, place["at"], place["bytes"]))
+    if _sha256(text) != place["sha256"]:
+        raise ValueError("its table of contents does not have its SHA-256")
+    contents = json.loads(text)
+    tables = {name: _array(content, name, row) for name, row in contents["tables"].items()}
+
+    def texts(name: str) -> Texts:
+        blob, offset = tables[f"{name}/blob"], tables[f"{name}/offset"]
+        if int(offset[-1]) > len(blob) or np.any(offset[1:] < offset[:-1]):
+            raise ValueError(f"{name} lie outside their table")
+        return Texts(blob, offset)
+
+    names, facts = texts("shards/names"), texts("shards/facts")
+    shards = Shards(
+        [name.decode() for name in names.all()], tables["shards/size"],
+        tables["shards/mtime_ns"], facts,
+    )  # fmt: skip
+    columns = {
+        name.removeprefix("columns/"): table
+        for name, table in tables.items() if name.startswith("columns/")
+    }  # fmt: skip
+    table = Table(
+        texts("ids"), columns, Metas(texts("metas"), tables["metas/crc32"]), tables["whole"],
+        tuple(contents["incomplete"]), contents["used"],
+    )  # fmt: skip
+    _check_rows(table, tables, len(shards))
+    sources = contents["sources"]
+    made_from = Sources(
+        sources["recipe_digest"], sources["manifest"],
+        {name: tuple(values) for name, values in sources["left_out"].items()},
+        tuple(sources["lost"]), sources["relabels"],
+        None if sources["class_names"] is None else tuple(sources["class_names"]),
+    )  # fmt: skip
+    return Catalogue(shards, table), made_from
+
+
+def _check_rows(table: Table, tables: Mapping[str, NDArray[Any]], shards: int) -> None:
+    """Raise ValueError unless every number of a row names something that is there."""
+    columns, rows = table.columns, len(table.ids)
+    modalities = _modalities(columns)
+    wanted = {**COLUMNS, **{n: d for m in modalities for n, d in columns_of(m).items()}}
+    for name, dtype in wanted.items():
+        if columns[name].shape != (rows,) or columns[name].dtype != np.dtype(dtype):
+            raise ValueError(f"column {name} is not {rows} of {dtype}")
+    lengths = {len(tables[f"shards/{n}"]) for n in ("size", "mtime_ns", "frames", *modalities)}
+    whole, used = table.whole.astype(np.int64), table.used
+    blocks = len(table.metas.blocks)
+    if lengths - {shards} or not 0 <= used <= rows or len(table.metas.crc32) != blocks:
+        raise ValueError("its tables differ in length")
+    if not rows:
+        return
+    shard = columns["shard"]
+    if int(shard.max()) >= shards or int(columns["meta_block"].max()) >= blocks:
+        raise ValueError("a row is of no shard, or has no meta")
+    if len(whole) and (whole.max() >= used or np.any(whole + columns["parts"][whole] > used)):
+        raise ValueError("a video lies outside the rows")
+    spans = [("frame_first", "frames", "frames")]
+    spans += [(f"{m}/first", f"{m}/count", m) for m in modalities]
+    for first, count, limit in spans:
+        most = tables[f"shards/{limit}"][shard]
+        if np.any(columns[first] > most) or np.any(columns[count] > most - columns[first]):
+            raise ValueError(f"{first} of a row lies outside its shard")
+
+
+def _array(content: memoryview, name: str, row: Mapping[str, Any]) -> NDArray[Any]:
+    if row["dtype"] not in _DTYPES or not all(isinstance(n, int) and n >= 0 for n in row["shape"]):
+        raise ValueError(f"{name} has an impossible type or shape")
+    dtype = np.dtype(row["dtype"])
+    block = _slice(content, row["at"], math.prod(row["shape"]) * dtype.itemsize)
+    if name != _LAZY and zlib.crc32(block) != row["crc32"]:
+        raise ValueError(f"{name} does not have its CRC")
+    return np.frombuffer(block, dtype).reshape(row["shape"])
+
+
+def _slice(content: memoryview, at: int, count: int) -> memoryview:
+    if not (isinstance(at, int) and 0 <= at <= len(content) and 0 <= count <= len(content) - at):
+        raise ValueError(f"{count} bytes at {at} lie outside the file")
+    return content[at : at + count]
+
+
+def _sha256(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()
