@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from flowpipe.store.catalogue import Catalogue
 from flowpipe.store.index import open_catalogue
 from flowpipe.store.manifest import Key
 from flowpipe.store.opened import OpenShard
-from flowpipe.store.video import Video
+from flowpipe.store.video import Videos
 
 Request = tuple[str, str, int, int]
 """(video_id, modality, start, length)"""
@@ -351,7 +351,7 @@ class Store:
             try:
                 row = self._catalogue.find(video_id)
             except KeyError:
-                raise KeyError(self._missing(video_id)) from None
+                raise KeyError(self.missing(video_id)) from None
             begin, made = 0, []
             for r in range(row, row + int(columns["parts"][row])):
                 count = int(columns[f"{modality}/count"][r])
@@ -366,7 +366,8 @@ class Store:
             runs = self._places[key] = tuple(made)
         return runs
 
-    def _missing(self, video_id: str) -> str:
+    def missing(self, video_id: str) -> str:
+        """Say why the store does not offer a video."""
         if video_id in self.incomplete:
             return f"{video_id!r} is split and not all of its parts are there: extract again"
         return f"{self.path} has no video {video_id!r}"
@@ -393,27 +394,6 @@ class Store:
             if modality in facts.streams:
                 return facts.streams[modality]
         raise KeyError(f"{self.path} has {list(self.modalities)}, not {modality!r}")
-
-
-class Videos(Mapping[str, Video]):
-    """Videos of a store by id; nothing is read until a video is asked something."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def __getitem__(self, video_id: str) -> Video:
-        try:
-            row = self._store.catalogue.find(video_id)
-        except KeyError:
-            raise KeyError(self._store._missing(video_id)) from None
-        return Video(self._store, video_id, row)
-
-    def __iter__(self) -> Iterator[str]:
-        ids = self._store.catalogue.ids
-        return (ids[row] for row in self._store.catalogue.whole.tolist())
-
-    def __len__(self) -> int:
-        return len(self._store.catalogue.whole)
 
 
 def _reopen(path: Path, check: bool, skip_broken: bool) -> Store:

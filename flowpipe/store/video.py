@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -142,3 +143,24 @@ class Video:
                     sum(s.get(name, 0.0) * n for s, n in zip(metas, counts, strict=True)) / total
                 )
         return shares
+
+
+class Videos(Mapping[str, Video]):
+    """Videos of a store by id; nothing is read until a video is asked something."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __getitem__(self, video_id: str) -> Video:
+        try:
+            row = self._store.catalogue.find(video_id)
+        except KeyError:
+            raise KeyError(self._store.missing(video_id)) from None
+        return Video(self._store, video_id, row)
+
+    def __iter__(self) -> Iterator[str]:
+        ids = self._store.catalogue.ids
+        return (ids[row] for row in self._store.catalogue.whole.tolist())
+
+    def __len__(self) -> int:
+        return len(self._store.catalogue.whole)
