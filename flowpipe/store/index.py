@@ -39,6 +39,23 @@ class Opened:
     broken: dict[str, str]
     """Shards that cannot be read, with the fault."""
 
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Shards that the catalogue lacks, those of another recipe too, with the fault."""
+        return self.broken | {name: why for name, (_, _, why) in self.sources.left_out.items()}
+
+    def lack(self, store: Path) -> str:
+        """Say what of a store is not there; empty if all is."""
+        lost, parts = self.sources.lost, []
+        if lost:
+            parts.append(f"{len(lost)} shards that were published are gone ({lost[0]} ...)")
+        if self.left_out:
+            name, why = next(iter(self.left_out.items()))
+            parts.append(f"{len(self.left_out)} shards are left out ({name}: {why})")
+        if not parts:
+            return ""
+        return f"{store}: {'; '.join(parts)}; run `flowpipe verify {store} --repair`"
+
 
 def open_catalogue(
     store: Path, recipe_digest: str, *, refresh: bool = True, skip_broken: bool = False

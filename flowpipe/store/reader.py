@@ -102,11 +102,11 @@ class Store:
             self.path, header.recipe_digest, refresh=refresh, skip_broken=skip_broken
         )
         self.header = replace(header, class_names=opened.sources.class_names or header.class_names)
-        self.broken = opened.broken | {n: why for n, (_, _, why) in opened.sources.left_out.items()}
+        self.broken = opened.left_out
         self.lost = opened.sources.lost
         self._catalogue = opened.catalogue
-        if warn and (self.lost or self.broken):
-            warnings.warn(_lacks(self), FlowpipeWarning, stacklevel=3)
+        if warn and (lack := opened.lack(self.path)):
+            warnings.warn(lack, FlowpipeWarning, stacklevel=3)
         self._open: dict[int, OpenShard] = {}
         self._places: dict[tuple[str, str], tuple[Run, ...]] = {}
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -398,14 +398,3 @@ class Store:
 
 def _reopen(path: Path, check: bool, skip_broken: bool) -> Store:
     return Store(path, check=check, skip_broken=skip_broken, refresh=False, warn=False)
-
-
-def _lacks(store: Store) -> str:
-    """Say what of a store is not there."""
-    parts = []
-    if store.lost:
-        parts.append(f"{len(store.lost)} shards that were published are gone ({store.lost[0]} ...)")
-    if store.broken:
-        name, why = next(iter(store.broken.items()))
-        parts.append(f"{len(store.broken)} shards are left out ({name}: {why})")
-    return f"{store.path}: {'; '.join(parts)}; run `flowpipe verify {store.path} --repair`"

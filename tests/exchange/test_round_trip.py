@@ -232,7 +232,11 @@ def _notes(record: object, images: object = (), nested: int = 0) -> bytes:
         (_entry("a.json"), _notes(None), "no record of a video"),
         (_entry("a.json"), _notes({"video_id": 3, "path": ""}), "no record of a video"),
         (_entry("a.json"), _notes({"video_id": "a", "path": ""}, ["rgb"]), "AttributeError"),
-        (_entry("a.json"), _notes({"video_id": "a", "path": ""}, {"rgb": -1}), "wanted images by modality"),
+        (
+            _entry("a.json"),
+            _notes({"video_id": "a", "path": ""}, {"rgb": -1}),
+            "wanted images by modality",
+        ),
         (_entry("a.json"), _notes({"video_id": "a", "path": ""}, {"sound": 1}), "KeyError"),
     ],
 )  # fmt: skip
