@@ -12,7 +12,7 @@ from flowpipe.cli.options import STORE_ARGUMENT, stored_request
 from flowpipe.cli.screen import print_table, say, stderr
 from flowpipe.cli.source import load_dataset
 from flowpipe.run import Quarantine, RunOptions, repair
-from flowpipe.store import Report, verify_store
+from flowpipe.store import Report, layout, verify_store
 
 
 @click.command()
@@ -34,7 +34,7 @@ def verify(store: Path, mend: bool, decode: bool, workers: int, as_json: bool) -
     source, recipe = stored_request(store)
     chosen = devices.for_decoder(devices.Devices("cpu", 0, workers, ""), recipe.video.decoder)
     options = RunOptions(store, workers=workers, gpus=chosen.gpus)
-    damaged = [row.shard for row in report.shards if not row.ok]
+    damaged = sorted({p.shard for p in report.problems if layout.SHARD_NAME.fullmatch(p.shard)})
     summary = repair(damaged, load_dataset(source), source, recipe, options, stderr())
     say(f"repaired: {summary.counts['done']} videos made again, {summary.failed} failed; checking")
     report = check(store, decode, workers)

@@ -42,7 +42,7 @@ from flowpipe.run.plan import (
 )
 from flowpipe.run.progress import RunProgress
 from flowpipe.run.worker import ShardJob
-from flowpipe.store import Store, create_store, free_bytes, open_store, sweep
+from flowpipe.store import Store, adopt, create_store, free_bytes, open_store, sweep
 from flowpipe.types import Outcome, Span
 
 
@@ -185,6 +185,7 @@ def run(
         sweep(options.store)  # what a killed run left behind takes room
         check_space(plan, options.store)
         _create(dataset, source, recipe, options.store)
+        adopt(options.store)
         summary = Summary(Counter({"already done": plan.done, "quarantined": plan.quarantined}))
         ledger = Ledger(options.store)
         summary.ledger = ledger.path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import replace
@@ -17,7 +18,17 @@ from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.run.extraction import RunOptions, Summary, plan_run, run
 from flowpipe.run.ledger import Quarantine
 from flowpipe.run.plan import SpanKey, shard_name
-from flowpipe.store import ShardWriter, StreamSpec, open_store, salvage
+from flowpipe.store import (
+    ShardWriter,
+    StreamSpec,
+    forget_lost,
+    layout,
+    lost_shards,
+    open_store,
+    restore_manifest,
+    salvage,
+)
+from flowpipe.store.manifest import read_manifest
 from flowpipe.store.shard import read_shard
 
 DAMAGED_FOLDER = "damaged"
@@ -36,7 +47,8 @@ def repair(
     Parameters
     ----------
     damaged : iterable of str
-        File names of the shards that failed verification.
+        File names of the shards that failed verification. Those that were published and are gone
+        need no mention.
     dataset, source, recipe, options
         As the store was made with; see `run`.
 
@@ -48,8 +60,11 @@ def repair(
     store = options.store
     aside = store / DAMAGED_FOLDER
     broken: set[str] = set()
+    (store / layout.INDEX_FILE).unlink(missing_ok=True)  # derived, and made again
     for name in damaged:
         path = store / "shards" / name
+        if not os.path.lexists(path):
+            continue
         kept: list[SpanKey] = []
         try:
             kept, lost = _keep_good(path)
@@ -59,6 +74,10 @@ def repair(
         console.print(f"{name}: {len(kept)} videos kept", highlight=False)
         aside.mkdir(exist_ok=True)
         path.replace(aside / name)
+    # A shard that was moved aside counts as lost until all that it held is there again.
+    gone_shards = lost_shards(store)
+    held = {video_id for lost in gone_shards.values() for video_id, _, _ in lost.keys}
+    broken.update(held - set(open_store(store, skip_broken=True).videos))
     incomplete = open_store(store, skip_broken=True).incomplete
     broken.update(set(incomplete) - Quarantine(store).video_ids())
     wanted = replace(dataset, records=[r for r in dataset.records if r.video_id in broken])
@@ -71,12 +90,19 @@ def repair(
         summary.counts["failed"] += len(gone)
     if not summary.failed:
         shutil.rmtree(aside, ignore_errors=True)
+    there = set(open_store(store, skip_broken=True).videos)
+    forget_lost(
+        store,
+        {name: lost for name, lost in gone_shards.items() if {k[0] for k in lost.keys} <= there},
+    )
+    restore_manifest(store)
     return summary
 
 
 def _keep_good(path: Path) -> tuple[list[SpanKey], dict[SpanKey, str]]:
     """Copy the good videos of a shard into one of their own; FormatError if none can be trusted."""
     shard = read_shard(path)
+    records = read_manifest(path.parent.parent, keys=False).records
     draft = ShardWriter(
         path.with_name(f"{shard_name([(path.stem, 0, 1)])}.h5"),
         recipe=shard.attrs["recipe"],
@@ -85,7 +111,7 @@ def _keep_good(path: Path) -> tuple[list[SpanKey], dict[SpanKey, str]]:
         streams={n: StreamSpec(s.codec, s.quantiser) for n, s in shard.streams.items()},
     )
     with draft as writer:
-        kept, lost = salvage(path, writer)
+        kept, lost = salvage(path, writer, records.get((path.name, shard.attrs["seal"]), {}))
         if kept:
             writer.publish()
     return kept, lost

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flowpipe.store.files import free_bytes, sweep
 from flowpipe.store.header import StoreHeader, create_store, read_store_header
 from flowpipe.store.layout import StreamSpec
+from flowpipe.store.mend import adopt, forget_lost, lost_shards, restore_manifest
 from flowpipe.store.reader import Request, Store, open_store
 from flowpipe.store.salvage import salvage
 from flowpipe.store.verify import Problem, Report, ShardRow, verify_store
@@ -13,6 +14,6 @@ from flowpipe.store.writer import ShardWriter
 
 __all__ = [
     "Problem", "Report", "Request", "ShardRow", "ShardWriter", "Store", "StoreHeader", "StreamSpec",
-    "Video", "create_store", "free_bytes", "open_store", "read_store_header",
-    "salvage", "sweep", "verify_store",
+    "Video", "adopt", "create_store", "forget_lost", "free_bytes", "lost_shards", "open_store",
+    "read_store_header", "restore_manifest", "salvage", "sweep", "verify_store",
 ]  # fmt: skip

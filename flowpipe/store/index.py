@@ -172,7 +172,9 @@ def _update(
     lost = tuple(n for n in manifest.lost(seals) if n not in broken and n not in left_out)
     return Opened(
         catalogue,
-        Sources(digest, manifest.read, left_out, lost, manifest.relabels, manifest.class_names),
+        Sources(
+            digest, manifest.read, left_out, lost, dict(manifest.relabels), manifest.class_names
+        ),
         broken,
     )
 
@@ -203,5 +205,5 @@ def _seal_of(store: Path, name: str) -> str:
     try:
         with open_shard(store / layout.SHARDS_FOLDER / name) as file:
             return str(file.attrs.get(layout.ATTR_SEAL))
-    except (FormatError, OSError, RuntimeError, ValueError):
+    except Exception:  # damage makes HDF5 raise nearly anything; the shard is then read anew
         return ""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from flowpipe.errors import FormatError
 from flowpipe.store import layout
@@ -18,7 +20,9 @@ from flowpipe.types import EncodedPlanes, Span, VideoRecord
 _WINDOW = 64
 
 
-def salvage(path: str | Path, writer: ShardWriter) -> tuple[list[Key], dict[Key, str]]:
+def salvage(
+    path: str | Path, writer: ShardWriter, records: Mapping[str, Mapping[str, Any]]
+) -> tuple[list[Key], dict[Key, str]]:
     """Copy every video of a shard whose payloads have their CRCs.
 
     Parameters
@@ -27,6 +31,8 @@ def salvage(path: str | Path, writer: ShardWriter) -> tuple[list[Key], dict[Key,
         The damaged shard.
     writer : ShardWriter
         Takes the good videos; publishing it is left to the caller, also under the same name.
+    records : mapping
+        By video id: the record that the manifest has in place of the shard's own (S29).
 
     Returns
     -------
@@ -46,7 +52,7 @@ def salvage(path: str | Path, writer: ShardWriter) -> tuple[list[Key], dict[Key,
     try:
         for entry in shard.entries:
             try:
-                copy_entry(fd, shard, entry, writer)
+                copy_entry(fd, shard, entry, writer, records.get(entry.video_id))
                 kept.append(entry.key)
             except FormatError as error:
                 writer.rollback()
@@ -56,9 +62,20 @@ def salvage(path: str | Path, writer: ShardWriter) -> tuple[list[Key], dict[Key,
     return kept, lost
 
 
-def copy_entry(fd: int, shard: Shard, entry: Entry, writer: ShardWriter) -> None:
-    """Copy one video, or part, without decoding it; FormatError if a payload is damaged."""
+def copy_entry(
+    fd: int,
+    shard: Shard,
+    entry: Entry,
+    writer: ShardWriter,
+    record: Mapping[str, Any] | None = None,
+) -> None:
+    """Copy one video, or part, without decoding it; FormatError if a payload is damaged.
+
+    With a `record` the copy has it in place of the entry's own.
+    """
     meta = json.loads(entry.meta)
+    if record is not None:
+        meta["record"] = dict(record)
     writer.begin(Span(VideoRecord.from_json(meta["record"]), entry.part, entry.parts))
     for modality, stream in shard.streams.items():
         first, height, width = entry.first[modality], *entry.size[modality]

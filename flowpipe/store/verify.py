@@ -126,7 +126,7 @@ def verify_store(
     answers = _check_all(paths, digest, decode, workers, timeout_s, report, on_shard)
     if shards is None:
         _check_videos(answers, given_up, report)
-        _check_manifest(store, answers, report)
+        _check_manifest(store, answers, given_up, report)
         _check_index(store, timeout_s, report)
     report.shards.sort(key=lambda row: row.shard)
     report.problems.sort(key=lambda problem: (problem.shard, problem.clause, problem.video_id))
@@ -227,7 +227,9 @@ def _check_videos(
                     report.problems.append(Problem(there[part + 1][0][0], video_id, "S23", message))
 
 
-def _check_manifest(store: Path, answers: dict[str, dict[str, Any]], report: Report) -> None:
+def _check_manifest(
+    store: Path, answers: dict[str, dict[str, Any]], given_up: Collection[str], report: Report
+) -> None:
     """Every shard that was published is there, and is the one that was published."""
     manifest = read_manifest(store)
     for fault in manifest.faults:
@@ -238,11 +240,16 @@ def _check_manifest(store: Path, answers: dict[str, dict[str, Any]], report: Rep
     # A shard that cannot be read has a problem of its own, and is there.
     unknown = {name for name, answer in answers.items() if not answer.get("seal")}
     seals = {name: str(answer.get("seal", "")) for name, answer in answers.items()}
+    there = {span[0] for answer in answers.values() for span in answer.get("spans", ())}
     for name, lost in manifest.lost(seals).items():
         if name in unknown:
             continue
         what = "is another than the one" if name in answers else "is gone, which was"
         videos = sorted({key[0] for key in lost.keys})
+        missing = [v for v in videos if v not in there and v not in given_up]
+        if not missing and name not in answers:
+            report.notes.append(f"{name} is gone; what it held is in other shards, or was given up")
+            continue
         message = (
             f"it {what} published with {len(videos)} videos ({', '.join(videos[:3])} ...); "
             "--repair extracts them again"

@@ -132,7 +132,7 @@ def test_good_videos_are_salvaged(make_store):
     content[content.index(planes) + 7] ^= 4
     made.shards[0].write_bytes(content)
     with open_writer(made.shards[0]) as writer:
-        kept, lost = salvage(made.shards[0], writer)
+        kept, lost = salvage(made.shards[0], writer, {})
         writer.publish()
     assert [k[0] for k in kept] == ["a", "s", "c"] and list(lost) == [("b", 0, 1)]
     assert "S17: image" in lost["b", 0, 1]
@@ -152,7 +152,7 @@ def test_damaged_tables_are_not_salvaged(make_store):
         file["frames/pts_s"][2] += 0.001
     with open_writer(made.path / "shards" / "new.h5") as writer:
         with pytest.raises(FormatError, match="S08"):
-            salvage(made.shards[0], writer)
+            salvage(made.shards[0], writer, {})
 
 
 def test_payload_of_another_kind_is_found(make_store, rng):

@@ -1,0 +1,83 @@
+"""A store and its manifest -> agreement of the two: shards adopted, a manifest rewritten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from flowpipe.store.catalogue import Catalogue
+from flowpipe.store.header import read_store_header
+from flowpipe.store.index import open_catalogue
+from flowpipe.store.manifest import (
+    Published,
+    note_published,
+    note_removed,
+    read_manifest,
+    rewrite_manifest,
+)
+
+
+def adopt(store: Path) -> int:
+    """Add shards that the manifest does not know: those of a writer that was ended between the two,
+    of a store older than manifests, or copied here.
+
+    Returns
+    -------
+    int
+        Number of shards added.
+
+    Raises
+    ------
+    DiskFullError, OSError
+    """
+    catalogue = _catalogue(store)
+    known = read_manifest(store, keys=False).published
+    added = 0
+    for number, facts in enumerate(catalogue.shards):
+        if facts.name not in known:
+            note_published(store, facts.name, facts.seal, _holds(catalogue, number))
+            added += 1
+    return added
+
+
+def lost_shards(store: Path) -> dict[str, Published]:
+    """Shards that were published and are gone, or lie under the name of another, by file name."""
+    seals = {facts.name: facts.seal for facts in _catalogue(store).shards}
+    return read_manifest(store).lost(seals)
+
+
+def forget_lost(store: Path, lost: dict[str, Published]) -> None:
+    """Take the publications of lost shards back, once what they held is in the store again."""
+    for name, last in lost.items():
+        for one in read_manifest(store, keys=False).published.get(name, ()):
+            if one.seal == last.seal or not (store / "shards" / name).exists():
+                note_removed(store, name, one.seal)
+
+
+def restore_manifest(store: Path) -> None:
+    """Write a damaged manifest anew from the shards that are there; a sound one stays."""
+    catalogue = _catalogue(store)
+    if read_manifest(store).faults:
+        rewrite_manifest(
+            store,
+            (
+                Published(facts.name, facts.seal, tuple(_holds(catalogue, number)))
+                for number, facts in enumerate(catalogue.shards)
+            ),
+        )
+    else:
+        adopt(store)
+
+
+def _catalogue(store: Path) -> Catalogue:
+    digest = read_store_header(store).recipe_digest
+    return open_catalogue(store, digest, skip_broken=True).catalogue
+
+
+def _holds(catalogue: Catalogue, number: int) -> list[tuple[str, int, int]]:
+    """What a shard holds, entries that count elsewhere (S24) included."""
+    table = catalogue.table
+    rows = np.flatnonzero(table.columns["shard"] == number).tolist()
+    part, parts = table.columns["part"], table.columns["parts"]
+    return [(table.ids[row], int(part[row]), int(parts[row])) for row in rows]
