@@ -196,3 +196,34 @@ def test_help_imports_nothing_heavy_and_speaks_of_every_command() -> None:
         "    assert cli.get_command(None, name).name == name\n"
     )
     assert re.search(r"\n  flow +Compute the flow of two images", run_python(code))
+
+
+def test_repair_extracts_the_videos_of_a_lost_shard(store: Path, flowpipe: Run) -> None:
+    before = payloads(store)
+    shards = sorted((store / "shards").glob("*.h5"))
+    shards[0].unlink()
+    found = flowpipe("verify", store)
+    assert found.returncode == 1 and "S28" in found.stdout and "whole" not in found.stdout
+    mended = flowpipe("verify", store, "--repair")
+    assert mended.returncode == 0, mended.stdout + mended.stderr
+    assert payloads(store) == before
+    assert flowpipe("verify", store).returncode == 0
+
+
+def test_a_lost_shard_without_its_source_stays_a_problem(
+    store: Path, flowpipe: Run, tmp_path: Path
+) -> None:
+    source = json.loads((store / "store.json").read_text())["dataset"]["root"]
+    clips = sorted(Path(source).rglob("*"))
+    (store / "index.h5").unlink(missing_ok=True)
+    for shard in (store / "shards").glob("*.h5"):
+        shard.unlink()
+    gone = next(clip for clip in clips if clip.is_file())
+    hidden = gone.rename(tmp_path / "hidden")
+    try:
+        mended = flowpipe("verify", store, "--repair")
+        assert mended.returncode == 1 and "S28" in mended.stdout
+        assert gone.name in mended.stdout + mended.stderr
+    finally:
+        hidden.rename(gone)
+    assert flowpipe("verify", store, "--repair").returncode == 0
