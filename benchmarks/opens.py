@@ -3,8 +3,8 @@
     python benchmarks/opens.py [--videos 10000 100000 1000000] [--per-shard 100] [--work DIR]
 
 Shards are real but hold one image of 2x2 pixels a video; ids and metas are as long as UCF101's.
-Each row is a process of its own: CPU seconds of `open_store` (minimum of three), wall seconds of the
-last run, and the process's peak of resident memory, mapped pages included, in MB beyond that of the
+Each row is a process of its own: CPU seconds of `open_store` (minimum of three), wall seconds of
+the last run, and the process's peak of resident memory, mapped pages included, in MB beyond the
 imports. A store one shard behind is read without the right to write its index (``refresh=False``),
 so every repetition pays.
 """
