@@ -9,6 +9,8 @@ REASONS = {
     "empty": "the file has no bytes",
     "unreadable": "no demuxer understands the file",
     "no_video": "the file has no video stream",
+    "still_picture": "the file is one picture, not a video",
+    "encrypted": "the video is encrypted and flowpipe has no keys",
     "no_frames": "the video stream decodes to no frame",
     "corrupt": "decoding stopped at damaged data",
     "unsupported": "the wanted decoder cannot decode it, or its pixels cannot be converted",

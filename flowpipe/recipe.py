@@ -82,9 +82,17 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str = "recipe") -> 
 
 
 def plain(params: Any) -> Any:
-    """Params -> values that YAML and JSON can hold, every default written out."""
+    """Params -> values that YAML and JSON can hold, every default written out.
+
+    A field with the metadata ``omit_default`` is left out at its default, so that recipes without
+    it keep the digest that they had before the field existed.
+    """
     if dataclasses.is_dataclass(params) and not isinstance(params, type):
-        values = {f.name: plain(getattr(params, f.name)) for f in dataclasses.fields(params)}
+        values = {
+            f.name: plain(getattr(params, f.name))
+            for f in dataclasses.fields(params)
+            if not (f.metadata.get("omit_default") and getattr(params, f.name) == f.default)
+        }
         name = getattr(type(params), "name", None)
         return {"name": name, **values} if isinstance(name, str) else values
     if isinstance(params, Mapping):

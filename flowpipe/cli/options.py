@@ -104,6 +104,11 @@ extract_options = chain(
         "to one.  [default: the recipe's, cpu]",
     ),
     click.option(
+        "--stream", type=click.IntRange(0), metavar="INDEX",
+        help="Video stream to decode, by ffprobe's index.  [default: no cover or thumbnail, then "
+        "the default one, then the one of most frames]",
+    ),
+    click.option(
         "--device", type=click.Choice(devices.CHOICES), default="auto", show_default=True,
         help="What computes; auto is cuda where a GPU can be used, and says what it chose.",
     ),
@@ -184,6 +189,7 @@ def request(
     short_side: int | None,
     fps: float | None,
     decoder: str | None,
+    stream: int | None,
     device: str,
     workers: int | None,
     gpus: int | None,
@@ -211,7 +217,7 @@ def request(
     file = read_recipe(recipe_file) if recipe_file else recipe_of(source["dataset"])
     file.build()  # every mistake of the file at once, those of the train section too
     values = dict(file.values.get("extract") or {})
-    shorthand = _shorthand(modalities, size, short_side, fps, decoder)
+    shorthand = _shorthand(modalities, size, short_side, fps, decoder, stream)
     values = recipes.override(values, [*shorthand, *settings])
     chosen = devices.choose(device, gpus, workers, scheduler)
     warning = ""
@@ -251,6 +257,7 @@ def _shorthand(
     short_side: int | None,
     fps: float | None,
     decoder: str | None,
+    stream: int | None,
 ) -> list[str]:
     settings = []
     if modalities:
@@ -264,6 +271,8 @@ def _shorthand(
         settings.append(f"video.fps={fps}")
     if decoder:
         settings.append(f"video.decoder={decoder}")
+    if stream is not None:
+        settings.append(f"video.stream={stream}")
     return settings
 
 

@@ -106,7 +106,7 @@ def plan_run(dataset: Dataset, recipe: ExtractRecipe, options: RunOptions) -> Pl
         If the device is not usable.
     """
     split_s = 0.0 if recipe.whole_video else options.split_s
-    spans, unusable = make_spans(dataset.records, split_s=split_s)
+    spans, unusable = make_spans(dataset.records, split_s=split_s, stream=recipe.video.stream)
     if options.part != (1, 1):
         chosen = set(map(id, part_of((span for span, _ in spans), *options.part)))
         spans = [(span, size) for span, size in spans if id(span) in chosen]
@@ -125,7 +125,7 @@ def plan_run(dataset: Dataset, recipe: ExtractRecipe, options: RunOptions) -> Pl
         # A video that is there whole is done, however it or this run would cut it.
         there = store.videos.keys() - torn
         done |= {span.key for span, _ in spans if span.record.video_id in there}
-    sample = look_at([span.record.path for span, _ in spans], recipe.video.fps)
+    sample = look_at([span.record.path for span, _ in spans], recipe.video.fps, recipe.video.stream)
     quarantined = Quarantine(options.store).held_back(options.retry, options.on_error)
     # A video that failed in one piece is not tried in parts.
     quarantined |= {s.key for s, _ in spans if (s.record.video_id, 0, 1) in quarantined}

@@ -102,7 +102,7 @@ def part_of(spans: Iterable[Span], index: int, count: int) -> list[Span]:
 
 
 def make_spans(
-    records: Iterable[VideoRecord], *, split_s: float
+    records: Iterable[VideoRecord], *, split_s: float, stream: int | None = None
 ) -> tuple[list[tuple[Span, int]], list[Outcome]]:
     """Records -> (span, its share of the file's bytes) pairs, and outcomes for absent files.
 
@@ -111,6 +111,8 @@ def make_spans(
     records : iterable of VideoRecord
     split_s : float
         Cut longer videos into parts of about this many seconds; 0 for never.
+    stream : int, optional
+        Video stream that the recipe asks for; None chooses one.
     """
     spans: list[tuple[Span, int]] = []
     unusable: list[Outcome] = []
@@ -133,7 +135,7 @@ def make_spans(
         if size == 0:
             unusable.append(_refused(record, "empty", f"{record.path} has no bytes"))
             continue
-        cuts = _cuts(record.path, split_s) if 0 < split_s * LEAST_BYTES_PER_S < size else ()
+        cuts = _cuts(record.path, split_s, stream) if 0 < split_s * LEAST_BYTES_PER_S < size else ()
         edges = (None, *cuts, None)
         parts = len(edges) - 1
         for part in range(parts):
@@ -208,7 +210,7 @@ def shard_name(keys: Iterable[SpanKey]) -> str:
     return f"shard-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"
 
 
-def look_at(paths: Sequence[str], fps: float) -> Sample:
+def look_at(paths: Sequence[str], fps: float, stream: int | None = None) -> Sample:
     """Probe an evenly spaced sample of videos; unreadable ones are left out.
 
     Parameters
@@ -216,12 +218,14 @@ def look_at(paths: Sequence[str], fps: float) -> Sample:
     paths : sequence of str
     fps : float
         Rate that the recipe resamples to, 0 for none.
+    stream : int, optional
+        Video stream that the recipe asks for; None chooses one.
     """
     step = max(1, len(paths) // SAMPLE)
     found = []
     for path in paths[::step][:SAMPLE]:
         try:
-            probed, size = probe(path), facts_of(path).bytes
+            probed, size = probe(path, stream=stream), facts_of(path).bytes
         except (DecodeError, OSError):
             continue
         frames = probed.duration_s * fps if fps and probed.duration_s else probed.frames_estimate
@@ -236,9 +240,9 @@ def look_at(paths: Sequence[str], fps: float) -> Sample:
     return Sample(density, round(height), round(width))
 
 
-def _cuts(path: str, split_s: float) -> tuple[float, ...]:
+def _cuts(path: str, split_s: float, stream: int | None) -> tuple[float, ...]:
     try:
-        return cut_points(path, split_s)
+        return cut_points(path, split_s, stream=stream)
     except DecodeError:
         return ()  # the worker will say what is wrong with it
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,8 @@ TRANSFERS = {
     1: "bt709", 2: "", 4: "gamma22", 5: "gamma28", 6: "bt601", 7: "smpte240m", 8: "linear",
     11: "xvycc", 13: "srgb", 14: "bt2020", 15: "bt2020", 16: "pq", 17: "smpte428", 18: "hlg",
 }  # fmt: skip
+LEAST_SINE = 0.01
+"""A display matrix whose axes are closer together than this angle's sine is singular."""
 LIMITED, FULL = 1, 2
 RANGES = {LIMITED: "limited", FULL: "full"}
 
@@ -110,6 +113,8 @@ class Turn:
     """Flipped left to right after the turn."""
     skewed: bool = False
     """The matrix asked for more than quarter turns; the nearest one is applied."""
+    unusable: bool = False
+    """The matrix is singular, so nothing is applied."""
 
     def size(self, width: int, height: int) -> tuple[int, int]:
         """Width and height once upright."""
@@ -123,25 +128,40 @@ class Turn:
 
 def read_turn(frame: Any) -> Turn:
     """Read the display matrix of a decoded picture; phones record sideways and rely on it."""
-    try:
-        side = frame.side_data.get("DISPLAYMATRIX") if frame.side_data else None
-    except ValueError:
-        # PyAV refuses all side data for one kind it does not know, such as EXIF; the angle that it
-        # reads for itself is counter-clockwise, and does not tell a mirrored picture.
-        return Turn(round(-frame.rotation / 90) * 90 % 360)
-    if side is None:
+    matrix = display_matrix(frame)
+    if matrix is None:
         return Turn()
-    a, b, _, c, d = (int(n) for n in np.frombuffer(bytes(side), np.int32)[:5])
+    if isinstance(matrix, int):
+        return Turn(round(-matrix / 90) * 90 % 360) if abs(matrix) <= 360 else Turn(unusable=True)
+    a, b, u, c, d, v = (int(n) for n in np.frombuffer(matrix, np.int32)[:6])
     # (x, y) of the coded picture is shown at (a x + c y, b x + d y)
-    mirrored = a * d - b * c < 0
+    determinant = a * d - b * c
+    # the sine of the angle between both axes as they are shown
+    if abs(determinant) <= LEAST_SINE * math.hypot(a, b) * math.hypot(c, d):
+        return Turn(unusable=True)
+    mirrored = determinant < 0
     if mirrored:
         a, c = -a, -c
     if abs(a) >= abs(b):
         rotation = 0 if a > 0 else 180
     else:
         rotation = 90 if b > 0 else 270
-    skewed = min(abs(a), abs(b)) > 0.01 * max(abs(a), abs(b))
-    return Turn(rotation, mirrored, skewed)
+    oblique = any(min(abs(x), abs(y)) > 0.01 * max(abs(x), abs(y)) for x, y in ((a, b), (c, d)))
+    return Turn(rotation, mirrored, skewed=oblique or u != 0 or v != 0)
+
+
+def display_matrix(frame: Any) -> bytes | int | None:
+    """Return a picture's display matrix, nine int32, or its angle where PyAV has only that.
+
+    PyAV refuses all side data for one kind it does not know, such as EXIF; the angle that it reads
+    for itself is in degrees counter-clockwise and does not tell a mirrored picture. For a singular
+    matrix it is far outside of a circle.
+    """
+    try:
+        side = frame.side_data.get("DISPLAYMATRIX") if frame.side_data else None
+    except ValueError:
+        return int(frame.rotation)
+    return None if side is None else bytes(side)
 
 
 _EXPAND = np.clip(np.rint((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)

@@ -18,7 +18,9 @@ REORDER = 32
 """Packets looked at together to see timestamps in showing order; codecs hold back 16 at most."""
 
 
-def cut_points(path: str | os.PathLike[str], max_part_s: float) -> tuple[float, ...]:
+def cut_points(
+    path: str | os.PathLike[str], max_part_s: float, *, stream: int | None = None
+) -> tuple[float, ...]:
     """Find keyframe times that split a video into parts of about equal length.
 
     Reads every packet once and decodes none; memory does not grow with the video.
@@ -28,6 +30,8 @@ def cut_points(path: str | os.PathLike[str], max_part_s: float) -> tuple[float, 
     path : path
     max_part_s : float
         Wanted length of a part; longer only where keyframes are further apart.
+    stream : int, optional
+        Index of the video stream, as in `VideoParams`; None chooses one.
 
     Returns
     -------
@@ -43,7 +47,7 @@ def cut_points(path: str | os.PathLike[str], max_part_s: float) -> tuple[float, 
     """
     if not max_part_s > 0:
         raise ValueError(f"max_part_s must be positive, got {max_part_s}")
-    with Source(path) as source:
+    with Source(path, stream=stream) as source:
         # AVI keeps no timestamps: with B frames, FFmpeg makes them up in coded order
         untimed = source.format == "avi" and source.context.has_b_frames
         if source.format not in CONTAINERS or untimed:
@@ -103,6 +107,8 @@ class _Scan:
 
     def cuts(self, max_part_s: float) -> tuple[float, ...]:
         """Choose the keyframes nearest below the even division."""
+        if not self.keys:
+            return ()
         length_s = self.last_s - self.first_s
         parts = math.ceil(length_s / max_part_s) if length_s > 0 else 1
         chosen: list[float] = []

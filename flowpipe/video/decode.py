@@ -7,7 +7,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from flowpipe.errors import DecodeError
 from flowpipe.types import Frames, VideoFacts
-from flowpipe.video.colour import Colour, Converter, Turn, read_colour, read_turn
+from flowpipe.video.colour import Colour, Converter, Turn, display_matrix, read_colour, read_turn
 from flowpipe.video.decoders import DECODERS
 from flowpipe.video.pictures import Pictures
 from flowpipe.video.source import Source
@@ -32,7 +32,13 @@ class VideoParams:
     decoder: str = "cpu"
     """What decodes: ``cpu``, the cores, or ``nvdec``, a GPU."""
 
+    stream: int | None = field(default=None, metadata={"omit_default": True})
+    """Index of the video stream to decode, as ffprobe shows it; None chooses: no cover or
+    thumbnail, then the default disposition, then the most frames, then the largest pictures."""
+
     def __post_init__(self) -> None:
+        if self.stream is not None and self.stream < 0:
+            raise ValueError(f"stream must be 0 or more, as ffprobe counts, got {self.stream}")
         if not 0 <= self.fps <= 1000:
             raise ValueError(f"fps must be 0 (every frame) or up to 1000, got {self.fps}")
         if self.decoder not in DECODERS:
@@ -52,7 +58,7 @@ def open_video(
     Parameters
     ----------
     path : path
-        A video file; its first video stream is read.
+        A video file; one of its video streams is read, see `VideoParams`.
     params : VideoParams
     start_s, stop_s : float, optional
         Read only ``start_s <= time < stop_s``, plus the one frame after it that closes the last
@@ -68,7 +74,8 @@ def open_video(
     Raises
     ------
     DecodeError
-        ``missing``, ``empty``, ``unreadable``, ``no_video``, ``unsupported``.
+        ``missing``, ``empty``, ``unreadable``, ``no_video``, ``unsupported``, ``still_picture``,
+        ``encrypted``.
     BackendError
         If the decoder cannot be used in this process.
     """
@@ -93,7 +100,9 @@ class VideoReader:
         self.stop_s = stop_s
         self.seam = False
         """Whether the last yielded frame is the one after `stop_s`."""
-        self._pictures = Pictures(Source(path, threads=threads), params.decoder, start_s)
+        self._pictures = Pictures(
+            Source(path, threads=threads, stream=params.stream), params.decoder, start_s
+        )
         self._timeline: Timeline[Any] = Timeline(self._pictures.source.step_s)
         self._notes: Counter[str] = Counter()
         self._sizes: dict[tuple[int, int], None] = {}
@@ -190,6 +199,8 @@ class VideoReader:
             notes["mirrored"] = 1
         if turn.skewed:
             notes["rotation_rounded"] = 1
+        if turn.unusable:
+            notes["display_matrix_unusable"] = 1
         if not source.square_pixels:
             notes["pixels_not_square"] = 1
         if source.video_streams > 1:
@@ -214,7 +225,8 @@ class VideoReader:
             start_s=self._pictures.origin_s or 0.0,
             notes=tuple(
                 f"{note}:{count}" if count > 1 else note for note, count in sorted(notes.items())
-            ),
+            )
+            + ((f"video_stream:{source.index}",) if source.video_streams > 1 else ()),
         )
 
     def _kept(self) -> Iterator[tuple[float, Any]]:
@@ -281,7 +293,7 @@ class VideoReader:
             picture.format.name,
             picture.colorspace,
             picture.color_range,
-            picture.rotation,
+            display_matrix(picture),
         )
         if key not in self._tags:
             colour = read_colour(picture, int(self._pictures.source.context.color_trc))

@@ -23,15 +23,16 @@ class Probe:
     """Size of the file."""
 
 
-def probe(path: str | os.PathLike[str]) -> Probe:
-    """Look at a video's header.
+def probe(path: str | os.PathLike[str], *, stream: int | None = None) -> Probe:
+    """Look at a video's header; `stream` is the index of a video stream, None chooses one.
 
     Raises
     ------
     DecodeError
-        ``missing``, ``empty``, ``unreadable``, ``no_video`` or ``unsupported``.
+        ``missing``, ``empty``, ``unreadable``, ``no_video``, ``unsupported``, ``still_picture``
+        or ``encrypted``.
     """
-    with Source(path) as source:
+    with Source(path, stream=stream) as source:
         rate = source.stream.average_rate or source.stream.guessed_rate
         fps = float(rate) if rate else 0.0
         duration_s = max(0.0, source.declared_end_s - source.declared_start_s)

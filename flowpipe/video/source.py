@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections import deque
@@ -16,15 +17,32 @@ from av.video.stream import VideoStream
 
 from flowpipe.errors import DecodeError
 from flowpipe.remote import facts_of, is_url, open_place
+from flowpipe.video.refusals import refuse_encrypted, refuse_still
+from flowpipe.video.streams import choose_stream, is_cover
 
-PLAYLISTS = ("hls", "concat", "dash", "sdp")
-"""Formats that name other files or addresses; a video is one file."""
-
-
-OPEN_OPTIONS: dict[str, Any] = (
-    {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
+REFERRING = (
+    "concat", "dash", "hls", "image2", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp", "vobsub",
+    "webm_dash_manifest", "avisynth", "vapoursynth", "dvdvideo", "iamf", "mlv", "tty", "fbdev",
+    "kmsgrab", "x11grab", "alsa", "oss", "video4linux2", "v4l2",
+)  # fmt: skip
+"""Formats that name other files, addresses, scripts or devices; a video is one file."""
+FORMATS = ",".join(
+    sorted({n for names in av.formats_available for n in names.split(",")} - set(REFERRING))
 )
-"""Titles that are no UTF-8 must not stop a video; since PyAV 19 they never do."""
+
+OPEN_OPTIONS: dict[str, Any] = {
+    # FFmpeg reads the file that it is given, and opens nothing else, whatever stands in it.
+    "options": {"protocol_whitelist": "none", "format_whitelist": FORMATS},
+    # Titles that are no UTF-8 must not stop a video; since PyAV 19 they never do.
+    **({"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}),
+}
+
+
+class Nameless:
+    """An open file that does not tell its name."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read, self.seek, self.tell = file.read, file.seek, file.tell
 
 
 class Source:
@@ -33,19 +51,24 @@ class Source:
     Parameters
     ----------
     path : path
-        One local file, whose name is never read as a pattern or by FFmpeg as a URL; or a URL of
-        fsspec, of which what is asked for is fetched: good for headers, slow for whole videos.
+        One local file; or a URL of fsspec, of which what is asked for is fetched: good for headers,
+        slow for whole videos. FFmpeg gets the open file, never its name, and may open no other.
     threads : int
         Decoder threads. With 1 the decoder's messages are kept for errors; with more they are not,
         because FFmpeg's threads would have to wait for Python to take them.
+    stream : int, optional
+        Index of the video stream to decode, as ffprobe shows it; None chooses, see `choose_stream`.
 
     Raises
     ------
     DecodeError
-        ``missing``, ``empty``, ``unreadable``, ``no_video`` or ``unsupported``.
+        ``missing``, ``empty``, ``unreadable``, ``no_video``, ``unsupported``, ``still_picture`` or
+        ``encrypted``.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, threads: int = 1) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, threads: int = 1, stream: int | None = None
+    ) -> None:
         self.path = os.fspath(path)
         self.threads = threads
         # At this level PyAV keeps FFmpeg's last error and prints nothing, through no logger.
@@ -53,10 +76,13 @@ class Source:
         self._messages: deque[str] = deque(maxlen=3)
         self._seen = av.logging.get_last_error()[0]
         self.bytes = self._size()
-        self._file: BinaryIO | None = None
+        self._files: list[BinaryIO] = []
         self.container: InputContainer = self._open()
         try:
-            self.stream: VideoStream = self._choose_stream()
+            self.stream: VideoStream = choose_stream(self.container, self.path, stream, self._open)
+            self.index = self.stream.index
+            refuse_still(self.container, self.stream, self.path, self._open)
+            refuse_encrypted(self.container, self.stream, self.path)
             self.context = self.stream.codec_context
             if self.context is None:
                 raise DecodeError(f"no decoder for the video in {self.path}", reason="unsupported")
@@ -65,7 +91,7 @@ class Source:
             self.format: str = self.container.format.name.split(",")[0]
             """Name of the container format, the first of FFmpeg's synonyms."""
             self.video_streams = sum(not is_cover(s) for s in self.container.streams.video)
-            """Video streams that are not cover pictures; the first one is decoded."""
+            """Video streams that are neither covers nor thumbnails."""
             ratio = self.stream.sample_aspect_ratio
             self.square_pixels = not ratio or ratio == 1
             self.context.thread_count = threads
@@ -83,13 +109,12 @@ class Source:
     def close(self) -> None:
         """Release the file and the decoder; PyAV leaks them when left to the collector."""
         self.container.close()
-        if self._file is not None:
-            self._file.close()
+        self._close_files()
 
     def reopen(self) -> Source:
         """Close this source and open the same file from its start."""
         self.close()
-        return Source(self.path, threads=self.threads)
+        return Source(self.path, threads=self.threads, stream=self.index)
 
     def _size(self) -> int:
         if is_url(self.path):
@@ -110,48 +135,38 @@ class Source:
         return size
 
     def _open(self) -> InputContainer:
-        if is_url(self.path):
-            return self._open_file()
+        """Give FFmpeg an open file, never a name, which it could read as a pattern or address."""
         try:
-            return av.open(f"file:{Path(self.path).absolute()}", **OPEN_OPTIONS)
-        except UnicodeEncodeError:
-            return self._open_file()  # of a name that is no UTF-8, which FFmpeg does not take
-        except (PermissionError, FileNotFoundError, IsADirectoryError) as error:
-            raise DecodeError(f"cannot open {self.path}: {error}", reason="missing") from error
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise self._unreadable(error) from error
-
-    def _open_file(self) -> InputContainer:
-        """Give FFmpeg an open file instead of a name."""
-        try:
-            self._file = open_place(self.path)
-            return cast(InputContainer, av.open(self._file, **OPEN_OPTIONS))
+            file = open_place(self.path)
         except OSError as error:
             raise DecodeError(f"cannot open {self.path!r}: {error}", reason="missing") from error
-        except (av.error.FFmpegError, ValueError) as error:
-            raise self._unreadable(error) from error
+        self._files.append(file)
+        try:
+            return cast(InputContainer, av.open(file, **OPEN_OPTIONS))
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            failure = self._unreadable(error)
+            with contextlib.suppress(av.error.FFmpegError, OSError, ValueError):
+                # FFmpeg goes by names such as a.png too, and content may be another's
+                file.seek(0)
+                return cast(InputContainer, av.open(Nameless(file), **OPEN_OPTIONS))
+            self._close_files()
+            raise failure from error
 
     def _unreadable(self, error: Exception) -> DecodeError:
+        count, latest = av.logging.get_last_error()
+        if count > self._seen and latest is not None and "not on whitelist" in latest[2]:
+            words = (
+                f"is a list or script of the format {latest[1]}; give the video files themselves"
+            )
+            return DecodeError(f"{self.path} {words}", reason="unreadable")
         return DecodeError(
             f"{self.path} cannot be read as a video: {brief(error)}{self.messages()}",
             reason="unreadable",
         )
 
-    def _choose_stream(self) -> VideoStream:
-        kind = self.container.format.name
-        if kind in PLAYLISTS:
-            raise DecodeError(
-                f"{self.path} is a {kind} playlist; give the video files themselves",
-                reason="unreadable",
-            )
-        streams = [s for s in self.container.streams.video if not is_cover(s)]
-        if not streams:
-            kinds = ", ".join(sorted({s.type for s in self.container.streams}))
-            raise DecodeError(
-                f"{self.path} has no video stream, only {kinds or 'unknown data'}",
-                reason="no_video",
-            )
-        return streams[0]
+    def _close_files(self) -> None:
+        while self._files:
+            self._files.pop().close()
 
     @property
     def step_s(self) -> float:
@@ -223,12 +238,6 @@ class Source:
             if text not in self._messages:
                 self._messages.append(text)
         return f" ({'; '.join(self._messages)})" if self._messages else ""
-
-
-def is_cover(stream: VideoStream) -> bool:
-    """Tell whether a video stream is the cover picture of an audio file."""
-    disposition = getattr(stream, "disposition", None)
-    return bool(disposition and disposition & type(disposition).attached_pic)
 
 
 def brief(error: Exception) -> str:

@@ -9,12 +9,14 @@ import av
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
-from videofile import encode_video
+from videofile import encode_video, moving_clip
 
 from flowpipe.errors import DecodeError
 from flowpipe.video import open_video
-from flowpipe.video.colour import Converter, Turn, read_colour
+from flowpipe.video.colour import Converter, Turn, read_colour, read_turn
 
 # Rec. ITU-R BT.601, BT.709, BT.2020, SMPTE 240M: share of red and blue in luma
 WEIGHTS = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 6: (0.299, 0.114), 7: (0.212, 0.087),
@@ -170,10 +172,103 @@ def test_side_data_that_pyav_does_not_know_costs_no_turn(tmp_path, rng, orientat
     coded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes()
     tag = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
     exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + tag + bytes(4)
-    path = tmp_path / "turned.jpg"
-    path.write_bytes(coded[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + coded[2:])
+    turned = coded[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + coded[2:]
+    path = tmp_path / "turned.mjpeg"
+    path.write_bytes(turned + turned)  # one picture alone would be refused as a still
     with open_video(path) as video:
         frame = next(iter(video.windows())).data[0]
     upright = np.rot90(picture, -degrees // 90)
     assert frame.shape == upright.shape
     assert np.abs(frame.astype(int) - upright).mean() < 12  # chroma is coded at half the size
+
+
+ONE = 1 << 16
+SINGULAR = {
+    "zero": (0, 0, 0, 0),
+    "only_a": (ONE, 0, 0, 0),
+    "only_minus_a": (-ONE, 0, 0, 0),
+    "only_b": (0, ONE, 0, 0),
+    "zero_row": (0, 0, 0, ONE),
+    "zero_row_minus": (0, 0, ONE, 0),
+    "equal_rows": (ONE, ONE, ONE, ONE),
+    "opposite_rows": (-ONE, ONE, ONE, -ONE),
+    "huge_equal_rows": (-(1 << 31), 1 << 30, -(1 << 31), 1 << 30),
+    "all_ones": (-1, -1, -1, -1),
+    "nearly": (-ONE, 100, -ONE, 200),
+}
+
+
+def write_matrix(path: Path, a: int, b: int, c: int, d: int, u: int = 0, w: int = 1 << 30) -> None:
+    content = bytearray(path.read_bytes())
+    start = content.index(b"tkhd") + 4 + 40
+    content[start : start + 36] = struct.pack(">9i", a, b, u, c, d, 0, 0, 0, w)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("w", [0, 1 << 30], ids=["w0", "w1"])
+@pytest.mark.parametrize("name", SINGULAR)
+def test_a_singular_display_matrix_is_no_turn(name: str, w: int, tmp_path: Path) -> None:
+    path = encode_video(tmp_path / "clip.mp4", moving_clip(3))
+    with open_video(path) as reader:
+        upright = next(reader.windows()).data
+    write_matrix(path, *SINGULAR[name], w=w)
+    with open_video(path) as reader:
+        frames = next(reader.windows()).data
+    assert (frames == upright).all()
+    facts = reader.facts
+    assert facts.rotation_deg == 0
+    assert "display_matrix_unusable" in facts.notes
+
+
+@pytest.mark.parametrize(
+    ("matrix", "rotation"),
+    [((0, 1, -1, 0), 90), ((-1, 0, 0, -1), 180), ((0, -(1 << 31), (1 << 31) - 1, 0), 270)],
+)
+def test_a_regular_matrix_of_any_scale_turns(
+    matrix: tuple[int, int, int, int], rotation: int, tmp_path: Path
+) -> None:
+    path = encode_video(tmp_path / "clip.mp4", moving_clip(3))
+    write_matrix(path, *matrix)
+    with open_video(path) as reader:
+        list(reader.windows())
+    assert reader.facts.rotation_deg == rotation
+    assert "display_matrix_unusable" not in reader.facts.notes
+
+
+def test_perspective_is_noted(tmp_path: Path) -> None:
+    path = encode_video(tmp_path / "clip.mp4", moving_clip(3))
+    write_matrix(path, 0, ONE, -ONE, 0, u=1 << 20)
+    with open_video(path) as reader:
+        list(reader.windows())
+    assert reader.facts.rotation_deg == 90
+    assert "rotation_rounded" in reader.facts.notes
+
+
+class Picture:
+    """A picture of whose side data PyAV refuses to tell, as of one with EXIF."""
+
+    def __init__(self, rotation: int) -> None:
+        self.rotation = rotation
+
+    @property
+    def side_data(self) -> object:
+        raise ValueError("unknown side data")
+
+
+@given(st.integers(-(1 << 31), (1 << 31) - 1))
+def test_an_angle_outside_of_a_circle_is_no_turn(rotation: int) -> None:
+    turn = read_turn(Picture(rotation))
+    assert turn.unusable == (abs(rotation) > 360)
+    assert turn.rotation_deg == (0 if turn.unusable else round(-rotation / 90) * 90 % 360)
+
+
+@given(st.tuples(*[st.integers(-(1 << 31), (1 << 31) - 1)] * 9))
+def test_any_matrix_is_read(matrix: tuple[int, ...]) -> None:
+    class Any9:
+        side_data = {"DISPLAYMATRIX": struct.pack("9i", *matrix)}
+
+    turn = read_turn(Any9())
+    a, b, _, c, d = matrix[:5]
+    if a * d == b * c:
+        assert turn == Turn(unusable=True)
+    assert turn.rotation_deg in (0, 90, 180, 270)

@@ -1,0 +1,158 @@
+"""Open container -> the video stream to decode, and the streams that it goes on in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from flowpipe.errors import DecodeError
+
+PICTURE_DISPOSITIONS = ("attached_pic", "timed_thumbnails", "still_image")
+"""FFmpeg's names for streams of covers and thumbnails."""
+COUNTED_PACKETS = 512
+"""Video packets read to count frames where the header of a file with several streams does not."""
+
+
+def choose_stream(
+    container: InputContainer, path: str, wanted: int | None, reopen: Callable[[], InputContainer]
+) -> VideoStream:
+    """Choose the video stream to decode.
+
+    Pictures (covers, thumbnails, stills of one frame) are never chosen beside a video. Of videos, a
+    stream with the default disposition comes first, then the one of more frames, then the larger
+    one, then the first.
+
+    Parameters
+    ----------
+    container : InputContainer
+    path : str
+        For messages.
+    wanted : int or None
+        Index of the stream as ffprobe shows it; None chooses.
+    reopen : callable
+        Opens the file again; called only where frames have to be counted.
+
+    Raises
+    ------
+    DecodeError
+        ``no_video`` if there is no video stream, or if stream `wanted` is none.
+    """
+    if wanted is not None:
+        for stream in container.streams.video:
+            if stream.index == wanted:
+                return stream
+        known = ", ".join(str(s.index) for s in container.streams.video) or "none"
+        raise DecodeError(
+            f"{path}: stream {wanted} is no video stream (video.stream of the recipe); "
+            f"its video streams: {known}",
+            reason="no_video",
+        )
+    streams = [s for s in container.streams.video if not is_cover(s)]
+    if not streams:
+        kinds = ", ".join(sorted({s.type for s in container.streams}))
+        raise DecodeError(
+            f"{path} has no video stream, only {kinds or 'unknown data'}", reason="no_video"
+        )
+    if len(streams) == 1:
+        return streams[0]
+    frames = {s.index: declared_frames(s) for s in streams}
+    if not all(frames.values()):
+        frames = _counted(reopen)
+    if max(frames.values(), default=0) > 1:
+        streams = [s for s in streams if frames.get(s.index, 0) > 1]
+    return max(
+        streams,
+        key=lambda s: (
+            s.codec_context is not None,
+            "default" in dispositions(s),
+            frames.get(s.index, 0),
+            _pixels(s),
+            -s.index,
+        ),
+    )
+
+
+def is_cover(stream: VideoStream) -> bool:
+    """Tell whether a video stream is a cover, a thumbnail or a still picture by its disposition."""
+    return any(name in dispositions(stream) for name in PICTURE_DISPOSITIONS)
+
+
+def dispositions(stream: VideoStream) -> tuple[str, ...]:
+    """Return FFmpeg's names of the dispositions that a stream has."""
+    value = getattr(stream, "disposition", None)
+    if not value:
+        return ()
+    names = ("default", *PICTURE_DISPOSITIONS)
+    return tuple(n for n in names if value & getattr(type(value), n, type(value)(0)))
+
+
+def declared_frames(stream: VideoStream) -> int:
+    """Return the number of frames that the header gives, by count or duration; 0 for none."""
+    tags = [v for k, v in stream.metadata.items() if k.startswith("NUMBER_OF_FRAMES")]
+    counts = [stream.frames or 0, *(int(v) for v in tags if v.isdecimal())]
+    if max(counts) or not (stream.duration and stream.time_base and stream.average_rate):
+        return max(counts)
+    return max(0, round(stream.duration * stream.time_base * stream.average_rate))
+
+
+def continuations(reopen: Callable[[], InputContainer], index: int) -> tuple[int, ...]:
+    """Find the video streams in which stream `index` goes on, in file order, itself included.
+
+    A transport stream may carry a programme's video on under another PID. Such a stream has no
+    packet between the first and the last packet of any other stream in the chain; those of
+    programmes that run side by side overlap. Reads the file once, decodes nothing.
+
+    Returns
+    -------
+    tuple of int
+        Stream indices; only `index` where nothing goes on or the file cannot be read to its end.
+    """
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    with reopen() as container:
+        videos = [s for s in container.streams.video if s.codec_context is not None]
+        for place, packet in enumerate(_demuxed(container, videos)):
+            if packet.size:
+                first.setdefault(packet.stream.index, place)
+                last[packet.stream.index] = place
+    if index not in first:
+        return (index,)
+    chain = [index]
+    for other in sorted(first, key=lambda k: first[k] - last[k]):  # the longest first
+        if all(last[other] < first[k] or first[other] > last[k] for k in chain):
+            chain.append(other)
+    return tuple(sorted(chain, key=first.__getitem__))
+
+
+def _counted(reopen: Callable[[], InputContainer]) -> dict[int, int]:
+    """Frames of each video stream among the first packets of the file."""
+    counts: Counter[int] = Counter()
+    with reopen() as container:
+        for packet in _demuxed(container, container.streams.video):
+            counts[packet.stream.index] += bool(packet.size)
+            if counts.total() >= COUNTED_PACKETS:
+                break
+    return counts
+
+
+def _demuxed(container: InputContainer, streams: Iterable[VideoStream]) -> Iterable[Any]:
+    """Packets of these streams up to the end of the file, or to its first damage."""
+    import av
+
+    while True:
+        try:
+            yield from container.demux(list(streams))
+            return
+        except IndexError:
+            continue  # a stream that was not there when the file was opened
+        except (av.error.FFmpegError, OSError):
+            return
+
+
+def _pixels(stream: VideoStream) -> int:
+    context = stream.codec_context
+    return (context.width or 0) * (context.height or 0) if context is not None else 0
