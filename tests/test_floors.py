@@ -29,7 +29,7 @@ ALLOWED = {
     "store": {
         "types", "modality", "errors", "strict", "recipe", "codec", "whole", "owner", "__init__",
     },
-    "datasets": {"types", "errors", "remote", "strict", "words"},
+    "datasets": {"types", "errors", "remote", "strict", "words", "video"},  # video: what decodes
     "flow": {"ops", "types", "errors", "modality", "recipe", "strict", "whole"},
     "extract_recipe": {"flow", "codec", "video", "modality"},
     "train_recipe": {"modality", "words"},

@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib
 import keyword
 import sys
+import traceback
 from typing import Any
 
 import click
 
 from flowpipe import __version__
 from flowpipe.cli.screen import say
-from flowpipe.errors import FlowpipeError, RecipeError, UsageError
+from flowpipe.errors import DecodeError, FlowpipeError, RemoteError
+from flowpipe.words import did_you_mean
 
 COMMANDS = {
     "extract": "Extract frames and flow of a data set or of your own videos.",
@@ -35,10 +37,27 @@ COMMANDS = {
 }
 """What `--help` says of each command, in the order of the work."""
 
-EXIT_DONE, EXIT_SOME_FAILED, EXIT_WRONG_USE, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_DONE, EXIT_SOME_FAILED, EXIT_WRONG_USE, EXIT_BUG, EXIT_INTERRUPTED = 0, 1, 2, 70, 130
+_OF_THE_RUN = {
+    "recipe", "usage", "backend", "format", "dataset", "disk_full", "unwritable", "unreachable",
+}  # fmt: skip
+"""Reasons that are no single video's."""
 
 
-class Commands(click.Group):
+class Group(click.Group):
+    """A group of commands that suggests the nearest name for an unknown one."""
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if not name.startswith("-") and self.get_command(context, name) is None:
+            known = self.list_commands(context)
+            context.fail(f"no command {name!r}; {did_you_mean(name, known)}")
+        return super().resolve_command(context, args)
+
+
+class Commands(Group):
     """Loads a command's module only when it is asked for: `--help` needs neither cv2 nor Dask."""
 
     def list_commands(self, context: click.Context) -> list[str]:
@@ -67,8 +86,7 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> Any:
     """Entry point of the ``flowpipe`` command.
 
-    Exit codes: 0 all done, 1 some videos failed or a store is damaged, 2 wrong use,
-    130 interrupted.
+    Exit codes: see `exit_code`; 0 all done, 130 interrupted, 70 a bug of flowpipe.
     """
     try:
         code = cli.main(arguments, standalone_mode=False)
@@ -80,11 +98,25 @@ def main(arguments: list[str] | None = None) -> Any:
         code = EXIT_WRONG_USE
     except FlowpipeError as error:
         say(f"flowpipe: {error}", "bold red")
-        wrong_use = isinstance(error, (UsageError, RecipeError)) or error.reason in (
-            "backend", "dataset", "format", "disk_full", "unwritable",
-        )  # fmt: skip
-        code = EXIT_WRONG_USE if wrong_use else EXIT_SOME_FAILED
+        code = exit_code(error)
     except KeyboardInterrupt:
         say("flowpipe: interrupted")
         code = EXIT_INTERRUPTED
+    except Exception:
+        traceback.print_exc()
+        say("flowpipe: this failure was not expected; finished work is kept", "bold red")
+        code = EXIT_BUG
     sys.exit(code or EXIT_DONE)
+
+
+def exit_code(error: FlowpipeError) -> int:
+    """Return the exit code of a command that an error ends.
+
+    1 where one video or picture is at fault: it cannot be decoded, or ``--on-error fail`` stopped
+    the run at it. 2 for all else, which would fail the same way for every video: wrong options,
+    recipes, lists and data sets, an address that cannot be reached, a missing backend, a damaged
+    or foreign store, a disk that is full or cannot be written to.
+    """
+    of_a_video = isinstance(error, DecodeError) and not isinstance(error, RemoteError)
+    plain = type(error) is FlowpipeError and error.reason not in _OF_THE_RUN
+    return EXIT_SOME_FAILED if of_a_video or plain else EXIT_WRONG_USE

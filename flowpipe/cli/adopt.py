@@ -8,6 +8,7 @@ import click
 
 from flowpipe.cli.networks import stream_options, train_recipe
 from flowpipe.cli.options import STORE_ARGUMENT, stored_dataset
+from flowpipe.cli.paths import FILE_THERE, FOLDER
 from flowpipe.cli.screen import say
 from flowpipe.cli.torch_needed import torch_or_why
 from flowpipe.datasets.hmdb51 import TSN_ORDER
@@ -17,8 +18,8 @@ from flowpipe.store import open_store
 
 @click.command()
 @STORE_ARGUMENT
-@click.argument("checkpoint", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("-o", "--out", "run", required=True, type=click.Path(path_type=Path),
+@click.argument("checkpoint", type=FILE_THERE)
+@click.option("-o", "--out", "run", required=True, type=FOLDER,
               help="Folder of the run.")  # fmt: skip
 @stream_options
 @click.option("--tsn-hmdb51-labels", is_flag=True,

@@ -30,7 +30,9 @@ from flowpipe.bench import (
     sweep,
     video_pairs,
 )
+from flowpipe.cli import Group
 from flowpipe.cli.options import width_and_height
+from flowpipe.cli.paths import THERE, LocalPath
 from flowpipe.cli.screen import say
 from flowpipe.errors import BackendError, UsageError
 from flowpipe.flow.tvl1 import TVL1Params
@@ -42,14 +44,14 @@ SMALLEST_PX = 16
 NOISY = 0.1
 
 
-@click.group()
+@click.group(cls=Group)
 def bench() -> None:
     """Measure this machine: what a step costs on it, beside its peers."""
 
 
 @bench.command()
 @click.argument("videos", metavar="[VIDEO]...", nargs=-1,
-                type=click.Path(path_type=Path, exists=True))  # fmt: skip
+                type=THERE)  # fmt: skip
 @click.option("--pairs", "count", type=click.IntRange(1), default=12, show_default=True,
               help="Pairs of frames, evenly from the videos.")  # fmt: skip
 @click.option("--size", default="340x256", show_default=True, metavar="WxH",
@@ -61,7 +63,7 @@ def bench() -> None:
 @click.option("--device", type=click.Choice(["cpu", "cuda"]),
               help="cuda: the rows that run on a GPU, and pairs/s by batch.")  # fmt: skip
 @click.option("--json", "json_file", metavar="FILE|-", help="Write JSON too; - is stdout.",
-              type=click.Path(dir_okay=False, writable=True, allow_dash=True))  # fmt: skip
+              type=LocalPath(dir_okay=False, writable=True, allow_dash=True))  # fmt: skip
 def flow(
     videos: tuple[Path, ...],
     count: int,
@@ -69,7 +71,7 @@ def flow(
     repeat: int,
     only: tuple[str, ...],
     device: str | None,
-    json_file: str | None,
+    json_file: Path | None,
 ) -> None:
     """Compare optical flows: milliseconds per pair, and the distance to OpenCV's DualTVL1.
 
@@ -79,8 +81,8 @@ def flow(
     width, height = width_and_height(size)
     if min(width, height) < SMALLEST_PX:
         raise UsageError(f"--size wants at least {SMALLEST_PX} pixels each way, got {size}")
-    if json_file and not Path(json_file).resolve().parent.is_dir():
-        raise UsageError(f"--json {json_file}: no folder {Path(json_file).resolve().parent}")
+    if json_file and not json_file.resolve().parent.is_dir():
+        raise UsageError(f"--json {json_file}: no folder {json_file.resolve().parent}")
     ops, lack = _device_ops(device)
     rows = [row for row in _chosen(only) if device is None or _runs_on(row, device)]
     pairs = (
@@ -89,7 +91,7 @@ def flow(
     for message in pairs.left_out:
         say(f"left out: {message}", "yellow")
     # Where the JSON goes to stdout, nothing else does.
-    echo = partial(click.echo, err=json_file == "-")
+    echo = partial(click.echo, err=str(json_file) == "-")
     with one_core() as where:
         reasons = refusals(rows)
         if lack and all(row.on_cpu or row.name in reasons for row in rows):
@@ -115,7 +117,7 @@ def flow(
             "batches": [asdict(batch) for batch in batches],
             "rows": [_plain(row, figures, reasons) for row in rows],
         }
-        with click.open_file(json_file, "w", encoding="utf-8") as file:
+        with click.open_file(str(json_file), "w", encoding="utf-8") as file:
             file.write(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -9,14 +9,13 @@ from pathlib import Path
 import click
 
 from flowpipe.cli import EXIT_DONE, EXIT_SOME_FAILED
+from flowpipe.cli.paths import FOLDER
 from flowpipe.cli.screen import print_table
 from flowpipe.report.machine import examine
 
 
 @click.command()
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path(), help="Where a store would go."
-)
+@click.option("--out", type=FOLDER, default=Path(), help="Where a store would go.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def doctor(out: Path, as_json: bool) -> int:
     """Say what this machine has and what each lack costs. Exit code 1 if something cannot work."""

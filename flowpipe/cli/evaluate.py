@@ -11,6 +11,7 @@ import click
 import numpy as np
 
 from flowpipe.cli.options import STORE_ARGUMENT
+from flowpipe.cli.paths import THERE
 from flowpipe.cli.screen import print_table, say
 from flowpipe.errors import UsageError
 from flowpipe.evaluation import (
@@ -33,7 +34,7 @@ _SHOWN = 5
 
 @click.command()
 @STORE_ARGUMENT
-@click.argument("scores", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.argument("scores", nargs=-1, required=True, type=THERE)
 @click.option("--protocol", "name", type=click.Choice(list(PROTOCOLS)),
               help="How figures are computed.  [default: the data set's own]")  # fmt: skip
 @click.option("--split", "splits", multiple=True, metavar="NAME",

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from flowpipe.cli.options import STORE_ARGUMENT
+from flowpipe.cli.paths import FOLDER
 from flowpipe.cli.screen import counting, say
 from flowpipe.exchange import LAYOUTS, WEBDATASET, ExportJob, export_store
 
@@ -15,7 +16,7 @@ _SHOWN = 3
 
 @click.command()
 @STORE_ARGUMENT
-@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("out", type=FOLDER)
 @click.option("--layout", type=click.Choice([*LAYOUTS, WEBDATASET]), required=True,
               help="Names and numbers of the files; see below.")  # fmt: skip
 @click.option("--modalities", metavar="LIST", default="", help="As rgb,flow.  [default: all]")

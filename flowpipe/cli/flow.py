@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from flowpipe import recipe as recipes
 from flowpipe.cli.options import check_output, width_and_height
+from flowpipe.cli.paths import FILE, FILE_THERE
 from flowpipe.errors import UsageError
 from flowpipe.flow import FLOWS
 from flowpipe.flow.flo import write_flo
@@ -26,14 +27,14 @@ from flowpipe.whole import write_whole
 SUFFIXES = (".flo", ".npy", ".png")
 LARGEST_SIDE_PX = 16_384  # TV-L1 needs some 60 bytes a pixel, so 16 GB for a square of this
 
-IMAGE = click.Path(path_type=Path, exists=True, dir_okay=False)
+IMAGE = FILE_THERE
 
 
 @click.command()
 @click.argument("first", type=IMAGE)
 @click.argument("second", type=IMAGE, required=False)
 @click.option("-o", "--output", required=True, metavar="OUT",
-              type=click.Path(path_type=Path, dir_okay=False),
+              type=FILE,
               help="File to write; its suffix says what: .flo, .npy or .png.")  # fmt: skip
 @click.option("--frame", type=click.IntRange(0), metavar="K",
               help="FIRST is a video: take its frames K and K + 1, counted from 0.")  # fmt: skip

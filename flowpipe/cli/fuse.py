@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from flowpipe.cli.networks import WEIGHTS_OPTION, weights_of
+from flowpipe.cli.paths import FILE, THERE
 from flowpipe.cli.screen import print_table, say
 from flowpipe.errors import UsageError
 from flowpipe.evaluation import (
@@ -28,7 +29,7 @@ SWEPT = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.argument("files", nargs=-1, required=True, type=THERE)
 @WEIGHTS_OPTION
 @click.option("--softmax", is_flag=True,
               help="Add up probabilities, as mmaction2 may; TSN adds what precedes them.",
@@ -38,7 +39,7 @@ SWEPT = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
                    "measured on: no figure for a paper.")  # fmt: skip
 @click.option("--protocol", "name", type=click.Choice(list(PROTOCOLS)),
               help="How figures are computed.  [default: the data set's own]")  # fmt: skip
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="File of the sum, .h5.")
+@click.option("-o", "--out", type=FILE, help="File of the sum, .h5.")
 def fuse(
     files: tuple[Path, ...],
     weights: str | None,

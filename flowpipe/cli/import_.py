@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from flowpipe.cli import EXIT_DONE, EXIT_SOME_FAILED
+from flowpipe.cli.paths import FILE, FOLDER, FOLDER_THERE
 from flowpipe.cli.screen import counting, say
 from flowpipe.datasets.classes import read_class_names
 from flowpipe.exchange import LAYOUTS, ImportJob, Pairing, import_folder, read_lists
@@ -15,8 +16,8 @@ _SHOWN = 5
 
 
 @click.command("import")
-@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.argument("store", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("folder", type=FOLDER_THERE)
+@click.argument("store", type=FOLDER)
 @click.option("--layout", type=click.Choice(list(LAYOUTS)), help="Tool that made the folders.")
 @click.option("--pairing", type=click.Choice(["start", "end"]),
               help="Which frame has the number of a flow field: its first or its second.",
@@ -27,7 +28,7 @@ _SHOWN = 5
 @click.option("--list", "lists", multiple=True, metavar="[SPLIT=]FILE",
               help="'folder frames label' lines, as train1=ucf101_rgb_train_split_1.txt; repeat it."
               )  # fmt: skip
-@click.option("--class-names", type=click.Path(path_type=Path), metavar="FILE",
+@click.option("--class-names", type=FILE, metavar="FILE",
               help="Class names in the order of the labels, one a line.")  # fmt: skip
 @click.option("--dataset", default="", metavar="NAME",
               help="Data set, which says how scores are evaluated.")  # fmt: skip

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from flowpipe.cli.screen import say
 from flowpipe.datasets import Dataset
+from flowpipe.datasets.dataset import LeftOut
 from flowpipe.errors import REASONS, UnwritableError
 from flowpipe.run import ABSENT, Plan
 from flowpipe.types import Outcome
 from flowpipe.whole import write_whole
+from flowpipe.words import counted
 
 FILE_NAME = "missing.txt"
 _SHOWN = 5
@@ -28,6 +30,8 @@ class Missing:
     """Paths of videos that are there and listed nowhere; they are not extracted."""
     unreadable: tuple[Outcome, ...]
     """Videos whose file is there and cannot be used."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Files of a folder that are no videos, by kind."""
 
     @classmethod
     def of(cls, dataset: Dataset, plan: Plan) -> Missing:
@@ -35,7 +39,7 @@ class Missing:
         gone = {o.video_id for o in plan.unusable if o.reason == ABSENT}
         absent = sorted(gone.union(record.video_id for record in dataset.absent))
         unreadable = tuple(o for o in plan.unusable if o.reason != ABSENT)
-        return cls(tuple(absent), dataset.unlisted, unreadable)
+        return cls(tuple(absent), dataset.unlisted, unreadable, dataset.left_out)
 
     def and_failed(self, outcomes: Iterable[Outcome]) -> Missing:
         """The same with the videos that turned out to be unreadable in a run."""
@@ -47,6 +51,11 @@ class Missing:
         return [
             *(f"absent\t{video_id}" for video_id in self.absent),
             *(f"unlisted\t{path}" for path in self.unlisted),
+            *(
+                f"left_out\t{one.count} {one.kind}\t{', '.join(one.first)}"
+                f"{', ...' if one.count > len(one.first) else ''}"
+                for one in self.left_out
+            ),
             *(f"{o.reason}\t{o.video_id}\t{' '.join(o.message.split())}" for o in self.unreadable),
         ]
 
@@ -60,7 +69,7 @@ class Missing:
             (f"unreadable ({why})", tuple(o.video_id for o in self.unreadable)),
         )
         return [
-            f"{len(names)} videos {kind}: {', '.join(names[:_SHOWN])}"
+            f"{counted(len(names), 'video')} {kind}: {', '.join(names[:_SHOWN])}"
             f"{' ...' if len(names) > _SHOWN else ''}"
             for kind, names in kinds
             if names
@@ -78,6 +87,8 @@ class Missing:
             raise UnwritableError(f"no store can be made at {store}: {error}") from error
         text = "".join(f"{line}\n" for line in lines)
         write_whole(path, text.encode("utf-8", "surrogateescape"), "list of missing videos")
-        for sentence in self.summary():
+        sentences = self.summary()
+        for sentence in sentences:
             say(sentence)
-        say(f"all of them: {path}")
+        if sentences:
+            say(f"all of them: {path}")

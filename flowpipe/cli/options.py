@@ -11,6 +11,7 @@ import click
 
 from flowpipe import recipe as recipes
 from flowpipe.cli import devices
+from flowpipe.cli.paths import FOLDER, PLACE, THERE
 from flowpipe.cli.source import load_dataset, source_of
 from flowpipe.datasets import DATASETS, Dataset
 from flowpipe.errors import REASONS, UsageError
@@ -19,27 +20,16 @@ from flowpipe.flow import FLOWS
 from flowpipe.modality import MODALITIES
 from flowpipe.ops.cpu import native_core
 from flowpipe.recipe_file import read_recipe, recipe_of
-from flowpipe.remote import Cache, Place, default_cache, place
+from flowpipe.remote import Cache, Place, default_cache
 from flowpipe.run import RunOptions
 from flowpipe.store import read_store_header
 from flowpipe.video import DECODERS
+from flowpipe.words import did_you_mean
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-class PlaceType(click.ParamType):
-    """A path, or a URL, which a Path would spoil."""
-
-    name = "path"
-
-    def convert(
-        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
-    ) -> Place:
-        return place(value)
-
-
-PLACE = PlaceType()
-STORE_ARGUMENT = click.argument("store", type=click.Path(path_type=Path, exists=True))
+STORE_ARGUMENT = click.argument("store", type=THERE)
 
 
 def chain(*decorators: Decorator) -> Decorator:
@@ -78,7 +68,7 @@ extract_options = chain(
         help="Go on where videos of the data set are absent; all are named in STORE/missing.txt.",
     ),
     click.option(
-        "--out", required=True, type=click.Path(path_type=Path), metavar="STORE",
+        "--out", required=True, type=FOLDER, metavar="STORE",
         help="Folder of the store; an existing store of the same recipe is continued.",
     ),
     click.option(
@@ -140,7 +130,7 @@ extract_options = chain(
         help="Cut longer videos in time, so that one video keeps all workers busy; 0 for never.",
     ),
     click.option(
-        "--cache", "cache", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+        "--cache", "cache", type=FOLDER, metavar="DIR",
         help="Where videos from URLs are kept while they are used, on each machine.  "
         "[default: in the folder for temporary files]",
     ),
@@ -210,7 +200,10 @@ def request(
         In words, before anything is written.
     """
     if retry and retry != "all" and retry not in REASONS:
-        raise UsageError(f"--retry wants all or one of {', '.join(REASONS)}, got {retry}")
+        hint = did_you_mean(retry, ("all", *REASONS))
+        raise UsageError(f"--retry {retry}: wanted all or a reason code; {hint}")
+    if modalities is not None and not modalities.strip(" ,"):
+        raise UsageError(f"--modalities is empty; name some of {', '.join(MODALITIES)}")
     if size and short_side:
         raise UsageError("--size and --short-side exclude each other")
     source = source_of(dataset, root, videos, annotations, class_names, only, out)

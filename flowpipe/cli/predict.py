@@ -13,7 +13,8 @@ import click
 from flowpipe import recipe as recipes
 from flowpipe.cli import devices
 from flowpipe.cli.networks import WEIGHTS_OPTION, weights_of
-from flowpipe.cli.options import PLACE, without_core
+from flowpipe.cli.options import without_core
+from flowpipe.cli.paths import FOLDER_THERE, PLACE
 from flowpipe.cli.screen import print_table, say, stderr
 from flowpipe.cli.torch_needed import torch_or_why
 from flowpipe.datasets import Dataset
@@ -38,7 +39,7 @@ _LONG_S = 30.0
 @click.command()
 @click.argument("video", type=PLACE)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...",
-                type=click.Path(path_type=Path, exists=True, file_okay=False))  # fmt: skip
+                type=FOLDER_THERE)  # fmt: skip
 @WEIGHTS_OPTION
 @click.option("--protocol", type=click.Choice(["dense", "mtwi"]),
               help="Evenly spaced snippets, or, for untrimmed videos, snippets at a rate with a "
@@ -175,7 +176,7 @@ def _extracted(video: Place, recipe: ExtractRecipe, store: Path, device: str) ->
         reason = damage[0] if damage else None
         raise FlowpipeError(
             f"nothing of {video} can be extracted: {reason.message if reason else 'no frames'}",
-            reason=reason.reason if reason else "decode",
+            reason=reason.reason if reason else "no_frames",
         )
     return record.video_id
 

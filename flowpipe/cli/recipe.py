@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from flowpipe import recipe as recipes
+from flowpipe.cli import Group
 from flowpipe.cli.screen import print_table
 from flowpipe.recipe_file import known_names, read_recipe
 
@@ -15,7 +16,7 @@ _SETTINGS = click.option(
 )  # fmt: skip
 
 
-@click.group()
+@click.group(cls=Group)
 def recipe() -> None:
     """Recipes say what is extracted and how networks are trained on it."""
 

@@ -8,6 +8,7 @@ import click
 
 from flowpipe.cli.info import find
 from flowpipe.cli.options import STORE_ARGUMENT, check_output
+from flowpipe.cli.paths import FILE
 from flowpipe.report import contact_sheet, save_png
 from flowpipe.store import open_store
 
@@ -19,7 +20,7 @@ from flowpipe.store import open_store
     "-o",
     "--output",
     required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     help="PNG file to write.",
 )
 @click.option("--columns", type=click.IntRange(1, 24), default=6, show_default=True,

@@ -7,8 +7,12 @@ from typing import Any
 
 from flowpipe.cli.screen import counting
 from flowpipe.datasets import DATASETS, Dataset, DatasetRow
+from flowpipe.datasets.kinds import decodes, is_container, is_text, is_video, read_head
 from flowpipe.errors import UsageError
 from flowpipe.remote import Place, Url, place
+from flowpipe.words import did_you_mean
+
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def source_of(
@@ -33,14 +37,15 @@ def source_of(
         if root is not None:
             raise UsageError("--root belongs to --dataset; with --videos name the folder itself")
         if not videos.exists():
-            raise UsageError(f"--videos {videos}: no such folder or list file")
-        source = {
-            "dataset": "folder" if videos.is_dir() else "list",
-            "root": _whole(videos),
-        }
+            raise UsageError(f"--videos {videos}: no such folder, list file or video")
+        source = {"dataset": _kind(videos), "root": _whole(videos)}
+        if source["dataset"] == "folder":
+            _refuse_mixing("--videos", videos, out)
     else:
         assert dataset is not None
-        source = {"dataset": dataset, "root": _whole(_root(_row(dataset), root, out))}
+        where = _root(_row(dataset), root, out)
+        _refuse_mixing("--root", where, out)
+        source = {"dataset": dataset, "root": _whole(where)}
     files = {"annotations": annotations, "class_names": class_names}
     for name, path in files.items():
         if path is None:
@@ -53,6 +58,8 @@ def source_of(
             raise UsageError(f"{option} {path}: no such file or folder")
         source[name] = _whole(path)
     parts = [part.strip() for part in (only or "").split(",") if part.strip()]
+    if only is not None and not parts:
+        raise UsageError("--only is empty; name subsets or splits, as validation or train1,test1")
     return {**source, "only": parts} if parts else source
 
 
@@ -68,9 +75,56 @@ def load_dataset(source: dict[str, Any]) -> Dataset:
     return dataset.only(source["only"]) if "only" in source else dataset
 
 
+def _kind(videos: Place) -> str:
+    """Name of the data set that ``--videos`` gives: a folder, one video or a list.
+
+    Raises
+    ------
+    UsageError
+        If it is a device, a pipe or a socket, or binary and no video.
+    """
+    if videos.is_dir():
+        return "folder"
+    if is_video(str(videos)) and (isinstance(videos, Url) or videos.is_file()):
+        return "video"
+    if isinstance(videos, Url):
+        return "list"
+    if not videos.is_file():
+        raise UsageError(
+            f"--videos {videos} is a device, pipe or socket; give a folder, a list file or a video"
+        )
+    head = read_head(videos)
+    if head is None or is_text(head) or head.startswith(_UTF16):  # the list's reader says the rest
+        return "list"
+    if is_container(head) or decodes(videos):
+        return "video"
+    raise UsageError(
+        f"--videos {videos} is a binary file, neither a list in UTF-8 text nor a video that FFmpeg "
+        "decodes; give a folder, a list file or a video"
+    )
+
+
+def _refuse_mixing(option: str, videos: Place, out: Path) -> None:
+    """Raise UsageError if the store and the folder of the videos lie in each other."""
+    if isinstance(videos, Url):
+        return
+    there, store = videos.resolve(), out.resolve()
+    if there == store:
+        how = f"is the folder of {option} too"
+    elif there in store.parents:
+        how = f"lies in {option} {videos}"
+    elif store in there.parents:
+        how = f"contains {option} {videos}"
+    else:
+        return
+    raise UsageError(
+        f"--out {out} {how}, which would mix the store with its sources; choose a folder beside it"
+    )
+
+
 def _row(name: str) -> DatasetRow:
     if name not in DATASETS:
-        raise UsageError(f"--dataset {name} is unknown; known: {', '.join(DATASETS)}")
+        raise UsageError(f"--dataset {name} is unknown; {did_you_mean(name, DATASETS)}")
     return DATASETS[name]
 
 

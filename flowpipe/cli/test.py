@@ -11,6 +11,7 @@ import numpy as np
 
 from flowpipe.cli.evaluate import print_results
 from flowpipe.cli.options import STORE_ARGUMENT, check_output
+from flowpipe.cli.paths import FILE, FOLDER_THERE
 from flowpipe.cli.screen import counting, say
 from flowpipe.cli.torch_needed import torch_or_why
 from flowpipe.evaluation import Scores, evaluate, protocol_of, write_scores
@@ -21,8 +22,8 @@ from flowpipe.tsn.sampling import RULES
 
 @click.command()
 @STORE_ARGUMENT
-@click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path),
+@click.argument("run", type=FOLDER_THERE)
+@click.option("-o", "--out", required=True, type=FILE,
               help="File of scores, .h5.")  # fmt: skip
 @click.option("--split", default="", metavar="NAME",
               help="As test1.  [default: that of the run]")  # fmt: skip

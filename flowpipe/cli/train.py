@@ -11,6 +11,7 @@ import click
 from flowpipe.cli import EXIT_DONE
 from flowpipe.cli.networks import stream_options, train_recipe
 from flowpipe.cli.options import STORE_ARGUMENT
+from flowpipe.cli.paths import FILE, FOLDER, THERE
 from flowpipe.cli.screen import say
 from flowpipe.cli.torch_needed import torch_or_why
 from flowpipe.cli.watch import watching
@@ -20,7 +21,7 @@ from flowpipe.tsn.sampling import RULES
 
 @click.command()
 @STORE_ARGUMENT
-@click.option("-o", "--out", "run", required=True, type=click.Path(path_type=Path),
+@click.option("-o", "--out", "run", required=True, type=FOLDER,
               help="Folder of the run; one that was interrupted goes on.")  # fmt: skip
 @stream_options
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto",
@@ -28,14 +29,14 @@ from flowpipe.tsn.sampling import RULES
 @click.option("--devices", type=click.IntRange(1), metavar="N",
               help="Processes of this machine that train together, a GPU each, as under torchrun.  "
                    "[default: 1]")  # fmt: skip
-@click.option("--also", multiple=True, type=click.Path(path_type=Path, exists=True),
+@click.option("--also", multiple=True, type=THERE,
               metavar="STORE", help="Train on all labelled videos of another store of the same "
               "classes too, as the papers did with UCF101 for THUMOS14.")  # fmt: skip
 @click.option("--resume", is_flag=True,
               help="Refuse to begin: only go on with the run that is there.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(0), default=2, show_default=True,
               help="Processes that read ahead.")  # fmt: skip
-@click.option("--weights", type=click.Path(path_type=Path), metavar="FILE",
+@click.option("--weights", type=FILE, metavar="FILE",
               help="ImageNet weights of the backbone, where they cannot be fetched.")  # fmt: skip
 @click.option("--amp", type=click.Choice(["off", "bf16", "fp16"]), default="off",
               show_default=True, help="Half precision.")  # fmt: skip

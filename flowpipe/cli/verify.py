@@ -13,6 +13,7 @@ from flowpipe.cli.screen import print_table, say, stderr
 from flowpipe.cli.source import load_dataset
 from flowpipe.run import Quarantine, RunOptions, repair
 from flowpipe.store import Report, layout, verify_store
+from flowpipe.words import counted
 
 
 @click.command()
@@ -56,7 +57,7 @@ def _print(report: Report, as_json: bool) -> None:
         (
             (
                 row.shard, str(row.videos), str(row.frames), str(row.images),
-                f"{row.bytes / 1e6:.1f}", "ok" if row.ok else f"{row.problems} problem(s)",
+                f"{row.bytes / 1e6:.1f}", "ok" if row.ok else counted(row.problems, 'problem'),
             )
             for row in report.shards
         ),
@@ -66,4 +67,4 @@ def _print(report: Report, as_json: bool) -> None:
         click.echo(str(problem))
     for note in report.notes:
         click.echo(f"note: {note}")
-    click.echo("the store is whole" if report.ok else f"{len(report.problems)} problem(s)")
+    click.echo("the store is whole" if report.ok else counted(len(report.problems), "problem"))

@@ -9,6 +9,7 @@ from flowpipe.datasets import (
     hmdb51,
     kinetics400,
     listfile,
+    single,
     thumos14,
     ucf101,
 )
@@ -25,6 +26,7 @@ DATASETS = {
             "demo", "36 clips made on the spot, true flow known; root is made", demo.load, made=True
         ),
         DatasetRow("folder", "videos, their folders the classes", folder.load, options=_OWN),
+        DatasetRow("video", "one video file", single.load),
         DatasetRow("list", "a text or CSV file with a path a line", listfile.load, options=_OWN),
         DatasetRow("ucf101", "13320 clips, 101 classes, 3 splits", ucf101.load, options=_LISTS),
         DatasetRow("hmdb51", "6766 clips, 51 classes, 3 splits", hmdb51.load, options=_LISTS),

@@ -2,11 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from flowpipe.errors import DatasetError
 from flowpipe.types import VideoRecord
+from flowpipe.words import did_you_mean
+
+_FIRST, _KINDS = 5, 8
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Files of one kind that lie in a folder of videos and are not taken."""
+
+    kind: str
+    """Extension, or what else they have in common."""
+    count: int
+    first: tuple[str, ...]
+    """Relative paths of the first few."""
+
+    @classmethod
+    def by_kind(cls, files: Iterable[tuple[str, str]]) -> tuple[LeftOut, ...]:
+        """Count (kind, path) pairs; the most frequent kind comes first."""
+        counts: Counter[str] = Counter()
+        first: dict[str, list[str]] = {}
+        for kind, path in files:
+            counts[kind] += 1
+            shown = first.setdefault(kind, [])
+            if len(shown) < _FIRST:
+                shown.append(path)
+        return tuple(cls(kind, n, tuple(first[kind])) for kind, n in counts.most_common())
+
+    @staticmethod
+    def words(left_out: Sequence[LeftOut]) -> str:
+        """Return the counts in words, as ``3 .txt, 2 .jpg``; empty if there is nothing."""
+        shown = [f"{one.count} {one.kind}" for one in left_out[:_KINDS]]
+        rest = sum(one.count for one in left_out[_KINDS:])
+        return ", ".join([*shown, *([f"{rest} of other kinds"] if rest else [])])
 
 
 @dataclass(frozen=True)
@@ -23,6 +57,10 @@ class Dataset:
     """Videos that the official lists name and that have no file; their path is empty."""
     unlisted: tuple[str, ...] = ()
     """Paths of videos that lie there and that no official list names, sorted."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Files of a folder that are no videos, by kind."""
+    listed_frames: Mapping[str, int] = field(default_factory=dict)
+    """Frame counts that a list file states, by video id."""
     note: str = ""
     """What a user should know of this copy, in whole sentences; empty if there is nothing."""
 
@@ -40,7 +78,7 @@ class Dataset:
         absent: list[VideoRecord] = []
         for record in listed:
             (there if record.path else absent).append(record)
-        return cls(name, class_names, tuple(there), tuple(absent), unlisted, note)
+        return cls(name, class_names, tuple(there), tuple(absent), unlisted, note=note)
 
     def noting(self, note: str) -> Dataset:
         """The same with a note."""
@@ -58,10 +96,16 @@ class Dataset:
         for record in (*self.records, *self.absent):
             known.update(dict.fromkeys(name for name in (record.subset, *record.splits) if name))
         strange = [part for part in parts if part not in known]
-        if strange or not parts:
+        if not known:
             raise DatasetError(
-                f"no video of {self.name} is of the subset or split {', '.join(strange)}; "
-                f"there are: {', '.join(sorted(known)) or 'none'}"
+                "--only chooses among the subsets and splits of a data set, and these videos have "
+                "none; leave --only out, or list the videos in a CSV with a column split or subset"
+            )
+        if strange or not parts:
+            hint = did_you_mean(strange[0], known, listed="") if strange else ""
+            raise DatasetError(
+                f"no video of {self.name} is of the subset or split {', '.join(strange)}; {hint}"
+                f"{' ' if hint else ''}there are: {', '.join(sorted(known))}"
             )
         chosen = set(parts)
 
@@ -84,4 +128,5 @@ class DatasetRow:
     """Whether `load` makes the videos where they are not there yet; it then takes ``progress``."""
     options: tuple[str, ...] = ()
     """Which of these `load` takes: ``annotations``, the file or folder of the official lists where
-    they do not lie below the root; ``class_names``, a file that fixes the order of the classes."""
+    they do not lie below the root; ``class_names``, a file that fixes the order of the classes;
+    ``base``, the folder that relative paths of a list start at."""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import posixpath
-from collections import Counter
-from pathlib import Path
 from typing import Literal
 
 from flowpipe.datasets.classes import read_class_names
-from flowpipe.datasets.dataset import Dataset
+from flowpipe.datasets.dataset import Dataset, LeftOut
 from flowpipe.datasets.ids import escape, id_of
-from flowpipe.datasets.tree import VIDEO_EXTENSIONS, Tree, is_video
+from flowpipe.datasets.kinds import Sorter, extension, is_video
+from flowpipe.datasets.tree import Tree
 from flowpipe.errors import DatasetError
-from flowpipe.remote import Place, place
+from flowpipe.remote import Place, Url, place
 from flowpipe.types import VideoRecord
+from flowpipe.words import counted
 
 
 def load(
@@ -23,6 +23,9 @@ def load(
     class_names: Place | None = None,
 ) -> Dataset:
     """Take every video below a folder, in sorted order.
+
+    Videos are known by their extension; local files of an unknown extension are taken if FFmpeg
+    decodes them. The rest is counted by kind in ``left_out`` and in the note.
 
     Parameters
     ----------
@@ -43,9 +46,21 @@ def load(
     if labels not in ("folder", "none"):
         raise DatasetError(f"labels must be folder or none, got {labels!r}")
     tree = Tree.below(place(root))
-    names = [name for name in tree.files if is_video(name)]
+    sorter = Sorter(local=not isinstance(place(root), Url))
+    names: list[str] = []
+    others: list[str] = []
+    for name in tree.files:
+        (names if sorter.takes(name, tree.path(name)) else others).append(name)
+    left_out = LeftOut.by_kind(
+        [(extension(name) or "without extension", name) for name in others]
+        + [(f"hidden {extension(name)}", name) for name in tree.hidden]
+    )
     if not names:
-        raise DatasetError(_nothing(tree))
+        there = LeftOut.words(left_out) or "no files at all"
+        raise DatasetError(
+            f"no videos below {tree.root}: found {there}; wanted at least one file that FFmpeg "
+            "decodes as a video, such as .mp4, .avi, .mkv, .mov or .webm"
+        )
     folders = [posixpath.basename(posixpath.dirname(name)) for name in names]
     if labels == "none":
         folders = [""] * len(names)
@@ -65,17 +80,14 @@ def load(
     dangling = [name for name in tree.dangling if is_video(name)]
     notes = []
     if dangling:
-        notes.append(f"{len(dangling)} links lead nowhere, first: {escape(dangling[0])}.")
+        plural = counted(len(dangling), "link leads", "links lead")
+        notes.append(f"{plural} nowhere, first: {escape(dangling[0])}.")
     if tree.repeated:
         notes.append(f"Not entered again: {', '.join(map(escape, tree.repeated[:3]))}.")
+    if left_out:
+        total = sum(one.count for one in left_out)
+        notes.append(f"{counted(total, 'file')} left out: {LeftOut.words(left_out)}.")
     absent = tuple(VideoRecord(id_of(name), "") for name in dangling)
-    return Dataset("folder", tuple(classes), records, absent, note=" ".join(notes))
-
-
-def _nothing(tree: Tree) -> str:
-    seen = Counter(Path(name).suffix.lower() or "no extension" for name in tree.files)
-    there = ", ".join(f"{count} {kind}" for kind, count in seen.most_common(4)) or "no files at all"
-    return (
-        f"no videos below {tree.root}: found {there}; "
-        f"wanted files ending in {' '.join(sorted(VIDEO_EXTENSIONS))}"
+    return Dataset(
+        "folder", tuple(classes), records, absent, note=" ".join(notes), left_out=left_out
     )

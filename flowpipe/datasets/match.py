@@ -6,7 +6,8 @@ import posixpath
 from collections.abc import Callable, Iterable
 
 from flowpipe.datasets.ids import escape, without_extension
-from flowpipe.datasets.tree import Tree, is_video
+from flowpipe.datasets.kinds import is_video
+from flowpipe.datasets.tree import Tree
 from flowpipe.errors import DatasetError
 
 

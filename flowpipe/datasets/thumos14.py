@@ -22,9 +22,10 @@ from collections.abc import Collection
 
 from flowpipe.datasets import thumos14_meta
 from flowpipe.datasets.dataset import Dataset
+from flowpipe.datasets.kinds import is_video
 from flowpipe.datasets.lists import ListFile, Lists
 from flowpipe.datasets.match import match, nothing_found, stem
-from flowpipe.datasets.tree import Tree, is_video
+from flowpipe.datasets.tree import Tree
 from flowpipe.remote import Place, place
 from flowpipe.types import Segment, VideoRecord
 

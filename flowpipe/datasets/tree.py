@@ -10,14 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from flowpipe.datasets.kinds import is_video
 from flowpipe.errors import DatasetError, RemoteError
 from flowpipe.remote import Place, Url, files_below, open_place
-
-VIDEO_EXTENSIONS = frozenset(
-    ".3g2 .3gp .asf .avi .divx .dv .f4v .flv .m2t .m2ts .m2v .m4v .mjpeg .mkv .mov .mp4 .mpe .mpeg "
-    ".mpg .mts .mxf .ogm .ogv .qt .rm .rmvb .ts .vob .webm .wmv .y4m".split()
-)
-"""What counts as a video, in lower case; case does not matter."""
 
 
 @dataclass
@@ -32,6 +27,8 @@ class Tree:
     """Links whose target does not exist, likewise."""
     repeated: list[str] = field(default_factory=list)
     """Links to folders that are in the tree already (loops among them); not entered."""
+    hidden: list[str] = field(default_factory=list)
+    """Hidden files that are named as videos are; not taken."""
 
     @classmethod
     def of(cls, path: Place) -> Tree:
@@ -118,9 +115,11 @@ class Tree:
                 ) from error
             seen.add((facts.st_dev, facts.st_ino))
             for entry in entries:
-                if entry.name.startswith("."):
-                    continue
                 name = f"{folder}/{entry.name}" if folder else entry.name
+                if entry.name.startswith("."):
+                    if is_video(entry.name) and entry.is_file():
+                        self.hidden.append(name)
+                    continue
                 if entry.is_symlink() and not Path(entry.path).exists():
                     self.dangling.append(name)
                 elif entry.is_dir(follow_symlinks=False):
@@ -129,9 +128,3 @@ class Tree:
                     yield name
                 elif entry.is_file():
                     self.files.append(name)
-
-
-def is_video(name: str) -> bool:
-    """Whether a file name ends as a video does."""
-    dot = name.rfind(".")
-    return dot >= 0 and name[dot:].lower() in VIDEO_EXTENSIONS

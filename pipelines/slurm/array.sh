@@ -15,7 +15,9 @@
 #          1 to the size of the array, so --array=3,7 is refused; another size is fine.
 # Stops    at the time limit a task stops, keeps its finished shards and queues itself again. scancel
 #          stops it for good. Preempted or on a failed node, Slurm queues it again (--requeue).
-# Result   exit code 1, state FAILED: some videos are in quarantine, the rest is done.
+# Result   exit code 0: all done. 1: some videos are in quarantine, the rest is done. 2: wrong use, or
+#          the run could not be carried out (a full disk, a missing device). 70: a bug of flowpipe.
+#          130: interrupted; submit again to go on. All but 0 show as state FAILED.
 #
 #SBATCH --job-name=flowpipe
 #SBATCH --cpus-per-task=4

@@ -31,7 +31,7 @@ def test_absent_videos_stop_a_run_unless_allowed(listed: Path, tmp_path: Path, f
     refused = flowpipe("extract", *options)
     assert refused.returncode == 2
     assert "2 videos listed but absent: gone, lost" in refused.stderr
-    assert "1 videos unreadable (1 x the file has no bytes): empty" in refused.stderr
+    assert "1 video unreadable (1 x the file has no bytes): empty" in refused.stderr
     assert refused.stderr.count("--allow-missing") == 1
     assert not (tmp_path / "store" / "store.json").exists()
     told = (tmp_path / "store" / "missing.txt").read_text().splitlines()
@@ -82,7 +82,7 @@ def test_what_turns_out_unreadable_is_listed_at_the_end(tmp_path: Path, flowpipe
     reason, video_id, message = line.split("\t")
     assert (reason, video_id) == ("unreadable", "noise.mp4")
     assert "noise.mp4" in message
-    assert "1 videos unreadable" in done.stderr
+    assert "1 video unreadable" in done.stderr
 
 
 def test_only_takes_splits_and_class_names_fix_the_labels(

@@ -124,7 +124,7 @@ def activitynet(shared_data: Path, tmp_path: Path) -> Path:
 
 def test_activitynet(activitynet: Path, flowpipe: Run) -> None:
     said = extract(flowpipe, activitynet, activitynet, "activitynet-1.2")
-    assert "2 of 4819 training" in said and "1 videos listed but absent" in said
+    assert "2 of 4819 training" in said and "1 video listed but absent" in said
     store = open_store(activitynet.parent / "store")
     dashed = next(iter(store.videos))
     assert dashed.startswith("-")

@@ -9,7 +9,7 @@ import pytest
 from command import Run
 
 from flowpipe import open_store
-from flowpipe.datasets.tree import VIDEO_EXTENSIONS
+from flowpipe.datasets.kinds import VIDEO_EXTENSIONS
 
 EVERYTHING = "rgb,flow,warped_flow,rgb_diff"
 

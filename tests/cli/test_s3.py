@@ -163,7 +163,7 @@ def test_an_official_layout_in_a_bucket(server: Server, tmp_path: Path, flowpipe
     options = ("--dataset", "ucf101", "--root", url, "--out", store, *FAST)
     refused = flowpipe("extract", *options, env=server.environment)
     assert refused.returncode == 2
-    assert "1 videos listed but absent: v_Biking_g01_c01" in refused.stderr
+    assert "1 video listed but absent: v_Biking_g01_c01" in refused.stderr
     done = flowpipe("extract", *options, "--allow-missing", env=server.environment)
     assert done.returncode == 0, done.stderr
     videos = open_store(store).videos

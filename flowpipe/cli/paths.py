@@ -1,0 +1,91 @@
+"""Parameter types of every path on the command line: odd paths and URLs are refused in words."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import click
+
+from flowpipe.remote import Place, is_url, place
+
+
+class PlaceType(click.ParamType):
+    """A path or a URL that is read; a Path object would spoil a URL."""
+
+    name = "path"
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> Place:
+        if not str(value):
+            self.fail("the path is empty", parameter, context)
+        return place(value)
+
+
+class LocalPath(click.Path):
+    """A path on a local disk, to read or to write.
+
+    A URL is refused: only videos and the lists and classes beside them are read from URLs. A path
+    that lies below a file, or that no file system takes, is refused before any work is done.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(path_type=Path, **options)
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:
+        text = os.fspath(value)
+        if not text:
+            self.fail("the path is empty", param, ctx)
+        if text == "-" and self.allow_dash:
+            return super().convert(value, param, ctx)
+        if is_url(text):
+            self.fail(
+                f"{text} is a URL, and this must be a path on a local disk; stores and results are "
+                "written locally and can be copied from there",
+                param,
+                ctx,
+            )
+        wrong = _wrong_above(Path(text))
+        if wrong:
+            self.fail(f"{text}: {wrong}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PLACE = PlaceType()
+FILE = LocalPath(dir_okay=False)
+"""A file to write, or one whose reader says that it is missing."""
+FILE_THERE = LocalPath(exists=True, dir_okay=False)
+FOLDER = LocalPath(file_okay=False)
+"""A folder to write, which may not exist yet."""
+FOLDER_THERE = LocalPath(exists=True, file_okay=False)
+THERE = LocalPath(exists=True)
+"""A file or folder to read."""
+
+
+def _wrong_above(path: Path) -> str:
+    """What keeps a path from existing, beside that nobody has made it yet; usually empty."""
+    for each in (path, *path.absolute().parents):
+        try:
+            mode = os.stat(each).st_mode
+        except FileNotFoundError:
+            if each.is_symlink():
+                return f"{each} is a link that leads nowhere"
+            continue
+        except NotADirectoryError:
+            continue
+        except PermissionError:
+            return ""  # whoever reads or writes it says so
+        except (OSError, ValueError) as error:
+            return f"no file can have this name: {getattr(error, 'strerror', None) or error}"
+        if each is not path and not stat.S_ISDIR(mode):
+            return f"{each} is a file, so nothing can lie below it"
+        return ""
+    return ""

@@ -1,0 +1,142 @@
+"""A file -> whether it is a video: by its extension, its first bytes, or by decoding it."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+from collections import Counter
+
+from flowpipe.errors import FlowpipeError
+from flowpipe.video import open_video
+
+VIDEO_EXTENSIONS = frozenset(
+    ".264 .265 .3g2 .3gp .amv .asf .avc .avi .avs2 .bik .divx .dv .f4v .flv .h261 .h263 .h264 "
+    ".h265 .hevc .ivf .m1v .m2t .m2ts .m2v .m4v .mjpeg .mjpg .mkv .mov .mp4 .mpe .mpeg .mpg .mts "
+    ".mxf .nsv .nut .obu .ogm .ogv .qt .rm .rmvb .roq .ts .vc1 .vob .webm .wmv .wtv .y4m".split()
+)
+"""Extensions of videos, in lower case; case does not matter."""
+
+_SHARED_WITH_TEXT = frozenset({".ts", ".mts", ".obu", ".rm"})
+"""Video extensions that source code and models have too: the first bytes are looked at."""
+
+OTHER_EXTENSIONS = frozenset(
+    ".7z .aac .ac3 .aif .aiff .ass .avif .bb .bib .bin .bmp .bz2 .c .cc .cfg .ckpt .conf .cpp "
+    ".cr2 .css .csv .cu .db .dng .doc .docx .eps .exe .exr .flac .flo .gz .h .h5 .hdf5 .hdr .heic "
+    ".heif .htm .html .ico .idx .ini .ipynb .jp2 .jpe .jpeg .jpg .js .json .jsonl .lmdb .log .lrc "
+    ".lz4 .m3u .m3u8 .m4a .m4b .mat .md .mdb .mid .mka .mp2 .mp3 .nef .nfo .npy .npz .o .oga .ogg "
+    ".onnx .opus .parquet .pbm .pdf .pgm .pickle .pkl .png .pnm .ppm .ps .psd .pt .pth .py .pyc "
+    ".rar .rst .rtf .safetensors .sh .so .sql .sqlite .srt .ssa .sub .svg .swf .tar .tbz2 .tex "
+    ".tfrecord .tga .tgz .tif .tiff .toml .torrent .tsv .ttf .txt .vtt .wav .weba .webp .wma .xls "
+    ".xlsx .xml .xz .yaml .yml .zip .zst .md5 .sha1 .sha256 .lock .part .tmp .crdownload .aria2 "
+    ".ytdl".split()
+)
+"""Extensions that no video has; such files are never opened."""
+
+HEAD_BYTES = 4096
+MOST_TRIED = 200
+"""Files of one unknown extension that are decoded without a video among them, before the others of
+that extension are left out by their first bytes alone."""
+
+_STILL_BRANDS = (b"heic", b"heix", b"mif1", b"avif", b"jp2 ", b"jxl ", b"M4A ", b"M4B ", b"crx ")
+_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"skip", b"pnot")
+_STARTS = (
+    b"\x1a\x45\xdf\xa3", b"FLV", b"DKIF", b"nut/multimedia", b".RMF", b"YUV4MPEG2",
+    b"\x06\x0e\x2b\x34\x02\x05\x01\x01", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3",
+    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",
+)  # fmt: skip
+"""Matroska, FLV, IVF, NUT, RealMedia, YUV4MPEG2, MXF, MPEG-1 and -2, ASF."""
+
+
+def is_video(name: str) -> bool:
+    """Whether a file name ends as a video does."""
+    return extension(name) in VIDEO_EXTENSIONS
+
+
+def extension(name: str) -> str:
+    """Extension of a file name in lower case, with its dot; empty if there is none."""
+    return posixpath.splitext(posixpath.basename(name))[1].lower()
+
+
+def is_text(head: bytes) -> bool:
+    """Whether the first bytes of a file are text: no NUL and hardly any control characters."""
+    controls = sum(byte < 32 and byte not in b"\t\n\r\f\x1b" for byte in head)
+    return b"\0" not in head and controls * 100 <= len(head)
+
+
+def is_container(head: bytes) -> bool:
+    """Whether the first bytes of a file are those of a container that is made for video."""
+    if head[4:8] in _BOXES:
+        return head[8:12] not in _STILL_BRANDS
+    if head.startswith(b"GIF8"):
+        return b"NETSCAPE2.0" in head or b"ANIMEXTS1.0" in head
+    if head.startswith(b"RIFF"):
+        return head[8:11] == b"AVI"
+    packets = head[:1], head[188:189], head[376:377]
+    return head.startswith(_STARTS) or packets == (b"G",) * 3
+
+
+def read_head(path: str | os.PathLike[str]) -> bytes | None:
+    """Return the first bytes of a regular file; None where it is another kind or not readable."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except OSError:
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        return os.read(descriptor, HEAD_BYTES)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def decodes(path: str | os.PathLike[str]) -> bool:
+    """Whether FFmpeg decodes two frames of a local file: one is a picture, and no video."""
+    count = 0
+    try:
+        with open_video(path) as video:
+            for frames in video.windows():
+                count += len(frames.data)
+                if count > 1:
+                    return True
+    except (FlowpipeError, OSError, ValueError):
+        return False
+    return False
+
+
+class Sorter:
+    """Tells videos from other files of a folder, and counts what it decodes in vain.
+
+    Parameters
+    ----------
+    local : bool
+        Whether the first bytes of files of unknown extension can be read cheaply. Of remote folders
+        only the extension counts.
+    """
+
+    def __init__(self, *, local: bool) -> None:
+        self._local = local
+        self._in_vain: Counter[str] = Counter()
+
+    def takes(self, name: str, path: str) -> bool:
+        """Whether the file `name` of a folder, which lies at `path`, is a video."""
+        kind = extension(name)
+        if kind in OTHER_EXTENSIONS:
+            return False
+        known = kind in VIDEO_EXTENSIONS
+        if known and kind not in _SHARED_WITH_TEXT:
+            return True
+        head = read_head(path) if self._local else None
+        if known:
+            return not head or not is_text(head) or is_container(head)
+        if not head:
+            return False
+        if is_container(head):
+            return True
+        if is_text(head) or self._in_vain[kind] >= MOST_TRIED:
+            return False
+        found = decodes(path)
+        self._in_vain[kind] = 0 if found else self._in_vain[kind] + 1
+        return found

@@ -1,0 +1,16 @@
+"""One video file -> a data set of one VideoRecord."""
+
+from __future__ import annotations
+
+import posixpath
+
+from flowpipe.datasets.dataset import Dataset
+from flowpipe.datasets.ids import id_of
+from flowpipe.remote import Place, place
+from flowpipe.types import VideoRecord
+
+
+def load(root: Place) -> Dataset:
+    """Take the video file `root`; its id is its file name."""
+    path = str(place(root))
+    return Dataset("video", (), (VideoRecord(id_of(posixpath.basename(path)), path),))
