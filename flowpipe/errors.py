@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+
 REASONS = {
     # what a video can be refused for: code -> meaning, as printed in tables and kept in the ledger
     "missing": "the file does not exist or cannot be opened",
     "unreachable": "the remote file cannot be fetched: network, address or credentials",
+    "io": "the storage failed while the file was read; the next run tries it again",
     "empty": "the file has no bytes",
     "unreadable": "no demuxer understands the file",
     "no_video": "the file has no video stream",
@@ -21,6 +24,7 @@ REASONS = {
     "video_id": "the video id is empty, too long or used twice",
     "stalled": "no progress for longer than the stall limit; the worker was killed",
     "crashed": "the worker process died on this video twice",
+    "killed": "the worker was killed from outside on this video twice; the next run tries it again",
     "out_of_memory": "the worker ran out of memory",
     "seam": "a split video did not decode to the same frame on both sides of a cut",
     # what a run, a recipe or a store can be refused for
@@ -33,6 +37,23 @@ REASONS = {
     "unwritable": "the store's folder cannot be written to",
     "error": "an unexpected failure; the message has the details",
 }
+
+RETRIED = frozenset({"unreachable", "io", "killed", "out_of_memory"})
+"""Reasons that say nothing about the video itself: the next run tries it again."""
+
+_FILE_ERRNOS = frozenset(
+    (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP)
+    + (errno.ENAMETOOLONG, errno.EINVAL, errno.EOVERFLOW, errno.EFBIG)
+)
+
+
+def read_reason(error: OSError) -> str:
+    """Return the reason code of a failed read or look-up of a file.
+
+    ``missing`` where the error speaks of the file or its name, as ENOENT and EACCES do; ``io``
+    where it speaks of the storage or the machine, as EIO, ESTALE, ETIMEDOUT, EMFILE and ENOMEM do.
+    """
+    return "missing" if error.errno is None or error.errno in _FILE_ERRNOS else "io"
 
 
 class FlowpipeError(Exception):

@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowpipe.errors import BackendError
+from flowpipe import strict
+from flowpipe.errors import BackendError, FormatError
 from flowpipe.owner import owner, owner_is_gone
 from flowpipe.store.files import full_disk_in_words
 from flowpipe.types import Span
@@ -79,8 +80,8 @@ class Breadcrumb:
 
     def read(self) -> dict[str, object] | None:
         try:
-            values: dict[str, object] = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            values: dict[str, object] = strict.read_json(self.path)
+        except (OSError, FormatError):
             return None
         return values
 

@@ -2,7 +2,9 @@
 
 A worker that dies takes its shard with it. The breadcrumb tells which video it was on: that video
 is tried once more alone, the others go on in a shard without it. A video that kills twice is
-quarantined with the last words of its worker. Where no video was being worked on, the shard is
+quarantined with the last words of its worker. A worker that left none was killed from outside, by
+the system when memory was short, an administrator or a batch system: that proves nothing against
+the video, and the next run tries it again. Where no video was being worked on, the shard is
 tried in halves.
 """
 
@@ -90,7 +92,7 @@ class Driver:
         words = crumb.last_words()
         crumb.remove()
         shard = job.shard
-        position = values["position"] if values else -1
+        position = values.get("position") if values else -1
         if isinstance(position, int) and 0 <= position < len(shard.spans):
             self._deaths_before_work = 0
             suspect = shard.spans[position]
@@ -125,7 +127,7 @@ class Driver:
 
     def _frames_underway(self) -> int:
         crumbs = (job.breadcrumb.read() for job in self._pool.running)
-        return sum(frames for c in crumbs if c and isinstance(frames := c["frames"], int))
+        return sum(frames for c in crumbs if c and isinstance(frames := c.get("frames"), int))
 
     def _has_room(self) -> bool:
         """Whether the next shard fits on the disk; to be asked again when another has finished.
@@ -157,10 +159,18 @@ def some_of(shard: ShardPlan, spans: tuple[Span, ...]) -> ShardPlan:
 
 def _killed(span: Span, words: str) -> Outcome:
     stalled = words.startswith("Timeout")  # as faulthandler begins when its timer runs out
-    what = "stalled and was killed" if stalled else "died"
+    if words:
+        reason = "stalled" if stalled else "crashed"
+        what = "stalled and was killed" if stalled else "died"
+        told = f"the worker {what} on this video twice; its last words:\n{words}"
+    else:
+        reason = "killed"
+        told = (
+            "the worker was killed from outside on this video twice, leaving no trace: by the "
+            "system because memory was short, by a batch system or by hand; the next run tries it "
+            "again"
+        )
     return Outcome(
         span.record.video_id, "failed", span.record.path, span.part, span.parts,
-        reason="stalled" if stalled else "crashed",
-        message=f"{span.record.path}: the worker {what} on this video twice"
-        + (f"; its last words:\n{words}" if words else ", leaving no trace (killed from outside?)"),
+        reason=reason, message=f"{span.record.path}: {told}",
     )  # fmt: skip

@@ -14,7 +14,9 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from flowpipe.errors import RemoteError
+from flowpipe import recipe as recipes
+from flowpipe import strict
+from flowpipe.errors import REASONS, RETRIED, FormatError, RecipeError, RemoteError
 from flowpipe.remote import facts_of
 from flowpipe.store.files import full_disk_in_words, write_all
 from flowpipe.types import Outcome
@@ -84,10 +86,11 @@ class Quarantine:
         entries = []
         for path in self._folder.glob("*.json"):
             try:
-                values = json.loads(path.read_text(encoding="utf-8"))
-                entries.append(Quarantined(Outcome(**values.pop("outcome")), **values))
-            except (OSError, ValueError, TypeError, KeyError):
+                entry = recipes.build(Quarantined, strict.read_json(path), where=path.name)
+            except (OSError, FormatError, RecipeError):
                 continue  # removed meanwhile or torn by a power cut: the video gets another chance
+            if entry.outcome.reason in REASONS:
+                entries.append(entry)
         return sorted(entries, key=lambda e: (e.outcome.video_id, e.outcome.part))
 
     def video_ids(self) -> set[str]:
@@ -108,7 +111,7 @@ class Quarantine:
         for entry in self.read():
             outcome = entry.outcome
             unchanged = _stat(outcome.path) == (entry.source_bytes, entry.source_mtime_ns)
-            again = retry in ("all", outcome.reason) or outcome.reason == RemoteError.default_reason
+            again = retry in ("all", outcome.reason) or outcome.reason in RETRIED
             if unchanged and not again and entry.on_error == on_error:
                 held.add((outcome.video_id, outcome.part, outcome.parts))
         return held

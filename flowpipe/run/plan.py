@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from flowpipe.errors import DecodeError, RemoteError, UsageError
+from flowpipe.errors import RemoteError, UsageError, read_reason
 from flowpipe.remote import facts_of, look_up
 from flowpipe.types import Outcome, Span, VideoRecord
 from flowpipe.video import cut_points, probe
@@ -122,7 +122,11 @@ def make_spans(
         try:
             facts = facts_of(record.path)
         except OSError as error:
-            unusable.append(_refused(record, ABSENT, f"{record.path}: {error.strerror}"))
+            reason = read_reason(error)
+            unusable.append(_refused(record, reason, f"{record.path}: {error.strerror}"))
+            continue
+        except ValueError as error:  # a name with a NUL byte
+            unusable.append(_refused(record, ABSENT, f"{record.path!r}: {error}"))
             continue
         except RemoteError as error:
             unusable.append(_refused(record, error.reason, str(error)))
@@ -226,7 +230,7 @@ def look_at(paths: Sequence[str], fps: float, stream: int | None = None) -> Samp
     for path in paths[::step][:SAMPLE]:
         try:
             probed, size = probe(path, stream=stream), facts_of(path).bytes
-        except (DecodeError, OSError):
+        except Exception:  # whatever one file does; its worker will say what is wrong with it
             continue
         frames = probed.duration_s * fps if fps and probed.duration_s else probed.frames_estimate
         if frames and size:
@@ -243,8 +247,8 @@ def look_at(paths: Sequence[str], fps: float, stream: int | None = None) -> Samp
 def _cuts(path: str, split_s: float, stream: int | None) -> tuple[float, ...]:
     try:
         return cut_points(path, split_s, stream=stream)
-    except DecodeError:
-        return ()  # the worker will say what is wrong with it
+    except Exception:  # whatever one file does; its worker will say what is wrong with it
+        return ()
 
 
 def _hash(text: str) -> int:

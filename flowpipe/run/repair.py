@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from flowpipe import strict
 from flowpipe.datasets import Dataset
 from flowpipe.errors import FormatError
 from flowpipe.extract_recipe import ExtractRecipe
@@ -124,9 +125,9 @@ def _listed_in(store: Path, shard: str) -> set[str]:
         with ledger.open(encoding="utf-8", errors="surrogateescape") as lines:
             for line in lines:
                 try:
-                    outcome = json.loads(line)
-                except ValueError:
+                    outcome = strict.parse_json(line, str(ledger))
+                except FormatError:
                     continue  # a line cut short by a crash
                 if outcome.get("shard") == shard:
-                    ids.add(outcome["video_id"])
+                    ids.add(str(outcome.get("video_id")))
     return ids

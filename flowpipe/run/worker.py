@@ -24,12 +24,14 @@ import numpy as np
 
 from flowpipe import __version__, recipe
 from flowpipe.errors import (
+    RETRIED,
     BackendError,
     DecodeError,
     DeviceLostError,
     DiskFullError,
     FlowpipeError,
     UnwritableError,
+    read_reason,
 )
 from flowpipe.extract import Extraction, ExtractRecipe
 from flowpipe.flow import FLOWS
@@ -41,6 +43,8 @@ from flowpipe.run.plan import ShardPlan
 from flowpipe.store import ShardWriter, StreamSpec
 from flowpipe.types import Outcome, Span
 
+PAUSES_S = (1.0, 2.0, 4.0)
+"""Pauses before a video of which the storage failed is read again."""
 SLOWEST_DISK_BYTES_PER_S = 4e6
 """A shard being published is not thought to hang while it could still be written at this rate."""
 
@@ -164,7 +168,18 @@ class _Task:
         self._backend = ops.name if flow in ("", ops.name) else f"{ops.name}, flow: {flow}"
 
     def extract(self, position: int, span: Span) -> Outcome:
-        """One span into the shard, or rolled back out of it."""
+        """One span into the shard, or rolled back out of it; again where the storage failed."""
+        for pause_s in PAUSES_S:
+            outcome = self._try(position, span)
+            if outcome.reason != "io":
+                return outcome
+            until = time.monotonic() + pause_s
+            while time.monotonic() < until:
+                self.watchdog.beat()
+                time.sleep(0.2)
+        return self._try(position, span)
+
+    def _try(self, position: int, span: Span) -> Outcome:
         began, bytes_before = time.monotonic(), self.shard.bytes_written
         outcome = Outcome(
             span.record.video_id, "failed", span.record.path, span.part, span.parts,
@@ -223,7 +238,9 @@ class _Task:
                 self._note(position, span, frames, every_s=0.5)
         except DecodeError as error:
             # A part of a split video has to reach its seam: it is whole or it is nothing.
-            if self.job.on_error != "partial" or span.parts > 1 or not images:
+            # What came before a failure of the storage is not all that the file has.
+            kept = self.job.on_error == "partial" and error.reason not in RETRIED
+            if not kept or span.parts > 1 or not images:
                 raise
             damage = error
         if not images:
@@ -325,5 +342,7 @@ def _explain(error: Exception) -> tuple[str, str]:
     """Reason code and message of a failure; unexpected ones keep their traceback."""
     if isinstance(error, FlowpipeError):
         return error.reason, str(error)
+    if isinstance(error, OSError) and error.errno is not None:
+        return read_reason(error), f"{error.filename or 'the file'}: {error.strerror}"
     reason = "out_of_memory" if isinstance(error, MemoryError) else "error"
     return reason, traceback.format_exc()

@@ -24,7 +24,7 @@ from typing import Any
 
 import av
 
-from flowpipe.errors import DecodeError
+from flowpipe.errors import DecodeError, read_reason
 from flowpipe.video.decoders import open_decoder
 from flowpipe.video.source import Source, brief
 from flowpipe.video.truncation import missing_bytes
@@ -36,6 +36,13 @@ ONE_FOR_ONE = ("h264", "hevc", "vp9", "av1", "mpeg4", "mpeg1video", "mpeg2video"
 PLACEHOLDER_BYTES = 16
 """A shorter MPEG-4 packet says that the last picture stays."""
 WAY_OUT = "fetch the file again, or extract what is good with --on-error partial"
+
+
+def _is_the_storages(failure: Exception | None) -> bool:
+    """Whether an error is the operating system's own, of a file that it could not read."""
+    if isinstance(failure, av.error.FFmpegError) or not isinstance(failure, OSError):
+        return False
+    return read_reason(failure) == "io"
 
 
 class Pictures:
@@ -218,8 +225,12 @@ class Pictures:
     def _conclude(self, failure: Exception | None) -> None:
         """Decide what the end of decoding means."""
         path, count = self.source.path, self._count
-        if isinstance(failure, DecodeError):
+        if (storage := self.source.storage_failure()) is not None:
+            self.damage = storage
+        elif isinstance(failure, DecodeError):
             self.damage = failure
+        elif _is_the_storages(failure):
+            self.damage = DecodeError(f"{path}: {failure}", reason="io")
         elif failure is not None:
             where = f"at frame {count}, {self._last_s:.3f} s" if count else "before the first frame"
             self.damage = DecodeError(

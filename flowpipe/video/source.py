@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import os
 from collections import deque
@@ -15,7 +16,7 @@ import av.logging
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from flowpipe.errors import DecodeError
+from flowpipe.errors import DecodeError, read_reason
 from flowpipe.remote import facts_of, is_url, open_place
 from flowpipe.video.refusals import refuse_encrypted, refuse_still
 from flowpipe.video.streams import choose_stream, is_cover
@@ -43,6 +44,20 @@ class Nameless:
 
     def __init__(self, file: BinaryIO) -> None:
         self.read, self.seek, self.tell = file.read, file.seek, file.tell
+
+
+class WatchedFile(io.FileIO):
+    """A local file that keeps the error of a failed read, which many demuxers take for its end."""
+
+    failure: OSError | None = None
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read at most `size` bytes by one system call."""
+        try:
+            return super().read(-1 if size is None else size)
+        except OSError as error:
+            self.failure = error
+            raise
 
 
 class Source:
@@ -76,7 +91,7 @@ class Source:
         self._messages: deque[str] = deque(maxlen=3)
         self._seen = av.logging.get_last_error()[0]
         self.bytes = self._size()
-        self._files: list[BinaryIO] = []
+        self._files: list[BinaryIO | WatchedFile] = []
         self.container: InputContainer = self._open()
         try:
             self.stream: VideoStream = choose_stream(self.container, self.path, stream, self._open)
@@ -96,8 +111,11 @@ class Source:
             self.square_pixels = not ratio or ratio == 1
             self.context.thread_count = threads
             self.context.thread_type = "NONE" if threads == 1 else "AUTO"
-        except BaseException:
+        except BaseException as error:
+            failure = self.storage_failure() if isinstance(error, DecodeError) else None
             self.close()
+            if failure is not None:
+                raise failure from error
             raise
 
     def __enter__(self) -> Source:
@@ -126,7 +144,8 @@ class Source:
                 raise DecodeError(f"wanted a video file, but {self.path} {what}", reason="missing")
             size = path.stat().st_size
         except (OSError, ValueError) as error:
-            raise DecodeError(f"cannot open {self.path}: {error}", reason="missing") from error
+            reason = read_reason(error) if isinstance(error, OSError) else "missing"
+            raise DecodeError(f"cannot open {self.path}: {error}", reason=reason) from error
         return self._not_empty(size)
 
     def _not_empty(self, size: int) -> int:
@@ -137,9 +156,11 @@ class Source:
     def _open(self) -> InputContainer:
         """Give FFmpeg an open file, never a name, which it could read as a pattern or address."""
         try:
-            file = open_place(self.path)
+            file = open_place(self.path) if is_url(self.path) else WatchedFile(self.path)
         except OSError as error:
-            raise DecodeError(f"cannot open {self.path!r}: {error}", reason="missing") from error
+            raise DecodeError(
+                f"cannot open {self.path!r}: {error}", reason=read_reason(error)
+            ) from error
         self._files.append(file)
         try:
             return cast(InputContainer, av.open(file, **OPEN_OPTIONS))
@@ -149,8 +170,20 @@ class Source:
                 # FFmpeg goes by names such as a.png too, and content may be another's
                 file.seek(0)
                 return cast(InputContainer, av.open(Nameless(file), **OPEN_OPTIONS))
+            failure = self.storage_failure() or failure
             self._close_files()
             raise failure from error
+
+    def storage_failure(self) -> DecodeError | None:
+        """Return the error ``io`` if a read of the file has failed so far."""
+        for file in self._files:
+            if isinstance(file, WatchedFile) and file.failure is not None:
+                return DecodeError(
+                    f"{self.path}: the storage failed while the file was read: "
+                    f"{file.failure.strerror}",
+                    reason="io",
+                )
+        return None
 
     def _unreadable(self, error: Exception) -> DecodeError:
         count, latest = av.logging.get_last_error()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flowpipe.errors import DiskFullError
+from flowpipe.errors import RETRIED, DiskFullError
 from flowpipe.run.ledger import Ledger, Quarantine
 from flowpipe.types import Outcome
 
@@ -80,3 +80,37 @@ def test_a_full_disk_is_said_in_words() -> None:
     with pytest.raises(DiskFullError, match="no space left"):
         ledger.write(Outcome("v", "done"))
     ledger.close()
+
+
+@pytest.mark.parametrize("reason", sorted(RETRIED))
+def test_what_proves_nothing_against_a_video_is_tried_in_the_next_run(
+    reason: str, tmp_path: Path
+) -> None:
+    video = tmp_path / "v.mp4"
+    video.write_bytes(b"whole")
+    quarantine = Quarantine(tmp_path / "store")
+    quarantine.add(failed(video, reason), "skip")
+    assert [entry.outcome.reason for entry in quarantine.read()] == [reason]
+    assert quarantine.held_back("", "skip") == set()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"null", b"[]", b"\xff", b"[" * 100_000, b'{"outcome": null}',
+        b'{"outcome": {"video_id": 3, "status": "failed"}, "source_bytes": 1,'
+        b' "source_mtime_ns": 1, "on_error": "skip"}',
+        b'{"outcome": {"video_id": "v", "status": "failed", "reason": "unheard"},'
+        b' "source_bytes": 1, "source_mtime_ns": 1, "on_error": "skip"}',
+    ],
+)  # fmt: skip
+def test_a_torn_or_hostile_quarantine_file_gives_its_video_another_chance(
+    content: bytes, tmp_path: Path
+) -> None:
+    quarantine = Quarantine(tmp_path / "store")
+    video = tmp_path / "v.mp4"
+    video.write_bytes(b"broken")
+    quarantine.add(failed(video), "skip")
+    (tmp_path / "store" / "quarantine" / "hostile.json").write_bytes(content)
+    assert [entry.outcome.video_id for entry in quarantine.read()] == ["v"]
+    assert quarantine.held_back("", "skip") == {("v", 0, 1)}

@@ -1,0 +1,96 @@
+"""Storage that fails while healthy videos are read: real EIO from a preloaded read()."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from command import FAST, ledger
+from conftest import ROOT
+from videofile import encode_video
+
+from flowpipe import open_store
+
+Extract = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None or sys.platform != "linux":
+        pytest.skip("needs a C compiler and LD_PRELOAD")
+    library = tmp_path_factory.mktemp("shim") / "failing_reads.so"
+    source = ROOT / "tests" / "failing_reads.c"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    return library
+
+
+@pytest.fixture
+def extract(shim: Path, tmp_path: Path) -> Extract:
+    """Run extract while reads of the file `victim` fail so often behind so many bytes."""
+
+    def call(
+        videos: Path, victim: str, failures: int, after: int, *more: object
+    ) -> subprocess.CompletedProcess[str]:
+        count = tmp_path / "count"
+        shutil.rmtree(count, ignore_errors=True)
+        count.mkdir()
+        for number in range(failures):
+            (count / str(number)).touch()
+        env = {
+            **os.environ, "LD_PRELOAD": str(shim), "FAILING_READS_PATH": f"/{victim}",
+            "FAILING_READS_COUNT": str(count), "FAILING_READS_AFTER": str(after),
+        }  # fmt: skip
+        command = [
+            sys.executable, "-m", "flowpipe", "extract", "--videos", videos,
+            "--out", tmp_path / "store", "--workers", 1, *FAST, *more,
+        ]  # fmt: skip
+        done = subprocess.run(list(map(str, command)), env=env, capture_output=True, text=True)
+        assert failures == 0 or len(list(count.iterdir())) < failures, "the reads must have failed"
+        return done
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import numpy as np
+
+    folder = tmp_path_factory.mktemp("three")
+    noise = np.random.default_rng(3).integers(0, 256, (40, 96, 128, 3), np.uint8)
+    for name in ("a.mp4", "b.mkv", "c.avi", "d.ts"):
+        encode_video(folder / name, noise)
+    return folder
+
+
+@pytest.mark.parametrize("victim", ["a.mp4", "b.mkv", "c.avi", "d.ts"])
+@pytest.mark.parametrize("policy", ["skip", "partial"])
+def test_a_read_that_fails_for_a_while_costs_nothing(
+    victim: str, policy: str, three: Path, tmp_path: Path, extract: Extract
+) -> None:
+    done = extract(three, victim, 2, 60_000, "--on-error", policy)
+    assert done.returncode == 0, done.stderr
+    assert {o["status"] for o in ledger(tmp_path / "store")} == {"done"}
+    assert {v.frames for v in open_store(tmp_path / "store").videos.values()} == {40}
+
+
+@pytest.mark.parametrize("victim", ["a.mp4", "b.mkv", "c.avi", "d.ts"])
+def test_storage_that_stays_broken_is_no_damage_and_the_next_run_tries_again(
+    victim: str, three: Path, tmp_path: Path, extract: Extract
+) -> None:
+    store = tmp_path / "store"
+    broken = extract(three, victim, 10_000, 60_000, "--on-error", "partial")
+    assert broken.returncode == 1, broken.stderr
+    (failure,) = [o for o in ledger(store) if o["status"] != "done"]
+    assert (failure["status"], failure["reason"]) == ("failed", "io"), failure
+    assert "Input/output error" in str(failure["message"])
+    again = extract(three, "none", 0, 0, "--on-error", "partial")
+    assert again.returncode == 0, again.stderr
+    assert "3 done before, 0 in quarantine" in again.stderr
+    assert {v.frames for v in open_store(store).videos.values()} == {40}
+    assert not any((store / "quarantine").iterdir())
