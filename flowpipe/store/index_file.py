@@ -28,7 +28,7 @@ from flowpipe.store import files, layout
 from flowpipe.store.catalogue import COLUMNS, Catalogue, ShardFacts, Table, columns_of
 from flowpipe.store.texts import Metas, Texts
 
-VERSION = 3
+VERSION = 4
 _MAGIC = b"flowpipe-index "
 _USER_BLOCK_BYTES = 512
 _SLACK_BYTES = 1 << 18  # HDF5 headers of some fifty tables
