@@ -126,13 +126,13 @@ def rows_of(shard: Shard, facts: ShardFacts, records: Mapping[str, Mapping[str, 
         _relabelled(e.meta, records[e.video_id]) if e.video_id in records else e.meta
         for e in entries
     ]
-    values = [json.loads(meta) for meta in metas]
+    parsed = [json.loads(meta) for meta in metas]
     sources = [
-        meta.get("source") if isinstance(meta.get("source"), dict) else {} for meta in values
+        meta.get("source") if isinstance(meta.get("source"), dict) else {} for meta in parsed
     ]
     for name in ("bytes", "mtime_ns"):
         columns[f"source_{name}"] = np.array([_int(source.get(name)) for source in sources], "<i8")
-    columns["record_crc"] = np.array([record_crc(meta["record"]) for meta in values], "<u4")
+    columns["record_crc"] = np.array([record_crc(meta["record"]) for meta in parsed], "<u4")
     ids = [e.video_id.encode("utf-8") for e in entries]
     return Rows([facts], ids, columns, pack_metas(metas))
 
