@@ -13,6 +13,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from copy import deepcopy
 from multiprocessing import resource_tracker
 from typing import Any
 
@@ -137,7 +138,7 @@ def local_pool(workers: int, gpus: int = 0) -> Iterator[Pool]:
     """
     ids = gpu_ids(workers, gpus)
     with (
-        dask.config.set(SETTINGS),
+        dask.config.set(deepcopy(SETTINGS)),
         _quiet(),
         tempfile.TemporaryDirectory(prefix="flowpipe-dask-") as scratch,
         ExitStack() as stack,
@@ -188,7 +189,7 @@ def remote_pool(address: str) -> Iterator[Pool]:
         If nothing answers at the address, no worker joins within a minute, or workers have several
         threads.
     """
-    with dask.config.set(SETTINGS), _quiet():
+    with dask.config.set(deepcopy(SETTINGS)), _quiet():
         try:
             client = Client(address, timeout="10s")
         except (OSError, TimeoutError, ValueError) as error:
