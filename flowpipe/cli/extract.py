@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -15,7 +16,8 @@ from flowpipe.cli.verify import check
 from flowpipe.errors import REASONS, UsageError
 from flowpipe.report import save_png, store_sheet
 from flowpipe.run import Plan, Quarantine, Summary, plan_run, run
-from flowpipe.store import open_store
+from flowpipe.store import Store, open_store
+from flowpipe.words import counted
 
 
 @click.command()
@@ -84,6 +86,28 @@ def _say_if_begun_elsewhere(plan: Plan, wanted: Request) -> None:
         )
 
 
+def other_counts(store: Store, listed: Mapping[str, int]) -> str:
+    """Return what to say of videos that have other frame counts than their list; often nothing."""
+    found, compared = [], 0
+    for video_id, count in listed.items():
+        if video_id not in store.videos:
+            continue
+        compared += 1
+        decoded = sum(
+            int(meta["facts"].get("frames_decoded", 0))
+            for meta in store.videos[video_id].part_metas
+        )
+        if decoded != count:
+            found.append(f"{video_id} {decoded} instead of {count}")
+    if not found:
+        return ""
+    have = "has another frame count" if len(found) == 1 else "have other frame counts"
+    return (
+        f"{len(found)} of {counted(compared, 'video')} {have} than the list says, first: "
+        f"{', '.join(found[:3])}"
+    )
+
+
 def _verified(wanted: Request) -> bool:
     """Check every byte of the store and say what was found."""
     report = check(wanted.run.store, decode=False, workers=wanted.run.workers)
@@ -121,6 +145,9 @@ def _report(summary: Summary, wanted: Request) -> None:
     store = open_store(path)
     if not store.videos:
         return
+    other = other_counts(store, wanted.dataset.listed_frames)
+    if other:
+        say(other)
     sheet = path / "contact-sheet.png"
     save_png(sheet, store_sheet(store))
     first = next(iter(store.videos))

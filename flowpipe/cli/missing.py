@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flowpipe.cli.screen import say
@@ -32,6 +32,8 @@ class Missing:
     """Videos whose file is there and cannot be used."""
     left_out: tuple[LeftOut, ...] = ()
     """Files of a folder that are no videos, by kind."""
+    looked_for: Mapping[str, str] = field(default_factory=dict)
+    """Where absent videos were looked for, by id, as far as the data set says it."""
 
     @classmethod
     def of(cls, dataset: Dataset, plan: Plan) -> Missing:
@@ -39,7 +41,11 @@ class Missing:
         gone = {o.video_id for o in plan.unusable if o.reason == ABSENT}
         absent = sorted(gone.union(record.video_id for record in dataset.absent))
         unreadable = tuple(o for o in plan.unusable if o.reason != ABSENT)
-        return cls(tuple(absent), dataset.unlisted, unreadable, dataset.left_out)
+        looked_for = {}
+        if gone and dataset.explain is not None:
+            explain = dataset.explain
+            looked_for = {r.video_id: explain(r) for r in dataset.records if r.video_id in gone}
+        return cls(tuple(absent), dataset.unlisted, unreadable, dataset.left_out, looked_for)
 
     def and_failed(self, outcomes: Iterable[Outcome]) -> Missing:
         """The same with the videos that turned out to be unreadable in a run."""
@@ -49,7 +55,10 @@ class Missing:
     def lines(self) -> list[str]:
         """A line for each: what is wrong, a tab, the video, and a reason where there is one."""
         return [
-            *(f"absent\t{video_id}" for video_id in self.absent),
+            *(
+                "\t".join(filter(None, ("absent", video_id, self.looked_for.get(video_id))))
+                for video_id in self.absent
+            ),
             *(f"unlisted\t{path}" for path in self.unlisted),
             *(
                 f"left_out\t{one.count} {one.kind}\t{', '.join(one.first)}"
@@ -68,12 +77,14 @@ class Missing:
             ("present but not listed, so not extracted", self.unlisted),
             (f"unreadable ({why})", tuple(o.video_id for o in self.unreadable)),
         )
-        return [
+        sentences = [
             f"{counted(len(names), 'video')} {kind}: {', '.join(names[:_SHOWN])}"
             f"{' ...' if len(names) > _SHOWN else ''}"
             for kind, names in kinds
             if names
         ]
+        shown = [self.looked_for[key] for key in self.absent if key in self.looked_for][:_SHOWN]
+        return sentences[:1] + [f"  {line}" for line in shown] + sentences[1:]
 
     def report(self, store: Path) -> None:
         """Say it on the screen and list all of it in ``STORE/missing.txt``, or remove that file."""

@@ -46,7 +46,9 @@ def chain(*decorators: Decorator) -> Decorator:
 extract_options = chain(
     click.option("--dataset", metavar="NAME", help=f"Data set: {', '.join(DATASETS)}."),
     click.option(
-        "--root", type=PLACE, help="Folder, or s3:// or other URL, of the data set's download."
+        "--root", type=PLACE,
+        help="Folder, or s3:// or other URL, of the data set's download; or the one that relative "
+        "paths and ids of a list file start at.  [default for lists: the folder of the list]",
     ),
     click.option(
         "--videos", type=PLACE,

@@ -34,11 +34,18 @@ def source_of(
     if (dataset is None) == (videos is None):
         raise UsageError("give either --dataset NAME with --root DIR, or --videos FOLDER|LIST")
     if videos is not None:
-        if root is not None:
-            raise UsageError("--root belongs to --dataset; with --videos name the folder itself")
         if not videos.exists():
             raise UsageError(f"--videos {videos}: no such folder, list file or video")
         source = {"dataset": _kind(videos), "root": _whole(videos)}
+        if root is not None:
+            if source["dataset"] != "list":
+                raise UsageError(
+                    "--root belongs to --dataset and to lists of --videos; "
+                    f"{videos} is a {source['dataset']}, so leave --root out"
+                )
+            if not root.is_dir():
+                raise UsageError(f"--root {root}: no such folder")
+            source["base"] = _whole(root)
         if source["dataset"] == "folder":
             _refuse_mixing("--videos", videos, out)
     else:

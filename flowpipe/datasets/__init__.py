@@ -27,7 +27,12 @@ DATASETS = {
         ),
         DatasetRow("folder", "videos, their folders the classes", folder.load, options=_OWN),
         DatasetRow("video", "one video file", single.load),
-        DatasetRow("list", "a text or CSV file with a path a line", listfile.load, options=_OWN),
+        DatasetRow(
+            "list",
+            "a text or CSV file with a path a line",
+            listfile.load,
+            options=("class_names", "base"),
+        ),
         DatasetRow("ucf101", "13320 clips, 101 classes, 3 splits", ucf101.load, options=_LISTS),
         DatasetRow("hmdb51", "6766 clips, 51 classes, 3 splits", hmdb51.load, options=_LISTS),
         DatasetRow("thumos14", "2584 untrimmed videos", thumos14.load, options=_LISTS),

@@ -63,6 +63,8 @@ class Dataset:
     """Frame counts that a list file states, by video id."""
     note: str = ""
     """What a user should know of this copy, in whole sentences; empty if there is nothing."""
+    explain: Callable[[VideoRecord], str] | None = None
+    """Says of a video that is not there which line names it and which path was looked for."""
 
     @classmethod
     def of_listed(

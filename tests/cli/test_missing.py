@@ -104,3 +104,39 @@ def test_only_takes_splits_and_class_names_fix_the_labels(
         "extract", "--videos", listed, "--annotations", names, "--out", tmp_path / "other"
     )
     assert wrong.returncode == 2 and "--annotations belongs to" in wrong.stderr
+
+
+def test_a_wrong_list_says_where_it_looked_and_counts_are_compared(
+    listed: Path, tmp_path: Path, flowpipe: Run
+):
+    path = tmp_path / "list.txt"
+    path.write_text("clips/walk.mp4 6 1\nclips/rum.mp4 7 0\n")
+    options = ("--videos", path, "--out", tmp_path / "store", *FAST)
+    refused = flowpipe("extract", *options)
+    assert refused.returncode == 2
+    told = f"{path}:2: no file {listed}/rum.mp4; did you mean {listed}/run.mp4?"
+    assert told in refused.stderr
+    assert told in (tmp_path / "store" / "missing.txt").read_text()
+    assert "read as 'path num_frames label ...'" in refused.stderr
+
+    path.write_text("clips/walk.mp4 6 1\nclips/run.mp4 7 0 2\n")
+    done = flowpipe("extract", *options)
+    assert done.returncode == 0, done.stderr
+    told = "1 of 2 videos has another frame count than the list says, first: clips/run.mp4 6"
+    assert f"{told} instead of 7" in done.stderr
+    store = open_store(tmp_path / "store")
+    assert store.videos["clips/run.mp4"].labels == (0, 2)
+
+
+def test_root_says_where_the_paths_of_a_list_start(listed: Path, tmp_path: Path, flowpipe: Run):
+    path = tmp_path / "lists" / "list.txt"
+    path.parent.mkdir()
+    path.write_text(f"walk.mp4\n{listed}/run.mp4\n")
+    options = ("--videos", path, "--root", listed, *FAST)
+    done = flowpipe("extract", *options, "--out", tmp_path / "store")
+    assert done.returncode == 0, done.stderr
+    assert list(open_store(tmp_path / "store").videos) == ["run.mp4", "walk.mp4"]
+    verified = flowpipe("verify", tmp_path / "store")  # which lists the videos again
+    assert verified.returncode == 0, verified.stderr
+    wrong = flowpipe("extract", "--videos", listed, "--root", tmp_path, "--out", tmp_path / "o")
+    assert wrong.returncode == 2 and "is a folder, so leave --root out" in wrong.stderr

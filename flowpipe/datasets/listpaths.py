@@ -1,0 +1,162 @@
+"""Path of a list file -> path on disk, video id, and what a path that is not there looks like."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from flowpipe.datasets.ids import escape, id_of, without_extension
+from flowpipe.errors import DatasetError
+from flowpipe.remote import Place, Url, is_url, place
+from flowpipe.words import near
+
+_DRIVE = re.compile(r"([A-Za-z]):[\\/]+")
+_SHARE = re.compile(r"\\\\[^\\]+\\")
+
+
+class ListPaths:
+    """Turns the paths of a list into paths on disk and ids.
+
+    Parameters
+    ----------
+    base : Path or Url
+        Folder that relative paths start at. The id of a video below it is its path relative to it.
+    """
+
+    def __init__(self, base: Place) -> None:
+        self.base = str(base).rstrip("/")
+        self._local = not isinstance(base, Url)
+        self._real: dict[str, str] = {}
+        self._names: dict[Path, list[str]] = {}
+
+    def full(self, path: str) -> str:
+        """Return the absolute path or URL of a path of the list."""
+        return path if _is_absolute(path) else f"{self.base}/{path}"
+
+    def exists(self, path: str) -> bool:
+        """Whether a path of a local list leads to something; Windows paths are translated."""
+        return self._local and not is_url(path) and self._there(self.translated(path))
+
+    def translated(self, path: str) -> str:
+        r"""Return a path with ``\`` as this system writes it; unchanged if a file has that name."""
+        if "\\" not in path and not _DRIVE.match(path):
+            return path
+        if not self._local or is_url(path) or self._there(path):
+            return path
+        drive = _DRIVE.match(path)
+        if drive:  # as the Windows Subsystem for Linux mounts drives
+            mounted = f"/mnt/{drive[1].lower()}/{path[drive.end() :]}".replace("\\", "/")
+            return mounted if self._there(mounted) else path
+        return path if _SHARE.match(path) else path.replace("\\", "/")
+
+    def here(self, path: str, where: str) -> str:
+        """Return a path of the list translated.
+
+        Raises
+        ------
+        DatasetError
+            If it names a Windows drive or share; the message begins with `where`.
+        """
+        path = self.translated(path)
+        if ("\\" in path or ":" in path[:2]) and self._local and not is_url(path):
+            found = _DRIVE.match(path) or _SHARE.match(path)
+            if found and not self._there(path):
+                raise DatasetError(
+                    f"{where}: {escape(path)} is a path on a Windows drive or share, and this "
+                    f"machine has no file of that name; replace {found[0]} in the list by the "
+                    "folder that holds the videos here, or take it out and give that folder with "
+                    "--root"
+                )
+        return path
+
+    def ids(self, paths: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Return the unshortened ids of translated paths, and those paths that lie outside."""
+        names: list[str] = []
+        outside: list[str] = []
+        for path in paths:
+            if _is_absolute(path):
+                below = self._below(path)
+                if below is None:
+                    outside.append(path)
+                    below = os.path.normpath(path).lstrip("/")
+                names.append(below)
+            else:
+                names.append(os.path.normpath(path))
+        return names, outside
+
+    def note(self, outside: Sequence[str], count: int) -> str:
+        """Return what to know of absolute paths outside of the folder; empty if there are none."""
+        if not outside:
+            return ""
+        text = (
+            f"{len(outside)} of {count} paths of the list do not lie below {self.base}, so the id "
+            f"of each is its whole path (first: {id_of(outside[0].lstrip('/'))}) and changes when "
+            "the videos move"
+        )
+        if is_url(outside[0]):
+            return f"{text}; add --root with a folder above them for ids relative to it"
+        folders = [os.path.split(os.path.normpath(path))[0] for path in outside]
+        common = os.path.commonpath([min(folders), max(folders)])
+        return f"{text}; add --root {escape(common)} for ids relative to that folder"
+
+    def looked_for(self, path: str) -> str:
+        """Return the absolute path that was looked for, and what there is that looks like it."""
+        text = f"no file {escape(path)}"
+        if is_url(path):
+            return text
+        hint = self._hint(path)
+        return f"{text}; {hint}" if hint else text
+
+    def _hint(self, path: str) -> str:
+        if path.startswith(f"{self.base}/"):
+            relative = path[len(self.base) + 1 :]
+            if relative.startswith("~"):
+                return "~ is not expanded in lists; write the path of the home folder"
+            for folder in (Path.cwd(), Path(self.base).parent):
+                if str(folder) != self.base and (folder / relative).exists():
+                    return f"it lies below {escape(str(folder))}: add --root {escape(str(folder))}"
+        wanted = Path(path)
+        while not wanted.parent.is_dir():
+            wanted = wanted.parent
+        names = self._listed(wanted.parent)
+        stem = without_extension(wanted.name)
+        close = [name for name in names if without_extension(name) == stem]
+        close = close or near(wanted.name, names)
+        what = "" if wanted == Path(path) else f"there is no {escape(str(wanted))} either; "
+        if close:
+            return f"{what}did you mean {escape(str(wanted.parent / close[0]))}?"
+        return what.removesuffix("; ")
+
+    def _listed(self, folder: Path) -> list[str]:
+        if folder not in self._names:
+            try:
+                self._names[folder] = sorted(entry.name for entry in folder.iterdir())
+            except OSError:
+                self._names[folder] = []
+        return self._names[folder]
+
+    def _there(self, path: str) -> bool:
+        try:
+            return Path(self.full(path)).exists()
+        except (OSError, ValueError):  # no name that a file can have
+            return False
+
+    def _below(self, path: str) -> str | None:
+        """Path relative to the base, which an absolute path may reach by links; None outside."""
+        if is_url(path) or not self._local:
+            return path[len(self.base) + 1 :] if path.startswith(f"{self.base}/") else None
+        folder, name = os.path.split(os.path.normpath(path))
+        real = self._real.get(folder)
+        if real is None:
+            own = folder == self.base or folder.startswith(f"{self.base}/")
+            real = self._real[folder] = folder if own else os.path.realpath(folder)
+        if real == self.base:
+            return name
+        start = f"{self.base}/"
+        return f"{real[len(start) :]}/{name}" if real.startswith(start) else None
+
+
+def _is_absolute(path: str) -> bool:
+    return path[:1] == os.sep or (is_url(path) and bool(place(path)))
