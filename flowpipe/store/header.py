@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import flowpipe
+from flowpipe import strict
 from flowpipe.errors import FormatError, RecipeError
 from flowpipe.store import files, layout
 
@@ -100,14 +101,14 @@ def read_store_header(path: str | Path) -> StoreHeader:
     """
     final = Path(path) / layout.STORE_FILE
     try:
-        values = json.loads(final.read_text(encoding="utf-8"))
+        values = strict.read_json(final)
     except FileNotFoundError:
         raise FormatError(
             f"{path} is not a flowpipe store: it has no {layout.STORE_FILE}; make one with "
             "`flowpipe extract`"
         ) from None
-    except (OSError, ValueError) as error:
-        raise layout.broken("S01", f"{final} cannot be read: {error}") from error
+    except FormatError as error:
+        raise layout.broken("S01", str(error)) from error
     try:
         if values["format"] != layout.STORE_FORMAT:
             raise layout.broken("S01", f"{final} has format {values['format']!r}")
@@ -116,7 +117,8 @@ def read_store_header(path: str | Path) -> StoreHeader:
         if hashlib.sha256(text.encode()).hexdigest() != values["recipe_digest"]:
             raise layout.broken("S02", f"{final}: the recipe does not have its digest")
         return StoreHeader(
-            values["format_version"], values["flowpipe_version"], json.loads(text),
+            values["format_version"], values["flowpipe_version"],
+            strict.parse_json(text, f"the recipe in {final}"),
             values["recipe_digest"], dict(values["dataset"]), tuple(values["class_names"]),
             values["created_utc"],
         )  # fmt: skip

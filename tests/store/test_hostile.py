@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 from flowpipe import codec
 from flowpipe.errors import FlowpipeError, FormatError
-from flowpipe.store import open_store
+from flowpipe.store import open_store, verify_store
 from flowpipe.store.batch import snippet_reader
 from flowpipe.store.index_file import read_index
 from flowpipe.store.shard import compute_seal, read_shard
@@ -210,3 +212,26 @@ def test_the_compiled_reader_bounds_every_number(small_store):
             with small_store.shards[0].open("r+b") as file:
                 file.seek(at + 8 * k)
                 file.write(before)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000, "null", "[]", '{"format": "flowpipe-store"}', "\xff",
+        '{"format": "flowpipe-store", "format_version": 1}',
+    ],
+)  # fmt: skip
+def test_a_hostile_header_is_refused(small_store, text):
+    (small_store.path / "store.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(FormatError, match=r"store\.json"):
+        open_store(small_store.path)
+
+
+def test_a_recipe_that_is_no_object_is_refused(small_store):
+    path = small_store.path / "store.json"
+    values = json.loads(path.read_text())
+    values["recipe"], values["recipe_digest"] = "null", hashlib.sha256(b"null").hexdigest()
+    path.write_text(json.dumps(values))
+    with pytest.raises(FormatError, match="must hold an object"):
+        open_store(small_store.path)
+    assert not verify_store(small_store.path).ok
