@@ -48,9 +48,7 @@ def cut_points(
     if not max_part_s > 0:
         raise ValueError(f"max_part_s must be positive, got {max_part_s}")
     with Source(path, stream=stream) as source:
-        # AVI keeps no timestamps: with B frames, FFmpeg makes them up in coded order
-        untimed = source.format == "avi" and source.context.has_b_frames
-        if source.format not in CONTAINERS or untimed:
+        if source.format not in CONTAINERS or (source.counts_frames and source.reorders):
             return ()
         scan = _Scan(source, max_part_s / 16)
         try:

@@ -260,7 +260,9 @@ class VideoReader:
                     )
                     return
                 origin_s = time_s if self._pictures.origin_s is None else self._pictures.origin_s
-                ticks = Ticks(origin_s, self.params.fps, max(time_s, self.start_s or -math.inf))
+                # a tick that rounding puts before the first picture is shown by it
+                first_s = max(time_s - TOLERANCE_S, self.start_s or -math.inf)
+                ticks = Ticks(origin_s, self.params.fps, first_s)
             if held is not None:
                 # the grid ends at the last picture, which is not held beyond its own time
                 until_s = time_s if picture is not None else held[0] + 2 * TOLERANCE_S

@@ -80,6 +80,8 @@ class Pictures:
         self._refused = 0
         self._count = 0
         self._last_s = 0.0
+        self._by_dts = decoder == "cpu" and source.counts_frames and source.reorders
+        self._shown_dts: int | None = None
         self._last_dts: int | None = None
 
     def close(self) -> None:
@@ -151,6 +153,11 @@ class Pictures:
         try:
             for packet in packets:
                 head.append(packet)
+                if self._repeats_first(head):
+                    head[0].pts += 1
+                    lowest = head[0].pts
+                    self.origin_s = self.source.seconds(lowest)
+                    continue
                 if packet.pts is not None and not packet.is_discard:
                     lowest = packet.pts if lowest is None else min(lowest, packet.pts)
                     self.origin_s = self.source.seconds(lowest)
@@ -162,6 +169,21 @@ class Pictures:
         except (av.error.FFmpegError, OSError) as error:
             return head, error
         return head, None
+
+    def _repeats_first(self, head: list[Any]) -> bool:
+        """Tell whether only placeholders follow the first packet, which then is shown later.
+
+        FFmpeg's decoder puts the first picture out behind them.
+        """
+        source = self.source
+        return (
+            source.counts_frames
+            and source.reorders
+            and source.codec == "mpeg4"
+            and 1 < len(head) < START_PACKETS
+            and head[0].pts is not None
+            and all(0 < packet.size < PLACEHOLDER_BYTES for packet in head[1:])
+        )
 
     def _check_packet(self, packet: Any) -> None:
         if packet.is_corrupt:
@@ -191,7 +213,25 @@ class Pictures:
         pts_s = self.source.seconds(picture.pts)
         if pts_s is not None:
             self._last_s = max(self._last_s, pts_s)
-        return pts_s, picture
+        return self._time_s(picture), picture
+
+    def _time_s(self, picture: Any) -> float | None:
+        """Return the time of a picture as ffprobe does.
+
+        AVI has no timestamps: FFmpeg makes them up in coded order. The time of a picture is the
+        decoding time of the packet at which it came out; those that the decoder holds back at the
+        end follow, a frame apart.
+        """
+        if not self._by_dts:
+            return self.source.seconds(picture.pts)
+        dts = picture.dts
+        if dts is None and self._shown_dts is not None:
+            dts = self._shown_dts + 1  # AVI counts frames
+        time_s = self.source.seconds(dts)
+        if self._shown_dts is None and self.start_s is None:
+            self.origin_s = time_s
+        self._shown_dts = dts
+        return time_s
 
     def _held_back(self) -> Iterator[tuple[float | None, Any]]:
         """Pictures that the decoder still holds after a failure: they are older than the damage."""

@@ -105,6 +105,10 @@ class Source:
             self._base = (base.numerator, base.denominator) if base else None
             self.format: str = self.container.format.name.split(",")[0]
             """Name of the container format, the first of FFmpeg's synonyms."""
+            self.counts_frames = self.format == "avi"
+            """Whether the container numbers frames in coded order and has no timestamps."""
+            self.reorders = bool(self.context.has_b_frames)
+            """Whether the header or the first packets show B frames."""
             self.video_streams = sum(not is_cover(s) for s in self.container.streams.video)
             """Video streams that are neither covers nor thumbnails."""
             ratio = self.stream.sample_aspect_ratio
@@ -256,7 +260,10 @@ class Source:
         """Packets of the video stream in file order; the last one is empty and ends decoding."""
         while True:
             try:
-                yield from self.container.demux(self.stream)
+                for packet in self.container.demux(self.stream):
+                    if self.counts_frames and not self.reorders:
+                        packet.pts = packet.dts  # FFmpeg makes up a pts, which may be a frame late
+                    yield packet
                 return
             except IndexError:
                 # PyAV meets a stream that was not there when the file was opened: go on behind it

@@ -81,7 +81,9 @@ def check_same(path: Path, **how: Any) -> None:
     ours, our_damage, our_facts = read(path, "nvdec", **how)
     assert damage is our_damage is None
     assert ours == frames
-    assert our_facts == facts
+    # in AVI the timestamps of packets, which are in coded order, are sorted for NVDEC only
+    notes = [note for note in our_facts.notes if not note.startswith("pts_reordered")]
+    assert dataclasses.replace(our_facts, notes=tuple(notes)) == facts
 
 
 def reason(path: Path) -> tuple[int, str]:

@@ -59,6 +59,7 @@ ENCODINGS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "hevc-open": ("mkv", "libx265", {"x265-params": OPEN_GOP}),
     "mpeg4": ("mp4", "mpeg4", {"gop": 20, "b_frames": 2}),
     "mpeg4-avi": ("avi", "mpeg4", {"gop": 20, "b_frames": 0}),
+    "h264-avi": ("avi", "libx264", {"gop": 20, "b_frames": 0}),
     "vp9": ("webm", "libvpx-vp9", {"gop": 20, "deadline": "realtime", "cpu-used": 8}),
     "ffv1": ("mkv", "ffv1", {}),
 }
