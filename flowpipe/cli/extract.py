@@ -52,6 +52,8 @@ def extract(verify: bool, quiet: bool, **options: Any) -> int:
             f"{plan.frames:.0f} frames, {plan.cost_s / 3600:.2f} core hours, "
             f"{plan.bytes / 1e9:.2f} GB"
         )
+        for line in plan.changes.lines():
+            say(line)
     missing = Missing.of(wanted.dataset, plan)
     if missing.absent and not wanted.allow_missing:
         missing.report(wanted.run.store)

@@ -39,7 +39,7 @@ class Missing:
     def of(cls, dataset: Dataset, plan: Plan) -> Missing:
         """What the data set and the plan found before anything was decoded."""
         gone = {o.video_id for o in plan.unusable if o.reason == ABSENT}
-        absent = sorted(gone.union(record.video_id for record in dataset.absent))
+        absent = sorted(gone.union(r.video_id for r in dataset.absent) - plan.changes.gone)
         unreadable = tuple(o for o in plan.unusable if o.reason != ABSENT)
         looked_for = {}
         if gone and dataset.explain is not None:

@@ -42,6 +42,10 @@ def plan(as_json: bool, **options: Any) -> int:
         "spans_to_extract": found.spans,
         "spans_done": found.done,
         "spans_quarantined": found.quarantined,
+        "changed_records": dict(found.changes.kinds),
+        "videos_replaced": len(found.changes.replaced),
+        "sources_gone": len(found.changes.gone),
+        "videos_not_listed": found.changes.left_alone,
         "videos_absent": len(missing.absent),
         "videos_unlisted": len(missing.unlisted),
         "videos_unreadable": len(missing.unreadable),
@@ -61,7 +65,7 @@ def plan(as_json: bool, **options: Any) -> int:
         click.echo(json.dumps(facts, ensure_ascii=False))
     else:
         _print(facts, wanted.why_device or wanted.run.device, wanted.warning)
-        for line in missing.lines():
+        for line in [*found.changes.lines(), *missing.lines()]:
             click.echo(line)
     return EXIT_DONE if facts["fits"] else EXIT_WRONG_USE
 

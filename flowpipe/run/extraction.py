@@ -20,11 +20,11 @@ from rich.console import Console
 
 from flowpipe import recipe as recipes
 from flowpipe.datasets import Dataset
-from flowpipe.errors import DiskFullError, FlowpipeError, UnwritableError
+from flowpipe.errors import DiskFullError, FlowpipeError, RemoteError, UnwritableError
 from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.flow import FLOWS
 from flowpipe.flow.opencv import DISParams
-from flowpipe.remote import Cache, default_cache
+from flowpipe.remote import Cache, default_cache, facts_of
 from flowpipe.run import rates
 from flowpipe.run.breadcrumb import crumb_folder
 from flowpipe.run.cluster import local_pool, remote_pool
@@ -41,6 +41,8 @@ from flowpipe.run.plan import (
     part_of,
 )
 from flowpipe.run.progress import RunProgress
+from flowpipe.run.reconcile import Changes, apply, reconcile
+from flowpipe.run.supersede import supersede
 from flowpipe.run.worker import ShardJob
 from flowpipe.store import Store, adopt, create_store, free_bytes, open_store, sweep
 from flowpipe.types import Outcome, Span
@@ -106,14 +108,24 @@ def plan_run(dataset: Dataset, recipe: ExtractRecipe, options: RunOptions) -> Pl
         If the device is not usable.
     """
     split_s = 0.0 if recipe.whole_video else options.split_s
-    spans, unusable = make_spans(dataset.records, split_s=split_s, stream=recipe.video.stream)
+    changes, records = Changes(), list(dataset.records)
+    uncut: set[str] = set()
+    store = None
+    if (options.store / "store.json").exists():
+        store = open_store(options.store, skip_broken=True)
+        store.check_recipe(recipes.digest(recipe), recipes.plain(recipe))
+        records, changes = reconcile(
+            dataset, store, lambda record: bool(part_of([Span(record)], *options.part))
+        )
+        uncut = set(changes.replaced)
+    spans, unusable = make_spans(
+        records, split_s=split_s, stream=recipe.video.stream, uncut=uncut
+    )
     if options.part != (1, 1):
         chosen = set(map(id, part_of((span for span, _ in spans), *options.part)))
         spans = [(span, size) for span, size in spans if id(span) in chosen]
     done: set[SpanKey] = set()
-    if (options.store / "store.json").exists():
-        store = open_store(options.store, skip_broken=True)
-        store.check_recipe(recipes.digest(recipe), recipes.plain(recipe))
+    if store is not None:
         torn = torn_at_seams(store, {s.record.video_id for s, _ in spans if s.parts > 1})
         # Of a torn video the last part stands for the whole, so that one array job makes it.
         spans = [
@@ -125,11 +137,12 @@ def plan_run(dataset: Dataset, recipe: ExtractRecipe, options: RunOptions) -> Pl
         # A video that is there whole is done, however it or this run would cut it.
         there = store.videos.keys() - torn
         done |= {span.key for span, _ in spans if span.record.video_id in there}
+        done = {key for key in done if key[0] not in changes.replaced}
     sample = look_at([span.record.path for span, _ in spans], recipe.video.fps, recipe.video.stream)
     quarantined = Quarantine(options.store).held_back(options.retry, options.on_error)
     # A video that failed in one piece is not tried in parts.
     quarantined |= {s.key for s, _ in spans if (s.record.video_id, 0, 1) in quarantined}
-    return make_plan(
+    plan = make_plan(
         spans,
         unusable,
         sample,
@@ -138,6 +151,7 @@ def plan_run(dataset: Dataset, recipe: ExtractRecipe, options: RunOptions) -> Pl
         done=done,
         quarantined=quarantined,
     )
+    return replace(plan, done=plan.done + len(changes.gone), changes=changes)
 
 
 def _rates(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> rates.Rates:
@@ -185,16 +199,33 @@ def run(
         sweep(options.store)  # what a killed run left behind takes room
         check_space(plan, options.store)
         _create(dataset, source, recipe, options.store)
+        apply(plan.changes, open_store(options.store, skip_broken=True))
         adopt(options.store)
         summary = Summary(Counter({"already done": plan.done, "quarantined": plan.quarantined}))
         ledger = Ledger(options.store)
         summary.ledger = ledger.path
         try:
             _settle(plan, recipe, options, ledger, summary, console)
+            _supersede(plan, dataset, options.store)
         finally:
             ledger.close()
             sweep(options.store)
     return summary
+
+
+def _supersede(plan: Plan, dataset: Dataset, path: Path) -> None:
+    """Take older extractions of replaced videos out of the store."""
+    wanted = plan.changes.replaced | plan.changes.stale
+    if not wanted:
+        return
+    store, sources = open_store(path, skip_broken=True), {}
+    by_path = {record.path for record in dataset.records}
+    for video_id in wanted & store.videos.keys():
+        source = store.videos[video_id].record.path
+        if source in by_path:
+            with suppress(OSError, RemoteError):
+                sources[video_id] = facts_of(source)
+    supersede(store, sources)
 
 
 def _create(dataset: Dataset, source: dict[str, Any], recipe: ExtractRecipe, store: Path) -> None:
@@ -205,7 +236,8 @@ def _create(dataset: Dataset, source: dict[str, Any], recipe: ExtractRecipe, sto
             recipe=recipes.canonical(recipe),
             recipe_digest=recipes.digest(recipe),
             dataset=source,
-            class_names=dataset.class_names,
+            # Those of a store that is there were compared when the run was planned.
+            class_names=() if (store / "store.json").exists() else dataset.class_names,
         )
     except OSError as error:
         raise UnwritableError(f"no store can be made at {store}: {error}") from error

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import statistics
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from flowpipe.errors import RemoteError, UsageError, read_reason
 from flowpipe.remote import facts_of, look_up
+from flowpipe.run.reconcile import Changes
 from flowpipe.types import Outcome, Span, VideoRecord
 from flowpipe.video import cut_points, probe
 
@@ -78,6 +79,8 @@ class Plan:
     frames: float
     cost_s: float
     bytes: float
+    changes: Changes = field(default_factory=Changes)
+    """What of the store is no longer as the data set says."""
 
     @property
     def spans(self) -> int:
@@ -102,7 +105,11 @@ def part_of(spans: Iterable[Span], index: int, count: int) -> list[Span]:
 
 
 def make_spans(
-    records: Iterable[VideoRecord], *, split_s: float, stream: int | None = None
+    records: Iterable[VideoRecord],
+    *,
+    split_s: float,
+    stream: int | None = None,
+    uncut: Collection[str] = (),
 ) -> tuple[list[tuple[Span, int]], list[Outcome]]:
     """Records -> (span, its share of the file's bytes) pairs, and outcomes for absent files.
 
@@ -113,6 +120,8 @@ def make_spans(
         Cut longer videos into parts of about this many seconds; 0 for never.
     stream : int, optional
         Video stream that the recipe asks for; None chooses one.
+    uncut : collection of str
+        Ids of the videos that are not cut.
     """
     spans: list[tuple[Span, int]] = []
     unusable: list[Outcome] = []
@@ -139,7 +148,8 @@ def make_spans(
         if size == 0:
             unusable.append(_refused(record, "empty", f"{record.path} has no bytes"))
             continue
-        cuts = _cuts(record.path, split_s, stream) if 0 < split_s * LEAST_BYTES_PER_S < size else ()
+        long = 0 < split_s * LEAST_BYTES_PER_S < size and record.video_id not in uncut
+        cuts = _cuts(record.path, split_s, stream) if long else ()
         edges = (None, *cuts, None)
         parts = len(edges) - 1
         for part in range(parts):

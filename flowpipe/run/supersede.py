@@ -1,0 +1,90 @@
+"""Videos extracted again from other bytes -> their older extractions leave the store.
+
+Only after the new one is there: the older shard is copied without them, byte for byte, then removed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from flowpipe.remote import Facts
+from flowpipe.run.plan import SpanKey, shard_name
+from flowpipe.store import ShardWriter, Store, StreamSpec, layout
+from flowpipe.store.manifest import note_removed, read_manifest
+from flowpipe.store.salvage import copy_entry
+from flowpipe.store.shard import read_shard
+
+
+def supersede(store: Store, sources: Mapping[str, Facts]) -> None:
+    """Remove what a store holds of other bytes than the present source of a video.
+
+    Parameters
+    ----------
+    store : Store
+        Opened after the new extractions were published.
+    sources : mapping of str to Facts
+        Present source of each video, by id. A video of which the store holds no extraction of it
+        in one piece is left as it is.
+
+    Raises
+    ------
+    FormatError
+        If an image that is to be copied is damaged; the shard stays.
+    """
+    table, names = store.catalogue.table, store.shards
+    rows: defaultdict[str, list[tuple[str, SpanKey, bool]]] = defaultdict(list)
+    wanted = set(sources)
+    for row in range(len(table.ids)):
+        video_id = table.ids[row]
+        if video_id not in wanted:
+            continue
+        columns = table.columns
+        meta = json.loads(
+            table.metas.get(int(columns["meta_block"][row]), int(columns["meta_slot"][row]))
+        )
+        source, now = meta.get("source") or {}, sources[video_id]
+        present = (source.get("bytes"), source.get("mtime_ns")) == (now.bytes, now.mtime_ns)
+        key = video_id, int(columns["part"][row]), int(columns["parts"][row])
+        rows[video_id].append((names[int(columns["shard"][row])], key, present))
+    older: defaultdict[str, set[SpanKey]] = defaultdict(set)
+    for entries in rows.values():
+        if any(present and key[2] == 1 for _, key, present in entries):
+            for shard, key, present in entries:
+                if not present:
+                    older[shard].add(key)
+    for shard, keys in older.items():
+        _remove(store.path, shard, keys)
+
+
+def _remove(store: Path, name: str, keys: Collection[SpanKey]) -> None:
+    path = store / layout.SHARDS_FOLDER / name
+    shard = read_shard(path)
+    seal = shard.attrs[layout.ATTR_SEAL]
+    kept = [entry for entry in shard.entries if entry.key not in keys]
+    if kept:
+        records: Mapping[str, Any] = read_manifest(store, keys=False).records.get((name, seal), {})
+        draft = ShardWriter(
+            path.with_name(f"{shard_name([(seal, 0, 1), *(e.key for e in kept)])}.h5"),
+            recipe=shard.attrs["recipe"],
+            recipe_digest=shard.attrs["recipe_digest"],
+            backend=json.loads(shard.attrs["backend"]),
+            streams={n: StreamSpec(s.codec, s.quantiser) for n, s in shard.streams.items()},
+        )
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with draft as writer:
+                for entry in kept:
+                    meta = json.loads(entry.meta)
+                    meta["record"] = dict(records.get(entry.video_id, meta["record"]))
+                    copy_entry(fd, shard, replace(entry, meta=layout.to_json(meta)), writer)
+                writer.publish()
+        finally:
+            os.close(fd)
+    note_removed(store, name, seal)
+    path.unlink(missing_ok=True)
