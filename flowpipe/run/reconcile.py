@@ -72,7 +72,7 @@ class Changes:
             )
         if self.gone:
             lines.append(
-                f"{len(self.gone)} done before have a source that is gone or cannot be reached; they stay"
+                f"{len(self.gone)} done before have no source that can be reached; they stay"
             )
         if self.left_alone:
             lines.append(f"{self.left_alone} videos of the store are not listed here; they stay")

@@ -1,6 +1,6 @@
 """Videos extracted again from other bytes -> their older extractions leave the store.
 
-Only after the new one is there: the older shard is copied without them, byte for byte, then removed.
+Once the new one is there, the older shard is copied without them, byte for byte, and removed.
 """
 
 from __future__ import annotations
