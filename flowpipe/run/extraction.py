@@ -118,9 +118,7 @@ def plan_run(dataset: Dataset, recipe: ExtractRecipe, options: RunOptions) -> Pl
             dataset, store, lambda record: bool(part_of([Span(record)], *options.part))
         )
         uncut = set(changes.replaced)
-    spans, unusable = make_spans(
-        records, split_s=split_s, stream=recipe.video.stream, uncut=uncut
-    )
+    spans, unusable = make_spans(records, split_s=split_s, stream=recipe.video.stream, uncut=uncut)
     if options.part != (1, 1):
         chosen = set(map(id, part_of((span for span, _ in spans), *options.part)))
         spans = [(span, size) for span, size in spans if id(span) in chosen]
