@@ -363,23 +363,24 @@ def test_names_never_escape_the_store(tmp_path: Path, flowpipe: Run) -> None:
         (("--out", "s", "--videos", "nowhere"), "nowhere"),
         (("--out", "s", "--dataset", "thumos14"), "--root"),
         (("--out", "s", "--dataset", "ucf1O1", "--root", "."), "ucf1O1"),
-        (("--out", "s", "--videos", ".", "--modalities", "rgb,flwo"), "flwo"),
-        (("--out", "s", "--videos", ".", "--set", "flow.wraps=3"), "warps"),
-        (("--out", "s", "--videos", ".", "--set", "bound"), "key=value"),
-        (("--out", "s", "--videos", ".", "--size", "340"), "340x256"),
-        (("--out", "s", "--videos", ".", "--size", "340x256", "--short-side", "256"), "exclude"),
-        (("--out", "s", "--videos", ".", "--part", "3/2"), "--part"),
-        (("--out", "s", "--videos", ".", "--recipe", "nothing"), "nothing"),
-        (("--out", "s", "--videos", ".", "--retry", "bordom"), "--retry"),
-        (("--out", "s", "--videos", ".", "--gpus", "0"), "--gpus"),
-        (("--out", "s", "--videos", ".", "--wrokers", "8"), "--workers"),
+        (("--out", "../s", "--videos", ".", "--modalities", "rgb,flwo"), "flwo"),
+        (("--out", "../s", "--videos", ".", "--set", "flow.wraps=3"), "warps"),
+        (("--out", "../s", "--videos", ".", "--set", "bound"), "key=value"),
+        (("--out", "../s", "--videos", ".", "--size", "340"), "340x256"),
+        (("--out", "../s", "--videos", ".", "--size", "340x256", "--short-side", "256"), "exclude"),
+        (("--out", "../s", "--videos", ".", "--part", "3/2"), "--part"),
+        (("--out", "../s", "--videos", ".", "--recipe", "nothing"), "nothing"),
+        (("--out", "../s", "--videos", ".", "--retry", "bordom"), "--retry"),
+        (("--out", "../s", "--videos", ".", "--gpus", "0"), "--gpus"),
+        (("--out", "../s", "--videos", ".", "--wrokers", "8"), "--workers"),
     ],
 )
 def test_wrong_use_is_said_in_words(
     arguments: tuple[str, ...], words: str, tmp_path: Path, flowpipe: Run
 ) -> None:
-    done = flowpipe("extract", *arguments, cwd=tmp_path)
+    (tmp_path / "here").mkdir()
+    done = flowpipe("extract", *arguments, cwd=tmp_path / "here")
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.rglob("*")] == ["here"]
