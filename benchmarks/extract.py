@@ -40,7 +40,7 @@ from pathlib import Path
 from flowpipe import recipe
 from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.flow.tvl1 import TVL1Solver
-from flowpipe.run.cluster import SETTINGS
+from flowpipe.run.cluster_settings import SETTINGS
 from flowpipe.run.plan import ShardPlan
 from flowpipe.run.worker import ShardJob, extract_shard
 from flowpipe.types import Span, VideoRecord

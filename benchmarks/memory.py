@@ -18,7 +18,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from flowpipe.run.cluster import SETTINGS
+from flowpipe.run.cluster_settings import SETTINGS
 
 
 def make_video(path: Path, seconds: int) -> None:

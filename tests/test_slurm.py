@@ -11,24 +11,27 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import dask
 import numpy as np
 import pytest
-from command import moving_clip
+from command import command, moving_clip
 from conftest import ROOT
 from fake_cupy import A100, write_cupy
 from videofile import encode_video
 
 from flowpipe import open_store
-from flowpipe.run.cluster import SETTINGS
 
 SCRIPTS = ROOT / "pipelines" / "slurm"
 CLIPS = 8
 
 
-def test_dask_yaml_says_what_a_cluster_of_our_own_is_told():
-    found = dask.config.collect([str(SCRIPTS / "dask.yaml")], env={})
-    assert {key: dask.config.get(key, None, config=found) for key in SETTINGS} == SETTINGS
+def test_scripts_are_where_the_command_says():
+    done = subprocess.run(command("cluster", "scripts"), capture_output=True, text=True, check=True)
+    assert {path.name for path in Path(done.stdout.strip()).iterdir()} == {"array.sh", "dask.sh"}
+
+
+@pytest.mark.parametrize("name", ["array.sh", "dask.sh"])
+def test_scripts_hold_no_python(name):
+    assert "python" not in (SCRIPTS / name).read_text()
 
 
 @pytest.mark.parametrize("name", ["array.sh", "dask.sh"])
@@ -67,8 +70,9 @@ def submit(slurm: None, tmp_path: Path, videos: Path):
     # Jobs find this flowpipe, installed or not, and flowpipe means the one under test.
     tools = tmp_path / "bin"
     tools.mkdir()
-    (tools / "flowpipe").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m flowpipe "$@"\n')
-    (tools / "flowpipe").chmod(0o755)
+    for name in ("flowpipe", "dask"):
+        (tools / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {name} "$@"\n')
+        (tools / name).chmod(0o755)
     paths = [str(tools), str(Path(sys.executable).parent), os.environ["PATH"]]
     places = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     environment = {
@@ -170,6 +174,7 @@ def test_dask_cluster_within_a_job(submit, tmp_path):
     ledger = "".join(path.read_text() for path in (tmp_path / "store" / "ledger").iterdir())
     workers = {line.split('"worker": "')[1].split('"')[0] for line in ledger.splitlines()}
     assert len(workers) == 2
+    assert not list(tmp_path.glob("*.cluster"))  # it held the key
     flow = open_store(tmp_path / "store").flow("clip-0.mp4", "flow", 0, 79)
     assert abs(float(np.median(flow[:, 0])) + 340 / 160) < 0.5  # it drifts left by a pixel a frame
 
@@ -222,7 +227,11 @@ def test_more_gpus_than_the_job_has_are_refused(two_gpus, tmp_path):
 def told(submit, folder: Path, script: str, *options: str) -> str:
     """The arguments of `flowpipe extract` in a job script; it then does what `then` holds."""
     (folder / "bin" / "flowpipe").write_text(
-        f'#!/bin/sh\necho "$@"\nexec "{sys.executable}" {folder / "then.py"} "$@"\n'
+        f"""#!/bin/sh
+[ "$1" = extract ] || exec "{sys.executable}" -m flowpipe "$@"
+echo "$@"
+exec "{sys.executable}" {folder / "then.py"} "$@"
+"""
     )
     job = submit(script, *options)
     wait_until(lambda: ended(job))
@@ -248,7 +257,8 @@ def test_array_uses_the_gpus_of_its_tasks(options, words, submit, two_gpus, tmp_
 ASK_THE_WORKERS = """
 import os, sys
 from distributed import Client
-with Client(sys.argv[sys.argv.index("--scheduler") + 1]) as client:
+with Client(scheduler_file=sys.argv[sys.argv.index("--scheduler") + 1]) as client:
+    assert client.scheduler.address.startswith("tls://")
     client.wait_for_workers(2)
     seen = client.run(lambda: os.environ.get("CUDA_VISIBLE_DEVICES"))
     print("seen", sorted(map(str, seen.values())))

@@ -31,6 +31,7 @@ COMMANDS = {
     "import": "Make a store of frame folders or tars.",
     "recipe": "List, show and check recipes.",
     "flow": "Compute the flow of two images, or of two frames of a video.",
+    "cluster": "Job scripts for Slurm; settings and TLS keys of a Dask cluster.",
     "doctor": "Say what this machine has and what each lack costs.",
     "selftest": "Prove a device: every operation against the CPU's.",
     "bench": "Measure this machine: what a step costs on it, beside its peers.",

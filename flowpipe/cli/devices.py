@@ -35,7 +35,8 @@ def choose(device: str, wanted: int | None, workers: int | None, scheduler: str)
     workers : int, optional
         ``--workers``: with GPUs a multiple of them, by default one each.
     scheduler : str
-        Address of a Dask scheduler; its workers have their GPUs already and check them themselves.
+        Address or file of a Dask scheduler; its workers have their GPUs already and check them
+        themselves.
 
     Raises
     ------

@@ -113,7 +113,10 @@ extract_options = chain(
         help="GPUs to use; several workers may share one, as --gpus 2 --workers 6.  "
         "[default: all that are visible]",
     ),
-    click.option("--scheduler", metavar="ADDRESS", default="", help="A running Dask scheduler."),
+    click.option(
+        "--scheduler", metavar="ADDRESS|FILE", default="",
+        help="A running Dask scheduler, or the file of dask scheduler --scheduler-file.",
+    ),
     click.option(
         "--part", metavar="i/n", default="1/1", help="Do the i-th of n shares, for array jobs."
     ),

@@ -1,5 +1,6 @@
 """Data set + recipe -> a finished store: planning, workers, faults, resuming, repair."""
 
+from flowpipe.run.cluster_settings import write_settings
 from flowpipe.run.extraction import RunOptions, Summary, plan_run, run
 from flowpipe.run.ledger import Quarantine
 from flowpipe.run.plan import ABSENT, Plan
@@ -7,4 +8,5 @@ from flowpipe.run.repair import repair
 
 __all__ = [
     "ABSENT", "Plan", "Quarantine", "RunOptions", "Summary", "plan_run", "repair", "run",
+    "write_settings",
 ]  # fmt: skip

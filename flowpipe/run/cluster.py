@@ -21,35 +21,8 @@ import dask
 from distributed import Client, Future, KilledWorker
 
 from flowpipe.errors import BackendError, UsageError
+from flowpipe.run.cluster_settings import SETTINGS, find_scheduler
 from flowpipe.run.private_cluster import gpu_ids, private_cluster
-
-SETTINGS = {
-    "distributed.scheduler.allowed-failures": 0,  # the client decides about deaths
-    "distributed.scheduler.worker-saturation": 1.0,  # one task per worker, the rest queue
-    "distributed.scheduler.work-stealing": False,
-    "distributed.scheduler.worker-ttl": "30 minutes",  # the watchdog is faster
-    "distributed.scheduler.http.routes": [],  # HTTP needs no certificate: it shall tell nothing
-    "distributed.worker.http.routes": [],
-    "distributed.worker.memory.target": False,  # results are tiny: there is nothing to spill
-    "distributed.worker.memory.spill": False,
-    "distributed.worker.memory.pause": False,
-    "distributed.worker.memory.terminate": 0.95,
-    "distributed.worker.profile.enabled": False,
-    "distributed.worker.multiprocessing-method": "spawn",
-    "distributed.admin.low-level-log-length": 1000,
-    "distributed.admin.tick.interval": "500ms",  # it watches for stalls 50 times a second
-    "distributed.nanny.pre-spawn-environ": {
-        "OMP_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        # glibc: keep the memory of a window for the next one, in at most two heaps. Giving it back
-        # each time, as Dask's own setting does, costs 7 ms a frame in page faults.
-        "MALLOC_ARENA_MAX": "2",
-        "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
-        "MALLOC_TRIM_THRESHOLD_": str(128 << 20),
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-    },
-}
 
 
 class WorkerLostError(Exception):
@@ -180,18 +153,24 @@ def _uninterrupted() -> Iterator[None]:
 
 
 @contextmanager
-def remote_pool(address: str) -> Iterator[Pool]:
+def remote_pool(scheduler: str) -> Iterator[Pool]:
     """The workers of a scheduler that runs already; they must see the store and the videos.
+
+    Parameters
+    ----------
+    scheduler : str
+        Address of the scheduler, or the file that ``dask scheduler --scheduler-file`` writes.
 
     Raises
     ------
     UsageError
-        If nothing answers at the address, no worker joins within a minute, or workers have several
-        threads.
+        If the file does not appear or nothing answers at the address, if TLS keys are missing or
+        unreadable, no worker joins within a minute, or workers have several threads.
     """
     with dask.config.set(deepcopy(SETTINGS)), _quiet():
+        address, security = find_scheduler(scheduler)
         try:
-            client = Client(address, timeout="10s")
+            client = Client(address, timeout="10s", security=security)
         except (OSError, TimeoutError, ValueError) as error:
             raise UsageError(f"no Dask scheduler answers at {address}: {error}") from error
         with client:

@@ -55,7 +55,7 @@ class RunOptions:
     store: Path
     workers: int = 1
     scheduler: str = ""
-    """Address of a running Dask scheduler; empty for a local cluster."""
+    """Address or scheduler file of a running Dask scheduler; empty for a local cluster."""
     device: str = "cpu"
     gpus: int = 0
     """GPUs that the local workers share evenly; 0 for none."""

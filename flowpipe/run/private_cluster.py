@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from distributed import LocalCluster, Nanny, Scheduler, Security, Worker
+from distributed import LocalCluster, Nanny, Scheduler, Worker
 
-from flowpipe.errors import BackendError, UsageError
+from flowpipe.errors import UsageError
 from flowpipe.ops.gpus import shown_gpus
+from flowpipe.run.cluster_settings import temporary_security
 
 
 class _WithoutHTTP:
@@ -103,22 +104,6 @@ def private_cluster(workers: int, gpus: tuple[str, ...], scratch: str) -> LocalC
         local_directory=scratch,
         silence_logs=logging.CRITICAL,
     )
-
-
-def temporary_security() -> Security:
-    """Return a new certificate with its key, in memory, for all roles of one cluster.
-
-    Raises
-    ------
-    BackendError
-        If cryptography is not installed.
-    """
-    try:
-        return Security.temporary()
-    except ImportError as error:
-        raise BackendError(
-            f"the connections of the workers cannot be encrypted: {error}; pip install cryptography"
-        ) from error
 
 
 def _start(workers: int, gpus: tuple[str, ...], **settings: Any) -> LocalCluster:

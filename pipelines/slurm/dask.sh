@@ -4,8 +4,8 @@
 # cut in time (--split) is spread over all of them; but the job waits until all its cores are free
 # at once.
 #
-# Needs    a file system that all nodes share, for the videos and the store; flowpipe in the
-#          environment from which you submit (sbatch passes it on)
+# Needs    a file system that all nodes share, for the videos, the store and the folder from which you
+#          submit; flowpipe in the environment from which you submit (sbatch passes it on)
 # Submit   sbatch --ntasks=64 dask.sh --dataset thumos14 --root /data/thumos14 --out /scratch/th14
 #          All that follows the script goes to `flowpipe extract`. Scheduler and client run beside
 #          the workers of the first node and need little.
@@ -14,7 +14,8 @@
 # Again    submit it once more: it does what is missing. At the time limit it stops, keeps finished
 #          shards and queues itself again; scancel stops it for good. A worker that dies or is lost
 #          with its node costs the shard it was on, which is made again.
-# Settings dask.yaml beside this file: what scheduler and workers must be told, and why
+# Access   scheduler and workers speak TLS with a key of this job, in the private folder
+#          flowpipe-JOB.cluster, which is removed at the end: no other user can connect to them
 # Logs     flowpipe-JOB.log, and flowpipe-JOB.dask.log of scheduler and workers
 # Result   exit code 1, state FAILED: some videos are in quarantine, the rest is done.
 #
@@ -30,17 +31,15 @@
 
 set -u
 log=$PWD/flowpipe-$SLURM_JOB_ID.dask.log
-found=$(mktemp -d) || exit 2
-trap 'rm -r "$found"' EXIT
-# Slurm runs a copy of this script, so the settings are found through the package.
-pipelines=$(python3 -c 'from flowpipe.cli.options import pipelines_folder as f; print(f())') || exit 2
-export DASK_CONFIG=$pipelines/slurm/dask.yaml
+cluster=$PWD/flowpipe-$SLURM_JOB_ID.cluster   # private: it holds the key of the cluster
+trap 'rm -rf "$cluster"' EXIT
+rm -rf "$cluster"                             # of this job before it was queued again
+flowpipe cluster config "$cluster" || exit 2
+export DASK_CONFIG=$cluster/dask.yaml
 
-dask scheduler --port 0 --no-dashboard --scheduler-file "$found/scheduler" >>"$log" 2>&1 &
+dask scheduler --scheduler-file "$cluster/scheduler.json" --protocol tls --port 0 \
+  --no-dashboard --dashboard-address 127.0.0.1:0 >>"$log" 2>&1 &
 scheduler=$!
-for ((second = 0; second < 60; second++)); do [[ -s $found/scheduler ]] && break; sleep 1; done
-address=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["address"])' \
-  "$found/scheduler") || { echo "dask.sh: no scheduler came up, see $log" >&2; exit 2; }
 
 device=cpu
 [[ ${SLURM_GPUS_ON_NODE:-0} != 0 ]] && device=cuda
@@ -50,12 +49,14 @@ one_gpu='IFS=, read -ra gpus <<<"${CUDA_VISIBLE_DEVICES:-}"
 exec "$@"'
 # --kill-on-bad-exit=0: one lost worker does not end the others.
 srun --kill-on-bad-exit=0 bash -c "$one_gpu" worker \
-  dask worker "$address" --nthreads 1 --nworkers 1 --no-dashboard \
+  dask worker --scheduler-file "$cluster/scheduler.json" --protocol tls --nthreads 1 --nworkers 1 \
+  --no-dashboard --dashboard-address 127.0.0.1:0 \
   --memory-limit "${SLURM_MEM_PER_CPU:-0}MB" --local-directory "${TMPDIR:-/tmp}" \
   --death-timeout 60 >>"$log" 2>&1 &
 workers=$!
 
-flowpipe extract --device "$device" "$@" --quiet --scheduler "$address" --workers "$SLURM_NTASKS" &
+flowpipe extract --device "$device" "$@" --quiet --workers "$SLURM_NTASKS" \
+  --scheduler "$cluster/scheduler.json" &
 extract=$!
 again=
 trap : TERM                                   # scancel, preemption: Slurm tells flowpipe too
