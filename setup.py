@@ -123,7 +123,8 @@ def run(command: list[str]) -> None:
 
 
 setup(
-    name="flowpipe",
+    # "flowpipe" on PyPI is another project; package and command keep the name all the same
+    name="flowpipe-video",
     version=VERSION,
     description="Videos to verified, sharded frame stores of RGB, TV-L1 flow and differences",
     long_description=(ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else "",
@@ -151,7 +152,7 @@ setup(
         "numpy>=2", "h5py>=3.8", "dask", "distributed",
         "cryptography",  # distributed makes the certificates of its temporary TLS with it
         "fsspec", "click", "av>=15", "rich",
-        "pyyaml", "opencv-contrib-python-headless", "simplejpeg", "pyjpegls", "scipy",
+        "pyyaml", "opencv-contrib-python-headless>=4.10", "simplejpeg", "pyjpegls", "scipy",
     ],
     extras_require=EXTRAS | {"all": sorted({r for extra in EXTRAS.values() for r in extra})},
 )  # fmt: skip

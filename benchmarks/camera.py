@@ -33,6 +33,7 @@ from flowpipe.flow.features import (  # noqa: E402
     Features,
     find_corners,
     find_keypoints,
+    make_detector,
 )
 from flowpipe.flow.warped import warped_flow  # noqa: E402
 from flowpipe.ops import get_ops  # noqa: E402
@@ -98,7 +99,7 @@ def cost(clips: dict[str, np.ndarray], ops: Any) -> None:
             before: Features | None = None
             for k, frame in enumerate(gray):
                 d = detector
-                clock.time(d + "keypoints", find_keypoints, frame, DETECTORS[d]())
+                clock.time(d + "keypoints", find_keypoints, frame, make_detector(d))
                 clock.time(d + "corners", find_corners, frame, params.max_corners, params.quality,
                            params.min_distance_px)  # fmt: skip
                 features = clock.time(d + "features", camera.features, frame, k)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowpipe import codec, flow
+from flowpipe.flow.features import DETECTORS
 from flowpipe.flow.warped import WarpParams
 from flowpipe.modality import MODALITIES
 from flowpipe.video import VideoParams
@@ -82,6 +83,20 @@ class ExtractRecipe:
         object.__setattr__(self, "codecs", codecs)
 
     @property
+    def flows(self) -> int:
+        """Flow fields computed per pair of frames: 0, 1, or 2 with the camera's motion undone."""
+        return max(MODALITIES[name].flows for name in self.modalities)
+
+    def lacks(self) -> list[str]:
+        """Return what the installed OpenCV lacks for this recipe and what to do; empty if nothing.
+
+        Only what the modalities need is looked at. Opens no GPU.
+        """
+        asked = [flow.FLOWS[self.flow.name].lack] * (self.flows > 0)
+        asked += [DETECTORS[self.warp.detector].lack] * (self.flows > 1)
+        return [words for lack in asked if (words := lack())]
+
+    @property
     def whole_video(self) -> bool:
         """Whether a video must not be split in time."""
-        return self.warp.whole_video and max(MODALITIES[n].flows for n in self.modalities) > 1
+        return self.warp.whole_video and self.flows > 1

@@ -35,13 +35,19 @@ class PlaneMaker:
         self, recipe: ExtractRecipe, ops: Ops, video_id: str, source_size: tuple[int, int]
     ) -> None:
         self.recipe, self.ops = recipe, ops
-        self.camera = CameraMotion(recipe.warp, _boxes(recipe, video_id, source_size))
+        self._video_id, self._source_size = video_id, source_size
         self._end: End | None = None
 
     @cached_property
     def solver(self) -> FlowSolver:
         """Made for the first image that is made of flow: it may need what is not here."""
         return make_solver(self.recipe.flow, self.ops)
+
+    @cached_property
+    def camera(self) -> CameraMotion:
+        """Made for the first image without the camera's motion: it may need what is not here."""
+        boxes = _boxes(self.recipe, self._video_id, self._source_size)
+        return CameraMotion(self.recipe.warp, boxes)
 
     def planes(self, frames: NDArray[np.uint8], owned: int) -> list[Planes]:
         """Images of all modalities for the next window.
@@ -67,8 +73,9 @@ class PlaneMaker:
         DatasetError
             If its boxes are for another number of frames.
         """
-        if self.camera.boxes is not None and self._end is not None:
-            self.camera.boxes.check_count(self._end.number + 1)
+        camera: CameraMotion | None = self.__dict__.get("camera")  # if warped flow was made at all
+        if camera is not None and camera.boxes is not None and self._end is not None:
+            camera.boxes.check_count(self._end.number + 1)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ PACKAGE = ROOT / "flowpipe"
 ALLOWED = {
     # part of the package -> parts it may import from; each may import from itself
     "errors": set(),
+    "distribution": set(),
+    "libraries": {"distribution"},
     "modality": set(),
     "types": {"modality"},
     "strict": {"errors"},
@@ -22,16 +24,19 @@ ALLOWED = {
     "owner": set(),
     "whole": {"errors", "owner"},
     "words": set(),
-    "ops": {"types", "errors", "modality"},
-    "remote": {"errors", "owner"},
-    "video": {"types", "errors", "remote"},
+    "ops": {"types", "errors", "modality", "distribution"},
+    "remote": {"errors", "owner", "distribution"},
+    "video": {"types", "errors", "remote", "distribution"},
     "codec": {"types", "modality", "errors", "recipe"},
     "store": {
-        "types", "modality", "errors", "strict", "recipe", "codec", "whole", "owner", "__init__",
+        "types", "modality", "errors", "strict", "recipe", "codec", "whole", "owner",
+        "distribution", "__init__",
     },
     "datasets": {"types", "errors", "remote", "strict", "words", "video"},  # video: what decodes
-    "flow": {"ops", "types", "errors", "modality", "recipe", "strict", "whole"},
-    "extract_recipe": {"flow", "codec", "video", "modality"},
+    "flow": {
+        "ops", "types", "errors", "modality", "recipe", "strict", "whole", "distribution",
+    },
+    "extract_recipe": {"flow", "codec", "video", "modality", "errors"},
     "train_recipe": {"modality", "words"},
     "recipe_file": {"extract_recipe", "train_recipe", "recipe", "errors", "words", "__init__"},
     "planes": {"extract_recipe", "flow", "ops", "types", "errors"},
@@ -50,11 +55,15 @@ ALLOWED = {
         "store", "codec", "types", "modality", "errors", "recipe", "strict", "__init__",
     },
     "bench": {"flow", "video", "datasets", "ops", "types", "errors"},
-    "report": {"store", "codec", "ops", "video", "types", "modality", "errors", "whole"},
+    "report": {
+        "store", "codec", "flow", "ops", "video", "types", "modality", "errors", "whole",
+        "distribution", "libraries",
+    },
     "cli": {
         "run", "report", "bench", "selftest", "evaluation", "exchange", "tsn", "extract_recipe",
         "recipe_file", "train_recipe", "store", "datasets", "flow", "ops", "video", "types",
-        "modality", "errors", "recipe", "remote", "whole", "words", "__init__",
+        "modality", "errors", "recipe", "remote", "whole", "words", "distribution", "libraries",
+        "__init__",
     },
     "__main__": {"cli"},
     "__init__": {"store", "flow"},

@@ -10,10 +10,19 @@ from typing import Any
 
 import click
 
-from flowpipe import __version__
-from flowpipe.cli.screen import say
-from flowpipe.errors import DecodeError, FlowpipeError, RemoteError
-from flowpipe.words import did_you_mean
+from flowpipe.distribution import ROOT, how_to_replace
+
+try:
+    from flowpipe import __version__
+    from flowpipe.cli.screen import say
+    from flowpipe.errors import BackendError, DecodeError, FlowpipeError, RemoteError
+    from flowpipe.libraries import broken_libraries
+    from flowpipe.words import did_you_mean
+except ImportError as error:  # another distribution has overwritten these files
+    sys.exit(
+        f"flowpipe: files of another project's package lie in {ROOT / 'flowpipe'} ({error}): "
+        f"{how_to_replace('flowpipe')}"
+    )
 
 COMMANDS = {
     "extract": "Extract frames and flow of a data set or of your own videos.",
@@ -73,7 +82,14 @@ class Commands(Group):
         if name not in COMMANDS:
             return None
         own = f"{name}_" if keyword.iskeyword(name) else name  # as import
-        module = importlib.import_module(f"flowpipe.cli.{own}")
+        try:
+            module = importlib.import_module(f"flowpipe.cli.{own}")
+        except Exception as error:  # of a broken library, anything
+            faults = broken_libraries()
+            if not faults:
+                raise
+            words = "; ".join(f"{fault.topic} {fault.found}: {fault.cost}" for fault in faults)
+            raise BackendError(words) from error
         command: click.Command = getattr(module, own)
         return command
 

@@ -11,7 +11,7 @@ import click
 from flowpipe.cli import EXIT_DONE, EXIT_SOME_FAILED
 from flowpipe.cli.paths import FOLDER
 from flowpipe.cli.screen import print_table
-from flowpipe.report.machine import examine
+from flowpipe.libraries import broken_libraries, owner
 
 
 @click.command()
@@ -19,7 +19,13 @@ from flowpipe.report.machine import examine
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def doctor(out: Path, as_json: bool) -> int:
     """Say what this machine has and what each lack costs. Exit code 1 if something cannot work."""
-    findings = examine(out)
+    findings = broken_libraries()
+    if findings:  # with one of them broken, nothing else of flowpipe can be imported
+        findings.insert(0, owner())
+    else:
+        from flowpipe.report.machine import examine
+
+        findings = examine(out)
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False))
     else:

@@ -14,7 +14,7 @@ from flowpipe.cli import devices
 from flowpipe.cli.paths import FOLDER, PLACE, THERE
 from flowpipe.cli.source import load_dataset, source_of
 from flowpipe.datasets import DATASETS, Dataset
-from flowpipe.errors import REASONS, UsageError
+from flowpipe.errors import REASONS, BackendError, UsageError
 from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.flow import FLOWS
 from flowpipe.modality import MODALITIES
@@ -223,6 +223,8 @@ def request(
         values, warning = without_core(values)
     recipe = recipes.build(ExtractRecipe, values, where="extract")
     if not scheduler:  # whose workers find out for themselves
+        if lacks := recipe.lacks():
+            raise BackendError("; ".join([warning] * bool(warning) + lacks))
         chosen = devices.for_decoder(chosen, recipe.video.decoder)
     run = RunOptions(
         store=out,

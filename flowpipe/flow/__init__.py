@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe.errors import BackendError
 from flowpipe.flow.opencv import (
     DISParams,
     FarnebackParams,
@@ -15,6 +17,7 @@ from flowpipe.flow.opencv import (
     dis_solver,
     farneback_solver,
     opencv_ran_on,
+    opencv_tvl1_lack,
     opencv_tvl1_solver,
 )
 from flowpipe.flow.opencv_cuda import (
@@ -22,6 +25,7 @@ from flowpipe.flow.opencv_cuda import (
     OpenCVCudaFarnebackParams,
     OpenCVCudaNvidiaParams,
     OpenCVCudaTVL1Params,
+    cuda_class_lack,
     opencv_cuda_brox_solver,
     opencv_cuda_farneback_solver,
     opencv_cuda_nvidia_solver,
@@ -62,24 +66,45 @@ class FlowRow(NamedTuple):
     """What computes it, as a store records it."""
     own_gpu: bool = False
     """Whether it takes a GPU by itself, wherever `Ops` compute the rest."""
+    lack: Callable[[], str] = str
+    """Returns what the installed OpenCV lacks for it and what to do; empty if it lacks nothing.
+    Opens no GPU."""
 
 
 FLOWS: dict[str, FlowRow] = {
     "tvl1": FlowRow(TVL1Params, TVL1Solver, lambda ops: ops.name),
-    "opencv_tvl1": FlowRow(OpenCVTVL1Params, opencv_tvl1_solver, opencv_ran_on),
+    "opencv_tvl1": FlowRow(
+        OpenCVTVL1Params, opencv_tvl1_solver, opencv_ran_on, lack=opencv_tvl1_lack
+    ),
     "dis": FlowRow(DISParams, dis_solver, opencv_ran_on),
     "farneback": FlowRow(FarnebackParams, farneback_solver, opencv_ran_on),
     "opencv_cuda_tvl1": FlowRow(
-        OpenCVCudaTVL1Params, opencv_cuda_tvl1_solver, opencv_cuda_ran_on, own_gpu=True
+        OpenCVCudaTVL1Params,
+        opencv_cuda_tvl1_solver,
+        opencv_cuda_ran_on,
+        own_gpu=True,
+        lack=partial(cuda_class_lack, "OpticalFlowDual_TVL1"),
     ),
     "opencv_cuda_brox": FlowRow(
-        OpenCVCudaBroxParams, opencv_cuda_brox_solver, opencv_cuda_ran_on, own_gpu=True
+        OpenCVCudaBroxParams,
+        opencv_cuda_brox_solver,
+        opencv_cuda_ran_on,
+        own_gpu=True,
+        lack=partial(cuda_class_lack, "BroxOpticalFlow"),
     ),
     "opencv_cuda_farneback": FlowRow(
-        OpenCVCudaFarnebackParams, opencv_cuda_farneback_solver, opencv_cuda_ran_on, own_gpu=True
+        OpenCVCudaFarnebackParams,
+        opencv_cuda_farneback_solver,
+        opencv_cuda_ran_on,
+        own_gpu=True,
+        lack=partial(cuda_class_lack, "FarnebackOpticalFlow"),
     ),
     "opencv_cuda_nvidia": FlowRow(
-        OpenCVCudaNvidiaParams, opencv_cuda_nvidia_solver, opencv_cuda_ran_on, own_gpu=True
+        OpenCVCudaNvidiaParams,
+        opencv_cuda_nvidia_solver,
+        opencv_cuda_ran_on,
+        own_gpu=True,
+        lack=partial(cuda_class_lack, "NvidiaOpticalFlow_2_0"),
     ),
 }
 
@@ -98,4 +123,7 @@ def make_solver(params: Any, ops: Ops) -> FlowSolver:
     BackendError
         If the algorithm cannot run here: no compiled core, an OpenCV built without it, no GPU.
     """
-    return FLOWS[params.name].solver(params, ops)
+    row = FLOWS[params.name]
+    if lack := row.lack():
+        raise BackendError(lack)
+    return row.solver(params, ops)

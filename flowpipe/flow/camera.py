@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from flowpipe.flow.boxes import Boxes
 from flowpipe.flow.features import (
-    DETECTORS,
     Features,
     Points,
     find_corners,
     find_keypoints,
+    make_detector,
     match_in_window,
 )
 
@@ -109,11 +109,16 @@ class CameraMotion:
     params : WarpParams
     boxes : Boxes, optional
         Where people are in this video; nothing is looked for there.
+
+    Raises
+    ------
+    BackendError
+        If the installed OpenCV lacks the detector.
     """
 
     def __init__(self, params: WarpParams, boxes: Boxes | None = None) -> None:
         self.params, self.boxes = params, boxes
-        self._detector = DETECTORS[params.detector]()
+        self._detector = make_detector(params.detector)
 
     def features(self, gray: NDArray[np.uint8], frame: int) -> Features:
         """Find keypoints and corners of a frame.

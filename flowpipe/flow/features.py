@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from flowpipe.errors import BackendError
+from flowpipe.flow.contrib import contrib_lack
 
 Points = NDArray[np.float32]
 """(M, 2), x right and y down, in pixels."""
@@ -44,11 +47,34 @@ def _akaze() -> Any:
     )
 
 
-DETECTORS: dict[str, Callable[[], Any]] = {
-    "akaze": _akaze,
-    "sift": lambda: cv2.SIFT.create(),
-    "orb": lambda: cv2.ORB.create(nfeatures=1000, nlevels=4),
+def _akaze_lack() -> str:
+    names = "AKAZE_create", "xfeatures2d.AKAZE_create"
+    return contrib_lack("warp.detector akaze", names, "warp.detector=sift or orb")
+
+
+class DetectorRow(NamedTuple):
+    """One keypoint detector."""
+
+    make: Callable[[], Any]
+    """Returns a new cv2.Feature2D."""
+    lack: Callable[[], str] = str
+    """Returns what the installed OpenCV lacks for it and what to do; empty if it lacks nothing."""
+
+
+DETECTORS: dict[str, DetectorRow] = {
+    "akaze": DetectorRow(_akaze, _akaze_lack),
+    "sift": DetectorRow(lambda: cv2.SIFT.create()),
+    "orb": DetectorRow(lambda: cv2.ORB.create(nfeatures=1000, nlevels=4)),
 }
+"""Keypoint detectors by name; OpenCV 5 has moved AKAZE to its contrib modules."""
+
+
+def make_detector(name: str) -> Any:
+    """Return a detector of `DETECTORS`; BackendError if the installed OpenCV lacks it."""
+    row = DETECTORS[name]
+    if lack := row.lack():
+        raise BackendError(lack)
+    return row.make()
 
 
 def find_keypoints(
@@ -60,7 +86,7 @@ def find_keypoints(
     ----------
     gray : uint8 (H, W)
     detector : cv2.Feature2D
-        Made by an entry of `DETECTORS`.
+        From `make_detector`.
     mask : uint8 (H, W), optional
         No keypoints where it is 0.
 

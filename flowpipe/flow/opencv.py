@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.errors import BackendError
+from flowpipe.flow.contrib import contrib_lack
 from flowpipe.flow.tvl1 import check_counts, check_letters
 from flowpipe.ops import Ops
 
@@ -110,14 +110,14 @@ class PairSolver:
         return flow
 
 
+def opencv_tvl1_lack() -> str:
+    """Why cv2 has no dual TV-L1 here, and what to do; empty if it has."""
+    names = ("optflow.DualTVL1OpticalFlow_create",)
+    return contrib_lack("flow opencv_tvl1", names, "flow tvl1 or dis")
+
+
 def opencv_tvl1_solver(params: OpenCVTVL1Params, ops: Ops) -> PairSolver:
-    """cv2's dual TV-L1; BackendError where OpenCV lacks its contrib modules."""
-    if not hasattr(getattr(cv2, "optflow", None), "DualTVL1OpticalFlow_create"):
-        raise BackendError(
-            f"flow opencv_tvl1 needs OpenCV's contrib modules, which cv2 {cv2.__version__} "
-            "lacks; pip install opencv-contrib-python-headless and uninstall other opencv "
-            "packages, or choose flow tvl1 or dis"
-        )
+    """cv2's dual TV-L1."""
 
     def pair(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
         # The object lowers its own number of scales for a small image and keeps it lowered: a kept

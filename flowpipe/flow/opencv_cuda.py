@@ -189,21 +189,29 @@ def opencv_cuda_ran_on(ops: Ops) -> str:
     return f"cv2.cuda {cv2.__version__} on {first_gpu_name() or 'a GPU without a name'}"
 
 
+WANTED = "docs/opencv-cuda.md says how to build it; flow tvl1 needs none of that"
+
+
+def cuda_class_lack(name: str) -> str:
+    """Why cv2.cuda has no such class, and what to do; empty if it has. Opens no GPU."""
+    if hasattr(cv2, f"cuda_{name}"):
+        return ""
+    return (
+        f"cv2 {cv2.__version__} has no cuda.{name}: it needs an OpenCV built with CUDA and "
+        f"contrib; the PyPI wheels are not; {WANTED}"
+    )
+
+
 def cuda_class(name: str) -> Any:
     """A class of cv2.cuda; BackendError where cv2 has none, or there is no GPU to run it."""
-    wanted = "docs/opencv-cuda.md says how to build it; flow tvl1 needs none of that"
-    found = getattr(cv2, f"cuda_{name}", None)
-    if found is None:
-        raise BackendError(
-            f"cv2 {cv2.__version__} has no cuda.{name}: it takes an OpenCV built with CUDA and its "
-            f"contrib modules, as its wheels on PyPI are not; {wanted}"
-        )
+    if lack := cuda_class_lack(name):
+        raise BackendError(lack)
     if cv2.cuda.getCudaEnabledDeviceCount() < 1:  # some classes then abort the process
         raise BackendError(
             f"cv2 {cv2.__version__} finds no CUDA device for cuda.{name}: it takes a GPU that "
-            f"CUDA_VISIBLE_DEVICES shows and a driver for the CUDA it was built with; {wanted}"
+            f"CUDA_VISIBLE_DEVICES shows and a driver for the CUDA it was built with; {WANTED}"
         )
-    return found
+    return getattr(cv2, f"cuda_{name}")
 
 
 def _solver(

@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe.distribution import how_to_install
 from flowpipe.errors import BackendError
 from flowpipe.ops import TVL1Model
 from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_warp
@@ -82,7 +83,7 @@ class NativeCore:
 @functools.cache
 def native_core(path: str = str(LIBRARY)) -> NativeCore:
     """What is known of the compiled core; never raises."""
-    advice = "install a C++ compiler (g++ or clang++) and run pip install again"
+    advice = f"install a C++ compiler (g++ or clang++), then {how_to_install()}"
     if not Path(path).exists():
         return NativeCore(path, reason=f"no compiled core at {path}: {advice}")
     try:
@@ -93,7 +94,7 @@ def native_core(path: str = str(LIBRARY)) -> NativeCore:
         return NativeCore(path, reason=f"the core at {path} cannot be loaded ({error}): {advice}")
     if abi != ABI:
         found = f"the core at {path} has interface {abi}, this flowpipe needs {ABI}"
-        return NativeCore(path, reason=f"{found}: run pip install again")
+        return NativeCore(path, reason=f"{found}: {how_to_install()}")
     compiled = tuple(library.flowpipe_isas().decode().split())
     usable = tuple(isa for isa in compiled if library.flowpipe_supports(isa.encode()))
     compiler = library.flowpipe_compiler().decode()

@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from flowpipe.distribution import how_to_install
+
 __all__ = ["Gpus", "first_gpu_name", "gpus", "shown_gpus"]
 
 OLDEST = {11: (5, 2), 12: (5, 2), 13: (7, 5)}
@@ -189,7 +191,7 @@ def _too_old(
             if compiler >= 13 and capability >= OLDEST[12]:
                 cure = (
                     "install CuPy for CUDA 12 (pip uninstall cupy-cuda13x nvidia-cuda-nvrtc, then "
-                    f"pip install --force-reinstall 'flowpipe[cuda]'), or {cure}"
+                    f"{how_to_install('cuda')}), or {cure}"
                 )
             return (
                 f"GPU {i}, {name}, has compute capability {_dotted(capability)}; CUDA {compiler} "
@@ -203,15 +205,15 @@ def _wheel(driver: int) -> str:
     if driver == 0:
         return (
             "there is no NVIDIA driver either (no libcuda.so.1); install the GPU's driver, then "
-            "pip install 'flowpipe[cuda]'"
+            + how_to_install("cuda")
         )
     if driver < 12000:
         return (
             f"the NVIDIA driver here goes up to CUDA {_version(driver)} only; update it, then "
-            "pip install 'flowpipe[cuda]'"
+            + how_to_install("cuda")
         )
     if driver < 13000:
-        return "pip install 'flowpipe[cuda]', which is cupy-cuda12x with what it needs"
+        return f"{how_to_install('cuda')}, which is cupy-cuda12x with what it needs"
     return "pip install 'cupy-cuda13x[ctk]'"
 
 

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
+from flowpipe.distribution import how_to_install
 from flowpipe.errors import RemoteError, UsageError
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_EXTRAS = {"s3": "pip install 's3fs' or 'flowpipe[s3]'", "gs": "pip install gcsfs"}
+_PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 _AT_ONCE = 32
 _BLOCK_BYTES = 1 << 18  # of a stream: a header is read in one request or two
 
@@ -204,7 +205,10 @@ def _opened(url: str) -> tuple[Any, str]:
             raise UsageError(f"{url}: URLs through other URLs (::) are not taken")
         fs, path = fsspec.core.url_to_fs(url)
     except ImportError as error:
-        way_out = _EXTRAS.get(scheme, "install the package of fsspec for it")
+        package = _PACKAGES.get(scheme)
+        way_out = f"pip install {package}" if package else "install the package of fsspec for it"
+        if scheme in ("s3", "s3a"):
+            way_out = how_to_install("s3")
         raise UsageError(f"{scheme}:// is not available here: {error}; {way_out}") from error
     except ValueError as error:
         raise UsageError(f"{url}: {error}") from error

@@ -8,28 +8,21 @@ import importlib.util
 import os
 import platform
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 
+from flowpipe.distribution import how_to_install, owners
+from flowpipe.flow import FLOWS
+from flowpipe.flow.contrib import replace_opencv
+from flowpipe.flow.features import DETECTORS
+from flowpipe.libraries import Finding, owner
 from flowpipe.ops.cpu import native_core
 from flowpipe.ops.gpus import gpus
 from flowpipe.store import free_bytes
 from flowpipe.store.batch import snippet_reader
 from flowpipe.video import decoder_library, nvdec_lack, nvdec_library
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the doctor's report."""
-
-    topic: str
-    state: str
-    """``ok``, ``lack`` (works without, at a cost) or ``fault`` (something will not work)."""
-    found: str
-    cost: str = ""
-    """What the lack costs and how to cure it."""
 
 
 def examine(folder: Path) -> list[Finding]:
@@ -41,14 +34,15 @@ def examine(folder: Path) -> list[Finding]:
         Where a store would go, to report the free disk there.
     """
     return [
+        owner(),
         *hardware(),
         _core(),
         _snippet_reader(),
         _opencv(),
-        _opencv_tvl1(),
+        _opencv_contrib(),
         Finding("video decoder", "ok", decoder_library()),
         _nvdec(),
-        *(_library(name, why) for name, why in LIBRARIES.items()),
+        _torch(),
         _dask_cuda(),
         _memory(),
         _disk(folder),
@@ -61,15 +55,7 @@ def hardware() -> list[Finding]:
     return [_processor(), *_cuda()]
 
 
-LIBRARIES = {
-    "simplejpeg": "JPEG images cannot be written or read",
-    "jpeg_ls": "the lossless codec cannot be used; pip install pyjpegls",
-    "distributed": "nothing can be extracted; pip install distributed",
-    "cryptography": "workers cannot be started; pip install cryptography",
-    "torch": "only needed to train and test networks; pip install 'flowpipe[train]'",
-}
 FEATURES = ("sse4_2", "avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl")
-OPTIONAL = {"torch"}
 
 
 def _processor() -> Finding:
@@ -136,21 +122,27 @@ def _cuda() -> list[Finding]:
 def _opencv() -> Finding:
     build = cv2.getBuildInformation()
     cuda = any("NVIDIA CUDA" in line and "YES" in line for line in build.splitlines())
+    found = f"{cv2.__version__}, {'with' if cuda else 'without'} CUDA"
+    packages = owners("cv2")
+    if len(packages) > 1:
+        return Finding(
+            "OpenCV", "lack", f"{found}; {len(packages)} packages share its folder",
+            f"{', '.join(packages)} overwrite each other; keep one: {replace_opencv(packages)}",
+        )  # fmt: skip
     return Finding(
-        "OpenCV", "ok", f"{cv2.__version__}, {'with' if cuda else 'without'} CUDA",
+        "OpenCV", "ok", found,
         "" if cuda else "no flow opencv_cuda_*; flowpipe does not need it (docs/opencv-cuda.md)",
     )  # fmt: skip
 
 
-def _opencv_tvl1() -> Finding:
-    if hasattr(cv2, "optflow"):
-        return Finding("OpenCV contrib", "ok", "optflow module present")
-    return Finding(
-        "OpenCV contrib", "lack", "optflow module missing",
-        "flow: opencv_tvl1 cannot be used; another opencv package hides the contrib one: "
-        "pip uninstall opencv-python opencv-python-headless, then reinstall "
-        "opencv-contrib-python-headless",
-    )  # fmt: skip
+def _opencv_contrib() -> Finding:
+    on_cpu = {f"flow {name}": row.lack for name, row in FLOWS.items() if not row.own_gpu}
+    rows = on_cpu | {f"warp.detector {name}": row.lack for name, row in DETECTORS.items()}
+    lacks = {name: words for name, lack in rows.items() if (words := lack())}
+    if not lacks:
+        return Finding("OpenCV contrib", "ok", "present")
+    found = f"missing: {', '.join(lacks)} cannot be used"
+    return Finding("OpenCV contrib", "lack", found, "; ".join(lacks.values()))
 
 
 def _nvdec() -> Finding:
@@ -160,14 +152,15 @@ def _nvdec() -> Finding:
     return Finding("NVDEC", "lack", "cannot be used", f"videos are decoded on the cores; {lack}")
 
 
-def _library(name: str, why: str) -> Finding:
-    if importlib.util.find_spec(name) is not None:
-        return Finding(name, "ok", "present")
-    return Finding(name, "lack" if name in OPTIONAL else "fault", "missing", why)
+def _torch() -> Finding:
+    if importlib.util.find_spec("torch") is not None:
+        return Finding("torch", "ok", "present")
+    why = f"only needed to train and test networks; {how_to_install('train')}"
+    return Finding("torch", "lack", "missing", why)
 
 
 def _dask_cuda() -> Finding:
-    why = "not needed; ties workers to cores near GPUs; pip install 'flowpipe[cluster]'"
+    why = f"not needed; ties workers to cores near GPUs; {how_to_install('cluster')}"
     try:
         importlib.import_module("dask_cuda")
     except ImportError as error:  # installed without its extra cu12 it lacks CUDA's bindings

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe.distribution import how_to_install
 from flowpipe.store.opened import OpenShard
 
 LIBRARY = Path(__file__).resolve().parent.parent / "_snippets.so"
@@ -60,7 +61,7 @@ def snippet_reader(path: str = str(LIBRARY)) -> SnippetReader:
     """What is known of the compiled reader; never raises."""
     advice = (
         "install a C++ compiler and the headers of libjpeg-turbo and zlib (Debian: libjpeg-dev, "
-        "zlib1g-dev) and run pip install again"
+        f"zlib1g-dev), then {how_to_install()}"
     )
     if not Path(path).exists():
         return SnippetReader(f"no compiled reader at {path}: {advice}")

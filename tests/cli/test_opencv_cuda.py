@@ -46,7 +46,7 @@ def test_without_such_a_cv2_nothing_is_written(
     out = tmp_path / "store"
     done = flowpipe(command, "--videos", clips, "--out", out, "--device", device, *SMALL, *TVL1)
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "cuda.OpticalFlowDual_TVL1: it takes" in done.stderr
+    assert "cuda.OpticalFlowDual_TVL1: it needs" in done.stderr
     assert "docs/opencv-cuda.md" in done.stderr
     assert not out.exists()
 
@@ -133,7 +133,7 @@ def test_the_bench_measures_them_without_cupy(flowpipe: Run, stand_in: dict[str,
 def test_the_bench_says_why_it_has_no_gpu_row(flowpipe: Run) -> None:
     done = flowpipe(*BENCH, env={**os.environ, **without_cupy})
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "cuda.OpticalFlowDual_TVL1: it takes" in done.stderr and "CuPy" in done.stderr
+    assert "cuda.OpticalFlowDual_TVL1: it needs" in done.stderr and "CuPy" in done.stderr
 
 
 @without_gpu

@@ -69,8 +69,8 @@ def test_levels_that_halve_work_for_any_size(size, rng):
 
 def test_opencv_without_contrib_is_refused_with_advice(monkeypatch):
     monkeypatch.delattr(cv2, "optflow")
-    with pytest.raises(BackendError, match="opencv-contrib-python-headless"):
-        opencv_tvl1_solver(OpenCVTVL1Params(), get_ops())
+    with pytest.raises(BackendError, match="&& pip install opencv-contrib-python.* or dis"):
+        make_solver(OpenCVTVL1Params(), get_ops())
 
 
 def test_impossible_settings_are_refused():

@@ -134,7 +134,7 @@ def test_what_is_asked_for_is_what_opencv_gets(fake):
 @without_cuda
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_cv2_without_cuda_is_refused_with_the_way_out(name):
-    words = rf"has no cuda.{CLASSES[name]}: it takes an OpenCV built with CUDA.*opencv-cuda.md"
+    words = rf"has no cuda.{CLASSES[name]}: it needs an OpenCV built with CUDA.*opencv-cuda.md"
     with pytest.raises(BackendError, match=words):
         solver_of(name)
     with pytest.raises(BackendError, match=words):
@@ -150,7 +150,7 @@ def test_a_cv2_with_cuda_but_no_gpu_is_refused(devices, monkeypatch):
 
 def test_a_cuda_build_may_lack_a_class(fake, monkeypatch):
     monkeypatch.delattr(cv2, "cuda_BroxOpticalFlow")
-    with pytest.raises(BackendError, match="no cuda.BroxOpticalFlow.*contrib modules"):
+    with pytest.raises(BackendError, match="no cuda.BroxOpticalFlow.*CUDA and contrib"):
         solver_of("opencv_cuda_brox")
 
 

@@ -15,6 +15,8 @@ import pytest
 from conftest import ROOT
 from fake_cupy import A100, GTX_860M, TITAN_X, V100, write_cupy
 
+from flowpipe.distribution import how_to_install
+
 ASK = """
 import dataclasses, json, sys
 {before}
@@ -85,13 +87,13 @@ def test_neither_cupy_nor_driver() -> None:
     found = ask(before=NO_CUPY)
     if found["driver"]:
         pytest.skip("there is a driver")
-    says(found, "CuPy is not installed", "no NVIDIA driver either", "pip install 'flowpipe[cuda]'")
+    says(found, "CuPy is not installed", "no NVIDIA driver either", how_to_install("cuda"))
 
 
 @pytest.mark.parametrize(
     "version, words",
     [
-        (12080, "pip install 'flowpipe[cuda]', which is cupy-cuda12x"),
+        (12080, f"{how_to_install('cuda')}, which is cupy-cuda12x"),
         (13000, "pip install 'cupy-cuda13x[ctk]'"),
         (11040, "up to CUDA 11.4 only; update it"),
     ],
@@ -153,7 +155,12 @@ def test_broken_cupy(tmp_path: Path) -> None:
     (place / "cupy" / "__init__.py").write_text(
         "raise ImportError('====\\nFailed to import CuPy.\\nOriginal error:\\n  no libfoo\\n====')"
     )
-    says(ask(place), "does not work (no libfoo)", "uninstall every cupy package", "flowpipe[cuda]")
+    says(
+        ask(place),
+        "does not work (no libfoo)",
+        "uninstall every cupy package",
+        how_to_install("cuda"),
+    )
 
 
 def test_gpus_are_counted_as_nvidia_smi_does(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from store_making import Snippets
 
-torch = pytest.importorskip("torch", reason="needs torch: pip install 'flowpipe[train]'")
+torch = pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])

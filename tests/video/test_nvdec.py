@@ -17,6 +17,7 @@ import pytest
 from nvdec_machine import forget, stand_in
 from videofile import encode_video, good_files, moving_clip
 
+from flowpipe.distribution import how_to_install
 from flowpipe.errors import BackendError, DecodeError
 from flowpipe.types import VideoFacts
 from flowpipe.video import VideoParams, cut_points, nvcodec, nvdec_lack, open_video
@@ -376,7 +377,7 @@ def test_files_are_closed(nvc: Any, tmp_path: Path, shared_data: Path) -> None:
 @pytest.mark.parametrize(
     "lack, words",
     [
-        ("package", "PyNvVideoCodec is not installed: pip install 'flowpipe[nvdec]'"),
+        ("package", f"PyNvVideoCodec is not installed: {how_to_install('nvdec')}"),
         ("driver", "there is no NVIDIA driver"),
         ("gpu", "sees no GPU (CUDA_VISIBLE_DEVICES is '')"),
         ("load", "does not load (cannot open libnvidia-encode.so.1): update the NVIDIA driver"),

@@ -1,0 +1,133 @@
+"""Installed metadata -> which distribution this package came with, and how to install more of it.
+
+The package and the command are called flowpipe; the distribution is `NAME`, since ``flowpipe`` on
+PyPI is another project, whose package folder has the same name.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+__all__ = [
+    "NAME", "PACKAGE", "how_to_install", "how_to_replace", "installed", "origin", "other_owners",
+    "owners",
+]  # fmt: skip
+
+NAME = "flowpipe-video"
+"""Name of the distribution, as pip and PyPI know it."""
+PACKAGE = "flowpipe"
+"""Name of the package folder and of the command."""
+ROOT = Path(__file__).resolve().parent.parent
+"""Folder that holds the package: a checkout, or site-packages."""
+
+
+def how_to_install(extra: str = "") -> str:
+    """Return the command that installs this distribution again, with an extra.
+
+    The command names the place that the distribution was installed from: a checkout, an archive, a
+    repository or an index. A bare name would install nothing of ours before a release is on PyPI.
+
+    Parameters
+    ----------
+    extra : str
+        A key of ``EXTRAS`` in setup.py: ``cuda``, ``train``, ...; empty for the base requirements.
+
+    Returns
+    -------
+    str
+        As ``pip install '/src/flowpipe[cuda]'``, quoted for a shell.
+    """
+    extras = f"[{extra}]" if extra else ""
+    source, editable = _source()
+    option = "-e " if editable else ""
+    if isinstance(source, Path):
+        return f"pip install {option}{shlex.quote(f'{source}{extras}')}"
+    if source:
+        return f"pip install {option}{shlex.quote(f'{NAME}{extras} @ {source}')}"
+    if installed() is not None and not _direct_url():
+        return f"pip install {shlex.quote(NAME + extras)}"
+    return f"pip install {shlex.quote(f'.{extras}')} in a checkout of {PACKAGE}"
+
+
+def how_to_replace(names: str) -> str:
+    """Return the commands that take other distributions out of our package folder.
+
+    Uninstalling them removes the files that both have, so ours is installed again.
+
+    Parameters
+    ----------
+    names : str
+        Distributions to uninstall, separated by spaces.
+    """
+    again = how_to_install().replace("pip install ", "pip install --force-reinstall --no-deps ", 1)
+    return f"pip uninstall -y {names} && {again}"
+
+
+def origin() -> str:
+    """Describe the distribution in words: name, version and where it was installed from."""
+    found = installed()
+    if found is None:
+        return f"not installed, used from {ROOT}"
+    url = _direct_url().get("url", "")
+    return f"{NAME} {found.version}, from {_local(url) or url or 'a package index'}"
+
+
+def owners(package: str) -> list[str]:
+    """Return the names of all distributions that own a top-level package or module."""
+    return sorted(set(importlib.metadata.packages_distributions().get(package, ())))
+
+
+def other_owners() -> list[str]:
+    """Return "name version" of all other distributions that own a package of our name."""
+    others = [name for name in owners(PACKAGE) if _normal(name) != NAME]
+    return [f"{name} {importlib.metadata.version(name)}" for name in others]
+
+
+def installed() -> importlib.metadata.Distribution | None:
+    """Return the metadata of our distribution; None if it is not installed."""
+    try:
+        return importlib.metadata.distribution(NAME)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _source() -> tuple[Path | str, bool]:
+    """Where pip can get the distribution again, "" if unknown; whether it is editable."""
+    direct = _direct_url()
+    editable = bool(direct.get("dir_info", {}).get("editable"))
+    url = direct.get("url", "")
+    path = _local(url)
+    if path is None:
+        vcs = direct.get("vcs_info", {})
+        if vcs and url:
+            url = f"{vcs['vcs']}+{url}@{vcs.get('requested_revision') or vcs['commit_id']}"
+        if url:
+            return url, False
+    elif path.exists():
+        return path, editable
+    if installed() is None and (ROOT / "setup.py").exists():
+        return ROOT, False  # run from a checkout that nobody has installed
+    return "", False
+
+
+def _direct_url() -> dict[str, Any]:
+    """The record of a direct installation (PEP 610); empty for one from an index."""
+    found = installed()
+    text = found.read_text("direct_url.json") if found is not None else None
+    return dict(json.loads(text)) if text else {}
+
+
+def _local(url: str) -> Path | None:
+    """The path of a file:// URL; None for others."""
+    parts = urlsplit(url)
+    return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
+
+
+def _normal(name: str) -> str:
+    return name.lower().replace("_", "-").replace(".", "-")

@@ -1,0 +1,100 @@
+"""The libraries that flowpipe cannot run without -> findings: which of them are missing or too old.
+
+Imports none of them at the top, so that it works where they do not.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import re
+from dataclasses import dataclass
+
+from flowpipe import distribution
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's report."""
+
+    topic: str
+    state: str
+    """``ok``, ``lack`` (works without, at a cost) or ``fault`` (something will not work)."""
+    found: str
+    cost: str = ""
+    """What the lack costs and how to cure it."""
+
+
+REQUIRED = {
+    # name of the module: name on PyPI, oldest version
+    "numpy": ("numpy", "2"),
+    "h5py": ("h5py", "3.8"),
+    "dask": ("dask", ""),
+    "distributed": ("distributed", ""),
+    "cryptography": ("cryptography", ""),
+    "fsspec": ("fsspec", ""),
+    "av": ("av", "15"),
+    "rich": ("rich", ""),
+    "yaml": ("pyyaml", ""),
+    "cv2": ("opencv-contrib-python-headless", "4.10"),
+    "simplejpeg": ("simplejpeg", ""),
+    "jpeg_ls": ("pyjpegls", ""),
+    "scipy": ("scipy", ""),
+}
+"""What ``install_requires`` of setup.py has, less click, without which there is no command."""
+
+
+def broken_libraries() -> list[Finding]:
+    """Import every required library; one finding for each that is missing, broken or too old."""
+    return [fault for module in REQUIRED if (fault := _fault(module)) is not None]
+
+
+def owner() -> Finding:
+    """Say which distribution the package belongs to, and whether another one claims it too."""
+    others = distribution.other_owners()
+    if not others:
+        installed = distribution.installed() is not None
+        cost = "" if installed else f"to install it: {distribution.how_to_install()}"
+        return Finding("flowpipe", "ok" if installed else "lack", distribution.origin(), cost)
+    cure = distribution.how_to_replace(" ".join(other.split()[0] for other in others))
+    return Finding(
+        "flowpipe",
+        "fault" if distribution.installed() is not None else "lack",
+        f"{distribution.origin()}; and {', '.join(others)}",
+        f"{' and '.join(others)} (another project, or this one under its earlier name) has a "
+        f"package flowpipe too; one hides or overwrites the other: {cure}",
+    )
+
+
+def _fault(module: str) -> Finding | None:
+    package, oldest = REQUIRED[module]
+    wanted = f"{package}>={oldest}" if oldest else package
+    cure = f"nothing works without it: pip install -U '{wanted}'"
+    try:
+        version = getattr(importlib.import_module(module), "__version__", "")
+    except Exception as error:  # of a broken installation, anything
+        if isinstance(error, ModuleNotFoundError) and error.name == module:
+            return Finding(module, "fault", "missing", cure)
+        said = str(error).strip().partition("\n")[0] or type(error).__name__
+        versions = [
+            f"{name} {importlib.metadata.version(name)}"
+            for name in [*distribution.owners(module), *(["numpy"] if module != "numpy" else [])]
+            if _is_installed(name)
+        ]
+        found = f"cannot be loaded ({said}), with {', '.join(dict.fromkeys(versions))}"
+        return Finding(module, "fault", found.removesuffix(", with "), cure)
+    if oldest and version and _numbers(version) < _numbers(oldest):
+        return Finding(module, "fault", f"{version}, wanted {oldest} or later", cure)
+    return None
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])

@@ -1,0 +1,181 @@
+"""Every command with any OpenCV that pip finds: what needs no contrib module works without one.
+
+Beside a cv2 that has lost its contrib modules there are real wheels: those in the folders that
+FLOWPIPE_TEST_OPENCV names (as PATH does; `pip install --no-deps --target FOLDER WHEEL` makes one),
+or one that pip fetches.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command import FAST, Run, images
+
+STRIP = """
+import cv2
+for gone in ("optflow", "xfeatures2d", "AKAZE", "AKAZE_create"):
+    if hasattr(cv2, gone):
+        delattr(cv2, gone)
+"""
+"""Takes away what OpenCV 5 has in its contrib modules only."""
+STRIP_WORKERS = (
+    f"import sys\nif any('multiprocessing' in a for a in sys.orig_argv): exec({STRIP!r})\n"
+)
+WITHOUT_CV2 = "import sys\nsys.modules['cv2'] = None\n"
+HEADLESS = "opencv-python-headless"
+
+
+def site(folder: Path, code: str) -> dict[str, str]:
+    """An environment whose interpreters run some code before all else, workers included."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(code)
+    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path}
+
+
+def has(env: dict[str, str], name: str) -> bool:
+    code = f"import cv2; print(hasattr(cv2, {name!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip() == "True"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment with another OpenCV, without contrib, in front of the installed one."""
+    named = os.environ.get("FLOWPIPE_TEST_OPENCV", "")
+    folder = named.split(os.pathsep)[0]
+    if not folder:
+        folder = str(tmp_path_factory.mktemp("wheel"))
+        done = subprocess.run(
+            [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--only-binary", ":all:",
+             "--retries", "1", "--timeout", "20", "--target", folder, HEADLESS],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            pytest.skip(f"needs a wheel of {HEADLESS}: {done.stderr.strip()[-200:]}")
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")]),
+    }
+
+
+@pytest.fixture(params=["stripped", "wheel"])
+def bare(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
+    """An environment whose cv2 has no contrib modules."""
+    if request.param == "wheel":
+        return dict(request.getfixturevalue("wheel"))
+    return site(tmp_path / "site", STRIP)
+
+
+def test_the_stand_in_and_the_wheel_lack_contrib(bare: dict[str, str]) -> None:
+    assert not has(bare, "optflow") and not has(bare, "xfeatures2d")
+
+
+@pytest.mark.parametrize("modalities", ["rgb", "rgb_diff,flow"])
+def test_what_needs_no_contrib_is_extracted(
+    bare: dict[str, str], clips: Path, tmp_path: Path, flowpipe: Run, modalities: str
+) -> None:
+    asked = ("--videos", clips, *FAST, "--modalities", modalities, "--workers", 1)
+    store = tmp_path / "store"
+    done = flowpipe("extract", *asked, "--out", store, "--verify", env=bare)
+    assert done.returncode == 0, done.stderr
+    assert "8 done" in done.stderr and "all whole" in done.stderr
+    assert images(store)
+
+
+def test_akaze_is_refused_before_the_run_where_cv2_lacks_it(
+    tmp_path: Path, clips: Path, flowpipe: Run
+) -> None:
+    env = site(tmp_path / "site", STRIP)
+    store = tmp_path / "store"
+    asked = (
+        "--videos",
+        clips,
+        *FAST,
+        "--modalities",
+        "warped_flow",
+        "--workers",
+        1,
+        "--out",
+        store,
+    )
+    for command in ("extract", "plan"):
+        done = flowpipe(command, *asked, env=env)
+        assert done.returncode == 2, done.stderr
+        assert "warp.detector akaze needs OpenCV's contrib modules" in done.stderr
+        assert "pip install opencv-contrib-python" in done.stderr
+        assert "warp.detector=sift" in done.stderr and not store.exists()
+    done = flowpipe("extract", *asked, "--set", "warp.detector=sift", env=env)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(flowpipe("info", store, "--json").stdout)
+    assert facts["recipe"]["warp"]["detector"] == "sift"  # no detector but the recipe's
+
+
+def test_the_flow_that_needs_contrib_is_refused_before_the_run(
+    bare: dict[str, str], clips: Path, tmp_path: Path, flowpipe: Run
+) -> None:
+    store = tmp_path / "store"
+    asked = ("--videos", clips, "--out", store, "--size", "64x48", "--workers", 1)
+    tvl1 = ("--set", "flow=opencv_tvl1")
+    for command in ("extract", "plan"):
+        done = flowpipe(command, *asked, *tvl1, env=bare)
+        assert done.returncode == 2, done.stderr
+        assert "flow opencv_tvl1 needs OpenCV's contrib modules" in done.stderr
+        assert not store.exists()
+    rgb = flowpipe("plan", *asked, *tvl1, "--modalities", "rgb", env=bare)
+    assert rgb.returncode == 0, rgb.stderr  # asks for no flow, so nothing is lacking
+
+
+def test_doctor_and_bench_say_what_is_lacking(bare: dict[str, str], flowpipe: Run) -> None:
+    done = flowpipe("doctor", "--json", env=bare)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = {row["topic"]: row for row in json.loads(done.stdout)}
+    contrib = rows["OpenCV contrib"]
+    assert contrib["state"] == "lack" and "flow opencv_tvl1" in contrib["found"]
+    assert "pip install opencv-contrib-python" in contrib["cost"]
+    few = ("--pairs", 1, "--repeat", 1, "--size", "64x48", "--only", "cv2-dis")
+    bench = flowpipe("bench", "flow", *few, env=bare)
+    assert bench.returncode == 0, bench.stderr
+    assert "not run: cv2-tvl1: flow opencv_tvl1 needs" in bench.stdout
+
+
+def test_a_worker_that_lacks_it_ends_the_run_and_blames_no_video(
+    tmp_path: Path, clips: Path, flowpipe: Run
+) -> None:
+    env = site(tmp_path / "site", STRIP_WORKERS)
+    store = tmp_path / "store"
+    asked = (
+        "--videos",
+        clips,
+        *FAST,
+        "--modalities",
+        "warped_flow",
+        "--workers",
+        1,
+        "--out",
+        store,
+    )
+    done = flowpipe("extract", *asked, env=env)
+    assert done.returncode == 2, done.stderr
+    assert "warp.detector akaze needs OpenCV's contrib modules" in done.stderr
+    assert not list((store / "quarantine").glob("*"))
+
+
+def test_without_any_cv2_the_cure_is_said(tmp_path: Path, clips: Path, flowpipe: Run) -> None:
+    env = site(tmp_path / "site", WITHOUT_CV2)
+    for asked in (
+        ("extract", "--videos", clips, "--out", tmp_path / "store"),
+        ("verify", tmp_path),
+    ):
+        done = flowpipe(*asked, env=env)
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+        assert "cv2" in done.stderr and "pip install -U 'opencv-contrib-python" in done.stderr
+    doctor = flowpipe("doctor", env=env)
+    assert doctor.returncode == 1 and "cv2" in doctor.stdout and "fault" in doctor.stdout
+    assert flowpipe("--help", env=env).returncode == 0
