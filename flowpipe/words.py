@@ -18,6 +18,17 @@ def counted(count: int, singular: str, plural: str = "") -> str:
     return f"{count} {singular if count == 1 else plural or f'{singular}s'}"
 
 
+def duration(seconds: float) -> str:
+    """Return a time in the unit that suits it.
+
+    >>> duration(0.4), duration(59), duration(90), duration(3 * 3600)
+    ('1 s', '59 s', '2 min', '3.0 h')
+    """
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 def near(name: str, known: Collection[str], most: int = 1) -> list[str]:
     """Return the known names nearest to one that is not among them, the nearest first.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -39,6 +40,7 @@ from flowpipe.flow.tvl1 import TVL1Params
 from flowpipe.ops import Ops, get_ops
 from flowpipe.ops.cpu import native_core
 from flowpipe.report.machine import hardware
+from flowpipe.words import counted
 
 SMALLEST_PX = 16
 NOISY = 0.1
@@ -85,6 +87,7 @@ def flow(
         raise UsageError(f"--json {json_file}: no folder {json_file.resolve().parent}")
     ops, lack = _device_ops(device)
     rows = [row for row in _chosen(only) if device is None or _runs_on(row, device)]
+    say(f"preparing {counted(count, 'pair')} of frames and {counted(len(rows), 'algorithm')}")
     pairs = (
         video_pairs(videos, count, height, width) if videos else made_pairs(count, height, width)
     )
@@ -166,7 +169,9 @@ def _measure(
     widest = max((len(row.name) for row in rows), default=0)
     echo(f"\n{'':{widest}}  {'backend':13}{'ms/pair':>9}  {'clock':5}{'pairs/s':>9}"
          f"{'vs ' + PEER:>13}{'spread':>8}{'differs':>11}")  # fmt: skip
-    for row in rows:
+    for number, row in enumerate(rows, 1):
+        if not sys.stdout.isatty():  # a log shows whole lines only, and a row can take minutes
+            say(f"measuring {row.name}, {number} of {len(rows)}")
         echo(f"{row.name:{widest}}  {row.backend:13}", nl=False)
         try:
             found = figures[row.name] = meter.measure(row)

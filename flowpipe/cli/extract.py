@@ -63,7 +63,9 @@ def extract(verify: bool, quiet: bool, **options: Any) -> int:
         )
     plan = plan.without_absent()
     try:
-        summary = run(plan, wanted.dataset, wanted.source, wanted.recipe, wanted.run, stderr())
+        summary = run(
+            plan, wanted.dataset, wanted.source, wanted.recipe, wanted.run, stderr(), quiet=quiet
+        )
     except KeyboardInterrupt:
         say("interrupted; finished shards are kept, run the same command to go on")
         return EXIT_INTERRUPTED

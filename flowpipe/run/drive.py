@@ -40,7 +40,8 @@ class Driver:
         A template: every job is this one with another shard plan.
     shards : sequence of ShardPlan
     tick : callable
-        Called several times a second with the frames finished so far, for progress.
+        Called several times a second with the frames finished so far and the spans finished in
+        unfinished shards, for progress.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Driver:
         pool: Pool,
         job: ShardJob,
         shards: Sequence[ShardPlan],
-        tick: Callable[[int], None],
+        tick: Callable[[int, Sequence[Span]], None],
     ) -> None:
         self._pool, self._job, self._tick = pool, job, tick
         self._waiting = deque(shards)
@@ -84,7 +85,8 @@ class Driver:
                     raise BackendError(f"a worker cannot load flowpipe: {error}") from error
                 else:
                     raise error
-            self._tick(self._frames + self._frames_underway())
+            frames, spans = self._underway()
+            self._tick(self._frames + frames, spans)
 
     def _after_death(self, job: ShardJob) -> Iterator[Outcome]:
         crumb = job.breadcrumb
@@ -125,9 +127,16 @@ class Driver:
                 f"on; is memory short? last words of the last one: {words or 'none'}"
             )
 
-    def _frames_underway(self) -> int:
-        crumbs = (job.breadcrumb.read() for job in self._pool.running)
-        return sum(frames for c in crumbs if c and isinstance(frames := c.get("frames"), int))
+    def _underway(self) -> tuple[int, list[Span]]:
+        """Frames and whole spans that are finished in shards that are not."""
+        frames, spans = 0, []
+        for job in self._pool.running:
+            values = job.breadcrumb.read() or {}
+            count, position = values.get("frames"), values.get("position")
+            frames += count if isinstance(count, int) else 0
+            if isinstance(position, int) and position > 0:
+                spans += job.shard.spans[:position]
+        return frames, spans
 
     def _has_room(self) -> bool:
         """Whether the next shard fits on the disk; to be asked again when another has finished.

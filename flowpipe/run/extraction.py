@@ -171,6 +171,8 @@ def run(
     recipe: ExtractRecipe,
     options: RunOptions,
     console: Console,
+    *,
+    quiet: bool = False,
 ) -> Summary:
     """Carry out a plan.
 
@@ -181,6 +183,8 @@ def run(
     source : dict
         How the data set was named on the command line; kept in the store so that a repair can list
         the videos again.
+    quiet : bool
+        Print failures and no progress.
 
     Raises
     ------
@@ -202,8 +206,9 @@ def run(
         summary = Summary(Counter({"already done": plan.done, "quarantined": plan.quarantined}))
         ledger = Ledger(options.store)
         summary.ledger = ledger.path
+        progress = RunProgress(plan, console, quiet=quiet)
         try:
-            _settle(plan, recipe, options, ledger, summary, console)
+            _settle(plan, recipe, options, ledger, summary, progress)
             _supersede(plan, dataset, options.store)
         finally:
             ledger.close()
@@ -247,12 +252,12 @@ def _settle(
     options: RunOptions,
     ledger: Ledger,
     summary: Summary,
-    console: Console,
+    progress: RunProgress,
 ) -> None:
     """Enter every outcome into the ledger, the summary and, failures, the quarantine."""
     quarantine = Quarantine(options.store)
     with (
-        RunProgress(plan, console) as progress,
+        progress,
         # Closed here whatever happens: workers must be gone before what they left is swept.
         closing(_work(plan, recipe, options, progress)) as work,
     ):
@@ -289,13 +294,13 @@ def _work(
             options.on_error, options.stall_s, options.cache,
         )  # fmt: skip
         torn = set()
-        for outcome in Driver(pool, job, plan.shards, progress.frames).outcomes():
+        for outcome in Driver(pool, job, plan.shards, progress.underway).outcomes():
             if outcome.status == "failed" and outcome.parts > 1:
                 torn.add(outcome.video_id)
             else:
                 yield outcome
         whole = whole_again(plan, store, torn)
-        yield from Driver(pool, job, whole, progress.frames).outcomes()
+        yield from Driver(pool, job, whole, progress.underway).outcomes()
 
 
 def whole_again(plan: Plan, store: Path, torn: set[str]) -> list[ShardPlan]:

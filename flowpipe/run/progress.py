@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -17,7 +18,8 @@ from rich.progress import (
 )
 
 from flowpipe.run.plan import Plan
-from flowpipe.types import Outcome
+from flowpipe.types import Outcome, Span
+from flowpipe.words import counted, duration
 
 LOG_EVERY_S = 30.0
 
@@ -32,12 +34,23 @@ class RunProgress:
         by what they really had.
     console : rich.console.Console
         Where to draw; not a terminal means plain lines every `LOG_EVERY_S` seconds.
+    quiet : bool
+        Print failures only.
     """
 
-    def __init__(self, plan: Plan, console: Console) -> None:
-        self._console = console
+    def __init__(self, plan: Plan, console: Console, *, quiet: bool = False) -> None:
+        self._console, self._quiet = console, quiet
         self._spans = plan.spans + len(plan.unusable)
         self._total_frames = max(1.0, plan.frames)
+        self._videos = len(
+            {span.record.video_id for shard in plan.shards for span in shard.spans}
+            | {outcome.video_id for outcome in plan.unusable}
+        )
+        self._parts: defaultdict[str, set[int]] = defaultdict(set)
+        self._whole: set[str] = set()
+        """Videos of which every part is finished."""
+        self._underway = 0
+        """Videos that are finished in shards that are not."""
         self._counts: Counter[str] = Counter()
         self._finished_frames = 0
         self._frames = 0
@@ -52,7 +65,7 @@ class RunProgress:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=console,
-            disable=not console.is_terminal,
+            disable=quiet or not console.is_terminal,
         )
         self._task = self._bar.add_task("extracting", total=1.0, note="")
 
@@ -73,6 +86,11 @@ class RunProgress:
         """Count a finished span; failures are printed above the bar at once."""
         self._counts[outcome.status] += 1
         self._finished_frames += outcome.frames
+        parts = self._parts[outcome.video_id]
+        parts.add(outcome.part)
+        if len(parts) >= outcome.parts:
+            self._whole.add(outcome.video_id)
+            del self._parts[outcome.video_id]
         if outcome.status != "done":
             first_line = outcome.message.strip().splitlines()[-1] if outcome.message else ""
             self._console.print(
@@ -83,9 +101,27 @@ class RunProgress:
             )
         self._update()
 
-    def frames(self, frames: int) -> None:
-        """Note the frames finished in this run, those of unfinished shards included."""
+    def underway(self, frames: int, spans: Sequence[Span]) -> None:
+        """Note what is finished in this run.
+
+        Parameters
+        ----------
+        frames : int
+            Frames of finished and of unfinished shards.
+        spans : sequence of Span
+            Spans that are finished in shards that are not.
+        """
         self._frames = max(frames, self._frames)
+        parts: Counter[str] = Counter()
+        wanted = {}
+        for span in spans:
+            parts[span.record.video_id] += 1
+            wanted[span.record.video_id] = span.parts
+        self._underway = sum(
+            parts[key] + len(self._parts.get(key, ())) >= count
+            for key, count in wanted.items()
+            if key not in self._whole
+        )
         self._update()
 
     def _update(self) -> None:
@@ -94,14 +130,17 @@ class RunProgress:
         share = min(self._frames / self._total(finished), 1.0)
         if finished == self._spans:
             share = 1.0
-        note = f"{finished}/{self._spans} videos, {self._frames / elapsed:.0f} frames/s"
+        videos = min(len(self._whole) + self._underway, self._videos)
+        note = f"{videos}/{counted(self._videos, 'video')}, {self._frames / elapsed:.0f} frames/s"
         if self._counts["failed"]:
             note += f", {self._counts['failed']} failed"
         self._bar.update(self._task, completed=share, note=note)
-        if not self._console.is_terminal and time.monotonic() - self._logged > LOG_EVERY_S:
+        if self._quiet or self._console.is_terminal:
+            return
+        if time.monotonic() - self._logged > LOG_EVERY_S:
             self._logged = time.monotonic()
             if share:
-                note += f", {(elapsed / share - elapsed) / 60:.0f} min left"
+                note += f", {duration(elapsed / share - elapsed)} left"
             self._console.print(f"{share:.0%} {note}", highlight=False)
 
     def _total(self, finished: int) -> float:

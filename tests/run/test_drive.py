@@ -68,7 +68,7 @@ def alone(job: ShardJob, position: int) -> ShardJob:
 
 
 def outcomes(pool: Pool, job: ShardJob) -> dict[str, Outcome]:
-    return {o.video_id: o for o in Driver(pool, job, [job.shard], lambda _: None).outcomes()}
+    return {o.video_id: o for o in Driver(pool, job, [job.shard], lambda *_: None).outcomes()}
 
 
 def test_a_death_with_a_video_sets_it_apart_and_both_shards_are_made(

@@ -1,0 +1,70 @@
+"""What a run prints while it works: videos, not parts; also those of shards in work."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from flowpipe.run import progress
+from flowpipe.run.plan import Plan, ShardPlan
+from flowpipe.run.progress import RunProgress
+from flowpipe.types import Outcome, Span, VideoRecord
+from flowpipe.words import duration
+
+
+@pytest.fixture(autouse=True)
+def every_update(monkeypatch):
+    monkeypatch.setattr(progress, "LOG_EVERY_S", -1.0)
+
+
+def plan_of(*parts: int) -> Plan:
+    """One shard with a video for each number of parts."""
+    spans = tuple(
+        Span(VideoRecord(f"v{k}", f"v{k}.mp4"), part, count)
+        for k, count in enumerate(parts)
+        for part in range(count)
+    )
+    return Plan((ShardPlan("a", spans, 1.0, 1.0),), (), 0, 0, 10.0 * len(spans), 1.0, 1.0)
+
+
+def last(console: Console) -> str:
+    return console.file.getvalue().splitlines()[-1]
+
+
+def test_videos_are_counted_and_move_while_shards_are_in_work():
+    plan, console = plan_of(1, 3, 1), Console(file=StringIO(), width=200)
+    spans = plan.shards[0].spans
+    with RunProgress(plan, console) as shown:
+        shown.underway(5, ())
+        assert "0/3 videos" in last(console)
+        shown.underway(10, spans[:1])
+        assert "1/3 videos" in last(console)
+        shown.underway(30, spans[:3])  # two of three parts
+        assert "1/3 videos" in last(console)
+        shown.underway(40, spans[:4])
+        assert "2/3 videos" in last(console)
+        for span in spans[:4]:
+            shown.outcome(Outcome(span.record.video_id, "done", "", span.part, span.parts))
+        shown.underway(45, ())
+        assert "2/3 videos" in last(console)
+        shown.outcome(Outcome("v2", "failed", reason="corrupt", message="v2.mp4: broken"))
+        assert "3/3 videos" in last(console) and "1 failed" in last(console)
+
+
+def test_quiet_prints_failures_alone():
+    plan, console = plan_of(1, 1), Console(file=StringIO(), width=200)
+    with RunProgress(plan, console, quiet=True) as shown:
+        shown.underway(5, plan.shards[0].spans[:1])
+        shown.outcome(Outcome("v0", "done"))
+        shown.outcome(Outcome("v1", "failed", reason="corrupt", message="v1.mp4: broken"))
+    assert console.file.getvalue() == "[failed] v1: corrupt: v1.mp4: broken\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "1 s"), (29, "29 s"), (61, "1 min"), (7100, "118 min"), (9e3, "2.5 h")],
+)
+def test_time_left_has_a_unit_that_suits_it(seconds: float, text: str):
+    assert duration(seconds) == text
