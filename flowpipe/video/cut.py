@@ -85,7 +85,8 @@ class _Scan:
         assert time_s is not None
         if packet.is_discard:
             return True
-        if self.last_s > -math.inf and time_s > self.last_s + MAX_GAP_S:
+        latest_s = max(self.last_s + MAX_GAP_S, self.source.steady_end_s)
+        if self.last_s > -math.inf and time_s > latest_s:
             return False
         self.first_s = min(self.first_s, time_s)
         self.last_s = max(self.last_s, time_s)

@@ -20,6 +20,7 @@ from flowpipe.video.decoders import DECODERS
 from flowpipe.video.pictures import Pictures
 from flowpipe.video.source import Source
 from flowpipe.video.timestamps import TOLERANCE_S, Ticks, Timeline
+from flowpipe.video.untimed import time_of_first
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,9 @@ class VideoReader:
         self._pictures = Pictures(
             Source(path, threads=threads, stream=params.stream), params.decoder, start_s
         )
-        self._timeline: Timeline[Any] = Timeline(self._pictures.source.step_s)
+        self._timeline: Timeline[Any] = Timeline(
+            self._pictures.source.step_s, self._pictures.source.steady_end_s
+        )
         self._notes: Counter[str] = Counter()
         self._sizes: dict[tuple[int, int], None] = {}
         self._first: tuple[str, Colour, Turn] | None = None
@@ -231,7 +234,7 @@ class VideoReader:
 
     def _kept(self) -> Iterator[tuple[float, Any]]:
         """Pictures of the span in order, with the times they are to be stored under."""
-        pictures = self._timeline.order(self._pictures)
+        pictures = self._timeline.order(self._counted_back())
         if self.params.fps:
             yield from self._resampled(pictures)
             return
@@ -243,6 +246,18 @@ class VideoReader:
             if self._count_own(time_s):
                 yield time_s, picture
 
+    def _counted_back(self) -> Iterator[tuple[float | None, Any]]:
+        """Pictures; if the first one has no timestamp, its time is found before it is passed on."""
+        first = True
+        for pts_s, picture in self._pictures:
+            if first and pts_s is None:
+                source = self._pictures.source
+                first_s = time_of_first(source.path, source.index, source.step_s)
+                self._pictures.origin_s = first_s
+                self._timeline.first_s = first_s or 0.0
+            first = False
+            yield pts_s, picture
+
     def _resampled(self, pictures: Iterator[tuple[float, Any]]) -> Iterator[tuple[float, Any]]:
         stop_s = math.inf if self.stop_s is None else self.stop_s
         ticks: Ticks | None = None
@@ -252,7 +267,7 @@ class VideoReader:
             if ticks is None:
                 if picture is None:
                     return
-                if not self._timeline.timed:
+                if not self._timeline.timed and self._pictures.origin_s is None:
                     self._damage = DecodeError(
                         f"{self.path} has no timestamps, so it cannot be resampled to "
                         f"{self.params.fps:g} frames per second; set fps to 0 to keep every frame",

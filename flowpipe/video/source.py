@@ -229,7 +229,18 @@ class Source:
         length_s = self.seconds(self.stream.duration)
         if length_s is None:
             length_s = (self.container.duration or 0) / 1_000_000
+            if self.format == "matroska" and length_s > self.declared_start_s:
+                return length_s  # counted from 0, not from the first frame
         return self.declared_start_s + length_s if length_s > 0 else 0.0
+
+    @property
+    def steady_end_s(self) -> float:
+        """Time up to which silences of any length are believed, seconds; -inf for none.
+
+        Matroska and MP4 declare a duration. Clocks of transport streams wrap, and a duration of
+        theirs is an estimate from the same clocks.
+        """
+        return self.declared_end_s if self.format in ("matroska", "mov") else -math.inf
 
     def seconds(self, timestamp: int | None) -> float | None:
         """Stream timestamp -> seconds, rounded once."""

@@ -19,7 +19,8 @@ T = TypeVar("T")
 LOOK_AHEAD = 4
 """Frames held back to sort timestamps; also the number of decoded pictures kept in memory."""
 MAX_GAP_S = 3600.0
-"""A longer silence between two frames is taken for a broken timestamp, not for a pause."""
+"""A longer silence between two frames is taken for a broken timestamp, not for a pause, unless the
+header declares a duration that covers it."""
 TOLERANCE_S = 0.501e-3
 """A frame may be this late for a tick and still count: Matroska, WebM, ASF and FLV round timestamps
 to milliseconds, and without it 30 frames per second resampled to 30 lose one frame in three."""
@@ -28,18 +29,28 @@ to milliseconds, and without it 30 frames per second resampled to 30 lose one fr
 class Timeline(Generic[T]):
     """Turns (pts or None, frame) in showing order into (seconds, frame), strictly increasing.
 
-    - A missing timestamp becomes the previous one plus `step_s`: ``pts_missing``.
+    - A missing timestamp becomes `first_s` or the previous one plus `step_s`: ``pts_missing``.
     - Timestamps out of order within `LOOK_AHEAD` frames are sorted: ``pts_reordered``.
     - One that still does not increase follows its predecessor by a quarter of `step_s`:
       ``pts_repeated``.
-    - After a jump, backwards or by more than `MAX_GAP_S`, time goes on from where it was with
-      `step_s`: ``pts_jump``.
+    - After a jump, backwards or by more than `MAX_GAP_S` and beyond `declared_end_s`, time goes on
+      from where it was with `step_s`: ``pts_jump``.
 
     ``notes`` counts each of them.
+
+    Parameters
+    ----------
+    step_s : float
+        Frame interval, seconds.
+    declared_end_s : float
+        Time up to which the container's header supports silences of any length, seconds.
     """
 
-    def __init__(self, step_s: float) -> None:
+    def __init__(self, step_s: float, declared_end_s: float = -math.inf) -> None:
         self.step_s = step_s
+        self.first_s = 0.0
+        """Time of the first frame if it has no timestamp, seconds."""
+        self._declared_end_s = declared_end_s + step_s
         self.notes: Counter[str] = Counter()
         self.timed = 0
         """Frames that came with a timestamp."""
@@ -65,11 +76,13 @@ class Timeline(Generic[T]):
         newest = self._newest_s
         if pts_s is None:
             self.notes["pts_missing"] += 1
-            time_s = 0.0 if newest is None else newest + self.step_s
+            time_s = self.first_s if newest is None else newest + self.step_s
         else:
             self.timed += 1
             time_s = pts_s + self._shift_s
-            if newest is not None and not newest - self._back_s <= time_s <= newest + MAX_GAP_S:
+            if newest is not None and not (
+                newest - self._back_s <= time_s <= max(newest + MAX_GAP_S, self._declared_end_s)
+            ):
                 self.notes["pts_jump"] += 1
                 time_s = newest + self.step_s
                 self._shift_s = time_s - pts_s

@@ -175,3 +175,53 @@ def test_video_without_times(tmp_path: Path) -> None:
         with pytest.raises(DecodeError, match="set fps to 0") as caught:
             list(reader.windows())
     assert caught.value.reason == "timestamps"
+
+
+def without_times(source: Path, target: Path, count: int) -> Path:
+    """Clear the timestamps of the first packets of a transport stream."""
+    data = bytearray(source.read_bytes())
+    for at in range(0, len(data), 188):
+        start = data.find(b"\0\0\1\xe0", at, at + 188)
+        if count and data[at + 1] & 0x40 and start > 0:
+            length = data[start + 8]
+            data[start + 7] &= 0x3F
+            data[start + 9 : start + 9 + length] = b"\xff" * length
+            count -= 1
+    target.write_bytes(data)
+    return target
+
+
+def test_times_before_the_first_timestamp_are_counted_back(tmp_path: Path) -> None:
+    whole = encode_video(tmp_path / "a.ts", moving_clip(60), fps=25, b_frames=2)
+    path = without_times(whole, tmp_path / "b.ts", 8)
+    with open_video(whole) as reader:
+        want = np.concatenate([w.pts_s for w in reader.windows()])
+    for fps in (0, 25):
+        with open_video(path, VideoParams(fps=fps)) as reader:
+            times = np.concatenate([w.pts_s for w in reader.windows()])
+        np.testing.assert_allclose(times, want, atol=1e-6)
+        assert reader.facts.start_s == pytest.approx(want[0])
+    assert "pts_missing:8" in reader.facts.notes
+
+
+@pytest.mark.parametrize("container", ["mkv", "mp4"])
+def test_long_silences_and_late_starts_stay(container: str, tmp_path: Path) -> None:
+    for name, times in {
+        "sparse": [0.0, 7200.0, 14400.0, 21600.0],
+        "late": [100_000.0, 100_000.04, 100_000.08],
+    }.items():
+        path = encode_video(
+            tmp_path / f"{name}.{container}", moving_clip(len(times)), codec="libx264", pts_s=times
+        )
+        with open_video(path) as reader:
+            ours = np.concatenate([w.pts_s for w in reader.windows()])
+        np.testing.assert_allclose(ours, times, atol=2e-3)
+        notes = {note.split(":")[0] for note in reader.facts.notes}
+        assert not {"pts_jump", "shorter_than_declared"} & notes
+
+
+def test_silences_are_believed_up_to_the_declared_end() -> None:
+    timeline: Timeline[int] = Timeline(0.04, declared_end_s=8000.0)
+    placed = [time for time, _ in timeline.order((t, 0) for t in (0.0, 7200.0, 1e9))]
+    assert placed == pytest.approx([0.0, 7200.0, 7200.04])
+    assert timeline.notes == {"pts_jump": 1}

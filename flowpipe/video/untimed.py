@@ -1,0 +1,49 @@
+"""Video whose first frames have no timestamps -> time of its first frame."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from typing import Any
+
+import av
+
+from flowpipe.video.pictures import Pictures
+from flowpipe.video.source import Source
+
+
+def time_of_first(path: str, stream: int, step_s: float) -> float | None:
+    """Count back from the first frame that has a timestamp, by the frame interval.
+
+    Reads the file up to the first packet with a timestamp, then decodes a second time up to the
+    first frame with one. Keeps no frames.
+
+    Parameters
+    ----------
+    path : str
+    stream : int
+        Index of the video stream.
+    step_s : float
+        Frame interval, seconds.
+
+    Returns
+    -------
+    float or None
+        Seconds; None if no frame has a timestamp.
+    """
+    with Source(path, stream=stream) as source:
+        if not _any_timed(source.packets()):
+            return None
+    pictures = Pictures(Source(path, stream=stream))
+    with contextlib.closing(pictures):
+        for count, (pts_s, _) in enumerate(pictures):
+            if pts_s is not None:
+                return pts_s - count * step_s
+    return None
+
+
+def _any_timed(packets: Iterable[Any]) -> bool:
+    try:
+        return any(packet.pts is not None for packet in packets)
+    except (av.error.FFmpegError, OSError):
+        return False
