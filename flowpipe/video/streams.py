@@ -1,4 +1,4 @@
-"""Open container -> the video stream to decode, and the streams that it goes on in."""
+"""Open container -> the video stream to decode."""
 
 from __future__ import annotations
 
@@ -97,35 +97,6 @@ def declared_frames(stream: VideoStream) -> int:
     if max(counts) or not (stream.duration and stream.time_base and stream.average_rate):
         return max(counts)
     return max(0, round(stream.duration * stream.time_base * stream.average_rate))
-
-
-def continuations(reopen: Callable[[], InputContainer], index: int) -> tuple[int, ...]:
-    """Find the video streams in which stream `index` goes on, in file order, itself included.
-
-    A transport stream may carry a programme's video on under another PID. Such a stream has no
-    packet between the first and the last packet of any other stream in the chain; those of
-    programmes that run side by side overlap. Reads the file once, decodes nothing.
-
-    Returns
-    -------
-    tuple of int
-        Stream indices; only `index` where nothing goes on or the file cannot be read to its end.
-    """
-    first: dict[int, int] = {}
-    last: dict[int, int] = {}
-    with reopen() as container:
-        videos = [s for s in container.streams.video if s.codec_context is not None]
-        for place, packet in enumerate(_demuxed(container, videos)):
-            if packet.size:
-                first.setdefault(packet.stream.index, place)
-                last[packet.stream.index] = place
-    if index not in first:
-        return (index,)
-    chain = [index]
-    for other in sorted(first, key=lambda k: first[k] - last[k]):  # the longest first
-        if all(last[other] < first[k] or first[other] > last[k] for k in chain):
-            chain.append(other)
-    return tuple(sorted(chain, key=first.__getitem__))
 
 
 def _counted(reopen: Callable[[], InputContainer]) -> dict[int, int]:
