@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -99,6 +99,11 @@ def _strange_sections(path: Path, values: Mapping[str, Any]) -> list[str]:
     mistakes = []
     for name in values:
         if name not in SECTIONS:
-            hint = did_you_mean(str(name), SECTIONS)
+            owners = [s for s, cls in SECTIONS.items() if name in {f.name for f in fields(cls)}]
+            hint = (
+                f"did you mean {' or '.join(f'{section}.{name}' for section in owners)}?"
+                if owners
+                else did_you_mean(str(name), SECTIONS)
+            )
             mistakes.append(f"{path}: section {name} is unknown; {hint}")
     return mistakes

@@ -10,6 +10,7 @@ from flowpipe.cli.options import STORE_ARGUMENT
 from flowpipe.cli.paths import FOLDER
 from flowpipe.cli.screen import counting, say
 from flowpipe.exchange import LAYOUTS, WEBDATASET, ExportJob, export_store
+from flowpipe.words import counted
 
 _SHOWN = 3
 
@@ -66,7 +67,8 @@ def export(
         done = export_store(job, progress)
     already = f", {done.already} were there" if done.already else ""
     click.echo(
-        f"{out}: {done.videos} videos{already}, {done.files} files, {done.bytes / 1e6:.1f} MB"
+        f"{out}: {counted(done.videos, 'video')}{already}, {done.files} files, "
+        f"{done.bytes / 1e6:.1f} MB"
     )
     if done.mean_difference is not None:
         say(

@@ -58,8 +58,8 @@ def extract(verify: bool, quiet: bool, **options: Any) -> int:
     if missing.absent and not wanted.allow_missing:
         missing.report(wanted.run.store)
         raise UsageError(
-            f"{len(missing.absent)} videos of the data set are not there; fetch them, or add "
-            "--allow-missing to extract the others: ids and labels stay the same"
+            f"{counted(len(missing.absent), 'video')} of the data set cannot be found; "
+            "fetch them, or add --allow-missing to extract the others: ids and labels stay the same"
         )
     plan = plan.without_absent()
     try:
@@ -157,7 +157,7 @@ def _report(summary: Summary, wanted: Request) -> None:
     first = next(iter(store.videos))
     dashes = "-- " if first.startswith("-") else ""  # else click takes the id for an option
     for line in (
-        f"store: {path} ({len(store.videos)} videos)",
+        f"store: {path} ({counted(len(store.videos), 'video')})",
         f"contact sheet: {sheet}",
         f"ledger: {summary.ledger}",
         "next:",

@@ -11,6 +11,7 @@ from flowpipe.cli.paths import FILE, FOLDER, FOLDER_THERE
 from flowpipe.cli.screen import counting, say
 from flowpipe.datasets.classes import read_class_names
 from flowpipe.exchange import LAYOUTS, ImportJob, Pairing, import_folder, read_lists
+from flowpipe.words import counted
 
 _SHOWN = 5
 
@@ -73,7 +74,7 @@ def import_(
         say(f"left out: {message if path in message else f'{path}: {message}'}")
     already = f", {done.already} were there" if done.already else ""
     failed = f", {len(done.failed)} left out" if done.failed else ""
-    click.echo(f"{store}: {done.videos} videos{already}{failed}")
+    click.echo(f"{store}: {counted(done.videos, 'video')}{already}{failed}")
     return EXIT_SOME_FAILED if done.failed else EXIT_DONE
 
 

@@ -18,6 +18,7 @@ from flowpipe.evaluation import Scores, evaluate, protocol_of, write_scores
 from flowpipe.recipe import plain
 from flowpipe.store import open_store
 from flowpipe.tsn.sampling import RULES
+from flowpipe.words import counted
 
 
 @click.command()
@@ -91,6 +92,6 @@ def test(
     scores = Scores(str(out), tested.video_ids, tested.scores, positives)
     facts = {**plain(tested.facts), "split_name": split or f"test{tested.facts.split}"}
     write_scores(out, scores, facts)
-    say(f"{out}: {len(tested.video_ids)} videos")
+    say(f"{out}: {counted(len(tested.video_ids), 'video')}")
     figures = evaluate(protocol_of(tested.facts.dataset), tested.scores, positives)
     print_results({facts["split_name"]: figures}, tested.facts.class_names, False, False)

@@ -37,7 +37,8 @@ def verify(store: Path, mend: bool, decode: bool, workers: int, as_json: bool) -
     options = RunOptions(store, workers=workers, gpus=chosen.gpus)
     damaged = sorted({p.shard for p in report.problems if layout.SHARD_NAME.fullmatch(p.shard)})
     summary = repair(damaged, load_dataset(source), source, recipe, options, stderr())
-    say(f"repaired: {summary.counts['done']} videos made again, {summary.failed} failed; checking")
+    made = counted(summary.counts["done"], "video")
+    say(f"repaired: {made} made again, {summary.failed} failed; checking")
     report = check(store, decode, workers)
     _print(report, as_json)
     return EXIT_DONE if report.ok and not summary.failed else EXIT_SOME_FAILED

@@ -28,6 +28,7 @@ from flowpipe.datasets.match import match, nothing_found, stem
 from flowpipe.datasets.tree import Tree
 from flowpipe.remote import Place, place
 from flowpipe.types import Segment, VideoRecord
+from flowpipe.words import counted
 
 CLASS_NAMES = (
     "ApplyEyeMakeup", "ApplyLipstick", "Archery", "BabyCrawling", "BalanceBeam", "BandMarching",
@@ -182,7 +183,9 @@ def _note(dataset: Dataset, actions: dict[str, tuple[int, ...]]) -> str:
     for subset, count in OFFICIAL_SEGMENTS.items():
         annotated = [record for record in everything if record.subset == subset and record.segments]
         segments = sum(len(record.segments) for record in annotated)
-        notes.append(f"{segments} of {count} {subset} segments found, of {len(annotated)} videos.")
+        notes.append(
+            f"{segments} of {count} {subset} segments found, of {counted(len(annotated), 'video')}."
+        )
     stretches = sum(len(record.ambiguous) for record in everything)
     if stretches:
         notes.append(f"{stretches} stretches are ambiguous.")
@@ -190,7 +193,7 @@ def _note(dataset: Dataset, actions: dict[str, tuple[int, ...]]) -> str:
         known = [labels for video_id, labels in actions.items() if video_id.split("_")[1] == subset]
         if known:
             notes.append(
-                f"{len(known)} {subset} videos labelled as wholes, "
+                f"{counted(len(known), f'{subset} video')} labelled as wholes, "
                 f"{sum(not labels for labels in known)} of them background."
             )
         else:

@@ -45,3 +45,13 @@ def test_extract_refuses_a_recipe_whose_train_section_is_wrong(flowpipe: Run, tm
     ended = flowpipe("extract", "--dataset", "demo", "--out", store, "--recipe", wrong)
     assert ended.returncode == 2 and "did you mean splits?" in ended.stderr
     assert not store.exists()
+
+
+def test_a_key_outside_its_section_is_told_where_it_belongs(tmp_path):
+    from flowpipe.errors import RecipeError
+    from flowpipe.recipe_file import read_recipe
+
+    path = tmp_path / "own.yaml"
+    path.write_text("size: {width: 340, height: 256}\n")
+    with pytest.raises(RecipeError, match=r"did you mean extract\.size\?"):
+        read_recipe(str(path)).build()
