@@ -215,11 +215,12 @@ def test_workers_of_a_job_have_the_gpus_of_the_job(gpus, two_gpus, tmp_path):
     assert before[stayed] == after[stayed]
 
 
-def test_more_gpus_than_the_job_has_are_refused(two_gpus, tmp_path):
+def test_more_gpus_than_the_job_has_are_refused(two_gpus, videos, tmp_path):
     site = write_cupy(tmp_path / "site", A100, A100)  # of the machine; the job has one of them
     said = in_a_job(
         tmp_path,
-        f"{sys.executable} -m flowpipe extract --videos . --out store --gpus 2; echo exit $?",
+        f"{sys.executable} -m flowpipe extract --videos {videos} --out store --gpus 2; "
+        "echo exit $?",
         "--gres=gpu:1",
         PYTHONPATH=os.pathsep.join([str(site), str(ROOT)]),
     )
