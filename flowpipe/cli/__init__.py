@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import io
 import keyword
 import sys
 import traceback
+import warnings
 from typing import Any
 
 import click
@@ -14,7 +16,7 @@ from flowpipe.distribution import ROOT, how_to_replace
 
 try:
     from flowpipe import __version__
-    from flowpipe.cli.screen import say
+    from flowpipe.cli.screen import say, show_warning, write_line
     from flowpipe.errors import BackendError, DecodeError, FlowpipeError, RemoteError
     from flowpipe.libraries import broken_libraries
     from flowpipe.words import did_you_mean
@@ -105,13 +107,16 @@ def main(arguments: list[str] | None = None) -> Any:
 
     Exit codes: see `exit_code`; 0 all done, 130 interrupted, 70 a bug of flowpipe.
     """
+    warnings.showwarning = show_warning
     try:
         code = cli.main(arguments, standalone_mode=False)
     except click.exceptions.Abort:
         say("flowpipe: interrupted")
         code = EXIT_INTERRUPTED
     except click.ClickException as error:
-        error.show()
+        words = io.StringIO()
+        error.show(file=words)
+        write_line(words.getvalue(), err=True, nl=False)
         code = EXIT_WRONG_USE
     except FlowpipeError as error:
         say(f"flowpipe: {error}", "bold red")
@@ -120,7 +125,7 @@ def main(arguments: list[str] | None = None) -> Any:
         say("flowpipe: interrupted")
         code = EXIT_INTERRUPTED
     except Exception:
-        traceback.print_exc()
+        say(traceback.format_exc().rstrip())
         say("flowpipe: this failure was not expected; finished work is kept", "bold red")
         code = EXIT_BUG
     sys.exit(code or EXIT_DONE)

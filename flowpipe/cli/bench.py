@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import sys
 from collections.abc import Callable
@@ -34,7 +33,7 @@ from flowpipe.bench import (
 from flowpipe.cli import Group
 from flowpipe.cli.options import width_and_height
 from flowpipe.cli.paths import THERE, LocalPath
-from flowpipe.cli.screen import say
+from flowpipe.cli.screen import as_json, say, write_line
 from flowpipe.errors import BackendError, UsageError
 from flowpipe.flow.tvl1 import TVL1Params
 from flowpipe.ops import Ops, get_ops
@@ -94,7 +93,7 @@ def flow(
     for message in pairs.left_out:
         say(f"left out: {message}", "yellow")
     # Where the JSON goes to stdout, nothing else does.
-    echo = partial(click.echo, err=str(json_file) == "-")
+    echo = partial(write_line, err=str(json_file) == "-")
     with one_core() as where:
         reasons = refusals(rows)
         if lack and all(row.on_cpu or row.name in reasons for row in rows):
@@ -121,7 +120,7 @@ def flow(
             "rows": [_plain(row, figures, reasons) for row in rows],
         }
         with click.open_file(str(json_file), "w", encoding="utf-8") as file:
-            file.write(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+            file.write(as_json(report, indent=1) + "\n")
 
 
 def _chosen(only: tuple[str, ...]) -> list[Row]:

@@ -8,6 +8,7 @@ import click
 
 from flowpipe.cli import Group
 from flowpipe.cli.paths import FOLDER
+from flowpipe.cli.screen import write_line
 from flowpipe.recipe_file import pipelines_folder
 from flowpipe.run import write_settings
 
@@ -20,7 +21,7 @@ def cluster() -> None:
 @cluster.command()
 def scripts() -> None:
     """Print the folder of array.sh and dask.sh, for Slurm."""
-    click.echo(pipelines_folder() / "slurm")
+    write_line(str(pipelines_folder() / "slurm"))
 
 
 @cluster.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import click
 
 from flowpipe.cli import EXIT_DONE, EXIT_SOME_FAILED
 from flowpipe.cli.paths import FOLDER
-from flowpipe.cli.screen import print_table
+from flowpipe.cli.screen import print_table, write_json
 from flowpipe.libraries import broken_libraries, owner
 
 
@@ -27,7 +26,7 @@ def doctor(out: Path, as_json: bool) -> int:
 
         findings = examine(out)
     if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False))
+        write_json([asdict(finding) for finding in findings])
     else:
         print_table(
             ((f.state, f.topic, f.found, f.cost) for f in findings),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 
 from flowpipe.cli.options import STORE_ARGUMENT
 from flowpipe.cli.paths import THERE
-from flowpipe.cli.screen import print_table, say
+from flowpipe.cli.screen import print_table, say, write_json
 from flowpipe.errors import UsageError
 from flowpipe.evaluation import (
     PROTOCOLS,
@@ -125,7 +124,7 @@ def print_results(
                         zip(classes, values, strict=True)}
                 for split, values in by_class.items()
             }  # fmt: skip
-        click.echo(json.dumps(facts, ensure_ascii=False))
+        write_json(facts)
         return
     print_table(
         ((split, *(f"{100 * row[n]:.2f}" for n in names)) for split, row in rows.items()),

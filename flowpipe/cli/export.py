@@ -8,7 +8,7 @@ import click
 
 from flowpipe.cli.options import STORE_ARGUMENT
 from flowpipe.cli.paths import FOLDER
-from flowpipe.cli.screen import counting, say
+from flowpipe.cli.screen import counting, say, write_line
 from flowpipe.exchange import LAYOUTS, WEBDATASET, ExportJob, export_store
 from flowpipe.words import counted
 
@@ -66,7 +66,7 @@ def export(
     with counting("exporting videos") as progress:
         done = export_store(job, progress)
     already = f", {done.already} were there" if done.already else ""
-    click.echo(
+    write_line(
         f"{out}: {counted(done.videos, 'video')}{already}, {done.files} files, "
         f"{done.bytes / 1e6:.1f} MB"
     )
@@ -78,7 +78,7 @@ def export(
     if done.lists:
         names = [path.name for path in done.lists]
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        click.echo(f"lists: {', '.join(names[:_SHOWN])}{more}")
+        write_line(f"lists: {', '.join(names[:_SHOWN])}{more}")
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from flowpipe import recipe as recipes
 from flowpipe.cli.options import check_output, width_and_height
 from flowpipe.cli.paths import FILE, FILE_THERE
+from flowpipe.cli.screen import write_line
 from flowpipe.errors import UsageError
 from flowpipe.flow import FLOWS
 from flowpipe.flow.flo import write_flo
@@ -86,7 +87,7 @@ def flow(
     height, width = speed.shape
     name = " ".join(filter(None, (params.name, getattr(params, "variant", ""))))
     where = FLOWS[algorithm].ran_on(ops)
-    click.echo(
+    write_line(
         f"{width}x{height}, {name} on {where}: median {np.median(speed):.3f} px, largest "
         f"{speed.max():.3f} px, {cpu_ms:.1f} ms of CPU; wrote {output}{shown}"
     )

@@ -8,7 +8,7 @@ import click
 
 from flowpipe.cli import EXIT_DONE, EXIT_SOME_FAILED
 from flowpipe.cli.paths import FILE, FOLDER, FOLDER_THERE
-from flowpipe.cli.screen import counting, say
+from flowpipe.cli.screen import counting, say, write_line
 from flowpipe.datasets.classes import read_class_names
 from flowpipe.exchange import LAYOUTS, ImportJob, Pairing, import_folder, read_lists
 from flowpipe.words import counted
@@ -74,7 +74,7 @@ def import_(
         say(f"left out: {message if path in message else f'{path}: {message}'}")
     already = f", {done.already} were there" if done.already else ""
     failed = f", {len(done.failed)} left out" if done.failed else ""
-    click.echo(f"{store}: {counted(done.videos, 'video')}{already}{failed}")
+    write_line(f"{store}: {counted(done.videos, 'video')}{already}{failed}")
     return EXIT_SOME_FAILED if done.failed else EXIT_DONE
 
 

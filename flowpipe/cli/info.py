@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from flowpipe.cli.options import STORE_ARGUMENT
-from flowpipe.cli.screen import print_table
+from flowpipe.cli.screen import print_table, write_json
 from flowpipe.errors import UsageError
 from flowpipe.run import Quarantine
 from flowpipe.store import Store, Video, open_store
@@ -31,7 +30,7 @@ def info(store: Path, video: str | None, as_json: bool) -> None:
     else:
         facts = video_facts(find(opened, video))
     if as_json:
-        click.echo(json.dumps(facts, ensure_ascii=False))
+        write_json(facts)
         return
     print_table((name.replace("_", " "), _words(value)) for name, value in facts.items())
 

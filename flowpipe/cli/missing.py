@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from flowpipe.cli.screen import say
+from flowpipe.cli.screen import harmless, say
 from flowpipe.datasets import Dataset
 from flowpipe.datasets.dataset import LeftOut
 from flowpipe.errors import REASONS, UnwritableError
@@ -96,8 +96,8 @@ class Missing:
             store.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UnwritableError(f"no store can be made at {store}: {error}") from error
-        text = "".join(f"{line}\n" for line in lines)
-        write_whole(path, text.encode("utf-8", "surrogateescape"), "list of missing videos")
+        text = "".join(f"{harmless(line)}\n" for line in lines)
+        write_whole(path, text.encode(), "list of missing videos")
         sentences = self.summary()
         for sentence in sentences:
             say(sentence)

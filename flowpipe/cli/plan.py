@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
@@ -10,7 +9,7 @@ import click
 from flowpipe.cli import EXIT_DONE, EXIT_WRONG_USE
 from flowpipe.cli.missing import Missing
 from flowpipe.cli.options import extract_options, request
-from flowpipe.cli.screen import print_table, say
+from flowpipe.cli.screen import print_table, say, write_json, write_line
 from flowpipe.modality import MODALITIES
 from flowpipe.run import plan_run
 from flowpipe.store import free_bytes
@@ -62,11 +61,11 @@ def plan(as_json: bool, **options: Any) -> int:
         "fits": found.bytes <= free,
     }
     if as_json:
-        click.echo(json.dumps(facts, ensure_ascii=False))
+        write_json(facts)
     else:
         _print(facts, wanted.why_device or wanted.run.device, wanted.warning)
         for line in [*found.changes.lines(), *missing.lines()]:
-            click.echo(line)
+            write_line(line)
     return EXIT_DONE if facts["fits"] else EXIT_WRONG_USE
 
 

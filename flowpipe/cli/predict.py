@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from flowpipe.cli import devices
 from flowpipe.cli.networks import WEIGHTS_OPTION, weights_of
 from flowpipe.cli.options import without_core
 from flowpipe.cli.paths import FOLDER_THERE, PLACE
-from flowpipe.cli.screen import print_table, say, stderr
+from flowpipe.cli.screen import print_table, say, stderr, write_json, write_line
 from flowpipe.cli.torch_needed import torch_or_why
 from flowpipe.datasets import Dataset
 from flowpipe.errors import FlowpipeError, UsageError
@@ -108,7 +107,7 @@ def predict(
         ]
         found = run_prediction(video_id, looks, network_device, f"{checkpoint}.pt")
     if as_json:
-        click.echo(json.dumps(_as_values(video, runs, found, top, least), ensure_ascii=False))
+        write_json(_as_values(video, runs, found, top, least))
         return
     _show(found, runs, top)
     if params.protocol == "mtwi":
@@ -205,7 +204,7 @@ def _show_time_line(found: Prediction, least: float) -> None:
         )
         for one in stretches(found, least)
     )  # fmt: skip
-    click.echo()
+    write_line()
     print_table(rows, header=("time", "class", "probability", ""))
 
 

@@ -6,7 +6,7 @@ import click
 
 from flowpipe import recipe as recipes
 from flowpipe.cli import Group
-from flowpipe.cli.screen import print_table
+from flowpipe.cli.screen import print_table, write_line
 from flowpipe.recipe_file import known_names, read_recipe
 
 _NAME = click.argument("name", metavar="NAME|FILE")
@@ -36,8 +36,8 @@ def show(name: str, settings: tuple[str, ...]) -> None:
     sections = {"extract": recipes.plain(extract)}
     if train is not None:
         sections["train"] = recipes.plain(train)
-    click.echo(f"# digest of the extract section: {recipes.digest(extract)}")
-    click.echo(recipes.dump(sections), nl=False)
+    write_line(f"# digest of the extract section: {recipes.digest(extract)}")
+    write_line(recipes.dump(sections), nl=False)
 
 
 @recipe.command()
@@ -48,4 +48,4 @@ def check(name: str, settings: tuple[str, ...]) -> None:
     found = read_recipe(name)
     extract, train = found.build(settings)
     sections = "extract" if train is None else "extract and train"
-    click.echo(f"{found.path} is right: {sections}; digest of extract {recipes.digest(extract)}")
+    write_line(f"{found.path} is right: {sections}; digest of extract {recipes.digest(extract)}")

@@ -1,18 +1,60 @@
-"""Words and tables -> terminal or log: results on stdout, everything else on stderr."""
+"""Words and tables -> terminal or log: results on stdout, everything else on stderr.
+
+Ids, paths and messages come from files of strangers, and a terminal obeys control characters in
+them. So every text is printed here and nowhere else, with such characters written as escapes.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any, TextIO
 
-from rich.console import Console
+import click
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 WIDTH_OF_LOGS = 160
+_CONTROLS = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
+"""C0 but newline and tab, DEL, C1, and what stands for bytes of a path that are no UTF-8."""
+
+
+def harmless(text: str) -> str:
+    """Return the text with control characters written as escapes such as ``\\x1b``.
+
+    Newlines and tabs stay. A byte of a path that is not UTF-8 becomes ``\\xNN`` too.
+    """
+    return _CONTROLS.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if 0xDC80 <= code <= 0xDCFF:  # a byte, see os.fsdecode
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+class HarmlessConsole(Console):
+    """A console that writes the control characters of what it prints as escapes."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(harmless(text), **options)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control is None:
+                segment = Segment(harmless(segment.text), segment.style)
+            yield segment
 
 
 @cache
@@ -22,8 +64,32 @@ def stderr() -> Console:
 
 
 def say(text: str, style: str = "") -> None:
-    """A line on stderr, exactly as given."""
-    stderr().print(Text(text, style), soft_wrap=True)
+    """Print a line on stderr; of `harmless` text every character stays."""
+    stderr().print(Text(harmless(text), style), soft_wrap=True)
+
+
+def write_line(text: str = "", *, err: bool = False, nl: bool = True) -> None:
+    """Print a line of a result on stdout, or on stderr; `harmless` is applied."""
+    click.echo(harmless(text), err=err, nl=nl)
+
+
+def write_json(values: Any) -> None:
+    """Print values on stdout as JSON in one line."""
+    write_line(as_json(values))
+
+
+def as_json(values: Any, indent: int | None = None) -> str:
+    """Return values as JSON text in which control characters, DEL and C1 too, are escaped."""
+    text = json.dumps(values, indent=indent, ensure_ascii=False)
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int,
+    file: TextIO | None = None, line: str | None = None,
+) -> None:  # fmt: skip
+    """Print a warning of Python on stderr; takes the place of `warnings.showwarning`."""
+    say(warnings.formatwarning(message, category, filename, lineno, line).rstrip("\n"))
 
 
 @contextmanager
@@ -55,10 +121,11 @@ def print_table(rows: Iterable[tuple[str, ...]], header: tuple[str, ...] = ()) -
     """Rows of plain text as a table on stdout; the first column is never wrapped."""
     table = Table(*header, show_header=bool(header), box=None, padding=(0, 2, 0, 0))
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(harmless(cell)) for cell in row))
     _console(sys.stdout.isatty()).print(table)
 
 
 def _console(terminal: bool, *, stderr: bool = False) -> Console:
     # A log has no width of its own; rich would wrap it at 80 columns.
-    return Console(stderr=stderr, width=None if terminal else WIDTH_OF_LOGS, highlight=False)
+    width = None if terminal else WIDTH_OF_LOGS
+    return HarmlessConsole(stderr=stderr, width=width, highlight=False)

@@ -9,6 +9,7 @@ import click
 from flowpipe.cli.info import find
 from flowpipe.cli.options import STORE_ARGUMENT, check_output
 from flowpipe.cli.paths import FILE
+from flowpipe.cli.screen import write_line
 from flowpipe.report import contact_sheet, save_png
 from flowpipe.store import open_store
 
@@ -34,4 +35,4 @@ def show(store: Path, video: str, output: Path, columns: int) -> None:
     find(opened, video)
     check_output(output, ".png")
     save_png(output, contact_sheet(opened, video, columns=columns))
-    click.echo(f"wrote {output}")
+    write_line(f"wrote {output}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from flowpipe.cli import EXIT_DONE, EXIT_SOME_FAILED, devices
 from flowpipe.cli.options import STORE_ARGUMENT, stored_request
-from flowpipe.cli.screen import print_table, say, stderr
+from flowpipe.cli.screen import print_table, say, stderr, write_json, write_line
 from flowpipe.cli.source import load_dataset
 from flowpipe.run import Quarantine, RunOptions, repair
 from flowpipe.store import Report, layout, verify_store
@@ -52,7 +51,7 @@ def check(store: Path, decode: bool, workers: int) -> Report:
 
 def _print(report: Report, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(report.plain(), ensure_ascii=False))
+        write_json(report.plain())
         return
     print_table(
         (
@@ -65,7 +64,7 @@ def _print(report: Report, as_json: bool) -> None:
         header=("shard", "videos", "frames", "images", "MB", "state"),
     )  # fmt: skip
     for problem in report.problems:
-        click.echo(str(problem))
+        write_line(str(problem))
     for note in report.notes:
-        click.echo(f"note: {note}")
-    click.echo("the store is whole" if report.ok else counted(len(report.problems), "problem"))
+        write_line(f"note: {note}")
+    write_line("the store is whole" if report.ok else counted(len(report.problems), "problem"))

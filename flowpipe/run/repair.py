@@ -72,7 +72,7 @@ def repair(
             broken.update(video_id for video_id, _, _ in lost)
         except FormatError:
             broken.update(_listed_in(store, path.stem))  # its own tables cannot be trusted
-        console.print(f"{name}: {len(kept)} videos kept", highlight=False)
+        console.print(f"{name}: {len(kept)} videos kept", markup=False, highlight=False)
         aside.mkdir(exist_ok=True)
         path.replace(aside / name)
     # A shard that was moved aside counts as lost until all that it held is there again.
@@ -87,7 +87,7 @@ def repair(
     summary = run(plan, wanted, source, recipe, options, console)
     gone = broken - {record.video_id for record in wanted.records}
     if gone:
-        console.print(f"not in the data set any more: {', '.join(sorted(gone))}")
+        console.print(f"not in the data set any more: {', '.join(sorted(gone))}", markup=False)
         summary.counts["failed"] += len(gone)
     if not summary.failed:
         shutil.rmtree(aside, ignore_errors=True)
