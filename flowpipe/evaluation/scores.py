@@ -6,6 +6,7 @@ import io
 import json
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -115,7 +116,7 @@ def read_scores(path: Path, classes: int) -> Scores:
             f"{path}: {len(wrong)} videos have scores that are no finite numbers: "
             f"{', '.join(wrong[:_SHOWN])}"
         )
-    twice = sorted({key for key in ids if ids.count(key) > 1}) if len(set(ids)) < len(ids) else []
+    twice = sorted(key for key, count in Counter(ids).items() if count > 1)
     if twice:
         raise FormatError(f"{path} has {len(twice)} ids twice: {', '.join(twice[:_SHOWN])}")
     return Scores(str(path), tuple(ids), values)

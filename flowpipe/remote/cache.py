@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import posixpath
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -69,11 +70,11 @@ class Cache:
             )
         with ExitStack() as held:
             try:
-                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _private_folder(self.folder)
                 copy = self.folder / _name(path, facts)
-                while not self._hold(copy, held, beat):
+                while not self._hold(copy, facts.bytes, held, beat):
                     with _locked(copy.with_suffix(".lock"), fcntl.LOCK_EX, beat):
-                        if not copy.exists():
+                        if not _is_whole(copy, facts.bytes):
                             patiently(partial(self._fetch, path, facts, copy, beat), beat)
                 os.utime(copy)  # the least recently used goes first
             except OSError as error:
@@ -82,11 +83,11 @@ class Cache:
                 ) from error
             yield str(copy)
 
-    def _hold(self, copy: Path, held: ExitStack, beat: Callable[[], None]) -> bool:
-        """Keep others from removing a copy until `held` ends; False if there is none."""
+    def _hold(self, copy: Path, count: int, held: ExitStack, beat: Callable[[], None]) -> bool:
+        """Keep others from removing a copy of `count` bytes until `held` ends; False without it."""
         with ExitStack() as draft:
             draft.enter_context(_locked(copy.with_suffix(".lock"), fcntl.LOCK_SH, beat))
-            if copy.exists():
+            if _is_whole(copy, count):
                 held.push(draft.pop_all())
                 return True
         return False
@@ -94,7 +95,8 @@ class Cache:
     def _fetch(self, url: str, facts: Facts, copy: Path, beat: Callable[[], None]) -> None:
         part = copy.with_suffix(".part")
         try:
-            with part.open("wb") as file:
+            part.unlink(missing_ok=True)  # of a killed worker; its lock is held here
+            with open(part, "xb", opener=_no_link) as file:
                 self._make_room(file, facts.bytes, beat)
                 for _ in download(url, file, _BLOCK_BYTES):
                     beat()
@@ -132,9 +134,46 @@ class Cache:
         for entry in os.scandir(self.folder):
             if not entry.name.endswith(".lock"):
                 with suppress(FileNotFoundError):
-                    status = entry.stat()
+                    status = entry.stat(follow_symlinks=False)
                     found.append((status.st_mtime, status.st_size, Path(entry.path)))
         return found
+
+
+def _private_folder(folder: Path) -> None:
+    """Make a folder that no other user can write to or read from, or check one that is there.
+
+    Other users may write to the folder for temporary files, so one of them can have made it.
+
+    Raises
+    ------
+    OSError
+        If it is a link or no folder, belongs to another user, or is open to others.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise PermissionError("it is a link or no folder, and another user may have put it there")
+    if status.st_uid != os.getuid():
+        raise PermissionError(f"it belongs to user {status.st_uid}, not to {os.getuid()}")
+    if status.st_mode & 0o022:
+        raise PermissionError(
+            f"other users may write to it (mode {status.st_mode & 0o777:04o}); chmod 700 it after "
+            "a look at what is in it"
+        )
+
+
+def _is_whole(copy: Path, count: int) -> bool:
+    """Whether the name is a regular file of this user with so many bytes, and no link."""
+    try:
+        status = copy.lstat()
+    except FileNotFoundError:
+        return False
+    ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.getuid() and status.st_nlink == 1
+    return ours and status.st_size == count
+
+
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def default_cache() -> Cache:
@@ -167,7 +206,7 @@ def _name(url: str, facts: Facts) -> str:
 
 def _removed(copy: Path) -> bool:
     """Remove a copy, or what a killed worker was fetching, unless somebody uses it."""
-    with copy.with_suffix(".lock").open("ab") as lock:
+    with open(copy.with_suffix(".lock"), "ab", opener=_no_link) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -181,7 +220,7 @@ def _removed(copy: Path) -> bool:
 def _locked(path: Path, how: int, beat: Callable[[], None]) -> Iterator[IO[bytes]]:
     """Hold a lock on a file, which is made; polled, so that a watchdog sees that this waits."""
     while True:
-        lock = path.open("ab")
+        lock = open(path, "ab", opener=_no_link)
         try:
             while True:
                 try:
@@ -200,6 +239,6 @@ def _locked(path: Path, how: int, beat: Callable[[], None]) -> Iterator[IO[bytes
 def _is_there(lock: IO[bytes], path: Path) -> bool:
     """Whether the locked file still has its name: else its copy was removed meanwhile."""
     try:
-        return os.path.samestat(os.fstat(lock.fileno()), path.stat())
+        return os.path.samestat(os.fstat(lock.fileno()), path.lstat())
     except FileNotFoundError:
         return False

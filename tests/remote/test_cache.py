@@ -227,3 +227,84 @@ def test_a_file_that_comes_short_is_no_copy(
     with pytest.raises(RemoteError, match="10000 bytes came and 10007 were announced"):
         use(Cache(folder, 100 * KB), videos[5].replace("file://", "flaky://"))
     assert not list(folder.glob("*.mp4"))
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Path:
+    """A file that a planted link points to."""
+    path = tmp_path / "victim"
+    path.write_bytes(b"precious")
+    return path
+
+
+def copy_of(folder: Path, url: str) -> Path:
+    """The name that the cache gives to the copy of a file."""
+    return folder / cache._name(url, cache.facts_of(url))
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
+def test_a_folder_that_others_write_to_is_refused(
+    videos: list[str], folder: Path, mode: int
+) -> None:
+    folder.mkdir()
+    folder.chmod(mode)
+    with pytest.raises(DiskFullError, match="other users may write to it.*--cache"):
+        use(Cache(folder, 100 * KB), videos[0])
+    assert not list(folder.iterdir())
+
+
+def test_a_folder_that_is_a_link_is_refused(
+    videos: list[str], folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DiskFullError, match="it is a link.*--cache"):
+        use(Cache(folder, 100 * KB), videos[0])
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to another user")
+def test_a_folder_of_another_user_is_refused(videos: list[str], folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    os.chown(folder, 65534, 65534)
+    with pytest.raises(DiskFullError, match="it belongs to user 65534.*--cache"):
+        use(Cache(folder, 100 * KB), videos[0])
+
+
+def test_a_planted_copy_is_fetched_again(
+    videos: list[str], folder: Path, victim: Path, tmp_path: Path
+) -> None:
+    folder.mkdir(mode=0o700)
+    other = tmp_path / "other"
+    other.write_bytes(b"x" * 10 * KB)
+    copy_of(folder, videos[0]).symlink_to(other)  # of the right size
+    copy_of(folder, videos[1]).write_bytes(b"another size")
+    copy_of(folder, videos[2]).symlink_to(victim)
+    os.link(other, copy_of(folder, videos[3]))
+    for k in range(4):
+        assert use(Cache(folder, 100 * KB), videos[k]) == bytes([k]) * 10 * KB
+    assert victim.read_bytes() == b"precious"
+    assert other.read_bytes() == b"x" * 10 * KB
+
+
+def test_a_planted_part_is_replaced_not_followed(
+    videos: list[str], folder: Path, victim: Path
+) -> None:
+    folder.mkdir(mode=0o700)
+    copy_of(folder, videos[0]).with_suffix(".part").symlink_to(victim)
+    copy_of(folder, videos[1]).with_suffix(".part").write_bytes(b"y" * 50 * KB)
+    for k in range(2):
+        assert use(Cache(folder, 100 * KB), videos[k]) == bytes([k]) * 10 * KB
+    assert victim.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("which", ["room", "copy"])
+def test_a_planted_lock_that_is_a_link_is_refused(
+    videos: list[str], folder: Path, victim: Path, which: str
+) -> None:
+    folder.mkdir(mode=0o700)
+    name = copy_of(folder, videos[0]).with_suffix(".lock")
+    (name if which == "copy" else folder / "room.lock").symlink_to(victim)
+    with pytest.raises(DiskFullError, match="cannot be used.*--cache"):
+        use(Cache(folder, 100 * KB), videos[0])
+    assert victim.read_bytes() == b"precious"
