@@ -6,12 +6,15 @@ import contextlib
 import errno
 import os
 import re
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from flowpipe.errors import DiskFullError, UsageError
+from flowpipe.owner import owner, owner_is_gone
 
+_PART = re.compile(r"\.(?P<owner>[^.]+)~[0-9a-f]{8}\.part")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -46,13 +49,15 @@ def whole_file(path: str | os.PathLike[str], what: str = "file") -> Iterator[Pat
         If the file cannot be written for another reason.
     """
     path = Path(path)
-    half = path.with_name(f".{uuid.uuid4().hex}.part")
+    half = path.with_name(f".{owner()}~{uuid.uuid4().hex[:8]}.part")
+    _sweep(path.parent)
     try:
         try:
             yield half
             with half.open("rb") as file:
                 os.fsync(file.fileno())
             half.replace(path)
+            _sync_folder(path.parent)
         finally:
             half.unlink(missing_ok=True)
     except OSError as error:
@@ -69,3 +74,23 @@ def write_whole(path: str | os.PathLike[str], content: bytes, what: str = "file"
     """Write a file, whole or not at all, as `whole_file` does."""
     with whole_file(path, what) as half:
         half.write_bytes(content)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the unfinished files of processes that have ended."""
+    for path in folder.glob(".*.part"):
+        if named := _PART.fullmatch(path.name):
+            with contextlib.suppress(OSError):
+                if owner_is_gone(named["owner"], time.time() - path.lstat().st_mtime):
+                    path.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems without folder sync
+            raise
+    finally:
+        os.close(fd)

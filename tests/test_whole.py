@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,3 +68,23 @@ def test_a_checkpoint_on_a_full_disk_leaves_the_one_of_before(
         ballast.unlink()
         assert torch.equal(read_checkpoint(path)["model"]["a"], torch.ones(1000))
         assert [file.name for file in disk.iterdir()] == ["last.pt"]
+
+
+def test_the_next_write_removes_what_a_killed_process_left(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from flowpipe.whole import whole_file\n"
+        "with whole_file(sys.argv[1]) as half:\n"
+        "    half.write_bytes(b'half'); print('writes', flush=True); time.sleep(100)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "file")], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"writes\n"
+        write_whole(tmp_path / "other", b"while the writer lives")
+        (left,) = tmp_path.glob(".*.part")
+        process.kill()
+        process.wait()
+    assert left.read_bytes() == b"half"
+    write_whole(tmp_path / "other", b"after its death")
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
