@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain, pairwise
 from pathlib import Path
 from types import FrameType
@@ -26,11 +27,13 @@ from flowpipe.flow import FLOWS
 from flowpipe.flow.opencv import DISParams
 from flowpipe.remote import Cache, default_cache, facts_of
 from flowpipe.run import rates
-from flowpipe.run.breadcrumb import crumb_folder
+from flowpipe.run.claims import claim
 from flowpipe.run.cluster import local_pool, remote_pool
 from flowpipe.run.drive import Driver, some_of
 from flowpipe.run.ledger import Ledger, Quarantine
+from flowpipe.run.options import RunOptions, Summary
 from flowpipe.run.plan import (
+    ABSENT,
     Plan,
     Sample,
     ShardPlan,
@@ -48,55 +51,6 @@ from flowpipe.store import Store, adopt, create_store, free_bytes, open_store, s
 from flowpipe.types import Outcome, Span
 
 
-@dataclass(frozen=True)
-class RunOptions:
-    """How a run is carried out; nothing here changes a stored byte."""
-
-    store: Path
-    workers: int = 1
-    scheduler: str = ""
-    """Address or scheduler file of a running Dask scheduler; empty for a local cluster."""
-    device: str = "cpu"
-    gpus: int = 0
-    """GPUs that the local workers share evenly; 0 for none."""
-    part: tuple[int, int] = (1, 1)
-    """(i, n): this run takes the i-th of n shares of the spans."""
-    on_error: str = "skip"
-    retry: str = ""
-    """``all`` or a reason code: quarantined videos to try again."""
-    stall_s: float = 300.0
-    split_s: float = 300.0
-    """Videos longer than this are cut in time, so that one video keeps every worker busy."""
-    cache: Cache = field(default_factory=default_cache)
-    """Copies of remote videos, on each machine."""
-
-
-@dataclass
-class Summary:
-    """What a run did."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    """Spans by status, and ``already done`` and ``quarantined``."""
-    reasons: Counter[str] = field(default_factory=Counter)
-    frames: int = 0
-    stored_bytes: int = 0
-    seconds: Counter[str] = field(default_factory=Counter)
-    """CPU seconds by stage, over all workers."""
-    ledger: Path | None = None
-
-    @property
-    def failed(self) -> int:
-        return self.counts["failed"] + self.counts["quarantined"]
-
-    def add(self, outcome: Outcome) -> None:
-        self.counts[outcome.status] += 1
-        self.frames += outcome.frames
-        self.stored_bytes += outcome.stored_bytes
-        self.seconds.update(outcome.seconds)
-        if outcome.reason:
-            self.reasons[outcome.reason] += 1
-
-
 def plan_run(dataset: Dataset, recipe: ExtractRecipe, options: RunOptions) -> Plan:
     """What a run would do: reads the store if there is one, writes nothing.
 
@@ -107,6 +61,7 @@ def plan_run(dataset: Dataset, recipe: ExtractRecipe, options: RunOptions) -> Pl
     BackendError
         If the device is not usable.
     """
+    seen = published(options.store)
     split_s = 0.0 if recipe.whole_video else options.split_s
     changes, records = Changes(), list(dataset.records)
     uncut: set[str] = set()
@@ -149,7 +104,12 @@ def plan_run(dataset: Dataset, recipe: ExtractRecipe, options: RunOptions) -> Pl
         done=done,
         quarantined=quarantined,
     )
-    return replace(plan, done=plan.done + len(changes.gone), changes=changes)
+    return replace(plan, done=plan.done + len(changes.gone), changes=changes, seen=seen)
+
+
+def published(store: Path) -> frozenset[str]:
+    """Names of the shards that a store has."""
+    return frozenset(path.name for path in (store / "shards").glob("shard-*.h5"))
 
 
 def _rates(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> rates.Rates:
@@ -192,27 +152,58 @@ def run(
         Before anything is written if the plan cannot fit, or later when the disk fills up.
     UnwritableError
         If the folder cannot be made or written to.
+    UsageError
+        If another run that is alive extracts the same videos into the store.
     FlowpipeError
         The first failure of a video under ``on_error="fail"``; the video is not quarantined.
     KeyboardInterrupt
         On Ctrl-C and SIGTERM; finished shards stay and the same command goes on from there.
     """
-    with signals_interrupt_once():  # before anything is there that could be left behind
-        sweep(options.store)  # what a killed run left behind takes room
-        check_space(plan, options.store)
-        _create(dataset, source, recipe, options.store)
-        apply(plan.changes, open_store(options.store, skip_broken=True))
-        adopt(options.store)
-        summary = Summary(Counter({"already done": plan.done, "quarantined": plan.quarantined}))
-        ledger = Ledger(options.store)
-        summary.ledger = ledger.path
+    with (
+        signals_interrupt_once(),  # before anything is there that could be left behind
+        claim(options.store, options.part, say=partial(console.print, highlight=False)) as folder,
+    ):
+        if published(options.store) != plan.seen:  # another run has made some of it in between
+            without_absent = all(o.reason != ABSENT for o in plan.unusable)
+            plan = plan_run(dataset, recipe, options)
+            plan = plan.without_absent() if without_absent else plan
         progress = RunProgress(plan, console, quiet=quiet)
-        try:
-            _settle(plan, recipe, options, ledger, summary, progress)
-            _supersede(plan, dataset, options.store)
-        finally:
-            ledger.close()
-            sweep(options.store)
+        return carry_out(plan, dataset, source, recipe, options, progress, folder)
+
+
+def carry_out(
+    plan: Plan,
+    dataset: Dataset,
+    source: dict[str, Any],
+    recipe: ExtractRecipe,
+    options: RunOptions,
+    progress: RunProgress,
+    folder: Path,
+) -> Summary:
+    """Carry out a plan in a store that this process has claimed.
+
+    Parameters
+    ----------
+    plan, dataset, source, recipe, options
+        See `run`.
+    progress : RunProgress
+    folder : Path
+        From `flowpipe.run.claims.claim`.
+    """
+    sweep(options.store)  # what a killed run left behind takes room
+    check_space(plan, options.store)
+    _create(dataset, source, recipe, options.store)
+    apply(plan.changes, open_store(options.store, skip_broken=True))
+    adopt(options.store)
+    summary = Summary(Counter({"already done": plan.done, "quarantined": plan.quarantined}))
+    ledger = Ledger(options.store)
+    summary.ledger = ledger.path
+    try:
+        _settle(plan, recipe, options, ledger, summary, progress, folder)
+        _supersede(plan, dataset, options.store)
+    finally:
+        ledger.close()
+        sweep(options.store)
     return summary
 
 
@@ -253,13 +244,14 @@ def _settle(
     ledger: Ledger,
     summary: Summary,
     progress: RunProgress,
+    folder: Path,
 ) -> None:
     """Enter every outcome into the ledger, the summary and, failures, the quarantine."""
     quarantine = Quarantine(options.store)
     with (
         progress,
         # Closed here whatever happens: workers must be gone before what they left is swept.
-        closing(_work(plan, recipe, options, progress)) as work,
+        closing(_work(plan, recipe, options, progress, folder)) as work,
     ):
         for outcome in chain(plan.unusable, work):
             ledger.write(outcome)
@@ -278,6 +270,7 @@ def _work(
     recipe: ExtractRecipe,
     options: RunOptions,
     progress: RunProgress,
+    folder: Path,
 ) -> Generator[Outcome, None, None]:
     """Outcomes of a plan's shards as workers finish them."""
     if not plan.shards:
@@ -287,10 +280,10 @@ def _work(
         if options.scheduler
         else local_pool(options.workers, options.gpus)
     )
-    with crumb_folder(options.store) as crumbs, pool_of as pool:
+    with pool_of as pool:
         store = options.store.resolve()
         job = ShardJob(
-            str(store), str(crumbs.resolve()), plan.shards[0], recipe, options.device,
+            str(store), str(folder.resolve()), plan.shards[0], recipe, options.device,
             options.on_error, options.stall_s, options.cache,
         )  # fmt: skip
         torn = set()

@@ -81,6 +81,8 @@ class Plan:
     bytes: float
     changes: Changes = field(default_factory=Changes)
     """What of the store is no longer as the data set says."""
+    seen: frozenset[str] = frozenset()
+    """Names of the shards that the store had when the plan was made."""
 
     @property
     def spans(self) -> int:

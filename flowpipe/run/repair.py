@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,14 @@ from flowpipe import strict
 from flowpipe.datasets import Dataset
 from flowpipe.errors import FormatError
 from flowpipe.extract_recipe import ExtractRecipe
-from flowpipe.run.extraction import RunOptions, Summary, plan_run, run
+from flowpipe.run.claims import claim
+from flowpipe.run.extraction import (
+    RunOptions,
+    Summary,
+    carry_out,
+    plan_run,
+    signals_interrupt_once,
+)
 from flowpipe.run.ledger import Quarantine
 from flowpipe.run.plan import SpanKey, shard_name
 from flowpipe.store import (
@@ -57,7 +65,30 @@ def repair(
     -----
     The damaged files wait in ``STORE/damaged`` until everything they held is in the store again;
     if a video cannot be made again they stay there.
+
+    Raises
+    ------
+    UsageError
+        If another run that is alive extracts into the store.
+    KeyboardInterrupt
+        On Ctrl-C and SIGTERM.
     """
+    with (
+        signals_interrupt_once(),
+        claim(options.store, say=partial(console.print, highlight=False)) as folder,
+    ):
+        return _repair(damaged, dataset, source, recipe, options, console, folder)
+
+
+def _repair(
+    damaged: Iterable[str],
+    dataset: Dataset,
+    source: dict[str, Any],
+    recipe: ExtractRecipe,
+    options: RunOptions,
+    console: Console,
+    folder: Path,
+) -> Summary:
     store = options.store
     aside = store / DAMAGED_FOLDER
     broken: set[str] = set()
@@ -84,7 +115,7 @@ def repair(
     wanted = replace(dataset, records=[r for r in dataset.records if r.video_id in broken])
     options = replace(options, retry="all")
     plan = plan_run(wanted, recipe, options)
-    summary = run(plan, wanted, source, recipe, options, console)
+    summary = carry_out(plan, wanted, source, recipe, options, console, folder)
     gone = broken - {record.video_id for record in wanted.records}
     if gone:
         console.print(f"not in the data set any more: {', '.join(sorted(gone))}", markup=False)

@@ -35,6 +35,8 @@ def slow(videos: Path, store: Path, *more: object) -> tuple[object, ...]:
 def crumbs(store: Path) -> Iterator[dict[str, object]]:
     """What the workers of a run are doing now."""
     for path in store.glob("running/*/*.json"):
+        if path.name == "run.json":
+            continue
         try:
             yield json.loads(path.read_text())
         except (OSError, ValueError):

@@ -1,0 +1,59 @@
+"""Options of a run, and the summary of what it did."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flowpipe.remote import Cache, default_cache
+from flowpipe.types import Outcome
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run is carried out; nothing here changes a stored byte."""
+
+    store: Path
+    workers: int = 1
+    scheduler: str = ""
+    """Address or scheduler file of a running Dask scheduler; empty for a local cluster."""
+    device: str = "cpu"
+    gpus: int = 0
+    """GPUs that the local workers share evenly; 0 for none."""
+    part: tuple[int, int] = (1, 1)
+    """(i, n): this run takes the i-th of n shares of the spans."""
+    on_error: str = "skip"
+    retry: str = ""
+    """``all`` or a reason code: quarantined videos to try again."""
+    stall_s: float = 300.0
+    split_s: float = 300.0
+    """Videos longer than this are cut in time, so that one video keeps every worker busy."""
+    cache: Cache = field(default_factory=default_cache)
+    """Copies of remote videos, on each machine."""
+
+
+@dataclass
+class Summary:
+    """What a run did."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """Spans by status, and ``already done`` and ``quarantined``."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    frames: int = 0
+    stored_bytes: int = 0
+    seconds: Counter[str] = field(default_factory=Counter)
+    """CPU seconds by stage, over all workers."""
+    ledger: Path | None = None
+
+    @property
+    def failed(self) -> int:
+        return self.counts["failed"] + self.counts["quarantined"]
+
+    def add(self, outcome: Outcome) -> None:
+        self.counts[outcome.status] += 1
+        self.frames += outcome.frames
+        self.stored_bytes += outcome.stored_bytes
+        self.seconds.update(outcome.seconds)
+        if outcome.reason:
+            self.reasons[outcome.reason] += 1

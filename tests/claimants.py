@@ -1,0 +1,30 @@
+"""Runs that claim one store, in processes that are spawned: importable there."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from flowpipe.errors import UsageError
+from flowpipe.run.claims import claim
+
+
+def claim_at_once(folder: Path, rounds: int, barrier: Any, answers: Any) -> None:
+    """Claim a store in each round; answer whether the claim was granted."""
+    for number in range(rounds):
+        barrier.wait(60)
+        try:
+            with claim(folder / str(number)):
+                answers.put((number, True))
+                barrier.wait(60)  # the claim lasts until everybody has an answer
+        except UsageError:
+            answers.put((number, False))
+            barrier.wait(60)
+
+
+def hold(folder: Path, part: tuple[int, int], held: Any) -> None:
+    """Claim a store and keep it until the process is killed."""
+    with claim(folder, part):
+        held.set()
+        time.sleep(600)

@@ -1,0 +1,100 @@
+"""Real extractions of one store at once: one goes on, the other is refused and leaves no trace."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from command import Run, wait_for
+from test_faults import slow
+
+from flowpipe.run.claims import claim
+from flowpipe.store import open_store
+
+Running = Callable[..., "subprocess.Popen[str]"]
+
+
+def test_a_second_extract_is_refused_and_the_store_ends_whole(
+    clips: Path, tmp_path: Path, flowpipe: Run, running: Running
+) -> None:
+    store = tmp_path / "store"
+    first = running(*slow(clips, store))
+    wait_for(lambda: any(store.glob("running/*/run.json")))
+    second = flowpipe(*slow(clips, store))
+    assert second.returncode == 2, second.stderr
+    assert f"another run extracts into {store} (host " in second.stderr
+    assert f"process {first.pid}" in second.stderr
+    planned = flowpipe("plan", *slow(clips, store)[1:])
+    assert planned.returncode == 0, "a plan is never blocked"
+    _, stderr = first.communicate(timeout=200)
+    assert first.returncode == 0, stderr
+    assert flowpipe("verify", store).returncode == 0
+    assert len(list(store.glob("ledger/*.jsonl"))) == 1, "the refused run left no ledger"
+    assert not (store / "running").exists()
+
+
+def test_different_parts_run_at_once(
+    clips: Path, tmp_path: Path, flowpipe: Run, running: Running
+) -> None:
+    store = tmp_path / "store"
+    halves = [
+        running("extract", "--videos", clips, "--out", store, "--part", part)
+        for part in ("1/2", "2/2")
+    ]
+    for half in halves:
+        _, stderr = half.communicate(timeout=200)
+        assert half.returncode == 0, stderr
+    assert len(open_store(store).videos) == 8
+    assert flowpipe("verify", store).returncode == 0
+
+
+def test_extracts_that_begin_together_store_each_video_once(
+    clips: Path, tmp_path: Path, flowpipe: Run, running: Running
+) -> None:
+    """The later one is refused, or finds that the earlier one has ended and does nothing."""
+    store = tmp_path / "store"
+    command = ("extract", "--videos", clips / "class 0", "--out", store)
+    both = [running(*command), running(*command)]
+    codes = []
+    for process in both:
+        _, stderr = process.communicate(timeout=200)
+        codes.append(process.returncode)
+        assert process.returncode in (0, 2), stderr
+    assert 0 in codes
+    told = [line for path in store.glob("ledger/*.jsonl") for line in path.open()]
+    assert len(told) == len(open_store(store).videos) == 4
+    assert flowpipe("verify", store).returncode == 0
+
+
+def test_a_killed_extract_blocks_nobody(
+    clips: Path, tmp_path: Path, flowpipe: Run, running: Running
+) -> None:
+    store = tmp_path / "store"
+    process = running(*slow(clips, store))
+    wait_for(lambda: any(store.glob("running/*/run.json")))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    again = flowpipe(*slow(clips, store))
+    assert again.returncode == 0, again.stderr
+    assert "waiting" not in again.stderr
+
+
+def test_a_repair_is_a_run_and_reading_is_not(clips: Path, tmp_path: Path, flowpipe: Run) -> None:
+    store = tmp_path / "store"
+    made = flowpipe("extract", "--videos", clips / "class 0", "--out", store)
+    assert made.returncode == 0, made.stderr
+    shard = next(store.glob("shards/shard-*.h5"))
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    shard.write_bytes(content)
+    with claim(store):
+        refused = flowpipe("verify", store, "--repair")
+        assert refused.returncode == 2, refused.stderr
+        assert "another run extracts into" in refused.stderr
+        assert shard.read_bytes() == content
+        assert flowpipe("verify", store).returncode == 1
+    repaired = flowpipe("verify", store, "--repair")
+    assert repaired.returncode == 0, repaired.stderr
