@@ -9,12 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from command import Run, wait_for
-from test_faults import slow
 
 from flowpipe.run.claims import claim
 from flowpipe.store import open_store
 
 Running = Callable[..., "subprocess.Popen[str]"]
+
+
+def slow(videos: Path, store: Path) -> tuple[object, ...]:
+    """A run that is far from its end when the next one has started."""
+    return (
+        "extract", "--videos", videos, "--out", store, "--workers", 2, "--size", "64x48",
+        "--set", "flow.epsilon=0", "--set", "flow.iterations=7200",
+    )  # fmt: skip
 
 
 def test_a_second_extract_is_refused_and_the_store_ends_whole(
