@@ -1,8 +1,9 @@
 """Data set + recipe -> a finished store: planning, workers, faults, resuming, repair."""
 
 from flowpipe.run.cluster_settings import write_settings
-from flowpipe.run.extraction import RunOptions, Summary, plan_run, run
+from flowpipe.run.extraction import plan_run, run
 from flowpipe.run.ledger import Quarantine
+from flowpipe.run.options import RunOptions, Summary
 from flowpipe.run.plan import ABSENT, Plan
 from flowpipe.run.repair import repair
 

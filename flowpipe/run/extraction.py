@@ -10,7 +10,7 @@ import signal
 from collections import Counter
 from collections.abc import Collection, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from itertools import chain, pairwise
 from pathlib import Path
@@ -25,7 +25,7 @@ from flowpipe.errors import DiskFullError, FlowpipeError, RemoteError, Unwritabl
 from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.flow import FLOWS
 from flowpipe.flow.opencv import DISParams
-from flowpipe.remote import Cache, default_cache, facts_of
+from flowpipe.remote import facts_of
 from flowpipe.run import rates
 from flowpipe.run.claims import claim
 from flowpipe.run.cluster import local_pool, remote_pool

@@ -27,6 +27,7 @@ from flowpipe.run.extraction import (
 )
 from flowpipe.run.ledger import Quarantine
 from flowpipe.run.plan import SpanKey, shard_name
+from flowpipe.run.progress import RunProgress
 from flowpipe.store import (
     ShardWriter,
     StreamSpec,
@@ -115,7 +116,7 @@ def _repair(
     wanted = replace(dataset, records=[r for r in dataset.records if r.video_id in broken])
     options = replace(options, retry="all")
     plan = plan_run(wanted, recipe, options)
-    summary = carry_out(plan, wanted, source, recipe, options, console, folder)
+    summary = carry_out(plan, wanted, source, recipe, options, RunProgress(plan, console), folder)
     gone = broken - {record.video_id for record in wanted.records}
     if gone:
         console.print(f"not in the data set any more: {', '.join(sorted(gone))}", markup=False)
