@@ -9,6 +9,7 @@ REASONS = {
     "missing": "the file does not exist or cannot be opened",
     "unreachable": "the remote file cannot be fetched: network, address or credentials",
     "io": "the storage failed while the file was read; the next run tries it again",
+    "changed": "the file changed while it was read; the next run tries it again",
     "empty": "the file has no bytes",
     "unreadable": "no demuxer understands the file",
     "no_video": "the file has no video stream",
@@ -38,7 +39,7 @@ REASONS = {
     "error": "an unexpected failure; the message has the details",
 }
 
-RETRIED = frozenset({"unreachable", "io", "killed", "out_of_memory"})
+RETRIED = frozenset({"unreachable", "io", "changed", "killed", "out_of_memory"})
 """Reasons that say nothing about the video itself: the next run tries it again."""
 
 _FILE_ERRNOS = frozenset(

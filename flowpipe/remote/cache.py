@@ -60,6 +60,7 @@ class Cache:
         if not is_url(path):
             yield path
             return
+        forget(path)  # what a process of an earlier run was told may be out of date
         facts = patiently(lambda: facts_of(path), beat)
         if facts.bytes < 0:
             raise RemoteError(f"the server does not say how large {path} is; fetch it yourself")
@@ -104,6 +105,9 @@ class Cache:
             if done != facts.bytes:
                 forget(url)
                 raise RemoteError(f"{url}: {done} bytes came and {facts.bytes} were announced")
+            forget(url)
+            if facts_of(url) != facts:
+                raise RemoteError(f"{url} changed while it was fetched", reason="changed")
             part.replace(copy)
         finally:
             part.unlink(missing_ok=True)
@@ -187,7 +191,7 @@ def patiently(step: Callable[[], T], beat: Callable[[], None]) -> T:
         try:
             return step()
         except RemoteError as error:
-            if error.reason == "missing":
+            if error.reason in ("missing", "changed"):
                 raise
         until = time.monotonic() + pause_s
         while time.monotonic() < until:

@@ -44,11 +44,14 @@ from flowpipe.run.plan import (
     part_of,
 )
 from flowpipe.run.progress import RunProgress
-from flowpipe.run.reconcile import Changes, apply, reconcile
+from flowpipe.run.reconcile import Changes, apply, partial_videos, reconcile
 from flowpipe.run.supersede import supersede
 from flowpipe.run.worker import ShardJob
 from flowpipe.store import Store, adopt, create_store, free_bytes, open_store, sweep
 from flowpipe.types import Outcome, Span
+
+IDENTITY = ("bytes", "mtime_ns")
+"""What is equal in the ``source`` of all parts of a video that come from the same bytes."""
 
 
 def plan_run(dataset: Dataset, recipe: ExtractRecipe, options: RunOptions) -> Plan:
@@ -64,7 +67,7 @@ def plan_run(dataset: Dataset, recipe: ExtractRecipe, options: RunOptions) -> Pl
     seen = published(options.store)
     split_s = 0.0 if recipe.whole_video else options.split_s
     changes, records = Changes(), list(dataset.records)
-    uncut: set[str] = set()
+    uncut: frozenset[str] = frozenset()
     store = None
     if (options.store / "store.json").exists():
         store = open_store(options.store, skip_broken=True)
@@ -72,7 +75,10 @@ def plan_run(dataset: Dataset, recipe: ExtractRecipe, options: RunOptions) -> Pl
         records, changes = reconcile(
             dataset, store, lambda record: bool(part_of([Span(record)], *options.part))
         )
-        uncut = set(changes.replaced)
+        listed = {record.video_id for record in records}
+        retried = partial_videos(store, options.retry) & listed - changes.replaced - changes.gone
+        changes = replace(changes, retried=retried)
+        uncut = changes.replaced | changes.retried
     spans, unusable = make_spans(records, split_s=split_s, stream=recipe.video.stream, uncut=uncut)
     if options.part != (1, 1):
         chosen = set(map(id, part_of((span for span, _ in spans), *options.part)))
@@ -90,7 +96,7 @@ def plan_run(dataset: Dataset, recipe: ExtractRecipe, options: RunOptions) -> Pl
         # A video that is there whole is done, however it or this run would cut it.
         there = store.videos.keys() - torn
         done |= {span.key for span, _ in spans if span.record.video_id in there}
-        done = {key for key in done if key[0] not in changes.replaced}
+        done = {key for key in done if key[0] not in uncut}
     sample = look_at([span.record.path for span, _ in spans], recipe.video.fps, recipe.video.stream)
     quarantined = Quarantine(options.store).held_back(options.retry, options.on_error)
     # A video that failed in one piece is not tried in parts.
@@ -193,33 +199,36 @@ def carry_out(
     sweep(options.store)  # what a killed run left behind takes room
     check_space(plan, options.store)
     _create(dataset, source, recipe, options.store)
-    apply(plan.changes, open_store(options.store, skip_broken=True))
+    opened = open_store(options.store, skip_broken=True)
+    before = {(facts.name, facts.seal) for facts in opened.catalogue.shards}
+    apply(plan.changes, opened)
     adopt(options.store)
     summary = Summary(Counter({"already done": plan.done, "quarantined": plan.quarantined}))
     ledger = Ledger(options.store)
     summary.ledger = ledger.path
     try:
         _settle(plan, recipe, options, ledger, summary, progress, folder)
-        _supersede(plan, dataset, options.store)
+        for line in _supersede(plan, before, options.store):
+            progress.say(line)
     finally:
         ledger.close()
         sweep(options.store)
     return summary
 
 
-def _supersede(plan: Plan, dataset: Dataset, path: Path) -> None:
-    """Take older extractions of replaced videos out of the store."""
+def _supersede(plan: Plan, before: Collection[tuple[str, str]], path: Path) -> list[str]:
+    """Take older extractions of videos that were extracted again out of the store."""
     wanted = plan.changes.replaced | plan.changes.stale
-    if not wanted:
-        return
+    if not wanted and not plan.changes.retried:
+        return []
     store, sources = open_store(path, skip_broken=True), {}
-    by_path = {record.path for record in dataset.records}
     for video_id in wanted & store.videos.keys():
-        source = store.videos[video_id].record.path
-        if source in by_path:
-            with suppress(OSError, RemoteError):
+        # Its older extraction may still be the one that counts, and have an older path.
+        source = plan.changes.sources.get(video_id)
+        with suppress(OSError, RemoteError):
+            if source:
                 sources[video_id] = facts_of(source)
-    supersede(store, sources)
+    return supersede(store, sources, plan.changes.retried, before)
 
 
 def _create(dataset: Dataset, source: dict[str, Any], recipe: ExtractRecipe, store: Path) -> None:
@@ -319,12 +328,16 @@ def whole_again(plan: Plan, store: Path, torn: set[str]) -> list[ShardPlan]:
 
 
 def torn_at_seams(store: Store, video_ids: Collection[str]) -> set[str]:
-    """Those of the videos whose parts did not decode to the same frame on both sides of a cut."""
+    """Those of the videos whose parts do not fit: other bytes, or another frame at a cut."""
     torn = set()
     for video_id in video_ids:
         if video_id in store.videos:
-            edges = [meta["edges"] for meta in store.videos[video_id].part_metas]
-            if any(a["seam_crc32"] != b["first_crc32"] for a, b in pairwise(edges)):
+            metas = store.videos[video_id].part_metas
+            edges = [meta["edges"] for meta in metas]
+            sources = {tuple((m.get("source") or {}).get(k) for k in IDENTITY) for m in metas}
+            if len(sources) > 1 or any(
+                a["seam_crc32"] != b["first_crc32"] for a, b in pairwise(edges)
+            ):
                 torn.add(video_id)
     return torn
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from flowpipe.datasets import Dataset
 from flowpipe.errors import RecipeError, RemoteError
 from flowpipe.remote import Facts, facts_of, is_url, look_up
@@ -48,6 +50,10 @@ class Changes:
     """Videos whose source has other bytes than those that were extracted."""
     stale: frozenset[str] = frozenset()
     """Videos of which the store holds an older extraction beside the present one."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Present paths of the sources of replaced and stale videos, by id."""
+    retried: frozenset[str] = frozenset()
+    """Partial videos that are extracted again because ``--retry`` names their reason."""
     gone: frozenset[str] = frozenset()
     """Stored videos whose source is gone or cannot be reached."""
     left_alone: int = 0
@@ -69,6 +75,10 @@ class Changes:
         if self.replaced:
             lines.append(
                 f"{len(self.replaced)} done before have other bytes now: they are extracted again"
+            )
+        if self.retried:
+            lines.append(
+                f"{len(self.retried)} stored in part are tried again; if they fail they stay"
             )
         if self.gone:
             lines.append(
@@ -153,10 +163,19 @@ def reconcile(
             updates[video_id] = record
             kinds.update(differ)
     listed_ids = {names.get(record.video_id, record.video_id) for record in listed}
+    stale = _twice(store)
+    anew = replaced | stale
     changes = Changes(
-        updates, kinds, frozenset(replaced), _twice(store), frozenset(gone),
-        len(stored.keys() - listed_ids), grown, same,
-    )  # fmt: skip
+        updates=updates,
+        kinds=kinds,
+        replaced=frozenset(replaced),
+        stale=stale,
+        gone=frozenset(gone),
+        left_alone=len(stored.keys() - listed_ids),
+        class_names=grown,
+        same=same,
+        sources={record.video_id: record.path for record in records if record.video_id in anew},
+    )
     return records, changes
 
 
@@ -232,6 +251,15 @@ def _unchanged(path: str, now: Facts, old: Stored, known: tuple[int, int] | None
     if not now.mtime_ns or not old.mtime_ns:
         return now.bytes == old.bytes
     return (now.bytes, now.mtime_ns) in ((old.bytes, old.mtime_ns), known)
+
+
+def partial_videos(store: Store, retry: str) -> frozenset[str]:
+    """Ids of the videos stored in part for a reason that ``--retry`` names, or ``all``."""
+    catalogue, found = store.catalogue, set()
+    for row in np.flatnonzero(catalogue.columns["partial"]).tolist() if retry else ():
+        if retry in ("all", catalogue.meta(row).get("reason")):
+            found.add(catalogue.ids[row])
+    return frozenset(found)
 
 
 def _twice(store: Store) -> frozenset[str]:

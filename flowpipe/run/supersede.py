@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from flowpipe.errors import FormatError
 from flowpipe.remote import Facts
 from flowpipe.run.plan import SpanKey, shard_name
 from flowpipe.store import ShardWriter, Store, StreamSpec, layout
@@ -21,8 +22,13 @@ from flowpipe.store.salvage import copy_entry
 from flowpipe.store.shard import read_shard
 
 
-def supersede(store: Store, sources: Mapping[str, Facts]) -> None:
-    """Remove what a store holds of other bytes than the present source of a video.
+def supersede(
+    store: Store,
+    sources: Mapping[str, Facts],
+    retried: Collection[str] = (),
+    before: Collection[tuple[str, str]] = (),
+) -> list[str]:
+    """Remove older extractions of videos that were extracted again.
 
     Parameters
     ----------
@@ -31,25 +37,33 @@ def supersede(store: Store, sources: Mapping[str, Facts]) -> None:
     sources : mapping of str to Facts
         Present source of each video, by id. A video of which the store holds no extraction of it
         in one piece is left as it is.
+    retried : collection of str
+        Ids of partial videos that were tried again with the same bytes.
+    before : collection of (str, str)
+        File name and seal of the shards from before the run.
 
-    Raises
-    ------
-    FormatError
-        If an image that is to be copied is damaged; the shard stays.
+    Returns
+    -------
+    list of str
+        A sentence for each shard that stays because an image that is to be copied is damaged.
     """
     table, names = store.catalogue.table, store.shards
     rows: defaultdict[str, list[tuple[str, SpanKey, bool]]] = defaultdict(list)
-    wanted = set(sources)
-    for row in range(len(table.ids)):
-        video_id = table.ids[row]
-        if video_id not in wanted:
+    wanted = {video_id.encode(): video_id for video_id in (*sources, *retried)}
+    seals = [(facts.name, facts.seal) for facts in store.catalogue.shards]
+    for row, raw in enumerate(table.ids.all()):
+        if raw not in wanted:
             continue
+        video_id = wanted[raw]
         columns = table.columns
         meta = json.loads(
             table.metas.get(int(columns["meta_block"][row]), int(columns["meta_slot"][row]))
         )
-        source, now = meta.get("source") or {}, sources[video_id]
-        present = (source.get("bytes"), source.get("mtime_ns")) == (now.bytes, now.mtime_ns)
+        source, now = meta.get("source") or {}, sources.get(video_id)
+        if now is None:
+            present = seals[int(columns["shard"][row])] not in before
+        else:
+            present = (source.get("bytes"), source.get("mtime_ns")) == (now.bytes, now.mtime_ns)
         key = video_id, int(columns["part"][row]), int(columns["parts"][row])
         rows[video_id].append((names[int(columns["shard"][row])], key, present))
     older: defaultdict[str, set[SpanKey]] = defaultdict(set)
@@ -58,8 +72,16 @@ def supersede(store: Store, sources: Mapping[str, Facts]) -> None:
             for shard, key, present in entries:
                 if not present:
                     older[shard].add(key)
+    damaged = []
     for shard, keys in older.items():
-        _remove(store.path, shard, keys)
+        try:
+            _remove(store.path, shard, keys)
+        except FormatError as error:
+            damaged.append(
+                f"{shard} is damaged ({error}), so older extractions in it stay; "
+                f"run `flowpipe verify --repair {store.path}`"
+            )
+    return damaged
 
 
 def _remove(store: Path, name: str, keys: Collection[SpanKey]) -> None:

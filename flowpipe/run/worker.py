@@ -7,7 +7,6 @@ rolled back and the next one goes on.
 from __future__ import annotations
 
 import faulthandler
-import hashlib
 import os
 import platform
 import time
@@ -37,9 +36,10 @@ from flowpipe.extract import Extraction, ExtractRecipe
 from flowpipe.flow import FLOWS
 from flowpipe.modality import MODALITIES, quantiser_of
 from flowpipe.ops import Ops, get_ops
-from flowpipe.remote import Cache, default_cache, facts_of
+from flowpipe.remote import Cache, default_cache
 from flowpipe.run.breadcrumb import Breadcrumb
 from flowpipe.run.plan import ShardPlan
+from flowpipe.run.steady import Steady, steady
 from flowpipe.store import ShardWriter, StreamSpec
 from flowpipe.types import Outcome, Span
 
@@ -190,11 +190,11 @@ class _Task:
         try:
             self.shard.begin(span)
             self._note(position, span, 0, every_s=0)
-            with self.job.cache.local(path, beat) as local:
+            with self.job.cache.local(path, beat) as local, steady(path, local) as source:
                 record = replace(span.record, path=local)
                 extraction = Extraction(replace(span, record=record), self.job.recipe, self.ops)
                 damage, write_s = self._store(position, span, extraction)
-                meta = _meta(span, local, extraction, damage, beat)
+                meta = _meta(span, source, extraction, damage, beat)
             self.shard.commit(meta)
         except DeviceLostError as error:
             # Only another process can go on, and whether this video is to blame shows there.
@@ -306,36 +306,27 @@ def _store_in_words(path: Path) -> Iterator[None]:
 
 def _meta(
     span: Span,
-    local: str,
+    source: Steady,
     extraction: Extraction,
     damage: DecodeError | None,
     beat: Callable[[], None],
 ) -> dict[str, Any]:
     """What the store keeps of a video beside its images."""
-    path = span.record.path
-    source = facts_of(path)
+    facts = source.facts()
     return {
         "source": {
-            "bytes": source.bytes,
-            "mtime_ns": source.mtime_ns,
-            "sha256": _sha256(Path(local), beat) if span.part == 0 else "",
+            "bytes": facts.bytes,
+            "mtime_ns": facts.mtime_ns,
+            "sha256": source.sha256(beat) if span.part == 0 else "",
+            **({"tag": facts.tag} if facts.tag else {}),
         },
         "facts": asdict(extraction.facts) if extraction.facts else {},
         "status": "partial" if damage else "done",
         "reason": damage.reason if damage else "",
-        "message": str(damage).replace(local, path) if damage else "",
+        "message": str(damage).replace(source.local, source.path) if damage else "",
         "span": {"start_s": span.start_s, "stop_s": span.stop_s},
         "edges": {"first_crc32": extraction.first_crc32, "seam_crc32": extraction.seam_crc32},
     }
-
-
-def _sha256(path: Path, beat: Callable[[], None]) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-            beat()
-    return digest.hexdigest()
 
 
 def _explain(error: Exception) -> tuple[str, str]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import subprocess
+import time
+from contextlib import suppress
 from pathlib import Path
 
-from command import FAST, Run, images, moving_clip
+import pytest
+from command import FAST, Run, command, images, ledger, moving_clip
 from videofile import encode_video
 
 from flowpipe import open_store
@@ -72,3 +76,66 @@ def test_moved_file_keeps_its_id(tmp_path: Path, flowpipe: Run) -> None:
     done = flowpipe(*arguments)
     assert "0 to extract, 1 done before" in done.stderr
     assert list(open_store(store).videos) == ["a.mp4"]
+
+
+def read_by_a_worker(path: Path, client: int) -> bool:
+    """Whether a process other than the client, which probes it, has the file open."""
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            if int(link.parts[2]) != client and link.readlink() == path:
+                return True
+    return False
+
+
+@pytest.mark.parametrize(
+    "how, on_error", [("rename", "skip"), ("overwrite", "partial"), ("cut", "partial")]
+)
+def test_a_file_that_changes_while_it_is_read_is_not_stored(
+    how: str, on_error: str, tmp_path: Path, flowpipe: Run
+) -> None:
+    videos, other, store = tmp_path / "videos", tmp_path / "other.mp4", tmp_path / "store"
+    videos.mkdir()
+    path = videos / "a.mp4"
+    encode_video(path, moving_clip(1, frames=120, height=72, width=96))
+    encode_video(other, moving_clip(2))
+    arguments = ("--videos", videos, "--out", store, "--workers", 1, "--on-error", on_error)
+    process = subprocess.Popen(command("extract", *arguments), stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not read_by_a_worker(path, process.pid):
+        time.sleep(0.005)
+    time.sleep(0.05)
+    if how == "rename":
+        other.replace(path)
+    elif how == "overwrite":
+        path.write_bytes(other.read_bytes())
+    else:
+        path.write_bytes(path.read_bytes()[:3000])
+    process.communicate()
+    assert [line["reason"] for line in ledger(store)] == ["changed"]
+    assert not list((store / "shards").iterdir())
+    if how != "cut":
+        assert flowpipe("extract", *arguments).returncode == 0
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        assert open_store(store).videos["a.mp4"].meta["source"]["sha256"] == digest
+
+
+def test_retry_reaches_partial_videos(tmp_path: Path, flowpipe: Run) -> None:
+    videos, store = tmp_path / "videos", tmp_path / "store"
+    videos.mkdir()
+    encode_video(videos / "a.mp4", moving_clip(1))
+    encode_video(videos / "b.mkv", moving_clip(2, frames=90))
+    content = (videos / "b.mkv").read_bytes()
+    (videos / "b.mkv").write_bytes(content[: len(content) * 2 // 3])
+    arguments = ("extract", "--videos", videos, "--out", store, "--workers", 1, *FAST)
+    partial = ("--on-error", "partial")
+    assert flowpipe(*arguments, *partial).returncode in (0, 1)
+    assert open_store(store).videos["b.mkv"].status == "partial"
+    before = images(store)
+    again = flowpipe(*arguments, *partial, "--retry", "all")
+    assert "1 stored in part are tried again" in again.stderr
+    assert "1 to extract, 1 done before" in again.stderr
+    assert len(open_store(store).catalogue.table.ids) == 2
+    failed = flowpipe(*arguments, "--on-error", "skip", "--retry", "corrupt")
+    assert "1 to extract, 1 done before" in failed.stderr
+    assert failed.returncode == 1
+    assert images(store) == before
+    assert "tried again" not in flowpipe(*arguments, "--retry", "too_small").stderr
