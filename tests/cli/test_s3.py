@@ -201,7 +201,7 @@ def test_what_is_not_there_and_who_does_not_answer(
     for videos in ("s3://videos/nowhere", "s3://nobucket/list.csv"):
         gone = flowpipe("extract", "--videos", videos, "--out", tmp_path / "x", *FAST,
                         env=server.environment)  # fmt: skip
-        assert gone.returncode == 2 and "no such folder or list file" in gone.stderr
+        assert gone.returncode == 2 and "no such folder" in gone.stderr
     away = {**server.environment, "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
     nobody = flowpipe(*options, env=away)
     assert nobody.returncode != 0 and "cannot be reached" in nobody.stderr
