@@ -101,6 +101,10 @@ class RunProgress:
             )
         self._update()
 
+    def say(self, line: str) -> None:
+        """Print a line about the store above the bar."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
     def underway(self, frames: int, spans: Sequence[Span]) -> None:
         """Note what is finished in this run.
 
