@@ -15,7 +15,15 @@ from flowpipe.cli.screen import say, stderr
 from flowpipe.cli.verify import check
 from flowpipe.errors import REASONS, UsageError
 from flowpipe.report import save_png, store_sheet
-from flowpipe.run import Plan, Quarantine, Summary, plan_run, run
+from flowpipe.run import (
+    InterruptedRunError,
+    Plan,
+    Quarantine,
+    Summary,
+    plan_run,
+    run,
+    signals_interrupt_once,
+)
 from flowpipe.store import Store, open_store
 from flowpipe.words import counted
 
@@ -36,6 +44,11 @@ def extract(verify: bool, quiet: bool, **options: Any) -> int:
     reason and never stops the others; videos that are absent stop the run before it begins, unless
     --allow-missing. Exit code: 0 all done, 1 some videos failed, 2 wrong use.
     """
+    with signals_interrupt_once():  # in planning too, SIGTERM ends as Ctrl-C does
+        return _extract(verify, quiet, **options)
+
+
+def _extract(verify: bool, quiet: bool, **options: Any) -> int:
     wanted = request(**options)
     if wanted.warning:
         say(f"warning: {wanted.warning}", "yellow")
@@ -66,8 +79,9 @@ def extract(verify: bool, quiet: bool, **options: Any) -> int:
         summary = run(
             plan, wanted.dataset, wanted.source, wanted.recipe, wanted.run, stderr(), quiet=quiet
         )
-    except KeyboardInterrupt:
-        say("interrupted; finished shards are kept, run the same command to go on")
+    except InterruptedRunError as error:
+        kept = error.summary.counts["done"] + error.summary.counts["partial"]
+        say(f"interrupted; {kept} videos of this run are kept, run the same command to go on")
         return EXIT_INTERRUPTED
     failed = (entry.outcome for entry in Quarantine(wanted.run.store).read())
     missing.and_failed(failed).report(wanted.run.store)

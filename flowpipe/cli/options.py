@@ -147,6 +147,12 @@ extract_options = chain(
         "--stall", "stall_s", type=click.FloatRange(1), default=300.0, show_default=True,
         metavar="SECONDS", help="Kill a worker that finishes no frames for this long.",
     ),
+    click.option(
+        "--publish-every", "publish_s", type=click.FloatRange(0), default=RunOptions.publish_s,
+        show_default=True, metavar="SECONDS",
+        help="Publish finished videos at least this often; a worker that is killed loses no more "
+        "than this and its open video. Smaller values make more shards.",
+    ),
 )  # fmt: skip
 
 
@@ -193,6 +199,7 @@ def request(
     on_error: str,
     retry: str,
     stall_s: float,
+    publish_s: float,
     split_s: float,
     cache: Path | None,
     cache_gb: float,
@@ -236,6 +243,7 @@ def request(
         on_error=on_error,
         retry=retry,
         stall_s=stall_s,
+        publish_s=publish_s,
         split_s=split_s,
         cache=Cache((cache or default_cache().folder).absolute(), round(cache_gb * 1e9)),
     )

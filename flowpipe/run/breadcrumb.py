@@ -8,16 +8,19 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from flowpipe import strict
 from flowpipe.errors import BackendError, FormatError
 from flowpipe.owner import owner, owner_is_gone
 from flowpipe.store.files import full_disk_in_words
-from flowpipe.types import Span
+from flowpipe.types import Outcome, Span
+
+STOP = "stop"
+"""File in a run's folder that tells its workers to publish what they have finished and end."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,41 @@ class Breadcrumb:
     @property
     def trace(self) -> Path:
         return self.path.with_suffix(".trace")
+
+    @property
+    def notes(self) -> Path:
+        """Shards that the worker has published, or was about to publish."""
+        return self.path.with_suffix(".notes")
+
+    @property
+    def stop_asked(self) -> bool:
+        """Whether the client wants its workers to publish what they have finished and end."""
+        return (self.path.parent / STOP).exists()
+
+    def note(self, outcomes: Sequence[Outcome]) -> None:
+        """Note what a shard holds before it is published.
+
+        A worker that dies afterwards cannot return its outcomes; the client reads them here.
+        """
+        line = json.dumps([asdict(outcome) for outcome in outcomes]) + "\n"
+        with self.writable(), self.notes.open("a", encoding="utf-8") as file:
+            file.write(line)
+
+    def published(self, shards: Path) -> list[Outcome]:
+        """Return the outcomes noted whose shards are in a folder, and failures noted with them."""
+        try:
+            lines = self.notes.read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return []
+        found = []
+        for line in lines:
+            try:
+                outcomes = [Outcome(**values) for values in json.loads(line)]
+            except (ValueError, TypeError):
+                continue  # cut off by the death of its writer, which published nothing then
+            if all((shards / f"{o.shard}.h5").exists() for o in outcomes if o.shard):
+                found += outcomes
+        return found
 
     def write(self, span: Span | None, frames: int, position: int) -> None:
         """Note the work on a span.
@@ -94,6 +132,7 @@ class Breadcrumb:
         return "\n".join(text.splitlines()[:most_lines])
 
     def remove(self) -> None:
+        """Remove the breadcrumb and the trace; `notes` stay for the client."""
         self.path.unlink(missing_ok=True)
         self.trace.unlink(missing_ok=True)
 

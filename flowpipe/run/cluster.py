@@ -18,15 +18,26 @@ from multiprocessing import resource_tracker
 from typing import Any
 
 import dask
-from distributed import Client, Future, KilledWorker
+from distributed import Client, Future, KilledWorker, Worker, WorkerPlugin
 
 from flowpipe.errors import BackendError, UsageError
 from flowpipe.run.cluster_settings import SETTINGS, find_scheduler
 from flowpipe.run.private_cluster import gpu_ids, private_cluster
+from flowpipe.run.stopping import ask_to_stop, catch_sigterm
 
 
 class WorkerLostError(Exception):
     """The worker process of a task died."""
+
+
+class PublishBeforeEnd(WorkerPlugin):
+    """Lets a worker that gets SIGTERM, or is closed, publish what it has finished first."""
+
+    def setup(self, worker: Worker) -> None:
+        catch_sigterm()
+
+    def teardown(self, worker: Worker) -> None:
+        ask_to_stop()
 
 
 class Pool:
@@ -39,6 +50,7 @@ class Pool:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        client.register_plugin(PublishBeforeEnd(), name="flowpipe")
         self._finished: queue.Queue[Future] = queue.Queue()
         self._arguments: dict[Any, tuple[Future, Any]] = {}
 

@@ -1,6 +1,7 @@
 """Shard plans -> outcomes: keeps the workers fed and decides who is to blame when one dies.
 
-A worker that dies takes its shard with it. The breadcrumb tells which video it was on: that video
+A worker that dies takes its open shard with it, not what it has published. The breadcrumb tells
+which video it was on: that video
 is tried once more alone, the others go on in a shard without it. A video that kills twice is
 quarantined with the last words of its worker. A worker that left none was killed from outside, by
 the system when memory was short, an administrator or a batch system: that proves nothing against
@@ -10,20 +11,26 @@ tried in halves.
 
 from __future__ import annotations
 
+import math
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from flowpipe.errors import BackendError, DiskFullError
+from flowpipe.run.breadcrumb import STOP
 from flowpipe.run.cluster import Pool, WorkerLostError
 from flowpipe.run.plan import ShardPlan, shard_name
 from flowpipe.run.worker import ShardJob, WorkerDiedError, extract_shard
 from flowpipe.store import free_bytes
+from flowpipe.store.layout import SHARDS_FOLDER
 from flowpipe.types import Outcome, Span
 
 DEATHS_ALLOWED = 2
 """Deaths with a video (once in a shard, once alone) after which it is quarantined."""
+GRACE_S = 20.0
+"""Time that workers have, when a run is to end, to publish what they have finished, seconds."""
 COPIES = 2
 """While a shard is published its payloads are on the disk twice, at worst."""
 DEATHS_BEFORE_WORK_ALLOWED = 8
@@ -42,6 +49,9 @@ class Driver:
     tick : callable
         Called several times a second with the frames finished so far and the spans finished in
         unfinished shards, for progress.
+    stop_asked : callable
+        Returns whether the run is to end: from then on no shard is begun, and workers have
+        `GRACE_S` to publish what they have finished.
     """
 
     def __init__(
@@ -50,8 +60,10 @@ class Driver:
         job: ShardJob,
         shards: Sequence[ShardPlan],
         tick: Callable[[int, Sequence[Span]], None],
+        stop_asked: Callable[[], bool] = lambda: False,
     ) -> None:
         self._pool, self._job, self._tick = pool, job, tick
+        self._stop_asked, self._stop_by = stop_asked, math.inf
         self._waiting = deque(shards)
         self._deaths: Counter[str] = Counter()
         self._deaths_before_work = 0
@@ -67,6 +79,10 @@ class Driver:
             stay.
         """
         while self._waiting or self._pool.running:
+            if self._stop_asked() and self._stop():
+                for job in self._pool.running:
+                    yield from self._noted(job)
+                return
             while (
                 self._waiting and len(self._pool.running) < 2 * self._pool.size and self._has_room()
             ):
@@ -76,6 +92,7 @@ class Driver:
             if finished is not None:
                 job, outcomes, error = finished
                 if error is None:
+                    job.breadcrumb.notes.unlink(missing_ok=True)
                     self._frames += sum(outcome.frames for outcome in outcomes)
                     self._deaths_before_work = 0
                     yield from outcomes
@@ -84,21 +101,46 @@ class Driver:
                 elif isinstance(error, ImportError):
                     raise BackendError(f"a worker cannot load flowpipe: {error}") from error
                 else:
+                    yield from self._noted(job)
                     raise error
             frames, spans = self._underway()
             self._tick(self._frames + frames, spans)
 
+    def _stop(self) -> bool:
+        """Ask the workers to publish what they have finished; whether their time is over."""
+        self._waiting.clear()
+        if self._stop_by == math.inf:
+            self._stop_by = time.monotonic() + GRACE_S
+            (Path(self._job.crumbs) / STOP).touch()
+        return time.monotonic() > self._stop_by
+
+    def _noted(self, job: ShardJob) -> list[Outcome]:
+        """Outcomes of shards that a job has published although it did not return."""
+        outcomes = job.breadcrumb.published(Path(job.store) / SHARDS_FOLDER)
+        job.breadcrumb.notes.unlink(missing_ok=True)
+        self._frames += sum(outcome.frames for outcome in outcomes)
+        return outcomes
+
     def _after_death(self, job: ShardJob) -> Iterator[Outcome]:
+        settled = self._noted(job)
+        yield from settled
+        keys = {(o.video_id, o.part, o.parts) for o in settled}
         crumb = job.breadcrumb
         values = crumb.read()
         words = crumb.last_words()
         crumb.remove()
         shard = job.shard
+        left = tuple(span for span in shard.spans if span.key not in keys)
         position = values.get("position") if values else -1
         if isinstance(position, int) and 0 <= position < len(shard.spans):
             self._deaths_before_work = 0
             suspect = shard.spans[position]
-            rest = shard.spans[:position] + shard.spans[position + 1 :]
+            rest = tuple(span for span in left if span is not suspect)
+        elif settled:  # it died, or was asked to end, between two shards
+            self._deaths_before_work = 0
+            if left:
+                self._waiting.append(some_of(shard, left))
+            return
         else:
             self._count_death_before_work(words)
             if values is None:  # its worker died before it began

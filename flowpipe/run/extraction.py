@@ -5,16 +5,13 @@ The shards on disk are the truth: a run begins by reading what they hold and doe
 
 from __future__ import annotations
 
-import os
-import signal
 from collections import Counter
-from collections.abc import Collection, Generator, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Collection, Generator, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import chain, pairwise
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from rich.console import Console
@@ -30,8 +27,9 @@ from flowpipe.run import rates
 from flowpipe.run.claims import claim
 from flowpipe.run.cluster import local_pool, remote_pool
 from flowpipe.run.drive import Driver, some_of
+from flowpipe.run.interrupt import Interruption, signals_interrupt_once
 from flowpipe.run.ledger import Ledger, Quarantine
-from flowpipe.run.options import RunOptions, Summary
+from flowpipe.run.options import InterruptedRunError, RunOptions, Summary
 from flowpipe.run.plan import (
     ABSENT,
     Plan,
@@ -162,11 +160,12 @@ def run(
         If another run that is alive extracts the same videos into the store.
     FlowpipeError
         The first failure of a video under ``on_error="fail"``; the video is not quarantined.
-    KeyboardInterrupt
-        On Ctrl-C and SIGTERM; finished shards stay and the same command goes on from there.
+    InterruptedRunError
+        On Ctrl-C and SIGTERM. Workers had `drive.GRACE_S` to publish the videos that they had
+        finished; the same command goes on from there.
     """
     with (
-        signals_interrupt_once(),  # before anything is there that could be left behind
+        signals_interrupt_once() as interruption,  # before anything is there to be left behind
         claim(options.store, options.part, say=partial(console.print, highlight=False)) as folder,
     ):
         if published(options.store) != plan.seen:  # another run has made some of it in between
@@ -174,7 +173,7 @@ def run(
             plan = plan_run(dataset, recipe, options)
             plan = plan.without_absent() if without_absent else plan
         progress = RunProgress(plan, console, quiet=quiet)
-        return carry_out(plan, dataset, source, recipe, options, progress, folder)
+        return carry_out(plan, dataset, source, recipe, options, progress, folder, interruption)
 
 
 def carry_out(
@@ -185,6 +184,7 @@ def carry_out(
     options: RunOptions,
     progress: RunProgress,
     folder: Path,
+    interruption: Interruption,
 ) -> Summary:
     """Carry out a plan in a store that this process has claimed.
 
@@ -195,6 +195,8 @@ def carry_out(
     progress : RunProgress
     folder : Path
         From `flowpipe.run.claims.claim`.
+    interruption : Interruption
+        From `signals_interrupt_once`.
     """
     sweep(options.store)  # what a killed run left behind takes room
     check_space(plan, options.store)
@@ -207,9 +209,11 @@ def carry_out(
     ledger = Ledger(options.store)
     summary.ledger = ledger.path
     try:
-        _settle(plan, recipe, options, ledger, summary, progress, folder)
+        _settle(plan, recipe, options, ledger, summary, progress, folder, interruption)
         for line in _supersede(plan, before, options.store):
             progress.say(line)
+    except KeyboardInterrupt:
+        raise InterruptedRunError(summary) from None
     finally:
         ledger.close()
         sweep(options.store)
@@ -254,13 +258,14 @@ def _settle(
     summary: Summary,
     progress: RunProgress,
     folder: Path,
+    interruption: Interruption,
 ) -> None:
     """Enter every outcome into the ledger, the summary and, failures, the quarantine."""
     quarantine = Quarantine(options.store)
     with (
         progress,
         # Closed here whatever happens: workers must be gone before what they left is swept.
-        closing(_work(plan, recipe, options, progress, folder)) as work,
+        closing(_work(plan, recipe, options, progress, folder, interruption)) as work,
     ):
         for outcome in chain(plan.unusable, work):
             ledger.write(outcome)
@@ -280,6 +285,7 @@ def _work(
     options: RunOptions,
     progress: RunProgress,
     folder: Path,
+    interruption: Interruption,
 ) -> Generator[Outcome, None, None]:
     """Outcomes of a plan's shards as workers finish them."""
     if not plan.shards:
@@ -289,20 +295,26 @@ def _work(
         if options.scheduler
         else local_pool(options.workers, options.gpus)
     )
-    with pool_of as pool:
+    with pool_of as pool, interruption.deferred():
         store = options.store.resolve()
         job = ShardJob(
             str(store), str(folder.resolve()), plan.shards[0], recipe, options.device,
-            options.on_error, options.stall_s, options.cache,
+            options.on_error, options.stall_s, options.cache, options.publish_s,
         )  # fmt: skip
+
+        def drive(shards: Sequence[ShardPlan]) -> Iterator[Outcome]:
+            yield from Driver(
+                pool, job, shards, progress.underway, lambda: interruption.came
+            ).outcomes()
+            interruption.raise_if_came()
+
         torn = set()
-        for outcome in Driver(pool, job, plan.shards, progress.underway).outcomes():
+        for outcome in drive(plan.shards):
             if outcome.status == "failed" and outcome.parts > 1:
                 torn.add(outcome.video_id)
             else:
                 yield outcome
-        whole = whole_again(plan, store, torn)
-        yield from Driver(pool, job, whole, progress.underway).outcomes()
+        yield from drive(whole_again(plan, store, torn))
 
 
 def whole_again(plan: Plan, store: Path, torn: set[str]) -> list[ShardPlan]:
@@ -350,38 +362,3 @@ def check_space(plan: Plan, store: Path) -> None:
             f"about {plan.bytes / 1e9:.1f} GB will be written but only {free / 1e9:.1f} GB are free"
             f" at {store.resolve()}; choose another --out, fewer modalities or a lower quality"
         )
-
-
-@contextmanager
-def signals_interrupt_once() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, so that batch systems stop a run cleanly.
-
-    The first signal raises KeyboardInterrupt; a second one, of somebody who cannot wait for the
-    workers to end, kills the process without a word, which a resumable store survives.
-    """
-    signals = (signal.SIGINT, signal.SIGTERM)
-
-    came: list[int] = []
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-        for each in signals:
-            signal.signal(each, signal.SIG_DFL)
-        with suppress(OSError):
-            # Past rich and sys.stderr, which it may have come in the middle of.
-            os.write(2, b"stopping the workers; once more ends at once\n")
-        raise KeyboardInterrupt
-
-    before = {number: signal.getsignal(number) for number in signals}
-    for number in signals:
-        if before[number] != signal.SIG_IGN:  # as in a job in the background of a shell
-            signal.signal(number, interrupt)
-    try:
-        yield
-    except Exception:
-        if came:  # raised where Python drops it, in a callback, and what it broke failed later
-            raise KeyboardInterrupt from None
-        raise
-    finally:
-        for number in signals:
-            signal.signal(number, before[number])

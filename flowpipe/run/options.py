@@ -9,6 +9,9 @@ from pathlib import Path
 from flowpipe.remote import Cache, default_cache
 from flowpipe.types import Outcome
 
+PUBLISH_S = 60.0
+"""A worker that is killed loses this many seconds of finished videos at most, and the open one."""
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -27,6 +30,8 @@ class RunOptions:
     retry: str = ""
     """``all`` or a reason code: quarantined videos to try again."""
     stall_s: float = 300.0
+    publish_s: float = PUBLISH_S
+    """A worker publishes what it has finished when this long has passed, seconds."""
     split_s: float = 300.0
     """Videos longer than this are cut in time, so that one video keeps every worker busy."""
     cache: Cache = field(default_factory=default_cache)
@@ -57,3 +62,11 @@ class Summary:
         self.seconds.update(outcome.seconds)
         if outcome.reason:
             self.reasons[outcome.reason] += 1
+
+
+class InterruptedRunError(KeyboardInterrupt):
+    """A run that a signal stopped; `summary` says what it did until then."""
+
+    def __init__(self, summary: Summary) -> None:
+        super().__init__()
+        self.summary = summary

@@ -21,7 +21,7 @@ SAMPLE = 64
 """Videos probed to learn how many frames a byte holds."""
 SHARD_BYTES = 2 << 30
 SHARD_COST_S = 300.0
-"""Work lost at most when a worker dies, in its own seconds."""
+"""Estimated CPU seconds of a task; its worker publishes more often, see `options.PUBLISH_S`."""
 LEAST_SHARD_COST_S = 2.0
 """Worth the fixed cost of a shard, tens of milliseconds, also on a small run."""
 MOST_FRAMES_PER_BYTE = 0.1

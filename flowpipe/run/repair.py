@@ -23,8 +23,8 @@ from flowpipe.run.extraction import (
     Summary,
     carry_out,
     plan_run,
-    signals_interrupt_once,
 )
+from flowpipe.run.interrupt import Interruption, signals_interrupt_once
 from flowpipe.run.ledger import Quarantine
 from flowpipe.run.plan import SpanKey, shard_name
 from flowpipe.run.progress import RunProgress
@@ -75,10 +75,10 @@ def repair(
         On Ctrl-C and SIGTERM.
     """
     with (
-        signals_interrupt_once(),
+        signals_interrupt_once() as interruption,
         claim(options.store, say=partial(console.print, highlight=False)) as folder,
     ):
-        return _repair(damaged, dataset, source, recipe, options, console, folder)
+        return _repair(damaged, dataset, source, recipe, options, console, folder, interruption)
 
 
 def _repair(
@@ -89,6 +89,7 @@ def _repair(
     options: RunOptions,
     console: Console,
     folder: Path,
+    interruption: Interruption,
 ) -> Summary:
     store = options.store
     aside = store / DAMAGED_FOLDER
@@ -116,7 +117,8 @@ def _repair(
     wanted = replace(dataset, records=[r for r in dataset.records if r.video_id in broken])
     options = replace(options, retry="all")
     plan = plan_run(wanted, recipe, options)
-    summary = carry_out(plan, wanted, source, recipe, options, RunProgress(plan, console), folder)
+    progress = RunProgress(plan, console)
+    summary = carry_out(plan, wanted, source, recipe, options, progress, folder, interruption)
     gone = broken - {record.video_id for record in wanted.records}
     if gone:
         console.print(f"not in the data set any more: {', '.join(sorted(gone))}", markup=False)

@@ -1,7 +1,7 @@
 """ShardJob -> shard on disk + Outcomes: what a worker process does with one task.
 
-Runs inside a Dask worker but knows nothing of Dask. One job makes one shard; a video that fails is
-rolled back and the next one goes on.
+Runs inside a Dask worker but knows nothing of Dask. A job makes one shard, or several if it takes
+longer than `ShardJob.publish_s`. A video that fails is rolled back and the next one goes on.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import platform
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -38,8 +39,10 @@ from flowpipe.modality import MODALITIES, quantiser_of
 from flowpipe.ops import Ops, get_ops
 from flowpipe.remote import Cache, default_cache
 from flowpipe.run.breadcrumb import Breadcrumb
-from flowpipe.run.plan import ShardPlan
+from flowpipe.run.options import PUBLISH_S
+from flowpipe.run.plan import ShardPlan, shard_name
 from flowpipe.run.steady import Steady, steady
+from flowpipe.run.stopping import stop_asked, work_under_way
 from flowpipe.store import ShardWriter, StreamSpec
 from flowpipe.types import Outcome, Span
 
@@ -66,10 +69,16 @@ class ShardJob:
     """The worker is killed after this long without a finished window."""
     cache: Cache = field(default_factory=default_cache)
     """Where remote videos are copied to."""
+    publish_s: float = PUBLISH_S
+    """After this long the open shard is published and another is begun, seconds."""
 
     @property
     def breadcrumb(self) -> Breadcrumb:
         return Breadcrumb(Path(self.crumbs) / f"{self.shard.name}.json")
+
+
+class _StopAskedError(Exception):
+    """The run or the worker is to end: the open video is given up, the rest is published."""
 
 
 class WorkerDiedError(Exception):
@@ -111,13 +120,14 @@ class Watchdog:
 
 
 def extract_shard(job: ShardJob) -> list[Outcome]:
-    """Extract every span of a job into one shard.
+    """Extract every span of a job into one shard, or a new one every ``job.publish_s`` seconds.
 
     Returns
     -------
     list of Outcome
-        One per span, in order. Spans that failed are not in the shard; if all failed there is none.
-        With ``on_error="fail"`` the spans after the first failure are left out.
+        One per span, in order. Spans that failed are in no shard. With ``on_error="fail"`` the
+        spans after the first failure are left out, and so are those that were not finished when the
+        client asked to stop.
 
     Raises
     ------
@@ -127,45 +137,76 @@ def extract_shard(job: ShardJob) -> list[Outcome]:
         Failures that the next video would meet too.
     """
     crumb = job.breadcrumb
+    if crumb.stop_asked:
+        return []
     if crumb.path.exists():
         raise WorkerDiedError(job.shard.name)
+    with work_under_way():
+        return _extract_shard(job, crumb)
+
+
+def _extract_shard(job: ShardJob, crumb: Breadcrumb) -> list[Outcome]:
     cv2.setNumThreads(1)
     ops = get_ops(job.device)
     try:
         crumb.write(None, 0, -1)
         with crumb.writable():
             trace = crumb.trace.open("w", encoding="utf-8")
-        with (
-            trace,
-            Watchdog(job.stall_s, trace) as watchdog,
-            _open_writer(job, ops) as shard,
-        ):
-            task = _Task(job, ops, shard, watchdog)
-            outcomes = []
-            for position, span in enumerate(job.shard.spans):
-                outcomes.append(task.extract(position, span))
-                if job.on_error == "fail" and outcomes[-1].status == "failed":
-                    break
-            if shard.entries:
-                watchdog.beat(shard.bytes_written / SLOWEST_DISK_BYTES_PER_S)
-                crumb.write(None, task.frames, -1)
-                with _store_in_words(shard.path):
-                    shard.publish()
+        outcomes: list[Outcome] = []
+        with trace, Watchdog(job.stall_s, trace) as watchdog:
+            waiting = deque(enumerate(job.shard.spans))
+            while waiting:
+                with _open_writer(job, ops) as shard:
+                    task = _Task(job, ops, shard, watchdog, sum(o.frames for o in outcomes))
+                    outcomes += task.fill_shard(waiting)
     finally:
         # Reached on every exception, never on a death: a breadcrumb that stays means a death.
         crumb.remove()
-    return [o if o.status == "failed" else replace(o, shard=job.shard.name) for o in outcomes]
+    return outcomes
 
 
 class _Task:
     """The spans of one job, one after the other, into the shard being written."""
 
-    def __init__(self, job: ShardJob, ops: Ops, shard: ShardWriter, watchdog: Watchdog) -> None:
+    def __init__(
+        self, job: ShardJob, ops: Ops, shard: ShardWriter, watchdog: Watchdog, frames: int
+    ) -> None:
         self.job, self.ops, self.shard, self.watchdog = job, ops, shard, watchdog
-        self.frames = 0
+        self.frames = frames
+        """Frames of the job so far, those of shards before this one included."""
         self._noted_at = 0.0
         flow = _flow_ran_on(job.recipe, ops)
         self._backend = ops.name if flow in ("", ops.name) else f"{ops.name}, flow: {flow}"
+
+    def fill_shard(self, waiting: deque[tuple[int, Span]]) -> list[Outcome]:
+        """Take spans from the left until there are none or it is time to publish; then publish."""
+        until = time.monotonic() + self.job.publish_s
+        outcomes: list[Outcome] = []
+        try:
+            while waiting:
+                outcomes.append(self.extract(*waiting[0]))
+                waiting.popleft()
+                if self.job.on_error == "fail" and outcomes[-1].status == "failed":
+                    waiting.clear()
+                if time.monotonic() >= until:
+                    break
+        except _StopAskedError:
+            waiting.clear()
+        return self._publish(outcomes)
+
+    def _publish(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """Publish the shard under the name of what it holds; the outcomes, with that name."""
+        if not self.shard.entries:
+            self.job.breadcrumb.note(outcomes)
+            return outcomes
+        name = shard_name(entry.key for entry in self.shard.entries)
+        outcomes = [o if o.status == "failed" else replace(o, shard=name) for o in outcomes]
+        self.watchdog.beat(self.shard.bytes_written / SLOWEST_DISK_BYTES_PER_S)
+        self.job.breadcrumb.write(None, self.frames, -1)
+        self.job.breadcrumb.note(outcomes)
+        with _store_in_words(self.shard.path):
+            self.shard.publish(name)
+        return outcomes
 
     def extract(self, position: int, span: Span) -> Outcome:
         """One span into the shard, or rolled back out of it; again where the storage failed."""
@@ -200,6 +241,9 @@ class _Task:
             # Only another process can go on, and whether this video is to blame shows there.
             self.watchdog.give_up(f"{error}\n{traceback.format_exc()}")
         except (DiskFullError, UnwritableError, BackendError):
+            raise
+        except _StopAskedError:
+            self.shard.rollback()
             raise
         except Exception as error:
             self.shard.rollback()
@@ -256,6 +300,8 @@ class _Task:
         self.watchdog.beat()
         now = time.monotonic()
         if now - self._noted_at >= every_s:
+            if stop_asked() or self.job.breadcrumb.stop_asked:
+                raise _StopAskedError
             self.job.breadcrumb.write(span, self.frames + frames, position)
             self._noted_at = now
 

@@ -86,9 +86,7 @@ class ShardWriter:
         backend: Mapping[str, Any],
         streams: Mapping[str, StreamSpec],
     ) -> None:
-        self.path = Path(path)
-        if not layout.SHARD_NAME.fullmatch(self.path.name):
-            raise ValueError(f"a shard must be named like shard-0a1b2c.h5, got {self.path.name!r}")
+        self.path = _checked_path(Path(path))
         unknown = set(streams) - set(MODALITIES)
         if unknown or not streams:
             raise ValueError(f"streams must be some of {list(MODALITIES)}, got {list(streams)}")
@@ -248,8 +246,14 @@ class ShardWriter:
             spool.length = length
         self._span = None
 
-    def publish(self) -> Path:
+    def publish(self, name: str = "") -> Path:
         """Assemble, check and rename the shard.
+
+        Parameters
+        ----------
+        name : str
+            Name of the shard without ``.h5``; default: the one of `path`. Pass it when the shard
+            holds fewer videos than planned, so that its name still says what it holds.
 
         Returns
         -------
@@ -262,6 +266,8 @@ class ShardWriter:
             )
         if not self._entries:
             raise FormatError(f"{self.path.name} holds no video: discard it instead")
+        if name:
+            self.path = _checked_path(self.path.with_name(f"{name}.h5"))
         now = datetime.datetime.now(datetime.timezone.utc)
         self._attrs[layout.ATTR_CREATED] = now.isoformat(timespec="seconds")
         shard = Shard(
@@ -367,6 +373,12 @@ class ShardWriter:
                         f"{self.path.name}: image {bad} of {name} does not read back as written; "
                         "is the disk failing?"
                     )
+
+
+def _checked_path(path: Path) -> Path:
+    if not layout.SHARD_NAME.fullmatch(path.name):
+        raise ValueError(f"a shard must be named like shard-0a1b2c.h5, got {path.name!r}")
+    return path
 
 
 def bad_payloads(fd: int, stream: Stream, crc32: NDArray[np.uint32]) -> Iterator[int]:

@@ -13,8 +13,10 @@
 #          of each task, shared by one worker per core (here four a GPU, which read and encode)
 # Again    submit the whole array once more: finished shares end in seconds. Shares are counted from
 #          1 to the size of the array, so --array=3,7 is refused; another size is fine.
-# Stops    at the time limit a task stops, keeps its finished shards and queues itself again. scancel
-#          stops it for good. Preempted or on a failed node, Slurm queues it again (--requeue).
+# Stops    at the time limit a task publishes the videos it has finished and queues itself again.
+#          scancel stops it for good, and it keeps them too. Preempted or on a failed node, Slurm queues
+#          it again (--requeue): a failed node costs each worker its open video and at most the videos
+#          it finished in the last 60 s (--publish-every).
 # Result   exit code 0: all done. 1: some videos are in quarantine, the rest is done. 2: wrong use, or
 #          the run could not be carried out (a full disk, a missing device). 70: a bug of flowpipe.
 #          130: interrupted; submit again to go on. All but 0 show as state FAILED.
@@ -52,7 +54,7 @@ trap 'again=yes; kill -TERM $extract' USR1    # 120 s before the time limit
 # A trapped signal ends `wait` early, with a status above 128 while the process still lives.
 while wait "$extract"; status=$?; ((status > 128)) && kill -0 "$extract" 2>/dev/null; do :; done
 
-if [[ $again && $status == 130 ]]; then
+if [[ $again && ($status == 130 || $status == 143) ]]; then  # 143: it had not begun to plan
   echo "array.sh: the time is up, task $SLURM_ARRAY_TASK_ID queues again" >&2
   scontrol requeue "$SLURM_JOB_ID"
 fi

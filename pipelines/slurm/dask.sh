@@ -11,9 +11,10 @@
 #          the workers of the first node and need little.
 # GPUs     sbatch --ntasks=8 --gpus-per-task=1 dask.sh ..., a GPU for each worker; or several workers
 #          to a GPU: --nodes=2 --ntasks-per-node=8 --gres=gpu:4
-# Again    submit it once more: it does what is missing. At the time limit it stops, keeps finished
-#          shards and queues itself again; scancel stops it for good. A worker that dies or is lost
-#          with its node costs the shard it was on, which is made again.
+# Again    submit it once more: it does what is missing. At the time limit it publishes the videos it
+#          has finished and queues itself again; scancel stops it for good. A worker that is killed or
+#          lost with its node costs its open video and at most the videos that it finished in the last
+#          60 s (--publish-every).
 # Access   scheduler and workers speak TLS with a key of this job, in the private folder
 #          flowpipe-JOB.cluster, which is removed at the end: no other user can connect to them
 # Logs     flowpipe-JOB.log, and flowpipe-JOB.dask.log of scheduler and workers
@@ -67,7 +68,7 @@ while wait "$extract"; status=$?; ((status > 128)) && kill -0 "$extract" 2>/dev/
 kill -TERM "$workers" "$scheduler" 2>/dev/null
 wait "$workers" "$scheduler"
 
-if [[ $again && $status == 130 ]]; then
+if [[ $again && ($status == 130 || $status == 143) ]]; then  # 143: it had not begun to plan
   echo "dask.sh: the time is up, the job queues again" >&2
   scontrol requeue "$SLURM_JOB_ID"
 fi

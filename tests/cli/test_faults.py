@@ -17,6 +17,7 @@ from command import FAST, Run, fill, images, ledger, leftovers, moving_clip, wai
 from videofile import encode_video
 
 from flowpipe import open_store
+from flowpipe.store.shard import read_shard
 
 Running = Callable[..., "subprocess.Popen[str]"]
 
@@ -105,6 +106,165 @@ def test_ctrl_c_and_sigterm_leave_a_resumable_store(
     assert finished > 0  # all, where the workers were done before they were stopped
     plan = json.loads(flowpipe("plan", *slow(clips, store)[1:], "--json").stdout)
     assert (plan["spans_done"], plan["spans_to_extract"]) == (finished, 8 - finished)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Short videos, of which a shard of `brief` holds several."""
+    folder = tmp_path_factory.mktemp("many")
+    for seed in range(MANY):
+        encode_video(folder / f"clip-{seed:02}.mp4", moving_clip(seed, frames=6))
+    return folder
+
+
+MANY = 40
+
+
+def brief(videos: Path, store: Path, *more: object) -> tuple[object, ...]:
+    """A run whose videos take tenths of a second each."""
+    return (
+        "extract", "--videos", videos, "--out", store, "--workers", 2, "--size", "64x48",
+        "--set", "flow.epsilon=0", "--set", "flow.iterations=3600", *more,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def undisturbed_many(many: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[object, bytes]:
+    """What the brief run makes of its clips when nothing happens to it."""
+    store = tmp_path_factory.mktemp("undisturbed") / "store"
+    command = [sys.executable, "-m", "flowpipe", *map(str, brief(many, store))]
+    subprocess.run(command, check=True, capture_output=True)
+    assert any(len(read_shard(path).entries) > 3 for path in store.glob("shards/shard-*.h5"))
+    return dict(images(store))
+
+
+def finished_in_open_jobs(store: Path) -> int:
+    """Videos that workers have finished in the jobs that they are on."""
+    return sum(max(0, int(str(crumb["position"]))) for crumb in crumbs(store))
+
+
+def entries(store: Path) -> int:
+    """Videos in all shards; one that is in two shards counts twice."""
+    return sum(len(read_shard(path).entries) for path in store.glob("shards/shard-*.h5"))
+
+
+@pytest.mark.parametrize(
+    "number, whom", [(signal.SIGINT, "all"), (signal.SIGTERM, "client"), (signal.SIGTERM, "all")]
+)
+def test_a_signal_keeps_every_finished_video(
+    number: signal.Signals, whom: str, many: Path, tmp_path: Path, flowpipe: Run, running: Running,
+    undisturbed_many: dict[object, bytes],
+) -> None:  # fmt: skip
+    store = tmp_path / "store"
+    process = running(*brief(many, store))
+    wait_for(lambda: finished_in_open_jobs(store) >= 3)
+    finished = finished_in_open_jobs(store)
+    (os.kill if whom == "client" else os.killpg)(process.pid, number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    wait_for(lambda: not alive_in_session(process.pid))
+    kept = open_store(store).videos
+    assert finished <= len(kept) < MANY
+    assert f"{len(kept)} videos of this run are kept" in stderr
+    assert sorted(str(line["video_id"]) for line in ledger(store)) == sorted(kept)
+    assert leftovers(store) == []
+    assert flowpipe("verify", store).returncode == 0
+    again = flowpipe(*brief(many, store))
+    assert again.returncode == 0, again.stderr
+    assert f"{len(kept)} done before" in again.stderr
+    assert images(store) == undisturbed_many
+    assert entries(store) == MANY, "no video is in two shards"
+
+
+def test_a_worker_that_gets_sigterm_keeps_what_it_has_finished(
+    many: Path, tmp_path: Path, running: Running, undisturbed_many: dict[object, bytes]
+) -> None:
+    store = tmp_path / "store"
+    process = running(*brief(many, store))
+    wait_for(lambda: any(int(str(crumb["position"])) >= 3 for crumb in crumbs(store)))
+    crumb = max(crumbs(store), key=lambda crumb: int(str(crumb["position"])))
+    os.kill(int(str(crumb["pid"])), signal.SIGTERM)
+    _, stderr = process.communicate(timeout=200)
+    assert process.returncode == 0, stderr
+    lines = ledger(store)
+    assert len(lines) == MANY and {line["status"] for line in lines} == {"done"}
+    by_it = [line for line in lines if str(line["worker"]).endswith(f":{crumb['pid']}")]
+    assert len(by_it) >= int(str(crumb["position"])), "none of them was extracted again"
+    assert images(store) == undisturbed_many
+    assert entries(store) == MANY, "no video is in two shards"
+
+
+@pytest.mark.parametrize("whom", ["worker", "all"])
+def test_kill_9_costs_no_video_that_was_finished_before_the_last_publication(
+    whom: str, many: Path, tmp_path: Path, flowpipe: Run, running: Running,
+    undisturbed_many: dict[object, bytes],
+) -> None:  # fmt: skip
+    store = tmp_path / "store"
+    every = brief(many, store, "--publish-every", 0)
+    process = running(*every)
+    wait_for(lambda: any(int(str(crumb["position"])) >= 3 for crumb in crumbs(store)))
+    crumb = max(crumbs(store), key=lambda crumb: int(str(crumb["position"])))
+    if whom == "all":
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        wait_for(lambda: not alive_in_session(process.pid))
+        kept = len(open_store(store).videos)
+        assert int(str(crumb["position"])) <= kept < MANY
+        again = flowpipe(*every)
+        assert again.returncode == 0, again.stderr
+        assert f"{kept} done before" in again.stderr
+    else:
+        os.kill(int(str(crumb["pid"])), signal.SIGKILL)
+        _, stderr = process.communicate(timeout=200)
+        assert process.returncode == 0, stderr
+        lines = ledger(store)
+        assert sorted(str(line["video_id"]) for line in lines) == sorted(open_store(store).videos)
+        by_it = [line for line in lines if str(line["worker"]).endswith(f":{crumb['pid']}")]
+        assert len(by_it) >= int(str(crumb["position"])), "none of them was extracted again"
+    assert images(store) == undisturbed_many
+    assert entries(store) == MANY, "no video is in two shards"
+    assert leftovers(store) == []
+    assert flowpipe("verify", store).returncode == 0
+
+
+def test_a_second_signal_kills_at_once(tmp_path: Path, running: Running) -> None:
+    videos, store = tmp_path / "videos", tmp_path / "store"
+    videos.mkdir()
+    # Half a minute of TV-L1 in a window: its worker cannot end within the grace.
+    encode_video(videos / "huge.mp4", moving_clip(5, frames=8, height=1080, width=1920))
+    process = running(
+        "extract", "--videos", videos, "--out", store, "--workers", 1, "--set", "flow.epsilon=0",
+        "--set", "size={width: 0, height: 0}",
+    )  # fmt: skip
+    wait_for(lambda: any(crumb["video_id"] for crumb in crumbs(store)))
+    process.send_signal(signal.SIGTERM)
+    assert process.stderr is not None
+    while "again to kill" not in (line := process.stderr.readline()):
+        assert line, "it ended without a word"
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=60)
+    assert process.returncode == -signal.SIGTERM
+    wait_for(lambda: not alive_in_session(process.pid))
+
+
+def test_sigterm_while_planning_ends_as_ctrl_c_does(
+    clips: Path, tmp_path: Path, running: Running
+) -> None:
+    store = tmp_path / "store"
+    process = running(*slow(clips, store))
+    wait_for(lambda: catches(process.pid, signal.SIGTERM))
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert len(stderr.splitlines()) < 4, stderr
+    assert not store.exists(), "it was planning"
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler for a signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
