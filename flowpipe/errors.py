@@ -16,7 +16,7 @@ REASONS = {
     "still_picture": "the file is one picture, not a video",
     "encrypted": "the video is encrypted and flowpipe has no keys",
     "no_frames": "the video stream decodes to no frame",
-    "corrupt": "decoding stopped at damaged data",
+    "corrupt": "the file is damaged",
     "unsupported": "the wanted decoder cannot decode it, or its pixels cannot be converted",
     "resolution_change": "the frame size changes and the recipe fixes no output size",
     "timestamps": "timestamps are missing or unusable and the recipe resamples by time",
@@ -111,6 +111,10 @@ class DecodeError(FlowpipeError):
     """A video or picture that cannot be decoded, or not to its end."""
 
     default_reason = "corrupt"
+
+
+class TooDamagedError(DecodeError):
+    """A video that decodes to its end, but of which too many frames are missing or may be wrong."""
 
 
 class RemoteError(DecodeError):

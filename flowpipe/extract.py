@@ -27,8 +27,8 @@ from flowpipe.errors import DecodeError, DeviceMemoryError
 from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.ops import Ops
 from flowpipe.planes import PlaneMaker
-from flowpipe.types import EncodedPlanes, Frames, Planes, Span, VideoFacts
-from flowpipe.video import open_video
+from flowpipe.types import Damage, EncodedPlanes, Frames, Planes, Span, VideoFacts
+from flowpipe.video import MAX_DAMAGED, open_video
 
 T = TypeVar("T")
 
@@ -54,9 +54,13 @@ class Extraction:
     recipe : ExtractRecipe
     ops : Ops
         Where pixels are computed.
+    max_damaged, stop_at_damage
+        What is done about damage, see `open_video`.
 
     Attributes
     ----------
+    damage : tuple of Damage
+        Frames that are missing or may be wrong; complete as `facts` are.
     facts : VideoFacts or None
         What decoding showed; complete once the iteration has ended or failed.
     first_crc32, seam_crc32 : int or None
@@ -66,13 +70,25 @@ class Extraction:
 
     Raises
     ------
+    TooDamagedError
+        While iterating, after all windows.
     DecodeError
-        While iterating; every window before it is good.
+        While iterating, after the windows before the damage.
     """
 
-    def __init__(self, span: Span, recipe: ExtractRecipe, ops: Ops) -> None:
+    def __init__(
+        self,
+        span: Span,
+        recipe: ExtractRecipe,
+        ops: Ops,
+        *,
+        max_damaged: float = MAX_DAMAGED,
+        stop_at_damage: bool = False,
+    ) -> None:
         self.span, self.recipe, self.ops = span, recipe, ops
+        self._max_damaged, self._stop_at_damage = max_damaged, stop_at_damage
         self.facts: VideoFacts | None = None
+        self.damage: tuple[Damage, ...] = ()
         self.first_crc32: int | None = None
         self.seam_crc32: int | None = None
         self._source_size = 0, 0
@@ -88,8 +104,9 @@ class Extraction:
         span, size = self.span, self.recipe.size
         target = None
         with open_video(
-            span.record.path, self.recipe.video, start_s=span.start_s, stop_s=span.stop_s
-        ) as video:
+            span.record.path, self.recipe.video, start_s=span.start_s, stop_s=span.stop_s,
+            max_damaged=self._max_damaged, stop_at_damage=self._stop_at_damage,
+        ) as video:  # fmt: skip
             try:
                 for frames in video.windows(self.ops.window_frames, WINDOW_BYTES):
                     wanted = size.target(*frames.data.shape[1:3])
@@ -107,7 +124,7 @@ class Extraction:
                         self._note_edges(resized)
                         yield resized
             finally:
-                self.facts = video.facts
+                self.facts, self.damage = video.facts, video.damage
 
     def _resized(self, target: tuple[int, int], frames: Frames) -> Frames:
         return Frames(self.ops.resize(frames.data, *target), frames.pts_s)

@@ -199,6 +199,20 @@ class VideoFacts:
     """What was odd and how it was handled, as short codes such as ``pts_missing``."""
 
 
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A run of frames of a stored video that are missing or may be wrong."""
+
+    what: str
+    """``lost``: the frames are missing; ``damaged``: they are there, but pixels may be wrong."""
+    frame: int
+    """Stored frame that the run begins with, or before which the missing frames belong."""
+    time_s: float
+    """Presentation time of that frame; behind the last frame, that of the last frame."""
+    frames: int
+    """Length of the run, in frames of the source."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of one span: a line of the ledger."""
@@ -220,6 +234,8 @@ class Outcome:
     backend: str = ""
     shard: str = ""
     worker: str = ""
+    notes: tuple[str, ...] = ()
+    """Notes of `VideoFacts`, of a stored span."""
 
     def __post_init__(self) -> None:
         if self.status not in ("done", "partial", "failed"):

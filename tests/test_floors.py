@@ -17,6 +17,7 @@ ALLOWED = {
     "distribution": set(),
     "libraries": {"distribution"},
     "modality": set(),
+    "notes": set(),
     "types": {"modality"},
     "strict": {"errors"},
     "recipe": {"errors", "strict", "words"},
@@ -57,13 +58,13 @@ ALLOWED = {
     "bench": {"flow", "video", "datasets", "ops", "types", "errors"},
     "report": {
         "store", "codec", "flow", "ops", "video", "types", "modality", "errors", "whole",
-        "distribution", "libraries",
+        "distribution", "libraries", "notes",
     },
     "cli": {
         "run", "report", "bench", "selftest", "evaluation", "exchange", "tsn", "extract_recipe",
         "recipe_file", "train_recipe", "store", "datasets", "flow", "ops", "video", "types",
         "modality", "errors", "recipe", "remote", "whole", "words", "distribution", "libraries",
-        "__init__",
+        "notes", "__init__",
     },
     "__main__": {"cli"},
     "__init__": {"store", "flow"},

@@ -14,6 +14,7 @@ from flowpipe.cli.options import Request, extract_options, request
 from flowpipe.cli.screen import say, stderr
 from flowpipe.cli.verify import check
 from flowpipe.errors import REASONS, UsageError
+from flowpipe.notes import count_notes
 from flowpipe.report import save_png, store_sheet
 from flowpipe.run import (
     InterruptedRunError,
@@ -146,6 +147,8 @@ def _report(summary: Summary, wanted: Request) -> None:
     )
     for reason, count in summary.reasons.most_common():
         say(f"  {count} x {reason}: {REASONS[reason]}")
+    for note in count_notes(summary.noted):
+        say(f"  note: {note}")
     if summary.failed:
         say(f"reasons: {path / 'quarantine'}; try again with --retry all")
     if summary.frames:

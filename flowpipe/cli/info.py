@@ -10,6 +10,7 @@ import click
 from flowpipe.cli.options import STORE_ARGUMENT
 from flowpipe.cli.screen import print_table, write_json
 from flowpipe.errors import UsageError
+from flowpipe.notes import count_notes
 from flowpipe.run import Quarantine
 from flowpipe.store import Store, Video, open_store
 from flowpipe.words import counted, did_you_mean
@@ -51,6 +52,11 @@ def store_facts(store: Store, path: Path) -> dict[str, Any]:
     videos = list(store.videos.values())
     statuses = [video.meta["status"] for video in videos]
     modalities = store.header.recipe["modalities"]
+    notes = count_notes(
+        (video.video_id, part["facts"].get("notes", ()))
+        for video in videos
+        for part in video.part_metas
+    )
     return {
         "store": str(path),
         "format_version": store.header.format_version,
@@ -59,6 +65,7 @@ def store_facts(store: Store, path: Path) -> dict[str, Any]:
         "partial_videos": statuses.count("partial"),
         "incomplete_videos": len(store.incomplete),
         "quarantined": len(Quarantine(path).read()),
+        "notes": {note.code: {"videos": note.videos, "example": note.example} for note in notes},
         "classes": len(store.header.class_names),
         "shards": len(store.shards),
         "frames": sum(video.frames for video in videos),

@@ -23,13 +23,20 @@ from flowpipe.recipe_file import read_recipe, recipe_of
 from flowpipe.remote import Cache, Place, default_cache
 from flowpipe.run import RunOptions
 from flowpipe.store import read_store_header
-from flowpipe.video import DECODERS
+from flowpipe.video import DECODERS, MAX_DAMAGED
 from flowpipe.words import did_you_mean
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 STORE_ARGUMENT = click.argument("store", type=THERE)
+ON_ERROR = ("skip", "partial", "conceal", "fail")
+MAX_DAMAGE_OPTION = click.option(
+    "--max-damage", "max_damaged", type=click.FloatRange(0, 1), default=MAX_DAMAGED,
+    show_default=True, metavar="SHARE",
+    help="Share of frames that may be missing or wrong in a video that counts as good; one or two "
+    "frames always may.",
+)  # fmt: skip
 
 
 def chain(*decorators: Decorator) -> Decorator:
@@ -121,10 +128,11 @@ extract_options = chain(
         "--part", metavar="i/n", default="1/1", help="Do the i-th of n shares, for array jobs."
     ),
     click.option(
-        "--on-error", type=click.Choice(["skip", "partial", "fail"]), default="skip",
-        show_default=True,
-        help="A damaged video: leave it out, keep what decodes before the damage, or stop.",
+        "--on-error", type=click.Choice(ON_ERROR), default="skip", show_default=True,
+        help="A damaged video: leave it out (skip), keep what comes before the damage (partial) or "
+        "what comes behind it too (conceal), or stop the run (fail).",
     ),
+    MAX_DAMAGE_OPTION,
     click.option(
         "--retry", metavar="REASON|all", default="",
         help="Try quarantined videos again: all, or those that failed for one reason.",
@@ -197,6 +205,7 @@ def request(
     scheduler: str,
     part: str,
     on_error: str,
+    max_damaged: float,
     retry: str,
     stall_s: float,
     publish_s: float,
@@ -241,6 +250,7 @@ def request(
         device=chosen.device,
         part=_part(part),
         on_error=on_error,
+        max_damaged=max_damaged,
         retry=retry,
         stall_s=stall_s,
         publish_s=publish_s,

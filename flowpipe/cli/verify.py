@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from flowpipe.cli import EXIT_DONE, EXIT_SOME_FAILED, devices
-from flowpipe.cli.options import STORE_ARGUMENT, stored_request
+from flowpipe.cli.options import MAX_DAMAGE_OPTION, ON_ERROR, STORE_ARGUMENT, stored_request
 from flowpipe.cli.screen import print_table, say, stderr, write_json, write_line
 from flowpipe.cli.source import load_dataset
-from flowpipe.run import Quarantine, RunOptions, repair
+from flowpipe.run import Quarantine, RunOptions, policy_shown, repair
 from flowpipe.store import Report, layout, verify_store
 from flowpipe.words import counted
 
@@ -19,9 +19,23 @@ from flowpipe.words import counted
 @STORE_ARGUMENT
 @click.option("--repair", "mend", is_flag=True, help="Re-make what is broken, and only that.")
 @click.option("--decode", is_flag=True, help="Decode every image too, not only check its CRC.")
+@click.option(
+    "--on-error", type=click.Choice(ON_ERROR),
+    help="What --repair keeps of a damaged video, as in extract.  [default: as the store's "
+    "ledger shows]",
+)  # fmt: skip
+@MAX_DAMAGE_OPTION
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def verify(store: Path, mend: bool, decode: bool, workers: int, as_json: bool) -> int:
+def verify(
+    store: Path,
+    mend: bool,
+    decode: bool,
+    on_error: str | None,
+    max_damaged: float,
+    workers: int,
+    as_json: bool,
+) -> int:
     """Check every checksum, count, offset and alignment of a STORE.
 
     Exit code 0 if it is whole, 1 if anything is wrong. With --repair, good videos of a damaged
@@ -33,7 +47,10 @@ def verify(store: Path, mend: bool, decode: bool, workers: int, as_json: bool) -
         return EXIT_DONE if report.ok else EXIT_SOME_FAILED
     source, recipe = stored_request(store)
     chosen = devices.for_decoder(devices.Devices("cpu", 0, workers, ""), recipe.video.decoder)
-    options = RunOptions(store, workers=workers, gpus=chosen.gpus)
+    options = RunOptions(
+        store, workers=workers, gpus=chosen.gpus,
+        on_error=on_error or policy_shown(store), max_damaged=max_damaged,
+    )  # fmt: skip
     damaged = sorted({p.shard for p in report.problems if layout.SHARD_NAME.fullmatch(p.shard)})
     summary = repair(damaged, load_dataset(source), source, recipe, options, stderr())
     made = counted(summary.counts["done"], "video")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.modality import MODALITIES
+from flowpipe.notes import count_notes
 from flowpipe.report.colours import flow_colours
 from flowpipe.report.page import SOFT, WARNING, Page, scale_to, text_width
 from flowpipe.store import Store, Video
@@ -143,7 +144,7 @@ def store_sheet(store: Store, *, videos: int = 8, cell_px: int = 232) -> NDArray
         y = top + row * (height + _GAP)
         lines = [*_class_lines(store, video), f"frame {moment} of {video.frames}"]
         lines.append(f"{video.pts_s[moment]:.2f} s")
-        _write_lines(page, y, video.video_id, lines, _NAMES_WIDTH - 14, video.status == "partial")
+        _write_lines(page, y, video.video_id, lines, _NAMES_WIDTH - 14, _warnings(video))
         for column, shown in enumerate(cells[row]):
             _put(page, shown.picture(0, full), left + column * (width + _GAP), y, width, height)
     return page.pixels
@@ -197,13 +198,20 @@ def _write_head(page: Page, title: str, facts: Sequence[str], full_px: float | N
 
 
 def _write_lines(
-    page: Page, y: int, title: str, lines: Sequence[str], width: int, warn: bool = False
+    page: Page, y: int, title: str, lines: Sequence[str], width: int, warn: Sequence[str] = ()
 ) -> None:
     page.write(title, _MARGIN, y + 14, 13, bold=True, width=width)
     for line, text in enumerate(lines):
         page.write(text, _MARGIN, y + 33 + 16 * line, 11, colour=SOFT, width=width)
-    if warn:
-        page.write("partial", _MARGIN, y + 33 + 16 * len(lines), 11, colour=WARNING)
+    for line, text in enumerate(warn[:2], len(lines)):
+        page.write(text, _MARGIN, y + 33 + 16 * line, 11, colour=WARNING, width=width)
+
+
+def _warnings(video: Video) -> list[str]:
+    """Words for a video that is partial or has notes worth mentioning."""
+    notes = ((video.video_id, part["facts"].get("notes", ())) for part in video.part_metas)
+    codes = [note.code.replace("_", " ") for note in count_notes(notes)]
+    return ["partial"] * (video.status == "partial") + codes
 
 
 def _facts(store: Store, video: Video) -> list[str]:

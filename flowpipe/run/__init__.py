@@ -3,12 +3,12 @@
 from flowpipe.run.cluster_settings import write_settings
 from flowpipe.run.extraction import plan_run, run
 from flowpipe.run.interrupt import signals_interrupt_once
-from flowpipe.run.ledger import Quarantine
+from flowpipe.run.ledger import Quarantine, policy_shown
 from flowpipe.run.options import InterruptedRunError, RunOptions, Summary
 from flowpipe.run.plan import ABSENT, Plan
 from flowpipe.run.repair import repair
 
 __all__ = [
     "ABSENT", "InterruptedRunError", "Plan", "Quarantine", "RunOptions", "Summary", "plan_run",
-    "repair", "run", "signals_interrupt_once", "write_settings",
+    "policy_shown", "repair", "run", "signals_interrupt_once", "write_settings",
 ]  # fmt: skip

@@ -96,7 +96,7 @@ def plan_run(dataset: Dataset, recipe: ExtractRecipe, options: RunOptions) -> Pl
         done |= {span.key for span, _ in spans if span.record.video_id in there}
         done = {key for key in done if key[0] not in uncut}
     sample = look_at([span.record.path for span, _ in spans], recipe.video.fps, recipe.video.stream)
-    quarantined = Quarantine(options.store).held_back(options.retry, options.on_error)
+    quarantined = Quarantine(options.store).held_back(options.retry, options.policy)
     # A video that failed in one piece is not tried in parts.
     quarantined |= {s.key for s, _ in spans if (s.record.video_id, 0, 1) in quarantined}
     plan = make_plan(
@@ -275,7 +275,7 @@ def _settle(
             elif options.on_error == "fail":
                 raise FlowpipeError(outcome.message, reason=outcome.reason)
             else:
-                quarantine.add(outcome, options.on_error)
+                quarantine.add(outcome, options.policy)
             progress.outcome(outcome)
 
 
@@ -300,6 +300,7 @@ def _work(
         job = ShardJob(
             str(store), str(folder.resolve()), plan.shards[0], recipe, options.device,
             options.on_error, options.stall_s, options.cache, options.publish_s,
+            options.max_damaged,
         )  # fmt: skip
 
         def drive(shards: Sequence[ShardPlan]) -> Iterator[Outcome]:

@@ -11,8 +11,10 @@ import json
 import os
 import socket
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from flowpipe import recipe as recipes
 from flowpipe import strict
@@ -44,6 +46,29 @@ class Ledger:
         os.close(self._fd)
 
 
+def outcomes_of(store: Path) -> Iterator[dict[str, Any]]:
+    """Yield the values of each line of a store's ledger, oldest file first."""
+    for path in sorted((store / "ledger").glob("*.jsonl")):
+        with path.open(encoding="utf-8", errors="surrogateescape") as lines:
+            for line in lines:
+                try:
+                    values = strict.parse_json(line, str(path))
+                except FormatError:
+                    continue  # a line cut short by a crash
+                if isinstance(values, dict):
+                    yield values
+
+
+def policy_shown(store: Path) -> str:
+    """Return the policy for damage that keeps every kind of damaged video a store has taken.
+
+    ``conceal`` if the ledger has a damaged video that was kept to its end, else ``partial`` if it
+    has one that was kept up to the damage, else ``skip``.
+    """
+    kept = {v.get("status") for v in outcomes_of(store) if v.get("reason")}
+    return "conceal" if "done" in kept else "partial" if "partial" in kept else "skip"
+
+
 @dataclass(frozen=True)
 class Quarantined:
     """A span that failed, and what the file was like when it did."""
@@ -52,6 +77,7 @@ class Quarantined:
     source_bytes: int
     source_mtime_ns: int
     on_error: str
+    """The policy for damage it failed under, see `RunOptions.policy`."""
 
 
 class Quarantine:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from flowpipe.remote import Cache, default_cache
 from flowpipe.types import Outcome
+from flowpipe.video import MAX_DAMAGED
 
 PUBLISH_S = 60.0
 """A worker that is killed loses this many seconds of finished videos at most, and the open one."""
@@ -27,6 +28,8 @@ class RunOptions:
     part: tuple[int, int] = (1, 1)
     """(i, n): this run takes the i-th of n shares of the spans."""
     on_error: str = "skip"
+    max_damaged: float = MAX_DAMAGED
+    """Share of frames that are missing or may be wrong above which a video counts as damaged."""
     retry: str = ""
     """``all`` or a reason code: quarantined videos to try again."""
     stall_s: float = 300.0
@@ -36,6 +39,12 @@ class RunOptions:
     """Videos longer than this are cut in time, so that one video keeps every worker busy."""
     cache: Cache = field(default_factory=default_cache)
     """Copies of remote videos, on each machine."""
+
+    @property
+    def policy(self) -> str:
+        """What decides which damaged videos are refused: on_error and, if chosen, max_damaged."""
+        chosen = f", at most {self.max_damaged:g} damaged"
+        return self.on_error + (chosen if self.max_damaged != MAX_DAMAGED else "")
 
 
 @dataclass
@@ -50,6 +59,8 @@ class Summary:
     seconds: Counter[str] = field(default_factory=Counter)
     """CPU seconds by stage, over all workers."""
     ledger: Path | None = None
+    noted: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+    """Video id and notes of each stored span that has notes."""
 
     @property
     def failed(self) -> int:
@@ -62,6 +73,8 @@ class Summary:
         self.seconds.update(outcome.seconds)
         if outcome.reason:
             self.reasons[outcome.reason] += 1
+        if outcome.notes:
+            self.noted.append((outcome.video_id, outcome.notes))
 
 
 class InterruptedRunError(KeyboardInterrupt):

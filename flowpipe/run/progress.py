@@ -91,7 +91,7 @@ class RunProgress:
         if len(parts) >= outcome.parts:
             self._whole.add(outcome.video_id)
             del self._parts[outcome.video_id]
-        if outcome.status != "done":
+        if outcome.status != "done" or outcome.reason:
             first_line = outcome.message.strip().splitlines()[-1] if outcome.message else ""
             self._console.print(
                 f"[{outcome.status}] {outcome.video_id}: {outcome.reason}: {first_line}",

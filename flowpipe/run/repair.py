@@ -13,7 +13,6 @@ from typing import Any
 
 from rich.console import Console
 
-from flowpipe import strict
 from flowpipe.datasets import Dataset
 from flowpipe.errors import FormatError
 from flowpipe.extract_recipe import ExtractRecipe
@@ -25,7 +24,7 @@ from flowpipe.run.extraction import (
     plan_run,
 )
 from flowpipe.run.interrupt import Interruption, signals_interrupt_once
-from flowpipe.run.ledger import Quarantine
+from flowpipe.run.ledger import Quarantine, outcomes_of
 from flowpipe.run.plan import SpanKey, shard_name
 from flowpipe.run.progress import RunProgress
 from flowpipe.store import (
@@ -154,14 +153,4 @@ def _keep_good(path: Path) -> tuple[list[SpanKey], dict[SpanKey, str]]:
 
 def _listed_in(store: Path, shard: str) -> set[str]:
     """Ids of the videos that the ledger says went into a shard."""
-    ids = set()
-    for ledger in sorted((store / "ledger").glob("*.jsonl")):
-        with ledger.open(encoding="utf-8", errors="surrogateescape") as lines:
-            for line in lines:
-                try:
-                    outcome = strict.parse_json(line, str(ledger))
-                except FormatError:
-                    continue  # a line cut short by a crash
-                if outcome.get("shard") == shard:
-                    ids.add(str(outcome.get("video_id")))
-    return ids
+    return {str(v.get("video_id")) for v in outcomes_of(store) if v.get("shard") == shard}

@@ -6,7 +6,6 @@ longer than `ShardJob.publish_s`. A video that fails is rolled back and the next
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import platform
 import time
@@ -16,8 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NoReturn, TextIO
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,6 +28,7 @@ from flowpipe.errors import (
     DeviceLostError,
     DiskFullError,
     FlowpipeError,
+    TooDamagedError,
     UnwritableError,
     read_reason,
 )
@@ -43,8 +42,10 @@ from flowpipe.run.options import PUBLISH_S
 from flowpipe.run.plan import ShardPlan, shard_name
 from flowpipe.run.steady import Steady, steady
 from flowpipe.run.stopping import stop_asked, work_under_way
+from flowpipe.run.watchdog import Watchdog
 from flowpipe.store import ShardWriter, StreamSpec
 from flowpipe.types import Outcome, Span
+from flowpipe.video import MAX_DAMAGED
 
 PAUSES_S = (1.0, 2.0, 4.0)
 """Pauses before a video of which the storage failed is read again."""
@@ -63,14 +64,16 @@ class ShardJob:
     recipe: ExtractRecipe
     device: str
     on_error: str
-    """``skip``: a damaged video leaves nothing; ``partial``: what came before the damage is kept;
-    ``fail``: the run stops."""
+    """What is kept of a damaged video. ``skip``: nothing; ``partial``: what is before the damage;
+    ``conceal``: what is behind it too; ``fail``: nothing, and the run stops."""
     stall_s: float
     """The worker is killed after this long without a finished window."""
     cache: Cache = field(default_factory=default_cache)
     """Where remote videos are copied to."""
     publish_s: float = PUBLISH_S
     """After this long the open shard is published and another is begun, seconds."""
+    max_damaged: float = MAX_DAMAGED
+    """Share of frames that are missing or may be wrong above which a video counts as damaged."""
 
     @property
     def breadcrumb(self) -> Breadcrumb:
@@ -83,40 +86,6 @@ class _StopAskedError(Exception):
 
 class WorkerDiedError(Exception):
     """An earlier worker left this job's breadcrumb behind: it died on the job."""
-
-
-class Watchdog:
-    """Kills the process when `beat` is not called for `limit_s`, leaving its stacks in `trace`.
-
-    The timer is a C thread of the interpreter: it fires even while native code holds the GIL, which
-    is how decoders hang.
-    """
-
-    def __init__(self, limit_s: float, trace: TextIO) -> None:
-        self._limit_s, self._trace = limit_s, trace
-
-    def __enter__(self) -> Watchdog:
-        faulthandler.enable(self._trace)  # a crash in native code leaves its stack there too
-        self.beat()
-        return self
-
-    def beat(self, more_s: float = 0.0) -> None:
-        faulthandler.dump_traceback_later(self._limit_s + more_s, exit=True, file=self._trace)
-
-    def give_up(self, words: str) -> NoReturn:
-        """Die as a crash does, leaving these words."""
-        self._trace.write(words)
-        self._trace.flush()
-        os._exit(1)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        where: TracebackType | None,
-    ) -> None:
-        faulthandler.cancel_dump_traceback_later()
-        faulthandler.disable()
 
 
 def extract_shard(job: ShardJob) -> list[Outcome]:
@@ -165,6 +134,25 @@ def _extract_shard(job: ShardJob, crumb: Breadcrumb) -> list[Outcome]:
     return outcomes
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """One pass over a span, appended to the shard."""
+
+    extraction: Extraction
+    error: DecodeError | None
+    """What ended it, or what is wrong with it as a whole."""
+    frames: int
+    images: int
+    seconds: dict[str, float]
+    """CPU seconds by stage."""
+
+    @property
+    def status(self) -> str:
+        """``partial`` if frames behind the damage are left out, else ``done``."""
+        whole = self.error is None or isinstance(self.error, TooDamagedError)
+        return "done" if whole else "partial"
+
+
 class _Task:
     """The spans of one job, one after the other, into the shard being written."""
 
@@ -186,8 +174,9 @@ class _Task:
             while waiting:
                 outcomes.append(self.extract(*waiting[0]))
                 waiting.popleft()
-                if self.job.on_error == "fail" and outcomes[-1].status == "failed":
-                    waiting.clear()
+                last = outcomes[-1]
+                if self.job.on_error == "fail" and last.status == "failed" and last.parts == 1:
+                    waiting.clear()  # a part that fails is made again in one piece
                 if time.monotonic() >= until:
                     break
         except _StopAskedError:
@@ -233,9 +222,8 @@ class _Task:
             self._note(position, span, 0, every_s=0)
             with self.job.cache.local(path, beat) as local, steady(path, local) as source:
                 record = replace(span.record, path=local)
-                extraction = Extraction(replace(span, record=record), self.job.recipe, self.ops)
-                damage, write_s = self._store(position, span, extraction)
-                meta = _meta(span, source, extraction, damage, beat)
+                stored = self._store(position, replace(span, record=record))
+                meta = _meta(span, source, stored, beat)
             self.shard.commit(meta)
         except DeviceLostError as error:
             # Only another process can go on, and whether this video is to blame shows there.
@@ -261,14 +249,48 @@ class _Task:
             frames=entry.frames,
             images=entry.images,
             stored_bytes=self.shard.bytes_written - bytes_before,
-            seconds={**extraction.seconds, "write": write_s, "wall": time.monotonic() - began},
+            seconds={**stored.seconds, "wall": time.monotonic() - began},
+            notes=tuple(meta["facts"].get("notes", ())),
         )
 
-    def _store(
-        self, position: int, span: Span, extraction: Extraction
-    ) -> tuple[DecodeError | None, float]:
-        """Append all windows; the damage that ended a partial video, and CPU seconds of writing."""
+    def _store(self, position: int, span: Span) -> _Stored:
+        """Append a span; the policy for damage decides what is kept of a damaged one."""
+        policy = self.job.on_error
+        stored = self._append(position, span, stop_at_damage=False)
+        seconds = stored.seconds
+        if policy == "partial" and isinstance(stored.error, TooDamagedError) and span.parts == 1:
+            self.shard.rollback()
+            self.shard.begin(span)
+            stored = self._append(position, span, stop_at_damage=True)
+            seconds = {stage: cpu_s + seconds[stage] for stage, cpu_s in stored.seconds.items()}
+        error = stored.error
+        if span.parts > 1 and stored.extraction.damage:
+            # Which frames decode wrongly depends on where decoding begins.
+            error = error or DecodeError(f"{span.record.path}: part {span.part} is damaged")
+        # A part of a split video has to reach its seam: it is whole or it is nothing.
+        # What came before a failure of the storage is not all that the file has.
+        if error is not None and (
+            policy not in ("partial", "conceal")
+            or error.reason in RETRIED
+            or span.parts > 1
+            or not stored.images
+        ):
+            raise error
+        if not stored.images:
+            raise DecodeError(
+                f"{span.record.path}: {stored.frames} frame(s) are too few for "
+                f"{', '.join(self.job.recipe.modalities)}",
+                reason="too_short",
+            )
+        return replace(stored, seconds=seconds)
+
+    def _append(self, position: int, span: Span, *, stop_at_damage: bool) -> _Stored:
+        """Append all windows of one pass over a span."""
         frames, images, write_s, damage = 0, 0, 0.0, None
+        extraction = Extraction(
+            span, self.job.recipe, self.ops,
+            max_damaged=self.job.max_damaged, stop_at_damage=stop_at_damage,
+        )  # fmt: skip
         try:
             for window in extraction:
                 mark = time.thread_time()
@@ -281,19 +303,9 @@ class _Task:
                 write_s += time.thread_time() - mark
                 self._note(position, span, frames, every_s=0.5)
         except DecodeError as error:
-            # A part of a split video has to reach its seam: it is whole or it is nothing.
-            # What came before a failure of the storage is not all that the file has.
-            kept = self.job.on_error == "partial" and error.reason not in RETRIED
-            if not kept or span.parts > 1 or not images:
-                raise
             damage = error
-        if not images:
-            raise DecodeError(
-                f"{span.record.path}: {frames} frame(s) are too few for "
-                f"{', '.join(self.job.recipe.modalities)}",
-                reason="too_short",
-            )
-        return damage, write_s
+        seconds = {**extraction.seconds, "write": write_s}
+        return _Stored(extraction, damage, frames, images, seconds)
 
     def _note(self, position: int, span: Span, frames: int, every_s: float) -> None:
         """Tell the watchdog and, now and then, the client that work goes on."""
@@ -350,15 +362,10 @@ def _store_in_words(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _meta(
-    span: Span,
-    source: Steady,
-    extraction: Extraction,
-    damage: DecodeError | None,
-    beat: Callable[[], None],
-) -> dict[str, Any]:
+def _meta(span: Span, source: Steady, stored: _Stored, beat: Callable[[], None]) -> dict[str, Any]:
     """What the store keeps of a video beside its images."""
     facts = source.facts()
+    extraction, error = stored.extraction, stored.error
     return {
         "source": {
             "bytes": facts.bytes,
@@ -367,9 +374,10 @@ def _meta(
             **({"tag": facts.tag} if facts.tag else {}),
         },
         "facts": asdict(extraction.facts) if extraction.facts else {},
-        "status": "partial" if damage else "done",
-        "reason": damage.reason if damage else "",
-        "message": str(damage).replace(source.local, source.path) if damage else "",
+        "damage": [asdict(run) for run in extraction.damage],
+        "status": stored.status,
+        "reason": error.reason if error else "",
+        "message": str(error).replace(source.local, source.path) if error else "",
         "span": {"start_s": span.start_s, "stop_s": span.stop_s},
         "edges": {"first_crc32": extraction.first_crc32, "seam_crc32": extraction.seam_crc32},
     }

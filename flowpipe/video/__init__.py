@@ -4,10 +4,12 @@ from flowpipe.video.cut import cut_points
 from flowpipe.video.decode import VideoParams, VideoReader, open_video
 from flowpipe.video.decoders import DECODERS
 from flowpipe.video.nvcodec import nvdec_lack, nvdec_library, require_nvdec, visible_gpus
+from flowpipe.video.pictures import MAX_DAMAGED
 from flowpipe.video.probe import Probe, probe
 from flowpipe.video.source import decoder_library
 
 __all__ = [
-    "DECODERS", "Probe", "VideoParams", "VideoReader", "cut_points", "decoder_library",
-    "nvdec_lack", "nvdec_library", "open_video", "probe", "require_nvdec", "visible_gpus",
+    "DECODERS", "MAX_DAMAGED", "Probe", "VideoParams", "VideoReader", "cut_points",
+    "decoder_library", "nvdec_lack", "nvdec_library", "open_video", "probe", "require_nvdec",
+    "visible_gpus",
 ]  # fmt: skip

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.errors import DecodeError
-from flowpipe.types import Frames, VideoFacts
+from flowpipe.types import Damage, Frames, VideoFacts
 from flowpipe.video.colour import Colour, Converter, Turn, display_matrix, read_colour, read_turn
+from flowpipe.video.damage import DamageLog, Shown
 from flowpipe.video.decoders import DECODERS
-from flowpipe.video.pictures import Pictures
+from flowpipe.video.pictures import MAX_DAMAGED, Pictures
 from flowpipe.video.source import Source
 from flowpipe.video.timestamps import TOLERANCE_S, Ticks, Timeline
 from flowpipe.video.untimed import time_of_first
@@ -53,6 +54,8 @@ def open_video(
     start_s: float | None = None,
     stop_s: float | None = None,
     threads: int = 1,
+    max_damaged: float = MAX_DAMAGED,
+    stop_at_damage: bool = False,
 ) -> VideoReader:
     """Open a video for sequential decoding.
 
@@ -67,6 +70,11 @@ def open_video(
         the same as those of the whole video if both ends are from `cut_points`.
     threads : int
         Threads of the decoder ``cpu``.
+    max_damaged : float
+        Share of frames that are missing or may be wrong above which the video counts as damaged:
+        `VideoReader.windows` then ends with an error. 1 for never.
+    stop_at_damage : bool
+        End before the first damaged frame instead, with an error.
 
     Returns
     -------
@@ -80,30 +88,28 @@ def open_video(
     BackendError
         If the decoder cannot be used in this process.
     """
-    return VideoReader(path, params, start_s=start_s, stop_s=stop_s, threads=threads)
+    return VideoReader(
+        Pictures(
+            Source(path, threads=threads, stream=params.stream), params.decoder, start_s,
+            max_damaged=max_damaged, stop_at_damage=stop_at_damage,
+        ),
+        params, start_s, stop_s,
+    )  # fmt: skip
 
 
 class VideoReader:
     """One pass over a video. Use as a context manager, and iterate over `windows` once."""
 
     def __init__(
-        self,
-        path: str | os.PathLike[str],
-        params: VideoParams,
-        *,
-        start_s: float | None,
-        stop_s: float | None,
-        threads: int,
+        self, pictures: Pictures, params: VideoParams, start_s: float | None, stop_s: float | None
     ) -> None:
-        self.path = os.fspath(path)
+        self.path = pictures.source.path
         self.params = params
         self.start_s = start_s
         self.stop_s = stop_s
         self.seam = False
         """Whether the last yielded frame is the one after `stop_s`."""
-        self._pictures = Pictures(
-            Source(path, threads=threads, stream=params.stream), params.decoder, start_s
-        )
+        self._pictures = pictures
         self._timeline: Timeline[Any] = Timeline(
             self._pictures.source.step_s, self._pictures.source.steady_end_s
         )
@@ -113,6 +119,7 @@ class VideoReader:
         self._damage: DecodeError | None = None
         self._tags: dict[tuple[Any, ...], tuple[Colour, Turn]] = {}
         self._begun = False
+        self._log = DamageLog()
         self._own = 0
         self._dropped = 0
         self._from_s = self._to_s = 0.0
@@ -143,8 +150,11 @@ class VideoReader:
 
         Raises
         ------
+        TooDamagedError
+            After all frames, if more than `max_damaged` of them are missing or may be wrong.
         DecodeError
-            After all good frames: ``corrupt``, ``no_frames``, ``unsupported`` or ``timestamps``.
+            After all good frames: ``corrupt``, ``no_frames``, ``unsupported``, ``timestamps``, or
+            ``io`` if the storage failed.
         BackendError
             If NVDEC fails in a way that the next video would meet too.
         """
@@ -181,9 +191,15 @@ class VideoReader:
         previous = picture = None
         if times:
             yield _window(data, times)
+        self._log.end(self._pictures.lost_at_end, self._to_s)
         damage = self._damage or self._pictures.damage
         if damage is not None:
             raise damage
+
+    @property
+    def damage(self) -> tuple[Damage, ...]:
+        """Frames inside the span that are missing or may be wrong; complete as `facts` are."""
+        return self._log.runs
 
     @property
     def facts(self) -> VideoFacts:
@@ -234,36 +250,45 @@ class VideoReader:
 
     def _kept(self) -> Iterator[tuple[float, Any]]:
         """Pictures of the span in order, with the times they are to be stored under."""
-        pictures = self._timeline.order(self._counted_back())
+        pictures = self._timeline.order(self._timed())
         if self.params.fps:
             yield from self._resampled(pictures)
             return
-        for time_s, picture in pictures:
+        for time_s, shown in pictures:
             if self.stop_s is not None and time_s >= self.stop_s:
                 self.seam = True
-                yield time_s, picture
+                self._log.add(time_s, shown)
+                yield time_s, shown.picture
                 return
             if self._count_own(time_s):
-                yield time_s, picture
+                self._log.add(time_s, shown)
+                self._log.stored += 1
+                yield time_s, shown.picture
 
-    def _counted_back(self) -> Iterator[tuple[float | None, Any]]:
-        """Pictures; if the first one has no timestamp, its time is found before it is passed on."""
+    def _timed(self) -> Iterator[tuple[float | None, Shown]]:
+        """Pictures with their timestamps; where there are none, missing frames take their time.
+
+        If the first one has no timestamp, its time is found before it is passed on.
+        """
         first = True
-        for pts_s, picture in self._pictures:
+        for pts_s, shown in self._pictures:
+            if pts_s is None:
+                self._timeline.missing += shown.lost
             if first and pts_s is None:
                 source = self._pictures.source
                 first_s = time_of_first(source.path, source.index, source.step_s)
                 self._pictures.origin_s = first_s
                 self._timeline.first_s = first_s or 0.0
             first = False
-            yield pts_s, picture
+            yield pts_s, shown
 
-    def _resampled(self, pictures: Iterator[tuple[float, Any]]) -> Iterator[tuple[float, Any]]:
+    def _resampled(self, pictures: Iterator[tuple[float, Shown]]) -> Iterator[tuple[float, Any]]:
         stop_s = math.inf if self.stop_s is None else self.stop_s
         ticks: Ticks | None = None
         held: tuple[float, Any] | None = None
-        ended = (math.inf, None)
-        for time_s, picture in itertools.chain(pictures, [ended]):
+        ended = (math.inf, Shown(None))
+        for time_s, shown in itertools.chain(pictures, [ended]):
+            picture = shown.picture
             if ticks is None:
                 if picture is None:
                     return
@@ -285,11 +310,12 @@ class VideoReader:
                     self._dropped += 1
                 for tick_s in ticks.due(until_s):
                     self.seam = tick_s >= stop_s
+                    self._log.stored += not self.seam
                     yield tick_s, held[1]
                     if self.seam:
                         return
-            if picture is not None:
-                self._count_own(time_s)
+            if picture is not None and self._count_own(time_s):
+                self._log.add(time_s, shown)
             held = time_s, picture
 
     def _inside(self, time_s: float) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from av.codec.context import Flags
+
 from flowpipe.video.nvdec import NvdecDecoder
 from flowpipe.video.source import Source, decoder_library
 
@@ -45,6 +47,8 @@ class CpuDecoder:
 
     def __init__(self, source: Source) -> None:
         self._context = source.context
+        # Every picture carries the number that was given to its packet.
+        self._context.flags |= Flags.copy_opaque
         self.name = f"{decoder_library()} {source.context.name}"
 
     def decode(self, packet: Any) -> list[Any]:

@@ -1,18 +1,31 @@
-"""Source -> decoded pictures in showing order with their raw timestamps, and the damage met.
+"""Source -> decoded pictures in display order with raw timestamps, and the damage among them.
 
 What counts as damage
 ---------------------
-The pictures before the damage are yielded, and a DecodeError ``corrupt`` is kept, when
+A frame is damaged if it is
 
-- the decoder refuses a packet, or a read fails before the end of the file;
-- the file is shorter than its own outermost structure says, and its video ends early;
-- more than a tenth of the packets (and more than two) give no picture, without any complaint.
+- *missing*: the decoder refused its packet, or the file lost the packet;
+- *concealed*: the decoder says that it made up a part of it (``concealed_frames``);
+- *doubtful*: its packet was marked as corrupt by the demuxer, or it is predicted from a damaged
+  frame, because no keyframe came since.
 
-Not damage, but noted, with counts: pictures that the decoder conceals (``concealed_frames``),
-packets marked as broken (``corrupt_packets``), fewer lost packets than above (``lost_frames``),
-packets without a picture before the first keyframe, as in a recording that starts between two
-(``undecodable_start``), and a header that promises over a second and a tenth more than there is
-(``shorter_than_declared``): in AVI, counts and durations are often wrong.
+Decoding goes on behind such damage. A video is damaged, and a DecodeError ``corrupt`` is kept, if
+
+- more than `max_damaged` of its frames, and more than `FEW` frames, are damaged;
+- the file is shorter than its own outermost structure says, and its video ends early, or reading
+  failed before the end;
+- more than a tenth of the packets (and more than `FEW`) give no picture, without any complaint.
+
+Less than that is noted, with counts: ``damaged_frames``, of which ``concealed_frames``;
+``lost_frames``, missing ones; ``corrupt_packets``; ``shorter_than_declared``, a header that
+promises over a second and a tenth more than there is; ``fewer_frames_than_declared``, in AVI.
+
+No damage: packets that hold no picture, such as parameter sets, messages, filler or a delimiter
+alone, placeholders of MPEG-4, and packets before the first keyframe, as in a recording that starts
+between two (``undecodable_start``).
+
+Not noticed: wrong bits that decode to a legal picture. VP8, VP9, HEVC and JPEG have little
+redundancy, so most flipped bits are of this kind there.
 """
 
 from __future__ import annotations
@@ -24,25 +37,27 @@ from typing import Any
 
 import av
 
-from flowpipe.errors import DecodeError, read_reason
+from flowpipe.errors import DecodeError, TooDamagedError
+from flowpipe.video.avi_index import AviIndex
+from flowpipe.video.damage import Shown, Tracker
 from flowpipe.video.decoders import open_decoder
+from flowpipe.video.head import PLACEHOLDER_BYTES, is_of_storage, read_head
+from flowpipe.video.nal import Units
 from flowpipe.video.source import Source, brief
 from flowpipe.video.truncation import missing_bytes
 
-START_PACKETS = 64
-"""Packets read ahead to find the earliest timestamp; a reordering decoder holds 16 back at most."""
+MAX_DAMAGED = 0.01
+"""Share of the frames that may be damaged in a video that counts as good."""
+FEW = 2
+"""Damaged frames that are never too many."""
 ONE_FOR_ONE = ("h264", "hevc", "vp9", "av1", "mpeg4", "mpeg1video", "mpeg2video", "mjpeg")
 """Codecs of which every packet shows a picture."""
-PLACEHOLDER_BYTES = 16
-"""A shorter MPEG-4 packet says that the last picture stays."""
-WAY_OUT = "fetch the file again, or extract what is good with --on-error partial"
-
-
-def _is_the_storages(failure: Exception | None) -> bool:
-    """Whether an error is the operating system's own, of a file that it could not read."""
-    if isinstance(failure, av.error.FFmpegError) or not isinstance(failure, OSError):
-        return False
-    return read_reason(failure) == "io"
+READ_ERRORS = 100
+"""Damaged places that reading goes on behind."""
+WAY_OUT = (
+    "fetch the file again, or extract what is good with --on-error partial (up to the damage) or "
+    "--on-error conceal (behind it too)"
+)
 
 
 class Pictures:
@@ -57,9 +72,21 @@ class Pictures:
     start_s : float, optional
         Time from which pictures are wanted. Decoding starts at a keyframe before it where the file
         can be sought, else at the start; so earlier pictures come out too.
+    max_damaged : float
+        Share of damaged frames above which the video counts as damaged; 1 for never.
+    stop_at_damage : bool
+        End before the first damaged frame, and keep an error.
     """
 
-    def __init__(self, source: Source, decoder: str = "cpu", start_s: float | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        decoder: str = "cpu",
+        start_s: float | None = None,
+        *,
+        max_damaged: float = MAX_DAMAGED,
+        stop_at_damage: bool = False,
+    ) -> None:
         self.source = source
         try:
             self.decoder = open_decoder(decoder, source)
@@ -68,29 +95,38 @@ class Pictures:
             raise
         self._decoder_name = decoder
         self.start_s = start_s
+        self._max_damaged, self._stop = max_damaged, stop_at_damage
         self.notes: Counter[str] = Counter()
         self.damage: DecodeError | None = None
         self.origin_s: float | None = None
         """Earliest timestamp of the stream, None if there is none at its start."""
-        self._packets = 0
-        self._early = 0
+        self.lost_at_end = 0
+        """Pictures that damage has cost behind the last one."""
+        self._track = Tracker(
+            source.codec, in_order=source.format != "avi", keys_from_packets=decoder != "cpu"
+        )
+        self._units = Units(source.codec, source.context.extradata or b"")
+        self._index = AviIndex(source.stream) if source.format == "avi" else None
         # packets and pictures before the first keyframe, or before `start_s`, are not compared
+        self._begun = False
         self._floor: int | None = None
-        self._complete = 0
-        self._refused = 0
-        self._count = 0
+        self._early = self._count = self._packets = 0
         self._last_s = 0.0
         self._by_dts = decoder == "cpu" and source.counts_frames and source.reorders
         self._shown_dts: int | None = None
         self._last_dts: int | None = None
+        self._read_errors = 0
+        self._refusal: Exception | None = None
+        self._complaints = av.logging.get_last_error()[0]
+        self._first_damage = ""
 
     def close(self) -> None:
         """Release the decoder and the file."""
         self.decoder.close()
         self.source.close()
 
-    def __iter__(self) -> Iterator[tuple[float | None, Any]]:
-        """Yield (timestamp in seconds or None, `av.VideoFrame`)."""
+    def __iter__(self) -> Iterator[tuple[float | None, Shown]]:
+        """Yield (timestamp in seconds or None, picture with the damage around it)."""
         failure: Exception | None = None
         packets = self._read()
         while True:
@@ -104,31 +140,51 @@ class Pictures:
                 break
             is_last = not packet.size  # a decoder may take the packet's bytes away
             try:
-                pictures = self.decoder.decode(packet)
-                if is_last and self._cut_off(pictures):
-                    pictures = self._without_holes(pictures)
+                pictures = self._decode(packet)
             except EOFError:
                 break  # the decoder has been flushed
             except DecodeError as error:
                 failure = error
                 break
-            except (av.error.FFmpegError, OSError) as error:
-                failure = error
-                if self._count:
-                    break
-                self._refused += 1
-                continue
+            if is_last and self._cut_off(pictures):
+                pictures = self._without_holes(pictures)
             for picture in pictures:
-                failure = None
-                yield self._take(picture)
+                pts_s, shown = self._take(picture)
+                if self._stop and self._first_damage:
+                    self.damage = self.source.storage_failure() or self._stopped()
+                    return
+                yield pts_s, shown
         if failure is not None:
             yield from self._held_back()
         self._conclude(failure)
 
+    def _decode(self, packet: Any) -> list[Any]:
+        """Pictures that are ready after a packet; what the decoder says against it is noted."""
+        try:
+            pictures = self.decoder.decode(packet)
+        except (av.error.FFmpegError, OSError) as error:
+            if isinstance(error, EOFError):
+                raise
+            self._refusal = error
+            self._track.refuse()
+            pictures = []
+        complaint = self._complaint()
+        if complaint:
+            self._track.complain(complaint)
+        return pictures
+
+    def _complaint(self) -> str:
+        """FFmpeg's last error, if there was one since the last call."""
+        count, latest = av.logging.get_last_error()
+        if self.source.threads != 1 or latest is None or count == self._complaints:
+            return ""
+        self._complaints = count
+        return str(latest[2])
+
     def _read(self) -> Iterator[Any]:
         """Packets from the start, or from a keyframe well before `start_s`."""
-        packets = self.source.packets()
-        head, failure = self._read_head(packets)
+        packets = self._packets_behind_damage()
+        head, self.origin_s, failure = read_head(self.source, packets)
         if self.start_s is None or self.origin_s is None or self.start_s <= self.origin_s:
             yield from head
             if failure is not None:
@@ -140,80 +196,67 @@ class Pictures:
             self.decoder.close()
             self.source = self.source.reopen()
             self.decoder = open_decoder(self._decoder_name, self.source)
+            if self._index is not None:
+                self._index = AviIndex(self.source.stream)
         else:
             # a group of pictures earlier serves to warm up only
-            self._floor = self.source.timestamp(self.start_s)
+            self._floor, self._begun = self.source.timestamp(self.start_s), True
             yield landed
-        yield from self.source.packets()
+        yield from self._packets_behind_damage()
 
-    def _read_head(self, packets: Iterator[Any]) -> tuple[list[Any], Exception | None]:
-        """Read packets until the earliest timestamp is certain."""
-        head: list[Any] = []
-        lowest: int | None = None
-        try:
-            for packet in packets:
-                head.append(packet)
-                if self._repeats_first(head):
-                    head[0].pts += 1
-                    lowest = head[0].pts
-                    self.origin_s = self.source.seconds(lowest)
-                    continue
-                if packet.pts is not None and not packet.is_discard:
-                    lowest = packet.pts if lowest is None else min(lowest, packet.pts)
-                    self.origin_s = self.source.seconds(lowest)
-                if not packet.size or len(head) == START_PACKETS:
-                    break
-                # no picture is shown before it is decoded, so nothing earlier can follow
-                if lowest is not None and packet.dts is not None and packet.dts >= lowest:
-                    break
-        except (av.error.FFmpegError, OSError) as error:
-            return head, error
-        return head, None
-
-    def _repeats_first(self, head: list[Any]) -> bool:
-        """Tell whether only placeholders follow the first packet, which then is shown later.
-
-        FFmpeg's decoder puts the first picture out behind them.
-        """
-        source = self.source
-        return (
-            source.counts_frames
-            and source.reorders
-            and source.codec == "mpeg4"
-            and 1 < len(head) < START_PACKETS
-            and head[0].pts is not None
-            and all(0 < packet.size < PLACEHOLDER_BYTES for packet in head[1:])
-        )
+    def _packets_behind_damage(self) -> Iterator[Any]:
+        """Packets of the source; reading goes on behind data that the demuxer cannot make out."""
+        while True:
+            try:
+                yield from self.source.packets()
+                return
+            except av.error.InvalidDataError:
+                self._read_errors += 1
+                if self._read_errors > READ_ERRORS:
+                    raise
 
     def _check_packet(self, packet: Any) -> None:
         if packet.is_corrupt:
             self.notes["corrupt_packets"] += 1
             if self._missing_bytes:
                 raise OSError(f"the file is {self._missing_bytes} bytes short")
+        if not packet.size:
+            return
+        self._packets += 1
+        misread = bool(self._complaint())
+        if self._index is not None:
+            skipped = self._index.skipped(packet)
+            if self._index.shift:
+                packet.pts = None if packet.pts is None else packet.pts + self._index.shift
+                packet.dts += self._index.shift
+            if skipped:
+                self._track.skip(skipped)
         placeholder = self.source.codec == "mpeg4" and packet.size < PLACEHOLDER_BYTES
-        if packet.is_keyframe and self._floor is None and packet.pts is not None:
-            self._floor = packet.pts
-        if not packet.size or placeholder or packet.is_discard:
-            pass
-        elif self._floor is None or (packet.pts or 0) < self._floor:
-            self._early += 1
-        else:
-            self._packets += 1
+        if packet.is_keyframe and not self._begun and not placeholder:
+            self._floor, self._begun = packet.pts, True
+        early = not self._begun or (
+            None not in (self._floor, packet.pts) and packet.pts < self._floor
+        )
+        shows = (
+            not placeholder and not packet.is_discard and self._units.hold_picture(bytes(packet))
+        )
+        self._early += early and shows
+        packet.opaque = self._track.send(packet, expected=shows, early=early, misread=misread)
         if packet.dts is not None:
             self._last_dts = packet.dts
 
-    def _take(self, picture: Any) -> tuple[float | None, Any]:
+    def _take(self, picture: Any) -> tuple[float | None, Shown]:
+        shown = self._track.show(picture)
+        pts_s = self.source.seconds(picture.pts)
+        if (shown.lost or shown.damaged) and not self._first_damage:
+            at_s = self._last_s if pts_s is None else pts_s
+            self._first_damage = f"at frame {self._count}, {at_s:.3f} s{self.source.messages()}"
         self._count += 1
-        if picture.is_corrupt:
-            self.notes["concealed_frames"] += 1
         if picture.interlaced_frame:
             self.notes["interlaced"] += 1
-        if picture.pts is None or self._floor is None or picture.pts >= self._floor:
-            self._complete += 1
-        pts_s = self.source.seconds(picture.pts)
         if pts_s is not None:
             self._last_s = max(self._last_s, pts_s)
-        return self._time_s(picture), picture
+        return self._time_s(picture), shown
 
     def _time_s(self, picture: Any) -> float | None:
         """Return the time of a picture as ffprobe does.
@@ -233,7 +276,7 @@ class Pictures:
         self._shown_dts = dts
         return time_s
 
-    def _held_back(self) -> Iterator[tuple[float | None, Any]]:
+    def _held_back(self) -> Iterator[tuple[float | None, Shown]]:
         """Pictures that the decoder still holds after a failure: they are older than the damage."""
         try:
             pictures = self.decoder.flush()
@@ -243,9 +286,9 @@ class Pictures:
             yield self._take(picture)
 
     def _without_holes(self, pictures: list[Any]) -> list[Any]:
-        """Leave out pictures that others, which lie behind the damage, are to be shown before.
+        """Drop frames whose predecessors in display order lie behind the end of the file.
 
-        Those others are decoded, and so shown, later than the last packet that came through.
+        Those are decoded, and so shown, later than the last packet that came through.
         """
         limit = self._last_dts
         return [
@@ -262,14 +305,31 @@ class Pictures:
         missing_s = self.source.declared_end_s - last_s - self.source.step_s
         return self._missing_bytes > 0 and missing_s > self.source.step_s / 2
 
+    def _stopped(self) -> DecodeError:
+        return DecodeError(
+            f"{self.source.path}: decoding stopped at damage {self._first_damage}; {WAY_OUT}",
+            reason="corrupt",
+        )
+
     def _conclude(self, failure: Exception | None) -> None:
         """Decide what the end of decoding means."""
         path, count = self.source.path, self._count
+        track = self._track
+        self.lost_at_end = track.end()
+        for note, frames in (
+            ("lost_frames", track.lost),
+            ("damaged_frames", track.damaged),
+            ("concealed_frames", track.concealed),
+        ):
+            if frames:
+                self.notes[note] = frames
+        if failure is None and not count:
+            failure = self._refusal
         if (storage := self.source.storage_failure()) is not None:
             self.damage = storage
         elif isinstance(failure, DecodeError):
             self.damage = failure
-        elif _is_the_storages(failure):
+        elif is_of_storage(failure):
             self.damage = DecodeError(f"{path}: {failure}", reason="io")
         elif failure is not None:
             where = f"at frame {count}, {self._last_s:.3f} s" if count else "before the first frame"
@@ -287,33 +347,53 @@ class Pictures:
             self._check_end()
 
     def _check_end(self) -> None:
-        """Look for what is missing although decoding ended without complaint."""
-        path, count = self.source.path, self._count
-        refused = max(self._refused, self._early - (count - self._complete))
-        if refused > 0 and self.start_s is None:
-            self.notes["undecodable_start"] = refused
+        """Look for what is missing although decoding came to its end."""
+        path, count, track = self.source.path, self._count, self._track
+        undecodable = self._early - track.extra
+        if undecodable > 0 and self.start_s is None:
+            self.notes["undecodable_start"] = undecodable
         declared_s = self.source.declared_end_s
         missing_s = declared_s - self._last_s - self.source.step_s
         if missing_s > max(1.0, 0.1 * declared_s):
             self.notes["shorter_than_declared"] = 1
-        # a packet may be one field; before the first keyframe, and when shown before it, pictures
-        # may need others that are not there
+        self._compare_count()
+        # a packet may be one field
         countable = self.source.codec in ONE_FOR_ONE and not self.notes["interlaced"]
-        lost = self._packets - self._complete if countable else 0
+        silent = track.silent if countable else 0
+        damaged = track.lost + track.damaged
+        frames = track.complete + track.lost
         if self._cut_off([]):
             self.damage = DecodeError(
                 f"{path}: the file is {self._missing_bytes} bytes short and ends at frame {count}, "
                 f"{self._last_s:.3f} s of {declared_s:.3f} s; {WAY_OUT}",
                 reason="corrupt",
             )
-        elif lost > max(2, 0.1 * self._packets):
-            self.damage = DecodeError(
-                f"{path}: only {self._complete} frames came out of {self._packets} packets"
+        elif silent > max(FEW, 0.1 * track.expected):
+            self.damage = TooDamagedError(
+                f"{path}: only {track.complete} frames came out of {track.expected} packets"
                 f"{self.source.messages()}; {WAY_OUT}",
                 reason="corrupt",
             )
-        elif lost > 0:
-            self.notes["lost_frames"] = lost
+        elif self._stop and self.lost_at_end:
+            self._first_damage = self._first_damage or f"at frame {count}, {self._last_s:.3f} s"
+            self.damage = self._stopped()
+        elif not self._stop and damaged > max(FEW, self._max_damaged * frames):
+            first = self._first_damage or f"at frame {count}, {self._last_s:.3f} s"
+            self.damage = TooDamagedError(
+                f"{path}: {track.lost} of {frames} frames are missing and {track.damaged} may be "
+                f"wrong, the first {first}; {WAY_OUT}",
+                reason="corrupt",
+            )
+        if silent > 0:
+            self.notes["lost_frames"] += silent
+
+    def _compare_count(self) -> None:
+        """Note that an AVI file declares more frames than it has chunks."""
+        if self._index is None or self.start_s is not None:
+            return
+        missing = self._index.declared - self._packets
+        if missing > 0:
+            self.notes["fewer_frames_than_declared"] = missing
 
     @cached_property
     def _missing_bytes(self) -> int:

@@ -29,7 +29,8 @@ to milliseconds, and without it 30 frames per second resampled to 30 lose one fr
 class Timeline(Generic[T]):
     """Turns (pts or None, frame) in showing order into (seconds, frame), strictly increasing.
 
-    - A missing timestamp becomes `first_s` or the previous one plus `step_s`: ``pts_missing``.
+    - A missing timestamp becomes `first_s` or the previous one plus `step_s`, and as much again for
+      each frame that is `missing`: ``pts_missing``.
     - Timestamps out of order within `LOOK_AHEAD` frames are sorted: ``pts_reordered``.
     - One that still does not increase follows its predecessor by a quarter of `step_s`:
       ``pts_repeated``.
@@ -54,6 +55,8 @@ class Timeline(Generic[T]):
         self.notes: Counter[str] = Counter()
         self.timed = 0
         """Frames that came with a timestamp."""
+        self.missing = 0
+        """Frames known to be missing before the next one that has no timestamp."""
         self._back_s = max(1.0, 2 * LOOK_AHEAD * step_s)
         self._shift_s = 0.0
         self._newest_s: float | None = None
@@ -77,6 +80,8 @@ class Timeline(Generic[T]):
         if pts_s is None:
             self.notes["pts_missing"] += 1
             time_s = self.first_s if newest is None else newest + self.step_s
+            time_s += self.missing * self.step_s
+            self.missing = 0
         else:
             self.timed += 1
             time_s = pts_s + self._shift_s

@@ -335,7 +335,8 @@ def test_failures_of_the_library_are_told_apart(
     for code, found in {801: "unsupported", 1: "corrupt"}.items():
         monkeypatch.setattr(nvc, "FAIL_AT", {15: code})
         count, got = reason(path)
-        assert got == found and 10 <= count <= 15
+        # an unsupported video ends there; behind damage decoding goes on at the next keyframe
+        assert got == found and 10 <= count <= (15 if found == "unsupported" else 25)
     monkeypatch.setattr(nvc, "FAIL_AT", {15: 719})
     with pytest.raises(BackendError, match="see whether nvidia-smi works"):
         reason(path)

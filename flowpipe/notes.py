@@ -1,0 +1,80 @@
+"""Notes that decoding makes on a video: what each code means, and how often a store has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a note code means."""
+
+    meaning: str
+    reported: bool = True
+    """Whether runs and `flowpipe info` mention it."""
+
+
+NOTES = {
+    # damage
+    "lost_frames": Note("frames are missing where the file is damaged"),
+    "damaged_frames": Note("frames may have wrong pixels where the file is damaged"),
+    "concealed_frames": Note("the decoder made up parts of frames where the file is damaged"),
+    "corrupt_packets": Note("the container marks packets as corrupt"),
+    "shorter_than_declared": Note("the video is shorter than its header says"),
+    "fewer_frames_than_declared": Note("the file has fewer frames than its header says"),
+    "undecodable_start": Note("frames before the first keyframe cannot be decoded"),
+    # times
+    "pts_missing": Note("frames have no timestamp; their times are interpolated"),
+    "pts_jump": Note("timestamps jump; the times behind the jump are shifted"),
+    "pts_repeated": Note("timestamps repeat; the times of these frames are made up"),
+    "pts_reordered": Note("frames are sorted by their timestamps", reported=False),
+    # pictures
+    "resolution_change": Note("the frame size changes"),
+    "colour_or_rotation_change": Note("the colour space or rotation changes"),
+    "colour_untagged": Note("no colour matrix is declared; BT.601 is assumed", reported=False),
+    "hdr_not_tone_mapped": Note("the video is HDR and its values are stored without tone mapping"),
+    "mirrored": Note("the display matrix mirrors the video"),
+    "rotation_rounded": Note("the display matrix rotates by an angle between quarter turns"),
+    "display_matrix_unusable": Note("the display matrix is unusable and ignored"),
+    "pixels_not_square": Note("pixels are not square; frames keep the stored size", reported=False),
+    "interlaced": Note("frames are interlaced and stored without deinterlacing"),
+    "video_streams": Note("the file has several video streams"),
+    "video_stream": Note("index of the video stream that was decoded", reported=False),
+}
+"""Note code -> meaning. Codes are stored as ``code`` or ``code:count``."""
+
+
+@dataclass(frozen=True)
+class NoteCount:
+    """How many videos have a note."""
+
+    code: str
+    videos: int
+    example: str
+    """Id of the first of them."""
+
+    def __str__(self) -> str:
+        return f"{self.videos} x {self.code}: {NOTES[self.code].meaning}; as in {self.example}"
+
+
+def count_notes(videos: Iterable[tuple[str, Iterable[str]]]) -> list[NoteCount]:
+    """Count the notes that are worth a word.
+
+    Parameters
+    ----------
+    videos : iterable of (str, iterable of str)
+        Video id and its notes; parts of one video may follow each other in any order.
+
+    Returns
+    -------
+    list of NoteCount
+        In the order of `NOTES`.
+    """
+    ids: dict[str, dict[str, None]] = {code: {} for code, note in NOTES.items() if note.reported}
+    for video_id, notes in videos:
+        for note in notes:
+            code = note.partition(":")[0]
+            if code in ids:
+                ids[code][video_id] = None
+    return [NoteCount(code, len(found), next(iter(found))) for code, found in ids.items() if found]

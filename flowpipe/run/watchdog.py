@@ -1,0 +1,42 @@
+"""Beats -> a process that is killed, with its stacks written down, when they stop coming."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+from types import TracebackType
+from typing import NoReturn, TextIO
+
+
+class Watchdog:
+    """Kills the process when `beat` is not called for `limit_s`, leaving its stacks in `trace`.
+
+    The timer is a C thread of the interpreter: it fires even while native code holds the GIL, which
+    is how decoders hang.
+    """
+
+    def __init__(self, limit_s: float, trace: TextIO) -> None:
+        self._limit_s, self._trace = limit_s, trace
+
+    def __enter__(self) -> Watchdog:
+        faulthandler.enable(self._trace)  # a crash in native code leaves its stack there too
+        self.beat()
+        return self
+
+    def beat(self, more_s: float = 0.0) -> None:
+        faulthandler.dump_traceback_later(self._limit_s + more_s, exit=True, file=self._trace)
+
+    def give_up(self, words: str) -> NoReturn:
+        """Die as a crash does, leaving these words."""
+        self._trace.write(words)
+        self._trace.flush()
+        os._exit(1)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        faulthandler.cancel_dump_traceback_later()
+        faulthandler.disable()

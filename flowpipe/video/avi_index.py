@@ -1,0 +1,60 @@
+"""AVI packets + the file's index -> how many frames were skipped, and the right timestamps.
+
+FFmpeg numbers the chunks of an AVI file as it finds them. A chunk whose header is damaged is not
+found, and every later frame gets the time of its predecessor. The index at the end of the file says
+which frame lies at which position.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+CHUNK_HEADER_BYTES = 8
+LOOK_AHEAD = 256
+"""Index entries searched for a packet; damage that skips more is not found."""
+
+
+class AviIndex:
+    """Compares packets with the index of their stream, in file order.
+
+    Attributes
+    ----------
+    shift : int
+        What has to be added to the timestamps of the latest packet.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._entries: Any = getattr(stream, "index_entries", ())  # since PyAV 16
+        self._frames = stream.frames
+        self._row: int | None = None
+        self.shift = 0
+
+    @property
+    def declared(self) -> int:
+        """Frames that the file says it has, without those that it repeats; 0 for unknown."""
+        return min(self._frames, len(self._entries) or self._frames)
+
+    def skipped(self, packet: Any) -> int:
+        """Take the next packet; return the number of frames between it and the one before."""
+        if packet.dts is None or packet.pos is None or not len(self._entries):
+            return 0
+        first = self._row is None
+        row = self._find(packet, packet.dts + self.shift if self._row is None else None)
+        if row is None:
+            return 0
+        previous, self._row = self._row, row
+        if first or previous is None:
+            return 0
+        # An index that lost entries itself would make frames earlier.
+        self.shift = max(self.shift, self._entries[row].timestamp - packet.dts)
+        return row - previous - 1
+
+    def _find(self, packet: Any, timestamp: int | None) -> int | None:
+        """Row of the entry at the packet's position."""
+        start = 0 if self._row is None else self._row + 1
+        if timestamp is not None:
+            start = max(0, self._entries.search_timestamp(timestamp, any_frame=True))
+        for row in range(start, min(start + LOOK_AHEAD, len(self._entries))):
+            if self._entries[row].pos + CHUNK_HEADER_BYTES == packet.pos:
+                return row
+        return None

@@ -1,0 +1,311 @@
+"""Packets sent to a decoder, pictures that come out -> pictures that are missing or may be wrong.
+
+A damaged packet costs its own picture and shows in those that are predicted from it, up to the next
+keyframe. Decoders do not say which pictures these are, so every one between damage and keyframe
+counts as damaged. Packets are numbered in coded order, and each picture carries the number of its
+packet: this works the same in every container, with timestamps or without.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from flowpipe.types import Damage
+
+KEPT = 256
+"""Packets whose pictures may still come; decoders hold 16 pictures back at most."""
+LONGEST_GAP = 64
+"""Frames; a longer gap behind a packet marked as corrupt is a cut, not a loss."""
+RUNS_KEPT = 1000
+"""Runs of damage recorded for a video."""
+REORDER = 32
+"""Packets after which a picture that has not come will not come."""
+
+_MPEG4 = r"Error at MB|slice end not reached|does not match f_code|corrupt|damaged|overflow"
+_MPEG2 = r"MVs not available|damaged|invalid (mb type|cbp)|slice mismatch|skipped MB in I-frame"
+COMPLAINTS = {
+    # codec -> messages that mean wrong pixels in the picture of a packet
+    "ffv1": r"CRC mismatch|slice .*(damaged|invalid)",
+    "h264": r"error while decoding MB",
+    "hevc": r"Could not find ref|outside the valid range|constructing the frame RPS",
+    "mjpeg": r"error (y=|dc|count)",
+    "mpeg1video": _MPEG2,
+    "mpeg2video": _MPEG2,
+    "mpeg4": _MPEG4,
+    "h263": _MPEG4,
+    "flv1": _MPEG4,
+    "msmpeg4v3": _MPEG4,
+}
+SELF_CHECKING = ("h264", "mpeg1video", "mpeg2video", "mpeg4")
+"""Codecs whose decoders notice a damaged keyframe. Of others, one that follows a packet marked as
+corrupt is not trusted, because the mark may be meant for it."""
+
+
+class Shown(NamedTuple):
+    """A decoded picture and the damage around it."""
+
+    picture: Any
+    """`av.VideoFrame`."""
+    lost: int = 0
+    """Pictures that are missing between the one before and this one."""
+    damaged: bool = False
+    """Whether its pixels may be wrong."""
+
+
+class DamageLog:
+    """Damaged frames of one span as they are stored -> runs of damage.
+
+    Attributes
+    ----------
+    stored : int
+        Frames stored so far.
+    """
+
+    def __init__(self) -> None:
+        self.stored = 0
+        self._runs: list[Damage] = []
+        self._open = False
+
+    @property
+    def runs(self) -> tuple[Damage, ...]:
+        """The longest `RUNS_KEPT` runs, in the order of the frames."""
+        longest = sorted(self._runs, key=lambda run: -run.frames)[:RUNS_KEPT]
+        return tuple(sorted(longest, key=lambda run: (run.frame, run.what != "lost")))
+
+    def add(self, time_s: float, shown: Shown) -> None:
+        """Take the next frame, which is to be stored as number `stored`."""
+        self._lose(shown.lost, time_s)
+        if not shown.damaged:
+            self._open = False
+        elif not self._open:
+            self._runs.append(Damage("damaged", self.stored, time_s, 1))
+            self._open = True
+        else:
+            self._runs[-1] = replace(self._runs[-1], frames=self._runs[-1].frames + 1)
+
+    def end(self, lost: int, time_s: float) -> None:
+        """Note frames that are missing behind the last one, whose time is given."""
+        self._lose(lost, time_s)
+
+    def _lose(self, lost: int, time_s: float) -> None:
+        if lost:
+            self._runs.append(Damage("lost", self.stored, time_s, lost))
+            self._open = False
+
+
+@dataclass(slots=True)
+class _Sent:
+    """A packet whose picture has not come out."""
+
+    time: tuple[int, int] | None
+    """How often decoding times had run backwards, as where two recordings meet, and its pts."""
+    expected: bool
+    """Whether a picture has to come of it."""
+    early: bool
+    """Whether it is not compared, as what comes before the first keyframe."""
+    is_key: bool
+    suspect: bool = False
+    """Whether the decoder refused it, or reported an error at it and went on."""
+    refused: bool = False
+    frames: int = 1
+    """Pictures that are lost with it."""
+
+
+class Tracker:
+    """Follows the packets of one pass through the decoder.
+
+    Parameters
+    ----------
+    codec : str
+        FFmpeg's name of the coding.
+    in_order : bool
+        Whether timestamps rise in display order. AVI numbers frames in coded order.
+    keys_from_packets : bool
+        Whether the container, not the decoder, tells which pictures are keyframes.
+
+    Attributes
+    ----------
+    number : int
+        Number of the latest packet, from 0.
+    expected, complete : int
+        Packets of which a picture was expected, and the pictures that came of them.
+    lost, damaged, concealed : int
+        Pictures that damage has cost, that may be wrong, that the decoder says it concealed.
+    silent : int
+        Expected pictures that did not come, far from any damage.
+    extra : int
+        Pictures of packets that are not compared.
+    """
+
+    def __init__(self, codec: str, *, in_order: bool, keys_from_packets: bool = False) -> None:
+        self._complaints = re.compile(COMPLAINTS.get(codec, r"(?!)"), re.IGNORECASE)
+        self._reach = 0 if codec in SELF_CHECKING else 1
+        self._in_order = in_order
+        self._keys_from_packets = keys_from_packets
+        self._sent: dict[int, _Sent] = {}
+        self._numbers: dict[int, int] = {}
+        self._epoch = 0
+        self._dts: int | None = None
+        self._doubts: dict[int, bool] = {}
+        """Numbers of packets near which the file is damaged, and whether the demuxer failed."""
+        self._last: tuple[int, int] | None = None
+        self._steps: deque[int] = deque(maxlen=16)
+        self._unhealed: list[tuple[int, int]] = []
+        self._due = 0
+        self.number = -1
+        self.expected = self.complete = 0
+        self.lost = self.damaged = self.concealed = self.silent = self.extra = 0
+
+    def send(
+        self, packet: Any, *, expected: bool, early: bool = False, misread: bool = False
+    ) -> int:
+        """Take the next packet; return its number.
+
+        Parameters
+        ----------
+        packet : av.Packet
+            If it is marked as corrupt, the mark may be meant for the packet after it.
+        expected : bool
+            Whether a picture has to come of it.
+        early : bool
+            Whether it is not compared, as what comes before the first keyframe.
+        misread : bool
+            Whether the demuxer reported an error since the packet before.
+        """
+        self.number += 1
+        expected = expected and not early
+        self.expected += expected
+        if None not in (packet.dts, self._dts) and packet.dts < self._dts:
+            self._epoch += 1
+        self._dts = packet.dts
+        self._sent[self.number] = _Sent(self._time(packet.pts), expected, early, packet.is_keyframe)
+        if packet.pts is not None:
+            self._numbers[packet.pts] = self.number
+        if (packet.is_corrupt or misread) and expected:
+            self._doubts[self.number] = misread
+        if packet.is_corrupt and expected:
+            self._unhealed.append((self.number, self.number + self._reach))
+        if len(self._sent) > KEPT:
+            self._due += self._gone(next(iter(self._sent)))
+        if len(self._numbers) > KEPT:
+            del self._numbers[next(iter(self._numbers))]
+        return self.number
+
+    def skip(self, frames: int) -> None:
+        """Note frames that the file lost before the next packet."""
+        self.number += 1
+        self._sent[self.number] = _Sent(None, True, False, False, True, True, frames)
+        self._hurt(self.number)
+
+    def refuse(self) -> None:
+        """Note that the decoder raised an error at the latest packet."""
+        sent = self._sent.get(self.number)
+        if sent is not None and sent.expected:
+            sent.suspect = sent.refused = True
+            self._hurt(self.number)
+
+    def complain(self, message: str) -> None:
+        """Note that the decoder reported an error at the latest packet and went on."""
+        sent = self._sent.get(self.number)
+        if sent is not None and sent.expected:
+            sent.suspect = True
+            if self._complaints.search(message):
+                self._hurt(self.number)
+
+    def show(self, picture: Any) -> Shown:
+        """Take the next picture in display order."""
+        number = self._number_of(picture)
+        sent = self._sent.pop(number, None)
+        lost = self._due + self._lost_before(number, sent.time if sent else None)
+        self._due = 0
+        if sent is not None:
+            lost += self._gap_before(number, sent, lost)
+        self.lost += lost
+        if sent is not None and sent.early:
+            self.extra += 1
+            return Shown(picture, lost)
+        self.complete += 1
+        if sent is not None and not sent.expected:
+            self.silent -= 1  # it stands for the picture of another packet
+        is_key = sent.is_key if sent and self._keys_from_packets else picture.key_frame
+        if picture.is_corrupt:
+            self.concealed += 1
+            self._hurt(number)
+        elif is_key:
+            self._unhealed = [(first, last) for first, last in self._unhealed if last >= number]
+        damaged = self._is_hurt(number)
+        self.damaged += damaged
+        return Shown(picture, lost, damaged)
+
+    def end(self) -> int:
+        """Give up on all pictures that have not come; return how many damage has cost."""
+        lost = self._due + sum(self._gone(number) for number in list(self._sent))
+        self._due = 0
+        self.lost += lost
+        return lost
+
+    def _hurt(self, number: int) -> None:
+        if all(last < number for _, last in self._unhealed):
+            self._unhealed.append((number, number))
+
+    def _is_hurt(self, number: int) -> bool:
+        return any(first <= number for first, _ in self._unhealed)
+
+    def _number_of(self, picture: Any) -> int:
+        if isinstance(picture.opaque, int):
+            return picture.opaque
+        if picture.pts in self._numbers:
+            return self._numbers[picture.pts]
+        return next(iter(self._sent), self.number)
+
+    def _time(self, pts: int | None) -> tuple[int, int] | None:
+        return None if pts is None else (self._epoch, pts)
+
+    def _lost_before(self, number: int, time: tuple[int, int] | None) -> int:
+        """Pictures near damage that should have come before this one."""
+        gone = []
+        for other, sent in self._sent.items():
+            if not (sent.suspect or self._is_hurt(other)):
+                continue
+            if self._in_order and time is not None and sent.time is not None:
+                is_gone = sent.time < time
+            else:
+                is_gone = other < number - (0 if sent.refused else REORDER)
+            if is_gone:
+                gone.append(other)
+        return sum(self._gone(other) for other in gone)
+
+    def _gap_before(self, number: int, sent: _Sent, lost: int) -> int:
+        """Pictures that a gap of timestamps shows to be missing, where the file is damaged."""
+        before, self._last = self._last, sent.time
+        if before is None or sent.time is None or before[0] != sent.time[0]:
+            return 0
+        step, usual = sent.time[1] - before[1], max(self._steps, default=0)
+        for doubt in [n for n in self._doubts if n < number - REORDER]:
+            del self._doubts[doubt]
+        if not usual or step <= 1.5 * usual:
+            if step > 0:
+                self._steps.append(step)
+            return 0
+        gap = round(step / usual) - 1
+        for doubt, misread in self._doubts.items():
+            # where two recordings meet packets are marked too, but nothing is lost
+            if misread or (gap <= LONGEST_GAP and not sent.is_key):
+                del self._doubts[doubt]
+                self._hurt(doubt - misread)  # what was misread lies before the packet
+                return max(0, gap - lost)
+        return 0
+
+    def _gone(self, number: int) -> int:
+        """Give up on the picture of a packet; return the pictures that damage cost with it."""
+        sent = self._sent.pop(number)
+        if not sent.expected:
+            return 0
+        if sent.suspect or self._is_hurt(number):
+            self._hurt(number)
+            return sent.frames
+        self.silent += 1
+        return 0

@@ -1,0 +1,76 @@
+"""Packets of a source -> its first packets and its earliest timestamp."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import av
+
+from flowpipe.errors import read_reason
+from flowpipe.video.source import Source
+
+START_PACKETS = 64
+"""Packets read ahead to find the earliest timestamp; a reordering decoder holds 16 back at most."""
+PLACEHOLDER_BYTES = 16
+"""A shorter MPEG-4 packet says that the last picture stays."""
+
+
+def is_of_storage(failure: Exception | None) -> bool:
+    """Whether an error is the operating system's own, of a file that it could not read."""
+    if isinstance(failure, av.error.FFmpegError) or not isinstance(failure, OSError):
+        return False
+    return read_reason(failure) == "io"
+
+
+def read_head(
+    source: Source, packets: Iterator[Any]
+) -> tuple[list[Any], float | None, Exception | None]:
+    """Read packets until the earliest timestamp is certain.
+
+    Returns
+    -------
+    list of av.Packet
+        The packets read.
+    float or None
+        Earliest timestamp, seconds; None if no packet has one.
+    Exception or None
+        The error that ended reading.
+    """
+    origin_s: float | None = None
+    head: list[Any] = []
+    lowest: int | None = None
+    try:
+        for packet in packets:
+            head.append(packet)
+            if _repeats_first(source, head):
+                head[0].pts += 1
+                lowest = head[0].pts
+                origin_s = source.seconds(lowest)
+                continue
+            if packet.pts is not None and not packet.is_discard:
+                lowest = packet.pts if lowest is None else min(lowest, packet.pts)
+                origin_s = source.seconds(lowest)
+            if not packet.size or len(head) == START_PACKETS:
+                break
+            # no picture is shown before it is decoded, so nothing earlier can follow
+            if lowest is not None and packet.dts is not None and packet.dts >= lowest:
+                break
+    except (av.error.FFmpegError, OSError) as error:
+        return head, origin_s, error
+    return head, origin_s, None
+
+
+def _repeats_first(source: Source, head: list[Any]) -> bool:
+    """Tell whether only placeholders follow the first packet, which then is shown later.
+
+    FFmpeg's decoder puts the first picture out behind them.
+    """
+    return (
+        source.counts_frames
+        and source.reorders
+        and source.codec == "mpeg4"
+        and 1 < len(head) < START_PACKETS
+        and head[0].pts is not None
+        and all(0 < packet.size < PLACEHOLDER_BYTES for packet in head[1:])
+    )
