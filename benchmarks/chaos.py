@@ -121,7 +121,7 @@ class Series:
     def _wait_for_workers(self, process: subprocess.Popen[bytes]) -> None:
         until = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < until:
-            if any((self.store / "running").glob("*/*.json")):
+            if any((self.store / "running").glob("*/shard-*.json")):
                 return
             time.sleep(0.05)
 

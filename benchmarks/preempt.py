@@ -49,7 +49,7 @@ def make_clips(folder: Path, count: int) -> None:
 def underway(store: Path) -> list[list[str]]:
     """Videos that each worker has finished in the job that it is on, in their order."""
     found = []
-    for path in store.glob("running/*/*.json"):
+    for path in store.glob("running/*/shard-*.json"):
         try:
             crumb = json.loads(path.read_text())
         except (OSError, ValueError):

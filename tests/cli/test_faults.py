@@ -273,7 +273,7 @@ def test_an_interruption_while_workers_start_is_as_quiet(
 ) -> None:
     store = tmp_path / "store"
     process = running(*slow(clips, store))
-    wait_for(lambda: any(store.glob("running/*")))  # made just before the workers are
+    wait_for(lambda: any(store.glob("ledger/*")))  # made just before the workers are
     os.killpg(process.pid, number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
