@@ -78,7 +78,15 @@ def read_pair(path: str | os.PathLike[str], k: int) -> list[NDArray[np.uint8]]:
     """
     pair: list[NDArray[np.uint8]] = []
     count = 0
-    with open_video(path) as video:
+    try:
+        video = open_video(path, stop_at_damage=True)
+    except DecodeError as error:
+        if error.reason != "still_picture":
+            raise
+        raise UsageError(
+            f"{path} is a still picture, and a flow needs two: give two images, or a video"
+        ) from error
+    with video:
         for frames in video.windows():
             wanted = frames.data[max(0, k - count) : max(0, k + 2 - count)]
             pair.extend(frame.copy() for frame in wanted)

@@ -96,7 +96,7 @@ def test_verify_finds_and_repair_mends_a_flipped_byte(store: Path, flowpipe: Run
     assert "1 problem" in found.stdout and "CRC" in found.stdout
     mended = flowpipe("verify", store, "--repair")
     assert mended.returncode == 0, mended.stderr + mended.stdout
-    assert "1 videos made again" in mended.stderr
+    assert "1 video made again" in mended.stderr
     assert payloads(store) == before
     assert not (store / "damaged").exists()
 

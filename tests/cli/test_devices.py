@@ -49,7 +49,9 @@ def test_auto_takes_the_cpu_and_says_why(
 def test_what_is_asked_for_is_not_replaced(
     asked: tuple[str, ...], tmp_path: Path, flowpipe: Run, machine
 ) -> None:
-    done = flowpipe("extract", "--videos", ".", "--out", "s", *asked, cwd=tmp_path, env=machine())
+    done = flowpipe(
+        "extract", "--videos", ".", "--out", "../s", *asked, cwd=tmp_path, env=machine()
+    )
     assert done.returncode == 2
     assert f"{' '.join(asked)}: there is an NVIDIA driver but no GPU" in done.stderr
     assert not (tmp_path / "s").exists()
@@ -72,7 +74,9 @@ def test_wrong_use_of_gpus_is_said_in_words(
 ) -> None:
     environment = {**machine(A100, A100), "CUDA_VISIBLE_DEVICES": "1,0"}
     for name in ("extract", "plan"):
-        done = flowpipe(name, "--videos", ".", "--out", "s", *asked, cwd=tmp_path, env=environment)
+        done = flowpipe(
+            name, "--videos", ".", "--out", "../s", *asked, cwd=tmp_path, env=environment
+        )
         assert done.returncode == 2
         assert words in done.stderr
         assert "Traceback" not in done.stderr

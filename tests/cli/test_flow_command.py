@@ -196,7 +196,7 @@ def test_pictures_of_two_sizes_need_a_size(pair, tmp_path, flowpipe):
     [
         (("a.png", "-o", "x.flo"), "give two images, FIRST and SECOND, or one video with --frame"),
         (("a.png", "b.png", "--frame", 0, "-o", "x.flo"), "leave b.png out"),
-        (("a.png", "--frame", 0, "-o", "x.flo"), "a.png has 1 frame, but a flow needs two"),
+        (("a.png", "--frame", 0, "-o", "x.flo"), "a.png is a still picture"),
         (("a.png", "nix.png", "-o", "x.flo"), "'nix.png' does not exist"),
         ((".", "b.png", "-o", "x.flo"), "is a directory"),
         (("a.png", "b.png"), "Missing option '-o'"),
@@ -257,4 +257,4 @@ def test_an_output_that_cannot_be_written_is_named(pair, tmp_path, flowpipe):
     name = "x" * 251 + ".flo"  # as long as a file's name can be
     assert flowpipe("flow", *pair, "-o", tmp_path / name, *DIS).returncode == 0
     name = "x" * 252 + ".flo"  # longer than a file's name can be
-    assert "cannot write flow" in refused(flowpipe, tmp_path, "a.png", "b.png", "-o", name, *DIS)
+    assert "File name too long" in refused(flowpipe, tmp_path, "a.png", "b.png", "-o", name, *DIS)
