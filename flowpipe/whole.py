@@ -57,7 +57,7 @@ def whole_file(path: str | os.PathLike[str], what: str = "file") -> Iterator[Pat
             with half.open("rb") as file:
                 os.fsync(file.fileno())
             half.replace(path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         finally:
             half.unlink(missing_ok=True)
     except OSError as error:
@@ -85,7 +85,8 @@ def _sweep(folder: Path) -> None:
                     path.unlink()
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from flowpipe.errors import DiskFullError
 from flowpipe.owner import owner, owner_is_gone
 from flowpipe.store.layout import SHARDS_FOLDER
-from flowpipe.whole import errno_of, is_full
+from flowpipe.whole import errno_of, is_full, sync_folder
 
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<owner>[^.]+)~[0-9a-f]{8}\.tmp(-\w+)?")
 _COPY_BYTES = 8 << 20
@@ -110,18 +110,6 @@ def publish(temporary: Path, final: Path) -> None:
     sync_folder(final.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems without folder sync
-            raise
-    finally:
-        os.close(fd)
-
-
 def free_bytes(path: Path) -> int:
     """Free space of the file system that `path` is, or will be, on."""
     path = path.resolve()
@@ -177,13 +165,13 @@ def sweep(store: str | Path) -> list[Path]:
                 continue
             with contextlib.suppress(FileNotFoundError):
                 age_s = time.time() - path.stat().st_mtime
-                if owner_is_gone(named["owner"], age_s) and not _locked(path):
+                if owner_is_gone(named["owner"], age_s) and not is_locked(path):
                     path.unlink()
                     removed.append(path)
     return removed
 
 
-def _locked(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     """Whether a living writer holds the file, also one in another container of this host."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -146,7 +146,7 @@ def read_manifest(store: Path, *, keys: bool = True) -> Manifest:
         # What is not ended by a line feed is being written, or was when its writer died.
         whole = content.rfind(b"\n") + 1
         manifest.read[name] = whole
-        if whole < len(content) and not _being_written(path):
+        if whole < len(content) and not files.is_locked(path):
             manifest.faults.append(
                 f"{name} ends in half a line: its writer died or the disk lost it"
             )
@@ -294,20 +294,6 @@ def _alone(fd: int) -> Iterator[None]:
     finally:
         if locked:
             fcntl.flock(fd, fcntl.LOCK_UN)
-
-
-def _being_written(path: Path) -> bool:
-    """Whether a writer holds the file now."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
-    return False
 
 
 def _machine() -> str:
