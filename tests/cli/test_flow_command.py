@@ -238,7 +238,7 @@ def test_a_frame_beyond_the_end_is_answered_with_how_many_there_are(clip, tmp_pa
 def test_frames_before_the_damage_can_be_had_and_later_ones_not(shared_data, tmp_path, flowpipe):
     broken = shared_data / "nasty" / "decord_corrupted.mp4"
     small = ("--size", "64x36", "-o", "x.flo")
-    assert "decoding stopped at frame 29" in refused(
+    assert "decoding stopped at damage at frame 29" in refused(
         flowpipe, tmp_path, broken, "--frame", 28, *small, code=1
     )
     done = flowpipe("flow", broken, "--frame", 27, *small, cwd=tmp_path)
