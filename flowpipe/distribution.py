@@ -90,11 +90,13 @@ def other_owners() -> list[str]:
 
 
 def installed() -> importlib.metadata.Distribution | None:
-    """Return the metadata of our distribution; None if it is not installed."""
-    try:
-        return importlib.metadata.distribution(NAME)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    """Return the metadata of our distribution; None if it is not installed.
+
+    A build leaves an egg-info beside setup.py, which Python finds first where a checkout is on the
+    path. It does not say how pip installed the checkout; pip's dist-info does and is preferred.
+    """
+    found = list(importlib.metadata.distributions(name=NAME))
+    return min(found, key=lambda one: one.read_text("METADATA") is None, default=None)
 
 
 def _source() -> tuple[Path | str, bool]:

@@ -53,11 +53,12 @@ def tried(address: str, security: Security | None) -> str:
 
 
 def main(place: str, uid: int) -> None:
+    # first, for it imports cryptography, which lies where the other user may not read
+    other = Security.temporary()
     if uid != os.getuid():
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
-    other = Security.temporary()
     bare = Security(require_encryption=True, tls_ca_file=other.tls_ca_file)
     print(
         json.dumps(

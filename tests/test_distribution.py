@@ -158,6 +158,17 @@ def test_advice_follows_where_it_was_installed_from(
     assert distribution.origin().startswith(f"{NAME} 9.1, from ")
 
 
+def test_egg_info_of_a_build_does_not_hide_what_pip_recorded(
+    metadata: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata(NAME, "9.1", {"url": ROOT.as_uri(), "dir_info": {"editable": True}})
+    egg = tmp_path / "checkout" / "flowpipe_video.egg-info"
+    egg.mkdir(parents=True)
+    (egg / "PKG-INFO").write_text(f"Metadata-Version: 2.1\nName: {NAME}\nVersion: 9.1\n")
+    monkeypatch.syspath_prepend(str(egg.parent))
+    assert how_to_install("cuda") == f"pip install -e '{ROOT}[cuda]'"
+
+
 def test_doctor_names_a_distribution_that_owns_the_same_package(
     metadata: Callable[..., Path],
 ) -> None:

@@ -158,7 +158,7 @@ def test_task_queues_again_before_its_time_is_up(submit, tmp_path):
     wait_until(lambda: states(job) == {"1": "PENDING"} or ended(job))
     assert states(job) == {"1": "PENDING"}, logs(tmp_path)
     assert "the time is up, task 1 queues again" in logs(tmp_path)
-    assert "finished shards are kept" in logs(tmp_path)
+    assert "finished videos are kept" in logs(tmp_path)
 
 
 def test_array_that_misses_shares_is_refused(submit, tmp_path):

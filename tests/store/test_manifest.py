@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from flowpipe.store.manifest import (
     manifest_files,
@@ -87,17 +89,21 @@ def test_half_a_line_loses_that_line_only(tmp_path):
     assert list(read_manifest(tmp_path).published) == ["a.h5", "b.h5"]
 
 
-def _publish_many(store: Path, first: int) -> None:
-    for number in range(first, first + 40):
-        note_published(store, f"{number}.h5", "seal", [("v" * 200, number, 1000)])
+PUBLISH_MANY = """
+import sys
+from pathlib import Path
+from flowpipe.store.manifest import note_published
+store, first = Path(sys.argv[1]), int(sys.argv[2])
+for number in range(first, first + 40):
+    note_published(store, f"{number}.h5", "seal", [("v" * 200, number, 1000)])
+"""
 
 
 def test_processes_that_append_at_once_lose_nothing(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_publish_many, args=(tmp_path, 40 * k)) for k in range(4)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
+    writers = [
+        subprocess.Popen([sys.executable, "-c", PUBLISH_MANY, tmp_path, str(40 * k)], cwd=ROOT)
+        for k in range(4)
+    ]
+    assert [writer.wait() for writer in writers] == [0] * 4
     manifest = read_manifest(tmp_path)
     assert not manifest.faults and len(manifest.published) == 160
