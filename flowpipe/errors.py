@@ -27,6 +27,7 @@ REASONS = {
     "crashed": "the worker process died on this video twice",
     "killed": "the worker was killed from outside on this video twice; the next run tries it again",
     "out_of_memory": "the worker ran out of memory",
+    "gpu_failed": "the GPU failed on this video twice; the next run tries it again",
     "seam": "a split video did not decode to the same frame on both sides of a cut",
     # what a run, a recipe or a store can be refused for
     "recipe": "the recipe has unknown or impossible values",
@@ -39,7 +40,7 @@ REASONS = {
     "error": "an unexpected failure; the message has the details",
 }
 
-RETRIED = frozenset({"unreachable", "io", "changed", "killed", "out_of_memory"})
+RETRIED = frozenset({"unreachable", "io", "changed", "killed", "out_of_memory", "gpu_failed"})
 """Reasons that say nothing about the video itself: the next run tries it again."""
 
 _FILE_ERRNOS = frozenset(
@@ -135,6 +136,8 @@ class DeviceMemoryError(BackendError):
 
 class DeviceLostError(BackendError):
     """The GPU has failed in a way that only another process can get over."""
+
+    default_reason = "gpu_failed"
 
 
 class FormatError(FlowpipeError):

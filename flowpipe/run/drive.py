@@ -1,12 +1,11 @@
 """Shard plans -> outcomes: keeps the workers fed and decides who is to blame when one dies.
 
 A worker that dies takes its open shard with it, not what it has published. The breadcrumb tells
-which video it was on: that video
-is tried once more alone, the others go on in a shard without it. A video that kills twice is
-quarantined with the last words of its worker. A worker that left none was killed from outside, by
-the system when memory was short, an administrator or a batch system: that proves nothing against
-the video, and the next run tries it again. Where no video was being worked on, the shard is
-tried in halves.
+which video it was on: that video is tried once more alone, the others go on in a shard without it.
+A video that kills twice is quarantined with the last words of its worker. A worker that left none
+was killed from outside, by the system when memory was short, an administrator or a batch system.
+That proves nothing against the video, nor does a GPU that fails: the next run tries it again. Where
+no video was being worked on, the shard is tried in halves.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from flowpipe.errors import BackendError, DiskFullError
+from flowpipe.errors import RETRIED, BackendError, DiskFullError
 from flowpipe.run.breadcrumb import STOP
 from flowpipe.run.cluster import Pool, WorkerLostError
 from flowpipe.run.plan import ShardPlan, shard_name
@@ -208,11 +207,16 @@ def some_of(shard: ShardPlan, spans: tuple[Span, ...]) -> ShardPlan:
     return ShardPlan(name, spans, shard.cost_s * share, shard.bytes * share)
 
 
+_DEATHS = {"stalled": "stalled and was killed", "crashed": "died"}
+
+
 def _killed(span: Span, words: str) -> Outcome:
-    stalled = words.startswith("Timeout")  # as faulthandler begins when its timer runs out
     if words:
-        reason = "stalled" if stalled else "crashed"
-        what = "stalled and was killed" if stalled else "died"
+        reason = words.partition(":")[0]  # as `Watchdog.give_up` begins
+        if reason not in RETRIED:
+            # faulthandler begins with Timeout when its timer runs out.
+            reason = "stalled" if words.startswith("Timeout") else "crashed"
+        what = _DEATHS.get(reason, "gave up")
         told = f"the worker {what} on this video twice; its last words:\n{words}"
     else:
         reason = "killed"

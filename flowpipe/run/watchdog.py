@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import traceback
 from types import TracebackType
 from typing import NoReturn, TextIO
+
+from flowpipe.errors import FlowpipeError
 
 
 class Watchdog:
@@ -26,9 +29,10 @@ class Watchdog:
     def beat(self, more_s: float = 0.0) -> None:
         faulthandler.dump_traceback_later(self._limit_s + more_s, exit=True, file=self._trace)
 
-    def give_up(self, words: str) -> NoReturn:
-        """Die as a crash does, leaving these words."""
-        self._trace.write(words)
+    def give_up(self, error: FlowpipeError) -> NoReturn:
+        """End the process as a crash does; the trace begins with the error's reason code."""
+        self._trace.write(f"{error.reason}: {error}\n")
+        traceback.print_exception(error, file=self._trace)
         self._trace.flush()
         os._exit(1)
 

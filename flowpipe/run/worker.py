@@ -226,8 +226,8 @@ class _Task:
                 meta = _meta(span, source, stored, beat)
             self.shard.commit(meta)
         except DeviceLostError as error:
-            # Only another process can go on, and whether this video is to blame shows there.
-            self.watchdog.give_up(f"{error}\n{traceback.format_exc()}")
+            # Only another process can go on.
+            self.watchdog.give_up(error)
         except (DiskFullError, UnwritableError, BackendError):
             raise
         except _StopAskedError:
