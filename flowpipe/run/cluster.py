@@ -11,19 +11,25 @@ import logging
 import queue
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from multiprocessing import resource_tracker
 from typing import Any
 
 import dask
-from distributed import Client, Future, KilledWorker, Worker, WorkerPlugin
+from distributed import Client, Future, KilledWorker, LocalCluster, Worker, WorkerPlugin
 
 from flowpipe.errors import BackendError, UsageError
 from flowpipe.run.cluster_settings import SETTINGS, find_scheduler
+from flowpipe.run.options import STALL_S
 from flowpipe.run.private_cluster import gpu_ids, private_cluster
 from flowpipe.run.stopping import ask_to_stop, catch_sigterm
+
+FROZEN_S = 20.0
+"""Time without a heartbeat, beyond the stall limit, after which a local worker is replaced, s."""
+STARTS = 3
+"""Attempts to start the workers of a local cluster."""
 
 
 class WorkerLostError(Exception):
@@ -104,10 +110,11 @@ _SCHEDULER_GONE = (
 
 
 @contextmanager
-def local_pool(workers: int, gpus: int = 0) -> Iterator[Pool]:
+def local_pool(workers: int, gpus: int = 0, stall_s: float = STALL_S) -> Iterator[Pool]:
     """A pool of single-threaded worker processes on this machine; they die with the block.
 
-    Only this process and its workers can connect to them: see `private_cluster`.
+    Only this process and its workers can connect to them: see `private_cluster`. A worker that
+    sends no heartbeat, as one that is stopped or hangs inside the kernel, is killed and replaced.
 
     Parameters
     ----------
@@ -115,32 +122,57 @@ def local_pool(workers: int, gpus: int = 0) -> Iterator[Pool]:
     gpus : int
         So many GPUs of those that this process sees are shared evenly by the workers: each finds
         its own as the first or only one. 0 leaves the environment of the workers as it is.
+    stall_s : float
+        Limit of the workers' own watchdog; a frozen worker is replaced 20 s later, or a little
+        more.
 
     Raises
     ------
     UsageError
         If this process sees fewer GPUs, or they cannot be shared evenly.
+    BackendError
+        If worker processes end while they start, again and again.
     """
     ids = gpu_ids(workers, gpus)
+    # A worker inside native code may hold the GIL, and send no heartbeat, for as long as stall_s.
+    frozen = {"distributed.scheduler.worker-ttl": f"{stall_s + FROZEN_S} s"}
     with (
-        dask.config.set(deepcopy(SETTINGS)),
+        dask.config.set(deepcopy(SETTINGS) | frozen),
         _quiet(),
         tempfile.TemporaryDirectory(prefix="flowpipe-dask-") as scratch,
         ExitStack() as stack,
     ):
-        with _uninterrupted():
-            cluster = stack.enter_context(private_cluster(workers, ids, scratch))
+        with _uninterrupted() as came:
+            cluster = stack.enter_context(_started(workers, ids, scratch, came))
             client = stack.enter_context(Client(cluster))
         yield Pool(client)
 
 
+def _started(
+    workers: int, gpus: tuple[str, ...], scratch: str, came: Sequence[int]
+) -> LocalCluster:
+    """Start a cluster; again if a worker process ends while it starts, unless a signal came."""
+    for more in reversed(range(STARTS)):
+        try:
+            return private_cluster(workers, gpus, scratch)
+        except RuntimeError as error:  # as Dask says it
+            if came:
+                raise
+            if not more:
+                raise BackendError(
+                    f"worker processes end while they start, {STARTS} times in a row "
+                    f"({error.__cause__ or error}): out of memory? give fewer --workers"
+                ) from error
+    raise AssertionError
+
+
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
+def _uninterrupted() -> Iterator[list[int]]:
     """Put off SIGINT and SIGTERM to the end of the block: a cluster half started cannot be closed.
 
     A terminal sends Ctrl-C to every process of a run, but the client stops its workers itself. So
     the block runs with SIGINT blocked, which the cluster's thread inherits and from it every worker
-    process, those that replace dead ones too.
+    process, those that replace dead ones too. The block is given the list of the signals that came.
     """
     came: list[int] = []
     signals = (signal.SIGINT, signal.SIGTERM)
@@ -151,7 +183,7 @@ def _uninterrupted() -> Iterator[None]:
     resource_tracker.ensure_running()  # its start would unblock SIGINT in the cluster's thread
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        yield
+        yield came
     except Exception:
         if came:  # sent to the workers too, which did not get to start
             raise KeyboardInterrupt from None

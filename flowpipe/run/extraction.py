@@ -293,7 +293,7 @@ def _work(
     pool_of = (
         remote_pool(options.scheduler)
         if options.scheduler
-        else local_pool(options.workers, options.gpus)
+        else local_pool(options.workers, options.gpus, options.stall_s)
     )
     with pool_of as pool, interruption.deferred():
         store = options.store.resolve()

@@ -13,6 +13,9 @@ from flowpipe.video import MAX_DAMAGED
 PUBLISH_S = 60.0
 """A worker that is killed loses this many seconds of finished videos at most, and the open one."""
 
+STALL_S = 300.0
+"""A worker is killed after this long without a finished window, seconds."""
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -32,7 +35,7 @@ class RunOptions:
     """Share of frames that are missing or may be wrong above which a video counts as damaged."""
     retry: str = ""
     """``all`` or a reason code: quarantined videos to try again."""
-    stall_s: float = 300.0
+    stall_s: float = STALL_S
     publish_s: float = PUBLISH_S
     """A worker publishes what it has finished when this long has passed, seconds."""
     split_s: float = 300.0

@@ -68,7 +68,11 @@ class MaskedCluster(QuietCluster):
         # Started with workers it would give all of them one specification.
         super().__init__(n_workers=0, memory_limit=1 / n_workers, **settings)
         self.scale(n_workers)
-        self.sync(self._correct_state)
+        try:
+            self.sync(self._correct_state)
+        except Exception:
+            self.close()
+            raise
 
     def new_worker_spec(self) -> dict[int, dict[str, Any]]:
         ((number, spec),) = super().new_worker_spec().items()
@@ -91,8 +95,10 @@ def private_cluster(workers: int, gpus: tuple[str, ...], scratch: str) -> LocalC
     ------
     BackendError
         If a certificate cannot be made: cryptography is not installed.
+    RuntimeError
+        If a worker process ends while it starts; the others are ended too.
     """
-    return _start(
+    cluster = _start(
         workers,
         gpus,
         security=temporary_security(),
@@ -104,6 +110,10 @@ def private_cluster(workers: int, gpus: tuple[str, ...], scratch: str) -> LocalC
         local_directory=scratch,
         silence_logs=logging.CRITICAL,
     )
+    if len(cluster.scheduler.workers) < workers:  # Dask is silent about it in clusters that scale
+        cluster.close()
+        raise RuntimeError("a worker process ended while it started")
+    return cluster
 
 
 def _start(workers: int, gpus: tuple[str, ...], **settings: Any) -> LocalCluster:

@@ -1,0 +1,93 @@
+"""Worker processes that are killed while they start, or stop without a word: real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from flowpipe.errors import BackendError
+from flowpipe.run import cluster
+from flowpipe.run.cluster import Pool, WorkerLostError, local_pool
+
+
+def workers() -> set[int]:
+    """Process ids of the worker processes below this one."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        try:
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid() and b"spawn_main" in (entry / "cmdline").read_bytes():
+                found.add(int(entry.name))
+        except (OSError, IndexError, ValueError):
+            continue
+    return found
+
+
+@contextmanager
+def killing(is_next: Callable[[set[int]], bool]) -> Iterator[set[int]]:
+    """Kill workers as soon as they appear, while `is_next` of those killed so far says so."""
+    before, killed, over = workers(), set[int](), threading.Event()
+
+    def kill() -> None:
+        while not over.wait(0.01):
+            for pid in workers() - before - killed:
+                if is_next(killed):
+                    killed.add(pid)
+                    os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        yield killed
+    finally:
+        over.set()
+        killer.join()
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_a_worker_killed_while_it_starts_costs_nothing(gpus: int) -> None:
+    before = workers()
+    with killing(lambda killed: not killed) as killed, local_pool(1, gpus) as pool:
+        assert answer(pool) == (-1, 1, None)
+        assert len(killed) == 1
+    assert workers() == before
+
+
+def test_workers_that_never_start_are_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "STARTS", 2)
+    before = workers()
+    with (
+        killing(lambda killed: True) as killed,
+        pytest.raises(BackendError, match=r"2 times in a row .*fewer --workers"),
+        local_pool(1),
+    ):
+        raise AssertionError("it must not start")
+    assert len(killed) == 2
+    assert workers() == before
+
+
+def test_a_stopped_worker_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own watchdog is stopped with it."""
+    monkeypatch.setattr(cluster, "FROZEN_S", 1)
+    before = workers()
+    with local_pool(1, stall_s=1) as pool:
+        assert answer(pool) == (-1, 1, None)
+        (pid,) = workers() - before
+        os.kill(pid, signal.SIGSTOP)
+        argument, _, error = answer(pool)
+        assert argument == -1 and isinstance(error, WorkerLostError)
+        assert answer(pool) == (-1, 1, None)
+        assert pid not in workers()
+
+
+def answer(pool: Pool) -> tuple[object, object, BaseException | None]:
+    pool.submit(abs, -1)
+    finished = pool.next_finished(100)
+    assert finished is not None, "nothing came back in time"
+    return finished
