@@ -1,6 +1,6 @@
 """`python -m flowpipe`: the same as the `flowpipe` command."""
 
-from flowpipe.cli import main
+if __name__ == "__main__":  # workers load this file too, and need no command line
+    from flowpipe.cli import main
 
-if __name__ == "__main__":
     main()

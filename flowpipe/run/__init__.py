@@ -1,6 +1,5 @@
 """Data set + recipe -> a finished store: planning, workers, faults, resuming, repair."""
 
-from flowpipe.run.cluster_settings import write_settings
 from flowpipe.run.extraction import plan_run, run
 from flowpipe.run.interrupt import signals_interrupt_once
 from flowpipe.run.ledger import Quarantine, policy_shown
@@ -10,5 +9,5 @@ from flowpipe.run.repair import repair
 
 __all__ = [
     "ABSENT", "InterruptedRunError", "Plan", "Quarantine", "RunOptions", "Summary", "plan_run",
-    "policy_shown", "repair", "run", "signals_interrupt_once", "write_settings",
+    "policy_shown", "repair", "run", "signals_interrupt_once",
 ]  # fmt: skip

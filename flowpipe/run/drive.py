@@ -20,7 +20,7 @@ from pathlib import Path
 from flowpipe.errors import RETRIED, BackendError, DiskFullError
 from flowpipe.run.breadcrumb import STOP
 from flowpipe.run.cluster import Pool, WorkerLostError
-from flowpipe.run.plan import ShardPlan, shard_name
+from flowpipe.run.plan import ShardPlan, some_of
 from flowpipe.run.worker import ShardJob, WorkerDiedError, extract_shard
 from flowpipe.store import free_bytes
 from flowpipe.store.layout import SHARDS_FOLDER
@@ -198,13 +198,6 @@ class Driver:
                 "some space and run the same command again"
             )
         return free >= needed
-
-
-def some_of(shard: ShardPlan, spans: tuple[Span, ...]) -> ShardPlan:
-    """A shard of some of the spans of another, or of as many in their place."""
-    share = len(spans) / len(shard.spans)
-    name = shard_name(span.key for span in spans)
-    return ShardPlan(name, spans, shard.cost_s * share, shard.bytes * share)
 
 
 _DEATHS = {"stalled": "stalled and was killed", "crashed": "died"}

@@ -25,8 +25,6 @@ from flowpipe.flow.opencv import DISParams
 from flowpipe.remote import facts_of
 from flowpipe.run import rates
 from flowpipe.run.claims import claim
-from flowpipe.run.cluster import local_pool, remote_pool
-from flowpipe.run.drive import Driver, some_of
 from flowpipe.run.interrupt import Interruption, signals_interrupt_once
 from flowpipe.run.ledger import Ledger, Quarantine
 from flowpipe.run.options import InterruptedRunError, RunOptions, Summary
@@ -40,6 +38,7 @@ from flowpipe.run.plan import (
     make_plan,
     make_spans,
     part_of,
+    some_of,
 )
 from flowpipe.run.progress import RunProgress
 from flowpipe.run.reconcile import Changes, apply, partial_videos, reconcile
@@ -290,6 +289,9 @@ def _work(
     """Outcomes of a plan's shards as workers finish them."""
     if not plan.shards:
         return
+    from flowpipe.run.cluster import local_pool, remote_pool  # Dask takes half a second to load
+    from flowpipe.run.drive import Driver
+
     pool_of = (
         remote_pool(options.scheduler)
         if options.scheduler

@@ -226,6 +226,13 @@ def shard_name(keys: Iterable[SpanKey]) -> str:
     return f"shard-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"
 
 
+def some_of(shard: ShardPlan, spans: tuple[Span, ...]) -> ShardPlan:
+    """A shard of some of the spans of another, or of as many in their place."""
+    share = len(spans) / len(shard.spans)
+    name = shard_name(span.key for span in spans)
+    return ShardPlan(name, spans, shard.cost_s * share, shard.bytes * share)
+
+
 def look_at(paths: Sequence[str], fps: float, stream: int | None = None) -> Sample:
     """Probe an evenly spaced sample of videos; unreadable ones are left out.
 

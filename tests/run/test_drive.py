@@ -15,8 +15,8 @@ from flowpipe import open_store, recipe
 from flowpipe.errors import BackendError, FlowpipeError, UnwritableError
 from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.run.cluster import Pool, local_pool
-from flowpipe.run.drive import Driver, some_of
-from flowpipe.run.plan import ShardPlan, shard_name
+from flowpipe.run.drive import Driver
+from flowpipe.run.plan import ShardPlan, shard_name, some_of
 from flowpipe.run.worker import ShardJob
 from flowpipe.store import create_store
 from flowpipe.types import Outcome, Span, VideoRecord
