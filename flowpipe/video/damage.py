@@ -138,11 +138,17 @@ class Tracker:
         Expected pictures that did not come, far from any damage.
     extra : int
         Pictures of packets that are not compared.
+    unready : int
+        Pictures that an H.264 decoder did not show because it began between two IDR pictures, where
+        it has to wait until the references are complete.
     """
 
     def __init__(self, codec: str, *, in_order: bool, keys_from_packets: bool = False) -> None:
         self._complaints = re.compile(COMPLAINTS.get(codec, r"(?!)"), re.IGNORECASE)
         self._reach = 0 if codec in SELF_CHECKING else 1
+        self._waits = codec == "h264"
+        self._first: int | None = None
+        """Number of the first picture that came out."""
         self._in_order = in_order
         self._keys_from_packets = keys_from_packets
         self._sent: dict[int, _Sent] = {}
@@ -154,10 +160,12 @@ class Tracker:
         self._last: tuple[int, int] | None = None
         self._steps: deque[int] = deque(maxlen=16)
         self._unhealed: list[tuple[int, int]] = []
+        self._healed = 0
+        """Number of the latest keyframe that came out whole."""
         self._due = 0
         self.number = -1
         self.expected = self.complete = 0
-        self.lost = self.damaged = self.concealed = self.silent = self.extra = 0
+        self.lost = self.damaged = self.concealed = self.silent = self.extra = self.unready = 0
 
     def send(
         self, packet: Any, *, expected: bool, early: bool = False, misread: bool = False
@@ -200,6 +208,19 @@ class Tracker:
         self._sent[self.number] = _Sent(None, True, False, False, True, True, frames)
         self._hurt(self.number)
 
+    def miss(self, frames: int) -> None:
+        """Note that the coding's own numbers jump at the next packet.
+
+        Parameters
+        ----------
+        frames : int
+            Pictures that are missing for certain; 0 where timestamps will show how many.
+        """
+        if frames:
+            self.skip(frames)
+        else:
+            self._hurt(self.number + 1)
+
     def refuse(self) -> None:
         """Note that the decoder raised an error at the latest packet."""
         sent = self._sent.get(self.number)
@@ -219,6 +240,7 @@ class Tracker:
         """Take the next picture in display order."""
         number = self._number_of(picture)
         sent = self._sent.pop(number, None)
+        self._first = number if self._first is None else self._first
         lost = self._due + self._lost_before(number, sent.time if sent else None)
         self._due = 0
         if sent is not None:
@@ -235,7 +257,7 @@ class Tracker:
             self.concealed += 1
             self._hurt(number)
         elif is_key:
-            self._unhealed = [(first, last) for first, last in self._unhealed if last >= number]
+            self._heal(number)
         damaged = self._is_hurt(number)
         self.damaged += damaged
         return Shown(picture, lost, damaged)
@@ -248,8 +270,16 @@ class Tracker:
         return lost
 
     def _hurt(self, number: int) -> None:
-        if all(last < number for _, last in self._unhealed):
+        """Note damage at a packet, unless a keyframe behind it has ended its effect."""
+        if number >= self._healed and all(last < number for _, last in self._unhealed):
             self._unhealed.append((number, number))
+
+    def _heal(self, number: int) -> None:
+        """Forget damage before a keyframe, but for the pictures that have not come out yet."""
+        for other, sent in self._sent.items():
+            sent.suspect = sent.suspect or (other < number and self._is_hurt(other))
+        self._unhealed = [(first, last) for first, last in self._unhealed if last >= number]
+        self._healed = number
 
     def _is_hurt(self, number: int) -> bool:
         return any(first <= number for first, _ in self._unhealed)
@@ -280,6 +310,8 @@ class Tracker:
 
     def _gap_before(self, number: int, sent: _Sent, lost: int) -> int:
         """Pictures that a gap of timestamps shows to be missing, where the file is damaged."""
+        if not self._in_order:
+            return 0
         before, self._last = self._last, sent.time
         if before is None or sent.time is None or before[0] != sent.time[0]:
             return 0
@@ -291,12 +323,15 @@ class Tracker:
                 self._steps.append(step)
             return 0
         gap = round(step / usual) - 1
+        gap -= sum(before < (s.time or before) < sent.time for s in self._sent.values())  # to come
         for doubt, misread in self._doubts.items():
             # where two recordings meet packets are marked too, but nothing is lost
             if misread or (gap <= LONGEST_GAP and not sent.is_key):
                 del self._doubts[doubt]
                 self._hurt(doubt - misread)  # what was misread lies before the packet
                 return max(0, gap - lost)
+        if self._unhealed and gap <= LONGEST_GAP:
+            return max(0, gap - lost)
         return 0
 
     def _gone(self, number: int) -> int:
@@ -307,5 +342,9 @@ class Tracker:
         if sent.suspect or self._is_hurt(number):
             self._hurt(number)
             return sent.frames
-        self.silent += 1
+        if self._waits and (self._first is None or number < self._first):
+            self.unready += 1
+            self.expected -= 1
+        else:
+            self.silent += 1
         return 0

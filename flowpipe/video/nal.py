@@ -1,8 +1,17 @@
-"""H.264 or HEVC packet -> whether it holds a picture, or parameters and messages alone."""
+"""H.264 or HEVC packet -> whether it holds a picture, and how many are missing before it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+
+from flowpipe.video.frame_num import (
+    PARAMETER_BYTES,
+    PICTURE_PARAMETERS,
+    SEQUENCE_PARAMETERS,
+    SLICE_BYTES,
+    SLICES,
+    FrameNumbers,
+)
 
 WITHOUT_PICTURE = {
     # codec -> types of units that are no part of a picture (H.264 table 7-1, HEVC table 7-1)
@@ -13,7 +22,7 @@ START = b"\0\0\1"
 
 
 class Units:
-    """Reads the units of one stream's packets.
+    """Reads the units of one stream's packets, in decoding order.
 
     Parameters
     ----------
@@ -27,35 +36,80 @@ class Units:
     def __init__(self, codec: str, extradata: bytes) -> None:
         self._codec = codec
         self._without_picture = WITHOUT_PICTURE.get(codec, frozenset())
+        self._numbers = FrameNumbers() if codec == "h264" else None
         self._length_bytes = 0
         at = 4 if codec == "h264" else 21
         if extradata[:1] == b"\1" and len(extradata) > at:
             self._length_bytes = (extradata[at] & 3) + 1
+        if self._numbers is not None:
+            for unit in _configured(extradata) if self._length_bytes else _annex_b(extradata):
+                self._numbers.learn(unit)
 
-    def hold_picture(self, packet: bytes) -> bool:
-        """Tell whether a packet holds a picture, or a unit of an unknown type."""
+    def read(self, packet: bytes, *, is_key: bool) -> tuple[bool, int]:
+        """Take the next packet.
+
+        Parameters
+        ----------
+        packet : bytes
+        is_key : bool
+            Whether the container or parser marks it as a keyframe.
+
+        Returns
+        -------
+        bool
+            Whether it holds a picture, or a unit of an unknown type.
+        int
+            H.264 reference pictures that are missing before it.
+        """
         if not self._without_picture:
-            return True
-        units = self._by_length(packet) if self._length_bytes else self._by_start_code(packet)
-        kinds = (byte & 0x1F if self._codec == "h264" else byte >> 1 & 0x3F for byte in units)
-        found = False
-        for kind in kinds:
-            if kind not in self._without_picture:
-                return True
-            found = True
-        return not found
-
-    def _by_start_code(self, packet: bytes) -> Iterator[int]:
-        """First byte of each unit."""
-        at = packet.find(START)
-        while 0 <= at < len(packet) - len(START):
-            yield packet[at + len(START)]
-            at = packet.find(START, at + len(START))
+            return True, 0
+        empty, shows = True, False
+        for at in self._by_length(packet) if self._length_bytes else _by_start_code(packet):
+            byte, empty = packet[at], False
+            kind = byte & 0x1F if self._codec == "h264" else byte >> 1 & 0x3F
+            shows = shows or kind not in self._without_picture
+            if self._numbers is None:
+                if shows:
+                    return True, 0
+            elif kind in (SEQUENCE_PARAMETERS, PICTURE_PARAMETERS):
+                self._numbers.learn(packet[at : at + PARAMETER_BYTES])
+            elif kind in SLICES:
+                unit = packet[at : at + SLICE_BYTES]
+                return True, self._numbers.missing(unit, is_key=is_key)
+        return shows or empty, 0
 
     def _by_length(self, packet: bytes) -> Iterator[int]:
+        """Place of the first byte of each unit."""
         at, size = 0, self._length_bytes
         while at + size < len(packet):
             length = int.from_bytes(packet[at : at + size], "big")
             if length:
-                yield packet[at + size]
+                yield at + size
             at += size + length
+
+
+def _by_start_code(packet: bytes) -> Iterator[int]:
+    """Place of the first byte of each unit."""
+    at = packet.find(START)
+    while 0 <= at < len(packet) - len(START):
+        yield at + len(START)
+        at = packet.find(START, at + len(START))
+
+
+def _annex_b(extradata: bytes) -> Iterator[bytes]:
+    """Parameter sets, each with what follows it."""
+    for at in _by_start_code(extradata):
+        yield extradata[at:]
+
+
+def _configured(extradata: bytes) -> Iterator[bytes]:
+    """Parameter sets of an AVCDecoderConfigurationRecord (ISO/IEC 14496-15, 5.3.3.1)."""
+    at = 5
+    for mask in (0x1F, 0xFF):
+        count, at = int.from_bytes(extradata[at : at + 1], "big") & mask, at + 1
+        for _ in range(count):
+            length = int.from_bytes(extradata[at : at + 2], "big")
+            unit = extradata[at + 2 : at + 2 + length]
+            if unit:
+                yield unit
+            at += 2 + length

@@ -4,7 +4,8 @@ What counts as damage
 ---------------------
 A frame is damaged if it is
 
-- *missing*: the decoder refused its packet, or the file lost the packet;
+- *missing*: the decoder refused its packet, or the file lost the packet, as the frame numbers of
+  H.264, the index of AVI or, near other damage, a gap of timestamps show;
 - *concealed*: the decoder says that it made up a part of it (``concealed_frames``);
 - *doubtful*: its packet was marked as corrupt by the demuxer, or it is predicted from a damaged
   frame, because no keyframe came since.
@@ -21,8 +22,8 @@ Less than that is noted, with counts: ``damaged_frames``, of which ``concealed_f
 promises over a second and a tenth more than there is; ``fewer_frames_than_declared``, in AVI.
 
 No damage: packets that hold no picture, such as parameter sets, messages, filler or a delimiter
-alone, placeholders of MPEG-4, and packets before the first keyframe, as in a recording that starts
-between two (``undecodable_start``).
+alone, placeholders of MPEG-4, and packets before the first keyframe or IDR picture, as in a
+recording that starts between two (``undecodable_start``).
 
 Not noticed: wrong bits that decode to a legal picture. VP8, VP9, HEVC and JPEG have little
 redundancy, so most flipped bits are of this kind there.
@@ -103,7 +104,9 @@ class Pictures:
         self.lost_at_end = 0
         """Pictures that damage has cost behind the last one."""
         self._track = Tracker(
-            source.codec, in_order=source.format != "avi", keys_from_packets=decoder != "cpu"
+            source.codec,
+            in_order=not (source.counts_frames and source.reorders),
+            keys_from_packets=decoder != "cpu",
         )
         self._units = Units(source.codec, source.context.extradata or b"")
         self._index = AviIndex(source.stream) if source.format == "avi" else None
@@ -237,9 +240,10 @@ class Pictures:
         early = not self._begun or (
             None not in (self._floor, packet.pts) and packet.pts < self._floor
         )
-        shows = (
-            not placeholder and not packet.is_discard and self._units.hold_picture(bytes(packet))
-        )
+        holds, missing = self._units.read(bytes(packet), is_key=packet.is_keyframe)
+        if missing and self._begun:
+            self._track.miss(missing if packet.pts is None else 0)
+        shows = holds and not placeholder and not packet.is_discard
         self._early += early and shows
         packet.opaque = self._track.send(packet, expected=shows, early=early, misread=misread)
         if packet.dts is not None:
@@ -349,14 +353,17 @@ class Pictures:
     def _check_end(self) -> None:
         """Look for what is missing although decoding came to its end."""
         path, count, track = self.source.path, self._count, self._track
-        undecodable = self._early - track.extra
+        undecodable = self._early - track.extra + track.unready
         if undecodable > 0 and self.start_s is None:
             self.notes["undecodable_start"] = undecodable
         declared_s = self.source.declared_end_s
         missing_s = declared_s - self._last_s - self.source.step_s
         if missing_s > max(1.0, 0.1 * declared_s):
             self.notes["shorter_than_declared"] = 1
-        self._compare_count()
+        if self._index is not None and self.start_s is None:
+            fewer = self._index.declared - self._packets
+            if fewer > 0:
+                self.notes["fewer_frames_than_declared"] = fewer
         # a packet may be one field
         countable = self.source.codec in ONE_FOR_ONE and not self.notes["interlaced"]
         silent = track.silent if countable else 0
@@ -386,14 +393,6 @@ class Pictures:
             )
         if silent > 0:
             self.notes["lost_frames"] += silent
-
-    def _compare_count(self) -> None:
-        """Note that an AVI file declares more frames than it has chunks."""
-        if self._index is None or self.start_s is not None:
-            return
-        missing = self._index.declared - self._packets
-        if missing > 0:
-            self.notes["fewer_frames_than_declared"] = missing
 
     @cached_property
     def _missing_bytes(self) -> int:

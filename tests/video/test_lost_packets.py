@@ -1,0 +1,166 @@
+"""H.264 files that lost whole packets, in every container -> the loss and what it reaches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from videofile import encode_video, moving_clip
+
+from flowpipe.errors import DecodeError, TooDamagedError
+from flowpipe.types import Damage
+from flowpipe.video import open_video
+from flowpipe.video.frame_num import FrameNumbers
+from flowpipe.video.nal import Units
+
+FRAMES, GOP = 60, 20
+LOST = 26
+"""A P picture in the middle of the second group."""
+CONTAINERS = ("mp4", "mkv", "ts", "flv", "h264", "avi")
+
+
+class Read:
+    """One file, decoded to its end."""
+
+    def __init__(self, path: Path, **how: Any) -> None:
+        self.error: DecodeError | None = None
+        self.frames: list[NDArray[np.uint8]] = []
+        times: list[float] = []
+        with open_video(path, **how) as reader:
+            try:
+                for window in reader.windows(9):
+                    self.frames.extend(window.data)
+                    times.extend(window.pts_s)
+            except DecodeError as error:
+                self.error = error
+        self.damage: tuple[Damage, ...] = reader.damage
+        self.notes = dict(f"{note}:1".split(":")[:2] for note in reader.facts.notes)
+        self.places = np.rint((np.array(times) - times[0]) * 25).astype(int) if times else []
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("good") / "clip.mp4"
+    fixed = {"x264-params": "scenecut=0"}
+    return encode_video(path, moving_clip(FRAMES), gop=GOP, b_frames=0, **fixed)
+
+
+def remux(source: Path, path: Path, without: range = range(0)) -> Path:
+    """Copy the packets of the video, but for some, into another container."""
+    raw = path.suffix in (".h264", ".avi")
+    with av.open(str(source)) as read, av.open(str(path), "w") as written:
+        stream = read.streams.video[0]
+        added = written.add_stream_from_template(stream)
+        to_annex_b = av.BitStreamFilterContext("h264_mp4toannexb", stream, added) if raw else None
+        for number, packet in enumerate(p for p in read.demux(stream) if p.size):
+            if number in without:
+                continue
+            for part in to_annex_b.filter(packet) if to_annex_b else [packet]:
+                part.stream = added
+                written.mux(part)
+    return path
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_a_lost_packet_is_noticed_in_every_container(
+    container: str, good: Path, tmp_path: Path
+) -> None:
+    whole = Read(good)
+    hurt = Read(remux(good, tmp_path / f"a.{container}", range(LOST, LOST + 1)), max_damaged=1)
+    assert len(hurt.frames) == FRAMES - 1
+    assert [run.what for run in hurt.damage] == ["lost", "damaged"]
+    assert [run.frame for run in hurt.damage] == [LOST, LOST]
+    assert [run.frames for run in hurt.damage] == [1, 2 * GOP - LOST - 1]
+    assert list(hurt.places) == [k for k in range(FRAMES) if k != LOST], "times stay"
+    for k, frame in zip(hurt.places, hurt.frames, strict=True):
+        if not LOST <= k < 2 * GOP:
+            assert (frame == whole.frames[k]).all(), k
+    assert isinstance(Read(tmp_path / f"a.{container}").error, TooDamagedError)
+    before = Read(tmp_path / f"a.{container}", stop_at_damage=True)
+    assert len(before.frames) == LOST
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_a_whole_file_has_no_damage(container: str, good: Path, tmp_path: Path) -> None:
+    read = Read(remux(good, tmp_path / f"a.{container}"))
+    assert (len(read.frames), read.error, read.damage) == (FRAMES, None, ())
+
+
+@pytest.mark.parametrize("container", ["mkv", "ts", "h264"])
+def test_lost_groups_of_pictures_hurt_nothing_behind_them(
+    container: str, good: Path, tmp_path: Path
+) -> None:
+    """As where a recording was cut: decoding begins anew at a keyframe."""
+    read = Read(remux(good, tmp_path / f"a.{container}", range(GOP, 2 * GOP)))
+    assert (len(read.frames), read.error, read.damage) == (FRAMES - GOP, None, ())
+
+
+def test_overwritten_packets_of_a_raw_stream(good: Path, tmp_path: Path) -> None:
+    """Start codes are gone too, so the demuxer sees fewer packets and nothing odd."""
+    path = remux(good, tmp_path / "a.h264")
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        bodies = [bytes(p) for p in container.demux(video=0) if p.size]
+    at = content.index(bodies[LOST]) - 2
+    content[at : content.index(bodies[LOST + 2]) - 2] = bytes(
+        len(bodies[LOST]) + len(bodies[LOST + 1])
+    )
+    path.write_bytes(content)
+    read = Read(path, max_damaged=1)
+    assert len(read.frames) == FRAMES - 2
+    assert sum(run.frames for run in read.damage if run.what == "lost") == 2
+    assert read.places[-1] == FRAMES - 1, "times stay"
+
+
+def test_a_raw_stream_may_end_in_a_delimiter(good: Path, tmp_path: Path) -> None:
+    path = remux(good, tmp_path / "a.h264")
+    with path.open("ab") as file:
+        file.write(b"\0\0\0\1\x09\xf0")
+    read = Read(path)
+    assert (len(read.frames), read.error, read.damage) == (FRAMES, None, ())
+    assert not {"lost_frames", "undecodable_start"} & read.notes.keys()
+
+
+@pytest.mark.parametrize("options", ["open-gop=1:bframes=3", "bframes=3:b-pyramid=strict:ref=4"])
+def test_whole_files_of_other_structures_have_no_damage(options: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.h264"
+    encode_video(path, moving_clip(FRAMES), gop=GOP, **{"x264-params": options})
+    path.write_bytes(2 * path.read_bytes())  # two recordings, joined
+    read = Read(path)
+    assert (len(read.frames), read.error, read.damage) == (2 * FRAMES, None, ())
+
+
+def test_a_recording_that_refreshes_by_and_by_may_start_anywhere(tmp_path: Path) -> None:
+    """Without IDR pictures the decoder shows nothing until all of a picture has been refreshed."""
+    path = tmp_path / "a.h264"
+    refresh = {"x264-params": "intra-refresh=1:keyint=20:bframes=0"}
+    encode_video(path, moving_clip(100), **refresh)
+    with av.open(str(path)) as container:
+        bodies = [bytes(p) for p in container.demux(video=0) if p.size]
+    content = path.read_bytes()
+    parameters = bodies[0][: bodies[0].index(b"\0\0\1\x06")]
+    path.write_bytes(parameters + content[content.index(bodies[33]) :])
+    read = Read(path)
+    assert read.error is None
+    assert read.damage == ()
+    assert 20 < len(read.frames) < 67
+    assert len(read.frames) + int(read.notes["undecodable_start"]) == 67
+
+
+@given(st.binary(max_size=60), st.integers(0, 255), st.booleans())
+@settings(deadline=None)
+def test_any_bytes_are_read(content: bytes, first: int, is_key: bool) -> None:
+    numbers = FrameNumbers()
+    for kind in (7, 8):
+        numbers.learn(bytes([kind]) + content)
+    assert numbers.missing(bytes([first]) + content, is_key=is_key) >= 0
+    for extradata in (content, b"\1" + content, b"\0\0\1\x67" + content):
+        shows, missing = Units("h264", extradata).read(content, is_key=is_key)
+        assert isinstance(shows, bool)
+        assert missing >= 0
