@@ -24,6 +24,7 @@ ALLOWED = {
     "ahead": set(),
     "owner": set(),
     "whole": {"errors", "owner"},
+    "scratch": {"owner"},
     "words": set(),
     "ops": {"types", "errors", "modality", "distribution"},
     "remote": {"errors", "owner", "distribution"},
@@ -33,7 +34,8 @@ ALLOWED = {
         "types", "modality", "errors", "strict", "recipe", "codec", "whole", "owner",
         "distribution", "__init__",
     },
-    "datasets": {"types", "errors", "remote", "strict", "words", "video"},  # video: what decodes
+    # video: what decodes
+    "datasets": {"types", "errors", "remote", "scratch", "strict", "words", "video"},
     "flow": {
         "ops", "types", "errors", "modality", "recipe", "strict", "whole", "distribution",
     },
@@ -44,7 +46,8 @@ ALLOWED = {
     "extract": {"extract_recipe", "planes", "ahead", "ops", "video", "codec", "types", "errors"},
     "run": {
         "extract", "extract_recipe", "planes", "flow", "ops", "video", "store", "codec", "datasets",
-        "types", "modality", "errors", "recipe", "remote", "owner", "strict", "words", "__init__",
+        "types", "modality", "errors", "recipe", "remote", "owner", "scratch", "strict", "words",
+        "__init__",
     },
     "selftest": {"flow", "datasets", "ops", "errors"},
     "evaluation": {"types", "errors", "strict", "whole"},
@@ -63,8 +66,8 @@ ALLOWED = {
     "cli": {
         "run", "report", "bench", "selftest", "evaluation", "exchange", "tsn", "extract_recipe",
         "recipe_file", "train_recipe", "store", "datasets", "flow", "ops", "video", "types",
-        "modality", "errors", "recipe", "remote", "whole", "words", "distribution", "libraries",
-        "notes", "__init__",
+        "modality", "errors", "recipe", "remote", "scratch", "whole", "words", "distribution",
+        "libraries", "notes", "__init__",
     },
     "__main__": {"cli"},
     "__init__": {"store", "flow"},

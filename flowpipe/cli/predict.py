@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from flowpipe.recipe_file import read_recipe
 from flowpipe.remote import Place
 from flowpipe.run import Quarantine, RunOptions, plan_run
 from flowpipe.run import run as extract
+from flowpipe.scratch import scratch_folder
 from flowpipe.store import open_store
 from flowpipe.types import VideoRecord
 
@@ -95,10 +95,10 @@ def predict(
     params = replace(facts[0].test, **{k: v for k, v in changed.items() if v is not None})  # type: ignore[arg-type]
     plans = _extractions(runs, facts, recipe_file)
     network_device = chosen_device(device)
-    with tempfile.TemporaryDirectory(prefix="flowpipe-predict-") as folder:
+    with scratch_folder("flowpipe-predict") as folder:
         stores: dict[Path, Path] = {}
         for number, plan in enumerate(plans):
-            store = Path(folder) / f"store-{number}"
+            store = folder / f"store-{number}"
             video_id = _extracted(video, plan.recipe, store, device)
             stores |= dict.fromkeys(plan.runs, store)
         looks = [

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import queue
 import signal
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
@@ -25,6 +24,7 @@ from flowpipe.run.cluster_settings import SETTINGS, find_scheduler
 from flowpipe.run.options import STALL_S
 from flowpipe.run.private_cluster import gpu_ids, private_cluster
 from flowpipe.run.stopping import ask_to_stop, catch_sigterm
+from flowpipe.scratch import scratch_folder
 
 FROZEN_S = 20.0
 """Time without a heartbeat, beyond the stall limit, after which a local worker is replaced, s."""
@@ -139,11 +139,11 @@ def local_pool(workers: int, gpus: int = 0, stall_s: float = STALL_S) -> Iterato
     with (
         dask.config.set(deepcopy(SETTINGS) | frozen),
         _quiet(),
-        tempfile.TemporaryDirectory(prefix="flowpipe-dask-") as scratch,
+        scratch_folder("flowpipe-dask") as scratch,
         ExitStack() as stack,
     ):
         with _uninterrupted() as came:
-            cluster = stack.enter_context(_started(workers, ids, scratch, came))
+            cluster = stack.enter_context(_started(workers, ids, str(scratch), came))
             client = stack.enter_context(Client(cluster))
         yield Pool(client)
 

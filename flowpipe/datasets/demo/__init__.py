@@ -16,7 +16,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from flowpipe import strict
 from flowpipe.datasets.dataset import Dataset
 from flowpipe.datasets.demo.motion import CAMERAS, CLASS_NAMES, CLIPS_PER_CLASS, TEST_CLIPS
 from flowpipe.errors import DatasetError, FormatError
+from flowpipe.scratch import scratch_folder
 from flowpipe.types import VideoRecord
 
 if TYPE_CHECKING:
@@ -104,10 +104,9 @@ def _make(root: Path, seed: int, progress: Callable[[int, int], None] | None) ->
 
     _refuse_foreign(root, seed)
     root.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{root.name}.", suffix=".making", dir=root.parent))
     whole = _whole_clips(root, seed)
-    try:
-        made.chmod(0o755)  # mkdtemp makes it private, but data sets are shared
+    with scratch_folder(f".{root.name}.making", root.parent) as made:
+        made.chmod(0o755)  # a scratch folder is private, but data sets are shared
         sizes = {}
         for count, video_id in enumerate(VIDEO_IDS):
             path = _clip_path(made, video_id)
@@ -123,14 +122,12 @@ def _make(root: Path, seed: int, progress: Callable[[int, int], None] | None) ->
         marker = {"version": VERSION, "seed": seed, "clips": sizes}
         (made / "demo.json").write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
         _put_in_place(made, root, seed)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
 
 
 def _put_in_place(made: Path, root: Path, seed: int) -> None:
     if _is_complete(root, seed):  # another process was faster, which is as good
         return
-    old = made.with_suffix(".old")
+    old = made.with_name(f"{made.name}.old")
     if root.exists():  # a damaged set of ours, or an empty folder: `_refuse_foreign` looked
         root.replace(old)
     try:
