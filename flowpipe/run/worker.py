@@ -49,6 +49,10 @@ from flowpipe.video import MAX_DAMAGED
 
 PAUSES_S = (1.0, 2.0, 4.0)
 """Pauses before a video of which the storage failed is read again."""
+KEEP_WHAT_IS_GOOD = (
+    ", or extract what is good with --on-error partial (up to the damage) or --on-error conceal "
+    "(behind it too)"
+)
 SLOWEST_DISK_BYTES_PER_S = 4e6
 """A shard being published is not thought to hang while it could still be written at this rate."""
 
@@ -275,6 +279,8 @@ class _Task:
             or span.parts > 1
             or not stored.images
         ):
+            if policy in ("skip", "fail") and error.reason == "corrupt" and stored.images:
+                raise type(error)(f"{error}{KEEP_WHAT_IS_GOOD}", reason=error.reason)
             raise error
         if not stored.images:
             raise DecodeError(

@@ -55,10 +55,7 @@ ONE_FOR_ONE = ("h264", "hevc", "vp9", "av1", "mpeg4", "mpeg1video", "mpeg2video"
 """Codecs of which every packet shows a picture."""
 READ_ERRORS = 100
 """Damaged places that reading goes on behind."""
-WAY_OUT = (
-    "fetch the file again, or extract what is good with --on-error partial (up to the damage) or "
-    "--on-error conceal (behind it too)"
-)
+WAY_OUT = "fetch the file again"
 
 
 class Pictures:
