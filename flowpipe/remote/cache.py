@@ -144,14 +144,15 @@ class Cache:
 
 
 def _private_folder(folder: Path) -> None:
-    """Make a folder that no other user can write to or read from, or check one that is there.
+    """Make a folder that only this user can enter, or check one that is there.
 
-    Other users may write to the folder for temporary files, so one of them can have made it.
+    Other users may write to the folder for temporary files, so one of them can have made it. One
+    that others may read but not write to, as with mode 755, is accepted: nobody can plant a file.
 
     Raises
     ------
     OSError
-        If it is a link or no folder, belongs to another user, or is open to others.
+        If it is a link or no folder, belongs to another user, or others may write to it.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = folder.lstat()

@@ -16,7 +16,7 @@ from pathlib import Path
 from flowpipe import strict
 from flowpipe.errors import BackendError, FormatError
 from flowpipe.owner import owner, owner_is_gone
-from flowpipe.store.files import full_disk_in_words
+from flowpipe.store.files import full_disk_in_words, write_at_once
 from flowpipe.types import Outcome, Span
 
 STOP = "stop"
@@ -99,10 +99,8 @@ class Breadcrumb:
             "frames": frames,
             "time": time.time(),
         }
-        draft = self.path.with_suffix(f".{os.getpid()}.tmp")
         with self.writable():
-            draft.write_text(json.dumps(values), encoding="utf-8")
-            draft.replace(self.path)
+            write_at_once(self.path, json.dumps(values))
 
     @contextmanager
     def writable(self) -> Iterator[None]:

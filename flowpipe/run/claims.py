@@ -18,7 +18,7 @@ from flowpipe import strict
 from flowpipe.errors import FormatError, UnwritableError, UsageError
 from flowpipe.owner import owner_is_gone
 from flowpipe.run.breadcrumb import crumb_folder
-from flowpipe.store.files import full_disk_in_words
+from flowpipe.store.files import full_disk_in_words, write_at_once
 
 CLAIM_FILE = "run.json"
 HEARTBEAT_S = 10.0
@@ -121,10 +121,8 @@ def _enter(own: Path, part: tuple[int, int]) -> Claim:
     others = [_read(folder) for folder in own.parent.iterdir() if folder != own]
     started = max([time.time_ns(), *(1 + other.started for other in others if other)])
     mine = Claim(socket.gethostname(), os.getpid(), started, part)
-    draft = own / f"{CLAIM_FILE}.tmp"
-    with full_disk_in_words(draft):
-        draft.write_text(json.dumps(asdict(mine)), encoding="utf-8")
-        draft.replace(own / CLAIM_FILE)
+    with full_disk_in_words(own / CLAIM_FILE):
+        write_at_once(own / CLAIM_FILE, json.dumps(asdict(mine)))
     return mine
 
 

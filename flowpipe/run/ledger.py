@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,21 +21,22 @@ from flowpipe import recipe as recipes
 from flowpipe import strict
 from flowpipe.errors import REASONS, RETRIED, FormatError, RecipeError, RemoteError
 from flowpipe.remote import facts_of
-from flowpipe.store.files import full_disk_in_words, write_all
+from flowpipe.store.files import full_disk_in_words, write_all, write_at_once
+from flowpipe.store.layout import QUARANTINE_FOLDER
 from flowpipe.types import Outcome
 
 
 class Ledger:
-    """Appends outcomes to ``STORE/ledger/<time>-<host>-<pid>.jsonl``, one file per run."""
+    """Appends outcomes to ``STORE/ledger/<time>-<host>-<random>.jsonl``, one new file per run."""
 
     def __init__(self, store: Path) -> None:
         folder = store / "ledger"
         with full_disk_in_words(folder):
             folder.mkdir(parents=True, exist_ok=True)
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-        self.path = folder / f"{stamp}-{socket.gethostname()}-{os.getpid()}.jsonl"
+        self.path = folder / f"{stamp}-{socket.gethostname()}-{uuid.uuid4().hex[:8]}.jsonl"
         with full_disk_in_words(self.path):
-            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
 
     def write(self, outcome: Outcome) -> None:
         """Append one line at once; a crash or a full disk loses at most this line."""
@@ -84,21 +86,16 @@ class Quarantine:
     """One JSON file per failed span under ``STORE/quarantine``; names are digests, never ids."""
 
     def __init__(self, store: Path) -> None:
-        self._folder = store / "quarantine"
+        self._folder = store / QUARANTINE_FOLDER
 
     def add(self, outcome: Outcome, on_error: str) -> None:
         """Record a failure; the file appears whole or not at all."""
         size, mtime_ns = _stat(outcome.path)
         values = asdict(Quarantined(outcome, size, mtime_ns, on_error))
         path = self._path(outcome.video_id, outcome.part, outcome.parts)
-        draft = path.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            with full_disk_in_words(path):
-                self._folder.mkdir(parents=True, exist_ok=True)
-                draft.write_text(json.dumps(values, indent=1), encoding="utf-8")
-                draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+        with full_disk_in_words(path):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_at_once(path, json.dumps(values, indent=1))
 
     def remove(self, video_id: str, part: int, parts: int) -> None:
         """Forget the failure of a span, and that of its whole video: it is not hopeless."""

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from flowpipe.errors import DiskFullError
 from flowpipe.owner import owner, owner_is_gone
-from flowpipe.store.layout import SHARDS_FOLDER
+from flowpipe.store.layout import QUARANTINE_FOLDER, SHARDS_FOLDER
 from flowpipe.whole import errno_of, is_full, sync_folder
 
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<owner>[^.]+)~[0-9a-f]{8}\.tmp(-\w+)?")
@@ -27,6 +27,16 @@ _COPY_BYTES = 8 << 20
 def temporary_name(final: Path) -> Path:
     """A hidden name beside `final` that tells which process writes it, see `flowpipe.owner`."""
     return final.with_name(f".{final.name}.{owner()}~{uuid.uuid4().hex[:8]}.tmp")
+
+
+def write_at_once(final: Path, text: str) -> None:
+    """Write a file that others see whole or not at all; a power cut may still lose it."""
+    temporary = temporary_name(final)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(final)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def create_exclusive(path: Path) -> int:
@@ -156,7 +166,8 @@ def sweep(store: str | Path) -> list[Path]:
         What was removed.
     """
     removed = []
-    for folder in (Path(store), Path(store) / SHARDS_FOLDER):
+    store = Path(store)
+    for folder in (store, store / SHARDS_FOLDER, store / QUARANTINE_FOLDER):
         if not folder.is_dir():
             continue
         for path in sorted(folder.iterdir()):

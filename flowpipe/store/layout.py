@@ -23,6 +23,7 @@ FORMAT_VERSION = "1.1"
 # the folder
 STORE_FILE = "store.json"
 SHARDS_FOLDER = "shards"
+QUARANTINE_FOLDER = "quarantine"
 INDEX_FILE = "index.h5"
 MANIFEST_FOLDER = "manifest"
 SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.h5")

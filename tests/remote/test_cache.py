@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -251,6 +252,23 @@ def test_a_folder_that_others_write_to_is_refused(
     with pytest.raises(DiskFullError, match="other users may write to it.*--cache"):
         use(Cache(folder, 100 * KB), videos[0])
     assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o750, 0o700])
+def test_a_folder_that_others_only_read_is_used(videos: list[str], folder: Path, mode: int) -> None:
+    folder.mkdir()
+    folder.chmod(mode)
+    assert use(Cache(folder, 100 * KB), videos[0]) == bytes(10 * KB)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+
+
+def test_a_new_folder_is_private(videos: list[str], folder: Path) -> None:
+    before = os.umask(0)
+    try:
+        use(Cache(folder, 100 * KB), videos[0])
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 def test_a_folder_that_is_a_link_is_refused(

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from flowpipe.errors import RETRIED, DiskFullError
 from flowpipe.run.ledger import Ledger, Quarantine
+from flowpipe.store import sweep
 from flowpipe.types import Outcome
 
 
@@ -27,6 +31,40 @@ def test_a_line_per_outcome_even_for_strange_ids(tmp_path: Path) -> None:
         "a b", "ü/../x", "line\nbreak", '"quoted"',
     ]  # fmt: skip
     assert json.loads(lines[0])["images"] == {"flow": 2}
+
+
+def test_two_runs_never_share_a_file(tmp_path: Path) -> None:
+    """PIDs repeat: two containers of one host name may both have process 1."""
+    ledgers = [Ledger(tmp_path) for _ in range(3)]
+    for number, ledger in enumerate(ledgers):
+        ledger.write(Outcome(str(number), "done"))
+        ledger.close()
+    assert len({ledger.path for ledger in ledgers}) == 3
+    assert all(len(ledger.path.read_text().splitlines()) == 1 for ledger in ledgers)
+
+
+def test_writers_of_one_pid_do_not_take_each_others_drafts(tmp_path: Path) -> None:
+    quarantine = Quarantine(tmp_path)
+    with ThreadPoolExecutor(4) as writers:
+        for done in [writers.submit(quarantine.add, failed(tmp_path), "skip") for _ in range(200)]:
+            done.result()
+    (entry,) = quarantine.read()
+    assert entry.outcome.video_id == "v"
+    assert len(list((tmp_path / "quarantine").iterdir())) == 1
+
+
+def test_the_draft_of_a_killed_writer_is_swept(tmp_path: Path) -> None:
+    code = (
+        "import os, pathlib, sys\n"
+        "from flowpipe.run.ledger import Quarantine\n"
+        "from flowpipe.types import Outcome\n"
+        "pathlib.Path.replace = lambda *_: os.kill(os.getpid(), 9)\n"
+        "Quarantine(pathlib.Path(sys.argv[1])).add(Outcome('v', 'failed'), 'skip')\n"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path], check=False)
+    (draft,) = (tmp_path / "quarantine").iterdir()
+    assert sweep(tmp_path) == [draft]
+    assert not draft.exists()
 
 
 def test_a_failed_video_is_held_back_until_something_changes(tmp_path: Path) -> None:
