@@ -113,7 +113,7 @@ class _Scan:
         chosen: list[float] = []
         for part in range(1, parts):
             wanted_s = self.first_s + length_s * part / parts
-            key_s = min(self.keys, key=lambda s: abs(s - wanted_s), default=-math.inf)  # noqa: B023
+            key_s = min(self.keys, key=lambda s: abs(s - wanted_s))  # noqa: B023
             if key_s > (chosen[-1] if chosen else self.first_s) and key_s < self.last_s:
                 chosen.append(key_s)
         return tuple(chosen)

@@ -1,7 +1,8 @@
-"""H.264 files that lost whole packets, in every container -> the loss and what it reaches."""
+"""Damaged files -> the frames that are missing or may be wrong, compared with whole ones."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,76 @@ def test_a_recording_that_refreshes_by_and_by_may_start_anywhere(tmp_path: Path)
     assert read.damage == ()
     assert 20 < len(read.frames) < 67
     assert len(read.frames) + int(read.notes["undecodable_start"]) == 67
+
+
+def flip_bits(path: Path, count: int) -> None:
+    """Flip bits of the pictures of an AVI file, chunk headers among them."""
+    content, rng = bytearray(path.read_bytes()), np.random.default_rng(3)
+    for at in rng.integers(content.index(b"movi") + 9000, content.rindex(b"idx1"), count):
+        content[at] ^= 1 << int(rng.integers(8))
+    path.write_bytes(content)
+
+
+def flip_chunk_ids(path: Path) -> None:
+    """Make three chunks of an AVI file those of a stream that it does not have."""
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        places = [packet.pos - 8 for packet in container.demux(video=0) if packet.size]
+    for number in (14, 33, 71):
+        content[places[number]] ^= 4
+    path.write_bytes(content)
+
+
+def lose_units(path: Path) -> None:
+    """Remove units of a transport stream at two places."""
+    content = path.read_bytes()
+    units = [content[at : at + 188] for at in range(0, len(content), 188)]
+    for at in (len(units) * 2 // 3, len(units) // 3):
+        del units[at : at + 3]
+    path.write_bytes(b"".join(units))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "b_frames", "hurt"),
+    [
+        ("a.avi", "mpeg4", 0, lambda path: flip_bits(path, 60)),
+        ("b.avi", "mpeg4", 0, flip_chunk_ids),
+        ("c.avi", "mpeg4", 2, flip_chunk_ids),
+        ("a.ts", "libx264", 0, lose_units),
+        ("b.ts", "libx264", 2, lose_units),
+        ("c.ts", "mpeg2video", 2, lose_units),
+    ],
+)
+def test_wrong_frames_are_in_the_runs_and_times_stay(
+    name: str, codec: str, b_frames: int, hurt: Callable[[Path], None], tmp_path: Path
+) -> None:
+    path, count = tmp_path / name, 96
+    quality = {"qp": 12} if codec == "libx264" else {"qmin": 2, "qmax": 3}
+    clip = moving_clip(count, 96, 128)
+    encode_video(path, clip, codec=codec, gop=16, b_frames=b_frames, **quality)
+    whole = Read(path)
+    assert (len(whole.frames), whole.error, whole.damage) == (count, None, ())
+    hurt(path)
+    read = Read(path, max_damaged=1)
+    assert read.error is None
+    assert isinstance(Read(path).error, TooDamagedError)
+    lost = sum(run.frames for run in read.damage if run.what == "lost")
+    assert len(read.frames) + lost == count
+    assert read.places[-1] == count - 1
+    marked = {
+        frame
+        for run in read.damage
+        if run.what == "damaged"
+        for frame in range(run.frame, run.frame + run.frames)
+    }
+    wrong = {
+        number
+        for number, (place, frame) in enumerate(zip(read.places, read.frames, strict=True))
+        if (np.abs(frame.astype(int) - whole.frames[place]) > 48).any(axis=2).mean() > 0.01
+    }
+    assert marked
+    # a few wrong bits decode to legal pictures
+    assert len(wrong - marked) <= 2
 
 
 @given(st.binary(max_size=60), st.integers(0, 255), st.booleans())
