@@ -195,11 +195,13 @@ def two_gpus(slurm: None) -> None:
 def in_a_job(folder: Path, command: str, *options: str, **environment: str) -> str:
     """What a command prints as a job."""
     log = folder / "job.log"
-    subprocess.run(
-        ["sbatch", "--wait", "--mem-per-cpu=1000M", "--output", log, *options, "--wrap", command],
-        check=False, capture_output=True, cwd=folder, timeout=600,
+    job = subprocess.run(
+        ["sbatch", "--parsable", "--mem-per-cpu=1000M", "--output", log, *options,
+         "--wrap", command],
+        check=True, capture_output=True, text=True, cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-    )  # fmt: skip
+    ).stdout.strip()  # fmt: skip
+    wait_until(lambda: ended(job))  # sbatch --wait asks every half minute only
     return log.read_text()
 
 

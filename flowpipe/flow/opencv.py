@@ -123,13 +123,16 @@ def opencv_tvl1_solver(params: OpenCVTVL1Params, ops: Ops) -> PairSolver:
         # The object lowers its own number of scales for a small image and keeps it lowered: a kept
         # one would treat later, larger images differently. Making one costs microseconds.
         p = params
+        rows = len(first)
+        if rows == 1:  # cv2 reads memory that it never wrote where an image has a single row
+            first, second = (np.repeat(image, 2, axis=0) for image in (first, second))
         # A second level of half a pixel is asserted on; levels below 16 px are not used anyway.
         scales = p.scales if min(first.shape) > 1 else 1
         algorithm = opencv.optflow.DualTVL1OpticalFlow_create(
             p.tau, p.lambda_, p.theta, scales, p.warps, p.epsilon,
             p.inner_iterations, p.outer_iterations, p.scale_step, 0.0, p.median_filtering, False,
         )  # fmt: skip
-        return algorithm.calc(first, second, None)
+        return algorithm.calc(first, second, None)[:rows]
 
     return PairSolver(pair, ops.to_host)
 

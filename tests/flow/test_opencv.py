@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
+from conftest import ROOT
 from synth import translated_pair
 
 from flowpipe.errors import BackendError
@@ -58,6 +63,31 @@ def test_small_images(name, size, rng):
     solver = solver_of(name)
     flow = solver.solve(solver.prepare(first), solver.prepare(second))
     assert flow.shape == (1, 2, *size) and np.isfinite(flow).all()
+
+
+SOLVE_ROWS = """
+import hashlib
+import numpy as np
+from flowpipe.flow.opencv import OpenCVTVL1Params, opencv_tvl1_solver
+from flowpipe.ops import get_ops
+rng, digest = np.random.default_rng(7), hashlib.sha256()
+solver = opencv_tvl1_solver(OpenCVTVL1Params(), get_ops())
+for size in [(1, 1), (1, 2), (1, 40), (1, 300), (2, 40), (40, 1)]:
+    for _ in range(20):
+        digest.update(solver.solve(*rng.integers(0, 256, (2, 1, *size), dtype=np.uint8)).tobytes())
+print(digest.hexdigest())
+"""
+
+
+def test_flow_of_a_single_row_does_not_depend_on_what_memory_held():
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", SOLVE_ROWS], capture_output=True, text=True, check=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "MALLOC_PERTURB_": fill},
+        ).stdout
+        for fill in ("0", "1", "255")
+    }  # fmt: skip
+    assert len(said) == 1
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (2, 3), (17, 1), (33, 35)])
