@@ -165,4 +165,5 @@ def good_files(folder: Path) -> dict[str, Path]:
         "mjpeg.avi": encode_video(folder / "b.avi", frames, codec="mjpeg"),
         "hevc.mp4": encode_video(folder / "b.mp4", frames, codec="libx265", **faststart),
         "ts": encode_video(folder / "a.ts", frames, gop=16),
+        "flv": encode_video(folder / "a.flv", frames, gop=16),
     }

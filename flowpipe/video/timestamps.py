@@ -34,6 +34,8 @@ class Timeline(Generic[T]):
     - Timestamps out of order within `LOOK_AHEAD` frames are sorted: ``pts_reordered``.
     - One that still does not increase follows its predecessor by a quarter of `step_s`:
       ``pts_repeated``.
+    - A few that are far ahead of their neighbours on both sides are wrong; they are spread between
+      these: ``pts_jump``.
     - After a jump, backwards or by more than `MAX_GAP_S` and beyond `declared_end_s`, time goes on
       from where it was with `step_s`: ``pts_jump``.
 
@@ -89,10 +91,27 @@ class Timeline(Generic[T]):
                 newest - self._back_s <= time_s <= max(newest + MAX_GAP_S, self._declared_end_s)
             ):
                 self.notes["pts_jump"] += 1
-                time_s = newest + self.step_s
-                self._shift_s = time_s - pts_s
+                if self._spread_outliers(time_s):
+                    newest = time_s
+                else:
+                    time_s = newest + self.step_s
+                    self._shift_s = time_s - pts_s
         self._newest_s = time_s if newest is None else max(newest, time_s)
         return time_s
+
+    def _spread_outliers(self, time_s: float) -> bool:
+        """Repair the times of the latest frames if they alone are ahead of a frame at `time_s`."""
+        times = [own_s for own_s, _ in self._frames]
+        kept = sum(own_s < time_s for own_s in times)
+        before_s = times[kept - 1] if kept else self._last_s
+        is_ahead = kept < len(times) and times == sorted(self._times)
+        if not is_ahead or before_s is None or not 0 < time_s - before_s <= self._back_s:
+            return False
+        late = len(times) - kept
+        times[kept:] = [before_s + (time_s - before_s) * (k + 1) / (late + 1) for k in range(late)]
+        self._frames = deque(zip(times, (frame for _, frame in self._frames), strict=True))
+        self._times = times  # ascending, so a heap
+        return True
 
     def _next(self) -> tuple[float, T]:
         own_s, frame = self._frames.popleft()

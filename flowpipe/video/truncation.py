@@ -16,7 +16,7 @@ _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
 
 
 def missing_bytes(path: str | os.PathLike[str]) -> int:
-    """Return how many bytes an MP4, Matroska, WebM or AVI file lacks; 0 for any other file."""
+    """Return how many bytes an MP4, Matroska, WebM, AVI or FLV file lacks; 0 for any other file."""
     with open_place(path) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
@@ -26,6 +26,8 @@ def missing_bytes(path: str | os.PathLike[str]) -> int:
             return max(0, 8 + struct.unpack("<I", head[4:8])[0] - size)
         if head[:4] == _EBML.to_bytes(4, "big"):
             return max(0, _segment_end(file, size) - size)
+        if head[:3] == b"FLV":
+            return max(0, _tags_end(file, size) - size)
         if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
             return max(0, _boxes_end(file, size) - size)
     return 0
@@ -43,6 +45,16 @@ def _boxes_end(file: BinaryIO, size: int) -> int:
         if length < 8:  # 0 means up to the end of the file
             return size
         start += length
+    return start
+
+
+def _tags_end(file: BinaryIO, size: int) -> int:
+    """Adobe FLV 10.1, annex E: a header with its length, then tags, followed by their sizes."""
+    file.seek(5)
+    start = max(9, int.from_bytes(file.read(4), "big")) + 4
+    while start + 11 <= size:
+        file.seek(start)
+        start += 11 + int.from_bytes(file.read(4)[1:], "big") + 4
     return start
 
 

@@ -75,7 +75,7 @@ def test_relative_names_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert decode(Path("clip.mp4")) == (5, "")
 
 
-@pytest.mark.parametrize("kind", ["mp4", "mkv", "webm", "avi", "mjpeg.avi", "hevc.mp4"])
+@pytest.mark.parametrize("kind", ["mp4", "mkv", "webm", "avi", "mjpeg.avi", "hevc.mp4", "flv"])
 def test_cut_off_file_is_noticed(kind: str, good: dict[str, Path], tmp_path: Path) -> None:
     content = good[kind].read_bytes()
     assert decode(good[kind]) == (80, "")

@@ -57,6 +57,16 @@ def test_jumps_are_closed() -> None:
     assert notes == {"pts_jump": 2}
 
 
+def test_outliers_move_no_frame_behind_them() -> None:
+    for outliers in ([50.0], [50.0, 50.04], [9.0, 9.5, 700.0]):
+        count = 6 + len(outliers)
+        raw = [k / 25 for k in range(count)]
+        raw[3 : 3 + len(outliers)] = outliers
+        times, notes = repair(list(raw))
+        assert times == pytest.approx([k / 25 for k in range(count)])
+        assert notes == {"pts_jump": 1}
+
+
 @given(
     st.lists(
         st.one_of(st.none(), st.floats(0, 30), st.floats(-1e12, 1e12), st.just(5.0)), max_size=60
