@@ -2,17 +2,21 @@
 
     python benchmarks/chaos.py [--faults 300] [--seed 0] [--work DIR]
 
-A series is one store of the demo's clips. Its runs are disturbed in the middle: a worker or the
-client killed by SIGKILL, a worker stopped by SIGSTOP until the watchdog ends it, the client told to
-stop by SIGTERM, reads of a source that fail with EIO (where there is a compiler). Between two runs
-its files are damaged: a shard deleted, cut short or flipped; the index deleted or flipped; the tail
-of the manifest lost. Then the same command is run until it is done, after `verify --repair` where a
-shard was damaged, and the store is compared with one that nothing disturbed:
+A series is one store of the demo's clips. Its runs are disturbed: a worker killed by SIGKILL, in
+the middle or while it starts; a worker told to end by SIGTERM; a worker stopped by SIGSTOP, for
+some seconds or for good; the client killed, or told to stop by SIGTERM; reads of a source that fail
+with EIO (where there is a compiler). Between two runs its files are damaged: a shard deleted, cut
+short or flipped; the index deleted or flipped; the tail of the manifest lost. A fault counts when
+it hit: a process that was there, a read that failed. Then the same command is run until it is done,
+after `verify --repair` where a shard was damaged, and the store is compared with one that nothing
+disturbed:
 
-lost       videos that are not whole in the store
-twice      entries that the catalogue has more than once
-different  images whose bytes are not those of the undisturbed store
-blamed     healthy videos in quarantine, or not extracted without --retry
+lost        videos that are not whole in the store
+twice       entries that the catalogue has more than once
+different   images whose bytes are not those of the undisturbed store
+blamed      healthy videos in quarantine, or not extracted without --retry
+unverified  stores that `verify` does not call whole
+hung        runs that took longer than five minutes
 
 The last line has the totals; the exit code is 1 if any is not 0.
 """
@@ -27,8 +31,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,16 +43,13 @@ from flowpipe.store import open_store
 
 SETTINGS = ("--size", "96x72", "--set", "flow=dis", "--modalities", "rgb,flow,rgb_diff")
 SHIM = Path(__file__).resolve().parent.parent / "tests" / "failing_reads.c"
-MOST_RUNS = 6
-"""Runs of a series that nothing disturbs, before its store counts as one that never ends."""
-IN_A_RUN = (
-    "kill worker",
-    "kill worker",
-    "stop worker",
-    "kill client",
-    "end client",
-    "failing reads",
-)
+MOST_RUNS = 2
+"""Runs that nothing disturbs, of which the last must end with exit code 0."""
+IN_A_RUN = {
+    "kill worker": 4, "end worker": 2, "freeze worker": 3, "stop worker": 1, "kill client": 2,
+    "end client": 2, "failing reads": 2, "kill starting worker": 1,
+}  # fmt: skip
+"""Faults while a run works, with how often each is drawn."""
 BETWEEN_RUNS = (
     "shard deleted", "shard cut", "shard flipped", "index deleted", "index flipped", "manifest cut",
 )  # fmt: skip
@@ -62,6 +65,7 @@ class Series:
     shim: Path | None
     injected: Counter[str] = field(default_factory=Counter)
     damaged: bool = False
+    hung: int = 0
 
     def command(self) -> list[str]:
         return [
@@ -77,53 +81,66 @@ class Series:
 
     def disturbed_run(self, faults: int) -> None:
         """Run once and inject up to so many faults while it works."""
-        planned = [self.rng.choice(IN_A_RUN) for _ in range(faults)]
-        environment = {}
+        planned = self.rng.choices(list(IN_A_RUN), list(IN_A_RUN.values()), k=faults)
+        planned.sort(key=lambda fault: fault.endswith("client"))  # the run ends with these
+        tokens, environment = None, {}
         if "failing reads" in planned and self.shim:
             clip = self.rng.choice(sorted(p.name for p in self.videos.rglob("*.mp4")))
             tokens = self.store.parent / f"failures-{time.monotonic_ns()}"
             tokens.mkdir()
-            for number in range(self.rng.randint(1, 2)):
+            for number in range(2):
                 (tokens / str(number)).touch()
             environment = {
                 "LD_PRELOAD": str(self.shim), "FAILING_READS_PATH": f"/{clip}",
                 "FAILING_READS_COUNT": str(tokens),
             }  # fmt: skip
-            self.injected["failing reads"] += 1
         process = self.run(environment)
         try:
-            self._wait_for_workers(process)
+            if "kill starting worker" in planned:
+                wait_until(lambda: _workers(process.pid) or process.poll() is not None)
+                time.sleep(self.rng.uniform(0.0, 1.5))
+                self.injected["kill starting worker"] += self._inject("kill worker", process)
+            wait_until(lambda: self._is_working() or process.poll() is not None)
             for fault in planned:
-                if fault == "failing reads":
+                if fault in ("failing reads", "kill starting worker"):
                     continue
                 time.sleep(self.rng.uniform(0.0, 1.0))
                 if process.poll() is not None:
                     break
                 self.injected[fault] += self._inject(fault, process)
-            process.wait(timeout=300)
+            self._wait(process)
         finally:
             _kill_all(process)
+        if tokens is not None:
+            self.injected["failing reads"] += 2 - len(list(tokens.iterdir()))
+            shutil.rmtree(tokens)
+
+    def _is_working(self) -> bool:
+        return any((self.store / "running").glob("*/shard-*.json"))
 
     def _inject(self, fault: str, process: subprocess.Popen[bytes]) -> bool:
-        workers = _workers(process.pid)
-        if fault.endswith("client"):
-            process.send_signal(signal.SIGKILL if fault.startswith("kill") else signal.SIGTERM)
+        what, _, whom = fault.partition(" ")
+        number = {"kill": signal.SIGKILL, "end": signal.SIGTERM}.get(what, signal.SIGSTOP)
+        if whom == "client":
+            process.send_signal(number)
             return True
+        workers = _workers(process.pid)
         if not workers:
             return False
-        number = signal.SIGKILL if fault.startswith("kill") else signal.SIGSTOP
-        try:
-            os.kill(self.rng.choice(workers), number)
-        except ProcessLookupError:
+        pid = self.rng.choice(workers)
+        if not _signal(pid, number):
             return False
+        if what == "freeze":
+            threading.Timer(self.rng.uniform(0.5, 3.0), _signal, (pid, signal.SIGCONT)).start()
         return True
 
-    def _wait_for_workers(self, process: subprocess.Popen[bytes]) -> None:
-        until = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < until:
-            if any((self.store / "running").glob("*/shard-*.json")):
-                return
-            time.sleep(0.05)
+    def _wait(self, process: subprocess.Popen[bytes]) -> int:
+        """Exit code of a run; 1 if it hangs."""
+        try:
+            return process.wait(timeout=300)
+        except subprocess.TimeoutExpired:
+            self.hung += 1
+            return 1
 
     def damage(self, fault: str) -> bool:
         """Damage a file of the store between two runs."""
@@ -159,7 +176,7 @@ class Series:
         for number in range(1, MOST_RUNS + 1):
             process = self.run()
             try:
-                code = process.wait(timeout=300)
+                code = self._wait(process)
             finally:
                 _kill_all(process)
             if code == 0:
@@ -167,17 +184,33 @@ class Series:
         return 0
 
 
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait for a condition, for a minute at most."""
+    until = time.monotonic() + 60
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.05)
+
+
+def _signal(pid: int, number: int) -> bool:
+    """Send a signal; whether there was such a process."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def _workers(client: int) -> list[int]:
-    """Process ids of the worker processes below a client."""
+    """Process ids of the worker processes below a client that have not ended."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
                 command = (entry / "cmdline").read_bytes()
             except (OSError, IndexError, ValueError):
                 continue
-            if parent == client and b"spawn_main" in command:
+            if int(parent) == client and state != "Z" and b"spawn_main" in command:
                 found.append(int(entry.name))
     return found
 
@@ -250,7 +283,7 @@ def main() -> int:
         number += 1
         series = Series(work / f"store-{number}", videos, rng, shim)
         for _ in range(3):
-            series.disturbed_run(rng.randint(2, 4))
+            series.disturbed_run(rng.randint(3, 7))
             for fault in rng.sample(BETWEEN_RUNS, rng.randint(1, 2)):
                 series.damage(fault)
         runs = series.finish()
@@ -267,6 +300,7 @@ def main() -> int:
             "different": sum(found[key] != truth[key] for key in found),
             "blamed": quarantined + (runs == 0),
             "unverified": int(verified.returncode != 0),
+            "hung": series.hung,
         }
         totals.update(row)
         injected.update(series.injected)
@@ -284,8 +318,7 @@ def main() -> int:
     print(", ".join(f"{name} {count}" for name, count in sorted(injected.items())))
     print(
         f"{sum(injected.values())} faults: "
-        + ", ".join(f"{name} {totals[name]}" for name in ("lost", "twice", "different", "blamed"))
-        + f", stores that verify refuses {totals['unverified']}"
+        + ", ".join(f"{name} {count}" for name, count in totals.items())
     )
     if arguments.work is None and not any(totals.values()):
         shutil.rmtree(work)
