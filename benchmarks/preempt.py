@@ -87,7 +87,8 @@ def preempt(
 def command(videos: Path, store: Path, every_s: float) -> list[str]:
     return [
         sys.executable, "-m", "flowpipe", "extract", "--videos", str(videos), "--out", str(store),
-        "--workers", str(WORKERS), "--publish-every", str(every_s),
+        "--workers", str(WORKERS), "--publish-every", str(every_s), "--size", "96x72",
+        "--set", "flow=dis",
     ]  # fmt: skip
 
 

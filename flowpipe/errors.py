@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 
 REASONS = {
     # what a video can be refused for: code -> meaning, as printed in tables and kept in the ledger
@@ -49,13 +50,28 @@ _FILE_ERRNOS = frozenset(
 )
 
 
+def errno_of(error: OSError) -> int | None:
+    """The system's number of an error, also of one of HDF5, which names it in its text only."""
+    if error.errno is None and (named := re.search(r"errno = (\d+)", str(error))):
+        return int(named[1])
+    return error.errno
+
+
 def read_reason(error: OSError) -> str:
     """Return the reason code of a failed read or look-up of a file.
 
     ``missing`` where the error speaks of the file or its name, as ENOENT and EACCES do; ``io``
     where it speaks of the storage or the machine, as EIO, ESTALE, ETIMEDOUT, EMFILE and ENOMEM do.
     """
-    return "missing" if error.errno is None or error.errno in _FILE_ERRNOS else "io"
+    number = errno_of(error)
+    return "missing" if number is None or number in _FILE_ERRNOS else "io"
+
+
+def storage_failed(error: BaseException | None) -> bool:
+    """Whether an error says that the storage or the machine failed, and nothing of a file."""
+    if isinstance(error, FlowpipeError):
+        return error.reason == "io"
+    return isinstance(error, OSError) and read_reason(error) == "io"
 
 
 class FlowpipeError(Exception):

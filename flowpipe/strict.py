@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from flowpipe.errors import FlowpipeError, FormatError, RecipeError
+from flowpipe.errors import FlowpipeError, FormatError, RecipeError, storage_failed
 
 MOST_BYTES = 256 << 20
 """No JSON file in use is larger; the annotations of ActivityNet have 12 MB."""
@@ -51,7 +51,7 @@ def read_text(
         If there is no such file.
     FlowpipeError
         Of the kind `error`: a folder, pipe or device, a file that is too large, not UTF-8 or cannot
-        be read.
+        be read; with the reason ``io`` if the storage failed.
     """
     try:
         with open(path, "rb", opener=_open_at_once) as file:
@@ -62,7 +62,8 @@ def read_text(
         raise
     except (OSError, ValueError) as cause:
         words = getattr(cause, "strerror", None) or cause
-        raise error(f"{os.fspath(path)} cannot be read: {words}") from cause
+        reason = "io" if storage_failed(cause) else None
+        raise error(f"{os.fspath(path)} cannot be read: {words}", reason=reason) from cause
     if len(content) > most_bytes:
         raise error(f"{os.fspath(path)} is larger than the {most_bytes} bytes it may have")
     try:

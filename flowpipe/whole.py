@@ -11,18 +11,11 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from flowpipe.errors import DiskFullError, UsageError
+from flowpipe.errors import DiskFullError, UsageError, errno_of
 from flowpipe.owner import owner, owner_is_gone
 
 _PART = re.compile(r"\.(?P<owner>[^.]+)~[0-9a-f]{8}\.part")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-def errno_of(error: OSError) -> int | None:
-    """The system's number of an error, also of one of HDF5, which names it in its text only."""
-    if error.errno is None and (named := re.search(r"errno = (\d+)", str(error))):
-        return int(named[1])
-    return error.errno
 
 
 def is_full(error: OSError) -> bool:

@@ -17,7 +17,13 @@ from flowpipe.distribution import ROOT, how_to_replace
 try:
     from flowpipe import __version__
     from flowpipe.cli.screen import say, show_warning, write_line
-    from flowpipe.errors import BackendError, DecodeError, FlowpipeError, RemoteError
+    from flowpipe.errors import (
+        BackendError,
+        DecodeError,
+        FlowpipeError,
+        RemoteError,
+        storage_failed,
+    )
     from flowpipe.libraries import broken_libraries
     from flowpipe.words import did_you_mean
 except ImportError as error:  # another distribution has overwritten these files
@@ -124,10 +130,14 @@ def main(arguments: list[str] | None = None) -> Any:
     except KeyboardInterrupt:
         say("flowpipe: interrupted")
         code = EXIT_INTERRUPTED
-    except Exception:
-        say(traceback.format_exc().rstrip())
-        say("flowpipe: this failure was not expected; finished work is kept", "bold red")
-        code = EXIT_BUG
+    except Exception as error:
+        if storage_failed(error):
+            say(f"flowpipe: the storage failed: {error}; run the same command again", "bold red")
+            code = EXIT_WRONG_USE
+        else:
+            say(traceback.format_exc().rstrip())
+            say("flowpipe: this failure was not expected; finished work is kept", "bold red")
+            code = EXIT_BUG
     sys.exit(code or EXIT_DONE)
 
 

@@ -7,7 +7,7 @@ import posixpath
 import stat
 from collections import Counter
 
-from flowpipe.errors import FlowpipeError
+from flowpipe.errors import FlowpipeError, storage_failed
 from flowpipe.video import open_video
 
 VIDEO_EXTENSIONS = frozenset(
@@ -77,23 +77,35 @@ def is_container(head: bytes) -> bool:
 
 
 def read_head(path: str | os.PathLike[str]) -> bytes | None:
-    """Return the first bytes of a regular file; None where it is another kind or not readable."""
+    """Return the first bytes of a regular file; None where it is another kind or not readable.
+
+    Raises
+    ------
+    OSError
+        If the storage fails.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    except OSError:
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return None
+            return os.read(descriptor, HEAD_BYTES)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if storage_failed(error):
+            raise
         return None
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
-        return os.read(descriptor, HEAD_BYTES)
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
 
 
 def decodes(path: str | os.PathLike[str]) -> bool:
-    """Whether FFmpeg decodes two frames of a local file: one is a picture, and no video."""
+    """Whether FFmpeg decodes two frames of a local file: one is a picture, and no video.
+
+    Raises
+    ------
+    FlowpipeError, OSError
+        If the storage fails.
+    """
     count = 0
     try:
         with open_video(path) as video:
@@ -101,8 +113,9 @@ def decodes(path: str | os.PathLike[str]) -> bool:
                 count += len(frames.data)
                 if count > 1:
                     return True
-    except (FlowpipeError, OSError, ValueError):
-        return False
+    except (FlowpipeError, OSError, ValueError) as error:
+        if storage_failed(error):
+            raise
     return False
 
 
@@ -121,7 +134,16 @@ class Sorter:
         self._in_vain: Counter[str] = Counter()
 
     def takes(self, name: str, path: str) -> bool:
-        """Whether the file `name` of a folder, which lies at `path`, is a video."""
+        """Whether the file `name` of a folder, which lies at `path`, is a video.
+
+        A file that the storage fails to read is taken: its worker reads it again, and says so.
+        """
+        try:
+            return self._takes(name, path)
+        except (FlowpipeError, OSError):
+            return True
+
+    def _takes(self, name: str, path: str) -> bool:
         kind = extension(name)
         if kind in OTHER_EXTENSIONS:
             return False

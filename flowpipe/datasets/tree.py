@@ -116,15 +116,27 @@ class Tree:
             seen.add((facts.st_dev, facts.st_ino))
             for entry in entries:
                 name = f"{folder}/{entry.name}" if folder else entry.name
+                try:
+                    kind = _kind(entry)
+                except OSError:
+                    kind = "file"  # the storage fails: whoever reads it says so
                 if entry.name.startswith("."):
-                    if is_video(entry.name) and entry.is_file():
+                    if is_video(entry.name) and kind == "file":
                         self.hidden.append(name)
-                    continue
-                if entry.is_symlink() and not Path(entry.path).exists():
+                elif kind == "dangling":
                     self.dangling.append(name)
-                elif entry.is_dir(follow_symlinks=False):
+                elif kind == "folder":
                     stack.append(name)
-                elif entry.is_dir():
+                elif kind == "link to a folder":
                     yield name
-                elif entry.is_file():
+                elif kind == "file":
                     self.files.append(name)
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """What an entry of a folder is; ``other`` for pipes and devices."""
+    if entry.is_symlink() and not Path(entry.path).exists():
+        return "dangling"
+    if entry.is_dir():
+        return "folder" if entry.is_dir(follow_symlinks=False) else "link to a folder"
+    return "file" if entry.is_file() else "other"

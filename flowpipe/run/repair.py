@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from flowpipe.datasets import Dataset
-from flowpipe.errors import FormatError
+from flowpipe.errors import FormatError, storage_failed
 from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.run.claims import claim
 from flowpipe.run.extraction import (
@@ -102,7 +102,9 @@ def _repair(
         try:
             kept, lost = _keep_good(path)
             broken.update(video_id for video_id, _, _ in lost)
-        except FormatError:
+        except FormatError as error:
+            if storage_failed(error):
+                raise
             broken.update(_listed_in(store, path.stem))  # its own tables cannot be trusted
         console.print(f"{name}: {len(kept)} videos kept", markup=False, highlight=False)
         aside.mkdir(exist_ok=True)

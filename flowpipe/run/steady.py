@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from flowpipe.errors import DecodeError
+from flowpipe.errors import DecodeError, storage_failed
 from flowpipe.remote import Facts, facts_of, is_url
 
 _BLOCK_BYTES = 1 << 20
@@ -73,10 +73,14 @@ def steady(path: str, local: str) -> Iterator[Steady]:
     ------
     DecodeError
         With reason ``changed`` when the block ends or fails and the file is not as it was.
+    OSError
+        If the storage fails.
     """
     try:
         fd = os.open(local, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if storage_failed(error):
+            raise
         fd = -1  # the decoder says what is wrong with it
     try:
         source = Steady(path, local, fd, _identity(os.fstat(fd)) if fd >= 0 else ())

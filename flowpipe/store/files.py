@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from flowpipe.errors import DiskFullError
+from flowpipe.errors import DiskFullError, errno_of
 from flowpipe.owner import owner, owner_is_gone
 from flowpipe.store.layout import QUARANTINE_FOLDER, SHARDS_FOLDER
-from flowpipe.whole import errno_of, is_full, sync_folder
+from flowpipe.whole import is_full, sync_folder
 
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<owner>[^.]+)~[0-9a-f]{8}\.tmp(-\w+)?")
 _COPY_BYTES = 8 << 20

@@ -108,7 +108,7 @@ def read_store_header(path: str | Path) -> StoreHeader:
             "`flowpipe extract`"
         ) from None
     except FormatError as error:
-        raise layout.broken("S01", str(error)) from error
+        raise layout.broken("S01", str(error), error) from error
     try:
         if values["format"] != layout.STORE_FORMAT:
             raise layout.broken("S01", f"{final} has format {values['format']!r}")

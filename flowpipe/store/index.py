@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flowpipe.errors import FlowpipeError, FormatError
+from flowpipe.errors import FlowpipeError, FormatError, storage_failed
 from flowpipe.store import layout
 from flowpipe.store.catalogue import (
     Catalogue,
@@ -28,6 +28,8 @@ from flowpipe.store.shard import open_shard, read_shard
 
 Stats = Mapping[str, tuple[int, int]]
 """Size and time of change of each shard, by file name."""
+UNSEEN = -1, -1
+"""Size and time of change of a shard that is gone, or a link that leads nowhere."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ def open_catalogue(
     Raises
     ------
     FormatError
-        If a shard cannot be read, unless `skip_broken`.
+        If a shard cannot be read, unless `skip_broken`; with the reason ``io`` in any case, if the
+        storage failed: that says nothing of the shard.
     """
     stats, manifest_sizes = shard_stats(store), manifest_files(store)
     known, sources = _known(store, recipe_digest)
@@ -109,14 +112,24 @@ def shard_paths(store: Path) -> list[Path]:
 
 
 def shard_stats(store: Path) -> dict[str, tuple[int, int]]:
-    """Size and time of change of each shard; (-1, -1) of one that cannot be looked at."""
+    """Size and time of change of each shard; `UNSEEN` of one that cannot be looked at.
+
+    Raises
+    ------
+    FormatError
+        With the reason ``io`` if the storage fails.
+    """
     folder, stats = store / layout.SHARDS_FOLDER, {}
     for name in sorted(_shard_names(store)):
         try:
             status = os.stat(folder / name)
             stats[name] = status.st_size, status.st_mtime_ns
-        except OSError:
-            stats[name] = -1, -1
+        except OSError as error:
+            if storage_failed(error):
+                raise layout.broken(
+                    "S07", f"{name} cannot be read: {error.strerror}", error
+                ) from error
+            stats[name] = UNSEEN
     return stats
 
 
@@ -159,6 +172,8 @@ def _update(
         try:
             piece = _read(store, name, (size, mtime_ns), manifest)
         except FormatError as error:
+            if storage_failed(error):
+                raise
             broken[name] = str(error)
             continue
         (facts,) = piece.facts
@@ -181,6 +196,8 @@ def _update(
 
 def _read(store: Path, name: str, stat: tuple[int, int], manifest: Manifest) -> Rows:
     shard = read_shard(store / layout.SHARDS_FOLDER / name)
+    if stat == UNSEEN:
+        raise layout.broken("S07", f"{name} was put there while the store was opened")
     check_bounds(shard)
     facts = facts_of(shard, *stat)
     return rows_of(shard, facts, manifest.records.get((name, facts.seal), {}))
@@ -192,7 +209,7 @@ def _kept(
     """Shards of a known catalogue that are, and are labelled, as they were: by number."""
     kept = {}
     for number, facts in enumerate(known.shards):
-        size, mtime_ns = stats.get(facts.name, (-1, -1))
+        size, mtime_ns = stats.get(facts.name, UNSEEN)
         relabelled = manifest.relabels[facts.name] != sources.relabels.get(facts.name, 0)
         if size != facts.size or relabelled:
             continue

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from flowpipe.errors import FormatError
+from flowpipe.errors import FormatError, storage_failed
 from flowpipe.modality import MODALITIES
 from flowpipe.types import MAX_VIDEO_ID_BYTES
 
@@ -165,8 +165,12 @@ class BrokenClauseError(FormatError):
     clause = ""
 
 
-def broken(clause: str, message: str) -> BrokenClauseError:
-    """The error for a broken clause; its text begins with the clause."""
-    error = BrokenClauseError(f"{clause}: {message}")
+def broken(clause: str, message: str, cause: BaseException | None = None) -> BrokenClauseError:
+    """The error for a broken clause; its text begins with the clause.
+
+    Its reason is ``io`` where the `cause` is a failure of the storage, see `storage_failed`.
+    """
+    reason = "io" if storage_failed(cause) else None
+    error = BrokenClauseError(f"{clause}: {message}", reason=reason)
     error.clause = clause
     return error

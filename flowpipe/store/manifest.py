@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flowpipe.errors import FormatError, storage_failed
 from flowpipe.store import files, layout
 from flowpipe.types import VideoRecord
 
@@ -125,13 +126,18 @@ def manifest_files(store: Path) -> dict[str, int]:
 
 
 def read_manifest(store: Path, *, keys: bool = True) -> Manifest:
-    """Read the manifest of a store; damage is listed in ``faults``, never raised.
+    """Read the manifest of a store; damage is listed in ``faults``.
 
     Parameters
     ----------
     store : Path
     keys : bool
         Keep what each shard holds. Of a million videos that is 200 MB.
+
+    Raises
+    ------
+    FormatError
+        If a file cannot be read at all; with the reason ``io`` if the storage failed.
     """
     manifest = Manifest()
     lines: list[tuple[int, str, dict[str, Any]]] = []
@@ -140,9 +146,14 @@ def read_manifest(store: Path, *, keys: bool = True) -> Manifest:
         try:
             with files.open_regular(path) as file:
                 content = file.read()
+        except FileNotFoundError:
+            continue  # a repair has put another in its place
         except OSError as error:
-            manifest.faults.append(f"{name} cannot be read: {error.strerror}")
-            continue
+            # What it says of labels and of lost shards is not known, so nothing is.
+            raise FormatError(
+                f"{path} cannot be read: {error.strerror}",
+                reason="io" if storage_failed(error) else None,
+            ) from error
         # What is not ended by a line feed is being written, or was when its writer died.
         whole = content.rfind(b"\n") + 1
         manifest.read[name] = whole

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.errors import FormatError
+from flowpipe.errors import FormatError, storage_failed
 from flowpipe.modality import MODALITIES
 from flowpipe.store import layout
 from flowpipe.store.catalogue import ShardFacts
@@ -54,8 +54,11 @@ class OpenShard:
                 "; raise the limit with `ulimit -n`" if error.errno == errno.EMFILE else
                 "; was it removed after the store was opened?"
             )  # fmt: skip
-            raise FormatError(f"cannot open {path}: {error.strerror}{advice}") from error
-        found = os.fstat(self._fd)
+            raise _unread(f"cannot open {path}: {error.strerror}{advice}", error) from error
+        try:
+            found = os.fstat(self._fd)
+        except OSError as error:
+            raise _unread(f"cannot look at {path}: {error.strerror}", error) from error
         if (found.st_size, found.st_mtime_ns) != (facts.size, facts.mtime_ns):
             raise FormatError(
                 f"{path} was replaced after the store was opened: open the store again"
@@ -146,12 +149,12 @@ class OpenShard:
     def read(self, at: int, count: int) -> bytes:
         """`count` bytes of the file from position `at` on."""
         self._bound(f"{count} bytes", at, count)
-        block = os.pread(self._fd, count, at)
+        block = self._pread(count, at)
         if len(block) == count:
             return block
         blocks, have = [block], len(block)
         while have < count:  # the kernel hands out at most 2 GB at once
-            block = os.pread(self._fd, count - have, at + have)
+            block = self._pread(count - have, at + have)
             if not block:
                 raise FormatError(
                     f"{self.path} ends {count - have} bytes early; run `flowpipe verify --repair`"
@@ -159,3 +162,13 @@ class OpenShard:
             blocks.append(block)
             have += len(block)
         return b"".join(blocks)
+
+    def _pread(self, count: int, at: int) -> bytes:
+        try:
+            return os.pread(self._fd, count, at)
+        except OSError as error:
+            raise _unread(f"{self.path} cannot be read: {error.strerror}", error) from error
+
+
+def _unread(message: str, error: OSError) -> FormatError:
+    return FormatError(message, reason="io" if storage_failed(error) else None)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flowpipe.errors import FormatError
+from flowpipe.errors import FormatError, storage_failed
 from flowpipe.store import layout
 from flowpipe.store.layout import Entry
 from flowpipe.store.manifest import Key
@@ -43,7 +43,7 @@ def salvage(
     ------
     FormatError
         If the tables are damaged: then nothing in the shard can be trusted and all of it must be
-        made again.
+        made again. With the reason ``io`` if the storage failed, which proves nothing.
     """
     shard = read_shard(Path(path))
     kept: list[Key] = []
@@ -56,6 +56,8 @@ def salvage(
                 kept.append(entry.key)
             except FormatError as error:
                 writer.rollback()
+                if storage_failed(error):
+                    raise
                 lost[entry.key] = str(error)
     finally:
         os.close(fd)
@@ -82,7 +84,11 @@ def copy_entry(
         for start in range(first, first + entry.images[modality], _WINDOW):
             stop = min(start + _WINDOW, first + entry.images[modality])
             offsets = stream.offset[start : stop + 1].tolist()
-            block = os.pread(fd, offsets[-1] - offsets[0], stream.at[layout.BYTES] + offsets[0])
+            try:
+                block = os.pread(fd, offsets[-1] - offsets[0], stream.at[layout.BYTES] + offsets[0])
+            except OSError as error:
+                message = f"{shard.path} cannot be read: {error.strerror}"
+                raise layout.broken("S17", message, error) from error
             payloads = tuple(
                 block[a - offsets[0] : b - offsets[0]]
                 for a, b in zip(offsets, offsets[1:], strict=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe.errors import errno_of, storage_failed
 from flowpipe.modality import MODALITIES
 from flowpipe.store import layout
 from flowpipe.store.layout import Entry, broken
@@ -119,7 +121,7 @@ def open_shard(path: Path) -> Iterator[h5py.File]:
             raise broken("S07", f"{path.name} is not a regular file")
         file = h5py.File(path, "r", locking=False)
     except (OSError, RuntimeError, ValueError) as error:
-        raise broken("S07", f"{path.name} cannot be opened as HDF5: {error}") from error
+        raise _unread("S07", path, "cannot be opened as HDF5", error) from error
     try:
         yield file
     finally:
@@ -138,8 +140,8 @@ def read_shard(path: Path, *, seal: bool = True) -> Shard:
     Raises
     ------
     BrokenClauseError
-        If the file cannot be read as FORMAT.md says or, with `seal`, if it was changed. No other
-        error is raised, whatever the file holds.
+        If the file cannot be read as FORMAT.md says or, with `seal`, if it was changed; with the
+        reason ``io`` if the storage failed. No other error is raised, whatever the file holds.
     """
     with open_shard(path) as file:
         try:
@@ -159,7 +161,17 @@ def read_shard(path: Path, *, seal: bool = True) -> Shard:
         except layout.BrokenClauseError:
             raise
         except Exception as error:  # damage makes HDF5, NumPy and json raise nearly anything
-            raise broken("S09", f"{path.name} cannot be read: {error!r}") from error
+            raise _unread("S09", path, "cannot be read", error) from error
+
+
+def _unread(clause: str, path: Path, what: str, error: Exception) -> layout.BrokenClauseError:
+    """The error for a shard that HDF5 does not read; see `layout.broken`."""
+    if isinstance(error, OSError) and storage_failed(error):
+        words = (
+            f"{path.name} cannot be read: {os.strerror(errno_of(error) or 0)}; the storage failed"
+        )
+        return broken(clause, f"{words}, which proves nothing against the file: try again", error)
+    return broken(clause, f"{path.name} {what}: {error!r}")
 
 
 def check_storage(file: h5py.File, path: Path) -> None:

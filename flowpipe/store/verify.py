@@ -231,7 +231,11 @@ def _check_manifest(
     store: Path, answers: dict[str, dict[str, Any]], given_up: Collection[str], report: Report
 ) -> None:
     """Every shard that was published is there, and is the one that was published."""
-    manifest = read_manifest(store)
+    try:
+        manifest = read_manifest(store)
+    except FormatError as error:
+        report.problems.append(Problem(layout.MANIFEST_FOLDER, "", "S27", str(error)))
+        return
     for fault in manifest.faults:
         report.problems.append(Problem(layout.MANIFEST_FOLDER, "", "S27", fault))
     if not manifest.read and answers and _has_manifest(store):

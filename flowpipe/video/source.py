@@ -6,9 +6,9 @@ import contextlib
 import io
 import math
 import os
+import stat
 from collections import deque
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import av
@@ -141,16 +141,18 @@ class Source:
     def _size(self) -> int:
         if is_url(self.path):
             return self._not_empty(facts_of(self.path).bytes)
-        path = Path(self.path)
         try:
-            if not path.is_file():
-                what = "is a folder" if path.is_dir() else "does not exist"
-                raise DecodeError(f"wanted a video file, but {self.path} {what}", reason="missing")
-            size = path.stat().st_size
+            status = os.stat(self.path)
+        except FileNotFoundError:
+            words = f"wanted a video file, but {self.path} does not exist"
+            raise DecodeError(words, reason="missing") from None
         except (OSError, ValueError) as error:
             reason = read_reason(error) if isinstance(error, OSError) else "missing"
             raise DecodeError(f"cannot open {self.path}: {error}", reason=reason) from error
-        return self._not_empty(size)
+        if not stat.S_ISREG(status.st_mode):
+            what = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+            raise DecodeError(f"wanted a video file, but {self.path} is {what}", reason="missing")
+        return self._not_empty(status.st_size)
 
     def _not_empty(self, size: int) -> int:
         if not size:

@@ -1,7 +1,8 @@
-"""Storage that fails while healthy videos are read: real EIO from a preloaded read()."""
+"""Storage that fails while healthy videos are read: real EIO from preloaded calls."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command import FAST, ledger
+from command import FAST, ledger, moving_clip
 from conftest import ROOT
 from videofile import encode_video
 
@@ -66,6 +67,38 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("a.mp4", "b.mkv", "c.avi", "d.ts"):
         encode_video(folder / name, noise)
     return folder
+
+
+@pytest.fixture(scope="module")
+def answers(shim: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """What the library answers while calls on one video, or on files of a store of it, fail."""
+    folder = tmp_path_factory.mktemp("calls")
+    video, store = folder / "videos" / "a.mp4", folder / "store"
+    video.parent.mkdir()
+    encode_video(video, moving_clip(1, frames=40))
+    (video.parent / "link.mp4").symlink_to(video)
+    shutil.copy(video, video.parent / "odd.qqq")
+    run = [sys.executable, "-m", "flowpipe", "extract", "--videos", video, "--out", store, *FAST]
+    subprocess.run(list(map(str, run)), check=True, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests" / "failing_calls.py", video, store],
+        env={**os.environ, "LD_PRELOAD": str(shim), "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+TAKEN = {"sort": True, "walk": True, "verify": False, "repair": 2, "extract": 2}
+"""Answers that are no error: a file is taken, for its worker says what is wrong with it; a check
+that could not run is not a pass; a command ends with exit code 2."""
+
+
+def test_every_failing_call_is_an_error_of_the_storage(answers: dict[str, object]) -> None:
+    wanted = {case: TAKEN.get(case.split(":")[0].split()[0], "io") for case in answers}
+    assert len(answers) == 2 * 37
+    assert answers == wanted
 
 
 @pytest.mark.parametrize("victim", ["a.mp4", "b.mkv", "c.avi", "d.ts"])

@@ -1,0 +1,117 @@
+"""Calls of the library in one process while the preloaded failing_reads.c fails them; see there.
+
+    python failing_calls.py VIDEO STORE     ->  a JSON object: what each case answered
+
+The answer is ``io`` for an error of that reason, else the result or the error in words.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from flowpipe import open_store
+from flowpipe.cli import main
+from flowpipe.datasets.kinds import Sorter
+from flowpipe.datasets.tree import Tree
+from flowpipe.errors import storage_failed
+from flowpipe.run.plan import make_spans
+from flowpipe.run.steady import steady
+from flowpipe.store import verify_store
+from flowpipe.types import VideoRecord
+from flowpipe.video import cut_points, open_video, probe
+
+video, store = map(Path, sys.argv[1:])
+answers: dict[str, Any] = {}
+
+
+def case(name: str, calls: str, path: str, action: Callable[[], object], count: int = 1) -> None:
+    """Note what an action answers while so many calls on a path fail."""
+    for number, errno in (("EIO", 5), ("ESTALE", 116)):
+        with tempfile.TemporaryDirectory() as tokens:
+            for token in range(count):
+                Path(tokens, str(token)).touch()
+            os.environ |= {
+                "FAILING_READS_COUNT": tokens, "FAILING_READS_CALLS": calls,
+                "FAILING_READS_ERRNO": str(errno), "FAILING_READS_PATH": path,
+            }  # fmt: skip
+            try:
+                answer = action()
+            except BaseException as error:
+                answer = "io" if storage_failed(error) else repr(error)
+            del os.environ["FAILING_READS_PATH"]
+            failed = count > 1 or len(list(Path(tokens).iterdir())) < count
+            answers[f"{name}: {calls} {number}"] = answer if failed else "nothing failed"
+
+
+def planned() -> str:
+    _, (outcome,) = make_spans([VideoRecord("v", str(video))], split_s=0)
+    return outcome.reason
+
+
+def decoded() -> int:
+    with open_video(video) as reader:
+        return sum(len(window.data) for window in reader.windows())
+
+
+def hashed() -> str:
+    with steady(str(video), str(video)) as source:
+        return source.sha256(lambda: None)
+
+
+def without_index() -> int:
+    (store / "index.h5").unlink(missing_ok=True)
+    return len(open_store(store, skip_broken=True).videos)
+
+
+def command(*arguments: str) -> object:
+    try:
+        main(list(arguments))
+    except SystemExit as end:
+        return end.code
+    return None
+
+
+name = f"/{video.name}"
+case("plan", "stat", name, planned)
+for call in ("stat", "open", "read"):
+    case("probe", call, name, lambda: probe(str(video)), 99)
+    case("cut", call, name, lambda: cut_points(str(video), 1), 99)
+    case("decode", call, name, decoded, 99)
+for call in ("stat", "open", "pread"):
+    case("hash", call, name, hashed)
+odd = video.with_name("odd.qqq")
+for call in ("stat", "open", "read"):
+    case("sort", call, "/odd.qqq", lambda: Sorter(local=True).takes(odd.name, str(odd)), 99)
+case("walk", "stat", "/link.mp4", lambda: "link.mp4" in Tree.below(video.parent).files, 99)
+
+for call in ("stat", "open", "pread"):
+    case("open", call, "/shards/shard", without_index)
+case("open manifest", "read", "/manifest/", without_index)
+case("open store.json", "read", "/store.json", without_index)
+opened = open_store(store)
+(video_id, *_) = opened.videos
+for call in ("stat", "open", "pread"):
+    case(
+        "snippet",
+        call,
+        "/shards/shard",
+        lambda: open_store(store).snippet(video_id, "rgb", 0, 2),
+        99,
+    )
+    case("times", call, "/shards/shard", lambda: open_store(store).pts_s(video_id), 99)
+for call, path in (("open", "/shards/shard"), ("pread", "/shards/shard"), ("read", "/manifest/")):
+    case(f"verify {path}", call, path, lambda: verify_store(store).ok)
+    case(f"repair {path}", call, path, lambda: command("verify", str(store), "--repair"), 99)
+    case(
+        f"extract {path}",
+        call,
+        path,
+        lambda: command("extract", "--videos", str(video), "--out", str(store)),
+    )
+json.dump(answers, sys.stdout)
