@@ -23,7 +23,7 @@ NOTES = {
     "corrupt_packets": Note("the container marks packets as corrupt"),
     "shorter_than_declared": Note("the video is shorter than its header says"),
     "fewer_frames_than_declared": Note("the file has fewer frames than its header says"),
-    "undecodable_start": Note("frames before the first keyframe cannot be decoded"),
+    "undecodable_start": Note("frames before the first whole picture cannot be decoded"),
     # times
     "pts_missing": Note("frames have no timestamp; their times are interpolated"),
     "pts_jump": Note("timestamps jump; the times behind the jump are shifted"),

@@ -21,22 +21,24 @@ _SHARED_WITH_TEXT = frozenset({".ts", ".mts", ".obu", ".rm"})
 """Video extensions that source code and models have too: the first bytes are looked at."""
 
 OTHER_EXTENSIONS = frozenset(
-    ".7z .aac .ac3 .aif .aiff .ass .avif .bb .bib .bin .bmp .bz2 .c .cc .cfg .ckpt .conf .cpp "
-    ".cr2 .css .csv .cu .db .dng .doc .docx .eps .exe .exr .flac .flo .gz .h .h5 .hdf5 .hdr .heic "
-    ".heif .htm .html .ico .idx .ini .ipynb .jp2 .jpe .jpeg .jpg .js .json .jsonl .lmdb .log .lrc "
-    ".lz4 .m3u .m3u8 .m4a .m4b .mat .md .mdb .mid .mka .mp2 .mp3 .nef .nfo .npy .npz .o .oga .ogg "
-    ".onnx .opus .parquet .pbm .pdf .pgm .pickle .pkl .png .pnm .ppm .ps .psd .pt .pth .py .pyc "
-    ".rar .rst .rtf .safetensors .sh .so .sql .sqlite .srt .ssa .sub .svg .swf .tar .tbz2 .tex "
-    ".tfrecord .tga .tgz .tif .tiff .toml .torrent .tsv .ttf .txt .vtt .wav .weba .webp .wma .xls "
-    ".xlsx .xml .xz .yaml .yml .zip .zst .md5 .sha1 .sha256 .lock .part .tmp .crdownload .aria2 "
-    ".ytdl".split()
+    ".7z .aac .ac3 .aif .aiff .ass .bb .bib .bmp .bz2 .c .cc .cfg .ckpt .conf .cpp .cr2 .css "
+    ".csv .cu .db .dng .doc .docx .eps .exe .exr .flac .flo .gz .h .h5 .hdf5 .hdr .heic .heif .htm "
+    ".html .ico .idx .ini .ipynb .jp2 .jpe .jpeg .jpg .js .json .jsonl .lmdb .log .lrc .lz4 .m3u "
+    ".m3u8 .mat .md .mdb .mid .mka .mp2 .mp3 .nef .nfo .npy .npz .o .onnx .opus .parquet .pbm .pdf "
+    ".pgm .pickle .pkl .pnm .ppm .psd .pt .pth .py .pyc .rar .rst .rtf .safetensors .sh .so .sql "
+    ".sqlite .srt .ssa .sub .svg .tar .tbz2 .tex .tfrecord .tga .tgz .tif .tiff .toml .torrent "
+    ".tsv .ttf .txt .vtt .wav .weba .wma .xls .xlsx .xml .xz .yaml .yml .zip .zst .md5 .sha1 "
+    ".sha256 .lock .part .tmp .crdownload .aria2 .ytdl".split()
 )
 """Extensions that no video has; such files are never opened."""
+
+_ALSO_PICTURES = frozenset({".png", ".webp"})
+"""Extensions of pictures, of which a folder may hold millions, and sometimes of animations."""
 
 HEAD_BYTES = 4096
 MOST_TRIED = 200
 """Files of one unknown extension that are decoded without a video among them, before the others of
-that extension are left out by their first bytes alone."""
+that extension are left out by their first bytes alone, and pictures without being opened."""
 
 _STILL_BRANDS = (b"heic", b"heix", b"mif1", b"avif", b"jp2 ", b"jxl ", b"M4A ", b"M4B ", b"crx ")
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"skip", b"pnot")
@@ -74,6 +76,13 @@ def is_container(head: bytes) -> bool:
         return head[8:11] == b"AVI"
     packets = head[:1], head[188:189], head[376:377]
     return head.startswith(_STARTS) or packets == (b"G",) * 3
+
+
+def is_animation(head: bytes) -> bool:
+    """Whether the first bytes of a PNG or WebP file announce more than one picture."""
+    if head.startswith(b"\x89PNG"):
+        return b"acTL" in head
+    return head[8:16] != b"WEBPVP8X" or bool(head[20:21] and head[20] & 2)
 
 
 def read_head(path: str | os.PathLike[str]) -> bytes | None:
@@ -150,6 +159,8 @@ class Sorter:
         known = kind in VIDEO_EXTENSIONS
         if known and kind not in _SHARED_WITH_TEXT:
             return True
+        if kind in _ALSO_PICTURES and self._in_vain[kind] >= MOST_TRIED:
+            return False
         head = read_head(path) if self._local else None
         if known:
             return not head or not is_text(head) or is_container(head)
@@ -159,6 +170,6 @@ class Sorter:
             return True
         if is_text(head) or self._in_vain[kind] >= MOST_TRIED:
             return False
-        found = decodes(path)
+        found = (kind not in _ALSO_PICTURES or is_animation(head)) and decodes(path)
         self._in_vain[kind] = 0 if found else self._in_vain[kind] + 1
         return found

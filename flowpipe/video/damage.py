@@ -149,6 +149,7 @@ class Tracker:
         self._waits = codec == "h264"
         self._first: int | None = None
         """Number of the first picture that came out."""
+        self._first_time: tuple[int, int] | None = None
         self._in_order = in_order
         self._keys_from_packets = keys_from_packets
         self._sent: dict[int, _Sent] = {}
@@ -163,6 +164,8 @@ class Tracker:
         self._healed = 0
         """Number of the latest keyframe that came out whole."""
         self._due = 0
+        self._begun_at: int | None = None
+        """Number of the first packet that is compared."""
         self.number = -1
         self.expected = self.complete = 0
         self.lost = self.damaged = self.concealed = self.silent = self.extra = self.unready = 0
@@ -186,6 +189,8 @@ class Tracker:
         self.number += 1
         expected = expected and not early
         self.expected += expected
+        if not early and self._begun_at is None:
+            self._begun_at = self.number
         if None not in (packet.dts, self._dts) and packet.dts < self._dts:
             self._epoch += 1
         self._dts = packet.dts
@@ -240,13 +245,16 @@ class Tracker:
         """Take the next picture in display order."""
         number = self._number_of(picture)
         sent = self._sent.pop(number, None)
-        self._first = number if self._first is None else self._first
+        if self._first is None:
+            self._first, self._first_time = number, sent.time if sent else None
         lost = self._due + self._lost_before(number, sent.time if sent else None)
         self._due = 0
         if sent is not None:
             lost += self._gap_before(number, sent, lost)
         self.lost += lost
-        if sent is not None and sent.early:
+        # MPEG-4 makes up a picture before the first keyframe, and shows the packet's own later
+        early = sent.early if sent else self._begun_at is None or number < self._begun_at
+        if early:
             self.extra += 1
             return Shown(picture, lost)
         self.complete += 1
@@ -342,9 +350,17 @@ class Tracker:
         if sent.suspect or self._is_hurt(number):
             self._hurt(number)
             return sent.frames
-        if self._waits and (self._first is None or number < self._first):
+        if self._waits and self._is_before_first(number, sent.time):
             self.unready += 1
             self.expected -= 1
         else:
             self.silent += 1
         return 0
+
+    def _is_before_first(self, number: int, time: tuple[int, int] | None) -> bool:
+        """Tell whether a packet comes before the first picture, in coded or in display order."""
+        if self._first is None or number < self._first:
+            return True
+        if not self._in_order or time is None or self._first_time is None:
+            return False
+        return time < self._first_time

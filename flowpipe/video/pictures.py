@@ -102,7 +102,7 @@ class Pictures:
         """Pictures that damage has cost behind the last one."""
         self._track = Tracker(
             source.codec,
-            in_order=not (source.counts_frames and source.reorders),
+            in_order=not (source.decoding_times and source.reorders),
             keys_from_packets=decoder != "cpu",
         )
         self._units = Units(source.codec, source.context.extradata or b"")
@@ -112,7 +112,7 @@ class Pictures:
         self._floor: int | None = None
         self._early = self._count = self._packets = 0
         self._last_s = 0.0
-        self._by_dts = decoder == "cpu" and source.counts_frames and source.reorders
+        self._by_dts = decoder == "cpu" and source.decoding_times and source.reorders
         self._shown_dts: int | None = None
         self._last_dts: int | None = None
         self._read_errors = 0
@@ -262,15 +262,15 @@ class Pictures:
     def _time_s(self, picture: Any) -> float | None:
         """Return the time of a picture as ffprobe does.
 
-        AVI has no timestamps: FFmpeg makes them up in coded order. The time of a picture is the
-        decoding time of the packet at which it came out; those that the decoder holds back at the
-        end follow, a frame apart.
+        AVI and ASF have decoding times only: FFmpeg makes up the others in coded order. The time of
+        a picture is the decoding time of the packet at which it came out; those that the decoder
+        holds back at the end follow, a frame apart.
         """
         if not self._by_dts:
             return self.source.seconds(picture.pts)
         dts = picture.dts
         if dts is None and self._shown_dts is not None:
-            dts = self._shown_dts + 1  # AVI counts frames
+            dts = self._shown_dts + self.source.step
         time_s = self.source.seconds(dts)
         if self._shown_dts is None and self.start_s is None:
             self.origin_s = time_s

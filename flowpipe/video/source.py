@@ -107,6 +107,8 @@ class Source:
             """Name of the container format, the first of FFmpeg's synonyms."""
             self.counts_frames = self.format == "avi"
             """Whether the container numbers frames in coded order and has no timestamps."""
+            self.decoding_times = self.format in ("avi", "asf")
+            """Whether FFmpeg reads decoding times from the container, and makes up the others."""
             self.reorders = bool(self.context.has_b_frames)
             """Whether the header or the first packets show B frames."""
             self.video_streams = sum(not is_cover(s) for s in self.container.streams.video)
@@ -216,6 +218,11 @@ class Source:
         return 0.04
 
     @property
+    def step(self) -> int:
+        """Frame interval in units of the stream's timestamps; AVI counts frames."""
+        return 1 if self.counts_frames or not self._base else self.timestamp(self.step_s)
+
+    @property
     def codec(self) -> str:
         """Name of the coding, whichever decoder reads it."""
         return self.context.codec.canonical_name
@@ -274,7 +281,7 @@ class Source:
         while True:
             try:
                 for packet in self.container.demux(self.stream):
-                    if self.counts_frames and not self.reorders:
+                    if self.decoding_times and not self.reorders:
                         packet.pts = packet.dts  # FFmpeg makes up a pts, which may be a frame late
                     yield packet
                 return

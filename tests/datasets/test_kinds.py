@@ -5,11 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import av
+import cv2
 import pytest
 from command import moving_clip
 from videofile import encode_video
 
-from flowpipe.datasets import DATASETS
+from flowpipe.datasets import DATASETS, kinds
+from flowpipe.errors import DatasetError
 
 load = DATASETS["folder"].load
 
@@ -49,3 +52,47 @@ def test_files_of_other_kinds_are_never_opened(clip: Path, tmp_path: Path):
     shutil.copy(clip, folder / "a.mp4")
     shutil.copy(clip, folder / "b.jpg")  # would decode
     assert [r.video_id for r in load(folder).records] == ["a.mp4"]
+
+
+MOVING = {
+    # extensions that pictures, sound or data have too -> encoder, format and pixels of a video
+    "clip.ogg": ("libtheora", "ogg", "yuv420p"),
+    "clip.swf": ("flv", "swf", "yuv420p"),
+    "clip.png": ("apng", "apng", "rgb24"),
+    "clip.avif": ("libaom-av1", "avif", "yuv420p"),
+    "clip.bin": ("libx264", "mp4", "yuv420p"),
+    "clip.ps": ("mpeg2video", "vob", "yuv420p"),
+}
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_videos_are_taken_among_pictures_and_sound_of_their_extension(name: str, tmp_path: Path):
+    codec, container, pixels = MOVING[name]
+    if codec not in av.codecs_available or container not in av.formats_available:
+        pytest.skip(f"needs FFmpeg's {codec} in {container}")
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    clips = moving_clip(1, frames=6)
+    encode_video(folder / name, clips, codec=codec, pix_fmt=pixels, container_format=container)
+    other = folder / f"other{Path(name).suffix}"
+    good, picture = cv2.imencode(".png", clips[0])
+    assert good
+    other.write_bytes(picture.tobytes())
+    dataset = load(folder)
+    assert [r.video_id for r in dataset.records] == [name]
+    assert [(one.kind, one.count) for one in dataset.left_out] == [(other.suffix, 1)]
+
+
+def test_a_folder_of_pictures_is_not_opened_picture_by_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    good, picture = cv2.imencode(".png", moving_clip(1, frames=1)[0])
+    assert good
+    for number in range(kinds.MOST_TRIED + 20):
+        (tmp_path / f"{number:05}.png").write_bytes(picture.tobytes())
+    opened: list[str] = []
+    read_head = kinds.read_head
+    monkeypatch.setattr(kinds, "read_head", lambda path: (opened.append(path), read_head(path))[1])
+    with pytest.raises(DatasetError, match=r"220 \.png"):
+        load(tmp_path)
+    assert len(opened) == kinds.MOST_TRIED
