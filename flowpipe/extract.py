@@ -29,6 +29,7 @@ from flowpipe.ops import Ops
 from flowpipe.planes import PlaneMaker
 from flowpipe.types import Damage, EncodedPlanes, Frames, Planes, Span, VideoFacts
 from flowpipe.video import MAX_DAMAGED, open_video
+from flowpipe.words import counted
 
 T = TypeVar("T")
 
@@ -194,8 +195,9 @@ def halved(make: Callable[[Frames], T], frames: Frames, path: str) -> Iterator[T
     except DeviceMemoryError:
         if count < 2:
             raise
-        words = f"{path}: too little device memory for {count} frames at once; going on with "
-        warnings.warn(words + str(count // 2), RuntimeWarning, stacklevel=2)
+        many = counted(count, "frame")
+        words = f"{path}: too little device memory for {many} at once; going on with {count // 2}"
+        warnings.warn(words, RuntimeWarning, stacklevel=2)
     # Outside the handler, whose error holds all that was in memory.
     for half in (slice(count // 2), slice(count // 2, count)):
         yield from halved(make, Frames(frames.data[half], frames.pts_s[half]), path)

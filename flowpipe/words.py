@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 _FUZZY_AT_MOST = 20_000
 """Names that are compared letter by letter; among more only those that contain the name count."""
@@ -27,6 +27,39 @@ def duration(seconds: float) -> str:
     if seconds < 60:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """Return the first names, with dots if there are more.
+
+    >>> some(["a", "b"]), some(["a", "b", "c"], 2)
+    ('a, b', 'a, b ...')
+    """
+    return ", ".join(names[:most]) + (" ..." if len(names) > most else "")
+
+
+def agreed(count: int, singular: str, plural: str) -> str:
+    """Return the form of a verb that goes with a count.
+
+    >>> agreed(1, "has", "have"), agreed(2, "has", "have")
+    ('has', 'have')
+    """
+    return singular if count == 1 else plural
+
+
+def byte_size(count: float) -> str:
+    """Return a number of bytes in the decimal unit that suits it.
+
+    >>> byte_size(1), byte_size(999), byte_size(8196), byte_size(66.97e9)
+    ('1 byte', '999 bytes', '8.2 kB', '67.0 GB')
+    """
+    if count < 1000:
+        return counted(round(count), "byte")
+    for unit in ("kB", "MB", "GB", "TB"):
+        count /= 1000
+        if count < 999.95 or unit == "TB":
+            break
+    return f"{count:.1f} {unit}"
 
 
 def near(name: str, known: Collection[str], most: int = 1) -> list[str]:

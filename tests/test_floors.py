@@ -27,41 +27,43 @@ ALLOWED = {
     "scratch": {"owner"},
     "words": set(),
     "ops": {"types", "errors", "modality", "distribution"},
-    "remote": {"errors", "owner", "distribution"},
-    "video": {"types", "errors", "remote", "distribution"},
+    "remote": {"errors", "owner", "distribution", "words"},
+    "video": {"types", "errors", "remote", "distribution", "words"},
     "codec": {"types", "modality", "errors", "recipe"},
     "store": {
         "types", "modality", "errors", "strict", "recipe", "codec", "whole", "owner",
-        "distribution", "__init__",
+        "distribution", "words", "__init__",
     },
     # video: what decodes
     "datasets": {"types", "errors", "remote", "scratch", "strict", "words", "video"},
     "flow": {
-        "ops", "types", "errors", "modality", "recipe", "strict", "whole", "distribution",
+        "ops", "types", "errors", "modality", "recipe", "strict", "whole", "distribution", "words",
     },
     "extract_recipe": {"flow", "codec", "video", "modality", "errors"},
     "train_recipe": {"modality", "words"},
     "recipe_file": {"extract_recipe", "train_recipe", "recipe", "errors", "words", "__init__"},
     "planes": {"extract_recipe", "flow", "ops", "types", "errors"},
-    "extract": {"extract_recipe", "planes", "ahead", "ops", "video", "codec", "types", "errors"},
+    "extract": {
+        "extract_recipe", "planes", "ahead", "ops", "video", "codec", "types", "errors", "words",
+    },
     "run": {
         "extract", "extract_recipe", "planes", "flow", "ops", "video", "store", "codec", "datasets",
         "types", "modality", "errors", "recipe", "remote", "owner", "scratch", "strict", "words",
         "__init__",
     },
     "selftest": {"flow", "datasets", "ops", "errors"},
-    "evaluation": {"types", "errors", "strict", "whole"},
+    "evaluation": {"types", "errors", "strict", "whole", "words"},
     "tsn": {
         "store", "types", "modality", "errors", "recipe", "evaluation", "train_recipe", "strict",
-        "whole", "__init__",
+        "whole", "words", "__init__",
     },
     "exchange": {
-        "store", "codec", "types", "modality", "errors", "recipe", "strict", "__init__",
+        "store", "codec", "types", "modality", "errors", "recipe", "strict", "words", "__init__",
     },
-    "bench": {"flow", "video", "datasets", "ops", "types", "errors"},
+    "bench": {"flow", "video", "datasets", "ops", "types", "errors", "words"},
     "report": {
         "store", "codec", "flow", "ops", "video", "types", "modality", "errors", "whole",
-        "distribution", "libraries", "notes",
+        "distribution", "libraries", "notes", "words",
     },
     "cli": {
         "run", "report", "bench", "selftest", "evaluation", "exchange", "tsn", "extract_recipe",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import ast
+import re
 
-from flowpipe.words import counted, did_you_mean, near
+import pytest
+from conftest import ROOT
+
+from flowpipe.words import agreed, byte_size, counted, did_you_mean, near
 
 
 @pytest.mark.parametrize(
@@ -19,6 +23,21 @@ from flowpipe.words import counted, did_you_mean, near
 )
 def test_counts_agree_with_their_noun(count, words, said):
     assert counted(count, *words) == said
+
+
+def test_verbs_agree_with_their_count():
+    assert [agreed(k, "is", "are") for k in range(3)] == ["are", "is", "are"]
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (0, "0 bytes"), (1, "1 byte"), (999, "999 bytes"), (1000, "1.0 kB"), (999_949, "999.9 kB"),
+        (999_951, "1.0 MB"), (2.5e9, "2.5 GB"), (4.2e15, "4200.0 TB"),
+    ],
+)  # fmt: skip
+def test_bytes_are_said_in_a_unit_that_shows_them(count, said):
+    assert byte_size(count) == said
 
 
 def test_an_id_without_its_extension_suggests_the_whole_id():
@@ -42,3 +61,56 @@ def test_where_none_is_near_all_are_listed():
 def test_many_names_are_searched_in_bounded_time():
     many = [f"folder/clip-{k:07d}.mp4" for k in range(200_000)]
     assert near("clip-0000042", many) == ["folder/clip-0000042.mp4"]
+
+
+NOUNS = (
+    "video|frame|image|shard|file|class name|id|part|pair|problem|check|worker|folder|split|name|"
+    "score|weighting|warning|span|entry|stream|sample|epoch|GPU"
+)
+PLURAL = re.compile(rf" (?:[a-z]+ )?(?:{NOUNS})s\b|.*\(s\)")
+
+
+ALLOWED = {
+    "{frames} frames are missing and ": "damage of one or two frames is no error",
+    "{len(self.shards)} shards>": "a __repr__",
+    "{len(self.videos)} videos in ": "a __repr__",
+    "{len(pts)} frames want ": "a bug of the caller, which no user meets",
+    "{len(ids)} ids and scores of ": "a bug of the caller, which no user meets",
+}
+
+
+def counts_without_their_noun(source: str) -> list[str]:
+    """Return the f-strings in which a plural follows a value that `counted` has not made."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.JoinedStr):
+            continue
+        for value, text in zip(node.values, node.values[1:], strict=False):
+            if not isinstance(value, ast.FormattedValue) or not isinstance(text, ast.Constant):
+                continue
+            name = ast.unparse(value.value)
+            count = "join(" not in name and re.search(
+                r"len\(|count|\.sum\(|^(videos|frames|images|files|workers)$", name
+            )
+            if PLURAL.match(text.value) and count and not name.startswith("counted("):
+                found.append(f"{node.lineno}: {{{name}}}{text.value}")
+    return found
+
+
+def test_the_search_for_counts_finds_them():
+    assert counts_without_their_noun('f"{len(a)} videos are here"') == [
+        "1: {len(a)} videos are here"
+    ]
+    assert counts_without_their_noun('f"{count} test videos"') and not counts_without_their_noun(
+        "f\"{counted(count, 'video')} and {count} of them\""
+    )
+
+
+def test_every_count_in_a_message_agrees_with_its_noun():
+    found = {
+        f"{path.relative_to(ROOT)}:{line}"
+        for path in sorted((ROOT / "flowpipe").rglob("*.py"))
+        for line in counts_without_their_noun(path.read_text(encoding="utf-8"))
+        if line.partition(": ")[2] not in ALLOWED
+    }
+    assert found == set()

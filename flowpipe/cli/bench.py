@@ -100,7 +100,7 @@ def flow(
             opencv_s = [r for r in reasons.values() if r != str(lack)][:1]
             raise BackendError("; and ".join([str(lack), *opencv_s]))
         found = len(pairs.first)
-        echo(f"{found} pair{'s' * (found > 1)} of {width}x{height} from {pairs.source};")
+        echo(f"{counted(found, 'pair')} of {width}x{height} from {pairs.source};")
         echo(f"{where}, fastest of up to {repeat} passes; GPUs by wall time, transfers included")
         usable = [row for row in rows if row.name not in reasons]
         figures = _measure(usable, Meter(pairs, repeat), reasons, echo)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from flowpipe.errors import BackendError, UsageError
 from flowpipe.ops.gpus import Gpus, gpus
 from flowpipe.video import require_nvdec, visible_gpus
+from flowpipe.words import counted
 
 CHOICES = ("auto", "cuda", "cpu")
 
@@ -103,8 +104,8 @@ def _on_gpus(found: Gpus, wanted: int | None, workers: int | None) -> Devices:
         fewer = workers // count * count
         choice = f"{fewer} or {fewer + count}" if fewer else str(count)
         raise UsageError(
-            f"--workers {workers} cannot share {count} GPUs evenly: give --workers {choice}, or "
-            f"--gpus with a number that divides {workers}"
+            f"--workers {workers} cannot share {counted(count, 'GPU')} evenly: give --workers "
+            f"{choice}, or --gpus with a number that divides {workers}"
         )
     names = ", ".join(dict.fromkeys(found.names))
     return Devices("cuda", count, workers, f"cuda, {count} of {visible} GPUs ({names})")

@@ -27,6 +27,7 @@ from flowpipe.evaluation import (
 )
 from flowpipe.evaluation.protocols import OFFICIAL_COUNTS
 from flowpipe.store import Store, open_store
+from flowpipe.words import counted, some
 
 _SHOWN = 5
 
@@ -64,7 +65,8 @@ def evaluate(
     chosen = splits or test_splits(records)
     if len(scores) not in (1, len(chosen)):
         raise UsageError(
-            f"{len(scores)} files of scores for {len(chosen)} splits ({', '.join(chosen)}): give "
+            f"{counted(len(scores), 'file')} of scores for {counted(len(chosen), 'split')} "
+            f"({', '.join(chosen)}): give "
             "one for all of them, one for each, or name splits with --split"
         )
     read = [read_scores(path, len(classes)) for path in scores]
@@ -78,7 +80,7 @@ def evaluate(
         results[split] = figures_of(protocol, values, truth.positives[kept])
         official = OFFICIAL_COUNTS.get(dataset, {}).get(split)
         of_them = f" of {official} official ones" if official else ""
-        say(f"{split}: {kept.sum()} videos{of_them}, {protocol.name}")
+        say(f"{split}: {counted(int(kept.sum()), 'video')}{of_them}, {protocol.name}")
     print_results(results, classes, per_class, as_json)
 
 
@@ -93,14 +95,14 @@ def _say_what_differs(
     unknown = [key for key in scores.video_ids if key not in store.videos]
     if unknown:
         say(
-            f"{scores.source}: {len(unknown)} ids are not in the store and do not count: "
+            f"{scores.source}: {counted(len(unknown), 'id')} not in the store and ignored: "
             f"{', '.join(unknown[:_SHOWN])}"
         )
     if not missing:
         return
     words = (
-        f"{scores.source} has no scores for {len(missing)} of the {len(video_ids)} videos of "
-        f"{split}: {', '.join(missing[:_SHOWN])}"
+        f"{scores.source} has no scores for {len(missing)} of {counted(len(video_ids), 'video')} "
+        f"of {split}: {some(missing, _SHOWN)}"
     )
     if not allow_missing or len(missing) == len(video_ids):
         raise UsageError(f"{words}; add them, or leave them out with --allow-missing")
@@ -133,7 +135,10 @@ def print_results(
     unseen = np.isnan(np.stack(list(by_class.values()))).any(axis=0)
     empty = [classes[k] for k in np.flatnonzero(unseen).tolist()]
     if empty:
-        say(f"{len(empty)} classes without test videos do not count: {', '.join(empty[:_SHOWN])}")
+        say(
+            f"{counted(len(empty), 'class', 'classes')} without test videos left out: "
+            f"{', '.join(empty[:_SHOWN])}"
+        )
     if per_class:
         print_table(
             (

@@ -10,7 +10,7 @@ from flowpipe.cli.options import STORE_ARGUMENT
 from flowpipe.cli.paths import FOLDER
 from flowpipe.cli.screen import counting, say, write_line
 from flowpipe.exchange import LAYOUTS, WEBDATASET, ExportJob, export_store
-from flowpipe.words import counted
+from flowpipe.words import byte_size, counted
 
 _SHOWN = 3
 
@@ -67,8 +67,8 @@ def export(
         done = export_store(job, progress)
     already = f", {done.already} were there" if done.already else ""
     write_line(
-        f"{out}: {counted(done.videos, 'video')}{already}, {done.files} files, "
-        f"{done.bytes / 1e6:.1f} MB"
+        f"{out}: {counted(done.videos, 'video')}{already}, {counted(done.files, 'file')}, "
+        f"{byte_size(done.bytes)}"
     )
     if done.mean_difference is not None:
         say(

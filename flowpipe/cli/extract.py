@@ -26,7 +26,7 @@ from flowpipe.run import (
     signals_interrupt_once,
 )
 from flowpipe.store import Store, open_store
-from flowpipe.words import counted
+from flowpipe.words import agreed, byte_size, counted, duration, some
 
 
 @click.command()
@@ -61,10 +61,10 @@ def _extract(verify: bool, quiet: bool, **options: Any) -> int:
         if wanted.dataset.note:
             say(wanted.dataset.note)
         say(
-            f"{plan.spans} to extract, {plan.done} done before, {plan.quarantined} in quarantine, "
-            f"{len(plan.unusable)} unusable; about "
-            f"{plan.frames:.0f} frames, {plan.cost_s / 3600:.2f} core hours, "
-            f"{plan.bytes / 1e9:.2f} GB"
+            f"{plan.videos} to extract{_in_parts(plan)}, {plan.done} done before, "
+            f"{plan.quarantined} in quarantine, {len(plan.unusable)} unusable; about "
+            f"{counted(round(plan.frames), 'frame')}, {duration(plan.cost_s)} of one core, "
+            f"{byte_size(plan.bytes)}"
         )
         for line in plan.changes.lines():
             say(line)
@@ -82,13 +82,21 @@ def _extract(verify: bool, quiet: bool, **options: Any) -> int:
         )
     except InterruptedRunError as error:
         kept = error.summary.counts["done"] + error.summary.counts["partial"]
-        say(f"interrupted; {kept} videos of this run are kept, run the same command to go on")
+        say(
+            f"interrupted; {counted(kept, 'video')} of this run kept; run the same command to go on"
+        )
         return EXIT_INTERRUPTED
     failed = (entry.outcome for entry in Quarantine(wanted.run.store).read())
     missing.and_failed(failed).report(wanted.run.store)
     damaged = verify and not _verified(wanted)
     _report(summary, wanted)
     return EXIT_SOME_FAILED if summary.failed or damaged else EXIT_DONE
+
+
+def _in_parts(plan: Plan) -> str:
+    """Say how many of the videos are cut in time, if any."""
+    parts = plan.split
+    return f" ({len(parts)} of them in {counted(sum(parts.values()), 'part')})" if parts else ""
 
 
 def _say_if_begun_elsewhere(plan: Plan, wanted: Request) -> None:
@@ -120,10 +128,10 @@ def other_counts(store: Store, listed: Mapping[str, int]) -> str:
             found.append(f"{video_id} {decoded} instead of {count}")
     if not found:
         return ""
-    have = "has another frame count" if len(found) == 1 else "have other frame counts"
+    have = agreed(len(found), "has another frame count", "have other frame counts")
     return (
         f"{len(found)} of {counted(compared, 'video')} {have} than the list says, first: "
-        f"{', '.join(found[:3])}"
+        f"{some(found)}"
     )
 
 
@@ -131,8 +139,8 @@ def _verified(wanted: Request) -> bool:
     """Check every byte of the store and say what was found."""
     report = check(wanted.run.store, decode=False, workers=wanted.run.workers)
     images = sum(row.images for row in report.shards)
-    found = "all whole" if report.ok else f"{len(report.problems)} problems"
-    say(f"verified: {len(report.shards)} shards, {images} images, {found}")
+    found = "all whole" if report.ok else counted(len(report.problems), "problem")
+    say(f"verified: {counted(len(report.shards), 'shard')}, {counted(images, 'image')}, {found}")
     for problem in report.problems:
         say(f"  {problem}")
     return report.ok
@@ -158,7 +166,7 @@ def _report(summary: Summary, wanted: Request) -> None:
             if name != "wall"
         )
         say(
-            f"{summary.frames} frames, {summary.stored_bytes / 1e6:.1f} MB; "
+            f"{counted(summary.frames, 'frame')}, {byte_size(summary.stored_bytes)}; "
             f"CPU ms per frame: {stages}"
         )
     if wanted.warning:

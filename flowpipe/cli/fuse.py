@@ -23,6 +23,7 @@ from flowpipe.evaluation import (
     read_h5,
     write_scores,
 )
+from flowpipe.words import counted
 
 SWEPT = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 """Weights that are tried for every stream but the first."""
@@ -74,7 +75,7 @@ def fuse(
     names = list(rows[0][1].figures)
     print_table(
         ((row, *(f"{100 * result.figures[n]:.2f}" for n in names)) for row, result in rows),
-        header=(f"{len(total.video_ids)} videos", *(f"{n}, %" for n in names)),
+        header=(counted(len(total.video_ids), "video"), *(f"{n}, %" for n in names)),
     )
     if sweep and len(streams) > 1:
         tried = [
@@ -83,7 +84,7 @@ def fuse(
         ]
         best, rest = max(tried)
         say(
-            f"of {len(tried)} weightings the best has {100 * best:.2f} % ({names[0]}): "
+            f"best of {counted(len(tried), 'weighting')}: {100 * best:.2f} % ({names[0]}): "
             f"--weights 1,{','.join(f'{w:g}' for w in rest)}; it was chosen on these videos"
         )
     if out is not None:

@@ -13,6 +13,7 @@ from flowpipe.modality import MODALITIES
 from flowpipe.recipe_file import read_recipe, recipe_of
 from flowpipe.train_recipe import TrainRecipe
 from flowpipe.tsn.pixels import PIXELS
+from flowpipe.words import counted
 
 stream_options = chain(
     click.option("--modality", required=True, type=click.Choice(list(MODALITIES))),
@@ -70,6 +71,7 @@ def weights_of(text: str | None, streams: int) -> list[float]:
         weights = []
     fit = len(weights) == streams and all(0 <= w < math.inf for w in weights) and any(weights)
     if not fit:
-        noun = "number" if streams == 1 else "numbers"
-        raise UsageError(f"--weights wants {streams} {noun} from 0 up, as 1,1.5, got {text}")
+        raise UsageError(
+            f"--weights wants {counted(streams, 'number')} from 0 up, as 1,1.5, got {text}"
+        )
     return weights

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -13,6 +14,7 @@ from flowpipe.cli.screen import print_table, say, write_json, write_line
 from flowpipe.modality import MODALITIES
 from flowpipe.run import plan_run
 from flowpipe.store import free_bytes
+from flowpipe.words import byte_size, counted, duration
 
 FILES_BESIDE_SHARDS = 4
 """store.json, the index, the ledger of the run and the contact sheet."""
@@ -38,9 +40,10 @@ def plan(as_json: bool, **options: Any) -> int:
         "dataset": wanted.source["dataset"],
         "root": wanted.source["root"],
         "modalities": list(wanted.recipe.modalities),
+        "videos_to_extract": found.videos,
         "spans_to_extract": found.spans,
-        "spans_done": found.done,
-        "spans_quarantined": found.quarantined,
+        "videos_done": found.done,
+        "videos_quarantined": found.quarantined,
         "changed_records": dict(found.changes.kinds),
         "videos_replaced": len(found.changes.replaced),
         "sources_gone": len(found.changes.gone),
@@ -64,36 +67,45 @@ def plan(as_json: bool, **options: Any) -> int:
         write_json(facts)
     else:
         _print(facts, wanted.why_device or wanted.run.device, wanted.warning)
-        for line in [*found.changes.lines(), *missing.lines()]:
+        others = replace(missing, left_out=()).lines()  # what is left out is in the note
+        for line in [*filter(None, [wanted.dataset.note]), *found.changes.lines(), *others]:
             write_line(line)
     return EXIT_DONE if facts["fits"] else EXIT_WRONG_USE
 
 
 def _print(facts: dict[str, Any], device: str, warning: str) -> None:
     fits = "enough" if facts["fits"] else "NOT enough"
+    videos, spans = facts["videos_to_extract"], facts["spans_to_extract"]
+    to_extract = counted(videos, "video") + (f", cut into {spans} parts" if spans > videos else "")
     print_table(
         [
             ("data set", f"{facts['dataset']} in {facts['root']}"),
             ("modalities", ", ".join(facts["modalities"])),
-            ("to extract", f"{facts['spans_to_extract']} videos or parts of long videos"),
-            ("done before", str(facts["spans_done"])),
-            ("in quarantine", str(facts["spans_quarantined"])),
-            ("absent", f"{facts['videos_absent']} named by the data set and not there"),
-            ("unlisted", f"{facts['videos_unlisted']} there and not named by the data set"),
-            ("unreadable", f"{facts['videos_unreadable']} (empty or no regular file)"),
+            ("to extract", to_extract),
+            ("done before", counted(facts["videos_done"], "video")),
+            ("in quarantine", counted(facts["videos_quarantined"], "video")),
+            ("absent", f"{counted(facts['videos_absent'], 'listed video')} without a file"),
+            ("unlisted", f"{counted(facts['videos_unlisted'], 'file')} not listed"),
+            (
+                "unreadable",
+                f"{counted(facts['videos_unreadable'], 'video')} (empty or no regular file)",
+            ),
             ("device", device),
-            ("frames", f"about {facts['frames']:,}"),
+            ("frames", f"about {facts['frames']:,}" if facts["frames"] else "none"),
             (
                 "time",
-                f"about {facts['hours']:.2f} h with {facts['workers']} workers "
-                f"({facts['core_hours']:.2f} core hours)",
+                f"about {duration(3600 * facts['hours'])} with "
+                f"{counted(facts['workers'], 'worker')}, "
+                f"{duration(3600 * facts['core_hours'])} of one core"
+                if videos
+                else "none",
             ),
-            ("bytes", f"about {facts['bytes'] / 1e9:.2f} GB"),
+            ("bytes", f"about {byte_size(facts['bytes'])}"),
             (
                 "inodes",
                 f"about {facts['inodes']} (as JPEG folders: {facts['inodes_as_jpeg_folders']:,})",
             ),
-            ("free disk", f"{facts['free_bytes'] / 1e9:.2f} GB, {fits}"),
+            ("free disk", f"{byte_size(facts['free_bytes'])}, {fits}"),
         ]
     )
     if warning:

@@ -118,11 +118,15 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def print_table(rows: Iterable[tuple[str, ...]], header: tuple[str, ...] = ()) -> None:
-    """Rows of plain text as a table on stdout; the first column is never wrapped."""
+    """Print rows of plain text as a table on stdout, without spaces at the ends of lines."""
     table = Table(*header, show_header=bool(header), box=None, padding=(0, 2, 0, 0))
     for row in rows:
         table.add_row(*(Text(harmless(cell)) for cell in row))
-    _console(sys.stdout.isatty()).print(table)
+    console = _console(sys.stdout.isatty())
+    with console.capture() as lines:
+        console.print(table)
+    for line in lines.get().splitlines():
+        write_line(line.rstrip())
 
 
 def _console(terminal: bool, *, stderr: bool = False) -> Console:

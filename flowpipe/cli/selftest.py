@@ -13,6 +13,7 @@ from flowpipe.cli.screen import say
 from flowpipe.ops import DEVICES, get_ops
 from flowpipe.ops.gpus import gpus
 from flowpipe.selftest import checks
+from flowpipe.words import counted
 
 VERDICTS = {True: "ok     ", False: "FAILED ", None: "not run"}
 
@@ -36,7 +37,11 @@ def selftest(device: str, gpu: str | None) -> int:
         failed += check.passed is False
         say(f"  {VERDICTS[check.passed]} {check.name}: {check.found}",
             "bold red" if check.passed is False else "")  # fmt: skip
-    say(f"{ops.name}: {failed} checks failed" if failed else f"{ops.name}: all checks passed")
+    say(
+        f"{ops.name}: {counted(failed, 'check')} failed"
+        if failed
+        else f"{ops.name}: all checks passed"
+    )
     return EXIT_SOME_FAILED if failed else EXIT_DONE
 
 

@@ -29,6 +29,7 @@ from flowpipe.datasets.tree import Tree
 from flowpipe.errors import DatasetError
 from flowpipe.remote import Place, place
 from flowpipe.types import Segment, VideoRecord
+from flowpipe.words import counted
 
 CLASSES = {"1.2": 100, "1.3": 200}
 OFFICIAL_COUNTS = {
@@ -188,9 +189,9 @@ def _note(dataset: Dataset, version: str, blocked: set[str]) -> str:
     no_length = sum(s.end_s <= s.start_s for s in segments)
     notes = [
         f"{', '.join(counts)} videos found.",
-        f"{len(segments)} instances annotated"
+        f"{counted(len(segments), 'instance')} annotated"
         + (f", {no_length} of them without length." if no_length else "."),
     ]
     if blocked:
-        notes.append(f"{len(blocked)} blocked videos are in no split.")
+        notes.append(f"{counted(len(blocked), 'blocked video')} in no split.")
     return " ".join(notes)

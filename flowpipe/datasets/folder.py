@@ -13,7 +13,7 @@ from flowpipe.datasets.tree import Tree
 from flowpipe.errors import DatasetError
 from flowpipe.remote import Place, Url, place
 from flowpipe.types import VideoRecord
-from flowpipe.words import counted
+from flowpipe.words import counted, some
 
 
 def load(
@@ -69,8 +69,8 @@ def load(
     strange = sorted(set(found) - set(classes))
     if strange:
         raise DatasetError(
-            f"{len(strange)} folders below {root} are none of the {len(classes)} classes in "
-            f"{class_names}: {', '.join(strange[:10])}"
+            f"{counted(len(strange), 'folder')} below {root} not among the "
+            f"{counted(len(classes), 'class', 'classes')} in {class_names}: {some(strange, 10)}"
         )
     index = {name: (label,) for label, name in enumerate(classes)}
     records = tuple(

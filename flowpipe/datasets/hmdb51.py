@@ -92,7 +92,7 @@ def load(root: Place, *, annotations: Place | None = None) -> Dataset:
         for key, path in paths.items()
     ]
     dataset = Dataset.of_listed("hmdb51", CLASS_NAMES, listed, unlisted)
-    return dataset.noting(f"{len(dataset.records)} of {OFFICIAL_COUNT} videos found.")
+    return dataset.noting(f"{len(dataset.records)} of {OFFICIAL_COUNT} official videos found.")
 
 
 def _members(one: ListFile) -> list[tuple[str, str]]:

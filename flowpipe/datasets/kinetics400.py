@@ -22,6 +22,7 @@ from flowpipe.datasets.tree import Tree
 from flowpipe.errors import DatasetError
 from flowpipe.remote import Place, place
 from flowpipe.types import VideoRecord
+from flowpipe.words import counted
 
 CLASSES = 400
 
@@ -87,7 +88,7 @@ def load(root: Place, *, annotations: Place | None = None) -> Dataset:
         for video_id, (class_name, subset) in rows.items()
     )
     dataset = Dataset.of_listed("kinetics400", class_names, listed, unlisted)
-    return dataset.noting(f"{len(dataset.records)} of {len(rows)} listed videos found.")
+    return dataset.noting(f"{len(dataset.records)} of {counted(len(rows), 'listed video')} found.")
 
 
 def _tables(lists: Lists) -> list[ListFile]:

@@ -32,6 +32,7 @@ from flowpipe.datasets.listpaths import ListPaths
 from flowpipe.errors import DatasetError, RemoteError
 from flowpipe.remote import Place, Url, open_place, place
 from flowpipe.types import MAX_VIDEO_ID_BYTES, VideoRecord
+from flowpipe.words import some
 
 _MAX_LABEL = 99_999  # more classes than any data set has; a larger label is a misread frame count
 _SEVERAL = re.compile(r"\s*[|;]\s*")
@@ -182,7 +183,9 @@ def _classes(
     for part in single:
         if escape(part) not in position:
             where = _where(columns, parts, part.__eq__)
-            raise DatasetError(f"{where}: label {part!r} is none of the {len(names)} class names")
+            raise DatasetError(
+                f"{where}: label {part!r} is not among the class names: {some(names, 10)}"
+            )
     return names, {
         text: tuple(dict.fromkeys(position[escape(part)] for part in several))
         for text, several in parts.items()

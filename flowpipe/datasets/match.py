@@ -9,6 +9,7 @@ from flowpipe.datasets.ids import escape, without_extension
 from flowpipe.datasets.kinds import is_video
 from flowpipe.datasets.tree import Tree
 from flowpipe.errors import DatasetError
+from flowpipe.words import counted
 
 
 def stem(name: str) -> str:
@@ -70,7 +71,7 @@ def match(
         )
         more = f"\n  and {len(twice) - 10} more" if len(twice) > 10 else ""
         raise DatasetError(
-            f"{len(twice)} videos below {tree.root} have more than one file; "
+            f"{counted(len(twice), 'video')} below {tree.root} with more than one file; "
             f"remove or move away all but one of each, or give a narrower root\n  {shown}{more}",
             reason="video_id",
         )

@@ -184,11 +184,11 @@ def _note(dataset: Dataset, actions: dict[str, tuple[int, ...]]) -> str:
         annotated = [record for record in everything if record.subset == subset and record.segments]
         segments = sum(len(record.segments) for record in annotated)
         notes.append(
-            f"{segments} of {count} {subset} segments found, of {counted(len(annotated), 'video')}."
+            f"{segments} of {count} {subset} segments found, in {counted(len(annotated), 'video')}."
         )
     stretches = sum(len(record.ambiguous) for record in everything)
     if stretches:
-        notes.append(f"{stretches} stretches are ambiguous.")
+        notes.append(f"{counted(stretches, 'ambiguous segment')}.")
     for subset, file_name in thumos14_meta.FILES.items():
         known = [labels for video_id, labels in actions.items() if video_id.split("_")[1] == subset]
         if known:

@@ -73,7 +73,7 @@ def load(root: Place, *, annotations: Place | None = None) -> Dataset:
         for key, path in paths.items()
     ]
     dataset = Dataset.of_listed("ucf101", class_names, listed, unlisted)
-    return dataset.noting(f"{len(dataset.records)} of {OFFICIAL_COUNT} videos found.")
+    return dataset.noting(f"{len(dataset.records)} of {OFFICIAL_COUNT} official videos found.")
 
 
 def _class_names(lists: Lists) -> tuple[str, ...]:

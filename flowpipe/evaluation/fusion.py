@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from flowpipe.errors import UsageError
 from flowpipe.evaluation.scores import Scores
+from flowpipe.words import counted
 
 
 def softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -35,7 +36,7 @@ def fused(streams: Sequence[Scores], weights: Sequence[float]) -> Scores:
     first = streams[0]
     if len(weights) != len(streams) or not any(weights):
         raise UsageError(
-            f"{len(streams)} streams need as many weights, one not 0, got {list(weights)}"
+            f"wanted {counted(len(streams), 'weight')}, one of them above 0, got {list(weights)}"
         )
     total = np.zeros_like(first.values)
     for stream, weight in zip(streams, weights, strict=True):

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from flowpipe import strict
 from flowpipe.errors import FormatError
 from flowpipe.whole import write_whole
+from flowpipe.words import counted, some
 
 _SHOWN = 5
 
@@ -108,17 +109,20 @@ def read_scores(path: Path, classes: int) -> Scores:
         ids, values = _from_text(path, classes)
     if values.ndim != 2 or values.shape != (len(ids), classes):
         raise FormatError(
-            f"{path}: wanted {classes} scores for each of {len(ids)} videos, got {values.shape}"
+            f"{path}: wanted {counted(classes, 'score')} for each of "
+            f"{counted(len(ids), 'video')}, got an array of {values.shape}"
         )
     wrong = [ids[row] for row in np.flatnonzero(~np.isfinite(values).all(axis=1))]
     if wrong:
         raise FormatError(
-            f"{path}: {len(wrong)} videos have scores that are no finite numbers: "
-            f"{', '.join(wrong[:_SHOWN])}"
+            f"{path}: {counted(len(wrong), 'video')} with scores that are not finite: "
+            f"{some(wrong, _SHOWN)}"
         )
     twice = sorted(key for key, count in Counter(ids).items() if count > 1)
     if twice:
-        raise FormatError(f"{path} has {len(twice)} ids twice: {', '.join(twice[:_SHOWN])}")
+        raise FormatError(
+            f"{path} has {counted(len(twice), 'id')} twice: {', '.join(twice[:_SHOWN])}"
+        )
     return Scores(str(path), tuple(ids), values)
 
 
@@ -167,15 +171,15 @@ def _from_text(path: Path, classes: int) -> tuple[list[str], NDArray[np.float64]
         found = pattern.fullmatch(line)
         try:
             if found is None or not found[1]:
-                raise ValueError(f"{len(re.split(r'[ ,]+', line.strip())) - 1} scores")
+                raise ValueError(counted(len(re.split(r"[ ,]+", line.strip())) - 1, "score"))
             rows.append([float(text) for text in re.split(r"[\s,]+", found[2].strip(" ,\t"))])
         except ValueError as error:
             if number == 1:
                 continue  # headings
             raise FormatError(
-                f"{path}:{number}: wanted a video id and {classes} scores, got {error}"
+                f"{path}:{number}: wanted a video id and {counted(classes, 'score')}, got {error}"
             ) from error
         ids.append(found[1])
     if not ids:
-        raise FormatError(f"{path} has no line of a video id and {classes} scores")
+        raise FormatError(f"{path} has no line of a video id and {counted(classes, 'score')}")
     return ids, np.array(rows)

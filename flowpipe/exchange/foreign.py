@@ -15,6 +15,7 @@ from flowpipe.exchange.job import ImportJob
 from flowpipe.exchange.layouts import FOLDER_PATTERNS, LAYOUTS, Pairing
 from flowpipe.modality import MODALITIES
 from flowpipe.types import VideoRecord
+from flowpipe.words import counted
 
 T = TypeVar("T")
 
@@ -132,7 +133,10 @@ def _records(
         absent = sorted(set(job.labels) - set(chain.from_iterable(found.values())))
         most = max((label for own in job.labels.values() for label in own), default=-1)
         if class_names and most >= len(class_names):
-            raise UsageError(f"the lists have label {most}, but there are {len(class_names)} names")
+            raise UsageError(
+                f"the lists have label {most}, but --class-names has "
+                f"{counted(len(class_names), 'name')}; labels count from 0"
+            )
         class_names = class_names or tuple(map(str, range(most + 1)))
     else:
         parents = [path.partition("/")[0] if path.count("/") == 1 else "" for path in paths]

@@ -21,6 +21,7 @@ from flowpipe.exchange.pictures import payload
 from flowpipe.exchange.tars import read_tar
 from flowpipe.modality import MODALITIES
 from flowpipe.types import EncodedPlanes, VideoRecord
+from flowpipe.words import counted
 
 _WINDOW = 64
 
@@ -131,9 +132,8 @@ class OwnTar:
     ) -> Iterator[EncodedPlanes]:
         for name, count in notes.images.items():
             if len(payloads[name]) != count:
-                raise FormatError(
-                    f"{self.path}: {len(payloads[name])} images of {name}, {count} were written"
-                )
+                there = counted(len(payloads[name]), "image")
+                raise FormatError(f"{self.path}: {there} of {name}, wanted {count}")
             channels = MODALITIES[name].channels
 
             def image(k: int, name: str = name, channels: int = channels) -> Image:

@@ -27,6 +27,7 @@ from flowpipe.exchange.notes import WRONG_VALUES, VideoNotes
 from flowpipe.modality import MODALITIES
 from flowpipe.store import Store
 from flowpipe.store.files import full_disk_in_words, publish, temporary_name
+from flowpipe.words import counted
 
 TAR_NAME = re.compile(r"shard-\d{6}\.tar")
 _END_BYTES = 2 * tarfile.BLOCKSIZE
@@ -124,9 +125,8 @@ def read_tar(path: Path) -> Iterator[tuple[VideoNotes, Mapping[str, list[bytes]]
                 elif found is not None and found["key"] == key:
                     images = payloads[found["modality"]]
                     if int(found["number"]) != len(images):
-                        raise FormatError(
-                            f"{path}: {entry.name} comes after {len(images)} images of its kind"
-                        )
+                        before = counted(len(images), "image")
+                        raise FormatError(f"{path}: {entry.name} comes after {before} of its kind")
                     images.append(content)
                 elif entry.name != f"{key}.cls":
                     raise FormatError(f"{path}: {entry.name} belongs to no video before it")

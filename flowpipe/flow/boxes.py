@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from flowpipe import strict
 from flowpipe.errors import DatasetError
+from flowpipe.words import counted
 
 SUFFIXES = (".txt", ".bb")
 
@@ -60,8 +61,8 @@ class Boxes:
         """uint8 (height, width): 0 inside the boxes of a frame, 255 elsewhere."""
         if not 0 <= frame < len(self.frames):
             raise DatasetError(
-                f"{self.source} has boxes for {len(self.frames)} frames, but the video has more; "
-                "it must have one entry per extracted frame"
+                f"{self.source} has boxes for {counted(len(self.frames), 'frame')}, but the video "
+                "has more; it must have one entry per extracted frame"
             )
         mask = np.full((height, width), 255, np.uint8)
         # Pixel centres, as cv2.resize maps them.
@@ -76,8 +77,8 @@ class Boxes:
         """Raise DatasetError unless there are boxes for exactly so many frames."""
         if frames != len(self.frames):
             raise DatasetError(
-                f"{self.source} has boxes for {len(self.frames)} frames, but the video has "
-                f"{frames}; it must have one entry per extracted frame"
+                f"{self.source} has boxes for {counted(len(self.frames), 'frame')}, but the video "
+                f"has {frames}; it must have one entry per extracted frame"
             )
 
 

@@ -23,6 +23,7 @@ from typing import IO, TypeVar
 
 from flowpipe.errors import DiskFullError, RemoteError
 from flowpipe.remote.url import Facts, download, facts_of, forget, is_url
+from flowpipe.words import byte_size
 
 T = TypeVar("T")
 
@@ -66,8 +67,8 @@ class Cache:
             raise RemoteError(f"the server does not say how large {path} is; fetch it yourself")
         if facts.bytes > self.limit_bytes:
             raise DiskFullError(
-                f"{path} has {facts.bytes / 1e9:.2f} GB and the cache {self.folder} may hold "
-                f"{self.limit_bytes / 1e9:.2f} GB; give it more with --cache-gb"
+                f"{path} has {byte_size(facts.bytes)} and the cache {self.folder} may hold "
+                f"{byte_size(self.limit_bytes)}; give it more with --cache-gb"
             )
         with ExitStack() as held:
             try:

@@ -23,6 +23,7 @@ from flowpipe.ops.gpus import gpus
 from flowpipe.store import free_bytes
 from flowpipe.store.batch import snippet_reader
 from flowpipe.video import decoder_library, nvdec_lack, nvdec_library
+from flowpipe.words import byte_size
 
 
 def examine(folder: Path) -> list[Finding]:
@@ -110,9 +111,7 @@ def _cuda() -> list[Finding]:
     for i, (name, memory, capability) in enumerate(
         zip(found.names, found.memory_bytes, found.capabilities, strict=True)
     ):
-        words = (
-            f"{name}, {memory / 1e9:.1f} GB, compute capability {'.'.join(map(str, capability))}"
-        )
+        words = f"{name}, {byte_size(memory)}, compute capability {'.'.join(map(str, capability))}"
         findings.append(Finding(f"GPU {i}", "ok" if found.available else "lack", words))
     if not found.available:
         findings[-1] = replace(findings[-1], cost=f"flow runs on the CPU cores; {found.reason}")
@@ -172,7 +171,7 @@ def _dask_cuda() -> Finding:
 
 def _memory() -> Finding:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Finding("memory", "ok", f"{total / 1e9:.1f} GB")
+    return Finding("memory", "ok", f"{byte_size(total)}")
 
 
 def _disk(folder: Path) -> Finding:
@@ -180,7 +179,7 @@ def _disk(folder: Path) -> Finding:
     low = free < 10e9
     return Finding(
         "disk for stores", "lack" if low else "ok",
-        f"{free / 1e9:.1f} GB free at {folder.resolve()}",
+        f"{byte_size(free)} free at {folder.resolve()}",
         "an hour of 340x256 video at 25 frames/s takes about 3.5 GB (rgb and flow)" if low else "",
     )  # fmt: skip
 
@@ -190,6 +189,6 @@ def _scratch() -> Finding:
     free = free_bytes(Path(folder))
     low = free < 1e9
     return Finding(
-        "disk for scratch", "lack" if low else "ok", f"{free / 1e9:.1f} GB free at {folder}",
+        "disk for scratch", "lack" if low else "ok", f"{byte_size(free)} free at {folder}",
         "workers keep small files there; point TMPDIR to a disk with room" if low else "",
     )  # fmt: skip

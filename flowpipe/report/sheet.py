@@ -17,6 +17,7 @@ from flowpipe.notes import count_notes
 from flowpipe.report.colours import flow_colours
 from flowpipe.report.page import SOFT, WARNING, Page, scale_to, text_width
 from flowpipe.store import Store, Video
+from flowpipe.words import counted
 
 _MARGIN, _GAP, _KEY = 28, 10, 72
 _NAMES_WIDTH = 178
@@ -218,7 +219,7 @@ def _facts(store: Store, video: Video) -> list[str]:
     """Two lines about a video."""
     duration = video.pts_s[-1] - video.pts_s[0] + (1 / video.fps if video.fps else 0)
     height, width = max(video.size.values())
-    first = [f"{video.frames} frames", f"{duration:.1f} s", f"{width}×{height}"]
+    first = [counted(video.frames, "frame"), f"{duration:.1f} s", f"{width}×{height}"]
     if video.fps:
         first.insert(1, f"{video.fps:.4g} per second")
     if video.status == "partial":
@@ -229,7 +230,11 @@ def _facts(store: Store, video: Video) -> list[str]:
 
 def _store_facts(store: Store) -> list[str]:
     frames = int(store.catalogue.columns["frames"].sum())
-    first = [f"{len(store.videos)} videos", f"{frames} frames", f"{len(store.shards)} shards"]
+    first = [
+        counted(len(store.videos), "video"),
+        counted(frames, "frame"),
+        counted(len(store.shards), "shard"),
+    ]
     second = [
         str(store.header.dataset.get("dataset", "")),
         f"recipe {store.header.recipe_digest[:12]}",
@@ -258,7 +263,7 @@ def _modality_lines(store: Store, video: Video, name: str) -> list[str]:
     if count and any(column.name == "homography" for column in row.columns):
         moved = (store.column(video.video_id, name, "homography") != np.eye(3)).any(axis=(1, 2))
         lines.append("camera motion removed")
-        lines.append(f"in {int(moved.sum())} of {count} pairs")
+        lines.append(f"in {int(moved.sum())} of {counted(count, 'pair')}")
     return lines
 
 

@@ -25,6 +25,7 @@ from flowpipe.run.worker import ShardJob, WorkerDiedError, extract_shard
 from flowpipe.store import free_bytes
 from flowpipe.store.layout import SHARDS_FOLDER
 from flowpipe.types import Outcome, Span
+from flowpipe.words import byte_size
 
 DEATHS_ALLOWED = 2
 """Deaths with a video (once in a shard, once alone) after which it is quarantined."""
@@ -193,8 +194,8 @@ class Driver:
         free = free_bytes(Path(self._job.store))
         if free < needed and not running:
             raise DiskFullError(
-                f"the next shard needs {needed / 1e6:.0f} MB while it is made but only "
-                f"{free / 1e6:.0f} MB are free at {self._job.store}; finished shards stay: free "
+                f"the next shard needs {byte_size(needed)} while it is made and there is only "
+                f"{byte_size(free)} free at {self._job.store}; finished shards stay: free "
                 "some space and run the same command again"
             )
         return free >= needed

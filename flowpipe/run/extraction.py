@@ -46,6 +46,7 @@ from flowpipe.run.supersede import supersede
 from flowpipe.run.worker import ShardJob
 from flowpipe.store import Store, adopt, create_store, free_bytes, open_store, sweep
 from flowpipe.types import Outcome, Span
+from flowpipe.words import byte_size
 
 IDENTITY = ("bytes", "mtime_ns")
 """What is equal in the ``source`` of all parts of a video that come from the same bytes."""
@@ -204,7 +205,8 @@ def carry_out(
     before = {(facts.name, facts.seal) for facts in opened.catalogue.shards}
     apply(plan.changes, opened)
     adopt(options.store)
-    summary = Summary(Counter({"already done": plan.done, "quarantined": plan.quarantined}))
+    before_run = Counter({"already done": plan.done, "quarantined": plan.quarantined})
+    summary = Summary(before_run, parts=plan.split)
     ledger = Ledger(options.store)
     summary.ledger = ledger.path
     try:
@@ -362,6 +364,6 @@ def check_space(plan: Plan, store: Path) -> None:
     free = free_bytes(store)
     if plan.bytes > free:
         raise DiskFullError(
-            f"about {plan.bytes / 1e9:.1f} GB will be written but only {free / 1e9:.1f} GB are free"
+            f"about {byte_size(plan.bytes)} needed and only {byte_size(free)} free"
             f" at {store.resolve()}; choose another --out, fewer modalities or a lower quality"
         )

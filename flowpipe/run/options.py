@@ -55,7 +55,8 @@ class Summary:
     """What a run did."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    """Spans by status, and ``already done`` and ``quarantined``."""
+    """Videos by status, and ``already done`` and ``quarantined``. A video that is cut in time is
+    counted when its last part is there."""
     reasons: Counter[str] = field(default_factory=Counter)
     frames: int = 0
     stored_bytes: int = 0
@@ -65,12 +66,18 @@ class Summary:
     noted: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     """Video id and notes of each stored span that has notes."""
 
+    parts: Counter[str] = field(default_factory=Counter)
+    """Parts that are still to come of each video that is cut in time, by id."""
+
     @property
     def failed(self) -> int:
         return self.counts["failed"] + self.counts["quarantined"]
 
     def add(self, outcome: Outcome) -> None:
-        self.counts[outcome.status] += 1
+        if outcome.parts > 1:
+            self.parts[outcome.video_id] -= 1
+        if outcome.parts == 1 or self.parts[outcome.video_id] == 0:
+            self.counts[outcome.status] += 1
         self.frames += outcome.frames
         self.stored_bytes += outcome.stored_bytes
         self.seconds.update(outcome.seconds)

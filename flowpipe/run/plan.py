@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import statistics
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -73,9 +74,9 @@ class Plan:
     unusable: tuple[Outcome, ...]
     """Videos refused without decoding: missing, empty."""
     done: int
-    """Spans that the store holds already."""
+    """Videos that the store holds already."""
     quarantined: int
-    """Spans that failed before and are not tried again."""
+    """Videos that failed before and are not tried again."""
     frames: float
     cost_s: float
     bytes: float
@@ -87,6 +88,19 @@ class Plan:
     @property
     def spans(self) -> int:
         return sum(len(shard.spans) for shard in self.shards)
+
+    @property
+    def split(self) -> Counter[str]:
+        """Parts to extract of each video that is cut in time, by id."""
+        return Counter(
+            span.record.video_id for shard in self.shards for span in shard.spans if span.parts > 1
+        )
+
+    @property
+    def videos(self) -> int:
+        """Videos to extract, also those of which some parts are done."""
+        split = self.split
+        return self.spans - split.total() + len(split)
 
     def without_absent(self) -> Plan:
         """The same where a video that has no file is no failure."""
@@ -183,7 +197,9 @@ def make_plan(
         Shards are made small enough for every worker to get several.
     """
     todo = [(s, b) for s, b in spans if s.key not in done and s.key not in quarantined]
-    finished = sum(s.key in done for s, _ in spans)
+    rest = {span.record.video_id for span, _ in todo}
+    held_back = {s.record.video_id for s, _ in spans if s.key not in done} - rest
+    videos = {span.record.video_id for span, _ in spans}
     density = sample.frames_per_byte
     total_cost = sum(b for _, b in todo) * density * rates.frame_s
     target_s = min(SHARD_COST_S, max(LEAST_SHARD_COST_S, total_cost / (8 * workers)))
@@ -208,8 +224,8 @@ def make_plan(
     return Plan(
         shards=tuple(shards),
         unusable=tuple(unusable),
-        done=finished,
-        quarantined=len(spans) - len(todo) - finished,
+        done=len(videos - rest - held_back),
+        quarantined=len(held_back),
         frames=total_frames,
         cost_s=total_frames * rates.frame_s,
         bytes=total_frames * rates.frame_bytes,

@@ -20,6 +20,7 @@ from distributed import LocalCluster, Nanny, Scheduler, Worker
 from flowpipe.errors import UsageError
 from flowpipe.ops.gpus import shown_gpus
 from flowpipe.run.cluster_settings import temporary_security
+from flowpipe.words import counted
 
 
 class _WithoutHTTP:
@@ -154,5 +155,6 @@ def gpu_ids(workers: int, gpus: int) -> tuple[str, ...]:
             f"shows {len(shown)}: ask the batch system for {gpus}, or want fewer"
         )
     if gpus and (workers < gpus or workers % gpus):
-        raise UsageError(f"{workers} workers cannot share {gpus} GPUs evenly: take a multiple")
+        sharing = f"{counted(workers, 'worker')} cannot share {counted(gpus, 'GPU')}"
+        raise UsageError(f"{sharing} evenly: take a multiple")
     return tuple(map(str, range(gpus))) if shown is None else shown[:gpus]

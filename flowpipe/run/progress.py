@@ -46,6 +46,8 @@ class RunProgress:
             {span.record.video_id for shard in plan.shards for span in shard.spans}
             | {outcome.video_id for outcome in plan.unusable}
         )
+        self._wanted = plan.split
+        """Parts to extract of each video that is cut in time."""
         self._parts: defaultdict[str, set[int]] = defaultdict(set)
         self._whole: set[str] = set()
         """Videos of which every part is finished."""
@@ -88,7 +90,7 @@ class RunProgress:
         self._finished_frames += outcome.frames
         parts = self._parts[outcome.video_id]
         parts.add(outcome.part)
-        if len(parts) >= outcome.parts:
+        if outcome.parts == 1 or len(parts) >= self._wanted[outcome.video_id]:
             self._whole.add(outcome.video_id)
             del self._parts[outcome.video_id]
         if outcome.status != "done" or outcome.reason:
@@ -120,7 +122,8 @@ class RunProgress:
         wanted = {}
         for span in spans:
             parts[span.record.video_id] += 1
-            wanted[span.record.video_id] = span.parts
+            whole = span.parts == 1
+            wanted[span.record.video_id] = 1 if whole else self._wanted[span.record.video_id]
         self._underway = sum(
             parts[key] + len(self._parts.get(key, ())) >= count
             for key, count in wanted.items()

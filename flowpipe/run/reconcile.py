@@ -21,6 +21,7 @@ from flowpipe.remote import Facts, facts_of, is_url, look_up
 from flowpipe.store import Store
 from flowpipe.store.manifest import note_class_names, note_records
 from flowpipe.types import VideoRecord
+from flowpipe.words import counted
 
 RECORD_FIELDS = ("labels", "subset", "splits", "segments", "ambiguous", "path")
 SOURCES_FILE = "sources.jsonl"
@@ -71,7 +72,9 @@ class Changes:
             for kind, count in self.kinds.items()
         ]
         if self.class_names:
-            lines.append(f"the list of classes has grown to {len(self.class_names)} names")
+            lines.append(
+                f"the list of classes has grown to {counted(len(self.class_names), 'name')}"
+            )
         if self.replaced:
             lines.append(
                 f"{len(self.replaced)} done before have other bytes now: they are extracted again"
@@ -85,7 +88,9 @@ class Changes:
                 f"{len(self.gone)} done before have no source that can be reached; they stay"
             )
         if self.left_alone:
-            lines.append(f"{self.left_alone} videos of the store are not listed here; they stay")
+            lines.append(
+                f"{counted(self.left_alone, 'video')} of the store not listed here; no change"
+            )
         return lines
 
 

@@ -284,8 +284,8 @@ class _Task:
             raise error
         if not stored.images:
             raise DecodeError(
-                f"{span.record.path}: {stored.frames} frame(s) are too few for "
-                f"{', '.join(self.job.recipe.modalities)}",
+                f"{span.record.path}: too few frames for "
+                f"{', '.join(self.job.recipe.modalities)}: {stored.frames}",
                 reason="too_short",
             )
         return replace(stored, seconds=seconds)

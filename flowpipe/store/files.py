@@ -19,6 +19,7 @@ from flowpipe.errors import DiskFullError, errno_of
 from flowpipe.owner import owner, owner_is_gone
 from flowpipe.store.layout import QUARANTINE_FOLDER, SHARDS_FOLDER
 from flowpipe.whole import is_full, sync_folder
+from flowpipe.words import byte_size
 
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<owner>[^.]+)~[0-9a-f]{8}\.tmp(-\w+)?")
 _COPY_BYTES = 8 << 20
@@ -133,7 +134,7 @@ def need_space(folder: Path, count: int) -> None:
     free = free_bytes(folder)
     if free < count:
         raise DiskFullError(
-            f"{count / 1e6:.0f} MB more are needed at {folder} but {free / 1e6:.0f} MB are free; "
+            f"{byte_size(count)} more needed at {folder} and only {byte_size(free)} free; "
             "free some space, then run the same command again: finished shards stay"
         )
 

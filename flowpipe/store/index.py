@@ -25,6 +25,7 @@ from flowpipe.store.catalogue import (
 from flowpipe.store.index_file import Shards, Sources, read_index, write_index
 from flowpipe.store.manifest import Manifest, manifest_files, read_manifest
 from flowpipe.store.shard import open_shard, read_shard
+from flowpipe.words import counted, some
 
 Stats = Mapping[str, tuple[int, int]]
 """Size and time of change of each shard, by file name."""
@@ -50,10 +51,10 @@ class Opened:
         """Say what of a store is not there; empty if all is."""
         lost, parts = self.sources.lost, []
         if lost:
-            parts.append(f"{len(lost)} shards that were published are gone ({lost[0]} ...)")
+            parts.append(f"{counted(len(lost), 'published shard')} gone ({some(lost, 1)})")
         if self.left_out:
             name, why = next(iter(self.left_out.items()))
-            parts.append(f"{len(self.left_out)} shards are left out ({name}: {why})")
+            parts.append(f"{counted(len(self.left_out), 'shard')} left out ({name}: {why})")
         if not parts:
             return ""
         return f"{store}: {'; '.join(parts)}; run `flowpipe verify {store} --repair`"

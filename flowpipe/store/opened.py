@@ -17,6 +17,7 @@ from flowpipe.errors import FormatError, storage_failed
 from flowpipe.modality import MODALITIES
 from flowpipe.store import layout
 from flowpipe.store.catalogue import ShardFacts
+from flowpipe.words import counted
 
 _TABLES = (layout.OFFSET, layout.CRC, layout.BYTES)
 
@@ -132,7 +133,7 @@ class OpenShard:
         """Positions of offsets and CRCs of some images, and of all payloads."""
         images, offset_at, crc_at, bytes_at = self._streams[modality]
         if not 0 <= first <= images - count:
-            raise layout.broken("S19", f"{self.path} has {images} images of {modality}")
+            raise layout.broken("S19", f"{self.path} has {counted(images, 'image')} of {modality}")
         return offset_at + 8 * first, crc_at + 4 * first, bytes_at
 
     def _bound(self, what: str, at: int, count: int) -> None:

@@ -31,6 +31,7 @@ from flowpipe.tsn.learner import Learner
 from flowpipe.tsn.model import make_model
 from flowpipe.tsn.run_folder import BEST, LAST, RunFacts
 from flowpipe.tsn.schedule import Schedule
+from flowpipe.words import counted
 
 Told = Callable[[str], None]
 Stepped = Callable[[int, int, float], None]
@@ -137,7 +138,9 @@ class Trainer:
         self.batches = self._batches(len(videos["train"]), shuffle=True)
         self.val_batches = self._batches(len(videos["test"]), shuffle=False)
         if not self.batches.sizes:
-            raise UsageError(f"{len(videos['train'])} videos are too few for {processes.world}")
+            raise UsageError(
+                f"{counted(len(videos['train']), 'video')} cannot feed {processes.world} processes"
+            )
         self.schedule = Schedule(self.stream.schedule, len(self.batches.sizes))
         self.loader = self._loader(videos["train"], self.batches)
         self.val_loader = self._loader(videos["test"], self.val_batches)

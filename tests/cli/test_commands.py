@@ -65,7 +65,7 @@ def test_plan_says_what_would_be_done_and_writes_nothing(
     arguments = ("plan", "--videos", clips, "--out", store, *FAST)
     words = flowpipe(*arguments)
     assert words.returncode == 0, words.stderr
-    for word in ("frames", "core hours", "GB", "inodes", "free disk"):
+    for word in ("frames", "of one core", "GB", "inodes", "free disk"):
         assert word in words.stdout
     facts = json.loads(flowpipe(*arguments, "--json").stdout)
     assert facts["spans_to_extract"] == 8
@@ -77,7 +77,7 @@ def test_plan_says_what_would_be_done_and_writes_nothing(
 
 def test_plan_knows_what_is_done(clips: Path, store: Path, flowpipe: Run) -> None:
     facts = json.loads(flowpipe("plan", "--videos", clips, "--out", store, *FAST, "--json").stdout)
-    assert (facts["spans_done"], facts["spans_to_extract"], facts["frames"]) == (8, 0, 0)
+    assert (facts["videos_done"], facts["spans_to_extract"], facts["frames"]) == (8, 0, 0)
 
 
 def test_verify_of_a_whole_store(store: Path, flowpipe: Run) -> None:

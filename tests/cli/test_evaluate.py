@@ -71,16 +71,16 @@ def test_missing_and_unknown_videos(store: Path, tmp_path: Path, flowpipe: Run) 
     path = scores(tmp_path / "some.txt", [*IDS[:2], *IDS[3:], "other 0"], [True] * 6)
     refused = flowpipe("evaluate", store, path)
     assert refused.returncode == 2
-    assert "no scores for 1 of the 3 videos of test1: video 2" in refused.stderr
+    assert "no scores for 1 of 3 videos of test1: video 2" in refused.stderr
     allowed = flowpipe("evaluate", store, path, "--allow-missing", "--json")
     assert allowed.returncode == 0
-    assert "1 ids are not in the store and do not count: other 0" in allowed.stderr
+    assert "1 id not in the store and ignored: other 0" in allowed.stderr
     assert json.loads(allowed.stdout)["splits"]["mean"]["accuracy"] == 1
     table = flowpipe("evaluate", store, path, "--allow-missing")
-    assert "1 classes without test videos do not count: run" in table.stderr
+    assert "1 class without test videos left out: run" in table.stderr
     for wrong, message in (
         ((path, path, path), "3 files of scores for 2 splits (test1, test2)"),
-        ((path, "--split", "test9"), "0 videos are of split test9"),
+        ((path, "--split", "test9"), "split test9 has 0 videos"),
     ):
         done = flowpipe("evaluate", store, *wrong)
         assert done.returncode == 2 and message in done.stderr

@@ -105,7 +105,7 @@ def test_ctrl_c_and_sigterm_leave_a_resumable_store(
     finished = len(open_store(store).videos)
     assert finished > 0  # all, where the workers were done before they were stopped
     plan = json.loads(flowpipe("plan", *slow(clips, store)[1:], "--json").stdout)
-    assert (plan["spans_done"], plan["spans_to_extract"]) == (finished, 8 - finished)
+    assert (plan["videos_done"], plan["spans_to_extract"]) == (finished, 8 - finished)
 
 
 @pytest.fixture(scope="module")
@@ -408,7 +408,7 @@ def test_a_plan_that_cannot_fit_is_refused_before_anything_is_written(
     arguments = ("--videos", clips, "--out", disk / "store", *FAST)
     refused = flowpipe("extract", *arguments)
     assert refused.returncode == 2
-    assert "are free" in refused.stderr and "choose another --out" in refused.stderr
+    assert "free at" in refused.stderr and "choose another --out" in refused.stderr
     assert not list(disk.iterdir())
     planned = flowpipe("plan", *arguments)
     assert planned.returncode == 2

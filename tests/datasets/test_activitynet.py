@@ -84,7 +84,7 @@ def test_blocked_videos_are_in_no_split_and_nobody_misses_them(tmp_path, name, t
     (tmp_path / name).write_text(text)
     dataset = load(tmp_path)
     assert [r.video_id for r in dataset.absent] == ["3HHAEmr0Q34", "_under-scor"]
-    assert "1 blocked videos" in dataset.note
+    assert "1 blocked video " in dataset.note
     put(tmp_path, "v_blockedBLCK.mp4")
     record = load(tmp_path).records[-1]
     assert (record.video_id, record.labels, record.splits) == ("blockedBLCK", (0,), ())

@@ -79,8 +79,8 @@ def test_segments_and_ambiguous_stretches(tmp_path):
     assert by_id["video_validation_0000052"].segments == ()
     assert by_id["video_validation_0000052"].ambiguous == ((3.0, 4.0),)
     assert by_id["video_validation_0000053"].labels == (BILLIARDS,)
-    assert "4 of 3007 validation segments found, of 2 videos" in dataset.note
-    assert "1 stretches are ambiguous" in dataset.note
+    assert "4 of 3007 validation segments found, in 2 videos" in dataset.note
+    assert "1 ambiguous segment." in dataset.note
 
 
 def test_labels_of_whole_videos_come_from_the_mat_files(tmp_path):
@@ -126,7 +126,7 @@ def test_class_list_has_to_agree(tmp_path):
 
 def test_an_id_with_two_files_is_refused(tmp_path):
     put(tmp_path, *VIDEOS, "copy/video_validation_0000051.mp4", "test/VIDEO_TEST_0000004.AVI")
-    with pytest.raises(DatasetError, match="1 videos .* more than one file") as caught:
+    with pytest.raises(DatasetError, match="1 video .* more than one file") as caught:
         load(tmp_path)
     assert str(tmp_path / "copy/video_validation_0000051.mp4") in str(caught.value)
     assert str(tmp_path / "validation/video_validation_0000051.mp4") in str(caught.value)

@@ -135,7 +135,7 @@ def test_what_is_not_there_is_said_with_a_way_out(tmp_path):
         load(root)
     root = write(tmp_path / "c")
     shutil.copytree(root / "UCF-101", root / "copy")
-    with pytest.raises(DatasetError, match="2 videos .* have more than one file"):
+    with pytest.raises(DatasetError, match="2 videos .* with more than one file"):
         load(root)
 
 

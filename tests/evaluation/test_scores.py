@@ -45,8 +45,8 @@ def test_ids_with_spaces_and_npz(tmp_path):
     [
         ("a 1 2 3\nb 1 2\n", r"scores.txt:2: wanted a video id and 3 scores, got 2 scores"),
         ("a 1 2 3\nb 1 x 2\n", r"scores.txt:2: wanted .*'x'"),
-        ("a 1 2 3\na 1 2 3\n", "1 ids twice: a"),
-        ("a 1 nan 3\n", "no finite numbers: a"),
+        ("a 1 2 3\na 1 2 3\n", "1 id twice: a"),
+        ("a 1 nan 3\n", "1 video with scores that are not finite: a"),
         ("\n", "has no line"),
     ],
 )
@@ -60,7 +60,7 @@ def test_wrong_text(tmp_path, text, message):
 def test_wrong_npz(tmp_path):
     path = tmp_path / "scores.npz"
     np.savez(path, video_ids=["a"], scores=np.zeros((1, 2)))
-    with pytest.raises(FormatError, match="wanted 3 scores for each of 1 videos"):
+    with pytest.raises(FormatError, match="wanted 3 scores for each of 1 video,"):
         read_scores(path, 3)
     np.savez(path, ids=["a"])
     with pytest.raises(FormatError, match=r"no \.npz with video_ids"):
@@ -84,5 +84,5 @@ def test_truth_of_splits():
     assert truth.positives.tolist() == [[True, False, True], [False, True, False], [False] * 3]
     assert splits_of(records[4:]) == ("all",)
     assert truth_of(records, "all", 3).positives.sum() == 4
-    with pytest.raises(UsageError, match="1 videos are of split test3, and none .* test1, test2"):
+    with pytest.raises(UsageError, match="split test3 has 1 video and no label.* test1, test2"):
         truth_of(records, "test3", 3)

@@ -205,7 +205,7 @@ def test_lists_give_labels_and_splits_whatever_lies_before_the_folder(
     (tmp_path / "test.txt").write_text("run/2\n")
     with pytest.raises(DatasetError, match=r"test.txt:1 must read 'folder frames label'"):
         read_lists([("", tmp_path / "test.txt")])
-    with pytest.raises(UsageError, match="label 2, but there are 1 names"):
+    with pytest.raises(UsageError, match="label 2, but --class-names has 1 name;"):
         do_import(root, pairing="start", labels=labels, splits=splits, class_names=("x",))
 
 

@@ -68,6 +68,16 @@ def test_what_is_done_or_quarantined_is_left_out() -> None:
     assert (plan.done, plan.quarantined, plan.spans) == (2, 1, 7)
 
 
+def test_videos_are_counted_and_not_their_parts() -> None:
+    spans = [(Span(VideoRecord(f"v{k}", ""), part, 3), 10) for k in range(3) for part in range(3)]
+    plan = make_plan(
+        spans, (), SAMPLE, Rates(0.01, 1000), workers=1,
+        done={("v0", part, 3) for part in range(3)} | {("v1", 1, 3), ("v2", 0, 3)},
+        quarantined={("v2", 1, 3), ("v2", 2, 3)},
+    )  # fmt: skip
+    assert (plan.done, plan.quarantined, plan.videos, plan.spans) == (1, 1, 1, 2)
+
+
 def test_shards_get_smaller_with_more_workers_but_not_without_end() -> None:
     spans = [(span(f"v{k}"), 400_000) for k in range(400)]
     few = make_plan(spans, (), SAMPLE, Rates(0.02, 36_000), workers=1)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import StringIO
 
 import pytest
 from rich.console import Console
 
-from flowpipe.run import progress
+from flowpipe.run import Summary, progress
 from flowpipe.run.plan import Plan, ShardPlan
 from flowpipe.run.progress import RunProgress
 from flowpipe.types import Outcome, Span, VideoRecord
@@ -51,6 +52,21 @@ def test_videos_are_counted_and_move_while_shards_are_in_work():
         assert "2/3 videos" in last(console)
         shown.outcome(Outcome("v2", "failed", reason="corrupt", message="v2.mp4: broken"))
         assert "3/3 videos" in last(console) and "1 failed" in last(console)
+
+
+def test_a_video_of_which_parts_were_done_before_counts_when_the_others_are():
+    whole = plan_of(3, 1)
+    shard = replace(whole.shards[0], spans=whole.shards[0].spans[1:])  # one of three was there
+    plan, console = replace(whole, shards=(shard,)), Console(file=StringIO(), width=200)
+    assert (plan.spans, plan.videos, dict(plan.split)) == (3, 2, {"v0": 2})
+    summary = Summary(parts=plan.split)
+    with RunProgress(plan, console) as shown:
+        for part, videos in ((1, 0), (2, 1)):
+            outcome = Outcome("v0", "done", "", part, 3)
+            shown.outcome(outcome)
+            summary.add(outcome)
+            assert f"{videos}/2 videos" in last(console)
+            assert summary.counts["done"] == videos
 
 
 def test_quiet_prints_failures_alone():
