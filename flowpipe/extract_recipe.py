@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from flowpipe import codec, flow
 from flowpipe.flow.features import DETECTORS
@@ -21,6 +21,8 @@ class SizeParams:
     ratio instead, enlarging small videos too; all zero keeps the size of the video.
     """
 
+    TOGETHER: ClassVar = ("width", "height")
+    """A recipe that gives one of these has to give the other: see `flowpipe.recipe.build`."""
     width: int = 340
     height: int = 256
     short_side: int = 0

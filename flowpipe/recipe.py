@@ -3,7 +3,9 @@
 Knows no section by name: it builds any frozen dataclass from plain values. A field may be a
 number, a string, a bool, a tuple, a ``Literal``, another dataclass, a mapping, plain values
 (``Any``), or a *choice*: a mapping whose ``name`` picks a params class from a table given in the
-field's metadata (``field(metadata={"choices": {"jpeg": JpegParams, ...}})``).
+field's metadata (``field(metadata={"choices": {"jpeg": JpegParams, ...}})``). A dataclass may name
+fields in ``TOGETHER`` that are given all or none, since the default of one makes no sense beside a
+value of another.
 """
 
 from __future__ import annotations
@@ -133,6 +135,14 @@ def _build_params(cls: Any, values: Any, where: str, mistakes: list[str]) -> Any
         if key not in fields:
             hint = did_you_mean(str(key), fields, listed="known keys")
             mistakes.append(f"{where}.{key} is unknown; {hint}")
+    together = getattr(cls, "TOGETHER", ())
+    given = [key for key in together if key in values]
+    if given and len(given) < len(together):
+        lacking = [key for key in together if key not in values]
+        mistakes.append(
+            f"{where} has {' and '.join(given)} without {' and '.join(lacking)}; give "
+            f"{'both' if len(together) == 2 else 'all'} or none"
+        )
     before = len(mistakes)
     arguments = {
         key: _build_field(fields[key], hints[key], value, f"{where}.{key}", mistakes)

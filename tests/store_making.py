@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,7 @@ def add_video(
     size: tuple[int, int] = (6, 8),
     window: int = 4,
     params: Any = None,
+    meta: Mapping[str, Any] | None = None,
 ) -> None:
     """Write one video, or part, of random planes in windows, and remember it."""
     params = params or codec.RawParams()
@@ -108,7 +109,7 @@ def add_video(
     pts = (len(before) + np.arange(frames)) / 25 + 0.1
     writer.append_pts(pts)
     made.pts_s[video_id] = np.concatenate([before, pts])
-    writer.commit({"status": "done"})
+    writer.commit({"status": "done", **(meta or {})})
 
 
 class Snippets:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from flowpipe import recipe
 from flowpipe.errors import RecipeError
+from flowpipe.extract_recipe import ExtractRecipe
 
 
 @dataclass(frozen=True)
@@ -150,3 +151,11 @@ def test_a_number_with_an_exponent_is_a_number(text: str, tmp_path: Path) -> Non
 def test_override_refuses_a_value_that_is_no_yaml(text: str) -> None:
     with pytest.raises(RecipeError, match="--set bound=.* not valid YAML"):
         recipe.override({}, [f"bound={text}"])
+
+
+def test_a_size_that_is_half_given_is_refused() -> None:
+    with pytest.raises(RecipeError, match="extract.size has width without height; give both"):
+        recipe.build(ExtractRecipe, {"size": {"width": 224}}, where="extract")
+    with pytest.raises(RecipeError, match="has height without width"):
+        recipe.build(ExtractRecipe, {"size": {"height": 224}}, where="extract")
+    assert recipe.build(ExtractRecipe, {"size": {}}).size == recipe.build(ExtractRecipe, {}).size

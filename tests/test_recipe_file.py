@@ -30,7 +30,9 @@ def test_an_unknown_name_gets_the_nearest():
 
 
 def test_a_recipe_may_do_without_training(tmp_path):
-    extract, train = written(tmp_path, "extract: {bound: 15}").build(["extract.size.width=320"])
+    extract, train = written(tmp_path, "extract: {bound: 15}").build(
+        ["extract.size={width: 320, height: 240}"]
+    )
     assert (extract.bound, extract.size.width, train) == (15.0, 320, None)
 
 

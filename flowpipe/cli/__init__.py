@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import io
 import keyword
 import sys
 import traceback
@@ -119,10 +118,13 @@ def main(arguments: list[str] | None = None) -> Any:
     except click.exceptions.Abort:
         say("flowpipe: interrupted")
         code = EXIT_INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        write_line(error.format_message(), err=True)
+        code = EXIT_WRONG_USE
     except click.ClickException as error:
-        words = io.StringIO()
-        error.show(file=words)
-        write_line(words.getvalue(), err=True, nl=False)
+        say(f"flowpipe: {error.format_message()}", "bold red")
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            say(f"see {error.ctx.command_path} --help")
         code = EXIT_WRONG_USE
     except FlowpipeError as error:
         say(f"flowpipe: {error}", "bold red")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from flowpipe.cli import EXIT_DONE, EXIT_SOME_FAILED
-from flowpipe.cli.paths import FILE, FOLDER, FOLDER_THERE
+from flowpipe.cli.paths import FILE, FOLDER, FOLDER_THERE, SPLIT_FILE
 from flowpipe.cli.screen import counting, say, write_line
 from flowpipe.datasets.classes import read_class_names
 from flowpipe.exchange import LAYOUTS, ImportJob, Pairing, import_folder, read_lists
@@ -26,7 +26,7 @@ _SHOWN = 5
 @click.option("--bound", type=click.FloatRange(0, 1000, min_open=True),
               help="Pixels that the bytes 0 and 255 of flow stand for.")  # fmt: skip
 @click.option("--fps", type=click.FloatRange(0, min_open=True), help="Frames per second.")
-@click.option("--list", "lists", multiple=True, metavar="[SPLIT=]FILE",
+@click.option("--list", "lists", type=SPLIT_FILE, multiple=True, metavar="[SPLIT=]FILE",
               help="'folder frames label' lines, as train1=ucf101_rgb_train_split_1.txt; repeat it."
               )  # fmt: skip
 @click.option("--class-names", type=FILE, metavar="FILE",
@@ -41,7 +41,7 @@ def import_(
     pairing: Pairing | None,
     bound: float | None,
     fps: float | None,
-    lists: tuple[str, ...],
+    lists: tuple[tuple[str, Path], ...],
     class_names: Path | None,
     dataset: str,
     workers: int,
@@ -55,7 +55,7 @@ def import_(
     Colour JPEG is kept byte for byte, all else without loss as JPEG-LS. A folder that makes no
     video is named and left out. Exit code: 0 all done, 1 some left out, 2 wrong use.
     """
-    labels, splits = read_lists(_split_and_file(text) for text in lists)
+    labels, splits = read_lists(lists)
     names = read_class_names(class_names) if class_names else ()
     job = ImportJob(
         folder.absolute(), store.absolute(), layout or "", pairing, bound or 0.0, fps or 0.0,
@@ -76,8 +76,3 @@ def import_(
     failed = f", {len(done.failed)} left out" if done.failed else ""
     write_line(f"{store}: {counted(done.videos, 'video')}{already}{failed}")
     return EXIT_SOME_FAILED if done.failed else EXIT_DONE
-
-
-def _split_and_file(text: str) -> tuple[str, Path]:
-    split, equals, path = text.partition("=")
-    return (split, Path(path)) if equals else ("", Path(text))

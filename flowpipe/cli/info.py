@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
+from flowpipe import recipe as recipes
 from flowpipe.cli.options import STORE_ARGUMENT
-from flowpipe.cli.screen import print_table, write_json
-from flowpipe.errors import UsageError
-from flowpipe.notes import count_notes
+from flowpipe.cli.screen import print_table, write_json, write_line
+from flowpipe.errors import REASONS, UsageError
+from flowpipe.notes import NOTES, count_notes
 from flowpipe.run import Quarantine
 from flowpipe.store import Store, Video, open_store
-from flowpipe.words import counted, did_you_mean
+from flowpipe.words import byte_size, counted, did_you_mean, some
+
+_SHOWN = 12
+"""Classes, splits and stretches of damage that are listed."""
 
 
 @click.command()
@@ -28,12 +34,18 @@ def info(store: Path, video: str | None, as_json: bool) -> None:
     opened = open_store(store)
     if video is None:
         facts = store_facts(opened, store)
+        rows = _store_rows(facts)
     else:
         facts = video_facts(find(opened, video))
+        rows = _video_rows(facts, opened.header.class_names)
     if as_json:
         write_json(facts)
         return
-    print_table((name.replace("_", " "), _words(value)) for name, value in facts.items())
+    print_table((name, words) for name, words in rows if words)
+    if video is None:
+        write_line("\nrecipe")
+        for line in recipes.dump(facts["recipe"]).splitlines():
+            write_line(f"  {line}")
 
 
 def find(store: Store, video_id: str) -> Video:
@@ -48,9 +60,10 @@ def find(store: Store, video_id: str) -> Video:
 
 
 def store_facts(store: Store, path: Path) -> dict[str, Any]:
-    """What a store holds, as plain values."""
+    """Return what a store holds, as plain values."""
     videos = list(store.videos.values())
-    statuses = [video.meta["status"] for video in videos]
+    statuses = Counter(video.status for video in videos)
+    classes = Counter(label for video in videos for label in video.labels)
     modalities = store.header.recipe["modalities"]
     notes = count_notes(
         (video.video_id, part["facts"].get("notes", ()))
@@ -62,11 +75,15 @@ def store_facts(store: Store, path: Path) -> dict[str, Any]:
         "format_version": store.header.format_version,
         "dataset": store.header.dataset,
         "videos": len(videos),
-        "partial_videos": statuses.count("partial"),
+        "partial_videos": statuses["partial"],
         "incomplete_videos": len(store.incomplete),
-        "quarantined": len(Quarantine(path).read()),
+        "quarantined": len(Quarantine(path).video_ids()),
         "notes": {note.code: {"videos": note.videos, "example": note.example} for note in notes},
         "classes": len(store.header.class_names),
+        "videos_by_class": {
+            name: classes[label] for label, name in enumerate(store.header.class_names)
+        },
+        "videos_by_split": dict(sorted(Counter(s for v in videos for s in v.splits).items())),
         "shards": len(store.shards),
         "frames": sum(video.frames for video in videos),
         "images": {name: sum(v.images[name] for v in videos) for name in modalities},
@@ -76,26 +93,175 @@ def store_facts(store: Store, path: Path) -> dict[str, Any]:
     }
 
 
+def _store_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    source = {key: value for key, value in facts["dataset"].items() if value}
+    name = [str(source.pop("dataset"))] if "dataset" in source else []
+    parts = {
+        "stored in part": facts["partial_videos"],
+        "with missing parts": facts["incomplete_videos"],
+        "in quarantine": facts["quarantined"],
+    }
+    extra = "".join(f", {count} {words}" for words, count in parts.items() if count)
+    classes = [f"{name} {count}" for name, count in facts["videos_by_class"].items()]
+    splits = [f"{name} {count}" for name, count in facts["videos_by_split"].items()]
+    notes = [
+        f"{counted(one['videos'], 'video')}: {NOTES[code].meaning}; as in {one['example']}"
+        for code, one in facts["notes"].items()
+    ]
+    return [
+        ("store", f"{facts['store']}, format {facts['format_version']}"),
+        ("data set", ", ".join([*name, *(f"{_plain(k)} {_words(v)}" for k, v in source.items())])),
+        ("videos", f"{facts['videos']}{extra}"),
+        ("notes", "\n".join(notes)),
+        ("classes", f"{len(classes)}: {some(classes, _SHOWN)}" if classes else "none"),
+        ("splits", some(splits, _SHOWN)),
+        ("frames", str(facts["frames"])),
+        ("images", _words(facts["images"])),
+        ("shards", f"{facts['shards']}, {byte_size(facts['bytes'])}"),
+        ("recipe digest", facts["recipe_digest"]),
+    ]
+
+
 def video_facts(video: Video) -> dict[str, Any]:
-    """What is known of one video, as plain values."""
+    """Return what is known of one video, as plain values.
+
+    Of a video that was cut in time, ``facts`` and ``damage`` are those of all its parts together,
+    and ``parts`` has the frames and the span of each.
+    """
+    metas = video.part_metas
+    values = {key: value for key, value in video.meta.items() if key != "record"}
+    parts = [
+        {**(meta.get("span") or {}), "frames_decoded": meta["facts"].get("frames_decoded", 0)}
+        for meta in metas
+    ]
     return {
         "video_id": video.video_id,
         "frames": video.frames,
         "images": dict(video.images),
+        "sizes": {name: {"height": h, "width": w} for name, (h, w) in video.size.items()},
         "first_pts_s": float(video.pts_s[0]),
         "last_pts_s": float(video.pts_s[-1]),
         "fps": video.fps,
         "labels": list(video.labels),
-        **{key: value for key, value in video.meta.items() if key != "record"},
+        **values,
+        "facts": whole_facts([meta["facts"] for meta in metas]),
+        "damage": [run for meta in metas for run in meta.get("damage", ())],
+        "parts": parts if len(parts) > 1 else [],
         "record": video.meta["record"],
     }
 
 
+def whole_facts(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the facts of a video from those of its parts: counts are added up, notes are joined.
+
+    Counts of a note, as in ``lost_frames:3``, are added up too.
+    """
+    notes: dict[str, int | None] = {}
+    for note in (note for facts in parts for note in facts.get("notes", ())):
+        code, colon, count = note.partition(":")
+        if code == "video_stream":
+            notes[note] = None  # an index, not a count
+        else:
+            notes[code] = (notes.get(code) or 0) + int(count) if colon else notes.get(code)
+    sizes = [tuple(size) for facts in parts for size in facts.get("sizes", ())]
+    return {
+        **parts[0],
+        "sizes": [list(size) for size in dict.fromkeys(sizes)],
+        "interlaced": any(facts.get("interlaced") for facts in parts),
+        **{
+            key: sum(int(facts.get(key, 0)) for facts in parts)
+            for key in ("frames_decoded", "frames_dropped")
+        },
+        "notes": [code if count is None else f"{code}:{count}" for code, count in notes.items()],
+    }
+
+
+def _video_rows(facts: dict[str, Any], names: tuple[str, ...]) -> list[tuple[str, str]]:
+    seen, record = facts["facts"], facts["record"]
+    classes = [names[k] if k < len(names) else str(k) for k in facts["labels"]]
+    source = facts.get("source") or {}
+    stored = {name: f"{one['width']}x{one['height']}" for name, one in facts["sizes"].items()}
+    shown = next((size for size in stored.values() if size != "0x0"), "")
+    reason = facts.get("reason", "")
+    why = f": {REASONS.get(reason, reason)}" if reason else ""
+    read = " of ".join(filter(None, [str(seen.get("pixel_format", "")), _source_size(seen)]))
+    damage = [
+        f"{counted(run['frames'], 'frame')} {run['what']} at frame {run['frame']}, "
+        f"{run['time_s']:.2f} s"
+        for run in facts["damage"]
+    ]
+    clipped = {name: f"{100 * share:.2g} %" for name, share in facts["clipped_share"].items()}
+    return [
+        ("video", facts["video_id"]),
+        ("source", str(record["path"])),
+        ("", _file_words(source)),
+        ("labels", ", ".join(classes) or "none"),
+        ("subset", str(record["subset"])),
+        ("splits", ", ".join(record["splits"])),
+        ("segments", _segments(record, names)),
+        ("status", f"{facts['status']}{why}"),
+        ("", str(facts.get("message") or "")),
+        ("frames", f"{facts['frames']}, {facts['fps']:.4g} per second, from "
+                   f"{facts['first_pts_s']:.2f} to {facts['last_pts_s']:.2f} s"),
+        ("images", f"{_words(facts['images'])}{f', {shown}' if shown else ''}"),
+        ("clipped", _words(clipped)),
+        ("decoded", f"{counted(seen.get('frames_decoded', 0), 'frame')}, "
+                    f"{seen.get('frames_dropped', 0)} of them dropped"),
+        ("", ", ".join(filter(None, [seen.get("container"), seen.get("codec"), read]))),
+        ("", str(seen.get("decoder", ""))),
+        ("colour", " ".join(filter(None, (str(seen.get(f"colour_{key}") or "") for key in
+                                          ("matrix", "range", "transfer"))))),
+        ("rotation", f"{seen['rotation_deg']} degrees clockwise"
+                     if seen.get("rotation_deg") else ""),
+        ("notes", "\n".join(_note(note) for note in seen["notes"])),
+        ("damage", some(damage, _SHOWN)),
+        ("parts", "\n".join(map(_part, facts["parts"]))),
+    ]  # fmt: skip
+
+
+def _file_words(source: dict[str, Any]) -> str:
+    words = [byte_size(source["bytes"])] if "bytes" in source else []
+    if source.get("mtime_ns"):
+        changed = datetime.fromtimestamp(source["mtime_ns"] / 1e9)
+        words.append(f"changed {changed:%Y-%m-%d %H:%M:%S}")
+    if source.get("sha256"):
+        words.append(f"SHA-256 {source['sha256']}")
+    return ", ".join(words)
+
+
+def _source_size(seen: dict[str, Any]) -> str:
+    return " and ".join(f"{width}x{height}" for width, height in seen.get("sizes", ()))
+
+
+def _segments(record: dict[str, Any], names: tuple[str, ...]) -> str:
+    found = [
+        f"{names[one['label']] if one['label'] < len(names) else one['label']} "
+        f"{one['start_s']:g} to {one['end_s']:g} s"
+        for one in record["segments"]
+    ]
+    return some(found, _SHOWN)
+
+
+def _note(note: str) -> str:
+    code, _, count = note.partition(":")
+    meaning = NOTES[code].meaning if code in NOTES else ""
+    return f"{note}: {meaning}" if meaning else note
+
+
+def _part(part: dict[str, Any]) -> str:
+    first, last = part.get("start_s"), part.get("stop_s")
+    begin = "the start" if first is None else f"{first:.2f} s"
+    end = "the end" if last is None else f"{last:.2f} s"
+    return f"from {begin} to {end}: {counted(part['frames_decoded'], 'frame')} decoded"
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ")
+
+
 def _words(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_words(entry)}" for key, entry in value.items())
-    if isinstance(value, float):
-        return f"{value:.6g}"
+        return ", ".join(f"{_plain(key)} {_words(entry)}" for key, entry in value.items())
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(_words, value)) + "]"
+        return ", ".join(map(_words, value))
     return str(value)

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from flowpipe.cli.options import chain, stored_dataset
+from flowpipe.cli.paths import RECIPE
 from flowpipe.errors import UsageError
 from flowpipe.modality import MODALITIES
 from flowpipe.recipe_file import read_recipe, recipe_of
@@ -22,7 +23,7 @@ stream_options = chain(
         help="Trains on train<k>, validates on test<k>.",
     ),
     click.option(
-        "--recipe", "recipe_file", metavar="NAME|FILE",
+        "--recipe", "recipe_file", type=RECIPE, metavar="NAME|FILE",
         help="Recipe whose train section is followed.  [default: the data set's own]",
     ),
     click.option(

@@ -11,7 +11,7 @@ import click
 
 from flowpipe import recipe as recipes
 from flowpipe.cli import devices
-from flowpipe.cli.paths import FOLDER, PLACE, THERE
+from flowpipe.cli.paths import FOLDER, PLACE, RECIPE, THERE
 from flowpipe.cli.source import load_dataset, source_of
 from flowpipe.datasets import DATASETS, Dataset
 from flowpipe.errors import REASONS, BackendError, UsageError
@@ -81,7 +81,7 @@ extract_options = chain(
         help="Folder of the store; an existing store of the same recipe is continued.",
     ),
     click.option(
-        "--recipe", "recipe_file", metavar="NAME|FILE",
+        "--recipe", "recipe_file", type=RECIPE, metavar="NAME|FILE",
         help="Recipe: a name from pipelines/ or a YAML file.  [default: the data set's own]",
     ),
     click.option(

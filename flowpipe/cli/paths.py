@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from flowpipe.recipe_file import SUFFIXES
 from flowpipe.remote import Place, is_url, place
 
 
@@ -53,13 +54,49 @@ class LocalPath(click.Path):
                 param,
                 ctx,
             )
-        wrong = _wrong_above(Path(text))
-        if wrong:
+        path = Path(text)
+        if wrong := _wrong_above(path):
             self.fail(f"{text}: {wrong}", param, ctx)
+        if not self.file_okay and path.is_file():
+            self.fail(f"{text} is a file; wanted a folder", param, ctx)
+        if not self.dir_okay and path.is_dir():
+            self.fail(f"{text} is a folder; wanted a file", param, ctx)
         return super().convert(value, param, ctx)
 
 
+class RecipeName(click.ParamType):
+    """The name of a recipe or its YAML file, as text."""
+
+    name = "name"
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> str:
+        text = str(value)
+        if not text or is_url(text) or Path(text).suffix in SUFFIXES:
+            FILE.convert(text, parameter, context)
+        return text
+
+
+class SplitFile(click.ParamType):
+    """``[SPLIT=]FILE`` -> (split, path); the split is empty if it is not given."""
+
+    name = "file"
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> tuple[str, Path]:
+        if isinstance(value, tuple):  # click converts some values twice
+            return value
+        split, equals, path = str(value).partition("=")
+        if not equals:
+            split, path = "", str(value)
+        return split, FILE_THERE.convert(path, parameter, context)
+
+
 PLACE = PlaceType()
+RECIPE = RecipeName()
+SPLIT_FILE = SplitFile()
 FILE = LocalPath(dir_okay=False)
 """A file to write, or one whose reader says that it is missing."""
 FILE_THERE = LocalPath(exists=True, dir_okay=False)

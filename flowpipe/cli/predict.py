@@ -12,7 +12,7 @@ from flowpipe import recipe as recipes
 from flowpipe.cli import devices
 from flowpipe.cli.networks import WEIGHTS_OPTION, weights_of
 from flowpipe.cli.options import without_core
-from flowpipe.cli.paths import FOLDER_THERE, PLACE
+from flowpipe.cli.paths import FOLDER_THERE, PLACE, RECIPE
 from flowpipe.cli.screen import print_table, say, stderr, write_json, write_line
 from flowpipe.cli.torch_needed import torch_or_why
 from flowpipe.datasets import Dataset
@@ -51,7 +51,7 @@ _LONG_S = 30.0
               help="Classes to show.")  # fmt: skip
 @click.option("--least", type=click.FloatRange(0, 1), default=0.5, show_default=True,
               help="Probability from which on the time line names a class.")  # fmt: skip
-@click.option("--recipe", "recipe_file", metavar="NAME|FILE",
+@click.option("--recipe", "recipe_file", type=RECIPE, metavar="NAME|FILE",
               help="How to extract, for runs of imported stores.  [default: as the run's store "
                    "was]")  # fmt: skip
 @click.option("--checkpoint", type=click.Choice(["best", "last"]), default="last",

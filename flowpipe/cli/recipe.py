@@ -6,10 +6,11 @@ import click
 
 from flowpipe import recipe as recipes
 from flowpipe.cli import Group
+from flowpipe.cli.paths import RECIPE
 from flowpipe.cli.screen import print_table, write_line
 from flowpipe.recipe_file import known_names, read_recipe
 
-_NAME = click.argument("name", metavar="NAME|FILE")
+_NAME = click.argument("name", type=RECIPE, metavar="NAME|FILE")
 _SETTINGS = click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE",
     help="Change one value, as --set extract.bound=15 or --set train.streams.rgb.dropout=0.5.",

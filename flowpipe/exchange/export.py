@@ -193,8 +193,10 @@ def _chosen(store: Store, only: tuple[str, ...]) -> list[str]:
     if not chosen:
         known = sorted({n for v in store.videos.values() for n in (v.subset, *v.splits) if n})
         raise UsageError(
-            f"no video of {store.path} is of {', '.join(only) or 'any part'}; there are: "
-            f"{', '.join(known) or 'none'}"
+            f"no video of {store.path} is of {', '.join(only)}; "
+            f"subsets and splits there: {', '.join(known) or 'none, so leave --only out'}"
+            if only
+            else f"{store.path} has no videos"
         )
     return chosen
 

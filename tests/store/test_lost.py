@@ -39,7 +39,7 @@ def test_a_lost_shard_is_a_problem(make_store, with_index):
     (problem,) = verify_store(made.path).problems
     assert (problem.shard, problem.clause) == (made.shards[0].name, "S28")
     assert "2 videos (a, b" in problem.message
-    with pytest.warns(FlowpipeWarning, match="1 shards that were published are gone"):
+    with pytest.warns(FlowpipeWarning, match="1 published shard gone"):
         store = open_store(made.path)
     assert list(store.videos) == ["c"] and store.lost == (made.shards[0].name,)
     assert set(lost_shards(made.path)) == {made.shards[0].name}
@@ -74,7 +74,7 @@ def test_unknown_shards_are_adopted(make_store):
         path = made.path / "manifest" / name
         path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
     report = verify_store(made.path)
-    assert report.ok and "1 shards are not in the manifest" in report.notes[0]
+    assert report.ok and "1 shard not in the manifest" in report.notes[0]
     assert adopt(made.path) == 1 and adopt(made.path) == 0
     (one,) = read_manifest(made.path).published[made.shards[1].name]
     assert one.keys == (("b", 0, 1),) and not verify_store(made.path).notes
