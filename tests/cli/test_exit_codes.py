@@ -212,7 +212,8 @@ def test_info_of_a_split_video_is_of_all_its_parts(
         path = tmp_path / "shards" / f"shard-{part:012x}.h5"
         facts = {
             "frames_decoded": 9 + part, "frames_dropped": part,
-            "sizes": [[64, 48], [64 + part, 48]], "interlaced": part == 1, "notes": [f"lost_frames:{part + 1}", "interlaced"],
+            "sizes": [[64, 48], [64 + part, 48]], "interlaced": part == 1,
+            "notes": [f"lost_frames:{part + 1}", "interlaced"],
         }  # fmt: skip
         with open_writer(path) as writer:
             meta = {"facts": facts, "damage": [lost] * (part == 2)}
