@@ -43,6 +43,7 @@ from flowpipe.video.avi_index import AviIndex
 from flowpipe.video.damage import Shown, Tracker
 from flowpipe.video.decoders import open_decoder
 from flowpipe.video.head import PLACEHOLDER_BYTES, is_of_storage, read_head
+from flowpipe.video.joins import unmark_joins
 from flowpipe.video.nal import Units
 from flowpipe.video.source import Source, brief
 from flowpipe.video.truncation import missing_bytes
@@ -208,7 +209,7 @@ class Pictures:
         """Packets of the source; reading goes on behind data that the demuxer cannot make out."""
         while True:
             try:
-                yield from self.source.packets()
+                yield from unmark_joins(self.source.packets())
                 return
             except av.error.InvalidDataError:
                 self._read_errors += 1

@@ -137,6 +137,28 @@ def test_whole_files_of_other_structures_have_no_damage(options: str, tmp_path: 
     assert (len(read.frames), read.error, read.damage) == (2 * FRAMES, None, ())
 
 
+def count_on(content: bytes, by: int) -> bytes:
+    """Add to the continuity counters of a transport stream."""
+    units = [bytearray(content[at : at + 188]) for at in range(0, len(content), 188)]
+    for unit in units:
+        unit[3] = unit[3] & 0xF0 | (unit[3] + by) & 0x0F
+    return b"".join(units)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video", "libx265"])
+def test_joined_transport_streams_have_no_damage(codec: str, tmp_path: Path) -> None:
+    path = encode_video(tmp_path / "a.ts", moving_clip(FRAMES), codec=codec, gop=GOP)
+    content, marked = path.read_bytes(), 0
+    for by in (0, 5):  # one of the two jumps
+        path.write_bytes(content + count_on(content, by))
+        with av.open(str(path)) as container:
+            marked += any(packet.is_corrupt for packet in container.demux(video=0))
+        read = Read(path)
+        assert (len(read.frames), read.error, read.damage) == (2 * FRAMES, None, ())
+        assert "corrupt_packets" not in read.notes
+    assert marked
+
+
 def test_a_recording_that_refreshes_by_and_by_may_start_anywhere(tmp_path: Path) -> None:
     """Without IDR pictures the decoder shows nothing until all of a picture has been refreshed."""
     path = tmp_path / "a.h264"

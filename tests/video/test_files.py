@@ -73,6 +73,11 @@ NASTY = {
     "testsrc2_vp8.webm": (30, 1280, 720, ()),
     "testsrc2_vp9.webm": (30, 1280, 720, ()),
 }
+DAMAGE = {
+    "lost_frames", "damaged_frames", "concealed_frames", "corrupt_packets", "undecodable_start",
+    "shorter_than_declared", "fewer_frames_than_declared",
+}  # fmt: skip
+"""Notes of damaged or incomplete videos."""
 REFUSED = {"sine_mono_s16.wav": "no_video"}
 PARTIAL = {"decord_corrupted.mp4": ("corrupt", 29)}
 
@@ -96,7 +101,10 @@ def read(path: Path, keep: int = 1) -> tuple[np.ndarray, np.ndarray, VideoFacts]
         for window in reader.windows():
             times.append(window.pts_s)
             frames.extend(window.data[: max(0, keep - len(frames))].copy())
-        return np.stack(frames), np.concatenate(times), reader.facts
+        facts = reader.facts
+        assert not reader.damage
+        assert not DAMAGE & {note.partition(":")[0] for note in facts.notes}
+        return np.stack(frames), np.concatenate(times), facts
 
 
 def read_opencv(path: Path, keep: int) -> tuple[np.ndarray, int]:
