@@ -63,7 +63,8 @@ class TVL1Params:
     """Most iterations per warp."""
     strict_stop: bool = False
     """End a warp exactly where OpenCV would, and not with the block of iterations it falls in; the
-    ``_cpu`` variants, which are for comparing with cv2, always do."""
+    ``_cpu`` variants, which are for comparing with cv2, always do. Without it, the bytes of flow
+    differ from those of OpenCV's code: see docs/flow.md."""
     block: int = 4
     """Iterations of such a block. Small things that move fast are the better for it, and more
     iterations go through the cache together."""
