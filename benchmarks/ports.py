@@ -1,10 +1,11 @@
-"""A run of `flowpipe extract` -> every port that listens meanwhile, on which address, TLS or not.
+"""`flowpipe extract` and `train` -> each port that listens meanwhile, its address, TLS or not.
 
     python benchmarks/ports.py
 
-It extracts the demo set with two workers and looks at the sockets of the run's process tree until
-the run ends. Each port is tried as a stranger would: a TLS connection without a certificate, which
-the port should refuse.
+It extracts the demo set with two workers, trains on it with two processes for an epoch, and looks
+at the sockets of each process tree until its end. Each port is tried as a stranger would: a TLS
+connection without a certificate, which a port of Dask should refuse. The ports of training carry
+sums of gradients between its processes; no code can be run through them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil  # comes with distributed
@@ -32,9 +34,8 @@ class Listening:
 
     address: str
     port: int
-    pid: int
-    process: str
-    """Command line of the process."""
+    process: str = field(compare=False)
+    """Command line of the process; one that it forked has the port too."""
 
     @property
     def is_local(self) -> bool:
@@ -54,7 +55,7 @@ def listening(pid: int) -> Iterator[Listening]:
             command = " ".join(process.cmdline())
             for one in process.net_connections("tcp"):
                 if one.status == psutil.CONN_LISTEN:
-                    yield Listening(one.laddr.ip, one.laddr.port, process.pid, command)
+                    yield Listening(one.laddr.ip, one.laddr.port, command)
         except psutil.NoSuchProcess:
             continue
 
@@ -84,24 +85,43 @@ def greeted(port: Listening) -> str:
         return NO_TLS
 
 
-def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        run = subprocess.Popen(
-            [sys.executable, "-m", "flowpipe", "extract", "--dataset", "demo", "--root",
-             Path(folder, "demo"), "--out", Path(folder, "store"), "--workers", "2", "--quiet"],
-        )  # fmt: skip
-        seen: dict[Listening, str] = {}
-        while run.poll() is None:
-            for port in listening(run.pid):
-                if port not in seen:
-                    seen[port] = greeted(port)
-            time.sleep(0.1)
-    print(f"{'address':<20}{'to strangers':<28}process")
+def watched(*command: str | Path) -> dict[Listening, str]:
+    """Run a flowpipe command and try each port that listens meanwhile; exit where it fails."""
+    run = subprocess.Popen([sys.executable, "-m", "flowpipe", *command])
+    seen: dict[Listening, str] = {}
+    while run.poll() is None:
+        for port in listening(run.pid):
+            if port not in seen:
+                seen[port] = greeted(port)
+        time.sleep(0.1)
+    if run.returncode:
+        sys.exit(run.returncode)
+    return seen
+
+
+def report(what: str, seen: dict[Listening, str]) -> None:
+    print(f"{what}\n{'address':<20}{'to strangers':<28}process")
     for port, how in sorted(seen.items()):
         print(f"{f'{port.address}:{port.port}':<20}{how:<28}{port.process[:100]}")
     others = [port for port in seen if not port.is_local]
-    print(f"{len(seen)} ports, {len(others)} of them reachable from other machines")
-    sys.exit(run.returncode)
+    print(f"{len(seen)} ports, {len(others)} of them reachable from other machines\n")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root, store, run = (Path(folder, name) for name in ("demo", "store", "run"))
+        report("extract", watched(
+            "extract", "--dataset", "demo", "--root", root, "--out", store, "--workers", "2",
+            "--quiet", "--modalities", "rgb",
+        ))  # fmt: skip
+        if find_spec("torch") is None:
+            print("train: not tried, torch is not installed")
+            return
+        report("train", watched(
+            "train", store, "--modality", "rgb", "-o", run, "--device", "cpu", "--devices", "2",
+            "--set", "streams.rgb.init=random", "--set", "streams.rgb.schedule.end=1",
+            "--set", "streams.rgb.schedule.lr_steps=[]",
+        ))  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
 
 extracts, trains every stream that the recipe fuses on every split, tests, fuses and prints the
 table. Run again after an interruption it goes on where it was. What it does can be typed by hand:
-each step is a flowpipe command, and is printed. With several GPUs training runs under torchrun.
+each step is a flowpipe command, and is printed. With several GPUs training runs in a process for
+each.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from flowpipe.tsn.sampling import RULES
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto",
               show_default=True)  # fmt: skip
 @click.option("--devices", type=click.IntRange(1), metavar="N",
-              help="Processes of this machine that train together, a GPU each, as under torchrun.  "
+              help="Processes of this machine that train together, each on a GPU of its own.  "
                    "[default: 1]")  # fmt: skip
 @click.option("--also", multiple=True, type=THERE,
               metavar="STORE", help="Train on all labelled videos of another store of the same "
@@ -74,7 +74,8 @@ def train(
 
     \b
     flowpipe train store --modality flow --split 1 -o runs/flow1
-    torchrun --nproc-per-node 8 -m flowpipe train store --modality flow -o runs/flow1
+    flowpipe train store --modality flow -o runs/flow1 --devices 8
+    torchrun --nnodes 2 --nproc-per-node 8 ... -m flowpipe train store --modality flow -o runs/flow1
 
     The run folder gets log.csv, last.pt after every epoch, best.pt of the best validation and in
     the end curve.png. The same command goes on where a run was interrupted, with the numbers it

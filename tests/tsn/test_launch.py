@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from command import wait_for
 
@@ -54,6 +55,26 @@ def training(process: subprocess.Popen[str], folder: Path) -> list[int]:
     two = sorted(children(process.pid))
     assert len(two) == 2
     return two
+
+
+def test_only_this_machine_can_connect(start: Start, tmp_path: Path) -> None:
+    process = start()
+    training(process, tmp_path)
+    everyone = psutil.Process(process.pid).children(recursive=True)
+    listening = {
+        one.laddr.ip
+        for each in [psutil.Process(process.pid), *everyone]
+        for one in each.net_connections("tcp")
+        if one.status == psutil.CONN_LISTEN
+    }
+    assert listening == {"127.0.0.1"}, "gloo listens, and nothing else does"
+
+
+def test_processes_end_with_their_launcher(start: Start, tmp_path: Path) -> None:
+    process = start()
+    two = training(process, tmp_path)
+    process.kill()
+    wait_for(lambda: not any(psutil.pid_exists(pid) for pid in two))
 
 
 def test_what_is_wrong_is_said_without_a_flood(start: Start) -> None:
