@@ -35,7 +35,7 @@ MAX_DAMAGE_OPTION = click.option(
     "--max-damage", "max_damaged", type=click.FloatRange(0, 1), default=MAX_DAMAGED,
     show_default=True, metavar="SHARE",
     help="Share of frames that may be missing or wrong in a video that counts as good; one or two "
-    "frames always may.",
+    "frames always may, unless it is 0.",
 )  # fmt: skip
 
 

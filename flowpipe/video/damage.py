@@ -73,7 +73,7 @@ class DamageLog:
     def runs(self) -> tuple[Damage, ...]:
         """The longest `RUNS_KEPT` runs, in the order of the frames."""
         longest = sorted(self._runs, key=lambda run: -run.frames)[:RUNS_KEPT]
-        return tuple(sorted(longest, key=lambda run: (run.frame, run.what != "lost")))
+        return tuple(sorted(longest, key=lambda r: (r.frame, r.time_s, r.what != "lost")))
 
     def add(self, time_s: float, shown: Shown) -> None:
         """Take the next frame, which is to be stored as number `stored`."""

@@ -72,7 +72,8 @@ def open_video(
         Threads of the decoder ``cpu``.
     max_damaged : float
         Share of frames that are missing or may be wrong above which the video counts as damaged:
-        `VideoReader.windows` then ends with an error. 1 for never.
+        `VideoReader.windows` then ends with an error. 1 for never, 0 for any damaged frame; between
+        the two, one or two damaged frames never count.
     stop_at_damage : bool
         End before the first damaged frame instead, with an error.
 

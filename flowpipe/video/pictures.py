@@ -12,7 +12,7 @@ A frame is damaged if it is
 
 Decoding goes on behind such damage. A video is damaged, and a DecodeError ``corrupt`` is kept, if
 
-- more than `max_damaged` of its frames, and more than `FEW` frames, are damaged;
+- more than `max_damaged` of its frames, and more than `FEW` frames unless that is 0, are damaged;
 - the file is shorter than its own outermost structure says, and its video ends early, or reading
   failed before the end;
 - more than a tenth of the packets (and more than `FEW`) give no picture, without any complaint.
@@ -51,7 +51,7 @@ from flowpipe.video.truncation import missing_bytes
 MAX_DAMAGED = 0.01
 """Share of the frames that may be damaged in a video that counts as good."""
 FEW = 2
-"""Damaged frames that are never too many."""
+"""Damaged frames that are never too many, unless none are allowed."""
 ONE_FOR_ONE = ("h264", "hevc", "vp9", "av1", "mpeg4", "mpeg1video", "mpeg2video", "mjpeg")
 """Codecs of which every packet shows a picture."""
 READ_ERRORS = 100
@@ -72,7 +72,7 @@ class Pictures:
         Time from which pictures are wanted. Decoding starts at a keyframe before it where the file
         can be sought, else at the start; so earlier pictures come out too.
     max_damaged : float
-        Share of damaged frames above which the video counts as damaged; 1 for never.
+        Share of damaged frames above which the video counts as damaged; 1 for never, 0 for any.
     stop_at_damage : bool
         End before the first damaged frame, and keep an error.
     """
@@ -382,7 +382,9 @@ class Pictures:
         elif self._stop and self.lost_at_end:
             self._first_damage = self._first_damage or f"at frame {count}, {self._last_s:.3f} s"
             self.damage = self._stopped()
-        elif not self._stop and damaged > max(FEW, self._max_damaged * frames):
+        elif not self._stop and damaged > (
+            self._max_damaged and max(FEW, self._max_damaged * frames)
+        ):
             first = self._first_damage or f"at frame {count}, {self._last_s:.3f} s"
             self.damage = TooDamagedError(
                 f"{path}: {track.lost} of {frames} frames are missing and {track.damaged} may be "

@@ -16,7 +16,7 @@ from videofile import encode_video, moving_clip
 
 from flowpipe.errors import DecodeError, TooDamagedError
 from flowpipe.types import Damage
-from flowpipe.video import open_video
+from flowpipe.video import VideoParams, open_video
 from flowpipe.video.frame_num import FrameNumbers
 from flowpipe.video.nal import Units
 
@@ -85,6 +85,27 @@ def test_a_lost_packet_is_noticed_in_every_container(
     assert isinstance(Read(tmp_path / f"a.{container}").error, TooDamagedError)
     before = Read(tmp_path / f"a.{container}", stop_at_damage=True)
     assert len(before.frames) == LOST
+
+
+def test_no_damage_at_all_can_be_demanded(good: Path, tmp_path: Path) -> None:
+    """One lost picture, the last of its group, counts for a share of 0 alone."""
+    path = remux(good, tmp_path / "a.mkv", range(2 * GOP - 2, 2 * GOP - 1))
+    assert len(Read(path).damage) == 2
+    assert Read(path).error is None
+    assert isinstance(Read(path, max_damaged=0).error, TooDamagedError)
+    assert Read(good, max_damaged=0).error is None
+
+
+@pytest.mark.parametrize("fps", [10, 50])
+def test_runs_of_a_resampled_video_point_at_stored_frames(
+    fps: float, good: Path, tmp_path: Path
+) -> None:
+    path = remux(good, tmp_path / "a.mkv", range(LOST, LOST + 1))
+    with open_video(path, VideoParams(fps=fps), max_damaged=1) as reader:
+        times = np.concatenate([window.pts_s for window in reader.windows()])
+    assert [run.what for run in reader.damage] == ["lost", "damaged"]
+    for run in reader.damage:
+        assert times[run.frame - 1] < run.time_s <= times[run.frame]
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
