@@ -37,6 +37,7 @@ NOTES = {
     "mirrored": Note("the display matrix mirrors the video"),
     "rotation_rounded": Note("the display matrix rotates by an angle between quarter turns"),
     "display_matrix_unusable": Note("the display matrix is unusable and ignored"),
+    "container_crop": Note("the container crops the frames; they are stored whole"),
     "pixels_not_square": Note("pixels are not square; frames keep the stored size", reported=False),
     "interlaced": Note("frames are interlaced and stored without deinterlacing"),
     "video_streams": Note("the file has several video streams"),

@@ -221,6 +221,8 @@ class VideoReader:
             notes["rotation_rounded"] = 1
         if turn.unusable:
             notes["display_matrix_unusable"] = 1
+        if source.is_cropped:
+            notes["container_crop"] = 1
         if not source.square_pixels:
             notes["pixels_not_square"] = 1
         if source.video_streams > 1:

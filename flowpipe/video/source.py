@@ -9,6 +9,7 @@ import os
 import stat
 from collections import deque
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, BinaryIO, cast
 
 import av
@@ -18,7 +19,9 @@ from av.video.stream import VideoStream
 
 from flowpipe.errors import DecodeError, read_reason
 from flowpipe.remote import facts_of, is_url, open_place
-from flowpipe.video.refusals import refuse_encrypted, refuse_still
+from flowpipe.video.crop import is_cropped
+from flowpipe.video.encryption import CONTAINERS, is_encrypted
+from flowpipe.video.refusals import encrypted, refuse_encrypted, refuse_still
 from flowpipe.video.streams import choose_stream, is_cover
 
 REFERRING = (
@@ -113,6 +116,8 @@ class Source:
             """Whether the header or the first packets show B frames."""
             self.video_streams = sum(not is_cover(s) for s in self.container.streams.video)
             """Video streams that are neither covers nor thumbnails."""
+            position = [s.index for s in self.container.streams.video].index(self.index)
+            self._track = self.stream.id, position
             ratio = self.stream.sample_aspect_ratio
             self.square_pixels = not ratio or ratio == 1
             self.context.thread_count = threads
@@ -178,7 +183,7 @@ class Source:
                 # FFmpeg goes by names such as a.png too, and content may be another's
                 file.seek(0)
                 return cast(InputContainer, av.open(Nameless(file), **OPEN_OPTIONS))
-            failure = self.storage_failure() or failure
+            failure = self.storage_failure() or self._encrypted(file) or failure
             self._close_files()
             raise failure from error
 
@@ -205,6 +210,14 @@ class Source:
             reason="unreadable",
         )
 
+    def _encrypted(self, file: BinaryIO | WatchedFile) -> DecodeError | None:
+        """Return the error ``encrypted`` if that may be why FFmpeg cannot open a local file."""
+        if isinstance(file, WatchedFile):
+            with contextlib.suppress(OSError):
+                if any(is_encrypted(cast(BinaryIO, file), kind) for kind in CONTAINERS):
+                    return encrypted(self.path)
+        return None
+
     def _close_files(self) -> None:
         while self._files:
             self._files.pop().close()
@@ -216,6 +229,15 @@ class Source:
             if rate and 0.001 < rate < 1000:
                 return float(1 / rate)
         return 0.04
+
+    @cached_property
+    def is_cropped(self) -> bool:
+        """Whether the container of a local file asks players to cut off a part of the pictures."""
+        if is_url(self.path):
+            return False
+        with contextlib.suppress(OSError), open_place(self.path) as file:
+            return is_cropped(file, self.format, *self._track)
+        return False
 
     @property
     def step(self) -> int:

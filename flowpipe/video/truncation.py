@@ -60,19 +60,19 @@ def _tags_end(file: BinaryIO, size: int) -> int:
 
 def _segment_end(file: BinaryIO, size: int) -> int:
     """RFC 8794: an EBML header, then one Segment; a size of all ones means unknown."""
-    if _vint(file, keep_marker=True) != _EBML:
+    if read_vint(file, keep_marker=True) != _EBML:
         return size
-    header = _vint(file)
+    header = read_vint(file)
     if header is None:
         return size
     file.seek(header, os.SEEK_CUR)
-    if _vint(file, keep_marker=True) != _SEGMENT:
+    if read_vint(file, keep_marker=True) != _SEGMENT:
         return size
-    length = _vint(file)
+    length = read_vint(file)
     return size if length is None else file.tell() + length
 
 
-def _vint(file: BinaryIO, *, keep_marker: bool = False) -> int | None:
+def read_vint(file: BinaryIO, *, keep_marker: bool = False) -> int | None:
     """Read an EBML integer; None if it is cut off or all ones."""
     first = file.read(1)
     if not first or not first[0]:
