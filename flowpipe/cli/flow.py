@@ -137,7 +137,8 @@ def _write(output: Path, uv: NDArray[np.float32], bound: float) -> str:
     suffix = output.suffix.lower()
     if suffix == ".png":
         save_png(output, flow_colours(uv.transpose(2, 0, 1), bound))
-        return f", full colour at {bound:.3f} px"
+        faster = ", darker beyond" if np.hypot(uv[..., 0], uv[..., 1]).max() > bound else ""
+        return f", full colour at {bound:.3f} px{faster}"
     if suffix == ".flo":
         write_flo(output, uv)
     else:

@@ -6,8 +6,10 @@ picture of warped flow beside a vivid one of flow means what it seems to mean.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,31 +21,13 @@ from flowpipe.report.page import SOFT, WARNING, Page, scale_to, text_width
 from flowpipe.store import Store, Video
 from flowpipe.words import counted
 
+T = TypeVar("T")
+
 _MARGIN, _GAP, _KEY = 28, 10, 72
 _NAMES_WIDTH = 178
 _FULL_COLOURS = (
-    2,
-    3,
-    4,
-    5,
-    6,
-    8,
-    10,
-    12,
-    15,
-    20,
-    25,
-    30,
-    40,
-    50,
-    75,
-    100,
-    150,
-    200,
-    300,
-    500,
-    1000,
-)
+    2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 75, 100, 150, 200, 300, 500, 1000,
+)  # fmt: skip
 _CANDIDATES = 64  # videos looked at to find some of different classes
 
 
@@ -189,9 +173,10 @@ def _write_head(page: Page, title: str, facts: Sequence[str], full_px: float | N
     room = right - _MARGIN
     if full_px is not None:
         page.key(right - _KEY, _MARGIN, _KEY)
-        for line, text in enumerate(("flow: hue is direction,", f"rim is {full_px:g} px a frame")):
+        key = ("flow: hue is direction,", f"rim is {full_px:g} px a frame,", "darker beyond it")
+        for line, text in enumerate(key):
             x = right - _KEY - 12 - text_width(text, 11)
-            page.write(text, x, _MARGIN + 33 + 16 * line, 11, colour=SOFT)
+            page.write(text, x, _MARGIN + 25 + 16 * line, 11, colour=SOFT)
         room -= _KEY + 190
     page.write(title, _MARGIN, _MARGIN + 22, 22, bold=True, width=room)
     for line, text in enumerate(facts):
@@ -289,27 +274,24 @@ def _liveliest(store: Store, video: Video) -> int:
 
 
 def _choose(store: Store, count: int) -> list[Video]:
-    """Some videos, evenly spaced by id, of as many classes as possible, sorted by id."""
+    """Return some videos, of as many classes as possible, evenly spaced in each, sorted by id."""
     step = max(1, len(store.videos) // _CANDIDATES)
-    candidates = [store.videos[key] for key in islice(store.videos, 0, None, step)]
+    candidates = [store.videos[key] for key in islice(sorted(store.videos), 0, None, step)]
     by_class: dict[tuple[int, ...], list[Video]] = {}
     for video in candidates:
         by_class.setdefault(video.labels, []).append(video)
-    # Deal one of each class, then a second of each; within a class from places far apart.
-    dealt: list[Video] = []
-    for turn in range(count):
-        for k, videos in enumerate(by_class.values()):
-            if turn < len(videos):
-                dealt.append(videos[(turn + k) % len(videos)])
-    chosen = {video.video_id: video for video in _spread(dealt, count, len(by_class))}
-    return [chosen[key] for key in sorted(chosen)]
+    groups = _spread(list(by_class.values()), count)
+    # One of each class, then a second of each, until there are enough.
+    turns = [(turn, k) for k, group in enumerate(groups) for turn in range(len(group))]
+    shares = Counter(k for _, k in sorted(turns)[:count])
+    chosen = [video for k, group in enumerate(groups) for video in _spread(group, shares[k])]
+    return sorted(chosen, key=lambda video: video.video_id)
 
 
-def _spread(videos: list[Video], count: int, classes: int) -> list[Video]:
-    """The first `count`, or, with more classes than that, some evenly spaced."""
-    if classes <= count:
-        return videos[:count]
-    return [videos[int(k * classes / count)] for k in range(count)]
+def _spread(values: Sequence[T], count: int) -> list[T]:
+    """Return at most `count` of the values, evenly spaced."""
+    count = min(count, len(values))
+    return [values[int((k + 0.5) * len(values) / count)] for k in range(count)]
 
 
 def _cell_size(videos: Iterable[Video], cell_px: int) -> tuple[int, int]:

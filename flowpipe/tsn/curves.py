@@ -64,20 +64,24 @@ def draw(run: Path, rows: Sequence[Mapping[str, Any]], title: str) -> Path:
     """
     try:
         from matplotlib.figure import Figure  # no pyplot: it keeps figures, and looks for a screen
+        from matplotlib.ticker import MaxNLocator
     except ImportError as error:
         raise BackendError("curve.png needs matplotlib: pip install matplotlib") from error
     figure = Figure((10, 4), layout="constrained")
     figure.suptitle(title)
     for axes, kind in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        for half, name, style in (("training", "train", "-"), ("validation", "val", "o-")):
+        for half, name, style in (("training", "train", ".-"), ("validation", "val", "o-")):
             points = [(r["epoch"], r[f"{name}_{kind}"]) for r in rows if f"{name}_{kind}" in r]
             if points:
                 axes.plot(*zip(*points, strict=True), style, label=half, markersize=4)
-        for row, later in zip(rows, rows[1:], strict=False):
-            if later["lr"] < row["lr"]:
-                axes.axvline(row["epoch"], color="0.8", zorder=0)
+        drops = [a["epoch"] for a, b in zip(rows, rows[1:], strict=False) if b["lr"] < a["lr"]]
+        for k, epoch in enumerate(drops):
+            label = "" if k else "learning rate lowered"
+            axes.axvline(epoch, color="0.8", zorder=0, label=label)
         axes.set_xlabel("epoch")
         axes.set_ylabel(kind)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.margins(x=0.03, y=0.08)
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylim(bottom=0)

@@ -144,6 +144,21 @@ def test_a_store_sheet_shows_every_class(tmp_path):
     assert len({v.labels for v in _choose(store, 2)}) == 2
 
 
+@pytest.mark.parametrize("labels", [(), (1,)])
+def test_videos_of_a_store_sheet_are_evenly_spaced(tmp_path, labels):
+    store = make_store(tmp_path / "s", [(f"v{k:02d}", 2, labels) for k in range(40)])
+    places = [int(video.video_id[1:]) for video in _choose(store, 8)]
+    assert places == [2, 7, 12, 17, 22, 27, 32, 37]
+    assert len(_choose(store, 50)) == 40
+
+
+def test_the_key_says_what_darker_colours_mean(tmp_path, monkeypatch):
+    written: list[str] = []
+    monkeypatch.setattr(Page, "write", lambda self, text, *a, **k: written.append(text))
+    contact_sheet(make_store(tmp_path / "s", [("a", 4, ())]), "a")
+    assert "darker beyond it" in written
+
+
 def test_split_videos_are_drawn_as_one(tmp_path, rng):
     create_store(
         tmp_path / "s", recipe=recipe.canonical(RECIPE), recipe_digest=recipe.digest(RECIPE),
