@@ -41,6 +41,7 @@ NOTES = {
     "pixels_not_square": Note("pixels are not square; frames keep the stored size", reported=False),
     "interlaced": Note("frames are interlaced and stored without deinterlacing"),
     "video_streams": Note("the file has several video streams"),
+    "joined_streams": Note("the video goes on in other streams of the file; all are stored"),
     "video_stream": Note("index of the video stream that was decoded", reported=False),
 }
 """Note code -> meaning. Codes are stored as ``code`` or ``code:count``."""

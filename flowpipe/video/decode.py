@@ -227,6 +227,8 @@ class VideoReader:
             notes["pixels_not_square"] = 1
         if source.video_streams > 1:
             notes["video_streams"] = source.video_streams
+        if source.joined_streams > 1:
+            notes["joined_streams"] = source.joined_streams
         return VideoFacts(
             container=source.format,
             codec=source.codec,

@@ -52,7 +52,7 @@ class CpuDecoder:
         self.name = f"{decoder_library()} {source.context.name}"
 
     def decode(self, packet: Any) -> list[Any]:
-        pictures: list[Any] = packet.decode()
+        pictures: list[Any] = self._context.decode(packet if packet.size else None)
         return pictures
 
     def flush(self) -> list[Any]:

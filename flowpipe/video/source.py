@@ -22,7 +22,7 @@ from flowpipe.remote import facts_of, is_url, open_place
 from flowpipe.video.crop import is_cropped
 from flowpipe.video.encryption import CONTAINERS, is_encrypted
 from flowpipe.video.refusals import encrypted, refuse_encrypted, refuse_still
-from flowpipe.video.streams import choose_stream, is_cover
+from flowpipe.video.streams import choose_stream, continuations, is_cover
 
 REFERRING = (
     "concat", "dash", "hls", "image2", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp", "vobsub",
@@ -96,9 +96,10 @@ class Source:
         self.bytes = self._size()
         self._files: list[BinaryIO | WatchedFile] = []
         self.container: InputContainer = self._open()
+        self._reading: tuple[InputContainer, Any] = self.container, None
         try:
             self.stream: VideoStream = choose_stream(self.container, self.path, stream, self._open)
-            self.index = self.stream.index
+            self.index, self._wanted = self.stream.index, stream
             refuse_still(self.container, self.stream, self.path, self._open)
             refuse_encrypted(self.container, self.stream, self.path)
             self.context = self.stream.codec_context
@@ -116,6 +117,13 @@ class Source:
             """Whether the header or the first packets show B frames."""
             self.video_streams = sum(not is_cover(s) for s in self.container.streams.video)
             """Video streams that are neither covers nor thumbnails."""
+            chain: tuple[VideoStream, ...] = (self.stream,)
+            if stream is None and self.video_streams > 1:
+                chain = continuations(self.container, self.stream, self._open)
+            self.joined_streams = len(chain)
+            """Streams that follow each other and are decoded as one video."""
+            self._reading = self.container, chain[0]
+            self._later = [later.index for later in chain[1:]]
             position = [s.index for s in self.container.streams.video].index(self.index)
             self._track = self.stream.id, position
             ratio = self.stream.sample_aspect_ratio
@@ -137,13 +145,15 @@ class Source:
 
     def close(self) -> None:
         """Release the file and the decoder; PyAV leaks them when left to the collector."""
+        if self._reading[0] is not self.container:
+            self._reading[0].close()
         self.container.close()
         self._close_files()
 
     def reopen(self) -> Source:
         """Close this source and open the same file from its start."""
         self.close()
-        return Source(self.path, threads=self.threads, stream=self.index)
+        return Source(self.path, threads=self.threads, stream=self._wanted)
 
     def _size(self) -> int:
         if is_url(self.path):
@@ -289,6 +299,8 @@ class Source:
         A whole group of pictures earlier than needed is decoded, so that the decoder has the
         references and the output delay it would have had.
         """
+        if self.joined_streams > 1:
+            return None
         try:
             self.container.seek(self.timestamp(time_s) - 1, stream=self.stream)
             packet = next(iter(self.packets()))
@@ -301,15 +313,22 @@ class Source:
     def packets(self) -> Iterator[Any]:
         """Packets of the video stream in file order; the last one is empty and ends decoding."""
         while True:
+            container, stream = self._reading
             try:
-                for packet in self.container.demux(self.stream):
+                for packet in container.demux(stream):
                     if self.decoding_times and not self.reorders:
                         packet.pts = packet.dts  # FFmpeg makes up a pts, which may be a frame late
-                    yield packet
-                return
+                    if packet.size or not self._later:
+                        yield packet
             except IndexError:
                 # PyAV meets a stream that was not there when the file was opened: go on behind it
                 continue
+            if not self._later:
+                return
+            if container is not self.container:
+                container.close()
+            container = self._open()
+            self._reading = container, container.streams[self._later.pop(0)]
 
     def messages(self) -> str:
         """FFmpeg's latest error, as the end of a sentence."""

@@ -1,4 +1,4 @@
-"""Open container -> the video stream to decode."""
+"""Open container -> the video stream to decode, and the streams that it goes on in."""
 
 from __future__ import annotations
 
@@ -74,6 +74,51 @@ def choose_stream(
             -s.index,
         ),
     )
+
+
+def continuations(
+    container: InputContainer, chosen: VideoStream, reopen: Callable[[], InputContainer]
+) -> tuple[VideoStream, ...]:
+    """Find the streams of a transport stream that hold one video after another.
+
+    Where recordings are joined, the video may go on under another PID. Such a stream has the same
+    codec, and no packet between the first and the last packet of any other stream in the chain;
+    those of programmes that run side by side overlap. Where there are several video streams, the
+    file is read up to where all of them overlap the chosen one; nothing is decoded.
+
+    Returns
+    -------
+    tuple of VideoStream
+        In file order, `chosen` among them.
+    """
+    others = {s.index: s for s in container.streams.video if _codec(s) == _codec(chosen)}
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    apart = set(others) - {chosen.index}
+    if not apart or container.format.name != "mpegts":
+        return (chosen,)
+    with reopen() as again:
+        for packet in _demuxed(again, again.streams.video):
+            # by place, since the last packet of a stream is passed on at the end of the file
+            index, place = packet.stream.index, packet.pos
+            if index not in others or place is None:
+                continue
+            first.setdefault(index, place)
+            last[index] = place
+            span = first.get(chosen.index, place), last.get(chosen.index, -1)
+            apart -= {k for k in apart if k in first and first[k] < span[1] and last[k] > span[0]}
+            if not apart:
+                return (chosen,)
+    chain = [chosen.index]
+    for other in sorted(apart & set(first), key=lambda k: first[k] - last[k]):  # the longest first
+        if all(last[other] < first[k] or first[other] > last[k] for k in chain if k in first):
+            chain.append(other)
+    return tuple(others[k] for k in sorted(chain, key=lambda k: first.get(k, 0)))
+
+
+def _codec(stream: VideoStream) -> str:
+    """Name of the coding; empty for one that has no decoder."""
+    return stream.codec_context.codec.canonical_name if stream.codec_context is not None else ""
 
 
 def is_cover(stream: VideoStream) -> bool:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
-from videofile import moving_clip
+from videofile import encode_video, moving_clip
 
 from flowpipe import recipe
 from flowpipe.errors import DecodeError, RecipeError
@@ -130,3 +131,49 @@ def test_avif_sequence_gives_the_sequence(tmp_path: Path) -> None:
         pytest.skip("needs FFmpeg's AVIF writer and an AV1 encoder")
     path = write_streams(tmp_path / "clip.avif", ("libaom-av1", 6, 64, 96), format="avif")
     assert read(path)[0] == 6
+
+
+def joined(folder: Path, *codecs: str) -> tuple[Path, list[int]]:
+    """Recordings of 30, 31 ... frames, one behind the other, each under a PID of its own."""
+    content, counts = b"", []
+    for number, codec in enumerate(codecs):
+        counts.append(30 + number)
+        pid = {"mpegts_start_pid": str(256 + 16 * number)}
+        part = folder / f"part{number}.ts"
+        encode_video(
+            part, moving_clip(counts[-1], 48, 64, number), codec=codec, container_options=pid
+        )
+        content += part.read_bytes()
+    path = folder / "joined.ts"
+    path.write_bytes(content)
+    return path, counts
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
+def test_a_video_that_goes_on_under_another_pid(codec: str, parts: int, tmp_path: Path) -> None:
+    path, counts = joined(tmp_path, *[codec] * parts)
+    with open_video(path) as reader:
+        frames, times = zip(*((w.data, w.pts_s) for w in reader.windows()), strict=True)
+    got, times = np.concatenate(frames), np.concatenate(times)
+    assert len(got) == sum(counts)
+    np.testing.assert_allclose(np.diff(times), 0.04, atol=1e-6)
+    assert f"joined_streams:{parts}" in reader.facts.notes
+    assert reader.damage == ()
+    alone = []
+    for number in range(parts):
+        with open_video(tmp_path / f"part{number}.ts") as part:
+            alone.extend(w.data for w in part.windows())
+    np.testing.assert_array_equal(got, np.concatenate(alone))
+    with open_video(path, start_s=float(times[-5])) as reader:
+        late = np.concatenate([w.pts_s for w in reader.windows()])
+    np.testing.assert_allclose(late, times[-5:])
+    assert read(path, stream=1)[0] == counts[1], "the recipe's stream is read alone"
+
+
+def test_streams_of_other_codecs_are_not_joined(tmp_path: Path) -> None:
+    path, counts = joined(tmp_path, "mpeg2video", "libx264")
+    count, facts = read(path)
+    assert count in counts
+    assert "video_streams:2" in facts.notes
+    assert not any(note.startswith("joined_streams") for note in facts.notes)
