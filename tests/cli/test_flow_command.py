@@ -198,7 +198,7 @@ def test_pictures_of_two_sizes_need_a_size(pair, tmp_path, flowpipe):
         (("a.png", "b.png", "--frame", 0, "-o", "x.flo"), "leave b.png out"),
         (("a.png", "--frame", 0, "-o", "x.flo"), "a.png is a still picture"),
         (("a.png", "nix.png", "-o", "x.flo"), "'nix.png' does not exist"),
-        ((".", "b.png", "-o", "x.flo"), "is a directory"),
+        ((".", "b.png", "-o", "x.flo"), "is a folder"),
         (("a.png", "b.png"), "Missing option '-o'"),
         (("a.png", "b.png", "-o", "x.jpg"), "ends in .flo or .npy or .png"),
         (("a.png", "b.png", "-o", "flo"), "ends in .flo or .npy or .png"),
