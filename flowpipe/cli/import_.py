@@ -64,12 +64,12 @@ def import_(
     with counting("importing") as progress:
         done = import_folder(job, progress)
     for what, paths in (
-        ("folders that no list names; they have no label", done.unlisted),
-        ("folders that the lists name are absent", done.absent),
+        ("not named by any list, so without a label", done.unlisted),
+        ("named by the lists and absent", done.absent),
     ):
         if paths:
             more = ", ..." if len(paths) > _SHOWN else ""
-            say(f"{len(paths)} {what}: {', '.join(paths[:_SHOWN])}{more}")
+            say(f"{counted(len(paths), 'folder')} {what}: {', '.join(paths[:_SHOWN])}{more}")
     for path, message in done.failed:
         say(f"left out: {message if path in message else f'{path}: {message}'}")
     already = f", {done.already} were there" if done.already else ""

@@ -190,7 +190,9 @@ def _video_rows(facts: dict[str, Any], names: tuple[str, ...]) -> list[tuple[str
         f"{run['time_s']:.2f} s"
         for run in facts["damage"]
     ]
-    clipped = {name: f"{100 * share:.2g} %" for name, share in facts["clipped_share"].items()}
+    clipped = {
+        name: f"{100 * share:.2g} %" for name, share in facts.get("clipped_share", {}).items()
+    }
     return [
         ("video", facts["video_id"]),
         ("source", str(record["path"])),
@@ -205,8 +207,7 @@ def _video_rows(facts: dict[str, Any], names: tuple[str, ...]) -> list[tuple[str
                    f"{facts['first_pts_s']:.2f} to {facts['last_pts_s']:.2f} s"),
         ("images", f"{_words(facts['images'])}{f', {shown}' if shown else ''}"),
         ("clipped", _words(clipped)),
-        ("decoded", f"{counted(seen.get('frames_decoded', 0), 'frame')}, "
-                    f"{seen.get('frames_dropped', 0)} of them dropped"),
+        ("decoded", _decoded(seen)),
         ("", ", ".join(filter(None, [seen.get("container"), seen.get("codec"), read]))),
         ("", str(seen.get("decoder", ""))),
         ("colour", " ".join(filter(None, (str(seen.get(f"colour_{key}") or "") for key in
@@ -227,6 +228,12 @@ def _file_words(source: dict[str, Any]) -> str:
     if source.get("sha256"):
         words.append(f"SHA-256 {source['sha256']}")
     return ", ".join(words)
+
+
+def _decoded(seen: dict[str, Any]) -> str:
+    if not seen["frames_decoded"]:
+        return ""  # imported
+    return f"{counted(seen['frames_decoded'], 'frame')}, {seen['frames_dropped']} of them dropped"
 
 
 def _source_size(seen: dict[str, Any]) -> str:

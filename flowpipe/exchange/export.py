@@ -13,8 +13,8 @@ import numpy as np
 from flowpipe.errors import UsageError
 from flowpipe.exchange import lists, tars
 from flowpipe.exchange.job import WINDOW, Exported, ExportJob, opened
-from flowpipe.exchange.layouts import LAYOUTS, WEBDATASET, Layout, file_names, safe_name
-from flowpipe.exchange.notes import StoreNotes, VideoNotes, notes_path
+from flowpipe.exchange.layouts import LAYOUTS, WEBDATASET, Layout, file_names, folder_paths
+from flowpipe.exchange.notes import StoreNotes, VideoNotes, noted_id, notes_path
 from flowpipe.exchange.pictures import Pictures
 from flowpipe.exchange.pool import results
 from flowpipe.modality import MODALITIES
@@ -87,19 +87,23 @@ def _folder_steps(
 
 
 def folders_of(store: Store, videos: Sequence[str], layout: Layout) -> dict[str, str]:
-    """Folder of each video below the root of an export."""
+    """Return the folder of each of the videos below the root of an export.
+
+    The folder of a video does not depend on which others are exported with it.
+    """
     names = store.header.class_names
-    folders = {}
-    for video_id in videos:
+    wanted = {}
+    for video_id in store.videos:
         labels = store.videos[video_id].labels if layout.by_class else ()
         single = len(labels) == 1 and labels[0] < len(names)
-        parent = f"{safe_name(names[labels[0]])}/" if single else ""
+        parent = f"{names[labels[0]].replace('/', '_')}/" if single else ""
         # Of a data set of folders the id begins with the class already.
         own = video_id
         if single and video_id.startswith(f"{names[labels[0]]}/"):
             own = video_id[len(names[labels[0]]) + 1 :]
-        folders[video_id] = parent + safe_name(own)
-    return folders
+        wanted[video_id] = parent + own
+    folders = folder_paths(wanted)
+    return {video_id: folders[video_id] for video_id in videos}
 
 
 def _export_videos(
@@ -108,7 +112,7 @@ def _export_videos(
     total, store = Exported(), opened(job.store)
     for video_id, folder in videos:
         notes = notes_path(job.out, folder)
-        if notes.exists() and (job.out / folder).is_dir():
+        if (job.out / folder).is_dir() and noted_id(notes) == video_id:
             total.already += 1
             continue
         final = job.out / folder

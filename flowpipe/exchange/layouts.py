@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -86,6 +88,47 @@ def file_names(modality: str, number: int, extension: str) -> tuple[str, ...]:
     """Names of the files of one image: one, or one for each axis of a flow field."""
     axes = AXES if MODALITIES[modality].channels == len(AXES) else " "
     return tuple(STEMS[modality].format(axis=a, number=number) + extension for a in axes)
+
+
+def folder_paths(wanted: Mapping[str, str]) -> dict[str, str]:
+    """Return the folder of each video below the root of an export.
+
+    A slash begins a subfolder. White space and the other characters that `safe_name` replaces
+    become ``_``. Videos whose folders would be one, or would lie in each other, get the name that
+    `safe_name` makes of the whole path.
+
+    Parameters
+    ----------
+    wanted : mapping
+        Path by video id.
+
+    >>> folder_paths({"a": "sit down/clip 1", "b": "x y", "c": "x_y", "d": "z", "e": "z/1"})
+    {'a': 'sit_down/clip_1', 'b': 'x%20y', 'c': 'x_y', 'd': 'z', 'e': 'z%2F1'}
+    """
+    folders = {video_id: _readable(path) for video_id, path in wanted.items()}
+    spelt: set[str] = set()
+    while True:
+        counts = Counter(folders.values())
+        clashing = {
+            video_id
+            for video_id, folder in folders.items()
+            if video_id not in spelt
+            and (counts[folder] > 1 or any(above in counts for above in _above(folder)))
+        }
+        if not clashing:
+            return folders
+        spelt |= clashing
+        folders |= {video_id: safe_name(wanted[video_id]) for video_id in clashing}
+
+
+def _readable(path: str) -> str:
+    parts = [safe_name(_UNSAFE.sub("_", part)) for part in path.split("/") if part]
+    return "/".join(parts) or "_"
+
+
+def _above(folder: str) -> list[str]:
+    parts = folder.split("/")
+    return ["/".join(parts[:k]) for k in range(1, len(parts))]
 
 
 def safe_name(name: str, also: str = "") -> str:

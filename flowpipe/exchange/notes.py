@@ -212,6 +212,16 @@ class VideoNotes:
             raise FormatError(f"{path} cannot be read: {error}") from error
 
 
+def noted_id(path: Path) -> str | None:
+    """Return the id of the video that a file of notes belongs to, None without a readable one."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            facts = strict.parse_json(arrays["facts"].tobytes(), str(path))
+            return str(facts["meta"]["record"]["video_id"])
+    except (OSError, FormatError, zipfile.BadZipFile, *WRONG_VALUES):
+        return None
+
+
 def notes_path(out: Path, folder: str) -> Path:
     """Where the notes of the video in OUT/folder lie."""
     return out / FOLDER / "videos" / f"{folder}.npz"

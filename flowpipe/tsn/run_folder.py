@@ -17,6 +17,7 @@ from flowpipe import strict
 from flowpipe.errors import FormatError, UsageError
 from flowpipe.train_recipe import StreamParams, TestParams
 from flowpipe.whole import whole_file, write_whole
+from flowpipe.words import some
 
 RUN_FILE, LOG_FILE = "run.json", "log.csv"
 LAST, BEST = "last.pt", "best.pt"
@@ -61,11 +62,11 @@ class RunFacts:
         text = json.dumps(recipes.plain(self), indent=1, ensure_ascii=False) + "\n"
         if path.exists():
             there = strict.read_json(path)
-            different = [k for k, v in json.loads(text).items() if there.get(k) != v]
+            different = differences(there, json.loads(text))
             if different:
                 raise UsageError(
-                    f"{folder} has a run that differs in {', '.join(different)}; choose another "
-                    "folder or the same options"
+                    f"{folder} has a run that differs from this one: {some(different, 8)}; choose "
+                    "another folder or the same options"
                 )
             return
         folder.mkdir(parents=True, exist_ok=True)
@@ -81,6 +82,24 @@ class RunFacts:
             raise FormatError(f"{folder} is no run of flowpipe train: no {RUN_FILE}") from None
         except ValueError as error:
             raise FormatError(f"{path} cannot be read: {error}") from error
+
+
+def differences(there: Any, here: Any, key: str = "") -> list[str]:
+    """Return the values that differ, as ``stream.dropout is 0.5 there and 0.8 here``."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        keys = sorted(there.keys() | here.keys())
+        return [
+            words
+            for name in keys
+            for words in differences(
+                there.get(name), here.get(name), f"{key}.{name}" if key else name
+            )
+        ]
+    if there == here:
+        return []
+    shown = (json.dumps(value, ensure_ascii=False) for value in (there, here))
+    old, new = (text if len(text) <= 60 else f"{text[:57]}..." for text in shown)
+    return [f"{key} is {old} there and {new} here"]
 
 
 def save(path: Path, values: Mapping[str, Any]) -> None:

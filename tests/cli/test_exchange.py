@@ -66,14 +66,14 @@ def test_strangers_folders(store: Path, tmp_path: Path, flowpipe: Run) -> None:
     for word in ("--pairing start", "--pairing end", "--bound", "--fps"):
         assert word in refused.stderr
     said = ("--layout", "dense_flow", "--bound", "20", "--fps", "25")
-    (out / "class%200%2Fclip-0.mp4").rename(out / "x y")
+    (out / "class_0" / "clip-0.mp4").rename(out / "x y")
     next((out / "x y").glob("flow_y_*")).unlink()
     names = ("--class-names", out / "label_map.txt")
     listed = ("--list", f"train1={out}/folder_rgb_all.txt")
     done = flowpipe("import", out, again, *said, *listed, *names)
     assert done.returncode == 1, done.stderr
     assert "left out: " in done.stderr and "x y: x and y of flow do not go together" in done.stderr
-    assert "1 folders that no list names" in done.stderr
+    assert "1 folder not named by any list" in done.stderr
     assert "7 videos, 1 left out" in done.stdout
     assert flowpipe("verify", again, "--decode").returncode == 0
     (shard,) = (again / "shards").glob("*.h5")

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from store_making import Made
 
 from flowpipe import open_store
 from flowpipe.errors import RecipeError, UsageError
 from flowpipe.exchange import LAYOUTS, WEBDATASET, ExportJob, ImportJob, export_store, import_folder
-from flowpipe.exchange.layouts import file_names, safe_name
+from flowpipe.exchange.layouts import file_names, folder_paths, safe_name
 from flowpipe.modality import MODALITIES
 from flowpipe.store import Store, verify_store
 
@@ -119,8 +121,8 @@ def test_a_killed_export_goes_on_and_leaves_no_half_folder(
     job = ExportJob(jpeg_store.path, tmp_path / "out", "denseflow")
     export_store(job, quietly)
     shutil.rmtree(tmp_path / "out" / "plain")
-    half = tmp_path / "out" / "%2Ehidden"
-    (tmp_path / "out" / ".flowpipe" / "videos" / "%2Ehidden.npz").unlink()
+    half = tmp_path / "out" / "_hidden"
+    (tmp_path / "out" / ".flowpipe" / "videos" / "_hidden.npz").unlink()
     for file in list(half.iterdir())[::2]:
         file.unlink()
     done = export_store(job, quietly)
@@ -266,6 +268,35 @@ def test_a_cut_tar_is_named_and_the_others_go_on(jpeg_store: Made, tmp_path: Pat
     assert export_store(job, quietly).videos == 6 - done.videos
     assert import_folder(ImportJob(tmp_path / "out", tmp_path / "store"), quietly).failed == []
     assert len(open_store(tmp_path / "store").videos) == 6
+
+
+@given(
+    st.sets(st.text(st.sampled_from("ab_ /.%2F\\"), min_size=1, max_size=6), max_size=12)
+)  # fmt: skip
+def test_folders_of_videos_are_apart_and_hold_no_blanks(ids: set[str]) -> None:
+    folders = folder_paths({video_id: video_id for video_id in ids})
+    assert set(folders) == ids and len(set(folders.values())) == len(ids)
+    for folder in folders.values():
+        assert not set(folder) & set(" \\\t\n")
+        assert all(part and not part.startswith(".") for part in folder.split("/"))
+        assert not any(other.startswith(f"{folder}/") for other in folders.values())
+
+
+def test_readable_folders_stay_where_nothing_clashes() -> None:
+    ids = ["Diving/v_Diving_g01", "sit down/clip 1.mp4", "../up", "a_b", "a b"]
+    folders = folder_paths({video_id: video_id for video_id in ids})
+    assert [folders[key] for key in ids] == [
+        "Diving/v_Diving_g01", "sit_down/clip_1.mp4", "_./up", "a_b", "a%20b"
+    ]  # fmt: skip
+
+
+def test_a_folder_of_another_video_is_not_taken_for_done(jpeg_store: Made, tmp_path: Path) -> None:
+    job = ExportJob(jpeg_store.path, tmp_path / "out", "denseflow")
+    export_store(job, quietly)
+    notes = tmp_path / "out" / ".flowpipe" / "videos"
+    shutil.copy(notes / "_hidden.npz", notes / "plain.npz")
+    assert export_store(job, quietly).videos == 1
+    assert import_folder(ImportJob(tmp_path / "out", tmp_path / "store"), quietly).failed == []
 
 
 def test_names_of_folders_are_safe_and_differ() -> None:
