@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from flowpipe.errors import DatasetError, RemoteError
-from flowpipe.remote import Place, open_place
+from flowpipe.datasets.texts import read_text
+from flowpipe.errors import DatasetError
+from flowpipe.remote import Place
 
 
 def read_class_names(path: Place) -> tuple[str, ...]:
@@ -17,12 +18,7 @@ def read_class_names(path: Place) -> tuple[str, ...]:
     DatasetError
         If the file cannot be read, is empty, or names a class twice.
     """
-    try:
-        with open_place(path) as file:
-            text = file.read().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError, RemoteError) as error:
-        raise DatasetError(f"cannot read class names {path}: {error}") from error
-    return class_names_in(text, path)
+    return class_names_in(read_text(path, "class names"), path)
 
 
 def class_names_in(text: str, path: str | Path) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from flowpipe.datasets.kinds import is_video
+from flowpipe.datasets.texts import read_text
 from flowpipe.errors import DatasetError, RemoteError
 from flowpipe.remote import Place, Url, files_below, open_place
 
@@ -90,11 +91,7 @@ class Tree:
         DatasetError
             If it cannot be read.
         """
-        try:
-            with self.open(name) as file:
-                return file.read().decode("utf-8-sig")
-        except (OSError, UnicodeDecodeError, RemoteError) as error:
-            raise DatasetError(f"cannot read {self.path(name)}: {error}") from error
+        return read_text(self.path(name))
 
     def _walk(self, top: str, seen: set[tuple[int, int]]) -> Iterator[str]:
         """Add what lies below `top` without following links to folders; give those back."""

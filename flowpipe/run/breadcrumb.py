@@ -65,8 +65,8 @@ class Breadcrumb:
         found = []
         for line in lines:
             try:
-                outcomes = [Outcome(**values) for values in json.loads(line)]
-            except (ValueError, TypeError):
+                outcomes = [Outcome(**v) for v in strict.parse_json(line, "a note", kind=list)]
+            except (FormatError, ValueError, TypeError):
                 continue  # cut off by the death of its writer, which published nothing then
             if all((shards / f"{o.shard}.h5").exists() for o in outcomes if o.shard):
                 found += outcomes

@@ -272,8 +272,7 @@ def _twice(store: Store) -> frozenset[str]:
     table = store.catalogue.table
     found = set()
     for row in range(table.used, len(table.ids)):
-        block, slot = table.columns["meta_block"][row], table.columns["meta_slot"][row]
-        repeat = json.loads(table.metas.get(int(block), int(slot))).get("source")
+        repeat = store.catalogue.meta(row)["source"]
         video_id = table.ids[row]
         if video_id in store.videos and store.videos[video_id].meta.get("source") != repeat:
             found.add(video_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterable
@@ -144,7 +143,7 @@ def _keep_good(path: Path) -> tuple[list[SpanKey], dict[SpanKey, str]]:
         path.with_name(f"{shard_name([(path.stem, 0, 1)])}.h5"),
         recipe=shard.attrs["recipe"],
         recipe_digest=shard.attrs["recipe_digest"],
-        backend=json.loads(shard.attrs["backend"]),
+        backend=shard.backend,
         streams={n: StreamSpec(s.codec, s.quantiser) for n, s in shard.streams.items()},
     )
     with draft as writer:

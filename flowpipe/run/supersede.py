@@ -5,11 +5,9 @@ Once the new one is there, the older shard is copied without them, byte for byte
 
 from __future__ import annotations
 
-import json
 import os
 from collections import defaultdict
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +54,7 @@ def supersede(
             continue
         video_id = wanted[raw]
         columns = table.columns
-        meta = json.loads(
-            table.metas.get(int(columns["meta_block"][row]), int(columns["meta_slot"][row]))
-        )
+        meta = store.catalogue.meta(row)
         source, now = meta.get("source") or {}, sources.get(video_id)
         if now is None:
             present = seals[int(columns["shard"][row])] not in before
@@ -95,16 +91,14 @@ def _remove(store: Path, name: str, keys: Collection[SpanKey]) -> None:
             path.with_name(f"{shard_name([(seal, 0, 1), *(e.key for e in kept)])}.h5"),
             recipe=shard.attrs["recipe"],
             recipe_digest=shard.attrs["recipe_digest"],
-            backend=json.loads(shard.attrs["backend"]),
+            backend=shard.backend,
             streams={n: StreamSpec(s.codec, s.quantiser) for n, s in shard.streams.items()},
         )
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             with draft as writer:
                 for entry in kept:
-                    meta = json.loads(entry.meta)
-                    meta["record"] = dict(records.get(entry.video_id, meta["record"]))
-                    copy_entry(fd, shard, replace(entry, meta=layout.to_json(meta)), writer)
+                    copy_entry(fd, shard, entry, writer, records.get(entry.video_id))
                 writer.publish()
         finally:
             os.close(fd)

@@ -15,10 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe import strict
+from flowpipe.errors import FormatError
 from flowpipe.modality import MODALITIES
 from flowpipe.store import layout
 from flowpipe.store.shard import Shard
 from flowpipe.store.texts import METAS_IN_BLOCK, Metas, Texts, pack_metas
+from flowpipe.types import VideoRecord
 
 COLUMNS = {
     "shard": "<u4", "part": "<u4", "parts": "<u4", "partial": "u1", "frames": "<u4",
@@ -60,7 +63,7 @@ def facts_of(shard: Shard, size: int, mtime_ns: int) -> ShardFacts:
     """Return what the catalogue keeps of a shard that has been read."""
     return ShardFacts(
         shard.path.name, size, mtime_ns, shard.attrs[layout.ATTR_SEAL],
-        shard.attrs[layout.ATTR_DIGEST], json.loads(shard.attrs[layout.ATTR_BACKEND]),
+        shard.attrs[layout.ATTR_DIGEST], shard.backend,
         len(shard.pts_s), shard.pts_at,
         {
             name: {
@@ -153,6 +156,34 @@ def _int(value: Any) -> int:
     return value if isinstance(value, int) and abs(value) < 1 << 63 else -1
 
 
+def parse_meta(text: str, name: str) -> dict[str, Any]:
+    """Return the meta object of an entry, of which readers may rely on `layout.META_KEYS`.
+
+    Parameters
+    ----------
+    text : str
+        JSON.
+    name : str
+        Where it stands, for the error.
+
+    Raises
+    ------
+    BrokenClauseError
+        If it is no such object, or its record is none of a video.
+    """
+    try:
+        values: dict[str, Any] = strict.parse_json(text, f"{name}: the meta")
+        VideoRecord.from_json(values["record"])
+        for key in ("source", "facts", "clipped_share"):
+            if not isinstance(values[key], dict):
+                raise ValueError(f"{key} is no object")
+        return values
+    except (KeyError, ValueError) as error:
+        raise layout.broken("S14", f"{name}: the meta lacks or mistypes {error}") from error
+    except FormatError as error:
+        raise layout.broken("S14", str(error)) from error
+
+
 def _relabelled(meta: str, record: Mapping[str, Any]) -> str:
     return layout.to_json({**json.loads(meta), "record": dict(record)})
 
@@ -177,11 +208,9 @@ def check_bounds(shard: Shard) -> None:
             raise layout.broken("S14", f"{name}: status of {e.video_id!r} is {e.status[:20]!r}")
         try:
             layout.check_video_id(e.video_id)
-            sound = isinstance(json.loads(e.meta)["record"], dict)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise layout.broken("S14", f"{name}: {e.video_id[:60]!r}: {error!r}") from error
-        if not sound:
-            raise layout.broken("S14", f"{name}: the record of {e.video_id!r} is no JSON object")
+        except ValueError as error:
+            raise layout.broken("S10", f"{name}: {error}") from error
+        parse_meta(e.meta, f"{name}: {e.video_id!r}")
     for modality, stream in shard.streams.items():
         offset = stream.offset
         if int(offset[0]) or np.any(offset[1:] <= offset[:-1]):
@@ -216,14 +245,16 @@ class Catalogue:
     def meta(self, row: int) -> dict[str, Any]:
         """Return the meta object of an entry, with its record of today.
 
+        Rows of `table` that repeat an entry have one too.
+
         Raises
         ------
         FormatError
             If the index is damaged.
         """
-        block, slot = self.columns["meta_block"][row], self.columns["meta_slot"][row]
-        values: dict[str, Any] = json.loads(self.table.metas.get(int(block), int(slot)))
-        return values
+        columns = self.table.columns
+        text = self.table.metas.get(int(columns["meta_block"][row]), int(columns["meta_slot"][row]))
+        return parse_meta(text, f"{layout.INDEX_FILE}: row {row}")
 
     def find(self, video_id: str) -> int:
         """Return the row of a video's first part; KeyError if it is not there or not whole."""

@@ -21,6 +21,7 @@ from flowpipe import codec
 from flowpipe.errors import FormatError
 from flowpipe.modality import MODALITIES
 from flowpipe.store import layout
+from flowpipe.store.catalogue import parse_meta
 from flowpipe.store.header import read_store_header
 from flowpipe.store.index import make_catalogue, open_catalogue
 from flowpipe.store.index_file import read_index
@@ -142,14 +143,14 @@ def _videos(shard: Shard) -> Iterator[Fault]:
 
 def _meta(e: Entry) -> Iterator[Fault]:
     try:
-        meta = json.loads(e.meta)
+        meta = parse_meta(e.meta, e.video_id)
         missing = [key for key in layout.META_KEYS if key not in meta]
         if missing or meta["record"]["video_id"] != e.video_id or meta["status"] != e.status:
             yield e.video_id, "S14", f"meta lacks {missing} or names another video or status"
         if e.status not in layout.STATUSES:
             yield e.video_id, "S14", f"status must be one of {layout.STATUSES}, got {e.status!r}"
-    except (ValueError, TypeError, KeyError) as error:
-        yield e.video_id, "S14", f"meta is not the JSON object wanted: {error!r}"
+    except FormatError as error:
+        yield e.video_id, "S14", f"meta is not the JSON object wanted: {error}"
 
 
 def _stream_tables(shard: Shard, modality: str, stream: Stream) -> Iterator[Fault]:

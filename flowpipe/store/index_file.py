@@ -17,12 +17,13 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, get_origin, get_type_hints, overload
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe import strict
 from flowpipe.errors import FormatError
 from flowpipe.store import files, layout
 from flowpipe.store.catalogue import COLUMNS, Catalogue, ShardFacts, Table, columns_of
@@ -34,6 +35,7 @@ _USER_BLOCK_BYTES = 512
 _SLACK_BYTES = 1 << 18  # HDF5 headers of some fifty tables
 _LAZY = "metas/blob"
 """The one array that is not compared with its CRC on open."""
+_FACT_TYPES = {n: get_origin(kind) or kind for n, kind in get_type_hints(ShardFacts).items()}
 _DTYPES = ("|u1", "<u4", "<u8", "<i8")
 
 
@@ -85,10 +87,28 @@ class Shards(Sequence[ShardFacts]):
         if number not in self._made:
             if not -len(self) <= number < len(self):
                 raise IndexError(number)
-            facts = ShardFacts(**json.loads(self._facts[number % len(self)]))
+            facts = _facts_in(self._facts[number % len(self)])
             # Known apart, so that a copied store does not need all of them again.
             self._made[number] = dataclasses.replace(facts, mtime_ns=int(self._mtimes_ns[number]))
         return self._made[number]
+
+
+def _facts_in(text: str) -> ShardFacts:
+    """What the index says of one shard; FormatError unless it is as `ShardFacts` says."""
+    values = strict.parse_json(text, f"{layout.INDEX_FILE}: a shard")
+    try:
+        facts = ShardFacts(**values)
+        sound = all(isinstance(values[name], kind) for name, kind in _FACT_TYPES.items()) and all(
+            isinstance(s["codec"], dict)
+            and isinstance(s["quantiser"], dict)
+            and all(isinstance(n, int) and n >= 0 for n in (s["images"], *s["at"].values()))
+            for s in facts.streams.values()
+        )
+    except (TypeError, KeyError, AttributeError) as error:
+        raise layout.broken("S06", f"{layout.INDEX_FILE}: a shard lacks {error}") from error
+    if not sound:
+        raise layout.broken("S06", f"{layout.INDEX_FILE} mistypes what it says of {facts.name!r}")
+    return facts
 
 
 def write_index(store: Path, catalogue: Catalogue, sources: Sources) -> Path:

@@ -215,7 +215,9 @@ def _take(manifest: Manifest, values: dict[str, Any], removed: list[dict[str, An
     elif "relabel" in values:
         manifest.relabels[str(values["relabel"])] += 1
         held = manifest.records.setdefault((str(values["relabel"]), str(values["seal"])), {})
-        held.update({str(record["video_id"]): dict(record) for record in values["records"]})
+        held.update(
+            {VideoRecord.from_json(record).video_id: dict(record) for record in values["records"]}
+        )
     elif "class_names" in values:
         manifest.class_names = tuple(map(str, values["class_names"]))
 

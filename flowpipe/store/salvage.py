@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import zlib
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from typing import Any
 
 from flowpipe.errors import FormatError, storage_failed
 from flowpipe.store import layout
+from flowpipe.store.catalogue import parse_meta
 from flowpipe.store.layout import Entry
 from flowpipe.store.manifest import Key
 from flowpipe.store.shard import Shard, read_shard
@@ -75,7 +75,7 @@ def copy_entry(
 
     With a `record` the copy has it in place of the entry's own.
     """
-    meta = json.loads(entry.meta)
+    meta = parse_meta(entry.meta, f"{shard.path.name}: {entry.video_id!r}")
     if record is not None:
         meta["record"] = dict(record)
     writer.begin(Span(VideoRecord.from_json(meta["record"]), entry.part, entry.parts))

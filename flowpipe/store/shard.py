@@ -6,7 +6,6 @@ The payloads' place is reserved and returned; their bytes are copied there by th
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import stat
@@ -20,6 +19,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe import strict
 from flowpipe.errors import errno_of, storage_failed
 from flowpipe.modality import MODALITIES
 from flowpipe.store import layout
@@ -59,6 +59,13 @@ class Shard:
     pts_s: NDArray[np.float64]
     pts_at: int
     streams: Mapping[str, Stream]
+
+    @property
+    def backend(self) -> dict[str, Any]:
+        """What computed the images, with versions; FormatError if it is no JSON object."""
+        name = f"{self.path.name}: the attribute {layout.ATTR_BACKEND}"
+        values: dict[str, Any] = strict.parse_json(self.attrs[layout.ATTR_BACKEND], name)
+        return values
 
 
 def create_shard(path: Path, shard: Shard) -> dict[str, int]:
@@ -279,8 +286,8 @@ def _read_stream(group: h5py.Group, modality: str, videos: int) -> Stream:
     extra = [column.name for column in MODALITIES[modality].columns]
     places = (layout.BYTES, layout.OFFSET, layout.CRC, *extra)
     return Stream(
-        json.loads(_attribute(group, layout.ATTR_CODEC, "S15")),
-        json.loads(_attribute(group, layout.ATTR_QUANTISER, "S15")),
+        strict.parse_json(_attribute(group, layout.ATTR_CODEC, "S15"), f"{modality} codec"),
+        strict.parse_json(_attribute(group, layout.ATTR_QUANTISER, "S15"), f"{modality} quantiser"),
         _column(group, layout.OFFSET, "<u8", count + 1),
         _column(group, layout.CRC, "<u4", count),
         {n: _column(group, n, d, videos) for n, d in layout.ENTRY_COLUMNS.items()},

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.store import layout
+from flowpipe.strict import MOST_BYTES
 
 METAS_IN_BLOCK = 64
 
@@ -64,16 +65,17 @@ class Metas:
         BrokenClauseError
             If the block is damaged.
         """
-        texts: list[bytes] = self._unpacked(block)  # type: ignore[attr-defined]
-        if slot >= len(texts):
-            raise _damaged()
-        return texts[slot].decode("utf-8")
+        try:
+            texts: list[bytes] = self._unpacked(block)  # type: ignore[attr-defined]
+            return texts[slot].decode("utf-8")
+        except (zlib.error, ValueError, IndexError) as error:
+            raise _damaged() from error
 
     def _unpack(self, block: int) -> list[bytes]:
         packed = self.blocks.raw(block)
         if zlib.crc32(packed) != int(self.crc32[block]):
             raise _damaged()
-        content = zlib.decompress(packed)
+        content = zlib.decompressobj().decompress(packed, MOST_BYTES)
         count = int.from_bytes(content[:4], "little")
         ends = np.frombuffer(content, "<u4", count, 4).tolist()
         begin = 4 + 4 * count

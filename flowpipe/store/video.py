@@ -89,7 +89,7 @@ class Video:
     @property
     def labels(self) -> tuple[int, ...]:
         """Class numbers into ``Store.header.class_names``."""
-        return tuple(self.meta["record"]["labels"])
+        return self.record.labels
 
     @property
     def record(self) -> VideoRecord:
@@ -99,22 +99,22 @@ class Video:
     @property
     def subset(self) -> str:
         """Official part of the data set."""
-        return str(self.meta["record"]["subset"])
+        return self.record.subset
 
     @property
     def splits(self) -> tuple[str, ...]:
         """Memberships such as ``train1``."""
-        return tuple(self.meta["record"]["splits"])
+        return self.record.splits
 
     @property
     def segments(self) -> tuple[Segment, ...]:
         """Labelled stretches, in seconds."""
-        return tuple(Segment(**segment) for segment in self.meta["record"]["segments"])
+        return self.record.segments
 
     @property
     def ambiguous(self) -> tuple[tuple[float, float], ...]:
         """Stretches that an evaluation of the segments leaves out, in seconds."""
-        return tuple((a, b) for a, b in self.meta["record"].get("ambiguous", ()))
+        return self.record.ambiguous
 
     @property
     def clipped_share(self) -> dict[str, float]:

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from videofile import encode_video, moving_clip
 
 from flowpipe.errors import UsageError
-from flowpipe.run.plan import Rates, Sample, make_plan, make_spans, part_of, shard_name
+from flowpipe.run import plan
+from flowpipe.run.plan import (
+    LEAST_BYTES_PER_S,
+    Rates,
+    Sample,
+    look_at,
+    make_plan,
+    make_spans,
+    part_of,
+    shard_name,
+)
 from flowpipe.types import Span, VideoRecord
 
 SAMPLE = Sample(1 / 4000, 256, 340)
@@ -115,3 +127,64 @@ def test_a_share_does_not_move_when_videos_are_added() -> None:
 def test_impossible_shares_are_refused(index: int, count: int) -> None:
     with pytest.raises(UsageError, match="--part"):
         part_of([span("a")], index, count)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three seconds with a keyframe every ten frames, long enough to be cut for these tests."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    encode_video(path, moving_clip(75, 48, 64), gop=10)
+    return path
+
+
+SPLIT_S = 0.5
+
+
+def test_no_file_stops_the_planning_of_others(clip: Path, tmp_path: Path) -> None:
+    whole = clip.read_bytes()
+    assert len(whole) > SPLIT_S * LEAST_BYTES_PER_S
+    for name, content in {
+        "zeros": bytes(len(whole)), "text": b"no video\n" * 2000, "headless": whole[5000:],
+        "tailless": whole[: len(whole) // 2], "mp4": b"\0\0\0\x18ftypmp42" + bytes(9000),
+        "riff": b"RIFF\xff\xff\xff\x7fAVI LIST" + bytes(9000), "h264": b"\0\0\0\1\x67" * 4000,
+    }.items():  # fmt: skip
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "pipe").mkdir()
+    names = sorted(path.name for path in tmp_path.iterdir())
+    records = [VideoRecord(name, str(tmp_path / name)) for name in (*names, "nowhere", "nul\0")]
+    records.insert(3, VideoRecord("clip", str(clip)))
+    spans, unusable = make_spans(records, split_s=SPLIT_S)
+    assert {o.video_id for o in unusable} == {"pipe", "nowhere", "nul\0"}
+    parts = Counter(s.record.video_id for s, _ in spans)
+    assert parts.keys() == {"clip", *names} - {"pipe"} and parts["clip"] > 2
+    assert set(parts[name] for name in names) <= {0, 1}
+    sample = look_at([record.path for record in records], fps=0)
+    assert (sample.height, sample.width) == (48, 64)
+
+
+@given(data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_no_damage_of_a_file_stops_planning(clip: Path, data: st.DataObject) -> None:
+    content = bytearray(clip.read_bytes())
+    places = data.draw(st.lists(st.integers(0, len(content) - 1), max_size=20))
+    for at in places:
+        content[at] = data.draw(st.integers(0, 255))
+    damaged = clip.with_name("damaged.mp4")
+    damaged.write_bytes(content[: data.draw(st.integers(5000, len(content)))])
+    spans, unusable = make_spans([VideoRecord("v", str(damaged))], split_s=SPLIT_S)
+    assert not unusable and {s.key[2] for s, _ in spans} == {len(spans)}
+    look_at([str(damaged)], fps=25)
+
+
+@pytest.mark.parametrize("error", [ValueError, IndexError, RecursionError, MemoryError])
+def test_whatever_one_file_does_to_its_demuxer_is_left_to_its_worker(
+    error: type[Exception], clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error("of one file")
+
+    monkeypatch.setattr(plan, "cut_points", fail)
+    monkeypatch.setattr(plan, "probe", fail)
+    ((planned, _),), unusable = make_spans([VideoRecord("v", str(clip))], split_s=SPLIT_S)
+    assert planned.key == ("v", 0, 1) and not unusable
+    assert look_at([str(clip)], fps=0) == SAMPLE

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import h5py
@@ -16,8 +18,12 @@ from flowpipe import codec
 from flowpipe.errors import FlowpipeError, FormatError
 from flowpipe.store import open_store, verify_store
 from flowpipe.store.batch import snippet_reader
-from flowpipe.store.index_file import read_index
+from flowpipe.store.catalogue import Catalogue
+from flowpipe.store.index import open_catalogue
+from flowpipe.store.index_file import Shards, read_index, write_index
+from flowpipe.store.manifest import read_manifest
 from flowpipe.store.shard import compute_seal, read_shard
+from flowpipe.store.texts import Metas, Texts, pack_metas
 
 FLIPS = int(os.environ.get("FLOWPIPE_FUZZ", "150"))
 
@@ -143,6 +149,36 @@ def deep_meta(file: h5py.File) -> None:
     file["videos/meta"][0] = "[" * 100_000
 
 
+def deep_backend(file: h5py.File) -> None:
+    file.attrs["backend"] = "[" * 20_000
+
+
+def backend_without_names(file: h5py.File) -> None:
+    file.attrs["backend"] = "3"
+
+
+def codec_without_names(file: h5py.File) -> None:
+    file["streams/rgb"].attrs["codec"] = '["jpeg"]'
+
+
+def with_meta(**changes: object) -> Callable[[h5py.File], None]:
+    """Change values of the meta of the first video, or of its record; None for gone."""
+
+    def change(file: h5py.File) -> None:
+        meta = json.loads(file["videos/meta"][0])
+        for name, value in changes.items():
+            inner = meta["record"] if name in RECORD else meta
+            inner[name] = value
+            if value is None:
+                del inner[name]
+        file["videos/meta"][0] = json.dumps(meta)
+
+    return change
+
+
+RECORD = ("labels", "splits", "segments", "ambiguous", "path")
+
+
 def odd_text(file: h5py.File) -> None:
     file["videos/video_id"][0] = b"\xff\xfe"
 
@@ -151,13 +187,68 @@ def odd_text(file: h5py.File) -> None:
     "change",
     [
         external, soft_link, external_link, virtual, bomb, far_offsets, backward_offsets,
-        far_frames, far_images, odd_meta, deep_meta, odd_text,
+        far_frames, far_images, odd_meta, deep_meta, odd_text, deep_backend, backend_without_names,
+        codec_without_names, with_meta(labels=["a"]), with_meta(labels=7), with_meta(path=None),
+        with_meta(segments=[{"label": 1}]), with_meta(ambiguous=[[1]]), with_meta(splits=[3]),
+        with_meta(source=[]), with_meta(facts="x"), with_meta(clipped_share=None),
     ],
 )  # fmt: skip
 def test_a_hostile_shard_is_refused(small_store, change):
     edit(small_store.shards[0], change)
     with pytest.raises(FormatError):
         answers(small_store.path)
+
+
+@pytest.mark.parametrize("meta", ["", "[" * 20_000, "3", "{}", '{"record": {"video_id": "a"}}'])
+def test_metas_of_a_hostile_index_are_refused(small_store, meta):
+    """An attacker who can write the index can compute its digests too."""
+    header = open_store(small_store.path).header
+    opened = open_catalogue(small_store.path, header.recipe_digest)
+    table = opened.catalogue.table
+    blocks = pack_metas([meta] * len(table.ids)) * len(table.metas.blocks)
+    metas = Metas(Texts.pack(blocks), np.array([zlib.crc32(b) for b in blocks], "<u4"))
+    forged = Catalogue(list(opened.catalogue.shards), replace(table, metas=metas))
+    write_index(small_store.path, forged, opened.sources)
+    store = open_store(small_store.path)
+    for name in ("meta", "record", "labels", "splits", "segments", "clipped_share", "subset"):
+        with pytest.raises(FormatError):
+            getattr(store.videos["a"], name)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"streams": []},
+        {"backend": 3},
+        {"size": "x"},
+        {"streams": {"rgb": {"images": -1}}},
+        {"a": 1},
+    ],
+)
+def test_shards_of_a_hostile_index_are_refused(small_store, change):
+    header = open_store(small_store.path).header
+    opened = open_catalogue(small_store.path, header.recipe_digest)
+    facts = [json.dumps({**asdict(one), **change}) for one in opened.catalogue.shards]
+    shards = Shards(
+        [one.name for one in opened.catalogue.shards], np.zeros(2, "<u8"), np.zeros(2, "<i8"),
+        Texts.pack([text.encode() for text in facts]),
+    )  # fmt: skip
+    with pytest.raises(FormatError):
+        shards[0]
+
+
+@pytest.mark.parametrize("record", [{}, {"video_id": "a"}, {"video_id": "a", "path": 3}, None])
+def test_records_of_a_hostile_manifest_are_a_fault(small_store, record):
+    name, seal = next((f.name, f.seal) for f in open_store(small_store.path).catalogue.shards)
+    (log,) = (small_store.path / "manifest").iterdir()
+    number = len(log.read_bytes().splitlines())
+    values = {"n": number, "utc_ns": 1, "relabel": name, "seal": seal, "records": [record]}
+    content = json.dumps(values).encode()
+    with log.open("ab") as file:
+        file.write(b"%08x %s\n" % (zlib.crc32(content), content))
+    assert open_store(small_store.path).videos["a"].labels == (3, 1)
+    assert any("line of the manifest" in fault for fault in read_manifest(small_store.path).faults)
+    assert not verify_store(small_store.path).ok
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "/dev/zero"])

@@ -1,0 +1,40 @@
+"""A list, annotation or class-name file, local or remote -> its text, of bounded size."""
+
+from __future__ import annotations
+
+import os
+
+from flowpipe import strict
+from flowpipe.errors import DatasetError, RemoteError
+from flowpipe.remote import is_url, open_place
+
+
+def read_text(path: str | os.PathLike[str], what: str = "file") -> str:
+    """Return the text of a UTF-8 file, without the byte order mark that some editors put before it.
+
+    Parameters
+    ----------
+    path : path or URL
+    what : str
+        What the file is, for the error.
+
+    Raises
+    ------
+    DatasetError
+        If it is missing, no regular file, not UTF-8, cannot be read, or is larger than
+        `strict.MOST_BYTES`.
+    """
+    try:
+        if not is_url(path):
+            text = strict.read_text(path, error=DatasetError)
+        else:
+            with open_place(path) as file:
+                content = file.read(strict.MOST_BYTES + 1)
+            if len(content) > strict.MOST_BYTES:
+                raise DatasetError(f"{path} is larger than {strict.MOST_BYTES} bytes")
+            text = content.decode("utf-8")
+    except DatasetError as error:
+        raise DatasetError(f"cannot read {what}: {error}", reason=error.reason) from error
+    except (OSError, UnicodeDecodeError, RemoteError) as error:
+        raise DatasetError(f"cannot read {what} {path}: {error}") from error
+    return text.removeprefix("\ufeff")
