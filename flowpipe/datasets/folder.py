@@ -53,7 +53,8 @@ def load(
         (names if sorter.takes(name, tree.path(name)) else others).append(name)
     left_out = LeftOut.by_kind(
         [(extension(name) or "without extension", name) for name in others]
-        + [(f"hidden {extension(name)}", name) for name in tree.hidden]
+        + [(_hidden_kind(name), name) for name in tree.hidden]
+        + [("special (pipe, socket, device)", name) for name in tree.special]
     )
     if not names:
         there = LeftOut.words(left_out) or "no files at all"
@@ -91,3 +92,7 @@ def load(
     return Dataset(
         "folder", tuple(classes), records, absent, note=" ".join(notes), left_out=left_out
     )
+
+
+def _hidden_kind(name: str) -> str:
+    return "hidden (folder)" if name.endswith("/") else f"hidden {extension(name) or '(file)'}"

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from flowpipe.datasets.kinds import is_video
 from flowpipe.datasets.texts import read_text
 from flowpipe.errors import DatasetError, RemoteError
 from flowpipe.remote import Place, Url, files_below, open_place
@@ -22,14 +21,15 @@ class Tree:
 
     root: str
     files: list[str] = field(default_factory=list)
-    """Paths relative to the root, forward slashes, sorted. Hidden files and folders, pipes, sockets
-    and devices are left out."""
+    """Paths relative to the root, forward slashes, sorted."""
     dangling: list[str] = field(default_factory=list)
     """Links whose target does not exist, likewise."""
     repeated: list[str] = field(default_factory=list)
     """Links to folders that are in the tree already (loops among them); not entered."""
     hidden: list[str] = field(default_factory=list)
-    """Hidden files that are named as videos are; not taken."""
+    """Hidden files, and hidden folders with a slash at their end; not taken."""
+    special: list[str] = field(default_factory=list)
+    """Pipes, sockets and devices; never opened."""
 
     @classmethod
     def of(cls, path: Place) -> Tree:
@@ -118,8 +118,7 @@ class Tree:
                 except OSError:
                     kind = "file"  # the storage fails: whoever reads it says so
                 if entry.name.startswith("."):
-                    if is_video(entry.name) and kind == "file":
-                        self.hidden.append(name)
+                    self.hidden.append(f"{name}/" if "folder" in kind else name)
                 elif kind == "dangling":
                     self.dangling.append(name)
                 elif kind == "folder":
@@ -128,6 +127,8 @@ class Tree:
                     yield name
                 elif kind == "file":
                     self.files.append(name)
+                else:
+                    self.special.append(name)
 
 
 def _kind(entry: os.DirEntry[str]) -> str:

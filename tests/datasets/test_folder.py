@@ -61,8 +61,21 @@ def test_names_with_shell_characters_stay_as_they_are(tmp_path):
 
 
 def test_hidden_files_and_folders_are_skipped(tmp_path):
-    put(tmp_path, "a.mp4", "._a.mp4", ".cache/b.mp4", "c/.d/e.mp4")
+    put(tmp_path, "a.mp4", "._a.mp4", ".cache/b.mp4", "c/.d/e.mp4", ".DS_Store")
     assert ids(tmp_path) == ["a.mp4"]
+
+
+def test_everything_that_is_left_out_is_counted(tmp_path):
+    put(tmp_path, "a.mp4", "._a.mp4", ".cache/b.mp4", "c/.d/e.mp4", ".DS_Store", "notes.txt")
+    os.mkfifo(tmp_path / "pipe.mp4")
+    counts = {one.kind: one.count for one in load(tmp_path).left_out}
+    assert counts == {
+        "hidden (folder)": 2,
+        "hidden .mp4": 1,
+        "hidden (file)": 1,
+        "special (pipe, socket, device)": 1,
+        ".txt": 1,
+    }
 
 
 def test_an_id_does_not_change_when_a_folder_grows(tmp_path):
