@@ -39,7 +39,7 @@ from flowpipe.flow.tvl1 import TVL1Params
 from flowpipe.ops import Ops, get_ops
 from flowpipe.ops.cpu import native_core
 from flowpipe.report.machine import hardware
-from flowpipe.words import counted
+from flowpipe.words import counted, did_you_mean
 
 SMALLEST_PX = 16
 NOISY = 0.1
@@ -101,7 +101,8 @@ def flow(
             raise BackendError("; and ".join([str(lack), *opencv_s]))
         found = len(pairs.first)
         echo(f"{counted(found, 'pair')} of {width}x{height} from {pairs.source};")
-        echo(f"{where}, fastest of up to {repeat} passes; GPUs by wall time, transfers included")
+        passes = counted(repeat, "pass", "passes")
+        echo(f"{where}, fastest of up to {passes}; GPUs by wall time, transfers included")
         usable = [row for row in rows if row.name not in reasons]
         figures = _measure(usable, Meter(pairs, repeat), reasons, echo)
         batches = _sweep(ops, pairs, repeat, echo) if ops else []
@@ -129,7 +130,8 @@ def _chosen(only: tuple[str, ...]) -> list[Row]:
     names = [row.name for row in rows]
     unknown = [name for name in only if name not in names]
     if unknown:
-        raise UsageError(f"--only {unknown[0]}: no such row; rows: {', '.join(names)}")
+        hint = did_you_mean(unknown[0], names, most=3, listed="rows")
+        raise UsageError(f"--only {unknown[0]}: no such row; {hint}")
     return [row for row in rows if not only or row.name in (PEER, *only)]
 
 

@@ -83,7 +83,7 @@ def test_pairs_of_named_videos(clips: Path, tmp_path: Path, flowpipe: Run) -> No
         (("--size", "8x64"), "at least 16 pixels"),
         (("--pairs", 0), "--pairs"),
         (("--repeat", "often"), "--repeat"),
-        (("--only", "tvl1"), f"no such row; rows: {PEER}"),
+        (("--only", "tvl1"), f"no such row; did you mean {PEER}"),
         (("--json", "/nowhere/figures.json"), "no folder /nowhere"),
         (("/nowhere/clip.mp4",), "/nowhere/clip.mp4"),
     ],

@@ -165,7 +165,7 @@ def test_a_signal_keeps_every_finished_video(
     wait_for(lambda: not alive_in_session(process.pid))
     kept = open_store(store).videos
     assert finished <= len(kept) < MANY
-    assert f"{len(kept)} videos of this run are kept" in stderr
+    assert f"interrupted; {len(kept)} video" in stderr
     assert sorted(str(line["video_id"]) for line in ledger(store)) == sorted(kept)
     assert leftovers(store) == []
     assert flowpipe("verify", store).returncode == 0
