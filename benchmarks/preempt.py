@@ -111,7 +111,10 @@ def main() -> None:
         video_s = statistics.mean(line["seconds"]["wall"] for line in lines)
         work_s = video_s * options.clips / WORKERS
         shards = len(list((store / "shards").glob("shard-*.h5")))
-        print(f"{options.clips} clips of {video_s:.2f} s, {WORKERS} workers: {shards} shards")
+        print(
+            f"{options.clips} clips of {video_s:.2f} s, {WORKERS} workers: {shards} shards",
+            flush=True,
+        )
         for number in (signal.SIGTERM, signal.SIGKILL):
             lost, seconds = [], []
             for run in range(options.runs):
