@@ -20,7 +20,7 @@ from flowpipe.flow import FLOWS
 from flowpipe.modality import MODALITIES
 from flowpipe.ops.cpu import native_core
 from flowpipe.recipe_file import read_recipe, recipe_of
-from flowpipe.remote import Cache, Place, default_cache
+from flowpipe.remote import Cache, Place, default_cache, is_url
 from flowpipe.run import RunOptions
 from flowpipe.store import read_store_header
 from flowpipe.video import DECODERS, MAX_DAMAGED
@@ -238,6 +238,7 @@ def request(
     if chosen.device == "cpu":
         values, warning = without_core(values)
     recipe = recipes.build(ExtractRecipe, values, where="extract")
+    _check_boxes(recipe, there=not scheduler)
     if not scheduler:  # whose workers find out for themselves
         if lacks := recipe.lacks():
             raise BackendError("; ".join([warning] * bool(warning) + lacks))
@@ -267,6 +268,17 @@ def request(
         warning,
         _why_device(chosen, recipe),
     )
+
+
+def _check_boxes(recipe: ExtractRecipe, *, there: bool) -> None:
+    """Raise UsageError where warped flow is to use boxes that cannot be read: all would fail."""
+    boxes = recipe.warp.boxes
+    if not boxes or recipe.flows < 2:
+        return
+    if is_url(boxes):
+        raise UsageError(f"warp.boxes {boxes} is a URL, and this must be a path on a local disk")
+    if there and not Path(boxes).exists():
+        raise UsageError(f"warp.boxes {boxes}: no such folder or .jsonl file")
 
 
 def _shorthand(
