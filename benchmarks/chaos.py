@@ -4,12 +4,12 @@
 
 A series is one store of the demo's clips. Its runs are disturbed: a worker killed by SIGKILL, in
 the middle or while it starts; a worker told to end by SIGTERM; a worker stopped by SIGSTOP, for
-some seconds or for good; the client killed, or told to stop by SIGTERM; reads of a source that fail
-with EIO (where there is a compiler). Between two runs its files are damaged: a shard deleted, cut
-short or flipped; the index deleted or flipped; the tail of the manifest lost. A fault counts when
-it hit: a process that was there, a read that failed. Then the same command is run until it is done,
-after `verify --repair` where a shard was damaged, and the store is compared with one that nothing
-disturbed:
+some seconds or for good; the client killed, or told to stop by SIGTERM; open, stat and read of a
+source, a shard or the manifest that fail with EIO or ESTALE (where there is a compiler). Between
+two runs its files are damaged: a shard deleted, cut short or flipped; the index deleted or flipped;
+the tail of the manifest lost. A fault counts when it hit: a process that was there, a read that
+failed. Then the same command is run until it is done, after `verify --repair` where a shard was
+damaged, and the store is compared with one that nothing disturbed:
 
 lost        videos that are not whole in the store
 twice       entries that the catalogue has more than once
@@ -24,6 +24,7 @@ The last line has the totals; the exit code is 1 if any is not 0.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import random
 import shutil
@@ -86,13 +87,16 @@ class Series:
         tokens, environment = None, {}
         if "failing reads" in planned and self.shim:
             clip = self.rng.choice(sorted(p.name for p in self.videos.rglob("*.mp4")))
+            part = self.rng.choice([f"/{clip}", f"/{clip}", "/shards/shard-", "/manifest/"])
             tokens = self.store.parent / f"failures-{time.monotonic_ns()}"
             tokens.mkdir()
             for number in range(2):
                 (tokens / str(number)).touch()
             environment = {
-                "LD_PRELOAD": str(self.shim), "FAILING_READS_PATH": f"/{clip}",
+                "LD_PRELOAD": str(self.shim), "FAILING_READS_PATH": part,
                 "FAILING_READS_COUNT": str(tokens),
+                "FAILING_READS_CALLS": self.rng.choice(["read", "open", "stat", "read pread"]),
+                "FAILING_READS_ERRNO": str(self.rng.choice([errno.EIO, errno.ESTALE])),
             }  # fmt: skip
         process = self.run(environment)
         try:
