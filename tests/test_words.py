@@ -65,9 +65,10 @@ def test_many_names_are_searched_in_bounded_time():
 
 NOUNS = (
     "video|frame|image|shard|file|class name|id|part|pair|problem|check|worker|folder|split|name|"
-    "score|weighting|warning|span|entry|stream|sample|epoch|GPU"
+    "score|weighting|warning|span|stream|sample|epoch|GPU|weight|row|line|label|crop|snippet|step|"
+    "field|packet|timestamp|process(?=es)|class(?=es)|stretch(?=es)|match(?=es)|pass(?=es)"
 )
-PLURAL = re.compile(rf" (?:[a-z]+ )?(?:{NOUNS})s\b|.*\(s\)")
+PLURAL = re.compile(rf" (?:[a-z]+ )?(?:{NOUNS})e?s\b|.*\(s\)")
 
 
 ALLOWED = {
@@ -75,6 +76,8 @@ ALLOWED = {
     "{len(self.shards)} shards>": "a __repr__",
     "{len(self.videos)} videos in ": "a __repr__",
     "{len(pts)} frames want ": "a bug of the caller, which no user meets",
+    "{len(shard.pts_s)} timestamps": "an empty shard is never published",
+    "{len(pts)} timestamps must be finite and strictly increasing": "one is always increasing",
     "{len(ids)} ids and scores of ": "a bug of the caller, which no user meets",
 }
 

@@ -136,7 +136,8 @@ def _class_names(one: ListFile, content: Mapping[str, Any], version: str) -> tup
     leaves = tuple(sorted(nodes - parents))
     if len(leaves) != CLASSES[version]:
         raise DatasetError(
-            f"{one.path} has {len(leaves)} classes, ActivityNet {version} has {CLASSES[version]}; "
+            f"{one.path} has {counted(len(leaves), 'class', 'classes')}, ActivityNet {version} has "
+            f"{CLASSES[version]}; "
             "is it the file of another version?"
         )
     return leaves

@@ -70,8 +70,9 @@ def load(root: Place, *, annotations: Place | None = None) -> Dataset:
     class_names = tuple(sorted({class_name for class_name, _ in rows.values() if class_name}))
     if len(class_names) != CLASSES:
         raise DatasetError(
-            f"the CSV files name {len(class_names)} classes, wanted all {CLASSES}, or labels would "
-            "shift; add the CSV of the training or of the validation videos"
+            f"the CSV files name {counted(len(class_names), 'class', 'classes')}, wanted all "
+            f"{CLASSES}, or labels would shift; add the CSV of the training or of the validation "
+            "videos"
         )
     label = {name: k for k, name in enumerate(class_names)}
     paths, unlisted = _find(tree, rows)

@@ -217,9 +217,10 @@ def _grown(dataset: Dataset, store: Store) -> tuple[str, ...]:
     at = next((k for k, (a, b) in enumerate(zip(now, then, strict=False)) if a != b), len(now))
     here = f"{now[at]!r}" if at < len(now) else "none"
     raise RecipeError(
-        f"{store.path} has {len(then)} classes and these videos {len(now)}: class {at} is "
-        f"{then[at]!r} there and {here} here, so labels would mix; new classes must come behind "
-        "the old ones (--class-names fixes their order), or choose another folder"
+        f"{store.path} has {counted(len(then), 'class', 'classes')} and these videos {len(now)}: "
+        f"class {at} is {then[at]!r} there and {here} here, so labels would mix; new "
+        "classes must come behind the old ones (--class-names fixes their order), or choose "
+        "another folder"
     )
 
 

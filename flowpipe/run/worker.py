@@ -46,6 +46,7 @@ from flowpipe.run.watchdog import Watchdog
 from flowpipe.store import ShardWriter, StreamSpec
 from flowpipe.types import Outcome, Span
 from flowpipe.video import MAX_DAMAGED
+from flowpipe.words import counted
 
 PAUSES_S = (1.0, 2.0, 4.0)
 """Pauses before a video of which the storage failed is read again."""
@@ -284,8 +285,8 @@ class _Task:
             raise error
         if not stored.images:
             raise DecodeError(
-                f"{span.record.path}: too few frames for "
-                f"{', '.join(self.job.recipe.modalities)}: {stored.frames}",
+                f"{span.record.path}: {counted(stored.frames, 'frame')}, too few for "
+                f"{', '.join(self.job.recipe.modalities)}",
                 reason="too_short",
             )
         return replace(stored, seconds=seconds)

@@ -17,6 +17,7 @@ import flowpipe
 from flowpipe import strict
 from flowpipe.errors import FormatError, RecipeError
 from flowpipe.store import files, layout
+from flowpipe.words import counted, some
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,9 @@ def create_store(
     check_recipe(path, header, recipe_digest, json.loads(recipe))
     if class_names and header.class_names and tuple(class_names) != header.class_names:
         raise RecipeError(
-            f"{path} has {len(header.class_names)} classes ({', '.join(header.class_names[:3])} "
-            f"...) and these videos {len(class_names)} ({', '.join(list(class_names)[:3])} ...): "
+            f"{path} has {counted(len(header.class_names), 'class', 'classes')} "
+            f"({some(header.class_names)}) and these videos {len(class_names)} "
+            f"({some(list(class_names))}): "
             "their labels would mix; choose another folder"
         )
     return header

@@ -12,6 +12,7 @@ from flowpipe.tsn.checkpoints import in_other_order, kind_of, to_ours
 from flowpipe.tsn.inputs import Input
 from flowpipe.tsn.model import make_model
 from flowpipe.tsn.run_folder import LAST, RunFacts
+from flowpipe.words import counted
 
 
 def adopt(
@@ -54,11 +55,12 @@ def adopt(
         detail = (
             f"{first} is {tuple(ours[first].shape)} and not {tuple(own[first].shape)}"
             if shapes
-            else f"{len(missing)} weights missing, {len(strange)} unknown, as {first}"
+            else f"{counted(len(missing), 'weight')} missing, {len(strange)} unknown, as {first}"
         )
         raise FormatError(
             f"{checkpoint} is no {facts.stream.backbone} for {facts.modality} with snippets of "
-            f"{facts.stream.snippet_length} and {len(facts.class_names)} classes: {detail}"
+            f"{facts.stream.snippet_length} and "
+            f"{counted(len(facts.class_names), 'class', 'classes')}: {detail}"
         )
     if class_order is not None:
         ours = in_other_order(ours, class_order)

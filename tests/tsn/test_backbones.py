@@ -121,9 +121,7 @@ def test_weights_that_do_not_fit_are_refused_with_what_differs(tmp_path: Path) -
     values = dict(network.state_dict())
     values["strange"] = values.pop("_bn1.weight")
     torch.save(values, tmp_path / "w.pth")
-    with pytest.raises(
-        FormatError, match=r"1 weights missing \(_bn1.weight\), 1 unknown \(strange"
-    ):
+    with pytest.raises(FormatError, match=r"1 weight missing \(_bn1.weight\), 1 unknown \(strange"):
         build("efficientnet_lite0", weights=tmp_path / "w.pth")
     for content in (b"no weights", b"extract: {modalities: [rgb]}", b"", b"e", b"PK\x03\x04"):
         (tmp_path / "text.pth").write_bytes(content)

@@ -20,6 +20,7 @@ from flowpipe.tsn.pixels import (
     TSN_PYTORCH,
     Pixels,
 )
+from flowpipe.words import counted
 
 TIMM = "timm:"
 
@@ -122,8 +123,9 @@ def load(
     if missing or strange or shapes:
         raise FormatError(
             f"{source} does not fit {type(network).__name__}: "
-            f"{len(missing)} weights missing ({', '.join(missing[:3])}), {len(strange)} unknown "
-            f"({', '.join(strange[:3])}), {len(shapes)} of another shape ({', '.join(shapes[:3])})"
+            f"{counted(len(missing), 'weight')} missing ({', '.join(missing[:3])}), "
+            f"{len(strange)} unknown ({', '.join(strange[:3])}), "
+            f"{len(shapes)} of another shape ({', '.join(shapes[:3])})"
         )
     network.load_state_dict(values, strict=False)
 
