@@ -151,8 +151,10 @@ def judge(path: str, truths: dict[int, Truth], answer: Answer | None) -> tuple[s
         kind = "refused" if most else "no frames"
         return kind, f"{answer.reason}: {escape(answer.message)}"
     stream = answer.stream if answer.stream is not None else next(iter(truths), None)
-    if stream not in truths:
+    if not truths:
         return "DIFFER", "ffprobe decodes nothing"
+    if stream not in truths:  # releases of FFmpeg count the streams of AVIF differently
+        stream = max(truths, key=lambda index: truths[index].frames)
     truth, differences = truths[stream], []
     if any(note.startswith("joined_streams") for note in answer.notes):
         truth = replace(truth, frames=sum(t.frames for t in truths.values()), last_s=None)
