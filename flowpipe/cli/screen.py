@@ -23,8 +23,11 @@ from rich.table import Table
 from rich.text import Text
 
 WIDTH_OF_LOGS = 160
-_CONTROLS = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
-"""C0 but newline and tab, DEL, C1, and what stands for bytes of a path that are no UTF-8."""
+_CONTROLS = re.compile(
+    "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]"
+)
+"""C0 but newline and tab, DEL, C1, line separators, characters that reorder what follows them
+(bidirectional embeddings, overrides, isolates), and what stands for bytes that are not UTF-8."""
 
 
 def harmless(text: str) -> str:

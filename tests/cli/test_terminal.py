@@ -23,9 +23,9 @@ from flowpipe import recipe
 from flowpipe.store import create_store
 
 TITLE, CSI = "\x1b]0;owned\x07", "\x9b31m"
-IDS = (f"one{TITLE}\x1b[31m", f"two{CSI}\x7f")
-SHOWN = (r"one\x1b]0;owned\x07\x1b[31m", r"two\x9b31m\x7f")
-RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+IDS = (f"one{TITLE}\x1b[31m", f"two{CSI}\x7f\u202e\u2028")
+SHOWN = (r"one\x1b]0;owned\x07\x1b[31m", r"two\x9b31m\x7f\u202e\u2028")
+RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def run(*arguments: object) -> tuple[int, str]:
