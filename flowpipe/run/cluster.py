@@ -7,6 +7,7 @@ task with it, and the task's breadcrumb tells which video killed it.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import queue
 import signal
@@ -23,7 +24,7 @@ from flowpipe.errors import BackendError, UsageError
 from flowpipe.run.cluster_settings import SETTINGS, find_scheduler
 from flowpipe.run.options import STALL_S
 from flowpipe.run.private_cluster import gpu_ids, private_cluster
-from flowpipe.run.stopping import ask_to_stop, catch_sigterm
+from flowpipe.run.stopping import ask_to_stop, catch_sigterm, is_working
 from flowpipe.scratch import scratch_folder
 
 FROZEN_S = 20.0
@@ -42,8 +43,11 @@ class PublishBeforeEnd(WorkerPlugin):
     def setup(self, worker: Worker) -> None:
         catch_sigterm()
 
-    def teardown(self, worker: Worker) -> None:
+    async def teardown(self, worker: Worker) -> None:
+        """Wait for the shard under way: Dask then reports the worker gone, and not earlier."""
         ask_to_stop()
+        while is_working():
+            await asyncio.sleep(0.05)
 
 
 class Pool:

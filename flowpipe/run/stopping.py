@@ -23,6 +23,11 @@ def ask_to_stop() -> None:
     _asked.set()
 
 
+def is_working() -> bool:
+    """Return whether a shard is under way in this process."""
+    return _working.is_set()
+
+
 @contextmanager
 def work_under_way() -> Iterator[None]:
     """Mark the time in which SIGTERM must wait; if it came, the process ends with the block."""

@@ -90,7 +90,7 @@ class _StopAskedError(Exception):
 
 
 class WorkerDiedError(Exception):
-    """An earlier worker left this job's breadcrumb behind: it died on the job."""
+    """An earlier worker left this job's breadcrumb or notes behind: it ended during the job."""
 
 
 def extract_shard(job: ShardJob) -> list[Outcome]:
@@ -113,7 +113,8 @@ def extract_shard(job: ShardJob) -> list[Outcome]:
     crumb = job.breadcrumb
     if crumb.stop_asked:
         return []
-    if crumb.path.exists():
+    # A scheduler with other settings than ours gives the job of a lost worker to another one.
+    if crumb.path.exists() or crumb.notes.exists():
         raise WorkerDiedError(job.shard.name)
     with work_under_way():
         return _extract_shard(job, crumb)

@@ -42,9 +42,10 @@ def running() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start `flowpipe ...` in a session of its own; what still lives afterwards is killed."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(*arguments: object) -> subprocess.Popen[str]:
+    def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             command(*arguments),
+            **options,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from command import FAST, Run, fill, images, ledger, leftovers, moving_clip, wait_for
 from videofile import encode_video
@@ -225,6 +226,34 @@ def test_kill_9_costs_no_video_that_was_finished_before_the_last_publication(
     assert entries(store) == MANY, "no video is in two shards"
     assert leftovers(store) == []
     assert flowpipe("verify", store).returncode == 0
+
+
+def test_kill_9_of_the_client_while_shards_are_published_leaves_nothing_behind(
+    many: Path, tmp_path: Path, flowpipe: Run, running: Running,
+    undisturbed_many: dict[object, bytes],
+) -> None:  # fmt: skip
+    store, temporary = tmp_path / "store", tmp_path / "temporary"
+    temporary.mkdir()
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    every = brief(many, store, "--publish-every", 0)
+    kept = 0
+    for _ in range(2):
+        process = running(*every, env=environment)
+        wait_for(  # while a shard is published its job is on no video
+            lambda: any(crumb["position"] == -1 and crumb["frames"] for crumb in crumbs(store))
+        )
+        process.kill()
+        process.wait()
+        wait_for(lambda session=process.pid: not alive_in_session(session))
+        before, kept = kept, len(open_store(store).videos)
+        assert before <= kept < MANY
+    again = flowpipe(*every, env=environment)
+    assert again.returncode == 0, again.stderr
+    assert f"{kept} done before" in again.stderr
+    assert images(store) == undisturbed_many
+    assert entries(store) == MANY, "no video is in two shards"
+    assert leftovers(store) == []
+    assert not list(temporary.glob("flowpipe*"))
 
 
 def test_a_second_signal_kills_at_once(tmp_path: Path, running: Running) -> None:
@@ -474,6 +503,38 @@ def test_a_running_scheduler_and_a_death_among_its_workers(
     _, stderr = process.communicate(timeout=200)
     assert process.returncode == 0, stderr
     assert images(store) == undisturbed
+    assert leftovers(store) == []
+
+
+def test_workers_of_a_scheduler_that_get_sigterm_keep_what_they_have_finished(
+    many: Path, tmp_path: Path, scheduler: Callable[..., tuple[str, list[subprocess.Popen[str]]]],
+    running: Running, undisturbed_many: dict[object, bytes],
+) -> None:  # fmt: skip
+    """A batch system sends it to the whole step of a worker, a user to the nanny alone."""
+    store = tmp_path / "store"
+    address, _ = scheduler(workers=3)
+    process = running(*brief(many, store, "--scheduler", address))
+    finished: dict[int, int] = {}
+
+    def busy() -> list[dict[str, object]]:
+        return [c for c in crumbs(store)
+                if c["pid"] not in finished and int(str(c["position"])) >= 2]  # fmt: skip
+
+    for kill in (os.kill, os.killpg):
+        wait_for(lambda: bool(busy()))
+        crumb = busy()[0]
+        worker = int(str(crumb["pid"]))
+        finished[worker] = int(str(crumb["position"]))
+        kill(psutil.Process(worker).ppid(), signal.SIGTERM)
+    _, stderr = process.communicate(timeout=200)
+    assert process.returncode == 0, stderr
+    lines = ledger(store)
+    assert len(lines) == MANY and {line["status"] for line in lines} == {"done"}
+    for worker, count in finished.items():
+        by_it = [line for line in lines if str(line["worker"]).endswith(f":{worker}")]
+        assert len(by_it) >= count, f"worker {worker} of {list(finished)}: extracted again"
+    assert images(store) == undisturbed_many
+    assert entries(store) == MANY, "no video is in two shards"
     assert leftovers(store) == []
 
 
