@@ -17,7 +17,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,22 +47,34 @@ print(cpu, wall, (peak - base) / 1024, len(store.videos))
 """
 
 
-def write_shard(store: Path, number: int, per_shard: int) -> None:
-    """Write one shard of small videos."""
+def video_of(k: int) -> tuple[VideoRecord, dict[str, Any]]:
+    """Record and source of one video, as long as UCF101's; there is no such file."""
+    video_id = f"v_ApplyEyeMakeup_g{k % 25:02d}_c{k:07d}"
+    path = f"/data/ucf101/UCF-101/ApplyEyeMakeup/{video_id}.avi"
+    segments = (Segment(k % 101, 1.0, 2.0),)
+    record = VideoRecord(video_id, path, (k % 101,), "", ("train1",), segments)
+    return record, {"bytes": 300_000 + k, "mtime_ns": 10**18 + k, "sha256": f"{k:064x}"}
+
+
+def write_shard(
+    store: Path,
+    number: int,
+    per_shard: int,
+    made_with: Any = RECIPE,
+    video: Callable[[int], tuple[VideoRecord, dict[str, Any]]] = video_of,
+) -> None:
+    """Write one shard of small videos: `video` gives record and source by number."""
     payloads = codec.encode(np.zeros((1, 3, 2, 2), np.uint8), codec.RawParams())
     with ShardWriter(
         store / "shards" / f"shard-{number * 2654435761 % (1 << 32):012x}.h5",
-        recipe=recipe.canonical(RECIPE), recipe_digest=recipe.digest(RECIPE),
+        recipe=recipe.canonical(made_with), recipe_digest=recipe.digest(made_with),
         backend={"ops": "none"}, streams={"rgb": StreamSpec(codec.RawParams())},
     ) as writer:  # fmt: skip
         for k in range(number * per_shard, (number + 1) * per_shard):
-            video_id = f"v_ApplyEyeMakeup_g{k % 25:02d}_c{k:07d}"
-            path = f"/data/ucf101/UCF-101/ApplyEyeMakeup/{video_id}.avi"
-            segments = (Segment(k % 101, 1.0, 2.0),)
-            writer.begin(Span(VideoRecord(video_id, path, (k % 101,), "", ("train1",), segments)))
+            record, source = video(k)
+            writer.begin(Span(record))
             writer.append(EncodedPlanes("rgb", payloads, 2, 2))
             writer.append_pts([0.0])
-            source = {"bytes": 300_000 + k, "mtime_ns": 10**18 + k, "sha256": f"{k:064x}"}
             writer.commit({"source": source, "facts": FACTS})
         writer.publish()
 

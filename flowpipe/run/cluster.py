@@ -18,7 +18,7 @@ from multiprocessing import resource_tracker
 from typing import Any
 
 import dask
-from distributed import Client, Future, KilledWorker, LocalCluster, Worker, WorkerPlugin
+from distributed import Client, Future, KilledWorker, LocalCluster, Status, Worker, WorkerPlugin
 
 from flowpipe.errors import BackendError, UsageError
 from flowpipe.run.cluster_settings import SETTINGS, find_scheduler
@@ -45,6 +45,8 @@ class PublishBeforeEnd(WorkerPlugin):
 
     async def teardown(self, worker: Worker) -> None:
         """Wait for the shard under way: Dask then reports the worker gone, and not earlier."""
+        if worker.status != Status.closing:
+            return  # the next client of the scheduler puts its own plugin in this one's place
         ask_to_stop()
         while is_working():
             await asyncio.sleep(0.05)

@@ -6,11 +6,11 @@ The shards on disk are the truth: a run begins by reading what they hold and doe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
-from itertools import chain, pairwise
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from flowpipe.run.plan import (
     Sample,
     ShardPlan,
     SpanKey,
+    in_part,
     look_at,
     make_plan,
     make_spans,
@@ -41,19 +42,30 @@ from flowpipe.run.plan import (
     some_of,
 )
 from flowpipe.run.progress import RunProgress
-from flowpipe.run.reconcile import Changes, apply, partial_videos, reconcile
+from flowpipe.run.reconcile import Changes, Comparison, apply, reconcile
+from flowpipe.run.seams import torn_ids
 from flowpipe.run.supersede import supersede
 from flowpipe.run.worker import ShardJob
-from flowpipe.store import Store, adopt, create_store, free_bytes, open_store, sweep
+from flowpipe.store import adopt, create_store, free_bytes, open_store, sweep
 from flowpipe.types import Outcome, Span
 from flowpipe.words import byte_size
 
-IDENTITY = ("bytes", "mtime_ns")
-"""What is equal in the ``source`` of all parts of a video that come from the same bytes."""
 
-
-def plan_run(dataset: Dataset, recipe: ExtractRecipe, options: RunOptions) -> Plan:
+def plan_run(
+    dataset: Dataset,
+    recipe: ExtractRecipe,
+    options: RunOptions,
+    lost: Mapping[str, str] | None = None,
+) -> Plan:
     """What a run would do: reads the store if there is one, writes nothing.
+
+    Parameters
+    ----------
+    dataset, recipe, options
+        See `run`.
+    lost : mapping of str to str, optional
+        Videos that are extracted again under their ids, see `flowpipe.run.identity.identify`; by
+        default those of shards that are gone.
 
     Raises
     ------
@@ -64,37 +76,23 @@ def plan_run(dataset: Dataset, recipe: ExtractRecipe, options: RunOptions) -> Pl
     """
     seen = published(options.store)
     split_s = 0.0 if recipe.whole_video else options.split_s
-    changes, records = Changes(), list(dataset.records)
-    uncut: frozenset[str] = frozenset()
-    store = None
+    compared = Comparison(list(dataset.records), 0, Changes())
+    done: set[SpanKey] = set()
     if (options.store / "store.json").exists():
         store = open_store(options.store, skip_broken=True)
         store.check_recipe(recipes.digest(recipe), recipes.plain(recipe))
-        records, changes = reconcile(
-            dataset, store, lambda record: bool(part_of([Span(record)], *options.part))
-        )
-        listed = {record.video_id for record in records}
-        retried = partial_videos(store, options.retry) & listed - changes.replaced - changes.gone
-        changes = replace(changes, retried=retried)
-        uncut = changes.replaced | changes.retried
-    spans, unusable = make_spans(records, split_s=split_s, stream=recipe.video.stream, uncut=uncut)
+        part = options.part
+        mine = None if part[1] == 1 else lambda video_id: in_part(video_id, 0, *part)
+        compared = reconcile(dataset, store, mine=mine, retry=options.retry, lost=lost)
+        table = store.catalogue.table
+        done = {key for video_id in store.incomplete for key in table.keys_of(video_id)}
+    changes = compared.changes
+    spans, unusable = make_spans(
+        compared.todo, split_s=split_s, stream=recipe.video.stream, uncut=changes.again
+    )
     if options.part != (1, 1):
         chosen = set(map(id, part_of((span for span, _ in spans), *options.part)))
         spans = [(span, size) for span, size in spans if id(span) in chosen]
-    done: set[SpanKey] = set()
-    if store is not None:
-        torn = torn_at_seams(store, {s.record.video_id for s, _ in spans if s.parts > 1})
-        # Of a torn video the last part stands for the whole, so that one array job makes it.
-        spans = [
-            (Span(s.record), size * s.parts) if s.record.video_id in torn else (s, size)
-            for s, size in spans
-            if s.record.video_id not in torn or s.part == s.parts - 1
-        ]
-        done = store.span_keys()
-        # A video that is there whole is done, however it or this run would cut it.
-        there = store.videos.keys() - torn
-        done |= {span.key for span, _ in spans if span.record.video_id in there}
-        done = {key for key in done if key[0] not in uncut}
     sample = look_at([span.record.path for span, _ in spans], recipe.video.fps, recipe.video.stream)
     quarantined = Quarantine(options.store).held_back(options.retry, options.policy)
     # A video that failed in one piece is not tried in parts.
@@ -108,7 +106,7 @@ def plan_run(dataset: Dataset, recipe: ExtractRecipe, options: RunOptions) -> Pl
         done=done,
         quarantined=quarantined,
     )
-    return replace(plan, done=plan.done + len(changes.gone), changes=changes, seen=seen)
+    return replace(plan, done=plan.done + compared.kept, changes=changes, seen=seen)
 
 
 def published(store: Path) -> frozenset[str]:
@@ -221,19 +219,16 @@ def carry_out(
     return summary
 
 
-def _supersede(plan: Plan, before: Collection[tuple[str, str]], path: Path) -> list[str]:
+def _supersede(plan: Plan, before: Collection[tuple[str, str]], store: Path) -> list[str]:
     """Take older extractions of videos that were extracted again out of the store."""
-    wanted = plan.changes.replaced | plan.changes.stale
-    if not wanted and not plan.changes.retried:
+    changes = plan.changes
+    if not changes.again and not changes.stale:
         return []
-    store, sources = open_store(path, skip_broken=True), {}
-    for video_id in wanted & store.videos.keys():
-        # Its older extraction may still be the one that counts, and have an older path.
-        source = plan.changes.sources.get(video_id)
+    sources = dict(changes.stale)
+    for video_id, path in changes.replaced.items():
         with suppress(OSError, RemoteError):
-            if source:
-                sources[video_id] = facts_of(source)
-    return supersede(store, sources, plan.changes.retried, before)
+            sources[video_id] = facts_of(path)
+    return supersede(store, sources, changes.retried | changes.torn, before)
 
 
 def _create(dataset: Dataset, source: dict[str, Any], recipe: ExtractRecipe, store: Path) -> None:
@@ -332,7 +327,7 @@ def whole_again(plan: Plan, store: Path, torn: set[str]) -> list[ShardPlan]:
     if not split:
         return []
     opened = open_store(store, skip_broken=True)
-    torn = torn | torn_at_seams(opened, {span.record.video_id for span, _ in split})
+    torn = torn | (torn_ids(opened.catalogue) & {span.record.video_id for span, _ in split})
     first = {span.record.video_id: (span, shard) for span, shard in reversed(split)}
     alone = []
     for video_id, (span, shard) in first.items():
@@ -342,21 +337,6 @@ def whole_again(plan: Plan, store: Path, torn: set[str]) -> list[ShardPlan]:
                 replace(part, cost_s=part.cost_s * span.parts, bytes=part.bytes * span.parts)
             )
     return alone
-
-
-def torn_at_seams(store: Store, video_ids: Collection[str]) -> set[str]:
-    """Those of the videos whose parts do not fit: other bytes, or another frame at a cut."""
-    torn = set()
-    for video_id in video_ids:
-        if video_id in store.videos:
-            metas = store.videos[video_id].part_metas
-            edges = [meta["edges"] for meta in metas]
-            sources = {tuple((m.get("source") or {}).get(k) for k in IDENTITY) for m in metas}
-            if len(sources) > 1 or any(
-                a["seam_crc32"] != b["first_crc32"] for a, b in pairwise(edges)
-            ):
-                torn.add(video_id)
-    return torn
 
 
 def check_space(plan: Plan, store: Path) -> None:

@@ -115,9 +115,12 @@ def part_of(spans: Iterable[Span], index: int, count: int) -> list[Span]:
     """
     if not 1 <= index <= count:
         raise UsageError(f"--part wants i/n with 1 <= i <= n, got {index}/{count}")
-    return [
-        span for span in spans if _hash(f"{span.record.video_id}\n{span.part}") % count == index - 1
-    ]
+    return [span for span in spans if in_part(span.record.video_id, span.part, index, count)]
+
+
+def in_part(video_id: str, part: int, index: int, count: int) -> bool:
+    """Whether array job `index` of `count` takes a part of a video, see `part_of`."""
+    return count == 1 or _hash(f"{video_id}\n{part}") % count == index - 1
 
 
 def make_spans(

@@ -1,42 +1,42 @@
 """Data set + store -> what differs: other labels, other bytes, moved files, sources that are gone.
 
-Size and time of change of a file are compared first; only a file in which they differ is hashed.
+Columns of the catalogue are compared with the files and records of all videos at once; what a store
+says of a video is read only where they differ.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flowpipe.datasets import Dataset
-from flowpipe.errors import RecipeError, RemoteError
-from flowpipe.remote import Facts, facts_of, is_url, look_up
+from flowpipe.errors import RecipeError
+from flowpipe.remote import Facts, look_up
+from flowpipe.run.identity import identify, lost_videos
+from flowpipe.run.seams import torn_rows
+from flowpipe.run.sources import (
+    COMPARED,
+    facts_if_there,
+    has_stored_bytes,
+    is_of,
+    look_at_all,
+    remember,
+    remembered,
+)
 from flowpipe.store import Store
+from flowpipe.store.catalogue import Catalogue
 from flowpipe.store.manifest import note_class_names, note_records
+from flowpipe.store.rows import head_of, record_digests, record_in
 from flowpipe.types import VideoRecord
 from flowpipe.words import counted
 
 RECORD_FIELDS = ("labels", "subset", "splits", "segments", "ambiguous", "path")
-SOURCES_FILE = "sources.jsonl"
-"""Sizes and times at which a changed file was found to have its stored SHA-256, a line each."""
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What a store knows of the source of one video."""
-
-    record: VideoRecord
-    bytes: int
-    mtime_ns: int
-    sha256: str
-    tag: str
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ class Changes:
     """By id: records that replace the stored ones; nothing is decoded for them."""
     kinds: Mapping[str, int] = field(default_factory=dict)
     """Videos by what differs in their record, such as ``labels``."""
-    replaced: frozenset[str] = frozenset()
-    """Videos whose source has other bytes than those that were extracted."""
-    stale: frozenset[str] = frozenset()
-    """Videos of which the store holds an older extraction beside the present one."""
-    sources: Mapping[str, str] = field(default_factory=dict)
-    """Present paths of the sources of replaced and stale videos, by id."""
+    replaced: Mapping[str, str] = field(default_factory=dict)
+    """Videos whose source has other bytes than those that were extracted: present path, by id."""
+    stale: Mapping[str, Facts] = field(default_factory=dict)
+    """Videos of which the store holds an older extraction too: source of the present one, by id."""
+    torn: frozenset[str] = frozenset()
+    """Split videos whose parts do not fit together: they are extracted again in one piece."""
     retried: frozenset[str] = frozenset()
     """Partial videos that are extracted again because ``--retry`` names their reason."""
     gone: frozenset[str] = frozenset()
@@ -61,8 +61,13 @@ class Changes:
     """Stored videos that the data set does not list."""
     class_names: tuple[str, ...] = ()
     """The longer list of class names, if it has grown."""
-    same: Mapping[str, Facts] = field(default_factory=dict)
-    """Files with another size or time that have the stored SHA-256."""
+    hashed: Mapping[str, tuple[int, int, str]] = field(default_factory=dict)
+    """Files with another time of change that have the stored bytes: size, time and SHA-256."""
+
+    @property
+    def again(self) -> frozenset[str]:
+        """Videos that are there and are extracted again, each in one piece."""
+        return self.retried | self.torn | self.replaced.keys()
 
     def lines(self) -> list[str]:
         """Return a sentence for each kind of change that there is."""
@@ -83,6 +88,11 @@ class Changes:
             lines.append(
                 f"{len(self.retried)} stored in part are tried again; if they fail they stay"
             )
+        if self.torn:
+            lines.append(
+                f"{len(self.torn)} stored in parts that do not fit together: they are extracted "
+                "again in one piece"
+            )
         if self.gone:
             lines.append(
                 f"{len(self.gone)} done before have no source that can be reached; they stay"
@@ -94,39 +104,38 @@ class Changes:
         return lines
 
 
-def stored_facts(store: Store) -> Iterator[tuple[str, Stored]]:
-    """Yield what the store knows of each whole video, by id."""
-    ids = store.catalogue.ids
-    for row in store.catalogue.whole.tolist():
-        meta = store.catalogue.meta(row)
-        source = meta.get("source") or {}
-        yield (
-            ids[row],
-            Stored(
-                VideoRecord.from_json(meta["record"]), int(source.get("bytes", -1)),
-                int(source.get("mtime_ns", 0)), str(source.get("sha256", "")),
-                str(source.get("tag", "")),
-            ),
-        )  # fmt: skip
+@dataclass(frozen=True)
+class Comparison:
+    """A data set beside a store."""
+
+    todo: list[VideoRecord]
+    """Videos that are not there whole or are extracted again, under the ids of the store."""
+    kept: int
+    """Videos of this run's share that are there and are not extracted again."""
+    changes: Changes
 
 
 def reconcile(
-    dataset: Dataset, store: Store, mine: Callable[[VideoRecord], bool]
-) -> tuple[list[VideoRecord], Changes]:
+    dataset: Dataset,
+    store: Store,
+    *,
+    mine: Callable[[str], bool] | None = None,
+    retry: str = "",
+    lost: Mapping[str, str] | None = None,
+) -> Comparison:
     """Compare the records of a data set and their files with what a store holds.
 
     Parameters
     ----------
     dataset : Dataset
     store : Store
-    mine : callable
-        Whether this run is the one that takes care of a video; others are not hashed or updated.
-
-    Returns
-    -------
-    records : list of VideoRecord
-        Those that have a file, under the ids that the store knows them by.
-    changes : Changes
+    mine : callable, optional
+        Whether this run is the one that takes care of the stored video of an id; the others are
+        neither hashed nor updated. By default it takes care of all.
+    retry : str
+        Reason code of the partial videos that are tried again, ``all``, or empty for none.
+    lost : mapping of str to str, optional
+        See `identify`; by default the videos of shards that are gone.
 
     Raises
     ------
@@ -134,54 +143,27 @@ def reconcile(
         If the class names are not a continuation of those of the store.
     """
     grown = _grown(dataset, store)
-    stored = dict(stored_facts(store))
     listed = [*dataset.records, *dataset.absent]
-    look_up(record.path for record in dataset.records)
-    names = _stored_ids(listed, stored)
-    known = _remembered(store.path)
-    records: list[VideoRecord] = []
-    updates: dict[str, VideoRecord] = {}
-    kinds: Counter[str] = Counter()
-    replaced, gone, same = set(), set(), {}
-    for record in listed:
-        video_id = names.get(record.video_id, record.video_id)
-        old = stored.get(video_id)
-        if old is None:
-            if record.path:
-                records.append(record)
-            continue
-        record = replace(record, video_id=video_id, path=record.path or old.record.path)
-        facts = _facts(record.path)
-        if facts is None:
-            gone.add(video_id)
-        else:
-            records.append(record)
-        if not mine(record):
-            continue
-        if facts is not None and not _unchanged(record.path, facts, old, known.get(video_id)):
-            if is_url(record.path) or _sha256(record.path) != old.sha256:
-                replaced.add(video_id)
-                continue
-            same[video_id] = facts
-        differ = [n for n in RECORD_FIELDS if getattr(record, n) != getattr(old.record, n)]
-        if differ:
-            updates[video_id] = record
-            kinds.update(differ)
-    listed_ids = {names.get(record.video_id, record.video_id) for record in listed}
-    stale = _twice(store)
-    anew = replaced | stale
+    look_up(record.path for record in listed)
+    known = identify(listed, store, lost_videos(store) if lost is None else lost)
+    for k, video_id in known.names.items():
+        listed[k] = replace(listed[k], video_id=video_id)
+    there = np.flatnonzero(known.rows >= 0)
+    left_alone = len(store.videos) - len(there)
+    if mine is not None:
+        there = there[[mine(listed[k].video_id) for k in there.tolist()]]
+    records = [listed[k] for k in there.tolist()]
+    found = _Found(store, retry)
+    _compare_all(records, known.rows[there], found)
     changes = Changes(
-        updates=updates,
-        kinds=kinds,
-        replaced=frozenset(replaced),
-        stale=stale,
-        gone=frozenset(gone),
-        left_alone=len(stored.keys() - listed_ids),
-        class_names=grown,
-        same=same,
-        sources={record.video_id: record.path for record in records if record.video_id in anew},
-    )
-    return records, changes
+        updates=found.updates, kinds=found.kinds, replaced=found.replaced, stale=found.stale,
+        torn=frozenset(found.torn), retried=frozenset(found.retried), gone=frozenset(found.gone),
+        left_alone=left_alone, class_names=grown, hashed=found.hashed,
+    )  # fmt: skip
+    again = changes.again
+    todo = [listed[k] for k in np.flatnonzero(known.rows < 0).tolist() if listed[k].path]
+    todo += [record for record in records if record.video_id in again] if again else []
+    return Comparison(todo, len(there) - len(again), changes)
 
 
 def apply(changes: Changes, store: Store) -> None:
@@ -194,23 +176,126 @@ def apply(changes: Changes, store: Store) -> None:
     """
     if changes.class_names:
         note_class_names(store.path, changes.class_names)
-    seals = {facts.name: facts.seal for facts in store.catalogue.shards}
-    notes: defaultdict[tuple[str, str], list[VideoRecord]] = defaultdict(list)
+    table, shards = store.catalogue.table, store.catalogue.shards
+    notes: defaultdict[int, list[VideoRecord]] = defaultdict(list)
     for video_id, record in changes.updates.items():
-        for shard in dict.fromkeys(store.videos[video_id].shards):
-            notes[shard, seals[shard]].append(record)
-    note_records(store.path, notes)
-    if changes.same:
-        with (store.path / SOURCES_FILE).open("a", encoding="utf-8") as file:
-            for video_id, facts in changes.same.items():
-                values = {"video_id": video_id, "bytes": facts.bytes, "mtime_ns": facts.mtime_ns}
-                file.write(f"{json.dumps(values)}\n")
+        for shard in np.unique(table.columns["shard"][table.rows_of(video_id)]).tolist():
+            notes[shard].append(record)
+    note_records(
+        store.path, {(shards[k].name, shards[k].seal): records for k, records in notes.items()}
+    )
+    remember(store.path, changes.hashed)
+
+
+class _Found:
+    """What differs between stored videos and their records and files, gathered video by video."""
+
+    def __init__(self, store: Store, retry: str) -> None:
+        self.catalogue, self.retry = store.catalogue, retry
+        self.remembered = {
+            video_id: (size, mtime_ns, head_of(sha256))
+            for video_id, (size, mtime_ns, sha256) in remembered(store.path).items()
+        }
+        self.others = _other_rows(store.catalogue)
+        self.updates: dict[str, VideoRecord] = {}
+        self.kinds: Counter[str] = Counter()
+        self.replaced: dict[str, str] = {}
+        self.stale: dict[str, Facts] = {}
+        self.gone: set[str] = set()
+        self.retried: set[str] = set()
+        self.torn: set[str] = set()
+        self.hashed: dict[str, tuple[int, int, str]] = {}
+
+
+def _compare_all(records: Sequence[VideoRecord], rows: NDArray[np.int64], found: _Found) -> None:
+    """Compare videos that are there whole with their records of today; `rows` has their rows."""
+    whole, remembered = found.catalogue.columns, found.remembered
+    columns = {name: whole[name][rows] for name in ("parts", "record", *COMPARED)}
+    looks = look_at_all([record.path for record in records])
+    unchanged, gone = looks.unchanged(columns), looks.bytes < 0
+    for k in np.flatnonzero(~unchanged & ~gone).tolist() if remembered else ():
+        now = int(looks.bytes[k]), int(looks.mtime_ns[k]), int(columns["source_sha256"][k])
+        unchanged[k] = remembered.get(records[k].video_id) == now
+    torn = np.isin(rows, torn_rows(found.catalogue))
+    odd = ~unchanged | torn | (record_digests(records) != columns["record"])
+    odd |= np.isin(rows, list(found.others))
+    if found.retry:
+        odd |= whole["partial"][rows + columns["parts"] - 1] != 0
+    for k in np.flatnonzero(odd).tolist():
+        row, video_id = int(rows[k]), records[k].video_id
+        _compare_record(records[k], row, found)
+        if gone[k]:
+            found.gone.add(video_id)
+            continue
+        _compare_source(records[k], row, bool(unchanged[k]), found)
+        if video_id in found.replaced:
+            continue
+        if torn[k]:
+            found.torn.add(video_id)
+        last = row + int(columns["parts"][k]) - 1
+        if found.retry and whole["partial"][last]:
+            if found.retry in ("all", found.catalogue.meta(last).get("reason")):
+                found.retried.add(video_id)
+
+
+def _compare_record(record: VideoRecord, row: int, found: _Found) -> None:
+    """Note in what a record differs from the stored one."""
+    old = record_in(found.catalogue.meta(row))
+    record = replace(record, path=record.path or old.path)
+    differ = [name for name in RECORD_FIELDS if getattr(record, name) != getattr(old, name)]
+    if differ:
+        found.updates[record.video_id] = record
+        found.kinds.update(differ)
+
+
+def _compare_source(record: VideoRecord, row: int, unchanged: bool, found: _Found) -> None:
+    """Note whether a video is replaced, or stale because of other extractions beside it."""
+    stored, video_id = _source(found.catalogue, row), record.video_id
+    others = [_source(found.catalogue, other) for other in found.others.get(row, ())]
+    if not unchanged:
+        now = facts_if_there(record.path)
+        if now is None:
+            return  # it went a moment ago: the next run says so
+        # A run was stopped between publishing it and removing the one that still counts.
+        parts = found.catalogue.table.columns["parts"][found.others.get(row, [])].tolist()
+        in_one_piece = [one for one, n in zip(others, parts, strict=True) if n == 1]
+        present = next((one for one in in_one_piece if is_of(one, now)), None)
+        if present is None and not has_stored_bytes(record.path, now, stored):
+            found.replaced[video_id] = record.path
+            return
+        if present is None:
+            found.hashed[video_id] = now.bytes, now.mtime_ns, stored["sha256"]
+        else:
+            stored = present
+    if any(one != stored for one in (_source(found.catalogue, row), *others)):
+        found.stale[video_id] = Facts(
+            int(stored.get("bytes", -1)), int(stored.get("mtime_ns", 0)),
+            tag=str(stored.get("tag", "")),
+        )  # fmt: skip
+
+
+def _source(catalogue: Catalogue, row: int) -> dict[str, Any]:
+    source = catalogue.meta(row).get("source")
+    return source if isinstance(source, dict) else {}
+
+
+def _other_rows(catalogue: Catalogue) -> dict[int, list[int]]:
+    """Rows of further extractions of whole videos, by the row of the one that counts."""
+    table, whole = catalogue.table, catalogue.whole.astype(np.int64)
+    counts = np.zeros(len(table.ids), bool)
+    for part in range(int(table.columns["parts"][whole].max(initial=0))):
+        counts[whole[table.columns["parts"][whole] > part] + part] = True
+    others: defaultdict[int, list[int]] = defaultdict(list)
+    for row in np.flatnonzero(~counts).tolist():
+        with suppress(KeyError):  # a part of a video that is not whole
+            others[catalogue.find(table.ids[row])].append(row)
+    return others
 
 
 def _grown(dataset: Dataset, store: Store) -> tuple[str, ...]:
     """The class names of a data set if they continue those of the store; empty if they are them."""
     now, then = tuple(dataset.class_names), store.header.class_names
-    if not now or now == then:
+    if now == then[: len(now)]:  # the same, or fewer of them: labels mean the same
         return ()
     if now[: len(then)] == then:
         return now
@@ -222,98 +307,3 @@ def _grown(dataset: Dataset, store: Store) -> tuple[str, ...]:
         "classes must come behind the old ones (--class-names fixes their order), or choose "
         "another folder"
     )
-
-
-def _stored_ids(listed: list[VideoRecord], stored: Mapping[str, Stored]) -> dict[str, str]:
-    """Stored ids of files that are listed under another id: by path, else by size and SHA-256."""
-    ids = {record.video_id for record in listed}
-    paths = {record.path for record in listed if record.path}
-    free = {video_id: old for video_id, old in stored.items() if video_id not in ids}
-    by_path = {old.record.path: video_id for video_id, old in free.items()}
-    by_size: defaultdict[int, dict[str, str]] = defaultdict(dict)
-    for video_id, old in free.items():
-        if old.sha256 and old.record.path not in paths:
-            by_size[old.bytes][old.sha256] = video_id
-    names: dict[str, str] = {}
-    for record in listed if free else ():
-        if record.video_id in stored or not record.path:
-            continue
-        found = by_path.pop(record.path, None)
-        if found is None and by_size and not is_url(record.path):
-            facts = _facts(record.path)
-            if facts is not None and by_size.get(facts.bytes):
-                found = by_size[facts.bytes].pop(_sha256(record.path), None)
-        if found is not None:
-            names[record.video_id] = found
-    return names
-
-
-def _unchanged(path: str, now: Facts, old: Stored, known: tuple[int, int] | None) -> bool:
-    """Whether a file is, by what is known without reading it, the one that was extracted."""
-    if old.bytes < 0 or not (old.sha256 or is_url(path)):
-        return True  # imported, or made before sources were recorded: nothing to compare
-    if old.tag and now.tag:
-        return old.tag == now.tag
-    if not now.mtime_ns or not old.mtime_ns:
-        return now.bytes == old.bytes
-    return (now.bytes, now.mtime_ns) in ((old.bytes, old.mtime_ns), known)
-
-
-def partial_videos(store: Store, retry: str) -> frozenset[str]:
-    """Ids of the videos stored in part for a reason that ``--retry`` names, or ``all``."""
-    catalogue, found = store.catalogue, set()
-    for row in np.flatnonzero(catalogue.columns["partial"]).tolist() if retry else ():
-        if retry in ("all", catalogue.meta(row).get("reason")):
-            found.add(catalogue.ids[row])
-    return frozenset(found)
-
-
-def _twice(store: Store) -> frozenset[str]:
-    """Ids of the videos of which another shard holds an extraction of other bytes."""
-    table = store.catalogue.table
-    found = set()
-    for row in range(table.used, len(table.ids)):
-        repeat = store.catalogue.meta(row)["source"]
-        video_id = table.ids[row]
-        if video_id in store.videos and store.videos[video_id].meta.get("source") != repeat:
-            found.add(video_id)
-    return frozenset(found)
-
-
-def _remembered(store: Path) -> dict[str, tuple[int, int]]:
-    try:
-        with (store / SOURCES_FILE).open(encoding="utf-8", errors="replace") as lines:
-            found = {}
-            for line in lines:
-                try:
-                    values: dict[str, Any] = json.loads(line)
-                    found[values["video_id"]] = values["bytes"], values["mtime_ns"]
-                except (ValueError, KeyError, TypeError, RecursionError):
-                    continue  # cut short by a crash: the file is hashed once more
-            return found
-    except OSError:
-        return {}
-
-
-def _facts(path: str) -> Facts | None:
-    """What is known of a file; None if it cannot be looked at."""
-    if not path:
-        return None
-    try:
-        return facts_of(path)
-    except (RemoteError, OSError):
-        return None
-
-
-def _sha256(path: str) -> str:
-    """SHA-256 of a regular file; empty if it cannot be read."""
-    try:
-        if not facts_of(path).regular:
-            return ""
-        digest = hashlib.sha256()
-        with Path(path).open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        return digest.hexdigest()
-    except OSError:
-        return ""

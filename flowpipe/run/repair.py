@@ -22,6 +22,7 @@ from flowpipe.run.extraction import (
     carry_out,
     plan_run,
 )
+from flowpipe.run.identity import identify, last_index, paths_of
 from flowpipe.run.interrupt import Interruption, signals_interrupt_once
 from flowpipe.run.ledger import Quarantine, outcomes_of
 from flowpipe.run.plan import SpanKey, shard_name
@@ -93,6 +94,7 @@ def _repair(
     store = options.store
     aside = store / DAMAGED_FOLDER
     broken: set[str] = set()
+    index = last_index(store)
     (store / layout.INDEX_FILE).unlink(missing_ok=True)  # derived, and made again
     for name in damaged:
         path = store / "shards" / name
@@ -111,13 +113,20 @@ def _repair(
         path.replace(aside / name)
     # A shard that was moved aside counts as lost until all that it held is there again.
     gone_shards = lost_shards(store)
+    opened = open_store(store, skip_broken=True)
     held = {video_id for lost in gone_shards.values() for video_id, _, _ in lost.keys}
-    broken.update(held - set(open_store(store, skip_broken=True).videos))
-    incomplete = open_store(store, skip_broken=True).incomplete
-    broken.update(set(incomplete) - Quarantine(store).video_ids())
-    wanted = replace(dataset, records=[r for r in dataset.records if r.video_id in broken])
+    broken.update(held - set(opened.videos))
+    broken.update(set(opened.incomplete) - Quarantine(store).video_ids())
+    listed = [*dataset.records, *dataset.absent]
+    lost_paths = paths_of(store, broken, index)
+    known = identify(listed, opened, lost_paths)
+    broken -= known.covered
+    named = [replace(r, video_id=known.names.get(k, r.video_id)) for k, r in enumerate(listed)]
+    wanted = replace(
+        dataset, records=[r for r in named if r.path and r.video_id in broken], absent=()
+    )
     options = replace(options, retry="all")
-    plan = plan_run(wanted, recipe, options)
+    plan = plan_run(wanted, recipe, options, lost=lost_paths)
     progress = RunProgress(plan, console)
     summary = carry_out(plan, wanted, source, recipe, options, progress, folder, interruption)
     gone = broken - {record.video_id for record in wanted.records}
@@ -126,7 +135,7 @@ def _repair(
         summary.counts["failed"] += len(gone)
     if not summary.failed:
         shutil.rmtree(aside, ignore_errors=True)
-    there = set(open_store(store, skip_broken=True).videos)
+    there = known.covered.union(open_store(store, skip_broken=True).videos)
     forget_lost(
         store,
         {name: lost for name, lost in gone_shards.items() if {k[0] for k in lost.keys} <= there},

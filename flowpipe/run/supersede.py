@@ -1,4 +1,4 @@
-"""Videos extracted again from other bytes -> their older extractions leave the store.
+"""Videos extracted again -> their older extractions leave the store.
 
 Once the new one is there, the older shard is copied without them, byte for byte, and removed.
 """
@@ -7,21 +7,26 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from flowpipe.errors import FormatError
 from flowpipe.remote import Facts
 from flowpipe.run.plan import SpanKey, shard_name
-from flowpipe.store import ShardWriter, Store, StreamSpec, layout
+from flowpipe.store import ShardWriter, StreamSpec, files, layout, open_store
+from flowpipe.store.catalogue import Catalogue
 from flowpipe.store.manifest import note_removed, read_manifest
+from flowpipe.store.rows import digests
 from flowpipe.store.salvage import copy_entry
 from flowpipe.store.shard import read_shard
 
 
 def supersede(
-    store: Store,
+    store: Path,
     sources: Mapping[str, Facts],
     retried: Collection[str] = (),
     before: Collection[tuple[str, str]] = (),
@@ -30,13 +35,13 @@ def supersede(
 
     Parameters
     ----------
-    store : Store
-        Opened after the new extractions were published.
+    store : Path
+        After the new extractions were published.
     sources : mapping of str to Facts
         Present source of each video, by id. A video of which the store holds no extraction of it
         in one piece is left as it is.
     retried : collection of str
-        Ids of partial videos that were tried again with the same bytes.
+        Ids of videos that were tried again with the same bytes.
     before : collection of (str, str)
         File name and seal of the shards from before the run.
 
@@ -45,39 +50,56 @@ def supersede(
     list of str
         A sentence for each shard that stays because an image that is to be copied is damaged.
     """
-    table, names = store.catalogue.table, store.shards
-    rows: defaultdict[str, list[tuple[str, SpanKey, bool]]] = defaultdict(list)
-    wanted = {video_id.encode(): video_id for video_id in (*sources, *retried)}
-    seals = [(facts.name, facts.seal) for facts in store.catalogue.shards]
-    for row, raw in enumerate(table.ids.all()):
-        if raw not in wanted:
-            continue
-        video_id = wanted[raw]
-        columns = table.columns
-        meta = store.catalogue.meta(row)
-        source, now = meta.get("source") or {}, sources.get(video_id)
-        if now is None:
-            present = seals[int(columns["shard"][row])] not in before
-        else:
-            present = (source.get("bytes"), source.get("mtime_ns")) == (now.bytes, now.mtime_ns)
-        key = video_id, int(columns["part"][row]), int(columns["parts"][row])
-        rows[video_id].append((names[int(columns["shard"][row])], key, present))
-    older: defaultdict[str, set[SpanKey]] = defaultdict(set)
-    for entries in rows.values():
-        if any(present and key[2] == 1 for _, key, present in entries):
-            for shard, key, present in entries:
-                if not present:
-                    older[shard].add(key)
     damaged = []
-    for shard, keys in older.items():
-        try:
-            _remove(store.path, shard, keys)
-        except FormatError as error:
-            damaged.append(
-                f"{shard} is damaged ({error}), so older extractions in it stay; "
-                f"run `flowpipe verify --repair {store.path}`"
-            )
+    # Array jobs share shards: one at a time, each with the shards as the one before left them.
+    with _alone_in(store):
+        catalogue = open_store(store, skip_broken=True).catalogue
+        for shard, keys in _older(catalogue, sources, retried, before).items():
+            try:
+                _remove(store, catalogue.shards[shard].name, keys)
+            except FormatError as error:
+                damaged.append(
+                    f"{catalogue.shards[shard].name} is damaged ({error}), so older extractions in "
+                    f"it stay; run `flowpipe verify --repair {store}`"
+                )
     return damaged
+
+
+@contextmanager
+def _alone_in(store: Path) -> Iterator[None]:
+    fd = os.open(store / layout.STORE_FILE, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        with files.alone(fd):
+            yield
+    finally:
+        os.close(fd)
+
+
+def _older(
+    catalogue: Catalogue,
+    sources: Mapping[str, Facts],
+    retried: Collection[str],
+    before: Collection[tuple[str, str]],
+) -> dict[int, set[SpanKey]]:
+    """Older extractions of videos of which a newer one is there in one piece, by shard."""
+    table, columns = catalogue.table, catalogue.table.columns
+    new = np.array([(facts.name, facts.seal) not in before for facts in catalogue.shards], bool)
+    older: defaultdict[int, set[SpanKey]] = defaultdict(set)
+    for video_id in (*sources, *retried):
+        rows, now = table.rows_of(video_id), sources.get(video_id)
+        if now is None:
+            present = new[columns["shard"][rows]]
+        else:
+            present = columns["source_bytes"][rows] == now.bytes
+            present &= columns["source_mtime_ns"][rows] == now.mtime_ns
+            tag = columns["source_tag"][rows]
+            if now.tag:
+                present &= (tag == 0) | (tag == digests([now.tag]))
+        if np.any(present & (columns["parts"][rows] == 1)):
+            for row in rows[~present].tolist():
+                key = video_id, int(columns["part"][row]), int(columns["parts"][row])
+                older[int(columns["shard"][row])].add(key)
+    return older
 
 
 def _remove(store: Path, name: str, keys: Collection[SpanKey]) -> None:

@@ -21,11 +21,11 @@ from flowpipe import codec
 from flowpipe.errors import FormatError
 from flowpipe.modality import MODALITIES
 from flowpipe.store import layout
-from flowpipe.store.catalogue import parse_meta
 from flowpipe.store.header import read_store_header
 from flowpipe.store.index import make_catalogue, open_catalogue
 from flowpipe.store.index_file import read_index
 from flowpipe.store.layout import BrokenClauseError, Entry
+from flowpipe.store.rows import parse_meta
 from flowpipe.store.shard import Shard, Stream, read_shard
 from flowpipe.store.writer import bad_payloads
 

@@ -55,6 +55,21 @@ def held(path: Path) -> Iterator[int]:
         os.close(fd)
 
 
+@contextlib.contextmanager
+def alone(fd: int) -> Iterator[None]:
+    """Wait until no other process is in such a block with this open file, and keep others out."""
+    locked = True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    except OSError:  # a file system without locks
+        locked = False
+    try:
+        yield
+    finally:
+        if locked:
+            fcntl.flock(fd, fcntl.LOCK_UN)
+
+
 def _locking(fd: int) -> int:
     with contextlib.suppress(OSError):  # some network file systems have no locks
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -13,17 +13,10 @@ from pathlib import Path
 
 from flowpipe.errors import FlowpipeError, FormatError, storage_failed
 from flowpipe.store import layout
-from flowpipe.store.catalogue import (
-    Catalogue,
-    Rows,
-    ShardFacts,
-    check_bounds,
-    facts_of,
-    merge,
-    rows_of,
-)
+from flowpipe.store.catalogue import Catalogue, merge
 from flowpipe.store.index_file import Shards, Sources, read_index, write_index
 from flowpipe.store.manifest import Manifest, manifest_files, read_manifest
+from flowpipe.store.rows import Rows, ShardFacts, check_bounds, facts_of, rows_of
 from flowpipe.store.shard import open_shard, read_shard
 from flowpipe.words import counted, some
 

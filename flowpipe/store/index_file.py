@@ -26,10 +26,11 @@ from numpy.typing import NDArray
 from flowpipe import strict
 from flowpipe.errors import FormatError
 from flowpipe.store import files, layout
-from flowpipe.store.catalogue import COLUMNS, Catalogue, ShardFacts, Table, columns_of
+from flowpipe.store.catalogue import Catalogue, Table
+from flowpipe.store.rows import COLUMNS, ShardFacts, columns_of
 from flowpipe.store.texts import Metas, Texts
 
-VERSION = 4
+VERSION = 5
 _MAGIC = b"flowpipe-index "
 _USER_BLOCK_BYTES = 512
 _SLACK_BYTES = 1 << 18  # HDF5 headers of some fifty tables

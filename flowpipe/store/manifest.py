@@ -7,14 +7,13 @@ lines show. Lines say things that commute, so the files need no common order.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -242,7 +241,7 @@ def _append(store: Path, lines: Sequence[dict[str, Any]]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
-            with _alone(fd):
+            with files.alone(fd):  # where there are no locks, appending is one write
                 size = os.fstat(fd).st_size
                 number, torn = _next_number(fd, size)
                 stamp = time.time_ns()
@@ -292,21 +291,6 @@ def _checked(line: bytes) -> dict[str, Any] | None:
         )
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-
-
-@contextmanager
-def _alone(fd: int) -> Iterator[None]:
-    """Keep other processes of this machine from appending."""
-    locked = True
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-    except OSError:  # a file system without locks; appending is one write
-        locked = False
-    try:
-        yield
-    finally:
-        if locked:
-            fcntl.flock(fd, fcntl.LOCK_UN)
 
 
 def _machine() -> str:

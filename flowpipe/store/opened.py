@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from flowpipe.errors import FormatError, storage_failed
 from flowpipe.modality import MODALITIES
 from flowpipe.store import layout
-from flowpipe.store.catalogue import ShardFacts
+from flowpipe.store.rows import ShardFacts
 from flowpipe.words import counted
 
 _TABLES = (layout.OFFSET, layout.CRC, layout.BYTES)

@@ -20,7 +20,6 @@ from flowpipe.store import layout
 from flowpipe.store.batch import Part, Want, read_batch
 from flowpipe.store.catalogue import Catalogue
 from flowpipe.store.index import open_catalogue
-from flowpipe.store.manifest import Key
 from flowpipe.store.opened import OpenShard
 from flowpipe.store.video import Videos
 
@@ -149,12 +148,6 @@ class Store:
         With the plain values of the `recipe` given too, the message names what differs.
         """
         headers.check_recipe(self.path, self.header, digest, recipe)
-
-    def span_keys(self) -> set[Key]:
-        """(video_id, part, parts) of everything in the shards, parts of incomplete videos too."""
-        columns = self._catalogue.columns
-        ids = (raw.decode("utf-8") for raw in self._catalogue.ids.all())
-        return set(zip(ids, columns["part"].tolist(), columns["parts"].tolist(), strict=False))
 
     def snippet(
         self,

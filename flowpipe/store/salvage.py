@@ -10,9 +10,9 @@ from typing import Any
 
 from flowpipe.errors import FormatError, storage_failed
 from flowpipe.store import layout
-from flowpipe.store.catalogue import parse_meta
 from flowpipe.store.layout import Entry
 from flowpipe.store.manifest import Key
+from flowpipe.store.rows import parse_meta
 from flowpipe.store.shard import Shard, read_shard
 from flowpipe.store.writer import ShardWriter
 from flowpipe.types import EncodedPlanes, Span, VideoRecord

@@ -39,6 +39,16 @@ class Texts:
         content, offset = self.blob.tobytes(), self.offset.tolist()
         return [content[a:b] for a, b in zip(offset, offset[1:], strict=False)]
 
+    def bisect(self, wanted: bytes, low: int, high: int) -> int:
+        """First row of the sorted rows low ... high - 1 that is not below a string; else `high`."""
+        while low < high:
+            middle = (low + high) // 2
+            if self.raw(middle) < wanted:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
     def __getitem__(self, row: int) -> str:
         return self.raw(row).decode("utf-8")
 

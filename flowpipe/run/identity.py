@@ -1,0 +1,182 @@
+"""Listed videos + store -> the ids under which the store knows them.
+
+An id is the path of a file below its folder, so a file that is renamed or moved is listed under
+another id than it was stored, and stores of older versions have ids without extension. The stored
+id stays: by path, else by size and SHA-256. Videos whose shard is lost keep their ids too, so that
+they are extracted again under them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.datasets.ids import without_extension
+from flowpipe.errors import FormatError
+from flowpipe.remote import is_url
+from flowpipe.run.ledger import outcomes_of
+from flowpipe.run.sources import facts_if_there, sha256_of
+from flowpipe.store import Store
+from flowpipe.store.catalogue import Catalogue
+from flowpipe.store.index_file import read_index
+from flowpipe.store.manifest import read_manifest
+from flowpipe.store.rows import digests, record_in
+from flowpipe.types import VideoRecord
+
+
+def lost_videos(store: Store) -> dict[str, str]:
+    """Last known source paths, by id, of videos that are not whole because a shard is gone.
+
+    The path is empty where it is not known.
+    """
+    if not store.lost:
+        return {}
+    published = read_manifest(store.path).published
+    held = {key[0] for name in store.lost for one in published[name] for key in one.keys}
+    return paths_of(store.path, held - set(store.videos), last_index(store.path))
+
+
+def last_index(store: Path) -> Catalogue | None:
+    """Return the catalogue as the index has it, which may know shards that are gone by now."""
+    try:
+        return read_index(store)[0]
+    except FormatError:
+        return None
+
+
+def paths_of(store: Path, video_ids: Collection[str], index: Catalogue | None) -> dict[str, str]:
+    """Last known source path of each video; empty where ledger, manifest and index have none."""
+    paths = dict.fromkeys(video_ids, "")
+    if not paths:
+        return paths
+    for outcome in outcomes_of(store):
+        if outcome.get("video_id") in paths and outcome.get("path"):
+            paths[str(outcome["video_id"])] = str(outcome["path"])
+    for records in read_manifest(store, keys=False).records.values():
+        paths |= {key: str(records[key]["path"]) for key in paths.keys() & records.keys()}
+    if index is not None:
+        for video_id in paths:
+            for row in index.table.rows_of(video_id)[:1].tolist():
+                paths[video_id] = _path(index, row)
+    return paths
+
+
+@dataclass(frozen=True)
+class Identified:
+    """How a store knows listed videos."""
+
+    rows: NDArray[np.int64]
+    """Row of the first part of each listed video; -1 for one that is not there whole, (n,)."""
+    names: dict[int, str]
+    """By position in the list: stored or lost ids of videos that are listed under another id."""
+    covered: frozenset[str]
+    """Lost ids of videos that are there whole under another id."""
+
+
+def identify(listed: Sequence[VideoRecord], store: Store, lost: Mapping[str, str]) -> Identified:
+    """Find listed videos in a store.
+
+    Parameters
+    ----------
+    listed : sequence of VideoRecord
+    store : Store
+    lost : mapping of str to str
+        Videos that are not there whole and are to be extracted again under their ids: last known
+        path, by id.
+    """
+    catalogue = store.catalogue
+    raw = catalogue.ids.all()
+    row_of = {raw[row]: row for row in catalogue.whole.tolist()}
+    rows = np.fromiter(
+        (row_of.get(record.video_id.encode(), -1) for record in listed), np.int64, len(listed)
+    )
+    del raw, row_of  # of a million videos 200 MB
+    unknown = [k for k in np.flatnonzero(rows < 0).tolist() if listed[k].path]
+    unknown = [k for k in unknown if listed[k].video_id not in lost]
+    names: dict[int, str] = {}
+    for find in (_by_path, _by_content):
+        free = np.setdiff1d(catalogue.whole.astype(np.int64), rows)
+        unknown = [k for k in unknown if k not in names]
+        if not unknown or not len(free):
+            break
+        for k, row in find(unknown, listed, free, catalogue):
+            names[k], rows[k] = catalogue.ids[row], row
+    covered = set()
+    for video_id, k in _lost_among(listed, lost).items():
+        if rows[k] >= 0:
+            covered.add(video_id)
+        else:
+            names[k] = video_id
+    return Identified(rows, names, frozenset(covered))
+
+
+def _by_path(
+    unknown: list[int], listed: Sequence[VideoRecord], free: NDArray[np.int64], catalogue: Catalogue
+) -> Iterator[tuple[int, int]]:
+    """Yield position and row of each video that was stored from the same path."""
+    wanted = digests(listed[k].path for k in unknown)
+    near = free[np.isin(catalogue.columns["source_path"][free], wanted)].tolist()
+    row_of = {_path(catalogue, row): row for row in near}
+    for k in unknown:
+        row = row_of.pop(listed[k].path, None)
+        if row is not None:
+            yield k, row
+
+
+def _by_content(
+    unknown: list[int], listed: Sequence[VideoRecord], free: NDArray[np.int64], catalogue: Catalogue
+) -> Iterator[tuple[int, int]]:
+    """Yield position and row of each video whose file has the stored size and SHA-256."""
+    columns = catalogue.columns
+    free = free[columns["source_sha256"][free] != 0]
+    if not len(free):
+        return
+    facts = {k: facts_if_there(listed[k].path) for k in unknown if not is_url(listed[k].path)}
+    sizes = {k: one.bytes for k, one in facts.items() if one is not None and one.regular}
+    paths = {record.path for record in listed}
+    rows: defaultdict[int, list[int]] = defaultdict(list)
+    for row in free[np.isin(columns["source_bytes"][free], list(set(sizes.values())))].tolist():
+        if _path(catalogue, row) not in paths:  # else the listed file is a copy
+            rows[int(columns["source_bytes"][row])].append(row)
+    for k, size in sizes.items():
+        sha256 = sha256_of(listed[k].path) if rows[size] else ""
+        for row in rows[size]:
+            if sha256 and catalogue.meta(row)["source"]["sha256"] == sha256:
+                rows[size].remove(row)
+                yield k, row
+                break
+
+
+def _lost_among(listed: Sequence[VideoRecord], lost: Mapping[str, str]) -> dict[str, int]:
+    """Positions of lost videos that are listed under another id.
+
+    By path, else, for the ids of older stores, by id without extension, if it is that of one video.
+    """
+    unlisted = lost.keys() - {record.video_id for record in listed} if lost else ()
+    if not unlisted:
+        return {}
+    position = {record.path: k for k, record in enumerate(listed) if record.path}
+    stems: defaultdict[str, list[int]] = defaultdict(list)
+    for k, record in enumerate(listed):
+        stems[without_extension(record.video_id)].append(k)
+    found = {}
+    for video_id in sorted(unlisted):
+        path = lost[video_id]
+        near = [
+            k for k in stems.get(video_id, ())
+            if not path or listed[k].path.rpartition(".")[2] == path.rpartition(".")[2]
+        ]  # fmt: skip
+        if path in position:
+            found[video_id] = position[path]
+        elif len(near) == 1:
+            found[video_id] = near[0]
+    return found
+
+
+def _path(catalogue: Catalogue, row: int) -> str:
+    return record_in(catalogue.meta(row)).path

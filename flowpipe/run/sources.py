@@ -1,0 +1,149 @@
+"""Source files -> size, time of change, tag and SHA-256, and whether they are as they were stored.
+
+Size and time of change are compared first; a file in which they differ is hashed, and if its bytes
+are those that were extracted, ``sources.jsonl`` keeps that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.errors import RemoteError
+from flowpipe.remote import Facts, facts_of, is_url
+from flowpipe.store.files import open_regular
+from flowpipe.store.rows import digests
+
+SOURCES_FILE = "sources.jsonl"
+"""Files that look changed and have the bytes that were extracted: so each is hashed once only."""
+COMPARED = ("source_bytes", "source_mtime_ns", "source_tag", "source_sha256")
+"""Columns of a catalogue that files are compared with."""
+_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What is known of many files without reading them, as in the columns of a catalogue, (n,)."""
+
+    bytes: NDArray[np.int64]
+    """-1 for a file that is gone or cannot be reached."""
+    mtime_ns: NDArray[np.int64]
+    tag: NDArray[np.uint64]
+
+    def unchanged(self, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
+        """Whether each file is, as far as can be told without reading it, the one that was stored.
+
+        Parameters
+        ----------
+        columns : mapping of str to array
+            `COMPARED` of the stored videos.
+        """
+        stored_bytes, stored_ns = columns["source_bytes"], columns["source_mtime_ns"]
+        timed = (self.mtime_ns > 0) & (stored_ns > 0)
+        tagged = (self.tag != 0) & (columns["source_tag"] != 0)
+        same = (self.bytes == stored_bytes) & (~timed | (self.mtime_ns == stored_ns))
+        # Imported, or stored before sources were recorded: nothing to compare.
+        same |= (stored_bytes < 0) | (columns["source_sha256"] == 0)
+        return np.where(tagged, self.tag == columns["source_tag"], same) & (self.bytes >= 0)
+
+
+def look_at_all(paths: Sequence[str]) -> Looks:
+    """Look at many files; none is opened."""
+    count = len(paths)
+    sizes, times = np.full(count, -1, np.int64), np.zeros(count, np.int64)
+    tags: dict[int, str] = {}
+    for k, path in enumerate(paths):
+        facts = facts_if_there(path)
+        if facts is not None:
+            sizes[k], times[k] = facts.bytes, facts.mtime_ns
+            if facts.tag:
+                tags[k] = facts.tag
+    tag = np.zeros(count, np.uint64)
+    tag[list(tags)] = digests(tags.values())
+    return Looks(sizes, times, tag)
+
+
+def facts_if_there(path: str) -> Facts | None:
+    """Return what is known of a file; None if it cannot be looked at or there is no path."""
+    if not path:
+        return None
+    try:
+        return facts_of(path)
+    except (RemoteError, OSError, ValueError):
+        return None
+
+
+def sha256_of(path: str) -> str:
+    """SHA-256 of a local file; empty if it is no regular file or cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with open_regular(Path(path)) as file:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+    except (OSError, ValueError):
+        return ""
+    return digest.hexdigest()
+
+
+def is_of(source: Mapping[str, Any], now: Facts) -> bool:
+    """Whether an extraction was made of a file that looks like this.
+
+    Parameters
+    ----------
+    source : mapping
+        ``source`` of its meta.
+    now : Facts
+    """
+    same_tag = not now.tag or not source.get("tag") or now.tag == source["tag"]
+    return same_tag and (source.get("bytes"), source.get("mtime_ns")) == (now.bytes, now.mtime_ns)
+
+
+def has_stored_bytes(path: str, facts: Facts, source: Mapping[str, Any]) -> bool:
+    """Whether a file that looks changed has the bytes that were extracted.
+
+    Parameters
+    ----------
+    path : str
+    facts : Facts
+        Of the file.
+    source : mapping
+        ``source`` of the meta of a stored video.
+    """
+    if is_url(path) or facts.bytes != source.get("bytes"):
+        return False
+    return sha256_of(path) == source.get("sha256")
+
+
+def remembered(store: Path) -> dict[str, tuple[int, int, str]]:
+    """By video id: size, time of change and SHA-256 of its source when it was hashed last."""
+    found = {}
+    try:
+        with (store / SOURCES_FILE).open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                try:
+                    one: dict[str, Any] = json.loads(line)
+                    found[one["video_id"]] = one["bytes"], one["mtime_ns"], one["sha256"]
+                except (ValueError, KeyError, TypeError, RecursionError):
+                    continue  # cut short by a crash: the file is hashed once more
+    except OSError:
+        pass
+    return found
+
+
+def remember(store: Path, hashed: Mapping[str, tuple[int, int, str]]) -> None:
+    """Note size, time of change and SHA-256 of sources, by video id."""
+    if not hashed:
+        return
+    with (store / SOURCES_FILE).open("a", encoding="utf-8") as file:
+        for video_id, (size, mtime_ns, sha256) in hashed.items():
+            values = {
+                "video_id": video_id, "bytes": size, "mtime_ns": mtime_ns, "sha256": sha256,
+            }  # fmt: skip
+            file.write(f"{json.dumps(values)}\n")
