@@ -1,9 +1,10 @@
-"""Catalogue <-> index.h5: written whole, mapped instead of loaded, its digest tested on open.
+"""Catalogue <-> index.h5: written and read whole, its digest tested on open.
 
 An HDF5 file for whoever wants to look into it, but read without HDF5: the first 512 bytes are a
 user block that says where the table of contents lies and what its SHA-256 is; the table of contents
 says where each array lies and what its CRC-32 is. The compressed metas have a CRC for each block,
-compared when it is read, so that opening a store touches a fifth of the file.
+compared when the block is unpacked. The file is read, not mapped: on NFS a page of a file that
+another machine has replaced cannot be had any more, and the process that needs it is killed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import mmap
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +37,7 @@ _SLACK_BYTES = 1 << 18  # HDF5 headers of some fifty tables
 _LAZY = "metas/blob"
 """The one array that is not compared with its CRC on open."""
 _FACT_TYPES = {n: get_origin(kind) or kind for n, kind in get_type_hints(ShardFacts).items()}
+_UNUSABLE = (OSError, MemoryError, ValueError, KeyError, TypeError, IndexError, RecursionError)
 _DTYPES = ("|u1", "<u4", "<u8", "<i8")
 
 
@@ -58,7 +59,7 @@ class Sources:
 
 
 class Shards(Sequence[ShardFacts]):
-    """Facts of the shards of a mapped index, made when they are asked for."""
+    """Facts of the shards of an index, made when they are asked for."""
 
     def __init__(
         self,
@@ -150,7 +151,7 @@ def write_index(store: Path, catalogue: Catalogue, sources: Sources) -> Path:
 
 
 def read_index(store: Path) -> tuple[Catalogue, Sources]:
-    """Map the index of a store.
+    """Read the index of a store.
 
     Raises
     ------
@@ -160,9 +161,9 @@ def read_index(store: Path) -> tuple[Catalogue, Sources]:
     path = store / layout.INDEX_FILE
     try:
         with files.open_regular(path) as file:
-            content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            content = memoryview(file.read())
         return _read(content)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+    except _UNUSABLE as error:
         raise FormatError(f"{path} cannot be used: {error!r}; it will be made again") from error
 
 

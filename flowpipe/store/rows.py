@@ -1,6 +1,6 @@
 """A shard that has been read -> rows: a column for each fact of its entries, CRCs of all tables.
 
-All is kept in arrays, so that a million videos are merged, written and mapped without an object
+All is kept in arrays, so that a million videos are merged, written and read without an object
 for each.
 """
 

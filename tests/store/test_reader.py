@@ -16,6 +16,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from conftest import ROOT
 from store_making import open_writer
 
 from flowpipe import codec, recipe
@@ -262,6 +263,19 @@ def test_shard_truncated_under_an_open_reader(make_store):
     os.truncate(made.shards[0], store.catalogue.shards[0].streams["rgb"]["at"]["bytes"] + 50)
     with pytest.raises(FormatError, match="ends .* bytes early"):
         store.snippet("a", "rgb", 0, 6)
+
+
+def test_index_truncated_under_an_open_reader(make_store):
+    """In a process of its own: the signal that mapped memory would bring kills."""
+    made = make_store([("a", 7)])
+    open_store(made.path)  # writes the index
+    code = (
+        "import os, sys; from flowpipe import open_store; store = open_store(sys.argv[1]);"
+        "os.truncate(sys.argv[1] + '/index.h5', 0); print(store.videos['a'].status)"
+    )
+    command = [sys.executable, "-c", code, str(made.path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
 
 def test_crc_is_checked_before_decoding(make_store):
