@@ -11,16 +11,13 @@ import platform
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 
-from flowpipe import __version__, recipe
 from flowpipe.errors import (
     RETRIED,
     BackendError,
@@ -33,17 +30,16 @@ from flowpipe.errors import (
     read_reason,
 )
 from flowpipe.extract import Extraction, ExtractRecipe
-from flowpipe.flow import FLOWS
-from flowpipe.modality import MODALITIES, quantiser_of
 from flowpipe.ops import Ops, get_ops
 from flowpipe.remote import Cache, default_cache
 from flowpipe.run.breadcrumb import Breadcrumb
 from flowpipe.run.options import PUBLISH_S
+from flowpipe.run.output import flow_ran_on, in_words, open_writer
 from flowpipe.run.plan import ShardPlan, shard_name
 from flowpipe.run.steady import Steady, steady
 from flowpipe.run.stopping import stop_asked, work_under_way
 from flowpipe.run.watchdog import Watchdog
-from flowpipe.store import ShardWriter, StreamSpec
+from flowpipe.store import ShardWriter
 from flowpipe.types import Outcome, Span
 from flowpipe.video import MAX_DAMAGED
 from flowpipe.words import counted
@@ -123,6 +119,7 @@ def extract_shard(job: ShardJob) -> list[Outcome]:
 def _extract_shard(job: ShardJob, crumb: Breadcrumb) -> list[Outcome]:
     cv2.setNumThreads(1)
     ops = get_ops(job.device)
+    path = Path(job.store) / "shards" / f"{job.shard.name}.h5"
     try:
         crumb.write(None, 0, -1)
         with crumb.writable():
@@ -131,7 +128,7 @@ def _extract_shard(job: ShardJob, crumb: Breadcrumb) -> list[Outcome]:
         with trace, Watchdog(job.stall_s, trace) as watchdog:
             waiting = deque(enumerate(job.shard.spans))
             while waiting:
-                with _open_writer(job, ops) as shard:
+                with open_writer(path, job.recipe, ops) as shard:
                     task = _Task(job, ops, shard, watchdog, sum(o.frames for o in outcomes))
                     outcomes += task.fill_shard(waiting)
     finally:
@@ -169,7 +166,7 @@ class _Task:
         self.frames = frames
         """Frames of the job so far, those of shards before this one included."""
         self._noted_at = 0.0
-        flow = _flow_ran_on(job.recipe, ops)
+        flow = flow_ran_on(job.recipe, ops)
         self._backend = ops.name if flow in ("", ops.name) else f"{ops.name}, flow: {flow}"
 
     def fill_shard(self, waiting: deque[tuple[int, Span]]) -> list[Outcome]:
@@ -199,7 +196,7 @@ class _Task:
         self.watchdog.beat(self.shard.bytes_written / SLOWEST_DISK_BYTES_PER_S)
         self.job.breadcrumb.write(None, self.frames, -1)
         self.job.breadcrumb.note(outcomes)
-        with _store_in_words(self.shard.path):
+        with in_words(self.shard.path):
             self.shard.publish(name)
         return outcomes
 
@@ -302,7 +299,7 @@ class _Task:
         try:
             for window in extraction:
                 mark = time.thread_time()
-                with _store_in_words(self.shard.path):
+                with in_words(self.shard.path):
                     for encoded in window.encoded:
                         self.shard.append(encoded)
                         images += len(encoded.payloads)
@@ -324,50 +321,6 @@ class _Task:
                 raise _StopAskedError
             self.job.breadcrumb.write(span, self.frames + frames, position)
             self._noted_at = now
-
-
-def _open_writer(job: ShardJob, ops: Ops) -> ShardWriter:
-    made = job.recipe
-    flow = _flow_ran_on(made, ops)
-    streams = {
-        name: StreamSpec(made.codecs[name], quantiser_of(name, made.bound))
-        for name in made.modalities
-    }
-    path = Path(job.store) / "shards" / f"{job.shard.name}.h5"
-    with _store_in_words(path):
-        return ShardWriter(
-            path,
-            recipe=recipe.canonical(made),
-            recipe_digest=recipe.digest(made),
-            backend={
-                "ops": ops.name,
-                **({"flow": flow} if flow else {}),
-                "flowpipe": __version__,
-                "numpy": np.__version__,
-                "opencv": cv2.__version__,
-                "machine": platform.machine(),
-            },
-            streams=streams,
-        )
-
-
-def _flow_ran_on(made: ExtractRecipe, ops: Ops) -> str:
-    """What computes the recipe's flow; empty where it wants none."""
-    if not any(MODALITIES[name].flows for name in made.modalities):
-        return ""
-    return FLOWS[made.flow.name].ran_on(ops)
-
-
-@contextmanager
-def _store_in_words(path: Path) -> Iterator[None]:
-    """Tell a failing store from a failing video: the store stops the run, the video does not."""
-    try:
-        yield
-    except OSError as error:
-        raise UnwritableError(
-            f"{path} cannot be written on {platform.node()}: {error}; finished shards stay, mend "
-            "the disk and run the same command again"
-        ) from error
 
 
 def _meta(span: Span, source: Steady, stored: _Stored, beat: Callable[[], None]) -> dict[str, Any]:

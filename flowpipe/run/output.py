@@ -1,0 +1,62 @@
+"""The shard that a worker writes: opened for what a recipe makes, its failures told in words."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from flowpipe import __version__, recipe
+from flowpipe.errors import UnwritableError
+from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe.flow import FLOWS
+from flowpipe.modality import MODALITIES, quantiser_of
+from flowpipe.ops import Ops
+from flowpipe.store import ShardWriter, StreamSpec
+
+
+def open_writer(path: Path, made: ExtractRecipe, ops: Ops) -> ShardWriter:
+    """Return the writer of a shard that states its recipe and what computes it."""
+    flow = flow_ran_on(made, ops)
+    streams = {
+        name: StreamSpec(made.codecs[name], quantiser_of(name, made.bound))
+        for name in made.modalities
+    }
+    with in_words(path):
+        return ShardWriter(
+            path,
+            recipe=recipe.canonical(made),
+            recipe_digest=recipe.digest(made),
+            backend={
+                "ops": ops.name,
+                **({"flow": flow} if flow else {}),
+                "flowpipe": __version__,
+                "numpy": np.__version__,
+                "opencv": cv2.__version__,
+                "machine": platform.machine(),
+            },
+            streams=streams,
+        )
+
+
+def flow_ran_on(made: ExtractRecipe, ops: Ops) -> str:
+    """Return what computes the recipe's flow; empty where it wants none."""
+    if not any(MODALITIES[name].flows for name in made.modalities):
+        return ""
+    return FLOWS[made.flow.name].ran_on(ops)
+
+
+@contextmanager
+def in_words(path: Path) -> Iterator[None]:
+    """Tell a failing store from a failing video: the store stops the run, the video does not."""
+    try:
+        yield
+    except OSError as error:
+        raise UnwritableError(
+            f"{path} cannot be written on {platform.node()}: {error}; finished shards stay, mend "
+            "the disk and run the same command again"
+        ) from error
