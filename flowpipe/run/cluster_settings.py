@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import stat
@@ -13,8 +12,8 @@ from typing import Any
 import dask
 from distributed import Security
 
-from flowpipe import recipe
-from flowpipe.errors import BackendError, UsageError
+from flowpipe import recipe, strict
+from flowpipe.errors import BackendError, FormatError, UsageError
 
 SETTINGS = {
     "distributed.scheduler.allowed-failures": 0,  # the client decides about deaths
@@ -47,6 +46,8 @@ SETTINGS = {
 
 _PATIENCE_S = 60.0
 """Wait for a scheduler file, seconds."""
+_MOST_FILE_BYTES = 1 << 20
+"""Size of a scheduler file; Dask's have some hundred bytes."""
 
 _HEADER = """\
 # Dask configuration of one cluster for flowpipe. Scheduler, workers and `flowpipe extract` read it:
@@ -171,12 +172,13 @@ def _address_in(path: Path, patience_s: float) -> str:
     deadline = time.monotonic() + patience_s
     while True:
         try:
-            address = json.loads(path.read_text(encoding="utf-8"))["address"]
+            text = strict.read_text(path, error=UsageError, most_bytes=_MOST_FILE_BYTES)
+            address = strict.parse_json(text, str(path))["address"]
         except FileNotFoundError:
             reason = "it does not exist"
-        except OSError as error:
-            raise UsageError(f"--scheduler {path} cannot be read: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except UsageError as error:
+            raise UsageError(f"--scheduler: {error}") from error
+        except (FormatError, KeyError):
             reason = "it holds no JSON object with an address"
         else:
             if isinstance(address, str):
