@@ -25,6 +25,9 @@ from flowpipe import strict
 from flowpipe.errors import RecipeError
 from flowpipe.words import did_you_mean
 
+SUFFIXES = (".yaml", ".yml")
+"""Names of recipe files end in one of these."""
+
 T = TypeVar("T")
 
 

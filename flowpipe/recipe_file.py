@@ -17,7 +17,6 @@ T = TypeVar("T")
 
 SECTIONS: Mapping[str, type[Any]] = {"extract": ExtractRecipe, "train": TrainRecipe}
 DEFAULT = "default"
-SUFFIXES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
@@ -78,15 +77,16 @@ def read_recipe(name: str) -> RecipeFile:
     RecipeError
         If the file cannot be read or is no YAML with the sections of a recipe.
     """
-    if Path(name).suffix in SUFFIXES:
+    if Path(name).suffix in recipes.SUFFIXES:
         path = Path(name)
     elif name in known_names():
         path = pipelines_folder() / f"{name}.yaml"
     else:
         hint = did_you_mean(name, known_names(), listed="")
         raise UsageError(
-            f"recipe {name}: wanted a known name or a file that ends in {' or '.join(SUFFIXES)}; "
-            f"{hint}{' ' if hint else ''}known: {', '.join(known_names())}"
+            f"recipe {name}: wanted a known name or a file that ends in "
+            f"{' or '.join(recipes.SUFFIXES)}; {hint}{' ' if hint else ''}known: "
+            f"{', '.join(known_names())}"
         )
     return RecipeFile(path, recipes.load(path))
 

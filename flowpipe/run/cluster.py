@@ -102,11 +102,16 @@ class Pool:
         if future.status == "cancelled":  # nobody here cancels
             raise BackendError(_SCHEDULER_GONE)
         _, argument = self._arguments.pop(future.key)
-        error = future.exception()
-        result = None if error is not None else future.result()
+        result: Any = None
+        error: BaseException | None = None
+        try:
+            # Asked once: a result that is lost with its worker is computed again, and may fail.
+            result = future.result()
+        except KilledWorker as killed:
+            error = WorkerLostError(str(killed))
+        except Exception as raised:
+            error = raised
         future.release()
-        if isinstance(error, KilledWorker):
-            error = WorkerLostError(str(error))
         return argument, result, error
 
 

@@ -257,7 +257,7 @@ def test_full_disk_while_appending(tiny_disk, rng):
 
 
 def test_full_disk_while_publishing(tiny_disk, rng):
-    with pytest.raises(DiskFullError, match="more are needed"):  # noqa: SIM117
+    with pytest.raises(DiskFullError, match="more needed"):  # noqa: SIM117
         with open_writer(tiny_disk / "a.h5") as writer:
             while writer.bytes_written < 1_700_000:
                 number = len(writer.entries)
@@ -358,7 +358,7 @@ def test_a_hundred_thousand_entries(tmp_path):
                 writer.begin(Span(VideoRecord(f"{number:05d}-{shard}", "")))
                 writer.append(EncodedPlanes("rgb", payload, 2, 2))
                 writer.append_pts([0.0])
-                writer.commit({"record": {"video_id": "short"}})
+                writer.commit({"record": {"video_id": "short", "path": ""}})
             writer.publish()
     store = open_store(made)
     assert len(store.videos) == 100_000
