@@ -49,7 +49,7 @@ EXPLAINED: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Truth:
-    """What ffprobe says of one video stream."""
+    """Frame count and times of one video stream, by ffprobe."""
 
     coding: str
     frames: int
@@ -59,7 +59,7 @@ class Truth:
 
 @dataclass
 class Answer:
-    """What flowpipe has made of a file."""
+    """Outcome of one file in an extraction."""
 
     frames: int = 0
     first_s: float = 0.0

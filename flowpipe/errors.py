@@ -68,10 +68,18 @@ def read_reason(error: OSError) -> str:
 
 
 def storage_failed(error: BaseException | None) -> bool:
-    """Whether an error says that the storage or the machine failed, and nothing of a file."""
+    """Return whether an error is a failure of the storage or the machine, such as EIO.
+
+    Such an error says nothing of the file that was read.
+    """
     if isinstance(error, FlowpipeError):
         return error.reason == "io"
     return isinstance(error, OSError) and read_reason(error) == "io"
+
+
+def storage_reason(cause: BaseException | None) -> str | None:
+    """Return ``io`` for a failure of the storage, else None: the reason of the error raised."""
+    return "io" if storage_failed(cause) else None
 
 
 class FlowpipeError(Exception):

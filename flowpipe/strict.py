@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from flowpipe.errors import FlowpipeError, FormatError, RecipeError, storage_failed
+from flowpipe.errors import FlowpipeError, FormatError, RecipeError, storage_reason
 
 MOST_BYTES = 256 << 20
 """No JSON file in use is larger; the annotations of ActivityNet have 12 MB."""
@@ -62,8 +62,9 @@ def read_text(
         raise
     except (OSError, ValueError) as cause:
         words = getattr(cause, "strerror", None) or cause
-        reason = "io" if storage_failed(cause) else None
-        raise error(f"{os.fspath(path)} cannot be read: {words}", reason=reason) from cause
+        raise error(
+            f"{os.fspath(path)} cannot be read: {words}", reason=storage_reason(cause)
+        ) from cause
     if len(content) > most_bytes:
         raise error(f"{os.fspath(path)} is larger than the {most_bytes} bytes it may have")
     try:

@@ -9,6 +9,7 @@ from collections import Counter
 
 from flowpipe.errors import FlowpipeError, storage_failed
 from flowpipe.video import open_video
+from flowpipe.video.refusals import is_animated_webp
 
 VIDEO_EXTENSIONS = frozenset(
     ".264 .265 .3g2 .3gp .amv .asf .avc .avi .avs2 .bik .divx .dv .f4v .flv .h261 .h263 .h264 "
@@ -78,11 +79,11 @@ def is_container(head: bytes) -> bool:
     return head.startswith(_STARTS) or packets == (b"G",) * 3
 
 
-def is_animation(head: bytes) -> bool:
-    """Whether the first bytes of a PNG or WebP file announce more than one picture."""
+def is_still(head: bytes) -> bool:
+    """Return whether a file is a PNG or WebP picture without animation, by its first bytes."""
     if head.startswith(b"\x89PNG"):
-        return b"acTL" in head
-    return head[8:16] != b"WEBPVP8X" or bool(head[20:21] and head[20] & 2)
+        return b"acTL" not in head
+    return head[8:12] == b"WEBP" and not is_animated_webp(head)
 
 
 def read_head(path: str | os.PathLike[str]) -> bytes | None:
@@ -108,7 +109,9 @@ def read_head(path: str | os.PathLike[str]) -> bytes | None:
 
 
 def decodes(path: str | os.PathLike[str]) -> bool:
-    """Whether FFmpeg decodes two frames of a local file: one is a picture, and no video.
+    """Return whether FFmpeg decodes two or more frames of a local file.
+
+    A file of one frame is a picture, not a video.
 
     Raises
     ------
@@ -143,9 +146,17 @@ class Sorter:
         self._in_vain: Counter[str] = Counter()
 
     def takes(self, name: str, path: str) -> bool:
-        """Whether the file `name` of a folder, which lies at `path`, is a video.
+        """Return whether a file is taken as a video.
 
-        A file that the storage fails to read is taken: its worker reads it again, and says so.
+        A file that the storage fails to read is taken. Its worker reads it again and reports the
+        failure.
+
+        Parameters
+        ----------
+        name : str
+            Path below the folder that is searched.
+        path : str
+            Path or URL.
         """
         try:
             return self._takes(name, path)
@@ -170,6 +181,6 @@ class Sorter:
             return True
         if is_text(head) or self._in_vain[kind] >= MOST_TRIED:
             return False
-        found = (kind not in _ALSO_PICTURES or is_animation(head)) and decodes(path)
+        found = not (kind in _ALSO_PICTURES and is_still(head)) and decodes(path)
         self._in_vain[kind] = 0 if found else self._in_vain[kind] + 1
         return found

@@ -132,7 +132,7 @@ class Tree:
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
-    """What an entry of a folder is; ``other`` for pipes and devices."""
+    """Return the kind of a folder entry; ``other`` stands for pipes, sockets and devices."""
     if entry.is_symlink() and not Path(entry.path).exists():
         return "dangling"
     if entry.is_dir():

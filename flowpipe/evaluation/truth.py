@@ -53,6 +53,6 @@ def truth_of(records: Sequence[VideoRecord], split: str, classes: int) -> Truth:
         known = sorted({name for record in records for name in record.splits})
         raise UsageError(
             f"split {split} has {counted(len(chosen), 'video')} and no label; splits with videos: "
-            f" {', '.join(known) or 'none, so take --split all'}"
+            f"{', '.join(known) or 'none, so take --split all'}"
         )
     return Truth(split, tuple(record.video_id for record in chosen), positives)

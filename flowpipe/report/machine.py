@@ -171,7 +171,7 @@ def _dask_cuda() -> Finding:
 
 def _memory() -> Finding:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Finding("memory", "ok", f"{byte_size(total)}")
+    return Finding("memory", "ok", byte_size(total))
 
 
 def _disk(folder: Path) -> Finding:

@@ -162,7 +162,7 @@ def reconcile(
     )  # fmt: skip
     again = changes.again
     todo = [listed[k] for k in np.flatnonzero(known.rows < 0).tolist() if listed[k].path]
-    todo += [record for record in records if record.video_id in again] if again else []
+    todo += [record for record in records if record.video_id in again]
     return Comparison(todo, len(there) - len(again), changes)
 
 
@@ -250,7 +250,8 @@ def _compare_record(record: VideoRecord, row: int, found: _Found) -> None:
 
 def _compare_source(record: VideoRecord, row: int, unchanged: bool, found: _Found) -> None:
     """Note whether a video is replaced, or stale because of other extractions beside it."""
-    stored, video_id = _source(found.catalogue, row), record.video_id
+    kept, video_id = _source(found.catalogue, row), record.video_id
+    stored = kept
     others = [_source(found.catalogue, other) for other in found.others.get(row, ())]
     if not unchanged:
         now = facts_if_there(record.path)
@@ -267,7 +268,7 @@ def _compare_source(record: VideoRecord, row: int, unchanged: bool, found: _Foun
             found.hashed[video_id] = now.bytes, now.mtime_ns, stored["sha256"]
         else:
             stored = present
-    if any(one != stored for one in (_source(found.catalogue, row), *others)):
+    if any(one != stored for one in (kept, *others)):
         found.stale[video_id] = Facts(
             int(stored.get("bytes", -1)), int(stored.get("mtime_ns", 0)),
             tag=str(stored.get("tag", "")),

@@ -28,8 +28,6 @@ from flowpipe.run.ledger import Quarantine, outcomes_of
 from flowpipe.run.plan import SpanKey, shard_name
 from flowpipe.run.progress import RunProgress
 from flowpipe.store import (
-    ShardWriter,
-    StreamSpec,
     forget_lost,
     layout,
     lost_shards,
@@ -38,6 +36,7 @@ from flowpipe.store import (
     salvage,
 )
 from flowpipe.store.manifest import read_manifest
+from flowpipe.store.salvage import writer_like
 from flowpipe.store.shard import read_shard
 from flowpipe.words import counted
 
@@ -148,13 +147,7 @@ def _keep_good(path: Path) -> tuple[list[SpanKey], dict[SpanKey, str]]:
     """Copy the good videos of a shard into one of their own; FormatError if none can be trusted."""
     shard = read_shard(path)
     records = read_manifest(path.parent.parent, keys=False).records
-    draft = ShardWriter(
-        path.with_name(f"{shard_name([(path.stem, 0, 1)])}.h5"),
-        recipe=shard.attrs["recipe"],
-        recipe_digest=shard.attrs["recipe_digest"],
-        backend=shard.backend,
-        streams={n: StreamSpec(s.codec, s.quantiser) for n, s in shard.streams.items()},
-    )
+    draft = writer_like(shard, path.with_name(f"{shard_name([(path.stem, 0, 1)])}.h5"))
     with draft as writer:
         kept, lost = salvage(path, writer, records.get((path.name, shard.attrs["seal"]), {}))
         if kept:

@@ -17,11 +17,11 @@ import numpy as np
 from flowpipe.errors import FormatError
 from flowpipe.remote import Facts
 from flowpipe.run.plan import SpanKey, shard_name
-from flowpipe.store import ShardWriter, StreamSpec, files, layout, open_store
+from flowpipe.store import files, layout, open_store
 from flowpipe.store.catalogue import Catalogue
 from flowpipe.store.manifest import note_removed, read_manifest
 from flowpipe.store.rows import digests
-from flowpipe.store.salvage import copy_entry
+from flowpipe.store.salvage import copy_entry, writer_like
 from flowpipe.store.shard import read_shard
 
 
@@ -109,13 +109,8 @@ def _remove(store: Path, name: str, keys: Collection[SpanKey]) -> None:
     kept = [entry for entry in shard.entries if entry.key not in keys]
     if kept:
         records: Mapping[str, Any] = read_manifest(store, keys=False).records.get((name, seal), {})
-        draft = ShardWriter(
-            path.with_name(f"{shard_name([(seal, 0, 1), *(e.key for e in kept)])}.h5"),
-            recipe=shard.attrs["recipe"],
-            recipe_digest=shard.attrs["recipe_digest"],
-            backend=shard.backend,
-            streams={n: StreamSpec(s.codec, s.quantiser) for n, s in shard.streams.items()},
-        )
+        name_of_kept = shard_name([(seal, 0, 1), *(e.key for e in kept)])
+        draft = writer_like(shard, path.with_name(f"{name_of_kept}.h5"))
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             with draft as writer:

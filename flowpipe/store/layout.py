@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from flowpipe.errors import FormatError, storage_failed
+from flowpipe.errors import FormatError, storage_reason
 from flowpipe.modality import MODALITIES
 from flowpipe.types import MAX_VIDEO_ID_BYTES
 
@@ -170,7 +170,6 @@ def broken(clause: str, message: str, cause: BaseException | None = None) -> Bro
 
     Its reason is ``io`` where the `cause` is a failure of the storage, see `storage_failed`.
     """
-    reason = "io" if storage_failed(cause) else None
-    error = BrokenClauseError(f"{clause}: {message}", reason=reason)
+    error = BrokenClauseError(f"{clause}: {message}", reason=storage_reason(cause))
     error.clause = clause
     return error

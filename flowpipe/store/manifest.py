@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flowpipe.errors import FormatError, storage_failed
+from flowpipe.errors import FormatError, storage_reason
 from flowpipe.store import files, layout
 from flowpipe.types import VideoRecord
 
@@ -150,8 +150,7 @@ def read_manifest(store: Path, *, keys: bool = True) -> Manifest:
         except OSError as error:
             # What it says of labels and of lost shards is not known, so nothing is.
             raise FormatError(
-                f"{path} cannot be read: {error.strerror}",
-                reason="io" if storage_failed(error) else None,
+                f"{path} cannot be read: {error.strerror}", reason=storage_reason(error)
             ) from error
         # What is not ended by a line feed is being written, or was when its writer died.
         whole = content.rfind(b"\n") + 1

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.errors import FormatError, storage_failed
+from flowpipe.errors import FormatError, storage_reason
 from flowpipe.modality import MODALITIES
 from flowpipe.store import layout
 from flowpipe.store.rows import ShardFacts
@@ -172,4 +172,4 @@ class OpenShard:
 
 
 def _unread(message: str, error: OSError) -> FormatError:
-    return FormatError(message, reason="io" if storage_failed(error) else None)
+    return FormatError(message, reason=storage_reason(error))

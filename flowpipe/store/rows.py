@@ -6,7 +6,6 @@ for each.
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -104,6 +103,11 @@ def rows_of(shard: Shard, facts: ShardFacts, records: Mapping[str, Mapping[str, 
     facts : ShardFacts
     records : mapping
         By video id: the record that replaces the shard's own (S29).
+
+    Raises
+    ------
+    BrokenClauseError
+        If the meta of an entry is not that of a video.
     """
     entries = shard.entries
     slots = np.arange(len(entries))
@@ -133,13 +137,17 @@ def rows_of(shard: Shard, facts: ShardFacts, records: Mapping[str, Mapping[str, 
         )
         for name, values in stream.columns.items():
             columns[f"{modality}/{name}"] = _crcs(spans, values)
-    metas = [
-        _relabelled(e.meta, records[e.video_id]) if e.video_id in records else e.meta
-        for e in entries
-    ]
-    columns |= _source_columns([json.loads(meta) for meta in metas])
+    texts, metas = [], []
+    for e in entries:
+        text, meta = e.meta, parse_meta(e.meta, f"{facts.name}: {e.video_id!r}")
+        if e.video_id in records:
+            meta["record"] = dict(records[e.video_id])
+            text = layout.to_json(meta)
+        texts.append(text)
+        metas.append(meta)
+    columns |= _source_columns(metas)
     ids = [e.video_id.encode("utf-8") for e in entries]
-    return Rows([facts], ids, columns, pack_metas(metas))
+    return Rows([facts], ids, columns, pack_metas(texts))
 
 
 def _crcs(spans: Iterable[tuple[int, int]], values: NDArray[Any]) -> NDArray[np.uint32]:
@@ -238,10 +246,6 @@ def parse_meta(text: str, name: str) -> dict[str, Any]:
         raise layout.broken("S14", str(error)) from error
 
 
-def _relabelled(meta: str, record: Mapping[str, Any]) -> str:
-    return layout.to_json({**json.loads(meta), "record": dict(record)})
-
-
 def check_bounds(shard: Shard) -> None:
     """Raise BrokenClauseError unless all positions that a shard states lie inside it.
 
@@ -264,7 +268,6 @@ def check_bounds(shard: Shard) -> None:
             layout.check_video_id(e.video_id)
         except ValueError as error:
             raise layout.broken("S10", f"{name}: {error}") from error
-        parse_meta(e.meta, f"{name}: {e.video_id!r}")
     for modality, stream in shard.streams.items():
         offset = stream.offset
         if int(offset[0]) or np.any(offset[1:] <= offset[:-1]):

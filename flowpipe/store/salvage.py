@@ -14,7 +14,7 @@ from flowpipe.store.layout import Entry
 from flowpipe.store.manifest import Key
 from flowpipe.store.rows import parse_meta
 from flowpipe.store.shard import Shard, read_shard
-from flowpipe.store.writer import ShardWriter
+from flowpipe.store.writer import ShardWriter, StreamSpec
 from flowpipe.types import EncodedPlanes, Span, VideoRecord
 
 _WINDOW = 64
@@ -62,6 +62,17 @@ def salvage(
     finally:
         os.close(fd)
     return kept, lost
+
+
+def writer_like(shard: Shard, path: Path) -> ShardWriter:
+    """Return the writer of a new shard for entries of another: same recipe, backend and streams."""
+    return ShardWriter(
+        path,
+        recipe=shard.attrs[layout.ATTR_RECIPE],
+        recipe_digest=shard.attrs[layout.ATTR_DIGEST],
+        backend=shard.backend,
+        streams={n: StreamSpec(s.codec, s.quantiser) for n, s in shard.streams.items()},
+    )
 
 
 def copy_entry(

@@ -27,7 +27,7 @@ def refuse_still(
     is refused as ``unsupported``.
     """
     kind = container.format.name
-    if "webp" in kind and _is_animated_webp(path):
+    if "webp" in kind and is_animated_webp(_head(path)):
         if stream.codec_context is None or not stream.codec_context.width:
             raise DecodeError(
                 f"{path} is an animated WebP, which this FFmpeg cannot decode; convert it to "
@@ -83,8 +83,14 @@ def _has_two_packets(reopen: Callable[[], InputContainer]) -> bool:
     return False
 
 
-def _is_animated_webp(path: str) -> bool:
-    """Read the animation flag of the extended header (RFC 9649, 2.7)."""
+def is_animated_webp(head: bytes) -> bool:
+    """Return whether a file is an animated WebP, by its first 21 bytes or more.
+
+    Reads the animation flag of the extended header (RFC 9649, 2.7).
+    """
+    return head[8:16] == b"WEBPVP8X" and len(head) > 20 and bool(head[20] & 2)
+
+
+def _head(path: str) -> bytes:
     with open_place(path) as file:
-        head = file.read(21)
-    return head[8:16] == b"WEBPVP8X" and len(head) == 21 and bool(head[20] & 2)
+        return file.read(21)
