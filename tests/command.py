@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe import open_store
+from flowpipe.cli import main
 
 FAST = ("--set", "flow=dis", "--size", "64x48")
 """DIS flow on tiny frames: these tests are about the run, not about the flow."""
@@ -25,6 +29,21 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 def command(*arguments: object) -> list[str]:
     """The command line of `flowpipe`, in the interpreter that runs the tests."""
     return [sys.executable, "-m", "flowpipe", *map(str, arguments)]
+
+
+def in_process(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run `flowpipe ...` in this process, for tests of what a command computes, says and refuses.
+
+    It saves the seconds in which a process of its own would load libraries.
+    """
+    out, err, code = io.StringIO(), io.StringIO(), None
+    with warnings.catch_warnings(), redirect_stdout(out), redirect_stderr(err):
+        try:
+            main(list(map(str, arguments)))
+        except SystemExit as ended:
+            code = ended.code
+    assert isinstance(code, int), "main ends by itself"
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 def run_python(code: str) -> str:

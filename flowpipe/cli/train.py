@@ -83,7 +83,7 @@ def train(
     """
     torch_or_why()
     if devices and devices > 1 and "RANK" not in os.environ:
-        from flowpipe.tsn.distributed import launch
+        from flowpipe.tsn.launch import launch
 
         program = sys.argv[0]
         start = ["-m", "flowpipe"] if Path(program).name == "__main__.py" else [program]

@@ -1,4 +1,4 @@
-"""Several processes that train together: starting them, which one this is, sums over all."""
+"""Several processes that train together: joining them, which one this is, sums over all."""
 
 from __future__ import annotations
 
@@ -6,32 +6,18 @@ import gc
 import inspect
 import os
 import signal
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from flowpipe.errors import BackendError
-from flowpipe.scratch import scratch_folder
-
-_RENDEZVOUS = "FLOWPIPE_RENDEZVOUS"
-"""Environment variable: file through which the processes that `launch` started find each other."""
-_LAUNCHER_LIVES = "FLOWPIPE_LAUNCHER_LIVES"
-"""Environment variable: number of a pipe that ends when the process that called `launch` does."""
-_LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
-_POLL_S = 0.1
-_GRACE_S = 30.0
-"""Time that processes have to end after a signal, s."""
+from flowpipe.tsn.launch import LAUNCHER_LIVES, RENDEZVOUS
 
 
 @dataclass(frozen=True)
@@ -73,99 +59,9 @@ class Processes:
         return DistributedDataParallel(model, **options)
 
 
-def launch(count: int, arguments: Sequence[str]) -> int:
-    """Run Python with some arguments in several processes of this machine.
-
-    They find each other through a file that only this user can open, and connect to each other on
-    the loopback interface. The store of torchrun would listen on every interface, and it unpickles
-    what anybody sends.
-
-    Returns
-    -------
-    int
-        0, or the exit code of a process that failed; the others are then ended.
-
-    Raises
-    ------
-    BackendError
-        If a process was killed.
-    KeyboardInterrupt
-        If this process was sent SIGINT or SIGTERM. The others are sent it too; a second one kills
-        them.
-    """
-    came: list[int] = []
-    processes: list[subprocess.Popen[bytes]] = []
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-        if len(came) > 1:
-            for process in processes:
-                process.kill()
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    lives, life = os.pipe()
-    with scratch_folder("flowpipe-train") as folder:
-        threads = {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // count))}
-        shared = {
-            "WORLD_SIZE": str(count),
-            _RENDEZVOUS: str(folder / "rendezvous"),
-            _LAUNCHER_LIVES: str(lives),
-            "GLOO_SOCKET_IFNAME": _LOOPBACK,
-            "NCCL_SOCKET_IFNAME": _LOOPBACK,
-        }
-        try:
-            for number, handler in before.items():
-                if handler != signal.SIG_IGN:
-                    signal.signal(number, stop)
-            for rank in range(count):
-                environment = {**threads, **os.environ, **shared, "RANK": str(rank)}
-                processes.append(
-                    subprocess.Popen(
-                        [sys.executable, *arguments],
-                        env={**environment, "LOCAL_RANK": str(rank)},
-                        pass_fds=[lives],
-                        start_new_session=True,  # a terminal's Ctrl-C reaches this one only
-                    )
-                )
-            codes: dict[int, int | None] = dict.fromkeys(range(count))
-            while not came and None in codes.values() and not any(codes.values()):
-                time.sleep(_POLL_S)
-                codes = {rank: process.poll() for rank, process in enumerate(processes)}
-        finally:
-            _end(processes, came[0] if came else signal.SIGTERM)
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            os.close(lives)
-            os.close(life)
-    if came:
-        raise KeyboardInterrupt
-    failed = {rank: code for rank, code in codes.items() if code}
-    # One that was killed takes others with it, which fail in words of their own.
-    rank, code = min(failed.items(), key=lambda one: one[1], default=(0, 0))
-    if code < 0:
-        why = "; did it take too much memory?" if code == -signal.SIGKILL else ""
-        raise BackendError(
-            f"process {rank} of {count} was ended by {signal.Signals(-code).name}{why}"
-        )
-    return code
-
-
-def _end(processes: Sequence[subprocess.Popen[bytes]], number: int) -> None:
-    """Send a signal to processes that still run, and kill those that run on for long."""
-    until = time.monotonic() + _GRACE_S
-    for process in processes:
-        process.send_signal(number)  # does nothing to one that has ended
-    for process in processes:
-        try:
-            process.wait(max(0.0, until - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
 def _end_with_launcher() -> None:
     """End this process when its launcher is killed: the next run would write to the same folder."""
-    os.read(int(os.environ[_LAUNCHER_LIVES]), 1)
+    os.read(int(os.environ[LAUNCHER_LIVES]), 1)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -173,9 +69,12 @@ def _end_with_launcher() -> None:
 def joined(device: str) -> Iterator[Processes]:
     """Join the processes that `launch` or torchrun started, if one did, while the block runs.
 
-    With CUDA each takes the GPU of its number on the machine. What the block made of them, a model
-    in parallel among it, must be free at its end: only then do the group's threads end with it, and
-    one that still ran when Python ends would abort the process.
+    With CUDA each takes the GPU of its number on the machine. Processes of `launch` share the
+    machine's cores unless OMP_NUM_THREADS is set, as torchrun sets it.
+
+    What the block made of them, a model in parallel among it, must be free at its end: only then do
+    the group's threads end with it, and one that still ran when Python ends would abort the
+    process.
     """
     if device == "cuda":
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
@@ -186,10 +85,12 @@ def joined(device: str) -> Iterator[Processes]:
     # it first imported by DistributedDataParallel, no one could end the group's threads again.
     import_module("torch.distributed.nn")
     backend = "gloo" if device == "cpu" else "nccl"
-    if _RENDEZVOUS in os.environ:
+    if RENDEZVOUS in os.environ:
         threading.Thread(target=_end_with_launcher, name="launcher", daemon=True).start()
         rank, world = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
-        store = distributed.FileStore(os.environ[_RENDEZVOUS], world)
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(max(1, torch.get_num_threads() // world))
+        store = distributed.FileStore(os.environ[RENDEZVOUS], world)
         distributed.init_process_group(backend, store=store, rank=rank, world_size=world)
     else:
         distributed.init_process_group(backend)

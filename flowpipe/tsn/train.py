@@ -117,15 +117,6 @@ class Trainer:
             store.header.recipe_digest, store.header.recipe, job.pixels,
             tuple(str(open_store(path).header.dataset.get("dataset", "")) for path in job.also),
         )  # fmt: skip
-        torch.manual_seed(job.seed)
-        backbone, self.row = build(self.stream.backbone, self._init(), job.weights, job.pixels)
-        model = make_model(
-            backbone, self.row, len(self.facts.class_names), self.input.channels, self.stream
-        )
-        self.learner = Learner(
-            model, self.input, self.row, self.stream, processes,
-            amp=job.amp, accumulate=job.accumulate,
-        )  # fmt: skip
         videos = {
             phase: clips_of(store, f"{phase}{job.split}", self.input.stored, job.recipe.samples)
             for phase in ("train", "test")
@@ -141,6 +132,15 @@ class Trainer:
             raise UsageError(
                 f"{counted(len(videos['train']), 'video')} cannot feed {processes.world} processes"
             )
+        torch.manual_seed(job.seed)
+        backbone, self.row = build(self.stream.backbone, self._init(), job.weights, job.pixels)
+        model = make_model(
+            backbone, self.row, len(self.facts.class_names), self.input.channels, self.stream
+        )
+        self.learner = Learner(
+            model, self.input, self.row, self.stream, processes,
+            amp=job.amp, accumulate=job.accumulate,
+        )  # fmt: skip
         self.schedule = Schedule(self.stream.schedule, len(self.batches.sizes))
         self.loader = self._loader(videos["train"], self.batches)
         self.val_loader = self._loader(videos["test"], self.val_batches)

@@ -57,24 +57,15 @@ def training(process: subprocess.Popen[str], folder: Path) -> list[int]:
     return two
 
 
-def test_only_this_machine_can_connect(start: Start, tmp_path: Path) -> None:
-    process = start()
-    training(process, tmp_path)
-    everyone = psutil.Process(process.pid).children(recursive=True)
-    listening = {
+def listening(process: subprocess.Popen[str]) -> set[str]:
+    """Addresses on which a process and all below it take connections."""
+    parent = psutil.Process(process.pid)
+    return {
         one.laddr.ip
-        for each in [psutil.Process(process.pid), *everyone]
+        for each in [parent, *parent.children(recursive=True)]
         for one in each.net_connections("tcp")
         if one.status == psutil.CONN_LISTEN
     }
-    assert listening == {"127.0.0.1"}, "gloo listens, and nothing else does"
-
-
-def test_processes_end_with_their_launcher(start: Start, tmp_path: Path) -> None:
-    process = start()
-    two = training(process, tmp_path)
-    process.kill()
-    wait_for(lambda: not any(psutil.pid_exists(pid) for pid in two))
 
 
 def test_what_is_wrong_is_said_without_a_flood(start: Start) -> None:
@@ -88,6 +79,9 @@ def test_what_is_wrong_is_said_without_a_flood(start: Start) -> None:
 def test_one_that_is_killed_ends_the_others_and_is_named(start: Start, tmp_path: Path) -> None:
     process = start()
     first, second = training(process, tmp_path)
+    assert listening(process) == {"127.0.0.1"}, "gloo listens, and nothing else does"
+    assert "libtorch" in Path(f"/proc/{first}/maps").read_text()
+    assert "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text(), "of no use to launch"
     os.kill(second, signal.SIGKILL)
     _, stderr = process.communicate(timeout=100)
     assert process.returncode == 2, stderr
@@ -96,19 +90,19 @@ def test_one_that_is_killed_ends_the_others_and_is_named(start: Start, tmp_path:
     assert not Path(f"/proc/{first}").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_ends_all_and_the_run_goes_on(
-    number: signal.Signals, start: Start, tmp_path: Path
-) -> None:
+def test_an_interruption_ends_all_and_the_run_goes_on(start: Start, tmp_path: Path) -> None:
     process = start()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        two = training(process, tmp_path)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=100)
+        assert process.returncode == 130, stderr
+        assert "torch/distributed/run.py" not in stderr
+        assert not [pid for pid in two if Path(f"/proc/{pid}").exists()]
+        assert ("going on at step" in stderr) == (number == signal.SIGTERM)
+        (tmp_path / "run" / "log.csv").unlink()  # of which there will be a new one
+        process = start("--resume")
     two = training(process, tmp_path)
-    process.send_signal(number)
-    _, stderr = process.communicate(timeout=100)
-    assert process.returncode == 130, stderr
-    assert "torch/distributed/run.py" not in stderr
-    assert not [pid for pid in two if Path(f"/proc/{pid}").exists()]
-    (tmp_path / "run" / "log.csv").unlink()  # of which there will be a new one
-    again = start("--resume")
-    training(again, tmp_path)
-    again.send_signal(signal.SIGINT)
-    assert "going on at step" in again.communicate(timeout=100)[1]
+    process.kill()
+    wait_for(lambda: not any(psutil.pid_exists(pid) for pid in two))
+    assert "going on at step" in process.communicate()[1]

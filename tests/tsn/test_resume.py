@@ -5,13 +5,13 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch")
 
+from command import in_process, wait_for  # noqa: E402
 from tsn import tiny  # noqa: E402
 from tsn.training import (  # noqa: E402
     PROGRAM,
@@ -23,26 +23,21 @@ from tsn.training import (  # noqa: E402
     run,
 )
 
+from flowpipe.tsn.launch import launch  # noqa: E402
 from flowpipe.tsn.run_folder import LAST, read_checkpoint  # noqa: E402
 
 
 def test_a_killed_run_goes_on_with_the_same_curve(store: Path, tmp_path: Path) -> None:
-    subprocess.run(command(store, tmp_path, "whole"), check=True, env=environment())
-    broken, kills = command(store, tmp_path, "broken"), 0
-    while True:
+    whole, broken = (command(store, tmp_path, name, end=80) for name in ("whole", "broken"))
+    assert in_process(*whole[2:]).returncode == 0
+    log = tmp_path / "broken" / "log.csv"
+    for epochs in (10, 40):
         process = subprocess.Popen(broken, env=environment(), stderr=subprocess.DEVNULL)
-        at = len(curve(tmp_path / "broken")) if (tmp_path / "broken" / "log.csv").exists() else 0
-        while process.poll() is None and kills < 2:
-            time.sleep(0.01)
-            log = tmp_path / "broken" / "log.csv"
-            if log.exists() and len(curve(tmp_path / "broken")) >= at + 20:
-                process.send_signal(signal.SIGKILL)
-                kills += 1
-                break
-        if process.wait() == 0:
-            break
-        assert process.returncode == -signal.SIGKILL
-    assert kills == 2
+        wait_for(lambda epochs=epochs: log.exists() and len(curve(log.parent)) >= epochs)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, "it was done before it was killed"
+    done = in_process(*broken[2:])
+    assert done.returncode == 0 and "going on at step" in done.stderr
     assert curve(tmp_path / "whole") == curve(tmp_path / "broken")
     assert_same_weights(tmp_path / "whole", tmp_path / "broken")
 
@@ -73,8 +68,7 @@ def test_it_resumes_inside_an_epoch(store: Path, tmp_path: Path, monkeypatch) ->
 
 
 def test_resume_begins_nothing(store: Path, tmp_path: Path) -> None:
-    line = [*command(store, tmp_path, "none"), "--resume"]
-    done = subprocess.run(line, env=environment(), capture_output=True, text=True)
+    done = in_process(*command(store, tmp_path, "none")[2:], "--resume")
     assert done.returncode == 2 and "leave --resume out to begin" in done.stderr
     assert not (tmp_path / "none").exists()
 
@@ -83,33 +77,33 @@ def test_two_processes_make_what_one_makes(store: Path, tmp_path: Path) -> None:
     recipe = tiny.write_recipe(tmp_path / "recipe.yaml", end=5)
     options = [
         "train", str(store), "--modality", "rgb", "--recipe", str(recipe), "--workers", "0",
-        "--device", "cpu", "--set", "streams.rgb.schedule.batch_size=3",
+        "--device", "cpu", "--set", "streams.rgb.schedule.batch_size=3", "-o",
     ]  # fmt: skip
-    for name, devices in (("one", "1"), ("two", "2")):  # two are started by torchrun
-        done = subprocess.run(
-            [sys.executable, str(PROGRAM), *options, "--devices", devices, "-o",
-             str(tmp_path / name)],
-            env=environment(), capture_output=True, text=True, timeout=250,
-        )  # fmt: skip
+    one = in_process(*options, tmp_path / "one")
+    two = subprocess.run(
+        [sys.executable, str(PROGRAM), *options, str(tmp_path / "two"), "--devices", "2"],
+        env=environment(), capture_output=True, text=True, timeout=250,
+    )  # fmt: skip
+    for done in (one, two):
         assert done.returncode == 0, done.stderr
-        for said in ("epoch 5/5", "curves: ", "next: "):  # only one of them speaks
+        for said in ("epoch 5/5", "curves: ", "next: "):  # only one of two speaks
             assert done.stderr.count(said) == 1
     assert_same_weights(tmp_path / "one", tmp_path / "two", rtol=1e-4, atol=1e-6)
-    for one, two in zip(curve(tmp_path / "one"), curve(tmp_path / "two"), strict=True):
-        assert float(one["train_loss"]) == pytest.approx(float(two["train_loss"]), rel=1e-4)
-        assert one["val_accuracy"] == two["val_accuracy"]
+    for a, b in zip(curve(tmp_path / "one"), curve(tmp_path / "two"), strict=True):
+        assert float(a["train_loss"]) == pytest.approx(float(b["train_loss"]), rel=1e-4)
+        assert a["val_accuracy"] == b["val_accuracy"]
 
 
 TOGETHER = """
 import itertools, os, sys
 from pathlib import Path
 from tsn import training
-from flowpipe.tsn import train
+from flowpipe.tsn import launch, train
 
 train._AGREED_EVERY = 1
-store, folder, stop = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+store, stop, *folders = sys.argv[1:]
 plain = train.Learner.step
-left = itertools.count(stop, -1)
+left = itertools.count(int(stop), -1)
 
 def step(learner, *rest):
     if next(left) == 0:
@@ -117,27 +111,34 @@ def step(learner, *rest):
     return plain(learner, *rest)
 
 train.Learner.step = step
-train.train(training.job(store, folder, backbone="tiny_bn", dropout=0.5, end=4, save_s=0))
+for folder in map(Path, folders):
+    settings = {"backbone": "tiny_bn", "dropout": 0.5, "end": 4, "save_s": 0}
+    train.train(training.job(Path(store), folder, **settings))
+    if launch.RENDEZVOUS in os.environ:  # they part, and find each other again
+        os.environ[launch.RENDEZVOUS] += "-next"
 # One of the process group's threads that comes to itself while Python ends aborts the process.
 threads = [comm.read_text() for comm in Path("/proc/self/task").glob("*/comm")]
 assert not [name for name in threads if "gloo" in name], threads
 """
 
 
-def test_processes_go_on_together_inside_an_epoch(store: Path, tmp_path: Path) -> None:
-    program = tmp_path / "together.py"
+def test_processes_go_on_together_inside_an_epoch(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, whole, broken = (tmp_path / name for name in ("together.py", "whole", "broken"))
     program.write_text(TOGETHER)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    for name, stop in (("whole", -1), ("broken", 5), ("broken", -1)):  # an epoch has two steps
-        folder = tmp_path / name
-        folder.mkdir(exist_ok=True)
-        done = subprocess.run(
-            [*torchrun, "--nproc-per-node=2", str(program), str(store), str(folder), str(stop)],
-            env=environment(), capture_output=True, text=True, timeout=250,
-        )  # fmt: skip
-        assert (done.returncode == 0) == (stop < 0), done.stderr
-        if stop > 0:
-            assert read_checkpoint(folder / "run" / LAST)["step"] == 5
+    for folder in (whole, broken):
+        folder.mkdir()
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    # 8 steps of the whole run, 5 of the other one, which has two in an epoch
+    assert launch(2, [str(word) for word in (program, store, 8 + 5, whole, broken)]) == 9
+    assert read_checkpoint(broken / "run" / LAST)["step"] == 5
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*torchrun, program, store, "-1", broken], capture_output=True, text=True, timeout=250
+    )
+    assert done.returncode == 0, done.stderr
     assert "going on at step 5 of 8" in done.stdout
-    assert curve(tmp_path / "whole" / "run") == curve(tmp_path / "broken" / "run")
-    assert_same_weights(tmp_path / "whole" / "run", tmp_path / "broken" / "run")
+    assert curve(whole / "run") == curve(broken / "run")
+    assert_same_weights(whole / "run", broken / "run")

@@ -1,8 +1,7 @@
-"""Two networks small enough for tests; run as a program, a flowpipe that knows them by name."""
+"""Two networks small enough for tests, and a store and a recipe for them."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,8 @@ from flowpipe.store import ShardWriter, StreamSpec, create_store
 from flowpipe.tsn.backbones import NETWORKS, Row
 from flowpipe.tsn.pixels import TORCHVISION
 from flowpipe.types import EncodedPlanes, Segment, Span, VideoRecord
+
+torch.set_num_threads(1)  # a second thread would only wait: the networks are so small
 
 SIDE = 32
 CLASSES = ("dark", "middle", "bright")
@@ -104,10 +105,3 @@ def write_recipe(
     steps = [step] if step < end else []
     path.write_text(RECIPE.format(backbone=backbone, dropout=dropout, end=end, steps=steps))
     return path
-
-
-if __name__ == "__main__":
-    from flowpipe.cli import main
-
-    register()
-    sys.exit(main(sys.argv[1:]))

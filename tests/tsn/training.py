@@ -15,7 +15,7 @@ from flowpipe.tsn.run_folder import LAST, read_checkpoint
 from flowpipe.tsn.train import TrainJob, train
 
 tiny.register()
-PROGRAM = Path(tiny.__file__)
+PROGRAM = Path(__file__).with_name("program.py")
 
 
 def job(
@@ -57,8 +57,9 @@ def assert_same_weights(one: Path, other: Path, **tolerance: float) -> None:
             assert torch.equal(a[name], b[name]), name
 
 
-def command(store: Path, folder: Path, name: str, *more: str) -> list[str]:
-    recipe = tiny.write_recipe(folder / "recipe.yaml", "tiny_bn", dropout=0.5, end=200, step=150)
+def command(store: Path, folder: Path, name: str, *more: str, end: int = 200) -> list[str]:
+    file = folder / "recipe.yaml"
+    recipe = tiny.write_recipe(file, "tiny_bn", dropout=0.5, end=end, step=end * 3 // 4)
     return [
         sys.executable, str(PROGRAM), "train", str(store), "--modality", "rgb", "--recipe",
         str(recipe), "-o", str(folder / name), "--workers", "1", "--validate-every", "50", *more,
