@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,24 +11,21 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch")
 
-from command import FAST, moving_clip  # noqa: E402
+from command import FAST, in_process, moving_clip  # noqa: E402
 from tsn import tiny  # noqa: E402
 from videofile import encode_video  # noqa: E402
 
 from flowpipe.evaluation import read_h5  # noqa: E402
 from flowpipe.tsn.predict import Prediction, Stretch, stretches  # noqa: E402
 
-PROGRAM = Path(tiny.__file__)
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROGRAM.parent.parent), "OMP_NUM_THREADS": "1"}
 SHADES = {"bright": 170, "dark": 0, "middle": 85}
+
+tiny.register()
 
 
 def flowpipe(*words: object, code: int = 0) -> tuple[str, str]:
-    """What the program says on stdout and stderr."""
-    arguments = [sys.executable, str(PROGRAM), *map(str, words)]
-    done = subprocess.run(
-        arguments, capture_output=True, text=True, env=ENVIRONMENT, check=False, encoding="utf-8"
-    )
+    """What a command says on stdout and stderr."""
+    done = in_process(*words)
     assert done.returncode == code, done.stderr
     return done.stdout, done.stderr
 

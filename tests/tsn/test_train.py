@@ -13,8 +13,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch")
 
+from command import in_process  # noqa: E402
 from tsn import tiny  # noqa: E402
-from tsn.training import PROGRAM, assert_same_weights, curve, environment, job, run  # noqa: E402
+from tsn.training import assert_same_weights, curve, job, run  # noqa: E402
 
 from flowpipe.errors import FlowpipeError, FormatError, UsageError  # noqa: E402
 from flowpipe.evaluation import read_facts, read_h5  # noqa: E402
@@ -153,7 +154,7 @@ def test_errors_say_what_is_wrong(store: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the recipe trains rgb, flow, rgb_diff, not warped_flow"):
         run(job(store, tmp_path, modality="warped_flow"))
     with pytest.raises(UsageError, match="no labelled videos of split train2"):
-        run(job(store, tmp_path, split=2))
+        run(job(store, tmp_path, split=2, weights=tmp_path / "fetched later"))
     run(job(store, tmp_path, end=1))
     with pytest.raises(UsageError, match='modality is ".*" there and ".*" here'):
         run(job(store, tmp_path, modality="flow", end=1))
@@ -172,10 +173,7 @@ def test_the_commands_from_training_to_the_fused_table(store: Path, tmp_path: Pa
     recipe = tiny.write_recipe(tmp_path / "recipe.yaml", end=20)
 
     def flowpipe(*words: object) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, str(PROGRAM), *map(str, words)],
-            env=environment(), capture_output=True, text=True, timeout=250,
-        )  # fmt: skip
+        done = in_process(*words)
         assert done.returncode == 0, done.stderr
         return done
 
