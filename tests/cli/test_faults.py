@@ -14,7 +14,17 @@ from pathlib import Path
 
 import psutil
 import pytest
-from command import FAST, Run, fill, images, ledger, leftovers, moving_clip, wait_for
+from command import (
+    FAST,
+    Run,
+    command,
+    fill,
+    images,
+    ledger,
+    leftovers,
+    moving_clip,
+    wait_for,
+)
 from videofile import encode_video
 
 from flowpipe import open_store
@@ -23,14 +33,17 @@ from flowpipe.store.shard import read_shard
 Running = Callable[..., "subprocess.Popen[str]"]
 
 
-def slow(videos: Path, store: Path, *more: object) -> tuple[object, ...]:
-    """A run long enough to be disturbed: seconds of TV-L1 are left when its first shard is there.
+MANY = 28
 
-    Shards are made by what they cost: on a machine twice as quick these are still three or more.
+
+def slow(videos: Path, store: Path, *more: object) -> tuple[object, ...]:
+    """A run long enough to be disturbed: tenths of a second of TV-L1 for each of `many`.
+
+    Shards are made by what they cost, so several videos share one, on a quick machine more of them.
     """
     return (
         "extract", "--videos", videos, "--out", store, "--workers", 2, "--size", "64x48",
-        "--set", "flow.epsilon=0", "--set", "flow.iterations=7200", *more,
+        "--set", "flow.epsilon=0", "--set", "flow.iterations=2000", *more,
     )  # fmt: skip
 
 
@@ -59,82 +72,19 @@ def alive_in_session(session: int) -> bool:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[object, bytes]:
-    """What the slow run makes of the clips when nothing happens to it."""
-    store = tmp_path_factory.mktemp("undisturbed") / "store"
-    command = [sys.executable, "-m", "flowpipe", *map(str, slow(clips, store))]
-    subprocess.run(command, check=True, capture_output=True)
-    return dict(images(store))
-
-
-def test_kill_9_in_the_middle_then_resume_gives_the_same_bytes(
-    clips: Path, tmp_path: Path, flowpipe: Run, running: Running, undisturbed: dict[object, bytes]
-) -> None:
-    store = tmp_path / "store"
-    process = running(*slow(clips, store))
-    wait_for(lambda: any(store.glob("shards/shard-*.h5")))
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    wait_for(lambda: not alive_in_session(process.pid))
-    finished = len(open_store(store).videos)
-    assert 0 < finished < 8
-    again = flowpipe(*slow(clips, store))
-    assert again.returncode == 0, again.stderr
-    assert f"{finished} done before" in again.stderr
-    assert images(store) == undisturbed
-    assert leftovers(store) == []
-
-
-@pytest.mark.parametrize(
-    "number, whom", [(signal.SIGINT, "all"), (signal.SIGTERM, "client"), (signal.SIGTERM, "all")]
-)
-def test_ctrl_c_and_sigterm_leave_a_resumable_store(
-    number: signal.Signals, whom: str, clips: Path, tmp_path: Path, flowpipe: Run, running: Running
-) -> None:
-    store = tmp_path / "store"
-    process = running(*slow(clips, store))
-    wait_for(lambda: any(store.glob("shards/shard-*.h5")))
-    # A terminal sends Ctrl-C to the workers too, and so does a batch system its SIGTERM.
-    (os.kill if whom == "client" else os.killpg)(process.pid, number)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130, stderr
-    assert "run the same command to go on" in stderr
-    assert len(stderr.splitlines()) < 8, stderr
-    wait_for(lambda: not alive_in_session(process.pid))
-    assert leftovers(store) == []
-    assert flowpipe("verify", store).returncode == 0
-    finished = len(open_store(store).videos)
-    assert finished > 0  # all, where the workers were done before they were stopped
-    plan = json.loads(flowpipe("plan", *slow(clips, store)[1:], "--json").stdout)
-    assert (plan["videos_done"], plan["spans_to_extract"]) == (finished, 8 - finished)
-
-
-@pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Short videos, of which a shard of `brief` holds several."""
+    """Short videos, of which a shard of `slow` holds several."""
     folder = tmp_path_factory.mktemp("many")
     for seed in range(MANY):
         encode_video(folder / f"clip-{seed:02}.mp4", moving_clip(seed, frames=6))
     return folder
 
 
-MANY = 40
-
-
-def brief(videos: Path, store: Path, *more: object) -> tuple[object, ...]:
-    """A run whose videos take tenths of a second each."""
-    return (
-        "extract", "--videos", videos, "--out", store, "--workers", 2, "--size", "64x48",
-        "--set", "flow.epsilon=0", "--set", "flow.iterations=3600", *more,
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
-def undisturbed_many(many: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[object, bytes]:
-    """What the brief run makes of its clips when nothing happens to it."""
+def undisturbed(many: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[object, bytes]:
+    """What the run makes of `many` when nothing happens to it."""
     store = tmp_path_factory.mktemp("undisturbed") / "store"
-    command = [sys.executable, "-m", "flowpipe", *map(str, brief(many, store))]
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(command(*slow(many, store)), check=True, capture_output=True)
     assert any(len(read_shard(path).entries) > 3 for path in store.glob("shards/shard-*.h5"))
     return dict(images(store))
 
@@ -150,19 +100,24 @@ def entries(store: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    "number, whom", [(signal.SIGINT, "all"), (signal.SIGTERM, "client"), (signal.SIGTERM, "all")]
+    "number, whom, publish_s",
+    [(signal.SIGINT, "all", 60), (signal.SIGTERM, "client", 60), (signal.SIGTERM, "all", 0)],
 )
 def test_a_signal_keeps_every_finished_video(
-    number: signal.Signals, whom: str, many: Path, tmp_path: Path, flowpipe: Run, running: Running,
-    undisturbed_many: dict[object, bytes],
+    number: signal.Signals, whom: str, publish_s: int, many: Path, tmp_path: Path, flowpipe: Run,
+    running: Running, undisturbed: dict[object, bytes],
 ) -> None:  # fmt: skip
     store = tmp_path / "store"
-    process = running(*brief(many, store))
+    run = slow(many, store, "--publish-every", publish_s)
+    process = running(*run)
     wait_for(lambda: finished_in_open_jobs(store) >= 3)
     finished = finished_in_open_jobs(store)
+    # A terminal sends Ctrl-C to the workers too, and so does a batch system its SIGTERM.
     (os.kill if whom == "client" else os.killpg)(process.pid, number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
+    assert "run the same command to go on" in stderr
+    assert len(stderr.splitlines()) < 8, stderr
     wait_for(lambda: not alive_in_session(process.pid))
     kept = open_store(store).videos
     assert finished <= len(kept) < MANY
@@ -170,18 +125,20 @@ def test_a_signal_keeps_every_finished_video(
     assert sorted(str(line["video_id"]) for line in ledger(store)) == sorted(kept)
     assert leftovers(store) == []
     assert flowpipe("verify", store).returncode == 0
-    again = flowpipe(*brief(many, store))
+    plan = json.loads(flowpipe("plan", *run[1:], "--json").stdout)
+    assert (plan["videos_done"], plan["spans_to_extract"]) == (len(kept), MANY - len(kept))
+    again = flowpipe(*run)
     assert again.returncode == 0, again.stderr
     assert f"{len(kept)} done before" in again.stderr
-    assert images(store) == undisturbed_many
+    assert images(store) == undisturbed
     assert entries(store) == MANY, "no video is in two shards"
 
 
 def test_a_worker_that_gets_sigterm_keeps_what_it_has_finished(
-    many: Path, tmp_path: Path, running: Running, undisturbed_many: dict[object, bytes]
+    many: Path, tmp_path: Path, running: Running, undisturbed: dict[object, bytes]
 ) -> None:
     store = tmp_path / "store"
-    process = running(*brief(many, store))
+    process = running(*slow(many, store))
     wait_for(lambda: any(int(str(crumb["position"])) >= 3 for crumb in crumbs(store)))
     crumb = max(crumbs(store), key=lambda crumb: int(str(crumb["position"])))
     os.kill(int(str(crumb["pid"])), signal.SIGTERM)
@@ -191,17 +148,17 @@ def test_a_worker_that_gets_sigterm_keeps_what_it_has_finished(
     assert len(lines) == MANY and {line["status"] for line in lines} == {"done"}
     by_it = [line for line in lines if str(line["worker"]).endswith(f":{crumb['pid']}")]
     assert len(by_it) >= int(str(crumb["position"])), "none of them was extracted again"
-    assert images(store) == undisturbed_many
+    assert images(store) == undisturbed
     assert entries(store) == MANY, "no video is in two shards"
 
 
 @pytest.mark.parametrize("whom", ["worker", "all"])
 def test_kill_9_costs_no_video_that_was_finished_before_the_last_publication(
     whom: str, many: Path, tmp_path: Path, flowpipe: Run, running: Running,
-    undisturbed_many: dict[object, bytes],
+    undisturbed: dict[object, bytes],
 ) -> None:  # fmt: skip
     store = tmp_path / "store"
-    every = brief(many, store, "--publish-every", 0)
+    every = slow(many, store, "--publish-every", 0)
     process = running(*every)
     wait_for(lambda: any(int(str(crumb["position"])) >= 3 for crumb in crumbs(store)))
     crumb = max(crumbs(store), key=lambda crumb: int(str(crumb["position"])))
@@ -222,7 +179,7 @@ def test_kill_9_costs_no_video_that_was_finished_before_the_last_publication(
         assert sorted(str(line["video_id"]) for line in lines) == sorted(open_store(store).videos)
         by_it = [line for line in lines if str(line["worker"]).endswith(f":{crumb['pid']}")]
         assert len(by_it) >= int(str(crumb["position"])), "none of them was extracted again"
-    assert images(store) == undisturbed_many
+    assert images(store) == undisturbed
     assert entries(store) == MANY, "no video is in two shards"
     assert leftovers(store) == []
     assert flowpipe("verify", store).returncode == 0
@@ -230,12 +187,12 @@ def test_kill_9_costs_no_video_that_was_finished_before_the_last_publication(
 
 def test_kill_9_of_the_client_while_shards_are_published_leaves_nothing_behind(
     many: Path, tmp_path: Path, flowpipe: Run, running: Running,
-    undisturbed_many: dict[object, bytes],
+    undisturbed: dict[object, bytes],
 ) -> None:  # fmt: skip
     store, temporary = tmp_path / "store", tmp_path / "temporary"
     temporary.mkdir()
     environment = {**os.environ, "TMPDIR": str(temporary)}
-    every = brief(many, store, "--publish-every", 0)
+    every = slow(many, store, "--publish-every", 0)
     kept = 0
     for _ in range(2):
         process = running(*every, env=environment)
@@ -250,7 +207,7 @@ def test_kill_9_of_the_client_while_shards_are_published_leaves_nothing_behind(
     again = flowpipe(*every, env=environment)
     assert again.returncode == 0, again.stderr
     assert f"{kept} done before" in again.stderr
-    assert images(store) == undisturbed_many
+    assert images(store) == undisturbed
     assert entries(store) == MANY, "no video is in two shards"
     assert leftovers(store) == []
     assert not list(temporary.glob("flowpipe*"))
@@ -331,10 +288,10 @@ def test_a_video_that_stalls_is_killed_tried_alone_and_put_aside(
 
 
 def test_a_worker_killed_from_outside_costs_no_video(
-    clips: Path, tmp_path: Path, running: Running, undisturbed: dict[object, bytes]
+    many: Path, tmp_path: Path, running: Running, undisturbed: dict[object, bytes]
 ) -> None:
     store = tmp_path / "store"
-    process = running(*slow(clips, store))
+    process = running(*slow(many, store))
     wait_for(lambda: any(crumb["video_id"] for crumb in crumbs(store)))
     os.kill(int(str(next(crumbs(store))["pid"])), signal.SIGKILL)
     _, stderr = process.communicate(timeout=200)
@@ -345,10 +302,14 @@ def test_a_worker_killed_from_outside_costs_no_video(
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
 def test_a_video_that_kills_its_workers_is_put_aside_and_no_other(
-    number: signal.Signals, clips: Path, tmp_path: Path, flowpipe: Run, running: Running
+    number: signal.Signals, many: Path, tmp_path: Path, flowpipe: Run, running: Running
 ) -> None:
-    store, victim = tmp_path / "store", "clip-2.mp4"
-    process = running(*slow(clips / "class 0", store))
+    store, videos, victim = tmp_path / "store", tmp_path / "videos", "clip-02.mp4"
+    names = [f"clip-{k:02}.mp4" for k in range(4)]
+    videos.mkdir()
+    for name in names:
+        shutil.copy(many / name, videos)
+    process = running(*slow(videos, store))
     killed: list[int] = []
     over = threading.Event()
 
@@ -369,7 +330,7 @@ def test_a_video_that_kills_its_workers_is_put_aside_and_no_other(
         killer.join()
     assert process.returncode == 1, stderr
     assert len(killed) == 2, "once in its shard, once alone"
-    assert list(open_store(store).videos) == ["clip-0.mp4", "clip-4.mp4", "clip-6.mp4"]
+    assert list(open_store(store).videos) == [name for name in names if name != victim]
     (failure,) = [o for o in ledger(store) if o["status"] == "failed"]
     reason = "crashed" if number == signal.SIGSEGV else "killed"
     assert (failure["video_id"], failure["reason"]) == (victim, reason)
@@ -378,27 +339,28 @@ def test_a_video_that_kills_its_workers_is_put_aside_and_no_other(
     assert len(stderr.splitlines()) < 20, stderr
     assert leftovers(store) == []
     if number == signal.SIGKILL:  # proves nothing against the video: the same command tries it
-        again = flowpipe(*slow(clips / "class 0", store))
+        again = flowpipe(*slow(videos, store))
         assert again.returncode == 0, again.stderr
         assert len(open_store(store).videos) == 4
         assert not any((store / "quarantine").iterdir())
         return
-    held = flowpipe(*slow(clips / "class 0", store))
+    held = flowpipe(*slow(videos, store))
     assert held.returncode == 1
     assert "0 to extract, 3 done before, 1 in quarantine" in held.stderr
-    retried = flowpipe(*slow(clips / "class 0", store, "--retry", "crashed"))
+    retried = flowpipe(*slow(videos, store, "--retry", "crashed"))
     assert retried.returncode == 0, retried.stderr
     assert victim in open_store(store).videos
     assert not any((store / "quarantine").iterdir())
 
 
 def test_a_disk_that_fills_up_stops_the_run_and_the_same_command_goes_on(
-    clips: Path, small_disk: Callable[[int], Path], flowpipe: Run, running: Running,
+    many: Path, small_disk: Callable[[int], Path], flowpipe: Run, running: Running,
     undisturbed: dict[object, bytes],
 ) -> None:  # fmt: skip
     disk = small_disk(64 << 10)
     store = disk / "store"
-    process = running(*slow(clips, store))
+    run = slow(many, store, "--publish-every", 0)
+    process = running(*run)
     wait_for(lambda: any(store.glob("shards/shard-*.h5")))
     ballast = fill(disk)
     _, stderr = process.communicate(timeout=100)
@@ -408,7 +370,7 @@ def test_a_disk_that_fills_up_stops_the_run_and_the_same_command_goes_on(
     assert leftovers(store) == []
     assert not any((store / "quarantine").glob("*")), "a full disk is no video's fault"
     ballast.unlink()
-    again = flowpipe(*slow(clips, store))
+    again = flowpipe(*run)
     assert again.returncode == 0, again.stderr
     assert images(store) == undisturbed
     assert flowpipe("verify", store).returncode == 0
@@ -492,12 +454,12 @@ def scheduler(tmp_path: Path) -> Iterator[Callable[..., tuple[str, list[subproce
 
 
 def test_a_running_scheduler_and_a_death_among_its_workers(
-    clips: Path, tmp_path: Path, scheduler: Callable[..., tuple[str, list[object]]],
+    many: Path, tmp_path: Path, scheduler: Callable[..., tuple[str, list[object]]],
     running: Running, undisturbed: dict[object, bytes],
 ) -> None:  # fmt: skip
     store = tmp_path / "store"
     address, _ = scheduler(workers=2)
-    process = running(*slow(clips, store, "--scheduler", address))
+    process = running(*slow(many, store, "--scheduler", address))
     wait_for(lambda: any(crumb["video_id"] for crumb in crumbs(store)))
     os.kill(int(str(next(crumbs(store))["pid"])), signal.SIGKILL)
     _, stderr = process.communicate(timeout=200)
@@ -508,12 +470,12 @@ def test_a_running_scheduler_and_a_death_among_its_workers(
 
 def test_workers_of_a_scheduler_that_get_sigterm_keep_what_they_have_finished(
     many: Path, tmp_path: Path, scheduler: Callable[..., tuple[str, list[subprocess.Popen[str]]]],
-    running: Running, undisturbed_many: dict[object, bytes],
+    running: Running, undisturbed: dict[object, bytes],
 ) -> None:  # fmt: skip
     """A batch system sends it to the whole step of a worker, a user to the nanny alone."""
     store = tmp_path / "store"
     address, _ = scheduler(workers=3)
-    process = running(*brief(many, store, "--scheduler", address))
+    process = running(*slow(many, store, "--scheduler", address))
     finished: dict[int, int] = {}
 
     def busy() -> list[dict[str, object]]:
@@ -533,7 +495,7 @@ def test_workers_of_a_scheduler_that_get_sigterm_keep_what_they_have_finished(
     for worker, count in finished.items():
         by_it = [line for line in lines if str(line["worker"]).endswith(f":{worker}")]
         assert len(by_it) >= count, f"worker {worker} of {list(finished)}: extracted again"
-    assert images(store) == undisturbed_many
+    assert images(store) == undisturbed
     assert entries(store) == MANY, "no video is in two shards"
     assert leftovers(store) == []
 

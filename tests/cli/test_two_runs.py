@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from command import Run, wait_for
+from command import FAST, Run, wait_for
 
 from flowpipe.run.claims import claim
 from flowpipe.store import open_store
@@ -20,7 +20,7 @@ def slow(videos: Path, store: Path) -> tuple[object, ...]:
     """A run that is far from its end when the next one has started."""
     return (
         "extract", "--videos", videos, "--out", store, "--workers", 2, "--size", "64x48",
-        "--set", "flow.epsilon=0", "--set", "flow.iterations=7200",
+        "--set", "flow.epsilon=0", "--set", "flow.iterations=3600",
     )  # fmt: skip
 
 
@@ -28,13 +28,14 @@ def test_a_second_extract_is_refused_and_the_store_ends_whole(
     clips: Path, tmp_path: Path, flowpipe: Run, running: Running
 ) -> None:
     store = tmp_path / "store"
-    first = running(*slow(clips, store))
+    videos = clips / "class 0"
+    first = running(*slow(videos, store))
     wait_for(lambda: any(store.glob("running/*/run.json")))
-    second = flowpipe(*slow(clips, store))
+    second = flowpipe(*slow(videos, store))
     assert second.returncode == 2, second.stderr
     assert f"another run extracts into {store} (host " in second.stderr
     assert f"process {first.pid}" in second.stderr
-    planned = flowpipe("plan", *slow(clips, store)[1:])
+    planned = flowpipe("plan", *slow(videos, store)[1:])
     assert planned.returncode == 0, "a plan is never blocked"
     _, stderr = first.communicate(timeout=200)
     assert first.returncode == 0, stderr
@@ -48,7 +49,7 @@ def test_different_parts_run_at_once(
 ) -> None:
     store = tmp_path / "store"
     halves = [
-        running("extract", "--videos", clips, "--out", store, "--part", part)
+        running("extract", "--videos", clips, "--out", store, "--workers", 1, *FAST, "--part", part)
         for part in ("1/2", "2/2")
     ]
     for half in halves:
@@ -63,7 +64,7 @@ def test_extracts_that_begin_together_store_each_video_once(
 ) -> None:
     """The later one is refused, or finds that the earlier one has ended and does nothing."""
     store = tmp_path / "store"
-    command = ("extract", "--videos", clips / "class 0", "--out", store)
+    command = ("extract", "--videos", clips / "class 0", "--out", store, "--workers", 1, *FAST)
     both = [running(*command), running(*command)]
     codes = []
     for process in both:
@@ -80,18 +81,19 @@ def test_a_killed_extract_blocks_nobody(
     clips: Path, tmp_path: Path, flowpipe: Run, running: Running
 ) -> None:
     store = tmp_path / "store"
-    process = running(*slow(clips, store))
+    command = ("extract", "--videos", clips / "class 0", "--out", store, "--workers", 1, *FAST)
+    process = running(*command)
     wait_for(lambda: any(store.glob("running/*/run.json")))
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    again = flowpipe(*slow(clips, store))
+    again = flowpipe(*command)
     assert again.returncode == 0, again.stderr
     assert "waiting" not in again.stderr
 
 
 def test_a_repair_is_a_run_and_reading_is_not(clips: Path, tmp_path: Path, flowpipe: Run) -> None:
     store = tmp_path / "store"
-    made = flowpipe("extract", "--videos", clips / "class 0", "--out", store)
+    made = flowpipe("extract", "--videos", clips / "class 0", "--out", store, "--workers", 1, *FAST)
     assert made.returncode == 0, made.stderr
     shard = next(store.glob("shards/shard-*.h5"))
     content = bytearray(shard.read_bytes())
