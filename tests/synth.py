@@ -18,8 +18,7 @@ CONTRAST = 45.0  # standard deviation of the scene in gray levels
 
 def texture(height: int, width: int, seed: int) -> NDArray[np.float32]:
     """Smooth broadband texture, float32 (H, W) in 0..255."""
-    y, x = np.mgrid[:height, :width].astype(np.float64)
-    return _scene(x, y, seed).astype(np.float32)
+    return _scene_on_grid(np.arange(width), np.arange(height), seed).astype(np.float32)
 
 
 def warped_pair(
@@ -43,18 +42,35 @@ def translated_pair(
     height: int, width: int, u: float, v: float, seed: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """(first, second) uint8 (H, W): everything moves u pixels right and v down."""
-    first, second, _ = warped_pair(height, width, lambda x, y: (u, v), seed)
-    return first, second
+    x, y = np.arange(width), np.arange(height)
+    first, second = _scene_on_grid(x + u, y + v, seed), _scene_on_grid(x, y, seed)
+    return np.rint(first).astype(np.uint8), np.rint(second).astype(np.uint8)
 
 
-def _scene(x: NDArray[Any], y: NDArray[Any], seed: int) -> NDArray[Any]:
-    """Gray levels 0..255 at any points: wavelengths of 6 to 200 px, the long ones strong."""
+def _waves(seed: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """(amplitude, x and y frequency in rad/px, phase): 6 to 200 px long, the long ones strong."""
     rng = np.random.default_rng(seed)
     length = np.exp(rng.uniform(np.log(6), np.log(200), WAVES))
     angle, phase = rng.uniform(0, 2 * np.pi, (2, WAVES))
     amplitude = np.sqrt(length)
     amplitude *= CONTRAST / np.sqrt((amplitude**2).sum() / 2)
+    frequency = 2 * np.pi / length
+    return amplitude, frequency * np.cos(angle), frequency * np.sin(angle), phase
+
+
+def _scene(x: NDArray[Any], y: NDArray[Any], seed: int) -> NDArray[Any]:
+    """Gray levels 0..255 at any points."""
     scene = np.full(x.shape, 128.0)
-    for a, f, turn, start in zip(amplitude, 2 * np.pi / length, angle, phase, strict=True):
-        scene += a * np.cos((f * np.cos(turn)) * x + (f * np.sin(turn)) * y + start)
+    for amplitude, f_x, f_y, phase in zip(*_waves(seed), strict=True):
+        scene += amplitude * np.cos(f_x * x + f_y * y + phase)
     return np.clip(scene, 0, 255)
+
+
+def _scene_on_grid(x: NDArray[Any], y: NDArray[Any], seed: int) -> NDArray[Any]:
+    """The same at all points of columns (W,) and rows (H,), by cos(a + b): as many cosines as sides
+    are long instead of pixels."""
+    amplitude, f_x, f_y, phase = _waves(seed)
+    across, down = np.outer(f_x, x), np.outer(y, f_y) + phase
+    scene = (amplitude * np.cos(down)) @ np.cos(across)
+    scene -= (amplitude * np.sin(down)) @ np.sin(across)
+    return np.clip(scene + 128.0, 0, 255)

@@ -8,7 +8,6 @@
 #pragma once
 
 #include <math.h>
-#include <setjmp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,23 +37,29 @@ extern char __stop_emulated_shared[] __attribute__((weak, visibility("hidden")))
 namespace emulator {
 
 constexpr unsigned LANES = 32;
-constexpr size_t STACK_BYTES = 64 * 1024;
+constexpr size_t STACK_BYTES = 64 * 1024 + 13 * 64;  // odd lines: stacks share no lines of the cache
 
 enum class State { READY, AT_SHUFFLE, AT_BARRIER, FINISHED };
 
+// A stack that runs one thread after the other, to their ends. A thread that waits keeps it.
 struct Fiber {
-    uint3 thread;
-    unsigned warp, lane, shuffles;
-    State state;
-    bool started = false;
-    jmp_buf context;
+    void *context[5];  // of __builtin_setjmp, which saves no more than the place
     ucontext_t first;
     std::vector<char> stack;
 };
 
-inline Fiber *current;
-inline jmp_buf scheduler;
+struct Thread {
+    uint3 index;
+    unsigned warp, lane, shuffles;
+    State state;
+    Fiber *fiber;  // or null, before it has begun
+};
+
+inline Thread *current;
+inline void *scheduler[5];
 inline std::deque<Fiber> fibers;  // that never move
+inline std::vector<Fiber *> idle;
+inline std::vector<Thread> threads;  // of a block
 inline std::vector<std::vector<char>> exchanged;  // by warp: what its lanes show each other
 inline void (*body)(void *);
 inline void *arguments;
@@ -78,81 +83,112 @@ inline std::vector<unsigned> shuffled(unsigned n) {
     abort();
 }
 
-inline void pause(State state) {
-    Fiber *fiber = current;
-    fiber->state = state;
-    if (!_setjmp(fiber->context)) _longjmp(scheduler, 1);
+// The lanes of one warp, each once, in an order that begins and steps anywhere.
+struct Turn {
+    unsigned from, to, start, step, taken;
+};
+inline Turn turn;
+
+inline Thread *next_ready() {
+    while (turn.taken < LANES) {
+        const unsigned lane = (turn.start + turn.taken++ * turn.step) % LANES;
+        if (turn.from + lane < turn.to && threads[turn.from + lane].state == State::READY)
+            return &threads[turn.from + lane];
+    }
+    return nullptr;
 }
 
-// Fibers are made once and run the same thread of one block after the other.
+void enter();
+
+// Goes to the stack of the current thread, or to the scheduler if there is none. The address
+// sanitizer knows one stack only, so it is kept away from these jumps.
+[[noreturn, gnu::noinline, gnu::no_sanitize("address")]] inline void go() {
+    if (!current) __builtin_longjmp(scheduler, 1);
+    Fiber *&fiber = current->fiber;
+    if (!fiber && !idle.empty()) fiber = idle.back(), idle.pop_back();
+    if (fiber) __builtin_longjmp(fiber->context, 1);
+    fiber = &fibers.emplace_back();
+    fiber->stack.resize(STACK_BYTES);
+    getcontext(&fiber->first);
+    fiber->first.uc_stack.ss_sp = fiber->stack.data();
+    fiber->first.uc_stack.ss_size = fiber->stack.size();
+    fiber->first.uc_link = nullptr;
+    makecontext(&fiber->first, enter, 0);
+    setcontext(&fiber->first);
+    give_up("no stack for a thread");
+}
+
+// Returns when somebody goes back to `here`.
+[[gnu::noinline, gnu::no_sanitize("address")]] inline void leave(void **here) {
+    if (!__builtin_setjmp(here)) go();
+}
+
+inline void pause(State state) {
+    Fiber *fiber = current->fiber;
+    current->state = state;
+    current = next_ready();
+    leave(fiber->context);
+}
+
 inline void enter() {
     for (;;) {
+        Fiber *fiber = current->fiber;
         body(arguments);
-        pause(State::FINISHED);
+        current->state = State::FINISHED;
+        current = next_ready();
+        if (current && !current->fiber) {
+            current->fiber = fiber;
+        } else {
+            idle.push_back(fiber);
+            leave(fiber->context);
+        }
     }
 }
 
-inline void resume(Fiber &fiber) {
-    current = &fiber;
-    if (_setjmp(scheduler)) return;
-    if (fiber.started) _longjmp(fiber.context, 1);
-    fiber.started = true;
-    fiber.stack.resize(STACK_BYTES);
-    getcontext(&fiber.first);
-    fiber.first.uc_stack.ss_sp = fiber.stack.data();
-    fiber.first.uc_stack.ss_size = fiber.stack.size();
-    fiber.first.uc_link = nullptr;
-    makecontext(&fiber.first, enter, 0);
-    setcontext(&fiber.first);
-}
-
 // The lanes of a warp run until all of them are at a shuffle, at a barrier or finished.
-inline void run_warp(unsigned warp, unsigned threads) {
-    const unsigned from = warp * LANES, to = from + LANES < threads ? from + LANES : threads;
+inline void run_warp(unsigned warp) {
+    const unsigned from = warp * LANES, count = threads.size();
+    const unsigned to = from + LANES < count ? from + LANES : count;
     for (;;) {
         const unsigned start = random_number() % LANES, step = random_number() % LANES | 1;
-        for (unsigned i = 0; i < LANES; i++) {
-            const unsigned thread = from + (start + i * step) % LANES;
-            if (thread < to && fibers[thread].state == State::READY) resume(fibers[thread]);
-        }
+        turn = {from, to, start, step, 0};
+        current = next_ready();
+        if (current) leave(scheduler);
         unsigned shuffling = 0, gone = 0;
         for (unsigned i = from; i < to; i++) {
-            shuffling += fibers[i].state == State::AT_SHUFFLE;
-            gone += fibers[i].state == State::FINISHED;
+            shuffling += threads[i].state == State::AT_SHUFFLE;
+            gone += threads[i].state == State::FINISHED;
         }
         if (!shuffling) return;
         if (shuffling + gone != to - from) give_up("lanes of a warp part at a shuffle");
         if (gone) give_up("a shuffle of all lanes where some have returned");
-        for (unsigned i = from; i < to; i++) fibers[i].state = State::READY;
+        for (unsigned i = from; i < to; i++) threads[i].state = State::READY;
     }
 }
 
 inline void run_block() {
-    const unsigned threads = block_size.x * block_size.y * block_size.z;
-    const unsigned warps = (threads + LANES - 1) / LANES;
-    if (fibers.size() < threads) fibers.resize(threads);
+    const unsigned count = block_size.x * block_size.y * block_size.z;
+    const unsigned warps = (count + LANES - 1) / LANES;
+    threads.resize(count);
     if (exchanged.size() < warps) exchanged.resize(warps, std::vector<char>(2 * LANES * 8));
     if (__start_emulated_shared)
         memset(__start_emulated_shared, 0xff, __stop_emulated_shared - __start_emulated_shared);
-    for (unsigned i = 0; i < threads; i++) {
-        Fiber &fiber = fibers[i];
-        fiber.thread = {i % block_size.x, i / block_size.x % block_size.y,
-                        i / block_size.x / block_size.y};
-        fiber.warp = i / LANES, fiber.lane = i % LANES, fiber.shuffles = 0;
-        fiber.state = State::READY;
-    }
+    for (unsigned i = 0; i < count; i++)
+        threads[i] = {{i % block_size.x, i / block_size.x % block_size.y,
+                       i / block_size.x / block_size.y},
+                      i / LANES, i % LANES, 0, State::READY, nullptr};
     for (;;) {
-        for (unsigned warp : shuffled(warps)) run_warp(warp, threads);
+        for (unsigned warp : shuffled(warps)) run_warp(warp);
         unsigned waiting = 0, gone = 0;
-        for (unsigned i = 0; i < threads; i++) {
-            waiting += fibers[i].state == State::AT_BARRIER;
-            gone += fibers[i].state == State::FINISHED;
+        for (const Thread &thread : threads) {
+            waiting += thread.state == State::AT_BARRIER;
+            gone += thread.state == State::FINISHED;
         }
-        if (gone == threads) return;
-        if (waiting + gone != threads) give_up("threads neither wait nor finish");
+        if (gone == count) return;
+        if (waiting + gone != count) give_up("threads neither wait nor finish");
         // Threads that have returned count as arrived, as they do on a GPU.
-        for (unsigned i = 0; i < threads; i++)
-            if (fibers[i].state == State::AT_BARRIER) fibers[i].state = State::READY;
+        for (Thread &thread : threads)
+            if (thread.state == State::AT_BARRIER) thread.state = State::READY;
     }
 }
 
@@ -213,7 +249,7 @@ T exchange(T value, unsigned from) {
 
 }  // namespace emulator
 
-#define threadIdx (emulator::current->thread)
+#define threadIdx (emulator::current->index)
 #define blockIdx (emulator::block)
 #define gridDim (emulator::grid)
 #define blockDim (emulator::block_size)

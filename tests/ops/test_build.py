@@ -35,11 +35,19 @@ def build(folder: Path, *steps: str, **environment: str) -> subprocess.Completed
     )
 
 
-def broken_compiler(folder: Path) -> str:
-    path = folder / "broken-g++"
-    path.write_text("#!/bin/sh\necho 'error: this compiler is broken' >&2\nexit 1\n")
+def script(path: Path, line: str) -> str:
+    path.write_text(f"#!/bin/sh\n{line}\n")
     path.chmod(0o755)
     return str(path)
+
+
+def broken_compiler(folder: Path) -> str:
+    return script(folder / "broken-g++", "echo 'error: this compiler is broken' >&2; exit 1")
+
+
+def quick_compiler(folder: Path) -> str:
+    """A real compiler that does not optimise, where nothing that is compiled will run."""
+    return script(folder / "quick-g++", f'exec {COMPILERS[0]} "$@" -O0')
 
 
 @pytest.mark.parametrize("variable", ["CXX", "CC"])
@@ -74,7 +82,7 @@ def test_the_core_is_built_and_loads(tmp_path, compiler):
 
 @pytest.mark.skipif(not COMPILERS, reason="needs a C++ compiler")
 def test_without_libjpeg_s_headers_the_core_is_built_all_the_same(tmp_path):
-    result = build(tmp_path, CXX=COMPILERS[0], CPPFLAGS="-include /nowhere/jpeglib.h")
+    result = build(tmp_path, CXX=quick_compiler(tmp_path), CPPFLAGS="-include /nowhere/jpeglib.h")
     assert result.returncode == 0
     assert "WARNING: the reader of snippets could not be compiled" in result.stderr
     assert "/nowhere/jpeglib.h" in result.stderr and "native core" not in result.stderr
@@ -84,10 +92,10 @@ def test_without_libjpeg_s_headers_the_core_is_built_all_the_same(tmp_path):
 
 @pytest.mark.skipif(not COMPILERS, reason="needs a C++ compiler")
 def test_a_changed_header_is_compiled_in(tmp_path):
-    assert build(tmp_path, CXX=COMPILERS[0]).returncode == 0
+    assert build(tmp_path, CXX=quick_compiler(tmp_path)).returncode == 0
     library = tmp_path / "tree/built/flowpipe/_core.so"
     before = library.read_bytes()
     header = tmp_path / "tree/kernels/tvl1_math.h"
     header.write_text(header.read_text().replace("EPSILON = 1.1920929e-7f", "EPSILON = 2e-7f"))
-    assert build(tmp_path, CXX=COMPILERS[0]).returncode == 0
+    assert build(tmp_path, CXX=quick_compiler(tmp_path)).returncode == 0
     assert library.read_bytes() != before

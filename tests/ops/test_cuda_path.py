@@ -14,6 +14,8 @@ from conftest import ROOT
 from emulated import STAND_IN, emulated_ops
 from synth import translated_pair
 
+from flowpipe.datasets import demo
+from flowpipe.datasets.demo.clipfile import write_clip
 from flowpipe.errors import DeviceLostError, DeviceMemoryError
 from flowpipe.extract import Extraction
 from flowpipe.extract_recipe import ExtractRecipe
@@ -38,6 +40,10 @@ def pairs(count, height=45, width=70):
     return tuple(np.stack(frames).astype(np.uint8) for frames in zip(*made, strict=True))
 
 
+BRIEF = {"warps": 1, "iterations": 8}
+"""Enough where memory is what matters."""
+
+
 def solve(ops, first, second, **params):
     solver = TVL1Solver(TVL1Params(**params), ops)
     return ops.to_host(solver.solve(solver.prepare(first), solver.prepare(second)))
@@ -45,8 +51,8 @@ def solve(ops, first, second, **params):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_flow_is_that_of_the_cpu(cuda, variant):
-    first, second = pairs(4)
-    ours, cpu = (solve(ops, first, second, variant=variant, warps=3) for ops in (cuda, get_ops()))
+    first, second = pairs(3)
+    ours, cpu = (solve(ops, first, second, variant=variant, warps=2) for ops in (cuda, get_ops()))
     bytes_of = [
         np.asarray(ops.quantise(flow, 20)[0]).astype(int)
         for ops, flow in ((cuda, ours), (get_ops(), cpu))
@@ -58,26 +64,26 @@ def test_flow_is_that_of_the_cpu(cuda, variant):
 def test_a_pair_is_alone_in_any_batch(cuda):
     """In groups or together, first or last, beside pairs that stop sooner or later."""
     first, second = pairs(5)
-    together = solve(cuda, first, second)
+    together = solve(cuda, first, second, warps=2)
     cuda._ladder.cache_bytes, cuda._ladder.multiprocessors = 0, 1  # groups of one or two pairs
     cuda._rooms.mine.arena = None
-    np.testing.assert_array_equal(solve(cuda, first, second), together)
+    np.testing.assert_array_equal(solve(cuda, first, second, warps=2), together)
     cuda.pairs_at_once = lambda height, width: 2
-    np.testing.assert_array_equal(solve(cuda, first[::-1], second[::-1])[::-1], together)
+    np.testing.assert_array_equal(solve(cuda, first[::-1], second[::-1], warps=2)[::-1], together)
     for k in range(5):
         np.testing.assert_array_equal(
-            solve(cuda, first[k : k + 1], second[k : k + 1])[0], together[k]
+            solve(cuda, first[k : k + 1], second[k : k + 1], warps=2)[0], together[k]
         )
 
 
 def test_same_bytes_in_any_order_of_execution(cuda):
     """Blocks, warps and lanes run in another order with each seed: a race would show."""
-    first, second = pairs(3, 70, 130)
+    first, second = pairs(2, 66, 121)
     function = type(cuda.kernels.function("tvl1_tile"))
     flows = []
     for seed in range(1, 5):
         function.seed = seed
-        flows.append(solve(cuda, first, second, variant="opencv4", warps=2))
+        flows.append(solve(cuda, first, second, variant="opencv4", warps=1))
     function.seed = 1
     for flow in flows[1:]:
         np.testing.assert_array_equal(flow, flows[0])
@@ -125,8 +131,8 @@ def test_what_one_thread_makes_another_fetches_while_it_goes_on(cuda):
 
 
 def test_too_little_memory_halves_the_batch_and_says_so(cuda, monkeypatch):
-    first, second = pairs(8)
-    meant = solve(cuda, first, second, warps=2)
+    first, second = pairs(8, 33, 40)
+    meant = solve(cuda, first, second, **BRIEF)
     cuda._rooms.mine.arena = None
     memory, asked = type(cuda).tvl1_memory, []
 
@@ -141,12 +147,12 @@ def test_too_little_memory_halves_the_batch_and_says_so(cuda, monkeypatch):
     monkeypatch.setattr(type(cuda), "tvl1_memory", small)
     monkeypatch.setattr(type(cuda), "pairs_at_once", lambda ops, height, width: 8)
     with pytest.warns(RuntimeWarning) as said:
-        np.testing.assert_array_equal(solve(cuda, first, second, warps=2), meant)
-    assert ["8 pairs of 70x45 at once; going on with 4" in str(said[0].message), len(said)] == [
+        np.testing.assert_array_equal(solve(cuda, first, second, **BRIEF), meant)
+    assert ["8 pairs of 40x33 at once; going on with 4" in str(said[0].message), len(said)] == [
         True,
         2,
     ]
-    assert "4 pairs of 70x45 at once; going on with 2" in str(said[1].message)
+    assert "4 pairs of 40x33 at once; going on with 2" in str(said[1].message)
     assert asked[:3] == [8, 4, 2] and set(asked[3:]) == {2}
 
 
@@ -161,17 +167,17 @@ def test_no_memory_for_a_single_pair_is_an_error(cuda, monkeypatch):
 
 def test_half_as_many_pairs_get_memory_of_their_own_size(cuda, monkeypatch):
     """What is short may be memory for something else: then TV-L1's own has to become smaller."""
-    first, second = pairs(8)
-    meant = solve(cuda, first, second, warps=2)
+    first, second = pairs(8, 33, 40)
+    meant = solve(cuda, first, second, **BRIEF)
     cuda._rooms.mine.forget()
     memory = cuda._cupy.cuda.memory
-    solver = TVL1Solver(TVL1Params(warps=2), cuda)
+    solver = TVL1Solver(TVL1Params(**BRIEF), cuda)
     prepared = solver.prepare(first), solver.prepare(second)
     flow = 4 * 2 * first.size
     room = 4 * Layout(8, *first.shape[1:]).floats + flow + flow // 8
     monkeypatch.setattr(memory, "total", memory.used + room)
     monkeypatch.setattr(type(cuda), "pairs_at_once", lambda ops, height, width: 8)
-    with pytest.warns(RuntimeWarning, match="8 pairs of 70x45 at once; going on with 4"):
+    with pytest.warns(RuntimeWarning, match="8 pairs of 40x33 at once; going on with 4"):
         flow = cuda.to_host(solver.solve(*prepared))
     np.testing.assert_array_equal(flow, meant)
     assert cuda._rooms.mine.arena.capacity == 4
@@ -220,22 +226,31 @@ def planes_of(record, recipe, ops):
     return found
 
 
+@pytest.fixture(scope="module")
+def demo_clip(tmp_path_factory):
+    path = tmp_path_factory.mktemp("demo") / "bounce_01.mp4"
+    write_clip(path, demo.clean_frames("bounce_01"))
+    return path
+
+
 @pytest.fixture(params=["demo", "real"])
 def clip(request):
+    """(path, frames per second that make four frames of it)"""
     if request.param == "demo":
-        return sorted(request.getfixturevalue("demo_set").rglob("*.mp4"))[0]
-    return sorted((request.getfixturevalue("shared_data") / "clips" / "ucf101").rglob("*.avi"))[0]
+        return request.getfixturevalue("demo_clip"), 2.5
+    folder = request.getfixturevalue("shared_data") / "clips" / "ucf101"
+    return sorted(folder.rglob("*.avi"))[0], 0.6
 
 
 MODALITIES = ["rgb", "flow", "warped_flow", "rgb_diff"]
 
 
-def clip_recipe(fps):
+def clip_recipe(fps, **flow):
     values = {
         "modalities": MODALITIES,
-        "size": {"width": 120, "height": 90},
+        "size": {"width": 80, "height": 60},
         "video": {"fps": fps},
-        "flow": {"name": "tvl1", "warps": 3},
+        "flow": {"name": "tvl1", **flow},
         "codecs": {name: {"name": "raw"} for name in MODALITIES},
     }
     return build(ExtractRecipe, values, where="extract")
@@ -243,9 +258,11 @@ def clip_recipe(fps):
 
 def test_extraction_of_a_clip_is_that_of_the_cpu(cuda, clip):
     """All modalities, from the file to encoded images, window by window."""
-    recipe, record = clip_recipe(fps=1.0), VideoRecord("clip", str(clip))
-    cuda.window_frames = 5
+    path, fps = clip
+    recipe, record = clip_recipe(fps, warps=2, iterations=30), VideoRecord("clip", str(path))
+    cuda.window_frames = 3
     ours, cpu = (planes_of(record, recipe, ops) for ops in (cuda, get_ops()))
+    assert ours["rgb"][0].size == 4 * 80 * 60 * 3  # two windows
     for modality in MODALITIES:
         (a, columns), (b, meant) = ours[modality], cpu[modality]
         assert a.size == b.size and a.size > 0
@@ -257,13 +274,12 @@ def test_extraction_of_a_clip_is_that_of_the_cpu(cuda, clip):
         np.testing.assert_array_equal(ours[modality][0], cpu[modality][0])
 
 
-def test_a_window_too_large_for_the_memory_is_made_in_halves(cuda, demo_set, monkeypatch):
+def test_a_window_too_large_for_the_memory_is_made_in_halves(cuda, demo_clip, monkeypatch):
     """Not only TV-L1 needs memory: gray images, pyramids and flow of all frames of a window do."""
-    clip = sorted(demo_set.rglob("*.mp4"))[0]
-    recipe, record = clip_recipe(fps=12.5), VideoRecord("clip", str(clip))
+    recipe, record = clip_recipe(fps=12.5, **BRIEF), VideoRecord("clip", str(demo_clip))
     meant = planes_of(record, recipe, get_ops())
     memory = cuda._cupy.cuda.memory
-    monkeypatch.setattr(memory, "total", memory.used + 4_400_000)
+    monkeypatch.setattr(memory, "total", memory.used + 2_000_000)
     with pytest.warns(RuntimeWarning) as said:
         found = planes_of(record, recipe, cuda)
     assert any("for 20 frames at once; going on with 10" in str(word.message) for word in said)

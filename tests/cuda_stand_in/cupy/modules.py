@@ -91,7 +91,8 @@ def _compiled(code: str, options: tuple[str, ...]) -> Path:
         for path in sorted(Path(folder).glob("*h"))
     )
     flags = [*FLAGS, *os.environ.get("CUDA_STAND_IN_FLAGS", "").split()]
-    key = repr((code, shared, flags)).encode() + headers + EMULATOR.read_bytes()
+    defined = [o for o in shared if o.startswith("-D")]
+    key = repr((code, defined, flags)).encode() + headers + EMULATOR.read_bytes()
     cache = Path(tempfile.gettempdir()) / f"flowpipe-emulator-{os.getuid()}"
     cache.mkdir(mode=0o700, exist_ok=True)
     library = cache / f"{hashlib.sha256(key).hexdigest()[:24]}.so"
