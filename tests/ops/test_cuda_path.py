@@ -262,7 +262,7 @@ def test_extraction_of_a_clip_is_that_of_the_cpu(cuda, clip):
     recipe, record = clip_recipe(fps, warps=2, iterations=30), VideoRecord("clip", str(path))
     cuda.window_frames = 3
     ours, cpu = (planes_of(record, recipe, ops) for ops in (cuda, get_ops()))
-    assert ours["rgb"][0].size == 4 * 80 * 60 * 3  # two windows
+    assert ours["rgb"][0].size // (80 * 60 * 3) == 4  # so there were two windows
     for modality in MODALITIES:
         (a, columns), (b, meant) = ours[modality], cpu[modality]
         assert a.size == b.size and a.size > 0
