@@ -1,6 +1,8 @@
 """Calls of the library in one process while the preloaded failing_reads.c fails them; see there.
 
-    python failing_calls.py VIDEO STORE     ->  a JSON object: what each case answered
+    python failing_calls.py VIDEO STORE MORE  ->  a JSON object: what each case answered
+
+MORE is a folder of videos of 100 kB and more, one for each container.
 
 The answer is ``io`` for an error of that reason, else the result or the error in words.
 """
@@ -12,6 +14,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +29,14 @@ from flowpipe.store import verify_store
 from flowpipe.types import VideoRecord
 from flowpipe.video import cut_points, open_video, probe
 
-video, store = map(Path, sys.argv[1:])
+video, store, more = map(Path, sys.argv[1:])
 answers: dict[str, Any] = {}
 
 
-def case(name: str, calls: str, path: str, action: Callable[[], object], count: int = 1) -> None:
-    """Note what an action answers while so many calls on a path fail."""
+def case(
+    name: str, calls: str, path: str, action: Callable[[], object], count: int = 1, after: int = 0
+) -> None:
+    """Note what an action answers while so many calls on a path fail behind so many bytes."""
     for number, errno in (("EIO", 5), ("ESTALE", 116)):
         with tempfile.TemporaryDirectory() as tokens:
             for token in range(count):
@@ -39,6 +44,7 @@ def case(name: str, calls: str, path: str, action: Callable[[], object], count: 
             os.environ |= {
                 "FAILING_READS_COUNT": tokens, "FAILING_READS_CALLS": calls,
                 "FAILING_READS_ERRNO": str(errno), "FAILING_READS_PATH": path,
+                "FAILING_READS_AFTER": str(after),
             }  # fmt: skip
             try:
                 answer = action()
@@ -54,8 +60,8 @@ def planned() -> str:
     return outcome.reason
 
 
-def decoded() -> int:
-    with open_video(video) as reader:
+def decoded(path: Path = video) -> int:
+    with open_video(path) as reader:
         return sum(len(window.data) for window in reader.windows())
 
 
@@ -83,6 +89,8 @@ for call in ("stat", "open", "read"):
     case("probe", call, name, lambda: probe(str(video)), 99)
     case("cut", call, name, lambda: cut_points(str(video), 1), 99)
     case("decode", call, name, decoded, 99)
+for path in sorted(more.iterdir()):
+    case(f"decode{path.suffix}", "read", f"/{path.name}", partial(decoded, path), 99, 60_000)
 for call in ("stat", "open", "pread"):
     case("hash", call, name, hashed)
 odd = video.with_name("odd.qqq")
