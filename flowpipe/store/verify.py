@@ -124,11 +124,12 @@ def verify_store(
         )
         digest = ""
     paths = [p for p in shard_paths(store) if shards is None or p.name in shards]
-    answers = _check_all(paths, digest, decode, workers, timeout_s, report, on_shard)
-    if shards is None:
-        _check_videos(answers, given_up, report)
-        _check_manifest(store, answers, given_up, report)
-        _check_index(store, timeout_s, report)
+    with _Children() as children:
+        answers = _check_all(paths, digest, decode, workers, timeout_s, report, on_shard, children)
+        if shards is None:
+            _check_videos(answers, given_up, report)
+            _check_manifest(store, answers, given_up, report)
+            _check_index(store, timeout_s, report, children)
     report.shards.sort(key=lambda row: row.shard)
     report.problems.sort(key=lambda problem: (problem.shard, problem.clause, problem.video_id))
     return report
@@ -142,23 +143,18 @@ def _check_all(
     timeout_s: float,
     report: Report,
     on_shard: Callable[[ShardRow], None] | None,
+    children: _Children,
 ) -> dict[str, dict[str, Any]]:
     """Answers by shard, one for each path: a check that could not run is a fault of its own."""
-    idle: queue.SimpleQueue[_Child] = queue.SimpleQueue()
 
     def ask(path: Path) -> dict[str, Any]:
         task = {"check": "shard", "path": str(path), "digest": digest, "decode": decode}
-        child = None
         try:
             rate = _SLOWEST_BYTES_PER_S / (4 if decode else 1)
             limit_s = timeout_s + path.stat().st_size / rate
-            child = _idle_child(idle)
-            return child.ask(task, limit_s)
+            return children.ask(task, limit_s)
         except Exception as error:  # no process, no such file: not checked is not whole
             return {"faults": [("", "S09", f"the file could not be checked: {error!r}")]}
-        finally:
-            if child is not None:
-                idle.put(child)
 
     answers: dict[str, dict[str, Any]] = {}
     with ThreadPoolExecutor(max(1, min(workers, len(paths)))) as threads:
@@ -174,16 +170,7 @@ def _check_all(
             report.shards.append(row)
             if on_shard:
                 on_shard(row)
-    while not idle.empty():
-        idle.get().close()
     return answers
-
-
-def _idle_child(idle: queue.SimpleQueue[_Child]) -> _Child:
-    try:
-        return idle.get_nowait()
-    except queue.Empty:
-        return _Child()
 
 
 def _check_videos(
@@ -276,16 +263,12 @@ def _has_manifest(store: Path) -> bool:
         return True
 
 
-def _check_index(store: Path, timeout_s: float, report: Report) -> None:
+def _check_index(store: Path, timeout_s: float, report: Report, children: _Children) -> None:
     if any(p.clause in ("S07", "S08", "S09") for p in report.problems):
         report.notes.append("index.h5 was not compared: there is nothing sound to compare it with")
         return
     try:
-        child = _Child()
-        try:
-            answer = child.ask({"check": "index", "path": str(store)}, timeout_s * 10)
-        finally:
-            child.close()
+        answer = children.ask({"check": "index", "path": str(store)}, timeout_s * 10)
     except Exception as error:
         answer = {"faults": [("", "S06", f"index.h5 could not be compared: {error!r}")]}
     for fault in answer["faults"]:
@@ -359,6 +342,31 @@ class _Child:
         self._errors.seek(0)
         self._errors.truncate()
         return f": {lines[-1][:200]}" if lines else ""
+
+
+class _Children:
+    """Processes that check files, one for each thread that asks at the same time."""
+
+    def __init__(self) -> None:
+        self._idle: queue.SimpleQueue[_Child] = queue.SimpleQueue()
+
+    def __enter__(self) -> _Children:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while not self._idle.empty():
+            self._idle.get().close()
+
+    def ask(self, task: dict[str, Any], limit_s: float) -> dict[str, Any]:
+        """Return the answer of an idle process, or of a new one; see `_Child.ask`."""
+        try:
+            child = self._idle.get_nowait()
+        except queue.Empty:
+            child = _Child()
+        try:
+            return child.ask(task, limit_s)
+        finally:
+            self._idle.put(child)
 
 
 def _death(code: int) -> str:

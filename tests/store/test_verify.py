@@ -188,6 +188,13 @@ def test_stale_index_is_found(make_store):
     assert verify_store(made.path).ok
 
 
+def test_one_process_reads_all_shards_and_the_index(make_store, monkeypatch):
+    made, started, start = make_store([("a", 7)], [("b", 5)]), [], _Child._start
+    monkeypatch.setattr(_Child, "_start", lambda child: started.append(start(child)) or started[-1])
+    assert verify_store(made.path).ok
+    assert len(started) == 1 and started[0].poll() is not None
+
+
 def test_a_reader_that_hangs_is_killed(make_store):
     made = make_store([("a", 7)])
     task = {"check": "shard", "path": str(made.shards[0]), "digest": "", "decode": False}
