@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import FAST, Run, moving_clip
+from command import FAST, in_process, moving_clip
 from videofile import encode_video
 
 CLASSES = ("dive", "jump", "run")
@@ -16,10 +16,6 @@ CLASSES = ("dive", "jump", "run")
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six videos of three classes, each in the test half of one of two splits."""
-    import subprocess
-
-    from command import command
-
     folder = tmp_path_factory.mktemp("evaluate")
     rows = ["video_id,path,label,split"]
     for k in range(6):
@@ -27,7 +23,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows.append(f"video {k},{k}.mp4,{CLASSES[k % 3]},{'test1 train2' if k < 3 else 'test2'}")
     (folder / "list.csv").write_text("\n".join(rows) + "\n")
     options = ("--videos", folder / "list.csv", "--out", folder / "store", *FAST)
-    subprocess.run(command("extract", *options), check=True, capture_output=True)
+    assert in_process("extract", *options, "--workers", 1).returncode == 0
     return folder / "store"
 
 
@@ -45,42 +41,42 @@ def scores(path: Path, ids: list[str], right: list[bool]) -> Path:
 IDS = [f"video {k}" for k in range(6)]
 
 
-def test_splits_and_their_mean(store: Path, tmp_path: Path, flowpipe: Run) -> None:
+def test_splits_and_their_mean(store: Path, tmp_path: Path) -> None:
     path = scores(tmp_path / "all.txt", IDS, [True, True, False, True, True, True])
-    done = flowpipe("evaluate", store, path, "--json", "--per-class")
+    done = in_process("evaluate", store, path, "--json", "--per-class")
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
     assert facts["splits"]["test1"]["mean class accuracy"] == pytest.approx(2 / 3)
     assert facts["splits"]["test2"]["accuracy"] == 1
     assert facts["splits"]["mean"]["accuracy"] == pytest.approx(5 / 6)
     assert facts["classes"]["test1"] == {"dive": 1, "jump": 1, "run": 0}
-    shown = flowpipe("evaluate", store, path, "--per-class").stdout
+    shown = in_process("evaluate", store, path, "--per-class").stdout
     assert "66.67" in shown and "83.33" in shown and "jump" in shown
     # A file for each split, in order, and one split alone.
     first = scores(tmp_path / "1.txt", IDS[:3], [True] * 3)
     second = scores(tmp_path / "2.txt", IDS[3:], [False] * 3)
-    facts = json.loads(flowpipe("evaluate", store, first, second, "--json").stdout)
+    facts = json.loads(in_process("evaluate", store, first, second, "--json").stdout)
     assert [facts["splits"][k]["accuracy"] for k in ("test1", "test2", "mean")] == [1, 0, 0.5]
-    alone = json.loads(flowpipe("evaluate", store, first, "--split", "test1", "--json").stdout)
+    alone = json.loads(in_process("evaluate", store, first, "--split", "test1", "--json").stdout)
     assert list(alone["splits"]) == ["test1"]
-    precise = flowpipe("evaluate", store, path, "--protocol", "tsn-map", "--json")
+    precise = in_process("evaluate", store, path, "--protocol", "tsn-map", "--json")
     assert set(json.loads(precise.stdout)["splits"]["test1"]) == {"mAP", "Hit@3"}
 
 
-def test_missing_and_unknown_videos(store: Path, tmp_path: Path, flowpipe: Run) -> None:
+def test_missing_and_unknown_videos(store: Path, tmp_path: Path) -> None:
     path = scores(tmp_path / "some.txt", [*IDS[:2], *IDS[3:], "other 0"], [True] * 6)
-    refused = flowpipe("evaluate", store, path)
+    refused = in_process("evaluate", store, path)
     assert refused.returncode == 2
     assert "no scores for 1 of 3 videos of test1: video 2" in refused.stderr
-    allowed = flowpipe("evaluate", store, path, "--allow-missing", "--json")
+    allowed = in_process("evaluate", store, path, "--allow-missing", "--json")
     assert allowed.returncode == 0
     assert "1 id not in the store and ignored: other 0" in allowed.stderr
     assert json.loads(allowed.stdout)["splits"]["mean"]["accuracy"] == 1
-    table = flowpipe("evaluate", store, path, "--allow-missing")
+    table = in_process("evaluate", store, path, "--allow-missing")
     assert "1 class without test videos left out: run" in table.stderr
     for wrong, message in (
         ((path, path, path), "3 files of scores for 2 splits (test1, test2)"),
         ((path, "--split", "test9"), "split test9 has 0 videos"),
     ):
-        done = flowpipe("evaluate", store, *wrong)
+        done = in_process("evaluate", store, *wrong)
         assert done.returncode == 2 and message in done.stderr

@@ -122,7 +122,7 @@ def virtual(file: h5py.File) -> None:
 
 
 def bomb(file: h5py.File) -> None:
-    file.create_dataset("bomb", (1 << 33,), "u1", chunks=(1 << 20,), compression="gzip")
+    file.create_dataset("bomb", ((1 << 30) + 1,), "u1", chunks=(1 << 20,), compression="gzip")
 
 
 def far_offsets(file: h5py.File) -> None:

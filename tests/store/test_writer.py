@@ -344,8 +344,8 @@ def test_racing_creators_agree(tmp_path):
     assert sorted(p.name for p in (tmp_path / "s").iterdir()) == ["shards", "store.json"]
 
 
-def test_a_hundred_thousand_entries(tmp_path):
-    """100,000 entries in 10 shards: a smoke test of scale, not of speed."""
+def test_twenty_thousand_entries(tmp_path):
+    """20,000 entries in 10 shards: a smoke test of scale, not of speed."""
     made = tmp_path / "store"
     create_store(
         made, recipe=recipe.canonical(RECIPE), recipe_digest=recipe.digest(RECIPE),
@@ -354,17 +354,17 @@ def test_a_hundred_thousand_entries(tmp_path):
     payload = codec.encode(np.zeros((1, 3, 2, 2), np.uint8), codec.RawParams())
     for shard in range(10):
         with open_writer(made / "shards" / f"shard-{shard}.h5", ("rgb",)) as writer:
-            for number in range(10_000):
+            for number in range(2_000):
                 writer.begin(Span(VideoRecord(f"{number:05d}-{shard}", "")))
                 writer.append(EncodedPlanes("rgb", payload, 2, 2))
                 writer.append_pts([0.0])
                 writer.commit({"record": {"video_id": "short", "path": ""}})
             writer.publish()
     store = open_store(made)
-    assert len(store.videos) == 100_000
+    assert len(store.videos) == 20_000
     again = open_store(made)
-    assert again.snippet("09999-7", "rgb", 0, 1).shape == (1, 3, 2, 2)
-    assert next(iter(again.videos)) == "00000-0" and "10000-0" not in again.videos
+    assert again.snippet("01999-7", "rgb", 0, 1).shape == (1, 3, 2, 2)
+    assert next(iter(again.videos)) == "00000-0" and "02000-0" not in again.videos
 
 
 def test_a_published_shard_verifies(tmp_path, make_store):
