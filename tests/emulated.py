@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,24 +13,32 @@ import pytest
 STAND_IN = Path(__file__).resolve().parent / "cuda_stand_in"
 
 
-def emulated_ops():
-    """The CUDA backend's operations, run on the CPU; others who import CuPy get the real one."""
-    if shutil.which("g++") is None:
-        pytest.skip("needs g++ to compile the emulated kernels")
-    from flowpipe.ops.cuda import CudaOps
+@contextmanager
+def cupy_from(folder: Path) -> Iterator[None]:
+    """Another CuPy for this process; others who import CuPy afterwards get the real one."""
     from flowpipe.ops.gpus import gpus
 
     real = {name: sys.modules.pop(name) for name in list(sys.modules) if is_cupy(name)}
-    sys.path.insert(0, str(STAND_IN))
+    sys.path.insert(0, str(folder))
     gpus.cache_clear()
     try:
-        return CudaOps()
+        yield
     finally:
         gpus.cache_clear()
-        sys.path.remove(str(STAND_IN))
+        sys.path.remove(str(folder))
         for name in list(filter(is_cupy, sys.modules)):
             del sys.modules[name]
         sys.modules.update(real)
+
+
+def emulated_ops():
+    """The CUDA backend's operations, run on the CPU."""
+    if shutil.which("g++") is None:
+        pytest.skip("needs g++ to compile the emulated kernels")
+    from flowpipe.ops.cuda import CudaOps
+
+    with cupy_from(STAND_IN):
+        return CudaOps()
 
 
 def is_cupy(name: str) -> bool:

@@ -5,43 +5,48 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command import FAST, Run, images, run_python
-from conftest import ROOT
+from emulated import cupy_from
 from fake_cupy import A100, write_cupy
+
+from flowpipe.cli import devices
+from flowpipe.cli.devices import choose
 
 
 @pytest.fixture
-def machine(tmp_path: Path):
-    """The environment of a machine with these GPUs."""
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Makes this process see a machine with these GPUs."""
+    with ExitStack() as until_the_end:
 
-    def make(*gpus: tuple[str, int, int], **facts: Any) -> dict[str, str]:
-        place = write_cupy(tmp_path / "site", *gpus, **facts)
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("CUDA_")}
-        places = [str(place), str(ROOT), os.environ.get("PYTHONPATH", "")]
-        return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, places))}
+        def make(*gpus: tuple[str, int, int], **facts: Any) -> None:
+            for name in [name for name in os.environ if name.startswith("CUDA_")]:
+                monkeypatch.delenv(name)
+            place = write_cupy(tmp_path / "site", *gpus, **facts)
+            until_the_end.enter_context(cupy_from(place))
 
-    return make
+        yield make
 
 
 def test_auto_takes_the_cpu_and_says_why(
     clips: Path, tmp_path: Path, flowpipe: Run, machine
 ) -> None:
-    bare = machine(driver=0)
+    machine(driver=0)
     store = tmp_path / "store"
     arguments = ("extract", "--videos", clips, "--out", store, "--workers", 1, *FAST)
-    done = flowpipe(*arguments, env=bare)
+    done = flowpipe(*arguments)
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("device:")]
     assert "device: cpu, because CuPy is installed but there is no NVIDIA driver" in line
-    assert "device:" not in flowpipe(*arguments, "--quiet", env=bare).stderr
-    assert "device:" not in flowpipe(*arguments, "--device", "cpu", env=bare).stderr
-    planned = flowpipe("plan", *arguments[1:], env=bare)
+    assert "device:" not in flowpipe(*arguments, "--quiet").stderr
+    assert "device:" not in flowpipe(*arguments, "--device", "cpu").stderr
+    planned = flowpipe("plan", *arguments[1:])
     assert "cpu, because" in planned.stdout
-    facts = json.loads(flowpipe("plan", *arguments[1:], "--json", env=bare).stdout)
+    facts = json.loads(flowpipe("plan", *arguments[1:], "--json").stdout)
     assert (facts["device"], facts["gpus"], facts["workers"]) == ("cpu", 0, 1)
 
 
@@ -49,9 +54,8 @@ def test_auto_takes_the_cpu_and_says_why(
 def test_what_is_asked_for_is_not_replaced(
     asked: tuple[str, ...], tmp_path: Path, flowpipe: Run, machine
 ) -> None:
-    done = flowpipe(
-        "extract", "--videos", ".", "--out", "../s", *asked, cwd=tmp_path, env=machine()
-    )
+    machine()
+    done = flowpipe("extract", "--videos", ".", "--out", "../s", *asked, cwd=tmp_path)
     assert done.returncode == 2
     assert f"{' '.join(asked)}: there is an NVIDIA driver but no GPU" in done.stderr
     assert not (tmp_path / "s").exists()
@@ -70,13 +74,12 @@ def test_what_is_asked_for_is_not_replaced(
     ],
 )
 def test_wrong_use_of_gpus_is_said_in_words(
-    asked: tuple[str, ...], words: str, tmp_path: Path, flowpipe: Run, machine
+    asked: tuple[str, ...], words: str, tmp_path: Path, flowpipe: Run, machine, monkeypatch
 ) -> None:
-    environment = {**machine(A100, A100), "CUDA_VISIBLE_DEVICES": "1,0"}
+    machine(A100, A100)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0")
     for name in ("extract", "plan"):
-        done = flowpipe(
-            name, "--videos", ".", "--out", "../s", *asked, cwd=tmp_path, env=environment
-        )
+        done = flowpipe(name, "--videos", ".", "--out", "../s", *asked, cwd=tmp_path)
         assert done.returncode == 2
         assert words in done.stderr
         assert "Traceback" not in done.stderr
@@ -97,25 +100,17 @@ CHOICES = {
 }
 
 
-def test_choices_on_a_machine_of_four_gpus(machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in machine(A100, A100, A100, A100).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    found = run_python(
-        "import json\n"
-        "from flowpipe.cli.devices import choose\n"
-        f"for asked in {list(CHOICES)!r}:\n"
-        "    got = choose(*asked)\n"
-        "    print(json.dumps([got.device, got.gpus, got.workers, got.why]))\n"
-    )
-    got = [json.loads(line) for line in found.splitlines()]
-    assert [tuple(row[:3]) for row in got] == list(CHOICES.values())
-    assert got[0][3] == "cuda, 4 of 4 GPUs (NVIDIA A100)"
-    assert got[6][3].startswith("cpu; ")
+def test_choices_on_a_machine_of_four_gpus(machine) -> None:
+    machine(A100, A100, A100, A100)
+    got = [choose(*asked) for asked in CHOICES]
+    assert [(one.device, one.gpus, one.workers) for one in got] == list(CHOICES.values())
+    assert got[0].why == "cuda, 4 of 4 GPUs (NVIDIA A100)"
+    assert got[6].why.startswith("cpu; ")
 
 
 def test_doctor_speaks_of_gpus(flowpipe: Run, machine) -> None:
-    found = json.loads(flowpipe("doctor", "--json", env=machine(A100, A100)).stdout)
+    machine(A100, A100)
+    found = json.loads(flowpipe("doctor", "--json").stdout)
     rows = {finding["topic"]: finding for finding in found}
     assert rows["CUDA driver"]["found"] == "goes up to CUDA 12.8"
     assert rows["CuPy"]["found"] == "14.2.0, built for CUDA 12.9"
@@ -124,17 +119,16 @@ def test_doctor_speaks_of_gpus(flowpipe: Run, machine) -> None:
 
 
 def test_a_store_begun_on_another_device_says_so(
-    clips: Path, tmp_path: Path, flowpipe: Run
+    clips: Path, tmp_path: Path, flowpipe: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     videos, store = tmp_path / "videos", tmp_path / "store"
-    shutil.copytree(clips / "class 0", videos)
-    arguments = ["extract", "--videos", str(videos), "--out", str(store), "--device", "cpu", *FAST]
-    on_reference = (
-        "from flowpipe.cli import devices, main\n"
-        "devices.choose = lambda *_: devices.Devices('reference', 0, 1, '')\n"
-        f"main({arguments!r})\n"
-    )
-    run_python(on_reference)
+    videos.mkdir()
+    shutil.copy(clips / "class 0" / "clip-0.mp4", videos)
+    arguments = ("extract", "--videos", videos, "--out", store, "--device", "cpu", *FAST)
+    arguments = (*arguments, "--workers", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(devices, "choose", lambda *_: devices.Devices("reference", 0, 1, ""))
+        assert flowpipe(*arguments).returncode == 0
     before = images(store)
     shutil.copy(clips / "class 1" / "clip-1.mp4", videos)
     done = flowpipe(*arguments)
