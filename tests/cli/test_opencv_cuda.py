@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
+import fake_cv2_cuda
 import numpy as np
 import pytest
 from command import Run
 from conftest import ROOT
+from emulated import cupy_from
+from fake_cupy import write_cupy
 
+from flowpipe import selftest
 from flowpipe.ops.cpu import native_core
 from flowpipe.store import open_store
 
@@ -21,15 +27,33 @@ pytestmark = pytest.mark.skipif(not hasattr(cv2, "optflow"), reason="cv2 has no 
 
 
 @pytest.fixture
-def stand_in(tmp_path: Path) -> dict[str, str]:
-    """An environment in which cv2 has the classes of cv2.cuda, workers included."""
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """cv2 has the classes of cv2.cuda, in this process and in the workers that it starts."""
     site = tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(
         "import fake_cv2_cuda\nimport pytest\nfake_cv2_cuda.install(pytest.MonkeyPatch())\n"
     )
     path = os.pathsep.join([str(site), str(ROOT / "tests"), str(ROOT)])
-    return {**os.environ, "PYTHONPATH": path}
+    monkeypatch.setenv("PYTHONPATH", path)
+    fake_cv2_cuda.install(monkeypatch)
+
+
+@pytest.fixture
+def few(clips: Path, tmp_path: Path) -> Path:
+    """Two videos."""
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for clip in sorted(clips.rglob("*.mp4"))[:2]:
+        shutil.copy(clip, folder)
+    return folder
+
+
+@pytest.fixture
+def without_cupy(tmp_path: Path) -> Iterator[None]:
+    """CuPy finds no driver in this process."""
+    with cupy_from(write_cupy(tmp_path / "cupy", driver=0)):
+        yield
 
 
 without_gpu = pytest.mark.skipif(
@@ -52,26 +76,28 @@ def test_without_such_a_cv2_nothing_is_written(
 
 
 @without_gpu
-def test_frames_alone_need_no_flow(clips: Path, tmp_path: Path, flowpipe: Run) -> None:
+def test_frames_alone_need_no_flow(few: Path, tmp_path: Path, flowpipe: Run) -> None:
     out = tmp_path / "store"
     done = flowpipe(
-        "extract", "--videos", clips, "--out", out, *SMALL, *TVL1, "--modalities", "rgb"
-    )
+        "extract", "--videos", few, "--out", out, *SMALL, *TVL1, "--modalities", "rgb",
+        "--workers", 1,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "by OpenCV" not in done.stderr
     facts = open_store(out).catalogue.shards
     assert all("flow" not in shard.backend for shard in facts)
 
 
+@pytest.mark.usefixtures("stand_in")
 def test_a_store_says_that_opencv_computed_its_flow_on_a_gpu(
-    clips: Path, tmp_path: Path, flowpipe: Run, stand_in: dict[str, str]
+    few: Path, tmp_path: Path, flowpipe: Run
 ) -> None:
     out = tmp_path / "store"
-    ours = ("extract", "--videos", clips, "--out", out, *SMALL, *TVL1, "--device", "cpu")
-    done = flowpipe(*ours, "--workers", 2, "--verify", env=stand_in)
+    common = ("extract", "--videos", few, *SMALL, "--device", "cpu", "--workers", 1)
+    done = flowpipe(*common, "--out", out, *TVL1, "--verify")
     assert done.returncode == 0, done.stderr
     assert "device: cpu; but flow opencv_cuda_tvl1 on the GPU, by OpenCV" in done.stderr
-    assert "8 done" in done.stderr and "all whole" in done.stderr
+    assert "2 done" in done.stderr and "all whole" in done.stderr
     store = open_store(out)
     flow = {shard.backend["flow"] for shard in store.catalogue.shards}
     ops = {shard.backend["ops"] for shard in store.catalogue.shards}
@@ -82,7 +108,7 @@ def test_a_store_says_that_opencv_computed_its_flow_on_a_gpu(
     # The stand-in computes what OpenCV's CPU code does without its median filter.
     peer = tmp_path / "peer"
     settings = ("--set", "flow={name: opencv_tvl1, median_filtering: 1}")
-    done = flowpipe("extract", "--videos", clips, "--out", peer, *SMALL, *settings)
+    done = flowpipe(*common, "--out", peer, *settings)
     assert done.returncode == 0, done.stderr
     theirs = open_store(peer)
     assert {s.backend["flow"] for s in theirs.catalogue.shards} == {f"cv2 {cv2.__version__}"}
@@ -92,23 +118,20 @@ def test_a_store_says_that_opencv_computed_its_flow_on_a_gpu(
         np.testing.assert_array_equal(a, b)
 
 
-def test_auto_says_what_runs_where(
-    clips: Path, tmp_path: Path, flowpipe: Run, stand_in: dict[str, str]
-) -> None:
-    arguments = ("--videos", clips, "--out", tmp_path / "store", *SMALL)
-    done = flowpipe("plan", *arguments, *TVL1, env={**stand_in, "CUDA_VISIBLE_DEVICES": "-1"})
+@pytest.mark.usefixtures("stand_in", "without_cupy")
+def test_auto_says_what_runs_where(clips: Path, tmp_path: Path, flowpipe: Run) -> None:
+    done = flowpipe("plan", "--videos", clips, "--out", tmp_path / "store", *SMALL, *TVL1)
     assert done.returncode == 0, done.stderr
     assert "cpu, because" in done.stdout
     assert "but flow opencv_cuda_tvl1 on the GPU, by OpenCV" in done.stdout
 
 
-def test_flow_of_two_images_names_what_ran(
-    tmp_path: Path, flowpipe: Run, stand_in: dict[str, str]
-) -> None:
+@pytest.mark.usefixtures("stand_in")
+def test_flow_of_two_images_names_what_ran(tmp_path: Path, flowpipe: Run) -> None:
     image = tmp_path / "a.png"
     cv2.imwrite(str(image), np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8))
     done = flowpipe("flow", image, image, "-o", tmp_path / "flow.npy", "--flow",
-                    "opencv_cuda_nvidia", "--set", "grid=4", env=stand_in)  # fmt: skip
+                    "opencv_cuda_nvidia", "--set", "grid=4")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert f"opencv_cuda_nvidia on cv2.cuda {cv2.__version__} on " in done.stdout
     assert np.load(tmp_path / "flow.npy").shape == (40, 50, 2)
@@ -116,11 +139,11 @@ def test_flow_of_two_images_names_what_ran(
 
 ROWS = "cv2-cuda-tvl1", "cv2-cuda-brox", "cv2-cuda-farneback", "cv2-cuda-nvidia"
 BENCH = "bench", "flow", "--pairs", 1, "--size", "64x48", "--repeat", 1, "--device", "cuda"
-without_cupy = {"CUDA_VISIBLE_DEVICES": "-1"}
 
 
-def test_the_bench_measures_them_without_cupy(flowpipe: Run, stand_in: dict[str, str]) -> None:
-    done = flowpipe(*BENCH, "--json", "-", env={**stand_in, **without_cupy})
+@pytest.mark.usefixtures("stand_in", "without_cupy")
+def test_the_bench_measures_them_without_cupy(flowpipe: Run) -> None:
+    done = flowpipe(*BENCH, "--json", "-")
     assert done.returncode == 0, done.stderr
     rows = {row["name"]: row for row in json.loads(done.stdout)["rows"]}
     for name in ROWS:
@@ -130,15 +153,20 @@ def test_the_bench_measures_them_without_cupy(flowpipe: Run, stand_in: dict[str,
 
 
 @without_gpu
+@pytest.mark.usefixtures("without_cupy")
 def test_the_bench_says_why_it_has_no_gpu_row(flowpipe: Run) -> None:
-    done = flowpipe(*BENCH, env={**os.environ, **without_cupy})
+    done = flowpipe(*BENCH)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "cuda.OpticalFlowDual_TVL1: it needs" in done.stderr and "CuPy" in done.stderr
 
 
 @without_gpu
 @pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none")
-def test_the_self_test_says_what_it_left_out_and_fails_for_nothing(flowpipe: Run) -> None:
+def test_the_self_test_says_what_it_left_out_and_fails_for_nothing(
+    flowpipe: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selftest, "FRAMES", 3)
+    monkeypatch.setattr(selftest, "LEAK_ROUNDS", 4)
     done = flowpipe("selftest", "--device", "cpu")
     assert done.returncode == 0, done.stderr
     line = next(line for line in done.stderr.splitlines() if "OpenCV's own CUDA code" in line)
