@@ -44,10 +44,10 @@ class OpenShard:
     the object.
     """
 
-    __slots__ = ("_fd", "_streams", "facts", "path")
+    __slots__ = ("_fd", "_size", "_streams", "facts", "path")
 
     def __init__(self, path: Path, facts: ShardFacts) -> None:
-        self.path, self.facts, self._fd = path, facts, -1
+        self.path, self.facts, self._fd, self._size = path, facts, -1, facts.size
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
@@ -83,12 +83,16 @@ class OpenShard:
     def payloads(self, modality: str, first: int, count: int, check: bool) -> list[memoryview]:
         """Bytes of `count` images from number `first` of the shard on, in one read."""
         offset_at, crc_at, bytes_at = self._at(modality, first, count)
-        offsets = struct.unpack(f"<{count + 1}Q", self.read(offset_at, 8 * (count + 1)))
-        start, size = offsets[0], offsets[-1] - offsets[0]
-        if not 0 < size <= self.facts.size or start > self.facts.size:
+        start, *ends = struct.unpack(f"<{count + 1}Q", self.read(offset_at, 8 * (count + 1)))
+        size = ends[-1] - start
+        if not 0 < size <= self._size or start > self._size:
             raise layout.broken("S16", f"{modality} offsets in {self.path} are damaged")
         block = memoryview(self.read(bytes_at + start, size))
-        result = [block[a - start : b - start] for a, b in zip(offsets, offsets[1:], strict=False)]
+        result, low = [], 0
+        for end in ends:
+            high = end - start
+            result.append(block[low:high])
+            low = high
         if check:
             wanted = struct.unpack(f"<{count}I", self.read(crc_at, 4 * count))
             for k, (payload, crc) in enumerate(zip(result, wanted, strict=True)):
@@ -137,7 +141,7 @@ class OpenShard:
         return offset_at + 8 * first, crc_at + 4 * first, bytes_at
 
     def _bound(self, what: str, at: int, count: int) -> None:
-        if not 0 <= at <= self.facts.size - count:
+        if not 0 <= at <= self._size - count:
             raise layout.broken("S09", f"{what} of {self.path} lie outside the file")
 
     def _compare(self, what: str, found: int, wanted: int) -> None:
@@ -149,26 +153,21 @@ class OpenShard:
 
     def read(self, at: int, count: int) -> bytes:
         """`count` bytes of the file from position `at` on."""
-        self._bound(f"{count} bytes", at, count)
-        block = self._pread(count, at)
-        if len(block) == count:
-            return block
-        blocks, have = [block], len(block)
-        while have < count:  # the kernel hands out at most 2 GB at once
-            block = self._pread(count - have, at + have)
-            if not block:
-                raise FormatError(
-                    f"{self.path} ends {count - have} bytes early; run `flowpipe verify --repair`"
-                )
-            blocks.append(block)
-            have += len(block)
-        return b"".join(blocks)
-
-    def _pread(self, count: int, at: int) -> bytes:
+        if not 0 <= at <= self._size - count:
+            self._bound(f"{count} bytes", at, count)
         try:
-            return os.pread(self._fd, count, at)
+            block = os.pread(self._fd, count, at)
+            while len(block) < count:  # the kernel hands out at most 2 GB at once
+                more = os.pread(self._fd, count - len(block), at + len(block))
+                if not more:
+                    raise FormatError(
+                        f"{self.path} ends {count - len(block)} bytes early; "
+                        "run `flowpipe verify --repair`"
+                    )
+                block += more
         except OSError as error:
             raise _unread(f"{self.path} cannot be read: {error.strerror}", error) from error
+        return block
 
 
 def _unread(message: str, error: OSError) -> FormatError:
