@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 
@@ -107,10 +108,12 @@ def encode_video(
         ):
             if value is not None:
                 setattr(context, name, value)
+        reformatter = VideoReformatter()
         for index, array in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(array, format=pix_fmt if raw else "rgb24")
             if not raw and pix_fmt != "rgb24":
-                frame = frame.reformat(
+                frame = reformatter.reformat(
+                    frame,
                     format=pix_fmt,
                     dst_colorspace={1: 1, 9: 9}.get(colorspace or 0, 5),
                     dst_color_range=color_range or 1,
