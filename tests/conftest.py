@@ -15,6 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Tests start hundreds of processes. Without bytecode files each would compile flowpipe: 0.3 s.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# Tests run side by side: more threads of torch would keep cores busy with waiting for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

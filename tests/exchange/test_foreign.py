@@ -128,46 +128,52 @@ def test_nothing_is_guessed(said: Any, wants: list[str], root: Path) -> None:
     assert not root.with_name("store").exists()
 
 
-@pytest.mark.parametrize(
-    ("spoil", "says"),
-    [
-        (lambda f: (f / "img_00003.jpg").unlink(), "image 3 of rgb is missing"),
-        (lambda f: (f / "flow_y_00003.jpg").unlink(), "5 of x, 4 of y"),
-        (lambda f: (f / "flow_y_00005.jpg").unlink(), "5 of x, 4 of y"),
-        (lambda f: [p.unlink() for p in f.glob("flow_y*")], "5 of x, 0 of y"),
-        (lambda f: [p.unlink() for p in f.glob("flow_*")], "has no images of flow"),
-        (lambda f: [p.unlink() for p in f.glob("flow_*_0000[45]*")], "do not fit to each other"),
-        (lambda f: (f / "img_00002.jpg").write_bytes(b"no picture"), "img_00002.jpg: "),
-        (lambda f: (f / "img_00002.jpg").write_bytes(b""), "img_00002.jpg: "),
-        (lambda f: cut(f / "img_00002.jpg"), "img_00002.jpg: "),
-        (lambda f: cut(f / "flow_x_00002.jpg"), "flow_x_00002.jpg: "),
-        (lambda f: cv2.imwrite(str(f / "img_00002.jpg"), np.zeros((8, 8, 3))), "several sizes"),
-        (lambda f: cv2.imwrite(str(f / "img_00002.jpg"), np.zeros((32, 40))), "a gray image"),
-        (lambda f: cv2.imwrite(str(f / "flow_x_00002.jpg"), np.zeros((8, 8))), "differ in size"),
-        (lambda f: cv2.imwrite(str(f / "img_00002.png"), np.zeros((32, 40))), "the same image"),
-        (
-            lambda f: cv2.imwrite(
-                str(f / "img_00002.jpg"), picture(2), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]
-            ),
-            "no baseline JPEG",
-        ),
-    ],
-)
-def test_a_folder_that_is_no_video_is_named_and_the_others_go_on(
-    spoil: Callable[[Path], object], says: str, root: Path
-) -> None:
-    for name in ("a", "b", "c"):
-        make_folder(root / name)
-    spoil(root / "b")
-    done = do_import(root, pairing="start")
-    ((path, message),) = done.failed
-    assert path == str(root / "b") and says in message
-    assert list(open_store(root.with_name("store")).videos) == ["a", "c"]
-    assert verify_store(root.with_name("store"), decode=True).ok
-
-
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-30])
+
+
+SPOILT = [
+    (lambda f: (f / "img_00003.jpg").unlink(), "image 3 of rgb is missing"),
+    (lambda f: (f / "flow_y_00003.jpg").unlink(), "5 of x, 4 of y"),
+    (lambda f: (f / "flow_y_00005.jpg").unlink(), "5 of x, 4 of y"),
+    (lambda f: [p.unlink() for p in f.glob("flow_y*")], "5 of x, 0 of y"),
+    (lambda f: [p.unlink() for p in f.glob("flow_*")], "has no images of flow"),
+    (lambda f: [p.unlink() for p in f.glob("flow_*_0000[45]*")], "do not fit to each other"),
+    (lambda f: (f / "img_00002.jpg").write_bytes(b"no picture"), "img_00002.jpg: "),
+    (lambda f: (f / "img_00002.jpg").write_bytes(b""), "img_00002.jpg: "),
+    (lambda f: cut(f / "img_00002.jpg"), "img_00002.jpg: "),
+    (lambda f: cut(f / "flow_x_00002.jpg"), "flow_x_00002.jpg: "),
+    (lambda f: cv2.imwrite(str(f / "img_00002.jpg"), np.zeros((8, 8, 3))), "several sizes"),
+    (lambda f: cv2.imwrite(str(f / "img_00002.jpg"), np.zeros((32, 40))), "a gray image"),
+    (lambda f: cv2.imwrite(str(f / "flow_x_00002.jpg"), np.zeros((8, 8))), "differ in size"),
+    (
+        lambda f: cv2.imwrite(
+            str(f / "img_00002.jpg"), picture(2), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]
+        ),
+        "no baseline JPEG",
+    ),
+]
+
+
+TWICE = (lambda f: cv2.imwrite(str(f / "img_00002.png"), np.zeros((32, 40))), "the same image")
+
+
+@pytest.mark.parametrize("spoilt", [SPOILT, [TWICE]])  # JPEGs are not copied where there are PNGs
+def test_folders_that_are_no_videos_are_named_and_the_others_go_on(
+    spoilt: list[tuple[Callable[[Path], object], str]], root: Path
+) -> None:
+    names = [f"b{number:02d}" for number in range(len(spoilt))]
+    for name, (spoil, _) in zip(names, spoilt, strict=True):
+        spoil(make_folder(root / name))
+    for name in ("a", "c"):
+        make_folder(root / name)
+    done = do_import(root, pairing="start")
+    said = dict(done.failed)
+    assert sorted(said) == [str(root / name) for name in names] and len(done.failed) == len(names)
+    for name, (_, says) in zip(names, spoilt, strict=True):
+        assert says in said[str(root / name)]
+    assert list(open_store(root.with_name("store")).videos) == ["a", "c"]
+    assert verify_store(root.with_name("store"), decode=True).ok
 
 
 def test_class_folders_are_labels(root: Path) -> None:

@@ -56,9 +56,12 @@ def assert_equal(before: Store, after: Store) -> None:
                 )
 
 
-@pytest.mark.parametrize("layout", [*LAYOUTS, WEBDATASET])
+@pytest.mark.parametrize(
+    ("layout", "extension"),
+    # a tar holds the payloads as they are
+    [*((name, extension) for name in LAYOUTS for extension in (".jpg", ".png")), (WEBDATASET, "")],
+)
 @pytest.mark.parametrize("kind", ["jpeg_store", "lossless_store"])
-@pytest.mark.parametrize("extension", [".jpg", ".png"])
 def test_import_of_an_export_is_equal(
     layout: str, kind: str, extension: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -214,45 +217,44 @@ def _notes(record: object, images: object = (), nested: int = 0) -> bytes:
     return json.dumps(values).replace('"deep": 0', f'"deep": {deep}').encode()
 
 
-@pytest.mark.parametrize(
-    "entry, content, words",
-    [
-        (_entry("a.json", type=tarfile.LNKTYPE, linkname="a.json"), b"", "no ordinary file"),
-        (_entry("a.json", type=tarfile.SYMTYPE, linkname="a.json"), b"", "no ordinary file"),
-        (_entry("a.json", type=tarfile.FIFOTYPE), b"", "no ordinary file"),
-        (
-            _entry(
-                "a.json",
-                pax_headers={"GNU.sparse.size": str(3 << 30), "GNU.sparse.map": "0,0"},
-            ),
-            b"", "no ordinary file",
+HOSTILE = [
+    (_entry("a.json", type=tarfile.LNKTYPE, linkname="a.json"), b"", "no ordinary file"),
+    (_entry("a.json", type=tarfile.SYMTYPE, linkname="a.json"), b"", "no ordinary file"),
+    (_entry("a.json", type=tarfile.FIFOTYPE), b"", "no ordinary file"),
+    (
+        _entry(
+            "a.json",
+            pax_headers={"GNU.sparse.size": str(3 << 30), "GNU.sparse.map": "0,0"},
         ),
-        (_entry("a.json"), b"[" * 100_000, "nested too deeply"),
-        (_entry("a.json"), _notes({"video_id": "a", "path": ""}, nested=900), "nested too deeply"),
-        (_entry("a.json"), b"null", "must hold an object"),
-        (_entry("a.json"), b"\xff", "not valid JSON"),
-        (_entry("a.json"), _notes(None), "no record of a video"),
-        (_entry("a.json"), _notes({"video_id": 3, "path": ""}), "no record of a video"),
-        (_entry("a.json"), _notes({"video_id": "a", "path": ""}, ["rgb"]), "AttributeError"),
-        (
-            _entry("a.json"),
-            _notes({"video_id": "a", "path": ""}, {"rgb": -1}),
-            "wanted images by modality",
-        ),
-        (_entry("a.json"), _notes({"video_id": "a", "path": ""}, {"sound": 1}), "KeyError"),
-    ],
-)  # fmt: skip
-def test_a_hostile_tar_is_named_and_the_others_go_on(
-    entry: tarfile.TarInfo, content: bytes, words: str, jpeg_store: Made, tmp_path: Path
-) -> None:
+        b"", "no ordinary file",
+    ),
+    (_entry("a.json"), b"[" * 100_000, "nested too deeply"),
+    (_entry("a.json"), _notes({"video_id": "a", "path": ""}, nested=900), "nested too deeply"),
+    (_entry("a.json"), b"null", "must hold an object"),
+    (_entry("a.json"), b"\xff", "not valid JSON"),
+    (_entry("a.json"), _notes(None), "no record of a video"),
+    (_entry("a.json"), _notes({"video_id": 3, "path": ""}), "no record of a video"),
+    (_entry("a.json"), _notes({"video_id": "a", "path": ""}, ["rgb"]), "AttributeError"),
+    (
+        _entry("a.json"),
+        _notes({"video_id": "a", "path": ""}, {"rgb": -1}),
+        "wanted images by modality",
+    ),
+    (_entry("a.json"), _notes({"video_id": "a", "path": ""}, {"sound": 1}), "KeyError"),
+]  # fmt: skip
+
+
+def test_hostile_tars_are_named_and_the_others_go_on(jpeg_store: Made, tmp_path: Path) -> None:
     export_store(ExportJob(jpeg_store.path, tmp_path / "out", WEBDATASET), quietly)
-    entry.size = len(content)
-    with tarfile.open(tmp_path / "out" / "shard-000007.tar", "w") as tar:
-        tar.addfile(entry, io.BytesIO(content))
+    for number, (entry, content, _) in enumerate(HOSTILE, 100):
+        entry.size = len(content)
+        with tarfile.open(tmp_path / "out" / f"shard-{number:06d}.tar", "w") as tar:
+            tar.addfile(entry, io.BytesIO(content))
     done = import_folder(ImportJob(tmp_path / "out", tmp_path / "store"), quietly)
-    ((path, message),) = done.failed
-    assert path.endswith("shard-000007.tar") and words in message, message
-    assert done.videos == 6
+    said = {Path(path).name: message for path, message in done.failed}
+    assert len(said) == len(done.failed) == len(HOSTILE) and done.videos == 6
+    for number, (_, _, words) in enumerate(HOSTILE, 100):
+        assert words in said[f"shard-{number:06d}.tar"]
 
 
 def test_a_cut_tar_is_named_and_the_others_go_on(jpeg_store: Made, tmp_path: Path) -> None:

@@ -16,8 +16,6 @@ from flowpipe.tsn.backbones import NETWORKS, Row
 from flowpipe.tsn.pixels import TORCHVISION
 from flowpipe.types import EncodedPlanes, Segment, Span, VideoRecord
 
-torch.set_num_threads(1)  # a second thread would only wait: the networks are so small
-
 SIDE = 32
 CLASSES = ("dark", "middle", "bright")
 

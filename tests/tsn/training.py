@@ -67,4 +67,4 @@ def command(store: Path, folder: Path, name: str, *more: str, end: int = 200) ->
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(PROGRAM.parent.parent), "OMP_NUM_THREADS": "1"}
+    return {**os.environ, "PYTHONPATH": str(PROGRAM.parent.parent)}
