@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,34 @@ MakeStore = Callable[..., Made]
 @pytest.fixture
 def make_store(tmp_path: Path, rng: np.random.Generator) -> MakeStore:
     """Factory: shards as lists of (video_id, frames[, part, parts]) -> Made."""
+    return maker(tmp_path / "store", rng)
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Made]:
+    """`make_store` for stores that many tests damage: made once, each gets a copy at a path."""
+    kept: dict[str, Made] = {}
+
+    def copy(to: Path, *shards: Sequence[tuple[Any, ...]], **options: Any) -> Made:
+        key = repr((shards, options))
+        if key not in kept:
+            make = maker(tmp_path_factory.mktemp("made") / "store", np.random.default_rng(3))
+            kept[key] = make(*shards, **options)
+        made = kept[key]
+        shutil.copytree(made.path, to)
+        return replace(made, path=to, shards=[to / s.relative_to(made.path) for s in made.shards])
+
+    return copy
+
+
+def maker(default: Path, rng: np.random.Generator) -> MakeStore:
+    """A function that makes stores, at a path of their own or at this one."""
 
     def make(
         *shards: Sequence[tuple[Any, ...]],
         modalities: Sequence[str] = ("rgb", "flow"),
         params: Any = None,
-        path: Path = tmp_path / "store",
+        path: Path = default,
     ) -> Made:
         made = Made(path)
         create_store(

@@ -48,10 +48,14 @@ def clauses(path: Path, decode: bool = False) -> set[str]:
 
 
 @pytest.fixture
-def shard(make_store) -> Path:
-    made = make_store([("a", 5), ("b", 3)], modalities=tuple(MODALITIES))
-    assert clauses(made.shards[0], decode=True) == set()
-    return made.shards[0]
+def shard(made_once, tmp_path) -> Path:
+    two = [("a", 5), ("b", 3)]
+    (path,) = made_once(tmp_path / "store", two, modalities=tuple(MODALITIES)).shards
+    return path
+
+
+def test_what_is_written_keeps_every_clause(shard):
+    assert clauses(shard, decode=True) == set()
 
 
 def test_every_clause_has_a_test():

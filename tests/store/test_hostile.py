@@ -46,9 +46,9 @@ def answers(store: Path) -> list[bytes]:
 
 
 @pytest.fixture
-def small_store(make_store):
-    return make_store(
-        [("a", 7), ("s", 5, 0, 2)], [("b", 4), ("s", 4, 1, 2)],
+def small_store(made_once, tmp_path):
+    return made_once(
+        tmp_path / "store", [("a", 7), ("s", 5, 0, 2)], [("b", 4), ("s", 4, 1, 2)],
         modalities=("rgb", "warped_flow"), params=codec.JpegParams(),
     )  # fmt: skip
 
