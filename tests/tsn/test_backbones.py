@@ -17,7 +17,8 @@ from flowpipe.tsn.backbones.lite0 import EfficientNetLite0, SameConv2d  # noqa: 
 
 
 def test_recipes_know_the_same_names() -> None:
-    assert set(BACKBONES) == {name for name in NETWORKS if not name.startswith("tiny")}
+    ours = [{name for name in names if "tiny" not in name} for names in (BACKBONES, NETWORKS)]
+    assert ours[0] == ours[1]
 
 
 @pytest.mark.parametrize("name", ["bninception", "efficientnet_lite0", "resnet18", "googlenet"])
