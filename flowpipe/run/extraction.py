@@ -292,7 +292,7 @@ def _work(
     pool_of = (
         remote_pool(options.scheduler)
         if options.scheduler
-        else local_pool(options.workers, options.gpus, options.stall_s)
+        else local_pool(_useful_workers(plan, options), options.gpus, options.stall_s)
     )
     with pool_of as pool, interruption.deferred():
         store = options.store.resolve()
@@ -315,6 +315,14 @@ def _work(
             else:
                 yield outcome
         yield from drive(whole_again(plan, store, torn))
+
+
+def _useful_workers(plan: Plan, options: RunOptions) -> int:
+    """Return how many workers can have a shard at once; with GPUs, as many as were asked for."""
+    if options.gpus:
+        return options.workers
+    # A video whose parts do not fit together gets a shard of its own: see `whole_again`.
+    return min(options.workers, max(len(plan.shards), len(plan.split)))
 
 
 def whole_again(plan: Plan, store: Path, torn: set[str]) -> list[ShardPlan]:

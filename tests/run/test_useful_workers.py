@@ -1,0 +1,28 @@
+"""A run starts no more workers than can have work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import FAST, in_process, moving_clip
+from videofile import encode_video
+
+from flowpipe import open_store
+from flowpipe.run import cluster
+
+
+def test_one_short_video_needs_one_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, start = [], cluster.private_cluster
+
+    def counted(workers: int, *rest: Any) -> Any:
+        started.append(workers)
+        return start(workers, *rest)
+
+    monkeypatch.setattr(cluster, "private_cluster", counted)
+    video = encode_video(tmp_path / "a.mp4", moving_clip(1, frames=4))
+    store = tmp_path / "store"
+    done = in_process("extract", "--videos", video, "--out", store, "--workers", 8, *FAST)
+    assert done.returncode == 0, done.stderr
+    assert started == [1] and len(open_store(store).videos) == 1
