@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from typing import Any, cast
 
 import numpy as np
@@ -60,7 +59,7 @@ def checks(ops: Ops) -> Iterator[Check]:
         Of the device.
     """
     cpu = get_ops()
-    moving = islice(demo.clean_frames(CLIP), 0, APART * FRAMES, APART)
+    moving = demo.clean_frames(CLIP, numbers=range(0, APART * FRAMES, APART))
     frames = cpu.resize(np.stack(list(moving)), *SIZE)
     tried: dict[str, Callable[[], Check]] = {
         "resize": partial(_resize, ops, cpu, frames),

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.datasets import DATASETS, demo
+from flowpipe.datasets.demo.motion import FRAMES
 from flowpipe.errors import DecodeError
 from flowpipe.ops import get_ops
 from flowpipe.types import Frames
@@ -73,9 +74,9 @@ def made_pairs(count: int, height: int, width: int) -> Pairs:
     """Make pairs on the spot: frames of the demo set's clips before coding; nothing is written."""
     frames = []
     for clip, share in _shares(demo.VIDEO_IDS, count):
-        drawn = list(demo.clean_frames(clip))
-        starts = ((2 * k + 1) * (len(drawn) - 1) // (2 * share) for k in range(share))
-        frames += [_gray(np.stack(drawn[start : start + 2]), height, width) for start in starts]
+        starts = ((2 * k + 1) * (FRAMES - 1) // (2 * share) for k in range(share))
+        drawn = demo.clean_frames(clip, numbers=(n for k in starts for n in (k, k + 1)))
+        frames += [_gray(np.stack(two), height, width) for two in zip(drawn, drawn, strict=True)]
     source = "clips made on the spot, as those of the demo set (no video was named)"
     return _pairs(frames, source)
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,9 +89,19 @@ def truth(video_id: str, *, seed: int = SEED) -> Truth:
     return _scene(video_id, seed).truth()
 
 
-def clean_frames(video_id: str, *, seed: int = SEED) -> Iterator[NDArray[np.uint8]]:
-    """Frames of a clip as they were before coding: RGB, uint8 (240, 320, 3)."""
-    return _scene(video_id, seed).frames()
+def clean_frames(
+    video_id: str, *, seed: int = SEED, numbers: Iterable[int] | None = None
+) -> Iterator[NDArray[np.uint8]]:
+    """Frames of a clip as they were before coding: RGB, uint8 (240, 320, 3).
+
+    Parameters
+    ----------
+    video_id : str
+    seed : int
+    numbers : iterable of int, optional
+        Numbers of the frames to draw, from 0; default: all 40.
+    """
+    return _scene(video_id, seed).frames(numbers)
 
 
 def camera_kind(video_id: str) -> str:

@@ -6,7 +6,7 @@ Frames are sampled at twice their size and averaged down, so an edge moves by fr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,11 +55,12 @@ class Scene:
     alpha: NDArray[np.float32]
     motion: Motion
 
-    def frames(self) -> Iterator[NDArray[np.uint8]]:
-        """Render the clip: RGB frames, uint8 (H, W, 3)."""
+    def frames(self, numbers: Iterable[int] | None = None) -> Iterator[NDArray[np.uint8]]:
+        """Render the frames of these numbers, or the whole clip: RGB, uint8 (H, W, 3)."""
         back = _about_middle(self.background.shape)
         front = _about_middle(self.patch.shape)
-        for camera, patch in zip(self.motion.camera, self.motion.patch, strict=True):
+        for k in range(len(self.motion.camera)) if numbers is None else numbers:
+            camera, patch = self.motion.camera[k], self.motion.patch[k]
             fine = _view(self.background, _FINE @ camera @ back, cv2.BORDER_REFLECT_101)
             place = _FINE @ camera @ patch @ front
             left, top, size = _box(place, self.patch.shape)
