@@ -500,6 +500,26 @@ def test_workers_of_a_scheduler_that_get_sigterm_keep_what_they_have_finished(
     assert leftovers(store) == []
 
 
+def test_kill_9_of_the_client_of_a_running_scheduler_costs_no_video_and_makes_none_twice(
+    many: Path, tmp_path: Path, scheduler: Callable[..., tuple[str, list[object]]], flowpipe: Run,
+    running: Running, undisturbed: dict[object, bytes],
+) -> None:  # fmt: skip
+    """Its workers live on, at work on what they were given."""
+    store = tmp_path / "store"
+    address, _ = scheduler(workers=2)
+    run = slow(many, store, "--scheduler", address)
+    process = running(*run)
+    wait_for(lambda: finished_in_open_jobs(store) >= 3)
+    process.kill()
+    process.wait()
+    again = flowpipe(*run)
+    assert again.returncode == 0, again.stderr
+    assert images(store) == undisturbed
+    assert entries(store) == MANY, "no video is in two shards"
+    assert leftovers(store) == []
+    assert flowpipe("verify", store).returncode == 0
+
+
 def test_a_scheduler_that_dies_stops_the_run_in_words(
     clips: Path, tmp_path: Path, scheduler: Callable[..., tuple[str, list[subprocess.Popen[str]]]],
     running: Running,
