@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from command import FAST
+
 from flowpipe import open_store
 from flowpipe.cli import main
 from flowpipe.datasets.kinds import Sorter
@@ -120,6 +122,21 @@ for call, path in (("open", "/shards/shard"), ("pread", "/shards/shard"), ("read
         f"extract {path}",
         call,
         path,
-        lambda: command("extract", "--videos", str(video), "--out", str(store)),
+        lambda: command("extract", "--videos", str(video.parent), "--out", str(store), *FAST),
     )
+
+
+def after_extract() -> list[object]:
+    """Exit code of an extraction, and the ids in the store after it."""
+    code = command("extract", "--videos", str(video.parent), "--out", str(store), *FAST)
+    return [code, sorted(open_store(store).videos)]
+
+
+for other in ("link.mp4", "odd.qqq"):
+    video.with_name(other).unlink()
+os.utime(video, ns=(1, 1))
+case("touched", "read", name, after_extract)
+moved = video.rename(video.with_name("moved.mp4"))
+for call in ("stat", "open", "read"):
+    case("moved", call, "/moved.mp4", after_extract)
 json.dump(answers, sys.stdout)

@@ -88,8 +88,9 @@ def plan_run(
         done = {key for video_id in store.incomplete for key in table.keys_of(video_id)}
     changes = compared.changes
     spans, unusable = make_spans(
-        compared.todo, split_s=split_s, stream=recipe.video.stream, uncut=changes.again
-    )
+        compared.todo, split_s=split_s, stream=recipe.video.stream, uncut=changes.again,
+        unread=changes.unread,
+    )  # fmt: skip
     if options.part != (1, 1):
         chosen = set(map(id, part_of((span for span, _ in spans), *options.part)))
         spans = [(span, size) for span, size in spans if id(span) in chosen]

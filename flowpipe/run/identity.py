@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,8 @@ class Identified:
     """By position in the list: stored or lost ids of videos that are listed under another id."""
     covered: frozenset[str]
     """Lost ids of videos that are there whole under another id."""
+    unread: dict[int, OSError]
+    """By position in the list: failures of the storage for files whose content was to tell."""
 
 
 def identify(listed: Sequence[VideoRecord], store: Store, lost: Mapping[str, str]) -> Identified:
@@ -99,7 +102,8 @@ def identify(listed: Sequence[VideoRecord], store: Store, lost: Mapping[str, str
     unknown = [k for k in np.flatnonzero(rows < 0).tolist() if listed[k].path]
     unknown = [k for k in unknown if listed[k].video_id not in lost]
     names: dict[int, str] = {}
-    for find in (_by_path, _by_content):
+    unread: dict[int, OSError] = {}
+    for find in (_by_path, partial(_by_content, unread=unread)):
         free = np.setdiff1d(catalogue.whole.astype(np.int64), rows)
         unknown = [k for k in unknown if k not in names]
         if not unknown or not len(free):
@@ -112,7 +116,7 @@ def identify(listed: Sequence[VideoRecord], store: Store, lost: Mapping[str, str
             covered.add(video_id)
         else:
             names[k] = video_id
-    return Identified(rows, names, frozenset(covered))
+    return Identified(rows, names, frozenset(covered), unread)
 
 
 def _by_path(
@@ -129,22 +133,42 @@ def _by_path(
 
 
 def _by_content(
-    unknown: list[int], listed: Sequence[VideoRecord], free: NDArray[np.int64], catalogue: Catalogue
+    unknown: list[int],
+    listed: Sequence[VideoRecord],
+    free: NDArray[np.int64],
+    catalogue: Catalogue,
+    unread: dict[int, OSError],
 ) -> Iterator[tuple[int, int]]:
-    """Yield position and row of each video whose file has the stored size and SHA-256."""
+    """Yield position and row of each video whose file has the stored size and SHA-256.
+
+    Failures of the storage go into `unread`.
+    """
     columns = catalogue.columns
     free = free[columns["source_sha256"][free] != 0]
     if not len(free):
         return
-    facts = {k: facts_if_there(listed[k].path) for k in unknown if not is_url(listed[k].path)}
-    sizes = {k: one.bytes for k, one in facts.items() if one is not None and one.regular}
+    sizes: dict[int, int] = {}
+    for k in unknown:
+        if is_url(listed[k].path):
+            continue
+        try:
+            facts = facts_if_there(listed[k].path, strictly=True)
+        except OSError as error:
+            unread[k] = error
+            continue
+        if facts is not None and facts.regular:
+            sizes[k] = facts.bytes
     paths = {record.path for record in listed}
     rows: defaultdict[int, list[int]] = defaultdict(list)
     for row in free[np.isin(columns["source_bytes"][free], list(set(sizes.values())))].tolist():
         if _path(catalogue, row) not in paths:  # else the listed file is a copy
             rows[int(columns["source_bytes"][row])].append(row)
     for k, size in sizes.items():
-        sha256 = sha256_of(listed[k].path) if rows[size] else ""
+        try:
+            sha256 = sha256_of(listed[k].path) if rows[size] else ""
+        except OSError as error:
+            unread[k] = error
+            continue
         for row in rows[size]:
             if sha256 and catalogue.meta(row)["source"]["sha256"] == sha256:
                 rows[size].remove(row)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import statistics
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from flowpipe.errors import RemoteError, UsageError, read_reason
@@ -129,6 +129,7 @@ def make_spans(
     split_s: float,
     stream: int | None = None,
     uncut: Collection[str] = (),
+    unread: Mapping[str, OSError] | None = None,
 ) -> tuple[list[tuple[Span, int]], list[Outcome]]:
     """Records -> (span, its share of the file's bytes) pairs, and outcomes for absent files.
 
@@ -141,6 +142,8 @@ def make_spans(
         Video stream that the recipe asks for; None chooses one.
     uncut : collection of str
         Ids of the videos that are not cut.
+    unread : mapping of str to OSError, optional
+        Videos that are not tried, by id: the storage failed, see `Changes.unread`.
     """
     spans: list[tuple[Span, int]] = []
     unusable: list[Outcome] = []
@@ -148,6 +151,8 @@ def make_spans(
     look_up(record.path for record in records)
     for record in records:
         try:
+            if unread and record.video_id in unread:
+                raise unread[record.video_id]
             facts = facts_of(record.path)
         except OSError as error:
             reason = read_reason(error)

@@ -57,6 +57,9 @@ class Changes:
     """Partial videos that are extracted again because ``--retry`` names their reason."""
     gone: frozenset[str] = frozenset()
     """Stored videos whose source is gone or cannot be reached."""
+    unread: Mapping[str, OSError] = field(default_factory=dict)
+    """By id: failures of the storage for files whose bytes were to be compared. It is not known
+    whether these videos are there; the next run compares them."""
     left_alone: int = 0
     """Stored videos that the data set does not list."""
     class_names: tuple[str, ...] = ()
@@ -66,7 +69,7 @@ class Changes:
 
     @property
     def again(self) -> frozenset[str]:
-        """Videos that are there and are extracted again, each in one piece."""
+        """Videos that are there whole and are extracted again, each in one piece."""
         return self.retried | self.torn | self.replaced.keys()
 
     def lines(self) -> list[str]:
@@ -109,9 +112,10 @@ class Comparison:
     """A data set beside a store."""
 
     todo: list[VideoRecord]
-    """Videos that are not there whole or are extracted again, under the ids of the store."""
+    """Videos that are not there whole, are extracted again or are unread, under the ids of the
+    store."""
     kept: int
-    """Videos of this run's share that are there and are not extracted again."""
+    """Videos of this run's share that are there and are not in `todo`."""
     changes: Changes
 
 
@@ -158,9 +162,10 @@ def reconcile(
     changes = Changes(
         updates=found.updates, kinds=found.kinds, replaced=found.replaced, stale=found.stale,
         torn=frozenset(found.torn), retried=frozenset(found.retried), gone=frozenset(found.gone),
+        unread=found.unread | {listed[k].video_id: error for k, error in known.unread.items()},
         left_alone=left_alone, class_names=grown, hashed=found.hashed,
     )  # fmt: skip
-    again = changes.again
+    again = changes.again | found.unread.keys()
     todo = [listed[k] for k in np.flatnonzero(known.rows < 0).tolist() if listed[k].path]
     todo += [record for record in records if record.video_id in again]
     return Comparison(todo, len(there) - len(again), changes)
@@ -205,6 +210,7 @@ class _Found:
         self.retried: set[str] = set()
         self.torn: set[str] = set()
         self.hashed: dict[str, tuple[int, int, str]] = {}
+        self.unread: dict[str, OSError] = {}
 
 
 def _compare_all(records: Sequence[VideoRecord], rows: NDArray[np.int64], found: _Found) -> None:
@@ -228,7 +234,7 @@ def _compare_all(records: Sequence[VideoRecord], rows: NDArray[np.int64], found:
             found.gone.add(video_id)
             continue
         _compare_source(records[k], row, bool(unchanged[k]), found)
-        if video_id in found.replaced:
+        if video_id in found.replaced or video_id in found.unread:
             continue
         if torn[k]:
             found.torn.add(video_id)
@@ -261,7 +267,12 @@ def _compare_source(record: VideoRecord, row: int, unchanged: bool, found: _Foun
         parts = found.catalogue.table.columns["parts"][found.others.get(row, [])].tolist()
         in_one_piece = [one for one, n in zip(others, parts, strict=True) if n == 1]
         present = next((one for one in in_one_piece if is_of(one, now)), None)
-        if present is None and not has_stored_bytes(record.path, now, stored):
+        try:
+            same = present is not None or has_stored_bytes(record.path, now, stored)
+        except OSError as error:
+            found.unread[video_id] = error
+            return
+        if not same:
             found.replaced[video_id] = record.path
             return
         if present is None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.errors import RemoteError
+from flowpipe.errors import RemoteError, storage_failed
 from flowpipe.remote import Facts, facts_of, is_url
 from flowpipe.store.files import open_regular
 from flowpipe.store.rows import digests
@@ -70,24 +70,37 @@ def look_at_all(paths: Sequence[str]) -> Looks:
     return Looks(sizes, times, tag)
 
 
-def facts_if_there(path: str) -> Facts | None:
-    """Return what is known of a file; None if it cannot be looked at or there is no path."""
+def facts_if_there(path: str, *, strictly: bool = False) -> Facts | None:
+    """Return what is known of a file; None if it cannot be looked at or there is no path.
+
+    With `strictly`, an OSError of a storage that failed is raised.
+    """
     if not path:
         return None
     try:
         return facts_of(path)
-    except (RemoteError, OSError, ValueError):
+    except (RemoteError, OSError, ValueError) as error:
+        if strictly and isinstance(error, OSError) and storage_failed(error):
+            raise
         return None
 
 
 def sha256_of(path: str) -> str:
-    """SHA-256 of a local file; empty if it is no regular file or cannot be read."""
+    """SHA-256 of a local file; empty if it is no regular file or cannot be opened.
+
+    Raises
+    ------
+    OSError
+        If the storage failed, which says nothing of the file.
+    """
     digest = hashlib.sha256()
     try:
         with open_regular(Path(path)) as file:
             while block := file.read(_BLOCK_BYTES):
                 digest.update(block)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if storage_failed(error):
+            raise
         return ""
     return digest.hexdigest()
 
@@ -115,6 +128,11 @@ def has_stored_bytes(path: str, facts: Facts, source: Mapping[str, Any]) -> bool
         Of the file.
     source : mapping
         ``source`` of the meta of a stored video.
+
+    Raises
+    ------
+    OSError
+        If the storage failed.
     """
     if is_url(path) or facts.bytes != source.get("bytes"):
         return False

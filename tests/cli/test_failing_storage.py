@@ -90,14 +90,22 @@ def answers(shim: Path, four: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return found
 
 
-TAKEN = {"sort": True, "walk": True, "verify": False, "repair": 2, "extract": 2}
+TAKEN = {
+    "sort": True,
+    "walk": True,
+    "verify": False,
+    "repair": 2,
+    "extract": 2,
+    "touched": [1, ["a.mp4"]],
+    "moved": [1, ["a.mp4"]],
+}
 """Answers that are no error: a file is taken, for its worker says what is wrong with it; a check
 that could not run is not a pass; a command ends with exit code 2."""
 
 
 def test_every_failing_call_is_an_error_of_the_storage(answers: dict[str, object]) -> None:
     wanted = {case: TAKEN.get(case.split(":")[0].split()[0], "io") for case in answers}
-    assert len(answers) == 2 * 41
+    assert len(answers) == 2 * 45
     assert answers == wanted
 
 
