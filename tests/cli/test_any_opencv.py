@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
 from command import FAST, Run, images
 
@@ -65,34 +66,42 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
+@pytest.fixture
+def stripped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process, and those that it starts, have a cv2 that has lost its contrib modules."""
+    for gone in ("optflow", "xfeatures2d", "AKAZE", "AKAZE_create"):
+        monkeypatch.delattr(cv2, gone, raising=False)
+    for name, value in site(tmp_path / "site", STRIP).items():
+        monkeypatch.setenv(name, value)
+
+
 @pytest.fixture(params=["stripped", "wheel"])
-def bare(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
-    """An environment whose cv2 has no contrib modules."""
-    if request.param == "wheel":
-        return dict(request.getfixturevalue("wheel"))
-    return site(tmp_path / "site", STRIP)
+def bare(request: pytest.FixtureRequest) -> dict[str, dict[str, str]]:
+    """Options of `flowpipe` that run it with a cv2 without contrib modules."""
+    found = request.getfixturevalue(request.param)
+    return {"env": dict(found)} if request.param == "wheel" else {}
 
 
-def test_the_stand_in_and_the_wheel_lack_contrib(bare: dict[str, str]) -> None:
-    assert not has(bare, "optflow") and not has(bare, "xfeatures2d")
+def test_the_stand_in_and_the_wheel_lack_contrib(bare: dict[str, dict[str, str]]) -> None:
+    env = bare.get("env", dict(os.environ))
+    assert not has(env, "optflow") and not has(env, "xfeatures2d")
 
 
-@pytest.mark.parametrize("modalities", ["rgb", "rgb_diff,flow"])
 def test_what_needs_no_contrib_is_extracted(
-    bare: dict[str, str], clips: Path, tmp_path: Path, flowpipe: Run, modalities: str
+    bare: dict[str, dict[str, str]], clips: Path, tmp_path: Path, flowpipe: Run
 ) -> None:
-    asked = ("--videos", clips, *FAST, "--modalities", modalities, "--workers", 1)
+    asked = ("--videos", clips, *FAST, "--modalities", "rgb,rgb_diff,flow", "--workers", 1)
     store = tmp_path / "store"
-    done = flowpipe("extract", *asked, "--out", store, "--verify", env=bare)
+    done = flowpipe("extract", *asked, "--out", store, "--verify", **bare)
     assert done.returncode == 0, done.stderr
     assert "8 done" in done.stderr and "all whole" in done.stderr
     assert images(store)
 
 
+@pytest.mark.usefixtures("stripped")
 def test_akaze_is_refused_before_the_run_where_cv2_lacks_it(
     tmp_path: Path, clips: Path, flowpipe: Run
 ) -> None:
-    env = site(tmp_path / "site", STRIP)
     store = tmp_path / "store"
     asked = (
         "--videos",
@@ -106,49 +115,52 @@ def test_akaze_is_refused_before_the_run_where_cv2_lacks_it(
         store,
     )
     for command in ("extract", "plan"):
-        done = flowpipe(command, *asked, env=env)
+        done = flowpipe(command, *asked)
         assert done.returncode == 2, done.stderr
         assert "warp.detector akaze needs OpenCV's contrib modules" in done.stderr
         assert "pip install opencv-contrib-python" in done.stderr
         assert "warp.detector=sift" in done.stderr and not store.exists()
-    done = flowpipe("extract", *asked, "--set", "warp.detector=sift", env=env)
+    done = flowpipe("extract", *asked, "--set", "warp.detector=sift")
     assert done.returncode == 0, done.stderr
     facts = json.loads(flowpipe("info", store, "--json").stdout)
     assert facts["recipe"]["warp"]["detector"] == "sift"  # no detector but the recipe's
 
 
 def test_the_flow_that_needs_contrib_is_refused_before_the_run(
-    bare: dict[str, str], clips: Path, tmp_path: Path, flowpipe: Run
+    bare: dict[str, dict[str, str]], clips: Path, tmp_path: Path, flowpipe: Run
 ) -> None:
     store = tmp_path / "store"
     asked = ("--videos", clips, "--out", store, "--size", "64x48", "--workers", 1)
     tvl1 = ("--set", "flow=opencv_tvl1")
     for command in ("extract", "plan"):
-        done = flowpipe(command, *asked, *tvl1, env=bare)
+        done = flowpipe(command, *asked, *tvl1, **bare)
         assert done.returncode == 2, done.stderr
         assert "flow opencv_tvl1 needs OpenCV's contrib modules" in done.stderr
         assert not store.exists()
-    rgb = flowpipe("plan", *asked, *tvl1, "--modalities", "rgb", env=bare)
+    rgb = flowpipe("plan", *asked, *tvl1, "--modalities", "rgb", **bare)
     assert rgb.returncode == 0, rgb.stderr  # asks for no flow, so nothing is lacking
 
 
-def test_doctor_and_bench_say_what_is_lacking(bare: dict[str, str], flowpipe: Run) -> None:
-    done = flowpipe("doctor", "--json", env=bare)
+def test_doctor_and_bench_say_what_is_lacking(
+    bare: dict[str, dict[str, str]], flowpipe: Run
+) -> None:
+    done = flowpipe("doctor", "--json", **bare)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = {row["topic"]: row for row in json.loads(done.stdout)}
     contrib = rows["OpenCV contrib"]
     assert contrib["state"] == "lack" and "flow opencv_tvl1" in contrib["found"]
     assert "pip install opencv-contrib-python" in contrib["cost"]
     few = ("--pairs", 1, "--repeat", 1, "--size", "64x48", "--only", "cv2-dis")
-    bench = flowpipe("bench", "flow", *few, env=bare)
+    bench = flowpipe("bench", "flow", *few, **bare)
     assert bench.returncode == 0, bench.stderr
     assert "not run: cv2-tvl1: flow opencv_tvl1 needs" in bench.stdout
 
 
 def test_a_worker_that_lacks_it_ends_the_run_and_blames_no_video(
-    tmp_path: Path, clips: Path, flowpipe: Run
+    tmp_path: Path, clips: Path, flowpipe: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    env = site(tmp_path / "site", STRIP_WORKERS)
+    for name, value in site(tmp_path / "site", STRIP_WORKERS).items():
+        monkeypatch.setenv(name, value)
     store = tmp_path / "store"
     asked = (
         "--videos",
@@ -161,7 +173,7 @@ def test_a_worker_that_lacks_it_ends_the_run_and_blames_no_video(
         "--out",
         store,
     )
-    done = flowpipe("extract", *asked, env=env)
+    done = flowpipe("extract", *asked)
     assert done.returncode == 2, done.stderr
     assert "warp.detector akaze needs OpenCV's contrib modules" in done.stderr
     assert not list((store / "quarantine").glob("*"))
