@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from command import FAST, Run, images, ledger, moving_clip, run_python
 from emulated import STAND_IN as EMULATOR
-from nvdec_machine import environment
+from nvdec_machine import environment, stand_in
 from videofile import encode_video
 
 from flowpipe import open_store
@@ -26,6 +27,15 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     encode_video(folder / "long.mkv", moving_clip(2, frames=80), codec="libx265", gop=10)
     encode_video(folder / "unknown.mkv", moving_clip(3), codec="ffv1")
     return folder
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process has NVDEC, and so have the workers that it starts."""
+    for name, value in environment(tmp_path / "driver").items():
+        monkeypatch.setenv(name, value)
+    with stand_in():
+        yield
 
 
 def test_store_of_nvdec_is_that_of_the_cpu(videos: Path, tmp_path: Path, flowpipe: Run) -> None:
@@ -71,19 +81,19 @@ def test_a_gpu_decodes_and_computes(videos: Path, tmp_path: Path, flowpipe: Run)
     assert images(ours) == images(theirs)
 
 
+@pytest.mark.usefixtures("machine")
 @pytest.mark.parametrize("first, second", [("cpu", "nvdec"), ("nvdec", "cpu")])
 def test_a_store_keeps_to_one_decoder(
     first: str, second: str, videos: Path, tmp_path: Path, flowpipe: Run
 ) -> None:
-    machine, store = environment(tmp_path / "driver"), tmp_path / "store"
-    one = tmp_path / "videos"
+    store, one = tmp_path / "store", tmp_path / "videos"
     one.mkdir()
     shutil.copy(videos / "known.mp4", one)
     begin = ("extract", "--videos", one, "--out", store, "--device", "cpu", *FAST, "--decoder")
-    assert flowpipe(*begin, first, env=machine).returncode == 0
+    assert flowpipe(*begin, first).returncode == 0
     before = images(store)
     shutil.copy(videos / "known.mp4", one / "another.mp4")
-    refused = flowpipe(*begin, second, env=machine)
+    refused = flowpipe(*begin, second)
     assert refused.returncode == 2
     assert "was made with another recipe" in refused.stderr
     assert "video.decoder" in refused.stderr
@@ -122,12 +132,12 @@ def test_workers_of_a_scheduler_find_out_for_themselves(
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.usefixtures("machine")
 def test_repair_decodes_as_the_store_was_made(videos: Path, tmp_path: Path, flowpipe: Run) -> None:
-    machine, store = environment(tmp_path / "driver"), tmp_path / "store"
-    one = tmp_path / "videos"
+    store, one = tmp_path / "store", tmp_path / "videos"
     one.mkdir()
     shutil.copy(videos / "known.mp4", one)
-    assert flowpipe("extract", "--videos", one, "--out", store, *NVDEC, env=machine).returncode == 0
+    assert flowpipe("extract", "--videos", one, "--out", store, *NVDEC).returncode == 0
     before = images(store)
     (shard,) = (store / "shards").glob("*.h5")
     broken = bytearray(shard.read_bytes())
@@ -137,17 +147,18 @@ def test_repair_decodes_as_the_store_was_made(videos: Path, tmp_path: Path, flow
     assert without.returncode == 2
     assert "this process sees no GPU" in without.stderr
     assert shard.read_bytes() == broken, "a store is not touched that cannot be mended"
-    assert flowpipe("verify", store, "--repair", env=machine).returncode == 0
+    assert flowpipe("verify", store, "--repair").returncode == 0
     assert images(store) == before
 
 
+@pytest.mark.usefixtures("machine")
 def test_used_up_sessions_stop_the_run_in_words(
-    videos: Path, tmp_path: Path, flowpipe: Run
+    videos: Path, tmp_path: Path, flowpipe: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine = {**environment(tmp_path / "driver"), "NVDEC_STAND_IN_SESSIONS": "0"}
+    monkeypatch.setenv("NVDEC_STAND_IN_SESSIONS", "0")
     store = tmp_path / "store"
     asked = ("extract", "--videos", videos, "--out", store, "--workers", 1, *NVDEC)
-    done = flowpipe(*asked, env=machine)
+    done = flowpipe(*asked)
     assert done.returncode == 2
     assert "give fewer --workers for each GPU" in done.stderr
     assert "Traceback" not in done.stderr
