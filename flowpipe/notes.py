@@ -13,6 +13,8 @@ class Note:
     meaning: str
     reported: bool = True
     """Whether runs and `flowpipe info` mention it."""
+    adds_up: bool = True
+    """Whether its number is a count, of which that of a whole video is the sum over its parts."""
 
 
 NOTES = {
@@ -42,7 +44,9 @@ NOTES = {
     "interlaced": Note("frames are interlaced and stored without deinterlacing"),
     "video_streams": Note("the file has several video streams"),
     "joined_streams": Note("the video goes on in other streams of the file; all are stored"),
-    "video_stream": Note("index of the video stream that was decoded", reported=False),
+    "video_stream": Note(
+        "index of the video stream that was decoded", reported=False, adds_up=False
+    ),
 }
 """Note code -> meaning. Codes are stored as ``code`` or ``code:count``."""
 
@@ -58,6 +62,22 @@ class NoteCount:
 
     def __str__(self) -> str:
         return f"{self.videos} x {self.code}: {NOTES[self.code].meaning}; as in {self.example}"
+
+
+def join_notes(notes: Iterable[str]) -> list[str]:
+    """Return the notes of a video from those of its parts, each code once.
+
+    >>> join_notes(["lost_frames:3", "interlaced", "lost_frames:2", "interlaced"])
+    ['lost_frames:5', 'interlaced']
+    """
+    joined: dict[str, int | None] = {}
+    for note in notes:
+        code, colon, number = note.partition(":")
+        if colon and (code not in NOTES or NOTES[code].adds_up):
+            joined[code] = (joined.get(code) or 0) + int(number)
+        else:
+            joined.setdefault(note)
+    return [code if number is None else f"{code}:{number}" for code, number in joined.items()]
 
 
 def count_notes(videos: Iterable[tuple[str, Iterable[str]]]) -> list[NoteCount]:

@@ -96,7 +96,7 @@ def _say_what_differs(
     if unknown:
         say(
             f"{scores.source}: {counted(len(unknown), 'id')} not in the store and ignored: "
-            f"{', '.join(unknown[:_SHOWN])}"
+            f"{some(unknown, _SHOWN)}"
         )
     if not missing:
         return
@@ -137,7 +137,7 @@ def print_results(
     if empty:
         say(
             f"{counted(len(empty), 'class', 'classes')} without test videos left out: "
-            f"{', '.join(empty[:_SHOWN])}"
+            f"{some(empty, _SHOWN)}"
         )
     if per_class:
         print_table(

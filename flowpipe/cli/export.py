@@ -10,7 +10,7 @@ from flowpipe.cli.options import STORE_ARGUMENT
 from flowpipe.cli.paths import FOLDER
 from flowpipe.cli.screen import counting, say, write_line
 from flowpipe.exchange import LAYOUTS, WEBDATASET, ExportJob, export_store
-from flowpipe.words import byte_size, counted
+from flowpipe.words import byte_size, counted, some
 
 _SHOWN = 3
 
@@ -76,9 +76,7 @@ def export(
             " in the mean, measured on every 16th image; files of --images png hold every value"
         )
     if done.lists:
-        names = [path.name for path in done.lists]
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        write_line(f"lists: {', '.join(names[:_SHOWN])}{more}")
+        write_line(f"lists: {some([path.name for path in done.lists], _SHOWN)}")
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from flowpipe.cli.paths import FILE, FOLDER, FOLDER_THERE, SPLIT_FILE
 from flowpipe.cli.screen import counting, say, write_line
 from flowpipe.datasets.classes import read_class_names
 from flowpipe.exchange import LAYOUTS, ImportJob, Pairing, import_folder, read_lists
-from flowpipe.words import counted
+from flowpipe.words import counted, some
 
 _SHOWN = 5
 
@@ -68,8 +68,7 @@ def import_(
         ("named by the lists and absent", done.absent),
     ):
         if paths:
-            more = ", ..." if len(paths) > _SHOWN else ""
-            say(f"{counted(len(paths), 'folder')} {what}: {', '.join(paths[:_SHOWN])}{more}")
+            say(f"{counted(len(paths), 'folder')} {what}: {some(paths, _SHOWN)}")
     for path, message in done.failed:
         say(f"left out: {message if path in message else f'{path}: {message}'}")
     already = f", {done.already} were there" if done.already else ""

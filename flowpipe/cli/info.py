@@ -13,7 +13,7 @@ from flowpipe import recipe as recipes
 from flowpipe.cli.options import STORE_ARGUMENT
 from flowpipe.cli.screen import print_table, write_json, write_line
 from flowpipe.errors import REASONS, UsageError
-from flowpipe.notes import NOTES, count_notes
+from flowpipe.notes import NOTES, count_notes, join_notes
 from flowpipe.run import Quarantine
 from flowpipe.store import Store, Video, open_store
 from flowpipe.words import byte_size, counted, did_you_mean, some
@@ -152,17 +152,7 @@ def video_facts(video: Video) -> dict[str, Any]:
 
 
 def whole_facts(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the facts of a video from those of its parts: counts are added up, notes are joined.
-
-    Counts of a note, as in ``lost_frames:3``, are added up too.
-    """
-    notes: dict[str, int | None] = {}
-    for note in (note for facts in parts for note in facts.get("notes", ())):
-        code, colon, count = note.partition(":")
-        if code == "video_stream":
-            notes[note] = None  # an index, not a count
-        else:
-            notes[code] = (notes.get(code) or 0) + int(count) if colon else notes.get(code)
+    """Return the facts of a video from those of its parts: counts added up, notes joined."""
     sizes = [tuple(size) for facts in parts for size in facts.get("sizes", ())]
     return {
         **parts[0],
@@ -172,7 +162,7 @@ def whole_facts(parts: list[dict[str, Any]]) -> dict[str, Any]:
             key: sum(int(facts.get(key, 0)) for facts in parts)
             for key in ("frames_decoded", "frames_dropped")
         },
-        "notes": [code if count is None else f"{code}:{count}" for code, count in notes.items()],
+        "notes": join_notes(note for facts in parts for note in facts.get("notes", ())),
     }
 
 

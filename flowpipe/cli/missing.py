@@ -14,7 +14,7 @@ from flowpipe.errors import REASONS, UnwritableError
 from flowpipe.run import ABSENT, Plan
 from flowpipe.types import Outcome
 from flowpipe.whole import write_whole
-from flowpipe.words import counted
+from flowpipe.words import counted, some
 
 FILE_NAME = "missing.txt"
 _SHOWN = 5
@@ -78,8 +78,7 @@ class Missing:
             (f"unreadable ({why})", tuple(o.video_id for o in self.unreadable)),
         )
         sentences = [
-            f"{counted(len(names), 'video')} {kind}: {', '.join(names[:_SHOWN])}"
-            f"{' ...' if len(names) > _SHOWN else ''}"
+            f"{counted(len(names), 'video')} {kind}: {some(names, _SHOWN)}"
             for kind, names in kinds
             if names
         ]

@@ -84,7 +84,7 @@ def load(
         plural = counted(len(dangling), "link leads", "links lead")
         notes.append(f"{plural} nowhere, first: {escape(dangling[0])}.")
     if tree.repeated:
-        notes.append(f"Not entered again: {', '.join(map(escape, tree.repeated[:3]))}.")
+        notes.append(f"Not entered again: {some([*map(escape, tree.repeated)])}.")
     if left_out:
         total = sum(one.count for one in left_out)
         notes.append(f"{counted(total, 'file')} left out: {LeftOut.words(left_out)}.")

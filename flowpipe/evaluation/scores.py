@@ -120,9 +120,7 @@ def read_scores(path: Path, classes: int) -> Scores:
         )
     twice = sorted(key for key, count in Counter(ids).items() if count > 1)
     if twice:
-        raise FormatError(
-            f"{path} has {counted(len(twice), 'id')} twice: {', '.join(twice[:_SHOWN])}"
-        )
+        raise FormatError(f"{path} has {counted(len(twice), 'id')} twice: {some(twice, _SHOWN)}")
     return Scores(str(path), tuple(ids), values)
 
 

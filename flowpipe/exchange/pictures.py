@@ -14,7 +14,6 @@ from flowpipe.errors import FormatError
 from flowpipe.modality import MODALITIES
 
 JPEG, PNG = ".jpg", ".png"
-EXTENSIONS = (JPEG, PNG)
 
 _SAMPLED = 16
 _PNG_EFFORT = [cv2.IMWRITE_PNG_COMPRESSION, 3]

@@ -69,7 +69,9 @@ def contact_sheet(
         max(left + len(moments) * (width + _GAP) - _GAP + _MARGIN, 720),
         top + len(cells) * (height + _GAP) - _GAP + _MARGIN,
     )
-    _write_head(page, video_id, _facts(store, video), full if _has_flow(store) else None)
+    _write_head(
+        page, video_id, _facts(store, video), full if _has_flow(store) else None, _notes(video)
+    )
     pts_s = video.pts_s
     for column, moment in enumerate(moments):
         x = left + column * (width + _GAP)
@@ -167,8 +169,10 @@ def _put(
     page.put(scale_to(picture, *size), x + (width - size[0]) // 2, y + (height - size[1]) // 2)
 
 
-def _write_head(page: Page, title: str, facts: Sequence[str], full_px: float | None) -> None:
-    """Title and facts at the left, the key of the flow colours at the right."""
+def _write_head(
+    page: Page, title: str, facts: Sequence[str], full_px: float | None, warn: Sequence[str] = ()
+) -> None:
+    """Title, facts and warnings at the left, the key of the flow colours at the right."""
     right = page.pixels.shape[1] - _MARGIN
     room = right - _MARGIN
     if full_px is not None:
@@ -181,6 +185,8 @@ def _write_head(page: Page, title: str, facts: Sequence[str], full_px: float | N
     page.write(title, _MARGIN, _MARGIN + 22, 22, bold=True, width=room)
     for line, text in enumerate(facts):
         page.write(text, _MARGIN, _MARGIN + 45 + 19 * line, 12, colour=SOFT, width=room)
+    y = _MARGIN + 45 + 19 * len(facts)
+    page.write(" · ".join(warn), _MARGIN, y, 12, colour=WARNING, width=room)
 
 
 def _write_lines(
@@ -195,13 +201,17 @@ def _write_lines(
 
 def _warnings(video: Video) -> list[str]:
     """Words for a video that is partial or has notes worth mentioning."""
+    return ["partial"] * (video.status == "partial") + _notes(video)
+
+
+def _notes(video: Video) -> list[str]:
+    """Words for the notes of a video that are worth mentioning."""
     notes = ((video.video_id, part["facts"].get("notes", ())) for part in video.part_metas)
-    codes = [note.code.replace("_", " ") for note in count_notes(notes)]
-    return ["partial"] * (video.status == "partial") + codes
+    return [note.code.replace("_", " ") for note in count_notes(notes)]
 
 
 def _facts(store: Store, video: Video) -> list[str]:
-    """Two lines about a video."""
+    """One or two lines about a video."""
     duration = video.pts_s[-1] - video.pts_s[0] + (1 / video.fps if video.fps else 0)
     height, width = max(video.size.values())
     first = [counted(video.frames, "frame"), f"{duration:.1f} s", f"{width}×{height}"]
@@ -210,7 +220,8 @@ def _facts(store: Store, video: Video) -> list[str]:
     if video.status == "partial":
         first.append("partial: the source is damaged after this")
     second = [*_class_lines(store, video), *video.splits]
-    return [" · ".join(first), " · ".join(dict.fromkeys(part for part in second if part))]
+    lines = " · ".join(first), " · ".join(dict.fromkeys(part for part in second if part))
+    return [line for line in lines if line]
 
 
 def _store_facts(store: Store) -> list[str]:

@@ -15,7 +15,7 @@ from flowpipe import codec, recipe
 from flowpipe.errors import UsageError
 from flowpipe.modality import MODALITIES
 from flowpipe.report import contact_sheet, flow_colours, save_png, store_sheet
-from flowpipe.report.page import Page, fit, text_width
+from flowpipe.report.page import WARNING, Page, fit, text_width
 from flowpipe.report.sheet import _choose
 from flowpipe.store import create_store, open_store
 from flowpipe.types import EncodedPlanes, Span, VideoRecord
@@ -31,6 +31,7 @@ def make_store(
     size: tuple[int, int] = (64, 80),
     level: int = 179,
     status: str = "done",
+    notes: Sequence[str] = (),
 ) -> Any:
     """Videos as (id, frames, labels); RGB is plain blue, every flow byte is `level`."""
     create_store(
@@ -57,7 +58,7 @@ def make_store(
                 payloads = codec.encode(planes, codec.RawParams())
                 writer.append(EncodedPlanes(name, payloads, *size, columns))
             writer.append_pts(np.arange(frames) / 25)
-            writer.commit({"status": status})
+            writer.commit({"status": status, "facts": {"notes": list(notes)}})
         writer.publish()
     return open_store(path)
 
@@ -128,6 +129,14 @@ def test_partial_videos_say_so(tmp_path):
         one, other = draw(whole), draw(broken)
         assert one.shape == other.shape
         assert (one != other).any()
+
+
+def test_notes_of_damage_are_written_in_the_colour_of_warnings(tmp_path):
+    plain = make_store(tmp_path / "s", [("a", 4, ())], notes=["colour_untagged"])
+    damaged = make_store(tmp_path / "t", [("a", 4, ())], notes=["lost_frames:3", "interlaced"])
+    for draw in (lambda store: contact_sheet(store, "a"), store_sheet):
+        assert share_of(draw(plain), WARNING) == 0
+        assert share_of(draw(damaged), WARNING) > 0
 
 
 def test_a_store_sheet_shows_every_class(tmp_path):

@@ -13,7 +13,7 @@ from videofile import encode_video, moving_clip
 
 from flowpipe import open_store, recipe
 from flowpipe.extract_recipe import ExtractRecipe
-from flowpipe.notes import NOTES, count_notes
+from flowpipe.notes import NOTES, count_notes, join_notes
 from flowpipe.run import policy_shown
 from flowpipe.run.ledger import Ledger
 from flowpipe.run.plan import ShardPlan, shard_name
@@ -151,3 +151,8 @@ def test_every_note_that_decoding_makes_has_a_meaning() -> None:
                     made.add(str(node.args[0].value))
     assert len(made) > 10
     assert made <= NOTES.keys()
+
+
+def test_counts_of_the_notes_of_parts_add_up_and_indices_do_not() -> None:
+    parts = ["lost_frames:3", "interlaced", "video_stream:1", "lost_frames:2", "video_stream:1"]
+    assert join_notes(parts) == ["lost_frames:5", "interlaced", "video_stream:1"]
