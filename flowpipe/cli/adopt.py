@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from flowpipe.cli.networks import stream_options, train_recipe
-from flowpipe.cli.options import STORE_ARGUMENT, stored_dataset
 from flowpipe.cli.paths import FILE_THERE, FOLDER
 from flowpipe.cli.screen import say
+from flowpipe.cli.store_options import STORE_ARGUMENT, stored_dataset
 from flowpipe.cli.torch_needed import torch_or_why
 from flowpipe.datasets.hmdb51 import TSN_ORDER
 from flowpipe.errors import UsageError

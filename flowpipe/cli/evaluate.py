@@ -9,9 +9,9 @@ from typing import Any
 import click
 import numpy as np
 
-from flowpipe.cli.options import STORE_ARGUMENT
 from flowpipe.cli.paths import THERE
 from flowpipe.cli.screen import print_table, say, write_json
+from flowpipe.cli.store_options import STORE_ARGUMENT
 from flowpipe.errors import UsageError
 from flowpipe.evaluation import (
     PROTOCOLS,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from flowpipe.cli.options import STORE_ARGUMENT
 from flowpipe.cli.paths import FOLDER
 from flowpipe.cli.screen import counting, say, write_line
+from flowpipe.cli.store_options import STORE_ARGUMENT
 from flowpipe.exchange import LAYOUTS, WEBDATASET, ExportJob, export_store
 from flowpipe.words import byte_size, counted, some
 

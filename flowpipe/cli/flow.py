@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe import recipe as recipes
-from flowpipe.cli.options import check_output, width_and_height
+from flowpipe.cli.options import width_and_height
 from flowpipe.cli.paths import FILE, FILE_THERE
 from flowpipe.cli.screen import write_line
+from flowpipe.cli.store_options import check_output
 from flowpipe.errors import UsageError
 from flowpipe.flow import FLOWS
 from flowpipe.flow.flo import write_flo

@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from flowpipe import recipe as recipes
-from flowpipe.cli.options import STORE_ARGUMENT
 from flowpipe.cli.screen import print_table, write_json, write_line
+from flowpipe.cli.store_options import STORE_ARGUMENT
 from flowpipe.errors import REASONS, UsageError
 from flowpipe.notes import NOTES, count_notes, join_notes
 from flowpipe.run import Quarantine

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from flowpipe.cli.options import chain, stored_dataset
 from flowpipe.cli.paths import RECIPE
+from flowpipe.cli.store_options import chain, stored_dataset
 from flowpipe.errors import UsageError
 from flowpipe.modality import MODALITIES
 from flowpipe.recipe_file import read_recipe, recipe_of

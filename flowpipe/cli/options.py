@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ import click
 
 from flowpipe import recipe as recipes
 from flowpipe.cli import devices
-from flowpipe.cli.paths import FOLDER, PLACE, RECIPE, THERE
+from flowpipe.cli.paths import FOLDER, PLACE, RECIPE
 from flowpipe.cli.source import load_dataset, source_of
+from flowpipe.cli.store_options import chain
 from flowpipe.datasets import DATASETS, Dataset
 from flowpipe.errors import REASONS, BackendError, UsageError
 from flowpipe.extract_recipe import ExtractRecipe
@@ -26,10 +26,6 @@ from flowpipe.store import read_store_header
 from flowpipe.video import DECODERS, MAX_DAMAGED
 from flowpipe.words import did_you_mean
 
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
-STORE_ARGUMENT = click.argument("store", type=THERE)
 ON_ERROR = ("skip", "partial", "conceal", "fail")
 MAX_DAMAGE_OPTION = click.option(
     "--max-damage", "max_damaged", type=click.FloatRange(0, 1), default=MAX_DAMAGED,
@@ -37,17 +33,6 @@ MAX_DAMAGE_OPTION = click.option(
     help="Share of frames that may be missing or wrong in a video that counts as good; one or two "
     "frames always may, unless it is 0.",
 )  # fmt: skip
-
-
-def chain(*decorators: Decorator) -> Decorator:
-    """Several decorators as one, the first outermost."""
-
-    def apply(function: Callable[..., Any]) -> Callable[..., Any]:
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
-
-    return apply
 
 
 extract_options = chain(
@@ -314,14 +299,6 @@ def width_and_height(size: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def check_output(output: Path, *suffixes: str) -> None:
-    """Refuse an ``-o`` that has none of these suffixes, or whose folder is not there."""
-    if output.suffix.lower() not in suffixes:
-        raise UsageError(f"-o {output}: wanted a name that ends in {' or '.join(suffixes)}")
-    if not output.resolve().parent.is_dir():
-        raise UsageError(f"-o {output}: no folder {output.resolve().parent}")
-
-
 def without_core(values: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """Where the compiled core is missing, flow means OpenCV's TV-L1, and the user is told."""
     core = native_core()
@@ -349,11 +326,6 @@ def _part(text: str) -> tuple[int, int]:
     if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
         raise UsageError(f"--part wants i/n with 1 <= i <= n, as 3/8, got {text}")
     return int(index), int(count)
-
-
-def stored_dataset(store: Path) -> str:
-    """Name of the data set that a store holds."""
-    return str(read_store_header(store).dataset.get("dataset", ""))
 
 
 def stored_request(store: Path) -> tuple[dict[str, Any], ExtractRecipe]:

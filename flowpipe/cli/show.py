@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from flowpipe.cli.info import find
-from flowpipe.cli.options import STORE_ARGUMENT, check_output
 from flowpipe.cli.paths import FILE
 from flowpipe.cli.screen import write_line
+from flowpipe.cli.store_options import STORE_ARGUMENT, check_output
 from flowpipe.report import contact_sheet, save_png
 from flowpipe.store import open_store
 

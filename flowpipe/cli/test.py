@@ -10,9 +10,9 @@ import click
 import numpy as np
 
 from flowpipe.cli.evaluate import print_results
-from flowpipe.cli.options import STORE_ARGUMENT, check_output
 from flowpipe.cli.paths import FILE, FOLDER_THERE
 from flowpipe.cli.screen import counting, say
+from flowpipe.cli.store_options import STORE_ARGUMENT, check_output
 from flowpipe.cli.torch_needed import torch_or_why
 from flowpipe.evaluation import Scores, evaluate, protocol_of, write_scores
 from flowpipe.recipe import plain

@@ -10,9 +10,9 @@ import click
 
 from flowpipe.cli import EXIT_DONE
 from flowpipe.cli.networks import stream_options, train_recipe
-from flowpipe.cli.options import STORE_ARGUMENT
 from flowpipe.cli.paths import FILE, FOLDER, THERE
 from flowpipe.cli.screen import say
+from flowpipe.cli.store_options import STORE_ARGUMENT
 from flowpipe.cli.torch_needed import torch_or_why
 from flowpipe.cli.watch import watching
 from flowpipe.errors import UsageError

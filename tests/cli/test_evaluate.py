@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import FAST, in_process, moving_clip
+from command import FAST, in_process, moving_clip, run_python
 from videofile import encode_video
 
 CLASSES = ("dive", "jump", "run")
@@ -80,3 +80,11 @@ def test_missing_and_unknown_videos(store: Path, tmp_path: Path) -> None:
     ):
         done = in_process("evaluate", store, *wrong)
         assert done.returncode == 2 and message in done.stderr
+
+
+def test_commands_that_extract_nothing_do_not_load_what_extracts() -> None:
+    run_python(
+        "import sys, flowpipe.cli.evaluate, flowpipe.cli.export, flowpipe.cli.test\n"
+        "needless = {'av', 'torch', 'flowpipe.flow', 'flowpipe.run'} & set(sys.modules)\n"
+        "assert not needless, needless"
+    )

@@ -1,0 +1,41 @@
+"""Options and checks of commands that read a store: light, so that these commands start fast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from flowpipe.cli.paths import THERE
+from flowpipe.errors import UsageError
+from flowpipe.store import read_store_header
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+STORE_ARGUMENT = click.argument("store", type=THERE)
+
+
+def chain(*decorators: Decorator) -> Decorator:
+    """Several decorators as one, the first outermost."""
+
+    def apply(function: Callable[..., Any]) -> Callable[..., Any]:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+def check_output(output: Path, *suffixes: str) -> None:
+    """Refuse an ``-o`` that has none of these suffixes, or whose folder is not there."""
+    if output.suffix.lower() not in suffixes:
+        raise UsageError(f"-o {output}: wanted a name that ends in {' or '.join(suffixes)}")
+    if not output.resolve().parent.is_dir():
+        raise UsageError(f"-o {output}: no folder {output.resolve().parent}")
+
+
+def stored_dataset(store: Path) -> str:
+    """Name of the data set that a store holds."""
+    return str(read_store_header(store).dataset.get("dataset", ""))
