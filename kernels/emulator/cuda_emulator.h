@@ -1,7 +1,8 @@
 // .cu files -> functions for this CPU: what a kernel needs of CUDA, so that tests can run it unmodified.
 //
-// Every CUDA thread is a fiber; one operating system thread runs them all, block after block. What a
-// GPU leaves open is made hard on purpose: warps and blocks run in a shuffled order that changes with
+// A CUDA thread runs on a fiber and keeps it while it waits at a barrier or shuffle; one that ends
+// leaves it to the next. One operating system thread runs them all, block after block. What a GPU
+// leaves open is made hard on purpose: warps and blocks run in a shuffled order that changes with
 // the seed, so a missing barrier shows as a result that depends on it; shared memory is filled with
 // NaNs before each block; a barrier that not all threads reach ends the program with a message.
 // Warps are 32 lanes. Arrays are checked by the address sanitizer where the tests turn it on.
@@ -41,7 +42,7 @@ constexpr size_t STACK_BYTES = 64 * 1024 + 13 * 64;  // odd lines: stacks share 
 
 enum class State { READY, AT_SHUFFLE, AT_BARRIER, FINISHED };
 
-// A stack that runs one thread after the other, to their ends. A thread that waits keeps it.
+// A stack that threads run on, one after the other.
 struct Fiber {
     void *context[5];  // of __builtin_setjmp, which saves no more than the place
     ucontext_t first;
