@@ -322,7 +322,7 @@ def test_no_kernel_leaves_its_arrays():
         **os.environ,
         "LD_PRELOAD": asan,
         "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0",
-        "CUDA_STAND_IN_FLAGS": "-fsanitize=address --param=asan-stack=0 -g",
+        "CUDA_STAND_IN_FLAGS": "-fsanitize=address --param=asan-stack=0 -O1 -g1",
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests"), str(STAND_IN)]),
         "PYTHONMALLOC": "malloc",
     }
