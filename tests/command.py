@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,19 +32,46 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "flowpipe", *map(str, arguments)]
 
 
-def in_process(*arguments: object) -> subprocess.CompletedProcess[str]:
+def in_process(*arguments: object, cwd: str | Path = ".") -> subprocess.CompletedProcess[str]:
     """Run `flowpipe ...` in this process, for tests of what a command computes, says and refuses.
 
-    It saves the seconds in which a process of its own would load libraries.
+    It saves the half second or more in which a process of its own would load libraries. What the
+    processes write that it starts is captured too. Bytes that are not UTF-8 become surrogates.
     """
-    out, err, code = io.StringIO(), io.StringIO(), None
-    with warnings.catch_warnings(), redirect_stdout(out), redirect_stderr(err):
+    before, code = Path.cwd(), None
+    with warnings.catch_warnings(), captured(1) as out, captured(2) as err:
+        for category in (DeprecationWarning, ImportWarning, ResourceWarning):
+            warnings.simplefilter("ignore", category)  # as Python does, and pytest does not
+        os.chdir(cwd)
         try:
             main(list(map(str, arguments)))
         except SystemExit as ended:
             code = ended.code
+        finally:
+            os.chdir(before)
     assert isinstance(code, int), "main ends by itself"
-    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+    return subprocess.CompletedProcess(arguments, code, *map(content, (out, err)))
+
+
+@contextmanager
+def captured(fd: int) -> Iterator[TextIO]:
+    """Let a descriptor, stdout's or stderr's, lead to a file, and what Python makes of it."""
+    file = tempfile.TemporaryFile("w+", buffering=1, encoding="utf-8", errors="surrogateescape")
+    saved = os.dup(fd)
+    os.dup2(file.fileno(), fd)
+    try:
+        with (redirect_stdout if fd == 1 else redirect_stderr)(file):
+            yield file
+    finally:
+        os.dup2(saved, fd)
+        os.close(saved)
+
+
+def content(file: TextIO) -> str:
+    """All of a file, which is closed."""
+    with file:
+        file.seek(0)
+        return file.read()
 
 
 def run_python(code: str) -> str:

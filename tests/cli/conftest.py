@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from command import Run, command, moving_clip
+from command import Run, command, in_process, moving_clip
 from videofile import encode_video
-
-from flowpipe.cli import main
 
 
 @pytest.fixture(scope="session")
@@ -29,11 +26,10 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def flowpipe(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+def flowpipe() -> Run:
     """Run `flowpipe ...` to its end: in this process, or in one of its own that gets an `env`.
 
-    A process of its own has half a second to import, and hundreds of calls are made here. Tests of
-    signals, exit codes and crashes start theirs.
+    Tests of signals, exit codes and crashes start processes of their own.
     """
 
     def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -41,14 +37,7 @@ def flowpipe(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
             return subprocess.run(
                 command(*arguments), capture_output=True, text=True, timeout=280, **options
             )
-        with monkeypatch.context() as patched, warnings.catch_warnings():
-            patched.chdir(options.get("cwd", "."))
-            for category in (DeprecationWarning, ImportWarning, ResourceWarning):
-                warnings.simplefilter("ignore", category)  # as Python does, and pytest does not
-            capfd.readouterr()
-            with pytest.raises(SystemExit) as end:
-                main([str(argument) for argument in arguments])
-        return subprocess.CompletedProcess(arguments, end.value.code, *capfd.readouterr())
+        return in_process(*arguments, **options)
 
     return run
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from command import FAST, command, moving_clip
+from command import FAST, in_process, moving_clip
 from conftest import ROOT
 from store_making import RECIPE, Made, add_video, open_writer
 from videofile import encode_video
@@ -30,10 +30,8 @@ RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\
 
 def run(*arguments: object) -> tuple[int, str]:
     """Exit code and all that a command prints, which must hold no control character."""
-    done = subprocess.run(command(*arguments), capture_output=True, timeout=280, check=False)
-    printed = done.stdout.decode("utf-8", "surrogateescape") + done.stderr.decode(
-        "utf-8", "surrogateescape"
-    )
+    done = in_process(*arguments)
+    printed = done.stdout + done.stderr
     assert not RAW.search(printed), repr(printed)
     return done.returncode, printed
 
