@@ -3,9 +3,10 @@
     python benchmarks/camera.py [--clips FOLDER] [--device cpu]
 
 One thread, CPU time (not wall time), frames of 340x256. The first table is the cost of each piece
-beside one TV-L1 of the same pair; the second the error of the homography where the motion is known,
-with flows that follow large motion and one that loses it (tvl1 of variant opencv4); the third what
-is left of the flow of real clips.
+beside one TV-L1 of the same pair; the second that of corners and matches in NumPy and OpenCV beside
+the compiled core, whose results must be the same; the third the error of the homography where the
+motion is known, with flows that follow large motion and one that loses it (tvl1 of variant
+opencv4); the fourth what is left of the flow of real clips.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from flowpipe.flow.features import (  # noqa: E402
     make_detector,
 )
 from flowpipe.flow.warped import warped_flow  # noqa: E402
-from flowpipe.ops import get_ops  # noqa: E402
+from flowpipe.ops import feature_ops, get_ops  # noqa: E402
 from flowpipe.video import open_video  # noqa: E402
 
 HEIGHT, WIDTH = 256, 340
@@ -53,6 +54,14 @@ class Clock:
         began = time.process_time()
         result = call(*arguments)
         self.spent[name].append(1000 * (time.process_time() - began) / share)
+        return result
+
+    def least(self, name: str, repeats: int, call: Callable[..., Any], *arguments: Any) -> Any:
+        """Call several times; note the least time."""
+        for _ in range(repeats):
+            result = self.time(name, call, *arguments)
+        times = self.spent[name]
+        times[-repeats:] = [min(times[-repeats:])]
         return result
 
     def of(self, name: str) -> float:
@@ -129,6 +138,30 @@ def _refit_ms(clock: Clock, in_first: np.ndarray, in_second: np.ndarray) -> floa
     agree = agree.ravel() > 0
     clock.time("refit", cv2.findHomography, in_first[agree], in_second[agree], 0)
     return clock.spent["refit"][-1]
+
+
+def core(clips: dict[str, np.ndarray], repeats: int = 5) -> None:
+    """Print CPU time of corners and matches, without and with the compiled core, taken in turns."""
+    params, clock = WarpParams(), Clock()
+    makers = {"NumPy, OpenCV": get_ops("reference"), "compiled core": feature_ops()}
+    how = params.max_corners, params.quality, params.min_distance_px
+    for gray in clips.values():
+        detector = make_detector(params.detector)
+        points = [find_keypoints(frame, detector) for frame in gray]
+        for k in range(len(gray) - 1):
+            pair = *points[k], *points[k + 1], params.window_px
+            results = []
+            for name, ops in makers.items():
+                corners = clock.least(name + " corners", repeats, ops.corners, gray[k], *how)
+                matched = clock.least(name + " matches", repeats, ops.match_keypoints, *pair)
+                results.append((corners.tobytes(), matched.tobytes()))
+            assert results[0] == results[1], "the compiled core gives other corners or matches"
+    print(f"\nCPU ms, median of frames, each the least of {repeats} tries")
+    print(f"{'':16}{'corners':>9}{'matches':>9}")
+    for name in makers:
+        print(f"{name:16}{clock.of(name + ' corners'):9.3f}{clock.of(name + ' matches'):9.3f}")
+    clock.least("eigenvalues", 50, cv2.cornerMinEigenVal, gray[0], 3)
+    print(f"of the corners, OpenCV's eigenvalues, which both take: {clock.of('eigenvalues'):.3f}")
 
 
 def accuracy(pairs: int, ops: Any) -> None:
@@ -224,6 +257,7 @@ def main() -> None:
         steps = [camera_step(HEIGHT, WIDTH, 5.0, rng) for _ in range(6)]
         clips = {"synthetic scene": film(rng, steps).frames}
     cost(clips, ops)
+    core(clips)
     accuracy(options.pairs, ops)
     residual(clips, ops, options.flow)
 

@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 
 from flowpipe.errors import BackendError
 from flowpipe.flow.contrib import contrib_lack
-
-Points = NDArray[np.float32]
-"""(M, 2), x right and y down, in pixels."""
+from flowpipe.ops import Points, feature_ops
 
 SMALLEST_SIDE = 16  # OpenCV's AKAZE writes outside its buffers on frames one pixel high
 
@@ -102,8 +100,10 @@ def find_keypoints(
     if descriptors is None or not len(found):
         return np.empty((0, 2), np.float32), np.empty((0, 0), np.uint64)
     if descriptors.dtype == np.uint8:
-        padding = -descriptors.shape[1] % 8
-        descriptors = np.pad(descriptors, ((0, 0), (0, padding))).view(np.uint64)
+        count, length = descriptors.shape
+        words = np.zeros((count, -(-length // 8)), np.uint64)
+        words.view(np.uint8)[:, :length] = descriptors
+        descriptors = words
     return np.asarray(cv2.KeyPoint.convert(found), np.float32), descriptors
 
 
@@ -120,10 +120,7 @@ def find_corners(
     -------
     float32 (C, 2), C <= count
     """
-    found = cv2.goodFeaturesToTrack(
-        np.ascontiguousarray(gray), count, quality, min_distance_px, mask=mask
-    )
-    return np.empty((0, 2), np.float32) if found is None else np.asarray(found, np.float32)[:, 0]
+    return feature_ops().corners(gray, count, quality, min_distance_px, mask)
 
 
 def match_in_window(first: Features, second: Features, window_px: float) -> tuple[Points, Points]:
@@ -138,34 +135,8 @@ def match_in_window(first: Features, second: Features, window_px: float) -> tupl
     in_first, in_second : float32 (M, 2)
         M <= number of keypoints of the second frame.
     """
-    near_second, near_first = _pairs_in_window(second.points, first.points, window_px)
-    if not len(near_second):
-        return np.empty((0, 2), np.float32), np.empty((0, 2), np.float32)
-    distance = _distance(first.descriptors[near_first], second.descriptors[near_second])
-    # One key holds distance and index, so the least key is the first of the most similar.
-    key = distance * len(first.points) + near_first
-    starts = np.flatnonzero(np.diff(near_second, prepend=-1))
-    best = np.minimum.reduceat(key, starts) % len(first.points)
-    return first.points[best], second.points[near_second[starts]]
-
-
-def _pairs_in_window(
-    a: Points, b: Points, window_px: float
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Indices (i, j) of all a[i], b[j] less than a window apart in x and in y; i never falls."""
-    by_x = np.argsort(b[:, 0], kind="stable")
-    sorted_x = b[by_x, 0]
-    start = np.searchsorted(sorted_x, a[:, 0] - window_px, side="right")
-    count = np.maximum(np.searchsorted(sorted_x, a[:, 0] + window_px, side="left") - start, 0)
-    i = np.repeat(np.arange(len(a)), count)
-    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    j = by_x[start[i] + within]
-    near = np.abs(a[i, 1] - b[j, 1]) < window_px
-    return i[near], j[near]
-
-
-def _distance(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.int64]:
-    """Between rows: differing bits, or the square of the Euclidean distance (SIFT's are whole)."""
-    if a.dtype == np.uint64:
-        return np.bitwise_count(a ^ b).sum(axis=1, dtype=np.int64)
-    return np.square(a - b).sum(axis=1).astype(np.int64)
+    best = feature_ops().match_keypoints(
+        first.points, first.descriptors, second.points, second.descriptors, window_px
+    )
+    matched = best >= 0
+    return first.points[best[matched]], second.points[matched]

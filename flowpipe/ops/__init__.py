@@ -7,6 +7,7 @@ device: callers only slice it, hand it back, or ask for it with `to_host`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,7 +17,11 @@ from numpy.typing import NDArray
 
 from flowpipe.errors import BackendError
 
-__all__ = ["DEVICES", "TVL1Model", "TVL1State", "Ops", "get_ops"]
+__all__ = ["DEVICES", "FeatureOps", "Ops", "Points", "TVL1Model", "TVL1State"]
+__all__ += ["feature_ops", "get_ops"]
+
+Points = NDArray[np.float32]
+"""(M, 2), x right and y down, in pixels."""
 
 DEVICES = ("cpu", "cuda", "reference")
 
@@ -168,6 +173,53 @@ class Ops(Protocol):
 
     def tvl1_flow(self, state: Any, out: Any) -> Any:
         """The flow of a state, written into f32 (N, 2, H, W) `out` and returned."""
+
+
+class FeatureOps(Protocol):
+    """What is computed on the features of frames: on the host, whatever the device."""
+
+    def match_keypoints(
+        self,
+        first: Points,
+        first_descriptors: NDArray[Any],
+        second: Points,
+        second_descriptors: NDArray[Any],
+        window_px: float,
+    ) -> NDArray[np.int64]:
+        """i64 (K2,): for each keypoint of the second frame, the index of the most similar one of
+        the first that is less than `window_px` away in x and in y; -1 where there is none.
+
+        Points f32 (K1, 2) and (K2, 2). Descriptors uint64 (K, B) by Hamming distance, or f32 whole
+        numbers by Euclidean distance. Of equally similar keypoints the first wins.
+        """
+
+    def corners(
+        self,
+        gray: NDArray[np.uint8],
+        most: int,
+        quality: float,
+        apart_px: float,
+        mask: NDArray[np.uint8] | None = None,
+    ) -> Points:
+        """What cv2.goodFeaturesToTrack finds in an image (H, W): f32 (C, 2), best first, C <= most.
+
+        Quality is a share of the strongest corner; no two corners are closer than `apart_px`; none
+        are where the mask (H, W) is 0.
+        """
+
+
+@functools.cache
+def feature_ops() -> FeatureOps:
+    """Return the operations on features, which every device uses.
+
+    Raises
+    ------
+    BackendError
+        If ``FLOWPIPE_ISA`` names an instruction set that is not compiled in or not in this CPU.
+    """
+    from flowpipe.ops.cpu import CpuOps
+
+    return CpuOps()
 
 
 def get_ops(device: str = "cpu", isa: str | None = None) -> Ops:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,6 +48,26 @@ def check_warp(
         )
     if margin < 0:
         raise ValueError(f"margin must be at least 0 pixels, got {margin}")
+
+
+def check_keypoints(
+    first: NDArray[np.float32],
+    first_descriptors: NDArray[Any],
+    second: NDArray[np.float32],
+    second_descriptors: NDArray[Any],
+) -> None:
+    """Refuse positions and descriptors of two frames that do not belong together."""
+    for points, descriptors in ((first, first_descriptors), (second, second_descriptors)):
+        if points.dtype != np.float32 or points.ndim != 2 or points.shape[1] != 2:
+            raise ValueError(f"points must be float32 (K, 2), got {points.dtype} {points.shape}")
+        if len(points) and (descriptors.ndim != 2 or len(descriptors) != len(points)):
+            raise ValueError(
+                f"descriptors must be (K, B) with K = {len(points)}, as points are, "
+                f"got {descriptors.shape}"
+            )
+    kinds = [(d.dtype, d.shape[1:]) for d in (first_descriptors, second_descriptors)]
+    if len(first) and len(second) and kinds[0] != kinds[1]:
+        raise ValueError(f"descriptors of both frames must be of one kind, got {kinds}")
 
 
 def _check_pixels(what: str, size: tuple[int, ...]) -> None:

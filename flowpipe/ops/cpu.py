@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 
 from flowpipe.distribution import how_to_install
 from flowpipe.errors import BackendError
-from flowpipe.ops import TVL1Model
-from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_warp
+from flowpipe.ops import Points, TVL1Model
+from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_keypoints, check_warp
 from flowpipe.ops.host import HostOps
 from flowpipe.ops.reference import FIELDS, ReferenceOps
 
 F32 = NDArray[np.float32]
 LIBRARY = Path(__file__).resolve().parent.parent / "_core.so"
-ABI = 2  # as in kernels/cpu/core.cpp; raised whenever a signature below changes
+ABI = 3  # as in kernels/cpu/core.cpp; raised whenever a signature below changes
 
 _P, _L, _F, _D, _I = (
     ctypes.c_void_p, ctypes.c_long, ctypes.c_float, ctypes.c_double, ctypes.c_int,
@@ -38,6 +38,8 @@ SIGNATURES = {  # count and sizes, then arrays, as kernels/cpu/operations.h decl
     "difference": (None, (_L, _L, _P, _P, _P)),
     "quantise": (None, (_L, _L, _P, _D, _P, _P)),
     "warp_homography": (None, (_L, _L, _L, _P, _P, _P, _L, _P)),
+    "match_bits": (None, (_L, _L, _L, _F, _P, _P, _P, _P, _P, _P, _P)),
+    "select_corners": (_L, (_L, _L, _P, _P, _L, _D, _P)),
     "pyramid_down": (None, (_L, _L, _L, _P, _P)),
     "bilinear": (None, (_L, _L, _L, _P, _L, _L, _D, _D, _I, _F, _P)),
     "padded_floats": (_L, (_L, _L)),
@@ -201,6 +203,50 @@ class CpuOps(HostOps):
         homography, result = np.ascontiguousarray(homography), np.empty_like(gray)
         self._call("warp_homography", *gray.shape, gray, homography, fill, margin, result)
         return result
+
+    def match_keypoints(
+        self,
+        first: Points,
+        first_descriptors: NDArray[Any],
+        second: Points,
+        second_descriptors: NDArray[Any],
+        window_px: float,
+    ) -> NDArray[np.int64]:
+        arguments = (first, first_descriptors, second, second_descriptors)
+        check_keypoints(*arguments)
+        if not self._functions or first_descriptors.dtype != np.uint64 or not len(first):
+            return self._slow.match_keypoints(*arguments, window_px)
+        by_x = np.argsort(first[:, 0], kind="stable")
+        x, y = np.ascontiguousarray(first[by_x].T)
+        second, bits = np.ascontiguousarray(second), np.ascontiguousarray(second_descriptors)
+        matched = np.empty(len(second), np.int64)
+        self._call(
+            "match_bits", len(first), len(second), bits.shape[1], window_px, x, y,
+            first_descriptors[by_x], by_x, second, bits, matched,
+        )  # fmt: skip
+        return matched
+
+    def corners(
+        self,
+        gray: NDArray[np.uint8],
+        most: int,
+        quality: float,
+        apart_px: float,
+        mask: NDArray[np.uint8] | None = None,
+    ) -> Points:
+        check_gray(gray[None])
+        if not self._functions:
+            return self._slow.corners(gray, most, quality, apart_px, mask)
+        # As cv2.goodFeaturesToTrack begins; what follows there takes longer than all of this.
+        strength = cv2.cornerMinEigenVal(np.ascontiguousarray(gray), 3, ksize=3)
+        strongest = cv2.minMaxLoc(strength, mask)[1]
+        cv2.threshold(strength, strongest * quality, 0, cv2.THRESH_TOZERO, dst=strength)
+        mask = None if mask is None else np.ascontiguousarray(mask)
+        found = np.empty((min(most, gray.size), 2), np.float32)
+        count = self._call(
+            "select_corners", *gray.shape, strength, mask, len(found), apart_px, found
+        )
+        return found[:count]
 
     def pyramid(
         self, gray: NDArray[np.uint8], sizes: Sequence[tuple[int, int]], rule: str, step: float

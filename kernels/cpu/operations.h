@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 
+#include "features.h"
 #include "iterate.h"
 #include "pixels.h"
 #include "warp.h"
@@ -54,6 +55,35 @@ void EXPORTED(bilinear)(long n, long h, long w, const float *images, long height
     for (long k = 0; k < n; k++, images += h * w, out += height * width)
         bilinear_image(w, images, height, width, rows, columns, factor, line, out);
     free(memory);
+}
+
+void EXPORTED(match_bits)(long in_first, long in_second, long words, float window,
+                          const float *x, const float *y, const uint64_t *first_bits,
+                          const int64_t *number, const float *second, const uint64_t *second_bits,
+                          int64_t *matched) {
+    int32_t *near = (int32_t *)malloc((in_first + 1) * sizeof(int32_t));
+    if (!near) abort();
+    const Sorted all = {in_first, x, y, first_bits, number};
+    for (long k = 0; k < in_second; k++, second += 2, second_bits += words)
+        matched[k] = nearest_bits(all, words, window, second[0], second[1], second_bits, near);
+    free(near);
+}
+
+long EXPORTED(select_corners)(long height, long width, const float *strength, const uint8_t *mask,
+                              long most, double apart, float *corners) {
+    const long pixels = height * width;
+    char *memory = (char *)malloc(2 * (pixels * sizeof(uint64_t) + (width + 4) * sizeof(float)));
+    uint8_t *taken = (uint8_t *)calloc(pixels, 1);
+    if (!memory || !taken) abort();
+    uint64_t *found = (uint64_t *)memory, *spare = found + pixels;
+    const long count =
+        local_maxima(height, width, strength, mask, (float *)(spare + pixels), found);
+    const uint64_t *rising = sorted_by_strength(count, found, spare);
+    const long chosen =
+        spread_corners(height, width, count, rising, most, apart, taken, corners);
+    free(taken);
+    free(memory);
+    return chosen;
 }
 
 long EXPORTED(padded_floats)(long height, long width) { return padded_floats(height, width); }
