@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from flowpipe.errors import BackendError, UsageError
 from flowpipe.ops.gpus import Gpus, gpus
+from flowpipe.run import usable_cores
 from flowpipe.video import require_nvdec, visible_gpus
 from flowpipe.words import counted
 
@@ -21,6 +22,7 @@ class Devices:
     gpus: int
     """GPUs that this run's own workers share; 0 for none, or where the scheduler has them."""
     workers: int
+    """0 for as many as keep the GPUs busy: what one takes of their memory is measured first."""
     why: str
     """What was chosen and the reason, to be said in one line; empty where it was asked for."""
 
@@ -34,7 +36,7 @@ def choose(device: str, wanted: int | None, workers: int | None, scheduler: str)
     wanted : int, optional
         ``--gpus``.
     workers : int, optional
-        ``--workers``: with GPUs a multiple of them, by default one each.
+        ``--workers``: with GPUs a multiple of them.
     scheduler : str
         Address or file of a Dask scheduler; its workers have their GPUs already and check them
         themselves.
@@ -46,7 +48,7 @@ def choose(device: str, wanted: int | None, workers: int | None, scheduler: str)
     BackendError
         If GPUs are wanted and cannot be used.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     if device == "cpu" and wanted:
         raise UsageError(f"--device cpu and --gpus {wanted} contradict each other: leave one out")
     if scheduler:
@@ -99,7 +101,7 @@ def _on_gpus(found: Gpus, wanted: int | None, workers: int | None) -> Devices:
             f"give --gpus {visible}, or ask the batch system for {wanted}"
         )
     count = wanted or min(visible, workers or visible)
-    workers = workers or count
+    workers = workers or 0
     if workers % count:
         fewer = workers // count * count
         choice = f"{fewer} or {fewer + count}" if fewer else str(count)

@@ -24,6 +24,7 @@ from flowpipe.run import (
     plan_run,
     run,
     signals_interrupt_once,
+    usable_cores,
 )
 from flowpipe.store import Store, open_store
 from flowpipe.words import agreed, byte_size, counted, duration, some
@@ -55,15 +56,15 @@ def _extract(verify: bool, quiet: bool, **options: Any) -> int:
         say(f"warning: {wanted.warning}", "yellow")
     plan = plan_run(wanted.dataset, wanted.recipe, wanted.run)
     if not quiet:
-        if wanted.why_device:
-            say(f"device: {wanted.why_device}")
+        if device := "; ".join(filter(None, [wanted.why_device, plan.filled])):
+            say(f"device: {device}")
         _say_if_begun_elsewhere(plan, wanted)
         if wanted.dataset.note:
             say(wanted.dataset.note)
         say(
             f"{plan.videos} to extract{_in_parts(plan)}, {plan.done} done before, "
             f"{plan.quarantined} in quarantine, {len(plan.unusable)} unusable; about "
-            f"{counted(round(plan.frames), 'frame')}, {duration(plan.cost_s)} of one core, "
+            f"{counted(round(plan.frames), 'frame')}, {_cost(plan)}, "
             f"{byte_size(plan.bytes)}"
         )
         for line in plan.changes.lines():
@@ -91,6 +92,12 @@ def _extract(verify: bool, quiet: bool, **options: Any) -> int:
     damaged = verify and not _verified(wanted)
     _report(summary, wanted)
     return EXIT_SOME_FAILED if summary.failed or damaged else EXIT_DONE
+
+
+def _cost(plan: Plan) -> str:
+    """Say how long one core, and one GPU, would take."""
+    cores = f"{duration(plan.cost_s - plan.gpu_s)} of one core"
+    return f"{cores} and {duration(plan.gpu_s)} of one GPU" if plan.gpu_s else cores
 
 
 def _in_parts(plan: Plan) -> str:
@@ -137,7 +144,7 @@ def other_counts(store: Store, listed: Mapping[str, int]) -> str:
 
 def _verified(wanted: Request) -> bool:
     """Check every byte of the store and say what was found."""
-    report = check(wanted.run.store, decode=False, workers=wanted.run.workers)
+    report = check(wanted.run.store, decode=False, workers=usable_cores())
     images = sum(row.images for row in report.shards)
     found = "all whole" if report.ok else counted(len(report.problems), "problem")
     say(f"verified: {counted(len(report.shards), 'shard')}, {counted(images, 'image')}, {found}")

@@ -98,12 +98,12 @@ extract_options = chain(
     ),
     click.option(
         "--workers", type=click.IntRange(1), default=None,
-        help="Worker processes, one core each.  [default: all cores, or one per GPU]",
+        help="Worker processes, one core each.  [default: as many as this process may use cores; "
+        "with GPUs as many of them as fit into the memories]",
     ),
     click.option(
         "--gpus", type=click.IntRange(1), metavar="N",
-        help="GPUs to use; several workers may share one, as --gpus 2 --workers 6.  "
-        "[default: all that are visible]",
+        help="GPUs to use; their workers share them evenly.  [default: all that are visible]",
     ),
     click.option(
         "--scheduler", metavar="ADDRESS|FILE", default="",

@@ -33,9 +33,6 @@ def plan(as_json: bool, **options: Any) -> int:
     found = plan_run(wanted.dataset, wanted.recipe, wanted.run)
     missing = Missing.of(wanted.dataset, found)
     free = free_bytes(wanted.run.store)
-    workers = wanted.run.workers
-    longest_s = max((shard.cost_s for shard in found.shards), default=0.0)
-    hours = max(found.cost_s / workers, longest_s) / 3600
     facts = {
         "dataset": wanted.source["dataset"],
         "root": wanted.source["root"],
@@ -52,11 +49,12 @@ def plan(as_json: bool, **options: Any) -> int:
         "videos_unlisted": len(missing.unlisted),
         "videos_unreadable": len(missing.unreadable),
         "frames": round(found.frames),
-        "core_hours": found.cost_s / 3600,
+        "core_hours": (found.cost_s - found.gpu_s) / 3600,
+        "gpu_hours": found.gpu_s / 3600,
         "device": wanted.run.device,
         "gpus": wanted.run.gpus,
-        "workers": workers,
-        "hours": hours,
+        "workers": found.workers,
+        "hours": found.hours(wanted.run.gpus),
         "bytes": round(found.bytes),
         "inodes": len(found.shards) + FILES_BESIDE_SHARDS,
         "inodes_as_jpeg_folders": round(found.frames * _files_per_frame(wanted.recipe.modalities)),
@@ -66,7 +64,8 @@ def plan(as_json: bool, **options: Any) -> int:
     if as_json:
         write_json(facts)
     else:
-        _print(facts, wanted.why_device or wanted.run.device, wanted.warning)
+        device = wanted.why_device or wanted.run.device
+        _print(facts, "; ".join(filter(None, [device, found.filled])), wanted.warning)
         others = replace(missing, left_out=()).lines()  # what is left out is in the note
         for line in [*filter(None, [wanted.dataset.note]), *found.changes.lines(), *others]:
             write_line(line)
@@ -74,6 +73,7 @@ def plan(as_json: bool, **options: Any) -> int:
 
 
 def _print(facts: dict[str, Any], device: str, warning: str) -> None:
+    gpu = f", {duration(3600 * facts['gpu_hours'])} of one GPU" if facts["gpu_hours"] else ""
     fits = "enough" if facts["fits"] else "NOT enough"
     videos, spans = facts["videos_to_extract"], facts["spans_to_extract"]
     to_extract = counted(videos, "video") + (f", cut into {spans} parts" if spans > videos else "")
@@ -96,7 +96,7 @@ def _print(facts: dict[str, Any], device: str, warning: str) -> None:
                 "time",
                 f"about {duration(3600 * facts['hours'])} with "
                 f"{counted(facts['workers'], 'worker')}, "
-                f"{duration(3600 * facts['core_hours'])} of one core"
+                f"{duration(3600 * facts['core_hours'])} of one core{gpu}"
                 if videos
                 else "none",
             ),

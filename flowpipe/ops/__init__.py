@@ -252,3 +252,16 @@ def get_ops(device: str = "cpu", isa: str | None = None) -> Ops:
 
         return ReferenceOps()
     raise BackendError(f"device must be one of {', '.join(DEVICES)}, got {device!r}")
+
+
+def gpu_memory() -> int:
+    """Return the free bytes of the first GPU that this process sees; takes some for a context.
+
+    Raises
+    ------
+    BackendError
+        If the GPU cannot be used, or not by this process beside others.
+    """
+    from flowpipe.ops.cuda import free_bytes
+
+    return free_bytes()

@@ -285,6 +285,13 @@ class Room:
         self.arena = None
 
 
+def free_bytes() -> int:
+    """Return the free memory of the first GPU that this process sees, in bytes."""
+    cupy = _cupy()
+    with in_words(cupy):
+        return int(cupy.cuda.runtime.memGetInfo()[0])
+
+
 def _cupy() -> Any:
     found = gpus()
     if not found.available:

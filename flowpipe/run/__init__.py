@@ -1,6 +1,7 @@
 """Data set + recipe -> a finished store: planning, workers, faults, resuming, repair."""
 
 from flowpipe.run.extraction import plan_run, run
+from flowpipe.run.fill import usable_cores
 from flowpipe.run.interrupt import signals_interrupt_once
 from flowpipe.run.ledger import Quarantine, policy_shown
 from flowpipe.run.options import InterruptedRunError, RunOptions, Summary
@@ -9,5 +10,5 @@ from flowpipe.run.repair import repair
 
 __all__ = [
     "ABSENT", "InterruptedRunError", "Plan", "Quarantine", "RunOptions", "Summary", "plan_run",
-    "policy_shown", "repair", "run", "signals_interrupt_once",
+    "policy_shown", "repair", "run", "signals_interrupt_once", "usable_cores",
 ]  # fmt: skip

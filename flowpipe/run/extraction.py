@@ -25,6 +25,7 @@ from flowpipe.flow.opencv import DISParams
 from flowpipe.remote import facts_of
 from flowpipe.run import rates
 from flowpipe.run.claims import claim
+from flowpipe.run.fill import fill_gpus, mps_words, usable_cores, usable_memory
 from flowpipe.run.interrupt import Interruption, signals_interrupt_once
 from flowpipe.run.ledger import Ledger, Quarantine
 from flowpipe.run.options import InterruptedRunError, RunOptions, Summary
@@ -98,16 +99,15 @@ def plan_run(
     quarantined = Quarantine(options.store).held_back(options.retry, options.policy)
     # A video that failed in one piece is not tried in parts.
     quarantined |= {s.key for s, _ in spans if (s.record.video_id, 0, 1) in quarantined}
+    costs = _rates(recipe, sample, options)
+    workers, filled = options.workers, ""
+    if not workers:
+        workers, filled = fill_gpus(options.gpus, costs, usable_cores(), usable_memory())
+    filled = "; ".join(filter(None, [filled, mps_words(workers, options.gpus)]))
     plan = make_plan(
-        spans,
-        unusable,
-        sample,
-        _rates(recipe, sample, options),
-        workers=options.workers,
-        done=done,
-        quarantined=quarantined,
+        spans, unusable, sample, costs, workers=workers, done=done, quarantined=quarantined
     )
-    return replace(plan, done=plan.done + compared.kept, changes=changes, seen=seen)
+    return replace(plan, done=plan.done + compared.kept, filled=filled, changes=changes, seen=seen)
 
 
 def published(store: Path) -> frozenset[str]:
@@ -319,11 +319,10 @@ def _work(
 
 
 def _useful_workers(plan: Plan, options: RunOptions) -> int:
-    """Return how many workers can have a shard at once; with GPUs, as many as were asked for."""
-    if options.gpus:
-        return options.workers
+    """Return how many workers can have a shard at once; on each GPU as many."""
     # A video whose parts do not fit together gets a shard of its own: see `whole_again`.
-    return min(options.workers, max(len(plan.shards), len(plan.split)))
+    useful = min(plan.workers, max(1, len(plan.shards), len(plan.split)))
+    return -(-useful // options.gpus) * options.gpus if options.gpus else useful
 
 
 def whole_again(plan: Plan, store: Path, torn: set[str]) -> list[ShardPlan]:

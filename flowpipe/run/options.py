@@ -23,6 +23,7 @@ class RunOptions:
 
     store: Path
     workers: int = 1
+    """0 for as many as keep the GPUs busy, see `fill_gpus`."""
     scheduler: str = ""
     """Address or scheduler file of a running Dask scheduler; empty for a local cluster."""
     device: str = "cpu"

@@ -50,9 +50,21 @@ class Rates:
     """What a frame costs with one recipe on one machine."""
 
     frame_s: float
-    """CPU seconds for all modalities of one frame, everything included."""
+    """CPU seconds for all modalities of one frame, everything included but what a GPU computes."""
     frame_bytes: float
     """Stored bytes for all modalities of one frame."""
+    gpu_s: float = 0.0
+    """Seconds of a GPU for all modalities of one frame."""
+    gpu_workers: int = 1
+    """Workers that find room in the memory of a GPU, by what one was seen to take; 1 where that
+    could not be seen."""
+    worker_bytes: int = 0
+    """Memory of the host that a worker with a GPU takes; 0 where it was not measured."""
+
+    @property
+    def both_s(self) -> float:
+        """Seconds that a frame takes where cores and GPU wait for each other."""
+        return self.frame_s + self.gpu_s
 
 
 @dataclass(frozen=True)
@@ -79,7 +91,14 @@ class Plan:
     """Videos that failed before and are not tried again."""
     frames: float
     cost_s: float
+    """Seconds of one core and, where a GPU computes, of one GPU."""
     bytes: float
+    gpu_s: float = 0.0
+    """Seconds of one GPU within `cost_s`."""
+    workers: int = 1
+    """Workers that the run starts, or of the scheduler."""
+    filled: str = ""
+    """Why so many workers, where that was not asked for, and how they share GPUs."""
     changes: Changes = field(default_factory=Changes)
     """What of the store is no longer as the data set says."""
     seen: frozenset[str] = frozenset()
@@ -101,6 +120,12 @@ class Plan:
         """Videos to extract, also those of which some parts are done."""
         split = self.split
         return self.spans - split.total() + len(split)
+
+    def hours(self, gpus: int) -> float:
+        """Return how long the run takes with all workers busy, cores and `gpus` side by side."""
+        longest_s = max((shard.cost_s for shard in self.shards), default=0.0)
+        cores_s = (self.cost_s - self.gpu_s) / self.workers
+        return max(cores_s, self.gpu_s / max(1, gpus), longest_s) / 3600
 
     def without_absent(self) -> Plan:
         """The same where a video that has no file is no failure."""
@@ -209,9 +234,9 @@ def make_plan(
     held_back = {s.record.video_id for s, _ in spans if s.key not in done} - rest
     videos = {span.record.video_id for span, _ in spans}
     density = sample.frames_per_byte
-    total_cost = sum(b for _, b in todo) * density * rates.frame_s
+    total_cost = sum(b for _, b in todo) * density * rates.both_s
     target_s = min(SHARD_COST_S, max(LEAST_SHARD_COST_S, total_cost / (8 * workers)))
-    target_frames = min(target_s / rates.frame_s, SHARD_BYTES / rates.frame_bytes)
+    target_frames = min(target_s / rates.both_s, SHARD_BYTES / rates.frame_bytes)
 
     shards: list[ShardPlan] = []
     batch: list[Span] = []
@@ -222,7 +247,7 @@ def make_plan(
         if frames >= target_frames or index == len(todo) - 1:
             shards.append(
                 ShardPlan(
-                    shard_name(span.key for span in batch), tuple(batch), frames * rates.frame_s,
+                    shard_name(span.key for span in batch), tuple(batch), frames * rates.both_s,
                     frames * rates.frame_bytes,
                 )
             )  # fmt: skip
@@ -235,8 +260,10 @@ def make_plan(
         done=len(videos - rest - held_back),
         quarantined=len(held_back),
         frames=total_frames,
-        cost_s=total_frames * rates.frame_s,
+        cost_s=total_frames * rates.both_s,
         bytes=total_frames * rates.frame_bytes,
+        gpu_s=total_frames * rates.gpu_s,
+        workers=workers,
     )
 
 

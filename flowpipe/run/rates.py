@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from multiprocessing import get_context
 
 import numpy as np
@@ -13,7 +15,7 @@ from flowpipe.errors import BackendError
 from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.flow import FLOWS, make_solver
 from flowpipe.modality import MODALITIES
-from flowpipe.ops import Ops, get_ops
+from flowpipe.ops import Ops, get_ops, gpu_memory
 from flowpipe.run.plan import Rates, Sample
 
 BYTES_PER_PIXEL = {
@@ -28,6 +30,8 @@ MOST_TIMED = 16  # pairs
 LOSSLESS_BYTES_PER_PIXEL = 1.2
 REST_S_PER_PIXEL = 1.5e-3 / (340 * 256)
 """benchmarks/extract.py: decoding, resizing, encoding and writing, all modalities."""
+REST_BYTES = 128 << 20
+"""benchmarks/memory.py: what a worker holds beside its flow, decoded windows and encoded images."""
 CAMERA_S_PER_PIXEL = 6.5e-3 / (340 * 256)
 """benchmarks/camera.py"""
 
@@ -51,32 +55,67 @@ def measure(recipe: ExtractRecipe, device: str, sample: Sample) -> Rates:
     height, width = recipe.size.target(sample.height, sample.width)
     pixels = height * width
     flows = max(MODALITIES[name].flows for name in recipe.modalities)
-    frame_s = pixels * REST_S_PER_PIXEL
+    frame_s, flow_s = pixels * REST_S_PER_PIXEL, 0.0
     if flows:
         # Timed on a small frame: the cost grows as the pixels do, and a plan should not take long.
         shrink = min(1.0, (TIMED_PIXELS / pixels) ** 0.5)
         timed = max(1, round(height * shrink)), max(1, round(width * shrink))
-        frame_s += flows * _pair_s(recipe, ops, *timed) * pixels / (timed[0] * timed[1])
+        flow_s = flows * _pair_s(recipe, ops, *timed) * pixels / (timed[0] * timed[1])
     if flows > 1:
         frame_s += pixels * CAMERA_S_PER_PIXEL
     frame_bytes = sum(
         pixels * BYTES_PER_PIXEL.get((name, codec.name), LOSSLESS_BYTES_PER_PIXEL)
         for name, codec in recipe.codecs.items()
     )
-    return Rates(frame_s, frame_bytes)
+    if on_gpu(recipe, ops):
+        return Rates(frame_s, frame_bytes, flow_s)
+    return Rates(frame_s + flow_s, frame_bytes)
+
+
+def on_gpu(recipe: ExtractRecipe, ops: Ops) -> bool:
+    """Return whether the flow of a recipe is computed on a GPU."""
+    row = FLOWS[recipe.flow.name]
+    return row.own_gpu or (not ops.on_cpu and row.ran_on(ops) == ops.name)
 
 
 def measure_apart(recipe: ExtractRecipe, device: str, sample: Sample) -> Rates:
-    """The same in a process of its own, whose end gives the GPU and its memory back.
+    """The same in a process of its own, and with the CUDA device what a worker takes of memory.
 
-    Kept in this process, which lives as long as the run, they would be taken from the workers; of a
-    GPU in exclusive mode there would be none left.
+    The end of the process gives the GPU and its memory back. Kept in this process, which lives as
+    long as the run, they would be taken from the workers; of a GPU in exclusive mode there would be
+    none left.
     """
-    with ProcessPoolExecutor(1, get_context("spawn")) as process:
-        try:
-            return process.submit(measure, recipe, device, sample).result()
-        except BrokenProcessPool as error:
-            raise BackendError(f"the process that tried device {device} died: {error}") from error
+    process, beside = (ProcessPoolExecutor(1, get_context("spawn")) for _ in range(2))
+    with beside:
+        with process:
+            try:
+                rates = process.submit(measure, recipe, device, sample).result()
+                if device != "cuda":
+                    return rates
+                took = process.submit(_work_through, recipe, device, sample).result()
+                rates = replace(rates, worker_bytes=took + REST_BYTES)
+            except BrokenProcessPool as error:
+                raise BackendError(
+                    f"the process that tried device {device} died: {error}"
+                ) from error
+            try:
+                free_beside = beside.submit(gpu_memory).result()
+            except (BackendError, BrokenProcessPool):  # of a GPU that one process may use at a time
+                return rates
+        free = beside.submit(gpu_memory).result()
+    return replace(rates, gpu_workers=max(1, free // max(1, free - free_beside)))
+
+
+def _work_through(recipe: ExtractRecipe, device: str, sample: Sample) -> int:
+    """Compute the flow of as many pairs as a worker does at once; the memory of this process."""
+    ops = get_ops(device)
+    height, width = recipe.size.target(sample.height, sample.width)
+    if max(MODALITIES[name].flows for name in recipe.modalities):
+        solver = make_solver(recipe.flow, ops)
+        gray = np.zeros((ops.pairs_at_once(height, width) + 1, height, width), np.uint8)
+        prepared = solver.prepare(gray)
+        ops.to_host(solver.solve(prepared[:-1], prepared[1:]))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
 def _pair_s(recipe: ExtractRecipe, ops: Ops, height: int, width: int) -> float:
@@ -94,7 +133,7 @@ def _pair_s(recipe: ExtractRecipe, ops: Ops, height: int, width: int) -> float:
         first, second = solver.prepare(gray[::2]), solver.prepare(gray[1::2])
         ops.to_host(solver.solve(first, second))
 
-    if ops.on_cpu and not FLOWS[recipe.flow.name].own_gpu:
+    if not on_gpu(recipe, ops):
         clock = time.process_time
     else:
         clock = time.perf_counter

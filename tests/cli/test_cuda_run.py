@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -55,6 +56,8 @@ def test_a_store_made_on_a_gpu_is_that_of_the_cpu(on, videos, tmp_path):
     ran = extract(videos, tmp_path / "cuda", "--gpus", "1", on=on)
     assert ran.returncode == 0, ran.stderr
     assert "all whole" in ran.stderr and "2 done" in ran.stderr
+    assert re.search(r"device: cuda, 1 of .*; [0-9]+ workers? for each GPU: ", ran.stderr)
+    assert re.search(r"about .* of one core and .* of one GPU", ran.stderr)
     assert extract(videos, tmp_path / "cpu", "--device", "cpu", on=on).returncode == 0
     lines = "".join(p.read_text() for p in (tmp_path / "cuda" / "ledger").glob("*.jsonl"))
     backends = {json.loads(line)["backend"] for line in lines.splitlines()}

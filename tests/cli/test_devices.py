@@ -88,10 +88,10 @@ def test_wrong_use_of_gpus_is_said_in_words(
 
 CORES = len(os.sched_getaffinity(0))
 CHOICES = {
-    # device, --gpus, --workers, --scheduler -> device, gpus, workers
-    ("auto", None, None, ""): ("cuda", 4, 4),
+    # device, --gpus, --workers, --scheduler -> device, gpus, workers; 0: as many as fill them
+    ("auto", None, None, ""): ("cuda", 4, 0),
     ("auto", None, 2, ""): ("cuda", 2, 2),
-    ("auto", 3, None, ""): ("cuda", 3, 3),
+    ("auto", 3, None, ""): ("cuda", 3, 0),
     ("cuda", None, 8, ""): ("cuda", 4, 8),
     ("cuda", 2, 6, ""): ("cuda", 2, 6),
     ("cpu", None, None, ""): ("cpu", 0, CORES),

@@ -1,0 +1,112 @@
+"""How many workers fill a machine: its cores, its memory, what a worker takes of a GPU."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command import run_python
+from conftest import ROOT
+from emulated import STAND_IN
+
+from flowpipe.ops.cpu import native_core
+from flowpipe.run.fill import fill_gpus, mps_words, usable_cores
+from flowpipe.run.plan import Rates
+
+GB = 10**9
+
+
+@pytest.mark.parametrize(
+    "gpus, cores, memory, rates, workers, why",
+    [
+        (1, 16, 64 * GB, Rates(1, 1, 1, 40, GB), 16, "16 workers for each GPU: there are 16 cores"),
+        (8, 128, 900 * GB, Rates(1, 1, 1, 40, GB), 128, "16 workers for each GPU: there are 128"),
+        (8, 20, 900 * GB, Rates(1, 1, 1, 40, GB), 16, "2 workers for each GPU: there are 20 cores"),
+        (2, 64, 900 * GB, Rates(1, 1, 1, 3, GB), 6, "3 workers for each GPU: a GPU has memory for"),
+        (2, 64, 10 * GB, Rates(1, 1, 1, 40, GB), 10, "a worker takes 1.0 GB of 10.0 GB of memory"),
+        (4, 2, 900 * GB, Rates(1, 1, 1, 40, GB), 4, "1 worker for each GPU: there are 2 cores"),
+        (1, 16, 64 * GB, Rates(1, 1, 1), 1, "a GPU has memory for 1 worker"),
+        (2, 64, GB // 2, Rates(1, 1, 1, 9, GB), 2, "1 worker for each GPU: a worker takes"),
+    ],
+)
+def test_every_limit_counts(
+    gpus: int, cores: int, memory: int, rates: Rates, workers: int, why: str
+) -> None:
+    found, words = fill_gpus(gpus, rates, cores, memory)
+    assert found == workers and why in words
+    assert found % gpus == 0
+
+
+def test_cores_are_those_of_affinity_and_of_the_task_of_a_slurm_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in [name for name in os.environ if name.startswith("SLURM_")]:
+        monkeypatch.delenv(name)
+    every = os.sched_getaffinity(0)
+    assert usable_cores() <= len(every)
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "1")
+    assert usable_cores() <= len(every), "no job is under way"
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert usable_cores() == 1
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", str(len(every)))
+    assert usable_cores() == min(len(every), usable_cores())
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "10000")
+    assert usable_cores() <= len(every)
+    one = run_python(
+        "import os\n"
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "from flowpipe.run.fill import usable_cores\n"
+        "print(usable_cores())\n"
+    )
+    assert int(one) == 1
+
+
+def test_mps_is_looked_for_where_workers_share_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
+    assert mps_words(4, 0) == mps_words(2, 2) == ""
+    assert "nvidia-cuda-mps-control -d" in mps_words(4, 2)
+    (tmp_path / "control").touch()
+    assert mps_words(4, 2) == "they share it through MPS"
+
+
+MEASURED = """
+from flowpipe import recipe
+from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe.run import rates
+from flowpipe.run.plan import Sample
+flow = {"name": "tvl1", "warps": 1, "iterations": 2}
+size = {"width": 0, "height": 0}
+made = recipe.build(ExtractRecipe, {"flow": flow, "size": size}, where="extract")
+found = rates.measure_apart(made, "cuda", Sample(1e-4, 48, 64))
+print(found.gpu_workers, found.worker_bytes, found.gpu_s > 0)
+"""
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++ for the emulated kernels")
+@pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none")
+def test_what_a_worker_takes_of_a_gpu_is_measured(tmp_path: Path) -> None:
+    """A GPU of twice the memory has room for more workers."""
+    found = {}
+    for gpu_bytes in (512 << 20, 1024 << 20):
+        shared = tmp_path / str(gpu_bytes)
+        shared.mkdir()
+        places = [str(ROOT), str(STAND_IN), os.environ.get("PYTHONPATH", "")]
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURED], capture_output=True, text=True, check=False,
+            env={
+                **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places)),
+                "CUDA_STAND_IN_BYTES": str(gpu_bytes), "CUDA_STAND_IN_SHARED": str(shared),
+            },
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        workers, worker_bytes, on_gpu = done.stdout.split()
+        assert int(worker_bytes) > 100e6 and on_gpu == "True"
+        found[gpu_bytes] = int(workers)
+    few, many = found.values()
+    assert 1 < few < many <= 16, found
