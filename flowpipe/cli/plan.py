@@ -12,10 +12,12 @@ from flowpipe.cli.missing import Missing
 from flowpipe.cli.options import extract_options, request
 from flowpipe.cli.screen import print_table, say, write_json, write_line
 from flowpipe.modality import MODALITIES
-from flowpipe.run import plan_run
+from flowpipe.run import plan_run, usable_cores
 from flowpipe.store import free_bytes
 from flowpipe.words import byte_size, counted, duration
 
+BOUND = {"cores": "the cores", "gpus": "the GPUs", "longest_shard": "its longest shard"}
+"""What takes longest -> words."""
 FILES_BESIDE_SHARDS = 4
 """store.json, the index, the ledger of the run and the contact sheet."""
 
@@ -33,6 +35,7 @@ def plan(as_json: bool, **options: Any) -> int:
     found = plan_run(wanted.dataset, wanted.recipe, wanted.run)
     missing = Missing.of(wanted.dataset, found)
     free = free_bytes(wanted.run.store)
+    lasts_s = found.lasts_s(wanted.run.gpus)
     facts = {
         "dataset": wanted.source["dataset"],
         "root": wanted.source["root"],
@@ -54,7 +57,9 @@ def plan(as_json: bool, **options: Any) -> int:
         "device": wanted.run.device,
         "gpus": wanted.run.gpus,
         "workers": found.workers,
-        "hours": found.hours(wanted.run.gpus),
+        "hours": max(lasts_s.values()) / 3600,
+        "bound_by": max(lasts_s, key=lambda part: lasts_s[part]),
+        "hours_without_gpus": found.without_gpu_s / usable_cores() / 3600,
         "bytes": round(found.bytes),
         "inodes": len(found.shards) + FILES_BESIDE_SHARDS,
         "inodes_as_jpeg_folders": round(found.frames * _files_per_frame(wanted.recipe.modalities)),
@@ -74,40 +79,43 @@ def plan(as_json: bool, **options: Any) -> int:
 
 def _print(facts: dict[str, Any], device: str, warning: str) -> None:
     gpu = f", {duration(3600 * facts['gpu_hours'])} of one GPU" if facts["gpu_hours"] else ""
+    without = ""
+    if facts["hours_without_gpus"]:
+        without = f"about {duration(3600 * facts['hours_without_gpus'])} on the cores alone"
     fits = "enough" if facts["fits"] else "NOT enough"
     videos, spans = facts["videos_to_extract"], facts["spans_to_extract"]
     to_extract = counted(videos, "video") + (f", cut into {spans} parts" if spans > videos else "")
-    print_table(
-        [
-            ("data set", f"{facts['dataset']} in {facts['root']}"),
-            ("modalities", ", ".join(facts["modalities"])),
-            ("to extract", to_extract),
-            ("done before", counted(facts["videos_done"], "video")),
-            ("in quarantine", counted(facts["videos_quarantined"], "video")),
-            ("absent", f"{counted(facts['videos_absent'], 'listed video')} without a file"),
-            ("unlisted", f"{counted(facts['videos_unlisted'], 'file')} not listed"),
-            (
-                "unreadable",
-                f"{counted(facts['videos_unreadable'], 'video')} (empty or no regular file)",
-            ),
-            ("device", device),
-            ("frames", f"about {facts['frames']:,}" if facts["frames"] else "none"),
-            (
-                "time",
-                f"about {duration(3600 * facts['hours'])} with "
-                f"{counted(facts['workers'], 'worker')}, "
-                f"{duration(3600 * facts['core_hours'])} of one core{gpu}"
-                if videos
-                else "none",
-            ),
-            ("bytes", f"about {byte_size(facts['bytes'])}"),
-            (
-                "inodes",
-                f"about {facts['inodes']} (as JPEG folders: {facts['inodes_as_jpeg_folders']:,})",
-            ),
-            ("free disk", f"{byte_size(facts['free_bytes'])}, {fits}"),
-        ]
-    )
+    rows = [
+        ("data set", f"{facts['dataset']} in {facts['root']}"),
+        ("modalities", ", ".join(facts["modalities"])),
+        ("to extract", to_extract),
+        ("done before", counted(facts["videos_done"], "video")),
+        ("in quarantine", counted(facts["videos_quarantined"], "video")),
+        ("absent", f"{counted(facts['videos_absent'], 'listed video')} without a file"),
+        ("unlisted", f"{counted(facts['videos_unlisted'], 'file')} not listed"),
+        (
+            "unreadable",
+            f"{counted(facts['videos_unreadable'], 'video')} (empty or no regular file)",
+        ),
+        ("device", device),
+        ("frames", f"about {facts['frames']:,}" if facts["frames"] else "none"),
+        (
+            "time",
+            f"about {duration(3600 * facts['hours'])} with "
+            f"{counted(facts['workers'], 'worker')}, bound by {BOUND[facts['bound_by']]}; "
+            f"{duration(3600 * facts['core_hours'])} of one core{gpu}"
+            if videos
+            else "none",
+        ),
+        ("", without),
+        ("bytes", f"about {byte_size(facts['bytes'])}"),
+        (
+            "inodes",
+            f"about {facts['inodes']} (as JPEG folders: {facts['inodes_as_jpeg_folders']:,})",
+        ),
+        ("free disk", f"{byte_size(facts['free_bytes'])}, {fits}"),
+    ]
+    print_table(row for row in rows if row[1])
     if warning:
         say(f"warning: {warning}", "yellow")
 

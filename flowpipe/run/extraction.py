@@ -18,7 +18,7 @@ from rich.console import Console
 
 from flowpipe import recipe as recipes
 from flowpipe.datasets import Dataset
-from flowpipe.errors import DiskFullError, FlowpipeError, RemoteError, UnwritableError
+from flowpipe.errors import BackendError, DiskFullError, FlowpipeError, RemoteError, UnwritableError
 from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.flow import FLOWS
 from flowpipe.flow.opencv import DISParams
@@ -107,7 +107,10 @@ def plan_run(
     plan = make_plan(
         spans, unusable, sample, costs, workers=workers, done=done, quarantined=quarantined
     )
-    return replace(plan, done=plan.done + compared.kept, filled=filled, changes=changes, seen=seen)
+    return replace(
+        plan, done=plan.done + compared.kept, filled=filled, changes=changes, seen=seen,
+        without_gpu_s=plan.frames * _without_gpu_s(recipe, sample, options),
+    )  # fmt: skip
 
 
 def published(store: Path) -> frozenset[str]:
@@ -125,6 +128,16 @@ def _rates(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> rates.
     if own_gpu or options.device == "cuda":
         return rates.measure_apart(recipe, options.device, sample)
     return rates.measure(recipe, options.device, sample)
+
+
+def _without_gpu_s(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> float:
+    """CPU seconds of a frame if cores computed what the GPUs of this run do; 0 if they cannot."""
+    if not options.gpus or options.device != "cuda" or FLOWS[recipe.flow.name].own_gpu:
+        return 0.0
+    try:
+        return rates.measure(recipe, "cpu", sample).frame_s
+    except BackendError:
+        return 0.0
 
 
 def run(

@@ -95,6 +95,8 @@ class Plan:
     bytes: float
     gpu_s: float = 0.0
     """Seconds of one GPU within `cost_s`."""
+    without_gpu_s: float = 0.0
+    """Seconds of one core if no GPU computed; 0 where none does, or the cores cannot."""
     workers: int = 1
     """Workers that the run starts, or of the scheduler."""
     filled: str = ""
@@ -121,11 +123,16 @@ class Plan:
         split = self.split
         return self.spans - split.total() + len(split)
 
-    def hours(self, gpus: int) -> float:
-        """Return how long the run takes with all workers busy, cores and `gpus` side by side."""
-        longest_s = max((shard.cost_s for shard in self.shards), default=0.0)
-        cores_s = (self.cost_s - self.gpu_s) / self.workers
-        return max(cores_s, self.gpu_s / max(1, gpus), longest_s) / 3600
+    def lasts_s(self, gpus: int) -> dict[str, float]:
+        """Return how long each of what the run needs is busy, seconds; the largest is its time.
+
+        All workers are taken to be busy, cores and `gpus` side by side.
+        """
+        return {
+            "cores": (self.cost_s - self.gpu_s) / self.workers,
+            "gpus": self.gpu_s / max(1, gpus),
+            "longest_shard": max((shard.cost_s for shard in self.shards), default=0.0),
+        }
 
     def without_absent(self) -> Plan:
         """The same where a video that has no file is no failure."""

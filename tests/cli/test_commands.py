@@ -70,7 +70,8 @@ def test_plan_says_what_would_be_done_and_writes_nothing(
     facts = json.loads(flowpipe(*arguments, "--json").stdout)
     assert facts["spans_to_extract"] == 8
     assert facts["frames"] == pytest.approx(240, rel=0.2)
-    assert facts["core_hours"] > 0
+    assert facts["core_hours"] > 0 and facts["gpu_hours"] == facts["hours_without_gpus"] == 0
+    assert facts["bound_by"] in ("cores", "longest_shard")
     assert facts["fits"]
     assert not store.exists()
 

@@ -36,11 +36,14 @@ def videos(tmp_path):
 
 
 def extract(videos, out, *options, on):
+    return flowpipe_on(on, "extract", videos, out, "--verify", *options)
+
+
+def flowpipe_on(on, name, videos, out, *options):
     path = [str(ROOT), str(STAND_IN)] if on == "emulator" else [str(ROOT)]
     command = [
-        sys.executable, "-m", "flowpipe", "extract", "--videos", str(videos), "--out", str(out),
+        sys.executable, "-m", "flowpipe", name, "--videos", str(videos), "--out", str(out),
         "--size", "64x48", "--fps", "3", "--set", "flow.warps=1", "--set", "flow.iterations=20",
-        "--verify",
         "--modalities", "rgb,flow,warped_flow,rgb_diff", *options,
     ]  # fmt: skip
     return subprocess.run(
@@ -87,3 +90,15 @@ def test_a_gpu_that_fails_is_never_blamed_on_the_video(videos, tmp_path, monkeyp
     again = extract(videos, tmp_path / "store", "--gpus", "1", on="emulator")
     assert again.returncode == 0, again.stderr
     assert "1 done" in again.stderr and not list((tmp_path / "store" / "quarantine").iterdir())
+
+
+def test_a_plan_says_what_bounds_it_and_how_long_the_cores_would_take(videos, tmp_path):
+    planned = flowpipe_on("emulator", "plan", videos, tmp_path / "store", "--gpus", "1", "--json")
+    assert planned.returncode == 0, planned.stderr
+    facts = json.loads(planned.stdout)
+    assert facts["bound_by"] in ("gpus", "longest_shard"), "the whole run is one shard or two"
+    assert facts["hours"] >= facts["gpu_hours"] > facts["core_hours"]
+    assert 0 < facts["hours_without_gpus"] < facts["hours"], "the emulator is slower than the cores"
+    words = flowpipe_on("emulator", "plan", videos, tmp_path / "store", "--gpus", "1").stdout
+    assert "bound by" in words and "of one GPU" in words
+    assert "on the cores alone" in words
