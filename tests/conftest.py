@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests: where real data lies, a small disk, a seeded generator."""
+"""Shared by all tests: where real data lies, a small disk, PYTHONPATH, a seeded generator."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Tests run side by side: more threads of torch would keep cores busy with waiting for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def python_path(*folders: str | Path) -> str:
+    """A PYTHONPATH of these folders and, behind them, of what the tests were started with."""
+    return os.pathsep.join(filter(None, [*map(str, folders), os.environ.get("PYTHONPATH")]))
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, python_path
 
 from flowpipe.video import nvcodec
 
@@ -56,10 +56,10 @@ def environment(folder: Path, gpus: int = 1, library: bool = True) -> dict[str, 
     made = ["-shared", "-fPIC", "-x", "c", "-", "-o", str(folder / "libcuda.so.1")]
     subprocess.run([compiler, *made], input=DRIVER.format(gpus=gpus), text=True, check=True)
     kept = {k: v for k, v in os.environ.items() if not k.startswith("CUDA_")}
-    places = [str(ROOT), *([str(STAND_IN)] if library else []), kept.get("PYTHONPATH", "")]
+    places = [ROOT, STAND_IN] if library else [ROOT]
     libraries = [str(folder), kept.get("LD_LIBRARY_PATH", "")]
     return {
         **kept,
-        "PYTHONPATH": os.pathsep.join(filter(None, places)),
+        "PYTHONPATH": python_path(*places),
         "LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries)),
     }

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, python_path
 
 from flowpipe import distribution, libraries
 from flowpipe.distribution import NAME, how_to_install
@@ -109,7 +109,7 @@ def test_the_required_libraries_are_those_of_setup() -> None:
 def test_the_printed_advice_installs_this_project(site: Path, checkout: Path, extra: str) -> None:
     """The command is run as printed, by a shell; pip says what it would install."""
     code = f"from flowpipe.distribution import how_to_install as h; print(h({extra!r}))"
-    env = {**os.environ, "PYTHONPATH": str(site), "CXX": "false"}
+    env = {**os.environ, "PYTHONPATH": python_path(site), "CXX": "false"}
     advice = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env, cwd="/"
     ).stdout.strip()
@@ -191,7 +191,7 @@ def test_files_that_another_project_has_overwritten_are_said_with_the_cure(
     done = subprocess.run(
         [sys.executable, "-m", "flowpipe", "doctor"],
         capture_output=True, text=True, check=False, cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(mixed)},
+        env={**os.environ, "PYTHONPATH": python_path(mixed)},
     )  # fmt: skip
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "files of another project" in done.stderr

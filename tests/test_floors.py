@@ -164,3 +164,29 @@ def test_module_opens_with_what_goes_in_and_out(path: Path) -> None:
 @pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_files_are_of_one_room(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT / "tests"))
+)
+def test_what_tests_start_keeps_their_own_pythonpath(path: Path) -> None:
+    """It may hold the libraries: tests put folders in front of it, see conftest.python_path."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        given: list[ast.expr] = []
+        if isinstance(node, ast.Dict):
+            pairs = zip(node.keys, node.values, strict=True)
+            given = [value for key, value in pairs if key and is_pythonpath(key)]
+        elif isinstance(node, ast.Call):
+            given = [k.value for k in node.keywords if k.arg == "PYTHONPATH"]
+            given += node.args[1:] if node.args and is_pythonpath(node.args[0]) else []
+        elif isinstance(node, ast.Assign):
+            names = [each.slice for each in node.targets if isinstance(each, ast.Subscript)]
+            given = [node.value] if any(map(is_pythonpath, names)) else []
+        for value in given:
+            text = ast.unparse(value)
+            kept = "python_path(" in text or "PYTHONPATH" in text
+            assert kept or text == "''", f"line {value.lineno} replaces PYTHONPATH"
+
+
+def is_pythonpath(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value == "PYTHONPATH"

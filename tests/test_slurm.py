@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import command, moving_clip
-from conftest import ROOT
+from conftest import ROOT, python_path
 from fake_cupy import A100, write_cupy
 from videofile import encode_video
 
@@ -77,11 +77,10 @@ def submit(slurm: None, tmp_path: Path, videos: Path):
         (tools / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {name} "$@"\n')
         (tools / name).chmod(0o755)
     paths = [str(tools), str(Path(sys.executable).parent), os.environ["PATH"]]
-    places = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     environment = {
         **os.environ,
         "PATH": os.pathsep.join(paths),
-        "PYTHONPATH": os.pathsep.join(filter(None, places)),
+        "PYTHONPATH": python_path(ROOT),
     }
     jobs = []
 
@@ -198,7 +197,7 @@ def in_a_job(folder: Path, command: str, *options: str, **environment: str) -> s
         ["sbatch", "--parsable", "--mem-per-cpu=1000M", "--output", log, *options,
          "--wrap", command],
         check=True, capture_output=True, text=True, cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        env={**os.environ, "PYTHONPATH": python_path(ROOT), **environment},
     ).stdout.strip()  # fmt: skip
     wait_until(lambda: ended(job))  # sbatch --wait asks every half minute only
     return log.read_text()
@@ -223,7 +222,7 @@ def test_more_gpus_than_the_job_has_are_refused(two_gpus, videos, tmp_path):
         f"{sys.executable} -m flowpipe extract --videos {videos} --out store --gpus 2; "
         "echo exit $?",
         "--gres=gpu:1",
-        PYTHONPATH=os.pathsep.join([str(site), str(ROOT)]),
+        PYTHONPATH=python_path(site, ROOT),
     )
     assert "--gpus 2: this process sees 1 (CUDA_VISIBLE_DEVICES is '0')" in said
     assert "exit 2" in said

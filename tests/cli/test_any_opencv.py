@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 import pytest
 from command import FAST, Run, images
+from conftest import python_path
 
 STRIP = """
 import cv2
@@ -35,8 +36,7 @@ def site(folder: Path, code: str) -> dict[str, str]:
     """An environment whose interpreters run some code before all else, workers included."""
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(code)
-    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
-    return {**os.environ, "PYTHONPATH": path}
+    return {**os.environ, "PYTHONPATH": python_path(folder)}
 
 
 def has(env: dict[str, str], name: str) -> bool:
@@ -60,10 +60,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         )  # fmt: skip
         if done.returncode:
             pytest.skip(f"needs a wheel of {HEADLESS}: {done.stderr.strip()[-200:]}")
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")]),
-    }
+    return {**os.environ, "PYTHONPATH": python_path(folder)}
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pathlib import Path
 import dask
 import pytest
 from command import FAST, Run, images
-from conftest import ROOT
+from conftest import ROOT, python_path
 
 from flowpipe.run.cluster_settings import SETTINGS
 
@@ -136,7 +136,8 @@ def test_a_run_waits_for_the_file_of_a_tls_scheduler(
     tried = subprocess.run(
         [sys.executable, ROOT / "tests" / "stranger.py", address.removeprefix("tls://"),
          str(os.getuid())],
-        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=200,
+        capture_output=True, text=True, timeout=200,
+        env={**os.environ, "PYTHONPATH": python_path(ROOT)},
     )  # fmt: skip
     assert tried.returncode == 0, tried.stderr
     assert [what for what in json.loads(tried.stdout).values() if what.startswith("ran as")] == []

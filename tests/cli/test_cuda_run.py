@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 from command import moving_clip
-from conftest import ROOT, require_cuda
+from conftest import ROOT, python_path, require_cuda
 from emulated import STAND_IN
 from videofile import encode_video
 
@@ -40,7 +40,7 @@ def extract(videos, out, *options, on):
 
 
 def flowpipe_on(on, name, videos, out, *options):
-    path = [str(ROOT), str(STAND_IN)] if on == "emulator" else [str(ROOT)]
+    places = [ROOT, STAND_IN] if on == "emulator" else [ROOT]
     command = [
         sys.executable, "-m", "flowpipe", name, "--videos", str(videos), "--out", str(out),
         "--size", "64x48", "--fps", "3", "--set", "flow.warps=1", "--set", "flow.iterations=20",
@@ -48,7 +48,7 @@ def flowpipe_on(on, name, videos, out, *options):
     ]  # fmt: skip
     return subprocess.run(
         command, capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+        env={**os.environ, "PYTHONPATH": python_path(*places)},
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import FAST, ledger, moving_clip
-from conftest import ROOT
+from conftest import ROOT, python_path
 from videofile import encode_video
 
 from flowpipe import open_store
@@ -82,7 +82,7 @@ def answers(shim: Path, four: Path, tmp_path_factory: pytest.TempPathFactory) ->
     subprocess.run(list(map(str, run)), check=True, capture_output=True)
     done = subprocess.run(
         [sys.executable, ROOT / "tests" / "failing_calls.py", video, store, four],
-        env={**os.environ, "LD_PRELOAD": str(shim), "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "LD_PRELOAD": str(shim), "PYTHONPATH": python_path(ROOT)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ import fake_cv2_cuda
 import numpy as np
 import pytest
 from command import Run
-from conftest import ROOT
+from conftest import ROOT, python_path
 from emulated import cupy_from
 from fake_cupy import write_cupy
 
@@ -34,8 +33,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (site / "sitecustomize.py").write_text(
         "import fake_cv2_cuda\nimport pytest\nfake_cv2_cuda.install(pytest.MonkeyPatch())\n"
     )
-    path = os.pathsep.join([str(site), str(ROOT / "tests"), str(ROOT)])
-    monkeypatch.setenv("PYTHONPATH", path)
+    monkeypatch.setenv("PYTHONPATH", python_path(site, ROOT / "tests", ROOT))
     fake_cv2_cuda.install(monkeypatch)
 
 

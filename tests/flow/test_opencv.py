@@ -9,7 +9,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, python_path
 from synth import translated_pair
 
 from flowpipe.errors import BackendError
@@ -83,7 +83,7 @@ def test_flow_of_a_single_row_does_not_depend_on_what_memory_held():
     said = {
         subprocess.run(
             [sys.executable, "-c", SOLVE_ROWS], capture_output=True, text=True, check=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "MALLOC_PERTURB_": fill},
+            env={**os.environ, "PYTHONPATH": python_path(ROOT), "MALLOC_PERTURB_": fill},
         ).stdout
         for fill in ("0", "1", "255")
     }  # fmt: skip

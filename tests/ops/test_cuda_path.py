@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, python_path
 from emulated import STAND_IN, emulated_ops
 from synth import translated_pair
 
@@ -323,7 +323,7 @@ def test_no_kernel_leaves_its_arrays():
         "LD_PRELOAD": asan,
         "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0",
         "CUDA_STAND_IN_FLAGS": "-fsanitize=address --param=asan-stack=0 -O1 -g1",
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests"), str(STAND_IN)]),
+        "PYTHONPATH": python_path(ROOT, ROOT / "tests", STAND_IN),
         "PYTHONMALLOC": "malloc",
     }
     ran = subprocess.run(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, python_path
 from fake_cupy import A100, GTX_860M, TITAN_X, V100, write_cupy
 
 from flowpipe.distribution import how_to_install
@@ -29,10 +29,10 @@ print(json.dumps(dict(dataclasses.asdict(found), available=found.available)))
 def ask(place: Path | None = None, before: str = "", **environment: str) -> dict[str, Any]:
     """The answer of `gpus()` in a process of its own that finds this CuPy."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("CUDA_")}
-    places = [str(place)] * bool(place) + [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    places = [place, ROOT] if place else [ROOT]
     done = subprocess.run(
         [sys.executable, "-c", ASK.format(before=before)], capture_output=True, text=True,
-        env={**kept, "PYTHONPATH": os.pathsep.join(filter(None, places)), **environment},
+        env={**kept, "PYTHONPATH": python_path(*places), **environment},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))

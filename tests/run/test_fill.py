@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from command import run_python
-from conftest import ROOT
+from conftest import ROOT, python_path
 from emulated import STAND_IN
 
 from flowpipe.ops.cpu import native_core
@@ -96,11 +96,10 @@ def test_what_a_worker_takes_of_a_gpu_is_measured(tmp_path: Path) -> None:
     for gpu_bytes in (512 << 20, 1024 << 20):
         shared = tmp_path / str(gpu_bytes)
         shared.mkdir()
-        places = [str(ROOT), str(STAND_IN), os.environ.get("PYTHONPATH", "")]
         done = subprocess.run(
             [sys.executable, "-c", MEASURED], capture_output=True, text=True, check=False,
             env={
-                **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places)),
+                **os.environ, "PYTHONPATH": python_path(ROOT, STAND_IN),
                 "CUDA_STAND_IN_BYTES": str(gpu_bytes), "CUDA_STAND_IN_SHARED": str(shared),
             },
         )  # fmt: skip

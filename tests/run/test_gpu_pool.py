@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, python_path
 
 SCRIPT = ROOT / "tests" / "gpu_pool.py"
 DASK_CUDA_WITHOUT_GPU = {
@@ -20,10 +20,9 @@ DASK_CUDA_WITHOUT_GPU = {
 
 def pool_of(workers: int, gpus: int, **environment: str) -> subprocess.CompletedProcess[str]:
     kept = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
-    places = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     return subprocess.run(
         [sys.executable, SCRIPT, str(workers), str(gpus)], capture_output=True, text=True,
-        env={**kept, "PYTHONPATH": os.pathsep.join(filter(None, places)), **environment},
+        env={**kept, "PYTHONPATH": python_path(ROOT), **environment},
         timeout=200,
     )  # fmt: skip
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, python_path
 from distributed import LocalCluster
 from gpu_pool import die
 
@@ -52,7 +52,7 @@ def tried(address: str, uid: int) -> dict[str, str]:
     """What becomes of a user's ways to run code at an address."""
     done = subprocess.run(
         [sys.executable, SCRIPT, address, str(uid)], capture_output=True, text=True, timeout=200,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": python_path(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found: dict[str, str] = json.loads(done.stdout)

@@ -17,6 +17,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from conftest import python_path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from store_making import RECIPE, Made, add_video, open_writer, record
@@ -185,10 +186,10 @@ WRITE_FOREVER = """
 
 
 def start(script: str, *arguments: object) -> subprocess.Popen[str]:
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": python_path(ROOT, ROOT / "tests")},
+        stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 

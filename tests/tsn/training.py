@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import torch
+from conftest import python_path
 from tsn import tiny
 
 from flowpipe.recipe_file import read_recipe
@@ -67,4 +68,4 @@ def command(store: Path, folder: Path, name: str, *more: str, end: int = 200) ->
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(PROGRAM.parent.parent)}
+    return {**os.environ, "PYTHONPATH": python_path(PROGRAM.parent.parent)}
