@@ -6,7 +6,7 @@ where they belong.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -50,36 +50,28 @@ class Check:
     """In words, with figures; or why it was left out."""
 
 
-def checks(ops: Ops) -> Iterator[Check]:
+def checks(
+    ops: Ops, size: tuple[int, int] | None = None, only: Collection[str] = ()
+) -> Iterator[Check]:
     """Try everything a device does, against the CPU; what an operation raises fails its check.
 
     Parameters
     ----------
     ops : Ops
         Of the device.
+    size : (height, width), optional
+        Pixels of the images that are computed on; default: `SIZE`, which the limits are meant for.
+    only : collection of str
+        Names in `CHECKS` of the checks to run; default: all.
     """
     cpu = get_ops()
     moving = demo.clean_frames(CLIP, numbers=range(0, APART * FRAMES, APART))
-    frames = cpu.resize(np.stack(list(moving)), *SIZE)
-    tried: dict[str, Callable[[], Check]] = {
-        "resize": partial(_resize, ops, cpu, frames),
-        "gray": partial(_gray, ops, cpu, frames),
-        "difference": partial(_difference, ops, cpu, frames),
-        "quantise": partial(_quantise, ops, cpu),
-        "warp_homography": partial(_warp_homography, ops, cpu, frames),
-        **{f"pyramid {rule}": partial(_pyramid, ops, cpu, frames, rule) for rule in RULES},
-        "upsample": partial(_upsample, ops, cpu),
-        "take": partial(_take, ops, cpu),
-        **{f"tvl1_warps {v}": partial(_warps, ops, cpu, frames, v) for v in VARIANTS},
-        **{f"tvl1 {v}": partial(_tvl1, ops, cpu, frames, v) for v in VARIANTS},
-        OPENCV_CHECK: partial(_opencv, ops, cpu, frames),
-        "same bytes twice": partial(_twice, ops, frames),
-        "same bytes alone and in a batch": partial(_alone, ops, frames),
-        "memory": partial(_memory, ops, frames),
-    }
-    for name, attempt in tried.items():
+    frames = cpu.resize(np.stack(list(moving)), *(size or SIZE))
+    for name, attempt in CHECKS.items():
+        if only and name not in only:
+            continue
         try:
-            yield attempt()
+            yield attempt(ops, cpu, frames)
         except Exception as error:  # whatever a driver or a kernel raises
             yield Check(name, False, f"{type(error).__name__}: {error}")
 
@@ -102,8 +94,9 @@ def _difference(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
                   _joined(cpu, cpu.difference(frames)))  # fmt: skip
 
 
-def _quantise(ops: Ops, cpu: Ops) -> Check:
-    flow = np.random.default_rng(1).normal(0, 12, (3, 2, *SIZE)).astype(np.float32)
+def _quantise(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
+    shape = 3, 2, *frames.shape[1:3]
+    flow = np.random.default_rng(1).normal(0, 12, shape).astype(np.float32)
     flow[0, 0, 0, :4] = np.nan, np.inf, -np.inf, BOUND
     return _exact("quantise", _joined(ops, ops.quantise(flow, BOUND)),
                   _joined(cpu, cpu.quantise(flow, BOUND)))  # fmt: skip
@@ -134,7 +127,7 @@ def _pyramid(ops: Ops, cpu: Ops, frames: NDArray[np.uint8], rule: str) -> Check:
     return _near(f"pyramid {rule}", ours, meant, 1e-3, "gray levels")
 
 
-def _upsample(ops: Ops, cpu: Ops) -> Check:
+def _upsample(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
     flow = np.random.default_rng(3).normal(0, 3, (3, 2, 64, 85)).astype(np.float32)
     ours, meant = (
         [backend.to_host(backend.upsample(flow, 127, 170, 2.0, rule)) for rule in RULES]
@@ -143,9 +136,9 @@ def _upsample(ops: Ops, cpu: Ops) -> Check:
     return _near("upsample", ours, meant, 1e-4, "px")
 
 
-def _take(ops: Ops, cpu: Ops) -> Check:
+def _take(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
     rng = np.random.default_rng(4)
-    flow = rng.normal(0, 3, (3, 2, *SIZE)).astype(np.float32)
+    flow = rng.normal(0, 3, (3, 2, *frames.shape[1:3])).astype(np.float32)
     places = rng.integers(0, flow.size, 1000)
     return _exact("take", ops.take(flow, places), cpu.take(flow, places))
 
@@ -154,10 +147,11 @@ def _warps(ops: Ops, cpu: Ops, frames: NDArray[np.uint8], variant: Any) -> Check
     """A warp and a few iterations: every field of the state, before errors can grow."""
     model, gray = TVL1Params(variant=variant, epsilon=0.0).model, cpu.gray(frames)
     images = gray.astype(np.float32)
-    flow = np.full((FRAMES - 1, 2, *SIZE), 0.3, np.float32)
+    size = frames.shape[1:3]
+    flow = np.full((FRAMES - 1, 2, *size), 0.3, np.float32)
 
     def fields(backend: Ops) -> list[Any]:
-        memory = backend.tvl1_memory(FRAMES - 1, *SIZE)
+        memory = backend.tvl1_memory(FRAMES - 1, *size)
         state = backend.tvl1_start(images[:-1], images[1:], flow, model, memory)
         backend.to_host(backend.tvl1_warps(state, 1, FEW_ITERATIONS))
         return [state.field(name) for name in ("a", "b", "c", "u", "v", "p11", "p12", "p21", "p22")]
@@ -195,13 +189,13 @@ def _opencv(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
     return Check(OPENCV_CHECK, apart <= OPENCV_PX, found)
 
 
-def _twice(ops: Ops, frames: NDArray[np.uint8]) -> Check:
+def _twice(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
     first, second = (_flow(ops, frames, TVL1Params()) for _ in range(2))
     wrong = int(np.count_nonzero(first != second))
     return Check("same bytes twice", wrong == 0, f"{wrong} of {first.size} values differ")
 
 
-def _alone(ops: Ops, frames: NDArray[np.uint8]) -> Check:
+def _alone(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
     together = _flow(ops, frames, TVL1Params())
     alone = np.concatenate(
         [_flow(ops, frames[k : k + 2], TVL1Params()) for k in range(len(frames) - 1)]
@@ -211,7 +205,7 @@ def _alone(ops: Ops, frames: NDArray[np.uint8]) -> Check:
     return Check(name, wrong == 0, f"{wrong} of {alone.size} values differ")
 
 
-def _memory(ops: Ops, frames: NDArray[np.uint8]) -> Check:
+def _memory(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
     """After the first rounds nothing more may be held, on the device or by the process."""
     held = []
     for _ in range(LEAK_ROUNDS):
@@ -230,3 +224,22 @@ def _flow(ops: Ops, frames: NDArray[np.uint8], params: TVL1Params) -> NDArray[np
 
 def _joined(ops: Ops, planes: tuple[Any, Any]) -> NDArray[Any]:
     return np.concatenate([ops.to_host(part).astype(np.int64).ravel() for part in planes])
+
+
+CHECKS: dict[str, Callable[[Ops, Ops, NDArray[np.uint8]], Check]] = {
+    "resize": _resize,
+    "gray": _gray,
+    "difference": _difference,
+    "quantise": _quantise,
+    "warp_homography": _warp_homography,
+    **{f"pyramid {rule}": partial(_pyramid, rule=rule) for rule in RULES},
+    "upsample": _upsample,
+    "take": _take,
+    **{f"tvl1_warps {variant}": partial(_warps, variant=variant) for variant in VARIANTS},
+    **{f"tvl1 {variant}": partial(_tvl1, variant=variant) for variant in VARIANTS},
+    OPENCV_CHECK: _opencv,
+    "same bytes twice": _twice,
+    "same bytes alone and in a batch": _alone,
+    "memory": _memory,
+}
+"""Name of a check -> it: the device's operations, the CPU's, frames uint8 (N, H, W, 3)."""

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe import recipe as recipes
-from flowpipe.cli.options import width_and_height
 from flowpipe.cli.paths import FILE, FILE_THERE
 from flowpipe.cli.screen import write_line
+from flowpipe.cli.sizes import LARGEST_SIDE_PX, width_and_height
 from flowpipe.cli.store_options import check_output
 from flowpipe.errors import UsageError
 from flowpipe.flow import FLOWS
@@ -27,7 +27,6 @@ from flowpipe.video.stills import read_image, read_pair
 from flowpipe.whole import write_whole
 
 SUFFIXES = (".flo", ".npy", ".png")
-LARGEST_SIDE_PX = 16_384  # TV-L1 needs some 60 bytes a pixel, so 16 GB for a square of this
 
 IMAGE = FILE_THERE
 
@@ -121,9 +120,7 @@ def _resized(
     images: list[NDArray[np.uint8]], size: str | None, ops: Ops
 ) -> list[NDArray[np.uint8]]:
     if size:
-        width, height = width_and_height(size)
-        if not (1 <= width <= LARGEST_SIDE_PX and 1 <= height <= LARGEST_SIDE_PX):
-            raise UsageError(f"--size wants sides of 1 to {LARGEST_SIDE_PX} pixels, got {size}")
+        width, height = width_and_height(size, 1, LARGEST_SIDE_PX)
         return [ops.resize(image[None], height, width)[0] for image in images]
     sizes = [f"{image.shape[1]}x{image.shape[0]}" for image in images]
     if sizes[0] != sizes[1]:

@@ -11,6 +11,7 @@ import click
 from flowpipe import recipe as recipes
 from flowpipe.cli import devices
 from flowpipe.cli.paths import FOLDER, PLACE, RECIPE
+from flowpipe.cli.sizes import width_and_height
 from flowpipe.cli.source import load_dataset, source_of
 from flowpipe.cli.store_options import chain
 from flowpipe.datasets import DATASETS, Dataset
@@ -289,14 +290,6 @@ def _shorthand(
     if stream is not None:
         settings.append(f"video.stream={stream}")
     return settings
-
-
-def width_and_height(size: str) -> tuple[int, int]:
-    """The pixels that a ``--size`` asks for."""
-    width, _, height = size.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise UsageError(f"--size wants WIDTHxHEIGHT in pixels, as 340x256, got {size}")
-    return int(width), int(height)
 
 
 def without_core(values: dict[str, Any]) -> tuple[dict[str, Any], str]:

@@ -2,50 +2,97 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
+from typing import Any
 
 import click
 
 from flowpipe.cli import EXIT_DONE, EXIT_SOME_FAILED
-from flowpipe.cli.screen import say
+from flowpipe.cli.screen import say, write_json
+from flowpipe.cli.sizes import width_and_height
+from flowpipe.errors import UsageError
 from flowpipe.ops import DEVICES, get_ops
 from flowpipe.ops.gpus import gpus
-from flowpipe.selftest import checks
-from flowpipe.words import counted
+from flowpipe.selftest import CHECKS, SIZE, checks
+from flowpipe.words import counted, did_you_mean
 
 VERDICTS = {True: "ok     ", False: "FAILED ", None: "not run"}
+SMALLEST_PX, LARGEST_PX = 16, 4096
+Report = dict[str, Any]
 
 
 @click.command()
 @click.option("--device", type=click.Choice(DEVICES), default="cuda", show_default=True)
 @click.option("--gpu", metavar="ID", help="This GPU only, as in CUDA_VISIBLE_DEVICES.")
-def selftest(device: str, gpu: str | None) -> int:
+@click.option("--size", default=f"{SIZE[1]}x{SIZE[0]}", show_default=True, metavar="WxH",
+              help="Size of the frames; limits are meant for the default.")  # fmt: skip
+@click.option("--only", multiple=True, metavar="NAME",
+              help="Run this check only; may be repeated.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list, an entry per device.")
+def selftest(device: str, gpu: str | None, size: str, only: tuple[str, ...], as_json: bool) -> int:
     """Prove a device: every operation against the CPU's, same bytes twice, no memory lost.
 
-    Tries every visible GPU. Exit code: 0 all checks passed, 1 some failed, 2 no such device here.
+    Tries every visible GPU. Exit code: 0 all checks passed, 1 some failed or none could run, 2
+    wrong use or no such device here.
     """
+    pixels = width_and_height(size, SMALLEST_PX, LARGEST_PX)
+    for name in only:
+        if name not in CHECKS:
+            hint = did_you_mean(name, list(CHECKS), most=9, listed="checks")
+            raise UsageError(f"--only {name}: no such check; {hint}")
     if device == "cuda" and gpu is None and len(gpus().ids) > 1:
-        return max(_alone(each) for each in gpus().ids)
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+        more = ["--size", size, *(word for name in only for word in ("--only", name))]
+        ends = [_alone(each, more, as_json) for each in gpus().ids]
+        code, reports = max(end[0] for end in ends), [end[1] for end in ends]
+    else:
+        if gpu is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+        report = _tried(device, pixels, only)
+        code, reports = EXIT_DONE if report["passed"] else EXIT_SOME_FAILED, [report]
+    if as_json:
+        write_json(reports)
+    return code
+
+
+def _tried(device: str, pixels: tuple[int, int], only: tuple[str, ...]) -> Report:
+    """Run the checks and print a line for each; the device's entry of the JSON."""
     ops = get_ops(device)
-    say(f"{ops.name}" + (f" on {gpus().names[0]}" if device == "cuda" and gpus().names else ""))
-    failed = 0
-    for check in checks(ops):
-        failed += check.passed is False
+    name = gpus().names[0] if device == "cuda" and gpus().names else ""
+    say(f"{ops.name} on {name}" if name else ops.name)
+    found = []
+    for check in checks(ops, pixels[::-1], only):
+        found.append(check)
         say(f"  {VERDICTS[check.passed]} {check.name}: {check.found}",
             "bold red" if check.passed is False else "")  # fmt: skip
-    say(
-        f"{ops.name}: {counted(failed, 'check')} failed"
-        if failed
-        else f"{ops.name}: all checks passed"
-    )
-    return EXIT_SOME_FAILED if failed else EXIT_DONE
+    failed = sum(check.passed is False for check in found)
+    ran = sum(check.passed is not None for check in found)
+    verdict = "all checks passed" if ran else "no check could run"
+    say(f"{ops.name}: {counted(failed, 'check')} failed" if failed else f"{ops.name}: {verdict}")
+    return {
+        "device": ops.name,
+        "gpu": name,
+        "size": list(pixels),
+        "passed": ran > 0 and not failed,
+        "checks": [asdict(check) for check in found],
+    }
 
 
-def _alone(gpu: str) -> int:
-    """The same in a process that sees one GPU; CUDA chooses its devices once per process."""
+def _alone(gpu: str, more: list[str], as_json: bool) -> tuple[int, Report]:
+    """Exit code and report of a process that sees one GPU; CUDA chooses its devices once."""
     command = [sys.executable, "-m", "flowpipe", "selftest", "--device", "cuda", "--gpu", gpu]
-    return subprocess.run(command, env={**os.environ, "CUDA_VISIBLE_DEVICES": gpu}).returncode
+    ended = subprocess.run(
+        [*command, *more, *["--json"] * as_json],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": gpu},
+        stdout=subprocess.PIPE if as_json else None,
+        text=True,
+    )
+    if ended.returncode in (EXIT_DONE, EXIT_SOME_FAILED):
+        return ended.returncode, json.loads(ended.stdout)[0] if as_json else {}
+    say(f"GPU {gpu}: the self test ended with exit code {ended.returncode}", "bold red")
+    # The code of a process that a signal has ended is negative.
+    code = ended.returncode if ended.returncode > 0 else EXIT_SOME_FAILED
+    return code, {"device": "cuda", "gpu": gpu, "passed": False, "checks": []}
