@@ -3,9 +3,9 @@
 from flowpipe.bench.batches import Batch, sweep
 from flowpipe.bench.flow import Figures, Meter, endpoint_px, one_core, passes, refusals
 from flowpipe.bench.pairs import Pairs, made_pairs, video_pairs
-from flowpipe.bench.rows import PEER, Row, flow_rows
+from flowpipe.bench.rows import PEER, REFERENCES, Row, flow_rows
 
 __all__ = [
-    "PEER", "Batch", "Figures", "Meter", "Pairs", "Row", "endpoint_px", "flow_rows",
+    "PEER", "REFERENCES", "Batch", "Figures", "Meter", "Pairs", "Row", "endpoint_px", "flow_rows",
     "made_pairs", "one_core", "passes", "refusals", "sweep", "video_pairs",
 ]  # fmt: skip

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from flowpipe.bench.flow import passes
+from flowpipe.bench.flow import Progress, passes
 from flowpipe.bench.pairs import Pairs
 from flowpipe.flow.tvl1 import TVL1Params, TVL1Solver
 from flowpipe.ops import Ops, get_ops
+from flowpipe.words import counted
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 FLOP = 49  # of an iteration of one pixel: roots, quotients and comparisons count as one each
@@ -29,7 +30,9 @@ class Batch:
     where the peak is not known."""
 
 
-def sweep(ops: Ops, pairs: Pairs, params: TVL1Params, repeat: int) -> Iterator[Batch]:
+def sweep(
+    ops: Ops, pairs: Pairs, params: TVL1Params, repeat: int, progress: Progress | None = None
+) -> Iterator[Batch]:
     """Measure TV-L1 with ever more pairs in a call.
 
     Parameters
@@ -40,8 +43,13 @@ def sweep(ops: Ops, pairs: Pairs, params: TVL1Params, repeat: int) -> Iterator[B
         Taken again from the beginning where a batch is larger.
     params : TVL1Params
     repeat : int
+        Most passes over a batch.
+    progress : callable, optional
+        Called with a line of text when a step begins.
     """
+    tell = progress or (lambda text: None)
     solver = TVL1Solver(params, ops)
+    tell(f"counting the iterations of {counted(len(pairs.first), 'pair')} on the CPU")
     work = np.array(
         [
             pixel_iterations(params, pairs.first[k : k + 1], pairs.second[k : k + 1])
@@ -56,18 +64,19 @@ def sweep(ops: Ops, pairs: Pairs, params: TVL1Params, repeat: int) -> Iterator[B
             flow = solver.solve(solver.prepare(first), solver.prepare(second))
             return ops.to_host(ops.quantise(flow, 20.0)[0])
 
+        tell(f"measuring {counted(count, 'pair')} per call")
         solve()
-        seconds = min(passes(solve, repeat)[1])
+        seconds = min(passes(solve, repeat, progress)[1])
         flops, peak = FLOP * work[chosen].sum() / seconds, ops.peak_flops()
         yield Batch(count, count / seconds, flops / peak if peak else None)
 
 
 def pixel_iterations(params: TVL1Params, first: Any, second: Any) -> int:
     """Iterations times pixels, over all levels, that a pair takes; counted on the CPU."""
-    counted = _Counted(get_ops())
-    solver = TVL1Solver(params, counted)
+    counting = _Counted(get_ops())
+    solver = TVL1Solver(params, counting)
     solver.solve(solver.prepare(first), solver.prepare(second))
-    return counted.total
+    return counting.total
 
 
 class _Counted:

@@ -1,4 +1,4 @@
-"""Rows and pairs -> Figures: CPU time of one thread per pair, and the distance to the peer's flow.
+"""Rows and pairs -> Figures: CPU time of one thread per pair, and the distance to a reference.
 
 A row's time is that of its fastest pass over all pairs, which other load on the machine disturbs
 least; the spread between its passes shows how much it did. A frame is prepared anew for each pair,
@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from flowpipe.bench.pairs import Pairs
 from flowpipe.bench.rows import PEER, Row
 
+Progress = Callable[[str], None]
+
 ENOUGH_S = 20.0
 """A row that has taken this long gets no third pass."""
 
@@ -36,28 +38,35 @@ class Figures:
     """Which of both is the cost, of which the next two speak: ``cpu``, or ``wall`` for a GPU."""
     pairs_per_s: float
     ratio: float | None
-    """How many times faster than the peer; None where the peer did not run."""
+    """How many times faster than the reference; None where that did not run."""
     passes: int
     spread: float | None
     """(slowest - fastest) / fastest pass; None after a single one."""
     difference_px: float | None
-    """Mean endpoint difference to the peer's flow, over all pixels of all pairs."""
+    """Mean endpoint difference to the reference's flow, over all pixels of all pairs."""
 
 
 class Meter:
-    """Measures rows on the same pairs, the peer before all others.
+    """Measures rows on the same pairs, the reference before all others.
 
     Parameters
     ----------
     pairs : Pairs
     repeat : int
         Most passes over the pairs; slow rows get two.
+    reference : str
+        Name of the row that the others are compared to; empty for none.
+    progress : callable, optional
+        Called with a line of text when a pass begins.
     """
 
-    def __init__(self, pairs: Pairs, repeat: int) -> None:
-        self.pairs, self.repeat = pairs, repeat
-        self._peer_ms: float | None = None
-        self._peer_flow: NDArray[np.float32] | None = None
+    def __init__(
+        self, pairs: Pairs, repeat: int, reference: str = PEER, progress: Progress | None = None
+    ) -> None:
+        self.pairs, self.repeat, self.reference = pairs, repeat, reference
+        self.progress = progress
+        self._reference_ms: float | None = None
+        self._reference_flow: NDArray[np.float32] | None = None
 
     def measure(self, row: Row) -> Figures:
         """Solve every pair several times; raises what the row's backend raises."""
@@ -72,24 +81,24 @@ class Meter:
         count = 1
         solve()  # what only the first call pays: pages, contexts, imports
         count = len(self.pairs.first)
-        cpu_s, wall_s, flow = passes(solve, self.repeat)
+        cpu_s, wall_s, flow = passes(solve, self.repeat, self.progress)
         costs = cpu_s if row.on_cpu else wall_s
         ms = 1000 * min(costs) / count
-        if row.name == PEER:
-            self._peer_ms, self._peer_flow = ms, flow
+        if row.name == self.reference:
+            self._reference_ms, self._reference_flow = ms, flow
         return Figures(
             ms_cpu=1000 * min(cpu_s) / count,
             ms_wall=1000 * min(wall_s) / count,
             clock="cpu" if row.on_cpu else "wall",
             pairs_per_s=1000 / ms,
-            ratio=None if self._peer_ms is None else self._peer_ms / ms,
+            ratio=None if self._reference_ms is None else self._reference_ms / ms,
             passes=len(costs),
             spread=max(costs) / min(costs) - 1 if len(costs) > 1 else None,
-            difference_px=None if self._peer_flow is None else self._difference_px(flow),
+            difference_px=None if self._reference_flow is None else self._difference_px(flow),
         )
 
     def _difference_px(self, flow: NDArray[np.float32]) -> float:
-        return float(endpoint_px(flow, self._peer_flow).mean(dtype=np.float64))
+        return float(endpoint_px(flow, self._reference_flow).mean(dtype=np.float64))
 
 
 def refusals(rows: Iterable[Row]) -> dict[str, str]:
@@ -128,7 +137,9 @@ def one_core() -> Iterator[str]:
             os.sched_setaffinity(0, cores)
 
 
-def passes(work: Callable[[], Any], most: int) -> tuple[list[float], list[float], Any]:
+def passes(
+    work: Callable[[], Any], most: int, progress: Progress | None = None
+) -> tuple[list[float], list[float], Any]:
     """CPU and wall seconds of each pass, up to `most`, and what the last one returned.
 
     After two passes and `ENOUGH_S` seconds there are no more.
@@ -137,6 +148,8 @@ def passes(work: Callable[[], Any], most: int) -> tuple[list[float], list[float]
     wall_s: list[float] = []
     result = None
     while len(cpu_s) < most and (len(cpu_s) < 2 or sum(wall_s) < ENOUGH_S):
+        if progress is not None:
+            progress(f"pass {len(cpu_s) + 1} of at most {most}")
         began_cpu, began = time.process_time(), time.perf_counter()
         result = work()
         wall_s.append(time.perf_counter() - began)

@@ -24,7 +24,11 @@ from flowpipe.ops import DEVICES, Ops, get_ops
 from flowpipe.ops.cpu import native_core
 
 PEER = "cv2-tvl1"
-"""The row that the others are compared to: OpenCV's DualTVL1 without its median filter."""
+"""OpenCV's DualTVL1 without its median filter, which a cv2 without contrib modules lacks."""
+OWN = f"flowpipe-{TVL1Params.variant}"
+"""flowpipe's TV-L1 on the CPU, as extraction computes it by default."""
+REFERENCES = (PEER, OWN)
+"""Rows that the others are compared to: the first of them that can run."""
 
 Image = NDArray[np.uint8]
 
@@ -44,7 +48,7 @@ class Row:
 
 
 def flow_rows() -> list[Row]:
-    """All rows, the peer first; whether one can run here shows when its solver is made."""
+    """All rows; whether one can run here shows when its solver is made."""
     cv2_tvl1 = OpenCVTVL1Params(median_filtering=1), OpenCVTVL1Params()
     core, variant = native_core(), TVL1Params.variant
     return [

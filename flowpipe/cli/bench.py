@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -18,6 +18,7 @@ import numpy as np
 from flowpipe import __version__
 from flowpipe.bench import (
     PEER,
+    REFERENCES,
     Batch,
     Figures,
     Meter,
@@ -31,9 +32,9 @@ from flowpipe.bench import (
     video_pairs,
 )
 from flowpipe.cli import Group
-from flowpipe.cli.options import width_and_height
 from flowpipe.cli.paths import THERE, LocalPath
 from flowpipe.cli.screen import as_json, say, write_line
+from flowpipe.cli.sizes import width_and_height
 from flowpipe.errors import BackendError, UsageError
 from flowpipe.flow.tvl1 import TVL1Params
 from flowpipe.ops import Ops, get_ops
@@ -43,6 +44,7 @@ from flowpipe.words import counted, did_you_mean
 
 SMALLEST_PX = 16
 NOISY = 0.1
+VERSUS = 5 + max(map(len, REFERENCES))  # columns
 
 
 @click.group(cls=Group)
@@ -60,7 +62,7 @@ def bench() -> None:
 @click.option("--repeat", type=click.IntRange(1), default=3, show_default=True,
               help="Most passes over the pairs; slow rows get two.")  # fmt: skip
 @click.option("--only", multiple=True, metavar="NAME",
-              help="Measure this row, beside the peer; may be repeated.")  # fmt: skip
+              help="Measure this row, beside the reference; may be repeated.")  # fmt: skip
 @click.option("--device", type=click.Choice(["cpu", "cuda"]),
               help="cuda: the rows that run on a GPU, and pairs/s by batch.")  # fmt: skip
 @click.option("--json", "json_file", metavar="FILE|-", help="Write JSON too; - is stdout.",
@@ -77,15 +79,14 @@ def flow(
     """Compare optical flows: milliseconds per pair, and the distance to OpenCV's DualTVL1.
 
     VIDEO are videos or folders of them; without any, clips are made on the spot. One thread on one
-    core, CPU time, fastest of several passes; GPUs by wall time. Takes a few minutes.
+    core, CPU time, fastest of several passes; GPUs by wall time. Takes a few minutes. Where cv2 has
+    no DualTVL1, the reference is flowpipe's own TV-L1 on the CPU.
     """
-    width, height = width_and_height(size)
-    if min(width, height) < SMALLEST_PX:
-        raise UsageError(f"--size wants at least {SMALLEST_PX} pixels each way, got {size}")
+    width, height = width_and_height(size, SMALLEST_PX)
     if json_file and not json_file.resolve().parent.is_dir():
         raise UsageError(f"--json {json_file}: no folder {json_file.resolve().parent}")
     ops, lack = _device_ops(device)
-    rows = [row for row in _chosen(only) if device is None or _runs_on(row, device)]
+    rows = _chosen(only, device)
     say(f"preparing {counted(count, 'pair')} of frames and {counted(len(rows), 'algorithm')}")
     pairs = (
         video_pairs(videos, count, height, width) if videos else made_pairs(count, height, width)
@@ -95,7 +96,11 @@ def flow(
     # Where the JSON goes to stdout, nothing else does.
     echo = partial(write_line, err=str(json_file) == "-")
     with one_core() as where:
-        reasons = refusals(rows)
+        reasons = refusals(_announced("trying", rows))
+        reference = next((name for name in REFERENCES if name not in reasons), "")
+        # The second reference was tried in case the first cannot run.
+        rows = [r for r in rows if r.name in (PEER, reference) or _asked(r, only, device)]
+        reasons = {row.name: reasons[row.name] for row in rows if row.name in reasons}
         if lack and all(row.on_cpu or row.name in reasons for row in rows):
             opencv_s = [r for r in reasons.values() if r != str(lack)][:1]
             raise BackendError("; and ".join([str(lack), *opencv_s]))
@@ -104,12 +109,15 @@ def flow(
         passes = counted(repeat, "pass", "passes")
         echo(f"{where}, fastest of up to {passes}; GPUs by wall time, transfers included")
         usable = [row for row in rows if row.name not in reasons]
-        figures = _measure(usable, Meter(pairs, repeat), reasons, echo)
+        usable.sort(key=lambda row: row.name != reference)
+        figures = _measure(usable, Meter(pairs, repeat, reference, _progress), reasons, echo)
         batches = _sweep(ops, pairs, repeat, echo) if ops else []
-    echo(f"vs {PEER}: how many times faster; differs: mean endpoint difference to its flow")
+    if reference:
+        says = "how many times faster; differs: mean endpoint difference to its flow"
+        echo(f"vs {reference}: {says}")
     for name, reason in reasons.items():
         echo(f"not run: {name}: {reason}")
-    _warn_of_noise(figures.get(PEER))
+    _warn_of_noise(reference, figures.get(reference))
     if json_file:
         report = {
             "machine": {finding.topic: finding.found for finding in hardware()},
@@ -117,6 +125,7 @@ def flow(
             "size": [width, height],
             "pairs": found,
             "source": pairs.source,
+            "reference": reference or None,
             "batches": [asdict(batch) for batch in batches],
             "rows": [_plain(row, figures, reasons) for row in rows],
         }
@@ -124,15 +133,33 @@ def flow(
             file.write(as_json(report, indent=1) + "\n")
 
 
-def _chosen(only: tuple[str, ...]) -> list[Row]:
-    """The rows asked for. The peer is always among them: without it the others say little."""
+def _chosen(only: tuple[str, ...], device: str | None) -> list[Row]:
+    """The rows asked for, and the references: without one the others say little."""
     rows = flow_rows()
     names = [row.name for row in rows]
     unknown = [name for name in only if name not in names]
     if unknown:
         hint = did_you_mean(unknown[0], names, most=3, listed="rows")
         raise UsageError(f"--only {unknown[0]}: no such row; {hint}")
-    return [row for row in rows if not only or row.name in (PEER, *only)]
+    return [row for row in rows if row.name in REFERENCES or _asked(row, only, device)]
+
+
+def _asked(row: Row, only: tuple[str, ...], device: str | None) -> bool:
+    there = device is None or row.on_cpu == (device == "cpu")
+    return there and (not only or row.name in only)
+
+
+def _progress(text: str) -> None:
+    """Print a line on stderr where stdout is a log; a terminal shows the row that is measured."""
+    if not sys.stdout.isatty():
+        say(text)
+
+
+def _announced(what: str, rows: list[Row]) -> Iterator[Row]:
+    """Yield the rows, each with a line of progress before it."""
+    for number, row in enumerate(rows, 1):
+        _progress(f"{what} {row.name}, {number} of {len(rows)}")
+        yield row
 
 
 def _device_ops(device: str | None) -> tuple[Ops | None, BackendError | None]:
@@ -145,16 +172,12 @@ def _device_ops(device: str | None) -> tuple[Ops | None, BackendError | None]:
         return None, error
 
 
-def _runs_on(row: Row, device: str) -> bool:
-    return row.name == PEER or row.on_cpu == (device == "cpu")
-
-
 def _sweep(ops: Ops, pairs: Pairs, repeat: int, echo: Callable[..., None]) -> list[Batch]:
     """Print pairs per second by the number of pairs in a call."""
     echo(f"flowpipe-{TVL1Params.variant} on {ops.name}, all of it from bytes to bytes:")
     echo(f"{'pairs per call':>14}{'pairs/s':>10}{'of peak':>9}")
     batches = []
-    for batch in sweep(ops, pairs, TVL1Params(), repeat):
+    for batch in sweep(ops, pairs, TVL1Params(), repeat, _progress):
         share = "-" if batch.share is None else f"{batch.share:.1%}"
         echo(f"{batch.pairs:14}{batch.pairs_per_s:10.1f}{share:>9}")
         batches.append(batch)
@@ -168,11 +191,10 @@ def _measure(
     """Print a line per row, its name before it is measured; what breaks goes to the reasons."""
     figures: dict[str, Figures] = {}
     widest = max((len(row.name) for row in rows), default=0)
+    versus = f"vs {meter.reference or '-'}"
     echo(f"\n{'':{widest}}  {'backend':13}{'ms/pair':>9}  {'clock':5}{'pairs/s':>9}"
-         f"{'vs ' + PEER:>13}{'spread':>8}{'differs':>11}")  # fmt: skip
-    for number, row in enumerate(rows, 1):
-        if not sys.stdout.isatty():  # a log shows whole lines only, and a row can take minutes
-            say(f"measuring {row.name}, {number} of {len(rows)}")
+         f"{versus:>{VERSUS}}{'spread':>8}{'differs':>11}")  # fmt: skip
+    for row in _announced("measuring", rows):
         echo(f"{row.name:{widest}}  {row.backend:13}", nl=False)
         try:
             found = figures[row.name] = meter.measure(row)
@@ -190,14 +212,15 @@ def _line(found: Figures) -> str:
     ratio = "-" if found.ratio is None else f"{found.ratio:.2f}x"
     spread = "-" if found.spread is None else f"{found.spread:.0%}"
     differs = "-" if found.difference_px is None else f"{found.difference_px:.3f} px"
-    return f"{ms:9.2f}  {found.clock:5}{found.pairs_per_s:9.1f}{ratio:>13}{spread:>8}{differs:>11}"
+    cost = f"{ms:9.2f}  {found.clock:5}{found.pairs_per_s:9.1f}"
+    return f"{cost}{ratio:>{VERSUS}}{spread:>8}{differs:>11}"
 
 
-def _warn_of_noise(peer: Figures | None) -> None:
-    if peer and peer.spread is not None and peer.spread > NOISY:
+def _warn_of_noise(reference: str, found: Figures | None) -> None:
+    if found and found.spread is not None and found.spread > NOISY:
         say(
-            f"the passes of {PEER} differ by {peer.spread:.0%}: the machine has other work, and "
-            "the ratios are as uncertain; run again when it is quiet, or with more --repeat",
+            f"the passes of {reference} differ by {found.spread:.0%}: the machine has other work, "
+            "and the ratios are as uncertain; run again when it is quiet, or with more --repeat",
             "yellow",
         )
 

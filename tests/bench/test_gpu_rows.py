@@ -34,7 +34,13 @@ def test_the_flow_of_a_row_is_that_of_the_cpu(pairs, monkeypatch):
 
 def test_pairs_are_taken_again_for_larger_batches(pairs, monkeypatch):
     monkeypatch.setattr(batches, "BATCHES", (1, 3))
-    found = list(sweep(emulated_ops(), pairs, TVL1Params(warps=1), 1))
+    said = []
+    found = list(sweep(emulated_ops(), pairs, TVL1Params(warps=1), 1, said.append))
+    assert said == [
+        "counting the iterations of 2 pairs on the CPU",
+        "measuring 1 pair per call", "pass 1 of at most 1",
+        "measuring 3 pairs per call", "pass 1 of at most 1",
+    ]  # fmt: skip
     assert [batch.pairs for batch in found] == [1, 3]
     for batch in found:
         assert batch.pairs_per_s > 0 and 0 < batch.share < 1

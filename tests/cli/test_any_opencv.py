@@ -145,6 +145,7 @@ def test_doctor_and_bench_say_what_is_lacking(
     bench = flowpipe("bench", "flow", *few, **bare)
     assert bench.returncode == 0, bench.stderr
     assert "not run: cv2-tvl1: flow opencv_tvl1 needs" in bench.stdout
+    assert "vs flowpipe-opencv2: how many times faster" in bench.stdout
 
 
 def test_a_worker_that_lacks_it_ends_the_run_and_blames_no_video(

@@ -7,10 +7,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 from command import Run
 
 from flowpipe.bench import PEER, flow_rows, refusals
+from flowpipe.ops.cpu import native_core
 
 NAMES = [row.name for row in flow_rows()]
 TINY = ("bench", "flow", "--pairs", 1, "--size", "64x48", "--repeat", 1)
@@ -37,6 +39,7 @@ def test_the_table_and_the_json_say_the_same(tmp_path: Path, flowpipe: Run) -> N
     report = json.loads((tmp_path / "figures.json").read_text())
     assert report["size"] == [64, 48] and report["pairs"] == 1
     assert report["machine"]["processor"] and report["versions"]["cv2"]
+    assert report["reference"] == PEER
     assert [row["name"] for row in report["rows"]] == NAMES
     printed, refused = table(done.stdout), reasons(done.stdout)
     for row in report["rows"]:
@@ -62,6 +65,37 @@ def test_only_some_rows_and_json_alone_on_stdout(flowpipe: Run) -> None:
     assert list(table(done.stderr)) == [PEER, "cv2-dis", "cv2-farneback"]
 
 
+@pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none")
+def test_without_the_peer_the_cpu_s_own_flow_is_the_reference(
+    flowpipe: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(cv2, "optflow", raising=False)
+    asked = ("--only", "cv2-dis", "--only", "flowpipe-opencv4", "--json", "-")
+    done = flowpipe(*TINY, *asked)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["reference"] == "flowpipe-opencv2"
+    rows = {row["name"]: row for row in report["rows"]}
+    assert set(rows) == {PEER, "cv2-dis", "flowpipe-opencv2", "flowpipe-opencv4"}
+    assert "contrib" in rows.pop(PEER)["reason"]
+    own = rows.pop("flowpipe-opencv2")
+    assert (own["ratio"], own["difference_px"]) == (1, 0)
+    for row in rows.values():
+        assert row["ratio"] == pytest.approx(own["ms_cpu"] / row["ms_cpu"])
+        assert row["difference_px"] > 0
+    printed = table(done.stderr)
+    assert next(iter(printed)) == "flowpipe-opencv2" and "vs flowpipe-opencv2" in done.stderr
+
+
+def test_progress_is_said_where_there_is_no_terminal(flowpipe: Run) -> None:
+    done = flowpipe(*TINY, "--only", "cv2-dis", "--repeat", 2)
+    assert done.returncode == 0, done.stderr
+    said = [line.strip() for line in done.stderr.splitlines()]
+    assert [line for line in said if line.startswith("trying cv2-dis, ")]
+    begin = next(k for k, line in enumerate(said) if line.startswith("measuring cv2-dis, "))
+    assert said[begin + 1 : begin + 3] == ["pass 1 of at most 2", "pass 2 of at most 2"]
+
+
 def test_pairs_of_named_videos(clips: Path, tmp_path: Path, flowpipe: Run) -> None:
     clip = next(clips.rglob("*.mp4"))
     few = ("--pairs", 3, "--only", "cv2-dis")
@@ -80,7 +114,7 @@ def test_pairs_of_named_videos(clips: Path, tmp_path: Path, flowpipe: Run) -> No
     ("wrong", "words"),
     [
         (("--size", "340"), "WIDTHxHEIGHT"),
-        (("--size", "8x64"), "at least 16 pixels"),
+        (("--size", "8x64"), "sides of at least 16 pixels"),
         (("--pairs", 0), "--pairs"),
         (("--repeat", "often"), "--repeat"),
         (("--only", "tvl1"), f"no such row; did you mean {PEER}"),
