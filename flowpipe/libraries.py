@@ -1,4 +1,4 @@
-"""The libraries that flowpipe cannot run without -> findings: which of them are missing or too old.
+"""The libraries that flowpipe requires -> findings: which of them are missing or too old.
 
 Imports none of them at the top, so that it works where they do not.
 """
@@ -69,7 +69,7 @@ def owner() -> Finding:
 def _fault(module: str) -> Finding | None:
     package, oldest = REQUIRED[module]
     wanted = f"{package}>={oldest}" if oldest else package
-    cure = f"nothing works without it: pip install -U '{wanted}'"
+    cure = f"most commands need it: pip install -U '{wanted}'"
     try:
         version = getattr(importlib.import_module(module), "__version__", "")
     except Exception as error:  # of a broken installation, anything

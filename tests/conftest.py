@@ -1,11 +1,13 @@
-"""Shared by all tests: where real data lies, a small disk, PYTHONPATH, a seeded generator."""
+"""Shared by all tests: real data, a small disk, PYTHONPATH, what happens without a library."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,46 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Tests run side by side: more threads of torch would keep cores busy with waiting for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let `pytest -m cuda` run on a GPU machine that lacks libraries which its tests do without.
+
+    Any other run fails where one is missing.
+    """
+    if config.getoption("markexpr") == "cuda":
+        config.pluginmanager.register(OnlyCuda())
+
+
+class OnlyCuda(MetaPathFinder):
+    """Collects no file but those with tests marked ``cuda``, and skips what imports a required
+    library that is missing."""
+
+    def __init__(self) -> None:
+        from flowpipe.libraries import broken_libraries
+
+        # One that is only older than wanted has been imported.
+        faults = [fault for fault in broken_libraries() if sys.modules.get(fault.topic) is None]
+        self._missing = {fault.topic: f"needs {fault.topic}, {fault.found}" for fault in faults}
+        self._collecting = ""
+        sys.meta_path.insert(0, self)
+
+    def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
+        if collection_path.is_dir():
+            files = list(collection_path.rglob("test_*.py"))
+        else:
+            files = [collection_path] if collection_path.suffix == ".py" else []
+        return None if any("mark.cuda" in file.read_text("utf-8") for file in files) else True
+
+    def pytest_collectstart(self, collector: pytest.Collector) -> None:
+        self._collecting = f"{collector.nodeid} "
+
+    def pytest_collection_finish(self) -> None:
+        self._collecting = ""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name in self._missing:
+            pytest.skip(f"{self._collecting}{self._missing[name]}", allow_module_level=True)
 
 
 def python_path(*folders: str | Path) -> str:

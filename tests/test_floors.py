@@ -16,6 +16,7 @@ ALLOWED = {
     "errors": set(),
     "distribution": set(),
     "libraries": {"distribution"},
+    "hardware": {"libraries", "ops", "words"},
     "modality": set(),
     "notes": set(),
     "types": {"modality"},
@@ -63,13 +64,13 @@ ALLOWED = {
     "bench": {"flow", "video", "datasets", "ops", "types", "errors", "words"},
     "report": {
         "store", "codec", "flow", "ops", "video", "types", "modality", "errors", "whole",
-        "distribution", "libraries", "notes", "words",
+        "distribution", "libraries", "hardware", "notes", "words",
     },
     "cli": {
         "run", "report", "bench", "selftest", "evaluation", "exchange", "tsn", "extract_recipe",
         "recipe_file", "train_recipe", "store", "datasets", "flow", "ops", "video", "types",
         "modality", "errors", "recipe", "remote", "scratch", "whole", "words", "distribution",
-        "libraries", "notes", "__init__",
+        "libraries", "hardware", "notes", "__init__",
     },
     "__main__": {"cli"},
     "__init__": {"store", "flow"},

@@ -16,7 +16,6 @@ from flowpipe.datasets.demo.motion import FRAMES
 from flowpipe.errors import DecodeError
 from flowpipe.ops import get_ops
 from flowpipe.types import Frames
-from flowpipe.video import open_video, probe
 from flowpipe.words import counted
 
 Source = TypeVar("Source")
@@ -97,6 +96,8 @@ def _shares(sources: Sequence[Source], count: int) -> Iterable[tuple[Source, int
 
 def _frames_of(video: Path, count: int) -> Iterator[NDArray[np.uint8]]:
     """`count` times two consecutive frames (2, H, W, 3), evenly over the video."""
+    from flowpipe.video import probe  # it loads PyAV, which made pairs do without
+
     head = _two_frames(video, None)
     start_s, step_s = head.pts_s[0], head.pts_s[1] - head.pts_s[0]
     starts_s = max(0.0, probe(video).duration_s - 2 * step_s)  # the last pair begins so late
@@ -105,6 +106,8 @@ def _frames_of(video: Path, count: int) -> Iterator[NDArray[np.uint8]]:
 
 
 def _two_frames(video: Path, start_s: float | None) -> Frames:
+    from flowpipe.video import open_video
+
     with open_video(video, start_s=start_s) as reader:
         for window in islice(reader.windows(max_frames=2), 1):
             if len(window.data) == 2:

@@ -92,13 +92,16 @@ class Commands(Group):
         try:
             module = importlib.import_module(f"flowpipe.cli.{own}")
         except Exception as error:  # of a broken library, anything
-            faults = broken_libraries()
-            if not faults:
+            if not (words := _broken()):
                 raise
-            words = "; ".join(f"{fault.topic} {fault.found}: {fault.cost}" for fault in faults)
             raise BackendError(words) from error
         command: click.Command = getattr(module, own)
         return command
+
+
+def _broken() -> str:
+    """What is wrong with the required libraries, in words; empty if nothing is."""
+    return "; ".join(f"{fault.topic} {fault.found}: {fault.cost}" for fault in broken_libraries())
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -133,7 +136,10 @@ def main(arguments: list[str] | None = None) -> Any:
         say("flowpipe: interrupted")
         code = EXIT_INTERRUPTED
     except Exception as error:
-        if storage_failed(error):
+        if isinstance(error, ImportError) and (words := _broken()):  # of what loads late
+            say(f"flowpipe: {words}", "bold red")
+            code = EXIT_WRONG_USE
+        elif storage_failed(error):
             say(f"flowpipe: the storage failed: {error}; run the same command again", "bold red")
             code = EXIT_WRONG_USE
         else:

@@ -37,9 +37,9 @@ from flowpipe.cli.screen import as_json, say, write_line
 from flowpipe.cli.sizes import width_and_height
 from flowpipe.errors import BackendError, UsageError
 from flowpipe.flow.tvl1 import TVL1Params
+from flowpipe.hardware import hardware
 from flowpipe.ops import Ops, get_ops
 from flowpipe.ops.cpu import native_core
-from flowpipe.report.machine import hardware
 from flowpipe.words import counted, did_you_mean
 
 SMALLEST_PX = 16

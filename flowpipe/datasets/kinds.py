@@ -8,8 +8,6 @@ import stat
 from collections import Counter
 
 from flowpipe.errors import FlowpipeError, storage_failed
-from flowpipe.video import open_video
-from flowpipe.video.refusals import is_animated_webp
 
 VIDEO_EXTENSIONS = frozenset(
     ".264 .265 .3g2 .3gp .amv .asf .avc .avi .avs2 .bik .divx .dv .f4v .flv .h261 .h263 .h264 "
@@ -83,6 +81,8 @@ def is_still(head: bytes) -> bool:
     """Return whether a file is a PNG or WebP picture without animation, by its first bytes."""
     if head.startswith(b"\x89PNG"):
         return b"acTL" not in head
+    from flowpipe.video.refusals import is_animated_webp  # it loads PyAV
+
     return head[8:12] == b"WEBP" and not is_animated_webp(head)
 
 
@@ -118,6 +118,9 @@ def decodes(path: str | os.PathLike[str]) -> bool:
     FlowpipeError, OSError
         If the storage fails.
     """
+    # PyAV loads only when a file is decoded: lists and the demo set do without it.
+    from flowpipe.video import open_video
+
     count = 0
     try:
         with open_video(path) as video:

@@ -12,7 +12,6 @@ from itertools import islice
 from statistics import median
 
 from flowpipe.errors import FlowpipeError
-from flowpipe.video import probe
 
 FORMS = ("label ...", "num_frames label ...", "offset num_frames label ...")
 """By how many numbers precede the labels."""
@@ -70,6 +69,8 @@ def numbers_before_labels(numbers: Sequence[str], full_path: Callable[[int], str
 
 def _real_frames(numbers: Sequence[str], full_path: Callable[[int], str]) -> list[tuple[int, int]]:
     """Positions and frame counts, by their headers, of the first few videos that are there."""
+    from flowpipe.video import probe  # it loads PyAV, see kinds.py
+
     found = []
     for position in islice(range(len(numbers)), _PROBED):
         try:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
 import os
 import platform
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -17,9 +15,9 @@ from flowpipe.distribution import how_to_install, owners
 from flowpipe.flow import FLOWS
 from flowpipe.flow.contrib import replace_opencv
 from flowpipe.flow.features import DETECTORS
+from flowpipe.hardware import hardware
 from flowpipe.libraries import Finding, owner
 from flowpipe.ops.cpu import native_core
-from flowpipe.ops.gpus import gpus
 from flowpipe.store import free_bytes
 from flowpipe.store.batch import snippet_reader
 from flowpipe.video import decoder_library, nvdec_lack, nvdec_library
@@ -51,26 +49,6 @@ def examine(folder: Path) -> list[Finding]:
     ]
 
 
-def hardware() -> list[Finding]:
-    """What figures depend on: the processor, and the GPUs if there are any."""
-    return [_processor(), *_cuda()]
-
-
-FEATURES = ("sse4_2", "avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl")
-
-
-def _processor() -> Finding:
-    model, features = platform.processor() or platform.machine(), ""
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        facts = {key.strip(): value for key, _, value in (line.partition(": ") for line in lines)}
-        model = facts.get("model name", model)
-        features = " ".join(f for f in FEATURES if f in facts.get("flags", "").split())
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = f"{model}, {cores} usable cores, {platform.machine()} {features}"
-    return Finding("processor", "ok", found.rstrip())
-
-
 def _core() -> Finding:
     core = native_core()
     if core.available:
@@ -95,27 +73,6 @@ def _snippet_reader() -> Finding:
         return Finding("snippet reader", "ok", "compiled, with libjpeg-turbo")
     cost = "training reads stores image by image, somewhat slower"
     return Finding("snippet reader", "lack", reader.reason, cost)
-
-
-def _cuda() -> list[Finding]:
-    found = gpus()
-    driver = f"goes up to CUDA {found.driver}" if found.driver else "none"
-    cupy = f"{found.cupy}, built for CUDA {found.runtime}" if found.cupy else "missing"
-    rows = [("CUDA driver", found.driver, driver), ("CuPy", found.cupy, cupy)]
-    if not found.names:
-        rows.append(("GPUs", "", "none that can be used"))
-    findings = [
-        Finding(topic, "ok" if there else "lack", words, "" if there else "see GPUs")
-        for topic, there, words in rows
-    ]
-    for i, (name, memory, capability) in enumerate(
-        zip(found.names, found.memory_bytes, found.capabilities, strict=True)
-    ):
-        words = f"{name}, {byte_size(memory)}, compute capability {'.'.join(map(str, capability))}"
-        findings.append(Finding(f"GPU {i}", "ok" if found.available else "lack", words))
-    if not found.available:
-        findings[-1] = replace(findings[-1], cost=f"flow runs on the CPU cores; {found.reason}")
-    return findings
 
 
 def _opencv() -> Finding:
