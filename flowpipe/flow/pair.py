@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from flowpipe.errors import RecipeError
 from flowpipe.flow import FLOWS, make_solver
 from flowpipe.flow.tvl1 import TVL1Params
 from flowpipe.ops import Ops, get_ops
+from flowpipe.ops.gpus import Gpus, gpus
 from flowpipe.recipe import build
 
 
@@ -53,10 +55,23 @@ def optical_flow(
         If the images, the algorithm or its settings are not what was wanted.
     BackendError
         If the device, or the algorithm on it, cannot be used on this machine.
+
+    Notes
+    -----
+    With ``device="cuda"`` the first call compiles kernels and reserves memory of the GPU; both are
+    kept, per thread and size, for the calls that follow.
     """
     if flow == TVL1Params.name or variant != TVL1Params.variant:
         params["variant"] = variant
-    return pair_flow(first, second, pair_params(flow, params), get_ops(device))
+    settings = pair_params(flow, params)
+    ops = _on_gpu(gpus()) if device == "cuda" else get_ops(device)
+    return pair_flow(first, second, settings, ops)
+
+
+@cache
+def _on_gpu(machine: Gpus) -> Ops:
+    """CUDA's operations, made once: kernels, memory and recorded graphs are kept."""
+    return get_ops("cuda")
 
 
 def pair_params(flow: str, values: Mapping[str, Any]) -> Any:

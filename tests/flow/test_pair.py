@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import shutil
 import typing
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from command import run_python
+from emulated import STAND_IN, cupy_from
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -206,3 +208,26 @@ def test_importing_the_package_imports_nothing_heavy():
     run_python(code)
     with pytest.raises(AttributeError, match="nix"):
         flowpipe.nix  # noqa: B018
+
+
+@needs_core
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++ for the emulated kernels")
+def test_on_a_gpu_a_warm_call_compiles_reserves_and_records_nothing(monkeypatch):
+    first, second = translated_pair(24, 40, 1, -1, seed=6)
+    small = {"warps": 2, "iterations": 8, "epsilon": 0.0, "scales": 2}
+    with cupy_from(STAND_IN):
+        import cupy
+
+        wanted = optical_flow(first, second, device="cuda", **small)
+        kept = cupy.cuda.memory.used
+
+        def refuse(*_, **__):
+            raise AssertionError("a warm call must not do this")
+
+        monkeypatch.setattr(cupy, "RawModule", refuse)
+        monkeypatch.setattr(cupy.cuda.Stream, "begin_capture", refuse)
+        for _ in range(3):
+            again = optical_flow(first, second, device="cuda", **small)
+            np.testing.assert_array_equal(again, wanted)
+            assert cupy.cuda.memory.used == kept
+    np.testing.assert_allclose(wanted, optical_flow(first, second, **small), atol=2e-2)
