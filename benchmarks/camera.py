@@ -3,10 +3,10 @@
     python benchmarks/camera.py [--clips FOLDER] [--device cpu]
 
 One thread, CPU time (not wall time), frames of 340x256. The first table is the cost of each piece
-beside one TV-L1 of the same pair; the second that of corners and matches in NumPy and OpenCV beside
-the compiled core, whose results must be the same; the third the error of the homography where the
-motion is known, with flows that follow large motion and one that loses it (tvl1 of variant
-opencv4); the fourth what is left of the flow of real clips.
+beside one TV-L1 of the same pair; the second that of keypoints, corners and matches in NumPy and
+OpenCV beside the compiled core, whose results must be the same; the third the error of the
+homography where the motion is known, with flows that follow large motion and one that loses it
+(tvl1 of variant opencv4); the fourth what is left of the flow of real clips.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from flowpipe.flow.features import (  # noqa: E402
 )
 from flowpipe.flow.warped import warped_flow  # noqa: E402
 from flowpipe.ops import feature_ops, get_ops  # noqa: E402
+from flowpipe.ops.reference_features import ReferenceFeatures  # noqa: E402
 from flowpipe.video import open_video  # noqa: E402
 
 HEIGHT, WIDTH = 256, 340
@@ -141,27 +142,27 @@ def _refit_ms(clock: Clock, in_first: np.ndarray, in_second: np.ndarray) -> floa
 
 
 def core(clips: dict[str, np.ndarray], repeats: int = 5) -> None:
-    """Print CPU time of corners and matches, without and with the compiled core, taken in turns."""
+    """Print CPU time of features and matches without and with the compiled core, in turns."""
     params, clock = WarpParams(), Clock()
-    makers = {"NumPy, OpenCV": get_ops("reference"), "compiled core": feature_ops()}
+    makers = {"NumPy, OpenCV": ReferenceFeatures(), "compiled core": feature_ops()}
     how = params.max_corners, params.quality, params.min_distance_px
+    pieces = "akaze", "corners", "matches"
     for gray in clips.values():
-        detector = make_detector(params.detector)
-        points = [find_keypoints(frame, detector) for frame in gray]
-        for k in range(len(gray) - 1):
-            pair = *points[k], *points[k + 1], params.window_px
+        before = makers["compiled core"].akaze(gray[0])
+        for frame in gray[1:]:
             results = []
             for name, ops in makers.items():
-                corners = clock.least(name + " corners", repeats, ops.corners, gray[k], *how)
-                matched = clock.least(name + " matches", repeats, ops.match_keypoints, *pair)
-                results.append((corners.tobytes(), matched.tobytes()))
-            assert results[0] == results[1], "the compiled core gives other corners or matches"
+                points = clock.least(name + "akaze", repeats, ops.akaze, frame)
+                corners = clock.least(name + "corners", repeats, ops.corners, frame, *how)
+                arguments = *before, *points, params.window_px
+                match = clock.least(name + "matches", repeats, ops.match_keypoints, *arguments)
+                results.append([array.tobytes() for array in (*points, corners, match)])
+            assert results[0] == results[1], "the compiled core gives other features"
+            before = points
     print(f"\nCPU ms, median of frames, each the least of {repeats} tries")
-    print(f"{'':16}{'corners':>9}{'matches':>9}")
+    print(f"{'':16}" + "".join(f"{piece:>9}" for piece in pieces))
     for name in makers:
-        print(f"{name:16}{clock.of(name + ' corners'):9.3f}{clock.of(name + ' matches'):9.3f}")
-    clock.least("eigenvalues", 50, cv2.cornerMinEigenVal, gray[0], 3)
-    print(f"of the corners, OpenCV's eigenvalues, which both take: {clock.of('eigenvalues'):.3f}")
+        print(f"{name:16}" + "".join(f"{clock.of(name + piece):9.3f}" for piece in pieces))
 
 
 def accuracy(pairs: int, ops: Any) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import cv2
@@ -16,8 +17,10 @@ from numpy.typing import NDArray
 from flowpipe.errors import BackendError
 from flowpipe.flow.contrib import contrib_lack
 from flowpipe.ops import Points, feature_ops
+from flowpipe.ops.reference_features import opencv_keypoints
 
-SMALLEST_SIDE = 16  # OpenCV's AKAZE writes outside its buffers on frames one pixel high
+Detector = Callable[[NDArray[np.uint8], NDArray[np.uint8] | None], tuple[Points, NDArray[Any]]]
+"""Frame (H, W) and mask -> keypoints and descriptors, as `find_keypoints` returns them."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +35,11 @@ class Features:
     """(C, 2) corners that are good to follow with flow, best first."""
 
 
-def _akaze() -> Any:
+def _akaze() -> Detector:
     # Upright and of one scale: between consecutive frames turn and scale hardly change. A quarter
     # of the time of the defaults, as accurate up to 10 % of zoom and 6 degrees of turn; the lower
     # threshold gives the keypoints back.
-    home: Any = cv2 if hasattr(cv2, "AKAZE_create") else cv2.xfeatures2d  # moved in OpenCV 5
-    return home.AKAZE_create(
-        descriptor_type=home.AKAZE_DESCRIPTOR_MLDB_UPRIGHT,
-        threshold=2e-4,
-        nOctaves=1,
-        nOctaveLayers=1,
-    )
+    return feature_ops().akaze
 
 
 def _akaze_lack() -> str:
@@ -53,21 +50,23 @@ def _akaze_lack() -> str:
 class DetectorRow(NamedTuple):
     """One keypoint detector."""
 
-    make: Callable[[], Any]
-    """Returns a new cv2.Feature2D."""
+    make: Callable[[], Detector]
+    """Returns a new detector."""
     lack: Callable[[], str] = str
     """Returns what the installed OpenCV lacks for it and what to do; empty if it lacks nothing."""
 
 
 DETECTORS: dict[str, DetectorRow] = {
     "akaze": DetectorRow(_akaze, _akaze_lack),
-    "sift": DetectorRow(lambda: cv2.SIFT.create()),
-    "orb": DetectorRow(lambda: cv2.ORB.create(nfeatures=1000, nlevels=4)),
+    "sift": DetectorRow(lambda: partial(opencv_keypoints, cv2.SIFT.create())),
+    "orb": DetectorRow(
+        lambda: partial(opencv_keypoints, cv2.ORB.create(nfeatures=1000, nlevels=4))
+    ),
 }
 """Keypoint detectors by name; OpenCV 5 has moved AKAZE to its contrib modules."""
 
 
-def make_detector(name: str) -> Any:
+def make_detector(name: str) -> Detector:
     """Return a detector of `DETECTORS`; BackendError if the installed OpenCV lacks it."""
     row = DETECTORS[name]
     if lack := row.lack():
@@ -76,14 +75,14 @@ def make_detector(name: str) -> Any:
 
 
 def find_keypoints(
-    gray: NDArray[np.uint8], detector: Any, mask: NDArray[np.uint8] | None = None
+    gray: NDArray[np.uint8], detector: Detector, mask: NDArray[np.uint8] | None = None
 ) -> tuple[Points, NDArray[Any]]:
     """Keypoints of a frame and their descriptors; none for frames under 16 pixels a side.
 
     Parameters
     ----------
     gray : uint8 (H, W)
-    detector : cv2.Feature2D
+    detector : Detector
         From `make_detector`.
     mask : uint8 (H, W), optional
         No keypoints where it is 0.
@@ -94,17 +93,7 @@ def find_keypoints(
     descriptors : uint64 or float32 (K, B)
         Bits are padded with 0 to whole words.
     """
-    found, descriptors = (), None
-    if min(gray.shape) >= SMALLEST_SIDE:
-        found, descriptors = detector.detectAndCompute(np.ascontiguousarray(gray), mask)
-    if descriptors is None or not len(found):
-        return np.empty((0, 2), np.float32), np.empty((0, 0), np.uint64)
-    if descriptors.dtype == np.uint8:
-        count, length = descriptors.shape
-        words = np.zeros((count, -(-length // 8)), np.uint64)
-        words.view(np.uint8)[:, :length] = descriptors
-        descriptors = words
-    return np.asarray(cv2.KeyPoint.convert(found), np.float32), descriptors
+    return detector(gray, mask)
 
 
 def find_corners(

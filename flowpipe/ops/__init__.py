@@ -178,6 +178,18 @@ class Ops(Protocol):
 class FeatureOps(Protocol):
     """What is computed on the features of frames: on the host, whatever the device."""
 
+    name: str
+    """What runs: ``cpu-avx512``, ``reference`` ..."""
+
+    def akaze(
+        self, gray: NDArray[np.uint8], mask: NDArray[np.uint8] | None = None
+    ) -> tuple[Points, NDArray[np.uint64]]:
+        """Keypoints f32 (K, 2) of an image (H, W) and their bits, uint64 (K, 8): those of OpenCV's
+        AKAZE with one octave of one layer, threshold 2e-4, and upright M-LDB descriptors.
+
+        None are where the mask (H, W) is 0, nor in images under 16 pixels a side.
+        """
+
     def match_keypoints(
         self,
         first: Points,
@@ -218,8 +230,9 @@ def feature_ops() -> FeatureOps:
         If ``FLOWPIPE_ISA`` names an instruction set that is not compiled in or not in this CPU.
     """
     from flowpipe.ops.cpu import CpuOps
+    from flowpipe.ops.cpu_features import features_of
 
-    return CpuOps()
+    return features_of(CpuOps())
 
 
 def get_ops(device: str = "cpu", isa: str | None = None) -> Ops:

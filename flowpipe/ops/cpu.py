@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 
 from flowpipe.distribution import how_to_install
 from flowpipe.errors import BackendError
-from flowpipe.ops import Points, TVL1Model
-from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_keypoints, check_warp
+from flowpipe.ops import TVL1Model
+from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_warp
 from flowpipe.ops.host import HostOps
 from flowpipe.ops.reference import FIELDS, ReferenceOps
 
 F32 = NDArray[np.float32]
 LIBRARY = Path(__file__).resolve().parent.parent / "_core.so"
-ABI = 3  # as in kernels/cpu/core.cpp; raised whenever a signature below changes
+ABI = 4  # as in kernels/cpu/core.cpp; raised whenever a signature below changes
 
 _P, _L, _F, _D, _I = (
     ctypes.c_void_p, ctypes.c_long, ctypes.c_float, ctypes.c_double, ctypes.c_int,
@@ -40,6 +40,8 @@ SIGNATURES = {  # count and sizes, then arrays, as kernels/cpu/operations.h decl
     "warp_homography": (None, (_L, _L, _L, _P, _P, _P, _L, _P)),
     "match_bits": (None, (_L, _L, _L, _F, _P, _P, _P, _P, _P, _P, _P)),
     "select_corners": (_L, (_L, _L, _P, _P, _L, _D, _P)),
+    "akaze_keypoints": (_L, (_L, _L, _P, _P, _P, _F, _P)),
+    "akaze_bits": (None, (_L, _L, _P, _P, _P, _P, _P)),
     "pyramid_down": (None, (_L, _L, _L, _P, _P)),
     "bilinear": (None, (_L, _L, _L, _P, _L, _L, _D, _D, _I, _F, _P)),
     "padded_floats": (_L, (_L, _L)),
@@ -175,7 +177,7 @@ class CpuOps(HostOps):
         frames = np.ascontiguousarray(frames)
         n, height, width = len(frames) - 1, *frames.shape[1:3]
         planes, clipped = np.empty((n, 3, height, width), np.uint8), np.empty(n, np.uint32)
-        self._call("difference", n, height * width, frames, planes, clipped)
+        self.call("difference", n, height * width, frames, planes, clipped)
         return planes, clipped
 
     def quantise(
@@ -186,7 +188,7 @@ class CpuOps(HostOps):
             return self._slow.quantise(flow, bound)
         flow = np.ascontiguousarray(flow)
         levels, clipped = np.empty(flow.shape, np.uint8), np.empty(len(flow), np.uint32)
-        self._call("quantise", len(flow), flow[:1].size, flow, bound, levels, clipped)
+        self.call("quantise", len(flow), flow[:1].size, flow, bound, levels, clipped)
         return levels, clipped
 
     def warp_homography(
@@ -201,52 +203,8 @@ class CpuOps(HostOps):
             return self._slow.warp_homography(gray, homography, fill, margin)
         gray, fill = np.ascontiguousarray(gray), np.ascontiguousarray(fill)
         homography, result = np.ascontiguousarray(homography), np.empty_like(gray)
-        self._call("warp_homography", *gray.shape, gray, homography, fill, margin, result)
+        self.call("warp_homography", *gray.shape, gray, homography, fill, margin, result)
         return result
-
-    def match_keypoints(
-        self,
-        first: Points,
-        first_descriptors: NDArray[Any],
-        second: Points,
-        second_descriptors: NDArray[Any],
-        window_px: float,
-    ) -> NDArray[np.int64]:
-        arguments = (first, first_descriptors, second, second_descriptors)
-        check_keypoints(*arguments)
-        if not self._functions or first_descriptors.dtype != np.uint64 or not len(first):
-            return self._slow.match_keypoints(*arguments, window_px)
-        by_x = np.argsort(first[:, 0], kind="stable")
-        x, y = np.ascontiguousarray(first[by_x].T)
-        second, bits = np.ascontiguousarray(second), np.ascontiguousarray(second_descriptors)
-        matched = np.empty(len(second), np.int64)
-        self._call(
-            "match_bits", len(first), len(second), bits.shape[1], window_px, x, y,
-            first_descriptors[by_x], by_x, second, bits, matched,
-        )  # fmt: skip
-        return matched
-
-    def corners(
-        self,
-        gray: NDArray[np.uint8],
-        most: int,
-        quality: float,
-        apart_px: float,
-        mask: NDArray[np.uint8] | None = None,
-    ) -> Points:
-        check_gray(gray[None])
-        if not self._functions:
-            return self._slow.corners(gray, most, quality, apart_px, mask)
-        # As cv2.goodFeaturesToTrack begins; what follows there takes longer than all of this.
-        strength = cv2.cornerMinEigenVal(np.ascontiguousarray(gray), 3, ksize=3)
-        strongest = cv2.minMaxLoc(strength, mask)[1]
-        cv2.threshold(strength, strongest * quality, 0, cv2.THRESH_TOZERO, dst=strength)
-        mask = None if mask is None else np.ascontiguousarray(mask)
-        found = np.empty((min(most, gray.size), 2), np.float32)
-        count = self._call(
-            "select_corners", *gray.shape, strength, mask, len(found), apart_px, found
-        )
-        return found[:count]
 
     def pyramid(
         self, gray: NDArray[np.uint8], sizes: Sequence[tuple[int, int]], rule: str, step: float
@@ -257,10 +215,10 @@ class CpuOps(HostOps):
             image = levels[-1]
             level = np.empty((len(gray), *size), np.float32)
             if rule == "pyrdown":
-                self._call("pyramid_down", *image.shape, image, level)
+                self.call("pyramid_down", *image.shape, image, level)
             else:
                 steps, centred = (1 / step, 1 / step), rule == "centred"
-                self._call("bilinear", *image.shape, image, *size, *steps, centred, 1.0, level)
+                self.call("bilinear", *image.shape, image, *size, *steps, centred, 1.0, level)
             levels.append(level)
         return tuple(levels)
 
@@ -268,7 +226,7 @@ class CpuOps(HostOps):
         n, planes, h, w = flow.shape
         result = np.empty((n, planes, height, width), np.float32)
         steps, centred = (h / height, w / width), rule == "centred"
-        self._call(
+        self.call(
             "bilinear", n * planes, h, w, flow, height, width, *steps, centred, factor, result
         )
         return result
@@ -277,8 +235,8 @@ class CpuOps(HostOps):
         return np.empty(shape, np.float32)
 
     def tvl1_memory(self, n: int, height: int, width: int) -> F32:
-        floats = self._call("tvl1_floats", height, width)
-        floats += self._call("padded_floats", height, width)
+        floats = self.call("tvl1_floats", height, width)
+        floats += self.call("padded_floats", height, width)
         raw = np.empty(n * floats + CACHE_LINE, np.float32)
         return raw[-raw.ctypes.data % (4 * CACHE_LINE) // 4 :]
 
@@ -286,7 +244,7 @@ class CpuOps(HostOps):
         self, first: F32, second: F32, flow: F32 | None, model: TVL1Model, memory: F32
     ) -> CpuState:
         n, *size = first.shape
-        floats, padded = self._call("tvl1_floats", *size), self._call("padded_floats", *size)
+        floats, padded = self.call("tvl1_floats", *size), self.call("padded_floats", *size)
         state = CpuState(
             self,
             first,
@@ -295,8 +253,8 @@ class CpuOps(HostOps):
             model,
         )
         zero_outside = model.sampling != "catmull_rom"
-        self._call("centered_gradient", *first.shape, second, zero_outside, state.padded)
-        self._call("tvl1_start", *first.shape, flow, state.floats)
+        self.call("centered_gradient", *first.shape, second, zero_outside, state.padded)
+        self.call("tvl1_start", *first.shape, flow, state.floats)
         return state
 
     def tvl1_warps(self, state: CpuState, warps: int, n: int) -> NDArray[np.int32]:
@@ -323,7 +281,7 @@ class CpuOps(HostOps):
         """A field of each pair into f32 (N, 1, H, W); the pairs may lie apart, an image may not."""
         apart = out.strides[0] // out.itemsize
         field = FIELDS.index(name)
-        self._call("tvl1_copy", *state.first.shape, state.floats, field, apart, out.ctypes.data)
+        self.call("tvl1_copy", *state.first.shape, state.floats, field, apart, out.ctypes.data)
 
     def _iterate(
         self, name: str, state: CpuState, n: int, *warp: Any
@@ -331,7 +289,7 @@ class CpuOps(HostOps):
         """Iterations done, and the sum of squared change when OpenCV last looked, of each pair."""
         m, pairs = state.model, len(state.first)
         done, change = np.empty(pairs, np.int32), np.empty(pairs)
-        self._call(
+        self.call(
             name, *state.first.shape, *warp, state.floats, n, m.block, m.spaced,
             m.enough(state.first[0].size),
             m.tau, m.tau / m.theta, m.lambda_ * m.theta, done, change,
@@ -344,7 +302,7 @@ class CpuOps(HostOps):
         while done[0] < n:
             for name in "uv":
                 image = cv2.medianBlur(state.field(name)[0], m.median)
-                self._call("tvl1_fill", *state.first.shape, state.floats, FIELDS.index(name), image)
+                self.call("tvl1_fill", *state.first.shape, state.floats, FIELDS.index(name), image)
             some, change = self._iterate("tvl1_iterate", state, min(m.median_every, n - done[0]))
             done += some
             if change[0] <= m.enough(state.first.size):
@@ -359,7 +317,8 @@ class CpuOps(HostOps):
             functions[name] = function
         return functions
 
-    def _call(self, name: str, *arguments: Any) -> Any:
+    def call(self, name: str, *arguments: Any) -> Any:
+        """Call a function of the core, as `SIGNATURES` declares it; BackendError without a core."""
         if not self._functions:
             raise BackendError(
                 f"flow tvl1 needs the compiled core: {self.core.reason}; or choose another flow, "

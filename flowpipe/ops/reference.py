@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.ops import Points, TVL1Model
-from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_keypoints, check_warp
+from flowpipe.ops import TVL1Model
+from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_warp
 from flowpipe.ops.host import HostOps
 
 F32 = NDArray[np.float32]
@@ -105,41 +104,6 @@ class ReferenceOps(HostOps):
             lower = image[iy + 1, ix] * (32 - fx) + image[iy + 1, ix + 1] * fx
             out[inside] = (upper * (32 - fy) + lower * fy + 512) >> 10
         return result
-
-    def match_keypoints(
-        self,
-        first: Points,
-        first_descriptors: NDArray[Any],
-        second: Points,
-        second_descriptors: NDArray[Any],
-        window_px: float,
-    ) -> NDArray[np.int64]:
-        check_keypoints(first, first_descriptors, second, second_descriptors)
-        matched = np.full(len(second), -1, np.int64)
-        in_second, in_first = _pairs_in_window(second, first, window_px)
-        if len(in_second):
-            a, b = first_descriptors[in_first], second_descriptors[in_second]
-            # One key holds distance and index, so the least key is the first of the most similar.
-            key = _distance(a, b) * len(first) + in_first
-            starts = np.flatnonzero(np.diff(in_second, prepend=-1))
-            matched[in_second[starts]] = np.minimum.reduceat(key, starts) % len(first)
-        return matched
-
-    def corners(
-        self,
-        gray: NDArray[np.uint8],
-        most: int,
-        quality: float,
-        apart_px: float,
-        mask: NDArray[np.uint8] | None = None,
-    ) -> Points:
-        check_gray(gray[None])
-        found = cv2.goodFeaturesToTrack(
-            np.ascontiguousarray(gray), most, quality, apart_px, mask=mask
-        )
-        return (
-            np.empty((0, 2), np.float32) if found is None else np.asarray(found, np.float32)[:, 0]
-        )
 
     def pyramid(
         self, gray: NDArray[np.uint8], sizes: Sequence[tuple[int, int]], rule: str, step: float
@@ -332,25 +296,3 @@ def _centred_taps(source: int, target: int) -> tuple[tuple[Any, Any], NDArray[np
     at = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
     index = np.floor(at).astype(np.intp)
     return (index, np.minimum(index + 1, source - 1)), at - index
-
-
-def _pairs_in_window(
-    a: Points, b: Points, window_px: float
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Indices (i, j) of all a[i], b[j] less than a window apart in x and in y; i never falls."""
-    by_x = np.argsort(b[:, 0], kind="stable")
-    sorted_x = b[by_x, 0]
-    start = np.searchsorted(sorted_x, a[:, 0] - window_px, side="right")
-    count = np.maximum(np.searchsorted(sorted_x, a[:, 0] + window_px, side="left") - start, 0)
-    i = np.repeat(np.arange(len(a)), count)
-    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    j = by_x[start[i] + within]
-    near = np.abs(a[i, 1] - b[j, 1]) < window_px
-    return i[near], j[near]
-
-
-def _distance(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.int64]:
-    """Between rows: differing bits, or the square of the Euclidean distance (SIFT's are whole)."""
-    if a.dtype == np.uint64:
-        return np.bitwise_count(a ^ b).sum(axis=1, dtype=np.int64)
-    return np.square(a - b).sum(axis=1).astype(np.int64)

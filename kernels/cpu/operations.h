@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 
+#include "akaze.h"
 #include "features.h"
 #include "iterate.h"
 #include "pixels.h"
@@ -84,6 +85,28 @@ long EXPORTED(select_corners)(long height, long width, const float *strength, co
     free(taken);
     free(memory);
     return chosen;
+}
+
+long EXPORTED(akaze_keypoints)(long height, long width, const float *xx, const float *xy,
+                               const float *yy, float threshold, float *points) {
+    const long pixels = height * width, row = width + (long)sizeof(uint64_t);
+    char *memory = (char *)malloc(2 * pixels * sizeof(float) + row);
+    uint8_t *kept = (uint8_t *)calloc(pixels, 1);
+    if (!memory || !kept) abort();
+    float *hessian = (float *)memory;
+    int32_t *places = (int32_t *)(hessian + pixels);
+    hessian_image(pixels, xx, xy, yy, hessian);
+    const long count = akaze_keypoints(height, width, hessian, threshold, kept,
+                                       (uint8_t *)(places + pixels), places, points);
+    free(kept);
+    free(memory);
+    return count;
+}
+
+void EXPORTED(akaze_bits)(long count, long width, const float *gray, const float *dx,
+                          const float *dy, const float *points, uint64_t *bits) {
+    for (long k = 0; k < count; k++, points += 2, bits += MLDB_WORDS)
+        describe_keypoint(width, gray, dx, dy, points[0], points[1], bits);
 }
 
 long EXPORTED(padded_floats)(long height, long width) { return padded_floats(height, width); }

@@ -1,4 +1,4 @@
-"""Matching of keypoints, choice of corners: all instruction sets give what the reference gives."""
+"""AKAZE, corners, matching of keypoints: all instruction sets give what NumPy and OpenCV give."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ from flowpipe.errors import BackendError
 from flowpipe.flow.features import DETECTORS, find_keypoints, make_detector
 from flowpipe.ops import feature_ops, get_ops
 from flowpipe.ops.cpu import CpuOps, native_core
+from flowpipe.ops.cpu_features import features_of
+from flowpipe.ops.reference_features import ReferenceFeatures
 from flowpipe.video import open_video
 
-reference = get_ops("reference")
-without_core = CpuOps(core=native_core("/nowhere/_core.so"))
-EVERY = [without_core, *(get_ops("cpu", isa=isa) for isa in native_core().usable)]
+reference = ReferenceFeatures()
+without_core = features_of(CpuOps(core=native_core("/nowhere/_core.so")))
+EVERY = [without_core, *(features_of(CpuOps(isa)) for isa in native_core().usable)]
+needs_akaze = pytest.mark.skipif(
+    bool(DETECTORS["akaze"].lack()), reason=DETECTORS["akaze"].lack() or "has AKAZE"
+)
 
 
 def keypoints(rng, count, words, step_px, size_px):
@@ -96,7 +101,8 @@ def real_frames(shared_data):
     for path in sorted((shared_data / "clips").rglob("*.avi"))[::5][:6]:
         with open_video(str(path)) as video:
             window = next(iter(video.windows(max_frames=2))).data
-        frames.append(reference.gray(reference.resize(window, 256, 340)))
+        ops = get_ops("reference")
+        frames.append(ops.gray(ops.resize(window, 256, 340)))
     assert frames
     return frames
 
@@ -121,8 +127,44 @@ def test_corners_of_real_frames_are_those_of_opencv(real_frames):
             np.testing.assert_array_equal(ops.corners(frame, 1000, 0.001, 3.0), meant)
 
 
+def same(ours, meant):
+    for a, b in zip(ours, meant, strict=True):
+        assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
+
+
+@needs_akaze
+@pytest.mark.parametrize("ops", EVERY, ids=lambda ops: ops.name)
+@given(
+    st.integers(0, 2**32 - 1), st.integers(1, 150), st.integers(1, 150),
+    st.sampled_from(["", "half", "nothing"]),
+)  # fmt: skip
+@settings(max_examples=30, deadline=None)
+def test_keypoints_are_those_of_opencv(ops, seed, height, width, masked):
+    rng = np.random.default_rng(seed)
+    mask = None
+    if masked:
+        mask = np.zeros((height, width), np.uint8)
+        if masked == "half":
+            mask[:] = rng.integers(0, 3, (height, width))
+    for image in images(rng, height, width):
+        same(ops.akaze(image, mask), reference.akaze(image, mask))
+
+
+@needs_akaze
+def test_keypoints_of_real_frames_are_those_of_opencv(real_frames):
+    found = 0
+    for frame in np.concatenate(real_frames):
+        meant = reference.akaze(frame)
+        found += len(meant[0])
+        for ops in EVERY:
+            same(ops.akaze(frame), meant)
+    assert found > 1000
+
+
 def test_features_use_the_compiled_core_where_there_is_one():
-    assert feature_ops().name == get_ops("cpu").name
+    assert without_core.name == "reference"
+    if native_core().available:
+        assert feature_ops().name == get_ops("cpu").name
 
 
 def test_an_unknown_instruction_set_is_refused(monkeypatch):
