@@ -68,6 +68,7 @@ def test_bench_flow_runs_and_says_what_videos_need(bare: dict[str, str], tmp_pat
     done = run(bare, *command(*tiny, tmp_path / "clip.mp4"))
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "av missing: " in done.stderr and "pip install -U 'av>=15'" in done.stderr
+    assert "dask" not in done.stderr
 
 
 def test_the_tests_of_a_gpu_run_and_say_what_they_skip(bare: dict[str, str]) -> None:

@@ -99,9 +99,14 @@ class Commands(Group):
         return command
 
 
-def _broken() -> str:
-    """What is wrong with the required libraries, in words; empty if nothing is."""
-    return "; ".join(f"{fault.topic} {fault.found}: {fault.cost}" for fault in broken_libraries())
+def _broken(needed: str | None = None) -> str:
+    """Say what is wrong with the required libraries, or with the one that is needed.
+
+    Empty if nothing is wrong.
+    """
+    faults = broken_libraries()
+    faults = [fault for fault in faults if fault.topic == needed] or faults
+    return "; ".join(f"{fault.topic} {fault.found}: {fault.cost}" for fault in faults)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -136,7 +141,7 @@ def main(arguments: list[str] | None = None) -> Any:
         say("flowpipe: interrupted")
         code = EXIT_INTERRUPTED
     except Exception as error:
-        if isinstance(error, ImportError) and (words := _broken()):  # of what loads late
+        if isinstance(error, ImportError) and (words := _broken(error.name)):  # loaded late
             say(f"flowpipe: {words}", "bold red")
             code = EXIT_WRONG_USE
         elif storage_failed(error):
