@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import yaml
 
 from flowpipe import strict
@@ -70,7 +71,7 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str = "recipe") -> 
     ----------
     cls : frozen dataclass
     values : mapping
-        Keys are field names; fields left out take their defaults.
+        Keys are field names; fields left out take their defaults. NumPy's scalars become Python's.
     where : str
         Prefix of the key names in messages.
 
@@ -191,7 +192,16 @@ def _build_choice(choices: Mapping[str, Any], value: Any, where: str, mistakes: 
     return _build_params(choices[name], rest, where, mistakes)
 
 
+def _python(value: Any) -> Any:
+    """A scalar of NumPy's -> Python's: np.float64 is a float, but has other bytes in a launch."""
+    for theirs, ours in ((np.bool_, bool), (np.integer, int), (np.floating, float), (np.str_, str)):
+        if isinstance(value, theirs):
+            return ours(value)
+    return value
+
+
 def _build_value(hint: Any, value: Any, where: str, mistakes: list[str]) -> Any:
+    value = _python(value)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
         return _build_params(hint, value, where, mistakes)

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from importlib.abc import MetaPathFinder
 from pathlib import Path
@@ -19,6 +20,11 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Tests run side by side: more threads of torch would keep cores busy with waiting for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# CuPy, and what stands for it, makes its folder when it is imported; homes may be read-only.
+os.environ.setdefault(
+    "CUPY_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"flowpipe-cupy-{os.getuid()}")
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -42,4 +42,4 @@ def emulated_ops():
 
 
 def is_cupy(name: str) -> bool:
-    return name == "cupy" or name.startswith("cupy.")
+    return name.partition(".")[0] in ("cupy", "cuda")

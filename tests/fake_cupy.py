@@ -53,8 +53,102 @@ def getDeviceCount():
 
 def getDeviceProperties(i):
     name, major, minor = visible()[i]
-    return {"name": name.encode(), "major": major, "minor": minor, "totalGlobalMem": 40 << 30}
+    return {
+        "name": name.encode(), "major": major, "minor": minor, "totalGlobalMem": 40 << 30,
+        "l2CacheSize": 40 << 20, "multiProcessorCount": 108,
+    }
 '''
+
+PACKAGE = """
+import os
+from cupy import cuda, settings
+
+__version__ = "14.2.0"
+# As CuPy does when it is imported.
+os.makedirs(
+    os.environ.get("CUPY_CACHE_DIR") or os.path.expanduser("~/.cupy/kernel_cache"), exist_ok=True
+)
+
+class ndarray:
+    class flags:
+        c_contiguous = True
+
+    def __init__(self, shape, dtype):
+        self.shape, self.dtype, self.ndim = shape, dtype, len(shape)
+
+    def set(self, source, stream=None):
+        pass
+
+    def get(self, stream=None, out=None, blocking=True):
+        out.fill(0)
+
+def empty(shape, dtype):
+    return ndarray(shape, dtype)
+
+class RawModule:
+    def __init__(self, code, options):
+        pass
+
+    def get_function(self, name):
+        if settings.COMPILING:
+            raise settings.COMPILING
+        return lambda grid, block, arguments: None
+"""
+
+CUDA = """
+from cupy import settings
+from cupy.cuda import nvrtc, runtime
+
+class Opened:
+    def __init__(self, *arguments, **options):
+        if settings.OPENING:
+            raise runtime.CUDARuntimeError(*settings.OPENING)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+class Device(Opened):
+    def __init__(self, number=0):
+        self.id = number
+
+    def __enter__(self):
+        Opened()  # since CUDA 12
+        return self
+
+class Stream(Opened):
+    pass
+
+class Event(Opened):
+    done = True
+
+    def record(self, stream):
+        pass
+
+    def synchronize(self):
+        pass
+
+def alloc_pinned_memory(nbytes):
+    return bytearray(nbytes)
+
+class memory:
+    class OutOfMemoryError(MemoryError):
+        pass
+
+class driver:
+    class CUDADriverError(RuntimeError):
+        pass
+"""
+
+PATHFINDER = """
+from cupy.settings import HEADERS
+
+def find_nvidia_header_directory(name):
+    assert name == "cudart"
+    return "/usr/local/cuda/include" if HEADERS else None
+"""
 
 NVRTC = """
 from cupy.settings import *
@@ -73,6 +167,9 @@ def write_cupy(
     runtime: int = 12090,
     nvrtc: int | None = 12,
     error: tuple[int, str] | None = None,
+    headers: bool = True,
+    opening: tuple[int, str] | None = None,
+    compiling: BaseException | None = None,
 ) -> Path:
     """Write the package into a folder, which is returned to be put on PYTHONPATH.
 
@@ -87,15 +184,24 @@ def write_cupy(
         Major version of CUDA's compiler; None if there is none.
     error : (status, words), optional
         What asking for the GPUs raises.
+    headers : bool
+        Whether there are headers of CUDA.
+    opening : (status, words), optional
+        What a GPU raises that is opened.
+    compiling : exception, optional
+        What compiling a kernel raises.
     """
     package = folder / "cupy"
     (package / "cuda").mkdir(parents=True)
-    (package / "__init__.py").write_text('__version__ = "14.2.0"\n')
-    (package / "cuda" / "__init__.py").write_text("from cupy.cuda import nvrtc, runtime\n")
+    (package / "__init__.py").write_text(PACKAGE)
+    (package / "cuda" / "__init__.py").write_text(CUDA)
+    (folder / "cuda").mkdir()
+    (folder / "cuda" / "__init__.py").touch()
+    (folder / "cuda" / "pathfinder.py").write_text(PATHFINDER)
     (package / "cuda" / "runtime.py").write_text(RUNTIME)
     (package / "cuda" / "nvrtc.py").write_text(NVRTC)
     (package / "settings.py").write_text(
         f"GPUS = {list(gpus)}\nDRIVER, RUNTIME, NVRTC = {driver}, {runtime}, {nvrtc}\n"
-        f"ERROR = {error!r}\n"
+        f"ERROR, HEADERS, OPENING, COMPILING = {error!r}, {headers}, {opening!r}, {compiling!r}\n"
     )
     return folder

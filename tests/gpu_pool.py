@@ -1,6 +1,7 @@
 """gpu_pool.py WORKERS GPUS: what each worker of a pool sees, before and after one was killed.
 
-Prints two JSON objects, CUDA_VISIBLE_DEVICES by process id.
+Prints two JSON objects, CUDA_VISIBLE_DEVICES by process id. With the word open behind them: what
+each worker gets that opens its GPU, while the others hold theirs; a JSON list.
 """
 
 from __future__ import annotations
@@ -13,13 +14,23 @@ import time
 
 from command import wait_for
 
-from flowpipe.errors import UsageError
+from flowpipe.errors import BackendError, UsageError
+from flowpipe.ops import get_ops
 from flowpipe.run.cluster import Pool, WorkerLostError, local_pool
 
 
 def seen(_: int) -> tuple[int, str]:
     time.sleep(0.3)
     return os.getpid(), os.environ["CUDA_VISIBLE_DEVICES"]
+
+
+def opened(_: int) -> str:
+    try:
+        ops = get_ops("cuda")
+    except BackendError as error:
+        return str(error)
+    time.sleep(1)
+    return ops.name
 
 
 def die(_: int) -> None:
@@ -42,6 +53,14 @@ def look(pool: Pool, workers: int) -> dict[int, str]:
     return found
 
 
+def open_together(workers: int, gpus: int) -> None:
+    with local_pool(workers, gpus) as pool:
+        look(pool, workers)  # all of them are there
+        for k in range(workers):
+            pool.submit(opened, k)
+        print(json.dumps([(pool.next_finished(60) or ())[1] for _ in range(workers)]))
+
+
 def main(workers: int, gpus: int) -> None:
     with local_pool(workers, gpus) as pool:
         print(json.dumps(look(pool, workers)), flush=True)
@@ -53,6 +72,6 @@ def main(workers: int, gpus: int) -> None:
 
 if __name__ == "__main__":
     try:
-        main(*map(int, sys.argv[1:]))
+        (open_together if "open" in sys.argv else main)(*map(int, sys.argv[1:3]))
     except UsageError as error:
         sys.exit(str(error))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -159,3 +160,20 @@ def test_a_size_that_is_half_given_is_refused() -> None:
     with pytest.raises(RecipeError, match="has height without width"):
         recipe.build(ExtractRecipe, {"size": {"height": 224}}, where="extract")
     assert recipe.build(ExtractRecipe, {"size": {}}).size == recipe.build(ExtractRecipe, {}).size
+
+
+def test_numpy_s_scalars_become_python_s() -> None:
+    values = {
+        "bound": np.float64(3), "on": np.bool_(False), "limit": np.int64(4),
+        "names": [np.str_("b")], "mode": np.str_("free"),
+        "solver": {"name": "exact", "digits": np.float32(0.25)},
+    }  # fmt: skip
+    made = recipe.build(Top, values)
+    assert made == recipe.build(
+        Top, {"bound": 3.0, "on": False, "limit": 4, "names": ["b"], "mode": "free",
+              "solver": {"name": "exact", "digits": 0.25}},
+    )  # fmt: skip
+    numbers = (made.bound, made.on, made.limit, made.names[0], made.mode, made.solver.digits)
+    assert list(map(type, numbers)) == [float, bool, int, str, str, float]
+    with pytest.raises(RecipeError, match="recipe.on must be bool"):
+        recipe.build(Top, {"on": np.int64(1)})

@@ -165,7 +165,7 @@ def _report(summary: Summary, wanted: Request) -> None:
     for note in count_notes(summary.noted):
         say(f"  note: {note}")
     if summary.failed:
-        say(f"reasons: {path / 'quarantine'}; try again with --retry all")
+        say(f"reasons: {path / 'quarantine'} and {summary.ledger}; try again with --retry all")
     if summary.frames:
         stages = ", ".join(
             f"{name} {1e3 * value / summary.frames:.2f}"

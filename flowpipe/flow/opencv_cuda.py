@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.errors import BackendError, FlowpipeError
+from flowpipe.errors import BackendError, DeviceLostError, DeviceMemoryError, FlowpipeError
 from flowpipe.flow.opencv import PairSolver
 from flowpipe.flow.tvl1 import check_counts, check_letters
 from flowpipe.ops import Ops
@@ -31,6 +31,7 @@ one row or column their textures no valid pitch."""
 TRIED_SIZE = 340, 256
 """A solver tries its algorithm when it is made: at the recipes' own size, for the trial is kept and
 a session of NVIDIA's is slow to open."""
+OF_CUDA = -217  # cv2.Error.GpuApiCallError: CUDA or the driver failed, whatever the frames are
 WIDEST_WINDOW_PX = 201  # the GPU's constant memory holds half a Gaussian of this size
 
 
@@ -232,6 +233,9 @@ def _solver(
             return calc(kept((width, height)), first, second)
         except cv2.error as error:
             words = _words(params.name, (width, height), error)
+            if getattr(error, "code", 0) == OF_CUDA:
+                kind = DeviceMemoryError if "out of memory" in words else DeviceLostError
+                raise kind(words) from error
             # Not a BackendError, which ends a run: it may be this video's size that is refused.
             raise FlowpipeError(words, reason="backend") from error
 

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from flowpipe.errors import BackendError, DeviceMemoryError
 from flowpipe.ops import TVL1Model
 from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_warp
+from flowpipe.ops.cuda_errors import in_words, opening
 from flowpipe.ops.cuda_kernels import Kernels
 from flowpipe.ops.cuda_ladder import PROGRESS, Arena, CudaState, Ladder, Layout
-from flowpipe.ops.cuda_lanes import Lane, Lent, Made, in_words
+from flowpipe.ops.cuda_lanes import Lane, Lent, Made
 from flowpipe.ops.gpus import gpus
 
 MOST_PAIRS = 64  # in a call: beyond this nothing is won
@@ -35,7 +36,8 @@ class CudaOps:
     Raises
     ------
     BackendError
-        If there is no CuPy, or no GPU that it can use.
+        If there is no CuPy, or no GPU that it can use: the context, a stream, memory of host and
+        device and a kernel are asked for at once, so that no video meets what is lacking.
     """
 
     on_cpu = False
@@ -43,7 +45,7 @@ class CudaOps:
 
     def __init__(self) -> None:
         self._cupy = cupy = _cupy()
-        with in_words(cupy):
+        with opening(cupy):
             properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
         major, minor = properties["major"], properties["minor"]
         self.name = f"cuda-sm_{major}{minor}"
@@ -56,6 +58,10 @@ class CudaOps:
         )
         self._lanes = Lent(lambda: Lane(cupy))
         self._rooms = Lent(Room)
+        with opening(cupy), self._working() as lane:
+            out = self._empty((1,), np.float32)
+            self.kernels.over_values("widen", 1, 1, self._uploaded(np.zeros(1, np.uint8)), out, 1)
+            np.asarray(lane.download(out))
 
     # ---- between host and device
 
@@ -109,7 +115,7 @@ class CudaOps:
             flow, levels = self._uploaded(flow), self._empty(flow.shape, np.uint8)
             clipped, values = self._zeros(len(flow)), int(np.prod(flow.shape[1:]))
             self.kernels.over_values(
-                "quantise", len(flow), values, flow, levels, clipped, values, np.float64(bound)
+                "quantise", len(flow), values, flow, levels, clipped, values, bound
             )
             return Made(self._lanes, levels), Made(self._lanes, clipped)
 
@@ -158,10 +164,10 @@ class CudaOps:
                 if rule == "pyrdown":
                     self.kernels.over_images("pyramid_down", n, height, width, *where)
                 else:
-                    steps = np.float64(1 / step), np.float64(1 / step)
                     self.kernels.over_images(
-                        "bilinear", n, height, width, *where, *steps, rule == "centred", 1.0
-                    )
+                        "bilinear", n, height, width, *where, 1 / step, 1 / step,
+                        rule == "centred", 1,
+                    )  # fmt: skip
                 levels.append(level)
         return tuple(levels)
 
@@ -170,10 +176,9 @@ class CudaOps:
             flow = self._uploaded(flow)
             n, planes, h, w = flow.shape
             out = self._empty((n, planes, height, width), np.float32)
-            steps = np.float64(h / height), np.float64(w / width)
             self.kernels.over_images(
-                "bilinear", n * planes, height, width, flow, h, w, out, height, width, *steps,
-                rule == "centred", factor,
+                "bilinear", n * planes, height, width, flow, h, w, out, height, width,
+                h / height, w / width, rule == "centred", factor,
             )  # fmt: skip
         return out
 
@@ -193,7 +198,8 @@ class CudaOps:
         return max(1, min(MOST_PAIRS, int(MEMORY_SHARE * free) // pair_bytes))
 
     def peak_flops(self) -> float:
-        attributes = self._cupy.cuda.Device().attributes
+        with self._working():
+            attributes = self._cupy.cuda.Device().attributes
         lanes = FP32_LANES.get(self.name.removeprefix("cuda-sm_"), 128)
         rate_hz = 1e3 * attributes["ClockRate"]
         return float(2 * lanes * attributes["MultiProcessorCount"] * rate_hz)
@@ -248,7 +254,8 @@ class CudaOps:
                 yield lane
         except DeviceMemoryError:
             # TV-L1's memory holds most of it: what is tried next shall have some of its own size.
-            self._rooms.mine.forget()
+            with in_words(self._cupy):
+                self._rooms.mine.forget()
             raise
 
     def _uploaded(self, array: Any) -> Any:
@@ -288,8 +295,25 @@ class Room:
 def free_bytes() -> int:
     """Return the free memory of the first GPU that this process sees, in bytes."""
     cupy = _cupy()
-    with in_words(cupy):
+    with opening(cupy):
         return int(cupy.cuda.runtime.memGetInfo()[0])
+
+
+def opening_lack(number: int) -> str:
+    """Open a GPU of this process, run a kernel on it, and return why that fails; empty if not.
+
+    Parameters
+    ----------
+    number : int
+        Place of the GPU among `flowpipe.ops.gpus.Gpus.ids`.
+    """
+    try:
+        cupy = _cupy()
+        with opening(cupy), cupy.cuda.Device(number):
+            CudaOps()
+    except BackendError as error:
+        return str(error)
+    return ""
 
 
 def _cupy() -> Any:

@@ -1,16 +1,29 @@
-"""kernels/cuda/*.cu -> functions on the GPU, compiled when first asked for."""
+"""kernels/cuda/*.cu -> functions on the GPU, compiled when first asked for.
+
+What a kernel takes is declared once, in its source: every argument is converted to the type that
+stands there. A launch passes bytes, and the driver reads as many of them as the parameter has.
+"""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from flowpipe.errors import BackendError
+from flowpipe.ops.cuda_errors import (
+    cache_lack,
+    headers_lack,
+    in_words,
+    last_line,
+    misses_headers,
+)
 
 SOURCES = {
     "frames": ("resize", "gray", "difference"),
@@ -32,6 +45,19 @@ ARCHITECTURES = {
 # Square roots and quotients as the hardware has them, three times cheaper and a bit or two less
 # exact; products are fused where the formulas say so and nowhere else, as on the CPU.
 PRECISION = ("--fmad=false", "--prec-div=false", "--prec-sqrt=false", "--ftz=true")
+
+DECLARATION = re.compile(
+    r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\(([^)]*)\)'
+)
+NUMBERS: dict[str, type[np.generic]] = {
+    "int": np.int32, "unsigned": np.uint32, "long long": np.int64, "float": np.float32,
+    "double": np.float64,
+}  # fmt: skip
+"""Type of a parameter -> the NumPy number of the same bytes."""
+ELEMENTS: dict[str, type[np.generic]] = {
+    **NUMBERS, "u8": np.uint8, "float4": np.float32, "Progress": np.int32,
+}  # fmt: skip
+"""Type that a parameter points to -> the numbers that an array has there."""
 
 IMAGE_BLOCK = (32, 8, 1)
 VECTOR_BLOCK = (256, 1, 1)
@@ -80,27 +106,65 @@ class Kernels:
 
     @functools.cache  # noqa: B019 - one of these lives as long as its process
     def function(self, name: str) -> Any:
-        """The kernel of that name."""
-        file = next(file for file, names in SOURCES.items() if name in names)
-        if file not in self._modules:
-            path = folder() / "cuda" / f"{file}.cu"
-            code = path.read_text(encoding="utf-8")
-            self._modules[file] = self._cupy.RawModule(code=code, options=self._options)
+        """Return the kernel of that name.
+
+        Raises
+        ------
+        BackendError
+            If it cannot be compiled here: that is a lack of the machine.
+        """
+        file = file_of(name)
+        code = source(file)
         try:
-            return self._modules[file].get_function(name)
-        except self._cupy.cuda.compiler.CompileException as error:
-            raise BackendError(
-                f"CUDA's compiler refuses kernels/cuda/{file}.cu ({error}): CuPy, the NVRTC it "
-                "finds and the driver should be of one CUDA version; or use --device cpu"
-            ) from error
+            with in_words(self._cupy):
+                if file not in self._modules:
+                    self._modules[file] = self._cupy.RawModule(code=code, options=self._options)
+                return self._modules[file].get_function(name)
+        except BackendError:
+            raise
+        except OSError as error:
+            raise BackendError(f"device cuda cannot be used here: {cache_lack(error)}") from error
+        except Exception as error:  # whatever a compiler that lacks something raises
+            raise BackendError(self._refused(file, error)) from error
+
+    def _refused(self, file: str, error: Exception) -> str:
+        said = last_line(error)
+        if misses_headers(error):
+            lack = headers_lack(self._cupy.cuda.runtime.runtimeGetVersion(), said)
+            return f"device cuda cannot be used here: {lack}"
+        return (
+            f"CUDA's compiler refuses kernels/cuda/{file}.cu ({said}): CuPy, the NVRTC it finds "
+            "and the driver should be of one CUDA version; or use --device cpu"
+        )
+
+    @functools.cache  # noqa: B019 - as above
+    def parameters(self, name: str) -> tuple[Parameter, ...]:
+        """Return the parameters of a kernel, in order."""
+        declared = dict(DECLARATION.findall(source(file_of(name))))[name]
+        return tuple(_parameter(name, words) for words in declared.split(","))
 
     def launch(self, name: str, grid: Sequence[int], block: Sequence[int], *arguments: Any) -> None:
         """Start a kernel on the current stream; an empty grid is no launch.
 
-        Python's integers become ``int``, its floats ``float``, None a null pointer.
+        Parameters
+        ----------
+        name : str
+        grid, block : (x, y, z)
+        *arguments
+            Numbers of any type, which become those of the kernel's parameters; device arrays, whose
+            numbers have to be those already; None for a null pointer.
+
+        Raises
+        ------
+        TypeError
+            If a number would lose its value, or an array holds numbers of another type.
         """
+        parameters = self.parameters(name)
+        if len(arguments) != len(parameters):
+            raise TypeError(f"{name} takes {len(parameters)} arguments, got {len(arguments)}")
         if min(grid) > 0:
-            self.function(name)(tuple(grid), tuple(block), tuple(map(_argument, arguments)))
+            passed = tuple(p.passed(a) for p, a in zip(parameters, arguments, strict=True))
+            self.function(name)(tuple(grid), tuple(block), passed)
 
     def over_images(self, name: str, n: int, height: int, width: int, *arguments: Any) -> None:
         """A thread per pixel of N images."""
@@ -112,9 +176,43 @@ class Kernels:
         self.launch(name, (-(-values // VECTOR_BLOCK[0]), 1, n), VECTOR_BLOCK, *arguments)
 
 
-def _argument(value: Any) -> Any:
-    if type(value) in (bool, int):
-        return np.int32(value)
-    if type(value) is float:  # of NumPy's numbers float64 is one too, and stays double
-        return np.float32(value)
-    return value
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a kernel, as its source declares it."""
+
+    where: str
+    """Kernel and name, for messages."""
+    number: type[np.generic]
+    """The number that is passed, or that an array holds."""
+    is_array: bool
+
+    def passed(self, value: Any) -> Any:
+        """Return an argument with the bytes that the kernel reads."""
+        if self.is_array:
+            held = getattr(value, "dtype", type(value).__name__)
+            if value is not None and held != self.number:
+                raise TypeError(f"{self.where} is an array of {self._type}, got {held}")
+            return value
+        number: Any = self.number(value)
+        if isinstance(number, np.integer) and number != value:
+            raise TypeError(f"{self.where} is {self._type}, got {value!r}")
+        return number
+
+    @property
+    def _type(self) -> np.dtype[Any]:
+        return np.dtype(self.number)
+
+
+def file_of(name: str) -> str:
+    """Return the file, a key of `SOURCES`, that declares a kernel."""
+    return next(file for file, names in SOURCES.items() if name in names)
+
+
+def source(file: str) -> str:
+    """Return the text of kernels/cuda/FILE.cu."""
+    return (folder() / "cuda" / f"{file}.cu").read_text(encoding="utf-8")
+
+
+def _parameter(kernel: str, words: str) -> Parameter:
+    kind, star, name = re.findall(r"(?:const )?(\w[\w ]*?) (\*?)(\w+)\s*$", words)[0]
+    return Parameter(f"{name} of {kernel}", (ELEMENTS if star else NUMBERS)[kind], bool(star))

@@ -142,7 +142,7 @@ class Ladder:
         s, m = state, state.model
         self.kernels.over_values(
             "tvl1_begin", 1, s.pairs, s.arena.progress, s.arena.left, s.pairs, warps, iterations,
-            m.block, m.spaced, np.float64(m.enough(s.height * s.width)),
+            m.block, m.spaced, m.enough(s.height * s.width),
         )  # fmt: skip
         pairs = self._group(s)
         for base in range(0, s.pairs, pairs):
@@ -191,7 +191,7 @@ class Ladder:
             progress, arrays["model"], arrays["state"], arrays["filtered"] if every else None,
             arrays["partial"], s.arena.left, base, s.height, s.width, s.stride,
             m.tau, m.tau / m.theta, m.lambda_ * m.theta, iterations, m.block, m.spaced,
-            np.float64(m.enough(s.height * s.width)), every,
+            m.enough(s.height * s.width), every,
         )  # fmt: skip
 
     def _warp(self, s: CudaState, base: int, count: int) -> None:

@@ -10,9 +10,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.errors import DeviceLostError, DeviceMemoryError
-
-OUT_OF_MEMORY = 2  # of the enums cudaError and CUresult
+from flowpipe.ops.cuda_errors import in_words
 
 T = TypeVar("T")
 
@@ -30,7 +28,8 @@ class Lane:
 
     def __init__(self, cupy: Any) -> None:
         self._cupy = cupy
-        self.stream = cupy.cuda.Stream(non_blocking=True)
+        with in_words(cupy):
+            self.stream = cupy.cuda.Stream(non_blocking=True)
         self._under_way: list[tuple[Any, NDArray[Any]]] = []
 
     @contextmanager
@@ -119,37 +118,6 @@ class Made:
         with self._lanes.mine.working() as lane:
             lane.stream.wait_event(self._written)
             return np.array(lane.download(self._array), dtype, copy=copy)
-
-
-@contextmanager
-def in_words(cupy: Any) -> Iterator[None]:
-    """CuPy's errors -> flowpipe's.
-
-    Raises
-    ------
-    DeviceMemoryError
-        Less at once may work.
-    DeviceLostError
-        After an error in a kernel or of the hardware every further call of this process fails.
-    """
-    try:
-        yield
-    except cupy.cuda.memory.OutOfMemoryError as error:
-        raise _no_room(error) from error
-    except (cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError) as error:
-        if error.status == OUT_OF_MEMORY:
-            raise _no_room(error) from error
-        raise DeviceLostError(
-            f"the GPU has failed ({error}): see what dmesg and nvidia-smi say of it; flowpipe "
-            "selftest --device cuda tells whether it computes as it should"
-        ) from error
-
-
-def _no_room(error: Exception) -> DeviceMemoryError:
-    return DeviceMemoryError(
-        f"the GPU has too little free memory ({error}); give the workers fewer pixels (--size), or "
-        "let fewer processes share the GPU"
-    )
 
 
 class Lent(Generic[T]):

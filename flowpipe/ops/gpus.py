@@ -6,17 +6,27 @@ import ctypes
 import functools
 import importlib.util
 import os
-import re
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from flowpipe.distribution import how_to_install
+from flowpipe.ops.cuda_errors import (
+    CACHE_OFF,
+    INSUFFICIENT_DRIVER,
+    NO_DEVICE,
+    cache_folder,
+    cache_lack,
+    cure,
+    headers_lack,
+    last_line,
+)
 
 __all__ = ["Gpus", "first_gpu_name", "gpus", "shown_gpus"]
 
 OLDEST = {11: (5, 2), 12: (5, 2), 13: (7, 5)}
 """By major version of NVRTC: the lowest compute capability that kernels are compiled for."""
-NO_DEVICE, INSUFFICIENT_DRIVER = 100, 35  # of the enum cudaError
 
 
 @dataclass(frozen=True)
@@ -63,11 +73,7 @@ def gpus() -> Gpus:
 
         driver, built_for = runtime.driverGetVersion(), runtime.runtimeGetVersion()
     except Exception as error:  # of a broken installation, anything
-        said = _last_line(error)
-        return Gpus(
-            reason=f"CuPy is installed but does not work ({said}): uninstall every cupy package "
-            f"that pip list shows, then {_wheel(_driver_without_cupy() or 12000)}"
-        )
+        return Gpus(reason=_no_import(error))
     known = {"driver": _version(driver), "runtime": _version(built_for), "cupy": cupy.__version__}
     try:
         count = runtime.getDeviceCount()
@@ -80,9 +86,11 @@ def gpus() -> Gpus:
     except Exception as error:
         return Gpus(
             **known,
-            reason=f"CuPy finds no NVRTC, CUDA's compiler ({_last_line(error)}): "
+            reason=f"CuPy finds no NVRTC, CUDA's compiler ({last_line(error)}): "
             f"pip install nvidia-cuda-nvrtc{'-cu12' if built_for < 13000 else ''}",
         )
+    if lack := _headers_lack(cupy.__version__, built_for) or _cache_lack():
+        return Gpus(**known, reason=lack)
     try:
         found = [runtime.getDeviceProperties(i) for i in range(count)]
     except Exception as error:
@@ -165,20 +173,55 @@ def _none_visible() -> str:
     value = os.environ.get("CUDA_VISIBLE_DEVICES")
     if value is None:
         return (
-            "there is an NVIDIA driver but no GPU: nvidia-smi should list it; in a batch job ask "
-            "for one, as sbatch --gres=gpu:1 does"
+            "there is an NVIDIA driver but no GPU: nvidia-smi -L should list one, and with MIG on "
+            "a MIG device below it (nvidia-smi mig -cgi makes some); in a batch job ask for a GPU, "
+            "as sbatch --gres=gpu:1 does"
         )
     return (
         f"CUDA_VISIBLE_DEVICES={value!r} shows flowpipe no GPU of this machine: unset it or name "
-        "one that nvidia-smi -L lists; in a batch job ask for one, as sbatch --gres=gpu:1 does"
+        "one that nvidia-smi -L lists, with MIG on a MIG device; in a batch job ask for one, as "
+        "sbatch --gres=gpu:1 does"
     )
 
 
 def _silent(error: Exception) -> str:
+    return f"the NVIDIA driver does not answer ({last_line(error)}): {cure(error)}"
+
+
+def _no_import(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno is not None:  # a library that is missing has none
+        return cache_lack(error)
     return (
-        f"the NVIDIA driver does not answer ({_last_line(error)}): see whether nvidia-smi works, "
-        "and dmesg"
+        f"CuPy is installed but does not work ({last_line(error)}): uninstall every cupy package "
+        f"that pip list shows, then {_wheel(_driver_without_cupy() or 12000)}"
     )
+
+
+def _headers_lack(version: str, built_for: int) -> str:
+    """Why CuPy cannot compile: since its version 14 every kernel needs the headers of CUDA."""
+    major = version.partition(".")[0]
+    if not major.isdecimal() or int(major) < 14:
+        return ""
+    try:
+        from cuda.pathfinder import find_nvidia_header_directory
+
+        found = find_nvidia_header_directory("cudart")
+    except Exception:  # another version looks for them in another way
+        return ""
+    return "" if found else headers_lack(built_for)
+
+
+def _cache_lack() -> str:
+    """Why compiled kernels cannot be kept; kernels that are there may be all that are needed."""
+    folder = Path(cache_folder())
+    if os.environ.get(CACHE_OFF) == "1" or any(folder.glob("*.cubin")):
+        return ""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return ""
+    except OSError as error:
+        return cache_lack(error)
 
 
 def _too_old(
@@ -237,9 +280,3 @@ def _dotted(capability: tuple[int, int]) -> str:
 
 def _text(name: Any) -> str:
     return name.decode() if isinstance(name, bytes) else str(name)
-
-
-def _last_line(error: Exception) -> str:
-    """CuPy frames what it says with lines of ===; the cause is in the last line of words."""
-    lines = [line.strip() for line in str(error).splitlines() if re.search(r"\w", line)]
-    return lines[-1] if lines else type(error).__name__

@@ -7,6 +7,8 @@ import importlib.util
 import os
 import platform
 import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -18,6 +20,7 @@ from flowpipe.flow.features import DETECTORS
 from flowpipe.hardware import hardware
 from flowpipe.libraries import Finding, owner
 from flowpipe.ops.cpu import native_core
+from flowpipe.ops.cuda import opening_lack
 from flowpipe.store import free_bytes
 from flowpipe.store.batch import snippet_reader
 from flowpipe.video import decoder_library, nvdec_lack, nvdec_library
@@ -34,7 +37,7 @@ def examine(folder: Path) -> list[Finding]:
     """
     return [
         owner(),
-        *hardware(),
+        *_opened(hardware()),
         _core(),
         _snippet_reader(),
         _opencv(),
@@ -47,6 +50,14 @@ def examine(folder: Path) -> list[Finding]:
         _disk(folder),
         _scratch(),
     ]
+
+
+def _opened(findings: list[Finding]) -> Iterator[Finding]:
+    """Open each GPU that looks usable: nothing else shows that it is full, or another process's."""
+    for row in findings:
+        number = row.topic.removeprefix("GPU ")
+        lack = opening_lack(int(number)) if number.isdecimal() and row.state == "ok" else ""
+        yield replace(row, state="lack", cost=lack) if lack else row
 
 
 def _core() -> Finding:

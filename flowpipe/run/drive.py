@@ -4,8 +4,9 @@ A worker that dies takes its open shard with it, not what it has published. The 
 which video it was on: that video is tried once more alone, the others go on in a shard without it.
 A video that kills twice is quarantined with the last words of its worker. A worker that left none
 was killed from outside, by the system when memory was short, an administrator or a batch system.
-That proves nothing against the video, nor does a GPU that fails: the next run tries it again. Where
-no video was being worked on, the shard is tried in halves.
+That proves nothing against the video: the next run tries it again. A GPU that fails is no video's
+fault either: such a video is not quarantined, and a GPU that goes on failing ends the run. Where no
+video was being worked on, the shard is tried in halves.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from flowpipe.errors import RETRIED, BackendError, DiskFullError
+from flowpipe.errors import RETRIED, BackendError, DeviceLostError, DiskFullError
 from flowpipe.run.breadcrumb import STOP
 from flowpipe.run.cluster import Pool, WorkerLostError
 from flowpipe.run.plan import ShardPlan, some_of
@@ -35,6 +36,8 @@ COPIES = 2
 """While a shard is published its payloads are on the disk twice, at worst."""
 DEATHS_BEFORE_WORK_ALLOWED = 8
 """Deaths in a row between videos, with nothing finished: the machine is at fault, not a video."""
+GPU_FAILURES_ALLOWED = 2 * DEATHS_ALLOWED - 1
+"""Failures of GPUs in a row, with nothing finished: one more is the second of a second video."""
 
 
 class Driver:
@@ -67,6 +70,7 @@ class Driver:
         self._waiting = deque(shards)
         self._deaths: Counter[str] = Counter()
         self._deaths_before_work = 0
+        self._gpu_failures = 0
         self._frames = 0
 
     def outcomes(self) -> Iterator[Outcome]:
@@ -94,7 +98,7 @@ class Driver:
                 if error is None:
                     job.breadcrumb.notes.unlink(missing_ok=True)
                     self._frames += sum(outcome.frames for outcome in outcomes)
-                    self._deaths_before_work = 0
+                    self._deaths_before_work = self._gpu_failures = 0
                     yield from outcomes
                 elif isinstance(error, (WorkerDiedError, WorkerLostError)):
                     yield from self._after_death(job)
@@ -129,6 +133,7 @@ class Driver:
         values = crumb.read()
         words = crumb.last_words()
         crumb.remove()
+        self._count_gpu_failure(words, settled)
         shard = job.shard
         left = tuple(span for span in shard.spans if span.key not in keys)
         position = values.get("position") if values else -1
@@ -169,6 +174,16 @@ class Driver:
                 f"on; is memory short? last words of the last one: {words or 'none'}"
             )
 
+    def _count_gpu_failure(self, words: str, settled: Sequence[Outcome]) -> None:
+        if _reason(words) != DeviceLostError.default_reason:
+            return
+        self._gpu_failures = 1 if settled else self._gpu_failures + 1
+        if self._gpu_failures > GPU_FAILURES_ALLOWED:
+            raise BackendError(
+                f"GPUs have failed {self._gpu_failures} times in a row with no shard finished in "
+                f"between; finished shards stay; the last failure: {words.splitlines()[0]}"
+            )
+
     def _underway(self) -> tuple[int, list[Span]]:
         """Frames and whole spans that are finished in shards that are not."""
         frames, spans = 0, []
@@ -204,9 +219,14 @@ class Driver:
 _DEATHS = {"stalled": "stalled and was killed", "crashed": "died"}
 
 
+def _reason(words: str) -> str:
+    """Return what the last words of a worker begin with, as `Watchdog.give_up` writes them."""
+    return words.partition(":")[0]
+
+
 def _killed(span: Span, words: str) -> Outcome:
     if words:
-        reason = words.partition(":")[0]  # as `Watchdog.give_up` begins
+        reason = _reason(words)
         if reason not in RETRIED:
             # faulthandler begins with Timeout when its timer runs out.
             reason = "stalled" if words.startswith("Timeout") else "crashed"

@@ -18,7 +18,14 @@ from rich.console import Console
 
 from flowpipe import recipe as recipes
 from flowpipe.datasets import Dataset
-from flowpipe.errors import BackendError, DiskFullError, FlowpipeError, RemoteError, UnwritableError
+from flowpipe.errors import (
+    BackendError,
+    DeviceLostError,
+    DiskFullError,
+    FlowpipeError,
+    RemoteError,
+    UnwritableError,
+)
 from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.flow import FLOWS
 from flowpipe.flow.opencv import DISParams
@@ -270,7 +277,10 @@ def _settle(
     folder: Path,
     interruption: Interruption,
 ) -> None:
-    """Enter every outcome into the ledger, the summary and, failures, the quarantine."""
+    """Enter every outcome into the ledger, the summary and, if the video failed, the quarantine.
+
+    A video on which the GPU failed is as good as any other: it is not quarantined.
+    """
     quarantine = Quarantine(options.store)
     with (
         progress,
@@ -284,7 +294,7 @@ def _settle(
                 quarantine.remove(outcome.video_id, outcome.part, outcome.parts)
             elif options.on_error == "fail":
                 raise FlowpipeError(outcome.message, reason=outcome.reason)
-            else:
+            elif outcome.reason != DeviceLostError.default_reason:
                 quarantine.add(outcome, options.policy)
             progress.outcome(outcome)
 

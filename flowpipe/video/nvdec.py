@@ -71,8 +71,8 @@ CODINGS = {
 BITS = {"yuv420p": 8, "yuvj420p": 8, "yuv420p10le": 10, "yuv420p12le": 12}
 """Bits by pixel format: 4:2:0, which every NVDEC puts out as NV12, or as P016 if deeper."""
 NOT_SUPPORTED = 801  # of the enum CUresult, as the next
-GPU_FAILURES = {2, 3, 4, 46, 100, 101, 201, 214, *range(700, 721), 999}
-"""Out of memory, not initialised, device unavailable, ECC ...: no fault of the video."""
+GPU_FAILURES = {2, 3, 4, 46, 100, 101, 201, 214, *range(700, 721), 800, *range(802, 811), 999}
+"""Out of memory, not initialised, device unavailable, ECC, fabric, MPS: no fault of the video."""
 MEAN_LEVELS = 1.0
 """Mean distance from FFmpeg's picture that is put down to the freedom of a coding."""
 PROGRESSIVE = 1  # of the enum AVFieldOrder; 0 is unknown, what is above interlaced

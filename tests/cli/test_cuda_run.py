@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -76,20 +77,56 @@ def test_a_store_made_on_a_gpu_is_that_of_the_cpu(on, videos, tmp_path):
             assert (np.abs(a - b) > 1).mean() <= 1e-3, modality
 
 
+def messages(store):
+    lines = "".join(p.read_text() for p in (store / "ledger").glob("*.jsonl"))
+    return [json.loads(line)["message"] for line in lines.splitlines()]
+
+
 def test_a_gpu_that_fails_is_never_blamed_on_the_video(videos, tmp_path, monkeypatch):
     """After such an error every call of the process fails: another one tries again, then the next
     run does."""
     (videos / "b.mp4").unlink()
+    store = tmp_path / "store"
     monkeypatch.setenv("CUDA_STAND_IN_FAILS", "quantise")
-    ran = extract(videos, tmp_path / "store", "--gpus", "1", on="emulator")
+    ran = extract(videos, store, "--gpus", "1", on="emulator")
     assert ran.returncode == 1, ran.stderr
     assert "1 x gpu_failed" in ran.stderr
-    (reason,) = (tmp_path / "store" / "quarantine").glob("*.json")
-    assert "the GPU has failed (cudaError 700)" in reason.read_text()
+    assert "the GPU has failed (cudaError 700)" in messages(store)[0]
+    assert not list(store.glob("quarantine/*"))
     monkeypatch.delenv("CUDA_STAND_IN_FAILS")
-    again = extract(videos, tmp_path / "store", "--gpus", "1", on="emulator")
+    again = extract(videos, store, "--gpus", "1", on="emulator")
     assert again.returncode == 0, again.stderr
-    assert "1 done" in again.stderr and not list((tmp_path / "store" / "quarantine").iterdir())
+    assert "1 done" in again.stderr
+
+
+def test_a_gpu_that_goes_on_failing_ends_the_run(videos, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_STAND_IN_FAILS", "quantise")
+    ran = extract(videos, tmp_path / "store", "--gpus", "1", on="emulator")
+    assert ran.returncode == 2, ran.stderr
+    assert "GPUs have failed 4 times in a row" in ran.stderr and "cudaError 700" in ran.stderr
+    assert not list((tmp_path / "store").glob("quarantine/*"))
+
+
+def test_a_gpu_that_cannot_be_opened_ends_the_run_before_it_begins(videos, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_STAND_IN_OPENS", "802")
+    ran = extract(videos, tmp_path / "store", "--gpus", "1", on="emulator")
+    assert ran.returncode == 2, ran.stderr
+    assert "the GPU cannot be opened" in ran.stderr and "nvidia-fabricmanager" in ran.stderr
+    assert "Traceback" not in ran.stderr and not (tmp_path / "store").exists()
+
+
+def test_a_gpu_in_exclusive_mode_serves_one_process(videos, tmp_path, monkeypatch):
+    """The process that estimates the cost leaves it to the worker."""
+    monkeypatch.setenv("CUDA_STAND_IN_EXCLUSIVE", str(tmp_path / "gpu"))
+    store = tmp_path / "store"
+    with (tmp_path / "gpu").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        ran = extract(videos, store, "--gpus", "1", on="emulator")
+    assert ran.returncode == 2, ran.stderr
+    assert "the GPU cannot be opened (cudaError 46)" in ran.stderr
+    assert "Traceback" not in ran.stderr and not store.exists()
+    again = extract(videos, store, "--gpus", "1", on="emulator")
+    assert again.returncode == 0, again.stderr
 
 
 def test_a_plan_says_what_bounds_it_and_how_long_the_cores_would_take(videos, tmp_path):

@@ -118,6 +118,27 @@ def test_doctor_speaks_of_gpus(flowpipe: Run, machine) -> None:
     assert {rows[name]["state"] for name in ("CUDA driver", "CuPy", "GPU 0", "GPU 1")} == {"ok"}
 
 
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ({"opening": (46, "cudaErrorDevicesUnavailable: busy or unavailable")}, "MPS"),
+        ({"opening": (802, "cudaErrorSystemNotReady: not yet")}, "nvidia-fabricmanager"),
+        ({"compiling": OSError(30, "Read-only file system")}, "set CUPY_CACHE_DIR"),
+        ({"compiling": RuntimeError('cannot open source file "vector_types.h"')}, "CUDA_PATH"),
+        ({"compiling": RuntimeError("NVRTC_ERROR_INVALID_OPTION")}, "of one CUDA version"),
+    ],
+)
+def test_doctor_opens_each_gpu_and_runs_a_kernel(
+    fault: dict[str, Any], words: str, flowpipe: Run, machine
+) -> None:
+    machine(A100, A100, **fault)
+    found = json.loads(flowpipe("doctor", "--json").stdout)
+    rows = {finding["topic"]: finding for finding in found}
+    for name in ("GPU 0", "GPU 1"):
+        assert rows[name]["state"] == "lack" and words in rows[name]["cost"]
+        assert rows[name]["found"].startswith("NVIDIA A100")
+
+
 def test_a_store_begun_on_another_device_says_so(
     clips: Path, tmp_path: Path, flowpipe: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,13 @@ import pytest
 from synth import translated_pair
 
 from flowpipe import optical_flow, recipe
-from flowpipe.errors import BackendError, FlowpipeError, RecipeError
+from flowpipe.errors import (
+    BackendError,
+    DeviceLostError,
+    DeviceMemoryError,
+    FlowpipeError,
+    RecipeError,
+)
 from flowpipe.flow import FLOWS, make_solver
 from flowpipe.flow.opencv_cuda import SMALLEST_PX, TRIED_SIZE, cuda_class
 from flowpipe.ops import get_ops, gpus
@@ -181,6 +187,26 @@ def test_what_opencv_raises_at_a_pair_is_told_with_its_size(fake, monkeypatch):
     with pytest.raises(FlowpipeError, match=r"opencv_cuda_brox .*40x30.*no kernel image") as told:
         flow_of(solver, np.zeros((2, 30, 40), np.uint8))
     assert told.value.reason == "backend" and not isinstance(told.value, BackendError)
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("(-217:Gpu API call) out of memory in function 'allocate'", DeviceMemoryError),
+        ("(-217:Gpu API call) an illegal memory access was encountered", DeviceLostError),
+    ],
+)
+def test_an_error_of_cuda_is_no_fault_of_a_video(said, kind, fake, monkeypatch):
+    solver = solver_of("opencv_cuda_brox")
+
+    def calc(self, *arguments):
+        error = cv2.error(f"OpenCV(4.14.0) gpumat.cu:116: error: {said}")
+        error.code = cv2.Error.GpuApiCallError
+        raise error
+
+    monkeypatch.setattr(fake.BroxOpticalFlow, "calc", calc)
+    with pytest.raises(kind, match="opencv_cuda_brox .*40x30.*Gpu API call"):
+        flow_of(solver, np.zeros((2, 30, 40), np.uint8))
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,55 @@ def test_driver_that_does_not_answer(tmp_path: Path) -> None:
     says(found, "does not answer", "cudaErrorUnknown", "nvidia-smi")
 
 
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (802, "systemctl start nvidia-fabricmanager"),
+        (803, "reboot the machine"),
+        (804, "cuda/compat out of LD_LIBRARY_PATH"),
+        (101, "CUDA_VISIBLE_DEVICES"),
+    ],
+)
+def test_a_driver_that_says_why_gets_the_cure_for_that(
+    status: int, words: str, tmp_path: Path
+) -> None:
+    found = ask(write_cupy(tmp_path, A100, error=(status, "cudaErrorOfThisKind: something")))
+    says(found, "does not answer", "cudaErrorOfThisKind", words)
+    assert "dmesg" not in found["reason"]
+
+
+def test_mig_without_a_device(tmp_path: Path) -> None:
+    says(ask(write_cupy(tmp_path)), "nvidia-smi -L", "MIG device")
+
+
+def test_no_headers_of_cuda(tmp_path: Path) -> None:
+    """Since CuPy 14 no kernel compiles without them."""
+    found = ask(write_cupy(tmp_path, A100, headers=False))
+    says(found, "headers of CUDA", "pip install nvidia-cuda-runtime-cu12,", "CUDA_PATH")
+    newer = ask(write_cupy(tmp_path / "13", A100, driver=13000, runtime=13000, headers=False))
+    says(newer, "pip install nvidia-cuda-runtime,")
+
+
+@pytest.mark.parametrize("setting", ["HOME", "CUPY_CACHE_DIR"])
+def test_a_cache_folder_that_cannot_be_made(setting: str, tmp_path: Path) -> None:
+    """As that of a read-only home: `import cupy` makes it, and raises."""
+    place, no_folder = write_cupy(tmp_path, A100), tmp_path / "file"
+    no_folder.touch()
+    environment = {"CUPY_CACHE_DIR": "", setting: str(no_folder / "kernels")}
+    found = ask(place, **environment)
+    says(found, "CuPy keeps compiled kernels in", str(no_folder), "set CUPY_CACHE_DIR")
+    assert "uninstall" not in found["reason"]
+
+
+def test_a_cache_folder_that_takes_no_file(tmp_path: Path) -> None:
+    """CuPy finds out after it has compiled; a folder that has kernels may have all of them."""
+    place = write_cupy(tmp_path, A100)
+    here = {"CUPY_CACHE_DIR": "/proc/self"}  # a folder in which even root makes no file
+    says(ask(place, **here), "in /proc/self and cannot write there", "set CUPY_CACHE_DIR")
+    assert ask(place, **here, CUPY_CACHE_IN_MEMORY="1")["available"]
+    assert ask(place, CUPY_CACHE_DIR=str(tmp_path / "new" / "one"))["available"]
+
+
 def test_gpu_that_is_too_old(tmp_path: Path) -> None:
     found = ask(write_cupy(tmp_path, A100, GTX_860M))
     says(found, "GPU 1, GTX 860M", "5.0", "5.2 and later", "CUDA_VISIBLE_DEVICES")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, python_path
+from emulated import STAND_IN
 
 SCRIPT = ROOT / "tests" / "gpu_pool.py"
 DASK_CUDA_WITHOUT_GPU = {
@@ -18,11 +21,13 @@ DASK_CUDA_WITHOUT_GPU = {
 }
 
 
-def pool_of(workers: int, gpus: int, **environment: str) -> subprocess.CompletedProcess[str]:
+def pool_of(
+    workers: int, gpus: int, *words: str, sites: tuple[Path, ...] = (), **environment: str
+) -> subprocess.CompletedProcess[str]:
     kept = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
     return subprocess.run(
-        [sys.executable, SCRIPT, str(workers), str(gpus)], capture_output=True, text=True,
-        env={**kept, "PYTHONPATH": python_path(ROOT), **environment},
+        [sys.executable, SCRIPT, str(workers), str(gpus), *words], capture_output=True, text=True,
+        env={**kept, "PYTHONPATH": python_path(ROOT, *sites), **environment},
         timeout=200,
     )  # fmt: skip
 
@@ -70,3 +75,16 @@ def test_fewer_gpus_than_wanted_is_said_in_words() -> None:
     assert done.returncode == 1
     assert "2 GPUs wanted" in done.stderr and "'1' shows 1" in done.stderr
     assert "evenly" in pool_of(3, 2, CUDA_VISIBLE_DEVICES="0,1").stderr
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++ for the emulated kernels")
+def test_workers_beyond_the_one_that_has_an_exclusive_gpu_are_told_so(tmp_path: Path) -> None:
+    if through_dask_cuda():
+        pytest.skip("dask-cuda is installed: it asks for a real GPU")
+    lock = str(tmp_path / "gpu")
+    done = pool_of(2, 1, "open", sites=(STAND_IN,), CUDA_STAND_IN_EXCLUSIVE=lock)
+    assert done.returncode == 0, done.stderr
+    refused, has_it = sorted(json.loads(done.stdout), key=lambda said: said.startswith("cuda-sm"))
+    assert has_it == "cuda-sm_90"
+    assert "the GPU cannot be opened (cudaError 46)" in refused
+    assert "--workers equal to --gpus" in refused

@@ -338,9 +338,10 @@ def test_failures_of_the_library_are_told_apart(
         count, got = reason(path)
         # an unsupported video ends there; behind damage decoding goes on at the next keyframe
         assert got == found and 10 <= count <= (15 if found == "unsupported" else 25)
-    monkeypatch.setattr(nvc, "FAIL_AT", {15: 719})
-    with pytest.raises(BackendError, match="see whether nvidia-smi works"):
-        reason(path)
+    for code in (719, 802, 807):  # launch failure, fabric not ready, no MPS server
+        monkeypatch.setattr(nvc, "FAIL_AT", {15: code})
+        with pytest.raises(BackendError, match="see whether nvidia-smi works"):
+            reason(path)
     monkeypatch.setattr(nvc, "FAIL_AT", {0: 1})
     count, got = reason(path)
     assert (count, got) == (0, "corrupt")

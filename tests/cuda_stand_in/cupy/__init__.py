@@ -51,9 +51,11 @@ class ndarray:  # noqa: N801 - CuPy's name
         return ndarray(self._host.reshape(*shape))
 
     def fill(self, value: Any) -> None:
+        cuda.call("memset")
         cuda.current_stream().enqueue(lambda: self._host.fill(value))
 
     def set(self, source: np.ndarray, stream: Any = None) -> None:
+        cuda.call("memcpyHostToDevice")
         assert isinstance(source, np.ndarray) and source.flags.c_contiguous
         assert source.shape == self.shape and source.dtype == self.dtype
         stream = stream or cuda.current_stream()
@@ -67,6 +69,7 @@ class ndarray:  # noqa: N801 - CuPy's name
     def get(
         self, stream: Any = None, order: str = "C", out: Any = None, blocking: bool = True
     ) -> np.ndarray:
+        cuda.call("memcpyDeviceToHost")
         assert self.flags.c_contiguous, "a device array with gaps is copied by a kernel first"
         stream = stream or cuda.current_stream(or_default=True)
         if out is None:

@@ -1,7 +1,15 @@
-"""Streams, events, graphs and memory. A stream runs only when somebody waits for it."""
+"""Contexts, streams, events, graphs and memory. A stream runs only when somebody waits for it.
+
+The first call that needs a context opens it, and every call counts. By environment variables,
+CUDA_STAND_IN_OPENS=STATUS makes opening fail with that status; CUDA_STAND_IN_EXCLUSIVE=FILE puts
+the GPU into exclusive-process mode, in which one process at a time has a context, for as long as it
+lives. `failing` makes a call of this process fail, and, as on a GPU, all that follow.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import functools
 import gc
 import os
 import threading
@@ -19,9 +27,44 @@ _pinned: set[int] = set()  # where they begin; the pool keeps them for good
 _idle: dict[int, list[np.ndarray]] = {}
 
 
+class failing:  # noqa: N801 - a setting, no kind of thing
+    calls = 0
+    """Calls so far."""
+    at = 0
+    """From this call on all fail; 0 for none."""
+    status = 700
+    name = ""
+    """The call that failed first."""
+
+
+def call(name: str) -> None:
+    """Note a call that needs a context, and fail if it is to."""
+    opened()
+    failing.calls += 1
+    if failing.at and failing.calls >= failing.at:
+        failing.name = failing.name or name
+        raise CUDARuntimeError(failing.status)
+
+
+@functools.cache
+def opened() -> Any:
+    """The context of this process: opened once, and kept; what fails is tried again."""
+    if status := os.environ.get("CUDA_STAND_IN_OPENS"):
+        raise CUDARuntimeError(int(status))
+    if lock := os.environ.get("CUDA_STAND_IN_EXCLUSIVE"):
+        file = Path(lock).open("a")  # noqa: SIM115 - until the process ends
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CUDARuntimeError(46) from None
+        return file
+    return True
+
+
 class Stream:
     def __init__(self, non_blocking: bool = False) -> None:
         assert non_blocking, "flowpipe never waits for the default stream"
+        call("Stream")
         self._queue: deque[Callable[[], None]] = deque()
         self._recorded: list[Callable[[], None]] | None = None
         self._lock = threading.RLock()
@@ -41,15 +84,18 @@ class Stream:
             self._queue.append(work)
 
     def synchronize(self) -> None:
+        call("Stream.synchronize")
         assert self._recorded is None, "a stream that is being recorded cannot be waited for"
         with self._lock:
             while self._queue:
                 self._queue.popleft()()
 
     def wait_event(self, event: Event) -> None:
-        self.enqueue(event.synchronize)
+        call("Stream.wait_event")
+        self.enqueue(event.run_up_to)
 
     def begin_capture(self) -> None:
+        call("Stream.begin_capture")
         self._recorded = []
 
     def end_capture(self) -> Graph:
@@ -63,19 +109,26 @@ class Graph:
         self._recorded = recorded
 
     def launch(self, stream: Stream) -> None:
+        call("Graph.launch")
         for work in self._recorded:
             stream.enqueue(work)
 
 
 class Event:
     def __init__(self, block: bool = False, disable_timing: bool = False) -> None:
+        call("Event")
         self.done, self._stream = True, None
 
     def record(self, stream: Stream) -> None:
+        call("Event.record")
         self.done, self._stream = False, stream
         stream.enqueue(lambda: setattr(self, "done", True))
 
     def synchronize(self) -> None:
+        call("Event.synchronize")
+        self.run_up_to()
+
+    def run_up_to(self) -> None:
         """Runs the stream up to here and no further."""
         stream = self._stream
         if stream is None:
@@ -101,6 +154,7 @@ def current_stream(or_default: bool = False) -> Stream:
 
 def alloc_pinned_memory(nbytes: int) -> Any:
     """As from CuPy's pool: what nobody holds is given out again at once, copy under way or not."""
+    call("alloc_pinned_memory")
     size = max(512, 1 << (nbytes - 1).bit_length())
     idle = _idle.setdefault(size, [])
     memory = idle.pop() if idle else np.empty(size, np.uint8)
@@ -137,6 +191,7 @@ class memory:  # noqa: N801 - CuPy's name
 
     @classmethod
     def take(cls, nbytes: int) -> None:
+        call("memory")
         if nbytes > cls.free():
             gc.collect()  # as CuPy's pool does before it gives up
         if nbytes > cls.free():
@@ -160,6 +215,13 @@ class Device:
     def use(self) -> None:
         pass
 
+    def __enter__(self) -> Device:
+        call("setDevice")  # which opens the context since CUDA 12
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
 
 class CUDARuntimeError(RuntimeError):
     def __init__(self, status: int) -> None:
@@ -179,7 +241,7 @@ compiler = SimpleNamespace(CompileException=CompileException)
 driver = SimpleNamespace(CUDADriverError=CUDADriverError)
 runtime = SimpleNamespace(
     CUDARuntimeError=CUDARuntimeError,
-    memGetInfo=lambda: (memory.free(), memory.total),
+    memGetInfo=lambda: call("memGetInfo") or (memory.free(), memory.total),
     getDeviceCount=lambda: 1,
     driverGetVersion=lambda: 12090,
     runtimeGetVersion=lambda: 12090,

@@ -31,6 +31,7 @@ class RawModule:
         self._library = ctypes.CDLL(str(_compiled(code, options)))
 
     def get_function(self, name: str) -> Function:
+        cuda.call("loadModule")
         return Function(self._library, name)
 
 
@@ -49,6 +50,7 @@ class Function:
         assert "?" not in self._letters, f"{name}: a parameter of a type nobody can pass"
 
     def __call__(self, grid: Any, block: Any, arguments: Any) -> None:
+        cuda.call(f"launch {self.name}")
         if self.name == os.environ.get("CUDA_STAND_IN_FAILS"):
             raise cuda.CUDARuntimeError(700)  # illegal address
         assert len(grid) == len(block) == 3 and min(*grid, *block) > 0, f"{grid} {block}"
