@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def ahead(steps: Iterator[T], depth: int = 2) -> Iterator[T]:
+def ahead(
+    steps: Iterator[T], depth: int = 2, waited: Callable[[float], None] | None = None
+) -> Iterator[T]:
     """Iterate over `steps` while a thread works up to `depth` steps ahead.
+
+    `waited` is told, here, how many seconds each step was waited for.
 
     An exception in the thread is raised here, after the steps that came before it. When the caller
     stops early the thread is told, and waited for: `steps` is closed in the thread that ran it.
@@ -47,7 +52,10 @@ def ahead(steps: Iterator[T], depth: int = 2) -> Iterator[T]:
     thread.start()
     try:
         while True:
+            began = time.monotonic()
             kind, value = results.get()
+            if waited is not None:
+                waited(time.monotonic() - began)
             if kind == "end":
                 return
             if kind == "error":

@@ -68,6 +68,9 @@ class Extraction:
         CRC of the first resized frame, and of the frame after a cut: equal where parts meet.
     seconds : dict
         CPU seconds by stage so far: ``decode``, ``compute`` and ``encode``.
+    busy_s : dict
+        Seconds that each stage was at work so far, those of a device that it waits for among them,
+        but not those in which it waited for the stage before it or behind it.
 
     Raises
     ------
@@ -94,11 +97,17 @@ class Extraction:
         self.seam_crc32: int | None = None
         self._source_size = 0, 0
         self.seconds = {"decode": 0.0, "compute": 0.0, "encode": 0.0}
+        self.busy_s = dict(self.seconds)
 
     def __iter__(self) -> Iterator[Window]:
-        frames = ahead(self._timed("decode", gathered(self._decode(), self.ops.window_frames)))
-        planes = ahead(self._timed("compute", self._compute(frames)))
+        windows = gathered(self._decode(), self.ops.window_frames)
+        frames = ahead(self._timed("decode", windows), waited=partial(self._idle, "compute"))
+        computed = self._timed("compute", self._compute(frames))
+        planes = ahead(computed, waited=partial(self._idle, "encode"))
         return self._timed("encode", self._encode(planes))
+
+    def _idle(self, stage: str, seconds: float) -> None:
+        self.busy_s[stage] -= seconds
 
     def _decode(self) -> Iterator[Frames]:
         """Resized windows."""
@@ -173,15 +182,16 @@ class Extraction:
             self.seam_crc32 = zlib.crc32(frames.data[-1])
 
     def _timed(self, stage: str, steps: Iterator[Any]) -> Iterator[Any]:
-        """Add the CPU time that this thread spends on each step to the stage's account."""
+        """Add the CPU time and the time that this thread spends on each step to the stage's."""
         while True:
-            began = time.thread_time()
+            began, began_wall = time.thread_time(), time.monotonic()
             try:
                 step = next(steps)
             except StopIteration:
                 return
             finally:
                 self.seconds[stage] += time.thread_time() - began
+                self.busy_s[stage] += time.monotonic() - began_wall
             yield step
 
 

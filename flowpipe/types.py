@@ -231,6 +231,9 @@ class Outcome:
     stored_bytes: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
     """CPU seconds by stage, and ``wall``."""
+    busy_s: Mapping[str, float] = field(default_factory=dict)
+    """Seconds that each stage was at work, see `Extraction`, and ``write``. The stages run side by
+    side: the one that comes near ``wall`` bounds the others."""
     backend: str = ""
     shard: str = ""
     worker: str = ""

@@ -176,6 +176,9 @@ def _report(summary: Summary, wanted: Request) -> None:
             f"{counted(summary.frames, 'frame')}, {byte_size(summary.stored_bytes)}; "
             f"CPU ms per frame: {stages}"
         )
+        wall_s = max(1e-9, summary.seconds["wall"])
+        shares = (f"{name} {round(100 * s / wall_s)}" for name, s in summary.busy_s.items())
+        say(f"% of the workers' time that each stage was at work: {', '.join(shares)}")
     if wanted.warning:
         say(f"warning: {wanted.warning}", "yellow")
     store = open_store(path)

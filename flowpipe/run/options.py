@@ -63,6 +63,8 @@ class Summary:
     stored_bytes: int = 0
     seconds: Counter[str] = field(default_factory=Counter)
     """CPU seconds by stage, over all workers."""
+    busy_s: Counter[str] = field(default_factory=Counter)
+    """Seconds that each stage was at work, over all workers."""
     ledger: Path | None = None
     noted: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     """Video id and notes of each stored span that has notes."""
@@ -82,6 +84,7 @@ class Summary:
         self.frames += outcome.frames
         self.stored_bytes += outcome.stored_bytes
         self.seconds.update(outcome.seconds)
+        self.busy_s.update(outcome.busy_s)
         if outcome.reason:
             self.reasons[outcome.reason] += 1
         if outcome.notes:

@@ -10,7 +10,7 @@ import os
 import platform
 import time
 import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -146,8 +146,10 @@ class _Stored:
     """What ended it, or what is wrong with it as a whole."""
     frames: int
     images: int
-    seconds: dict[str, float]
+    seconds: Counter[str]
     """CPU seconds by stage."""
+    busy_s: Counter[str]
+    """Seconds that each stage was at work."""
 
     @property
     def status(self) -> str:
@@ -253,6 +255,7 @@ class _Task:
             images=entry.images,
             stored_bytes=self.shard.bytes_written - bytes_before,
             seconds={**stored.seconds, "wall": time.monotonic() - began},
+            busy_s=dict(stored.busy_s),
             notes=tuple(meta["facts"].get("notes", ())),
         )
 
@@ -260,12 +263,13 @@ class _Task:
         """Append a span; the policy for damage decides what is kept of a damaged one."""
         policy = self.job.on_error
         stored = self._append(position, span, stop_at_damage=False)
-        seconds = stored.seconds
+        seconds, busy_s = stored.seconds, stored.busy_s
         if policy == "partial" and isinstance(stored.error, TooDamagedError) and span.parts == 1:
             self.shard.rollback()
             self.shard.begin(span)
             stored = self._append(position, span, stop_at_damage=True)
-            seconds = {stage: cpu_s + seconds[stage] for stage, cpu_s in stored.seconds.items()}
+            seconds.update(stored.seconds)
+            busy_s.update(stored.busy_s)
         error = stored.error
         if span.parts > 1 and stored.extraction.damage:
             # Which frames decode wrongly depends on where decoding begins.
@@ -287,18 +291,19 @@ class _Task:
                 f"{', '.join(self.job.recipe.modalities)}",
                 reason="too_short",
             )
-        return replace(stored, seconds=seconds)
+        return replace(stored, seconds=seconds, busy_s=busy_s)
 
     def _append(self, position: int, span: Span, *, stop_at_damage: bool) -> _Stored:
         """Append all windows of one pass over a span."""
-        frames, images, write_s, damage = 0, 0, 0.0, None
+        frames, images, damage = 0, 0, None
+        write_s = busy_s = 0.0
         extraction = Extraction(
             span, self.job.recipe, self.ops,
             max_damaged=self.job.max_damaged, stop_at_damage=stop_at_damage,
         )  # fmt: skip
         try:
             for window in extraction:
-                mark = time.thread_time()
+                mark, began = time.thread_time(), time.monotonic()
                 with in_words(self.shard.path):
                     for encoded in window.encoded:
                         self.shard.append(encoded)
@@ -306,11 +311,15 @@ class _Task:
                 self.shard.append_pts(window.pts_s)
                 frames += len(window.pts_s)
                 write_s += time.thread_time() - mark
+                busy_s += time.monotonic() - began
                 self._note(position, span, frames, every_s=0.5)
         except DecodeError as error:
             damage = error
-        seconds = {**extraction.seconds, "write": write_s}
-        return _Stored(extraction, damage, frames, images, seconds)
+        return _Stored(
+            extraction, damage, frames, images,
+            Counter({**extraction.seconds, "write": write_s}),
+            Counter({**extraction.busy_s, "write": busy_s}),
+        )  # fmt: skip
 
     def _note(self, position: int, span: Span, frames: int, every_s: float) -> None:
         """Tell the watchdog and, now and then, the client that work goes on."""

@@ -304,6 +304,9 @@ def test_the_ledger_has_a_line_for_each_video_with_all_that_is_promised(
         assert isinstance(seconds, dict)
         assert set(seconds) == {"decode", "compute", "encode", "write", "wall"}
         assert all(value >= 0 for value in seconds.values())
+        busy_s = line["busy_s"]
+        assert set(busy_s) == {"decode", "compute", "encode", "write"}
+        assert all(0 <= value <= seconds["wall"] for value in busy_s.values())
         assert line["backend"] and line["worker"] and line["path"]
         assert (store / "shards" / f"{line['shard']}.h5").exists()
         assert line["stored_bytes"] > 1000
