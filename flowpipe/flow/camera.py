@@ -238,5 +238,6 @@ def follow(corners: Points, step: NDArray[np.float32]) -> tuple[Points, Points]:
     -------
     from_, to : float32 (M, 2)
     """
-    sound = np.isfinite(step).all(axis=1)
-    return corners[sound], corners[sound] + step[sound]
+    to = corners + step
+    sound = np.isfinite(step[:, 0]) & np.isfinite(step[:, 1])
+    return (corners, to) if sound.all() else (corners[sound], to[sound])
