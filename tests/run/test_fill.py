@@ -88,24 +88,28 @@ print(found.gpu_workers, found.worker_bytes, found.gpu_s > 0)
 """
 
 
+def measured(**environment: str) -> tuple[int, int, bool]:
+    """Workers that a GPU of the emulator has room for, memory of one, whether a GPU computed."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": python_path(ROOT, STAND_IN), **environment},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    workers, worker_bytes, on_gpu = done.stdout.split()
+    return int(workers), int(worker_bytes), on_gpu == "True"
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++ for the emulated kernels")
 @pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none")
 def test_what_a_worker_takes_of_a_gpu_is_measured(tmp_path: Path) -> None:
-    """A GPU of twice the memory has room for more workers."""
-    found = {}
+    """A GPU of twice the memory has room for more workers; one that is exclusive, for one."""
+    found = []
     for gpu_bytes in (512 << 20, 1024 << 20):
         shared = tmp_path / str(gpu_bytes)
         shared.mkdir()
-        done = subprocess.run(
-            [sys.executable, "-c", MEASURED], capture_output=True, text=True, check=False,
-            env={
-                **os.environ, "PYTHONPATH": python_path(ROOT, STAND_IN),
-                "CUDA_STAND_IN_BYTES": str(gpu_bytes), "CUDA_STAND_IN_SHARED": str(shared),
-            },
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        workers, worker_bytes, on_gpu = done.stdout.split()
-        assert int(worker_bytes) > 100e6 and on_gpu == "True"
-        found[gpu_bytes] = int(workers)
-    few, many = found.values()
-    assert 1 < few < many <= 16, found
+        of_gpu = {"CUDA_STAND_IN_BYTES": str(gpu_bytes), "CUDA_STAND_IN_SHARED": str(shared)}
+        workers, worker_bytes, on_gpu = measured(**of_gpu)
+        assert worker_bytes > 100e6 and on_gpu
+        found.append(workers)
+    assert 1 < found[0] < found[1] <= 16, found
+    assert measured(**of_gpu, CUDA_STAND_IN_EXCLUSIVE=str(tmp_path / "lock"))[0] == 1
