@@ -31,7 +31,7 @@ class WarpParams:
     """How warped flow is made: the ``warp`` section of a recipe.
 
     The numbers are those of improved trajectories and of dense_flow. Their SURF is not in OpenCV's
-    packages; ``benchmarks/camera.py`` compares what can take its place.
+    packages; ``benchmarks/camera_candidates.py`` compares what can take its place.
     """
 
     mode: Literal["fixed", "dense_flow"] = "fixed"
