@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from synth import translated_pair
@@ -28,14 +29,23 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def program(tmp_path_factory) -> Path:
+def compiled(folder: Path, name: str) -> Path:
     """The core and a main program, compiled with the flags of setup.py."""
     flags = "-std=c++17 -O3 -fopenmp-simd -fno-math-errno -fno-trapping-math -ffp-contract=off"
-    path = tmp_path_factory.mktemp("foreign") / "core"
-    source = str(HERE / "foreign_core.cpp")
+    path = folder / name
+    source = str(HERE / f"{name}.cpp")
     subprocess.run([COMPILER, *flags.split(), "-static", source, "-o", str(path)], check=True)
     return path
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory) -> Path:
+    return compiled(tmp_path_factory.mktemp("foreign"), "foreign_core")
+
+
+@pytest.fixture(scope="module")
+def features_program(tmp_path_factory) -> Path:
+    return compiled(tmp_path_factory.mktemp("foreign"), "foreign_features")
 
 
 def expected(first, second, model: TVL1Model) -> bytes:
@@ -72,3 +82,28 @@ def test_aarch64_gives_the_bytes_of_avx2(program, size, sampling, block):
     )
     model = replace(MODEL, sampling=sampling, block=block, spaced=sampling == "catmull_rom")
     assert result.stdout == expected(first, second, model)
+
+
+@pytest.mark.parametrize("size", [(70, 83), (120, 160)])
+def test_features_on_aarch64_are_those_of_avx2(features_program, size):
+    noise = np.random.default_rng(3).standard_normal((6, *size)).astype(np.float32)
+    images = cv2.GaussianBlur(noise.transpose(1, 2, 0), (0, 0), 1.5).transpose(2, 0, 1).copy()
+    result = subprocess.run(
+        [EMULATOR, str(features_program), *map(str, size)],
+        input=images.tobytes(),
+        capture_output=True,
+        check=True,
+    )
+    ops, (gray, dx, dy, xx, xy, yy) = get_ops(isa="avx2"), images
+    points = np.empty((gray.size // 4, 2), np.float32)
+    points = points[: ops.call("akaze_keypoints", *size, xx, xy, yy, 2e-4, points)]
+    found = len(points)
+    assert found > 0
+    bits = np.empty((found, 8), np.uint64)
+    ops.call("akaze_bits", found, size[1], gray, dx, dy, points, bits)
+    corners = np.empty((200, 2), np.float32)
+    corners = corners[: ops.call("select_corners", *size, gray, None, 200, 3.0, corners)]
+    x, y = (np.arange(found) // 3).astype(np.float32), points[:, 0].copy()
+    numbers, matched = np.arange(found)[::-1].copy(), np.empty(found, np.int64)
+    ops.call("match_bits", found, found, 8, 9.5, x, y, bits, numbers, points, bits, matched)
+    assert result.stdout == b"".join(a.tobytes() for a in (points, bits, corners, matched))
