@@ -32,7 +32,7 @@ REST_S_PER_PIXEL = 1.5e-3 / (340 * 256)
 """benchmarks/extract.py: decoding, resizing, encoding and writing, all modalities."""
 REST_BYTES = 128 << 20
 """benchmarks/memory.py: what a worker holds beside its flow, decoded windows and encoded images."""
-CAMERA_S_PER_PIXEL = 2.8e-3 / (340 * 256)
+CAMERA_S_PER_PIXEL = 2.5e-3 / (340 * 256)
 """benchmarks/camera.py"""
 
 
