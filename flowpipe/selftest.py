@@ -24,8 +24,14 @@ from flowpipe.ops import Ops, get_ops
 CLIP, FRAMES, APART = "shear_02", 9, 3  # of the demo set; every third frame, that more may move
 SIZE = 256, 340
 BOUND = 20.0
-BEYOND_A_LEVEL = 1e-3
-"""Share of the stored bytes that may differ from the CPU's by more than one level."""
+BEYOND_A_LEVEL, ROUNDINGS = 1e-3, 4
+"""Share of the stored bytes that may differ from the CPU's by more than one level: the first, or so
+many times the share by which the CPU's own code without fused multiply-add differs, on the same
+frames, if that is more. Rounding alone moves the iteration in which a warp ends, and how much comes
+of it depends on the frames: from 0.001 to 22 % of the bytes of 24 clips (benchmarks/rounding.py).
+On the self test's own frames it is 0.002 (``opencv2``) to 0.078 % (``opencv4``), other roundings
+make up to 0.097 %, and a device whose epsilon is wrong by a fifth, or that leaves out a warp or a
+level, 0.39 to 0.96 %."""
 LEAK_ROUNDS = 20
 FEW_ITERATIONS = 8
 RULES = {variant.rule: name for name, variant in VARIANTS.items()}
@@ -163,14 +169,21 @@ def _warps(ops: Ops, cpu: Ops, frames: NDArray[np.uint8], variant: Any) -> Check
 def _tvl1(ops: Ops, cpu: Ops, frames: NDArray[np.uint8], variant: Any) -> Check:
     params = TVL1Params(variant=variant)
     ours, meant = (_flow(backend, frames, params) for backend in (ops, cpu))
-    levels, wanted = (cpu.quantise(flow, BOUND)[0].astype(int) for flow in (ours, meant))
-    beyond = float((np.abs(levels - wanted) > 1).mean())
+    beyond = _beyond_a_level(cpu, ours, meant)
+    plain = _flow(get_ops("cpu", "baseline"), frames, params)
+    most = max(BEYOND_A_LEVEL, ROUNDINGS * _beyond_a_level(cpu, plain, meant))
     found = (
         f"{100 * beyond:.4f} % of the bytes are more than a level from the CPU's (at most "
-        f"{100 * BEYOND_A_LEVEL} %), mean difference {np.abs(ours - meant).mean():.5f} px"
+        f"{100 * most:.4f} %), mean difference {np.abs(ours - meant).mean():.5f} px"
     )
-    sound = bool(np.isfinite(ours).all()) and beyond <= BEYOND_A_LEVEL
+    sound = bool(np.isfinite(ours).all()) and beyond <= most
     return Check(f"tvl1 {variant}", sound, found)
+
+
+def _beyond_a_level(cpu: Ops, ours: NDArray[np.float32], meant: NDArray[np.float32]) -> float:
+    """Share of the stored bytes of two flows that are more than a level apart."""
+    levels, wanted = (cpu.quantise(flow, BOUND)[0].astype(int) for flow in (ours, meant))
+    return float((np.abs(levels - wanted) > 1).mean())
 
 
 OPENCV_CHECK = "tvl1 opencv4 against OpenCV's own CUDA code"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from itertools import islice
 
 import cv2
@@ -14,7 +15,7 @@ from emulated import emulated_ops
 
 from flowpipe import optical_flow, selftest
 from flowpipe.ops import cuda_kernels, get_ops
-from flowpipe.ops.cpu import native_core
+from flowpipe.ops.cpu import CpuOps, native_core
 
 pytestmark = pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none")
 
@@ -103,6 +104,40 @@ def test_opencv_s_own_code_is_the_judge_where_cv2_has_it(monkeypatch, variant, s
     judged = next(check for check in checks if check.name == selftest.OPENCV_CHECK)
     assert judged.passed is sound, judged.found
     assert "px" in judged.found
+
+
+class OtherTVL1(CpuOps):
+    """The CPU as a device that rounds in another way, or whose TV-L1 is wrong."""
+
+    def __init__(self, **factors):
+        super().__init__()
+        self.factors = factors
+
+    def tvl1_start(self, first, second, flow, model, memory):
+        changed = {name: getattr(model, name) * by for name, by in self.factors.items()}
+        return super().tvl1_start(first, second, flow, replace(model, **changed), memory)
+
+
+WHOLE_FLOWS = ["tvl1 opencv2", "tvl1 opencv4"]
+
+
+def test_the_limit_of_whole_flows_lies_between_rounding_and_a_fault(monkeypatch):
+    monkeypatch.undo()  # of the small sizes, for which no limit is meant
+    monkeypatch.setattr(selftest, "FRAMES", 5)
+    assert failures(selftest.checks(OtherTVL1(tau=1 + 4 * 2.0**-23), only=WHOLE_FLOWS)) == []
+    failed = failures(selftest.checks(OtherTVL1(epsilon=1.2), only=WHOLE_FLOWS))
+    assert [check.name for check in failed] == WHOLE_FLOWS
+
+
+@pytest.mark.parametrize(("clip", "seen"), [("circle_00", 1.16), ("slide_03", 0.72)])
+def test_rounding_alone_fails_on_no_clip(clip, seen, monkeypatch):
+    """As many percent of the bytes of these lie beyond a level, by rounding (`opencv4`)."""
+    monkeypatch.undo()
+    monkeypatch.setattr(selftest, "CLIP", clip)
+    monkeypatch.setattr(selftest, "FRAMES", 5)
+    (check,) = selftest.checks(OtherTVL1(tau=1 + 4 * 2.0**-23), only=["tvl1 opencv4"])
+    assert check.passed, check.found
+    assert float(check.found.partition(" ")[0]) > seen / 3 > 100 * selftest.BEYOND_A_LEVEL
 
 
 @pytest.mark.cuda
