@@ -18,7 +18,7 @@ from flowpipe.video import nvcodec
 
 STAND_IN = Path(__file__).resolve().parent / "nvdec_stand_in"
 DRIVER = """
-int cuInit(unsigned flags) {{ return 0; }}
+int cuInit(unsigned flags) {{ return {starts}; }}
 int cuDeviceGetCount(int *count) {{ *count = {gpus}; return 0; }}
 int cuDeviceGet(int *device, int number) {{ *device = number; return 0; }}
 int cuDevicePrimaryCtxRetain(void **context, int device) {{ *context = (void *)1; return 0; }}
@@ -47,14 +47,18 @@ def forget() -> None:
     nvcodec.capabilities.cache_clear()
 
 
-def environment(folder: Path, gpus: int = 1, library: bool = True) -> dict[str, str]:
-    """For a command on a machine whose driver shows so many GPUs."""
+def environment(
+    folder: Path, gpus: int = 1, library: bool = True, starts: int = 0
+) -> dict[str, str]:
+    """For a command on a machine whose driver shows so many GPUs, or does not start."""
     compiler = shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         pytest.skip("needs gcc or clang to compile a driver")
     folder.mkdir(exist_ok=True)
     made = ["-shared", "-fPIC", "-x", "c", "-", "-o", str(folder / "libcuda.so.1")]
-    subprocess.run([compiler, *made], input=DRIVER.format(gpus=gpus), text=True, check=True)
+    subprocess.run(
+        [compiler, *made], input=DRIVER.format(gpus=gpus, starts=starts), text=True, check=True
+    )
     kept = {k: v for k, v in os.environ.items() if not k.startswith("CUDA_")}
     places = [ROOT, STAND_IN] if library else [ROOT]
     libraries = [str(folder), kept.get("LD_LIBRARY_PATH", "")]

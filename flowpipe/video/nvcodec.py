@@ -16,6 +16,7 @@ from flowpipe.errors import BackendError
 OLDEST = (2, 2, 4)
 """Of PyNvVideoCodec; 2.0 loses the timestamps of packets."""
 CHROMA_420 = 1  # of the enum cudaVideoChromaFormat
+NO_DEVICE = 100  # of the enum CUresult
 
 
 @functools.cache
@@ -34,6 +35,11 @@ def nvdec_lack() -> str:
             "NVIDIA_DRIVER_CAPABILITIES=compute,utility,video"
         )
     if not count:
+        if status := _start_error():
+            return (
+                f"the NVIDIA driver does not start (CUDA error {status}): docs/troubleshooting.md "
+                "has the cures of these errors; see whether nvidia-smi works, and what dmesg says"
+            )
         shown = os.environ.get("CUDA_VISIBLE_DEVICES")
         setting = "is not set" if shown is None else f"is {shown!r}"
         return (
@@ -68,13 +74,26 @@ def nvdec_library() -> str:
 def visible_gpus() -> int | None:
     """Count the GPUs that the CUDA driver shows this process; None without a driver."""
     try:
-        driver = ctypes.CDLL("libcuda.so.1")
+        driver = _driver()
     except OSError:
         return None
     count = ctypes.c_int()
     if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
         return 0
     return count.value
+
+
+def _driver() -> ctypes.CDLL:
+    return ctypes.CDLL("libcuda.so.1")
+
+
+def _start_error() -> int:
+    """Return why the driver does not start, as a CUresult; 0 where it only shows no GPU."""
+    try:
+        status = int(_driver().cuInit(0))
+    except OSError:
+        return 0
+    return 0 if status == NO_DEVICE else status
 
 
 @functools.cache
@@ -85,7 +104,7 @@ def hold_gpu() -> None:
     wait for another one, unless CuPy has it too.
     """
     with contextlib.suppress(OSError):
-        driver = ctypes.CDLL("libcuda.so.1")
+        driver = _driver()
         device, context = ctypes.c_int(), ctypes.c_void_p()
         driver.cuInit(0)
         driver.cuDeviceGet(ctypes.byref(device), 0)

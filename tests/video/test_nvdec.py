@@ -6,6 +6,8 @@ import dataclasses
 import gc
 import itertools
 import os
+import subprocess
+import sys
 import zlib
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -14,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nvdec_machine import forget, stand_in
+from nvdec_machine import environment, forget, stand_in
 from videofile import encode_video, good_files, moving_clip
 
 from flowpipe.distribution import how_to_install
@@ -410,6 +412,20 @@ def test_what_is_lacking_is_said_with_the_way_out(
     assert "or use --decoder cpu, in a store of its own" in str(caught.value)
     monkeypatch.undo()
     forget()
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(802, "does not start (CUDA error 802): docs/troubleshooting.md"), (100, "sees no GPU")],
+)
+def test_a_driver_that_does_not_start_is_none_without_gpus(
+    status: int, words: str, tmp_path: Path
+) -> None:
+    machine = environment(tmp_path, gpus=0, starts=status)
+    asked = "from flowpipe.video import nvdec_lack; print(nvdec_lack())"
+    command = [sys.executable, "-c", asked]
+    said = subprocess.run(command, env=machine, capture_output=True, text=True, check=True)
+    assert words in said.stdout
 
 
 def test_unknown_decoders_are_refused() -> None:
