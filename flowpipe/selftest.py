@@ -25,13 +25,13 @@ CLIP, FRAMES, APART = "shear_02", 9, 3  # of the demo set; every third frame, th
 SIZE = 256, 340
 BOUND = 20.0
 BEYOND_A_LEVEL, ROUNDINGS = 1e-3, 4
-"""Share of the stored bytes that may differ from the CPU's by more than one level: the first, or so
-many times the share by which the CPU's own code without fused multiply-add differs, on the same
-frames, if that is more. Rounding alone moves the iteration in which a warp ends, and how much comes
-of it depends on the frames: from 0.001 to 22 % of the bytes of 24 clips (benchmarks/rounding.py).
-On the self test's own frames it is 0.002 (``opencv2``) to 0.078 % (``opencv4``), other roundings
-make up to 0.097 %, and a device whose epsilon is wrong by a fifth, or that leaves out a warp or a
-level, 0.39 to 0.96 %."""
+"""Share of the stored bytes that may be more than one level from the CPU's; and the factor by which
+it may exceed what rounding alone makes on the same frames, which is measured on the CPU, with and
+without fused multiply-add. The larger limit counts. Rounding moves the iteration in which a warp
+ends, and the effect depends on the frames: 0 to 22 % of the bytes of 25 clips
+(benchmarks/rounding.py). On the frames of the self test it is 0.002 % (``opencv2``) to 0.078 %
+(``opencv4``); other roundings reach 0.097 %; an epsilon that is a fifth too large, a missing warp
+and a missing level make 0.39 to 0.96 %."""
 LEAK_ROUNDS = 20
 FEW_ITERATIONS = 8
 RULES = {variant.rule: name for name, variant in VARIANTS.items()}

@@ -135,7 +135,9 @@ def cache_folder() -> str:
 
 
 def cache_lack(error: OSError) -> str:
-    """Return why CuPy cannot keep compiled kernels, and what to do."""
+    """Return why CuPy cannot write what it compiles, and what to do."""
+    if "temporary directory" in str(error):  # of tempfile
+        return f"CuPy compiles in a temporary folder ({error.strerror}): set TMPDIR to one"
     home = os.environ.get("HOME")
     setting = "is not set" if home is None else f"is {home!r}"
     return (

@@ -122,16 +122,15 @@ class Kernels:
                 return self._modules[file].get_function(name)
         except BackendError:
             raise
-        except OSError as error:
-            raise BackendError(f"device cuda cannot be used here: {cache_lack(error)}") from error
         except Exception as error:  # whatever a compiler that lacks something raises
             raise BackendError(self._refused(file, error)) from error
 
     def _refused(self, file: str, error: Exception) -> str:
-        said = last_line(error)
+        said, here = last_line(error), "device cuda cannot be used here: "
+        if isinstance(error, OSError) and error.errno is not None:  # not of a missing library
+            return here + cache_lack(error)
         if misses_headers(error):
-            lack = headers_lack(self._cupy.cuda.runtime.runtimeGetVersion(), said)
-            return f"device cuda cannot be used here: {lack}"
+            return here + headers_lack(self._cupy.cuda.runtime.runtimeGetVersion(), said)
         return (
             f"CUDA's compiler refuses kernels/cuda/{file}.cu ({said}): CuPy, the NVRTC it finds "
             "and the driver should be of one CUDA version; or use --device cpu"

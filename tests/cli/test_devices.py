@@ -125,6 +125,8 @@ def test_doctor_speaks_of_gpus(flowpipe: Run, machine) -> None:
         ({"opening": (802, "cudaErrorSystemNotReady: not yet")}, "nvidia-fabricmanager"),
         ({"compiling": OSError(30, "Read-only file system")}, "set CUPY_CACHE_DIR"),
         ({"compiling": RuntimeError('cannot open source file "vector_types.h"')}, "CUDA_PATH"),
+        ({"compiling": OSError(2, "No usable temporary directory found in []")}, "set TMPDIR"),
+        ({"compiling": OSError("libnvrtc-builtins.so.12: no such file")}, "of one CUDA version"),
         ({"compiling": RuntimeError("NVRTC_ERROR_INVALID_OPTION")}, "of one CUDA version"),
     ],
 )
