@@ -50,11 +50,12 @@ _FILE_ERRNOS = frozenset(
 )
 
 
-def errno_of(error: OSError) -> int | None:
+def errno_of(error: OSError | RuntimeError) -> int | None:
     """The system's number of an error, also of one of HDF5, which names it in its text only."""
-    if error.errno is None and (named := re.search(r"errno = (\d+)", str(error))):
+    number: int | None = getattr(error, "errno", None)
+    if number is None and (named := re.search(r"errno = (\d+)", str(error))):
         return int(named[1])
-    return error.errno
+    return number
 
 
 def read_reason(error: OSError) -> str:

@@ -18,7 +18,7 @@ _PART = re.compile(r"\.(?P<owner>[^.]+)~[0-9a-f]{8}\.part")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def is_full(error: OSError) -> bool:
+def is_full(error: OSError | RuntimeError) -> bool:
     """Whether an error is one of the system's ways of saying 'no space'."""
     return errno_of(error) in _FULL
 

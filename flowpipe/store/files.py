@@ -159,9 +159,11 @@ def full_disk_in_words(path: Path) -> Iterator[None]:
     """Turn the operating system's ways of saying 'no space' into DiskFullError."""
     try:
         yield
-    except OSError as error:
-        code = errno_of(error)
-        if code is None or not is_full(error):
+    except (OSError, RuntimeError) as error:
+        # HDF5 raises either, and fails once more when it then closes the file.
+        told = [e for e in (error, error.__context__) if isinstance(e, OSError | RuntimeError)]
+        code = next((errno_of(e) for e in told if is_full(e)), None)
+        if code is None:
             raise
         raise DiskFullError(
             f"no space left while writing {path}: {os.strerror(code)}; free some space or raise "

@@ -17,6 +17,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from command import fill
 from conftest import python_path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -382,3 +383,19 @@ def test_errors_are_pickled_whole():
 
     error = pickle.loads(pickle.dumps(broken("S09", "what")))
     assert isinstance(error, FlowpipeError) and str(error) == "S09: what"
+
+
+@pytest.mark.parametrize("spare_kib", [0, 2, 4, 6, 8, 10, 12])
+def test_a_disk_that_fills_up_while_a_shard_is_assembled_is_said_in_words(
+    spare_kib, small_disk, rng, monkeypatch
+):
+    """After the space was looked at: HDF5 then fails to write, and again to close the file."""
+    disk = small_disk(256)
+    made = Made(disk)
+    writer = open_writer(disk / "shard-000000000000.h5")
+    add_video(writer, made, "a", 6, rng)
+    monkeypatch.setattr(files, "need_space", lambda *_: None)
+    fill(disk, spare_kib << 10)
+    with pytest.raises(DiskFullError, match="free some space"):
+        writer.publish()
+    assert [path.name for path in disk.iterdir()] == ["ballast"]
