@@ -14,7 +14,7 @@ class Note:
     reported: bool = True
     """Whether runs and `flowpipe info` mention it."""
     adds_up: bool = True
-    """Whether its number is a count, of which that of a whole video is the sum over its parts."""
+    """Whether the number of a whole video is the sum of the numbers of its parts."""
 
 
 NOTES = {

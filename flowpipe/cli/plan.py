@@ -12,12 +12,12 @@ from flowpipe.cli.missing import Missing
 from flowpipe.cli.options import extract_options, request
 from flowpipe.cli.screen import print_table, say, write_json, write_line
 from flowpipe.modality import MODALITIES
-from flowpipe.run import plan_run, usable_cores
+from flowpipe.run import cores_alone_s, plan_run, usable_cores
 from flowpipe.store import free_bytes
 from flowpipe.words import byte_size, counted, duration
 
 BOUND = {"cores": "the cores", "gpus": "the GPUs", "longest_shard": "its longest shard"}
-"""What takes longest -> words."""
+"""Words for what a run is bound by, see `Plan.lasts_s`."""
 FILES_BESIDE_SHARDS = 4
 """store.json, the index, the ledger of the run and the contact sheet."""
 
@@ -36,6 +36,7 @@ def plan(as_json: bool, **options: Any) -> int:
     missing = Missing.of(wanted.dataset, found)
     free = free_bytes(wanted.run.store)
     lasts_s = found.lasts_s(wanted.run.gpus)
+    alone_s = cores_alone_s(found, wanted.recipe, wanted.run)
     facts = {
         "dataset": wanted.source["dataset"],
         "root": wanted.source["root"],
@@ -59,7 +60,7 @@ def plan(as_json: bool, **options: Any) -> int:
         "workers": found.workers,
         "hours": max(lasts_s.values()) / 3600,
         "bound_by": max(lasts_s, key=lambda part: lasts_s[part]),
-        "hours_without_gpus": found.without_gpu_s / usable_cores() / 3600,
+        "hours_without_gpus": alone_s / usable_cores() / 3600,
         "bytes": round(found.bytes),
         "inodes": len(found.shards) + FILES_BESIDE_SHARDS,
         "inodes_as_jpeg_folders": round(found.frames * _files_per_frame(wanted.recipe.modalities)),

@@ -1,6 +1,6 @@
 """Data set + recipe -> a finished store: planning, workers, faults, resuming, repair."""
 
-from flowpipe.run.extraction import plan_run, run
+from flowpipe.run.extraction import cores_alone_s, plan_run, run
 from flowpipe.run.fill import usable_cores
 from flowpipe.run.interrupt import signals_interrupt_once
 from flowpipe.run.ledger import Quarantine, policy_shown
@@ -9,6 +9,7 @@ from flowpipe.run.plan import ABSENT, Plan
 from flowpipe.run.repair import repair
 
 __all__ = [
-    "ABSENT", "InterruptedRunError", "Plan", "Quarantine", "RunOptions", "Summary", "plan_run",
+    "ABSENT", "InterruptedRunError", "Plan", "Quarantine", "RunOptions", "Summary", "cores_alone_s",
+    "plan_run",
     "policy_shown", "repair", "run", "signals_interrupt_once", "usable_cores",
 ]  # fmt: skip

@@ -116,7 +116,7 @@ def plan_run(
     )
     return replace(
         plan, done=plan.done + compared.kept, filled=filled, changes=changes, seen=seen,
-        without_gpu_s=plan.frames * _without_gpu_s(recipe, sample, options),
+        sample=sample,
     )  # fmt: skip
 
 
@@ -133,16 +133,19 @@ def _rates(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> rates.
         on_cores = replace(recipe, flow=DISParams()) if own_gpu else recipe
         return rates.measure(on_cores, "cpu", sample)
     if own_gpu or options.device == "cuda":
-        return rates.measure_apart(recipe, options.device, sample)
+        memory = options.device == "cuda" and not options.workers
+        return rates.measure_apart(recipe, options.device, sample, memory=memory)
     return rates.measure(recipe, options.device, sample)
 
 
-def _without_gpu_s(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> float:
-    """CPU seconds of a frame if cores computed what the GPUs of this run do; 0 if they cannot."""
-    if not options.gpus or options.device != "cuda" or FLOWS[recipe.flow.name].own_gpu:
+def cores_alone_s(plan: Plan, recipe: ExtractRecipe, options: RunOptions) -> float:
+    """Seconds of one core if cores computed what the GPUs of a run do; 0 if it has none, or the
+    cores cannot."""
+    own_gpu = FLOWS[recipe.flow.name].own_gpu
+    if not options.gpus or options.device != "cuda" or own_gpu or plan.sample is None:
         return 0.0
     try:
-        return rates.measure(recipe, "cpu", sample).frame_s
+        return plan.frames * rates.measure(recipe, "cpu", plan.sample).frame_s
     except BackendError:
         return 0.0
 

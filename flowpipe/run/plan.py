@@ -95,14 +95,14 @@ class Plan:
     bytes: float
     gpu_s: float = 0.0
     """Seconds of one GPU within `cost_s`."""
-    without_gpu_s: float = 0.0
-    """Seconds of one core if no GPU computed; 0 where none does, or the cores cannot."""
     workers: int = 1
     """Workers that the run starts, or of the scheduler."""
     filled: str = ""
     """Why so many workers, where that was not asked for, and how they share GPUs."""
     changes: Changes = field(default_factory=Changes)
     """What of the store is no longer as the data set says."""
+    sample: Sample | None = None
+    """What the estimates follow from."""
     seen: frozenset[str] = frozenset()
     """Names of the shards that the store had when the plan was made."""
 

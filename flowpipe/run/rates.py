@@ -78,8 +78,10 @@ def on_gpu(recipe: ExtractRecipe, ops: Ops) -> bool:
     return row.own_gpu or (not ops.on_cpu and row.ran_on(ops) == ops.name)
 
 
-def measure_apart(recipe: ExtractRecipe, device: str, sample: Sample) -> Rates:
-    """The same in a process of its own, and with the CUDA device what a worker takes of memory.
+def measure_apart(
+    recipe: ExtractRecipe, device: str, sample: Sample, *, memory: bool = False
+) -> Rates:
+    """The same in a process of its own, and with `memory` what a worker of CUDA takes of it.
 
     The end of the process gives the GPU and its memory back. Kept in this process, which lives as
     long as the run, they would be taken from the workers; of a GPU in exclusive mode there would be
@@ -90,7 +92,7 @@ def measure_apart(recipe: ExtractRecipe, device: str, sample: Sample) -> Rates:
         with process:
             try:
                 rates = process.submit(measure, recipe, device, sample).result()
-                if device != "cuda":
+                if not memory:
                     return rates
                 took = process.submit(_work_through, recipe, device, sample).result()
                 rates = replace(rates, worker_bytes=took + REST_BYTES)

@@ -83,7 +83,7 @@ from flowpipe.run.plan import Sample
 flow = {"name": "tvl1", "warps": 1, "iterations": 2}
 size = {"width": 0, "height": 0}
 made = recipe.build(ExtractRecipe, {"flow": flow, "size": size}, where="extract")
-found = rates.measure_apart(made, "cuda", Sample(1e-4, 48, 64))
+found = rates.measure_apart(made, "cuda", Sample(1e-4, 48, 64), memory=True)
 print(found.gpu_workers, found.worker_bytes, found.gpu_s > 0)
 """
 
