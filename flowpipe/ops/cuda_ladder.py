@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from flowpipe.ops import TVL1Model
 from flowpipe.ops.cuda_kernels import Kernels
 from flowpipe.ops.cuda_lanes import Lane
+from flowpipe.ops.cuda_settings import HALO_PX, Settings, tiles
 
-SLOTS = 8  # of a rung, recorded once as a CUDA graph
-TILE_PX, HALO_PX = 64, 4  # TILE and ITERATIONS of kernels/cuda/tvl1_tile.cu
 BORDER_PX = 4  # of a packed image, kernels/cuda/tvl1_warp.cu
 TILE_BLOCK = (32, 16, 1)
 FIELDS = ("u", "v", "p11", "p12", "p21", "p22")  # enum Field, kernels/cuda/progress.cuh
@@ -26,13 +25,6 @@ COEFFICIENTS = ("a", "b", "c", "g")
 PROGRESS = ("warps", "fresh", "done", "look", "end", "converged", "side", "arrived", "total")
 SAMPLINGS = ("catmull_rom", "thirtyseconds", "keys")  # enum Sampling, kernels/cuda/tvl1_warp.cu
 ROW_FLOATS = 32  # rows of fields begin at a cache line
-
-
-def tiles(height: int, width: int) -> tuple[int, int]:
-    """(across, down): tiles that cover an image, their halos apart."""
-    step = TILE_PX - 2 * HALO_PX
-    across, down = (max(1, -(-(size - 2 * HALO_PX) // step)) for size in (width, height))
-    return across, down
 
 
 class Layout:
@@ -118,10 +110,19 @@ class Ladder:
         State that stays in the device's cache: of large images so many pairs go together.
     multiprocessors : int
         Each works on one tile at a time.
+    settings : Settings, optional
+        May be replaced between calls.
     """
 
-    def __init__(self, cupy: Any, kernels: Kernels, cache_bytes: int, multiprocessors: int) -> None:
-        self.cupy, self.kernels = cupy, kernels
+    def __init__(
+        self,
+        cupy: Any,
+        kernels: Kernels,
+        cache_bytes: int,
+        multiprocessors: int,
+        settings: Settings | None = None,
+    ) -> None:
+        self.cupy, self.kernels, self.settings = cupy, kernels, settings or Settings()
         self.cache_bytes, self.multiprocessors = cache_bytes, multiprocessors
 
     def start(self, state: CudaState, second: Any, flow: Any | None) -> None:
@@ -144,7 +145,9 @@ class Ladder:
             "tvl1_begin", 1, s.pairs, s.arena.progress, s.arena.left, s.pairs, warps, iterations,
             m.block, m.spaced, m.enough(s.height * s.width),
         )  # fmt: skip
-        pairs = self._group(s)
+        pairs = self.settings.pairs_together(
+            s.height, s.width, self.cache_bytes, self.multiprocessors
+        )
         for base in range(0, s.pairs, pairs):
             count = min(pairs, s.arena.capacity - base)
             graph = self._graph(s, iterations, base, count, lane.stream)
@@ -161,13 +164,13 @@ class Ladder:
             told = asked
 
     def _graph(self, s: CudaState, iterations: int, base: int, count: int, stream: Any) -> Any:
-        key = (s.height, s.width, s.model, iterations, base, count)
+        key = (self.settings, s.height, s.width, s.model, iterations, base, count)
         graphs = s.arena.graphs
         if key not in graphs:
             self.kernels.load("tvl1_warp", "tvl1_tile")
             stream.begin_capture()
             try:
-                for _ in range(SLOTS):
+                for _ in range(self.settings.slots):
                     self._slot(s, iterations, base, count)
             except BaseException:
                 with suppress(Exception):  # of a capture that broke
@@ -200,12 +203,3 @@ class Ladder:
             s.arrays["first"], s.arrays["state"], s.arrays["model"], base, s.height, s.width,
             s.stride, SAMPLINGS.index(s.model.sampling),
         )  # fmt: skip
-
-    def _group(self, s: CudaState) -> int:
-        """Pairs that go together: as many as the cache holds, but two tiles for each multiprocessor
-        where there are as many; and then until no multiprocessor would be left without a tile."""
-        pair_bytes = 4 * (2 * len(FIELDS) + len(COEFFICIENTS)) * s.height * s.stride
-        across, down = tiles(s.height, s.width)
-        least = max(1, self.cache_bytes // pair_bytes, 2 * self.multiprocessors // (across * down))
-        waves = -(-least * across * down // self.multiprocessors)
-        return max(least, waves * self.multiprocessors // (across * down))

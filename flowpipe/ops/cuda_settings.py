@@ -1,0 +1,48 @@
+"""Settings of TV-L1's schedule on a GPU that only a measurement can choose, in one place.
+
+`flowpipe bench flow --device cuda --tune` measures them on the GPU at hand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TILE_PX, HALO_PX = 64, 4  # TILE and ITERATIONS of kernels/cuda/tvl1_tile.cu
+STATE_BYTES = 4 * (2 * 6 + 4)  # of a pixel: two copies of six fields, four coefficients
+
+
+def tiles(height: int, width: int) -> tuple[int, int]:
+    """(across, down): tiles that cover an image, their halos apart."""
+    step = TILE_PX - 2 * HALO_PX
+    across, down = (max(1, -(-(size - 2 * HALO_PX) // step)) for size in (width, height))
+    return across, down
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of the schedule; the defaults are those of the model in docs/gpu-roofline.md."""
+
+    slots: int = 8
+    """Slots of a CUDA graph, which is launched once ahead of what is known to be needed."""
+    cache_share: float = 1.0
+    """Size of the state of all pairs that are worked on together, as a share of the L2 cache."""
+    least_tiles: int = 2
+    """Tiles for each multiprocessor, at least; takes precedence over `cache_share`."""
+
+    def pairs_together(
+        self, height: int, width: int, cache_bytes: int, multiprocessors: int
+    ) -> int:
+        """Return how many pairs of a size are worked on together.
+
+        As many as the cache holds or as give each multiprocessor its tiles; then as many more as
+        fill the last wave of tiles.
+        """
+        across, down = tiles(height, width)
+        pair_bytes = STATE_BYTES * height * -(-width // 32) * 32
+        least = max(
+            1,
+            int(self.cache_share * cache_bytes / pair_bytes),
+            self.least_tiles * multiprocessors // (across * down),
+        )
+        waves = -(-least * across * down // multiprocessors)
+        return max(least, waves * multiprocessors // (across * down))
