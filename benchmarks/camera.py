@@ -29,16 +29,9 @@ from camera_scene import Scene, camera_step, corner_error_px, film  # noqa: E402
 
 from flowpipe.flow import FLOWS, make_solver  # noqa: E402
 from flowpipe.flow.camera import CameraMotion, WarpParams  # noqa: E402
-from flowpipe.flow.features import (  # noqa: E402
-    DETECTORS,
-    Features,
-    find_corners,
-    find_keypoints,
-    make_detector,
-)
+from flowpipe.flow.features import DETECTORS, Features, make_detector  # noqa: E402
 from flowpipe.flow.warped import warped_flow  # noqa: E402
-from flowpipe.ops import feature_ops, get_ops  # noqa: E402
-from flowpipe.ops.reference_features import ReferenceFeatures  # noqa: E402
+from flowpipe.ops import get_ops  # noqa: E402
 from flowpipe.video import open_video  # noqa: E402
 
 HEIGHT, WIDTH = 256, 340
@@ -103,21 +96,22 @@ def cost(clips: dict[str, np.ndarray], ops: Any) -> None:
           f"{'accepted':>10}")  # fmt: skip
     for detector in DETECTORS:
         params = WarpParams(detector=detector)
-        camera = CameraMotion(params)
+        camera, detect = CameraMotion(params, ops), make_detector(detector, ops)
         points, inliers, accepted, searches = [], [], [], []
         for name, gray in clips.items():
             before: Features | None = None
-            for k, frame in enumerate(gray):
-                d = detector
-                clock.time(d + "keypoints", find_keypoints, frame, make_detector(d))
-                clock.time(d + "corners", find_corners, frame, params.max_corners, params.quality,
-                           params.min_distance_px)  # fmt: skip
-                features = clock.time(d + "features", camera.features, frame, k)
+            for k in range(len(gray)):
+                d, frame = detector, gray[k : k + 1]
+                clock.time(d + "keypoints", detect, frame, None)
+                clock.time(d + "corners", ops.features.corners, frame, params.max_corners,
+                           params.quality, params.min_distance_px)  # fmt: skip
+                [features] = clock.time(d + "features", camera.features, frame, k)
                 points.append(len(features.points))
                 if before is not None:
-                    places = camera.places(before, features, *frame.shape)
+                    places = camera.places(before, features, *gray.shape[1:])
                     step = flows[name][k - 1].ravel()[places]
-                    matches = clock.time(d + "matches", camera.matches, before, features, step)
+                    pair = [before, features], [step]
+                    [matches] = clock.time(d + "matches", camera.matches, *pair)
                     motion = clock.time(d + "fit", camera.fit, *matches)
                     searches.append(clock.spent[d + "fit"][-1] - _refit_ms(clock, *matches))
                     inliers.append(motion.inliers / max(motion.matches, 1))
@@ -144,19 +138,21 @@ def _refit_ms(clock: Clock, in_first: np.ndarray, in_second: np.ndarray) -> floa
 def core(clips: dict[str, np.ndarray], repeats: int = 5) -> None:
     """Print CPU time of features and matches without and with the compiled core, in turns."""
     params, clock = WarpParams(), Clock()
-    makers = {"NumPy, OpenCV": ReferenceFeatures(), "compiled core": feature_ops()}
+    makers = {"NumPy, OpenCV": get_ops("reference").features, "compiled core": get_ops().features}
     how = params.max_corners, params.quality, params.min_distance_px
     pieces = "akaze", "corners", "matches"
     for gray in clips.values():
-        before = makers["compiled core"].akaze(gray[0])
-        for frame in gray[1:]:
+        [before] = makers["compiled core"].akaze(gray[:1])
+        for k in range(1, len(gray)):
+            frame = gray[k : k + 1]
             results = []
             for name, ops in makers.items():
-                points = clock.least(name + "akaze", repeats, ops.akaze, frame)
-                corners = clock.least(name + "corners", repeats, ops.corners, frame, *how)
-                arguments = *before, *points, params.window_px
-                match = clock.least(name + "matches", repeats, ops.match_keypoints, *arguments)
-                results.append([array.tobytes() for array in (*points, corners, match)])
+                [points] = clock.least(name + "akaze", repeats, ops.akaze, frame)
+                [corners] = clock.least(name + "corners", repeats, ops.corners, frame, *how)
+                pairs = [(before, points)], params.window_px
+                [match] = clock.least(name + "matches", repeats, ops.match_keypoints, *pairs)
+                found = points.points, points.descriptors, corners, match
+                results.append([array.tobytes() for array in found])
             assert results[0] == results[1], "the compiled core gives other features"
             before = points
     print(f"\nCPU ms, median of frames, each the least of {repeats} tries")
@@ -200,7 +196,7 @@ def accuracy(pairs: int, ops: Any) -> None:
     print(f"{'detector':10}{'estimator':11}{'flow':13}{steps}")
     for detector in DETECTORS:
         for estimator in ("ransac", "magsac"):
-            camera = CameraMotion(WarpParams(detector=detector, estimator=estimator))
+            camera = CameraMotion(WarpParams(detector=detector, estimator=estimator), ops)
             for flow_name, fields in flows.items():
                 row = ""
                 for group, flow_group in zip(scenes, fields, strict=True):
@@ -210,11 +206,10 @@ def accuracy(pairs: int, ops: Any) -> None:
 
 
 def _error(camera: CameraMotion, scene: Scene, flow: np.ndarray) -> float:
-    first, second = (camera.features(frame, k) for k, frame in enumerate(scene.frames))
-    found = camera.estimate(
-        first, second, flow.ravel()[camera.places(first, second, *flow.shape[1:])]
-    ).homography
-    return corner_error_px(found, scene.homographies[0], (HEIGHT, WIDTH))
+    features = camera.features(scene.frames, 0)
+    step = flow.ravel()[camera.places(*features, *flow.shape[1:])]
+    [found] = camera.estimate(features, [step])
+    return corner_error_px(found.homography, scene.homographies[0], (HEIGHT, WIDTH))
 
 
 def residual(clips: dict[str, np.ndarray], ops: Any, flow_name: str) -> None:
@@ -227,8 +222,8 @@ def residual(clips: dict[str, np.ndarray], ops: Any, flow_name: str) -> None:
         flow = solver.solve(prepared[:-1], prepared[1:])
         row = f"{name[:42]:44}{_median_length(flow):7.2f}"
         for mode, width in (("fixed", 8), ("dense_flow", 12)):
-            camera = CameraMotion(WarpParams(mode=mode))
-            features = [camera.features(frame, k) for k, frame in enumerate(gray)]
+            camera = CameraMotion(WarpParams(mode=mode), ops)
+            features = camera.features(gray, 0)
             warped = warped_flow(ops, solver, camera, gray, prepared, flow, features, features[0])
             removed = (warped.homographies != np.eye(3)).any(axis=(1, 2)).mean()
             row += f"{_median_length(warped.flow):{width}.2f}{removed:9.2f}"

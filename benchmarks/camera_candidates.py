@@ -28,46 +28,49 @@ from camera_scene import Scene, camera_step, corner_error_px, film  # noqa: E402
 
 from flowpipe.flow import FLOWS, make_solver  # noqa: E402
 from flowpipe.flow.camera import CameraMotion, Motion, WarpParams  # noqa: E402
-from flowpipe.flow.features import (  # noqa: E402
-    Detector,
-    Features,
-    find_corners,
-    find_keypoints,
-    make_detector,
-)
-from flowpipe.ops import get_ops  # noqa: E402
+from flowpipe.flow.features import Detector, Features, make_detector  # noqa: E402
+from flowpipe.ops import Keypoints, get_ops  # noqa: E402
 from flowpipe.ops.reference_features import opencv_keypoints  # noqa: E402
 
 STEPS_PX = (1.0, 5.0, 12.0, 20.0)
 LOST_PX = 20.0  # a camera step that the flow has missed
 COVERED = (0.3, 0.5, 0.7)
 CAMERA_PX, FOREGROUND_PX = (6.0, 2.0), (-4.0, -3.0)
-PARAMS = WarpParams()
+PARAMS, CPU = WarpParams(), get_ops("cpu")
+NOTHING = Keypoints(np.empty((0, 2), np.float32), np.empty((0, 4), np.uint64))
 
 
-def halved(detector: Detector, gray: np.ndarray, mask: Any = None) -> tuple[Any, Any]:
-    """A detector's keypoints in the frame at half its size."""
-    small = cv2.resize(gray, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    points, bits = detector(small, None)
-    return 2 * points + np.float32(0.5), bits
+def halved(detector: Detector, gray: np.ndarray, mask: Any = None) -> list[Keypoints]:
+    """A detector's keypoints in the frames at half their size."""
+    small = [cv2.resize(g, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for g in gray]
+    return [
+        Keypoints(2 * found.points + np.float32(0.5), found.descriptors)
+        for found in detector(np.stack(small), None)
+    ]
 
 
 def upright(
     detect: Callable[[np.ndarray], Any], brief: Any, gray: np.ndarray, mask: Any = None
-) -> tuple[Any, Any]:
+) -> list[Keypoints]:
     """Keypoints described by 256 bits of BRIEF, which does not turn with them."""
-    found, bits = brief.compute(gray, detect(gray))
-    points = np.asarray(cv2.KeyPoint.convert(found), np.float32)
-    if not len(points):
-        return np.empty((0, 2), np.float32), np.empty((0, 4), np.uint64)
-    return points, np.ascontiguousarray(bits).view(np.uint64)
+    frames = []
+    for image in gray:
+        found, bits = brief.compute(image, detect(image))
+        points = np.asarray(cv2.KeyPoint.convert(found), np.float32)
+        words = np.ascontiguousarray(bits).view(np.uint64) if len(points) else None
+        frames.append(NOTHING if words is None else Keypoints(points, words))
+    return frames
 
 
-def two_scales(detector: Detector, gray: np.ndarray, mask: Any = None) -> tuple[Any, Any]:
-    """A detector's keypoints in the frame and in the frame at half its size."""
-    both = zip(detector(gray, None), halved(detector, gray), strict=True)
-    points, bits = map(np.concatenate, both)
-    return points, bits
+def two_scales(detector: Detector, gray: np.ndarray, mask: Any = None) -> list[Keypoints]:
+    """A detector's keypoints in the frames and in the frames at half their size."""
+    return [
+        Keypoints(
+            np.concatenate([large.points, small.points]),
+            np.concatenate([large.descriptors, small.descriptors]),
+        )
+        for large, small in zip(detector(gray, None), halved(detector, gray), strict=True)
+    ]
 
 
 def _fast(gray: np.ndarray) -> Any:
@@ -75,8 +78,13 @@ def _fast(gray: np.ndarray) -> Any:
 
 
 def _corners(gray: np.ndarray) -> Any:
-    found = find_corners(gray, PARAMS.max_corners, PARAMS.quality, PARAMS.min_distance_px)
-    return cv2.KeyPoint.convert(found, 31.0)
+    return cv2.KeyPoint.convert(_good(gray[None])[0], 31.0)
+
+
+def _good(gray: np.ndarray) -> list[np.ndarray]:
+    """The default's corners."""
+    how = PARAMS.max_corners, PARAMS.quality, PARAMS.min_distance_px
+    return CPU.features.corners(gray, *how)
 
 
 def _opencv_akaze(threshold: float) -> Detector:
@@ -95,10 +103,10 @@ def _brief(detect: Callable[[np.ndarray], Any]) -> Detector:
 
 
 CANDIDATES: dict[str, Callable[[], Detector | None]] = {
-    "akaze (the default)": lambda: make_detector("akaze"),
+    "akaze (the default)": lambda: make_detector("akaze", CPU),
     "akaze by OpenCV": lambda: _opencv_akaze(2e-4),
     "the same, threshold 1e-3": lambda: _opencv_akaze(1e-3),
-    "akaze, half size": lambda: partial(halved, make_detector("akaze")),
+    "akaze, half size": lambda: partial(halved, make_detector("akaze", CPU)),
     "orb, 4 scales": lambda: _orb(4),
     "orb, 2 scales": lambda: _orb(2),
     "orb, 1 scale": lambda: _orb(1),
@@ -111,13 +119,8 @@ CANDIDATES: dict[str, Callable[[], Detector | None]] = {
 
 def features(detector: Detector | None, gray: np.ndarray) -> Features:
     """The default's corners with a candidate's keypoints."""
-    found = (
-        (np.empty((0, 2), np.float32), np.empty((0, 4), np.uint64))
-        if detector is None
-        else find_keypoints(gray, detector)
-    )
-    how = PARAMS.max_corners, PARAMS.quality, PARAMS.min_distance_px
-    return Features(*found, find_corners(gray, *how))
+    [found] = [NOTHING] if detector is None else detector(gray[None], None)
+    return Features(found.points, found.descriptors, _good(gray[None])[0])
 
 
 def motion(
@@ -126,20 +129,20 @@ def motion(
     """The camera's motion of a pair by a candidate."""
     first, second = (features(detector, frame) for frame in pair)
     step = flow.ravel()[camera.places(first, second, *flow.shape[1:])]
-    return camera.estimate(first, second, step)
+    return camera.estimate([first, second], [step])[0]
 
 
 def cost_ms(
     detector: Detector | None, clips: dict[str, np.ndarray], flows: dict[str, np.ndarray]
 ) -> float:
     """CPU ms a pair: features of one frame, matching, RANSAC; the median of pairs."""
-    camera, clock = CameraMotion(PARAMS), Clock()
+    camera, clock = CameraMotion(PARAMS, CPU), Clock()
     for name, gray in clips.items():
         before = features(detector, gray[0])
         for k in range(1, len(gray)):
             after = clock.least("features", 3, features, detector, gray[k])
             step = flows[name][k - 1].ravel()[camera.places(before, after, *gray.shape[1:])]
-            clock.least("estimate", 3, camera.estimate, before, after, step)
+            clock.least("estimate", 3, camera.estimate, [before, after], [step])
             before = after
     return clock.of("features") + clock.of("estimate")
 
@@ -198,7 +201,7 @@ def main() -> None:
     }
     scenes = [scene for group in (known, covered) for kind in group.values() for scene in kind]
     scene_flows = {id(scene): flow_of(scene.frames)[0] for scene in scenes}
-    camera = CameraMotion(PARAMS)
+    camera = CameraMotion(PARAMS, CPU)
 
     fast = [film(rng, [camera_step(HEIGHT, WIDTH, LOST_PX, rng)]) for _ in range(options.pairs)]
     lost = rng.uniform(-4, 4, (2, HEIGHT, WIDTH)).astype(np.float32)

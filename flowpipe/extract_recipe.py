@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from flowpipe import codec, flow
-from flowpipe.flow.features import DETECTORS
+from flowpipe.flow.features import detector_lack
 from flowpipe.flow.warped import WarpParams
 from flowpipe.modality import MODALITIES
 from flowpipe.video import VideoParams
@@ -89,14 +89,18 @@ class ExtractRecipe:
         """Flow fields computed per pair of frames: 0, 1, or 2 with the camera's motion undone."""
         return max(MODALITIES[name].flows for name in self.modalities)
 
-    def lacks(self) -> list[str]:
-        """Return what the installed OpenCV lacks for this recipe and what to do; empty if nothing.
+    def lacks(self, device: str) -> list[str]:
+        """Return what the installed OpenCV lacks for this recipe on a device and what to do; empty
+        if nothing.
 
         Only what the modalities need is looked at. Opens no GPU.
         """
-        asked = [flow.FLOWS[self.flow.name].lack] * (self.flows > 0)
-        asked += [DETECTORS[self.warp.detector].lack] * (self.flows > 1)
-        return [words for lack in asked if (words := lack())]
+        words = []
+        if self.flows > 0:
+            words.append(flow.FLOWS[self.flow.name].lack())
+        if self.flows > 1:
+            words.append(detector_lack(self.warp.detector, device))
+        return [lack for lack in words if lack]
 
     @property
     def whole_video(self) -> bool:

@@ -47,7 +47,7 @@ class PlaneMaker:
     def camera(self) -> CameraMotion:
         """Made for the first image without the camera's motion: it may need what is not here."""
         boxes = _boxes(self.recipe, self._video_id, self._source_size)
-        return CameraMotion(self.recipe.warp, boxes)
+        return CameraMotion(self.recipe.warp, self.ops, boxes)
 
     def planes(self, frames: NDArray[np.uint8], owned: int) -> list[Planes]:
         """Images of all modalities for the next window.
@@ -141,11 +141,8 @@ class Block:
 
     @cached_property
     def features(self) -> list[Features]:
-        known, gray = self._carried_features, self.maker.ops.to_host(self.gray)
-        new = [
-            self.maker.camera.features(gray[k], self.first + k)
-            for k in range(len(known), len(gray))
-        ]
+        known = self._carried_features
+        new = self.maker.camera.features(self.gray[len(known) :], self.first + len(known))
         features = [*known, *new]
         if self.start is None:
             self.start = features[0]

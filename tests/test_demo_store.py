@@ -186,9 +186,9 @@ def test_the_solver_s_own_background_flow_falls_tenfold(store, truths, video_id)
     first, pairs = 12, 8
     made = recipe.build(ExtractRecipe, store.header.recipe)
     ops = get_ops("cpu")
-    solver, camera = make_solver(made.flow, ops), CameraMotion(made.warp)
+    solver, camera = make_solver(made.flow, ops), CameraMotion(made.warp, ops)
     gray = ops.gray(source_frames(store, video_id)[first : first + pairs + 1])
-    features = [camera.features(frame, first + k) for k, frame in enumerate(gray)]
+    features = camera.features(gray, first)
     prepared = solver.prepare(gray)
     plain = solver.solve(prepared[:-1], prepared[1:])
     warped = warped_flow(ops, solver, camera, gray, prepared, plain, features)

@@ -226,7 +226,7 @@ def request(
     recipe = recipes.build(ExtractRecipe, values, where="extract")
     _check_boxes(recipe, there=not scheduler)
     if not scheduler:  # whose workers find out for themselves
-        if lacks := recipe.lacks():
+        if lacks := recipe.lacks(chosen.device):
             raise BackendError("; ".join([warning] * bool(warning) + lacks))
         chosen = devices.for_decoder(chosen, recipe.video.decoder)
     run = RunOptions(

@@ -6,22 +6,17 @@ together, RANSAC at 1 pixel, no motion at all unless enough matches agree.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.flow.boxes import Boxes
-from flowpipe.flow.features import (
-    Features,
-    Points,
-    find_corners,
-    find_keypoints,
-    make_detector,
-    match_in_window,
-)
+from flowpipe.flow.features import Features, make_detector, match_in_window
+from flowpipe.ops import Ops, Points
 
 ESTIMATORS = {"ransac": cv2.RANSAC, "magsac": cv2.USAC_MAGSAC}
 
@@ -107,6 +102,8 @@ class CameraMotion:
     Parameters
     ----------
     params : WarpParams
+    ops : Ops
+        Device that finds and matches features.
     boxes : Boxes, optional
         Where people are in this video; nothing is looked for there.
 
@@ -116,30 +113,35 @@ class CameraMotion:
         If the installed OpenCV lacks the detector.
     """
 
-    def __init__(self, params: WarpParams, boxes: Boxes | None = None) -> None:
+    def __init__(self, params: WarpParams, ops: Ops, boxes: Boxes | None = None) -> None:
         self.params, self.boxes = params, boxes
-        self._detector = make_detector(params.detector)
+        self._ops, self._detector = ops, make_detector(params.detector, ops)
 
-    def features(self, gray: NDArray[np.uint8], frame: int) -> Features:
-        """Find keypoints and corners of a frame.
+    def features(self, gray: Any, number: int) -> list[Features]:
+        """Find keypoints and corners of frames.
 
         Parameters
         ----------
-        gray : uint8 (H, W)
-        frame : int
-            Its number in the video, from 0; picks the boxes.
+        gray : uint8 (N, H, W)
+            Consecutive frames, where the backend computes.
+        number : int
+            Number in the video of the first of them, from 0; picks the boxes.
 
         Raises
         ------
         DatasetError
-            If the boxes file ends before this frame.
+            If the boxes file ends before these frames.
         """
-        p = self.params
-        mask = None if self.boxes is None else self.boxes.mask(frame, *gray.shape)
-        return Features(
-            *find_keypoints(gray, self._detector, mask),
-            find_corners(gray, p.max_corners, p.quality, p.min_distance_px, mask),
-        )
+        p, mask = self.params, None
+        if self.boxes is not None:
+            numbers = range(number, number + len(gray))
+            mask = np.stack([self.boxes.mask(k, *gray.shape[1:]) for k in numbers])
+        how = p.max_corners, p.quality, p.min_distance_px
+        corners = self._ops.features.corners(gray, *how, mask)
+        return [
+            Features(found.points, found.descriptors, good)
+            for found, good in zip(self._detector(gray, mask), corners, strict=True)
+        ]
 
     def places(
         self, first: Features, second: Features, height: int, width: int
@@ -150,42 +152,43 @@ class CameraMotion:
 
     def estimate(
         self,
-        first: Features,
-        second: Features,
-        step: NDArray[np.float32],
+        features: Sequence[Features],
+        steps: Sequence[NDArray[np.float32]],
         start: Features | None = None,
-    ) -> Motion:
-        """Find the homography of a pair.
+    ) -> list[Motion]:
+        """Find the homography of every pair of consecutive frames.
 
         Parameters
         ----------
-        first, second : Features
-        step : float32 (C, 2)
-            The flow from the first frame to the second at `places`.
+        features : sequence of N + 1 Features
+        steps : sequence of N float32 (C, 2)
+            Flow of each pair at its `places`.
         start : Features, optional
-            Of the first frame of the video, where `WarpParams.needs_first_frame`.
+            Features of the first frame of the video, where `WarpParams.needs_first_frame`.
         """
-        return self.fit(*self.matches(first, second, step, start))
+        return [self.fit(*points) for points in self.matches(features, steps, start)]
 
     def matches(
         self,
-        first: Features,
-        second: Features,
-        step: NDArray[np.float32],
+        features: Sequence[Features],
+        steps: Sequence[NDArray[np.float32]],
         start: Features | None = None,
-    ) -> tuple[Points, Points]:
-        """What `estimate` fits a homography to: points of both frames, float32 (M, 2) each."""
-        p = self.params
-        if p.mode == "dense_flow":
+    ) -> list[tuple[Points, Points]]:
+        """Return what `estimate` fits homographies to: points of both frames, float32 (M, 2) each,
+        of every pair."""
+        firsts, seconds = features[:-1], features[1:]
+        compared, followed = firsts, firsts
+        if self.params.mode == "dense_flow":
             if start is None:
                 raise ValueError("mode dense_flow needs the features of the video's first frame")
-            described = match_in_window(start, second, p.window_px)
-            followed = follow(second.corners, step)
-        else:
-            described = match_in_window(first, second, p.window_px)
-            followed = follow(first.corners, step)
-        in_first, in_second = map(np.concatenate, zip(followed, described, strict=True))
-        return in_first, in_second
+            compared, followed = [start] * len(seconds), seconds
+        pairs = list(zip(compared, seconds, strict=True))
+        described = match_in_window(self._ops, pairs, self.params.window_px)
+        matches = []
+        for frame, step, keypoints in zip(followed, steps, described, strict=True):
+            in_first, in_second = zip(follow(frame.corners, step), keypoints, strict=True)
+            matches.append((np.concatenate(in_first), np.concatenate(in_second)))
+        return matches
 
     def fit(self, in_first: Points, in_second: Points) -> Motion:
         """The homography that most matches agree with, or none."""

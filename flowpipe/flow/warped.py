@@ -79,7 +79,7 @@ def warped_flow(
         )
     known = list(pairwise(features))
     steps = flow_at(ops, flow, [camera.places(*pair, *flow.shape[2:]) for pair in known])
-    motions = [camera.estimate(*pair, step, start) for pair, step in zip(known, steps, strict=True)]
+    motions = camera.estimate(features, steps, start)
     homographies = np.array([m.homography for m in motions], np.float64).reshape(pairs, 3, 3)
     first, second = gray[:-1], gray[1:]
     warped = ops.warp_homography(second, homographies, first, margin=camera.params.margin_px)

@@ -7,7 +7,6 @@ device: callers only slice it, hand it back, or ask for it with `to_host`.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,8 +16,8 @@ from numpy.typing import NDArray
 
 from flowpipe.errors import BackendError
 
-__all__ = ["DEVICES", "FeatureOps", "Ops", "Points", "TVL1Model", "TVL1State"]
-__all__ += ["feature_ops", "get_ops"]
+__all__ = ["DEVICES", "FeatureOps", "Keypoints", "Ops", "Points", "TVL1Model", "TVL1State"]
+__all__ += ["get_ops", "own_features"]
 
 Points = NDArray[np.float32]
 """(M, 2), x right and y down, in pixels."""
@@ -74,6 +73,10 @@ class Ops(Protocol):
     """Whether CPU time is what its work costs."""
     window_frames: int
     """Frames per call that suit the device."""
+
+    @property
+    def features(self) -> FeatureOps:
+        """Operations on the features of frames, on the same device."""
 
     def to_device(self, frames: NDArray[Any]) -> Any:
         """A host array for several operations to use: it goes up once."""
@@ -175,64 +178,66 @@ class Ops(Protocol):
         """The flow of a state, written into f32 (N, 2, H, W) `out` and returned."""
 
 
+@dataclass(frozen=True)
+class Keypoints:
+    """Keypoints of one frame, on the host."""
+
+    points: Points
+    """(K, 2) positions."""
+    descriptors: NDArray[Any]
+    """(K, B): uint64 words of bits, compared by Hamming distance, or float32, by Euclidean."""
+
+
 class FeatureOps(Protocol):
-    """What is computed on the features of frames: on the host, whatever the device."""
+    """Operations on the features of frames. Frames may lie on the device, features lie on the host.
+
+    A frame's features and a pair's matches do not depend on the others of a call.
+    """
 
     name: str
-    """What runs: ``cpu-avx512``, ``reference`` ..."""
+    """Backend, as in `Ops.name`."""
+    own: bool
+    """Whether flowpipe's own code finds AKAZE keypoints; OpenCV's contrib modules do otherwise."""
 
-    def akaze(
-        self, gray: NDArray[np.uint8], mask: NDArray[np.uint8] | None = None
-    ) -> tuple[Points, NDArray[np.uint64]]:
-        """Keypoints f32 (K, 2) of an image (H, W) and their bits, uint64 (K, 8): those of OpenCV's
-        AKAZE with one octave of one layer, threshold 2e-4, and upright M-LDB descriptors.
+    def akaze(self, gray: Any, mask: NDArray[np.uint8] | None = None) -> list[Keypoints]:
+        """Find the keypoints of images (N, H, W): those of OpenCV's AKAZE with one octave of one
+        layer, threshold 2e-4, and upright M-LDB descriptors, uint64 (K, 8).
 
-        None are where the mask (H, W) is 0, nor in images under 16 pixels a side.
-        """
-
-    def match_keypoints(
-        self,
-        first: Points,
-        first_descriptors: NDArray[Any],
-        second: Points,
-        second_descriptors: NDArray[Any],
-        window_px: float,
-    ) -> NDArray[np.int64]:
-        """i64 (K2,): for each keypoint of the second frame, the index of the most similar one of
-        the first that is less than `window_px` away in x and in y; -1 where there is none.
-
-        Points f32 (K1, 2) and (K2, 2). Descriptors uint64 (K, B) by Hamming distance, or f32 whole
-        numbers by Euclidean distance. Of equally similar keypoints the first wins.
+        There are none where the mask (N, H, W) is 0, nor in images under 16 pixels a side.
         """
 
     def corners(
         self,
-        gray: NDArray[np.uint8],
+        gray: Any,
         most: int,
         quality: float,
         apart_px: float,
         mask: NDArray[np.uint8] | None = None,
-    ) -> Points:
-        """What cv2.goodFeaturesToTrack finds in an image (H, W): f32 (C, 2), best first, C <= most.
+    ) -> list[Points]:
+        """Find the corners of images (N, H, W) as cv2.goodFeaturesToTrack does: f32 (C, 2) of each,
+        best first, C <= most.
 
         Quality is a share of the strongest corner; no two corners are closer than `apart_px`; none
-        are where the mask (H, W) is 0.
+        are where the mask (N, H, W) is 0.
+        """
+
+    def match_keypoints(
+        self, pairs: Sequence[tuple[Keypoints, Keypoints]], window_px: float
+    ) -> list[NDArray[np.int64]]:
+        """Match the keypoints of pairs of frames: for each keypoint of the second frame, the index
+        of the most similar one of the first that is less than `window_px` away in x and in y; -1
+        where there is none.
+
+        Descriptors are uint64 words, or f32 whole numbers. Of equally similar keypoints the first
+        wins.
         """
 
 
-@functools.cache
-def feature_ops() -> FeatureOps:
-    """Return the operations on features, which every device uses.
+def own_features(device: str) -> bool:
+    """Return `FeatureOps.own` of a device without opening it."""
+    from flowpipe.ops.cpu import native_core
 
-    Raises
-    ------
-    BackendError
-        If ``FLOWPIPE_ISA`` names an instruction set that is not compiled in or not in this CPU.
-    """
-    from flowpipe.ops.cpu import CpuOps
-    from flowpipe.ops.cpu_features import features_of
-
-    return features_of(CpuOps())
+    return device != "reference" and native_core().available
 
 
 def get_ops(device: str = "cpu", isa: str | None = None) -> Ops:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
+
+from flowpipe.ops import Keypoints
 
 
 def check_frames(frames: NDArray[np.uint8]) -> None:
@@ -50,14 +50,17 @@ def check_warp(
         raise ValueError(f"margin must be at least 0 pixels, got {margin}")
 
 
-def check_keypoints(
-    first: NDArray[np.float32],
-    first_descriptors: NDArray[Any],
-    second: NDArray[np.float32],
-    second_descriptors: NDArray[Any],
-) -> None:
-    """Refuse positions and descriptors of two frames that do not belong together."""
-    for points, descriptors in ((first, first_descriptors), (second, second_descriptors)):
+def check_mask(mask: NDArray[np.uint8], gray: NDArray[np.uint8]) -> None:
+    """Refuse anything but a uint8 mask of the shape of the images."""
+    if mask.dtype != np.uint8 or mask.shape != gray.shape:
+        raise ValueError(
+            f"mask must be uint8 {gray.shape}, as the images, got {mask.dtype} {mask.shape}"
+        )
+
+
+def check_keypoints(first: Keypoints, second: Keypoints) -> None:
+    """Refuse keypoints of two frames that do not belong together."""
+    for points, descriptors in ((k.points, k.descriptors) for k in (first, second)):
         if points.dtype != np.float32 or points.ndim != 2 or points.shape[1] != 2:
             raise ValueError(f"points must be float32 (K, 2), got {points.dtype} {points.shape}")
         if len(points) and (descriptors.ndim != 2 or len(descriptors) != len(points)):
@@ -65,8 +68,8 @@ def check_keypoints(
                 f"descriptors must be (K, B) with K = {len(points)}, as points are, "
                 f"got {descriptors.shape}"
             )
-    kinds = [(d.dtype, d.shape[1:]) for d in (first_descriptors, second_descriptors)]
-    if len(first) and len(second) and kinds[0] != kinds[1]:
+    kinds = [(k.descriptors.dtype, k.descriptors.shape[1:]) for k in (first, second)]
+    if len(first.points) and len(second.points) and kinds[0] != kinds[1]:
         raise ValueError(f"descriptors of both frames must be of one kind, got {kinds}")
 
 

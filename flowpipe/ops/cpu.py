@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from flowpipe.distribution import how_to_install
 from flowpipe.errors import BackendError
-from flowpipe.ops import TVL1Model
+from flowpipe.ops import FeatureOps, TVL1Model
 from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_warp
+from flowpipe.ops.cpu_features import CpuFeatures
 from flowpipe.ops.host import HostOps
 from flowpipe.ops.reference import FIELDS, ReferenceOps
 
@@ -150,6 +151,9 @@ class CpuOps(HostOps):
         self.name = f"cpu-{self.isa}" if self.core.available else "cpu-opencv"
         self._functions = self._bind() if self.core.available else {}
         self._slow = ReferenceOps()
+        self.features: FeatureOps = self._slow.features
+        if self.core.available:
+            self.features = CpuFeatures(self.name, self.call)
 
     def pairs_at_once(self, height: int, width: int) -> int:
         return 1  # its fields fill the second-level cache

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from flowpipe.ops import TVL1Model
 from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_warp
 from flowpipe.ops.host import HostOps
+from flowpipe.ops.reference_features import ReferenceFeatures
 
 F32 = NDArray[np.float32]
 FLT_EPSILON = np.float32(1.1920929e-7)
@@ -39,6 +40,7 @@ class ReferenceOps(HostOps):
     """The operations of `flowpipe.ops.Ops` in NumPy."""
 
     name = "reference"
+    features = ReferenceFeatures()
 
     def pairs_at_once(self, height: int, width: int) -> int:
         return 8

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.ops import Points
-from flowpipe.ops.checks import check_gray, check_keypoints
+from flowpipe.ops import Keypoints, Points
+from flowpipe.ops.checks import check_gray, check_keypoints, check_mask
 
 AKAZE_THRESHOLD = 2e-4
 SMALLEST_SIDE = 16  # OpenCV's AKAZE writes outside its buffers on frames one pixel high
+NO_KEYPOINTS = Keypoints(np.empty((0, 2), np.float32), np.empty((0, 0), np.uint64))
 
 
 class ReferenceFeatures:
     """The operations of `flowpipe.ops.FeatureOps`."""
 
     name = "reference"
+    own = False
 
     def akaze(
         self, gray: NDArray[np.uint8], mask: NDArray[np.uint8] | None = None
-    ) -> tuple[Points, NDArray[np.uint64]]:
-        check_gray(gray[None])
+    ) -> list[Keypoints]:
         home: Any = cv2 if hasattr(cv2, "AKAZE_create") else cv2.xfeatures2d  # moved in OpenCV 5
         detector = home.AKAZE_create(
             descriptor_type=home.AKAZE_DESCRIPTOR_MLDB_UPRIGHT,
@@ -40,57 +42,67 @@ class ReferenceFeatures:
         quality: float,
         apart_px: float,
         mask: NDArray[np.uint8] | None = None,
-    ) -> Points:
-        check_gray(gray[None])
-        found = cv2.goodFeaturesToTrack(
-            np.ascontiguousarray(gray), most, quality, apart_px, mask=mask
-        )
-        if found is None:
-            return np.empty((0, 2), np.float32)
-        return np.asarray(found[:, 0], np.float32)
+    ) -> list[Points]:
+        corners = []
+        for image, where in with_masks(gray, mask):
+            found = cv2.goodFeaturesToTrack(image, most, quality, apart_px, mask=where)
+            points = np.empty((0, 2)) if found is None else found[:, 0]
+            corners.append(np.asarray(points, np.float32))
+        return corners
 
     def match_keypoints(
-        self,
-        first: Points,
-        first_descriptors: NDArray[Any],
-        second: Points,
-        second_descriptors: NDArray[Any],
-        window_px: float,
-    ) -> NDArray[np.int64]:
-        check_keypoints(first, first_descriptors, second, second_descriptors)
-        matched = np.full(len(second), -1, np.int64)
-        in_second, in_first = _pairs_in_window(second, first, window_px)
-        if len(in_second):
-            a, b = first_descriptors[in_first], second_descriptors[in_second]
-            # One key holds distance and index, so the least key is the first of the most similar.
-            key = _distance(a, b) * len(first) + in_first
-            starts = np.flatnonzero(np.diff(in_second, prepend=-1))
-            matched[in_second[starts]] = np.minimum.reduceat(key, starts) % len(first)
-        return matched
+        self, pairs: Sequence[tuple[Keypoints, Keypoints]], window_px: float
+    ) -> list[NDArray[np.int64]]:
+        return [match_pair(*pair, window_px) for pair in pairs]
+
+
+def with_masks(
+    gray: NDArray[np.uint8], mask: NDArray[np.uint8] | None
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8] | None]]:
+    """Yield each image (H, W) of (N, H, W), contiguous, with its mask or None."""
+    check_gray(gray)
+    if mask is not None:
+        check_mask(mask, gray)
+    for k, image in enumerate(gray):
+        yield np.ascontiguousarray(image), None if mask is None else np.ascontiguousarray(mask[k])
 
 
 def opencv_keypoints(
     detector: Any, gray: NDArray[np.uint8], mask: NDArray[np.uint8] | None = None
-) -> tuple[Points, NDArray[Any]]:
-    """Find keypoints and descriptors by a cv2.Feature2D; none in frames under 16 pixels a side.
+) -> list[Keypoints]:
+    """Find keypoints and descriptors of images by a cv2.Feature2D; none in images under 16 pixels a
+    side. Bits are padded with 0 to whole words."""
+    return [_opencv_keypoints(detector, *image) for image in with_masks(gray, mask)]
 
-    Returns
-    -------
-    points : float32 (K, 2)
-    descriptors : uint64 or float32 (K, B)
-        Bits are padded with 0 to whole words.
-    """
+
+def _opencv_keypoints(
+    detector: Any, gray: NDArray[np.uint8], mask: NDArray[np.uint8] | None
+) -> Keypoints:
     found, descriptors = (), None
     if min(gray.shape) >= SMALLEST_SIDE:
-        found, descriptors = detector.detectAndCompute(np.ascontiguousarray(gray), mask)
+        found, descriptors = detector.detectAndCompute(gray, mask)
     if descriptors is None or not len(found):
-        return np.empty((0, 2), np.float32), np.empty((0, 0), np.uint64)
+        return NO_KEYPOINTS
     if descriptors.dtype == np.uint8:
         count, length = descriptors.shape
         words = np.zeros((count, -(-length // 8)), np.uint64)
         words.view(np.uint8)[:, :length] = descriptors
         descriptors = words
-    return np.asarray(cv2.KeyPoint.convert(found), np.float32), descriptors
+    return Keypoints(np.asarray(cv2.KeyPoint.convert(found), np.float32), descriptors)
+
+
+def match_pair(first: Keypoints, second: Keypoints, window_px: float) -> NDArray[np.int64]:
+    """Match one pair of frames, as `flowpipe.ops.FeatureOps.match_keypoints` does many."""
+    check_keypoints(first, second)
+    matched = np.full(len(second.points), -1, np.int64)
+    in_second, in_first = _pairs_in_window(second.points, first.points, window_px)
+    if len(in_second):
+        a, b = first.descriptors[in_first], second.descriptors[in_second]
+        # One key holds distance and index, so the least key is the first of the most similar.
+        key = _distance(a, b) * len(first.points) + in_first
+        starts = np.flatnonzero(np.diff(in_second, prepend=-1))
+        matched[in_second[starts]] = np.minimum.reduceat(key, starts) % len(first.points)
+    return matched
 
 
 def _pairs_in_window(

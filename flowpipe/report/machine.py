@@ -16,7 +16,7 @@ import cv2
 from flowpipe.distribution import how_to_install, owners
 from flowpipe.flow import FLOWS
 from flowpipe.flow.contrib import replace_opencv
-from flowpipe.flow.features import DETECTORS
+from flowpipe.flow.features import DETECTORS, detector_lack
 from flowpipe.hardware import hardware
 from flowpipe.libraries import Finding, owner
 from flowpipe.ops.cpu import native_core
@@ -103,9 +103,9 @@ def _opencv() -> Finding:
 
 
 def _opencv_contrib() -> Finding:
-    on_cpu = {f"flow {name}": row.lack for name, row in FLOWS.items() if not row.own_gpu}
-    rows = on_cpu | {f"warp.detector {name}": row.lack for name, row in DETECTORS.items()}
-    lacks = {name: words for name, lack in rows.items() if (words := lack())}
+    rows = {f"flow {name}": row.lack() for name, row in FLOWS.items() if not row.own_gpu}
+    rows |= {f"warp.detector {name}": detector_lack(name, "cpu") for name in DETECTORS}
+    lacks = {name: words for name, words in rows.items() if words}
     if not lacks:
         return Finding("OpenCV contrib", "ok", "present")
     found = f"missing: {', '.join(lacks)} cannot be used"

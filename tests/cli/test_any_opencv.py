@@ -11,12 +11,17 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import pytest
 from command import FAST, Run, images
 from conftest import python_path
+
+from flowpipe.ops.cpu import native_core
+
+needs_core = pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none")
 
 STRIP = """
 import cv2
@@ -72,6 +77,15 @@ def stripped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
+@pytest.fixture
+def no_core(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process finds no compiled core."""
+    monkeypatch.setattr(native_core.__wrapped__, "__defaults__", ("/nowhere/_core.so",))
+    native_core.cache_clear()
+    yield
+    native_core.cache_clear()
+
+
 @pytest.fixture(params=["stripped", "wheel"])
 def bare(request: pytest.FixtureRequest) -> dict[str, dict[str, str]]:
     """Options of `flowpipe` that run it with a cv2 without contrib modules."""
@@ -95,8 +109,20 @@ def test_what_needs_no_contrib_is_extracted(
     assert images(store)
 
 
-@pytest.mark.usefixtures("stripped")
-def test_akaze_is_refused_before_the_run_where_cv2_lacks_it(
+@needs_core
+def test_the_compiled_core_finds_akaze_without_contrib(
+    bare: dict[str, dict[str, str]], clips: Path, tmp_path: Path, flowpipe: Run
+) -> None:
+    store = tmp_path / "store"
+    asked = ("--videos", clips, *FAST, "--modalities", "warped_flow", "--workers", 1)
+    done = flowpipe("extract", *asked, "--out", store, **bare)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(flowpipe("info", store, "--json").stdout)
+    assert facts["recipe"]["warp"]["detector"] == "akaze"  # no detector but the recipe's
+
+
+@pytest.mark.usefixtures("stripped", "no_core")
+def test_akaze_is_refused_before_the_run_where_neither_the_core_nor_cv2_has_it(
     tmp_path: Path, clips: Path, flowpipe: Run
 ) -> None:
     store = tmp_path / "store"
@@ -112,7 +138,7 @@ def test_akaze_is_refused_before_the_run_where_cv2_lacks_it(
     done = flowpipe("extract", *asked, "--set", "warp.detector=sift")
     assert done.returncode == 0, done.stderr
     facts = json.loads(flowpipe("info", store, "--json").stdout)
-    assert facts["recipe"]["warp"]["detector"] == "sift"  # no detector but the recipe's
+    assert facts["recipe"]["warp"]["detector"] == "sift"
 
 
 def test_the_flow_that_needs_contrib_is_refused_before_the_run(
@@ -155,11 +181,12 @@ def test_a_worker_that_lacks_it_ends_the_run_and_blames_no_video(
         monkeypatch.setenv(name, value)
     store = tmp_path / "store"
     asked = (
-        "--videos", clips, *FAST, "--modalities", "warped_flow", "--workers", 1, "--out", store,
+        "--videos", clips, *FAST, "--modalities", "flow", "--set", "flow=opencv_tvl1",
+        "--workers", 1, "--out", store,
     )  # fmt: skip
     done = flowpipe("extract", *asked)
     assert done.returncode == 2, done.stderr
-    assert "warp.detector akaze needs OpenCV's contrib modules" in done.stderr
+    assert "flow opencv_tvl1 needs OpenCV's contrib modules" in done.stderr
     assert not list((store / "quarantine").glob("*"))
 
 

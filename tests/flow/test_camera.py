@@ -9,6 +9,13 @@ from camera_scene import camera_step, corner_error_px, film
 
 from flowpipe.flow.camera import CameraMotion, Motion, WarpParams, flow_places, follow
 from flowpipe.flow.features import DETECTORS, Features, match_in_window
+from flowpipe.ops import get_ops
+
+CPU = get_ops("cpu")
+
+
+def camera_motion(**settings):
+    return CameraMotion(WarpParams(**settings), CPU)
 
 
 def exact_flow(scene, pair):
@@ -20,18 +27,18 @@ def exact_flow(scene, pair):
 
 def estimate(camera, first, second, flow, start=None):
     step = flow.ravel()[camera.places(first, second, *flow.shape[1:])]
-    return camera.estimate(first, second, step, start)
+    return camera.estimate([first, second], [step], start)[0]
 
 
 def find(camera, scene, pair, flow=None):
-    first, second = (camera.features(scene.frames[k], k) for k in (pair, pair + 1))
+    first, second = camera.features(scene.frames[pair : pair + 2], pair)
     return estimate(camera, first, second, exact_flow(scene, pair) if flow is None else flow)
 
 
 @pytest.mark.parametrize("size_px", [1.0, 6.0, 15.0])
 def test_finds_a_known_motion_under_a_moving_patch(size_px, rng):
     scene = film(rng, [camera_step(256, 340, size_px, rng) for _ in range(2)])
-    camera = CameraMotion(WarpParams())
+    camera = camera_motion()
     for pair in range(2):
         motion = find(camera, scene, pair)
         assert motion.accepted
@@ -44,7 +51,7 @@ def test_finds_a_known_motion_under_a_moving_patch(size_px, rng):
 @pytest.mark.parametrize("estimator", ["ransac", "magsac"])
 def test_every_detector_and_estimator_finds_the_motion(detector, estimator, rng):
     scene = film(rng, [camera_step(256, 340, 8.0, rng)])
-    motion = find(CameraMotion(WarpParams(detector=detector, estimator=estimator)), scene, 0)
+    motion = find(camera_motion(detector=detector, estimator=estimator), scene, 0)
     assert corner_error_px(motion.homography, scene.homographies[0], (256, 340)) < 1.0
 
 
@@ -52,7 +59,7 @@ def test_every_detector_and_estimator_finds_the_motion(detector, estimator, rng)
 def test_descriptors_alone_find_a_motion_that_the_flow_missed(detector, rng):
     scene = film(rng, [camera_step(256, 340, 20.0, rng)])
     lost = rng.uniform(-4, 4, (2, 256, 340)).astype(np.float32)
-    motion = find(CameraMotion(WarpParams(detector=detector)), scene, 0, lost)
+    motion = find(camera_motion(detector=detector), scene, 0, lost)
     assert corner_error_px(motion.homography, scene.homographies[0], (256, 340)) < 1.0
 
 
@@ -68,14 +75,14 @@ def opencv_threads():
 def test_same_pair_same_motion_whatever_came_before(detector, estimator, rng, opencv_threads):
     scene = film(rng, [camera_step(128, 160, 4.0, rng) for _ in range(3)], height=128, width=160)
     params = WarpParams(detector=detector, estimator=estimator)
-    camera = CameraMotion(params)
+    camera = CameraMotion(params, CPU)
     cv2.setRNGSeed(7)
     cv2.setNumThreads(1)
     last = [find(camera, scene, pair) for pair in range(3)][-1]
     for threads in (1, 2, 4):
         cv2.setNumThreads(threads)
         cv2.setRNGSeed(threads)
-        alone = find(CameraMotion(params), scene, 2)
+        alone = find(CameraMotion(params, CPU), scene, 2)
         assert alone.homography.tobytes() == last.homography.tobytes()
         assert (alone.matches, alone.inliers) == (last.matches, last.inliers)
 
@@ -87,7 +94,7 @@ def test_thresholds_are_strict(rng):
 
     def found(corners):
         first = Features(nothing.points, nothing.descriptors, corners)
-        return estimate(CameraMotion(params), first, nothing, flow)
+        return estimate(CameraMotion(params, CPU), first, nothing, flow)
 
     corners = rng.uniform(10, 90, (51, 2)).astype(np.float32)
     assert found(corners).accepted
@@ -111,7 +118,7 @@ def test_matches_are_the_nearest_descriptors_within_the_window(rng):
         )
         for n in (70, 90)
     )
-    in_first, in_second = match_in_window(first, second, 25)
+    [(in_first, in_second)] = match_in_window(CPU, [(first, second)], 25)
     expected_first, expected_second = [], []
     for point, descriptor in zip(second.points, second.descriptors, strict=True):
         near = np.flatnonzero((np.abs(first.points - point) < 25).all(axis=1))
@@ -127,9 +134,9 @@ def test_matches_are_the_nearest_descriptors_within_the_window(rng):
 def test_window_is_strict():
     descriptors = np.zeros((1, 1), np.uint64)
     at = lambda x, y: Features(np.array([[x, y]], np.float32), descriptors, None)  # noqa: E731
-    assert len(match_in_window(at(0, 0), at(24.99, 24.99), 25)[0]) == 1
-    assert len(match_in_window(at(0, 0), at(25, 0), 25)[0]) == 0
-    assert len(match_in_window(at(0, 25), at(0, 0), 25)[0]) == 0
+    pairs = [(at(0, 0), at(24.99, 24.99)), (at(0, 0), at(25, 0)), (at(0, 25), at(0, 0))]
+    found = match_in_window(CPU, pairs, 25)
+    assert [len(in_first) for in_first, _ in found] == [1, 0, 0]
 
 
 def test_flow_is_read_at_the_nearest_pixel_inside_the_frame():
@@ -161,8 +168,8 @@ def test_flow_that_is_not_finite_is_left_out():
 
 def test_dense_flow_matches_keypoints_with_the_first_frame_and_corners_of_the_second(rng):
     scene = film(rng, [camera_step(256, 340, 2.0, rng) for _ in range(3)], patch_px=0)
-    camera = CameraMotion(WarpParams(mode="dense_flow"))
-    features = [camera.features(frame, k) for k, frame in enumerate(scene.frames)]
+    camera = camera_motion(mode="dense_flow")
+    features = camera.features(scene.frames, 0)
     # With no corner to follow only the descriptors speak: the motion since the first frame.
     bare = Features(features[3].points, features[3].descriptors, np.empty((0, 2), np.float32))
     flow = np.zeros((2, 256, 340), np.float32)
@@ -201,7 +208,7 @@ def test_impossible_params_are_refused(bad, message):
 
 @pytest.mark.parametrize("detector", DETECTORS)
 def test_no_frame_is_too_small_or_too_plain(detector, rng):
-    camera = CameraMotion(WarpParams(detector=detector))
+    camera = camera_motion(detector=detector)
     sizes = [(1, 1), (1, 90), (90, 1), (2, 3), (15, 15), (16, 16), (17, 200), (200, 16), (31, 33)]
     for height, width in sizes:
         frames = [
@@ -210,7 +217,7 @@ def test_no_frame_is_too_small_or_too_plain(detector, rng):
             rng.integers(0, 256, (height, width), dtype=np.uint8),
             rng.integers(0, 256, (height, width), dtype=np.uint8),
         ]
-        features = [camera.features(frame, k) for k, frame in enumerate(frames)]
+        features = camera.features(np.stack(frames), 0)
         flow = rng.normal(0, 3, (2, height, width)).astype(np.float32)
         for first, second in zip(features[:-1], features[1:], strict=True):
             motion = estimate(camera, first, second, flow)

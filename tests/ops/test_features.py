@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 import pytest
@@ -9,20 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synth import texture
 
-from flowpipe.errors import BackendError
-from flowpipe.flow.features import DETECTORS, find_keypoints, make_detector
-from flowpipe.ops import feature_ops, get_ops
+from flowpipe.flow.features import DETECTORS, detector_lack, make_detector
+from flowpipe.ops import Keypoints, get_ops
 from flowpipe.ops.cpu import CpuOps, native_core
-from flowpipe.ops.cpu_features import features_of
-from flowpipe.ops.reference_features import ReferenceFeatures
 from flowpipe.video import open_video
 
-reference = ReferenceFeatures()
-without_core = features_of(CpuOps(core=native_core("/nowhere/_core.so")))
-EVERY = [without_core, *(features_of(CpuOps(isa)) for isa in native_core().usable)]
-needs_akaze = pytest.mark.skipif(
-    bool(DETECTORS["akaze"].lack()), reason=DETECTORS["akaze"].lack() or "has AKAZE"
-)
+reference = get_ops("reference").features
+without_core = CpuOps(core=native_core("/nowhere/_core.so")).features
+EVERY = [without_core, *(CpuOps(isa).features for isa in native_core().usable)]
+LACK = detector_lack("akaze", "reference")
+needs_akaze = pytest.mark.skipif(bool(LACK), reason=LACK or "has AKAZE")
 
 
 def keypoints(rng, count, words, step_px, size_px):
@@ -30,7 +28,7 @@ def keypoints(rng, count, words, step_px, size_px):
     points = rng.integers(0, round(size_px / step_px), (count, 2)) * step_px
     bits = rng.integers(0, 4, (count, words), dtype=np.uint64)
     bits *= np.uint64(0x4000000000000001)  # words whose first and last bits count
-    return points.astype(np.float32), bits
+    return Keypoints(points.astype(np.float32), bits)
 
 
 @pytest.mark.parametrize("ops", EVERY, ids=lambda ops: ops.name)
@@ -41,17 +39,21 @@ def keypoints(rng, count, words, step_px, size_px):
 @settings(max_examples=60, deadline=None)
 def test_matches_are_those_of_the_reference(ops, seed, in_first, in_second, words, step, window):
     rng = np.random.default_rng(seed)
-    frames = *keypoints(rng, in_first, words, step, 60), *keypoints(rng, in_second, words, step, 60)
-    ours = ops.match_keypoints(*frames, window)
-    assert ours.dtype == np.int64 and ours.shape == (in_second,)
-    np.testing.assert_array_equal(ours, reference.match_keypoints(*frames, window))
+    counts = in_first, in_second, in_first // 2
+    frames = [keypoints(rng, count, words, step, 60) for count in counts]
+    pairs = [*pairwise(frames), (frames[0], frames[2])]
+    found, meant = (o.match_keypoints(pairs, window) for o in (ops, reference))
+    for (_, second), ours, theirs in zip(pairs, found, meant, strict=True):
+        assert ours.dtype == np.int64 and ours.shape == (len(second.points),)
+        np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("ops", EVERY, ids=lambda ops: ops.name)
 def test_descriptors_of_all_ones_differ_by_all_bits(ops):
     at = np.zeros((1, 2), np.float32)
     zeros, ones = np.zeros((1, 8), np.uint64), np.full((1, 8), 2**64 - 1, np.uint64)
-    assert ops.match_keypoints(at, zeros, at, ones, 25).tolist() == [0]
+    [found] = ops.match_keypoints([(Keypoints(at, zeros), Keypoints(at, ones))], 25)
+    assert found.tolist() == [0]
 
 
 def test_descriptors_of_another_kind_are_refused():
@@ -59,18 +61,19 @@ def test_descriptors_of_another_kind_are_refused():
     for ops in (reference, *EVERY):
         for wrong in (bits[:, :4], bits.astype(np.float32), np.zeros((2, 8), np.uint64)):
             with pytest.raises(ValueError, match="descriptors"):
-                ops.match_keypoints(at, bits, at, wrong, 25)
+                ops.match_keypoints([(Keypoints(at, bits), Keypoints(at, wrong))], 25)
+        double = Keypoints(at.astype(np.float64), bits)
         with pytest.raises(ValueError, match="float32"):
-            ops.match_keypoints(at.astype(np.float64), bits, at, bits, 25)
+            ops.match_keypoints([(double, Keypoints(at, bits))], 25)
 
 
 def images(rng, height, width):
-    """Texture, noise, blocks of one value (strengths that are equal), nothing at all."""
+    """(4, H, W): texture, noise, blocks of one value (strengths that are equal), nothing at all."""
     blocks = np.kron(rng.integers(0, 2, (-(-height // 7), -(-width // 7))), np.full((7, 7), 255))
     noise = rng.integers(0, 256, (height, width))
     smooth = texture(height, width, seed=int(rng.integers(99)))
     kinds = [smooth, noise, blocks[:height, :width], np.full((height, width), 90)]
-    return [kind.astype(np.uint8) for kind in kinds]
+    return np.stack(kinds).astype(np.uint8)
 
 
 @pytest.mark.parametrize("ops", EVERY, ids=lambda ops: ops.name)
@@ -82,16 +85,18 @@ def images(rng, height, width):
 @settings(max_examples=60, deadline=None)
 def test_corners_are_those_of_opencv(ops, seed, height, width, most, quality, apart, masked):
     rng = np.random.default_rng(seed)
-    mask = None
+    gray, mask = images(rng, height, width), None
     if masked:
-        mask = np.zeros((height, width), np.uint8)
+        mask = np.zeros_like(gray)
         if masked == "half":
-            mask[:, : width // 2] = rng.integers(1, 256, (height, width // 2))
-    for image in images(rng, height, width):
-        ours = ops.corners(image, most, quality, apart, mask)
-        meant = cv2.goodFeaturesToTrack(image, most, quality, apart, mask=mask)
+            mask[..., : width // 2] = rng.integers(1, 256, (len(gray), height, width // 2))
+    found = ops.corners(gray, most, quality, apart, mask)
+    for k, ours in enumerate(found):
+        where = None if mask is None else mask[k]
+        meant = cv2.goodFeaturesToTrack(gray[k], most, quality, apart, mask=where)
         assert ours.dtype == np.float32 and ours.shape[1:] == (2,)
         np.testing.assert_array_equal(ours, np.empty((0, 2)) if meant is None else meant[:, 0])
+    assert len(found) == len(gray)
 
 
 @pytest.fixture(scope="module")
@@ -107,29 +112,31 @@ def real_frames(shared_data):
     return frames
 
 
-@pytest.mark.parametrize("detector", [name for name, row in DETECTORS.items() if not row.lack()])
+@pytest.mark.parametrize("detector", [n for n in DETECTORS if not detector_lack(n, "cpu")])
 def test_matches_of_real_features_are_those_of_the_reference(real_frames, detector):
-    for pair in real_frames:
-        points = [find_keypoints(frame, make_detector(detector)) for frame in pair]
-        for window in (3, 25):
-            meant = reference.match_keypoints(*points[0], *points[1], window)
-            assert (meant >= 0).any()
-            for ops in EVERY:
-                ours = ops.match_keypoints(*points[0], *points[1], window)
-                np.testing.assert_array_equal(ours, meant)
+    pairs = [make_detector(detector, get_ops())(pair, None) for pair in real_frames]
+    for window in (3, 25):
+        meant = reference.match_keypoints(pairs, window)
+        assert all((matched >= 0).any() for matched in meant)
+        for ops in EVERY:
+            for ours, theirs in zip(ops.match_keypoints(pairs, window), meant, strict=True):
+                np.testing.assert_array_equal(ours, theirs)
 
 
 def test_corners_of_real_frames_are_those_of_opencv(real_frames):
-    for frame in np.concatenate(real_frames):
-        meant = reference.corners(frame, 1000, 0.001, 3.0)
-        assert len(meant) > 50
+    for pair in real_frames:
+        meant = reference.corners(pair, 1000, 0.001, 3.0)
+        assert min(map(len, meant)) > 50
         for ops in EVERY:
-            np.testing.assert_array_equal(ops.corners(frame, 1000, 0.001, 3.0), meant)
+            for ours, theirs in zip(ops.corners(pair, 1000, 0.001, 3.0), meant, strict=True):
+                np.testing.assert_array_equal(ours, theirs)
 
 
 def same(ours, meant):
-    for a, b in zip(ours, meant, strict=True):
-        assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
+    """Whether keypoints of several frames are the same to the byte."""
+    for frame, other in zip(ours, meant, strict=True):
+        for a, b in ((frame.points, other.points), (frame.descriptors, other.descriptors)):
+            assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
 
 
 @needs_akaze
@@ -141,36 +148,36 @@ def same(ours, meant):
 @settings(max_examples=30, deadline=None)
 def test_keypoints_are_those_of_opencv(ops, seed, height, width, masked):
     rng = np.random.default_rng(seed)
-    mask = None
+    gray, mask = images(rng, height, width), None
     if masked:
-        mask = np.zeros((height, width), np.uint8)
+        mask = np.zeros_like(gray)
         if masked == "half":
-            mask[:] = rng.integers(0, 3, (height, width))
-    for image in images(rng, height, width):
-        same(ops.akaze(image, mask), reference.akaze(image, mask))
+            mask[:] = rng.integers(0, 3, gray.shape)
+    same(ops.akaze(gray, mask), reference.akaze(gray, mask))
 
 
 @needs_akaze
 def test_keypoints_of_real_frames_are_those_of_opencv(real_frames):
     found = 0
-    for frame in np.concatenate(real_frames):
-        meant = reference.akaze(frame)
-        found += len(meant[0])
+    for pair in real_frames:
+        meant = reference.akaze(pair)
+        found += sum(len(frame.points) for frame in meant)
         for ops in EVERY:
-            same(ops.akaze(frame), meant)
+            same(ops.akaze(pair), meant)
     assert found > 1000
 
 
 def test_features_use_the_compiled_core_where_there_is_one():
     assert without_core.name == "reference"
-    if native_core().available:
-        assert feature_ops().name == get_ops("cpu").name
+    for ops in map(CpuOps, native_core().usable):
+        assert ops.features.name == ops.name
 
 
-def test_an_unknown_instruction_set_is_refused(monkeypatch):
-    if not native_core().available:
-        pytest.skip(native_core().reason)
-    monkeypatch.setenv("FLOWPIPE_ISA", "mmx")
-    feature_ops.cache_clear()
-    with pytest.raises(BackendError, match="mmx"):
-        feature_ops()
+@pytest.mark.parametrize("ops", EVERY, ids=lambda ops: ops.name)
+def test_masks_of_another_shape_are_refused(ops):
+    gray = np.zeros((2, 20, 20), np.uint8)
+    for wrong in (np.ones((20, 20), np.uint8), np.ones(gray.shape, bool)):
+        with pytest.raises(ValueError, match="mask"):
+            ops.corners(gray, 10, 0.1, 3.0, wrong)
+        with pytest.raises(ValueError, match="mask"):
+            ops.akaze(gray, wrong)
