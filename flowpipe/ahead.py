@@ -1,14 +1,129 @@
-"""Iterator -> the same iterator, computed a few steps ahead in a thread of its own."""
+"""Calls, iterator -> the same results, computed in a thread of its own while the caller works."""
 
 from __future__ import annotations
 
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any, Final, Generic, TypeVar
 
 T = TypeVar("T")
+
+END: Final = object()
+"""What `Ahead.take` returns after the last step."""
+
+
+class Thread:
+    """One thread that makes calls in the order of their submission. Use it as a context manager.
+
+    Parameters
+    ----------
+    name : str
+        Name of the thread.
+    at_end : callable, optional
+        Last call of the thread, also after an error.
+    """
+
+    def __init__(self, name: str, at_end: Callable[[], object] | None = None) -> None:
+        self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[..., Any], Any] | None]
+        self._calls, self._at_end, self._closed = queue.SimpleQueue(), at_end, False
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, call: Callable[..., T], *arguments: Any) -> Future[T]:
+        """Return the future result of a call."""
+        future: Future[T] = Future()
+        self._calls.put((future, call, arguments))
+        return future
+
+    def close(self) -> None:
+        """Cancel the calls that have not begun, and wait for the one that has."""
+        self._closed = True
+        self._calls.put(None)
+        self._thread.join()
+
+    def __enter__(self) -> Thread:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _work(self) -> None:
+        try:
+            while (called := self._calls.get()) is not None:
+                future, call, arguments = called
+                if self._closed:
+                    future.cancel()
+                else:
+                    _resolve(future, call, *arguments)
+                del called, future, call, arguments  # or they live until the next call
+        finally:
+            if self._at_end is not None:
+                self._at_end()
+
+
+class AtOnce:
+    """Makes calls in the caller's thread: a `Thread` for a device that is the CPU."""
+
+    def submit(self, call: Callable[..., T], *arguments: Any) -> Future[T]:
+        """Make a call and return its result as a future that is done."""
+        future: Future[T] = Future()
+        _resolve(future, call, *arguments)
+        return future
+
+    def __enter__(self) -> AtOnce:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+class Ahead(Generic[T]):
+    """Steps of an iterator, computed up to `depth` steps ahead in a thread of their own.
+
+    When it is closed, `steps` is closed in the thread that ran it.
+
+    Parameters
+    ----------
+    steps : iterator
+    depth : int
+        Most steps that wait to be taken; one more is under way.
+    """
+
+    def __init__(self, steps: Iterator[T], depth: int = 2) -> None:
+        self._steps = steps
+        name = f"ahead-{getattr(steps, '__name__', 'steps')}"
+        self._thread = Thread(name, getattr(steps, "close", None))
+        self._futures = deque(self._next() for _ in range(depth + 1))
+
+    @property
+    def upcoming(self) -> Future[Any]:
+        """The step that `take` returns next."""
+        return self._futures[0]
+
+    def take(self) -> Any:
+        """Wait for the next step and return it, or `END`; raises what the iterator raised."""
+        step = self._futures.popleft().result()
+        self._futures.append(self._next())
+        return step
+
+    def __enter__(self) -> Ahead[T]:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._thread.close()
+
+    def _next(self) -> Future[Any]:
+        return self._thread.submit(next, self._steps, END)
 
 
 def ahead(
@@ -21,47 +136,19 @@ def ahead(
     An exception in the thread is raised here, after the steps that came before it. When the caller
     stops early the thread is told, and waited for: `steps` is closed in the thread that ran it.
     """
-    results: queue.Queue[tuple[str, T | BaseException | None]] = queue.Queue(depth)
-    stopped = threading.Event()
-
-    def put(kind: str, value: T | BaseException | None) -> bool:
-        while not stopped.is_set():
-            try:
-                results.put((kind, value), timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
-        try:
-            for step in steps:
-                if not put("step", step):
-                    break
-            else:
-                put("end", None)
-        except BaseException as error:  # noqa: BLE001  (it is raised again in the caller)
-            put("error", error)
-        finally:
-            close = getattr(steps, "close", None)
-            if close is not None:
-                close()
-
-    thread = threading.Thread(target=work, name=f"ahead-{getattr(steps, '__name__', 'steps')}")
-    thread.daemon = True
-    thread.start()
-    try:
+    with Ahead(steps, depth) as thread:
         while True:
             began = time.monotonic()
-            kind, value = results.get()
+            step = thread.take()
             if waited is not None:
                 waited(time.monotonic() - began)
-            if kind == "end":
+            if step is END:
                 return
-            if kind == "error":
-                assert isinstance(value, BaseException)
-                raise value
-            yield value  # type: ignore[misc]
-    finally:
-        stopped.set()
-        thread.join()
+            yield step
+
+
+def _resolve(future: Future[T], call: Callable[..., T], *arguments: Any) -> None:
+    try:
+        future.set_result(call(*arguments))
+    except BaseException as error:  # noqa: BLE001  (it is raised again where the result is wanted)
+        future.set_exception(error)

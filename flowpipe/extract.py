@@ -1,19 +1,27 @@
 """VideoRecord + recipe + Ops -> EncodedPlanes: one video through the stages, one window at a time.
 
-    decode -> resize | gray -> flow -> camera motion -> flow again -> quantise | encode
-    --- thread 1 --- | ------------------- thread 2 ------------------------- | caller
+    decode -> resize | gray -> flow    flow again -> quantise | encode
+    ---- thread 1 -- | ------- \\ -- thread 2 -- / ----------- | caller
+                                camera motion
+                                -- thread 3 --
 
 Pure: what comes out depends on the video and the recipe only, never on the windows, the threads
 or the machine's load. Knows neither HDF5 nor Dask. A window holds a bounded number of frames, so
 memory does not grow with the video.
+
+A GPU has the flow of a window while the camera's motion in the window before is found, and no
+thread waits for another that it could do without: thread 2 takes whatever comes first, a window
+to begin or one to finish. Where the device is the CPU, one core, threads 2 and 3 are one.
 """
 
 from __future__ import annotations
 
 import time
-import warnings
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -22,18 +30,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe import codec
-from flowpipe.ahead import ahead
+from flowpipe.ahead import END, Ahead, AtOnce, Thread, ahead
 from flowpipe.errors import DecodeError, DeviceMemoryError
 from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.ops import Ops
-from flowpipe.planes import PlaneMaker
+from flowpipe.planes import Block, PlaneMaker
 from flowpipe.types import Damage, EncodedPlanes, Frames, Planes, Span, VideoFacts
 from flowpipe.video import MAX_DAMAGED, open_video
-from flowpipe.words import counted
+from flowpipe.windows import WINDOW_BYTES, gathered, halved, halves, say_short
 
 T = TypeVar("T")
 
-WINDOW_BYTES = 32 << 20  # of the frames of a window, decoded or resized
+WINDOWS_BEGUN = 2  # and not finished, at most: the device holds their frames and flow
+
+Begun = tuple[NDArray[np.float64], Block]
+"""Timestamps of a window's own frames, and the window."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +78,7 @@ class Extraction:
     first_crc32, seam_crc32 : int or None
         CRC of the first resized frame, and of the frame after a cut: equal where parts meet.
     seconds : dict
-        CPU seconds by stage so far: ``decode``, ``compute`` and ``encode``.
+        CPU seconds by stage so far: ``decode``, ``compute``, ``camera`` and ``encode``.
     busy_s : dict
         Seconds that each stage was at work so far, those of a device that it waits for among them,
         but not those in which it waited for the stage before it or behind it.
@@ -96,13 +107,12 @@ class Extraction:
         self.first_crc32: int | None = None
         self.seam_crc32: int | None = None
         self._source_size = 0, 0
-        self.seconds = {"decode": 0.0, "compute": 0.0, "encode": 0.0}
+        self.seconds = {"decode": 0.0, "compute": 0.0, "camera": 0.0, "encode": 0.0}
         self.busy_s = dict(self.seconds)
 
     def __iter__(self) -> Iterator[Window]:
         windows = gathered(self._decode(), self.ops.window_frames)
-        frames = ahead(self._timed("decode", windows), waited=partial(self._idle, "compute"))
-        computed = self._timed("compute", self._compute(frames))
+        computed = self._timed("compute", self._compute(self._timed("decode", windows)))
         planes = ahead(computed, waited=partial(self._idle, "encode"))
         return self._timed("encode", self._encode(planes))
 
@@ -139,20 +149,96 @@ class Extraction:
     def _resized(self, target: tuple[int, int], frames: Frames) -> Frames:
         return Frames(self.ops.resize(frames.data, *target), frames.pts_s)
 
-    def _compute(self, windows: Iterator[Frames]) -> Iterator[tuple[Any, ...]]:
+    def _compute(self, decoded: Iterator[Frames]) -> Iterator[tuple[Any, ...]]:
         """Planes of every modality for each window; its first pair reaches back one frame."""
-        span, maker = self.span, None
-        for frames in windows:
-            if maker is None:
-                video_id = span.record.video_id
-                maker = PlaneMaker(self.recipe, self.ops, video_id, self._source_size)
-            yield from halved(partial(self._planes, maker), frames, span.record.path)
-        if maker is not None:
-            maker.finish()
+        cameras = AtOnce() if self.ops.on_cpu else Thread("camera")
+        with Ahead(decoded) as windows, cameras:
+            yield from self._planes(windows, partial(cameras.submit, self._find_camera))
 
-    def _planes(self, maker: PlaneMaker, frames: Frames) -> tuple[Any, ...]:
+    def _planes(
+        self, windows: Ahead[Frames], submit: Callable[..., Future[Any]]
+    ) -> Iterator[tuple[Any, ...]]:
+        """Begin windows and finish them, in whichever order they need not be waited for."""
+        record, maker, failure = self.span.record, None, None
+        waiting, begun = deque[Frames](), deque[Begun]()
+        more, is_short, most = True, False, 1 if self.ops.on_cpu else WINDOWS_BEGUN
+        while more or waiting or begun:
+            if begun and (
+                is_short
+                or len(begun) == most
+                or not (more or waiting)
+                or not (waiting or self._is_next_begun(begun[0][1], windows))
+            ):
+                yield from self._finished(*begun.popleft())
+            elif waiting:
+                if maker is None:
+                    size = self._source_size
+                    maker = PlaneMaker(self.recipe, self.ops, record.video_id, size, submit)
+                is_short = not self._begin(maker, waiting, begun)
+            else:
+                try:
+                    step = self._waited_for(windows.take)
+                except Exception as error:  # what came before it is good
+                    failure, step = error, END
+                more = step is not END
+                if more:
+                    waiting.append(step)
+        if failure is not None:
+            raise failure
+        if maker is not None:
+            maker.check_end()
+
+    def _begin(self, maker: PlaneMaker, waiting: deque[Frames], begun: deque[Begun]) -> bool:
+        """Begin the window that has waited longest; where the device has too little memory for it
+        beside those that are begun, return False, and where it has none, cut it in halves."""
+        frames, parts = waiting[0], tuple[Frames, ...]()
         owned = len(frames.data) - self._at_seam(frames)
-        return frames.pts_s[:owned], maker.planes(frames.data, owned)
+        try:
+            begun.append((frames.pts_s[:owned], maker.begin(frames.data, owned)))
+        except DeviceMemoryError:
+            if begun:
+                return False
+            parts = halves(frames)
+            if not parts:
+                raise
+            say_short(self.span.record.path, len(frames.data), "frame")
+        waiting.popleft()
+        waiting.extendleft(reversed(parts))
+        return True
+
+    def _is_next_begun(self, block: Block, windows: Ahead[Frames]) -> bool:
+        """Wait for the next window or a window's camera motion, and return whether the next one is
+        there: begun first, it gives the camera's thread work."""
+        if block.motions is None:
+            return False
+        either = block.motions, windows.upcoming
+        self._waited_for(partial(wait, either, return_when=FIRST_COMPLETED))
+        return windows.upcoming.done()
+
+    def _finished(self, pts_s: NDArray[np.float64], block: Block) -> Iterator[tuple[Any, ...]]:
+        """Images of a window, or of its halves where the device has too little memory."""
+        made = None
+        try:
+            if block.motions is not None:
+                self._waited_for(partial(wait, [block.motions]))
+            made = block.maker.finish(block)
+        except DeviceMemoryError:
+            parts = block.halves()
+            if not parts:
+                raise
+            say_short(self.span.record.path, block.pairs, "pair")
+        if made is not None:
+            yield pts_s, made
+            return
+        for part in parts:
+            owned = len(part.owned)
+            yield from self._finished(pts_s[:owned], part)
+            pts_s = pts_s[owned:]
+
+    def _find_camera(self, call: Callable[..., T], *arguments: Any) -> T:
+        """Make a call of the stage that finds the camera's motion."""
+        with self._at_work("camera", within="compute" if self.ops.on_cpu else ""):
+            return call(*arguments)
 
     def _encode(self, windows: Iterator[tuple[Any, ...]]) -> Iterator[Window]:
         for pts_s, planes in windows:
@@ -181,65 +267,34 @@ class Extraction:
         if self._at_seam(frames):
             self.seam_crc32 = zlib.crc32(frames.data[-1])
 
-    def _timed(self, stage: str, steps: Iterator[Any]) -> Iterator[Any]:
+    def _timed(self, stage: str, steps: Iterator[T]) -> Iterator[T]:
         """Add the CPU time and the time that this thread spends on each step to the stage's."""
         while True:
-            began, began_wall = time.thread_time(), time.monotonic()
-            try:
-                step = next(steps)
-            except StopIteration:
-                return
-            finally:
-                self.seconds[stage] += time.thread_time() - began
-                self.busy_s[stage] += time.monotonic() - began_wall
+            with self._at_work(stage):
+                try:
+                    step = next(steps)
+                except StopIteration:
+                    return
             yield step
 
+    @contextmanager
+    def _at_work(self, stage: str, within: str = "") -> Iterator[None]:
+        """Add what the block takes to a stage, and take it off the one that it runs within."""
+        began, began_wall = time.thread_time(), time.monotonic()
+        try:
+            yield
+        finally:
+            cpu_s, wall_s = time.thread_time() - began, time.monotonic() - began_wall
+            self.seconds[stage] += cpu_s
+            self.busy_s[stage] += wall_s
+            if within:
+                self.seconds[within] -= cpu_s
+                self.busy_s[within] -= wall_s
 
-def halved(make: Callable[[Frames], T], frames: Frames, path: str) -> Iterator[T]:
-    """What is made of a window, or of its halves where the device has too little memory for all of
-    it at once."""
-    count = len(frames.data)
-    try:
-        yield make(frames)
-        return
-    except DeviceMemoryError:
-        if count < 2:
-            raise
-        many = counted(count, "frame")
-        words = f"{path}: too little device memory for {many} at once; going on with {count // 2}"
-        warnings.warn(words, RuntimeWarning, stacklevel=2)
-    # Outside the handler, whose error holds all that was in memory.
-    for half in (slice(count // 2), slice(count // 2, count)):
-        yield from halved(make, Frames(frames.data[half], frames.pts_s[half]), path)
-
-
-def gathered(windows: Iterator[Frames], count: int) -> Iterator[Frames]:
-    """Windows -> windows of up to `count` frames: of a large video few are decoded at a time, but
-    their resized images are small, and a GPU wants many."""
-    held: list[Frames] = []
-    held_bytes = 0
-    damage = None
-    try:
-        for frames in windows:
-            most = min(count * frames.data[0].nbytes, WINDOW_BYTES)
-            if held and held_bytes + frames.data.nbytes > most:
-                yield joined(held)
-                held, held_bytes = [], 0
-            held.append(frames)
-            held_bytes += frames.data.nbytes
-    except DecodeError as error:
-        damage = error  # what came before it is good
-    if held:
-        yield joined(held)
-    if damage is not None:
-        raise damage
-
-
-def joined(windows: list[Frames]) -> Frames:
-    """Windows of one size as one."""
-    if len(windows) == 1:
-        return windows[0]
-    return Frames(
-        np.concatenate([frames.data for frames in windows]),
-        np.concatenate([frames.pts_s for frames in windows]),
-    )
+    def _waited_for(self, call: Callable[[], T]) -> T:
+        """Make a call that waits for another stage than the computing one."""
+        began = time.monotonic()
+        try:
+            return call()
+        finally:
+            self._idle("compute", time.monotonic() - began)

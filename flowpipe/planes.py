@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,16 +11,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe.ahead import AtOnce
 from flowpipe.errors import DatasetError
 from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.flow import FlowSolver, make_solver
-from flowpipe.flow.warped import CameraMotion, Features, load_boxes, warped_flow
+from flowpipe.flow.warped import (
+    CameraMotion,
+    Features,
+    Motions,
+    find_motions,
+    flow_without,
+    load_boxes,
+)
 from flowpipe.ops import Ops
 from flowpipe.types import Planes
 
 
 class PlaneMaker:
     """Turns windows of frames into images, reaching back one frame so that no pair is lost.
+
+    A window takes two steps, `begin` and `finish`; between them its camera motion is found, in
+    another thread if there is one, and the next window may begin.
 
     Parameters
     ----------
@@ -29,14 +41,24 @@ class PlaneMaker:
         Names the video's boxes, where the recipe has some.
     source_size : (int, int)
         (height, width) of the video before resizing: what boxes refer to.
+    submit : callable
+        Has a call that finds camera motion made, one after the other: see `flowpipe.ahead`.
     """
 
     def __init__(
-        self, recipe: ExtractRecipe, ops: Ops, video_id: str, source_size: tuple[int, int]
+        self,
+        recipe: ExtractRecipe,
+        ops: Ops,
+        video_id: str,
+        source_size: tuple[int, int],
+        submit: Callable[..., Future[Any]] | None = None,
     ) -> None:
         self.recipe, self.ops = recipe, ops
         self._video_id, self._source_size = video_id, source_size
+        self._submit = submit or AtOnce().submit
         self._end: End | None = None
+        self._known: tuple[int, Features] | None = None  # number and features of a last frame
+        self._start: Features | None = None
 
     @cached_property
     def solver(self) -> FlowSolver:
@@ -50,7 +72,11 @@ class PlaneMaker:
         return CameraMotion(self.recipe.warp, self.ops, boxes)
 
     def planes(self, frames: NDArray[np.uint8], owned: int) -> list[Planes]:
-        """Images of all modalities for the next window.
+        """Return the images of all modalities of the next window; parameters: see `begin`."""
+        return self.finish(self.begin(frames, owned))
+
+    def begin(self, frames: NDArray[np.uint8], owned: int) -> Block:
+        """Compute the flow of the next window, and have its camera motion found.
 
         Parameters
         ----------
@@ -60,12 +86,26 @@ class PlaneMaker:
             T, or T - 1 where the last frame belongs to the next part of a split video and only
             closes a pair here.
         """
-        block = Block(self, frames, owned, self._end)
-        made = [PLANES[name](block) for name in self.recipe.modalities]
+        block = Block.after(self._end, self, frames, owned)
+        if self.recipe.flows > 1:
+            self.find_motions(block)
+        elif self.recipe.flows:
+            _ = block.flow
         self._end = block.end()
+        return block
+
+    def find_motions(self, block: Block) -> None:
+        """Have the camera motion of a window found, while this thread goes on."""
+        shared = self.ops.shared
+        features = self._submit(self._features, shared(block.gray), block.first)
+        block.motions = self._submit(self._motions, features, shared(block.flow))
+
+    def finish(self, block: Block) -> list[Planes]:
+        """Return the images of all modalities of a window; waits for its camera motion."""
+        made = [PLANES[name](block) for name in self.recipe.modalities]
         return [planes for planes in made if len(planes.data)]
 
-    def finish(self) -> None:
+    def check_end(self) -> None:
         """Say so if what was known of the video in advance does not fit it.
 
         Raises
@@ -77,6 +117,23 @@ class PlaneMaker:
         if camera is not None and camera.boxes is not None and self._end is not None:
             camera.boxes.check_count(self._end.number + 1)
 
+    def _features(self, gray: Any, first: int) -> list[Features]:
+        """Features of the frames of a window, those of its first frame kept from the window before.
+
+        `first` is that frame's number in the video.
+        """
+        known = [self._known[1]] if self._known and self._known[0] == first else []
+        new = self.camera.features(gray[len(known) :], first + len(known))
+        features = [*known, *new]
+        self._known = first + len(features) - 1, features[-1]
+        if self._start is None:
+            self._start = features[0]
+        return features
+
+    def _motions(self, features: Future[list[Features]], flow: Any) -> Motions:
+        # Features are found before, in this thread.
+        return find_motions(self.ops, self.camera, flow, features.result(), self._start)
+
 
 @dataclass(frozen=True)
 class End:
@@ -86,40 +143,74 @@ class End:
     """(1, H, W, 3): the last one."""
     number: int
     """Its number in the video."""
-    features: list[Features]
-    """Its features, where they were asked for."""
-    start: Features | None
-    """Those of the first frame of the video."""
 
 
 class Block:
     """A window of frames with what its images share, computed when first asked for.
 
-    Where there was a window before, ``frames`` begins with its last frame, computed anew: that is
-    cheap beside a pair's flow, and only the camera's features are worth carrying over.
+    Parameters
+    ----------
+    maker : PlaneMaker
+    frames : uint8 (T, H, W, 3)
+        Where there was a window before, they begin with its last frame, computed anew: that is
+        cheap beside a pair's flow, and only the camera's features are worth carrying over.
+    carried : int
+        Frames that are the last window's, 0 or 1.
+    owned : int
+        Frames after it that are this part's own.
+    first : int
+        Number in the video of the first frame here.
     """
 
     def __init__(
-        self, maker: PlaneMaker, frames: NDArray[np.uint8], owned: int, before: End | None
+        self, maker: PlaneMaker, frames: NDArray[np.uint8], carried: int, owned: int, first: int
     ) -> None:
-        self.maker = maker
-        self.carried = 0 if before is None else 1
-        self.first: int = 0 if before is None else before.number
-        """Number in the video of the first frame here."""
-        self.frames: NDArray[np.uint8] = (
-            frames if before is None else np.concatenate([before.frame, frames])
-        )
-        self.owned = self.frames[self.carried :][:owned]
-        """The new frames that are this part's own."""
-        self._carried_features = before.features if before else []
-        self.start: Features | None = before.start if before else None
-        """Features of the first frame of the video, where warped flow was asked for."""
+        self.maker, self.frames, self.carried, self.first = maker, frames, carried, first
+        self.owned = frames[carried : carried + owned]
+        self.motions: Future[Motions] | None = None
+        """The camera's motion, where warped flow was asked for."""
+
+    @classmethod
+    def after(
+        cls, before: End | None, maker: PlaneMaker, frames: NDArray[np.uint8], owned: int
+    ) -> Block:
+        """Return the block of the frames that follow a window."""
+        if before is None:
+            return cls(maker, frames, 0, owned, 0)
+        return cls(maker, np.concatenate([before.frame, frames]), 1, owned, before.number)
+
+    @property
+    def pairs(self) -> int:
+        return len(self.frames) - 1
+
+    def halves(self) -> tuple[Block, ...]:
+        """Return two blocks of half of the pairs each, with what is computed; none of one pair."""
+        if self.pairs < 2:
+            return ()
+        middle = self.pairs // 2
+        return self._part(0, middle), self._part(middle, self.pairs)
+
+    def _part(self, begin: int, end: int) -> Block:
+        frames = self.frames[begin : end + 1]
+        carried = 1 if begin else self.carried
+        is_last = end == self.pairs
+        seam = len(self.frames) - self.carried - len(self.owned) if is_last else 0
+        part = Block(self.maker, frames, carried, len(frames) - carried - seam, self.first + begin)
+        known = self.__dict__
+        of_frames = {
+            k: known[k][begin : end + 1] for k in ("pixels", "gray", "prepared") if k in known
+        }
+        of_pairs = {k: known[k][begin:end] for k in ("flow",) if k in known}
+        part.__dict__.update(of_frames | of_pairs)
+        if self.motions is not None and self.motions.exception() is None:
+            part.motions = AtOnce().submit(self.motions.result().part, slice(begin, end))
+        elif self.motions is not None:
+            self.maker.find_motions(part)
+        return part
 
     def end(self) -> End:
-        """What the next window needs; features only if they were computed here."""
-        known = self.__dict__.get("features", [])
-        number = self.first + len(self.frames) - 1
-        return End(self.frames[-1:].copy(), number, known[-1:], self.start)
+        """What the next window needs."""
+        return End(self.frames[-1:].copy(), self.first + len(self.frames) - 1)
 
     @cached_property
     def pixels(self) -> Any:
@@ -139,15 +230,6 @@ class Block:
         """(T - 1, 2, H, W)"""
         return self.maker.solver.solve(self.prepared[:-1], self.prepared[1:])
 
-    @cached_property
-    def features(self) -> list[Features]:
-        known = self._carried_features
-        new = self.maker.camera.features(self.gray[len(known) :], self.first + len(known))
-        features = [*known, *new]
-        if self.start is None:
-            self.start = features[0]
-        return features
-
 
 def _rgb(block: Block) -> Planes:
     return Planes("rgb", block.owned.transpose(0, 3, 1, 2))
@@ -160,16 +242,18 @@ def _flow(block: Block) -> Planes:
 
 def _warped_flow(block: Block) -> Planes:
     maker = block.maker
-    warped = warped_flow(
-        maker.ops, maker.solver, maker.camera, block.gray, block.prepared, block.flow,
-        block.features, block.start,
+    assert block.motions is not None
+    motions = block.motions.result()
+    warped = flow_without(
+        motions, maker.ops, maker.solver, maker.recipe.warp.margin_px, block.gray, block.prepared,
+        block.flow,
     )  # fmt: skip
-    data, clipped = maker.ops.quantise(warped.flow, maker.recipe.bound)
+    data, clipped = maker.ops.quantise(warped, maker.recipe.bound)
     columns: dict[str, NDArray[Any]] = {
         "clipped": clipped,
-        "homography": warped.homographies,
-        "matches": warped.matches,
-        "inliers": warped.inliers,
+        "homography": motions.homographies,
+        "matches": motions.matches,
+        "inliers": motions.inliers,
     }
     return Planes("warped_flow", data, columns)
 

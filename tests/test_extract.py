@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
-from command import moving_clip
-from videofile import encode_video
 
 from flowpipe.errors import DecodeError
-from flowpipe.extract import WINDOW_BYTES, Extraction, gathered
-from flowpipe.extract_recipe import ExtractRecipe
-from flowpipe.ops import get_ops
-from flowpipe.recipe import build
-from flowpipe.types import Frames, Span, VideoRecord
+from flowpipe.types import Frames
+from flowpipe.windows import WINDOW_BYTES, gathered
 
 
 def windows(*counts, height=4, width=5):
@@ -61,34 +54,3 @@ def test_what_came_before_the_damage_comes_out_before_it():
         for frames in gathered(windows(3, 3, -1), 16):
             found.append(len(frames.data))
     assert found == [6]
-
-
-@pytest.mark.parametrize("slow", ["resize", "gray", "to_host"])
-def test_the_stage_that_bounds_the_others_is_the_busy_one(slow, tmp_path):
-    """An operation that takes a set time stands for a device; the other stages wait for it."""
-    pause_s, ops = 0.05, get_ops()
-
-    class Ops:
-        window_frames = 4
-
-        def __getattr__(self, name):
-            value = getattr(ops, name)
-            if name != slow:
-                return value
-
-            def slowed(*arguments):
-                time.sleep(pause_s)
-                return value(*arguments)
-
-            return slowed
-
-    clip = encode_video(tmp_path / "clip.mp4", moving_clip(1, frames=48))
-    wanted = {"flow": "dis", "size": {"width": 48, "height": 32}}
-    recipe = build(ExtractRecipe, wanted, where="extract")
-    extraction = Extraction(Span(VideoRecord("clip", str(clip))), recipe, Ops())
-    count = sum(1 for _ in extraction)
-    stage = {"resize": "decode", "gray": "compute", "to_host": "encode"}[slow]
-    assert count == 12
-    assert extraction.busy_s[stage] >= count * pause_s
-    assert max(extraction.busy_s, key=extraction.busy_s.__getitem__) == stage
-    assert extraction.seconds[stage] < count * pause_s, "a device's time is not the thread's"

@@ -43,9 +43,10 @@ ALLOWED = {
     "extract_recipe": {"flow", "codec", "video", "modality", "errors"},
     "train_recipe": {"modality", "words"},
     "recipe_file": {"extract_recipe", "train_recipe", "recipe", "errors", "words", "__init__"},
-    "planes": {"extract_recipe", "flow", "ops", "types", "errors"},
+    "planes": {"ahead", "extract_recipe", "flow", "ops", "types", "errors"},
+    "windows": {"types", "errors", "words"},
     "extract": {
-        "extract_recipe", "planes", "ahead", "ops", "video", "codec", "types", "errors", "words",
+        "extract_recipe", "planes", "windows", "ahead", "ops", "video", "codec", "types", "errors",
     },
     "run": {
         "extract", "extract_recipe", "planes", "flow", "ops", "video", "store", "codec", "datasets",

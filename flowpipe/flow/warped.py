@@ -18,21 +18,31 @@ from flowpipe.flow.camera import CameraMotion, Motion, WarpParams
 from flowpipe.flow.features import Features
 
 __all__ = ["Boxes", "CameraMotion", "Features", "Motion", "WarpParams", "WarpedFlow"]
-__all__ += ["load_boxes", "warped_flow"]
+__all__ += ["Motions", "find_motions", "flow_without", "load_boxes", "warped_flow"]
 
 
 @dataclass(frozen=True)
-class WarpedFlow:
-    """Warped flow of N pairs, and the camera motion that was taken out of it."""
+class Motions:
+    """Camera motion of N consecutive pairs."""
 
-    flow: Any
-    """f32 (N, 2, H, W), where the backend computes"""
     homographies: NDArray[np.float64]
     """(N, 3, 3), first frame to second; the identity where no motion was accepted."""
     matches: NDArray[np.uint32]
     """(N,)"""
     inliers: NDArray[np.uint32]
     """(N,)"""
+
+    def part(self, pairs: slice) -> Motions:
+        """Return the motions of some of the pairs."""
+        return Motions(self.homographies[pairs], self.matches[pairs], self.inliers[pairs])
+
+
+@dataclass(frozen=True)
+class WarpedFlow(Motions):
+    """Warped flow of N pairs, and the camera motion that was taken out of it."""
+
+    flow: Any
+    """f32 (N, 2, H, W), where the backend computes"""
 
 
 def warped_flow(
@@ -77,18 +87,41 @@ def warped_flow(
             f"{pairs} fields of flow need {pairs + 1} frames and features, "
             f"got {len(gray)} and {len(features)}"
         )
-    known = list(pairwise(features))
-    steps = flow_at(ops, flow, [camera.places(*pair, *flow.shape[2:]) for pair in known])
-    motions = camera.estimate(features, steps, start)
-    homographies = np.array([m.homography for m in motions], np.float64).reshape(pairs, 3, 3)
-    first, second = gray[:-1], gray[1:]
-    warped = ops.warp_homography(second, homographies, first, margin=camera.params.margin_px)
-    return WarpedFlow(
-        solver.solve(prepared[:-1], solver.prepare(warped)) if pairs else flow,
-        homographies,
-        np.array([m.matches for m in motions], np.uint32),
-        np.array([m.inliers for m in motions], np.uint32),
+    motions = find_motions(ops, camera, flow, features, start)
+    warped = flow_without(motions, ops, solver, camera.params.margin_px, gray, prepared, flow)
+    return WarpedFlow(motions.homographies, motions.matches, motions.inliers, warped)
+
+
+def find_motions(
+    ops: Any,
+    camera: CameraMotion,
+    flow: Any,
+    features: Sequence[Features],
+    start: Features | None = None,
+) -> Motions:
+    """Find the camera's motion in each pair; the parameters are those of `warped_flow`."""
+    pairs = len(flow)
+    places = [camera.places(*pair, *flow.shape[2:]) for pair in pairwise(features)]
+    steps = flow_at(ops, flow, places)
+    found = camera.estimate(features, steps, start)
+    return Motions(
+        np.array([m.homography for m in found], np.float64).reshape(pairs, 3, 3),
+        np.array([m.matches for m in found], np.uint32),
+        np.array([m.inliers for m in found], np.uint32),
     )
+
+
+def flow_without(
+    motions: Motions, ops: Any, solver: Any, margin_px: int, gray: Any, prepared: Any, flow: Any
+) -> Any:
+    """Compute the flow f32 (N, 2, H, W) that is left without the camera's motion.
+
+    `margin_px` is that of `WarpParams`; the other parameters are those of `warped_flow`.
+    """
+    if not len(flow):
+        return flow
+    warped = ops.warp_homography(gray[1:], motions.homographies, gray[:-1], margin=margin_px)
+    return solver.solve(prepared[:-1], solver.prepare(warped))
 
 
 def flow_at(ops: Any, flow: Any, places: Sequence[NDArray[np.int64]]) -> list[NDArray[np.float32]]:

@@ -84,6 +84,11 @@ class Ops(Protocol):
     def to_host(self, array: Any) -> NDArray[Any]:
         """What an operation returned as a NumPy array; waits for it if need be."""
 
+    def shared(self, array: Any) -> Any:
+        """What an operation returned, for operations of any thread: they wait, on the device, for
+        what this thread has queued by now. Whoever shares an array holds it until they are done.
+        """
+
     def resize(self, frames: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
         """(N, H, W, 3) -> (N, height, width, 3), bilinear with centred pixels."""
 

@@ -79,6 +79,13 @@ class CudaOps:
                 array = lane.download(array)
         return np.asarray(array)
 
+    def shared(self, array: Any) -> Any:
+        """This thread's device array -> one that operations of any thread take."""
+        if not isinstance(array, self._cupy.ndarray):
+            return array
+        with self._working():
+            return Made(self._lanes, array)
+
     # ---- bytes
 
     def resize(self, frames: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
@@ -263,6 +270,8 @@ class CudaOps:
     def _uploaded(self, array: Any) -> Any:
         """On the device, C-contiguous, after what this thread's stream has to do before."""
         cupy = self._cupy
+        if isinstance(array, Made):
+            array = array.taken()
         if isinstance(array, cupy.ndarray):
             if not array.flags.c_contiguous:
                 raise ValueError(f"wanted a C-contiguous array, got {array.shape} {array.strides}")

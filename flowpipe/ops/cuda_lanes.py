@@ -104,20 +104,29 @@ class Made:
     lanes : Lent of Lane
     array : cupy.ndarray
         The stream of this thread's lane is about to write it.
+    written : cupy.cuda.Event, optional
+        Event after which it is written; by default after all that this thread's stream has to do.
     """
 
-    def __init__(self, lanes: Lent[Lane], array: Any) -> None:
+    def __init__(self, lanes: Lent[Lane], array: Any, written: Any = None) -> None:
         self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
         self._lanes, self._array = lanes, array
-        self._written = lanes.mine.mark()
+        self._written = written or lanes.mine.mark()
 
     def __len__(self) -> int:
         return int(self.shape[0])
 
+    def __getitem__(self, part: slice) -> Made:
+        return Made(self._lanes, self._array[part], self._written)
+
+    def taken(self) -> Any:
+        """The device array, after which the stream of this thread's lane waits."""
+        self._lanes.mine.stream.wait_event(self._written)
+        return self._array
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         with self._lanes.mine.working() as lane:
-            lane.stream.wait_event(self._written)
-            return np.array(lane.download(self._array), dtype, copy=copy)
+            return np.array(lane.download(self.taken()), dtype, copy=copy)
 
 
 class Lent(Generic[T]):

@@ -20,6 +20,9 @@ class HostOps:
     def to_host(self, array: NDArray[Any]) -> NDArray[Any]:
         return array
 
+    def shared(self, array: NDArray[Any]) -> NDArray[Any]:
+        return array
+
     def take(self, values: NDArray[np.float32], places: NDArray[np.int64]) -> NDArray[np.float32]:
         taken: NDArray[np.float32] = values.ravel()[places]
         return taken

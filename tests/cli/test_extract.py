@@ -302,10 +302,10 @@ def test_the_ledger_has_a_line_for_each_video_with_all_that_is_promised(
         assert (line["frames"], line["images"]) == (30, {"rgb": 30, "flow": 29})
         seconds = line["seconds"]
         assert isinstance(seconds, dict)
-        assert set(seconds) == {"decode", "compute", "encode", "write", "wall"}
+        assert set(seconds) == {"decode", "compute", "camera", "encode", "write", "wall"}
         assert all(value >= 0 for value in seconds.values())
         busy_s = line["busy_s"]
-        assert set(busy_s) == {"decode", "compute", "encode", "write"}
+        assert set(busy_s) == {"decode", "compute", "camera", "encode", "write"}
         assert all(0 <= value <= seconds["wall"] for value in busy_s.values())
         assert line["backend"] and line["worker"] and line["path"]
         assert (store / "shards" / f"{line['shard']}.h5").exists()
