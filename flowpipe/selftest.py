@@ -149,6 +149,35 @@ def _take(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
     return _exact("take", ops.take(flow, places), cpu.take(flow, places))
 
 
+FEATURES_APART = 0.01
+"""Share of the features that may differ from the CPU's. The kernels compute in the order of OpenCV
+on CPUs with fused multiply-add and find the same features; other CPUs round in another way."""
+
+
+def _scene(cpu: Ops) -> NDArray[np.uint8]:
+    """Gray frames (2, H, W) with many features, whatever the size of the test."""
+    blobs = np.random.default_rng(5).integers(0, 256, (2, 48, 60, 3), dtype=np.uint8)
+    return cpu.gray(cpu.resize(blobs, 144, 180))
+
+
+def _alike(name: str, ours: list[Any], meant: list[Any]) -> Check:
+    """Compare lists of arrays: how many rows have no equal in the other list."""
+    apart = most = 0
+    for a, b in zip(ours, meant, strict=True):
+        both = {row.tobytes() for row in a} & {row.tobytes() for row in b}
+        apart += len(a) + len(b) - 2 * len(both)
+        most += len(a) + len(b)
+    share = apart / most if most else 1.0
+    found = f"{100 * share:.2f} % of {most // 2} differ from the CPU's (at most "
+    return Check(name, share <= FEATURES_APART, f"{found}{100 * FEATURES_APART:g} %)")
+
+
+def _corners(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
+    gray, how = _scene(cpu), (400, 0.01, 3.0)
+    ours = ops.features.corners(ops.to_device(gray), *how)
+    return _alike("corners", ours, cpu.features.corners(gray, *how))
+
+
 def _warps(ops: Ops, cpu: Ops, frames: NDArray[np.uint8], variant: Any) -> Check:
     """A warp and a few iterations: every field of the state, before errors can grow."""
     model, gray = TVL1Params(variant=variant, epsilon=0.0).model, cpu.gray(frames)
@@ -248,6 +277,7 @@ CHECKS: dict[str, Callable[[Ops, Ops, NDArray[np.uint8]], Check]] = {
     **{f"pyramid {rule}": partial(_pyramid, rule=rule) for rule in RULES},
     "upsample": _upsample,
     "take": _take,
+    "corners": _corners,
     **{f"tvl1_warps {variant}": partial(_warps, variant=variant) for variant in VARIANTS},
     **{f"tvl1 {variant}": partial(_tvl1, variant=variant) for variant in VARIANTS},
     OPENCV_CHECK: _opencv,

@@ -19,7 +19,7 @@ from flowpipe.ops.cpu import CpuOps, native_core
 
 pytestmark = pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none")
 
-OPERATIONS = 14  # their checks come first; those of whole flows take the emulator its time
+OPERATIONS = 15  # their checks come first; those of whole flows take the emulator its time
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def failures(tried):
 def test_sound_kernels_pass(ops):
     tried = list(selftest.checks(ops()))
     assert failures(tried) == []
-    assert len(tried) == 22
+    assert len(tried) == 23
     if cv2.cuda.getCudaEnabledDeviceCount() < 1:
         left_out = [check for check in tried if check.passed is None]
         assert [check.name for check in left_out] == [selftest.OPENCV_CHECK]
@@ -53,6 +53,7 @@ def test_sound_kernels_pass(ops):
          {"quantise"}),
         ("frames.cu", "(1 << 14)", "(1 << 15)", {"gray"}),
         ("pyramid.cu", "(index + 0.5)", "(index + 0.4)", {"pyramid centred", "upsample"}),
+        ("corners.cu", "(a + c) - ", "(a + c) + ", {"corners"}),
         ("tvl1_warp.cu", "constant_part(sum.x,", "constant_part(0.99f * sum.x,",
          {"tvl1_warps opencv2", "tvl1_warps opencv4_cpu"}),
     ],

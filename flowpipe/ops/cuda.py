@@ -19,7 +19,7 @@ from flowpipe.errors import BackendError, DeviceMemoryError
 from flowpipe.ops import TVL1Model, get_ops
 from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_warp
 from flowpipe.ops.cuda_errors import in_words, opening
-from flowpipe.ops.cuda_features import CudaFeatures
+from flowpipe.ops.cuda_features import CudaFeatures, Device
 from flowpipe.ops.cuda_kernels import Kernels
 from flowpipe.ops.cuda_ladder import PROGRESS, Arena, CudaState, Ladder, Layout
 from flowpipe.ops.cuda_lanes import Lane, Lent, Made
@@ -59,7 +59,8 @@ class CudaOps:
         )
         self._lanes = Lent(lambda: Lane(cupy))
         self._rooms = Lent(Room)
-        self.features = CudaFeatures(self.name, get_ops("cpu").features, self.to_host)
+        device = Device(self.kernels, self._working, self._uploaded, self._empty, self._zeros)
+        self.features = CudaFeatures(self.name, device, get_ops("cpu").features, self.to_host)
         with opening(cupy), self._working() as lane:
             out = self._empty((1,), np.float32)
             self.kernels.over_values("widen", 1, 1, self._uploaded(np.zeros(1, np.uint8)), out, 1)

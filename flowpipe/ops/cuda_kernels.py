@@ -33,6 +33,7 @@ SOURCES = {
         "centered_gradient", "tvl1_start", "tvl1_begin", "tvl1_warp", "median", "tvl1_flow",
     ),
     "tvl1_tile": ("tvl1_tile",),
+    "corners": ("corner_strength", "corner_candidates", "corner_choice", "corner_order"),
 }  # fmt: skip
 """File -> its kernels."""
 
@@ -56,6 +57,7 @@ NUMBERS: dict[str, type[np.generic]] = {
 """Type of a parameter -> the NumPy number of the same bytes."""
 ELEMENTS: dict[str, type[np.generic]] = {
     **NUMBERS, "u8": np.uint8, "float4": np.float32, "Progress": np.int32,
+    "unsigned long long": np.uint64,
 }  # fmt: skip
 """Type that a parameter points to -> the numbers that an array has there."""
 

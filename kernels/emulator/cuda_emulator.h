@@ -279,9 +279,27 @@ T atomicAdd(T *place, T value) {
     return before;
 }
 template <class T>
+T atomicMax(T *place, T value) {
+    const T before = *place;
+    *place = value > before ? value : before;
+    return before;
+}
+template <class T>
 T atomicSub(T *place, T value) {
     return atomicAdd(place, (T)-value);
 }
+
+inline unsigned __float_as_uint(float value) {
+    unsigned bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+inline float __uint_as_float(unsigned bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+inline float __fsqrt_rn(float value) { return __builtin_sqrtf(value); }
 
 // What the tests call: NAME of each kernel of the file that was included before this line.
 #define EMULATED(NAME)                                                                        \

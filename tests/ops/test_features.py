@@ -7,6 +7,8 @@ from itertools import pairwise
 import cv2
 import numpy as np
 import pytest
+from conftest import require_cuda
+from emulated import emulated_ops
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from synth import texture
@@ -18,9 +20,20 @@ from flowpipe.video import open_video
 
 reference = get_ops("reference").features
 without_core = CpuOps(core=native_core("/nowhere/_core.so")).features
-EVERY = [without_core, *(CpuOps(isa).features for isa in native_core().usable)]
+GPU = pytest.param("gpu", marks=pytest.mark.cuda)
 LACK = detector_lack("akaze", "reference")
 needs_akaze = pytest.mark.skipif(bool(LACK), reason=LACK or "has AKAZE")
+
+
+@pytest.fixture(params=["no core", *native_core().usable, "cuda", GPU], scope="module")
+def ops(request):
+    """The operations on features of each backend; `cuda` is the emulator."""
+    if request.param == "gpu":
+        require_cuda()
+        return get_ops("cuda").features
+    if request.param == "cuda":
+        return emulated_ops().features
+    return without_core if request.param == "no core" else CpuOps(request.param).features
 
 
 def keypoints(rng, count, words, step_px, size_px):
@@ -31,7 +44,6 @@ def keypoints(rng, count, words, step_px, size_px):
     return Keypoints(points.astype(np.float32), bits)
 
 
-@pytest.mark.parametrize("ops", EVERY, ids=lambda ops: ops.name)
 @given(
     st.integers(0, 2**32 - 1), st.integers(0, 90), st.integers(0, 90), st.sampled_from([1, 4, 8]),
     st.sampled_from([0.25, 1.0, 7.3]), st.sampled_from([1, 5, 25, 0.1, 7.3, 1e4]),
@@ -48,7 +60,6 @@ def test_matches_are_those_of_the_reference(ops, seed, in_first, in_second, word
         np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("ops", EVERY, ids=lambda ops: ops.name)
 def test_descriptors_of_all_ones_differ_by_all_bits(ops):
     at = np.zeros((1, 2), np.float32)
     zeros, ones = np.zeros((1, 8), np.uint64), np.full((1, 8), 2**64 - 1, np.uint64)
@@ -56,15 +67,14 @@ def test_descriptors_of_all_ones_differ_by_all_bits(ops):
     assert found.tolist() == [0]
 
 
-def test_descriptors_of_another_kind_are_refused():
+def test_descriptors_of_another_kind_are_refused(ops):
     at, bits = np.zeros((1, 2), np.float32), np.zeros((1, 8), np.uint64)
-    for ops in (reference, *EVERY):
-        for wrong in (bits[:, :4], bits.astype(np.float32), np.zeros((2, 8), np.uint64)):
-            with pytest.raises(ValueError, match="descriptors"):
-                ops.match_keypoints([(Keypoints(at, bits), Keypoints(at, wrong))], 25)
-        double = Keypoints(at.astype(np.float64), bits)
-        with pytest.raises(ValueError, match="float32"):
-            ops.match_keypoints([(double, Keypoints(at, bits))], 25)
+    for wrong in (bits[:, :4], bits.astype(np.float32), np.zeros((2, 8), np.uint64)):
+        with pytest.raises(ValueError, match="descriptors"):
+            ops.match_keypoints([(Keypoints(at, bits), Keypoints(at, wrong))], 25)
+    double = Keypoints(at.astype(np.float64), bits)
+    with pytest.raises(ValueError, match="float32"):
+        ops.match_keypoints([(double, Keypoints(at, bits))], 25)
 
 
 def images(rng, height, width):
@@ -76,7 +86,6 @@ def images(rng, height, width):
     return np.stack(kinds).astype(np.uint8)
 
 
-@pytest.mark.parametrize("ops", EVERY, ids=lambda ops: ops.name)
 @given(
     st.integers(0, 2**32 - 1), st.integers(1, 70), st.integers(1, 70), st.integers(1, 400),
     st.sampled_from([1e-3, 0.01, 0.3, 1.0]), st.sampled_from([0.0, 0.5, 1, 2.5, 3.0, 3.4, 11, 500]),
@@ -113,23 +122,21 @@ def real_frames(shared_data):
 
 
 @pytest.mark.parametrize("detector", [n for n in DETECTORS if not detector_lack(n, "cpu")])
-def test_matches_of_real_features_are_those_of_the_reference(real_frames, detector):
+def test_matches_of_real_features_are_those_of_the_reference(real_frames, detector, ops):
     pairs = [make_detector(detector, get_ops())(pair, None) for pair in real_frames]
     for window in (3, 25):
         meant = reference.match_keypoints(pairs, window)
         assert all((matched >= 0).any() for matched in meant)
-        for ops in EVERY:
-            for ours, theirs in zip(ops.match_keypoints(pairs, window), meant, strict=True):
-                np.testing.assert_array_equal(ours, theirs)
+        for ours, theirs in zip(ops.match_keypoints(pairs, window), meant, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
 
-def test_corners_of_real_frames_are_those_of_opencv(real_frames):
+def test_corners_of_real_frames_are_those_of_opencv(real_frames, ops):
     for pair in real_frames:
         meant = reference.corners(pair, 1000, 0.001, 3.0)
         assert min(map(len, meant)) > 50
-        for ops in EVERY:
-            for ours, theirs in zip(ops.corners(pair, 1000, 0.001, 3.0), meant, strict=True):
-                np.testing.assert_array_equal(ours, theirs)
+        for ours, theirs in zip(ops.corners(pair, 1000, 0.001, 3.0), meant, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 def same(ours, meant):
@@ -140,7 +147,6 @@ def same(ours, meant):
 
 
 @needs_akaze
-@pytest.mark.parametrize("ops", EVERY, ids=lambda ops: ops.name)
 @given(
     st.integers(0, 2**32 - 1), st.integers(1, 150), st.integers(1, 150),
     st.sampled_from(["", "half", "nothing"]),
@@ -157,13 +163,12 @@ def test_keypoints_are_those_of_opencv(ops, seed, height, width, masked):
 
 
 @needs_akaze
-def test_keypoints_of_real_frames_are_those_of_opencv(real_frames):
+def test_keypoints_of_real_frames_are_those_of_opencv(real_frames, ops):
     found = 0
     for pair in real_frames:
         meant = reference.akaze(pair)
         found += sum(len(frame.points) for frame in meant)
-        for ops in EVERY:
-            same(ops.akaze(pair), meant)
+        same(ops.akaze(pair), meant)
     assert found > 1000
 
 
@@ -173,7 +178,6 @@ def test_features_use_the_compiled_core_where_there_is_one():
         assert ops.features.name == ops.name
 
 
-@pytest.mark.parametrize("ops", EVERY, ids=lambda ops: ops.name)
 def test_masks_of_another_shape_are_refused(ops):
     gray = np.zeros((2, 20, 20), np.uint8)
     for wrong in (np.ones((20, 20), np.uint8), np.ones(gray.shape, bool)):
