@@ -126,6 +126,7 @@ class Extraction:
         with open_video(
             span.record.path, self.recipe.video, start_s=span.start_s, stop_s=span.stop_s,
             max_damaged=self._max_damaged, stop_at_damage=self._stop_at_damage,
+            surfaces=self.ops.surfaces,
         ) as video:  # fmt: skip
             try:
                 for frames in video.windows(self.ops.window_frames, WINDOW_BYTES):

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.errors import BackendError
+from flowpipe.surfaces import SurfaceOps
 
 __all__ = ["DEVICES", "FeatureOps", "Keypoints", "Ops", "Points", "TVL1Model", "TVL1State"]
 __all__ += ["get_ops", "own_features"]
@@ -78,6 +79,10 @@ class Ops(Protocol):
     def features(self) -> FeatureOps:
         """Operations on the features of frames, on the same device."""
 
+    @property
+    def surfaces(self) -> SurfaceOps | None:
+        """What takes the pictures of a decoder on the same device; None where there is none."""
+
     def to_device(self, frames: NDArray[Any]) -> Any:
         """A host array for several operations to use: it goes up once."""
 
@@ -90,7 +95,10 @@ class Ops(Protocol):
         """
 
     def resize(self, frames: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-        """(N, H, W, 3) -> (N, height, width, 3), bilinear with centred pixels."""
+        """(N, H, W, 3) -> (N, height, width, 3), bilinear with centred pixels.
+
+        Instead of frames, a backend with `surfaces` takes `flowpipe.surfaces.Surfaces`.
+        """
 
     def gray(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """RGB (N, H, W, 3) -> BT.601 luma (N, H, W), 15 bit fixed point."""

@@ -24,6 +24,7 @@ from flowpipe.ops.cuda_kernels import Kernels
 from flowpipe.ops.cuda_ladder import PROGRESS, Arena, CudaState, Ladder, Layout
 from flowpipe.ops.cuda_lanes import Lane, Lent, Made
 from flowpipe.ops.gpus import gpus
+from flowpipe.surfaces import Surfaces
 
 MOST_PAIRS = 64  # in a call: beyond this nothing is won
 FP32_LANES = {"60": 64, "70": 64, "72": 64, "75": 64, "80": 64}
@@ -87,9 +88,25 @@ class CudaOps:
         with self._working():
             return Made(self._lanes, array)
 
+    @property
+    def surfaces(self) -> CudaOps:
+        return self
+
+    def keep(self, planes: Sequence[tuple[int, int]]) -> Any:
+        with self._working() as lane:
+            kept = self._empty((sum(size for _, size in planes),), np.uint8)
+            lane.copy(planes, kept)
+        return kept
+
+    def settle(self) -> None:
+        with self._working() as lane:
+            lane.settle()
+
     # ---- bytes
 
-    def resize(self, frames: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    def resize(self, frames: Any, height: int, width: int) -> NDArray[np.uint8]:
+        if isinstance(frames, Surfaces):
+            return self._resize_surfaces(frames, height, width)
         check_frames(frames)
         if frames.shape[1:3] == (height, width):
             return np.ascontiguousarray(frames)
@@ -97,6 +114,18 @@ class CudaOps:
         with self._working() as lane:
             source, out = self._uploaded(frames), self._empty((n, height, width, 3), np.uint8)
             self.kernels.over_images("resize", n, height, width, source, h, w, out, height, width)
+            return np.asarray(lane.download(out))
+
+    def _resize_surfaces(self, surfaces: Surfaces, height: int, width: int) -> NDArray[np.uint8]:
+        c = surfaces.conversion
+        with self._working() as lane:
+            tables = [self._uploaded(table) for table in (c.colour, c.columns, c.rows)]
+            out = self._empty((len(surfaces), height, width, 3), np.uint8)
+            for i, picture in enumerate(surfaces.pictures):
+                self.kernels.over_images(
+                    "resize_surface", 1, height, width, picture, c.bits, c.height, c.width, *tables,
+                    c.quarter_turns, c.mirrored, out[i : i + 1], height, width,
+                )  # fmt: skip
             return np.asarray(lane.download(out))
 
     def gray(self, frames: Any) -> Any:

@@ -28,6 +28,7 @@ from flowpipe.ops.cuda_errors import (
 SOURCES = {
     "frames": ("resize", "gray", "difference"),
     "planes": ("quantise", "take", "warp_homography"),
+    "surfaces": ("resize_surface",),
     "pyramid": ("widen", "pyramid_down", "bilinear"),
     "tvl1_warp": (
         "centered_gradient", "tvl1_start", "tvl1_begin", "tvl1_warp", "median", "tvl1_flow",
@@ -58,6 +59,7 @@ NUMBERS: dict[str, type[np.generic]] = {
 ELEMENTS: dict[str, type[np.generic]] = {
     **NUMBERS, "u8": np.uint8, "float4": np.float32, "Progress": np.int32,
     "unsigned long long": np.uint64,
+    "Taps": np.int32, "Colour": np.int32,
 }  # fmt: skip
 """Type that a parameter points to -> the numbers that an array has there."""
 

@@ -30,7 +30,9 @@ class Lane:
         self._cupy = cupy
         with in_words(cupy):
             self.stream = cupy.cuda.Stream(non_blocking=True)
-        self._under_way: list[tuple[Any, NDArray[Any]]] = []
+        self._under_way: list[tuple[Any, Any]] = []
+        self._taken: Any = None
+        """An event after the last `copy`, until somebody has waited for it."""
 
     @contextmanager
     def working(self) -> Iterator[Lane]:
@@ -58,6 +60,20 @@ class Lane:
         source.get(stream=self.stream, out=buffer, blocking=False)
         return Download(self._cupy, buffer[part], self._note(buffer))
 
+    def copy(self, parts: Sequence[tuple[int, int]], target: Any) -> None:
+        """Copy parts (address, bytes) of the device's memory, one behind the other, to an array."""
+        runtime, to = self._cupy.cuda.runtime, target.data.ptr
+        for address, size in parts:
+            runtime.memcpyAsync(to, address, size, runtime.memcpyDeviceToDevice, self.stream.ptr)
+            to += size
+        self._taken = self._note(target)
+
+    def settle(self) -> None:
+        """Wait until everything is copied that `copy` was asked for."""
+        if self._taken is not None:
+            self._taken.synchronize()
+            self._taken = None
+
     def mark(self) -> Any:
         """An event after all that the stream has to do by now."""
         # Who waits for it sleeps: cores are for decoding and encoding.
@@ -65,7 +81,7 @@ class Lane:
         event.record(self.stream)
         return event
 
-    def _note(self, buffer: NDArray[Any]) -> Any:
+    def _note(self, buffer: Any) -> Any:
         """An event after all that the stream has to do by now; the buffer is held until then."""
         event = self.mark()
         self._under_way = [copy for copy in self._under_way if not copy[0].done]

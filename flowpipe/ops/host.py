@@ -12,6 +12,7 @@ class HostOps:
     """The operations of `flowpipe.ops.Ops` that have nothing to do where nothing goes anywhere."""
 
     on_cpu = True
+    surfaces = None
     window_frames = 16  # at 340x256 the flow of a window takes some 50 MB, everything included
 
     def to_device(self, frames: NDArray[Any]) -> NDArray[Any]:

@@ -15,6 +15,8 @@ from flowpipe.ops import TVL1Model
 from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_warp
 from flowpipe.ops.host import HostOps
 from flowpipe.ops.reference_features import ReferenceFeatures
+from flowpipe.ops.reference_surfaces import rgb_of
+from flowpipe.surfaces import Surfaces
 
 F32 = NDArray[np.float32]
 FLT_EPSILON = np.float32(1.1920929e-7)
@@ -45,7 +47,9 @@ class ReferenceOps(HostOps):
     def pairs_at_once(self, height: int, width: int) -> int:
         return 8
 
-    def resize(self, frames: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    def resize(self, frames: Any, height: int, width: int) -> NDArray[np.uint8]:
+        if isinstance(frames, Surfaces):
+            frames = rgb_of(frames)
         check_frames(frames)
         rows, row_weight = _centred_taps(frames.shape[1], height)
         columns, column_weight = _centred_taps(frames.shape[2], width)

@@ -11,15 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowpipe.errors import DecodeError
+from flowpipe.surfaces import SurfaceOps
 from flowpipe.types import Damage, Frames, VideoFacts
 from flowpipe.video.colour import Colour, Converter, Turn, display_matrix, read_colour, read_turn
 from flowpipe.video.damage import DamageLog, Shown
 from flowpipe.video.decoders import DECODERS
 from flowpipe.video.pictures import MAX_DAMAGED, Pictures
 from flowpipe.video.source import Source
+from flowpipe.video.stacks import Stack, new_stack
 from flowpipe.video.timestamps import TOLERANCE_S, Ticks, Timeline
 from flowpipe.video.untimed import time_of_first
 
@@ -56,6 +57,7 @@ def open_video(
     threads: int = 1,
     max_damaged: float = MAX_DAMAGED,
     stop_at_damage: bool = False,
+    surfaces: SurfaceOps | None = None,
 ) -> VideoReader:
     """Open a video for sequential decoding.
 
@@ -76,6 +78,9 @@ def open_video(
         the two, one or two damaged frames never count.
     stop_at_damage : bool
         End before the first damaged frame instead, with an error.
+    surfaces : SurfaceOps, optional
+        The device that is to resize the frames. Those that the decoder ``nvdec`` leaves there come
+        as `flowpipe.surfaces.Surfaces`.
 
     Returns
     -------
@@ -92,7 +97,7 @@ def open_video(
     return VideoReader(
         Pictures(
             Source(path, threads=threads, stream=params.stream), params.decoder, start_s,
-            max_damaged=max_damaged, stop_at_damage=stop_at_damage,
+            max_damaged=max_damaged, stop_at_damage=stop_at_damage, surfaces=surfaces,
         ),
         params, start_s, stop_s,
     )  # fmt: skip
@@ -147,7 +152,7 @@ class VideoReader:
         Yields
         ------
         Frames
-            Arrays of their own, not used again here.
+            Arrays of their own, not used again here; or Surfaces, see `open_video`.
 
         Raises
         ------
@@ -163,7 +168,7 @@ class VideoReader:
             raise RuntimeError(f"windows can be iterated over once; open {self.path} again")
         self._begun = True
         converter = Converter()
-        data = np.empty((0, 0, 0, 3), np.uint8)
+        stack: Stack | None = None
         times: list[float] = []
         previous: Any = None
         for time_s, picture in self._kept():
@@ -173,25 +178,27 @@ class VideoReader:
                 self._damage = DecodeError(f"{self.path}: {error}", reason=error.reason)
                 break
             width, height = turn.size(picture.width, picture.height)
-            if len(times) == len(data) or data.shape[1:3] != (height, width):
-                if times:
-                    yield _window(data, times)
+            is_full = stack is not None and len(stack) == stack.room
+            if stack is None or is_full or not stack.takes(picture, height, width):
+                if stack is not None and times:
+                    yield _window(stack, times)
                 self._note_size(width, height)
                 room = max(1, min(max_frames, max_bytes // (height * width * 3)))
-                data, times, previous = np.empty((room, height, width, 3), np.uint8), [], None
+                stack = new_stack(picture, height, width, room, converter)
+                times, previous = [], None
             if picture is previous:
-                data[len(times)] = data[len(times) - 1]
+                stack.repeat()
             else:
                 try:
-                    converter.write(picture, colour, turn, data[len(times)])
+                    stack.add(picture, colour, turn)
                 except DecodeError as error:
                     self._damage = DecodeError(f"{self.path}: {error}", reason=error.reason)
                     break
             times.append(time_s)
             previous = picture
         previous = picture = None
-        if times:
-            yield _window(data, times)
+        if stack is not None and times:
+            yield _window(stack, times)
         self._log.end(self._pictures.lost_at_end, self._to_s)
         damage = self._damage or self._pictures.damage
         if damage is not None:
@@ -360,5 +367,5 @@ class VideoReader:
         self._sizes[width, height] = None
 
 
-def _window(data: NDArray[np.uint8], times: list[float]) -> Frames:
-    return Frames(data[: len(times)], np.array(times, np.float64))
+def _window(stack: Stack, times: list[float]) -> Frames:
+    return Frames(stack.frames, np.array(times, np.float64))

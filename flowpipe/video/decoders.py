@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from av.codec.context import Flags
 
+from flowpipe.surfaces import SurfaceOps
 from flowpipe.video.nvdec import NvdecDecoder
 from flowpipe.video.source import Source, decoder_library
 
@@ -22,7 +23,7 @@ class Decoder(Protocol):
 
         Returns
         -------
-        list of av.VideoFrame
+        list of av.VideoFrame or SurfacePicture
             In showing order, each with its packet's timestamp, its colours and display matrix.
 
         Raises
@@ -45,7 +46,7 @@ class Decoder(Protocol):
 class CpuDecoder:
     """FFmpeg's decoder, on the cores; it belongs to the source and is closed with it."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, surfaces: SurfaceOps | None = None) -> None:
         self._context = source.context
         # Every picture carries the number that was given to its packet.
         self._context.flags |= Flags.copy_opaque
@@ -63,12 +64,17 @@ class CpuDecoder:
         pass
 
 
-DECODERS: dict[str, Callable[[Source], Decoder]] = {"cpu": CpuDecoder, "nvdec": NvdecDecoder}
+DECODERS: dict[str, Callable[[Source, SurfaceOps | None], Decoder]] = {
+    "cpu": CpuDecoder,
+    "nvdec": NvdecDecoder,
+}
 """What ``decoder`` may be in a recipe."""
 
 
-def open_decoder(name: str, source: Source) -> Decoder:
+def open_decoder(name: str, source: Source, surfaces: SurfaceOps | None = None) -> Decoder:
     """Open the decoder of this name for a source.
+
+    Given `surfaces`, a decoder on a GPU may leave its pictures there, as `SurfacePicture`.
 
     Raises
     ------
@@ -77,4 +83,4 @@ def open_decoder(name: str, source: Source) -> Decoder:
     BackendError
         If it cannot be used in this process.
     """
-    return DECODERS[name](source)
+    return DECODERS[name](source, surfaces)

@@ -5,6 +5,10 @@ MPEG-1, -2 and -4 they may differ by a level, as decoders do. NVDEC puts out no 
 the first keyframe too, and every picture takes its colours, siting of chroma and display matrix.
 NVDEC's picture of this keyframe has to be FFmpeg's.
 
+Given a device that takes them, pictures stay in its memory, see `flowpipe.video.surfaces`. The
+library gets no stream of ours: its pictures are complete when it returns, and the next call
+overwrites them.
+
 Refused as ``unsupported``, because the pictures would be others than FFmpeg's: interlaced video,
 which the library has deinterlaced, and a change of size, which it scales to the first size.
 
@@ -19,16 +23,15 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import av
 import numpy as np
 from av.bitstream import BitStreamFilterContext
-from av.filter import Graph
 from numpy.typing import NDArray
 
 from flowpipe.errors import BackendError, DecodeError
+from flowpipe.surfaces import SurfaceOps
 from flowpipe.video.nvcodec import (
     capabilities,
     hold_gpu,
@@ -37,7 +40,9 @@ from flowpipe.video.nvcodec import (
     require_nvdec,
     words,
 )
+from flowpipe.video.planes import BITS, Blank, planes_of
 from flowpipe.video.source import Source
+from flowpipe.video.surfaces import Keeper, find_keeper
 
 WAY_OUT = "--decoder cpu can, in a store of its own"
 
@@ -68,8 +73,6 @@ CODINGS = {
     "vp9": Coding("VP9"),
     "av1": Coding("AV1"),
 }
-BITS = {"yuv420p": 8, "yuvj420p": 8, "yuv420p10le": 10, "yuv420p12le": 12}
-"""Bits by pixel format: 4:2:0, which every NVDEC puts out as NV12, or as P016 if deeper."""
 NOT_SUPPORTED = 801  # of the enum CUresult, as the next
 GPU_FAILURES = {2, 3, 4, 46, 100, 101, 201, 214, *range(700, 721), 800, *range(802, 811), 999}
 """Out of memory, not initialised, device unavailable, ECC, fabric, MPS: no fault of the video."""
@@ -92,6 +95,8 @@ class NvdecDecoder:
     ----------
     source : Source
         Its own decoder is used, for keyframes, and must not be used by others.
+    surfaces : SurfaceOps, optional
+        Where pictures stay in device memory; without it they come down to the host.
 
     Raises
     ------
@@ -101,9 +106,9 @@ class NvdecDecoder:
         If NVDEC cannot be used in this process.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, surfaces: SurfaceOps | None = None) -> None:
         require_nvdec()
-        self._source = source
+        self._source, self._surfaces = source, surfaces
         if source.codec not in CODINGS:
             raise self._unsupported(f"its coding is {source.codec}")
         self._coding = CODINGS[source.codec]
@@ -111,6 +116,8 @@ class NvdecDecoder:
         self._filter: BitStreamFilterContext | None = None
         self._session: Any = None
         self._blank: Blank | None = None
+        self._keeper: Keeper | None = None
+        """Keeps the pictures on the device; without it they come down."""
         self._header = b""
         self._sent = 0
         self._shown: OrderedDict[int, tuple[int | None, bool]] = OrderedDict()
@@ -141,6 +148,8 @@ class NvdecDecoder:
         return [] if self._session is None else self._give(0, 0)
 
     def close(self) -> None:
+        if self._keeper is not None:
+            self._keeper.settle()
         self._session = None
 
     def _is_placeholder(self, packet: Any) -> bool:
@@ -162,16 +171,18 @@ class NvdecDecoder:
         if self._coding.bitstream_filter:
             stream = self._source.stream
             self._filter = BitStreamFilterContext(self._coding.bitstream_filter, stream)
+        blank = Blank(sample)
+        self._keeper = find_keeper(self._surfaces, blank, int(context.color_trc))
         nvc = library()
         try:
             self._session = nvc.CreateDecoder(
                 gpuid=0,
                 codec=getattr(nvc.cudaVideoCodec, self._coding.name),
-                usedevicememory=False,
+                usedevicememory=self._keeper is not None,
             )
         except Exception as error:
             raise self._no_session(words(error)) from error
-        self._blank = Blank(sample)
+        self._blank = blank
         self._header, self._sent = b"", 0
         self._shown.clear()
 
@@ -234,6 +245,8 @@ class NvdecDecoder:
         nvc = library()
         data = nvc.PacketData()
         data.bsl_data, data.bsl, data.pts = address, size, self._sent
+        if self._keeper is not None:
+            self._keeper.settle()  # the library is about to use the memory of its pictures again
         try:
             frames = self._session.Decode(data)
         except Exception as error:
@@ -247,33 +260,34 @@ class NvdecDecoder:
         if not is_shown:
             return None
         assert self._blank is not None
+        sample, layout = self._blank.sample, self._blank.layout
         width, height = self._session.GetWidth(), self._session.GetHeight()
-        sample = self._blank.sample
-        # NVDEC's rows of two interleaved chroma values are as long as those of luma
-        if (width, height) != (sample.width + sample.width % 2, sample.height):
+        if (width, height) != (layout.row, layout.height):
             self.close()  # none of its pictures is to be trusted
             raise self._unsupported(
                 f"NVDEC puts out {width}x{height}, FFmpeg {sample.width}x{sample.height}"
             )
+        addresses = frame.GetPtrToPlane(0), frame.GetPtrToPlane(1)
+        parts = list(zip(addresses, layout.plane_bytes, strict=True))
+        is_first = frame.getPTS() == STEP
+        if self._keeper is not None:
+            kept = self._keeper.keep(parts, pts)
+            if is_first:
+                self._prove(*np.split(self._keeper.to_host(kept), [parts[0][1]]))
+            return kept
+        luma, chroma = (_host_bytes(*part) for part in parts)
+        if is_first:
+            self._prove(luma, chroma)
         picture = self._blank.copy()
         picture.pts = pts
-        bits = BITS[sample.format.name]
-        dtype = np.dtype(np.uint8 if bits == 8 else np.uint16)
-        luma = _rows(frame.GetPtrToPlane(0), height, width, dtype)
-        chroma = _rows(frame.GetPtrToPlane(1), (height + 1) // 2, width, dtype)
-        planes = _planes(picture, dtype)
-        for out, values in zip(planes, (luma, chroma[:, ::2], chroma[:, 1::2]), strict=True):
-            inside = values[:, : out.shape[1]]
-            if bits == 8:
-                out[...] = inside
-            else:  # P016 has them in its upper bits
-                np.right_shift(inside, 16 - bits, out=out)
-        if frame.getPTS() == STEP:
-            self._prove(planes, _planes(sample, dtype))
+        layout.unpack(luma, chroma, planes_of(picture))
         return picture
 
-    def _prove(self, ours: list[NDArray[Any]], theirs: list[NDArray[Any]]) -> None:
-        """Raise unless the planes of the first keyframe are FFmpeg's, as far as its coding goes."""
+    def _prove(self, luma: NDArray[np.uint8], chroma: NDArray[np.uint8]) -> None:
+        """Raise unless the first keyframe is FFmpeg's, as far as its coding goes."""
+        assert self._blank is not None
+        ours, theirs = planes_of(self._blank.copy()), planes_of(self._blank.sample)
+        self._blank.layout.unpack(luma, chroma, ours)
         apart = [
             float(np.abs(a.astype(np.int32) - b).mean()) for a, b in zip(ours, theirs, strict=True)
         ]
@@ -310,33 +324,6 @@ class NvdecDecoder:
         )
 
 
-class Blank:
-    """Makes pictures of the kind that `sample` is, with its tags and memory of their own.
-
-    PyAV gives no way to set the siting of chroma, on which RGB depends, or the display matrix. A
-    graph of no filters passes a picture on as another reference, which becomes a copy once written.
-    """
-
-    def __init__(self, sample: Any) -> None:
-        self.sample = sample
-        self._graph = Graph()
-        begin = self._graph.add_buffer(
-            width=sample.width,
-            height=sample.height,
-            format=sample.format,
-            time_base=sample.time_base or Fraction(1),
-        )
-        end = self._graph.add("buffersink")
-        begin.link_to(end)
-        self._graph.configure()
-
-    def copy(self) -> Any:
-        self._graph.push(self.sample)
-        picture: Any = self._graph.pull()
-        picture.make_writable()
-        return picture
-
-
 def _packet(content: bytes) -> av.Packet:
     """A packet with the zeros behind it that decoders read; PyAV puts none behind bytes."""
     packet = av.Packet(len(content))
@@ -357,16 +344,7 @@ def _kind(picture: Any) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _planes(picture: Any, dtype: np.dtype[Any]) -> list[NDArray[Any]]:
-    """The planes of a picture as arrays, without what pads their rows."""
-    return [
-        np.frombuffer(memoryview(plane), dtype)
-        .reshape(-1, plane.line_size // dtype.itemsize)[: plane.height, : plane.width]
-        for plane in picture.planes
-    ]  # fmt: skip
-
-
-def _rows(address: int, height: int, width: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+def _host_bytes(address: int, size: int) -> NDArray[np.uint8]:
     """Host memory of the library as an array, which is its only until it decodes on."""
-    memory: Any = (ctypes.c_uint8 * (height * width * dtype.itemsize)).from_address(address)
-    return np.frombuffer(memory, dtype).reshape(height, width)
+    memory: Any = (ctypes.c_uint8 * size).from_address(address)
+    return np.frombuffer(memory, np.uint8)

@@ -33,12 +33,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import av
 
 from flowpipe.errors import DecodeError, TooDamagedError
+from flowpipe.surfaces import SurfaceOps
 from flowpipe.video.avi_index import AviIndex
 from flowpipe.video.damage import Shown, Tracker
 from flowpipe.video.decoders import open_decoder
@@ -75,6 +76,8 @@ class Pictures:
         Share of damaged frames above which the video counts as damaged; 1 for never, 0 for any.
     stop_at_damage : bool
         End before the first damaged frame, and keep an error.
+    surfaces : SurfaceOps, optional
+        A device on which its decoder's pictures may stay.
     """
 
     def __init__(
@@ -85,14 +88,15 @@ class Pictures:
         *,
         max_damaged: float = MAX_DAMAGED,
         stop_at_damage: bool = False,
+        surfaces: SurfaceOps | None = None,
     ) -> None:
         self.source = source
+        self._open = partial(open_decoder, decoder, surfaces=surfaces)
         try:
-            self.decoder = open_decoder(decoder, source)
+            self.decoder = self._open(source)
         except BaseException:
             source.close()
             raise
-        self._decoder_name = decoder
         self.start_s = start_s
         self._max_damaged, self._stop = max_damaged, stop_at_damage
         self.notes: Counter[str] = Counter()
@@ -101,22 +105,18 @@ class Pictures:
         """Earliest timestamp of the stream, None if there is none at its start."""
         self.lost_at_end = 0
         """Pictures that damage has cost behind the last one."""
-        self._track = Tracker(
-            source.codec,
-            in_order=not (source.decoding_times and source.reorders),
-            keys_from_packets=decoder != "cpu",
-        )
+        in_order = not (source.decoding_times and source.reorders)
+        self._track = Tracker(source.codec, in_order=in_order, keys_from_packets=decoder != "cpu")
         self._units = Units(source.codec, source.context.extradata or b"")
         self._index = AviIndex(source.stream) if source.format == "avi" else None
         # packets and pictures before the first keyframe, or before `start_s`, are not compared
         self._begun = False
         self._floor: int | None = None
-        self._early = self._count = self._packets = 0
+        self._early = self._count = self._packets = self._read_errors = 0
         self._last_s = 0.0
         self._by_dts = decoder == "cpu" and source.decoding_times and source.reorders
         self._shown_dts: int | None = None
         self._last_dts: int | None = None
-        self._read_errors = 0
         self._refusal: Exception | None = None
         self._complaints = av.logging.get_last_error()[0]
         self._first_damage = ""
@@ -196,7 +196,7 @@ class Pictures:
         if landed is None:
             self.decoder.close()
             self.source = self.source.reopen()
-            self.decoder = open_decoder(self._decoder_name, self.source)
+            self.decoder = self._open(self.source)
             if self._index is not None:
                 self._index = AviIndex(self.source.stream)
         else:
@@ -315,8 +315,7 @@ class Pictures:
 
     def _conclude(self, failure: Exception | None) -> None:
         """Decide what the end of decoding means."""
-        path, count = self.source.path, self._count
-        track = self._track
+        path, count, track = self.source.path, self._count, self._track
         self.lost_at_end = track.end()
         for note, frames in (
             ("lost_frames", track.lost),

@@ -1,30 +1,7 @@
 // RGB frames (N, H, W, 3) -> smaller frames, gray images, differences.
-#include "common.cuh"
+#include "resize.cuh"
 
-namespace {
-
-// Both neighbours of an output index along one side, and their weights in 1/2048, as cv::resize has
-// them. Columns beyond the border have the border's value; rows have both weights on the same row,
-// which the rounding of cv::resize can tell from one.
-struct Neighbours {
-    int near, far, near_weight, far_weight;
-};
-
-__device__ __forceinline__ Neighbours neighbours(int index, int source, int target, bool rows) {
-    const double scale = 1.0 / ((double)target / (double)source);
-    const float at = (float)((index + 0.5) * scale - 0.5);
-    const int whole = (int)floorf(at), last = source - 1;
-    float past = at - (float)whole;
-    if (!rows && (whole < 0 || whole >= last)) past = 0.f;
-    const int near = whole < 0 ? 0 : whole < last ? whole : last;
-    const int next = whole + 1, far = next < 0 ? 0 : next < last ? next : last;
-    return {near, far, (int)rintf((1.f - past) * 2048.f), (int)rintf(past * 2048.f)};
-}
-
-}  // namespace
-
-// Bilinear with centred pixels, to the bit as cv::resize does it with bytes. A block row has the
-// columns, blockIdx.y the row.
+// A block row has the columns, blockIdx.y the row.
 extern "C" __global__ void resize(const u8 *frames, int h, int w, u8 *out, int height, int width) {
     const int x = column(), y = row();
     if (x >= width || y >= height) return;
@@ -34,13 +11,8 @@ extern "C" __global__ void resize(const u8 *frames, int h, int w, u8 *out, int h
     for (int channel = 0; channel < 3; channel++) {
         const u8 *near = frame + (size_t)down.near * w * 3 + channel;
         const u8 *far = frame + (size_t)down.far * w * 3 + channel;
-        const int upper = near[across.near * 3] * across.near_weight +
-                          near[across.far * 3] * across.far_weight;
-        const int lower =
-            far[across.near * 3] * across.near_weight + far[across.far * 3] * across.far_weight;
-        pixel[channel] = (u8)((((down.near_weight * (upper >> 4)) >> 16) +
-                               ((down.far_weight * (lower >> 4)) >> 16) + 2) >>
-                              2);
+        pixel[channel] = blended(across, down, near[across.near * 3], near[across.far * 3],
+                                 far[across.near * 3], far[across.far * 3]);
     }
 }
 

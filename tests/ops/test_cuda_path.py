@@ -293,6 +293,7 @@ import numpy as np
 from emulated import emulated_ops
 from synth import translated_pair
 from flowpipe.flow.tvl1 import TVL1Params, TVL1Solver
+from flowpipe.surfaces import Conversion, Surfaces
 ops = emulated_ops()
 for height, width in ((1, 1), (1, 40), (37, 1), (17, 31), (64, 64), (66, 121)):
     frames = np.random.default_rng(1).integers(0, 256, (3, height, width, 3), dtype=np.uint8)
@@ -306,6 +307,17 @@ for height, width in ((1, 1), (1, 40), (37, 1), (17, 31), (64, 64), (66, 121)):
     np.asarray(ops.difference(frames)[0])
     ops.to_host(ops.warp_homography(gray, np.stack([np.eye(3)] * 3), gray, 0))
     ops.take(flow, np.array([[0, 2 * height * width - 1]]))
+    tables = []
+    for side in (width, height):
+        near = np.arange(side) // 2
+        tables.append(np.stack([near, near, near * 0 + 4096, near * 0], 1).astype(np.int32))
+    for bits in (8, 10):
+        values = (height + (height + 1) // 2) * (width + width % 2)
+        picture = ops.to_device(np.zeros(values * (1 if bits == 8 else 2), np.uint8))
+        for turns in range(4):
+            conversion = Conversion(height, width, bits, np.zeros(6, np.int32), *tables, turns)
+            ops.resize(Surfaces((picture,), conversion), 20, 33)
+            ops.resize(Surfaces((picture,), conversion), *conversion.upright)
 print("clean")
 """
 

@@ -14,6 +14,7 @@ from synth import texture, translated_pair
 
 from flowpipe.ops import TVL1Model, get_ops
 from flowpipe.ops.cpu import native_core
+from flowpipe.surfaces import Conversion, Surfaces
 
 SIZES = [(1, 1), (1, 40), (37, 1), (2, 3), (5, 16), (17, 31), (48, 33), (64, 85)]  # rows, columns
 MODEL = TVL1Model(tau=0.25, lambda_=0.15, theta=0.3, epsilon=0.01, block=4)
@@ -35,6 +36,14 @@ def native(request):
     if request.param == "cuda":
         return emulated_ops()
     return get_ops("cpu", isa=request.param)
+
+
+@pytest.fixture(params=["cuda", GPU], scope="module")
+def cuda(request):
+    if request.param == "gpu":
+        require_cuda()
+        return get_ops("cuda")
+    return emulated_ops()
 
 
 @pytest.fixture(params=SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
@@ -67,6 +76,31 @@ def test_resize(native, size, count, rng):
         ours, meant = native.resize(frames, *target), reference.resize(frames, *target)
         assert ours.shape == (count, *target, 3)
         assert np.abs(ours.astype(int) - meant).max() <= 1  # cv2 rounds its weights to 11 bits
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12])
+@pytest.mark.parametrize("turn", [(0, False), (1, False), (2, True), (3, True)])
+def test_resize_of_surfaces(cuda, size, count, rng, turn, bits):
+    """Whole numbers throughout: before it is resized, the RGB is the same to the bit."""
+    height, width = size
+    tables = []
+    for side, one in ((width, 1 << 14), (height, 1 << 12)):
+        near = np.arange(side) // 2
+        far, weight = np.minimum(near + 1, (side - 1) // 2), rng.integers(0, one + 1, side)
+        tables.append(np.stack([near, far, one - weight, weight], 1).astype(np.int32))
+    colour = np.array([8192, 9539, 13074, -6660, -3209, 16525], np.int32)
+    conversion = Conversion(height, width, bits, colour, *tables, *turn)
+    values = (height + (height + 1) // 2) * (width + width % 2)
+    dtype, shift = (np.uint8, 0) if bits == 8 else (np.uint16, 16 - bits)
+    noise = (rng.integers(0, 1 << bits, (count, values)) << shift).astype(dtype).view(np.uint8)
+    surfaces = Surfaces(tuple(noise), conversion)
+    there = replace(surfaces, pictures=tuple(map(cuda.to_device, noise)))
+    upright = reference.resize(surfaces, *conversion.upright)
+    assert surfaces.shape == upright.shape
+    np.testing.assert_array_equal(cuda.resize(there, *conversion.upright), upright)
+    np.testing.assert_array_equal(
+        cuda.resize(there, 20, 33), cuda.resize(np.ascontiguousarray(upright), 20, 33)
+    )
 
 
 def test_gray(native, size, count, rng):

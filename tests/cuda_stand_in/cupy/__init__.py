@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ class ndarray:  # noqa: N801 - CuPy's name
         self.shape, self.dtype, self.strides = host.shape, host.dtype, host.strides
         self.ndim, self.size, self.nbytes = host.ndim, host.size, host.nbytes
         self.flags = _Flags(host)
+        self.data = SimpleNamespace(ptr=host.ctypes.data | cuda.DEVICE)
 
     def __len__(self) -> int:
         return len(self._host)

@@ -8,6 +8,7 @@ lives. `failing` makes a call of this process fail, and, as on a GPU, all that f
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import functools
 import gc
@@ -22,6 +23,10 @@ from typing import Any
 
 import numpy as np
 
+DEVICE = 1 << 60
+"""Marks an address as one of the device: the host that reads it crashes, as it would on a GPU."""
+
+_streams: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
 _local = threading.local()
 _pinned: set[int] = set()  # where they begin; the pool keeps them for good
 _idle: dict[int, list[np.ndarray]] = {}
@@ -65,6 +70,8 @@ class Stream:
     def __init__(self, non_blocking: bool = False) -> None:
         assert non_blocking, "flowpipe never waits for the default stream"
         call("Stream")
+        self.ptr = id(self)
+        _streams[self.ptr] = self
         self._queue: deque[Callable[[], None]] = deque()
         self._recorded: list[Callable[[], None]] | None = None
         self._lock = threading.RLock()
@@ -223,6 +230,13 @@ class Device:
         pass
 
 
+def memcpy_async(to: int, source: int, nbytes: int, kind: int, stream: int) -> None:
+    call("memcpyAsync")
+    assert kind == runtime.memcpyDeviceToDevice and to & source & DEVICE
+    to, source = to ^ DEVICE, source ^ DEVICE
+    _streams[stream].enqueue(lambda: ctypes.memmove(to, source, nbytes))
+
+
 class CUDARuntimeError(RuntimeError):
     def __init__(self, status: int) -> None:
         super().__init__(f"cudaError {status}")
@@ -240,6 +254,8 @@ class CompileException(Exception):
 compiler = SimpleNamespace(CompileException=CompileException)
 driver = SimpleNamespace(CUDADriverError=CUDADriverError)
 runtime = SimpleNamespace(
+    memcpyAsync=memcpy_async,
+    memcpyDeviceToDevice=3,
     CUDARuntimeError=CUDARuntimeError,
     memGetInfo=lambda: call("memGetInfo") or (memory.free(), memory.total),
     getDeviceCount=lambda: 1,

@@ -3,7 +3,8 @@
 For tests on machines without a GPU; a process uses it when tests/nvdec_stand_in is on its path. The
 names, types, shapes and texts of errors are those of the real library, run on a driver of stubs. It
 is strict where the library is silent: H.264 and HEVC come as Annex B, and the first packet has the
-parameter sets; memory of frames is overwritten by the next call; damage is passed over in silence.
+parameter sets; memory of frames, of the host or the device, is overwritten by the next call; damage
+is passed over in silence.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ SESSIONS = int(os.environ.get("NVDEC_STAND_IN_SESSIONS", 1000))
 FAIL_AT: dict[int, int] = {}
 """Error code by the number of a decoded packet."""
 open_sessions = 0
+DEVICE = 1 << 60
+"""Marks an address of device memory, as tests/cuda_stand_in does: hosts that read there crash."""
 
 
 class PyNvVCException(Exception):  # noqa: N818
@@ -117,8 +120,7 @@ def CreateDecoder(  # noqa: N802
 ) -> PyNvDecoder:
     _check_gpu(gpuid)
     _check_types(codec=(codec, cudaVideoCodec), usedevicememory=(usedevicememory, bool))
-    assert not usedevicememory, "there is no device to copy from"
-    return PyNvDecoder(codec.name)
+    return PyNvDecoder(codec.name, usedevicememory)
 
 
 def _check_gpu(gpuid: int) -> None:
@@ -136,6 +138,7 @@ def _bits(picture: Any) -> int:
 class DecodedFrame:
     def __init__(self, decoder: PyNvDecoder, memory: np.ndarray, pts: int) -> None:
         self.timestamp, self.format = pts, decoder.GetPixelFormat()
+        self._on_device = decoder.on_device
         self._memory, self._height, self._width = memory, decoder.GetHeight(), decoder.GetWidth()
         # for P016 too the library says bytes, of half of the memory
         self.shape = [int(self._height * 1.5), self._width]
@@ -146,13 +149,14 @@ class DecodedFrame:
 
     def GetPtrToPlane(self, plane: int) -> int:  # noqa: N802
         luma = self._height * self._width * (2 if self.format is Pixel_Format.P016 else 1)
-        return self._memory.ctypes.data + [0, luma][plane]
+        return self._memory.ctypes.data + [0, luma][plane] + (DEVICE if self._on_device else 0)
 
 
 class PyNvDecoder:
     """Puts pictures out one call late, as NVDEC's parser does, in memory that it uses again."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, on_device: bool) -> None:
+        self.on_device = on_device
         self._name, self._context = name, av.CodecContext.create(FFMPEG[name], "r")
         self._context.thread_type = "NONE"
         self._counted = False

@@ -1,0 +1,104 @@
+"""Decoded pictures in device memory, and the whole numbers by which they become RGB.
+
+A decoder on the device leaves its pictures there; they go on to the operations of that device
+without a copy through the host. What decodes and what computes know of each other only what is
+defined here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """How a coded picture of 4:2:0 becomes upright 8-bit RGB, in the numbers of libswscale."""
+
+    height: int
+    """Rows of luma."""
+    width: int
+    """Columns of luma."""
+    bits: int
+    """Bits of a value: 8 in NV12; 9 to 16 in P016, which has them in the upper bits."""
+    colour: NDArray[np.int32]
+    """(6,): black level times 512, then gains in 1/8192: luma, V to red, V to green, U to green, U
+    to blue."""
+    columns: NDArray[np.int32]
+    """(width, 4): both columns of chroma that a column of luma lies between, and their weights in
+    1/16384."""
+    rows: NDArray[np.int32]
+    """(height, 4): the same of rows, with weights in 1/4096."""
+    quarter_turns: int = 0
+    """Clockwise."""
+    mirrored: bool = False
+    """Flipped left to right after the turns."""
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """(height, width) once turned."""
+        size = self.height, self.width
+        return (size[1], size[0]) if self.quarter_turns % 2 else size
+
+
+@dataclass(frozen=True)
+class Surfaces:
+    """A stack of decoded pictures of one kind. Seen from outside it is a stack of RGB frames."""
+
+    pictures: tuple[Any, ...]
+    """Arrays uint8 (bytes,) of the device: rows of luma, then rows of U and V side by side. All
+    rows have the same even number of values, one or two bytes each."""
+    conversion: Conversion
+
+    dtype = np.dtype(np.uint8)
+    ndim = 4
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, H, W, 3) of the RGB frames."""
+        return (len(self.pictures), *self.conversion.upright, 3)
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, part: slice) -> Surfaces:
+        return Surfaces(self.pictures[part], self.conversion)
+
+
+class SurfaceOps(Protocol):
+    """What a decoder on a device, and whoever checks its pictures, needs of that device."""
+
+    def keep(self, planes: Sequence[tuple[int, int]]) -> Any:
+        """Copy what a decoder has left in device memory.
+
+        Parameters
+        ----------
+        planes : sequence of (int, int)
+            Address and bytes of each part; they are put one behind the other.
+
+        Returns
+        -------
+        device array
+            uint8 (bytes,), for the operations of this thread.
+
+        Raises
+        ------
+        DeviceMemoryError
+        """
+
+    def settle(self) -> None:
+        """Return once all that this thread has asked to `keep` is copied: then the decoder may use
+        its memory again."""
+
+    def to_device(self, frames: NDArray[Any]) -> Any:
+        """A host array as a device array."""
+
+    def to_host(self, array: Any) -> NDArray[Any]:
+        """A device array as a host array."""
+
+    def resize(self, frames: Any, height: int, width: int) -> NDArray[np.uint8]:
+        """Surfaces -> RGB (N, height, width, 3)."""

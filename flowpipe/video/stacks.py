@@ -1,0 +1,98 @@
+"""Pictures of one size -> a stack of frames: RGB in host memory, or surfaces of a device."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from flowpipe.surfaces import Surfaces
+from flowpipe.video.colour import Colour, Converter, Turn
+from flowpipe.video.surfaces import SurfacePicture
+
+
+class Stack(Protocol):
+    """Grows by a frame at a time, up to its room."""
+
+    room: int
+
+    def takes(self, picture: Any, height: int, width: int) -> bool:
+        """Whether a picture of this upright size is of the kind of the others."""
+
+    def add(self, picture: Any, colour: Colour, turn: Turn) -> None:
+        """Add a picture.
+
+        Raises
+        ------
+        DecodeError
+            ``unsupported`` for a pixel format that libswscale cannot read.
+        """
+
+    def repeat(self) -> None:
+        """Add the last picture once more."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def frames(self) -> Any:
+        """The frames so far: uint8 (T, H, W, 3), or Surfaces."""
+
+
+def new_stack(picture: Any, height: int, width: int, room: int, converter: Converter) -> Stack:
+    """Return an empty stack for pictures such as this one."""
+    if isinstance(picture, SurfacePicture):
+        return SurfaceStack(room)
+    return HostStack(height, width, room, converter)
+
+
+class HostStack:
+    """RGB, converted by libswscale."""
+
+    def __init__(self, height: int, width: int, room: int, converter: Converter) -> None:
+        self.room, self._count, self._converter = room, 0, converter
+        self._data = np.empty((room, height, width, 3), np.uint8)
+
+    def takes(self, picture: Any, height: int, width: int) -> bool:
+        is_host = not isinstance(picture, SurfacePicture)
+        return is_host and self._data.shape[1:3] == (height, width)
+
+    def add(self, picture: Any, colour: Colour, turn: Turn) -> None:
+        self._converter.write(picture, colour, turn, self._data[self._count])
+        self._count += 1
+
+    def repeat(self) -> None:
+        self._data[self._count] = self._data[self._count - 1]
+        self._count += 1
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def frames(self) -> Any:
+        return self._data[: self._count]
+
+
+class SurfaceStack:
+    """Surfaces of one conversion, which their device does once their size is known."""
+
+    def __init__(self, room: int) -> None:
+        self.room, self._pictures = room, list[SurfacePicture]()
+
+    def takes(self, picture: Any, height: int, width: int) -> bool:
+        if not isinstance(picture, SurfacePicture):
+            return False
+        return not self._pictures or picture.conversion is self._pictures[0].conversion
+
+    def add(self, picture: Any, colour: Colour, turn: Turn) -> None:
+        self._pictures.append(picture)
+
+    def repeat(self) -> None:
+        self._pictures.append(self._pictures[-1])
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    @property
+    def frames(self) -> Any:
+        pixels = tuple(picture.pixels for picture in self._pictures)
+        return Surfaces(pixels, self._pictures[0].conversion)
