@@ -8,6 +8,7 @@ solves TV-L1 on made-up pairs, for profilers, and prints the seconds of the firs
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import statistics
@@ -166,6 +167,8 @@ def solving(
 
 def kernels(place: Place) -> Found:
     """Trace the kernels of a call with 64 pairs; time the first call with and without a cache."""
+    if importlib.util.find_spec("torch") is None:
+        return Found(None, "PyTorch is not installed, whose profiler this step uses")
     from torch.profiler import ProfilerActivity, profile
 
     pairs, size = (TINY_PAIRS, TINY_SIZE) if place.rehearse else (PAIRS, SIZE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import math
 import os
 import re
@@ -44,6 +45,8 @@ def demo_store(place: Place) -> Found:
 
 def train(place: Place, modality: str, amp: str, heavy: bool = False) -> Found:
     """Train a stream until the time is up; whether it learns, on what, and what it waits for."""
+    if importlib.util.find_spec("torch") is None:
+        return Found(None, "PyTorch is not installed")
     store = place.stores / "demo"
     if not (store / "store.json").is_file():
         made = demo_store(place)

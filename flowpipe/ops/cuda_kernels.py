@@ -47,6 +47,8 @@ ARCHITECTURES = {
 # Square roots and quotients as the hardware has them, three times cheaper and a bit or two less
 # exact; products are fused where the formulas say so and nowhere else, as on the CPU.
 PRECISION = ("--fmad=false", "--prec-div=false", "--prec-sqrt=false", "--ftz=true")
+# Line numbers, for compute-sanitizer and Nsight Compute; the instructions stay the same.
+LINES = "-lineinfo"
 
 DECLARATION = re.compile(
     r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\(([^)]*)\)'
@@ -83,7 +85,7 @@ def options() -> tuple[str, ...]:
     headers = [folder() / "tvl1_math.h", *sorted((folder() / "cuda").glob("*.cuh"))]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in headers)).hexdigest()
     include = (f"-I{folder()}", f"-I{folder() / 'cuda'}")
-    return ("-std=c++17", *PRECISION, *include, f"-DFLOWPIPE_HEADERS=0x{digest[:8]}")
+    return ("-std=c++17", LINES, *PRECISION, *include, f"-DFLOWPIPE_HEADERS=0x{digest[:8]}")
 
 
 class Kernels:

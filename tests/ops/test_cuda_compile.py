@@ -8,7 +8,7 @@ from collections import Counter
 import nvrtc
 import pytest
 
-from flowpipe.ops.cuda_kernels import ARCHITECTURES, SOURCES, folder, options
+from flowpipe.ops.cuda_kernels import ARCHITECTURES, LINES, SOURCES, folder, options
 
 TARGETS = [(major, arch) for major, archs in ARCHITECTURES.items() for arch in archs]
 READABLE = [target for target in TARGETS if target[1] >= 75]  # by the nvdisasm that pip installs
@@ -41,6 +41,19 @@ def test_an_iteration_takes_few_instructions(major, architecture):
     ):
         assert loop.total() / (2 * PIXELS) <= most, loop
         assert not {"LDL", "STL"} & set(loop), "spills in the inner loop"
+
+
+def test_line_numbers_change_no_instruction(monkeypatch):
+    """They are always compiled in, so that the sanitizer's reports name lines of the sources."""
+    from flowpipe.ops import cuda_kernels
+
+    nvrtc.require(13)
+    with_lines = nvrtc.compiled("planes", 13, 90).cubin
+    monkeypatch.setattr(cuda_kernels, "options", lambda: tuple(o for o in options() if o != LINES))
+    without = nvrtc.compiled.__wrapped__("planes", 13, 90).cubin
+    assert b".debug_line" in with_lines and b".debug_line" not in without
+    for kernel in SOURCES["planes"]:
+        assert nvrtc.disassembled(with_lines, kernel) == nvrtc.disassembled(without, kernel)
 
 
 def test_every_kernel_is_listed():
