@@ -253,6 +253,7 @@ def main() -> int:
     have = read_have(options.have.read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as folder:
         packer = Packer(out, options.python, have, Path(folder))
+        (out / "python").write_text(options.python, encoding="utf-8")
         make(packer, options)
     return finish(out, options.limit)
 

@@ -28,6 +28,11 @@ NEEDED = "import av, dask, distributed, simplejpeg, jpeg_ls, cv2, h5py, flowpipe
 
 def setup(place: Place) -> Found:
     """Unpack everything, put the core in its place and load the packages."""
+    packed, here = place.packed / "python", f"{sys.version_info[0]}.{sys.version_info[1]}"
+    if packed.is_file() and packed.read_text(encoding="utf-8") != here:
+        meant = packed.read_text(encoding="utf-8")
+        cure = f"name Python {meant} with PYTHON=, or run pack.py --python {here}"
+        return Found(False, f"{place.packed} is packed for Python {meant}, this is {here}: {cure}")
     unpacked = unpack(place)
     core = place_core(place.packed)
     say(f"core: {core}")

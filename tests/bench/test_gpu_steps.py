@@ -122,6 +122,12 @@ def test_a_step_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_packages_of_another_python_are_refused(kit: Any, tmp_path: Path) -> None:
+    (tmp_path / "python").write_text("2.7", encoding="utf-8")
+    found = kit.setting_up.setup(kit.place.Place(tmp_path, tmp_path / "work", rehearse=True))
+    assert not found.ok and "is packed for Python 2.7, this is 3." in found.words
+
+
 def test_a_step_that_hangs_leaves_nothing_running(kit: Any, tmp_path: Path) -> None:
     """What a step has started ends with it, also what does not listen to SIGTERM."""
     script = "trap '' TERM; (trap '' TERM; sleep 300; true) & echo $! > grandchild; wait"
