@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any, cast
 
 import numpy as np
@@ -20,6 +21,7 @@ from flowpipe.flow import make_solver
 from flowpipe.flow.opencv_cuda import OpenCVCudaTVL1Params
 from flowpipe.flow.tvl1 import VARIANTS, TVL1Params, TVL1Solver
 from flowpipe.ops import Ops, get_ops
+from flowpipe.surfaces import Conversion, Surfaces
 
 CLIP, FRAMES, APART = "shear_02", 9, 3  # of the demo set; every third frame, that more may move
 SIZE = 256, 340
@@ -89,6 +91,31 @@ def _exact(name: str, ours: NDArray[Any], meant: NDArray[Any]) -> Check:
 
 def _resize(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
     return _exact("resize", ops.resize(frames, 120, 161), cpu.resize(frames, 120, 161))
+
+
+def _surfaces(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
+    """Pictures of NVDEC in 8 and 10 bits, lying in every way: the reference has the same formulas
+    in NumPy."""
+    name, (height, width) = "resize of surfaces", (61, 91)
+    if ops.surfaces is None:
+        return Check(name, None, "no decoder leaves its pictures on this device")
+    rng, found = np.random.default_rng(6), list[list[NDArray[np.uint8]]]([[], []])
+
+    def taps(side: int, one: int) -> NDArray[np.int32]:
+        near, weight = np.arange(side) // 2, rng.integers(0, one + 1, side)
+        far = np.minimum(near + 1, side // 2)
+        return np.stack([near, far, one - weight, weight], axis=1).astype(np.int32)
+
+    columns, rows = taps(width, 1 << 14), taps(height, 1 << 12)
+    gains = np.array([8192, 9539, 13074, -6660, -3209, 16525], np.int32)
+    for bits, turns in product((8, 10), range(4)):
+        conversion = Conversion(height, width, bits, gains, columns, rows, turns, turns % 2 == 1)
+        size = (height + (height + 1) // 2) * (width + 1) * (1 if bits == 8 else 2)
+        picture = rng.integers(0, 256, size, np.uint8)
+        for backend, images in zip((ops, get_ops("reference")), found, strict=True):
+            surfaces = Surfaces((backend.to_device(picture),), conversion)
+            images.append(backend.resize(surfaces, *conversion.upright).ravel())
+    return _exact(name, *map(np.concatenate, found))
 
 
 def _gray(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
@@ -270,6 +297,7 @@ def _joined(ops: Ops, planes: tuple[Any, Any]) -> NDArray[Any]:
 
 CHECKS: dict[str, Callable[[Ops, Ops, NDArray[np.uint8]], Check]] = {
     "resize": _resize,
+    "resize of surfaces": _surfaces,
     "gray": _gray,
     "difference": _difference,
     "quantise": _quantise,

@@ -54,7 +54,7 @@ ALLOWED = {
         "types", "modality", "errors", "recipe", "remote", "owner", "scratch", "strict", "words",
         "__init__",
     },
-    "selftest": {"flow", "datasets", "ops", "errors"},
+    "selftest": {"flow", "datasets", "ops", "errors", "surfaces"},
     "evaluation": {"types", "errors", "strict", "whole", "words"},
     "tsn": {
         "store", "types", "modality", "errors", "recipe", "evaluation", "train_recipe", "scratch",

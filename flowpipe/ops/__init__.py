@@ -94,8 +94,8 @@ class Ops(Protocol):
         what this thread has queued by now. Whoever shares an array holds it until they are done.
         """
 
-    def resize(self, frames: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-        """(N, H, W, 3) -> (N, height, width, 3), bilinear with centred pixels.
+    def resize(self, frames: Any, height: int, width: int) -> NDArray[np.uint8]:
+        """uint8 (N, H, W, 3) -> (N, height, width, 3), bilinear with centred pixels.
 
         Instead of frames, a backend with `surfaces` takes `flowpipe.surfaces.Surfaces`.
         """

@@ -16,11 +16,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import require_cuda
 from nvdec_machine import environment, forget, stand_in
 from videofile import encode_video, good_files, moving_clip
 
 from flowpipe.distribution import how_to_install
 from flowpipe.errors import BackendError, DecodeError
+from flowpipe.ops import get_ops
+from flowpipe.surfaces import Surfaces
 from flowpipe.types import VideoFacts
 from flowpipe.video import VideoParams, cut_points, nvcodec, nvdec_lack, open_video
 from flowpipe.video.colour import Converter
@@ -470,6 +473,24 @@ def test_on_a_gpu(name: str, how: dict[str, Any], tmp_path: Path) -> None:
         assert np.abs(nvdec.data.astype(int) - cpu.data).mean() <= 1
     else:
         np.testing.assert_array_equal(nvdec.data, cpu.data)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", ["nasa_13013.mp4", "decord_video_90.mov", "h265_10bits.mp4"])
+def test_pictures_stay_on_a_gpu(name: str, shared_data: Path) -> None:
+    """The real library's memory, copied by the real CuPy and converted by the real kernel."""
+    require_nvdec()
+    require_cuda()
+    path, cuda = shared_data / "nasty" / name, get_ops("cuda")
+    with (
+        open_video(path) as reader,
+        open_video(path, VideoParams(decoder="nvdec"), surfaces=cuda.surfaces) as there,
+    ):
+        for meant, found in zip(reader.windows(7), there.windows(7), strict=True):
+            assert isinstance(found.data, Surfaces)
+            for size in (meant.data.shape[1:3], (60, 80)):
+                images = cuda.resize(found.data, *size)
+                np.testing.assert_array_equal(images, get_ops("cpu").resize(meant.data, *size))
 
 
 @pytest.mark.cuda
