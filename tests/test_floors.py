@@ -52,7 +52,7 @@ ALLOWED = {
     "run": {
         "extract", "extract_recipe", "planes", "flow", "ops", "video", "store", "codec", "datasets",
         "types", "modality", "errors", "recipe", "remote", "owner", "scratch", "strict", "words",
-        "__init__",
+        "windows", "__init__",
     },
     "selftest": {"flow", "datasets", "ops", "errors", "surfaces"},
     "evaluation": {"types", "errors", "strict", "whole", "words"},

@@ -43,6 +43,8 @@ class Sample:
     frames_per_byte: float
     height: int
     width: int
+    largest: str = ""
+    """Path of the one with the largest pictures; empty where none can be probed."""
 
 
 @dataclass(frozen=True)
@@ -303,7 +305,7 @@ def look_at(paths: Sequence[str], fps: float, stream: int | None = None) -> Samp
         Video stream that the recipe asks for; None chooses one.
     """
     step = max(1, len(paths) // SAMPLE)
-    found = []
+    found, largest = [], (0, "")
     for path in paths[::step][:SAMPLE]:
         try:
             probed, size = probe(path, stream=stream), facts_of(path).bytes
@@ -314,11 +316,12 @@ def look_at(paths: Sequence[str], fps: float, stream: int | None = None) -> Samp
             # A header that promises more is wrong, and would refuse the run for want of disk.
             density = min(frames / size, MOST_FRAMES_PER_BYTE)
             found.append((density, probed.height, probed.width))
+            largest = max(largest, (probed.height * probed.width, path))
     if not found:
         # Nothing can be probed, so the videos will fail one by one and any figure will do.
         return Sample(1 / 4000, 256, 340)
     density, height, width = (statistics.median(values) for values in zip(*found, strict=True))
-    return Sample(density, round(height), round(width))
+    return Sample(density, round(height), round(width), largest[1])
 
 
 def _cuts(path: str, split_s: float, stream: int | None) -> tuple[float, ...]:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from itertools import islice
 from multiprocessing import get_context
+from typing import Any
 
 import numpy as np
 
-from flowpipe.errors import BackendError
+from flowpipe.errors import BackendError, DecodeError
 from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.flow import FLOWS, make_solver
 from flowpipe.modality import MODALITIES
 from flowpipe.ops import Ops, get_ops, gpu_memory
 from flowpipe.run.plan import Rates, Sample
+from flowpipe.video import open_video
+from flowpipe.windows import WINDOW_BYTES
 
 BYTES_PER_PIXEL = {
     # benchmarks/codecs.py on real clips at 340x256: bytes of one image over its pixels
@@ -109,8 +114,11 @@ def measure_apart(
 
 
 def _work_through(recipe: ExtractRecipe, device: str, sample: Sample) -> int:
-    """Compute the flow of as many pairs as a worker does at once; the memory of this process."""
+    """Compute the flow of as many pairs as a worker does at once, beside a decoder that holds GPU
+    memory too; return the memory of this process."""
     ops = get_ops(device)
+    if recipe.video.decoder != "cpu" and sample.largest:
+        _under_way.append(_decode_window(recipe, ops, sample.largest))
     height, width = recipe.size.target(sample.height, sample.width)
     if max(MODALITIES[name].flows for name in recipe.modalities):
         solver = make_solver(recipe.flow, ops)
@@ -118,6 +126,20 @@ def _work_through(recipe: ExtractRecipe, device: str, sample: Sample) -> int:
         prepared = solver.prepare(gray)
         ops.to_host(solver.solve(prepared[:-1], prepared[1:]))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
+_under_way: list[Any] = []
+"""What this process keeps open until it ends, so that others see what it takes."""
+
+
+def _decode_window(recipe: ExtractRecipe, ops: Ops, path: str) -> Any:
+    """Decode and resize a window of a video, and return its decoder, which holds memory."""
+    reader = open_video(path, recipe.video, surfaces=ops.surfaces)
+    windows = reader.windows(ops.window_frames, WINDOW_BYTES)
+    with contextlib.suppress(DecodeError):  # its worker will say what is wrong with it
+        for frames in islice(windows, 1):
+            ops.resize(frames.data, *recipe.size.target(*frames.data.shape[1:3]))
+    return reader, windows
 
 
 def _pair_s(recipe: ExtractRecipe, ops: Ops, height: int, width: int) -> float:

@@ -12,6 +12,8 @@ import pytest
 from command import run_python
 from conftest import ROOT, python_path
 from emulated import STAND_IN
+from nvdec_machine import environment
+from videofile import encode_video, moving_clip
 
 from flowpipe.ops.cpu import native_core
 from flowpipe.run.fill import fill_gpus, mps_words, usable_cores
@@ -76,22 +78,26 @@ def test_mps_is_looked_for_where_workers_share_gpus(
 
 
 MEASURED = """
+import sys
 from flowpipe import recipe
 from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.run import rates
 from flowpipe.run.plan import Sample
 flow = {"name": "tvl1", "warps": 1, "iterations": 2}
 size = {"width": 0, "height": 0}
-made = recipe.build(ExtractRecipe, {"flow": flow, "size": size}, where="extract")
-found = rates.measure_apart(made, "cuda", Sample(1e-4, 48, 64), memory=True)
+video = {"decoder": "nvdec" if sys.argv[1:] else "cpu"}
+made = {"flow": flow, "size": size, "video": video}
+made = recipe.build(ExtractRecipe, made, where="extract")
+sample = Sample(1e-4, 48, 64, *sys.argv[1:])
+found = rates.measure_apart(made, "cuda", sample, memory=True)
 print(found.gpu_workers, found.worker_bytes, found.gpu_s > 0)
 """
 
 
-def measured(**environment: str) -> tuple[int, int, bool]:
+def measured(*videos: Path, **environment: str) -> tuple[int, int, bool]:
     """Workers that a GPU of the emulator has room for, memory of one, whether a GPU computed."""
     done = subprocess.run(
-        [sys.executable, "-c", MEASURED], capture_output=True, text=True, check=False,
+        [sys.executable, "-c", MEASURED, *videos], capture_output=True, text=True, check=False,
         env={**os.environ, "PYTHONPATH": python_path(ROOT, STAND_IN), **environment},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -113,3 +119,22 @@ def test_what_a_worker_takes_of_a_gpu_is_measured(tmp_path: Path) -> None:
         found.append(workers)
     assert 1 < found[0] < found[1] <= 16, found
     assert measured(**of_gpu, CUDA_STAND_IN_EXCLUSIVE=str(tmp_path / "lock"))[0] == 1
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++ for the emulated kernels")
+@pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none")
+def test_a_decoder_on_the_gpu_takes_its_memory_too(tmp_path: Path) -> None:
+    """With sessions of 128 MB, three or four workers fit into 1 GB; more did without."""
+    video = encode_video(tmp_path / "a.mp4", moving_clip(5))
+    machine = environment(tmp_path / "driver")
+    machine["PYTHONPATH"] = python_path(STAND_IN, *machine["PYTHONPATH"].split(os.pathsep))
+    found = []
+    for session_bytes in (0, 128 << 20):
+        shared = tmp_path / str(session_bytes)
+        shared.mkdir()
+        of_gpu = {"CUDA_STAND_IN_BYTES": str(1 << 30), "CUDA_STAND_IN_SHARED": str(shared)}
+        of_gpu["NVDEC_STAND_IN_BYTES"] = str(session_bytes)
+        workers, _, on_gpu = measured(video, **{**machine, **of_gpu})
+        assert on_gpu
+        found.append(workers)
+    assert 1 < found[1] <= 6 < found[0], found

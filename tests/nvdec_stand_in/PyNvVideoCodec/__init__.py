@@ -13,6 +13,7 @@ import ctypes
 import enum
 import os
 import re
+import sys
 from typing import Any
 
 import av
@@ -48,6 +49,8 @@ SUPPORTED = {(name, 8) for name in FFMPEG} | {
 }
 LIMITS = {"width_min": 48, "height_min": 16, "width_max": 4096, "height_max": 4096}
 SESSIONS = int(os.environ.get("NVDEC_STAND_IN_SESSIONS", 1000))
+SESSION_BYTES = int(os.environ.get("NVDEC_STAND_IN_BYTES", 0))
+"""What a session takes of the memory of tests/cuda_stand_in, in a process that has it."""
 FAIL_AT: dict[int, int] = {}
 """Error code by the number of a decoded packet."""
 open_sessions = 0
@@ -231,6 +234,8 @@ class PyNvDecoder:
             raise _error("HandleVideoSequence", 2, "m_api.cuvidCreateDecoder() returned error 2")
         open_sessions += 1
         self._counted = True
+        if SESSION_BYTES and "cupy" in sys.modules:
+            sys.modules["cupy"].cuda.memory.take(SESSION_BYTES)
 
     def _filled(self, memory: np.ndarray, picture: Any) -> np.ndarray:
         """The picture as NV12 or P016, rows of an even length; scaled to the first one."""
