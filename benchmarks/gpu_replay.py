@@ -14,12 +14,13 @@ import numpy as np
 
 from flowpipe.ops.cuda_settings import HALO_PX, TILE_PX, Settings, tiles
 
+TILE_ROWS = 4  # of a thread
 ISSUE = 0.7
 WARP_IPC = 0.4
 CACHE_BYTES_PER_CLOCK, BLOCK_BYTES_PER_CLOCK = 22, 64
 CACHE_SHARE = 0.9
 MEMORY_SHARE = 0.9
-LAUNCH_S, BLOCK_S, EMPTY_BLOCK_S = 1.5e-6, 1.0e-6, 0.6e-6
+LAUNCH_S, BLOCK_S, EMPTY_BLOCK_S, STEP_S = 1.5e-6, 1.0e-6, 0.6e-6, 0.3e-6
 HOST_LEVEL_S, OTHER_S = 60e-6, 3e-6
 
 ASSUMED = (
@@ -32,7 +33,9 @@ ASSUMED = (
     f"{CACHE_SHARE:.0%} of it holds the state of the pairs at work, the rest of the state comes "
     f"from memory, at {MEMORY_SHARE:.0%} of the data sheet's speed.",
     f"A kernel of a graph costs {1e6 * LAUNCH_S:.1f} us, the start of a block "
-    f"{1e6 * BLOCK_S:.1f} us, a block without work {1e6 * EMPTY_BLOCK_S:.1f} us.",
+    f"{1e6 * BLOCK_S:.1f} us, a block without work {1e6 * EMPTY_BLOCK_S:.1f} us, the end of a step "
+    f"of `tvl1_level` {1e6 * STEP_S:.1f} us.",
+    "Prologue and epilogue are all instructions before and behind the iterations, taken or not.",
     "A launch takes whole waves of tiles, each as long as the mean tile of the level.",
     f"The GPU waits {1e6 * HOST_LEVEL_S:.0f} us for the host after a level whose end the host has "
     "to learn.",
@@ -67,15 +70,19 @@ GPUS = (
 
 
 class Counts(NamedTuple):
-    """Instructions of a thread of `tvl1_tile`, and of the warp of one pixel."""
+    """Instructions of a thread."""
 
     prologue: float
+    """Of `tvl1_tile`, before the first iteration, without a warp."""
     epilogue: float
     inside: float
     """An iteration of a tile inside the image."""
     border: float
     """An iteration of a tile at a border of the image."""
     warp: float
+    """A warp of the eight pixels of a thread."""
+    level: float
+    """An iteration of `tvl1_level`."""
 
 
 class Cost(NamedTuple):
@@ -103,74 +110,62 @@ class Replay:
         height, width : int
         iterations : int (pairs, warps)
         """
-        gpu = self.gpu
-        pairs = self.settings.pairs_together(
-            height, width, int(gpu.cache_bytes), gpu.multiprocessors
-        )
-        seconds, launches = HOST_LEVEL_S, 0
-        for base in range(0, len(iterations), pairs):
-            cost = self._ladder(height, width, iterations[base : base + pairs])
-            seconds, launches = seconds + cost.seconds, launches + cost.launches
-        return Cost(seconds, launches)
-
-    def _ladder(self, height: int, width: int, iterations: np.ndarray) -> Cost:
-        """Slots until the slowest pair of a group is done, and the rungs that are then empty."""
+        if tiles(height, width) == (1, 1):
+            return self._whole_level(height, iterations)
         steps = -(-iterations // HALO_PX)
-        needed = int(steps.sum(1).max())
-        working, fresh = np.zeros(needed, int), np.zeros(needed, int)
-        for pair in steps:
-            working[: pair.sum()] += 1
-            fresh[np.concatenate([[0], pair.cumsum()[:-1]])] += 1
-        slots = (-(-needed // self.settings.slots) + 1) * self.settings.slots
-        rate = self._bytes_per_s(len(steps), height, width)
-        working.resize(slots), fresh.resize(slots)
-        tile_s = self._tile_s(height, width, rate)
-        idle = len(steps) - working
-        seconds = sum(self._launch_s(work, tile_s, tiles(height, width)) for work in working)
+        together = min(
+            len(steps),
+            self.settings.pairs_together(
+                height, width, int(self.gpu.cache_bytes), self.gpu.multiprocessors
+            ),
+        )
+        working, fresh = _taken(steps, together)
+        launches = (-(-len(working) // self.settings.slots) + 1) * self.settings.slots
+        rate = self._bytes_per_s(together, height, width)
+        tile_s, warp_s = (self._tile_s(height, width, rate, warped) for warped in (False, True))
         across, down = tiles(height, width)
-        seconds += float(idle.sum()) * across * down * EMPTY_BLOCK_S / self.gpu.multiprocessors
-        seconds += self._warps_s(height, width, fresh, len(steps), rate)
-        return Cost(seconds, 2 * slots)
+        waves = -(-working * across * down // self.gpu.multiprocessors)
+        idle = (launches * together - working.sum()) * across * down
+        seconds = HOST_LEVEL_S + launches * LAUNCH_S
+        seconds += float((waves * (tile_s + (warp_s - tile_s) * fresh / working)).sum())
+        return Cost(seconds + idle * EMPTY_BLOCK_S / self.gpu.multiprocessors, launches)
 
-    def _launch_s(self, pairs: int, tile_s: float, grid: tuple[int, int]) -> float:
-        waves = -(-pairs * grid[0] * grid[1] // self.gpu.multiprocessors)
-        return float(LAUNCH_S + waves * tile_s)
+    def _whole_level(self, height: int, iterations: np.ndarray) -> Cost:
+        """Pairs that are a tile each: a block does all of a pair."""
+        warps = -(-height // TILE_ROWS)
+        each = iterations.sum(1) * self._seconds(warps, self.counts.level)
+        each += -(-iterations // HALO_PX).sum(1) * STEP_S
+        each += iterations.shape[1] * (self._seconds(warps, self.counts.warp) + BLOCK_S)
+        busy_s = np.zeros(self.gpu.multiprocessors)
+        for seconds in sorted(each, reverse=True):
+            busy_s[busy_s.argmin()] += seconds
+        return Cost(LAUNCH_S + float(busy_s.max()), 1)
 
-    def _warps_s(
-        self, height: int, width: int, fresh: np.ndarray, pairs: int, bytes_per_s: float
-    ) -> float:
-        """Launches of `tvl1_warp`: four blocks at a time share a multiprocessor."""
-        gpu = self.gpu
-        blocks = -(-width // 32) * -(-height // 8)
-        issue = ISSUE * gpu.slots / 32 * gpu.clock_hz * gpu.multiprocessors
-        each = 8 * blocks * self.counts.warp / issue
-        each += 44 * height * width / (bytes_per_s * gpu.multiprocessors)
-        empty = blocks * EMPTY_BLOCK_S / (4 * gpu.multiprocessors)
-        return float(
-            len(fresh) * LAUNCH_S + fresh.sum() * each + (pairs - fresh).sum() * empty
-        )  # fmt: skip
-
-    def _tile_s(self, height: int, width: int, bytes_per_s: float) -> float:
+    def _tile_s(self, height: int, width: int, bytes_per_s: float, warped: bool) -> float:
         """Seconds of the mean tile of an image."""
         across, down = tiles(height, width)
-        compute_s, moved = 0.0, 0.0
+        c, compute_s, moved = self.counts, 0.0, 0.0
         for row in range(down):
             for column in range(across):
                 rows, own_rows = _side(row, down, height)
                 columns, own_columns = _side(column, across, width)
-                border = row in (0, down - 1) or column in (0, across - 1)
-                compute_s += self._compute_s(TILE_PX // 4, border) / (across * down)
-                moved += (40 * rows * columns + 24 * own_rows * own_columns) / (across * down)
+                border = row == down - 1 or column in (0, across - 1)
+                warps, every_warp = -(-rows // TILE_ROWS), TILE_PX // TILE_ROWS
+                iterations = HALO_PX * (c.border if border else c.inside)
+                compute_s += self._seconds(every_warp, c.prologue + c.epilogue)
+                compute_s += self._seconds(warps, iterations + warped * c.warp)
+                reads, writes = (56, 40) if warped else (40, 24)  # bytes of a pixel
+                moved += reads * rows * columns + writes * own_rows * own_columns
+        tile_bytes, tile_s = moved / (across * down), BLOCK_S + compute_s / (across * down)
         if self.spread:
             alone = BLOCK_BYTES_PER_CLOCK * self.gpu.clock_hz
-            return max(BLOCK_S + compute_s + moved / alone, moved / bytes_per_s)
-        return BLOCK_S + compute_s + moved / bytes_per_s
+            return max(tile_s + tile_bytes / alone, tile_bytes / bytes_per_s)
+        return tile_s + tile_bytes / bytes_per_s
 
-    def _compute_s(self, warps: int, border: bool) -> float:
-        c = self.counts
-        each = c.prologue + c.epilogue + HALO_PX * (c.border if border else c.inside)
+    def _seconds(self, warps: int, instructions: float) -> float:
+        """Seconds in which a block issues so many instructions in each of its warps."""
         issue = min(ISSUE * self.gpu.slots / 32, WARP_IPC * warps)
-        return float(warps * each / (issue * self.gpu.clock_hz))
+        return float(warps * instructions / (issue * self.gpu.clock_hz))
 
     def _bytes_per_s(self, pairs: int, height: int, width: int) -> float:
         """What a multiprocessor reads and writes, with so many pairs at work."""
@@ -186,3 +181,22 @@ def _side(number: int, count: int, size: int) -> tuple[int, int]:
     """Rows or columns that a tile reads, and that it writes."""
     reads = min(TILE_PX, size - number * (TILE_PX - 2 * HALO_PX))
     return reads, reads - HALO_PX * ((number > 0) + (number < count - 1))
+
+
+def _taken(steps: np.ndarray, together: int) -> tuple[np.ndarray, np.ndarray]:
+    """How many slots have a pair, and how many a warp to do, step after step.
+
+    Parameters
+    ----------
+    steps : int (pairs, warps)
+    together : int
+        Slots. One whose pair is finished takes the next pair that waits.
+    """
+    ends = np.zeros(together, int)
+    starts = []
+    for pair in steps:
+        slot = int(ends.argmin())
+        starts.append(ends[slot] + np.concatenate([[0], pair.cumsum()[:-1]]))
+        ends[slot] += pair.sum()
+    fresh = np.bincount(np.concatenate(starts), minlength=ends.max())
+    return (ends > np.arange(ends.max())[:, None]).sum(1), fresh

@@ -130,13 +130,36 @@ def disassembled(cubin: bytes, kernel: str) -> tuple[list[tuple[str, str]], dict
     return instructions, labels
 
 
-def loops(cubin: bytes, kernel: str) -> list[Counter[str]]:
-    """The instructions of each loop of a kernel, by opcode."""
+def loops(cubin: bytes, kernel: str) -> list[tuple[int, int]]:
+    """(first, last) instruction of each loop of a kernel.
+
+    What lies behind an exit and jumps back is no loop: the compiler puts rare cases there.
+    """
     instructions, labels = disassembled(cubin, kernel)
     found = []
     for end, (opcode, operands) in enumerate(instructions):
         target = re.search(r"\.L_x?_?\w+", operands) if opcode.startswith("BRA") else None
         start = labels.get(target[0], end) if target else end
-        if start < end:
-            found.append(Counter(name.split(".")[0] for name, _ in instructions[start : end + 1]))
+        if start < end and not counted(instructions[start:end])["EXIT"]:
+            found.append((start, end))
     return found
+
+
+def innermost(cubin: bytes, kernel: str, opcode: str, least: int) -> list[tuple[int, int]]:
+    """(first, last) of the loops with so many of an instruction, and no such loop within."""
+    instructions, _ = disassembled(cubin, kernel)
+    found = [
+        (start, end)
+        for start, end in loops(cubin, kernel)
+        if counted(instructions[start : end + 1])[opcode] >= least
+    ]
+    return [
+        outer
+        for outer in found
+        if not any(outer != one and outer[0] <= one[0] and one[1] <= outer[1] for one in found)
+    ]
+
+
+def counted(instructions: list[tuple[str, str]]) -> Counter[str]:
+    """How many instructions there are, by opcode."""
+    return Counter(name.split(".")[0] for name, _ in instructions)

@@ -56,7 +56,7 @@ def test_sound_kernels_pass(ops):
         ("surfaces.cu", "(1 << 21)", "(1 << 22)", {"resize of surfaces"}),
         ("pyramid.cu", "(index + 0.5)", "(index + 0.4)", {"pyramid centred", "upsample"}),
         ("corners.cu", "(a + c) - ", "(a + c) + ", {"corners"}),
-        ("tvl1_warp.cu", "constant_part(sum.x,", "constant_part(0.99f * sum.x,",
+        ("warp.cuh", "constant_part(sum.x,", "constant_part(0.99f * sum.x,",
          {"tvl1_warps opencv2", "tvl1_warps opencv4_cpu"}),
     ],
 )  # fmt: skip

@@ -30,11 +30,10 @@ SOURCES = {
     "planes": ("quantise", "take", "warp_homography"),
     "surfaces": ("resize_surface",),
     "pyramid": ("widen", "pyramid_down", "bilinear"),
-    "tvl1_warp": (
-        "centered_gradient", "tvl1_start", "tvl1_begin", "tvl1_warp", "median", "tvl1_flow",
-    ),
+    "tvl1_fields": ("centered_gradient", "tvl1_start", "tvl1_begin", "median", "tvl1_flow"),
     "tvl1_tile": ("tvl1_tile",),
     "corners": ("corner_strength", "corner_candidates", "corner_choice", "corner_order"),
+    "tvl1_level": ("tvl1_level",),
 }  # fmt: skip
 """File -> its kernels."""
 
@@ -62,6 +61,7 @@ ELEMENTS: dict[str, type[np.generic]] = {
     **NUMBERS, "u8": np.uint8, "float4": np.float32, "Progress": np.int32,
     "unsigned long long": np.uint64,
     "Taps": np.int32, "Colour": np.int32,
+    "Queue": np.int32,
 }  # fmt: skip
 """Type that a parameter points to -> the numbers that an array has there."""
 

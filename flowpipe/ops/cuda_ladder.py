@@ -1,12 +1,14 @@
 """Pairs at one scale on a GPU -> their flow: launches that need no word from the host.
 
-A ladder of slots, each a warp and a tile step over all pairs; on the device every pair takes from
-a slot what it needs next (kernels/cuda/progress.cuh). The host queues slots a rung at a time, one
-rung ahead of what it knows to be needed, so the device never waits for it.
+A slot takes a step of its pair: a warp where one is due, then a few iterations. When the pair is
+finished, the next one that waits takes over the slot, on the device (kernels/cuda/progress.cuh).
+The host queues steps a graph at a time, one graph ahead of what it knows to be needed, so the
+device never waits for it. A scale that is a single tile is one launch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,17 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.ops import TVL1Model
+from flowpipe.ops.cuda_errors import in_words
 from flowpipe.ops.cuda_kernels import Kernels
 from flowpipe.ops.cuda_lanes import Lane
 from flowpipe.ops.cuda_settings import HALO_PX, Settings, tiles
 
-BORDER_PX = 4  # of a packed image, kernels/cuda/tvl1_warp.cu
+BORDER_PX = 4  # of a packed image, kernels/cuda/warp.cuh
 TILE_BLOCK = (32, 16, 1)
-FIELDS = ("u", "v", "p11", "p12", "p21", "p22")  # enum Field, kernels/cuda/progress.cuh
+TILE_ROWS = 4  # of a thread, ROWS in kernels/cuda/tile.cuh
+FIELDS = ("u", "v", "p11", "p12", "p21", "p22")  # enum Field, kernels/cuda/fields.cuh
 COEFFICIENTS = ("a", "b", "c", "g")
 PROGRESS = ("warps", "fresh", "done", "look", "end", "converged", "side", "arrived", "total")
-SAMPLINGS = ("catmull_rom", "thirtyseconds", "keys")  # enum Sampling, kernels/cuda/tvl1_warp.cu
-ROW_FLOATS = 32  # rows of fields begin at a cache line
+QUEUE = ("left", "next", "pairs")
+SAMPLINGS = ("catmull_rom", "thirtyseconds", "keys")  # enum Sampling, kernels/cuda/warp.cuh
+CHUNK = 8  # columns whose fields lie together, kernels/cuda/fields.cuh
+ROW_FLOATS = 16  # a row of two fields is whole cache lines
 
 
 class Layout:
@@ -61,10 +67,12 @@ class Arena:
     """
 
     def __init__(self, cupy: Any, capacity: int, height: int, width: int) -> None:
+        self.cupy = cupy
         self.capacity, self.height, self.width = capacity, height, width
         self.floats = cupy.empty(Layout(capacity, height, width).floats, np.float32)
         self.progress = cupy.empty((capacity, len(PROGRESS)), np.int32)
-        self.left = cupy.empty(1, np.int32)
+        self.queue = cupy.empty(len(QUEUE), np.int32)
+        self.slots = cupy.empty(capacity, np.int32)
         self.graphs: dict[Any, Any] = {}
 
     def fits(self, pairs: int, height: int, width: int) -> bool:
@@ -84,19 +92,24 @@ class CudaState:
 
     def field(self, name: str) -> NDArray[np.float32]:
         """f32 (N, H, W) copy on the host, of a state that has been waited for."""
-        if name in COEFFICIENTS:
-            planes = self._planes("model", 1, len(COEFFICIENTS))
-            chosen = planes[:, 0, COEFFICIENTS.index(name)]
-        else:
+        with in_words(self.arena.cupy):
+            if name in COEFFICIENTS:
+                return self._field("model", 1, COEFFICIENTS, name, np.zeros(self.pairs, int))
             side = self.arena.progress.get()[: self.pairs, PROGRESS.index("side")]
-            planes = self._planes("state", 2, len(FIELDS))
-            chosen = planes[np.arange(self.pairs), side, FIELDS.index(name)]
-        return chosen[:, :, : self.width].copy()
+            return self._field("state", 2, FIELDS, name, side)
 
-    def _planes(self, name: str, sides: int, fields: int) -> NDArray[np.float32]:
-        shape = (self.arena.capacity, sides, fields, self.height, self.stride)
-        planes: NDArray[np.float32] = self.arrays[name].get().reshape(shape)[: self.pairs]
-        return planes
+    def _field(
+        self, array: str, sides: int, names: Sequence[str], name: str, side: NDArray[np.int_]
+    ) -> NDArray[np.float32]:
+        pair_of_fields, which = divmod(names.index(name), 2)
+        shape = (
+            self.arena.capacity, sides, self.height, self.stride // CHUNK, len(names) // 2,
+            CHUNK // 2, 2, 2,
+        )  # fmt: skip
+        values = self.arrays[array].get().reshape(shape)
+        chosen = values[np.arange(self.pairs), side][:, :, :, pair_of_fields, :, which]
+        rows: NDArray[np.float32] = chosen.reshape(self.pairs, self.height, self.stride)
+        return rows[:, :, : self.width].copy()
 
 
 class Ladder:
@@ -139,39 +152,53 @@ class Ladder:
         )  # fmt: skip
 
     def climb(self, state: CudaState, warps: int, iterations: int, lane: Lane) -> None:
-        """Launch rungs until every pair has done so many warps."""
-        s, m = state, state.model
-        self.kernels.over_values(
-            "tvl1_begin", 1, s.pairs, s.arena.progress, s.arena.left, s.pairs, warps, iterations,
-            m.block, m.spaced, m.enough(s.height * s.width),
-        )  # fmt: skip
-        pairs = self.settings.pairs_together(
-            s.height, s.width, self.cache_bytes, self.multiprocessors
+        """Launch steps until every pair has done so many warps."""
+        s, m, arena = state, state.model, state.arena
+        together = min(
+            self.settings.pairs_together(s.height, s.width, self.cache_bytes, self.multiprocessors),
+            arena.capacity,
         )
-        for base in range(0, s.pairs, pairs):
-            count = min(pairs, s.arena.capacity - base)
-            graph = self._graph(s, iterations, base, count, lane.stream)
-            self._rungs(graph, s.arena.left, s.pairs - min(base + count, s.pairs), lane)
+        self.kernels.over_values(
+            "tvl1_begin", 1, max(s.pairs, together), arena.progress, arena.queue, arena.slots,
+            s.pairs, together, warps, iterations, m.block, m.spaced, m.enough(s.height * s.width),
+        )  # fmt: skip
+        if self._is_whole(s):
+            self._level(s, iterations)
+        else:
+            self._rungs(self._graph(s, iterations, together, lane.stream), arena.queue, lane)
 
-    def _rungs(self, graph: Any, left: Any, wanted: int, lane: Lane) -> None:
-        """Rungs until no more than `wanted` pairs are left, one ahead of what is known."""
+    def _is_whole(self, s: CudaState) -> bool:
+        """Whether a block does all of a pair: a median filter would need what is in memory."""
+        return tiles(s.height, s.width) == (1, 1) and s.model.median == 1
+
+    def _level(self, s: CudaState, iterations: int) -> None:
+        """All warps and iterations of pairs that are a tile each."""
+        across, most, _ = TILE_BLOCK
+        self.kernels.launch(
+            "tvl1_level", (1, 1, s.pairs), (across, min(most, -(-s.height // TILE_ROWS)), 1),
+            s.arena.progress, s.arrays["packed"], s.arrays["first"], s.arrays["state"],
+            s.arrays["model"], s.pairs, *self._constants(s, iterations),
+        )  # fmt: skip
+
+    def _rungs(self, graph: Any, queue: Any, lane: Lane) -> None:
+        """Launch graphs until no pair is left, one ahead of what is known."""
         told = None
         while True:
             graph.launch(lane.stream)
-            asked = lane.download(left)
-            if told is not None and int(np.asarray(told)[0]) <= wanted:
+            asked = lane.download(queue)
+            if told is not None and not np.asarray(told)[QUEUE.index("left")]:
                 return
             told = asked
 
-    def _graph(self, s: CudaState, iterations: int, base: int, count: int, stream: Any) -> Any:
-        key = (self.settings, s.height, s.width, s.model, iterations, base, count)
+    def _graph(self, s: CudaState, iterations: int, together: int, stream: Any) -> Any:
+        key = (self.settings, s.height, s.width, s.model, iterations, together)
         graphs = s.arena.graphs
         if key not in graphs:
-            self.kernels.load("tvl1_warp", "tvl1_tile")
+            self.kernels.load("tvl1_fields", "tvl1_tile")
             stream.begin_capture()
             try:
                 for _ in range(self.settings.slots):
-                    self._slot(s, iterations, base, count)
+                    self._step(s, iterations, together)
             except BaseException:
                 with suppress(Exception):  # of a capture that broke
                     stream.end_capture()
@@ -179,27 +206,26 @@ class Ladder:
             graphs[key] = stream.end_capture()
         return graphs[key]
 
-    def _slot(self, s: CudaState, iterations: int, base: int, count: int) -> None:
-        """A warp for pairs that need one, a median filter where one is wanted, a tile step."""
-        m, arrays, progress = s.model, s.arrays, s.arena.progress
+    def _step(self, s: CudaState, iterations: int, together: int) -> None:
+        """A median filter where one is wanted, and a step of the pair of each slot."""
+        m, arrays, arena = s.model, s.arrays, s.arena
         every = m.median_every if m.median > 1 else 0
-        self._warp(s, base, count)
         if every:
             self.kernels.over_images(
-                "median", 2 * count, s.height, s.width, progress, arrays["state"],
-                arrays["filtered"], base, s.height, s.width, s.stride, every, m.median,
+                "median", 2 * together, s.height, s.stride, arena.progress, arena.slots,
+                arrays["state"], arrays["filtered"], s.height, s.width, s.stride, every, m.median,
             )  # fmt: skip
         self.kernels.launch(
-            "tvl1_tile", (*tiles(s.height, s.width), count), TILE_BLOCK,
-            progress, arrays["model"], arrays["state"], arrays["filtered"] if every else None,
-            arrays["partial"], s.arena.left, base, s.height, s.width, s.stride,
-            m.tau, m.tau / m.theta, m.lambda_ * m.theta, iterations, m.block, m.spaced,
-            m.enough(s.height * s.width), every,
+            "tvl1_tile", (*tiles(s.height, s.width), together), TILE_BLOCK, arena.progress,
+            arena.queue, arena.slots, arrays["packed"], arrays["first"], arrays["state"],
+            arrays["model"], arrays["filtered"] if every else None, arrays["partial"],
+            *self._constants(s, iterations), every,
         )  # fmt: skip
 
-    def _warp(self, s: CudaState, base: int, count: int) -> None:
-        self.kernels.over_images(
-            "tvl1_warp", count, s.height, s.width, s.arena.progress, s.arrays["packed"],
-            s.arrays["first"], s.arrays["state"], s.arrays["model"], base, s.height, s.width,
-            s.stride, SAMPLINGS.index(s.model.sampling),
+    def _constants(self, s: CudaState, iterations: int) -> tuple[Any, ...]:
+        """Arguments that both kernels of the iterations take, in their order."""
+        m = s.model
+        return (
+            s.height, s.width, s.stride, SAMPLINGS.index(m.sampling), m.tau, m.tau / m.theta,
+            m.lambda_ * m.theta, iterations, m.block, m.spaced, m.enough(s.height * s.width),
         )  # fmt: skip

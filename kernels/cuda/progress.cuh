@@ -1,20 +1,26 @@
 // A pair's way through the warps of one level, kept on the device: nobody waits for anybody.
 //
-// Every slot of the ladder is three launches over all pairs: a warp, a median filter where one is
-// wanted, a tile step. Each pair takes from it what it needs next and lets the rest pass:
+// Every slot takes a step of its pair: a warp first where one is due, then up to four iterations.
+// When a pair is finished, the next one that waits takes over its slot:
 //
-//     pair 0:  warp it it . | warp it . | ...
-//     pair 1:  warp it | warp it it it it | ...
+//     slot 0:  pair 0 w+it it it . | w+it it . | pair 3 w+it it ...
+//     slot 1:  pair 1 w+it it . | pair 2 w+it it it it ...
 //
-// The last block of a pair to finish a tile step looks at the change and decides what comes next.
+// The last block of a pair to finish a step looks at the change and decides what comes next.
 #pragma once
 
 #include "common.cuh"
 
 namespace {
 
-enum Field { U, V, P11, P12, P21, P22, FIELDS };
-enum Coefficient { A, B, C, G, COEFFICIENTS };
+constexpr int NOBODY = -1;  // a slot without a pair
+
+// As QUEUE in flowpipe/ops/cuda_ladder.py has it.
+struct Queue {
+    int left;   // pairs that are not finished
+    int next;   // the pair that takes over the next slot
+    int pairs;
+};
 
 // As PROGRESS in flowpipe/ops/cuda_ladder.py has it.
 struct Progress {
@@ -25,7 +31,7 @@ struct Progress {
     int end;        // how many will be done when that block of iterations ends
     int converged;  // 1 where a look has found little enough change
     int side;       // which of both copies of the fields is the newest
-    int arrived;    // blocks that have finished this launch
+    int arrived;    // blocks that have finished this step
     int total;      // iterations of all warps
 };
 
@@ -40,6 +46,24 @@ __device__ __forceinline__ void begin_warp(Progress &pair, const tvl1::Stop &sto
 // Whether the fields are to be filtered by a median before the next iteration.
 __device__ __forceinline__ bool filter_due(const Progress &pair, int every) {
     return every > 0 && pair.done % every == 0;
+}
+
+// How many iterations the next step has, at most `most`.
+__device__ __forceinline__ int step_length(const Progress &pair, int most, int every) {
+    int count = pair.end - pair.done;
+    count = count < most ? count : most;
+    if (every > 0) {
+        const int until = every - pair.done % every;
+        count = count < until ? count : until;
+    }
+    return count;
+}
+
+// Those of `count` iterations after which the change is looked at, a bit each. Looks may come from
+// the next one on: OpenCV's CUDA code looks at every second iteration.
+__device__ __forceinline__ unsigned looked_at(const Progress &pair, int count, bool spaced) {
+    const int next = pair.look - 1 - pair.done;
+    return pair.converged || next >= count ? 0 : (spaced ? 0x55555555u : 0xffffffffu) << next;
 }
 
 // What comes after `count` more iterations, which changed the flow by changes[0 .. count - 1].

@@ -1,0 +1,89 @@
+"""The schedule of TV-L1 on a GPU, on the emulator: slots, whole levels, settings, errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from emulated import emulated_ops
+from synth import translated_pair
+
+from flowpipe.errors import DeviceLostError
+from flowpipe.flow.tvl1 import TVL1Params
+from flowpipe.ops.cpu import native_core
+from flowpipe.ops.cuda_ladder import COEFFICIENTS, FIELDS, Ladder
+from flowpipe.ops.cuda_settings import HALO_PX, Settings
+
+pytestmark = pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none")
+
+
+@pytest.fixture
+def cuda():
+    return emulated_ops()
+
+
+def images(count, height, width):
+    """Pairs that need different numbers of iterations, as float images."""
+    made = [translated_pair(height, width, 0.06 * k, -0.02 * k, seed=k) for k in range(count)]
+    return tuple(np.stack(frames).astype(np.float32) for frames in zip(*made, strict=True))
+
+
+def state_of(cuda, count, height, width, **params):
+    first, second = images(count, height, width)
+    memory = cuda.tvl1_memory(count, height, width)
+    return cuda.tvl1_start(first, second, None, TVL1Params(**params).model, memory)
+
+
+@pytest.mark.parametrize("slots", [2, 5])
+def test_a_finished_pair_leaves_its_slot_to_the_next_one(cuda, monkeypatch, slots):
+    """No slot is idle while a pair waits: pairs in two slots end as early as a list allows."""
+    state = state_of(cuda, 6, 66, 40)  # two tiles
+    monkeypatch.setattr(Settings, "pairs_together", lambda *arguments: 2)
+    cuda._ladder.settings = Settings(slots=slots)
+    launched, graph = [], cuda._cupy.cuda.Graph
+    launch = graph.launch
+    monkeypatch.setattr(graph, "launch", lambda *a: launched.append(a) or launch(*a))
+    done = np.asarray(cuda.tvl1_warps(state, 1, 60))
+    assert len(set(done.tolist())) > 2, done
+    ends = [0, 0]
+    for steps in -(-done // HALO_PX):
+        ends[ends.index(min(ends))] += int(steps)
+    assert len(launched) == -(-max(ends) // slots) + 1  # one ahead of what is known
+
+
+@pytest.mark.parametrize("params", [{}, {"variant": "opencv4", "strict_stop": True}])
+@pytest.mark.parametrize("size", [(16, 22), (33, 61), (64, 64), (1, 9)])
+def test_a_level_in_one_launch_is_that_of_steps(cuda, monkeypatch, size, params):
+    """Every field and the iterations, bit for bit, for pairs that stop sooner or later."""
+    launched, launch = [], type(cuda.kernels).launch
+    monkeypatch.setattr(
+        type(cuda.kernels), "launch", lambda *a: launched.append(a[1]) or launch(*a)
+    )
+    found = []
+    for whole in (True, False):
+        state = state_of(cuda, 3, *size, **params)
+        if not whole:
+            monkeypatch.setattr(Ladder, "_is_whole", lambda *arguments: False)
+        done = np.asarray(cuda.tvl1_warps(state, 2, 40))
+        assert ("tvl1_tile" in launched) != whole
+        found.append([done, *(state.field(name) for name in (*FIELDS, *COEFFICIENTS))])
+    assert launched.count("tvl1_level") == 1
+    for ours, meant in zip(*found, strict=True):
+        np.testing.assert_array_equal(ours, meant)
+
+
+def test_a_failed_gpu_is_said_where_fields_are_read(cuda, monkeypatch):
+    state = state_of(cuda, 1, 20, 20)
+    cuda.tvl1_warps(state, 1, 4)
+    failing = cuda._cupy.cuda.failing
+    monkeypatch.setattr(failing, "at", failing.calls + 1)
+    for name in ("u", "a"):
+        with pytest.raises(DeviceLostError, match="the GPU has failed"):
+            state.field(name)
+
+
+def test_pairs_together_fill_the_cache_and_the_multiprocessors():
+    h100 = {"cache_bytes": 50 << 20, "multiprocessors": 132}
+    assert Settings().pairs_together(256, 340, **h100) == 13  # 390 tiles are three waves of 132
+    assert Settings(cache_share=4).pairs_together(256, 340, **h100) == 39
+    assert Settings(cache_share=0, least_tiles=1).pairs_together(256, 340, **h100) == 4
+    assert Settings().pairs_together(2160, 3840, **h100) == 1
