@@ -90,15 +90,15 @@ class SurfaceOps(Protocol):
         DeviceMemoryError
         """
 
+    def fetch(self, planes: Sequence[tuple[int, int]]) -> NDArray[np.uint8]:
+        """The same, copied to the host; takes no memory of the device."""
+
     def settle(self) -> None:
         """Return once all that this thread has asked to `keep` is copied: then the decoder may use
         its memory again."""
 
     def to_device(self, frames: NDArray[Any]) -> Any:
         """A host array as a device array."""
-
-    def to_host(self, array: Any) -> NDArray[Any]:
-        """A device array as a host array."""
 
     def resize(self, frames: Any, height: int, width: int) -> NDArray[np.uint8]:
         """Surfaces -> RGB (N, height, width, 3)."""

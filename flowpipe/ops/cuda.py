@@ -98,6 +98,10 @@ class CudaOps:
             lane.copy(planes, kept)
         return kept
 
+    def fetch(self, planes: Sequence[tuple[int, int]]) -> NDArray[np.uint8]:
+        with self._working() as lane:
+            return np.asarray(lane.fetch(planes))
+
     def settle(self) -> None:
         with self._working() as lane:
             lane.settle()

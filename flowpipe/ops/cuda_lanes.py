@@ -62,11 +62,20 @@ class Lane:
 
     def copy(self, parts: Sequence[tuple[int, int]], target: Any) -> None:
         """Copy parts (address, bytes) of the device's memory, one behind the other, to an array."""
-        runtime, to = self._cupy.cuda.runtime, target.data.ptr
-        for address, size in parts:
-            runtime.memcpyAsync(to, address, size, runtime.memcpyDeviceToDevice, self.stream.ptr)
-            to += size
+        kind = self._cupy.cuda.runtime.memcpyDeviceToDevice
+        self._copy(parts, target.data.ptr, kind)
         self._taken = self._note(target)
+
+    def fetch(self, parts: Sequence[tuple[int, int]]) -> Download:
+        """Copy parts (address, bytes) of the device's memory to the host: uint8 (bytes,)."""
+        buffer = self._pinned((sum(size for _, size in parts),), np.uint8)
+        self._copy(parts, buffer.ctypes.data, self._cupy.cuda.runtime.memcpyDeviceToHost)
+        return Download(self._cupy, buffer, self._note(buffer))
+
+    def _copy(self, parts: Sequence[tuple[int, int]], to: int, kind: int) -> None:
+        for address, size in parts:
+            self._cupy.cuda.runtime.memcpyAsync(to, address, size, kind, self.stream.ptr)
+            to += size
 
     def settle(self) -> None:
         """Wait until everything is copied that `copy` was asked for."""

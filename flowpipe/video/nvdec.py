@@ -269,15 +269,18 @@ class NvdecDecoder:
             )
         addresses = frame.GetPtrToPlane(0), frame.GetPtrToPlane(1)
         parts = list(zip(addresses, layout.plane_bytes, strict=True))
-        is_first = frame.getPTS() == STEP
-        if self._keeper is not None:
+        is_first, kept = frame.getPTS() == STEP, None
+        if self._keeper is None:
+            luma, chroma = (_host_bytes(*part) for part in parts)
+        else:
             kept = self._keeper.keep(parts, pts)
-            if is_first:
-                self._prove(*np.split(self._keeper.to_host(kept), [parts[0][1]]))
-            return kept
-        luma, chroma = (_host_bytes(*part) for part in parts)
+            if kept is not None and not is_first:
+                return kept
+            luma, chroma = np.split(self._keeper.fetch(parts), [parts[0][1]])
         if is_first:
             self._prove(luma, chroma)
+        if kept is not None:
+            return kept
         picture = self._blank.copy()
         picture.pts = pts
         layout.unpack(luma, chroma, planes_of(picture))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.errors import DecodeError
+from flowpipe.errors import DecodeError, DeviceMemoryError
 from flowpipe.surfaces import Conversion, SurfaceOps, Surfaces
 from flowpipe.video.colour import Converter, read_colour, read_turn
 from flowpipe.video.planes import Blank, planes_of
@@ -44,24 +44,33 @@ class Keeper:
     def __init__(self, ops: SurfaceOps, sample: Any, conversion: Conversion) -> None:
         self._ops, self._sample, self._conversion = ops, sample, conversion
 
-    def keep(self, planes: Sequence[tuple[int, int]], pts: int | None) -> SurfacePicture:
-        """Return the picture whose planes begin at these addresses and have so many bytes."""
-        return SurfacePicture(self._sample, self._ops.keep(planes), self._conversion, pts)
+    def keep(self, planes: Sequence[tuple[int, int]], pts: int | None) -> SurfacePicture | None:
+        """Return the picture whose planes begin at these addresses and have so many bytes; None,
+        and say so, where there is too little memory for it."""
+        try:
+            return SurfacePicture(self._sample, self._ops.keep(planes), self._conversion, pts)
+        except DeviceMemoryError:
+            _say_short()
+            return None
+
+    def fetch(self, planes: Sequence[tuple[int, int]]) -> NDArray[np.uint8]:
+        """Return the bytes of these planes."""
+        return self._ops.fetch(planes)
 
     def settle(self) -> None:
         """Wait until NVDEC may use its memory again."""
         self._ops.settle()
-
-    def to_host(self, picture: SurfacePicture) -> NDArray[np.uint8]:
-        """The bytes of a picture."""
-        return self._ops.to_host(picture.pixels)
 
 
 def find_keeper(ops: SurfaceOps | None, blank: Blank, transfer_code: int) -> Keeper | None:
     """Return what keeps pictures of this kind on the device; None where they go to the host."""
     if ops is None:
         return None
-    conversion = _proven_conversion(ops, blank, transfer_code)
+    try:
+        conversion = _proven_conversion(ops, blank, transfer_code)
+    except DeviceMemoryError:
+        _say_short()
+        return None
     return None if conversion is None else Keeper(ops, blank.sample, conversion)
 
 
@@ -88,15 +97,25 @@ def _proven_conversion(ops: SurfaceOps, blank: Blank, transfer_code: int) -> Con
         found = ops.resize(Surfaces((pixels,), conversion), height, width)
         if np.array_equal(found[0], meant):
             return conversion
-    _say_once(f"{sample.format.name} of {colour.matrix}, {colour.range} range")
+    _say_differs(f"{sample.format.name} of {colour.matrix}, {colour.range} range")
     return None
 
 
 @functools.cache
-def _say_once(kind: str) -> None:
+def _say_differs(kind: str) -> None:
     warnings.warn(
         f"nvdec: the GPU's conversion of {kind} to RGB is not that of this libswscale; pictures "
         "of this kind are converted on the host, with the same result but slower",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+@functools.cache
+def _say_short() -> None:
+    warnings.warn(
+        "nvdec: too little device memory to keep decoded pictures there; some are converted on the "
+        "host, with the same result but slower",
         RuntimeWarning,
         stacklevel=2,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import shutil
 import zlib
@@ -42,7 +43,8 @@ def cuda() -> Any:
 @pytest.fixture(autouse=True)
 def nvc() -> Iterator[Any]:
     with stand_in() as library:
-        surfaces._say_once.cache_clear()
+        surfaces._say_differs.cache_clear()
+        surfaces._say_short.cache_clear()
         yield library
 
 
@@ -147,14 +149,27 @@ def test_another_picture_than_ffmpegs_is_unsupported(
     assert "NVDEC's picture of the first keyframe is 1 levels from FFmpeg's" in str(damage)
 
 
-def test_short_memory_of_the_device_is_said(
-    cuda: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("free", [100, 60_000])
+def test_where_the_device_has_no_memory_the_host_converts_and_this_is_said_once(
+    free: int, cuda: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = encode_video(tmp_path / "a.mp4", moving_clip(10))
-    memory = cuda._cupy.cuda.memory
-    monkeypatch.setattr(memory, "total", memory.used + 100)
-    with pytest.raises(DeviceMemoryError, match="too little free memory"):
-        read(path, cuda, "nvdec")
+    """No memory for the proof, or for some of the pictures: memory comes back as they go."""
+    path = encode_video(tmp_path / "a.mp4", moving_clip(20), b_frames=2)
+    meant, memory, on_device = of_cpu(path), cuda._cupy.cuda.memory, []
+    gc.collect()
+    monkeypatch.setattr(memory, "total", memory.used + free)
+    with pytest.warns(RuntimeWarning, match="too little device memory to keep") as said:
+        with open_video(path, VideoParams(decoder="nvdec"), surfaces=cuda.surfaces) as reader:
+            windows = list(reader.windows(7))
+    monkeypatch.undo()
+    found = []
+    for window in windows:
+        on_device.append(isinstance(window.data, Surfaces))
+        images = cuda.resize(window.data, *SIZE)
+        pairs = zip(window.pts_s, images, strict=True)
+        found += [(float(time_s), zlib.crc32(image)) for time_s, image in pairs]
+    assert found == meant[0] and len(said) == 1
+    assert not all(on_device) and any(on_device) == (free > 100)
 
 
 def extracted(path: Path, ops: Any, decoder: str) -> tuple[list[Any], int | None]:

@@ -232,8 +232,13 @@ class Device:
 
 def memcpy_async(to: int, source: int, nbytes: int, kind: int, stream: int) -> None:
     call("memcpyAsync")
-    assert kind == runtime.memcpyDeviceToDevice and to & source & DEVICE
-    to, source = to ^ DEVICE, source ^ DEVICE
+    assert source & DEVICE
+    if kind == runtime.memcpyDeviceToDevice:
+        assert to & DEVICE
+    else:  # asynchronously only to pinned memory, whose beginning is known
+        assert kind == runtime.memcpyDeviceToHost
+        assert any(0 <= to - start <= (256 << 20) for start in _pinned)
+    to, source = to & ~DEVICE, source & ~DEVICE
     _streams[stream].enqueue(lambda: ctypes.memmove(to, source, nbytes))
 
 
@@ -255,6 +260,7 @@ compiler = SimpleNamespace(CompileException=CompileException)
 driver = SimpleNamespace(CUDADriverError=CUDADriverError)
 runtime = SimpleNamespace(
     memcpyAsync=memcpy_async,
+    memcpyDeviceToHost=2,
     memcpyDeviceToDevice=3,
     CUDARuntimeError=CUDARuntimeError,
     memGetInfo=lambda: call("memGetInfo") or (memory.free(), memory.total),
