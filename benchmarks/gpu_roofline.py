@@ -176,7 +176,7 @@ def main() -> None:
         f"Calls of {MOST_PAIRS} pairs of {WIDTH}x{HEIGHT} from {source} are",
         "replayed on the schedule of `flowpipe/ops/cuda_ladder.py`, with the iterations that each",
         "pair, level and warp takes on the CPU. Instructions are counted in the compiled kernels.",
-        "Measure your own: `flowpipe bench flow --device cuda`.",
+        "Measure your own: `flowpipe bench flow --device cuda`, and `--tune` for the settings.",
         "",
         "| GPU | instructions of a thread: prologue + epilogue of a launch | of an iteration of a "
         "pixel: inside, border, one-tile level | of a pixel's warp | launches per pair | "

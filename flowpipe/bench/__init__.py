@@ -4,8 +4,9 @@ from flowpipe.bench.batches import Batch, sweep
 from flowpipe.bench.flow import Figures, Meter, endpoint_px, one_core, passes, refusals
 from flowpipe.bench.pairs import Pairs, made_pairs, video_pairs
 from flowpipe.bench.rows import PEER, REFERENCES, Row, flow_rows
+from flowpipe.bench.tuning import Tuned, tune
 
 __all__ = [
-    "PEER", "REFERENCES", "Batch", "Figures", "Meter", "Pairs", "Row", "endpoint_px", "flow_rows",
-    "made_pairs", "one_core", "passes", "refusals", "sweep", "video_pairs",
+    "PEER", "REFERENCES", "Batch", "Figures", "Meter", "Pairs", "Row", "Tuned", "endpoint_px",
+    "flow_rows", "made_pairs", "one_core", "passes", "refusals", "sweep", "tune", "video_pairs",
 ]  # fmt: skip

@@ -29,6 +29,7 @@ from flowpipe.bench import (
     one_core,
     refusals,
     sweep,
+    tune,
     video_pairs,
 )
 from flowpipe.cli import Group
@@ -40,6 +41,7 @@ from flowpipe.flow.tvl1 import TVL1Params
 from flowpipe.hardware import hardware
 from flowpipe.ops import Ops, get_ops
 from flowpipe.ops.cpu import native_core
+from flowpipe.ops.cuda_settings import VARIABLE
 from flowpipe.words import counted, did_you_mean
 
 SMALLEST_PX = 16
@@ -65,6 +67,8 @@ def bench() -> None:
               help="Measure this row, beside the reference; may be repeated.")  # fmt: skip
 @click.option("--device", type=click.Choice(["cpu", "cuda"]),
               help="cuda: the rows that run on a GPU, and pairs/s by batch.")  # fmt: skip
+@click.option("--tune", "tuned", is_flag=True,
+              help="With --device cuda: measure the settings of its schedule only.")  # fmt: skip
 @click.option("--json", "json_file", metavar="FILE|-", help="Write JSON too; - is stdout.",
               type=LocalPath(dir_okay=False, writable=True, allow_dash=True))  # fmt: skip
 def flow(
@@ -74,6 +78,7 @@ def flow(
     repeat: int,
     only: tuple[str, ...],
     device: str | None,
+    tuned: bool,
     json_file: Path | None,
 ) -> None:
     """Compare optical flows: milliseconds per pair, and the distance to OpenCV's DualTVL1.
@@ -81,13 +86,22 @@ def flow(
     VIDEO are videos or folders of them; without any, clips are made on the spot. One thread on one
     core, CPU time, fastest of several passes; GPUs by wall time. Takes a few minutes. Where cv2 has
     no DualTVL1, the reference is flowpipe's own TV-L1 on the CPU.
+
+    --tune measures the settings of the schedule on a GPU instead, and prints what to put into the
+    environment variable FLOWPIPE_CUDA_SETTINGS. Flow does not depend on them.
     """
     width, height = width_and_height(size, SMALLEST_PX)
     if json_file and not json_file.resolve().parent.is_dir():
         raise UsageError(f"--json {json_file}: no folder {json_file.resolve().parent}")
+    if tuned and device != "cuda":
+        raise UsageError("--tune measures settings of a GPU: give --device cuda too")
     ops, lack = _device_ops(device)
-    rows = _chosen(only, device)
-    say(f"preparing {counted(count, 'pair')} of frames and {counted(len(rows), 'algorithm')}")
+    if tuned and ops is None:
+        assert lack is not None
+        raise lack
+    rows = [] if tuned else _chosen(only, device)
+    algorithms = f" and {counted(len(rows), 'algorithm')}" if rows else ""
+    say(f"preparing {counted(count, 'pair')} of frames{algorithms}")
     pairs = (
         video_pairs(videos, count, height, width) if videos else made_pairs(count, height, width)
     )
@@ -95,6 +109,9 @@ def flow(
         say(f"left out: {message}", "yellow")
     # Where the JSON goes to stdout, nothing else does.
     echo = partial(write_line, err=str(json_file) == "-")
+    if tuned:
+        _write_json(json_file, pairs, {"settings": _tune(ops, pairs, repeat, echo)})
+        return
     with one_core() as where:
         reasons = refusals(_announced("trying", rows))
         reference = next((name for name in REFERENCES if name not in reasons), "")
@@ -118,19 +135,28 @@ def flow(
     for name, reason in reasons.items():
         echo(f"not run: {name}: {reason}")
     _warn_of_noise(reference, figures.get(reference))
-    if json_file:
-        report = {
-            "machine": {finding.topic: finding.found for finding in hardware()},
-            "versions": _versions(),
-            "size": [width, height],
-            "pairs": found,
-            "source": pairs.source,
-            "reference": reference or None,
-            "batches": [asdict(batch) for batch in batches],
-            "rows": [_plain(row, figures, reasons) for row in rows],
-        }
-        with click.open_file(str(json_file), "w", encoding="utf-8") as file:
-            file.write(as_json(report, indent=1) + "\n")
+    report = {
+        "reference": reference or None,
+        "batches": [asdict(batch) for batch in batches],
+        "rows": [_plain(row, figures, reasons) for row in rows],
+    }
+    _write_json(json_file, pairs, report)
+
+
+def _write_json(json_file: Path | None, pairs: Pairs, report: dict[str, Any]) -> None:
+    """Write a report, with what it was measured on and with, where JSON is wanted."""
+    if json_file is None:
+        return
+    count, height, width = pairs.first.shape
+    measured = {
+        "machine": {finding.topic: finding.found for finding in hardware()},
+        "versions": _versions(),
+        "size": [width, height],
+        "pairs": count,
+        "source": pairs.source,
+    }
+    with click.open_file(str(json_file), "w", encoding="utf-8") as file:
+        file.write(as_json({**measured, **report}, indent=1) + "\n")
 
 
 def _chosen(only: tuple[str, ...], device: str | None) -> list[Row]:
@@ -183,6 +209,22 @@ def _sweep(ops: Ops, pairs: Pairs, repeat: int, echo: Callable[..., None]) -> li
         batches.append(batch)
     echo("")
     return batches
+
+
+def _tune(ops: Any, pairs: Pairs, repeat: int, echo: Callable[..., None]) -> list[dict[str, Any]]:
+    """Print pairs per second by the settings of the schedule, and the best of them."""
+    echo(f"flowpipe-{TVL1Params.variant} on {ops.name}, by the settings of its schedule:")
+    echo(f"{'slots':>5}{'cache share':>13}{'least tiles':>13}{'pairs together':>16}{'pairs/s':>10}")
+    found = []
+    for choice in tune(ops, pairs, TVL1Params(), repeat, _progress):
+        s = choice.settings
+        echo(f"{s.slots:5}{s.cache_share:13g}{s.least_tiles:13}{choice.pairs_together:16}"
+             f"{choice.pairs_per_s:10.1f}")  # fmt: skip
+        found.append(choice)
+    best = max(found, key=lambda choice: choice.pairs_per_s)
+    ratio = best.pairs_per_s / found[0].pairs_per_s
+    echo(f"best: {VARIABLE}={best.settings}, {ratio:.2f} times the first row, which is in use")
+    return [asdict(choice) for choice in found]
 
 
 def _measure(

@@ -23,6 +23,7 @@ from flowpipe.ops.cuda_features import CudaFeatures, Device
 from flowpipe.ops.cuda_kernels import Kernels
 from flowpipe.ops.cuda_ladder import PROGRESS, Arena, CudaState, Ladder, Layout
 from flowpipe.ops.cuda_lanes import Lane, Lent, Made
+from flowpipe.ops.cuda_settings import Settings
 from flowpipe.ops.gpus import gpus
 from flowpipe.surfaces import Surfaces
 
@@ -57,6 +58,7 @@ class CudaOps:
             self.kernels,
             cache_bytes=int(properties["l2CacheSize"]),
             multiprocessors=int(properties["multiProcessorCount"]),
+            settings=Settings.asked(),
         )
         self._lanes = Lent(lambda: Lane(cupy))
         self._rooms = Lent(Room)
@@ -66,6 +68,19 @@ class CudaOps:
             out = self._empty((1,), np.float32)
             self.kernels.over_values("widen", 1, 1, self._uploaded(np.zeros(1, np.uint8)), out, 1)
             np.asarray(lane.download(out))
+
+    @property
+    def settings(self) -> Settings:
+        """Settings of TV-L1's schedule, which may be replaced between calls."""
+        return self._ladder.settings
+
+    @settings.setter
+    def settings(self, settings: Settings) -> None:
+        self._ladder.settings = settings
+
+    def pairs_together(self, height: int, width: int) -> int:
+        """Return how many pairs of a size are worked on together."""
+        return self._ladder.pairs_together(height, width)
 
     # ---- between host and device
 

@@ -138,6 +138,10 @@ class Ladder:
         self.cupy, self.kernels, self.settings = cupy, kernels, settings or Settings()
         self.cache_bytes, self.multiprocessors = cache_bytes, multiprocessors
 
+    def pairs_together(self, height: int, width: int) -> int:
+        """Return how many pairs of a size are worked on together."""
+        return self.settings.pairs_together(height, width, self.cache_bytes, self.multiprocessors)
+
     def start(self, state: CudaState, second: Any, flow: Any | None) -> None:
         """Fill a state's memory: the second image, the flow it begins with, p = 0."""
         s, arrays = state, state.arrays
@@ -154,10 +158,7 @@ class Ladder:
     def climb(self, state: CudaState, warps: int, iterations: int, lane: Lane) -> None:
         """Launch steps until every pair has done so many warps."""
         s, m, arena = state, state.model, state.arena
-        together = min(
-            self.settings.pairs_together(s.height, s.width, self.cache_bytes, self.multiprocessors),
-            arena.capacity,
-        )
+        together = min(self.pairs_together(s.height, s.width), arena.capacity)
         self.kernels.over_values(
             "tvl1_begin", 1, max(s.pairs, together), arena.progress, arena.queue, arena.slots,
             s.pairs, together, warps, iterations, m.block, m.spaced, m.enough(s.height * s.width),

@@ -1,11 +1,18 @@
 """Settings of TV-L1's schedule on a GPU that only a measurement can choose, in one place.
 
-`flowpipe bench flow --device cuda --tune` measures them on the GPU at hand.
+`flowpipe bench flow --device cuda --tune` measures them on the GPU at hand. The environment
+variable FLOWPIPE_CUDA_SETTINGS changes them, as ``slots=4,cache_share=2``. Flow does not depend on
+them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import asdict, dataclass
+
+from flowpipe.errors import BackendError
+
+VARIABLE = "FLOWPIPE_CUDA_SETTINGS"
 
 TILE_PX, HALO_PX = 64, 4  # TILE and ITERATIONS of kernels/cuda/tvl1_tile.cu
 STATE_BYTES = 4 * (2 * 6 + 4)  # of a pixel: two copies of six fields, four coefficients
@@ -28,6 +35,32 @@ class Settings:
     """Size of the state of all pairs that are worked on together, as a share of the L2 cache."""
     least_tiles: int = 2
     """Tiles for each multiprocessor, at least; takes precedence over `cache_share`."""
+
+    def __post_init__(self) -> None:
+        if self.slots < 1 or self.least_tiles < 1 or not self.cache_share >= 0:
+            raise ValueError("slots and least_tiles must be at least 1, cache_share at least 0")
+
+    @classmethod
+    def asked(cls) -> Settings:
+        """Return the settings of this process: the defaults, or what the environment says.
+
+        Raises
+        ------
+        BackendError
+            If the environment names a setting that does not exist, or an impossible value.
+        """
+        text = os.environ.get(VARIABLE, "")
+        kinds = {name: type(value) for name, value in asdict(cls()).items()}
+        try:
+            given = dict(part.split("=") for part in text.split(",") if part.strip())
+            return cls(**{name.strip(): kinds[name.strip()](n) for name, n in given.items()})
+        except (KeyError, ValueError) as error:
+            raise BackendError(
+                f"{VARIABLE}={text!r} cannot be used ({error}): wanted something like {cls()}"
+            ) from error
+
+    def __str__(self) -> str:
+        return ",".join(f"{name}={value:g}" for name, value in asdict(self).items())
 
     def pairs_together(
         self, height: int, width: int, cache_bytes: int, multiprocessors: int

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 from emulated import emulated_ops
 
-from flowpipe.bench import Meter, batches, flow_rows, made_pairs, rows, sweep
+from flowpipe.bench import Meter, batches, flow_rows, made_pairs, rows, sweep, tune, tuning
+from flowpipe.errors import BackendError
 from flowpipe.flow.tvl1 import TVL1Params
 from flowpipe.ops.cpu import native_core
+from flowpipe.ops.cuda_settings import Settings
 
 pytestmark = pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none")
 
@@ -53,3 +55,28 @@ def test_work_is_what_the_iterations_come_to(pairs):
         for n in (1, 2)
     )  # fmt: skip
     assert (one, two) == (8 * 40 * 50, 2 * 8 * 40 * 50)
+
+
+def test_every_schedule_is_measured_once_and_the_settings_are_as_before(pairs, monkeypatch):
+    monkeypatch.setattr(tuning, "BATCHES", (3,))
+    monkeypatch.setattr(tuning, "SLOTS", (4, 8))
+    ops, said = emulated_ops(), []
+    ops._ladder.cache_bytes, ops._ladder.multiprocessors = 300_000, 1  # of two pairs
+    before = ops.settings
+    found = list(tune(ops, pairs, TVL1Params(scales=1, warps=1, iterations=8), 1, said.append))
+    assert found[0].settings == before == ops.settings
+    schedules = [(choice.settings.slots, choice.pairs_together) for choice in found]
+    assert len(set(schedules)) == len(schedules) and {slots for slots, _ in schedules} == {4, 8}
+    assert {together for _, together in schedules} == {1, 2, 3}
+    assert all(choice.pairs_per_s > 0 for choice in found)
+
+
+def test_settings_come_from_the_environment(monkeypatch):
+    monkeypatch.setenv("FLOWPIPE_CUDA_SETTINGS", "slots=4, cache_share=0.5")
+    assert emulated_ops().settings == Settings(slots=4, cache_share=0.5)
+    monkeypatch.setenv("FLOWPIPE_CUDA_SETTINGS", str(Settings(2, 4.0, 1)))
+    assert emulated_ops().settings == Settings(2, 4.0, 1)
+    for wrong in ("slotz=4", "slots=0", "slots", "slots=four", "cache_share=-1"):
+        monkeypatch.setenv("FLOWPIPE_CUDA_SETTINGS", wrong)
+        with pytest.raises(BackendError, match="FLOWPIPE_CUDA_SETTINGS.*slots=8,cache_share=1"):
+            emulated_ops()

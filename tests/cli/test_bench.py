@@ -10,9 +10,11 @@ from typing import Any
 import cv2
 import pytest
 from command import Run
+from emulated import STAND_IN, cupy_from
 
-from flowpipe.bench import PEER, flow_rows, refusals
+from flowpipe.bench import PEER, flow_rows, refusals, tuning
 from flowpipe.ops.cpu import native_core
+from flowpipe.ops.gpus import gpus
 
 NAMES = [row.name for row in flow_rows()]
 TINY = ("bench", "flow", "--pairs", 1, "--size", "64x48", "--repeat", 1)
@@ -118,6 +120,7 @@ def test_pairs_of_named_videos(clips: Path, tmp_path: Path, flowpipe: Run) -> No
         (("--pairs", 0), "--pairs"),
         (("--repeat", "often"), "--repeat"),
         (("--only", "tvl1"), f"no such row; did you mean {PEER}"),
+        (("--tune",), "give --device cuda too"),
         (("--json", "/nowhere/figures.json"), "no folder /nowhere"),
         (("/nowhere/clip.mp4",), "/nowhere/clip.mp4"),
     ],
@@ -128,6 +131,32 @@ def test_wrong_use_is_answered_in_words(
     done = flowpipe(*TINY, *wrong)
     assert done.returncode == 2
     assert words in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++ for the emulated kernels")
+def test_the_settings_of_a_gpu_are_measured_and_the_best_is_named(
+    flowpipe: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "BATCHES", (2,))
+    monkeypatch.setattr(tuning, "SLOTS", (4, 8))
+    monkeypatch.setattr(tuning, "CACHE_SHARES", (1.0,))
+    with cupy_from(STAND_IN):
+        done = flowpipe(*TINY, "--device", "cuda", "--tune", "--json", "-")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["settings"]
+    assert found[0]["settings"] == {"slots": 8, "cache_share": 1.0, "least_tiles": 2}
+    assert {row["settings"]["slots"] for row in found} == {4, 8}
+    best = max(found, key=lambda row: row["pairs_per_s"])["settings"]
+    asked = f"slots={best['slots']},cache_share={best['cache_share']:g}"
+    assert f"best: FLOWPIPE_CUDA_SETTINGS={asked}," in done.stderr
+
+
+def test_tuning_without_a_gpu_says_what_is_missing(flowpipe: Run) -> None:
+    if gpus().available:
+        pytest.skip("there is a GPU")
+    done = flowpipe(*TINY, "--device", "cuda", "--tune")
+    assert done.returncode == 2
+    assert "device cuda cannot be used here" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_folder_without_videos_is_wrong_use(tmp_path: Path, flowpipe: Run) -> None:

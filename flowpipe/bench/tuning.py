@@ -1,0 +1,78 @@
+"""Pairs, a GPU -> pairs per second by the settings of TV-L1's schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from flowpipe.bench.batches import BATCHES
+from flowpipe.bench.flow import Progress, passes
+from flowpipe.bench.pairs import Pairs
+from flowpipe.flow.tvl1 import TVL1Params, TVL1Solver
+from flowpipe.ops.cuda_settings import Settings
+
+SLOTS = (4, 8, 16)
+CACHE_SHARES = (0.5, 1.0, 2.0, 4.0, 1000.0)
+LEAST_TILES = (1, 2, 4)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What one choice of settings gives."""
+
+    settings: Settings
+    pairs_together: int
+    """Pairs of full size that are worked on together."""
+    pairs_per_s: float
+    """By wall time, fastest pass, bytes up and bytes down included."""
+
+
+def tune(
+    ops: Any, pairs: Pairs, params: TVL1Params, repeat: int, progress: Progress | None = None
+) -> Iterator[Tuned]:
+    """Measure TV-L1 with each choice of settings, the current ones first.
+
+    Choices that put the same numbers of pairs together on every level are measured once.
+
+    Parameters
+    ----------
+    ops : flowpipe.ops.cuda.CudaOps
+        Its settings are as before in the end.
+    pairs : Pairs
+        Taken again from the beginning until a call is full.
+    params : TVL1Params
+    repeat : int
+        Most passes over a call.
+    progress : callable, optional
+        Called with a line of text when a step begins.
+    """
+    tell = progress or (lambda text: None)
+    solver = TVL1Solver(params, ops)
+    chosen = np.arange(BATCHES[-1]) % len(pairs.first)
+    first, second = pairs.first[chosen], pairs.second[chosen]
+
+    def solve() -> Any:
+        flow = solver.solve(solver.prepare(first), solver.prepare(second))
+        return ops.to_host(ops.quantise(flow, 20.0)[0])
+
+    before, seen = ops.settings, set[tuple[int, ...]]()
+    sizes = params.sizes(*first.shape[1:])
+    choices = [Settings(*values) for values in product(SLOTS, CACHE_SHARES, LEAST_TILES)]
+    try:
+        for settings in (before, *choices):
+            ops.settings = settings
+            together = [min(len(chosen), ops.pairs_together(*size)) for size in sizes]
+            schedule = (settings.slots, *together)
+            if schedule in seen:
+                continue
+            seen.add(schedule)
+            tell(f"measuring {settings}")
+            solve()  # compiles and records
+            seconds = min(passes(solve, repeat, progress)[1])
+            yield Tuned(settings, together[0], len(chosen) / seconds)
+    finally:
+        ops.settings = before
