@@ -21,6 +21,8 @@ from flowpipe.video.swscale import COLUMN_WEIGHT, GAINS, ROW_WEIGHT, SITINGS, ga
 SIZES = [(48, 64), (49, 63), (17, 101), (64, 49), (33, 854), (270, 48)]  # rows, columns
 FORMATS = {"yuv420p": 8, "yuvj420p": 8, "yuv420p10le": 10, "yuv420p12le": 12}
 TURNS = [Turn(rotation, mirrored) for rotation in (0, 90, 180, 270) for mirrored in (False, True)]
+HEEDED = int(av.__version__.partition(".")[0]) >= 17
+"""Whether PyAV tells libswscale the siting of chroma; before, all of it counted as centred."""
 reference = get_ops("reference")
 
 
@@ -41,7 +43,7 @@ class Coded:
         return out
 
     def conversion(self, colour: Colour, turn: Turn) -> Conversion:
-        across, down = SITINGS[self.siting]
+        across, down = SITINGS[self.siting if HEEDED else "center"]
         height, width = self.picture.height, self.picture.width
         return Conversion(
             height, width, self.bits, gains(colour), taps(width, across, COLUMN_WEIGHT),
