@@ -34,7 +34,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from place import NOT_HERE, ROOT, Place, last_line
+from place import NOT_HERE, ROOT, Place, commit, last_line, sources_digest
 from steps import SETUP, STEPS, Step
 
 REHEARSAL_SLOWER = 5
@@ -56,6 +56,7 @@ class Run:
         self.figures: dict[str, Any] = {
             "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "commit": commit(),
+            "sources": sources_digest(),
             "rehearsal": place.rehearse,
             "python": platform.python_version(),
             "seconds": seconds,
@@ -141,15 +142,6 @@ def end(child: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> None:
         while child.poll() is None and time.monotonic() < until:
             time.sleep(0.05)
     child.wait()
-
-
-def commit() -> str:
-    """Return the commit of the project, marked if files have changed since; empty without git."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--exclude=*"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    ) if shutil.which("git") else None  # fmt: skip
-    return done.stdout.strip() if done and done.returncode == 0 else ""
 
 
 def chosen(only: str, parser: argparse.ArgumentParser) -> list[Step]:

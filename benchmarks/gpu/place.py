@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -145,6 +146,25 @@ def core_digest(root: Path = ROOT) -> str:
     """Return the digest of the sources that the compiled core depends on."""
     found = sorted(path for pattern in CORE_SOURCES for path in root.glob(pattern))
     return hashlib.sha256(b"".join(path.read_bytes() for path in found)).hexdigest()
+
+
+def sources_digest(root: Path = ROOT) -> str:
+    """Return the digest of what figures depend on: flowpipe's sources and the kernels."""
+    found_in = *root.glob("flowpipe/**/*.py"), *root.glob("kernels/**/*.*")
+    files = [path for path in found_in if path.is_file()]
+    found = hashlib.sha256()
+    for path in sorted(files):
+        found.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
+    return found.hexdigest()
+
+
+def commit() -> str:
+    """Return the commit of the project, marked if files have changed since; empty without git."""
+    if not shutil.which("git"):
+        return ""
+    asked = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def write_found(path: Path, found: Found) -> None:

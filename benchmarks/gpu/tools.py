@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import shutil
 import statistics
@@ -28,6 +29,7 @@ def sanitize(place: Place, tool: str) -> Found:
     """Run a tool of compute-sanitizer on the self test's operations, in groups, as time allows."""
     if not shutil.which("compute-sanitizer"):
         return Found(None, "there is no compute-sanitizer")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # the self test of one GPU is one process
     groups = check_groups()
     if place.rehearse:
         groups = groups[:1]
@@ -83,6 +85,8 @@ def profile(place: Place) -> Found:
                sys.executable, script, "solve", *size])  # fmt: skip
     text = log.read_text("utf-8", errors="replace") if log.exists() else ""
     kernels = read_ncu(text)
+    if "ERR_NVGPUCTRPERM" in text + ran.stdout:
+        return Found(None, "the driver lets only administrators read the GPU's counters")
     if ran.returncode or not kernels:
         return Found(False, f"exit code {ran.returncode}: {last_line(text or ran.stderr)}")
     for name, metrics in kernels.items():

@@ -94,6 +94,10 @@ class TestRehearsal:
         text = kit.page.page(tmp_path)
         for words in ("## emulator", "### Steps", "### Extraction", "| tvl1_tile | 1234.5 us |"):
             assert words in text
+        for sources, told in ((figures["sources"], kit.place.commit()), ("others", "")):
+            bare = {**figures, "rehearsal": False, "commit": "", "sources": sources}
+            kept = json.loads(kit.page.keep(bare, tmp_path).read_text(encoding="utf-8"))
+            assert kept["steps"]["machine"]["commit"] == told, "where git was not at hand"
         later = {"verdict": "FAIL", "seconds": 1, "words": "no | more", "figures": {}}
         again = {**figures, "rehearsal": False, "commit": "later"}
         again["steps"] = {**figures["steps"], "extract:1": later}
