@@ -1,22 +1,19 @@
-"""Stores made on a GPU, compared with the CPU's and with each other; NVDEC beside FFmpeg."""
+"""Stores made on a GPU, compared with the CPU's and with each other."""
 
 from __future__ import annotations
 
 import os
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from place import FLOWPIPE, ROOT, Found, Place, last_line, run, say
+from place import FLOWPIPE, Found, Place, last_line, run, say
 from stores import extract, link, words_of
 
 SUMS = ("values", "differ", "beyond", "worst")
 MOST_BEYOND = 1e-3
 """Share of flow's bytes that may differ by more than one level between the devices."""
 EXACT = ("rgb", "rgb_diff")
-RAW_RGB = "extract: {modalities: [rgb], flow: {name: tvl1}, codecs: {rgb: {name: raw}}}\n"
 RAW = """\
 extract:
   modalities: [rgb, flow, warped_flow, rgb_diff]
@@ -135,98 +132,3 @@ def verify(place: Place) -> Found:
             bad.append(f"{store.name}: {last_line(done.stdout + done.stderr)}")
     words = f"{len(found)} stores, {found[0].name} decoded: {'; '.join(bad) or 'all whole'}"
     return Found(not bad, words, {"stores": len(found), "bad": bad})
-
-
-# ---- NVDEC
-
-
-def nvdec(place: Place) -> Found:
-    """Extract made clips of 1080p with NVDEC and with FFmpeg: equal pictures, frames per second."""
-    env = {**os.environ}
-    if place.rehearse:
-        try:
-            env = rehearsed_nvdec(place.work / "nvdec-driver")
-        except Exception as error:
-            return Found(None, f"the stand-in of NVDEC cannot be used: {error}")
-    elif not (place.work / "site" / "PyNvVideoCodec").is_dir():
-        return Found(None, "PyNvVideoCodec was not packed")
-    folder = place.work / "1080p"
-    made = make_clips(
-        folder, (128, 96) if place.rehearse else (1920, 1080), 10 if place.rehearse else 60
-    )
-    recipe = place.work / "rgb-raw.yaml"
-    recipe.write_text(RAW_RGB, encoding="utf-8")
-    whole = "128x96" if place.rehearse else "1920x1080"
-    device = ["--device", "cpu"] if place.rehearse else ["--device", "cuda", "--gpus", "1"]
-    figures: dict[str, Any] = {}
-    wrong = []
-    for clip in made:
-        videos = link(place, f"nvdec-{clip.stem}", [clip], 1)
-        for decoder in ("cpu", "nvdec"):
-            options = ["--recipe", recipe, "--decoder", decoder, "--size", whole, *device]
-            found = extract(
-                place, videos, f"{clip.stem}-{decoder}", [*options, "--workers", 1], env
-            )
-            if not found["ok"]:
-                return Found(False, f"{clip.stem} by {decoder}: {found['said']}", figures)
-        same = judged(
-            apart(place.stores / f"{clip.stem}-cpu", place.stores / f"{clip.stem}-nvdec"), True
-        )
-        figures[f"{clip.stem}_equal"] = same.ok
-        wrong += [] if same.ok else [f"{clip.stem}: {same.words}"]
-    videos = link(place, "nvdec-all", made, 1 if place.rehearse else 8)
-    for decoder in ("cpu", "nvdec"):
-        options = [
-            "--modalities",
-            "rgb",
-            "--decoder",
-            decoder,
-            "--workers",
-            2 if place.rehearse else 4,
-        ]
-        figures[decoder] = extract(place, videos, f"1080p-{decoder}", [*options, *device], env)
-    rates = ", ".join(
-        f"{decoder} {figures[decoder]['frames_per_s']} frames/s, decoding "
-        f"{figures[decoder]['busy_ms'].get('decode', 0):.2f} ms a frame"
-        for decoder in ("cpu", "nvdec")
-    )
-    ok = not wrong and all(figures[decoder]["ok"] for decoder in ("cpu", "nvdec"))
-    return Found(ok, f"{rates}; pictures {'; '.join(wrong) or 'equal'}", figures)
-
-
-def make_clips(folder: Path, size: tuple[int, int], frames: int) -> list[Path]:
-    """Encode a moving texture as H.264 and HEVC; an encoder that is missing costs its clip."""
-    import av
-
-    folder.mkdir(parents=True, exist_ok=True)
-    width, height = size
-    rng = np.random.default_rng(1)
-    coarse = rng.integers(
-        0, 256, ((height + frames) // 8 + 1, (width + 2 * frames) // 8 + 1, 3), np.uint8
-    )
-    texture = coarse.repeat(8, axis=0).repeat(8, axis=1)
-    made = []
-    for name, encoder in (("h264", "libx264"), ("hevc", "libx265")):
-        path = folder / f"{name}.mp4"
-        try:
-            with av.open(str(path), "w") as file:
-                fast = {"preset": "ultrafast"}
-                stream: Any = file.add_stream(encoder, rate=25, options=fast)
-                stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-                for k in range(frames):
-                    image = np.ascontiguousarray(texture[k : k + height, 2 * k : 2 * k + width])
-                    file.mux(stream.encode(av.VideoFrame.from_ndarray(image)))
-                file.mux(stream.encode(None))
-        except Exception as error:
-            say(f"{name} is left out: {type(error).__name__}: {error}")
-            continue
-        made.append(path)
-    return made
-
-
-def rehearsed_nvdec(folder: Path) -> dict[str, str]:
-    """Return the environment in which the stand-in of the tests plays PyNvVideoCodec."""
-    sys.path.insert(0, str(ROOT / "tests"))
-    from nvdec_machine import environment
-
-    return dict(environment(folder))

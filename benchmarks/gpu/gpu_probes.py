@@ -1,6 +1,6 @@
 """What no command of flowpipe measures on a GPU: its ceilings, its kernels, single operations.
 
-    python benchmarks/gpu/gpu_probes.py solve [--pairs 64] [--size 340x256]
+    python benchmarks/gpu/gpu_probes.py solve [--pairs 64] [--size 340x256] [--scales 5]
 
 solves TV-L1 on made-up pairs, for profilers, and prints the seconds of the first and second call.
 """
@@ -146,7 +146,7 @@ def _with_cupy(rehearse: bool) -> dict[str, float]:
 
 
 def solving(
-    pairs: int, size: tuple[int, int], clips: list[Path] | None = None
+    pairs: int, size: tuple[int, int], clips: list[Path] | None = None, scales: int = 5
 ) -> Callable[[], Any]:
     """Return a function that computes the flow of some pairs on the GPU, from bytes to bytes."""
     from flowpipe.bench import made_pairs, video_pairs
@@ -156,7 +156,7 @@ def solving(
 
     found = video_pairs(clips, pairs, *size) if clips else made_pairs(pairs, *size)
     ops = get_ops("cuda")
-    solver = make_solver(TVL1Params(), ops)
+    solver = make_solver(TVL1Params(scales=scales), ops)
 
     def solve() -> Any:
         flow = solver.solve(solver.prepare(found.first), solver.prepare(found.second))
@@ -369,9 +369,10 @@ def main() -> None:
     parser.add_argument("what", choices=["solve"])
     parser.add_argument("--pairs", type=int, default=PAIRS)
     parser.add_argument("--size", default=f"{SIZE[1]}x{SIZE[0]}")
+    parser.add_argument("--scales", type=int, default=5)
     options = parser.parse_args()
     width, height = map(int, options.size.split("x"))
-    solve = solving(options.pairs, (height, width))
+    solve = solving(options.pairs, (height, width), scales=options.scales)
     began = time.perf_counter()
     solve()
     first_s = time.perf_counter() - began

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import checks
 import contents
+import decoders
 import gpu_probes
 import setting_up
 import stores
@@ -78,11 +79,11 @@ STEPS = (
     _extraction("extract:4", 35, RGB_FLOW, 4, 4),
     Step("same-bytes", 30, 10, contents.same_bytes, "one worker's bytes are those of many"),
     Step("sanitize:memcheck", 60, 25, _sanitize("memcheck"), "no access outside of arrays"),
-    Step("profile", 50, 20, tools.profile, "Nsight Compute of the first TV-L1 launches"),
+    Step("profile", 50, 20, tools.profile, "Nsight Compute on TV-L1's kernels"),
     Step("demo", 50, 20, training.demo_store, "the demo set, 8 workers, verified"),
     Step("train:bf16", 50, 25, _train("flow", "bf16"), "the loss falls, tensors on the GPU"),
     Step("sanitize:racecheck", 60, 25, _sanitize("racecheck"), "no race in shared memory"),
-    Step("nvdec", 80, 30, contents.nvdec, "pictures equal to FFmpeg's; frames/s"),
+    Step("nvdec", 80, 30, decoders.nvdec, "pictures equal to FFmpeg's; frames/s"),
     Step("train:fp16", 40, 25, _train("flow", "fp16"), "the loss falls, tensors on the GPU"),
     Step("verify", 30, 10, contents.verify, "every store is whole"),
     _extraction("extract4:1", 35, ALL_FOUR, 1, 1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,8 +22,8 @@ from conftest import ROOT
 from flowpipe.ops.cpu import native_core
 
 KIT = ROOT / "benchmarks" / "gpu"
-MODULES = ("on_gpu", "pack", "page", "place", "setting_up", "steps", "checks", "contents", "stores",
-           "gpu_probes", "tools", "training", "watch")  # fmt: skip
+MODULES = ("on_gpu", "pack", "page", "place", "setting_up", "steps", "checks", "contents",
+           "decoders", "stores", "gpu_probes", "tools", "training", "watch")  # fmt: skip
 EMULATED = [
     pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none"),
     pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++ for the emulated kernels"),
@@ -92,7 +93,7 @@ class TestRehearsal:
         kept = kit.page.keep({**figures, "rehearsal": False}, tmp_path)
         assert kept.name == "emulator.json" and str(ROOT) not in kept.read_text(encoding="utf-8")
         text = kit.page.page(tmp_path)
-        for words in ("## emulator", "### Steps", "### Extraction", "| tvl1_tile | 1234.5 us |"):
+        for words in ("## emulator", "### Steps", "### Extraction", "| tvl1_level | 1234.5 us |"):
             assert words in text
         for sources, told in ((figures["sources"], kit.place.commit()), ("others", "")):
             bare = {**figures, "rehearsal": False, "commit": "", "sources": sources}
@@ -153,6 +154,12 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_the_kernels_that_are_profiled_exist(kit: Any) -> None:
+    sources = [path.read_text("utf-8") for path in (ROOT / "kernels" / "cuda").glob("*.cu")]
+    for name in kit.tools.PROFILED:
+        assert any(re.search(rf"\b{name}\(", text) for text in sources), name
 
 
 def test_a_trace_is_added_up_by_kernel(kit: Any, tmp_path: Path) -> None:
