@@ -53,7 +53,9 @@ GLIBC = (39, 38, 36, 35, 34, 33, 31, 28, 27, 26, 24, 17, 12, 5)
 NEVER_USED = ("samples", "benchmarks", "distributed/tests", "dask/tests", "dask/array/tests",
               "dask/dataframe/tests")  # fmt: skip
 """Folders of packages that are left out."""
-NVDEC_CLIPS = ("nasty/nasa_13013.mp4", "nasty/h265_10bits.mp4")
+NVDEC_CLIPS = tuple(
+    f"nasty/{name}" for name in ("nasa_13013.mp4", "h265_10bits.mp4", "decord_video_90.mov")
+)
 """Files of the real clips that the tests of NVDEC ask for."""
 
 
