@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,7 @@ from numpy.typing import NDArray
 from flowpipe.errors import RecipeError
 from flowpipe.flow import FLOWS, make_solver
 from flowpipe.flow.tvl1 import TVL1Params
-from flowpipe.ops import Ops, get_ops
-from flowpipe.ops.gpus import Gpus, gpus
+from flowpipe.ops import Ops, kept_ops
 from flowpipe.recipe import build
 
 
@@ -64,14 +62,8 @@ def optical_flow(
     if flow == TVL1Params.name or variant != TVL1Params.variant:
         params["variant"] = variant
     settings = pair_params(flow, params)
-    ops = _on_gpu(gpus()) if device == "cuda" else get_ops(device)
+    ops = kept_ops(device)
     return pair_flow(first, second, settings, ops)
-
-
-@cache
-def _on_gpu(machine: Gpus) -> Ops:
-    """CUDA's operations, made once: kernels, memory and recorded graphs are kept."""
-    return get_ops("cuda")
 
 
 def pair_params(flow: str, values: Mapping[str, Any]) -> Any:

@@ -18,7 +18,7 @@ from flowpipe.errors import BackendError
 from flowpipe.surfaces import SurfaceOps
 
 __all__ = ["DEVICES", "FeatureOps", "Keypoints", "Ops", "Points", "TVL1Model", "TVL1State"]
-__all__ += ["get_ops", "own_features"]
+__all__ += ["get_ops", "kept_ops", "own_features"]
 
 Points = NDArray[np.float32]
 """(M, 2), x right and y down, in pixels."""
@@ -283,6 +283,19 @@ def get_ops(device: str = "cpu", isa: str | None = None) -> Ops:
 
         return ReferenceOps()
     raise BackendError(f"device must be one of {', '.join(DEVICES)}, got {device!r}")
+
+
+def kept_ops(device: str = "cpu") -> Ops:
+    """Return the operations of a device; those of a GPU are made once for this process.
+
+    So compiled kernels, memory of the GPU and recorded graphs serve all threads and all calls that
+    follow. Parameters and errors are those of `get_ops`.
+    """
+    if device == "cuda":
+        from flowpipe.ops.cuda import kept
+
+        return kept()
+    return get_ops(device)
 
 
 def gpu_memory() -> int:

@@ -7,6 +7,7 @@ A video has threads of its own; what they leave behind serves those of the next 
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -350,6 +351,22 @@ class Room:
         if self.stream is not None:
             self.stream.synchronize()
         self.arena = None
+
+
+def kept() -> CudaOps:
+    """Return the operations of this process on its GPU, made when first asked for.
+
+    Raises
+    ------
+    BackendError
+        If there is no GPU that can be used; the next call tries again.
+    """
+    return _made_with(_cupy())
+
+
+@functools.cache
+def _made_with(cupy: Any) -> CudaOps:
+    return CudaOps()
 
 
 def free_bytes() -> int:

@@ -1,0 +1,89 @@
+"""Shard jobs of one worker process, one after the other, on the emulated GPU."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from emulated import STAND_IN, cupy_from
+from videofile import encode_video, moving_clip
+
+from flowpipe import recipe
+from flowpipe.errors import BackendError
+from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe.ops import kept_ops
+from flowpipe.ops.cpu import native_core
+from flowpipe.ops.gpus import gpus
+from flowpipe.run.plan import ShardPlan, shard_name
+from flowpipe.run.worker import ShardJob, extract_shard
+from flowpipe.store import create_store
+from flowpipe.types import Span, VideoRecord
+
+pytestmark = [
+    pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none"),
+    pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++ for the emulated kernels"),
+]
+RECIPE = recipe.build(
+    ExtractRecipe,
+    {
+        "modalities": ["flow"],
+        "size": {"width": 70, "height": 48},  # more than a tile: a graph is recorded
+        "flow": {"name": "tvl1", "warps": 1, "iterations": 8, "scales": 1},
+    },
+    where="test",
+)
+
+
+def extract(video: str, path: Path, folder: Path) -> bytes:
+    """Extract one video into a store of its own; return its images."""
+    store, crumbs = folder / f"store-{video}", folder / f"crumbs-{video}"
+    crumbs.mkdir()
+    create_store(
+        store, recipe=recipe.canonical(RECIPE), recipe_digest=recipe.digest(RECIPE),
+        dataset={}, class_names=(),
+    )  # fmt: skip
+    span = Span(VideoRecord(video, str(path)))
+    shard = ShardPlan(shard_name([span.key]), (span,), 1.0, 1)
+    (outcome,) = extract_shard(
+        ShardJob(str(store), str(crumbs), shard, RECIPE, "cuda", "skip", 60.0)
+    )
+    assert outcome.status == "done", outcome
+    (written,) = (store / "shards").glob("*.h5")
+    return written.read_bytes()
+
+
+def test_a_second_job_compiles_and_records_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = encode_video(tmp_path / "clip.mp4", moving_clip(4))
+    with cupy_from(STAND_IN):
+        import cupy
+
+        extract("one", clip, tmp_path)
+        kept = cupy.cuda.memory.used
+
+        def refuse(*_: object, **__: object) -> None:
+            raise AssertionError("a second job must not do this")
+
+        monkeypatch.setattr(cupy, "RawModule", refuse)
+        monkeypatch.setattr(cupy.cuda.Stream, "begin_capture", refuse)
+        monkeypatch.setattr(cupy.cuda.Stream, "__init__", refuse)
+        extract("two", clip, tmp_path)
+        assert cupy.cuda.memory.used == kept
+
+
+def test_operations_of_a_gpu_are_kept_and_a_failure_to_open_it_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with cupy_from(STAND_IN):
+        monkeypatch.setenv("CUDA_STAND_IN_OPENS", "46")
+        with pytest.raises(BackendError, match="another process has the GPU"):
+            kept_ops("cuda")
+        monkeypatch.delenv("CUDA_STAND_IN_OPENS")
+        first = kept_ops("cuda")
+        assert kept_ops("cuda") is first
+    if not gpus().available:
+        with pytest.raises(BackendError):
+            kept_ops("cuda")
+    assert kept_ops("cpu").name.startswith("cpu")
