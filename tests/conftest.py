@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import subprocess
@@ -36,9 +37,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(OnlyCuda())
 
 
+OF_TESTS = ("hypothesis",)
+"""Libraries that tests import and flowpipe does not require."""
+
+
 class OnlyCuda(MetaPathFinder):
-    """Collects no file but those with tests marked ``cuda``, and skips what imports a required
-    library that is missing."""
+    """Collects no file but those with tests marked ``cuda``, and skips what imports a library that
+    is missing: a required one, or one of the tests."""
 
     def __init__(self) -> None:
         from flowpipe.libraries import broken_libraries
@@ -46,6 +51,11 @@ class OnlyCuda(MetaPathFinder):
         # One that is only older than wanted has been imported.
         faults = [fault for fault in broken_libraries() if sys.modules.get(fault.topic) is None]
         self._missing = {fault.topic: f"needs {fault.topic}, {fault.found}" for fault in faults}
+        for name in OF_TESTS:
+            try:
+                importlib.import_module(name)
+            except ModuleNotFoundError:
+                self._missing[name] = f"needs {name}, missing"
         self._collecting = ""
         sys.meta_path.insert(0, self)
 
