@@ -1,10 +1,11 @@
-"""Peak memory of the process that extracts one video: ten seconds against thirty minutes of it.
+"""Peak memory of the process that extracts one video: short and long, small and of HD and 4K.
 
     python benchmarks/memory.py
 
-Both videos are the same scene at 320x240 and 25 frames a second, made on the spot; flow is DIS,
-whose speed lets the long one finish; windows, threads, writer and the allocator's settings are
-those of every run.
+All videos are the same scene, made on the spot, stored in their own size; flow is DIS, whose speed
+lets the long one finish; windows, threads, writer and the allocator's settings are those of every
+run. "as a GPU" has the windows and threads that a GPU gets, and flow that takes neither time nor
+memory, as if it lay on a device; what CUDA itself takes of the host is not in it.
 """
 
 from __future__ import annotations
@@ -14,40 +15,86 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 
+from flowpipe.ops import get_ops
+from flowpipe.ops.cuda import MOST_WINDOW_BYTES, CudaOps
 from flowpipe.run.cluster_settings import SETTINGS
 
+MODALITIES = ["rgb", "flow", "warped_flow"]
+VIDEOS = [(250, 240, 320), (45000, 240, 320), (160, 1080, 1920), (40, 2160, 3840)]
+"""Frames, height and width."""
 
-def make_video(path: Path, seconds: int) -> None:
+
+def make_video(path: Path, frames: int, height: int, width: int) -> None:
     """Encode a drifting texture."""
     rng = np.random.default_rng(0)
-    scene = rng.integers(0, 256, (80, 200, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    tall, wide = height // 8 + 60, width // 8 + 160
+    scene = rng.integers(0, 256, (tall, wide, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.bit_rate = 2_000_000
-        for k in range(seconds * 25):
+        for k in range(frames):
             x, y = (3 * k) % 1200, (2 * k) % 380
-            image = np.ascontiguousarray(scene[y : y + 240, x : x + 320])
+            image = np.ascontiguousarray(scene[y : y + height, x : x + width])
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
 
 
-def extract_one(video: str, store: str) -> None:
+class AsGpu:
+    """The CPU's operations, in the windows of a GPU; flow takes no memory here."""
+
+    on_cpu = False
+    window_frames, window_bytes = CudaOps.window_frames, MOST_WINDOW_BYTES
+
+    def __init__(self) -> None:
+        self._ops = get_ops()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ops, name)
+
+    def warp_homography(self, gray: Any, *arguments: Any, **named: Any) -> Any:
+        return gray
+
+    def quantise(self, flow: Any, bound: float) -> tuple[Any, Any]:
+        return np.broadcast_to(np.uint8(128), flow.shape), np.zeros(len(flow), np.uint32)
+
+    def to_host(self, array: Any) -> Any:
+        return np.ascontiguousarray(array)
+
+
+class FlowOfGpu:
+    """A solver whose flow is zero."""
+
+    def prepare(self, gray: Any) -> Any:
+        return gray
+
+    def solve(self, first: Any, second: Any) -> Any:
+        n, height, width = first.shape
+        return np.broadcast_to(np.float32(0), (n, 2, height, width))
+
+
+def extract_one(video: str, store: str, device: str) -> None:
     """The work of one worker, in this process; prints frames and peak memory in MB."""
-    from flowpipe import recipe
+    from flowpipe import planes, recipe
     from flowpipe.extract_recipe import ExtractRecipe
+    from flowpipe.run import worker
     from flowpipe.run.plan import ShardPlan
-    from flowpipe.run.worker import ShardJob, extract_shard
     from flowpipe.types import Span, VideoRecord
 
+    if device == "gpu":
+        worker.get_ops = lambda device: AsGpu()
+        planes.make_solver = lambda params, ops: FlowOfGpu()
     Path(store).mkdir()
-    made = recipe.build(ExtractRecipe, {"flow": "dis"})
+    values = {"flow": "dis", "size": {"width": 0, "height": 0}, "modalities": MODALITIES}
+    made = recipe.build(ExtractRecipe, values)
     shard = ShardPlan("shard-0", (Span(VideoRecord("video", video)),), 0, 0)
-    (outcome,) = extract_shard(ShardJob(store, store, shard, made, "cpu", "skip", 300))
+    job = worker.ShardJob(store, store, shard, made, "cpu", "skip", 300)
+    (outcome,) = worker.extract_shard(job)
     assert outcome.status == "done", outcome.message
     # Not ru_maxrss: that of a child begins with its parent's size at the fork.
     status = Path("/proc/self/status").read_text()
@@ -56,23 +103,23 @@ def extract_one(video: str, store: str) -> None:
 
 
 def main() -> None:
-    if len(sys.argv) == 3:
+    if len(sys.argv) == 4:
         extract_one(*sys.argv[1:])
         return
-    peaks = {}
-    for seconds in (10, 1800):
-        with tempfile.TemporaryDirectory() as folder:
-            video = Path(folder) / "video.mp4"
-            make_video(video, seconds)
-            result = subprocess.run(
-                [sys.executable, __file__, video, Path(folder) / "store"],
-                check=True, capture_output=True, text=True,
-                env={**os.environ, **SETTINGS["distributed.nanny.pre-spawn-environ"]},
-            )  # fmt: skip
-        frames, peak = result.stdout.split()
-        peaks[seconds] = float(peak)
-        print(f"{seconds:5} s of video, {frames} frames: peak {float(peak):.0f} MB")
-    print(f"ratio {peaks[1800] / peaks[10]:.2f}")
+    for frames, height, width in VIDEOS:
+        for device in ("cpu", "gpu"):
+            with tempfile.TemporaryDirectory() as folder:
+                video = Path(folder) / "video.mp4"
+                make_video(video, frames, height, width)
+                result = subprocess.run(
+                    [sys.executable, __file__, video, Path(folder) / "store", device],
+                    check=True, capture_output=True, text=True,
+                    env={**os.environ, **SETTINGS["distributed.nanny.pre-spawn-environ"]},
+                )  # fmt: skip
+            stored, peak = result.stdout.split()
+            row = f"{width}x{height}, {frames:6} frames, {'as a GPU' if device == 'gpu' else 'cpu'}"
+            print(f"{row:36} peak {float(peak):6.0f} MB")
+            assert int(stored) == frames
 
 
 if __name__ == "__main__":

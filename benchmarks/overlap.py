@@ -41,7 +41,7 @@ class Device:
     """The CPU's operations, some of which take a set time as well."""
 
     on_cpu = False
-    window_frames = FRAMES
+    window_frames, window_bytes = FRAMES, 1 << 20
 
     def __init__(self, pauses_s: dict[str, float]) -> None:
         self._ops, self._pauses_s = get_ops(), pauses_s

@@ -19,7 +19,7 @@ from __future__ import annotations
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,14 +37,13 @@ from flowpipe.ops import Ops
 from flowpipe.planes import Block, PlaneMaker
 from flowpipe.types import Damage, EncodedPlanes, Frames, Planes, Span, VideoFacts
 from flowpipe.video import MAX_DAMAGED, open_video
-from flowpipe.windows import WINDOW_BYTES, gathered, halved, halves, say_short
+from flowpipe.windows import DECODED_BYTES, gathered, halved, halves, say_short
 
 T = TypeVar("T")
 
 WINDOWS_BEGUN = 2  # and not finished, at most: the device holds their frames and flow
 
-Begun = tuple[NDArray[np.float64], Block]
-"""Timestamps of a window's own frames, and the window."""
+Begun = tuple[Frames, Block]
 
 
 @dataclass(frozen=True)
@@ -111,9 +110,9 @@ class Extraction:
         self.busy_s = dict(self.seconds)
 
     def __iter__(self) -> Iterator[Window]:
-        windows = gathered(self._decode(), self.ops.window_frames)
+        windows = gathered(self._decode(), self.ops.window_frames, self.ops.window_bytes)
         computed = self._timed("compute", self._compute(self._timed("decode", windows)))
-        planes = ahead(computed, waited=partial(self._idle, "encode"))
+        planes = ahead(computed, 1, waited=partial(self._idle, "encode"))
         return self._timed("encode", self._encode(planes))
 
     def _idle(self, stage: str, seconds: float) -> None:
@@ -129,7 +128,7 @@ class Extraction:
             surfaces=self.ops.surfaces,
         ) as video:  # fmt: skip
             try:
-                for frames in video.windows(self.ops.window_frames, WINDOW_BYTES):
+                for frames in video.windows(self.ops.window_frames, DECODED_BYTES):
                     wanted = size.target(*frames.data.shape[1:3])
                     if target not in (None, wanted):
                         raise DecodeError(
@@ -153,7 +152,7 @@ class Extraction:
     def _compute(self, decoded: Iterator[Frames]) -> Iterator[tuple[Any, ...]]:
         """Planes of every modality for each window; its first pair reaches back one frame."""
         cameras = AtOnce() if self.ops.on_cpu else Thread("camera")
-        with Ahead(decoded) as windows, cameras:
+        with Ahead(decoded, 1) as windows, cameras:
             yield from self._planes(windows, partial(cameras.submit, self._find_camera))
 
     def _planes(
@@ -170,7 +169,7 @@ class Extraction:
                 or not (more or waiting)
                 or not (waiting or self._is_next_begun(begun[0][1], windows))
             ):
-                yield from self._finished(*begun.popleft())
+                is_short = yield from self._finish(waiting, begun)
             elif waiting:
                 if maker is None:
                     size = self._source_size
@@ -192,19 +191,21 @@ class Extraction:
     def _begin(self, maker: PlaneMaker, waiting: deque[Frames], begun: deque[Begun]) -> bool:
         """Begin the window that has waited longest; where the device has too little memory for it
         beside those that are begun, return False, and where it has none, cut it in halves."""
-        frames, parts = waiting[0], tuple[Frames, ...]()
+        frames = waiting[0]
         owned = len(frames.data) - self._at_seam(frames)
         try:
-            begun.append((frames.pts_s[:owned], maker.begin(frames.data, owned)))
+            begun.append((frames, maker.begin(frames.data, owned)))
         except DeviceMemoryError:
             if begun:
                 return False
             parts = halves(frames)
             if not parts:
                 raise
-            say_short(self.span.record.path, len(frames.data), "frame")
-        waiting.popleft()
-        waiting.extendleft(reversed(parts))
+            say_short(self.span.record.path, len(frames.data))
+            waiting.popleft()
+            waiting.extendleft(reversed(parts))
+        else:
+            waiting.popleft()
         return True
 
     def _is_next_begun(self, block: Block, windows: Ahead[Frames]) -> bool:
@@ -216,25 +217,30 @@ class Extraction:
         self._waited_for(partial(wait, either, return_when=FIRST_COMPLETED))
         return windows.upcoming.done()
 
-    def _finished(self, pts_s: NDArray[np.float64], block: Block) -> Iterator[tuple[Any, ...]]:
-        """Images of a window, or of its halves where the device has too little memory."""
-        made = None
+    def _finish(
+        self, waiting: deque[Frames], begun: deque[Begun]
+    ) -> Generator[tuple[Any, ...], None, bool]:
+        """Yield the images of the window that was begun first. Where the device has too little
+        memory, return True: windows after it, or else it in halves, are to be begun anew."""
+        frames, block = begun[0]
+        if block.motions is not None:
+            self._waited_for(partial(wait, [block.motions]))
         try:
-            if block.motions is not None:
-                self._waited_for(partial(wait, [block.motions]))
             made = block.maker.finish(block)
         except DeviceMemoryError:
-            parts = block.halves()
+            parts = [later for later, _ in begun][1:] or halves(frames)
             if not parts:
                 raise
-            say_short(self.span.record.path, block.pairs, "pair")
-        if made is not None:
-            yield pts_s, made
-            return
-        for part in parts:
-            owned = len(part.owned)
-            yield from self._finished(pts_s[:owned], part)
-            pts_s = pts_s[owned:]
+            if len(begun) == 1:
+                say_short(self.span.record.path, len(frames.data))
+            kept = 1 if len(begun) > 1 else 0
+            while len(begun) > kept:
+                block.maker.begin_anew(begun.pop()[1])
+            waiting.extendleft(reversed(parts))
+            return True
+        begun.popleft()
+        yield frames.pts_s[: len(block.owned)], made
+        return False
 
     def _find_camera(self, call: Callable[..., T], *arguments: Any) -> T:
         """Make a call of the stage that finds the camera's motion."""

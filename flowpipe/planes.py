@@ -94,6 +94,10 @@ class PlaneMaker:
         self._end = block.end()
         return block
 
+    def begin_anew(self, block: Block) -> None:
+        """Go back to where a window, and those after it, were not begun."""
+        self._end = block.before
+
     def find_motions(self, block: Block) -> None:
         """Have the camera motion of a window found, while this thread goes on."""
         shared = self.ops.shared
@@ -167,6 +171,8 @@ class Block:
     ) -> None:
         self.maker, self.frames, self.carried, self.first = maker, frames, carried, first
         self.owned = frames[carried : carried + owned]
+        self.before: End | None = None
+        """What was known of the window before it."""
         self.motions: Future[Motions] | None = None
         """The camera's motion, where warped flow was asked for."""
 
@@ -177,36 +183,9 @@ class Block:
         """Return the block of the frames that follow a window."""
         if before is None:
             return cls(maker, frames, 0, owned, 0)
-        return cls(maker, np.concatenate([before.frame, frames]), 1, owned, before.number)
-
-    @property
-    def pairs(self) -> int:
-        return len(self.frames) - 1
-
-    def halves(self) -> tuple[Block, ...]:
-        """Return two blocks of half of the pairs each, with what is computed; none of one pair."""
-        if self.pairs < 2:
-            return ()
-        middle = self.pairs // 2
-        return self._part(0, middle), self._part(middle, self.pairs)
-
-    def _part(self, begin: int, end: int) -> Block:
-        frames = self.frames[begin : end + 1]
-        carried = 1 if begin else self.carried
-        is_last = end == self.pairs
-        seam = len(self.frames) - self.carried - len(self.owned) if is_last else 0
-        part = Block(self.maker, frames, carried, len(frames) - carried - seam, self.first + begin)
-        known = self.__dict__
-        of_frames = {
-            k: known[k][begin : end + 1] for k in ("pixels", "gray", "prepared") if k in known
-        }
-        of_pairs = {k: known[k][begin:end] for k in ("flow",) if k in known}
-        part.__dict__.update(of_frames | of_pairs)
-        if self.motions is not None and self.motions.exception() is None:
-            part.motions = AtOnce().submit(self.motions.result().part, slice(begin, end))
-        elif self.motions is not None:
-            self.maker.find_motions(part)
-        return part
+        block = cls(maker, np.concatenate([before.frame, frames]), 1, owned, before.number)
+        block.before = before
+        return block
 
     def end(self) -> End:
         """What the next window needs."""

@@ -14,7 +14,7 @@ from flowpipe.words import counted
 
 T = TypeVar("T")
 
-WINDOW_BYTES = 32 << 20  # of the frames of a window, decoded or resized
+DECODED_BYTES = 32 << 20  # of the frames that are decoded before they are resized
 
 
 def halved(make: Callable[[Frames], T], frames: Frames, path: str) -> Iterator[T]:
@@ -27,7 +27,7 @@ def halved(make: Callable[[Frames], T], frames: Frames, path: str) -> Iterator[T
         parts = halves(frames)
         if not parts:
             raise
-        say_short(path, len(frames.data), "frame")
+        say_short(path, len(frames.data))
     # Outside the handler, whose error holds all that was in memory.
     for part in parts:
         yield from halved(make, part, path)
@@ -42,42 +42,43 @@ def halves(frames: Frames) -> tuple[Frames, ...]:
     return tuple(Frames(frames.data[part], frames.pts_s[part]) for part in parts)
 
 
-def say_short(path: str, count: int, what: str) -> None:
-    """Warn that the device lacks memory for so many frames or pairs of a video at once."""
-    words = f"too little device memory for {counted(count, what)} at once; going on with"
+def say_short(path: str, count: int) -> None:
+    """Warn that the device lacks memory for so many frames of a video at once."""
+    words = f"too little device memory for {counted(count, 'frame')} at once; going on with"
     warnings.warn(f"{path}: {words} {count // 2}", RuntimeWarning, stacklevel=3)
 
 
-def gathered(windows: Iterator[Frames], count: int) -> Iterator[Frames]:
-    """Windows -> windows of up to `count` frames: of a large video few are decoded at a time, but
-    their resized images are small, and a GPU wants many."""
-    held: list[Frames] = []
-    held_bytes = 0
+def frames_at_once(count: int, most_bytes: int, frame_bytes: int) -> int:
+    """Return how many frames of a size make a window, at least one."""
+    return max(1, min(count, most_bytes // frame_bytes))
+
+
+def gathered(windows: Iterator[Frames], count: int, most_bytes: int) -> Iterator[Frames]:
+    """Windows -> windows of up to `count` frames and `most_bytes`: of a large video few are decoded
+    at a time, but their resized images are small, and a GPU wants many."""
+    data = np.empty((0, 0, 0, 3), np.uint8)
+    times: list[float] = []
     damage = None
     try:
         for frames in windows:
-            most = min(count * frames.data[0].nbytes, WINDOW_BYTES)
-            if held and held_bytes + frames.data.nbytes > most:
-                yield joined(held)
-                held, held_bytes = [], 0
-            held.append(frames)
-            held_bytes += frames.data.nbytes
-            if held_bytes + frames.data[0].nbytes > most:  # full: nobody waits for more
-                yield joined(held)
-                held, held_bytes = [], 0
+            room = frames_at_once(count, most_bytes, frames.data[0].nbytes)
+            end = len(times) + len(frames.data)
+            if times and end > room:
+                yield Frames(data[: len(times)], np.array(times))
+                times, end = [], len(frames.data)
+            if not times and end >= room:  # large enough as it is
+                yield frames
+                continue
+            if not times:
+                data = np.empty((room, *frames.data.shape[1:]), np.uint8)
+            data[len(times) : end] = frames.data
+            times.extend(frames.pts_s)
+            if end == room:  # nobody waits for more
+                yield Frames(data, np.array(times))
+                times = []
     except DecodeError as error:
         damage = error  # what came before it is good
-    if held:
-        yield joined(held)
+    if times:
+        yield Frames(data[: len(times)], np.array(times))
     if damage is not None:
         raise damage
-
-
-def joined(windows: list[Frames]) -> Frames:
-    """Windows of one size as one."""
-    if len(windows) == 1:
-        return windows[0]
-    return Frames(
-        np.concatenate([frames.data for frames in windows]),
-        np.concatenate([frames.pts_s for frames in windows]),
-    )

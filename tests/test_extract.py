@@ -7,7 +7,7 @@ import pytest
 
 from flowpipe.errors import DecodeError
 from flowpipe.types import Frames
-from flowpipe.windows import WINDOW_BYTES, gathered
+from flowpipe.windows import gathered
 
 
 def windows(*counts, height=4, width=5):
@@ -33,7 +33,7 @@ def windows(*counts, height=4, width=5):
     ],
 )
 def test_small_windows_are_joined_up_to_a_count(counts, most, meant):
-    found = list(gathered(windows(*counts), most))
+    found = list(gathered(windows(*counts), most, 1 << 20))
     assert [len(frames.data) for frames in found] == meant
     numbers = np.arange(sum(counts))
     if found:
@@ -41,16 +41,20 @@ def test_small_windows_are_joined_up_to_a_count(counts, most, meant):
         np.testing.assert_array_equal(np.concatenate([f.pts_s for f in found]), numbers / 25)
 
 
-def test_large_frames_are_bound_by_their_bytes():
-    side = 2048
-    most = WINDOW_BYTES // (3 * side * side)
-    found = gathered(windows(*[1] * (2 * most), height=side, width=side), 64)
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_large_frames_are_bound_by_their_bytes(most):
+    side = 256
+    found = gathered(windows(*[1] * (2 * most), height=side, width=side), 64, most * 3 * side**2)
     assert [len(frames.data) for frames in found] == [most, most]
+
+
+def test_a_frame_larger_than_all_of_that_is_a_window():
+    assert [len(frames.data) for frames in gathered(windows(1, 1), 64, 1)] == [1, 1]
 
 
 def test_what_came_before_the_damage_comes_out_before_it():
     found = []
     with pytest.raises(DecodeError, match="cut off"):
-        for frames in gathered(windows(3, 3, -1), 16):
+        for frames in gathered(windows(3, 3, -1), 16, 1 << 20):
             found.append(len(frames.data))
     assert found == [6]

@@ -50,9 +50,9 @@ ALLOWED = {
         "extract_recipe", "planes", "windows", "ahead", "ops", "video", "codec", "types", "errors",
     },
     "run": {
-        "extract", "extract_recipe", "planes", "flow", "ops", "video", "store", "codec", "datasets",
-        "types", "modality", "errors", "recipe", "remote", "owner", "scratch", "strict", "words",
-        "windows", "__init__",
+        "extract", "extract_recipe", "planes", "windows", "flow", "ops", "video", "store", "codec",
+        "datasets", "types", "modality", "errors", "recipe", "remote", "owner", "scratch", "strict",
+        "words", "__init__",
     },
     "selftest": {"flow", "datasets", "ops", "errors", "surfaces"},
     "evaluation": {"types", "errors", "strict", "whole", "words"},

@@ -32,10 +32,6 @@ class Motions:
     inliers: NDArray[np.uint32]
     """(N,)"""
 
-    def part(self, pairs: slice) -> Motions:
-        """Return the motions of some of the pairs."""
-        return Motions(self.homographies[pairs], self.matches[pairs], self.inliers[pairs])
-
 
 @dataclass(frozen=True)
 class WarpedFlow(Motions):

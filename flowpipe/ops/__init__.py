@@ -73,7 +73,9 @@ class Ops(Protocol):
     on_cpu: bool
     """Whether CPU time is what its work costs."""
     window_frames: int
-    """Frames per call that suit the device."""
+    """Frames per call that suit the device, of small ones."""
+    window_bytes: int
+    """Bytes of RGB frames per call that suit it, and its memory, of large ones."""
 
     @property
     def features(self) -> FeatureOps:

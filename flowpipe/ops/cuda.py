@@ -31,6 +31,9 @@ from flowpipe.surfaces import Surfaces
 MOST_PAIRS = 64  # in a call: beyond this nothing is won
 FP32_LANES = {"60": 64, "70": 64, "72": 64, "75": 64, "80": 64}
 """Of a multiprocessor, by compute capability; 128 in all others since 5.0."""
+LEAST_WINDOW_BYTES = 32 << 20  # 5 frames of 1080p, one of 4K
+MOST_WINDOW_BYTES = 96 << 20  # 16 and 4
+WINDOW_SHARE = 1 / 64  # of free memory: two windows with their flow, and TV-L1, take 50 times more
 MEMORY_SHARE = 0.6  # of what is free; the rest is for pyramids, flow and the process beside us
 
 
@@ -66,6 +69,8 @@ class CudaOps:
         device = Device(self.kernels, self._working, self._uploaded, self._empty, self._zeros)
         self.features = CudaFeatures(self.name, device, get_ops("cpu").features, self.to_host)
         with opening(cupy), self._working() as lane:
+            share = int(WINDOW_SHARE * cupy.cuda.runtime.memGetInfo()[0])
+            self.window_bytes = min(MOST_WINDOW_BYTES, max(LEAST_WINDOW_BYTES, share))
             out = self._empty((1,), np.float32)
             self.kernels.over_values("widen", 1, 1, self._uploaded(np.zeros(1, np.uint8)), out, 1)
             np.asarray(lane.download(out))

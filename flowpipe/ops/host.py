@@ -14,6 +14,7 @@ class HostOps:
     on_cpu = True
     surfaces = None
     window_frames = 16  # at 340x256 the flow of a window takes some 50 MB, everything included
+    window_bytes = 32 << 20
 
     def to_device(self, frames: NDArray[Any]) -> NDArray[Any]:
         return frames

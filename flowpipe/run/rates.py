@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 
 from flowpipe.errors import BackendError, DecodeError
+from flowpipe.extract import WINDOWS_BEGUN
 from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.flow import FLOWS, make_solver
 from flowpipe.modality import MODALITIES
 from flowpipe.ops import Ops, get_ops, gpu_memory
+from flowpipe.planes import PlaneMaker
 from flowpipe.run.plan import Rates, Sample
 from flowpipe.video import open_video
-from flowpipe.windows import WINDOW_BYTES
+from flowpipe.windows import DECODED_BYTES, frames_at_once
 
 BYTES_PER_PIXEL = {
     # benchmarks/codecs.py on real clips at 340x256: bytes of one image over its pixels
@@ -36,7 +38,9 @@ LOSSLESS_BYTES_PER_PIXEL = 1.2
 REST_S_PER_PIXEL = 1.5e-3 / (340 * 256)
 """benchmarks/extract.py: decoding, resizing, encoding and writing, all modalities."""
 REST_BYTES = 128 << 20
-"""benchmarks/memory.py: what a worker holds beside its flow, decoded windows and encoded images."""
+"""benchmarks/memory.py: what a worker holds beside its flow and its windows of frames."""
+WINDOWS_HELD = 12
+"""Windows of frames that a worker with a GPU holds at most, copies and encoded images included."""
 CAMERA_S_PER_PIXEL = 2.5e-3 / (340 * 256)
 """benchmarks/camera.py"""
 
@@ -100,7 +104,7 @@ def measure_apart(
                 if not memory:
                     return rates
                 took = process.submit(_work_through, recipe, device, sample).result()
-                rates = replace(rates, worker_bytes=took + REST_BYTES)
+                rates = replace(rates, worker_bytes=took)
             except BrokenProcessPool as error:
                 raise BackendError(
                     f"the process that tried device {device} died: {error}"
@@ -114,18 +118,23 @@ def measure_apart(
 
 
 def _work_through(recipe: ExtractRecipe, device: str, sample: Sample) -> int:
-    """Compute the flow of as many pairs as a worker does at once, beside a decoder that holds GPU
-    memory too; return the memory of this process."""
+    """Compute as many windows as a worker has on its GPU at once, beside a decoder that holds GPU
+    memory too; return the memory of a whole worker."""
     ops = get_ops(device)
     if recipe.video.decoder != "cpu" and sample.largest:
         _under_way.append(_decode_window(recipe, ops, sample.largest))
     height, width = recipe.size.target(sample.height, sample.width)
-    if max(MODALITIES[name].flows for name in recipe.modalities):
-        solver = make_solver(recipe.flow, ops)
-        gray = np.zeros((ops.pairs_at_once(height, width) + 1, height, width), np.uint8)
-        prepared = solver.prepare(gray)
-        ops.to_host(solver.solve(prepared[:-1], prepared[1:]))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    count = frames_at_once(ops.window_frames, ops.window_bytes, 3 * height * width)
+    frames = np.zeros((count, height, width, 3), np.uint8)
+    maker = PlaneMaker(
+        replace(recipe, warp=replace(recipe.warp, boxes="")), ops, "", (height, width)
+    )
+    begun = [maker.begin(frames, count) for _ in range(WINDOWS_BEGUN)]
+    if recipe.flows > 1:  # while they are there, the flow without the camera's motion is computed
+        again = maker.solver.prepare(begun[0].gray)
+        ops.to_host(maker.solver.solve(again[:-1], again[1:]))
+    took = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    return took + REST_BYTES + WINDOWS_HELD * frames.nbytes
 
 
 _under_way: list[Any] = []
@@ -135,7 +144,7 @@ _under_way: list[Any] = []
 def _decode_window(recipe: ExtractRecipe, ops: Ops, path: str) -> Any:
     """Decode and resize a window of a video, and return its decoder, which holds memory."""
     reader = open_video(path, recipe.video, surfaces=ops.surfaces)
-    windows = reader.windows(ops.window_frames, WINDOW_BYTES)
+    windows = reader.windows(ops.window_frames, DECODED_BYTES)
     with contextlib.suppress(DecodeError):  # its worker will say what is wrong with it
         for frames in islice(windows, 1):
             ops.resize(frames.data, *recipe.size.target(*frames.data.shape[1:3]))

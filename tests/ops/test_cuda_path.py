@@ -25,6 +25,7 @@ from flowpipe.ops.cpu import native_core
 from flowpipe.ops.cuda_ladder import Layout
 from flowpipe.recipe import build
 from flowpipe.types import Span, VideoRecord
+from flowpipe.windows import frames_at_once
 
 pytestmark = pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none")
 
@@ -209,6 +210,22 @@ def test_pairs_at_once_follow_the_free_memory(cuda, monkeypatch):
     monkeypatch.setattr(memory, "total", memory.used + room)
     assert cuda.pairs_at_once(256, 340) == 6  # a share is for the rest
     assert cuda.pairs_at_once(2160, 3840) == 1
+
+
+@pytest.mark.parametrize(
+    "gpu_bytes, full_hd, ultra_hd", [(16 << 30, 16, 4), (4 << 30, 10, 2), (1 << 30, 5, 1)]
+)
+def test_windows_of_large_frames_are_those_of_the_free_memory(
+    gpu_bytes, full_hd, ultra_hd, monkeypatch
+):
+    """The CPU takes 5 frames of 1080p and one of 4K, a GPU with memory for them a batch."""
+    monkeypatch.setenv("CUDA_STAND_IN_BYTES", str(gpu_bytes))
+    gpu, cpu = emulated_ops(), get_ops()
+    for ops, wanted in ((gpu, (full_hd, ultra_hd)), (cpu, (5, 1))):
+        sizes = 3 * 1080 * 1920, 3 * 2160 * 3840
+        found = [frames_at_once(ops.window_frames, ops.window_bytes, size) for size in sizes]
+        assert tuple(found) == wanted, ops.name
+    assert frames_at_once(gpu.window_frames, gpu.window_bytes, 3 * 256 * 340) == 64
 
 
 def planes_of(record, recipe, ops):
