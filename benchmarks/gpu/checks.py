@@ -28,6 +28,8 @@ LIBRARIES = (
     "libnpp",
     "libjpeg",
 )
+TINY = ["--size", "24x16", "--pairs", "1", "--repeat", "1"]
+"""Options that make `flowpipe bench flow` quick."""
 
 
 def machine(place: Place) -> Found:
@@ -134,8 +136,7 @@ def flow(place: Place) -> Found:
     """Run `flowpipe bench flow` on the GPU's algorithms."""
     path = place.work / "flow.json"
     path.unlink(missing_ok=True)
-    tiny = ["--size", "24x16", "--pairs", "1", "--repeat", "1", "--only", "flowpipe-opencv2-cuda"]
-    videos = tiny if place.rehearse else place.clips()
+    videos = [*TINY, "--only", "flowpipe-opencv2-cuda"] if place.rehearse else place.clips()
     done = run([*FLOWPIPE, "bench", "flow", "--device", "cuda", "--json", path, *videos])
     if done.returncode or not path.exists():
         return Found(False, f"exit code {done.returncode}: {last_line(done.stderr)}")
@@ -150,4 +151,21 @@ def flow(place: Place) -> Found:
         f"opencv2 {best['pairs_per_s']:.0f} pairs/s with {best['pairs']} in a call{share}; "
         f"pairs/s: {', '.join(rows)}; not run: {', '.join(lacks) or 'none'}"
     )
+    return Found(True, words, found)
+
+
+def tune(place: Place) -> Found:
+    """Run `flowpipe bench flow --tune`: pairs/s by settings of the schedule, those in use first."""
+    path = place.work / "tune.json"
+    path.unlink(missing_ok=True)
+    videos = TINY if place.rehearse else place.clips()
+    done = run([*FLOWPIPE, "bench", "flow", "--device", "cuda", "--tune", "--json", path, *videos])
+    if "No such option" in done.stderr:
+        return Found(None, "this flowpipe has no bench flow --tune")
+    if done.returncode or not path.exists():
+        return Found(False, f"exit code {done.returncode}: {last_line(done.stderr)}")
+    found = json.loads(path.read_text(encoding="utf-8"))
+    used, best = found["settings"][0], max(found["settings"], key=lambda row: row["pairs_per_s"])
+    words = f"best of {len(found['settings'])}: {best['pairs_per_s']:.0f} pairs/s with "
+    words += f"{best['settings']}; with those in use {used['pairs_per_s']:.0f}"
     return Found(True, words, found)

@@ -90,6 +90,7 @@ def section(kept: dict[str, Any]) -> Iterator[str]:
         ("Flow by the pairs in a call", ("pairs", "pairs/s", "share of peak"), batch_rows(steps)),
         ("Flow by algorithm", ("algorithm", "pairs/s", "reference / this",
                                                    "px from the reference"), flow_rows(steps)),
+        ("Settings of the schedule", ("settings", "pairs together", "pairs/s"), tune_rows(steps)),
         ("Kernels of a call", ("kernel", "launches", "us a launch", "us a pair"),
          kernel_rows(steps)),
         ("Operations, ms a frame", ("operation", "GPU", "core", "times faster"),
@@ -162,6 +163,12 @@ def flow_rows(steps: Steps) -> Iterator[tuple[Any, ...]]:
     for row in figures_of(steps, "flow").get("rows", ()):
         if "pairs_per_s" in row:
             yield row["name"], row["pairs_per_s"], row["ratio"], row["difference_px"]
+
+
+def tune_rows(steps: Steps) -> Iterator[tuple[Any, ...]]:
+    for row in figures_of(steps, "tune").get("settings", ()):
+        chosen = ", ".join(f"{name} {value}" for name, value in row["settings"].items())
+        yield chosen, row.get("pairs_together"), row["pairs_per_s"]
 
 
 def kernel_rows(steps: Steps) -> Iterator[tuple[Any, ...]]:

@@ -68,6 +68,7 @@ STEPS = (
     Step("ceilings", 25, 5, gpu_probes.ceilings, "bandwidths, TFLOP/s, cost of a launch"),
     Step("flow", 60, 20, checks.flow, "pairs/s by batch, share of the peak"),
     Step("kernels", 45, 20, gpu_probes.kernels, "us a pair by kernel, idle time, compile time"),
+    Step("tune", 60, 30, checks.tune, "pairs/s by the settings of the schedule"),
     Step("operations", 30, 10, gpu_probes.operations, "ms a frame by operation, GPU beside CPU"),
     Step("against-cpu", 60, 25, contents.against_cpu, "rgb equal to the CPU's, flow to a level"),
     Step("middlebury", 25, 10, gpu_probes.middlebury, "endpoint errors of both devices"),
