@@ -13,7 +13,7 @@ from flowpipe.bench.batches import BATCHES
 from flowpipe.bench.flow import Progress, passes
 from flowpipe.bench.pairs import Pairs
 from flowpipe.flow.tvl1 import TVL1Params, TVL1Solver
-from flowpipe.ops.cuda_settings import Settings
+from flowpipe.ops.cuda_settings import Settings, tiles
 
 SLOTS = (4, 8, 16)
 CACHE_SHARES = (0.5, 1.0, 2.0, 4.0, 1000.0)
@@ -60,19 +60,22 @@ def tune(
         return ops.to_host(ops.quantise(flow, 20.0)[0])
 
     before, seen = ops.settings, set[tuple[int, ...]]()
-    sizes = params.sizes(*first.shape[1:])
+    size = first.shape[1:]
+    # A level of one tile is one launch, whatever the settings are.
+    levels = [level for level in params.sizes(*size) if tiles(*level) != (1, 1)]
     choices = [Settings(*values) for values in product(SLOTS, CACHE_SHARES, LEAST_TILES)]
     try:
         for settings in (before, *choices):
             ops.settings = settings
-            together = [min(len(chosen), ops.pairs_together(*size)) for size in sizes]
-            schedule = (settings.slots, *together)
+            together = [min(len(chosen), ops.pairs_together(*level)) for level in levels]
+            schedule = (settings.slots, *together) if levels else ()
             if schedule in seen:
                 continue
             seen.add(schedule)
             tell(f"measuring {settings}")
             solve()  # compiles and records
             seconds = min(passes(solve, repeat, progress)[1])
-            yield Tuned(settings, together[0], len(chosen) / seconds)
+            full = min(len(chosen), ops.pairs_together(*size))
+            yield Tuned(settings, full, len(chosen) / seconds)
     finally:
         ops.settings = before

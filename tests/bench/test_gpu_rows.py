@@ -57,18 +57,19 @@ def test_work_is_what_the_iterations_come_to(pairs):
     assert (one, two) == (8 * 40 * 50, 2 * 8 * 40 * 50)
 
 
-def test_every_schedule_is_measured_once_and_the_settings_are_as_before(pairs, monkeypatch):
+def test_every_schedule_is_measured_once_and_the_settings_are_as_before(monkeypatch):
     monkeypatch.setattr(tuning, "BATCHES", (3,))
     monkeypatch.setattr(tuning, "SLOTS", (4, 8))
-    ops, said = emulated_ops(), []
-    ops._ladder.cache_bytes, ops._ladder.multiprocessors = 300_000, 1  # of two pairs
+    ops, small = emulated_ops(), TVL1Params(scales=1, warps=1, iterations=8)
+    ops._ladder.cache_bytes, ops._ladder.multiprocessors = 500_000, 2  # of two pairs
     before = ops.settings
-    found = list(tune(ops, pairs, TVL1Params(scales=1, warps=1, iterations=8), 1, said.append))
+    found = list(tune(ops, made_pairs(2, 40, 70), small, 1))
     assert found[0].settings == before == ops.settings
     schedules = [(choice.settings.slots, choice.pairs_together) for choice in found]
     assert len(set(schedules)) == len(schedules) and {slots for slots, _ in schedules} == {4, 8}
     assert {together for _, together in schedules} == {1, 2, 3}
     assert all(choice.pairs_per_s > 0 for choice in found)
+    assert len(list(tune(ops, made_pairs(2, 40, 50), small, 1))) == 1  # one tile: one schedule
 
 
 def test_settings_come_from_the_environment(monkeypatch):

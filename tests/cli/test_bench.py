@@ -141,7 +141,8 @@ def test_the_settings_of_a_gpu_are_measured_and_the_best_is_named(
     monkeypatch.setattr(tuning, "SLOTS", (4, 8))
     monkeypatch.setattr(tuning, "CACHE_SHARES", (1.0,))
     with cupy_from(STAND_IN):
-        done = flowpipe(*TINY, "--device", "cuda", "--tune", "--json", "-")
+        wide = ("--size", "70x40")  # more than a tile
+        done = flowpipe(*TINY, *wide, "--device", "cuda", "--tune", "--json", "-")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)["settings"]
     assert found[0]["settings"] == {"slots": 8, "cache_share": 1.0, "least_tiles": 2}
