@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import pytest
+from conftest import ROOT
 from emulated import emulated_ops
 from synth import translated_pair
 
@@ -87,3 +90,22 @@ def test_pairs_together_fill_the_cache_and_the_multiprocessors():
     assert Settings(cache_share=4).pairs_together(256, 340, **h100) == 39
     assert Settings(cache_share=0, least_tiles=1).pairs_together(256, 340, **h100) == 4
     assert Settings().pairs_together(2160, 3840, **h100) == 1
+
+
+@pytest.mark.parametrize("size", [(20, 30), (66, 40), (70, 121)])
+def test_the_model_launches_what_is_launched(cuda, monkeypatch, size):
+    """benchmarks/gpu_replay.py replays this schedule: kernels of the iterations, graphs and all."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    replay = importlib.import_module("gpu_replay")
+    launched, graph = [], cuda._cupy.cuda.Graph
+    launch = graph.launch
+    monkeypatch.setattr(graph, "launch", lambda *a: launched.append(a) or launch(*a))
+    ladder = cuda._ladder
+    ladder.cache_bytes, ladder.multiprocessors = 300_000, 2
+    gpu = replay.Gpu("emulator", 90, 2, 1e9, 128, 1e12, ladder.cache_bytes)
+    model = replay.Replay(gpu, replay.Counts(*[100.0] * 6))
+    state = state_of(cuda, 5, *size)
+    done = np.asarray(cuda.tvl1_warps(state, 1, 60))
+    cost = model.level(*size, done[:, None])
+    assert cost.launches == (len(launched) * ladder.settings.slots or 1)
+    assert 0 < cost.seconds < 1
