@@ -21,7 +21,8 @@ import av
 import numpy as np
 
 from flowpipe.ops import get_ops
-from flowpipe.ops.cuda import MOST_WINDOW_BYTES, CudaOps
+from flowpipe.ops.cuda import CudaOps
+from flowpipe.ops.cuda_settings import MOST_WINDOW_BYTES
 from flowpipe.run.cluster_settings import SETTINGS
 
 MODALITIES = ["rgb", "flow", "warped_flow"]

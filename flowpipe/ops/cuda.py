@@ -22,18 +22,15 @@ from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_warp
 from flowpipe.ops.cuda_errors import in_words, opening
 from flowpipe.ops.cuda_features import CudaFeatures, Device
 from flowpipe.ops.cuda_kernels import Kernels
-from flowpipe.ops.cuda_ladder import PROGRESS, Arena, CudaState, Ladder, Layout
+from flowpipe.ops.cuda_ladder import PROGRESS, Arena, CudaState, Ladder, Layout, Room
 from flowpipe.ops.cuda_lanes import Lane, Lent, Made
-from flowpipe.ops.cuda_settings import Settings
+from flowpipe.ops.cuda_settings import Settings, window_bytes
 from flowpipe.ops.gpus import gpus
 from flowpipe.surfaces import Surfaces
 
 MOST_PAIRS = 64  # in a call: beyond this nothing is won
 FP32_LANES = {"60": 64, "70": 64, "72": 64, "75": 64, "80": 64}
 """Of a multiprocessor, by compute capability; 128 in all others since 5.0."""
-LEAST_WINDOW_BYTES = 32 << 20  # 5 frames of 1080p, one of 4K
-MOST_WINDOW_BYTES = 96 << 20  # 16 and 4
-WINDOW_SHARE = 1 / 64  # of free memory: two windows with their flow, and TV-L1, take 50 times more
 MEMORY_SHARE = 0.6  # of what is free; the rest is for pyramids, flow and the process beside us
 
 
@@ -69,8 +66,7 @@ class CudaOps:
         device = Device(self.kernels, self._working, self._uploaded, self._empty, self._zeros)
         self.features = CudaFeatures(self.name, device, get_ops("cpu").features, self.to_host)
         with opening(cupy), self._working() as lane:
-            share = int(WINDOW_SHARE * cupy.cuda.runtime.memGetInfo()[0])
-            self.window_bytes = min(MOST_WINDOW_BYTES, max(LEAST_WINDOW_BYTES, share))
+            self.window_bytes = window_bytes(cupy.cuda.runtime.memGetInfo()[0])
             out = self._empty((1,), np.float32)
             self.kernels.over_values("widen", 1, 1, self._uploaded(np.zeros(1, np.uint8)), out, 1)
             np.asarray(lane.download(out))
@@ -343,19 +339,6 @@ class CudaOps:
         counts = self._empty((n,), np.uint32)
         counts.fill(0)
         return counts
-
-
-class Room:
-    """Device memory for TV-L1, and the stream that worked on it last."""
-
-    arena: Arena | None = None
-    stream: Any = None
-
-    def forget(self) -> None:
-        """Let go of the memory, which whoever works with it holds on to."""
-        if self.stream is not None:
-            self.stream.synchronize()
-        self.arena = None
 
 
 def kept() -> CudaOps:

@@ -80,6 +80,19 @@ class Arena:
         return pairs <= self.capacity and (height, width) == (self.height, self.width)
 
 
+class Room:
+    """Device memory for TV-L1, and the stream that worked on it last."""
+
+    arena: Arena | None = None
+    stream: Any = None
+
+    def forget(self) -> None:
+        """Let go of the memory, which whoever works with it holds on to."""
+        if self.stream is not None:
+            self.stream.synchronize()
+        self.arena = None
+
+
 class CudaState:
     """Fields of N pairs at one scale, in an arena."""
 

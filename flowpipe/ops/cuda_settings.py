@@ -17,6 +17,15 @@ VARIABLE = "FLOWPIPE_CUDA_SETTINGS"
 TILE_PX, HALO_PX = 64, 4  # TILE and ITERATIONS of kernels/cuda/tvl1_tile.cu
 STATE_BYTES = 4 * (2 * 6 + 4)  # of a pixel: two copies of six fields, four coefficients
 
+LEAST_WINDOW_BYTES = 32 << 20  # 5 frames of 1080p, one of 4K
+MOST_WINDOW_BYTES = 96 << 20  # 16 and 4
+WINDOW_SHARE = 1 / 64  # of free memory: two windows with their flow, and TV-L1, take 50 times more
+
+
+def window_bytes(free: int) -> int:
+    """Return how many bytes of RGB frames make a window on a GPU with so much free memory."""
+    return min(MOST_WINDOW_BYTES, max(LEAST_WINDOW_BYTES, int(WINDOW_SHARE * free)))
+
 
 def tiles(height: int, width: int) -> tuple[int, int]:
     """(across, down): tiles that cover an image, their halos apart."""
