@@ -120,7 +120,7 @@ class Replay:
             ),
         )
         working, fresh = _taken(steps, together)
-        launches = (-(-len(working) // self.settings.slots) + 1) * self.settings.slots
+        launches = (-(-len(working) // self.settings.steps) + 1) * self.settings.steps
         rate = self._bytes_per_s(together, height, width)
         tile_s, warp_s = (self._tile_s(height, width, rate, warped) for warped in (False, True))
         across, down = tiles(height, width)

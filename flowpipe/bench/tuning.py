@@ -15,7 +15,7 @@ from flowpipe.bench.pairs import Pairs
 from flowpipe.flow.tvl1 import TVL1Params, TVL1Solver
 from flowpipe.ops.cuda_settings import Settings, tiles
 
-SLOTS = (4, 8, 16)
+STEPS = (4, 8, 16)
 CACHE_SHARES = (0.5, 1.0, 2.0, 4.0, 1000.0)
 LEAST_TILES = (1, 2, 4)
 
@@ -63,12 +63,12 @@ def tune(
     size = first.shape[1:]
     # A level of one tile is one launch, whatever the settings are.
     levels = [level for level in params.sizes(*size) if tiles(*level) != (1, 1)]
-    choices = [Settings(*values) for values in product(SLOTS, CACHE_SHARES, LEAST_TILES)]
+    choices = [Settings(*values) for values in product(STEPS, CACHE_SHARES, LEAST_TILES)]
     try:
         for settings in (before, *choices):
             ops.settings = settings
             together = [min(len(chosen), ops.pairs_together(*level)) for level in levels]
-            schedule = (settings.slots, *together) if levels else ()
+            schedule = (settings.steps, *together) if levels else ()
             if schedule in seen:
                 continue
             seen.add(schedule)

@@ -179,7 +179,9 @@ class Ladder:
         if self._is_whole(s):
             self._level(s, iterations)
         else:
-            self._rungs(self._graph(s, iterations, together, lane.stream), arena.queue, lane)
+            self._launch_graphs(
+                self._graph(s, iterations, together, lane.stream), arena.queue, lane
+            )
 
     def _is_whole(self, s: CudaState) -> bool:
         """Whether a block does all of a pair: a median filter would need what is in memory."""
@@ -194,7 +196,7 @@ class Ladder:
             s.arrays["model"], s.pairs, *self._constants(s, iterations),
         )  # fmt: skip
 
-    def _rungs(self, graph: Any, queue: Any, lane: Lane) -> None:
+    def _launch_graphs(self, graph: Any, queue: Any, lane: Lane) -> None:
         """Launch graphs until no pair is left, one ahead of what is known."""
         told = None
         while True:
@@ -211,7 +213,7 @@ class Ladder:
             self.kernels.load("tvl1_fields", "tvl1_tile")
             stream.begin_capture()
             try:
-                for _ in range(self.settings.slots):
+                for _ in range(self.settings.steps):
                     self._step(s, iterations, together)
             except BaseException:
                 with suppress(Exception):  # of a capture that broke

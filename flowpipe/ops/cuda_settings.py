@@ -1,7 +1,7 @@
 """Settings of TV-L1's schedule on a GPU that only a measurement can choose, in one place.
 
 `flowpipe bench flow --device cuda --tune` measures them on the GPU at hand. The environment
-variable FLOWPIPE_CUDA_SETTINGS changes them, as ``slots=4,cache_share=2``. Flow does not depend on
+variable FLOWPIPE_CUDA_SETTINGS changes them, as ``steps=4,cache_share=2``. Flow does not depend on
 them.
 """
 
@@ -38,16 +38,16 @@ def tiles(height: int, width: int) -> tuple[int, int]:
 class Settings:
     """Settings of the schedule; the defaults are those of the model in docs/gpu-roofline.md."""
 
-    slots: int = 8
-    """Slots of a CUDA graph, which is launched once ahead of what is known to be needed."""
+    steps: int = 8
+    """Steps of a CUDA graph, which is launched once ahead of what is known to be needed."""
     cache_share: float = 1.0
     """Size of the state of all pairs that are worked on together, as a share of the L2 cache."""
     least_tiles: int = 2
     """Tiles for each multiprocessor, at least; takes precedence over `cache_share`."""
 
     def __post_init__(self) -> None:
-        if self.slots < 1 or self.least_tiles < 1 or not self.cache_share >= 0:
-            raise ValueError("slots and least_tiles must be at least 1, cache_share at least 0")
+        if self.steps < 1 or self.least_tiles < 1 or not self.cache_share >= 0:
+            raise ValueError("steps and least_tiles must be at least 1, cache_share at least 0")
 
     @classmethod
     def asked(cls) -> Settings:

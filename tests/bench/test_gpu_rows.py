@@ -59,25 +59,25 @@ def test_work_is_what_the_iterations_come_to(pairs):
 
 def test_every_schedule_is_measured_once_and_the_settings_are_as_before(monkeypatch):
     monkeypatch.setattr(tuning, "BATCHES", (3,))
-    monkeypatch.setattr(tuning, "SLOTS", (4, 8))
+    monkeypatch.setattr(tuning, "STEPS", (4, 8))
     ops, small = emulated_ops(), TVL1Params(scales=1, warps=1, iterations=8)
     ops._ladder.cache_bytes, ops._ladder.multiprocessors = 500_000, 2  # of two pairs
     before = ops.settings
     found = list(tune(ops, made_pairs(2, 40, 70), small, 1))
     assert found[0].settings == before == ops.settings
-    schedules = [(choice.settings.slots, choice.pairs_together) for choice in found]
-    assert len(set(schedules)) == len(schedules) and {slots for slots, _ in schedules} == {4, 8}
+    schedules = [(choice.settings.steps, choice.pairs_together) for choice in found]
+    assert len(set(schedules)) == len(schedules) and {steps for steps, _ in schedules} == {4, 8}
     assert {together for _, together in schedules} == {1, 2, 3}
     assert all(choice.pairs_per_s > 0 for choice in found)
     assert len(list(tune(ops, made_pairs(2, 40, 50), small, 1))) == 1  # one tile: one schedule
 
 
 def test_settings_come_from_the_environment(monkeypatch):
-    monkeypatch.setenv("FLOWPIPE_CUDA_SETTINGS", "slots=4, cache_share=0.5")
-    assert emulated_ops().settings == Settings(slots=4, cache_share=0.5)
+    monkeypatch.setenv("FLOWPIPE_CUDA_SETTINGS", "steps=4, cache_share=0.5")
+    assert emulated_ops().settings == Settings(steps=4, cache_share=0.5)
     monkeypatch.setenv("FLOWPIPE_CUDA_SETTINGS", str(Settings(2, 4.0, 1)))
     assert emulated_ops().settings == Settings(2, 4.0, 1)
-    for wrong in ("slotz=4", "slots=0", "slots", "slots=four", "cache_share=-1"):
+    for wrong in ("stepz=4", "steps=0", "steps", "steps=four", "cache_share=-1"):
         monkeypatch.setenv("FLOWPIPE_CUDA_SETTINGS", wrong)
-        with pytest.raises(BackendError, match="FLOWPIPE_CUDA_SETTINGS.*slots=8,cache_share=1"):
+        with pytest.raises(BackendError, match="FLOWPIPE_CUDA_SETTINGS.*steps=8,cache_share=1"):
             emulated_ops()

@@ -138,17 +138,17 @@ def test_the_settings_of_a_gpu_are_measured_and_the_best_is_named(
     flowpipe: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tuning, "BATCHES", (2,))
-    monkeypatch.setattr(tuning, "SLOTS", (4, 8))
+    monkeypatch.setattr(tuning, "STEPS", (4, 8))
     monkeypatch.setattr(tuning, "CACHE_SHARES", (1.0,))
     with cupy_from(STAND_IN):
         wide = ("--size", "70x40")  # more than a tile
         done = flowpipe(*TINY, *wide, "--device", "cuda", "--tune", "--json", "-")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)["settings"]
-    assert found[0]["settings"] == {"slots": 8, "cache_share": 1.0, "least_tiles": 2}
-    assert {row["settings"]["slots"] for row in found} == {4, 8}
+    assert found[0]["settings"] == {"steps": 8, "cache_share": 1.0, "least_tiles": 2}
+    assert {row["settings"]["steps"] for row in found} == {4, 8}
     best = max(found, key=lambda row: row["pairs_per_s"])["settings"]
-    asked = f"slots={best['slots']},cache_share={best['cache_share']:g}"
+    asked = f"steps={best['steps']},cache_share={best['cache_share']:g}"
     assert f"best: FLOWPIPE_CUDA_SETTINGS={asked}," in done.stderr
 
 

@@ -36,21 +36,21 @@ def state_of(cuda, count, height, width, **params):
     return cuda.tvl1_start(first, second, None, TVL1Params(**params).model, memory)
 
 
-@pytest.mark.parametrize("slots", [2, 5])
-def test_a_finished_pair_leaves_its_slot_to_the_next_one(cuda, monkeypatch, slots):
+@pytest.mark.parametrize("steps", [2, 5])
+def test_a_finished_pair_leaves_its_slot_to_the_next_one(cuda, monkeypatch, steps):
     """No slot is idle while a pair waits: pairs in two slots end as early as a list allows."""
     state = state_of(cuda, 6, 66, 40)  # two tiles
     monkeypatch.setattr(Settings, "pairs_together", lambda *arguments: 2)
-    cuda._ladder.settings = Settings(slots=slots)
+    cuda._ladder.settings = Settings(steps=steps)
     launched, graph = [], cuda._cupy.cuda.Graph
     launch = graph.launch
     monkeypatch.setattr(graph, "launch", lambda *a: launched.append(a) or launch(*a))
     done = np.asarray(cuda.tvl1_warps(state, 1, 60))
     assert len(set(done.tolist())) > 2, done
     ends = [0, 0]
-    for steps in -(-done // HALO_PX):
-        ends[ends.index(min(ends))] += int(steps)
-    assert len(launched) == -(-max(ends) // slots) + 1  # one ahead of what is known
+    for taken in -(-done // HALO_PX):
+        ends[ends.index(min(ends))] += int(taken)
+    assert len(launched) == -(-max(ends) // steps) + 1  # one ahead of what is known
 
 
 @pytest.mark.parametrize("params", [{}, {"variant": "opencv4", "strict_stop": True}])
@@ -107,5 +107,5 @@ def test_the_model_launches_what_is_launched(cuda, monkeypatch, size):
     state = state_of(cuda, 5, *size)
     done = np.asarray(cuda.tvl1_warps(state, 1, 60))
     cost = model.level(*size, done[:, None])
-    assert cost.launches == (len(launched) * ladder.settings.slots or 1)
+    assert cost.launches == (len(launched) * ladder.settings.steps or 1)
     assert 0 < cost.seconds < 1
