@@ -20,7 +20,7 @@ from flowpipe.errors import BackendError
 from flowpipe.flow import make_solver
 from flowpipe.flow.opencv_cuda import OpenCVCudaTVL1Params
 from flowpipe.flow.tvl1 import VARIANTS, TVL1Params, TVL1Solver
-from flowpipe.ops import Ops, get_ops
+from flowpipe.ops import Keypoints, Ops, get_ops
 from flowpipe.surfaces import Conversion, Surfaces
 
 CLIP, FRAMES, APART = "shear_02", 9, 3  # of the demo set; every third frame, that more may move
@@ -205,6 +205,32 @@ def _corners(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
     return _alike("corners", ours, cpu.features.corners(gray, *how))
 
 
+def _keypoints(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
+    gray = _scene(cpu)
+
+    def rows(backend: Ops) -> list[Any]:
+        found = backend.features.akaze(backend.to_device(gray))
+        return [np.hstack([k.points.view(np.uint8), k.descriptors.view(np.uint8)]) for k in found]
+
+    return _alike("keypoints", rows(ops), rows(cpu))
+
+
+def _matches(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
+    rng = np.random.default_rng(6)
+    first, second = (
+        Keypoints(
+            rng.uniform(0, 200, (count, 2)).astype(np.float32),
+            rng.integers(0, 2**63, (count, 8), dtype=np.uint64),
+        )
+        for count in (300, 280)
+    )
+    pairs = [(first, second), (second, first)]
+    ours, meant = (
+        np.concatenate(backend.features.match_keypoints(pairs, 25.0)) for backend in (ops, cpu)
+    )
+    return _exact("keypoint matches", ours, meant)
+
+
 def _warps(ops: Ops, cpu: Ops, frames: NDArray[np.uint8], variant: Any) -> Check:
     """A warp and a few iterations: every field of the state, before errors can grow."""
     model, gray = TVL1Params(variant=variant, epsilon=0.0).model, cpu.gray(frames)
@@ -306,6 +332,8 @@ CHECKS: dict[str, Callable[[Ops, Ops, NDArray[np.uint8]], Check]] = {
     "upsample": _upsample,
     "take": _take,
     "corners": _corners,
+    "keypoints": _keypoints,
+    "keypoint matches": _matches,
     **{f"tvl1_warps {variant}": partial(_warps, variant=variant) for variant in VARIANTS},
     **{f"tvl1 {variant}": partial(_tvl1, variant=variant) for variant in VARIANTS},
     OPENCV_CHECK: _opencv,

@@ -19,7 +19,7 @@ from flowpipe.ops.cpu import CpuOps, native_core
 
 pytestmark = pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none")
 
-OPERATIONS = 16  # their checks come first; those of whole flows take the emulator its time
+OPERATIONS = 18  # their checks come first; those of whole flows take the emulator its time
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def failures(tried):
 def test_sound_kernels_pass(ops):
     tried = list(selftest.checks(ops()))
     assert failures(tried) == []
-    assert len(tried) == 24
+    assert len(tried) == 26
     left_out = {check.name: check.found for check in tried if check.passed is None}
     assert ("resize of surfaces" in left_out) == (ops is get_ops)
     if cv2.cuda.getCudaEnabledDeviceCount() < 1:
@@ -56,6 +56,9 @@ def test_sound_kernels_pass(ops):
         ("surfaces.cu", "(1 << 21)", "(1 << 22)", {"resize of surfaces"}),
         ("pyramid.cu", "(index + 0.5)", "(index + 0.4)", {"pyramid centred", "upsample"}),
         ("corners.cu", "(a + c) - ", "(a + c) + ", {"corners"}),
+        ("akaze.cu", "value > threshold", "value > 2 * threshold", {"keypoints"}),
+        ("match.cu", "key < best ? key : best;\n    }\n    if", "key;\n    }\n    if",
+         {"keypoint matches"}),
         ("warp.cuh", "constant_part(sum.x,", "constant_part(0.99f * sum.x,",
          {"tvl1_warps opencv2", "tvl1_warps opencv4_cpu"}),
     ],

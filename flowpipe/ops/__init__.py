@@ -252,7 +252,7 @@ def own_features(device: str) -> bool:
     """Return `FeatureOps.own` of a device without opening it."""
     from flowpipe.ops.cpu import native_core
 
-    return device != "reference" and native_core().available
+    return device == "cuda" or (device == "cpu" and native_core().available)
 
 
 def get_ops(device: str = "cpu", isa: str | None = None) -> Ops:

@@ -64,7 +64,7 @@ class CudaOps:
         self._lanes = Lent(lambda: Lane(cupy))
         self._rooms = Lent(Room)
         device = Device(self.kernels, self._working, self._uploaded, self._empty, self._zeros)
-        self.features = CudaFeatures(self.name, device, get_ops("cpu").features, self.to_host)
+        self.features = CudaFeatures(self.name, device, get_ops("cpu").features)
         with opening(cupy), self._working() as lane:
             self.window_bytes = window_bytes(cupy.cuda.runtime.memGetInfo()[0])
             out = self._empty((1,), np.float32)

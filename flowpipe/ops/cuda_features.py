@@ -13,13 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.ops import FeatureOps, Keypoints, Points
-from flowpipe.ops.checks import check_gray, check_mask
+from flowpipe.ops.checks import check_gray, check_keypoints, check_mask
 from flowpipe.ops.cuda_kernels import Kernels
 from flowpipe.ops.cuda_lanes import Lane
+from flowpipe.ops.reference_features import AKAZE_THRESHOLD, NO_KEYPOINTS
 
-BLOCKS, THREADS = 32, 256  # of a frame, where a kernel's threads share a list of unknown length
+LANES, BLOCKS, THREADS = (
+    32,
+    32,
+    256,
+)  # of a warp; of a frame, where a kernel's threads share a list of unknown length
 CHOICE_THREADS = 512  # of a block that has a frame to itself
+BITS_THREADS = 96  # of a block that has a keypoint: one for each mean
 INT_MAX = 2**31 - 1
+AKAZE_BORDER_PX, MLDB_WORDS = 29, 8  # as in kernels/cuda/akaze.cu; words of 64 bits
 # OpenCV 5 computes rows in steps of 32 columns with fused multiply-add and the rest without;
 # OpenCV 4 fuses everywhere.
 PLAIN_STEP = 32 if int(cv2.__version__.split(".")[0]) >= 5 else 1
@@ -38,6 +45,18 @@ class Device:
     """uint32 (N,)"""
 
 
+@dataclass(frozen=True)
+class FoundKeypoints:
+    """Keypoints of N frames on the device, one frame's after the other's."""
+
+    points: Any
+    """float32 (K, 2)"""
+    starts: Any
+    """int32 (N + 1,): where each frame's begin, and their number."""
+    counts: list[int]
+    """(N,), on the host."""
+
+
 class CudaFeatures:
     """The operations of `flowpipe.ops.FeatureOps` on a GPU.
 
@@ -46,19 +65,69 @@ class CudaFeatures:
     name : str
     device : Device
     host : FeatureOps
-        The CPU's.
-    to_host : callable
-        Brings frames down.
+        The CPU's, which match descriptors of floats.
     """
 
-    def __init__(
-        self, name: str, device: Device, host: FeatureOps, to_host: Callable[[Any], NDArray[Any]]
-    ) -> None:
-        self.name, self.own = name, host.own
-        self._device, self._host, self._to_host = device, host, to_host
+    own = True
+
+    def __init__(self, name: str, device: Device, host: FeatureOps) -> None:
+        self.name, self._device, self._host = name, device, host
 
     def akaze(self, gray: Any, mask: NDArray[np.uint8] | None = None) -> list[Keypoints]:
-        return self._host.akaze(self._to_host(gray), mask)
+        _check(gray, mask)
+        device, launch = self._device, self._device.kernels.over_images
+        n, *size = gray.shape
+        if not n or min(size) <= 2 * AKAZE_BORDER_PX:
+            return [NO_KEYPOINTS] * n
+        with device.working() as lane:
+            gray, where = device.uploaded(gray), None if mask is None else device.uploaded(mask)
+            smooth, dx, dy, response = (device.empty(gray.shape, np.float32) for _ in range(4))
+            launch("akaze_smooth", n, *size, gray, smooth, *size)
+            launch("akaze_slopes", n, *size, smooth, dx, dy, *size)
+            launch("akaze_response", n, *size, dx, dy, response, *size)
+            found = self.keypoints(response, where, AKAZE_THRESHOLD)
+            if not len(found.points):
+                return [NO_KEYPOINTS] * n
+            bits = device.empty((len(found.points), 2 * MLDB_WORDS), np.uint32)
+            device.kernels.launch(
+                "akaze_bits", (max(found.counts), 1, n), (BITS_THREADS, 1, 1), smooth, dx, dy,
+                found.starts, found.points, bits, *size,
+            )  # fmt: skip
+            points, words = lane.download(found.points), lane.download(bits)
+        parts = np.cumsum(found.counts)[:-1]
+        return [
+            Keypoints(xy.copy(), described.copy()) if len(xy) else NO_KEYPOINTS
+            for xy, described in zip(
+                np.split(np.asarray(points), parts),
+                np.split(np.asarray(words).view(np.uint64), parts),
+                strict=True,
+            )
+        ]
+
+    def keypoints(self, response: Any, mask: Any, threshold: float) -> FoundKeypoints:
+        """Find the maxima of responses (N, H, W) on the device; waits for their number."""
+        device = self._device
+        n, *size = response.shape
+        room = max(1, size[0] * size[1] // 4)  # maxima of 3x3 pixels, none at a border
+        with device.working() as lane:
+            state, counts = device.empty(response.shape, np.uint8), device.zeros(2 * n)
+            places = device.empty((n, room), np.int32)
+            device.kernels.over_images(
+                "akaze_candidates", n, *size, response, threshold, state, places, counts, *size,
+                room,
+            )  # fmt: skip
+            device.kernels.launch(
+                "akaze_choice", (1, 1, n), (CHOICE_THREADS, 1, 1), response, mask, state, places,
+                counts, *size, room,
+            )  # fmt: skip
+            found = np.asarray(lane.download(counts))[:n].tolist()
+            starts = device.uploaded(_begins(found))
+            points = device.empty((sum(found), 2), np.float32)
+            device.kernels.launch(
+                "akaze_points", (BLOCKS, 1, n), (THREADS, 1, 1), response, places, counts, starts,
+                points, *size, room,
+            )  # fmt: skip
+        return FoundKeypoints(points, starts, found)
 
     def corners(
         self,
@@ -68,14 +137,14 @@ class CudaFeatures:
         apart_px: float,
         mask: NDArray[np.uint8] | None = None,
     ) -> list[Points]:
-        check_gray(gray)
+        _check(gray, mask)
         device, kernels = self._device, self._device.kernels
         n, height, width = gray.shape
         most = min(most, height * width)
         # Largest squared distance, in whole pixels, that is less than the least one allowed.
         near = min(max(math.ceil(apart_px**2) - 1, 0), INT_MAX)
         with device.working() as lane:
-            gray, where = device.uploaded(gray), self._mask(mask, gray)
+            gray, where = device.uploaded(gray), None if mask is None else device.uploaded(mask)
             strength = device.empty(gray.shape, np.float32)
             state = device.empty(gray.shape, np.uint8)
             ranks = device.empty(gray.shape, np.uint64)
@@ -106,11 +175,54 @@ class CudaFeatures:
     def match_keypoints(
         self, pairs: Sequence[tuple[Keypoints, Keypoints]], window_px: float
     ) -> list[NDArray[np.int64]]:
-        return self._host.match_keypoints(pairs, window_px)
+        for pair in pairs:
+            check_keypoints(*pair)
+        filled = [pair for pair in pairs if all(len(frame.points) for frame in pair)]
+        frames = list({id(frame): frame for pair in filled for frame in pair}.values())
+        kinds = {(f.descriptors.dtype, f.descriptors.shape[1]) for f in frames}
+        if len(kinds) != 1 or not all(dtype == np.uint64 for dtype, _ in kinds):
+            return self._host.match_keypoints(pairs, window_px)
+        matched = iter(self._matches(frames, filled, window_px))
+        return [
+            next(matched) if len(first.points) and len(second.points)
+            else np.full(len(second.points), -1, np.int64)
+            for first, second in pairs
+        ]  # fmt: skip
 
-    def _mask(self, mask: NDArray[np.uint8] | None, gray: Any) -> Any:
-        """The mask on the device, or None."""
-        if mask is None:
-            return None
+    def _matches(
+        self,
+        frames: Sequence[Keypoints],
+        pairs: Sequence[tuple[Keypoints, Keypoints]],
+        window_px: float,
+    ) -> list[NDArray[np.int64]]:
+        """Match pairs of these frames by Hamming distance; every frame goes up once."""
+        device = self._device
+        number = {id(frame): k for k, frame in enumerate(frames)}
+        numbers = np.array([[number[id(frame)] for frame in pair] for pair in pairs], np.int32)
+        counts = [len(second.points) for _, second in pairs]
+        begins = _begins(counts)
+        bits = np.concatenate([frame.descriptors for frame in frames])
+        with device.working() as lane:
+            matched = device.empty((begins[-1],), np.int32)
+            device.kernels.launch(
+                "match_bits",
+                (-(-max(counts) * LANES // THREADS), 1, len(pairs)), (THREADS, 1, 1),
+                device.uploaded(np.concatenate([frame.points for frame in frames])),
+                device.uploaded(bits),
+                device.uploaded(_begins([len(frame.points) for frame in frames])),
+                device.uploaded(numbers), device.uploaded(begins), matched, bits.shape[1],
+                window_px,
+            )  # fmt: skip
+            found = np.asarray(lane.download(matched), np.int64)
+        return np.split(found, begins[1:-1])
+
+
+def _begins(counts: Sequence[int]) -> NDArray[np.int32]:
+    """(N + 1,): where each of N lists begins that lie one after the other, and their end."""
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+
+
+def _check(gray: Any, mask: NDArray[np.uint8] | None) -> None:
+    check_gray(gray)
+    if mask is not None:
         check_mask(mask, gray)
-        return self._device.uploaded(mask)

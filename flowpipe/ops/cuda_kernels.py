@@ -34,6 +34,11 @@ SOURCES = {
     "tvl1_tile": ("tvl1_tile",),
     "corners": ("corner_strength", "corner_candidates", "corner_choice", "corner_order"),
     "tvl1_level": ("tvl1_level",),
+    "akaze": (
+        "akaze_smooth", "akaze_slopes", "akaze_response", "akaze_candidates", "akaze_choice",
+        "akaze_points", "akaze_bits",
+    ),
+    "match": ("match_bits",),
 }  # fmt: skip
 """File -> its kernels."""
 

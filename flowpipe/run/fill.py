@@ -36,7 +36,7 @@ def usable_memory() -> int:
 def fill_gpus(gpus: int, rates: Rates, cores: int, memory: int) -> tuple[int, str]:
     """Return how many workers to start for some GPUs, and why not more.
 
-    One Python thread feeds a GPU with less than it can take, and camera motion is found on the
+    One Python thread feeds a GPU with less than it can take, and homographies are fitted on the
     cores, so each GPU gets its share of the cores as workers, as many as memory holds.
 
     Parameters

@@ -299,6 +299,7 @@ inline float __uint_as_float(unsigned bits) {
     memcpy(&value, &bits, sizeof value);
     return value;
 }
+inline int __popcll(unsigned long long bits) { return __builtin_popcountll(bits); }
 inline float __fsqrt_rn(float value) { return __builtin_sqrtf(value); }
 
 // What the tests call: NAME of each kernel of the file that was included before this line.

@@ -335,7 +335,12 @@ for height, width in ((1, 1), (1, 40), (37, 1), (17, 31), (64, 64), (66, 121)):
             conversion = Conversion(height, width, bits, np.zeros(6, np.int32), *tables, turns)
             ops.resize(Surfaces((picture,), conversion), 20, 33)
             ops.resize(Surfaces((picture,), conversion), *conversion.upright)
-print("clean")
+    ops.features.corners(gray, 20, 0.01, 3.0, np.ones(gray.shape, np.uint8))
+    ops.features.akaze(gray)
+noise = np.random.default_rng(2).integers(0, 256, (3, 70, 97), dtype=np.uint8)
+found = ops.features.akaze(noise, np.ones(noise.shape, np.uint8))
+ops.features.match_keypoints([found[:2], found[1:]], 25.0)
+print(sum(len(frame.points) for frame in found), "keypoints, clean")
 """
 
 
@@ -359,3 +364,4 @@ def test_no_kernel_leaves_its_arrays():
         [sys.executable, "-c", SANITIZED], capture_output=True, text=True, env=environment
     )
     assert ran.returncode == 0 and "clean" in ran.stdout, ran.stderr[-3000:]
+    assert not ran.stdout.startswith("0 ")
