@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -151,4 +152,14 @@ def _resolve(future: Future[T], call: Callable[..., T], *arguments: Any) -> None
     try:
         future.set_result(call(*arguments))
     except BaseException as error:  # noqa: BLE001  (it is raised again where the result is wanted)
+        _let_go(error)
         future.set_exception(error)
+
+
+def _let_go(error: BaseException) -> None:
+    """Clear the local variables of the calls that failed: a future holds its error, and with it all
+    memory of a device that they had taken."""
+    chain: BaseException | None = error
+    while chain is not None:
+        traceback.clear_frames(chain.__traceback__)
+        chain = chain.__cause__ or chain.__context__

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from flowpipe.ahead import ahead
+from flowpipe.ahead import AtOnce, Thread, ahead
 
 
 def test_steps_come_in_order() -> None:
@@ -63,3 +65,31 @@ def test_nested_threads_end_together() -> None:
         if step == 3:
             break
     assert threading.active_count() == before
+
+
+class Taken:
+    """Something large."""
+
+
+@pytest.mark.parametrize("make", [AtOnce, lambda: Thread("one")], ids=["at once", "thread"])
+def test_a_failed_call_holds_nothing_but_its_error(make: Callable[[], AtOnce | Thread]) -> None:
+    held = []
+
+    def inner() -> None:
+        taken = Taken()
+        held.append(weakref.ref(taken))
+        raise KeyError("inner")
+
+    def call() -> None:
+        taken = Taken()
+        held.append(weakref.ref(taken))
+        try:
+            inner()
+        except KeyError as error:
+            raise ValueError("outer") from error
+
+    with make() as calls:
+        future = calls.submit(call)
+        assert isinstance(future.exception(), ValueError)
+    gc.collect()
+    assert [reference() for reference in held] == [None, None]
