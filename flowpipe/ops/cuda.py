@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from threading import RLock
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,8 @@ from flowpipe.ops.cuda_lanes import Lane, Lent, Made
 from flowpipe.ops.cuda_settings import Settings, window_bytes
 from flowpipe.ops.gpus import gpus
 from flowpipe.surfaces import Surfaces
+
+T = TypeVar("T")
 
 MOST_PAIRS = 64  # in a call: beyond this nothing is won
 FP32_LANES = {"60": 64, "70": 64, "72": 64, "75": 64, "80": 64}
@@ -63,7 +66,10 @@ class CudaOps:
         )
         self._lanes = Lent(lambda: Lane(cupy))
         self._rooms = Lent(Room)
-        device = Device(self.kernels, self._working, self._uploaded, self._empty, self._zeros)
+        self._finding = RLock()
+        device = Device(
+            self.kernels, self._working, self._uploaded, self._empty, self._zeros, self._finding
+        )
         self.features = CudaFeatures(self.name, device, get_ops("cpu").features)
         with opening(cupy), self._working() as lane:
             self.window_bytes = window_bytes(cupy.cuda.runtime.memGetInfo()[0])
@@ -276,7 +282,7 @@ class CudaOps:
             room.stream = lane.stream
             if not fits:
                 room.arena = None  # given back before more is asked for
-                room.arena = Arena(self._cupy, n, height, width)
+                room.arena = self._allocated(lambda: Arena(self._cupy, n, height, width))
             assert room.arena is not None
             return room.arena
 
@@ -333,7 +339,17 @@ class CudaOps:
         return device
 
     def _empty(self, shape: Sequence[int], dtype: Any) -> Any:
-        return self._cupy.empty(tuple(shape), dtype)
+        return self._allocated(lambda: self._cupy.empty(tuple(shape), dtype))
+
+    def _allocated(self, allocate: Callable[[], T]) -> T:
+        """Allocate device memory. Where there is too little, wait for a thread that finds features,
+        whose images take much of it for a short time, and try again."""
+        try:
+            return allocate()
+        except self._cupy.cuda.memory.OutOfMemoryError:
+            pass
+        with self._finding:
+            return allocate()
 
     def _zeros(self, n: int) -> Any:
         counts = self._empty((n,), np.uint32)

@@ -6,23 +6,24 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe.errors import DeviceMemoryError
 from flowpipe.ops import FeatureOps, Keypoints, Points
 from flowpipe.ops.checks import check_gray, check_keypoints, check_mask
 from flowpipe.ops.cuda_kernels import Kernels
 from flowpipe.ops.cuda_lanes import Lane
 from flowpipe.ops.reference_features import AKAZE_THRESHOLD, NO_KEYPOINTS
 
-LANES, BLOCKS, THREADS = (
-    32,
-    32,
-    256,
-)  # of a warp; of a frame, where a kernel's threads share a list of unknown length
+T = TypeVar("T")
+
+LANES = 32  # of a warp
+BLOCKS, THREADS = 32, 256  # of a frame, where threads share a list of unknown length
 CHOICE_THREADS = 512  # of a block that has a frame to itself
 BITS_THREADS = 96  # of a block that has a keypoint: one for each mean
 INT_MAX = 2**31 - 1
@@ -43,6 +44,8 @@ class Device:
     empty: Callable[[Sequence[int], Any], Any]
     zeros: Callable[[int], Any]
     """uint32 (N,)"""
+    finding: AbstractContextManager[Any]
+    """Lock of the thread that finds features, and holds much memory."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,59 @@ class CudaFeatures:
 
     def akaze(self, gray: Any, mask: NDArray[np.uint8] | None = None) -> list[Keypoints]:
         _check(gray, mask)
+        return self._found(self._akaze, gray, mask)
+
+    def corners(
+        self,
+        gray: Any,
+        most: int,
+        quality: float,
+        apart_px: float,
+        mask: NDArray[np.uint8] | None = None,
+    ) -> list[Points]:
+        _check(gray, mask)
+        find = partial(self._corners, most=most, quality=quality, apart_px=apart_px)
+        return self._found(find, gray, mask)
+
+    def match_keypoints(
+        self, pairs: Sequence[tuple[Keypoints, Keypoints]], window_px: float
+    ) -> list[NDArray[np.int64]]:
+        for pair in pairs:
+            check_keypoints(*pair)
+        filled = [pair for pair in pairs if all(len(frame.points) for frame in pair)]
+        frames = list({id(frame): frame for pair in filled for frame in pair}.values())
+        kinds = {(f.descriptors.dtype, f.descriptors.shape[1]) for f in frames}
+        if len(kinds) != 1 or not all(dtype == np.uint64 for dtype, _ in kinds):
+            return self._host.match_keypoints(pairs, window_px)
+        matched = iter(self._matches(frames, filled, window_px))
+        return [
+            next(matched) if len(first.points) and len(second.points)
+            else np.full(len(second.points), -1, np.int64)
+            for first, second in pairs
+        ]  # fmt: skip
+
+    def _found(
+        self,
+        find: Callable[[Any, NDArray[np.uint8] | None], list[T]],
+        gray: Any,
+        mask: NDArray[np.uint8] | None,
+    ) -> list[T]:
+        """Find features of frames, or of halves of them where the device has too little memory."""
+        try:
+            with self._device.finding:
+                return find(gray, mask)
+        except DeviceMemoryError:
+            if len(gray) < 2:
+                raise
+        # Outside the handler, whose error holds all that was in memory.
+        middle = len(gray) // 2
+        first, second = (None, None) if mask is None else (mask[:middle], mask[middle:])
+        return [
+            *self._found(find, gray[:middle], first),
+            *self._found(find, gray[middle:], second),
+        ]
+
+    def _akaze(self, gray: Any, mask: NDArray[np.uint8] | None) -> list[Keypoints]:
         device, launch = self._device, self._device.kernels.over_images
         n, *size = gray.shape
         if not n or min(size) <= 2 * AKAZE_BORDER_PX:
@@ -129,15 +185,15 @@ class CudaFeatures:
             )  # fmt: skip
         return FoundKeypoints(points, starts, found)
 
-    def corners(
+    def _corners(
         self,
         gray: Any,
+        mask: NDArray[np.uint8] | None,
+        *,
         most: int,
         quality: float,
         apart_px: float,
-        mask: NDArray[np.uint8] | None = None,
     ) -> list[Points]:
-        _check(gray, mask)
         device, kernels = self._device, self._device.kernels
         n, height, width = gray.shape
         most = min(most, height * width)
@@ -171,23 +227,6 @@ class CudaFeatures:
             found, kept = lane.download(corners), lane.download(counts)
         counts = np.minimum(np.asarray(kept)[:n], most)
         return [f[:count].copy() for f, count in zip(np.asarray(found), counts, strict=True)]
-
-    def match_keypoints(
-        self, pairs: Sequence[tuple[Keypoints, Keypoints]], window_px: float
-    ) -> list[NDArray[np.int64]]:
-        for pair in pairs:
-            check_keypoints(*pair)
-        filled = [pair for pair in pairs if all(len(frame.points) for frame in pair)]
-        frames = list({id(frame): frame for pair in filled for frame in pair}.values())
-        kinds = {(f.descriptors.dtype, f.descriptors.shape[1]) for f in frames}
-        if len(kinds) != 1 or not all(dtype == np.uint64 for dtype, _ in kinds):
-            return self._host.match_keypoints(pairs, window_px)
-        matched = iter(self._matches(frames, filled, window_px))
-        return [
-            next(matched) if len(first.points) and len(second.points)
-            else np.full(len(second.points), -1, np.int64)
-            for first, second in pairs
-        ]  # fmt: skip
 
     def _matches(
         self,

@@ -9,6 +9,7 @@ from emulated import emulated_ops
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flowpipe.errors import DeviceMemoryError
 from flowpipe.ops import get_ops
 from flowpipe.ops.cpu import native_core
 
@@ -67,3 +68,20 @@ def test_frames_without_features_among_others(gpu, rng):
     assert [len(c) > 0 for c in gpu.features.corners(gray, 50, 0.01, 3.0)] == [False, True, False]
     assert [len(found.points) for found in gpu.features.akaze(gray[::2].copy())] == [0, 0]
     assert gpu.features.akaze(gray[:0]) == gpu.features.corners(gray[:0], 50, 0.01, 3.0) == []
+
+
+def test_features_are_found_where_memory_is_too_little_for_all_frames(rng, monkeypatch):
+    ops = emulated_ops()
+    gray = rng.integers(0, 256, (6, 80, 90), dtype=np.uint8)
+    mask = rng.integers(0, 2, gray.shape, dtype=np.uint8)
+    meant = get_ops().features
+    memory, here = ops._cupy.cuda.memory, ops.to_device(gray)
+    monkeypatch.setattr(memory, "total", memory.used + 50 * gray[0].size)  # 2 frames, not 6
+    corners = ops.features.corners(here, 50, 0.01, 3.0, mask)
+    for ours, theirs in zip(corners, meant.corners(gray, 50, 0.01, 3.0, mask), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    for ours, theirs in zip(ops.features.akaze(here, mask), meant.akaze(gray, mask), strict=True):
+        np.testing.assert_array_equal(ours.points, theirs.points)
+    monkeypatch.setattr(memory, "total", memory.used + gray[0].size)
+    with pytest.raises(DeviceMemoryError):
+        ops.features.akaze(here)
