@@ -57,6 +57,9 @@ def getDeviceProperties(i):
         "name": name.encode(), "major": major, "minor": minor, "totalGlobalMem": 40 << 30,
         "l2CacheSize": 40 << 20, "multiProcessorCount": 108,
     }
+
+def memGetInfo():
+    return 40 << 30, 40 << 30
 '''
 
 PACKAGE = """

@@ -294,7 +294,7 @@ def kept_ops(device: str = "cpu") -> Ops:
     follow. Parameters and errors are those of `get_ops`.
     """
     if device == "cuda":
-        from flowpipe.ops.cuda import kept
+        from flowpipe.ops.cuda_process import kept
 
         return kept()
     return get_ops(device)
@@ -308,6 +308,6 @@ def gpu_memory() -> int:
     BackendError
         If the GPU cannot be used, or not by this process beside others.
     """
-    from flowpipe.ops.cuda import free_bytes
+    from flowpipe.ops.cuda_process import free_bytes
 
     return free_bytes()

@@ -7,8 +7,6 @@ A video has threads of its own; what they leave behind serves those of the next 
 
 from __future__ import annotations
 
-import functools
-import importlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import RLock
@@ -17,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.errors import BackendError, DeviceMemoryError
+from flowpipe.errors import DeviceMemoryError
 from flowpipe.ops import TVL1Model, get_ops
 from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_warp
 from flowpipe.ops.cuda_errors import in_words, opening
@@ -26,7 +24,7 @@ from flowpipe.ops.cuda_kernels import Kernels
 from flowpipe.ops.cuda_ladder import PROGRESS, Arena, CudaState, Ladder, Layout, Room
 from flowpipe.ops.cuda_lanes import Lane, Lent, Made
 from flowpipe.ops.cuda_settings import Settings, window_bytes
-from flowpipe.ops.gpus import gpus
+from flowpipe.ops.gpus import usable_cupy
 from flowpipe.surfaces import Surfaces
 
 T = TypeVar("T")
@@ -51,7 +49,7 @@ class CudaOps:
     window_frames = MOST_PAIRS
 
     def __init__(self) -> None:
-        self._cupy = cupy = _cupy()
+        self._cupy = cupy = usable_cupy()
         with opening(cupy):
             properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
         major, minor = properties["major"], properties["minor"]
@@ -355,50 +353,3 @@ class CudaOps:
         counts = self._empty((n,), np.uint32)
         counts.fill(0)
         return counts
-
-
-def kept() -> CudaOps:
-    """Return the operations of this process on its GPU, made when first asked for.
-
-    Raises
-    ------
-    BackendError
-        If there is no GPU that can be used; the next call tries again.
-    """
-    return _made_with(_cupy())
-
-
-@functools.cache
-def _made_with(cupy: Any) -> CudaOps:
-    return CudaOps()
-
-
-def free_bytes() -> int:
-    """Return the free memory of the first GPU that this process sees, in bytes."""
-    cupy = _cupy()
-    with opening(cupy):
-        return int(cupy.cuda.runtime.memGetInfo()[0])
-
-
-def opening_lack(number: int) -> str:
-    """Open a GPU of this process, run a kernel on it, and return why that fails; empty if not.
-
-    Parameters
-    ----------
-    number : int
-        Place of the GPU among `flowpipe.ops.gpus.Gpus.ids`.
-    """
-    try:
-        cupy = _cupy()
-        with opening(cupy), cupy.cuda.Device(number):
-            CudaOps()
-    except BackendError as error:
-        return str(error)
-    return ""
-
-
-def _cupy() -> Any:
-    found = gpus()
-    if not found.available:
-        raise BackendError(f"device cuda cannot be used here: {found.reason}")
-    return importlib.import_module("cupy")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib
 import importlib.util
 import os
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flowpipe.distribution import how_to_install
+from flowpipe.errors import BackendError
 from flowpipe.ops.cuda_errors import (
     CACHE_OFF,
     INSUFFICIENT_DRIVER,
@@ -23,7 +25,7 @@ from flowpipe.ops.cuda_errors import (
     last_line,
 )
 
-__all__ = ["Gpus", "first_gpu_name", "gpus", "shown_gpus"]
+__all__ = ["Gpus", "first_gpu_name", "gpus", "shown_gpus", "usable_cupy"]
 
 OLDEST = {11: (5, 2), 12: (5, 2), 13: (7, 5)}
 """By major version of NVRTC: the lowest compute capability that kernels are compiled for."""
@@ -136,6 +138,14 @@ def first_gpu_name() -> str:
     except (OSError, AttributeError):
         return ""
     return "" if failed else name.value.decode(errors="replace")
+
+
+def usable_cupy() -> Any:
+    """Return the module cupy; BackendError where this process cannot use a GPU."""
+    found = gpus()
+    if not found.available:
+        raise BackendError(f"device cuda cannot be used here: {found.reason}")
+    return importlib.import_module("cupy")
 
 
 def _ids(count: int) -> tuple[str, ...]:

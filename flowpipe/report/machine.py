@@ -20,7 +20,7 @@ from flowpipe.flow.features import DETECTORS, detector_lack
 from flowpipe.hardware import hardware
 from flowpipe.libraries import Finding, owner
 from flowpipe.ops.cpu import native_core
-from flowpipe.ops.cuda import opening_lack
+from flowpipe.ops.cuda_process import opening_lack
 from flowpipe.store import free_bytes
 from flowpipe.store.batch import snippet_reader
 from flowpipe.video import decoder_library, nvdec_lack, nvdec_library
