@@ -92,12 +92,12 @@ def cost(clips: dict[str, np.ndarray], ops: Any) -> None:
         )
     print(f"\nCPU ms per frame, median; TV-L1 ({ops.name}): {clock.of('tvl1'):.1f} per pair")
     print(f"{'detector':10}{'keypoints':>11}{'corners':>9}{'matches':>9}{'RANSAC':>8}"
-          f"{'of it, search':>15}{'all':>8}{'/ TV-L1':>9}{'points':>8}{'inliers':>9}"
+          f"{'all':>8}{'/ TV-L1':>9}{'points':>8}{'inliers':>9}"
           f"{'accepted':>10}")  # fmt: skip
     for detector in DETECTORS:
         params = WarpParams(detector=detector)
         camera, detect = CameraMotion(params, ops), make_detector(detector, ops)
-        points, inliers, accepted, searches = [], [], [], []
+        points, inliers, accepted = [], [], []
         for name, gray in clips.items():
             before: Features | None = None
             for k in range(len(gray)):
@@ -113,26 +113,16 @@ def cost(clips: dict[str, np.ndarray], ops: Any) -> None:
                     pair = [before, features], [step]
                     [matches] = clock.time(d + "matches", camera.matches, *pair)
                     motion = clock.time(d + "fit", camera.fit, *matches)
-                    searches.append(clock.spent[d + "fit"][-1] - _refit_ms(clock, *matches))
                     inliers.append(motion.inliers / max(motion.matches, 1))
                     accepted.append(motion.accepted)
                 before = features
         whole = sum(clock.of(d + piece) for piece in ("features", "matches", "fit"))
         print(f"{d:10}{clock.of(d + 'keypoints'):11.2f}{clock.of(d + 'corners'):9.2f}"
               f"{clock.of(d + 'matches'):9.2f}{clock.of(d + 'fit'):8.2f}"
-              f"{np.median(searches):8.2f} ({np.mean(searches):4.2f}){whole:8.2f}"
+              f"{whole:8.2f}"
               f"{whole / clock.of('tvl1'):9.2f}{np.mean(points):8.0f}{np.mean(inliers):9.2f}"
               f"{np.mean(accepted):10.2f}")  # fmt: skip
-    print("search: drawing and scoring of homographies, (mean); the rest of RANSAC is the last fit")
     print("all = keypoints + corners + matches + RANSAC")
-
-
-def _refit_ms(clock: Clock, in_first: np.ndarray, in_second: np.ndarray) -> float:
-    """What fitting a homography to those that agree takes, which RANSAC does in the end."""
-    _, agree = cv2.findHomography(in_first, in_second, cv2.RANSAC, 1.0)
-    agree = agree.ravel() > 0
-    clock.time("refit", cv2.findHomography, in_first[agree], in_second[agree], 0)
-    return clock.spent["refit"][-1]
 
 
 def core(clips: dict[str, np.ndarray], repeats: int = 5) -> None:
@@ -195,7 +185,7 @@ def accuracy(pairs: int, ops: Any) -> None:
     steps = "".join(f"{step:6.0f} px       " for step in STEPS_PX)
     print(f"{'detector':10}{'estimator':11}{'flow':13}{steps}")
     for detector in DETECTORS:
-        for estimator in ("ransac", "magsac"):
+        for estimator in ("background", "ransac", "magsac"):
             camera = CameraMotion(WarpParams(detector=detector, estimator=estimator), ops)
             for flow_name, fields in flows.items():
                 row = ""

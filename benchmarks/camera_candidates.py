@@ -1,9 +1,10 @@
-"""Scenes and clips -> a table: what could take the place of AKAZE in finding the camera's motion.
+"""Scenes and clips -> a table: what could take the place of AKAZE, or of the estimator.
 
     python benchmarks/camera_candidates.py [--clips FOLDER] [--pairs N]
 
-One thread, CPU time, frames of 340x256. Every candidate gets the same corners, flow, matching and
-RANSAC as the default; only the keypoints and their binary descriptors differ. The first table has
+One thread, CPU time, frames of 340x256. Every candidate gets the same corners, flow and matching as
+the default; only the keypoints and their binary descriptors differ, in one row the estimator. The
+scenes of docs/camera.md that try the estimator are in camera_foreground.py. The first table has
 cost, error where the motion is known, and what is left on real clips; the second has scenes whose
 foreground, a textured disc with a motion of its own, fills much of the frame.
 """
@@ -27,6 +28,7 @@ from camera import HEIGHT, WIDTH, Clock, read_clips  # noqa: E402
 from camera_scene import Scene, camera_step, corner_error_px, film  # noqa: E402
 
 from flowpipe.flow import FLOWS, make_solver  # noqa: E402
+from flowpipe.flow.background import border_points  # noqa: E402
 from flowpipe.flow.camera import CameraMotion, Motion, WarpParams  # noqa: E402
 from flowpipe.flow.features import Detector, Features, make_detector  # noqa: E402
 from flowpipe.ops import Keypoints, get_ops  # noqa: E402
@@ -36,7 +38,9 @@ STEPS_PX = (1.0, 5.0, 12.0, 20.0)
 LOST_PX = 20.0  # a camera step that the flow has missed
 COVERED = (0.3, 0.5, 0.7)
 CAMERA_PX, FOREGROUND_PX = (6.0, 2.0), (-4.0, -3.0)
+BORDER_PX = 32
 PARAMS, CPU = WarpParams(), get_ops("cpu")
+RANSAC = "akaze, estimator ransac"
 NOTHING = Keypoints(np.empty((0, 2), np.float32), np.empty((0, 4), np.uint64))
 
 
@@ -104,6 +108,7 @@ def _brief(detect: Callable[[np.ndarray], Any]) -> Detector:
 
 CANDIDATES: dict[str, Callable[[], Detector | None]] = {
     "akaze (the default)": lambda: make_detector("akaze", CPU),
+    RANSAC: lambda: make_detector("akaze", CPU),
     "akaze by OpenCV": lambda: _opencv_akaze(2e-4),
     "the same, threshold 1e-3": lambda: _opencv_akaze(1e-3),
     "akaze, half size": lambda: partial(halved, make_detector("akaze", CPU)),
@@ -117,30 +122,41 @@ CANDIDATES: dict[str, Callable[[], Detector | None]] = {
 }
 
 
-def features(detector: Detector | None, gray: np.ndarray) -> Features:
+def camera_of(name: str) -> CameraMotion:
+    """The default, but for the row of another estimator."""
+    return CameraMotion(WarpParams(estimator="ransac") if name == RANSAC else PARAMS, CPU)
+
+
+def features(camera: CameraMotion, detector: Detector | None, gray: np.ndarray) -> Features:
     """The default's corners with a candidate's keypoints."""
     [found] = [NOTHING] if detector is None else detector(gray[None], None)
-    return Features(found.points, found.descriptors, _good(gray[None])[0])
+    [corners] = _good(gray[None])
+    if camera.params.estimator == "background":
+        corners = np.concatenate([corners, *border_points(gray[None])])
+    return Features(found.points, found.descriptors, corners)
 
 
 def motion(
     camera: CameraMotion, detector: Detector | None, pair: np.ndarray, flow: np.ndarray
 ) -> Motion:
     """The camera's motion of a pair by a candidate."""
-    first, second = (features(detector, frame) for frame in pair)
+    first, second = (features(camera, detector, frame) for frame in pair)
     step = flow.ravel()[camera.places(first, second, *flow.shape[1:])]
     return camera.estimate([first, second], [step])[0]
 
 
 def cost_ms(
-    detector: Detector | None, clips: dict[str, np.ndarray], flows: dict[str, np.ndarray]
+    camera: CameraMotion,
+    detector: Detector | None,
+    clips: dict[str, np.ndarray],
+    flows: dict[str, np.ndarray],
 ) -> float:
     """CPU ms a pair: features of one frame, matching, RANSAC; the median of pairs."""
-    camera, clock = CameraMotion(PARAMS, CPU), Clock()
+    clock = Clock()
     for name, gray in clips.items():
-        before = features(detector, gray[0])
+        before = features(camera, detector, gray[0])
         for k in range(1, len(gray)):
-            after = clock.least("features", 3, features, detector, gray[k])
+            after = clock.least("features", 3, features, camera, detector, gray[k])
             step = flows[name][k - 1].ravel()[camera.places(before, after, *gray.shape[1:])]
             clock.least("estimate", 3, camera.estimate, [before, after], [step])
             before = after
@@ -154,9 +170,12 @@ def displacement(homography: np.ndarray) -> np.ndarray:
     return moved[:2] / moved[2] - np.stack([x, y])
 
 
-def left_px(found: Motion, flow: np.ndarray) -> float:
-    """Median length of what a motion leaves of a flow."""
-    return float(np.median(np.hypot(*(flow - displacement(found.homography)))))
+def left_px(found: Motion, flow: np.ndarray) -> tuple[float, float]:
+    """Median length of what a motion leaves of a flow: in the frame, and near its border."""
+    left = np.hypot(*(flow - displacement(found.homography)))
+    border = np.ones_like(left, bool)
+    border[BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX] = False
+    return float(np.median(left)), float(np.median(left[border]))
 
 
 def covered_scene(rng: np.random.Generator, share: float) -> Scene:
@@ -201,29 +220,28 @@ def main() -> None:
     }
     scenes = [scene for group in (known, covered) for kind in group.values() for scene in kind]
     scene_flows = {id(scene): flow_of(scene.frames)[0] for scene in scenes}
-    camera = CameraMotion(PARAMS, CPU)
-
     fast = [film(rng, [camera_step(HEIGHT, WIDTH, LOST_PX, rng)]) for _ in range(options.pairs)]
     lost = rng.uniform(-4, 4, (2, HEIGHT, WIDTH)).astype(np.float32)
 
     print(f"OpenCV {cv2.__version__}; {len(clips)} clips, {options.pairs} scenes of each kind")
     plain = np.mean([np.median(np.hypot(*f)) for group in flows.values() for f in group])
     print(f"\nreal clips: median flow before {plain:.2f} px (mean of pairs)")
-    print(f"{'':25}{'ms a pair':>10}{'points':>8}{'inliers':>9}{'left px':>9}"
+    print(f"{'':25}{'ms a pair':>10}{'points':>8}{'inliers':>9}{'left px':>9}{'border':>8}"
           "   corner error in px by camera step, median (worst)")  # fmt: skip
     steps = "".join(f"{step:6.0f} px      " for step in STEPS_PX)
-    print(" " * 61 + steps + f"{LOST_PX:6.0f} px, flow lost")
+    print(" " * 69 + steps + f"{LOST_PX:6.0f} px, flow lost")
     for name, make in CANDIDATES.items():
-        detector = make()
-        row = f"{name:25}{cost_ms(detector, clips, flows):10.2f}"
-        points = [len(features(detector, gray[0]).points) for gray in clips.values()]
+        camera, detector = camera_of(name), make()
+        row = f"{name:25}{cost_ms(camera, detector, clips, flows):10.2f}"
+        points = [len(features(camera, detector, gray[0]).points) for gray in clips.values()]
         pairs = [
             (motion(camera, detector, gray[k : k + 2], flows[clip][k]), flows[clip][k])
             for clip, gray in clips.items()
             for k in range(len(gray) - 1)
         ]
         inliers = np.mean([m.inliers / max(m.matches, 1) for m, _ in pairs])
-        row += f"{np.mean(points):8.0f}{inliers:9.2f}{np.mean([left_px(*p) for p in pairs]):9.3f}"
+        left, border = np.mean([left_px(*p) for p in pairs], axis=0)
+        row += f"{np.mean(points):8.0f}{inliers:9.2f}{left:9.3f}{border:8.3f}"
         groups = [[(scene, scene_flows[id(scene)]) for scene in group] for group in known.values()]
         for group in (*groups, [(scene, lost) for scene in fast]):
             errors = []
@@ -237,7 +255,7 @@ def main() -> None:
           "over the background in px, median (worst), and scenes with more than 1 px")  # fmt: skip
     print(" " * 25 + "".join(f"{f'{share:.0%} covered':>20}    " for share in COVERED))
     for name, make in CANDIDATES.items():
-        detector, row = make(), f"{name:25}"
+        camera, detector, row = camera_of(name), make(), f"{name:25}"
         for group in covered.values():
             errors = []
             for scene in group:

@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -73,7 +73,8 @@ class Extraction:
     damage : tuple of Damage
         Frames that are missing or may be wrong; complete as `facts` are.
     facts : VideoFacts or None
-        What decoding showed; complete once the iteration has ended or failed.
+        What decoding showed; complete once the iteration has ended or failed. Its notes say in how
+        many pairs the camera's motion is uncertain.
     first_crc32, seam_crc32 : int or None
         CRC of the first resized frame, and of the frame after a cut: equal where parts meet.
     seconds : dict
@@ -101,7 +102,8 @@ class Extraction:
     ) -> None:
         self.span, self.recipe, self.ops = span, recipe, ops
         self._max_damaged, self._stop_at_damage = max_damaged, stop_at_damage
-        self.facts: VideoFacts | None = None
+        self._facts: VideoFacts | None = None
+        self._maker: PlaneMaker | None = None
         self.damage: tuple[Damage, ...] = ()
         self.first_crc32: int | None = None
         self.seam_crc32: int | None = None
@@ -114,6 +116,14 @@ class Extraction:
         computed = self._timed("compute", self._compute(self._timed("decode", windows)))
         planes = ahead(computed, 1, waited=partial(self._idle, "encode"))
         return self._timed("encode", self._encode(planes))
+
+    @property
+    def facts(self) -> VideoFacts | None:
+        """What decoding showed, and in how many pairs the camera's motion is uncertain."""
+        pairs = 0 if self._maker is None else self._maker.uncertain_pairs
+        if self._facts is None or not pairs:
+            return self._facts
+        return replace(self._facts, notes=(*self._facts.notes, f"camera_uncertain:{pairs}"))
 
     def _idle(self, stage: str, seconds: float) -> None:
         self.busy_s[stage] -= seconds
@@ -144,7 +154,7 @@ class Extraction:
                         self._note_edges(resized)
                         yield resized
             finally:
-                self.facts, self.damage = video.facts, video.damage
+                self._facts, self.damage = video.facts, video.damage
 
     def _resized(self, target: tuple[int, int], frames: Frames) -> Frames:
         return Frames(self.ops.resize(frames.data, *target), frames.pts_s)
@@ -159,7 +169,7 @@ class Extraction:
         self, windows: Ahead[Frames], submit: Callable[..., Future[Any]]
     ) -> Iterator[tuple[Any, ...]]:
         """Begin windows and finish them, in whichever order they need not be waited for."""
-        record, maker, failure = self.span.record, None, None
+        record, failure = self.span.record, None
         waiting, begun = deque[Frames](), deque[Begun]()
         more, is_short, most = True, False, 1 if self.ops.on_cpu else WINDOWS_BEGUN
         while more or waiting or begun:
@@ -171,10 +181,10 @@ class Extraction:
             ):
                 is_short = yield from self._finish(waiting, begun)
             elif waiting:
-                if maker is None:
+                if self._maker is None:
                     size = self._source_size
-                    maker = PlaneMaker(self.recipe, self.ops, record.video_id, size, submit)
-                is_short = not self._begin(maker, waiting, begun)
+                    self._maker = PlaneMaker(self.recipe, self.ops, record.video_id, size, submit)
+                is_short = not self._begin(self._maker, waiting, begun)
             else:
                 try:
                     step = self._waited_for(windows.take)
@@ -185,8 +195,8 @@ class Extraction:
                     waiting.append(step)
         if failure is not None:
             raise failure
-        if maker is not None:
-            maker.check_end()
+        if self._maker is not None:
+            self._maker.check_end()
 
     def _begin(self, maker: PlaneMaker, waiting: deque[Frames], begun: deque[Begun]) -> bool:
         """Begin the window that has waited longest; where the device has too little memory for it

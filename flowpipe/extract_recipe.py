@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from flowpipe import codec, flow
@@ -83,6 +83,10 @@ class ExtractRecipe:
         }
         object.__setattr__(self, "modalities", ordered)
         object.__setattr__(self, "codecs", codecs)
+        if self.flows < 2 and self.warp.estimator == WarpParams.estimator:
+            # Without warped flow the estimator changes nothing: recipes keep the digest that they
+            # had when `ransac` was the default, and stores made with them take in new videos.
+            object.__setattr__(self, "warp", replace(self.warp, estimator="ransac"))
 
     @property
     def flows(self) -> int:

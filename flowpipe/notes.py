@@ -1,4 +1,4 @@
-"""Notes that decoding makes on a video: what each code means, and how often a store has it."""
+"""Notes that extraction makes on a video: what each code means, and how often a store has it."""
 
 from __future__ import annotations
 
@@ -46,6 +46,10 @@ NOTES = {
     "joined_streams": Note("the video goes on in other streams of the file; all are stored"),
     "video_stream": Note(
         "index of the video stream that was decoded", reported=False, adds_up=False
+    ),
+    # motion
+    "camera_uncertain": Note(
+        "in some pairs of warped flow a foreground's motion may have been taken for the camera's"
     ),
 }
 """Note code -> meaning. Codes are stored as ``code`` or ``code:count``."""

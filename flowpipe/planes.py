@@ -59,6 +59,8 @@ class PlaneMaker:
         self._end: End | None = None
         self._known: tuple[int, Features] | None = None  # number and features of a last frame
         self._start: Features | None = None
+        self.uncertain_pairs = 0
+        """Finished pairs whose camera motion may be the foreground's."""
 
     @cached_property
     def solver(self) -> FlowSolver:
@@ -107,6 +109,8 @@ class PlaneMaker:
     def finish(self, block: Block) -> list[Planes]:
         """Return the images of all modalities of a window; waits for its camera motion."""
         made = [PLANES[name](block) for name in self.recipe.modalities]
+        if block.motions is not None:
+            self.uncertain_pairs += int(np.count_nonzero(block.motions.result().uncertain))
         return [planes for planes in made if len(planes.data)]
 
     def check_end(self) -> None:

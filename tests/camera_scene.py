@@ -83,6 +83,95 @@ def film(
     return Scene(np.stack(frames), np.array(steps).reshape(-1, 3, 3), np.stack(background))
 
 
+def foreground_shape(shape: str, share: float, height: int, width: int) -> NDArray[np.bool_]:
+    """(H, W): a foreground that covers a share of the frame."""
+    y, x = np.mgrid[:height, :width].astype(np.float64)
+    x, y = x - width / 2, y - height / 2
+    if shape == "disc":
+        far = np.hypot(x, y)
+    elif shape == "side":
+        far = x
+    elif shape == "person":  # close up, cut off by the lower border
+        far = np.hypot(x / 0.75, (y - height / 2) / 1.15)
+    elif shape == "two":
+        far = np.minimum(np.hypot(x + width * 0.23, y), np.hypot(x - width * 0.25, y))
+    else:
+        raise ValueError(f"no shape {shape}")
+    return far < np.quantile(far, share)
+
+
+def background_texture(
+    kind: str, height: int, width: int, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """float32 (H, W), 0..255."""
+    if kind == "speckle":
+        return speckle(height, width, rng)
+    if kind == "squares":
+        picture = np.full((height, width), 127, np.float32)
+        for _ in range(height * width // 900):
+            x, y, wide, high = rng.integers([0, 0, 8, 8], [width, height, 60, 60]).tolist()
+            cv2.rectangle(picture, (x, y), (x + wide, y + high), rng.uniform(20, 235), -1)
+        return cv2.GaussianBlur(picture, (0, 0), 0.7)
+    if kind == "weak":  # a wall with few marks on it: nearly all corners are elsewhere
+        wall = cv2.GaussianBlur(rng.standard_normal((height, width)).astype(np.float32), (0, 0), 12)
+        picture = 127 + 25 * wall / wall.std()
+        for _ in range(25):
+            x, y, side = rng.integers([0, 0, 4], [width, height, 14]).tolist()
+            cv2.rectangle(picture, (x, y), (x + side, y + side), rng.uniform(60, 200), -1)
+        return np.clip(cv2.GaussianBlur(picture, (0, 0), 0.8), 0, 255)
+    raise ValueError(f"no texture {kind}")
+
+
+def foreground_scene(
+    rng: np.random.Generator,
+    shape: str,
+    share: float,
+    camera_px: tuple[float, float],
+    *,
+    foreground_px: tuple[float, float] = (-4.0, -3.0),
+    texture: str = "speckle",
+    pictures: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
+    noise: float = 2.0,
+    height: int = 256,
+    width: int = 340,
+) -> Scene:
+    """Film a pair: the camera moves the background, and a large foreground goes its own way.
+
+    `pictures` (H, W) of background and foreground take the place of the texture.
+    """
+    size = height + 2 * BORDER_PX, width + 2 * BORDER_PX
+    if pictures is None:
+        scene = background_texture(texture, *size, rng)
+        cover = background_texture("speckle" if texture == "weak" else texture, *size, rng)
+    else:
+        scene, cover = (cv2.resize(picture, size[::-1]) for picture in pictures)
+    mask = foreground_shape(shape, share, height, width).astype(np.float32)
+    mask = cv2.copyMakeBorder(mask, *[BORDER_PX] * 4, cv2.BORDER_REPLICATE)
+
+    def seen(picture: NDArray[np.float32], step: tuple[float, float]) -> NDArray[np.float32]:
+        place = np.array([[1, 0, BORDER_PX - step[0]], [0, 1, BORDER_PX - step[1]]])
+        how = cv2.INTER_CUBIC if picture is not mask else cv2.INTER_LINEAR
+        return cv2.warpAffine(picture, place, (width, height), flags=how | cv2.WARP_INVERSE_MAP)
+
+    frames, background = [], []
+    for k in range(2):
+        camera, own = ((k * x, k * y) for x, y in (camera_px, foreground_px))
+        covered = seen(mask, own)
+        frame = seen(scene, camera) * (1 - covered) + seen(cover, own) * covered
+        frame += rng.normal(0, noise, frame.shape)
+        frames.append(np.clip(np.rint(frame), 0, 255).astype(np.uint8))
+        background.append(covered == 0)
+    step = np.eye(3)
+    step[:2, 2] = camera_px
+    return Scene(np.stack(frames), step[None], np.stack(background))
+
+
+def off_background_px(found: NDArray[np.float64], scene: Scene) -> float:
+    """Mean error of a camera motion over the background of the first pair."""
+    wrong = Scene(scene.frames, found[None], scene.background)
+    return float(np.hypot(*(wrong.true_flow(0) - scene.true_flow(0)))[scene.background[0]].mean())
+
+
 def corner_error_px(found: NDArray[np.float64], true: NDArray[np.float64], shape: tuple) -> float:
     """Mean distance of the four corners of the frame under two homographies."""
     height, width = shape[-2:]

@@ -1,7 +1,8 @@
 """Features of two frames + their flow -> Motion: the homography that the camera's motion makes.
 
 Improved trajectories (Wang and Schmid 2013) as TSN uses them: descriptor matches and flow matches
-together, RANSAC at 1 pixel, no motion at all unless enough matches agree.
+together, RANSAC at 1 pixel, no motion at all unless enough matches agree. Where two motions compete
+the border of the frame tells the camera's from the foreground's (`flowpipe.flow.background`).
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe.flow.background import border_points, choose_background
 from flowpipe.flow.boxes import Boxes
 from flowpipe.flow.features import Features, make_detector, match_in_window
 from flowpipe.ops import Ops, Points
 
 ESTIMATORS = {"ransac": cv2.RANSAC, "magsac": cv2.USAC_MAGSAC}
+MOTIONS = 2  # that compete: the camera's, and the largest of the foreground
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,10 @@ class WarpParams:
     quality: float = 0.001
     """Weakest corner, as a share of the strongest."""
     min_distance_px: float = 3.0
-    estimator: Literal["ransac", "magsac"] = "ransac"
+    estimator: Literal["background", "ransac", "magsac"] = "background"
+    """Which homography is the camera's. ``background``: of the two that most matches agree with the
+    one that holds the border of the frame. ``ransac`` and ``magsac``: OpenCV's estimate of the one
+    that most matches agree with, which is the foreground's where that fills half of the frame."""
     threshold_px: float = 1.0
     """Largest error of a match that agrees with a homography."""
     min_matches: int = 50
@@ -66,6 +72,8 @@ class WarpParams:
             raise ValueError(f"quality must be in (0, 1], got {self.quality}")
         if self.min_distance_px < 0 or not self.threshold_px > 0:
             raise ValueError("min_distance_px must not be negative and threshold_px be above 0")
+        if self.mode == "dense_flow" and self.estimator == "background":
+            object.__setattr__(self, "estimator", "ransac")  # that tool knows no other
         if self.mode == "dense_flow" and self.boxes:
             raise ValueError("mode dense_flow masks nobody: leave out boxes, or use mode fixed")
 
@@ -90,8 +98,11 @@ class Motion:
     accepted."""
     matches: int
     inliers: int
-    """Matches that agreed with the homography found, accepted or not."""
+    """Matches that agreed with the homography found, accepted or not; 0 where none was found."""
     accepted: bool
+    uncertain: bool = False
+    """Whether another motion holds nearly as much of the border of the frame, or too little of the
+    border agrees with this one; known with the estimator ``background`` only."""
 
 
 class CameraMotion:
@@ -138,6 +149,9 @@ class CameraMotion:
             mask = np.stack([self.boxes.mask(k, *gray.shape[1:]) for k in numbers])
         how = p.max_corners, p.quality, p.min_distance_px
         corners = self._ops.features.corners(gray, *how, mask)
+        if p.estimator == "background":
+            border = border_points(self._ops.to_host(gray), mask)
+            corners = [np.concatenate(both) for both in zip(corners, border, strict=True)]
         return [
             Features(found.points, found.descriptors, good)
             for found, good in zip(self._detector(gray, mask), corners, strict=True)
@@ -191,14 +205,33 @@ class CameraMotion:
         return matches
 
     def fit(self, in_first: Points, in_second: Points) -> Motion:
-        """The homography that most matches agree with, or none."""
-        p, homography, inliers = self.params, None, 0
-        if len(in_first) > p.min_matches:
-            # Both estimators seed their generator anew in every call: same matches, same result.
-            homography, agree = cv2.findHomography(
-                in_first, in_second, ESTIMATORS[p.estimator], p.threshold_px
-            )
-            inliers = 0 if homography is None else int(np.count_nonzero(agree))
+        """Find the homography of the camera among matches (M, 2), or none."""
+        if len(in_first) <= self.params.min_matches:
+            return Motion(np.eye(3), len(in_first), 0, False)
+        if self.params.estimator == "background":
+            return self._fit_background(in_first, in_second)
+        return self._fit_most(in_first, in_second)
+
+    def _fit_background(self, in_first: Points, in_second: Points) -> Motion:
+        p = self.params
+        found, agree = self._ops.features.homographies(
+            in_first, in_second, p.threshold_px, MOTIONS, p.min_inliers
+        )
+        if not len(found):
+            return Motion(np.eye(3), len(in_first), 0, False)
+        chosen, uncertain = choose_background(in_first, found, agree, p.threshold_px)
+        inliers = int(np.count_nonzero(agree[chosen]))
+        if inliers <= p.min_inliers:  # fewer than before the last fit
+            return Motion(np.eye(3), len(in_first), inliers, False)
+        return Motion(found[chosen], len(in_first), inliers, True, uncertain)
+
+    def _fit_most(self, in_first: Points, in_second: Points) -> Motion:
+        # OpenCV's estimators seed their generator anew in every call: same matches, same result.
+        p = self.params
+        homography, agree = cv2.findHomography(
+            in_first, in_second, ESTIMATORS[p.estimator], p.threshold_px
+        )
+        inliers = 0 if homography is None else int(np.count_nonzero(agree))
         if homography is None or inliers <= p.min_inliers or not np.isfinite(homography).all():
             return Motion(np.eye(3), len(in_first), inliers, False)
         return Motion(np.asarray(homography, np.float64), len(in_first), inliers, True)

@@ -31,6 +31,9 @@ class Motions:
     """(N,)"""
     inliers: NDArray[np.uint32]
     """(N,)"""
+    uncertain: NDArray[np.bool_]
+    """(N,): whether the foreground's motion may have been taken for the camera's; see
+    `flowpipe.flow.camera.Motion`."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def warped_flow(
         )
     motions = find_motions(ops, camera, flow, features, start)
     warped = flow_without(motions, ops, solver, camera.params.margin_px, gray, prepared, flow)
-    return WarpedFlow(motions.homographies, motions.matches, motions.inliers, warped)
+    return WarpedFlow(**vars(motions), flow=warped)
 
 
 def find_motions(
@@ -104,6 +107,7 @@ def find_motions(
         np.array([m.homography for m in found], np.float64).reshape(pairs, 3, 3),
         np.array([m.matches for m in found], np.uint32),
         np.array([m.inliers for m in found], np.uint32),
+        np.array([m.uncertain for m in found], np.bool_),
     )
 
 

@@ -247,6 +247,17 @@ class FeatureOps(Protocol):
         wins.
         """
 
+    def homographies(
+        self, in_first: Points, in_second: Points, threshold_px: float, most: int, least: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Homographies f64 (K, 3, 3) of matches f32 (M, 2), K <= most, and which matches agree with
+        each, (K, M): those that it takes to less than the threshold from their place.
+
+        RANSAC finds them one after the other. Each is searched among the matches that are not
+        within 1.5 thresholds of one before it, and more than `least` of them agree with it. It is
+        fitted by least squares to all matches that agree.
+        """
+
 
 def own_features(device: str) -> bool:
     """Return `FeatureOps.own` of a device without opening it."""

@@ -73,6 +73,17 @@ def check_keypoints(first: Keypoints, second: Keypoints) -> None:
         raise ValueError(f"descriptors of both frames must be of one kind, got {kinds}")
 
 
+def check_matches(in_first: NDArray[np.float32], in_second: NDArray[np.float32]) -> None:
+    """Refuse matches that are not as many finite points of two frames."""
+    for points in (in_first, in_second):
+        if points.dtype != np.float32 or points.ndim != 2 or points.shape[1] != 2:
+            raise ValueError(f"matches must be float32 (M, 2), got {points.dtype} {points.shape}")
+    if len(in_first) != len(in_second):
+        raise ValueError(f"{len(in_first)} points of one frame match {len(in_second)} of another")
+    if not np.isfinite([in_first, in_second]).all():
+        raise ValueError("matches must be finite")
+
+
 def _check_pixels(what: str, size: tuple[int, ...]) -> None:
     if min(size) < 1:
         raise ValueError(

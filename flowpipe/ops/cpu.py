@@ -30,7 +30,7 @@ from flowpipe.ops.reference import FIELDS, ReferenceOps
 
 F32 = NDArray[np.float32]
 LIBRARY = Path(__file__).resolve().parent.parent / "_core.so"
-ABI = 4  # as in kernels/cpu/core.cpp; raised whenever a signature below changes
+ABI = 5  # as in kernels/cpu/core.cpp; raised whenever a signature below changes
 
 _P, _L, _F, _D, _I = (
     ctypes.c_void_p, ctypes.c_long, ctypes.c_float, ctypes.c_double, ctypes.c_int,
@@ -41,6 +41,7 @@ SIGNATURES = {  # count and sizes, then arrays, as kernels/cpu/operations.h decl
     "warp_homography": (None, (_L, _L, _L, _P, _P, _P, _L, _P)),
     "match_bits": (None, (_L, _L, _L, _F, _P, _P, _P, _P, _P, _P, _P)),
     "select_corners": (_L, (_L, _L, _P, _P, _L, _D, _P)),
+    "homographies": (_L, (_L, _L, _L, _P, _F, _P, _P)),
     "akaze_keypoints": (_L, (_L, _L, _P, _P, _P, _F, _P)),
     "akaze_bits": (None, (_L, _L, _P, _P, _P, _P, _P)),
     "pyramid_down": (None, (_L, _L, _L, _P, _P)),

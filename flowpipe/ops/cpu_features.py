@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.ops import Keypoints, Points
-from flowpipe.ops.checks import check_keypoints
+from flowpipe.ops.checks import check_keypoints, check_matches
 from flowpipe.ops.reference_features import (
     AKAZE_THRESHOLD,
     NO_KEYPOINTS,
@@ -18,6 +18,7 @@ from flowpipe.ops.reference_features import (
     match_pair,
     with_masks,
 )
+from flowpipe.ops.reference_homography import scaled_homographies
 
 # OpenCV's AKAZE at its finest scale: a Gaussian, then derivatives over five pixels by the kernel of
 # Scharr, stretched. All are computed in single precision, as there.
@@ -120,6 +121,22 @@ class CpuFeatures:
             first.descriptors[by_x], by_x, points, bits, matched,
         )  # fmt: skip
         return matched
+
+    def homographies(
+        self, in_first: Points, in_second: Points, threshold_px: float, most: int, least: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        check_matches(in_first, in_second)
+        return scaled_homographies(in_first, in_second, threshold_px, most, least, self._search)
+
+    def _search(
+        self, rows: NDArray[np.float32], most: int, least: int, threshold: np.float32
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        found = np.empty((most, 3, 3))
+        agree = np.empty((most, rows.shape[1]), np.bool_)
+        count = self._call(
+            "homographies", rows.shape[1], most, least, rows, float(threshold), found, agree
+        )
+        return found[:count], agree[:count]
 
 
 def _derivative(image: NDArray[Any], axis: str) -> NDArray[Any]:

@@ -109,6 +109,11 @@ class CudaFeatures:
             for first, second in pairs
         ]  # fmt: skip
 
+    def homographies(
+        self, in_first: Points, in_second: Points, threshold_px: float, most: int, least: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        return self._host.homographies(in_first, in_second, threshold_px, most, least)
+
     def _found(
         self,
         find: Callable[[Any, NDArray[np.uint8] | None], list[T]],

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.ops import Keypoints, Points
-from flowpipe.ops.checks import check_gray, check_keypoints, check_mask
+from flowpipe.ops.checks import check_gray, check_keypoints, check_mask, check_matches
+from flowpipe.ops.reference_homography import scaled_homographies, search_homographies
 
 AKAZE_THRESHOLD = 2e-4
 SMALLEST_SIDE = 16  # OpenCV's AKAZE writes outside its buffers on frames one pixel high
@@ -54,6 +55,13 @@ class ReferenceFeatures:
         self, pairs: Sequence[tuple[Keypoints, Keypoints]], window_px: float
     ) -> list[NDArray[np.int64]]:
         return [match_pair(*pair, window_px) for pair in pairs]
+
+    def homographies(
+        self, in_first: Points, in_second: Points, threshold_px: float, most: int, least: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        check_matches(in_first, in_second)
+        how = threshold_px, most, least, search_homographies
+        return scaled_homographies(in_first, in_second, *how)
 
 
 def with_masks(

@@ -6,7 +6,7 @@
 extern "C" {
 
 // Raised together with ABI in flowpipe/ops/cpu.py whenever an exported signature changes.
-EXPORTED int flowpipe_abi() { return 4; }
+EXPORTED int flowpipe_abi() { return 5; }
 
 // Instruction sets in this library, slowest first.
 EXPORTED const char *flowpipe_isas() {

@@ -6,6 +6,7 @@
 
 #include "akaze.h"
 #include "features.h"
+#include "homography.h"
 #include "iterate.h"
 #include "pixels.h"
 #include "warp.h"
@@ -107,6 +108,39 @@ void EXPORTED(akaze_bits)(long count, long width, const float *gray, const float
                           const float *dy, const float *points, uint64_t *bits) {
     for (long k = 0; k < count; k++, points += 2, bits += MLDB_WORDS)
         describe_keypoint(width, gray, dx, dy, points[0], points[1], bits);
+}
+
+// Matches are four rows x, y, u, v. Writes up to `most` homographies and which matches agree with
+// each; returns how many were found that more than `least` of the matches left agree with.
+long EXPORTED(homographies)(long count, long most, long least, const float *rows, float threshold,
+                            double *found, uint8_t *agree) {
+    const long room = padded(count);
+    float *memory = (float *)calloc(room, 8 * sizeof(float) + 1);
+    if (!memory) abort();
+    float *x = memory + 4 * room, *y = x + room, *u = y + room, *v = u + room;
+    uint8_t *scratch = (uint8_t *)(v + room);
+    for (int k = 0; k < 8; k++)
+        __builtin_memcpy(memory + k * room, rows + k % 4 * count, count * sizeof(float));
+    const Matches all = {count, memory, memory + room, memory + 2 * room, memory + 3 * room};
+    long left = count, made = 0;
+    while (made < most && left > least) {
+        const Matches rest = {left, x, y, u, v};
+        Homography best = search_homography(rest, threshold, scratch);
+        if (best.count <= least) break;
+        for (int k = 0; k < FITS; k++) fit_homography(all, threshold, scratch, best.h);
+        __builtin_memcpy(found + 9 * made, best.h, sizeof best.h);
+        mark_agreement(all, threshold, best.h, scratch);
+        __builtin_memcpy(agree + count * made++, scratch, count);
+        mark_agreement(rest, APART * threshold, best.h, scratch);
+        long kept = 0;
+        for (long k = 0; k < left; k++) {
+            x[kept] = x[k], y[kept] = y[k], u[kept] = u[k], v[kept] = v[k];
+            kept += !scratch[k];
+        }
+        left = kept;
+    }
+    free(memory);
+    return made;
 }
 
 long EXPORTED(padded_floats)(long height, long width) { return padded_floats(height, width); }

@@ -1,0 +1,168 @@
+"""Matches, candidate homographies -> the one that the background follows, and whether to trust it.
+
+Two motions compete where a foreground fills much of the frame, and the larger number of matches may
+be the foreground's. The background is what surrounds: it reaches the borders of the frame on all
+sides. So the border decides, cell by cell, not the number of matches.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.ops import Points
+
+COLUMNS, ROWS = 16, 12
+"""Cells that the matched part of the frame is divided into."""
+RING_VOTES = (50, 20)
+"""Votes of a cell at the border, and of one in the ring within; cells further in have one vote."""
+LOWER_SHARE = 0.4
+"""What the lower border counts of that: people and things close to the camera reach over it."""
+HELD = 1 / 3
+"""A homography holds a cell if more than this share of the cell's matches agree with it."""
+RIVAL = 0.5
+"""A second motion with more than this share of the first one's votes makes the choice uncertain."""
+AGREED = 0.6
+"""So does a first one with less than this share of the votes of all cells that have matches."""
+
+PITCH = 1 / 24
+"""Distance of border points from each other and from the border, as a share of the short side."""
+RINGS = 2
+PATCH_PX = 9
+TEXTURE_LEVELS = 8
+"""Least range of gray levels about a border point. Flow says nothing of flat parts, and in black
+bars it is zero whatever the camera does."""
+SMALLEST_SIDE = 16
+
+
+def border_points(gray: NDArray[np.uint8], mask: NDArray[np.uint8] | None = None) -> list[Points]:
+    """Return points near the border of frames to follow with the flow, evenly spread.
+
+    Corners gather where texture is strong, often on a person; the background may have few of them
+    and nevertheless a flow. AKAZE has no keypoints near the border.
+
+    Parameters
+    ----------
+    gray : uint8 (N, H, W)
+    mask : uint8 (N, H, W), optional
+        No points where it is 0.
+
+    Returns
+    -------
+    list of N float32 (C, 2)
+        x, y in pixels; none in frames under 16 pixels a side, nor where the frame is flat.
+    """
+    if min(gray.shape[1:]) < SMALLEST_SIDE:
+        return [np.empty((0, 2), np.float32)] * len(gray)
+    points, patches = _lattice(*gray.shape[1:])
+    found = []
+    for k, image in enumerate(gray):
+        levels = image.ravel()[patches]
+        kept = levels.max(axis=1) >= levels.min(axis=1) + np.int16(TEXTURE_LEVELS)
+        if mask is not None:
+            kept &= mask[k].ravel()[patches[:, PATCH_PX * PATCH_PX // 2]] != 0
+        found.append(points[kept])
+    return found
+
+
+@lru_cache(maxsize=8)
+def _lattice(height: int, width: int) -> tuple[Points, NDArray[np.int64]]:
+    """(C, 2) points of the two outer rings, and (C, 81) flat places of the pixels about them."""
+    pitch = PITCH * min(height, width)
+    x, y = (
+        np.rint(np.linspace(pitch, size - 1 - pitch, round(size / pitch) - 1)).astype(np.int64)
+        for size in (width, height)
+    )
+    row, column = np.mgrid[: len(y), : len(x)]
+    outer = _depth(row, column, len(y), len(x)) < RINGS
+    y, x = y[row[outer]], x[column[outer]]
+    reach = np.arange(PATCH_PX) - PATCH_PX // 2
+    about_y = np.clip(y[:, None, None] + reach[:, None], 0, height - 1)
+    about_x = np.clip(x[:, None, None] + reach, 0, width - 1)
+    patches = (about_y * width + about_x).reshape(len(x), -1)
+    return np.stack([x, y], axis=1).astype(np.float32), patches
+
+
+def choose_background(
+    points: Points,
+    homographies: NDArray[np.float64],
+    agree: NDArray[np.bool_],
+    distinct_px: float,
+) -> tuple[int, bool]:
+    """Choose the homography that holds the border of the frame.
+
+    Each cell goes to the homography that most of its matches agree with; its votes depend on how
+    close it is to the border of the part of the frame that has matches.
+
+    Parameters
+    ----------
+    points : float32 (M, 2)
+        Matches in the first frame.
+    homographies : float64 (K, 3, 3)
+        At least one.
+    agree : bool (K, M)
+        Which matches agree with which homography.
+    distinct_px : float
+        Homographies that differ by less than this in the mean of the matched part are one motion.
+
+    Returns
+    -------
+    chosen : int
+        Index of the homography.
+    uncertain : bool
+        Whether a distinct motion comes close, or much of the border agrees with none.
+    """
+    x, y = np.ascontiguousarray(points.T)
+    cell = _cells(y, ROWS) * COLUMNS + _cells(x, COLUMNS)
+    matches = np.bincount(cell, minlength=ROWS * COLUMNS)
+    counts = np.array([np.bincount(cell[marked], minlength=len(matches)) for marked in agree])
+    holds = (counts == counts.max(axis=0)) & (counts > HELD * matches)
+    # Cells in which as many matches agree with both tell nothing apart, and speak against neither.
+    alone = holds & (holds.sum(axis=0) == 1)
+    votes = (alone * _votes()).sum(axis=1)
+    chosen = int(np.argmax(votes))
+    there = _moved(homographies, np.linspace(x.min(), x.max(), 8), np.linspace(y.min(), y.max(), 6))
+    off = there - there[chosen]
+    apart = np.hypot(off[:, 0], off[:, 1]).mean(axis=(1, 2)) > distinct_px
+    rival = votes[apart].max(initial=0)
+    leader = _votes()[holds[chosen]].sum()
+    asked = _votes()[matches > 0].sum()
+    return chosen, bool(rival > RIVAL * leader or leader < AGREED * asked)
+
+
+def _cells(values: NDArray[np.float32], count: int) -> NDArray[np.intp]:
+    """Which of `count` equal parts of its range each value lies in."""
+    low, high = values.min(), values.max()
+    part = ((values - low) * (np.float32(count) / max(high - low, np.float32(1)))).astype(np.intp)
+    return np.minimum(part, count - 1, out=part)
+
+
+@lru_cache(maxsize=1)
+def _votes() -> NDArray[np.int64]:
+    """(ROWS * COLUMNS,) votes of each cell."""
+    row, column = np.mgrid[:ROWS, :COLUMNS]
+    depth = _depth(row, column, ROWS, COLUMNS)
+    lowest = (ROWS - 1 - row == depth) & (np.minimum(column, COLUMNS - 1 - column) > depth)
+    weights = np.array([*RING_VOTES, *[1] * ROWS])[depth]
+    return (
+        np.where(lowest, np.maximum(np.rint(LOWER_SHARE * weights), 1), weights)
+        .astype(np.int64)
+        .ravel()
+    )
+
+
+def _depth(
+    row: NDArray[np.int64], column: NDArray[np.int64], rows: int, columns: int
+) -> NDArray[np.int64]:
+    """How many cells lie between a cell and the nearest side."""
+    return np.minimum(np.minimum(row, rows - 1 - row), np.minimum(column, columns - 1 - column))
+
+
+def _moved(homographies: NDArray[np.float64], x: Any, y: Any) -> NDArray[np.float64]:
+    """(K, 2, Y, X): where each homography takes the points of a grid."""
+    h = homographies.reshape(-1, 3, 3, 1, 1)
+    u, v, w = (h[:, k, 0] * x + h[:, k, 1] * y[:, None] + h[:, k, 2] for k in range(3))
+    return np.stack([u / w, v / w], axis=1)
