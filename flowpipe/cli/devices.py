@@ -25,10 +25,15 @@ class Devices:
     """0 for as many as keep the GPUs busy: what one takes of their memory is measured first."""
     why: str
     """What was chosen and the reason, to be said in one line; empty where it was asked for."""
+    any_device: bool = False
+    """Whether the cores may compute instead of the GPUs: these were not asked for."""
 
 
 def choose(device: str, wanted: int | None, workers: int | None, scheduler: str) -> Devices:
     """Turn the options into devices; ``auto`` is CUDA where a GPU can be used, and is never silent.
+
+    Where neither ``--device`` nor ``--gpus`` was given, the plan of a run measures both and takes
+    the faster one.
 
     Parameters
     ----------
@@ -67,7 +72,8 @@ def choose(device: str, wanted: int | None, workers: int | None, scheduler: str)
             return Devices("cpu", 0, workers or cores, f"cpu, because {found.reason}")
         asked = f"--gpus {wanted}" if wanted else "--device cuda"
         raise BackendError(f"{asked}: {found.reason}")
-    return _on_gpus(found, wanted, workers)
+    chosen = _on_gpus(found, wanted, workers)
+    return replace(chosen, any_device=device == "auto" and not wanted)
 
 
 def for_decoder(chosen: Devices, decoder: str) -> Devices:

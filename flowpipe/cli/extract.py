@@ -10,7 +10,7 @@ import click
 
 from flowpipe.cli import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED
 from flowpipe.cli.missing import Missing
-from flowpipe.cli.options import Request, extract_options, request
+from flowpipe.cli.options import Request, extract_options, request, why_device
 from flowpipe.cli.screen import say, stderr
 from flowpipe.cli.verify import check
 from flowpipe.errors import REASONS, UsageError
@@ -56,7 +56,7 @@ def _extract(verify: bool, quiet: bool, **options: Any) -> int:
         say(f"warning: {wanted.warning}", "yellow")
     plan = plan_run(wanted.dataset, wanted.recipe, wanted.run)
     if not quiet:
-        if device := "; ".join(filter(None, [wanted.why_device, plan.filled])):
+        if device := why_device(plan, wanted):
             say(f"device: {device}")
         _say_if_begun_elsewhere(plan, wanted)
         if wanted.dataset.note:
@@ -112,10 +112,10 @@ def _say_if_begun_elsewhere(plan: Plan, wanted: Request) -> None:
         return
     shards = open_store(wanted.run.store, skip_broken=True).catalogue.shards
     begun = sorted({str(facts.backend.get("ops")) for facts in shards})
-    others = [name for name in begun if name.partition("-")[0] != wanted.run.device]
+    others = [name for name in begun if name.partition("-")[0] != plan.device]
     if others:
         say(
-            f"the store was begun on {', '.join(others)} and goes on with {wanted.run.device}: "
+            f"the store was begun on {', '.join(others)} and goes on with {plan.device}: "
             "pixels may differ by a level between the two; each shard says what made it"
         )
 

@@ -22,7 +22,7 @@ from flowpipe.modality import MODALITIES
 from flowpipe.ops.cpu import native_core
 from flowpipe.recipe_file import read_recipe, recipe_of
 from flowpipe.remote import Cache, Place, default_cache, is_url
-from flowpipe.run import RunOptions
+from flowpipe.run import Plan, RunOptions
 from flowpipe.store import read_store_header
 from flowpipe.video import DECODERS, MAX_DAMAGED
 from flowpipe.words import did_you_mean
@@ -95,7 +95,8 @@ extract_options = chain(
     ),
     click.option(
         "--device", type=click.Choice(devices.CHOICES), default="auto", show_default=True,
-        help="What computes; auto is cuda where a GPU can be used, and says what it chose.",
+        help="What computes; auto measures GPUs that can be used and the cores, takes the faster "
+        "and says what it chose.",
     ),
     click.option(
         "--workers", type=click.IntRange(1), default=None,
@@ -233,6 +234,7 @@ def request(
         store=out,
         workers=chosen.workers,
         gpus=chosen.gpus,
+        any_device=chosen.any_device,
         scheduler=scheduler,
         device=chosen.device,
         part=_part(part),
@@ -312,6 +314,13 @@ def _why_device(chosen: devices.Devices, recipe: ExtractRecipe) -> str:
     if not (wanted and FLOWS[recipe.flow.name].own_gpu and chosen.device == "cpu"):
         return chosen.why
     return f"{chosen.why or 'cpu'}; but flow {recipe.flow.name} on the GPU, by OpenCV"
+
+
+def why_device(plan: Plan, wanted: Request) -> str:
+    """Return what computes a plan and why, in one line; empty where all was asked for."""
+    if plan.device != wanted.run.device:  # what was found was not taken
+        return plan.filled
+    return "; ".join(filter(None, [wanted.why_device, plan.filled]))
 
 
 def _part(text: str) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import click
 
 from flowpipe.cli import EXIT_DONE, EXIT_WRONG_USE
 from flowpipe.cli.missing import Missing
-from flowpipe.cli.options import extract_options, request
+from flowpipe.cli.options import extract_options, request, why_device
 from flowpipe.cli.screen import print_table, say, write_json, write_line
 from flowpipe.modality import MODALITIES
 from flowpipe.run import cores_alone_s, plan_run, usable_cores
@@ -18,6 +18,9 @@ from flowpipe.words import byte_size, counted, duration
 
 BOUND = {"cores": "the cores", "gpus": "the GPUs", "longest_shard": "its longest shard"}
 """Words for what a run is bound by, see `Plan.lasts_s`."""
+STAGES = {
+    "decode": "decoding", "compute": "computing", "camera": "camera motion", "encode": "encoding",
+}  # fmt: skip
 FILES_BESIDE_SHARDS = 4
 """store.json, the index, the ledger of the run and the contact sheet."""
 
@@ -35,8 +38,8 @@ def plan(as_json: bool, **options: Any) -> int:
     found = plan_run(wanted.dataset, wanted.recipe, wanted.run)
     missing = Missing.of(wanted.dataset, found)
     free = free_bytes(wanted.run.store)
-    lasts_s = found.lasts_s(wanted.run.gpus)
-    alone_s = cores_alone_s(found, wanted.recipe, wanted.run)
+    lasts_s = found.lasts_s()
+    alone_s = cores_alone_s(found, wanted.recipe)
     facts = {
         "dataset": wanted.source["dataset"],
         "root": wanted.source["root"],
@@ -55,11 +58,15 @@ def plan(as_json: bool, **options: Any) -> int:
         "frames": round(found.frames),
         "core_hours": (found.cost_s - found.gpu_s) / 3600,
         "gpu_hours": found.gpu_s / 3600,
-        "device": wanted.run.device,
-        "gpus": wanted.run.gpus,
+        "core_hours_by_stage": {stage: s / 3600 for stage, s in found.stages_s.items()},
+        "device": found.device,
+        "gpus": found.gpus,
         "workers": found.workers,
         "hours": max(lasts_s.values()) / 3600,
         "bound_by": max(lasts_s, key=lambda part: lasts_s[part]),
+        "saved_by_one_more_core": found.saved_share(more_cores=1),
+        "saved_by_one_more_gpu": found.saved_share(more_gpus=1) if found.gpu_s else 0.0,
+        "written_bytes_per_s": round(found.bytes / max(1.0, *lasts_s.values())),
         "hours_without_gpus": alone_s / usable_cores() / 3600,
         "bytes": round(found.bytes),
         "inodes": len(found.shards) + FILES_BESIDE_SHARDS,
@@ -70,8 +77,7 @@ def plan(as_json: bool, **options: Any) -> int:
     if as_json:
         write_json(facts)
     else:
-        device = wanted.why_device or wanted.run.device
-        _print(facts, "; ".join(filter(None, [device, found.filled])), wanted.warning)
+        _print(facts, why_device(found, wanted) or found.device, wanted.warning)
         others = replace(missing, left_out=()).lines()  # what is left out is in the note
         for line in [*filter(None, [wanted.dataset.note]), *found.changes.lines(), *others]:
             write_line(line)
@@ -103,13 +109,18 @@ def _print(facts: dict[str, Any], device: str, warning: str) -> None:
         (
             "time",
             f"about {duration(3600 * facts['hours'])} with "
-            f"{counted(facts['workers'], 'worker')}, bound by {BOUND[facts['bound_by']]}; "
+            f"{counted(facts['workers'], 'worker')}, bound by {_bound(facts)}; "
             f"{duration(3600 * facts['core_hours'])} of one core{gpu}"
             if videos
             else "none",
         ),
         ("", without),
-        ("bytes", f"about {byte_size(facts['bytes'])}"),
+        ("more", _more(facts) if videos else ""),
+        (
+            "bytes",
+            f"about {byte_size(facts['bytes'])}, {byte_size(facts['written_bytes_per_s'])}/s: a "
+            "disk that takes less bounds the run",
+        ),
         (
             "inodes",
             f"about {facts['inodes']} (as JPEG folders: {facts['inodes_as_jpeg_folders']:,})",
@@ -119,6 +130,28 @@ def _print(facts: dict[str, Any], device: str, warning: str) -> None:
     print_table(row for row in rows if row[1])
     if warning:
         say(f"warning: {warning}", "yellow")
+
+
+def _bound(facts: dict[str, Any]) -> str:
+    """Say what bounds the run, and of the cores the stage that takes most of their time."""
+    stages = facts["core_hours_by_stage"]
+    if facts["bound_by"] != "cores" or not stages:
+        return BOUND[facts["bound_by"]]
+    most = max(stages, key=lambda stage: stages[stage])
+    share = stages[most] / sum(stages.values())
+    return f"the cores, {share:.0%} of whose time is for {STAGES[most]}"
+
+
+def _more(facts: dict[str, Any]) -> str:
+    """Say what one more core or GPU would give."""
+    parts = [f"one more core {_saved(facts['saved_by_one_more_core'])}"]
+    if facts["gpu_hours"]:
+        parts.append(f"one more GPU {_saved(facts['saved_by_one_more_gpu'])}")
+    return ", ".join(parts)
+
+
+def _saved(share: float) -> str:
+    return f"saves {share:.0%} of the time" if share >= 0.005 else "saves nothing"
 
 
 def _files_per_frame(modalities: tuple[str, ...]) -> int:

@@ -1,6 +1,7 @@
 """Data set + recipe -> a finished store: planning, workers, faults, resuming, repair."""
 
-from flowpipe.run.extraction import cores_alone_s, plan_run, run
+from flowpipe.run.choice import cores_alone_s
+from flowpipe.run.extraction import plan_run, run
 from flowpipe.run.fill import usable_cores
 from flowpipe.run.interrupt import signals_interrupt_once
 from flowpipe.run.ledger import Quarantine, policy_shown

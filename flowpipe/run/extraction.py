@@ -19,7 +19,6 @@ from rich.console import Console
 from flowpipe import recipe as recipes
 from flowpipe.datasets import Dataset
 from flowpipe.errors import (
-    BackendError,
     DeviceLostError,
     DiskFullError,
     FlowpipeError,
@@ -27,19 +26,15 @@ from flowpipe.errors import (
     UnwritableError,
 )
 from flowpipe.extract_recipe import ExtractRecipe
-from flowpipe.flow import FLOWS
-from flowpipe.flow.opencv import DISParams
 from flowpipe.remote import facts_of
-from flowpipe.run import rates
+from flowpipe.run.choice import choose_rates
 from flowpipe.run.claims import claim
-from flowpipe.run.fill import fill_gpus, mps_words, usable_cores, usable_memory
 from flowpipe.run.interrupt import Interruption, signals_interrupt_once
 from flowpipe.run.ledger import Ledger, Quarantine
 from flowpipe.run.options import InterruptedRunError, RunOptions, Summary
 from flowpipe.run.plan import (
     ABSENT,
     Plan,
-    Sample,
     ShardPlan,
     SpanKey,
     in_part,
@@ -106,48 +101,20 @@ def plan_run(
     quarantined = Quarantine(options.store).held_back(options.retry, options.policy)
     # A video that failed in one piece is not tried in parts.
     quarantined |= {s.key for s, _ in spans if (s.record.video_id, 0, 1) in quarantined}
-    costs = _rates(recipe, sample, options)
-    workers, filled = options.workers, ""
-    if not workers:
-        workers, filled = fill_gpus(options.gpus, costs, usable_cores(), usable_memory())
-    filled = "; ".join(filter(None, [filled, mps_words(workers, options.gpus)]))
+    choice = choose_rates(recipe, sample, options)
     plan = make_plan(
-        spans, unusable, sample, costs, workers=workers, done=done, quarantined=quarantined
-    )
+        spans, unusable, sample, choice.rates, workers=choice.workers, done=done,
+        quarantined=quarantined,
+    )  # fmt: skip
     return replace(
-        plan, done=plan.done + compared.kept, filled=filled, changes=changes, seen=seen,
-        sample=sample,
+        plan, done=plan.done + compared.kept, device=choice.device, gpus=choice.gpus,
+        filled=choice.words, changes=changes, seen=seen, sample=sample,
     )  # fmt: skip
 
 
 def published(store: Path) -> frozenset[str]:
     """Names of the shards that a store has."""
     return frozenset(path.name for path in (store / "shards").glob("shard-*.h5"))
-
-
-def _rates(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> rates.Rates:
-    """What a frame costs on the device; its GPUs, if any, are left as they were found."""
-    own_gpu = FLOWS[recipe.flow.name].own_gpu
-    if options.scheduler and (own_gpu or options.device == "cuda"):
-        # This machine may have no GPU: its cores stand for the workers' GPUs in the estimate.
-        on_cores = replace(recipe, flow=DISParams()) if own_gpu else recipe
-        return rates.measure(on_cores, "cpu", sample)
-    if own_gpu or options.device == "cuda":
-        memory = options.device == "cuda" and not options.workers
-        return rates.measure_apart(recipe, options.device, sample, memory=memory)
-    return rates.measure(recipe, options.device, sample)
-
-
-def cores_alone_s(plan: Plan, recipe: ExtractRecipe, options: RunOptions) -> float:
-    """Seconds of one core if cores computed what the GPUs of a run do; 0 if it has none, or the
-    cores cannot."""
-    own_gpu = FLOWS[recipe.flow.name].own_gpu
-    if not options.gpus or options.device != "cuda" or own_gpu or plan.sample is None:
-        return 0.0
-    try:
-        return plan.frames * rates.measure(recipe, "cpu", plan.sample).frame_s
-    except BackendError:
-        return 0.0
 
 
 def run(
@@ -319,12 +286,12 @@ def _work(
     pool_of = (
         remote_pool(options.scheduler)
         if options.scheduler
-        else local_pool(_useful_workers(plan, options), options.gpus, options.stall_s)
+        else local_pool(_useful_workers(plan), plan.gpus, options.stall_s)
     )
     with pool_of as pool, interruption.deferred():
         store = options.store.resolve()
         job = ShardJob(
-            str(store), str(folder.resolve()), plan.shards[0], recipe, options.device,
+            str(store), str(folder.resolve()), plan.shards[0], recipe, plan.device,
             options.on_error, options.stall_s, options.cache, options.publish_s,
             options.max_damaged,
         )  # fmt: skip
@@ -344,11 +311,11 @@ def _work(
         yield from drive(whole_again(plan, store, torn))
 
 
-def _useful_workers(plan: Plan, options: RunOptions) -> int:
+def _useful_workers(plan: Plan) -> int:
     """Return how many workers can have a shard at once; on each GPU as many."""
     # A video whose parts do not fit together gets a shard of its own: see `whole_again`.
     useful = min(plan.workers, max(1, len(plan.shards), len(plan.split)))
-    return -(-useful // options.gpus) * options.gpus if options.gpus else useful
+    return -(-useful // plan.gpus) * plan.gpus if plan.gpus else useful
 
 
 def whole_again(plan: Plan, store: Path, torn: set[str]) -> list[ShardPlan]:

@@ -29,6 +29,8 @@ class RunOptions:
     device: str = "cpu"
     gpus: int = 0
     """GPUs that the local workers share evenly; 0 for none."""
+    any_device: bool = False
+    """Whether the cores alone may compute instead, if measurement says that they are faster."""
     part: tuple[int, int] = (1, 1)
     """(i, n): this run takes the i-th of n shares of the spans."""
     on_error: str = "skip"

@@ -62,6 +62,8 @@ class Rates:
     could not be seen."""
     worker_bytes: int = 0
     """Memory of the host that a worker with a GPU takes; 0 where it was not measured."""
+    stages_s: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of `frame_s` by stage."""
 
     @property
     def both_s(self) -> float:
@@ -97,10 +99,16 @@ class Plan:
     bytes: float
     gpu_s: float = 0.0
     """Seconds of one GPU within `cost_s`."""
+    stages_s: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of one core within `cost_s`, by stage."""
+    device: str = "cpu"
+    gpus: int = 0
+    """GPUs that the workers share; 0 for none, or where the scheduler has them."""
     workers: int = 1
     """Workers that the run starts, or of the scheduler."""
     filled: str = ""
-    """Why so many workers, where that was not asked for, and how they share GPUs."""
+    """Reason for the device and the number of workers, where they were not asked for, and how
+    workers share GPUs."""
     changes: Changes = field(default_factory=Changes)
     """What of the store is no longer as the data set says."""
     sample: Sample | None = None
@@ -125,16 +133,22 @@ class Plan:
         split = self.split
         return self.spans - split.total() + len(split)
 
-    def lasts_s(self, gpus: int) -> dict[str, float]:
+    def lasts_s(self, more_cores: int = 0, more_gpus: int = 0) -> dict[str, float]:
         """Return how long each of what the run needs is busy, seconds; the largest is its time.
 
-        All workers are taken to be busy, cores and `gpus` side by side.
+        All workers are taken to be busy, cores and GPUs side by side, a core for each worker.
         """
         return {
-            "cores": (self.cost_s - self.gpu_s) / self.workers,
-            "gpus": self.gpu_s / max(1, gpus),
+            "cores": (self.cost_s - self.gpu_s) / (self.workers + more_cores),
+            "gpus": self.gpu_s / max(1, self.gpus + more_gpus),
             "longest_shard": max((shard.cost_s for shard in self.shards), default=0.0),
         }
+
+    def saved_share(self, more_cores: int = 0, more_gpus: int = 0) -> float:
+        """Return by which share of its time the run would end sooner with more of them."""
+        now = max(self.lasts_s().values())
+        then = max(self.lasts_s(more_cores, more_gpus).values())
+        return 1 - then / now if now else 0.0
 
     def without_absent(self) -> Plan:
         """The same where a video that has no file is no failure."""
@@ -272,6 +286,7 @@ def make_plan(
         cost_s=total_frames * rates.both_s,
         bytes=total_frames * rates.frame_bytes,
         gpu_s=total_frames * rates.gpu_s,
+        stages_s={stage: total_frames * s for stage, s in rates.stages_s.items()},
         workers=workers,
     )
 

@@ -35,8 +35,12 @@ BYTES_PER_PIXEL = {
 TIMED_PIXELS = 340 * 256
 MOST_TIMED = 16  # pairs
 LOSSLESS_BYTES_PER_PIXEL = 1.2
-REST_S_PER_PIXEL = 1.5e-3 / (340 * 256)
-"""benchmarks/extract.py: decoding, resizing, encoding and writing, all modalities."""
+DECODE_S_PER_PIXEL = 0.45e-3 / (340 * 256)
+"""benchmarks/extract.py: decoding and resizing."""
+ENCODE_S_PER_PIXEL = 0.3e-3 / (340 * 256)
+"""The same: encoding and writing of one modality."""
+COMPUTE_S_PER_PIXEL = 0.35e-3 / (340 * 256)
+"""The same: gray images and pyramids, or their way to a GPU and back, differences, quantising."""
 REST_BYTES = 128 << 20
 """benchmarks/memory.py: what a worker holds beside its flow and its windows of frames."""
 WINDOWS_HELD = 12
@@ -66,7 +70,12 @@ def measure(recipe: ExtractRecipe, device: str, sample: Sample) -> Rates:
     height, width = recipe.size.target(sample.height, sample.width)
     pixels = height * width
     flows = max(MODALITIES[name].flows for name in recipe.modalities)
-    frame_s, flow_s = pixels * REST_S_PER_PIXEL, 0.0
+    stages_s = {
+        "decode": pixels * DECODE_S_PER_PIXEL,
+        "compute": pixels * COMPUTE_S_PER_PIXEL,
+        "encode": pixels * ENCODE_S_PER_PIXEL * len(recipe.modalities),
+    }
+    flow_s = 0.0
     if flows:
         # Timed on a small frame: the cost grows as the pixels do, and a plan should not take long.
         shrink = min(1.0, (TIMED_PIXELS / pixels) ** 0.5)
@@ -74,14 +83,17 @@ def measure(recipe: ExtractRecipe, device: str, sample: Sample) -> Rates:
         flow_s = flows * _pair_s(recipe, ops, *timed) * pixels / (timed[0] * timed[1])
     if flows > 1:
         features_on_gpu = not ops.on_cpu and recipe.warp.detector == "akaze"
-        frame_s += pixels * (FIT_S_PER_PIXEL if features_on_gpu else CAMERA_S_PER_PIXEL)
+        stages_s["camera"] = pixels * (FIT_S_PER_PIXEL if features_on_gpu else CAMERA_S_PER_PIXEL)
     frame_bytes = sum(
         pixels * BYTES_PER_PIXEL.get((name, codec.name), LOSSLESS_BYTES_PER_PIXEL)
         for name, codec in recipe.codecs.items()
     )
+    gpu_s = 0.0
     if on_gpu(recipe, ops):
-        return Rates(frame_s, frame_bytes, flow_s)
-    return Rates(frame_s + flow_s, frame_bytes)
+        gpu_s = flow_s
+    else:
+        stages_s["compute"] += flow_s
+    return Rates(sum(stages_s.values()), frame_bytes, gpu_s, stages_s=stages_s)
 
 
 def on_gpu(recipe: ExtractRecipe, ops: Ops) -> bool:

@@ -136,6 +136,22 @@ def test_a_plan_says_what_bounds_it_and_how_long_the_cores_would_take(videos, tm
     assert facts["bound_by"] in ("gpus", "longest_shard"), "the whole run is one shard or two"
     assert facts["hours"] >= facts["gpu_hours"] > facts["core_hours"]
     assert 0 < facts["hours_without_gpus"] < facts["hours"], "the emulator is slower than the cores"
+    assert facts["saved_by_one_more_core"] == 0 < facts["written_bytes_per_s"]
+    assert set(facts["core_hours_by_stage"]) >= {"decode", "compute", "camera", "encode"}
+    assert sum(facts["core_hours_by_stage"].values()) == pytest.approx(facts["core_hours"])
     words = flowpipe_on("emulator", "plan", videos, tmp_path / "store", "--gpus", "1").stdout
     assert "bound by" in words and "of one GPU" in words
-    assert "on the cores alone" in words
+    assert "on the cores alone" in words and "one more core saves nothing" in words
+
+
+def test_auto_takes_the_cores_where_the_gpu_was_measured_to_be_slower(videos, tmp_path):
+    """The emulator is; a GPU that is asked for is not replaced, see above."""
+    planned = flowpipe_on("emulator", "plan", videos, tmp_path / "store", "--json")
+    facts = json.loads(planned.stdout)
+    assert (facts["device"], facts["gpus"]) == ("cpu", 0)
+    ran = extract(videos, tmp_path / "store", "--workers", "1", on="emulator")
+    assert ran.returncode == 0, ran.stderr
+    said = r"device: cpu: by measurement [0-9]+ on the cores alone, [0-9]+ with 1 GPU \(frames/s\)"
+    assert re.search(said, ran.stderr), ran.stderr
+    lines = "".join(p.read_text() for p in (tmp_path / "store" / "ledger").glob("*.jsonl"))
+    assert all(json.loads(x)["backend"].startswith("cpu-") for x in lines.splitlines())

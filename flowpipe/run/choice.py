@@ -1,0 +1,113 @@
+"""Recipe + options of a run -> what computes it, in how many workers, at which rates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from flowpipe.errors import BackendError
+from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe.flow import FLOWS
+from flowpipe.flow.opencv import DISParams
+from flowpipe.run import rates
+from flowpipe.run.fill import fill_gpus, mps_words, usable_cores, usable_memory
+from flowpipe.run.options import RunOptions
+from flowpipe.run.plan import Plan, Rates, Sample
+from flowpipe.words import counted
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Device and workers of a run, and what a frame costs with them."""
+
+    rates: Rates
+    device: str
+    gpus: int
+    workers: int
+    words: str
+    """Reason for the device and the number of workers; empty where both were asked for."""
+
+    @property
+    def frames_per_s(self) -> float:
+        """Throughput if all workers have work: that of the cores, of the slowest stage, which is
+        one thread of each worker, or of the GPUs."""
+        cores = usable_cores()
+        if self.device == "cpu":
+            return min(self.workers, cores) / self.rates.frame_s
+        slowest_s = max(self.rates.stages_s.values())
+        busy_s = self.rates.frame_s / cores, slowest_s / self.workers, self.rates.gpu_s / self.gpus
+        return 1 / max(busy_s)
+
+
+def choose_rates(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> Choice:
+    """Measure what a frame costs on the devices of a run, and where `RunOptions.any_device` says
+    that they were not asked for, on the cores alone too, and return the faster choice.
+
+    GPUs, if any, are left as they were found.
+
+    Parameters
+    ----------
+    recipe : ExtractRecipe
+    sample : Sample
+    options : RunOptions
+
+    Raises
+    ------
+    BackendError
+        If the device is not usable.
+    """
+    costs = _measured(recipe, sample, options)
+    workers, words = options.workers, ""
+    if not workers:
+        workers, words = fill_gpus(options.gpus, costs, usable_cores(), usable_memory())
+    words = "; ".join(filter(None, [words, mps_words(workers, options.gpus)]))
+    chosen = Choice(costs, options.device, options.gpus, workers, words)
+    if not options.any_device or options.device != "cuda":
+        return chosen
+    alone = _on_cores(recipe, sample, options)
+    if alone is None:
+        return chosen
+    with_gpus = f"{chosen.frames_per_s:.0f} with {counted(options.gpus, 'GPU')}"
+    on_cores = f"{alone.frames_per_s:.0f} on the cores alone"
+    if alone.frames_per_s > chosen.frames_per_s:
+        return replace(alone, words=f"cpu: by measurement {on_cores}, {with_gpus} (frames/s)")
+    measured = f"by measurement {with_gpus}, {on_cores} (frames/s)"
+    return replace(chosen, words="; ".join(filter(None, [measured, words])))
+
+
+def cores_alone_s(plan: Plan, recipe: ExtractRecipe) -> float:
+    """Seconds of one core if cores computed what the GPUs of a plan do; 0 if it has none, or the
+    cores cannot."""
+    own_gpu = FLOWS[recipe.flow.name].own_gpu
+    if not plan.gpus or plan.device != "cuda" or own_gpu or plan.sample is None:
+        return 0.0
+    try:
+        return plan.frames * rates.measure(recipe, "cpu", plan.sample).frame_s
+    except BackendError:
+        return 0.0
+
+
+def _measured(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> Rates:
+    own_gpu = FLOWS[recipe.flow.name].own_gpu
+    if options.scheduler and (own_gpu or options.device == "cuda"):
+        # This machine may have no GPU: its cores stand for the workers' GPUs in the estimate.
+        on_cores = replace(recipe, flow=DISParams()) if own_gpu else recipe
+        return rates.measure(on_cores, "cpu", sample)
+    if own_gpu or options.device == "cuda":
+        memory = options.device == "cuda" and not options.workers
+        return rates.measure_apart(recipe, options.device, sample, memory=memory)
+    return rates.measure(recipe, options.device, sample)
+
+
+def _on_cores(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> Choice | None:
+    """The choice without GPUs, but those that decode; None where the cores cannot compute it."""
+    if FLOWS[recipe.flow.name].own_gpu:
+        return None
+    try:
+        costs = rates.measure(recipe, "cpu", sample)
+    except BackendError:
+        return None
+    decoding = options.gpus if recipe.video.decoder != "cpu" else 0
+    workers = options.workers or usable_cores()
+    if decoding:
+        workers = max(1, workers // decoding) * decoding
+    return Choice(costs, "cpu", decoding, workers, "")
