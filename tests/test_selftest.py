@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import islice
 
@@ -10,7 +13,7 @@ import cv2
 import fake_cv2_cuda
 import numpy as np
 import pytest
-from conftest import require_cuda
+from conftest import ROOT, python_path, require_cuda
 from emulated import emulated_ops
 
 from flowpipe import optical_flow, selftest
@@ -73,6 +76,27 @@ def test_a_broken_kernel_is_named(monkeypatch, tmp_path, file, sound, broken, fa
     tried = islice(selftest.checks(emulated_ops()), OPERATIONS)
     failed = {check.name for check in failures(tried)}
     assert failing <= failed and len(failed) <= 5
+
+
+FEATURES = """
+from emulated import emulated_ops
+from flowpipe import selftest
+for check in selftest.checks(emulated_ops(), (64, 64), ["corners", "keypoints"]):
+    assert check.passed, check.found
+    print(check.found)
+"""
+
+
+def test_features_pass_beside_a_cpu_that_rounds_in_another_way():
+    """OpenCV without fused multiply-add, as on CPUs that lack it; the kernels fuse."""
+    emulated_ops()
+    plain = {**os.environ, "OPENCV_CPU_DISABLE": "AVX2,FMA3", "FLOWPIPE_ISA": "baseline"}
+    plain["PYTHONPATH"] = python_path(ROOT, ROOT / "tests")
+    done = subprocess.run(
+        [sys.executable, "-c", FEATURES], capture_output=True, text=True, env=plain, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 2
 
 
 def test_a_nan_anywhere_fails_its_check():

@@ -1,0 +1,147 @@
+"""Scenes and clips -> a table: do the GPU's features give the camera motion that the CPU's give?
+
+    python benchmarks/camera_devices.py [--clips FOLDER] [--pairs N]
+
+Frames of 340x256. Features of the GPU (of the emulator of the tests where there is none) and of a
+CPU without fused multiply-add (OpenCV told to leave out AVX2 and FMA3) beside those of this CPU.
+Columns: share of keypoints, to the byte and with positions to 0.01 px, and of corners that both
+have; largest distance of the homographies at the corners of the frame; then, on real clips, inliers
+and the flow that is left, and on synthetic pairs the error of the homography at the corners.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "benchmarks")]
+
+from camera import HEIGHT, WIDTH, read_clips  # noqa: E402
+from camera_candidates import left_px  # noqa: E402
+from camera_scene import Scene, camera_step, corner_error_px, film  # noqa: E402
+from emulated import emulated_ops  # noqa: E402
+
+from flowpipe.flow import FLOWS, make_solver  # noqa: E402
+from flowpipe.flow.camera import CameraMotion, Motion, WarpParams  # noqa: E402
+from flowpipe.flow.features import Features  # noqa: E402
+from flowpipe.ops import get_ops  # noqa: E402
+from flowpipe.ops.gpus import gpus  # noqa: E402
+
+STEPS_PX = (1.0, 5.0, 12.0, 20.0)
+PARAMS = WarpParams()
+PLAIN = {"OPENCV_CPU_DISABLE": "AVX2,FMA3", "FLOWPIPE_ISA": "baseline"}
+
+
+def frames_of(clips: Path, pairs: int) -> tuple[list[np.ndarray], list[Scene]]:
+    """Pairs of real clips and of scenes, gray uint8 (2, 256, 340)."""
+    rng = np.random.default_rng(0)
+    scenes = [
+        film(rng, [camera_step(HEIGHT, WIDTH, step, rng)], patch_px=165, noise=2.0)
+        for step in STEPS_PX
+        for _ in range(pairs)
+    ]
+    return list(read_clips(clips, most=10, frames=2).values()), scenes
+
+
+def features(ops: Any, stacks: list[np.ndarray]) -> list[list[Features]]:
+    """Features of the frames of every pair."""
+    camera = CameraMotion(PARAMS, ops)
+    return [camera.features(stack, 0) for stack in stacks]
+
+
+def without_fma(options: argparse.Namespace) -> list[list[Features]]:
+    """The same by a process whose OpenCV has no fused multiply-add."""
+    with tempfile.NamedTemporaryFile() as file:
+        asked = ["--clips", str(options.clips), "--pairs", str(options.pairs), "--into", file.name]
+        subprocess.run([sys.executable, __file__, *asked], env={**os.environ, **PLAIN}, check=True)
+        return pickle.loads(Path(file.name).read_bytes())  # noqa: S301 - our own
+
+
+def in_both(ours: list[np.ndarray], theirs: list[np.ndarray]) -> float:
+    """Share of rows that the other list has too."""
+    same = most = 0
+    for a, b in zip(ours, theirs, strict=True):
+        rows, others = ({row.tobytes() for row in part} for part in (a, b))
+        same, most = same + len(rows & others), most + len(rows | others)
+    return same / most
+
+
+def described(frames: list[list[Features]], step_px: float = 0.0) -> list[np.ndarray]:
+    """Positions, in such steps where given, and bits of keypoints, as bytes."""
+    rows = []
+    for f in (f for pair in frames for f in pair):
+        points = np.rint(f.points / step_px).astype(np.int32) if step_px else f.points
+        rows.append(np.hstack([points.view(np.uint8), f.descriptors.view(np.uint8)]))
+    return rows
+
+
+def motions(ops: Any, frames: list[list[Features]], flows: list[np.ndarray]) -> list[Motion]:
+    """The camera's motion in every pair; keypoints are matched by these operations."""
+    camera = CameraMotion(PARAMS, ops)
+    found = []
+    for pair, flow in zip(frames, flows, strict=True):
+        step = flow.ravel()[camera.places(*pair, *flow.shape[1:])]
+        found += camera.estimate(pair, [step])
+    return found
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--clips", type=Path, default=ROOT.parent / "shared" / "data" / "clips")
+    parser.add_argument("--pairs", type=int, default=3, help="scenes of each camera step")
+    parser.add_argument("--into", type=Path, help="only write this CPU's features into a file")
+    options = parser.parse_args()
+    cpu = get_ops("cpu")
+    clips, scenes = frames_of(options.clips, options.pairs)
+    stacks = [*clips, *(scene.frames for scene in scenes)]
+    meant = features(cpu, stacks)
+    if options.into:
+        options.into.write_bytes(pickle.dumps(meant))
+        return
+    solver = make_solver(FLOWS["tvl1"].params(), cpu)
+    flows = [solver.solve(solver.prepare(s[:1]), solver.prepare(s[1:]))[0] for s in stacks]
+    gpu = get_ops("cuda") if gpus().available else emulated_ops()
+    rows = {
+        f"CPU ({cpu.name})": (cpu, meant),
+        "GPU" if gpus().available else "GPU (emulator)": (gpu, features(gpu, stacks)),
+        "CPU without fused multiply-add": (cpu, without_fma(options)),
+    }
+    base = motions(cpu, meant, flows)
+    count = len(clips)
+    print(f"{count} pairs of real clips, {len(scenes)} synthetic ones")
+    for name, (ops, found) in rows.items():
+        moved = motions(ops, found, flows)
+        apart = [
+            corner_error_px(m.homography, b.homography, (HEIGHT, WIDTH))
+            for m, b in zip(moved, base, strict=True)
+        ]
+        corners = [[f.corners for pair in frames for f in pair] for frames in (found, meant)]
+        inliers = np.mean([m.inliers / max(1, m.matches) for m in moved[:count]])
+        left = np.mean([left_px(m, f) for m, f in zip(moved[:count], flows[:count], strict=True)])
+        errors = [
+            corner_error_px(m.homography, s.homographies[0], (HEIGHT, WIDTH))
+            for m, s in zip(moved[count:], scenes, strict=True)
+        ]
+        print(
+            f"{name:32} keypoints {100 * in_both(described(found), described(meant)):.2f} %, "
+            f"{100 * in_both(described(found, 0.01), described(meant, 0.01)):.2f} %  "
+            f"corners {100 * in_both(*corners):.2f} %  homographies {max(apart):.4f} px at most  "
+            f"inliers {inliers:.3f}  left {left:.4f} px  "
+            f"error {np.median(errors):.3f} ({max(errors):.3f}) px"
+        )
+
+
+if __name__ == "__main__":
+    main()
