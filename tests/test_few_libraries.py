@@ -83,8 +83,7 @@ def test_the_tests_of_a_gpu_run_and_say_what_they_skip(bare: dict[str, str]) -> 
     assert " passed" in done.stdout
     skipped = [line for line in done.stdout.splitlines() if line.startswith("SKIPPED")]
     whole = [line.split(": ", 1)[1] for line in skipped if "conftest.py" in line]
-    assert sorted(whole) == [
-        "tests/cli needs simplejpeg, missing",
-        "tests/ops/test_features.py needs hypothesis, missing",
-        "tests/video/test_nvdec.py needs av, missing",
+    # Any file may have property tests beside those for a GPU.
+    assert sorted(words for words in whole if not words.endswith("needs hypothesis, missing")) == [
+        "tests/cli needs simplejpeg, missing", "tests/video/test_nvdec.py needs av, missing",
     ]  # fmt: skip
