@@ -5,6 +5,8 @@
 Frames of 340x256, flow by TV-L1. The camera moves by (6, 2) px or stands still, the foreground by
 (-4, -3) px. Each cell: median and worst error of the camera's motion over the background in px,
 pairs that are wrong by more than 0.5 px, and how many of the wrong and of the right are flagged.
+The second table is about exposure that changes between two frames: whether the camera's motion or
+the flow suffers.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ KINDS: dict[str, tuple[str, str, tuple[float, float]]] = {
     "disc, the same, still camera": ("disc", "", STILL),
     "person, frames of real clips": ("person", "", PAN),
 }
+GAINS = (1.0, 1.02, 1.04, 1.08)
 WRONG_PX = 0.5
 ESTIMATORS = ("ransac", "background")
 OPS = get_ops("cpu")
@@ -58,6 +61,32 @@ def motions(scene: Scene) -> list[Motion]:
         step = flow.ravel()[camera.places(*features, *flow.shape[1:])]
         found += camera.estimate(features, [step])
     return found
+
+
+def flicker(gain: float, pairs: int) -> list[float]:
+    """Mean length in px over the background, of a foreground of 15 %, when the second frame is so
+    much brighter: error of flow, error of the camera's motion, flow that is left when the motion
+    found is undone, and when the true one is."""
+    rows = []
+    solver = make_solver(FLOWS["tvl1"].params(), OPS)
+    camera = CameraMotion(WarpParams(), OPS)
+    for seed in range(pairs):
+        scene = foreground_scene(np.random.default_rng(seed), "disc", 0.15, (4.0, 2.9))
+        frames, where = scene.frames.copy(), scene.background[0]
+        frames[1] = np.clip(np.rint(gain * frames[1].astype(np.float64)), 0, 255)
+        prepared = solver.prepare(frames)
+        flow = np.asarray(solver.solve(prepared[:-1], prepared[1:]))
+        features = camera.features(frames, 0)
+        step = flow[0].ravel()[camera.places(*features, *flow.shape[2:])]
+        [found] = camera.estimate(features, [step])
+        row = [np.hypot(*(flow[0] - scene.true_flow(0)))[where].mean()]
+        row.append(off_background_px(found.homography, scene))
+        for homography in (found.homography, scene.homographies[0]):
+            warped = OPS.warp_homography(frames[1:], homography[None], frames[:1])
+            left = np.asarray(solver.solve(prepared[:1], solver.prepare(warped)))[0]
+            row.append(np.hypot(*left)[where].mean())
+        rows.append(row)
+    return list(np.mean(rows, axis=0))
 
 
 def cell(off: list[float], uncertain: list[bool]) -> str:
@@ -99,6 +128,10 @@ def main() -> None:
                 ]
                 rows[estimator] += f" {cell(off, [m.uncertain for m in found])} |"
         print("\n".join(rows.values()), flush=True)
+    print("\n| brighter by | flow wrong by | motion wrong by | left | left by the true motion |")
+    for gain in GAINS:
+        row = "".join(f" {value:.2f} |" for value in flicker(gain, options.pairs))
+        print(f"| {gain - 1:.0%} |{row}", flush=True)
 
 
 if __name__ == "__main__":
