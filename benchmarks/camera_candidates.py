@@ -132,7 +132,7 @@ def features(camera: CameraMotion, detector: Detector | None, gray: np.ndarray) 
     [found] = [NOTHING] if detector is None else detector(gray[None], None)
     [corners] = _good(gray[None])
     if camera.params.estimator == "background":
-        corners = np.concatenate([corners, *border_points(gray[None])])
+        corners = np.concatenate([corners, *border_points(CPU, gray[None])])
     return Features(found.points, found.descriptors, corners)
 
 

@@ -207,6 +207,13 @@ def _corners(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
     return _alike("corners", ours, cpu.features.corners(gray, *how))
 
 
+def _level_ranges(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
+    gray = cpu.gray(frames)
+    places = np.random.default_rng(7).integers(0, gray[0].size, (300, 9))
+    ours = ops.features.level_ranges(ops.to_device(gray), places)
+    return _exact("level ranges", ours, cpu.features.level_ranges(gray, places))
+
+
 def _keypoints(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
     gray = _scene(cpu)
 
@@ -336,6 +343,7 @@ CHECKS: dict[str, Callable[[Ops, Ops, NDArray[np.uint8]], Check]] = {
     "upsample": _upsample,
     "take": _take,
     "corners": _corners,
+    "level ranges": _level_ranges,
     "keypoints": _keypoints,
     "keypoint matches": _matches,
     **{f"tvl1_warps {variant}": partial(_warps, variant=variant) for variant in VARIANTS},

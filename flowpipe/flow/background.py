@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.ops import Points
+from flowpipe.ops import Ops, Points
 
 COLUMNS, ROWS = 16, 12
 """Cells that the matched part of the frame is divided into."""
@@ -38,7 +38,7 @@ bars it is zero whatever the camera does."""
 SMALLEST_SIDE = 16
 
 
-def border_points(gray: NDArray[np.uint8], mask: NDArray[np.uint8] | None = None) -> list[Points]:
+def border_points(ops: Ops, gray: Any, mask: NDArray[np.uint8] | None = None) -> list[Points]:
     """Return points near the border of frames to follow with the flow, evenly spread.
 
     Corners gather where texture is strong, often on a person; the background may have few of them
@@ -46,7 +46,9 @@ def border_points(gray: NDArray[np.uint8], mask: NDArray[np.uint8] | None = None
 
     Parameters
     ----------
+    ops : Ops
     gray : uint8 (N, H, W)
+        Where the backend computes.
     mask : uint8 (N, H, W), optional
         No points where it is 0.
 
@@ -58,14 +60,11 @@ def border_points(gray: NDArray[np.uint8], mask: NDArray[np.uint8] | None = None
     if min(gray.shape[1:]) < SMALLEST_SIDE:
         return [np.empty((0, 2), np.float32)] * len(gray)
     points, patches = _lattice(*gray.shape[1:])
-    found = []
-    for k, image in enumerate(gray):
-        levels = image.ravel()[patches]
-        kept = levels.max(axis=1) >= levels.min(axis=1) + np.int16(TEXTURE_LEVELS)
-        if mask is not None:
-            kept &= mask[k].ravel()[patches[:, PATCH_PX * PATCH_PX // 2]] != 0
-        found.append(points[kept])
-    return found
+    kept = ops.features.level_ranges(gray, patches) >= TEXTURE_LEVELS
+    if mask is not None:
+        middle = patches[:, PATCH_PX * PATCH_PX // 2]
+        kept &= mask.reshape(len(mask), -1)[:, middle] != 0
+    return [points[rows] for rows in kept]
 
 
 @lru_cache(maxsize=8)

@@ -150,7 +150,7 @@ class CameraMotion:
         how = p.max_corners, p.quality, p.min_distance_px
         corners = self._ops.features.corners(gray, *how, mask)
         if p.estimator == "background":
-            border = border_points(self._ops.to_host(gray), mask)
+            border = border_points(self._ops, gray, mask)
             corners = [np.concatenate(both) for both in zip(corners, border, strict=True)]
         return [
             Features(found.points, found.descriptors, good)

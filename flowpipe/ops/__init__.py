@@ -236,6 +236,10 @@ class FeatureOps(Protocol):
         are where the mask (N, H, W) is 0.
         """
 
+    def level_ranges(self, gray: Any, places: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the ranges of gray levels, greatest less least, (N, C) of images (N, H, W) at C
+        groups of P pixels: places (C, P) in the flat order of an image."""
+
     def match_keypoints(
         self, pairs: Sequence[tuple[Keypoints, Keypoints]], window_px: float
     ) -> list[NDArray[np.int64]]:

@@ -15,6 +15,7 @@ from flowpipe.ops.reference_features import (
     AKAZE_THRESHOLD,
     NO_KEYPOINTS,
     SMALLEST_SIDE,
+    level_ranges,
     match_pair,
     with_masks,
 )
@@ -63,6 +64,9 @@ class CpuFeatures:
             self._corners(image, where, most, quality, apart_px)
             for image, where in with_masks(gray, mask)
         ]
+
+    def level_ranges(self, gray: NDArray[np.uint8], places: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return level_ranges(gray, places)
 
     def match_keypoints(
         self, pairs: Sequence[tuple[Keypoints, Keypoints]], window_px: float

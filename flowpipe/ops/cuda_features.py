@@ -92,6 +92,20 @@ class CudaFeatures:
         find = partial(self._corners, most=most, quality=quality, apart_px=apart_px)
         return self._found(find, gray, mask)
 
+    def level_ranges(self, gray: Any, places: NDArray[np.int64]) -> NDArray[np.uint8]:
+        check_gray(gray)
+        n, (count, pixels) = len(gray), places.shape
+        if not n or not count:
+            return np.empty((n, count), np.uint8)
+        device, image = self._device, gray.shape[1] * gray.shape[2]
+        with device.working() as lane:
+            ranges = device.empty((n, count), np.uint8)
+            device.kernels.over_values(
+                "level_ranges", n, count, device.uploaded(gray),
+                device.uploaded(places.astype(np.int32)), ranges, image, count, pixels,
+            )  # fmt: skip
+            return np.asarray(lane.download(ranges))
+
     def match_keypoints(
         self, pairs: Sequence[tuple[Keypoints, Keypoints]], window_px: float
     ) -> list[NDArray[np.int64]]:

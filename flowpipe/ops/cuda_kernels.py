@@ -32,7 +32,9 @@ SOURCES = {
     "pyramid": ("widen", "pyramid_down", "bilinear"),
     "tvl1_fields": ("centered_gradient", "tvl1_start", "tvl1_begin", "median", "tvl1_flow"),
     "tvl1_tile": ("tvl1_tile",),
-    "corners": ("corner_strength", "corner_candidates", "corner_choice", "corner_order"),
+    "corners": (
+        "corner_strength", "corner_candidates", "corner_choice", "corner_order", "level_ranges",
+    ),
     "tvl1_level": ("tvl1_level",),
     "akaze": (
         "akaze_smooth", "akaze_slopes", "akaze_response", "akaze_candidates", "akaze_choice",

@@ -51,6 +51,9 @@ class ReferenceFeatures:
             corners.append(np.asarray(points, np.float32))
         return corners
 
+    def level_ranges(self, gray: NDArray[np.uint8], places: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return level_ranges(gray, places)
+
     def match_keypoints(
         self, pairs: Sequence[tuple[Keypoints, Keypoints]], window_px: float
     ) -> list[NDArray[np.int64]]:
@@ -62,6 +65,16 @@ class ReferenceFeatures:
         check_matches(in_first, in_second)
         how = threshold_px, most, least, search_homographies
         return scaled_homographies(in_first, in_second, *how)
+
+
+def level_ranges(gray: NDArray[np.uint8], places: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Return ranges of gray levels as `flowpipe.ops.FeatureOps.level_ranges` does."""
+    check_gray(gray)
+    ranges = np.empty((len(gray), len(places)), np.uint8)
+    for image, out in zip(gray, ranges, strict=True):
+        levels = image.ravel()[places]
+        np.subtract(levels.max(axis=1), levels.min(axis=1), out=out)
+    return ranges
 
 
 def with_masks(

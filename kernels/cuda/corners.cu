@@ -175,3 +175,18 @@ extern "C" __global__ void corner_order(const unsigned long long *ranks, const u
         corner[1] = (float)(place / width);
     }
 }
+
+// Greatest less least gray level at groups of pixels, given as places in the flat order of an image.
+extern "C" __global__ void level_ranges(const u8 *gray, const int *places, u8 *ranges, int image,
+                                        int groups, int pixels) {
+    const int group = column();
+    if (group >= groups) return;
+    const u8 *levels = gray + (size_t)blockIdx.z * image;
+    int least = 255, greatest = 0;
+    for (int k = 0; k < pixels; k++) {
+        const int level = levels[places[group * pixels + k]];
+        least = level < least ? level : least;
+        greatest = level > greatest ? level : greatest;
+    }
+    ranges[(size_t)blockIdx.z * groups + group] = (u8)(greatest - least);
+}

@@ -78,7 +78,7 @@ def test_border_points_surround_the_frame_where_it_has_texture(rng):
     frames = rng.integers(0, 256, (3, 256, 340), dtype=np.uint8)
     frames[1, :, :170] = 90
     frames[2] = 90 + rng.integers(0, TEXTURE_LEVELS, (256, 340))
-    whole, half, flat = border_points(frames)
+    whole, half, flat = border_points(OPS, frames)
     assert whole.dtype == np.float32 and 100 < len(whole) < 400
     inset = np.minimum(whole, [339, 255] - whole).min(axis=1)
     assert inset.min() > 5 and inset.max() < 12 * RINGS
@@ -92,14 +92,14 @@ def test_border_points_keep_out_of_the_mask(rng):
     frames = rng.integers(0, 256, (1, 60, 80), dtype=np.uint8)
     mask = np.full_like(frames, 255)
     mask[:, :, 40:] = 0
-    (free,), (masked,) = border_points(frames), border_points(frames, mask)
+    (free,), (masked,) = border_points(OPS, frames), border_points(OPS, frames, mask)
     assert np.array_equal(masked, free[free[:, 0] < 40]) and 0 < len(masked) < len(free)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (15, 200), (16, 16), (16, 400), (2160, 3840)])
 def test_border_points_lie_in_frames_of_any_size(size, rng):
     gray = rng.integers(0, 256, (1, *size), dtype=np.uint8)
-    (points,) = border_points(gray)
+    (points,) = border_points(OPS, gray)
     assert len(points) == 0 if min(size) < 16 else len(points) > 30
     assert (points >= 0).all() and (points < [size[1], size[0]]).all()
 

@@ -337,6 +337,7 @@ for height, width in ((1, 1), (1, 40), (37, 1), (17, 31), (64, 64), (66, 121)):
             ops.resize(Surfaces((picture,), conversion), *conversion.upright)
     ops.features.corners(gray, 20, 0.01, 3.0, np.ones(gray.shape, np.uint8))
     ops.features.akaze(gray)
+    ops.features.level_ranges(gray, np.array([[0, height * width - 1]]))
 noise = np.random.default_rng(2).integers(0, 256, (3, 70, 97), dtype=np.uint8)
 found = ops.features.akaze(noise, np.ones(noise.shape, np.uint8))
 ops.features.match_keypoints([found[:2], found[1:]], 25.0)

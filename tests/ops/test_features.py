@@ -139,6 +139,21 @@ def test_corners_of_real_frames_are_those_of_opencv(real_frames, ops):
             np.testing.assert_array_equal(ours, theirs)
 
 
+@given(
+    st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 40), st.integers(0, 300),
+    st.integers(1, 90),
+)  # fmt: skip
+@settings(max_examples=20, deadline=None)
+def test_level_ranges_are_those_of_their_pixels(ops, seed, height, width, groups, pixels):
+    rng = np.random.default_rng(seed)
+    gray = images(rng, height, width)
+    places = rng.integers(0, height * width, (groups, pixels))
+    ours = ops.level_ranges(gray, places)
+    levels = gray.reshape(len(gray), -1)[:, places]
+    assert ours.dtype == np.uint8 and ours.shape == (len(gray), groups)
+    np.testing.assert_array_equal(ours, np.ptp(levels, axis=2))
+
+
 def same(ours, meant):
     """Whether keypoints of several frames are the same to the byte."""
     for frame, other in zip(ours, meant, strict=True):
