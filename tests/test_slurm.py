@@ -258,6 +258,92 @@ def test_array_uses_the_gpus_of_its_tasks(options, words, submit, two_gpus, tmp_
     assert beginning in said and f"{end} --part 1/1" in said
 
 
+# -- MPS, which lets the workers of a GPU compute side by side
+
+MPS_CONTROL = """#!/bin/sh
+echo "control $* $(cat) of $CUDA_VISIBLE_DEVICES" >>"$FOLDER/said"
+[ "$1" != -d ] || [ -z "$MPS_FAILS" ] || exit 1
+[ "$1" = -d ] && touch "$CUDA_MPS_PIPE_DIRECTORY/control"
+[ "$1" = -d ] && echo "$CUDA_MPS_PIPE_DIRECTORY" >"$FOLDER/pipes"
+exit 0
+"""
+NVIDIA_SMI = """#!/bin/sh
+for last; do :; done
+for id in $(echo "${last#--id=}" | tr , ' '); do echo "GPU-$id"; done
+"""
+CLIENT = """#!/bin/sh
+control=none; [ -e "${CUDA_MPS_PIPE_DIRECTORY:-/none}/control" ] && control=there
+echo "client $control of $CUDA_VISIBLE_DEVICES" >>"$FOLDER/said"
+exit 3
+"""
+
+
+def write_tools(folder: Path) -> None:
+    """Stand-ins that write what they are told, and by whom, to `said` beside their folder."""
+    folder.mkdir(exist_ok=True)
+    tools = {"nvidia-cuda-mps-control": MPS_CONTROL, "nvidia-smi": NVIDIA_SMI, "flowpipe": CLIENT}
+    for name, text in tools.items():
+        (folder / name).write_text(text.replace("$FOLDER", str(folder.parent)))
+        (folder / name).chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    "gpus, cores, environment, said",
+    [
+        (1, 2, {}, ["control -d  of GPU-3", "client there of GPU-3", "control  quit of GPU-3"]),
+        (
+            2,
+            4,
+            {},
+            ["control -d  of GPU-3,GPU-5", "client there of GPU-3,GPU-5", "control  quit of"],
+        ),
+        (2, 2, {}, ["client none of 3,5"]),
+        (1, 2, {"FLOWPIPE_MPS": "no"}, ["client none of 3"]),
+        (1, 2, {"CUDA_MPS_PIPE_DIRECTORY": "/site"}, ["client none of 3"]),
+        (
+            1,
+            2,
+            {"MPS_FAILS": "1"},
+            ["control -d  of GPU-3", "client none of 3", "control  quit of 3"],
+        ),
+        (0, 2, {}, ["client none of "]),
+    ],
+)
+def test_array_runs_mps_where_workers_share_gpus(gpus, cores, environment, said, tmp_path):
+    """A daemon of the task's own, for its GPUs alone, by names that do not depend on who counts."""
+    write_tools(tmp_path / "bin")
+    task = {
+        "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_MAX": "1", "SLURM_ARRAY_TASK_COUNT": "1",
+        "SLURM_ARRAY_TASK_ID": "1", "SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": str(cores),
+        "SLURM_GPUS_ON_NODE": str(gpus), "CUDA_VISIBLE_DEVICES": ",".join(["3", "5"][:gpus]),
+    }  # fmt: skip
+    (tmp_path / "tmp").mkdir()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("CUDA_")}
+    path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    own = {"PATH": path, "TMPDIR": str(tmp_path / "tmp")}
+    done = subprocess.run(
+        [SCRIPTS / "array.sh"], env=kept | task | own | environment, capture_output=True, text=True,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 3, "the script ends as its client does"
+    lines = (tmp_path / "said").read_text().splitlines()
+    assert len(lines) == len(said)
+    assert all(line.startswith(words) for line, words in zip(lines, said, strict=True)), lines
+    assert ("take turns" in done.stderr) == ("MPS_FAILS" in environment)
+    assert not list((tmp_path / "tmp").iterdir()), "what it made is gone"
+
+
+def test_mps_of_a_job_ends_with_it(submit, two_gpus, tmp_path):
+    write_tools(tmp_path / "bin")
+    job = submit("array.sh", "--array=1-1", "--gres=gpu:1", "--cpus-per-task=2")
+    wait_until(lambda: ended(job))
+    began, client, end = (tmp_path / "said").read_text().splitlines()
+    gpu = began.rpartition(" ")[2]
+    assert began == f"control -d  of {gpu}" and gpu.startswith("GPU-")
+    assert (client, end) == (f"client there of {gpu}", f"control  quit of {gpu}"), logs(tmp_path)
+    assert not Path((tmp_path / "pipes").read_text().strip()).exists()
+
+
 ASK_THE_WORKERS = """
 import os, sys
 from distributed import Client

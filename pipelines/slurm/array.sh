@@ -10,7 +10,11 @@
 #          All that follows the script goes to `flowpipe extract`. Options before it, as
 #          --cpus-per-task=8 --time=4:00:00, take precedence over the lines below.
 # GPUs     sbatch --array=1-32 --gres=gpu:2 --cpus-per-task=8 array.sh ...: the flow runs on the GPUs
-#          of each task, shared by one worker per core (here four a GPU, which read and encode)
+#          of each task, shared by one worker per core (here four a GPU, which read and encode).
+#          Workers of a GPU compute side by side through NVIDIA's MPS: where nvidia-cuda-mps-control
+#          and nvidia-smi are there, each task runs a daemon of its own, in a private folder, and ends
+#          it. Where MPS is not allowed, submit with --export=ALL,FLOWPIPE_MPS=no; where the site runs
+#          it, with CUDA_MPS_PIPE_DIRECTORY set
 # Again    submit the whole array once more: finished shares end in seconds. Shares are counted from
 #          1 to the size of the array, so --array=3,7 is refused; another size is fine.
 # Stops    at the time limit a task publishes the videos it has finished and queues itself again.
@@ -44,6 +48,20 @@ if ((gpus > 0)); then                         # workers share the GPUs evenly, e
 else
   devices=(--device cpu)
 fi
+if ((gpus > 0 && workers > gpus)) && [[ ${FLOWPIPE_MPS:-yes} == yes && -z ${CUDA_MPS_PIPE_DIRECTORY:-} ]] &&
+  command -v nvidia-cuda-mps-control >/dev/null &&
+  uuids=$(nvidia-smi --query-gpu=uuid --format=csv,noheader --id="${CUDA_VISIBLE_DEVICES:-}"); then
+  uuids=${uuids//$'\n'/,}                      # which the daemon and its clients count alike
+  mps=$(mktemp -d "${TMPDIR:-/tmp}/flowpipe-mps-XXXXXX")
+  trap 'echo quit | CUDA_MPS_PIPE_DIRECTORY=$mps nvidia-cuda-mps-control >/dev/null 2>&1; rm -rf "$mps"' EXIT
+  if CUDA_VISIBLE_DEVICES=$uuids CUDA_MPS_PIPE_DIRECTORY=$mps CUDA_MPS_LOG_DIRECTORY=$mps \
+    nvidia-cuda-mps-control -d; then
+    export CUDA_VISIBLE_DEVICES=$uuids CUDA_MPS_PIPE_DIRECTORY=$mps
+  else
+    echo "array.sh: MPS does not start, so the workers of a GPU take turns on it" >&2
+  fi
+fi
+
 flowpipe extract "${devices[@]}" "$@" --quiet --workers "$workers" \
   --part "$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT" &
 extract=$!

@@ -10,7 +10,7 @@
 #          All that follows the script goes to `flowpipe extract`. Scheduler and client run beside
 #          the workers of the first node and need little.
 # GPUs     sbatch --ntasks=8 --gpus-per-task=1 dask.sh ..., a GPU for each worker; or several workers
-#          to a GPU: --nodes=2 --ntasks-per-node=8 --gres=gpu:4
+#          to a GPU: --nodes=2 --ntasks-per-node=8 --gres=gpu:4, which take turns on it (array.sh runs MPS)
 # Again    submit it once more: it does what is missing. At the time limit it publishes the videos it
 #          has finished and queues itself again; scancel stops it for good. A worker that is killed or
 #          lost with its node costs its open video and at most the videos that it finished in the last
