@@ -47,8 +47,8 @@ WINDOWS_HELD = 12
 """Windows of frames that a worker with a GPU holds at most, copies and encoded images included."""
 CAMERA_S_PER_PIXEL = 2.5e-3 / (340 * 256)
 """benchmarks/camera.py"""
-FIT_S_PER_PIXEL = 0.9e-3 / (340 * 256)
-"""benchmarks/camera.py: RANSAC, which is what the cores do of it where a GPU finds the features."""
+FIT_S_PER_PIXEL = 0.5e-3 / (340 * 256)
+"""docs/camera.md: homographies and copies, the share of the cores where a GPU finds features."""
 
 
 def measure(recipe: ExtractRecipe, device: str, sample: Sample) -> Rates:
