@@ -80,8 +80,8 @@ class Extraction:
     seconds : dict
         CPU seconds by stage so far: ``decode``, ``compute``, ``camera`` and ``encode``.
     busy_s : dict
-        Seconds that each stage was at work so far, those of a device that it waits for among them,
-        but not those in which it waited for the stage before it or behind it.
+        Seconds that each stage was at work so far, not those in which it waited for another stage
+        or for a GPU; and ``gpu``, where there is one, those in which a stage waited for it.
 
     Raises
     ------
@@ -109,7 +109,9 @@ class Extraction:
         self.seam_crc32: int | None = None
         self._source_size = 0, 0
         self.seconds = {"decode": 0.0, "compute": 0.0, "camera": 0.0, "encode": 0.0}
-        self.busy_s = dict(self.seconds)
+        gpu = {} if ops.on_cpu else {"gpu": 0.0}
+        self.busy_s = {"decode": 0.0, **gpu, **self.seconds}
+        self._gpu_waited_s = ops.waits.any_s
 
     def __iter__(self) -> Iterator[Window]:
         windows = gathered(self._decode(), self.ops.window_frames, self.ops.window_bytes)
@@ -297,11 +299,15 @@ class Extraction:
     @contextmanager
     def _at_work(self, stage: str, within: str = "") -> Iterator[None]:
         """Add what the block takes to a stage, and take it off the one that it runs within."""
-        began, began_wall = time.thread_time(), time.monotonic()
+        waits = self.ops.waits
+        began, began_wall, waited_s = time.thread_time(), time.monotonic(), waits.mine_s
         try:
             yield
         finally:
             cpu_s, wall_s = time.thread_time() - began, time.monotonic() - began_wall
+            wall_s -= waits.mine_s - waited_s
+            if not self.ops.on_cpu:
+                self.busy_s["gpu"] = waits.any_s - self._gpu_waited_s
             self.seconds[stage] += cpu_s
             self.busy_s[stage] += wall_s
             if within:

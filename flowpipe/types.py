@@ -232,8 +232,8 @@ class Outcome:
     seconds: Mapping[str, float] = field(default_factory=dict)
     """CPU seconds by stage, and ``wall``."""
     busy_s: Mapping[str, float] = field(default_factory=dict)
-    """Seconds that each stage was at work, see `Extraction`, and ``write``. The stages run side by
-    side: the one that comes near ``wall`` bounds the others."""
+    """Seconds that each stage was at work, see `Extraction`, and ``write``. The stages, and the GPU
+    that they wait for, run side by side: what comes near ``wall`` bounds the others."""
     backend: str = ""
     shard: str = ""
     worker: str = ""

@@ -96,7 +96,7 @@ def section(kept: dict[str, Any]) -> Iterator[str]:
         ("Operations, ms a frame", ("operation", "GPU", "core", "times faster"),
          operation_rows(steps)),
         ("Extraction", ("step", "workers", "frames/s", "plan's frames/s",
-                        *(f"{stage} busy" for stage in stages(steps)), "GPU busy", "MiB"),
+                        *(f"{stage} busy" for stage in stages(steps)), "nvidia-smi: busy", "MiB"),
          extraction_rows(steps)),
         ("Training", ("step", "snippets/s", "waits for data", "loss", "GPU busy"),
          training_rows(steps)),

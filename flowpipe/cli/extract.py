@@ -178,7 +178,8 @@ def _report(summary: Summary, wanted: Request) -> None:
         )
         wall_s = max(1e-9, summary.seconds["wall"])
         shares = (f"{name} {round(100 * s / wall_s)}" for name, s in summary.busy_s.items())
-        say(f"% of the workers' time that each stage was at work: {', '.join(shares)}")
+        gpu = ", and the GPU was waited for" if "gpu" in summary.busy_s else ""
+        say(f"% of the workers' time that each stage was at work{gpu}: {', '.join(shares)}")
     if wanted.warning:
         say(f"warning: {wanted.warning}", "yellow")
     store = open_store(path)

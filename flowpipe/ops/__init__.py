@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.errors import BackendError
+from flowpipe.ops.waits import Waits
 from flowpipe.surfaces import SurfaceOps
 
 __all__ = ["DEVICES", "FeatureOps", "Keypoints", "Ops", "Points", "TVL1Model", "TVL1State"]
@@ -72,6 +73,8 @@ class Ops(Protocol):
     """What ran, as recorded in the store: ``cpu-avx512``, ``reference`` ..."""
     on_cpu: bool
     """Whether CPU time is what its work costs."""
+    waits: Waits
+    """How long threads have waited for the device."""
     window_frames: int
     """Frames per call that suit the device, of small ones."""
     window_bytes: int

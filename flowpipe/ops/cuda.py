@@ -25,6 +25,7 @@ from flowpipe.ops.cuda_ladder import PROGRESS, Arena, CudaState, Ladder, Layout,
 from flowpipe.ops.cuda_lanes import Lane, Lent, Made
 from flowpipe.ops.cuda_settings import Settings, window_bytes
 from flowpipe.ops.gpus import usable_cupy
+from flowpipe.ops.waits import Waits
 from flowpipe.surfaces import Surfaces
 
 T = TypeVar("T")
@@ -62,7 +63,8 @@ class CudaOps:
             multiprocessors=int(properties["multiProcessorCount"]),
             settings=Settings.asked(),
         )
-        self._lanes = Lent(lambda: Lane(cupy))
+        self.waits = Waits()
+        self._lanes = Lent(lambda: Lane(cupy, self.waits))
         self._rooms = Lent(Room)
         self._finding = RLock()
         device = Device(

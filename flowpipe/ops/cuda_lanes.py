@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.ops.cuda_errors import in_words
+from flowpipe.ops.waits import Waits
 
 T = TypeVar("T")
 
@@ -24,10 +25,12 @@ class Lane:
     Parameters
     ----------
     cupy : module
+    waits : Waits
+        Keeps the time that threads wait for copies.
     """
 
-    def __init__(self, cupy: Any) -> None:
-        self._cupy = cupy
+    def __init__(self, cupy: Any, waits: Waits) -> None:
+        self._cupy, self._waits = cupy, waits
         with in_words(cupy):
             self.stream = cupy.cuda.Stream(non_blocking=True)
         self._under_way: list[tuple[Any, Any]] = []
@@ -58,7 +61,7 @@ class Lane:
         """
         buffer = self._pinned(source.shape, source.dtype)
         source.get(stream=self.stream, out=buffer, blocking=False)
-        return Download(self._cupy, buffer[part], self._note(buffer))
+        return Download(self._wait_for, buffer[part], self._note(buffer))
 
     def copy(self, parts: Sequence[tuple[int, int]], target: Any) -> None:
         """Copy parts (address, bytes) of the device's memory, one behind the other, to an array."""
@@ -70,7 +73,7 @@ class Lane:
         """Copy parts (address, bytes) of the device's memory to the host: uint8 (bytes,)."""
         buffer = self._pinned((sum(size for _, size in parts),), np.uint8)
         self._copy(parts, buffer.ctypes.data, self._cupy.cuda.runtime.memcpyDeviceToHost)
-        return Download(self._cupy, buffer, self._note(buffer))
+        return Download(self._wait_for, buffer, self._note(buffer))
 
     def _copy(self, parts: Sequence[tuple[int, int]], to: int, kind: int) -> None:
         for address, size in parts:
@@ -80,8 +83,12 @@ class Lane:
     def settle(self) -> None:
         """Wait until everything is copied that `copy` was asked for."""
         if self._taken is not None:
-            self._taken.synchronize()
+            self._wait_for(self._taken)
             self._taken = None
+
+    def _wait_for(self, event: Any) -> None:
+        with in_words(self._cupy), self._waits.waiting():
+            event.synchronize()
 
     def mark(self) -> Any:
         """An event after all that the stream has to do by now."""
@@ -106,16 +113,15 @@ class Lane:
 class Download:
     """An array on its way from the device. NumPy takes it for an array, and waits for it."""
 
-    def __init__(self, cupy: Any, host: NDArray[Any], there: Any) -> None:
+    def __init__(self, wait_for: Callable[[Any], None], host: NDArray[Any], there: Any) -> None:
         self.shape, self.dtype, self.ndim = host.shape, host.dtype, host.ndim
-        self._cupy, self._host, self._there = cupy, host, there
+        self._wait_for, self._host, self._there = wait_for, host, there
 
     def __len__(self) -> int:
         return int(self.shape[0])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        with in_words(self._cupy):
-            self._there.synchronize()
+        self._wait_for(self._there)
         host = self._host if dtype is None else self._host.astype(dtype, copy=False)
         return host.copy() if copy else host
 

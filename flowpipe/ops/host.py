@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe.ops.waits import Waits
+
 
 class HostOps:
     """The operations of `flowpipe.ops.Ops` that have nothing to do where nothing goes anywhere."""
@@ -15,6 +17,7 @@ class HostOps:
     surfaces = None
     window_frames = 16  # at 340x256 the flow of a window takes some 50 MB, everything included
     window_bytes = 32 << 20
+    waits = Waits()
 
     def to_device(self, frames: NDArray[Any]) -> NDArray[Any]:
         return frames

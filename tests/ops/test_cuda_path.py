@@ -6,13 +6,16 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command import moving_clip
 from conftest import ROOT, python_path
 from emulated import STAND_IN, emulated_ops
 from synth import translated_pair
+from videofile import encode_video
 
 from flowpipe.datasets import demo
 from flowpipe.datasets.demo.clipfile import write_clip
@@ -23,6 +26,7 @@ from flowpipe.flow.tvl1 import VARIANTS, TVL1Params, TVL1Solver
 from flowpipe.ops import get_ops
 from flowpipe.ops.cpu import native_core
 from flowpipe.ops.cuda_ladder import Layout
+from flowpipe.ops.waits import Waits
 from flowpipe.recipe import build
 from flowpipe.types import Span, VideoRecord
 from flowpipe.windows import frames_at_once
@@ -129,6 +133,46 @@ def test_what_one_thread_makes_another_fetches_while_it_goes_on(cuda):
     for ours, wanted in zip(found, [*meant, get_ops().difference(frames)[0]], strict=True):
         np.testing.assert_array_equal(ours, wanted)
     np.testing.assert_array_equal(after, get_ops().gray(frames))
+
+
+def test_time_in_which_a_gpu_is_waited_for_is_no_stage_s(cuda, monkeypatch, tmp_path):
+    """It is counted once, whichever threads wait; what they compute beside it is their own."""
+    pause_s, synchronize = 0.05, cuda._cupy.cuda.Event.synchronize
+
+    def pausing(event):
+        time.sleep(pause_s)
+        synchronize(event)
+
+    monkeypatch.setattr(cuda._cupy.cuda.Event, "synchronize", pausing)
+    clip = encode_video(tmp_path / "clip.mp4", moving_clip(1, frames=12))
+    how = {"flow": {"name": "tvl1", **BRIEF}, "size": {"width": 40, "height": 33}}
+    recipe = build(ExtractRecipe, {"modalities": ["rgb", "flow"], **how})
+    began, before = time.monotonic(), cuda.waits.any_s
+    extraction = Extraction(Span(VideoRecord("clip", str(clip))), recipe, cuda)
+    assert sum(1 for _ in extraction) == 1
+    lasted_s = time.monotonic() - began
+    waits_s = extraction.busy_s.pop("gpu")
+    assert waits_s == cuda.waits.any_s - before and 3 * pause_s <= waits_s <= lasted_s
+    assert max(extraction.busy_s.values()) + waits_s <= lasted_s
+    assert min(extraction.busy_s.values()) > -1e-3
+
+
+def test_threads_that_wait_side_by_side_wait_once():
+    waits, both = Waits(), threading.Barrier(2)
+    found = []
+
+    def wait():
+        with waits.waiting():
+            both.wait(20)
+            time.sleep(0.05)
+        found.append(waits.mine_s)
+
+    threads = [threading.Thread(target=wait) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 0.05 <= waits.any_s < sum(found) and waits.mine_s == 0
 
 
 def test_too_little_memory_halves_the_batch_and_says_so(cuda, monkeypatch):
@@ -309,6 +353,7 @@ SANITIZED = """
 import numpy as np
 from emulated import emulated_ops
 from synth import translated_pair
+from videofile import encode_video
 from flowpipe.flow.tvl1 import TVL1Params, TVL1Solver
 from flowpipe.surfaces import Conversion, Surfaces
 ops = emulated_ops()

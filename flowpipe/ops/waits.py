@@ -1,0 +1,42 @@
+"""Threads that wait for a device -> how long each of them has, and how long any has."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Waits:
+    """Seconds in which threads waited for a device."""
+
+    def __init__(self) -> None:
+        self._local, self._lock = threading.local(), threading.Lock()
+        self._waiting, self._since, self._any_s = 0, 0.0, 0.0
+
+    @property
+    def mine_s(self) -> float:
+        """Seconds that this thread has waited."""
+        return float(getattr(self._local, "seconds", 0.0))
+
+    @property
+    def any_s(self) -> float:
+        """Seconds in which at least one thread waited."""
+        return self._any_s
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Within, this thread waits for the device."""
+        began = time.monotonic()
+        with self._lock:
+            self._since = self._since if self._waiting else began
+            self._waiting += 1
+        try:
+            yield
+        finally:
+            ended = time.monotonic()
+            with self._lock:
+                self._waiting -= 1
+                self._any_s += 0.0 if self._waiting else ended - self._since
+            self._local.seconds = self.mine_s + ended - began
