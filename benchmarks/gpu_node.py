@@ -1,0 +1,262 @@
+"""Measured CPU costs + a GPU's pairs per second -> frames per second of a node, by model.
+
+    python benchmarks/gpu_node.py [--pairs-per-s 4300] [--clips 3] [--runs 3] [-o docs/gpu-node.md]
+
+What the cores do for a frame is measured here: the CPU time of one worker's task, pinned to one
+core, by stage. What a GPU would do in their place (resizing, gray, pyramids, TV-L1, warping,
+quantising) is timed apart, and so are the features that camera motion is found by. The pairs per
+second of the GPU are not measured but given; its time for features is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flowpipe import recipe
+from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe.flow.warped import CameraMotion
+from flowpipe.ops import get_ops
+from flowpipe.run import worker
+from flowpipe.run.cluster_settings import SETTINGS
+from flowpipe.run.plan import ShardPlan
+from flowpipe.types import Span, VideoRecord
+
+SHARED = Path(os.environ.get("FLOWPIPE_SHARED_DATA", "../shared/data"))
+SETS = {"rgb+flow": ("rgb", "flow"), "all four": ("rgb", "flow", "warped_flow", "rgb_diff")}
+ON_DEVICE = (
+    "resize", "gray", "difference", "quantise", "warp_homography", "take", "pyramid", "upsample",
+    "empty", "tvl1_memory", "tvl1_start", "tvl1_warps", "tvl1_flow",
+)  # fmt: skip
+FEATURES = ("akaze", "corners", "level_ranges", "match_keypoints")
+COPIED_BYTES = {"rgb+flow": 340 * 256 * (3 + 2), "all four": 340 * 256 * (3 + 2 + 2 + 3 + 1)}
+"""Of a stored frame, through pinned memory, both ways."""
+COPY_BYTES_PER_S = 5e9  # of one core, from memory to memory
+
+
+class Cost(NamedTuple):
+    """CPU milliseconds of a frame."""
+
+    decode: float
+    features: float
+    """Keypoints, corners and matches of camera motion, which a GPU can take over."""
+    camera: float
+    """What is left of it: homographies."""
+    encode: float
+    rest: float
+    """Writing, hashing, publishing, hand-over between threads."""
+    device: float
+    """What a GPU takes over."""
+
+
+NODES = ((1, 4), (1, 8), (1, 16), (8, 64), (8, 128))
+"""GPUs and cores."""
+
+
+class Timed:
+    """Operations that add up the CPU time of what a GPU would compute."""
+
+    def __init__(self, ops: Any, names: Sequence[str]) -> None:
+        self._ops, self._names, self.seconds = ops, names, Counter[str]()
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._ops, name)
+        if name not in self._names:
+            return method
+
+        def timed(*arguments: Any, **named: Any) -> Any:
+            began = time.thread_time()
+            try:
+                return method(*arguments, **named)
+            finally:
+                self.seconds[name] += time.thread_time() - began
+
+        return timed
+
+
+def inside(clips: Sequence[Path], modalities: Sequence[str]) -> None:
+    """The task of one worker on a shard of whole clips, in this process; prints JSON."""
+    made = recipe.build(ExtractRecipe, {"modalities": list(modalities)})
+    camera_s = 0.0
+
+    def timed(name: str) -> None:
+        method = getattr(CameraMotion, name)
+
+        def measured(*arguments: Any, **named: Any) -> Any:
+            nonlocal camera_s
+            began = time.thread_time()
+            try:
+                return method(*arguments, **named)
+            finally:
+                camera_s += time.thread_time() - began
+
+        setattr(CameraMotion, name, measured)
+
+    for name in ("features", "estimate"):
+        timed(name)
+    for some in (clips[:1], clips):  # the first warms up
+        ops, camera_s = Timed(get_ops("cpu"), ON_DEVICE), 0.0
+        ops.features = features = Timed(get_ops("cpu").features, FEATURES)
+        worker.kept_ops = lambda device, ops=ops: ops
+        spans = tuple(Span(VideoRecord(clip.stem, str(clip))) for clip in some)
+        with tempfile.TemporaryDirectory() as folder:
+            shard = ShardPlan("shard-0", spans, 0, 0)
+            began = time.process_time()
+            outcomes = worker.extract_shard(
+                worker.ShardJob(folder, folder, shard, made, "cpu", "fail", 300)
+            )
+            whole_s = time.process_time() - began
+    seconds: Counter[str] = Counter()
+    for outcome in outcomes:
+        seconds.update(outcome.seconds)
+    frames = sum(outcome.frames for outcome in outcomes)
+    named = {
+        "decode": seconds["decode"] - ops.seconds["resize"],
+        "features": features.seconds.total(),
+        "camera": camera_s - features.seconds.total() - ops.seconds["take"],
+        "encode": seconds["encode"],
+        "device": ops.seconds.total(),
+    }
+    named["rest"] = whole_s - sum(named.values())
+    print(json.dumps({name: 1e3 * value / frames for name, value in named.items()}))
+
+
+def measured(clips: Sequence[Path], modalities: Sequence[str], runs: int) -> Cost:
+    """Least of several runs, by stage, each in a process of its own on one core."""
+    environment = {**os.environ, **SETTINGS["distributed.nanny.pre-spawn-environ"]}
+    core = sorted(os.sched_getaffinity(0))[-1]
+    found: list[dict[str, float]] = []
+    for _ in range(runs):
+        told = subprocess.run(
+            [sys.executable, __file__, "--inside", *modalities, "--of", *clips],
+            check=True, stdout=subprocess.PIPE, env=environment,
+            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+        )  # fmt: skip
+        found.append(json.loads(told.stdout))
+    return Cost(**{name: min(run[name] for run in found) for name in Cost._fields})
+
+
+def host_ms(cost: Cost, name: str) -> float:
+    """CPU milliseconds of a frame where a GPU computes the rest."""
+    copies = 1e3 * COPIED_BYTES[name] / COPY_BYTES_PER_S
+    return sum(cost) - cost.device + copies
+
+
+def filled(cost: Cost, name: str, gpus: int, cores: int, pairs_per_s: float) -> tuple[float, str]:
+    """Frames per second with as many workers as cores, and what bounds them."""
+    by_cores = 1e3 * cores / host_ms(cost, name)
+    by_gpus = gpus * pairs_per_s / flows(name)
+    return (by_cores, "cores") if by_cores < by_gpus else (by_gpus, "GPUs")
+
+
+def one_each(cost: Cost, name: str, gpus: int, pairs_per_s: float) -> float:
+    """Frames per second with one worker for each GPU: no faster than the slowest of its threads."""
+    slowest_ms = max(cost.decode, cost.features + cost.camera, cost.encode + cost.rest)
+    return gpus * min(1e3 / slowest_ms, pairs_per_s / flows(name))
+
+
+def flows(name: str) -> int:
+    """Fields of flow that a GPU computes for a frame."""
+    return sum("flow" in modality for modality in SETS[name])
+
+
+def report(costs: dict[str, Cost], pairs_per_s: float) -> str:
+    """The page."""
+    lines = [
+        "# What a node with GPUs extracts: a model",
+        "",
+        "Written by `python benchmarks/gpu_node.py`. **No GPU was measured.** The CPU costs were, "
+        "on UCF101 clips",
+        f"at 340x256; a GPU is taken to make {pairs_per_s:,.0f} pairs/s (`--pairs-per-s`; "
+        "[gpu-roofline.md](gpu-roofline.md) predicts it).",
+        "",
+        "CPU time of a frame by stage, ms. *Device* is what a GPU takes over: resizing, gray, "
+        "pyramids, TV-L1, warping,",
+        "quantising. *Features* are keypoints, corners and matches for the camera's motion, "
+        "*camera* is what is left of it:",
+        "homographies. *Rest* is writing, hashing and publishing.",
+        "",
+        "| | decode | features | camera | encode | rest | device |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, cost in costs.items():
+        lines.append(f"| {name} | " + " | ".join(f"{ms:.2f}" for ms in cost) + " |")
+    lines += [
+        "",
+        "Frames/s:",
+        "",
+        "- *Cores alone*: `--device cpu`.",
+        "- *One worker* for each GPU, features on the cores: no faster than the slowest of its "
+        "threads. What `--gpus N` did at first.",
+        "- *Filled*: a worker for each core, as `--gpus N` starts by default; with features on the "
+        "cores, and on the GPU, as it is.",
+        "- *One more*: gain by one more core, and by one more GPU.",
+        "- *nvJPEG*: gain if encoding cost neither cores nor GPU anything, an upper bound.",
+        "",
+        "| node | images | cores alone | one worker | filled, features on cores | filled "
+        "| bound by | one more core, GPU | nvJPEG |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for gpus, cores in NODES:
+        for name, cost in costs.items():
+            ours = cost._replace(features=0.0)
+            rate, bound = filled(ours, name, gpus, cores, pairs_per_s)
+            core, gpu, encoding = (
+                f"{100 * (filled(*how, pairs_per_s)[0] / rate - 1):+.0f} %"
+                for how in (
+                    (ours, name, gpus, cores + 1),
+                    (ours, name, gpus + 1, cores),
+                    (ours._replace(encode=0.0), name, gpus, cores),
+                )
+            )
+            lines.append(
+                f"| {gpus} GPU{'s' * (gpus > 1)}, {cores} cores | {name} | "
+                f"{1e3 * cores / sum(cost):,.0f} | {one_each(cost, name, gpus, pairs_per_s):,.0f} "
+                f"| {filled(cost, name, gpus, cores, pairs_per_s)[0]:,.0f} | {rate:,.0f} | {bound} "
+                f"| {core}, {gpu} | {encoding} |"
+            )
+    lines += [
+        "",
+        "JPEG is encoded on the cores. With 8 cores for each GPU or more, nvJPEG would gain next "
+        "to nothing,",
+        "and bytes would then depend on the device. Nodes with fewer cores would gain.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs-per-s", type=float, default=4300, help="of one GPU, at 340x256")
+    parser.add_argument("--videos", type=Path, default=SHARED / "clips" / "ucf101")
+    parser.add_argument("--clips", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("-o", type=Path, help="write Markdown here")
+    parser.add_argument("--inside", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--of", nargs="+", type=Path, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.inside:
+        inside(chosen.of, chosen.inside)
+        return
+    found = sorted(p for p in chosen.videos.rglob("*") if p.suffix in (".avi", ".mp4"))
+    if not found:
+        raise SystemExit(f"no .avi or .mp4 below {chosen.videos}; name a folder with --videos")
+    count = min(chosen.clips, len(found))
+    clips = [found[k * len(found) // count] for k in range(count)]
+    costs = {name: measured(clips, images, chosen.runs) for name, images in SETS.items()}
+    text = report(costs, chosen.pairs_per_s)
+    if chosen.o:
+        chosen.o.write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
