@@ -16,8 +16,6 @@ from flowpipe.run import cores_alone_s, plan_run, usable_cores
 from flowpipe.store import free_bytes
 from flowpipe.words import byte_size, counted, duration
 
-BOUND = {"cores": "the cores", "gpus": "the GPUs", "longest_shard": "its longest shard"}
-"""Words for what a run is bound by, see `Plan.lasts_s`."""
 STAGES = {
     "decode": "decoding", "compute": "computing", "camera": "camera motion", "encode": "encoding",
 }  # fmt: skip
@@ -133,11 +131,13 @@ def _print(facts: dict[str, Any], device: str, warning: str) -> None:
 
 
 def _bound(facts: dict[str, Any]) -> str:
-    """Say what bounds the run, and of the cores the stage that takes most of their time."""
-    stages = facts["core_hours_by_stage"]
-    if facts["bound_by"] != "cores" or not stages:
-        return BOUND[facts["bound_by"]]
+    """Say what bounds the run, and where cores or threads do, the stage that takes most of them."""
+    bound, stages = facts["bound_by"], facts["core_hours_by_stage"]
+    if bound in ("gpus", "longest_shard"):
+        return {"gpus": "the GPUs", "longest_shard": "its longest shard"}[bound]
     most = max(stages, key=lambda stage: stages[stage])
+    if bound == "stage":
+        return f"{STAGES[most]}, for which each worker has one thread"
     share = stages[most] / sum(stages.values())
     return f"the cores, {share:.0%} of whose time is for {STAGES[most]}"
 

@@ -23,19 +23,19 @@ class Choice:
     device: str
     gpus: int
     workers: int
+    cores: int
+    """Usable cores of this machine; of a scheduler's workers, whose machines are not looked at, one
+    for each."""
     words: str
     """Reason for the device and the number of workers; empty where both were asked for."""
 
     @property
     def frames_per_s(self) -> float:
-        """Throughput if all workers have work: that of the cores, of the slowest stage, which is
-        one thread of each worker, or of the GPUs."""
-        cores = usable_cores()
-        if self.device == "cpu":
-            return min(self.workers, cores) / self.rates.frame_s
-        slowest_s = max(self.rates.stages_s.values())
-        busy_s = self.rates.frame_s / cores, slowest_s / self.workers, self.rates.gpu_s / self.gpus
-        return 1 / max(busy_s)
+        """Throughput while all workers have work, by `Rates.busy_s`."""
+        busy_s = self.rates.busy_s(
+            self.device, workers=self.workers, cores=self.cores, gpus=self.gpus
+        )
+        return 1 / max(busy_s.values())
 
 
 def choose_rates(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> Choice:
@@ -57,10 +57,11 @@ def choose_rates(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> 
     """
     costs = _measured(recipe, sample, options)
     workers, words = options.workers, ""
+    cores = workers if options.scheduler else usable_cores()
     if not workers:
-        workers, words = fill_gpus(options.gpus, costs, usable_cores(), usable_memory())
+        workers, words = fill_gpus(options.gpus, costs, cores, usable_memory())
     words = "; ".join(filter(None, [words, mps_words(workers, options.gpus)]))
-    chosen = Choice(costs, options.device, options.gpus, workers, words)
+    chosen = Choice(costs, options.device, options.gpus, workers, cores, words)
     if not options.any_device or options.device != "cuda":
         return chosen
     alone = _on_cores(recipe, sample, options)
@@ -107,7 +108,8 @@ def _on_cores(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> Cho
     except BackendError:
         return None
     decoding = options.gpus if recipe.video.decoder != "cpu" else 0
-    workers = options.workers or usable_cores()
+    cores = usable_cores()
+    workers = options.workers or cores
     if decoding:
         workers = max(1, workers // decoding) * decoding
-    return Choice(costs, "cpu", decoding, workers, "")
+    return Choice(costs, "cpu", decoding, workers, cores, "")

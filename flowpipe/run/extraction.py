@@ -103,8 +103,8 @@ def plan_run(
     quarantined |= {s.key for s, _ in spans if (s.record.video_id, 0, 1) in quarantined}
     choice = choose_rates(recipe, sample, options)
     plan = make_plan(
-        spans, unusable, sample, choice.rates, workers=choice.workers, done=done,
-        quarantined=quarantined,
+        spans, unusable, sample, choice.rates, workers=choice.workers, cores=choice.cores,
+        done=done, quarantined=quarantined,
     )  # fmt: skip
     return replace(
         plan, done=plan.done + compared.kept, device=choice.device, gpus=choice.gpus,

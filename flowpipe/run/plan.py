@@ -70,6 +70,23 @@ class Rates:
         """Seconds that a frame takes where cores and GPU wait for each other."""
         return self.frame_s + self.gpu_s
 
+    def busy_s(self, device: str, *, workers: int, cores: int, gpus: int) -> dict[str, float]:
+        """Return how long a frame keeps each part of a machine busy, seconds.
+
+        All workers are taken to have work, so the largest is the time between two frames. A worker
+        without a GPU has one core. A worker with a GPU has a thread for each stage.
+
+        Returns
+        -------
+        dict of str to float
+            ``cores``, ``gpus`` and, where stages have threads, ``stage``: the slowest one.
+        """
+        gpu_s = self.gpu_s / max(1, gpus)
+        if device == "cpu":
+            return {"cores": self.frame_s / min(workers, cores), "gpus": gpu_s}
+        slowest_s = max(self.stages_s.values(), default=self.frame_s)
+        return {"cores": self.frame_s / cores, "gpus": gpu_s, "stage": slowest_s / workers}
+
 
 @dataclass(frozen=True)
 class ShardPlan:
@@ -97,15 +114,15 @@ class Plan:
     cost_s: float
     """Seconds of one core and, where a GPU computes, of one GPU."""
     bytes: float
-    gpu_s: float = 0.0
-    """Seconds of one GPU within `cost_s`."""
-    stages_s: Mapping[str, float] = field(default_factory=dict)
-    """Seconds of one core within `cost_s`, by stage."""
+    rates: Rates
+    """Costs of a frame."""
     device: str = "cpu"
     gpus: int = 0
     """GPUs that the workers share; 0 for none, or where the scheduler has them."""
     workers: int = 1
     """Workers that the run starts, or of the scheduler."""
+    cores: int = 1
+    """Cores that the workers share."""
     filled: str = ""
     """Reason for the device and the number of workers, where they were not asked for, and how
     workers share GPUs."""
@@ -133,16 +150,30 @@ class Plan:
         split = self.split
         return self.spans - split.total() + len(split)
 
+    @property
+    def gpu_s(self) -> float:
+        """Seconds of one GPU within `cost_s`."""
+        return self.frames * self.rates.gpu_s
+
+    @property
+    def stages_s(self) -> dict[str, float]:
+        """Seconds of one core within `cost_s`, by stage."""
+        return {stage: self.frames * s for stage, s in self.rates.stages_s.items()}
+
     def lasts_s(self, more_cores: int = 0, more_gpus: int = 0) -> dict[str, float]:
         """Return how long each of what the run needs is busy, seconds; the largest is its time.
 
-        All workers are taken to be busy, cores and GPUs side by side, a core for each worker.
+        Parts of the machine are those of `Rates.busy_s`; ``longest_shard`` is the time of the
+        worker that has it. A core that is added has a worker of its own.
         """
-        return {
-            "cores": (self.cost_s - self.gpu_s) / (self.workers + more_cores),
-            "gpus": self.gpu_s / max(1, self.gpus + more_gpus),
-            "longest_shard": max((shard.cost_s for shard in self.shards), default=0.0),
-        }
+        busy_s = self.rates.busy_s(
+            self.device, workers=self.workers + more_cores, cores=self.cores + more_cores,
+            gpus=self.gpus + more_gpus,
+        )  # fmt: skip
+        alone_s = self.rates.busy_s(self.device, workers=1, cores=self.cores, gpus=1)
+        longest = max((shard.cost_s for shard in self.shards), default=0.0) / self.rates.both_s
+        lasts_s = {part: self.frames * s for part, s in busy_s.items()}
+        return {**lasts_s, "longest_shard": longest * max(alone_s.values())}
 
     def saved_share(self, more_cores: int = 0, more_gpus: int = 0) -> float:
         """Return by which share of its time the run would end sooner with more of them."""
@@ -236,6 +267,7 @@ def make_plan(
     rates: Rates,
     *,
     workers: int,
+    cores: int | None = None,
     done: Collection[SpanKey] = (),
     quarantined: Collection[SpanKey] = (),
 ) -> Plan:
@@ -251,6 +283,8 @@ def make_plan(
         See `run.rates`.
     workers : int
         Shards are made small enough for every worker to get several.
+    cores : int, optional
+        Cores that the workers share; default: one for each.
     """
     todo = [(s, b) for s, b in spans if s.key not in done and s.key not in quarantined]
     rest = {span.record.video_id for span, _ in todo}
@@ -285,9 +319,9 @@ def make_plan(
         frames=total_frames,
         cost_s=total_frames * rates.both_s,
         bytes=total_frames * rates.frame_bytes,
-        gpu_s=total_frames * rates.gpu_s,
-        stages_s={stage: total_frames * s for stage, s in rates.stages_s.items()},
+        rates=rates,
         workers=workers,
+        cores=workers if cores is None else cores,
     )
 
 

@@ -45,8 +45,8 @@ REST_BYTES = 128 << 20
 """benchmarks/memory.py: what a worker holds beside its flow and its windows of frames."""
 WINDOWS_HELD = 12
 """Windows of frames that a worker with a GPU holds at most, copies and encoded images included."""
-CAMERA_S_PER_PIXEL = 2.5e-3 / (340 * 256)
-"""benchmarks/camera.py"""
+CAMERA_S_PER_PIXEL = 2.2e-3 / (340 * 256)
+"""docs/camera.md, by benchmarks/camera.py"""
 FIT_S_PER_PIXEL = 0.5e-3 / (340 * 256)
 """docs/camera.md: homographies and copies, the share of the cores where a GPU finds features."""
 

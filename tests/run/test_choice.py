@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.recipe import build
 from flowpipe.run import choice
 from flowpipe.run.options import RunOptions
-from flowpipe.run.plan import Rates, Sample, make_plan
+from flowpipe.run.plan import Plan, Rates, Sample, make_plan
 from flowpipe.types import Span, VideoRecord
 
 SAMPLE = Sample(1e-4, 256, 340)
@@ -85,23 +86,59 @@ def test_gpus_go_on_decoding_where_the_cores_compute(machine):
     assert (found.device, found.gpus, found.workers) == ("cpu", 3, 6)
 
 
+def planned(rates: Rates, videos: int = 1000, **options) -> Plan:
+    spans = [(Span(VideoRecord(str(k), str(k))), 1_000_000) for k in range(videos)]
+    workers, cores = options.pop("workers"), options.pop("cores")
+    plan = make_plan(spans, (), SAMPLE, rates, workers=workers, cores=cores)
+    return replace(plan, **options)
+
+
 @pytest.mark.parametrize(
-    "workers, gpus, gpu_s, core, gpu",
+    "workers, cores, gpus, gpu_s, bound, core, gpu",
     [
-        (1, 1, 1e-3, 0.5, 0.0),  # 5 ms of one core, 1 ms of a GPU
-        (4, 1, 10e-3, 0.0, 0.5),
-        (9, 1, 5e-3 / 9, 0.0, 0.0),  # both are needed at once
-        (3, 0, 0.0, 0.25, 0.0),
+        (1, 1, 1, 1e-3, "cores", 0.5, 0.0),  # 5 ms of one core, 1 ms of a GPU
+        (4, 4, 1, 10e-3, "gpus", 0.0, 0.5),
+        (9, 9, 1, 5e-3 / 9, "cores", 0.0, 0.0),  # both are needed at once
+        (1, 64, 1, 1e-3, "stage", 0.5, 0.0),  # 2 ms of a thread, until there is another worker
+        (3, 3, 0, 0.0, "cores", 0.25, 0.0),
+        (64, 2, 0, 0.0, "cores", 1 / 3, 0.0),  # workers that have no core help nobody
     ],
 )
 def test_one_more_core_or_gpu_gives_what_the_other_does_not_hold_back(
-    workers, gpus, gpu_s, core, gpu
+    workers, cores, gpus, gpu_s, bound, core, gpu
 ):
-    from dataclasses import replace
-
-    spans = [(Span(VideoRecord(str(k), str(k))), 1_000_000) for k in range(1000)]
     rates = Rates(5e-3, 1000, gpu_s, stages_s=STAGES)
-    plan = replace(make_plan(spans, (), SAMPLE, rates, workers=workers), gpus=gpus)
+    device = "cuda" if gpus else "cpu"
+    plan = planned(rates, workers=workers, cores=cores, gpus=gpus, device=device)
+    lasts_s = plan.lasts_s()
+    assert lasts_s[bound] == max(lasts_s.values())
     assert plan.saved_share(more_cores=1) == pytest.approx(core)
     assert plan.saved_share(more_gpus=1) == pytest.approx(gpu, abs=1e-9)
     assert sum(plan.stages_s.values()) == pytest.approx(plan.cost_s - plan.gpu_s)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2, 8, 24])
+@pytest.mark.parametrize("cpu_s, gpu_s", [(15e-3, 1e-3), (1e-3, 1.0), (15e-3, 4e-3)])
+def test_a_plan_lasts_as_long_as_its_device_was_chosen_for(workers, cpu_s, gpu_s, machine):
+    machine(cpu_s, gpu_s)
+    found = chosen(workers=workers)
+    plan = planned(
+        found.rates, workers=found.workers, cores=found.cores, gpus=found.gpus, device=found.device
+    )
+    assert max(plan.lasts_s().values()) == pytest.approx(plan.frames / found.frames_per_s)
+
+
+def test_the_stages_of_one_video_are_beside_each_other_too(machine):
+    machine(15e-3, 1e-3)
+    found = chosen(workers=2)
+    plan = planned(found.rates, 1, workers=2, cores=found.cores, gpus=1, device="cuda")
+    lasts_s = plan.lasts_s()
+    assert max(lasts_s, key=lasts_s.get) == "longest_shard"
+    assert lasts_s["longest_shard"] == pytest.approx(plan.frames * STAGES["camera"])
+
+
+def test_workers_of_a_scheduler_have_a_core_each(machine):
+    """Those of this machine are not theirs."""
+    machine(15e-3, 1e-3)
+    found = chosen(workers=64, gpus=0, scheduler="tcp://there:1", any_device=False)
+    assert found.frames_per_s == pytest.approx(64 / 20e-3)
