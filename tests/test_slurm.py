@@ -333,6 +333,88 @@ def test_array_runs_mps_where_workers_share_gpus(gpus, cores, environment, said,
     assert not list((tmp_path / "tmp").iterdir()), "what it made is gone"
 
 
+SRUN = """#!/bin/bash
+# Tasks of a step: those asked for, else all of the job.
+tasks=$SLURM_NTASKS
+while [[ $1 == --* ]]; do [[ $1 == --ntasks=* ]] && tasks=${1#*=}; shift; done
+for ((id = 0; id < tasks; id++)); do SLURM_LOCALID=$id SLURMD_NODENAME=here "$@" & done
+wait
+"""
+DASK = """#!/bin/sh
+[ "$1" = worker ] || exit 0
+control=none; [ -e "${CUDA_MPS_PIPE_DIRECTORY:-/none}/control" ] && control=there
+echo "client $control of $CUDA_VISIBLE_DEVICES" >>"$FOLDER/said"
+"""
+CLUSTER_CLIENT = """#!/bin/sh
+[ "$1" = cluster ] && exec mkdir "$3"
+until [ $(grep -c client "$FOLDER/said") -ge $SLURM_NTASKS ]; do sleep 0.05; done
+exit 3
+"""
+
+
+@pytest.mark.parametrize(
+    "gpus, tasks, environment, clients, ends",
+    [
+        (1, 2, {}, ["there of GPU-3"] * 2, ["-d  of GPU-3", " quit of GPU-3"]),
+        (
+            2,
+            4,
+            {},
+            ["there of GPU-3"] * 2 + ["there of GPU-5"] * 2,
+            ["-d  of GPU-3,GPU-5", " quit of GPU-3,GPU-5"],
+        ),
+        (2, 2, {}, ["none of 3", "none of 5"], []),
+        (1, 2, {"FLOWPIPE_MPS": "no"}, ["none of 3"] * 2, []),
+        (1, 2, {"CUDA_MPS_PIPE_DIRECTORY": "/site"}, ["none of 3"] * 2, []),
+        (1, 2, {"MPS_FAILS": "1"}, ["none of 3"] * 2, ["-d  of GPU-3"]),
+        (0, 2, {}, ["none of "] * 2, []),
+    ],
+)
+def test_dask_runs_mps_where_workers_share_gpus(gpus, tasks, environment, clients, ends, tmp_path):
+    """A daemon on the node before the first worker, ended after the last one."""
+    tools = tmp_path / "bin"
+    write_tools(tools)
+    for name, text in {"srun": SRUN, "dask": DASK, "flowpipe": CLUSTER_CLIENT}.items():
+        (tools / name).write_text(text.replace("$FOLDER", str(tmp_path)))
+        (tools / name).chmod(0o755)
+    job = {
+        "SLURM_JOB_ID": "7", "SLURM_NTASKS": str(tasks), "SLURM_TASKS_PER_NODE": f"{tasks}(x1)",
+        "SLURM_JOB_NUM_NODES": "1", "SLURM_GPUS_ON_NODE": str(gpus),
+        "CUDA_VISIBLE_DEVICES": ",".join(["3", "5"][:gpus]),
+        "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "TMPDIR": str(tmp_path / "tmp"),
+    }  # fmt: skip
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "said").touch()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("CUDA_")}
+    done = subprocess.run(
+        [SCRIPTS / "dask.sh"], env=kept | job | environment, capture_output=True, text=True,
+        stdin=subprocess.DEVNULL, cwd=tmp_path, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (3, ""), "the script ends as its client does"
+    lines = (tmp_path / "said").read_text().splitlines()
+    workers = [f"client {words}" for words in clients]
+    begin, end = ([f"control {words}" for words in part] for part in (ends[:1], ends[1:]))
+    middle = lines[len(begin) : len(lines) - len(end)]
+    assert (lines[: len(begin)], sorted(middle)) == (begin, workers), lines
+    assert lines[len(lines) - len(end) :] == end, lines
+    log = (tmp_path / "flowpipe-7.dask.log").read_text()
+    assert ("take turns" in log) == ("MPS_FAILS" in environment), log
+    assert not list((tmp_path / "tmp").iterdir()) and not list(tmp_path.glob("*.cluster"))
+
+
+def test_dask_workers_of_a_job_reach_its_mps(submit, two_gpus, tmp_path):
+    client = tmp_path / "bin" / "flowpipe"
+    text = client.read_text()
+    write_tools(tmp_path / "bin")
+    client.write_text(text)
+    (tmp_path / "then.py").write_text(ASK_THE_WORKERS)
+    options = ("--nodes=1", "--ntasks=2", "--gres=gpu:1")
+    assert "seen ['GPU-0', 'GPU-0']" in told(submit, tmp_path, "dask.sh", *options)
+    began, end = (tmp_path / "said").read_text().splitlines()
+    assert (began, end) == ("control -d  of GPU-0", "control  quit of GPU-0")
+    assert not Path((tmp_path / "pipes").read_text().strip()).exists()
+
+
 def test_mps_of_a_job_ends_with_it(submit, two_gpus, tmp_path):
     write_tools(tmp_path / "bin")
     job = submit("array.sh", "--array=1-1", "--gres=gpu:1", "--cpus-per-task=2")

@@ -50,9 +50,9 @@ else
 fi
 if ((gpus > 0 && workers > gpus)) && [[ ${FLOWPIPE_MPS:-yes} == yes && -z ${CUDA_MPS_PIPE_DIRECTORY:-} ]] &&
   command -v nvidia-cuda-mps-control >/dev/null &&
-  uuids=$(nvidia-smi --query-gpu=uuid --format=csv,noheader --id="${CUDA_VISIBLE_DEVICES:-}"); then
+  uuids=$(nvidia-smi --query-gpu=uuid --format=csv,noheader --id="${CUDA_VISIBLE_DEVICES:-}") &&
+  mps=$(mktemp -d "${TMPDIR:-/tmp}/flowpipe-mps-XXXXXX"); then
   uuids=${uuids//$'\n'/,}                      # which the daemon and its clients count alike
-  mps=$(mktemp -d "${TMPDIR:-/tmp}/flowpipe-mps-XXXXXX")
   trap 'echo quit | CUDA_MPS_PIPE_DIRECTORY=$mps nvidia-cuda-mps-control >/dev/null 2>&1; rm -rf "$mps"' EXIT
   if CUDA_VISIBLE_DEVICES=$uuids CUDA_MPS_PIPE_DIRECTORY=$mps CUDA_MPS_LOG_DIRECTORY=$mps \
     nvidia-cuda-mps-control -d; then

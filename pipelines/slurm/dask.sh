@@ -10,7 +10,10 @@
 #          All that follows the script goes to `flowpipe extract`. Scheduler and client run beside
 #          the workers of the first node and need little.
 # GPUs     sbatch --ntasks=8 --gpus-per-task=1 dask.sh ..., a GPU for each worker; or several workers
-#          to a GPU: --nodes=2 --ntasks-per-node=8 --gres=gpu:4, which take turns on it (array.sh runs MPS)
+#          to a GPU: --nodes=2 --ntasks-per-node=8 --gres=gpu:4. These compute side by side through
+#          NVIDIA's MPS: where nvidia-cuda-mps-control and nvidia-smi are there, the job runs a daemon of
+#          its own on each node, in a private folder, and ends it. Where MPS is not allowed, submit with
+#          --export=ALL,FLOWPIPE_MPS=no; where the site runs it, with CUDA_MPS_PIPE_DIRECTORY set
 # Again    submit it once more: it does what is missing. At the time limit it publishes the videos it
 #          has finished and queues itself again; scancel stops it for good. A worker that is killed or
 #          lost with its node costs its open video and at most the videos that it finished in the last
@@ -42,14 +45,51 @@ dask scheduler --scheduler-file "$cluster/scheduler.json" --protocol tls --port 
   --no-dashboard --dashboard-address 127.0.0.1:0 >>"$log" 2>&1 &
 scheduler=$!
 
+gpus=${SLURM_GPUS_ON_NODE:-0}
+tasks=${SLURM_TASKS_PER_NODE:-1}               # as 8(x2), or 8,7: the first node stands for all
+tasks=${tasks%%[(,]*}
 device=cpu
-[[ ${SLURM_GPUS_ON_NODE:-0} != 0 ]] && device=cuda
+((gpus > 0)) && device=cuda
+
+# On each node: runs a daemon of MPS until the file is removed in which it says how to reach it. GPUs are
+# named by UUID, which the daemon and its clients count alike.
+serve_mps='file=$0/$SLURMD_NODENAME
+trap : TERM                                   # scancel: the workers need the daemon to the end
+command -v nvidia-cuda-mps-control >/dev/null &&
+  uuids=$(nvidia-smi --query-gpu=uuid --format=csv,noheader --id="${CUDA_VISIBLE_DEVICES:-}") &&
+  mps=$(mktemp -d "${TMPDIR:-/tmp}/flowpipe-mps-XXXXXX") || { : >"$file"; exit; }
+export CUDA_VISIBLE_DEVICES=${uuids//[[:space:]]/,} CUDA_MPS_PIPE_DIRECTORY=$mps CUDA_MPS_LOG_DIRECTORY=$mps
+if nvidia-cuda-mps-control -d; then
+  declare -p CUDA_VISIBLE_DEVICES CUDA_MPS_PIPE_DIRECTORY >"$file.part"
+  mv "$file.part" "$file"
+  while [[ -e $file ]]; do sleep 1; done
+  echo quit | nvidia-cuda-mps-control >/dev/null 2>&1
+else
+  echo "dask.sh: MPS does not start, so the workers of a GPU take turns on it"
+  : >"$file"
+fi
+rm -rf "$mps"'
+mps=
+if ((gpus > 0 && tasks > gpus)) && [[ ${FLOWPIPE_MPS:-yes} == yes && -z ${CUDA_MPS_PIPE_DIRECTORY:-} ]]; then
+  mkdir "$cluster/mps"
+  srun --overlap --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --kill-on-bad-exit=0 \
+    bash -c "$serve_mps" "$cluster/mps" >>"$log" 2>&1 &
+  mps=$!
+  for _ in {1..300}; do                       # a minute; a node that says nothing does without
+    files=("$cluster"/mps/*)
+    [[ -e ${files[0]} && ${#files[@]} == "$SLURM_JOB_NUM_NODES" && ${files[*]} != *.part* ]] && break
+    kill -0 "$mps" 2>/dev/null || break
+    sleep 0.2
+  done
+fi
+
 # Slurm may show every task all GPUs of its node: each keeps one, and its worker knows no other.
-one_gpu='IFS=, read -ra gpus <<<"${CUDA_VISIBLE_DEVICES:-}"
+one_gpu='[[ -s $0/$SLURMD_NODENAME ]] && . "$0/$SLURMD_NODENAME"
+IFS=, read -ra gpus <<<"${CUDA_VISIBLE_DEVICES:-}"
 ((${#gpus[@]})) && export CUDA_VISIBLE_DEVICES=${gpus[SLURM_LOCALID % ${#gpus[@]}]}
 exec "$@"'
 # --kill-on-bad-exit=0: one lost worker does not end the others.
-srun --kill-on-bad-exit=0 bash -c "$one_gpu" worker \
+srun --kill-on-bad-exit=0 bash -c "$one_gpu" "$cluster/mps" \
   dask worker --scheduler-file "$cluster/scheduler.json" --protocol tls --nthreads 1 --nworkers 1 \
   --no-dashboard --dashboard-address 127.0.0.1:0 \
   --memory-limit "${SLURM_MEM_PER_CPU:-0}MB" --local-directory "${TMPDIR:-/tmp}" \
@@ -67,6 +107,7 @@ trap 'again=yes; kill -TERM $extract' USR1    # 120 s before the time limit
 while wait "$extract"; status=$?; ((status > 128)) && kill -0 "$extract" 2>/dev/null; do :; done
 kill -TERM "$workers" "$scheduler" 2>/dev/null
 wait "$workers" "$scheduler"
+[[ $mps ]] && rm -r "$cluster/mps" && wait "$mps"
 
 if [[ $again && ($status == 130 || $status == 143) ]]; then  # 143: it had not begun to plan
   echo "dask.sh: the time is up, the job queues again" >&2
