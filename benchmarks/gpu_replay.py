@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flowpipe.ops.cuda_settings import HALO_PX, TILE_PX, Settings, tiles
+from flowpipe.ops.cuda_settings import HALO_PX, STATE_BYTES, TILE_PX, Settings, stride, tiles
 
 TILE_ROWS = 4  # of a thread
 ISSUE = 0.7
@@ -170,7 +170,7 @@ class Replay:
     def _bytes_per_s(self, pairs: int, height: int, width: int) -> float:
         """What a multiprocessor reads and writes, with so many pairs at work."""
         gpu = self.gpu
-        state = 64 * height * (-(-width // 32) * 32) * pairs
+        state = STATE_BYTES * height * stride(width) * pairs
         hits = min(1.0, CACHE_SHARE * gpu.cache_bytes / state)
         cache = CACHE_BYTES_PER_CLOCK * gpu.clock_hz
         memory = min(cache, MEMORY_SHARE * gpu.memory_bytes_per_s / gpu.multiprocessors)

@@ -72,9 +72,10 @@ def _lattice(height: int, width: int) -> tuple[Points, NDArray[np.int64]]:
     """(C, 2) points of the two outer rings, and (C, 81) flat places of the pixels about them."""
     pitch = PITCH * min(height, width)
     x, y = (
-        np.rint(np.linspace(pitch, size - 1 - pitch, round(size / pitch) - 1)).astype(np.int64)
+        np.unique(np.rint(np.linspace(pitch, size - 1 - pitch, round(size / pitch) - 1)))
         for size in (width, height)
     )
+    x, y = x.astype(np.int64), y.astype(np.int64)
     row, column = np.mgrid[: len(y), : len(x)]
     outer = _depth(row, column, len(y), len(x)) < RINGS
     y, x = y[row[outer]], x[column[outer]]

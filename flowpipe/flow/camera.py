@@ -33,7 +33,7 @@ class WarpParams:
     """
 
     mode: Literal["fixed", "dense_flow"] = "fixed"
-    """``fixed`` keeps the books as improved trajectories do. ``dense_flow`` makes the mistakes of
+    """``fixed`` matches points as improved trajectories does. ``dense_flow`` reproduces the bugs of
     the tool that TSN used: keypoints are matched with those of the *first frame of the video*,
     corners of the second frame are taken for points of the first, and the vertical flow at (x, y)
     is read at (y, y). On real clips 1.2 to 3 times as much of the camera's motion stays."""

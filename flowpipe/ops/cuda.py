@@ -278,7 +278,7 @@ class CudaOps:
             room = self._rooms.mine
             fits = room.arena is not None and room.arena.fits(n, height, width)
             if room.stream is not None and not (fits and room.stream is lane.stream):
-                room.stream.synchronize()  # a rung too many may be on its way
+                room.stream.synchronize()  # a graph that was launched ahead may still run
             room.stream = lane.stream
             if not fits:
                 room.arena = None  # given back before more is asked for

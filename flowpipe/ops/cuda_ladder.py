@@ -19,7 +19,7 @@ from flowpipe.ops import TVL1Model
 from flowpipe.ops.cuda_errors import in_words
 from flowpipe.ops.cuda_kernels import Kernels
 from flowpipe.ops.cuda_lanes import Lane
-from flowpipe.ops.cuda_settings import HALO_PX, Settings, tiles
+from flowpipe.ops.cuda_settings import HALO_PX, ROW_FLOATS, Settings, stride, tiles
 
 BORDER_PX = 4  # of a packed image, kernels/cuda/warp.cuh
 TILE_BLOCK = (32, 16, 1)
@@ -30,14 +30,13 @@ PROGRESS = ("warps", "fresh", "done", "look", "end", "converged", "side", "arriv
 QUEUE = ("left", "next", "pairs")
 SAMPLINGS = ("catmull_rom", "thirtyseconds", "keys")  # enum Sampling, kernels/cuda/warp.cuh
 CHUNK = 8  # columns whose fields lie together, kernels/cuda/fields.cuh
-ROW_FLOATS = 16  # a row of two fields is whole cache lines
 
 
 class Layout:
     """Where the arrays of `capacity` pairs of one size lie in an arena, in floats."""
 
     def __init__(self, capacity: int, height: int, width: int) -> None:
-        self.stride = -(-width // ROW_FLOATS) * ROW_FLOATS
+        self.stride = stride(width)
         plane = height * self.stride
         packed = (height + 2 * BORDER_PX) * (width + 2 * BORDER_PX) * 4
         across, down = tiles(height, width)

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass
+from math import inf
 
 from flowpipe.errors import BackendError
 
 VARIABLE = "FLOWPIPE_CUDA_SETTINGS"
 
-TILE_PX, HALO_PX = 64, 4  # TILE and ITERATIONS of kernels/cuda/tvl1_tile.cu
+TILE_PX, HALO_PX = 64, 4  # TILE and ITERATIONS of kernels/cuda/tile.cuh
+ROW_FLOATS = 16  # rows are padded to these: two fields of a row are whole cache lines
 STATE_BYTES = 4 * (2 * 6 + 4)  # of a pixel: two copies of six fields, four coefficients
 
 LEAST_WINDOW_BYTES = 32 << 20  # 5 frames of 1080p, one of 4K
@@ -25,6 +27,11 @@ WINDOW_SHARE = 1 / 64  # of free memory: two windows with their flow, and TV-L1,
 def window_bytes(free: int) -> int:
     """Return how many bytes of RGB frames make a window on a GPU with so much free memory."""
     return min(MOST_WINDOW_BYTES, max(LEAST_WINDOW_BYTES, int(WINDOW_SHARE * free)))
+
+
+def stride(width: int) -> int:
+    """Return the columns of a row of a state in memory."""
+    return -(-width // ROW_FLOATS) * ROW_FLOATS
 
 
 def tiles(height: int, width: int) -> tuple[int, int]:
@@ -46,8 +53,8 @@ class Settings:
     """Tiles for each multiprocessor, at least; takes precedence over `cache_share`."""
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.least_tiles < 1 or not self.cache_share >= 0:
-            raise ValueError("steps and least_tiles must be at least 1, cache_share at least 0")
+        if self.steps < 1 or self.least_tiles < 1 or not 0 <= self.cache_share < inf:
+            raise ValueError("steps and least_tiles must be at least 1, cache_share finite and at least 0")
 
     @classmethod
     def asked(cls) -> Settings:
@@ -80,7 +87,7 @@ class Settings:
         fill the last wave of tiles.
         """
         across, down = tiles(height, width)
-        pair_bytes = STATE_BYTES * height * -(-width // 32) * 32
+        pair_bytes = STATE_BYTES * height * stride(width)
         least = max(
             1,
             int(self.cache_share * cache_bytes / pair_bytes),

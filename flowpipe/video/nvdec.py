@@ -148,9 +148,11 @@ class NvdecDecoder:
         return [] if self._session is None else self._give(0, 0)
 
     def close(self) -> None:
-        if self._keeper is not None:
-            self._keeper.settle()
-        self._session = None
+        try:
+            if self._keeper is not None:
+                self._keeper.settle()
+        finally:
+            self._session = None
 
     def _is_placeholder(self, packet: Any) -> bool:
         """Whether a packet is too short for a unit; AVI has such ones, keyframes by their flag."""

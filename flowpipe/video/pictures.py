@@ -123,8 +123,10 @@ class Pictures:
 
     def close(self) -> None:
         """Release the decoder and the file."""
-        self.decoder.close()
-        self.source.close()
+        try:
+            self.decoder.close()
+        finally:
+            self.source.close()
 
     def __iter__(self) -> Iterator[tuple[float | None, Shown]]:
         """Yield (timestamp in seconds or None, picture with the damage around it)."""

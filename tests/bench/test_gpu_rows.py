@@ -77,7 +77,7 @@ def test_settings_come_from_the_environment(monkeypatch):
     assert emulated_ops().settings == Settings(steps=4, cache_share=0.5)
     monkeypatch.setenv("FLOWPIPE_CUDA_SETTINGS", str(Settings(2, 4.0, 1)))
     assert emulated_ops().settings == Settings(2, 4.0, 1)
-    for wrong in ("stepz=4", "steps=0", "steps", "steps=four", "cache_share=-1"):
+    for wrong in ("stepz=4", "steps=0", "steps", "steps=four", "cache_share=-1", "cache_share=inf"):
         monkeypatch.setenv("FLOWPIPE_CUDA_SETTINGS", wrong)
         with pytest.raises(BackendError, match="FLOWPIPE_CUDA_SETTINGS.*steps=8,cache_share=1"):
             emulated_ops()

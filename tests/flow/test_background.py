@@ -96,12 +96,13 @@ def test_border_points_keep_out_of_the_mask(rng):
     assert np.array_equal(masked, free[free[:, 0] < 40]) and 0 < len(masked) < len(free)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (15, 200), (16, 16), (16, 400), (2160, 3840)])
+@pytest.mark.parametrize("size", [(1, 1), (15, 200), (16, 16), (24, 30), (16, 400), (2160, 3840)])
 def test_border_points_lie_in_frames_of_any_size(size, rng):
     gray = rng.integers(0, 256, (1, *size), dtype=np.uint8)
     (points,) = border_points(OPS, gray)
     assert len(points) == 0 if min(size) < 16 else len(points) > 30
     assert (points >= 0).all() and (points < [size[1], size[0]]).all()
+    assert len(np.unique(points, axis=0)) == len(points), "a point is one match"
 
 
 def test_the_default_is_not_that_of_dense_flow():

@@ -13,7 +13,7 @@ from synth import translated_pair
 from flowpipe.errors import DeviceLostError
 from flowpipe.flow.tvl1 import TVL1Params
 from flowpipe.ops.cpu import native_core
-from flowpipe.ops.cuda_ladder import COEFFICIENTS, FIELDS, Ladder
+from flowpipe.ops.cuda_ladder import COEFFICIENTS, FIELDS, Ladder, Layout
 from flowpipe.ops.cuda_settings import HALO_PX, Settings
 
 pytestmark = pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none")
@@ -90,6 +90,14 @@ def test_pairs_together_fill_the_cache_and_the_multiprocessors():
     assert Settings(cache_share=4).pairs_together(256, 340, **h100) == 39
     assert Settings(cache_share=0, least_tiles=1).pairs_together(256, 340, **h100) == 4
     assert Settings().pairs_together(2160, 3840, **h100) == 1
+
+
+@pytest.mark.parametrize("width", [1, 16, 17, 170, 340])
+def test_the_cache_is_filled_with_rows_as_they_lie_in_memory(width):
+    layout = Layout(1, 64, width).places
+    pair_bytes = 4 * sum(layout[name].stop - layout[name].start for name in ("state", "model"))
+    cache = {"cache_bytes": 100 * pair_bytes, "multiprocessors": 1}
+    assert Settings(least_tiles=1).pairs_together(64, width, **cache) == 100
 
 
 @pytest.mark.parametrize("size", [(20, 30), (66, 40), (70, 121)])

@@ -1,4 +1,4 @@
-"""The CUDA backend as a whole on the emulator: batches, rungs, memory, order, real frames."""
+"""The CUDA backend as a whole on the emulator: batches, graphs, memory, order, real frames."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from emulated import emulated_ops
 from nvdec_machine import stand_in
 from videofile import encode_video, moving_clip
 
-from flowpipe.errors import DecodeError, DeviceMemoryError
+from flowpipe.errors import DecodeError, DeviceLostError, DeviceMemoryError
 from flowpipe.extract import Extraction
 from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.ops import get_ops
@@ -26,6 +26,7 @@ from flowpipe.surfaces import Surfaces
 from flowpipe.types import Span, VideoRecord
 from flowpipe.video import VideoParams, cut_points, open_video, surfaces, swscale
 from flowpipe.video.colour import Converter
+from flowpipe.video.source import Source
 
 pytestmark = [
     pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none"),
@@ -170,6 +171,27 @@ def test_where_the_device_has_no_memory_the_host_converts_and_this_is_said_once(
         found += [(float(time_s), zlib.crc32(image)) for time_s, image in pairs]
     assert found == meant[0] and len(said) == 1
     assert not all(on_device) and any(on_device) == (free > 100)
+
+
+def test_what_was_opened_is_closed_where_the_gpu_has_failed(
+    cuda: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = encode_video(tmp_path / "a.mp4", moving_clip(5))
+    closed, close = [], Source.close
+    monkeypatch.setattr(Source, "close", lambda self: (closed.append(self), close(self))[1])
+    reader = open_video(path, VideoParams(decoder="nvdec"), surfaces=cuda.surfaces)
+    window = next(reader.windows(2))
+    closed.clear()
+
+    def lost(self: Any) -> None:
+        raise DeviceLostError("the GPU has failed")
+
+    monkeypatch.setattr(surfaces.Keeper, "settle", lost)
+    with pytest.raises(DeviceLostError):
+        reader.close()
+    assert len(window.data) == 2 and len(closed) == 1
+    monkeypatch.undo()
+    reader.close()
 
 
 def extracted(path: Path, ops: Any, decoder: str) -> tuple[list[Any], int | None]:
