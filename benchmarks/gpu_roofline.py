@@ -167,6 +167,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", type=Path, help="write Markdown here")
     chosen = parser.parse_args()
+    if lack := nvrtc.lack(12) or nvrtc.disassembler_lack():
+        parser.error(lack)
     gray, source = clips()
     counted = {variant: [iterations(frames, variant) for frames in gray] for variant in VARIANTS}
     lines = [

@@ -63,11 +63,27 @@ def _library(major: int) -> ctypes.CDLL | None:
     return ctypes.CDLL(str(path)) if path else None
 
 
+def lack(major: int) -> str:
+    """Return how to install the compiler of that CUDA version; empty where it is installed."""
+    if _library(major) is not None:
+        return ""
+    wheel = "nvidia-cuda-nvrtc-cu12" if major == 12 else "nvidia-cuda-nvrtc"
+    return f"needs NVRTC {major}: pip install {wheel}"
+
+
+def disassembler_lack() -> str:
+    """Return how to install NVIDIA's disassembler; empty where it is installed."""
+    return "" if _disassembler() else "needs nvdisasm: pip install nvidia-cuda-nvdisasm"
+
+
 def require(major: int) -> None:
     """Skip a test where the compiler of that CUDA version is not installed."""
-    if _library(major) is None:
-        wheel = "nvidia-cuda-nvrtc-cu12" if major == 12 else "nvidia-cuda-nvrtc"
-        pytest.skip(f"needs NVRTC {major}: pip install {wheel}")
+    if why := lack(major):
+        pytest.skip(why)
+
+
+def _disassembler() -> Path | None:
+    return _wheel("**/bin/nvdisasm")
 
 
 @cache
@@ -110,9 +126,9 @@ def _text(nvrtc: ctypes.CDLL, program: ctypes.c_void_p, what: str) -> bytes:
 @cache
 def disassembled(cubin: bytes, kernel: str) -> tuple[list[tuple[str, str]], dict[str, int]]:
     """(opcode, operands) of a kernel's instructions, and where its labels are."""
-    tool = _wheel("**/bin/nvdisasm")
+    tool = _disassembler()
     if tool is None:
-        pytest.skip("needs nvdisasm: pip install nvidia-cuda-nvdisasm")
+        pytest.skip(disassembler_lack())
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()

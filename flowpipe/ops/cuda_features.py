@@ -26,7 +26,7 @@ LANES = 32  # of a warp
 BLOCKS, THREADS = 32, 256  # of a frame, where threads share a list of unknown length
 CHOICE_THREADS = 512  # of a block that has a frame to itself
 BITS_THREADS = 96  # of a block that has a keypoint: one for each mean
-INT_MAX = 2**31 - 1
+MOST_APART_PX = 46340  # its square fits in an int
 AKAZE_BORDER_PX, MLDB_WORDS = 29, 8  # as in kernels/cuda/akaze.cu; words of 64 bits
 # OpenCV 5 computes rows in steps of 32 columns with fused multiply-add and the rest without;
 # OpenCV 4 fuses everywhere.
@@ -217,7 +217,7 @@ class CudaFeatures:
         n, height, width = gray.shape
         most = min(most, height * width)
         # Largest squared distance, in whole pixels, that is less than the least one allowed.
-        near = min(max(math.ceil(apart_px**2) - 1, 0), INT_MAX)
+        near = max(math.ceil(min(apart_px, MOST_APART_PX) ** 2) - 1, 0)
         with device.working() as lane:
             gray, where = device.uploaded(gray), None if mask is None else device.uploaded(mask)
             strength = device.empty(gray.shape, np.float32)

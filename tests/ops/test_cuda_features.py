@@ -61,6 +61,13 @@ def test_a_frame_is_not_changed_by_the_others_of_a_call(gpu, rng):
         np.testing.assert_array_equal(corners, together[1][k])
 
 
+@pytest.mark.parametrize("apart_px", [0.0, 1.0, 1.5, 2.0, 40.0, 1e5, 1e200, float("inf")])
+def test_corners_of_any_distance_are_the_cpu_s(gpu, rng, apart_px):
+    gray = rng.integers(0, 256, (1, 40, 50), dtype=np.uint8)
+    [ours], [meant] = (o.features.corners(gray, 300, 0.01, apart_px) for o in (gpu, get_ops()))
+    np.testing.assert_array_equal(ours, meant)
+
+
 def test_frames_without_features_among_others(gpu, rng):
     gray = np.full((3, 80, 90), 90, np.uint8)
     gray[1] = rng.integers(0, 256, (80, 90))
