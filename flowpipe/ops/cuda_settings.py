@@ -54,7 +54,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.least_tiles < 1 or not 0 <= self.cache_share < inf:
-            raise ValueError("steps and least_tiles must be at least 1, cache_share finite and at least 0")
+            raise ValueError(
+                "steps and least_tiles must be at least 1, cache_share finite and at least 0"
+            )
 
     @classmethod
     def asked(cls) -> Settings:
