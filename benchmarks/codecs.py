@@ -103,7 +103,8 @@ def real_images(folders: Sequence[Path], count: int, frames: int) -> dict[str, l
             window = next(iter(video.windows(max_frames=20 + frames)))
         size = window.data.shape[1:3]
         chosen = ops.resize(window.data[-frames:], recipe.size.height, recipe.size.width)
-        for planes in PlaneMaker(recipe, ops, clip.stem, size).planes(chosen, len(chosen)):
+        maker = PlaneMaker(recipe, ops, clip.stem, size)
+        for planes in maker.finish(maker.begin(chosen, len(chosen))):
             images[planes.modality].extend(as_images(planes.data))
     return images
 

@@ -81,12 +81,14 @@ class Free:
 def free_device(free: Free, nvc: Any, ops: Any) -> None:
     """Make the stand-ins' work on the device free of charge; what the host copies to pinned memory
     is not."""
-    cuda = ops._cupy.cuda
+    import cupy
+
+    cuda = cupy.cuda
     free.calls(nvc.PyNvDecoder, "Decode")
     free.calls(cuda, "alloc_pinned_memory")
     free.calls(cuda.Event, "run_up_to")
     free.calls(cuda.Stream, "synchronize")
-    free.calls(ops._cupy, "empty")
+    free.calls(cupy, "empty")
     free.calls(type(ops.kernels.function("resize")), "__call__")
 
 
@@ -106,6 +108,8 @@ def cost(free: Free, steps: Iterator[Any]) -> tuple[float, float]:
         if images is None:
             break
         frames += len(images) if len(spent) > 1 else 0
+    if not frames:
+        raise SystemExit("all frames are in the first window: give a larger --frames")
     return 1e3 * spent[0], 1e3 * sum(spent[1:]) / frames
 
 

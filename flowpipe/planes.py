@@ -73,10 +73,6 @@ class PlaneMaker:
         boxes = _boxes(self.recipe, self._video_id, self._source_size)
         return CameraMotion(self.recipe.warp, self.ops, boxes)
 
-    def planes(self, frames: NDArray[np.uint8], owned: int) -> list[Planes]:
-        """Return the images of all modalities of the next window; parameters: see `begin`."""
-        return self.finish(self.begin(frames, owned))
-
     def begin(self, frames: NDArray[np.uint8], owned: int) -> Block:
         """Compute the flow of the next window, and have its camera motion found.
 

@@ -160,8 +160,6 @@ def tune(place: Place) -> Found:
     path.unlink(missing_ok=True)
     videos = TINY if place.rehearse else place.clips()
     done = run([*FLOWPIPE, "bench", "flow", "--device", "cuda", "--tune", "--json", path, *videos])
-    if "No such option" in done.stderr:
-        return Found(None, "this flowpipe has no bench flow --tune")
     if done.returncode or not path.exists():
         return Found(False, f"exit code {done.returncode}: {last_line(done.stderr)}")
     found = json.loads(path.read_text(encoding="utf-8"))

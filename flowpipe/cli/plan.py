@@ -117,7 +117,9 @@ def _print(facts: dict[str, Any], device: str, warning: str) -> None:
         (
             "bytes",
             f"about {byte_size(facts['bytes'])}, {byte_size(facts['written_bytes_per_s'])}/s: a "
-            "disk that takes less bounds the run",
+            "disk that takes less bounds the run"
+            if videos
+            else "none",
         ),
         (
             "inodes",

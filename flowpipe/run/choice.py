@@ -70,7 +70,9 @@ def choose_rates(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> 
     with_gpus = f"{chosen.frames_per_s:.0f} with {counted(options.gpus, 'GPU')}"
     on_cores = f"{alone.frames_per_s:.0f} on the cores alone"
     if alone.frames_per_s > chosen.frames_per_s:
-        return replace(alone, words=f"cpu: by measurement {on_cores}, {with_gpus} (frames/s)")
+        decodes = f"NVDEC decodes on {counted(alone.gpus, 'GPU')}" if alone.gpus else ""
+        words = f"cpu: by measurement {on_cores}, {with_gpus} (frames/s)"
+        return replace(alone, words="; ".join(filter(None, [words, decodes])))
     measured = f"by measurement {with_gpus}, {on_cores} (frames/s)"
     return replace(chosen, words="; ".join(filter(None, [measured, words])))
 
@@ -78,13 +80,10 @@ def choose_rates(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> 
 def cores_alone_s(plan: Plan, recipe: ExtractRecipe) -> float:
     """Seconds of one core if cores computed what the GPUs of a plan do; 0 if it has none, or the
     cores cannot."""
-    own_gpu = FLOWS[recipe.flow.name].own_gpu
-    if not plan.gpus or plan.device != "cuda" or own_gpu or plan.sample is None:
+    if not plan.gpus or plan.device != "cuda" or plan.sample is None:
         return 0.0
-    try:
-        return plan.frames * rates.measure(recipe, "cpu", plan.sample).frame_s
-    except BackendError:
-        return 0.0
+    costs = _measured_alone(recipe, plan.sample)
+    return 0.0 if costs is None else plan.frames * costs.frame_s
 
 
 def _measured(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> Rates:
@@ -101,11 +100,8 @@ def _measured(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> Rat
 
 def _on_cores(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> Choice | None:
     """The choice without GPUs, but those that decode; None where the cores cannot compute it."""
-    if FLOWS[recipe.flow.name].own_gpu:
-        return None
-    try:
-        costs = rates.measure(recipe, "cpu", sample)
-    except BackendError:
+    costs = _measured_alone(recipe, sample)
+    if costs is None:
         return None
     decoding = options.gpus if recipe.video.decoder != "cpu" else 0
     cores = usable_cores()
@@ -113,3 +109,13 @@ def _on_cores(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> Cho
     if decoding:
         workers = max(1, workers // decoding) * decoding
     return Choice(costs, "cpu", decoding, workers, cores, "")
+
+
+def _measured_alone(recipe: ExtractRecipe, sample: Sample) -> Rates | None:
+    """What a frame costs on the cores alone; None where they, or this OpenCV, cannot compute it."""
+    if FLOWS[recipe.flow.name].own_gpu or recipe.lacks("cpu"):
+        return None
+    try:
+        return rates.measure(recipe, "cpu", sample)
+    except BackendError:
+        return None

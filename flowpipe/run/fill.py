@@ -70,5 +70,8 @@ def mps_words(workers: int, gpus: int) -> str:
         return ""
     folder = os.environ.get("CUDA_MPS_PIPE_DIRECTORY") or "/tmp/nvidia-mps"
     if Path(folder, "control").exists():
-        return "they share it through MPS"
-    return "they take turns on it; `nvidia-cuda-mps-control -d` lets them compute side by side"
+        return "workers of a GPU compute side by side through MPS"
+    return (
+        "workers of a GPU take turns on it; `nvidia-cuda-mps-control -d` lets them compute side by "
+        "side"
+    )

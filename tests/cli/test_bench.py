@@ -121,6 +121,7 @@ def test_pairs_of_named_videos(clips: Path, tmp_path: Path, flowpipe: Run) -> No
         (("--repeat", "often"), "--repeat"),
         (("--only", "tvl1"), f"no such row; did you mean {PEER}"),
         (("--tune",), "give --device cuda too"),
+        (("--tune", "--device", "cuda", "--only", "cv2-dis"), "leave --only out"),
         (("--json", "/nowhere/figures.json"), "no folder /nowhere"),
         (("/nowhere/clip.mp4",), "/nowhere/clip.mp4"),
     ],

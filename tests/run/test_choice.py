@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import pytest
 
 from flowpipe.errors import BackendError
 from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe.flow import features
 from flowpipe.recipe import build
 from flowpipe.run import choice
 from flowpipe.run.options import RunOptions
@@ -40,8 +42,8 @@ def machine(monkeypatch: pytest.MonkeyPatch):
     return make
 
 
-def chosen(flow: str = "tvl1", decoder: str = "cpu", **options):
-    values = {"flow": flow, "video": {"decoder": decoder}}
+def chosen(flow: str = "tvl1", decoder: str = "cpu", modalities=("rgb", "flow"), **options):
+    values = {"flow": flow, "video": {"decoder": decoder}, "modalities": list(modalities)}
     recipe = build(ExtractRecipe, values, where="extract")
     given = {"device": "cuda", "gpus": 1, "workers": 0, "any_device": True, **options}
     return choice.choose_rates(recipe, SAMPLE, RunOptions(Path("store"), **given))
@@ -84,6 +86,22 @@ def test_gpus_go_on_decoding_where_the_cores_compute(machine):
     machine(1e-3, 1.0)
     found = chosen(decoder="nvdec", gpus=3)
     assert (found.device, found.gpus, found.workers) == ("cpu", 3, 6)
+    assert found.words.endswith("; NVDEC decodes on 3 GPUs")
+
+
+def test_cores_without_the_detector_are_not_taken(machine, monkeypatch):
+    """A GPU has AKAZE of its own; without it every video of the cores would fail."""
+    machine(1e-3, 1.0)
+    assert chosen(modalities=["warped_flow"]).device == "cpu"
+    monkeypatch.setattr(features, "own_features", lambda device: device == "cuda")
+    for gone in ("xfeatures2d", "AKAZE", "AKAZE_create"):
+        monkeypatch.delattr(cv2, gone, raising=False)
+    found = chosen(modalities=["warped_flow"])
+    assert found.device == "cuda"
+    plan = planned(found.rates, workers=8, cores=8, gpus=1, device="cuda", sample=SAMPLE)
+    recipe = build(ExtractRecipe, {"modalities": ["warped_flow"]}, where="extract")
+    assert choice.cores_alone_s(plan, recipe) == 0
+    assert chosen().device == "cpu", "flow needs no detector"
 
 
 def planned(rates: Rates, videos: int = 1000, **options) -> Plan:

@@ -74,7 +74,7 @@ def test_mps_is_looked_for_where_workers_share_gpus(
     assert mps_words(4, 0) == mps_words(2, 2) == ""
     assert "nvidia-cuda-mps-control -d" in mps_words(4, 2)
     (tmp_path / "control").touch()
-    assert mps_words(4, 2) == "they share it through MPS"
+    assert mps_words(4, 2) == "workers of a GPU compute side by side through MPS"
 
 
 MEASURED = """
