@@ -9,9 +9,9 @@ Pure: what comes out depends on the video and the recipe only, never on the wind
 or the machine's load. Knows neither HDF5 nor Dask. A window holds a bounded number of frames, so
 memory does not grow with the video.
 
-A GPU has the flow of a window while the camera's motion in the window before is found, and no
-thread waits for another that it could do without: thread 2 takes whatever comes first, a window
-to begin or one to finish. Where the device is the CPU, one core, threads 2 and 3 are one.
+The camera's motion in one window is found while a GPU computes the flow of the next one. Thread 2
+begins a window or finishes one, whichever is ready first, and waits only if neither is. On the CPU
+a worker has one core, so threads 2 and 3 are one thread.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from flowpipe.windows import DECODED_BYTES, gathered, halved, halves, say_short
 
 T = TypeVar("T")
 
-WINDOWS_BEGUN = 2  # and not finished, at most: the device holds their frames and flow
+WINDOWS_BEGUN = 2  # most windows between begin and finish; the device holds their frames and flow
 
 Begun = tuple[Frames, Block]
 
@@ -170,7 +170,7 @@ class Extraction:
     def _planes(
         self, windows: Ahead[Frames], submit: Callable[..., Future[Any]]
     ) -> Iterator[tuple[Any, ...]]:
-        """Begin windows and finish them, in whichever order they need not be waited for."""
+        """Begin and finish windows, whichever is ready first."""
         record, failure = self.span.record, None
         waiting, begun = deque[Frames](), deque[Begun]()
         more, is_short, most = True, False, 1 if self.ops.on_cpu else WINDOWS_BEGUN
@@ -201,8 +201,8 @@ class Extraction:
             self._maker.check_end()
 
     def _begin(self, maker: PlaneMaker, waiting: deque[Frames], begun: deque[Begun]) -> bool:
-        """Begin the window that has waited longest; where the device has too little memory for it
-        beside those that are begun, return False, and where it has none, cut it in halves."""
+        """Begin the window that has waited longest. Return False if the device lacks the memory for
+        it beside the windows that are begun; cut it in halves if it lacks it without them too."""
         frames = waiting[0]
         owned = len(frames.data) - self._at_seam(frames)
         try:
@@ -221,8 +221,9 @@ class Extraction:
         return True
 
     def _is_next_begun(self, block: Block, windows: Ahead[Frames]) -> bool:
-        """Wait for the next window or a window's camera motion, and return whether the next one is
-        there: begun first, it gives the camera's thread work."""
+        """Wait for the next window or the camera motion of `block`, and return whether the next
+        window is there: it is begun before `block` is finished, as the camera's thread needs work.
+        """
         if block.motions is None:
             return False
         either = block.motions, windows.upcoming
@@ -232,8 +233,8 @@ class Extraction:
     def _finish(
         self, waiting: deque[Frames], begun: deque[Begun]
     ) -> Generator[tuple[Any, ...], None, bool]:
-        """Yield the images of the window that was begun first. Where the device has too little
-        memory, return True: windows after it, or else it in halves, are to be begun anew."""
+        """Yield the images of the window that was begun first. Return True if the device lacks the
+        memory: the windows after it, or else its own halves, are to be begun anew."""
         frames, block = begun[0]
         if block.motions is not None:
             self._waited_for(partial(wait, [block.motions]))
@@ -264,7 +265,7 @@ class Extraction:
             yield Window(pts_s, tuple(map(self._encoded, planes)))
 
     def _encoded(self, planes: Planes) -> EncodedPlanes:
-        """Here the images come down from the device, while it works on the next window."""
+        """Copy images down from the device, while it works on the next window, and encode them."""
         host = self.ops.to_host
         return EncodedPlanes(
             planes.modality,
@@ -315,7 +316,7 @@ class Extraction:
                 self.busy_s[within] -= wall_s
 
     def _waited_for(self, call: Callable[[], T]) -> T:
-        """Make a call that waits for another stage than the computing one."""
+        """Make a call that waits for another stage: its time is none of the computing stage."""
         began = time.monotonic()
         try:
             return call()

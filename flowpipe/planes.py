@@ -28,7 +28,7 @@ from flowpipe.types import Planes
 
 
 class PlaneMaker:
-    """Turns windows of frames into images, reaching back one frame so that no pair is lost.
+    """Makes images of windows of frames; a window's first pair begins with the frame before it.
 
     A window takes two steps, `begin` and `finish`; between them its camera motion is found, in
     another thread if there is one, and the next window may begin.
@@ -42,7 +42,8 @@ class PlaneMaker:
     source_size : (int, int)
         (height, width) of the video before resizing: what boxes refer to.
     submit : callable
-        Has a call that finds camera motion made, one after the other: see `flowpipe.ahead`.
+        Called with a function that finds camera motion, and its arguments; returns the future of
+        its result. Such calls are made one after the other. Default: at once, in this thread.
     """
 
     def __init__(
@@ -64,12 +65,13 @@ class PlaneMaker:
 
     @cached_property
     def solver(self) -> FlowSolver:
-        """Made for the first image that is made of flow: it may need what is not here."""
+        """Made at first use: recipes without flow must not fail for a library that it needs."""
         return make_solver(self.recipe.flow, self.ops)
 
     @cached_property
     def camera(self) -> CameraMotion:
-        """Made for the first image without the camera's motion: it may need what is not here."""
+        """Made at first use: recipes without warped flow must not fail for a library or boxes that
+        it needs."""
         boxes = _boxes(self.recipe, self._video_id, self._source_size)
         return CameraMotion(self.recipe.warp, self.ops, boxes)
 
@@ -93,11 +95,11 @@ class PlaneMaker:
         return block
 
     def begin_anew(self, block: Block) -> None:
-        """Go back to where a window, and those after it, were not begun."""
+        """Forget a window and those begun after it, so that they can be begun again."""
         self._end = block.before
 
     def find_motions(self, block: Block) -> None:
-        """Have the camera motion of a window found, while this thread goes on."""
+        """Submit the search for the camera motion of a window."""
         shared = self.ops.shared
         features = self._submit(self._features, shared(block.gray), block.first)
         block.motions = self._submit(self._motions, features, shared(block.flow))

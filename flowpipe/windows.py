@@ -14,12 +14,12 @@ from flowpipe.words import counted
 
 T = TypeVar("T")
 
-DECODED_BYTES = 32 << 20  # of the frames that are decoded before they are resized
+DECODED_BYTES = 32 << 20  # most bytes of frames that are decoded at once, before resizing
 
 
 def halved(make: Callable[[Frames], T], frames: Frames, path: str) -> Iterator[T]:
-    """What is made of a window, or of its halves where the device has too little memory for all of
-    it at once."""
+    """Yield what `make` returns for a window, or for its halves if the device lacks the memory for
+    the whole window."""
     try:
         yield make(frames)
         return
@@ -54,8 +54,8 @@ def frames_at_once(count: int, most_bytes: int, frame_bytes: int) -> int:
 
 
 def gathered(windows: Iterator[Frames], count: int, most_bytes: int) -> Iterator[Frames]:
-    """Windows -> windows of up to `count` frames and `most_bytes`: of a large video few are decoded
-    at a time, but their resized images are small, and a GPU wants many."""
+    """Join windows to windows of up to `count` frames and `most_bytes`: few frames of a large video
+    are decoded at a time, but their resized images are small, and a GPU needs many of them."""
     data = np.empty((0, 0, 0, 3), np.uint8)
     times: list[float] = []
     damage = None
