@@ -83,12 +83,12 @@ def test_features_are_found_where_memory_is_too_little_for_all_frames(rng, monke
     mask = rng.integers(0, 2, gray.shape, dtype=np.uint8)
     meant = get_ops().features
     memory, here = ops._cupy.cuda.memory, ops.to_device(gray)
-    monkeypatch.setattr(memory, "total", memory.used + 50 * gray[0].size)  # 2 frames, not 6
+    monkeypatch.setattr(memory, "total", memory.held() + 50 * gray[0].size)  # 2 frames, not 6
     corners = ops.features.corners(here, 50, 0.01, 3.0, mask)
     for ours, theirs in zip(corners, meant.corners(gray, 50, 0.01, 3.0, mask), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     for ours, theirs in zip(ops.features.akaze(here, mask), meant.akaze(gray, mask), strict=True):
         np.testing.assert_array_equal(ours.points, theirs.points)
-    monkeypatch.setattr(memory, "total", memory.used + gray[0].size)
+    monkeypatch.setattr(memory, "total", memory.held() + gray[0].size)
     with pytest.raises(DeviceMemoryError):
         ops.features.akaze(here)

@@ -186,7 +186,7 @@ def test_too_little_memory_halves_the_batch_and_says_so(cuda, monkeypatch):
         # Room for two pairs beside what is there: the stand-in's own allocator refuses more.
         cupy_memory = ops._cupy.cuda.memory
         room = 4 * Layout(2, height, width).floats + 200_000
-        monkeypatch.setattr(cupy_memory, "total", cupy_memory.used + room)
+        monkeypatch.setattr(cupy_memory, "total", cupy_memory.held() + room)
         return memory(ops, n, height, width)
 
     monkeypatch.setattr(type(cuda), "tvl1_memory", small)
@@ -205,7 +205,7 @@ def test_no_memory_for_a_single_pair_is_an_error(cuda, monkeypatch):
     first, second = pairs(1)
     solver = TVL1Solver(TVL1Params(), cuda)
     prepared = solver.prepare(first), solver.prepare(second)
-    monkeypatch.setattr(cuda._cupy.cuda.memory, "total", cuda._cupy.cuda.memory.used + 100_000)
+    monkeypatch.setattr(cuda._cupy.cuda.memory, "total", cuda._cupy.cuda.memory.held() + 100_000)
     with pytest.raises(DeviceMemoryError, match="too little free memory .*Out of memory"):
         solver.solve(*prepared)
 
@@ -220,7 +220,7 @@ def test_half_as_many_pairs_get_memory_of_their_own_size(cuda, monkeypatch):
     prepared = solver.prepare(first), solver.prepare(second)
     flow = 4 * 2 * first.size
     room = 4 * Layout(8, *first.shape[1:]).floats + flow + flow // 8
-    monkeypatch.setattr(memory, "total", memory.used + room)
+    monkeypatch.setattr(memory, "total", memory.held() + room)
     monkeypatch.setattr(type(cuda), "pairs_at_once", lambda ops, height, width: 8)
     with pytest.warns(RuntimeWarning, match="8 pairs of 40x33 at once; going on with 4"):
         flow = cuda.to_host(solver.solve(*prepared))
@@ -251,7 +251,7 @@ def test_pairs_at_once_follow_the_free_memory(cuda, monkeypatch):
     memory = cuda._cupy.cuda.memory
     assert cuda.pairs_at_once(45, 70) == 64
     room = 10 * 4 * Layout(1, 256, 340).floats
-    monkeypatch.setattr(memory, "total", memory.used + room)
+    monkeypatch.setattr(memory, "total", memory.held() + room)
     assert cuda.pairs_at_once(256, 340) == 6  # a share is for the rest
     assert cuda.pairs_at_once(2160, 3840) == 1
 
@@ -340,7 +340,7 @@ def test_a_window_too_large_for_the_memory_is_made_in_halves(cuda, demo_clip, mo
     recipe, record = clip_recipe(fps=12.5, **BRIEF), VideoRecord("clip", str(demo_clip))
     meant = planes_of(record, recipe, get_ops())
     memory = cuda._cupy.cuda.memory
-    monkeypatch.setattr(memory, "total", memory.used + 2_000_000)
+    monkeypatch.setattr(memory, "total", memory.held() + 2_000_000)
     with pytest.warns(RuntimeWarning) as said:
         found = planes_of(record, recipe, cuda)
     assert any("for 20 frames at once; going on with 10" in str(word.message) for word in said)

@@ -61,7 +61,7 @@ def test_a_second_job_compiles_and_records_nothing(
         import cupy
 
         extract("one", clip, tmp_path)
-        kept = cupy.cuda.memory.used
+        kept = cupy.cuda.memory.held()
 
         def refuse(*_: object, **__: object) -> None:
             raise AssertionError("a second job must not do this")
@@ -70,7 +70,7 @@ def test_a_second_job_compiles_and_records_nothing(
         monkeypatch.setattr(cupy.cuda.Stream, "begin_capture", refuse)
         monkeypatch.setattr(cupy.cuda.Stream, "__init__", refuse)
         extract("two", clip, tmp_path)
-        assert cupy.cuda.memory.used == kept
+        assert cupy.cuda.memory.held() == kept
 
 
 def test_operations_of_a_gpu_are_kept_and_a_failure_to_open_it_is_not(

@@ -187,6 +187,12 @@ class memory:  # noqa: N801 - CuPy's name
     used = 0
 
     @classmethod
+    def held(cls) -> int:
+        """Bytes in use, without those that only garbage holds: `take` collects it when short."""
+        gc.collect()
+        return cls.used
+
+    @classmethod
     def free(cls) -> int:
         taken = cls.used + cls.context
         if cls.shared:
