@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Conversion:
-    """How a coded picture of 4:2:0 becomes upright 8-bit RGB, in the numbers of libswscale."""
+    """Conversion of a coded 4:2:0 picture to upright 8-bit RGB, in the numbers of libswscale."""
 
     height: int
     """Rows of luma."""
@@ -70,7 +70,7 @@ class Surfaces:
 
 
 class SurfaceOps(Protocol):
-    """What a decoder on a device, and whoever checks its pictures, needs of that device."""
+    """Operations of a device that a decoder on it needs, and whoever checks its pictures."""
 
     def keep(self, planes: Sequence[tuple[int, int]]) -> Any:
         """Copy what a decoder has left in device memory.

@@ -20,13 +20,13 @@ COLUMNS, ROWS = 16, 12
 RING_VOTES = (50, 20)
 """Votes of a cell at the border, and of one in the ring within; cells further in have one vote."""
 LOWER_SHARE = 0.4
-"""What the lower border counts of that: people and things close to the camera reach over it."""
+"""Factor of those votes at the lower border, which people and things close to the camera cover."""
 HELD = 1 / 3
-"""A homography holds a cell if more than this share of the cell's matches agree with it."""
+"""Share of a cell's matches; a homography that more of them agree with holds the cell."""
 RIVAL = 0.5
-"""A second motion with more than this share of the first one's votes makes the choice uncertain."""
+"""Share of the chosen motion's votes; another motion with more makes the choice uncertain."""
 AGREED = 0.6
-"""So does a first one with less than this share of the votes of all cells that have matches."""
+"""Share of the votes of all cells with matches; a chosen motion with less is uncertain."""
 
 PITCH = 1 / 24
 """Distance of border points from each other and from the border, as a share of the short side."""
@@ -134,7 +134,7 @@ def choose_background(
 
 
 def _cells(values: NDArray[np.float32], count: int) -> NDArray[np.intp]:
-    """Which of `count` equal parts of its range each value lies in."""
+    """Return the number of the equal part, of `count`, of the range that each value lies in."""
     low, high = values.min(), values.max()
     part = ((values - low) * (np.float32(count) / max(high - low, np.float32(1)))).astype(np.intp)
     return np.minimum(part, count - 1, out=part)
@@ -157,7 +157,7 @@ def _votes() -> NDArray[np.int64]:
 def _depth(
     row: NDArray[np.int64], column: NDArray[np.int64], rows: int, columns: int
 ) -> NDArray[np.int64]:
-    """How many cells lie between a cell and the nearest side."""
+    """Return the number of cells between a cell and the nearest side."""
     return np.minimum(np.minimum(row, rows - 1 - row), np.minimum(column, columns - 1 - column))
 
 

@@ -45,9 +45,10 @@ class WarpParams:
     """Weakest corner, as a share of the strongest."""
     min_distance_px: float = 3.0
     estimator: Literal["background", "ransac", "magsac"] = "background"
-    """Which homography is the camera's. ``background``: of the two that most matches agree with the
-    one that holds the border of the frame. ``ransac`` and ``magsac``: OpenCV's estimate of the one
-    that most matches agree with, which is the foreground's where that fills half of the frame."""
+    """Rule that chooses the camera's homography. ``background`` finds the two that most matches
+    agree with and takes the one that holds the border of the frame. ``ransac`` and ``magsac`` take
+    OpenCV's estimate of the one that most matches agree with; where a foreground fills half of the
+    frame, that is the foreground's."""
     threshold_px: float = 1.0
     """Largest error of a match that agrees with a homography."""
     min_matches: int = 50
@@ -101,8 +102,8 @@ class Motion:
     """Matches that agreed with the homography found, accepted or not; 0 where none was found."""
     accepted: bool
     uncertain: bool = False
-    """Whether another motion holds nearly as much of the border of the frame, or too little of the
-    border agrees with this one; known with the estimator ``background`` only."""
+    """True if another motion holds nearly as much of the border of the frame, or if too little of
+    the border agrees with this one. Only the estimator ``background`` sets it."""
 
 
 class CameraMotion:

@@ -74,11 +74,11 @@ class Ops(Protocol):
     on_cpu: bool
     """Whether CPU time is what its work costs."""
     waits: Waits
-    """How long threads have waited for the device."""
+    """Time in which threads waited for the device."""
     window_frames: int
-    """Frames per call that suit the device, of small ones."""
+    """Most frames per call, for the device's efficiency; the limit for small frames."""
     window_bytes: int
-    """Bytes of RGB frames per call that suit it, and its memory, of large ones."""
+    """Most bytes of RGB frames per call, for the device's memory; the limit for large frames."""
 
     @property
     def features(self) -> FeatureOps:
@@ -86,7 +86,7 @@ class Ops(Protocol):
 
     @property
     def surfaces(self) -> SurfaceOps | None:
-        """What takes the pictures of a decoder on the same device; None where there is none."""
+        """Operations on pictures that a decoder leaves on the device; None for the CPU."""
 
     def to_device(self, frames: NDArray[Any]) -> Any:
         """A host array for several operations to use: it goes up once."""
@@ -95,9 +95,9 @@ class Ops(Protocol):
         """What an operation returned as a NumPy array; waits for it if need be."""
 
     def shared(self, array: Any) -> Any:
-        """What an operation returned, for operations of any thread: they wait, on the device, for
-        what this thread has queued by now. Whoever shares an array holds it until they are done.
-        """
+        """Return an operation's result for use in any thread. Operations that use it wait, on the
+        device, for what this thread has queued so far. The caller keeps the array until they are
+        done."""
 
     def resize(self, frames: Any, height: int, width: int) -> NDArray[np.uint8]:
         """uint8 (N, H, W, 3) -> (N, height, width, 3), bilinear with centred pixels.
@@ -215,7 +215,7 @@ class FeatureOps(Protocol):
     name: str
     """Backend, as in `Ops.name`."""
     own: bool
-    """Whether flowpipe's own code finds AKAZE keypoints; OpenCV's contrib modules do otherwise."""
+    """True where flowpipe's own code finds AKAZE keypoints; else OpenCV's contrib modules do."""
 
     def akaze(self, gray: Any, mask: NDArray[np.uint8] | None = None) -> list[Keypoints]:
         """Find the keypoints of images (N, H, W): those of OpenCV's AKAZE with one octave of one

@@ -161,7 +161,7 @@ class Made:
 
 
 class Lent(Generic[T]):
-    """One of its kind for each thread: one that a thread which has ended left, else a new one.
+    """Thread-local pool: gives a thread the object of a finished thread, else a new one.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ class Lent(Generic[T]):
 
 
 class Loan(Generic[T]):
-    """Goes with the thread that has it; then its thing is idle."""
+    """Returns its object to the pool when its thread ends."""
 
     def __init__(self, thing: T, idle: list[T]) -> None:
         self.thing, self._idle = thing, idle

@@ -17,7 +17,7 @@ BITS = {"yuv420p": 8, "yuvj420p": 8, "yuv420p10le": 10, "yuv420p12le": 12}
 
 @dataclass(frozen=True)
 class Layout:
-    """How NVDEC lays out a picture: rows of luma, then rows of U and V side by side."""
+    """Layout of a picture of NVDEC: rows of luma, then rows of U and V side by side."""
 
     height: int
     """Rows of luma."""

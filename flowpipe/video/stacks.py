@@ -17,7 +17,7 @@ class Stack(Protocol):
     room: int
 
     def takes(self, picture: Any, height: int, width: int) -> bool:
-        """Whether a picture of this upright size is of the kind of the others."""
+        """Return whether a picture of this upright size is of the kind of the others."""
 
     def add(self, picture: Any, colour: Colour, turn: Turn) -> None:
         """Add a picture.
