@@ -353,7 +353,6 @@ SANITIZED = """
 import numpy as np
 from emulated import emulated_ops
 from synth import translated_pair
-from videofile import encode_video
 from flowpipe.flow.tvl1 import TVL1Params, TVL1Solver
 from flowpipe.surfaces import Conversion, Surfaces
 ops = emulated_ops()
