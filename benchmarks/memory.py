@@ -5,7 +5,8 @@
 All videos are the same scene, made on the spot, stored in their own size; flow is DIS, whose speed
 lets the long one finish; windows, threads, writer and the allocator's settings are those of every
 run. "as a GPU" has the windows and threads that a GPU gets, and flow that takes neither time nor
-memory, as if it lay on a device; what CUDA itself takes of the host is not in it.
+memory, as if it lay on a device; features for the camera's motion are found on the host. What CUDA
+itself takes of the host is not in it.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def extract_one(video: str, store: str, device: str) -> None:
     from flowpipe.types import Span, VideoRecord
 
     if device == "gpu":
-        worker.get_ops = lambda device: AsGpu()
+        worker.kept_ops = lambda device: AsGpu()
         planes.make_solver = lambda params, ops: FlowOfGpu()
     Path(store).mkdir()
     values = {"flow": "dis", "size": {"width": 0, "height": 0}, "modalities": MODALITIES}
