@@ -40,6 +40,8 @@ def selftest(device: str, gpu: str | None, size: str, only: tuple[str, ...], as_
     wrong use or no such device here.
     """
     pixels = width_and_height(size, SMALLEST_PX, LARGEST_PX)
+    if gpu is not None and device != "cuda":
+        raise UsageError(f"--gpu {gpu} needs --device cuda, got --device {device}")
     for name in only:
         if name not in CHECKS:
             hint = did_you_mean(name, list(CHECKS), most=9, listed="checks")

@@ -55,6 +55,7 @@ def test_a_check_that_cannot_run_is_no_pass(flowpipe: Run, monkeypatch: pytest.M
         (("--only", "pyramid centerd"), "no such check; did you mean pyramid centred"),
         (("--only", "gray", "--only", "tvl1"), "--only tvl1: no such check; did you mean tvl1"),
         (("--only", "zzz"), "no such check; checks: resize, "),
+        (("--gpu", "1"), "--gpu 1 needs --device cuda"),
         (("--size", "340"), "WIDTHxHEIGHT"),
         (("--size", "8x64"), "16 to 4096 pixels"),
         (("--size", "340x99999"), "16 to 4096 pixels"),
