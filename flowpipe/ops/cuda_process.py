@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+from threading import Lock
 from typing import Any
 
 from flowpipe.errors import BackendError
 from flowpipe.ops.cuda import CudaOps
 from flowpipe.ops.cuda_errors import opening
 from flowpipe.ops.gpus import usable_cupy
+
+_making = Lock()
 
 
 def kept() -> CudaOps:
@@ -19,7 +22,8 @@ def kept() -> CudaOps:
     BackendError
         If there is no GPU that can be used; the next call tries again.
     """
-    return _made_with(usable_cupy())
+    with _making:  # threads that come together wait for one of them
+        return _made_with(usable_cupy())
 
 
 @functools.cache

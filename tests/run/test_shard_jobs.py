@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from videofile import encode_video, moving_clip
 from flowpipe import recipe
 from flowpipe.errors import BackendError
 from flowpipe.extract_recipe import ExtractRecipe
-from flowpipe.ops import kept_ops
+from flowpipe.ops import cuda_process, kept_ops
 from flowpipe.ops.cpu import native_core
 from flowpipe.ops.gpus import gpus
 from flowpipe.run.plan import ShardPlan, shard_name
@@ -71,6 +73,22 @@ def test_a_second_job_compiles_and_records_nothing(
         monkeypatch.setattr(cupy.cuda.Stream, "__init__", refuse)
         extract("two", clip, tmp_path)
         assert cupy.cuda.memory.held() == kept
+
+
+def test_threads_that_come_together_get_the_same_operations(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[object] = []
+
+    class Slow(cuda_process.CudaOps):
+        def __init__(self) -> None:
+            made.append(self)
+            time.sleep(0.2)  # the others come meanwhile
+
+    monkeypatch.setattr(cuda_process, "CudaOps", Slow)
+    with cupy_from(STAND_IN), ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(kept_ops, ["cuda"] * 4))
+    assert len(made) == 1 and all(ops is made[0] for ops in found)
 
 
 def test_operations_of_a_gpu_are_kept_and_a_failure_to_open_it_is_not(
