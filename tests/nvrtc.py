@@ -60,7 +60,12 @@ def _wheel(pattern: str) -> Path | None:
 @cache
 def _library(major: int) -> ctypes.CDLL | None:
     path = _wheel(f"**/libnvrtc.so.{major}*")
-    return ctypes.CDLL(str(path)) if path else None
+    if path is None:
+        return None
+    # CUDA 13's compiler opens this by name and does not look beside itself.
+    for builtins in path.parent.glob(f"libnvrtc-builtins.so.{major}*"):
+        ctypes.CDLL(str(builtins))
+    return ctypes.CDLL(str(path))
 
 
 def lack(major: int) -> str:
