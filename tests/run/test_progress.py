@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from flowpipe.run import Summary, progress
-from flowpipe.run.plan import Plan, ShardPlan
+from flowpipe.run.plan import Plan, Rates, ShardPlan
 from flowpipe.run.progress import RunProgress
 from flowpipe.types import Outcome, Span, VideoRecord
 from flowpipe.words import duration
@@ -27,7 +27,8 @@ def plan_of(*parts: int) -> Plan:
         for k, count in enumerate(parts)
         for part in range(count)
     )
-    return Plan((ShardPlan("a", spans, 1.0, 1.0),), (), 0, 0, 10.0 * len(spans), 1.0, 1.0)
+    frames, rates = 10.0 * len(spans), Rates(frame_s=0.1, frame_bytes=0.1)
+    return Plan((ShardPlan("a", spans, 1.0, 1.0),), (), 0, 0, frames, 1.0, 1.0, rates)
 
 
 def last(console: Console) -> str:
