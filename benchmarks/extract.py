@@ -47,7 +47,7 @@ from flowpipe.types import Span, VideoRecord
 
 SHARED = Path(os.environ.get("FLOWPIPE_SHARED_DATA", "../shared/data"))
 SETS = {"rgb+flow": "rgb,flow", "all four": "rgb,flow,warped_flow,rgb_diff"}
-STAGES = ("decode", "compute", "encode", "write")
+STAGES = ("decode", "compute", "camera", "encode", "write")
 
 
 @dataclass(frozen=True)
