@@ -118,10 +118,10 @@ def test_a_file_that_was_cut_off_is_partial(policy: str, tmp_path: Path) -> None
     assert 0 < outcome.frames < FRAMES
 
 
-def test_one_bad_unit_of_a_public_file(tmp_path: Path) -> None:
-    path = Path("/work/shared/findings/bugs/files/onebad.mp4")
+def test_one_bad_unit_of_a_public_file(shared_data: Path, tmp_path: Path) -> None:
+    path = shared_data.parent / "findings" / "bugs" / "files" / "onebad.mp4"
     if not path.exists():
-        pytest.skip("onebad.mp4 is not on this machine")
+        pytest.skip(f"there is no {path}")
     assert extract(path, tmp_path, "conceal").frames in (49, 50)
 
 
