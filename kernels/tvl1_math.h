@@ -1,7 +1,8 @@
-// Numbers of one pixel -> numbers of one pixel: every formula of dual TV-L1, once, for CPU and GPU.
+// Numbers of one pixel -> numbers of one pixel: every formula of dual TV-L1, and of the operations
+// beside it, once, for CPU and GPU.
 //
 // Zach, Pock, Bischof: A Duality Based Approach for Realtime TV-L1 Optical Flow (2007), with the
-// choices of OpenCV's CUDA version. No loops over pixels, no memory, no includes: the schedules in
+// choices of OpenCV's CUDA version. No loops over pixels, no writes to images, no includes: the schedules in
 // cpu/ and cuda/ bring pixels here, one at a time (Number is float) or a vector of them
 // (cpu/lanes.h). The dual variables are kept times theta, which saves a product.
 #pragma once
@@ -177,6 +178,25 @@ TVL1_FORMULA long mirrored(long i, long n) {
     if (n == 1) return 0;
     while (i < 0 || i >= n) i = i < 0 ? -i : 2 * n - 2 - i;
     return i;
+}
+
+// ---- keypoints
+
+// Where the parabola through a value of an image and its eight neighbours has its extremum, as an
+// offset from the value; false if that is over a pixel away.
+TVL1_FORMULA bool extremum(const float *at, long width, float *dx, float *dy) {
+    const float *above = at - width, *below = at + width;
+    const float x = 0.5f * (at[1] - at[-1]), y = 0.5f * (below[0] - above[0]);
+    const float xx = at[1] + at[-1] - 2.0f * at[0], yy = below[0] + above[0] - 2.0f * at[0];
+    const float xy = 0.25f * (below[1] + above[-1] - above[1] - below[-1]);
+    const double determinant = (double)xx * yy - (double)xy * xy;
+    *dx = *dy = 0;
+    if (determinant != 0) {
+        const double inverse = 1 / determinant;
+        *dx = (float)(((double)-x * yy - (double)-y * xy) * inverse);
+        *dy = (float)(((double)-y * xx - (double)-x * xy) * inverse);
+    }
+    return !(*dx > 1 || *dx < -1 || *dy > 1 || *dy < -1);
 }
 
 // ---- quantiser

@@ -8,6 +8,8 @@
 
 #include "lanes.h"
 
+#include "../tvl1_math.h"
+
 namespace {
 
 constexpr long AKAZE_SCALE = 2;    // of derivatives and of the samples' grid, in pixels
@@ -46,22 +48,6 @@ long kept_nearby(long width, long x, long y, const uint8_t *kept) {
     return -1;
 }
 
-// Where the parabola through the 3x3 values has its extremum; false if that is over a pixel away.
-bool refined(long width, const float *at, float *dx, float *dy) {
-    const float x = 0.5f * (at[1] - at[-1]), y = 0.5f * (at[width] - at[-width]);
-    const float xx = at[1] + at[-1] - 2.0f * at[0], yy = at[width] + at[-width] - 2.0f * at[0];
-    const float xy =
-        0.25f * (at[width + 1] + at[-width - 1] - at[-width + 1] - at[width - 1]);
-    const double determinant = (double)xx * yy - (double)xy * xy;
-    *dx = *dy = 0;
-    if (determinant != 0) {
-        const double inverse = 1 / determinant;
-        *dx = (float)(((double)-x * yy - (double)-y * xy) * inverse);
-        *dy = (float)(((double)-y * xx - (double)-x * xy) * inverse);
-    }
-    return !(__builtin_fabsf(*dx) > 1 || __builtin_fabsf(*dy) > 1);
-}
-
 // Keypoints as (x, y) in the order of rows; returns how many. `kept` is a picture of zeros,
 // `places` has room for a quarter of the pixels, `chosen` for a row and a word.
 long akaze_keypoints(long height, long width, const float *hessian, float threshold, uint8_t *kept,
@@ -89,7 +75,7 @@ long akaze_keypoints(long height, long width, const float *hessian, float thresh
     for (long k = 0; k < candidates; k++) {
         const long place = places[k];
         float dx, dy;
-        if (!kept[place] || !refined(width, hessian + place, &dx, &dy)) continue;
+        if (!kept[place] || !tvl1::extremum(hessian + place, width, &dx, &dy)) continue;
         points[2 * count] = (float)(place % width) + dx;
         points[2 * count + 1] = (float)(place / width) + dy;
         count++;

@@ -38,22 +38,6 @@ __device__ __forceinline__ Slope slope(const float *image, int height, int width
     return {tvl1::fma(across[2] + across[0], FAR, NEAR * across[1]), smooth[2] - smooth[0]};
 }
 
-// Where the parabola through the 3x3 values has its extremum; false if that is over a pixel away.
-__device__ __forceinline__ bool refined(int width, const float *at, float *dx, float *dy) {
-    const float x = 0.5f * (at[1] - at[-1]), y = 0.5f * (at[width] - at[-width]);
-    const float xx = at[1] + at[-1] - 2.0f * at[0], yy = at[width] + at[-width] - 2.0f * at[0];
-    const float xy =
-        0.25f * (at[width + 1] + at[-width - 1] - at[-width + 1] - at[width - 1]);
-    const double determinant = (double)xx * yy - (double)xy * xy;
-    *dx = *dy = 0;
-    if (determinant != 0) {
-        const double inverse = 1 / determinant;
-        *dx = (float)(((double)-x * yy - (double)-y * xy) * inverse);
-        *dy = (float)(((double)-y * xx - (double)-x * xy) * inverse);
-    }
-    return !(fabsf(*dx) > 1 || fabsf(*dy) > 1);
-}
-
 // The grid of squares that a number belongs to: of cells, or of pairs of cells, counted through all
 // grids. Each has `side` x `side` cells of `step` x `step` samples.
 struct Grid {
@@ -198,7 +182,7 @@ extern "C" __global__ void akaze_choice(const float *response, const u8 *mask, u
         float dx, dy;
         bool stays = (states[place] & KEPT) && !(states[place + SCALE] & TOOK_LEFT) &&
                      !(states[place + SCALE * width] & TOOK_UPPER) &&
-                     refined(width, values + place, &dx, &dy);
+                     tvl1::extremum(values + place, width, &dx, &dy);
         if (stays && mask) {
             const int x = (int)((float)(place % width) + dx + 0.5f);
             const int y = (int)((float)(place / width) + dy + 0.5f);
@@ -227,7 +211,7 @@ extern "C" __global__ void akaze_points(const float *response, const int *places
         int before = 0;
         for (int other = 0; other < count; other++) before += (unsigned)all[other] < (unsigned)place;
         float dx, dy;
-        refined(width, values + place, &dx, &dy);
+        tvl1::extremum(values + place, width, &dx, &dy);
         float *point = points + ((size_t)starts[blockIdx.z] + before) * 2;
         point[0] = (float)(place % width) + dx;
         point[1] = (float)(place / width) + dy;
