@@ -90,7 +90,7 @@ def flicker(gain: float, pairs: int) -> list[float]:
 
 
 def cell(off: list[float], uncertain: list[bool]) -> str:
-    """What a cell of the table says."""
+    """Return a cell of the table: median and worst error in px, wrong and flagged pairs."""
     wrong = np.array(off) > WRONG_PX
     flagged = np.count_nonzero(wrong & uncertain), np.count_nonzero(~wrong & uncertain)
     errors = f"{np.median(off):.2f} ({max(off):.2f})"

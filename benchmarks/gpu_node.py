@@ -39,7 +39,7 @@ ON_DEVICE = (
 )  # fmt: skip
 FEATURES = ("akaze", "corners", "level_ranges", "match_keypoints")
 COPIED_BYTES = {"rgb+flow": 340 * 256 * (3 + 2), "all four": 340 * 256 * (3 + 2 + 2 + 3 + 1)}
-"""Of a stored frame, through pinned memory, both ways."""
+"""Bytes of a stored frame that are copied through pinned memory, both ways together."""
 COPY_BYTES_PER_S = 5e9  # of one core, from memory to memory
 
 

