@@ -105,7 +105,7 @@ def compare(folder: Path, modality: str, batch: int) -> None:
     input = Input(modality, length, modality)
     clips = Clips(
         [folder / "store"], clips_of(store, "train1", modality, "videos"), input, phase="train",
-        segments=SEGMENTS, rule="tsn_pytorch", augment=AugmentParams(), side=ROW.size, seed=1,
+        segments=SEGMENTS, sampling="tsn_pytorch", augment=AugmentParams(), side=ROW.size, seed=1,
     )  # fmt: skip
     numbers = [(0, k) for k in range(len(clips))]
     batches = [numbers[k : k + batch] for k in range(0, len(numbers), batch)]

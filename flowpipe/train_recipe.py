@@ -73,6 +73,14 @@ class AugmentParams:
             raise ValueError(f"scales must be in (0, 1], got {list(self.scales)}")
 
 
+Sampling = Literal["tsn_pytorch", "caffe", "mmaction2", "dense"]
+"""Sampling strategies: tsn-pytorch's, Caffe-TSN's, mmaction2's SampleFrames and its
+DenseSampleFrames. See `flowpipe.tsn.sampling`."""
+
+Normalisation = Literal["backbone", "caffe", "mmaction1", "mmaction2", "tsn_pytorch"]
+"""Input normalisations: that of the backbone's ImageNet weights, or the one that another system
+trained its weights with. See `flowpipe.tsn.pixels`."""
+
 Compat = Literal["mmaction2_flip", "mmaction2_ten_crop", "tsn_pytorch_diff"]
 """Mistakes of other systems.
 
@@ -93,6 +101,10 @@ class StreamParams:
     segments: int = 3
     snippet_length: int = 1
     """Images of a snippet: 1 of rgb, 5 of the others in the papers."""
+    sampling: Sampling = "tsn_pytorch"
+    """Snippet sampling strategy of training, validation and testing."""
+    pixels: Normalisation = "backbone"
+    """Input normalisation that the weights expect."""
     consensus: Literal["average", "max", "top_k", "linear", "attention", "feature_average"] = (
         "average"
     )
@@ -137,6 +149,8 @@ class TestParams:
     """Snippets a second of ``mtwi``."""
     windows: tuple[int, ...] = (1, 2, 4, 8, 16)
     """Lengths of the windows of ``mtwi`` in snippets."""
+    mtwi: Literal["paper", "code"] = "paper"
+    """Variant of ``mtwi``: the paper's formula or the authors' code. See `flowpipe.tsn.mtwi`."""
 
     def __post_init__(self) -> None:
         if self.snippets < 1 or self.rate_hz <= 0 or not self.windows or min(self.windows) < 1:

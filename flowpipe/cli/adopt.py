@@ -6,13 +6,12 @@ from pathlib import Path
 
 import click
 
-from flowpipe.cli.networks import stream_options, train_recipe
+from flowpipe.cli.networks import stream_options, train_recipe, with_options
 from flowpipe.cli.paths import FILE_THERE, FOLDER
 from flowpipe.cli.screen import say
 from flowpipe.cli.store_options import STORE_ARGUMENT, stored_dataset
 from flowpipe.cli.torch_needed import torch_or_why
 from flowpipe.datasets.hmdb51 import TSN_ORDER
-from flowpipe.errors import UsageError
 from flowpipe.store import open_store
 
 
@@ -32,6 +31,7 @@ def adopt(
     split: int,
     recipe_file: str | None,
     settings: tuple[str, ...],
+    sampling: str | None,
     pixels: str | None,
     tsn_hmdb51_labels: bool,
 ) -> None:
@@ -49,14 +49,14 @@ def adopt(
     from flowpipe.tsn.inputs import input_of
     from flowpipe.tsn.run_folder import RunFacts
 
-    made = train_recipe(store, recipe_file, settings)
-    if modality not in made.streams:
-        raise UsageError(f"the recipe does not train {modality}; name another with --recipe")
+    made = with_options(
+        train_recipe(store, recipe_file, settings), modality, sampling=sampling, pixels=pixels
+    )
     opened, stream = open_store(store), made.streams[modality]
     facts = RunFacts(
         modality, split, input_of(modality, stream.snippet_length, opened.modalities).stored,
-        stream, made.test, "tsn_pytorch", 1, opened.header.class_names, stored_dataset(store),
-        opened.header.recipe_digest, opened.header.recipe, pixels or "",
+        stream, made.test, 1, opened.header.class_names, stored_dataset(store),
+        opened.header.recipe_digest, opened.header.recipe,
     )  # fmt: skip
     kind = adopt_weights(
         checkpoint, run.absolute(), facts, TSN_ORDER if tsn_hmdb51_labels else None

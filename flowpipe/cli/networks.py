@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -14,6 +15,7 @@ from flowpipe.modality import MODALITIES
 from flowpipe.recipe_file import read_recipe, recipe_of
 from flowpipe.train_recipe import TrainRecipe
 from flowpipe.tsn.pixels import PIXELS
+from flowpipe.tsn.sampling import RULES
 from flowpipe.words import counted
 
 stream_options = chain(
@@ -31,8 +33,12 @@ stream_options = chain(
         help="Change one value, as --set streams.rgb.dropout=0.5.",
     ),
     click.option(
-        "--pixels", type=click.Choice(list(PIXELS)),
-        help="Values that the weights are used to.  [default: the backbone's]",
+        "--sampling", type=click.Choice(list(RULES)),
+        help="Snippet sampling strategy.  [default: the recipe's]",
+    ),
+    click.option(
+        "--pixels", type=click.Choice(["backbone", *PIXELS]),
+        help="Input normalisation the weights expect.  [default: the recipe's]",
     ),
 )  # fmt: skip
 """What says which network of a recipe is meant."""
@@ -51,6 +57,24 @@ def train_recipe(store: Path, recipe_file: str | None, settings: tuple[str, ...]
     if made is None:
         raise UsageError(f"{file.path} has no train section; name another with --recipe")
     return made
+
+
+def with_options(made: TrainRecipe, modality: str, **options: str | None) -> TrainRecipe:
+    """Return the recipe with the values of options that were given put into one stream.
+
+    Raises
+    ------
+    UsageError
+        If the recipe does not train the modality.
+    """
+    if modality not in made.streams:
+        raise UsageError(
+            f"the recipe trains {', '.join(made.streams)}, not {modality}; add it to train.streams "
+            "or name another recipe with --recipe"
+        )
+    given = {name: value for name, value in options.items() if value is not None}
+    stream = replace(made.streams[modality], **given)  # type: ignore[arg-type]
+    return replace(made, streams={**made.streams, modality: stream})
 
 
 WEIGHTS_OPTION = click.option(

@@ -36,10 +36,11 @@ from flowpipe.words import counted
 @click.option("--of-crops", type=click.Choice(["mean", "max"]),
               help="What the crops of a snippet say together.  [default: the recipe's, mean]",
               )  # fmt: skip
-@click.option("--mtwi", "variant", type=click.Choice(["paper", "code"]), default="paper",
-              show_default=True, help="The paper's formula, or the authors' code.")  # fmt: skip
-@click.option("--sampling", "rule", type=click.Choice(list(RULES)),
-              help="Whose rule places snippets.  [default: the run's]")  # fmt: skip
+@click.option("--mtwi", type=click.Choice(["paper", "code"]),
+              help="Variant of mtwi: the paper's formula or the authors' code.  "
+                   "[default: the recipe's, paper]")  # fmt: skip
+@click.option("--sampling", type=click.Choice(list(RULES)),
+              help="Snippet sampling strategy.  [default: the run's]")  # fmt: skip
 @click.option("--checkpoint", type=click.Choice(["best", "last"]), default="last",
               show_default=True, help="Weights of the best validation, or of the end.")  # fmt: skip
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto",
@@ -53,8 +54,8 @@ def test(
     snippets: int | None,
     crops: str | None,
     of_crops: str | None,
-    variant: str,
-    rule: str | None,
+    mtwi: str | None,
+    sampling: str | None,
     checkpoint: str,
     device: str,
 ) -> None:
@@ -75,13 +76,14 @@ def test(
         "snippets": snippets,
         "crops": crops,
         "of_crops": of_crops,
+        "mtwi": mtwi,
     }
     params = replace(
         RunFacts.read(run).test, **{name: v for name, v in changed.items() if v is not None}
     )
     job = TestJob(
         store.absolute(), run.absolute(), split, params, f"{checkpoint}.pt",
-        chosen_device(device), rule or "", variant,  # type: ignore[arg-type]
+        chosen_device(device), sampling,  # type: ignore[arg-type]
     )  # fmt: skip
     with counting("testing videos") as progress:
         tested = run_test(job, progress)

@@ -9,14 +9,13 @@ from pathlib import Path
 import click
 
 from flowpipe.cli import EXIT_DONE
-from flowpipe.cli.networks import stream_options, train_recipe
+from flowpipe.cli.networks import stream_options, train_recipe, with_options
 from flowpipe.cli.paths import FILE, FOLDER, THERE
 from flowpipe.cli.screen import say
 from flowpipe.cli.store_options import STORE_ARGUMENT
 from flowpipe.cli.torch_needed import torch_or_why
 from flowpipe.cli.watch import watching
 from flowpipe.errors import UsageError
-from flowpipe.tsn.sampling import RULES
 
 
 @click.command()
@@ -42,9 +41,6 @@ from flowpipe.tsn.sampling import RULES
               show_default=True, help="Half precision.")  # fmt: skip
 @click.option("--accumulate", type=click.IntRange(1), default=1, show_default=True,
               help="Parts that a batch is computed in, to save memory.")  # fmt: skip
-@click.option("--sampling", "rule", type=click.Choice(list(RULES)),
-              default="tsn_pytorch", show_default=True, help="Whose rule picks snippets.",
-              )  # fmt: skip
 @click.option("--tensorboard", is_flag=True, help="Write RUN/tensorboard too.")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--validate-every", type=click.IntRange(1), default=5, show_default=True,
@@ -56,6 +52,8 @@ def train(
     split: int,
     recipe_file: str | None,
     settings: tuple[str, ...],
+    sampling: str | None,
+    pixels: str | None,
     device: str,
     devices: int | None,
     also: tuple[Path, ...],
@@ -64,8 +62,6 @@ def train(
     weights: Path | None,
     amp: str,
     accumulate: int,
-    rule: str,
-    pixels: str | None,
     tensorboard: bool,
     seed: int,
     validate_every: int,
@@ -95,10 +91,12 @@ def train(
 
     if resume and not (run / LAST).exists():
         raise UsageError(f"--resume: {run} has no {LAST}; leave --resume out to begin")
-    made = train_recipe(store, recipe_file, settings)
+    made = with_options(
+        train_recipe(store, recipe_file, settings), modality, sampling=sampling, pixels=pixels
+    )
     job = TrainJob(
         store.absolute(), run.absolute(), made, modality, split, chosen_device(device), workers,
-        seed, rule, amp, accumulate, weights, validate_every, pixels or "",
+        seed, amp, accumulate, weights, validate_every,
         tensorboard=tensorboard, also=tuple(path.absolute() for path in also),
     )  # fmt: skip
     with watching(f"{modality} {split}") as stepped:

@@ -78,8 +78,8 @@ class Clips(Dataset[Batch]):
     phase : "train" or "val"
         Random snippets and crops, or those in the middle.
     segments : int
-    rule : str
-        A key of `RULES`.
+    sampling : str
+        Sampling strategy, a key of `RULES`.
     augment : AugmentParams
     side : int
         Of the network's input.
@@ -94,15 +94,15 @@ class Clips(Dataset[Batch]):
         *,
         phase: Literal["train", "val"],
         segments: int,
-        rule: str,
+        sampling: str,
         augment: AugmentParams,
         side: int,
         seed: int,
     ) -> None:
         self.stores = [open_store(store) for store in stores]
         self.videos, self.input, self.phase = list(videos), input, phase
-        self.segments, self.rule, self.augment, self.side = segments, RULES[rule], augment, side
-        self.seed = seed
+        self.segments, self.rule = segments, RULES[sampling]
+        self.augment, self.side, self.seed = augment, side, seed
 
     def __len__(self) -> int:
         return len(self.videos)

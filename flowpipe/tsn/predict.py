@@ -93,7 +93,7 @@ def predict(video_id: str, looks: Sequence[Look], device: str, checkpoint: str) 
         network, store = Network(look.run, checkpoint, device), open_store(look.store)
         if not store.videos[video_id].images[network.input.stored]:
             raise UsageError(f"{video_id} is too short: it has no image of {network.input.stored}")
-        rule = RULES[network.facts.rule]
+        rule = RULES[network.facts.stream.sampling]
         times_s, scores = snippets_of(network, store, video_id, look.params, rule)
         totals.append(look.weight * aggregate(scores, look.params))
         timed.append((times_s, look.weight * scores.mean(1)))

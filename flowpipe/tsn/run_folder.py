@@ -37,7 +37,6 @@ class RunFacts:
     """Modality that is read; another one where differences are made of frames."""
     stream: StreamParams
     test: TestParams
-    rule: str
     seed: int
     class_names: tuple[str, ...]
     dataset: str
@@ -45,8 +44,6 @@ class RunFacts:
     """Of the store that it was trained on."""
     extraction: Mapping[str, Any]
     """The recipe itself, which makes the same of other videos."""
-    pixels: str = ""
-    """A key of `PIXELS`; empty for the backbone's own."""
     also: tuple[str, ...] = ()
     """Data sets of other stores that it is trained on too."""
 
@@ -61,8 +58,8 @@ class RunFacts:
         path = folder / RUN_FILE
         text = json.dumps(recipes.plain(self), indent=1, ensure_ascii=False) + "\n"
         if path.exists():
-            there = strict.read_json(path)
-            different = differences(there, json.loads(text))
+            there = recipes.plain(self.read(folder))
+            different = differences(json.loads(json.dumps(there)), json.loads(text))
             if different:
                 raise UsageError(
                     f"{folder} has a run that differs from this one: {some(different, 8)}; choose "
@@ -77,11 +74,20 @@ class RunFacts:
         """Those of a run; FormatError if it is none."""
         path = folder / RUN_FILE
         try:
-            return recipes.build(cls, strict.read_json(path), where=str(path))
+            values = _with_stream_options(strict.read_json(path))
+            return recipes.build(cls, values, where=str(path))
         except FileNotFoundError:
             raise FormatError(f"{folder} is no run of flowpipe train: no {RUN_FILE}") from None
         except ValueError as error:
             raise FormatError(f"{path} cannot be read: {error}") from error
+
+
+def _with_stream_options(values: Any) -> Any:
+    """Move sampling and pixels, which older runs have beside their stream, into it."""
+    if isinstance(values, dict) and isinstance(values.get("stream"), dict) and "rule" in values:
+        stream = {"sampling": values.pop("rule"), "pixels": values.pop("pixels", "") or "backbone"}
+        values["stream"] |= stream
+    return values
 
 
 def differences(there: Any, here: Any, key: str = "") -> list[str]:

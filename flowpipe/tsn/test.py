@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from flowpipe.errors import UsageError
 from flowpipe.evaluation.truth import ALL
 from flowpipe.store import Store, open_store
-from flowpipe.train_recipe import TestParams
+from flowpipe.train_recipe import Sampling, TestParams
 from flowpipe.tsn import mtwi
 from flowpipe.tsn.backbones import build
 from flowpipe.tsn.crops import crops_of
@@ -41,9 +41,8 @@ class TestJob:
     """None for those of the run's recipe."""
     checkpoint: str = LAST
     device: str = "cpu"
-    rule: str = ""
-    """A key of `RULES`; empty for the run's."""
-    mtwi: mtwi.Variant = "paper"
+    sampling: Sampling | None = None
+    """Sampling strategy; None for the run's."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Network:
     def __init__(self, run: Path, checkpoint: str, device: str) -> None:
         self.facts, self.device = RunFacts.read(run), device
         stream = self.facts.stream
-        backbone, self.row = build(stream.backbone, "random", pixels=self.facts.pixels)
+        backbone, self.row = build(stream.backbone, "random", pixels=stream.pixels)
         self.input = Input(self.facts.modality, stream.snippet_length, self.facts.stored)
         # Frozen layers and consensus come with the weights: what they were made from is no matter.
         self.model: TSN = make_model(
@@ -108,6 +107,8 @@ def test(job: TestJob, progress: Callable[[int, int], None]) -> Tested:
         keep_freed_memory()
     network, store = Network(job.run, job.checkpoint, job.device), open_store(job.store)
     facts, params = network.facts, job.params or network.facts.test
+    if job.sampling:
+        facts = replace(facts, stream=replace(facts.stream, sampling=job.sampling))
     if store.header.class_names != facts.class_names:
         raise UsageError(
             f"{job.store} has other classes ({len(store.header.class_names)}) than {job.run} was "
@@ -123,10 +124,10 @@ def test(job: TestJob, progress: Callable[[int, int], None]) -> Tested:
     ]
     if not videos:
         raise UsageError(f"{job.store} has no videos of split {split}")
-    scores, rule = [], RULES[job.rule or facts.rule]
+    scores, rule = [], RULES[facts.stream.sampling]
     for done, video_id in enumerate(videos, 1):
         _, of_snippets = snippets_of(network, store, video_id, params, rule)
-        scores.append(aggregate(of_snippets, params, job.mtwi))
+        scores.append(aggregate(of_snippets, params))
         progress(done, len(videos))
     return Tested(tuple(videos), np.stack(scores), replace(facts, test=params))
 
@@ -153,13 +154,11 @@ def snippets_of(
     return pts_s[np.clip(starts, 0, count - 1)], np.concatenate(parts)
 
 
-def aggregate(
-    scores: NDArray[np.float64], params: TestParams, variant: mtwi.Variant = "paper"
-) -> NDArray[np.float64]:
+def aggregate(scores: NDArray[np.float64], params: TestParams) -> NDArray[np.float64]:
     """Scores of snippets (S, crops, C) -> those of the video (C,)."""
     if params.of_crops == "max":
         scores = scores.max(1, keepdims=True)
     if params.protocol == "mtwi":
-        return mtwi.aggregate(scores, params.windows, variant)
+        return mtwi.aggregate(scores, params.windows, params.mtwi)
     dense: NDArray[np.float64] = scores.mean(1).mean(0)
     return dense

@@ -51,7 +51,6 @@ class TrainJob:
     device: str = "cpu"
     workers: int = 2
     seed: int = 1
-    rule: str = "tsn_pytorch"
     amp: str = "off"
     accumulate: int = 1
     """Parts that a batch is computed in; the result is the same, the memory a part."""
@@ -59,8 +58,6 @@ class TrainJob:
     """File of the backbone's weights."""
     validate_every: int = 5
     """Epochs; the last one is always validated."""
-    pixels: str = ""
-    """A key of `PIXELS`; empty for the backbone's own."""
     save_s: float = 600.0
     """Seconds between checkpoints inside an epoch."""
     tensorboard: bool = False
@@ -112,9 +109,9 @@ class Trainer:
         store = open_store(job.store)
         self.input = input_of(job.modality, self.stream.snippet_length, store.modalities)
         self.facts = RunFacts(
-            job.modality, job.split, self.input.stored, self.stream, job.recipe.test, job.rule,
-            job.seed, store.header.class_names, str(store.header.dataset.get("dataset", "")),
-            store.header.recipe_digest, store.header.recipe, job.pixels,
+            job.modality, job.split, self.input.stored, self.stream, job.recipe.test, job.seed,
+            store.header.class_names, str(store.header.dataset.get("dataset", "")),
+            store.header.recipe_digest, store.header.recipe,
             tuple(str(open_store(path).header.dataset.get("dataset", "")) for path in job.also),
         )  # fmt: skip
         videos = {
@@ -133,7 +130,9 @@ class Trainer:
                 f"{counted(len(videos['train']), 'video')} cannot feed {processes.world} processes"
             )
         torch.manual_seed(job.seed)
-        backbone, self.row = build(self.stream.backbone, self._init(), job.weights, job.pixels)
+        backbone, self.row = build(
+            self.stream.backbone, self._init(), job.weights, self.stream.pixels
+        )
         model = make_model(
             backbone, self.row, len(self.facts.class_names), self.input.channels, self.stream
         )
@@ -288,7 +287,7 @@ class Trainer:
         clips = Clips(
             [self.job.store, *self.job.also], videos, self.input,
             phase="train" if batches.shuffle else "val", segments=self.stream.segments,
-            rule=self.job.rule, augment=self.stream.augment, side=self.row.size,
+            sampling=self.stream.sampling, augment=self.stream.augment, side=self.row.size,
             seed=self.job.seed,
         )  # fmt: skip
         return loader_of(clips, batches, self.job.workers, self.processes.device)

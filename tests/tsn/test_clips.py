@@ -32,7 +32,7 @@ def clips(store: Path, phase: str = "train", seed: int = 1, modality: str = "flo
     stored = input_of(modality, 2, opened.modalities)
     return Clips(
         [store], clips_of(opened, "train1", stored.stored, "videos"), stored, phase=phase,
-        segments=3, rule="tsn_pytorch", augment=AugmentParams((1.0, 0.9)), side=tiny.SIDE,
+        segments=3, sampling="tsn_pytorch", augment=AugmentParams((1.0, 0.9)), side=tiny.SIDE,
         seed=seed,
     )  # type: ignore[arg-type]  # fmt: skip
 

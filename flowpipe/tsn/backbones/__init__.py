@@ -42,7 +42,7 @@ class Row:
 
 
 def build(
-    name: str, init: str = "imagenet", weights: Path | None = None, pixels: str = ""
+    name: str, init: str = "imagenet", weights: Path | None = None, pixels: str = "backbone"
 ) -> tuple[nn.Module, Row]:
     """Make a network.
 
@@ -55,7 +55,7 @@ def build(
     weights : Path, optional
         Their file, where no download is possible or others are wanted.
     pixels : str
-        A key of `PIXELS`, where the weights are used to other values than the backbone's.
+        Input normalisation: a key of `PIXELS`, or ``backbone`` for that of its ImageNet weights.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def build(
     row = _timm(name.removeprefix(TIMM)) if name.startswith(TIMM) else NETWORKS.get(name)
     if row is None:
         raise UsageError(f"no network {name}; known: {', '.join(NETWORKS)} or timm:NAME")
-    if pixels:
+    if pixels != "backbone":
         row = replace(row, pixels=PIXELS[pixels])
     network = row.build()
     if init == "random" and weights is None:

@@ -1,0 +1,105 @@
+"""Sampling, pixels and the M-TWI variant: named in the recipe, overridden on the command line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch")
+
+from command import in_process  # noqa: E402
+from tsn import tiny  # noqa: E402
+from tsn.training import job, run  # noqa: E402
+
+from flowpipe.cli.networks import with_options  # noqa: E402
+from flowpipe.evaluation import read_facts, read_h5  # noqa: E402
+from flowpipe.train_recipe import Normalisation, Sampling  # noqa: E402
+from flowpipe.tsn import test as testing  # noqa: E402
+from flowpipe.tsn.pixels import MMACTION2, PIXELS, TORCHVISION  # noqa: E402
+from flowpipe.tsn.run_folder import LAST, RUN_FILE, RunFacts  # noqa: E402
+from flowpipe.tsn.sampling import RULES  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe with options of its streams and of its test."""
+    path = tiny.write_recipe(tmp_path_factory.mktemp("recipe") / "recipe.yaml", end=1)
+    text = path.read_text()
+    for old, new in (
+        ("init: random", "init: random\n      sampling: caffe\n      pixels: mmaction2"),
+        ("{snippets: 4, crops: 10}", "{protocol: mtwi, rate_hz: 5, mtwi: code}"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+    return path
+
+
+def trained(store: Path, recipe: Path, out: Path, *options: str) -> RunFacts:
+    done = in_process(
+        "train", str(store), "--modality", "flow", "--recipe", str(recipe), "-o", str(out),
+        "--workers", "0", *options,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return RunFacts.read(out)
+
+
+def test_a_recipe_can_name_every_rule_and_normalisation() -> None:
+    assert set(get_args(Sampling)) == set(RULES)
+    assert set(get_args(Normalisation)) == {"backbone", *PIXELS}
+
+
+def test_the_recipe_decides_unless_the_command_line_does(
+    store: Path, recipe: Path, tmp_path: Path
+) -> None:
+    facts = trained(store, recipe, tmp_path / "a")
+    assert (facts.stream.sampling, facts.stream.pixels) == ("caffe", "mmaction2")
+    assert testing.Network(tmp_path / "a", LAST, "cpu").row.pixels == MMACTION2
+    facts = trained(
+        store, recipe, tmp_path / "b", "--sampling", "mmaction2", "--pixels", "backbone"
+    )
+    assert (facts.stream.sampling, facts.stream.pixels) == ("mmaction2", "backbone")
+    assert testing.Network(tmp_path / "b", LAST, "cpu").row.pixels == TORCHVISION
+
+    scores = {}
+    for name, options in (("code", ()), ("paper", ("--mtwi", "paper", "--sampling", "dense"))):
+        file = tmp_path / f"{name}.h5"
+        done = in_process("test", str(store), str(tmp_path / "a"), "-o", str(file), *options)
+        assert done.returncode == 0, done.stderr
+        scores[name] = read_h5(file).values
+        assert read_facts(file)["test"]["mtwi"] == name
+        assert read_facts(file)["stream"]["sampling"] == ("dense" if options else "caffe")
+    assert not np.allclose(scores["code"], scores["paper"])
+
+
+def test_a_stream_that_the_recipe_lacks_is_refused(
+    store: Path, recipe: Path, tmp_path: Path
+) -> None:
+    done = in_process(
+        "train", str(store), "--modality", "warped_flow", "--recipe", str(recipe), "-o",
+        str(tmp_path / "a"), "--sampling", "dense",
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "the recipe trains rgb, flow, rgb_diff, not warped_flow" in done.stderr
+
+
+@pytest.mark.parametrize(("old", "new"), [("", "backbone"), ("mmaction2", "mmaction2")])
+def test_a_run_of_before_goes_on(store: Path, tmp_path: Path, old: str, new: str) -> None:
+    # Runs had rule and pixels beside the stream, and lack options that streams have got since.
+    wanted = job(store, tmp_path, end=1)
+    made = with_options(wanted.recipe, "rgb", pixels=new)
+    wanted = replace(wanted, recipe=made)
+    run(wanted)
+    path = wanted.run / RUN_FILE
+    values = json.loads(path.read_text())
+    for name in ("sampling", "pixels", "classifier_std"):
+        del values["stream"][name]
+    values |= {"rule": "tsn_pytorch", "pixels": old}
+    path.write_text(json.dumps(values))
+    assert RunFacts.read(wanted.run).stream == made.streams["rgb"]
+    assert "going on at step 3 of 3" in run(wanted)
