@@ -130,9 +130,12 @@ class Trainer:
                 f"{counted(len(videos['train']), 'video')} cannot feed {processes.world} processes"
             )
         torch.manual_seed(job.seed)
+        # A checkpoint brings all weights: those that a new run begins with are not wanted then.
+        begins = not (job.run / LAST).exists()
         backbone, self.row = build(
-            self.stream.backbone, self._init(), job.weights, self.stream.pixels
-        )
+            self.stream.backbone, self.stream.init if begins else "random",
+            job.weights if begins else None, self.stream.pixels,
+        )  # fmt: skip
         model = make_model(
             backbone, self.row, len(self.facts.class_names), self.input.channels, self.stream
         )
@@ -273,9 +276,6 @@ class Trainer:
         sums = Sums(**values["sums"]) if self.processes.is_first else Sums()
         self.state = State(values["step"], values["best"], values["rows"], sums)
         self.tell(f"going on at step {self.state.step} of {self.schedule.steps}")
-
-    def _init(self) -> str:
-        return "random" if self.stream.init == "random" else "imagenet"
 
     def _batches(self, count: int, *, shuffle: bool) -> Batches:
         return Batches(

@@ -133,8 +133,9 @@ def load(
 def _published(name: str, row: Row) -> dict[str, Tensor]:
     if row.weights is None:
         raise BackendError(
-            f"the ImageNet weights of {name} have no download that can be relied on; give their "
-            "file with --weights, or say init: random"
+            f"the ImageNet weights of {name} have no download that can be relied on: give their "
+            "file with --weights FILE, or begin with random ones by --set "
+            "streams.MODALITY.init=random"
         )
     where = row.weights()
     try:
@@ -146,8 +147,9 @@ def _published(name: str, row: Row) -> dict[str, Tensor]:
         return values
     except OSError as error:
         raise BackendError(
-            f"the weights of {name} cannot be fetched from {where}: {error}; fetch them elsewhere "
-            "and give their file with --weights"
+            f"the ImageNet weights of {name} cannot be fetched from {where}: {error}; fetch them "
+            "elsewhere and give their file with --weights FILE, or begin with random ones by --set "
+            "streams.MODALITY.init=random"
         ) from error
 
 
