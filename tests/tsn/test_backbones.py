@@ -11,9 +11,10 @@ torch = pytest.importorskip("torch", reason="needs torch")
 
 from flowpipe.errors import BackendError, FormatError, UsageError  # noqa: E402
 from flowpipe.train_recipe import BACKBONES  # noqa: E402
-from flowpipe.tsn.backbones import NETWORKS, build, read_weights  # noqa: E402
+from flowpipe.tsn.backbones import NETWORKS, Row, build, read_weights  # noqa: E402
 from flowpipe.tsn.backbones.bninception import BLOCKS, BNInception  # noqa: E402
 from flowpipe.tsn.backbones.lite0 import EfficientNetLite0, SameConv2d  # noqa: E402
+from flowpipe.tsn.model import TSN  # noqa: E402
 
 
 def test_recipes_know_the_same_names() -> None:
@@ -21,14 +22,48 @@ def test_recipes_know_the_same_names() -> None:
     assert ours[0] == ours[1]
 
 
-@pytest.mark.parametrize("name", ["bninception", "efficientnet_lite0", "resnet18", "googlenet"])
-def test_features_have_the_width_that_is_said(name: str) -> None:
-    if name in ("resnet18", "googlenet"):
+OURS = ("bninception", "efficientnet_lite0")
+
+
+def made(name: str, device: str = "cpu") -> tuple[torch.nn.Module, Row]:
+    if name not in OURS:
         pytest.importorskip("torchvision", reason="needs torchvision")
-    network, row = build(name, "random")
-    network.eval()
+    with torch.device(device):
+        return build(name, "random")
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_features_have_the_width_that_is_said(name: str) -> None:
+    network, row = made(name, "meta")
+    images = torch.zeros(2, 3, row.size, row.size, device="meta")
+    assert network.eval()(images).shape == (2, row.features)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_training_draws_nothing_before_the_dropout_of_tsn(name: str) -> None:
+    # A layer or a function that drops values draws random numbers, whatever it is called.
+    network, row = made(name)
+    side = 75 if row.size == 299 else 32
+    state = torch.get_rng_state()
     with torch.no_grad():
-        assert network(torch.zeros(2, 3, 64, 64)).shape == (2, row.features)
+        network.train()(torch.ones(2, 3, side, side))
+    assert torch.equal(torch.get_rng_state(), state)
+    tsn = TSN(network, row.features, 3)
+    dropping = [m for m in tsn.modules() if isinstance(m, torch.nn.modules.dropout._DropoutNd)]
+    assert dropping == [tsn.dropout]
+
+
+@pytest.mark.filterwarnings("ignore:The default weight initialization:FutureWarning")
+@pytest.mark.parametrize("name", [name for name in BACKBONES if name not in OURS])
+def test_torchvision_s_weights_fill_the_network_but_for_its_classifiers(name: str) -> None:
+    network, row = made(name, "meta")
+    models = pytest.importorskip("torchvision.models", reason="needs torchvision")
+    with torch.device("meta"):
+        whole = getattr(models, name)(weights=None)
+    theirs = {name: value.shape for name, value in whole.state_dict().items()}
+    rest = {n: shape for n, shape in theirs.items() if not n.startswith(row.classifier)}
+    assert {n: value.shape for n, value in network.state_dict().items()} == rest
+    assert any(theirs[n] == (1000, row.features) for n in theirs.keys() - rest.keys())
 
 
 def constant(network, biases):

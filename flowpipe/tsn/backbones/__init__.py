@@ -161,12 +161,23 @@ def _torchvision(name: str, **options: Any) -> Callable[[], nn.Module]:
             network.fc = nn.Identity()
         else:
             network.classifier[-1] = nn.Identity()
-        if hasattr(network, "dropout"):
-            network.dropout = nn.Identity()  # TSN's own comes before the classifier
         made: nn.Module = network
-        return made
+        return without_dropout(made)
 
     return make
+
+
+def without_dropout(network: nn.Module) -> nn.Module:
+    """Take every dropout layer out of a network: TSN has its own before the classifier.
+
+    VGG-16 has two of 0.5 between its fully connected layers, GoogLeNet and Inception v3 one before
+    theirs. The names of the weights stay.
+    """
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.modules.dropout._DropoutNd):
+                setattr(module, name, nn.Identity())
+    return network
 
 
 def _torchvision_weights(enumeration: str) -> Callable[[], str]:
