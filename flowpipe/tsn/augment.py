@@ -1,4 +1,4 @@
-"""Images of a batch on the device -> cut, resized and mirrored, one draw for all of a video."""
+"""Images of a batch on the device -> scaled, cut, resized and mirrored, one draw for a video."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ def cut(images: Tensor, crop: Crop, side: int, *, turned: Turned, antialias: boo
     uint8 (N, C, side, side)
         As PIL's bilinear filter gives them up to one level.
     """
+    if crop.scaled:
+        images = scaled(images, *crop.scaled, antialias=antialias)
     part = images[:, :, crop.y : crop.y + crop.height, crop.x : crop.x + crop.width]
     if part.shape[2:] != (side, side):
         part = _resized(part, side, side, antialias)
@@ -63,14 +65,11 @@ def batch_of(
     )
 
 
-def scaled(images: Tensor, short_side: int) -> Tensor:
-    """uint8 (N, C, H, W) -> the same with another short side, unless that is what they have."""
-    height, width = images.shape[2:]
-    if min(height, width) == short_side:
+def scaled(images: Tensor, width: int, height: int, *, antialias: bool = True) -> Tensor:
+    """uint8 (N, C, H, W) -> the same in another size; the same tensor if it has that size."""
+    if images.shape[2:] == (height, width):
         return images
-    scale = short_side / min(height, width)
-    size = [max(short_side, int(length * scale)) for length in (height, width)]
-    return _resized(images, size[0], size[1], antialias=True)
+    return _resized(images, height, width, antialias)
 
 
 def _resized(images: Tensor, height: int, width: int, antialias: bool) -> Tensor:

@@ -21,7 +21,7 @@ from flowpipe.errors import UsageError
 from flowpipe.evaluation.truth import ALL
 from flowpipe.store import Store, Video, open_store
 from flowpipe.train_recipe import AugmentParams
-from flowpipe.tsn.crops import Crop, crops_of, random_crop
+from flowpipe.tsn.crops import Crop, centre_of, random_crop
 from flowpipe.tsn.inputs import Input
 from flowpipe.tsn.reading import Wanted, read_images
 from flowpipe.tsn.sampling import RULES, images_of
@@ -127,11 +127,6 @@ class Clips(Dataset[Batch]):
         rng = np.random.default_rng((self.seed, *number))
         count, length = clip.images, self.input.read
         height, width = clip.size
-        if min(height, width) < self.side:
-            raise UsageError(
-                f"{clip.video_id} is stored with {width}x{height} pixels and the network takes "
-                f"{self.side}x{self.side}: extract with --short-side or --size"
-            )
         if self.phase == "train":
             starts = self.rule.train(
                 count, self.segments, length, lambda bound, n: rng.integers(bound, size=n)
@@ -139,7 +134,7 @@ class Clips(Dataset[Batch]):
             crop = random_crop(self.augment, width, height, self.side, rng)
         else:
             starts = self.rule.val(count, self.segments, length)
-            (crop,) = crops_of(1, width, height, self.side)
+            crop = centre_of(width, height, self.side)
         return clip.first + images_of(starts, length, count, self.rule.tail), crop
 
 

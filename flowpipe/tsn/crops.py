@@ -1,12 +1,15 @@
 """Size of an image -> what to cut from it: TSN's corner crops with scale jitter, its ten of tests.
 
-Pure functions of whole numbers; `augment` does the cutting.
+Training cuts shares of the stored short side. Validation and tests scale images first, as
+tsn-pytorch's GroupScale does, so that a crop is 87.5 % of the short side on a store of any height.
+Pure functions of whole numbers; `augment` does the scaling and cutting.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -35,6 +38,48 @@ class Crop:
     width: int
     height: int
     flip: bool = False
+    scaled: tuple[int, int] | None = None
+    """Width and height to which the image is scaled before it is cut; None for those it has."""
+
+    def part(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Return the rows and columns of an image that the crop depends on.
+
+        Parameters
+        ----------
+        width, height : int
+            Size of the image, pixels.
+
+        Returns
+        -------
+        top, bottom, left, right : int
+            The ends are exclusive. Of an image that is scaled first these are the pixels under the
+            crop and those that the filter of the scaling reaches.
+        """
+        wide, high = self.scaled or (width, height)
+        return (
+            *_reached(self.y, self.height, height, high),
+            *_reached(self.x, self.width, width, wide),
+        )
+
+
+def _reached(first: int, length: int, stored: int, scaled: int) -> tuple[int, int]:
+    """Stored pixels, from and to, that some pixels of the scaled image are made of."""
+    if stored == scaled:
+        return first, first + length
+    step = stored / scaled
+    reach = max(1.0, step) + 1
+    start, stop = (first + 0.5) * step - reach, (first + length - 0.5) * step + reach
+    return max(0, math.floor(start)), min(stored, math.ceil(stop))
+
+
+def scaled_size(width: int, height: int, side: int) -> tuple[int, int]:
+    """Return the width and height to which validation and tests scale an image.
+
+    The short side becomes 256 / 224 of the network's input, rounded down: 256 for 224, 341 for 299.
+    The long side is rounded as torchvision rounds it.
+    """
+    short, least = side * 256 // 224, min(width, height)
+    return short * width // least, short * height // least
 
 
 def places(count: int, width: int, height: int, crop: tuple[int, int]) -> list[tuple[int, int]]:
@@ -51,7 +96,7 @@ def sizes(width: int, height: int, scales: Sequence[float], side: int) -> list[t
     """(width, height) of all crops that scale jitter may take, in TSN's order."""
     base = min(width, height)
     kept = [int(base * scale) for scale in scales]
-    kept = [side if abs(size - side) < _SNAP_PX else size for size in kept]
+    kept = [side if abs(size - side) < _SNAP_PX and side <= base else size for size in kept]
     return [
         (w, h)
         for i, h in enumerate(kept)
@@ -75,7 +120,16 @@ def random_crop(
 
 
 def crops_of(count: int, width: int, height: int, side: int) -> list[Crop]:
-    """1: the centre, as torchvision rounds it. 5: corners and centre. 10: each mirrored too."""
+    """1: the centre, as torchvision rounds it. 5: corners and centre. 10: each mirrored too.
+
+    Parameters
+    ----------
+    count : {1, 5, 10}
+    width, height : int
+        Size of the image that is cut, which validation and tests have scaled to `scaled_size`.
+    side : int
+        Side of the network's input.
+    """
     if count == 1:
         x, y = round((width - side) / 2), round((height - side) / 2)
         return [Crop(x, y, side, side)]
@@ -83,3 +137,10 @@ def crops_of(count: int, width: int, height: int, side: int) -> list[Crop]:
     if count == 5:
         return five
     return [*five, *(Crop(c.x, c.y, c.width, c.height, True) for c in five)]
+
+
+def centre_of(width: int, height: int, side: int) -> Crop:
+    """Return the crop of validation: the centre of the image after it is scaled."""
+    size = scaled_size(width, height, side)
+    (crop,) = crops_of(1, *size, side)
+    return crop if size == (width, height) else replace(crop, scaled=size)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from flowpipe.train_recipe import StreamParams
-from flowpipe.tsn.augment import Turned, batch_of, cut
+from flowpipe.tsn.augment import Turned, batch_of, cut, scaled
 from flowpipe.tsn.backbones import Row
-from flowpipe.tsn.crops import Crop
+from flowpipe.tsn.crops import Crop, crops_of, scaled_size
 from flowpipe.tsn.inputs import Input
 
 
@@ -36,19 +36,26 @@ def network_input(
 
 
 def crops_of_snippets(
-    images: Tensor, crops: Iterable[Crop], input: Input, row: Row, stream: StreamParams
+    images: Tensor, count: int, input: Input, row: Row, stream: StreamParams
 ) -> Tensor:
-    """Many crops of one video, in testing: float32 (S, crops, channels, side, side).
+    """Return `count` crops of one video, in testing: float32 (S, count, channels, side, side).
 
-    `images` are uint8 (S * read, C, H, W) on the device.
+    Parameters
+    ----------
+    images : uint8 (S * read, C, H, W)
+        Whole images on the device, of any size: they are scaled as in validation.
+    count : {1, 5, 10}
     """
     turns = input.is_flow and "mmaction2_ten_crop" not in stream.compat
     turned: Turned = "x" if turns else "nothing"
+    height, width = images.shape[2:]
+    size = scaled_size(width, height, row.size)
+    images = scaled(images, *size, antialias=stream.augment.antialias)
     by_crop = [
         input.normalised(
             cut(images, crop, row.size, turned=turned)[None], row.pixels,
             frames_as_colours="tsn_pytorch_diff" in stream.compat,
         )[0]
-        for crop in crops
+        for crop in crops_of(count, *size, row.size)
     ]  # fmt: skip
     return torch.stack(by_crop, 1)

@@ -27,7 +27,7 @@ class Wanted(NamedTuple):
     numbers: NDArray[np.int64]
     """Of the images of each snippet, (S, read): each snippet is one read."""
     crop: Crop | None = None
-    """All that is wanted of each image: what is outside of it is left to chance."""
+    """Crop to decode; pixels that it does not depend on are undefined."""
 
 
 def read_images(modality: str, wanted: Sequence[Wanted]) -> Tensor | list[Tensor]:
@@ -58,8 +58,8 @@ def _decode(modality: str, wanted: Sequence[Wanted], memories: Sequence[NDArray[
     for (store, video_id, size, numbers, crop), memory in zip(wanted, memories, strict=True):
         requests, outs, parts = by_store.setdefault(store, ([], [], []))
         snippets = memory.reshape(*numbers.shape, *memory.shape[1:])
-        c = crop or Crop(0, 0, size[1], size[0])
-        part = c.y, c.y + c.height, c.x, c.x + c.width
+        height, width = size
+        part = crop.part(width, height) if crop else (0, height, 0, width)
         read, firsts, lasts = numbers.shape[1], numbers.min(1).tolist(), numbers.max(1).tolist()
         for k, (first, last, out) in enumerate(zip(firsts, lasts, snippets, strict=True)):
             if last - first + 1 == read:

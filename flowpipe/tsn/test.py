@@ -16,7 +16,6 @@ from flowpipe.store import Store, open_store
 from flowpipe.train_recipe import Sampling, TestParams
 from flowpipe.tsn import mtwi
 from flowpipe.tsn.backbones import build
-from flowpipe.tsn.crops import crops_of
 from flowpipe.tsn.device import keep_freed_memory
 from flowpipe.tsn.feed import crops_of_snippets
 from flowpipe.tsn.inputs import Input
@@ -76,17 +75,10 @@ class Network:
     ) -> NDArray[np.float64]:
         """Scores of snippets by crop: float64 (snippets, crops, classes)."""
         video, stored = store.videos[video_id], self.input.stored
-        height, width = video.size[stored]
-        if min(height, width) < self.row.size:
-            raise UsageError(
-                f"{video_id} is stored with {width}x{height} pixels and the network takes "
-                f"{self.row.size}x{self.row.size}"
-            )
         numbers = images_of(starts, self.input.read, video.images[stored], tail)
         wanted = Wanted(store, video_id, video.size[stored], numbers)
         images = read_images(stored, [wanted])[0].to(self.device)
-        chosen = crops_of(crops, width, height, self.row.size)
-        x = crops_of_snippets(images, chosen, self.input, self.row, self.facts.stream).flatten(0, 1)
+        x = crops_of_snippets(images, crops, self.input, self.row, self.facts.stream).flatten(0, 1)
         scores = torch.cat([self.model.snippets(part[None])[1][0] for part in x.split(_AT_ONCE)])
         made: NDArray[np.float64] = scores.double().cpu().numpy()
         return made.reshape(len(starts), -1, made.shape[1])

@@ -9,17 +9,23 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch")
 
+from torch.nn import functional  # noqa: E402
 from tsn import tiny  # noqa: E402
 
 from flowpipe import open_store  # noqa: E402
 from flowpipe.errors import UsageError  # noqa: E402
-from flowpipe.train_recipe import AugmentParams  # noqa: E402
+from flowpipe.train_recipe import AugmentParams, StreamParams  # noqa: E402
+from flowpipe.tsn.backbones import Row  # noqa: E402
 from flowpipe.tsn.clips import Batches, Clip, Clips, clips_of, loader_of  # noqa: E402
 from flowpipe.tsn.crops import Crop  # noqa: E402
+from flowpipe.tsn.feed import network_input  # noqa: E402
 from flowpipe.tsn.inputs import input_of  # noqa: E402
+from flowpipe.tsn.pixels import TORCHVISION  # noqa: E402
 from flowpipe.tsn.reading import Wanted, read_images  # noqa: E402
 from flowpipe.tsn.sampling import images_of  # noqa: E402
 from flowpipe.types import Segment  # noqa: E402
+
+ROW = Row(lambda: tiny.Tiny(False), 8, TORCHVISION, tiny.SIDE)
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +165,27 @@ def test_what_is_missing_is_said(store: Path, tmp_path: Path) -> None:
         clips_of(open_store(store), "train2", "rgb", "videos")
     with pytest.raises(UsageError, match="no labelled instances of split train1"):
         clips_of(open_store(store), "train1", "rgb", "instances")
-    small = tiny.make_store(tmp_path / "small", 4, size=(20, 48))
-    with pytest.raises(UsageError, match=r"48x20 pixels and the network takes 32x32"):
-        sample(clips(small), 0, 0)
+
+
+@pytest.mark.parametrize("size", [(20, 48), (54, 72), (45, 33)])
+def test_images_of_any_size_are_trained_on_and_validated(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    stored = tiny.make_store(tmp_path / "store", 4, size=size)
+    height, width = size
+    short = min(size)
+    for epoch in range(3):  # training cuts shares of the stored short side
+        images, crop, _ = sample(clips(stored), epoch, 0)
+        assert images.shape[2:] == size and crop.scaled is None
+        assert {crop.width, crop.height} <= {short, int(0.9 * short), tiny.SIDE}
+        assert crop.x + crop.width <= width and crop.y + crop.height <= height
+    data = clips(stored, "val")
+    images, crop, _ = sample(data, 0, 0)
+    made = network_input([images], [crop], data.input, ROW, StreamParams(), "cpu")
+    whole = open_store(stored).snippet("video 00", "flow", int(data.rule.val(8, 3, 2)[0]), 2)
+    high, wide = (36 * length // short for length in size)
+    at = functional.interpolate(torch.from_numpy(whole), (high, wide), mode="bilinear",
+                                antialias=True)  # fmt: skip
+    y, x = round((high - tiny.SIDE) / 2), round((wide - tiny.SIDE) / 2)
+    at = at[:, :, y : y + tiny.SIDE, x : x + tiny.SIDE]
+    torch.testing.assert_close(made[0, 0], (at.flatten(0, 1).float() / 255 - 0.5) / 0.226)

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from originals import tsn_pytorch
 
 from flowpipe.train_recipe import AugmentParams
-from flowpipe.tsn.crops import Crop, crops_of, places, random_crop, sizes
+from flowpipe.tsn.crops import (
+    Crop,
+    centre_of,
+    crops_of,
+    places,
+    random_crop,
+    scaled_size,
+    sizes,
+)
 
 torch = pytest.importorskip("torch", reason="needs torch")
 
@@ -29,6 +37,8 @@ def test_sizes_of_340x256_by_hand() -> None:
     ]  # fmt: skip
     # 0.87 * 256 = 222.7: less than 3 from 224, so it is 224
     assert sizes(340, 256, (0.87,), 224) == [(224, 224)]
+    # an image of 222 rows has no crop of 224
+    assert sizes(340, 222, (1.0,), 224) == [(222, 222)]
 
 
 def test_places_by_hand() -> None:
@@ -51,7 +61,7 @@ def test_crops_of_tests() -> None:
 
 
 @given(
-    width=st.integers(224, 500), height=st.integers(224, 500), seed=st.integers(0, 999),
+    width=st.integers(100, 500), height=st.integers(100, 500), seed=st.integers(0, 999),
     kind=st.sampled_from(["5", "13", "random"]),
 )  # fmt: skip
 def test_every_crop_lies_inside(width: int, height: int, seed: int, kind: str) -> None:
@@ -127,8 +137,86 @@ def test_mirroring_turns_horizontal_flow_around() -> None:
     assert colour[0, 0, 0].tolist() == [128, 200, 10]
 
 
-def test_scaling_the_short_side() -> None:
-    image = torch.randint(0, 256, (2, 3, 240, 320), dtype=torch.uint8)
-    assert scaled(image, 240) is image
-    assert scaled(image, 256).shape == (2, 3, 256, 341)
-    assert scaled(image, 120).shape == (2, 3, 120, 160) and scaled(image, 120).dtype == torch.uint8
+@pytest.mark.parametrize(
+    ("stored", "side", "size"),
+    [
+        ((340, 256), 224, (340, 256)), ((256, 340), 224, (256, 340)), ((426, 320), 224, (340, 256)),
+        ((320, 240), 224, (341, 256)), ((340, 256), 299, (452, 341)), ((48, 36), 32, (48, 36)),
+    ],
+)  # fmt: skip
+def test_validation_and_tests_see_the_same_share_of_images_of_any_size(
+    stored: tuple[int, int], side: int, size: tuple[int, int]
+) -> None:
+    assert scaled_size(*stored, side) == size  # GroupScale(side * 256 // 224)
+    centre = centre_of(*stored, side)
+    (of_size,) = crops_of(1, *size, side)
+    assert (centre.x, centre.y, centre.width, centre.height) == (of_size.x, of_size.y, side, side)
+    assert centre.scaled == (None if size == stored else size)
+
+
+@given(
+    width=st.integers(20, 90), height=st.integers(20, 90), side=st.integers(14, 60),
+    antialias=st.booleans(),
+)  # fmt: skip
+def test_a_crop_of_a_scaled_image_depends_on_its_part_alone(
+    width: int, height: int, side: int, antialias: bool
+) -> None:
+    rng = np.random.default_rng(width * height * side)
+    image, noise = (
+        torch.from_numpy(rng.integers(0, 256, (1, 2, height, width), np.uint8)) for _ in "ab"
+    )
+    crop = centre_of(width, height, side)
+    top, bottom, left, right = crop.part(width, height)
+    noise[:, :, top:bottom, left:right] = image[:, :, top:bottom, left:right]
+    ours, same = (
+        cut(one, crop, side, turned="nothing", antialias=antialias) for one in (image, noise)
+    )
+    assert ours.shape == (1, 2, side, side) and torch.equal(ours, same)
+    wide, high = scaled_size(width, height, side)
+    whole = scaled(image, wide, high, antialias=antialias)
+    x, y = round((wide - side) / 2), round((high - side) / 2)
+    assert torch.equal(ours, whole[:, :, y : y + side, x : x + side])
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "side"), [(426, 320, 224), (320, 240, 224), (340, 256, 299)]
+)
+def test_scaled_and_cut_as_pil_does_up_to_one_level(width: int, height: int, side: int) -> None:
+    pil = pytest.importorskip("PIL.Image", reason="needs Pillow")
+    noise = np.random.default_rng(4).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
+    image = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+    picture = pil.fromarray(image)
+    size = scaled_size(width, height, side)
+    theirs = picture.resize(size, pil.BILINEAR)
+    ours = torch.from_numpy(image)[None].movedim(-1, 1)
+    centre = cut(ours, centre_of(width, height, side), side, turned="nothing")
+    ten = crops_of(10, *size, side)
+    whole = scaled(ours, *size)
+    made = [centre, *(cut(whole, crop, side, turned="nothing") for crop in ten)]
+    for one, crop in zip(made, [*crops_of(1, *size, side), *ten], strict=True):
+        other = theirs.crop((crop.x, crop.y, crop.x + side, crop.y + side))
+        if crop.flip:
+            other = other.transpose(pil.FLIP_LEFT_RIGHT)
+        difference = np.abs(one[0].movedim(0, -1).numpy().astype(int) - np.asarray(other))
+        assert difference.max() <= 1 and difference.mean() < 0.05
+
+
+def test_tests_cut_what_tsn_pytorch_itself_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
+    originals = tsn_pytorch("transforms")
+    transforms = pytest.importorskip("torchvision.transforms", reason="needs torchvision")
+    pil = pytest.importorskip("PIL.Image", reason="needs Pillow")
+    monkeypatch.setattr(transforms, "Scale", transforms.Resize, raising=False)  # its name today
+    for width, height, side in ((426, 320, 224), (340, 256, 299), (233, 170, 224)):
+        noise = np.random.default_rng(5).integers(0, 256, (height, width, 3), np.uint8)
+        picture, image = pil.fromarray(noise), torch.from_numpy(noise)[None].movedim(-1, 1)
+        short = side * 256 // 224
+        ten = originals.GroupOverSample(side, short)([picture])
+        (centre,) = originals.GroupCenterCrop(side)(originals.GroupScale(short)([picture]))
+        size = scaled_size(width, height, side)
+        whole = scaled(image, *size)
+        crops = crops_of(10, *size, side)
+        ours = [cut(whole, crops[k % 2 * 5 + k // 2], side, turned="nothing") for k in range(10)]
+        ours.append(cut(image, centre_of(width, height, side), side, turned="nothing"))
+        for one, other in zip(ours, [*ten, centre], strict=True):
+            difference = one[0].movedim(0, -1).numpy().astype(int) - np.asarray(other)
+            assert np.abs(difference).max() <= 1
