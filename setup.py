@@ -151,7 +151,8 @@ setup(
     install_requires=[
         "numpy>=2", "h5py>=3.8", "dask", "distributed",
         "cryptography",  # distributed makes the certificates of its temporary TLS with it
-        "fsspec", "click", "av>=15", "rich",
+        "fsspec", "click", "rich",
+        "av>=17.1",  # the FFmpeg of older wheels crashes on some MPEG files while it opens them
         "pyyaml", "opencv-contrib-python-headless>=4.10", "simplejpeg", "pyjpegls", "scipy",
     ],
     extras_require=EXTRAS | {"all": sorted({r for extra in EXTRAS.values() for r in extra})},

@@ -33,7 +33,7 @@ REQUIRED = {
     "distributed": ("distributed", ""),
     "cryptography": ("cryptography", ""),
     "fsspec": ("fsspec", ""),
-    "av": ("av", "15"),
+    "av": ("av", "17.1"),
     "rich": ("rich", ""),
     "yaml": ("pyyaml", ""),
     "cv2": ("opencv-contrib-python-headless", "4.10"),

@@ -103,6 +103,14 @@ def test_the_required_libraries_are_those_of_setup() -> None:
         f"{name}>={oldest}" if oldest else name for name, oldest in libraries.REQUIRED.values()
     }
     assert known == set(listed) - {"click"}
+    conda = (ROOT / "environment.yml").read_text(encoding="utf-8")
+    bounds = {name for name in known if ">=" in name}
+    assert bounds <= set(re.findall(r"^ +- (\S+)", conda, re.MULTILINE))
+
+
+def test_this_machine_has_the_required_versions() -> None:
+    """All other tests say nothing of a library that is older than the oldest allowed one."""
+    assert libraries.broken_libraries() == []
 
 
 @pytest.mark.parametrize("extra", EXTRAS)

@@ -67,7 +67,7 @@ def test_bench_flow_runs_and_says_what_videos_need(bare: dict[str, str], tmp_pat
     (tmp_path / "clip.mp4").write_bytes(b"never opened")
     done = run(bare, *command(*tiny, tmp_path / "clip.mp4"))
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "av missing: " in done.stderr and "pip install -U 'av>=15'" in done.stderr
+    assert "av missing: " in done.stderr and "pip install -U 'av>=17.1'" in done.stderr
     assert "dask" not in done.stderr
 
 

@@ -24,7 +24,7 @@ class AviIndex:
     """
 
     def __init__(self, stream: Any) -> None:
-        self._entries: Any = getattr(stream, "index_entries", ())  # since PyAV 16
+        self._entries: Any = stream.index_entries
         self._frames = stream.frames
         self._row: int | None = None
         self.shift = 0

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from flowpipe.errors import DecodeError
 
+BT2020 = 9  # of AVColorSpace and of swscale
 # AVColorSpace -> (name, swscale's matrix)
 MATRICES = {
     1: ("bt709", 1),
@@ -21,8 +22,8 @@ MATRICES = {
     5: ("bt601", 5),
     6: ("bt601", 5),
     7: ("smpte240m", 7),
-    9: ("bt2020", 9),
-    10: ("bt2020", 9),
+    9: ("bt2020", BT2020),
+    10: ("bt2020", BT2020),
 }
 UNCONVERTIBLE = {
     8: "YCgCo",
@@ -59,7 +60,7 @@ class Colour:
     notes: tuple[str, ...] = ()
 
 
-def read_colour(frame: Any, transfer_code: int = 2) -> Colour:
+def read_colour(frame: Any) -> Colour:
     """Take the colour tags of a decoded picture, and the rule where there are none.
 
     Untagged YCbCr is read as BT.601, limited range, at any height: so do OpenCV and FFmpeg's
@@ -69,8 +70,6 @@ def read_colour(frame: Any, transfer_code: int = 2) -> Colour:
     Parameters
     ----------
     frame : av.VideoFrame
-    transfer_code : int
-        The decoder's transfer characteristic, for PyAV before 17, whose frames do not tell.
 
     Raises
     ------
@@ -79,8 +78,8 @@ def read_colour(frame: Any, transfer_code: int = 2) -> Colour:
     """
     name = frame.format.name
     notes = []
-    transfer_code = int(getattr(frame, "color_trc", transfer_code))
-    transfer = TRANSFERS.get(transfer_code, f"code{transfer_code}")
+    code = int(frame.color_trc)
+    transfer = TRANSFERS.get(code, f"code{code}")
     if transfer in ("pq", "hlg"):
         notes.append("hdr_not_tone_mapped")
     tagged = int(frame.color_range)
@@ -172,9 +171,6 @@ def display_matrix(frame: Any) -> bytes | int | None:
 
 _EXPAND = np.clip(np.rint((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
 
-# PyAV 17 scales with as many threads as there are cores unless told otherwise
-_ONE_THREAD = {"threads": 1} if "threads" in (VideoReformatter.reformat.__doc__ or "") else {}
-
 
 class Converter:
     """Decoded pictures -> RGB arrays. Keeps the scaler's tables from picture to picture."""
@@ -190,17 +186,19 @@ class Converter:
         DecodeError
             ``unsupported`` for a pixel format that libswscale cannot read.
         """
+        if colour.swscale_matrix == BT2020:
+            frame.colorspace = BT2020  # PyAV 17 heeds the frame's tag, not `src_colorspace`
         try:
             picture = self._scaler.reformat(
                 frame,
                 format="gbrp",
                 interpolation=FLAGS,
                 src_colorspace=colour.swscale_matrix,
-                # RGB has no matrix; before version 17 PyAV applies none of these if both are equal
+                # RGB has no matrix; PyAV does not convert gbrp to gbrp where both are equal
                 dst_colorspace=5 if colour.swscale_matrix != 5 else 1,
                 src_color_range=colour.swscale_range,
                 dst_color_range=FULL,
-                **_ONE_THREAD,
+                threads=1,  # by default as many as there are cores
             )
         except (av.error.FFmpegError, ValueError) as error:
             raise DecodeError(

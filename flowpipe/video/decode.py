@@ -351,7 +351,7 @@ class VideoReader:
             display_matrix(picture),
         )
         if key not in self._tags:
-            colour = read_colour(picture, int(self._pictures.source.context.color_trc))
+            colour = read_colour(picture)
             turn = read_turn(picture)
             self._notes.update(set(colour.notes) - set(self._notes))
             if self._first is None:

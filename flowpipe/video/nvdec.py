@@ -174,7 +174,7 @@ class NvdecDecoder:
             stream = self._source.stream
             self._filter = BitStreamFilterContext(self._coding.bitstream_filter, stream)
         blank = Blank(sample)
-        self._keeper = find_keeper(self._surfaces, blank, int(context.color_trc))
+        self._keeper = find_keeper(self._surfaces, blank)
         nvc = library()
         try:
             self._session = nvc.CreateDecoder(

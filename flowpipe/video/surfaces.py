@@ -62,19 +62,19 @@ class Keeper:
         self._ops.settle()
 
 
-def find_keeper(ops: SurfaceOps | None, blank: Blank, transfer_code: int) -> Keeper | None:
+def find_keeper(ops: SurfaceOps | None, blank: Blank) -> Keeper | None:
     """Return what keeps pictures of this kind on the device; None where they go to the host."""
     if ops is None:
         return None
     try:
-        conversion = _proven_conversion(ops, blank, transfer_code)
+        conversion = _proven_conversion(ops, blank)
     except DeviceMemoryError:
         _say_short()
         return None
     return None if conversion is None else Keeper(ops, blank.sample, conversion)
 
 
-def _proven_conversion(ops: SurfaceOps, blank: Blank, transfer_code: int) -> Conversion | None:
+def _proven_conversion(ops: SurfaceOps, blank: Blank) -> Conversion | None:
     """Return how the device converts pictures of this kind; None, and say so, where it differs.
 
     A picture of noise is converted on both sides, and the RGB has to be the same: another version
@@ -82,7 +82,7 @@ def _proven_conversion(ops: SurfaceOps, blank: Blank, transfer_code: int) -> Con
     """
     sample = blank.sample
     try:
-        colour, turn = read_colour(sample, transfer_code), read_turn(sample)
+        colour, turn = read_colour(sample), read_turn(sample)
     except DecodeError:
         return None  # whoever converts it says so
     noise, layout = blank.copy(), blank.layout
