@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import click
@@ -11,6 +10,7 @@ import click
 from flowpipe.cli import EXIT_DONE
 from flowpipe.cli.networks import stream_options, train_recipe, with_options
 from flowpipe.cli.paths import FILE, FOLDER, THERE
+from flowpipe.cli.processes import devices_option, launched
 from flowpipe.cli.screen import say
 from flowpipe.cli.store_options import STORE_ARGUMENT
 from flowpipe.cli.torch_needed import torch_or_why
@@ -25,9 +25,7 @@ from flowpipe.errors import UsageError
 @stream_options
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto",
               show_default=True)  # fmt: skip
-@click.option("--devices", type=click.IntRange(1), metavar="N",
-              help="Processes of this machine that train together, each on a GPU of its own.  "
-                   "[default: 1]")  # fmt: skip
+@devices_option("Processes of this machine that train together, each on a GPU of its own.")
 @click.option("--also", multiple=True, type=THERE,
               metavar="STORE", help="Train on all labelled videos of another store of the same "
               "classes too, as the papers did with UCF101 for THUMOS14.")  # fmt: skip
@@ -78,12 +76,9 @@ def train(
     would have had.
     """
     torch_or_why()
-    if devices and devices > 1 and "RANK" not in os.environ:
-        from flowpipe.tsn.launch import launch
-
-        program = sys.argv[0]
-        start = ["-m", "flowpipe"] if Path(program).name == "__main__.py" else [program]
-        return launch(devices, [*start, *sys.argv[1:]])
+    code = launched(devices, device)
+    if code is not None:
+        return code
     from flowpipe.tsn.device import chosen_device
     from flowpipe.tsn.run_folder import LAST
     from flowpipe.tsn.train import TrainJob

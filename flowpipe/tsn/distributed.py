@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from flowpipe.errors import BackendError
 from flowpipe.tsn.launch import LAUNCHER_LIVES, RENDEZVOUS
+from flowpipe.words import counted
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,16 @@ class Processes:
         sums: list[float] = together.tolist()
         return sums
 
+    def gather(self, own: Tensor) -> list[Tensor]:
+        """A tensor of the same shape and dtype of every process, by rank, on the CPU."""
+        if self.world == 1:
+            return [own.cpu()]
+        # Not all_gather_object: it pickles, and puts its tensors on the current device.
+        on_device = own.to(self.device)
+        found = [torch.empty_like(on_device) for _ in range(self.world)]
+        distributed.all_gather(found, on_device)
+        return [one.cpu() for one in found]
+
     def share(self, tensors: Iterable[Tensor]) -> None:
         """Give all processes the first one's values."""
         if self.world > 1:
@@ -65,6 +77,30 @@ def _end_with_launcher() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def own_device(device: str) -> str:
+    """Return the device of this process, and make its GPU the current one.
+
+    With ``cuda`` it is the GPU of the process' number on this machine, `LOCAL_RANK`. NCCL, random
+    states and the threads that pin memory use the current device: without this they would open a
+    context on the first GPU in every process.
+
+    Raises
+    ------
+    BackendError
+        If this process has no GPU.
+    """
+    if device != "cuda":
+        return device
+    number, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if number >= count:
+        raise BackendError(
+            f"process {number} of this machine (LOCAL_RANK) has no GPU of its own: torch sees "
+            f"{counted(count, 'GPU')}; start as many processes on a machine as it has GPUs"
+        )
+    torch.cuda.set_device(number)
+    return f"cuda:{number}"
+
+
 @contextmanager
 def joined(device: str) -> Iterator[Processes]:
     """Join the processes that `launch` or torchrun started, if one did, while the block runs.
@@ -75,27 +111,34 @@ def joined(device: str) -> Iterator[Processes]:
     What the block made of them, a model in parallel among it, must be free at its end: only then do
     the group's threads end with it, and one that still ran when Python ends would abort the
     process.
+
+    Raises
+    ------
+    BackendError
+        If this process has no GPU of its own.
     """
-    if device == "cuda":
-        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    own = own_device(device)
     if "RANK" not in os.environ:
-        yield Processes(device=device)
+        yield Processes(device=own)
         return
     # Its functions keep the group that exists when they are defined, as a parameter's default: were
     # it first imported by DistributedDataParallel, no one could end the group's threads again.
     import_module("torch.distributed.nn")
-    backend = "gloo" if device == "cpu" else "nccl"
+    # NCCL guesses the GPU of a rank that is not bound to one; a wrong guess can hang a barrier.
+    bound: dict[str, Any] = {"backend": "gloo"}
+    if own != "cpu":
+        bound = {"backend": "nccl", "device_id": torch.device(own)}
     if RENDEZVOUS in os.environ:
         threading.Thread(target=_end_with_launcher, name="launcher", daemon=True).start()
         rank, world = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(max(1, torch.get_num_threads() // world))
         store = distributed.FileStore(os.environ[RENDEZVOUS], world)
-        distributed.init_process_group(backend, store=store, rank=rank, world_size=world)
+        distributed.init_process_group(store=store, rank=rank, world_size=world, **bound)
     else:
-        distributed.init_process_group(backend)
+        distributed.init_process_group(**bound)
     try:
-        yield Processes(distributed.get_rank(), distributed.get_world_size(), device)
+        yield Processes(distributed.get_rank(), distributed.get_world_size(), own)
     finally:
         gc.collect()
         distributed.destroy_process_group()

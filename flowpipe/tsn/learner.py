@@ -133,11 +133,7 @@ class Learner:
         return logits.float(), batch.labels[start:stop].to(device, non_blocking=True)
 
     def _random(self) -> list[Tensor]:
-        """Random state of every process."""
+        """State of the random generator of every process, uint8."""
         cuda = self.processes.device != "cpu"
         own = torch.cuda.get_rng_state(self.processes.device) if cuda else torch.get_rng_state()
-        if self.processes.world == 1:
-            return [own]
-        states: list[Any] = [None] * self.processes.world
-        torch.distributed.all_gather_object(states, own)
-        return states
+        return self.processes.gather(own)

@@ -1,0 +1,109 @@
+"""Stand-in of torch.cuda: proves which GPU each thread uses, not that CUDA or NCCL works.
+
+Tensors of a GPU stay in the CPU's memory and NCCL is gloo, so numbers are those of a CPU. As with
+CUDA, the current device belongs to a thread and is the first GPU until it is set.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import distributed
+from torch.overrides import TorchFunctionMode
+
+COLLECTIVES = ("all_reduce", "all_gather", "all_gather_object", "broadcast", "barrier")
+
+
+class Gpus(TorchFunctionMode):
+    """So many GPUs, in use while the block runs.
+
+    Attributes
+    ----------
+    seen : set of (str, int)
+        What was done, and the number of the GPU that was current then, or that a tensor named.
+    """
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count, self.seen, self._thread = count, set[tuple[str, int]](), threading.local()
+
+    @property
+    def current(self) -> int:
+        """The current device of this thread."""
+        return getattr(self._thread, "current", 0)
+
+    def set_current(self, device: object) -> None:
+        """What `torch.cuda.set_device` does."""
+        number = device if isinstance(device, int) else torch.device(device).index
+        assert 0 <= number < self.count
+        self._thread.current = number
+
+    def see(self, what: str) -> None:
+        self.seen.add((what, self.current))
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function is torch.device:  # a name, with which nothing is done yet
+            return function(*args, **kwargs)
+        kwargs = {name: self._on_cpu(value) for name, value in kwargs.items()}
+        return function(*map(self._on_cpu, args), **kwargs)
+
+    def _on_cpu(self, value: Any) -> Any:
+        """A named GPU -> the CPU, and note it."""
+        is_gpu = isinstance(value, torch.device) and value.type == "cuda"
+        if is_gpu or (isinstance(value, str) and value.partition(":")[0] == "cuda"):
+            number = torch.device(value).index
+            self.seen.add(("tensor", self.current if number is None else number))
+            return torch.device("cpu")
+        return value
+
+    def install(self) -> None:
+        """Take the places of CUDA's functions for the rest of this process."""
+        torch.cuda.is_available = torch.accelerator.is_available = lambda: True
+        torch.cuda.device_count = lambda: self.count
+        torch.cuda.set_device = torch.accelerator.set_device_index = self.set_current
+        torch.cuda.current_device = torch.accelerator.current_device_index = lambda: self.current
+        torch.accelerator.current_accelerator = lambda *rest: torch.device("cuda")
+        torch.cuda.get_rng_state = self._of_device(lambda: torch.get_rng_state())
+        torch.cuda.set_rng_state = lambda state, device: self._of_device(
+            lambda: torch.set_rng_state(state)
+        )(device)
+        torch.Tensor.pin_memory = lambda tensor, *rest: self._pin(tensor)
+        for name in COLLECTIVES:
+            setattr(distributed, name, self._watched(name, getattr(distributed, name)))
+        distributed.init_process_group = self._join(distributed.init_process_group)
+
+    def _of_device(self, do: Callable[[], Any]) -> Callable[[object], Any]:
+        def on(device: object) -> Any:
+            self.seen.add(("random state", torch.device(device).index))
+            return do()
+
+        return on
+
+    def _pin(self, tensor: torch.Tensor) -> torch.Tensor:
+        self.see(f"pin memory in {'main' if self._is_main() else 'another'} thread")
+        return tensor
+
+    @staticmethod
+    def _is_main() -> bool:
+        return threading.current_thread() is threading.main_thread()
+
+    def _watched(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.see(name)
+            return function(*args, **kwargs)
+
+        return call
+
+    def _join(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def join(*, backend: str, device_id: torch.device, **kwargs: Any) -> None:
+            assert backend == "nccl", backend
+            self.see(f"join bound to {device_id}")
+            function(backend="gloo", **kwargs)
+
+        return join
