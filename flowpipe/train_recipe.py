@@ -141,6 +141,7 @@ class TestParams:
     """``dense``: the mean of `snippets` evenly spaced ones. ``mtwi``: multi-scale temporal window
     integration, for untrimmed videos."""
     snippets: int = 25
+    """Snippets of ``dense``; where the stream's `sampling` is dense, in each of its ten ranges."""
     crops: Literal["1", "5", "10"] = "10"
     """The centre; corners too; each of them mirrored too."""
     of_crops: Literal["mean", "max"] = "mean"

@@ -96,7 +96,8 @@ def predict(video_id: str, looks: Sequence[Look], device: str, checkpoint: str) 
         rule = RULES[network.facts.stream.sampling]
         times_s, scores = snippets_of(network, store, video_id, look.params, rule)
         totals.append(look.weight * aggregate(scores, look.params))
-        timed.append((times_s, look.weight * scores.mean(1)))
+        by_time = np.argsort(times_s, kind="stable")  # ranges of dense sampling overlap
+        timed.append((times_s[by_time], look.weight * scores.mean(1)[by_time]))
         ends.append(float(store.pts_s(video_id)[-1]))
     # Streams may differ by an image and so, at a rate, by a snippet at the end.
     count = min(len(times_s) for times_s, _ in timed)

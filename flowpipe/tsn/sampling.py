@@ -1,7 +1,8 @@
 """Images of a video -> which of them a network sees: the rules of the original systems.
 
-Positions count from 0. A rule gives the first image of each of S snippets; a snippet is L images in
-a row, and `images_of` says which these are where the video ends before.
+Positions count from 0. A rule gives the first image of each snippet; a snippet is L images in a
+row, and `images_of` says which these are where the video ends before. Every rule is compared with
+what the original code gives, in ``tests/tsn/test_recorded.py``.
 """
 
 from __future__ import annotations
@@ -18,12 +19,18 @@ Draw = Callable[[int, int], NDArray[np.int64]]
 """``draw(bound, count)``: whole numbers below the bound, as NumPy's ``randint(bound, size)``."""
 
 DENSE_RANGE = 64
-"""Images that the snippets of dense sampling are taken from."""
+"""Range of images over which dense sampling spreads its snippets."""
+
+DENSE_POSITIONS = 10
+"""Ranges of a video in validation and testing of dense sampling."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Where snippets start: in training, in validation, in a test; and what follows the end."""
+    """Where snippets start: in training, in validation, in a test; and what follows the end.
+
+    All give S starts, but ``val`` and ``test`` of dense sampling 10 S.
+    """
 
     train: Callable[[int, int, int, Draw], Starts]
     """(images, segments, length, draw)"""
@@ -111,37 +118,42 @@ def _mmaction2_train(images: int, segments: int, length: int, draw: Draw) -> Sta
 
 
 def _mmaction2_test(images: int, segments: int, length: int) -> Starts:
-    """mmaction2 1.x: centres of stretches of single images; of longer snippets from end to end."""
+    """mmaction2 1.x: centres of S stretches for single images; for longer snippets equal steps from
+    the first image to the end, and the middle of the video for S = 1."""
     if length == 1:
         wide = images / segments
         return (np.arange(segments) * wide + wide / 2.0).astype(np.int64)
+    room = max(images - length, 0)
     if segments == 1:
-        return _zeros(1)
-    room = max(images - length, 0) / (segments - 1)
-    return np.around(np.arange(segments) * room).astype(np.int64)
-
-
-def _mmaction2_val(images: int, segments: int, length: int) -> Starts:
-    return _mmaction2_test(images, segments, length)
+        return np.array([room // 2], np.int64)
+    return np.around(np.arange(segments) * (room / (segments - 1))).astype(np.int64)
 
 
 def _dense_train(images: int, segments: int, length: int, draw: Draw) -> Starts:
-    """mmaction2's DenseSampleFrames: all snippets from 64 images that begin anywhere."""
+    """mmaction2's DenseSampleFrames: all snippets from one range of 64 images.
+
+    As theirs, it never draws the last place at which a range fits.
+    """
     places = max(1, 1 + images - DENSE_RANGE)
     start = 0 if places == 1 else int(draw(places - 1, 1)[0])
-    return (np.arange(segments) * (DENSE_RANGE // segments) + start) % images
+    return _dense(start, images, segments)
 
 
-def _dense_val(images: int, segments: int, length: int) -> Starts:
-    """The 64 images in the middle."""
-    start = max(0, images - DENSE_RANGE) // 2
+def _dense_test(images: int, segments: int, length: int) -> Starts:
+    """S snippets from each of ten ranges, which lie evenly between the first image and the end."""
+    places = max(1, 1 + images - DENSE_RANGE)
+    starts = np.linspace(0, places - 1, num=DENSE_POSITIONS, dtype=np.int64)
+    return np.concatenate([_dense(int(start), images, segments) for start in starts])
+
+
+def _dense(start: int, images: int, segments: int) -> Starts:
     return (np.arange(segments) * (DENSE_RANGE // segments) + start) % images
 
 
 RULES = {
     "tsn_pytorch": Rule(_tsn_pytorch_train, _tsn_pytorch_val, _tsn_pytorch_test),
     "caffe": Rule(_caffe_train, _caffe_val, _caffe_test),
-    "mmaction2": Rule(_mmaction2_train, _mmaction2_val, _mmaction2_test, tail="loop"),
-    "dense": Rule(_dense_train, _dense_val, _mmaction2_test, tail="loop"),
+    "mmaction2": Rule(_mmaction2_train, _mmaction2_test, _mmaction2_test, tail="loop"),
+    "dense": Rule(_dense_train, _dense_test, _dense_test, tail="loop"),
 }
-"""By name in recipes. Tests of the first and the last have 25 snippets in the papers."""
+"""Rules by the name that recipes use."""

@@ -1,4 +1,7 @@
-"""Which images a network sees: tables worked out by hand, properties, and the original code."""
+"""Which images a network sees: tables worked out by hand, properties, and the original code.
+
+The rules are compared with recordings of the original code in test_recorded.py.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from originals import tsn_pytorch
 
-from flowpipe.tsn.sampling import RULES, images_of
+from flowpipe.tsn.sampling import DENSE_POSITIONS, RULES, images_of
 
 
 def fixed(*values: int) -> Callable[[int, int], NDArray[np.int64]]:
@@ -45,7 +48,10 @@ def legacy(seed: int) -> Callable[[int, int], NDArray[np.int64]]:
         ("caffe", 15, 3, 5, [0, 5, 10]),  # stretches of 5 have one start
         ("caffe", 14, 3, 5, [0, 0, 0]),
         ("mmaction2", 106, 3, 5, [7, 41, 75]),
-        ("mmaction2", 5, 3, 4, [0, 1, 1]),  # around(k * 2 / 3) for k = 0, 1, 2
+        ("mmaction2", 5, 3, 4, [1, 1, 1]),  # two starts: drawn with repetition, 7 % 2 = 1, sorted
+        ("mmaction2", 5, 3, 5, [0, 0, 1]),  # one start: around(k / 3) for k = 0, 1, 2
+        ("mmaction2", 3, 4, 2, [0, 0, 1, 2]),  # two starts: around(k / 2), half to even
+        ("mmaction2", 4, 3, 5, [0, 0, 0]),
         ("dense", 200, 8, 1, [7, 15, 23, 31, 39, 47, 55, 63]),
         ("dense", 30, 8, 1, [0, 8, 16, 24, 2, 10, 18, 26]),  # round the end of a short video
     ],
@@ -53,9 +59,6 @@ def legacy(seed: int) -> Callable[[int, int], NDArray[np.int64]]:
 def test_training_table(
     rule: str, images: int, segments: int, length: int, starts: list[int]
 ) -> None:
-    if (rule, images) == ("mmaction2", 5):
-        assert images > max(segments, length) and (images - length + 1) // segments == 0
-        starts = [1, 1, 1]  # sorted draws of 7 % 2, for the rule of short videos comes before
     assert RULES[rule].train(images, segments, length, fixed(7)).tolist() == starts
 
 
@@ -76,8 +79,11 @@ def test_training_table(
         ("mmaction2", "test", 100, 3, 1, [16, 50, 83]),
         ("mmaction2", "test", 105, 3, 5, [0, 50, 100]),
         ("mmaction2", "test", 3, 3, 5, [0, 0, 0]),
-        ("mmaction2", "test", 30, 1, 5, [0]),
-        ("dense", "val", 164, 8, 1, [50, 58, 66, 74, 82, 90, 98, 106]),
+        ("mmaction2", "test", 30, 1, 5, [12]),  # (30 - 5) // 2
+        ("mmaction2", "val", 105, 3, 5, [0, 50, 100]),
+        # ten ranges of 64, from 0, 4, 8 ... 36 on, each with snippets 32 apart
+        ("dense", "test", 100, 2, 1, [k for n in range(0, 37, 4) for k in (n, n + 32)]),
+        ("dense", "val", 20, 1, 5, [0] * 10),
     ],
 )
 def test_validation_and_test_tables(
@@ -110,12 +116,13 @@ def test_every_snippet_lies_inside(
     rule: str, images: int, segments: int, length: int, seed: int
 ) -> None:
     row = RULES[rule]
-    for starts in (
-        row.train(images, segments, length, legacy(seed)),
-        row.val(images, segments, length),
-        row.test(images, segments, length),
+    ranges = DENSE_POSITIONS if rule == "dense" else 1
+    for starts, snippets in (
+        (row.train(images, segments, length, legacy(seed)), segments),
+        (row.val(images, segments, length), segments * ranges),
+        (row.test(images, segments, length), segments * ranges),
     ):
-        assert starts.shape == (segments,) and starts.dtype == np.int64
+        assert starts.shape == (snippets,) and starts.dtype == np.int64
         assert starts.min() >= 0
         assert rule == "dense" or np.all(np.diff(starts) >= 0)
         if row.tail == "repeat":
@@ -123,7 +130,7 @@ def test_every_snippet_lies_inside(
             # Only a video shorter than a snippet has to repeat anything.
             assert images < length or starts.max() + length <= images
         wanted = images_of(starts, length, images, row.tail)
-        assert wanted.shape == (segments, length) and wanted.min() >= 0 and wanted.max() < images
+        assert wanted.shape == (snippets, length) and wanted.min() >= 0 and wanted.max() < images
 
 
 @pytest.mark.parametrize("phase", ["train", "val", "test"])
