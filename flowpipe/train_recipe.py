@@ -14,23 +14,40 @@ BACKBONES = (
     "resnet152", "efficientnet_lite0",
 )  # fmt: skip
 """Networks known by name; ``timm:NAME`` is any other."""
+LR_STEPS = (30, 60)
+"""Default of `ScheduleParams.lr_steps`."""
 
 
 @dataclass(frozen=True)
 class ScheduleParams:
-    """Stochastic gradient descent of one stream. `end` and `lr_steps` count in `unit`."""
+    """Optimiser and learning rate of one stream. `end`, `lr_steps`, `warmup` count in `unit`."""
 
     lr: float = 0.001
     unit: Literal["iterations", "epochs"] = "epochs"
     """Iterations, as in the solvers of the paper, or epochs, as in tsn-pytorch."""
-    lr_steps: tuple[int, ...] = (30, 60)
-    """Where the learning rate is multiplied by `lr_decay`."""
+    lr_steps: tuple[int, ...] = LR_STEPS
+    """Where the learning rate is multiplied by `lr_decay`; of ``step``."""
     lr_decay: float = 0.1
     end: int = 80
     batch_size: int = 128
     """Videos in a step over all devices."""
+    lr_policy: Literal["step", "cosine"] = "step"
+    """``cosine``: half a cosine from `lr` after the warm-up to 0 at `end`, changed at each step."""
+    warmup: int = 0
+    """Length of the linear warm-up of the learning rate, changed at each step; 0 for none."""
+    warmup_factor: float = 0.1
+    """Multiplier of the learning rate in the first step of the warm-up."""
+    optimiser: Literal["sgd", "adamw"] = "sgd"
+    """``sgd`` with momentum, or ``adamw``: Adam with decoupled weight decay."""
     momentum: float = 0.9
+    """Momentum of ``sgd``."""
+    betas: tuple[float, ...] = (0.9, 0.999)
+    """Decay rates of the two moments of ``adamw``."""
     weight_decay: float = 5e-4
+    multipliers: Literal["tsn", "uniform"] = "tsn"
+    """Learning rates and weight decay by kind of weight. ``tsn``: biases have twice the learning
+    rate, the first layer of flow five times; biases and batch normalisation do not decay.
+    ``uniform``: all alike, as mmaction2."""
     classifier_lr: float = 1.0
     """What the classifier's learning rate is multiplied by; 5 in the code of TSM."""
     clip_gradient: float = 20.0
@@ -47,7 +64,20 @@ class ScheduleParams:
             )
         if min(self.end, self.batch_size) < 1 or min(self.weight_decay, self.clip_gradient) < 0:
             raise ValueError("end and batch_size must be at least 1, decay and clip not negative")
-        if list(self.lr_steps) != sorted(set(self.lr_steps)) or any(
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must be two numbers in [0, 1), got {list(self.betas)}")
+        if not 0 <= self.warmup < self.end or not 0 <= self.warmup_factor <= 1:
+            raise ValueError(
+                f"warmup must lie in [0, end = {self.end}) and warmup_factor in [0, 1], got "
+                f"{self.warmup} and {self.warmup_factor}"
+            )
+        if self.lr_policy == "cosine":
+            if self.lr_steps not in ((), LR_STEPS):
+                raise ValueError(
+                    f"lr_policy cosine has no steps, got lr_steps {list(self.lr_steps)}: set "
+                    "lr_steps to []"
+                )
+        elif list(self.lr_steps) != sorted(set(self.lr_steps)) or any(
             not 0 < step < self.end for step in self.lr_steps
         ):
             raise ValueError(

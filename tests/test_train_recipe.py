@@ -37,6 +37,15 @@ def test_streams_take_their_defaults_one_by_one():
         ({"streams": {"rgb": {"schedule": {"lr_steps": [60, 30]}}}}, "lr_steps must increase"),
         ({"streams": {"rgb": {"schedule": {"lr_steps": [90]}}}}, "end = 80"),
         ({"streams": {"rgb": {"schedule": {"batch_size": 0}}}}, "at least 1"),
+        ({"streams": {"rgb": {"schedule": {"optimiser": "adam"}}}}, "one of sgd, adamw"),
+        ({"streams": {"rgb": {"schedule": {"betas": [0.9]}}}}, "two numbers in [0, 1)"),
+        ({"streams": {"rgb": {"schedule": {"betas": [0.9, 1]}}}}, "two numbers in [0, 1)"),
+        ({"streams": {"rgb": {"schedule": {"warmup": 80}}}}, "warmup must lie in [0, end = 80)"),
+        ({"streams": {"rgb": {"schedule": {"warmup_factor": 2}}}}, "warmup_factor in [0, 1]"),
+        (
+            {"streams": {"rgb": {"schedule": {"lr_policy": "cosine", "lr_steps": [40]}}}},
+            "cosine has no steps, got lr_steps [40]: set lr_steps to []",
+        ),
         ({"streams": {"rgb": {"augment": {"scales": [1.2]}}}}, "scales must be in (0, 1]"),
         ({"streams": {"rgb": {"augment": {"crops": 7}}}}, "crops must be one of 5, 13, random"),
         ({"test": {"snippets": 0}}, "train.test: snippets"),
@@ -55,3 +64,8 @@ def test_what_cannot_be_trained_is_refused(values, says):
 
 def test_timm_s_models_are_taken_by_name():
     assert StreamParams(backbone="timm:convnext_tiny").backbone == "timm:convnext_tiny"
+
+
+def test_cosine_needs_no_word_about_steps():
+    made = build(streams={"rgb": {"schedule": {"lr_policy": "cosine", "end": 20}}})
+    assert made.streams["rgb"].schedule.end == 20

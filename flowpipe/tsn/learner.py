@@ -18,6 +18,7 @@ from flowpipe.tsn.epoch import Sums
 from flowpipe.tsn.feed import network_input
 from flowpipe.tsn.inputs import Input
 from flowpipe.tsn.model import TSN
+from flowpipe.tsn.optimisers import optimiser_of
 
 AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 _VALIDATED_AT_ONCE = 16
@@ -41,13 +42,7 @@ class Learner:
         self.input, self.row, self.stream, self.processes = input, row, stream, processes
         self.model: TSN = model.to(processes.device)
         schedule = stream.schedule
-        self.optimiser = torch.optim.SGD(
-            model.groups(
-                schedule.lr, schedule.weight_decay,
-                is_flow=input.is_flow, classifier_lr=schedule.classifier_lr,
-            ),
-            momentum=schedule.momentum,
-        )  # fmt: skip
+        self.optimiser = optimiser_of(model.groups(schedule, is_flow=input.is_flow), schedule)
         self.parallel: Any = processes.parallel(self.model)
         self.scaler = torch.amp.GradScaler("cuda", enabled=amp == "fp16")
         self._amp, self._accumulate = AMP[amp], accumulate

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flowpipe.train_recipe import ScheduleParams
 from flowpipe.tsn.backbones import Row
 from flowpipe.tsn.consensus import CONSENSUS
 
@@ -116,26 +117,28 @@ class TSN(nn.Module):
                     weight.requires_grad_(False)
         return self
 
-    def groups(
-        self, lr: float, weight_decay: float, *, is_flow: bool, classifier_lr: float = 1.0
-    ) -> list[dict[str, Any]]:
-        """Parameter groups for an optimiser, with their own learning rate and decay.
+    def groups(self, params: ScheduleParams, *, is_flow: bool) -> list[dict[str, Any]]:
+        """Return parameter groups for an optimiser, with their own learning rate and decay.
 
-        The first layer of a flow network learns faster, the classifier `classifier_lr` times as
-        fast, biases learn twice as fast and do not decay, frozen weights are in no group.
+        With `multipliers` ``tsn`` the first layer of a flow network learns faster, biases learn
+        twice as fast and do not decay; with ``uniform`` all weights are alike. The classifier
+        learns `classifier_lr` times as fast. Frozen weights are in no group.
         """
         members: dict[Multiplier, list[nn.Parameter]] = {}
         for weight, multiplier in _multipliers(self, is_flow):
-            if weight.requires_grad:
-                if weight is self.new_fc.weight or weight is self.new_fc.bias:
-                    multiplier = replace(multiplier, lr=multiplier.lr * classifier_lr)
-                members.setdefault(multiplier, []).append(weight)
+            if not weight.requires_grad:
+                continue
+            if params.multipliers == "uniform":
+                multiplier = WEIGHT
+            if weight is self.new_fc.weight or weight is self.new_fc.bias:
+                multiplier = replace(multiplier, lr=multiplier.lr * params.classifier_lr)
+            members.setdefault(multiplier, []).append(weight)
         return [
             {
                 "params": weights,
-                "lr": lr * multiplier.lr,
+                "lr": params.lr * multiplier.lr,
                 "lr_multiplier": multiplier.lr,
-                "weight_decay": weight_decay * multiplier.decay,
+                "weight_decay": params.weight_decay * multiplier.decay,
             }
             for multiplier, weights in members.items()
         ]

@@ -58,6 +58,7 @@ class RunFacts:
         path = folder / RUN_FILE
         text = json.dumps(recipes.plain(self), indent=1, ensure_ascii=False) + "\n"
         if path.exists():
+            # A run of an older version has the defaults of fields that it does not know.
             there = recipes.plain(self.read(folder))
             different = differences(json.loads(json.dumps(there)), json.loads(text))
             if different:

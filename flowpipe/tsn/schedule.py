@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch.optim import Optimizer
@@ -28,10 +29,18 @@ class Schedule:
         return -(-self.steps // self.steps_an_epoch)
 
     def factor(self, step: int) -> float:
-        """What the learning rate is multiplied by in a step, counted from 0."""
-        by_epoch = self.params.unit == "epochs"
-        now = step // self.steps_an_epoch if by_epoch else step
-        return self.params.lr_decay ** sum(now >= at for at in self.params.lr_steps)
+        """Return the multiplier of the learning rate in a step, counted from 0."""
+        params, scale = self.params, self.steps_an_epoch if self.params.unit == "epochs" else 1
+        warmup = params.warmup * scale
+        if params.lr_policy == "cosine":
+            share = max(0, step - warmup) / (self.steps - warmup)
+            factor = 0.5 * (1 + math.cos(math.pi * share))
+        else:
+            factor = params.lr_decay ** sum(step // scale >= at for at in params.lr_steps)
+        if step < warmup:  # as mmengine's LinearLR, which has the whole rate in the last step
+            done = step / max(1, warmup - 1)
+            factor *= params.warmup_factor + (1 - params.warmup_factor) * done
+        return factor
 
     def set(self, optimiser: Optimizer, step: int) -> float:
         """Set the rates of all groups for a step; the rate of plain weights."""

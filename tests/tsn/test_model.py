@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch")
 
-from flowpipe.train_recipe import StreamParams  # noqa: E402
+from flowpipe.train_recipe import ScheduleParams, StreamParams  # noqa: E402
 from flowpipe.tsn.backbones import build  # noqa: E402
 from flowpipe.tsn.model import TSN, first_conv, make_model, norms  # noqa: E402
 
@@ -74,7 +74,7 @@ def test_without_partial_bn_all_of_it_learns() -> None:
 def test_learning_rates_are_tsn_pytorch_s(is_flow: bool, weight: float, bias: float) -> None:
     network, row = build("bninception", "random")
     model = TSN(network, row.features, 5, channels=10 if is_flow else 3)
-    groups = model.groups(0.001, 5e-4, is_flow=is_flow)
+    groups = model.groups(ScheduleParams(lr=0.001, weight_decay=5e-4), is_flow=is_flow)
     rates = {
         id(w): (g["lr"] / 0.001, g["weight_decay"] / 5e-4) for g in groups for w in g["params"]
     }
@@ -90,13 +90,24 @@ def test_learning_rates_are_tsn_pytorch_s(is_flow: bool, weight: float, bias: fl
     assert sum(len(g["params"]) for g in groups) == 69 * 2 + 2 + 2  # each weight once
 
 
+def test_uniform_multipliers_treat_all_weights_alike() -> None:
+    model = small(10)
+    params = ScheduleParams(lr=0.1, weight_decay=0.01, multipliers="uniform", classifier_lr=5)
+    rest, classifier = model.groups(params, is_flow=True)
+    assert (rest["lr"], rest["weight_decay"], rest["lr_multiplier"]) == (0.1, 0.01, 1)
+    assert (classifier["lr"], classifier["weight_decay"]) == (0.5, 0.01)
+    assert {id(w) for w in classifier["params"]} == {id(w) for w in model.new_fc.parameters()}
+    learned = [w for w in model.parameters() if w.requires_grad]
+    assert len(rest["params"]) + len(classifier["params"]) == len(learned)
+
+
 def test_learned_consensus_learns_as_any_weight() -> None:
     for name in ("linear", "attention"):
         model = small(consensus=name)
         (weight,) = model.consensus.parameters()
         (group,) = (
             g
-            for g in model.groups(1.0, 1.0, is_flow=False)
+            for g in model.groups(ScheduleParams(lr=1.0, weight_decay=1.0), is_flow=False)
             if any(w is weight for w in g["params"])
         )
         assert (group["lr"], group["weight_decay"]) == (1.0, 1.0)

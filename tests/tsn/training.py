@@ -5,13 +5,18 @@ from __future__ import annotations
 import csv
 import os
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from conftest import python_path
 from tsn import tiny
 
 from flowpipe.recipe_file import read_recipe
+from flowpipe.tsn import run_folder
 from flowpipe.tsn.run_folder import LAST, read_checkpoint
 from flowpipe.tsn.train import TrainJob, train
 
@@ -20,11 +25,19 @@ PROGRAM = Path(__file__).with_name("program.py")
 
 
 def job(
-    store: Path, folder: Path, run: str = "run", *, modality: str = "rgb", **options
+    store: Path,
+    folder: Path,
+    run: str = "run",
+    *,
+    modality: str = "rgb",
+    stream: Mapping[str, Any] | None = None,
+    **options,
 ) -> TrainJob:
+    """A training; `stream` has settings of the stream by key, as ``{"schedule.lr": 0.1}``."""
     recipe_options = {k: options.pop(k) for k in ("backbone", "dropout", "end") if k in options}
     path = tiny.write_recipe(folder / "recipe.yaml", **recipe_options)
-    made = read_recipe(str(path)).build()[1]
+    settings = [f"train.streams.{modality}.{k}={v}" for k, v in (stream or {}).items()]
+    made = read_recipe(str(path)).build(settings)[1]
     assert made is not None
     return TrainJob(store, folder / run, made, modality, workers=0, **options)
 
@@ -33,6 +46,21 @@ def run(wanted: TrainJob) -> list[str]:
     told: list[str] = []
     train(wanted, told.append)
     return told
+
+
+def interrupted(wanted: TrainJob, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train until the checkpoint of a step is written, as if Ctrl-C came then."""
+    plain = run_folder.save
+
+    def save_and_stop(path: Path, values: Mapping[str, Any]) -> None:
+        plain(path, values)
+        if values["step"] == step:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder, "save", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(replace(wanted, save_s=0.0))
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
