@@ -138,7 +138,13 @@ def test_dropout_is_of_each_snippet_by_itself() -> None:
 
 def test_a_recipe_s_stream_makes_the_network_it_says() -> None:
     stream = StreamParams(
-        "efficientnet_lite0", "cross_modality", 7, 5, "top_k", 3, 0.7, partial_bn=False
+        "efficientnet_lite0",
+        "cross_modality",
+        segments=7,
+        snippet_length=5,
+        consensus="top_k",
+        dropout=0.7,
+        partial_bn=False,
     )
     network, row = build(stream.backbone, "random")
     model = make_model(network, row, 11, 10, stream)
