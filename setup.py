@@ -11,6 +11,7 @@ from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
 
 ROOT = Path(__file__).resolve().parent
 VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "flowpipe/__init__.py").read_text())[1]
@@ -27,15 +28,15 @@ LIBRARIES = {
     "flowpipe._core": (
         SOURCES, [],
         "the native core could not be compiled",
-        "Installing without it: OpenCV's flows work, flow tvl1 does not. Install g++\n"
-        "*** or clang++ and run pip install again to get it.",
+        "Without it OpenCV's flows work, flow tvl1 does not. Install g++ or clang++\n"
+        "*** and run this again to get it.",
     ),
     # apart from the core, which must not depend on libraries that may be missing where it runs
     "flowpipe._snippets": (
         {"kernels/cpu/snippets.cpp": shlex.split(os.environ.get("CPPFLAGS", ""))},
         [*shlex.split(os.environ.get("LDFLAGS", "")), "-ljpeg", "-lz", "-pthread"],
         "the reader of snippets could not be compiled",
-        "Installing without it: training reads stores image by image, somewhat slower.\n"
+        "Without it training reads stores image by image, somewhat slower.\n"
         "*** It needs the headers of libjpeg-turbo and zlib (Debian: libjpeg-dev, zlib1g-dev).",
     ),
 }  # fmt: skip
@@ -73,7 +74,20 @@ HEADERS = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("kernels/**/*.h"))
 
 
 class BuildCore(build_ext):
-    """Compile each instruction set with its own flags; without a compiler, install all the same."""
+    """Compile each instruction set with its own flags.
+
+    An installation goes on without a library that cannot be compiled; `setup.py build_ext` fails.
+    Neither leaves an older library in its place.
+    """
+
+    def run(self) -> None:
+        self.failed: list[Extension] = []
+        super().run()
+        if self.inplace:  # also of an editable installation
+            for ext in self.failed:
+                Path(*ext.name.split(".")).with_suffix(".so").unlink(missing_ok=True)
+        if self.failed and "build_ext" in self.distribution.commands:
+            raise CompileError(f"not built: {', '.join(ext.name for ext in self.failed)}")
 
     def get_ext_filename(self, fullname: str) -> str:
         # Opened with ctypes, it is no Python module: its name has no Python version.
@@ -87,6 +101,7 @@ class BuildCore(build_ext):
             self.compile(library, sources, links)
         except (OSError, subprocess.CalledProcessError) as error:
             library.unlink(missing_ok=True)
+            self.failed.append(ext)
             reason = (getattr(error, "stderr", "") or str(error)).strip()
             print(
                 f"\n*** flowpipe: WARNING: {failure}.\n*** {reason}\n*** {consequence}\n",

@@ -101,8 +101,9 @@ def place_core(packed: Path) -> str:
                 shutil.copy(path, fresh)  # renamed: a process may have the old one open
                 fresh.replace(ROOT / "flowpipe" / path.name)
             return "as packed"
-    built = run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"])
-    return "compiled here" if built.returncode == 0 else "NOT COMPILED, see the log of setup"
+    run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"])  # leaves no older core
+    built = (ROOT / "flowpipe" / "_core.so").is_file()
+    return "compiled here" if built else "NOT COMPILED, see the log of setup"
 
 
 def loads(code: str, env: dict[str, str]) -> bool:

@@ -1,4 +1,7 @@
-"""setup.py with a compiler, without one, with one that fails: the installation always goes on."""
+"""setup.py with a compiler, without one, with one that fails.
+
+An installation always goes on; `build_ext` in a checkout fails and leaves no older library.
+"""
 
 from __future__ import annotations
 
@@ -60,14 +63,26 @@ def test_a_missing_compiler_costs_the_core_only(tmp_path, variable):
     assert list((tmp_path / "tree/build").rglob("_kernels/cpu/iterate.h"))
 
 
-def test_a_failing_compiler_costs_the_core_only_and_leaves_no_old_one(tmp_path):
+@pytest.mark.parametrize(
+    "steps, folder, returns",
+    [
+        (("build_ext", "-b", "built"), "built", 1),
+        (("build_ext", "--inplace"), ".", 1),
+        (("build", "--build-lib", "built"), "built", 0),
+        (("editable_wheel",), ".", 0),
+    ],
+    ids=["build_ext", "inplace", "build", "editable"],
+)
+def test_a_failing_compiler_leaves_no_old_library(tmp_path, steps, folder, returns):
     assert build(tmp_path, "--version").returncode == 0
-    old = tmp_path / "tree/built/flowpipe/_core.so"
-    old.parent.mkdir(parents=True)
-    old.write_bytes(b"left from an older version")
-    result = build(tmp_path, CXX=broken_compiler(tmp_path))
-    assert result.returncode == 0 and "this compiler is broken" in result.stderr
-    assert not old.exists()
+    old = [tmp_path / "tree" / folder / f"flowpipe/{name}.so" for name in ("_core", "_snippets")]
+    for library in old:
+        library.parent.mkdir(parents=True, exist_ok=True)
+        library.write_bytes(b"left from an older version")
+    result = build(tmp_path, *steps, CXX=broken_compiler(tmp_path))
+    assert result.returncode == returns and "this compiler is broken" in result.stderr
+    assert ("not built: flowpipe._core, flowpipe._snippets" in result.stderr) == bool(returns)
+    assert not any(library.exists() for library in old)
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
@@ -83,7 +98,8 @@ def test_the_core_is_built_and_loads(tmp_path, compiler):
 @pytest.mark.skipif(not COMPILERS, reason="needs a C++ compiler")
 def test_without_libjpeg_s_headers_the_core_is_built_all_the_same(tmp_path):
     result = build(tmp_path, CXX=quick_compiler(tmp_path), CPPFLAGS="-include /nowhere/jpeglib.h")
-    assert result.returncode == 0
+    assert result.returncode == 1
+    assert "error: not built: flowpipe._snippets" in result.stderr
     assert "WARNING: the reader of snippets could not be compiled" in result.stderr
     assert "/nowhere/jpeglib.h" in result.stderr and "native core" not in result.stderr
     made = sorted(p.name for p in (tmp_path / "tree/built/flowpipe").iterdir())
