@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -92,8 +93,13 @@ class AugmentParams:
 
     scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
     """Sides of a crop as shares of the stored short side."""
-    crops: Literal["5", "13", "random"] = "13"
-    """Places of a crop: corners and centre, eight more of TSN's, or anywhere."""
+    crops: Literal["5", "13", "random", "resized"] = "13"
+    """Places of a crop: corners and centre, eight more of TSN's, or anywhere. ``resized``: a crop
+    anywhere of random area and aspect ratio, mmaction2's RandomResizedCrop, instead of `scales`."""
+    area: tuple[float, ...] = (0.08, 1.0)
+    """Smallest and largest area of a ``resized`` crop as shares of the image."""
+    aspect: tuple[float, ...] = (3 / 4, 4 / 3)
+    """Smallest and largest width of a ``resized`` crop divided by its height."""
     flip: bool = True
     antialias: bool = True
     """Whether shrinking averages, as PIL does; not so Caffe's and OpenCV's bilinear filter."""
@@ -101,6 +107,14 @@ class AugmentParams:
     def __post_init__(self) -> None:
         if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
             raise ValueError(f"scales must be in (0, 1], got {list(self.scales)}")
+        if len(self.area) != 2 or not 0 < self.area[0] <= self.area[1] <= 1:
+            raise ValueError(
+                f"area must be two increasing numbers in (0, 1], got {list(self.area)}"
+            )
+        if len(self.aspect) != 2 or not 0 < self.aspect[0] <= self.aspect[1] < math.inf:
+            raise ValueError(
+                f"aspect must be two increasing numbers above 0, got {list(self.aspect)}"
+            )
 
 
 Sampling = Literal["tsn_pytorch", "caffe", "mmaction2", "dense"]

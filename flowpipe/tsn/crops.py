@@ -19,6 +19,8 @@ _SNAP_PX = 3
 """Crops that differ by less from the network's input have its size."""
 _MOST_DISTORTION = 1
 """How far apart in the list of scales the width and the height of a crop may be."""
+_CANDIDATES = 10
+"""Random crops that ``resized`` tries before it takes the middle."""
 _STEPS = {
     # in quarters of the room: (horizontal, vertical)
     5: ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2)),
@@ -109,6 +111,9 @@ def random_crop(
     params: AugmentParams, width: int, height: int, side: int, rng: np.random.Generator
 ) -> Crop:
     """One crop for all images of a video in a step of training."""
+    if params.crops == "resized":
+        crop = resized_crop(params, width, height, rng)
+        return replace(crop, flip=params.flip and bool(rng.integers(2)))
     pairs = sizes(width, height, params.scales, side)
     w, h = pairs[int(rng.integers(len(pairs)))]
     if params.crops == "random":
@@ -117,6 +122,24 @@ def random_crop(
         there = places(int(params.crops), width, height, (w, h))
         x, y = there[int(rng.integers(len(there)))]
     return Crop(x, y, w, h, params.flip and bool(rng.integers(2)))
+
+
+def resized_crop(params: AugmentParams, width: int, height: int, rng: np.random.Generator) -> Crop:
+    """Return a crop of random area and aspect ratio, as mmaction2's RandomResizedCrop.
+
+    Of ten candidates the first that lies in the image is taken, anywhere in it; if there is none,
+    the largest square in the middle.
+    """
+    (least, most), (narrow, wide) = params.area, np.log(params.aspect)
+    aspects = np.exp(rng.uniform(narrow, wide, size=_CANDIDATES))
+    areas = rng.uniform(least, most, size=_CANDIDATES) * (width * height)
+    widths = np.round(np.sqrt(areas * aspects)).astype(int).clip(1).tolist()
+    heights = np.round(np.sqrt(areas / aspects)).astype(int).clip(1).tolist()
+    for w, h in zip(widths, heights, strict=True):
+        if w <= width and h <= height:
+            return Crop(int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h)
+    side = min(width, height)
+    return Crop((width - side) // 2, (height - side) // 2, side, side)
 
 
 def crops_of(count: int, width: int, height: int, side: int) -> list[Crop]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,6 +20,7 @@ from flowpipe.tsn.crops import (
     crops_of,
     places,
     random_crop,
+    resized_crop,
     scaled_size,
     sizes,
 )
@@ -220,3 +223,43 @@ def test_tests_cut_what_tsn_pytorch_itself_cuts(monkeypatch: pytest.MonkeyPatch)
         for one, other in zip(ours, [*ten, centre], strict=True):
             difference = one[0].movedim(0, -1).numpy().astype(int) - np.asarray(other)
             assert np.abs(difference).max() <= 1
+
+
+class Recorded:
+    """Draws of the generators that mmaction2 uses, NumPy's old one and Python's."""
+
+    def __init__(self, seed: int) -> None:
+        self.uniform, self._whole = np.random.RandomState(seed).uniform, random.Random(seed)
+
+    def integers(self, bound: int) -> int:
+        return self._whole.randint(0, bound - 1)
+
+
+def test_resized_crops_are_those_of_mmaction2() -> None:
+    """Output of its RandomResizedCrop.get_crop_bbox; the file says of which commit."""
+    recorded = json.loads(Path(__file__).with_name("resized_crops.json").read_text())
+    assert "RandomResizedCrop.get_crop_bbox" in recorded["origin"] and len(recorded["rows"]) > 100
+    for width, height, area, aspect, seed, box in recorded["rows"]:
+        params = AugmentParams(crops="resized", area=tuple(area), aspect=tuple(aspect))
+        crop = resized_crop(params, width, height, Recorded(seed))
+        assert [crop.x, crop.y, crop.x + crop.width, crop.y + crop.height] == box
+
+
+def test_resized_crops_have_the_areas_and_ratios_that_are_asked_for() -> None:
+    params = AugmentParams(crops="resized", area=(0.2, 0.6), aspect=(0.5, 2.0))
+    rng = np.random.default_rng(1)
+    drawn = [random_crop(params, 340, 256, 224, rng) for _ in range(2000)]
+    areas = np.array([c.width * c.height / (340 * 256) for c in drawn])
+    ratios = np.array([c.width / c.height for c in drawn])
+    assert 0.19 < areas.min() < 0.22 and 0.57 < areas.max() < 0.61
+    assert 0.49 < ratios.min() < 0.6 and 1.8 < ratios.max() < 2.02
+    assert all(c.x + c.width <= 340 and c.y + c.height <= 256 for c in drawn)
+    assert 900 < sum(c.flip for c in drawn) < 1100
+    still = AugmentParams(crops="resized", flip=False)
+    assert not any(random_crop(still, 340, 256, 224, rng).flip for _ in range(50))
+
+
+def test_a_resized_crop_of_few_pixels_is_not_empty() -> None:
+    params = AugmentParams(crops="resized", area=(1e-6, 1e-6))
+    crop = resized_crop(params, 9, 7, np.random.default_rng(1))
+    assert (crop.width, crop.height) == (1, 1)
