@@ -30,8 +30,9 @@ from flowpipe.store import open_store
 from flowpipe.train_recipe import TestParams
 from flowpipe.tsn import mtwi
 from flowpipe.tsn.device import keep_freed_memory
+from flowpipe.tsn.network import Network
 from flowpipe.tsn.sampling import RULES
-from flowpipe.tsn.test import Network, snippets_of
+from flowpipe.tsn.test import snippets_of
 from flowpipe.video import open_video
 
 FPS, HEIGHT, WIDTH = 30, 256, 340

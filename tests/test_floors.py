@@ -57,8 +57,8 @@ ALLOWED = {
     "selftest": {"flow", "datasets", "ops", "errors", "surfaces"},
     "evaluation": {"types", "errors", "strict", "whole", "words"},
     "tsn": {
-        "store", "types", "modality", "errors", "recipe", "evaluation", "train_recipe", "scratch",
-        "strict", "whole", "words", "__init__",
+        "ahead", "store", "types", "modality", "errors", "recipe", "evaluation", "train_recipe",
+        "scratch", "strict", "whole", "words", "__init__",
     },
     "exchange": {
         "store", "codec", "types", "modality", "errors", "recipe", "strict", "words", "__init__",

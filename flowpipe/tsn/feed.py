@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -36,26 +36,34 @@ def network_input(
 
 
 def crops_of_snippets(
-    images: Tensor, count: int, input: Input, row: Row, stream: StreamParams
-) -> Tensor:
-    """Return `count` crops of one video, in testing: float32 (S, count, channels, side, side).
+    images: Tensor, count: int, at_once: int, input: Input, row: Row, stream: StreamParams
+) -> Iterator[Tensor]:
+    """Yield `count` crops of one video, in testing, a few at a time.
 
     Parameters
     ----------
     images : uint8 (S * read, C, H, W)
         Whole images on the device, of any size: they are scaled as in validation.
     count : {1, 5, 10}
+    at_once : int
+        Most crops of each snippet in a tensor.
+
+    Yields
+    ------
+    float32 (S, at_once or fewer, channels, side, side)
     """
     turns = input.is_flow and "mmaction2_ten_crop" not in stream.compat
     turned: Turned = "x" if turns else "nothing"
     height, width = images.shape[2:]
     size = scaled_size(width, height, row.size)
     images = scaled(images, *size, antialias=stream.augment.antialias)
-    by_crop = [
-        input.normalised(
-            cut(images, crop, row.size, turned=turned)[None], row.pixels,
-            frames_as_colours="tsn_pytorch_diff" in stream.compat,
-        )[0]
-        for crop in crops_of(count, *size, row.size)
-    ]  # fmt: skip
-    return torch.stack(by_crop, 1)
+    crops = crops_of(count, *size, row.size)
+    for first in range(0, count, at_once):
+        by_crop = [
+            input.normalised(
+                cut(images, crop, row.size, turned=turned)[None], row.pixels,
+                frames_as_colours="tsn_pytorch_diff" in stream.compat,
+            )[0]
+            for crop in crops[first : first + at_once]
+        ]  # fmt: skip
+        yield torch.stack(by_crop, 1)

@@ -14,9 +14,10 @@ from flowpipe.evaluation import softmax
 from flowpipe.store import open_store
 from flowpipe.train_recipe import TestParams
 from flowpipe.tsn.device import keep_freed_memory
+from flowpipe.tsn.network import Network
 from flowpipe.tsn.run_folder import RunFacts
 from flowpipe.tsn.sampling import RULES
-from flowpipe.tsn.test import Network, aggregate, snippets_of
+from flowpipe.tsn.test import aggregate, snippets_of
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from flowpipe.store import open_store  # noqa: E402
 from flowpipe.train_recipe import ScheduleParams  # noqa: E402
 from flowpipe.tsn import test as testing  # noqa: E402
 from flowpipe.tsn.distributed import Processes  # noqa: E402
+from flowpipe.tsn.network import Network  # noqa: E402
 from flowpipe.tsn.run_folder import LAST  # noqa: E402
 from flowpipe.tsn.schedule import Schedule  # noqa: E402
 from flowpipe.tsn.train import Trainer, check_alike, train  # noqa: E402
@@ -162,7 +163,7 @@ def test_errors_say_what_is_wrong(store: Path, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="cannot be read as a checkpoint"):
         run(job(store, tmp_path, end=1))
     with pytest.raises(FormatError, match="is no run of flowpipe train"):
-        testing.Network(tmp_path, LAST, "cpu")
+        Network(tmp_path, LAST, "cpu")
     wild = job(store, tmp_path, "wild", end=3)
     object.__setattr__(wild.recipe.streams["rgb"].schedule, "lr", 1e30)
     with pytest.raises(FlowpipeError, match=r"the loss is (nan|inf) at step \d+; is lr 1e\+30 too"):
