@@ -117,6 +117,26 @@ class AugmentParams:
             )
 
 
+@dataclass(frozen=True)
+class LossParams:
+    """What training minimises."""
+
+    name: Literal["cross_entropy", "bce"] = "cross_entropy"
+    """``cross_entropy`` of the softmax, or ``bce``: binary cross-entropy of every class, for videos
+    with several labels, which are one sample then; summed over the classes."""
+    label_smoothing: float = 0.0
+    """Share of a target that is spread evenly over all classes; of ``cross_entropy``."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}")
+        if self.name == "bce" and self.label_smoothing:
+            raise ValueError(
+                f"label_smoothing is of cross_entropy; with bce set it to 0, got "
+                f"{self.label_smoothing}"
+            )
+
+
 Sampling = Literal["tsn_pytorch", "caffe", "mmaction2", "dense"]
 """Sampling strategies: tsn-pytorch's, Caffe-TSN's, mmaction2's SampleFrames and its
 DenseSampleFrames. See `flowpipe.tsn.sampling`."""
@@ -160,6 +180,7 @@ class StreamParams:
     """Of the classifier's first weights; mmaction2 begins with 0.01."""
     partial_bn: bool = True
     """Whether all batch normalisation but the first keeps its statistics and scales."""
+    loss: LossParams = field(default_factory=LossParams)
     schedule: ScheduleParams = field(default_factory=ScheduleParams)
     augment: AugmentParams = field(default_factory=AugmentParams)
     compat: tuple[Compat, ...] = ()

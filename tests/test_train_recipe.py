@@ -54,6 +54,14 @@ def test_streams_take_their_defaults_one_by_one():
         ({"streams": {"rgb": {"augment": {"area": [0.5]}}}}, "area must be two increasing"),
         ({"streams": {"rgb": {"augment": {"area": [0.5, 1.5]}}}}, "in (0, 1], got [0.5, 1.5]"),
         ({"streams": {"rgb": {"augment": {"aspect": [2, 1]}}}}, "aspect must be two increasing"),
+        (
+            {"streams": {"rgb": {"loss": {"label_smoothing": 1}}}},
+            "label_smoothing must be in [0, 1)",
+        ),
+        (
+            {"streams": {"rgb": {"loss": {"name": "bce", "label_smoothing": 0.1}}}},
+            "train.streams.rgb.loss: label_smoothing is of cross_entropy; with bce set it to 0",
+        ),
         ({"test": {"snippets": 0}}, "train.test: snippets"),
         ({"test": {"windows": [0]}}, "train.test: snippets and windows"),
         ({"fusion": {"flow": 1}}, "fusion must weigh some of the streams rgb"),

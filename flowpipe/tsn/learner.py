@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from flowpipe.train_recipe import StreamParams
 from flowpipe.tsn.backbones import Row
@@ -17,6 +17,7 @@ from flowpipe.tsn.distributed import Processes
 from flowpipe.tsn.epoch import Sums
 from flowpipe.tsn.feed import network_input
 from flowpipe.tsn.inputs import Input
+from flowpipe.tsn.losses import hits, loss_of
 from flowpipe.tsn.model import TSN
 from flowpipe.tsn.optimisers import optimiser_of
 
@@ -62,11 +63,11 @@ class Learner:
             last = number == len(parts) - 1
             with nullcontext() if last or self.processes.world == 1 else self.parallel.no_sync():
                 logits, labels = self._forward(self.parallel, batch, start, stop)
-                losses = functional.cross_entropy(logits, labels, reduction="sum")
+                losses = loss_of(logits, labels, self.stream.loss)
                 # DDP takes the mean over processes of what each one computes.
                 self.scaler.scale(losses * self.processes.world / size).backward()
             total += float(losses.detach())
-            right += float((logits.detach().argmax(1) == labels).sum())
+            right += float(hits(logits.detach(), labels))
         if self.stream.schedule.clip_gradient:
             self.scaler.unscale_(self.optimiser)
             weights = [w for group in self.optimiser.param_groups for w in group["params"]]
@@ -81,15 +82,15 @@ class Learner:
         self.model.eval()
         # Each process has statistics of its own; the checkpoint has the first one's.
         self.processes.share(self.model.buffers())
+        plain = replace(self.stream.loss, label_smoothing=0.0)
         sums = Sums()
         for batch in batches:
             for start in range(0, len(batch.labels), _VALIDATED_AT_ONCE):
                 # Not through DDP: processes may have different numbers of videos.
                 stop = start + _VALIDATED_AT_ONCE
                 logits, labels = self._forward(self.model, batch, start, stop)
-                loss = functional.cross_entropy(logits, labels, reduction="sum")
-                right = (logits.argmax(1) == labels).sum()
-                sums += Sums(float(loss), float(right), len(labels))
+                loss = loss_of(logits, labels, plain)
+                sums += Sums(float(loss), float(hits(logits, labels)), len(labels))
         return sums
 
     def state(self) -> dict[str, Any]:
