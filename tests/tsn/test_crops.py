@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import random
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -81,20 +77,6 @@ def test_all_sizes_places_and_both_sides_are_drawn() -> None:
     assert 0.45 < np.mean([c.flip for c in drawn]) < 0.55
     never = AugmentParams(flip=False)
     assert not any(random_crop(never, 340, 256, 224, rng).flip for _ in range(50))
-
-
-def test_equal_to_tsn_pytorch_itself() -> None:
-    originals = tsn_pytorch("transforms")
-    for width, height in ((340, 256), (320, 240), (256, 300), (231, 227)):
-        theirs = originals.GroupMultiScaleCrop(224, [1, 0.875, 0.75, 0.66])
-        pairs = sizes(width, height, (1, 0.875, 0.75, 0.66), 224)
-        drawn = set()
-        random.seed(1)
-        for _ in range(2000):
-            w, h, x, y = theirs._sample_crop_size((width, height))
-            assert (w, h) in pairs and (x, y) in places(13, width, height, (w, h))
-            drawn.add((w, h, x, y))
-        assert drawn == {(*p, *c) for p in set(pairs) for c in places(13, width, height, p)}
 
 
 @pytest.mark.parametrize(("width", "height"), [(256, 256), (224, 192), (168, 168), (300, 240)])
@@ -223,26 +205,6 @@ def test_tests_cut_what_tsn_pytorch_itself_cuts(monkeypatch: pytest.MonkeyPatch)
         for one, other in zip(ours, [*ten, centre], strict=True):
             difference = one[0].movedim(0, -1).numpy().astype(int) - np.asarray(other)
             assert np.abs(difference).max() <= 1
-
-
-class Recorded:
-    """Draws of the generators that mmaction2 uses, NumPy's old one and Python's."""
-
-    def __init__(self, seed: int) -> None:
-        self.uniform, self._whole = np.random.RandomState(seed).uniform, random.Random(seed)
-
-    def integers(self, bound: int) -> int:
-        return self._whole.randint(0, bound - 1)
-
-
-def test_resized_crops_are_those_of_mmaction2() -> None:
-    """Output of its RandomResizedCrop.get_crop_bbox; the file says of which commit."""
-    recorded = json.loads(Path(__file__).with_name("resized_crops.json").read_text())
-    assert "RandomResizedCrop.get_crop_bbox" in recorded["origin"] and len(recorded["rows"]) > 100
-    for width, height, area, aspect, seed, box in recorded["rows"]:
-        params = AugmentParams(crops="resized", area=tuple(area), aspect=tuple(aspect))
-        crop = resized_crop(params, width, height, Recorded(seed))
-        assert [crop.x, crop.y, crop.x + crop.width, crop.y + crop.height] == box
 
 
 def test_resized_crops_have_the_areas_and_ratios_that_are_asked_for() -> None:
