@@ -161,7 +161,9 @@ class StreamParams:
 
     backbone: str = "bninception"
     init: Literal["imagenet", "cross_modality", "random"] = "imagenet"
-    """``cross_modality``: ImageNet's, the first layer averaged over colours and repeated."""
+    """``cross_modality``: ImageNet's, the first layer averaged over colours and repeated.
+    ``imagenet`` has a random first layer where the modality is not rgb. With ``--weights`` those
+    stand for ImageNet's, and this says what a first layer of another modality begins with."""
     segments: int = 3
     snippet_length: int = 1
     """Images of a snippet: 1 of rgb, 5 of the others in the papers."""

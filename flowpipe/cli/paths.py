@@ -99,6 +99,8 @@ RECIPE = RecipeName()
 SPLIT_FILE = SplitFile()
 FILE = LocalPath(dir_okay=False)
 """A file to write, or one whose reader says that it is missing."""
+FILE_OR_FOLDER = LocalPath()
+"""Either, whose reader says that it is missing."""
 FILE_THERE = LocalPath(exists=True, dir_okay=False)
 FOLDER = LocalPath(file_okay=False)
 """A folder to write, which may not exist yet."""

@@ -9,7 +9,7 @@ import click
 
 from flowpipe.cli import EXIT_DONE
 from flowpipe.cli.networks import stream_options, train_recipe, with_options
-from flowpipe.cli.paths import FILE, FOLDER, THERE
+from flowpipe.cli.paths import FILE_OR_FOLDER, FOLDER, THERE
 from flowpipe.cli.processes import devices_option, launched
 from flowpipe.cli.screen import say
 from flowpipe.cli.store_options import STORE_ARGUMENT
@@ -33,8 +33,11 @@ from flowpipe.errors import UsageError
               help="Refuse to begin: only go on with the run that is there.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(0), default=2, show_default=True,
               help="Processes that read ahead.")  # fmt: skip
-@click.option("--weights", type=FILE, metavar="FILE",
-              help="ImageNet weights of the backbone, where they cannot be fetched.")  # fmt: skip
+@click.option("--weights", type=FILE_OR_FOLDER, metavar="RUN|FILE",
+              help="Begin with the backbone of another run, of a checkpoint of tsn-pytorch, "
+              "mmaction2 or Caffe-TSN, or of a file of ImageNet weights, whatever their classes. "
+              "The recipe's init says what a first layer of another modality begins with.  "
+              "[default: ImageNet weights, fetched, unless init is random]")  # fmt: skip
 @click.option("--amp", type=click.Choice(["off", "bf16", "fp16"]), default="off",
               show_default=True, help="Half precision.")  # fmt: skip
 @click.option("--accumulate", type=click.IntRange(1), default=1, show_default=True,

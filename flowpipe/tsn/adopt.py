@@ -7,11 +7,12 @@ from pathlib import Path
 
 from flowpipe.errors import FormatError
 from flowpipe.tsn import run_folder
-from flowpipe.tsn.backbones import build, read_weights
+from flowpipe.tsn.backbones import build
 from flowpipe.tsn.checkpoints import in_other_order, kind_of, to_ours
 from flowpipe.tsn.inputs import Input
 from flowpipe.tsn.model import make_model
 from flowpipe.tsn.run_folder import LAST, RunFacts
+from flowpipe.tsn.weight_files import read_weights
 from flowpipe.words import counted
 
 

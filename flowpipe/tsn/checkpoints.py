@@ -1,9 +1,11 @@
-"""Weights of tsn-pytorch, mmaction2 and Caffe-TSN <-> ours, by name.
+"""Weights of tsn-pytorch, mmaction and Caffe-TSN <-> ours, by name.
 
     tsn-pytorch   module.base_model.<layer>.weight, module.new_fc.weight; base_model.fc if it was
                   trained without dropout
     mmaction2     backbone.conv1.conv.weight, backbone.layer1.0.conv1.bn.weight,
                   cls_head.fc_cls.weight
+    mmaction1     backbone.conv1_7x7_s2.weight, cls_head.fc_cls.weight: BN-Inception, which
+                  mmaction 0.1 had and mmaction2 has not
     caffe         conv1/7x7_s2.weight, inception_3a/1x1_bn.running_var, fc-action.weight: names of
                   the layers, whatever program converted them
 
@@ -14,10 +16,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from flowpipe.errors import FormatError
+from flowpipe.words import some
 
 Weights = dict[str, Tensor]
 
@@ -25,30 +29,51 @@ _MM_LAYER = re.compile(r"(layer\d+\.\d+\.)(conv|downsample)(\d?)\.(conv|bn)\.(.+
 _OUR_LAYER = re.compile(r"(layer\d+\.\d+\.)(conv|bn|downsample\.)(\d)\.(.+)")
 
 
-def kind_of(values: Mapping[str, Tensor]) -> str:
-    """Which system wrote these weights.
+@dataclass(frozen=True)
+class System:
+    """A system that saved weights."""
 
-    Raises
-    ------
-    FormatError
-        If none of those known.
-    """
+    words: str
+    """Its name in messages."""
+    rename: Callable[[str], str]
+    """Name of one of its weights -> ours; empty for values that a network does not have."""
+    pixels: str = "backbone"
+    """Input normalisation that its weights expect, as in `StreamParams`."""
+
+
+def system_of(values: Mapping[str, Tensor]) -> str | None:
+    """Return which of `SYSTEMS` saved these weights; None if none of them did."""
     names = [name.removeprefix("module.") for name in values]
     if any(name.startswith("base_model.") for name in names):
         return "tsn_pytorch"
     if any(name.startswith("backbone.") for name in names):
-        return "mmaction2"
-    if any(name.startswith("fc-action.") for name in names):
+        bn_inception = any(name.startswith("backbone.conv1_7x7_s2.") for name in names)
+        return "mmaction1" if bn_inception else "mmaction2"
+    if any("/" in name or name.startswith("fc-action.") for name in names):
         return "caffe"
-    raise FormatError(
-        "neither tsn-pytorch's, mmaction2's nor Caffe's names of weights; they begin with "
-        f"{', '.join(names[:3])}"
-    )
+    return None
+
+
+def kind_of(values: Mapping[str, Tensor]) -> str:
+    """Return which of `SYSTEMS` saved these weights.
+
+    Raises
+    ------
+    FormatError
+        If none of them did.
+    """
+    system = system_of(values)
+    if system is None:
+        raise FormatError(
+            "neither tsn-pytorch's, mmaction's nor Caffe's names of weights; they begin with "
+            f"{some(list(values))}"
+        )
+    return system
 
 
 def to_ours(values: Mapping[str, Tensor]) -> Weights:
     """Weights of another system, which is recognised, by our names."""
-    rename = _TO_OURS[kind_of(values)]
+    rename = SYSTEMS[kind_of(values)].rename
     renamed = {rename(name.removeprefix("module.")): value for name, value in values.items()}
     return {
         name: value[0] if _is_norm_row(name, value) else value
@@ -117,10 +142,11 @@ def _from_caffe(name: str) -> str:
     return f"base_model.{name.replace('/', '_')}"
 
 
-_TO_OURS: dict[str, Callable[[str], str]] = {
-    "tsn_pytorch": _from_tsn_pytorch,
-    "mmaction2": _from_mmaction2,
-    "caffe": _from_caffe,
+SYSTEMS = {
+    "tsn_pytorch": System("tsn-pytorch", _from_tsn_pytorch),
+    "mmaction1": System("mmaction 0.1", _from_mmaction2, "mmaction1"),
+    "mmaction2": System("mmaction2", _from_mmaction2, "mmaction2"),
+    "caffe": System("Caffe-TSN", _from_caffe, "caffe"),
 }
 
 

@@ -31,6 +31,7 @@ from flowpipe.tsn.learner import Learner
 from flowpipe.tsn.model import make_model
 from flowpipe.tsn.run_folder import BEST, LAST, RunFacts
 from flowpipe.tsn.schedule import Schedule
+from flowpipe.tsn.transfer import begin_with
 from flowpipe.words import counted
 
 Told = Callable[[str], None]
@@ -55,7 +56,7 @@ class TrainJob:
     accumulate: int = 1
     """Parts that a batch is computed in; the result is the same, the memory a part."""
     weights: Path | None = None
-    """File of the backbone's weights."""
+    """Run, or file of weights, whose backbone a new run begins with; see `begin_with`."""
     validate_every: int = 5
     """Epochs; the last one is always validated."""
     save_s: float = 600.0
@@ -133,12 +134,15 @@ class Trainer:
         # A checkpoint brings all weights: those that a new run begins with are not wanted then.
         begins = not (job.run / LAST).exists()
         backbone, self.row = build(
-            self.stream.backbone, self.stream.init if begins else "random",
-            job.weights if begins else None, self.stream.pixels,
-        )  # fmt: skip
+            self.stream.backbone,
+            self.stream.init if begins and job.weights is None else "random",
+            self.stream.pixels,
+        )
         model = make_model(
             backbone, self.row, len(self.facts.class_names), self.input.channels, self.stream
         )
+        if begins and job.weights is not None:
+            self.tell(begin_with(model, self.row, self.input, self.stream, job.weights))
         self.learner = Learner(
             model, self.input, self.row, self.stream, processes,
             amp=job.amp, accumulate=job.accumulate,

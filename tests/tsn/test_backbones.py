@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch")
 
-from flowpipe.errors import BackendError, FormatError, UsageError  # noqa: E402
+from flowpipe.errors import BackendError, UsageError  # noqa: E402
 from flowpipe.train_recipe import BACKBONES  # noqa: E402
-from flowpipe.tsn.backbones import NETWORKS, Row, build, read_weights  # noqa: E402
+from flowpipe.tsn.backbones import NETWORKS, Row, build  # noqa: E402
 from flowpipe.tsn.backbones.bninception import BLOCKS, BNInception  # noqa: E402
 from flowpipe.tsn.backbones.lite0 import EfficientNetLite0, SameConv2d  # noqa: E402
 from flowpipe.tsn.model import TSN  # noqa: E402
@@ -136,53 +135,6 @@ def test_bn_inception_has_the_names_and_counts_of_the_published_weights() -> Non
     assert {"conv1_7x7_s2", "inception_3a_double_3x3_2", "inception_5b_pool_proj"} <= convs
     assert "inception_3c_1x1" not in convs and "inception_4e_pool_proj" not in convs
     assert len(BLOCKS) == 10
-
-
-def test_weights_of_the_old_form_are_read(tmp_path: Path) -> None:
-    network, _ = build("bninception", "random")
-    values = dict(network.state_dict())
-    for name in list(values):
-        if "_bn." in name and values[name].dim() == 1:
-            values[name] = torch.rand(1, len(values[name]))
-        if name.endswith("num_batches_tracked"):
-            del values[name]
-    values["fc.weight"], values["fc.bias"] = torch.zeros(1000, 1024), torch.zeros(1000)
-    torch.save({f"module.{name}": value for name, value in values.items()}, tmp_path / "w.pth")
-    again, _ = build("bninception", weights=tmp_path / "w.pth")
-    name = "inception_4a_1x1_bn.running_mean"
-    torch.testing.assert_close(again.state_dict()[name], values[name][0])
-
-
-def test_weights_that_do_not_fit_are_refused_with_what_differs(tmp_path: Path) -> None:
-    network, _ = build("efficientnet_lite0", "random")
-    values = dict(network.state_dict())
-    values["strange"] = values.pop("_bn1.weight")
-    torch.save(values, tmp_path / "w.pth")
-    with pytest.raises(FormatError, match=r"1 weight missing \(_bn1.weight\), 1 unknown \(strange"):
-        build("efficientnet_lite0", weights=tmp_path / "w.pth")
-    for content in (b"no weights", b"extract: {modalities: [rgb]}", b"", b"e", b"PK\x03\x04"):
-        (tmp_path / "text.pth").write_bytes(content)
-        with pytest.raises(FormatError, match="cannot be read as weights"):
-            read_weights(tmp_path / "text.pth")
-    with pytest.raises(FormatError, match="no weights at"):
-        read_weights(tmp_path / "none.pth")
-    torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(FormatError, match="holds no weights by name"):
-        read_weights(tmp_path / "list.pth")
-
-
-class Bomb:
-    """What a hostile checkpoint could hold."""
-
-    def __reduce__(self):
-        return print, ("executed",)
-
-
-def test_what_a_file_holds_is_never_executed(tmp_path: Path, capsys) -> None:
-    torch.save({"state_dict": {"x": Bomb()}}, tmp_path / "bomb.pth")
-    with pytest.raises(FormatError):
-        read_weights(tmp_path / "bomb.pth")
-    assert "executed" not in capsys.readouterr().out
 
 
 def test_missing_weights_say_the_way_out(monkeypatch) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from flowpipe.tsn.pixels import (
     TSN_PYTORCH,
     Pixels,
 )
-from flowpipe.words import counted
+from flowpipe.tsn.weight_files import misfit, read_weights
 
 TIMM = "timm:"
 
@@ -41,9 +41,7 @@ class Row:
     """The file of ImageNet weights, or where they are from."""
 
 
-def build(
-    name: str, init: str = "imagenet", weights: Path | None = None, pixels: str = "backbone"
-) -> tuple[nn.Module, Row]:
+def build(name: str, init: str = "imagenet", pixels: str = "backbone") -> tuple[nn.Module, Row]:
     """Make a network.
 
     Parameters
@@ -52,8 +50,6 @@ def build(
         A key of `NETWORKS`, or ``timm:NAME``.
     init : str
         ``random`` takes no weights; anything else takes those of ImageNet.
-    weights : Path, optional
-        Their file, where no download is possible or others are wanted.
     pixels : str
         Input normalisation: a key of `PIXELS`, or ``backbone`` for that of its ImageNet weights.
 
@@ -64,7 +60,7 @@ def build(
     BackendError
         If a package, or the weights, cannot be had here; the message has the way out.
     FormatError
-        If the file does not hold this network's weights.
+        If the published file does not hold this network's weights.
     """
     row = _timm(name.removeprefix(TIMM)) if name.startswith(TIMM) else NETWORKS.get(name)
     if row is None:
@@ -72,62 +68,18 @@ def build(
     if pixels != "backbone":
         row = replace(row, pixels=PIXELS[pixels])
     network = row.build()
-    if init == "random" and weights is None:
-        return network, row
-    values = read_weights(weights) if weights is not None else _published(name, row)
-    load(network, values, row.classifier, str(weights or name))
+    if init != "random":
+        values = of_backbone(_published(name, row), row)
+        if wrong := misfit(network.state_dict(), values):
+            raise FormatError(f"the published ImageNet weights do not fit {name}: {wrong}")
+        network.load_state_dict(values, strict=False)
     return network, row
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """A file of weights; what it holds is never executed.
-
-    Raises
-    ------
-    FormatError
-        If it is no such file.
-    """
-    try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise FormatError(f"no weights at {path}") from error
-    except Exception as error:  # whatever a file that is no pickle makes of its reader
-        raise FormatError(f"{path} cannot be read as weights: {str(error)[:300]}") from error
-    if isinstance(values, dict) and isinstance(values.get("state_dict"), dict):
-        values = values["state_dict"]
-    if not isinstance(values, dict) or not all(isinstance(v, Tensor) for v in values.values()):
-        raise FormatError(f"{path} holds no weights by name")
-    return values
-
-
-def load(
-    network: nn.Module, values: dict[str, Tensor], classifier: tuple[str, ...], source: str
-) -> None:
-    """Put weights into a network; those of the classifier are left out.
-
-    Statistics of batch normalisation may have the shape [1, C], as in the published BN-Inception.
-    """
-    values = {
-        name.removeprefix("module."): value
-        for name, value in values.items()
-        if not name.removeprefix("module.").startswith(classifier)
-    }
-    own = network.state_dict()
-    for name, value in values.items():
-        wanted = own.get(name)
-        if wanted is not None and value.dim() == 2 and wanted.dim() == 1 and value.shape[0] == 1:
-            values[name] = value[0]
-    missing = [n for n in own if n not in values and not n.endswith("num_batches_tracked")]
-    strange = [n for n in values if n not in own]
-    shapes = [n for n in own if n in values and values[n].shape != own[n].shape]
-    if missing or strange or shapes:
-        raise FormatError(
-            f"{source} does not fit {type(network).__name__}: "
-            f"{counted(len(missing), 'weight')} missing ({', '.join(missing[:3])}), "
-            f"{len(strange)} unknown ({', '.join(strange[:3])}), "
-            f"{len(shapes)} of another shape ({', '.join(shapes[:3])})"
-        )
-    network.load_state_dict(values, strict=False)
+def of_backbone(values: Mapping[str, Tensor], row: Row) -> dict[str, Tensor]:
+    """Return published weights of a network without those of its classifier."""
+    named = {name.removeprefix("module."): value for name, value in values.items()}
+    return {n: value for n, value in named.items() if not n.startswith(row.classifier)}
 
 
 def _published(name: str, row: Row) -> dict[str, Tensor]:
