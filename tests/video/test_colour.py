@@ -84,14 +84,13 @@ def test_values_follow_the_tags(
 ) -> None:
     frame, values, inside = patches(pixel_format, bits, *size, rng)
     frame.colorspace, frame.color_range = matrix, wide
-    if pixel_format.startswith("yuvj"):
-        wide = FULL
-    error = convert(frame)[inside] - to_rgb(values, bits, matrix, wide)[inside]
+    read = FULL if pixel_format.startswith("yuvj") else wide
+    error = convert(frame)[inside] - to_rgb(values, bits, matrix, read)[inside]
     colour = read_colour(frame)
-    assert (colour.matrix, colour.range) == (NAMES[matrix], "full" if wide == FULL else "limited")
+    assert (colour.matrix, colour.range) == (NAMES[matrix], "full" if read == FULL else "limited")
     # the scaler reads 10 and 12 bits of full range as if 256 levels were 255
-    assert np.abs(error).max() < (0.53 if bits == 8 or wide == LIMITED else 1.6)
-    assert abs(error.mean()) < (0.15 if bits == 8 or wide == LIMITED else 0.6)
+    assert np.abs(error).max() < (0.53 if bits == 8 or read == LIMITED else 1.6)
+    assert abs(error.mean()) < (0.15 if bits == 8 or read == LIMITED else 0.6)
 
 
 def test_untagged_pictures_are_bt601_limited(rng: np.random.Generator) -> None:
