@@ -32,7 +32,8 @@ class Clip:
     """A labelled stretch of a video: all of it, or an instance."""
 
     video_id: str
-    label: int
+    labels: tuple[int, ...]
+    """Classes; one of them unless each class has a loss of its own."""
     first: int
     """Its first image."""
     images: int
@@ -50,7 +51,7 @@ class Batch:
     """uint8 (B, S * read, C, H, W), or by video where they differ in size."""
     crops: list[Crop]
     labels: Tensor
-    """int64 (B,)"""
+    """Classes, int64 (B, most labels of a video); -1 where a video has fewer."""
 
     def pin_memory(self) -> Batch:
         """In memory that travels to a GPU while the CPU goes on."""
@@ -118,7 +119,7 @@ class Clips(Dataset[Batch]):
                 for clip, one in zip(clips, drawn, strict=True)
             ],
         )
-        labels = torch.tensor([clip.label for clip in clips])
+        labels = labels_of([clip.labels for clip in clips])
         return Batch(images, [crop for _, crop in drawn], labels)
 
     def drawn(self, number: Number) -> tuple[NDArray[np.int64], Crop]:
@@ -144,10 +145,22 @@ def clips_of(
     modality: str,
     samples: Literal["videos", "instances"],
     number: int = 0,
+    *,
+    several: bool = False,
 ) -> list[Clip]:
-    """The samples of a split that have images: each label of a video, or each of its instances.
+    """Return the samples of a split that have images: videos or their instances.
 
-    `number` is that of the store among those that are trained on.
+    Parameters
+    ----------
+    store : Store
+    split : str
+    modality : str
+        Modality that is read.
+    samples : {"videos", "instances"}
+    number : int
+        Number of the store among those that are trained on.
+    several : bool
+        Whether a sample has all labels of its images, or each label is a sample.
 
     Raises
     ------
@@ -161,7 +174,7 @@ def clips_of(
         if samples == "videos":
             count, size = video.images[modality], video.size[modality]
             found += [
-                Clip(video_id, label, 0, count, size, number) for label in video.labels if count
+                Clip(video_id, (label,), 0, count, size, number) for label in video.labels if count
             ]
         else:
             found += _instances(video, modality, number)
@@ -171,7 +184,21 @@ def clips_of(
             f"{store.path} has no labelled {samples} of split {split}; it has: "
             f"{', '.join(known) or 'no splits'}"
         )
-    return found
+    return _merged(found) if several else found
+
+
+def labels_of(samples: Sequence[Sequence[int]]) -> Tensor:
+    """Labels of some samples -> int64 (B, most labels of a sample), -1 where one has fewer."""
+    most = max(map(len, samples))
+    return torch.tensor([[*labels, *[-1] * (most - len(labels))] for labels in samples])
+
+
+def _merged(samples: list[Clip]) -> list[Clip]:
+    """One sample for each stretch of a video, with the labels of all samples that are that one."""
+    labels: dict[Clip, set[int]] = {}
+    for clip in samples:
+        labels.setdefault(replace(clip, labels=()), set()).update(clip.labels)
+    return [replace(clip, labels=tuple(sorted(found))) for clip, found in labels.items()]
 
 
 def _instances(video: Video, modality: str, number: int) -> list[Clip]:
@@ -182,7 +209,7 @@ def _instances(video: Video, modality: str, number: int) -> list[Clip]:
         first, stop = np.searchsorted(pts_s, (segment.start_s, segment.end_s)).tolist()
         if first < min(stop, count):
             images = min(stop, count) - first
-            found.append(Clip(video.video_id, segment.label, first, images, size, number))
+            found.append(Clip(video.video_id, (segment.label,), first, images, size, number))
     return found
 
 

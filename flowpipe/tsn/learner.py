@@ -17,7 +17,7 @@ from flowpipe.tsn.distributed import Processes
 from flowpipe.tsn.epoch import Sums
 from flowpipe.tsn.feed import network_input
 from flowpipe.tsn.inputs import Input
-from flowpipe.tsn.losses import hits, loss_of
+from flowpipe.tsn.losses import hits, loss_of, targets_of
 from flowpipe.tsn.model import TSN
 from flowpipe.tsn.optimisers import optimiser_of
 
@@ -126,7 +126,8 @@ class Learner:
         kind = device.partition(":")[0]
         with torch.autocast(kind, self._amp) if self._amp else nullcontext():
             logits = network(x)
-        return logits.float(), batch.labels[start:stop].to(device, non_blocking=True)
+        labels = batch.labels[start:stop].to(device, non_blocking=True)
+        return logits.float(), targets_of(labels, logits.shape[1], self.stream.loss)
 
     def _random(self) -> list[Tensor]:
         """State of the random generator of every process, uint8."""

@@ -6,10 +6,32 @@ video, or a mixture of two videos.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
 from flowpipe.train_recipe import LossParams
+
+
+def targets_of(labels: Tensor, classes: int, params: LossParams) -> Tensor:
+    """Return the targets of some videos.
+
+    Parameters
+    ----------
+    labels : int64 (B, most labels of a video)
+        -1 where a video has fewer.
+    classes : int
+    params : LossParams
+
+    Returns
+    -------
+    int64 (B,), or under ``bce`` float32 (B, classes), 1 for each label
+    """
+    if params.name == "cross_entropy":
+        return labels[:, 0]
+    # What is no label goes into a column behind the classes, which is left out.
+    weights = torch.zeros(len(labels), classes + 1, device=labels.device)
+    return weights.scatter_(1, labels % (classes + 1), 1.0)[:, :classes]
 
 
 def loss_of(logits: Tensor, targets: Tensor, params: LossParams) -> Tensor:

@@ -115,15 +115,19 @@ class Trainer:
             store.header.recipe_digest, store.header.recipe,
             tuple(str(open_store(path).header.dataset.get("dataset", "")) for path in job.also),
         )  # fmt: skip
+        several, samples_of = self.stream.loss.name == "bce", job.recipe.samples
         videos = {
-            phase: clips_of(store, f"{phase}{job.split}", self.input.stored, job.recipe.samples)
+            phase: clips_of(
+                store, f"{phase}{job.split}", self.input.stored, samples_of, several=several
+            )
             for phase in ("train", "test")
         }
         for number, path in enumerate(job.also, 1):
             other = open_store(path)
             check_alike(store, other, self.input.stored)
-            samples = clips_of(other, ALL, self.input.stored, job.recipe.samples, number)
-            videos["train"] += samples
+            videos["train"] += clips_of(
+                other, ALL, self.input.stored, samples_of, number, several=several
+            )
         self.batches = self._batches(len(videos["train"]), shuffle=True)
         self.val_batches = self._batches(len(videos["test"]), shuffle=False)
         if not self.batches.sizes:

@@ -46,7 +46,7 @@ def clips(store: Path, phase: str = "train", seed: int = 1, modality: str = "flo
 def sample(data: Clips, *number: int) -> tuple[torch.Tensor, Crop, int]:
     """Images, crop and label of one."""
     batch = data.__getitems__([number])
-    return batch.images[0], batch.crops[0], int(batch.labels[0])
+    return batch.images[0], batch.crops[0], int(batch.labels[0, 0])
 
 
 def equal(a, b) -> bool:
@@ -56,7 +56,7 @@ def equal(a, b) -> bool:
 def test_samples_are_what_the_store_holds(store: Path) -> None:
     data, opened = clips(store, "val"), open_store(store)
     clip = data.videos[2]
-    video_id, label = clip.video_id, clip.label
+    video_id, label = clip.video_id, clip.labels[0]
     images, _, said = sample(data, 0, 2)
     assert said == label == opened.videos[video_id].labels[0]
     starts = data.rule.val(opened.videos[video_id].images["flow"], 3, 2)
@@ -86,10 +86,10 @@ def test_instances_are_samples_of_their_own_time(store: Path, tmp_path: Path) ->
     marked = tiny.make_store(tmp_path / "store", 1, segments=segments)
     opened = open_store(marked)  # nine frames at 25 a second, eight fields
     assert clips_of(opened, "train1", "flow", "instances") == [
-        Clip("video 00", 2, 0, 3, (36, 48)),  # frames at 0, 0.04 and 0.08
-        Clip("video 00", 1, 5, 3, (36, 48)),  # frames at 0.20, 0.24, 0.28; the last has a field too
+        Clip("video 00", (2,), 0, 3, (36, 48)),  # frames at 0, 0.04 and 0.08
+        Clip("video 00", (1,), 5, 3, (36, 48)),  # at 0.20, 0.24, 0.28; the last has a field too
     ]
-    assert clips_of(opened, "train1", "rgb", "videos") == [Clip("video 00", 0, 0, 9, (36, 48))]
+    assert clips_of(opened, "train1", "rgb", "videos") == [Clip("video 00", (0,), 0, 9, (36, 48))]
     data = clips(marked, "train", modality="flow")
     data.videos = clips_of(opened, "train1", "flow", "instances")
     allowed = opened.snippet("video 00", "flow", 5, 3)
@@ -123,7 +123,7 @@ def test_a_loader_s_processes_change_nothing(store: Path, workers: int) -> None:
             assert batch.images.is_shared() == (workers > 0)
             torch.testing.assert_close(batch.images, torch.stack([s[0] for s in samples]))
             assert batch.crops == [s[1] for s in samples]
-            assert batch.labels.tolist() == [s[2] for s in samples]
+            assert batch.labels.tolist() == [[s[2]] for s in samples]
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -87,7 +87,7 @@ def test_the_default_is_plain_sgd(store: Path, tmp_path: Path) -> None:
             x = network_input(
                 batch.images, batch.crops, fresh.input, fresh.row, fresh.stream, "cpu"
             )
-            loss = functional.cross_entropy(model(x), batch.labels)
+            loss = functional.cross_entropy(model(x), batch.labels[:, 0])
             sgd.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(

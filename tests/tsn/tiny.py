@@ -46,10 +46,12 @@ def make_store(
     size: tuple[int, int] = (36, 48),
     segments: tuple[Segment, ...] = (),
     odd_size: tuple[int, int] | None = None,
+    several: bool = False,
 ) -> Path:
     """Videos whose brightness, in rgb and flow alike, is their class; a quarter is for testing.
 
-    Those with odd numbers may have another size.
+    Those with odd numbers may have another size. With `several` a video has the labels of all
+    classes that are not brighter.
     """
     made_with = {"bound": 20.0, "modalities": ["rgb", "flow"]}
     text, digest = recipe.canonical(made_with), recipe.digest(made_with)
@@ -63,7 +65,11 @@ def make_store(
         for k in range(videos):
             label, split = k % 3, "test1" if k % 4 == 3 else "train1"
             record = VideoRecord(
-                f"video {k:02d}", f"/{k}.avi", (label,), splits=(split,), segments=segments
+                f"video {k:02d}",
+                f"/{k}.avi",
+                tuple(range(label + 1)) if several else (label,),
+                splits=(split,),
+                segments=segments,
             )
             writer.begin(Span(record))
             frames, own = 9 + k, odd_size if odd_size and k % 2 else size

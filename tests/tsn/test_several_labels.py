@@ -1,0 +1,71 @@
+"""Videos with several labels: one sample each, a loss for each class, and mAP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch")
+
+from hypothesis import given  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+from tsn import tiny  # noqa: E402
+from tsn.training import curve, job, run  # noqa: E402
+
+from flowpipe.store import open_store  # noqa: E402
+from flowpipe.train_recipe import LossParams  # noqa: E402
+from flowpipe.tsn.clips import Clip, clips_of, labels_of  # noqa: E402
+from flowpipe.tsn.losses import targets_of  # noqa: E402
+from flowpipe.types import Segment  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.make_store(tmp_path_factory.mktemp("several") / "store", several=True)
+
+
+@given(st.lists(st.sets(st.integers(0, 6), min_size=1), min_size=1, max_size=8))
+def test_targets_are_one_for_each_label(labels: list[set[int]]) -> None:
+    found = targets_of(labels_of([tuple(one) for one in labels]), 7, LossParams("bce"))
+    expected = [[float(k in one) for k in range(7)] for one in labels]
+    assert found.tolist() == expected and found.dtype == torch.float32
+
+
+def test_a_video_with_several_labels_is_one_sample_of_bce(several: Path) -> None:
+    opened = open_store(several)
+    one_by_one = clips_of(opened, "train1", "rgb", "videos")
+    together = clips_of(opened, "train1", "rgb", "videos", several=True)
+    assert [clip.video_id for clip in one_by_one[:3]] == ["video 00", "video 01", "video 01"]
+    assert [clip.labels for clip in one_by_one[:3]] == [(0,), (0,), (1,)]
+    train = [k for k in range(12) if k % 4 != 3]
+    assert [clip.video_id for clip in together] == [f"video {k:02d}" for k in train]
+    assert [clip.labels for clip in together] == [tuple(range(k % 3 + 1)) for k in train]
+
+
+def test_instances_of_one_stretch_are_one_sample_of_bce(tmp_path: Path) -> None:
+    """As every dive from a cliff of THUMOS14, which is a dive too."""
+    segments = (Segment(2, 0, 0.1), Segment(1, 0.2, 0.3), Segment(0, 0, 0.1), Segment(0, 0, 0.1))
+    opened = open_store(tiny.make_store(tmp_path / "store", 1, segments=segments))
+    assert clips_of(opened, "train1", "flow", "instances", several=True) == [
+        Clip("video 00", (0, 2), 0, 3, (36, 48)),
+        Clip("video 00", (1,), 5, 3, (36, 48)),
+    ]
+
+
+BCE = {"loss.name": "bce"}
+
+
+def test_it_learns_all_labels_of_a_video(several: Path, tmp_path: Path) -> None:
+    from flowpipe.tsn import test as testing
+
+    wanted = job(several, tmp_path, end=20, validate_every=10, stream=BCE)
+    run(wanted)
+    rows = curve(wanted.run)
+    # the loss of a network that knows nothing is 3 log 2
+    assert float(rows[0]["train_loss"]) > 1.8 and float(rows[-1]["val_loss"]) < 1.0
+    tested = testing.test(testing.TestJob(several, wanted.run), lambda done, total: None)
+    labels = [open_store(several).videos[video_id].labels for video_id in tested.video_ids]
+    for scores, known in zip(tested.scores, labels, strict=True):
+        assert list(np.flatnonzero(scores > 0)) == list(known)
