@@ -79,6 +79,13 @@ class Code:
         show = ["git", "-C", str(where), "show", f"{commit}:{path}"]
         return subprocess.run(show, check=True, capture_output=True, text=True).stdout
 
+    def kinetics400(self, stream: str) -> dict[str, Any]:
+        """Return mmaction2's configuration of a stream."""
+        config: dict[str, Any] = {}
+        for path in CONFIGS[stream]:
+            exec(self.text("mmaction2", path), config)
+        return config
+
     def pick(self, system: str, path: str, names: Sequence[str], **more: Any) -> dict[str, Any]:
         """Return the namespace in which functions and classes of a module were defined."""
         tree = ast.parse(self.text(system, path))
@@ -87,6 +94,18 @@ class Code:
         namespace = {**STAND_INS, **more}
         exec(compile(ast.Module(chosen, []), path, "exec"), namespace)
         return namespace
+
+
+CONFIGS = {
+    "rgb": (
+        "configs/_base_/models/tsn_r50.py", "configs/_base_/schedules/sgd_100e.py",
+        "configs/recognition/tsn/tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb.py",
+    ),
+    "flow": (
+        "configs/recognition/tsn/tsn_imagenet-pretrained-r50_8xb32_5x1x3-110e_kinetics400-flow.py",
+    ),
+}  # fmt: skip
+"""Files of mmaction2's configuration of each stream, those that it extends first."""
 
 
 def picture(width: int, height: int) -> Any:

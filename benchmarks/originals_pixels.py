@@ -107,13 +107,7 @@ def _tsn_pytorch(
 
 def _mmaction2(code: Code, modality: str, images: np.ndarray) -> torch.Tensor:
     """FormatShape and the data preprocessor of the configuration."""
-    configs = {
-        "RGB": "configs/_base_/models/tsn_r50.py",
-        "Flow": "configs/recognition/tsn/"
-        "tsn_imagenet-pretrained-r50_8xb32_5x1x3-110e_kinetics400-flow.py",
-    }
-    config: dict[str, Any] = {}
-    exec(code.text("mmaction2", configs[modality]), config)
+    config = code.kinetics400("rgb" if modality == "RGB" else "flow")
     options = {k: v for k, v in config["model"]["data_preprocessor"].items() if k != "type"}
     shape = code.pick("mmaction2", "mmaction/datasets/transforms/formatting.py", ("FormatShape",))
     results = {

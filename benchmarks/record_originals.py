@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from originals_code import ORIGINS, CaffeDriver, Code, eval_net
+from originals_code import CONFIGS, ORIGINS, CaffeDriver, Code, eval_net
 from originals_code import picture as picture_of
 from originals_pixels import flips, pixels
 
@@ -230,6 +230,14 @@ def resized_crops(code: Code) -> np.ndarray:
     return np.array(rows, np.int16)
 
 
+def configuration(code: Code, stream: str) -> str:
+    """Return what of mmaction2's configuration of a stream decides its numbers, as JSON."""
+    config = code.kinetics400(stream)
+    wanted = ("model", "train_pipeline", "val_pipeline", "test_pipeline", "optim_wrapper",
+              "param_scheduler", "train_cfg", "auto_scale_lr")  # fmt: skip
+    return json.dumps({key: config[key] for key in wanted})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clones", type=Path, help="folder of git directories by name")
@@ -247,7 +255,9 @@ def main() -> None:
         recorded |= dict(crops(code, driver))
         recorded["mmaction2/resized_crops"] = resized_crops(code)
         recorded |= dict(flips(code)) | dict(pixels(code))
+        configs = {stream: configuration(code, stream) for stream in CONFIGS}
         driver.close()
+    recorded |= {f"mmaction2/{stream}": np.array(text) for stream, text in configs.items()}
     recorded["origin"] = np.array(json.dumps(ORIGINS, indent=1))
     np.savez_compressed(OUT, **recorded)
     print(f"{OUT}: {len(recorded)} arrays, {OUT.stat().st_size} bytes")

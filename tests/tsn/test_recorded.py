@@ -7,10 +7,12 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from flowpipe.recipe_file import read_recipe
 from flowpipe.train_recipe import AugmentParams
 from flowpipe.tsn.crops import crops_of, places, resized_crop, sizes
 from flowpipe.tsn.pixels import CAFFE
@@ -191,3 +193,50 @@ def test_means_of_caffe(recorded) -> None:
     assert recorded["pixels/caffe/rgb_mean"].reshape(3, 3).tolist() == [list(CAFFE.mean)] * 3
     assert recorded["pixels/caffe/flow_mean"].tolist() == [CAFFE.flow_mean]
     assert (CAFFE.scale, CAFFE.std, CAFFE.flow_std, CAFFE.bgr) == (1, (1, 1, 1), 1, True)
+
+
+@pytest.mark.parametrize("stream", ["rgb", "flow"])
+def test_the_recipe_of_kinetics_is_mmaction2_s(recorded, stream: str) -> None:
+    train = read_recipe("kinetics400").build()[1]
+    assert train is not None
+    ours, theirs = train.streams[stream], json.loads(str(recorded[f"mmaction2/{stream}"]))
+    schedule, head = ours.schedule, theirs["model"]["cls_head"]
+    steps: dict[str, dict[str, dict[str, Any]]] = {
+        phase: {step["type"]: step for step in reversed(theirs[f"{phase}_pipeline"])}
+        for phase in ("train", "val", "test")
+    }
+    sampled = steps["train"]["SampleFrames"]
+
+    assert ours.backbone == f"resnet{theirs['model']['backbone']['depth']}"
+    assert ours.init == "imagenet" and "pretrained" in theirs["model"]["backbone"]
+    assert (ours.sampling, ours.pixels, ours.partial_bn) == ("mmaction2", "mmaction2", False)
+    assert ours.dropout == head["dropout_ratio"] and ours.classifier_std == head["init_std"]
+    assert ours.consensus == "feature_average" and head["consensus"]["type"] == "AvgConsensus"
+    assert (sampled["num_clips"], sampled["clip_len"]) == (ours.segments, ours.snippet_length)
+
+    wrapper, optimizer = theirs["optim_wrapper"], theirs["optim_wrapper"]["optimizer"]
+    assert schedule.optimiser == "sgd" and optimizer["type"] == "SGD"
+    assert wrapper.keys() == {"optimizer", "clip_grad"}
+    assert (schedule.lr, schedule.momentum) == (optimizer["lr"], optimizer["momentum"])
+    assert schedule.weight_decay == optimizer["weight_decay"] and schedule.multipliers == "uniform"
+    assert schedule.clip_gradient == wrapper["clip_grad"]["max_norm"]
+    (steps_down,) = theirs["param_scheduler"]  # no warm-up
+    assert list(schedule.lr_steps) == steps_down["milestones"]
+    assert schedule.lr_decay == steps_down["gamma"] and steps_down["by_epoch"]
+    assert (schedule.unit, schedule.end) == ("epochs", theirs["train_cfg"]["max_epochs"])
+    assert schedule.batch_size == theirs["auto_scale_lr"]["base_batch_size"]
+
+    assert ours.augment.flip and steps["train"]["Flip"]["flip_ratio"] == 0.5
+    assert not ours.augment.antialias  # mmcv resizes by OpenCV's bilinear filter
+    if ours.augment.crops == "resized":
+        assert steps["train"]["RandomResizedCrop"] == {"type": "RandomResizedCrop"}
+        assert ours.augment == AugmentParams(crops="resized", antialias=False)
+    else:
+        crop = steps["train"]["MultiScaleCrop"]
+        assert list(ours.augment.scales) == crop["scales"] and crop["max_wh_scale_gap"] == 1
+        assert (ours.augment.crops, crop["random_crop"]) == ("5", False)
+        assert "num_fixed_crops" not in crop  # whose default is 5
+
+    assert train.test.protocol == "dense"
+    assert train.test.snippets == steps["test"]["SampleFrames"]["num_clips"]
+    assert train.test.crops == "10" and "TenCrop" in steps["test"]
