@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from flowpipe.cli.networks import stream_options, train_recipe, with_options
+from flowpipe.cli.networks import given_options, stream_options, train_recipe, with_options
 from flowpipe.cli.paths import FILE_THERE, FOLDER
 from flowpipe.cli.screen import say
 from flowpipe.cli.store_options import STORE_ARGUMENT, stored_dataset
@@ -41,11 +41,15 @@ def adopt(
     flowpipe adopt store ucf101_bninception_flow_checkpoint.pth.tar --modality flow -o runs/flow1
     flowpipe test store runs/flow1 -o flow1.h5
 
-    Whose it is shows in the names of its weights. `flowpipe train` with the same options trains it
-    further.
+    The names of its weights tell whose they are. That decides sampling, pixels, consensus and
+    dropout, whatever the recipe has; --sampling, --pixels and --set streams.MODALITY.dropout=0.5
+    override it. `flowpipe train` with the same options trains it further, and `flowpipe train
+    --weights` takes its backbone for other classes.
     """
     torch_or_why()
+    from flowpipe.tsn.adopt import THEIRS
     from flowpipe.tsn.adopt import adopt as adopt_weights
+    from flowpipe.tsn.checkpoints import words_of
     from flowpipe.tsn.inputs import input_of
     from flowpipe.tsn.run_folder import RunFacts
 
@@ -58,7 +62,14 @@ def adopt(
         stream, made.test, 1, opened.header.class_names, stored_dataset(store),
         opened.header.recipe_digest, opened.header.recipe,
     )  # fmt: skip
-    kind = adopt_weights(
-        checkpoint, run.absolute(), facts, TSN_ORDER if tsn_hmdb51_labels else None
+    given = given_options(modality, settings, sampling=sampling, pixels=pixels)
+    order = TSN_ORDER if tsn_hmdb51_labels else None
+    facts = adopt_weights(checkpoint, run.absolute(), facts, order, given)
+    chosen = ", ".join(
+        f"{name} {getattr(facts.stream, name)}{' (as given)' if name in given else ''}"
+        for name in THEIRS
     )
-    say(f"{run}: weights of {kind}; next: flowpipe test {store} {run} -o scores.h5")
+    say(
+        f"{run}: weights of {words_of(facts.adopted)}: {chosen}, test protocol "
+        f"{facts.test.protocol}; next: flowpipe test {store} {run} -o scores.h5"
+    )

@@ -77,6 +77,17 @@ def with_options(made: TrainRecipe, modality: str, **options: str | None) -> Tra
     return replace(made, streams={**made.streams, modality: stream})
 
 
+def given_options(modality: str, settings: tuple[str, ...], **options: str | None) -> set[str]:
+    """Return the names of a stream's fields that the command line sets.
+
+    >>> sorted(given_options("rgb", ("streams.rgb.dropout=0.5",), sampling="dense", pixels=None))
+    ['dropout', 'sampling']
+    """
+    start = f"streams.{modality}."
+    names = {one.removeprefix(start).partition("=")[0] for one in settings if one.startswith(start)}
+    return names | {name for name, value in options.items() if value is not None}
+
+
 WEIGHTS_OPTION = click.option(
     "--weights", metavar="LIST", help="One for each stream, as 1,1.5.  [default: all 1]"
 )

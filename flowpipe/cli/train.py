@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from flowpipe.cli import EXIT_DONE
-from flowpipe.cli.networks import stream_options, train_recipe, with_options
+from flowpipe.cli.networks import given_options, stream_options, train_recipe, with_options
 from flowpipe.cli.paths import FILE_OR_FOLDER, FOLDER, THERE
 from flowpipe.cli.processes import devices_option, launched
 from flowpipe.cli.screen import say
@@ -82,6 +83,7 @@ def train(
     code = launched(devices, device)
     if code is not None:
         return code
+    from flowpipe.tsn.adopt import as_adopted
     from flowpipe.tsn.device import chosen_device
     from flowpipe.tsn.run_folder import LAST
     from flowpipe.tsn.train import TrainJob
@@ -89,9 +91,10 @@ def train(
 
     if resume and not (run / LAST).exists():
         raise UsageError(f"--resume: {run} has no {LAST}; leave --resume out to begin")
-    made = with_options(
-        train_recipe(store, recipe_file, settings), modality, sampling=sampling, pixels=pixels
-    )
+    options = {"sampling": sampling, "pixels": pixels}
+    made = with_options(train_recipe(store, recipe_file, settings), modality, **options)
+    stream = as_adopted(made.streams[modality], run, given_options(modality, settings, **options))
+    made = replace(made, streams={**made.streams, modality: stream})
     job = TrainJob(
         store.absolute(), run.absolute(), made, modality, split, chosen_device(device), workers,
         seed, amp, accumulate, weights, validate_every,

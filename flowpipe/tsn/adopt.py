@@ -2,70 +2,104 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from flowpipe.errors import FormatError
+from flowpipe.modality import MODALITIES
+from flowpipe.train_recipe import StreamParams
 from flowpipe.tsn import run_folder
 from flowpipe.tsn.backbones import build
-from flowpipe.tsn.checkpoints import in_other_order, kind_of, to_ours
+from flowpipe.tsn.checkpoints import SYSTEMS, in_other_order, kind_of, to_ours
 from flowpipe.tsn.inputs import Input
 from flowpipe.tsn.model import make_model
-from flowpipe.tsn.run_folder import LAST, RunFacts
-from flowpipe.tsn.weight_files import read_weights
+from flowpipe.tsn.run_folder import LAST, RUN_FILE, RunFacts
+from flowpipe.tsn.weight_files import WeightFile, misfit, open_weights
 from flowpipe.words import counted
+
+THEIRS = ("sampling", "pixels", "consensus", "dropout")
+"""Fields of `StreamParams` that follow from whose weights a run adopts."""
 
 
 def adopt(
-    checkpoint: Path, run: Path, facts: RunFacts, class_order: Sequence[int] | None = None
-) -> str:
+    checkpoint: Path,
+    run: Path,
+    facts: RunFacts,
+    class_order: Sequence[int] | None = None,
+    given: Collection[str] = (),
+) -> RunFacts:
     """Make a run of weights.
 
     Parameters
     ----------
     checkpoint : Path
-        Of tsn-pytorch, mmaction2 or converted from Caffe; what it holds is never executed.
+        A checkpoint of tsn-pytorch, mmaction2 or flowpipe, or weights converted from Caffe; what it
+        holds is never executed.
     run : Path
         Folder of the new run.
     facts : RunFacts
         What the weights are for; they do not say it themselves.
     class_order : sequence of int, optional
         The output of class k is the checkpoint's output `class_order` [k].
+    given : collection of str
+        Those of `THEIRS` that keep the value of `facts`, whosever the weights are.
 
     Returns
     -------
-    str
-        Whose weights they were: ``tsn_pytorch``, ``mmaction2`` or ``caffe``.
+    RunFacts
+        Facts of the run: `facts` with the system of the weights and its settings.
 
     Raises
     ------
     FormatError
         If the weights are not of this network, modality and number of classes.
     """
-    values = read_weights(checkpoint)
-    kind, ours = kind_of(values), to_ours(values)
+    file = open_weights(checkpoint)
+    kind, ours = kind_of(file.values), to_ours(file.values)
+    theirs = {n: v for n, v in _settings(file, kind, facts.modality).items() if n not in given}
+    facts = replace(
+        facts, stream=replace(facts.stream, **theirs), adopted="flowpipe" if file.ours else kind
+    )
     backbone, row = build(facts.stream.backbone, "random")
     channels = Input(facts.modality, facts.stream.snippet_length, facts.stored).channels
     model = make_model(backbone, row, len(facts.class_names), channels, facts.stream)
-    own = model.state_dict()
-    wanted = {n for n in own if not n.endswith("num_batches_tracked")}
-    missing, strange = sorted(wanted - set(ours)), sorted(set(ours) - set(own))
-    shapes = sorted(n for n in wanted & set(ours) if own[n].shape != ours[n].shape)
-    if missing or strange or shapes:
-        first = next(iter((*shapes, *missing, *strange)))
-        detail = (
-            f"{first} is {tuple(ours[first].shape)} and not {tuple(own[first].shape)}"
-            if shapes
-            else f"{counted(len(missing), 'weight')} missing, {len(strange)} unknown, as {first}"
-        )
+    if wrong := misfit(model.state_dict(), ours):
         raise FormatError(
             f"{checkpoint} is no {facts.stream.backbone} for {facts.modality} with snippets of "
             f"{facts.stream.snippet_length} and "
-            f"{counted(len(facts.class_names), 'class', 'classes')}: {detail}"
+            f"{counted(len(facts.class_names), 'class', 'classes')}: {wrong}; flowpipe train "
+            "--weights takes its backbone for other classes and inputs"
         )
     if class_order is not None:
         ours = in_other_order(ours, class_order)
     model.load_state_dict(ours, strict=False)
     facts.write(run)
     run_folder.save(run / LAST, {"model": model.state_dict()})
-    return kind
+    return facts
+
+
+def as_adopted(stream: StreamParams, run: Path, given: Collection[str]) -> StreamParams:
+    """Return a stream with the settings that an adopted run has by whose weights it began with.
+
+    Settings that are `given`, and those of runs that adopted nothing, stay.
+    """
+    if not (run / RUN_FILE).exists():
+        return stream
+    facts = RunFacts.read(run)
+    if not facts.adopted:
+        return stream
+    kept = {name: getattr(facts.stream, name) for name in THEIRS if name not in given}
+    return replace(stream, **kept)
+
+
+def _settings(file: WeightFile, kind: str, modality: str) -> dict[str, Any]:
+    """Return values of `THEIRS` that weights were trained with; empty where nothing says them."""
+    if file.ours:
+        return {name: getattr(file.facts.stream, name) for name in THEIRS} if file.facts else {}
+    system = SYSTEMS[kind]
+    dropout = system.flow_dropout if MODALITIES[modality].flows else system.dropout
+    return dict(
+        zip(THEIRS, (system.sampling, system.pixels, system.consensus, dropout), strict=True)
+    )

@@ -37,8 +37,16 @@ class System:
     """Its name in messages."""
     rename: Callable[[str], str]
     """Name of one of its weights -> ours; empty for values that a network does not have."""
-    pixels: str = "backbone"
+    pixels: str
     """Input normalisation that its weights expect, as in `StreamParams`."""
+    sampling: str
+    """Its sampling strategy, as in `StreamParams`."""
+    consensus: str
+    """What its consensus averages, as in `StreamParams`."""
+    dropout: float
+    """Dropout that its networks of single images, and of differences of them, are trained with."""
+    flow_dropout: float
+    """Dropout that its networks of flow are trained with."""
 
 
 def system_of(values: Mapping[str, Tensor]) -> str | None:
@@ -143,11 +151,25 @@ def _from_caffe(name: str) -> str:
 
 
 SYSTEMS = {
-    "tsn_pytorch": System("tsn-pytorch", _from_tsn_pytorch),
-    "mmaction1": System("mmaction 0.1", _from_mmaction2, "mmaction1"),
-    "mmaction2": System("mmaction2", _from_mmaction2, "mmaction2"),
-    "caffe": System("Caffe-TSN", _from_caffe, "caffe"),
+    "tsn_pytorch": System(
+        "tsn-pytorch", _from_tsn_pytorch, "backbone", "tsn_pytorch", "average", 0.8, 0.7
+    ),
+    "mmaction1": System(
+        "mmaction 0.1", _from_mmaction2, "mmaction1", "tsn_pytorch", "feature_average", 0.8, 0.7
+    ),
+    "mmaction2": System(
+        "mmaction2", _from_mmaction2, "mmaction2", "mmaction2", "feature_average", 0.4, 0.4
+    ),
+    "caffe": System("Caffe-TSN", _from_caffe, "caffe", "caffe", "average", 0.8, 0.7),
 }
+"""Systems by the names that `system_of` returns, with the settings of their published networks:
+README of tsn-pytorch, models/*.prototxt of temporal-segment-networks, configs/recognition/tsn of
+mmaction2."""
+
+
+def words_of(system: str) -> str:
+    """Return the name of a system in messages; ``flowpipe`` and unknown ones as they are."""
+    return SYSTEMS[system].words if system in SYSTEMS else system
 
 
 def _is_norm_row(name: str, value: Tensor) -> bool:

@@ -46,6 +46,8 @@ class RunFacts:
     """The recipe itself, which makes the same of other videos."""
     also: tuple[str, ...] = ()
     """Data sets of other stores that it is trained on too."""
+    adopted: str = ""
+    """System whose weights the run began with: a key of `SYSTEMS`, or ``flowpipe``."""
 
     def write(self, folder: Path) -> None:
         """Begin a run, or check that the one there is the same.
@@ -60,7 +62,8 @@ class RunFacts:
         if path.exists():
             # A run of an older version has the defaults of fields that it does not know.
             there = recipes.plain(self.read(folder))
-            different = differences(json.loads(json.dumps(there)), json.loads(text))
+            here = {**json.loads(text), "adopted": there["adopted"]}
+            different = differences(json.loads(json.dumps(there)), here)
             if different:
                 raise UsageError(
                     f"{folder} has a run that differs from this one: {some(different, 8)}; choose "

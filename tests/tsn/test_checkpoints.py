@@ -105,6 +105,15 @@ def test_caffe_names() -> None:
         assert torch.equal(value, values[name])
 
 
+def test_mmaction_0_1_s_bn_inception() -> None:
+    values = model("bninception", 10).state_dict()
+    theirs = {
+        name.replace("base_model.", "backbone.").replace("new_fc.", "cls_head.fc_cls."): value
+        for name, value in values.items()
+    }
+    assert kind_of(theirs) == "mmaction1" and same(to_ours(theirs), dict(values))
+
+
 def test_others_are_refused() -> None:
     with pytest.raises(FormatError, match="begin with conv1.weight"):
         kind_of({"conv1.weight": torch.zeros(1)})
@@ -119,42 +128,3 @@ def test_hmdb51_s_labels_change_places() -> None:
     assert changed["new_fc.bias"][[20, 21, 44, 45]].tolist() == [21, 20, 45, 44]
     again = in_other_order(changed, TSN_ORDER)
     assert same(again, values)
-
-
-def test_an_adopted_run_scores_as_the_one_that_it_came_from(tmp_path: Path) -> None:
-    from tsn import tiny
-
-    from flowpipe.recipe_file import read_recipe
-    from flowpipe.tsn import test as testing
-    from flowpipe.tsn.adopt import adopt
-    from flowpipe.tsn.run_folder import LAST, RunFacts, read_checkpoint
-    from flowpipe.tsn.train import TrainJob, train
-
-    tiny.register()
-    store = tiny.make_store(tmp_path / "store")
-    recipe = read_recipe(str(tiny.write_recipe(tmp_path / "r.yaml", "tiny_bn", end=2))).build()[1]
-    assert recipe is not None
-    first = tmp_path / "first"
-    train(TrainJob(store, first, recipe, "flow", workers=0), lambda words: None)
-    theirs = to_tsn_pytorch(read_checkpoint(first / LAST)["model"])
-    torch.save({"state_dict": theirs}, tmp_path / "theirs.pth")
-    facts = RunFacts.read(first)
-    assert adopt(tmp_path / "theirs.pth", tmp_path / "second", facts) == "tsn_pytorch"
-    one, two = (
-        testing.test(testing.TestJob(store, run), lambda done, total: None).scores
-        for run in (first, tmp_path / "second")
-    )
-    assert (one == two).all()
-    # Trained further, it begins with these weights.
-    told: list[str] = []
-    train(TrainJob(store, tmp_path / "second", recipe, "flow", workers=0), told.append)
-    assert told[0] == "beginning with the adopted weights"
-    # Other classes, other channels: said.
-    torch.save({"state_dict": {**theirs, "module.new_fc.bias": torch.zeros(9)}}, tmp_path / "x.pth")
-    with pytest.raises(FormatError, match=r"3 classes: new_fc.bias is \(9,\) and not \(3,\)"):
-        adopt(tmp_path / "x.pth", tmp_path / "third", facts)
-    assert not (tmp_path / "third").exists()
-    order = adopt(tmp_path / "theirs.pth", tmp_path / "turned", facts, (2, 0, 1))
-    assert order == "tsn_pytorch"
-    turned = testing.test(testing.TestJob(store, tmp_path / "turned"), lambda done, total: None)
-    assert (turned.scores == one[:, [2, 0, 1]]).all()
