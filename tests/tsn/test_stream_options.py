@@ -116,5 +116,7 @@ def test_a_time_line_of_dense_sampling_is_in_the_order_of_time(store: Path, tmp_
     network, opened = testing.Network(wanted.run, LAST, "cpu"), open_store(store)
     for time_s, moment in zip(found.times_s[::7], found.moments[::7], strict=True):
         image = np.searchsorted(opened.pts_s("video 11"), time_s)
-        scores = network.snippet_scores(opened, "video 11", np.array([image]), 1, "loop")[0, 0]
+        scores = network.snippet_scores(opened, "video 11", np.array([image]), 1, "loop").scores[
+            0, 0
+        ]
         np.testing.assert_allclose(moment, np.exp(scores) / np.exp(scores).sum(), rtol=1e-4)
