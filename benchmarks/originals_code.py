@@ -87,8 +87,12 @@ class Code:
         return config
 
     def pick(self, system: str, path: str, names: Sequence[str], **more: Any) -> dict[str, Any]:
-        """Return the namespace in which functions and classes of a module were defined."""
-        tree = ast.parse(self.text(system, path))
+        """Return the namespace in which functions and classes of a module were defined.
+
+        TSN's Caffe code is Python 2.
+        """
+        text = self.text(system, path)
+        tree = ast.parse(python3(text) if system == "tsn" else text)
         chosen = [node for node in tree.body if getattr(node, "name", "") in names]
         assert len(chosen) == len(names), f"{path} lacks some of {names}"
         namespace = {**STAND_INS, **more}
@@ -128,18 +132,22 @@ def eval_net(code: Code) -> Callable[[int, int, str], list[int]]:
     ticks = _between(text, "    stack_depth = 0", "    frame_scores = []")
     stack = re.search(r"frame_idx = (\[.*?\])\n", text)
     assert stack is not None
-    python3 = textwrap.dedent(ticks).replace(" / ", " // ")
-    frame_idx = stack[1].replace("xrange", "range")
+    lines, frame_idx = python3(textwrap.dedent(ticks)), python3(stack[1])
 
     def frames(frame_cnt: int, count: int, modality: str) -> list[int]:
         options = SimpleNamespace(modality=modality, num_frame_per_video=count)
         values: dict[str, Any] = {"args": options, "frame_cnt": frame_cnt}
-        exec(python3, values)
+        exec(lines, values)
         if modality == "rgb":
             return list(values["frame_ticks"])
         return [n for values["tick"] in values["frame_ticks"] for n in eval(frame_idx, values)]
 
     return frames
+
+
+def python3(text: str) -> str:
+    """Return code of Python 2, whose divisions are of whole numbers, as code of Python 3."""
+    return re.sub(r" ?/ ?", " // ", text).replace("xrange", "range")
 
 
 def _between(text: str, first: str, stop: str) -> str:

@@ -46,6 +46,8 @@ SIZES = (
 SCALES = ((1, 0.875, 0.75, 0.66), (1, 0.875, 0.75))
 AREAS = (((0.08, 1.0), (3 / 4, 4 / 3)), ((0.3, 0.5), (0.5, 2.0)))
 SIDE = 224
+SNIPPETS = (1, 2, 3, 8, 14, 15, 16, 17, 30, 61, 64, 100, 199, 300)
+CROPS_AND_CLASSES, WINDOWS = (3, 4), (1, 2, 3, 4, 5, 8, 16)
 Frames = list[int] | None
 """Positions of images from 0, or None where the original fails."""
 
@@ -230,6 +232,26 @@ def resized_crops(code: Code) -> np.ndarray:
     return np.array(rows, np.int16)
 
 
+def integration(code: Code) -> Iterator[tuple[str, np.ndarray]]:
+    """Scores of snippets by crop -> those of the video, and those of two streams -> their sum.
+
+    The scores of case k are ``RandomState(k).normal(size=(snippets, crops, classes))``.
+    """
+    names = ("default_aggregation_func", "sliding_window_aggregation_func", "default_fusion_func")
+    theirs = code.pick("tsn", "pyActionRecog/utils/video_funcs.py", names)
+    mean, windows, fusion = (theirs[name] for name in names)
+    made: dict[str, list[Any]] = {"mean": [], "windows": [], "window": [], "fusion": []}
+    for seed, snippets in enumerate(SNIPPETS):
+        scores = np.random.RandomState(seed).normal(size=(snippets, *CROPS_AND_CLASSES))
+        made["mean"].append(mean(scores, normalization=False))
+        made["windows"].append(windows(scores, norm=False))
+        made["window"].append([windows(scores, spans=[n], norm=False) for n in WINDOWS])
+        major, minor = scores[:, 0].copy(), scores[:, 1]
+        made["fusion"].append(fusion(major, [minor], [1.5], norm=False)[-1])
+    yield "integration/snippets", np.array(SNIPPETS, np.int16)
+    yield from ((f"integration/{name}", np.array(values)) for name, values in made.items())
+
+
 def configuration(code: Code, stream: str) -> str:
     """Return what of mmaction2's configuration of a stream decides its numbers, as JSON."""
     config = code.kinetics400(stream)
@@ -254,7 +276,7 @@ def main() -> None:
                 recorded |= {f"sampling/{name}/{key}": value for key, value in values.items()}
         recorded |= dict(crops(code, driver))
         recorded["mmaction2/resized_crops"] = resized_crops(code)
-        recorded |= dict(flips(code)) | dict(pixels(code))
+        recorded |= dict(flips(code)) | dict(pixels(code)) | dict(integration(code))
         configs = {stream: configuration(code, stream) for stream in CONFIGS}
         driver.close()
     recorded |= {f"mmaction2/{stream}": np.array(text) for stream, text in configs.items()}

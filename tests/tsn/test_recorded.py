@@ -1,19 +1,22 @@
-"""Sampling, crops, mirroring and pixels are those that the original code gave: see recorded/."""
+"""Sampling, crops, pixels, integration and fusion are those of the original code: see recorded/."""
 
 from __future__ import annotations
 
 import json
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from flowpipe import train_recipe
+from flowpipe.evaluation import Scores, fused
 from flowpipe.recipe_file import read_recipe
 from flowpipe.train_recipe import AugmentParams
+from flowpipe.tsn import mtwi
 from flowpipe.tsn.crops import crops_of, places, resized_crop, sizes
 from flowpipe.tsn.pixels import CAFFE
 from flowpipe.tsn.sampling import RULES, Draw, images_of
@@ -193,6 +196,37 @@ def test_means_of_caffe(recorded) -> None:
     assert recorded["pixels/caffe/rgb_mean"].reshape(3, 3).tolist() == [list(CAFFE.mean)] * 3
     assert recorded["pixels/caffe/flow_mean"].tolist() == [CAFFE.flow_mean]
     assert (CAFFE.scale, CAFFE.std, CAFFE.flow_std, CAFFE.bgr) == (1, (1, 1, 1), 1, True)
+
+
+def of_snippets(recorded) -> Iterator[tuple[int, np.ndarray]]:
+    """The number of each case of integration, and its scores."""
+    for seed, snippets in enumerate(recorded["integration/snippets"].tolist()):
+        yield seed, np.random.RandomState(seed).normal(size=(snippets, 3, 4))
+
+
+def test_window_integration_of_the_authors_code(recorded) -> None:
+    for seed, scores in of_snippets(recorded):
+        together = mtwi.aggregate(scores, (1, 2, 4, 8, 16), "code")
+        np.testing.assert_allclose(together, recorded["integration/windows"][seed], rtol=1e-12)
+        alone = [mtwi.aggregate(scores, (n,), "code") for n in (1, 2, 3, 4, 5, 8, 16)]
+        np.testing.assert_allclose(alone, recorded["integration/window"][seed], rtol=1e-12)
+
+
+def test_fusion(recorded) -> None:
+    for seed, scores in of_snippets(recorded):
+        ids = tuple(str(k) for k in range(len(scores)))
+        total = fused([Scores("a", ids, scores[:, 0]), Scores("b", ids, scores[:, 1])], (1, 1.5))
+        wanted = recorded["integration/fusion"][seed]
+        np.testing.assert_allclose(total.values[-1], wanted, rtol=1e-12)
+
+
+def test_mean_of_snippets(recorded) -> None:
+    pytest.importorskip("torch", reason="needs torch")
+    from flowpipe.tsn.test import aggregate
+
+    for seed, scores in of_snippets(recorded):
+        made = aggregate(scores, train_recipe.TestParams())
+        np.testing.assert_allclose(made, recorded["integration/mean"][seed], rtol=1e-12)
 
 
 @pytest.mark.parametrize("stream", ["rgb", "flow"])
