@@ -13,12 +13,13 @@ from flowpipe.cli.options import extract_options, request, why_device
 from flowpipe.cli.screen import print_table, say, write_json, write_line
 from flowpipe.modality import MODALITIES
 from flowpipe.run import cores_alone_s, plan_run, usable_cores
-from flowpipe.store import free_bytes
+from flowpipe.store import free_bytes, write_rate
 from flowpipe.words import byte_size, counted, duration
 
 STAGES = {
     "decode": "decoding", "compute": "computing", "camera": "camera motion", "encode": "encoding",
 }  # fmt: skip
+BOUNDS = {"gpus": "the GPUs", "longest_shard": "its longest shard", "disk": "the disk"}
 FILES_BESIDE_SHARDS = 4
 """store.json, the index, the ledger of the run and the contact sheet."""
 
@@ -30,12 +31,15 @@ def plan(as_json: bool, **options: Any) -> int:
     """Say what `extract` with the same options would do: frames, hours, bytes, inodes, free disk.
 
     Frames are estimated from a sample of probed headers and the sizes of the files; hours from the
-    flow of one made-up pair timed on this machine. Nothing is written.
+    flow of one made-up pair timed on this machine, and from what one writer gets onto the disk.
+    Nothing is left on the disk: what is written to measure it has no name.
     """
     wanted = request(**options)
     found = plan_run(wanted.dataset, wanted.recipe, wanted.run)
     missing = Missing.of(wanted.dataset, found)
     free = free_bytes(wanted.run.store)
+    disk = write_rate(wanted.run.store) if found.shards else None
+    found = replace(found, disk_bytes_per_s=disk or 0.0)
     lasts_s = found.lasts_s()
     alone_s = cores_alone_s(found, wanted.recipe)
     facts = {
@@ -65,6 +69,7 @@ def plan(as_json: bool, **options: Any) -> int:
         "saved_by_one_more_core": found.saved_share(more_cores=1),
         "saved_by_one_more_gpu": found.saved_share(more_gpus=1) if found.gpu_s else 0.0,
         "written_bytes_per_s": round(found.bytes / max(1.0, *lasts_s.values())),
+        "disk_bytes_per_s": disk and round(disk),
         "hours_without_gpus": alone_s / usable_cores() / 3600,
         "bytes": round(found.bytes),
         "inodes": len(found.shards) + FILES_BESIDE_SHARDS,
@@ -116,8 +121,8 @@ def _print(facts: dict[str, Any], device: str, warning: str) -> None:
         ("more", _more(facts) if videos else ""),
         (
             "bytes",
-            f"about {byte_size(facts['bytes'])}, {byte_size(facts['written_bytes_per_s'])}/s: a "
-            "disk that takes less bounds the run"
+            f"about {byte_size(facts['bytes'])}, {byte_size(facts['written_bytes_per_s'])}/s; "
+            f"{_disk(facts['disk_bytes_per_s'])}"
             if videos
             else "none",
         ),
@@ -135,13 +140,20 @@ def _print(facts: dict[str, Any], device: str, warning: str) -> None:
 def _bound(facts: dict[str, Any]) -> str:
     """Say what bounds the run, and where cores or threads do, the stage that takes most of them."""
     bound, stages = facts["bound_by"], facts["core_hours_by_stage"]
-    if bound in ("gpus", "longest_shard"):
-        return {"gpus": "the GPUs", "longest_shard": "its longest shard"}[bound]
+    if bound in BOUNDS:
+        return BOUNDS[bound]
     most = max(stages, key=lambda stage: stages[stage])
     if bound == "stage":
         return f"{STAGES[most]}, for which each worker has one thread"
     share = stages[most] / sum(stages.values())
     return f"the cores, {share:.0%} of whose time is for {STAGES[most]}"
+
+
+def _disk(bytes_per_s: float | None) -> str:
+    """Say what the disk takes, or that nobody knows."""
+    if bytes_per_s is None:
+        return "the disk was not measured: its folder cannot be written to, or it is nearly full"
+    return f"one writer gets {byte_size(bytes_per_s)}/s onto the disk"
 
 
 def _more(facts: dict[str, Any]) -> str:

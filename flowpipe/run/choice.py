@@ -11,7 +11,8 @@ from flowpipe.flow.opencv import DISParams
 from flowpipe.run import rates
 from flowpipe.run.fill import fill_gpus, mps_words, usable_cores, usable_memory
 from flowpipe.run.options import RunOptions
-from flowpipe.run.plan import Plan, Rates, Sample
+from flowpipe.run.plan import NOTHING, Plan, Rates
+from flowpipe.run.sample import Sample
 from flowpipe.words import counted
 
 
@@ -28,6 +29,8 @@ class Choice:
     for each."""
     words: str
     """Reason for the device and the number of workers; empty where both were asked for."""
+    alone: Rates | None = None
+    """Costs of a frame on the cores alone, where these were measured beside the GPUs."""
 
     @property
     def frames_per_s(self) -> float:
@@ -74,15 +77,22 @@ def choose_rates(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> 
         words = f"cpu: by measurement {on_cores}, {with_gpus} (frames/s)"
         return replace(alone, words="; ".join(filter(None, [words, decodes])))
     measured = f"by measurement {with_gpus}, {on_cores} (frames/s)"
-    return replace(chosen, words="; ".join(filter(None, [measured, words])))
+    words = "; ".join(filter(None, [measured, words]))
+    return replace(chosen, words=words, alone=alone.rates)
+
+
+def choose_nothing(options: RunOptions) -> Choice:
+    """Return the choice of a run that has nothing to extract, for which nothing is measured."""
+    workers = max(1, options.workers, options.gpus)
+    return Choice(NOTHING, options.device, options.gpus, workers, workers, "")
 
 
 def cores_alone_s(plan: Plan, recipe: ExtractRecipe) -> float:
     """Seconds of one core if cores computed what the GPUs of a plan do; 0 if it has none, or the
     cores cannot."""
-    if not plan.gpus or plan.device != "cuda" or plan.sample is None:
+    if not (plan.shards and plan.gpus) or plan.device != "cuda" or plan.sample is None:
         return 0.0
-    costs = _measured_alone(recipe, plan.sample)
+    costs = plan.alone or _measured_alone(recipe, plan.sample)
     return 0.0 if costs is None else plan.frames * costs.frame_s
 
 

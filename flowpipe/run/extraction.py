@@ -27,7 +27,7 @@ from flowpipe.errors import (
 )
 from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.remote import facts_of
-from flowpipe.run.choice import choose_rates
+from flowpipe.run.choice import choose_nothing, choose_rates
 from flowpipe.run.claims import claim
 from flowpipe.run.interrupt import Interruption, signals_interrupt_once
 from flowpipe.run.ledger import Ledger, Quarantine
@@ -38,14 +38,15 @@ from flowpipe.run.plan import (
     ShardPlan,
     SpanKey,
     in_part,
-    look_at,
     make_plan,
     make_spans,
     part_of,
     some_of,
+    to_do,
 )
 from flowpipe.run.progress import RunProgress
 from flowpipe.run.reconcile import Changes, Comparison, apply, reconcile
+from flowpipe.run.sample import look_at
 from flowpipe.run.seams import torn_ids
 from flowpipe.run.supersede import supersede
 from flowpipe.run.worker import ShardJob
@@ -97,11 +98,12 @@ def plan_run(
     if options.part != (1, 1):
         chosen = set(map(id, part_of((span for span, _ in spans), *options.part)))
         spans = [(span, size) for span, size in spans if id(span) in chosen]
-    sample = look_at([span.record.path for span, _ in spans], recipe.video.fps, recipe.video.stream)
     quarantined = Quarantine(options.store).held_back(options.retry, options.policy)
     # A video that failed in one piece is not tried in parts.
     quarantined |= {s.key for s, _ in spans if (s.record.video_id, 0, 1) in quarantined}
-    choice = choose_rates(recipe, sample, options)
+    paths = [span.record.path for span, _ in to_do(spans, done, quarantined)]
+    sample = look_at(paths, recipe.video.fps, recipe.video.stream)
+    choice = choose_rates(recipe, sample, options) if paths else choose_nothing(options)
     plan = make_plan(
         spans, unusable, sample, choice.rates, workers=choice.workers, cores=choice.cores,
         done=done, quarantined=quarantined,
@@ -109,6 +111,7 @@ def plan_run(
     return replace(
         plan, done=plan.done + compared.kept, device=choice.device, gpus=choice.gpus,
         filled=choice.words, changes=changes, seen=seen, sample=sample,
+        alone=choice.alone,
     )  # fmt: skip
 
 

@@ -7,7 +7,6 @@ for videos big enough to be cut in time. So a million videos are planned in seco
 from __future__ import annotations
 
 import hashlib
-import statistics
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,17 +14,15 @@ from dataclasses import dataclass, field, replace
 from flowpipe.errors import RemoteError, UsageError, read_reason
 from flowpipe.remote import facts_of, look_up
 from flowpipe.run.reconcile import Changes
+from flowpipe.run.sample import Sample
 from flowpipe.types import Outcome, Span, VideoRecord
-from flowpipe.video import cut_points, probe
+from flowpipe.video import cut_points
 
-SAMPLE = 64
-"""Videos probed to learn how many frames a byte holds."""
 SHARD_BYTES = 2 << 30
 SHARD_COST_S = 300.0
 """Estimated CPU seconds of a task; its worker publishes more often, see `options.PUBLISH_S`."""
 LEAST_SHARD_COST_S = 2.0
 """Worth the fixed cost of a shard, tens of milliseconds, also on a small run."""
-MOST_FRAMES_PER_BYTE = 0.1
 LEAST_BYTES_PER_S = 8000
 """No codec in use holds a second of video in less: smaller files need no look at their length."""
 
@@ -34,17 +31,6 @@ ABSENT = "missing"
 
 SpanKey = tuple[str, int, int]
 """(video_id, part, parts): what identifies a stretch of video in a store."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What a look at some videos says of all of them."""
-
-    frames_per_byte: float
-    height: int
-    width: int
-    largest: str = ""
-    """Path of the one with the largest pictures; empty where none can be probed."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +72,10 @@ class Rates:
             return {"cores": self.frame_s / min(workers, cores), "gpus": gpu_s}
         slowest_s = max(self.stages_s.values(), default=self.frame_s)
         return {"cores": self.frame_s / cores, "gpus": gpu_s, "stage": slowest_s / workers}
+
+
+NOTHING = Rates(1.0, 1.0)
+"""In the place of the costs of a frame where there is no frame to extract."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +122,10 @@ class Plan:
     """What the estimates follow from."""
     seen: frozenset[str] = frozenset()
     """Names of the shards that the store had when the plan was made."""
+    alone: Rates | None = None
+    """Costs of a frame on the cores alone, where `auto` measured them beside the GPUs."""
+    disk_bytes_per_s: float = 0.0
+    """Bytes per second that the disk of the store takes; 0 where it was not measured."""
 
     @property
     def spans(self) -> int:
@@ -164,7 +158,8 @@ class Plan:
         """Return how long each of what the run needs is busy, seconds; the largest is its time.
 
         Parts of the machine are those of `Rates.busy_s`; ``longest_shard`` is the time of the
-        worker that has it. A core that is added has a worker of its own.
+        worker that has it, and ``disk``, where it was measured, that of writing. A core that is
+        added has a worker of its own.
         """
         busy_s = self.rates.busy_s(
             self.device, workers=self.workers + more_cores, cores=self.cores + more_cores,
@@ -173,6 +168,8 @@ class Plan:
         alone_s = self.rates.busy_s(self.device, workers=1, cores=self.cores, gpus=1)
         longest = max((shard.cost_s for shard in self.shards), default=0.0) / self.rates.both_s
         lasts_s = {part: self.frames * s for part, s in busy_s.items()}
+        if self.disk_bytes_per_s:
+            lasts_s["disk"] = self.bytes / self.disk_bytes_per_s
         return {**lasts_s, "longest_shard": longest * max(alone_s.values())}
 
     def saved_share(self, more_cores: int = 0, more_gpus: int = 0) -> float:
@@ -278,7 +275,7 @@ def make_plan(
     spans : sequence of (Span, int)
         From `make_spans`, in the order of the data set.
     sample : Sample
-        From `look_at`.
+        From `flowpipe.run.sample.look_at`.
     rates : Rates
         See `run.rates`.
     workers : int
@@ -286,7 +283,7 @@ def make_plan(
     cores : int, optional
         Cores that the workers share; default: one for each.
     """
-    todo = [(s, b) for s, b in spans if s.key not in done and s.key not in quarantined]
+    todo = to_do(spans, done, quarantined)
     rest = {span.record.video_id for span, _ in todo}
     held_back = {s.record.video_id for s, _ in spans if s.key not in done} - rest
     videos = {span.record.video_id for span, _ in spans}
@@ -325,6 +322,13 @@ def make_plan(
     )
 
 
+def to_do(
+    spans: Iterable[tuple[Span, int]], done: Collection[SpanKey], quarantined: Collection[SpanKey]
+) -> list[tuple[Span, int]]:
+    """Return the spans that are neither done nor quarantined."""
+    return [(s, b) for s, b in spans if s.key not in done and s.key not in quarantined]
+
+
 def shard_name(keys: Iterable[SpanKey]) -> str:
     """Name of the shard that holds these spans: a digest of what is in it.
 
@@ -340,37 +344,6 @@ def some_of(shard: ShardPlan, spans: tuple[Span, ...]) -> ShardPlan:
     share = len(spans) / len(shard.spans)
     name = shard_name(span.key for span in spans)
     return ShardPlan(name, spans, shard.cost_s * share, shard.bytes * share)
-
-
-def look_at(paths: Sequence[str], fps: float, stream: int | None = None) -> Sample:
-    """Probe an evenly spaced sample of videos; unreadable ones are left out.
-
-    Parameters
-    ----------
-    paths : sequence of str
-    fps : float
-        Rate that the recipe resamples to, 0 for none.
-    stream : int, optional
-        Video stream that the recipe asks for; None chooses one.
-    """
-    step = max(1, len(paths) // SAMPLE)
-    found, largest = [], (0, "")
-    for path in paths[::step][:SAMPLE]:
-        try:
-            probed, size = probe(path, stream=stream), facts_of(path).bytes
-        except Exception:  # whatever one file does; its worker will say what is wrong with it
-            continue
-        frames = probed.duration_s * fps if fps and probed.duration_s else probed.frames_estimate
-        if frames and size:
-            # A header that promises more is wrong, and would refuse the run for want of disk.
-            density = min(frames / size, MOST_FRAMES_PER_BYTE)
-            found.append((density, probed.height, probed.width))
-            largest = max(largest, (probed.height * probed.width, path))
-    if not found:
-        # Nothing can be probed, so the videos will fail one by one and any figure will do.
-        return Sample(1 / 4000, 256, 340)
-    density, height, width = (statistics.median(values) for values in zip(*found, strict=True))
-    return Sample(density, round(height), round(width), largest[1])
 
 
 def _cuts(path: str, split_s: float, stream: int | None) -> tuple[float, ...]:

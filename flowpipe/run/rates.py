@@ -21,7 +21,8 @@ from flowpipe.flow import FLOWS, make_solver
 from flowpipe.modality import MODALITIES
 from flowpipe.ops import Ops, get_ops, gpu_memory
 from flowpipe.planes import PlaneMaker
-from flowpipe.run.plan import Rates, Sample
+from flowpipe.run.plan import Rates
+from flowpipe.run.sample import Sample
 from flowpipe.video import open_video
 from flowpipe.windows import DECODED_BYTES, frames_at_once
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from flowpipe.store.files import free_bytes, sweep
+from flowpipe.store.disk import free_bytes, write_rate
+from flowpipe.store.files import sweep
 from flowpipe.store.header import StoreHeader, create_store, read_store_header
 from flowpipe.store.layout import StreamSpec
 from flowpipe.store.mend import adopt, forget_lost, lost_shards, restore_manifest
@@ -16,4 +17,5 @@ __all__ = [
     "Problem", "Report", "Request", "ShardRow", "ShardWriter", "Store", "StoreHeader", "StreamSpec",
     "Video", "adopt", "create_store", "forget_lost", "free_bytes", "lost_shards", "open_store",
     "read_store_header", "restore_manifest", "salvage", "sweep", "verify_store",
+    "write_rate",
 ]  # fmt: skip

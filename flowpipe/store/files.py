@@ -7,7 +7,6 @@ import errno
 import fcntl
 import os
 import re
-import shutil
 import stat
 import time
 import uuid
@@ -17,6 +16,7 @@ from typing import BinaryIO
 
 from flowpipe.errors import DiskFullError, errno_of
 from flowpipe.owner import owner, owner_is_gone
+from flowpipe.store.disk import free_bytes
 from flowpipe.store.layout import QUARANTINE_FOLDER, SHARDS_FOLDER
 from flowpipe.whole import is_full, sync_folder
 from flowpipe.words import byte_size
@@ -134,14 +134,6 @@ def publish(temporary: Path, final: Path) -> None:
         os.close(fd)
     temporary.replace(final)
     sync_folder(final.parent)
-
-
-def free_bytes(path: Path) -> int:
-    """Free space of the file system that `path` is, or will be, on."""
-    path = path.resolve()
-    while not path.exists():
-        path = path.parent
-    return shutil.disk_usage(path).free
 
 
 def need_space(folder: Path, count: int) -> None:

@@ -6,7 +6,9 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import h5py
@@ -15,6 +17,7 @@ import pytest
 from command import Run, command, run_python
 
 from flowpipe import open_store
+from flowpipe.run import choice
 
 FAST = ("--set", "flow=dis", "--size", "64x48", "--modalities", "rgb,flow,warped_flow,rgb_diff")
 
@@ -73,12 +76,34 @@ def test_plan_says_what_would_be_done_and_writes_nothing(
     assert facts["core_hours"] > 0 and facts["gpu_hours"] == facts["hours_without_gpus"] == 0
     assert facts["bound_by"] in ("cores", "longest_shard")
     assert facts["fits"]
+    assert facts["disk_bytes_per_s"] > 0 and "onto the disk" in words.stdout
     assert not store.exists()
+    assert not list(tmp_path.iterdir()), "what was written to measure the disk has no name"
 
 
 def test_plan_knows_what_is_done(clips: Path, store: Path, flowpipe: Run) -> None:
     facts = json.loads(flowpipe("plan", "--videos", clips, "--out", store, *FAST, "--json").stdout)
     assert (facts["videos_done"], facts["spans_to_extract"], facts["frames"]) == (8, 0, 0)
+
+
+@pytest.mark.parametrize("words", [("plan", "--json"), ("extract",)], ids=["plan", "extract"])
+def test_nothing_is_measured_for_a_finished_store(
+    clips: Path,
+    store: Path,
+    flowpipe: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+) -> None:
+    def measure(*_: Any, **__: Any) -> None:
+        raise AssertionError("measured for nothing")
+
+    monkeypatch.setattr(choice.rates, "measure", measure)
+    monkeypatch.setattr(sys.modules["flowpipe.cli.plan"], "write_rate", measure)
+    done = flowpipe(*words, "--videos", clips, "--out", store, *FAST)
+    assert done.returncode == 0, done.stderr
+    if words[0] == "plan":
+        facts = json.loads(done.stdout)
+        assert facts["disk_bytes_per_s"] is None and facts["core_hours"] == 0
 
 
 def test_verify_of_a_whole_store(store: Path, flowpipe: Run) -> None:

@@ -167,7 +167,7 @@ def test_hours_are_estimated_in_a_process_that_ends(tmp_path: Path) -> None:
         "import os\n"
         "from flowpipe.extract_recipe import ExtractRecipe\n"
         "from flowpipe.run import rates\n"
-        "from flowpipe.run.plan import Sample\n"
+        "from flowpipe.run.sample import Sample\n"
         "sample = Sample(1e-4, 48, 64)\n"
         "print(rates.measure_apart(ExtractRecipe(), 'cpu', sample).frame_s)\n"
         "try:\n"

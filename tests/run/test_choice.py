@@ -14,7 +14,8 @@ from flowpipe.flow import features
 from flowpipe.recipe import build
 from flowpipe.run import choice
 from flowpipe.run.options import RunOptions
-from flowpipe.run.plan import Plan, Rates, Sample, make_plan
+from flowpipe.run.plan import Plan, Rates, make_plan
+from flowpipe.run.sample import Sample
 from flowpipe.types import Span, VideoRecord
 
 SAMPLE = Sample(1e-4, 256, 340)
@@ -27,18 +28,23 @@ def machine(monkeypatch: pytest.MonkeyPatch):
     """Makes a machine of 8 cores on which flow was measured to take so long, in seconds."""
 
     def make(cpu_s: float | None, gpu_s: float) -> None:
+        calls.clear()
+
         def measure(recipe, device, sample):
+            calls.append(device)
             if cpu_s is None:
                 raise BackendError("no core")
             return Rates(5e-3 + cpu_s, 1000, stages_s={**STAGES, "compute": 1e-3 + cpu_s})
 
         def apart(recipe, device, sample, *, memory):
+            calls.append(device)
             return Rates(5e-3, 1000, gpu_s, 8, stages_s=STAGES)
 
         monkeypatch.setattr(choice.rates, "measure", measure)
         monkeypatch.setattr(choice.rates, "measure_apart", apart)
         monkeypatch.setattr(choice, "usable_cores", lambda: 8)
 
+    make.calls = calls = []
     return make
 
 
@@ -80,6 +86,19 @@ def test_what_is_asked_for_is_not_replaced(machine):
     machine(1e-3, 1.0)
     assert chosen(any_device=False).device == "cuda"
     assert chosen(device="cpu", gpus=0, workers=3).device == "cpu"
+
+
+@pytest.mark.parametrize("any_device", [True, False])
+def test_each_device_is_measured_once_for_a_plan(any_device, machine):
+    """`auto` measures the cores beside the GPUs, and a plan says how long the cores would take."""
+    machine(15e-3, 1e-3)
+    found = chosen(any_device=any_device)
+    plan = planned(
+        found.rates, workers=8, cores=8, gpus=1, device="cuda", sample=SAMPLE, alone=found.alone
+    )
+    recipe = build(ExtractRecipe, {"modalities": ["rgb", "flow"]}, where="extract")
+    assert choice.cores_alone_s(plan, recipe) == pytest.approx(plan.frames * 20e-3)
+    assert sorted(machine.calls) == ["cpu", "cuda"]
 
 
 def test_gpus_go_on_decoding_where_the_cores_compute(machine):
@@ -133,6 +152,16 @@ def test_one_more_core_or_gpu_gives_what_the_other_does_not_hold_back(
     assert plan.saved_share(more_cores=1) == pytest.approx(core)
     assert plan.saved_share(more_gpus=1) == pytest.approx(gpu, abs=1e-9)
     assert sum(plan.stages_s.values()) == pytest.approx(plan.cost_s - plan.gpu_s)
+
+
+@pytest.mark.parametrize("bytes_per_s, bound", [(0, "gpus"), (99e3, "disk"), (101e3, "gpus")])
+def test_a_disk_that_takes_less_than_is_made_bounds_the_run(bytes_per_s, bound):
+    """1000 bytes a frame, and 100 frames/s by the GPU."""
+    rates = Rates(5e-3, 1000, 10e-3, stages_s=STAGES)
+    plan = planned(rates, workers=4, cores=4, gpus=1, device="cuda", disk_bytes_per_s=bytes_per_s)
+    lasts_s = plan.lasts_s()
+    assert max(lasts_s, key=lasts_s.get) == bound
+    assert (plan.saved_share(more_gpus=1) == 0) == (bound == "disk")
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2, 8, 24])

@@ -82,7 +82,7 @@ import sys
 from flowpipe import recipe
 from flowpipe.extract_recipe import ExtractRecipe
 from flowpipe.run import rates
-from flowpipe.run.plan import Sample
+from flowpipe.run.sample import Sample
 flow = {"name": "tvl1", "warps": 1, "iterations": 2}
 size = {"width": 0, "height": 0}
 video = {"decoder": "nvdec" if sys.argv[1:] else "cpu"}

@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 from videofile import encode_video, moving_clip
 
 from flowpipe.errors import UsageError
-from flowpipe.run import plan
+from flowpipe.run import plan, sample
 from flowpipe.run.plan import (
     LEAST_BYTES_PER_S,
     Rates,
     Sample,
-    look_at,
     make_plan,
     make_spans,
     part_of,
     shard_name,
 )
+from flowpipe.run.sample import look_at
 from flowpipe.types import Span, VideoRecord
 
 SAMPLE = Sample(1 / 4000, 256, 340)
@@ -184,7 +184,7 @@ def test_whatever_one_file_does_to_its_demuxer_is_left_to_its_worker(
         raise error("of one file")
 
     monkeypatch.setattr(plan, "cut_points", fail)
-    monkeypatch.setattr(plan, "probe", fail)
+    monkeypatch.setattr(sample, "probe", fail)
     ((planned, _),), unusable = make_spans([VideoRecord("v", str(clip))], split_s=SPLIT_S)
     assert planned.key == ("v", 0, 1) and not unusable
     assert look_at([str(clip)], fps=0) == SAMPLE

@@ -1,0 +1,59 @@
+"""Folder of a store -> free space of its disk, and bytes per second that the disk takes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+FIRST_BYTES = 4 << 20
+MOST_BYTES = 64 << 20
+"""Size of the last write, which is the one that counts; half as many are written before it."""
+ENOUGH_S = 0.5
+FREE_BYTES = 1 << 30
+"""A disk with less free space is not written to only to measure it."""
+
+
+def free_bytes(path: Path) -> int:
+    """Free space of the file system that `path` is, or will be, on."""
+    return shutil.disk_usage(_existing(path)).free
+
+
+def write_rate(path: Path) -> float | None:
+    """Measure the bytes per second that one writer gets onto the disk that `path` is to be on.
+
+    Writes go to a file without a name and double in size, each followed by fsync, until half a
+    second has passed. A file system of many servers takes more from several writers.
+
+    Returns
+    -------
+    float or None
+        None where the folder cannot be written to, or has less than 1 GiB of free space.
+    """
+    folder = _existing(path)
+    if not folder.is_dir() or free_bytes(folder) < FREE_BYTES:
+        return None
+    try:
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            began, count = time.perf_counter(), FIRST_BYTES
+            while True:
+                noise = os.urandom(count)  # as JPEG: a disk that compresses gains nothing
+                started = time.perf_counter()
+                written = file.write(noise)
+                os.fsync(file.fileno())
+                ended = time.perf_counter()
+                if ended - began >= ENOUGH_S or count == MOST_BYTES:
+                    return written / (ended - started)
+                count *= 2
+    except OSError:
+        return None
+
+
+def _existing(path: Path) -> Path:
+    """Return the folder itself, or the nearest one above it that exists."""
+    path = path.resolve()
+    while not path.exists():
+        path = path.parent
+    return path
