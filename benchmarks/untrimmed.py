@@ -136,8 +136,8 @@ def test(folder: Path, runs: Path, fold: int, rate_hz: float) -> dict[str, dict[
             for video_id in videos_of(folder, fold):
                 for protocol in ("dense", "mtwi"):
                     params = TestParams(protocol, crops="1", rate_hz=rate_hz)  # type: ignore[arg-type]
-                    _, scores = snippets_of(network, store, video_id, params, RULES["tsn_pytorch"])
-                    made[f"{stream}/{protocol}/{video_id}"] = scores
+                    _, scored = snippets_of(network, store, video_id, params, RULES["tsn_pytorch"])
+                    made[f"{stream}/{protocol}/{video_id}"] = scored.scores
         np.savez(kept, **made)
     with np.load(kept) as of_snippets:
         found = {}

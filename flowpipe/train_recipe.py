@@ -205,24 +205,36 @@ class TestParams:
     """How a trained network looks at a test video."""
 
     protocol: Literal["dense", "mtwi"] = "dense"
-    """``dense``: the mean of `snippets` evenly spaced ones. ``mtwi``: multi-scale temporal window
-    integration, for untrimmed videos."""
+    """``dense``: the consensus of `snippets` evenly spaced ones. ``mtwi``: multi-scale temporal
+    window integration, for untrimmed videos."""
     snippets: int = 25
     """Snippets of ``dense``; where the stream's `sampling` is dense, in each of its ten ranges."""
     crops: Literal["1", "5", "10"] = "10"
     """The centre; corners too; each of them mirrored too."""
-    of_crops: Literal["mean", "max"] = "mean"
-    """What the crops of a snippet say together; ``mtwi`` of the authors' code has the maximum."""
+    of_crops: Literal["auto", "mean", "max"] = "auto"
+    """Pooling of the crop scores of a snippet. ``auto``: the mean, but the maximum for `mtwi`
+    ``code``, as in the authors' code."""
+    consensus: Literal["trained", "average", "max", "top_k", "linear", "attention"] = "trained"
+    """Consensus of the snippets of ``dense``, or of the windows of ``mtwi``. ``trained``: that of
+    the training; ``mtwi`` takes top_k unless attention was trained."""
+    top_k: int = 0
+    """Snippets or windows that consensus ``top_k`` averages. 0: as many as in training; for
+    ``mtwi`` a quarter of the windows and at least 15."""
     rate_hz: float = 1.0
     """Snippets a second of ``mtwi``."""
     windows: tuple[int, ...] = (1, 2, 4, 8, 16)
     """Lengths of the windows of ``mtwi`` in snippets."""
-    mtwi: Literal["paper", "code"] = "paper"
-    """Variant of ``mtwi``: the paper's formula or the authors' code. See `flowpipe.tsn.mtwi`."""
+    mtwi: Literal["code", "paper"] = "code"
+    """Windows of ``mtwi``: those of the authors' code, which cover the video, or of the paper's
+    formula, which may leave out its end. See `flowpipe.tsn.mtwi`."""
 
     def __post_init__(self) -> None:
         if self.snippets < 1 or self.rate_hz <= 0 or not self.windows or min(self.windows) < 1:
             raise ValueError("snippets and windows must be at least 1, rate_hz positive")
+        if self.top_k < 0:
+            raise ValueError(f"top_k must be 0 or more, got {self.top_k}")
+        if self.protocol == "mtwi" and self.consensus == "linear":
+            raise ValueError("consensus linear weighs segments by their place; mtwi has windows")
 
 
 @dataclass(frozen=True)
@@ -244,10 +256,11 @@ class TrainRecipe:
         if unknown or not self.streams:
             raise ValueError(f"streams must be some of {', '.join(MODALITIES)}, got {unknown}")
         strange = [name for name in self.fusion if name not in self.streams]
-        if strange or not any(weight > 0 for weight in self.fusion.values()):
+        weights = self.fusion.values()
+        if strange or not all(0 <= w < math.inf for w in weights) or not any(weights):
             raise ValueError(
-                f"fusion must weigh some of the streams {', '.join(self.streams)} and one of them "
-                f"above 0, got {dict(self.fusion)}"
+                f"fusion must weigh some of the streams {', '.join(self.streams)} from 0 up and "
+                f"one of them above 0, got {dict(self.fusion)}"
             )
         if not self.splits or min(self.splits) < 1 or len(set(self.splits)) < len(self.splits):
             raise ValueError(f"splits must be different numbers from 1, got {list(self.splits)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from flowpipe.cli.networks import WEIGHTS_OPTION, weights_of
 from flowpipe.cli.options import without_core
 from flowpipe.cli.paths import FOLDER_THERE, PLACE, RECIPE
 from flowpipe.cli.screen import print_table, say, stderr, write_json, write_line
+from flowpipe.cli.test_options import test_options, test_params
 from flowpipe.cli.torch_needed import torch_or_why
 from flowpipe.datasets import Dataset
 from flowpipe.errors import FlowpipeError, UsageError
@@ -40,13 +41,7 @@ _LONG_S = 30.0
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...",
                 type=FOLDER_THERE)  # fmt: skip
 @WEIGHTS_OPTION
-@click.option("--protocol", type=click.Choice(["dense", "mtwi"]),
-              help="Evenly spaced snippets, or, for untrimmed videos, snippets at a rate with a "
-                   "time line.  [default: the first run's]")  # fmt: skip
-@click.option("--snippets", type=click.IntRange(1), help="Of dense.  [default: the run's, 25]")
-@click.option("--rate", "rate_hz", type=click.FloatRange(0, min_open=True), metavar="HZ",
-              help="Snippets a second of mtwi.  [default: the run's, 1]")  # fmt: skip
-@click.option("--crops", type=click.Choice(["1", "5", "10"]), help="[default: the run's, 10]")
+@test_options
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True,
               help="Classes to show.")  # fmt: skip
 @click.option("--least", type=click.FloatRange(0, 1), default=0.5, show_default=True,
@@ -62,16 +57,13 @@ def predict(
     video: Place,
     runs: tuple[Path, ...],
     weights: str | None,
-    protocol: str | None,
-    snippets: int | None,
-    rate_hz: float | None,
-    crops: str | None,
     top: int,
     least: float,
     recipe_file: str | None,
     checkpoint: str,
     device: str,
     as_json: bool,
+    **changed: Any,
 ) -> None:
     """Classify a VIDEO with the networks of one or more RUNs.
 
@@ -91,8 +83,7 @@ def predict(
         raise UsageError(f"{video}: no such file")
     of_runs = weights_of(weights, len(runs))
     facts = same_classes(runs)
-    changed = {"protocol": protocol, "snippets": snippets, "rate_hz": rate_hz, "crops": crops}
-    params = replace(facts[0].test, **{k: v for k, v in changed.items() if v is not None})  # type: ignore[arg-type]
+    params = test_params(facts[0].test, **changed)
     plans = _extractions(runs, facts, recipe_file)
     network_device = chosen_device(device)
     with scratch_folder("flowpipe-predict") as folder:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from flowpipe.cli.evaluate import print_results
 from flowpipe.cli.paths import FILE, FOLDER_THERE
 from flowpipe.cli.screen import counting, say
 from flowpipe.cli.store_options import STORE_ARGUMENT, check_output
+from flowpipe.cli.test_options import test_options, test_params
 from flowpipe.cli.torch_needed import torch_or_why
 from flowpipe.evaluation import Scores, evaluate, protocol_of, write_scores
 from flowpipe.recipe import plain
@@ -28,17 +28,7 @@ from flowpipe.words import counted
               help="File of scores, .h5.")  # fmt: skip
 @click.option("--split", default="", metavar="NAME",
               help="As test1.  [default: that of the run]")  # fmt: skip
-@click.option("--protocol", type=click.Choice(["dense", "mtwi"]),
-              help="The mean of evenly spaced snippets, or the best windows of untrimmed videos.  "
-                   "[default: the recipe's]")  # fmt: skip
-@click.option("--snippets", type=click.IntRange(1), help="Of dense.  [default: the recipe's, 25]")
-@click.option("--crops", type=click.Choice(["1", "5", "10"]), help="[default: the recipe's, 10]")
-@click.option("--of-crops", type=click.Choice(["mean", "max"]),
-              help="What the crops of a snippet say together.  [default: the recipe's, mean]",
-              )  # fmt: skip
-@click.option("--mtwi", type=click.Choice(["paper", "code"]),
-              help="Variant of mtwi: the paper's formula or the authors' code.  "
-                   "[default: the recipe's, paper]")  # fmt: skip
+@test_options
 @click.option("--sampling", type=click.Choice(list(RULES)),
               help="Snippet sampling strategy.  [default: the run's]")  # fmt: skip
 @click.option("--checkpoint", type=click.Choice(["best", "last"]), default="last",
@@ -50,19 +40,15 @@ def test(
     run: Path,
     out: Path,
     split: str,
-    protocol: str | None,
-    snippets: int | None,
-    crops: str | None,
-    of_crops: str | None,
-    mtwi: str | None,
     sampling: str | None,
     checkpoint: str,
     device: str,
+    **changed: Any,
 ) -> None:
     """Score the test videos of a STORE with the network of a RUN.
 
-    As the papers do: 25 snippets of 10 crops, the mean over crops, then over snippets, of what the
-    network says before softmax.
+    As the papers do: 25 snippets of 10 crops; scores before softmax are averaged over the crops and
+    combined over the snippets by the consensus that was trained.
     """
     torch_or_why()
     from flowpipe.tsn.device import chosen_device
@@ -71,16 +57,7 @@ def test(
     from flowpipe.tsn.test import test as run_test
 
     check_output(out, ".h5")
-    changed: dict[str, Any] = {
-        "protocol": protocol,
-        "snippets": snippets,
-        "crops": crops,
-        "of_crops": of_crops,
-        "mtwi": mtwi,
-    }
-    params = replace(
-        RunFacts.read(run).test, **{name: v for name, v in changed.items() if v is not None}
-    )
+    params = test_params(RunFacts.read(run).test, **changed)
     job = TestJob(
         store.absolute(), run.absolute(), split, params, f"{checkpoint}.pt",
         chosen_device(device), sampling,  # type: ignore[arg-type]
@@ -92,8 +69,12 @@ def test(
     for row, video_id in enumerate(tested.video_ids):
         positives[row, list(opened.videos[video_id].labels)] = True
     scores = Scores(str(out), tested.video_ids, tested.scores, positives)
-    facts = {**plain(tested.facts), "split_name": split or f"test{tested.facts.split}"}
+    facts = {
+        **plain(tested.facts),
+        "split_name": split or f"test{tested.facts.split}",
+        "consensus": tested.pooling.facts(),
+    }
     write_scores(out, scores, facts)
-    say(f"{out}: {counted(len(tested.video_ids), 'video')}")
+    say(f"{out}: {counted(len(tested.video_ids), 'video')}; {tested.pooling.words()}")
     figures = evaluate(protocol_of(tested.facts.dataset), tested.scores, positives)
     print_results({facts["split_name"]: figures}, tested.facts.class_names, False, False)

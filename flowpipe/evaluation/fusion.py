@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -34,9 +35,14 @@ def fused(streams: Sequence[Scores], weights: Sequence[float]) -> Scores:
         If the streams are of different videos, classes or labels.
     """
     first = streams[0]
-    if len(weights) != len(streams) or not any(weights):
+    if (
+        len(weights) != len(streams)
+        or not all(0 <= weight < math.inf for weight in weights)
+        or not any(weights)
+    ):
         raise UsageError(
-            f"wanted {counted(len(streams), 'weight')}, one of them above 0, got {list(weights)}"
+            f"wanted {counted(len(streams), 'weight')} from 0 up, one of them above 0, got "
+            f"{list(weights)}"
         )
     total = np.zeros_like(first.values)
     for stream, weight in zip(streams, weights, strict=True):

@@ -53,7 +53,13 @@ def write_scores(path: Path, scores: Scores, facts: Mapping[str, Any]) -> None:
         It appears whole or not at all.
     scores : Scores
     facts : mapping
-        JSON values that say where the scores come from.
+        JSON values that say where the scores come from. Those of ``flowpipe test`` are the facts of
+        the run, ``run.json``, with the sampling and the test parameters used; ``split_name``, the
+        split; and ``consensus``, how the scores of crops and snippets were combined: ``name``
+        (average, max, top_k, linear or attention), ``of`` (snippets, or windows of M-TWI),
+        ``top_k`` (a number, or ``max(15, N/4)`` of N windows; absent unless ``name`` is top_k),
+        ``trained`` (whether the network was trained with it), ``of_crops`` (mean or max). Those of
+        ``flowpipe fuse`` are the facts of the first file, ``fused``, the files, and ``weights``.
 
     Raises
     ------

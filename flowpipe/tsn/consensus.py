@@ -59,8 +59,12 @@ class Attention(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(features))
 
+    def relevance(self, features: Tensor) -> Tensor:
+        """Return w . R of snippets, (..., D) -> (...), before softmax."""
+        return features @ self.weight
+
     def forward(self, logits: Tensor, features: Tensor) -> Tensor:
-        attention = torch.softmax(features @ self.weight, dim=1)
+        attention = torch.softmax(self.relevance(features), dim=1)
         return torch.einsum("bk,bkc->bc", attention, logits)
 
 

@@ -1,8 +1,8 @@
 """Scores of snippets of an untrimmed video -> its scores: multi-scale temporal window integration.
 
-Windows of several lengths slide over the snippets; a window says the maximum of its snippets, a
-length the mean of its best windows, the video the mean over lengths. Background never wins, because
-only the best windows count.
+Windows of several lengths slide over the snippets. The score of a window is the maximum over its
+snippets; the score of a length is the consensus of its windows; the score of the video is the mean
+over lengths. Top-k and attention keep background from outweighing a short action.
 """
 
 from __future__ import annotations
@@ -14,10 +14,18 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Variant = Literal["paper", "code"]
-"""``paper``: N = floor(M / 0.8 l) windows of length l, the k-th from snippet floor(0.8 l k) on, of
-scores that are means over crops. ``code``, the authors': strides of ceil(0.8 l) to the last
-snippet, of scores that are maxima over crops. Of both the best max(15, N / 4) windows count."""
+Variant = Literal["code", "paper"]
+"""``code``: windows of the authors' code, which cover the video: strides of ceil(0.8 l) up to the
+last snippet, where windows are cut short. Of the crops of a snippet the maximum counts.
+
+``paper``: windows of the paper's formula, N = floor(M / 0.8 l) of them, the k-th from snippet
+floor(0.8 l k) on. Up to 0.6 l + 1 snippets at the end are in no window. Of the crops of a snippet
+the mean counts.
+"""
+Consensus = Literal["top_k", "attention", "average", "max"]
+"""How windows of one length are combined, each class by itself. ``top_k``: mean of the k highest
+scores, k = max(15, N / 4). ``attention``: mean weighted by the softmax, over the windows, of the
+relevance of each."""
 
 _LEAST = 15
 _SHARE = 4
@@ -30,39 +38,67 @@ def starts_at(pts_s: NDArray[np.float64], rate_hz: float) -> NDArray[np.int64]:
     return np.unique(np.searchsorted(pts_s, wanted - 1e-9)).astype(np.int64)
 
 
+def windows_of(count: int, length: int, variant: Variant = "code") -> list[range]:
+    """Return the snippets of each window of one length, of `count` snippets in all."""
+    if variant == "code":
+        starts = list(range(0, count, math.ceil(length * _STRIDE)))
+    else:
+        windows = max(1, math.floor(count / (_STRIDE * length)))
+        starts = [math.floor(k * _STRIDE * length) for k in range(windows)]
+    return [range(start, min(start + length, count)) for start in starts]
+
+
 def aggregate(
-    scores: NDArray[np.float64], windows: Sequence[int], variant: Variant = "paper"
+    scores: NDArray[np.float64],
+    windows: Sequence[int],
+    variant: Variant = "code",
+    *,
+    consensus: Consensus = "top_k",
+    top_k: int = 0,
+    relevance: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Scores of a video.
+    """Return the scores of a video.
 
     Parameters
     ----------
     scores : float (M, crops, C)
-        Of snippets in the order of time.
+        Scores of its snippets, in the order of time.
     windows : sequence of int
-        Lengths in snippets.
-    variant : "paper" or "code"
+        Lengths of the windows, snippets.
+    variant : "code" or "paper"
+    consensus : "top_k", "attention", "average" or "max"
+    top_k : int
+        Windows that ``top_k`` averages; 0 for max(15, N / 4).
+    relevance : float (M,), optional
+        Relevance of each snippet for ``attention``, before softmax. The relevance of a window is
+        the maximum over its snippets: the paper does not say it.
 
     Returns
     -------
     float64 (C,)
     """
     snippets = scores.max(1) if variant == "code" else scores.mean(1)
-    return np.mean([_of_length(snippets, length, variant) for length in windows], axis=0)
+    by_length = []
+    for length in windows:
+        found = windows_of(len(snippets), length, variant)
+        best = np.stack([snippets[one.start : one.stop].max(0) for one in found])
+        if consensus == "attention":
+            assert relevance is not None
+            of_windows = [relevance[one.start : one.stop].max() for one in found]
+            by_length.append(_weights(np.array(of_windows)) @ best)
+        else:
+            count = {"average": len(best), "max": 1}.get(consensus, top_k) or _best_of(len(best))
+            by_length.append(np.sort(best, 0)[::-1][:count].mean(0))
+    made: NDArray[np.float64] = np.mean(by_length, axis=0)
+    return made
 
 
-def _of_length(snippets: NDArray[np.float64], length: int, variant: Variant) -> NDArray[np.float64]:
-    """The mean of the best windows of one length, each class by itself."""
-    count = len(snippets)
-    if variant == "code":
-        step = math.ceil(length * _STRIDE)
-        starts = list(range(0, count, step))
-        best_of = max(_LEAST, len(starts) // _SHARE)
-    else:
-        windows = max(1, math.floor(count / (_STRIDE * length)))
-        starts = [math.floor(k * _STRIDE * length) for k in range(windows)]
-        best_of = max(_LEAST, windows // _SHARE)
-    found = np.stack([snippets[start : start + length].max(0) for start in starts])
-    found.sort(0)
-    best: NDArray[np.float64] = found[::-1][:best_of].mean(0)
-    return best
+def _best_of(windows: int) -> int:
+    """Return how many of so many windows ``top_k`` averages."""
+    return max(_LEAST, windows // _SHARE)
+
+
+def _weights(relevance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the softmax."""
+    powers: NDArray[np.float64] = np.exp(relevance - relevance.max())
+    return powers / powers.sum()

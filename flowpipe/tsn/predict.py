@@ -15,9 +15,10 @@ from flowpipe.store import open_store
 from flowpipe.train_recipe import TestParams
 from flowpipe.tsn.device import keep_freed_memory
 from flowpipe.tsn.network import Network
+from flowpipe.tsn.pooling import Pooling
 from flowpipe.tsn.run_folder import RunFacts
 from flowpipe.tsn.sampling import RULES
-from flowpipe.tsn.test import aggregate, snippets_of
+from flowpipe.tsn.test import snippets_of
 
 
 @dataclass(frozen=True)
@@ -94,18 +95,19 @@ def predict(video_id: str, looks: Sequence[Look], device: str, checkpoint: str) 
         network, store = Network(look.run, checkpoint, device), open_store(look.store)
         if not store.videos[video_id].images[network.input.stored]:
             raise UsageError(f"{video_id} is too short: it has no image of {network.input.stored}")
+        pooling = Pooling(look.params, network.facts.stream, network.model.consensus)
         rule = RULES[network.facts.stream.sampling]
-        times_s, scores = snippets_of(network, store, video_id, look.params, rule)
-        totals.append(look.weight * aggregate(scores, look.params))
+        times_s, scored = snippets_of(network, store, video_id, look.params, rule)
+        totals.append(pooling(scored))
         by_time = np.argsort(times_s, kind="stable")  # ranges of dense sampling overlap
-        timed.append((times_s[by_time], look.weight * scores.mean(1)[by_time]))
+        timed.append((times_s[by_time], look.weight * scored.scores.mean(1)[by_time]))
         ends.append(float(store.pts_s(video_id)[-1]))
     # Streams may differ by an image and so, at a rate, by a snippet at the end.
     count = min(len(times_s) for times_s, _ in timed)
     return Prediction(
         facts[0].class_names,
-        softmax(np.sum(totals, axis=0)),
-        tuple(softmax(total / look.weight) for total, look in zip(totals, looks, strict=True)),
+        softmax(np.sum([k.weight * own for k, own in zip(looks, totals, strict=True)], axis=0)),
+        tuple(map(softmax, totals)),
         timed[0][0][:count],
         softmax(np.sum([scores[:count] for _, scores in timed], axis=0)),
         max(ends),

@@ -78,7 +78,7 @@ class RunFacts:
         """Those of a run; FormatError if it is none."""
         path = folder / RUN_FILE
         try:
-            values = _with_stream_options(strict.read_json(path))
+            values = _up_to_date(strict.read_json(path))
             return recipes.build(cls, values, where=str(path))
         except FileNotFoundError:
             raise FormatError(f"{folder} is no run of flowpipe train: no {RUN_FILE}") from None
@@ -86,11 +86,18 @@ class RunFacts:
             raise FormatError(f"{path} cannot be read: {error}") from error
 
 
-def _with_stream_options(values: Any) -> Any:
-    """Move sampling and pixels, which older runs have beside their stream, into it."""
+def _up_to_date(values: Any) -> Any:
+    """Return the facts of an older run as a new one has them.
+
+    Sampling and pixels stood beside the stream, and a test's `of_crops` was written as ``mean``
+    where nobody had chosen it.
+    """
     if isinstance(values, dict) and isinstance(values.get("stream"), dict) and "rule" in values:
         stream = {"sampling": values.pop("rule"), "pixels": values.pop("pixels", "") or "backbone"}
         values["stream"] |= stream
+    test = values.get("test") if isinstance(values, dict) else None
+    if isinstance(test, dict) and "consensus" not in test and test.get("of_crops") == "mean":
+        del test["of_crops"]
     return values
 
 

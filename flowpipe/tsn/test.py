@@ -15,7 +15,8 @@ from flowpipe.store import Store, open_store
 from flowpipe.train_recipe import Sampling, TestParams
 from flowpipe.tsn import mtwi
 from flowpipe.tsn.device import keep_freed_memory
-from flowpipe.tsn.network import Network
+from flowpipe.tsn.network import Network, SnippetScores
+from flowpipe.tsn.pooling import Pooling
 from flowpipe.tsn.run_folder import LAST, RunFacts
 from flowpipe.tsn.sampling import RULES, Rule
 
@@ -44,6 +45,7 @@ class Tested:
     scores: NDArray[np.float64]
     """(N, C), before any softmax."""
     facts: RunFacts
+    pooling: Pooling
 
 
 def test(job: TestJob, progress: Callable[[int, int], None]) -> Tested:
@@ -80,11 +82,12 @@ def test(job: TestJob, progress: Callable[[int, int], None]) -> Tested:
         raise UsageError(f"{job.store} has no videos of split {split}")
     rule, crops = RULES[facts.stream.sampling], int(params.crops)
     wanted = ((key, starts_of(network, store, key, params, rule)) for key in videos)
+    pooling = Pooling(params, facts.stream, network.model.consensus)
     scores = []
     for scored in network.score_videos(store, wanted, crops, rule.tail):
-        scores.append(aggregate(scored.scores, params))
+        scores.append(pooling(scored))
         progress(len(scores), len(videos))
-    return Tested(tuple(videos), np.stack(scores), replace(facts, test=params))
+    return Tested(tuple(videos), np.stack(scores), replace(facts, test=params), pooling)
 
 
 def starts_of(
@@ -102,22 +105,9 @@ def starts_of(
 
 def snippets_of(
     network: Network, store: Store, video_id: str, params: TestParams, rule: Rule
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the start times of the snippets of a video, seconds (S,), and their scores.
-
-    Scores are float64 (S, crops, C).
-    """
+) -> tuple[NDArray[np.float64], SnippetScores]:
+    """Return the start times of the snippets of a video, seconds (S,), and their scores."""
     starts = starts_of(network, store, video_id, params, rule)
     scored = network.snippet_scores(store, video_id, starts, int(params.crops), rule.tail)
     count = store.videos[video_id].images[network.input.stored]
-    return store.pts_s(video_id)[np.clip(starts, 0, count - 1)], scored.scores
-
-
-def aggregate(scores: NDArray[np.float64], params: TestParams) -> NDArray[np.float64]:
-    """Scores of snippets (S, crops, C) -> those of the video (C,)."""
-    if params.of_crops == "max":
-        scores = scores.max(1, keepdims=True)
-    if params.protocol == "mtwi":
-        return mtwi.aggregate(scores, params.windows, params.mtwi)
-    dense: NDArray[np.float64] = scores.mean(1).mean(0)
-    return dense
+    return store.pts_s(video_id)[np.clip(starts, 0, count - 1)], scored

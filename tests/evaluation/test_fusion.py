@@ -65,7 +65,8 @@ def test_streams_that_do_not_belong_together_are_refused() -> None:
         fused([scores(1), scores(2, ("a", "b é", "d"))], (1, 1))
     with pytest.raises(UsageError, match="other classes or labels"):
         fused([scores(1), scores(2, labels=~LABELS)], (1, 1))
-    with pytest.raises(UsageError, match="wanted 1 weight,"):
+    with pytest.raises(UsageError, match="wanted 1 weight from 0 up,"):
         fused([scores(1)], (1, 1))
-    with pytest.raises(UsageError, match="one of them above 0"):
-        fused([scores(1)], (0,))
+    for weights in ((0, 0), (-1, 2), (np.nan, 1), (np.inf, 1)):
+        with pytest.raises(UsageError, match="from 0 up, one of them above 0"):
+            fused([scores(1), scores(2)], weights)

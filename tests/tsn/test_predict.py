@@ -73,6 +73,12 @@ def test_it_says_what_test_says_of_the_same_video(place: Path) -> None:
     ):
         of_class = {row["class"]: row["probability"] for row in found}
         np.testing.assert_allclose([of_class[n] for n in names], wanted, atol=1e-4)
+    out, _ = flowpipe(
+        "predict", place / "7.mp4", place / "rgb", place / "flow", "--weights", "1,0", "--json"
+    )
+    first = json.loads(out)
+    assert first["top"] == first["runs"][str(place / "rgb")] == said["runs"][str(place / "rgb")]
+    assert first["runs"][str(place / "flow")] == said["runs"][str(place / "flow")]
     alone, _ = flowpipe("predict", place / "7.mp4", place / "rgb", "--json", "--top", 1)
     assert [row["class"] for row in json.loads(alone)["top"]] == ["dark"]
 

@@ -222,10 +222,13 @@ def test_fusion(recorded) -> None:
 
 def test_mean_of_snippets(recorded) -> None:
     pytest.importorskip("torch", reason="needs torch")
-    from flowpipe.tsn.test import aggregate
+    from flowpipe.tsn.consensus import Average
+    from flowpipe.tsn.network import SnippetScores
+    from flowpipe.tsn.pooling import Pooling
 
+    pooling = Pooling(train_recipe.TestParams(), train_recipe.StreamParams(), Average())
     for seed, scores in of_snippets(recorded):
-        made = aggregate(scores, train_recipe.TestParams())
+        made = pooling(SnippetScores(scores, scores[:, 0]))
         np.testing.assert_allclose(made, recorded["integration/mean"][seed], rtol=1e-12)
 
 

@@ -20,7 +20,7 @@ from flowpipe.cli.networks import with_options  # noqa: E402
 from flowpipe.evaluation import read_facts, read_h5  # noqa: E402
 from flowpipe.store import open_store  # noqa: E402
 from flowpipe.train_recipe import Normalisation, Sampling  # noqa: E402
-from flowpipe.tsn import test as testing  # noqa: E402
+from flowpipe.tsn.network import Network  # noqa: E402
 from flowpipe.tsn.pixels import MMACTION2, PIXELS, TORCHVISION  # noqa: E402
 from flowpipe.tsn.predict import Look, predict  # noqa: E402
 from flowpipe.tsn.run_folder import LAST, RUN_FILE, RunFacts  # noqa: E402
@@ -61,12 +61,12 @@ def test_the_recipe_decides_unless_the_command_line_does(
 ) -> None:
     facts = trained(store, recipe, tmp_path / "a")
     assert (facts.stream.sampling, facts.stream.pixels) == ("caffe", "mmaction2")
-    assert testing.Network(tmp_path / "a", LAST, "cpu").row.pixels == MMACTION2
+    assert Network(tmp_path / "a", LAST, "cpu").row.pixels == MMACTION2
     facts = trained(
         store, recipe, tmp_path / "b", "--sampling", "mmaction2", "--pixels", "backbone"
     )
     assert (facts.stream.sampling, facts.stream.pixels) == ("mmaction2", "backbone")
-    assert testing.Network(tmp_path / "b", LAST, "cpu").row.pixels == TORCHVISION
+    assert Network(tmp_path / "b", LAST, "cpu").row.pixels == TORCHVISION
 
     scores = {}
     for name, options in (("code", ()), ("paper", ("--mtwi", "paper", "--sampling", "dense"))):
@@ -113,10 +113,9 @@ def test_a_time_line_of_dense_sampling_is_in_the_order_of_time(store: Path, tmp_
     look = Look(wanted.run, store, 1.0, replace(wanted.recipe.test, snippets=3, crops="1"))
     found = predict("video 11", [look], "cpu", LAST)
     assert len(found.times_s) == 30 and np.all(np.diff(found.times_s) >= 0)
-    network, opened = testing.Network(wanted.run, LAST, "cpu"), open_store(store)
+    network, opened = Network(wanted.run, LAST, "cpu"), open_store(store)
     for time_s, moment in zip(found.times_s[::7], found.moments[::7], strict=True):
         image = np.searchsorted(opened.pts_s("video 11"), time_s)
-        scores = network.snippet_scores(opened, "video 11", np.array([image]), 1, "loop").scores[
-            0, 0
-        ]
+        one = network.snippet_scores(opened, "video 11", np.array([image]), 1, "loop")
+        scores = one.scores[0, 0]
         np.testing.assert_allclose(moment, np.exp(scores) / np.exp(scores).sum(), rtol=1e-4)

@@ -1,0 +1,68 @@
+"""Options of test and predict: which snippets and crops are scored and how their scores combine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from flowpipe.cli.store_options import chain
+from flowpipe.errors import UsageError
+from flowpipe.train_recipe import TestParams
+
+test_options = chain(
+    click.option(
+        "--protocol", type=click.Choice(["dense", "mtwi"]),
+        help="dense: evenly spaced snippets. mtwi, for untrimmed videos: snippets at a rate by "
+             "time, in windows of several lengths.  [default: the recipe's]",
+    ),
+    click.option(
+        "--snippets", type=click.IntRange(1), help="Snippets of dense.  [default: the recipe's, 25]"
+    ),
+    click.option(
+        "--rate", "rate_hz", type=click.FloatRange(0, min_open=True), metavar="HZ",
+        help="Snippets a second of mtwi.  [default: the recipe's, 1]",
+    ),
+    click.option(
+        "--crops", type=click.Choice(["1", "5", "10"]),
+        help="Crops of each snippet.  [default: the recipe's, 10]",
+    ),
+    click.option(
+        "--of-crops", type=click.Choice(["mean", "max"]),
+        help="Pooling of the crop scores of a snippet.  [default: the recipe's, mean; max with "
+             "--mtwi code]",
+    ),
+    click.option(
+        "--consensus",
+        type=click.Choice(["trained", "average", "max", "top_k", "linear", "attention"]),
+        help="Consensus of the snippets, or of the windows of mtwi. trained: that of the "
+             "training; for mtwi top_k, unless attention was trained.  [default: the recipe's, "
+             "trained]",
+    ),
+    click.option(
+        "--top-k", type=click.IntRange(1), metavar="N",
+        help="Snippets or windows that consensus top_k averages.  [default: the recipe's: as many "
+             "as in training; for mtwi a quarter of the windows, at least 15]",
+    ),
+    click.option(
+        "--mtwi", type=click.Choice(["code", "paper"]),
+        help="Windows of mtwi: those of the authors' code, which cover the video, or of the "
+             "paper's formula, which may leave out its end.  [default: the recipe's, code]",
+    ),
+)  # fmt: skip
+
+
+def test_params(params: TestParams, **options: Any) -> TestParams:
+    """Return the parameters with the values of options that were given.
+
+    Raises
+    ------
+    UsageError
+        If they do not go together.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        return replace(params, **given)
+    except ValueError as error:
+        raise UsageError(f"{' '.join(f'{n} {v}' for n, v in given.items())}: {error}") from error
