@@ -39,6 +39,7 @@ COMMANDS = {
     "show": "Draw a contact sheet of one video of a store.",
     "train": "Train a temporal segment network on a store.",
     "adopt": "Make a run of weights of tsn-pytorch, mmaction2 or Caffe-TSN.",
+    "weights": "Write the weights of a run for tsn-pytorch or mmaction2.",
     "test": "Score the test videos of a store with a trained network.",
     "fuse": "Add up the scores of streams: the accuracy table.",
     "predict": "Classify a video file with trained networks.",

@@ -96,7 +96,13 @@ def to_tsn_pytorch(values: Mapping[str, Tensor]) -> Weights:
 
 
 def to_mmaction2(values: Mapping[str, Tensor]) -> Weights:
-    """Our weights of a ResNet as mmaction2 names them."""
+    """Our weights of a ResNet as mmaction2 names them.
+
+    Raises
+    ------
+    FormatError
+        If there is a weight that no ResNet has.
+    """
     return {_mmaction2_name(name): value for name, value in values.items()}
 
 
@@ -141,7 +147,9 @@ def _mmaction2_name(name: str) -> str:
         return f"backbone.{start}conv{number}.{kind}.{rest}"
     if name.startswith("bn1."):
         return f"backbone.conv1.bn.{name.removeprefix('bn1.')}"
-    return f"backbone.conv1.conv.{name.removeprefix('conv1.')}"
+    if name.startswith("conv1."):
+        return f"backbone.conv1.conv.{name.removeprefix('conv1.')}"
+    raise FormatError(f"{name} is no weight of a ResNet, the only backbone that mmaction2 shares")
 
 
 def _from_caffe(name: str) -> str:

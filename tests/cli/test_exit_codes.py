@@ -82,6 +82,7 @@ WRONG = [
     ("train {p}/store --modality flow -o {p}/run --recipe s3://b/r.yaml", "is a URL"),
     ("test {p}/store {p}/empty -o {p}/x.txt", "ends in .h5"),
     ("adopt {p}/store {p}/empty --modality rgb -o {p}/run", "is a folder"),
+    ("weights {p}/empty --names mmaction2 -o {p}/x.pth", "is no run of flowpipe train"),
     ("fuse {p}/file", "scores"),
     ("predict {p}/videos/v.mp4 {p}/nowhere", "does not exist"),
     ("evaluate {p}/store {p}/nowhere", "does not exist"),
@@ -121,7 +122,7 @@ def run(line: str, place: Path) -> int:
 def test_wrong_use_ends_with_2_and_says_what_is_wrong(
     line: str, words: str, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if line.split(" ")[0] in ("train", "test", "adopt", "predict", "fuse"):
+    if line.split(" ")[0] in ("train", "test", "adopt", "weights", "predict", "fuse"):
         pytest.importorskip("torch")
     before = sorted(place.rglob("*"))
     code = run(line, place)

@@ -1,0 +1,37 @@
+"""`flowpipe weights`: a run folder -> a checkpoint of tsn-pytorch or mmaction2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from flowpipe.cli.paths import FILE, FOLDER_THERE
+from flowpipe.cli.screen import say
+from flowpipe.cli.store_options import check_output
+from flowpipe.cli.torch_needed import torch_or_why
+
+
+@click.command()
+@click.argument("run", type=FOLDER_THERE)
+@click.option("-o", "--out", required=True, type=FILE, help="Checkpoint to write: .pth or .tar.")
+@click.option("--names", "system", required=True, type=click.Choice(["tsn_pytorch", "mmaction2"]),
+              help="System whose names of weights are written.")  # fmt: skip
+@click.option("--checkpoint", type=click.Choice(["best", "last"]), default="last",
+              show_default=True, help="Weights of the best validation, or of the end.")  # fmt: skip
+def weights(run: Path, out: Path, system: str, checkpoint: str) -> None:
+    """Write the weights of a RUN as a checkpoint that tsn-pytorch or mmaction2 loads.
+
+    \b
+    flowpipe weights runs/flow1 --names tsn_pytorch -o ucf101_bninception_flow_checkpoint.pth.tar
+    flowpipe weights runs/rgb1 --names mmaction2 -o tsn_r50_rgb.pth
+
+    tsn-pytorch has bninception and the ResNets, mmaction2 the ResNets. Both average snippets. The
+    line that is printed says what input normalisation the network expects. `flowpipe adopt` is the
+    way back.
+    """
+    check_output(out, ".pth", ".tar")
+    torch_or_why()
+    from flowpipe.tsn.released import release
+
+    say(release(run, f"{checkpoint}.pt", system, out))
