@@ -44,7 +44,7 @@ def whole_file(path: str | os.PathLike[str], what: str = "file") -> Iterator[Pat
     path = Path(path)
     half = path.with_name(f".{owner()}~{uuid.uuid4().hex[:8]}.part")
     _sweep(path.parent)
-    try:
+    with errors_of_writing(path, what):
         try:
             yield half
             with half.open("rb") as file:
@@ -53,6 +53,13 @@ def whole_file(path: str | os.PathLike[str], what: str = "file") -> Iterator[Pat
             sync_folder(path.parent)
         finally:
             half.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def errors_of_writing(path: Path, what: str) -> Iterator[None]:
+    """Turn an OSError of the block, which writes `path`, into DiskFullError or UsageError."""
+    try:
+        yield
     except OSError as error:
         reason = os.strerror(number) if (number := errno_of(error)) else str(error)
         if is_full(error):

@@ -92,7 +92,7 @@ def settings(place: Place, modality: str, heavy: bool) -> dict[str, Any]:
     if heavy and not place.rehearse:
         wanted |= {"backbone": "bninception", "segments": 7, "schedule.batch_size": 24}
     if heavy or not packed:
-        wanted["init"] = "random"
+        wanted |= {"init": "random", "partial_bn": False}  # else statistics of no data stay
     if place.rehearse:
         wanted |= {"segments": 1, "schedule.end": 2, "schedule.lr_steps": "[1]"}
     return wanted

@@ -22,7 +22,7 @@ from flowpipe.errors import UsageError
 @click.command()
 @STORE_ARGUMENT
 @click.option("-o", "--out", "run", required=True, type=FOLDER,
-              help="Folder of the run; one that was interrupted goes on.")  # fmt: skip
+              help="Run folder; an interrupted run is resumed.")  # fmt: skip
 @stream_options
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto",
               show_default=True)  # fmt: skip
@@ -31,22 +31,35 @@ from flowpipe.errors import UsageError
               metavar="STORE", help="Train on all labelled videos of another store of the same "
               "classes too, as the papers did with UCF101 for THUMOS14.")  # fmt: skip
 @click.option("--resume", is_flag=True,
-              help="Refuse to begin: only go on with the run that is there.")  # fmt: skip
+              help="Fail unless there is a run to resume.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(0), default=2, show_default=True,
-              help="Processes that read ahead.")  # fmt: skip
+              help="Processes that read batches ahead, for each training process.")  # fmt: skip
 @click.option("--weights", type=FILE_OR_FOLDER, metavar="RUN|FILE",
               help="Begin with the backbone of another run, of a checkpoint of tsn-pytorch, "
               "mmaction2 or Caffe-TSN, or of a file of ImageNet weights, whatever their classes. "
               "The recipe's init says what a first layer of another modality begins with.  "
               "[default: ImageNet weights, fetched, unless init is random]")  # fmt: skip
 @click.option("--amp", type=click.Choice(["off", "bf16", "fp16"]), default="off",
-              show_default=True, help="Half precision.")  # fmt: skip
+              show_default=True, help="Automatic mixed precision.")  # fmt: skip
 @click.option("--accumulate", type=click.IntRange(1), default=1, show_default=True,
-              help="Parts that a batch is computed in, to save memory.")  # fmt: skip
+              help="Gradient accumulation steps, to save memory. Batch normalisation that is not "
+              "frozen takes its statistics from a part of the batch.")  # fmt: skip
+@click.option("--deterministic", is_flag=True,
+              help="Use GPU kernels that repeat their results, where torch has them; slower.",
+              )  # fmt: skip
 @click.option("--tensorboard", is_flag=True, help="Write RUN/tensorboard too.")
 @click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--log-every", type=click.IntRange(1), default=20, show_default=True,
+              metavar="STEPS", help="Print loss, accuracy and gradient norm every so many steps.",
+              )  # fmt: skip
 @click.option("--validate-every", type=click.IntRange(1), default=5, show_default=True,
-              metavar="EPOCHS")  # fmt: skip
+              metavar="EPOCHS", help="Validate every so many epochs, and after the last one. "
+              "Validation uses one crop of few snippets, so it understates `flowpipe test`.",
+              )  # fmt: skip
+@click.option("--save-every", type=click.FloatRange(0), default=600.0, show_default=True,
+              metavar="SECONDS", help="Save last.pt so often inside an epoch.")  # fmt: skip
+@click.option("--keep-every", type=click.IntRange(1), metavar="EPOCHS",
+              help="Keep a checkpoint every so many epochs, as epoch-010.pt.")  # fmt: skip
 def train(
     store: Path,
     run: Path,
@@ -64,9 +77,13 @@ def train(
     weights: Path | None,
     amp: str,
     accumulate: int,
+    deterministic: bool,
     tensorboard: bool,
     seed: int,
+    log_every: int,
     validate_every: int,
+    save_every: float,
+    keep_every: int | None,
 ) -> int:
     """Train one stream of a temporal segment network on a STORE.
 
@@ -75,9 +92,10 @@ def train(
     flowpipe train store --modality flow -o runs/flow1 --devices 8
     torchrun --nnodes 2 --nproc-per-node 8 ... -m flowpipe train store --modality flow -o runs/flow1
 
-    The run folder gets log.csv, last.pt after every epoch, best.pt of the best validation and in
-    the end curve.png. The same command goes on where a run was interrupted, with the numbers it
-    would have had.
+    The run folder gets log.csv (a row for each epoch), steps.csv (a row for each step), last.pt
+    after every epoch, best.pt of the best validation and in the end curve.png. The same command
+    resumes an interrupted run: on a CPU with the same numbers, on a GPU up to rounding unless
+    --deterministic is given.
     """
     torch_or_why()
     code = launched(devices, device)
@@ -97,8 +115,8 @@ def train(
     made = replace(made, streams={**made.streams, modality: stream})
     job = TrainJob(
         store.absolute(), run.absolute(), made, modality, split, chosen_device(device), workers,
-        seed, amp, accumulate, weights, validate_every,
-        tensorboard=tensorboard, also=tuple(path.absolute() for path in also),
+        seed, amp, accumulate, weights, validate_every, save_every, keep_every or 0, log_every,
+        deterministic, tensorboard, tuple(path.absolute() for path in also),
     )  # fmt: skip
     with watching(f"{modality} {split}") as stepped:
         run_training(job, say, stepped)

@@ -1,16 +1,13 @@
-"""Steps of a training as they come -> a live bar on a terminal, a line now and then in a log."""
+"""Steps of a training as they come -> a live bar on a terminal."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from flowpipe.cli.screen import say, stderr
-
-LOG_EVERY_S = 120.0
+from flowpipe.cli.screen import stderr
 
 
 @contextmanager
@@ -28,20 +25,11 @@ def watching(what: str) -> Iterator[Callable[[int, int, float], None]]:
     )  # fmt: skip
     with bar:
         task = None
-        began = logged = 0.0
-        first = 0
 
         def show(done: int, total: int, per_s: float) -> None:
-            nonlocal task, began, logged, first
-            now = time.monotonic()
+            nonlocal task
             if task is None:
                 task = bar.add_task(what, total=total, completed=done, rate="")
-                began = logged = now
-                first = done
             bar.update(task, completed=done, rate=f"{per_s:.0f} snippets/s")
-            if not console.is_terminal and now - logged > LOG_EVERY_S and done > first:
-                logged = now
-                left_s = (now - began) / (done - first) * (total - done)
-                say(f"step {done} of {total}: {per_s:.0f} snippets/s, {left_s / 60:.0f} min left")
 
         yield show

@@ -14,12 +14,16 @@ _TAGS = {
     "train_loss": "loss/training", "val_loss": "loss/validation",
     "train_accuracy": "accuracy/training", "val_accuracy": "accuracy/validation",
     "lr": "schedule/lr", "snippets_per_s": "speed/snippets_per_s",
-    "stall_share": "speed/stall_share",
+    "stall_share": "speed/stall_share", "peak_memory_mb": "memory/peak_mb",
+}  # fmt: skip
+_STEP_TAGS = {
+    "loss": "step/loss", "accuracy": "step/accuracy", "top5": "step/top5", "lr": "step/lr",
+    "gradient_norm": "step/gradient_norm",
 }  # fmt: skip
 
 
 class Board:
-    """Writes what TensorBoard shows, one point for each epoch.
+    """Writes what TensorBoard shows: points of epochs and of steps.
 
     Parameters
     ----------
@@ -45,10 +49,18 @@ class Board:
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Enter an epoch."""
-        for name, tag in _TAGS.items():
+        self._enter(row, _TAGS)
+        self._writer.flush()
+
+    def write_steps(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Enter steps."""
+        for row in rows:
+            self._enter(row, _STEP_TAGS)
+
+    def _enter(self, row: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+        for name, tag in tags.items():
             if name in row:
                 self._writer.add_scalar(tag, row[name], row["step"])
-        self._writer.flush()
 
     def close(self) -> None:
         self._writer.close()

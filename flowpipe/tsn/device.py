@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import resource
+import sys
 
 import torch
 
 from flowpipe.errors import BackendError
+from flowpipe.words import counted
 
 
 def chosen_device(wanted: str) -> str:
@@ -21,6 +25,36 @@ def chosen_device(wanted: str) -> str:
     if wanted == "cuda" and not there:
         raise BackendError("torch sees no GPU that it can use; leave out --device cuda")
     return "cuda" if there and wanted != "cpu" else "cpu"
+
+
+def choose_kernels(device: str, deterministic: bool) -> None:
+    """Choose between the fastest kernels of a GPU and those that repeat their results.
+
+    By default cuDNN measures its kernels on the first batch and takes the fastest, which may add
+    numbers in another order in each run. With `deterministic` torch takes kernels that repeat their
+    results, where it has them, and warns where it has none. A CPU repeats its results anyway.
+    """
+    if device == "cpu":
+        return
+    torch.backends.cudnn.benchmark = not deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself then
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def describe(device: str) -> str:
+    """Return the device as ``cuda:0, NVIDIA H100`` or ``cpu, 2 threads``."""
+    if device == "cpu":
+        return f"cpu, {counted(torch.get_num_threads(), 'thread')}"
+    return f"{device}, {torch.cuda.get_device_name(device)}"
+
+
+def peak_memory_mb(device: str) -> float:
+    """Return the most memory used so far, MB: of tensors on a GPU, or of the process on a CPU."""
+    if device != "cpu":
+        return float(torch.cuda.max_memory_allocated(device)) / 1e6
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def keep_freed_memory() -> None:

@@ -36,12 +36,16 @@ class Processes:
         return self.rank == 0
 
     def total(self, *values: float) -> list[float]:
-        """Sums of values over all processes."""
+        """Return the sum of each value over all processes."""
+        return self.total_rows([list(values)])[0]
+
+    def total_rows(self, rows: list[list[float]]) -> list[list[float]]:
+        """Return the sum of each value of a table over all processes."""
         if self.world == 1:
-            return list(values)
-        together = torch.tensor(values, dtype=torch.float64, device=self.device)
+            return rows
+        together = torch.tensor(rows, dtype=torch.float64, device=self.device)
         distributed.all_reduce(together)
-        sums: list[float] = together.tolist()
+        sums: list[list[float]] = together.tolist()
         return sums
 
     def gather(self, own: Tensor) -> list[Tensor]:

@@ -14,7 +14,7 @@ from flowpipe.train_recipe import StreamParams
 from flowpipe.tsn.backbones import Row
 from flowpipe.tsn.clips import Batch
 from flowpipe.tsn.distributed import Processes
-from flowpipe.tsn.epoch import Sums
+from flowpipe.tsn.epoch import MEASURED, Sums
 from flowpipe.tsn.feed import network_input
 from flowpipe.tsn.inputs import Input
 from flowpipe.tsn.losses import hits, loss_of, targets_of
@@ -46,16 +46,23 @@ class Learner:
         self.optimiser = optimiser_of(model.groups(schedule, is_flow=input.is_flow), schedule)
         self.parallel: Any = processes.parallel(self.model)
         self.scaler = torch.amp.GradScaler("cuda", enabled=amp == "fp16")
+        self._trained = [w for group in self.optimiser.param_groups for w in group["params"]]
         self._amp, self._accumulate = AMP[amp], accumulate
 
-    def step(self, batch: Batch, size: int) -> tuple[float, float]:
-        """One step of the optimiser; sums of losses and of right answers of this process' share.
+    def step(self, batch: Batch, size: int) -> Tensor:
+        """Run one step of the optimiser.
 
         The gradient is that of the mean loss over the `size` videos of the global batch, however
         they are shared among processes and cut into parts.
+
+        Returns
+        -------
+        float64 (MEASURED + 1,) on the device
+            Of this process' share the sum of the losses and the numbers of correct top-1 and top-5
+            classes; the L2 norm of the gradient before clipping. Nothing waits for the device.
         """
         self.optimiser.zero_grad(set_to_none=True)
-        total, right = 0.0, 0.0
+        measured = torch.zeros(MEASURED, dtype=torch.float64, device=self.processes.device)
         count = len(batch.labels)
         cuts = [k * count // self._accumulate for k in range(self._accumulate + 1)]
         parts = [(a, b) for a, b in zip(cuts, cuts[1:], strict=False) if a < b]
@@ -66,32 +73,38 @@ class Learner:
                 losses = loss_of(logits, labels, self.stream.loss)
                 # DDP takes the mean over processes of what each one computes.
                 self.scaler.scale(losses * self.processes.world / size).backward()
-            total += float(losses.detach())
-            right += float(hits(logits.detach(), labels))
-        if self.stream.schedule.clip_gradient:
-            self.scaler.unscale_(self.optimiser)
-            weights = [w for group in self.optimiser.param_groups for w in group["params"]]
-            nn.utils.clip_grad_norm_(weights, self.stream.schedule.clip_gradient)
+            measured += measure(losses, logits, labels)
+        self.scaler.unscale_(self.optimiser)
+        norm = self._clip()
         self.scaler.step(self.optimiser)
         self.scaler.update()
-        return total, right
+        return torch.cat([measured, norm.double()[None]])
+
+    def _clip(self) -> Tensor:
+        """Clip the gradient as the recipe says; return its L2 norm before."""
+        limit = self.stream.schedule.clip_gradient
+        if limit:
+            return nn.utils.clip_grad_norm_(self._trained, limit)
+        return nn.utils.get_total_norm([w.grad for w in self._trained if w.grad is not None])
 
     @torch.no_grad()
     def validate(self, batches: Iterable[Batch]) -> Sums:
-        """Loss and right answers of this process' share; the network is left in evaluation."""
+        """Return the sums of this process' share; the network is left in evaluation mode."""
         self.model.eval()
         # Each process has statistics of its own; the checkpoint has the first one's.
         self.processes.share(self.model.buffers())
         plain = replace(self.stream.loss, label_smoothing=0.0)
-        sums = Sums()
+        measured = torch.zeros(MEASURED, dtype=torch.float64, device=self.processes.device)
+        videos = 0
         for batch in batches:
+            videos += len(batch.labels)
             for start in range(0, len(batch.labels), _VALIDATED_AT_ONCE):
                 # Not through DDP: processes may have different numbers of videos.
                 stop = start + _VALIDATED_AT_ONCE
                 logits, labels = self._forward(self.model, batch, start, stop)
-                loss = loss_of(logits, labels, plain)
-                sums += Sums(float(loss), float(hits(logits, labels)), len(labels))
-        return sums
+                losses = loss_of(logits, labels, plain)
+                measured += measure(losses, logits, labels)
+        return Sums(*[*measured.tolist(), float(videos)])
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint; all processes ask for it together."""
@@ -134,3 +147,10 @@ class Learner:
         cuda = self.processes.device != "cpu"
         own = torch.cuda.get_rng_state(self.processes.device) if cuda else torch.get_rng_state()
         return self.processes.gather(own)
+
+
+def measure(loss: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
+    """Return loss, correct top-1 and correct top-5 as float64 (MEASURED,), on the device."""
+    logits = logits.detach()
+    figures = (loss.detach(), hits(logits, targets), hits(logits, targets, 5))
+    return torch.stack([figure.double() for figure in figures])

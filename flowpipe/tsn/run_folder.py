@@ -20,10 +20,10 @@ from flowpipe.whole import whole_file, write_whole
 from flowpipe.words import some
 
 RUN_FILE, LOG_FILE = "run.json", "log.csv"
-LAST, BEST = "last.pt", "best.pt"
+LAST, BEST, OF_EPOCH = "last.pt", "best.pt", "epoch-{:03d}.pt"
 COLUMNS = (
-    "epoch", "step", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds",
-    "stall_share", "snippets_per_s",
+    "epoch", "step", "lr", "train_loss", "train_accuracy", "train_top5", "val_loss", "val_accuracy",
+    "val_top5", "seconds", "stall_share", "snippets_per_s", "gradient_norm", "peak_memory_mb",
 )  # fmt: skip
 
 

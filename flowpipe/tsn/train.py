@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, astuple, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,25 @@ import torch
 from flowpipe.errors import BackendError, FlowpipeError, UsageError
 from flowpipe.evaluation.truth import ALL
 from flowpipe.store import Store, open_store
-from flowpipe.train_recipe import TrainRecipe
+from flowpipe.train_recipe import StreamParams, TrainRecipe
 from flowpipe.tsn import run_folder
 from flowpipe.tsn.backbones import build
 from flowpipe.tsn.clips import Batches, Clip, Clips, clips_of, loader_of
 from flowpipe.tsn.curves import Board, draw
-from flowpipe.tsn.device import keep_freed_memory
+from flowpipe.tsn.device import (
+    choose_kernels,
+    describe,
+    keep_freed_memory,
+    peak_memory_mb,
+)
 from flowpipe.tsn.distributed import Processes, joined
-from flowpipe.tsn.epoch import State, Sums, row_of, words_of
+from flowpipe.tsn.epoch import State, Sums, row_of, words_of, words_of_steps
 from flowpipe.tsn.inputs import input_of
 from flowpipe.tsn.learner import Learner
-from flowpipe.tsn.model import make_model
-from flowpipe.tsn.run_folder import BEST, LAST, RunFacts
+from flowpipe.tsn.model import TSN, make_model, norms
+from flowpipe.tsn.run_folder import BEST, LAST, OF_EPOCH, RunFacts
 from flowpipe.tsn.schedule import Schedule
+from flowpipe.tsn.steps import Step, StepLog, UnreadSteps, row_of_step
 from flowpipe.tsn.transfer import begin_with
 from flowpipe.words import counted
 
@@ -53,14 +60,23 @@ class TrainJob:
     workers: int = 2
     seed: int = 1
     amp: str = "off"
+    """``bf16`` or ``fp16``: automatic mixed precision."""
     accumulate: int = 1
-    """Parts that a batch is computed in; the result is the same, the memory a part."""
+    """Gradient accumulation steps: parts in which a batch is computed, to save memory. The gradient
+    is that of the whole batch, but batch normalisation that is not frozen normalises each part by
+    the statistics of that part, as it does in each of several processes."""
     weights: Path | None = None
     """Run, or file of weights, whose backbone a new run begins with; see `begin_with`."""
     validate_every: int = 5
-    """Epochs; the last one is always validated."""
+    """Epochs between validations; the last epoch is always validated."""
     save_s: float = 600.0
     """Seconds between checkpoints inside an epoch."""
+    keep_every: int = 0
+    """Epochs between checkpoints that are kept, ``epoch-010.pt``; 0 keeps none."""
+    log_every: int = 20
+    """Steps between the lines that are told, and between readings of the device's figures."""
+    deterministic: bool = False
+    """Whether a GPU is to use kernels that repeat their results; a CPU does anyway."""
     tensorboard: bool = False
     also: tuple[Path, ...] = ()
     """Other stores of the same classes, all labelled videos of which are trained on too."""
@@ -69,7 +85,7 @@ class TrainJob:
 def train(
     job: TrainJob, tell: Told = print, stepped: Stepped = lambda done, total, per_s: None
 ) -> RunFacts:
-    """Train one network, or go on where it was interrupted.
+    """Train one network; resume the run if it was interrupted.
 
     Under ``torchrun`` every process calls this; the batch of the recipe is that of all together.
 
@@ -77,9 +93,9 @@ def train(
     ----------
     job : TrainJob
     tell : callable
-        Told a line for each epoch.
+        Called with each line of the training.
     stepped : callable
-        Told each step: steps done, steps in all, snippets per second of this epoch.
+        Called after each step: steps done, steps in all, snippets per second of this epoch.
 
     Raises
     ------
@@ -95,6 +111,7 @@ def train(
         )
     if job.device == "cpu":
         keep_freed_memory()
+    choose_kernels(job.device, job.deterministic)
     with joined(job.device) as processes:
         return Trainer(job, processes, tell, stepped).run()
 
@@ -147,6 +164,12 @@ class Trainer:
         )
         if begins and job.weights is not None:
             self.tell(begin_with(model, self.row, self.input, self.stream, job.weights))
+        if begins and job.weights is None and freezes_random_statistics(model, self.stream):
+            self.tell(
+                "warning: partial_bn freezes batch normalisation with the statistics of no data, "
+                "because init is random; the loss may explode: set partial_bn: false, or begin "
+                "with weights"
+            )
         self.learner = Learner(
             model, self.input, self.row, self.stream, processes,
             amp=job.amp, accumulate=job.accumulate,
@@ -155,15 +178,20 @@ class Trainer:
         self.loader = self._loader(videos["train"], self.batches)
         self.val_loader = self._loader(videos["test"], self.val_batches)
         self.state, self._saved_at = State(), time.monotonic()
+        self.unread, self.recent, self.recent_steps = UnreadSteps(processes), Sums(), 0
         self.board: Board | None = None
+        self.step_log: StepLog | None = None
 
     def run(self) -> RunFacts:
-        """To the end of the schedule."""
+        """Train until the schedule ends."""
         if self.processes.is_first:
             self.facts.write(self.job.run)
         self._resume()
-        if self.job.tensorboard and self.processes.is_first:
-            self.board = Board(self.job.run, self.state.step)
+        if self.processes.is_first:
+            self.step_log = StepLog(self.job.run, self.state.step)
+            if self.job.tensorboard:
+                self.board = Board(self.job.run, self.state.step)
+        self.tell(self._device_words())
         if self.state.step == 0:
             # Each process has its own dropout; what was drawn so far was the same in all.
             torch.manual_seed(self.job.seed + 1 + self.processes.rank)
@@ -176,7 +204,8 @@ class Trainer:
             validated = self.learner.validate(self.val_loader) if due else None
             self._note(epoch, validated)
             self.state.sums = Sums()
-            self._save(LAST)
+            kept = self.job.keep_every and (epoch + 1) % self.job.keep_every == 0
+            self._save(*([OF_EPOCH.format(epoch + 1)] if kept else []), LAST)
         if self.board:
             self.board.close()
         if self.processes.is_first:
@@ -193,9 +222,10 @@ class Trainer:
             self.tell(f"no picture of the curves: {error}")
 
     def _epoch(self, epoch: int, done: int) -> None:
+        """Run the steps of an epoch after its first `done`."""
         self.learner.parallel.train()
         self.batches.epoch, self.batches.skip = epoch, done
-        batches = iter(self.loader)
+        batches, videos, seconds = iter(self.loader), 0, 0.0
         while self.state.step < self.schedule.steps:
             began = time.monotonic()
             batch = next(batches, None)
@@ -204,41 +234,68 @@ class Trainer:
             stalled_s = time.monotonic() - began
             size = self.batches.sizes[self.state.step % self.schedule.steps_an_epoch]
             lr = self.schedule.set(self.learner.optimiser, self.state.step)
-            loss, right = self.learner.step(batch, size)
-            seconds = time.monotonic() - began
-            self.state.sums += Sums(loss, right, len(batch.labels), seconds, stalled_s)
+            figures = self.learner.step(batch, size)
+            step_s = time.monotonic() - began
             self.state.step += 1
-            self.stepped(self.state.step, self.schedule.steps, self._snippets_per_s())
-            # The weights are not finite any more; but fp16's scaler leaves such a step out.
-            if not math.isfinite(loss) and not self.learner.scaler.is_enabled():
-                raise FlowpipeError(
-                    f"the loss is {loss} at step {self.state.step}; is lr {lr:g} too large?"
-                )
+            count = len(batch.labels)
+            self.unread.add(Step(self.state.step, epoch + 1, lr, count, step_s, stalled_s, figures))
+            videos, seconds = videos + count, seconds + step_s
+            rate = Sums(videos=videos, seconds=seconds).snippets_per_s(
+                self.stream.segments, self.processes.world
+            )
+            self.stepped(self.state.step, self.schedule.steps, rate)
+            if self.state.step % self.job.log_every == 0:
+                self._read()
+                self._tell_steps(lr)
             if self._is_due():
                 self._save(LAST)
+        self._read()
+
+    def _read(self) -> None:
+        """Take over the figures of the steps since the last reading, and log them by step."""
+        read = self.unread.read()
+        for step, sums in read:
+            # The weights are not finite any more; but fp16's scaler leaves such a step out.
+            if not math.isfinite(sums.loss) and not self.learner.scaler.is_enabled():
+                raise FlowpipeError(
+                    f"the loss is {sums.loss} at step {step.number}; is lr {step.lr:g} too large?"
+                )
+            self.state.sums += sums
+            self.recent += sums
+            self.recent_steps += 1
+        rows = [row_of_step(step, sums, self.processes.world) for step, sums in read]
+        if self.step_log:
+            self.step_log.add(rows)
+        if self.board:
+            self.board.write_steps(rows)
+
+    def _tell_steps(self, lr: float) -> None:
+        """Tell the means of the steps since the last such line."""
+        self.tell(
+            words_of_steps(
+                self.recent, step=self.state.step, steps=self.schedule.steps,
+                count=self.recent_steps, segments=self.stream.segments,
+                world=self.processes.world, lr=lr,
+            )
+        )  # fmt: skip
+        self.recent, self.recent_steps = Sums(), 0
 
     def _is_due(self) -> bool:
-        """Whether to save inside an epoch: all processes in the same step, for they share it."""
+        """Return whether to save inside an epoch; all processes save after the same step."""
         late = time.monotonic() - self._saved_at > self.job.save_s
         if self.processes.world == 1:
             return late
         agreed = self.state.step % _AGREED_EVERY == 0
         return agreed and self.processes.total(float(late))[0] > 0
 
-    def _validated(self, sums: Sums | None) -> Sums | None:
-        """Of all processes."""
-        return sums and Sums(*self.processes.total(sums.loss, sums.right, sums.videos))
-
     def _note(self, epoch: int, validated: Sums | None) -> None:
-        """Write the epoch down; keep the weights if they are the best."""
-        sums = self.state.sums
-        loss, right, videos, stalled, seconds = self.processes.total(
-            sums.loss, sums.right, sums.videos, sums.stalled_s, sums.seconds
-        )
+        """Write the row of an epoch; save the weights if they are the best so far."""
+        if validated is not None:
+            validated = Sums(*self.processes.total(*astuple(validated)))
         row = row_of(
-            Sums(loss, right, videos, seconds, stalled), self._validated(validated),
+            self.state.sums, validated,
             epoch=epoch + 1, step=self.state.step, segments=self.stream.segments,
-            world=self.processes.world,
+            world=self.processes.world, peak_memory_mb=peak_memory_mb(self.processes.device),
             lr=self.stream.schedule.lr * self.schedule.factor(self.state.step - 1),
         )  # fmt: skip
         self.tell(words_of(row, self.schedule.epochs))
@@ -251,24 +308,27 @@ class Trainer:
         if self.processes.is_first:
             run_folder.write_log(self.job.run, self.state.rows)
 
-    def _save(self, name: str) -> None:
+    def _save(self, *names: str) -> None:
+        """Save a checkpoint under each of the names."""
+        self._read()
         self._saved_at = time.monotonic()
-        sums = Sums(*self.processes.total(*astuple(self.state.sums)))
         values = {
             **self.learner.state(),
             "step": self.state.step,
             "best": self.state.best,
             "rows": self.state.rows,
-            "sums": asdict(sums),
+            "sums": asdict(self.state.sums),
         }
         if self.processes.is_first:
-            run_folder.save(self.job.run / name, values)
+            for name in names:
+                run_folder.save(self.job.run / name, values)
 
-    def _snippets_per_s(self) -> float:
-        """Of all processes, if the others are as fast as this one."""
-        sums = self.state.sums
-        snippets = sums.videos * self.stream.segments * self.processes.world
-        return snippets / max(sums.seconds, 1e-9)
+    def _device_words(self) -> str:
+        """Return what the run computes on, as a line."""
+        words = f"device: {describe(self.processes.device)}"
+        if self.processes.world > 1:
+            words += f", in each of {self.processes.world} processes"
+        return words + ("" if self.job.amp == "off" else f"; mixed precision {self.job.amp}")
 
     def _resume(self) -> None:
         path = self.job.run / LAST
@@ -280,8 +340,7 @@ class Trainer:
             self.tell("beginning with the adopted weights")
             return
         self.learner.restore(values)
-        # They are of all processes together, so one of them goes on with them.
-        sums = Sums(**values["sums"]) if self.processes.is_first else Sums()
+        sums = Sums(**values["sums"])
         self.state = State(values["step"], values["best"], values["rows"], sums)
         self.tell(f"going on at step {self.state.step} of {self.schedule.steps}")
 
@@ -317,5 +376,14 @@ def check_alike(store: Store, other: Store, modality: str) -> None:
         )
 
 
+def freezes_random_statistics(model: TSN, stream: StreamParams) -> bool:
+    """Return whether batch normalisation keeps the statistics of no data.
+
+    The network's scores then grow with each layer: BN-Inception has a loss of millions.
+    """
+    frozen = stream.partial_bn and any(True for _ in islice(norms(model.base_model), 1, None))
+    return stream.init == "random" and frozen
+
+
 def _nothing(*words: Any) -> None:
-    """What processes other than the first say."""
+    """Log nothing: the logger of processes other than the first."""

@@ -72,6 +72,8 @@ class Gpus(TorchFunctionMode):
         torch.cuda.set_rng_state = lambda state, device: self._of_device(
             lambda: torch.set_rng_state(state)
         )(device)
+        torch.cuda.get_device_name = self._of_device(lambda: "a stand-in")
+        torch.cuda.max_memory_allocated = self._of_device(lambda: 0)
         torch.Tensor.pin_memory = lambda tensor, *rest: self._pin(tensor)
         for name in COLLECTIVES:
             setattr(distributed, name, self._watched(name, getattr(distributed, name)))
@@ -79,7 +81,7 @@ class Gpus(TorchFunctionMode):
 
     def _of_device(self, do: Callable[[], Any]) -> Callable[[object], Any]:
         def on(device: object) -> Any:
-            self.seen.add(("random state", torch.device(device).index))
+            self.seen.add(("asked", torch.device(device).index))
             return do()
 
         return on

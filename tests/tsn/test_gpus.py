@@ -48,7 +48,7 @@ def test_each_process_touches_its_own_gpu_only(
         seen = [tuple(one) for one in json.loads((tmp_path / f"seen-{rank}.json").read_text())]
         assert {number for _, number in seen} == {rank}, seen
         assert {what for what, _ in seen} >= {
-            f"join bound to cuda:{rank}", "tensor", "random state", "all_reduce", "all_gather",
+            f"join bound to cuda:{rank}", "tensor", "asked", "all_reduce", "all_gather",
             "pin memory in another thread", "broadcast",
         }  # fmt: skip
 

@@ -25,6 +25,7 @@ from tsn.training import (  # noqa: E402
 
 from flowpipe.tsn.launch import launch  # noqa: E402
 from flowpipe.tsn.run_folder import LAST, read_checkpoint  # noqa: E402
+from flowpipe.tsn.steps import STEP_LOG  # noqa: E402
 
 
 def test_a_killed_run_goes_on_with_the_same_curve(store: Path, tmp_path: Path) -> None:
@@ -38,7 +39,8 @@ def test_a_killed_run_goes_on_with_the_same_curve(store: Path, tmp_path: Path) -
         assert process.wait() == -signal.SIGKILL, "it was done before it was killed"
     done = in_process(*broken[2:])
     assert done.returncode == 0 and "going on at step" in done.stderr
-    assert curve(tmp_path / "whole") == curve(tmp_path / "broken")
+    for name in ("log.csv", STEP_LOG):
+        assert curve(tmp_path / "whole", name) == curve(tmp_path / "broken", name)
     assert_same_weights(tmp_path / "whole", tmp_path / "broken")
 
 
@@ -63,7 +65,8 @@ def test_it_resumes_inside_an_epoch(store: Path, tmp_path: Path, monkeypatch) ->
     monkeypatch.undo()
     told = run(interrupted)
     assert told[0] == "going on at step 4 of 18"
-    assert curve(tmp_path / "whole") == curve(tmp_path / "broken")
+    for name in ("log.csv", STEP_LOG):
+        assert curve(tmp_path / "whole", name) == curve(tmp_path / "broken", name)
     assert_same_weights(tmp_path / "whole", tmp_path / "broken")
 
 
@@ -140,5 +143,6 @@ def test_processes_go_on_together_inside_an_epoch(
     )
     assert done.returncode == 0, done.stderr
     assert "going on at step 5 of 8" in done.stdout
-    assert curve(whole / "run") == curve(broken / "run")
+    for name in ("log.csv", STEP_LOG):
+        assert curve(whole / "run", name) == curve(broken / "run", name)
     assert_same_weights(whole / "run", broken / "run")

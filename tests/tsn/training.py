@@ -21,6 +21,8 @@ from flowpipe.tsn.run_folder import LAST, read_checkpoint
 from flowpipe.tsn.train import TrainJob, train
 
 tiny.register()
+MEASURED_HERE = ("seconds", "stalled_s", "stall_share", "snippets_per_s", "peak_memory_mb")
+"""Columns of logs that differ between runs."""
 PROGRAM = Path(__file__).with_name("program.py")
 
 
@@ -67,12 +69,11 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return read_checkpoint(folder / LAST)["model"]
 
 
-def curve(folder: Path) -> list[dict[str, str]]:
-    """The log without what the clock says."""
-    with (folder / "log.csv").open() as file:
+def curve(folder: Path, name: str = "log.csv") -> list[dict[str, str]]:
+    """Return a log without times and memory."""
+    with (folder / name).open() as file:
         return [
-            {k: v for k, v in row.items() if k not in ("seconds", "stall_share", "snippets_per_s")}
-            for row in csv.DictReader(file)
+            {k: v for k, v in row.items() if k not in MEASURED_HERE} for row in csv.DictReader(file)
         ]
 
 
