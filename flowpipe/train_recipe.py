@@ -53,6 +53,9 @@ class ScheduleParams:
     """What the classifier's learning rate is multiplied by; 5 in the code of TSM."""
     clip_gradient: float = 20.0
     """Largest L2 norm of all gradients together; 0 for no limit."""
+    ema: float = 0.0
+    """Share that a step keeps of the exponential moving average of the weights, which is validated
+    instead of the weights themselves, as 0.999; 0 for no average."""
 
     def __post_init__(self) -> None:
         if not (
@@ -65,6 +68,8 @@ class ScheduleParams:
             )
         if min(self.end, self.batch_size) < 1 or min(self.weight_decay, self.clip_gradient) < 0:
             raise ValueError("end and batch_size must be at least 1, decay and clip not negative")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema must be in [0, 1), got {self.ema}")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas must be two numbers in [0, 1), got {list(self.betas)}")
         if not 0 <= self.warmup < self.end or not 0 <= self.warmup_factor <= 1:
@@ -88,6 +93,25 @@ class ScheduleParams:
 
 
 @dataclass(frozen=True)
+class ColourJitterParams:
+    """Random changes of colour, as torchvision's ColorJitter; 0 for none."""
+
+    brightness: float = 0.0
+    """Factors are drawn from 1 - `brightness` to 1 + `brightness`; so for the next two."""
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    """Shifts are drawn from -`hue` to `hue`, in turns of the colour circle; at most 0.5."""
+
+    def __post_init__(self) -> None:
+        if min(vars(self).values()) < 0 or self.hue > 0.5:
+            raise ValueError(
+                f"brightness, contrast and saturation must not be negative and hue must lie in "
+                f"[0, 0.5], got {', '.join(f'{k} {v:g}' for k, v in vars(self).items())}"
+            )
+
+
+@dataclass(frozen=True)
 class AugmentParams:
     """What training does to the stored images; one draw for all snippets of a video."""
 
@@ -103,10 +127,17 @@ class AugmentParams:
     flip: bool = True
     antialias: bool = True
     """Whether shrinking averages, as PIL does; not so Caffe's and OpenCV's bilinear filter."""
+    colour_jitter: ColourJitterParams = ColourJitterParams()
+    """Jitter of the colours of rgb."""
+    mixup: float = 0.0
+    """Parameter alpha of mixup: each video is mixed with the next one of the batch, with a share
+    drawn from Beta(alpha, alpha); 0 for none."""
 
     def __post_init__(self) -> None:
         if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
             raise ValueError(f"scales must be in (0, 1], got {list(self.scales)}")
+        if self.mixup < 0:
+            raise ValueError(f"mixup must not be negative, got {self.mixup}")
         if len(self.area) != 2 or not 0 < self.area[0] <= self.area[1] <= 1:
             raise ValueError(
                 f"area must be two increasing numbers in (0, 1], got {list(self.area)}"
@@ -182,6 +213,8 @@ class StreamParams:
     """Of the classifier's first weights; mmaction2 begins with 0.01."""
     partial_bn: bool = True
     """Whether all batch normalisation but the first keeps its statistics and scales."""
+    sync_bn: bool = False
+    """Whether batch normalisation that is not frozen has the statistics of all GPUs together."""
     loss: LossParams = field(default_factory=LossParams)
     schedule: ScheduleParams = field(default_factory=ScheduleParams)
     augment: AugmentParams = field(default_factory=AugmentParams)
@@ -255,6 +288,13 @@ class TrainRecipe:
         unknown = [name for name in self.streams if name not in MODALITIES]
         if unknown or not self.streams:
             raise ValueError(f"streams must be some of {', '.join(MODALITIES)}, got {unknown}")
+        for name, stream in self.streams.items():
+            jitter = stream.augment.colour_jitter
+            if any(vars(jitter).values()) and MODALITIES[name].zero_level is not None:
+                raise ValueError(
+                    f"streams.{name}.augment.colour_jitter: {name} has no colours to jitter; "
+                    "remove it"
+                )
         strange = [name for name in self.fusion if name not in self.streams]
         weights = self.fusion.values()
         if strange or not all(0 <= w < math.inf for w in weights) or not any(weights):

@@ -49,7 +49,7 @@ _LONG_S = 30.0
 @click.option("--recipe", "recipe_file", type=RECIPE, metavar="NAME|FILE",
               help="How to extract, for runs of imported stores.  [default: as the run's store "
                    "was]")  # fmt: skip
-@click.option("--checkpoint", type=click.Choice(["best", "last"]), default="last",
+@click.option("--checkpoint", type=click.Choice(["best", "last", "ema"]), default="last",
               show_default=True)  # fmt: skip
 @click.option("--device", type=click.Choice(devices.CHOICES), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

@@ -31,8 +31,9 @@ from flowpipe.words import counted
 @test_options
 @click.option("--sampling", type=click.Choice(list(RULES)),
               help="Snippet sampling strategy.  [default: the run's]")  # fmt: skip
-@click.option("--checkpoint", type=click.Choice(["best", "last"]), default="last",
-              show_default=True, help="Weights of the best validation, or of the end.")  # fmt: skip
+@click.option("--checkpoint", type=click.Choice(["best", "last", "ema"]), default="last",
+              show_default=True, help="Weights of the best validation, of the end, or their moving "
+              "average at the end.")  # fmt: skip
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto",
               show_default=True)  # fmt: skip
 def test(

@@ -23,6 +23,7 @@ from flowpipe.store import Store, Video, open_store
 from flowpipe.train_recipe import AugmentParams
 from flowpipe.tsn.crops import Crop, centre_of, random_crop
 from flowpipe.tsn.inputs import Input
+from flowpipe.tsn.photometric import Changes, random_changes
 from flowpipe.tsn.reading import Wanted, read_images
 from flowpipe.tsn.sampling import RULES, images_of
 
@@ -52,6 +53,14 @@ class Batch:
     crops: list[Crop]
     labels: Tensor
     """Classes, int64 (B, most labels of a video); -1 where a video has fewer."""
+    changes: list[Changes]
+    """Changes of colour and mixtures of each video; empty for none."""
+    mixes: bool = False
+    """Whether each video is mixed with the next one; the last one is there for that alone."""
+
+    def __len__(self) -> int:
+        """Return the number of videos that are trained on or validated."""
+        return len(self.labels) - self.mixes
 
     def pin_memory(self) -> Batch:
         """In memory that travels to a GPU while the CPU goes on."""
@@ -120,7 +129,11 @@ class Clips(Dataset[Batch]):
             ],
         )
         labels = labels_of([clip.labels for clip in clips])
-        return Batch(images, [crop for _, crop in drawn], labels)
+        crops = [crop for _, crop in drawn]
+        if self.phase == "val":
+            return Batch(images, crops, labels, [])
+        changes = [random_changes(self.augment, self.seed, number) for number in numbers]
+        return Batch(images, crops, labels, changes, self.augment.mixup > 0)
 
     def drawn(self, number: Number) -> tuple[NDArray[np.int64], Crop]:
         """Numbers of the images, (S, read), and the crop of one sample."""
@@ -218,13 +231,25 @@ class Batches:
 
     An iterable of lists of numbers, for ``DataLoader(batch_sampler=...)``. The next pass is of
     `epoch` and leaves out its first `skip` batches, which resumes an epoch.
+
+    With `mixes` a share is a stretch of the batch and the video after it, the first one again after
+    the last one: each video is mixed with the next one, however many processes there are.
     """
 
     def __init__(
-        self, count: int, batch_size: int, *, seed: int, shuffle: bool, rank: int, world: int
+        self,
+        count: int,
+        batch_size: int,
+        *,
+        seed: int,
+        shuffle: bool,
+        rank: int,
+        world: int,
+        mixes: bool = False,
     ) -> None:
         self.count, self.batch_size, self.seed, self.shuffle = count, batch_size, seed, shuffle
         self.rank, self.world, self.epoch, self.skip = rank, world, 0, 0
+        self.mixes = mixes
 
     @property
     def sizes(self) -> list[int]:
@@ -244,9 +269,15 @@ class Batches:
         for k, size in enumerate(self.sizes):
             if k >= self.skip:
                 batch = order[k * self.batch_size : k * self.batch_size + size]
-                own = [(self.epoch, int(n)) for n in batch[self.rank :: self.world]]
+                own = [(self.epoch, int(n)) for n in self._share(batch)]
                 if own:
                     yield own
+
+    def _share(self, batch: NDArray[np.int64]) -> NDArray[np.int64]:
+        if not self.mixes:
+            return batch[self.rank :: self.world]
+        first, stop = (len(batch) * k // self.world for k in (self.rank, self.rank + 1))
+        return np.append(batch[first:stop], batch[stop % len(batch)])
 
 
 def _as_it_is(batch: Any) -> Any:

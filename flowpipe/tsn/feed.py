@@ -12,6 +12,7 @@ from flowpipe.tsn.augment import Turned, batch_of, cut, scaled
 from flowpipe.tsn.backbones import Row
 from flowpipe.tsn.crops import Crop, crops_of, scaled_size
 from flowpipe.tsn.inputs import Input
+from flowpipe.tsn.photometric import Changes, jittered
 
 
 def network_input(
@@ -21,10 +22,12 @@ def network_input(
     row: Row,
     stream: StreamParams,
     device: str,
+    changes: Sequence[Changes] = (),
 ) -> Tensor:
     """A crop of each video, in training and validation: float32 (B, S, channels, side, side).
 
-    `images` are uint8 (S * read, C, H, W) of each video, anywhere.
+    `images` are uint8 (S * read, C, H, W) of each video, anywhere. `changes` has the jitter of the
+    colours of each video; validation has none.
     """
     on_device = [image.to(device, non_blocking=True) for image in images]
     turned: Turned = "x" if input.is_flow else "nothing"
@@ -32,6 +35,9 @@ def network_input(
         turned = "mmaction2"
     antialias = stream.augment.antialias
     made = batch_of(on_device, crops, row.size, turned=turned, antialias=antialias)
+    for video, change in zip(made, changes, strict=False):
+        if change.colours:
+            video.copy_(jittered(video, change.colours))
     return input.normalised(made, row.pixels)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from flowpipe.train_recipe import StreamParams
+from flowpipe.tsn.averaging import Average
 from flowpipe.tsn.backbones import Row
 from flowpipe.tsn.clips import Batch
 from flowpipe.tsn.distributed import Processes
@@ -18,8 +19,9 @@ from flowpipe.tsn.epoch import MEASURED, Sums
 from flowpipe.tsn.feed import network_input
 from flowpipe.tsn.inputs import Input
 from flowpipe.tsn.losses import hits, loss_of, targets_of
-from flowpipe.tsn.model import TSN
+from flowpipe.tsn.model import TSN, synchronised
 from flowpipe.tsn.optimisers import optimiser_of
+from flowpipe.tsn.photometric import mixed
 
 AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 _VALIDATED_AT_ONCE = 16
@@ -41,8 +43,11 @@ class Learner:
         accumulate: int = 1,
     ) -> None:
         self.input, self.row, self.stream, self.processes = input, row, stream, processes
+        if stream.sync_bn and processes.world > 1:
+            model = synchronised(model, processes.device)
         self.model: TSN = model.to(processes.device)
         schedule = stream.schedule
+        self.average = Average(self.model, schedule.ema) if schedule.ema else None
         self.optimiser = optimiser_of(model.groups(schedule, is_flow=input.is_flow), schedule)
         self.parallel: Any = processes.parallel(self.model)
         self.scaler = torch.amp.GradScaler("cuda", enabled=amp == "fp16")
@@ -63,7 +68,7 @@ class Learner:
         """
         self.optimiser.zero_grad(set_to_none=True)
         measured = torch.zeros(MEASURED, dtype=torch.float64, device=self.processes.device)
-        count = len(batch.labels)
+        count = len(batch)
         cuts = [k * count // self._accumulate for k in range(self._accumulate + 1)]
         parts = [(a, b) for a, b in zip(cuts, cuts[1:], strict=False) if a < b]
         for number, (start, stop) in enumerate(parts):
@@ -78,6 +83,8 @@ class Learner:
         norm = self._clip()
         self.scaler.step(self.optimiser)
         self.scaler.update()
+        if self.average:
+            self.average.update()
         return torch.cat([measured, norm.double()[None]])
 
     def _clip(self) -> Tensor:
@@ -91,8 +98,11 @@ class Learner:
     def validate(self, batches: Iterable[Batch]) -> Sums:
         """Return the sums of this process' share; the network is left in evaluation mode."""
         self.model.eval()
+        network = self.validated.eval()
         # Each process has statistics of its own; the checkpoint has the first one's.
         self.processes.share(self.model.buffers())
+        if self.average:
+            self.processes.share(network.buffers())
         plain = replace(self.stream.loss, label_smoothing=0.0)
         measured = torch.zeros(MEASURED, dtype=torch.float64, device=self.processes.device)
         videos = 0
@@ -101,10 +111,15 @@ class Learner:
             for start in range(0, len(batch.labels), _VALIDATED_AT_ONCE):
                 # Not through DDP: processes may have different numbers of videos.
                 stop = start + _VALIDATED_AT_ONCE
-                logits, labels = self._forward(self.model, batch, start, stop)
+                logits, labels = self._forward(network, batch, start, stop)
                 losses = loss_of(logits, labels, plain)
                 measured += measure(losses, logits, labels)
         return Sums(*[*measured.tolist(), float(videos)])
+
+    @property
+    def validated(self) -> nn.Module:
+        """The network that is validated: that of the averaged weights where the recipe has one."""
+        return self.average.network if self.average else self.model
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint; all processes ask for it together."""
@@ -113,6 +128,7 @@ class Learner:
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
             "random": self._random(),
+            **({"average": self.average.state()} if self.average else {}),
         }
 
     def restore(self, values: Mapping[str, Any]) -> None:
@@ -120,6 +136,8 @@ class Learner:
         self.model.load_state_dict(values["model"])
         self.optimiser.load_state_dict(values["optimiser"])
         self.scaler.load_state_dict(values["scaler"])
+        if self.average:
+            self.average.restore(values["average"])
         if len(values["random"]) == self.processes.world:
             own = values["random"][self.processes.rank]
             if self.processes.device == "cpu":
@@ -127,20 +145,37 @@ class Learner:
             else:
                 torch.cuda.set_rng_state(own, self.processes.device)
 
+    def inputs(self, batch: Batch, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Return what the network takes of some videos of a batch, and their targets.
+
+        Returns
+        -------
+        x : float32 (stop - start, segments, channels, side, side)
+        targets : int64 (stop - start,) or float32 (stop - start, classes)
+            See `targets_of`.
+        """
+        device, behind = self.processes.device, min(stop, len(batch)) + batch.mixes
+        x = network_input(
+            batch.images[start:behind], batch.crops[start:behind], self.input, self.row,
+            self.stream, device, batch.changes[start:behind],
+        )  # fmt: skip
+        labels = batch.labels[start:behind].to(device, non_blocking=True)
+        as_weights = batch.mixes or self.stream.loss.name == "bce"
+        targets = targets_of(labels, self.model.new_fc.out_features, as_weights=as_weights)
+        if batch.mixes:
+            shares = torch.tensor([change.share for change in batch.changes[start : behind - 1]])
+            x, targets = mixed(x, shares), mixed(targets, shares)
+        return x, targets
+
     def _forward(
         self, network: nn.Module, batch: Batch, start: int, stop: int
     ) -> tuple[Tensor, Tensor]:
-        """Logits, in single precision, and labels of some videos of a batch."""
-        device = self.processes.device
-        x = network_input(
-            batch.images[start:stop], batch.crops[start:stop], self.input, self.row, self.stream,
-            device,
-        )  # fmt: skip
-        kind = device.partition(":")[0]
+        """Logits, in single precision, and targets of some videos of a batch."""
+        x, targets = self.inputs(batch, start, stop)
+        kind = self.processes.device.partition(":")[0]
         with torch.autocast(kind, self._amp) if self._amp else nullcontext():
             logits = network(x)
-        labels = batch.labels[start:stop].to(device, non_blocking=True)
-        return logits.float(), targets_of(labels, logits.shape[1], self.stream.loss)
+        return logits.float(), targets
 
     def _random(self) -> list[Tensor]:
         """State of the random generator of every process, uint8."""

@@ -13,7 +13,7 @@ from torch.nn import functional
 from flowpipe.train_recipe import LossParams
 
 
-def targets_of(labels: Tensor, classes: int, params: LossParams) -> Tensor:
+def targets_of(labels: Tensor, classes: int, *, as_weights: bool) -> Tensor:
     """Return the targets of some videos.
 
     Parameters
@@ -21,13 +21,14 @@ def targets_of(labels: Tensor, classes: int, params: LossParams) -> Tensor:
     labels : int64 (B, most labels of a video)
         -1 where a video has fewer.
     classes : int
-    params : LossParams
+    as_weights : bool
+        Whether to return weights of the classes, which ``bce`` and mixtures need.
 
     Returns
     -------
-    int64 (B,), or under ``bce`` float32 (B, classes), 1 for each label
+    int64 (B,), or float32 (B, classes), 1 for each label
     """
-    if params.name == "cross_entropy":
+    if not as_weights:
         return labels[:, 0]
     # What is no label goes into a column behind the classes, which is left out.
     weights = torch.zeros(len(labels), classes + 1, device=labels.device)

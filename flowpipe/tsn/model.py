@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flowpipe.errors import UsageError
 from flowpipe.train_recipe import ScheduleParams
 from flowpipe.tsn.backbones import Row
 from flowpipe.tsn.consensus import CONSENSUS
 
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,25 @@ class TSN(nn.Module):
 def norms(module: nn.Module) -> Iterator[nn.Module]:
     """Batch normalisation layers in the order of their definition."""
     return (m for m in module.modules() if isinstance(m, _NORMS))
+
+
+def synchronised(model: TSN, device: str) -> TSN:
+    """Return the network with batch normalisation over all processes, by torch's SyncBatchNorm.
+
+    Weights and their names stay the same.
+
+    Raises
+    ------
+    UsageError
+        If the device is a CPU, for which torch has none.
+    """
+    if device == "cpu":
+        raise UsageError(
+            "sync_bn with several processes needs GPUs, because torch's SyncBatchNorm does not run "
+            "on CPUs: set sync_bn to false, or train in one process"
+        )
+    made: TSN = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    return made
 
 
 def first_conv(module: nn.Module) -> tuple[nn.Module, str, nn.Conv2d]:

@@ -20,7 +20,8 @@ from flowpipe.whole import whole_file, write_whole
 from flowpipe.words import some
 
 RUN_FILE, LOG_FILE = "run.json", "log.csv"
-LAST, BEST, OF_EPOCH = "last.pt", "best.pt", "epoch-{:03d}.pt"
+LAST, BEST, OF_EPOCH, EMA = "last.pt", "best.pt", "epoch-{:03d}.pt", "ema.pt"
+"""Checkpoints: at the end, of the best validation, of an epoch; the averaged weights at the end."""
 COLUMNS = (
     "epoch", "step", "lr", "train_loss", "train_accuracy", "train_top5", "val_loss", "val_accuracy",
     "val_top5", "seconds", "stall_share", "snippets_per_s", "gradient_norm", "peak_memory_mb",
@@ -135,7 +136,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         values: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         values["model"]
     except FileNotFoundError as error:
-        raise FormatError(f"no checkpoint at {path}") from error
+        hint = "; only runs whose recipe has schedule.ema have one" if path.name == EMA else ""
+        raise FormatError(f"no checkpoint at {path}{hint}") from error
     except Exception as error:  # whatever damage makes of a pickle
         raise FormatError(f"{path} cannot be read as a checkpoint: {error!s:.300}") from error
     return values

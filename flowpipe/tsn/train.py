@@ -35,7 +35,7 @@ from flowpipe.tsn.epoch import State, Sums, row_of, words_of, words_of_steps
 from flowpipe.tsn.inputs import input_of
 from flowpipe.tsn.learner import Learner
 from flowpipe.tsn.model import TSN, make_model, norms
-from flowpipe.tsn.run_folder import BEST, LAST, OF_EPOCH, RunFacts
+from flowpipe.tsn.run_folder import BEST, EMA, LAST, OF_EPOCH, RunFacts
 from flowpipe.tsn.schedule import Schedule
 from flowpipe.tsn.steps import Step, StepLog, UnreadSteps, row_of_step
 from flowpipe.tsn.transfer import begin_with
@@ -237,7 +237,7 @@ class Trainer:
             figures = self.learner.step(batch, size)
             step_s = time.monotonic() - began
             self.state.step += 1
-            count = len(batch.labels)
+            count = len(batch)
             self.unread.add(Step(self.state.step, epoch + 1, lr, count, step_s, stalled_s, figures))
             videos, seconds = videos + count, seconds + step_s
             rate = Sums(videos=videos, seconds=seconds).snippets_per_s(
@@ -320,8 +320,12 @@ class Trainer:
             "sums": asdict(self.state.sums),
         }
         if self.processes.is_first:
+            averaged = self.learner.validated.state_dict()
             for name in names:
-                run_folder.save(self.job.run / name, values)
+                kept = {**values, "model": averaged} if name == BEST else values
+                run_folder.save(self.job.run / name, kept)
+            if LAST in names and self.learner.average:
+                run_folder.save(self.job.run / EMA, {"model": averaged})
 
     def _device_words(self) -> str:
         """Return what the run computes on, as a line."""
@@ -348,6 +352,7 @@ class Trainer:
         return Batches(
             count, self.stream.schedule.batch_size, seed=self.job.seed, shuffle=shuffle,
             rank=self.processes.rank, world=self.processes.world,
+            mixes=shuffle and self.stream.augment.mixup > 0,
         )  # fmt: skip
 
     def _loader(self, videos: list[Clip], batches: Batches) -> Any:

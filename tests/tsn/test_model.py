@@ -6,9 +6,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch")
 
+from flowpipe.errors import UsageError  # noqa: E402
 from flowpipe.train_recipe import ScheduleParams, StreamParams  # noqa: E402
 from flowpipe.tsn.backbones import build  # noqa: E402
-from flowpipe.tsn.model import TSN, first_conv, make_model, norms  # noqa: E402
+from flowpipe.tsn.model import TSN, first_conv, make_model, norms, synchronised  # noqa: E402
 
 
 def small(channels: int = 3, **options) -> TSN:
@@ -164,3 +165,23 @@ def test_the_average_of_features_differs_by_its_dropout_alone() -> None:
     features(x)
     assert [tuple(made.shape) for made in seen] == [(2, 1280)]  # one mask for a video
     assert features.new_fc.weight.std().item() == pytest.approx(1.0, rel=0.05)
+
+
+def test_synchronised_normalisation_keeps_weights_names_and_what_is_frozen() -> None:
+    model = small(partial_bn=True)
+    names = {name: value.clone() for name, value in model.state_dict().items()}
+    params = ScheduleParams()
+    before = [[id(w) for w in g["params"]] for g in model.groups(params, is_flow=False)]
+    made = synchronised(model, "cuda:0").train()
+    first, *others = norms(made.base_model)
+    assert isinstance(first, torch.nn.SyncBatchNorm) and others
+    assert first.training and not any(norm.training for norm in others)
+    assert [[id(w) for w in g["params"]] for g in made.groups(params, is_flow=False)] == before
+    after = made.state_dict()
+    assert names.keys() == after.keys()
+    assert all(torch.equal(names[name], after[name]) for name in names)
+
+
+def test_synchronised_normalisation_needs_gpus() -> None:
+    with pytest.raises(UsageError, match="does not run on CPUs: set sync_bn to false"):
+        synchronised(small(), "cpu")

@@ -15,7 +15,6 @@ from tsn import tiny  # noqa: E402
 from tsn.training import curve, job, run  # noqa: E402
 
 from flowpipe.store import open_store  # noqa: E402
-from flowpipe.train_recipe import LossParams  # noqa: E402
 from flowpipe.tsn.clips import Clip, clips_of, labels_of  # noqa: E402
 from flowpipe.tsn.losses import targets_of  # noqa: E402
 from flowpipe.types import Segment  # noqa: E402
@@ -28,7 +27,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @given(st.lists(st.sets(st.integers(0, 6), min_size=1), min_size=1, max_size=8))
 def test_targets_are_one_for_each_label(labels: list[set[int]]) -> None:
-    found = targets_of(labels_of([tuple(one) for one in labels]), 7, LossParams("bce"))
+    found = targets_of(labels_of([tuple(one) for one in labels]), 7, as_weights=True)
     expected = [[float(k in one) for k in range(7)] for one in labels]
     assert found.tolist() == expected and found.dtype == torch.float32
 

@@ -17,8 +17,9 @@ from tsn import tiny
 
 from flowpipe.recipe_file import read_recipe
 from flowpipe.tsn import run_folder
+from flowpipe.tsn.distributed import Processes
 from flowpipe.tsn.run_folder import LAST, read_checkpoint
-from flowpipe.tsn.train import TrainJob, train
+from flowpipe.tsn.train import Trainer, TrainJob, train
 
 tiny.register()
 MEASURED_HERE = ("seconds", "stalled_s", "stall_share", "snippets_per_s", "peak_memory_mb")
@@ -44,6 +45,10 @@ def job(
     return TrainJob(store, folder / run, made, modality, workers=0, **options)
 
 
+def trainer_of(wanted: TrainJob) -> Trainer:
+    return Trainer(wanted, Processes(), lambda line: None, lambda *step: None)
+
+
 def run(wanted: TrainJob) -> list[str]:
     told: list[str] = []
     train(wanted, told.append)
@@ -56,7 +61,7 @@ def interrupted(wanted: TrainJob, step: int, monkeypatch: pytest.MonkeyPatch) ->
 
     def save_and_stop(path: Path, values: Mapping[str, Any]) -> None:
         plain(path, values)
-        if values["step"] == step:
+        if path.name == LAST and values["step"] == step:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -65,8 +70,8 @@ def interrupted(wanted: TrainJob, step: int, monkeypatch: pytest.MonkeyPatch) ->
             run(replace(wanted, save_s=0.0))
 
 
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return read_checkpoint(folder / LAST)["model"]
+def weights(folder: Path, name: str = LAST) -> dict[str, torch.Tensor]:
+    return read_checkpoint(folder / name)["model"]
 
 
 def curve(folder: Path, name: str = "log.csv") -> list[dict[str, str]]:
@@ -77,8 +82,8 @@ def curve(folder: Path, name: str = "log.csv") -> list[dict[str, str]]:
         ]
 
 
-def assert_same_weights(one: Path, other: Path, **tolerance: float) -> None:
-    a, b = weights(one), weights(other)
+def assert_same_weights(one: Path, other: Path, name: str = LAST, **tolerance: float) -> None:
+    a, b = weights(one, name), weights(other, name)
     assert a.keys() == b.keys()
     for name in a:
         if tolerance:
