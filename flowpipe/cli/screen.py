@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,12 +18,23 @@ from typing import Any, TextIO
 
 import click
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from flowpipe.words import duration
+
 WIDTH_OF_LOGS = 160
+LOG_EVERY_S = 120.0
+"""Seconds between lines of progress in a log."""
 _CONTROLS = re.compile(
     "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]"
 )
@@ -97,25 +109,33 @@ def show_warning(
 
 @contextmanager
 def counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A function of (done, in all) that shows a bar on stderr, or one line in a log.
+    """A function of (done, in all) that shows a bar on stderr, or a line now and then in a log.
 
     Nothing is shown before its first call.
     """
     console = stderr()
     bar = Progress(
         TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+        TimeElapsedColumn(), TimeRemainingColumn(elapsed_when_finished=True),
         console=console, disable=not console.is_terminal, transient=True,
     )  # fmt: skip
     with bar:
         task = None
+        first, began, logged = 0, 0.0, 0.0
 
         def show(done: int, total: int) -> None:
-            nonlocal task
+            nonlocal task, first, began, logged
+            now = time.monotonic()
             if task is None:
                 task = bar.add_task(what, total=total)
+                first, began, logged = done, now, now
                 if not console.is_terminal:
                     say(f"{what}: {total}")
             bar.update(task, completed=done)
+            if not console.is_terminal and now - logged > LOG_EVERY_S and first < done < total:
+                logged = now
+                left_s = (now - began) / (done - first) * (total - done)
+                say(f"{what}: {done} of {total}, {duration(left_s)} left")
 
         yield show
 

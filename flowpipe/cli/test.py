@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
+from flowpipe.cli import EXIT_DONE
 from flowpipe.cli.evaluate import print_results
 from flowpipe.cli.paths import FILE, FOLDER_THERE
+from flowpipe.cli.processes import devices_option, launched
 from flowpipe.cli.screen import counting, say
 from flowpipe.cli.store_options import STORE_ARGUMENT, check_output
 from flowpipe.cli.test_options import test_options, test_params
@@ -18,7 +21,7 @@ from flowpipe.evaluation import Scores, evaluate, protocol_of, write_scores
 from flowpipe.recipe import plain
 from flowpipe.store import open_store
 from flowpipe.tsn.sampling import RULES
-from flowpipe.words import counted
+from flowpipe.words import counted, duration
 
 
 @click.command()
@@ -36,6 +39,9 @@ from flowpipe.words import counted
               "average at the end.")  # fmt: skip
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto",
               show_default=True)  # fmt: skip
+@devices_option("Processes of this machine that share the videos, each on a GPU of its own.")
+@click.option("--amp", type=click.Choice(["off", "bf16", "fp16"]), default="off",
+              show_default=True, help="Half precision.")  # fmt: skip
 def test(
     store: Path,
     run: Path,
@@ -44,27 +50,39 @@ def test(
     sampling: str | None,
     checkpoint: str,
     device: str,
+    devices: int | None,
+    amp: str,
     **changed: Any,
-) -> None:
+) -> int:
     """Score the test videos of a STORE with the network of a RUN.
 
     As the papers do: 25 snippets of 10 crops; scores before softmax are averaged over the crops and
     combined over the snippets by the consensus that was trained.
+
+    Scores of finished videos are kept in OUT.partial: the same command goes on where it was
+    interrupted, with any number of devices.
     """
     torch_or_why()
+    check_output(out, ".h5")
+    code = launched(devices, device)
+    if code is not None:
+        return code
     from flowpipe.tsn.device import chosen_device
+    from flowpipe.tsn.finished import partial_of
     from flowpipe.tsn.run_folder import RunFacts
     from flowpipe.tsn.test import TestJob
     from flowpipe.tsn.test import test as run_test
 
-    check_output(out, ".h5")
     params = test_params(RunFacts.read(run).test, **changed)
     job = TestJob(
         store.absolute(), run.absolute(), split, params, f"{checkpoint}.pt",
-        chosen_device(device), sampling,  # type: ignore[arg-type]
+        chosen_device(device), sampling, amp, partial_of(out.absolute()),  # type: ignore[arg-type]
     )  # fmt: skip
+    began = time.monotonic()
     with counting("testing videos") as progress:
-        tested = run_test(job, progress)
+        tested = run_test(job, progress, say)
+    if tested is None:  # the first process writes the file
+        return EXIT_DONE
     opened = open_store(store)
     positives = np.zeros(tested.scores.shape, bool)
     for row, video_id in enumerate(tested.video_ids):
@@ -74,8 +92,12 @@ def test(
         **plain(tested.facts),
         "split_name": split or f"test{tested.facts.split}",
         "consensus": tested.pooling.facts(),
+        "amp": amp,
     }
     write_scores(out, scores, facts)
-    say(f"{out}: {counted(len(tested.video_ids), 'video')}; {tested.pooling.words()}")
+    partial_of(out).unlink(missing_ok=True)
+    took = duration(time.monotonic() - began)
+    say(f"{out}: {counted(len(tested.video_ids), 'video')} in {took}; {tested.pooling.words()}")
     figures = evaluate(protocol_of(tested.facts.dataset), tested.scores, positives)
     print_results({facts["split_name"]: figures}, tested.facts.class_names, False, False)
+    return EXIT_DONE

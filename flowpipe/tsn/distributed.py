@@ -105,12 +105,34 @@ def own_device(device: str) -> str:
     return f"cuda:{number}"
 
 
+def placed(device: str) -> Processes:
+    """Return this process among those that `launch` or torchrun started, if one did.
+
+    They do not communicate: a test shares out its videos by rank alone. With CUDA each takes the
+    GPU of its number on the machine. Processes of `launch` share the machine's cores unless
+    OMP_NUM_THREADS is set, as torchrun sets it.
+
+    Raises
+    ------
+    BackendError
+        If this process has no GPU of its own.
+    """
+    own = own_device(device)
+    if "RANK" not in os.environ:
+        return Processes(device=own)
+    rank, world = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
+    if RENDEZVOUS in os.environ:
+        threading.Thread(target=_end_with_launcher, name="launcher", daemon=True).start()
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(max(1, torch.get_num_threads() // world))
+    return Processes(rank, world, own)
+
+
 @contextmanager
 def joined(device: str) -> Iterator[Processes]:
     """Join the processes that `launch` or torchrun started, if one did, while the block runs.
 
-    With CUDA each takes the GPU of its number on the machine. Processes of `launch` share the
-    machine's cores unless OMP_NUM_THREADS is set, as torchrun sets it.
+    See `placed` for their devices and threads.
 
     What the block made of them, a model in parallel among it, must be free at its end: only then do
     the group's threads end with it, and one that still ran when Python ends would abort the
@@ -121,28 +143,23 @@ def joined(device: str) -> Iterator[Processes]:
     BackendError
         If this process has no GPU of its own.
     """
-    own = own_device(device)
+    here = placed(device)
     if "RANK" not in os.environ:
-        yield Processes(device=own)
+        yield here
         return
     # Its functions keep the group that exists when they are defined, as a parameter's default: were
     # it first imported by DistributedDataParallel, no one could end the group's threads again.
     import_module("torch.distributed.nn")
     # NCCL guesses the GPU of a rank that is not bound to one; a wrong guess can hang a barrier.
-    bound: dict[str, Any] = {"backend": "gloo"}
-    if own != "cpu":
-        bound = {"backend": "nccl", "device_id": torch.device(own)}
+    options: dict[str, Any] = {"backend": "gloo"}
+    if here.device != "cpu":
+        options = {"backend": "nccl", "device_id": torch.device(here.device)}
     if RENDEZVOUS in os.environ:
-        threading.Thread(target=_end_with_launcher, name="launcher", daemon=True).start()
-        rank, world = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
-        if "OMP_NUM_THREADS" not in os.environ:
-            torch.set_num_threads(max(1, torch.get_num_threads() // world))
-        store = distributed.FileStore(os.environ[RENDEZVOUS], world)
-        distributed.init_process_group(store=store, rank=rank, world_size=world, **bound)
-    else:
-        distributed.init_process_group(**bound)
+        store = distributed.FileStore(os.environ[RENDEZVOUS], here.world)
+        options |= {"store": store, "rank": here.rank, "world_size": here.world}
+    distributed.init_process_group(**options)
     try:
-        yield Processes(distributed.get_rank(), distributed.get_world_size(), own)
+        yield here
     finally:
         gc.collect()
         distributed.destroy_process_group()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -62,6 +63,11 @@ class Network:
     device : str
     amp : str
         Key of `AMP`: precision of the network's arithmetic.
+
+    Attributes
+    ----------
+    digest : str
+        SHA-256 of the weights, hexadecimal.
     """
 
     def __init__(self, run: Path, checkpoint: str, device: str, amp: str = "off") -> None:
@@ -75,6 +81,7 @@ class Network:
             backbone, self.row, len(self.facts.class_names), self.input.channels, stream
         )
         self.model.load_state_dict(read_checkpoint(run / checkpoint)["model"])
+        self.digest = _digest(self.model)
         self.model.to(device).eval()
 
     def snippet_scores(
@@ -146,3 +153,12 @@ class Network:
             scores.append(logits[0].double().unflatten(0, x.shape[:2]).cpu())
             features.append(of_views[0].double().unflatten(0, x.shape[:2]).sum(1).cpu())
         return torch.cat(scores, 1), torch.stack(features).sum(0) / crops
+
+
+def _digest(model: TSN) -> str:
+    """Return the SHA-256 of all weights and statistics, by their names."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        found.update(name.encode())
+        found.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()

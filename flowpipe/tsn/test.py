@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,16 +10,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.errors import UsageError
+from flowpipe.errors import FlowpipeError, UsageError
 from flowpipe.evaluation.truth import ALL
+from flowpipe.recipe import plain
 from flowpipe.store import Store, open_store
 from flowpipe.train_recipe import Sampling, TestParams
 from flowpipe.tsn import mtwi
 from flowpipe.tsn.device import keep_freed_memory
+from flowpipe.tsn.distributed import placed
+from flowpipe.tsn.finished import Finished
 from flowpipe.tsn.network import Network, SnippetScores
 from flowpipe.tsn.pooling import Pooling
 from flowpipe.tsn.run_folder import LAST, RunFacts
 from flowpipe.tsn.sampling import RULES, Rule
+
+_POLL_S = 0.2
+"""Seconds between looks for the scores of the other processes."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,10 @@ class TestJob:
     device: str = "cpu"
     sampling: Sampling | None = None
     """Sampling strategy; None for the run's."""
+    amp: str = "off"
+    """Key of `AMP`: precision of the network's arithmetic."""
+    partial: Path | None = None
+    """File that keeps finished videos while the test runs; see `Finished`."""
 
 
 @dataclass(frozen=True)
@@ -48,23 +59,47 @@ class Tested:
     pooling: Pooling
 
 
-def test(job: TestJob, progress: Callable[[int, int], None]) -> Tested:
-    """Scores of all videos of a split that have images.
+def test(
+    job: TestJob,
+    progress: Callable[[int, int], None],
+    tell: Callable[[str], None] = lambda line: None,
+) -> Tested | None:
+    """Score all videos of a split that have images.
 
-    ``dense``: the mean over crops, then over the snippets, of what the network says before softmax.
-    ``mtwi``: snippets at a rate by time, see `mtwi`.
+    Crops are pooled, then snippets: see `Pooling`. The processes of `launch` or torchrun share the
+    videos; the file `job.partial` brings their scores together.
+
+    Parameters
+    ----------
+    job : TestJob
+    progress : callable
+        Told how many videos are finished, by all processes, and how many there are.
+    tell : callable
+        Told in a line what was finished before.
+
+    Returns
+    -------
+    Tested or None
+        None in all processes but the first.
 
     Raises
     ------
     UsageError
-        If the store lacks the modality, the split or the classes.
+        If the store lacks the modality, the split or the classes, or `job.partial` keeps another
+        test.
+    FlowpipeError
+        If the scores of a video are not finite.
     """
     if job.device == "cpu":
         keep_freed_memory()
-    network, store = Network(job.run, job.checkpoint, job.device), open_store(job.store)
+    here = placed(job.device)
+    if here.world > 1 and job.partial is None:
+        raise UsageError("several processes share a test through a file: partial is missing")
+    network, store = Network(job.run, job.checkpoint, here.device, job.amp), open_store(job.store)
     facts, params = network.facts, job.params or network.facts.test
     if job.sampling:
         facts = replace(facts, stream=replace(facts.stream, sampling=job.sampling))
+    facts = replace(facts, test=params)
     if store.header.class_names != facts.class_names:
         raise UsageError(
             f"{job.store} has other classes ({len(store.header.class_names)}) than {job.run} was "
@@ -80,14 +115,42 @@ def test(job: TestJob, progress: Callable[[int, int], None]) -> Tested:
     ]
     if not videos:
         raise UsageError(f"{job.store} has no videos of split {split}")
-    rule, crops = RULES[facts.stream.sampling], int(params.crops)
-    wanted = ((key, starts_of(network, store, key, params, rule)) for key in videos)
+    rule = RULES[facts.stream.sampling]
     pooling = Pooling(params, facts.stream, network.model.consensus)
-    scores = []
-    for scored in network.score_videos(store, wanted, crops, rule.tail):
-        scores.append(pooling(scored))
-        progress(len(scores), len(videos))
-    return Tested(tuple(videos), np.stack(scores), replace(facts, test=params), pooling)
+    starts = {key: starts_of(network, store, key, params, rule) for key in videos}
+    settings = {
+        "store": str(job.store), "store_digest": store.header.recipe_digest, "split": split,
+        "weights": network.digest, "amp": job.amp, **plain(facts),
+    }  # fmt: skip
+    with Finished(job.partial, settings) as finished:
+        # Longest first, so that each process gets as much; the same share on every start.
+        share = sorted(videos, key=lambda key: -len(starts[key]))[here.rank :: here.world]
+        left = [key for key in share if key not in finished.scores]
+        if here.is_first and len(left) < len(share):
+            tell(f"going on: {job.partial} has {len(finished.scores)} of {len(videos)} videos")
+        wanted = ((key, starts[key]) for key in left)
+        scored = network.score_videos(store, wanted, int(params.crops), rule.tail)
+        for key, of_snippets in zip(left, scored, strict=True):
+            finished.add(key, _finite(pooling(of_snippets), key, job.amp))
+            if here.is_first:
+                finished.update()
+                progress(len(finished.scores.keys() & starts), len(videos))
+        if not here.is_first:
+            return None
+        while missing := starts.keys() - finished.scores:
+            progress(len(videos) - len(missing), len(videos))
+            time.sleep(_POLL_S)
+            finished.update()
+        scores = np.stack([finished.scores[key] for key in videos])
+    return Tested(tuple(videos), scores, facts, pooling)
+
+
+def _finite(scores: NDArray[np.float64], video_id: str, amp: str) -> NDArray[np.float64]:
+    """Return scores; FlowpipeError if one of them is infinite or not a number."""
+    if np.isfinite(scores).all():
+        return scores
+    hint = "try --amp bf16 or off" if amp == "fp16" else "did the training diverge?"
+    raise FlowpipeError(f"the scores of {video_id} are not finite; {hint}")
 
 
 def starts_of(
