@@ -47,6 +47,9 @@ from flowpipe.errors import UsageError
 @click.option("--deterministic", is_flag=True,
               help="Use GPU kernels that repeat their results, where torch has them; slower.",
               )  # fmt: skip
+@click.option("--compile", "compiled", is_flag=True,
+              help="Compile the network with torch.compile, which needs a C++ compiler; the first "
+              "steps take minutes.")  # fmt: skip
 @click.option("--tensorboard", is_flag=True, help="Write RUN/tensorboard too.")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--log-every", type=click.IntRange(1), default=20, show_default=True,
@@ -78,6 +81,7 @@ def train(
     amp: str,
     accumulate: int,
     deterministic: bool,
+    compiled: bool,
     tensorboard: bool,
     seed: int,
     log_every: int,
@@ -116,7 +120,7 @@ def train(
     job = TrainJob(
         store.absolute(), run.absolute(), made, modality, split, chosen_device(device), workers,
         seed, amp, accumulate, weights, validate_every, save_every, keep_every or 0, log_every,
-        deterministic, tensorboard, tuple(path.absolute() for path in also),
+        deterministic, compiled, tensorboard, tuple(path.absolute() for path in also),
     )  # fmt: skip
     with watching(f"{modality} {split}") as stepped:
         run_training(job, say, stepped)

@@ -23,8 +23,9 @@ def network_input(
     stream: StreamParams,
     device: str,
     changes: Sequence[Changes] = (),
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """A crop of each video, in training and validation: float32 (B, S, channels, side, side).
+    """A crop of each video, in training and validation: `dtype` (B, S, channels, side, side).
 
     `images` are uint8 (S * read, C, H, W) of each video, anywhere. `changes` has the jitter of the
     colours of each video; validation has none.
@@ -38,7 +39,7 @@ def network_input(
     for video, change in zip(made, changes, strict=False):
         if change.colours:
             video.copy_(jittered(video, change.colours))
-    return input.normalised(made, row.pixels)
+    return input.normalised(made, row.pixels, dtype=dtype)
 
 
 def crops_of_snippets(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -39,7 +40,12 @@ class Input:
         return MODALITIES[self.modality].flows > 0
 
     def normalised(
-        self, images: Tensor, pixels: Pixels, *, frames_as_colours: bool = False
+        self,
+        images: Tensor,
+        pixels: Pixels,
+        *,
+        dtype: torch.dtype = torch.float32,
+        frames_as_colours: bool = False,
     ) -> Tensor:
         """Values of bytes -> what the network's weights take.
 
@@ -47,19 +53,23 @@ class Input:
         ----------
         images : uint8 (B, S * read, C, H, W)
         pixels : Pixels
+        dtype : torch.dtype
+            Type of the result: that of float32 values, rounded once.
         frames_as_colours : bool
             Repeat tsn-pytorch's mistake: see ``tsn_pytorch_diff`` of `Compat`.
 
         Returns
         -------
-        float (B, S, channels, H, W)
+        dtype (B, S, channels, H, W)
             The images of a snippet one after the other: x1, y1, x2, y2 ... of flow.
         """
         row = MODALITIES[self.modality]
         snippets = images.unflatten(1, (-1, self.read))
         if row.channels == 3 and pixels.bgr:
             snippets = snippets.flip(3)
-        snippets = snippets.float()  # a copy, changed in place from here on
+        # Differences of bytes are exact in half precision, the rest is not.
+        differs = self.stored != self.modality and not frames_as_colours
+        snippets = _copy(snippets, dtype if differs else torch.float32)
         if self.stored != self.modality:
             if frames_as_colours:
                 snippets = _as_tsn_pytorch_tests(snippets, pixels)
@@ -67,24 +77,41 @@ class Input:
         elif row.difference_of and row.zero_level is not None:
             snippets.sub_(row.zero_level).mul_(pixels.difference_scale)
         elif row.channels == 3:
-            shape = (1, 1, 1, 3, 1, 1)
-            mean = torch.tensor(pixels.mean, device=images.device).view(shape)
-            std = torch.tensor(pixels.std, device=images.device).view(shape)
+            mean, std = (_colour(values, images.device) for values in (pixels.mean, pixels.std))
             snippets.mul_(pixels.scale).sub_(mean).div_(std)
         else:
             if pixels.turned_x:
                 snippets[:, :, :, 0].neg_().add_(255)
             snippets.mul_(pixels.scale).sub_(pixels.flow_mean).div_(pixels.flow_std)
-        return snippets.flatten(2, 3)
+        return snippets.flatten(2, 3).to(dtype)
+
+
+@functools.cache
+def _colour(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Return a value for each colour, float32 (1, 1, 1, 3, 1, 1); copied to a device once, because
+    the CPU waits for a GPU with each copy."""
+    return torch.tensor(values, device=device).view(1, 1, 1, -1, 1, 1)
+
+
+def _copy(snippets: Tensor, dtype: torch.dtype) -> Tensor:
+    """Copy uint8 (B, S, read, C, H, W) to another type.
+
+    Several images of a snippet are copied to channels last, (B, S, H, W, read, C) in memory, which
+    is the network's layout. A single image stays in planes: on a CPU that takes half the time, the
+    network's own copy to its layout included.
+    """
+    images = snippets.flatten(0, 1).flatten(1, 2)
+    is_single = snippets.shape[2] == 1
+    layout = torch.contiguous_format if is_single else torch.channels_last
+    copied = images.to(dtype, memory_format=layout)
+    return copied.unflatten(1, snippets.shape[2:4]).unflatten(0, snippets.shape[:2])
 
 
 def _as_tsn_pytorch_tests(frames: Tensor, pixels: Pixels) -> Tensor:
     """Its test normalises frames as colours before they are subtracted."""
     if pixels.scale == 1:  # of BN-Inception: all frames alike, so that nothing of it is left
         return frames
-    shape = (1, 1, 1, 3, 1, 1)
-    mean = torch.tensor(pixels.mean, device=frames.device).view(shape)
-    std = torch.tensor(pixels.std, device=frames.device).view(shape)
+    mean, std = (_colour(values, frames.device) for values in (pixels.mean, pixels.std))
     first = (frames[:, :, :1] - mean / pixels.scale) / std
     return torch.cat([first, frames[:, :, 1:] / (2 * std.mean())], 2)
 

@@ -41,6 +41,7 @@ class Learner:
         *,
         amp: str = "off",
         accumulate: int = 1,
+        compile: bool = False,
     ) -> None:
         self.input, self.row, self.stream, self.processes = input, row, stream, processes
         if stream.sync_bn and processes.world > 1:
@@ -48,7 +49,12 @@ class Learner:
         self.model: TSN = model.to(processes.device)
         schedule = stream.schedule
         self.average = Average(self.model, schedule.ema) if schedule.ema else None
-        self.optimiser = optimiser_of(model.groups(schedule, is_flow=input.is_flow), schedule)
+        groups = model.groups(schedule, is_flow=input.is_flow)
+        # One kernel for all weights of a GPU; on a CPU it would round otherwise than the default.
+        fused = {"fused": True} if processes.device != "cpu" else {}
+        self.optimiser = optimiser_of(groups, schedule, **fused)
+        if compile:
+            self.model.compile()
         self.parallel: Any = processes.parallel(self.model)
         self.scaler = torch.amp.GradScaler("cuda", enabled=amp == "fp16")
         self._trained = [w for group in self.optimiser.param_groups for w in group["params"]]
@@ -150,14 +156,16 @@ class Learner:
 
         Returns
         -------
-        x : float32 (stop - start, segments, channels, side, side)
+        x : float32, or half precision, (stop - start, segments, channels, side, side)
         targets : int64 (stop - start,) or float32 (stop - start, classes)
             See `targets_of`.
         """
         device, behind = self.processes.device, min(stop, len(batch)) + batch.mixes
+        # The network rounds mixtures: rounded before and after they would be less exact.
+        dtype = self._amp if self._amp and not batch.mixes else torch.float32
         x = network_input(
             batch.images[start:behind], batch.crops[start:behind], self.input, self.row,
-            self.stream, device, batch.changes[start:behind],
+            self.stream, device, batch.changes[start:behind], dtype,
         )  # fmt: skip
         labels = batch.labels[start:behind].to(device, non_blocking=True)
         as_weights = batch.mixes or self.stream.loss.name == "bce"

@@ -94,5 +94,5 @@ def mixed(values: Tensor, shares: Tensor) -> Tensor:
     -------
     float (B, ...)
     """
-    weights = shares.to(values).view(-1, *[1] * (values.dim() - 1))
+    weights = shares.to(values, non_blocking=True).view(-1, *[1] * (values.dim() - 1))
     return torch.lerp(values[1:], values[:-1], weights)

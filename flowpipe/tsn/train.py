@@ -77,6 +77,8 @@ class TrainJob:
     """Steps between the lines that are told, and between readings of the device's figures."""
     deterministic: bool = False
     """Whether a GPU is to use kernels that repeat their results; a CPU does anyway."""
+    compile: bool = False
+    """Whether torch.compile makes kernels for the network."""
     tensorboard: bool = False
     also: tuple[Path, ...] = ()
     """Other stores of the same classes, all labelled videos of which are trained on too."""
@@ -172,7 +174,7 @@ class Trainer:
             )
         self.learner = Learner(
             model, self.input, self.row, self.stream, processes,
-            amp=job.amp, accumulate=job.accumulate,
+            amp=job.amp, accumulate=job.accumulate, compile=job.compile,
         )  # fmt: skip
         self.schedule = Schedule(self.stream.schedule, len(self.batches.sizes))
         self.loader = self._loader(videos["train"], self.batches)

@@ -25,11 +25,14 @@ class Gpus(TorchFunctionMode):
     ----------
     seen : set of (str, int)
         What was done, and the number of the GPU that was current then, or that a tensor named.
+    waits : list of str
+        Functions that copied from the CPU to a GPU and for which the CPU would have waited.
     """
 
     def __init__(self, count: int) -> None:
         super().__init__()
         self.count, self.seen, self._thread = count, set[tuple[str, int]](), threading.local()
+        self.waits: list[str] = []
 
     @property
     def current(self) -> int:
@@ -49,13 +52,16 @@ class Gpus(TorchFunctionMode):
         kwargs = kwargs or {}
         if function is torch.device:  # a name, with which nothing is done yet
             return function(*args, **kwargs)
+        names_gpu = any(map(_is_gpu, (*args, *kwargs.values())))
+        is_copy = function in (torch.tensor, torch.as_tensor, torch.Tensor.to, torch.Tensor.cuda)
+        if names_gpu and is_copy and not kwargs.get("non_blocking"):
+            self.waits.append(str(function))
         kwargs = {name: self._on_cpu(value) for name, value in kwargs.items()}
         return function(*map(self._on_cpu, args), **kwargs)
 
     def _on_cpu(self, value: Any) -> Any:
         """A named GPU -> the CPU, and note it."""
-        is_gpu = isinstance(value, torch.device) and value.type == "cuda"
-        if is_gpu or (isinstance(value, str) and value.partition(":")[0] == "cuda"):
+        if _is_gpu(value):
             number = torch.device(value).index
             self.seen.add(("tensor", self.current if number is None else number))
             return torch.device("cpu")
@@ -109,3 +115,8 @@ class Gpus(TorchFunctionMode):
             function(backend="gloo", **kwargs)
 
         return join
+
+
+def _is_gpu(value: object) -> bool:
+    is_device = isinstance(value, torch.device) and value.type == "cuda"
+    return is_device or (isinstance(value, str) and value.partition(":")[0] == "cuda")

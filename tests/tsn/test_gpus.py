@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,14 @@ from command import in_process
 
 torch = pytest.importorskip("torch", reason="needs torch")
 
+from tsn.gpus_stand_in import Gpus  # noqa: E402
 from tsn.training import environment, job, run  # noqa: E402
 
 from flowpipe.cli.processes import check_gpus  # noqa: E402
 from flowpipe.errors import BackendError, UsageError  # noqa: E402
+from flowpipe.tsn.distributed import Processes  # noqa: E402
 from flowpipe.tsn.launch import launch  # noqa: E402
+from flowpipe.tsn.train import Trainer  # noqa: E402
 
 TWO_GPUS = """
 import json, os, sys
@@ -51,6 +55,22 @@ def test_each_process_touches_its_own_gpu_only(
             f"join bound to cuda:{rank}", "tensor", "asked", "all_reduce", "all_gather",
             "pin memory in another thread", "broadcast",
         }  # fmt: skip
+
+
+@pytest.mark.parametrize("modality", ["rgb", "flow", "rgb_diff"])
+def test_a_step_waits_for_no_copy_to_the_gpu(store: Path, tmp_path: Path, modality: str) -> None:
+    wanted, here = job(store, tmp_path, modality=modality), Processes(device="cuda:0")
+    with Gpus(1) as gpus, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nothing pins memory here
+        trainer = Trainer(wanted, here, lambda line: None, lambda *step: None)
+        batches = iter(trainer.loader)
+        trainer.learner.step(next(batches), 4)  # constants are copied once
+        gpus.waits.clear()
+        trainer.learner.step(next(batches), 4)
+        assert not gpus.waits
+        torch.tensor([1.0], device="cuda:0")
+        assert gpus.waits, "the stand-in notices one"
+    assert trainer.learner.optimiser.defaults["fused"], "as a GPU has it"
 
 
 def test_a_process_without_a_gpu_says_so(

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch")
 
 from flowpipe.errors import UsageError  # noqa: E402
-from flowpipe.tsn.inputs import input_of  # noqa: E402
+from flowpipe.tsn.inputs import Input, input_of  # noqa: E402
 from flowpipe.tsn.pixels import CAFFE, LITE, MMACTION1, TORCHVISION, TSN_PYTORCH  # noqa: E402
 
 STORED = ("rgb", "flow", "warped_flow")
@@ -96,3 +96,22 @@ def test_tsn_pytorch_tests_differences_of_normalised_frames() -> None:
     second, third = ([v / 255 / std for v in row] for row in ((11, 22, 33), (111, 122, 133)))
     expected = [b - a for a, b in zip([*first, *second], [*second, *third], strict=True)]
     torch.testing.assert_close(found, torch.tensor(expected))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    ("modality", "length", "stored"),
+    [("rgb", 1, "rgb"), ("flow", 5, "flow"), ("rgb_diff", 5, "rgb"), ("rgb_diff", 5, "rgb_diff")],
+)
+def test_half_precision_is_the_single_precision_rounded_once(
+    modality: str, length: int, stored: str, dtype: torch.dtype
+) -> None:
+    made = Input(modality, length, stored)
+    shape = (2, 3 * made.read, 2 if modality == "flow" else 3, 8, 6)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator())
+    for pixels in (TSN_PYTORCH, TORCHVISION, MMACTION1):
+        single = made.normalised(images, pixels)
+        half = made.normalised(images, pixels, dtype=dtype)
+        assert half.dtype == dtype and torch.equal(half, single.to(dtype))
+        if length > 1:  # the network need not copy it to its own layout
+            assert half.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ torch = pytest.importorskip("torch", reason="needs torch")
 
 from torch.nn import functional  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
-from tsn.training import curve, job, run  # noqa: E402
+from tsn.training import assert_same_weights, curve, job, run  # noqa: E402
 
 from flowpipe.tsn import device  # noqa: E402
 from flowpipe.tsn.clips import Batch  # noqa: E402
@@ -75,6 +76,20 @@ def test_a_step_does_not_wait_for_the_device(
         float(torch.ones(()))
     with NoReading():
         trainer.learner.step(batch, 4)
+
+
+def test_a_compiled_network_is_the_same_network(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without the C++ compiler, which takes a minute: what is traced is what would be compiled.
+    eager = functools.partialmethod(torch.nn.Module.compile, backend="eager")
+    monkeypatch.setattr(torch.nn.Module, "compile", eager)
+    torch._dynamo.reset()
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    for name, compiled in (("plain", False), ("compiled", True)):
+        run(job(store, tmp_path, name, backbone="tiny_bn", end=2, compile=compiled))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > before
+    assert_same_weights(tmp_path / "plain", tmp_path / "compiled", rtol=1e-4, atol=1e-6)
 
 
 def test_steps_are_told_and_logged(store: Path, tmp_path: Path) -> None:
