@@ -78,6 +78,26 @@ def tied_average_precision(scores: NDArray[np.floating], positives: NDArray[np.b
     return float(np.sum(np.diff(found, prepend=0) * found / (last + 1)) / hits.sum())
 
 
+def mean_average_precision(scores: NDArray[np.floating], positives: NDArray[np.bool_]) -> float:
+    """Return the mean of `tied_average_precision` over the classes that a video has.
+
+    Parameters
+    ----------
+    scores : float (N, C)
+    positives : bool (N, C)
+
+    Returns
+    -------
+    float
+        NaN where no video has a label.
+    """
+    known = [
+        tied_average_precision(scores[:, k], positives[:, k])
+        for k in np.flatnonzero(positives.any(0))
+    ]
+    return float(np.mean(known)) if known else float("nan")
+
+
 def _ranked(scores: NDArray[np.floating], positives: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return positives[np.argsort(-scores, kind="stable")]
 

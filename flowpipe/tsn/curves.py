@@ -13,7 +13,7 @@ PICTURE, EVENTS = "curve.png", "tensorboard"
 _TAGS = {
     "train_loss": "loss/training", "val_loss": "loss/validation",
     "train_accuracy": "accuracy/training", "val_accuracy": "accuracy/validation",
-    "lr": "schedule/lr", "snippets_per_s": "speed/snippets_per_s",
+    "val_map": "map/validation", "lr": "schedule/lr", "snippets_per_s": "speed/snippets_per_s",
     "stall_share": "speed/stall_share", "peak_memory_mb": "memory/peak_mb",
 }  # fmt: skip
 _STEP_TAGS = {
@@ -66,8 +66,10 @@ class Board:
         self._writer.close()
 
 
-def draw(run: Path, rows: Sequence[Mapping[str, Any]], title: str) -> Path:
+def draw(run: Path, rows: Sequence[Mapping[str, Any]], title: str, by_steps: bool = True) -> Path:
     """Draw loss and accuracy over the epochs into the run's folder.
+
+    Gray lines mark the epochs in which the learning rate was lowered, if it is lowered in steps.
 
     Raises
     ------
@@ -87,7 +89,7 @@ def draw(run: Path, rows: Sequence[Mapping[str, Any]], title: str) -> Path:
             if points:
                 axes.plot(*zip(*points, strict=True), style, label=half, markersize=4)
         drops = [a["epoch"] for a, b in zip(rows, rows[1:], strict=False) if b["lr"] < a["lr"]]
-        for k, epoch in enumerate(drops):
+        for k, epoch in enumerate(drops if by_steps else []):
             label = "" if k else "learning rate lowered"
             axes.axvline(epoch, color="0.8", zorder=0, label=label)
         axes.set_xlabel("epoch")

@@ -58,6 +58,14 @@ class Processes:
         distributed.all_gather(found, on_device)
         return [one.cpu() for one in found]
 
+    def gather_rows(self, own: Tensor) -> Tensor:
+        """Return the rows of a table of every process, (rows, columns), on the CPU."""
+        counts = [int(count) for count in self.gather(torch.tensor([len(own)]))]
+        padded = own.new_zeros(max(counts), own.shape[1])
+        padded[: len(own)] = own
+        tables = zip(self.gather(padded), counts, strict=True)
+        return torch.cat([table[:count] for table, count in tables])
+
     def share(self, tensors: Iterable[Tensor]) -> None:
         """Give all processes the first one's values."""
         if self.world > 1:

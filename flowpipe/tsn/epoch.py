@@ -72,7 +72,7 @@ class State:
 
 def row_of(
     trained: Sums,
-    validated: Sums | None,
+    validated: Mapping[str, float] | None,
     *,
     epoch: int,
     step: int,
@@ -81,7 +81,7 @@ def row_of(
     lr: float,
     peak_memory_mb: float,
 ) -> dict[str, Any]:
-    """Return the row of an epoch; sums are those of all `world` processes together."""
+    """Return the row of an epoch; all sums and figures are of all `world` processes together."""
     row = {
         "epoch": epoch,
         "step": step,
@@ -94,7 +94,7 @@ def row_of(
         "peak_memory_mb": round(peak_memory_mb, 1),
     }
     if validated is not None:
-        row |= {f"val_{name}": value for name, value in validated.means().items()}
+        row |= {f"val_{name}": value for name, value in validated.items()}
     return row
 
 
@@ -109,6 +109,8 @@ def words_of(row: Mapping[str, Any], epochs: int) -> str:
             f"; validation loss {row['val_loss']:.4f}, accuracy {row['val_accuracy']:.3f}, top-5 "
             f"{row['val_top5']:.3f}"
         )
+    if "val_map" in row:
+        words += f", mAP {row['val_map']:.3f}"
     left_s = (epochs - row["epoch"]) * row["seconds"]
     return words + (
         f"; {row['snippets_per_s']:.0f} snippets/s, waited for data "

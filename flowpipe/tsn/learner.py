@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flowpipe.evaluation.ranking import mean_average_precision
 from flowpipe.train_recipe import StreamParams
 from flowpipe.tsn.averaging import Average
 from flowpipe.tsn.backbones import Row
@@ -101,8 +102,15 @@ class Learner:
         return nn.utils.get_total_norm([w.grad for w in self._trained if w.grad is not None])
 
     @torch.no_grad()
-    def validate(self, batches: Iterable[Batch]) -> Sums:
-        """Return the sums of this process' share; the network is left in evaluation mode."""
+    def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """Return the figures of the validation; the network is left in evaluation mode.
+
+        Returns
+        -------
+        dict
+            `Sums.means` over the videos of all processes, and ``map``, the mean average precision,
+            where each class has a loss of its own.
+        """
         self.model.eval()
         network = self.validated.eval()
         # Each process has statistics of its own; the checkpoint has the first one's.
@@ -111,16 +119,26 @@ class Learner:
             self.processes.share(network.buffers())
         plain = replace(self.stream.loss, label_smoothing=0.0)
         measured = torch.zeros(MEASURED, dtype=torch.float64, device=self.processes.device)
-        videos = 0
+        none = torch.empty(0, self.model.new_fc.out_features)
+        videos, scores, positives = 0, [none], [none]
         for batch in batches:
-            videos += len(batch.labels)
-            for start in range(0, len(batch.labels), _VALIDATED_AT_ONCE):
+            videos += len(batch)
+            for start in range(0, len(batch), _VALIDATED_AT_ONCE):
                 # Not through DDP: processes may have different numbers of videos.
                 stop = start + _VALIDATED_AT_ONCE
                 logits, labels = self._forward(network, batch, start, stop)
                 losses = loss_of(logits, labels, plain)
                 measured += measure(losses, logits, labels)
-        return Sums(*[*measured.tolist(), float(videos)])
+                if plain.name == "bce":
+                    scores.append(logits.cpu())
+                    positives.append(labels.cpu())
+        sums = Sums(*self.processes.total(*measured.tolist(), float(videos)))
+        figures = sums.means()
+        if plain.name == "bce":
+            together = (self.processes.gather_rows(torch.cat(own)) for own in (scores, positives))
+            ranked, labelled = (table.numpy() for table in together)
+            figures["map"] = mean_average_precision(ranked, labelled > 0)
+        return figures
 
     @property
     def validated(self) -> nn.Module:

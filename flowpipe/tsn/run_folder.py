@@ -24,7 +24,8 @@ LAST, BEST, OF_EPOCH, EMA = "last.pt", "best.pt", "epoch-{:03d}.pt", "ema.pt"
 """Checkpoints: at the end, of the best validation, of an epoch; the averaged weights at the end."""
 COLUMNS = (
     "epoch", "step", "lr", "train_loss", "train_accuracy", "train_top5", "val_loss", "val_accuracy",
-    "val_top5", "seconds", "stall_share", "snippets_per_s", "gradient_norm", "peak_memory_mb",
+    "val_top5", "val_map", "seconds", "stall_share", "snippets_per_s", "gradient_norm",
+    "peak_memory_mb",
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -219,7 +219,8 @@ class Trainer:
         facts = self.facts
         title = f"{facts.modality}, split {facts.split}: {facts.stream.backbone}"
         try:
-            self.tell(f"curves: {draw(self.job.run, self.state.rows, title)}")
+            by_steps = facts.stream.schedule.lr_policy == "step"
+            self.tell(f"curves: {draw(self.job.run, self.state.rows, title, by_steps)}")
         except BackendError as error:
             self.tell(f"no picture of the curves: {error}")
 
@@ -290,10 +291,8 @@ class Trainer:
         agreed = self.state.step % _AGREED_EVERY == 0
         return agreed and self.processes.total(float(late))[0] > 0
 
-    def _note(self, epoch: int, validated: Sums | None) -> None:
+    def _note(self, epoch: int, validated: dict[str, float] | None) -> None:
         """Write the row of an epoch; save the weights if they are the best so far."""
-        if validated is not None:
-            validated = Sums(*self.processes.total(*astuple(validated)))
         row = row_of(
             self.state.sums, validated,
             epoch=epoch + 1, step=self.state.step, segments=self.stream.segments,
@@ -304,8 +303,9 @@ class Trainer:
         self.state.rows.append(row)
         if self.board:
             self.board.write(row)
-        if row.get("val_accuracy", -1.0) > self.state.best:
-            self.state.best = row["val_accuracy"]
+        figure = row.get("val_map", row.get("val_accuracy", -1.0))
+        if figure > self.state.best:
+            self.state.best = figure
             self._save(BEST)
         if self.processes.is_first:
             run_folder.write_log(self.job.run, self.state.rows)

@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 from flowpipe.tsn.curves import draw  # noqa: E402
 
 
-def drawn(run: Path, epochs: int, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def drawn(run: Path, epochs: int, monkeypatch: pytest.MonkeyPatch, *options: bool) -> list[Any]:
     rows = [
         {
             "epoch": k, "lr": 0.1 if k < 3 else 0.01, "train_loss": 2.0 / k, "val_loss": 2.5 / k,
@@ -26,7 +26,7 @@ def drawn(run: Path, epochs: int, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(
         figure.Figure, "savefig", lambda self, *a, **k: (kept.append(self), save(self, *a, **k))
     )
-    assert draw(run, rows, "flow 1").stat().st_size
+    assert draw(run, rows, "flow 1", *options).stat().st_size
     return list(kept[0].axes)
 
 
@@ -48,3 +48,10 @@ def test_the_line_of_a_lower_learning_rate_is_named(
     for axes in drawn(tmp_path, 4, monkeypatch):
         words = [text.get_text() for text in axes.get_legend().get_texts()]
         assert words == ["training", "validation", "learning rate lowered"]
+
+
+def test_a_rate_that_falls_at_each_step_has_no_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for axes in drawn(tmp_path, 4, monkeypatch, False):
+        assert len(axes.lines) == 2

@@ -8,15 +8,19 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch")
+metrics = pytest.importorskip("sklearn.metrics", reason="needs scikit-learn")
 
-from hypothesis import given  # noqa: E402
+from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from tsn import tiny  # noqa: E402
 from tsn.training import curve, job, run  # noqa: E402
 
+from flowpipe.evaluation.ranking import mean_average_precision  # noqa: E402
 from flowpipe.store import open_store  # noqa: E402
 from flowpipe.tsn.clips import Clip, clips_of, labels_of  # noqa: E402
+from flowpipe.tsn.learner import Learner  # noqa: E402
 from flowpipe.tsn.losses import targets_of  # noqa: E402
+from flowpipe.tsn.run_folder import read_checkpoint  # noqa: E402
 from flowpipe.types import Segment  # noqa: E402
 
 
@@ -25,6 +29,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.make_store(tmp_path_factory.mktemp("several") / "store", several=True)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sets(st.integers(0, 6), min_size=1), min_size=1, max_size=8))
 def test_targets_are_one_for_each_label(labels: list[set[int]]) -> None:
     found = targets_of(labels_of([tuple(one) for one in labels]), 7, as_weights=True)
@@ -60,11 +65,43 @@ def test_it_learns_all_labels_of_a_video(several: Path, tmp_path: Path) -> None:
     from flowpipe.tsn import test as testing
 
     wanted = job(several, tmp_path, end=20, validate_every=10, stream=BCE)
-    run(wanted)
+    told = run(wanted)
     rows = curve(wanted.run)
     # the loss of a network that knows nothing is 3 log 2
     assert float(rows[0]["train_loss"]) > 1.8 and float(rows[-1]["val_loss"]) < 1.0
+    assert float(rows[-1]["val_map"]) == 1.0 and "mAP 1.000" in told[-2]
+    assert rows[-2]["val_map"] == ""
     tested = testing.test(testing.TestJob(several, wanted.run), lambda done, total: None)
     labels = [open_store(several).videos[video_id].labels for video_id in tested.video_ids]
     for scores, known in zip(tested.scores, labels, strict=True):
         assert list(np.flatnonzero(scores > 0)) == list(known)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 12), st.integers(1, 4), st.integers(0, 99))
+def test_map_is_scikit_learn_s(count: int, classes: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, 5, (count, classes)).astype(float)
+    positives = rng.random((count, classes)) < 0.4
+    known = positives.any(0)
+    found = mean_average_precision(scores, positives)
+    if known.any():
+        expected = metrics.average_precision_score(positives[:, known], scores[:, known])
+        assert found == pytest.approx(expected, abs=1e-12)
+    else:
+        assert np.isnan(found)
+
+
+def test_the_best_checkpoint_is_that_of_the_best_map(
+    several: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = job(several, tmp_path, end=3, validate_every=1, stream=BCE)
+    figures = iter([(0.2, 0.9), (0.8, 0.1), (0.5, 0.5)])  # mAP and accuracy, epoch by epoch
+
+    def validate(learner: Learner, batches: object) -> dict[str, float]:
+        precision, accuracy = next(figures)
+        return {"loss": 1.0, "accuracy": accuracy, "top5": 1.0, "map": precision}
+
+    monkeypatch.setattr(Learner, "validate", validate)
+    run(wanted)
+    assert read_checkpoint(wanted.run / "best.pt")["step"] == 6
