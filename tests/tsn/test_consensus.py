@@ -110,6 +110,13 @@ def test_learned_weights_begin_as_the_average(name: str) -> None:
     torch.testing.assert_close(fresh(logits, features), logits.mean(1))
 
 
+def test_linear_weights_of_other_places_are_their_sum_times_the_average() -> None:
+    module, _, _ = make("linear")
+    logits = torch.randn(B, 7, C, dtype=torch.float64)
+    wanted = module.weight.detach().sum() * logits.sum(1) / 7
+    torch.testing.assert_close(module(logits, logits).detach(), wanted)
+
+
 @pytest.mark.parametrize("name", CONSENSUS)
 def test_a_test_may_have_other_numbers_of_snippets(name: str) -> None:
     module = CONSENSUS[name](K, D, 3)

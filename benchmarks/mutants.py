@@ -1,0 +1,216 @@
+"""Mutation testing: which small changes of sampling, crops, consensus and fusion no test notices.
+
+    python benchmarks/mutants.py [--only sampling]
+
+One change at a time to the syntax tree of a module: a comparison, an operator, a constant, a
+condition, a function by its opposite. A process in which torch and pytest are already imported is
+forked for each; the changed module takes the place of the real one there, and the tests of the
+module run until one fails. Nothing is written to the tree. A change is killed by a failing test and
+by hanging; survivors are printed with their line. ``EQUIVALENT`` has those that change nothing that
+can be observed, each with its reason; the run ends with 1 if there are others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import copy
+import importlib.abc
+import importlib.util
+import io
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LIMIT_S = 60
+"""Time for the tests of one change, many times what they need."""
+
+RECORDED = "tsn/test_recorded.py"
+SUBJECTS = {
+    "sampling": ("tsn/sampling.py", ("tsn/test_sampling.py", RECORDED), "sampling"),
+    "crops": ("tsn/crops.py", ("tsn/test_crops.py", RECORDED), "crop or centre"),
+    "consensus": ("tsn/consensus.py", ("tsn/test_consensus.py",), ""),
+    "mtwi": ("tsn/mtwi.py", ("tsn/test_mtwi.py", RECORDED), "mtwi or window"),
+    "fusion": ("evaluation/fusion.py", ("evaluation/test_fusion.py", RECORDED), "fusion"),
+}
+"""Module, tests and what they are chosen by (``-k``), by subject."""
+
+EQUIVALENT = {
+    "sampling: return _centres(images, segments, length) if images >= length else _zeros(segments)"
+    " -> return _centres(images, segments, length) if images > length else _zeros(segments)":
+        "for one start both are zeros",
+    "consensus: attention = torch.softmax(self.relevance(features), dim=1)"
+    " -> attention = torch.softmax(self.relevance(features), dim=-1)":
+        "there are two dimensions",
+}  # fmt: skip
+"""Survivors by ``subject: line of code -> changed line``, and why nothing can notice them."""
+
+OPPOSITES = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is, ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Div, ast.Mod: ast.FloorDiv, ast.And: ast.Or, ast.Or: ast.And,
+    ast.BitXor: ast.BitAnd, ast.BitOr: ast.BitAnd, ast.MatMult: ast.Mult,
+}  # fmt: skip
+NAMES = {
+    "min": "max", "max": "min", "floor": "ceil", "ceil": "floor", "minimum": "maximum",
+    "any": "all", "all": "any", "around": "floor", "sort": "asarray", "argmax": "argmin",
+    "mean": "sum", "sum": "mean", "zeros": "ones", "searchsorted": "digitize", "exp": "expm1",
+}  # fmt: skip
+
+
+def sites(tree: ast.AST) -> Iterator[tuple[ast.AST, str, object]]:
+    """Yield (node, field, value) of every change: what the field of the node becomes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            for k, operator in enumerate(node.ops):
+                ops = [*node.ops]
+                ops[k] = OPPOSITES[type(operator)]()
+                yield node, "ops", ops
+        elif (
+            isinstance(node, ast.BinOp | ast.AugAssign | ast.BoolOp) and type(node.op) in OPPOSITES
+        ):
+            yield node, "op", OPPOSITES[type(node.op)]()
+        elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
+            yield node, "value", not node.value
+        elif isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+            yield node, "value", node.value + 1
+            if node.value:
+                yield node, "value", -node.value
+        elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.USub):
+            yield node, "op", ast.UAdd() if isinstance(node.op, ast.USub) else ast.Not()
+        elif isinstance(node, ast.Attribute) and node.attr in NAMES:
+            yield node, "attr", NAMES[node.attr]
+        elif isinstance(node, ast.Name) and node.id in NAMES:
+            yield node, "id", NAMES[node.id]
+        if isinstance(node, ast.If | ast.IfExp):
+            for value in (True, False):
+                yield node, "test", ast.Constant(value)
+
+
+def changes(text: str) -> Iterator[tuple[int, str, str, ast.Module]]:
+    """Yield line number, the line's code before and after, and the tree of every change."""
+    tree = ast.parse(text)
+    _strip(tree)
+    for node, field, value in [*sites(tree)]:
+        before = getattr(node, field)
+        plain = ast.unparse(tree).splitlines()
+        setattr(node, field, value)
+        changed = ast.unparse(tree).splitlines()
+        different = [(a, b) for a, b in zip(plain, changed, strict=True) if a != b]
+        if different:
+            old, new = different[0]
+            yield node.lineno, old.strip(), new.strip(), copy.deepcopy(tree)
+        setattr(node, field, before)
+
+
+def _strip(tree: ast.AST) -> None:
+    """Take out what tests cannot notice: docstrings, annotations, options of data classes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            node.decorator_list = [getattr(mark, "func", mark) for mark in node.decorator_list]
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+            for argument in [*node.args.args, *node.args.kwonlyargs]:
+                argument.annotation = None
+        for name, value in ast.iter_fields(node):
+            if name == "body" and isinstance(value, list):
+                kept = [s for s in value if not _is_text(s)]
+                node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]
+
+
+def _is_text(statement: ast.AST) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+
+
+class Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Gives a changed tree where its module is imported."""
+
+    def __init__(self, module: str, path: Path, tree: ast.Module) -> None:
+        self.module, self.path, self.tree = module, path, tree
+
+    def find_spec(self, name, path=None, target=None):  # type: ignore[no-untyped-def]
+        if name == self.module:
+            return importlib.util.spec_from_file_location(name, self.path, loader=self)
+        return None
+
+    def create_module(self, spec):  # type: ignore[no-untyped-def]
+        return None
+
+    def exec_module(self, module) -> None:  # type: ignore[no-untyped-def]
+        exec(compile(ast.fix_missing_locations(self.tree), str(self.path), "exec"), vars(module))
+
+
+def passes(
+    path: Path, tree: ast.Module, tests: tuple[str, ...], chosen: str, limit_s: float
+) -> bool:
+    """Run tests with a changed module in a fork; True if all pass in time."""
+    child = os.fork()
+    if not child:
+        code = 1
+        with contextlib.suppress(BaseException):
+            os.setpgid(0, 0)
+            for stream in (1, 2):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+            sys.stdout = sys.stderr = io.StringIO()
+            module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            sys.meta_path.insert(0, Changed(module, path, tree))
+            import pytest
+
+            options = ["-x", "-q", "-n0", "-p", "no:cacheprovider", "-k", chosen]
+            code = int(pytest.main([*options, *(str(ROOT / "tests" / name) for name in tests)]))
+        os._exit(code)
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return status == 0
+        time.sleep(0.02)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return False
+
+
+def examine(subject: str) -> tuple[int, int]:
+    """Print the survivors of a subject; return how many changes there were and how many lived."""
+    name, tests, chosen = SUBJECTS[subject]
+    path = ROOT / "flowpipe" / name
+    text = path.read_text("utf-8")
+    tree = ast.parse(text)
+    sound = passes(path, tree, tests, chosen, 5 * LIMIT_S)
+    assert sound, f"the tests of {subject} fail without a change"
+    made = lived = 0
+    for line, old, new, changed in changes(text):
+        made += 1
+        if passes(path, changed, tests, chosen, LIMIT_S):
+            key = f"{subject}: {old} -> {new}"
+            reason = EQUIVALENT.get(key)
+            lived += reason is None
+            print(f"{name}:{line}: {old}\n    -> {new}\n    {reason or 'SURVIVED'}", flush=True)
+    print(f"{subject}: {made} changes, {lived} survived without a reason", flush=True)
+    return made, lived
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=SUBJECTS, action="append")
+    options = parser.parse_args()
+    os.chdir(ROOT)
+    sys.path.insert(0, str(ROOT))
+    # Imported once, so that a fork has them; nothing of flowpipe may be among them.
+    import hypothesis  # noqa: F401
+    import numpy  # noqa: F401
+    import torch
+
+    torch.set_num_threads(1)
+    lived = sum(examine(subject)[1] for subject in options.only or SUBJECTS)
+    return int(lived > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
