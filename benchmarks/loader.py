@@ -116,10 +116,10 @@ def compare(folder: Path, modality: str, batch: int) -> None:
     root, snippets = folder / "jpeg", len(drawn) * SEGMENTS
 
     def ours() -> list[Batch]:
-        return [clips.__getitems__(some) for some in batches]
+        return [Batch([clips.read(some)]) for some in batches]
 
     def our_input(made: Sequence[Batch]) -> list[Tensor]:
-        return [network_input(one.images, one.crops, input, ROW, STREAM, "cpu") for one in made]
+        return [network_input(one.images, one.samples, input, ROW, STREAM, "cpu") for one in made]
 
     def theirs() -> list[Tensor]:
         return [pil_input(pil_images(root, one, modality), one, modality) for one in drawn]

@@ -104,7 +104,7 @@ class FlowpipeError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions with keyword arguments do not survive pickling between workers on their own.
-        return _rebuild, (type(self), str(self), self.reason)
+        return _rebuild, (type(self), str(self), self.reason), self.__dict__
 
 
 def _rebuild(cls: type[FlowpipeError], message: str, reason: str) -> FlowpipeError:

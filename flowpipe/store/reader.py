@@ -195,7 +195,7 @@ class Store:
     def snippets(self, requests: Sequence[Request]) -> list[NDArray[np.uint8]]:
         """Many snippets, in the order asked for, read in the order they lie on disk."""
         result: list[Any] = [None] * len(requests)
-        for i in self._in_disk_order(requests):
+        for i in self.in_disk_order(requests):
             result[i] = self.snippet(*requests[i])
         return result
 
@@ -224,7 +224,7 @@ class Store:
         KeyError, IndexError, FormatError
             As `snippet` does.
         """
-        order = self._in_disk_order(requests)
+        order = self.in_disk_order(requests)
         found = {i: self._want(requests[i], outs[i], parts[i] if parts else None) for i in order}
         wants = {i: want for i, want in found.items() if want}
         failed = read_batch(list(wants.values()), threads, check=self._check)
@@ -233,7 +233,8 @@ class Store:
             if i not in done:
                 self.snippet(*requests[i], outs[i])
 
-    def _in_disk_order(self, requests: Sequence[Request]) -> list[int]:
+    def in_disk_order(self, requests: Sequence[Request]) -> list[int]:
+        """Return the positions of requests in the order in which they lie on disk."""
         return sorted(range(len(requests)), key=lambda i: self._place_of(requests[i]))
 
     def _want(self, request: Request, out: NDArray[np.uint8], part: Part | None) -> Want | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from flowpipe.store.batch import Part
 from flowpipe.tsn.crops import Crop
 
 Turned = Literal["nothing", "x", "mmaction2"]
@@ -49,7 +50,7 @@ def cut(images: Tensor, crop: Crop, side: int, *, turned: Turned, antialias: boo
 
 
 def batch_of(
-    videos: Sequence[Tensor],
+    videos: Iterable[Tensor],
     crops: Sequence[Crop],
     side: int,
     *,
@@ -63,6 +64,28 @@ def batch_of(
             for video, crop in zip(videos, crops, strict=True)
         ]
     )
+
+
+def placed(images: Tensor, part: Part, size: tuple[int, int]) -> Tensor:
+    """Part of some images -> whole images, black outside of it.
+
+    Parameters
+    ----------
+    images : uint8 (N, C, h, w)
+    part : (top, bottom, left, right)
+        Rows and columns that `images` are.
+    size : (H, W)
+
+    Returns
+    -------
+    uint8 (N, C, H, W)
+    """
+    top, bottom, left, right = part
+    shape = (*images.shape[:2], *size)
+    layout = torch.channels_last if images.stride(1) == 1 else torch.contiguous_format
+    whole = torch.empty(shape, dtype=images.dtype, device=images.device, memory_format=layout)
+    whole.zero_()[:, :, top:bottom, left:right] = images
+    return whole
 
 
 def scaled(images: Tensor, width: int, height: int, *, antialias: bool = True) -> Tensor:

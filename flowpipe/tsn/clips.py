@@ -6,25 +6,26 @@ of the loader, nor on how many processes share a batch. So a run can be resumed 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from flowpipe.errors import UsageError
 from flowpipe.evaluation.truth import ALL
+from flowpipe.modality import MODALITIES
 from flowpipe.store import Store, Video, open_store
+from flowpipe.store.batch import Part
 from flowpipe.train_recipe import AugmentParams
-from flowpipe.tsn.crops import Crop, centre_of, random_crop
+from flowpipe.tsn.crops import Crop, centre_of, most_pixels, random_crop
 from flowpipe.tsn.inputs import Input
 from flowpipe.tsn.photometric import Changes, random_changes
-from flowpipe.tsn.reading import Wanted, read_images
+from flowpipe.tsn.reading import Packed, Wanted, read_packed
 from flowpipe.tsn.sampling import RULES, images_of
 
 
@@ -45,38 +46,70 @@ class Clip:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """What becomes of the images of one video, of which only a part is there."""
+
+    crop: Crop
+    """Crop of the part; of the whole image if that is scaled first."""
+    part: Part
+    """Rows and columns of the stored images that are there: top, bottom, left, right."""
+    size: tuple[int, int]
+    """Height and width of the stored images."""
+    labels: tuple[int, ...]
+    changes: Changes = Changes()
+    """Changes of colour and mixture; none in validation."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive samples of a batch, read by one worker."""
+
+    packed: Packed
+    samples: tuple[Sample, ...]
+    mixes: bool = False
+    """Whether each video of the batch is mixed with the next one."""
+
+    def pin_memory(self) -> Chunk:
+        """Return the same in memory that travels to a GPU while the CPU goes on."""
+        return self._moved(self.packed.memory.pin_memory())
+
+    def to(self, device: str) -> Chunk:
+        """Return the same on a device."""
+        return self._moved(self.packed.memory.to(device, non_blocking=True))
+
+    def _moved(self, memory: Tensor) -> Chunk:
+        return replace(self, packed=self.packed._replace(memory=memory))
+
+
 class Batch:
     """Videos as training or validation sees them in one step."""
 
-    images: Tensor | list[Tensor]
-    """uint8 (B, S * read, C, H, W), or by video where they differ in size."""
-    crops: list[Crop]
+    images: list[Tensor]
+    """uint8 (S * read, C, h, w) of each video: the part that its crop needs."""
+    samples: list[Sample]
     labels: Tensor
     """Classes, int64 (B, most labels of a video); -1 where a video has fewer."""
-    changes: list[Changes]
-    """Changes of colour and mixtures of each video; empty for none."""
-    mixes: bool = False
+    mixes: bool
     """Whether each video is mixed with the next one; the last one is there for that alone."""
+
+    def __init__(self, chunks: Iterable[Chunk]) -> None:
+        chunks = list(chunks)
+        self.images = [images for chunk in chunks for images in chunk.packed.videos()]
+        self.samples = [sample for chunk in chunks for sample in chunk.samples]
+        labels = labels_of([sample.labels for sample in self.samples])
+        self.labels = labels.pin_memory() if self.images[0].is_cuda else labels
+        self.mixes = chunks[0].mixes
 
     def __len__(self) -> int:
         """Return the number of videos that are trained on or validated."""
         return len(self.labels) - self.mixes
-
-    def pin_memory(self) -> Batch:
-        """In memory that travels to a GPU while the CPU goes on."""
-        images = self.images
-        pinned = (
-            [one.pin_memory() for one in images] if isinstance(images, list) else
-            images.pin_memory()
-        )  # fmt: skip
-        return replace(self, images=pinned, labels=self.labels.pin_memory())
 
 
 Number = tuple[int, int]
 """(epoch, position in the data set): what a sample is drawn from."""
 
 
-class Clips(Dataset[Batch]):
+class Clips:
     """The videos of one half of a split.
 
     Parameters
@@ -117,23 +150,35 @@ class Clips(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.videos)
 
-    def __getitems__(self, numbers: Sequence[Number]) -> Batch:
-        """The samples of a batch, read together: what DataLoader asks for, as a whole."""
-        clips = [self.videos[position] for _, position in numbers]
-        drawn = [self.drawn(number) for number in numbers]
-        images = read_images(
-            self.input.stored,
-            [
-                Wanted(self.stores[clip.store], clip.video_id, clip.size, *one)
-                for clip, one in zip(clips, drawn, strict=True)
-            ],
-        )
-        labels = labels_of([clip.labels for clip in clips])
-        crops = [crop for _, crop in drawn]
-        if self.phase == "val":
-            return Batch(images, crops, labels, [])
-        changes = [random_changes(self.augment, self.seed, number) for number in numbers]
-        return Batch(images, crops, labels, changes, self.augment.mixup > 0)
+    def read(self, numbers: Sequence[Number]) -> Chunk:
+        """Read samples together."""
+        wanted, samples = [], []
+        for number in numbers:
+            images, crop = self.drawn(number)
+            clip = self.videos[number[1]]
+            one = Wanted(self.stores[clip.store], clip.video_id, clip.size, images, crop)
+            wanted.append(one)
+            kept = crop if crop.scaled else replace(crop, x=0, y=0)
+            sample = Sample(kept, one.part, clip.size, clip.labels)
+            if self.phase == "train":
+                changes = random_changes(self.augment, self.seed, number)
+                sample = replace(sample, changes=changes)
+            samples.append(sample)
+        packed = read_packed(self.input.stored, wanted)
+        return Chunk(packed, tuple(samples), self.phase == "train" and self.augment.mixup > 0)
+
+    @property
+    def most_bytes(self) -> int:
+        """Bytes that one sample may need at most."""
+        pixels = 0
+        for height, width in {clip.size for clip in self.videos}:
+            if self.phase == "train":
+                pixels = max(pixels, most_pixels(self.augment, width, height, self.side))
+            else:
+                top, bottom, left, right = centre_of(width, height, self.side).part(width, height)
+                pixels = max(pixels, (bottom - top) * (right - left))
+        channels = MODALITIES[self.input.stored].channels
+        return pixels * channels * self.segments * self.input.read
 
     def drawn(self, number: Number) -> tuple[NDArray[np.int64], Crop]:
         """Numbers of the images, (S, read), and the crop of one sample."""
@@ -229,8 +274,8 @@ def _instances(video: Video, modality: str, number: int) -> list[Clip]:
 class Batches:
     """Global batches of an epoch, of which each of `world` processes takes its share.
 
-    An iterable of lists of numbers, for ``DataLoader(batch_sampler=...)``. The next pass is of
-    `epoch` and leaves out its first `skip` batches, which resumes an epoch.
+    An iterable of lists of numbers, The next pass is of `epoch` and leaves out its first `skip`
+    batches, which resumes an epoch.
 
     With `mixes` a share is a stretch of the batch and the video after it, the first one again after
     the last one: each video is mixed with the next one, however many processes there are.
@@ -278,22 +323,3 @@ class Batches:
             return batch[self.rank :: self.world]
         first, stop = (len(batch) * k // self.world for k in (self.rank, self.rank + 1))
         return np.append(batch[first:stop], batch[stop % len(batch)])
-
-
-def _as_it_is(batch: Any) -> Any:
-    """`Clips` makes whole batches."""
-    return batch
-
-
-def loader_of(clips: Clips, batches: Batches, workers: int, device: str) -> DataLoader[Any]:
-    """Yields `Batch`; reads ahead in `workers` processes that live on between epochs; 0: here."""
-    return DataLoader(
-        clips,
-        batch_sampler=batches,  # whose numbers are pairs
-        num_workers=workers,
-        collate_fn=_as_it_is,
-        persistent_workers=workers > 0,
-        pin_memory=device != "cpu",
-        # Else each pass would draw from the generator of the dropout, and a resumed one once more.
-        generator=torch.Generator(),
-    )

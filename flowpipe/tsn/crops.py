@@ -107,6 +107,13 @@ def sizes(width: int, height: int, scales: Sequence[float], side: int) -> list[t
     ]
 
 
+def most_pixels(params: AugmentParams, width: int, height: int, side: int) -> int:
+    """Return the pixels of the largest crop that `random_crop` may draw."""
+    if params.crops == "resized":
+        return width * height
+    return max(w * h for w, h in sizes(width, height, params.scales, side))
+
+
 def random_crop(
     params: AugmentParams, width: int, height: int, side: int, rng: np.random.Generator
 ) -> Crop:

@@ -8,37 +8,41 @@ import torch
 from torch import Tensor
 
 from flowpipe.train_recipe import StreamParams
-from flowpipe.tsn.augment import Turned, batch_of, cut, scaled
+from flowpipe.tsn.augment import Turned, batch_of, cut, placed, scaled
 from flowpipe.tsn.backbones import Row
-from flowpipe.tsn.crops import Crop, crops_of, scaled_size
+from flowpipe.tsn.clips import Sample
+from flowpipe.tsn.crops import crops_of, scaled_size
 from flowpipe.tsn.inputs import Input
-from flowpipe.tsn.photometric import Changes, jittered
+from flowpipe.tsn.photometric import jittered
 
 
 def network_input(
     images: Iterable[Tensor],
-    crops: Sequence[Crop],
+    samples: Sequence[Sample],
     input: Input,
     row: Row,
     stream: StreamParams,
     device: str,
-    changes: Sequence[Changes] = (),
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """A crop of each video, in training and validation: `dtype` (B, S, channels, side, side).
 
-    `images` are uint8 (S * read, C, H, W) of each video, anywhere. `changes` has the jitter of the
-    colours of each video; validation has none.
+    `images` are uint8 (S * read, C, h, w) of each video, anywhere: the parts that are there.
     """
-    on_device = [image.to(device, non_blocking=True) for image in images]
+    on_device = (image.to(device, non_blocking=True) for image in images)
+    cut_from = (
+        placed(image, sample.part, sample.size) if sample.crop.scaled else image
+        for image, sample in zip(on_device, samples, strict=True)
+    )
     turned: Turned = "x" if input.is_flow else "nothing"
     if input.is_flow and "mmaction2_flip" in stream.compat:
         turned = "mmaction2"
     antialias = stream.augment.antialias
-    made = batch_of(on_device, crops, row.size, turned=turned, antialias=antialias)
-    for video, change in zip(made, changes, strict=False):
-        if change.colours:
-            video.copy_(jittered(video, change.colours))
+    crops = [sample.crop for sample in samples]
+    made = batch_of(cut_from, crops, row.size, turned=turned, antialias=antialias)
+    for video, sample in zip(made, samples, strict=True):
+        if sample.changes.colours:
+            video.copy_(jittered(video, sample.changes.colours))
     return input.normalised(made, row.pixels, dtype=dtype)
 
 

@@ -182,14 +182,15 @@ class Learner:
         # The network rounds mixtures: rounded before and after they would be less exact.
         dtype = self._amp if self._amp and not batch.mixes else torch.float32
         x = network_input(
-            batch.images[start:behind], batch.crops[start:behind], self.input, self.row,
-            self.stream, device, batch.changes[start:behind], dtype,
+            batch.images[start:behind], batch.samples[start:behind], self.input, self.row,
+            self.stream, device, dtype,
         )  # fmt: skip
         labels = batch.labels[start:behind].to(device, non_blocking=True)
         as_weights = batch.mixes or self.stream.loss.name == "bce"
         targets = targets_of(labels, self.model.new_fc.out_features, as_weights=as_weights)
         if batch.mixes:
-            shares = torch.tensor([change.share for change in batch.changes[start : behind - 1]])
+            mixing = batch.samples[start : behind - 1]
+            shares = torch.tensor([sample.changes.share for sample in mixing])
             x, targets = mixed(x, shares), mixed(targets, shares)
         return x, targets
 

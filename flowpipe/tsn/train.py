@@ -22,7 +22,7 @@ from flowpipe.store import Store, open_store
 from flowpipe.train_recipe import StreamParams, TrainRecipe
 from flowpipe.tsn import run_folder
 from flowpipe.tsn.backbones import build
-from flowpipe.tsn.clips import Batches, Clip, Clips, clips_of, loader_of
+from flowpipe.tsn.clips import Batches, Clip, Clips, clips_of
 from flowpipe.tsn.curves import Board, draw
 from flowpipe.tsn.device import (
     choose_kernels,
@@ -34,6 +34,8 @@ from flowpipe.tsn.distributed import Processes, joined
 from flowpipe.tsn.epoch import State, Sums, row_of, words_of, words_of_steps
 from flowpipe.tsn.inputs import input_of
 from flowpipe.tsn.learner import Learner
+from flowpipe.tsn.limits import worker_failures
+from flowpipe.tsn.loading import Loader
 from flowpipe.tsn.model import TSN, make_model, norms
 from flowpipe.tsn.run_folder import BEST, EMA, LAST, OF_EPOCH, RunFacts
 from flowpipe.tsn.schedule import Schedule
@@ -114,7 +116,7 @@ def train(
     if job.device == "cpu":
         keep_freed_memory()
     choose_kernels(job.device, job.deterministic)
-    with joined(job.device) as processes:
+    with joined(job.device) as processes, worker_failures():
         return Trainer(job, processes, tell, stepped).run()
 
 
@@ -357,14 +359,14 @@ class Trainer:
             mixes=shuffle and self.stream.augment.mixup > 0,
         )  # fmt: skip
 
-    def _loader(self, videos: list[Clip], batches: Batches) -> Any:
+    def _loader(self, videos: list[Clip], batches: Batches) -> Loader:
         clips = Clips(
             [self.job.store, *self.job.also], videos, self.input,
             phase="train" if batches.shuffle else "val", segments=self.stream.segments,
             sampling=self.stream.sampling, augment=self.stream.augment, side=self.row.size,
             seed=self.job.seed,
         )  # fmt: skip
-        return loader_of(clips, batches, self.job.workers, self.processes.device)
+        return Loader(clips, batches, self.job.workers, self.processes.device)
 
 
 def check_alike(store: Store, other: Store, modality: str) -> None:

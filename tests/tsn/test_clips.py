@@ -15,8 +15,9 @@ from tsn import tiny  # noqa: E402
 from flowpipe import open_store  # noqa: E402
 from flowpipe.errors import UsageError  # noqa: E402
 from flowpipe.train_recipe import AugmentParams, StreamParams  # noqa: E402
+from flowpipe.tsn.augment import cut  # noqa: E402
 from flowpipe.tsn.backbones import Row  # noqa: E402
-from flowpipe.tsn.clips import Batches, Clip, Clips, clips_of, loader_of  # noqa: E402
+from flowpipe.tsn.clips import Batch, Batches, Clip, Clips, Sample, clips_of  # noqa: E402
 from flowpipe.tsn.crops import Crop  # noqa: E402
 from flowpipe.tsn.feed import network_input  # noqa: E402
 from flowpipe.tsn.inputs import input_of  # noqa: E402
@@ -43,10 +44,10 @@ def clips(store: Path, phase: str = "train", seed: int = 1, modality: str = "flo
     )  # type: ignore[arg-type]  # fmt: skip
 
 
-def sample(data: Clips, *number: int) -> tuple[torch.Tensor, Crop, int]:
-    """Images, crop and label of one."""
-    batch = data.__getitems__([number])
-    return batch.images[0], batch.crops[0], int(batch.labels[0, 0])
+def sample(data: Clips, *number: int) -> tuple[torch.Tensor, Sample, int]:
+    """Images, what becomes of them and the label of one."""
+    batch = Batch([data.read([number])])
+    return batch.images[0], batch.samples[0], int(batch.labels[0, 0])
 
 
 def equal(a, b) -> bool:
@@ -57,12 +58,33 @@ def test_samples_are_what_the_store_holds(store: Path) -> None:
     data, opened = clips(store, "val"), open_store(store)
     clip = data.videos[2]
     video_id, label = clip.video_id, clip.labels[0]
-    images, _, said = sample(data, 0, 2)
+    images, one, said = sample(data, 0, 2)
     assert said == label == opened.videos[video_id].labels[0]
     starts = data.rule.val(opened.videos[video_id].images["flow"], 3, 2)
     expected = np.concatenate([opened.snippet(video_id, "flow", int(s), 2) for s in starts])
-    np.testing.assert_array_equal(images.numpy(), expected)
-    assert images.shape == (6, 2, 36, 48)
+    np.testing.assert_array_equal(images.numpy(), expected[:, :, 2:34, 8:40])  # the centre
+    assert one == Sample(Crop(0, 0, 32, 32), (2, 34, 8, 40), (36, 48), (label,))
+
+
+@pytest.mark.parametrize("phase", ["train", "val"])
+@pytest.mark.parametrize("modality", ["rgb", "flow"])
+@pytest.mark.parametrize("size", [(36, 48), (54, 72), (20, 30)])
+def test_parts_of_images_give_the_input_that_whole_images_give(
+    tmp_path: Path, phase: str, modality: str, size: tuple[int, int]
+) -> None:
+    mixed = tiny.make_store(tmp_path / "store", 6, size=size, odd_size=(36, 60))
+    data, opened = clips(mixed, phase, modality=modality), open_store(mixed)
+    numbers = [(0, k) for k in range(len(data))]
+    batch = Batch([data.read(numbers[:2]), data.read(numbers[2:])])
+    made = network_input(batch.images, batch.samples, data.input, ROW, StreamParams(), "cpu")
+    for k, number in enumerate(numbers):
+        clip, (images, crop) = data.videos[k], data.drawn(number)
+        whole = np.concatenate(
+            [opened.snippet(clip.video_id, modality, int(n), 1) for n in images.ravel()]
+        )
+        turned = "x" if modality == "flow" else "nothing"
+        from_whole = cut(torch.from_numpy(whole), crop, tiny.SIDE, turned=turned)[None]
+        assert torch.equal(made[k : k + 1], data.input.normalised(from_whole, ROW.pixels))
 
 
 def test_short_videos_repeat_their_last_image_or_begin_again(store: Path) -> None:
@@ -94,10 +116,11 @@ def test_instances_are_samples_of_their_own_time(store: Path, tmp_path: Path) ->
     data.videos = clips_of(opened, "train1", "flow", "instances")
     allowed = opened.snippet("video 00", "flow", 5, 3)
     for epoch in range(5):
-        images, _, label = sample(data, epoch, 1)
+        images, one, label = sample(data, epoch, 1)
         assert label == 1
+        top, bottom, left, right = one.part
         for image in images.numpy():
-            assert any(np.array_equal(image, field) for field in allowed)
+            assert any(np.array_equal(image, field[:, top:bottom, left:right]) for field in allowed)
 
 
 def test_a_sample_depends_on_seed_epoch_and_position_alone(store: Path) -> None:
@@ -109,33 +132,6 @@ def test_a_sample_depends_on_seed_epoch_and_position_alone(store: Path) -> None:
     assert not all(equal(sample(one, 0, n), sample(other, 0, n)) for n in positions)
     validation = clips(store, "val"), clips(store, "val", seed=9)
     assert equal(sample(validation[0], 0, 1), sample(validation[1], 5, 1))
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_loader_s_processes_change_nothing(store: Path, workers: int) -> None:
-    data = clips(store)
-    batches = Batches(len(data), 4, seed=1, shuffle=True, rank=0, world=1)
-    loader = loader_of(data, batches, workers, "cpu")
-    for epoch in (0, 1):  # the second is of the same processes
-        batches.epoch = epoch
-        wanted = [[sample(data, *n) for n in numbers] for numbers in batches]
-        for batch, samples in zip(loader, wanted, strict=True):
-            assert batch.images.is_shared() == (workers > 0)
-            torch.testing.assert_close(batch.images, torch.stack([s[0] for s in samples]))
-            assert batch.crops == [s[1] for s in samples]
-            assert batch.labels.tolist() == [[s[2]] for s in samples]
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_videos_of_several_sizes_share_a_batch(tmp_path: Path, workers: int) -> None:
-    mixed = tiny.make_store(tmp_path / "store", 4, odd_size=(36, 60))
-    for modality in ("rgb", "flow"):
-        data = clips(mixed, "val", modality=modality)
-        batches = Batches(len(data), 4, seed=1, shuffle=False, rank=0, world=1)
-        (batch,) = loader_of(data, batches, workers, "cpu")
-        assert [image.shape[2:] for image in batch.images] == [(36, 48), (36, 60), (36, 48)]
-        for number, images in enumerate(batch.images):
-            assert torch.equal(images, sample(data, 0, number)[0])
 
 
 def test_batches_are_shared_and_resumed_exactly() -> None:
@@ -172,16 +168,16 @@ def test_images_of_any_size_are_trained_on_and_validated(
     tmp_path: Path, size: tuple[int, int]
 ) -> None:
     stored = tiny.make_store(tmp_path / "store", 4, size=size)
-    height, width = size
     short = min(size)
     for epoch in range(3):  # training cuts shares of the stored short side
-        images, crop, _ = sample(clips(stored), epoch, 0)
-        assert images.shape[2:] == size and crop.scaled is None
-        assert {crop.width, crop.height} <= {short, int(0.9 * short), tiny.SIDE}
-        assert crop.x + crop.width <= width and crop.y + crop.height <= height
+        images, one, _ = sample(clips(stored), epoch, 0)
+        top, bottom, left, right = one.part
+        assert images.shape[2:] == (bottom - top, right - left) == (one.crop.height, one.crop.width)
+        assert {*images.shape[2:]} <= {short, int(0.9 * short), tiny.SIDE}
+        assert one.crop.scaled is None and bottom <= size[0] and right <= size[1]
     data = clips(stored, "val")
-    images, crop, _ = sample(data, 0, 0)
-    made = network_input([images], [crop], data.input, ROW, StreamParams(), "cpu")
+    images, one, _ = sample(data, 0, 0)
+    made = network_input([images], [one], data.input, ROW, StreamParams(), "cpu")
     whole = open_store(stored).snippet("video 00", "flow", int(data.rule.val(8, 3, 2)[0]), 2)
     high, wide = (36 * length // short for length in size)
     at = functional.interpolate(torch.from_numpy(whole), (high, wide), mode="bilinear",

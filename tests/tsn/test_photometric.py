@@ -30,7 +30,7 @@ from tsn.training import (  # noqa: E402
 
 from flowpipe.train_recipe import AugmentParams, ColourJitterParams  # noqa: E402
 from flowpipe.tsn.clips import Batches  # noqa: E402
-from flowpipe.tsn.photometric import jittered, mixed, random_changes  # noqa: E402
+from flowpipe.tsn.photometric import Changes, jittered, mixed, random_changes  # noqa: E402
 
 STRONG = ColourJitterParams(0.4, 0.3, 0.2, 0.1)
 STRENGTHS = st.integers(0, 5).map(lambda tenths: tenths / 10)
@@ -124,7 +124,7 @@ def test_a_batch_is_jittered_and_mixed_as_its_samples_say(store: Path, tmp_path:
     x, targets = trainer.learner.inputs(batch, 0, 3)
     alone, labels = other.learner.inputs(unmixed, 0, 3)
     for k in range(3):
-        share, following = batch.changes[k].share, (k + 1) % 3
+        share, following = batch.samples[k].changes.share, (k + 1) % 3
         assert 0 < share < 1
         expected = share * alone[k] + (1 - share) * alone[following]
         torch.testing.assert_close(x[k], expected)
@@ -142,7 +142,8 @@ def test_a_batch_is_jittered_and_mixed_as_its_samples_say(store: Path, tmp_path:
     y, _ = colourful.learner.inputs(bright, 0, 3)
     assert not torch.allclose(y, alone)
     validated = next(iter(colourful.val_loader))
-    assert validated.changes == [] and len(validated) == len(validated.labels)
+    assert {sample.changes for sample in validated.samples} == {Changes()}
+    assert len(validated) == len(validated.labels)
 
 
 MIXED = {

@@ -85,7 +85,7 @@ def test_the_default_is_plain_sgd(store: Path, tmp_path: Path) -> None:
             for group in sgd.param_groups:
                 group["lr"] = params.lr * group["mult"]
             x = network_input(
-                batch.images, batch.crops, fresh.input, fresh.row, fresh.stream, "cpu"
+                batch.images, batch.samples, fresh.input, fresh.row, fresh.stream, "cpu"
             )
             loss = functional.cross_entropy(model(x), batch.labels[:, 0])
             sgd.zero_grad()

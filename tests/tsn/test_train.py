@@ -22,6 +22,7 @@ from flowpipe.evaluation import read_facts, read_h5  # noqa: E402
 from flowpipe.store import open_store  # noqa: E402
 from flowpipe.train_recipe import ScheduleParams  # noqa: E402
 from flowpipe.tsn import test as testing  # noqa: E402
+from flowpipe.tsn.clips import Batch  # noqa: E402
 from flowpipe.tsn.distributed import Processes  # noqa: E402
 from flowpipe.tsn.network import Network  # noqa: E402
 from flowpipe.tsn.run_folder import LAST  # noqa: E402
@@ -101,20 +102,22 @@ def test_videos_of_two_stores_are_trained_on_together(store: Path, tmp_path: Pat
     more = tiny.make_store(tmp_path / "more", 5)
     wanted = job(store, tmp_path, end=2, also=(more,))
     trainer = Trainer(wanted, Processes(), print, lambda *step: None)
-    clips = trainer.loader.dataset
+    clips = trainer.loader.clips
     assert [(c.store, c.video_id) for c in clips.videos[9:]] == [
         (1, f"video {k:02d}")
         for k in range(5)  # all of them, those of test1 too
     ]
-    batch = clips.__getitems__([(0, 8), (0, 9), (0, 12)])
-    for images, (path, video_id) in zip(
-        batch.images, ((store, "video 10"), (more, "video 00"), (more, "video 03")), strict=True
-    ):
+    batch = Batch([clips.read([(0, 8), (0, 9), (0, 12)])])
+    for images, sample, (path, video_id) in zip(
+        batch.images, batch.samples,
+        ((store, "video 10"), (more, "video 00"), (more, "video 03")), strict=True,
+    ):  # fmt: skip
+        top, bottom, left, right = sample.part
         held = open_store(path).snippet(
             video_id, "rgb", 0, open_store(path).videos[video_id].frames
         )
         for image in images.numpy():
-            assert any(np.array_equal(image, one) for one in held)
+            assert any(np.array_equal(image, one[:, top:bottom, left:right]) for one in held)
     run(wanted)
     assert json.loads((wanted.run / "run.json").read_text())["also"] == ["ucf101"]
 

@@ -1,0 +1,116 @@
+"""Shared memory and file descriptors of a loader's workers: checked before, explained when lost."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import resource
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch.multiprocessing import get_sharing_strategy
+
+from flowpipe.errors import BackendError
+from flowpipe.words import byte_size, counted
+
+SHARED = Path("/dev/shm")
+FEWER = "use fewer --workers; --workers 0 reads in the training process itself"
+MORE_SHARED = "start the container with more, as `docker run --shm-size={}` or --ipc=host"
+_FILES_OF_WORKER = 8
+"""Descriptors that the training process keeps for one: its pipes and its end."""
+_OTHER_FILES = 64
+"""Descriptors that training opens beside those of its workers."""
+_DIED = re.compile(
+    r"DataLoader worker \(pid (?P<number>\d+)\) is killed by signal: (?P<signal>.+?)\."
+    r"|DataLoader worker \(pid\(s\) (?P<numbers>[\d, ]+)\) exited unexpectedly$"
+)
+_NO_FILES = ("Too many open files", "received 0 items of ancdata")
+
+
+@dataclass(frozen=True)
+class Need:
+    """What the workers of one loader may take at most."""
+
+    workers: int
+    chunks: int
+    """Chunks that exist at a time: read ahead, gathered or in use."""
+    chunk_bytes: int
+
+    @property
+    def shared_bytes(self) -> int:
+        """Shared memory of one process that trains."""
+        return self.chunks * self.chunk_bytes
+
+    @property
+    def files(self) -> int:
+        """File descriptors of the process that trains."""
+        of_chunks = self.chunks if get_sharing_strategy() == "file_descriptor" else 0
+        return of_chunks + self.workers * _FILES_OF_WORKER + _OTHER_FILES
+
+
+def check_limits(need: Need) -> None:
+    """Raise BackendError, with the way out, unless the machine allows what is needed."""
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1")))
+    wanted = processes * need.shared_bytes
+    if SHARED.is_dir() and (free := shutil.disk_usage(SHARED).free) < wanted:
+        raise BackendError(
+            f"{counted(need.workers, 'worker')} may need {byte_size(wanted)} of shared memory, and "
+            f"{SHARED} has {byte_size(free)} free: {MORE_SHARED.format(_rounded(wanted))}, or "
+            f"{FEWER}"
+        )
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= soft < (files := _open_files() + need.files):
+        raise BackendError(
+            f"{counted(need.workers, 'worker')} may need {files} open files, and the limit is "
+            f"{soft}: raise it with `ulimit -n {files}`, or {FEWER}"
+        )
+
+
+@contextmanager
+def worker_failures() -> Iterator[None]:
+    """Raise BackendError with the way out where torch says that a worker or its link is lost."""
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        if words := _in_words(error):
+            raise BackendError(words) from error
+        raise
+
+
+def _in_words(error: RuntimeError | OSError) -> str:
+    """Empty for other errors."""
+    text = f"{error.__cause__ or ''}\n{error}"  # the cause knows the signal
+    if getattr(error, "errno", 0) == errno.EMFILE or any(words in text for words in _NO_FILES):
+        return f"there are too many open files: raise the limit with `ulimit -n 4096`, or {FEWER}"
+    died = _DIED.search(text)
+    if died is None:
+        return ""
+    numbers, how = died["number"] or died["numbers"], died["signal"]
+    if how == signal.strsignal(signal.SIGBUS):
+        return (
+            f"{SHARED} is full, which ended a worker (process {numbers}): "
+            f"{MORE_SHARED.format('2g')}, or {FEWER}"
+        )
+    if how in (None, signal.strsignal(signal.SIGKILL)):
+        return (
+            f"a worker was killed (process {numbers}): is memory short? Give the job more memory, "
+            f"or {FEWER}"
+        )
+    return f"a worker crashed (process {numbers}): {how}; --workers 0 may show where"
+
+
+def _open_files() -> int:
+    """0 where the system does not list them."""
+    folder = Path("/proc/self/fd")
+    return len(list(folder.iterdir())) if folder.is_dir() else 0
+
+
+def _rounded(count: int) -> str:
+    """Size for docker, rounded up: 512m, 2g."""
+    megabytes = -(-count // (1 << 20))
+    return f"{-(-megabytes // 1024)}g" if megabytes > 512 else f"{megabytes}m"
