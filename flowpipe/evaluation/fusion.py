@@ -21,6 +21,12 @@ def softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return made
 
 
+def sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scores of networks that were trained class by class -> probability of each class."""
+    made: NDArray[np.float64] = 0.5 * (1 + np.tanh(values / 2))  # exp would overflow
+    return made
+
+
 def probabilities(scores: Scores) -> Scores:
     """The softmax of the scores of each video."""
     return replace(scores, values=softmax(scores.values))

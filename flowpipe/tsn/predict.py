@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.errors import UsageError
-from flowpipe.evaluation import softmax
+from flowpipe.evaluation import sigmoid, softmax
 from flowpipe.store import open_store
 from flowpipe.train_recipe import TestParams
 from flowpipe.tsn.device import keep_freed_memory
@@ -39,7 +39,8 @@ class Prediction:
 
     class_names: tuple[str, ...]
     probabilities: NDArray[np.float64]
-    """(C,), the softmax of the weighted sum of scores."""
+    """(C,), the softmax of the weighted sum of scores; the sigmoid if all networks were trained
+    class by class (``bce``)."""
     of_runs: tuple[NDArray[np.float64], ...]
     """The same (C,) of each network alone."""
     times_s: NDArray[np.float64]
@@ -104,12 +105,14 @@ def predict(video_id: str, looks: Sequence[Look], device: str, checkpoint: str) 
         ends.append(float(store.pts_s(video_id)[-1]))
     # Streams may differ by an image and so, at a rate, by a snippet at the end.
     count = min(len(times_s) for times_s, _ in timed)
+    by_class = all(one.stream.loss.name == "bce" for one in facts)
+    likely = sigmoid if by_class else softmax
     return Prediction(
         facts[0].class_names,
-        softmax(np.sum([k.weight * own for k, own in zip(looks, totals, strict=True)], axis=0)),
-        tuple(map(softmax, totals)),
+        likely(np.sum([k.weight * own for k, own in zip(looks, totals, strict=True)], axis=0)),
+        tuple(map(likely, totals)),
         timed[0][0][:count],
-        softmax(np.sum([scores[:count] for _, scores in timed], axis=0)),
+        likely(np.sum([scores[:count] for _, scores in timed], axis=0)),
         max(ends),
     )
 
