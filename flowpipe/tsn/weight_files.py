@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,7 +52,7 @@ def open_weights(path: Path) -> WeightFile:
             )
         path = path / LAST
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = _content(path)
     except FileNotFoundError as error:
         raise FormatError(f"no weights at {path}") from error
     except Exception as error:  # whatever a file that is no pickle makes of its reader
@@ -104,6 +106,38 @@ def misfit(own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> str:
     if len(shapes) > 1:
         parts.append(f"{len(shapes) - 1} more of another shape")
     return ", ".join(parts)
+
+
+class _Inert:
+    """What becomes of objects of other packages beside weights, such as mmengine's buffers of logs.
+
+    It takes whatever a pickle gives it and does nothing.
+    """
+
+    def __init__(self, *arguments: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+    def __setitem__(self, key: object, value: object) -> None:
+        pass
+
+
+def _content(path: Path) -> Any:
+    """Return what a file holds, without running code of it; errors as those of `torch.load`."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        # Of a file of torch before 1.6 nobody lists the names: its error is the first one again.
+        try:
+            names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        except ValueError:
+            names = []
+        if not names:
+            raise
+        with torch.serialization.safe_globals([(_Inert, name) for name in names]):
+            return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _is_dict(content: object, key: str) -> bool:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch")
@@ -218,6 +221,36 @@ def test_files_that_are_no_weights_are_refused(tmp_path: Path) -> None:
             read_weights(tmp_path / "list.pth")
 
 
+class HistoryBuffer:
+    """Keeps values of a log, with arrays and bound methods, as mmengine's does."""
+
+    def __init__(self) -> None:
+        self._log_history = np.array([1.5, 0.5])
+        self._methods = {"mean": self.mean}
+
+    def mean(self) -> float:
+        return float(self._log_history.mean())
+
+
+def test_weights_beside_objects_of_other_packages_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Checkpoints that mmengine writes while it trains have its buffers; it need not be there.
+    name = "mmengine_history_buffer"
+    module = types.ModuleType(name)
+    module.HistoryBuffer = HistoryBuffer
+    monkeypatch.setattr(HistoryBuffer, "__module__", name)
+    monkeypatch.setitem(sys.modules, name, module)
+    values = {"backbone.conv.weight": torch.ones(2)}
+    torch.save(
+        {"state_dict": values, "message_hub": {"loss": HistoryBuffer()}}, tmp_path / "epoch.pth"
+    )
+    monkeypatch.undo()
+    assert name not in sys.modules
+    read = read_weights(tmp_path / "epoch.pth")
+    assert torch.equal(read["backbone.conv.weight"], torch.ones(2)) and len(read) == 1
+
+
 class Bomb:
     """What a hostile checkpoint could hold."""
 
@@ -229,6 +262,8 @@ def test_what_a_file_holds_is_never_executed(tmp_path: Path, capsys) -> None:
     torch.save({"state_dict": {"x": Bomb()}}, tmp_path / "bomb.pth")
     with pytest.raises(FormatError):
         read_weights(tmp_path / "bomb.pth")
+    torch.save({"state_dict": {"x": torch.ones(1)}, "beside": Bomb()}, tmp_path / "bomb.pth")
+    assert list(read_weights(tmp_path / "bomb.pth")) == ["x"]
     assert "executed" not in capsys.readouterr().out
 
 
