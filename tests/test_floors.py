@@ -28,6 +28,7 @@ ALLOWED = {
     "whole": {"errors", "owner"},
     "scratch": {"owner"},
     "words": set(),
+    "splits": set(),
     "ops": {"types", "errors", "modality", "distribution", "surfaces"},
     "remote": {"errors", "owner", "distribution", "words"},
     "video": {"types", "errors", "remote", "distribution", "words", "surfaces"},
@@ -37,7 +38,7 @@ ALLOWED = {
         "distribution", "words", "__init__",
     },
     # video: what decodes
-    "datasets": {"types", "errors", "remote", "scratch", "strict", "words", "video"},
+    "datasets": {"types", "errors", "remote", "scratch", "splits", "strict", "words", "video"},
     "flow": {
         "ops", "types", "errors", "modality", "recipe", "strict", "whole", "distribution", "words",
     },
@@ -55,13 +56,14 @@ ALLOWED = {
         "words", "__init__",
     },
     "selftest": {"flow", "datasets", "ops", "errors", "surfaces"},
-    "evaluation": {"types", "errors", "strict", "whole", "words"},
+    "evaluation": {"types", "errors", "splits", "strict", "whole", "words"},
     "tsn": {
         "ahead", "store", "types", "modality", "errors", "recipe", "evaluation", "train_recipe",
-        "scratch", "strict", "whole", "words", "__init__",
+        "scratch", "splits", "strict", "whole", "words", "__init__",
     },
     "exchange": {
-        "store", "codec", "types", "modality", "errors", "recipe", "strict", "words", "__init__",
+        "store", "codec", "types", "modality", "errors", "recipe", "splits", "strict", "words",
+        "__init__",
     },
     "bench": {"flow", "video", "datasets", "ops", "types", "errors", "words"},
     "report": {
@@ -71,8 +73,8 @@ ALLOWED = {
     "cli": {
         "run", "report", "bench", "selftest", "evaluation", "exchange", "tsn", "extract_recipe",
         "recipe_file", "train_recipe", "store", "datasets", "flow", "ops", "video", "types",
-        "modality", "errors", "recipe", "remote", "scratch", "whole", "words", "distribution",
-        "libraries", "hardware", "notes", "__init__",
+        "modality", "errors", "recipe", "remote", "scratch", "splits", "whole", "words",
+        "distribution", "libraries", "hardware", "notes", "__init__",
     },
     "__main__": {"cli"},
     "__init__": {"store", "flow"},

@@ -22,7 +22,7 @@ stream_options = chain(
     click.option("--modality", required=True, type=click.Choice(list(MODALITIES))),
     click.option(
         "--split", type=click.IntRange(1), default=1, show_default=True,
-        help="Trains on train<k>, validates on test<k>.",
+        help="Trains on train<k>; validates on val<k>, or on test<k> where there is none.",
     ),
     click.option(
         "--recipe", "recipe_file", type=RECIPE, metavar="NAME|FILE",

@@ -10,7 +10,7 @@ import click
 
 from flowpipe import recipe as recipes
 from flowpipe.cli import devices
-from flowpipe.cli.paths import FOLDER, PLACE, RECIPE
+from flowpipe.cli.paths import FOLDER, PLACE, RECIPE, SPLIT_PLACE
 from flowpipe.cli.sizes import width_and_height
 from flowpipe.cli.source import load_dataset, source_of
 from flowpipe.cli.store_options import chain
@@ -24,6 +24,7 @@ from flowpipe.recipe_file import read_recipe, recipe_of
 from flowpipe.remote import Cache, Place, default_cache, is_url
 from flowpipe.run import Plan, RunOptions
 from flowpipe.store import read_store_header
+from flowpipe.store.manifest import read_manifest
 from flowpipe.video import DECODERS, MAX_DAMAGED
 from flowpipe.words import did_you_mean
 
@@ -54,6 +55,16 @@ extract_options = chain(
     click.option(
         "--class-names", type=PLACE, metavar="FILE",
         help="Class names of your own videos in the order of their labels, one a line.",
+    ),
+    click.option(
+        "--val-fraction", type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        metavar="SHARE",
+        help="Keep this share of the videos of each class of your own for validation: split val1, "
+        "the rest is train1.",
+    ),
+    click.option(
+        "--list", "lists", type=SPLIT_PLACE, multiple=True, metavar="SPLIT=FILE",
+        help="File that names your own videos of a split, as train=train.txt; repeat it.",
     ),
     click.option(
         "--only", metavar="LIST", help="Subsets or splits to take, as validation or train1,test1."
@@ -175,6 +186,8 @@ def request(
     videos: Place | None,
     annotations: Place | None,
     class_names: Place | None,
+    val_fraction: float | None,
+    lists: tuple[tuple[str, Place], ...],
     only: str | None,
     allow_missing: bool,
     out: Path,
@@ -214,7 +227,9 @@ def request(
         raise UsageError(f"--modalities is empty; name some of {', '.join(MODALITIES)}")
     if size and short_side:
         raise UsageError("--size and --short-side exclude each other")
-    source = source_of(dataset, root, videos, annotations, class_names, only, out)
+    source = source_of(
+        dataset, root, videos, annotations, class_names, only, out, lists, val_fraction
+    )
     file = read_recipe(recipe_file) if recipe_file else recipe_of(source["dataset"])
     file.build()  # every mistake of the file at once, those of the train section too
     values = dict(file.values.get("extract") or {})
@@ -338,4 +353,5 @@ def stored_request(store: Path) -> tuple[dict[str, Any], ExtractRecipe]:
             f"{store} was imported, not extracted from videos; delete the shards that are damaged "
             "and run the same `flowpipe import` again: it makes what is missing"
         )
-    return header.dataset, recipes.build(ExtractRecipe, header.recipe, where="store.json")
+    source = read_manifest(store, keys=False).dataset or header.dataset
+    return source, recipes.build(ExtractRecipe, header.recipe, where="store.json")

@@ -11,6 +11,7 @@ import click
 
 from flowpipe.recipe import SUFFIXES
 from flowpipe.remote import Place, is_url, place
+from flowpipe.splits import split_name
 
 
 class PlaceType(click.ParamType):
@@ -79,29 +80,39 @@ class RecipeName(click.ParamType):
 
 
 class SplitFile(click.ParamType):
-    """``[SPLIT=]FILE`` -> (split, path); the split is empty if it is not given."""
+    """``[SPLIT=]FILE`` -> (split, file); the split is empty if it is not given.
+
+    Parameters
+    ----------
+    file : ParamType
+        Of the file.
+    """
 
     name = "file"
 
+    def __init__(self, file: click.ParamType) -> None:
+        self._file = file
+
     def convert(
         self, value: Any, parameter: click.Parameter | None, context: click.Context | None
-    ) -> tuple[str, Path]:
+    ) -> tuple[str, Any]:
         if isinstance(value, tuple):  # click converts some values twice
             return value
         split, equals, path = str(value).partition("=")
         if not equals:
             split, path = "", str(value)
-        return split, FILE_THERE.convert(path, parameter, context)
+        return split_name(split), self._file.convert(path, parameter, context)
 
 
 PLACE = PlaceType()
 RECIPE = RecipeName()
-SPLIT_FILE = SplitFile()
 FILE = LocalPath(dir_okay=False)
 """A file to write, or one whose reader says that it is missing."""
 FILE_OR_FOLDER = LocalPath()
 """Either, whose reader says that it is missing."""
 FILE_THERE = LocalPath(exists=True, dir_okay=False)
+SPLIT_FILE, SPLIT_PLACE = SplitFile(FILE_THERE), SplitFile(PLACE)
+"""A list file of a split; of `SPLIT_PLACE` it may be a URL."""
 FOLDER = LocalPath(file_okay=False)
 """A folder to write, which may not exist yet."""
 FOLDER_THERE = LocalPath(exists=True, file_okay=False)

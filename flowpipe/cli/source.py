@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from flowpipe.cli.screen import counting
 from flowpipe.datasets import DATASETS, Dataset, DatasetRow
+from flowpipe.datasets.divide import by_lists, by_share
 from flowpipe.datasets.kinds import decodes, is_container, is_text, is_video, read_head
 from flowpipe.errors import UsageError
 from flowpipe.remote import Place, Url, place
+from flowpipe.splits import kind_of_split
 from flowpipe.words import did_you_mean
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
@@ -23,6 +26,8 @@ def source_of(
     class_names: Place | None,
     only: str | None,
     out: Path,
+    lists: Sequence[tuple[str, Place]] = (),
+    val_fraction: float | None = None,
 ) -> dict[str, Any]:
     """What the options name, as values that JSON can hold.
 
@@ -64,6 +69,7 @@ def source_of(
         if not path.exists():
             raise UsageError(f"{option} {path}: no such file or folder")
         source[name] = _whole(path)
+    source |= _division(source["dataset"], lists, val_fraction)
     parts = [part.strip() for part in (only or "").split(",") if part.strip()]
     if only is not None and not parts:
         raise UsageError("--only is empty; name subsets or splits, as validation or train1,test1")
@@ -79,7 +85,42 @@ def load_dataset(source: dict[str, Any]) -> Dataset:
     else:
         options = {name: place(source[name]) for name in row.options if name in source}
         dataset = row.load(root, **options)
+    if "lists" in source:
+        lists = [(split, place(file)) for split, file in source["lists"]]
+        base = source.get("base") or (root if row.name == "folder" else root.parent)
+        names = source.get("class_names")
+        dataset = by_lists(dataset, lists, place(base), place(names) if names else None)
+    if "val_fraction" in source:
+        dataset = by_share(dataset, source["val_fraction"])
     return dataset.only(source["only"]) if "only" in source else dataset
+
+
+def _division(
+    dataset: str, lists: Sequence[tuple[str, Place]], val_fraction: float | None
+) -> dict[str, Any]:
+    """How your own videos are divided into splits, as values that JSON can hold."""
+    if not lists and val_fraction is None:
+        return {}
+    option = "--list" if lists else "--val-fraction"
+    takers = [row.name for row in DATASETS.values() if row.own]
+    if dataset not in takers:
+        raise UsageError(
+            f"{option} divides videos of your own, a folder or a list of --videos; "
+            f"{'one video cannot be divided' if dataset == 'video' else f'{dataset} has splits'}"
+        )
+    if lists and val_fraction is not None:
+        raise UsageError("--list and --val-fraction exclude each other")
+    if val_fraction is not None:
+        return {"val_fraction": val_fraction}
+    for split, path in lists:
+        if kind_of_split(split) is None:
+            raise UsageError(
+                f"--list {f'{split}=' if split else ''}{path}: wanted SPLIT=FILE with the split "
+                "train, val or test, and a number where there are several, as train2=FILE"
+            )
+        if not path.exists():
+            raise UsageError(f"--list {split}={path}: no such file")
+    return {"lists": [[split, _whole(path)] for split, path in lists]}
 
 
 def _kind(videos: Place) -> str:

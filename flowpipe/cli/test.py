@@ -90,7 +90,7 @@ def test(
     scores = Scores(str(out), tested.video_ids, tested.scores, positives)
     facts = {
         **plain(tested.facts),
-        "split_name": split or f"test{tested.facts.split}",
+        "split_name": tested.split,
         "consensus": tested.pooling.facts(),
         "amp": amp,
     }

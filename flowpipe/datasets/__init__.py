@@ -25,12 +25,15 @@ DATASETS = {
         DatasetRow(
             "demo", "36 clips made on the spot, true flow known; root is made", demo.load, made=True
         ),
-        DatasetRow("folder", "videos, their folders the classes", folder.load, options=_OWN),
+        DatasetRow(
+            "folder", "videos, their folders the classes", folder.load, own=True, options=_OWN
+        ),
         DatasetRow("video", "one video file", single.load),
         DatasetRow(
             "list",
             "a text or CSV file with a path a line",
             listfile.load,
+            own=True,
             options=("class_names", "base"),
         ),
         DatasetRow("ucf101", "13320 clips, 101 classes, 3 splits", ucf101.load, options=_LISTS),

@@ -128,6 +128,8 @@ class DatasetRow:
     """``load(root: Path, **options) -> Dataset``; options are keyword-only and documented there."""
     made: bool = False
     """Whether `load` makes the videos where they are not there yet; it then takes ``progress``."""
+    own: bool = False
+    """Whether the videos are the user's own, so that `divide` may give them splits."""
     options: tuple[str, ...] = ()
     """Which of these `load` takes: ``annotations``, the file or folder of the official lists where
     they do not lie below the root; ``class_names``, a file that fixes the order of the classes;

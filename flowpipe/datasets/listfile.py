@@ -8,7 +8,9 @@
 ``path,label``                      CSV without a header; also with semicolons or tabs
 ``video_id,path,label,split``       CSV with a header; ``path`` is needed, the order is free, labels
                                     are names or whole numbers, several labels have ``|`` between,
-                                    several splits spaces; also ``subset`` and ``num_frames``
+                                    several splits spaces; also ``subset`` and ``num_frames``.
+                                    Splits ``train``, ``val`` and ``test`` mean ``train1``, ``val1``
+                                    and ``test1``; so do subsets where there is no column ``split``
 =================================== ==============================================================
 
 The form is the one whose paths are there. Relative paths start at the list's folder, or at another
@@ -22,6 +24,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from flowpipe.datasets.classes import read_class_names
 from flowpipe.datasets.dataset import Dataset
@@ -31,6 +34,7 @@ from flowpipe.datasets.listnumbers import FORMS, numbers_before_labels
 from flowpipe.datasets.listpaths import ListPaths
 from flowpipe.errors import DatasetError, RemoteError
 from flowpipe.remote import Place, Url, open_place, place
+from flowpipe.splits import kind_of_split, split_name
 from flowpipe.types import MAX_VIDEO_ID_BYTES, VideoRecord
 from flowpipe.words import some
 
@@ -57,6 +61,27 @@ def load(root: Place, *, class_names: Place | None = None, base: Place | None = 
         If the list cannot be read, is empty, mixes forms, or names a video or an id twice; the
         message names the file and the lines.
     """
+    found = read_list(root, base)
+    names = read_class_names(class_names) if class_names is not None else None
+    return _dataset(found, names)
+
+
+@dataclass(frozen=True)
+class ReadList:
+    """A list file as read."""
+
+    columns: Columns
+    paths: ListPaths
+    there: list[str]
+    """Path of each line as this system writes it."""
+    full: list[str]
+    """The same, absolute."""
+    note: str
+    """How its numbers were read; empty where it has none."""
+
+
+def read_list(root: Place, base: Place | None = None) -> ReadList:
+    """Read the lines of a list file; see `load` for the parameters and errors."""
     root = place(root)
     if base is None:
         base = place((root if isinstance(root, Url) else root.absolute()).parent)
@@ -74,39 +99,41 @@ def load(root: Place, *, class_names: Place | None = None, base: Place | None = 
         raise DatasetError(f"cannot read list: {error}") from error
     if not columns.paths:
         raise DatasetError(f"{root} names no video; wanted one path a line or CSV with a header")
-    names = read_class_names(class_names) if class_names is not None else None
-    return _dataset(columns, paths, names)
-
-
-def _dataset(columns: Columns, paths: ListPaths, class_names: tuple[str, ...] | None) -> Dataset:
-    source, count = columns.source, len(columns.paths)
     there = [
-        paths.here(path, f"{source}:{line}") if "\\" in path or path[1:2] == ":" else path
+        paths.here(path, f"{root}:{line}") if "\\" in path or path[1:2] == ":" else path
         for path, line in zip(columns.paths, columns.lines, strict=True)
     ]
     full = list(map(paths.full, there))
-    notes = []
-    if columns.has_numbers:
-        notes.append(_take_frames(columns, full))
-    names, index = _classes(columns, class_names)
+    note = _take_frames(columns, full) if columns.has_numbers else ""
+    return ReadList(columns, paths, there, full, note)
+
+
+def _dataset(found: ReadList, class_names: tuple[str, ...] | None) -> Dataset:
+    columns, paths, count = found.columns, found.paths, len(found.full)
+    notes = [found.note]
+    names, index = labels_of(columns, class_names)
     if columns.ids:
         _check_ids(columns)
         ids = columns.ids
     else:
-        plain, outside = paths.ids(there)
+        plain, outside = paths.ids(found.there)
         _refuse_repeated(columns, plain, "path")
         ids = [id_of(path) for path in plain]
         notes.append(paths.note(outside, count))
     _refuse_repeated(columns, ids, "video id")
-    split_of = {text: tuple(text.split()) for text in {"", *columns.splits}}
+    # A list that knows subsets only, train and val, means splits by them.
+    parts = columns.splits or columns.subsets
+    split_of = {text: tuple(dict.fromkeys(map(split_name, text.split()))) for text in {"", *parts}}
+    if not columns.splits:
+        split_of = {text: tuple(filter(kind_of_split, own)) for text, own in split_of.items()}
     records = tuple(
         VideoRecord(video_id, path, index[label], subset, split_of[split])
         for video_id, path, label, subset, split in zip(
             ids,
-            full,
+            found.full,
             columns.labels or _same("", count),
             columns.subsets or _same("", count),
-            columns.splits or _same("", count),
+            parts or _same("", count),
             strict=True,
         )
     )
@@ -158,10 +185,16 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal()
 
 
-def _classes(
+def labels_of(
     columns: Columns, names: tuple[str, ...] | None
 ) -> tuple[tuple[str, ...], dict[str, tuple[int, ...]]]:
-    """Class names, and from the text of a label to labels."""
+    """Class names, and the labels that each text of a label column stands for.
+
+    Raises
+    ------
+    DatasetError
+        If a label is none of the class names.
+    """
     parts = {text: _parts(text) for text in {"", *columns.labels}}
     single = {part for several in parts.values() for part in several}
     if single and all(map(_is_number, single)):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe import splits
 from flowpipe.errors import UsageError
 from flowpipe.types import VideoRecord
 from flowpipe.words import counted
@@ -30,8 +30,7 @@ class Truth:
 def test_splits(records: Iterable[VideoRecord]) -> tuple[str, ...]:
     """Splits to test on, sorted, whose videos have labels; ``all`` where there are no splits."""
     labelled = {name for record in records if record.labels for name in record.splits}
-    names = sorted(name for name in labelled if re.fullmatch(r"test\d*", name))
-    return tuple(names) or (ALL,)
+    return splits.test_splits(labelled) or (ALL,)
 
 
 def truth_of(records: Sequence[VideoRecord], split: str, classes: int) -> Truth:
@@ -50,7 +49,7 @@ def truth_of(records: Sequence[VideoRecord], split: str, classes: int) -> Truth:
     for row, record in enumerate(chosen):
         positives[row, list(record.labels)] = True
     if not positives.any():
-        known = sorted({name for record in records for name in record.splits})
+        known = splits.split_names(records)
         raise UsageError(
             f"split {split} has {counted(len(chosen), 'video')} and no label; splits with videos: "
             f"{', '.join(known) or 'none, so take --split all'}"

@@ -20,13 +20,11 @@ import numpy as np
 from flowpipe.errors import DatasetError
 from flowpipe.exchange.layouts import Layout
 from flowpipe.modality import MODALITIES
+from flowpipe.splits import kind_of_split, validation_split
 from flowpipe.store import Store, Video
 
 CLASS_NAMES = "label_map.txt"
 """As mmaction2 calls it: a name a line."""
-
-_SPLIT = re.compile(r"(train|test)(\d+)")
-_WORDS = {"train": "train", "test": "val"}
 
 
 def write_class_names(store: Store, out: Path) -> list[Path]:
@@ -78,8 +76,10 @@ def _parts(store: Store, folders: Mapping[str, str]) -> Iterator[tuple[str, list
         for split in store.videos[video_id].splits:
             members.setdefault(split, []).append(video_id)
     for split, ids in sorted(members.items()):
-        found = _SPLIT.fullmatch(split)
-        yield f"{_WORDS[found[1]]}_split_{found[2]}" if found else split, ids
+        kind = kind_of_split(split)
+        # Where there are no val<k>, the test videos are what loaders call validation.
+        name = "val" if kind and split == validation_split(members, kind[1]) else split
+        yield f"{name.rstrip('0123456789')}_split_{kind[1]}" if kind else split, ids
     if not members:
         yield "all", list(folders)
 

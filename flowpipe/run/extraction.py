@@ -195,7 +195,7 @@ def carry_out(
     _create(dataset, source, recipe, options.store)
     opened = open_store(options.store, skip_broken=True)
     before = {(facts.name, facts.seal) for facts in opened.catalogue.shards}
-    apply(plan.changes, opened)
+    apply(plan.changes, opened, source)
     adopt(options.store)
     before_run = Counter({"already done": plan.done, "quarantined": plan.quarantined})
     summary = Summary(before_run, parts=plan.split)

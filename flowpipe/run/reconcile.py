@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from flowpipe.run.sources import (
 )
 from flowpipe.store import Store
 from flowpipe.store.catalogue import Catalogue
-from flowpipe.store.manifest import note_class_names, note_records
+from flowpipe.store.manifest import note_class_names, note_dataset, note_records
 from flowpipe.store.rows import head_of, record_digests, record_in
 from flowpipe.types import VideoRecord
 from flowpipe.words import counted
@@ -171,8 +172,15 @@ def reconcile(
     return Comparison(todo, len(there) - len(again), changes)
 
 
-def apply(changes: Changes, store: Store) -> None:
+def apply(changes: Changes, store: Store, source: Mapping[str, Any]) -> None:
     """Write into the store what it is to say of its videos from now on; nothing is decoded.
+
+    Parameters
+    ----------
+    changes : Changes
+    store : Store
+    source : mapping
+        How the data set was named, see `flowpipe.run.extraction.run`.
 
     Raises
     ------
@@ -190,6 +198,24 @@ def apply(changes: Changes, store: Store) -> None:
         store.path, {(shards[k].name, shards[k].seal): records for k, records in notes.items()}
     )
     remember(store.path, changes.hashed)
+    _note_source(store, source)
+
+
+def _note_source(store: Store, source: Mapping[str, Any]) -> None:
+    """Have the store remember the options of this run, if the same videos were named otherwise.
+
+    A repair lists the videos by them. Parts that ``only`` names add up; videos of another place
+    leave what the store says alone.
+    """
+    before = store.header.dataset
+    if any(before.get(key) != source.get(key) for key in ("dataset", "root", "base")):
+        return
+    now = dict(source)
+    parts = [before.get("only"), now.pop("only", None)]
+    if all(parts):
+        now["only"] = list(dict.fromkeys(chain.from_iterable(filter(None, parts))))
+    if now != before:
+        note_dataset(store.path, now)
 
 
 class _Found:

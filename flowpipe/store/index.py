@@ -182,7 +182,13 @@ def _update(
     return Opened(
         catalogue,
         Sources(
-            digest, manifest.read, left_out, lost, dict(manifest.relabels), manifest.class_names
+            digest,
+            manifest.read,
+            left_out,
+            lost,
+            dict(manifest.relabels),
+            manifest.class_names,
+            manifest.dataset,
         ),
         broken,
     )

@@ -30,7 +30,7 @@ from flowpipe.store.catalogue import Catalogue, Table
 from flowpipe.store.rows import COLUMNS, ShardFacts, columns_of
 from flowpipe.store.texts import Metas, Texts
 
-VERSION = 5
+VERSION = 6
 _MAGIC = b"flowpipe-index "
 _USER_BLOCK_BYTES = 512
 _SLACK_BYTES = 1 << 18  # HDF5 headers of some fifty tables
@@ -56,6 +56,8 @@ class Sources:
     """How often the manifest had replaced records of each shard."""
     class_names: tuple[str, ...] | None = None
     """What the manifest says of the class names."""
+    dataset: Mapping[str, Any] | None = None
+    """What the manifest says of where the videos come from."""
 
 
 class Shards(Sequence[ShardFacts]):
@@ -240,6 +242,7 @@ def _read(content: memoryview) -> tuple[Catalogue, Sources]:
         {name: tuple(values) for name, values in sources["left_out"].items()},
         tuple(sources["lost"]), sources["relabels"],
         None if sources["class_names"] is None else tuple(sources["class_names"]),
+        sources["dataset"],
     )  # fmt: skip
     return Catalogue(shards, table), made_from
 

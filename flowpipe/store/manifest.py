@@ -51,6 +51,8 @@ class Manifest:
     """How often records of each shard were replaced."""
     class_names: tuple[str, ...] | None = None
     """Class names that replace those of store.json; None for no change."""
+    dataset: dict[str, Any] | None = None
+    """Where the videos come from, in place of what store.json says; None for no change."""
     read: dict[str, int] = field(default_factory=dict)
     """Bytes read of each manifest file."""
     faults: list[str] = field(default_factory=list)
@@ -109,6 +111,11 @@ def note_records(store: Path, records: Mapping[tuple[str, str], Sequence[VideoRe
 def note_class_names(store: Path, names: Sequence[str]) -> None:
     """Replace the class names of store.json."""
     _append(store, [{"class_names": list(names)}])
+
+
+def note_dataset(store: Path, values: Mapping[str, Any]) -> None:
+    """Replace what store.json says of where the videos come from."""
+    _append(store, [{"dataset": dict(values)}])
 
 
 def manifest_files(store: Path) -> dict[str, int]:
@@ -198,6 +205,8 @@ def rewrite_manifest(store: Path, published: Iterable[Published]) -> None:
     ]
     if old.class_names is not None:
         draft.append({"class_names": list(old.class_names)})
+    if old.dataset is not None:
+        draft.append({"dataset": old.dataset})
     for name in manifest_files(store):
         (store / layout.MANIFEST_FOLDER / name).unlink(missing_ok=True)
     _append(store, draft)
@@ -218,6 +227,8 @@ def _take(manifest: Manifest, values: dict[str, Any], removed: list[dict[str, An
         )
     elif "class_names" in values:
         manifest.class_names = tuple(map(str, values["class_names"]))
+    elif "dataset" in values:
+        manifest.dataset = dict(values["dataset"])
 
 
 def _remove(published: dict[str, list[Published]], shard: str, seal: str) -> None:

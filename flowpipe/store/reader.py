@@ -100,7 +100,11 @@ class Store:
         opened = open_catalogue(
             self.path, header.recipe_digest, refresh=refresh, skip_broken=skip_broken
         )
-        self.header = replace(header, class_names=opened.sources.class_names or header.class_names)
+        self.header = replace(
+            header,
+            class_names=opened.sources.class_names or header.class_names,
+            dataset=dict(opened.sources.dataset or header.dataset),
+        )
         self.broken = opened.left_out
         self.lost = opened.sources.lost
         self._catalogue = opened.catalogue

@@ -19,6 +19,7 @@ from torch import Tensor
 from flowpipe.errors import UsageError
 from flowpipe.evaluation.truth import ALL
 from flowpipe.modality import MODALITIES
+from flowpipe.splits import split_names, validation_split
 from flowpipe.store import Store, Video, open_store
 from flowpipe.store.batch import Part
 from flowpipe.train_recipe import AugmentParams
@@ -237,11 +238,7 @@ def clips_of(
         else:
             found += _instances(video, modality, number)
     if not found:
-        known = sorted({name for video in store.videos.values() for name in video.splits})
-        raise UsageError(
-            f"{store.path} has no labelled {samples} of split {split}; it has: "
-            f"{', '.join(known) or 'no splits'}"
-        )
+        raise UsageError(_nothing(store, split, samples))
     return _merged(found) if several else found
 
 
@@ -257,6 +254,35 @@ def _merged(samples: list[Clip]) -> list[Clip]:
     for clip in samples:
         labels.setdefault(replace(clip, labels=()), set()).update(clip.labels)
     return [replace(clip, labels=tuple(sorted(found))) for clip, found in labels.items()]
+
+
+def splits_of(store: Store, number: int) -> dict[Literal["train", "val"], str]:
+    """The splits of a store that training takes, by phase."""
+    names = split_names(store.videos.values())
+    return {"train": f"train{number}", "val": validation_split(names, number)}
+
+
+def _nothing(store: Store, split: str, samples: str) -> str:
+    """What to say where a split has no samples, and the way out."""
+    known = split_names(store.videos.values())
+    if not any(video.labels for video in store.videos.values()):
+        return (
+            f"no video of {store.path} has a label, and training needs classes: put the videos of "
+            "each class into a folder of its own, or list them as 'path label' lines, and extract "
+            "them again with --val-fraction 0.2"
+        )
+    if samples == "instances" and not any(video.segments for video in store.videos.values()):
+        return (
+            f"no video of {store.path} has labelled instances; train on whole videos with --set "
+            "samples=videos"
+        )
+    if not known:
+        return (
+            f"the videos of {store.path} are in no split, so nothing says which to train on: run "
+            "the same flowpipe extract again with --val-fraction 0.2, or with --list train=FILE "
+            "--list val=FILE; nothing is decoded again"
+        )
+    return f"{store.path} has no labelled {samples} of split {split}; it has: {', '.join(known)}"
 
 
 def _instances(video: Video, modality: str, number: int) -> list[Clip]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from flowpipe.errors import FlowpipeError, UsageError
 from flowpipe.evaluation.truth import ALL
 from flowpipe.recipe import plain
+from flowpipe.splits import split_names, test_split
 from flowpipe.store import Store, open_store
 from flowpipe.train_recipe import Sampling, TestParams
 from flowpipe.tsn import mtwi
@@ -57,6 +58,8 @@ class Tested:
     """(N, C), before any softmax."""
     facts: RunFacts
     pooling: Pooling
+    split: str
+    """Of the store, that the videos are of."""
 
 
 def test(
@@ -107,7 +110,7 @@ def test(
         )
     if facts.stored not in store.modalities:
         raise UsageError(f"{job.store} has no {facts.stored}, which {job.run} looks at")
-    split = job.split or f"test{facts.split}"
+    split = job.split or test_split(split_names(store.videos.values()), facts.split)
     videos = [
         video_id
         for video_id, video in store.videos.items()
@@ -142,7 +145,7 @@ def test(
             time.sleep(_POLL_S)
             finished.update()
         scores = np.stack([finished.scores[key] for key in videos])
-    return Tested(tuple(videos), scores, facts, pooling)
+    return Tested(tuple(videos), scores, facts, pooling, split)
 
 
 def _finite(scores: NDArray[np.float64], video_id: str, amp: str) -> NDArray[np.float64]:

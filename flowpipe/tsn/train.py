@@ -22,7 +22,7 @@ from flowpipe.store import Store, open_store
 from flowpipe.train_recipe import StreamParams, TrainRecipe
 from flowpipe.tsn import run_folder
 from flowpipe.tsn.backbones import build
-from flowpipe.tsn.clips import Batches, Clip, Clips, clips_of
+from flowpipe.tsn.clips import Batches, Clip, Clips, clips_of, splits_of
 from flowpipe.tsn.curves import Board, draw
 from flowpipe.tsn.device import (
     choose_kernels,
@@ -138,10 +138,8 @@ class Trainer:
         )  # fmt: skip
         several, samples_of = self.stream.loss.name == "bce", job.recipe.samples
         videos = {
-            phase: clips_of(
-                store, f"{phase}{job.split}", self.input.stored, samples_of, several=several
-            )
-            for phase in ("train", "test")
+            phase: clips_of(store, split, self.input.stored, samples_of, several=several)
+            for phase, split in splits_of(store, job.split).items()
         }
         for number, path in enumerate(job.also, 1):
             other = open_store(path)
@@ -150,7 +148,7 @@ class Trainer:
                 other, ALL, self.input.stored, samples_of, number, several=several
             )
         self.batches = self._batches(len(videos["train"]), shuffle=True)
-        self.val_batches = self._batches(len(videos["test"]), shuffle=False)
+        self.val_batches = self._batches(len(videos["val"]), shuffle=False)
         if not self.batches.sizes:
             raise UsageError(
                 f"{counted(len(videos['train']), 'video')} cannot feed {processes.world} processes"
@@ -180,7 +178,7 @@ class Trainer:
         )  # fmt: skip
         self.schedule = Schedule(self.stream.schedule, len(self.batches.sizes))
         self.loader = self._loader(videos["train"], self.batches)
-        self.val_loader = self._loader(videos["test"], self.val_batches)
+        self.val_loader = self._loader(videos["val"], self.val_batches)
         self.state, self._saved_at = State(), time.monotonic()
         self.unread, self.recent, self.recent_steps = UnreadSteps(processes), Sums(), 0
         self.board: Board | None = None
