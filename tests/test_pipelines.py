@@ -49,8 +49,8 @@ def test_every_official_set_has_a_recipe_that_trains_all_it_extracts():
         ("hmdb51", "rgb", 0.001, (1000, 2000), 2500, 40, 0.8),
         ("hmdb51", "flow", 0.005, (4000, 6000), 7000, 20, 0.7),
         ("ucf101", "rgb_diff", 0.001, (80, 160), 180, 40, 0.8),
-        ("default", "rgb", 0.001, (30, 60), 80, 20, 0.8),
-        ("default", "flow", 0.001, (190, 300), 340, 20, 0.7),
+        ("tsn_pytorch", "rgb", 0.001, (30, 60), 80, 20, 0.8),
+        ("tsn_pytorch", "flow", 0.001, (190, 300), 340, 20, 0.7),
     ],
 )
 def test_schedules_are_the_published_ones(name, stream, lr, lr_steps, end, clip, dropout):

@@ -26,6 +26,7 @@ from flowpipe.run import (
     signals_interrupt_once,
     usable_cores,
 )
+from flowpipe.splits import split_names
 from flowpipe.store import Store, open_store
 from flowpipe.words import agreed, byte_size, counted, duration, some
 
@@ -190,15 +191,26 @@ def _report(summary: Summary, wanted: Request) -> None:
         say(other)
     sheet = path / "contact-sheet.png"
     save_png(sheet, store_sheet(store))
-    first = next(iter(store.videos))
-    dashes = "-- " if first.startswith("-") else ""  # else click takes the id for an option
     for line in (
         f"store: {path} ({counted(len(store.videos), 'video')})",
         f"contact sheet: {sheet}",
         f"ledger: {summary.ledger}",
         "next:",
-        f"  flowpipe verify {shlex.quote(str(path))}",
-        f"  flowpipe info {shlex.quote(str(path))}",
-        f"  flowpipe show {shlex.quote(str(path))} -o sheet.png {dashes}{shlex.quote(first)}",
+        *(f"  {command}" for command in _next(store, shlex.quote(str(path)))),
     ):
         say(line)
+
+
+def _next(store: Store, path: str) -> list[str]:
+    """Commands that go on with a store at `path`, as a shell takes them."""
+    first = next(iter(store.videos))
+    dashes = "-- " if first.startswith("-") else ""  # else click takes the id for an option
+    commands = [
+        f"flowpipe verify {path}",
+        f"flowpipe info {path}",
+        f"flowpipe show {path} -o sheet.png {dashes}{shlex.quote(first)}",
+    ]
+    modality = store.modalities[0]
+    if "train1" in split_names(video for video in store.videos.values() if video.labels):
+        commands.append(f"flowpipe train {path} --modality {modality} -o runs/{modality}")
+    return commands

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowpipe.datasets import DATASETS, Dataset
@@ -49,6 +49,7 @@ def labels(dataset: Dataset) -> dict[str, list[str]]:
     return {r.video_id: [dataset.class_names[k] for k in r.labels] for r in dataset.records}
 
 
+@settings(deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 40), min_size=1, max_size=6),
     share=st.floats(0.01, 0.99),

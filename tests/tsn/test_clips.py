@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,15 @@ from flowpipe.errors import UsageError  # noqa: E402
 from flowpipe.train_recipe import AugmentParams, StreamParams  # noqa: E402
 from flowpipe.tsn.augment import cut  # noqa: E402
 from flowpipe.tsn.backbones import Row  # noqa: E402
-from flowpipe.tsn.clips import Batch, Batches, Clip, Clips, Sample, clips_of  # noqa: E402
+from flowpipe.tsn.clips import (  # noqa: E402
+    Batch,
+    Batches,
+    Clip,
+    Clips,
+    Sample,
+    clips_of,
+    splits_of,
+)
 from flowpipe.tsn.crops import Crop  # noqa: E402
 from flowpipe.tsn.feed import network_input  # noqa: E402
 from flowpipe.tsn.inputs import input_of  # noqa: E402
@@ -123,6 +132,32 @@ def test_instances_are_samples_of_their_own_time(store: Path, tmp_path: Path) ->
             assert any(np.array_equal(image, field[:, top:bottom, left:right]) for field in allowed)
 
 
+@pytest.mark.parametrize(
+    ("options", "samples", "said"),
+    [
+        ({"labelled": False}, "videos", "no video of {store} has a label.*a folder of its own"),
+        ({"splits": ("", "")}, "videos", "are in no split.*extract again with --val-fraction 0.2"),
+        ({"splits": ("train2", "val2")}, "videos", "videos of split train1; it has: train2, val2"),
+        ({"splits": ("fold2", "train1"), "segments": (Segment(0, 7.0, 8.0),)}, "instances",
+         "no labelled instances of split train1; it has: fold2, train1"),
+        ({}, "instances", "has labelled instances; train on whole videos with --set samples"),
+    ],
+)  # fmt: skip
+def test_what_lacks_is_said_with_the_way_out(
+    options: dict[str, Any], samples: Any, said: str, tmp_path: Path
+) -> None:
+    path = tiny.make_store(tmp_path / "store", 4, **options)
+    with pytest.raises(UsageError, match=said.format(store=path)):
+        clips_of(open_store(path), "train1", "rgb", samples)
+
+
+def test_validation_takes_val_where_a_store_has_it(tmp_path: Path) -> None:
+    with_val = open_store(tiny.make_store(tmp_path / "own", 4, splits=("train1", "val1")))
+    assert splits_of(with_val, 1) == {"train": "train1", "val": "val1"}
+    official = open_store(tiny.make_store(tmp_path / "official", 4))
+    assert splits_of(official, 1) == {"train": "train1", "val": "test1"}
+
+
 def test_a_sample_depends_on_seed_epoch_and_position_alone(store: Path) -> None:
     one, same, other = clips(store), clips(store), clips(store, seed=2)
     for epoch, number in ((0, 0), (0, 3), (7, 3)):
@@ -152,15 +187,6 @@ def test_training_drops_a_batch_that_not_all_have_part_of_and_validation_drops_n
     assert Batches(9, 4, seed=1, shuffle=True, rank=0, world=2).sizes == [4, 4]
     shares = [list(Batches(9, 4, seed=1, shuffle=False, rank=r, world=2)) for r in range(2)]
     assert sorted(n for share in shares for batch in share for _, n in batch) == list(range(9))
-
-
-def test_what_is_missing_is_said(store: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        UsageError, match="no labelled videos of split train2; it has: test1, train1"
-    ):
-        clips_of(open_store(store), "train2", "rgb", "videos")
-    with pytest.raises(UsageError, match="no labelled instances of split train1"):
-        clips_of(open_store(store), "train1", "rgb", "instances")
 
 
 @pytest.mark.parametrize("size", [(20, 48), (54, 72), (45, 33)])

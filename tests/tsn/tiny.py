@@ -47,11 +47,13 @@ def make_store(
     segments: tuple[Segment, ...] = (),
     odd_size: tuple[int, int] | None = None,
     several: bool = False,
+    splits: tuple[str, str] = ("train1", "test1"),
+    labelled: bool = True,
 ) -> Path:
     """Videos whose brightness, in rgb and flow alike, is their class; a quarter is for testing.
 
     Those with odd numbers may have another size. With `several` a video has the labels of all
-    classes that are not brighter.
+    classes that are not brighter. A split of an empty name is none.
     """
     made_with = {"bound": 20.0, "modalities": ["rgb", "flow"]}
     text, digest = recipe.canonical(made_with), recipe.digest(made_with)
@@ -63,12 +65,12 @@ def make_store(
     shard = path / "shards" / "one.h5"
     with ShardWriter(shard, recipe=text, recipe_digest=digest, backend={}, streams=specs) as writer:
         for k in range(videos):
-            label, split = k % 3, "test1" if k % 4 == 3 else "train1"
+            label, split = k % 3, splits[k % 4 == 3]
             record = VideoRecord(
                 f"video {k:02d}",
                 f"/{k}.avi",
-                tuple(range(label + 1)) if several else (label,),
-                splits=(split,),
+                (tuple(range(label + 1)) if several else (label,)) if labelled else (),
+                splits=(split,) if split else (),
                 segments=segments,
             )
             writer.begin(Span(record))
