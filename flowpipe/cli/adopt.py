@@ -60,7 +60,7 @@ def adopt(
     facts = RunFacts(
         modality, split, input_of(modality, stream.snippet_length, opened.modalities).stored,
         stream, made.test, 1, opened.header.class_names, stored_dataset(store),
-        opened.header.recipe_digest, opened.header.recipe,
+        opened.header.recipe_digest, opened.header.recipe, fusion=made.fusion,
     )  # fmt: skip
     given = given_options(modality, settings, sampling=sampling, pixels=pixels)
     order = TSN_ORDER if tsn_hmdb51_labels else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
@@ -52,14 +53,15 @@ def fuse(
     """Add up the scores of streams that `flowpipe test` wrote, before any softmax.
 
     \b
-    flowpipe fuse rgb.h5 flow.h5 --weights 1,1.5
+    flowpipe fuse rgb.h5 flow.h5
     flowpipe fuse rgb.h5 flow.h5 warped.h5 --weights 1,1,0.5 -o all.h5
     """
     streams = [read_h5(path) for path in files]
     if softmax:
         streams = [probabilities(scores) for scores in streams]
-    facts = read_facts(files[0])
-    chosen = weights_of(weights, len(streams))
+    of_files = [read_facts(path) for path in files]
+    facts = of_files[0]
+    chosen, origin = weights_of(weights, of_files)
     if streams[0].positives is None:
         raise UsageError(f"{files[0]} has no labels: was it written by flowpipe test?")
     protocol = PROTOCOLS[name] if name else protocol_of(str(facts.get("dataset", "")))
@@ -71,7 +73,8 @@ def fuse(
     total = fused(streams, chosen)
     rows = [(str(path), figures(s)) for path, s in zip(files, streams, strict=True)]
     if len(streams) > 1:
-        rows.append((f"fused {', '.join(f'{w:g}' for w in chosen)}", figures(total)))
+        rows.append((f"fused {_listed(chosen)}", figures(total)))
+        say(f"weights {_listed(chosen)} of {origin}")
     names = list(rows[0][1].figures)
     print_table(
         ((row, *(f"{100 * result.figures[n]:.2f}" for n in names)) for row, result in rows),
@@ -92,3 +95,7 @@ def fuse(
             raise UsageError(f"-o {out}: wanted a name that ends in .h5")
         write_scores(out, total, {**facts, "fused": [str(p) for p in files], "weights": chosen})
         say(f"wrote {out}")
+
+
+def _listed(weights: Sequence[float]) -> str:
+    return ", ".join(f"{weight:g}" for weight in weights)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -89,25 +91,52 @@ def given_options(modality: str, settings: tuple[str, ...], **options: str | Non
 
 
 WEIGHTS_OPTION = click.option(
-    "--weights", metavar="LIST", help="One for each stream, as 1,1.5.  [default: all 1]"
-)
+    "--weights", metavar="LIST",
+    help="Weight of each stream, as 1,1.5.  [default: the recipe's if all runs share one, else 1]",
+)  # fmt: skip
 
 
-def weights_of(text: str | None, streams: int) -> list[float]:
-    """The weights that `WEIGHTS_OPTION` gives so many streams.
+def weights_of(text: str | None, runs: Sequence[Mapping[str, Any]]) -> tuple[list[float], str]:
+    """Return the weight of each stream in a fusion, and where the weights come from.
+
+    Parameters
+    ----------
+    text : str, optional
+        Value of `WEIGHTS_OPTION`.
+    runs : sequence of mappings
+        Facts of each stream's run, which may have ``modality`` and ``fusion``.
 
     Raises
     ------
     UsageError
-        Unless there are as many, none of them below 0 and one above.
+        If `text` is not a number from 0 up for each stream, one of them above 0.
     """
+    if text is None:
+        return _weights_of_recipe(runs)
     try:
-        weights = [float(part) for part in text.split(",")] if text else [1.0] * streams
+        weights = [float(part) for part in text.split(",")]
     except ValueError:
         weights = []
-    fit = len(weights) == streams and all(0 <= w < math.inf for w in weights) and any(weights)
-    if not fit:
+    if len(weights) != len(runs) or not _fit(weights):
         raise UsageError(
-            f"--weights wants {counted(streams, 'number')} from 0 up, as 1,1.5, got {text}"
+            f"--weights wants {counted(len(runs), 'number')} from 0 up, one of them above 0, as "
+            f"1,1.5, got {text}"
         )
-    return weights
+    return weights, "--weights"
+
+
+def _weights_of_recipe(runs: Sequence[Mapping[str, Any]]) -> tuple[list[float], str]:
+    """The weights of the recipe that all streams share, or 1 for each."""
+    streams = [str(run.get("modality", "")) for run in runs]
+    fusions = [run.get("fusion") for run in runs]
+    shared = fusions[0] if fusions and all(one == fusions[0] for one in fusions) else None
+    alike = len(set(streams)) == len(streams) and not any("fused" in run for run in runs)
+    if len(runs) > 1 and alike and isinstance(shared, Mapping) and set(streams) <= set(shared):
+        weights = [float(shared[name]) for name in streams]
+        if _fit(weights):
+            return weights, "the recipe that the runs share"
+    return [1.0] * len(runs), "the default: the runs share no recipe with weights for them"
+
+
+def _fit(weights: Sequence[float]) -> bool:
+    return all(0 <= weight < math.inf for weight in weights) and any(weights)

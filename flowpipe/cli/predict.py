@@ -81,8 +81,10 @@ def predict(
 
     if not video.exists():
         raise UsageError(f"{video}: no such file")
-    of_runs = weights_of(weights, len(runs))
     facts = same_classes(runs)
+    of_runs, origin = weights_of(weights, [recipes.plain(one) for one in facts])
+    if weights is None and len(runs) > 1:
+        say(f"weights {','.join(f'{weight:g}' for weight in of_runs)} of {origin}")
     params = test_params(facts[0].test, **changed)
     plans = _extractions(runs, facts, recipe_file)
     network_device = chosen_device(device)

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,8 @@ class RunFacts:
     """Data sets of other stores that it is trained on too."""
     adopted: str = ""
     """System whose weights the run began with: a key of `SYSTEMS`, or ``flowpipe``."""
+    fusion: Mapping[str, float] = field(default_factory=dict)
+    """Weight of each stream's scores in the recipe; empty in runs of older versions."""
 
     def write(self, folder: Path) -> None:
         """Begin a run, or check that the one there is the same.
@@ -64,7 +66,8 @@ class RunFacts:
         if path.exists():
             # A run of an older version has the defaults of fields that it does not know.
             there = recipes.plain(self.read(folder))
-            here = {**json.loads(text), "adopted": there["adopted"]}
+            kept = {name: there[name] for name in ("adopted", "fusion")}
+            here = {**json.loads(text), **kept}
             different = differences(json.loads(json.dumps(there)), here)
             if different:
                 raise UsageError(

@@ -135,6 +135,7 @@ class Trainer:
             store.header.class_names, str(store.header.dataset.get("dataset", "")),
             store.header.recipe_digest, store.header.recipe,
             tuple(str(open_store(path).header.dataset.get("dataset", "")) for path in job.also),
+            fusion=job.recipe.fusion,
         )  # fmt: skip
         several, samples_of = self.stream.loss.name == "bce", job.recipe.samples
         videos = {

@@ -119,6 +119,8 @@ def test_wrong_use_is_said(place: Path, tmp_path: Path) -> None:
     assert "nothing of" in said and "cannot be read as a video" in said
     _, said = flowpipe("predict", video, place / "rgb", "--weights", "1,2", code=2)
     assert "--weights wants 1 number from 0 up" in said
+    _, said = flowpipe("predict", video, place / "rgb", "--consensus", "attention", code=2)
+    assert "consensus attention has learned weights" in said
     _, said = flowpipe("predict", video, place / "store", code=2)
     assert "is no run of flowpipe train" in said
     other = tmp_path / "other"

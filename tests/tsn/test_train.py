@@ -184,7 +184,8 @@ def test_the_commands_from_training_to_the_fused_table(store: Path, tmp_path: Pa
     for modality in ("rgb", "flow"):
         run_at = tmp_path / f"run-{modality}"
         flowpipe("train", store, "--modality", modality, "--recipe", recipe, "-o", run_at,
-                 "--set", f"streams.{modality}.dropout=0.1", "--workers", "0")  # fmt: skip
+                 "--set", f"streams.{modality}.dropout=0.1", "--workers", "0",
+                 "--set", "fusion={rgb: 1, flow: 1.5}")  # fmt: skip
         shown = flowpipe("test", store, run_at, "-o", tmp_path / f"{modality}.h5")
         assert "mean class accuracy" in shown.stdout and "100.00" in shown.stdout
     facts = read_facts(tmp_path / "flow.h5")
@@ -195,5 +196,8 @@ def test_the_commands_from_training_to_the_fused_table(store: Path, tmp_path: Pa
     assert "fused 1, 1.5" in table.stdout and "chosen on these videos" in table.stderr
     rgb, flow, both = (read_h5(tmp_path / f"{n}.h5") for n in ("rgb", "flow", "all"))
     np.testing.assert_allclose(both.values, rgb.values + 1.5 * flow.values)
+    shared = flowpipe("fuse", tmp_path / "rgb.h5", tmp_path / "flow.h5", "-o", tmp_path / "too.h5")
+    assert "weights 1, 1.5 of the recipe that the runs share" in shared.stderr
+    np.testing.assert_array_equal(read_h5(tmp_path / "too.h5").values, both.values)
     again = flowpipe("evaluate", store, tmp_path / "all.h5")
     assert "100.00" in again.stdout
