@@ -4,8 +4,8 @@
 
 extracts, trains every stream that the recipe fuses on every split, tests, fuses and prints the
 table. Run again after an interruption it goes on where it was. What it does can be typed by hand:
-each step is a flowpipe command, and is printed. With several GPUs training runs in a process for
-each.
+each step is a flowpipe command, and is printed. With several GPUs training and testing run in a
+process for each.
 """
 
 from __future__ import annotations
@@ -33,7 +33,14 @@ from flowpipe.recipe_file import read_recipe
 @click.option("--weights", metavar="FILE", help="ImageNet weights of the backbone.")
 @click.option("--also", metavar="STORE", help="Train on its videos too, as on UCF101 for THUMOS14.")
 @click.option("--workers", default=4, show_default=True, help="Of the extraction.")
-@click.option("--gpus", default=0, show_default=True, help="For extraction and training.")
+@click.option("--gpus", default=0, show_default=True, help="For extraction, training, testing.")
+@click.option(
+    "--amp",
+    type=click.Choice(["off", "bf16", "fp16"]),
+    default="off",
+    show_default=True,
+    help="Half precision in training and testing.",
+)
 @click.option("--allow-missing", is_flag=True, help="Go on without absent videos.")
 def reproduce(
     dataset: str,
@@ -45,6 +52,7 @@ def reproduce(
     also: str | None,
     workers: int,
     gpus: int,
+    amp: str,
     allow_missing: bool,
 ) -> None:
     """Extract, train, test, fuse, print."""
@@ -58,6 +66,8 @@ def reproduce(
         for name in ("extract", "train")
     }
 
+    # Without GPUs one process; torch has all cores.
+    shared = ["--amp", amp, *(["--devices", gpus, "--device", "cuda"] if gpus else [])]
     flowpipe(
         "extract", "--dataset", dataset, *(["--root", root] if root else []), "--out", store,
         "--recipe", recipe or dataset, *each("--set", of_section["extract"]),
@@ -71,9 +81,11 @@ def reproduce(
                 "train", store, "--modality", modality, "--split", split, "-o", run, "--recipe",
                 recipe or dataset, *each("--set", of_section["train"]),
                 *each("--weights", [weights] if weights else []),
-                *each("--also", [also] if also else []), processes=gpus,
+                *each("--also", [also] if also else []), *shared,
             )  # fmt: skip
-            flowpipe("test", store, run, "-o", work / f"{modality}-{split}.h5")
+            scores = work / f"{modality}-{split}.h5"
+            if not is_newer(scores, run / "last.pt"):
+                flowpipe("test", store, run, "-o", scores, *shared)
         flowpipe(
             "fuse", *(work / f"{modality}-{split}.h5" for modality in streams), "--weights",
             ",".join(str(training.fusion[m]) for m in streams), "-o", work / f"fused-{split}.h5",
@@ -109,14 +121,16 @@ def each(option: str, values: Any) -> list[str]:
     return [word for value in values for word in (option, str(value))]
 
 
+def is_newer(made: Path, source: Path) -> bool:
+    """Whether a file is there and was made after its source."""
+    return made.exists() and made.stat().st_mtime_ns > source.stat().st_mtime_ns
+
+
 def flowpipe(
-    *words: object, processes: int = 0, may_fail: bool = False, quiet: bool = False
+    *words: object, may_fail: bool = False, quiet: bool = False
 ) -> subprocess.CompletedProcess[str]:
     """Run one command; its exit code 1, some videos failed, ends the run unless that may be."""
-    start = [sys.executable, "-m"]
-    if processes > 1:
-        start += ["torch.distributed.run", f"--nproc-per-node={processes}", "-m"]
-    arguments = [*start, "flowpipe", *map(str, words)]
+    arguments = [sys.executable, "-m", "flowpipe", *map(str, words)]
     print("+", shlex.join(["flowpipe", *map(str, words)]), flush=True)
     done = subprocess.run(arguments, text=True, capture_output=quiet, check=False)
     if done.returncode and not (may_fail and done.returncode == 1):

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+import click
 import pytest
 from command import moving_clip
 from conftest import ROOT
 from videofile import encode_video
+
+from flowpipe.cli import cli
+from flowpipe.evaluation import read_facts
 
 pytest.importorskip("torch", reason="needs torch")
 
@@ -70,6 +76,64 @@ def test_from_videos_to_the_fused_table(tmp_path: Path) -> None:
     assert steps.count("train") == steps.count("test") == 4 and steps.count("fuse") == 2
     run = json.loads((tmp_path / "work" / "rgb-1" / "run.json").read_text())
     assert run["stream"]["dropout"] == 0.2
+    assert read_facts(tmp_path / "work" / "rgb-1.h5")["amp"] == "off"
+
+
+def recorded(monkeypatch: pytest.MonkeyPatch, work: Path, *options: str) -> list[list[str]]:
+    """The words of each command of a run that goes well, without the time that it would take."""
+    spec = spec_from_file_location("reproduce", ROOT / "pipelines" / "reproduce.py")
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    ran: list[list[str]] = []
+
+    def record(*words: object, **options: bool) -> subprocess.CompletedProcess[str]:
+        said = list(map(str, words))
+        ran.append(said)
+        if said[0] == "train":
+            run = Path(said[said.index("-o") + 1])
+            run.mkdir(parents=True, exist_ok=True)
+            if not (run / "last.pt").exists():
+                (run / "last.pt").touch()
+                os.utime(run / "last.pt", (1, 1))
+        elif said[0] == "test":
+            Path(said[said.index("-o") + 1]).touch()
+        figures = {"splits": {"test1": {"accuracy": 1.0}}}
+        return subprocess.CompletedProcess(said, 0, json.dumps(figures))
+
+    monkeypatch.setattr(module, "flowpipe", record)
+    words = ["kinetics400", "--root", "/data", "--work", str(work), *options]
+    module.reproduce.main(words, standalone_mode=False)
+    return ran
+
+
+def test_several_gpus_train_and_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proves the options of the commands, which their own parsers read; it runs none of them."""
+    (tmp_path / "store").mkdir()
+    ran = recorded(monkeypatch, tmp_path, "--gpus", "8", "--amp", "bf16")
+    assert {words[0] for words in ran} == {"extract", "train", "test", "fuse", "evaluate"}
+    for words in ran:
+        if words[0] in ("train", "test"):
+            command = cli.get_command(click.Context(cli), words[0])
+            assert command is not None
+            given = command.make_context(words[0], words[1:]).params
+            assert (given["devices"], given["device"], given["amp"]) == (8, "cuda", "bf16")
+    (extraction,) = (words for words in ran if words[0] == "extract")
+    assert extraction[extraction.index("--gpus") + 1] == "8"
+
+
+def test_what_was_tested_is_not_tested_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = [words[0] for words in recorded(monkeypatch, tmp_path)]
+    again = [words[0] for words in recorded(monkeypatch, tmp_path)]
+    assert first.count("test") == first.count("train") == again.count("train") > 0
+    assert again.count("test") == 0
+    trained = tmp_path / "rgb-1" / "last.pt"
+    later = (tmp_path / "rgb-1.h5").stat().st_mtime + 1
+    os.utime(trained, (later, later))
+    once_more = recorded(monkeypatch, tmp_path)
+    assert [words[2] for words in once_more if words[0] == "test"] == [str(tmp_path / "rgb-1")]
 
 
 def test_what_cannot_work_is_said(tmp_path: Path) -> None:
