@@ -114,6 +114,8 @@ def _strip(tree: ast.AST) -> None:
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
             node.decorator_list = [getattr(mark, "func", mark) for mark in node.decorator_list]
+        if isinstance(node, ast.AnnAssign):
+            node.annotation = ast.Name("object")
         if isinstance(node, ast.FunctionDef):
             node.returns = None
             for argument in [*node.args.args, *node.args.kwonlyargs]:

@@ -139,6 +139,23 @@ def test_validation_and_tests_see_the_same_share_of_images_of_any_size(
     assert centre.scaled == (None if size == stored else size)
 
 
+@pytest.mark.parametrize(
+    ("crop", "stored", "part"),
+    [
+        (Crop(58, 16, 224, 224), (340, 256), (16, 240, 58, 282)),  # no pixel more
+        # Rows are 1.25 apart: 16.5 * 1.25 - 2.25 = 18.4 and 239.5 * 1.25 + 2.25 = 301.6
+        (centre_of(426, 320, 224), (426, 320), (18, 302, 71, 355)),
+        # Rows are 0.9375 apart, and the filter reaches one: 13.5 and 226.5
+        (centre_of(320, 240, 224), (320, 240), (13, 227, 52, 267)),
+        (Crop(0, 0, 340, 256, scaled=(340, 256)), (426, 320), (0, 320, 0, 426)),
+    ],
+)
+def test_the_part_of_an_image_that_a_crop_depends_on(
+    crop: Crop, stored: tuple[int, int], part: tuple[int, ...]
+) -> None:
+    assert crop.part(*stored) == part
+
+
 @given(
     width=st.integers(20, 90), height=st.integers(20, 90), side=st.integers(14, 60),
     antialias=st.booleans(),
