@@ -35,8 +35,8 @@ def adopt(
     Parameters
     ----------
     checkpoint : Path
-        A checkpoint of tsn-pytorch, mmaction2 or flowpipe, or weights converted from Caffe; what it
-        holds is never executed.
+        A checkpoint of tsn-pytorch, mmaction2 or flowpipe, a .caffemodel, or a file of PyTorch with
+        the names of Caffe's layers; what it holds is never executed.
     run : Path
         Folder of the new run.
     facts : RunFacts

@@ -109,12 +109,13 @@ class _Source:
             rest = f"{counted(left, 'weight')} of the classifier" if left else "nothing"
             return cls(values, "the weights of a backbone alone", rest)
         ours = to_ours(file.values)
-        values = {
+        backbone = {
             name.removeprefix(_BACKBONE): value
             for name, value in ours.items()
             if name.startswith(_BACKBONE)
         }
-        rest = "no classifier is there"
+        values = of_backbone(backbone, row)
+        rest = "the classifier of ImageNet" if len(values) < len(backbone) else "nothing"
         if "new_fc.bias" in ours:
             rest = f"the classifier of {counted(len(ours['new_fc.bias']), 'class', 'classes')}"
         if any(name.startswith("consensus.") for name in ours):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from flowpipe.errors import FormatError
+from flowpipe.tsn.caffemodel import is_caffemodel, read_caffemodel
 from flowpipe.tsn.run_folder import LAST, RUN_FILE, RunFacts
 from flowpipe.words import counted, some
 
@@ -51,6 +52,8 @@ def open_weights(path: Path) -> WeightFile:
                 "of weights"
             )
         path = path / LAST
+    if is_caffemodel(path):
+        return WeightFile(path, read_caffemodel(path))
     try:
         content = _content(path)
     except FileNotFoundError as error:

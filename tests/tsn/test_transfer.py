@@ -14,46 +14,17 @@ torch = pytest.importorskip("torch", reason="needs torch")
 
 from command import FAST, in_process  # noqa: E402
 from tsn import tiny  # noqa: E402
+from tsn.networks import assert_same_backbone, network, random_values  # noqa: E402
 from tsn.training import job, run, weights  # noqa: E402
 
 from flowpipe.datasets import demo  # noqa: E402
 from flowpipe.datasets.demo.clipfile import write_clip  # noqa: E402
 from flowpipe.errors import FormatError  # noqa: E402
 from flowpipe.evaluation import read_facts  # noqa: E402
-from flowpipe.train_recipe import StreamParams  # noqa: E402
-from flowpipe.tsn.backbones import build  # noqa: E402
 from flowpipe.tsn.checkpoints import to_mmaction2, to_tsn_pytorch  # noqa: E402
-from flowpipe.tsn.inputs import Input  # noqa: E402
-from flowpipe.tsn.model import TSN, make_model  # noqa: E402
 from flowpipe.tsn.run_folder import LAST  # noqa: E402
 from flowpipe.tsn.transfer import begin_with  # noqa: E402
 from flowpipe.tsn.weight_files import read_weights  # noqa: E402
-
-
-def network(
-    backbone: str, modality: str = "rgb", length: int = 1, classes: int = 3, **stream: object
-) -> tuple[TSN, tuple[object, Input, StreamParams]]:
-    """A network, and what `begin_with` takes beside it."""
-    params = StreamParams(backbone=backbone, snippet_length=length, **stream)
-    module, row = build(backbone, "random", params.pixels)
-    seen = Input(modality, length, modality)
-    return make_model(module, row, classes, seen.channels, params), (row, seen, params)
-
-
-def random_values(model: TSN) -> dict[str, torch.Tensor]:
-    """The weights of a network, all of them made random."""
-    generator = torch.Generator().manual_seed(4)
-    for value in model.state_dict().values():
-        if value.dtype.is_floating_point:
-            value.normal_(generator=generator)
-    return dict(model.state_dict())
-
-
-def assert_same_backbone(model: TSN, values: dict[str, torch.Tensor], but: str = "") -> None:
-    for name, value in model.base_model.state_dict().items():
-        if name != but and not name.endswith("num_batches_tracked"):
-            assert torch.equal(value, values[f"base_model.{name}"]), name
-
 
 SAVED = {
     "tsn-pytorch": lambda values: {"state_dict": to_tsn_pytorch(values), "arch": "x", "epoch": 3},

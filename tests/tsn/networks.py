@@ -1,0 +1,35 @@
+"""Networks with random weights for tests of files of weights."""
+
+from __future__ import annotations
+
+import torch
+
+from flowpipe.train_recipe import StreamParams
+from flowpipe.tsn.backbones import Row, build
+from flowpipe.tsn.inputs import Input
+from flowpipe.tsn.model import TSN, make_model
+
+
+def network(
+    backbone: str, modality: str = "rgb", length: int = 1, classes: int = 3, **stream: object
+) -> tuple[TSN, tuple[Row, Input, StreamParams]]:
+    """A network, and what `begin_with` takes beside it."""
+    params = StreamParams(backbone=backbone, snippet_length=length, **stream)
+    module, row = build(backbone, "random", params.pixels)
+    seen = Input(modality, length, modality)
+    return make_model(module, row, classes, seen.channels, params), (row, seen, params)
+
+
+def random_values(model: TSN) -> dict[str, torch.Tensor]:
+    """The weights of a network, all of them made random."""
+    generator = torch.Generator().manual_seed(4)
+    for value in model.state_dict().values():
+        if value.dtype.is_floating_point:
+            value.normal_(generator=generator)
+    return dict(model.state_dict())
+
+
+def assert_same_backbone(model: TSN, values: dict[str, torch.Tensor], but: str = "") -> None:
+    for name, value in model.base_model.state_dict().items():
+        if name != but and not name.endswith("num_batches_tracked"):
+            assert torch.equal(value, values[f"base_model.{name}"]), name
