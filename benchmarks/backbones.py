@@ -1,0 +1,185 @@
+"""The five backbones of the TSN papers on the demo set: train, kill, resume, test, M-TWI.
+
+    python benchmarks/backbones.py --work backbones [--backbones vgg16,resnet152] [--modality flow]
+
+Six steps of two videos each, for the path and its cost and not for accuracy: with random weights,
+or with ImageNet's where `--init cross_modality` can fetch them. Each backbone is trained once
+without a break, and once killed after its first checkpoint and resumed; both must end with equal
+weights. Then the test videos are scored by the dense protocol (2 snippets, centre crop) and by
+M-TWI (centre crop). Prints a table. Goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from flowpipe.datasets import demo
+from flowpipe.evaluation import read_h5
+from flowpipe.tsn.backbones import NETWORKS
+from flowpipe.tsn.run_folder import LAST, RunFacts, read_checkpoint
+
+PAPERS = ("bninception", "inception_v3", "googlenet", "vgg16", "resnet152")
+STEPS = 6
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one backbone did."""
+
+    backbone: str
+    side: int
+    """Side of its input, pixels."""
+    millions: float
+    """Weights of backbone and classifier, millions."""
+    step_s: float
+    """Seconds of a step of 2 videos of 2 segments."""
+    losses: str
+    """Training loss of the first and the last epoch."""
+    resumed: str
+    """What the killed run said as it went on, and whether it ended with the same weights."""
+    dense_s: float
+    """Seconds to score a video by the dense protocol, with the start of the command."""
+    mtwi_s: float
+    """Seconds to score a video by M-TWI, with the start of the command."""
+    peak_mb: float
+    """Peak memory of the training process, MB."""
+
+
+def main() -> None:
+    """Extract, train, kill, resume, test, print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--work", type=Path, required=True, help="folder of all results")
+    parser.add_argument("--backbones", default=",".join(PAPERS))
+    parser.add_argument("--modality", default="rgb", choices=["rgb", "flow", "rgb_diff"])
+    parser.add_argument("--init", default="random", choices=["random", "cross_modality"])
+    chosen = parser.parse_args()
+    store = extracted(chosen.work)
+    rows = []
+    for backbone in chosen.backbones.split(","):
+        file = chosen.work / f"{backbone}-{chosen.modality}-{chosen.init}.json"
+        if not file.exists():
+            made = measured(store, file.with_suffix(""), backbone, chosen.modality, chosen.init)
+            file.write_text(json.dumps(asdict(made), indent=1))
+        rows.append(Figures(**json.loads(file.read_text())))
+    print(f"\n{chosen.modality}, init {chosen.init}")
+    names = ("backbone", "side", "M", "s/step", "loss", "dense s", "M-TWI s", "MB", "resumed")
+    print("{:14}{:>5}{:>7}{:>8}{:>16}{:>9}{:>9}{:>7}  {}".format(*names))
+    for row in rows:
+        print(
+            f"{row.backbone:14}{row.side:>5}{row.millions:>7.1f}{row.step_s:>8.2f}{row.losses:>16}"
+            f"{row.dense_s:>9.2f}{row.mtwi_s:>9.2f}{row.peak_mb:>7.0f}  {row.resumed}"
+        )
+
+
+def extracted(work: Path) -> Path:
+    """Make a store of one training and one test video of each class of the demo set."""
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / "list.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("video_id", "path", "label", "split"))
+        taken = set()
+        for record in demo.load((work / "clips").absolute()).records:
+            split = "test1" if record.subset == "testing" else "train1"
+            if (record.labels, split) not in taken:
+                taken.add((record.labels, split))
+                label = demo.CLASS_NAMES[record.labels[0]]
+                table.writerow((record.video_id, record.path, label, split))
+    command(
+        "extract", "--videos", work / "list.csv", "--out", work / "store", "--recipe", "demo",
+        "--modalities", "rgb,flow",
+    )  # fmt: skip
+    return work / "store"
+
+
+def measured(store: Path, work: Path, backbone: str, modality: str, init: str) -> Figures:
+    """Train, kill, resume and test one backbone; its networks stay below `work`."""
+    stream = f"streams.{modality}"
+    options = (
+        "train", store, "--recipe", "default", "--modality", modality, "--workers", 0,
+        "--device", "cpu", "--validate-every", 100,
+        *(
+            word
+            for setting in (
+                f"backbone={backbone}", f"init={init}", "segments=2",
+                f"partial_bn={'false' if init == 'random' else 'true'}",
+                "schedule.unit=iterations", f"schedule.end={STEPS}", "schedule.lr_steps=[]",
+                "schedule.batch_size=2", "schedule.lr=0.001",
+            )
+            for word in ("--set", f"{stream}.{setting}")
+        ),
+        "-o",
+    )  # fmt: skip
+    whole, broken = work / "whole", work / "broken"
+    _, peak_mb, _ = command(*options, whole)
+    killed_when((broken / LAST).exists, *options, broken)
+    _, _, said = command(*options, broken)
+    found = re.search(r"going on at step \d+ of \d+", said)
+    one, other = (read_checkpoint(run / LAST)["model"] for run in (whole, broken))
+    same = all(torch.equal(one[name], other[name]) for name in one)
+    with (whole / "log.csv").open() as file:
+        epochs = list(csv.DictReader(file))
+    dense_s, mtwi_s = (
+        tested(store, whole, work / f"{protocol}.h5", "--protocol", protocol, "--crops", 1, *more)
+        for protocol, more in (("dense", ("--snippets", 2)), ("mtwi", ()))
+    )
+    facts = RunFacts.read(whole)
+    return Figures(
+        backbone, NETWORKS[facts.stream.backbone].size,
+        sum(value.numel() for value in one.values()) / 1e6,
+        sum(float(row["seconds"]) for row in epochs) / STEPS,
+        f"{float(epochs[0]['train_loss']):.2f} -> {float(epochs[-1]['train_loss']):.2f}",
+        f"{found[0] if found else 'began anew'}, weights {'equal' if same else 'DIFFER'}",
+        dense_s, mtwi_s, peak_mb,
+    )  # fmt: skip
+
+
+def tested(store: Path, run: Path, scores: Path, *options: object) -> float:
+    """Score the test videos; seconds a video."""
+    seconds, _, _ = command("test", store, run, "-o", scores, "--device", "cpu", *options)
+    return seconds / len(read_h5(scores).video_ids)
+
+
+def command(*words: object) -> tuple[float, float, str]:
+    """Run one command: its seconds, its peak memory in MB, and what it said."""
+    print("+ flowpipe", *words, flush=True)
+    began = time.monotonic()
+    process = subprocess.Popen(line(words), stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    said = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if os.waitstatus_to_exitcode(status):
+        sys.exit(said)
+    return time.monotonic() - began, usage.ru_maxrss / 1e3, said
+
+
+def killed_when(due: Callable[[], bool], *words: object) -> None:
+    """Run one command and kill it when something is there."""
+    print("+ killed: flowpipe", *words, flush=True)
+    process = subprocess.Popen(line(words), stderr=subprocess.DEVNULL)
+    while not due() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    if process.wait() != -signal.SIGKILL:
+        sys.exit("the run ended before it could be killed")
+
+
+def line(words: tuple[object, ...]) -> list[str]:
+    """Return the command line of `flowpipe` in this interpreter."""
+    return [sys.executable, "-m", "flowpipe", *map(str, words)]
+
+
+if __name__ == "__main__":
+    main()
