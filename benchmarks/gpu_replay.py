@@ -7,6 +7,7 @@ nor on a data sheet; `benchmarks/gpu_roofline.py` prints the results.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -175,6 +176,22 @@ class Replay:
         cache = CACHE_BYTES_PER_CLOCK * gpu.clock_hz
         memory = min(cache, MEMORY_SHARE * gpu.memory_bytes_per_s / gpu.multiprocessors)
         return 1 / (hits / cache + (1 - hits) / memory)
+
+
+def kernels_between(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Count what a call launches beside the graphs of its steps, `sizes` being its levels.
+
+    Returns
+    -------
+    (int, int)
+        Kernels: those of the pyramid; upsampling but for one level; three that begin a level, one
+        that ends it, and one that is all of a level of one tile. Graphs that they go in once the
+        call is warm: the pyramid's, and one before, between and behind the levels whose steps are
+        graphs.
+    """
+    whole = sum(tiles(*size) == (1, 1) for size in sizes)
+    kernels = len(sizes) + (len(sizes) - 1) + 4 * len(sizes) + whole
+    return kernels, 1 + len(sizes) - whole + 1
 
 
 def _side(number: int, count: int, size: int) -> tuple[int, int]:

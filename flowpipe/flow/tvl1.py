@@ -182,8 +182,9 @@ class TVL1Solver:
         while k < len(first):
             pairs = slice(k, k + step)
             try:
-                memory = self.ops.tvl1_memory(min(step, len(first)), *size)
-                self._solve(first[pairs], second[pairs], memory, flow[pairs])
+                with self.ops.joined():
+                    memory = self.ops.tvl1_memory(min(step, len(first)), *size)
+                    self._solve(first[pairs], second[pairs], memory, flow[pairs])
             except DeviceMemoryError:
                 memory, tried = None, min(step, len(first) - k)
                 if tried < 2:

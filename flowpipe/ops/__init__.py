@@ -8,6 +8,7 @@ device: callers only slice it, hand it back, or ask for it with `to_host`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -166,6 +167,10 @@ class Ops(Protocol):
 
     def empty(self, *shape: int) -> Any:
         """f32 array of this shape, its values undefined."""
+
+    def joined(self) -> AbstractContextManager[None]:
+        """Context in which this thread's operations may go to the device together: nothing is
+        sure to have begun before it ends, or before a result is taken to the host."""
 
     def tvl1_memory(self, n: int, height: int, width: int) -> Any:
         """Memory for states of N pairs of at most this size, one after the other: what a process

@@ -12,6 +12,7 @@ import functools
 import os
 import platform
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -238,6 +239,9 @@ class CpuOps(HostOps):
 
     def empty(self, *shape: int) -> F32:
         return np.empty(shape, np.float32)
+
+    def joined(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def tvl1_memory(self, n: int, height: int, width: int) -> F32:
         floats = self.call("tvl1_floats", height, width)

@@ -21,7 +21,7 @@ from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_warp
 from flowpipe.ops.cuda_errors import in_words, opening
 from flowpipe.ops.cuda_features import CudaFeatures, Device
 from flowpipe.ops.cuda_kernels import Kernels
-from flowpipe.ops.cuda_ladder import PROGRESS, Arena, CudaState, Ladder, Layout, Room
+from flowpipe.ops.cuda_ladder import Arena, CudaState, Iterations, Ladder, Layout, Room
 from flowpipe.ops.cuda_lanes import Lane, Lent, Made
 from flowpipe.ops.cuda_settings import Settings, window_bytes
 from flowpipe.ops.gpus import usable_cupy
@@ -273,8 +273,14 @@ class CudaOps:
     def held_bytes(self) -> int:
         return int(self._cupy.get_default_memory_pool().used_bytes())
 
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        with self._working():
+            yield
+
     def tvl1_memory(self, n: int, height: int, width: int) -> Arena:
         with self._working() as lane:
+            lane.launches.flush()
             room = self._rooms.mine
             fits = room.arena is not None and room.arena.fits(n, height, width)
             if room.stream is not None and not (fits and room.stream is lane.stream):
@@ -296,10 +302,9 @@ class CudaOps:
         return state
 
     def tvl1_warps(self, state: CudaState, warps: int, n: int) -> Any:
-        total = PROGRESS.index("total")
         with self._working() as lane:
             self._ladder.climb(state, warps, n, lane)
-            return lane.download(state.arena.progress, np.s_[: state.pairs, total])
+        return Iterations(self.to_host, state)
 
     def tvl1_flow(self, state: CudaState, out: Any) -> Any:
         with self._working():
@@ -353,5 +358,6 @@ class CudaOps:
 
     def _zeros(self, n: int) -> Any:
         counts = self._empty((n,), np.uint32)
+        self._lanes.mine.launches.flush()
         counts.fill(0)
         return counts

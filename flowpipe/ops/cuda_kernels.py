@@ -24,6 +24,7 @@ from flowpipe.ops.cuda_errors import (
     last_line,
     misses_headers,
 )
+from flowpipe.ops.cuda_launches import Launch
 
 SOURCES = {
     "frames": ("resize", "gray", "difference"),
@@ -156,7 +157,8 @@ class Kernels:
         return tuple(_parameter(name, words) for words in declared.split(","))
 
     def launch(self, name: str, grid: Sequence[int], block: Sequence[int], *arguments: Any) -> None:
-        """Start a kernel on the current stream; an empty grid is no launch.
+        """Start a kernel on the current stream, when this thread's launches are flushed at the
+        latest; an empty grid is no launch.
 
         Parameters
         ----------
@@ -176,7 +178,9 @@ class Kernels:
             raise TypeError(f"{name} takes {len(parameters)} arguments, got {len(arguments)}")
         if min(grid) > 0:
             passed = tuple(p.passed(a) for p, a in zip(parameters, arguments, strict=True))
-            self.function(name)(tuple(grid), tuple(block), passed)
+            told = (p.told(a) for p, a in zip(parameters, passed, strict=True))
+            key = (name, *grid, *block, *told)
+            Launch(key, self.function(name), tuple(grid), tuple(block), passed).start()
 
     def over_images(self, name: str, n: int, height: int, width: int, *arguments: Any) -> None:
         """A thread per pixel of N images."""
@@ -209,6 +213,12 @@ class Parameter:
         if isinstance(number, np.integer) and number != value:
             raise TypeError(f"{self.where} is {self._type}, got {value!r}")
         return number
+
+    def told(self, passed: Any) -> Any:
+        """Return the bytes that the kernel is given: those of a number, an array's address."""
+        if self.is_array:
+            return None if passed is None else passed.data.ptr
+        return passed.tobytes()
 
     @property
     def _type(self) -> np.dtype[Any]:

@@ -8,8 +8,7 @@ device never waits for it. A scale that is a single tile is one launch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -124,6 +123,24 @@ class CudaState:
         return rows[:, :, : self.width].copy()
 
 
+class Iterations:
+    """Iterations that each pair of a state has done. NumPy takes it for an array, int32 (N,), and
+    fetches it: before the memory holds another state, and only where somebody asks.
+
+    Parameters
+    ----------
+    to_host : callable
+    state : CudaState
+    """
+
+    def __init__(self, to_host: Callable[[Any], NDArray[Any]], state: CudaState) -> None:
+        self._to_host, self._state = to_host, state
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        progress = self._to_host(self._state.arena.progress)
+        return np.array(progress[: self._state.pairs, PROGRESS.index("total")], dtype)
+
+
 class Ladder:
     """Runs the warps of states.
 
@@ -178,9 +195,8 @@ class Ladder:
         if self._is_whole(s):
             self._level(s, iterations)
         else:
-            self._launch_graphs(
-                self._graph(s, iterations, together, lane.stream), arena.queue, lane
-            )
+            graph = self._graph(s, iterations, together, lane)
+            self._launch_graphs(graph, arena.queue, lane)
 
     def _is_whole(self, s: CudaState) -> bool:
         """Whether a block does all of a pair: a median filter would need what is in memory."""
@@ -199,26 +215,23 @@ class Ladder:
         """Launch graphs until no pair is left, one ahead of what is known."""
         told = None
         while True:
-            graph.launch(lane.stream)
+            lane.launch(graph)
             asked = lane.download(queue)
             if told is not None and not np.asarray(told)[QUEUE.index("left")]:
                 return
             told = asked
 
-    def _graph(self, s: CudaState, iterations: int, together: int, stream: Any) -> Any:
+    def _graph(self, s: CudaState, iterations: int, together: int, lane: Lane) -> Any:
         key = (self.settings, s.height, s.width, s.model, iterations, together)
         graphs = s.arena.graphs
         if key not in graphs:
             self.kernels.load("tvl1_fields", "tvl1_tile")
-            stream.begin_capture()
-            try:
+
+            def steps() -> None:
                 for _ in range(self.settings.steps):
                     self._step(s, iterations, together)
-            except BaseException:
-                with suppress(Exception):  # of a capture that broke
-                    stream.end_capture()
-                raise
-            graphs[key] = stream.end_capture()
+
+            graphs[key] = lane.launches.recorded(steps)
         return graphs[key]
 
     def _step(self, s: CudaState, iterations: int, together: int) -> None:

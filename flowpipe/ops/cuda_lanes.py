@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.ops.cuda_errors import in_words
+from flowpipe.ops.cuda_launches import Launches
 from flowpipe.ops.waits import Waits
 
 T = TypeVar("T")
@@ -33,20 +34,23 @@ class Lane:
         self._cupy, self._waits = cupy, waits
         with in_words(cupy):
             self.stream = cupy.cuda.Stream(non_blocking=True)
+        self.launches = Launches(self.stream)
         self._under_way: list[tuple[Any, Any]] = []
         self._taken: Any = None
         """An event after the last `copy`, until somebody has waited for it."""
 
     @contextmanager
     def working(self) -> Iterator[Lane]:
-        """Everything within goes to this lane's stream; what CUDA reports is put in words."""
-        with in_words(self._cupy), self.stream:
+        """Everything within goes to this lane's stream, launches at the latest when the outermost
+        such context ends; what CUDA reports is put in words."""
+        with in_words(self._cupy), self.stream, self.launches.collected():
             yield self
 
     def upload(self, source: NDArray[Any], target: Any) -> None:
         """Copy to the device; `source` may change when this returns."""
         buffer = self._pinned(source.shape, source.dtype)
         buffer[...] = source
+        self.launches.flush()
         target.set(buffer, stream=self.stream)
         self._note(buffer)
 
@@ -60,6 +64,7 @@ class Lane:
             What of it is wanted.
         """
         buffer = self._pinned(source.shape, source.dtype)
+        self.launches.flush()
         source.get(stream=self.stream, out=buffer, blocking=False)
         return Download(self._wait_for, buffer[part], self._note(buffer))
 
@@ -76,6 +81,7 @@ class Lane:
         return Download(self._wait_for, buffer, self._note(buffer))
 
     def _copy(self, parts: Sequence[tuple[int, int]], to: int, kind: int) -> None:
+        self.launches.flush()
         for address, size in parts:
             self._cupy.cuda.runtime.memcpyAsync(to, address, size, kind, self.stream.ptr)
             to += size
@@ -86,12 +92,23 @@ class Lane:
             self._wait_for(self._taken)
             self._taken = None
 
+    def launch(self, graph: Any) -> None:
+        """Launch a recorded graph, behind all that was launched before."""
+        self.launches.flush()
+        graph.launch(self.stream)
+
+    def follow(self, event: Any) -> None:
+        """Have the stream wait for an event before it goes on."""
+        self.launches.flush()
+        self.stream.wait_event(event)
+
     def _wait_for(self, event: Any) -> None:
         with in_words(self._cupy), self._waits.waiting():
             event.synchronize()
 
     def mark(self) -> Any:
         """An event after all that the stream has to do by now."""
+        self.launches.flush()
         # Who waits for it sleeps: cores are for decoding and encoding.
         event = self._cupy.cuda.Event(block=True, disable_timing=True)
         event.record(self.stream)
@@ -152,7 +169,7 @@ class Made:
 
     def taken(self) -> Any:
         """The device array, after which the stream of this thread's lane waits."""
-        self._lanes.mine.stream.wait_event(self._written)
+        self._lanes.mine.follow(self._written)
         return self._array
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:

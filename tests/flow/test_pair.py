@@ -212,22 +212,31 @@ def test_importing_the_package_imports_nothing_heavy():
 
 @needs_core
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++ for the emulated kernels")
-def test_on_a_gpu_a_warm_call_compiles_reserves_and_records_nothing(monkeypatch):
-    first, second = translated_pair(24, 40, 1, -1, seed=6)
-    small = {"warps": 2, "iterations": 8, "epsilon": 0.0, "scales": 2}
+@pytest.mark.parametrize("colour", [False, True], ids=["gray", "rgb"])
+def test_on_a_gpu_a_warm_call_launches_graphs_only(monkeypatch, colour):
+    """It compiles, reserves and records nothing, and launches no kernel by itself."""
+    first, second = translated_pair(70, 90, 1, -1, seed=6)  # levels of one tile and of more
+    if colour:
+        first, second = rgb(first), rgb(second)
+    small = {"warps": 2, "iterations": 8, "epsilon": 0.0, "scales": 3}
     with cupy_from(STAND_IN):
         import cupy
 
         wanted = optical_flow(first, second, device="cuda", **small)
+        for _ in range(3):
+            np.testing.assert_array_equal(
+                optical_flow(first, second, device="cuda", **small), wanted
+            )
         kept = cupy.cuda.memory.held()
 
         def refuse(*_, **__):
             raise AssertionError("a warm call must not do this")
 
         monkeypatch.setattr(cupy, "RawModule", refuse)
+        monkeypatch.setattr(cupy.modules.Function, "__call__", refuse)
         monkeypatch.setattr(cupy.cuda.Stream, "begin_capture", refuse)
-        for _ in range(3):
-            again = optical_flow(first, second, device="cuda", **small)
-            np.testing.assert_array_equal(again, wanted)
+        for one, other in ((first, second), (second, first), (first, second)):
+            again = optical_flow(one, other, device="cuda", **small)
+            assert np.array_equal(again, wanted) == (one is first)
             assert cupy.cuda.memory.held() == kept
     np.testing.assert_allclose(wanted, optical_flow(first, second, **small), atol=2e-2)

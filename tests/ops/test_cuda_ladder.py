@@ -11,10 +11,10 @@ from emulated import emulated_ops
 from synth import translated_pair
 
 from flowpipe.errors import DeviceLostError
-from flowpipe.flow.tvl1 import TVL1Params
+from flowpipe.flow.tvl1 import TVL1Params, TVL1Solver
 from flowpipe.ops.cpu import native_core
 from flowpipe.ops.cuda_ladder import COEFFICIENTS, FIELDS, Ladder, Layout
-from flowpipe.ops.cuda_settings import HALO_PX, Settings
+from flowpipe.ops.cuda_settings import HALO_PX, Settings, tiles
 
 pytestmark = pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none")
 
@@ -98,6 +98,33 @@ def test_the_cache_is_filled_with_rows_as_they_lie_in_memory(width):
     pair_bytes = 4 * sum(layout[name].stop - layout[name].start for name in ("state", "model"))
     cache = {"cache_bytes": 100 * pair_bytes, "multiprocessors": 1}
     assert Settings(least_tiles=1).pairs_together(64, width, **cache) == 100
+
+
+@pytest.mark.parametrize("size, scales", [((20, 30), 1), ((66, 40), 2), ((150, 121), 3)])
+def test_a_warm_call_launches_the_graphs_that_the_model_counts(cuda, monkeypatch, size, scales):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    replay = importlib.import_module("gpu_replay")
+    params = TVL1Params(scales=scales, warps=1, iterations=4, epsilon=0.0)
+    solver, sizes = TVL1Solver(params, cuda), params.sizes(*size)
+    gray = np.stack([translated_pair(*size, 1, 0, seed=k)[0] for k in range(3)])
+    called, call = [], cuda._cupy.cuda.call
+    for module in (cuda._cupy.cuda, cuda._cupy.modules.cuda):
+        monkeypatch.setattr(module, "call", lambda name: called.append(name) or call(name))
+
+    def launched(what):
+        called.clear()
+        frames = solver.prepare(gray)
+        cuda.to_host(solver.solve(frames[:-1], frames[1:]))
+        return sum(name.startswith(what) for name in called)
+
+    kernels, graphs = replay.kernels_between(sizes)
+    steps = 2 * sum(tiles(*level) != (1, 1) for level in sizes)  # a graph, and one ahead
+    recorded = steps // 2 * cuda.settings.steps
+    assert launched("launch ") == kernels + recorded
+    launched("")
+    launched("")
+    assert launched("launch ") == 0
+    assert launched("Graph.launch") == graphs + steps
 
 
 @pytest.mark.parametrize("size", [(20, 30), (66, 40), (70, 121)])

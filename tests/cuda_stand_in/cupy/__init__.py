@@ -94,9 +94,24 @@ def empty(shape: Any, dtype: Any = float) -> ndarray:
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
     nbytes = int(np.prod(shape)) * dtype.itemsize
     cuda.memory.take(nbytes)
-    # Addresses of device memory are multiples of 256. One row more: nothing lies right behind it.
-    raw = np.full(nbytes + 256, 0xFF, np.uint8)
-    weakref.finalize(raw, cuda.memory.give_back, nbytes)
+    # As from CuPy's pool: a stream gets blocks back that it had, whatever it has still to do with
+    # them; the one with the lowest address first, so calls of one kind find theirs again.
+    stream = cuda.innermost_stream()
+    idle = {} if stream is None else stream.idle.setdefault(nbytes, {})
+    if idle:
+        block = idle.pop(min(idle))
+        stream.enqueue(lambda: block.fill(0xFF))
+    else:
+        # Addresses are multiples of 256. One row more: nothing lies right behind it.
+        block = np.full(nbytes + 256, 0xFF, np.uint8)
+
+    def give_back() -> None:
+        cuda.memory.give_back(nbytes)
+        idle[block.ctypes.data] = block
+
+    lent = block[:]
+    weakref.finalize(lent, give_back)
+    raw = np.frombuffer(memoryview(lent), np.uint8)  # whose base is what was lent
     start = -raw.ctypes.data % 256
     return ndarray(raw[start : start + nbytes].view(dtype).reshape(shape))
 

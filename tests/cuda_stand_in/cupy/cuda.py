@@ -72,6 +72,8 @@ class Stream:
         call("Stream")
         self.ptr = id(self)
         _streams[self.ptr] = self
+        self.idle: dict[int, dict[int, np.ndarray]] = {}
+        """Blocks of its memory that nobody holds, by size and address."""
         self._queue: deque[Callable[[], None]] = deque()
         self._recorded: list[Callable[[], None]] | None = None
         self._lock = threading.RLock()
@@ -89,6 +91,10 @@ class Stream:
             self._recorded.append(work)
         else:
             self._queue.append(work)
+
+    @property
+    def capturing(self) -> bool:
+        return self._recorded is not None
 
     def synchronize(self) -> None:
         call("Stream.synchronize")
@@ -150,6 +156,10 @@ def _stack() -> list[Stream]:
         _local.streams = []
     streams: list[Stream] = _local.streams
     return streams
+
+
+def innermost_stream() -> Stream | None:
+    return _stack()[-1] if _stack() else None
 
 
 def current_stream(or_default: bool = False) -> Stream:

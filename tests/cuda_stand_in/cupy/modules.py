@@ -56,15 +56,18 @@ class Function:
         assert len(grid) == len(block) == 3 and min(*grid, *block) > 0, f"{grid} {block}"
         assert block[0] * block[1] * block[2] <= 1024 and max(grid[1:]) < 65536
         values = self._values(arguments)
+        stream = cuda.current_stream()
+        # Arrays live until their kernel has run, but a graph keeps addresses only.
+        held = None if stream.capturing else arguments
         sizes = (ctypes.c_uint * 3)(*grid), (ctypes.c_uint * 3)(*block)
 
         def run() -> None:
             addresses = (ctypes.c_void_p * len(values))(*(v.ctypes.data for v in values))
             with one_at_a_time:
                 self._launch(*sizes, addresses, ctypes.c_uint64(Function.seed * 7919 + 1))
-            assert arguments is not None  # arrays live until their kernel has run
+            _ = held
 
-        cuda.current_stream().enqueue(run)
+        stream.enqueue(run)
 
     def _values(self, arguments: Any) -> list[np.ndarray]:
         """Each argument as its bytes, checked against the kernel's parameter."""

@@ -1,0 +1,113 @@
+"""Kernel launches of a thread -> its stream: a sequence that comes again is one CUDA graph.
+
+A launch costs the host several microseconds, and between two kernels the GPU waits for the next
+one. So a thread collects launches until their results are wanted. A sequence of kernels with the
+same arguments, addresses included, that came before is recorded, and goes as one from then on.
+Calls of one size find their memory at the same addresses again, since CuPy's pool gives a stream
+the blocks back that it had.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+
+MOST_SEQUENCES = 64
+"""Sequences that a thread remembers; the one that was launched the longest ago is forgotten."""
+
+_local = threading.local()
+
+
+class Launch(NamedTuple):
+    """A kernel with its arguments."""
+
+    key: Hashable
+    """Kernel, grid, block, the bytes of numbers, the addresses of arrays."""
+    kernel: Callable[[Any, Any, Any], None]
+    grid: tuple[int, ...]
+    block: tuple[int, ...]
+    arguments: tuple[Any, ...]
+
+    def start(self) -> None:
+        """Launch it on the current stream, now or when this thread's launches are flushed."""
+        launches: Launches | None = getattr(_local, "launches", None)
+        if launches is None:
+            self.start_now()
+        else:
+            launches.pending.append(self)
+
+    def start_now(self) -> None:
+        self.kernel(self.grid, self.block, self.arguments)
+
+
+class Launches:
+    """Launches that a thread has collected, and the graphs of those that came before.
+
+    Parameters
+    ----------
+    stream : cupy.cuda.Stream
+        That of the thread; the current one wherever launches are collected.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self.pending: list[Launch] = []
+        self._stream, self._depth = stream, 0
+        self._known: OrderedDict[Hashable, Any] = OrderedDict()
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Collect what starts within; the outermost such context flushes it."""
+        outer = getattr(_local, "launches", None)
+        _local.launches = self
+        self._depth += 1
+        try:
+            yield
+            if self._depth == 1:
+                self.flush()
+        except BaseException:
+            with suppress(Exception):  # the first error is the one to tell
+                self.flush()
+            raise
+        finally:
+            self._depth -= 1
+            _local.launches = outer
+
+    def flush(self) -> None:
+        """Give the stream what was collected: before anything else is put on it."""
+        launches, self.pending = self.pending, []
+        if not launches:
+            return
+        key, known = tuple(launch.key for launch in launches), self._known
+        if key not in known:
+            known[key] = None
+            for launch in launches:
+                launch.start_now()
+        else:
+            known[key] = known[key] or self._record(launches)
+            known[key].launch(self._stream)
+            known.move_to_end(key)
+        while len(known) > MOST_SEQUENCES:
+            known.popitem(last=False)
+
+    def recorded(self, work: Callable[[], None]) -> Any:
+        """Return a graph of the kernels that `work` starts; their files have to be loaded."""
+        self.flush()
+        try:
+            work()
+        finally:
+            launches, self.pending = self.pending, []
+        return self._record(launches)
+
+    def _record(self, launches: Sequence[Launch]) -> Any:
+        self._stream.begin_capture()
+        try:
+            for launch in launches:
+                launch.start_now()
+        except BaseException:
+            with suppress(Exception):  # of a capture that broke
+                self._stream.end_capture()
+            raise
+        return self._stream.end_capture()
