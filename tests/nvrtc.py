@@ -92,13 +92,14 @@ def _disassembler() -> Path | None:
 
 
 @cache
-def compiled(file: str, major: int, architecture: int) -> Compiled:
+def compiled(file: str, major: int, architecture: int, *defined: str) -> Compiled:
     """Compile kernels/cuda/FILE.cu with the options that flowpipe and CuPy give."""
     nvrtc = _library(major)
     assert nvrtc is not None
     source = (cuda_kernels.folder() / "cuda" / f"{file}.cu").read_bytes()
     options = [
         *cuda_kernels.options(),
+        *defined,
         *CUPY_ADDS,
         f"-arch=sm_{architecture}",
         "--ptxas-options=-v",

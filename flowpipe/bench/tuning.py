@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -18,6 +18,8 @@ from flowpipe.ops.cuda_settings import Settings, tiles
 STEPS = (4, 8, 16)
 CACHE_SHARES = (0.5, 1.0, 2.0, 4.0, 1000.0)
 LEAST_TILES = (1, 2, 4)
+BLOCKS = (1, 2)
+"""Measured with the other settings as they are in use."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,12 @@ def tune(
     # A level of one tile is one launch, whatever the settings are.
     levels = [level for level in params.sizes(*size) if tiles(*level) != (1, 1)]
     choices = [Settings(*values) for values in product(STEPS, CACHE_SHARES, LEAST_TILES)]
+    choices += [replace(before, blocks=blocks) for blocks in BLOCKS]
     try:
         for settings in (before, *choices):
             ops.settings = settings
             together = [min(len(chosen), ops.pairs_together(*level)) for level in levels]
-            schedule = (settings.steps, *together) if levels else ()
+            schedule = (settings.steps, settings.blocks, *together) if levels else ()
             if schedule in seen:
                 continue
             seen.add(schedule)

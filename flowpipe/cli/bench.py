@@ -216,12 +216,13 @@ def _sweep(ops: Ops, pairs: Pairs, repeat: int, echo: Callable[..., None]) -> li
 def _tune(ops: Any, pairs: Pairs, repeat: int, echo: Callable[..., None]) -> list[dict[str, Any]]:
     """Print pairs per second by the settings of the schedule, and the best of them."""
     echo(f"flowpipe-{TVL1Params.variant} on {ops.name}, by the settings of its schedule:")
-    echo(f"{'steps':>5}{'cache share':>13}{'least tiles':>13}{'pairs together':>16}{'pairs/s':>10}")
+    echo(f"{'steps':>5}{'cache share':>13}{'least tiles':>13}{'blocks':>8}"
+         f"{'pairs together':>16}{'pairs/s':>10}")  # fmt: skip
     found = []
     for choice in tune(ops, pairs, TVL1Params(), repeat, _progress):
         s = choice.settings
-        echo(f"{s.steps:5}{s.cache_share:13g}{s.least_tiles:13}{choice.pairs_together:16}"
-             f"{choice.pairs_per_s:10.1f}")  # fmt: skip
+        echo(f"{s.steps:5}{s.cache_share:13g}{s.least_tiles:13}{s.blocks:8}"
+             f"{choice.pairs_together:16}{choice.pairs_per_s:10.1f}")  # fmt: skip
         found.append(choice)
     best = max(found, key=lambda choice: choice.pairs_per_s)
     ratio = best.pairs_per_s / found[0].pairs_per_s

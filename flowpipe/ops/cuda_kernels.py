@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,10 @@ class Kernels:
 
     def __init__(self, cupy: Any) -> None:
         self._cupy = cupy
-        self._modules: dict[str, Any] = {}
+        self._modules: dict[tuple[str, ...], Any] = {}
+        self._functions: dict[tuple[str, ...], Any] = {}
+        self.definitions: Mapping[str, tuple[str, ...]] = {}
+        """File -> options beside those of all files; may be replaced, see `Settings`."""
 
     @functools.cached_property
     def _options(self) -> tuple[str, ...]:
@@ -118,7 +121,6 @@ class Kernels:
             for name in SOURCES[file]:
                 self.function(name)
 
-    @functools.cache  # noqa: B019 - one of these lives as long as its process
     def function(self, name: str) -> Any:
         """Return the kernel of that name.
 
@@ -128,12 +130,17 @@ class Kernels:
             If it cannot be compiled here: that is a lack of the machine.
         """
         file = file_of(name)
-        code = source(file)
+        defined = self.definitions.get(file, ())
+        if found := self._functions.get((name, *defined)):
+            return found
+        code, key = source(file), (file, *defined)
         try:
             with in_words(self._cupy):
-                if file not in self._modules:
-                    self._modules[file] = self._cupy.RawModule(code=code, options=self._options)
-                return self._modules[file].get_function(name)
+                if key not in self._modules:
+                    options = (*self._options, *defined)
+                    self._modules[key] = self._cupy.RawModule(code=code, options=options)
+                function = self._modules[key].get_function(name)
+                return self._functions.setdefault((name, *defined), function)
         except BackendError:
             raise
         except Exception as error:  # whatever a compiler that lacks something raises
@@ -150,7 +157,7 @@ class Kernels:
             "and the driver should be of one CUDA version; or use --device cpu"
         )
 
-    @functools.cache  # noqa: B019 - as above
+    @functools.cache  # noqa: B019 - one of these lives as long as its process
     def parameters(self, name: str) -> tuple[Parameter, ...]:
         """Return the parameters of a kernel, in order."""
         declared = dict(DECLARATION.findall(source(file_of(name))))[name]
@@ -179,8 +186,9 @@ class Kernels:
         if min(grid) > 0:
             passed = tuple(p.passed(a) for p, a in zip(parameters, arguments, strict=True))
             told = (p.told(a) for p, a in zip(parameters, passed, strict=True))
-            key = (name, *grid, *block, *told)
-            Launch(key, self.function(name), tuple(grid), tuple(block), passed).start()
+            function = self.function(name)
+            key = (function, *grid, *block, *told)
+            Launch(key, function, tuple(grid), tuple(block), passed).start()
 
     def over_images(self, name: str, n: int, height: int, width: int, *arguments: Any) -> None:
         """A thread per pixel of N images."""

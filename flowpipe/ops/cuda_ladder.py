@@ -164,8 +164,18 @@ class Ladder:
         multiprocessors: int,
         settings: Settings | None = None,
     ) -> None:
-        self.cupy, self.kernels, self.settings = cupy, kernels, settings or Settings()
+        self.cupy, self.kernels = cupy, kernels
+        self.settings = settings or Settings()
         self.cache_bytes, self.multiprocessors = cache_bytes, multiprocessors
+
+    @property
+    def settings(self) -> Settings:
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: Settings) -> None:
+        self._settings = settings
+        self.kernels.definitions = settings.definitions
 
     def pairs_together(self, height: int, width: int) -> int:
         """Return how many pairs of a size are worked on together."""

@@ -51,12 +51,22 @@ class Settings:
     """Size of the state of all pairs that are worked on together, as a share of the L2 cache."""
     least_tiles: int = 2
     """Tiles for each multiprocessor, at least; takes precedence over `cache_share`."""
+    blocks: int = 1
+    """Tiles that a multiprocessor works on at once, 1 or 2: with 2 one may load while the other
+    computes, but a thread has 64 registers instead of 128, and spills. Compiled in."""
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.least_tiles < 1 or not 0 <= self.cache_share < inf:
             raise ValueError(
                 "steps and least_tiles must be at least 1, cache_share finite and at least 0"
             )
+        if self.blocks not in (1, 2):
+            raise ValueError(f"blocks must be 1 or 2, got {self.blocks}")
+
+    @property
+    def definitions(self) -> dict[str, tuple[str, ...]]:
+        """File of kernels -> options that it is compiled with; none for the default."""
+        return {"tvl1_tile": (f"-DTILE_BLOCKS={self.blocks}",)} if self.blocks > 1 else {}
 
     @classmethod
     def asked(cls) -> Settings:
@@ -89,11 +99,12 @@ class Settings:
         fill the last wave of tiles.
         """
         across, down = tiles(height, width)
+        at_once = multiprocessors * self.blocks
         pair_bytes = STATE_BYTES * height * stride(width)
         least = max(
             1,
             int(self.cache_share * cache_bytes / pair_bytes),
             self.least_tiles * multiprocessors // (across * down),
         )
-        waves = -(-least * across * down // multiprocessors)
-        return max(least, waves * multiprocessors // (across * down))
+        waves = -(-least * across * down // at_once)
+        return max(least, waves * at_once // (across * down))

@@ -11,6 +11,11 @@
 // computed by each tile that needs it, from the same flow.
 #include "tile.cuh"
 
+// Blocks that a multiprocessor holds: with one a thread has 128 registers, with two 64.
+#ifndef TILE_BLOCKS
+#define TILE_BLOCKS 1
+#endif
+
 namespace {
 
 constexpr int STEP = TILE - 2 * ITERATIONS;  // from one tile to the next
@@ -57,7 +62,7 @@ __device__ __forceinline__ void load_and_run(Pixels &p, const Place &at, Shared 
 
 // `every`: iterations between two median filters, 0 for none; `partial` (N, tiles, ITERATIONS): each
 // tile's share of the change.
-extern "C" __global__ void __launch_bounds__(WARPS *LANES, 1)
+extern "C" __global__ void __launch_bounds__(WARPS *LANES, TILE_BLOCKS)
     tvl1_tile(Progress *progress, Queue *queue, int *slots, const float4 *packed,
               const float *first, float *state, float *model, const float *filtered,
               float *partial, int height, int width, int stride, int sampling, float tau,

@@ -65,9 +65,15 @@ def test_every_schedule_is_measured_once_and_the_settings_are_as_before(monkeypa
     before = ops.settings
     found = list(tune(ops, made_pairs(2, 40, 70), small, 1))
     assert found[0].settings == before == ops.settings
-    schedules = [(choice.settings.steps, choice.pairs_together) for choice in found]
-    assert len(set(schedules)) == len(schedules) and {steps for steps, _ in schedules} == {4, 8}
-    assert {together for _, together in schedules} == {1, 2, 3}
+    schedules = [
+        (choice.settings.steps, choice.settings.blocks, choice.pairs_together) for choice in found
+    ]
+    assert len(set(schedules)) == len(schedules)
+    assert {steps for steps, _, _ in schedules} == {4, 8}
+    assert {together for _, _, together in schedules} == {1, 2, 3}
+    assert [blocks for _, blocks, _ in schedules].count(2) == 1
+    compiled = [key[1:] for key in ops.kernels._modules if key[0] == "tvl1_tile"]
+    assert compiled == [(), ("-DTILE_BLOCKS=2",)] and not ops.kernels.definitions
     assert all(choice.pairs_per_s > 0 for choice in found)
     assert len(list(tune(ops, made_pairs(2, 40, 50), small, 1))) == 1  # one tile: one schedule
 
@@ -77,7 +83,8 @@ def test_settings_come_from_the_environment(monkeypatch):
     assert emulated_ops().settings == Settings(steps=4, cache_share=0.5)
     monkeypatch.setenv("FLOWPIPE_CUDA_SETTINGS", str(Settings(2, 4.0, 1)))
     assert emulated_ops().settings == Settings(2, 4.0, 1)
-    for wrong in ("stepz=4", "steps=0", "steps", "steps=four", "cache_share=-1", "cache_share=inf"):
+    for wrong in ("stepz=4", "steps=0", "steps", "steps=four", "cache_share=-1", "cache_share=inf",
+                  "blocks=3"):  # fmt: skip
         monkeypatch.setenv("FLOWPIPE_CUDA_SETTINGS", wrong)
         with pytest.raises(BackendError, match="FLOWPIPE_CUDA_SETTINGS.*steps=8,cache_share=1"):
             emulated_ops()

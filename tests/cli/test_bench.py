@@ -146,7 +146,9 @@ def test_the_settings_of_a_gpu_are_measured_and_the_best_is_named(
         done = flowpipe(*TINY, *wide, "--device", "cuda", "--tune", "--json", "-")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)["settings"]
-    assert found[0]["settings"] == {"steps": 8, "cache_share": 1.0, "least_tiles": 2}
+    assert found[0]["settings"] == {
+        "steps": 8, "cache_share": 1.0, "least_tiles": 2, "blocks": 1,
+    }  # fmt: skip
     assert {row["settings"]["steps"] for row in found} == {4, 8}
     best = max(found, key=lambda row: row["pairs_per_s"])["settings"]
     asked = f"steps={best['steps']},cache_share={best['cache_share']:g}"

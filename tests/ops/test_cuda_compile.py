@@ -9,6 +9,7 @@ import nvrtc
 import pytest
 
 from flowpipe.ops.cuda_kernels import ARCHITECTURES, LINES, SOURCES, folder, options
+from flowpipe.ops.cuda_settings import Settings
 
 TARGETS = [(major, arch) for major, archs in ARCHITECTURES.items() for arch in archs]
 READABLE = [target for target in TARGETS if target[1] >= 75]  # by the nvdisasm that pip installs
@@ -27,6 +28,14 @@ def test_compiles_without_spills(file, major, architecture):
     for name, usage in kernels.items():
         assert usage.spilled_bytes == 0, name
         assert usage.registers <= 128, name
+
+
+@pytest.mark.parametrize("architecture", [80, 90, 120])
+def test_two_blocks_of_a_multiprocessor_share_its_registers(architecture):
+    nvrtc.require(12)
+    (defined,) = Settings(blocks=2).definitions["tvl1_tile"]
+    usage = nvrtc.compiled("tvl1_tile", 12, architecture, defined).kernels["tvl1_tile"]
+    assert usage.registers <= 64 and 0 < usage.spilled_bytes < 4096, "why one is the default"
 
 
 @pytest.mark.parametrize("kernel", MOST_INSTRUCTIONS)

@@ -90,6 +90,7 @@ def test_pairs_together_fill_the_cache_and_the_multiprocessors():
     assert Settings(cache_share=4).pairs_together(256, 340, **h100) == 39
     assert Settings(cache_share=0, least_tiles=1).pairs_together(256, 340, **h100) == 4
     assert Settings().pairs_together(2160, 3840, **h100) == 1
+    assert Settings(blocks=2).pairs_together(256, 340, **h100) == 17  # two waves of 264
 
 
 @pytest.mark.parametrize("width", [1, 16, 17, 170, 340])
