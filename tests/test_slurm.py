@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +13,7 @@ import pytest
 from command import command, moving_clip
 from conftest import ROOT, python_path
 from fake_cupy import A100, write_cupy
+from slurm_jobs import ended, require_slurm, states, wait_until
 from videofile import encode_video
 
 from flowpipe import open_store
@@ -29,15 +27,17 @@ pytestmark = pytest.mark.timeout(900)
 
 def test_scripts_are_where_the_command_says():
     done = subprocess.run(command("cluster", "scripts"), capture_output=True, text=True, check=True)
-    assert {path.name for path in Path(done.stdout.strip()).iterdir()} == {"array.sh", "dask.sh"}
+    assert {path.name for path in Path(done.stdout.strip()).iterdir()} == {
+        "array.sh", "dask.sh", "train.sh",
+    }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["array.sh", "dask.sh"])
+@pytest.mark.parametrize("name", ["array.sh", "dask.sh", "train.sh"])
 def test_scripts_hold_no_python(name):
     assert "python" not in (SCRIPTS / name).read_text()
 
 
-@pytest.mark.parametrize("name", ["array.sh", "dask.sh"])
+@pytest.mark.parametrize("name", ["array.sh", "dask.sh", "train.sh"])
 def test_scripts_are_bash_and_say_what_they_need(name):
     subprocess.run(["bash", "-n", SCRIPTS / name], check=True)
     text = (SCRIPTS / name).read_text()
@@ -51,12 +51,7 @@ def test_scripts_are_bash_and_say_what_they_need(name):
 
 @pytest.fixture(scope="module")
 def slurm() -> None:
-    if shutil.which("sbatch") is None:
-        pytest.skip("needs Slurm: no sbatch")
-    states = subprocess.run(["sinfo", "-h", "-o", "%T"], capture_output=True, text=True)
-    if not set(states.stdout.split()) & {"idle", "mixed", "allocated"}:
-        said = (states.stderr.strip() or states.stdout.strip() or "no nodes").splitlines()[0]
-        pytest.skip(f"needs a running Slurm: {said}")
+    require_slurm()
 
 
 @pytest.fixture(scope="module")
@@ -96,30 +91,6 @@ def submit(slurm: None, tmp_path: Path, videos: Path):
     yield run
     for job in jobs:
         subprocess.run(["scancel", "--quiet", job])
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    for _ in range(480):
-        if true():
-            return
-        time.sleep(0.5)
-    raise TimeoutError("four minutes")
-
-
-def states(job: str) -> dict[str, str]:
-    """State of each task of a job that has been seen within Slurm's memory."""
-    shown = subprocess.run(
-        ["scontrol", "show", "job", job, "--oneliner"], capture_output=True, text=True
-    )
-    found = {}
-    for line in shown.stdout.splitlines():
-        facts = dict(word.split("=", 1) for word in line.split() if "=" in word)
-        found[facts.get("ArrayTaskId", "")] = facts["JobState"]
-    return found
-
-
-def ended(job: str) -> bool:
-    return not set(states(job).values()) & {"PENDING", "RUNNING", "COMPLETING"}
 
 
 def logs(folder: Path) -> str:

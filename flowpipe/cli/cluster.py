@@ -20,7 +20,7 @@ def cluster() -> None:
 
 @cluster.command()
 def scripts() -> None:
-    """Print the folder of array.sh and dask.sh, for Slurm."""
+    """Print the folder of array.sh, dask.sh (extract) and train.sh (train), for Slurm."""
     write_line(str(pipelines_folder() / "slurm"))
 
 

@@ -1,0 +1,130 @@
+"""Steps of training per second: ours beside a plain PyTorch loop of the same network.
+
+    taskset -c 0 python benchmarks/train_step.py [--modality rgb] [--backbone efficientnet_lite0]
+        [--videos 4] [--steps 3] [--passes 3] [--device cpu] [--amp off] [--compile]
+
+The plain loop gets finished inputs on the device and does forward, loss, backward and SGD alone.
+Ours begins with stored bytes: it also moves, cuts, resizes and normalises them, clips the gradient
+and measures loss, top-1, top-5 and the norm of the gradient. Both read the loss at the end only.
+Images are noise of 340x256, weights are random. Best of several passes, which alternate: CPU time
+of the process on a CPU, wall-clock time on a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from flowpipe.train_recipe import AugmentParams, ScheduleParams, StreamParams
+from flowpipe.tsn.backbones import build
+from flowpipe.tsn.clips import Batch
+from flowpipe.tsn.crops import random_crop
+from flowpipe.tsn.device import choose_kernels, describe, keep_freed_memory, peak_memory_mb
+from flowpipe.tsn.distributed import Processes
+from flowpipe.tsn.feed import network_input
+from flowpipe.tsn.inputs import Input
+from flowpipe.tsn.learner import AMP, Learner
+from flowpipe.tsn.model import make_model
+
+CLASSES, HEIGHT, WIDTH = 101, 256, 340
+LENGTHS = {"rgb": 1, "flow": 5, "rgb_diff": 5}
+
+
+def seconds(work: Callable[[], object], device: str) -> float:
+    """Return the time of some work, the device's included."""
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    if device != "cpu":
+        torch.cuda.synchronize()
+    began = clock()
+    work()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return clock() - began
+
+
+def made_batch(input: Input, stream: StreamParams, videos: int, side: int) -> Batch:
+    """Return noise as the loader makes batches."""
+    rng = np.random.default_rng(1)
+    channels = 2 if input.is_flow else 3
+    shape = (videos, stream.segments * input.read, channels, HEIGHT, WIDTH)
+    crops = [random_crop(stream.augment, WIDTH, HEIGHT, side, rng) for _ in range(videos)]
+    labels = torch.from_numpy(rng.integers(CLASSES, size=(videos, 1)))
+    return Batch(torch.from_numpy(rng.integers(0, 256, shape, np.uint8)), crops, labels, [])
+
+
+def main() -> None:
+    """Print steps per second of both."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--modality", choices=LENGTHS, default="rgb")
+    parser.add_argument("--backbone", default="efficientnet_lite0")
+    parser.add_argument("--videos", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--passes", type=int, default=3)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--amp", choices=AMP, default="off")
+    parser.add_argument("--compile", action="store_true")
+    chosen = parser.parse_args()
+    length = LENGTHS[chosen.modality]
+    stream = StreamParams(
+        backbone=chosen.backbone, init="random", partial_bn=False, snippet_length=length,
+        schedule=ScheduleParams(lr=1e-4, batch_size=chosen.videos), augment=AugmentParams(),
+    )  # fmt: skip
+    device = "cuda:0" if chosen.device == "cuda" else "cpu"
+    choose_kernels(chosen.device, deterministic=False)
+    if device == "cpu":
+        torch.set_num_threads(1)
+        keep_freed_memory()
+    input = Input(chosen.modality, length, "flow" if chosen.modality == "flow" else "rgb")
+
+    backbone, row = build(stream.backbone, "random")
+    model = make_model(backbone, row, CLASSES, input.channels, stream)
+    learner = Learner(
+        model, input, row, stream, Processes(device=device), amp=chosen.amp,
+        compile=chosen.compile,
+    )  # fmt: skip
+    batch = made_batch(input, stream, chosen.videos, row.size)
+    x = network_input(batch.images, batch.crops, input, row, stream, device)
+    labels = batch.labels[:, 0].to(device)
+    plain = torch.optim.SGD([w for w in model.parameters() if w.requires_grad], lr=1e-4)
+
+    def plain_steps() -> float:
+        for _ in range(chosen.steps):
+            plain.zero_grad(set_to_none=True)
+            kind, dtype = device.partition(":")[0], AMP[chosen.amp]
+            with torch.autocast(kind, dtype) if dtype else nullcontext():
+                loss = functional.cross_entropy(model(x).float(), labels)
+            loss.backward()
+            plain.step()
+        return float(loss.detach())
+
+    def our_steps() -> float:
+        for _ in range(chosen.steps):
+            figures = learner.step(batch, chosen.videos)
+        return float(figures[0])
+
+    ways: dict[str, Callable[[], float]] = {"plain loop": plain_steps, "ours": our_steps}
+    best = dict.fromkeys(ways, float("inf"))
+    for work in ways.values():
+        work()
+    for _ in range(chosen.passes):
+        for name, work in ways.items():
+            best[name] = min(best[name], seconds(work, device) / chosen.steps)
+    snippets = chosen.videos * stream.segments
+    print(
+        f"{describe(device)}: {chosen.modality}, {chosen.backbone}, {chosen.videos} videos of "
+        f"{stream.segments} snippets, amp {chosen.amp}, peak memory {peak_memory_mb(device):.0f} MB"
+        f"\n{'':12}{'ms/step':>9}{'steps/s':>9}{'snippets/s':>12}{'time':>7}"
+    )
+    for name, spent in best.items():
+        share = spent / best["plain loop"]
+        print(f"{name:12}{1000 * spent:9.0f}{1 / spent:9.2f}{snippets / spent:12.1f}{share:6.2f}x")
+
+
+if __name__ == "__main__":
+    main()
