@@ -229,6 +229,8 @@ class StreamParams:
             raise ValueError(
                 "segments, snippet_length and top_k must be at least 1, dropout in [0, 1)"
             )
+        if self.augment.mixup and self.schedule.batch_size < 2:
+            raise ValueError("augment.mixup mixes videos of a batch: set schedule.batch_size to 2")
         if self.consensus == "top_k" and self.top_k > self.segments:
             raise ValueError(f"top_k {self.top_k} of {self.segments} segments is impossible")
 

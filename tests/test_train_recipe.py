@@ -62,6 +62,20 @@ def test_streams_take_their_defaults_one_by_one():
             {"streams": {"rgb": {"loss": {"name": "bce", "label_smoothing": 0.1}}}},
             "train.streams.rgb.loss: label_smoothing is of cross_entropy; with bce set it to 0",
         ),
+        ({"streams": {"rgb": {"schedule": {"ema": 1}}}}, "ema must be in [0, 1)"),
+        ({"streams": {"rgb": {"augment": {"mixup": -1}}}}, "mixup must not be negative"),
+        (
+            {"streams": {"rgb": {"augment": {"mixup": 1}, "schedule": {"batch_size": 1}}}},
+            "mixup mixes videos of a batch: set schedule.batch_size to 2",
+        ),
+        ({"streams": {"rgb": {"augment": {"colour_jitter": {"hue": 0.6}}}}}, "[0, 0.5]"),
+        (
+            {
+                "streams": {"flow": {"augment": {"colour_jitter": {"hue": 0.1}}}},
+                "fusion": {"flow": 1},
+            },
+            "streams.flow.augment.colour_jitter: flow has no colours to jitter; remove it",
+        ),
         ({"test": {"snippets": 0}}, "train.test: snippets"),
         ({"test": {"windows": [0]}}, "train.test: snippets and windows"),
         ({"fusion": {"flow": 1}}, "fusion must weigh some of the streams rgb"),

@@ -201,3 +201,13 @@ def test_the_commands_from_training_to_the_fused_table(store: Path, tmp_path: Pa
     np.testing.assert_array_equal(read_h5(tmp_path / "too.h5").values, both.values)
     again = flowpipe("evaluate", store, tmp_path / "all.h5")
     assert "100.00" in again.stdout
+
+
+def test_synchronised_normalisation_is_refused_where_torch_has_none(
+    store: Path, tmp_path: Path
+) -> None:
+    wanted = job(store, tmp_path, backbone="tiny_bn", end=1, stream={"sync_bn": "true"})
+    with pytest.raises(UsageError, match="sync_bn with several processes needs GPUs"):
+        Trainer(wanted, Processes(1, 2, "cpu"), print, lambda *step: None)
+    run(wanted)  # one process has the statistics of all
+    assert curve(wanted.run)[-1]["val_loss"]
