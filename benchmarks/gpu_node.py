@@ -40,6 +40,8 @@ ON_DEVICE = (
 FEATURES = ("akaze", "corners", "level_ranges", "match_keypoints")
 COPIED_BYTES = {"rgb+flow": 340 * 256 * (3 + 2), "all four": 340 * 256 * (3 + 2 + 2 + 3 + 1)}
 """Bytes of a stored frame that are copied through pinned memory, both ways together."""
+SCORING_MS = 0.14
+"""`benchmarks/ransac.py`: drawing hypotheses of a pair and counting the matches that agree."""
 COPY_BYTES_PER_S = 5e9  # of one core, from memory to memory
 
 
@@ -236,8 +238,33 @@ def report(costs: dict[str, Cost], pairs_per_s: float) -> str:
         "would faster GPUs:",
         f"at {FAST_PAIRS_PER_S:,} pairs/s {most_gain(costs, FAST_PAIRS_PER_S):.0f} %, if nvJPEG "
         "took no time of the GPU. A measured GPU decides.",
+        "",
+        *scoring(costs["all four"], pairs_per_s),
     ]
     return "\n".join(lines) + "\n"
+
+
+def scoring(cost: Cost, pairs_per_s: float) -> list[str]:
+    """Say what would be gained if a GPU drew and counted for RANSAC."""
+    ours = cost._replace(features=0.0)
+    less = ours._replace(camera=ours.camera - SCORING_MS)
+    gains = []
+    for gpus, cores in NODES:
+        node = "all four", gpus, cores, pairs_per_s
+        gain = 100 * (filled(less, *node)[0] / filled(ours, *node)[0] - 1)
+        if gain >= 0.5:
+            gains.append(f"{gpus} GPU{'s' * (gpus > 1)} with {cores} cores {gain:+.0f} %")
+    return [
+        f"RANSAC stays on the cores. Of the {ours.camera:.2f} ms of *camera*, drawing hypotheses",
+        f"and counting the matches that agree with them take {SCORING_MS:.2f} ms",
+        "(`benchmarks/ransac.py`; polishing and fitting, 0.1 ms with AVX-512 and 0.4 with AVX2,",
+        "would stay). If a GPU did it at no cost, these nodes would gain:",
+        f"{', '.join(gains) or 'none'}.",
+        "It would take a kernel that draws and counts 1024 hypotheses of each pair of a window,",
+        "since the search can stop after every 64th, twice for each window, and a search that goes",
+        "from the host to the GPU and back for all pairs together.",
+        "Where GPUs bound a node it would cost time. So it is left.",
+    ]
 
 
 def most_gain(costs: dict[str, Cost], pairs_per_s: float) -> float:
