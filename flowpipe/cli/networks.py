@@ -90,6 +90,13 @@ def given_options(modality: str, settings: tuple[str, ...], **options: str | Non
     return names | {name for name, value in options.items() if value is not None}
 
 
+CHECKPOINT_OPTION = click.option(
+    "--checkpoint", type=click.Choice(["best", "last", "ema"]), default="last", show_default=True,
+    help="Weights of the best validation, of the end, or their moving average at the end, which "
+         "recipes with schedule.ema have.",
+)  # fmt: skip
+"""Which weights of a run are meant."""
+
 WEIGHTS_OPTION = click.option(
     "--weights", metavar="LIST",
     help="Weight of each stream, as 1,1.5.  [default: the recipe's if all runs share one, else 1]",

@@ -10,7 +10,7 @@ import click
 
 from flowpipe import recipe as recipes
 from flowpipe.cli import devices
-from flowpipe.cli.networks import WEIGHTS_OPTION, weights_of
+from flowpipe.cli.networks import CHECKPOINT_OPTION, WEIGHTS_OPTION, weights_of
 from flowpipe.cli.options import without_core
 from flowpipe.cli.paths import FOLDER_THERE, PLACE, RECIPE
 from flowpipe.cli.screen import print_table, say, stderr, write_json, write_line
@@ -49,8 +49,7 @@ _LONG_S = 30.0
 @click.option("--recipe", "recipe_file", type=RECIPE, metavar="NAME|FILE",
               help="How to extract, for runs of imported stores.  [default: as the run's store "
                    "was]")  # fmt: skip
-@click.option("--checkpoint", type=click.Choice(["best", "last", "ema"]), default="last",
-              show_default=True)  # fmt: skip
+@CHECKPOINT_OPTION
 @click.option("--device", type=click.Choice(devices.CHOICES), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def predict(

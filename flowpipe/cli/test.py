@@ -11,6 +11,7 @@ import numpy as np
 
 from flowpipe.cli import EXIT_DONE
 from flowpipe.cli.evaluate import print_results
+from flowpipe.cli.networks import CHECKPOINT_OPTION
 from flowpipe.cli.paths import FILE, FOLDER_THERE
 from flowpipe.cli.processes import devices_option, launched
 from flowpipe.cli.screen import counting, say
@@ -34,9 +35,7 @@ from flowpipe.words import counted, duration
 @test_options
 @click.option("--sampling", type=click.Choice(list(RULES)),
               help="Snippet sampling strategy.  [default: the run's]")  # fmt: skip
-@click.option("--checkpoint", type=click.Choice(["best", "last", "ema"]), default="last",
-              show_default=True, help="Weights of the best validation, of the end, or their moving "
-              "average at the end.")  # fmt: skip
+@CHECKPOINT_OPTION
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto",
               show_default=True)  # fmt: skip
 @devices_option("Processes of this machine that share the videos, each on a GPU of its own.")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from flowpipe.cli.networks import CHECKPOINT_OPTION
 from flowpipe.cli.paths import FILE, FOLDER_THERE
 from flowpipe.cli.screen import say
 from flowpipe.cli.store_options import check_output
@@ -17,8 +18,7 @@ from flowpipe.cli.torch_needed import torch_or_why
 @click.option("-o", "--out", required=True, type=FILE, help="Checkpoint to write: .pth or .tar.")
 @click.option("--names", "system", required=True, type=click.Choice(["tsn_pytorch", "mmaction2"]),
               help="System whose names of weights are written.")  # fmt: skip
-@click.option("--checkpoint", type=click.Choice(["best", "last"]), default="last",
-              show_default=True, help="Weights of the best validation, or of the end.")  # fmt: skip
+@CHECKPOINT_OPTION
 def weights(run: Path, out: Path, system: str, checkpoint: str) -> None:
     """Write the weights of a RUN as a checkpoint that tsn-pytorch or mmaction2 loads.
 

@@ -61,16 +61,21 @@ def test_rates_are_those_of_torch(policy: str, warmup: int, unit: str) -> None:
     assert found == pytest.approx([a * b for a, b in zip(ramp, main, strict=True)], abs=1e-12)
 
 
-def test_the_default_is_plain_sgd(store: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("modality", "first_rate"), [("rgb", 1), ("flow", 5)])
+def test_the_default_is_plain_sgd(
+    store: Path, tmp_path: Path, modality: str, first_rate: int
+) -> None:
     """The steps of a recipe without new options, computed here from torch's functions alone."""
-    wanted = job(store, tmp_path, backbone="tiny_bn", end=4)
+    wanted = job(store, tmp_path, modality=modality, backbone="tiny_bn", end=6)
     run(wanted)
     fresh = Trainer(replace(wanted, run=tmp_path / "other"), Processes(), print, lambda *_: None)
     model, params = fresh.learner.model, fresh.stream.schedule
     first, bn = model.base_model.conv, model.base_model.bn
     groups = [
-        ([first.weight, model.new_fc.weight], 1, 1),
-        ([first.bias, model.new_fc.bias], 2, 0),
+        ([first.weight], first_rate, 1),
+        ([first.bias], 2 * first_rate, 0),
+        ([model.new_fc.weight], 1, 1),
+        ([model.new_fc.bias], 2, 0),
         ([bn.weight, bn.bias], 1, 0),
     ]
     sgd = torch.optim.SGD(
@@ -78,12 +83,12 @@ def test_the_default_is_plain_sgd(store: Path, tmp_path: Path) -> None:
          for weights, mult, decay in groups], lr=1, momentum=0.9,
     )  # fmt: skip
     losses = []
-    for epoch in range(4):
+    for epoch in range(6):
         model.train()
         fresh.batches.epoch = epoch
         for batch in fresh.loader:
             for group in sgd.param_groups:
-                group["lr"] = params.lr * group["mult"]
+                group["lr"] = params.lr * group["mult"] * (0.1 if epoch >= 4 else 1)
             x = network_input(
                 batch.images, batch.samples, fresh.input, fresh.row, fresh.stream, "cpu"
             )
