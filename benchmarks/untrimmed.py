@@ -1,45 +1,66 @@
 """Untrimmed videos of real clips -> M-TWI beside plain averaging, with networks of short clips.
 
     python benchmarks/ut_interaction.py --work ut --streams rgb,rgb_diff    first: the networks
+    python benchmarks/ut_interaction.py --work ut --ablations --only consensus
     python benchmarks/untrimmed.py --work ut [--folds 1,2,3,4,5] [--seconds 45] [--rate 2]
 
 Each of the 60 clips of UT-Interaction, some 4 s, is hidden in a video of its own between unrelated
 clips of UCF101, HMDB51 and Kinetics, and classified by the networks that never saw its sequence.
-They were trained on short clips alone and know no background. Plain averaging is given once as the
-paper's 25 snippets and once with the very snippets of M-TWI, so that only the sum differs. Figures
-are means over the folds, whose networks' scores do not compare. Goes on where it was.
+They were trained on short clips alone and know no background, with average, top-k and attention as
+consensus. Plain averaging is given once as the paper's 25 snippets and once with the very snippets
+of M-TWI, so that only the sum differs. Figures are means over the folds, whose networks' scores do
+not compare. Networks that are not there are left out. Goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from ut_interaction import SHARED, Clip, flowpipe, read_list
+from ut_interaction import SHARED, Clip, file_name, flowpipe, read_list
 
 from flowpipe.evaluation import PROTOCOLS, evaluate
 from flowpipe.ops import get_ops
 from flowpipe.store import open_store
 from flowpipe.train_recipe import TestParams
-from flowpipe.tsn import mtwi
 from flowpipe.tsn.device import keep_freed_memory
-from flowpipe.tsn.network import Network
+from flowpipe.tsn.network import Network, SnippetScores
+from flowpipe.tsn.pooling import Pooling
+from flowpipe.tsn.run_folder import LAST
 from flowpipe.tsn.sampling import RULES
 from flowpipe.tsn.test import snippets_of
 from flowpipe.video import open_video
 
 FPS, HEIGHT, WIDTH = 30, 256, 340
 STREAMS = ("rgb", "rgb_diff")
-SUMS = ("25 snippets, mean", "all snippets, mean", "M-TWI, paper", "M-TWI, code")
+NETWORKS: Mapping[str, Callable[[int], str]] = {
+    "rgb": "rgb-{}".format,
+    "rgb_diff": "rgb_diff-{}".format,
+    "rgb, top-2": partial(file_name, "top-2 consensus"),
+    "rgb, attention": partial(file_name, "attention consensus"),
+}
+"""By name in the table: the folder of the run of a fold."""
+WAYS: Mapping[str, TestParams] = {
+    "25 snippets, mean": TestParams(consensus="average", crops="1"),
+    "25 snippets, as trained": TestParams(crops="1"),
+    "all snippets, mean": TestParams("mtwi", crops="1"),
+    "M-TWI code, average": TestParams("mtwi", crops="1", consensus="average"),
+    "M-TWI code, top-k": TestParams("mtwi", crops="1", consensus="top_k"),
+    "M-TWI paper, top-k": TestParams("mtwi", crops="1", consensus="top_k", mtwi="paper"),
+    "M-TWI code, attention": TestParams("mtwi", crops="1", consensus="attention"),
+}
+"""Ways to combine snippets. The third is the mean of the snippets of M-TWI."""
 FIGURES = {"kinetics": "accuracy", "thumos14": "mAP, THUMOS14", "activitynet": "mAP, ActivityNet"}
 """The first figure of each protocol."""
+PARTS = ("scores", "features")
 Scores = NDArray[np.float64]
 
 
@@ -49,20 +70,22 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder of ut_interaction.py")
     parser.add_argument("--folds", default="1,2,3,4,5")
     parser.add_argument("--seconds", type=float, default=45.0, help="background of each video")
+    parser.add_argument("--streams", default=",".join(STREAMS), help="modalities to extract")
     parser.add_argument("--rate", type=float, default=2.0, help="snippets a second of M-TWI")
     chosen = parser.parse_args()
     folder = chosen.work / f"untrimmed-{chosen.seconds:g}s"
     clips = read_list(SHARED / "action" / "utinteraction")
     folds = [int(fold) for fold in chosen.folds.split(",")]
     build(folder, clips, folds, chosen.seconds)
+    streams = chosen.streams.split(",")
     flowpipe(
         "extract", "--videos", folder / "list.csv", "--out", folder / "store", "--recipe",
-        Path(__file__).with_name("ut_interaction.yaml"), "--modalities", ",".join(STREAMS),
+        Path(__file__).with_name("ut_interaction.yaml"), "--modalities", chosen.streams,
         "--workers", 1,
     )  # fmt: skip
     torch.set_num_threads(1)
     keep_freed_memory()
-    found = {fold: test(folder, chosen.work / "true", fold, chosen.rate) for fold in folds}
+    found = {fold: test(folder, chosen.work / "true", fold, chosen.rate, streams) for fold in folds}
     show(folder, found)
 
 
@@ -126,34 +149,58 @@ def write(
         container.mux(stream.encode())
 
 
-def test(folder: Path, runs: Path, fold: int, rate_hz: float) -> dict[str, dict[str, Scores]]:
-    """Scores (N, C) of the videos of a fold by stream and way to add snippets up."""
-    kept = folder / f"fold-{fold}-{rate_hz:g}hz.npz"
+def test(
+    folder: Path, runs: Path, fold: int, rate_hz: float, streams: Sequence[str]
+) -> dict[str, dict[str, Scores]]:
+    """Scores (N, C) of the videos of a fold by network and way to combine snippets."""
+    found = {}
+    for name, run_of in NETWORKS.items():
+        run = runs / run_of(fold)
+        if name.partition(",")[0] in streams and (run / LAST).exists():
+            network = Network(run, LAST, "cpu")
+            found[name] = combined(network, snippets(folder, network, name, fold, rate_hz))
+    if set(STREAMS) <= found.keys():
+        found[" + ".join(STREAMS)] = {
+            way: np.sum([found[name][way] for name in STREAMS], axis=0) for way in found["rgb"]
+        }
+    return found
+
+
+def snippets(
+    folder: Path, network: Network, name: str, fold: int, rate_hz: float
+) -> dict[str, list[SnippetScores]]:
+    """Scores of the snippets of a fold's videos by protocol; computed once and kept."""
+    kept = folder / f"{name.replace(', ', '-')}-{fold}-{rate_hz:g}hz.npz"
     if not kept.exists():
         store, made = open_store(folder / "store"), {}
-        for stream in STREAMS:
-            network = Network(runs / f"{stream}-{fold}", "last.pt", "cpu")
-            for video_id in videos_of(folder, fold):
-                for protocol in ("dense", "mtwi"):
-                    params = TestParams(protocol, crops="1", rate_hz=rate_hz)  # type: ignore[arg-type]
-                    _, scored = snippets_of(network, store, video_id, params, RULES["tsn_pytorch"])
-                    made[f"{stream}/{protocol}/{video_id}"] = scored.scores
+        for video_id in videos_of(folder, fold):
+            for protocol in ("dense", "mtwi"):
+                params = TestParams(protocol, crops="1", rate_hz=rate_hz)  # type: ignore[arg-type]
+                _, one = snippets_of(network, store, video_id, params, RULES["tsn_pytorch"])
+                made[f"{protocol}/{video_id}/scores"] = one.scores
+                made[f"{protocol}/{video_id}/features"] = one.features
         np.savez(kept, **made)
-    with np.load(kept) as of_snippets:
-        found = {}
-        for stream in STREAMS:
-            one: dict[str, list[Scores]] = {name: [] for name in SUMS}
-            for video_id in videos_of(folder, fold):
-                dense, all_of = (of_snippets[f"{stream}/{p}/{video_id}"] for p in ("dense", "mtwi"))
-                windows = TestParams().windows
-                one[SUMS[0]].append(dense.mean((0, 1)))
-                one[SUMS[1]].append(all_of.mean((0, 1)))
-                one[SUMS[2]].append(mtwi.aggregate(all_of, windows, "paper"))
-                one[SUMS[3]].append(mtwi.aggregate(all_of, windows, "code"))
-            found[stream] = {name: np.stack(rows) for name, rows in one.items()}
-    found[" + ".join(STREAMS)] = {
-        name: np.sum([found[stream][name] for stream in STREAMS], axis=0) for name in SUMS
-    }
+    with np.load(kept) as there:
+        return {
+            protocol: [
+                SnippetScores(*(there[f"{protocol}/{key}/{part}"] for part in PARTS))
+                for key in videos_of(folder, fold)
+            ]
+            for protocol in ("dense", "mtwi")
+        }
+
+
+def combined(network: Network, of: Mapping[str, Sequence[SnippetScores]]) -> dict[str, Scores]:
+    """Scores (N, C) of videos by each way that the network allows."""
+    stream, found = network.facts.stream, {}
+    for way, params in WAYS.items():
+        if params.consensus == "attention" and stream.consensus != "attention":
+            continue
+        mean = way == "all snippets, mean"
+        pooling = Pooling(
+            TestParams(consensus="average") if mean else params, stream, network.model.consensus
+        )
+        found[way] = np.stack([pooling(one) for one in of[params.protocol]])
     return found
 
 
@@ -175,17 +222,17 @@ def show(folder: Path, found: Mapping[int, Mapping[str, Mapping[str, Scores]]]) 
     length = np.mean([store.videos[key].pts_s[-1] for key in store.videos])
     count = sum(map(len, truth.values()))
     print(f"\n{count} videos of {length:.0f} s, folds {', '.join(map(str, found))}; %")
-    print(f"{'':40}" + "".join(f"{name:>20}" for name in FIGURES.values()))
-    for stream in next(iter(found.values())):
-        for way in SUMS:
+    print(f"{'':45}" + "".join(f"{name:>20}" for name in FIGURES.values()))
+    for name, ways in next(iter(found.values())).items():
+        for way in ways:
             values = []
             for how in FIGURES:
                 figures = (
-                    evaluate(PROTOCOLS[how], of[stream][way], truth[fold]).figures
+                    evaluate(PROTOCOLS[how], of[name][way], truth[fold]).figures
                     for fold, of in found.items()
                 )
                 values.append(np.mean([next(iter(one.values())) for one in figures]))
-            print(f"{stream + ', ' + way:40}" + "".join(f"{100 * v:20.1f}" for v in values))
+            print(f"{name + ': ' + way:45}" + "".join(f"{100 * v:20.1f}" for v in values))
 
 
 if __name__ == "__main__":

@@ -48,6 +48,9 @@ ABLATIONS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "K = 7": ("rgb_diff", {"segments": 7}),
     "partial BN on": ("flow", {}),
     "partial BN off": ("flow", {"partial_bn": False}),
+    "average consensus": ("rgb", {}),
+    "top-2 consensus": ("rgb", {"consensus": "top_k", "top_k": 2}),
+    "attention consensus": ("rgb", {"consensus": "attention"}),
     "cross-modality on": ("flow", {}),
     "cross-modality off": ("flow", {"init": "imagenet"}),
 }

@@ -24,6 +24,7 @@ from flowpipe.tsn.network import Network, SnippetScores
 from flowpipe.tsn.pooling import Pooling
 from flowpipe.tsn.run_folder import LAST, RunFacts
 from flowpipe.tsn.sampling import RULES, Rule
+from flowpipe.words import counted
 
 _POLL_S = 0.2
 """Seconds between looks for the scores of the other processes."""
@@ -130,7 +131,8 @@ def test(
         share = sorted(videos, key=lambda key: -len(starts[key]))[here.rank :: here.world]
         left = [key for key in share if key not in finished.scores]
         if here.is_first and len(left) < len(share):
-            tell(f"going on: {job.partial} has {len(finished.scores)} of {len(videos)} videos")
+            of = counted(len(videos), "video")
+            tell(f"going on: {job.partial} has {len(finished.scores)} of {of}")
         wanted = ((key, starts[key]) for key in left)
         scored = network.score_videos(store, wanted, int(params.crops), rule.tail)
         for key, of_snippets in zip(left, scored, strict=True):

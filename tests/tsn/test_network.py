@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch")
 
+from command import wait_for  # noqa: E402
 from tsn.training import job, run  # noqa: E402
 
 from flowpipe.store import open_store  # noqa: E402
@@ -74,6 +76,23 @@ def test_videos_come_in_their_order_each_with_its_own_snippets(trained: Path, st
     for (video_id, starts), one in zip(wanted, found, strict=True):
         alone = network.snippet_scores(opened, video_id, starts, 1, "repeat")
         np.testing.assert_allclose(one.scores, alone.scores, rtol=1e-5, atol=1e-6)
+
+
+def test_the_next_video_is_decoded_while_the_network_computes(trained: Path, store: Path) -> None:
+    network, opened = Network(trained, LAST, "cpu"), open_store(store)
+    begun: list[str] = []
+
+    def wanted() -> Iterator[tuple[str, np.ndarray]]:
+        for video_id in opened.videos:
+            begun.append(video_id)
+            yield video_id, np.arange(2)
+
+    scored = network.score_videos(opened, wanted(), 1, "repeat")
+    next(scored)
+    wait_for(lambda: len(begun) >= 3)  # one waits, one is being decoded
+    assert len(begun) <= 4, "no more lie in memory"
+    scored.close()
+    assert len(begun) <= 4
 
 
 def test_half_precision_is_near(trained: Path, store: Path) -> None:
