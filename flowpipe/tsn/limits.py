@@ -66,8 +66,8 @@ def check_limits(need: Need) -> None:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 0 <= soft < (files := _open_files() + need.files):
         raise BackendError(
-            f"{counted(need.workers, 'worker')} may need {counted(files, 'open file')}, and the limit is "
-            f"{soft}: raise it with `ulimit -n {files}`, or {FEWER}"
+            f"{counted(need.workers, 'worker')} may need {counted(files, 'open file')}, and the "
+            f"limit is {soft}: raise it with `ulimit -n {files}`, or {FEWER}"
         )
 
 
