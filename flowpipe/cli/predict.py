@@ -97,7 +97,7 @@ def predict(
             Look(run, stores[run], weight, params)
             for run, weight in zip(runs, of_runs, strict=True)
         ]
-        found = run_prediction(video_id, looks, network_device, f"{checkpoint}.pt")
+        found = run_prediction(video_id, looks, network_device, checkpoint)
     if as_json:
         write_json(_as_values(video, runs, found, top, least))
         return

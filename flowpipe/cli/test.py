@@ -74,7 +74,7 @@ def test(
 
     params = test_params(RunFacts.read(run).test, **changed)
     job = TestJob(
-        store.absolute(), run.absolute(), split, params, f"{checkpoint}.pt",
+        store.absolute(), run.absolute(), split, params, checkpoint,
         chosen_device(device), sampling, amp, partial_of(out.absolute()),  # type: ignore[arg-type]
     )  # fmt: skip
     began = time.monotonic()

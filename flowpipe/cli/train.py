@@ -108,8 +108,8 @@ def train(
     from flowpipe.tsn.adopt import as_adopted
     from flowpipe.tsn.device import chosen_device
     from flowpipe.tsn.run_folder import LAST
-    from flowpipe.tsn.train import TrainJob
     from flowpipe.tsn.train import train as run_training
+    from flowpipe.tsn.train_job import TrainJob
 
     if resume and not (run / LAST).exists():
         raise UsageError(f"--resume: {run} has no {LAST}; leave --resume out to begin")

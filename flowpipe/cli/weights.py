@@ -34,4 +34,4 @@ def weights(run: Path, out: Path, system: str, checkpoint: str) -> None:
     torch_or_why()
     from flowpipe.tsn.released import release
 
-    say(release(run, f"{checkpoint}.pt", system, out))
+    say(release(run, checkpoint, system, out))

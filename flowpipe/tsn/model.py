@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from flowpipe.errors import UsageError
-from flowpipe.train_recipe import ScheduleParams
+from flowpipe.train_recipe import ScheduleParams, StreamParams
 from flowpipe.tsn.backbones import Row
 from flowpipe.tsn.consensus import CONSENSUS
 
@@ -210,8 +211,10 @@ def _multipliers(model: TSN, is_flow: bool) -> Iterator[tuple[nn.Parameter, Mult
                 yield weight, BIAS if bias else WEIGHT
 
 
-def make_model(backbone: nn.Module, row: Row, classes: int, channels: int, stream: Any) -> TSN:
-    """The network that a stream of a recipe, `StreamParams`, describes."""
+def make_model(
+    backbone: nn.Module, row: Row, classes: int, channels: int, stream: StreamParams
+) -> TSN:
+    """Return the network that a stream of a recipe describes."""
     return TSN(
         backbone,
         row.features,
@@ -225,3 +228,12 @@ def make_model(backbone: nn.Module, row: Row, classes: int, channels: int, strea
         mean_over_colours=stream.init == "cross_modality",
         classifier_std=stream.classifier_std,
     )
+
+
+def freezes_random_statistics(model: TSN, stream: StreamParams) -> bool:
+    """Return whether batch normalisation keeps the statistics of no data.
+
+    The network's scores then grow with each layer: BN-Inception has a loss of millions.
+    """
+    frozen = stream.partial_bn and any(True for _ in islice(norms(model.base_model), 1, None))
+    return stream.init == "random" and frozen

@@ -9,9 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from itertools import islice
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -19,7 +17,6 @@ import torch
 from flowpipe.errors import BackendError, FlowpipeError, UsageError
 from flowpipe.evaluation.truth import ALL
 from flowpipe.store import Store, open_store
-from flowpipe.train_recipe import StreamParams, TrainRecipe
 from flowpipe.tsn import run_folder
 from flowpipe.tsn.backbones import build
 from flowpipe.tsn.clips import Batches, Clip, Clips, clips_of, splits_of
@@ -36,10 +33,11 @@ from flowpipe.tsn.inputs import input_of
 from flowpipe.tsn.learner import Learner
 from flowpipe.tsn.limits import worker_failures
 from flowpipe.tsn.loading import Loader
-from flowpipe.tsn.model import TSN, make_model, norms
+from flowpipe.tsn.model import freezes_random_statistics, make_model
 from flowpipe.tsn.run_folder import BEST, EMA, LAST, OF_EPOCH, RunFacts
 from flowpipe.tsn.schedule import Schedule
 from flowpipe.tsn.steps import Step, StepLog, UnreadSteps, row_of_step
+from flowpipe.tsn.train_job import TrainJob
 from flowpipe.tsn.transfer import begin_with
 from flowpipe.words import counted
 
@@ -47,43 +45,6 @@ Told = Callable[[str], None]
 Stepped = Callable[[int, int, float], None]
 _AGREED_EVERY = 20
 """Steps between questions whether a checkpoint is due, where several processes have to agree."""
-
-
-@dataclass(frozen=True)
-class TrainJob:
-    """What is trained on, into which folder, and how."""
-
-    store: Path
-    run: Path
-    recipe: TrainRecipe
-    modality: str
-    split: int = 1
-    device: str = "cpu"
-    workers: int = 2
-    seed: int = 1
-    amp: str = "off"
-    """``bf16`` or ``fp16``: automatic mixed precision."""
-    accumulate: int = 1
-    """Gradient accumulation steps: parts in which a batch is computed, to save memory. The gradient
-    is that of the whole batch, but batch normalisation that is not frozen normalises each part by
-    the statistics of that part, as it does in each of several processes."""
-    weights: Path | None = None
-    """Run, or file of weights, whose backbone a new run begins with; see `begin_with`."""
-    validate_every: int = 5
-    """Epochs between validations; the last epoch is always validated."""
-    save_s: float = 600.0
-    """Seconds between checkpoints inside an epoch."""
-    keep_every: int = 0
-    """Epochs between checkpoints that are kept, ``epoch-010.pt``; 0 keeps none."""
-    log_every: int = 20
-    """Steps between the lines that are told, and between readings of the device's figures."""
-    deterministic: bool = False
-    """Whether a GPU is to use kernels that repeat their results; a CPU does anyway."""
-    compile: bool = False
-    """Whether torch.compile makes kernels for the network."""
-    tensorboard: bool = False
-    also: tuple[Path, ...] = ()
-    """Other stores of the same classes, all labelled videos of which are trained on too."""
 
 
 def train(
@@ -382,15 +343,6 @@ def check_alike(store: Store, other: Store, modality: str) -> None:
             f"bytes of {modality} mean {other.quantiser(modality)} in {other.path} and "
             f"{store.quantiser(modality)} in {store.path}: extract with the same bound"
         )
-
-
-def freezes_random_statistics(model: TSN, stream: StreamParams) -> bool:
-    """Return whether batch normalisation keeps the statistics of no data.
-
-    The network's scores then grow with each layer: BN-Inception has a loss of millions.
-    """
-    frozen = stream.partial_bn and any(True for _ in islice(norms(model.base_model), 1, None))
-    return stream.init == "random" and frozen
 
 
 def _nothing(*words: Any) -> None:

@@ -17,7 +17,7 @@ from flowpipe.tsn.adopt import adopt  # noqa: E402
 from flowpipe.tsn.backbones import build  # noqa: E402
 from flowpipe.tsn.checkpoints import to_tsn_pytorch  # noqa: E402
 from flowpipe.tsn.run_folder import LAST, RunFacts, read_checkpoint  # noqa: E402
-from flowpipe.tsn.train import TrainJob  # noqa: E402
+from flowpipe.tsn.train_job import TrainJob  # noqa: E402
 
 
 def pretrained(wanted: TrainJob, **changes: object) -> TrainJob:

@@ -10,17 +10,20 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch")
 
+from command import in_process  # noqa: E402
 from torch.nn import functional  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from tsn.training import assert_same_weights, curve, job, run  # noqa: E402
 
+from flowpipe.evaluation import read_facts  # noqa: E402
 from flowpipe.tsn import device  # noqa: E402
 from flowpipe.tsn.clips import Batch  # noqa: E402
 from flowpipe.tsn.distributed import Processes  # noqa: E402
 from flowpipe.tsn.learner import measure  # noqa: E402
 from flowpipe.tsn.run_folder import LAST, read_checkpoint  # noqa: E402
 from flowpipe.tsn.steps import COLUMNS, STEP_LOG, StepLog  # noqa: E402
-from flowpipe.tsn.train import Trainer, TrainJob  # noqa: E402
+from flowpipe.tsn.train import Trainer  # noqa: E402
+from flowpipe.tsn.train_job import TrainJob  # noqa: E402
 
 
 def trainer_of(wanted: TrainJob, **schedule: float) -> tuple[Trainer, Batch]:
@@ -152,6 +155,12 @@ def test_checkpoints_of_epochs_are_kept(store: Path, tmp_path: Path) -> None:
     kept = sorted(path.name for path in wanted.run.glob("epoch-*.pt"))
     assert kept == ["epoch-002.pt", "epoch-004.pt"]
     assert read_checkpoint(wanted.run / kept[0])["step"] == 6
+    test = ["test", store, wanted.run, "-o", tmp_path / "scores.h5", "--checkpoint"]
+    done = in_process(*test, "epoch-002")
+    assert done.returncode == 0, done.stderr
+    assert read_facts(tmp_path / "scores.h5")["modality"] == "rgb"
+    assert "no checkpoint at" in in_process(*test, "epoch-003").stderr
+    assert "'../x' is none of best, last, ema" in in_process(*test, "../x").stderr
 
 
 def test_gpus_take_the_fastest_kernels_unless_results_must_repeat(

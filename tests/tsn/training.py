@@ -19,7 +19,8 @@ from flowpipe.recipe_file import read_recipe
 from flowpipe.tsn import run_folder
 from flowpipe.tsn.distributed import Processes
 from flowpipe.tsn.run_folder import LAST, read_checkpoint
-from flowpipe.tsn.train import Trainer, TrainJob, train
+from flowpipe.tsn.train import Trainer, train
+from flowpipe.tsn.train_job import TrainJob
 
 tiny.register()
 MEASURED_HERE = ("seconds", "stalled_s", "stall_share", "snippets_per_s", "peak_memory_mb")
