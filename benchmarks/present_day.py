@@ -1,6 +1,6 @@
 """Demo set, several seeds -> accuracy and loss of the recipe's training beside present-day options.
 
-    python benchmarks/present_day.py --work present [--epochs 24] [--seeds 1,2,3] [--stream flow]
+    python benchmarks/present_day.py --work present [--epochs 24] [--segments 3] [--seeds 1,2,3]
 
 Both train the same small network for as many epochs, a quarter of the recipe's. The options are
 AdamW, a cosine with warm-up, label smoothing, RandomResizedCrop, mixup and averaged weights
@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder of all results")
     parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--seeds", default="1,2,3")
+    parser.add_argument("--segments", type=int, default=3)
     parser.add_argument("--stream", default="flow")
     chosen = parser.parse_args()
     seeds = [int(seed) for seed in chosen.seeds.split(",")]
@@ -43,8 +44,8 @@ def main() -> None:
         flowpipe("extract", "--dataset", "demo", "--out", store, "--modalities", chosen.stream)
     for seed in seeds:
         for name in OPTIONS:
-            train_and_test(chosen.work, name, seed, chosen.epochs, chosen.stream)
-    print(f"\n{chosen.stream}, {chosen.epochs} epochs, seeds {chosen.seeds}")
+            train_and_test(chosen.work, name, seed, chosen.epochs, chosen.segments, chosen.stream)
+    print(f"\n{chosen.stream}, K = {chosen.segments}, {chosen.epochs} epochs, seeds {chosen.seeds}")
     print(f"{'':14}{'accuracy, %':>30}{'mean':>8}{'loss':>24}{'mean':>8}")
     for name in OPTIONS:
         scores = [read_h5(chosen.work / f"{name}-{seed}.h5") for seed in seeds]
@@ -57,12 +58,14 @@ def main() -> None:
         print(f"{name:14}{shown[0]:>30}{np.mean(right):8.1f}{shown[1]:>24}{np.mean(losses):8.2f}")
 
 
-def train_and_test(work: Path, name: str, seed: int, epochs: int, stream: str) -> None:
+def train_and_test(
+    work: Path, name: str, seed: int, epochs: int, segments: int, stream: str
+) -> None:
     """Train one network and score the test videos, unless that is done."""
     run, out = work / f"{name}-{seed}", work / f"{name}-{seed}.h5"
     if out.exists():
         return
-    options = {"schedule.end": epochs, **OPTIONS[name]}
+    options = {"schedule.end": epochs, "segments": segments, **OPTIONS[name]}
     settings: list[object] = []
     for key, value in options.items():
         text = str(value).format(most=epochs * 3 // 4)

@@ -24,7 +24,7 @@ from tsn.training import (  # noqa: E402
 )
 
 from flowpipe.tsn.launch import launch  # noqa: E402
-from flowpipe.tsn.run_folder import LAST, read_checkpoint  # noqa: E402
+from flowpipe.tsn.run_folder import EMA, LAST, read_checkpoint  # noqa: E402
 from flowpipe.tsn.steps import STEP_LOG  # noqa: E402
 
 
@@ -115,7 +115,8 @@ def step(learner, *rest):
 
 train.Learner.step = step
 for folder in map(Path, folders):
-    settings = {"backbone": "tiny_bn", "dropout": 0.5, "end": 4, "save_s": 0}
+    options = {"augment.mixup": 0.4, "schedule.ema": 0.9, "schedule.warmup": 2}
+    settings = {"backbone": "tiny_bn", "dropout": 0.5, "end": 4, "save_s": 0, "stream": options}
     train.train(training.job(Path(store), folder, **settings))
     if launch.RENDEZVOUS in os.environ:  # they part, and find each other again
         os.environ[launch.RENDEZVOUS] += "-next"
@@ -145,4 +146,5 @@ def test_processes_go_on_together_inside_an_epoch(
     assert "going on at step 5 of 8" in done.stdout
     for name in ("log.csv", STEP_LOG):
         assert curve(whole / "run", name) == curve(broken / "run", name)
-    assert_same_weights(whole / "run", broken / "run")
+    for name in (LAST, EMA):
+        assert_same_weights(whole / "run", broken / "run", name)
