@@ -62,6 +62,11 @@ class _Reader(Dataset[Any]):
 class Loader:
     """Batches of a pass over clips.
 
+    Attributes
+    ----------
+    need : Need or None
+        What its workers may take; None without workers.
+
     Parameters
     ----------
     clips : Clips
@@ -84,10 +89,12 @@ class Loader:
         chunks = -(-share // chunk)
         # A whole batch is read while the one before is worked on, and no worker waits for it.
         ahead = max(2, -(-chunks // workers) + 1) if workers else None
+        self.need: Need | None = None
         if ahead:
             held = 2 * chunks if device == "cpu" else 1  # the batch in use and the next one
             most = min(chunk, share) * clips.most_bytes
-            check_limits(Need(workers, ahead * workers + held, most))
+            self.need = Need(workers, ahead * workers + held, most)
+            check_limits(self.need)
         self._loader: DataLoader[Any] = DataLoader(
             _Reader(clips),
             batch_sampler=_Chunks(batches, chunk),  # type: ignore[arg-type]

@@ -1,0 +1,137 @@
+"""Batches of training -> what they take of /dev/shm and of open files, in crops and in whole images.
+
+    python benchmarks/loader_memory.py [--workers 8] [--batch 128] [--segments 3] [--steps 50]
+
+Two stores of the same real clips: images of 340x256, and with a short side of 256, so that videos
+differ in size. A real loader with worker processes reads each modality on a CPU under a limit of
+1024 open files, one pass of `--steps` batches; the network is left out. Shared memory is what `df`
+says of /dev/shm, every 5 ms, above what it said before: the largest value. What whole images would
+take, as flowpipe sent them until November 2026, is computed from their sizes. The last column is
+what `flowpipe train` wants to be free before it starts, the worst case.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from flowpipe.modality import MODALITIES
+from flowpipe.store import open_store
+from flowpipe.train_recipe import AugmentParams
+from flowpipe.tsn.clips import Batches, Clips, clips_of
+from flowpipe.tsn.inputs import input_of
+from flowpipe.tsn.limits import SHARED
+from flowpipe.tsn.loading import Loader
+
+DATA = Path(os.environ.get("FLOWPIPE_SHARED_DATA", "../shared/data"))
+LENGTHS = {"rgb": 1, "flow": 5, "rgb_diff": 5}
+SIZES = {"340x256": ("--size", "340x256"), "short side 256": ("--short-side", "256")}
+FILES = 1024
+
+
+def extract(clips: Path, out: Path, size: tuple[str, str]) -> Path:
+    """Extract rgb and flow of the clips, all of class ``one`` and split ``train1``."""
+    listed = out / "clips.csv"
+    out.mkdir()
+    lines = [f"{path},one,train1" for path in sorted(clips.resolve().rglob("*.avi"))]
+    if not lines:
+        raise SystemExit(f"no .avi below {clips}; name a folder of clips with --clips")
+    listed.write_text("\n".join(["path,label,split", *lines]) + "\n")
+    subprocess.run(
+        [
+            sys.executable, "-m", "flowpipe", "extract", "--videos", listed, "--out", out / "store",
+            "--modalities", "rgb,flow", "--set", "flow.name=dis", "--fps", "8", *size,
+        ],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return out / "store"
+
+
+class Watch:
+    """Largest use of /dev/shm and of descriptors of this process while a block runs."""
+
+    def __enter__(self) -> Watch:
+        self.shared_bytes = self.files = 0
+        self._before, self._ended = shutil.disk_usage(SHARED).used, threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.005):
+            used = shutil.disk_usage(SHARED).used - self._before
+            self.shared_bytes = max(self.shared_bytes, used)
+            self.files = max(self.files, len(list(Path("/proc/self/fd").iterdir())))
+
+
+def row(store: Path, modality: str, chosen: argparse.Namespace) -> str:
+    """Read batches and say what they took."""
+    opened = open_store(store)
+    input = input_of(modality, LENGTHS[modality], opened.modalities)
+    videos = clips_of(opened, "train1", input.stored, "videos")
+    count = chosen.steps * chosen.batch
+    videos = (videos * (count // len(videos) + 1))[:count]
+    clips = Clips(
+        [store], videos, input, phase="train", segments=chosen.segments, sampling="tsn_pytorch",
+        augment=AugmentParams((1.0, 0.875, 0.75)), side=224, seed=1,
+    )  # fmt: skip
+    batches = Batches(len(videos), chosen.batch, seed=1, shuffle=True, rank=0, world=1)
+    images = chosen.segments * input.read * MODALITIES[input.stored].channels
+    whole = chosen.batch * images * float(np.mean([h * w for h, w in (v.size for v in videos)]))
+    began = time.monotonic()
+    with Watch() as watch:
+        loader = Loader(clips, batches, chosen.workers, "cpu")
+        sizes = [sum(part.nbytes for part in batch.images) for batch in loader]
+    spent = time.monotonic() - began
+    assert len(sizes) == chosen.steps
+    need = loader.need
+    assert need is not None
+    return (
+        f"{modality:10}{whole / 1e6:10.0f}{np.mean(sizes) / 1e6:10.0f}{need.chunk_bytes / 1e6:10.0f}"
+        f"{watch.shared_bytes / 1e6:14.0f}{watch.files:8d}{need.shared_bytes / 1e6:12.0f}"
+        f"{len(sizes):9d} in {spent:.0f} s"
+    )
+
+
+def main() -> None:
+    """Print a table for each store."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--clips", type=Path, default=DATA / "clips")
+    parser.add_argument("--workers", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--segments", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=50)
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, hard))
+    with tempfile.TemporaryDirectory(prefix="loader-memory-") as folder:
+        for number, (name, size) in enumerate(SIZES.items()):
+            store = extract(chosen.clips, Path(folder) / str(number), size)
+            print(
+                f"\n{name}: batches of {chosen.batch} videos, {chosen.segments} segments, "
+                f"{chosen.workers} workers, at most {FILES} open files\n{'MB':10}{'whole':>10}"
+                f"{'crops':>10}{'chunk <=':>10}{'/dev/shm used':>14}{'files':>8}{'wanted':>12}"
+                f"{'batches':>9}"
+            )
+            for modality in LENGTHS:
+                print(row(store, modality, chosen), flush=True)
+
+
+if __name__ == "__main__":
+    main()
