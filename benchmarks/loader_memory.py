@@ -1,4 +1,4 @@
-"""Batches of training -> what they take of /dev/shm and of open files, in crops and in whole images.
+"""Batches of training -> megabytes of /dev/shm and open files, in crops and in whole images.
 
     python benchmarks/loader_memory.py [--workers 8] [--batch 128] [--segments 3] [--steps 50]
 
@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,8 @@ DATA = Path(os.environ.get("FLOWPIPE_SHARED_DATA", "../shared/data"))
 LENGTHS = {"rgb": 1, "flow": 5, "rgb_diff": 5}
 SIZES = {"340x256": ("--size", "340x256"), "short side 256": ("--short-side", "256")}
 FILES = 1024
+HEADINGS = ["MB", "whole images", "crops", "chunk, at most", "/dev/shm used", "open files",
+            "wanted before", "batches"]  # fmt: skip
 
 
 def extract(clips: Path, out: Path, size: tuple[str, str]) -> Path:
@@ -101,11 +104,15 @@ def row(store: Path, modality: str, chosen: argparse.Namespace) -> str:
     assert len(sizes) == chosen.steps
     need = loader.need
     assert need is not None
-    return (
-        f"{modality:10}{whole / 1e6:10.0f}{np.mean(sizes) / 1e6:10.0f}{need.chunk_bytes / 1e6:10.0f}"
-        f"{watch.shared_bytes / 1e6:14.0f}{watch.files:8d}{need.shared_bytes / 1e6:12.0f}"
-        f"{len(sizes):9d} in {spent:.0f} s"
-    )
+    megabytes = [whole, np.mean(sizes), need.chunk_bytes, watch.shared_bytes, need.shared_bytes]
+    cells = [f"{count / 1e6:.0f}" for count in megabytes]
+    cells.insert(4, str(watch.files))
+    return table_row([modality, *cells, f"{len(sizes)} in {spent:.0f} s"])
+
+
+def table_row(cells: list[str]) -> str:
+    """Cells in columns."""
+    return f"{cells[0]:10}" + "".join(f"{cell:>15}" for cell in cells[1:])
 
 
 def main() -> None:
@@ -118,6 +125,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
+    warnings.filterwarnings("ignore", "This DataLoader will create")  # more than the cores
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, hard))
     with tempfile.TemporaryDirectory(prefix="loader-memory-") as folder:
@@ -125,10 +133,9 @@ def main() -> None:
             store = extract(chosen.clips, Path(folder) / str(number), size)
             print(
                 f"\n{name}: batches of {chosen.batch} videos, {chosen.segments} segments, "
-                f"{chosen.workers} workers, at most {FILES} open files\n{'MB':10}{'whole':>10}"
-                f"{'crops':>10}{'chunk <=':>10}{'/dev/shm used':>14}{'files':>8}{'wanted':>12}"
-                f"{'batches':>9}"
+                f"{chosen.workers} workers, at most {FILES} open files"
             )
+            print(table_row(HEADINGS))
             for modality in LENGTHS:
                 print(row(store, modality, chosen), flush=True)
 

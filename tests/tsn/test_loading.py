@@ -11,12 +11,14 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch")
 
 from command import in_process  # noqa: E402
+from torch.utils.data import DataLoader  # noqa: E402
 from tsn import tiny  # noqa: E402
 
 from flowpipe import errors, open_store  # noqa: E402
@@ -33,11 +35,20 @@ tiny.register()
 
 
 @pytest.fixture(autouse=True)
-def no_worker_stays() -> Iterator[None]:
-    """Workers of a loader that an error still refers to would be waited for."""
+def workers_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """End workers with their test: an error that is kept refers to its loader, which keeps them."""
+    made: list[Any] = []
+
+    class Recorded(DataLoader):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            made.append(self)
+
+    monkeypatch.setattr(loading, "DataLoader", Recorded)
     yield
-    for child in multiprocessing.active_children():
-        child.kill()
+    for loader in made:
+        if loader._iterator is not None:
+            loader._iterator._shutdown_workers()
 
 
 def clips(store: Path, modality: str = "flow") -> Clips:
