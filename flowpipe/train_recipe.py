@@ -27,7 +27,7 @@ class ScheduleParams:
     unit: Literal["iterations", "epochs"] = "epochs"
     """Iterations, as in the solvers of the paper, or epochs, as in tsn-pytorch."""
     lr_steps: tuple[int, ...] = LR_STEPS
-    """Where the learning rate is multiplied by `lr_decay`; of ``step``."""
+    """Points at which the learning rate is multiplied by `lr_decay`; only with ``step``."""
     lr_decay: float = 0.1
     end: int = 80
     batch_size: int = 128
@@ -97,7 +97,7 @@ class ColourJitterParams:
     """Random changes of colour, as torchvision's ColorJitter; 0 for none."""
 
     brightness: float = 0.0
-    """Factors are drawn from 1 - `brightness` to 1 + `brightness`; so for the next two."""
+    """Factors are drawn from 1 - `brightness` to 1 + `brightness`; likewise the next two."""
     contrast: float = 0.0
     saturation: float = 0.0
     hue: float = 0.0
@@ -156,14 +156,14 @@ class LossParams:
     """``cross_entropy`` of the softmax, or ``bce``: binary cross-entropy of every class, for videos
     with several labels, which are one sample then; summed over the classes."""
     label_smoothing: float = 0.0
-    """Share of a target that is spread evenly over all classes; of ``cross_entropy``."""
+    """Share of a target that is spread evenly over all classes; only with ``cross_entropy``."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}")
         if self.name == "bce" and self.label_smoothing:
             raise ValueError(
-                f"label_smoothing is of cross_entropy; with bce set it to 0, got "
+                f"label_smoothing works with cross_entropy only; set it to 0 for bce, got "
                 f"{self.label_smoothing}"
             )
 

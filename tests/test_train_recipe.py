@@ -60,7 +60,7 @@ def test_streams_take_their_defaults_one_by_one():
         ),
         (
             {"streams": {"rgb": {"loss": {"name": "bce", "label_smoothing": 0.1}}}},
-            "train.streams.rgb.loss: label_smoothing is of cross_entropy; with bce set it to 0",
+            "rgb.loss: label_smoothing works with cross_entropy only; set it to 0 for bce",
         ),
         ({"streams": {"rgb": {"schedule": {"ema": 1}}}}, "ema must be in [0, 1)"),
         ({"streams": {"rgb": {"augment": {"mixup": -1}}}}, "mixup must not be negative"),

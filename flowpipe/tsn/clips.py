@@ -36,7 +36,7 @@ class Clip:
 
     video_id: str
     labels: tuple[int, ...]
-    """Classes; one of them unless each class has a loss of its own."""
+    """Classes of the sample; exactly one unless the loss is ``bce``."""
     first: int
     """Its first image."""
     images: int

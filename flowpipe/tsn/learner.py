@@ -142,7 +142,7 @@ class Learner:
 
     @property
     def validated(self) -> nn.Module:
-        """The network that is validated: that of the averaged weights where the recipe has one."""
+        """Network that validation measures: the averaged weights if the recipe has `ema`."""
         return self.average.network if self.average else self.model
 
     def state(self) -> dict[str, Any]:

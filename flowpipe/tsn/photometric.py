@@ -1,6 +1,6 @@
-"""Draws of a sample that change values, not places: jitter of colours, mixture with another video.
+"""Colour jitter and mixup: what is drawn for a sample, and the pixels and targets that it makes.
 
-They come from a generator of their own, so that snippets and crops are the same with and without
+Draws come from a generator of their own, so that snippets and crops are the same with and without
 them, and depend on seed, epoch and position alone, as all draws of a sample do.
 """
 
