@@ -20,6 +20,9 @@ SETTINGS = {
     "distributed.scheduler.worker-saturation": 1.0,  # one task per worker, the rest queue
     "distributed.scheduler.work-stealing": False,
     "distributed.scheduler.worker-ttl": "30 minutes",  # the watchdog is faster
+    # A cluster gives a worker up for good that has died and is not back by then, and on a busy
+    # machine it takes longer: its nanny starts it again in any case.
+    "distributed.deploy.lost-worker-timeout": "1000 days",
     "distributed.scheduler.http.routes": [],  # HTTP needs no certificate: it shall tell nothing
     "distributed.worker.http.routes": [],
     "distributed.worker.memory.target": False,  # results are tiny: there is nothing to spill

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import dask
 import pytest
 
 from flowpipe.errors import BackendError
@@ -70,6 +72,24 @@ def test_workers_that_never_start_are_said_in_words(monkeypatch: pytest.MonkeyPa
         raise AssertionError("it must not start")
     assert len(killed) == 2
     assert workers() == before
+
+
+def test_a_worker_that_is_long_in_coming_back_is_not_given_up() -> None:
+    """Whatever the user's own settings of Dask say: a busy machine takes its time."""
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "500 ms"}),
+        local_pool(1) as pool,
+    ):
+        first = pid_of_worker(pool)
+        os.kill(first, signal.SIGKILL)
+        while not (fresh := workers() - {first}):
+            time.sleep(0.01)
+        os.kill(max(fresh), signal.SIGSTOP)
+        time.sleep(1.5)
+        os.kill(max(fresh), signal.SIGCONT)
+        assert pid_of_worker(pool) == max(fresh)
+        time.sleep(1)  # what is given up goes on until it has started
+        assert pid_of_worker(pool) == max(fresh)
 
 
 def test_a_stopped_worker_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
