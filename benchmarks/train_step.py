@@ -4,7 +4,7 @@
         [--videos 4] [--steps 3] [--passes 3] [--device cpu] [--amp off] [--compile]
 
 The plain loop gets finished inputs on the device and does forward, loss, backward and SGD alone.
-Ours begins with stored bytes: it also moves, cuts, resizes and normalises them, clips the gradient
+Ours begins with stored bytes: it also cuts, resizes and normalises them, clips the gradient
 and measures loss, top-1, top-5 and the norm of the gradient. Both read the loss at the end only.
 Images are noise of 340x256, weights are random. Best of several passes, which alternate: CPU time
 of the process on a CPU, wall-clock time on a GPU.
@@ -13,6 +13,7 @@ of the process on a CPU, wall-clock time on a GPU.
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -23,7 +24,7 @@ from torch.nn import functional
 
 from flowpipe.train_recipe import AugmentParams, ScheduleParams, StreamParams
 from flowpipe.tsn.backbones import build
-from flowpipe.tsn.clips import Batch
+from flowpipe.tsn.clips import Batch, Chunk, Sample
 from flowpipe.tsn.crops import random_crop
 from flowpipe.tsn.device import choose_kernels, describe, keep_freed_memory, peak_memory_mb
 from flowpipe.tsn.distributed import Processes
@@ -31,6 +32,7 @@ from flowpipe.tsn.feed import network_input
 from flowpipe.tsn.inputs import Input
 from flowpipe.tsn.learner import AMP, Learner
 from flowpipe.tsn.model import make_model
+from flowpipe.tsn.reading import Packed
 
 CLASSES, HEIGHT, WIDTH = 101, 256, 340
 LENGTHS = {"rgb": 1, "flow": 5, "rgb_diff": 5}
@@ -48,14 +50,19 @@ def seconds(work: Callable[[], object], device: str) -> float:
     return clock() - began
 
 
-def made_batch(input: Input, stream: StreamParams, videos: int, side: int) -> Batch:
-    """Return noise as the loader makes batches."""
+def made_batch(input: Input, stream: StreamParams, videos: int, side: int, device: str) -> Batch:
+    """Return a batch of noise as the loader makes them."""
     rng = np.random.default_rng(1)
     channels = 2 if input.is_flow else 3
-    shape = (videos, stream.segments * input.read, channels, HEIGHT, WIDTH)
-    crops = [random_crop(stream.augment, WIDTH, HEIGHT, side, rng) for _ in range(videos)]
-    labels = torch.from_numpy(rng.integers(CLASSES, size=(videos, 1)))
-    return Batch(torch.from_numpy(rng.integers(0, 256, shape, np.uint8)), crops, labels, [])
+    shape = (stream.segments * input.read, channels, HEIGHT, WIDTH)
+    whole, size = (0, HEIGHT, 0, WIDTH), (HEIGHT, WIDTH)
+    samples = [
+        Sample(random_crop(stream.augment, WIDTH, HEIGHT, side, rng), whole, size, (label,))
+        for label in rng.integers(CLASSES, size=videos).tolist()
+    ]
+    memory = torch.from_numpy(rng.integers(0, 256, videos * math.prod(shape), np.uint8))
+    packed = Packed(memory, (shape,) * videos, interleaved=channels == 3)
+    return Batch([Chunk(packed, tuple(samples)).to(device)])
 
 
 def main() -> None:
@@ -88,8 +95,8 @@ def main() -> None:
         model, input, row, stream, Processes(device=device), amp=chosen.amp,
         compile=chosen.compile,
     )  # fmt: skip
-    batch = made_batch(input, stream, chosen.videos, row.size)
-    x = network_input(batch.images, batch.crops, input, row, stream, device)
+    batch = made_batch(input, stream, chosen.videos, row.size, device)
+    x = network_input(batch.images, batch.samples, input, row, stream, device)
     labels = batch.labels[:, 0].to(device)
     plain = torch.optim.SGD([w for w in model.parameters() if w.requires_grad], lr=1e-4)
 

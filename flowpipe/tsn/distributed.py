@@ -107,7 +107,8 @@ def own_device(device: str) -> str:
     if number >= count:
         raise BackendError(
             f"process {number} of this machine (LOCAL_RANK) has no GPU of its own: torch sees "
-            f"{counted(count, 'GPU')}; start as many processes on a machine as it has GPUs"
+            f"{counted(count, 'GPU')}; start as many processes on a machine as it has GPUs, and "
+            "show each process all of them"
         )
     torch.cuda.set_device(number)
     return f"cuda:{number}"

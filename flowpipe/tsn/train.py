@@ -295,7 +295,8 @@ class Trainer:
         """Return what the run computes on, as a line."""
         words = f"device: {describe(self.processes.device)}"
         if self.processes.world > 1:
-            words += f", in each of {self.processes.world} processes"
+            share = "" if self.processes.device == "cpu" else ", a GPU for each"
+            words += f"; {self.processes.world} processes{share}"
         return words + ("" if self.job.amp == "off" else f"; mixed precision {self.job.amp}")
 
     def _resume(self) -> None:

@@ -24,8 +24,8 @@ class TrainJob:
     """``bf16`` or ``fp16``: automatic mixed precision."""
     accumulate: int = 1
     """Gradient accumulation steps: parts in which a batch is computed, to save memory. The gradient
-    is that of the whole batch, but batch normalisation that is not frozen normalises each part by
-    the statistics of that part, as it does in each of several processes."""
+    is that of the whole batch, except that dropout is drawn for each part and that batch
+    normalisation that is not frozen takes the statistics of each part, as in several processes."""
     weights: Path | None = None
     """Run, or file of weights, whose backbone a new run begins with; see `begin_with`."""
     validate_every: int = 5
