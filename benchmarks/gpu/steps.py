@@ -93,6 +93,7 @@ STEPS = (
     _extraction("extract4:8", 40, ALL_FOUR, 8, 4),
     _extraction("extract4:4", 40, ALL_FOUR, 4, 2),
     Step("train:heavy", 40, 25, _train("rgb", "bf16", heavy=True), "the loader feeds BN-Inception"),
+    Step("train:step", 40, 25, training.step_cost, "a step beside a plain PyTorch loop's"),
     Step("sanitize:initcheck", 45, 25, _sanitize("initcheck"), "no uninitialised read"),
     Step("sanitize:synccheck", 45, 25, _sanitize("synccheck"), "no misuse of barriers"),
 )

@@ -22,6 +22,8 @@ from watch import Watch
 
 END_S, KILL_S = 12.0, 3.0
 """Seconds before the limit of a step at which a training is interrupted, and killed."""
+STEP_RATE = re.compile(r"^(plain loop|ours) +\d+ +([\d.]+)", re.M)
+"""Steps per second in the output of ``train_step.py``."""
 HELD = re.compile(r"^torch held at most (\d+) MiB on (.+)$", re.M)
 
 
@@ -82,6 +84,29 @@ def train(place: Place, modality: str, amp: str, heavy: bool = False) -> Found:
         f"{'tensors on the GPU' if on_gpu else 'NO TENSORS ON A GPU'}"
     )
     return Found((code == 0 or stopped) and learns and (on_gpu or place.rehearse), words, figures)
+
+
+def step_cost(place: Place) -> Found:
+    """Compare a step of training with a plain PyTorch loop of the same network."""
+    if importlib.util.find_spec("torch") is None:
+        return Found(None, "PyTorch is not installed")
+    figures: dict[str, Any] = {}
+    for amp in ("off",) if place.rehearse else ("off", "bf16"):
+        size = ["--videos", 1, "--steps", 1, "--passes", 1] if place.rehearse else [
+            "--videos", 32, "--steps", 10, "--passes", 3,
+        ]  # fmt: skip
+        done = run([sys.executable, Path(__file__).parents[1] / "train_step.py", "--modality",
+                    "flow", "--device", "cpu" if place.rehearse else "cuda", "--amp", amp, *size],
+                   timeout_s=place.left_s())  # fmt: skip
+        rates = dict(STEP_RATE.findall(done.stdout))
+        if done.returncode or len(rates) != 2:
+            return Found(False, f"exit code {done.returncode}: {last_line(done.stderr)}", figures)
+        figures[amp] = {name: float(rate) for name, rate in rates.items()}
+    words = "; ".join(
+        f"amp {amp}: {found['ours']} steps/s, plain loop {found['plain loop']}"
+        for amp, found in figures.items()
+    )
+    return Found(True, words, figures)
 
 
 def settings(place: Place, modality: str, heavy: bool) -> dict[str, Any]:
