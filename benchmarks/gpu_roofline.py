@@ -29,10 +29,12 @@ from flowpipe.datasets import demo  # noqa: E402
 from flowpipe.flow.tvl1 import TVL1Params, TVL1Solver  # noqa: E402
 from flowpipe.ops import get_ops  # noqa: E402
 from flowpipe.ops.cuda import MOST_PAIRS  # noqa: E402
-from flowpipe.ops.cuda_settings import tiles  # noqa: E402
+from flowpipe.ops.cuda_settings import Settings, tiles  # noqa: E402
 
 HEIGHT, WIDTH = 256, 340
 CLIPS = 10
+SPILLED = (80, 90, 120)
+"""Architectures whose spills with two blocks of `tvl1_tile` are told."""
 PIXELS = 8  # of a thread of tvl1_tile
 KERNELS = ("tvl1_tile", "tvl1_level")
 VARIANTS = ("opencv2", "opencv4")
@@ -165,6 +167,18 @@ def row(gpu: Gpu, clips: dict[str, list[Levels]]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def spilled() -> str:
+    """Say what `tvl1_tile` takes where two of its blocks share a multiprocessor."""
+    (defined,) = Settings(blocks=2).definitions["tvl1_tile"]
+    of = {sm: nvrtc.compiled("tvl1_tile", 12, sm, defined).kernels["tvl1_tile"] for sm in SPILLED}
+    each = ", ".join(f"{usage.spilled_bytes:,} on sm_{sm}" for sm, usage in of.items())
+    return (
+        f"With two tiles on a multiprocessor (`blocks=2`) a thread of `tvl1_tile` has "
+        f"{max(usage.registers for usage in of.values())} registers\ninstead of 128, "
+        f"and spills (bytes of stores and loads together): {each}."
+    )
+
+
 def launched(clips: list[Levels]) -> str:
     """Say what the host launches in a call on an H100."""
     gpu = next(gpu for gpu in GPUS if gpu.architecture == 90)
@@ -220,6 +234,8 @@ def main() -> None:
         *(f"| {' | '.join(change)} |" for change in CHANGES),
         "",
         launched(counted[VARIANTS[0]]),
+        "",
+        spilled(),
         "",
         "Left alone: each level of more than one tile ends with an empty graph, launched ahead of",
         "what is known to be needed. It costs some 0.5 % of an H100's time. Graphs of two steps",

@@ -185,9 +185,9 @@ class Kernels:
             raise TypeError(f"{name} takes {len(parameters)} arguments, got {len(arguments)}")
         if min(grid) > 0:
             passed = tuple(p.passed(a) for p, a in zip(parameters, arguments, strict=True))
-            told = (p.told(a) for p, a in zip(parameters, passed, strict=True))
+            keys = (p.key(a) for p, a in zip(parameters, passed, strict=True))
             function = self.function(name)
-            key = (function, *grid, *block, *told)
+            key = (function, *grid, *block, *keys)
             Launch(key, function, tuple(grid), tuple(block), passed).start()
 
     def over_images(self, name: str, n: int, height: int, width: int, *arguments: Any) -> None:
@@ -222,8 +222,8 @@ class Parameter:
             raise TypeError(f"{self.where} is {self._type}, got {value!r}")
         return number
 
-    def told(self, passed: Any) -> Any:
-        """Return the bytes that the kernel is given: those of a number, an array's address."""
+    def key(self, passed: Any) -> Any:
+        """Return what tells the argument from others: the bytes of a number, an array's address."""
         if self.is_array:
             return None if passed is None else passed.data.ptr
         return passed.tobytes()

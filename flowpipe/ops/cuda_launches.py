@@ -40,6 +40,7 @@ class Launch(NamedTuple):
             launches.pending.append(self)
 
     def start_now(self) -> None:
+        """Launch it on the current stream now."""
         self.kernel(self.grid, self.block, self.arguments)
 
 

@@ -30,11 +30,10 @@ def test_compiles_without_spills(file, major, architecture):
         assert usage.registers <= 128, name
 
 
-@pytest.mark.parametrize("architecture", [80, 90, 120])
-def test_two_blocks_of_a_multiprocessor_share_its_registers(architecture):
+def test_two_blocks_of_a_multiprocessor_share_its_registers():
     nvrtc.require(12)
     (defined,) = Settings(blocks=2).definitions["tvl1_tile"]
-    usage = nvrtc.compiled("tvl1_tile", 12, architecture, defined).kernels["tvl1_tile"]
+    usage = nvrtc.compiled("tvl1_tile", 12, 90, defined).kernels["tvl1_tile"]
     assert usage.registers <= 64 and 0 < usage.spilled_bytes < 4096, "why one is the default"
 
 
