@@ -48,12 +48,12 @@ class Board:
         self._writer: Any = SummaryWriter(str(run / EVENTS), purge_step=step + 1)
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Enter an epoch."""
+        """Write the row of an epoch."""
         self._enter(row, _TAGS)
         self._writer.flush()
 
     def write_steps(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Enter steps."""
+        """Write the rows of steps."""
         for row in rows:
             self._enter(row, _STEP_TAGS)
 

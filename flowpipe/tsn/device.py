@@ -14,7 +14,7 @@ from flowpipe.words import counted
 
 
 def chosen_device(wanted: str) -> str:
-    """``cuda`` where torch can use a GPU and that is not forbidden, else ``cpu``.
+    """Return ``cuda`` where torch can use a GPU and that is not forbidden, else ``cpu``.
 
     Raises
     ------

@@ -24,7 +24,7 @@ from flowpipe.words import counted
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that train together."""
+    """This process as one of those that train together."""
 
     rank: int = 0
     world: int = 1
@@ -32,7 +32,7 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this one writes files and speaks."""
+        """Whether this process writes files and prints."""
         return self.rank == 0
 
     def total(self, *values: float) -> list[float]:
@@ -49,7 +49,7 @@ class Processes:
         return sums
 
     def gather(self, own: Tensor) -> list[Tensor]:
-        """A tensor of the same shape and dtype of every process, by rank, on the CPU."""
+        """Return a tensor of every process, all of one shape and dtype, by rank, on the CPU."""
         if self.world == 1:
             return [own.cpu()]
         # Not all_gather_object: it pickles, and puts its tensors on the current device.
@@ -67,13 +67,13 @@ class Processes:
         return torch.cat([table[:count] for table, count in tables])
 
     def share(self, tensors: Iterable[Tensor]) -> None:
-        """Give all processes the first one's values."""
+        """Copy the tensors of the first process to all processes."""
         if self.world > 1:
             for tensor in tensors:
                 distributed.broadcast(tensor, 0)
 
     def parallel(self, model: nn.Module) -> nn.Module:
-        """The model with gradients that are the mean over all processes."""
+        """Return the model with gradients averaged over all processes."""
         if self.world == 1:
             return model
         # Buffers are left alone: sharing them would need equal numbers of parts of a batch.

@@ -61,7 +61,7 @@ class Sums:
 
 @dataclass
 class State:
-    """Where a run is."""
+    """Progress of a run."""
 
     step: int = 0
     best: float = -1.0

@@ -26,11 +26,11 @@ from flowpipe.tsn.photometric import mixed
 
 AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 _VALIDATED_AT_ONCE = 16
-"""Videos."""
+"""Videos that validation computes together."""
 
 
 class Learner:
-    """A network and all that its next step depends on, but for the batch."""
+    """A network with its optimiser: all that the next step depends on except the batch."""
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ class Learner:
         return self.average.network if self.average else self.model
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint; all processes ask for it together."""
+        """Return the contents of a checkpoint; all processes call this together."""
         return {
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -156,7 +156,7 @@ class Learner:
         }
 
     def restore(self, values: Mapping[str, Any]) -> None:
-        """Go on where `state` was asked for."""
+        """Continue from what `state` returned."""
         self.model.load_state_dict(values["model"])
         self.optimiser.load_state_dict(values["optimiser"])
         self.scaler.load_state_dict(values["scaler"])
@@ -197,7 +197,7 @@ class Learner:
     def _forward(
         self, network: nn.Module, batch: Batch, start: int, stop: int
     ) -> tuple[Tensor, Tensor]:
-        """Logits, in single precision, and targets of some videos of a batch."""
+        """Return logits, in single precision, and targets of some videos of a batch."""
         x, targets = self.inputs(batch, start, stop)
         kind = self.processes.device.partition(":")[0]
         with torch.autocast(kind, self._amp) if self._amp else nullcontext():
@@ -205,7 +205,7 @@ class Learner:
         return logits.float(), targets
 
     def _random(self) -> list[Tensor]:
-        """State of the random generator of every process, uint8."""
+        """Return the state of the random generator of every process, uint8."""
         cuda = self.processes.device != "cpu"
         own = torch.cuda.get_rng_state(self.processes.device) if cuda else torch.get_rng_state()
         return self.processes.gather(own)

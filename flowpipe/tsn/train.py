@@ -82,7 +82,7 @@ def train(
 
 
 class Trainer:
-    """One run."""
+    """A run: its data, its network, its logs and its checkpoints."""
 
     def __init__(self, job: TrainJob, processes: Processes, tell: Told, stepped: Stepped) -> None:
         self.job, self.processes = job, processes
@@ -177,7 +177,7 @@ class Trainer:
         return self.facts
 
     def _draw(self) -> None:
-        """The curves; a picture that cannot be drawn is no reason to lose a training over."""
+        """Draw the curves; an error there does not end the run."""
         facts = self.facts
         title = f"{facts.modality}, split {facts.split}: {facts.stream.backbone}"
         try:
@@ -217,7 +217,7 @@ class Trainer:
         self._read()
 
     def _read(self) -> None:
-        """Take over the figures of the steps since the last reading, and log them by step."""
+        """Read the figures of the steps since the last reading, and log them by step."""
         read = self.unread.read()
         for step, sums in read:
             # The weights are not finite any more; but fp16's scaler leaves such a step out.
@@ -235,7 +235,7 @@ class Trainer:
             self.board.write_steps(rows)
 
     def _tell_steps(self, lr: float) -> None:
-        """Tell the means of the steps since the last such line."""
+        """Print the means of the steps since the last such line."""
         self.tell(
             words_of_steps(
                 self.recent, step=self.state.step, steps=self.schedule.steps,

@@ -1,4 +1,4 @@
-"""What is trained on, into which folder, and how: a job of `train`."""
+"""TrainJob: the data, the folder and the options of a training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flowpipe.train_recipe import TrainRecipe
 
 @dataclass(frozen=True)
 class TrainJob:
-    """What is trained on, into which folder, and how."""
+    """Data, folder and options of a training."""
 
     store: Path
     run: Path
