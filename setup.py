@@ -22,7 +22,8 @@ FLAGS = """-std=c++17 -O3 -fPIC -fvisibility=hidden -fopenmp-simd -fno-math-errn
 AVX2 = ["-mavx2", "-mfma"]
 AVX512 = [*AVX2, *"-mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512".split()]
 SOURCES = {"kernels/cpu/core.cpp": [], "kernels/cpu/baseline.cpp": []}
-if platform.machine().lower() in ("x86_64", "amd64"):
+X86 = platform.machine().lower() in ("x86_64", "amd64")
+if X86:
     SOURCES |= {"kernels/cpu/avx2.cpp": AVX2, "kernels/cpu/avx512.cpp": AVX512}
 LIBRARIES = {
     "flowpipe._core": (
@@ -33,7 +34,10 @@ LIBRARIES = {
     ),
     # apart from the core, which must not depend on libraries that may be missing where it runs
     "flowpipe._snippets": (
-        {"kernels/cpu/snippets.cpp": shlex.split(os.environ.get("CPPFLAGS", ""))},
+        {
+            "kernels/cpu/snippets.cpp": shlex.split(os.environ.get("CPPFLAGS", "")),
+            "kernels/cpu/jpeg.cpp": [*AVX2, "-mbmi2"] if X86 else [],
+        },
         [*shlex.split(os.environ.get("LDFLAGS", "")), "-ljpeg", "-lz", "-pthread"],
         "the reader of snippets could not be compiled",
         "Without it training reads stores image by image, somewhat slower.\n"

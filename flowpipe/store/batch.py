@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +22,16 @@ from flowpipe.distribution import how_to_install
 from flowpipe.store.opened import OpenShard
 
 LIBRARY = Path(__file__).resolve().parent.parent / "_snippets.so"
-ABI = 2  # as in kernels/cpu/snippets.cpp
+ABI = 3  # as in kernels/cpu/snippets.cpp
 
 Part = tuple[int, int, int, int]
 """Rows and columns that are needed of an image: top, bottom, left, right, the ends exclusive."""
 
 _SNIPPET = np.dtype(
     [(name, "<i8") for name in (
-        "offsets_at", "crcs_at", "end", "out", "bytes_at", "count", "height", "width", "components",
-        "top", "bottom", "left", "right", "fd",
+        "offsets_at", "crcs_at", "end", "bytes_at", "count", "fd", "image_bytes",
+        "height", "width", "components", "planes", "top", "bottom", "left", "right",
+        "out", "row_bytes", "plane_bytes",
     )]
 )  # fmt: skip
 """As struct Snippet of the source: eight bytes each."""
@@ -45,7 +47,10 @@ class Want:
     """Number in the shard of the first image."""
     out: NDArray[np.uint8]
     """(T, H, W, 3) or (T, H, W), C-contiguous."""
-    part: Part
+    planes: int
+    """Planes that lie side by side in an image."""
+    part: Part | None = None
+    """Rows and columns of each plane; None for all."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,7 @@ def snippet_reader(path: str = str(LIBRARY)) -> SnippetReader:
         library = ctypes.CDLL(path)
         abi = library.flowpipe_snippets_abi()
         library.flowpipe_snippets.restype = ctypes.c_long
+        library.flowpipe_snippets_by_libjpeg.restype = ctypes.c_long
     except (OSError, AttributeError) as error:
         return SnippetReader(f"the reader at {path} cannot be loaded ({error}): {advice}")
     if abi != ABI:
@@ -96,10 +102,19 @@ def read_batch(wants: Sequence[Want], threads: int, *, check: bool) -> NDArray[n
 
 def _row(want: Want, check: bool) -> tuple[int, ...]:
     """In the order of `_SNIPPET`."""
-    address, shape = want.out.__array_interface__["data"][0], want.out.shape
-    fd, end, bytes_at, offsets_at, crcs_at = want.shard.place(want.modality, want.first, shape[0])
-    components = shape[3] if len(shape) == 4 else 1
+    count, height, width, *colours = want.out.shape
+    components = math.prod(colours)
+    row_bytes, across = width * components, width // want.planes
+    top, bottom, left, right = want.part or (0, height, 0, across)
+    if not (0 <= top <= bottom <= height and 0 <= left <= right <= across):
+        raise ValueError(
+            f"rows {top}..{bottom} and columns {left}..{right} of {want.modality} are not within "
+            f"an image of {across}x{height}"
+        )
+    address = want.out.__array_interface__["data"][0] + top * row_bytes + left * components
+    fd, end, bytes_at, offsets_at, crcs_at = want.shard.place(want.modality, want.first, count)
     return (
-        offsets_at, crcs_at if check else 0, end, address, bytes_at, *shape[:3], components,
-        *want.part, fd,
+        offsets_at, crcs_at if check else 0, end, bytes_at, count, fd, height * row_bytes,
+        height, width, components, want.planes, top, bottom, left, right,
+        address, row_bytes, across * components,
     )  # fmt: skip

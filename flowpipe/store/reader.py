@@ -225,6 +225,8 @@ class Store:
 
         Raises
         ------
+        ValueError
+            If a part is not within the image.
         KeyError, IndexError, FormatError
             As `snippet` does.
         """
@@ -249,14 +251,11 @@ class Store:
         video_id, modality, start, length = request
         if self.codec(modality)["name"] != "jpeg":
             return None
-        top, bottom, left, right = part or (0, out.shape[1], 0, out.shape[2])
-        if part:  # of the planes, which may lie side by side
-            channels = MODALITIES[modality].channels
-            right += 0 if out.ndim == 4 else out.shape[2] // channels * (channels - 1)
+        planes = 1 if out.ndim == 4 else MODALITIES[modality].channels
         for run in self._runs(video_id, modality):
             if run.begin <= start and start + length <= run.end and length > 0:
                 at = run.first + start - run.begin
-                return Want(self._shard(run.shard), modality, at, out, (top, bottom, left, right))
+                return Want(self._shard(run.shard), modality, at, out, planes, part)
         return None
 
     def encoded(

@@ -1,13 +1,15 @@
 // Places of JPEG files in shards -> their pixels: many snippets in one call, on several threads.
 //
 // What flowpipe/store/batch.py opens. It needs the headers of libjpeg-turbo and zlib where it is
-// compiled; without them a store is read image by image through Python, to the same bytes.
+// compiled; without them a store is read image by image through Python, to the same bytes. jpeg.h
+// decodes nearly all files on CPUs with AVX2; libjpeg-turbo decodes the others.
 
 #include <atomic>
 #include <csetjmp>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <thread>
 #include <vector>
 
@@ -15,6 +17,8 @@
 
 #include <jpeglib.h>
 #include <zlib.h>
+
+#include "jpeg_part.h"
 
 #ifndef LIBJPEG_TURBO_VERSION_NUMBER
 #error "libjpeg-turbo is needed: other libjpegs cannot decode a part of an image"
@@ -24,14 +28,14 @@ namespace {
 
 // One snippet: consecutive images of a stream of a shard, and where their pixels are to be.
 struct Snippet {
-    int64_t offsets_at;  // in the file: offsets of its images and of the one after, from `bytes_at` on
-    int64_t crcs_at;     // in the file: CRCs of its images; 0 if they are not to be compared
-    int64_t end;         // size of the file
-    uint8_t *out;        // (count, height, width, components), interleaved
-    int64_t bytes_at;    // in the file
-    int64_t count, height, width, components;
-    int64_t top, bottom, left, right;  // the part that is needed; what is outside of it may stay
+    int64_t offsets_at;   // in the file: offsets of its images and of the one after, from `bytes_at` on
+    int64_t crcs_at;      // in the file: CRCs of its images; 0 if they are not to be compared
+    int64_t end;          // size of the file
+    int64_t bytes_at;     // in the file
+    int64_t count;
     int64_t fd;
+    int64_t image_bytes;  // from image to image of `out`
+    JpegPart part;        // of each image, with `out` of the first
 };
 
 struct Failure {
@@ -41,51 +45,11 @@ struct Failure {
 
 void leave(j_common_ptr jpeg) { longjmp(reinterpret_cast<Failure *>(jpeg->err)->back, 1); }
 
-void ignore(j_common_ptr, int) {}
-void ignore_too(j_common_ptr) {}
-
-// Whether the file has the size that is wanted and could be decoded.
-bool decode(const Snippet &want, const uint8_t *file, uint64_t bytes, uint8_t *out) {
-    jpeg_decompress_struct jpeg;
-    Failure failure;
-    jpeg.err = jpeg_std_error(&failure.handler);
-    failure.handler.error_exit = leave;
-    failure.handler.emit_message = ignore;
-    failure.handler.output_message = ignore_too;
-    if (setjmp(failure.back)) {
-        jpeg_destroy_decompress(&jpeg);
-        return false;
-    }
-    jpeg_create_decompress(&jpeg);
-    jpeg_mem_src(&jpeg, file, bytes);
-    jpeg_read_header(&jpeg, TRUE);
-    bool fits = jpeg.image_height == want.height && jpeg.image_width == want.width &&
-                jpeg.num_components == want.components;
-    if (fits) {
-        jpeg.out_color_space = want.components == 3 ? JCS_RGB : JCS_GRAYSCALE;
-        jpeg.dct_method = JDCT_ISLOW;
-        jpeg.do_fancy_upsampling = TRUE;
-        jpeg_start_decompress(&jpeg);
-        // Smooth chroma of a border looks at what is beyond: two blocks more, and it is exact.
-        constexpr int64_t kMargin = 32;
-        int64_t left = want.left > kMargin ? want.left - kMargin : 0;
-        int64_t right = want.right + kMargin < want.width ? want.right + kMargin : want.width;
-        JDIMENSION first = left, columns = right - left;
-        if (columns < want.width) jpeg_crop_scanline(&jpeg, &first, &columns);
-        int64_t top = want.top > kMargin ? want.top - kMargin : 0;
-        if (top) jpeg_skip_scanlines(&jpeg, top);
-        int64_t row_bytes = want.width * want.components;
-        while (static_cast<int64_t>(jpeg.output_scanline) < want.bottom) {
-            uint8_t *row = out + jpeg.output_scanline * row_bytes + first * want.components;
-            jpeg_read_scanlines(&jpeg, &row, 1);
-        }
-        // A file that is cut short or damaged is decoded with a warning: Python says which.
-        fits = jpeg.err->num_warnings == 0;
-    }
-    jpeg_abort_decompress(&jpeg);
-    jpeg_destroy_decompress(&jpeg);
-    return fits;
+void count(j_common_ptr jpeg, int level) {
+    if (level < 0) jpeg->err->num_warnings++;
 }
+
+void ignore(j_common_ptr) {}
 
 // Memory that grows and is kept from snippet to snippet; no exception where there is none left.
 struct Block {
@@ -104,9 +68,63 @@ struct Block {
     }
 };
 
+// What a thread keeps from snippet to snippet.
 struct Memory {
-    Block offsets, crcs, payloads;
+    Block offsets, crcs, payloads, row;
+    JpegDecoder *decoder = jpeg_decoder();
+
+    ~Memory() { jpeg_close(decoder); }
 };
+
+// Decode with libjpeg-turbo; false unless the file has the size that is wanted and is whole.
+bool decode_any(const JpegPart &part, const uint8_t *file, uint64_t bytes, Block &row) {
+    jpeg_decompress_struct jpeg;
+    Failure failure;
+    jpeg.err = jpeg_std_error(&failure.handler);
+    failure.handler.error_exit = leave;
+    failure.handler.emit_message = count;
+    failure.handler.output_message = ignore;
+    if (!row.reserve(part.width * part.components)) return false;
+    if (setjmp(failure.back)) {
+        jpeg_destroy_decompress(&jpeg);
+        return false;
+    }
+    jpeg_create_decompress(&jpeg);
+    jpeg_mem_src(&jpeg, file, bytes);
+    jpeg_read_header(&jpeg, TRUE);
+    bool fits = jpeg.image_height == part.height && jpeg.image_width == part.width &&
+                jpeg.num_components == part.components;
+    if (fits) {
+        jpeg.out_color_space = part.components == 3 ? JCS_RGB : JCS_GRAYSCALE;
+        jpeg.dct_method = JDCT_ISLOW;
+        jpeg.do_fancy_upsampling = TRUE;
+        jpeg_start_decompress(&jpeg);
+        // Smooth chroma of a border looks at what is beyond: two blocks more, and it is exact.
+        constexpr int64_t kMargin = 32;
+        int64_t across = part.width / part.planes, end = (part.planes - 1) * across + part.right;
+        int64_t left = part.left > kMargin ? part.left - kMargin : 0;
+        int64_t right = end + kMargin < part.width ? end + kMargin : part.width;
+        JDIMENSION first = left, columns = right - left;
+        if (columns < part.width) jpeg_crop_scanline(&jpeg, &first, &columns);
+        int64_t top = part.top > kMargin ? part.top - kMargin : 0;
+        if (top) jpeg_skip_scanlines(&jpeg, top);
+        uint8_t *made = row.data + first * part.components;
+        while (static_cast<int64_t>(jpeg.output_scanline) < part.bottom) {
+            int64_t y = jpeg.output_scanline;
+            jpeg_read_scanlines(&jpeg, &made, 1);
+            for (int64_t k = 0; k < part.planes && y >= part.top; ++k)
+                memcpy(part.out + (y - part.top) * part.row_bytes + k * part.plane_bytes,
+                       row.data + (k * across + part.left) * part.components,
+                       (part.right - part.left) * part.components);
+        }
+        if (jpeg.output_scanline == jpeg.image_height) jpeg_finish_decompress(&jpeg);
+        // A file that is cut short or damaged is decoded with a warning: Python says which.
+        fits = jpeg.err->num_warnings == 0;
+    }
+    jpeg_abort_decompress(&jpeg);
+    jpeg_destroy_decompress(&jpeg);
+    return fits;
+}
 
 // Read a stretch of a file that ends before `end`, whatever the numbers are.
 bool read_at(const Snippet &want, int64_t at, uint64_t bytes, Block &block) {
@@ -120,6 +138,8 @@ bool read_at(const Snippet &want, int64_t at, uint64_t bytes, Block &block) {
     return true;
 }
 
+std::atomic<long> by_libjpeg{0};
+
 // Read one snippet and decode its images.
 bool make(const Snippet &want, Memory &memory) {
     uint64_t count = want.count;
@@ -132,13 +152,17 @@ bool make(const Snippet &want, Memory &memory) {
     if (start > stop || stop > static_cast<uint64_t>(want.end)) return false;
     if (!read_at(want, want.bytes_at + static_cast<int64_t>(start), stop - start, memory.payloads))
         return false;
-    int64_t image = want.height * want.width * want.components;
+    JpegPart part = want.part;
     for (uint64_t k = 0; k < count; ++k) {
         uint64_t at = offsets[k], end = offsets[k + 1];
         if (at < start || end < at || end > stop) return false;
         const uint8_t *file = memory.payloads.data + (at - start);
         if (want.crcs_at && crc32(0, file, end - at) != crcs[k]) return false;
-        if (!decode(want, file, end - at, want.out + k * image)) return false;
+        if (!jpeg_decode(memory.decoder, file, end - at, part)) {
+            if (!decode_any(part, file, end - at, memory.row)) return false;
+            ++by_libjpeg;
+        }
+        part.out += want.image_bytes;
     }
     return true;
 }
@@ -147,7 +171,10 @@ bool make(const Snippet &want, Memory &memory) {
 
 extern "C" {
 
-__attribute__((visibility("default"))) long flowpipe_snippets_abi() { return 2; }
+__attribute__((visibility("default"))) long flowpipe_snippets_abi() { return 3; }
+
+// Images that libjpeg-turbo decoded so far, because jpeg.h does not read their files or this CPU.
+__attribute__((visibility("default"))) long flowpipe_snippets_by_libjpeg() { return by_libjpeg; }
 
 // Number of snippets that could not be made; `failed` has a 1 for each of them.
 __attribute__((visibility("default"))) long flowpipe_snippets(

@@ -1,0 +1,183 @@
+// Entropy-coded bits of a baseline JPEG file -> coefficients of its blocks (ITU T.81, annex F).
+//
+// A look into a table of the next bits costs some nine cycles, before which the next one cannot begin.
+// So an entry has the next two symbols where their codes fit, and how many bits they have with their
+// values; the values are taken from the bits later.
+#pragma once
+
+#include <stdint.h>
+#include <string.h>
+
+namespace {
+
+constexpr int LOOK = 11;         // bits of an index into a table
+constexpr int AFTER_END = 128;   // how far the end of a block moves on: further than any run
+constexpr int POSITIONS = 256;   // more than two symbols can reach, whatever they are
+
+// Where the coefficients of a block belong, by their order in the file; what lies beyond the block
+// goes to a place after it.
+struct Order {
+    uint8_t at[POSITIONS];
+};
+
+constexpr Order natural_order() {
+    Order order = {};
+    int row = 0, column = 0;
+    for (int k = 0; k < POSITIONS; k++) {
+        order.at[k] = k < 64 ? 8 * row + column : 64;
+        if ((row + column) % 2 == 0) {
+            if (column == 7) row++;
+            else if (row == 0) column++;
+            else row--, column++;
+        } else {
+            if (row == 7) column++;
+            else if (column == 0) row++;
+            else row++, column--;
+        }
+    }
+    return order;
+}
+
+constexpr Order ORDER = natural_order();
+
+// One or two symbols: bits of their codes and values together, and by how much they move on in the
+// block; the same of the first alone; bits of the value of the first, and of the last.
+struct Entry {
+    uint8_t bits, moves, first_bits, first_moves, first_size, size;
+    uint8_t code;  // bits of the code of the first; 0 if it is longer than was looked
+    uint8_t none;
+};
+
+// A Huffman table.
+struct Table {
+    Entry entries[1 << LOOK];
+    uint32_t ends[17];     // by length: end of the codes of at most that length, as 16 bits
+    int32_t firsts[17];    // by length: what to add to a code to get the number of its symbol
+    uint8_t symbols[256];
+    bool there;
+};
+
+inline Entry entry_of(int length, int symbol) {
+    const uint8_t size = symbol & 15, run = symbol >> 4, bits = length + size;
+    const uint8_t moves = size ? run + 1 : run == 15 ? 16 : AFTER_END;
+    return {bits, moves, bits, moves, size, size, (uint8_t)length, 0};
+}
+
+// Add the second symbols to entries that have one each.
+inline void pair_up(Table &table) {
+    for (int k = 0; k < 1 << LOOK; k++) {
+        Entry &first = table.entries[k];
+        if (!first.code || first.first_moves == AFTER_END || first.first_bits >= LOOK) continue;
+        const Entry &second = table.entries[(k << first.first_bits) & ((1 << LOOK) - 1)];
+        if (!second.code || first.first_bits + second.code > LOOK) continue;
+        first.bits = first.first_bits + second.first_bits;
+        first.moves = first.first_moves + second.first_moves;
+        first.size = second.first_size;
+    }
+}
+
+// Make a table of what a DHT segment holds; false if it is none of a baseline file.
+inline bool make_table(const uint8_t counts[16], const uint8_t *symbols, bool of_dc, Table &table) {
+    uint32_t code = 0;
+    int number = 0;
+    table.there = false;
+    memset(table.entries, 0, sizeof table.entries);
+    for (int length = 1; length <= 16; length++) {
+        table.firsts[length] = number - (int)code;
+        for (int k = 0; k < counts[length - 1]; k++, number++, code++) {
+            const int symbol = table.symbols[number] = symbols[number];
+            if (of_dc ? symbol > 11 : (symbol & 15) > 10) return false;
+            if (code >= 1u << length) return false;
+            if (length > LOOK) continue;
+            Entry *entry = table.entries + (code << (LOOK - length));
+            for (int rest = 0; rest < 1 << (LOOK - length); rest++)
+                entry[rest] = entry_of(length, symbol);
+        }
+        table.ends[length] = code << (16 - length);
+        code <<= 1;
+    }
+    if (!of_dc) pair_up(table);
+    return table.there = true;
+}
+
+// Bits that were not yet used, the next one first.
+struct Bits {
+    uint64_t window;
+    int count;   // of those in the window
+    bool wrong;  // there was a code that no symbol has
+    const uint8_t *next;
+
+    explicit Bits(const uint8_t *from) : window(0), count(0), wrong(false), next(from) {}
+
+    // At least 56 bits, enough for two symbols with their values.
+    void fill() {
+        uint64_t more;
+        memcpy(&more, next, 8);
+        window |= __builtin_bswap64(more) >> count;
+        next += (63 - count) >> 3;
+        count |= 56;
+    }
+
+    void drop(int bits) {
+        window <<= bits;
+        count -= bits;
+    }
+
+    // The next symbols, whose bits are still there.
+    Entry symbols(const Table &table) {
+        const Entry entry = table.entries[window >> (64 - LOOK)];
+        if (__builtin_expect(entry.code, 1)) return entry;
+        const uint32_t code = window >> 48;
+        for (int length = LOOK + 1; length <= 16; length++)
+            if (code < table.ends[length])
+                return entry_of(
+                    length, table.symbols[(code >> (16 - length)) + table.firsts[length]]);
+        wrong = true;
+        return entry_of(1, 0);
+    }
+
+    // The value whose `size` bits end `end` bits from here; if the first of them is 0 it is negative.
+    int value(int end, int size) const {
+        const int32_t bits = (window >> (-end & 63)) & ((1u << size) - 1);
+        return bits + (((bits >> ((size - 1) & 31) & 1) - 1) & (1 - (1 << size)));
+    }
+};
+
+// One block -> its coefficients times `steps`; with KEEP false it is passed over, all but its DC.
+// Returns where it ended: at AFTER_END if there is only the DC. Of `block`, 65 values, the AC have to
+// be 0 before.
+template <bool KEEP>
+inline int read_block(Bits &from, const Table &dc, const Table &ac, const int16_t *steps, int &last,
+                      int16_t *block) {
+    Bits bits = from;  // in registers
+    int k = 0;
+    auto look = [&]() __attribute__((always_inline)) {
+        const Entry entry = bits.symbols(ac);
+        const int first = k + entry.first_moves;
+        k += entry.moves;
+        if (KEEP) {
+            block[ORDER.at[first]] =
+                bits.value(entry.first_bits, entry.first_size) * steps[first];
+            block[ORDER.at[k]] = bits.value(entry.bits, entry.size) * steps[k];
+        }
+        if (__builtin_expect(first == 63 && k > 63, 0)) {  // the second is not of this block
+            bits.drop(entry.first_bits);
+            k = 63;
+            return false;
+        }
+        bits.drop(entry.bits);
+        return k < 63;
+    };
+    bits.fill();
+    const Entry entry = bits.symbols(dc);
+    last = (int)((unsigned)last + (unsigned)bits.value(entry.bits, entry.size));
+    bits.drop(entry.bits);
+    if (KEEP) block[0] = last * steps[0];
+    if (look()) do bits.fill();
+        while (look() && look());
+    bits.wrong |= k > 63 && (k < AFTER_END || k > AFTER_END + 62);
+    from = bits;
+    return k;
+}
+
+}  // namespace
