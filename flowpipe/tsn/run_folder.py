@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,8 +144,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         hint = "; only runs whose recipe has schedule.ema have one" if path.name == EMA else ""
         raise FormatError(f"no checkpoint at {path}{hint}") from error
     except Exception as error:  # whatever damage makes of a pickle
-        raise FormatError(f"{path} cannot be read as a checkpoint: {error!s:.300}") from error
+        raise FormatError(f"{path} cannot be read as a checkpoint: {reason_of(error)}") from error
     return values
+
+
+def reason_of(error: Exception) -> str:
+    """Return what keeps torch from reading a file, without its advice to trust the file."""
+    text = str(error)
+    found = re.search(r"WeightsUnpickler error:\s*(.+?)(?:\. |\n|$)", text)
+    return (found[1] if found else text)[:300]
 
 
 def write_log(folder: Path, rows: list[dict[str, Any]]) -> None:

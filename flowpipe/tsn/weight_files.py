@@ -13,7 +13,7 @@ from torch import Tensor
 
 from flowpipe.errors import FormatError
 from flowpipe.tsn.caffemodel import is_caffemodel, read_caffemodel
-from flowpipe.tsn.run_folder import LAST, RUN_FILE, RunFacts
+from flowpipe.tsn.run_folder import LAST, RUN_FILE, RunFacts, reason_of
 from flowpipe.words import counted, some
 
 Weights = dict[str, Tensor]
@@ -59,7 +59,7 @@ def open_weights(path: Path) -> WeightFile:
     except FileNotFoundError as error:
         raise FormatError(f"no weights at {path}") from error
     except Exception as error:  # whatever a file that is no pickle makes of its reader
-        raise FormatError(f"{path} cannot be read as weights: {str(error)[:300]}") from error
+        raise FormatError(f"{path} cannot be read as weights: {reason_of(error)}") from error
     found = next((key for key in _CONTAINERS if _is_dict(content, key)), None)
     values = content[found] if found else content
     if not isinstance(values, dict) or not all(isinstance(v, Tensor) for v in values.values()):
@@ -132,10 +132,9 @@ def _content(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        # Of a file of torch before 1.6 nobody lists the names: its error is the first one again.
         try:
             names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-        except ValueError:
+        except (ValueError, AttributeError):  # a file of torch before 1.6; torch before 2.6
             names = []
         if not names:
             raise

@@ -220,8 +220,11 @@ def test_weights_beside_objects_of_other_packages_are_read(
     torch.save(
         {"state_dict": values, "message_hub": {"loss": HistoryBuffer()}}, tmp_path / "epoch.pth"
     )
+    torch.save(HistoryBuffer(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     monkeypatch.undo()
     assert name not in sys.modules
+    with pytest.raises(FormatError, match=rf"as weights: Unsupported global: GLOBAL {name}[^\n]+$"):
+        read_weights(tmp_path / "old.pth")
     read = read_weights(tmp_path / "epoch.pth")
     assert torch.equal(read["backbone.conv.weight"], torch.ones(2)) and len(read) == 1
 
