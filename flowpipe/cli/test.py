@@ -22,7 +22,7 @@ from flowpipe.evaluation import Scores, evaluate, protocol_of, write_scores
 from flowpipe.recipe import plain
 from flowpipe.store import open_store
 from flowpipe.tsn.sampling import RULES
-from flowpipe.words import counted, duration
+from flowpipe.words import byte_size, counted, duration
 
 
 @click.command()
@@ -66,7 +66,7 @@ def test(
     code = launched(devices, device)
     if code is not None:
         return code
-    from flowpipe.tsn.device import chosen_device
+    from flowpipe.tsn.device import chosen_device, peak_memory_mb
     from flowpipe.tsn.finished import partial_of
     from flowpipe.tsn.run_folder import RunFacts
     from flowpipe.tsn.test import TestJob
@@ -95,8 +95,11 @@ def test(
     }
     write_scores(out, scores, facts)
     partial_of(out).unlink(missing_ok=True)
-    took = duration(time.monotonic() - began)
-    say(f"{out}: {counted(len(tested.video_ids), 'video')} in {took}; {tested.pooling.words()}")
+    took, peak = duration(time.monotonic() - began), byte_size(1e6 * peak_memory_mb(job.device))
+    say(
+        f"{out}: {counted(len(tested.video_ids), 'video')} in {took}, peak memory {peak}; "
+        f"{tested.pooling.words()}"
+    )
     figures = evaluate(protocol_of(tested.facts.dataset), tested.scores, positives)
     print_results({facts["split_name"]: figures}, tested.facts.class_names, False, False)
     return EXIT_DONE

@@ -47,7 +47,13 @@ def network_input(
 
 
 def crops_of_snippets(
-    images: Tensor, count: int, at_once: int, input: Input, row: Row, stream: StreamParams
+    images: Tensor,
+    count: int,
+    at_once: int,
+    input: Input,
+    row: Row,
+    stream: StreamParams,
+    dtype: torch.dtype = torch.float32,
 ) -> Iterator[Tensor]:
     """Yield `count` crops of one video, in testing, a few at a time.
 
@@ -61,7 +67,7 @@ def crops_of_snippets(
 
     Yields
     ------
-    float32 (S, at_once or fewer, channels, side, side)
+    `dtype` (S, at_once or fewer, channels, side, side)
     """
     turns = input.is_flow and "mmaction2_ten_crop" not in stream.compat
     turned: Turned = "x" if turns else "nothing"
@@ -73,7 +79,7 @@ def crops_of_snippets(
         by_crop = [
             input.normalised(
                 cut(images, crop, row.size, turned=turned)[None], row.pixels,
-                frames_as_colours="tsn_pytorch_diff" in stream.compat,
+                frames_as_colours="tsn_pytorch_diff" in stream.compat, dtype=dtype,
             )[0]
             for crop in crops[first : first + at_once]
         ]  # fmt: skip

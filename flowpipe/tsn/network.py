@@ -147,7 +147,10 @@ class Network:
         # So many crops of each snippet at once that the network has `views` inputs.
         at_once = max(1, self.views * self.input.read // len(images))
         scores, features = [], []
-        for x in crops_of_snippets(images, crops, at_once, self.input, self.row, self.facts.stream):
+        for x in crops_of_snippets(
+            images, crops, at_once, self.input, self.row, self.facts.stream,
+            self._amp or torch.float32,
+        ):  # fmt: skip
             with torch.autocast(images.device.type, self._amp) if self._amp else nullcontext():
                 of_views, logits = self.model.snippets(x.flatten(0, 1)[None])
             scores.append(logits[0].double().unflatten(0, x.shape[:2]).cpu())

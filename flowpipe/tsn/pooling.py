@@ -47,7 +47,8 @@ class Pooling:
             )
         dense_k = params.top_k or stream.top_k
         self.top_k = params.top_k if params.protocol == "mtwi" else dense_k
-        self.as_trained = self.consensus == _name(stream.consensus)
+        self._trained_with = _name(stream.consensus)
+        self.as_trained = self.consensus == self._trained_with
         if self.consensus in _LEARNED:
             self._of_snippets = self._trained
         else:
@@ -78,11 +79,17 @@ class Pooling:
     def words(self) -> str:
         """Return the same in words."""
         facts = self.facts()
-        count = f" of the {facts['top_k']} highest" if self._is_top_k else ""
-        origin = "as trained" if self.as_trained else "not as trained"
+        best = (
+            f" of the {self.top_k} highest"
+            if self.top_k
+            else " of the highest quarter, 15 at least"
+        )
+        origin = "as trained" if self.as_trained else f"trained with {self._trained_with}"
         by = f", M-TWI {self.params.mtwi}" if self.params.protocol == "mtwi" else ""
-        crops = f"{self._pooling_of_crops} of crops"
-        return f"{crops}, then {facts['of']} by {self.consensus}{count} ({origin}){by}"
+        return (
+            f"{facts['of_crops']} of crops, then {facts['of']} by {self.consensus}"
+            f"{best if self._is_top_k else ''} ({origin}){by}"
+        )
 
     @property
     def _is_top_k(self) -> bool:

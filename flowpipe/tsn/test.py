@@ -17,7 +17,7 @@ from flowpipe.splits import split_names, test_split
 from flowpipe.store import Store, open_store
 from flowpipe.train_recipe import Sampling, TestParams
 from flowpipe.tsn import mtwi
-from flowpipe.tsn.device import keep_freed_memory
+from flowpipe.tsn.device import choose_kernels, keep_freed_memory
 from flowpipe.tsn.distributed import placed
 from flowpipe.tsn.finished import Finished
 from flowpipe.tsn.network import Network, SnippetScores
@@ -119,6 +119,8 @@ def test(
     ]
     if not videos:
         raise UsageError(f"{job.store} has no videos of split {split}")
+    if params.protocol == "dense":  # else batches have many sizes, and cuDNN would measure each
+        choose_kernels(here.device, deterministic=False)
     rule = RULES[facts.stream.sampling]
     pooling = Pooling(params, facts.stream, network.model.consensus)
     starts = {key: starts_of(network, store, key, params, rule) for key in videos}

@@ -162,7 +162,7 @@ def test_the_file_and_the_command_name_the_consensus(
     assert np.abs(wanted - one.scores.mean((0, 1))).max() > 1e-4, "the average is another"
 
     done = in_process("test", store, run_of, "-o", out, "--consensus", "top_k", "--top-k", 2)
-    assert "snippets by top_k of the 2 highest (not as trained)" in done.stderr
+    assert "snippets by top_k of the 2 highest (trained with attention)" in done.stderr
     assert read_facts(out)["consensus"]["top_k"] == 2
     assert read_facts(out)["test"]["consensus"] == "top_k"
 
