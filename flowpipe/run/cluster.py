@@ -58,10 +58,12 @@ class Pool:
     Parameters
     ----------
     client : distributed.Client
+    cluster : distributed.LocalCluster, optional
+        That of the workers, where they are this process's.
     """
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, client: Client, cluster: LocalCluster | None = None) -> None:
+        self._client, self._cluster = client, cluster
         client.register_plugin(PublishBeforeEnd(), name="flowpipe")
         self._finished: queue.Queue[Future] = queue.Queue()
         self._arguments: dict[Any, tuple[Future, Any]] = {}
@@ -93,11 +95,14 @@ class Pool:
         Raises
         ------
         BackendError
-            If the scheduler is gone.
+            If the scheduler is gone, or local workers have died and none can be started again.
         """
         try:
             future = self._finished.get(timeout=timeout_s)
         except queue.Empty:
+            nannies = [] if self._cluster is None else self._cluster.workers.values()
+            if self._cluster is not None and all(nanny.status in _ENDED for nanny in nannies):
+                raise BackendError(_WORKERS_GONE) from None
             return None
         if future.status == "cancelled":  # nobody here cancels
             raise BackendError(_SCHEDULER_GONE)
@@ -115,6 +120,11 @@ class Pool:
         return argument, result, error
 
 
+_ENDED = (Status.closing, Status.closed, Status.failed)  # of a nanny: it starts no more workers
+_WORKERS_GONE = (
+    "the worker processes have died and cannot be started again: is memory short, or the folder "
+    "for temporary files full? Finished shards stay: run the same command again"
+)
 _SCHEDULER_GONE = (
     "the Dask scheduler is gone; finished shards stay: start it again, then the same command"
 )
@@ -156,7 +166,7 @@ def local_pool(workers: int, gpus: int = 0, stall_s: float = STALL_S) -> Iterato
         with _uninterrupted() as came:
             cluster = stack.enter_context(_started(workers, ids, str(scratch), came))
             client = stack.enter_context(Client(cluster))
-        yield Pool(client)
+        yield Pool(client, cluster)
 
 
 def _started(

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import dask
@@ -90,6 +90,24 @@ def test_a_worker_that_is_long_in_coming_back_is_not_given_up() -> None:
         assert pid_of_worker(pool) == max(fresh)
         time.sleep(1)  # what is given up goes on until it has started
         assert pid_of_worker(pool) == max(fresh)
+
+
+def test_a_run_whose_workers_cannot_be_started_again_ends(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Their folder is gone, and a file is where it was."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr(cluster, "scratch_folder", lambda kind: nullcontext(folder))
+    with local_pool(1) as pool:
+        pid = pid_of_worker(pool)
+        folder.rename(tmp_path / "gone")
+        folder.write_text("")
+        os.kill(pid, signal.SIGKILL)
+        pool.submit(abs, -1)
+        with pytest.raises(BackendError, match="cannot be started again: is memory short"):
+            for _ in range(60):
+                pool.next_finished(1)
 
 
 def test_a_stopped_worker_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
