@@ -37,7 +37,8 @@ from flowpipe.errors import UsageError
 @click.option("--weights", type=FILE_OR_FOLDER, metavar="RUN|FILE",
               help="Begin with the backbone of another run, of a checkpoint of tsn-pytorch, "
               "mmaction2 or Caffe-TSN, or of a file of ImageNet weights, whatever their classes. "
-              "The recipe's init says what a first layer of another modality begins with.  "
+              "The recipe's init says what a first layer of another modality begins with. A run "
+              "that has a checkpoint goes on with its own weights.  "
               "[default: ImageNet weights, fetched, unless init is random]")  # fmt: skip
 @click.option("--amp", type=click.Choice(["off", "bf16", "fp16"]), default="off",
               show_default=True, help="Automatic mixed precision.")  # fmt: skip
