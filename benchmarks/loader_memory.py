@@ -1,6 +1,7 @@
 """Batches of training -> megabytes of /dev/shm and open files, in crops and in whole images.
 
     python benchmarks/loader_memory.py [--workers 8] [--batch 128] [--segments 3] [--steps 50]
+        [--modality rgb]
 
 Two stores of the same real clips: images of 340x256, and with a short side of 256, so that videos
 differ in size. A real loader with worker processes reads each modality on a CPU under a limit of
@@ -123,6 +124,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--segments", type=int, default=3)
     parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--modality", choices=LENGTHS, help="One instead of all.")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", "This DataLoader will create")  # more than the cores
@@ -136,7 +138,7 @@ def main() -> None:
                 f"{chosen.workers} workers, at most {FILES} open files"
             )
             print(table_row(HEADINGS))
-            for modality in LENGTHS:
+            for modality in [chosen.modality] if chosen.modality else LENGTHS:
                 print(row(store, modality, chosen), flush=True)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from originals import tsn_pytorch
 
-from flowpipe.train_recipe import AugmentParams
+from flowpipe.train_recipe import AugmentParams, StreamParams
 from flowpipe.tsn.crops import (
     Crop,
     centre_of,
@@ -24,6 +24,10 @@ from flowpipe.tsn.crops import (
 torch = pytest.importorskip("torch", reason="needs torch")
 
 from flowpipe.tsn.augment import cut, scaled  # noqa: E402
+from flowpipe.tsn.backbones import Row  # noqa: E402
+from flowpipe.tsn.feed import crops_of_snippets  # noqa: E402
+from flowpipe.tsn.inputs import Input  # noqa: E402
+from flowpipe.tsn.pixels import TORCHVISION  # noqa: E402
 
 
 def test_sizes_of_340x256_by_hand() -> None:
@@ -242,3 +246,18 @@ def test_a_resized_crop_of_few_pixels_is_not_empty() -> None:
     params = AugmentParams(crops="resized", area=(1e-6, 1e-6))
     crop = resized_crop(params, 9, 7, np.random.default_rng(1))
     assert (crop.width, crop.height) == (1, 1)
+
+
+@pytest.mark.parametrize("size", [(54, 72), (20, 30)])
+def test_a_test_scales_images_of_any_size_before_it_cuts_them(size: tuple[int, int]) -> None:
+    row = Row(torch.nn.Identity, 8, TORCHVISION, 32)
+    images = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
+    input = Input("rgb", 1, "rgb")
+    made = torch.cat(list(crops_of_snippets(images, 10, 3, input, row, StreamParams())), 1)
+    width = 36 * size[1] // size[0]
+    whole = scaled(images, width, 36)
+    expected = [
+        input.normalised(cut(whole, crop, 32, turned="nothing")[None], row.pixels)[0]
+        for crop in crops_of(10, width, 36, 32)
+    ]
+    assert made.shape == (2, 10, 3, 32, 32) and torch.equal(made, torch.stack(expected, 1))

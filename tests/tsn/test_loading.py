@@ -8,6 +8,7 @@ import os
 import resource
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -248,6 +249,7 @@ def in_small_shared_memory(work: Callable[[], object]) -> str:
     return words
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts as Linux does")
 def test_a_small_dev_shm_is_said_before_a_worker_starts_or_when_it_is_full(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
