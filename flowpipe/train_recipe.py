@@ -264,8 +264,10 @@ class TestParams:
     formula, which may leave out its end. See `flowpipe.tsn.mtwi`."""
 
     def __post_init__(self) -> None:
-        if self.snippets < 1 or self.rate_hz <= 0 or not self.windows or min(self.windows) < 1:
-            raise ValueError("snippets and windows must be at least 1, rate_hz positive")
+        if self.snippets < 1 or not self.windows or min(self.windows) < 1:
+            raise ValueError("snippets and windows must be at least 1")
+        if not 0 < self.rate_hz < math.inf:
+            raise ValueError(f"rate_hz must be positive and finite, got {self.rate_hz:g}")
         if self.top_k < 0:
             raise ValueError(f"top_k must be 0 or more, got {self.top_k}")
         if self.protocol == "mtwi" and self.consensus == "linear":

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe import recipe as recipes
+from flowpipe.cli.numbers import Number
 from flowpipe.cli.paths import FILE, FILE_THERE
 from flowpipe.cli.screen import write_line
 from flowpipe.cli.sizes import LARGEST_SIDE_PX, width_and_height
@@ -48,7 +49,7 @@ IMAGE = FILE_THERE
 @click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True,
               help="Where pixels are computed.")  # fmt: skip
 @click.option("--size", metavar="WxH", help="Resize before the flow.  [default: as they are]")
-@click.option("--bound", type=click.FloatRange(0, min_open=True), metavar="PIXELS",
+@click.option("--bound", type=Number(0, min_open=True), metavar="PIXELS",
               help="Flow that a .png shows in full colour.  [default: the largest]")  # fmt: skip
 def flow(
     first: Path,

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from flowpipe.cli import EXIT_DONE, EXIT_SOME_FAILED
+from flowpipe.cli.numbers import Number
 from flowpipe.cli.paths import FILE, FOLDER, FOLDER_THERE, SPLIT_FILE
 from flowpipe.cli.screen import counting, say, write_line
 from flowpipe.datasets.classes import read_class_names
@@ -23,9 +24,9 @@ _SHOWN = 5
 @click.option("--pairing", type=click.Choice(["start", "end"]),
               help="Which frame has the number of a flow field: its first or its second.",
               )  # fmt: skip
-@click.option("--bound", type=click.FloatRange(0, 1000, min_open=True),
+@click.option("--bound", type=Number(0, 1000, min_open=True),
               help="Pixels that the bytes 0 and 255 of flow stand for.")  # fmt: skip
-@click.option("--fps", type=click.FloatRange(0, min_open=True), help="Frames per second.")
+@click.option("--fps", type=Number(0, min_open=True), help="Frames per second.")
 @click.option("--list", "lists", type=SPLIT_FILE, multiple=True, metavar="[SPLIT=]FILE",
               help="'folder frames label' lines, as train1=ucf101_rgb_train_split_1.txt; repeat it."
               )  # fmt: skip

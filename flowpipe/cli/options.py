@@ -10,6 +10,7 @@ import click
 
 from flowpipe import recipe as recipes
 from flowpipe.cli import devices
+from flowpipe.cli.numbers import Number
 from flowpipe.cli.paths import FOLDER, PLACE, RECIPE, SPLIT_PLACE
 from flowpipe.cli.sizes import width_and_height
 from flowpipe.cli.source import load_dataset, source_of
@@ -30,7 +31,7 @@ from flowpipe.words import did_you_mean
 
 ON_ERROR = ("skip", "partial", "conceal", "fail")
 MAX_DAMAGE_OPTION = click.option(
-    "--max-damage", "max_damaged", type=click.FloatRange(0, 1), default=MAX_DAMAGED,
+    "--max-damage", "max_damaged", type=Number(0, 1), default=MAX_DAMAGED,
     show_default=True, metavar="SHARE",
     help="Share of frames that may be missing or wrong in a video that counts as good; one or two "
     "frames always may, unless it is 0.",
@@ -57,7 +58,7 @@ extract_options = chain(
         help="Class names of your own videos in the order of their labels, one a line.",
     ),
     click.option(
-        "--val-fraction", type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        "--val-fraction", type=Number(0, 1, min_open=True, max_open=True),
         metavar="SHARE",
         help="Keep this share of the videos of each class of your own for validation: split val1, "
         "the rest is train1.",
@@ -92,7 +93,7 @@ extract_options = chain(
         help="Keep the aspect ratio and scale the short side to this, enlarging too.",
     ),
     click.option(
-        "--fps", type=click.FloatRange(0, min_open=True), help="Resample by time to this rate."
+        "--fps", type=Number(0, min_open=True), help="Resample by time to this rate."
     ),
     click.option(
         "--decoder", type=click.Choice(list(DECODERS)),
@@ -136,7 +137,7 @@ extract_options = chain(
         help="Try quarantined videos again: all, or those that failed for one reason.",
     ),
     click.option(
-        "--split", "split_s", type=click.FloatRange(0), default=300.0, show_default=True,
+        "--split", "split_s", type=Number(0), default=300.0, show_default=True,
         metavar="SECONDS",
         help="Cut longer videos in time, so that one video keeps all workers busy; 0 for never.",
     ),
@@ -146,15 +147,15 @@ extract_options = chain(
         "[default: in the folder for temporary files]",
     ),
     click.option(
-        "--cache-gb", type=click.FloatRange(0, min_open=True), default=20.0, show_default=True,
+        "--cache-gb", type=Number(0, min_open=True), default=20.0, show_default=True,
         help="What the cache may hold.",
     ),
     click.option(
-        "--stall", "stall_s", type=click.FloatRange(1), default=300.0, show_default=True,
+        "--stall", "stall_s", type=Number(1), default=300.0, show_default=True,
         metavar="SECONDS", help="Kill a worker that finishes no frames for this long.",
     ),
     click.option(
-        "--publish-every", "publish_s", type=click.FloatRange(0), default=RunOptions.publish_s,
+        "--publish-every", "publish_s", type=Number(0), default=RunOptions.publish_s,
         show_default=True, metavar="SECONDS",
         help="Publish finished videos at least this often; a worker that is killed loses no more "
         "than this and its open video. Smaller values make more shards.",

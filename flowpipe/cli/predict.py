@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,10 @@ import click
 from flowpipe import recipe as recipes
 from flowpipe.cli import devices
 from flowpipe.cli.networks import CHECKPOINT_OPTION, WEIGHTS_OPTION, weights_of
+from flowpipe.cli.numbers import Number
 from flowpipe.cli.options import without_core
 from flowpipe.cli.paths import FOLDER_THERE, PLACE, RECIPE
-from flowpipe.cli.screen import print_table, say, stderr, write_json, write_line
+from flowpipe.cli.screen import counting, print_table, say, stderr, write_json, write_line
 from flowpipe.cli.test_options import test_options, test_params
 from flowpipe.cli.torch_needed import torch_or_why
 from flowpipe.datasets import Dataset
@@ -26,6 +28,7 @@ from flowpipe.run import run as extract
 from flowpipe.scratch import scratch_folder
 from flowpipe.store import open_store
 from flowpipe.types import VideoRecord
+from flowpipe.words import duration
 
 if TYPE_CHECKING:
     from flowpipe.tsn.predict import Prediction
@@ -44,7 +47,7 @@ _LONG_S = 30.0
 @test_options
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True,
               help="Classes to show.")  # fmt: skip
-@click.option("--least", type=click.FloatRange(0, 1), default=0.5, show_default=True,
+@click.option("--least", type=Number(0, 1), default=0.5, show_default=True,
               help="Probability from which on the time line names a class.")  # fmt: skip
 @click.option("--recipe", "recipe_file", type=RECIPE, metavar="NAME|FILE",
               help="How to extract, for runs of imported stores.  [default: as the run's store "
@@ -86,7 +89,7 @@ def predict(
         say(f"weights {','.join(f'{weight:g}' for weight in of_runs)} of {origin}")
     params = test_params(facts[0].test, **changed)
     plans = _extractions(runs, facts, recipe_file)
-    network_device = chosen_device(device)
+    network_device, began = chosen_device(device), time.monotonic()
     with scratch_folder("flowpipe-predict") as folder:
         stores: dict[Path, Path] = {}
         for number, plan in enumerate(plans):
@@ -97,7 +100,13 @@ def predict(
             Look(run, stores[run], weight, params)
             for run, weight in zip(runs, of_runs, strict=True)
         ]
-        found = run_prediction(video_id, looks, network_device, checkpoint)
+        extracted = time.monotonic()
+        with counting("scoring with each network") as progress:
+            found = run_prediction(video_id, looks, network_device, checkpoint, progress)
+    say(
+        f"extracted in {duration(extracted - began)}, "
+        f"scored in {duration(time.monotonic() - extracted)}"
+    )
     if as_json:
         write_json(_as_values(video, runs, found, top, least))
         return

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from flowpipe.cli.numbers import Number
 from flowpipe.cli.store_options import chain
 from flowpipe.errors import UsageError
 from flowpipe.train_recipe import TestParams
@@ -21,7 +22,7 @@ test_options = chain(
         "--snippets", type=click.IntRange(1), help="Snippets of dense.  [default: the recipe's, 25]"
     ),
     click.option(
-        "--rate", "rate_hz", type=click.FloatRange(0, min_open=True), metavar="HZ",
+        "--rate", "rate_hz", type=Number(0, min_open=True), metavar="HZ",
         help="Snippets a second of mtwi.  [default: the recipe's, 1]",
     ),
     click.option(

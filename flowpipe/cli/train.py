@@ -10,6 +10,7 @@ import click
 
 from flowpipe.cli import EXIT_DONE
 from flowpipe.cli.networks import given_options, stream_options, train_recipe, with_options
+from flowpipe.cli.numbers import Number
 from flowpipe.cli.paths import FILE_OR_FOLDER, FOLDER, THERE
 from flowpipe.cli.processes import devices_option, launched
 from flowpipe.cli.screen import say
@@ -60,7 +61,7 @@ from flowpipe.errors import UsageError
               metavar="EPOCHS", help="Validate every so many epochs, and after the last one. "
               "Validation uses one crop of few snippets, so it understates `flowpipe test`.",
               )  # fmt: skip
-@click.option("--save-every", type=click.FloatRange(0), default=600.0, show_default=True,
+@click.option("--save-every", type=Number(0), default=600.0, show_default=True,
               metavar="SECONDS", help="Save last.pt so often inside an epoch.")  # fmt: skip
 @click.option("--keep-every", type=click.IntRange(1), metavar="EPOCHS",
               help="Keep a checkpoint every so many epochs, as epoch-010.pt.")  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,8 +80,16 @@ def same_classes(runs: Sequence[Path]) -> list[RunFacts]:
     return facts
 
 
-def predict(video_id: str, looks: Sequence[Look], device: str, checkpoint: str) -> Prediction:
+def predict(
+    video_id: str,
+    looks: Sequence[Look],
+    device: str,
+    checkpoint: str,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Prediction:
     """Classify one video of a store, or of several that have it.
+
+    `progress` is told how many networks are done, and how many there are.
 
     Raises
     ------
@@ -92,7 +100,8 @@ def predict(video_id: str, looks: Sequence[Look], device: str, checkpoint: str) 
         keep_freed_memory()
     facts = same_classes([look.run for look in looks])
     totals, timed, ends = [], [], []
-    for look in looks:
+    for number, look in enumerate(looks):
+        progress(number, len(looks))
         network, store = Network(look.run, checkpoint, device), open_store(look.store)
         if not store.videos[video_id].images[network.input.stored]:
             raise UsageError(f"{video_id} is too short: it has no image of {network.input.stored}")
