@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe.codec import as_planes
 from flowpipe.distribution import how_to_install
 from flowpipe.store.opened import OpenShard
 
@@ -46,11 +47,26 @@ class Want:
     first: int
     """Number in the shard of the first image."""
     out: NDArray[np.uint8]
-    """(T, H, W, 3) or (T, H, W), C-contiguous."""
+    """(T, H, W, 3) or (T, H, planes * W) of the part, C-contiguous."""
+    size: tuple[int, int]
+    """Height and width of a plane of the images."""
     planes: int
     """Planes that lie side by side in an image."""
     part: Part | None = None
     """Rows and columns of each plane; None for all."""
+
+    @property
+    def within(self) -> Part:
+        """The part, or all of a plane."""
+        return self.part or (0, self.size[0], 0, self.size[1])
+
+    def fits(self, count: int) -> bool:
+        """Whether the part lies in the image, and `count` images of it are as large as `out`."""
+        (height, width), (top, bottom, left, right) = self.size, self.within
+        return (
+            0 <= top <= bottom <= height and 0 <= left <= right <= width
+            and self.out.shape[:3] == (count, bottom - top, self.planes * (right - left))
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -100,21 +116,35 @@ def read_batch(wants: Sequence[Want], threads: int, *, check: bool) -> NDArray[n
     return failed.astype(bool)
 
 
+def copy_part(planes: NDArray[np.uint8], part: Part, out: NDArray[np.uint8]) -> None:
+    """Copy a part of planes (T, C, H, W) to images (T, H, W, 3) or (T, H, C * W) of its size.
+
+    Raises
+    ------
+    ValueError
+        If the part is not within the planes, or `out` is of another size.
+    """
+    (count, channels, height, width), (top, bottom, left, right) = planes.shape, part
+    if not (0 <= top <= bottom <= height and 0 <= left <= right <= width):
+        raise ValueError(
+            f"rows {top}..{bottom} and columns {left}..{right} are not within an image of "
+            f"{width}x{height}"
+        )
+    h, w = bottom - top, right - left
+    shape = (count, h, w, 3) if channels == 3 else (count, h, channels * w)
+    if out.shape != shape:
+        raise ValueError(f"the parts have the shape {shape} and their memory {out.shape}")
+    as_planes(out, channels)[...] = planes[..., top:bottom, left:right]
+
+
 def _row(want: Want, check: bool) -> tuple[int, ...]:
     """In the order of `_SNIPPET`."""
-    count, height, width, *colours = want.out.shape
-    components = math.prod(colours)
-    row_bytes, across = width * components, width // want.planes
-    top, bottom, left, right = want.part or (0, height, 0, across)
-    if not (0 <= top <= bottom <= height and 0 <= left <= right <= across):
-        raise ValueError(
-            f"rows {top}..{bottom} and columns {left}..{right} of {want.modality} are not within "
-            f"an image of {across}x{height}"
-        )
-    address = want.out.__array_interface__["data"][0] + top * row_bytes + left * components
+    count, rows, columns, *colours = want.out.shape
+    components, (height, width) = math.prod(colours), want.size
     fd, end, bytes_at, offsets_at, crcs_at = want.shard.place(want.modality, want.first, count)
+    row_bytes = columns * components
     return (
-        offsets_at, crcs_at if check else 0, end, bytes_at, count, fd, height * row_bytes,
-        height, width, components, want.planes, top, bottom, left, right,
-        address, row_bytes, across * components,
+        offsets_at, crcs_at if check else 0, end, bytes_at, count, fd, rows * row_bytes,
+        height, want.planes * width, components, want.planes, *want.within,
+        want.out.__array_interface__["data"][0], row_bytes, row_bytes // want.planes,
     )  # fmt: skip

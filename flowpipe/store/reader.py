@@ -17,7 +17,7 @@ from flowpipe.errors import FlowpipeWarning, FormatError
 from flowpipe.modality import MODALITIES, dequantise
 from flowpipe.store import header as headers
 from flowpipe.store import layout
-from flowpipe.store.batch import Part, Want, read_batch
+from flowpipe.store.batch import Part, Want, copy_part, read_batch
 from flowpipe.store.catalogue import Catalogue
 from flowpipe.store.index import open_catalogue
 from flowpipe.store.opened import OpenShard
@@ -39,6 +39,8 @@ class Run(NamedTuple):
     """Position in the shard's stream."""
     row: int
     """Row of the catalogue."""
+    size: tuple[int, int]
+    """Height and width of its images."""
 
 
 def open_store(
@@ -199,7 +201,7 @@ class Store:
     def snippets(self, requests: Sequence[Request]) -> list[NDArray[np.uint8]]:
         """Many snippets, in the order asked for, read in the order they lie on disk."""
         result: list[Any] = [None] * len(requests)
-        for i in self.in_disk_order(requests):
+        for i in self._in_disk_order(requests):
             result[i] = self.snippet(*requests[i])
         return result
 
@@ -218,36 +220,33 @@ class Store:
         outs : sequence of uint8 (T, H, W, 3) or (T, H, C * W), C-contiguous
             For each request: pixels interleaved, or planes side by side.
         parts : sequence of (top, bottom, left, right), optional
-            Of the planes of each request, in pixels: only these rows and columns have to be made;
-            what is outside of them is left to chance.
+            Rows and columns of each plane that are wanted; H and W are those of the part.
         threads : int
             That decode at a time.
 
         Raises
         ------
         ValueError
-            If a part is not within the image.
+            If a part is not within the image, or the memory is not of its size.
         KeyError, IndexError, FormatError
             As `snippet` does.
         """
-        order = self.in_disk_order(requests)
+        order = self._in_disk_order(requests)
         found = {i: self._want(requests[i], outs[i], parts[i] if parts else None) for i in order}
         wants = {i: want for i, want in found.items() if want}
         failed = read_batch(list(wants.values()), threads, check=self._check)
         done = {i for i, wrong in zip(wants, failed.tolist(), strict=True) if not wrong}
         for i in order:
-            if i not in done:
+            if i not in done and parts:
+                copy_part(self.snippet(*requests[i]), parts[i], outs[i])
+            elif i not in done:
                 self.snippet(*requests[i], outs[i])
 
-    def in_disk_order(self, requests: Sequence[Request]) -> list[int]:
-        """Return the positions of requests in the order in which they lie on disk."""
+    def _in_disk_order(self, requests: Sequence[Request]) -> list[int]:
         return sorted(range(len(requests)), key=lambda i: self._place_of(requests[i]))
 
     def _want(self, request: Request, out: NDArray[np.uint8], part: Part | None) -> Want | None:
-        """A request for the compiled reader; None where that cannot do it.
-
-        It reads JPEG only, and one shard that has all of the images.
-        """
+        """Return a request for the compiled reader, which reads JPEG of one shard; else None."""
         video_id, modality, start, length = request
         if self.codec(modality)["name"] != "jpeg":
             return None
@@ -255,7 +254,8 @@ class Store:
         for run in self._runs(video_id, modality):
             if run.begin <= start and start + length <= run.end and length > 0:
                 at = run.first + start - run.begin
-                return Want(self._shard(run.shard), modality, at, out, planes, part)
+                want = Want(self._shard(run.shard), modality, at, out, run.size, planes, part)
+                return want if want.fits(length) else None
         return None
 
     def encoded(
@@ -356,7 +356,8 @@ class Store:
                 if count and self._check:
                     crc = int(columns[f"{modality}/tables"][r])
                     self._shard(shard).check_tables(modality, first, count, crc)
-                made.append(Run(begin, begin + count, shard, first, r))
+                height, width = (int(columns[f"{modality}/{n}"][r]) for n in ("height", "width"))
+                made.append(Run(begin, begin + count, shard, first, r, (height, width)))
                 begin += count
             if len(self._places) >= _REMEMBERED:
                 self._places.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,8 +20,6 @@ from flowpipe.tsn.crops import Crop
 from flowpipe.tsn.limits import FEWER, MORE_SHARED
 from flowpipe.words import byte_size
 
-_SCRATCH_BYTES = 4 << 20
-"""Whole images that one thread decodes before their parts are copied: as a cache holds."""
 _ALIGNMENT = 64
 
 
@@ -56,22 +54,25 @@ class Packed(NamedTuple):
 
     def videos(self) -> list[Tensor]:
         """Return a view of each video: uint8 (images, C, H, W)."""
-        return list(self._views())
-
-    def arrays(self) -> list[NDArray[np.uint8]]:
-        """Return the same views as arrays."""
-        return [view.numpy() for view in self._views()]
-
-    def _views(self) -> Iterator[Tensor]:
-        at = 0
+        result, at = [], 0
         for shape in self.shapes:
             images, channels, height, width = shape
             there = self.memory[at : at + math.prod(shape)]
-            if self.interleaved:
-                yield there.view(images, height, width, channels).permute(0, 3, 1, 2)
-            else:
-                yield there.view(images, height, channels, width).permute(0, 2, 1, 3)
+            result.append(
+                there.view(images, height, width, channels).permute(0, 3, 1, 2)
+                if self.interleaved else
+                there.view(images, height, channels, width).permute(0, 2, 1, 3)
+            )  # fmt: skip
             at += _aligned(math.prod(shape))
+        return result
+
+    def stored(self) -> list[NDArray[np.uint8]]:
+        """Return the same memory as stores decode it: (images, H, W, 3) or (images, H, C * W)."""
+        return [
+            view.permute(0, 2, 3, 1).numpy() if self.interleaved else
+            view.permute(0, 2, 1, 3).flatten(2).numpy()
+            for view in self.videos()
+        ]  # fmt: skip
 
 
 def read_images(modality: str, wanted: Sequence[Wanted]) -> list[Tensor]:
@@ -99,81 +100,35 @@ def read_packed(modality: str, wanted: Sequence[Wanted]) -> Packed:
     memory = _memory(sum(_aligned(math.prod(shape)) for shape in shapes))
     packed = Packed(memory, tuple(shapes), channels == 3)
     by_store: dict[Store, list[tuple[Wanted, NDArray[np.uint8]]]] = {}
-    for one, out in zip(wanted, packed.arrays(), strict=True):
+    for one, out in zip(wanted, packed.stored(), strict=True):
         by_store.setdefault(one.store, []).append((one, out))
     for store, some in by_store.items():
         _decode(store, modality, some)
     return packed
 
 
-class _Snippet(NamedTuple):
-    """A read of a store, and where the parts of its images belong."""
-
-    request: tuple[str, str, int, int]
-    shape: tuple[int, ...]
-    """Shape of the whole images, as the store decodes them."""
-    part: Part
-    numbers: NDArray[np.int64]
-    """For each image of the snippet, its number among those that are read."""
-    out: NDArray[np.uint8]
-    """(read, C, H, W)"""
-
-
 def _decode(
     store: Store, modality: str, videos: Sequence[tuple[Wanted, NDArray[np.uint8]]]
 ) -> None:
-    """Put the parts of all images where they belong, some snippets at a time."""
-    snippets = [snippet for one, out in videos for snippet in _snippets(modality, one, out)]
-    order = store.in_disk_order([snippet.request for snippet in snippets])
+    """Decode the parts of all images to the memory of their videos."""
+    requests, outs, parts = [], [], []
+    repeated: list[tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.int64]]] = []
+    for one, images in videos:
+        read = one.numbers.shape[1]
+        for k, numbers in enumerate(one.numbers):
+            first, last = int(numbers.min()), int(numbers.max())
+            out = images[k * read : (k + 1) * read]
+            if last - first + 1 != read:  # the last image again, or the first ones after it
+                there = np.empty((last - first + 1, *out.shape[1:]), np.uint8)
+                repeated.append((out, there, numbers - first))
+                out = there
+            requests.append((one.video_id, modality, first, len(out)))
+            outs.append(out)
+            parts.append(one.part)
     # In a worker of a loader torch has one thread.
-    threads = torch.get_num_threads()
-    limit = max(_SCRATCH_BYTES * threads, *(math.prod(one.shape) for one in snippets))
-    scratch = np.empty(limit, np.uint8)
-    some: list[_Snippet] = []
-    used = 0
-    for snippet in (snippets[k] for k in order):
-        if used + math.prod(snippet.shape) > limit:
-            _decode_into(store, some, scratch, threads)
-            some, used = [], 0
-        some.append(snippet)
-        used += math.prod(snippet.shape)
-    _decode_into(store, some, scratch, threads)
-
-
-def _snippets(modality: str, one: Wanted, out: NDArray[np.uint8]) -> Iterator[_Snippet]:
-    channels, (height, width) = MODALITIES[modality].channels, one.size
-    image = (height, width, 3) if channels == 3 else (height, channels * width)
-    for numbers, into in zip(one.numbers, np.split(out, len(one.numbers)), strict=True):
-        first, count = int(numbers.min()), int(np.ptp(numbers)) + 1
-        request = one.video_id, modality, first, count
-        yield _Snippet(request, (count, *image), one.part, numbers - first, into)
-
-
-def _decode_into(
-    store: Store, snippets: Sequence[_Snippet], scratch: NDArray[np.uint8], threads: int
-) -> None:
-    """Decode whole images to `scratch` and copy their parts."""
-    ends = np.cumsum([math.prod(one.shape) for one in snippets]).tolist()
-    wholes = [
-        scratch[end - math.prod(one.shape) : end].reshape(one.shape)
-        for one, end in zip(snippets, ends, strict=True)
-    ]
-    store.read_into(
-        [one.request for one in snippets], wholes, [one.part for one in snippets], threads
-    )
-    for one, whole in zip(snippets, wholes, strict=True):
-        top, bottom, left, right = one.part
-        channels = one.out.shape[1]
-        planes = (
-            whole.transpose(0, 3, 1, 2) if whole.ndim == 4 else
-            whole.reshape(*whole.shape[:2], channels, -1).transpose(0, 2, 1, 3)
-        )  # fmt: skip
-        part = planes[:, :, top:bottom, left:right]
-        if np.array_equal(one.numbers, np.arange(len(part))):
-            one.out[...] = part
-        else:  # the last image again, or the first ones after it
-            for k, number in enumerate(one.numbers):
-                one.out[k] = part[number]
+    store.read_into(requests, outs, parts, torch.get_num_threads())
+    for out, there, numbers in repeated:
+        out[...] = there[numbers]
 
 
 def _aligned(count: int) -> int:
