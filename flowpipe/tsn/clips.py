@@ -48,12 +48,12 @@ class Clip:
 
 @dataclass(frozen=True)
 class Sample:
-    """What becomes of the images of one video, of which only a part is there."""
+    """Crop, changes and labels of one video, of whose images a part was read."""
 
     crop: Crop
     """Crop of the part; of the whole image if that is scaled first."""
     part: Part
-    """Rows and columns of the stored images that are there: top, bottom, left, right."""
+    """Rows and columns of the stored images that were read: top, bottom, left, right."""
     size: tuple[int, int]
     """Height and width of the stored images."""
     labels: tuple[int, ...]
@@ -170,7 +170,7 @@ class Clips:
 
     @property
     def most_bytes(self) -> int:
-        """Bytes that one sample may need at most."""
+        """Largest size of a sample, bytes."""
         pixels = 0
         for height, width in {clip.size for clip in self.videos}:
             if self.phase == "train":

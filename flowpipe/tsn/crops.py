@@ -65,7 +65,7 @@ class Crop:
 
 
 def _reached(first: int, length: int, stored: int, scaled: int) -> tuple[int, int]:
-    """Stored pixels, from and to, that some pixels of the scaled image are made of."""
+    """Return the range of stored pixels on which a range of scaled ones depends."""
     if stored == scaled:
         return first, first + length
     step = stored / scaled

@@ -27,7 +27,7 @@ def network_input(
 ) -> Tensor:
     """A crop of each video, in training and validation: `dtype` (B, S, channels, side, side).
 
-    `images` are uint8 (S * read, C, h, w) of each video, anywhere: the parts that are there.
+    `images` are uint8 (S * read, C, h, w) of each video, on any device: the parts that were read.
     """
     on_device = (image.to(device, non_blocking=True) for image in images)
     cut_from = (

@@ -1,4 +1,4 @@
-"""Shared memory and file descriptors of a loader's workers: checked before, explained when lost."""
+"""Needs of a loader's workers -> limits checked before they start, and their deaths in words."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHARED = Path("/dev/shm")
 FEWER = "use fewer --workers; --workers 0 reads in the training process itself"
 MORE_SHARED = "start the container with more, as `docker run --shm-size={}` or --ipc=host"
 _FILES_OF_WORKER = 8
-"""Descriptors that the training process keeps for one: its pipes and its end."""
+"""Descriptors of the training process for the pipes of one worker."""
 _OTHER_FILES = 64
 """Descriptors that training opens beside those of its workers."""
 _DIED = re.compile(
@@ -34,7 +34,7 @@ _NO_FILES = ("Too many open files", "received 0 items of ancdata")
 
 @dataclass(frozen=True)
 class Need:
-    """What the workers of one loader may take at most."""
+    """Most that the workers of one loader may take."""
 
     workers: int
     chunks: int
@@ -83,7 +83,7 @@ def worker_failures() -> Iterator[None]:
 
 
 def _in_words(error: RuntimeError | OSError) -> str:
-    """Empty for other errors."""
+    """Return what happened and what to do; empty for other errors."""
     text = f"{error.__cause__ or ''}\n{error}"  # the cause knows the signal
     if getattr(error, "errno", 0) == errno.EMFILE or any(words in text for words in _NO_FILES):
         return f"there are too many open files: raise the limit with `ulimit -n 4096`, or {FEWER}"
@@ -105,7 +105,7 @@ def _in_words(error: RuntimeError | OSError) -> str:
 
 
 def _open_files() -> int:
-    """0 where the system does not list them."""
+    """Return the number of open files of this process; 0 where the system does not list them."""
     folder = Path("/proc/self/fd")
     return len(list(folder.iterdir())) if folder.is_dir() else 0
 

@@ -21,11 +21,11 @@ CHUNK_BYTES = 32 << 20
 
 
 class _Chunk(NamedTuple):
-    """What a worker is asked to read."""
+    """Samples that one worker is asked to read."""
 
     numbers: Sequence[Number]
     is_last: bool
-    """Whether it ends its batch."""
+    """Whether they are the last ones of their batch."""
 
 
 class _Chunks:
@@ -87,7 +87,7 @@ class Loader:
         chunk = max(1, CHUNK_BYTES // clips.most_bytes)
         share = -(-batches.batch_size // batches.world) + batches.mixes
         chunks = -(-share // chunk)
-        # A whole batch is read while the one before is worked on, and no worker waits for it.
+        # A whole batch is read ahead, and each worker has one chunk more to do.
         ahead = max(2, -(-chunks // workers) + 1) if workers else None
         self.need: Need | None = None
         if ahead:
@@ -126,5 +126,5 @@ class Loader:
 
 
 def _as_it_is(chunk: Any) -> Any:
-    """`Clips` makes whole chunks."""
+    """Return a chunk unchanged: `Clips` makes whole ones."""
     return chunk
