@@ -39,6 +39,21 @@ class Input:
         """Whether mirroring turns values around too, and the first layer learns faster."""
         return MODALITIES[self.modality].flows > 0
 
+    def remarks(self, compat: Collection[str]) -> list[str]:
+        """Return what a user has to know of what is read, a line each.
+
+        Stored differences were rounded to bytes, and encoded as the store's codec does.
+        """
+        if self.stored != self.modality or not MODALITIES[self.modality].difference_of:
+            return []
+        lines = [
+            f"{self.modality} is read as the store has it, in bytes; a store without it gives the "
+            "exact differences of its frames"
+        ]
+        if "tsn_pytorch_diff" in compat:
+            lines.append(f"compat tsn_pytorch_diff has no effect on stored {self.modality}")
+        return lines
+
     def normalised(
         self,
         images: Tensor,

@@ -121,6 +121,8 @@ def test(
         raise UsageError(f"{job.store} has no videos of split {split}")
     if params.protocol == "dense":  # else batches have many sizes, and cuDNN would measure each
         choose_kernels(here.device, deterministic=False)
+    for line in network.input.remarks(facts.stream.compat) if here.is_first else ():
+        tell(line)
     rule = RULES[facts.stream.sampling]
     pooling = Pooling(params, facts.stream, network.model.consensus)
     starts = {key: starts_of(network, store, key, params, rule) for key in videos}

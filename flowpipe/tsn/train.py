@@ -156,6 +156,8 @@ class Trainer:
             if self.job.tensorboard:
                 self.board = Board(self.job.run, self.state.step)
         self.tell(self._device_words())
+        for line in self.input.remarks(self.stream.compat):
+            self.tell(line)
         if self.state.step == 0:
             # Each process has its own dropout; what was drawn so far was the same in all.
             torch.manual_seed(self.job.seed + 1 + self.processes.rank)

@@ -115,3 +115,13 @@ def test_half_precision_is_the_single_precision_rounded_once(
         assert half.dtype == dtype and torch.equal(half, single.to(dtype))
         if length > 1:  # the network need not copy it to its own layout
             assert half.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_stored_differences_are_remarked_on() -> None:
+    made = input_of("rgb_diff", 5, STORED)
+    stored = input_of("rgb_diff", 5, (*STORED, "rgb_diff"))
+    assert made.remarks(("tsn_pytorch_diff",)) == []
+    assert input_of("rgb", 1, STORED).remarks(()) == []
+    (line,) = stored.remarks(())
+    assert "rgb_diff is read as the store has it" in line
+    assert "compat tsn_pytorch_diff has no effect" in stored.remarks(("tsn_pytorch_diff",))[1]
