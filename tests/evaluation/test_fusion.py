@@ -15,6 +15,7 @@ from flowpipe.evaluation import (
     read_facts,
     read_h5,
     read_scores,
+    sigmoid,
     write_scores,
 )
 
@@ -48,6 +49,11 @@ def test_a_file_gives_back_what_was_written(tmp_path: Path) -> None:
 def test_probabilities_are_those_of_each_video() -> None:
     made = Scores("x", ("a", "b"), np.log([[1.0, 3.0], [500.0, 1500.0]]) + 700)
     np.testing.assert_allclose(probabilities(made).values, [[0.25, 0.75], [0.25, 0.75]])
+
+
+def test_probabilities_of_single_classes() -> None:
+    values = np.array([0.0, np.log(3), -np.log(3), 800.0, -800.0])
+    np.testing.assert_allclose(sigmoid(values), [0.5, 0.75, 0.25, 1, 0], atol=1e-15)
 
 
 def test_the_sum_is_weighted_and_follows_the_ids() -> None:

@@ -14,6 +14,7 @@ from flowpipe.tsn.crops import (
     Crop,
     centre_of,
     crops_of,
+    most_pixels,
     places,
     random_crop,
     resized_crop,
@@ -71,6 +72,13 @@ def test_every_crop_lies_inside(width: int, height: int, seed: int, kind: str) -
     params = AugmentParams(crops=kind)  # type: ignore[arg-type]
     crop = random_crop(params, width, height, 224, np.random.default_rng(seed))
     assert 0 <= crop.x <= width - crop.width and 0 <= crop.y <= height - crop.height
+
+
+def test_the_largest_crop_that_may_be_drawn() -> None:
+    assert most_pixels(AugmentParams(), 340, 256, 224) == 256 * 256
+    assert most_pixels(AugmentParams(scales=(0.75, 0.66)), 256, 340, 224) == 192 * 192
+    assert most_pixels(AugmentParams(crops="random"), 340, 256, 224) == 256 * 256
+    assert most_pixels(AugmentParams(crops="resized"), 340, 256, 224) == 340 * 256
 
 
 def test_all_sizes_places_and_both_sides_are_drawn() -> None:

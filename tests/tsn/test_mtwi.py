@@ -18,6 +18,8 @@ def test_snippets_are_placed_by_time_not_by_number() -> None:
     # wanted: 0.5, 1.5, 2.5, 3.5, 4.5
     assert mtwi.starts_at(pts_s, 1.0).tolist() == [0, 3, 5, 6, 7]
     assert mtwi.starts_at(np.arange(100) / 25, 1.0).tolist() == [0, 25, 50, 75]
+    assert mtwi.starts_at(np.arange(100) / 25, 2.5).tolist() == list(range(0, 100, 10))
+    assert mtwi.starts_at(np.arange(100) / 25, 0.5).tolist() == [0, 50]
     assert mtwi.starts_at(np.array([7.0]), 1.0).tolist() == [0]
 
 
