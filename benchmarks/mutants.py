@@ -1,4 +1,4 @@
-"""Mutation testing: which small changes of sampling, crops, consensus and fusion no test notices.
+"""Mutation testing: small changes of sampling, crops, pooling and fusion that no test notices.
 
     python benchmarks/mutants.py [--only sampling] [--share 1/2]
 
@@ -47,6 +47,7 @@ SUBJECTS = {
     "sampling": ("tsn/sampling.py", (RECORDED, "tsn/test_sampling.py"), "sampling"),
     "crops": ("tsn/crops.py", (RECORDED, "tsn/test_crops.py"), "crop or centre"),
     "consensus": ("tsn/consensus.py", ("tsn/test_consensus.py",), ""),
+    "pooling": ("tsn/pooling.py", ("tsn/test_pooling.py",), ""),
     "mtwi": ("tsn/mtwi.py", ("tsn/test_mtwi.py", RECORDED), "mtwi or window"),
     "fusion": ("evaluation/fusion.py", ("evaluation/test_fusion.py", RECORDED), "fusion"),
 }
