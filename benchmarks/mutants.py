@@ -60,6 +60,9 @@ EQUIVALENT = {
     "consensus: attention = torch.softmax(self.relevance(features), dim=1)"
     " -> attention = torch.softmax(self.relevance(features), dim=-1)":
         "there are two dimensions",
+    "fusion: for stream, weight in zip(streams, weights, strict=True):"
+    " -> for stream, weight in zip(streams, weights, strict=False):":
+        "their numbers have been compared",
 }  # fmt: skip
 """Survivors by ``subject: line of code -> changed line``, and why nothing can notice them."""
 

@@ -16,6 +16,7 @@ from flowpipe.evaluation import (
     read_h5,
     read_scores,
     sigmoid,
+    softmax,
     write_scores,
 )
 
@@ -49,6 +50,17 @@ def test_a_file_gives_back_what_was_written(tmp_path: Path) -> None:
 def test_probabilities_are_those_of_each_video() -> None:
     made = Scores("x", ("a", "b"), np.log([[1.0, 3.0], [500.0, 1500.0]]) + 700)
     np.testing.assert_allclose(probabilities(made).values, [[0.25, 0.75], [0.25, 0.75]])
+
+
+def test_softmax_takes_one_video_or_many_and_any_values() -> None:
+    np.testing.assert_allclose(softmax(np.log([1.0, 2.0, 5.0])), [0.125, 0.25, 0.625])
+    made = softmax(np.array([[0.0, 2000.0, 0.0], [-2000.0, 0.0, 0.0]]))
+    np.testing.assert_allclose(made, [[0, 1, 0], [0, 0.5, 0.5]])
+
+
+def test_a_stream_may_weigh_little_or_nothing() -> None:
+    one, two = scores(1), scores(2)
+    np.testing.assert_array_equal(fused([one, two], (0, 0.5)).values, 0.5 * two.values)
 
 
 def test_probabilities_of_single_classes() -> None:

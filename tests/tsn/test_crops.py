@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from originals import tsn_pytorch
 
@@ -168,6 +168,7 @@ def test_the_part_of_an_image_that_a_crop_depends_on(
     assert crop.part(*stored) == part
 
 
+@settings(deadline=None)
 @given(
     width=st.integers(20, 90), height=st.integers(20, 90), side=st.integers(14, 60),
     antialias=st.booleans(),

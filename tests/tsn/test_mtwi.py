@@ -127,6 +127,11 @@ def test_consensus_of_windows_by_hand() -> None:
     assert even == pytest.approx(23 / 4), "large relevance does not overflow"
 
 
+def test_relevance_may_have_any_range() -> None:
+    relevance = np.array([-2000.0, 2000.0, 0.0])
+    assert mtwi.aggregate(scores(1, 5, 2), (1,), consensus="attention", relevance=relevance) == [5]
+
+
 def test_attention_of_windows_suppresses_background() -> None:
     rng = np.random.default_rng(0)
     video = rng.normal(0, 1, (300, 1, 2))

@@ -123,7 +123,8 @@ def test_resized_crops_of_training(recorded) -> None:
     assert len(rows) == 200
     for number, seed, width, height, *box in rows:
         crop = resized_crop(ranges[number], width, height, Numbers(seed))  # type: ignore[arg-type]
-        assert [crop.x, crop.y, crop.width, crop.height] == box, (number, seed, width, height)
+        ours = [crop.x, crop.y, crop.width, crop.height]
+        assert ours == box and {type(k) for k in ours} == {int}, (number, seed, width, height)
     squares = [row for row in rows if row[6] == row[7] == min(row[2:4])]
     assert any(max(row[2:4]) > 5 * min(row[2:4]) for row in squares)  # no candidate fits
 

@@ -96,6 +96,13 @@ def test_25_snippets_of_the_paper() -> None:
     assert RULES["caffe"].test(121, 25, 1).tolist() == list(range(0, 121, 5))
 
 
+def test_dense_sampling_of_a_short_video_draws_nothing() -> None:
+    def draw(bound: int, count: int) -> NDArray[np.int64]:
+        raise AssertionError("theirs draws only where a range has more than one place")
+
+    assert RULES["dense"].train(64, 4, 1, draw).tolist() == [0, 16, 32, 48]
+
+
 def test_what_follows_the_end() -> None:
     assert images_of(np.array([0, 5]), 4, 7).tolist() == [[0, 1, 2, 3], [5, 6, 6, 6]]
     assert images_of(np.array([0, 5]), 4, 7, "loop").tolist() == [[0, 1, 2, 3], [5, 6, 0, 1]]
