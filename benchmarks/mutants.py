@@ -63,6 +63,9 @@ EQUIVALENT = {
     "fusion: for stream, weight in zip(streams, weights, strict=True):"
     " -> for stream, weight in zip(streams, weights, strict=False):":
         "their numbers have been compared",
+    "crops: for w, h in zip(widths, heights, strict=True):"
+    " -> for w, h in zip(widths, heights, strict=False):":
+        "both are made with as many candidates",
 }  # fmt: skip
 """Survivors by ``subject: line of code -> changed line``, and why nothing can notice them."""
 

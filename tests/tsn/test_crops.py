@@ -74,6 +74,25 @@ def test_every_crop_lies_inside(width: int, height: int, seed: int, kind: str) -
     assert 0 <= crop.x <= width - crop.width and 0 <= crop.y <= height - crop.height
 
 
+class Last:
+    """Draws the last of all whole numbers that may be drawn."""
+
+    def integers(self, bound: int) -> int:
+        return bound - 1
+
+
+def test_the_last_place_of_a_crop_is_at_the_border() -> None:
+    params = AugmentParams(crops="random", scales=(0.5,), flip=False)
+    crop = random_crop(params, 340, 256, 224, Last())  # type: ignore[arg-type]
+    assert crop == Crop(340 - 128, 256 - 128, 128, 128)
+
+
+def test_a_resized_crop_may_be_the_whole_image() -> None:
+    params = AugmentParams(crops="resized", area=(1.0, 1.0), aspect=(1.5, 1.5))
+    rng = np.random.default_rng(0)
+    assert resized_crop(params, 300, 200, rng) == Crop(0, 0, 300, 200)
+
+
 def test_the_largest_crop_that_may_be_drawn() -> None:
     assert most_pixels(AugmentParams(), 340, 256, 224) == 256 * 256
     assert most_pixels(AugmentParams(scales=(0.75, 0.66)), 256, 340, 224) == 192 * 192
