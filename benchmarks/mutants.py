@@ -57,6 +57,8 @@ EQUIVALENT = {
     "sampling: return _centres(images, segments, length) if images >= length else _zeros(segments)"
     " -> return _centres(images, segments, length) if images > length else _zeros(segments)":
         "for one start both are zeros",
+    "sampling: return np.array([room // 2], np.int64)"
+    " -> return np.array([room / 2], np.int64)": "whole numbers are rounded down",
     "consensus: attention = torch.softmax(self.relevance(features), dim=1)"
     " -> attention = torch.softmax(self.relevance(features), dim=-1)":
         "there are two dimensions",

@@ -103,6 +103,18 @@ def test_dense_sampling_of_a_short_video_draws_nothing() -> None:
     assert RULES["dense"].train(64, 4, 1, draw).tolist() == [0, 16, 32, 48]
 
 
+def test_dense_sampling_draws_one_number() -> None:
+    asked = []
+
+    def draw(bound: int, count: int) -> NDArray[np.int64]:
+        asked.append((bound, count))
+        return np.full(count, bound - 1)
+
+    # 37 places, the last of which is never drawn
+    assert RULES["dense"].train(100, 2, 1, draw).tolist() == [35, 67]
+    assert asked == [(36, 1)]
+
+
 def test_what_follows_the_end() -> None:
     assert images_of(np.array([0, 5]), 4, 7).tolist() == [[0, 1, 2, 3], [5, 6, 6, 6]]
     assert images_of(np.array([0, 5]), 4, 7, "loop").tolist() == [[0, 1, 2, 3], [5, 6, 0, 1]]
