@@ -41,7 +41,7 @@ def test_sizes_of_340x256_by_hand() -> None:
     ]  # fmt: skip
     # 0.87 * 256 = 222.7: less than 3 from 224, so it is 224
     assert sizes(340, 256, (0.87,), 224) == [(224, 224)]
-    assert sizes(300, 224, (0.99,), 224) == [(224, 224)]  # which is all that there is
+    assert sizes(300, 224, (0.995,), 224) == [(224, 224)]  # which is all that there is
     # an image of 222 rows has no crop of 224
     assert sizes(340, 222, (1.0,), 224) == [(222, 222)]
 
