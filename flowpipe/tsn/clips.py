@@ -300,7 +300,7 @@ def _instances(video: Video, modality: str, number: int) -> list[Clip]:
 class Batches:
     """Global batches of an epoch, of which each of `world` processes takes its share.
 
-    An iterable of lists of numbers, The next pass is of `epoch` and leaves out its first `skip`
+    An iterable of lists of numbers. The next pass is of `epoch` and leaves out its first `skip`
     batches, which resumes an epoch.
 
     With `mixes` a share is a stretch of the batch and the video after it, the first one again after
@@ -324,11 +324,11 @@ class Batches:
 
     @property
     def sizes(self) -> list[int]:
-        """Videos of each global batch. In training each process needs a part of it; a last batch
-        of fewer videos is dropped."""
+        """Videos of each global batch. In training each process needs a part of it, so a batch of
+        fewer videos than processes is dropped."""
         full, rest = divmod(self.count, self.batch_size)
         least = self.world if self.shuffle else 1
-        return [self.batch_size] * full + [rest] * (rest >= least)
+        return [size for size in (*[self.batch_size] * full, rest) if size >= least]
 
     def __len__(self) -> int:
         return len(self.sizes) - self.skip

@@ -57,7 +57,8 @@ class Learner:
         if compile:
             self.model.compile()
         self.parallel: Any = processes.parallel(self.model)
-        self.scaler = torch.amp.GradScaler("cuda", enabled=amp == "fp16")
+        self._kind = processes.device.partition(":")[0]
+        self.scaler = torch.amp.GradScaler(self._kind, enabled=amp == "fp16")
         self._trained = [w for group in self.optimiser.param_groups for w in group["params"]]
         self._amp, self._accumulate = AMP[amp], accumulate
 
@@ -159,7 +160,8 @@ class Learner:
         """Continue from what `state` returned."""
         self.model.load_state_dict(values["model"])
         self.optimiser.load_state_dict(values["optimiser"])
-        self.scaler.load_state_dict(values["scaler"])
+        if values["scaler"]:  # empty unless the run trained in fp16 so far
+            self.scaler.load_state_dict(values["scaler"])
         if self.average:
             self.average.restore(values["average"])
         if len(values["random"]) == self.processes.world:
@@ -199,8 +201,7 @@ class Learner:
     ) -> tuple[Tensor, Tensor]:
         """Return logits, in single precision, and targets of some videos of a batch."""
         x, targets = self.inputs(batch, start, stop)
-        kind = self.processes.device.partition(":")[0]
-        with torch.autocast(kind, self._amp) if self._amp else nullcontext():
+        with torch.autocast(self._kind, self._amp) if self._amp else nullcontext():
             logits = network(x)
         return logits.float(), targets
 

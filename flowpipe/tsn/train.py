@@ -113,7 +113,9 @@ class Trainer:
         self.val_batches = self._batches(len(videos["val"]), shuffle=False)
         if not self.batches.sizes:
             raise UsageError(
-                f"{counted(len(videos['train']), 'video')} cannot feed {processes.world} processes"
+                f"{counted(len(videos['train']), 'video')} in batches of "
+                f"{self.stream.schedule.batch_size} cannot feed {processes.world} processes, each "
+                "of which needs a video of every batch; use fewer processes or a larger batch_size"
             )
         torch.manual_seed(job.seed)
         # A checkpoint brings all weights: those that a new run begins with are not wanted then.
@@ -150,6 +152,9 @@ class Trainer:
         """Train until the schedule ends."""
         if self.processes.is_first:
             self.facts.write(self.job.run)
+        # Each process has its own dropout; what was drawn so far was the same in all. A checkpoint
+        # of as many processes brings the states of their generators.
+        torch.manual_seed(self.job.seed + 1 + self.processes.rank)
         self._resume()
         if self.processes.is_first:
             self.step_log = StepLog(self.job.run, self.state.step)
@@ -158,9 +163,6 @@ class Trainer:
         self.tell(self._device_words())
         for line in self.input.remarks(self.stream.compat):
             self.tell(line)
-        if self.state.step == 0:
-            # Each process has its own dropout; what was drawn so far was the same in all.
-            torch.manual_seed(self.job.seed + 1 + self.processes.rank)
         per_epoch = self.schedule.steps_an_epoch
         while self.state.step < self.schedule.steps:
             epoch, done = divmod(self.state.step, per_epoch)
@@ -193,11 +195,10 @@ class Trainer:
         self.learner.parallel.train()
         self.batches.epoch, self.batches.skip = epoch, done
         batches, videos, seconds = iter(self.loader), 0, 0.0
-        while self.state.step < self.schedule.steps:
+        end = min((epoch + 1) * self.schedule.steps_an_epoch, self.schedule.steps)
+        while self.state.step < end:
             began = time.monotonic()
-            batch = next(batches, None)
-            if batch is None:
-                break
+            batch = next(batches)
             stalled_s = time.monotonic() - began
             size = self.batches.sizes[self.state.step % self.schedule.steps_an_epoch]
             lr = self.schedule.set(self.learner.optimiser, self.state.step)
@@ -214,13 +215,19 @@ class Trainer:
             if self.state.step % self.job.log_every == 0:
                 self._read()
                 self._tell_steps(lr)
-            if self._is_due():
+            # A checkpoint at the end of an epoch has its row, so it is saved after the validation.
+            if self.state.step < end and self._is_due():
                 self._save(LAST)
         self._read()
 
     def _read(self) -> None:
         """Read the figures of the steps since the last reading, and log them by step."""
         read = self.unread.read()
+        rows = [row_of_step(step, sums, self.processes.world) for step, sums in read]
+        if self.step_log:
+            self.step_log.add(rows)
+        if self.board:
+            self.board.write_steps(rows)
         for step, sums in read:
             # The weights are not finite any more; but fp16's scaler leaves such a step out.
             if not math.isfinite(sums.loss) and not self.learner.scaler.is_enabled():
@@ -230,11 +237,6 @@ class Trainer:
             self.state.sums += sums
             self.recent += sums
             self.recent_steps += 1
-        rows = [row_of_step(step, sums, self.processes.world) for step, sums in read]
-        if self.step_log:
-            self.step_log.add(rows)
-        if self.board:
-            self.board.write_steps(rows)
 
     def _tell_steps(self, lr: float) -> None:
         """Print the means of the steps since the last such line."""
@@ -287,11 +289,12 @@ class Trainer:
         }
         if self.processes.is_first:
             averaged = self.learner.validated.state_dict()
+            # EMA before LAST: a run that is killed between the two writes both again.
+            if LAST in names and self.learner.average:
+                run_folder.save(self.job.run / EMA, {"model": averaged})
             for name in names:
                 kept = {**values, "model": averaged} if name == BEST else values
                 run_folder.save(self.job.run / name, kept)
-            if LAST in names and self.learner.average:
-                run_folder.save(self.job.run / EMA, {"model": averaged})
 
     def _device_words(self) -> str:
         """Return what the run computes on, as a line."""

@@ -185,6 +185,7 @@ def test_batches_are_shared_and_resumed_exactly() -> None:
 
 def test_training_drops_a_batch_that_not_all_have_part_of_and_validation_drops_nothing() -> None:
     assert Batches(9, 4, seed=1, shuffle=True, rank=0, world=2).sizes == [4, 4]
+    assert not Batches(9, 2, seed=1, shuffle=True, rank=0, world=3).sizes
     shares = [list(Batches(9, 4, seed=1, shuffle=False, rank=r, world=2)) for r in range(2)]
     assert sorted(n for share in shares for batch in share for _, n in batch) == list(range(9))
 

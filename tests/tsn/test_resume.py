@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,16 @@ from tsn.training import (  # noqa: E402
     command,
     curve,
     environment,
+    interrupted,
     job,
     run,
+    trainer_of,
 )
 
+from flowpipe.tsn import run_folder  # noqa: E402
+from flowpipe.tsn.distributed import Processes  # noqa: E402
 from flowpipe.tsn.launch import launch  # noqa: E402
-from flowpipe.tsn.run_folder import EMA, LAST, read_checkpoint  # noqa: E402
+from flowpipe.tsn.run_folder import BEST, EMA, LAST, read_checkpoint  # noqa: E402
 from flowpipe.tsn.steps import STEP_LOG  # noqa: E402
 
 
@@ -44,30 +49,52 @@ def test_a_killed_run_goes_on_with_the_same_curve(store: Path, tmp_path: Path) -
     assert_same_weights(tmp_path / "whole", tmp_path / "broken")
 
 
-def test_it_resumes_inside_an_epoch(store: Path, tmp_path: Path, monkeypatch) -> None:
-    from flowpipe.tsn import run_folder
-    from flowpipe.tsn import train as module
-
-    run(job(store, tmp_path, "whole", backbone="tiny_bn", dropout=0.5))
-    interrupted = job(store, tmp_path, "broken", backbone="tiny_bn", dropout=0.5, save_s=0.0)
-    saves = []
-
-    def save_and_stop(path: Path, values) -> None:
-        run_folder_save(path, values)
-        saves.append(values["step"])
-        if values["step"] == 4:  # an epoch has three steps
-            raise KeyboardInterrupt
-
-    run_folder_save = run_folder.save
-    monkeypatch.setattr(module.run_folder, "save", save_and_stop)
-    with pytest.raises(KeyboardInterrupt):
-        run(interrupted)
-    monkeypatch.undo()
-    told = run(interrupted)
-    assert told[0] == "going on at step 4 of 18"
+@pytest.mark.parametrize("step", [3, 4])
+def test_it_resumes_after_any_step(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    whole, broken = (
+        job(store, tmp_path, name, backbone="tiny_bn", dropout=0.5) for name in ("whole", "broken")
+    )
+    run(whole)
+    interrupted(broken, step, monkeypatch)  # at the end of an epoch, and inside one
+    assert f"going on at step {step} of 18" in run(broken)
     for name in ("log.csv", STEP_LOG):
-        assert curve(tmp_path / "whole", name) == curve(tmp_path / "broken", name)
-    assert_same_weights(tmp_path / "whole", tmp_path / "broken")
+        assert curve(whole.run, name) == curve(broken.run, name)
+    for name in (LAST, BEST):
+        assert_same_weights(whole.run, broken.run, name)
+
+
+def test_each_process_draws_its_own_dropout_after_a_change_of_their_number(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = job(store, tmp_path, backbone="tiny_bn", dropout=0.5, seed=5)
+    interrupted(wanted, 4, monkeypatch)
+    values = read_checkpoint(wanted.run / LAST)
+    values["random"] *= 2  # as of two processes
+    run_folder.save(wanted.run / LAST, values)
+    states = []
+
+    def stop(epoch: int, done: int) -> None:
+        states.append(torch.get_rng_state())
+        raise KeyboardInterrupt
+
+    for rank in range(2):
+        trainer = trainer_of(wanted)
+        trainer.processes, trainer._epoch = Processes(rank), stop
+        with pytest.raises(KeyboardInterrupt):
+            trainer.run()
+    assert not torch.equal(*states)
+
+
+def test_a_run_goes_on_with_another_precision(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = job(store, tmp_path, end=3)
+    for step, amp in ((2, "off"), (4, "fp16"), (5, "bf16")):
+        interrupted(replace(wanted, amp=amp), step, monkeypatch)
+        assert ("scale" in read_checkpoint(wanted.run / LAST)["scaler"]) == (amp == "fp16")
+    assert "going on at step 5 of 9" in run(replace(wanted, amp="fp16"))
 
 
 def test_resume_begins_nothing(store: Path, tmp_path: Path) -> None:

@@ -147,6 +147,7 @@ def test_a_loss_that_is_not_finite_names_its_step(store: Path, tmp_path: Path) -
         trainer.run()
     assert len(steps) == 3, "it is noticed when the figures of the epoch are read"
     assert not (wanted.run / LAST).exists()
+    assert [row["loss"] == "nan" for row in curve(wanted.run, STEP_LOG)] == [False, True, False]
 
 
 def test_checkpoints_of_epochs_are_kept(store: Path, tmp_path: Path) -> None:
