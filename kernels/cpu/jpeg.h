@@ -85,8 +85,9 @@ inline void Decoder::read_mcu(const Grid &grid, int64_t row, int64_t column, int
                 if (!KEEP) continue;
                 uint8_t *out = samples[k].data + 8 * (row * one.down + y) * stride +
                                8 * (column * one.across + x);
-                if (end != AFTER_END) transform(block, out, stride);
-                else fill_block(block.at[0], out, stride);
+                const bool possible = end != AFTER_END ? transform(block, out, stride)
+                                                       : fill_block(block.at[0], out, stride);
+                bits.wrong |= !possible;
             }
     }
 }

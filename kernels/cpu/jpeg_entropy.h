@@ -87,7 +87,7 @@ inline bool make_table(const uint8_t counts[16], const uint8_t *symbols, bool of
         for (int k = 0; k < counts[length - 1]; k++, number++, code++) {
             const int symbol = table.symbols[number] = symbols[number];
             if (of_dc ? symbol > 11 : (symbol & 15) > 10) return false;
-            if (code >= 1u << length) return false;
+            if (code + 1 >= 1u << length) return false;  // a code of ones only is reserved
             if (length > LOOK) continue;
             Entry *entry = table.entries + (code << (LOOK - length));
             for (int rest = 0; rest < 1 << (LOOK - length); rest++)
@@ -104,7 +104,7 @@ inline bool make_table(const uint8_t counts[16], const uint8_t *symbols, bool of
 struct Bits {
     uint64_t window;
     int count;   // of those in the window
-    bool wrong;  // there was a code that no symbol has
+    bool wrong;  // there was a code that no symbol has, or a block that no image has
     const uint8_t *next;
 
     explicit Bits(const uint8_t *from) : window(0), count(0), wrong(false), next(from) {}
@@ -172,7 +172,7 @@ inline int read_block(Bits &from, const Table &dc, const Table &ac, const int16_
     const Entry entry = bits.symbols(dc);
     last = (int)((unsigned)last + (unsigned)bits.value(entry.bits, entry.size));
     bits.drop(entry.bits);
-    if (KEEP) block[0] = last * steps[0];
+    if (KEEP) block[0] = (unsigned)last * steps[0];
     if (look()) do bits.fill();
         while (look() && look());
     bits.wrong |= k > 63 && (k < AFTER_END || k > AFTER_END + 62);

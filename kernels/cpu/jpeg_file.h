@@ -11,6 +11,7 @@
 namespace {
 
 constexpr int MOST_COMPONENTS = 3;
+constexpr int MOST_BLOCKS = 10;   // of an MCU
 constexpr uint64_t MOST_PIXELS = 1 << 28;
 constexpr uint64_t SLACK = 4096;  // zeros after the last segment: an MCU reads fewer bytes
 
@@ -105,7 +106,8 @@ inline bool Header::frame(const uint8_t *at, const uint8_t *end) {
     bool halved_down_only = u.down < down && u.across == across;
     // Two columns of colour are not smoothed, and of less than three there is no smoothing.
     bool narrow = u.across < across && width < 5;
-    return y.across == across && y.down == down && alike && !halved_down_only && !narrow;
+    bool large = y.across * y.down + 2 * u.across * u.down > MOST_BLOCKS;
+    return y.across == across && y.down == down && alike && !halved_down_only && !narrow && !large;
 }
 
 inline bool Header::scan(const uint8_t *at, const uint8_t *end) {
@@ -134,8 +136,8 @@ inline bool Header::parse(const uint8_t *file, uint64_t size) {
     for (at += 2; !scanned;) {
         if (end - at < 4) return false;
         int marker = two(at), long_is = two(at + 2);
+        if (long_is < 2 || long_is > end - at - 2) return false;
         const uint8_t *from = at + 4, *to = at + 2 + long_is;
-        if (long_is < 2 || to > end) return false;
         bool good = true;
         switch (marker) {
             case 0xffc0: good = frame(from, to); break;

@@ -12,6 +12,7 @@ namespace {
 
 // Constants of the transform with 13 bits of fraction; between its passes there are 2 bits more.
 constexpr int BITS = 13, EXTRA = 2;
+constexpr int BEYOND = 4096;  // values between the passes are smaller in every image
 constexpr int C_0_298 = 2446, C_0_390 = 3196, C_0_541 = 4433, C_0_765 = 6270, C_0_899 = 7373,
               C_1_175 = 9633, C_1_501 = 12299, C_1_847 = 15137, C_1_961 = 16069, C_2_053 = 16819,
               C_2_562 = 20995, C_3_072 = 25172;
@@ -93,12 +94,19 @@ inline Rows pass(const Rows &in) {
              _mm256_unpacklo_epi64(upper_23, lower_23), _mm256_unpackhi_epi64(upper_23, lower_23)}};
 }
 
-inline void transform(const Coefficients &block, uint8_t *out, int64_t stride) {
+// Coefficients -> pixels; false if a value between the passes is one that no image has. The result
+// then depends on which of libjpeg's code paths computes it, so libjpeg has to.
+inline bool transform(const Coefficients &block, uint8_t *out, int64_t stride) {
     Rows rows;
     for (int k = 0; k < 4; k++)
         rows.at[k] = _mm256_loadu2_m128i((const __m128i *)(block.at + 8 * (k + 4)),
                                          (const __m128i *)(block.at + 8 * k));
-    rows = pass<BITS + EXTRA + 3>(pass<BITS - EXTRA>(rows));
+    rows = pass<BITS - EXTRA>(rows);
+    const __m256i most = _mm256_set1_epi16(BEYOND << EXTRA);
+    const __m256i sums = _mm256_or_si256(
+        _mm256_or_si256(_mm256_add_epi16(rows.at[0], most), _mm256_add_epi16(rows.at[1], most)),
+        _mm256_or_si256(_mm256_add_epi16(rows.at[2], most), _mm256_add_epi16(rows.at[3], most)));
+    rows = pass<BITS + EXTRA + 3>(rows);
     const __m256i middle = _mm256_set1_epi8(-128);
     for (int k = 0; k < 4; k += 2) {
         __m256i made = _mm256_packs_epi16(rows.at[k], rows.at[k + 1]);
@@ -110,12 +118,14 @@ inline void transform(const Coefficients &block, uint8_t *out, int64_t stride) {
         _mm_storel_epi64((__m128i *)(out + (k + 4) * stride), lower);
         _mm_storeh_pd((double *)(out + (k + 5) * stride), _mm_castsi128_pd(lower));
     }
+    return _mm256_testz_si256(sums, _mm256_set1_epi16(-32768));
 }
 
-// A block of one colour, as the transform makes it of its first coefficient.
-inline void fill_block(int16_t first, uint8_t *out, int64_t stride) {
+// A block of one colour: what `transform` makes of a block that has only its first coefficient.
+inline bool fill_block(int16_t first, uint8_t *out, int64_t stride) {
     const uint64_t row = level(((first + 4) >> 3) + 128) * UINT64_C(0x0101010101010101);
     for (int k = 0; k < 8; k++) memcpy(out + k * stride, &row, 8);
+    return first >= -BEYOND && first < BEYOND;
 }
 
 // A row of colours -> columns `first` to `end` of one that is twice as wide, and is smooth; `far` is

@@ -6,7 +6,7 @@ import itertools
 import math
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -78,8 +78,10 @@ def gray_files(rng: np.random.Generator) -> Iterator[bytes]:
         )  # fmt: skip
 
 
-def store_of(folder: Path, modality: str, files: list[bytes]) -> Path:
-    """A store with a video of two equal images for each file."""
+def store_of(
+    folder: Path, modality: str, files: list[bytes], size: tuple[int, int] | None = None
+) -> Path:
+    """A store with a video of two equal images for each file, of the size that its header says."""
     made_with = {"bound": 20.0, "modalities": [modality]}
     create_store(
         folder, recipe=recipe.canonical(made_with), recipe_digest=recipe.digest(made_with),
@@ -88,11 +90,11 @@ def store_of(folder: Path, modality: str, files: list[bytes]) -> Path:
     rng, shard = np.random.default_rng(2), folder / "shards" / "shard-0.h5"
     with open_writer(shard, (modality,), codec.JpegParams(), made_with) as writer:
         for number, payload in enumerate(files):
-            height, width, _, _ = simplejpeg.decode_jpeg_header(payload)
+            height, width = size or simplejpeg.decode_jpeg_header(payload)[:2]
+            across = width // 2 if modality == "flow" else width
             writer.begin(Span(record(f"v{number:04d}"), 0, 1))
-            size = height, width // 2 if modality == "flow" else width
             columns = random_columns(modality, 2, rng)
-            writer.append(EncodedPlanes(modality, (payload, payload), *size, columns))
+            writer.append(EncodedPlanes(modality, (payload, payload), height, across, columns))
             writer.append_pts(np.arange(3 if modality == "flow" else 2) / 25)
             writer.commit({"status": "done"})
         writer.publish()
@@ -214,19 +216,83 @@ def test_hostile_files_are_refused_or_decoded_as_by_libjpeg(
         files += [payload[:length] for length in rng.integers(4, len(payload), 6)]
     whole = [payload for payload in files if has_size(payload, modality)]
     store = open_store(store_of(tmp_path / "store", modality, whole))
-    read = 0
-    for video_id in store.videos:
-        out = memory(store, video_id, modality, 2)
-        try:
-            store.read_into([(video_id, modality, 0, 2)], [out])
-        except FormatError:
-            with pytest.raises(FormatError):
-                store.snippet(video_id, modality, 0, 2)
-            continue
-        read += 1
-        planes = codec.as_planes(out, 2 if modality == "flow" else 3)
-        np.testing.assert_array_equal(planes, store.snippet(video_id, modality, 0, 2))
+    read = sum(read_as_by_libjpeg(store, video_id, modality) for video_id in store.videos)
     assert 20 < read < len(whole) - 20
+
+
+def read_as_by_libjpeg(store: Store, video_id: str, modality: str) -> bool:
+    """Whether a file is read, to libjpeg's pixels; else both ways refuse it."""
+    out = memory(store, video_id, modality, 2)
+    try:
+        store.read_into([(video_id, modality, 0, 2)], [out])
+    except FormatError:
+        with pytest.raises(FormatError):
+            store.snippet(video_id, modality, 0, 2)
+        return False
+    planes = codec.as_planes(out, 2 if modality == "flow" else 3)
+    np.testing.assert_array_equal(planes, store.snippet(video_id, modality, 0, 2))
+    return True
+
+
+def with_bits(payload: bytes, bits: str, change: Callable[[bytearray], None]) -> bytes:
+    """A file whose header was changed and whose entropy-coded data are `bits`, padded with ones."""
+    scan = payload.index(b"\xff\xda")
+    header = bytearray(payload[: scan + 2 + payload[scan + 3]])
+    change(header)
+    whole = bits + "1" * (-len(bits) % 8)
+    data = bytes(int(whole[k : k + 8], 2) for k in range(0, len(whole), 8))
+    return bytes(header) + data.replace(b"\xff", b"\xff\x00") + b"\xff\xd9"
+
+
+def no_change(header: bytearray) -> None: ...
+
+
+def code_of_ones(header: bytearray) -> None:
+    """Add a code of nine bits to the first table of DC, which had all but 111111111."""
+    table = header.index(b"\xff\xc4")
+    header[table + 3] += 1
+    header[table + 5 + 8] += 1
+    header.insert(table + 5 + 16 + 12, 11)
+
+
+def twelve_blocks(header: bytearray) -> None:
+    """Sampling factors 2x2 of all components, and the first tables for all."""
+    frame, scan = header.index(b"\xff\xc0"), header.index(b"\xff\xda")
+    for k in range(3):
+        header[frame + 11 + 3 * k] = 0x22
+        header[scan + 6 + 2 * k] = 0
+
+
+# Codes of the usual first tables: DC of 0 and 6 bits, AC of 6 bits, end of the block.
+DC_0, DC_6, AC_6, END = "00", "1110", "1111000", "1010"
+LARGE = "110010"  # 50 in 6 bits, times 255 beyond what any image has
+
+
+@pytest.mark.parametrize(
+    ("change", "bits", "refused"),
+    [
+        (no_change, DC_0 + END, False),
+        (code_of_ones, DC_0 + END, True),
+        (no_change, DC_6 + LARGE + END, False),
+        (no_change, DC_0 + AC_6 + LARGE + END, False),
+        (no_change, DC_6 + LARGE + AC_6 + LARGE + END, False),
+    ],
+)
+def test_gray_files_at_the_limits_of_the_format(
+    tmp_path: Path, change: Callable[[bytearray], None], bits: str, refused: bool
+) -> None:
+    """What no encoder writes, yet every code of it is one of the file's tables."""
+    plain = written(np.zeros((8, 16), np.uint8), cv2.IMWRITE_JPEG_QUALITY, 1)
+    store = open_store(store_of(tmp_path / "store", "flow", [with_bits(plain, 2 * bits, change)]))
+    assert read_as_by_libjpeg(store, "v0000", "flow") is not refused
+
+
+def test_mcus_of_more_than_ten_blocks_are_refused(tmp_path: Path) -> None:
+    plain = written(np.zeros((16, 16, 3), np.uint8), cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+                    SAMPLINGS["444"])  # fmt: skip
+    payload = with_bits(plain, 12 * (DC_0 + END), twelve_blocks)
+    store = open_store(store_of(tmp_path / "store", "rgb", [payload], size=(16, 16)))
+    assert not read_as_by_libjpeg(store, "v0000", "rgb")
 
 
 def has_size(payload: bytes, modality: str) -> bool:
