@@ -50,7 +50,7 @@ class ScheduleParams:
     rate, the first layer of flow five times; biases and batch normalisation do not decay.
     ``uniform``: all alike, as mmaction2."""
     classifier_lr: float = 1.0
-    """What the classifier's learning rate is multiplied by; 5 in the code of TSM."""
+    """Multiplier of the classifier's learning rate; 5 in the code of TSM."""
     clip_gradient: float = 20.0
     """Largest L2 norm of all gradients together; 0 for no limit."""
     ema: float = 0.0
@@ -113,7 +113,7 @@ class ColourJitterParams:
 
 @dataclass(frozen=True)
 class AugmentParams:
-    """What training does to the stored images; one draw for all snippets of a video."""
+    """Augmentation of training, with one draw for all snippets of a video."""
 
     scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
     """Sides of a crop as shares of the stored short side."""
@@ -150,7 +150,7 @@ class AugmentParams:
 
 @dataclass(frozen=True)
 class LossParams:
-    """What training minimises."""
+    """Loss of training."""
 
     name: Literal["cross_entropy", "bce"] = "cross_entropy"
     """``cross_entropy`` of the softmax, or ``bce``: binary cross-entropy of every class, for videos
@@ -177,7 +177,7 @@ Normalisation = Literal["backbone", "caffe", "mmaction1", "mmaction2", "tsn_pyto
 trained its weights with. See `flowpipe.tsn.pixels`."""
 
 Compat = Literal["mmaction2_flip", "mmaction2_ten_crop", "tsn_pytorch_diff"]
-"""Mistakes of other systems.
+"""Known bugs of other systems.
 
 ``mmaction2_flip``: in training, mirroring flow turns x and y of every second field around, and
 nothing of the others (mmaction2 1.x). ``mmaction2_ten_crop``: in testing, mirrored crops of flow
@@ -210,7 +210,7 @@ class StreamParams:
     """Snippets that consensus ``top_k`` averages."""
     dropout: float = 0.8
     classifier_std: float = 0.001
-    """Of the classifier's first weights; mmaction2 begins with 0.01."""
+    """Standard deviation of the classifier's initial weights; 0.01 in mmaction2."""
     partial_bn: bool = True
     """Whether all batch normalisation but the first keeps its statistics and scales."""
     sync_bn: bool = False
@@ -219,7 +219,7 @@ class StreamParams:
     schedule: ScheduleParams = field(default_factory=ScheduleParams)
     augment: AugmentParams = field(default_factory=AugmentParams)
     compat: tuple[Compat, ...] = ()
-    """Mistakes of others to repeat, where their weights or figures depend on them."""
+    """Known bugs of other systems to reproduce, where their weights or figures depend on them."""
 
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES and not self.backbone.startswith("timm:"):
@@ -237,7 +237,7 @@ class StreamParams:
 
 @dataclass(frozen=True)
 class TestParams:
-    """How a trained network looks at a test video."""
+    """Snippets, crops and pooling of a test."""
 
     protocol: Literal["dense", "mtwi"] = "dense"
     """``dense``: the consensus of `snippets` evenly spaced ones. ``mtwi``: multi-scale temporal
@@ -245,7 +245,7 @@ class TestParams:
     snippets: int = 25
     """Snippets of ``dense``; where the stream's `sampling` is dense, in each of its ten ranges."""
     crops: Literal["1", "5", "10"] = "10"
-    """The centre; corners too; each of them mirrored too."""
+    """Crops of a snippet: 1 the centre, 5 the corners too, 10 each of these mirrored too."""
     of_crops: Literal["auto", "mean", "max"] = "auto"
     """Pooling of the crop scores of a snippet. ``auto``: the mean, but the maximum for `mtwi`
     ``code``, as in the authors' code."""
@@ -276,12 +276,12 @@ class TestParams:
 
 @dataclass(frozen=True)
 class TrainRecipe:
-    """All streams of a data set and what becomes of their scores."""
+    """Streams of a data set, their test and the weights of their fusion."""
 
     splits: tuple[int, ...] = (1,)
     """Split k trains on the videos of ``train<k>`` and tests on those of ``test<k>``."""
     samples: Literal["videos", "instances"] = "videos"
-    """What is drawn in training: a whole video for each of its labels, or a labelled stretch."""
+    """Samples of training: a whole video for each of its labels, or a labelled instance."""
     streams: Mapping[str, StreamParams] = field(default_factory=lambda: {"rgb": StreamParams()})
     """By modality."""
     test: TestParams = field(default_factory=TestParams)

@@ -34,14 +34,14 @@ SWEPT = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 @click.argument("files", nargs=-1, required=True, type=THERE)
 @WEIGHTS_OPTION
 @click.option("--softmax", is_flag=True,
-              help="Add up probabilities, as mmaction2 may; TSN adds what precedes them.",
+              help="Fuse softmax probabilities, as mmaction2 may, instead of logits, as TSN.",
               )  # fmt: skip
 @click.option("--sweep", is_flag=True,
               help="Try many weights too. The best is chosen on the very videos that it is "
                    "measured on: no figure for a paper.")  # fmt: skip
 @click.option("--protocol", "name", type=click.Choice(list(PROTOCOLS)),
               help="How figures are computed.  [default: the data set's own]")  # fmt: skip
-@click.option("-o", "--out", type=FILE, help="File of the sum, .h5.")
+@click.option("-o", "--out", type=FILE, help="File of the fused scores, .h5.")
 def fuse(
     files: tuple[Path, ...],
     weights: str | None,
@@ -74,7 +74,7 @@ def fuse(
     rows = [(str(path), figures(s)) for path, s in zip(files, streams, strict=True)]
     if len(streams) > 1:
         rows.append((f"fused {_listed(chosen)}", figures(total)))
-        say(f"weights {_listed(chosen)} of {origin}")
+        say(f"weights {_listed(chosen)} from {origin}")
     names = list(rows[0][1].figures)
     print_table(
         ((row, *(f"{100 * result.figures[n]:.2f}" for n in names)) for row, result in rows),

@@ -1,4 +1,4 @@
-"""Options of the commands that train, test and add up networks, and what they mean."""
+"""Options of the commands that train, test and fuse networks, and their values."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ stream_options = chain(
         help="Input normalisation the weights expect.  [default: the recipe's]",
     ),
 )  # fmt: skip
-"""What says which network of a recipe is meant."""
+"""Options that choose a stream of a recipe."""
 
 
 def train_recipe(store: Path, recipe_file: str | None, settings: tuple[str, ...]) -> TrainRecipe:
-    """The train section that `stream_options` name for a store.
+    """Return the train section that `stream_options` name for a store.
 
     Raises
     ------
@@ -108,7 +108,7 @@ CHECKPOINT_OPTION = click.option(
     help="Weights of the best validation (best), of the end (last), their moving average at the "
     "end (ema), or of an epoch that train --keep-every kept (epoch-010).",
 )  # fmt: skip
-"""Which weights of a run are used: the name of a file in its folder."""
+"""Option for the checkpoint of a run: the name of a file in its folder."""
 
 WEIGHTS_OPTION = click.option(
     "--weights", metavar="LIST",

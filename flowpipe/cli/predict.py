@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _BAR = 30
 _LONG_S = 30.0
-"""From here on a video is likely to be untrimmed."""
+"""Duration from which on a video is likely to be untrimmed, seconds."""
 
 
 @click.command()
@@ -86,7 +86,7 @@ def predict(
     facts = same_classes(runs)
     of_runs, origin = weights_of(weights, [recipes.plain(one) for one in facts])
     if weights is None and len(runs) > 1:
-        say(f"weights {','.join(f'{weight:g}' for weight in of_runs)} of {origin}")
+        say(f"weights {','.join(f'{weight:g}' for weight in of_runs)} from {origin}")
     params = test_params(facts[0].test, **changed)
     plans = _extractions(runs, facts, recipe_file)
     network_device, began = chosen_device(device), time.monotonic()
@@ -114,7 +114,10 @@ def predict(
     if params.protocol == "mtwi":
         _show_time_line(found, least)
     elif found.end_s > _LONG_S:
-        say(f"{found.end_s:.0f} s are long: --protocol mtwi looks for what happens when")
+        say(
+            f"this video is {found.end_s:.0f} s long: --protocol mtwi also localises actions in "
+            "time"
+        )
 
 
 @dataclass(frozen=True)

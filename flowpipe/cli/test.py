@@ -31,7 +31,8 @@ from flowpipe.words import byte_size, counted, duration
 @click.option("-o", "--out", required=True, type=FILE,
               help="File of scores, .h5.")  # fmt: skip
 @click.option("--split", default="", metavar="NAME",
-              help="As test1.  [default: that of the run]")  # fmt: skip
+              help="Split to test.  [default: test<k> of the run's split k, or val<k>]",
+              )  # fmt: skip
 @test_options
 @click.option("--sampling", type=click.Choice(list(RULES)),
               help="Snippet sampling strategy.  [default: the run's]")  # fmt: skip
@@ -40,7 +41,7 @@ from flowpipe.words import byte_size, counted, duration
               show_default=True)  # fmt: skip
 @devices_option("Processes of this machine that share the videos, each on a GPU of its own.")
 @click.option("--amp", type=click.Choice(["off", "bf16", "fp16"]), default="off",
-              show_default=True, help="Half precision.")  # fmt: skip
+              show_default=True, help="Automatic mixed precision.")  # fmt: skip
 def test(
     store: Path,
     run: Path,

@@ -103,5 +103,5 @@ def _ranked(scores: NDArray[np.floating], positives: NDArray[np.bool_]) -> NDArr
 
 
 def _precision(hits: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """At every rank."""
+    """Return the precision at every rank, (N,)."""
     return np.cumsum(hits) / np.arange(1, len(hits) + 1)

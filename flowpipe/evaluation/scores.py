@@ -132,7 +132,7 @@ def read_scores(path: Path, classes: int) -> Scores:
 
 
 def read_h5(path: Path) -> Scores:
-    """What `write_scores` wrote, labels too; FormatError if it is no such file."""
+    """Read what `write_scores` wrote, labels too; FormatError if it is no such file."""
     with _h5_in_words(path), h5py.File(path, "r") as file:
         ids = tuple(text.decode() for text in file["video_ids"][()].tolist())
         values = np.asarray(file["scores"][()], np.float64)

@@ -13,8 +13,8 @@ from flowpipe.store.batch import Part
 from flowpipe.tsn.crops import Crop
 
 Turned = Literal["nothing", "x", "mmaction2"]
-"""What mirroring turns around, 255 - q: nothing of colours, x of flow; or x and y of every second
-field, as mmaction2 1.x does."""
+"""Channels that a horizontal flip negates (255 - q): none of colours, x of flow, or x and y of
+every second field, as mmaction2 1.x does."""
 
 
 def cut(images: Tensor, crop: Crop, side: int, *, turned: Turned, antialias: bool = True) -> Tensor:

@@ -42,7 +42,7 @@ class System:
     sampling: str
     """Its sampling strategy, as in `StreamParams`."""
     consensus: str
-    """What its consensus averages, as in `StreamParams`."""
+    """Its consensus, as in `StreamParams`."""
     dropout: float
     """Dropout that its networks of single images, and of differences of them, are trained with."""
     flow_dropout: float

@@ -38,12 +38,12 @@ class Clip:
     labels: tuple[int, ...]
     """Classes of the sample; exactly one unless the loss is ``bce``."""
     first: int
-    """Its first image."""
+    """Number of its first image."""
     images: int
     size: tuple[int, int]
     """Height and width of the images."""
     store: int = 0
-    """Which of the stores has it."""
+    """Number of the store that has it."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Clips:
         Sampling strategy, a key of `RULES`.
     augment : AugmentParams
     side : int
-        Of the network's input.
+        Side of the network's input, pixels.
     seed : int
     """
 
@@ -182,7 +182,7 @@ class Clips:
         return pixels * channels * self.segments * self.input.read
 
     def drawn(self, number: Number) -> tuple[NDArray[np.int64], Crop]:
-        """Numbers of the images, (S, read), and the crop of one sample."""
+        """Draw the numbers of the images, (S, read), and the crop of one sample."""
         clip = self.videos[number[1]]
         rng = np.random.default_rng((self.seed, *number))
         count, length = clip.images, self.input.read
@@ -257,13 +257,13 @@ def _merged(samples: list[Clip]) -> list[Clip]:
 
 
 def splits_of(store: Store, number: int) -> dict[Literal["train", "val"], str]:
-    """The splits of a store that training takes, by phase."""
+    """Return the splits of a store that training takes, by phase."""
     names = split_names(store.videos.values())
     return {"train": f"train{number}", "val": validation_split(names, number)}
 
 
 def _nothing(store: Store, split: str, samples: str) -> str:
-    """What to say where a split has no samples, and the way out."""
+    """Return a message for a split without samples, with what to do."""
     known = split_names(store.videos.values())
     if not any(video.labels for video in store.videos.values()):
         return (

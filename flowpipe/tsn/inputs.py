@@ -31,12 +31,12 @@ class Input:
 
     @property
     def channels(self) -> int:
-        """Of a snippet as the network gets it."""
+        """Channels of a snippet as the network gets it."""
         return MODALITIES[self.modality].channels * self.length
 
     @property
     def is_flow(self) -> bool:
-        """Whether mirroring turns values around too, and the first layer learns faster."""
+        """Whether the modality is flow: a flip negates x, and the first layer learns faster."""
         return MODALITIES[self.modality].flows > 0
 
     def remarks(self, compat: Collection[str]) -> list[str]:
@@ -123,7 +123,7 @@ def _copy(snippets: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _as_tsn_pytorch_tests(frames: Tensor, pixels: Pixels) -> Tensor:
-    """Its test normalises frames as colours before they are subtracted."""
+    """Normalise frames as colours before they are subtracted, as tsn-pytorch's test does."""
     if pixels.scale == 1:  # of BN-Inception: all frames alike, so that nothing of it is left
         return frames
     mean, std = (_colour(values, frames.device) for values in (pixels.mean, pixels.std))
@@ -132,7 +132,7 @@ def _as_tsn_pytorch_tests(frames: Tensor, pixels: Pixels) -> Tensor:
 
 
 def input_of(modality: str, length: int, stored: Collection[str]) -> Input:
-    """What to read for a modality from a store that has these.
+    """Return what to read for a modality from a store that has these.
 
     Differences that are not stored are made of stored frames.
 

@@ -1,4 +1,4 @@
-"""Number of processes + a command -> processes of this machine that train together.
+"""Number of processes + a command -> processes of this machine that train or test together.
 
 Nothing here needs torch: the process that starts the others does not load it.
 """

@@ -1,4 +1,4 @@
-"""Backbone + consensus -> TSN: the network, what of it is trained and how fast."""
+"""Backbone + consensus -> TSN: the network and its parameter groups."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 @dataclass(frozen=True)
 class Multiplier:
-    """What the learning rate and the weight decay of some weights are multiplied by."""
+    """Multipliers of the learning rate and the weight decay of some weights."""
 
     lr: float
     decay: float
@@ -43,21 +43,21 @@ class TSN(nn.Module):
     features : int
     classes : int
     channels : int
-        Of a snippet: 3 for rgb, 2 L for flow, 3 L for differences.
+        Channels of a snippet: 3 for rgb, 2 L for flow, 3 L for differences.
     segments : int
         K of training; a test may have another number.
     consensus : str
         A key of `CONSENSUS`.
     top_k : int
     dropout : float
-        Of the features of each snippet by itself.
+        Dropout of the features of each snippet.
     partial_bn : bool
         Freeze statistics, scales and shifts of all batch normalisation but the first.
     mean_over_colours : bool
         Whether a first layer of other than three channels has the mean over colours, repeated
         (cross-modality initialisation), or random weights.
     classifier_std : float
-        Of the classifier's first weights.
+        Standard deviation of the classifier's initial weights.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What a network's weights take for pixels: range, mean, deviation and order of the colours."""
+"""Input normalisations: range, mean, deviation and order of the colours that weights expect."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Pixels:
 
 TORCHVISION = Pixels(1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 0.5, 0.226)
 TENSORFLOW = Pixels(1 / 255, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 0.5, 0.5)
-"""Of the weights that torchvision has from TensorFlow: GoogLeNet and Inception v3."""
+"""Normalisation of the weights that torchvision has from TensorFlow: GoogLeNet and Inception v3."""
 LITE = Pixels(1.0, (127, 127, 127), (128, 128, 128), 128, 128, difference_scale=1 / 128)
 TSN_PYTORCH = Pixels(1.0, (104, 117, 128), (1, 1, 1), 128, 1, bgr=True, difference_scale=1.0)
 """BN-Inception. The third mean is tsn-pytorch's; Caffe's is 123."""
@@ -35,9 +35,9 @@ MMACTION2 = Pixels(1.0, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375), 128,
 """TORCHVISION's for colour; other values for flow."""
 
 MMACTION1 = replace(TSN_PYTORCH, turned_x=True)
-"""Of mmaction 0.1, which turned x around whether or not it mirrored."""
+"""Normalisation of mmaction 0.1, which turned x around whether or not it mirrored."""
 
 PIXELS = {
     "caffe": CAFFE, "mmaction1": MMACTION1, "mmaction2": MMACTION2, "tsn_pytorch": TSN_PYTORCH,
 }  # fmt: skip
-"""Those that weights may need in the place of their backbone's own."""
+"""Input normalisations selectable with --pixels."""

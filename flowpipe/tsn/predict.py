@@ -1,4 +1,4 @@
-"""A video in a store + trained runs -> its classes, and which of them when."""
+"""A video in a store + trained runs -> its classes, and its time line."""
 
 from __future__ import annotations
 
@@ -23,53 +23,53 @@ from flowpipe.tsn.test import snippets_of
 
 @dataclass(frozen=True)
 class Look:
-    """What one network is asked."""
+    """Run, store and weight of one network of a prediction."""
 
     run: Path
     store: Path
-    """That has the video, extracted as the run's own videos were."""
+    """Store that has the video, extracted as the run's own videos were."""
     weight: float
-    """Of its scores in the sum."""
+    """Weight of its scores in the sum."""
     params: TestParams
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the networks together say of a video."""
+    """Classes of a video by all networks together."""
 
     class_names: tuple[str, ...]
     probabilities: NDArray[np.float64]
     """(C,), the softmax of the weighted sum of scores; the sigmoid if all networks were trained
     class by class (``bce``)."""
     of_runs: tuple[NDArray[np.float64], ...]
-    """The same (C,) of each network alone."""
+    """Probabilities by each network alone, (C,)."""
     times_s: NDArray[np.float64]
-    """(S,), where the snippets begin."""
+    """Start times of the snippets, seconds, (S,)."""
     moments: NDArray[np.float64]
-    """(S, C), the probabilities at each."""
+    """Probabilities of each snippet, (S, C)."""
     end_s: float
-    """Of the video's last image."""
+    """Time of the video's last image, seconds."""
 
     def top(self, count: int) -> list[int]:
-        """The classes of the highest probabilities, the highest first."""
+        """Return the classes of the highest probabilities, the highest first."""
         order: list[int] = np.argsort(-self.probabilities, kind="stable")[:count].tolist()
         return order
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Neighbouring snippets that say the same."""
+    """Consecutive snippets of one likeliest class."""
 
     start_s: float
     end_s: float
     label: int | None
-    """None where no class is likely enough."""
+    """Class; None where none is likely enough."""
     probability: float
     """The mean of its snippets; of the likeliest class where that is not likely enough."""
 
 
 def same_classes(runs: Sequence[Path]) -> list[RunFacts]:
-    """What the runs are, in order; UsageError unless all know the same classes."""
+    """Return the facts of the runs, in order; UsageError unless all have the same classes."""
     facts = [RunFacts.read(run) for run in runs]
     for run, one in zip(runs, facts, strict=True):
         if one.class_names != facts[0].class_names:
@@ -127,7 +127,10 @@ def predict(
 
 
 def stretches(prediction: Prediction, least: float) -> list[Stretch]:
-    """The time line: what is likeliest when, where its probability is at least `least`."""
+    """Return the time line: consecutive snippets whose likeliest class is the same.
+
+    Snippets whose highest probability is below `least` have no class.
+    """
     times_s, moments = prediction.times_s, prediction.moments
     ends_s = np.append(times_s[1:], max(prediction.end_s, times_s[-1]))
     best = moments.argmax(1)

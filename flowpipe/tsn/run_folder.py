@@ -1,4 +1,4 @@
-"""Folder of a training run: what was trained, its checkpoints, its curve."""
+"""Folder of a training run: its facts, checkpoints and log."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a run trains: all that testing it needs beside the weights."""
+    """Facts of a run that testing it needs beside the weights."""
 
     modality: str
     split: int
     stored: str
-    """Modality that is read; another one where differences are made of frames."""
+    """Modality that is read: rgb where rgb_diff is made of frames."""
     stream: StreamParams
     test: TestParams
     seed: int
     class_names: tuple[str, ...]
     dataset: str
     recipe_digest: str
-    """Of the store that it was trained on."""
+    """Digest of the extraction recipe of the store that it was trained on."""
     extraction: Mapping[str, Any]
-    """The recipe itself, which makes the same of other videos."""
+    """That recipe itself, by which other videos are extracted alike."""
     also: tuple[str, ...] = ()
     """Data sets of other stores that it is trained on too."""
     adopted: str = ""
@@ -81,7 +81,7 @@ class RunFacts:
 
     @classmethod
     def read(cls, folder: Path) -> RunFacts:
-        """Those of a run; FormatError if it is none."""
+        """Return the facts of a run; FormatError if the folder has none."""
         path = folder / RUN_FILE
         try:
             values = _up_to_date(strict.read_json(path))
@@ -126,7 +126,7 @@ def differences(there: Any, here: Any, key: str = "") -> list[str]:
 
 
 def save(path: Path, values: Mapping[str, Any]) -> None:
-    """A checkpoint, whole or not at all; errors as those of `whole_file`."""
+    """Write a checkpoint, whole or not at all; errors as those of `whole_file`."""
     with whole_file(path, "checkpoint") as draft, draft.open("wb") as file:
         try:
             torch.save(dict(values), file)
@@ -136,7 +136,13 @@ def save(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What `save` kept; nothing in it is executed. FormatError if it is no such file."""
+    """Return the contents of a checkpoint, without running code of it.
+
+    Raises
+    ------
+    FormatError
+        If the file is missing or is no checkpoint.
+    """
     try:
         values: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         values["model"]
@@ -156,7 +162,7 @@ def reason_of(error: Exception) -> str:
 
 
 def write_log(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """All epochs so far."""
+    """Write the rows of all epochs so far."""
     text = io.StringIO(newline="")
     table = csv.DictWriter(text, COLUMNS)
     table.writeheader()

@@ -27,7 +27,7 @@ DENSE_POSITIONS = 10
 
 @dataclass(frozen=True)
 class Rule:
-    """Where snippets start: in training, in validation, in a test; and what follows the end.
+    """Sampling strategy: first images of snippets by phase, and what follows the last image.
 
     All give S starts, but ``val`` and ``test`` of dense sampling 10 S.
     """
@@ -38,7 +38,7 @@ class Rule:
     """(images, segments, length)"""
     test: Callable[[int, int, int], Starts]
     tail: Literal["repeat", "loop"] = "repeat"
-    """The last image again, or the first ones."""
+    """Images after the last one: ``repeat`` the last, or ``loop`` to the first."""
 
 
 def images_of(starts: Starts, length: int, images: int, tail: str = "repeat") -> NDArray[np.int64]:

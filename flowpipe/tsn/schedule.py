@@ -12,7 +12,7 @@ from flowpipe.train_recipe import ScheduleParams
 
 @dataclass(frozen=True)
 class Schedule:
-    """Where a run is and where it ends."""
+    """Learning rate of each step, and length of the run."""
 
     params: ScheduleParams
     steps_an_epoch: int

@@ -38,7 +38,7 @@ class Step:
     stalled_s: float
     """Time waited for data."""
     figures: Tensor
-    """What `Learner.step` returns: float64 (MEASURED + 1,) on the device."""
+    """Result of `Learner.step`, float64 (MEASURED + 1,) on the device."""
 
 
 class UnreadSteps:

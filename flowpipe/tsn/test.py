@@ -32,14 +32,14 @@ _POLL_S = 0.2
 
 @dataclass(frozen=True)
 class TestJob:
-    """What is tested on what, and how."""
+    """Run, store and options of a test."""
 
     store: Path
     run: Path
     split: str = ""
-    """Of the store; empty for the one that the run is of."""
+    """Split to test; empty for the one that `test_split` chooses by the number of the run's."""
     params: TestParams | None = None
-    """None for those of the run's recipe."""
+    """Parameters of the test; None for those of the run's recipe."""
     checkpoint: str = LAST
     device: str = "cpu"
     sampling: Sampling | None = None
@@ -60,7 +60,7 @@ class Tested:
     facts: RunFacts
     pooling: Pooling
     split: str
-    """Of the store, that the videos are of."""
+    """Split of the videos."""
 
 
 def test(

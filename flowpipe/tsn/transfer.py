@@ -91,9 +91,9 @@ class _Source:
     values: Weights
     """By the names of the backbone."""
     words: str
-    """What the file is."""
+    """Description of the file for messages."""
     rest: str
-    """What else it holds."""
+    """Weights that it holds beside these, in words."""
     modality: str = ""
     """Modality that they were trained on; empty where nothing says it."""
     pixels: str = ""

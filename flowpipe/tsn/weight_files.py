@@ -112,7 +112,7 @@ def misfit(own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> str:
 
 
 class _Inert:
-    """What becomes of objects of other packages beside weights, such as mmengine's buffers of logs.
+    """Stand-in for objects of other packages beside weights, such as mmengine's buffers of logs.
 
     It takes whatever a pickle gives it and does nothing.
     """

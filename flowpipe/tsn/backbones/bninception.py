@@ -21,15 +21,15 @@ class Block:
 
     name: str
     single: int
-    """Of the 1x1 branch; 0 in the blocks that halve the size."""
+    """Channels of the 1x1 branch; 0 in the blocks that halve the size."""
     triple: tuple[int, int]
-    """Of the 3x3 branch: after its 1x1 reduction, after it."""
+    """Channels of the 3x3 branch: after its 1x1 reduction, after it."""
     double: tuple[int, int]
-    """Of the branch of two 3x3: after its reduction, after each."""
+    """Channels of the branch of two 3x3: after its reduction, after each."""
     pool: str
     """``avg`` or ``max``."""
     project: int
-    """Of the 1x1 convolution after the pool; 0 for none."""
+    """Channels of the 1x1 convolution after the pool; 0 for none."""
 
     @property
     def stride(self) -> int:
