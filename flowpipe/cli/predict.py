@@ -78,7 +78,7 @@ def predict(
     """
     torch_or_why()
     from flowpipe.tsn.device import chosen_device
-    from flowpipe.tsn.predict import Look, same_classes
+    from flowpipe.tsn.predict import FusedRun, same_classes
     from flowpipe.tsn.predict import predict as run_prediction
 
     if not video.exists():
@@ -96,13 +96,13 @@ def predict(
             store = folder / f"store-{number}"
             video_id = _extracted(video, plan.recipe, store, device)
             stores |= dict.fromkeys(plan.runs, store)
-        looks = [
-            Look(run, stores[run], weight, params)
+        fused_runs = [
+            FusedRun(run, stores[run], weight, params)
             for run, weight in zip(runs, of_runs, strict=True)
         ]
         extracted = time.monotonic()
         with counting("scoring with each network") as progress:
-            found = run_prediction(video_id, looks, network_device, checkpoint, progress)
+            found = run_prediction(video_id, fused_runs, network_device, checkpoint, progress)
     say(
         f"extracted in {duration(extracted - began)}, "
         f"scored in {duration(time.monotonic() - extracted)}"
@@ -198,7 +198,7 @@ def _show(found: Prediction, runs: tuple[Path, ...], top: int) -> None:
 
 
 def _show_time_line(found: Prediction, least: float) -> None:
-    from flowpipe.tsn.predict import stretches
+    from flowpipe.tsn.predict import time_line
 
     rows = (
         (
@@ -206,7 +206,7 @@ def _show_time_line(found: Prediction, least: float) -> None:
             "-" if one.label is None else found.class_names[one.label],
             f"{one.probability:.3f}", _bar(one.probability) if one.label is not None else "",
         )
-        for one in stretches(found, least)
+        for one in time_line(found, least)
     )  # fmt: skip
     write_line()
     print_table(rows, header=("time", "class", "probability", ""))
@@ -224,7 +224,7 @@ def _clock(seconds: float) -> str:
 def _as_values(
     video: Place, runs: tuple[Path, ...], found: Prediction, top: int, least: float
 ) -> dict[str, Any]:
-    from flowpipe.tsn.predict import stretches
+    from flowpipe.tsn.predict import time_line
 
     names = found.class_names
 
@@ -245,10 +245,10 @@ def _as_values(
                 "class": None if one.label is None else names[one.label],
                 "probability": one.probability,
             }
-            for one in stretches(found, least)
+            for one in time_line(found, least)
         ],
         "snippets": [
             {"time_s": float(time_s), "top": likeliest(values)}
-            for time_s, values in zip(found.times_s, found.moments, strict=True)
+            for time_s, values in zip(found.times_s, found.by_snippet, strict=True)
         ],
     }  # fmt: skip

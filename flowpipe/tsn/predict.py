@@ -22,7 +22,7 @@ from flowpipe.tsn.test import snippets_of
 
 
 @dataclass(frozen=True)
-class Look:
+class FusedRun:
     """Run, store and weight of one network of a prediction."""
 
     run: Path
@@ -45,7 +45,7 @@ class Prediction:
     """Probabilities by each network alone, (C,)."""
     times_s: NDArray[np.float64]
     """Start times of the snippets, seconds, (S,)."""
-    moments: NDArray[np.float64]
+    by_snippet: NDArray[np.float64]
     """Probabilities of each snippet, (S, C)."""
     end_s: float
     """Time of the video's last image, seconds."""
@@ -57,7 +57,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Interval:
     """Consecutive snippets of one likeliest class."""
 
     start_s: float
@@ -82,7 +82,7 @@ def same_classes(runs: Sequence[Path]) -> list[RunFacts]:
 
 def predict(
     video_id: str,
-    looks: Sequence[Look],
+    fused_runs: Sequence[FusedRun],
     device: str,
     checkpoint: str,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -94,23 +94,23 @@ def predict(
     Raises
     ------
     UsageError
-        If the runs know different classes, or the video has no image that one of them looks at.
+        If the runs know different classes, or the video has no image that one of them reads.
     """
     if device == "cpu":
         keep_freed_memory()
-    facts = same_classes([look.run for look in looks])
+    facts = same_classes([one.run for one in fused_runs])
     totals, timed, ends = [], [], []
-    for number, look in enumerate(looks):
-        progress(number, len(looks))
-        network, store = Network(look.run, checkpoint, device), open_store(look.store)
+    for number, one in enumerate(fused_runs):
+        progress(number, len(fused_runs))
+        network, store = Network(one.run, checkpoint, device), open_store(one.store)
         if not store.videos[video_id].images[network.input.stored]:
             raise UsageError(f"{video_id} is too short: it has no image of {network.input.stored}")
-        pooling = Pooling(look.params, network.facts.stream, network.model.consensus)
+        pooling = Pooling(one.params, network.facts.stream, network.model.consensus)
         rule = RULES[network.facts.stream.sampling]
-        times_s, scored = snippets_of(network, store, video_id, look.params, rule)
+        times_s, scored = snippets_of(network, store, video_id, one.params, rule)
         totals.append(pooling(scored))
         by_time = np.argsort(times_s, kind="stable")  # ranges of dense sampling overlap
-        timed.append((times_s[by_time], look.weight * scored.scores.mean(1)[by_time]))
+        timed.append((times_s[by_time], one.weight * scored.scores.mean(1)[by_time]))
         ends.append(float(store.pts_s(video_id)[-1]))
     # Streams may differ by an image and so, at a rate, by a snippet at the end.
     count = min(len(times_s) for times_s, _ in timed)
@@ -118,7 +118,7 @@ def predict(
     likely = sigmoid if by_class else softmax
     return Prediction(
         facts[0].class_names,
-        likely(np.sum([k.weight * own for k, own in zip(looks, totals, strict=True)], axis=0)),
+        likely(np.sum([k.weight * own for k, own in zip(fused_runs, totals, strict=True)], axis=0)),
         tuple(map(likely, totals)),
         timed[0][0][:count],
         likely(np.sum([scores[:count] for _, scores in timed], axis=0)),
@@ -126,22 +126,22 @@ def predict(
     )
 
 
-def stretches(prediction: Prediction, least: float) -> list[Stretch]:
+def time_line(prediction: Prediction, least: float) -> list[Interval]:
     """Return the time line: consecutive snippets whose likeliest class is the same.
 
     Snippets whose highest probability is below `least` have no class.
     """
-    times_s, moments = prediction.times_s, prediction.moments
+    times_s, by_snippet = prediction.times_s, prediction.by_snippet
     ends_s = np.append(times_s[1:], max(prediction.end_s, times_s[-1]))
-    best = moments.argmax(1)
-    likely = moments.max(1)
+    best = by_snippet.argmax(1)
+    likely = by_snippet.max(1)
     said = [int(k) if p >= least else None for k, p in zip(best, likely, strict=True)]
     found, first = [], 0
     for k in range(1, len(said) + 1):
         if k == len(said) or said[k] != said[first]:
             probability = float(likely[first:k].mean())
             found.append(
-                Stretch(float(times_s[first]), float(ends_s[k - 1]), said[first], probability)
+                Interval(float(times_s[first]), float(ends_s[k - 1]), said[first], probability)
             )
             first = k
     return found

@@ -16,7 +16,7 @@ from tsn import tiny  # noqa: E402
 from videofile import encode_video  # noqa: E402
 
 from flowpipe.evaluation import read_h5  # noqa: E402
-from flowpipe.tsn.predict import Prediction, Stretch, stretches  # noqa: E402
+from flowpipe.tsn.predict import Interval, Prediction, time_line  # noqa: E402
 
 SHADES = {"bright": 170, "dark": 0, "middle": 85}
 
@@ -137,10 +137,10 @@ def test_wrong_use_is_said(place: Path, tmp_path: Path) -> None:
     assert "too few for flow" in said
 
 
-def test_stretches_join_neighbours_that_say_the_same() -> None:
-    moments = np.array([[0.9, 0.1], [0.8, 0.2], [0.55, 0.45], [0.3, 0.7], [0.2, 0.8]])
-    said = Prediction(("a", "b"), moments[0], (), np.arange(5.0), moments, 4.5)
-    assert stretches(said, 0.6) == [
-        Stretch(0, 2, 0, pytest.approx(0.85)), Stretch(2, 3, None, 0.55),
-        Stretch(3, 4.5, 1, pytest.approx(0.75)),
+def test_the_time_line_joins_neighbours_of_one_class() -> None:
+    by_snippet = np.array([[0.9, 0.1], [0.8, 0.2], [0.55, 0.45], [0.3, 0.7], [0.2, 0.8]])
+    said = Prediction(("a", "b"), by_snippet[0], (), np.arange(5.0), by_snippet, 4.5)
+    assert time_line(said, 0.6) == [
+        Interval(0, 2, 0, pytest.approx(0.85)), Interval(2, 3, None, 0.55),
+        Interval(3, 4.5, 1, pytest.approx(0.75)),
     ]  # fmt: skip

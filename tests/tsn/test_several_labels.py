@@ -20,7 +20,7 @@ from flowpipe.store import open_store  # noqa: E402
 from flowpipe.tsn.clips import Clip, clips_of, labels_of  # noqa: E402
 from flowpipe.tsn.learner import Learner  # noqa: E402
 from flowpipe.tsn.losses import targets_of  # noqa: E402
-from flowpipe.tsn.predict import Look, predict  # noqa: E402
+from flowpipe.tsn.predict import FusedRun, predict  # noqa: E402
 from flowpipe.tsn.run_folder import read_checkpoint  # noqa: E402
 from flowpipe.types import Segment  # noqa: E402
 
@@ -76,10 +76,10 @@ def test_it_learns_all_labels_of_a_video(several: Path, tmp_path: Path) -> None:
     labels = [open_store(several).videos[video_id].labels for video_id in tested.video_ids]
     for scores, known in zip(tested.scores, labels, strict=True):
         assert list(np.flatnonzero(scores > 0)) == list(known)
-    video_id, look = tested.video_ids[2], Look(wanted.run, several, 1.0, wanted.recipe.test)
-    found = predict(video_id, [look], "cpu", "last.pt")
+    video_id, fused = tested.video_ids[2], FusedRun(wanted.run, several, 1.0, wanted.recipe.test)
+    found = predict(video_id, [fused], "cpu", "last.pt")
     np.testing.assert_allclose(found.probabilities, 1 / (1 + np.exp(-tested.scores[2])), rtol=1e-5)
-    assert found.moments.shape[1] == 3 and found.moments.sum(1).max() > 1.5
+    assert found.by_snippet.shape[1] == 3 and found.by_snippet.sum(1).max() > 1.5
 
 
 @settings(deadline=None)

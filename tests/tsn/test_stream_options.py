@@ -22,7 +22,7 @@ from flowpipe.store import open_store  # noqa: E402
 from flowpipe.train_recipe import Normalisation, Sampling  # noqa: E402
 from flowpipe.tsn.network import Network  # noqa: E402
 from flowpipe.tsn.pixels import MMACTION2, PIXELS, TORCHVISION  # noqa: E402
-from flowpipe.tsn.predict import Look, predict  # noqa: E402
+from flowpipe.tsn.predict import FusedRun, predict  # noqa: E402
 from flowpipe.tsn.run_folder import LAST, RUN_FILE, RunFacts  # noqa: E402
 from flowpipe.tsn.sampling import RULES  # noqa: E402
 
@@ -110,11 +110,11 @@ def test_a_run_of_before_goes_on(store: Path, tmp_path: Path, old: str, new: str
 def test_a_time_line_of_dense_sampling_is_in_the_order_of_time(store: Path, tmp_path: Path) -> None:
     wanted = job(store, tmp_path, end=1)
     run(replace(wanted, recipe=with_options(wanted.recipe, "rgb", sampling="dense")))
-    look = Look(wanted.run, store, 1.0, replace(wanted.recipe.test, snippets=3, crops="1"))
-    found = predict("video 11", [look], "cpu", LAST)
+    fused = FusedRun(wanted.run, store, 1.0, replace(wanted.recipe.test, snippets=3, crops="1"))
+    found = predict("video 11", [fused], "cpu", LAST)
     assert len(found.times_s) == 30 and np.all(np.diff(found.times_s) >= 0)
     network, opened = Network(wanted.run, LAST, "cpu"), open_store(store)
-    for time_s, moment in zip(found.times_s[::7], found.moments[::7], strict=True):
+    for time_s, moment in zip(found.times_s[::7], found.by_snippet[::7], strict=True):
         image = np.searchsorted(opened.pts_s("video 11"), time_s)
         one = network.snippet_scores(opened, "video 11", np.array([image]), 1, "loop")
         scores = one.scores[0, 0]
