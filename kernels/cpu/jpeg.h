@@ -1,4 +1,4 @@
-// One JPEG file -> the pixels of a part of it, and nothing of the rest that can be passed over.
+// One JPEG file -> the pixels of a part of it, skipping what the part does not need.
 //
 // Pixels are those of libjpeg-turbo (accurate transform, smooth upsampling), to the bit. Blocks
 // outside of the part are read but not made into pixels; segments between restart markers that touch
@@ -25,7 +25,7 @@ struct Grid {
         rows = (header.height + height - 1) / height;
         for (int k = 0; k < header.components; k++)
             stride[k] = columns * 8 * header.component[k].across;
-        // Smooth colours look one sample further, which is two pixels.
+        // Smooth upsampling reads one chroma sample more, which is two pixels.
         margin = header.across > header.component[header.components - 1].across ? 2 : 0;
         const int64_t top = part.top > margin ? part.top - margin : 0;
         const int64_t bottom =
@@ -35,7 +35,7 @@ struct Grid {
     }
 };
 
-// What is kept from file to file; all zeros before the first.
+// Tables and buffers, reused for the next file; zero-initialised, they are empty.
 struct Decoder {
     Header header;
     Memory data;                       // entropy-coded, without stuffed zeros
@@ -114,7 +114,7 @@ inline bool Decoder::read_segments(const Grid &grid, long segments) {
             if (bits.wrong || bits.next - bits.count / 8 > limit) return false;
             if (++column == grid.columns) column = 0, row++;
         }
-        // What is read to its end has nothing behind it.
+        // A segment that was read to its end must have no bytes left.
         const bool whole = end == (segment + 1) * length || end == grid.columns * grid.rows;
         if (whole && bits.next - bits.count / 8 != limit) return false;
     }
@@ -154,8 +154,8 @@ inline void Decoder::write_plane(const Grid &grid, const JpegPart &part, int64_t
     }
 }
 
-// Whether the file is one that this can read, of the size that is wanted, and whole as far as it was
-// read.
+// Decode a part; false if this decoder cannot read such a file, the size is another, or the file is
+// damaged where it was read.
 inline bool Decoder::decode(const uint8_t *file, uint64_t bytes, const JpegPart &part) {
     if (!header.parse(file, bytes)) return false;
     if (header.height != part.height || header.width != part.width ||

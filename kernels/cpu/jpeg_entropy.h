@@ -1,8 +1,8 @@
 // Entropy-coded bits of a baseline JPEG file -> coefficients of its blocks (ITU T.81, annex F).
 //
-// A look into a table of the next bits costs some nine cycles, before which the next one cannot begin.
-// So an entry has the next two symbols where their codes fit, and how many bits they have with their
-// values; the values are taken from the bits later.
+// A table lookup takes some nine cycles, and the next one has to wait for it. So an entry holds two
+// symbols where both codes fit its index, and how many bits they have with their values; the values
+// are extracted afterwards.
 #pragma once
 
 #include <stdint.h>
@@ -45,7 +45,7 @@ constexpr Order ORDER = natural_order();
 struct Entry {
     uint8_t bits, moves, first_bits, first_moves, first_size, size;
     uint8_t code;  // bits of the code of the first; 0 if it is longer than was looked
-    uint8_t none;
+    uint8_t unused;
 };
 
 // A Huffman table.
@@ -109,7 +109,8 @@ struct Bits {
 
     explicit Bits(const uint8_t *from) : window(0), count(0), wrong(false), next(from) {}
 
-    // At least 56 bits, enough for two symbols with their values.
+    // At least 56 bits, enough for two lookups: with its value a DC symbol has up to 27 bits, an AC
+    // symbol up to 26, and two in one entry have up to 21.
     void fill() {
         uint64_t more;
         memcpy(&more, next, 8);
@@ -143,9 +144,9 @@ struct Bits {
     }
 };
 
-// One block -> its coefficients times `steps`; with KEEP false it is passed over, all but its DC.
-// Returns where it ended: at AFTER_END if there is only the DC. Of `block`, 65 values, the AC have to
-// be 0 before.
+// Decode one block to its coefficients times `steps`; with KEEP false decode only its DC, which the
+// next block needs. Returns the position where it ended, AFTER_END if it has only the DC. The AC of
+// `block`, which has 65 values, must be 0 before.
 template <bool KEEP>
 inline int read_block(Bits &from, const Table &dc, const Table &ac, const int16_t *steps, int &last,
                       int16_t *block) {

@@ -1,7 +1,7 @@
 // Bytes of a JPEG file -> its tables and the places of its entropy-coded segments.
 //
-// Only what nearly all files are: baseline, gray or YCbCr in one scan, with or without restart
-// markers. Whatever else is there makes `false`, and somebody else reads the file.
+// Reads baseline files, gray or YCbCr in one scan, with or without restart markers, as nearly all
+// are. Returns false for any other, which libjpeg-turbo then decodes.
 #pragma once
 
 #include <stdlib.h>
@@ -15,7 +15,7 @@ constexpr int MOST_BLOCKS = 10;   // of an MCU
 constexpr uint64_t MOST_PIXELS = 1 << 28;
 constexpr uint64_t SLACK = 4096;  // zeros after the last segment: an MCU reads fewer bytes
 
-// Memory that grows and is kept from file to file; all zeros if there is none yet.
+// A buffer that grows and is reused for the next file; zero-initialised, it is empty.
 struct Memory {
     uint8_t *data;
     uint64_t size;
@@ -104,7 +104,7 @@ inline bool Header::frame(const uint8_t *at, const uint8_t *end) {
     if (components == 1) return true;
     bool alike = u.across == v.across && u.down == v.down;
     bool halved_down_only = u.down < down && u.across == across;
-    // Two columns of colour are not smoothed, and of less than three there is no smoothing.
+    // libjpeg does not smooth chroma of fewer than three columns.
     bool narrow = u.across < across && width < 5;
     bool large = y.across * y.down + 2 * u.across * u.down > MOST_BLOCKS;
     return y.across == across && y.down == down && alike && !halved_down_only && !narrow && !large;
@@ -146,13 +146,13 @@ inline bool Header::parse(const uint8_t *file, uint64_t size) {
             case 0xffdd: good = long_is == 4; restart = good ? two(from) : 0; break;
             case 0xffda: good = scan(from, to); scanned = true; break;
             case 0xffe0: jfif |= long_is >= 16 && !memcmp(from, "JFIF", 5); break;
-            case 0xffee: good = jfif; break;  // Adobe's may say that colours are others
+            case 0xffee: good = jfif; break;  // without JFIF, Adobe's gives the colour space
             default: good = (marker >= 0xffe1 && marker <= 0xffef) || marker == 0xfffe;
         }
         if (!good) return false;
         at = to;
     }
-    // Without JFIF the numbers of the components say what they are: 1, 2, 3 is YCbCr.
+    // Without JFIF the component numbers give the colour space: 1, 2, 3 is YCbCr.
     for (int k = 0; k < components && components == 3 && !jfif; k++)
         if (component[k].number != k + 1) return false;
     uint64_t bytes_long = at - file;

@@ -33,7 +33,7 @@ struct Rows {
     __m256i at[4];
 };
 
-// The values of two rows in turns, times two constants, in sum: a rotation of the transform.
+// Interleaved values of two rows, times two constants, added in pairs: a rotation of the transform.
 inline __m256i turned(__m256i pairs, int first, int second) {
     return _mm256_madd_epi16(pairs, _mm256_set1_epi32((first & 0xffff) | (unsigned)second << 16));
 }
@@ -139,7 +139,7 @@ inline void widen(const uint8_t *near, const uint8_t *far, bool halved_down, int
     for (int k = from; k < to; k++) sum[k] = 3 * near[k] + far[k];
     if (from == 0) sum[-1] = sum[0];
     if (to == width) sum[width] = sum[width - 1];
-    // Halves are rounded up and down in turns, each way of libjpeg.
+    // libjpeg rounds halves up and down alternately.
     const int on_left = halved_down ? 8 : 4, on_right = halved_down ? 7 : 8;
     for (int k = first / 2; k < (end + 1) / 2; k++) {
         out[2 * k] = (3 * sum[k] + sum[k - 1] + on_left) >> 4;
@@ -149,7 +149,7 @@ inline void widen(const uint8_t *near, const uint8_t *far, bool halved_down, int
 
 constexpr int RED = 91881, GREEN_U = -22554, GREEN_V = -46802, BLUE = 116130;  // of 65536
 
-// 16 bytes of three colours -> 48 bytes in turns.
+// 16 bytes of each of three colours -> 48 interleaved bytes.
 inline void store_rgb(__m128i red, __m128i green, __m128i blue, uint8_t *out) {
     constexpr char o = -1;
     const __m128i a = _mm_setr_epi8(0, o, o, 1, o, o, 2, o, o, 3, o, o, 4, o, o, 5);
@@ -201,11 +201,11 @@ inline void to_rgb_16(const uint8_t *y, const uint8_t *u, const uint8_t *v, uint
     store_rgb(bytes(red), bytes(green), bytes(blue), out);
 }
 
-// Y, Cb, Cr -> R, G, B in turns.
+// Y, Cb, Cr -> interleaved R, G, B.
 inline void to_rgb(const uint8_t *y, const uint8_t *u, const uint8_t *v, long count, uint8_t *out) {
     long k = 0;
     for (; k + 16 <= count; k += 16) to_rgb_16(y + k, u + k, v + k, out + 3 * k);
-    if (k < count && count >= 16) {  // some of them once more
+    if (k < count && count >= 16) {  // the last 16, some of them again
         k = count - 16;
         to_rgb_16(y + k, u + k, v + k, out + 3 * k);
         return;
