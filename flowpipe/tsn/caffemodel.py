@@ -11,6 +11,7 @@ The file is the protocol buffer ``NetParameter`` of caffe.proto, of which these 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,8 +33,11 @@ _PARTS = {
 
 
 def is_caffemodel(path: Path) -> bool:
-    """Return whether a file is named as a Caffe model, also ``.caffemodel.v5``."""
-    return ".caffemodel" in path.name
+    """Return whether the name of a file ends in ``.caffemodel`` or, say, ``.caffemodel.v5``.
+
+    Others, as ``bn.caffemodel.pth``, were converted.
+    """
+    return re.search(r"\.caffemodel(\.v\d+)?$", path.name) is not None
 
 
 def read_caffemodel(path: Path) -> dict[str, Tensor]:

@@ -161,3 +161,9 @@ def test_damage_is_refused(caffe, tmp_path: Path) -> None:
             read_weights(path)
     with pytest.raises(FormatError, match="no weights at"):
         read_weights(tmp_path / "none.caffemodel")
+
+
+def test_a_converted_model_is_read_by_torch(tmp_path: Path) -> None:
+    path = tmp_path / "bn_inception.caffemodel.pth"
+    torch.save({"conv1/7x7_s2.weight": torch.ones(2)}, path)
+    assert read_weights(path)["conv1/7x7_s2.weight"].tolist() == [1, 1]
