@@ -73,8 +73,7 @@ def predict(
     flowpipe predict clip.mp4 runs/rgb1 runs/flow1 --weights 1,1.5
     flowpipe predict long.mp4 runs/flow1 --protocol mtwi --json
 
-    The video is extracted as the videos were that a run was trained on, into a folder for temporary
-    files.
+    The video is extracted with the recipe of the run's store, into a temporary folder.
     """
     torch_or_why()
     from flowpipe.tsn.device import chosen_device
@@ -83,6 +82,11 @@ def predict(
 
     if not video.exists():
         raise UsageError(f"{video}: no such file")
+    if isinstance(video, Path) and video.is_dir():
+        raise UsageError(
+            f"{video} is a folder; wanted one video file. For many videos: flowpipe extract and "
+            "flowpipe test"
+        )
     facts = same_classes(runs)
     of_runs, origin = weights_of(weights, [recipes.plain(one) for one in facts])
     if weights is None and len(runs) > 1:

@@ -147,4 +147,7 @@ def input_of(modality: str, length: int, stored: Collection[str]) -> Input:
     if source in stored:
         return Input(modality, length, source)
     wanted = f"{modality} or {source}" if source else modality
-    raise UsageError(f"the store has {', '.join(stored)}, not {wanted}: extract it first")
+    raise UsageError(
+        f"the store has {', '.join(stored)}, not {wanted}; a store keeps its modalities, so "
+        f"extract the videos to another folder with --modalities {','.join((*stored, modality))}"
+    )

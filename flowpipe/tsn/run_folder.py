@@ -16,6 +16,7 @@ import torch
 from flowpipe import recipe as recipes
 from flowpipe import strict
 from flowpipe.errors import FormatError, UsageError
+from flowpipe.store.layout import STORE_FILE
 from flowpipe.train_recipe import StreamParams, TestParams
 from flowpipe.whole import whole_file, write_whole
 from flowpipe.words import some
@@ -60,7 +61,7 @@ class RunFacts:
         Raises
         ------
         UsageError
-            If the folder has another run.
+            If the folder has another run, or is a store.
         """
         path = folder / RUN_FILE
         text = json.dumps(recipes.plain(self), indent=1, ensure_ascii=False) + "\n"
@@ -76,6 +77,8 @@ class RunFacts:
                     "another folder or the same options"
                 )
             return
+        if (folder / STORE_FILE).exists():
+            raise UsageError(f"{folder} is a flowpipe store; choose another folder for the run")
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(path, text.encode(), "facts of the run")
 

@@ -59,7 +59,10 @@ def open_weights(path: Path) -> WeightFile:
     except FileNotFoundError as error:
         raise FormatError(f"no weights at {path}") from error
     except Exception as error:  # whatever a file that is no pickle makes of its reader
-        raise FormatError(f"{path} cannot be read as weights: {reason_of(error)}") from error
+        raise FormatError(
+            f"{path} cannot be read as weights: wanted a file that torch.save wrote, or a "
+            f".caffemodel; torch says: {reason_of(error)}"
+        ) from error
     found = next((key for key in _CONTAINERS if _is_dict(content, key)), None)
     values = content[found] if found else content
     if not isinstance(values, dict) or not all(isinstance(v, Tensor) for v in values.values()):

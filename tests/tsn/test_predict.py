@@ -115,6 +115,8 @@ def test_wrong_use_is_said(place: Path, tmp_path: Path) -> None:
     video = place / "7.mp4"
     _, said = flowpipe("predict", tmp_path / "none.mp4", place / "rgb", code=2)
     assert "no such file" in said
+    _, said = flowpipe("predict", tmp_path, place / "rgb", code=2)
+    assert "is a folder; wanted one video file" in said
     _, said = flowpipe("predict", place / "list.csv", place / "rgb", code=1)
     assert "nothing of" in said and "cannot be read as a video" in said
     _, said = flowpipe("predict", video, place / "rgb", "--weights", "1,2", code=2)

@@ -159,6 +159,10 @@ def test_errors_say_what_is_wrong(store: Path, tmp_path: Path) -> None:
         run(job(store, tmp_path, modality="warped_flow"))
     with pytest.raises(UsageError, match="no labelled videos of split train2"):
         run(job(store, tmp_path, split=2, weights=tmp_path / "fetched later"))
+    before = sorted(store.rglob("*"))
+    with pytest.raises(UsageError, match="is a flowpipe store; choose another folder for the run"):
+        run(job(store, store.parent, store.name, end=1))
+    assert sorted(store.rglob("*")) == before
     run(job(store, tmp_path, end=1))
     with pytest.raises(UsageError, match='modality is ".*" there and ".*" here'):
         run(job(store, tmp_path, modality="flow", end=1))

@@ -184,7 +184,7 @@ def test_what_does_not_fit_is_refused_with_what_it_is(tmp_path: Path) -> None:
 def test_files_that_are_no_weights_are_refused(tmp_path: Path) -> None:
     for content in (b"no weights", b"extract: {modalities: [rgb]}", b"", b"e", b"PK\x03\x04"):
         (tmp_path / "text.pth").write_bytes(content)
-        with pytest.raises(FormatError, match="text.pth cannot be read as weights"):
+        with pytest.raises(FormatError, match="text.pth cannot be read as weights: wanted a"):
             read_weights(tmp_path / "text.pth")
     with pytest.raises(FormatError, match="no weights at"):
         read_weights(tmp_path / "none.pth")
@@ -223,7 +223,7 @@ def test_weights_beside_objects_of_other_packages_are_read(
     torch.save(HistoryBuffer(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     monkeypatch.undo()
     assert name not in sys.modules
-    with pytest.raises(FormatError, match=rf"as weights: Unsupported global: GLOBAL {name}[^\n]+$"):
+    with pytest.raises(FormatError, match=rf"torch says: Unsupported global: GLOBAL {name}[^\n]+$"):
         read_weights(tmp_path / "old.pth")
     read = read_weights(tmp_path / "epoch.pth")
     assert torch.equal(read["backbone.conv.weight"], torch.ones(2)) and len(read) == 1
