@@ -69,8 +69,9 @@ def adopt(
         raise FormatError(
             f"{checkpoint} is no {facts.stream.backbone} for {facts.modality} with snippets of "
             f"{facts.stream.snippet_length} and "
-            f"{counted(len(facts.class_names), 'class', 'classes')}: {wrong}; flowpipe train "
-            "--weights takes its backbone for other classes and inputs"
+            f"{counted(len(facts.class_names), 'class', 'classes')}: {wrong}; for another "
+            f"backbone add --set streams.{facts.modality}.backbone=NAME, and for other classes and "
+            "inputs take the backbone alone with flowpipe train --weights"
         )
     if class_order is not None:
         ours = in_other_order(ours, class_order)

@@ -163,7 +163,8 @@ def test_an_adopted_run_scores_as_the_one_that_it_came_from(store: Path, tmp_pat
     torch.save({"state_dict": {**theirs, "module.new_fc.bias": torch.zeros(9)}}, tmp_path / "x.pth")
     with pytest.raises(
         FormatError,
-        match=r"3 classes: new_fc.bias is \(9,\) and not \(3,\); flowpipe train --weights takes",
+        match=r"3 classes: new_fc.bias is \(9,\) and not \(3,\); for another backbone add --set "
+        r"streams\.\w+\.backbone=NAME, and for other classes .* flowpipe train --weights$",
     ):
         adopt(tmp_path / "x.pth", tmp_path / "third", facts)
     assert not (tmp_path / "third").exists()
