@@ -41,6 +41,8 @@ def adopt(
     flowpipe adopt store ucf101_bninception_flow_checkpoint.pth.tar --modality flow -o runs/flow1
     flowpipe test store runs/flow1 -o flow1.h5
 
+    The backbone is the recipe's; --set streams.MODALITY.backbone=bninception names another.
+
     The names of its weights tell whose they are. That decides sampling, pixels, consensus and
     dropout, whatever the recipe has; --sampling, --pixels and --set streams.MODALITY.dropout=0.5
     override it. `flowpipe train` with the same options trains it further, and `flowpipe train
