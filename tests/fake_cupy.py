@@ -76,6 +76,9 @@ class ndarray:
     class flags:
         c_contiguous = True
 
+    class data:
+        ptr = 0
+
     def __init__(self, shape, dtype):
         self.shape, self.dtype, self.ndim = shape, dtype, len(shape)
 

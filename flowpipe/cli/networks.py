@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -90,25 +89,6 @@ def given_options(modality: str, settings: tuple[str, ...], **options: str | Non
     names = {one.removeprefix(start).partition("=")[0] for one in settings if one.startswith(start)}
     return names | {name for name, value in options.items() if value is not None}
 
-
-_CHECKPOINT = re.compile(r"best|last|ema|epoch-\d{3,}")
-
-
-def _checkpoint(context: click.Context, option: click.Parameter, name: str) -> str:
-    """Return the file of a checkpoint that has this name."""
-    if not _CHECKPOINT.fullmatch(name):
-        raise click.BadParameter(
-            f"{name!r} is none of best, last, ema, and epoch-NNN as --keep-every keeps them"
-        )
-    return f"{name}.pt"
-
-
-CHECKPOINT_OPTION = click.option(
-    "--checkpoint", default="last", show_default=True, callback=_checkpoint, metavar="NAME",
-    help="Weights of the best validation (best), of the end (last), their moving average at the "
-    "end (ema), or of an epoch that train --keep-every kept (epoch-010).",
-)  # fmt: skip
-"""Option for the checkpoint of a run: the name of a file in its folder."""
 
 WEIGHTS_OPTION = click.option(
     "--weights", metavar="LIST",

@@ -11,12 +11,12 @@ import click
 
 from flowpipe import recipe as recipes
 from flowpipe.cli import devices
-from flowpipe.cli.networks import CHECKPOINT_OPTION, WEIGHTS_OPTION, weights_of
+from flowpipe.cli.networks import WEIGHTS_OPTION, weights_of
 from flowpipe.cli.numbers import Number
 from flowpipe.cli.options import without_core
 from flowpipe.cli.paths import FOLDER_THERE, PLACE, RECIPE
 from flowpipe.cli.screen import counting, print_table, say, stderr, write_json, write_line
-from flowpipe.cli.test_options import test_options, test_params
+from flowpipe.cli.test_options import CHECKPOINT_OPTION, test_options, test_params
 from flowpipe.cli.torch_needed import torch_or_why
 from flowpipe.datasets import Dataset
 from flowpipe.errors import FlowpipeError, UsageError

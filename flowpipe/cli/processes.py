@@ -12,7 +12,6 @@ import click
 
 from flowpipe.errors import BackendError, UsageError
 from flowpipe.tsn.launch import RENDEZVOUS, launch
-from flowpipe.video import visible_gpus
 from flowpipe.words import counted
 
 
@@ -57,6 +56,8 @@ def launched(devices: int | None, device: str) -> int | None:
     if not devices or devices == 1:
         return None
     if device != "cpu":
+        from flowpipe.video import visible_gpus  # it loads PyAV
+
         check_gpus(devices, device, visible_gpus() or 0)
     program = sys.argv[0]
     start = ["-m", "flowpipe"] if Path(program).name == "__main__.py" else [program]

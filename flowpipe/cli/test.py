@@ -11,12 +11,11 @@ import numpy as np
 
 from flowpipe.cli import EXIT_DONE
 from flowpipe.cli.evaluate import print_results
-from flowpipe.cli.networks import CHECKPOINT_OPTION
 from flowpipe.cli.paths import FILE, FOLDER_THERE
 from flowpipe.cli.processes import devices_option, launched
 from flowpipe.cli.screen import counting, say
 from flowpipe.cli.store_options import STORE_ARGUMENT, check_output
-from flowpipe.cli.test_options import test_options, test_params
+from flowpipe.cli.test_options import CHECKPOINT_OPTION, test_options, test_params
 from flowpipe.cli.torch_needed import torch_or_why
 from flowpipe.evaluation import Scores, evaluate, protocol_of, write_scores
 from flowpipe.recipe import plain

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,25 @@ from flowpipe.cli.numbers import Number
 from flowpipe.cli.store_options import chain
 from flowpipe.errors import UsageError
 from flowpipe.train_recipe import TestParams
+
+_CHECKPOINT = re.compile(r"best|last|ema|epoch-\d{3,}")
+
+
+def _checkpoint(context: click.Context, option: click.Parameter, name: str) -> str:
+    """Return the file of a checkpoint that has this name."""
+    if not _CHECKPOINT.fullmatch(name):
+        raise click.BadParameter(
+            f"{name!r} is none of best, last, ema, and epoch-NNN as --keep-every keeps them"
+        )
+    return f"{name}.pt"
+
+
+CHECKPOINT_OPTION = click.option(
+    "--checkpoint", default="last", show_default=True, callback=_checkpoint, metavar="NAME",
+    help="Weights of the best validation (best), of the end (last), their moving average at the "
+    "end (ema), or of an epoch that train --keep-every kept (epoch-010).",
+)  # fmt: skip
+"""Option for the checkpoint of a run: the name of a file in its folder."""
 
 test_options = chain(
     click.option(

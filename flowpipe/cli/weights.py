@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from flowpipe.cli.networks import CHECKPOINT_OPTION
 from flowpipe.cli.paths import FILE, FOLDER_THERE
 from flowpipe.cli.screen import say
 from flowpipe.cli.store_options import check_output
+from flowpipe.cli.test_options import CHECKPOINT_OPTION
 from flowpipe.cli.torch_needed import torch_or_why
 
 
