@@ -36,7 +36,7 @@ STEPS = 6
 
 @dataclass(frozen=True)
 class Figures:
-    """What one backbone did."""
+    """Figures of one backbone."""
 
     backbone: str
     side: int
@@ -48,7 +48,7 @@ class Figures:
     losses: str
     """Training loss of the first and the last epoch."""
     resumed: str
-    """What the killed run said as it went on, and whether it ended with the same weights."""
+    """Line that the killed run printed when it resumed, and whether its weights are the same."""
     dense_s: float
     """CPU time to score all test videos by the dense protocol."""
     mtwi_s: float

@@ -136,7 +136,7 @@ def mmaction2_sampling(code: Code) -> Iterator[tuple[str, dict[str, np.ndarray]]
 
 
 def outcomes(namespace: dict[str, Any], call: Callable[[], Any]) -> Iterator[Any]:
-    """What a function returns for every way in which its ``random.choice`` may fall."""
+    """Return the results of a function for every outcome of its ``random.choice``."""
     path: list[int] = []
     while True:
         bounds: list[int] = []

@@ -27,7 +27,7 @@ class Found:
     """The result of a step."""
 
     ok: bool | None
-    """Whether the step proved what it is for; None if it does not apply to this machine."""
+    """Whether the step passed; None if it does not apply to this machine."""
     words: str
     """Verdict in one line."""
     figures: dict[str, Any] = field(default_factory=dict)

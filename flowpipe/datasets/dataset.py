@@ -129,7 +129,7 @@ class DatasetRow:
     made: bool = False
     """Whether `load` makes the videos where they are not there yet; it then takes ``progress``."""
     own: bool = False
-    """Whether the videos are the user's own, so that `divide` may give them splits."""
+    """Whether the data set has no official splits: `flowpipe.datasets.divide` may give it some."""
     options: tuple[str, ...] = ()
     """Which of these `load` takes: ``annotations``, the file or folder of the official lists where
     they do not lie below the root; ``class_names``, a file that fixes the order of the classes;

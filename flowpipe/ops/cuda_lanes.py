@@ -41,8 +41,11 @@ class Lane:
 
     @contextmanager
     def working(self) -> Iterator[Lane]:
-        """Everything within goes to this lane's stream, launches at the latest when the outermost
-        such context ends; what CUDA reports is put in words."""
+        """Make this lane's stream the current one.
+
+        Kernels that start within are launched when the outermost such context ends, or before.
+        Errors of CUDA are raised as flowpipe's.
+        """
         with in_words(self._cupy), self.stream, self.launches.collected():
             yield self
 

@@ -16,7 +16,7 @@ MOST_FRAMES_PER_BYTE = 0.1
 
 @dataclass(frozen=True)
 class Sample:
-    """What a look at some videos says of all of them."""
+    """Mean facts of all videos, estimated from the headers of some of them."""
 
     frames_per_byte: float
     height: int

@@ -61,7 +61,7 @@ class Want:
         return self.part or (0, self.size[0], 0, self.size[1])
 
     def fits(self, count: int) -> bool:
-        """Whether the part lies in the image, and `count` images of it are as large as `out`."""
+        """Whether the part lies inside the image and `out` has the size of `count` such parts."""
         (height, width), (top, bottom, left, right) = self.size, self.within
         return (
             0 <= top <= bottom <= height and 0 <= left <= right <= width

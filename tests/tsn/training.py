@@ -71,6 +71,28 @@ def interrupted(wanted: TrainJob, step: int, monkeypatch: pytest.MonkeyPatch) ->
             run(replace(wanted, save_s=0.0))
 
 
+def resumed(
+    store: Path, folder: Path, step: int, monkeypatch: pytest.MonkeyPatch, **options: Any
+) -> tuple[Path, Path, list[str]]:
+    """Train a run to its end, and the same run interrupted after a step and resumed.
+
+    Returns
+    -------
+    whole, broken : Path
+        Folders of the runs, whose log and last weights are equal.
+    told : list of str
+        Lines of the resumed run.
+    """
+    options = {"backbone": "tiny_bn", "dropout": 0.5, **options}
+    whole, broken = (job(store, folder, name, **options) for name in ("whole", "broken"))
+    run(whole)
+    interrupted(broken, step, monkeypatch)
+    told = run(broken)
+    assert curve(whole.run) == curve(broken.run)
+    assert_same_weights(whole.run, broken.run)
+    return whole.run, broken.run, told
+
+
 def weights(folder: Path, name: str = LAST) -> dict[str, torch.Tensor]:
     return read_checkpoint(folder / name)["model"]
 
