@@ -15,6 +15,7 @@ BACKBONES = (
     "resnet152", "efficientnet_lite0",
 )  # fmt: skip
 """Networks known by name; ``timm:NAME`` is any other."""
+SMALLEST_INPUT_PX = 32
 LR_STEPS = (30, 60)
 """Default of `ScheduleParams.lr_steps`."""
 
@@ -195,6 +196,9 @@ class StreamParams:
     """``cross_modality``: ImageNet's, the first layer averaged over colours and repeated.
     ``imagenet`` has a random first layer where the modality is not rgb. With ``--weights`` those
     stand for ImageNet's, and this says what a first layer of another modality begins with."""
+    input_size: int = 0
+    """Side of the network's input, pixels. 0: that of the backbone's ImageNet weights, 224 or 299.
+    A smaller one takes less time, and may generalise better where little data has to do."""
     segments: int = 3
     snippet_length: int = 1
     """Images of a snippet: 1 of rgb, 5 of the others in the papers."""
@@ -228,6 +232,11 @@ class StreamParams:
         if min(self.segments, self.snippet_length, self.top_k) < 1 or not 0 <= self.dropout < 1:
             raise ValueError(
                 "segments, snippet_length and top_k must be at least 1, dropout in [0, 1)"
+            )
+        if self.input_size and self.input_size < SMALLEST_INPUT_PX:
+            raise ValueError(
+                f"input_size must be 0 or at least {SMALLEST_INPUT_PX} pixels, got "
+                f"{self.input_size}"
             )
         if self.augment.mixup and self.schedule.batch_size < 2:
             raise ValueError("augment.mixup mixes videos of a batch: set schedule.batch_size to 2")

@@ -62,7 +62,7 @@ def adopt(
     facts = replace(
         facts, stream=replace(facts.stream, **theirs), adopted="flowpipe" if file.ours else kind
     )
-    backbone, row = build(facts.stream.backbone, "random")
+    backbone, row = build(facts.stream.backbone, "random", input_size=facts.stream.input_size)
     channels = Input(facts.modality, facts.stream.snippet_length, facts.stored).channels
     model = make_model(backbone, row, len(facts.class_names), channels, facts.stream)
     if wrong := misfit(model.state_dict(), ours):

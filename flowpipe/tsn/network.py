@@ -74,7 +74,7 @@ class Network:
         self.facts, self.device, self._amp = RunFacts.read(run), device, AMP[amp]
         self.views = _VIEWS_ON_CPU if device == "cpu" else _VIEWS
         stream = self.facts.stream
-        backbone, self.row = build(stream.backbone, "random", pixels=stream.pixels)
+        backbone, self.row = build(stream.backbone, "random", stream.pixels, stream.input_size)
         self.input = Input(self.facts.modality, stream.snippet_length, self.facts.stored)
         # Frozen layers and consensus come with the weights: what they were made from is no matter.
         self.model: TSN = make_model(

@@ -124,6 +124,7 @@ class Trainer:
             self.stream.backbone,
             self.stream.init if begins and job.weights is None else "random",
             self.stream.pixels,
+            self.stream.input_size,
         )
         model = make_model(
             backbone, self.row, len(self.facts.class_names), self.input.channels, self.stream

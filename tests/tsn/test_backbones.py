@@ -39,6 +39,18 @@ def test_features_have_the_width_that_is_said(name: str) -> None:
     assert network.eval()(images).shape == (2, row.features)
 
 
+def test_another_input_size_is_the_row_s_and_one_that_cannot_be_is_a_sentence() -> None:
+    network, row = build("efficientnet_lite0", "random", input_size=64)
+    assert row.size == 64 and network.training
+    assert network.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, row.features)
+    assert (
+        build("efficientnet_lite0", "random", input_size=224)[1] == NETWORKS["efficientnet_lite0"]
+    )
+    pytest.importorskip("torchvision", reason="needs torchvision")
+    with pytest.raises(UsageError, match="inception_v3 takes no images of 64x64 .* its own 299"):
+        build("inception_v3", "random", input_size=64)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_training_draws_nothing_before_the_dropout_of_tsn(name: str) -> None:
     # A layer or a function that drops values draws random numbers, whatever it is called.

@@ -107,6 +107,26 @@ def test_a_run_of_before_goes_on(store: Path, tmp_path: Path, old: str, new: str
     assert "going on at step 3 of 3" in run(wanted)
 
 
+def test_training_and_testing_see_images_of_the_recipe_s_input_size(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = job(store, tmp_path, end=1, stream={"input_size": 40})
+    seen: list[tuple[int, ...]] = []
+    plain = tiny.Tiny.forward
+
+    def forward(network: tiny.Tiny, x: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(x.shape[2:]))
+        return plain(network, x)
+
+    monkeypatch.setattr(tiny.Tiny, "forward", forward)
+    run(wanted)
+    trained = len(seen)
+    network = Network(wanted.run, LAST, "cpu")
+    network.snippet_scores(open_store(store), "video 11", np.array([0]), 5, "repeat")
+    assert trained and len(seen) > trained
+    assert set(seen) == {(40, 40)}
+
+
 def test_a_time_line_of_dense_sampling_is_in_the_order_of_time(store: Path, tmp_path: Path) -> None:
     wanted = job(store, tmp_path, end=1)
     run(replace(wanted, recipe=with_options(wanted.recipe, "rgb", sampling="dense")))

@@ -41,7 +41,9 @@ class Row:
     """The file of ImageNet weights, or where they are from."""
 
 
-def build(name: str, init: str = "imagenet", pixels: str = "backbone") -> tuple[nn.Module, Row]:
+def build(
+    name: str, init: str = "imagenet", pixels: str = "backbone", input_size: int = 0
+) -> tuple[nn.Module, Row]:
     """Make a network.
 
     Parameters
@@ -52,11 +54,13 @@ def build(name: str, init: str = "imagenet", pixels: str = "backbone") -> tuple[
         ``random`` takes no weights; anything else takes those of ImageNet.
     pixels : str
         Input normalisation: a key of `PIXELS`, or ``backbone`` for that of its ImageNet weights.
+    input_size : int
+        Side of its input, pixels; 0 for that of its ImageNet weights.
 
     Raises
     ------
     UsageError
-        If the name is unknown.
+        If the name is unknown, or the network takes no images of `input_size`.
     BackendError
         If a package, or the weights, cannot be had here; the message has the way out.
     FormatError
@@ -68,12 +72,29 @@ def build(name: str, init: str = "imagenet", pixels: str = "backbone") -> tuple[
     if pixels != "backbone":
         row = replace(row, pixels=PIXELS[pixels])
     network = row.build()
+    if input_size and input_size != row.size:
+        _check_input_size(network, name, row.size, input_size)
+        row = replace(row, size=input_size)
     if init != "random":
         values = of_backbone(_published(name, row), row)
         if wrong := misfit(network.state_dict(), values):
             raise FormatError(f"the published ImageNet weights do not fit {name}: {wrong}")
         network.load_state_dict(values, strict=False)
     return network, row
+
+
+def _check_input_size(network: nn.Module, name: str, usual: int, size: int) -> None:
+    """Pass an image of this size through the network; transformers refuse all but their own."""
+    network.eval()
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, 3, size, size))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise UsageError(
+            f"{name} takes no images of {size}x{size} pixels, which input_size asks for: "
+            f"{str(error).splitlines()[0]}; leave input_size out for its own {usual}"
+        ) from error
+    network.train()
 
 
 def of_backbone(values: Mapping[str, Tensor], row: Row) -> dict[str, Tensor]:
