@@ -179,16 +179,17 @@ def report(costs: dict[str, Cost], pairs_per_s: float) -> str:
     lines = [
         "# What a node with GPUs extracts: a model",
         "",
-        "Written by `python benchmarks/gpu_node.py`. **No GPU was measured.** The CPU costs were, "
-        "on UCF101 clips",
-        f"at 340x256; a GPU is taken to make {pairs_per_s:,.0f} pairs/s (`--pairs-per-s`; "
-        "[gpu-roofline.md](gpu-roofline.md) predicts it).",
+        "This page predicts the frames/s of nodes with GPUs. **No GPU was measured.** "
+        "`python benchmarks/gpu_node.py` writes it.",
+        "The CPU costs were measured on UCF101 clips at 340x256. The model assumes that a GPU "
+        f"computes {pairs_per_s:,.0f} pairs/s",
+        "(`--pairs-per-s`; [gpu-roofline.md](gpu-roofline.md) predicts it).",
         "",
-        "CPU time of a frame by stage, ms. *Device* is what a GPU takes over: resizing, gray, "
-        "pyramids, TV-L1, warping,",
-        "quantising. *Features* are keypoints, corners and matches for the camera's motion, "
-        "*camera* is what is left of it:",
-        "homographies. *Rest* is writing, hashing and publishing.",
+        "The table has the CPU time of a frame by stage, ms. *Device* is the work that a GPU "
+        "takes over: resizing, gray, pyramids,",
+        "TV-L1, warping, quantising. *Features* are keypoints, corners and matches for the "
+        "camera's motion. *Camera* is the rest of",
+        "that estimate: homographies. *Rest* is writing, hashing and publishing.",
         "",
         "| | decode | features | camera | encode | rest | device |",
         "|---|---|---|---|---|---|---|",
@@ -197,13 +198,13 @@ def report(costs: dict[str, Cost], pairs_per_s: float) -> str:
         lines.append(f"| {name} | " + " | ".join(f"{ms:.2f}" for ms in cost) + " |")
     lines += [
         "",
-        "Frames/s:",
+        "The columns of the second table are, in frames/s:",
         "",
         "- *Cores alone*: `--device cpu`.",
         "- *One worker* for each GPU, features on the cores: no faster than the slowest of its "
-        "threads. What `--gpus N` did at first.",
+        "threads. Earlier versions of `--gpus N` did this.",
         "- *Filled*: a worker for each core, as `--gpus N` starts by default; with features on the "
-        "cores, and on the GPU, as it is.",
+        "cores, and on the GPU (the default).",
         "- *One more*: gain by one more core, and by one more GPU.",
         "- *nvJPEG*: gain if encoding cost neither cores nor GPU anything, an upper bound.",
         "",
@@ -232,12 +233,12 @@ def report(costs: dict[str, Cost], pairs_per_s: float) -> str:
             )
     lines += [
         "",
-        f"JPEG is encoded on the cores. With {ENOUGH_CORES} cores for each GPU or more, nvJPEG "
+        f"The cores encode JPEG. With {ENOUGH_CORES} cores for each GPU or more, nvJPEG "
         f"would gain at most {most_gain(costs, pairs_per_s):.0f} %,",
         "and bytes would then depend on the device. Nodes with fewer cores would gain more, and so "
         "would faster GPUs:",
         f"at {FAST_PAIRS_PER_S:,} pairs/s {most_gain(costs, FAST_PAIRS_PER_S):.0f} %, if nvJPEG "
-        "took no time of the GPU. A measured GPU decides.",
+        "took no time of the GPU. A measurement on a GPU has to decide.",
         "",
         *scoring(costs["all four"], pairs_per_s),
     ]
@@ -263,7 +264,7 @@ def scoring(cost: Cost, pairs_per_s: float) -> list[str]:
         "It would take a kernel that draws and counts 1024 hypotheses of each pair of a window,",
         "since the search can stop after every 64th, twice for each window, and a search that goes",
         "from the host to the GPU and back for all pairs together.",
-        "Where GPUs bound a node it would cost time. So it is left.",
+        "Where GPUs bound a node it would cost time, so RANSAC stays on the cores.",
     ]
 
 

@@ -1,12 +1,14 @@
-"""docs/: every reason code and note of the code is explained, and nothing else is."""
+"""README and docs: links resolve, pages open with their purpose, every code is explained."""
 
 from __future__ import annotations
 
 import re
 
+import click
 import pytest
 from conftest import ROOT
 
+from flowpipe.cli import cli
 from flowpipe.errors import REASONS, RETRIED
 from flowpipe.notes import NOTES
 
@@ -41,3 +43,44 @@ def test_every_note_has_a_row_with_its_meaning() -> None:
 @pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
 def test_readme_links_to_every_page(page: str) -> None:
     assert f"(docs/{page})" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+PAGES = sorted(
+    path
+    for path in [
+        *ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "kernels").rglob("*.md"),
+        *(ROOT / "benchmarks").rglob("*.md"), ROOT / "flowpipe" / "store" / "FORMAT.md",
+    ]
+)  # fmt: skip
+
+
+def anchors(page: str) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page, re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_link_leads_to_a_file_and_a_heading(path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (path.parent / name).resolve() if name else path
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target.read_text(encoding="utf-8")), link
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)
+def test_every_page_opens_with_its_purpose(path) -> None:
+    title, _, text = path.read_text(encoding="utf-8").partition("\n\n")
+    assert title.startswith("# ") and text.startswith("This page "), title
+
+
+def test_the_readme_is_short_and_names_every_command() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 200
+    assert set(cli.list_commands(click.Context(cli))) <= set(
+        re.findall(r"`(?:flowpipe )?(\w+)", text)
+    )

@@ -23,9 +23,10 @@ PAGE = ROOT / "docs" / "gpu-measured.md"
 HEAD = """\
 # Measured on GPUs
 
-Written by `python benchmarks/gpu/page.py` from `benchmarks/gpu/measured`, the results of
-`benchmarks/gpu/on-gpu`. [benchmarks/gpu](../benchmarks/gpu/README.md) says how to run it and what
-each step proves. Predictions are in [gpu-roofline.md](gpu-roofline.md).
+This page has what was measured on GPUs. `python benchmarks/gpu/page.py` writes it from
+`benchmarks/gpu/measured`, the results of `benchmarks/gpu/on-gpu`.
+[benchmarks/gpu](../benchmarks/gpu/README.md) says how to run it and what each step proves.
+[gpu-roofline.md](gpu-roofline.md) has predictions.
 """
 NOTHING = "\nNothing has been measured on a GPU yet.\n"
 ABSOLUTE = re.compile(r"(?<![\w.])(?:/[\w.+@~-]+){2,}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import stat
 import subprocess
 import sys
@@ -52,15 +51,15 @@ def start(tmp_path: Path) -> Iterator[Start]:
                 subprocess.Popen(
                     [sys.executable, "-m", "dask", role, "--scheduler-file", str(file), *http,
                      *own],
-                    stderr=subprocess.DEVNULL, env=environment(keys), start_new_session=True,
+                    stderr=subprocess.DEVNULL, env=environment(keys),
                 )
             )  # fmt: skip
 
     yield run
     for process in processes:
-        # A worker that is asked to end looks for its scheduler for eight seconds.
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.terminate()
+    for process in processes:
+        process.wait(60)
 
 
 def address_in(file: Path) -> str:
