@@ -33,8 +33,28 @@ def pytest_configure(config: pytest.Config) -> None:
 
     Any other run fails where one is missing.
     """
+    config.option.loadscopereorder = False  # pytest-xdist: keep the order of the files
     if config.getoption("markexpr") == "cuda":
         config.pluginmanager.register(OnlyCuda())
+
+
+LONGEST = (
+    "cli/test_faults.py", "tsn/test_resume.py", "tsn/test_launch.py", "cli/test_any_opencv.py",
+    "test_slurm.py", "ops/test_cuda_path.py", "test_selftest.py", "cli/test_cuda_run.py",
+    "cli/test_changed_sources.py", "cli/test_commands.py", "cli/test_s3.py",
+    "cli/test_real_files.py", "run/test_workers.py", "test_demo_store.py", "datasets/test_demo.py",
+    "test_reproduce.py", "cli/test_failing_storage.py", "ops/test_build.py",
+    "cli/test_terminal.py", "cli/test_two_runs.py", "cli/test_official_sets.py",
+)  # fmt: skip
+"""Test files that take longest, in the order in which they are begun."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin the longest files first: at the end no process waits for another one's last file."""
+    begun = {ROOT / "tests" / name: place for place, name in enumerate(LONGEST)}
+    assert all(path.exists() for path in begun), "LONGEST names a file that is gone"
+    items.sort(key=lambda item: begun.get(item.path, len(begun)))
 
 
 OF_TESTS = ("hypothesis",)

@@ -8,10 +8,11 @@ import subprocess
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import click
 import pytest
-from command import moving_clip
+from command import in_process, moving_clip
 from conftest import ROOT
 from videofile import encode_video
 
@@ -56,23 +57,44 @@ def make_ucf101(root: Path) -> None:
         (lists / f"testlist0{split}.txt").write_text("".join(rows))
 
 
-def test_from_videos_to_the_fused_table(tmp_path: Path) -> None:
+def loaded() -> ModuleType:
+    """Return the script as a module."""
+    spec = spec_from_file_location("reproduce", ROOT / "pipelines" / "reproduce.py")
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_from_videos_to_the_fused_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Run every command in this process: one of its own would load torch again."""
+
+    def run(arguments: list[str], **options: bool) -> subprocess.CompletedProcess[str]:
+        assert arguments[:3] == [sys.executable, "-m", "flowpipe"]
+        assert options == {"text": True, "capture_output": "--json" in arguments, "check": False}
+        done = in_process(*arguments[3:])
+        assert done.returncode == 0, done.stderr
+        return done
+
     make_ucf101(tmp_path / "ucf101")
     (tmp_path / "recipe.yaml").write_text(RECIPE)
-    command = [
-        sys.executable, ROOT / "pipelines" / "reproduce.py", "ucf101", "--root",
-        tmp_path / "ucf101", "--work", tmp_path / "work", "--recipe", tmp_path / "recipe.yaml",
-        "--workers", "1", "--set", "train.streams.rgb.dropout=0.2",
+    module = loaded()
+    monkeypatch.setattr(module, "subprocess", SimpleNamespace(run=run))
+    words = [
+        "ucf101", "--root", tmp_path / "ucf101", "--work", tmp_path / "work", "--recipe",
+        tmp_path / "recipe.yaml", "--workers", "1", "--set", "train.streams.rgb.dropout=0.2",
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
-    assert done.returncode == 0, done.stderr
+    module.reproduce.main(list(map(str, words)), standalone_mode=False)
+    lines = capsys.readouterr().out.splitlines()
     figures = json.loads((tmp_path / "work" / "table.json").read_text())
     assert list(figures) == ["rgb", "flow", "fused"]
     assert list(figures["fused"]) == ["test1", "test2", "mean"]
     accuracy = [figures["fused"][c]["accuracy"] for c in ("test1", "test2", "mean")]
     assert accuracy[2] == pytest.approx(sum(accuracy[:2]) / 2)
-    assert "fused" in done.stdout.splitlines()[-1]
-    steps = [line.split()[2] for line in done.stdout.splitlines() if line.startswith("+ ")]
+    assert "fused" in lines[-1]
+    steps = [line.split()[2] for line in lines if line.startswith("+ ")]
     assert steps.count("train") == steps.count("test") == 4 and steps.count("fuse") == 2
     run = json.loads((tmp_path / "work" / "rgb-1" / "run.json").read_text())
     assert run["stream"]["dropout"] == 0.2
@@ -81,10 +103,7 @@ def test_from_videos_to_the_fused_table(tmp_path: Path) -> None:
 
 def recorded(monkeypatch: pytest.MonkeyPatch, work: Path, *options: str) -> list[list[str]]:
     """The words of each command of a run that goes well, without the time that it would take."""
-    spec = spec_from_file_location("reproduce", ROOT / "pipelines" / "reproduce.py")
-    assert spec is not None and spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = loaded()
     ran: list[list[str]] = []
 
     def record(*words: object, **options: bool) -> subprocess.CompletedProcess[str]:

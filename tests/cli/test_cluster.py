@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -51,15 +52,15 @@ def start(tmp_path: Path) -> Iterator[Start]:
                 subprocess.Popen(
                     [sys.executable, "-m", "dask", role, "--scheduler-file", str(file), *http,
                      *own],
-                    stderr=subprocess.DEVNULL, env=environment(keys),
+                    stderr=subprocess.DEVNULL, env=environment(keys), start_new_session=True,
                 )
             )  # fmt: skip
 
     yield run
     for process in processes:
-        process.terminate()
-    for process in processes:
-        process.wait(60)
+        # A worker that is asked to end looks for its scheduler for eight seconds.
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def address_in(file: Path) -> str:

@@ -337,13 +337,13 @@ def test_extraction_of_a_clip_is_that_of_the_cpu(cuda, clip):
 
 def test_a_window_too_large_for_the_memory_is_made_in_halves(cuda, demo_clip, monkeypatch):
     """Not only TV-L1 needs memory: gray images, pyramids and flow of all frames of a window do."""
-    recipe, record = clip_recipe(fps=12.5, **BRIEF), VideoRecord("clip", str(demo_clip))
+    recipe, record = clip_recipe(fps=6.25, **BRIEF), VideoRecord("clip", str(demo_clip))
     meant = planes_of(record, recipe, get_ops())
     memory = cuda._cupy.cuda.memory
-    monkeypatch.setattr(memory, "total", memory.held() + 2_000_000)
+    monkeypatch.setattr(memory, "total", memory.held() + 1_000_000)
     with pytest.warns(RuntimeWarning) as said:
         found = planes_of(record, recipe, cuda)
-    assert any("for 20 frames at once; going on with 10" in str(word.message) for word in said)
+    assert any("for 10 frames at once; going on with 5" in str(word.message) for word in said)
     for modality in MODALITIES:
         a, b = (planes[modality][0].astype(int) for planes in (found, meant))
         assert a.size == b.size and (np.abs(a - b) > 1).mean() <= 1e-3, modality
