@@ -19,6 +19,8 @@ from command import Run, command, run_python
 from flowpipe import open_store
 from flowpipe.run import choice
 
+pytestmark = pytest.mark.usefixtures("lasting_workers")
+
 FAST = ("--set", "flow=dis", "--size", "64x48", "--modalities", "rgb,flow,warped_flow,rgb_diff")
 
 

@@ -11,20 +11,18 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from command import command
+from command import in_process as flowpipe
 from videofile import encode_video, moving_clip
 
 from flowpipe import open_store
 from flowpipe.cli.info import video_facts
 
+pytestmark = pytest.mark.usefixtures("lasting_workers")
+
 FRAMES = 60
 DAMAGED = ("flipped.avi", "ids.avi", "lost.ts")
 WHOLE = ("delimiter.h264", "streams.mkv", "whole.mp4")
 SMALL = (32, 48)
-
-
-def flowpipe(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=280)
 
 
 @dataclass

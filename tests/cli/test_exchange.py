@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
-from command import FAST, Run, command, images
+from command import FAST, Run, images, in_process
 
 from flowpipe import open_store
 
@@ -16,9 +15,7 @@ from flowpipe import open_store
 @pytest.fixture(scope="module")
 def store(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("exchange") / "store"
-    subprocess.run(
-        command("extract", "--videos", clips, "--out", path, *FAST), check=True, capture_output=True
-    )
+    assert in_process("extract", "--videos", clips, "--out", path, *FAST).returncode == 0
     return path
 
 

@@ -17,6 +17,8 @@ from videofile import encode_video
 from flowpipe import open_store
 from flowpipe.store.shard import seal_shard
 
+pytestmark = pytest.mark.usefixtures("lasting_workers")
+
 
 def test_all_modalities_of_a_folder(clips: Path, tmp_path: Path, flowpipe: Run) -> None:
     store = tmp_path / "store"

@@ -11,6 +11,8 @@ from videofile import encode_video
 
 from flowpipe import open_store
 
+pytestmark = pytest.mark.usefixtures("lasting_workers")
+
 
 @pytest.fixture
 def listed(tmp_path: Path) -> Path:

@@ -12,6 +12,7 @@ from command import Run
 
 from flowpipe import open_store
 
+pytestmark = pytest.mark.usefixtures("lasting_workers")
 QUICK = ("--set", "flow=dis", "--size", "86x64", "--workers", 1, "--allow-missing")
 
 

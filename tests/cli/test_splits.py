@@ -10,6 +10,8 @@ from videofile import encode_video
 
 from flowpipe import open_store
 
+pytestmark = pytest.mark.usefixtures("lasting_workers")
+
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
