@@ -59,8 +59,10 @@ def reproduce(
     extraction, training = read_recipe(recipe or dataset).build(settings)
     if training is None:
         raise click.UsageError(f"the recipe {recipe or dataset} has no train section")
-    store, streams = work / "store", [m for m, weight in training.fusion.items() if weight]
-    needed = sorted({*extraction.modalities, *(m for m in streams if m != "rgb_diff")})
+    store, streams = work / "store", [m for m in training.streams if training.fusion.get(m)]
+    begun_with = {training.streams[m].init_stream for m in streams}
+    trained = [m for m in training.streams if m in streams or m in begun_with]
+    needed = sorted({*extraction.modalities, *(m for m in trained if m != "rgb_diff")})
     of_section = {
         name: [s.partition(".")[2] for s in settings if s.startswith(f"{name}.")]
         for name in ("extract", "train")
@@ -75,7 +77,7 @@ def reproduce(
         *(["--allow-missing"] if allow_missing else []), may_fail=True,
     )  # fmt: skip
     for split in training.splits:
-        for modality in streams:
+        for modality in trained:
             run = work / f"{modality}-{split}"
             flowpipe(
                 "train", store, "--modality", modality, "--split", split, "-o", run, "--recipe",
@@ -90,7 +92,7 @@ def reproduce(
             "fuse", *(work / f"{modality}-{split}.h5" for modality in streams), "--weights",
             ",".join(str(training.fusion[m]) for m in streams), "-o", work / f"fused-{split}.h5",
         )  # fmt: skip
-    table(store, work, [*streams, "fused"], training.splits)
+    table(store, work, [*trained, "fused"], training.splits)
 
 
 def table(store: Path, work: Path, rows: list[str], splits: tuple[int, ...]) -> None:

@@ -76,6 +76,15 @@ def test_streams_take_their_defaults_one_by_one():
             },
             "streams.flow.augment.colour_jitter: flow has no colours to jitter; remove it",
         ),
+        (
+            {
+                "streams": {"flow": {"init_stream": "rgb_diff"}, "rgb_diff": {}},
+                "fusion": {"flow": 1},
+            },
+            "streams.flow.init_stream must be a stream that stands before flow in the recipe, got "
+            "rgb_diff; before it: none",
+        ),
+        ({"streams": {"rgb": {"input_size": 16}}}, "input_size must be 0 or at least 32 pixels"),
         ({"test": {"snippets": 0}}, "train.test: snippets"),
         ({"test": {"windows": [0]}}, "train.test: snippets and windows"),
         ({"fusion": {"flow": 1}}, "fusion must weigh some of the streams rgb"),

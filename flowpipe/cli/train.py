@@ -40,7 +40,8 @@ from flowpipe.errors import UsageError
               "mmaction2 or Caffe-TSN, or of a file of ImageNet weights, whatever their classes. "
               "The recipe's init says what a first layer of another modality begins with. A run "
               "that has a checkpoint goes on with its own weights.  "
-              "[default: ImageNet weights, fetched, unless init is random]")  # fmt: skip
+              "[default: the run of the recipe's init_stream that lies beside this one; without "
+              "init_stream ImageNet weights, fetched, unless init is random]")  # fmt: skip
 @click.option("--amp", type=click.Choice(["off", "bf16", "fp16"]), default="off",
               show_default=True, help="Automatic mixed precision.")  # fmt: skip
 @click.option("--accumulate", type=click.IntRange(1), default=1, show_default=True,

@@ -38,7 +38,7 @@ from flowpipe.tsn.run_folder import BEST, EMA, LAST, OF_EPOCH, RunFacts
 from flowpipe.tsn.schedule import Schedule
 from flowpipe.tsn.steps import Step, StepLog, UnreadSteps, row_of_step
 from flowpipe.tsn.train_job import TrainJob
-from flowpipe.tsn.transfer import begin_with
+from flowpipe.tsn.transfer import begin_with, run_beside
 from flowpipe.words import counted
 
 Told = Callable[[str], None]
@@ -119,19 +119,21 @@ class Trainer:
             )
         torch.manual_seed(job.seed)
         # A checkpoint brings all weights: those that a new run begins with are not wanted then.
-        begins = not (job.run / LAST).exists()
+        begins, weights = not (job.run / LAST).exists(), job.weights
+        if begins and weights is None and self.stream.init_stream:
+            weights = run_beside(job.run, self.facts)
         backbone, self.row = build(
             self.stream.backbone,
-            self.stream.init if begins and job.weights is None else "random",
+            self.stream.init if begins and weights is None else "random",
             self.stream.pixels,
             self.stream.input_size,
         )
         model = make_model(
             backbone, self.row, len(self.facts.class_names), self.input.channels, self.stream
         )
-        if begins and job.weights is not None:
-            self.tell(begin_with(model, self.row, self.input, self.stream, job.weights))
-        if begins and job.weights is None and freezes_random_statistics(model, self.stream):
+        if begins and weights is not None:
+            self.tell(begin_with(model, self.row, self.input, self.stream, weights))
+        if begins and weights is None and freezes_random_statistics(model, self.stream):
             self.tell(
                 "warning: partial_bn freezes batch normalisation with the statistics of no data, "
                 "because init is random; the loss may explode: set partial_bn: false, or begin "

@@ -6,13 +6,14 @@ channels where the modality or the snippet length differs.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from flowpipe.errors import FormatError
+from flowpipe.errors import FormatError, UsageError
 from flowpipe.modality import MODALITIES
 from flowpipe.train_recipe import StreamParams
 from flowpipe.tsn.backbones import NETWORKS, Row, of_backbone
@@ -20,6 +21,7 @@ from flowpipe.tsn.checkpoints import SYSTEMS, system_of, to_ours
 from flowpipe.tsn.inputs import Input
 from flowpipe.tsn.model import TSN, first_conv
 from flowpipe.tsn.pixels import PIXELS
+from flowpipe.tsn.run_folder import LAST, RunFacts
 from flowpipe.tsn.weight_files import WeightFile, Weights, misfit, open_weights, squeezed
 from flowpipe.words import counted
 
@@ -81,6 +83,39 @@ def begin_with(model: TSN, row: Row, input: Input, stream: StreamParams, path: P
     return (
         f"{file.path}: {source.words}; {counted(taken, 'weight')} of the backbone taken, first "
         f"layer {words}; not taken: {source.rest}{_other_pixels(source, stream, row, input)}"
+    )
+
+
+def run_beside(run: Path, facts: RunFacts) -> Path:
+    """Return the run whose network a new one begins with: that of the recipe's `init_stream`.
+
+    Parameters
+    ----------
+    run : Path
+        Folder of the new run; runs are searched in the folder that it lies in.
+    facts : RunFacts
+        Facts of the new run; the other one has the same split, classes and store's recipe.
+
+    Raises
+    ------
+    UsageError
+        If there is none, or more than one.
+    """
+    modality = facts.stream.init_stream
+    wanted = (modality, facts.split, facts.class_names, facts.recipe_digest)
+    found = []
+    for path in sorted(file.parent for file in run.parent.glob(f"*/{LAST}")):
+        with suppress(FormatError):
+            other = RunFacts.read(path)
+            own = (other.modality, other.split, other.class_names, other.recipe_digest)
+            found += [path] * (own == wanted)
+    if len(found) == 1:
+        return found[0]
+    there = f"{len(found)} lie there: {', '.join(map(str, found))}" if found else "none lies there"
+    raise UsageError(
+        f"the recipe begins {facts.modality} with the trained network of {modality}, split "
+        f"{facts.split}, which is searched beside {run}, and {there}; train it first, give it with "
+        f"--weights RUN, or begin without by --set streams.{facts.modality}.init_stream=''"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import types
 from dataclasses import replace
@@ -19,10 +20,10 @@ from tsn.training import job, run, weights  # noqa: E402
 
 from flowpipe.datasets import demo  # noqa: E402
 from flowpipe.datasets.demo.clipfile import write_clip  # noqa: E402
-from flowpipe.errors import FormatError  # noqa: E402
+from flowpipe.errors import FormatError, UsageError  # noqa: E402
 from flowpipe.evaluation import read_facts  # noqa: E402
 from flowpipe.tsn.checkpoints import to_mmaction2, to_tsn_pytorch  # noqa: E402
-from flowpipe.tsn.run_folder import LAST  # noqa: E402
+from flowpipe.tsn.run_folder import LAST, RunFacts  # noqa: E402
 from flowpipe.tsn.transfer import begin_with  # noqa: E402
 from flowpipe.tsn.weight_files import read_weights  # noqa: E402
 
@@ -262,6 +263,25 @@ def test_pixels_of_the_run_that_weights_come_from_are_named(store: Path, tmp_pat
     options = {"modality": "flow", "backbone": "tiny_bn", "end": 1, "weights": first.run / LAST}
     told = run(job(store, tmp_path, "second", **options))
     assert "a run of tiny_bn on flow" in told[0] and told[0].endswith("expect --pixels mmaction2")
+
+
+def test_a_recipe_begins_a_stream_with_the_run_of_another_beside_it(
+    store: Path, tmp_path: Path
+) -> None:
+    second = job(store, tmp_path, "flow", modality="flow", end=1, stream={"init_stream": "rgb"})
+    with pytest.raises(UsageError, match=f"searched beside {second.run}, and none lies there; "):
+        run(second)
+    first, other = job(store, tmp_path, "first", end=1).run, tmp_path / "of another split"
+    run(job(store, tmp_path, "first", end=1))
+    replace(RunFacts.read(first), split=2).write(other)
+    shutil.copy(first / LAST, other / LAST)
+    assert run(second)[0].startswith(f"{first / LAST}: the weights of a run of tiny on rgb; ")
+    shutil.copytree(first, tmp_path / "twin")
+    run(second)  # has weights of its own
+    third = replace(second, run=tmp_path / "third")
+    with pytest.raises(UsageError, match=r"and 2 lie there: .*first, .*twin; train it first"):
+        run(third)
+    assert str(tmp_path / "twin") in run(replace(third, weights=tmp_path / "twin"))[0]
 
 
 @pytest.fixture(scope="module")
