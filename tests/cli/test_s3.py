@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,6 @@ from command import FAST, Run, images, ledger, moving_clip
 from videofile import encode_video
 
 from flowpipe import open_store
-
-boto3 = pytest.importorskip("boto3", reason="needs moto, boto3 and s3fs")
-pytest.importorskip("moto", reason="needs moto, boto3 and s3fs")
-pytest.importorskip("s3fs", reason="needs moto, boto3 and s3fs")
 
 SECRET = "wJalrXUtnFEMIbPxRfiCY"
 
@@ -43,8 +40,10 @@ class Server:
             "AWS_DEFAULT_REGION": "us-east-1",
         }
 
-    @property
+    @cached_property
     def client(self) -> Any:
+        import boto3  # here, as it takes a second and every process collects this file
+
         return boto3.client(
             "s3",
             endpoint_url=f"http://127.0.0.1:{self.port}",
@@ -64,6 +63,8 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
+    for name in ("boto3", "moto", "s3fs"):
+        pytest.importorskip(name, reason="needs moto, boto3 and s3fs")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from sklearn.metrics import average_precision_score, balanced_accuracy_score, top_k_accuracy_score
 
 from flowpipe.evaluation import PROTOCOLS, evaluate, protocol_of
 from flowpipe.evaluation.accuracy import class_accuracy, hit_rate
@@ -24,6 +23,14 @@ SCORES = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3])
 PLAIN = (1 + 2 / 3 + 3 / 4 + 4 / 7) / 4
 # The envelope lifts 2/3 at the second positive to the 3/4 that comes after it.
 INTERPOLATED = (1 + 3 / 4 + 3 / 4 + 4 / 7) / 4
+
+
+@pytest.fixture(scope="module")
+def metrics():
+    """Those of scikit-learn, which takes a second to load: every process collects this file."""
+    from sklearn import metrics
+
+    return metrics
 
 
 def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
@@ -44,14 +51,14 @@ def test_average_precision_by_hand():
         assert np.isnan(of_class(SCORES, np.zeros(7, bool)))
 
 
-def test_equal_scores_keep_the_order_of_the_videos_or_are_one():
+def test_equal_scores_keep_the_order_of_the_videos_or_are_one(metrics):
     scores, hits = np.array([0.5, 0.5, 0.1]), np.array([False, True, True])
     # In order: precision 1/2 and 2/3. Together: two videos of which one is right, then 2/3.
     assert average_precision(scores, hits) == pytest.approx((1 / 2 + 2 / 3) / 2)
     assert average_precision(scores[[1, 0, 2]], hits[[1, 0, 2]]) == pytest.approx((1 + 2 / 3) / 2)
     for order in ([0, 1, 2], [1, 0, 2]):
         assert tied_average_precision(scores[order], hits[order]) == pytest.approx(7 / 12)
-        assert average_precision_score(hits[order], scores[order]) == pytest.approx(7 / 12)
+        assert metrics.average_precision_score(hits[order], scores[order]) == pytest.approx(7 / 12)
 
 
 @settings(deadline=None)
@@ -59,16 +66,16 @@ def test_equal_scores_keep_the_order_of_the_videos_or_are_one():
     arrays.arrays(np.float64, st.integers(2, 60), elements=st.integers(0, 12).map(float)),
     st.randoms(),
 )
-def test_average_precision_is_scikit_learns(scores, random):
+def test_average_precision_is_scikit_learns(metrics, scores, random):
     hits = np.array([random.random() < 0.4 for _ in scores])
     hits[random.randrange(len(hits))] = True
-    expected = average_precision_score(hits, scores)
+    expected = metrics.average_precision_score(hits, scores)
     assert tied_average_precision(scores, hits) == pytest.approx(expected)
     if len(np.unique(scores)) == len(scores):
         assert average_precision(scores, hits) == pytest.approx(expected)
     distinct = np.random.default_rng(len(scores)).permutation(len(scores)).astype(float)
     plain = average_precision(distinct, hits)
-    assert plain == pytest.approx(average_precision_score(hits, distinct))
+    assert plain == pytest.approx(metrics.average_precision_score(hits, distinct))
     assert interpolated_average_precision(distinct, hits) >= plain - 1e-12
 
 
@@ -95,16 +102,16 @@ def test_of_equal_scores_the_lower_class_is_chosen():
 
 @settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 7), st.integers(1, 4))
-def test_accuracies_are_scikit_learns(seed, classes, k):
+def test_accuracies_are_scikit_learns(metrics, seed, classes, k):
     rng = np.random.default_rng(seed)
     scores = rng.normal(size=(50, classes))
     labels = np.concatenate((np.arange(classes), rng.integers(0, classes, 50 - classes)))
     positives = one_hot(labels, classes)
     assert np.nanmean(class_accuracy(scores, positives)) == pytest.approx(
-        balanced_accuracy_score(labels, scores.argmax(1))
+        metrics.balanced_accuracy_score(labels, scores.argmax(1))
     )
     if k < classes and classes > 2:
-        expected = top_k_accuracy_score(labels, scores, k=k, labels=range(classes))
+        expected = metrics.top_k_accuracy_score(labels, scores, k=k, labels=range(classes))
         assert hit_rate(scores, positives, k) == pytest.approx(expected)
 
 
@@ -132,12 +139,14 @@ def test_activitynet_by_hand():
     assert result.figures == pytest.approx({"mAP": (5 / 6 + 1) / 2, "Hit@3": 2 / 3})
 
 
-def test_tsn_differs_from_activitynet_by_the_interpolation():
+def test_tsn_differs_from_activitynet_by_the_interpolation(metrics):
     rng = np.random.default_rng(3)
     scores, positives = rng.normal(size=(200, 6)), rng.random((200, 6)) < 0.2
     official = evaluate(PROTOCOLS["activitynet"], scores, positives).figures
     tsn = evaluate(PROTOCOLS["tsn-map"], scores, positives).figures
-    assert tsn["mAP"] == pytest.approx(average_precision_score(positives, scores, average="macro"))
+    assert tsn["mAP"] == pytest.approx(
+        metrics.average_precision_score(positives, scores, average="macro")
+    )
     assert official["mAP"] > tsn["mAP"]
     assert official["Hit@3"] == tsn["Hit@3"]
     thumos = evaluate(PROTOCOLS["thumos14"], scores, positives).figures
