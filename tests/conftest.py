@@ -9,11 +9,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from importlib.abc import MetaPathFinder
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from flowpipe.run import cluster
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -119,6 +124,37 @@ def demo_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("demo") / "set"
     demo.load(root)
     return root
+
+
+@pytest.fixture(scope="module")
+def lasting_workers() -> Iterator[None]:
+    """Let the runs of a file that are in this process share workers, as those of a scheduler do.
+
+    A start of workers takes two seconds of a core. Those of a run that fails are not used again.
+    """
+    from flowpipe.run import cluster
+
+    start, kept = cluster.local_pool, dict[tuple[object, ...], tuple[ExitStack, cluster.Pool]]()
+
+    @contextmanager
+    def pool(*settings: Any) -> Iterator[cluster.Pool]:
+        if settings not in kept:
+            stack = ExitStack()
+            kept[settings] = stack, stack.enter_context(start(*settings))
+        stack, workers = kept[settings]
+        try:
+            yield workers
+            assert not workers.running
+        except BaseException:
+            kept.pop(settings)
+            stack.close()
+            raise
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cluster, "local_pool", pool)
+        yield
+    for stack, _ in kept.values():
+        stack.close()
 
 
 def require_cuda() -> None:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,37 +23,6 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path.parent.mkdir(exist_ok=True)
         encode_video(path, moving_clip(seed))
     return folder
-
-
-@pytest.fixture(scope="module")
-def lasting_workers() -> Iterator[None]:
-    """Let the runs of a file that are in this process share workers, as those of a scheduler do.
-
-    A start of workers takes two seconds of a core. Those of a run that fails are not used again.
-    """
-    from flowpipe.run import cluster
-
-    start, kept = cluster.local_pool, dict[tuple[object, ...], tuple[ExitStack, cluster.Pool]]()
-
-    @contextmanager
-    def pool(*settings: Any) -> Iterator[cluster.Pool]:
-        if settings not in kept:
-            stack = ExitStack()
-            kept[settings] = stack, stack.enter_context(start(*settings))
-        stack, workers = kept[settings]
-        try:
-            yield workers
-            assert not workers.running
-        except BaseException:
-            kept.pop(settings)
-            stack.close()
-            raise
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cluster, "local_pool", pool)
-        yield
-    for stack, _ in kept.values():
-        stack.close()
 
 
 @pytest.fixture

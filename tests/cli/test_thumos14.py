@@ -15,6 +15,7 @@ from flowpipe.datasets.thumos14 import CLASS_NAMES
 from flowpipe.types import VideoRecord
 
 # Official names, and the classes of their segments or, of test videos, of the whole.
+pytestmark = pytest.mark.usefixtures("lasting_workers")
 VIDEOS = {
     "validation/video_validation_0000266": "FrisbeeCatch BaseballPitch",
     "validation/video_validation_0000161": "CliffDiving Diving",
