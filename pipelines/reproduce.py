@@ -87,6 +87,7 @@ def reproduce(
             )  # fmt: skip
             scores = work / f"{modality}-{split}.h5"
             if not is_newer(scores, run / "last.pt"):
+                scores.unlink(missing_ok=True)  # test refuses a file of other weights
                 flowpipe("test", store, run, "-o", scores, *shared)
         flowpipe(
             "fuse", *(work / f"{modality}-{split}.h5" for modality in streams), "--weights",

@@ -18,7 +18,6 @@ from flowpipe.cli.store_options import STORE_ARGUMENT, check_output
 from flowpipe.cli.test_options import CHECKPOINT_OPTION, test_options, test_params
 from flowpipe.cli.torch_needed import torch_or_why
 from flowpipe.evaluation import Scores, evaluate, protocol_of, write_scores
-from flowpipe.recipe import plain
 from flowpipe.store import open_store
 from flowpipe.tsn.sampling import RULES
 from flowpipe.words import byte_size, counted, duration
@@ -58,8 +57,9 @@ def test(
     As the papers do: 25 snippets of 10 crops; scores before softmax are averaged over the crops and
     combined over the snippets by the consensus that was trained.
 
-    Scores of finished videos are kept in OUT.partial: the same command goes on where it was
-    interrupted, with any number of devices.
+    The same command resumes an interrupted test, with any number of devices: scores of finished
+    videos are kept in OUT.partial. Videos whose scores are in OUT are not computed again. An OUT of
+    another test is refused.
     """
     torch_or_why()
     check_output(out, ".h5")
@@ -75,7 +75,7 @@ def test(
     params = test_params(RunFacts.read(run).test, **changed)
     job = TestJob(
         store.absolute(), run.absolute(), split, params, checkpoint,
-        chosen_device(device), sampling, amp, partial_of(out.absolute()),  # type: ignore[arg-type]
+        chosen_device(device), sampling, amp, out.absolute(),  # type: ignore[arg-type]
     )  # fmt: skip
     began = time.monotonic()
     with counting("testing videos") as progress:
@@ -87,19 +87,15 @@ def test(
     for row, video_id in enumerate(tested.video_ids):
         positives[row, list(opened.videos[video_id].labels)] = True
     scores = Scores(str(out), tested.video_ids, tested.scores, positives)
-    facts = {
-        **plain(tested.facts),
-        "split_name": tested.split,
-        "consensus": tested.pooling.facts(),
-        "amp": amp,
-    }
-    write_scores(out, scores, facts)
+    write_scores(out, scores, tested.settings)
     partial_of(out).unlink(missing_ok=True)
-    took, peak = duration(time.monotonic() - began), byte_size(1e6 * peak_memory_mb(job.device))
-    say(
-        f"{out}: {counted(len(tested.video_ids), 'video')} in {took}, peak memory {peak}; "
-        f"{tested.pooling.words()}"
-    )
+    words = tested.pooling.words()
+    if tested.computed:
+        took = duration(time.monotonic() - began)
+        peak = byte_size(1e6 * peak_memory_mb(job.device))
+        videos = counted(len(tested.video_ids), "video")
+        words = f"{out}: {videos} in {took}, peak memory {peak}; {words}"
+    say(words)
     figures = evaluate(protocol_of(tested.facts.dataset), tested.scores, positives)
-    print_results({facts["split_name"]: figures}, tested.facts.class_names, False, False)
+    print_results({tested.settings["split_name"]: figures}, tested.facts.class_names, False, False)
     return EXIT_DONE

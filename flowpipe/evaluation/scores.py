@@ -58,9 +58,10 @@ def write_scores(path: Path, scores: Scores, facts: Mapping[str, Any]) -> None:
         split; and ``consensus``, how the scores of crops and snippets were combined: ``name``
         (average, max, top_k, linear or attention), ``of`` (snippets, or windows of M-TWI),
         ``top_k`` (a number, or ``max(15, N/4)`` of N windows; absent unless ``name`` is top_k),
-        ``trained`` (whether the network was trained with it), ``of_crops`` (mean or max); and
-        ``amp``, the precision. Those of ``flowpipe fuse`` are the facts of the first file,
-        ``fused``, the files, and ``weights``.
+        ``trained`` (whether the network was trained with it), ``of_crops`` (mean or max);
+        ``amp``, the precision; ``store``, the path of the tested store, and ``store_digest``, the
+        digest of its recipe; and ``network``, the SHA-256 of the weights. Those of ``flowpipe
+        fuse`` are the facts of the first file, ``fused``, the files, and ``weights``.
 
     Raises
     ------

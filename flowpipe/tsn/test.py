@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from flowpipe.train_recipe import Sampling, TestParams
 from flowpipe.tsn import mtwi
 from flowpipe.tsn.device import choose_kernels, keep_freed_memory
 from flowpipe.tsn.distributed import placed
-from flowpipe.tsn.finished import Finished
+from flowpipe.tsn.finished import Finished, partial_of
 from flowpipe.tsn.network import Network, SnippetScores
 from flowpipe.tsn.pooling import Pooling
 from flowpipe.tsn.run_folder import LAST, RunFacts
@@ -46,8 +47,8 @@ class TestJob:
     """Sampling strategy; None for the run's."""
     amp: str = "off"
     """Key of `AMP`: precision of the network's arithmetic."""
-    partial: Path | None = None
-    """File that keeps finished videos while the test runs; see `Finished`."""
+    out: Path | None = None
+    """File that the scores are written to; by it a test resumes, see `Finished`."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,10 @@ class Tested:
     """(N, C), before any softmax."""
     facts: RunFacts
     pooling: Pooling
-    split: str
-    """Split of the videos."""
+    settings: Mapping[str, Any]
+    """JSON values that decide the scores: the facts of the run and of the test."""
+    computed: int
+    """Number of videos that were not finished before."""
 
 
 def test(
@@ -71,7 +74,8 @@ def test(
     """Score all videos of a split that have images.
 
     Crops are pooled, then snippets: see `Pooling`. The processes of `launch` or torchrun share the
-    videos; the file `job.partial` brings their scores together.
+    videos; a file beside `job.out` brings their scores together. Videos whose scores are in
+    `job.out` are not scored again.
 
     Parameters
     ----------
@@ -89,16 +93,16 @@ def test(
     Raises
     ------
     UsageError
-        If the store lacks the modality, the split or the classes, or `job.partial` keeps another
-        test.
+        If the store lacks the modality, the split or the classes, or `job.out` has the scores of
+        another test.
     FlowpipeError
         If the scores of a video are not finite.
     """
     if job.device == "cpu":
         keep_freed_memory()
     here = placed(job.device)
-    if here.world > 1 and job.partial is None:
-        raise UsageError("several processes share a test through a file: partial is missing")
+    if here.world > 1 and job.out is None:
+        raise UsageError("several processes share a test through a file: out is missing")
     network, store = Network(job.run, job.checkpoint, here.device, job.amp), open_store(job.store)
     facts, params = network.facts, job.params or network.facts.test
     if job.sampling:
@@ -127,16 +131,17 @@ def test(
     pooling = Pooling(params, facts.stream, network.model.consensus)
     starts = {key: starts_of(network, store, key, params, rule) for key in videos}
     settings = {
-        "store": str(job.store), "store_digest": store.header.recipe_digest, "split": split,
-        "weights": network.digest, "amp": job.amp, **plain(facts),
+        **plain(facts), "split_name": split, "consensus": pooling.facts(), "amp": job.amp,
+        "store": str(job.store), "store_digest": store.header.recipe_digest,
+        "network": network.digest,
     }  # fmt: skip
-    with Finished(job.partial, settings) as finished:
+    with Finished(job.out, settings) as finished:
         # Longest first, so that each process gets as much; the same share on every start.
         share = sorted(videos, key=lambda key: -len(starts[key]))[here.rank :: here.world]
         left = [key for key in share if key not in finished.scores]
-        if here.is_first and len(left) < len(share):
-            of = counted(len(videos), "video")
-            tell(f"going on: {job.partial} has {len(finished.scores)} of {of}")
+        computed = len(starts.keys() - finished.scores)
+        if here.is_first and computed < len(videos):
+            tell(_resumed_words(job.out, finished, starts.keys()))
         wanted = ((key, starts[key]) for key in left)
         scored = network.score_videos(store, wanted, int(params.crops), rule.tail)
         for key, of_snippets in zip(left, scored, strict=True):
@@ -145,13 +150,24 @@ def test(
                 finished.update()
                 progress(len(finished.scores.keys() & starts), len(videos))
         if not here.is_first:
+            if starts.keys() <= finished.written:  # the first process has come to its end
+                finished.delete()
             return None
         while missing := starts.keys() - finished.scores:
             progress(len(videos) - len(missing), len(videos))
             time.sleep(_POLL_S)
             finished.update()
         scores = np.stack([finished.scores[key] for key in videos])
-    return Tested(tuple(videos), scores, facts, pooling, split)
+    return Tested(tuple(videos), scores, facts, pooling, settings, computed)
+
+
+def _resumed_words(out: Path | None, finished: Finished, wanted: Collection[str]) -> str:
+    """Return the line that says what a test that resumes has."""
+    of = counted(len(wanted), "video")
+    if finished.written.issuperset(wanted):
+        return f"{out} has the scores of {of} already: there is nothing to compute"
+    path = out if out and finished.written else out and partial_of(out)
+    return f"going on: {path} has {len(finished.scores.keys() & set(wanted))} of {of}"
 
 
 def _finite(scores: NDArray[np.float64], video_id: str, amp: str) -> NDArray[np.float64]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from command import in_process  # noqa: E402
 from tsn.training import PROGRAM, environment, job, run  # noqa: E402
 
 from flowpipe.errors import FormatError, UsageError  # noqa: E402
-from flowpipe.evaluation import read_facts, read_h5  # noqa: E402
+from flowpipe.evaluation import read_facts, read_h5, write_scores  # noqa: E402
 from flowpipe.tsn import test as testing  # noqa: E402
 from flowpipe.tsn.finished import Finished, partial_of  # noqa: E402
 from flowpipe.tsn.run_folder import LAST, read_checkpoint, save  # noqa: E402
@@ -24,8 +26,8 @@ from flowpipe.tsn.run_folder import LAST, read_checkpoint, save  # noqa: E402
 SETTINGS = {"weights": "a", "test": {"crops": "10", "snippets": 25}}
 
 
-def kept(path: Path, settings: dict = SETTINGS) -> dict[str, list[float]]:
-    with Finished(path, settings) as finished:
+def kept(out: Path, settings: dict = SETTINGS) -> dict[str, list[float]]:
+    with Finished(out, settings) as finished:
         return {key: scores.tolist() for key, scores in finished.scores.items()}
 
 
@@ -35,10 +37,10 @@ def test_the_file_is_whole_wherever_a_writer_is_killed(tmp_path: Path) -> None:
         for key, scores in videos.items():
             finished.add(key, np.array(scores))
     assert kept(whole) == videos, "each bit of a score is kept"
-    content, cut = whole.read_bytes(), tmp_path / "cut"
+    content, cut = partial_of(whole).read_bytes(), tmp_path / "cut"
     ends = [k for k, byte in enumerate(content) if byte == ord("\n")]
     for size in range(len(content) + 1):
-        cut.write_bytes(content[:size])
+        partial_of(cut).write_bytes(content[:size])
         there = max(0, sum(end < size for end in ends) - 1)
         assert kept(cut) == dict(list(videos.items())[:there])
         with Finished(cut, SETTINGS) as finished:
@@ -53,10 +55,10 @@ def test_damaged_lines_are_skipped(tmp_path: Path) -> None:
     with Finished(path, SETTINGS) as finished:
         for k in range(3):
             finished.add(str(k), np.full(2, k / 7))
-    content = bytearray(path.read_bytes())
+    content = bytearray(partial_of(path).read_bytes())
     start = content.index(b'"1"')
     content[start + 10] ^= 1
-    path.write_bytes(content)
+    partial_of(path).write_bytes(content)
     assert set(kept(path)) == {"0", "2"}
 
 
@@ -72,15 +74,15 @@ def test_processes_see_what_others_add(tmp_path: Path) -> None:
 
 
 def test_another_test_and_other_files_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "scores.h5.partial"
-    kept(path)
+    out = tmp_path / "scores.h5"
+    kept(out)
     other = {**SETTINGS, "test": {"crops": "5", "snippets": 25}}
     with pytest.raises(UsageError, match=r'another test: test.crops is "10" there and "5" here'):
-        kept(path, other)
-    path.write_bytes(b"my notes\n")
+        kept(out, other)
+    partial_of(out).write_bytes(b"my notes\n")
     with pytest.raises(FormatError, match="is no file of finished videos"):
-        kept(path)
-    assert path.read_bytes() == b"my notes\n"
+        kept(out)
+    assert partial_of(out).read_bytes() == b"my notes\n"
     with pytest.raises(UsageError, match="cannot keep finished videos in"):
         kept(tmp_path / "none" / "x")
 
@@ -103,7 +105,7 @@ def test_an_interrupted_test_goes_on_in_two_processes(store: Path, tmp_path: Pat
         if finished == 5:
             raise Stopped
 
-    half = testing.TestJob(store, wanted.run, "all", partial=partial_of(out))
+    half = testing.TestJob(store, wanted.run, "all", out=out)
     with pytest.raises(Stopped):
         testing.test(half, stop)
     assert partial_of(out).exists() and not out.exists()
@@ -127,6 +129,87 @@ def test_an_interrupted_test_goes_on_in_two_processes(store: Path, tmp_path: Pat
     assert one.video_ids == other.video_ids
     np.testing.assert_allclose(other.values, one.values, rtol=1e-5, atol=1e-6)
     assert read_facts(alone) == read_facts(out)
+
+
+@pytest.fixture(scope="module")
+def finished(store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A run, and the scores of its finished test."""
+    folder = tmp_path_factory.mktemp("finished")
+    wanted = job(store, folder, end=1)
+    run(wanted)
+    done = in_process("test", store, wanted.run, "-o", folder / "scores.h5", "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    return wanted.run, folder / "scores.h5"
+
+
+def test_a_finished_test_is_not_computed_again(store: Path, finished: tuple[Path, Path]) -> None:
+    folder, out = finished
+    before = read_h5(out)
+    done = in_process("test", store, folder, "-o", out, "--device", "cpu")
+    assert done.returncode == 0 and "mean class accuracy" in done.stdout
+    assert f"{out} has the scores of 3 videos already: there is nothing to compute" in done.stderr
+    assert "testing videos" not in done.stderr and "peak memory" not in done.stderr
+    np.testing.assert_array_equal(read_h5(out).values, before.values)
+    assert not partial_of(out).exists()
+
+
+def test_the_scores_of_another_test_are_not_overwritten(
+    store: Path, finished: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder, out = finished
+    before = out.read_bytes()
+    for more, what in (
+        (("--crops", 5), 'test.crops is "10" there and "5" here'),
+        (("--split", "all"), 'split_name is "test1" there and "all" here'),
+        (("--amp", "bf16"), 'amp is "off" there and "bf16" here'),
+    ):
+        done = in_process("test", store, folder, "-o", out, "--device", "cpu", *more)
+        assert done.returncode == 2
+        assert f"{out} has the scores of another test: {what}; delete it to" in done.stderr
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    values = read_checkpoint(other / LAST)
+    values["model"]["new_fc.bias"] += 1
+    save(other / LAST, values)
+    done = in_process("test", store, other, "-o", out, "--device", "cpu")
+    assert done.returncode == 2 and "another test: network is" in done.stderr
+    assert out.read_bytes() == before and not partial_of(out).exists()
+    notes = tmp_path / "notes.h5"
+    notes.write_text("mine")
+    done = in_process("test", store, folder, "-o", notes, "--device", "cpu")
+    assert done.returncode == 2 and "delete it, or choose another -o" in done.stderr
+    assert notes.read_text() == "mine"
+
+
+def test_videos_that_the_store_has_got_since_are_added(
+    store: Path, finished: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder, out = finished
+    scores, fewer = read_h5(out), tmp_path / "scores.h5"
+    known = replace(
+        scores, video_ids=scores.video_ids[1:], values=scores.values[1:] + 1,
+        positives=scores.positives[1:],
+    )  # fmt: skip
+    write_scores(fewer, known, read_facts(out))
+    done = in_process("test", store, folder, "-o", fewer, "--device", "cpu")
+    assert done.returncode == 0 and f"going on: {fewer} has 2 of 3 videos" in done.stderr
+    again = read_h5(fewer)
+    assert again.video_ids == scores.video_ids
+    np.testing.assert_array_equal(again.values[1:], known.values)
+    np.testing.assert_array_equal(again.values[0], scores.values[0])
+
+
+def test_a_process_that_starts_after_the_end_leaves_nothing(
+    store: Path, finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first process found all scores in the partial file, wrote OUT and deleted the file."""
+    folder, out = finished
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    steps: list[int] = []
+    late = testing.TestJob(store, folder, out=out)
+    assert testing.test(late, lambda done, total: steps.append(done)) is None
+    assert not steps and not partial_of(out).exists()
 
 
 def test_scores_that_are_not_finite_are_refused(store: Path, tmp_path: Path) -> None:

@@ -161,11 +161,13 @@ def test_the_file_and_the_command_name_the_consensus(
     np.testing.assert_allclose(read_h5(out).values[0], wanted, rtol=1e-6)
     assert np.abs(wanted - one.scores.mean((0, 1))).max() > 1e-4, "the average is another"
 
+    out = tmp_path / "top_k.h5"
     done = in_process("test", store, run_of, "-o", out, "--consensus", "top_k", "--top-k", 2)
     assert "snippets by top_k of the 2 highest (trained with attention)" in done.stderr
     assert read_facts(out)["consensus"]["top_k"] == 2
     assert read_facts(out)["test"]["consensus"] == "top_k"
 
+    out = tmp_path / "mtwi.h5"
     done = in_process("test", store, run_of, "-o", out, "--protocol", "mtwi", "--rate", 5)
     assert "max of crops, then windows by attention (as trained), M-TWI code" in done.stderr
     assert read_facts(out)["test"]["rate_hz"] == 5
