@@ -54,15 +54,18 @@ def _accuracy(scores: FloatArray, positives: BoolArray) -> Result:
     figures = {
         "mean class accuracy": float(np.nanmean(by_class)),
         "accuracy": hit_rate(scores, positives, 1),
-        "top-5 accuracy": hit_rate(scores, positives, 5),
     }
+    if scores.shape[1] > 5:  # else every video is a hit
+        figures["top-5 accuracy"] = hit_rate(scores, positives, 5)
     return Result(figures, by_class)
 
 
 def _kinetics(scores: FloatArray, positives: BoolArray) -> Result:
     result = _accuracy(scores, positives)
     order = ("accuracy", "top-5 accuracy", "mean class accuracy")
-    return Result({name: result.figures[name] for name in order}, result.by_class)
+    return Result(
+        {name: result.figures[name] for name in order if name in result.figures}, result.by_class
+    )
 
 
 def _precisions(

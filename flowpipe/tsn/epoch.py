@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
+
+from flowpipe.words import counted
 
 MEASURED = 3
 """Figures of a batch that the device sums up: loss, correct top-1, correct top-5."""
+_TOP = 5
+"""Number of classes up to which every class is among the five of highest score."""
 
 
 @dataclass
@@ -28,16 +33,28 @@ class Sums:
     gradient_norm: float = 0.0
     """Sum of the finite L2 norms of the gradient before clipping."""
     norms: float = 0.0
-    """Number of norms in `gradient_norm`: steps, less those that fp16's scaler leaves out."""
+    """Number of norms in `gradient_norm`."""
+    skipped: float = 0.0
+    """Steps that fp16's loss scaler skipped because the gradient overflowed."""
+    skipped_videos: float = 0.0
+    """Videos of the skipped steps; their losses and hits are not in the sums."""
 
     def __iadd__(self, other: Sums) -> Sums:
         for one in fields(self):
             setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
         return self
 
+    def without_figures(self) -> Sums:
+        """Return the sums of a skipped step: without the losses and hits of an overflow."""
+        return replace(
+            self, loss=0.0, right=0.0, right_in_5=0.0, skipped=1.0, skipped_videos=self.videos
+        )
+
     def means(self) -> dict[str, float]:
-        """Return loss, accuracy and top5 by video."""
-        videos = max(1.0, self.videos)
+        """Return loss, accuracy and top5 by video; nan if all steps were skipped."""
+        videos = self.videos - self.skipped_videos
+        if not videos:
+            return dict.fromkeys(("loss", "accuracy", "top5"), math.nan if self.skipped else 0.0)
         return {
             "loss": self.loss / videos,
             "accuracy": self.right / videos,
@@ -92,25 +109,23 @@ def row_of(
         "snippets_per_s": trained.snippets_per_s(segments, world),
         "gradient_norm": trained.mean_norm,
         "peak_memory_mb": round(peak_memory_mb, 1),
+        "skipped_steps": round(trained.skipped),
     }
     if validated is not None:
         row |= {f"val_{name}": value for name, value in validated.items()}
     return row
 
 
-def words_of(row: Mapping[str, Any], epochs: int) -> str:
+def words_of(row: Mapping[str, Any], epochs: int, classes: int) -> str:
     """Return the row of an epoch as a line, with the time that is left."""
-    words = (
-        f"epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.4f}, accuracy "
-        f"{row['train_accuracy']:.3f}, top-5 {row['train_top5']:.3f}"
+    trained, validated = (
+        {name.removeprefix(start): value for name, value in row.items() if name.startswith(start)}
+        for start in ("train_", "val_")
     )
-    if "val_loss" in row:
-        words += (
-            f"; validation loss {row['val_loss']:.4f}, accuracy {row['val_accuracy']:.3f}, top-5 "
-            f"{row['val_top5']:.3f}"
-        )
-    if "val_map" in row:
-        words += f", mAP {row['val_map']:.3f}"
+    words = f"epoch {row['epoch']}/{epochs}: {_words_of_figures(trained, classes)}"
+    words += _words_of_skipped(row["skipped_steps"])
+    if validated:
+        words += f"; validation {_words_of_figures(validated, classes)}"
     left_s = (epochs - row["epoch"]) * row["seconds"]
     return words + (
         f"; {row['snippets_per_s']:.0f} snippets/s, waited for data "
@@ -120,14 +135,34 @@ def words_of(row: Mapping[str, Any], epochs: int) -> str:
 
 
 def words_of_steps(
-    sums: Sums, *, step: int, steps: int, count: int, segments: int, world: int, lr: float
+    sums: Sums,
+    *,
+    step: int,
+    steps: int,
+    count: int,
+    segments: int,
+    world: int,
+    lr: float,
+    classes: int,
 ) -> str:
     """Return the last `count` steps as a line, with the time that is left."""
-    mean = sums.means()
     left_s = (steps - step) * sums.seconds / world / max(1, count)
     return (
-        f"step {step} of {steps}: loss {mean['loss']:.4f}, accuracy {mean['accuracy']:.3f}, top-5 "
-        f"{mean['top5']:.3f}, gradient norm {sums.mean_norm:.3g}, lr {lr:g}; "
+        f"step {step} of {steps}: {_words_of_figures(sums.means(), classes)}, gradient norm "
+        f"{sums.mean_norm:.3g}, lr {lr:g}{_words_of_skipped(round(sums.skipped))}; "
         f"{sums.snippets_per_s(segments, world):.0f} snippets/s, waited for data "
         f"{100 * sums.stall_share:.0f} %, {left_s / 60:.0f} min left"
     )
+
+
+def _words_of_figures(figures: Mapping[str, float], classes: int) -> str:
+    """Return loss, accuracy, top-5 and mAP in words, those that say something."""
+    words = f"loss {figures['loss']:.4f}, accuracy {figures['accuracy']:.3f}"
+    if classes > _TOP:
+        words += f", top-5 {figures['top5']:.3f}"
+    return words + (f", mAP {figures['map']:.3f}" if "map" in figures else "")
+
+
+def _words_of_skipped(steps: int) -> str:
+    """Return how many steps fp16 skipped, in words; empty if none."""
+    return f", {counted(steps, 'step')} skipped (fp16 overflow)" if steps else ""

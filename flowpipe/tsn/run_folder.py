@@ -27,7 +27,7 @@ LAST, BEST, OF_EPOCH, EMA = "last.pt", "best.pt", "epoch-{:03d}.pt", "ema.pt"
 COLUMNS = (
     "epoch", "step", "lr", "train_loss", "train_accuracy", "train_top5", "val_loss", "val_accuracy",
     "val_top5", "val_map", "seconds", "stall_share", "snippets_per_s", "gradient_norm",
-    "peak_memory_mb",
+    "peak_memory_mb", "skipped_steps",
 )  # fmt: skip
 
 
@@ -151,10 +151,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         values["model"]
     except FileNotFoundError as error:
         hint = "; only runs whose recipe has schedule.ema have one" if path.name == EMA else ""
-        raise FormatError(f"no checkpoint at {path}{hint}") from error
+        raise FormatError(f"no checkpoint at {path}{hint}; {there_are(path.parent)}") from error
     except Exception as error:  # whatever damage makes of a pickle
         raise FormatError(f"{path} cannot be read as a checkpoint: {reason_of(error)}") from error
     return values
+
+
+def there_are(run: Path) -> str:
+    """Return in words which checkpoints a run has."""
+    names = sorted(path.stem for path in run.glob("*.pt"))
+    if not names:
+        return "the run has no checkpoint yet: run flowpipe train"
+    return f"the run has {', '.join(names)}"
 
 
 def reason_of(error: Exception) -> str:

@@ -231,12 +231,16 @@ class Trainer:
             self.step_log.add(rows)
         if self.board:
             self.board.write_steps(rows)
+        scaler = self.learner.scaler
         for step, sums in read:
-            # The weights are not finite any more; but fp16's scaler leaves such a step out.
-            if not math.isfinite(sums.loss) and not self.learner.scaler.is_enabled():
+            # fp16's scaler skips a step that overflows and halves its scale, which is 1 in other
+            # precisions. With no scale left to halve the weights are not finite.
+            if not math.isfinite(sums.loss) and scaler.get_scale() <= 1:
                 raise FlowpipeError(
                     f"the loss is {sums.loss} at step {step.number}; is lr {step.lr:g} too large?"
                 )
+            if scaler.is_enabled() and not sums.norms:
+                sums = sums.without_figures()
             self.state.sums += sums
             self.recent += sums
             self.recent_steps += 1
@@ -247,7 +251,7 @@ class Trainer:
             words_of_steps(
                 self.recent, step=self.state.step, steps=self.schedule.steps,
                 count=self.recent_steps, segments=self.stream.segments,
-                world=self.processes.world, lr=lr,
+                world=self.processes.world, lr=lr, classes=len(self.facts.class_names),
             )
         )  # fmt: skip
         self.recent, self.recent_steps = Sums(), 0
@@ -268,7 +272,7 @@ class Trainer:
             world=self.processes.world, peak_memory_mb=peak_memory_mb(self.processes.device),
             lr=self.stream.schedule.lr * self.schedule.factor(self.state.step - 1),
         )  # fmt: skip
-        self.tell(words_of(row, self.schedule.epochs))
+        self.tell(words_of(row, self.schedule.epochs, len(self.facts.class_names)))
         self.state.rows.append(row)
         if self.board:
             self.board.write(row)
@@ -319,7 +323,11 @@ class Trainer:
         self.learner.restore(values)
         sums = Sums(**values["sums"])
         self.state = State(values["step"], values["best"], values["rows"], sums)
-        self.tell(f"going on at step {self.state.step} of {self.schedule.steps}")
+        if self.state.step >= self.schedule.steps:
+            steps = counted(self.schedule.steps, "step")
+            self.tell(f"the run is finished: {steps} are done and none is left")
+        else:
+            self.tell(f"going on at step {self.state.step} of {self.schedule.steps}")
 
     def _batches(self, count: int, *, shuffle: bool) -> Batches:
         return Batches(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from flowpipe.errors import FormatError
 from flowpipe.tsn.caffemodel import is_caffemodel, read_caffemodel
-from flowpipe.tsn.run_folder import LAST, RUN_FILE, RunFacts, reason_of
+from flowpipe.tsn.run_folder import LAST, RUN_FILE, RunFacts, reason_of, there_are
 from flowpipe.words import counted, some
 
 Weights = dict[str, Tensor]
@@ -57,7 +57,8 @@ def open_weights(path: Path) -> WeightFile:
     try:
         content = _content(path)
     except FileNotFoundError as error:
-        raise FormatError(f"no weights at {path}") from error
+        hint = f"; {there_are(path.parent)}" if (path.parent / RUN_FILE).exists() else ""
+        raise FormatError(f"no weights at {path}{hint}") from error
     except Exception as error:  # whatever a file that is no pickle makes of its reader
         raise FormatError(
             f"{path} cannot be read as weights: wanted a file that torch.save wrote, or a "

@@ -45,6 +45,9 @@ def test_a_killed_run_goes_on_with_the_same_curve(store: Path, tmp_path: Path) -
         assert process.wait() == -signal.SIGKILL, "it was done before it was killed"
     done = in_process(*broken[2:])
     assert done.returncode == 0 and "going on at step" in done.stderr
+    again = in_process(*broken[2:])
+    assert again.returncode == 0 and "going on" not in again.stderr
+    assert "the run is finished: 240 steps are done and none is left" in again.stderr
     for name in ("log.csv", STEP_LOG):
         assert curve(tmp_path / "whole", name) == curve(tmp_path / "broken", name)
     assert_same_weights(tmp_path / "whole", tmp_path / "broken")

@@ -15,6 +15,7 @@ from torch.nn import functional  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from tsn.training import assert_same_weights, curve, job, run  # noqa: E402
 
+from flowpipe.errors import FlowpipeError  # noqa: E402
 from flowpipe.evaluation import read_facts  # noqa: E402
 from flowpipe.tsn import device  # noqa: E402
 from flowpipe.tsn.clips import Batch  # noqa: E402
@@ -98,12 +99,14 @@ def test_a_compiled_network_is_the_same_network(
 def test_steps_are_told_and_logged(store: Path, tmp_path: Path) -> None:
     wanted = job(store, tmp_path, end=4, log_every=5, validate_every=4)
     told = run(wanted)
+    rows, epochs = curve(wanted.run, STEP_LOG), curve(wanted.run)
     lines = [line for line in told if line.startswith("step ")]
     assert [line.partition(":")[0] for line in lines] == ["step 5 of 12", "step 10 of 12"]
-    assert "gradient norm" in lines[0] and "top-5 1.000" in lines[0]
+    assert "gradient norm" in lines[0]
+    assert "top-5" not in "".join(told), "of three classes each is among the first five"
+    assert "skipped" not in "".join(told) and {row["skipped_steps"] for row in epochs} == {"0"}
     assert told[0].startswith("device: cpu, ")
     assert any("peak memory" in line for line in told)
-    rows, epochs = curve(wanted.run, STEP_LOG), curve(wanted.run)
     assert [int(row["step"]) for row in rows] == list(range(1, 13))
     for k, epoch in enumerate(epochs):  # three steps of 4, 4 and 1 videos
         own = rows[3 * k : 3 * k + 3]
@@ -150,6 +153,51 @@ def test_a_loss_that_is_not_finite_names_its_step(store: Path, tmp_path: Path) -
     assert [row["loss"] == "nan" for row in curve(wanted.run, STEP_LOG)] == [False, True, False]
 
 
+def overflowing(trainer: Trainer, *numbers: int) -> list[str]:
+    """Let logits overflow in some steps of a run, and train it; what it says."""
+    told: list[str] = []
+    plain, count = trainer.learner.step, 0
+    bias = trainer.learner.model.new_fc.bias.data
+
+    def step(batch: Batch, size: int) -> torch.Tensor:
+        nonlocal count
+        count += 1
+        if count not in numbers:
+            return plain(batch, size)
+        kept = bias.clone()
+        bias[0] = torch.inf
+        figures = plain(batch, size)
+        bias[:] = kept
+        return figures
+
+    trainer.tell, trainer.learner.step = told.append, step
+    trainer.run()
+    return told
+
+
+def test_steps_that_fp16_skips_are_counted_and_in_no_mean(store: Path, tmp_path: Path) -> None:
+    wanted = job(store, tmp_path, end=3, log_every=3, amp="fp16")
+    told = overflowing(trainer_of(wanted)[0], 2, 7, 8, 9)
+    rows, epochs = curve(wanted.run, STEP_LOG), curve(wanted.run)
+    assert [row["loss"] for row in rows].count("nan") == 4
+    assert [row["skipped_steps"] for row in epochs] == ["1", "0", "3"]
+    mean = np.average([float(rows[k]["loss"]) for k in (0, 2)], weights=[4, 1])
+    assert float(epochs[0]["train_loss"]) == pytest.approx(mean)
+    assert epochs[2]["train_loss"] == "nan", "no step is left to take the mean of"
+    said = [line.partition(";")[0] for line in told if "skipped" in line]
+    assert [line.partition(":")[0] for line in said] == [
+        "step 3 of 9", "epoch 1/3", "step 9 of 9", "epoch 3/3",
+    ]  # fmt: skip
+    assert f"loss {mean:.4f}" in said[1] and said[1].endswith(", 1 step skipped (fp16 overflow)")
+    assert said[3].endswith(", 3 steps skipped (fp16 overflow)")
+
+
+def test_fp16_does_not_skip_for_ever(store: Path, tmp_path: Path) -> None:
+    trainer, _ = trainer_of(job(store, tmp_path, end=20, amp="fp16"))
+    with pytest.raises(FlowpipeError, match=r"the loss is nan at step \d+; is lr"):
+        overflowing(trainer, *range(3, 61))
+
+
 def test_checkpoints_of_epochs_are_kept(store: Path, tmp_path: Path) -> None:
     wanted = job(store, tmp_path, end=5, keep_every=2)
     run(wanted)
@@ -160,7 +208,14 @@ def test_checkpoints_of_epochs_are_kept(store: Path, tmp_path: Path) -> None:
     done = in_process(*test, "epoch-002")
     assert done.returncode == 0, done.stderr
     assert read_facts(tmp_path / "scores.h5")["modality"] == "rgb"
-    assert "no checkpoint at" in in_process(*test, "epoch-003").stderr
+    assert read_checkpoint(wanted.run / kept[1])["step"] == 12
+    there = "epoch-003.pt; the run has best, epoch-002, epoch-004, last"
+    assert there in in_process(*test, "epoch-003").stderr
+    (wanted.run / LAST).unlink()
+    lost = ["train", store, "--modality", "rgb", "-o", tmp_path / "b", "--weights", wanted.run]
+    recipe = ("--recipe", tmp_path / "recipe.yaml")
+    done = in_process(*lost, *recipe)
+    assert "last.pt; the run has best, epoch-002, epoch-004" in done.stderr
     assert "'../x' is none of best, last, ema" in in_process(*test, "../x").stderr
 
 
