@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Literal
 
 from flowpipe.modality import MODALITIES
@@ -246,6 +247,26 @@ class StreamParams:
             raise ValueError("augment.mixup mixes videos of a batch: set schedule.batch_size to 2")
         if self.consensus == "top_k" and self.top_k > self.segments:
             raise ValueError(f"top_k {self.top_k} of {self.segments} segments is impossible")
+
+    def without_effect(self) -> list[str]:
+        """Return the settings that differ from their defaults and have no effect, a line each."""
+        resized, default = self.augment.crops == "resized", StreamParams()
+        crops, optimiser = f"augment.crops {self.augment.crops}", self.schedule.optimiser
+        unused = (
+            ("augment.scales", resized, crops),
+            ("augment.area", not resized, crops),
+            ("augment.aspect", not resized, crops),
+            ("schedule.betas", optimiser == "sgd", "schedule.optimiser sgd"),
+            ("schedule.momentum", optimiser == "adamw", "schedule.optimiser adamw"),
+            ("schedule.lr_decay", self.schedule.lr_policy == "cosine", "schedule.lr_policy cosine"),
+            ("schedule.warmup_factor", not self.schedule.warmup, "schedule.warmup 0"),
+            ("top_k", self.consensus != "top_k", f"consensus {self.consensus}"),
+        )
+        return [
+            f"{name} has no effect with {why}"
+            for name, is_unused, why in unused
+            if is_unused and attrgetter(name)(self) != attrgetter(name)(default)
+        ]
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,11 @@ from flowpipe.recipe_file import read_recipe
 )
 @click.option("--recipe", help="Name or file.  [default: the data set's own]")
 @click.option("--set", "settings", multiple=True, help="As --set train.streams.rgb.dropout=0.5.")
-@click.option("--weights", metavar="FILE", help="ImageNet weights of the backbone.")
+@click.option(
+    "--weights",
+    metavar="RUN|FILE",
+    help="Run, checkpoint or ImageNet weights that each stream begins with, as flowpipe train.",
+)
 @click.option("--also", metavar="STORE", help="Train on its videos too, as on UCF101 for THUMOS14.")
 @click.option("--workers", default=4, show_default=True, help="Of the extraction.")
 @click.option("--gpus", default=0, show_default=True, help="For extraction, training, testing.")

@@ -6,6 +6,7 @@ import pytest
 
 from flowpipe import recipe
 from flowpipe.errors import RecipeError
+from flowpipe.recipe_file import known_names, read_recipe
 from flowpipe.train_recipe import StreamParams, TrainRecipe
 
 
@@ -114,3 +115,32 @@ def test_timm_s_models_are_taken_by_name():
 def test_cosine_needs_no_word_about_steps():
     made = build(streams={"rgb": {"schedule": {"lr_policy": "cosine", "end": 20}}})
     assert made.streams["rgb"].schedule.end == 20
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"augment": {"crops": "resized", "scales": [1]}}, "augment.scales has no effect with aug"),
+        ({"augment": {"crops": "resized", "area": [0.5, 1]}}, None),
+        ({"augment": {"crops": "13", "aspect": [1, 1]}}, "augment.aspect has no effect with aug"),
+        ({"augment": {"area": [0.5, 1]}}, "augment.area has no effect with augment.crops 13"),
+        ({"schedule": {"betas": [0.8, 0.9]}}, "schedule.betas has no effect with schedule.opt"),
+        ({"schedule": {"optimiser": "adamw", "momentum": 0.8}}, "schedule.momentum has no effect"),
+        ({"schedule": {"lr_policy": "cosine", "lr_decay": 0.5}}, "schedule.lr_decay has no effect"),
+        ({"schedule": {"warmup_factor": 0.5}}, "schedule.warmup_factor has no effect with"),
+        ({"schedule": {"warmup": 3, "warmup_factor": 0.5}}, None),
+        ({"top_k": 2}, "top_k has no effect with consensus average"),
+        ({"consensus": "top_k", "top_k": 2}, None),
+    ],
+)
+def test_a_setting_without_effect_is_said(values, said):
+    lines = build(streams={"rgb": values}).streams["rgb"].without_effect()
+    assert len(lines) == (said is not None)
+    assert not lines or lines[0].startswith(said)
+
+
+@pytest.mark.parametrize("name", known_names())
+def test_every_setting_of_our_recipes_has_an_effect(name):
+    train = read_recipe(name).build()[1]
+    assert train is not None
+    assert [line for stream in train.streams.values() for line in stream.without_effect()] == []

@@ -66,7 +66,8 @@ def test_many_names_are_searched_in_bounded_time():
 NOUNS = (
     "video|frame|image|shard|file|class name|id|part|pair|problem|check|worker|folder|split|name|"
     "score|weighting|warning|span|stream|sample|epoch|GPU|weight|row|line|label|crop|snippet|step|"
-    "field|packet|timestamp|process(?=es)|class(?=es)|stretch(?=es)|match(?=es)|pass(?=es)"
+    "field|packet|timestamp|channel|column|byte|path|core|number|process(?=es)|class(?=es)|"
+    "stretch(?=es)|match(?=es)|pass(?=es)"
 )
 PLURAL = re.compile(rf" (?:[a-z]+ )?(?:{NOUNS})e?s\b|.*\(s\)")
 
@@ -79,6 +80,9 @@ ALLOWED = {
     "{len(shard.pts_s)} timestamps": "an empty shard is never published",
     "{len(pts)} timestamps must be finite and strictly increasing": "one is always increasing",
     "{len(ids)} ids and scores of ": "a bug of the caller, which no user meets",
+    "{most_bytes} bytes it may have": "a limit of thousands",
+    "{length} bytes: ": "above a limit of hundreds",
+    "{count} bytes at ": "a table, which has more",
 }
 
 
@@ -93,7 +97,9 @@ def counts_without_their_noun(source: str) -> list[str]:
                 continue
             name = ast.unparse(value.value)
             count = "join(" not in name and re.search(
-                r"len\(|count|\.sum\(|^(videos|frames|images|files|workers)$", name
+                r"len\(|count|\.sum\(|length|complete|expected|_bytes$|^(videos|frames|images|files|"
+                r"workers|channels|cores|width|height|done|old|new)$|\.channels$",
+                name,
             )
             if PLURAL.match(text.value) and count and not name.startswith("counted("):
                 found.append(f"{node.lineno}: {{{name}}}{text.value}")
@@ -101,6 +107,7 @@ def counts_without_their_noun(source: str) -> list[str]:
 
 
 def test_the_search_for_counts_finds_them():
+    assert counts_without_their_noun('f"{stream.snippet_length} images a snippet"')
     assert counts_without_their_noun('f"{len(a)} videos are here"') == [
         "1: {len(a)} videos are here"
     ]

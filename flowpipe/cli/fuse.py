@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -34,7 +35,8 @@ SWEPT = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 @click.argument("files", nargs=-1, required=True, type=THERE)
 @WEIGHTS_OPTION
 @click.option("--softmax", is_flag=True,
-              help="Fuse softmax probabilities, as mmaction2 may, instead of logits, as TSN.",
+              help="Fuse probabilities, as mmaction2 may, instead of logits, as TSN: the softmax, "
+              "or the sigmoid of a network that was trained with bce.",
               )  # fmt: skip
 @click.option("--sweep", is_flag=True,
               help="Try many weights too. The best is chosen on the very videos that it is "
@@ -57,9 +59,12 @@ def fuse(
     flowpipe fuse rgb.h5 flow.h5 warped.h5 --weights 1,1,0.5 -o all.h5
     """
     streams = [read_h5(path) for path in files]
-    if softmax:
-        streams = [probabilities(scores) for scores in streams]
     of_files = [read_facts(path) for path in files]
+    if softmax:
+        streams = [
+            probabilities(scores, by_class=_is_by_class(own))
+            for scores, own in zip(streams, of_files, strict=True)
+        ]
     facts = of_files[0]
     chosen, origin = weights_of(weights, of_files)
     if streams[0].positives is None:
@@ -74,7 +79,7 @@ def fuse(
     rows = [(str(path), figures(s)) for path, s in zip(files, streams, strict=True)]
     if len(streams) > 1:
         rows.append((f"fused {_listed(chosen)}", figures(total)))
-        say(f"weights {_listed(chosen)} from {origin}")
+        say(f"weights {_listed(chosen)} ({origin})")
     names = list(rows[0][1].figures)
     print_table(
         ((row, *(f"{100 * result.figures[n]:.2f}" for n in names)) for row, result in rows),
@@ -95,6 +100,13 @@ def fuse(
             raise UsageError(f"-o {out}: wanted a name that ends in .h5")
         write_scores(out, total, {**facts, "fused": [str(p) for p in files], "weights": chosen})
         say(f"wrote {out}")
+
+
+def _is_by_class(facts: Mapping[str, Any]) -> bool:
+    """Return whether the run of a file of scores was trained class by class."""
+    stream = facts.get("stream")
+    loss = stream.get("loss") if isinstance(stream, Mapping) else None
+    return isinstance(loss, Mapping) and loss.get("name") == "bce"
 
 
 def _listed(weights: Sequence[float]) -> str:

@@ -90,7 +90,7 @@ def predict(
     facts = same_classes(runs)
     of_runs, origin = weights_of(weights, [recipes.plain(one) for one in facts])
     if weights is None and len(runs) > 1:
-        say(f"weights {','.join(f'{weight:g}' for weight in of_runs)} from {origin}")
+        say(f"weights {', '.join(f'{weight:g}' for weight in of_runs)} ({origin})")
     params = test_params(facts[0].test, **changed)
     plans = _extractions(runs, facts, recipe_file)
     network_device, began = chosen_device(device), time.monotonic()
@@ -177,7 +177,8 @@ def _extracted(video: Place, recipe: ExtractRecipe, store: Path, device: str) ->
     )  # fmt: skip
     record = VideoRecord("video", str(video.absolute() if isinstance(video, Path) else video))
     dataset = Dataset("list", (), (record,))
-    extract(plan_run(dataset, recipe, options), dataset, {}, recipe, options, stderr())
+    plan = plan_run(dataset, recipe, options)
+    extract(plan, dataset, {}, recipe, options, stderr(), failures=False)
     damage = [entry.outcome for entry in Quarantine(store).read()]
     if record.video_id not in open_store(store).videos:
         reason = damage[0] if damage else None

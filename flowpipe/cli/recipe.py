@@ -7,7 +7,7 @@ import click
 from flowpipe import recipe as recipes
 from flowpipe.cli import Group
 from flowpipe.cli.paths import RECIPE
-from flowpipe.cli.screen import print_table, write_line
+from flowpipe.cli.screen import print_table, say, write_line
 from flowpipe.recipe_file import known_names, read_recipe
 
 _NAME = click.argument("name", type=RECIPE, metavar="NAME|FILE")
@@ -49,4 +49,7 @@ def check(name: str, settings: tuple[str, ...]) -> None:
     found = read_recipe(name)
     extract, train = found.build(settings)
     sections = "extract" if train is None else "extract and train"
+    for name, stream in train.streams.items() if train else ():
+        for line in stream.without_effect():
+            say(f"warning: train.streams.{name}: {line}")
     write_line(f"{found.path} is right: {sections}; digest of extract {recipes.digest(extract)}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from flowpipe.datasets.ids import escape, id_of, without_extension
 from flowpipe.errors import DatasetError
 from flowpipe.remote import Place, Url, is_url, place
-from flowpipe.words import near
+from flowpipe.words import counted, near
 
 _DRIVE = re.compile(r"([A-Za-z]):[\\/]+")
 _SHARE = re.compile(r"\\\\[^\\]+\\")
@@ -91,9 +91,9 @@ class ListPaths:
         if not outside:
             return ""
         text = (
-            f"{len(outside)} of {count} paths of the list do not lie below {self.base}, so the id "
-            f"of each is its whole path (first: {id_of(outside[0].lstrip('/'))}) and changes when "
-            "the videos move"
+            f"{len(outside)} of {counted(count, 'path')} of the list do not lie below {self.base}, "
+            f"so the id of each is its whole path (first: {id_of(outside[0].lstrip('/'))}) and "
+            "changes when the videos move"
         )
         if is_url(outside[0]):
             return f"{text}; add --root with a folder above them for ids relative to it"

@@ -27,9 +27,9 @@ def sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return made
 
 
-def probabilities(scores: Scores) -> Scores:
-    """The softmax of the scores of each video."""
-    return replace(scores, values=softmax(scores.values))
+def probabilities(scores: Scores, *, by_class: bool = False) -> Scores:
+    """Return the softmax of the scores of each video, or with `by_class` their sigmoid."""
+    return replace(scores, values=(sigmoid if by_class else softmax)(scores.values))
 
 
 def fused(streams: Sequence[Scores], weights: Sequence[float]) -> Scores:

@@ -154,7 +154,7 @@ def _parse_text(file: Path) -> tuple[NDArray[np.float64], ...]:
         if len(numbers) % 5:
             raise DatasetError(
                 f"{where}: wanted 5 numbers per box (x1 y1 x2 y2 score) after the frame number, "
-                f"got {len(numbers)} numbers"
+                f"got {counted(len(numbers), 'number')}"
             )
         if expected is not None and frame != expected:
             raise DatasetError(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from flowpipe.errors import FormatError
 from flowpipe.whole import write_whole
+from flowpipe.words import counted
 
 TAG = b"PIEH"
 HEADER_BYTES = 12
@@ -68,18 +69,18 @@ def read_flo(path: str | os.PathLike[str]) -> NDArray[np.float32]:
     if content[:4] != TAG:
         raise FormatError(f"{path} is no .flo file: it starts with {content[:4]!r}, not {TAG!r}")
     if len(content) < HEADER_BYTES:
-        raise FormatError(f"{path} ends inside its header, after {len(content)} bytes")
+        raise FormatError(f"{path} ends inside its header, after {counted(len(content), 'byte')}")
     width, height = struct.unpack_from("<ii", content, 4)
     if not _possible(width, height):
         raise FormatError(
-            f"{path} says that it has {width} columns and {height} rows; wanted 1 to "
-            f"{LARGEST_SIDE_PX} of each: the file is damaged"
+            f"{path} says that it has {counted(width, 'column')} and {counted(height, 'row')}; "
+            f"wanted 1 to {LARGEST_SIDE_PX} of each: the file is damaged"
         )
     wanted = HEADER_BYTES + 8 * width * height
     if len(content) != wanted:
         raise FormatError(
-            f"{path} has {len(content)} bytes; a flow of {width}x{height} has {wanted}: the "
-            "file is damaged, fetch or compute it again"
+            f"{path} has {counted(len(content), 'byte')}; a flow of {width}x{height} has {wanted}: "
+            "the file is damaged, fetch or compute it again"
         )
     values = np.frombuffer(content, "<f4", offset=HEADER_BYTES)
     return values.reshape(height, width, 2).astype(np.float32)

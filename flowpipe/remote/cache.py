@@ -23,7 +23,7 @@ from typing import IO, TypeVar
 
 from flowpipe.errors import DiskFullError, RemoteError
 from flowpipe.remote.url import Facts, download, facts_of, forget, is_url
-from flowpipe.words import byte_size
+from flowpipe.words import byte_size, counted
 
 T = TypeVar("T")
 
@@ -105,7 +105,9 @@ class Cache:
                 done = file.tell()
             if done != facts.bytes:
                 forget(url)
-                raise RemoteError(f"{url}: {done} bytes came and {facts.bytes} were announced")
+                raise RemoteError(
+                    f"{url}: {counted(done, 'byte')} came and {facts.bytes} were announced"
+                )
             forget(url)
             if facts_of(url) != facts:
                 raise RemoteError(f"{url} changed while it was fetched", reason="changed")

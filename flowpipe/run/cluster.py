@@ -29,6 +29,8 @@ from flowpipe.scratch import scratch_folder
 
 FROZEN_S = 20.0
 """Time without a heartbeat, beyond the stall limit, after which a local worker is replaced, s."""
+CONNECT_S = 600.0
+"""Time for a worker of this machine to connect, seconds."""
 STARTS = 3
 """Attempts to start the workers of a local cluster."""
 
@@ -156,9 +158,12 @@ def local_pool(workers: int, gpus: int = 0, stall_s: float = STALL_S) -> Iterato
     """
     ids = gpu_ids(workers, gpus)
     # A worker inside native code may hold the GIL, and send no heartbeat, for as long as stall_s.
-    frozen = {"distributed.scheduler.worker-ttl": f"{stall_s + FROZEN_S} s"}
+    limits = {"distributed.scheduler.worker-ttl": f"{stall_s + FROZEN_S} s"}
+    # A process of this machine that does not answer is starved, not gone: Dask's 30 s, or what the
+    # user's configuration has for another network, end a worker that starts on a busy machine.
+    limits["distributed.comm.timeouts.connect"] = f"{CONNECT_S} s"
     with (
-        dask.config.set(deepcopy(SETTINGS) | frozen),
+        dask.config.set(deepcopy(SETTINGS) | limits),
         _quiet(),
         scratch_folder("flowpipe-dask") as scratch,
         ExitStack() as stack,

@@ -129,6 +129,7 @@ def run(
     console: Console,
     *,
     quiet: bool = False,
+    failures: bool = True,
 ) -> Summary:
     """Carry out a plan.
 
@@ -141,6 +142,8 @@ def run(
         the videos again.
     quiet : bool
         Print failures and no progress.
+    failures : bool
+        Print failures. A caller that raises them as errors leaves them out.
 
     Raises
     ------
@@ -164,7 +167,7 @@ def run(
             without_absent = all(o.reason != ABSENT for o in plan.unusable)
             plan = plan_run(dataset, recipe, options)
             plan = plan.without_absent() if without_absent else plan
-        progress = RunProgress(plan, console, quiet=quiet)
+        progress = RunProgress(plan, console, quiet=quiet, failures=failures)
         return carry_out(plan, dataset, source, recipe, options, progress, folder, interruption)
 
 

@@ -36,10 +36,14 @@ class RunProgress:
         Where to draw; not a terminal means plain lines every `LOG_EVERY_S` seconds.
     quiet : bool
         Print failures only.
+    failures : bool
+        Print failures.
     """
 
-    def __init__(self, plan: Plan, console: Console, *, quiet: bool = False) -> None:
-        self._console, self._quiet = console, quiet
+    def __init__(
+        self, plan: Plan, console: Console, *, quiet: bool = False, failures: bool = True
+    ) -> None:
+        self._console, self._quiet, self._failures = console, quiet, failures
         self._spans = plan.spans + len(plan.unusable)
         self._total_frames = max(1.0, plan.frames)
         self._videos = len(
@@ -93,7 +97,8 @@ class RunProgress:
         if outcome.parts == 1 or len(parts) >= self._wanted[outcome.video_id]:
             self._whole.add(outcome.video_id)
             del self._parts[outcome.video_id]
-        if outcome.status != "done" or outcome.reason:
+        is_shown = self._failures or outcome.status != "failed"
+        if is_shown and (outcome.status != "done" or outcome.reason):
             first_line = outcome.message.strip().splitlines()[-1] if outcome.message else ""
             self._console.print(
                 f"[{outcome.status}] {outcome.video_id}: {outcome.reason}: {first_line}",

@@ -19,7 +19,7 @@ from flowpipe.owner import owner, owner_is_gone
 from flowpipe.store.disk import free_bytes
 from flowpipe.store.layout import QUARANTINE_FOLDER, SHARDS_FOLDER
 from flowpipe.whole import is_full, sync_folder
-from flowpipe.words import byte_size
+from flowpipe.words import byte_size, counted
 
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<owner>[^.]+)~[0-9a-f]{8}\.tmp(-\w+)?")
 _COPY_BYTES = 8 << 20
@@ -117,7 +117,7 @@ def copy_bytes(source: int, target: int, count: int, at: int) -> None:
     while done < count:
         block = os.pread(source, min(_COPY_BYTES, count - done), done)
         if not block:
-            raise OSError(errno.EIO, f"a spool file ends {count - done} bytes early")
+            raise OSError(errno.EIO, f"a spool file ends {counted(count - done, 'byte')} early")
         view = memoryview(block)
         while view:
             moved = os.pwrite(target, view, at + done)

@@ -154,14 +154,14 @@ class OpenShard:
     def read(self, at: int, count: int) -> bytes:
         """`count` bytes of the file from position `at` on."""
         if not 0 <= at <= self._size - count:
-            self._bound(f"{count} bytes", at, count)
+            self._bound(counted(count, "byte"), at, count)
         try:
             block = os.pread(self._fd, count, at)
             while len(block) < count:  # the kernel hands out at most 2 GB at once
                 more = os.pread(self._fd, count - len(block), at + len(block))
                 if not more:
                     raise FormatError(
-                        f"{self.path} ends {count - len(block)} bytes early; "
+                        f"{self.path} ends {counted(count - len(block), 'byte')} early; "
                         "run `flowpipe verify --repair`"
                     )
                 block += more

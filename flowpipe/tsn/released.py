@@ -88,9 +88,9 @@ def release(run: Path, checkpoint: str, system: str, out: Path) -> str:
     averages = "" if "average" in stream.consensus else f" (trained with {stream.consensus})"
     return (
         f"{out}: {counted(len(named), 'weight')} of {arch} with the names of {words}, which takes "
-        f"the average over snippets{averages}; {facts.modality}, {stream.snippet_length} images "
-        f"a snippet, {counted(len(facts.class_names), 'class', 'classes')}; input "
-        f"{_normalisation(facts)}"
+        f"the average over snippets{averages}; {facts.modality}, "
+        f"{counted(stream.snippet_length, 'image')} a snippet, "
+        f"{counted(len(facts.class_names), 'class', 'classes')}; input {_normalisation(facts)}"
     )
 
 

@@ -30,6 +30,7 @@ from flowpipe.tsn.device import (
 from flowpipe.tsn.distributed import Processes, joined
 from flowpipe.tsn.epoch import State, Sums, row_of, words_of, words_of_steps
 from flowpipe.tsn.inputs import input_of
+from flowpipe.tsn.lacking import lacking_classes
 from flowpipe.tsn.learner import Learner
 from flowpipe.tsn.limits import worker_failures
 from flowpipe.tsn.loading import Loader
@@ -99,9 +100,10 @@ class Trainer:
             fusion=job.recipe.fusion,
         )  # fmt: skip
         several, samples_of = self.stream.loss.name == "bce", job.recipe.samples
+        splits = splits_of(store, job.split)
         videos = {
             phase: clips_of(store, split, self.input.stored, samples_of, several=several)
-            for phase, split in splits_of(store, job.split).items()
+            for phase, split in splits.items()
         }
         for number, path in enumerate(job.also, 1):
             other = open_store(path)
@@ -109,6 +111,7 @@ class Trainer:
             videos["train"] += clips_of(
                 other, ALL, self.input.stored, samples_of, number, several=several
             )
+        self.lacking = lacking_classes(videos, splits, self.facts.class_names)
         self.batches = self._batches(len(videos["train"]), shuffle=True)
         self.val_batches = self._batches(len(videos["val"]), shuffle=False)
         if not self.batches.sizes:
@@ -164,7 +167,8 @@ class Trainer:
             if self.job.tensorboard:
                 self.board = Board(self.job.run, self.state.step)
         self.tell(self._device_words())
-        for line in self.input.remarks(self.stream.compat):
+        remarks = self.input.remarks(self.stream.compat)
+        for line in (*remarks, *self.stream.without_effect(), *self.lacking):
             self.tell(line)
         per_epoch = self.schedule.steps_an_epoch
         while self.state.step < self.schedule.steps:

@@ -198,13 +198,15 @@ def _first_layer(
         # A snippet of equal images makes what it made before.
         old, new = channels // each, input.length
         mean = weight.unflatten(1, (old, each)).mean(1) * (old / new)
-        return mean.repeat(1, new, 1, 1), f"the mean over {old} images, for {new} images"
+        words = f"the mean over {counted(old, 'image')}, for {counted(new, 'image')}"
+        return mean.repeat(1, new, 1, 1), words
     if init == "cross_modality":
         mean = weight.mean(1, keepdim=True).expand(-1, input.channels, -1, -1).contiguous()
-        return mean, f"the mean over {channels} channels, for {input.channels} channels"
+        wanted = counted(input.channels, "channel")
+        return mean, f"the mean over {counted(channels, 'channel')}, for {wanted}"
     return None, (
         f"random, as init is {init} (--set streams.{input.modality}.init=cross_modality takes the "
-        f"mean over its {channels} channels)"
+        f"mean over its {counted(channels, 'channel')})"
     )
 
 

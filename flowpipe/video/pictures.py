@@ -48,6 +48,7 @@ from flowpipe.video.joins import unmark_joins
 from flowpipe.video.nal import Units
 from flowpipe.video.source import Source, brief
 from flowpipe.video.truncation import missing_bytes
+from flowpipe.words import counted
 
 MAX_DAMAGED = 0.01
 """Share of the frames that may be damaged in a video that counts as good."""
@@ -222,7 +223,7 @@ class Pictures:
         if packet.is_corrupt:
             self.notes["corrupt_packets"] += 1
             if self._missing_bytes:
-                raise OSError(f"the file is {self._missing_bytes} bytes short")
+                raise OSError(f"the file is {counted(self._missing_bytes, 'byte')} short")
         if not packet.size:
             return
         self._packets += 1
@@ -368,24 +369,23 @@ class Pictures:
         silent = track.silent if countable else 0
         damaged = track.lost + track.damaged
         frames = track.complete + track.lost
+        allowed = self._max_damaged and max(FEW, self._max_damaged * frames)
         if self._cut_off([]):
             self.damage = DecodeError(
-                f"{path}: the file is {self._missing_bytes} bytes short and ends at frame {count}, "
-                f"{self._last_s:.3f} s of {declared_s:.3f} s; {WAY_OUT}",
+                f"{path}: the file is {counted(self._missing_bytes, 'byte')} short and ends at "
+                f"frame {count}, {self._last_s:.3f} s of {declared_s:.3f} s; {WAY_OUT}",
                 reason="corrupt",
             )
         elif silent > max(FEW, 0.1 * track.expected):
             self.damage = TooDamagedError(
-                f"{path}: only {track.complete} frames came out of {track.expected} packets"
-                f"{self.source.messages()}; {WAY_OUT}",
+                f"{path}: only {counted(track.complete, 'frame')} came out of "
+                f"{counted(track.expected, 'packet')}{self.source.messages()}; {WAY_OUT}",
                 reason="corrupt",
             )
         elif self._stop and self.lost_at_end:
             self._first_damage = self._first_damage or f"at frame {count}, {self._last_s:.3f} s"
             self.damage = self._stopped()
-        elif not self._stop and damaged > (
-            self._max_damaged and max(FEW, self._max_damaged * frames)
-        ):
+        elif not self._stop and damaged > allowed:
             first = self._first_damage or f"at frame {count}, {self._last_s:.3f} s"
             self.damage = TooDamagedError(
                 f"{path}: {track.lost} of {frames} frames are missing and {track.damaged} may be "

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from command import Run
 
 from flowpipe.cli.networks import weights_of
 from flowpipe.errors import UsageError
+from flowpipe.evaluation import Scores, read_h5, sigmoid, softmax, write_scores
 
 FUSION = {"rgb": 1.0, "flow": 1.5, "warped_flow": 0.0}
 
@@ -54,3 +58,19 @@ def test_runs_that_share_a_recipe_have_its_weights() -> None:
 def test_other_runs_count_alike(runs: list[dict[str, Any]]) -> None:
     weights, origin = weights_of(None, runs)
     assert weights == [1] * len(runs) and "share no recipe" in origin
+
+
+def test_probabilities_that_are_fused_are_those_of_the_training(
+    flowpipe: Run, tmp_path: Path
+) -> None:
+    """The softmax; the sigmoid of a network that was trained class by class."""
+    values = np.array([[0.0, np.log(3), -np.log(3)], [2.0, 0.0, 0.0]])
+    labels = np.array([[True, True, False], [True, False, False]])
+    rgb, flow, out = (tmp_path / f"{name}.h5" for name in ("rgb", "flow", "out"))
+    for path, loss in ((rgb, "bce"), (flow, "cross_entropy")):
+        scores = Scores(str(path), ("a", "b"), values, labels)
+        write_scores(path, scores, run(path.stem, {}, stream={"loss": {"name": loss}}))
+    done = flowpipe("fuse", rgb, flow, "--softmax", "-o", out)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(read_h5(out).values, sigmoid(values) + softmax(values))
+    assert "weights 1, 1 (the default: the runs share no recipe with weights for" in done.stderr

@@ -38,6 +38,13 @@ def test_mistakes_end_with_code_2(flowpipe: Run, tmp_path: Path, command: str):
     assert ended.returncode == 2 and "did you mean thumos14?" in ended.stderr
 
 
+def test_settings_without_effect_are_said(flowpipe: Run):
+    crops = ("--set", "train.streams.rgb.augment.crops=resized")
+    done = flowpipe("recipe", "check", "default", *crops)
+    assert done.returncode == 0
+    assert "train.streams.rgb: augment.scales has no effect with augment.crops" in done.stderr
+
+
 def test_extract_refuses_a_recipe_whose_train_section_is_wrong(flowpipe: Run, tmp_path: Path):
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("train: {splitz: [1]}\n")

@@ -92,6 +92,12 @@ def test_a_worker_that_is_long_in_coming_back_is_not_given_up() -> None:
         assert pid_of_worker(pool) == max(fresh)
 
 
+def test_a_worker_has_more_time_to_connect_than_dask_has() -> None:
+    """On a busy machine a worker starts slowly; the limits of a user's Dask are for networks."""
+    with dask.config.set({"distributed.comm.timeouts.connect": "1 ms"}), local_pool(1) as pool:
+        assert answer(pool) == (-1, 1, None)
+
+
 def test_a_run_whose_workers_cannot_be_started_again_ends(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

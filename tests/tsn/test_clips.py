@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch", reason="needs torch")
 
 from torch.nn import functional  # noqa: E402
 from tsn import tiny  # noqa: E402
+from tsn.training import job, run, trainer_of  # noqa: E402
 
 from flowpipe import open_store  # noqa: E402
 from flowpipe.errors import UsageError  # noqa: E402
@@ -149,6 +150,21 @@ def test_what_lacks_is_said_with_the_way_out(
     path = tiny.make_store(tmp_path / "store", 4, **options)
     with pytest.raises(UsageError, match=said.format(store=path)):
         clips_of(open_store(path), "train1", "rgb", samples)
+
+
+def test_classes_that_one_split_lacks_are_said(tmp_path: Path) -> None:
+    # Of 8 videos numbers 3 and 7 are held out, of the classes dark and middle.
+    path = tiny.make_store(tmp_path / "store", 8, splits=("train1", "val1"))
+    told = run(job(path, tmp_path, end=1))
+    (line,) = [line for line in told if "--val-fraction" in line]
+    assert (
+        "1 class has no usable video in split val1, so validation does not measure it: bri" in line
+    )
+    turned = tiny.make_store(tmp_path / "turned", 8, splits=("val1", "train1"))
+    trainer = trainer_of(job(turned, tmp_path, end=1))
+    (line,) = trainer.lacking
+    assert "in split train1, so the network cannot learn it: bright; to divide" in line
+    assert trainer_of(job(tiny.make_store(tmp_path / "all"), tmp_path, end=1)).lacking == []
 
 
 def test_validation_takes_val_where_a_store_has_it(tmp_path: Path) -> None:

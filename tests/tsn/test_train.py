@@ -201,7 +201,7 @@ def test_the_commands_from_training_to_the_fused_table(store: Path, tmp_path: Pa
     rgb, flow, both = (read_h5(tmp_path / f"{n}.h5") for n in ("rgb", "flow", "all"))
     np.testing.assert_allclose(both.values, rgb.values + 1.5 * flow.values)
     shared = flowpipe("fuse", tmp_path / "rgb.h5", tmp_path / "flow.h5", "-o", tmp_path / "too.h5")
-    assert "weights 1, 1.5 from the recipe that the runs share" in shared.stderr
+    assert "weights 1, 1.5 (the recipe that the runs share)" in shared.stderr
     np.testing.assert_array_equal(read_h5(tmp_path / "too.h5").values, both.values)
     again = flowpipe("evaluate", store, tmp_path / "all.h5")
     assert "100.00" in again.stdout
