@@ -4,10 +4,27 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from conftest import ROOT
+
+SCRIPTS = ROOT / "pipelines" / "slurm"
+CLIPS = 8
+"""Videos that jobs extract."""
+
+ASK_THE_WORKERS = """
+import os, sys
+from distributed import Client
+with Client(scheduler_file=sys.argv[sys.argv.index("--scheduler") + 1]) as client:
+    assert client.scheduler.address.startswith("tls://")
+    client.wait_for_workers(2)
+    seen = client.run(lambda: os.environ.get("CUDA_VISIBLE_DEVICES"))
+    print("seen", sorted(map(str, seen.values())))
+"""
 
 
 def require_slurm() -> None:
@@ -42,3 +59,22 @@ def states(job: str) -> dict[str, str]:
 
 def ended(job: str) -> bool:
     return not set(states(job).values()) & {"PENDING", "RUNNING", "COMPLETING"}
+
+
+def logs(folder: Path) -> str:
+    return "\n".join(path.read_text() for path in sorted(folder.glob("flowpipe-*.log")))
+
+
+def told(submit, folder: Path, script: str, *options: str) -> str:
+    """The arguments of `flowpipe extract` in a job script; it then does what `then` holds."""
+    (folder / "bin" / "flowpipe").write_text(
+        f"""#!/bin/sh
+[ "$1" = extract ] || exec "{sys.executable}" -m flowpipe "$@"
+echo "$@"
+exec "{sys.executable}" {folder / "then.py"} "$@"
+"""
+    )
+    job = submit(script, *options)
+    wait_until(lambda: ended(job))
+    assert set(states(job).values()) == {"COMPLETED"}, logs(folder)
+    return logs(folder)

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.errors import FormatError
-from flowpipe.words import counted
 
 MAX_SIDE_PX = 65535
 _START, _END = b"\xff\xd8", b"\xff\xd9"
@@ -101,9 +100,7 @@ def decode_into(payload: bytes, out: NDArray[np.uint8]) -> None:
     except (RuntimeError, ValueError, MemoryError) as error:
         raise FormatError(f"the JPEG-LS data is damaged: {error}") from None
     if len(pixels) != out.size:
-        raise FormatError(
-            f"the JPEG-LS file holds {counted(len(pixels), 'value')} instead of {out.size}"
-        )
+        raise FormatError(f"the JPEG-LS file holds {len(pixels)} values instead of {out.size}")
     if out.ndim == 3 and facts["interleave_mode"] != _BY_PIXEL:
         raise FormatError("a colour JPEG-LS file must be interleaved by pixel")
     out[...] = np.frombuffer(pixels, np.uint8).reshape(out.shape)
