@@ -38,11 +38,11 @@ struct Grid {
 // Tables and buffers, reused for the next file; zero-initialised, they are empty.
 struct Decoder {
     Header header;
-    Memory data;                       // entropy-coded, without stuffed zeros
-    Memory ends;                       // of its segments, uint64
-    Memory samples[MOST_COMPONENTS];   // as large as the image, filled where they are needed
-    Memory wanted;                     // 1 for each column of MCUs that is needed
-    Memory lines;                      // rows that are being made
+    Buffer data;                       // entropy-coded, without stuffed zeros
+    Buffer ends;                       // of its segments, uint64
+    Buffer samples[MOST_COMPONENTS];   // as large as the image, filled where they are needed
+    Buffer wanted;                     // 1 for each column of MCUs that is needed
+    Buffer lines;                      // rows that are being made
 
     bool decode(const uint8_t *file, uint64_t bytes, const JpegPart &part);
     bool want(const Grid &grid, const JpegPart &part);
@@ -176,7 +176,7 @@ inline bool Decoder::decode(const uint8_t *file, uint64_t bytes, const JpegPart 
 
 inline void Decoder::release() {
     header.bytes.release();
-    for (Memory &one : samples) one.release();
+    for (Buffer &one : samples) one.release();
     data.release(), ends.release(), wanted.release(), lines.release();
 }
 

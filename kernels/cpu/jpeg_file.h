@@ -4,8 +4,7 @@
 // are. Returns false for any other, which libjpeg-turbo then decodes.
 #pragma once
 
-#include <stdlib.h>
-
+#include "buffer.h"
 #include "jpeg_entropy.h"
 
 namespace {
@@ -15,26 +14,6 @@ constexpr int MOST_BLOCKS = 10;   // of an MCU
 constexpr uint64_t MOST_PIXELS = 1 << 28;
 constexpr uint64_t SLACK = 4096;  // zeros after the last segment: an MCU reads fewer bytes
 
-// A buffer that grows and is reused for the next file; zero-initialised, it is empty.
-struct Memory {
-    uint8_t *data;
-    uint64_t size;
-
-    bool reserve(uint64_t bytes) {
-        if (bytes <= size) return true;
-        void *more = realloc(data, bytes);
-        if (!more) return false;
-        data = static_cast<uint8_t *>(more);
-        size = bytes;
-        return true;
-    }
-
-    void release() {
-        free(data);
-        data = nullptr, size = 0;
-    }
-};
-
 struct Component {
     int number;            // as SOF0 and SOS name it
     int across, down;      // sampling factors: blocks in an MCU
@@ -43,7 +22,7 @@ struct Component {
 
 // What comes before the entropy-coded data. Images of a stream nearly always share all of it.
 struct Header {
-    Memory bytes;          // the header that this was made from
+    Buffer bytes;          // the header that this was made from
     uint64_t length;       // of these bytes; 0 if there is none
     int height, width, components;
     Component component[MOST_COMPONENTS];
@@ -164,8 +143,8 @@ inline bool Header::parse(const uint8_t *file, uint64_t size) {
 
 // Copy the entropy-coded data without its stuffed zeros, with zeros behind it, and list where its
 // segments end; false unless there are as many as there have to be.
-inline bool unstuff(const uint8_t *at, const uint8_t *end, long segments, Memory &data,
-                    Memory &ends) {
+inline bool unstuff(const uint8_t *at, const uint8_t *end, long segments, Buffer &data,
+                    Buffer &ends) {
     if (!data.reserve((end - at) + SLACK) || !ends.reserve(segments * sizeof(uint64_t)))
         return false;
     auto *end_of = reinterpret_cast<uint64_t *>(ends.data);

@@ -18,6 +18,7 @@
 #include <jpeglib.h>
 #include <zlib.h>
 
+#include "buffer.h"
 #include "jpeg_part.h"
 
 #ifndef LIBJPEG_TURBO_VERSION_NUMBER
@@ -51,33 +52,19 @@ void count(j_common_ptr jpeg, int level) {
 
 void ignore(j_common_ptr) {}
 
-// Memory that grows and is kept from snippet to snippet; no exception where there is none left.
-struct Block {
-    uint8_t *data = nullptr;
-    uint64_t size = 0;
+// What a thread keeps from snippet to snippet.
+struct Memory {
+    Buffer offsets{}, crcs{}, payloads{}, row{};
+    JpegDecoder *decoder = jpeg_decoder();
 
-    ~Block() { free(data); }
-
-    bool reserve(uint64_t bytes) {
-        if (bytes <= size) return true;
-        void *more = realloc(data, bytes);
-        if (!more) return false;
-        data = static_cast<uint8_t *>(more);
-        size = bytes;
-        return true;
+    ~Memory() {
+        for (Buffer *one : {&offsets, &crcs, &payloads, &row}) one->release();
+        jpeg_close(decoder);
     }
 };
 
-// What a thread keeps from snippet to snippet.
-struct Memory {
-    Block offsets, crcs, payloads, row;
-    JpegDecoder *decoder = jpeg_decoder();
-
-    ~Memory() { jpeg_close(decoder); }
-};
-
 // Decode with libjpeg-turbo; false unless the file has the size that is wanted and is whole.
-bool decode_any(const JpegPart &part, const uint8_t *file, uint64_t bytes, Block &row) {
+bool decode_any(const JpegPart &part, const uint8_t *file, uint64_t bytes, Buffer &row) {
     jpeg_decompress_struct jpeg;
     Failure failure;
     jpeg.err = jpeg_std_error(&failure.handler);
@@ -127,7 +114,7 @@ bool decode_any(const JpegPart &part, const uint8_t *file, uint64_t bytes, Block
 }
 
 // Read a stretch of a file that ends before `end`, whatever the numbers are.
-bool read_at(const Snippet &want, int64_t at, uint64_t bytes, Block &block) {
+bool read_at(const Snippet &want, int64_t at, uint64_t bytes, Buffer &block) {
     if (at < 0 || at > want.end || bytes > static_cast<uint64_t>(want.end - at)) return false;
     if (!block.reserve(bytes)) return false;
     for (uint64_t have = 0; have < bytes;) {
