@@ -33,8 +33,9 @@ def lacking_classes(
         "train": "the network cannot learn",
         "val": "validation does not measure",
     }
+    pairs: tuple[tuple[Phase, Phase], ...] = (("train", "val"), ("val", "train"))
     lines = []
-    for phase, other in (("train", "val"), ("val", "train")):
+    for phase, other in pairs:
         lacking = [class_names[k] for k in sorted(labels[other] - labels[phase])]
         if lacking:
             count = len(lacking)
