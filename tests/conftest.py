@@ -45,7 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 LONGEST = (
     "cli/test_faults.py", "tsn/test_resume.py", "tsn/test_launch.py", "cli/test_any_opencv.py",
-    "test_slurm.py", "ops/test_cuda_path.py", "test_selftest.py", "cli/test_cuda_run.py",
+    "slurm/test_jobs.py", "ops/test_cuda_path.py", "test_selftest.py", "cli/test_cuda_run.py",
     "cli/test_changed_sources.py", "cli/test_commands.py", "cli/test_s3.py",
     "cli/test_real_files.py", "run/test_workers.py", "test_demo_store.py", "datasets/test_demo.py",
     "test_reproduce.py", "cli/test_failing_storage.py", "ops/test_build.py",

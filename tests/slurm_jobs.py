@@ -16,14 +16,23 @@ SCRIPTS = ROOT / "pipelines" / "slurm"
 CLIPS = 8
 """Videos that jobs extract."""
 
-ASK_THE_WORKERS = """
-import os, sys
-from distributed import Client
-with Client(scheduler_file=sys.argv[sys.argv.index("--scheduler") + 1]) as client:
-    assert client.scheduler.address.startswith("tls://")
-    client.wait_for_workers(2)
-    seen = client.run(lambda: os.environ.get("CUDA_VISIBLE_DEVICES"))
-    print("seen", sorted(map(str, seen.values())))
+MPS_CONTROL = """#!/bin/sh
+echo "control $* $(cat) of $CUDA_VISIBLE_DEVICES" >>"$FOLDER/said"
+[ "$1" != -d ] || [ -z "$MPS_FAILS" ] || exit 1
+[ "$1" = -d ] && touch "$CUDA_MPS_PIPE_DIRECTORY/control"
+[ "$1" = -d ] && echo "$CUDA_MPS_PIPE_DIRECTORY" >"$FOLDER/pipes"
+exit 0
+"""
+
+NVIDIA_SMI = """#!/bin/sh
+for last; do :; done
+for id in $(echo "${last#--id=}" | tr , ' '); do echo "GPU-$id"; done
+"""
+
+CLIENT = """#!/bin/sh
+control=none; [ -e "${CUDA_MPS_PIPE_DIRECTORY:-/none}/control" ] && control=there
+echo "client $control of $CUDA_VISIBLE_DEVICES" >>"$FOLDER/said"
+exit 3
 """
 
 
@@ -78,3 +87,12 @@ exec "{sys.executable}" {folder / "then.py"} "$@"
     wait_until(lambda: ended(job))
     assert set(states(job).values()) == {"COMPLETED"}, logs(folder)
     return logs(folder)
+
+
+def write_tools(folder: Path) -> None:
+    """Stand-ins that write what they are told, and by whom, to `said` beside their folder."""
+    folder.mkdir(exist_ok=True)
+    tools = {"nvidia-cuda-mps-control": MPS_CONTROL, "nvidia-smi": NVIDIA_SMI, "flowpipe": CLIENT}
+    for name, text in tools.items():
+        (folder / name).write_text(text.replace("$FOLDER", str(folder.parent)))
+        (folder / name).chmod(0o755)

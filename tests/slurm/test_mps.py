@@ -4,44 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-from pathlib import Path
 
 import pytest
-from slurm_jobs import ASK_THE_WORKERS, SCRIPTS, ended, logs, told, wait_until
-
-pytestmark = pytest.mark.timeout(900)
-"""Jobs wait for each other where one machine is the whole Slurm."""
-
-
-MPS_CONTROL = """#!/bin/sh
-echo "control $* $(cat) of $CUDA_VISIBLE_DEVICES" >>"$FOLDER/said"
-[ "$1" != -d ] || [ -z "$MPS_FAILS" ] || exit 1
-[ "$1" = -d ] && touch "$CUDA_MPS_PIPE_DIRECTORY/control"
-[ "$1" = -d ] && echo "$CUDA_MPS_PIPE_DIRECTORY" >"$FOLDER/pipes"
-exit 0
-"""
-
-
-NVIDIA_SMI = """#!/bin/sh
-for last; do :; done
-for id in $(echo "${last#--id=}" | tr , ' '); do echo "GPU-$id"; done
-"""
-
-
-CLIENT = """#!/bin/sh
-control=none; [ -e "${CUDA_MPS_PIPE_DIRECTORY:-/none}/control" ] && control=there
-echo "client $control of $CUDA_VISIBLE_DEVICES" >>"$FOLDER/said"
-exit 3
-"""
-
-
-def write_tools(folder: Path) -> None:
-    """Stand-ins that write what they are told, and by whom, to `said` beside their folder."""
-    folder.mkdir(exist_ok=True)
-    tools = {"nvidia-cuda-mps-control": MPS_CONTROL, "nvidia-smi": NVIDIA_SMI, "flowpipe": CLIENT}
-    for name, text in tools.items():
-        (folder / name).write_text(text.replace("$FOLDER", str(folder.parent)))
-        (folder / name).chmod(0o755)
+from slurm_jobs import SCRIPTS, write_tools
 
 
 @pytest.mark.parametrize(
@@ -161,27 +126,3 @@ def test_dask_runs_mps_where_workers_share_gpus(gpus, tasks, environment, client
     log = (tmp_path / "flowpipe-7.dask.log").read_text()
     assert ("take turns" in log) == ("MPS_FAILS" in environment), log
     assert not list((tmp_path / "tmp").iterdir()) and not list(tmp_path.glob("*.cluster"))
-
-
-def test_dask_workers_of_a_job_reach_its_mps(submit, two_gpus, tmp_path):
-    client = tmp_path / "bin" / "flowpipe"
-    text = client.read_text()
-    write_tools(tmp_path / "bin")
-    client.write_text(text)
-    (tmp_path / "then.py").write_text(ASK_THE_WORKERS)
-    options = ("--nodes=1", "--ntasks=2", "--gres=gpu:1")
-    assert "seen ['GPU-0', 'GPU-0']" in told(submit, tmp_path, "dask.sh", *options)
-    began, end = (tmp_path / "said").read_text().splitlines()
-    assert (began, end) == ("control -d  of GPU-0", "control  quit of GPU-0")
-    assert not Path((tmp_path / "pipes").read_text().strip()).exists()
-
-
-def test_mps_of_a_job_ends_with_it(submit, two_gpus, tmp_path):
-    write_tools(tmp_path / "bin")
-    job = submit("array.sh", "--array=1-1", "--gres=gpu:1", "--cpus-per-task=2")
-    wait_until(lambda: ended(job))
-    began, client, end = (tmp_path / "said").read_text().splitlines()
-    gpu = began.rpartition(" ")[2]
-    assert began == f"control -d  of {gpu}" and gpu.startswith("GPU-")
-    assert (client, end) == (f"client there of {gpu}", f"control  quit of {gpu}"), logs(tmp_path)
-    assert not Path((tmp_path / "pipes").read_text().strip()).exists()
