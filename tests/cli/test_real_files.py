@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from command import Run
 
 from flowpipe import open_store
 from flowpipe.datasets.kinds import VIDEO_EXTENSIONS
 
+pytestmark = pytest.mark.usefixtures("lasting_workers")
 EVERYTHING = "rgb,flow,warped_flow,rgb_diff"
 
 
