@@ -84,3 +84,13 @@ def test_the_readme_is_short_and_names_every_command() -> None:
     assert set(cli.list_commands(click.Context(cli))) <= set(
         re.findall(r"`(?:flowpipe )?(\w+)", text)
     )
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in PAGES if path.name != "CONTRIBUTING.md"],  # it lists them
+    ids=lambda path: path.relative_to(ROOT).as_posix(),
+)
+def test_no_page_uses_a_private_metaphor(path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert not re.findall(r"\b(?:ladders?|rungs?|loans?|lent|breadcrumbs?|anew)\b", text, re.I)
