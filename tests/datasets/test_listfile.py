@@ -119,7 +119,7 @@ def test_csv_ids_stay_as_written(write):
         ("video_id,label\nx,1\n", "without a path column"),
         ("path,colour\na.mp4,red\n", "columns path, colour"),
         ("path,path\na.mp4,b.mp4\n", "each once"),
-        ("path,label\na.mp4,1\nb.mp4\n", r"list\.txt:3 has 1 columns, wanted 2"),
+        ("path,label\na.mp4,1\nb.mp4\n", r"list\.txt:3 has 1 column, wanted 2"),
         ("path,label\n,1\n", r"list\.txt:2"),
         ("video_id,path\n" + "x" * 241 + ",a.mp4\n", "1 to 240 bytes"),
         ("video_id,path\n,a.mp4\n", r"list\.txt:2: a video id must"),

@@ -26,6 +26,7 @@ from flowpipe.tsn.checkpoints import to_mmaction2, to_tsn_pytorch  # noqa: E402
 from flowpipe.tsn.run_folder import LAST, RunFacts  # noqa: E402
 from flowpipe.tsn.transfer import begin_with  # noqa: E402
 from flowpipe.tsn.weight_files import read_weights  # noqa: E402
+from flowpipe.words import counted  # noqa: E402
 
 SAVED = {
     "tsn-pytorch": lambda values: {"state_dict": to_tsn_pytorch(values), "arch": "x", "epoch": 3},
@@ -156,7 +157,8 @@ def test_another_snippet_length_sees_the_same_in_equal_images(
             for length, weight in zip(lengths, (old, new), strict=True)
         )
         torch.testing.assert_close(before, after, rtol=1e-4, atol=1e-4)
-        assert f"the mean over {lengths[0]} images, for {lengths[1]} images" in words
+        before, after = (counted(length, "image") for length in lengths)
+        assert f"the mean over {before}, for {after}" in words
 
 
 def test_what_does_not_fit_is_refused_with_what_it_is(tmp_path: Path) -> None:
