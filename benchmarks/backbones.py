@@ -27,7 +27,7 @@ from pathlib import Path
 import torch
 
 from flowpipe.datasets import demo
-from flowpipe.tsn.backbones import NETWORKS
+from flowpipe.tsn.network.backbones import NETWORKS
 from flowpipe.tsn.run_folder import LAST, RunFacts, read_checkpoint
 
 PAPERS = ("bninception", "inception_v3", "googlenet", "vgg16", "resnet152")

@@ -34,7 +34,7 @@ from flowpipe.flow import FLOWS, make_solver  # noqa: E402
 from flowpipe.flow.camera import CameraMotion, Motion, WarpParams  # noqa: E402
 from flowpipe.flow.features import Features  # noqa: E402
 from flowpipe.ops import get_ops  # noqa: E402
-from flowpipe.ops.gpus import gpus  # noqa: E402
+from flowpipe.ops.cuda.devices import gpus  # noqa: E402
 
 STEPS_PX = (1.0, 5.0, 12.0, 20.0)
 PARAMS = WarpParams()

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from flowpipe import codec
 from flowpipe.codec.images import as_images
-from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe.extraction.planes import PlaneMaker
+from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.modality import MODALITIES
 from flowpipe.ops import get_ops
-from flowpipe.planes import PlaneMaker
 from flowpipe.video import open_video
 
 CLIPS = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "clips"

@@ -21,7 +21,7 @@ from ut_interaction import flowpipe, hits
 
 from flowpipe.datasets import demo
 from flowpipe.evaluation import fused, read_h5
-from flowpipe.recipe_file import read_recipe
+from flowpipe.recipes import read_recipe
 
 STREAMS = ("rgb", "flow", "warped_flow")
 CAMERAS = ("static", "pan", "handheld")

@@ -37,8 +37,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowpipe import recipe
-from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe import params
+from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.flow.tvl1 import TVL1Solver
 from flowpipe.run.cluster_settings import SETTINGS
 from flowpipe.run.plan import ShardPlan
@@ -148,7 +148,7 @@ def inside(clips: Sequence[Path]) -> None:
 
 def work(clips: Sequence[Path]) -> list[object]:
     """What a worker does with one shard of whole clips."""
-    made = recipe.build(ExtractRecipe, {"modalities": ["rgb", "flow"]})
+    made = params.build(ExtractRecipe, {"modalities": ["rgb", "flow"]})
     spans = tuple(Span(VideoRecord(clip.stem, str(clip))) for clip in clips)
     with tempfile.TemporaryDirectory() as folder:
         shard = ShardPlan("shard-0", spans, 0, 0)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flowpipe import codec, recipe
+from flowpipe import codec, params
 from flowpipe.errors import FlowpipeError, FormatError
 from flowpipe.modality import MODALITIES
 from flowpipe.store import ShardWriter, StreamSpec, create_store, open_store, verify_store
@@ -30,7 +30,7 @@ RECIPE = {"modalities": list(MODALITIES)}
 
 def make_store(store: Path, rng: np.random.Generator) -> None:
     """Write two shards of random images of every modality, one video split over both."""
-    text, digest = recipe.canonical(RECIPE), recipe.digest(RECIPE)
+    text, digest = params.canonical(RECIPE), params.digest(RECIPE)
     create_store(store, recipe=text, recipe_digest=digest, dataset={}, class_names=["a", "b"])
     streams = {
         m: StreamSpec(

@@ -28,7 +28,7 @@ sys.path[:0] = [str(ROOT / "tests")]
 
 from synth import warped_pair  # noqa: E402
 
-from flowpipe.bench import endpoint_px, video_pairs  # noqa: E402
+from flowpipe.diagnose.bench import endpoint_px, video_pairs  # noqa: E402
 from flowpipe.flow import make_solver  # noqa: E402
 from flowpipe.flow.flo import read_flo  # noqa: E402
 from flowpipe.flow.opencv import OpenCVTVL1Params  # noqa: E402

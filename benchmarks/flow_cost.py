@@ -40,7 +40,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.bench import Pairs, one_core, passes, video_pairs
+from flowpipe.diagnose.bench import Pairs, one_core, passes, video_pairs
 from flowpipe.flow import make_solver
 from flowpipe.flow.opencv import DISParams, OpenCVTVL1Params
 from flowpipe.flow.tvl1 import TVL1Params

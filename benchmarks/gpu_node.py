@@ -22,8 +22,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flowpipe import recipe
-from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe import params
+from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.flow.warped import CameraMotion
 from flowpipe.ops import get_ops
 from flowpipe.run import worker
@@ -90,7 +90,7 @@ class Timed:
 
 def inside(clips: Sequence[Path], modalities: Sequence[str]) -> None:
     """The task of one worker on a shard of whole clips, in this process; prints JSON."""
-    made = recipe.build(ExtractRecipe, {"modalities": list(modalities)})
+    made = params.build(ExtractRecipe, {"modalities": list(modalities)})
     camera_s = 0.0
 
     def timed(name: str) -> None:

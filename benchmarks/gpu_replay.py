@@ -1,6 +1,6 @@
 """Iterations of real pairs, instruction counts, a data sheet -> seconds of a GPU: a model.
 
-The replay launches what `flowpipe.ops.cuda_ladder` launches, slot after slot, with the iterations
+The replay launches what `flowpipe.ops.cuda.schedule` launches, slot after slot, with the iterations
 that each pair, level and warp took on the CPU. `ASSUMED` lists everything that is neither counted
 nor on a data sheet; `benchmarks/gpu_roofline.py` prints the results.
 """
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flowpipe.ops.cuda_settings import HALO_PX, STATE_BYTES, TILE_PX, Settings, stride, tiles
+from flowpipe.ops.cuda.settings import HALO_PX, STATE_BYTES, TILE_PX, Settings, stride, tiles
 
 TILE_ROWS = 4  # of a thread
 ISSUE = 0.7

@@ -28,8 +28,8 @@ from gpu_replay import ASSUMED, GPUS, OTHER_S, Counts, Gpu, Replay, kernels_betw
 from flowpipe.datasets import demo  # noqa: E402
 from flowpipe.flow.tvl1 import TVL1Params, TVL1Solver  # noqa: E402
 from flowpipe.ops import get_ops  # noqa: E402
-from flowpipe.ops.cuda import MOST_PAIRS  # noqa: E402
-from flowpipe.ops.cuda_settings import Settings, tiles  # noqa: E402
+from flowpipe.ops.cuda.operations import MOST_PAIRS  # noqa: E402
+from flowpipe.ops.cuda.settings import Settings, tiles  # noqa: E402
 
 HEIGHT, WIDTH = 256, 340
 CLIPS = 10
@@ -216,8 +216,9 @@ def main() -> None:
         "This page predicts the pairs/s of GPUs with a model. **Nothing was measured on a GPU.**",
         "`python benchmarks/gpu_roofline.py` writes it.",
         f"Calls of {MOST_PAIRS} pairs of {WIDTH}x{HEIGHT} from {source} are",
-        "replayed on the schedule of `flowpipe/ops/cuda_ladder.py`, with the iterations that each",
-        "pair, level and warp takes on the CPU. Instructions are counted in the compiled kernels.",
+        "replayed on the schedule of `flowpipe/ops/cuda/schedule.py`, with the iterations that",
+        "each pair, level and warp takes on the CPU. Instructions are counted in the compiled",
+        "kernels.",
         "Measure your own: `flowpipe bench flow --device cuda`, and `--tune` for the settings.",
         "",
         "| GPU | instructions of a thread: prologue + epilogue of a launch | of an iteration of a "

@@ -31,13 +31,13 @@ from snippets import CLIPS, MODALITIES, real_planes, write_all
 from torch import Tensor
 
 from flowpipe.store import open_store
-from flowpipe.train_recipe import AugmentParams, StreamParams
-from flowpipe.tsn.backbones import NETWORKS
-from flowpipe.tsn.clips import Batch, Clips, clips_of
-from flowpipe.tsn.crops import Crop
+from flowpipe.tsn.data.clips import Batch, Clips, clips_of
+from flowpipe.tsn.data.crops import Crop
+from flowpipe.tsn.data.inputs import Input
 from flowpipe.tsn.device import keep_freed_memory
-from flowpipe.tsn.feed import network_input
-from flowpipe.tsn.inputs import Input
+from flowpipe.tsn.network.backbones import NETWORKS
+from flowpipe.tsn.network.network_input import network_input
+from flowpipe.tsn.recipe import AugmentParams, StreamParams
 
 SEGMENTS, PASSES, WIDTH = 3, 5, 344
 ROW, STREAM = NETWORKS["bninception"], StreamParams()

@@ -30,11 +30,11 @@ import torch
 
 from flowpipe.modality import MODALITIES
 from flowpipe.store import open_store
-from flowpipe.train_recipe import AugmentParams
-from flowpipe.tsn.clips import Batches, Clips, clips_of
-from flowpipe.tsn.inputs import input_of
-from flowpipe.tsn.limits import SHARED
-from flowpipe.tsn.loading import Loader
+from flowpipe.tsn.data.clips import Batches, Clips, clips_of
+from flowpipe.tsn.data.inputs import input_of
+from flowpipe.tsn.data.limits import SHARED
+from flowpipe.tsn.data.loading import Loader
+from flowpipe.tsn.recipe import AugmentParams
 
 DATA = Path(os.environ.get("FLOWPIPE_SHARED_DATA", "../shared/data"))
 LENGTHS = {"rgb": 1, "flow": 5, "rgb_diff": 5}

@@ -22,8 +22,8 @@ import av
 import numpy as np
 
 from flowpipe.ops import get_ops
-from flowpipe.ops.cuda import CudaOps
-from flowpipe.ops.cuda_settings import MOST_WINDOW_BYTES
+from flowpipe.ops.cuda.operations import CudaOps
+from flowpipe.ops.cuda.settings import MOST_WINDOW_BYTES
 from flowpipe.run.cluster_settings import SETTINGS
 
 MODALITIES = ["rgb", "flow", "warped_flow"]
@@ -82,8 +82,9 @@ class FlowOfGpu:
 
 def extract_one(video: str, store: str, device: str) -> None:
     """The work of one worker, in this process; prints frames and peak memory in MB."""
-    from flowpipe import planes, recipe
-    from flowpipe.extract_recipe import ExtractRecipe
+    from flowpipe import params
+    from flowpipe.extraction import planes
+    from flowpipe.extraction.recipe import ExtractRecipe
     from flowpipe.run import worker
     from flowpipe.run.plan import ShardPlan
     from flowpipe.types import Span, VideoRecord
@@ -93,7 +94,7 @@ def extract_one(video: str, store: str, device: str) -> None:
         planes.make_solver = lambda params, ops: FlowOfGpu()
     Path(store).mkdir()
     values = {"flow": "dis", "size": {"width": 0, "height": 0}, "modalities": MODALITIES}
-    made = recipe.build(ExtractRecipe, values)
+    made = params.build(ExtractRecipe, values)
     shard = ShardPlan("shard-0", (Span(VideoRecord("video", video)),), 0, 0)
     job = worker.ShardJob(store, store, shard, made, "cpu", "skip", 300)
     (outcome,) = worker.extract_shard(job)

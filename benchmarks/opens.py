@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from flowpipe import codec, recipe
+from flowpipe import codec, params
 from flowpipe.store import ShardWriter, StreamSpec, create_store, open_store
 from flowpipe.types import EncodedPlanes, Segment, Span, VideoRecord
 
@@ -67,7 +67,7 @@ def write_shard(
     payloads = codec.encode(np.zeros((1, 3, 2, 2), np.uint8), codec.RawParams())
     with ShardWriter(
         store / "shards" / f"shard-{number * 2654435761 % (1 << 32):012x}.h5",
-        recipe=recipe.canonical(made_with), recipe_digest=recipe.digest(made_with),
+        recipe=params.canonical(made_with), recipe_digest=params.digest(made_with),
         backend={"ops": "none"}, streams={"rgb": StreamSpec(codec.RawParams())},
     ) as writer:  # fmt: skip
         for k in range(number * per_shard, (number + 1) * per_shard):
@@ -100,7 +100,7 @@ def main() -> None:
     work = arguments.work or Path(tempfile.mkdtemp(prefix="opens-"))
     store = work / "store"
     create_store(
-        store, recipe=recipe.canonical(RECIPE), recipe_digest=recipe.digest(RECIPE), dataset={},
+        store, recipe=params.canonical(RECIPE), recipe_digest=params.digest(RECIPE), dataset={},
         class_names=[str(k) for k in range(101)],
     )  # fmt: skip
     print(f"{'videos':>8} {'index':>10} {'CPU s':>8} {'wall s':>8} {'MB':>8} {'whole':>9}")

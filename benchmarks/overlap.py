@@ -20,9 +20,9 @@ from typing import Any
 import av
 import numpy as np
 
-from flowpipe import recipe as recipes
-from flowpipe.extract import Extraction
-from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe import params
+from flowpipe.extraction.recipe import ExtractRecipe
+from flowpipe.extraction.stages import Extraction
 from flowpipe.ops import get_ops
 from flowpipe.types import Span, VideoRecord
 
@@ -81,7 +81,7 @@ def timed(path: Path, stages_s: dict[str, float]) -> tuple[float, dict[str, floa
         for operation, share in operations.items()
     }
     values = {"flow": "dis", "size": {"width": 32, "height": 24}, "modalities": ["warped_flow"]}
-    recipe = recipes.build(ExtractRecipe, values, where="extract")
+    recipe = params.build(ExtractRecipe, values, where="extract")
     extraction = Extraction(Span(VideoRecord("video", str(path))), recipe, Device(pauses_s))
     began = time.monotonic()
     windows = sum(1 for _ in extraction)

@@ -27,8 +27,8 @@ from typing import Any
 
 from opens import video_of, write_shard
 
-from flowpipe import recipe
-from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe import params
+from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.store import create_store
 from flowpipe.types import VideoRecord
 
@@ -38,7 +38,7 @@ PROBE = """
 import resource, sys, time
 from pathlib import Path
 from flowpipe.datasets import listfile
-from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.run import RunOptions, plan_run
 
 def now():
@@ -107,7 +107,7 @@ def main() -> None:
         if not (folder / f"{k}.avi").exists():
             (folder / f"{k}.avi").write_bytes(b"no video" * (1 << 12))
     create_store(
-        store, recipe=recipe.canonical(RECIPE), recipe_digest=recipe.digest(RECIPE), dataset={},
+        store, recipe=params.canonical(RECIPE), recipe_digest=params.digest(RECIPE), dataset={},
         class_names=[str(k) for k in range(101)],
     )  # fmt: skip
     columns = ("list s", "plan s", "list MB", "plan MB", "done", "to do")

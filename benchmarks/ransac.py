@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe.extraction.planes import PlaneMaker
+from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.ops import get_ops
-from flowpipe.planes import PlaneMaker
-from flowpipe.recipe import build
+from flowpipe.params import build
 from flowpipe.video import open_video
 
 HERE = Path(__file__).resolve().parent

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe import selftest
 from flowpipe.datasets import demo
+from flowpipe.diagnose import selftest
 from flowpipe.flow.tvl1 import VARIANTS, TVL1Params, TVL1Solver
 from flowpipe.ops import Ops, get_ops
 from flowpipe.ops.cpu import native_core

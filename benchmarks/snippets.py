@@ -31,7 +31,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from flowpipe import codec, recipe
+from flowpipe import codec, params
 from flowpipe.ops import get_ops
 from flowpipe.store import ShardWriter, StreamSpec, create_store, open_store
 from flowpipe.types import EncodedPlanes, Span, VideoRecord
@@ -73,7 +73,7 @@ def real_planes(
 def write_all(folder: Path, planes: Sequence[dict[str, NDArray[np.uint8]]], videos: int) -> None:
     """The same frames as a store, as folders of JPEG files and as a tar."""
     made_with: dict[str, Any] = {"benchmark": "snippets"}
-    text, digest = recipe.canonical(made_with), recipe.digest(made_with)
+    text, digest = params.canonical(made_with), params.digest(made_with)
     create_store(
         folder / "store", recipe=text, recipe_digest=digest, dataset={}, class_names=("one",)
     )

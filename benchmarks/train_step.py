@@ -22,17 +22,17 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from flowpipe.train_recipe import AugmentParams, ScheduleParams, StreamParams
-from flowpipe.tsn.backbones import build
-from flowpipe.tsn.clips import Batch, Chunk, Sample
-from flowpipe.tsn.crops import random_crop
+from flowpipe.tsn.data.clips import Batch, Chunk, Sample
+from flowpipe.tsn.data.crops import random_crop
+from flowpipe.tsn.data.inputs import Input
+from flowpipe.tsn.data.reading import Packed
 from flowpipe.tsn.device import choose_kernels, describe, keep_freed_memory, peak_memory_mb
 from flowpipe.tsn.distributed import Processes
-from flowpipe.tsn.feed import network_input
-from flowpipe.tsn.inputs import Input
-from flowpipe.tsn.learner import AMP, Learner
-from flowpipe.tsn.model import make_model
-from flowpipe.tsn.reading import Packed
+from flowpipe.tsn.network.backbones import build
+from flowpipe.tsn.network.model import make_model
+from flowpipe.tsn.network.network_input import network_input
+from flowpipe.tsn.recipe import AugmentParams, ScheduleParams, StreamParams
+from flowpipe.tsn.training.learner import AMP, Learner
 
 CLASSES, HEIGHT, WIDTH = 101, 256, 340
 LENGTHS = {"rgb": 1, "flow": 5, "rgb_diff": 5}

@@ -30,13 +30,13 @@ from ut_interaction import SHARED, Clip, file_name, flowpipe, read_list
 from flowpipe.evaluation import PROTOCOLS, evaluate
 from flowpipe.ops import get_ops
 from flowpipe.store import open_store
-from flowpipe.train_recipe import TestParams
+from flowpipe.tsn.data.sampling import RULES
 from flowpipe.tsn.device import keep_freed_memory
-from flowpipe.tsn.network import Network, SnippetScores
-from flowpipe.tsn.pooling import Pooling
+from flowpipe.tsn.recipe import TestParams
 from flowpipe.tsn.run_folder import LAST
-from flowpipe.tsn.sampling import RULES
-from flowpipe.tsn.test import snippets_of
+from flowpipe.tsn.testing.pooling import Pooling
+from flowpipe.tsn.testing.scorer import Network, SnippetScores
+from flowpipe.tsn.testing.test import snippets_of
 from flowpipe.video import open_video
 
 FPS, HEIGHT, WIDTH = 30, 256, 340

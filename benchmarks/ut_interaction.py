@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.evaluation import Scores, fused, read_h5
-from flowpipe.recipe_file import read_recipe
+from flowpipe.recipes import read_recipe
 
 SHARED = Path(
     os.environ.get("FLOWPIPE_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")

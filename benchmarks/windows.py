@@ -16,8 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.train_recipe import TestParams
-from flowpipe.tsn import mtwi
+from flowpipe.tsn.recipe import TestParams
+from flowpipe.tsn.testing import mtwi
 
 LENGTHS = TestParams().windows
 VARIANTS: tuple[mtwi.Variant, ...] = ("code", "paper")

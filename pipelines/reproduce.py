@@ -19,7 +19,7 @@ from typing import Any
 
 import click
 
-from flowpipe.recipe_file import read_recipe
+from flowpipe.recipes import read_recipe
 
 
 @click.command(help=(__doc__ or "").partition("\n")[0])

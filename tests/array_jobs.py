@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flowpipe import recipe
-from flowpipe.extract_recipe import ExtractRecipe
-from flowpipe.run.breadcrumb import crumb_folder
+from flowpipe import params
+from flowpipe.extraction.recipe import ExtractRecipe
+from flowpipe.run.heartbeat import crumb_folder
 from flowpipe.store import create_store
 
 JOBS, TIMES = 3, 25
@@ -25,6 +25,6 @@ def create_stores(folder: Path, barrier: Any, number: int) -> None:
     for attempt in range(TIMES):
         barrier.wait(60)
         create_store(
-            folder / str(attempt), recipe=recipe.canonical(made),
-            recipe_digest=recipe.digest(made), dataset={"root": "/"}, class_names=("a", "b"),
+            folder / str(attempt), recipe=params.canonical(made),
+            recipe_digest=params.digest(made), dataset={"root": "/"}, class_names=("a", "b"),
         )  # fmt: skip

@@ -71,7 +71,7 @@ class OnlyCuda(MetaPathFinder):
     is missing: a required one, or one of the tests."""
 
     def __init__(self) -> None:
-        from flowpipe.libraries import broken_libraries
+        from flowpipe.diagnose.libraries import broken_libraries
 
         # One that is only older than wanted has been imported.
         faults = [fault for fault in broken_libraries() if sys.modules.get(fault.topic) is None]
@@ -159,7 +159,7 @@ def lasting_workers() -> Iterator[None]:
 
 def require_cuda() -> None:
     """Skip where no GPU can be used; fail instead where FLOWPIPE_REQUIRE_CUDA=1 promises one."""
-    from flowpipe.ops.gpus import gpus
+    from flowpipe.ops.cuda.devices import gpus
 
     if not gpus().available:
         promised = os.environ.get("FLOWPIPE_REQUIRE_CUDA") == "1"

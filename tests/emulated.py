@@ -16,7 +16,7 @@ STAND_IN = Path(__file__).resolve().parent / "cuda_stand_in"
 @contextmanager
 def cupy_from(folder: Path) -> Iterator[None]:
     """Another CuPy for this process; others who import CuPy afterwards get the real one."""
-    from flowpipe.ops.gpus import gpus
+    from flowpipe.ops.cuda.devices import gpus
 
     real = {name: sys.modules.pop(name) for name in list(sys.modules) if is_cupy(name)}
     sys.path.insert(0, str(folder))
@@ -35,7 +35,7 @@ def emulated_ops():
     """The CUDA backend's operations, run on the CPU."""
     if shutil.which("g++") is None:
         pytest.skip("needs g++ to compile the emulated kernels")
-    from flowpipe.ops.cuda import CudaOps
+    from flowpipe.ops.cuda.operations import CudaOps
 
     with cupy_from(STAND_IN):
         return CudaOps()

@@ -22,11 +22,11 @@ from command import FAST
 
 from flowpipe import open_store
 from flowpipe.cli import main
-from flowpipe.datasets.kinds import Sorter
+from flowpipe.datasets.file_kinds import Sorter
 from flowpipe.datasets.tree import Tree
 from flowpipe.errors import storage_failed
 from flowpipe.run.plan import make_spans
-from flowpipe.run.steady import steady
+from flowpipe.run.source_file import steady
 from flowpipe.store import verify_store
 from flowpipe.types import VideoRecord
 from flowpipe.video import cut_points, open_video, probe

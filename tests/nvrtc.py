@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from flowpipe.ops import cuda_kernels
+from flowpipe.ops.cuda import kernels
 
 USED = re.compile(
     r"Compiling entry function '(\w+)'.*?"
@@ -96,9 +96,9 @@ def compiled(file: str, major: int, architecture: int, *defined: str) -> Compile
     """Compile kernels/cuda/FILE.cu with the options that flowpipe and CuPy give."""
     nvrtc = _library(major)
     assert nvrtc is not None
-    source = (cuda_kernels.folder() / "cuda" / f"{file}.cu").read_bytes()
+    source = (kernels.folder() / "cuda" / f"{file}.cu").read_bytes()
     options = [
-        *cuda_kernels.options(),
+        *kernels.options(),
         *defined,
         *CUPY_ADDS,
         f"-arch=sm_{architecture}",
@@ -112,13 +112,13 @@ def compiled(file: str, major: int, architecture: int, *defined: str) -> Compile
     assert not failed, f"{file}.cu, sm_{architecture}, CUDA {major}:\n{log}"
     complaints = [line for line in log.splitlines() if "warning" in line and "prior to" not in line]
     assert not complaints, complaints
-    kernels = {
+    usages = {
         name: Usage(int(registers), int(stores) + int(loads))
         for name, _, stores, loads, registers in USED.findall(log)
     }
     cubin = _text(nvrtc, program, "CUBIN")
     nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
-    return Compiled(kernels, cubin)
+    return Compiled(usages, cubin)
 
 
 def _text(nvrtc: ctypes.CDLL, program: ctypes.c_void_p, what: str) -> bytes:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe import codec, recipe
+from flowpipe import codec
 from flowpipe.modality import MODALITIES
+from flowpipe.params import canonical, digest
 from flowpipe.store import ShardWriter, StreamSpec, open_store
 from flowpipe.types import EncodedPlanes, Segment, Span, VideoRecord
 
@@ -64,8 +65,8 @@ def open_writer(
     specs = {m: StreamSpec(codec.for_modality(params, m), QUANTISERS[m]) for m in modalities}
     return ShardWriter(
         path,
-        recipe=recipe.canonical(made_with),
-        recipe_digest=recipe.digest(made_with),
+        recipe=canonical(made_with),
+        recipe_digest=digest(made_with),
         backend={"ops": "test"},
         streams=specs,
     )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from flowpipe.ahead import AtOnce, Thread, ahead
+from flowpipe.prefetch import AtOnce, Thread, ahead
 
 
 def test_steps_come_in_order() -> None:

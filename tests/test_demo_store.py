@@ -21,10 +21,10 @@ import pytest
 from camera_scene import corner_error_px
 from command import command
 
-from flowpipe import open_store, recipe
+from flowpipe import open_store, params
 from flowpipe.datasets import demo
 from flowpipe.datasets.demo.clipfile import write_clip
-from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.flow import make_solver
 from flowpipe.flow.warped import CameraMotion, warped_flow
 from flowpipe.ops import get_ops
@@ -184,7 +184,7 @@ def test_on_a_static_camera_warped_flow_is_flow(store, truths):
 def test_the_solver_s_own_background_flow_falls_tenfold(store, truths, video_id):
     """A window in the middle of a clip, computed again: the floats behind the stored bytes."""
     first, pairs = 12, 8
-    made = recipe.build(ExtractRecipe, store.header.recipe)
+    made = params.build(ExtractRecipe, store.header.recipe)
     ops = get_ops("cpu")
     solver, camera = make_solver(made.flow, ops), CameraMotion(made.warp, ops)
     gray = ops.gray(source_frames(store, video_id)[first : first + pairs + 1])

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, python_path
 
-from flowpipe import distribution, libraries
+from flowpipe import distribution
+from flowpipe.diagnose import libraries
 from flowpipe.distribution import NAME, how_to_install
 
 EXTRAS = ("cuda", "nvdec", "s3", "train", "cluster", "test", "")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from flowpipe.errors import DecodeError
+from flowpipe.extraction.windows import gathered
 from flowpipe.types import Frames
-from flowpipe.windows import gathered
 
 
 def windows(*counts, height=4, width=5):

@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from flowpipe import recipe
+from flowpipe import params
 from flowpipe.codec import JpegLsParams, JpegParams
 from flowpipe.errors import RecipeError
-from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.modality import MODALITIES
 
 ALL = list(MODALITIES)
 
 
 def build(**values: Any) -> ExtractRecipe:
-    return recipe.build(ExtractRecipe, {"modalities": ALL, **values})
+    return params.build(ExtractRecipe, {"modalities": ALL, **values})
 
 
 @pytest.mark.parametrize("asked", ["jpeg", {"name": "jpeg", "quality": 90}])
@@ -32,20 +32,20 @@ def test_naming_the_codec_keeps_the_modality_s_subsampling(asked):
 
 
 def test_the_digest_holds_what_auto_became():
-    plain = recipe.plain(build(codecs={"rgb_diff": "jpeg"}))
+    plain = params.plain(build(codecs={"rgb_diff": "jpeg"}))
     assert plain["codecs"]["rgb_diff"] == {"name": "jpeg", "quality": 95, "subsampling": "444"}
-    assert "auto" not in recipe.canonical(build())
+    assert "auto" not in params.canonical(build())
     same = [
         build(),
         build(codecs={"rgb_diff": "jpeg"}),
         build(codecs={"rgb_diff": {"name": "jpeg", "subsampling": "auto"}, "flow": "jpeg"}),
         build(codecs={"rgb_diff": {"name": "jpeg", "subsampling": 444}}),
         build(codecs={"flow": {"name": "jpeg", "subsampling": "420"}}),  # one gray image anyway
-        recipe.build(ExtractRecipe, recipe.plain(build())),  # as a store gives it back
+        params.build(ExtractRecipe, params.plain(build())),  # as a store gives it back
     ]
-    assert len({recipe.digest(made) for made in same}) == 1
+    assert len({params.digest(made) for made in same}) == 1
     other = build(codecs={"rgb_diff": {"name": "jpeg", "subsampling": "420"}})
-    assert recipe.digest(other) != recipe.digest(same[0])
+    assert params.digest(other) != params.digest(same[0])
 
 
 def test_a_choice_is_kept():

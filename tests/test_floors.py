@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,69 +13,95 @@ from conftest import ROOT
 PACKAGE = ROOT / "flowpipe"
 
 ALLOWED = {
-    # part of the package -> parts it may import from; each may import from itself
+    # part of the package -> parts it may import from; each may import from itself. A part is a
+    # module or a package; what lies inside a package belongs to the longest name listed here.
     "errors": set(),
     "distribution": set(),
-    "libraries": {"distribution"},
-    "hardware": {"libraries", "ops", "words"},
     "modality": set(),
     "notes": set(),
     "types": {"modality"},
     "strict": {"errors"},
-    "recipe": {"errors", "strict", "words"},
-    "ahead": set(),
+    "params": {"errors", "strict", "words"},
+    "prefetch": set(),
     "surfaces": set(),
     "owner": set(),
-    "whole": {"errors", "owner"},
+    "atomic": {"errors", "owner"},
     "scratch": {"owner"},
     "words": set(),
     "splits": set(),
-    "ops": {"types", "errors", "modality", "distribution", "surfaces"},
-    "remote": {"errors", "owner", "distribution", "words"},
+    "ops": {"errors", "distribution", "surfaces"},
+    "remote": {"errors", "distribution", "words"},
     "video": {"types", "errors", "remote", "distribution", "words", "surfaces"},
-    "codec": {"types", "modality", "errors", "recipe"},
+    "codec": {"modality", "errors", },
     "store": {
-        "types", "modality", "errors", "strict", "recipe", "codec", "whole", "owner",
+        "types", "modality", "errors", "strict", "params", "codec", "atomic", "owner",
         "distribution", "words", "__init__",
     },
     # video: what decodes
     "datasets": {"types", "errors", "remote", "scratch", "splits", "strict", "words", "video"},
     "flow": {
-        "ops", "types", "errors", "modality", "recipe", "strict", "whole", "distribution", "words",
+        "ops", "errors", "params", "strict", "atomic",
+        "distribution", "words",
     },
-    "extract_recipe": {"flow", "codec", "video", "modality", "errors"},
-    "train_recipe": {"modality", "words"},
-    "recipe_file": {"extract_recipe", "train_recipe", "recipe", "errors", "words", "__init__"},
-    "planes": {"ahead", "extract_recipe", "flow", "ops", "types", "errors"},
-    "windows": {"types", "errors", "words"},
-    "extract": {
-        "extract_recipe", "planes", "windows", "ahead", "ops", "video", "codec", "types", "errors",
+    "extraction.recipe": {"flow", "codec", "video", "modality", },
+    "extraction": {
+        "extraction.recipe", "prefetch", "flow", "ops", "video", "codec", "types", "errors",
+        "words",
     },
     "run": {
-        "extract", "extract_recipe", "planes", "windows", "flow", "ops", "video", "store", "codec",
-        "datasets", "types", "modality", "errors", "recipe", "remote", "owner", "scratch", "strict",
-        "words", "__init__",
+        "extraction", "extraction.recipe", "flow", "ops", "video", "store",
+        "datasets", "types", "modality", "errors", "params", "remote", "owner", "scratch",
+        "strict", "words", "__init__",
     },
-    "selftest": {"flow", "datasets", "ops", "errors", "surfaces"},
-    "evaluation": {"types", "errors", "splits", "strict", "whole", "words"},
+    "evaluation": {"types", "errors", "splits", "strict", "atomic", "words"},
+    "tsn.recipe": {"modality", "words"},
     "tsn": {
-        "ahead", "store", "types", "modality", "errors", "recipe", "evaluation", "train_recipe",
-        "scratch", "splits", "strict", "whole", "words", "__init__",
+        # what the rooms share: devices, processes, the folder of a run
+        "tsn.recipe", "store", "errors", "params", "scratch", "strict", "atomic",
+        "words",
+    },
+    "tsn.weights": {"tsn", "errors", "words"},
+    "tsn.data": {
+        "tsn.recipe", "store", "modality", "errors", "evaluation", "splits", "words",
+    },
+    "tsn.network": {
+        "tsn", "tsn.recipe", "tsn.data", "tsn.weights", "store", "modality", "errors", "words",
+    },
+    "tsn.training": {
+        "tsn", "tsn.recipe", "tsn.data", "tsn.network", "store", "errors", "evaluation", "atomic",
+        "words",
+    },
+    "tsn.testing": {
+        "tsn", "tsn.recipe", "tsn.data", "tsn.network", "tsn.training", "prefetch", "store",
+        "modality", "errors", "params", "evaluation", "splits", "strict", "atomic", "words",
+    },
+    "tsn.adopt": {
+        "tsn", "tsn.recipe", "tsn.data", "tsn.network", "tsn.weights", "modality", "errors",
+        "words",
+    },
+    "tsn.weight_export": {
+        "tsn", "tsn.data", "tsn.network", "tsn.weights", "modality", "errors", "words",
     },
     "exchange": {
-        "store", "codec", "types", "modality", "errors", "recipe", "splits", "strict", "words",
+        "store", "codec", "types", "modality", "errors", "params", "splits", "strict", "words",
         "__init__",
     },
-    "bench": {"flow", "video", "datasets", "ops", "types", "errors", "words"},
+    "recipes": {"extraction.recipe", "tsn.recipe", "params", "errors", "words", },
     "report": {
-        "store", "codec", "flow", "ops", "video", "types", "modality", "errors", "whole",
-        "distribution", "libraries", "hardware", "notes", "words",
+        "store", "modality", "atomic",
+        "notes", "words",
+    },
+    "diagnose.libraries": {"distribution"},
+    "diagnose": {
+        "diagnose.libraries", "store", "flow", "ops", "video", "datasets", "types",
+        "errors", "distribution", "surfaces", "words",
     },
     "cli": {
-        "run", "report", "bench", "selftest", "evaluation", "exchange", "tsn", "extract_recipe",
-        "recipe_file", "train_recipe", "store", "datasets", "flow", "ops", "video", "types",
-        "modality", "errors", "recipe", "remote", "scratch", "splits", "whole", "words",
-        "distribution", "libraries", "hardware", "notes", "__init__",
+        "run", "report", "diagnose", "diagnose.libraries", "evaluation", "exchange", "tsn",
+        "tsn.recipe", "tsn.data", "tsn.weights", "tsn.training", "tsn.testing", "tsn.adopt",
+        "tsn.weight_export", "extraction.recipe", "recipes", "store", "datasets", "flow", "ops",
+        "video", "types", "modality", "errors", "params", "remote", "scratch",
+        "splits", "atomic", "words", "distribution", "notes", "__init__",
     },
     "__main__": {"cli"},
     "__init__": {"store", "flow"},
@@ -93,8 +120,8 @@ DOORS = {
     "s3fs": {"remote"},
     "cupy": {"ops"},
     "torch": {"tsn"},
-    "skimage": {"bench"},
-    "yaml": {"recipe", "strict"},
+    "skimage": {"diagnose"},
+    "yaml": {"params", "strict"},
     "scipy": {"datasets"},  # the MATLAB files of THUMOS14
     "simplejpeg": {"codec"},
     "jpeg_ls": {"codec"},
@@ -105,46 +132,65 @@ def sources() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
-def part(path: Path) -> str:
-    relative = path.relative_to(PACKAGE)
-    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+def module_of(path: Path) -> str:
+    """`x.y` of flowpipe/x/y.py, `x` of flowpipe/x/__init__.py, `__init__` of the package's own."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+
+
+def part(module: str) -> str:
+    """The part that a module, or a name in one, belongs to."""
+    names = module.split(".")
+    prefixes = (".".join(names[:count]) for count in range(len(names), 0, -1))
+    return next((prefix for prefix in prefixes if prefix in ALLOWED), "__init__")
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Every module that a file imports, also inside functions."""
+    """Every module, or name in one of ours, that a file imports, also inside functions."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             module = node.module or ""
-            if module == "flowpipe":
-                yield from (f"flowpipe.{alias.name}" for alias in node.names)
-            else:
-                yield module
-
-
-def target(module: str) -> str:
-    """The part of the package that `flowpipe.x.y` belongs to."""
-    name = module.split(".")[1] if "." in module else "__init__"
-    known = (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").exists()
-    return name if known else "__init__"
+            ours = module.split(".")[0] == "flowpipe"
+            yield from (f"{module}.{alias.name}" if ours else module for alias in node.names)
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_only_point_downwards(path: Path) -> None:
-    here = part(path)
+    here = part(module_of(path))
     for module in imports(path):
         top = module.split(".")[0]
         if top == "flowpipe":
-            there = target(module)
+            there = part(module.removeprefix("flowpipe."))
             assert there == here or there in ALLOWED[here], f"{here} may not import {there}"
         elif top in DOORS:
-            assert here in DOORS[top], f"{here} may not import {top}; its door is {DOORS[top]}"
+            door = {here, here.split(".")[0]} & DOORS[top]
+            assert door, f"{here} may not import {top}; its door is {DOORS[top]}"
+
+
+def test_no_arrow_leads_back_up() -> None:
+    below = {here: there - {"__init__"} for here, there in ALLOWED.items()}
+    assert set(TopologicalSorter(below).static_order()) == set(ALLOWED)  # CycleError if one does
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """Imports inside functions count, but for the package's own: its names load on first use."""
+    modules = {module_of(path): path for path in sources()}
+    below: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        names = {name.removeprefix("flowpipe.") for name in imports(path)}
+        homes = {name if name in modules else name.rpartition(".")[0] for name in names}
+        below[module] = homes & set(modules) - {module}
+    TopologicalSorter(below).prepare()
 
 
 def test_every_part_has_a_floor() -> None:
-    assert {part(path) for path in sources()} <= set(ALLOWED)
+    modules = [module_of(path) for path in sources()]
+    assert {part(module) for module in modules} == set(ALLOWED)
+    homeless = [m for m in modules if m != "__init__" and part(m) == "__init__"]
+    assert not homeless, homeless
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(PACKAGE)))

@@ -11,10 +11,10 @@ from command import moving_clip
 from videofile import encode_video
 
 from flowpipe.errors import DecodeError, DeviceMemoryError
-from flowpipe.extract import WINDOWS_BEGUN, Extraction
-from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe.extraction.recipe import ExtractRecipe
+from flowpipe.extraction.stages import WINDOWS_BEGUN, Extraction
 from flowpipe.ops import get_ops
-from flowpipe.recipe import build
+from flowpipe.params import build
 from flowpipe.types import Span, VideoRecord
 
 FRAMES = 4
@@ -123,7 +123,7 @@ def test_features_are_found_while_the_device_computes_the_flow_of_the_same_windo
 ):
     found = threading.Event()
     extraction_ = extraction(clip, Device(window_frames=100))
-    from flowpipe import planes
+    from flowpipe.extraction import planes
 
     features, solver = planes.CameraMotion.features, planes.make_solver
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from flowpipe.owner import STALE_S, owner, owner_is_gone
-from flowpipe.run.breadcrumb import crumb_folder
+from flowpipe.run.heartbeat import crumb_folder
 from flowpipe.store import files, sweep
 
 NAME_IT = "from flowpipe.owner import owner; print(owner(), flush=True); input()"
@@ -24,7 +24,7 @@ IN_A_NAMESPACE = """
 import os, sys
 from pathlib import Path
 from flowpipe.owner import owner
-from flowpipe.run.breadcrumb import crumb_folder
+from flowpipe.run.heartbeat import crumb_folder
 from flowpipe.store.files import temporary_name
 store = Path(sys.argv[1])
 while os.path.exists(f"/proc/{os.getpid()}"):  # an id that nobody has outside

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from flowpipe import recipe
+from flowpipe import params
 from flowpipe.datasets import DATASETS
-from flowpipe.extract_recipe import ExtractRecipe
-from flowpipe.recipe_file import read_recipe
+from flowpipe.extraction.recipe import ExtractRecipe
+from flowpipe.recipes import read_recipe
 
 RECIPES = sorted((ROOT / "pipelines").glob("*.yaml"))
 
@@ -24,11 +24,11 @@ def header(path: Path) -> str:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipe_builds_and_reads_back_as_it_is_shown(path, tmp_path):
     extract, train = read_recipe(path.stem).build()
-    sections = {"extract": recipe.plain(extract)} | (
-        {"train": recipe.plain(train)} if train else {}
+    sections = {"extract": params.plain(extract)} | (
+        {"train": params.plain(train)} if train else {}
     )
     shown = tmp_path / "shown.yaml"
-    shown.write_text(recipe.dump(sections))
+    shown.write_text(params.dump(sections))
     assert read_recipe(str(shown)).build() == (extract, train)
 
 
@@ -80,6 +80,6 @@ def test_header_says_what_it_needs_and_takes(path):
 def test_recipes_with_the_paper_s_values_make_one_kind_of_store():
     # Equal values give equal digests whatever is written out, so that stores can be compared.
     digests = {
-        recipe.digest(read_recipe(path.stem).build()[0]) for path in RECIPES if path.stem != "demo"
+        params.digest(read_recipe(path.stem).build()[0]) for path in RECIPES if path.stem != "demo"
     }
-    assert digests == {recipe.digest(ExtractRecipe())}
+    assert digests == {params.digest(ExtractRecipe())}

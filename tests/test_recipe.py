@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowpipe import recipe
+from flowpipe import params
 from flowpipe.errors import RecipeError
-from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe.extraction.recipe import ExtractRecipe
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,13 @@ class Top:
 
 
 def test_defaults_fill_what_is_left_out() -> None:
-    assert recipe.build(Top, {}) == Top()
-    assert recipe.build(Top, {"bound": 3}) == Top(bound=3.0)
+    assert params.build(Top, {}) == Top()
+    assert params.build(Top, {"bound": 3}) == Top(bound=3.0)
 
 
 def test_choices_are_named_in_short_or_with_their_params() -> None:
-    assert recipe.build(Top, {"solver": "exact"}).solver == Exact()
-    made = recipe.build(Top, {"solvers": {"x": {"name": "fast", "speed": 9}}})
+    assert params.build(Top, {"solver": "exact"}).solver == Exact()
+    made = params.build(Top, {"solvers": {"x": {"name": "fast", "speed": 9}}})
     assert made.solvers == {"x": Fast(9)}
 
 
@@ -73,7 +73,7 @@ def test_all_mistakes_come_at_once_with_the_nearest_name() -> None:
         "solvers": {"x": {"name": "exact", "digits": -1}},
     }
     with pytest.raises(RecipeError) as caught:
-        recipe.build(Top, values)
+        params.build(Top, values)
     text = str(caught.value)
     assert len(text.splitlines()) == 6
     for hint in ("did you mean bound", "fixed, free", "recipe.on", "must be a list",
@@ -83,7 +83,7 @@ def test_all_mistakes_come_at_once_with_the_nearest_name() -> None:
 
 def test_a_bool_is_not_a_number() -> None:
     with pytest.raises(RecipeError, match="recipe.bound must be float"):
-        recipe.build(Top, {"bound": True})
+        params.build(Top, {"bound": True})
 
 
 @given(
@@ -97,69 +97,69 @@ def test_a_bool_is_not_a_number() -> None:
     )
 )
 def test_plain_values_build_the_same_params_again(made: Top) -> None:
-    again = recipe.build(Top, recipe.plain(made))
+    again = params.build(Top, params.plain(made))
     assert again == made
-    assert recipe.digest(again) == recipe.digest(made)
+    assert params.digest(again) == params.digest(made)
 
 
 def test_digest_follows_meaning_not_spelling() -> None:
-    short, long = recipe.build(Top, {"bound": 20}), recipe.build(Top, {"solver": {"name": "fast"}})
-    assert recipe.digest(short) == recipe.digest(long)
-    assert recipe.digest(short) != recipe.digest(recipe.build(Top, {"bound": 20.5}))
+    short, long = params.build(Top, {"bound": 20}), params.build(Top, {"solver": {"name": "fast"}})
+    assert params.digest(short) == params.digest(long)
+    assert params.digest(short) != params.digest(params.build(Top, {"bound": 20.5}))
 
 
 def test_override_sets_nested_values_and_leaves_the_original() -> None:
     before = {"solver": {"name": "fast"}}
-    after = recipe.override(before, ["solver.speed=7", "names=[b, c]"])
+    after = params.override(before, ["solver.speed=7", "names=[b, c]"])
     assert after == {"solver": {"name": "fast", "speed": 7}, "names": ["b", "c"]}
     assert before == {"solver": {"name": "fast"}}
 
 
 def test_a_number_may_stand_for_a_word_of_digits() -> None:
-    assert recipe.build(Worded, {"kept": 444}).kept == "444"  # YAML reads `kept: 444` so
+    assert params.build(Worded, {"kept": 444}).kept == "444"  # YAML reads `kept: 444` so
     for wrong in (411, True, 444.0, None):
         with pytest.raises(RecipeError, match="one of 420, 444, got"):
-            recipe.build(Worded, {"kept": wrong})
+            params.build(Worded, {"kept": wrong})
 
 
 @pytest.mark.parametrize("setting", ["bound", "=3", ""])
 def test_override_refuses_what_is_no_setting(setting: str) -> None:
     with pytest.raises(RecipeError, match="key=value"):
-        recipe.override({}, [setting])
+        params.override({}, [setting])
 
 
 def test_load_names_the_file_and_the_fault(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     with pytest.raises(RecipeError, match="r.yaml"):
-        recipe.load(path)
+        params.load(path)
     path.write_text("a: [1\n")
     with pytest.raises(RecipeError, match="not valid YAML"):
-        recipe.load(path)
+        params.load(path)
     path.write_text("- 1\n")
     with pytest.raises(RecipeError, match="mapping at its top"):
-        recipe.load(path)
+        params.load(path)
 
 
 @pytest.mark.parametrize("text", ["1e-3", "1E-3", "+.1e-2", "0.01e-1", "1.e-3", "0.001"])
 def test_a_number_with_an_exponent_is_a_number(text: str, tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(f"bound: {text}\nword: '{text}'\n")
-    assert recipe.load(path) == {"bound": 0.001, "word": text}
-    assert recipe.override({}, [f"bound={text}"]) == {"bound": 0.001}
+    assert params.load(path) == {"bound": 0.001, "word": text}
+    assert params.override({}, [f"bound={text}"]) == {"bound": 0.001}
 
 
 @pytest.mark.parametrize("text", ["[1", "{", "a: b: c", "*x"])
 def test_override_refuses_a_value_that_is_no_yaml(text: str) -> None:
     with pytest.raises(RecipeError, match="--set bound=.* not valid YAML"):
-        recipe.override({}, [f"bound={text}"])
+        params.override({}, [f"bound={text}"])
 
 
 def test_a_size_that_is_half_given_is_refused() -> None:
     with pytest.raises(RecipeError, match="extract.size has width without height; give both"):
-        recipe.build(ExtractRecipe, {"size": {"width": 224}}, where="extract")
+        params.build(ExtractRecipe, {"size": {"width": 224}}, where="extract")
     with pytest.raises(RecipeError, match="has height without width"):
-        recipe.build(ExtractRecipe, {"size": {"height": 224}}, where="extract")
-    assert recipe.build(ExtractRecipe, {"size": {}}).size == recipe.build(ExtractRecipe, {}).size
+        params.build(ExtractRecipe, {"size": {"height": 224}}, where="extract")
+    assert params.build(ExtractRecipe, {"size": {}}).size == params.build(ExtractRecipe, {}).size
 
 
 def test_numpy_s_scalars_become_python_s() -> None:
@@ -168,12 +168,12 @@ def test_numpy_s_scalars_become_python_s() -> None:
         "names": [np.str_("b")], "mode": np.str_("free"),
         "solver": {"name": "exact", "digits": np.float32(0.25)},
     }  # fmt: skip
-    made = recipe.build(Top, values)
-    assert made == recipe.build(
+    made = params.build(Top, values)
+    assert made == params.build(
         Top, {"bound": 3.0, "on": False, "limit": 4, "names": ["b"], "mode": "free",
               "solver": {"name": "exact", "digits": 0.25}},
     )  # fmt: skip
     numbers = (made.bound, made.on, made.limit, made.names[0], made.mode, made.solver.digits)
     assert list(map(type, numbers)) == [float, bool, int, str, str, float]
     with pytest.raises(RecipeError, match="recipe.on must be bool"):
-        recipe.build(Top, {"on": np.int64(1)})
+        params.build(Top, {"on": np.int64(1)})

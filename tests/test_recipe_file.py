@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flowpipe.errors import RecipeError, UsageError
-from flowpipe.recipe_file import known_names, pipelines_folder, read_recipe, recipe_of
+from flowpipe.recipes import known_names, pipelines_folder, read_recipe, recipe_of
 
 
 def written(folder, text):

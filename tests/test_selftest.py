@@ -16,9 +16,11 @@ import pytest
 from conftest import ROOT, python_path, require_cuda
 from emulated import emulated_ops
 
-from flowpipe import optical_flow, selftest
-from flowpipe.ops import cuda_kernels, get_ops
+from flowpipe import optical_flow
+from flowpipe.diagnose import selftest
+from flowpipe.ops import get_ops
 from flowpipe.ops.cpu import CpuOps, native_core
+from flowpipe.ops.cuda import kernels
 
 pytestmark = pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none")
 
@@ -69,11 +71,11 @@ def test_sound_kernels_pass(ops):
 )  # fmt: skip
 def test_a_broken_kernel_is_named(monkeypatch, tmp_path, file, sound, broken, failing):
     copy = tmp_path / "kernels"
-    shutil.copytree(cuda_kernels.folder(), copy)
+    shutil.copytree(kernels.folder(), copy)
     source = (copy / "cuda" / file).read_text(encoding="utf-8")
     assert sound in source
     (copy / "cuda" / file).write_text(source.replace(sound, broken, 1), encoding="utf-8")
-    monkeypatch.setattr(cuda_kernels, "folder", lambda: copy)
+    monkeypatch.setattr(kernels, "folder", lambda: copy)
     tried = islice(selftest.checks(emulated_ops()), OPERATIONS)
     failed = {check.name for check in failures(tried)}
     assert failing <= failed and len(failed) <= 5

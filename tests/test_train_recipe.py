@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from flowpipe import recipe
+from flowpipe import params
 from flowpipe.errors import RecipeError
-from flowpipe.recipe_file import known_names, read_recipe
-from flowpipe.train_recipe import StreamParams, TrainRecipe
+from flowpipe.recipes import known_names, read_recipe
+from flowpipe.tsn.recipe import StreamParams, TrainRecipe
 
 
 def build(**values):
-    return recipe.build(TrainRecipe, values, where="train")
+    return params.build(TrainRecipe, values, where="train")
 
 
 def test_streams_take_their_defaults_one_by_one():

@@ -9,8 +9,8 @@ import typing
 import pytest
 from conftest import ROOT
 
-from flowpipe.recipe_file import read_recipe
-from flowpipe.train_recipe import StreamParams
+from flowpipe.recipes import read_recipe
+from flowpipe.tsn.recipe import StreamParams
 
 PAGE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 KEYS = re.findall(r"^\| `([a-z_.]+)` \|", PAGE, re.M)

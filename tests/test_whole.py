@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from command import fill
 
+from flowpipe.atomic import whole_file, write_whole
 from flowpipe.errors import DiskFullError, UsageError
 from flowpipe.evaluation import Scores, read_h5, write_scores
-from flowpipe.whole import whole_file, write_whole
 
 
 def test_a_file_is_replaced_whole_and_nothing_else_stays(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_checkpoint_on_a_full_disk_leaves_the_one_of_before(
 
 def test_the_next_write_removes_what_a_killed_process_left(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from flowpipe.whole import whole_file\n"
+        "import sys, time; from flowpipe.atomic import whole_file\n"
         "with whole_file(sys.argv[1]) as half:\n"
         "    half.write_bytes(b'half'); print('writes', flush=True); time.sleep(100)\n"
     )

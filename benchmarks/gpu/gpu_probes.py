@@ -149,7 +149,7 @@ def solving(
     pairs: int, size: tuple[int, int], clips: list[Path] | None = None, scales: int = 5
 ) -> Callable[[], Any]:
     """Return a function that computes the flow of some pairs on the GPU, from bytes to bytes."""
-    from flowpipe.bench import made_pairs, video_pairs
+    from flowpipe.diagnose.bench import made_pairs, video_pairs
     from flowpipe.flow import make_solver
     from flowpipe.flow.tvl1 import TVL1Params
     from flowpipe.ops import get_ops

@@ -67,7 +67,7 @@ def sanitize(place: Place, tool: str) -> Found:
 
 def check_groups() -> list[list[str]]:
     """Return names of the self test's checks that run every kernel, cheap ones first."""
-    from flowpipe.selftest import CHECKS
+    from flowpipe.diagnose.selftest import CHECKS
 
     warps = [name for name in CHECKS if name.startswith("tvl1_warps ")]
     flows = [name for name in CHECKS if name == "tvl1 opencv2"]

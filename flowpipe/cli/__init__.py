@@ -16,6 +16,7 @@ from flowpipe.distribution import ROOT, how_to_replace
 try:
     from flowpipe import __version__
     from flowpipe.cli.screen import say, show_warning, write_line
+    from flowpipe.diagnose.libraries import broken_libraries
     from flowpipe.errors import (
         BackendError,
         DecodeError,
@@ -23,7 +24,6 @@ try:
         RemoteError,
         storage_failed,
     )
-    from flowpipe.libraries import broken_libraries
     from flowpipe.words import did_you_mean
 except ImportError as error:  # another distribution has overwritten these files
     sys.exit(

@@ -51,9 +51,9 @@ def adopt(
     torch_or_why()
     from flowpipe.tsn.adopt import THEIRS
     from flowpipe.tsn.adopt import adopt as adopt_weights
-    from flowpipe.tsn.checkpoints import words_of
-    from flowpipe.tsn.inputs import input_of
+    from flowpipe.tsn.data.inputs import input_of
     from flowpipe.tsn.run_folder import RunFacts
+    from flowpipe.tsn.weights.checkpoints import words_of
 
     made = with_options(
         train_recipe(store, recipe_file, settings), modality, sampling=sampling, pixels=pixels

@@ -16,7 +16,11 @@ import cv2
 import numpy as np
 
 from flowpipe import __version__
-from flowpipe.bench import (
+from flowpipe.cli import Group
+from flowpipe.cli.paths import THERE, LocalPath
+from flowpipe.cli.screen import as_json, say, write_line
+from flowpipe.cli.sizes import width_and_height
+from flowpipe.diagnose.bench import (
     PEER,
     REFERENCES,
     Batch,
@@ -32,16 +36,12 @@ from flowpipe.bench import (
     tune,
     video_pairs,
 )
-from flowpipe.cli import Group
-from flowpipe.cli.paths import THERE, LocalPath
-from flowpipe.cli.screen import as_json, say, write_line
-from flowpipe.cli.sizes import width_and_height
+from flowpipe.diagnose.hardware import hardware
 from flowpipe.errors import BackendError, UsageError
 from flowpipe.flow.tvl1 import TVL1Params
-from flowpipe.hardware import hardware
 from flowpipe.ops import Ops, get_ops
 from flowpipe.ops.cpu import native_core
-from flowpipe.ops.cuda_settings import VARIABLE
+from flowpipe.ops.cuda.settings import VARIABLE
 from flowpipe.words import counted, did_you_mean
 
 SMALLEST_PX = 16

@@ -9,7 +9,7 @@ import click
 from flowpipe.cli import Group
 from flowpipe.cli.paths import FOLDER
 from flowpipe.cli.screen import write_line
-from flowpipe.recipe_file import pipelines_folder
+from flowpipe.recipes import pipelines_folder
 from flowpipe.run.cluster_settings import write_settings
 
 

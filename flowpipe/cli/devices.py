@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, replace
 
 from flowpipe.errors import BackendError, UsageError
-from flowpipe.ops.gpus import Gpus, gpus
+from flowpipe.ops.cuda.devices import Gpus, gpus
 from flowpipe.run import usable_cores
 from flowpipe.video import require_nvdec, visible_gpus
 from flowpipe.words import counted

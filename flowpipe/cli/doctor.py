@@ -10,7 +10,7 @@ import click
 from flowpipe.cli import EXIT_DONE, EXIT_SOME_FAILED
 from flowpipe.cli.paths import FOLDER
 from flowpipe.cli.screen import print_table, write_json
-from flowpipe.libraries import broken_libraries, owner
+from flowpipe.diagnose.libraries import broken_libraries, owner
 
 
 @click.command()
@@ -22,7 +22,7 @@ def doctor(out: Path, as_json: bool) -> int:
     if findings:  # with one of them broken, nothing else of flowpipe can be imported
         findings.insert(0, owner())
     else:
-        from flowpipe.report.machine import examine
+        from flowpipe.diagnose.machine import examine
 
         findings = examine(out)
     if as_json:

@@ -11,7 +11,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe import recipe as recipes
+from flowpipe.atomic import write_whole
 from flowpipe.cli.numbers import Number
 from flowpipe.cli.paths import FILE, FILE_THERE
 from flowpipe.cli.screen import write_line
@@ -23,9 +23,9 @@ from flowpipe.flow.flo import write_flo
 from flowpipe.flow.pair import pair_flow, pair_params
 from flowpipe.flow.tvl1 import VARIANTS, TVL1Params
 from flowpipe.ops import DEVICES, Ops, get_ops
+from flowpipe.params import override
 from flowpipe.report import flow_colours, save_png
 from flowpipe.video.stills import read_image, read_pair
-from flowpipe.whole import write_whole
 
 SUFFIXES = (".flo", ".npy", ".png")
 
@@ -75,7 +75,7 @@ def flow(
     _check_output(output, (first, second), bound)
     shorthand = (f"variant={variant}",) if variant else ()
     try:
-        params = pair_params(algorithm, recipes.override({}, [*shorthand, *settings]))
+        params = pair_params(algorithm, override({}, [*shorthand, *settings]))
     except ValueError as error:
         raise UsageError(str(error)) from None
     ops = get_ops(device)

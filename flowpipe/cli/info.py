@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from flowpipe import recipe as recipes
+from flowpipe import params
 from flowpipe.cli.screen import print_table, write_json, write_line
 from flowpipe.cli.store_options import STORE_ARGUMENT
 from flowpipe.errors import REASONS, UsageError
@@ -44,7 +44,7 @@ def info(store: Path, video: str | None, as_json: bool) -> None:
     print_table((name, words) for name, words in rows if words)
     if video is None:
         write_line("\nrecipe")
-        for line in recipes.dump(facts["recipe"]).splitlines():
+        for line in params.dump(facts["recipe"]).splitlines():
             write_line(f"  {line}")
 
 

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from flowpipe.atomic import write_whole
 from flowpipe.cli.screen import harmless, say
 from flowpipe.datasets import Dataset
 from flowpipe.datasets.dataset import LeftOut
 from flowpipe.errors import REASONS, UnwritableError
 from flowpipe.run import ABSENT, Plan
 from flowpipe.types import Outcome
-from flowpipe.whole import write_whole
 from flowpipe.words import counted, some
 
 FILE_NAME = "missing.txt"

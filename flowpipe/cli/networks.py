@@ -14,10 +14,10 @@ from flowpipe.cli.paths import RECIPE
 from flowpipe.cli.store_options import chain, stored_dataset
 from flowpipe.errors import UsageError
 from flowpipe.modality import MODALITIES
-from flowpipe.recipe_file import read_recipe, recipe_of
-from flowpipe.train_recipe import TrainRecipe
-from flowpipe.tsn.pixels import PIXELS
-from flowpipe.tsn.sampling import RULES
+from flowpipe.recipes import read_recipe, recipe_of
+from flowpipe.tsn.data.normalisation import PIXELS
+from flowpipe.tsn.data.sampling import RULES
+from flowpipe.tsn.recipe import TrainRecipe
 from flowpipe.words import counted
 
 stream_options = chain(

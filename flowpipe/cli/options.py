@@ -8,20 +8,20 @@ from typing import Any
 
 import click
 
-from flowpipe import recipe as recipes
+from flowpipe import params
 from flowpipe.cli import devices
+from flowpipe.cli.dataset_options import load_dataset, source_of
 from flowpipe.cli.numbers import Number
 from flowpipe.cli.paths import FOLDER, PLACE, RECIPE, SPLIT_PLACE
 from flowpipe.cli.sizes import width_and_height
-from flowpipe.cli.source import load_dataset, source_of
 from flowpipe.cli.store_options import chain
 from flowpipe.datasets import DATASETS, Dataset
 from flowpipe.errors import REASONS, BackendError, UsageError
-from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.flow import FLOWS
 from flowpipe.modality import MODALITIES
 from flowpipe.ops.cpu import native_core
-from flowpipe.recipe_file import read_recipe, recipe_of
+from flowpipe.recipes import read_recipe, recipe_of
 from flowpipe.remote import Cache, Place, default_cache, is_url
 from flowpipe.run import Plan, RunOptions
 from flowpipe.store import read_store_header
@@ -235,12 +235,12 @@ def request(
     file.build()  # every mistake of the file at once, those of the train section too
     values = dict(file.values.get("extract") or {})
     shorthand = _shorthand(modalities, size, short_side, fps, decoder, stream)
-    values = recipes.override(values, [*shorthand, *settings])
+    values = params.override(values, [*shorthand, *settings])
     chosen = devices.choose(device, gpus, workers, scheduler)
     warning = ""
     if chosen.device == "cpu":
         values, warning = without_core(values)
-    recipe = recipes.build(ExtractRecipe, values, where="extract")
+    recipe = params.build(ExtractRecipe, values, where="extract")
     _check_boxes(recipe, there=not scheduler)
     if not scheduler:  # whose workers find out for themselves
         if lacks := recipe.lacks(chosen.device):
@@ -355,4 +355,4 @@ def stored_request(store: Path) -> tuple[dict[str, Any], ExtractRecipe]:
             "and run the same `flowpipe import` again: it makes what is missing"
         )
     source = read_manifest(store, keys=False).dataset or header.dataset
-    return source, recipes.build(ExtractRecipe, header.recipe, where="store.json")
+    return source, params.build(ExtractRecipe, header.recipe, where="store.json")

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from flowpipe.recipe import SUFFIXES
+from flowpipe.params import SUFFIXES
 from flowpipe.remote import Place, is_url, place
 from flowpipe.splits import split_name
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flowpipe import recipe as recipes
 from flowpipe.cli import devices
 from flowpipe.cli.networks import WEIGHTS_OPTION, weights_of
 from flowpipe.cli.numbers import Number
@@ -20,8 +19,9 @@ from flowpipe.cli.test_options import CHECKPOINT_OPTION, test_options, test_para
 from flowpipe.cli.torch_needed import torch_or_why
 from flowpipe.datasets import Dataset
 from flowpipe.errors import FlowpipeError, UsageError
-from flowpipe.extract_recipe import ExtractRecipe
-from flowpipe.recipe_file import read_recipe
+from flowpipe.extraction.recipe import ExtractRecipe
+from flowpipe.params import build, digest, plain
+from flowpipe.recipes import read_recipe
 from flowpipe.remote import Place
 from flowpipe.run import Quarantine, RunOptions, plan_run
 from flowpipe.run import run as extract
@@ -31,8 +31,8 @@ from flowpipe.types import VideoRecord
 from flowpipe.words import duration
 
 if TYPE_CHECKING:
-    from flowpipe.tsn.predict import Prediction
     from flowpipe.tsn.run_folder import RunFacts
+    from flowpipe.tsn.testing.predict import Prediction
 
 _BAR = 30
 _LONG_S = 30.0
@@ -77,8 +77,8 @@ def predict(
     """
     torch_or_why()
     from flowpipe.tsn.device import chosen_device
-    from flowpipe.tsn.predict import FusedRun, same_classes
-    from flowpipe.tsn.predict import predict as run_prediction
+    from flowpipe.tsn.testing.predict import FusedRun, same_classes
+    from flowpipe.tsn.testing.predict import predict as run_prediction
 
     if not video.exists():
         raise UsageError(f"{video}: no such file")
@@ -88,7 +88,7 @@ def predict(
             "flowpipe test"
         )
     facts = same_classes(runs)
-    of_runs, origin = weights_of(weights, [recipes.plain(one) for one in facts])
+    of_runs, origin = weights_of(weights, [plain(one) for one in facts])
     if weights is None and len(runs) > 1:
         say(f"weights {', '.join(f'{weight:g}' for weight in of_runs)} ({origin})")
     params = test_params(facts[0].test, **changed)
@@ -140,7 +140,7 @@ def _extractions(
     for run, one in zip(runs, facts, strict=True):
         values = dict(one.extraction)
         if recipe_file:
-            values = recipes.plain(read_recipe(recipe_file).build()[0])
+            values = plain(read_recipe(recipe_file).build()[0])
         elif "imported" in values:
             raise UsageError(
                 f"{run} was trained on an imported store, which does not say how its images were "
@@ -148,7 +148,7 @@ def _extractions(
             )
         codecs = values.pop("codecs", {})
         values.pop("modalities", None)
-        _, members, needed = wanted.setdefault(recipes.digest(values), (values, [], {}))
+        _, members, needed = wanted.setdefault(digest(values), (values, [], {}))
         members.append(run)
         needed[one.stored] = codecs.get(one.stored)
     return [
@@ -160,17 +160,17 @@ def _extractions(
 def _recipe_of(values: dict[str, Any], codecs: dict[str, Any]) -> ExtractRecipe:
     """A recipe for the modalities that have codecs here; None stands for a modality's own."""
     chosen = {name: codec for name, codec in codecs.items() if codec}
-    return recipes.build(ExtractRecipe, {**values, "modalities": list(codecs), "codecs": chosen})
+    return build(ExtractRecipe, {**values, "modalities": list(codecs), "codecs": chosen})
 
 
 def _extracted(video: Place, recipe: ExtractRecipe, store: Path, device: str) -> str:
     """Extract one video into a new store; FlowpipeError with the reason if nothing came of it."""
     chosen = devices.for_decoder(devices.choose(device, None, None, ""), recipe.video.decoder)
     if chosen.device == "cpu":
-        values, warning = without_core(recipes.plain(recipe))
+        values, warning = without_core(plain(recipe))
         if warning:
             say(f"warning: {warning}", "yellow")
-        recipe = recipes.build(ExtractRecipe, values)
+        recipe = build(ExtractRecipe, values)
     options = RunOptions(
         store, chosen.workers, device=chosen.device, gpus=chosen.gpus, on_error="partial",
         split_s=10,  # so that all cores have some of it
@@ -203,7 +203,7 @@ def _show(found: Prediction, runs: tuple[Path, ...], top: int) -> None:
 
 
 def _show_time_line(found: Prediction, least: float) -> None:
-    from flowpipe.tsn.predict import time_line
+    from flowpipe.tsn.testing.predict import time_line
 
     rows = (
         (
@@ -229,7 +229,7 @@ def _clock(seconds: float) -> str:
 def _as_values(
     video: Place, runs: tuple[Path, ...], found: Prediction, top: int, least: float
 ) -> dict[str, Any]:
-    from flowpipe.tsn.predict import time_line
+    from flowpipe.tsn.testing.predict import time_line
 
     names = found.class_names
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from flowpipe import recipe as recipes
+from flowpipe import params
 from flowpipe.cli import Group
 from flowpipe.cli.paths import RECIPE
 from flowpipe.cli.screen import print_table, say, write_line
-from flowpipe.recipe_file import known_names, read_recipe
+from flowpipe.recipes import known_names, read_recipe
 
 _NAME = click.argument("name", type=RECIPE, metavar="NAME|FILE")
 _SETTINGS = click.option(
@@ -34,11 +34,11 @@ def list_() -> None:
 def show(name: str, settings: tuple[str, ...]) -> None:
     """Print a recipe with every default written out: a file to copy and change."""
     extract, train = read_recipe(name).build(settings)
-    sections = {"extract": recipes.plain(extract)}
+    sections = {"extract": params.plain(extract)}
     if train is not None:
-        sections["train"] = recipes.plain(train)
-    write_line(f"# digest of the extract section: {recipes.digest(extract)}")
-    write_line(recipes.dump(sections), nl=False)
+        sections["train"] = params.plain(train)
+    write_line(f"# digest of the extract section: {params.digest(extract)}")
+    write_line(params.dump(sections), nl=False)
 
 
 @recipe.command()
@@ -52,4 +52,4 @@ def check(name: str, settings: tuple[str, ...]) -> None:
     for name, stream in train.streams.items() if train else ():
         for line in stream.without_effect():
             say(f"warning: train.streams.{name}: {line}")
-    write_line(f"{found.path} is right: {sections}; digest of extract {recipes.digest(extract)}")
+    write_line(f"{found.path} is right: {sections}; digest of extract {params.digest(extract)}")

@@ -14,10 +14,10 @@ import click
 from flowpipe.cli import EXIT_DONE, EXIT_SOME_FAILED
 from flowpipe.cli.screen import say, write_json
 from flowpipe.cli.sizes import width_and_height
+from flowpipe.diagnose.selftest import CHECKS, SIZE, checks
 from flowpipe.errors import UsageError
 from flowpipe.ops import DEVICES, get_ops
-from flowpipe.ops.gpus import gpus
-from flowpipe.selftest import CHECKS, SIZE, checks
+from flowpipe.ops.cuda.devices import gpus
 from flowpipe.words import counted, did_you_mean
 
 VERDICTS = {True: "ok     ", False: "FAILED ", None: "not run"}

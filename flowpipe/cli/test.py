@@ -19,7 +19,7 @@ from flowpipe.cli.test_options import CHECKPOINT_OPTION, test_options, test_para
 from flowpipe.cli.torch_needed import torch_or_why
 from flowpipe.evaluation import Scores, evaluate, protocol_of, write_scores
 from flowpipe.store import open_store
-from flowpipe.tsn.sampling import RULES
+from flowpipe.tsn.data.sampling import RULES
 from flowpipe.words import byte_size, counted, duration
 
 
@@ -67,10 +67,10 @@ def test(
     if code is not None:
         return code
     from flowpipe.tsn.device import chosen_device, peak_memory_mb
-    from flowpipe.tsn.finished import partial_of
     from flowpipe.tsn.run_folder import RunFacts
-    from flowpipe.tsn.test import TestJob
-    from flowpipe.tsn.test import test as run_test
+    from flowpipe.tsn.testing.partial_scores import partial_of
+    from flowpipe.tsn.testing.test import TestJob
+    from flowpipe.tsn.testing.test import test as run_test
 
     params = test_params(RunFacts.read(run).test, **changed)
     job = TestJob(

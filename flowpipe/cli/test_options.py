@@ -11,7 +11,7 @@ import click
 from flowpipe.cli.numbers import Number
 from flowpipe.cli.store_options import chain
 from flowpipe.errors import UsageError
-from flowpipe.train_recipe import TestParams
+from flowpipe.tsn.recipe import TestParams
 
 _CHECKPOINT = re.compile(r"best|last|ema|epoch-\d{3,}")
 

@@ -16,7 +16,7 @@ from flowpipe.cli.processes import devices_option, launched
 from flowpipe.cli.screen import say
 from flowpipe.cli.store_options import STORE_ARGUMENT
 from flowpipe.cli.torch_needed import torch_or_why
-from flowpipe.cli.watch import watching
+from flowpipe.cli.training_progress import watching
 from flowpipe.errors import UsageError
 
 
@@ -111,8 +111,8 @@ def train(
     from flowpipe.tsn.adopt import as_adopted
     from flowpipe.tsn.device import chosen_device
     from flowpipe.tsn.run_folder import LAST
-    from flowpipe.tsn.train import train as run_training
-    from flowpipe.tsn.train_job import TrainJob
+    from flowpipe.tsn.training.job import TrainJob
+    from flowpipe.tsn.training.train import train as run_training
 
     if resume and not (run / LAST).exists():
         raise UsageError(f"--resume: {run} has no {LAST}; leave --resume out to begin")

@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from flowpipe.cli import EXIT_DONE, EXIT_SOME_FAILED, devices
+from flowpipe.cli.dataset_options import load_dataset
 from flowpipe.cli.options import MAX_DAMAGE_OPTION, ON_ERROR, stored_request
 from flowpipe.cli.screen import print_table, say, stderr, write_json, write_line
-from flowpipe.cli.source import load_dataset
 from flowpipe.cli.store_options import STORE_ARGUMENT
 from flowpipe.run import Quarantine, RunOptions, policy_shown, repair
 from flowpipe.store import Report, layout, verify_store

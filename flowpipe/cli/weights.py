@@ -32,6 +32,6 @@ def weights(run: Path, out: Path, system: str, checkpoint: str) -> None:
     """
     check_output(out, ".pth", ".tar")
     torch_or_why()
-    from flowpipe.tsn.released import release
+    from flowpipe.tsn.weight_export import release
 
     say(release(run, checkpoint, system, out))

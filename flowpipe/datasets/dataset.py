@@ -129,7 +129,8 @@ class DatasetRow:
     made: bool = False
     """Whether `load` makes the videos where they are not there yet; it then takes ``progress``."""
     own: bool = False
-    """Whether the data set has no official splits: `flowpipe.datasets.divide` may give it some."""
+    """Whether the data set has no official splits, so that `flowpipe.datasets.splits_of_own` may
+    give it some."""
     options: tuple[str, ...] = ()
     """Which of these `load` takes: ``annotations``, the file or folder of the official lists where
     they do not lie below the root; ``class_names``, a file that fixes the order of the classes;

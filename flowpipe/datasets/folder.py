@@ -7,8 +7,8 @@ from typing import Literal
 
 from flowpipe.datasets.classes import read_class_names
 from flowpipe.datasets.dataset import Dataset, LeftOut
+from flowpipe.datasets.file_kinds import Sorter, extension, is_video
 from flowpipe.datasets.ids import escape, id_of
-from flowpipe.datasets.kinds import Sorter, extension, is_video
 from flowpipe.datasets.tree import Tree
 from flowpipe.errors import DatasetError
 from flowpipe.remote import Place, Url, place

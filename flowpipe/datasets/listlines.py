@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import TextIO
 
-from flowpipe.datasets.kinds import is_video
+from flowpipe.datasets.file_kinds import is_video
 from flowpipe.errors import DatasetError
 from flowpipe.remote import Place
 from flowpipe.words import counted

@@ -5,8 +5,8 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Iterable
 
+from flowpipe.datasets.file_kinds import is_video
 from flowpipe.datasets.ids import escape, without_extension
-from flowpipe.datasets.kinds import is_video
 from flowpipe.datasets.tree import Tree
 from flowpipe.errors import DatasetError
 from flowpipe.words import counted

@@ -22,7 +22,7 @@ from collections.abc import Collection
 
 from flowpipe.datasets import thumos14_meta
 from flowpipe.datasets.dataset import Dataset
-from flowpipe.datasets.kinds import is_video
+from flowpipe.datasets.file_kinds import is_video
 from flowpipe.datasets.lists import ListFile, Lists
 from flowpipe.datasets.match import match, nothing_found, stem
 from flowpipe.datasets.tree import Tree

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe import strict
+from flowpipe.atomic import write_whole
 from flowpipe.errors import FormatError
-from flowpipe.whole import write_whole
 from flowpipe.words import counted, some
 
 _SHOWN = 5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flowpipe.exchange.export import export_store
-from flowpipe.exchange.gather import import_folder
+from flowpipe.exchange.importer import import_folder
 from flowpipe.exchange.job import Exported, ExportJob, Imported, ImportJob
 from flowpipe.exchange.layouts import LAYOUTS, WEBDATASET, Pairing
 from flowpipe.exchange.lists import read_lists

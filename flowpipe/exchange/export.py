@@ -12,11 +12,11 @@ import numpy as np
 
 from flowpipe.errors import UsageError
 from flowpipe.exchange import lists, tars
+from flowpipe.exchange.image_files import Pictures
 from flowpipe.exchange.job import WINDOW, Exported, ExportJob, opened
 from flowpipe.exchange.layouts import LAYOUTS, WEBDATASET, Layout, file_names, folder_paths
-from flowpipe.exchange.notes import StoreNotes, VideoNotes, noted_id, notes_path
-from flowpipe.exchange.pictures import Pictures
-from flowpipe.exchange.pool import results
+from flowpipe.exchange.processes import results
+from flowpipe.exchange.sidecar import StoreNotes, VideoNotes, noted_id, notes_path
 from flowpipe.modality import MODALITIES
 from flowpipe.store import Store
 from flowpipe.store.files import full_disk_in_words, temporary_name

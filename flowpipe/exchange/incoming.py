@@ -15,9 +15,9 @@ from flowpipe import codec
 from flowpipe.codec import JpegLsParams
 from flowpipe.errors import FormatError
 from flowpipe.exchange.frames import look_into
+from flowpipe.exchange.image_files import payload
 from flowpipe.exchange.layouts import LAYOUTS, Pairing, file_names
-from flowpipe.exchange.notes import VideoNotes
-from flowpipe.exchange.pictures import payload
+from flowpipe.exchange.sidecar import VideoNotes
 from flowpipe.exchange.tars import read_tar
 from flowpipe.modality import MODALITIES
 from flowpipe.types import EncodedPlanes, VideoRecord

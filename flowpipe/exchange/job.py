@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from flowpipe.exchange.image_files import JPEG
 from flowpipe.exchange.layouts import Pairing
-from flowpipe.exchange.pictures import JPEG
 from flowpipe.store import Store, open_store
 
 WINDOW = 64

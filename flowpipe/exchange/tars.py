@@ -23,7 +23,7 @@ from flowpipe import codec, strict
 from flowpipe.errors import FormatError
 from flowpipe.exchange.job import WINDOW, Exported, ExportJob, opened
 from flowpipe.exchange.layouts import safe_name
-from flowpipe.exchange.notes import WRONG_VALUES, VideoNotes
+from flowpipe.exchange.sidecar import WRONG_VALUES, VideoNotes
 from flowpipe.modality import MODALITIES
 from flowpipe.store import Store
 from flowpipe.store.files import full_disk_in_words, publish, temporary_name

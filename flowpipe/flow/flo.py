@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe.atomic import write_whole
 from flowpipe.errors import FormatError
-from flowpipe.whole import write_whole
 from flowpipe.words import counted
 
 TAG = b"PIEH"

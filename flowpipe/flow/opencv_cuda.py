@@ -19,7 +19,7 @@ from flowpipe.errors import BackendError, DeviceLostError, DeviceMemoryError, Fl
 from flowpipe.flow.opencv import PairSolver
 from flowpipe.flow.tvl1 import check_counts, check_letters
 from flowpipe.ops import Ops
-from flowpipe.ops.gpus import first_gpu_name
+from flowpipe.ops.cuda.devices import first_gpu_name
 
 opencv: Any = cv2  # its type stubs lack the CUDA classes
 Image = NDArray[np.uint8]

@@ -13,7 +13,7 @@ from flowpipe.errors import RecipeError
 from flowpipe.flow import FLOWS, make_solver
 from flowpipe.flow.tvl1 import TVL1Params
 from flowpipe.ops import Ops, kept_ops
-from flowpipe.recipe import build
+from flowpipe.params import build
 
 
 def optical_flow(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.ops import Keypoints
+from flowpipe.ops.protocol import Keypoints
 
 
 def check_frames(frames: NDArray[np.uint8]) -> None:

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from flowpipe.distribution import how_to_install
 from flowpipe.errors import BackendError
-from flowpipe.ops import FeatureOps, TVL1Model
 from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_warp
 from flowpipe.ops.cpu_features import CpuFeatures
 from flowpipe.ops.host import HostOps
+from flowpipe.ops.protocol import FeatureOps, TVL1Model
 from flowpipe.ops.reference import FIELDS, ReferenceOps
 
 F32 = NDArray[np.float32]

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.ops import Keypoints, Points
 from flowpipe.ops.checks import check_keypoints, check_matches
+from flowpipe.ops.protocol import Keypoints, Points
 from flowpipe.ops.reference_features import (
     AKAZE_THRESHOLD,
     NO_KEYPOINTS,

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.ops import TVL1Model
 from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_warp
 from flowpipe.ops.host import HostOps
+from flowpipe.ops.protocol import TVL1Model
 from flowpipe.ops.reference_features import ReferenceFeatures
 from flowpipe.ops.reference_surfaces import rgb_of
 from flowpipe.surfaces import Surfaces

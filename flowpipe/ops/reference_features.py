@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.ops import Keypoints, Points
 from flowpipe.ops.checks import check_gray, check_keypoints, check_mask, check_matches
+from flowpipe.ops.protocol import Keypoints, Points
 from flowpipe.ops.reference_homography import scaled_homographies, search_homographies
 
 AKAZE_THRESHOLD = 2e-4

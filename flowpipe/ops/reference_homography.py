@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.ops import Points
+from flowpipe.ops.protocol import Points
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

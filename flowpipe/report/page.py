@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe.atomic import write_whole
 from flowpipe.report.colours import wheel_key
-from flowpipe.whole import write_whole
 
 INK = (28, 30, 34)
 SOFT = (112, 116, 124)

@@ -17,7 +17,7 @@ from pathlib import Path
 from flowpipe import strict
 from flowpipe.errors import FormatError, UnwritableError, UsageError
 from flowpipe.owner import owner_is_gone
-from flowpipe.run.breadcrumb import crumb_folder
+from flowpipe.run.heartbeat import crumb_folder
 from flowpipe.store.files import full_disk_in_words, write_at_once
 
 CLAIM_FILE = "run.json"

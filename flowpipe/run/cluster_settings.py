@@ -12,7 +12,7 @@ from typing import Any
 import dask
 from distributed import Security
 
-from flowpipe import recipe, strict
+from flowpipe import params, strict
 from flowpipe.errors import BackendError, FormatError, UsageError
 
 SETTINGS = {
@@ -120,7 +120,7 @@ def write_settings(folder: Path) -> None:
         _write(certificate, pem["ca_file"])
         _write(key, pem["key"])
         settings = _nested(SETTINGS | encrypted | tls)
-        _write(folder / "dask.yaml", _HEADER + recipe.dump(settings))
+        _write(folder / "dask.yaml", _HEADER + params.dump(settings))
     except OSError as error:
         raise UsageError(f"cannot write to {folder}: {error.strerror}") from error
 

@@ -19,8 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from flowpipe.errors import RETRIED, BackendError, DeviceLostError, DiskFullError
-from flowpipe.run.breadcrumb import STOP
 from flowpipe.run.cluster import Pool, WorkerLostError
+from flowpipe.run.heartbeat import STOP
 from flowpipe.run.plan import ShardPlan, some_of
 from flowpipe.run.worker import ShardJob, WorkerDiedError, extract_shard
 from flowpipe.store import free_bytes

@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from flowpipe import recipe as recipes
+from flowpipe import params
 from flowpipe.datasets import Dataset
 from flowpipe.errors import (
     DeviceLostError,
@@ -25,9 +25,8 @@ from flowpipe.errors import (
     RemoteError,
     UnwritableError,
 )
-from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.remote import facts_of
-from flowpipe.run.choice import choose_nothing, choose_rates
 from flowpipe.run.claims import claim
 from flowpipe.run.interrupt import Interruption, signals_interrupt_once
 from flowpipe.run.ledger import Ledger, Quarantine
@@ -46,6 +45,7 @@ from flowpipe.run.plan import (
 )
 from flowpipe.run.progress import RunProgress
 from flowpipe.run.reconcile import Changes, Comparison, apply, reconcile
+from flowpipe.run.resources import choose_nothing, choose_rates
 from flowpipe.run.sample import look_at
 from flowpipe.run.seams import torn_ids
 from flowpipe.run.supersede import supersede
@@ -84,7 +84,7 @@ def plan_run(
     done: set[SpanKey] = set()
     if (options.store / "store.json").exists():
         store = open_store(options.store, skip_broken=True)
-        store.check_recipe(recipes.digest(recipe), recipes.plain(recipe))
+        store.check_recipe(params.digest(recipe), params.plain(recipe))
         part = options.part
         mine = None if part[1] == 1 else lambda video_id: in_part(video_id, 0, *part)
         compared = reconcile(dataset, store, mine=mine, retry=options.retry, lost=lost)
@@ -233,8 +233,8 @@ def _create(dataset: Dataset, source: dict[str, Any], recipe: ExtractRecipe, sto
     try:
         create_store(
             store,
-            recipe=recipes.canonical(recipe),
-            recipe_digest=recipes.digest(recipe),
+            recipe=params.canonical(recipe),
+            recipe_digest=params.digest(recipe),
             dataset=source,
             # Those of a store that is there were compared when the run was planned.
             class_names=() if (store / "store.json").exists() else dataset.class_names,

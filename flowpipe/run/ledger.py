@@ -17,8 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from flowpipe import recipe as recipes
-from flowpipe import strict
+from flowpipe import params, strict
 from flowpipe.errors import REASONS, RETRIED, FormatError, RecipeError, RemoteError
 from flowpipe.remote import facts_of
 from flowpipe.store.files import full_disk_in_words, write_all, write_at_once
@@ -109,7 +108,7 @@ class Quarantine:
         entries = []
         for path in self._folder.glob("*.json"):
             try:
-                entry = recipes.build(Quarantined, strict.read_json(path), where=path.name)
+                entry = params.build(Quarantined, strict.read_json(path), where=path.name)
             except (OSError, FormatError, RecipeError):
                 continue  # removed meanwhile or torn by a power cut: the video gets another chance
             if entry.outcome.reason in REASONS:

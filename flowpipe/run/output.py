@@ -10,9 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from flowpipe import __version__, recipe
+from flowpipe import __version__, params
 from flowpipe.errors import UnwritableError
-from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.flow import FLOWS
 from flowpipe.modality import MODALITIES, quantiser_of
 from flowpipe.ops import Ops
@@ -29,8 +29,8 @@ def open_writer(path: Path, made: ExtractRecipe, ops: Ops) -> ShardWriter:
     with in_words(path):
         return ShardWriter(
             path,
-            recipe=recipe.canonical(made),
-            recipe_digest=recipe.digest(made),
+            recipe=params.canonical(made),
+            recipe_digest=params.digest(made),
             backend={
                 "ops": ops.name,
                 **({"flow": flow} if flow else {}),

@@ -18,7 +18,7 @@ from typing import Any
 from distributed import LocalCluster, Nanny, Scheduler, Worker
 
 from flowpipe.errors import UsageError
-from flowpipe.ops.gpus import shown_gpus
+from flowpipe.ops.cuda.devices import shown_gpus
 from flowpipe.run.cluster_settings import temporary_security
 from flowpipe.words import counted
 

@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 
 from flowpipe.errors import BackendError, DecodeError
-from flowpipe.extract import WINDOWS_BEGUN
-from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe.extraction.planes import PlaneMaker
+from flowpipe.extraction.recipe import ExtractRecipe
+from flowpipe.extraction.stages import WINDOWS_BEGUN
+from flowpipe.extraction.windows import DECODED_BYTES, frames_at_once
 from flowpipe.flow import FLOWS, make_solver
 from flowpipe.modality import MODALITIES
 from flowpipe.ops import Ops, get_ops, gpu_memory
-from flowpipe.planes import PlaneMaker
 from flowpipe.run.plan import Rates
 from flowpipe.run.sample import Sample
 from flowpipe.video import open_video
-from flowpipe.windows import DECODED_BYTES, frames_at_once
 
 BYTES_PER_PIXEL = {
     # benchmarks/codecs.py on real clips at 340x256: bytes of one image over its pixels

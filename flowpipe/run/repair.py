@@ -14,7 +14,7 @@ from rich.console import Console
 
 from flowpipe.datasets import Dataset
 from flowpipe.errors import FormatError, storage_failed
-from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.run.claims import claim
 from flowpipe.run.extraction import (
     RunOptions,

@@ -29,14 +29,14 @@ from flowpipe.errors import (
     UnwritableError,
     read_reason,
 )
-from flowpipe.extract import Extraction, ExtractRecipe
+from flowpipe.extraction.stages import Extraction, ExtractRecipe
 from flowpipe.ops import Ops, kept_ops
 from flowpipe.remote import Cache, default_cache
-from flowpipe.run.breadcrumb import Breadcrumb
+from flowpipe.run.heartbeat import Breadcrumb
 from flowpipe.run.options import PUBLISH_S
 from flowpipe.run.output import flow_ran_on, in_words, open_writer
 from flowpipe.run.plan import ShardPlan, shard_name
-from flowpipe.run.steady import Steady, steady
+from flowpipe.run.source_file import Steady, steady
 from flowpipe.run.stopping import stop_asked, work_under_way
 from flowpipe.run.watchdog import Watchdog
 from flowpipe.store import ShardWriter

@@ -6,8 +6,8 @@ from flowpipe.store.disk import free_bytes, write_rate
 from flowpipe.store.files import sweep
 from flowpipe.store.header import StoreHeader, create_store, read_store_header
 from flowpipe.store.layout import StreamSpec
-from flowpipe.store.mend import adopt, forget_lost, lost_shards, restore_manifest
 from flowpipe.store.reader import Request, Store, open_store
+from flowpipe.store.recovery import adopt, forget_lost, lost_shards, restore_manifest
 from flowpipe.store.salvage import salvage
 from flowpipe.store.verify import Problem, Report, ShardRow, verify_store
 from flowpipe.store.video import Video

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from flowpipe.atomic import is_full, sync_folder
 from flowpipe.errors import DiskFullError, errno_of
 from flowpipe.owner import owner, owner_is_gone
 from flowpipe.store.disk import free_bytes
 from flowpipe.store.layout import QUARANTINE_FOLDER, SHARDS_FOLDER
-from flowpipe.whole import is_full, sync_folder
 from flowpipe.words import byte_size, counted
 
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<owner>[^.]+)~[0-9a-f]{8}\.tmp(-\w+)?")

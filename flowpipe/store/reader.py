@@ -17,10 +17,10 @@ from flowpipe.errors import FlowpipeWarning, FormatError
 from flowpipe.modality import MODALITIES, dequantise
 from flowpipe.store import header as headers
 from flowpipe.store import layout
-from flowpipe.store.batch import Part, Want, copy_part, read_batch
 from flowpipe.store.catalogue import Catalogue
+from flowpipe.store.compiled_reader import Part, Want, copy_part, read_batch
 from flowpipe.store.index import open_catalogue
-from flowpipe.store.opened import OpenShard
+from flowpipe.store.shard_file import OpenShard
 from flowpipe.store.video import Videos
 
 Request = tuple[str, str, int, int]

@@ -4,15 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe.store.catalogue import Catalogue
 from flowpipe.types import Segment, VideoRecord
 
-if TYPE_CHECKING:
-    from flowpipe.store.reader import Store
+
+class VideoTables(Protocol):
+    """What a video is read from: an open store has it."""
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """Tables of all videos."""
+
+    @property
+    def shards(self) -> tuple[str, ...]:
+        """File names of the shards."""
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Modalities that the shards hold, in table order."""
+
+    def pts_s(self, video_id: str) -> NDArray[np.float64]:
+        """Return the timestamps of a video's frames, in seconds, float64 (N,)."""
+
+    def missing(self, video_id: str) -> str:
+        """Return the reason why a video is not offered."""
 
 
 class Video:
@@ -23,7 +43,7 @@ class Video:
     video_id : str
     """
 
-    def __init__(self, store: Store, video_id: str, row: int) -> None:
+    def __init__(self, store: VideoTables, video_id: str, row: int) -> None:
         self._store, self.video_id, self._row = store, video_id, row
 
     def __repr__(self) -> str:
@@ -148,7 +168,7 @@ class Video:
 class Videos(Mapping[str, Video]):
     """Videos of a store by id; nothing is read until a video is asked something."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: VideoTables) -> None:
         self._store = store
 
     def __getitem__(self, video_id: str) -> Video:

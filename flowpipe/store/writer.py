@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import flowpipe
-from flowpipe import recipe as recipes
+from flowpipe import params
 from flowpipe.errors import FormatError
 from flowpipe.modality import MODALITIES
 from flowpipe.store import files, layout
@@ -341,7 +341,7 @@ class ShardWriter:
             layout.WIDTH: np.array([e.size[name][1] for e in self._entries], "<u4"),
         }
         return Stream(
-            recipes.plain(spec.codec), dict(spec.quantiser), offset,
+            params.plain(spec.codec), dict(spec.quantiser), offset,
             np.array(spool.crcs, "<u4"), entry_columns, columns,
         )  # fmt: skip
 

@@ -9,14 +9,14 @@ from typing import Any
 
 from flowpipe.errors import FormatError
 from flowpipe.modality import MODALITIES
-from flowpipe.train_recipe import StreamParams
 from flowpipe.tsn import run_folder
-from flowpipe.tsn.backbones import build
-from flowpipe.tsn.checkpoints import SYSTEMS, in_other_order, kind_of, to_ours
-from flowpipe.tsn.inputs import Input
-from flowpipe.tsn.model import make_model
+from flowpipe.tsn.data.inputs import Input
+from flowpipe.tsn.network.backbones import build
+from flowpipe.tsn.network.model import make_model
+from flowpipe.tsn.recipe import StreamParams
 from flowpipe.tsn.run_folder import LAST, RUN_FILE, RunFacts
-from flowpipe.tsn.weight_files import WeightFile, misfit, open_weights
+from flowpipe.tsn.weights.checkpoints import SYSTEMS, in_other_order, kind_of, to_ours
+from flowpipe.tsn.weights.files import WeightFile, misfit, open_weights
 from flowpipe.words import counted
 
 THEIRS = ("sampling", "pixels", "consensus", "dropout")

@@ -13,12 +13,11 @@ from typing import Any
 
 import torch
 
-from flowpipe import recipe as recipes
-from flowpipe import strict
+from flowpipe import params, strict
+from flowpipe.atomic import whole_file, write_whole
 from flowpipe.errors import FormatError, UsageError
 from flowpipe.store.layout import STORE_FILE
-from flowpipe.train_recipe import StreamParams, TestParams
-from flowpipe.whole import whole_file, write_whole
+from flowpipe.tsn.recipe import StreamParams, TestParams
 from flowpipe.words import some
 
 RUN_FILE, LOG_FILE = "run.json", "log.csv"
@@ -64,10 +63,10 @@ class RunFacts:
             If the folder has another run, or is a store.
         """
         path = folder / RUN_FILE
-        text = json.dumps(recipes.plain(self), indent=1, ensure_ascii=False) + "\n"
+        text = json.dumps(params.plain(self), indent=1, ensure_ascii=False) + "\n"
         if path.exists():
             # A run of an older version has the defaults of fields that it does not know.
-            there = recipes.plain(self.read(folder))
+            there = params.plain(self.read(folder))
             kept = {name: there[name] for name in ("adopted", "fusion")}
             here = {**json.loads(text), **kept}
             different = differences(json.loads(json.dumps(there)), here)
@@ -88,7 +87,7 @@ class RunFacts:
         path = folder / RUN_FILE
         try:
             values = _up_to_date(strict.read_json(path))
-            return recipes.build(cls, values, where=str(path))
+            return params.build(cls, values, where=str(path))
         except FileNotFoundError:
             raise FormatError(f"{folder} is no run of flowpipe train: no {RUN_FILE}") from None
         except ValueError as error:

@@ -3,10 +3,10 @@
 from flowpipe.video.cut import cut_points
 from flowpipe.video.decode import VideoParams, VideoReader, open_video
 from flowpipe.video.decoders import DECODERS
+from flowpipe.video.demuxer import decoder_library
 from flowpipe.video.nvcodec import nvdec_lack, nvdec_library, require_nvdec, visible_gpus
 from flowpipe.video.pictures import MAX_DAMAGED
 from flowpipe.video.probe import Probe, probe
-from flowpipe.video.source import decoder_library
 
 __all__ = [
     "DECODERS", "MAX_DAMAGED", "Probe", "VideoParams", "VideoReader", "cut_points",

@@ -9,7 +9,7 @@ from typing import Any
 
 import av
 
-from flowpipe.video.source import Source
+from flowpipe.video.demuxer import Source
 from flowpipe.video.timestamps import MAX_GAP_S
 
 CONTAINERS = ("mov", "matroska", "avi")

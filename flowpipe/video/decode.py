@@ -18,8 +18,8 @@ from flowpipe.types import Damage, Frames, VideoFacts
 from flowpipe.video.colour import Colour, Converter, Turn, display_matrix, read_colour, read_turn
 from flowpipe.video.damage import DamageLog, Shown
 from flowpipe.video.decoders import DECODERS
+from flowpipe.video.demuxer import Source
 from flowpipe.video.pictures import MAX_DAMAGED, Pictures
-from flowpipe.video.source import Source
 from flowpipe.video.stacks import Stack, new_stack
 from flowpipe.video.timestamps import TOLERANCE_S, Ticks, Timeline
 from flowpipe.video.untimed import time_of_first

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from av.codec.context import Flags
 
 from flowpipe.surfaces import SurfaceOps
+from flowpipe.video.demuxer import Source, decoder_library
 from flowpipe.video.nvdec import NvdecDecoder
-from flowpipe.video.source import Source, decoder_library
 
 
 class Decoder(Protocol):

@@ -8,7 +8,7 @@ from typing import Any
 import av
 
 from flowpipe.errors import read_reason
-from flowpipe.video.source import Source
+from flowpipe.video.demuxer import Source
 
 START_PACKETS = 64
 """Packets read ahead to find the earliest timestamp; a reordering decoder holds 16 back at most."""

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from flowpipe.errors import BackendError, DecodeError
 from flowpipe.surfaces import SurfaceOps
+from flowpipe.video.demuxer import Source
 from flowpipe.video.nvcodec import (
     capabilities,
     hold_gpu,
@@ -41,7 +42,6 @@ from flowpipe.video.nvcodec import (
     words,
 )
 from flowpipe.video.planes import BITS, Blank, planes_of
-from flowpipe.video.source import Source
 from flowpipe.video.surfaces import Keeper, find_keeper
 
 WAY_OUT = "--decoder cpu can, in a store of its own"

@@ -43,10 +43,10 @@ from flowpipe.surfaces import SurfaceOps
 from flowpipe.video.avi_index import AviIndex
 from flowpipe.video.damage import Shown, Tracker
 from flowpipe.video.decoders import open_decoder
+from flowpipe.video.demuxer import Source, brief
 from flowpipe.video.head import PLACEHOLDER_BYTES, is_of_storage, read_head
 from flowpipe.video.joins import unmark_joins
 from flowpipe.video.nal import Units
-from flowpipe.video.source import Source, brief
 from flowpipe.video.truncation import missing_bytes
 from flowpipe.words import counted
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from flowpipe.video.source import Source
+from flowpipe.video.demuxer import Source
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 import av
 
+from flowpipe.video.demuxer import Source
 from flowpipe.video.pictures import Pictures
-from flowpipe.video.source import Source
 
 
 def time_of_first(path: str, stream: int, step_s: float) -> float | None:

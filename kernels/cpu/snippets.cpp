@@ -1,6 +1,6 @@
 // Places of JPEG files in shards -> their pixels: many snippets in one call, on several threads.
 //
-// What flowpipe/store/batch.py opens. It needs the headers of libjpeg-turbo and zlib where it is
+// What flowpipe/store/compiled_reader.py opens. It needs the headers of libjpeg-turbo and zlib where it is
 // compiled; without them a store is read image by image through Python, to the same bytes. jpeg.h
 // decodes nearly all files on CPUs with AVX2; libjpeg-turbo decodes the others.
 

@@ -15,14 +15,14 @@ namespace {
 
 constexpr int NOBODY = -1;  // a slot without a pair
 
-// As QUEUE in flowpipe/ops/cuda_ladder.py has it.
+// As QUEUE in flowpipe/ops/cuda/schedule.py has it.
 struct Queue {
     int left;   // pairs that are not finished
     int next;   // the pair that takes over the next slot
     int pairs;
 };
 
-// As PROGRESS in flowpipe/ops/cuda_ladder.py has it.
+// As PROGRESS in flowpipe/ops/cuda/schedule.py has it.
 struct Progress {
     int warps;      // left to do, this one too; 0: the pair is finished at this level
     int fresh;      // 1 where a warp has to come before more iterations

@@ -11,7 +11,8 @@ import pytest
 from synth import translated_pair
 from videofile import encode_video
 
-from flowpipe.bench import (
+from flowpipe.datasets import demo
+from flowpipe.diagnose.bench import (
     PEER,
     Meter,
     Pairs,
@@ -22,7 +23,6 @@ from flowpipe.bench import (
     refusals,
     video_pairs,
 )
-from flowpipe.datasets import demo
 from flowpipe.errors import DatasetError, DecodeError
 from flowpipe.flow.tvl1 import VARIANTS
 

@@ -5,11 +5,20 @@ from __future__ import annotations
 import pytest
 from emulated import emulated_ops
 
-from flowpipe.bench import Meter, batches, flow_rows, made_pairs, rows, sweep, tune, tuning
+from flowpipe.diagnose.bench import (
+    Meter,
+    candidates,
+    flow_rows,
+    made_pairs,
+    pairs_per_call,
+    sweep,
+    tune,
+    tuning,
+)
 from flowpipe.errors import BackendError
 from flowpipe.flow.tvl1 import TVL1Params
 from flowpipe.ops.cpu import native_core
-from flowpipe.ops.cuda_settings import Settings
+from flowpipe.ops.cuda.settings import Settings
 
 pytestmark = pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none")
 
@@ -20,13 +29,15 @@ def pairs():
 
 
 def test_the_flow_of_a_row_is_that_of_the_cpu(pairs, monkeypatch):
-    get_ops, on_gpu = rows.get_ops, emulated_ops()
+    get_ops, on_gpu = candidates.get_ops, emulated_ops()
     monkeypatch.setattr(
-        rows, "get_ops", lambda device="cpu", isa=None: on_gpu if device == "cuda" else get_ops()
+        candidates,
+        "get_ops",
+        lambda device="cpu", isa=None: on_gpu if device == "cuda" else get_ops(),
     )
     by_name = {row.name: row for row in flow_rows()}
     meter, distances = Meter(pairs, 1), []
-    for name in (rows.PEER, "flowpipe-opencv2", "flowpipe-opencv2-cuda"):
+    for name in (candidates.PEER, "flowpipe-opencv2", "flowpipe-opencv2-cuda"):
         figures = meter.measure(by_name[name])
         assert figures.clock == ("wall" if name.endswith("cuda") else "cpu")
         distances.append(figures.difference_px)
@@ -35,7 +46,7 @@ def test_the_flow_of_a_row_is_that_of_the_cpu(pairs, monkeypatch):
 
 
 def test_pairs_are_taken_again_for_larger_batches(pairs, monkeypatch):
-    monkeypatch.setattr(batches, "BATCHES", (1, 3))
+    monkeypatch.setattr(pairs_per_call, "BATCHES", (1, 3))
     said = []
     found = list(sweep(emulated_ops(), pairs, TVL1Params(warps=1), 1, said.append))
     assert said == [
@@ -50,7 +61,7 @@ def test_pairs_are_taken_again_for_larger_batches(pairs, monkeypatch):
 
 def test_work_is_what_the_iterations_come_to(pairs):
     one, two = (
-        batches.pixel_iterations(TVL1Params(scales=1, warps=n, iterations=8, epsilon=0.0),
+        pairs_per_call.pixel_iterations(TVL1Params(scales=1, warps=n, iterations=8, epsilon=0.0),
                                  pairs.first[:1], pairs.second[:1])
         for n in (1, 2)
     )  # fmt: skip

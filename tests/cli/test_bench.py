@@ -12,9 +12,9 @@ import pytest
 from command import Run
 from emulated import STAND_IN, cupy_from
 
-from flowpipe.bench import PEER, flow_rows, refusals, tuning
+from flowpipe.diagnose.bench import PEER, flow_rows, refusals, tuning
 from flowpipe.ops.cpu import native_core
-from flowpipe.ops.gpus import gpus
+from flowpipe.ops.cuda.devices import gpus
 
 NAMES = [row.name for row in flow_rows()]
 TINY = ("bench", "flow", "--pairs", 1, "--size", "64x48", "--repeat", 1)

@@ -17,7 +17,7 @@ import pytest
 from command import Run, command, run_python
 
 from flowpipe import open_store
-from flowpipe.run import choice
+from flowpipe.run import resources
 
 pytestmark = pytest.mark.usefixtures("lasting_workers")
 
@@ -99,7 +99,7 @@ def test_nothing_is_measured_for_a_finished_store(
     def measure(*_: Any, **__: Any) -> None:
         raise AssertionError("measured for nothing")
 
-    monkeypatch.setattr(choice.rates, "measure", measure)
+    monkeypatch.setattr(resources.rates, "measure", measure)
     monkeypatch.setattr(sys.modules["flowpipe.cli.plan"], "write_rate", measure)
     done = flowpipe(*words, "--videos", clips, "--out", store, *FAST)
     assert done.returncode == 0, done.stderr

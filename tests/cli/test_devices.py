@@ -165,7 +165,7 @@ def test_a_store_begun_on_another_device_says_so(
 def test_hours_are_estimated_in_a_process_that_ends(tmp_path: Path) -> None:
     found = run_python(
         "import os\n"
-        "from flowpipe.extract_recipe import ExtractRecipe\n"
+        "from flowpipe.extraction.recipe import ExtractRecipe\n"
         "from flowpipe.run import rates\n"
         "from flowpipe.run.sample import Sample\n"
         "sample = Sample(1e-4, 48, 64)\n"

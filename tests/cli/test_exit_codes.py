@@ -13,7 +13,7 @@ from command import moving_clip
 from store_making import RECIPE, Made, add_video, open_writer
 from videofile import encode_video
 
-from flowpipe import recipe
+from flowpipe import params
 from flowpipe.cli import COMMANDS, cli, main
 from flowpipe.cli.paths import LocalPath, PlaceType, RecipeName, SplitFile
 from flowpipe.store import create_store
@@ -24,7 +24,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a store, a folder of one video, a text file and a folder."""
     folder = tmp_path_factory.mktemp("place")
     create_store(
-        folder / "store", recipe=recipe.canonical(RECIPE), recipe_digest=recipe.digest(RECIPE),
+        folder / "store", recipe=params.canonical(RECIPE), recipe_digest=params.digest(RECIPE),
         dataset={"dataset": "folder", "root": "/videos"}, class_names=("a", "b", "c", "d"),
     )  # fmt: skip
     with open_writer(folder / "store" / "shards" / "shard-000000000000.h5") as writer:
@@ -208,7 +208,7 @@ def test_info_of_a_split_video_is_of_all_its_parts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     create_store(
-        tmp_path, recipe=recipe.canonical(RECIPE), recipe_digest=recipe.digest(RECIPE),
+        tmp_path, recipe=params.canonical(RECIPE), recipe_digest=params.digest(RECIPE),
         dataset={}, class_names=(),
     )  # fmt: skip
     made, rng = Made(tmp_path), np.random.default_rng(0)

@@ -191,10 +191,10 @@ def test_doctor_speaks_of_nvdec(tmp_path: Path, flowpipe: Run) -> None:
 
 
 def test_the_decoder_is_in_the_digest() -> None:
-    from flowpipe import recipe
-    from flowpipe.extract_recipe import ExtractRecipe
+    from flowpipe import params
+    from flowpipe.extraction.recipe import ExtractRecipe
     from flowpipe.video import VideoParams
 
     cpu, nvdec = (ExtractRecipe(video=VideoParams(decoder=name)) for name in ("cpu", "nvdec"))
-    assert recipe.digest(cpu) == recipe.digest(ExtractRecipe())
-    assert recipe.digest(nvdec) != recipe.digest(cpu)
+    assert params.digest(cpu) == params.digest(ExtractRecipe())
+    assert params.digest(nvdec) != params.digest(cpu)

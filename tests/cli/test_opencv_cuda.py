@@ -16,7 +16,7 @@ from conftest import ROOT, python_path
 from emulated import cupy_from
 from fake_cupy import write_cupy
 
-from flowpipe import selftest
+from flowpipe.diagnose import selftest
 from flowpipe.ops.cpu import native_core
 from flowpipe.store import open_store
 

@@ -9,7 +9,7 @@ import pytest
 from command import Run
 
 from flowpipe import open_store
-from flowpipe.datasets.kinds import VIDEO_EXTENSIONS
+from flowpipe.datasets.file_kinds import VIDEO_EXTENSIONS
 
 pytestmark = pytest.mark.usefixtures("lasting_workers")
 EVERYTHING = "rgb,flow,warped_flow,rgb_diff"

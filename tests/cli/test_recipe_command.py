@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from command import Run
 
-from flowpipe.recipe_file import known_names
+from flowpipe.recipes import known_names
 
 
 def test_list_has_every_recipe_with_what_it_is_for(flowpipe: Run):
@@ -56,7 +56,7 @@ def test_extract_refuses_a_recipe_whose_train_section_is_wrong(flowpipe: Run, tm
 
 def test_a_key_outside_its_section_is_told_where_it_belongs(tmp_path):
     from flowpipe.errors import RecipeError
-    from flowpipe.recipe_file import read_recipe
+    from flowpipe.recipes import read_recipe
 
     path = tmp_path / "own.yaml"
     path.write_text("size: {width: 340, height: 256}\n")

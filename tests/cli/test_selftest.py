@@ -12,7 +12,7 @@ from command import Run
 from conftest import ROOT, python_path
 from emulated import STAND_IN
 
-from flowpipe import selftest
+from flowpipe.diagnose import selftest
 from flowpipe.ops.cpu import native_core
 
 pytestmark = pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none")

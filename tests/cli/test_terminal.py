@@ -19,7 +19,7 @@ from conftest import ROOT
 from store_making import RECIPE, Made, add_video, open_writer
 from videofile import encode_video
 
-from flowpipe import recipe
+from flowpipe import params
 from flowpipe.store import create_store
 
 TITLE, CSI = "\x1b]0;owned\x07", "\x9b31m"
@@ -75,8 +75,8 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = tmp_path_factory.mktemp("foreign") / "store"
     create_store(
         store,
-        recipe=recipe.canonical(RECIPE),
-        recipe_digest=recipe.digest(RECIPE),
+        recipe=params.canonical(RECIPE),
+        recipe_digest=params.digest(RECIPE),
         dataset={"name": f"test{CSI}"},
         class_names=("a", f"b{TITLE}", "c", f"d{CSI}\x7f"),
     )

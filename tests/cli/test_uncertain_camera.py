@@ -14,8 +14,8 @@ from videofile import encode_video
 
 from flowpipe import open_store
 from flowpipe.errors import RecipeError
-from flowpipe.extract_recipe import ExtractRecipe
-from flowpipe.recipe import canonical, digest, plain
+from flowpipe.extraction.recipe import ExtractRecipe
+from flowpipe.params import canonical, digest, plain
 from flowpipe.store.header import check_recipe, create_store, read_store_header
 
 SIZE = ["--size", "160x128", "--workers", "1", "--set", "flow.name=dis"]

@@ -9,9 +9,10 @@ import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowpipe import codec, recipe
+from flowpipe import codec
 from flowpipe.errors import FormatError
 from flowpipe.modality import MODALITIES
+from flowpipe.params import build, plain
 
 LOSSLESS = (codec.JpegLsParams(), codec.RawParams())
 EVERY = (
@@ -198,9 +199,7 @@ def test_every_modality_has_a_codec(modality):
     assert params.name == MODALITIES[modality].codec
     planes = smooth(2, MODALITIES[modality].channels, 24, 32)
     assert codec.decode(codec.encode(planes, params), planes.shape[1]).shape == planes.shape
-    assert recipe.build(
-        type(params), {k: v for k, v in recipe.plain(params).items() if k != "name"}
-    )
+    assert build(type(params), {k: v for k, v in plain(params).items() if k != "name"})
 
 
 @pytest.mark.parametrize(

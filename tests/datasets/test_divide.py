@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowpipe.datasets import DATASETS, Dataset
-from flowpipe.datasets.divide import by_lists, by_share
+from flowpipe.datasets.splits_of_own import by_lists, by_share
 from flowpipe.errors import DatasetError
 from flowpipe.types import VideoRecord
 

@@ -11,7 +11,7 @@ import pytest
 from command import moving_clip
 from videofile import encode_video
 
-from flowpipe.datasets import DATASETS, kinds
+from flowpipe.datasets import DATASETS, file_kinds
 from flowpipe.errors import DatasetError
 
 load = DATASETS["folder"].load
@@ -88,11 +88,13 @@ def test_a_folder_of_pictures_is_not_opened_picture_by_picture(
 ):
     good, picture = cv2.imencode(".png", moving_clip(1, frames=1)[0])
     assert good
-    for number in range(kinds.MOST_TRIED + 20):
+    for number in range(file_kinds.MOST_TRIED + 20):
         (tmp_path / f"{number:05}.png").write_bytes(picture.tobytes())
     opened: list[str] = []
-    read_head = kinds.read_head
-    monkeypatch.setattr(kinds, "read_head", lambda path: (opened.append(path), read_head(path))[1])
+    read_head = file_kinds.read_head
+    monkeypatch.setattr(
+        file_kinds, "read_head", lambda path: (opened.append(path), read_head(path))[1]
+    )
     with pytest.raises(DatasetError, match=r"220 \.png"):
         load(tmp_path)
-    assert len(opened) == kinds.MOST_TRIED
+    assert len(opened) == file_kinds.MOST_TRIED

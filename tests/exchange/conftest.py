@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from store_making import Made, add_video, open_writer
 
-from flowpipe import codec, recipe
+from flowpipe import codec
 from flowpipe.modality import MODALITIES
+from flowpipe.params import canonical, digest
 from flowpipe.store import create_store
 
 SIZE = (32, 40)
@@ -23,8 +24,8 @@ def make_store(path: Path, params: object) -> Made:
     rng = np.random.default_rng(7)
     create_store(
         path,
-        recipe=recipe.canonical(RECIPE),
-        recipe_digest=recipe.digest(RECIPE),
+        recipe=canonical(RECIPE),
+        recipe_digest=digest(RECIPE),
         dataset={"dataset": "ucf101"},
         class_names=CLASSES,
     )

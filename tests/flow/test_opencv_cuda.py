@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from synth import translated_pair
 
-from flowpipe import optical_flow, recipe
+from flowpipe import optical_flow, params
 from flowpipe.errors import (
     BackendError,
     DeviceLostError,
@@ -22,7 +22,8 @@ from flowpipe.errors import (
 )
 from flowpipe.flow import FLOWS, make_solver
 from flowpipe.flow.opencv_cuda import SMALLEST_PX, TRIED_SIZE, cuda_class
-from flowpipe.ops import get_ops, gpus
+from flowpipe.ops import get_ops
+from flowpipe.ops.cuda import devices
 
 CLASSES = {
     "opencv_cuda_tvl1": "OpticalFlowDual_TVL1",
@@ -51,9 +52,9 @@ def flow_of(solver, pair):
 
 
 def extract_recipe(**values):
-    from flowpipe.extract_recipe import ExtractRecipe  # it loads decoders, which flow needs not
+    from flowpipe.extraction.recipe import ExtractRecipe  # it loads decoders, which flow needs not
 
-    return recipe.build(ExtractRecipe, values)
+    return params.build(ExtractRecipe, values)
 
 
 def test_these_are_the_flows_that_take_a_gpu_by_themselves():
@@ -239,9 +240,9 @@ def test_impossible_settings_are_refused(name, settings, words):
 def test_recipes_hold_them(name):
     made = extract_recipe(flow=name)
     assert made.flow == FLOWS[name].params() and dataclasses.is_dataclass(made.flow)
-    again = extract_recipe(**recipe.plain(made))
-    assert again == made and recipe.digest(again) == recipe.digest(made)
-    assert recipe.digest(made) != recipe.digest(extract_recipe(flow="dis"))
+    again = extract_recipe(**params.plain(made))
+    assert again == made and params.digest(again) == params.digest(made)
+    assert params.digest(made) != params.digest(extract_recipe(flow="dis"))
 
 
 def test_a_store_will_say_that_a_gpu_computed_it_and_which(monkeypatch):
@@ -271,8 +272,8 @@ def test_a_gpu_has_its_name_from_the_driver(monkeypatch):
             return 100
 
     for driver, name in ((Driver, "NVIDIA H100"), (Broken, "")):
-        monkeypatch.setattr(gpus.ctypes, "CDLL", lambda path, driver=driver: driver())
-        assert gpus.first_gpu_name() == name
+        monkeypatch.setattr(devices.ctypes, "CDLL", lambda path, driver=driver: driver())
+        assert devices.first_gpu_name() == name
     monkeypatch.undo()
 
 

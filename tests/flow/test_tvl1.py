@@ -16,7 +16,7 @@ from flowpipe.flow.flo import read_flo
 from flowpipe.flow.tvl1 import VARIANTS, TVL1Params
 from flowpipe.ops import get_ops
 from flowpipe.ops.cpu import native_core
-from flowpipe.recipe import build
+from flowpipe.params import build
 from flowpipe.video import open_video
 
 needs_core = pytest.mark.skipif(not native_core().available, reason=native_core().reason)

@@ -9,7 +9,7 @@ from synth import translated_pair
 
 from flowpipe.flow.pair import pair_flow, pair_params
 from flowpipe.flow.tvl1 import TVL1Params
-from flowpipe.ops.cuda_kernels import SOURCES
+from flowpipe.ops.cuda.kernels import SOURCES
 
 LETTERS = {"int32": "i", "uint32": "I", "float32": "f", "float64": "d", "int64": "q"}
 KERNELS = [name for names in SOURCES.values() for name in names]

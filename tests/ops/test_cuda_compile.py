@@ -8,8 +8,8 @@ from collections import Counter
 import nvrtc
 import pytest
 
-from flowpipe.ops.cuda_kernels import ARCHITECTURES, LINES, SOURCES, folder, options
-from flowpipe.ops.cuda_settings import Settings
+from flowpipe.ops.cuda.kernels import ARCHITECTURES, LINES, SOURCES, folder, options
+from flowpipe.ops.cuda.settings import Settings
 
 TARGETS = [(major, arch) for major, archs in ARCHITECTURES.items() for arch in archs]
 READABLE = [target for target in TARGETS if target[1] >= 75]  # by the nvdisasm that pip installs
@@ -56,11 +56,11 @@ def test_an_iteration_takes_few_instructions(kernel, major, architecture):
 
 def test_line_numbers_change_no_instruction(monkeypatch):
     """They are always compiled in, so that the sanitizer's reports name lines of the sources."""
-    from flowpipe.ops import cuda_kernels
+    from flowpipe.ops.cuda import kernels
 
     nvrtc.require(13)
     with_lines = nvrtc.compiled("planes", 13, 90).cubin
-    monkeypatch.setattr(cuda_kernels, "options", lambda: tuple(o for o in options() if o != LINES))
+    monkeypatch.setattr(kernels, "options", lambda: tuple(o for o in options() if o != LINES))
     without = nvrtc.compiled.__wrapped__("planes", 13, 90).cubin
     assert b".debug_line" in with_lines and b".debug_line" not in without
     for kernel in SOURCES["planes"]:
@@ -80,11 +80,11 @@ def test_headers_are_part_of_the_key(monkeypatch, tmp_path):
     """CuPy looks a compiled kernel up by source and options; a changed header must change these."""
     import shutil
 
-    from flowpipe.ops import cuda_kernels
+    from flowpipe.ops.cuda import kernels
 
     copy = tmp_path / "kernels"
     shutil.copytree(folder(), copy)
-    monkeypatch.setattr(cuda_kernels, "folder", lambda: copy)
+    monkeypatch.setattr(kernels, "folder", lambda: copy)
     before = options()
     (copy / "cuda" / "progress.cuh").write_text("// other\n", encoding="utf-8")
     assert options() != before

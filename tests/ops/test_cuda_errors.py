@@ -11,10 +11,10 @@ from emulated import emulated_ops
 from flowpipe.datasets import demo
 from flowpipe.datasets.demo.clipfile import write_clip
 from flowpipe.errors import BackendError, DeviceLostError, DeviceMemoryError
-from flowpipe.extract import Extraction
-from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe.extraction.recipe import ExtractRecipe
+from flowpipe.extraction.stages import Extraction
 from flowpipe.ops.cpu import native_core
-from flowpipe.recipe import build
+from flowpipe.params import build
 from flowpipe.types import Span, VideoRecord
 
 OPENING = {

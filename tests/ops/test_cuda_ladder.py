@@ -13,8 +13,8 @@ from synth import translated_pair
 from flowpipe.errors import DeviceLostError
 from flowpipe.flow.tvl1 import TVL1Params, TVL1Solver
 from flowpipe.ops.cpu import native_core
-from flowpipe.ops.cuda_ladder import COEFFICIENTS, FIELDS, Ladder, Layout
-from flowpipe.ops.cuda_settings import HALO_PX, Settings, tiles
+from flowpipe.ops.cuda.schedule import COEFFICIENTS, FIELDS, Ladder, Layout
+from flowpipe.ops.cuda.settings import HALO_PX, Settings, tiles
 
 pytestmark = pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none")
 

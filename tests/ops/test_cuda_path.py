@@ -20,16 +20,16 @@ from videofile import encode_video
 from flowpipe.datasets import demo
 from flowpipe.datasets.demo.clipfile import write_clip
 from flowpipe.errors import DeviceLostError, DeviceMemoryError
-from flowpipe.extract import Extraction
-from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe.extraction.recipe import ExtractRecipe
+from flowpipe.extraction.stages import Extraction
+from flowpipe.extraction.windows import frames_at_once
 from flowpipe.flow.tvl1 import VARIANTS, TVL1Params, TVL1Solver
 from flowpipe.ops import get_ops
 from flowpipe.ops.cpu import native_core
-from flowpipe.ops.cuda_ladder import Layout
+from flowpipe.ops.cuda.schedule import Layout
 from flowpipe.ops.waits import Waits
-from flowpipe.recipe import build
+from flowpipe.params import build
 from flowpipe.types import Span, VideoRecord
-from flowpipe.windows import frames_at_once
 
 pytestmark = pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none")
 

@@ -20,7 +20,7 @@ from flowpipe.distribution import how_to_install
 ASK = """
 import dataclasses, json, sys
 {before}
-from flowpipe.ops.gpus import gpus
+from flowpipe.ops.cuda.devices import gpus
 found = gpus()
 print(json.dumps(dict(dataclasses.asdict(found), available=found.available)))
 """
@@ -214,7 +214,7 @@ def test_broken_cupy(tmp_path: Path) -> None:
 
 def test_gpus_are_counted_as_nvidia_smi_does(tmp_path: Path) -> None:
     place = write_cupy(tmp_path, A100)
-    order = "import os; from flowpipe.ops.gpus import gpus; gpus(); "
+    order = "import os; from flowpipe.ops.cuda.devices import gpus; gpus(); "
     order += "assert os.environ['CUDA_DEVICE_ORDER'] == {!r}"
     ask(place, before=order.format("PCI_BUS_ID"))
     ask(place, before=order.format("FASTEST_FIRST"), CUDA_DEVICE_ORDER="FASTEST_FIRST")

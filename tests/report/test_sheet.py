@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from store_making import RECIPE, Made, add_video, open_writer
 
-from flowpipe import codec, recipe
+from flowpipe import codec, params
 from flowpipe.errors import UsageError
 from flowpipe.modality import MODALITIES
 from flowpipe.report import contact_sheet, flow_colours, save_png, store_sheet
@@ -36,8 +36,8 @@ def make_store(
     """Videos as (id, frames, labels); RGB is plain blue, every flow byte is `level`."""
     create_store(
         path,
-        recipe=recipe.canonical(RECIPE),
-        recipe_digest=recipe.digest(RECIPE),
+        recipe=params.canonical(RECIPE),
+        recipe_digest=params.digest(RECIPE),
         dataset={"dataset": "folder", "root": "/videos"},
         class_names=CLASSES,
     )
@@ -170,7 +170,7 @@ def test_the_key_says_what_darker_colours_mean(tmp_path, monkeypatch):
 
 def test_split_videos_are_drawn_as_one(tmp_path, rng):
     create_store(
-        tmp_path / "s", recipe=recipe.canonical(RECIPE), recipe_digest=recipe.digest(RECIPE),
+        tmp_path / "s", recipe=params.canonical(RECIPE), recipe_digest=params.digest(RECIPE),
         dataset={}, class_names=("a", "b", "c", "d"),
     )  # fmt: skip
     made = Made(tmp_path / "s")

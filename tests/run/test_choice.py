@@ -9,10 +9,10 @@ import cv2
 import pytest
 
 from flowpipe.errors import BackendError
-from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.flow import features
-from flowpipe.recipe import build
-from flowpipe.run import choice
+from flowpipe.params import build
+from flowpipe.run import resources
 from flowpipe.run.options import RunOptions
 from flowpipe.run.plan import Plan, Rates, make_plan
 from flowpipe.run.sample import Sample
@@ -40,9 +40,9 @@ def machine(monkeypatch: pytest.MonkeyPatch):
             calls.append(device)
             return Rates(5e-3, 1000, gpu_s, 8, stages_s=STAGES)
 
-        monkeypatch.setattr(choice.rates, "measure", measure)
-        monkeypatch.setattr(choice.rates, "measure_apart", apart)
-        monkeypatch.setattr(choice, "usable_cores", lambda: 8)
+        monkeypatch.setattr(resources.rates, "measure", measure)
+        monkeypatch.setattr(resources.rates, "measure_apart", apart)
+        monkeypatch.setattr(resources, "usable_cores", lambda: 8)
 
     make.calls = calls = []
     return make
@@ -52,7 +52,7 @@ def chosen(flow: str = "tvl1", decoder: str = "cpu", modalities=("rgb", "flow"),
     values = {"flow": flow, "video": {"decoder": decoder}, "modalities": list(modalities)}
     recipe = build(ExtractRecipe, values, where="extract")
     given = {"device": "cuda", "gpus": 1, "workers": 0, "any_device": True, **options}
-    return choice.choose_rates(recipe, SAMPLE, RunOptions(Path("store"), **given))
+    return resources.choose_rates(recipe, SAMPLE, RunOptions(Path("store"), **given))
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_each_device_is_measured_once_for_a_plan(any_device, machine):
         found.rates, workers=8, cores=8, gpus=1, device="cuda", sample=SAMPLE, alone=found.alone
     )
     recipe = build(ExtractRecipe, {"modalities": ["rgb", "flow"]}, where="extract")
-    assert choice.cores_alone_s(plan, recipe) == pytest.approx(plan.frames * 20e-3)
+    assert resources.cores_alone_s(plan, recipe) == pytest.approx(plan.frames * 20e-3)
     assert sorted(machine.calls) == ["cpu", "cuda"]
 
 
@@ -119,7 +119,7 @@ def test_cores_without_the_detector_are_not_taken(machine, monkeypatch):
     assert found.device == "cuda"
     plan = planned(found.rates, workers=8, cores=8, gpus=1, device="cuda", sample=SAMPLE)
     recipe = build(ExtractRecipe, {"modalities": ["warped_flow"]}, where="extract")
-    assert choice.cores_alone_s(plan, recipe) == 0
+    assert resources.cores_alone_s(plan, recipe) == 0
     assert chosen().device == "cpu", "flow needs no detector"
 
 

@@ -11,8 +11,8 @@ import pytest
 from conftest import ROOT
 from videofile import encode_video, moving_clip
 
-from flowpipe import open_store, recipe
-from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe import open_store, params
+from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.notes import NOTES, count_notes, join_notes
 from flowpipe.run import policy_shown
 from flowpipe.run.ledger import Ledger
@@ -22,7 +22,7 @@ from flowpipe.store import create_store
 from flowpipe.types import Outcome, Span, VideoRecord
 
 FRAMES = 60
-RECIPE = recipe.build(ExtractRecipe, {"modalities": ["rgb"]}, where="test")
+RECIPE = params.build(ExtractRecipe, {"modalities": ["rgb"]}, where="test")
 CONTAINERS = ("mp4", "mkv", "avi", "ts")
 
 
@@ -39,7 +39,7 @@ def extract(path: Path, tmp_path: Path, policy: str, max_damaged: float = 0.01) 
     store, crumbs = tmp_path / f"store-{policy}", tmp_path / f"crumbs-{policy}"
     crumbs.mkdir()
     create_store(
-        store, recipe=recipe.canonical(RECIPE), recipe_digest=recipe.digest(RECIPE),
+        store, recipe=params.canonical(RECIPE), recipe_digest=params.digest(RECIPE),
         dataset={}, class_names=(),
     )  # fmt: skip
     span = Span(VideoRecord("clip", str(path)))
@@ -129,7 +129,7 @@ def test_part_of_a_split_video_with_damage_fails(good: Path, tmp_path: Path) -> 
     store, crumbs = tmp_path / "store", tmp_path / "crumbs"
     crumbs.mkdir()
     create_store(
-        store, recipe=recipe.canonical(RECIPE), recipe_digest=recipe.digest(RECIPE),
+        store, recipe=params.canonical(RECIPE), recipe_digest=params.digest(RECIPE),
         dataset={}, class_names=(),
     )  # fmt: skip
     span = Span(VideoRecord("clip", str(hurt(good, tmp_path))), 0, 2)

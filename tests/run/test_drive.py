@@ -11,9 +11,9 @@ import pytest
 from command import moving_clip
 from videofile import encode_video
 
-from flowpipe import open_store, recipe
+from flowpipe import open_store, params
 from flowpipe.errors import BackendError, FlowpipeError, UnwritableError
-from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.run.cluster import Pool, local_pool
 from flowpipe.run.drive import Driver
 from flowpipe.run.plan import ShardPlan, shard_name, some_of
@@ -21,7 +21,7 @@ from flowpipe.run.worker import ShardJob
 from flowpipe.store import create_store
 from flowpipe.types import Outcome, Span, VideoRecord
 
-RECIPE = recipe.build(
+RECIPE = params.build(
     ExtractRecipe, {"flow": "dis", "size": {"width": 64, "height": 48}}, where="extract"
 )
 
@@ -50,7 +50,7 @@ def job(shard: ShardPlan, tmp_path: Path) -> ShardJob:
     store, crumbs = tmp_path / "store", tmp_path / "crumbs"
     crumbs.mkdir()
     create_store(
-        store, recipe=recipe.canonical(RECIPE), recipe_digest=recipe.digest(RECIPE),
+        store, recipe=params.canonical(RECIPE), recipe_digest=params.digest(RECIPE),
         dataset={}, class_names=(),
     )  # fmt: skip
     return ShardJob(str(store), str(crumbs), shard, RECIPE, "cpu", "skip", 60.0)

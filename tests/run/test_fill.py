@@ -16,8 +16,8 @@ from nvdec_machine import environment
 from videofile import encode_video, moving_clip
 
 from flowpipe.ops.cpu import native_core
-from flowpipe.run.fill import fill_gpus, mps_words, usable_cores
 from flowpipe.run.plan import Rates
+from flowpipe.run.worker_count import fill_gpus, mps_words, usable_cores
 
 GB = 10**9
 
@@ -61,7 +61,7 @@ def test_cores_are_those_of_affinity_and_of_the_task_of_a_slurm_job(
     one = run_python(
         "import os\n"
         "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-        "from flowpipe.run.fill import usable_cores\n"
+        "from flowpipe.run.worker_count import usable_cores\n"
         "print(usable_cores())\n"
     )
     assert int(one) == 1
@@ -79,15 +79,15 @@ def test_mps_is_looked_for_where_workers_share_gpus(
 
 MEASURED = """
 import sys
-from flowpipe import recipe
-from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe import params
+from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.run import rates
 from flowpipe.run.sample import Sample
 flow = {"name": "tvl1", "warps": 1, "iterations": 2}
 size = {"width": 0, "height": 0}
 video = {"decoder": "nvdec" if sys.argv[1:] else "cpu"}
 made = {"flow": flow, "size": size, "video": video}
-made = recipe.build(ExtractRecipe, made, where="extract")
+made = params.build(ExtractRecipe, made, where="extract")
 sample = Sample(1e-4, 48, 64, *sys.argv[1:])
 found = rates.measure_apart(made, "cuda", sample, memory=True)
 print(found.gpu_workers, found.worker_bytes, found.gpu_s > 0)

@@ -21,12 +21,12 @@ from distributed import LocalCluster
 from rich.console import Console
 from videofile import encode_video
 
-from flowpipe import open_store, recipe
+from flowpipe import open_store, params
+from flowpipe.cli.dataset_options import load_dataset
 from flowpipe.cli.missing import Missing
-from flowpipe.cli.source import load_dataset
 from flowpipe.datasets import Dataset
 from flowpipe.errors import RecipeError
-from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.run import Plan, RunOptions, Summary, plan_run, repair, run
 from flowpipe.run.cluster import remote_pool
 from flowpipe.run.stopping import stop_asked
@@ -34,7 +34,7 @@ from flowpipe.run.supersede import supersede
 from flowpipe.store import adopt, verify_store
 from flowpipe.types import Segment
 
-RECIPE = recipe.build(
+RECIPE = params.build(
     ExtractRecipe, {"flow": "dis", "size": {"width": 64, "height": 48}}, where="extract"
 )
 LONG = 5

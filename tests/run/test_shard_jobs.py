@@ -11,12 +11,13 @@ import pytest
 from emulated import STAND_IN, cupy_from
 from videofile import encode_video, moving_clip
 
-from flowpipe import recipe
+from flowpipe import params
 from flowpipe.errors import BackendError
-from flowpipe.extract_recipe import ExtractRecipe
-from flowpipe.ops import cuda_process, kept_ops
+from flowpipe.extraction.recipe import ExtractRecipe
+from flowpipe.ops import kept_ops
 from flowpipe.ops.cpu import native_core
-from flowpipe.ops.gpus import gpus
+from flowpipe.ops.cuda import process
+from flowpipe.ops.cuda.devices import gpus
 from flowpipe.run.plan import ShardPlan, shard_name
 from flowpipe.run.worker import ShardJob, extract_shard
 from flowpipe.store import create_store
@@ -26,7 +27,7 @@ pytestmark = [
     pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none"),
     pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++ for the emulated kernels"),
 ]
-RECIPE = recipe.build(
+RECIPE = params.build(
     ExtractRecipe,
     {
         "modalities": ["flow"],
@@ -42,7 +43,7 @@ def extract(video: str, path: Path, folder: Path) -> bytes:
     store, crumbs = folder / f"store-{video}", folder / f"crumbs-{video}"
     crumbs.mkdir()
     create_store(
-        store, recipe=recipe.canonical(RECIPE), recipe_digest=recipe.digest(RECIPE),
+        store, recipe=params.canonical(RECIPE), recipe_digest=params.digest(RECIPE),
         dataset={}, class_names=(),
     )  # fmt: skip
     span = Span(VideoRecord(video, str(path)))
@@ -80,12 +81,12 @@ def test_threads_that_come_together_get_the_same_operations(
 ) -> None:
     made: list[object] = []
 
-    class Slow(cuda_process.CudaOps):
+    class Slow(process.CudaOps):
         def __init__(self) -> None:
             made.append(self)
             time.sleep(0.2)  # the others come meanwhile
 
-    monkeypatch.setattr(cuda_process, "CudaOps", Slow)
+    monkeypatch.setattr(process, "CudaOps", Slow)
     with cupy_from(STAND_IN), ThreadPoolExecutor(4) as threads:
         found = list(threads.map(kept_ops, ["cuda"] * 4))
     assert len(made) == 1 and all(ops is made[0] for ops in found)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from store_making import RECIPE, Made, add_video, open_writer
 
-from flowpipe import recipe
+from flowpipe.params import canonical, digest
 from flowpipe.store import create_store
 
 MakeStore = Callable[..., Made]
@@ -53,8 +53,8 @@ def maker(default: Path, rng: np.random.Generator) -> MakeStore:
         made = Made(path)
         create_store(
             path,
-            recipe=recipe.canonical(RECIPE),
-            recipe_digest=recipe.digest(RECIPE),
+            recipe=canonical(RECIPE),
+            recipe_digest=digest(RECIPE),
             dataset={"name": "test"},
             class_names=("a", "b", "c", "d"),
         )

@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_making import Made, add_video, open_writer
 
-from flowpipe import codec, recipe
+from flowpipe import codec
 from flowpipe.errors import FormatError
-from flowpipe.store import batch, create_store, open_store
+from flowpipe.params import canonical, digest
+from flowpipe.store import compiled_reader, create_store, open_store
 
 HEIGHT, WIDTH = 131, 170
 MODALITIES = ("rgb", "flow", "rgb_diff")
-reader = batch.snippet_reader()
+reader = compiled_reader.snippet_reader()
 pytestmark = pytest.mark.skipif(reader.library is None, reason=reader.reason or "none")
 
 
@@ -31,7 +32,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make(folder: Path, params) -> Path:
     made_with = {"bound": 20.0, "modalities": list(MODALITIES)}
     create_store(
-        folder, recipe=recipe.canonical(made_with), recipe_digest=recipe.digest(made_with),
+        folder, recipe=canonical(made_with), recipe_digest=digest(made_with),
         dataset={}, class_names=("a",) * 4,
     )  # fmt: skip
     rng, made = np.random.default_rng(1), Made(folder)
@@ -102,8 +103,8 @@ def test_other_codecs_are_read_image_by_image(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("modality", MODALITIES)
 def test_without_it_the_same_comes_out(path: Path, monkeypatch, modality: str) -> None:
-    missing = batch.SnippetReader("not compiled")
-    monkeypatch.setattr(batch, "snippet_reader", lambda: missing)
+    missing = compiled_reader.SnippetReader("not compiled")
+    monkeypatch.setattr(compiled_reader, "snippet_reader", lambda: missing)
     store, out, part = open_store(path), memory(modality, 3), memory(modality, 3, (8, 9))
     store.read_into([("a", modality, 2, 3)], [out])
     whole = store.snippet("a", modality, 2, 3)

@@ -17,7 +17,7 @@ import pytest
 from store_making import QUANTISERS, RECIPE, Made, add_video, open_writer
 
 import flowpipe
-from flowpipe import codec, recipe
+from flowpipe import codec, params
 from flowpipe.errors import FlowpipeWarning, FormatError
 from flowpipe.modality import MODALITIES
 from flowpipe.store import ShardWriter, StreamSpec, layout, open_store, verify_store
@@ -43,7 +43,7 @@ def put(file: h5py.File, name: str, values: Any, **how: Any) -> None:
 
 
 def clauses(path: Path, decode: bool = False) -> set[str]:
-    digest = recipe.digest(RECIPE)
+    digest = params.digest(RECIPE)
     return {clause for _, clause, _ in check_shard(path, digest, decode)["faults"]}
 
 
@@ -90,7 +90,7 @@ def test_worked_example(tmp_path):
     made_with, raw = {"bound": 20.0}, codec.RawParams()
     path = tmp_path / "shard-example.h5"
     with ShardWriter(
-        path, recipe=recipe.canonical(made_with), recipe_digest=recipe.digest(made_with),
+        path, recipe=params.canonical(made_with), recipe_digest=params.digest(made_with),
         backend={}, streams={"flow": StreamSpec(raw, {"bound": 20.0, "zero_level": 128})},
     ) as writer:  # fmt: skip
         for video_id, frames, base in (("walk", 3, 0x20), ("run", 2, 0x60)):
@@ -202,7 +202,7 @@ def test_S05_published_whole_and_never_written_to(make_store, monkeypatch, rng, 
     seen, replace = [], Path.replace
 
     def watch(self: Path, target: Path) -> Path:
-        seen.append((check_shard(self, recipe.digest(RECIPE), True)["faults"], self.parent))
+        seen.append((check_shard(self, params.digest(RECIPE), True)["faults"], self.parent))
         return replace(self, target)
 
     monkeypatch.setattr(Path, "replace", watch)

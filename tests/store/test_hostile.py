@@ -17,8 +17,8 @@ import pytest
 from flowpipe import codec
 from flowpipe.errors import FlowpipeError, FormatError
 from flowpipe.store import open_store, verify_store
-from flowpipe.store.batch import snippet_reader
 from flowpipe.store.catalogue import Catalogue
+from flowpipe.store.compiled_reader import snippet_reader
 from flowpipe.store.index import open_catalogue
 from flowpipe.store.index_file import Shards, read_index, write_index
 from flowpipe.store.manifest import read_manifest

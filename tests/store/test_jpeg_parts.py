@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from store_making import open_writer, random_columns, record
 
-from flowpipe import codec, recipe
+from flowpipe import codec, params
 from flowpipe.errors import FormatError
-from flowpipe.store import batch, create_store, open_store
+from flowpipe.store import compiled_reader, create_store, open_store
 from flowpipe.store.reader import Store
 from flowpipe.types import EncodedPlanes, Span
 
-reader = batch.snippet_reader()
+reader = compiled_reader.snippet_reader()
 pytestmark = pytest.mark.skipif(reader.library is None, reason=reader.reason or "none")
 
 SAMPLINGS = {
@@ -84,7 +84,7 @@ def store_of(
     """A store with a video of two equal images for each file, of the size that its header says."""
     made_with = {"bound": 20.0, "modalities": [modality]}
     create_store(
-        folder, recipe=recipe.canonical(made_with), recipe_digest=recipe.digest(made_with),
+        folder, recipe=params.canonical(made_with), recipe_digest=params.digest(made_with),
         dataset={}, class_names=("a",) * 4,
     )  # fmt: skip
     rng, shard = np.random.default_rng(2), folder / "shards" / "shard-0.h5"
@@ -128,7 +128,7 @@ def memory(store: Store, video_id: str, modality: str, images: int) -> NDArray[n
     return np.full((images, *shape), 77, np.uint8)
 
 
-def check_part(store: Store, video_id: str, modality: str, part: batch.Part) -> None:
+def check_part(store: Store, video_id: str, modality: str, part: compiled_reader.Part) -> None:
     """The pixels of a part are those of the whole image."""
     top, bottom, left, right = part
     whole = store.snippet(video_id, modality, 0, 2)[:, :, top:bottom, left:right]

@@ -19,7 +19,7 @@ import pytest
 from conftest import ROOT
 from store_making import open_writer
 
-from flowpipe import codec, recipe
+from flowpipe import codec, params
 from flowpipe.errors import FormatError
 from flowpipe.modality import dequantise
 from flowpipe.store import create_store, open_store
@@ -338,8 +338,8 @@ def test_stray_bytes_in_file_names_survive(tmp_path, rng):
     made_with: dict[str, float] = {}
     create_store(
         tmp_path,
-        recipe=recipe.canonical(made_with),
-        recipe_digest=recipe.digest(made_with),
+        recipe=params.canonical(made_with),
+        recipe_digest=params.digest(made_with),
         dataset={"root": path},
         class_names=("é",),
     )

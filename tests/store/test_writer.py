@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from store_making import RECIPE, Made, add_video, open_writer, record
 
-from flowpipe import codec, recipe
+from flowpipe import codec, params
 from flowpipe.errors import DiskFullError, FlowpipeError, FormatError, RecipeError
 from flowpipe.store import create_store, files, open_store, sweep, verify_store
 from flowpipe.types import EncodedPlanes, Span, VideoRecord
@@ -145,7 +145,7 @@ def test_shard_name_stays_in_its_folder(tmp_path, name):
 def test_round_trip_of_any_lengths(tmp_path_factory, frames, size, window, modalities):
     made = Made(tmp_path_factory.mktemp("store"))
     create_store(
-        made.path, recipe=recipe.canonical(RECIPE), recipe_digest=recipe.digest(RECIPE),
+        made.path, recipe=params.canonical(RECIPE), recipe_digest=params.digest(RECIPE),
         dataset={}, class_names=(),
     )  # fmt: skip
     rng = np.random.default_rng(len(frames))
@@ -313,17 +313,17 @@ def test_store_refuses_another_recipe_naming_what_differs(tmp_path):
     other = {**RECIPE, "bound": 15.0}
     for made_with in (RECIPE, RECIPE):
         create_store(
-            tmp_path, recipe=recipe.canonical(made_with), recipe_digest=recipe.digest(made_with),
+            tmp_path, recipe=params.canonical(made_with), recipe_digest=params.digest(made_with),
             dataset={}, class_names=("a",),
         )  # fmt: skip
     with pytest.raises(RecipeError, match="bound: 20.0 there, 15.0 here"):
         create_store(
-            tmp_path, recipe=recipe.canonical(other), recipe_digest=recipe.digest(other),
+            tmp_path, recipe=params.canonical(other), recipe_digest=params.digest(other),
             dataset={}, class_names=("a",),
         )  # fmt: skip
     with pytest.raises(RecipeError, match="labels would mix"):
         create_store(
-            tmp_path, recipe=recipe.canonical(RECIPE), recipe_digest=recipe.digest(RECIPE),
+            tmp_path, recipe=params.canonical(RECIPE), recipe_digest=params.digest(RECIPE),
             dataset={}, class_names=("b",),
         )  # fmt: skip
     with pytest.raises(RecipeError, match="another recipe"):
@@ -333,11 +333,11 @@ def test_store_refuses_another_recipe_naming_what_differs(tmp_path):
 def test_racing_creators_agree(tmp_path):
     script = """
         import sys
-        from flowpipe import recipe
+        from flowpipe import params
         from flowpipe.store import create_store
         made_with = {"bound": float(sys.argv[2])}
-        create_store(sys.argv[1], recipe=recipe.canonical(made_with),
-                     recipe_digest=recipe.digest(made_with), dataset={}, class_names=())
+        create_store(sys.argv[1], recipe=params.canonical(made_with),
+                     recipe_digest=params.digest(made_with), dataset={}, class_names=())
     """
     racers = [start(script, tmp_path / "s", bound) for bound in (20, 20, 15, 15)]
     codes = [racer.wait() for racer in racers]
@@ -350,7 +350,7 @@ def test_twenty_thousand_entries(tmp_path):
     """20,000 entries in 10 shards: a smoke test of scale, not of speed."""
     made = tmp_path / "store"
     create_store(
-        made, recipe=recipe.canonical(RECIPE), recipe_digest=recipe.digest(RECIPE),
+        made, recipe=params.canonical(RECIPE), recipe_digest=params.digest(RECIPE),
         dataset={}, class_names=(),
     )  # fmt: skip
     payload = codec.encode(np.zeros((1, 3, 2, 2), np.uint8), codec.RawParams())

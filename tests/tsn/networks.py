@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from flowpipe.train_recipe import StreamParams
-from flowpipe.tsn.backbones import Row, build
-from flowpipe.tsn.inputs import Input
-from flowpipe.tsn.model import TSN, make_model
+from flowpipe.tsn.data.inputs import Input
+from flowpipe.tsn.network.backbones import Row, build
+from flowpipe.tsn.network.model import TSN, make_model
+from flowpipe.tsn.recipe import StreamParams
 
 
 def network(

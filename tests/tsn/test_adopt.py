@@ -14,11 +14,11 @@ from tsn import tiny  # noqa: E402
 from tsn.training import job, run  # noqa: E402
 
 from flowpipe.errors import FormatError  # noqa: E402
-from flowpipe.tsn import test as testing  # noqa: E402
 from flowpipe.tsn.adopt import adopt  # noqa: E402
-from flowpipe.tsn.checkpoints import to_tsn_pytorch  # noqa: E402
 from flowpipe.tsn.run_folder import LAST, RunFacts, read_checkpoint  # noqa: E402
-from flowpipe.tsn.train import train  # noqa: E402
+from flowpipe.tsn.testing import test as testing  # noqa: E402
+from flowpipe.tsn.training.train import train  # noqa: E402
+from flowpipe.tsn.weights.checkpoints import to_tsn_pytorch  # noqa: E402
 
 Weights = Mapping[str, torch.Tensor]
 

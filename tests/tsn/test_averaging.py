@@ -14,8 +14,8 @@ from command import in_process  # noqa: E402
 from tsn.training import assert_same_weights, curve, job, run, weights  # noqa: E402
 
 from flowpipe.evaluation import read_h5  # noqa: E402
-from flowpipe.tsn.averaging import Average  # noqa: E402
 from flowpipe.tsn.run_folder import BEST, EMA, LAST, read_checkpoint  # noqa: E402
+from flowpipe.tsn.training.averaging import Average  # noqa: E402
 
 
 def test_the_average_is_exponential_over_the_steps() -> None:

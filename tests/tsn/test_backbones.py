@@ -9,11 +9,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch")
 
 from flowpipe.errors import BackendError, UsageError  # noqa: E402
-from flowpipe.train_recipe import BACKBONES  # noqa: E402
-from flowpipe.tsn.backbones import NETWORKS, Row, build  # noqa: E402
-from flowpipe.tsn.backbones.bninception import BLOCKS, BNInception  # noqa: E402
-from flowpipe.tsn.backbones.lite0 import EfficientNetLite0, SameConv2d  # noqa: E402
-from flowpipe.tsn.model import TSN  # noqa: E402
+from flowpipe.tsn.network.backbones import NETWORKS, Row, build  # noqa: E402
+from flowpipe.tsn.network.backbones.bninception import BLOCKS, BNInception  # noqa: E402
+from flowpipe.tsn.network.backbones.lite0 import EfficientNetLite0, SameConv2d  # noqa: E402
+from flowpipe.tsn.network.model import TSN  # noqa: E402
+from flowpipe.tsn.recipe import BACKBONES  # noqa: E402
 
 
 def test_recipes_know_the_same_names() -> None:

@@ -14,9 +14,9 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # 
 from tsn.networks import assert_same_backbone, network, random_values  # noqa: E402
 
 from flowpipe.errors import FormatError  # noqa: E402
-from flowpipe.tsn.checkpoints import kind_of, to_ours  # noqa: E402
-from flowpipe.tsn.transfer import begin_with  # noqa: E402
-from flowpipe.tsn.weight_files import read_weights  # noqa: E402
+from flowpipe.tsn.network.transfer import begin_with  # noqa: E402
+from flowpipe.tsn.weights.checkpoints import kind_of, to_ours  # noqa: E402
+from flowpipe.tsn.weights.files import read_weights  # noqa: E402
 
 ONE, MANY = 1, 3
 INT64, STRING, FLOAT, BOOL, MESSAGE = 3, 9, 2, 8, 11

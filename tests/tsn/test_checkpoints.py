@@ -10,15 +10,15 @@ torch = pytest.importorskip("torch", reason="needs torch")
 
 from flowpipe.datasets.hmdb51 import TSN_ORDER  # noqa: E402
 from flowpipe.errors import FormatError  # noqa: E402
-from flowpipe.tsn.backbones import build, read_weights  # noqa: E402
-from flowpipe.tsn.checkpoints import (  # noqa: E402
+from flowpipe.tsn.network.backbones import build, read_weights  # noqa: E402
+from flowpipe.tsn.network.model import TSN  # noqa: E402
+from flowpipe.tsn.weights.checkpoints import (  # noqa: E402
     in_other_order,
     kind_of,
     to_mmaction2,
     to_ours,
     to_tsn_pytorch,
 )
-from flowpipe.tsn.model import TSN  # noqa: E402
 
 
 def model(name: str, channels: int = 3) -> TSN:

@@ -16,10 +16,7 @@ from tsn.training import job, run, trainer_of  # noqa: E402
 
 from flowpipe import open_store  # noqa: E402
 from flowpipe.errors import UsageError  # noqa: E402
-from flowpipe.train_recipe import AugmentParams, StreamParams  # noqa: E402
-from flowpipe.tsn.augment import cut  # noqa: E402
-from flowpipe.tsn.backbones import Row  # noqa: E402
-from flowpipe.tsn.clips import (  # noqa: E402
+from flowpipe.tsn.data.clips import (  # noqa: E402
     Batch,
     Batches,
     Clip,
@@ -28,12 +25,15 @@ from flowpipe.tsn.clips import (  # noqa: E402
     clips_of,
     splits_of,
 )
-from flowpipe.tsn.crops import Crop  # noqa: E402
-from flowpipe.tsn.feed import network_input  # noqa: E402
-from flowpipe.tsn.inputs import input_of  # noqa: E402
-from flowpipe.tsn.pixels import TORCHVISION  # noqa: E402
-from flowpipe.tsn.reading import Wanted, read_images  # noqa: E402
-from flowpipe.tsn.sampling import images_of  # noqa: E402
+from flowpipe.tsn.data.crops import Crop  # noqa: E402
+from flowpipe.tsn.data.inputs import input_of  # noqa: E402
+from flowpipe.tsn.data.normalisation import TORCHVISION  # noqa: E402
+from flowpipe.tsn.data.reading import Wanted, read_images  # noqa: E402
+from flowpipe.tsn.data.sampling import images_of  # noqa: E402
+from flowpipe.tsn.network.augment import cut  # noqa: E402
+from flowpipe.tsn.network.backbones import Row  # noqa: E402
+from flowpipe.tsn.network.network_input import network_input  # noqa: E402
+from flowpipe.tsn.recipe import AugmentParams, StreamParams  # noqa: E402
 from flowpipe.types import Segment  # noqa: E402
 
 ROW = Row(lambda: tiny.Tiny(False), 8, TORCHVISION, tiny.SIDE)

@@ -6,8 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch")
 
-from flowpipe.train_recipe import StreamParams  # noqa: E402
-from flowpipe.tsn.consensus import CONSENSUS  # noqa: E402
+from flowpipe.tsn.network.consensus import CONSENSUS  # noqa: E402
+from flowpipe.tsn.recipe import StreamParams  # noqa: E402
 
 B, K, C, D = 2, 4, 3, 5
 

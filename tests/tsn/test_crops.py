@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from originals import tsn_pytorch
 
-from flowpipe.train_recipe import AugmentParams, StreamParams
-from flowpipe.tsn.crops import (
+from flowpipe.tsn.data.crops import (
     Crop,
     centre_of,
     crops_of,
@@ -21,14 +20,15 @@ from flowpipe.tsn.crops import (
     scaled_size,
     sizes,
 )
+from flowpipe.tsn.recipe import AugmentParams, StreamParams
 
 torch = pytest.importorskip("torch", reason="needs torch")
 
-from flowpipe.tsn.augment import cut, scaled  # noqa: E402
-from flowpipe.tsn.backbones import Row  # noqa: E402
-from flowpipe.tsn.feed import crops_of_snippets  # noqa: E402
-from flowpipe.tsn.inputs import Input  # noqa: E402
-from flowpipe.tsn.pixels import TORCHVISION  # noqa: E402
+from flowpipe.tsn.data.inputs import Input  # noqa: E402
+from flowpipe.tsn.data.normalisation import TORCHVISION  # noqa: E402
+from flowpipe.tsn.network.augment import cut, scaled  # noqa: E402
+from flowpipe.tsn.network.backbones import Row  # noqa: E402
+from flowpipe.tsn.network.network_input import crops_of_snippets  # noqa: E402
 
 
 def test_sizes_of_340x256_by_hand() -> None:

@@ -10,7 +10,7 @@ import pytest
 figure = pytest.importorskip("matplotlib.figure")
 pytest.importorskip("torch")
 
-from flowpipe.tsn.curves import draw  # noqa: E402
+from flowpipe.tsn.training.curves import draw  # noqa: E402
 
 
 def drawn(run: Path, epochs: int, monkeypatch: pytest.MonkeyPatch, *options: bool) -> list[Any]:

@@ -19,9 +19,9 @@ from tsn.training import PROGRAM, environment, job, run  # noqa: E402
 
 from flowpipe.errors import FormatError, UsageError  # noqa: E402
 from flowpipe.evaluation import read_facts, read_h5, write_scores  # noqa: E402
-from flowpipe.tsn import test as testing  # noqa: E402
-from flowpipe.tsn.finished import Finished, partial_of  # noqa: E402
 from flowpipe.tsn.run_folder import LAST, read_checkpoint, save  # noqa: E402
+from flowpipe.tsn.testing import test as testing  # noqa: E402
+from flowpipe.tsn.testing.partial_scores import Finished, partial_of  # noqa: E402
 
 SETTINGS = {"weights": "a", "test": {"crops": "10", "snippets": 25}}
 

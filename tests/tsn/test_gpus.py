@@ -18,7 +18,7 @@ from flowpipe.cli.processes import check_gpus  # noqa: E402
 from flowpipe.errors import BackendError, UsageError  # noqa: E402
 from flowpipe.tsn.distributed import Processes  # noqa: E402
 from flowpipe.tsn.launch import launch  # noqa: E402
-from flowpipe.tsn.train import Trainer  # noqa: E402
+from flowpipe.tsn.training.train import Trainer  # noqa: E402
 
 TWO_GPUS = """
 import json, os, sys
@@ -26,7 +26,7 @@ from dataclasses import replace
 from pathlib import Path
 from tsn import training
 from tsn.gpus_stand_in import Gpus
-from flowpipe.tsn.train import train
+from flowpipe.tsn.training.train import train
 
 store, folder = map(Path, sys.argv[1:])
 job = training.job(store, folder, "two", backbone="tiny_bn", end=2, device="cuda", save_s=0)

@@ -14,10 +14,10 @@ from tsn.training import assert_same_weights, job, run  # noqa: E402
 from flowpipe.errors import BackendError  # noqa: E402
 from flowpipe.tsn import run_folder  # noqa: E402
 from flowpipe.tsn.adopt import adopt  # noqa: E402
-from flowpipe.tsn.backbones import build  # noqa: E402
-from flowpipe.tsn.checkpoints import to_tsn_pytorch  # noqa: E402
+from flowpipe.tsn.network.backbones import build  # noqa: E402
 from flowpipe.tsn.run_folder import LAST, RunFacts, read_checkpoint  # noqa: E402
-from flowpipe.tsn.train_job import TrainJob  # noqa: E402
+from flowpipe.tsn.training.job import TrainJob  # noqa: E402
+from flowpipe.tsn.weights.checkpoints import to_tsn_pytorch  # noqa: E402
 
 
 def pretrained(wanted: TrainJob, **changes: object) -> TrainJob:

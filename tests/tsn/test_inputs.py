@@ -7,8 +7,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch")
 
 from flowpipe.errors import UsageError  # noqa: E402
-from flowpipe.tsn.inputs import Input, input_of  # noqa: E402
-from flowpipe.tsn.pixels import CAFFE, LITE, MMACTION1, TORCHVISION, TSN_PYTORCH  # noqa: E402
+from flowpipe.tsn.data.inputs import Input, input_of  # noqa: E402
+from flowpipe.tsn.data.normalisation import CAFFE, LITE, MMACTION1, TORCHVISION, TSN_PYTORCH  # noqa: E402
 
 STORED = ("rgb", "flow", "warped_flow")
 

@@ -25,12 +25,12 @@ from tsn import tiny  # noqa: E402
 from flowpipe import errors, open_store  # noqa: E402
 from flowpipe.errors import BackendError, FlowpipeError  # noqa: E402
 from flowpipe.store.layout import broken  # noqa: E402
-from flowpipe.train_recipe import AugmentParams  # noqa: E402
-from flowpipe.tsn import loading  # noqa: E402
-from flowpipe.tsn.clips import Batch, Batches, Clips, clips_of  # noqa: E402
-from flowpipe.tsn.inputs import input_of  # noqa: E402
-from flowpipe.tsn.limits import Need, worker_failures  # noqa: E402
-from flowpipe.tsn.loading import Loader  # noqa: E402
+from flowpipe.tsn.data import loading  # noqa: E402
+from flowpipe.tsn.data.clips import Batch, Batches, Clips, clips_of  # noqa: E402
+from flowpipe.tsn.data.inputs import input_of  # noqa: E402
+from flowpipe.tsn.data.limits import Need, worker_failures  # noqa: E402
+from flowpipe.tsn.data.loading import Loader  # noqa: E402
+from flowpipe.tsn.recipe import AugmentParams  # noqa: E402
 
 tiny.register()
 

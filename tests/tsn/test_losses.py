@@ -11,8 +11,8 @@ torch = pytest.importorskip("torch", reason="needs torch")
 
 from tsn.training import curve, job, run  # noqa: E402
 
-from flowpipe.train_recipe import LossParams  # noqa: E402
-from flowpipe.tsn.losses import hits, loss_of  # noqa: E402
+from flowpipe.tsn.recipe import LossParams  # noqa: E402
+from flowpipe.tsn.training.losses import hits, loss_of  # noqa: E402
 
 LOGITS = np.random.default_rng(3).normal(0, 2, (6, 5))
 LABELS = np.array([0, 1, 2, 3, 4, 0])

@@ -7,9 +7,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch")
 
 from flowpipe.errors import UsageError  # noqa: E402
-from flowpipe.train_recipe import ScheduleParams, StreamParams  # noqa: E402
-from flowpipe.tsn.backbones import build  # noqa: E402
-from flowpipe.tsn.model import TSN, first_conv, make_model, norms, synchronised  # noqa: E402
+from flowpipe.tsn.network.backbones import build  # noqa: E402
+from flowpipe.tsn.network.model import TSN, first_conv, make_model, norms, synchronised  # noqa: E402
+from flowpipe.tsn.recipe import ScheduleParams, StreamParams  # noqa: E402
 
 
 def small(channels: int = 3, **options) -> TSN:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flowpipe.tsn import mtwi
+from flowpipe.tsn.testing import mtwi
 
 
 def scores(*values: float) -> np.ndarray:

@@ -14,9 +14,9 @@ from command import wait_for  # noqa: E402
 from tsn.training import job, run  # noqa: E402
 
 from flowpipe.store import open_store  # noqa: E402
-from flowpipe.tsn import network as room  # noqa: E402
-from flowpipe.tsn.network import Network  # noqa: E402
 from flowpipe.tsn.run_folder import LAST  # noqa: E402
+from flowpipe.tsn.testing import scorer  # noqa: E402
+from flowpipe.tsn.testing.scorer import Network  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +58,12 @@ def test_large_images_are_decoded_a_few_snippets_at_a_time(
     starts = np.arange(9)
     whole = network.snippet_scores(opened, "video 11", starts, 10, "repeat")
     snippet_bytes = 3 * 36 * 48 * 3
-    monkeypatch.setattr(room, "_PART_BYTES", 2 * snippet_bytes + 1)
+    monkeypatch.setattr(scorer, "_PART_BYTES", 2 * snippet_bytes + 1)
     sizes = sizes_of(network)
     parts = network.snippet_scores(opened, "video 11", starts, 10, "repeat")
     assert max(sizes) <= network.views and len(sizes) == 4 * 2 + 1
     np.testing.assert_allclose(parts.scores, whole.scores, rtol=1e-5, atol=1e-6)
-    monkeypatch.setattr(room, "_PART_BYTES", 1)  # one snippet has more
+    monkeypatch.setattr(scorer, "_PART_BYTES", 1)  # one snippet has more
     single = network.snippet_scores(opened, "video 11", starts, 10, "repeat")
     np.testing.assert_allclose(single.scores, whole.scores, rtol=1e-5, atol=1e-6)
 

@@ -28,9 +28,9 @@ from tsn.training import (  # noqa: E402
     trainer_of,
 )
 
-from flowpipe.train_recipe import AugmentParams, ColourJitterParams  # noqa: E402
-from flowpipe.tsn.clips import Batches  # noqa: E402
-from flowpipe.tsn.photometric import Changes, jittered, mixed, random_changes  # noqa: E402
+from flowpipe.tsn.data.clips import Batches  # noqa: E402
+from flowpipe.tsn.data.photometric import Changes, jittered, mixed, random_changes  # noqa: E402
+from flowpipe.tsn.recipe import AugmentParams, ColourJitterParams  # noqa: E402
 
 STRONG = ColourJitterParams(0.4, 0.3, 0.2, 0.1)
 STRENGTHS, HUES = (st.integers(0, most).map(lambda tenths: tenths / 10) for most in (20, 5))

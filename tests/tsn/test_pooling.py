@@ -16,13 +16,13 @@ from tsn.training import job, run  # noqa: E402
 from flowpipe.errors import UsageError  # noqa: E402
 from flowpipe.evaluation import read_facts, read_h5  # noqa: E402
 from flowpipe.store import open_store  # noqa: E402
-from flowpipe.train_recipe import StreamParams  # noqa: E402
-from flowpipe.train_recipe import TestParams as Params  # noqa: E402
-from flowpipe.tsn import mtwi  # noqa: E402
-from flowpipe.tsn.consensus import CONSENSUS  # noqa: E402
-from flowpipe.tsn.network import Network, SnippetScores  # noqa: E402
-from flowpipe.tsn.pooling import Pooling  # noqa: E402
+from flowpipe.tsn.network.consensus import CONSENSUS  # noqa: E402
+from flowpipe.tsn.recipe import StreamParams  # noqa: E402
+from flowpipe.tsn.recipe import TestParams as Params  # noqa: E402
 from flowpipe.tsn.run_folder import LAST, RunFacts, read_checkpoint, save  # noqa: E402
+from flowpipe.tsn.testing import mtwi  # noqa: E402
+from flowpipe.tsn.testing.pooling import Pooling  # noqa: E402
+from flowpipe.tsn.testing.scorer import Network, SnippetScores  # noqa: E402
 
 S, CROPS, C, D, K = 9, 10, 4, 6, 3
 

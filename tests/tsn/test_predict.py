@@ -16,7 +16,7 @@ from tsn import tiny  # noqa: E402
 from videofile import encode_video  # noqa: E402
 
 from flowpipe.evaluation import read_h5  # noqa: E402
-from flowpipe.tsn.predict import Interval, Prediction, time_line  # noqa: E402
+from flowpipe.tsn.testing.predict import Interval, Prediction, time_line  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("lasting_workers")
 SHADES = {"bright": 170, "dark": 0, "middle": 85}

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowpipe import train_recipe
 from flowpipe.evaluation import Scores, fused
-from flowpipe.recipe_file import read_recipe
-from flowpipe.train_recipe import AugmentParams
-from flowpipe.tsn import mtwi
-from flowpipe.tsn.crops import crops_of, places, resized_crop, sizes
-from flowpipe.tsn.pixels import CAFFE
-from flowpipe.tsn.sampling import RULES, Draw, images_of
+from flowpipe.recipes import read_recipe
+from flowpipe.tsn import recipe
+from flowpipe.tsn.data.crops import crops_of, places, resized_crop, sizes
+from flowpipe.tsn.data.normalisation import CAFFE
+from flowpipe.tsn.data.sampling import RULES, Draw, images_of
+from flowpipe.tsn.recipe import AugmentParams
+from flowpipe.tsn.testing import mtwi
 
 SIDE = 224
 
@@ -154,8 +154,8 @@ def test_ten_crops(recorded, system: int, sizes: int) -> None:
 @pytest.mark.parametrize(("system", "turned"), [("tsn_pytorch", "x"), ("mmaction2", "mmaction2")])
 def test_mirrored_flow(recorded, system: str, turned: str) -> None:
     torch = pytest.importorskip("torch", reason="needs torch")
-    from flowpipe.tsn.augment import cut
-    from flowpipe.tsn.crops import Crop
+    from flowpipe.tsn.data.crops import Crop
+    from flowpipe.tsn.network.augment import cut
 
     flow = torch.from_numpy(recorded["flips/flow"])[..., :4]  # a square of the right edge's size
     wanted = recorded[f"flips/{system}"][..., -4:]  # its mirror image
@@ -182,8 +182,8 @@ PIXELS = [
 def test_pixels(recorded, theirs: str, modality: str, backbone: str, pixels: str) -> None:
     torch = pytest.importorskip("torch", reason="needs torch")
     pytest.importorskip("torchvision", reason="needs torchvision")
-    from flowpipe.tsn.backbones import build
-    from flowpipe.tsn.inputs import input_of
+    from flowpipe.tsn.data.inputs import input_of
+    from flowpipe.tsn.network.backbones import build
 
     shown = {"rgb": "RGB", "flow": "Flow", "rgb_diff": "RGBDiff"}[modality]
     images = torch.from_numpy(recorded[f"pixels/{shown}"])[None]
@@ -223,11 +223,11 @@ def test_fusion(recorded) -> None:
 
 def test_mean_of_snippets(recorded) -> None:
     pytest.importorskip("torch", reason="needs torch")
-    from flowpipe.tsn.consensus import Average
-    from flowpipe.tsn.network import SnippetScores
-    from flowpipe.tsn.pooling import Pooling
+    from flowpipe.tsn.network.consensus import Average
+    from flowpipe.tsn.testing.pooling import Pooling
+    from flowpipe.tsn.testing.scorer import SnippetScores
 
-    pooling = Pooling(train_recipe.TestParams(), train_recipe.StreamParams(), Average())
+    pooling = Pooling(recipe.TestParams(), recipe.StreamParams(), Average())
     for seed, scores in of_snippets(recorded):
         made = pooling(SnippetScores(scores, scores[:, 0]))
         np.testing.assert_allclose(made, recorded["integration/mean"][seed], rtol=1e-12)

@@ -20,12 +20,12 @@ from tsn.training import job, run  # noqa: E402
 
 from flowpipe.tsn import run_folder  # noqa: E402
 from flowpipe.tsn.adopt import THEIRS, adopt  # noqa: E402
-from flowpipe.tsn.backbones import build  # noqa: E402
-from flowpipe.tsn.backbones.bninception import BNInception  # noqa: E402
-from flowpipe.tsn.checkpoints import to_mmaction2  # noqa: E402
-from flowpipe.tsn.inputs import Input  # noqa: E402
-from flowpipe.tsn.model import TSN, make_model  # noqa: E402
+from flowpipe.tsn.data.inputs import Input  # noqa: E402
+from flowpipe.tsn.network.backbones import build  # noqa: E402
+from flowpipe.tsn.network.backbones.bninception import BNInception  # noqa: E402
+from flowpipe.tsn.network.model import TSN, make_model  # noqa: E402
 from flowpipe.tsn.run_folder import LAST, RunFacts, read_checkpoint  # noqa: E402
+from flowpipe.tsn.weights.checkpoints import to_mmaction2  # noqa: E402
 
 
 class ConvModule(nn.Module):

@@ -31,7 +31,7 @@ from flowpipe.tsn import run_folder  # noqa: E402
 from flowpipe.tsn.distributed import Processes  # noqa: E402
 from flowpipe.tsn.launch import launch  # noqa: E402
 from flowpipe.tsn.run_folder import BEST, EMA, LAST, read_checkpoint  # noqa: E402
-from flowpipe.tsn.steps import STEP_LOG  # noqa: E402
+from flowpipe.tsn.training.steps import STEP_LOG  # noqa: E402
 
 
 def test_a_killed_run_goes_on_with_the_same_curve(store: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from flowpipe.tsn.sampling import DENSE_POSITIONS, RULES, images_of
+from flowpipe.tsn.data.sampling import DENSE_POSITIONS, RULES, images_of
 
 
 def fixed(*values: int) -> Callable[[int, int], NDArray[np.int64]]:

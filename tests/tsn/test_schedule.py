@@ -14,12 +14,12 @@ from torch.nn import functional  # noqa: E402
 from torch.optim import lr_scheduler  # noqa: E402
 from tsn.training import curve, job, resumed, run  # noqa: E402
 
-from flowpipe.train_recipe import ScheduleParams  # noqa: E402
 from flowpipe.tsn.distributed import Processes  # noqa: E402
-from flowpipe.tsn.feed import network_input  # noqa: E402
+from flowpipe.tsn.network.network_input import network_input  # noqa: E402
+from flowpipe.tsn.recipe import ScheduleParams  # noqa: E402
 from flowpipe.tsn.run_folder import LAST, read_checkpoint  # noqa: E402
-from flowpipe.tsn.schedule import Schedule  # noqa: E402
-from flowpipe.tsn.train import Trainer  # noqa: E402
+from flowpipe.tsn.training.schedule import Schedule  # noqa: E402
+from flowpipe.tsn.training.train import Trainer  # noqa: E402
 
 
 def torch_rates(made, steps: int) -> list[float]:

@@ -17,11 +17,11 @@ from tsn.training import curve, job, run  # noqa: E402
 
 from flowpipe.evaluation.ranking import mean_average_precision  # noqa: E402
 from flowpipe.store import open_store  # noqa: E402
-from flowpipe.tsn.clips import Clip, clips_of, labels_of  # noqa: E402
-from flowpipe.tsn.learner import Learner  # noqa: E402
-from flowpipe.tsn.losses import targets_of  # noqa: E402
-from flowpipe.tsn.predict import FusedRun, predict  # noqa: E402
+from flowpipe.tsn.data.clips import Clip, clips_of, labels_of  # noqa: E402
 from flowpipe.tsn.run_folder import read_checkpoint  # noqa: E402
+from flowpipe.tsn.testing.predict import FusedRun, predict  # noqa: E402
+from flowpipe.tsn.training.learner import Learner  # noqa: E402
+from flowpipe.tsn.training.losses import targets_of  # noqa: E402
 from flowpipe.types import Segment  # noqa: E402
 
 
@@ -63,7 +63,7 @@ BCE = {"loss.name": "bce"}
 
 
 def test_it_learns_all_labels_of_a_video(several: Path, tmp_path: Path) -> None:
-    from flowpipe.tsn import test as testing
+    from flowpipe.tsn.testing import test as testing
 
     wanted = job(several, tmp_path, end=20, validate_every=10, stream=BCE)
     told = run(wanted)

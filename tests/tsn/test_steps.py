@@ -18,13 +18,13 @@ from tsn.training import assert_same_weights, curve, job, run  # noqa: E402
 from flowpipe.errors import FlowpipeError  # noqa: E402
 from flowpipe.evaluation import read_facts  # noqa: E402
 from flowpipe.tsn import device  # noqa: E402
-from flowpipe.tsn.clips import Batch  # noqa: E402
+from flowpipe.tsn.data.clips import Batch  # noqa: E402
 from flowpipe.tsn.distributed import Processes  # noqa: E402
-from flowpipe.tsn.learner import measure  # noqa: E402
 from flowpipe.tsn.run_folder import LAST, read_checkpoint  # noqa: E402
-from flowpipe.tsn.steps import COLUMNS, STEP_LOG, StepLog  # noqa: E402
-from flowpipe.tsn.train import Trainer  # noqa: E402
-from flowpipe.tsn.train_job import TrainJob  # noqa: E402
+from flowpipe.tsn.training.job import TrainJob  # noqa: E402
+from flowpipe.tsn.training.learner import measure  # noqa: E402
+from flowpipe.tsn.training.steps import COLUMNS, STEP_LOG, StepLog  # noqa: E402
+from flowpipe.tsn.training.train import Trainer  # noqa: E402
 
 
 def trainer_of(wanted: TrainJob, **schedule: float) -> tuple[Trainer, Batch]:

@@ -19,12 +19,12 @@ from tsn.training import job, run  # noqa: E402
 from flowpipe.cli.networks import with_options  # noqa: E402
 from flowpipe.evaluation import read_facts, read_h5  # noqa: E402
 from flowpipe.store import open_store  # noqa: E402
-from flowpipe.train_recipe import Normalisation, Sampling  # noqa: E402
-from flowpipe.tsn.network import Network  # noqa: E402
-from flowpipe.tsn.pixels import MMACTION2, PIXELS, TORCHVISION  # noqa: E402
-from flowpipe.tsn.predict import FusedRun, predict  # noqa: E402
+from flowpipe.tsn.data.normalisation import MMACTION2, PIXELS, TORCHVISION  # noqa: E402
+from flowpipe.tsn.data.sampling import RULES  # noqa: E402
+from flowpipe.tsn.recipe import Normalisation, Sampling  # noqa: E402
 from flowpipe.tsn.run_folder import LAST, RUN_FILE, RunFacts  # noqa: E402
-from flowpipe.tsn.sampling import RULES  # noqa: E402
+from flowpipe.tsn.testing.predict import FusedRun, predict  # noqa: E402
+from flowpipe.tsn.testing.scorer import Network  # noqa: E402
 
 
 @pytest.fixture(scope="module")

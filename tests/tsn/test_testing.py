@@ -15,10 +15,10 @@ from tsn.training import job, run  # noqa: E402
 
 from flowpipe.errors import UsageError  # noqa: E402
 from flowpipe.store import open_store  # noqa: E402
-from flowpipe.tsn import mtwi  # noqa: E402
-from flowpipe.tsn import test as testing  # noqa: E402
-from flowpipe.tsn.network import Network  # noqa: E402
 from flowpipe.tsn.run_folder import LAST  # noqa: E402
+from flowpipe.tsn.testing import mtwi  # noqa: E402
+from flowpipe.tsn.testing import test as testing  # noqa: E402
+from flowpipe.tsn.testing.scorer import Network  # noqa: E402
 
 
 def test_scores_are_means_over_crops_then_snippets(store: Path, tmp_path: Path) -> None:

@@ -22,10 +22,10 @@ from flowpipe.datasets import demo  # noqa: E402
 from flowpipe.datasets.demo.clipfile import write_clip  # noqa: E402
 from flowpipe.errors import FormatError, UsageError  # noqa: E402
 from flowpipe.evaluation import read_facts  # noqa: E402
-from flowpipe.tsn.checkpoints import to_mmaction2, to_tsn_pytorch  # noqa: E402
+from flowpipe.tsn.network.transfer import begin_with  # noqa: E402
 from flowpipe.tsn.run_folder import LAST, RunFacts  # noqa: E402
-from flowpipe.tsn.transfer import begin_with  # noqa: E402
-from flowpipe.tsn.weight_files import read_weights  # noqa: E402
+from flowpipe.tsn.weights.checkpoints import to_mmaction2, to_tsn_pytorch  # noqa: E402
+from flowpipe.tsn.weights.files import read_weights  # noqa: E402
 from flowpipe.words import counted  # noqa: E402
 
 SAVED = {

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import nn
 
-import flowpipe.train_recipe
-from flowpipe import codec, recipe
+import flowpipe.tsn.recipe
+from flowpipe import codec, params
 from flowpipe.modality import MODALITIES, quantiser_of
 from flowpipe.store import ShardWriter, StreamSpec, create_store
-from flowpipe.tsn.backbones import NETWORKS, Row
-from flowpipe.tsn.pixels import TORCHVISION
+from flowpipe.tsn.data.normalisation import TORCHVISION
+from flowpipe.tsn.network.backbones import NETWORKS, Row
 from flowpipe.types import EncodedPlanes, Segment, Span, VideoRecord
 
 SIDE = 32
@@ -36,8 +36,8 @@ def register() -> None:
     """Make recipes and `build` know ``tiny`` and ``tiny_bn``."""
     for name, norm in (("tiny", False), ("tiny_bn", True)):
         NETWORKS[name] = Row(lambda norm=norm: Tiny(norm), 8, TORCHVISION, SIDE)
-    known = flowpipe.train_recipe.BACKBONES
-    flowpipe.train_recipe.BACKBONES = tuple(dict.fromkeys((*known, "tiny", "tiny_bn")))
+    known = flowpipe.tsn.recipe.BACKBONES
+    flowpipe.tsn.recipe.BACKBONES = tuple(dict.fromkeys((*known, "tiny", "tiny_bn")))
 
 
 def make_store(
@@ -56,7 +56,7 @@ def make_store(
     classes that are not brighter. A split of an empty name is none.
     """
     made_with = {"bound": 20.0, "modalities": ["rgb", "flow"]}
-    text, digest = recipe.canonical(made_with), recipe.digest(made_with)
+    text, digest = params.canonical(made_with), params.digest(made_with)
     create_store(
         path, recipe=text, recipe_digest=digest, dataset={"dataset": "ucf101"}, class_names=CLASSES
     )

@@ -15,12 +15,12 @@ import torch
 from conftest import python_path
 from tsn import tiny
 
-from flowpipe.recipe_file import read_recipe
+from flowpipe.recipes import read_recipe
 from flowpipe.tsn import run_folder
 from flowpipe.tsn.distributed import Processes
 from flowpipe.tsn.run_folder import LAST, read_checkpoint
-from flowpipe.tsn.train import Trainer, train
-from flowpipe.tsn.train_job import TrainJob
+from flowpipe.tsn.training.job import TrainJob
+from flowpipe.tsn.training.train import Trainer, train
 
 tiny.register()
 MEASURED_HERE = ("seconds", "stalled_s", "stall_share", "snippets_per_s", "peak_memory_mb")

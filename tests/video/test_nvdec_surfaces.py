@@ -16,16 +16,16 @@ from nvdec_machine import stand_in
 from videofile import encode_video, moving_clip
 
 from flowpipe.errors import DecodeError, DeviceLostError, DeviceMemoryError
-from flowpipe.extract import Extraction
-from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe.extraction.recipe import ExtractRecipe
+from flowpipe.extraction.stages import Extraction
 from flowpipe.ops import get_ops
 from flowpipe.ops.cpu import native_core
-from flowpipe.recipe import build
+from flowpipe.params import build
 from flowpipe.surfaces import Surfaces
 from flowpipe.types import Span, VideoRecord
 from flowpipe.video import VideoParams, cut_points, open_video, surfaces, swscale
 from flowpipe.video.colour import Converter
-from flowpipe.video.source import Source
+from flowpipe.video.demuxer import Source
 
 pytestmark = [
     pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none"),

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from videofile import encode_video, moving_clip
 
-from flowpipe import recipe
+from flowpipe import params
 from flowpipe.errors import DecodeError, RecipeError
-from flowpipe.extract_recipe import ExtractRecipe
+from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.types import VideoFacts
 from flowpipe.video import VideoParams, cut_points, open_video, probe
 
@@ -117,13 +117,13 @@ def test_the_recipe_chooses(tmp_path: Path) -> None:
 
 
 def test_a_recipe_without_a_stream_keeps_its_digest() -> None:
-    plain = recipe.plain(ExtractRecipe())
+    plain = params.plain(ExtractRecipe())
     assert plain["video"] == {"fps": 0.0, "decoder": "cpu"}
-    chosen = recipe.build(ExtractRecipe, {"video": {"stream": 0}})
-    assert recipe.digest(chosen) != recipe.digest(ExtractRecipe())
-    assert recipe.build(ExtractRecipe, recipe.plain(chosen)) == chosen
+    chosen = params.build(ExtractRecipe, {"video": {"stream": 0}})
+    assert params.digest(chosen) != params.digest(ExtractRecipe())
+    assert params.build(ExtractRecipe, params.plain(chosen)) == chosen
     with pytest.raises(RecipeError, match="stream must be 0 or more"):
-        recipe.build(ExtractRecipe, {"video": {"stream": -1}})
+        params.build(ExtractRecipe, {"video": {"stream": -1}})
 
 
 def test_avif_sequence_gives_the_sequence(tmp_path: Path) -> None:

@@ -1,0 +1,192 @@
+"""Options that name videos -> a source, plain values that a store remembers -> a Dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from flowpipe.cli.screen import counting
+from flowpipe.datasets import DATASETS, Dataset, DatasetRow
+from flowpipe.datasets.file_kinds import decodes, is_container, is_text, is_video, read_head
+from flowpipe.datasets.splits_of_own import by_lists, by_share
+from flowpipe.errors import UsageError
+from flowpipe.remote import Place, Url, place
+from flowpipe.splits import kind_of_split
+from flowpipe.words import did_you_mean
+
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+def source_of(
+    dataset: str | None,
+    root: Place | None,
+    videos: Place | None,
+    annotations: Place | None,
+    class_names: Place | None,
+    only: str | None,
+    out: Path,
+    lists: Sequence[tuple[str, Place]] = (),
+    val_fraction: float | None = None,
+) -> dict[str, Any]:
+    """What the options name, as values that JSON can hold.
+
+    Raises
+    ------
+    UsageError
+        If they contradict each other, or a path is not there.
+    """
+    if (dataset is None) == (videos is None):
+        raise UsageError("give either --dataset NAME with --root DIR, or --videos FOLDER|LIST")
+    if videos is not None:
+        if not videos.exists():
+            raise UsageError(f"--videos {videos}: no such folder, list file or video")
+        source = {"dataset": _kind(videos), "root": _whole(videos)}
+        if root is not None:
+            if source["dataset"] != "list":
+                raise UsageError(
+                    "--root belongs to --dataset and to lists of --videos; "
+                    f"{videos} is a {source['dataset']}, so leave --root out"
+                )
+            if not root.is_dir():
+                raise UsageError(f"--root {root}: no such folder")
+            source["base"] = _whole(root)
+        if source["dataset"] == "folder":
+            _refuse_mixing("--videos", videos, out)
+    else:
+        assert dataset is not None
+        where = _root(_row(dataset), root, out)
+        _refuse_mixing("--root", where, out)
+        source = {"dataset": dataset, "root": _whole(where)}
+    files = {"annotations": annotations, "class_names": class_names}
+    for name, path in files.items():
+        if path is None:
+            continue
+        option = f"--{name.replace('_', '-')}"
+        takers = [row.name for row in DATASETS.values() if name in row.options]
+        if source["dataset"] not in takers:
+            raise UsageError(f"{option} belongs to the data sets {', '.join(takers)}")
+        if not path.exists():
+            raise UsageError(f"{option} {path}: no such file or folder")
+        source[name] = _whole(path)
+    source |= _division(source["dataset"], lists, val_fraction)
+    parts = [part.strip() for part in (only or "").split(",") if part.strip()]
+    if only is not None and not parts:
+        raise UsageError("--only is empty; name subsets or splits, as validation or train1,test1")
+    return {**source, "only": parts} if parts else source
+
+
+def load_dataset(source: dict[str, Any]) -> Dataset:
+    """The data set that a store's `source` names."""
+    row, root = _row(source["dataset"]), place(source["root"])
+    if row.made:
+        with counting(f"making the clips of {row.name}") as progress:
+            dataset = row.load(root, progress=progress)
+    else:
+        options = {name: place(source[name]) for name in row.options if name in source}
+        dataset = row.load(root, **options)
+    if "lists" in source:
+        lists = [(split, place(file)) for split, file in source["lists"]]
+        base = source.get("base") or (root if row.name == "folder" else root.parent)
+        names = source.get("class_names")
+        dataset = by_lists(dataset, lists, place(base), place(names) if names else None)
+    if "val_fraction" in source:
+        dataset = by_share(dataset, source["val_fraction"])
+    return dataset.only(source["only"]) if "only" in source else dataset
+
+
+def _division(
+    dataset: str, lists: Sequence[tuple[str, Place]], val_fraction: float | None
+) -> dict[str, Any]:
+    """How your own videos are divided into splits, as values that JSON can hold."""
+    if not lists and val_fraction is None:
+        return {}
+    option = "--list" if lists else "--val-fraction"
+    takers = [row.name for row in DATASETS.values() if row.own]
+    if dataset not in takers:
+        raise UsageError(
+            f"{option} divides videos of your own, a folder or a list of --videos; "
+            f"{'one video cannot be divided' if dataset == 'video' else f'{dataset} has splits'}"
+        )
+    if lists and val_fraction is not None:
+        raise UsageError("--list and --val-fraction exclude each other")
+    if val_fraction is not None:
+        return {"val_fraction": val_fraction}
+    for split, path in lists:
+        if kind_of_split(split) is None:
+            raise UsageError(
+                f"--list {f'{split}=' if split else ''}{path}: wanted SPLIT=FILE with the split "
+                "train, val or test, and a number where there are several, as train2=FILE"
+            )
+        if not path.exists():
+            raise UsageError(f"--list {split}={path}: no such file")
+    return {"lists": [[split, _whole(path)] for split, path in lists]}
+
+
+def _kind(videos: Place) -> str:
+    """Name of the data set that ``--videos`` gives: a folder, one video or a list.
+
+    Raises
+    ------
+    UsageError
+        If it is a device, a pipe or a socket, or binary and no video.
+    """
+    if videos.is_dir():
+        return "folder"
+    if is_video(str(videos)) and (isinstance(videos, Url) or videos.is_file()):
+        return "video"
+    if isinstance(videos, Url):
+        return "list"
+    if not videos.is_file():
+        raise UsageError(
+            f"--videos {videos} is a device, pipe or socket; give a folder, a list file or a video"
+        )
+    head = read_head(videos)
+    if head is None or is_text(head) or head.startswith(_UTF16):  # the list's reader says the rest
+        return "list"
+    if is_container(head) or decodes(videos):
+        return "video"
+    raise UsageError(
+        f"--videos {videos} is a binary file, neither a list in UTF-8 text nor a video that FFmpeg "
+        "decodes; give a folder, a list file or a video"
+    )
+
+
+def _refuse_mixing(option: str, videos: Place, out: Path) -> None:
+    """Raise UsageError if the store and the folder of the videos lie in each other."""
+    if isinstance(videos, Url):
+        return
+    there, store = videos.resolve(), out.resolve()
+    if there == store:
+        how = f"is the folder of {option} too"
+    elif there in store.parents:
+        how = f"lies in {option} {videos}"
+    elif store in there.parents:
+        how = f"contains {option} {videos}"
+    else:
+        return
+    raise UsageError(
+        f"--out {out} {how}, which would mix the store with its sources; choose a folder beside it"
+    )
+
+
+def _row(name: str) -> DatasetRow:
+    if name not in DATASETS:
+        raise UsageError(f"--dataset {name} is unknown; {did_you_mean(name, DATASETS)}")
+    return DATASETS[name]
+
+
+def _whole(where: Place) -> str:
+    """A path as it is from everywhere; a URL is that already."""
+    return where if isinstance(where, Url) else str(where.resolve())
+
+
+def _root(row: DatasetRow, root: Place | None, out: Path) -> Place:
+    """The folder of a data set's download; one that is made lies beside the store."""
+    if root is None:
+        if not row.made:
+            raise UsageError(f"--dataset {row.name} needs --root, the folder of its download")
+        return out.parent / f"{out.name}-videos"
+    if not row.made and not root.is_dir():
+        raise UsageError(f"--root {root}: no such folder")
+    return root

@@ -1,0 +1,94 @@
+"""Pairs, a device -> pairs per second by the pairs in a call, and the share of its peak."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from flowpipe.diagnose.bench.flow import Progress, passes
+from flowpipe.diagnose.bench.pairs import Pairs
+from flowpipe.flow.tvl1 import TVL1Params, TVL1Solver
+from flowpipe.ops import Ops, get_ops
+from flowpipe.words import counted
+
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
+FLOP = 49  # of an iteration of one pixel: roots, quotients and comparisons count as one each
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one number of pairs per call gives."""
+
+    pairs: int
+    pairs_per_s: float
+    """By wall time, fastest pass, bytes up and bytes down included."""
+    share: float | None
+    """Of the device's peak of single precision arithmetic that the iterations alone take; None
+    where the peak is not known."""
+
+
+def sweep(
+    ops: Ops, pairs: Pairs, params: TVL1Params, repeat: int, progress: Progress | None = None
+) -> Iterator[Batch]:
+    """Measure TV-L1 with ever more pairs in a call.
+
+    Parameters
+    ----------
+    ops : Ops
+        Of the device.
+    pairs : Pairs
+        Taken again from the beginning where a batch is larger.
+    params : TVL1Params
+    repeat : int
+        Most passes over a batch.
+    progress : callable, optional
+        Called with a line of text when a step begins.
+    """
+    tell = progress or (lambda text: None)
+    solver = TVL1Solver(params, ops)
+    tell(f"counting the iterations of {counted(len(pairs.first), 'pair')} on the CPU")
+    work = np.array(
+        [
+            pixel_iterations(params, pairs.first[k : k + 1], pairs.second[k : k + 1])
+            for k in range(len(pairs.first))
+        ]
+    )
+    for count in BATCHES:
+        chosen = np.arange(count) % len(pairs.first)
+        first, second = pairs.first[chosen], pairs.second[chosen]
+
+        def solve(first: Any = first, second: Any = second) -> Any:
+            flow = solver.solve(solver.prepare(first), solver.prepare(second))
+            return ops.to_host(ops.quantise(flow, 20.0)[0])
+
+        tell(f"measuring {counted(count, 'pair')} per call")
+        solve()
+        seconds = min(passes(solve, repeat, progress)[1])
+        flops, peak = FLOP * work[chosen].sum() / seconds, ops.peak_flops()
+        yield Batch(count, count / seconds, flops / peak if peak else None)
+
+
+def pixel_iterations(params: TVL1Params, first: Any, second: Any) -> int:
+    """Iterations times pixels, over all levels, that a pair takes; counted on the CPU."""
+    counting = _Counted(get_ops())
+    solver = TVL1Solver(params, counting)
+    solver.solve(solver.prepare(first), solver.prepare(second))
+    return counting.total
+
+
+class _Counted:
+    """Operations that add up what their TV-L1 does."""
+
+    def __init__(self, ops: Ops) -> None:
+        self._ops, self.total = ops, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ops, name)
+
+    def tvl1_warps(self, state: Any, warps: int, n: int) -> Any:
+        done = self._ops.tvl1_warps(state, warps, n)
+        self.total += int(self._ops.to_host(done).sum()) * state.first[0].size
+        return done

@@ -1,0 +1,162 @@
+"""This machine -> findings: what flowpipe can use here, and what each lack costs."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import platform
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+
+from flowpipe.diagnose.hardware import hardware
+from flowpipe.diagnose.libraries import Finding, owner
+from flowpipe.distribution import how_to_install, owners
+from flowpipe.flow import FLOWS
+from flowpipe.flow.contrib import replace_opencv
+from flowpipe.flow.features import DETECTORS, detector_lack
+from flowpipe.ops.cpu import native_core
+from flowpipe.ops.cuda.process import opening_lack
+from flowpipe.store import free_bytes
+from flowpipe.store.compiled_reader import snippet_reader
+from flowpipe.video import decoder_library, nvdec_lack, nvdec_library
+from flowpipe.words import byte_size
+
+
+def examine(folder: Path) -> list[Finding]:
+    """Look at the processor, the compiled core, CUDA, OpenCV, FFmpeg, libraries and disks.
+
+    Parameters
+    ----------
+    folder : Path
+        Where a store would go, to report the free disk there.
+    """
+    return [
+        owner(),
+        *_opened(hardware()),
+        _core(),
+        _snippet_reader(),
+        _opencv(),
+        _opencv_contrib(),
+        Finding("video decoder", "ok", decoder_library()),
+        _nvdec(),
+        _torch(),
+        _dask_cuda(),
+        _memory(),
+        _disk(folder),
+        _scratch(),
+    ]
+
+
+def _opened(findings: list[Finding]) -> Iterator[Finding]:
+    """Open each GPU that looks usable: nothing else shows that it is full, or another process's."""
+    for row in findings:
+        number = row.topic.removeprefix("GPU ")
+        lack = opening_lack(int(number)) if number.isdecimal() and row.state == "ok" else ""
+        yield replace(row, state="lack", cost=lack) if lack else row
+
+
+def _core() -> Finding:
+    core = native_core()
+    if core.available:
+        slow = core.chosen == "baseline" and platform.machine() == "x86_64"
+        return Finding(
+            "compiled core",
+            "lack" if slow else "ok",
+            f"uses {core.chosen} (compiled in: {', '.join(core.compiled)}; {core.compiler})",
+            "without AVX2 the flow is several times slower" if slow else "",
+        )
+    return Finding(
+        "compiled core",
+        "lack",
+        core.reason,
+        "flow falls back to OpenCV's TV-L1, about 50 times slower",
+    )
+
+
+def _snippet_reader() -> Finding:
+    reader = snippet_reader()
+    if reader.library is not None:
+        return Finding("snippet reader", "ok", "compiled, with libjpeg-turbo")
+    cost = "training reads stores image by image, somewhat slower"
+    return Finding("snippet reader", "lack", reader.reason, cost)
+
+
+def _opencv() -> Finding:
+    build = cv2.getBuildInformation()
+    cuda = any("NVIDIA CUDA" in line and "YES" in line for line in build.splitlines())
+    found = f"{cv2.__version__}, {'with' if cuda else 'without'} CUDA"
+    packages = owners("cv2")
+    if len(packages) > 1:
+        return Finding(
+            "OpenCV", "lack", f"{found}; {len(packages)} packages share its folder",
+            f"{', '.join(packages)} overwrite each other; keep one: {replace_opencv(packages)}",
+        )  # fmt: skip
+    return Finding(
+        "OpenCV", "ok", found,
+        "" if cuda else "no flow opencv_cuda_*; flowpipe does not need it (docs/opencv-cuda.md)",
+    )  # fmt: skip
+
+
+def _opencv_contrib() -> Finding:
+    rows = {f"flow {name}": row.lack() for name, row in FLOWS.items() if not row.own_gpu}
+    rows |= {f"warp.detector {name}": detector_lack(name, "cpu") for name in DETECTORS}
+    lacks = {name: words for name, words in rows.items() if words}
+    if not lacks:
+        return Finding("OpenCV contrib", "ok", "present")
+    found = f"missing: {', '.join(lacks)} cannot be used"
+    return Finding("OpenCV contrib", "lack", found, "; ".join(lacks.values()))
+
+
+def _nvdec() -> Finding:
+    lack = nvdec_lack()
+    if not lack:
+        return Finding("NVDEC", "ok", nvdec_library())
+    return Finding("NVDEC", "lack", "cannot be used", f"videos are decoded on the cores; {lack}")
+
+
+def _torch() -> Finding:
+    if importlib.util.find_spec("torch") is not None:
+        return Finding("torch", "ok", "present")
+    why = f"only needed to train and test networks; {how_to_install('train')}"
+    return Finding("torch", "lack", "missing", why)
+
+
+def _dask_cuda() -> Finding:
+    why = f"not needed; ties workers to cores near GPUs; {how_to_install('cluster')}"
+    try:
+        importlib.import_module("dask_cuda")
+    except ImportError as error:  # installed without its extra cu12 it lacks CUDA's bindings
+        missing = isinstance(error, ModuleNotFoundError) and error.name == "dask_cuda"
+        found = "missing" if missing else f"cannot be loaded: {error}"
+        return Finding("dask_cuda", "lack", found, why)
+    return Finding("dask_cuda", "ok", "present")
+
+
+def _memory() -> Finding:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Finding("memory", "ok", byte_size(total))
+
+
+def _disk(folder: Path) -> Finding:
+    free = free_bytes(folder)
+    low = free < 10e9
+    return Finding(
+        "disk for stores", "lack" if low else "ok",
+        f"{byte_size(free)} free at {folder.resolve()}",
+        "an hour of 340x256 video at 25 frames/s takes about 3.5 GB (rgb and flow)" if low else "",
+    )  # fmt: skip
+
+
+def _scratch() -> Finding:
+    folder = tempfile.gettempdir()
+    free = free_bytes(Path(folder))
+    low = free < 1e9
+    return Finding(
+        "disk for scratch", "lack" if low else "ok", f"{byte_size(free)} free at {folder}",
+        "workers keep small files there; point TMPDIR to a disk with room" if low else "",
+    )  # fmt: skip

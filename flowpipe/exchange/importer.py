@@ -1,0 +1,214 @@
+"""Frame folders or tars -> store: flowpipe's own exports as they were, others as they are named."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from flowpipe import __version__, params, strict
+from flowpipe.codec import JpegLsParams, JpegParams
+from flowpipe.errors import FormatError, UsageError
+from flowpipe.exchange import external
+from flowpipe.exchange.incoming import Incoming, OwnFolder, OwnTar, Source
+from flowpipe.exchange.job import Imported, ImportJob
+from flowpipe.exchange.layouts import WEBDATASET
+from flowpipe.exchange.processes import results
+from flowpipe.exchange.sidecar import StoreNotes, notes_path
+from flowpipe.exchange.tars import TAR_NAME
+from flowpipe.modality import MODALITIES, quantiser_of
+from flowpipe.store import ShardWriter, StreamSpec, create_store, open_store, sweep
+from flowpipe.types import Span
+
+_VIDEOS_A_SHARD = 200
+
+
+@dataclass(frozen=True)
+class _Target:
+    """The store that all shards of an import go to."""
+
+    store: Path
+    recipe: str
+    digest: str
+    backend: Mapping[str, Any]
+    streams: Mapping[str, StreamSpec]
+    there: frozenset[str]
+    """Ids of the videos that it has."""
+    shards: tuple[str, ...]
+    """Those that are there: what is new must not take a name of theirs."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    target: _Target
+    shards: Sequence[Sequence[Source]]
+    unlisted: list[str] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+
+
+def import_folder(job: ImportJob, progress: Callable[[int, int], None]) -> Imported:
+    """Make a store of frame folders or tars. Run again, it does what is missing.
+
+    Colour JPEG files become the payloads as they are. All else, flow above all, whose x and y are
+    files of their own, is stored without loss as JPEG-LS.
+
+    Parameters
+    ----------
+    job : ImportJob
+    progress : callable
+        Told (folders or tars done, in all).
+
+    Raises
+    ------
+    UsageError
+        If something has to be said that the job leaves open, or it contradicts what flowpipe
+        noted when it exported the folder.
+    FormatError
+        If there is nothing to import.
+    RecipeError
+        If the store was made otherwise.
+    """
+    notes = StoreNotes.read(job.folder)
+    plan = _foreign(job) if notes is None else _own(job, notes)
+    sweep(job.store)
+    total = Imported(unlisted=plan.unlisted, absent=plan.absent)
+    steps = [partial(_write_shard, plan.target, sources) for sources in plan.shards]
+    count, done = sum(map(len, plan.shards)), 0
+    for sources, part in results(_call, steps, job.workers):
+        total.add(part)
+        done += sources
+        progress(done, count)
+    open_store(job.store)  # which writes the index
+    return total
+
+
+def _own(job: ImportJob, notes: StoreNotes) -> _Plan:
+    if job.layout or job.pairing or job.bound or job.fps or job.labels or job.class_names:
+        raise UsageError(
+            f"{job.folder} was exported by flowpipe and says itself what it holds; leave out all "
+            "options that describe it"
+        )
+    modalities = tuple(notes.extensions)
+    copied = frozenset(
+        name
+        for name in modalities
+        if notes.layout == WEBDATASET
+        or (MODALITIES[name].channels == 3 and notes.codecs[name]["name"] == JpegParams.name)
+    )
+    original = strict.parse_json(notes.recipe, f"the recipe in the notes of {job.folder}")
+    same = notes.layout == WEBDATASET and set(original.get("modalities", ())) == set(modalities)
+    made = {"layout": notes.layout, "files": notes.extensions, "of": original}
+    recipe = original if same else _recipe(modalities, original.get("bound", 0.0), made)
+    streams = {
+        name: StreamSpec(
+            notes.codecs[name] if name in copied else JpegLsParams(), notes.quantisers[name]
+        )
+        for name in modalities
+    }
+    target = _target(job, recipe, streams, notes.dataset, notes.class_names)
+    if notes.layout == WEBDATASET:
+        tars = sorted(path for path in job.folder.iterdir() if TAR_NAME.fullmatch(path.name))
+        return _Plan(target, [[OwnTar(path)] for path in tars])
+    root = notes_path(job.folder, "x").parent
+    kept = sorted(path.relative_to(root) for path in root.rglob("*.npz"))
+    sources: list[Source] = [
+        OwnFolder(
+            job.folder / path.with_name(path.name.removesuffix(".npz")), root / path,
+            notes.layout, notes.extensions, copied,
+        )
+        for path in kept
+    ]  # fmt: skip
+    return _Plan(target, _cut(sources))
+
+
+def _foreign(job: ImportJob) -> _Plan:
+    found = external.look_at(job)
+    recipe = _recipe(found.modalities, job.bound, found.described)
+    streams = {
+        name: StreamSpec(
+            {"name": JpegParams.name} if name in found.copied else JpegLsParams(),
+            quantiser_of(name, job.bound),
+        )
+        for name in found.modalities
+    }
+    target = _target(job, recipe, streams, found.dataset, found.class_names)
+    return _Plan(target, _cut(found.sources), found.unlisted, found.absent)
+
+
+def _recipe(modalities: Sequence[str], bound: float, imported: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands in the place of a recipe: equal for imports that may go to one store."""
+    return {"modalities": list(modalities), "bound": bound, "imported": dict(imported)}
+
+
+def _target(
+    job: ImportJob,
+    recipe: Mapping[str, Any],
+    streams: Mapping[str, StreamSpec],
+    dataset: Mapping[str, Any],
+    class_names: Sequence[str],
+) -> _Target:
+    """Make the store, or open the one there."""
+    create_store(
+        job.store,
+        recipe=params.canonical(recipe),
+        recipe_digest=params.digest(recipe),
+        dataset=dataset,
+        class_names=class_names,
+    )
+    store = open_store(job.store)
+    return _Target(
+        job.store,
+        params.canonical(recipe),
+        params.digest(recipe),
+        {"imported": True, "flowpipe": __version__},
+        streams,
+        frozenset(store.videos),
+        store.shards,
+    )
+
+
+def _cut(sources: Sequence[Source]) -> list[Sequence[Source]]:
+    return [sources[k : k + _VIDEOS_A_SHARD] for k in range(0, len(sources), _VIDEOS_A_SHARD)]
+
+
+def _write_shard(target: _Target, sources: Sequence[Source]) -> tuple[int, Imported]:
+    """One shard of what is not there yet; a video that fails is left out and the next goes on."""
+    done = Imported()
+    key = "\n".join((*target.shards, "", *(str(source.path) for source in sources)))
+    name = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    with ShardWriter(
+        target.store / "shards" / f"import-{name}.h5",
+        recipe=target.recipe,
+        recipe_digest=target.digest,
+        backend=target.backend,
+        streams=target.streams,
+    ) as shard:
+        for source in sources:
+            try:
+                for incoming in source.videos():
+                    if incoming.record.video_id in target.there:
+                        done.already += 1
+                    else:
+                        _store(shard, incoming)
+                        done.videos += 1
+            except (FormatError, ValueError) as error:
+                shard.rollback()
+                done.failed.append((str(source.path), str(error)))
+        if shard.entries:
+            shard.publish()
+    return len(sources), done
+
+
+def _store(shard: ShardWriter, incoming: Incoming) -> None:
+    shard.begin(Span(incoming.record))
+    for encoded in incoming.images:
+        shard.append(encoded)
+    shard.append_pts(incoming.pts_s)
+    shard.commit(incoming.meta)
+
+
+def _call(step: Callable[[], tuple[int, Imported]]) -> tuple[int, Imported]:
+    return step()

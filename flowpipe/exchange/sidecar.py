@@ -1,0 +1,231 @@
+"""What image files cannot hold, in OUT/.flowpipe: the store's header, and of each video its record,
+timestamps, columns and the payloads that its files do not hold.
+
+A video's notes are written when all of its files are there, so they also say what is done.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe import params, strict
+from flowpipe.errors import FormatError, UsageError
+from flowpipe.modality import MODALITIES
+from flowpipe.store import Store
+from flowpipe.store.files import publish, temporary_name
+from flowpipe.types import VideoRecord
+
+FOLDER = ".flowpipe"
+_STORE = "export.json"
+WRONG_VALUES = (ValueError, LookupError, TypeError, AttributeError)
+"""What Python raises where values of a file are not those that were written."""
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class StoreNotes:
+    """What all videos of an export have in common."""
+
+    layout: str
+    extensions: dict[str, str]
+    """Of the files, by modality."""
+    codecs: dict[str, dict[str, Any]]
+    quantisers: dict[str, dict[str, Any]]
+    recipe: str
+    """Canonical JSON, as in the store."""
+    recipe_digest: str
+    dataset: dict[str, Any]
+    class_names: tuple[str, ...]
+    quality: int = 0
+    """Of what was compressed again."""
+    content: str = ""
+    """Of an export that cannot grow: a digest of what it holds."""
+    version: int = _VERSION
+
+    @classmethod
+    def of_store(
+        cls,
+        store: Store,
+        layout: str,
+        extensions: Mapping[str, str],
+        *,
+        quality: int = 0,
+        content: str = "",
+    ) -> StoreNotes:
+        """What a store's header and streams say of these modalities."""
+        header = store.header
+        return cls(
+            layout,
+            dict(extensions),
+            {name: store.codec(name) for name in extensions},
+            {name: store.quantiser(name) for name in extensions},
+            params.canonical(header.recipe),
+            header.recipe_digest,
+            header.dataset,
+            header.class_names,
+            quality,
+            content,
+        )
+
+    def write(self, out: Path) -> None:
+        """Begin an export, or check that the one there is the same.
+
+        Raises
+        ------
+        UsageError
+            If the folder has an export of something else.
+        """
+        there = self.read(out)
+        if there is None:
+            (out / FOLDER).mkdir(parents=True, exist_ok=True)
+            text = json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+            temporary = temporary_name(out / FOLDER / _STORE)
+            temporary.write_text(text, encoding="utf-8")
+            publish(temporary, out / FOLDER / _STORE)
+        elif there != self:
+            ours, theirs = asdict(self), asdict(there)
+            different = [key for key in ours if ours[key] != theirs[key]]
+            raise UsageError(
+                f"{out} has an export of another store or with other options (different: "
+                f"{', '.join(different)}); choose another folder"
+            )
+
+    @classmethod
+    def read(cls, out: Path) -> StoreNotes | None:
+        """Those of a folder; None if flowpipe did not write it.
+
+        Raises
+        ------
+        FormatError
+            If they cannot be understood.
+        """
+        path = out / FOLDER / _STORE
+        try:
+            values = strict.read_json(path)
+            if values["version"] != _VERSION:
+                raise FormatError(
+                    f"{path} has version {values['version']}, this flowpipe knows {_VERSION}"
+                )
+            return cls(**{**values, "class_names": tuple(values["class_names"])})
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise FormatError(f"{path} cannot be read: {error}") from error
+
+
+@dataclass(frozen=True)
+class VideoNotes:
+    """What is known of one video beside its images."""
+
+    meta: dict[str, Any]
+    """As in the store."""
+    images: dict[str, int]
+    """By modality."""
+    pts_s: NDArray[np.float64]
+    columns: dict[str, dict[str, NDArray[Any]]] = field(default_factory=dict)
+    """By modality and name."""
+    payloads: dict[str, list[bytes]] = field(default_factory=dict)
+    """Those of the images, from the first on, that files do not hold: because the layout leaves
+    them out, or because they were compressed again."""
+    crcs: dict[str, NDArray[np.uint32]] = field(default_factory=dict)
+    """CRC-32 of the files beside such payloads, in the order of the images: (N, axes)."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.meta, dict):
+            raise ValueError(f"wanted an object of what is known of a video, got {self.meta!r:.60}")
+        VideoRecord.from_json(self.meta.get("record"))
+        for name, count in self.images.items():
+            if name not in MODALITIES or type(count) is not int or count < 0:
+                raise ValueError(f"wanted images by modality, got {count!r:.60} of {name!r:.60}")
+
+    @classmethod
+    def of_video(cls, store: Store, video_id: str, modalities: Sequence[str]) -> VideoNotes:
+        """What a store knows of a video."""
+        video = store.videos[video_id]
+        return cls(
+            video.meta,
+            {name: video.images[name] for name in modalities},
+            video.pts_s,
+            {
+                name: {
+                    column.name: store.column(video_id, name, column.name)
+                    for column in MODALITIES[name].columns
+                }
+                for name in modalities
+            },
+        )
+
+    def write(self, path: Path) -> None:
+        """Keep them in an .npz file."""
+        arrays: dict[str, NDArray[Any]] = {
+            "facts": _text({"meta": self.meta, "images": self.images}),
+            "pts_s": self.pts_s,
+        }
+        for modality, columns in self.columns.items():
+            for name, values in columns.items():
+                arrays[f"column/{modality}/{name}"] = values
+        for modality, payloads in self.payloads.items():
+            arrays[f"payloads/{modality}"] = np.frombuffer(b"".join(payloads), np.uint8)
+            arrays[f"sizes/{modality}"] = np.array([len(payload) for payload in payloads], np.int64)
+        for modality, crcs in self.crcs.items():
+            arrays[f"crcs/{modality}"] = crcs
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_name(path)
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        publish(temporary, path)
+
+    @classmethod
+    def read(cls, path: Path) -> VideoNotes:
+        """Read them back; FormatError if they are damaged."""
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                facts = strict.parse_json(arrays["facts"].tobytes(), str(path))
+                columns: dict[str, dict[str, NDArray[Any]]] = {name: {} for name in facts["images"]}
+                payloads: dict[str, list[bytes]] = {}
+                crcs: dict[str, NDArray[np.uint32]] = {}
+                for key in arrays.files:
+                    kind, _, rest = key.partition("/")
+                    modality, _, name = rest.partition("/")
+                    if kind == "column":
+                        columns[modality][name] = arrays[key]
+                    elif kind == "payloads":
+                        ends = np.cumsum(arrays[f"sizes/{modality}"])
+                        content = arrays[key].tobytes()
+                        payloads[modality] = [
+                            content[end - size : end]
+                            for end, size in zip(ends, arrays[f"sizes/{modality}"], strict=True)
+                        ]
+                    elif kind == "crcs":
+                        crcs[modality] = arrays[key]
+                return cls(facts["meta"], facts["images"], arrays["pts_s"], columns, payloads, crcs)
+        except (OSError, zipfile.BadZipFile, *WRONG_VALUES) as error:
+            raise FormatError(f"{path} cannot be read: {error}") from error
+
+
+def noted_id(path: Path) -> str | None:
+    """Return the id of the video that a file of notes belongs to, None without a readable one."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            facts = strict.parse_json(arrays["facts"].tobytes(), str(path))
+            return str(facts["meta"]["record"]["video_id"])
+    except (OSError, FormatError, zipfile.BadZipFile, *WRONG_VALUES):
+        return None
+
+
+def notes_path(out: Path, folder: str) -> Path:
+    """Where the notes of the video in OUT/folder lie."""
+    return out / FOLDER / "videos" / f"{folder}.npz"
+
+
+def _text(values: Any) -> NDArray[np.uint8]:
+    text = json.dumps(values, ensure_ascii=False)
+    return np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8)

@@ -1,0 +1,1 @@
+"""VideoRecord + recipe + Ops -> EncodedPlanes: the half of the project that fills stores."""

@@ -1,0 +1,112 @@
+"""Everything that changes a stored byte: ExtractRecipe, the ``extract`` section of a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+from flowpipe import codec, flow
+from flowpipe.flow.features import detector_lack
+from flowpipe.flow.warped import WarpParams
+from flowpipe.modality import MODALITIES
+from flowpipe.video import VideoParams
+
+
+@dataclass(frozen=True)
+class SizeParams:
+    """Size of the stored images; frames are resized before the flow is computed.
+
+    ``width`` and ``height`` fix it exactly (340x256 as TSN does); ``short_side`` keeps the aspect
+    ratio instead, enlarging small videos too; all zero keeps the size of the video.
+    """
+
+    TOGETHER: ClassVar = ("width", "height")
+    """A recipe that gives one of these has to give the other: see `flowpipe.params.build`."""
+    width: int = 340
+    height: int = 256
+    short_side: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.height, self.short_side) < 0:
+            raise ValueError("width, height and short_side must not be negative")
+        if (self.width == 0) != (self.height == 0):
+            raise ValueError("width and height must both be given, or both be 0")
+        if self.short_side and self.width:
+            raise ValueError("short_side needs width: 0 and height: 0")
+
+    def target(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of the images made from frames of this size."""
+        if self.width:
+            return self.height, self.width
+        if not self.short_side:
+            return height, width
+        scale = self.short_side / min(height, width)
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+@dataclass(frozen=True)
+class ExtractRecipe:
+    """What is made of a video; each part's params live with the code that they steer."""
+
+    modalities: tuple[str, ...] = ("rgb", "flow")
+    video: VideoParams = field(default_factory=VideoParams)
+    size: SizeParams = field(default_factory=SizeParams)
+    flow: Any = field(
+        default_factory=lambda: flow.FLOWS["tvl1"].params(),
+        metadata={"choices": {name: row.params for name, row in flow.FLOWS.items()}},
+    )
+    bound: float = 20.0
+    """Largest displacement kept, in pixels of the stored size; larger ones saturate."""
+    warp: WarpParams = field(default_factory=WarpParams)
+    codecs: Mapping[str, Any] = field(
+        default_factory=dict,
+        metadata={"choices": {name: row.params for name, row in codec.CODECS.items()}},
+    )
+    """Codec by modality; what is left out, or left to ``auto``, the modality's row decides."""
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.modalities if name not in MODALITIES]
+        if unknown or not self.modalities:
+            raise ValueError(f"modalities must be some of {', '.join(MODALITIES)}, got {unknown}")
+        if len(set(self.modalities)) < len(self.modalities):
+            raise ValueError(f"modalities must not repeat, got {', '.join(self.modalities)}")
+        strange = [name for name in self.codecs if name not in MODALITIES]
+        if strange:
+            raise ValueError(f"codecs must be named by modality, got {', '.join(strange)}")
+        if not 0 < self.bound <= 1000:
+            raise ValueError(f"bound must be in (0, 1000] pixels, got {self.bound}")
+        # Table order and codecs written out: recipes that mean the same have the same digest.
+        ordered = tuple(name for name in MODALITIES if name in self.modalities)
+        codecs = {
+            n: codec.for_modality(self.codecs.get(n) or codec.default_params(n), n) for n in ordered
+        }
+        object.__setattr__(self, "modalities", ordered)
+        object.__setattr__(self, "codecs", codecs)
+        if self.flows < 2 and self.warp.estimator == WarpParams.estimator:
+            # Without warped flow the estimator changes nothing: recipes keep the digest that they
+            # had when `ransac` was the default, and stores made with them take in new videos.
+            object.__setattr__(self, "warp", replace(self.warp, estimator="ransac"))
+
+    @property
+    def flows(self) -> int:
+        """Flow fields computed per pair of frames: 0, 1, or 2 with the camera's motion undone."""
+        return max(MODALITIES[name].flows for name in self.modalities)
+
+    def lacks(self, device: str) -> list[str]:
+        """Return what the installed OpenCV lacks for this recipe on a device and what to do; empty
+        if nothing.
+
+        Only what the modalities need is looked at. Opens no GPU.
+        """
+        words = []
+        if self.flows > 0:
+            words.append(flow.FLOWS[self.flow.name].lack())
+        if self.flows > 1:
+            words.append(detector_lack(self.warp.detector, device))
+        return [lack for lack in words if lack]
+
+    @property
+    def whole_video(self) -> bool:
+        """Whether a video must not be split in time."""
+        return self.warp.whole_video and self.flows > 1

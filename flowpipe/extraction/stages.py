@@ -1,0 +1,324 @@
+"""VideoRecord + recipe + Ops -> EncodedPlanes: one video through the stages, one window at a time.
+
+    decode -> resize | gray -> flow    flow again -> quantise | encode
+    ---- thread 1 -- | ------- \\ -- thread 2 -- / ----------- | caller
+                                camera motion
+                                -- thread 3 --
+
+Pure: what comes out depends on the video and the recipe only, never on the windows, the threads
+or the machine's load. Knows neither HDF5 nor Dask. A window holds a bounded number of frames, so
+memory does not grow with the video.
+
+The camera's motion in one window is found while a GPU computes the flow of the next one. Thread 2
+begins a window or finishes one, whichever is ready first, and waits only if neither is. On the CPU
+a worker has one core, so threads 2 and 3 are one thread.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe import codec
+from flowpipe.errors import DecodeError, DeviceMemoryError
+from flowpipe.extraction.planes import Block, PlaneMaker
+from flowpipe.extraction.recipe import ExtractRecipe
+from flowpipe.extraction.windows import DECODED_BYTES, gathered, halved, halves, say_short
+from flowpipe.ops import Ops
+from flowpipe.prefetch import END, Ahead, AtOnce, Thread, ahead
+from flowpipe.types import Damage, EncodedPlanes, Frames, Planes, Span, VideoFacts
+from flowpipe.video import MAX_DAMAGED, open_video
+
+T = TypeVar("T")
+
+WINDOWS_BEGUN = 2  # most windows between begin and finish; the device holds their frames and flow
+
+Begun = tuple[Frames, Block]
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a window of frames became."""
+
+    pts_s: NDArray[np.float64]
+    """(T,), one per stored frame."""
+    encoded: tuple[EncodedPlanes, ...]
+
+
+class Extraction:
+    """One span on its way through the stages: iterate over it, then read what was found.
+
+    Parameters
+    ----------
+    span : Span
+        The video, or the part of it, to extract.
+    recipe : ExtractRecipe
+    ops : Ops
+        Where pixels are computed.
+    max_damaged, stop_at_damage
+        What is done about damage, see `open_video`.
+
+    Attributes
+    ----------
+    damage : tuple of Damage
+        Frames that are missing or may be wrong; complete as `facts` are.
+    facts : VideoFacts or None
+        What decoding showed; complete once the iteration has ended or failed. Its notes say in how
+        many pairs the camera's motion is uncertain.
+    first_crc32, seam_crc32 : int or None
+        CRC of the first resized frame, and of the frame after a cut: equal where parts meet.
+    seconds : dict
+        CPU seconds by stage so far: ``decode``, ``compute``, ``camera`` and ``encode``.
+    busy_s : dict
+        Seconds that each stage was at work so far, not those in which it waited for another stage
+        or for a GPU; and ``gpu``, where there is one, those in which a stage waited for it.
+
+    Raises
+    ------
+    TooDamagedError
+        While iterating, after all windows.
+    DecodeError
+        While iterating, after the windows before the damage.
+    """
+
+    def __init__(
+        self,
+        span: Span,
+        recipe: ExtractRecipe,
+        ops: Ops,
+        *,
+        max_damaged: float = MAX_DAMAGED,
+        stop_at_damage: bool = False,
+    ) -> None:
+        self.span, self.recipe, self.ops = span, recipe, ops
+        self._max_damaged, self._stop_at_damage = max_damaged, stop_at_damage
+        self._facts: VideoFacts | None = None
+        self._maker: PlaneMaker | None = None
+        self.damage: tuple[Damage, ...] = ()
+        self.first_crc32: int | None = None
+        self.seam_crc32: int | None = None
+        self._source_size = 0, 0
+        self.seconds = {"decode": 0.0, "compute": 0.0, "camera": 0.0, "encode": 0.0}
+        gpu = {} if ops.on_cpu else {"gpu": 0.0}
+        self.busy_s = {"decode": 0.0, **gpu, **self.seconds}
+        self._gpu_waited_s = ops.waits.any_s
+
+    def __iter__(self) -> Iterator[Window]:
+        windows = gathered(self._decode(), self.ops.window_frames, self.ops.window_bytes)
+        computed = self._timed("compute", self._compute(self._timed("decode", windows)))
+        planes = ahead(computed, 1, waited=partial(self._idle, "encode"))
+        return self._timed("encode", self._encode(planes))
+
+    @property
+    def facts(self) -> VideoFacts | None:
+        """What decoding showed, and in how many pairs the camera's motion is uncertain."""
+        pairs = 0 if self._maker is None else self._maker.uncertain_pairs
+        if self._facts is None or not pairs:
+            return self._facts
+        return replace(self._facts, notes=(*self._facts.notes, f"camera_uncertain:{pairs}"))
+
+    def _idle(self, stage: str, seconds: float) -> None:
+        self.busy_s[stage] -= seconds
+
+    def _decode(self) -> Iterator[Frames]:
+        """Resized windows."""
+        span, size = self.span, self.recipe.size
+        target = None
+        with open_video(
+            span.record.path, self.recipe.video, start_s=span.start_s, stop_s=span.stop_s,
+            max_damaged=self._max_damaged, stop_at_damage=self._stop_at_damage,
+            surfaces=self.ops.surfaces,
+        ) as video:  # fmt: skip
+            try:
+                for frames in video.windows(self.ops.window_frames, DECODED_BYTES):
+                    wanted = size.target(*frames.data.shape[1:3])
+                    if target not in (None, wanted):
+                        raise DecodeError(
+                            f"{span.record.path}: the frame size changes at {frames.pts_s[0]:.3f} s"
+                            f" and its images would change from {target} to {wanted}; give the "
+                            "recipe a fixed size (size: {width: 340, height: 256})",
+                            reason="resolution_change",
+                        )
+                    if target is None:
+                        target, self._source_size = wanted, frames.data.shape[1:3]
+                    resize = partial(self._resized, target)
+                    for resized in halved(resize, frames, span.record.path):
+                        self._note_edges(resized)
+                        yield resized
+            finally:
+                self._facts, self.damage = video.facts, video.damage
+
+    def _resized(self, target: tuple[int, int], frames: Frames) -> Frames:
+        return Frames(self.ops.resize(frames.data, *target), frames.pts_s)
+
+    def _compute(self, decoded: Iterator[Frames]) -> Iterator[tuple[Any, ...]]:
+        """Planes of every modality for each window; its first pair reaches back one frame."""
+        cameras = AtOnce() if self.ops.on_cpu else Thread("camera")
+        with Ahead(decoded, 1) as windows, cameras:
+            yield from self._planes(windows, partial(cameras.submit, self._find_camera))
+
+    def _planes(
+        self, windows: Ahead[Frames], submit: Callable[..., Future[Any]]
+    ) -> Iterator[tuple[Any, ...]]:
+        """Begin and finish windows, whichever is ready first."""
+        record, failure = self.span.record, None
+        waiting, begun = deque[Frames](), deque[Begun]()
+        more, is_short, most = True, False, 1 if self.ops.on_cpu else WINDOWS_BEGUN
+        while more or waiting or begun:
+            if begun and (
+                is_short
+                or len(begun) == most
+                or not (more or waiting)
+                or not (waiting or self._is_next_begun(begun[0][1], windows))
+            ):
+                is_short = yield from self._finish(waiting, begun)
+            elif waiting:
+                if self._maker is None:
+                    size = self._source_size
+                    self._maker = PlaneMaker(self.recipe, self.ops, record.video_id, size, submit)
+                is_short = not self._begin(self._maker, waiting, begun)
+            else:
+                try:
+                    step = self._waited_for(windows.take)
+                except Exception as error:  # what came before it is good
+                    failure, step = error, END
+                more = step is not END
+                if more:
+                    waiting.append(step)
+        if failure is not None:
+            raise failure
+        if self._maker is not None:
+            self._maker.check_end()
+
+    def _begin(self, maker: PlaneMaker, waiting: deque[Frames], begun: deque[Begun]) -> bool:
+        """Begin the window that has waited longest. Return False if the device lacks the memory for
+        it beside the windows that are begun; cut it in halves if it lacks it without them too."""
+        frames = waiting[0]
+        owned = len(frames.data) - self._at_seam(frames)
+        try:
+            begun.append((frames, maker.begin(frames.data, owned)))
+        except DeviceMemoryError:
+            if begun:
+                return False
+            parts = halves(frames)
+            if not parts:
+                raise
+            say_short(self.span.record.path, len(frames.data))
+            waiting.popleft()
+            waiting.extendleft(reversed(parts))
+        else:
+            waiting.popleft()
+        return True
+
+    def _is_next_begun(self, block: Block, windows: Ahead[Frames]) -> bool:
+        """Wait for the next window or the camera motion of `block`, and return whether the next
+        window is there: it is begun before `block` is finished, as the camera's thread needs work.
+        """
+        if block.motions is None:
+            return False
+        either = block.motions, windows.upcoming
+        self._waited_for(partial(wait, either, return_when=FIRST_COMPLETED))
+        return windows.upcoming.done()
+
+    def _finish(
+        self, waiting: deque[Frames], begun: deque[Begun]
+    ) -> Generator[tuple[Any, ...], None, bool]:
+        """Yield the images of the window that was begun first. Return True if the device lacks the
+        memory: the windows after it, or else its own halves, are to be begun anew."""
+        frames, block = begun[0]
+        if block.motions is not None:
+            self._waited_for(partial(wait, [block.motions]))
+        try:
+            made = block.maker.finish(block)
+        except DeviceMemoryError:
+            parts = [later for later, _ in begun][1:] or halves(frames)
+            if not parts:
+                raise
+            if len(begun) == 1:
+                say_short(self.span.record.path, len(frames.data))
+            kept = 1 if len(begun) > 1 else 0
+            while len(begun) > kept:
+                block.maker.begin_anew(begun.pop()[1])
+            waiting.extendleft(reversed(parts))
+            return True
+        begun.popleft()
+        yield frames.pts_s[: len(block.owned)], made
+        return False
+
+    def _find_camera(self, call: Callable[..., T], *arguments: Any) -> T:
+        """Make a call of the stage that finds the camera's motion."""
+        with self._at_work("camera", within="compute" if self.ops.on_cpu else ""):
+            return call(*arguments)
+
+    def _encode(self, windows: Iterator[tuple[Any, ...]]) -> Iterator[Window]:
+        for pts_s, planes in windows:
+            yield Window(pts_s, tuple(map(self._encoded, planes)))
+
+    def _encoded(self, planes: Planes) -> EncodedPlanes:
+        """Copy images down from the device, while it works on the next window, and encode them."""
+        host = self.ops.to_host
+        return EncodedPlanes(
+            planes.modality,
+            codec.encode(host(planes.data), self.recipe.codecs[planes.modality]),
+            height=planes.data.shape[2],
+            width=planes.data.shape[3],
+            columns={name: host(values) for name, values in planes.columns.items()},
+        )
+
+    def _at_seam(self, frames: Frames) -> bool:
+        """Whether the last frame of a window belongs to the next part and only closes a pair."""
+        stop_s = self.span.stop_s
+        return stop_s is not None and bool(frames.pts_s[-1] >= stop_s)
+
+    def _note_edges(self, frames: Frames) -> None:
+        """Keep what the parts of a split video must agree on: the frame on both sides of a cut."""
+        if self.first_crc32 is None:
+            self.first_crc32 = zlib.crc32(frames.data[0])
+        if self._at_seam(frames):
+            self.seam_crc32 = zlib.crc32(frames.data[-1])
+
+    def _timed(self, stage: str, steps: Iterator[T]) -> Iterator[T]:
+        """Add the CPU time and the time that this thread spends on each step to the stage's."""
+        while True:
+            with self._at_work(stage):
+                try:
+                    step = next(steps)
+                except StopIteration:
+                    return
+            yield step
+
+    @contextmanager
+    def _at_work(self, stage: str, within: str = "") -> Iterator[None]:
+        """Add what the block takes to a stage, and take it off the one that it runs within."""
+        waits = self.ops.waits
+        began, began_wall, waited_s = time.thread_time(), time.monotonic(), waits.mine_s
+        try:
+            yield
+        finally:
+            cpu_s, wall_s = time.thread_time() - began, time.monotonic() - began_wall
+            wall_s -= waits.mine_s - waited_s
+            if not self.ops.on_cpu:
+                self.busy_s["gpu"] = waits.any_s - self._gpu_waited_s
+            self.seconds[stage] += cpu_s
+            self.busy_s[stage] += wall_s
+            if within:
+                self.seconds[within] -= cpu_s
+                self.busy_s[within] -= wall_s
+
+    def _waited_for(self, call: Callable[[], T]) -> T:
+        """Make a call that waits for another stage: its time is none of the computing stage."""
+        began = time.monotonic()
+        try:
+            return call()
+        finally:
+            self._idle("compute", time.monotonic() - began)

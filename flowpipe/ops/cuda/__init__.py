@@ -1,0 +1,1 @@
+"""The operations on one NVIDIA GPU: kernels/cuda through CuPy, and which GPUs there are."""

@@ -1,0 +1,292 @@
+"""CUDA driver, CuPy -> which GPUs this process can use, or one sentence why not."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib
+import importlib.util
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flowpipe.distribution import how_to_install
+from flowpipe.errors import BackendError
+from flowpipe.ops.cuda.errors import (
+    CACHE_OFF,
+    INSUFFICIENT_DRIVER,
+    NO_DEVICE,
+    cache_folder,
+    cache_lack,
+    cure,
+    headers_lack,
+    last_line,
+)
+
+__all__ = ["Gpus", "first_gpu_name", "gpus", "shown_gpus", "usable_cupy"]
+
+OLDEST = {11: (5, 2), 12: (5, 2), 13: (7, 5)}
+"""By major version of NVRTC: the lowest compute capability that kernels are compiled for."""
+
+
+@dataclass(frozen=True)
+class Gpus:
+    """The GPUs that this process can use, or why there are none."""
+
+    ids: tuple[str, ...] = ()
+    """What shows each GPU alone to a process, in ``CUDA_VISIBLE_DEVICES``: a number, or the UUID by
+    which this process was given it."""
+    names: tuple[str, ...] = ()
+    memory_bytes: tuple[int, ...] = ()
+    capabilities: tuple[tuple[int, int], ...] = ()
+    """Compute capability of each, as (9, 0)."""
+    driver: str = ""
+    """CUDA version up to which the driver goes; empty without one."""
+    runtime: str = ""
+    """CUDA version that CuPy was built for; empty without CuPy."""
+    cupy: str = ""
+    """Version of CuPy; empty without it."""
+    reason: str = ""
+    """Why no GPU can be used, and what to do; empty if one can."""
+
+    @property
+    def available(self) -> bool:
+        """Whether the CUDA backend can run here, on each of the GPUs."""
+        return not self.reason
+
+
+@functools.cache
+def gpus() -> Gpus:
+    """What is known of this process's GPUs; never raises and opens none of them.
+
+    It is asked once in a process, as the CUDA driver reads ``CUDA_VISIBLE_DEVICES`` once. GPUs are
+    counted in the order of nvidia-smi unless ``CUDA_DEVICE_ORDER`` says otherwise.
+    """
+    if importlib.util.find_spec("cupy") is None:
+        driver = _driver_without_cupy()
+        return Gpus(driver=_version(driver), reason=f"CuPy is not installed: {_wheel(driver)}")
+    # CUDA itself puts the fastest first, workers and batch systems count as nvidia-smi does.
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    try:
+        import cupy
+        from cupy.cuda import nvrtc, runtime
+
+        driver, built_for = runtime.driverGetVersion(), runtime.runtimeGetVersion()
+    except Exception as error:  # of a broken installation, anything
+        return Gpus(reason=_no_import(error))
+    known = {"driver": _version(driver), "runtime": _version(built_for), "cupy": cupy.__version__}
+    try:
+        count = runtime.getDeviceCount()
+    except Exception as error:
+        return Gpus(**known, reason=_no_devices(error, driver, built_for))
+    if count == 0:
+        return Gpus(**known, reason=_none_visible())
+    try:
+        compiler = nvrtc.getVersion()[0]
+    except Exception as error:
+        return Gpus(
+            **known,
+            reason=f"CuPy finds no NVRTC, CUDA's compiler ({last_line(error)}): "
+            f"pip install nvidia-cuda-nvrtc{'-cu12' if built_for < 13000 else ''}",
+        )
+    if lack := _headers_lack(cupy.__version__, built_for) or _cache_lack():
+        return Gpus(**known, reason=lack)
+    try:
+        found = [runtime.getDeviceProperties(i) for i in range(count)]
+    except Exception as error:
+        return Gpus(**known, reason=_silent(error))
+    names = tuple(_text(gpu["name"]) for gpu in found)
+    capabilities = tuple((int(gpu["major"]), int(gpu["minor"])) for gpu in found)
+    return Gpus(
+        _ids(count),
+        names,
+        tuple(int(gpu["totalGlobalMem"]) for gpu in found),
+        capabilities,
+        **known,
+        reason=_too_old(names, capabilities, compiler),
+    )
+
+
+def shown_gpus() -> tuple[str, ...] | None:
+    """What ``CUDA_VISIBLE_DEVICES`` shows this process, numbers or UUIDs; None if it is not set.
+
+    As CUDA reads it: the list ends before the first thing that is no GPU, as -1.
+    """
+    value = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if value is None:
+        return None
+    shown: list[str] = []
+    for device in map(str.strip, value.split(",")):
+        if not (device.isdecimal() or device.startswith(("GPU-", "MIG-"))):
+            break
+        shown.append(device)
+    return tuple(shown)
+
+
+def first_gpu_name() -> str:
+    """Name of the first GPU that this process sees, by the driver alone; empty without one."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+        name, device = ctypes.create_string_buffer(256), ctypes.c_int()
+        failed = (
+            driver.cuInit(0)
+            or driver.cuDeviceGet(ctypes.byref(device), 0)
+            or driver.cuDeviceGetName(name, len(name), device)
+        )
+    except (OSError, AttributeError):
+        return ""
+    return "" if failed else name.value.decode(errors="replace")
+
+
+def usable_cupy() -> Any:
+    """Return the module cupy; BackendError where this process cannot use a GPU."""
+    found = gpus()
+    if not found.available:
+        raise BackendError(f"device cuda cannot be used here: {found.reason}")
+    return importlib.import_module("cupy")
+
+
+def _ids(count: int) -> tuple[str, ...]:
+    shown = shown_gpus()
+    if shown is None:
+        return tuple(map(str, range(count)))
+    # Of MIG instances a process can open one only and CUDA counts one, but each worker has its own.
+    return shown if shown and shown[0].startswith("MIG-") else shown[:count]
+
+
+def _no_devices(error: Exception, driver: int, built_for: int) -> str:
+    if driver == 0:
+        return (
+            "CuPy is installed but there is no NVIDIA driver (no libcuda.so.1): on a machine with "
+            "an NVIDIA GPU install its driver, until nvidia-smi lists the GPU; in a container, "
+            "start it with the GPUs (docker run --gpus all)"
+        )
+    status = getattr(error, "status", None)
+    if status == NO_DEVICE:
+        return _none_visible()
+    if status == INSUFFICIENT_DRIVER:
+        if driver < 12000:
+            way_out = "update the driver"
+        else:
+            installed = f"cupy-cuda{built_for // 1000}x"
+            way_out = f"pip uninstall {installed}, then {_wheel(driver)}; or update the driver"
+        return (
+            f"the installed CuPy is built for CUDA {_version(built_for)}, the NVIDIA driver here "
+            f"goes up to CUDA {_version(driver)}: {way_out}"
+        )
+    return _silent(error)
+
+
+def _none_visible() -> str:
+    value = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if value is None:
+        return (
+            "there is an NVIDIA driver but no GPU: nvidia-smi -L should list one, and with MIG on "
+            "a MIG device below it (nvidia-smi mig -cgi makes some); in a batch job ask for a GPU, "
+            "as sbatch --gres=gpu:1 does"
+        )
+    return (
+        f"CUDA_VISIBLE_DEVICES={value!r} shows flowpipe no GPU of this machine: unset it or name "
+        "one that nvidia-smi -L lists, with MIG on a MIG device; in a batch job ask for one, as "
+        "sbatch --gres=gpu:1 does"
+    )
+
+
+def _silent(error: Exception) -> str:
+    return f"the NVIDIA driver does not answer ({last_line(error)}): {cure(error)}"
+
+
+def _no_import(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno is not None:  # a library that is missing has none
+        return cache_lack(error)
+    return (
+        f"CuPy is installed but does not work ({last_line(error)}): uninstall every cupy package "
+        f"that pip list shows, then {_wheel(_driver_without_cupy() or 12000)}"
+    )
+
+
+def _headers_lack(version: str, built_for: int) -> str:
+    """Why CuPy cannot compile: since its version 14 every kernel needs the headers of CUDA."""
+    major = version.partition(".")[0]
+    if not major.isdecimal() or int(major) < 14:
+        return ""
+    try:
+        from cuda.pathfinder import find_nvidia_header_directory
+
+        found = find_nvidia_header_directory("cudart")
+    except Exception:  # another version looks for them in another way
+        return ""
+    return "" if found else headers_lack(built_for)
+
+
+def _cache_lack() -> str:
+    """Why compiled kernels cannot be kept; kernels that are there may be all that are needed."""
+    folder = Path(cache_folder())
+    if os.environ.get(CACHE_OFF) == "1" or any(folder.glob("*.cubin")):
+        return ""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return ""
+    except OSError as error:
+        return cache_lack(error)
+
+
+def _too_old(
+    names: tuple[str, ...], capabilities: tuple[tuple[int, int], ...], compiler: int
+) -> str:
+    oldest = OLDEST.get(compiler, max(OLDEST.values()))
+    for i, (name, capability) in enumerate(zip(names, capabilities, strict=True)):
+        if capability < oldest:
+            cure = "leave it out of CUDA_VISIBLE_DEVICES, or use --device cpu"
+            if compiler >= 13 and capability >= OLDEST[12]:
+                cure = (
+                    "install CuPy for CUDA 12 (pip uninstall cupy-cuda13x nvidia-cuda-nvrtc, then "
+                    f"{how_to_install('cuda')}), or {cure}"
+                )
+            return (
+                f"GPU {i}, {name}, has compute capability {_dotted(capability)}; CUDA {compiler} "
+                f"as CuPy uses it compiles for {_dotted(oldest)} and later: {cure}"
+            )
+    return ""
+
+
+def _wheel(driver: int) -> str:
+    """What to install for a driver that goes up to this CUDA version, 0 for no driver."""
+    if driver == 0:
+        return (
+            "there is no NVIDIA driver either (no libcuda.so.1); install the GPU's driver, then "
+            + how_to_install("cuda")
+        )
+    if driver < 12000:
+        return (
+            f"the NVIDIA driver here goes up to CUDA {_version(driver)} only; update it, then "
+            + how_to_install("cuda")
+        )
+    if driver < 13000:
+        return f"{how_to_install('cuda')}, which is cupy-cuda12x with what it needs"
+    return "pip install 'cupy-cuda13x[ctk]'"
+
+
+def _driver_without_cupy() -> int:
+    """CUDA version of the driver as 12080, 0 without one."""
+    try:
+        version = ctypes.c_int()
+        failed = ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version))
+    except (OSError, AttributeError):
+        return 0
+    return 0 if failed else version.value
+
+
+def _version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}" if number else ""
+
+
+def _dotted(capability: tuple[int, int]) -> str:
+    return f"{capability[0]}.{capability[1]}"
+
+
+def _text(name: Any) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name)

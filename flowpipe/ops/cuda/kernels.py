@@ -1,0 +1,248 @@
+"""kernels/cuda/*.cu -> functions on the GPU, compiled when first asked for.
+
+What a kernel takes is declared once, in its source: every argument is converted to the type that
+stands there. A launch passes bytes, and the driver reads as many of them as the parameter has.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowpipe.errors import BackendError
+from flowpipe.ops.cuda.errors import (
+    cache_lack,
+    headers_lack,
+    in_words,
+    last_line,
+    misses_headers,
+)
+from flowpipe.ops.cuda.launches import Launch
+
+SOURCES = {
+    "frames": ("resize", "gray", "difference"),
+    "planes": ("quantise", "take", "warp_homography"),
+    "surfaces": ("resize_surface",),
+    "pyramid": ("widen", "pyramid_down", "bilinear"),
+    "tvl1_fields": ("centered_gradient", "tvl1_start", "tvl1_begin", "median", "tvl1_flow"),
+    "tvl1_tile": ("tvl1_tile",),
+    "corners": (
+        "corner_strength", "corner_candidates", "corner_choice", "corner_order", "level_ranges",
+    ),
+    "tvl1_level": ("tvl1_level",),
+    "akaze": (
+        "akaze_smooth", "akaze_slopes", "akaze_response", "akaze_candidates", "akaze_choice",
+        "akaze_points", "akaze_bits",
+    ),
+    "match": ("match_bits",),
+}  # fmt: skip
+"""File -> its kernels."""
+
+ARCHITECTURES = {
+    12: (52, 60, 61, 70, 75, 80, 86, 89, 90, 100, 120),
+    13: (75, 80, 86, 89, 90, 100, 120),
+}
+"""CUDA major version -> the compute capabilities, times ten, that its compiler is tested with."""
+
+# Square roots and quotients as the hardware has them, three times cheaper and a bit or two less
+# exact; products are fused where the formulas say so and nowhere else, as on the CPU.
+PRECISION = ("--fmad=false", "--prec-div=false", "--prec-sqrt=false", "--ftz=true")
+# Line numbers, for compute-sanitizer and Nsight Compute; the instructions stay the same.
+LINES = "-lineinfo"
+
+DECLARATION = re.compile(
+    r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\(([^)]*)\)'
+)
+NUMBERS: dict[str, type[np.generic]] = {
+    "int": np.int32, "unsigned": np.uint32, "long long": np.int64, "float": np.float32,
+    "double": np.float64,
+}  # fmt: skip
+"""Type of a parameter -> the NumPy number of the same bytes."""
+ELEMENTS: dict[str, type[np.generic]] = {
+    **NUMBERS, "u8": np.uint8, "float4": np.float32, "Progress": np.int32,
+    "unsigned long long": np.uint64,
+    "Taps": np.int32, "Colour": np.int32,
+    "Queue": np.int32,
+}  # fmt: skip
+"""Type that a parameter points to -> the numbers that an array has there."""
+
+IMAGE_BLOCK = (32, 8, 1)
+VECTOR_BLOCK = (256, 1, 1)
+
+
+def folder() -> Path:
+    """Where the kernels lie: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parents[2]
+    installed = package / "_kernels"
+    return installed if installed.is_dir() else package.parent / "kernels"
+
+
+def options() -> tuple[str, ...]:
+    """What the compiler is told.
+
+    CuPy keeps compiled kernels by source and options and does not look into included headers, so
+    their digest is an option too.
+    """
+    headers = [folder() / "tvl1_math.h", *sorted((folder() / "cuda").glob("*.cuh"))]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in headers)).hexdigest()
+    include = (f"-I{folder()}", f"-I{folder() / 'cuda'}")
+    return ("-std=c++17", LINES, *PRECISION, *include, f"-DFLOWPIPE_HEADERS=0x{digest[:8]}")
+
+
+class Kernels:
+    """The kernels of one process; each file is compiled once, when one of its kernels is wanted.
+
+    Parameters
+    ----------
+    cupy : module
+    """
+
+    def __init__(self, cupy: Any) -> None:
+        self._cupy = cupy
+        self._modules: dict[tuple[str, ...], Any] = {}
+        self._functions: dict[tuple[str, ...], Any] = {}
+        self.definitions: Mapping[str, tuple[str, ...]] = {}
+        """File -> options beside those of all files; may be replaced, see `Settings`."""
+
+    @functools.cached_property
+    def _options(self) -> tuple[str, ...]:
+        return options()
+
+    def load(self, *files: str) -> None:
+        """Compile files now: a kernel must not be loaded while launches are being recorded."""
+        for file in files:
+            for name in SOURCES[file]:
+                self.function(name)
+
+    def function(self, name: str) -> Any:
+        """Return the kernel of that name.
+
+        Raises
+        ------
+        BackendError
+            If it cannot be compiled here: that is a lack of the machine.
+        """
+        file = file_of(name)
+        defined = self.definitions.get(file, ())
+        if found := self._functions.get((name, *defined)):
+            return found
+        code, key = source(file), (file, *defined)
+        try:
+            with in_words(self._cupy):
+                if key not in self._modules:
+                    options = (*self._options, *defined)
+                    self._modules[key] = self._cupy.RawModule(code=code, options=options)
+                function = self._modules[key].get_function(name)
+                return self._functions.setdefault((name, *defined), function)
+        except BackendError:
+            raise
+        except Exception as error:  # whatever a compiler that lacks something raises
+            raise BackendError(self._refused(file, error)) from error
+
+    def _refused(self, file: str, error: Exception) -> str:
+        said, here = last_line(error), "device cuda cannot be used here: "
+        if isinstance(error, OSError) and error.errno is not None:  # not of a missing library
+            return here + cache_lack(error)
+        if misses_headers(error):
+            return here + headers_lack(self._cupy.cuda.runtime.runtimeGetVersion(), said)
+        return (
+            f"CUDA's compiler refuses kernels/cuda/{file}.cu ({said}): CuPy, the NVRTC it finds "
+            "and the driver should be of one CUDA version; or use --device cpu"
+        )
+
+    @functools.cache  # noqa: B019 - one of these lives as long as its process
+    def parameters(self, name: str) -> tuple[Parameter, ...]:
+        """Return the parameters of a kernel, in order."""
+        declared = dict(DECLARATION.findall(source(file_of(name))))[name]
+        return tuple(_parameter(name, words) for words in declared.split(","))
+
+    def launch(self, name: str, grid: Sequence[int], block: Sequence[int], *arguments: Any) -> None:
+        """Start a kernel on the current stream, when this thread's launches are flushed at the
+        latest; an empty grid is no launch.
+
+        Parameters
+        ----------
+        name : str
+        grid, block : (x, y, z)
+        *arguments
+            Numbers of any type, which become those of the kernel's parameters; device arrays, whose
+            numbers have to be those already; None for a null pointer.
+
+        Raises
+        ------
+        TypeError
+            If a number would lose its value, or an array holds numbers of another type.
+        """
+        parameters = self.parameters(name)
+        if len(arguments) != len(parameters):
+            raise TypeError(f"{name} takes {len(parameters)} arguments, got {len(arguments)}")
+        if min(grid) > 0:
+            passed = tuple(p.passed(a) for p, a in zip(parameters, arguments, strict=True))
+            keys = (p.key(a) for p, a in zip(parameters, passed, strict=True))
+            function = self.function(name)
+            key = (function, *grid, *block, *keys)
+            Launch(key, function, tuple(grid), tuple(block), passed).start()
+
+    def over_images(self, name: str, n: int, height: int, width: int, *arguments: Any) -> None:
+        """A thread per pixel of N images."""
+        x, y, _ = IMAGE_BLOCK
+        self.launch(name, (-(-width // x), -(-height // y), n), IMAGE_BLOCK, *arguments)
+
+    def over_values(self, name: str, n: int, values: int, *arguments: Any) -> None:
+        """A thread per value of N vectors."""
+        self.launch(name, (-(-values // VECTOR_BLOCK[0]), 1, n), VECTOR_BLOCK, *arguments)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a kernel, as its source declares it."""
+
+    where: str
+    """Kernel and name, for messages."""
+    number: type[np.generic]
+    """The number that is passed, or that an array holds."""
+    is_array: bool
+
+    def passed(self, value: Any) -> Any:
+        """Return an argument with the bytes that the kernel reads."""
+        if self.is_array:
+            held = getattr(value, "dtype", type(value).__name__)
+            if value is not None and held != self.number:
+                raise TypeError(f"{self.where} is an array of {self._type}, got {held}")
+            return value
+        number: Any = self.number(value)
+        if isinstance(number, np.integer) and number != value:
+            raise TypeError(f"{self.where} is {self._type}, got {value!r}")
+        return number
+
+    def key(self, passed: Any) -> Any:
+        """Return what tells the argument from others: the bytes of a number, an array's address."""
+        if self.is_array:
+            return None if passed is None else passed.data.ptr
+        return passed.tobytes()
+
+    @property
+    def _type(self) -> np.dtype[Any]:
+        return np.dtype(self.number)
+
+
+def file_of(name: str) -> str:
+    """Return the file, a key of `SOURCES`, that declares a kernel."""
+    return next(file for file, names in SOURCES.items() if name in names)
+
+
+def source(file: str) -> str:
+    """Return the text of kernels/cuda/FILE.cu."""
+    return (folder() / "cuda" / f"{file}.cu").read_text(encoding="utf-8")
+
+
+def _parameter(kernel: str, words: str) -> Parameter:
+    kind, star, name = re.findall(r"(?:const )?(\w[\w ]*?) (\*?)(\w+)\s*$", words)[0]
+    return Parameter(f"{name} of {kernel}", (ELEMENTS if star else NUMBERS)[kind], bool(star))

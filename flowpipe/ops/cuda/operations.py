@@ -1,0 +1,364 @@
+"""Frames, images, pairs -> the same, on one NVIDIA GPU: kernels/cuda through CuPy.
+
+Bytes go up, bytes come down; float images and flow stay on the device. Every host thread works on a
+stream of its own, so decoding uploads, computing computes and encoding downloads at the same time.
+A video has threads of its own; what they leave behind serves those of the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import RLock
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.errors import DeviceMemoryError
+from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_warp
+from flowpipe.ops.cpu import CpuOps
+from flowpipe.ops.cuda.devices import usable_cupy
+from flowpipe.ops.cuda.errors import in_words, opening
+from flowpipe.ops.cuda.features import CudaFeatures, Device
+from flowpipe.ops.cuda.kernels import Kernels
+from flowpipe.ops.cuda.schedule import Arena, CudaState, Iterations, Ladder, Layout, Room
+from flowpipe.ops.cuda.settings import Settings, window_bytes
+from flowpipe.ops.cuda.streams import Lane, Lent, Made
+from flowpipe.ops.protocol import TVL1Model
+from flowpipe.ops.waits import Waits
+from flowpipe.surfaces import Surfaces
+
+T = TypeVar("T")
+
+MOST_PAIRS = 64  # in a call: beyond this nothing is won
+FP32_LANES = {"60": 64, "70": 64, "72": 64, "75": 64, "80": 64}
+"""Of a multiprocessor, by compute capability; 128 in all others since 5.0."""
+MEMORY_SHARE = 0.6  # of what is free; the rest is for pyramids, flow and the process beside us
+
+
+class CudaOps:
+    """The operations of `flowpipe.ops.Ops` on the first GPU that this process sees.
+
+    Raises
+    ------
+    BackendError
+        If there is no CuPy, or no GPU that it can use: the context, a stream, memory of host and
+        device and a kernel are asked for at once, so that no video meets what is lacking.
+    """
+
+    on_cpu = False
+    window_frames = MOST_PAIRS
+
+    def __init__(self) -> None:
+        self._cupy = cupy = usable_cupy()
+        with opening(cupy):
+            properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
+        major, minor = properties["major"], properties["minor"]
+        self.name = f"cuda-sm_{major}{minor}"
+        self.kernels = Kernels(cupy)
+        self._ladder = Ladder(
+            cupy,
+            self.kernels,
+            cache_bytes=int(properties["l2CacheSize"]),
+            multiprocessors=int(properties["multiProcessorCount"]),
+            settings=Settings.asked(),
+        )
+        self.waits = Waits()
+        self._lanes = Lent(lambda: Lane(cupy, self.waits))
+        self._rooms = Lent(Room)
+        self._finding = RLock()
+        device = Device(
+            self.kernels, self._working, self._uploaded, self._empty, self._zeros, self._finding
+        )
+        self.features = CudaFeatures(self.name, device, CpuOps().features)
+        with opening(cupy), self._working() as lane:
+            self.window_bytes = window_bytes(cupy.cuda.runtime.memGetInfo()[0])
+            out = self._empty((1,), np.float32)
+            self.kernels.over_values("widen", 1, 1, self._uploaded(np.zeros(1, np.uint8)), out, 1)
+            np.asarray(lane.download(out))
+
+    @property
+    def settings(self) -> Settings:
+        """Settings of TV-L1's schedule, which may be replaced between calls."""
+        return self._ladder.settings
+
+    @settings.setter
+    def settings(self, settings: Settings) -> None:
+        self._ladder.settings = settings
+
+    def pairs_together(self, height: int, width: int) -> int:
+        """Return how many pairs of a size are worked on together."""
+        return self._ladder.pairs_together(height, width)
+
+    # ---- between host and device
+
+    def to_device(self, frames: Any) -> Any:
+        """Host array -> device array, for the operations of this thread."""
+        with self._working():
+            return self._uploaded(frames)
+
+    def to_host(self, array: Any) -> NDArray[Any]:
+        """This thread's device array, or what any thread has made -> host array."""
+        if isinstance(array, self._cupy.ndarray):
+            with self._working() as lane:
+                array = lane.download(array)
+        return np.asarray(array)
+
+    def shared(self, array: Any) -> Any:
+        """This thread's device array -> one that operations of any thread take."""
+        if not isinstance(array, self._cupy.ndarray):
+            return array
+        with self._working():
+            return Made(self._lanes, array)
+
+    @property
+    def surfaces(self) -> CudaOps:
+        return self
+
+    def keep(self, planes: Sequence[tuple[int, int]]) -> Any:
+        with self._working() as lane:
+            kept = self._empty((sum(size for _, size in planes),), np.uint8)
+            lane.copy(planes, kept)
+        return kept
+
+    def fetch(self, planes: Sequence[tuple[int, int]]) -> NDArray[np.uint8]:
+        with self._working() as lane:
+            return np.asarray(lane.fetch(planes))
+
+    def settle(self) -> None:
+        with self._working() as lane:
+            lane.settle()
+
+    # ---- bytes
+
+    def resize(self, frames: Any, height: int, width: int) -> NDArray[np.uint8]:
+        if isinstance(frames, Surfaces):
+            return self._resize_surfaces(frames, height, width)
+        check_frames(frames)
+        if frames.shape[1:3] == (height, width):
+            return np.ascontiguousarray(frames)
+        n, h, w, _ = frames.shape
+        with self._working() as lane:
+            source, out = self._uploaded(frames), self._empty((n, height, width, 3), np.uint8)
+            self.kernels.over_images("resize", n, height, width, source, h, w, out, height, width)
+            return np.asarray(lane.download(out))
+
+    def _resize_surfaces(self, surfaces: Surfaces, height: int, width: int) -> NDArray[np.uint8]:
+        c = surfaces.conversion
+        with self._working() as lane:
+            tables = [self._uploaded(table) for table in (c.colour, c.columns, c.rows)]
+            out = self._empty((len(surfaces), height, width, 3), np.uint8)
+            for i, picture in enumerate(surfaces.pictures):
+                self.kernels.over_images(
+                    "resize_surface", 1, height, width, picture, c.bits, c.height, c.width, *tables,
+                    c.quarter_turns, c.mirrored, out[i : i + 1], height, width,
+                )  # fmt: skip
+            return np.asarray(lane.download(out))
+
+    def gray(self, frames: Any) -> Any:
+        check_frames(frames)
+        with self._working():
+            frames, out = self._uploaded(frames), self._empty(frames.shape[:3], np.uint8)
+            pixels = frames.shape[1] * frames.shape[2]
+            self.kernels.over_values("gray", len(frames), pixels, frames, out, pixels)
+        return out
+
+    def difference(self, frames: Any) -> tuple[Any, Any]:
+        check_frames(frames)
+        n = len(frames) - 1
+        height, width = frames.shape[1:3]
+        if n < 1:
+            return np.empty((0, 3, height, width), np.uint8), np.empty(0, np.uint32)
+        with self._working():
+            frames, planes = self._uploaded(frames), self._empty((n, 3, height, width), np.uint8)
+            clipped, pixels = self._zeros(n), height * width
+            self.kernels.over_values("difference", n, pixels, frames, planes, clipped, pixels)
+            return Made(self._lanes, planes), Made(self._lanes, clipped)
+
+    def quantise(self, flow: Any, bound: float) -> tuple[Any, Any]:
+        check_flow(flow, bound)
+        with self._working():
+            flow, levels = self._uploaded(flow), self._empty(flow.shape, np.uint8)
+            clipped, values = self._zeros(len(flow)), int(np.prod(flow.shape[1:]))
+            self.kernels.over_values(
+                "quantise", len(flow), values, flow, levels, clipped, values, bound
+            )
+            return Made(self._lanes, levels), Made(self._lanes, clipped)
+
+    def warp_homography(
+        self, gray: Any, homography: NDArray[np.float64], fill: Any, margin: int = 5
+    ) -> Any:
+        check_warp(gray, homography, fill, margin)
+        with self._working():
+            gray, fill = self._uploaded(gray), self._uploaded(fill)
+            out = self._empty(gray.shape, np.uint8)
+            n, height, width = gray.shape
+            self.kernels.over_images(
+                "warp_homography", n, height, width, gray, self._uploaded(homography), fill, out,
+                height, width, margin,
+            )  # fmt: skip
+        return out
+
+    def take(self, values: Any, places: NDArray[np.int64]) -> NDArray[np.float32]:
+        with self._working() as lane:
+            out = self._empty(places.shape, np.float32)
+            self.kernels.over_values(
+                "take",
+                1,
+                places.size,
+                self._uploaded(values),
+                self._uploaded(places),
+                out,
+                places.size,
+            )
+            return np.asarray(lane.download(out))
+
+    # ---- images
+
+    def pyramid(
+        self, gray: Any, sizes: Sequence[tuple[int, int]], rule: str, step: float
+    ) -> tuple[Any, ...]:
+        check_gray(gray)
+        with self._working():
+            gray = self._uploaded(gray)
+            n, pixels = len(gray), gray.shape[1] * gray.shape[2]
+            levels = [self._empty(gray.shape, np.float32)]
+            self.kernels.over_values("widen", n, pixels, gray, levels[0], pixels)
+            for height, width in sizes[1:]:
+                image, level = levels[-1], self._empty((n, height, width), np.float32)
+                where = (image, *image.shape[1:], level, height, width)
+                if rule == "pyrdown":
+                    self.kernels.over_images("pyramid_down", n, height, width, *where)
+                else:
+                    self.kernels.over_images(
+                        "bilinear", n, height, width, *where, 1 / step, 1 / step,
+                        rule == "centred", 1,
+                    )  # fmt: skip
+                levels.append(level)
+        return tuple(levels)
+
+    def upsample(self, flow: Any, height: int, width: int, factor: float, rule: str) -> Any:
+        with self._working():
+            flow = self._uploaded(flow)
+            n, planes, h, w = flow.shape
+            out = self._empty((n, planes, height, width), np.float32)
+            self.kernels.over_images(
+                "bilinear", n * planes, height, width, flow, h, w, out, height, width,
+                h / height, w / width, rule == "centred", factor,
+            )  # fmt: skip
+        return out
+
+    def empty(self, *shape: int) -> Any:
+        with self._working():
+            return self._empty(shape, np.float32)
+
+    # ---- TV-L1
+
+    def pairs_at_once(self, height: int, width: int) -> int:
+        with self._working():
+            free = self._cupy.cuda.runtime.memGetInfo()[0]
+        free += self._cupy.get_default_memory_pool().free_bytes()
+        arena = self._rooms.mine.arena
+        free += 0 if arena is None else arena.floats.nbytes  # it would be given back
+        pair_bytes = 4 * Layout(1, height, width).floats
+        return max(1, min(MOST_PAIRS, int(MEMORY_SHARE * free) // pair_bytes))
+
+    def peak_flops(self) -> float:
+        with self._working():
+            attributes = self._cupy.cuda.Device().attributes
+        lanes = FP32_LANES.get(self.name.removeprefix("cuda-sm_"), 128)
+        rate_hz = 1e3 * attributes["ClockRate"]
+        return float(2 * lanes * attributes["MultiProcessorCount"] * rate_hz)
+
+    def held_bytes(self) -> int:
+        return int(self._cupy.get_default_memory_pool().used_bytes())
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        with self._working():
+            yield
+
+    def tvl1_memory(self, n: int, height: int, width: int) -> Arena:
+        with self._working() as lane:
+            lane.launches.flush()
+            room = self._rooms.mine
+            fits = room.arena is not None and room.arena.fits(n, height, width)
+            if room.stream is not None and not (fits and room.stream is lane.stream):
+                room.stream.synchronize()  # a graph that was launched ahead may still run
+            room.stream = lane.stream
+            if not fits:
+                room.arena = None  # given back before more is asked for
+                room.arena = self._allocated(lambda: Arena(self._cupy, n, height, width))
+            assert room.arena is not None
+            return room.arena
+
+    def tvl1_start(
+        self, first: Any, second: Any, flow: Any | None, model: TVL1Model, memory: Arena
+    ) -> CudaState:
+        with self._working():
+            state = CudaState(memory, model, self._uploaded(first))
+            flow = None if flow is None else self._uploaded(flow)
+            self._ladder.start(state, self._uploaded(second), flow)
+        return state
+
+    def tvl1_warps(self, state: CudaState, warps: int, n: int) -> Any:
+        with self._working() as lane:
+            self._ladder.climb(state, warps, n, lane)
+        return Iterations(self.to_host, state)
+
+    def tvl1_flow(self, state: CudaState, out: Any) -> Any:
+        with self._working():
+            s = state
+            self.kernels.over_images(
+                "tvl1_flow", s.pairs, s.height, s.width, s.arena.progress, s.arrays["state"], out,
+                s.height, s.width, s.stride,
+            )  # fmt: skip
+        return out
+
+    # ---- within
+
+    @contextmanager
+    def _working(self) -> Iterator[Lane]:
+        """This thread's lane, in use."""
+        try:
+            with self._lanes.mine.working() as lane:
+                yield lane
+        except DeviceMemoryError:
+            # TV-L1's memory holds most of it: what is tried next shall have some of its own size.
+            with in_words(self._cupy):
+                self._rooms.mine.forget()
+            raise
+
+    def _uploaded(self, array: Any) -> Any:
+        """On the device, C-contiguous, after what this thread's stream has to do before."""
+        cupy = self._cupy
+        if isinstance(array, Made):
+            array = array.taken()
+        if isinstance(array, cupy.ndarray):
+            if not array.flags.c_contiguous:
+                raise ValueError(f"wanted a C-contiguous array, got {array.shape} {array.strides}")
+            return array
+        source = np.asarray(array)
+        device = self._empty(source.shape, source.dtype)
+        self._lanes.mine.upload(source, device)
+        return device
+
+    def _empty(self, shape: Sequence[int], dtype: Any) -> Any:
+        return self._allocated(lambda: self._cupy.empty(tuple(shape), dtype))
+
+    def _allocated(self, allocate: Callable[[], T]) -> T:
+        """Allocate device memory. Where there is too little, wait for a thread that finds features,
+        whose images take much of it for a short time, and try again."""
+        try:
+            return allocate()
+        except self._cupy.cuda.memory.OutOfMemoryError:
+            pass
+        with self._finding:
+            return allocate()
+
+    def _zeros(self, n: int) -> Any:
+        counts = self._empty((n,), np.uint32)
+        self._lanes.mine.launches.flush()
+        counts.fill(0)
+        return counts

@@ -1,0 +1,55 @@
+"""This process -> its operations on a GPU, what is free there, or why there are none."""
+
+from __future__ import annotations
+
+import functools
+from threading import Lock
+from typing import Any
+
+from flowpipe.errors import BackendError
+from flowpipe.ops.cuda.devices import usable_cupy
+from flowpipe.ops.cuda.errors import opening
+from flowpipe.ops.cuda.operations import CudaOps
+
+_making = Lock()
+
+
+def kept() -> CudaOps:
+    """Return the operations of this process on its GPU, made when first asked for.
+
+    Raises
+    ------
+    BackendError
+        If there is no GPU that can be used; the next call tries again.
+    """
+    with _making:  # threads that come together wait for one of them
+        return _made_with(usable_cupy())
+
+
+@functools.cache
+def _made_with(cupy: Any) -> CudaOps:
+    return CudaOps()
+
+
+def free_bytes() -> int:
+    """Return the free memory of the first GPU that this process sees, in bytes."""
+    cupy = usable_cupy()
+    with opening(cupy):
+        return int(cupy.cuda.runtime.memGetInfo()[0])
+
+
+def opening_lack(number: int) -> str:
+    """Open a GPU of this process, run a kernel on it, and return why that fails; empty if not.
+
+    Parameters
+    ----------
+    number : int
+        Place of the GPU among `flowpipe.ops.cuda.devices.Gpus.ids`.
+    """
+    try:
+        cupy = usable_cupy()
+        with opening(cupy), cupy.cuda.Device(number):
+            CudaOps()
+    except BackendError as error:
+        return str(error)
+    return ""

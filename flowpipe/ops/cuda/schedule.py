@@ -1,0 +1,269 @@
+"""Pairs at one scale on a GPU -> their flow: launches that need no word from the host.
+
+A slot takes a step of its pair: a warp where one is due, then a few iterations. When the pair is
+finished, the next one that waits takes over the slot, on the device (kernels/cuda/progress.cuh).
+The host queues steps a graph at a time, one graph ahead of what it knows to be needed, so the
+device never waits for it. A scale that is a single tile is one launch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.ops.cuda.errors import in_words
+from flowpipe.ops.cuda.kernels import Kernels
+from flowpipe.ops.cuda.settings import HALO_PX, ROW_FLOATS, Settings, stride, tiles
+from flowpipe.ops.cuda.streams import Lane
+from flowpipe.ops.protocol import TVL1Model
+
+BORDER_PX = 4  # of a packed image, kernels/cuda/warp.cuh
+TILE_BLOCK = (32, 16, 1)
+TILE_ROWS = 4  # of a thread, ROWS in kernels/cuda/tile.cuh
+FIELDS = ("u", "v", "p11", "p12", "p21", "p22")  # enum Field, kernels/cuda/fields.cuh
+COEFFICIENTS = ("a", "b", "c", "g")
+PROGRESS = ("warps", "fresh", "done", "look", "end", "converged", "side", "arrived", "total")
+QUEUE = ("left", "next", "pairs")
+SAMPLINGS = ("catmull_rom", "thirtyseconds", "keys")  # enum Sampling, kernels/cuda/warp.cuh
+CHUNK = 8  # columns whose fields lie together, kernels/cuda/fields.cuh
+
+
+class Layout:
+    """Where the arrays of `capacity` pairs of one size lie in an arena, in floats."""
+
+    def __init__(self, capacity: int, height: int, width: int) -> None:
+        self.stride = stride(width)
+        plane = height * self.stride
+        packed = (height + 2 * BORDER_PX) * (width + 2 * BORDER_PX) * 4
+        across, down = tiles(height, width)
+        each = {
+            "first": plane,
+            "packed": packed,
+            "model": len(COEFFICIENTS) * plane,
+            "state": 2 * len(FIELDS) * plane,
+            "filtered": 2 * plane,
+            "partial": across * down * HALO_PX,
+        }
+        self.places: dict[str, slice] = {}
+        self.floats = 0
+        for name, floats in each.items():
+            self.places[name] = slice(self.floats, self.floats + capacity * floats)
+            self.floats += -(-capacity * floats // ROW_FLOATS) * ROW_FLOATS
+
+
+class Arena:
+    """Device memory for the states of some pairs, scale after scale, and the graphs recorded on it.
+
+    Parameters
+    ----------
+    cupy : module
+    capacity, height, width : int
+        Most pairs, and their largest size.
+    """
+
+    def __init__(self, cupy: Any, capacity: int, height: int, width: int) -> None:
+        self.cupy = cupy
+        self.capacity, self.height, self.width = capacity, height, width
+        self.floats = cupy.empty(Layout(capacity, height, width).floats, np.float32)
+        self.progress = cupy.empty((capacity, len(PROGRESS)), np.int32)
+        self.queue = cupy.empty(len(QUEUE), np.int32)
+        self.slots = cupy.empty(capacity, np.int32)
+        self.graphs: dict[Any, Any] = {}
+
+    def fits(self, pairs: int, height: int, width: int) -> bool:
+        """Whether states of so many pairs of this size have room without waste."""
+        return pairs <= self.capacity and (height, width) == (self.height, self.width)
+
+
+class Room:
+    """Device memory for TV-L1, and the stream that worked on it last."""
+
+    arena: Arena | None = None
+    stream: Any = None
+
+    def forget(self) -> None:
+        """Let go of the memory, which whoever works with it holds on to."""
+        if self.stream is not None:
+            self.stream.synchronize()
+        self.arena = None
+
+
+class CudaState:
+    """Fields of N pairs at one scale, in an arena."""
+
+    def __init__(self, arena: Arena, model: TVL1Model, first: Any) -> None:
+        self.first, self.arena, self.model = first, arena, model
+        self.pairs, self.height, self.width = first.shape
+        layout = Layout(arena.capacity, self.height, self.width)
+        self.stride = layout.stride
+        self.arrays = {name: arena.floats[place] for name, place in layout.places.items()}
+
+    def field(self, name: str) -> NDArray[np.float32]:
+        """f32 (N, H, W) copy on the host, of a state that has been waited for."""
+        with in_words(self.arena.cupy):
+            if name in COEFFICIENTS:
+                return self._field("model", 1, COEFFICIENTS, name, np.zeros(self.pairs, int))
+            side = self.arena.progress.get()[: self.pairs, PROGRESS.index("side")]
+            return self._field("state", 2, FIELDS, name, side)
+
+    def _field(
+        self, array: str, sides: int, names: Sequence[str], name: str, side: NDArray[np.int_]
+    ) -> NDArray[np.float32]:
+        pair_of_fields, which = divmod(names.index(name), 2)
+        shape = (
+            self.arena.capacity, sides, self.height, self.stride // CHUNK, len(names) // 2,
+            CHUNK // 2, 2, 2,
+        )  # fmt: skip
+        values = self.arrays[array].get().reshape(shape)
+        chosen = values[np.arange(self.pairs), side][:, :, :, pair_of_fields, :, which]
+        rows: NDArray[np.float32] = chosen.reshape(self.pairs, self.height, self.stride)
+        return rows[:, :, : self.width].copy()
+
+
+class Iterations:
+    """Iterations that each pair of a state has done. NumPy takes it for an array, int32 (N,), and
+    fetches it: before the memory holds another state, and only where somebody asks.
+
+    Parameters
+    ----------
+    to_host : callable
+    state : CudaState
+    """
+
+    def __init__(self, to_host: Callable[[Any], NDArray[Any]], state: CudaState) -> None:
+        self._to_host, self._state = to_host, state
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        progress = self._to_host(self._state.arena.progress)
+        return np.array(progress[: self._state.pairs, PROGRESS.index("total")], dtype)
+
+
+class Ladder:
+    """Runs the warps of states.
+
+    Parameters
+    ----------
+    cupy : module
+    kernels : Kernels
+    cache_bytes : int
+        State that stays in the device's cache: of large images so many pairs go together.
+    multiprocessors : int
+        Each works on one tile at a time.
+    settings : Settings, optional
+        May be replaced between calls.
+    """
+
+    def __init__(
+        self,
+        cupy: Any,
+        kernels: Kernels,
+        cache_bytes: int,
+        multiprocessors: int,
+        settings: Settings | None = None,
+    ) -> None:
+        self.cupy, self.kernels = cupy, kernels
+        self.settings = settings or Settings()
+        self.cache_bytes, self.multiprocessors = cache_bytes, multiprocessors
+
+    @property
+    def settings(self) -> Settings:
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: Settings) -> None:
+        self._settings = settings
+        self.kernels.definitions = settings.definitions
+
+    def pairs_together(self, height: int, width: int) -> int:
+        """Return how many pairs of a size are worked on together."""
+        return self.settings.pairs_together(height, width, self.cache_bytes, self.multiprocessors)
+
+    def start(self, state: CudaState, second: Any, flow: Any | None) -> None:
+        """Fill a state's memory: the second image, the flow it begins with, p = 0."""
+        s, arrays = state, state.arrays
+        self.kernels.over_images(
+            "tvl1_start", s.arena.capacity, s.height, s.stride, s.first, flow, arrays["first"],
+            arrays["state"], s.arena.progress, s.pairs, s.height, s.width, s.stride,
+        )  # fmt: skip
+        tall, wide = s.height + 2 * BORDER_PX, s.width + 2 * BORDER_PX
+        self.kernels.over_images(
+            "centered_gradient", s.pairs, tall, wide, second, arrays["packed"], s.height, s.width,
+            s.model.sampling != "catmull_rom",
+        )  # fmt: skip
+
+    def climb(self, state: CudaState, warps: int, iterations: int, lane: Lane) -> None:
+        """Launch steps until every pair has done so many warps."""
+        s, m, arena = state, state.model, state.arena
+        together = min(self.pairs_together(s.height, s.width), arena.capacity)
+        self.kernels.over_values(
+            "tvl1_begin", 1, max(s.pairs, together), arena.progress, arena.queue, arena.slots,
+            s.pairs, together, warps, iterations, m.block, m.spaced, m.enough(s.height * s.width),
+        )  # fmt: skip
+        if self._is_whole(s):
+            self._level(s, iterations)
+        else:
+            graph = self._graph(s, iterations, together, lane)
+            self._launch_graphs(graph, arena.queue, lane)
+
+    def _is_whole(self, s: CudaState) -> bool:
+        """Whether a block does all of a pair: a median filter would need what is in memory."""
+        return tiles(s.height, s.width) == (1, 1) and s.model.median == 1
+
+    def _level(self, s: CudaState, iterations: int) -> None:
+        """All warps and iterations of pairs that are a tile each."""
+        across, most, _ = TILE_BLOCK
+        self.kernels.launch(
+            "tvl1_level", (1, 1, s.pairs), (across, min(most, -(-s.height // TILE_ROWS)), 1),
+            s.arena.progress, s.arrays["packed"], s.arrays["first"], s.arrays["state"],
+            s.arrays["model"], s.pairs, *self._constants(s, iterations),
+        )  # fmt: skip
+
+    def _launch_graphs(self, graph: Any, queue: Any, lane: Lane) -> None:
+        """Launch graphs until no pair is left, one ahead of what is known."""
+        told = None
+        while True:
+            lane.launch(graph)
+            asked = lane.download(queue)
+            if told is not None and not np.asarray(told)[QUEUE.index("left")]:
+                return
+            told = asked
+
+    def _graph(self, s: CudaState, iterations: int, together: int, lane: Lane) -> Any:
+        key = (self.settings, s.height, s.width, s.model, iterations, together)
+        graphs = s.arena.graphs
+        if key not in graphs:
+            self.kernels.load("tvl1_fields", "tvl1_tile")
+
+            def steps() -> None:
+                for _ in range(self.settings.steps):
+                    self._step(s, iterations, together)
+
+            graphs[key] = lane.launches.recorded(steps)
+        return graphs[key]
+
+    def _step(self, s: CudaState, iterations: int, together: int) -> None:
+        """A median filter where one is wanted, and a step of the pair of each slot."""
+        m, arrays, arena = s.model, s.arrays, s.arena
+        every = m.median_every if m.median > 1 else 0
+        if every:
+            self.kernels.over_images(
+                "median", 2 * together, s.height, s.stride, arena.progress, arena.slots,
+                arrays["state"], arrays["filtered"], s.height, s.width, s.stride, every, m.median,
+            )  # fmt: skip
+        self.kernels.launch(
+            "tvl1_tile", (*tiles(s.height, s.width), together), TILE_BLOCK, arena.progress,
+            arena.queue, arena.slots, arrays["packed"], arrays["first"], arrays["state"],
+            arrays["model"], arrays["filtered"] if every else None, arrays["partial"],
+            *self._constants(s, iterations), every,
+        )  # fmt: skip
+
+    def _constants(self, s: CudaState, iterations: int) -> tuple[Any, ...]:
+        """Arguments that both kernels of the iterations take, in their order."""
+        m = s.model
+        return (
+            s.height, s.width, s.stride, SAMPLINGS.index(m.sampling), m.tau, m.tau / m.theta,
+            m.lambda_ * m.theta, iterations, m.block, m.spaced, m.enough(s.height * s.width),
+        )  # fmt: skip

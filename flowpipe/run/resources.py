@@ -1,0 +1,131 @@
+"""Recipe + options of a run -> what computes it, in how many workers, at which rates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from flowpipe.errors import BackendError
+from flowpipe.extraction.recipe import ExtractRecipe
+from flowpipe.flow import FLOWS
+from flowpipe.flow.opencv import DISParams
+from flowpipe.run import rates
+from flowpipe.run.options import RunOptions
+from flowpipe.run.plan import NOTHING, Plan, Rates
+from flowpipe.run.sample import Sample
+from flowpipe.run.worker_count import fill_gpus, mps_words, usable_cores, usable_memory
+from flowpipe.words import counted
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Device and workers of a run, and what a frame costs with them."""
+
+    rates: Rates
+    device: str
+    gpus: int
+    workers: int
+    cores: int
+    """Usable cores of this machine; of a scheduler's workers, whose machines are not looked at, one
+    for each."""
+    words: str
+    """Reason for the device and the number of workers; empty where both were asked for."""
+    alone: Rates | None = None
+    """Costs of a frame on the cores alone, where these were measured beside the GPUs."""
+
+    @property
+    def frames_per_s(self) -> float:
+        """Throughput while all workers have work, by `Rates.busy_s`."""
+        busy_s = self.rates.busy_s(
+            self.device, workers=self.workers, cores=self.cores, gpus=self.gpus
+        )
+        return 1 / max(busy_s.values())
+
+
+def choose_rates(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> Choice:
+    """Measure what a frame costs on the devices of a run, and where `RunOptions.any_device` says
+    that they were not asked for, on the cores alone too, and return the faster choice.
+
+    GPUs, if any, are left as they were found.
+
+    Parameters
+    ----------
+    recipe : ExtractRecipe
+    sample : Sample
+    options : RunOptions
+
+    Raises
+    ------
+    BackendError
+        If the device is not usable.
+    """
+    costs = _measured(recipe, sample, options)
+    workers, words = options.workers, ""
+    cores = workers if options.scheduler else usable_cores()
+    if not workers:
+        workers, words = fill_gpus(options.gpus, costs, cores, usable_memory())
+    words = "; ".join(filter(None, [words, mps_words(workers, options.gpus)]))
+    chosen = Choice(costs, options.device, options.gpus, workers, cores, words)
+    if not options.any_device or options.device != "cuda":
+        return chosen
+    alone = _on_cores(recipe, sample, options)
+    if alone is None:
+        return chosen
+    with_gpus = f"{chosen.frames_per_s:.0f} with {counted(options.gpus, 'GPU')}"
+    on_cores = f"{alone.frames_per_s:.0f} on the cores alone"
+    if alone.frames_per_s > chosen.frames_per_s:
+        decodes = f"NVDEC decodes on {counted(alone.gpus, 'GPU')}" if alone.gpus else ""
+        words = f"cpu: by measurement {on_cores}, {with_gpus} (frames/s)"
+        return replace(alone, words="; ".join(filter(None, [words, decodes])))
+    measured = f"by measurement {with_gpus}, {on_cores} (frames/s)"
+    words = "; ".join(filter(None, [measured, words]))
+    return replace(chosen, words=words, alone=alone.rates)
+
+
+def choose_nothing(options: RunOptions) -> Choice:
+    """Return the choice of a run that has nothing to extract, for which nothing is measured."""
+    workers = max(1, options.workers, options.gpus)
+    return Choice(NOTHING, options.device, options.gpus, workers, workers, "")
+
+
+def cores_alone_s(plan: Plan, recipe: ExtractRecipe) -> float:
+    """Seconds of one core if cores computed what the GPUs of a plan do; 0 if it has none, or the
+    cores cannot."""
+    if not (plan.shards and plan.gpus) or plan.device != "cuda" or plan.sample is None:
+        return 0.0
+    costs = plan.alone or _measured_alone(recipe, plan.sample)
+    return 0.0 if costs is None else plan.frames * costs.frame_s
+
+
+def _measured(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> Rates:
+    own_gpu = FLOWS[recipe.flow.name].own_gpu
+    if options.scheduler and (own_gpu or options.device == "cuda"):
+        # This machine may have no GPU: its cores stand for the workers' GPUs in the estimate.
+        on_cores = replace(recipe, flow=DISParams()) if own_gpu else recipe
+        return rates.measure(on_cores, "cpu", sample)
+    if own_gpu or options.device == "cuda":
+        memory = options.device == "cuda" and not options.workers
+        return rates.measure_apart(recipe, options.device, sample, memory=memory)
+    return rates.measure(recipe, options.device, sample)
+
+
+def _on_cores(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> Choice | None:
+    """The choice without GPUs, but those that decode; None where the cores cannot compute it."""
+    costs = _measured_alone(recipe, sample)
+    if costs is None:
+        return None
+    decoding = options.gpus if recipe.video.decoder != "cpu" else 0
+    cores = usable_cores()
+    workers = options.workers or cores
+    if decoding:
+        workers = max(1, workers // decoding) * decoding
+    return Choice(costs, "cpu", decoding, workers, cores, "")
+
+
+def _measured_alone(recipe: ExtractRecipe, sample: Sample) -> Rates | None:
+    """What a frame costs on the cores alone; None where they, or this OpenCV, cannot compute it."""
+    if FLOWS[recipe.flow.name].own_gpu or recipe.lacks("cpu"):
+        return None
+    try:
+        return rates.measure(recipe, "cpu", sample)
+    except BackendError:
+        return None

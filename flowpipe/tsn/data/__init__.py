@@ -1,0 +1,1 @@
+"""Store -> batches of snippets on a device: sampling, crops, reading, normalisation."""

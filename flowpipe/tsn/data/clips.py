@@ -1,0 +1,351 @@
+"""Store + split -> batches: snippets of videos as they are stored, their crops and labels.
+
+What is drawn for a sample depends on the seed, the epoch and its number alone: not on the workers
+of the loader, nor on how many processes share a batch. So a run can be resumed anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from flowpipe.errors import UsageError
+from flowpipe.evaluation.ground_truth import ALL
+from flowpipe.modality import MODALITIES
+from flowpipe.splits import split_names, validation_split
+from flowpipe.store import Store, Video, open_store
+from flowpipe.store.compiled_reader import Part
+from flowpipe.tsn.data.crops import Crop, centre_of, most_pixels, random_crop
+from flowpipe.tsn.data.inputs import Input
+from flowpipe.tsn.data.photometric import Changes, random_changes
+from flowpipe.tsn.data.reading import Packed, Wanted, read_packed
+from flowpipe.tsn.data.sampling import RULES, images_of
+from flowpipe.tsn.recipe import AugmentParams
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A labelled stretch of a video: all of it, or an instance."""
+
+    video_id: str
+    labels: tuple[int, ...]
+    """Classes of the sample; exactly one unless the loss is ``bce``."""
+    first: int
+    """Number of its first image."""
+    images: int
+    size: tuple[int, int]
+    """Height and width of the images."""
+    store: int = 0
+    """Number of the store that has it."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Crop, changes and labels of one video, of whose images a part was read."""
+
+    crop: Crop
+    """Crop of the part; of the whole image if that is scaled first."""
+    part: Part
+    """Rows and columns of the stored images that were read: top, bottom, left, right."""
+    size: tuple[int, int]
+    """Height and width of the stored images."""
+    labels: tuple[int, ...]
+    changes: Changes = Changes()
+    """Changes of colour and mixture; none in validation."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive samples of a batch, read by one worker."""
+
+    packed: Packed
+    samples: tuple[Sample, ...]
+    mixes: bool = False
+    """Whether each video of the batch is mixed with the next one."""
+
+    def pin_memory(self) -> Chunk:
+        """Return the same in memory that travels to a GPU while the CPU goes on."""
+        return self._moved(self.packed.memory.pin_memory())
+
+    def to(self, device: str) -> Chunk:
+        """Return the same on a device."""
+        return self._moved(self.packed.memory.to(device, non_blocking=True))
+
+    def _moved(self, memory: Tensor) -> Chunk:
+        return replace(self, packed=self.packed._replace(memory=memory))
+
+
+class Batch:
+    """Videos as training or validation sees them in one step."""
+
+    images: list[Tensor]
+    """uint8 (S * read, C, h, w) of each video: the part that its crop needs."""
+    samples: list[Sample]
+    labels: Tensor
+    """Classes, int64 (B, most labels of a video); -1 where a video has fewer."""
+    mixes: bool
+    """Whether each video is mixed with the next one; the last one is there for that alone."""
+
+    def __init__(self, chunks: Iterable[Chunk]) -> None:
+        chunks = list(chunks)
+        self.images = [images for chunk in chunks for images in chunk.packed.videos()]
+        self.samples = [sample for chunk in chunks for sample in chunk.samples]
+        labels = labels_of([sample.labels for sample in self.samples])
+        self.labels = labels.pin_memory() if self.images[0].is_cuda else labels
+        self.mixes = chunks[0].mixes
+
+    def __len__(self) -> int:
+        """Return the number of videos that are trained on or validated."""
+        return len(self.labels) - self.mixes
+
+
+Number = tuple[int, int]
+"""(epoch, position in the data set): what a sample is drawn from."""
+
+
+class Clips:
+    """The videos of one half of a split.
+
+    Parameters
+    ----------
+    stores : sequence of Path
+        The number of a clip's store is its place here.
+    videos : sequence of Clip
+    input : Input
+    phase : "train" or "val"
+        Random snippets and crops, or those in the middle.
+    segments : int
+    sampling : str
+        Sampling strategy, a key of `RULES`.
+    augment : AugmentParams
+    side : int
+        Side of the network's input, pixels.
+    seed : int
+    """
+
+    def __init__(
+        self,
+        stores: Sequence[Path],
+        videos: Sequence[Clip],
+        input: Input,
+        *,
+        phase: Literal["train", "val"],
+        segments: int,
+        sampling: str,
+        augment: AugmentParams,
+        side: int,
+        seed: int,
+    ) -> None:
+        self.stores = [open_store(store) for store in stores]
+        self.videos, self.input, self.phase = list(videos), input, phase
+        self.segments, self.rule = segments, RULES[sampling]
+        self.augment, self.side, self.seed = augment, side, seed
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def read(self, numbers: Sequence[Number]) -> Chunk:
+        """Read samples together."""
+        wanted, samples = [], []
+        for number in numbers:
+            images, crop = self.drawn(number)
+            clip = self.videos[number[1]]
+            one = Wanted(self.stores[clip.store], clip.video_id, clip.size, images, crop)
+            wanted.append(one)
+            kept = crop if crop.scaled else replace(crop, x=0, y=0)
+            sample = Sample(kept, one.part, clip.size, clip.labels)
+            if self.phase == "train":
+                changes = random_changes(self.augment, self.seed, number)
+                sample = replace(sample, changes=changes)
+            samples.append(sample)
+        packed = read_packed(self.input.stored, wanted)
+        return Chunk(packed, tuple(samples), self.phase == "train" and self.augment.mixup > 0)
+
+    @property
+    def most_bytes(self) -> int:
+        """Largest size of a sample, bytes."""
+        pixels = 0
+        for height, width in {clip.size for clip in self.videos}:
+            if self.phase == "train":
+                pixels = max(pixels, most_pixels(self.augment, width, height, self.side))
+            else:
+                top, bottom, left, right = centre_of(width, height, self.side).part(width, height)
+                pixels = max(pixels, (bottom - top) * (right - left))
+        channels = MODALITIES[self.input.stored].channels
+        return pixels * channels * self.segments * self.input.read
+
+    def drawn(self, number: Number) -> tuple[NDArray[np.int64], Crop]:
+        """Draw the numbers of the images, (S, read), and the crop of one sample."""
+        clip = self.videos[number[1]]
+        rng = np.random.default_rng((self.seed, *number))
+        count, length = clip.images, self.input.read
+        height, width = clip.size
+        if self.phase == "train":
+            starts = self.rule.train(
+                count, self.segments, length, lambda bound, n: rng.integers(bound, size=n)
+            )
+            crop = random_crop(self.augment, width, height, self.side, rng)
+        else:
+            starts = self.rule.val(count, self.segments, length)
+            crop = centre_of(width, height, self.side)
+        return clip.first + images_of(starts, length, count, self.rule.tail), crop
+
+
+def clips_of(
+    store: Store,
+    split: str,
+    modality: str,
+    samples: Literal["videos", "instances"],
+    number: int = 0,
+    *,
+    several: bool = False,
+) -> list[Clip]:
+    """Return the samples of a split that have images: videos or their instances.
+
+    Parameters
+    ----------
+    store : Store
+    split : str
+    modality : str
+        Modality that is read.
+    samples : {"videos", "instances"}
+    number : int
+        Number of the store among those that are trained on.
+    several : bool
+        Whether a sample has all labels of its images, or each label is a sample.
+
+    Raises
+    ------
+    UsageError
+        If there are none; the message has the splits that there are.
+    """
+    found = []
+    for video_id, video in store.videos.items():
+        if split != ALL and split not in video.splits:
+            continue
+        if samples == "videos":
+            count, size = video.images[modality], video.size[modality]
+            found += [
+                Clip(video_id, (label,), 0, count, size, number) for label in video.labels if count
+            ]
+        else:
+            found += _instances(video, modality, number)
+    if not found:
+        raise UsageError(_nothing(store, split, samples))
+    return _merged(found) if several else found
+
+
+def labels_of(samples: Sequence[Sequence[int]]) -> Tensor:
+    """Labels of some samples -> int64 (B, most labels of a sample), -1 where one has fewer."""
+    most = max(map(len, samples))
+    return torch.tensor([[*labels, *[-1] * (most - len(labels))] for labels in samples])
+
+
+def _merged(samples: list[Clip]) -> list[Clip]:
+    """One sample for each stretch of a video, with the labels of all samples that are that one."""
+    labels: dict[Clip, set[int]] = {}
+    for clip in samples:
+        labels.setdefault(replace(clip, labels=()), set()).update(clip.labels)
+    return [replace(clip, labels=tuple(sorted(found))) for clip, found in labels.items()]
+
+
+def splits_of(store: Store, number: int) -> dict[Literal["train", "val"], str]:
+    """Return the splits of a store that training takes, by phase."""
+    names = split_names(store.videos.values())
+    return {"train": f"train{number}", "val": validation_split(names, number)}
+
+
+def _nothing(store: Store, split: str, samples: str) -> str:
+    """Return a message for a split without samples, with what to do."""
+    known = split_names(store.videos.values())
+    if not any(video.labels for video in store.videos.values()):
+        return (
+            f"no video of {store.path} has a label, and training needs classes: put the videos of "
+            "each class into a folder of its own, or list them as 'path label' lines, and extract "
+            "them again with --val-fraction 0.2"
+        )
+    if samples == "instances" and not any(video.segments for video in store.videos.values()):
+        return (
+            f"no video of {store.path} has labelled instances; train on whole videos with --set "
+            "samples=videos"
+        )
+    if not known:
+        return (
+            f"the videos of {store.path} are in no split, so nothing says which to train on: run "
+            "the same flowpipe extract again with --val-fraction 0.2, or with --list train=FILE "
+            "--list val=FILE; nothing is decoded again"
+        )
+    return f"{store.path} has no labelled {samples} of split {split}; it has: {', '.join(known)}"
+
+
+def _instances(video: Video, modality: str, number: int) -> list[Clip]:
+    """Segments of a video with the images that lie in them; none of those without."""
+    pts_s, count, size = video.pts_s, video.images[modality], video.size[modality]
+    found = []
+    for segment in video.segments:
+        first, stop = np.searchsorted(pts_s, (segment.start_s, segment.end_s)).tolist()
+        if first < min(stop, count):
+            images = min(stop, count) - first
+            found.append(Clip(video.video_id, (segment.label,), first, images, size, number))
+    return found
+
+
+class Batches:
+    """Global batches of an epoch, of which each of `world` processes takes its share.
+
+    An iterable of lists of numbers. The next pass is of `epoch` and leaves out its first `skip`
+    batches, which resumes an epoch.
+
+    With `mixes` a share is a stretch of the batch and the video after it, the first one again after
+    the last one: each video is mixed with the next one, however many processes there are.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        *,
+        seed: int,
+        shuffle: bool,
+        rank: int,
+        world: int,
+        mixes: bool = False,
+    ) -> None:
+        self.count, self.batch_size, self.seed, self.shuffle = count, batch_size, seed, shuffle
+        self.rank, self.world, self.epoch, self.skip = rank, world, 0, 0
+        self.mixes = mixes
+
+    @property
+    def sizes(self) -> list[int]:
+        """Videos of each global batch. In training each process needs a part of it, so a batch of
+        fewer videos than processes is dropped."""
+        full, rest = divmod(self.count, self.batch_size)
+        least = self.world if self.shuffle else 1
+        return [size for size in (*[self.batch_size] * full, rest) if size >= least]
+
+    def __len__(self) -> int:
+        return len(self.sizes) - self.skip
+
+    def __iter__(self) -> Iterator[list[Number]]:
+        order = np.arange(self.count)
+        if self.shuffle:
+            order = np.random.default_rng((self.seed, self.epoch, self.count)).permutation(order)
+        for k, size in enumerate(self.sizes):
+            if k >= self.skip:
+                batch = order[k * self.batch_size : k * self.batch_size + size]
+                own = [(self.epoch, int(n)) for n in self._share(batch)]
+                if own:
+                    yield own
+
+    def _share(self, batch: NDArray[np.int64]) -> NDArray[np.int64]:
+        if not self.mixes:
+            return batch[self.rank :: self.world]
+        first, stop = (len(batch) * k // self.world for k in (self.rank, self.rank + 1))
+        return np.append(batch[first:stop], batch[stop % len(batch)])

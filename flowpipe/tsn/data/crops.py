@@ -1,0 +1,176 @@
+"""Size of an image -> what to cut from it: TSN's corner crops with scale jitter, its ten of tests.
+
+Training cuts shares of the stored short side. Validation and tests scale images first, as
+tsn-pytorch's GroupScale does, so that a crop is 87.5 % of the short side on a store of any height.
+Pure functions of whole numbers; `augment` does the scaling and cutting.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from flowpipe.tsn.recipe import AugmentParams
+
+_SNAP_PX = 3
+"""Crops that differ by less from the network's input have its size."""
+_MOST_DISTORTION = 1
+"""How far apart in the list of scales the width and the height of a crop may be."""
+_CANDIDATES = 10
+"""Random crops that ``resized`` tries before it takes the middle."""
+_STEPS = {
+    # in quarters of the room: (horizontal, vertical)
+    5: ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2)),
+    13: (
+        (0, 0), (4, 0), (0, 4), (4, 4), (2, 2), (0, 2), (4, 2), (2, 4), (2, 0), (1, 1), (3, 1),
+        (1, 3), (3, 3),
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A rectangle in pixels, mirrored or not."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    flip: bool = False
+    scaled: tuple[int, int] | None = None
+    """Width and height to which the image is scaled before it is cut; None for those it has."""
+
+    def part(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Return the rows and columns of an image that the crop depends on.
+
+        Parameters
+        ----------
+        width, height : int
+            Size of the image, pixels.
+
+        Returns
+        -------
+        top, bottom, left, right : int
+            The ends are exclusive. Of an image that is scaled first these are the pixels under the
+            crop and those that the filter of the scaling reaches.
+        """
+        wide, high = self.scaled or (width, height)
+        return (
+            *_reached(self.y, self.height, height, high),
+            *_reached(self.x, self.width, width, wide),
+        )
+
+
+def _reached(first: int, length: int, stored: int, scaled: int) -> tuple[int, int]:
+    """Return the range of stored pixels on which a range of scaled ones depends."""
+    if stored == scaled:
+        return first, first + length
+    step = stored / scaled
+    reach = max(1.0, step) + 1
+    start, stop = (first + 0.5) * step - reach, (first + length - 0.5) * step + reach
+    return max(0, math.floor(start)), min(stored, math.ceil(stop))
+
+
+def scaled_size(width: int, height: int, side: int) -> tuple[int, int]:
+    """Return the width and height to which validation and tests scale an image.
+
+    The short side becomes 256 / 224 of the network's input, rounded down: 256 for 224, 341 for 299.
+    The long side is rounded as torchvision rounds it.
+    """
+    short, least = side * 256 // 224, min(width, height)
+    return short * width // least, short * height // least
+
+
+def places(count: int, width: int, height: int, crop: tuple[int, int]) -> list[tuple[int, int]]:
+    """Upper left corners of the 5 or 13 places of a crop (width, height), in TSN's order.
+
+    The corners are four quarters of the room from the left and the top, each rounded down, so they
+    may lie up to three pixels inside.
+    """
+    step_x, step_y = (width - crop[0]) // 4, (height - crop[1]) // 4
+    return [(x * step_x, y * step_y) for x, y in _STEPS[count]]
+
+
+def sizes(width: int, height: int, scales: Sequence[float], side: int) -> list[tuple[int, int]]:
+    """(width, height) of all crops that scale jitter may take, in TSN's order."""
+    base = min(width, height)
+    kept = [int(base * scale) for scale in scales]
+    kept = [side if abs(size - side) < _SNAP_PX and side <= base else size for size in kept]
+    return [
+        (w, h)
+        for i, h in enumerate(kept)
+        for j, w in enumerate(kept)
+        if abs(i - j) <= _MOST_DISTORTION
+    ]
+
+
+def most_pixels(params: AugmentParams, width: int, height: int, side: int) -> int:
+    """Return the pixels of the largest crop that `random_crop` may draw."""
+    if params.crops == "resized":
+        return width * height
+    return max(w * h for w, h in sizes(width, height, params.scales, side))
+
+
+def random_crop(
+    params: AugmentParams, width: int, height: int, side: int, rng: np.random.Generator
+) -> Crop:
+    """One crop for all images of a video in a step of training."""
+    if params.crops == "resized":
+        crop = resized_crop(params, width, height, rng)
+        return replace(crop, flip=params.flip and bool(rng.integers(2)))
+    pairs = sizes(width, height, params.scales, side)
+    w, h = pairs[int(rng.integers(len(pairs)))]
+    if params.crops == "random":
+        x, y = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+    else:
+        there = places(int(params.crops), width, height, (w, h))
+        x, y = there[int(rng.integers(len(there)))]
+    return Crop(x, y, w, h, params.flip and bool(rng.integers(2)))
+
+
+def resized_crop(params: AugmentParams, width: int, height: int, rng: np.random.Generator) -> Crop:
+    """Return a crop of random area and aspect ratio, as mmaction2's RandomResizedCrop.
+
+    Of ten candidates the first that lies in the image is taken, anywhere in it; if there is none,
+    the largest square in the middle.
+    """
+    (least, most), (narrow, wide) = params.area, np.log(params.aspect)
+    aspects = np.exp(rng.uniform(narrow, wide, size=_CANDIDATES))
+    areas = rng.uniform(least, most, size=_CANDIDATES) * (width * height)
+    widths = np.round(np.sqrt(areas * aspects)).astype(int).clip(1).tolist()
+    heights = np.round(np.sqrt(areas / aspects)).astype(int).clip(1).tolist()
+    for w, h in zip(widths, heights, strict=True):
+        if w <= width and h <= height:
+            return Crop(int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h)
+    side = min(width, height)
+    return Crop((width - side) // 2, (height - side) // 2, side, side)
+
+
+def crops_of(count: int, width: int, height: int, side: int) -> list[Crop]:
+    """1: the centre, as torchvision rounds it. 5: corners and centre. 10: each mirrored too.
+
+    Parameters
+    ----------
+    count : {1, 5, 10}
+    width, height : int
+        Size of the image that is cut, which validation and tests have scaled to `scaled_size`.
+    side : int
+        Side of the network's input.
+    """
+    if count == 1:
+        x, y = round((width - side) / 2), round((height - side) / 2)
+        return [Crop(x, y, side, side)]
+    five = [Crop(x, y, side, side) for x, y in places(5, width, height, (side, side))]
+    if count == 5:
+        return five
+    return [*five, *(Crop(c.x, c.y, c.width, c.height, True) for c in five)]
+
+
+def centre_of(width: int, height: int, side: int) -> Crop:
+    """Return the crop of validation: the centre of the image after it is scaled."""
+    size = scaled_size(width, height, side)
+    (crop,) = crops_of(1, *size, side)
+    return crop if size == (width, height) else replace(crop, scaled=size)

@@ -1,0 +1,153 @@
+"""Modality + snippet length + store -> what is read and what a network gets of it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from flowpipe.errors import UsageError
+from flowpipe.modality import MODALITIES
+from flowpipe.tsn.data.normalisation import Pixels
+
+
+@dataclass(frozen=True)
+class Input:
+    """How a network sees one modality."""
+
+    modality: str
+    length: int
+    """L, images that a snippet has for the network."""
+    stored: str
+    """Modality that is read."""
+
+    @property
+    def read(self) -> int:
+        """Images read for a snippet: one more where differences are made of them."""
+        return self.length + (self.stored != self.modality)
+
+    @property
+    def channels(self) -> int:
+        """Channels of a snippet as the network gets it."""
+        return MODALITIES[self.modality].channels * self.length
+
+    @property
+    def is_flow(self) -> bool:
+        """Whether the modality is flow: a flip negates x, and the first layer learns faster."""
+        return MODALITIES[self.modality].flows > 0
+
+    def remarks(self, compat: Collection[str]) -> list[str]:
+        """Return what a user has to know of what is read, a line each.
+
+        Stored differences were rounded to bytes, and encoded as the store's codec does.
+        """
+        if self.stored != self.modality or not MODALITIES[self.modality].difference_of:
+            return []
+        lines = [
+            f"{self.modality} is read as the store has it, in bytes; a store without it gives the "
+            "exact differences of its frames"
+        ]
+        if "tsn_pytorch_diff" in compat:
+            lines.append(f"compat tsn_pytorch_diff has no effect on stored {self.modality}")
+        return lines
+
+    def normalised(
+        self,
+        images: Tensor,
+        pixels: Pixels,
+        *,
+        dtype: torch.dtype = torch.float32,
+        frames_as_colours: bool = False,
+    ) -> Tensor:
+        """Values of bytes -> what the network's weights take.
+
+        Parameters
+        ----------
+        images : uint8 (B, S * read, C, H, W)
+        pixels : Pixels
+        dtype : torch.dtype
+            Type of the result: that of float32 values, rounded once.
+        frames_as_colours : bool
+            Repeat tsn-pytorch's mistake: see ``tsn_pytorch_diff`` of `Compat`.
+
+        Returns
+        -------
+        dtype (B, S, channels, H, W)
+            The images of a snippet one after the other: x1, y1, x2, y2 ... of flow.
+        """
+        row = MODALITIES[self.modality]
+        snippets = images.unflatten(1, (-1, self.read))
+        if row.channels == 3 and pixels.bgr:
+            snippets = snippets.flip(3)
+        # Differences of bytes are exact in half precision, the rest is not.
+        differs = self.stored != self.modality and not frames_as_colours
+        snippets = _copy(snippets, dtype if differs else torch.float32)
+        if self.stored != self.modality:
+            if frames_as_colours:
+                snippets = _as_tsn_pytorch_tests(snippets, pixels)
+            snippets = (snippets[:, :, 1:] - snippets[:, :, :-1]).mul_(pixels.difference_scale)
+        elif row.difference_of and row.zero_level is not None:
+            snippets.sub_(row.zero_level).mul_(pixels.difference_scale)
+        elif row.channels == 3:
+            mean, std = (_colour(values, images.device) for values in (pixels.mean, pixels.std))
+            snippets.mul_(pixels.scale).sub_(mean).div_(std)
+        else:
+            if pixels.turned_x:
+                snippets[:, :, :, 0].neg_().add_(255)
+            snippets.mul_(pixels.scale).sub_(pixels.flow_mean).div_(pixels.flow_std)
+        return snippets.flatten(2, 3).to(dtype)
+
+
+@functools.cache
+def _colour(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Return a value for each colour, float32 (1, 1, 1, 3, 1, 1); copied to a device once, because
+    the CPU waits for a GPU with each copy."""
+    return torch.tensor(values, device=device).view(1, 1, 1, -1, 1, 1)
+
+
+def _copy(snippets: Tensor, dtype: torch.dtype) -> Tensor:
+    """Copy uint8 (B, S, read, C, H, W) to another type.
+
+    Several images of a snippet are copied to channels last, (B, S, H, W, read, C) in memory, which
+    is the network's layout. A single image stays in planes: on a CPU that takes half the time, the
+    network's own copy to its layout included.
+    """
+    images = snippets.flatten(0, 1).flatten(1, 2)
+    is_single = snippets.shape[2] == 1
+    layout = torch.contiguous_format if is_single else torch.channels_last
+    copied = images.to(dtype, memory_format=layout)
+    return copied.unflatten(1, snippets.shape[2:4]).unflatten(0, snippets.shape[:2])
+
+
+def _as_tsn_pytorch_tests(frames: Tensor, pixels: Pixels) -> Tensor:
+    """Normalise frames as colours before they are subtracted, as tsn-pytorch's test does."""
+    if pixels.scale == 1:  # of BN-Inception: all frames alike, so that nothing of it is left
+        return frames
+    mean, std = (_colour(values, frames.device) for values in (pixels.mean, pixels.std))
+    first = (frames[:, :, :1] - mean / pixels.scale) / std
+    return torch.cat([first, frames[:, :, 1:] / (2 * std.mean())], 2)
+
+
+def input_of(modality: str, length: int, stored: Collection[str]) -> Input:
+    """Return what to read for a modality from a store that has these.
+
+    Differences that are not stored are made of stored frames.
+
+    Raises
+    ------
+    UsageError
+        If the store has neither.
+    """
+    source = MODALITIES[modality].difference_of
+    if modality in stored:
+        return Input(modality, length, modality)
+    if source in stored:
+        return Input(modality, length, source)
+    wanted = f"{modality} or {source}" if source else modality
+    raise UsageError(
+        f"the store has {', '.join(stored)}, not {wanted}; a store keeps its modalities, so "
+        f"extract the videos to another folder with --modalities {','.join((*stored, modality))}"
+    )

@@ -1,0 +1,49 @@
+"""Samples of training and validation -> the classes that one of them lacks, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from flowpipe.tsn.data.clips import Clip
+from flowpipe.words import agreed, counted, some
+
+Phase = Literal["train", "val"]
+
+
+def lacking_classes(
+    samples: Mapping[Phase, Sequence[Clip]],
+    splits: Mapping[Phase, str],
+    class_names: Sequence[str],
+) -> list[str]:
+    """Return which classes have videos in one split only, a line for each split that lacks some.
+
+    Splits are drawn before videos are decoded, so the only video of a class that was held out may
+    be one that is broken.
+
+    Parameters
+    ----------
+    samples : mapping of phase to sequence of Clip
+    splits : mapping of phase to str
+        Names of the splits that the samples are of.
+    class_names : sequence of str
+    """
+    labels = {phase: {k for one in found for k in one.labels} for phase, found in samples.items()}
+    costs: dict[Phase, str] = {
+        "train": "the network cannot learn",
+        "val": "validation does not measure",
+    }
+    pairs: tuple[tuple[Phase, Phase], ...] = (("train", "val"), ("val", "train"))
+    lines = []
+    for phase, other in pairs:
+        lacking = [class_names[k] for k in sorted(labels[other] - labels[phase])]
+        if lacking:
+            count = len(lacking)
+            lines.append(
+                f"warning: {counted(count, 'class', 'classes')} {agreed(count, 'has', 'have')} no "
+                f"usable video in split {splits[phase]}, so {costs[phase]} "
+                f"{agreed(count, 'it', 'them')}: {some(lacking)}; to divide videos of your own "
+                "anew, run the same flowpipe extract again with another --val-fraction or with "
+                "--list: nothing is decoded again"
+            )
+    return lines

@@ -1,0 +1,149 @@
+"""Numbers of images in stores -> the pixels that crops need of them, packed in one memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+from flowpipe.errors import BackendError
+from flowpipe.modality import MODALITIES
+from flowpipe.store import Store
+from flowpipe.store.compiled_reader import Part
+from flowpipe.tsn.data.crops import Crop
+from flowpipe.tsn.data.limits import FEWER, MORE_SHARED
+from flowpipe.words import byte_size
+
+_ALIGNMENT = 64
+
+
+class Wanted(NamedTuple):
+    """Snippets of a video."""
+
+    store: Store
+    video_id: str
+    size: tuple[int, int]
+    """Height and width of its images, as the store says."""
+    numbers: NDArray[np.int64]
+    """Numbers of the images of each snippet, (S, read): each snippet is one read."""
+    crop: Crop | None = None
+    """Crop whose pixels are wanted; None for whole images."""
+
+    @property
+    def part(self) -> Part:
+        """Rows and columns that are wanted of each image: top, bottom, left, right."""
+        height, width = self.size
+        return self.crop.part(width, height) if self.crop else (0, height, 0, width)
+
+
+class Packed(NamedTuple):
+    """Images of videos, which may differ in size, one video after the other in one memory."""
+
+    memory: Tensor
+    """uint8 (bytes,); seen by the training process too if a worker of a loader made it."""
+    shapes: tuple[tuple[int, int, int, int], ...]
+    """(images, C, H, W) of each video."""
+    interleaved: bool
+    """Whether the C values of a pixel are neighbours; else the rows of the C planes are."""
+
+    def videos(self) -> list[Tensor]:
+        """Return a view of each video: uint8 (images, C, H, W)."""
+        result, at = [], 0
+        for shape in self.shapes:
+            images, channels, height, width = shape
+            there = self.memory[at : at + math.prod(shape)]
+            result.append(
+                there.view(images, height, width, channels).permute(0, 3, 1, 2)
+                if self.interleaved else
+                there.view(images, height, channels, width).permute(0, 2, 1, 3)
+            )  # fmt: skip
+            at += _aligned(math.prod(shape))
+        return result
+
+    def stored(self) -> list[NDArray[np.uint8]]:
+        """Return the same memory as stores decode it: (images, H, W, 3) or (images, H, C * W)."""
+        return [
+            view.permute(0, 2, 3, 1).numpy() if self.interleaved else
+            view.permute(0, 2, 1, 3).flatten(2).numpy()
+            for view in self.videos()
+        ]  # fmt: skip
+
+
+def read_images(modality: str, wanted: Sequence[Wanted]) -> list[Tensor]:
+    """Return the snippets of each video: uint8 (S * read, C, H, W) of the size of its part."""
+    return read_packed(modality, wanted).videos()
+
+
+def read_packed(modality: str, wanted: Sequence[Wanted]) -> Packed:
+    """Decode snippets of some videos into one memory.
+
+    Of each image only its part is decoded and kept, with the pixels that it is stored with.
+
+    Raises
+    ------
+    FormatError
+        If a shard was replaced, cut short or damaged.
+    BackendError
+        If there is no memory that a worker can share.
+    """
+    channels = MODALITIES[modality].channels
+    shapes = []
+    for one in wanted:
+        top, bottom, left, right = one.part
+        shapes.append((one.numbers.size, channels, bottom - top, right - left))
+    memory = _memory(sum(_aligned(math.prod(shape)) for shape in shapes))
+    packed = Packed(memory, tuple(shapes), channels == 3)
+    by_store: dict[Store, list[tuple[Wanted, NDArray[np.uint8]]]] = {}
+    for one, out in zip(wanted, packed.stored(), strict=True):
+        by_store.setdefault(one.store, []).append((one, out))
+    for store, some in by_store.items():
+        _decode(store, modality, some)
+    return packed
+
+
+def _decode(
+    store: Store, modality: str, videos: Sequence[tuple[Wanted, NDArray[np.uint8]]]
+) -> None:
+    """Decode the parts of all images to the memory of their videos."""
+    requests, outs, parts = [], [], []
+    repeated: list[tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.int64]]] = []
+    for one, images in videos:
+        read = one.numbers.shape[1]
+        for k, numbers in enumerate(one.numbers):
+            first, last = int(numbers.min()), int(numbers.max())
+            out = images[k * read : (k + 1) * read]
+            if last - first + 1 != read:  # the last image again, or the first ones after it
+                there = np.empty((last - first + 1, *out.shape[1:]), np.uint8)
+                repeated.append((out, there, numbers - first))
+                out = there
+            requests.append((one.video_id, modality, first, len(out)))
+            outs.append(out)
+            parts.append(one.part)
+    # In a worker of a loader torch has one thread.
+    store.read_into(requests, outs, parts, torch.get_num_threads())
+    for out, there, numbers in repeated:
+        out[...] = there[numbers]
+
+
+def _aligned(count: int) -> int:
+    return -(-count // _ALIGNMENT) * _ALIGNMENT
+
+
+def _memory(count: int) -> Tensor:
+    """uint8 (count,); in a worker of a loader one that the training process sees too."""
+    if get_worker_info() is None:
+        return torch.empty(count, dtype=torch.uint8)
+    try:
+        storage = torch.UntypedStorage._new_shared(count)
+    except RuntimeError as error:
+        raise BackendError(
+            f"a worker cannot get {byte_size(count)} of shared memory: {error}; "
+            f"{MORE_SHARED.format('2g')}, or {FEWER}"
+        ) from error
+    return torch.empty(0, dtype=torch.uint8).set_(storage)

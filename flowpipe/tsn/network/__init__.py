@@ -1,0 +1,1 @@
+"""Batches -> logits: backbone, consensus, and how stored images become a network's input."""

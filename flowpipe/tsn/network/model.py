@@ -1,0 +1,239 @@
+"""Backbone + consensus -> TSN: the network and its parameter groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flowpipe.errors import UsageError
+from flowpipe.tsn.network.backbones import Row
+from flowpipe.tsn.network.consensus import CONSENSUS
+from flowpipe.tsn.recipe import ScheduleParams, StreamParams
+
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+@dataclass(frozen=True)
+class Multiplier:
+    """Multipliers of the learning rate and the weight decay of some weights."""
+
+    lr: float
+    decay: float
+
+
+FIRST_WEIGHT, FIRST_BIAS = Multiplier(1, 1), Multiplier(2, 0)
+FLOW_FIRST_WEIGHT, FLOW_FIRST_BIAS = Multiplier(5, 1), Multiplier(10, 0)
+WEIGHT, BIAS, NORM = Multiplier(1, 1), Multiplier(2, 0), Multiplier(1, 0)
+
+
+class TSN(nn.Module):
+    """Snippets of videos -> scores of classes before any softmax.
+
+    Names are tsn-pytorch's: ``base_model`` and ``new_fc``.
+
+    Parameters
+    ----------
+    backbone : Module
+        (N, channels, H, W) -> (N, features), with three input channels.
+    features : int
+    classes : int
+    channels : int
+        Channels of a snippet: 3 for rgb, 2 L for flow, 3 L for differences.
+    segments : int
+        K of training; a test may have another number.
+    consensus : str
+        A key of `CONSENSUS`.
+    top_k : int
+    dropout : float
+        Dropout of the features of each snippet.
+    partial_bn : bool
+        Freeze statistics, scales and shifts of all batch normalisation but the first.
+    mean_over_colours : bool
+        Whether a first layer of other than three channels has the mean over colours, repeated
+        (cross-modality initialisation), or random weights.
+    classifier_std : float
+        Standard deviation of the classifier's initial weights.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        features: int,
+        classes: int,
+        *,
+        channels: int = 3,
+        segments: int = 3,
+        consensus: str = "average",
+        top_k: int = 3,
+        dropout: float = 0.8,
+        partial_bn: bool = True,
+        mean_over_colours: bool = True,
+        classifier_std: float = 0.001,
+    ) -> None:
+        super().__init__()
+        self.base_model, self.channels, self.partial_bn = backbone, channels, partial_bn
+        if channels != 3:
+            adapt_first_conv(backbone, channels, mean_over_colours)
+        self.dropout = nn.Dropout(dropout)
+        self.new_fc = nn.Linear(features, classes)
+        nn.init.normal_(self.new_fc.weight, 0, classifier_std)
+        nn.init.zeros_(self.new_fc.bias)
+        # The mean of features comes before the classifier; elsewhere it is the mean of scores.
+        self.of_features = consensus == "feature_average"
+        self.consensus = CONSENSUS[consensus](segments, features, top_k)
+        self.to(memory_format=torch.channels_last)
+        self.train()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, K, channels, H, W) -> (B, classes)"""
+        if self.of_features:
+            scores: Tensor = self.new_fc(self.dropout(self._features(x).mean(1)))
+        else:
+            features, logits = self.snippets(x)
+            scores = self.consensus(logits, features)
+        return scores
+
+    def snippets(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, K, channels, H, W) -> features (B, K, D) and logits (B, K, classes)."""
+        features = self._features(x)
+        return features, self.new_fc(self.dropout(features))
+
+    def _features(self, x: Tensor) -> Tensor:
+        # Channels last: oneDNN's and cuDNN's fast layout.
+        images = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        features: Tensor = self.base_model(images)
+        return features.unflatten(0, x.shape[:2])
+
+    def train(self, mode: bool = True) -> TSN:
+        """Batch normalisation that is frozen stays as it is in training."""
+        super().train(mode)
+        if self.partial_bn:
+            for norm in list(norms(self.base_model))[1:]:
+                norm.eval()
+                for weight in norm.parameters():
+                    weight.requires_grad_(False)
+        return self
+
+    def groups(self, params: ScheduleParams, *, is_flow: bool) -> list[dict[str, Any]]:
+        """Return parameter groups for an optimiser, with their own learning rate and decay.
+
+        With `multipliers` ``tsn`` the first layer of a flow network learns faster, biases learn
+        twice as fast and do not decay; with ``uniform`` all weights are alike. The classifier
+        learns `classifier_lr` times as fast. Frozen weights are in no group.
+        """
+        members: dict[Multiplier, list[nn.Parameter]] = {}
+        for weight, multiplier in _multipliers(self, is_flow):
+            if not weight.requires_grad:
+                continue
+            if params.multipliers == "uniform":
+                multiplier = WEIGHT
+            if weight is self.new_fc.weight or weight is self.new_fc.bias:
+                multiplier = replace(multiplier, lr=multiplier.lr * params.classifier_lr)
+            members.setdefault(multiplier, []).append(weight)
+        return [
+            {
+                "params": weights,
+                "lr": params.lr * multiplier.lr,
+                "lr_multiplier": multiplier.lr,
+                "weight_decay": params.weight_decay * multiplier.decay,
+            }
+            for multiplier, weights in members.items()
+        ]
+
+
+def norms(module: nn.Module) -> Iterator[nn.Module]:
+    """Batch normalisation layers in the order of their definition."""
+    return (m for m in module.modules() if isinstance(m, _NORMS))
+
+
+def synchronised(model: TSN, device: str) -> TSN:
+    """Return the network with batch normalisation over all processes, by torch's SyncBatchNorm.
+
+    Weights and their names stay the same.
+
+    Raises
+    ------
+    UsageError
+        If the device is a CPU, for which torch has none.
+    """
+    if device == "cpu":
+        raise UsageError(
+            "sync_bn with several processes needs GPUs, because torch's SyncBatchNorm does not run "
+            "on CPUs: set sync_bn to false, or train in one process"
+        )
+    made: TSN = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    return made
+
+
+def first_conv(module: nn.Module) -> tuple[nn.Module, str, nn.Conv2d]:
+    """The first convolution with its parent and its name there."""
+    for path, found in module.named_modules():
+        if isinstance(found, nn.Conv2d):
+            parent, _, name = path.rpartition(".")
+            return module.get_submodule(parent), name, found
+    raise ValueError(f"{type(module).__name__} has no convolution to take other channels")
+
+
+def adapt_first_conv(module: nn.Module, channels: int, mean_over_colours: bool) -> None:
+    """Give the first convolution another number of input channels.
+
+    Cross-modality initialisation: each has the mean of the weights over the old ones; nothing is
+    rescaled. Else the weights are random, as the layer makes them.
+    """
+    parent, name, old = first_conv(module)
+    options = (old.kernel_size, old.stride, old.padding, old.dilation, 1, old.bias is not None)
+    new = type(old)(channels, old.out_channels, *options)  # type: ignore[arg-type]
+    if mean_over_colours:
+        new.weight.data.copy_(old.weight.data.mean(1, keepdim=True).expand_as(new.weight))
+        if old.bias is not None and new.bias is not None:
+            new.bias.data.copy_(old.bias.data)
+    setattr(parent, name, new)
+
+
+def _multipliers(model: TSN, is_flow: bool) -> Iterator[tuple[nn.Parameter, Multiplier]]:
+    """Every weight once, with its multiplier."""
+    first = first_conv(model.base_model)[2]
+    for module in model.modules():
+        for name, weight in module.named_parameters(recurse=False):
+            bias = name == "bias"
+            if module is first and is_flow:
+                yield weight, FLOW_FIRST_BIAS if bias else FLOW_FIRST_WEIGHT
+            elif module is first:
+                yield weight, FIRST_BIAS if bias else FIRST_WEIGHT
+            elif isinstance(module, _NORMS) or (weight.dim() <= 1 and not bias):
+                yield weight, NORM if module is not model.consensus else WEIGHT
+            else:
+                yield weight, BIAS if bias else WEIGHT
+
+
+def make_model(
+    backbone: nn.Module, row: Row, classes: int, channels: int, stream: StreamParams
+) -> TSN:
+    """Return the network that a stream of a recipe describes."""
+    return TSN(
+        backbone,
+        row.features,
+        classes,
+        channels=channels,
+        segments=stream.segments,
+        consensus=stream.consensus,
+        top_k=stream.top_k,
+        dropout=stream.dropout,
+        partial_bn=stream.partial_bn,
+        mean_over_colours=stream.init == "cross_modality",
+        classifier_std=stream.classifier_std,
+    )
+
+
+def freezes_random_statistics(model: TSN, stream: StreamParams) -> bool:
+    """Return whether batch normalisation keeps the statistics of no data.
+
+    The network's scores then grow with each layer: BN-Inception has a loss of millions.
+    """
+    frozen = stream.partial_bn and any(True for _ in islice(norms(model.base_model), 1, None))
+    return stream.init == "random" and frozen

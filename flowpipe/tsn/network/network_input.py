@@ -1,0 +1,86 @@
+"""Stored images on the device -> what a network takes of them, in training and in testing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from flowpipe.tsn.data.clips import Sample
+from flowpipe.tsn.data.crops import crops_of, scaled_size
+from flowpipe.tsn.data.inputs import Input
+from flowpipe.tsn.data.photometric import jittered
+from flowpipe.tsn.network.augment import Turned, batch_of, cut, placed, scaled
+from flowpipe.tsn.network.backbones import Row
+from flowpipe.tsn.recipe import StreamParams
+
+
+def network_input(
+    images: Iterable[Tensor],
+    samples: Sequence[Sample],
+    input: Input,
+    row: Row,
+    stream: StreamParams,
+    device: str,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """A crop of each video, in training and validation: `dtype` (B, S, channels, side, side).
+
+    `images` are uint8 (S * read, C, h, w) of each video, on any device: the parts that were read.
+    """
+    on_device = (image.to(device, non_blocking=True) for image in images)
+    cut_from = (
+        placed(image, sample.part, sample.size) if sample.crop.scaled else image
+        for image, sample in zip(on_device, samples, strict=True)
+    )
+    turned: Turned = "x" if input.is_flow else "nothing"
+    if input.is_flow and "mmaction2_flip" in stream.compat:
+        turned = "mmaction2"
+    antialias = stream.augment.antialias
+    crops = [sample.crop for sample in samples]
+    made = batch_of(cut_from, crops, row.size, turned=turned, antialias=antialias)
+    for video, sample in zip(made, samples, strict=True):
+        if sample.changes.colours:
+            video.copy_(jittered(video, sample.changes.colours))
+    return input.normalised(made, row.pixels, dtype=dtype)
+
+
+def crops_of_snippets(
+    images: Tensor,
+    count: int,
+    at_once: int,
+    input: Input,
+    row: Row,
+    stream: StreamParams,
+    dtype: torch.dtype = torch.float32,
+) -> Iterator[Tensor]:
+    """Yield `count` crops of one video, in testing, a few at a time.
+
+    Parameters
+    ----------
+    images : uint8 (S * read, C, H, W)
+        Whole images on the device, of any size: they are scaled as in validation.
+    count : {1, 5, 10}
+    at_once : int
+        Most crops of each snippet in a tensor.
+
+    Yields
+    ------
+    `dtype` (S, at_once or fewer, channels, side, side)
+    """
+    turns = input.is_flow and "mmaction2_ten_crop" not in stream.compat
+    turned: Turned = "x" if turns else "nothing"
+    height, width = images.shape[2:]
+    size = scaled_size(width, height, row.size)
+    images = scaled(images, *size, antialias=stream.augment.antialias)
+    crops = crops_of(count, *size, row.size)
+    for first in range(0, count, at_once):
+        by_crop = [
+            input.normalised(
+                cut(images, crop, row.size, turned=turned)[None], row.pixels,
+                frames_as_colours="tsn_pytorch_diff" in stream.compat, dtype=dtype,
+            )[0]
+            for crop in crops[first : first + at_once]
+        ]  # fmt: skip
+        yield torch.stack(by_crop, 1)

@@ -1,0 +1,244 @@
+"""Weights of a trained or published network -> the backbone of a new one, whatever its classes.
+
+The classifier and the consensus of the new network begin anew. Its first layer takes other
+channels where the modality or the snippet length differs.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from flowpipe.errors import FormatError, UsageError
+from flowpipe.modality import MODALITIES
+from flowpipe.tsn.data.inputs import Input
+from flowpipe.tsn.data.normalisation import PIXELS
+from flowpipe.tsn.network.backbones import NETWORKS, Row, of_backbone
+from flowpipe.tsn.network.model import TSN, first_conv
+from flowpipe.tsn.recipe import StreamParams
+from flowpipe.tsn.run_folder import LAST, RunFacts
+from flowpipe.tsn.weights.checkpoints import SYSTEMS, system_of, to_ours
+from flowpipe.tsn.weights.files import WeightFile, Weights, misfit, open_weights, squeezed
+from flowpipe.words import counted
+
+_BACKBONE = "base_model."
+
+
+def begin_with(model: TSN, row: Row, input: Input, stream: StreamParams, path: Path) -> str:
+    """Put the weights of a file or a run into the backbone of a new network.
+
+    Parameters
+    ----------
+    model : TSN
+        Changed in place.
+    row : Row
+        Its backbone.
+    input : Input
+        What the new network sees.
+    stream : StreamParams
+        What it is trained with; ``init`` says what a first layer of another modality begins with.
+    path : Path
+        A run folder or one of its checkpoints; a checkpoint of tsn-pytorch, mmaction or Caffe-TSN;
+        or a file of the backbone's weights, those of ImageNet for example.
+
+    Returns
+    -------
+    str
+        What was taken and what was not, in a line.
+
+    Raises
+    ------
+    FormatError
+        If the weights are not of this backbone.
+    """
+    file = open_weights(path)
+    source = _Source.of(file, row)
+    if file.facts and file.facts.stream.backbone != stream.backbone:
+        raise FormatError(
+            f"{file.path} is a run of {file.facts.stream.backbone}, and this stream trains "
+            f"{stream.backbone}; --set streams.{input.modality}.backbone="
+            f"{file.facts.stream.backbone} changes it"
+        )
+    own = model.base_model.state_dict()
+    values = squeezed(source.values, own)
+    name = _first_weight(model)
+    first, words = None, ""
+    if name in values and values[name].shape[:1] + values[name].shape[2:] == (
+        own[name].shape[:1] + own[name].shape[2:]
+    ):
+        first, words = _first_layer(values[name], source.modality, input, stream.init)
+        values[name] = own[name] if first is None else first
+    if wrong := misfit(own, values):
+        raise FormatError(
+            f"{file.path} does not fit {stream.backbone}: it has {source.words}"
+            f"{_named(values)}; {wrong}"
+        )
+    model.base_model.load_state_dict(values, strict=False)
+    taken = sum(n in values and not n.endswith("num_batches_tracked") for n in own)
+    taken -= first is None
+    return (
+        f"{file.path}: {source.words}; {counted(taken, 'weight')} of the backbone taken, first "
+        f"layer {words}; not taken: {source.rest}{_other_pixels(source, stream, row, input)}"
+    )
+
+
+def run_beside(run: Path, facts: RunFacts) -> Path:
+    """Return the run whose network a new one begins with: that of the recipe's `init_stream`.
+
+    Parameters
+    ----------
+    run : Path
+        Folder of the new run; runs are searched in the folder that it lies in.
+    facts : RunFacts
+        Facts of the new run; the other one has the same split, classes and store's recipe.
+
+    Raises
+    ------
+    UsageError
+        If there is none, or more than one.
+    """
+    modality = facts.stream.init_stream
+    wanted = (modality, facts.split, facts.class_names, facts.recipe_digest)
+    found = []
+    for path in sorted(file.parent for file in run.parent.glob(f"*/{LAST}")):
+        with suppress(FormatError):
+            other = RunFacts.read(path)
+            own = (other.modality, other.split, other.class_names, other.recipe_digest)
+            found += [path] * (own == wanted)
+    if len(found) == 1:
+        return found[0]
+    there = f"{len(found)} lie there: {', '.join(map(str, found))}" if found else "none lies there"
+    raise UsageError(
+        f"the recipe begins {facts.modality} with the trained network of {modality}, split "
+        f"{facts.split}, which is searched beside {run}, and {there}; train it first, give it with "
+        f"--weights RUN, or begin without by --set streams.{facts.modality}.init_stream=''"
+    )
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Weights of a backbone and what is known of where they come from."""
+
+    values: Weights
+    """By the names of the backbone."""
+    words: str
+    """Description of the file for messages."""
+    rest: str
+    """Weights that it holds beside these, in words."""
+    modality: str = ""
+    """Modality that they were trained on; empty where nothing says it."""
+    pixels: str = ""
+    """Input normalisation that they expect, as in `StreamParams`; empty where it is unknown."""
+
+    @classmethod
+    def of(cls, file: WeightFile, row: Row) -> _Source:
+        """Tell whose weights a file has."""
+        system = system_of(file.values)
+        if system is None:
+            values = of_backbone(file.values, row)
+            left = len(file.values) - len(values)
+            rest = f"{counted(left, 'weight')} of the classifier" if left else "nothing"
+            return cls(values, "the weights of a backbone alone", rest)
+        ours = to_ours(file.values)
+        backbone = {
+            name.removeprefix(_BACKBONE): value
+            for name, value in ours.items()
+            if name.startswith(_BACKBONE)
+        }
+        values = of_backbone(backbone, row)
+        rest = "the classifier of ImageNet" if len(values) < len(backbone) else "nothing"
+        if "new_fc.bias" in ours:
+            rest = f"the classifier of {counted(len(ours['new_fc.bias']), 'class', 'classes')}"
+        if any(name.startswith("consensus.") for name in ours):
+            rest += " and the consensus"
+        facts = file.facts
+        if facts:
+            words = f"the weights of a run of {facts.stream.backbone} on {facts.modality}"
+            return cls(values, words, rest, facts.modality, facts.stream.pixels)
+        if file.ours:
+            return cls(values, "the weights of a flowpipe checkpoint", rest)
+        return cls(
+            values, f"weights of {SYSTEMS[system].words}", rest, pixels=SYSTEMS[system].pixels
+        )
+
+
+def _first_weight(model: TSN) -> str:
+    """Name of the weight of the backbone's first convolution."""
+    first = first_conv(model.base_model)[2]
+    return next(n for n, w in model.base_model.named_parameters() if w is first.weight)
+
+
+def _first_layer(
+    weight: Tensor, modality: str, input: Input, init: str
+) -> tuple[Tensor | None, str]:
+    """Return the weights of a first layer for the channels of an input, and words for them.
+
+    None stands for random ones.
+
+    Parameters
+    ----------
+    weight : (outputs, channels, rows, columns)
+    modality : str
+        What the weights were trained on; empty where that is unknown.
+    input : Input
+    init : str
+        As in `StreamParams`.
+    """
+    channels, each = weight.shape[1], MODALITIES[input.modality].channels
+    came = modality or _guessed(channels, input)
+    same = came == input.modality or (input.is_flow and MODALITIES[came].flows > 0)
+    same = same or channels == input.channels == 3
+    if same and channels == input.channels:
+        return weight, "kept"
+    if same:
+        # A snippet of equal images makes what it made before.
+        old, new = channels // each, input.length
+        mean = weight.unflatten(1, (old, each)).mean(1) * (old / new)
+        words = f"the mean over {counted(old, 'image')}, for {counted(new, 'image')}"
+        return mean.repeat(1, new, 1, 1), words
+    if init == "cross_modality":
+        mean = weight.mean(1, keepdim=True).expand(-1, input.channels, -1, -1).contiguous()
+        wanted = counted(input.channels, "channel")
+        return mean, f"the mean over {counted(channels, 'channel')}, for {wanted}"
+    return None, (
+        f"random, as init is {init} (--set streams.{input.modality}.init=cross_modality takes the "
+        f"mean over its {counted(channels, 'channel')})"
+    )
+
+
+def _guessed(channels: int, input: Input) -> str:
+    """Return the modality of weights of which only the channels are known."""
+    row = MODALITIES[input.modality]
+    if channels == 3:
+        return "rgb"
+    if row.zero_level is not None and channels % row.channels == 0:
+        return input.modality
+    return "rgb_diff" if channels % 2 else "flow"
+
+
+def _other_pixels(source: _Source, stream: StreamParams, row: Row, input: Input) -> str:
+    """Return a warning where the weights expect another input normalisation."""
+    name, own = source.pixels, NETWORKS.get(stream.backbone)
+    if source.modality not in ("", input.modality) or not name or own is None:
+        return ""
+    images = torch.arange(0, 256, 51, dtype=torch.uint8).view(1, -1, 1, 1, 1)
+    images = images.expand(-1, -1, MODALITIES[input.modality].channels, -1, -1)
+    alone = Input(input.modality, 1, input.modality)
+    pixels = own.pixels if name == "backbone" else PIXELS[name]
+    expected, here = alone.normalised(images, pixels), alone.normalised(images, row.pixels)
+    return "" if torch.allclose(expected, here, atol=1e-3) else f"; they expect --pixels {name}"
+
+
+def _named(values: Weights) -> str:
+    """Return the known network that has these names, in words; empty if none has."""
+    for name, row in NETWORKS.items():
+        with torch.device("meta"):
+            own = row.build().state_dict()
+        known = {n for n in own if not n.endswith("num_batches_tracked")}
+        if known <= values.keys():
+            return f" with the names of {name}"
+    return ""

@@ -1,0 +1,147 @@
+"""A video in a store + trained runs -> its classes, and its time line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.errors import UsageError
+from flowpipe.evaluation import sigmoid, softmax
+from flowpipe.store import open_store
+from flowpipe.tsn.data.sampling import RULES
+from flowpipe.tsn.device import keep_freed_memory
+from flowpipe.tsn.recipe import TestParams
+from flowpipe.tsn.run_folder import RunFacts
+from flowpipe.tsn.testing.pooling import Pooling
+from flowpipe.tsn.testing.scorer import Network
+from flowpipe.tsn.testing.test import snippets_of
+
+
+@dataclass(frozen=True)
+class FusedRun:
+    """Run, store and weight of one network of a prediction."""
+
+    run: Path
+    store: Path
+    """Store that has the video, extracted as the run's own videos were."""
+    weight: float
+    """Weight of its scores in the sum."""
+    params: TestParams
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Classes of a video by all networks together."""
+
+    class_names: tuple[str, ...]
+    probabilities: NDArray[np.float64]
+    """(C,), the softmax of the weighted sum of scores; the sigmoid if all networks were trained
+    class by class (``bce``)."""
+    of_runs: tuple[NDArray[np.float64], ...]
+    """Probabilities by each network alone, (C,)."""
+    times_s: NDArray[np.float64]
+    """Start times of the snippets, seconds, (S,)."""
+    by_snippet: NDArray[np.float64]
+    """Probabilities of each snippet, (S, C)."""
+    end_s: float
+    """Time of the video's last image, seconds."""
+
+    def top(self, count: int) -> list[int]:
+        """Return the classes of the highest probabilities, the highest first."""
+        order: list[int] = np.argsort(-self.probabilities, kind="stable")[:count].tolist()
+        return order
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Consecutive snippets of one likeliest class."""
+
+    start_s: float
+    end_s: float
+    label: int | None
+    """Class; None where none is likely enough."""
+    probability: float
+    """The mean of its snippets; of the likeliest class where that is not likely enough."""
+
+
+def same_classes(runs: Sequence[Path]) -> list[RunFacts]:
+    """Return the facts of the runs, in order; UsageError unless all have the same classes."""
+    facts = [RunFacts.read(run) for run in runs]
+    for run, one in zip(runs, facts, strict=True):
+        if one.class_names != facts[0].class_names:
+            raise UsageError(
+                f"{run} knows other classes ({len(one.class_names)}) than {runs[0]} "
+                f"({len(facts[0].class_names)}): their scores cannot be added"
+            )
+    return facts
+
+
+def predict(
+    video_id: str,
+    fused_runs: Sequence[FusedRun],
+    device: str,
+    checkpoint: str,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Prediction:
+    """Classify one video of a store, or of several that have it.
+
+    `progress` is told how many networks are done, and how many there are.
+
+    Raises
+    ------
+    UsageError
+        If the runs know different classes, or the video has no image that one of them reads.
+    """
+    if device == "cpu":
+        keep_freed_memory()
+    facts = same_classes([one.run for one in fused_runs])
+    totals, timed, ends = [], [], []
+    for number, one in enumerate(fused_runs):
+        progress(number, len(fused_runs))
+        network, store = Network(one.run, checkpoint, device), open_store(one.store)
+        if not store.videos[video_id].images[network.input.stored]:
+            raise UsageError(f"{video_id} is too short: it has no image of {network.input.stored}")
+        pooling = Pooling(one.params, network.facts.stream, network.model.consensus)
+        rule = RULES[network.facts.stream.sampling]
+        times_s, scored = snippets_of(network, store, video_id, one.params, rule)
+        totals.append(pooling(scored))
+        by_time = np.argsort(times_s, kind="stable")  # ranges of dense sampling overlap
+        timed.append((times_s[by_time], one.weight * scored.scores.mean(1)[by_time]))
+        ends.append(float(store.pts_s(video_id)[-1]))
+    # Streams may differ by an image and so, at a rate, by a snippet at the end.
+    count = min(len(times_s) for times_s, _ in timed)
+    by_class = all(one.stream.loss.name == "bce" for one in facts)
+    likely = sigmoid if by_class else softmax
+    return Prediction(
+        facts[0].class_names,
+        likely(np.sum([k.weight * own for k, own in zip(fused_runs, totals, strict=True)], axis=0)),
+        tuple(map(likely, totals)),
+        timed[0][0][:count],
+        likely(np.sum([scores[:count] for _, scores in timed], axis=0)),
+        max(ends),
+    )
+
+
+def time_line(prediction: Prediction, least: float) -> list[Interval]:
+    """Return the time line: consecutive snippets whose likeliest class is the same.
+
+    Snippets whose highest probability is below `least` have no class.
+    """
+    times_s, by_snippet = prediction.times_s, prediction.by_snippet
+    ends_s = np.append(times_s[1:], max(prediction.end_s, times_s[-1]))
+    best = by_snippet.argmax(1)
+    likely = by_snippet.max(1)
+    said = [int(k) if p >= least else None for k, p in zip(best, likely, strict=True)]
+    found, first = [], 0
+    for k in range(1, len(said) + 1):
+        if k == len(said) or said[k] != said[first]:
+            probability = float(likely[first:k].mean())
+            found.append(
+                Interval(float(times_s[first]), float(ends_s[k - 1]), said[first], probability)
+            )
+            first = k
+    return found

@@ -1,0 +1,201 @@
+"""Store + trained run -> scores of every test video: many snippets, many crops, one mean."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.errors import FlowpipeError, UsageError
+from flowpipe.evaluation.ground_truth import ALL
+from flowpipe.params import plain
+from flowpipe.splits import split_names, test_split
+from flowpipe.store import Store, open_store
+from flowpipe.tsn.data.sampling import RULES, Rule
+from flowpipe.tsn.device import choose_kernels, keep_freed_memory
+from flowpipe.tsn.distributed import placed
+from flowpipe.tsn.recipe import Sampling, TestParams
+from flowpipe.tsn.run_folder import LAST, RunFacts
+from flowpipe.tsn.testing import mtwi
+from flowpipe.tsn.testing.partial_scores import Finished, partial_of
+from flowpipe.tsn.testing.pooling import Pooling
+from flowpipe.tsn.testing.scorer import Network, SnippetScores
+from flowpipe.words import counted
+
+_POLL_S = 0.2
+"""Seconds between looks for the scores of the other processes."""
+
+
+@dataclass(frozen=True)
+class TestJob:
+    """Run, store and options of a test."""
+
+    store: Path
+    run: Path
+    split: str = ""
+    """Split to test; empty for the one that `test_split` chooses by the number of the run's."""
+    params: TestParams | None = None
+    """Parameters of the test; None for those of the run's recipe."""
+    checkpoint: str = LAST
+    device: str = "cpu"
+    sampling: Sampling | None = None
+    """Sampling strategy; None for the run's."""
+    amp: str = "off"
+    """Key of `AMP`: precision of the network's arithmetic."""
+    out: Path | None = None
+    """File that the scores are written to; by it a test resumes, see `Finished`."""
+
+
+@dataclass(frozen=True)
+class Tested:
+    """Scores of the videos of a split."""
+
+    video_ids: tuple[str, ...]
+    scores: NDArray[np.float64]
+    """(N, C), before any softmax."""
+    facts: RunFacts
+    pooling: Pooling
+    settings: Mapping[str, Any]
+    """JSON values that decide the scores: the facts of the run and of the test."""
+    computed: int
+    """Number of videos that were not finished before."""
+
+
+def test(
+    job: TestJob,
+    progress: Callable[[int, int], None],
+    tell: Callable[[str], None] = lambda line: None,
+) -> Tested | None:
+    """Score all videos of a split that have images.
+
+    Crops are pooled, then snippets: see `Pooling`. The processes of `launch` or torchrun share the
+    videos; a file beside `job.out` brings their scores together. Videos whose scores are in
+    `job.out` are not scored again.
+
+    Parameters
+    ----------
+    job : TestJob
+    progress : callable
+        Told how many videos are finished, by all processes, and how many there are.
+    tell : callable
+        Told in a line what was finished before.
+
+    Returns
+    -------
+    Tested or None
+        None in all processes but the first.
+
+    Raises
+    ------
+    UsageError
+        If the store lacks the modality, the split or the classes, or `job.out` has the scores of
+        another test.
+    FlowpipeError
+        If the scores of a video are not finite.
+    """
+    if job.device == "cpu":
+        keep_freed_memory()
+    here = placed(job.device)
+    if here.world > 1 and job.out is None:
+        raise UsageError("several processes share a test through a file: out is missing")
+    network, store = Network(job.run, job.checkpoint, here.device, job.amp), open_store(job.store)
+    facts, params = network.facts, job.params or network.facts.test
+    if job.sampling:
+        facts = replace(facts, stream=replace(facts.stream, sampling=job.sampling))
+    facts = replace(facts, test=params)
+    if store.header.class_names != facts.class_names:
+        raise UsageError(
+            f"{job.store} has other classes ({len(store.header.class_names)}) than {job.run} was "
+            f"trained for ({len(facts.class_names)})"
+        )
+    if facts.stored not in store.modalities:
+        raise UsageError(f"{job.store} has no {facts.stored}, which {job.run} looks at")
+    split = job.split or test_split(split_names(store.videos.values()), facts.split)
+    videos = [
+        video_id
+        for video_id, video in store.videos.items()
+        if (split == ALL or split in video.splits) and video.images[facts.stored] > 0
+    ]
+    if not videos:
+        raise UsageError(f"{job.store} has no videos of split {split}")
+    if params.protocol == "dense":  # else batches have many sizes, and cuDNN would measure each
+        choose_kernels(here.device, deterministic=False)
+    for line in network.input.remarks(facts.stream.compat) if here.is_first else ():
+        tell(line)
+    rule = RULES[facts.stream.sampling]
+    pooling = Pooling(params, facts.stream, network.model.consensus)
+    starts = {key: starts_of(network, store, key, params, rule) for key in videos}
+    settings = {
+        **plain(facts), "split_name": split, "consensus": pooling.facts(), "amp": job.amp,
+        "store": str(job.store), "store_digest": store.header.recipe_digest,
+        "network": network.digest,
+    }  # fmt: skip
+    with Finished(job.out, settings) as finished:
+        # Longest first, so that each process gets as much; the same share on every start.
+        share = sorted(videos, key=lambda key: -len(starts[key]))[here.rank :: here.world]
+        left = [key for key in share if key not in finished.scores]
+        computed = len(starts.keys() - finished.scores)
+        if here.is_first and computed < len(videos):
+            tell(_resumed_words(job.out, finished, starts.keys()))
+        wanted = ((key, starts[key]) for key in left)
+        scored = network.score_videos(store, wanted, int(params.crops), rule.tail)
+        for key, of_snippets in zip(left, scored, strict=True):
+            finished.add(key, _finite(pooling(of_snippets), key, job.amp))
+            if here.is_first:
+                finished.update()
+                progress(len(finished.scores.keys() & starts), len(videos))
+        if not here.is_first:
+            if starts.keys() <= finished.written:  # the first process has come to its end
+                finished.delete()
+            return None
+        while missing := starts.keys() - finished.scores:
+            progress(len(videos) - len(missing), len(videos))
+            time.sleep(_POLL_S)
+            finished.update()
+        scores = np.stack([finished.scores[key] for key in videos])
+    return Tested(tuple(videos), scores, facts, pooling, settings, computed)
+
+
+def _resumed_words(out: Path | None, finished: Finished, wanted: Collection[str]) -> str:
+    """Return the line that says what a test that resumes has."""
+    of = counted(len(wanted), "video")
+    if finished.written.issuperset(wanted):
+        return f"{out} has the scores of {of} already: there is nothing to compute"
+    path = out if out and finished.written else out and partial_of(out)
+    return f"going on: {path} has {len(finished.scores.keys() & set(wanted))} of {of}"
+
+
+def _finite(scores: NDArray[np.float64], video_id: str, amp: str) -> NDArray[np.float64]:
+    """Return scores; FlowpipeError if one of them is infinite or not a number."""
+    if np.isfinite(scores).all():
+        return scores
+    hint = "try --amp bf16 or off" if amp == "fp16" else "did the training diverge?"
+    raise FlowpipeError(f"the scores of {video_id} are not finite; {hint}")
+
+
+def starts_of(
+    network: Network, store: Store, video_id: str, params: TestParams, rule: Rule
+) -> NDArray[np.int64]:
+    """Return the first image of each snippet of a video, (S,).
+
+    ``dense``: `params.snippets` of them, evenly; ``mtwi``: at a rate by time.
+    """
+    count = store.videos[video_id].images[network.input.stored]
+    if params.protocol == "dense":
+        return rule.test(count, params.snippets, network.input.read)
+    return mtwi.starts_at(store.pts_s(video_id)[:count], params.rate_hz)
+
+
+def snippets_of(
+    network: Network, store: Store, video_id: str, params: TestParams, rule: Rule
+) -> tuple[NDArray[np.float64], SnippetScores]:
+    """Return the start times of the snippets of a video, seconds (S,), and their scores."""
+    starts = starts_of(network, store, video_id, params, rule)
+    scored = network.snippet_scores(store, video_id, starts, int(params.crops), rule.tail)
+    count = store.videos[video_id].images[network.input.stored]
+    return store.pts_s(video_id)[np.clip(starts, 0, count - 1)], scored

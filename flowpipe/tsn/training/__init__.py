@@ -1,0 +1,1 @@
+"""Store + recipe -> a trained network in a run folder."""

@@ -1,0 +1,106 @@
+"""Rows of a training log -> TensorBoard's events, and a picture of the curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flowpipe.atomic import whole_file
+from flowpipe.errors import BackendError
+
+PICTURE, EVENTS = "curve.png", "tensorboard"
+_TAGS = {
+    "train_loss": "loss/training", "val_loss": "loss/validation",
+    "train_accuracy": "accuracy/training", "val_accuracy": "accuracy/validation",
+    "val_map": "map/validation", "lr": "schedule/lr", "snippets_per_s": "speed/snippets_per_s",
+    "stall_share": "speed/stall_share", "peak_memory_mb": "memory/peak_mb",
+}  # fmt: skip
+_STEP_TAGS = {
+    "loss": "step/loss", "accuracy": "step/accuracy", "top5": "step/top5", "lr": "step/lr",
+    "gradient_norm": "step/gradient_norm",
+}  # fmt: skip
+
+
+class Board:
+    """Writes what TensorBoard shows: points of epochs and of steps.
+
+    Parameters
+    ----------
+    run : Path
+        Folder of the run.
+    step : int
+        Where the run goes on; what was written of later steps is void.
+
+    Raises
+    ------
+    BackendError
+        If tensorboard is not installed.
+    """
+
+    def __init__(self, run: Path, step: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise BackendError(
+                f"--tensorboard needs tensorboard: pip install tensorboard ({error})"
+            ) from error
+        self._writer: Any = SummaryWriter(str(run / EVENTS), purge_step=step + 1)
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Write the row of an epoch."""
+        self._enter(row, _TAGS)
+        self._writer.flush()
+
+    def write_steps(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write the rows of steps."""
+        for row in rows:
+            self._enter(row, _STEP_TAGS)
+
+    def _enter(self, row: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+        for name, tag in tags.items():
+            if name in row:
+                self._writer.add_scalar(tag, row[name], row["step"])
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def draw(run: Path, rows: Sequence[Mapping[str, Any]], title: str, by_steps: bool = True) -> Path:
+    """Draw loss and accuracy over the epochs into the run's folder.
+
+    Gray lines mark the epochs in which the learning rate was lowered, if it is lowered in steps.
+
+    Raises
+    ------
+    BackendError
+        If matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure  # no pyplot: it keeps figures, and looks for a screen
+        from matplotlib.ticker import MaxNLocator
+    except ImportError as error:
+        raise BackendError("curve.png needs matplotlib: pip install matplotlib") from error
+    figure = Figure((10, 4), layout="constrained")
+    figure.suptitle(title)
+    for axes, kind in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for half, name, style in (("training", "train", ".-"), ("validation", "val", "o-")):
+            points = [(r["epoch"], r[f"{name}_{kind}"]) for r in rows if f"{name}_{kind}" in r]
+            if points:
+                axes.plot(*zip(*points, strict=True), style, label=half, markersize=4)
+        drops = [a["epoch"] for a, b in zip(rows, rows[1:], strict=False) if b["lr"] < a["lr"]]
+        for k, epoch in enumerate(drops if by_steps else []):
+            label = "" if k else "learning rate lowered"
+            axes.axvline(epoch, color="0.8", zorder=0, label=label)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(kind)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.margins(x=0.03, y=0.08)
+        axes.legend(frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylim(bottom=0)
+    figure.axes[1].set_ylim(0, 1.02)
+    path = run / PICTURE
+    with whole_file(path, "picture") as draft:
+        figure.savefig(draft, format="png", dpi=120)
+    return path

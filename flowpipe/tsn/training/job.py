@@ -1,0 +1,45 @@
+"""TrainJob: the data, the folder and the options of a training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowpipe.tsn.recipe import TrainRecipe
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """Data, folder and options of a training."""
+
+    store: Path
+    run: Path
+    recipe: TrainRecipe
+    modality: str
+    split: int = 1
+    device: str = "cpu"
+    workers: int = 2
+    seed: int = 1
+    amp: str = "off"
+    """``bf16`` or ``fp16``: automatic mixed precision."""
+    accumulate: int = 1
+    """Gradient accumulation steps: parts in which a batch is computed, to save memory. The gradient
+    is that of the whole batch, except that dropout is drawn for each part and that batch
+    normalisation that is not frozen takes the statistics of each part, as in several processes."""
+    weights: Path | None = None
+    """Run, or file of weights, whose backbone a new run begins with; see `begin_with`."""
+    validate_every: int = 5
+    """Epochs between validations; the last epoch is always validated."""
+    save_s: float = 600.0
+    """Seconds between checkpoints inside an epoch."""
+    keep_every: int = 0
+    """Epochs between checkpoints that are kept, ``epoch-010.pt``; 0 keeps none."""
+    log_every: int = 20
+    """Steps between the lines that are told, and between readings of the device's figures."""
+    deterministic: bool = False
+    """Whether a GPU is to use kernels that repeat their results; a CPU does anyway."""
+    compile: bool = False
+    """Whether torch.compile makes kernels for the network."""
+    tensorboard: bool = False
+    also: tuple[Path, ...] = ()
+    """Other stores of the same classes, all labelled videos of which are trained on too."""

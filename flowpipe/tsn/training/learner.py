@@ -1,0 +1,219 @@
+"""Batches -> steps of a network: loss, gradient, optimiser; in one process of several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flowpipe.evaluation.ranking import mean_average_precision
+from flowpipe.tsn.data.clips import Batch
+from flowpipe.tsn.data.inputs import Input
+from flowpipe.tsn.data.photometric import mixed
+from flowpipe.tsn.distributed import Processes
+from flowpipe.tsn.network.backbones import Row
+from flowpipe.tsn.network.model import TSN, synchronised
+from flowpipe.tsn.network.network_input import network_input
+from flowpipe.tsn.recipe import StreamParams
+from flowpipe.tsn.training.averaging import Average
+from flowpipe.tsn.training.epoch import MEASURED, Sums
+from flowpipe.tsn.training.losses import hits, loss_of, targets_of
+from flowpipe.tsn.training.optimisers import optimiser_of
+
+AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+_VALIDATED_AT_ONCE = 16
+"""Videos that validation computes together."""
+
+
+class Learner:
+    """A network with its optimiser: all that the next step depends on except the batch."""
+
+    def __init__(
+        self,
+        model: TSN,
+        input: Input,
+        row: Row,
+        stream: StreamParams,
+        processes: Processes,
+        *,
+        amp: str = "off",
+        accumulate: int = 1,
+        compile: bool = False,
+    ) -> None:
+        self.input, self.row, self.stream, self.processes = input, row, stream, processes
+        if stream.sync_bn and processes.world > 1:
+            model = synchronised(model, processes.device)
+        self.model: TSN = model.to(processes.device)
+        schedule = stream.schedule
+        self.average = Average(self.model, schedule.ema) if schedule.ema else None
+        groups = model.groups(schedule, is_flow=input.is_flow)
+        # One kernel for all weights of a GPU; on a CPU it would round otherwise than the default.
+        fused = {"fused": True} if processes.device != "cpu" else {}
+        self.optimiser = optimiser_of(groups, schedule, **fused)
+        if compile:
+            self.model.compile()
+        self.parallel: Any = processes.parallel(self.model)
+        self._kind = processes.device.partition(":")[0]
+        self.scaler = torch.amp.GradScaler(self._kind, enabled=amp == "fp16")
+        self._trained = [w for group in self.optimiser.param_groups for w in group["params"]]
+        self._amp, self._accumulate = AMP[amp], accumulate
+
+    def step(self, batch: Batch, size: int) -> Tensor:
+        """Run one step of the optimiser.
+
+        The gradient is that of the mean loss over the `size` videos of the global batch, however
+        they are shared among processes and cut into parts.
+
+        Returns
+        -------
+        float64 (MEASURED + 1,) on the device
+            Of this process' share the sum of the losses and the numbers of correct top-1 and top-5
+            classes; the L2 norm of the gradient before clipping. Nothing waits for the device.
+        """
+        self.optimiser.zero_grad(set_to_none=True)
+        measured = torch.zeros(MEASURED, dtype=torch.float64, device=self.processes.device)
+        count = len(batch)
+        cuts = [k * count // self._accumulate for k in range(self._accumulate + 1)]
+        parts = [(a, b) for a, b in zip(cuts, cuts[1:], strict=False) if a < b]
+        for number, (start, stop) in enumerate(parts):
+            last = number == len(parts) - 1
+            with nullcontext() if last or self.processes.world == 1 else self.parallel.no_sync():
+                logits, labels = self._forward(self.parallel, batch, start, stop)
+                losses = loss_of(logits, labels, self.stream.loss)
+                # DDP takes the mean over processes of what each one computes.
+                self.scaler.scale(losses * self.processes.world / size).backward()
+            measured += measure(losses, logits, labels)
+        self.scaler.unscale_(self.optimiser)
+        norm = self._clip()
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        if self.average:
+            self.average.update()
+        return torch.cat([measured, norm.double()[None]])
+
+    def _clip(self) -> Tensor:
+        """Clip the gradient as the recipe says; return its L2 norm before."""
+        limit = self.stream.schedule.clip_gradient
+        if limit:
+            return nn.utils.clip_grad_norm_(self._trained, limit)
+        return nn.utils.get_total_norm([w.grad for w in self._trained if w.grad is not None])
+
+    @torch.no_grad()
+    def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """Return the figures of the validation; the network is left in evaluation mode.
+
+        Returns
+        -------
+        dict
+            `Sums.means` over the videos of all processes, and ``map``, the mean average precision,
+            where each class has a loss of its own.
+        """
+        self.model.eval()
+        network = self.validated.eval()
+        # Each process has statistics of its own; the checkpoint has the first one's.
+        self.processes.share(self.model.buffers())
+        if self.average:
+            self.processes.share(network.buffers())
+        plain = replace(self.stream.loss, label_smoothing=0.0)
+        measured = torch.zeros(MEASURED, dtype=torch.float64, device=self.processes.device)
+        none = torch.empty(0, self.model.new_fc.out_features)
+        videos, scores, positives = 0, [none], [none]
+        for batch in batches:
+            videos += len(batch)
+            for start in range(0, len(batch), _VALIDATED_AT_ONCE):
+                # Not through DDP: processes may have different numbers of videos.
+                stop = start + _VALIDATED_AT_ONCE
+                logits, labels = self._forward(network, batch, start, stop)
+                losses = loss_of(logits, labels, plain)
+                measured += measure(losses, logits, labels)
+                if plain.name == "bce":
+                    scores.append(logits.cpu())
+                    positives.append(labels.cpu())
+        sums = Sums(*self.processes.total(*measured.tolist(), float(videos)))
+        figures = sums.means()
+        if plain.name == "bce":
+            together = (self.processes.gather_rows(torch.cat(own)) for own in (scores, positives))
+            ranked, labelled = (table.numpy() for table in together)
+            figures["map"] = mean_average_precision(ranked, labelled > 0)
+        return figures
+
+    @property
+    def validated(self) -> nn.Module:
+        """Network that validation measures: the averaged weights if the recipe has `ema`."""
+        return self.average.network if self.average else self.model
+
+    def state(self) -> dict[str, Any]:
+        """Return the contents of a checkpoint; all processes call this together."""
+        return {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "random": self._random(),
+            **({"average": self.average.state()} if self.average else {}),
+        }
+
+    def restore(self, values: Mapping[str, Any]) -> None:
+        """Continue from what `state` returned."""
+        self.model.load_state_dict(values["model"])
+        self.optimiser.load_state_dict(values["optimiser"])
+        if values["scaler"]:  # empty unless the run trained in fp16 so far
+            self.scaler.load_state_dict(values["scaler"])
+        if self.average:
+            self.average.restore(values["average"])
+        if len(values["random"]) == self.processes.world:
+            own = values["random"][self.processes.rank]
+            if self.processes.device == "cpu":
+                torch.set_rng_state(own)
+            else:
+                torch.cuda.set_rng_state(own, self.processes.device)
+
+    def inputs(self, batch: Batch, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Return what the network takes of some videos of a batch, and their targets.
+
+        Returns
+        -------
+        x : float32, or half precision, (stop - start, segments, channels, side, side)
+        targets : int64 (stop - start,) or float32 (stop - start, classes)
+            See `targets_of`.
+        """
+        device, behind = self.processes.device, min(stop, len(batch)) + batch.mixes
+        # The network rounds mixtures: rounded before and after they would be less exact.
+        dtype = self._amp if self._amp and not batch.mixes else torch.float32
+        x = network_input(
+            batch.images[start:behind], batch.samples[start:behind], self.input, self.row,
+            self.stream, device, dtype,
+        )  # fmt: skip
+        labels = batch.labels[start:behind].to(device, non_blocking=True)
+        as_weights = batch.mixes or self.stream.loss.name == "bce"
+        targets = targets_of(labels, self.model.new_fc.out_features, as_weights=as_weights)
+        if batch.mixes:
+            mixing = batch.samples[start : behind - 1]
+            shares = torch.tensor([sample.changes.share for sample in mixing])
+            x, targets = mixed(x, shares), mixed(targets, shares)
+        return x, targets
+
+    def _forward(
+        self, network: nn.Module, batch: Batch, start: int, stop: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return logits, in single precision, and targets of some videos of a batch."""
+        x, targets = self.inputs(batch, start, stop)
+        with torch.autocast(self._kind, self._amp) if self._amp else nullcontext():
+            logits = network(x)
+        return logits.float(), targets
+
+    def _random(self) -> list[Tensor]:
+        """Return the state of the random generator of every process, uint8."""
+        cuda = self.processes.device != "cpu"
+        own = torch.cuda.get_rng_state(self.processes.device) if cuda else torch.get_rng_state()
+        return self.processes.gather(own)
+
+
+def measure(loss: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
+    """Return loss, correct top-1 and correct top-5 as float64 (MEASURED,), on the device."""
+    logits = logits.detach()
+    figures = (loss.detach(), hits(logits, targets), hits(logits, targets, 5))
+    return torch.stack([figure.double() for figure in figures])

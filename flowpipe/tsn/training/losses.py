@@ -1,0 +1,69 @@
+"""Logits + targets of some videos -> their loss, and how many of them are right.
+
+Targets are class numbers, int64 (B,), or weights of the classes, float (B, C): several labels of a
+video, or a mixture of two videos.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from flowpipe.tsn.recipe import LossParams
+
+
+def targets_of(labels: Tensor, classes: int, *, as_weights: bool) -> Tensor:
+    """Return the targets of some videos.
+
+    Parameters
+    ----------
+    labels : int64 (B, most labels of a video)
+        -1 where a video has fewer.
+    classes : int
+    as_weights : bool
+        Whether to return weights of the classes, which ``bce`` and mixtures need.
+
+    Returns
+    -------
+    int64 (B,), or float32 (B, classes), 1 for each label
+    """
+    if not as_weights:
+        return labels[:, 0]
+    # What is no label goes into a column behind the classes, which is left out.
+    weights = torch.zeros(len(labels), classes + 1, device=labels.device)
+    return weights.scatter_(1, labels % (classes + 1), 1.0)[:, :classes]
+
+
+def loss_of(logits: Tensor, targets: Tensor, params: LossParams) -> Tensor:
+    """Return the sum of the losses of some videos.
+
+    Parameters
+    ----------
+    logits : float (B, C)
+    targets : int64 (B,) or float (B, C)
+        ``bce`` takes the latter only.
+    params : LossParams
+
+    Returns
+    -------
+    float ()
+        The loss of a video under ``bce`` is the sum over the classes, so that the gradient of a
+        logit is as large as under ``cross_entropy`` and the same learning rates serve.
+    """
+    if params.name == "bce":
+        return functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
+    return functional.cross_entropy(
+        logits, targets, reduction="sum", label_smoothing=params.label_smoothing
+    )
+
+
+def hits(logits: Tensor, targets: Tensor, k: int = 1) -> Tensor:
+    """Return the number of videos with a label among their `k` highest classes, a scalar.
+
+    A mixture of two videos counts by the weights of the labels that are among them.
+    """
+    highest = logits.topk(min(k, logits.shape[1]), 1).indices if k > 1 else logits.argmax(1, True)
+    if targets.dim() == 1:
+        return (highest == targets[:, None]).any(1).sum()
+    return targets.gather(1, highest).sum(1).clamp(max=1).sum()

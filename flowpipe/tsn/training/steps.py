@@ -1,0 +1,131 @@
+"""Steps -> their figures: left on the device while it works, read many at once, logged by step."""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowpipe.atomic import errors_of_writing, write_whole
+from flowpipe.tsn.distributed import Processes
+from flowpipe.tsn.training.epoch import MEASURED, Sums
+
+STEP_LOG = "steps.csv"
+COLUMNS = (
+    "step", "epoch", "lr", "loss", "accuracy", "top5", "gradient_norm", "seconds", "stalled_s",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step that this process has begun; the device may still be computing it."""
+
+    number: int
+    """Steps of the run, this one included."""
+    epoch: int
+    """Number of the epoch, from 1."""
+    lr: float
+    videos: int
+    """Videos of this process."""
+    seconds: float
+    stalled_s: float
+    """Time waited for data."""
+    figures: Tensor
+    """Result of `Learner.step`, float64 (MEASURED + 1,) on the device."""
+
+
+class UnreadSteps:
+    """Steps whose figures are still on the device.
+
+    Reading a figure makes the CPU wait for the device; so they are read many at once.
+    """
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+        self._steps: list[Step] = []
+
+    def add(self, step: Step) -> None:
+        """Remember a step."""
+        self._steps.append(step)
+
+    def read(self) -> list[tuple[Step, Sums]]:
+        """Return the steps since the last reading, with the sums over all processes.
+
+        All processes read after the same step.
+        """
+        steps, self._steps = self._steps, []
+        if not steps:
+            return []
+        began = time.monotonic()
+        figures = torch.stack([step.figures for step in steps]).tolist()
+        waited_s = time.monotonic() - began  # for what the device had yet to compute
+        own = [
+            [*line[:MEASURED], step.videos, step.seconds + waited_s / len(steps), step.stalled_s]
+            for step, line in zip(steps, figures, strict=True)
+        ]
+        lines = zip(steps, self._processes.total_rows(own), figures, strict=True)
+        return [(step, _sums(total, line[MEASURED])) for step, total, line in lines]
+
+
+def _sums(total: list[float], norm: float) -> Sums:
+    """Sums of one step; the gradient, and so its norm, is the same in all processes."""
+    finite = math.isfinite(norm)
+    return Sums(*[*total, norm if finite else 0.0, float(finite)])
+
+
+def row_of_step(step: Step, sums: Sums, world: int) -> dict[str, Any]:
+    """Return the row of a step for the log; a gradient that is not finite has the norm inf."""
+    return {
+        "step": step.number,
+        "epoch": step.epoch,
+        "lr": step.lr,
+        **sums.means(),
+        "gradient_norm": sums.gradient_norm if sums.norms else math.inf,
+        "seconds": round(sums.seconds / world, 6),
+        "stalled_s": round(sums.stalled_s / world, 6),
+    }
+
+
+class StepLog:
+    """The file ``steps.csv`` of a run, a row for each step.
+
+    Parameters
+    ----------
+    run : Path
+        Folder of the run.
+    step : int
+        Steps of the run so far: rows after it, which a killed run left, are removed.
+
+    Raises
+    ------
+    DiskFullError, UsageError
+        If the file cannot be written; `add` raises them too.
+    """
+
+    def __init__(self, run: Path, step: int) -> None:
+        self._path = run / STEP_LOG
+        header = ",".join(COLUMNS)
+        kept = [line for line in _lines(self._path) if _is_whole(line, step)]
+        write_whole(self._path, "".join(f"{line}\n" for line in [header, *kept]).encode(), "log")
+
+    def add(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Append rows."""
+        with errors_of_writing(self._path, "log"), self._path.open("a", newline="") as file:
+            csv.DictWriter(file, COLUMNS, lineterminator="\n").writerows(rows)
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().split("\n")[1:] if path.exists() else []
+
+
+def _is_whole(line: str, step: int) -> bool:
+    """Whether a line is a row, not torn by a full disk, of one of the first `step` steps."""
+    values = line.split(",")
+    return len(values) == len(COLUMNS) and values[0].isdecimal() and int(values[0]) <= step
