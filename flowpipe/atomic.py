@@ -19,7 +19,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def is_full(error: OSError | RuntimeError) -> bool:
-    """Whether an error is one of the system's ways of saying 'no space'."""
+    """Return whether an error means that a disk or quota is full, or a file too large."""
     return errno_of(error) in _FULL
 
 

@@ -100,7 +100,7 @@ def installed() -> importlib.metadata.Distribution | None:
 
 
 def _source() -> tuple[Path | str, bool]:
-    """Where pip can get the distribution again, "" if unknown; whether it is editable."""
+    """Return the source pip can install from, "" if unknown, and whether it is editable."""
     direct = _direct_url()
     editable = bool(direct.get("dir_info", {}).get("editable"))
     url = direct.get("url", "")

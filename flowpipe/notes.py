@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Note:
-    """What a note code means."""
+    """Meaning of a note code."""
 
     meaning: str
     reported: bool = True
-    """Whether runs and `flowpipe info` mention it."""
+    """True if runs and `flowpipe info` mention it."""
     adds_up: bool = True
-    """Whether the number of a whole video is the sum of the numbers of its parts."""
+    """True if the number of a split video is the sum of the numbers of its parts."""
 
 
 NOTES = {

@@ -15,7 +15,7 @@ from typing import Any, Final, Generic, TypeVar
 T = TypeVar("T")
 
 END: Final = object()
-"""What `Ahead.take` returns after the last step."""
+"""Value that `Ahead.take` returns after the last step."""
 
 
 class Thread:

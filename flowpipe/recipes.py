@@ -28,7 +28,7 @@ class RecipeFile:
 
     @property
     def summary(self) -> str:
-        """What its first comment line says it is for."""
+        """Purpose of the recipe, from its first comment line."""
         first = self.path.read_text(encoding="utf-8").partition("\n")[0]
         return first.lstrip("# ").strip()
 
@@ -56,7 +56,7 @@ class RecipeFile:
 
 
 def pipelines_folder() -> Path:
-    """Where the recipes lie: inside the installed package, or beside it in a checkout."""
+    """Return the folder of the recipes: in the installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parent
     installed = package / "_pipelines"
     return installed if installed.is_dir() else package.parent / "pipelines"

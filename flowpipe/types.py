@@ -168,8 +168,7 @@ def check_columns(modality: str, count: int, columns: Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What decoding a video showed, as kept in the store. Nothing here comes from the header alone
-    where frames can tell."""
+    """Facts about a video, kept in the store; measured from the frames wherever they can tell."""
 
     container: str
     codec: str
@@ -196,7 +195,7 @@ class VideoFacts:
     """Frames per second asked for; 0 when every frame is kept."""
     start_s: float
     notes: tuple[str, ...] = ()
-    """What was odd and how it was handled, as short codes such as ``pts_missing``."""
+    """Codes of irregularities and how they were handled, such as ``pts_missing``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +214,7 @@ class Damage:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one span: a line of the ledger."""
+    """Result of extracting one span: a line of the ledger."""
 
     video_id: str
     status: str

@@ -143,12 +143,15 @@ class PlaneMaker:
 
 @dataclass(frozen=True)
 class End:
-    """What the next window needs of this one. Holds no block, whose flow is tens of megabytes."""
+    """Last frame of a window, which begins the next one's first pair.
+
+    Holds no window, whose flow is tens of megabytes.
+    """
 
     frame: NDArray[np.uint8]
-    """(1, H, W, 3): the last one."""
+    """Last frame, (1, H, W, 3)."""
     number: int
-    """Its number in the video."""
+    """Number of that frame in the video."""
 
 
 class Block:
@@ -174,7 +177,7 @@ class Block:
         self.maker, self.frames, self.carried, self.first = maker, frames, carried, first
         self.owned = frames[carried : carried + owned]
         self.before: End | None = None
-        """What was known of the window before it."""
+        """End of the previous window; None for the first one."""
         self.motions: Future[Motions] | None = None
         """The camera's motion, where warped flow was asked for."""
 
@@ -190,7 +193,7 @@ class Block:
         return block
 
     def end(self) -> End:
-        """What the next window needs."""
+        """Return the end of this window, for the next one."""
         return End(self.frames[-1:].copy(), self.first + len(self.frames) - 1)
 
     @cached_property

@@ -47,7 +47,7 @@ class SizeParams:
 
 @dataclass(frozen=True)
 class ExtractRecipe:
-    """What is made of a video; each part's params live with the code that they steer."""
+    """Settings that determine the stored bytes; each section's class is beside the code it sets."""
 
     modalities: tuple[str, ...] = ("rgb", "flow")
     video: VideoParams = field(default_factory=VideoParams)
@@ -108,5 +108,5 @@ class ExtractRecipe:
 
     @property
     def whole_video(self) -> bool:
-        """Whether a video must not be split in time."""
+        """True if a video must not be split in time."""
         return self.warp.whole_video and self.flows > 1

@@ -48,7 +48,7 @@ Begun = tuple[Frames, Block]
 
 @dataclass(frozen=True)
 class Window:
-    """What a window of frames became."""
+    """Encoded images of one window of frames."""
 
     pts_s: NDArray[np.float64]
     """(T,), one per stored frame."""
@@ -121,7 +121,7 @@ class Extraction:
 
     @property
     def facts(self) -> VideoFacts | None:
-        """What decoding showed, and in how many pairs the camera's motion is uncertain."""
+        """Facts from decoding, with a note on pairs whose camera motion is uncertain."""
         pairs = 0 if self._maker is None else self._maker.uncertain_pairs
         if self._facts is None or not pairs:
             return self._facts
@@ -276,7 +276,10 @@ class Extraction:
         )
 
     def _at_seam(self, frames: Frames) -> bool:
-        """Whether the last frame of a window belongs to the next part and only closes a pair."""
+        """Return whether the last frame of a window belongs to the next part of a split video.
+
+        Such a frame only closes a pair.
+        """
         stop_s = self.span.stop_s
         return stop_s is not None and bool(frames.pts_s[-1] >= stop_s)
 

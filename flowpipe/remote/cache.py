@@ -171,7 +171,7 @@ def _private_folder(folder: Path) -> None:
 
 
 def _is_whole(copy: Path, count: int) -> bool:
-    """Whether the name is a regular file of this user with so many bytes, and no link."""
+    """Return whether a path is a regular file of this user with `count` bytes, and no link."""
     try:
         status = copy.lstat()
     except FileNotFoundError:
@@ -190,7 +190,7 @@ def default_cache() -> Cache:
 
 
 def patiently(step: Callable[[], T], beat: Callable[[], None]) -> T:
-    """What `step` returns, tried again after pauses while the remote side cannot be reached."""
+    """Return the result of `step`; retry it after pauses while the server cannot be reached."""
     for pause_s in _PAUSES_S:
         try:
             return step()
@@ -205,7 +205,7 @@ def patiently(step: Callable[[], T], beat: Callable[[], None]) -> T:
 
 
 def _name(url: str, facts: Facts) -> str:
-    """Of the copy: another one where the remote file has changed."""
+    """Return the name of a copy, which changes when the remote file does."""
     key = f"{url}\n{facts.bytes}\n{facts.mtime_ns}\n{facts.tag}"
     digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32]
     extension = posixpath.splitext(url)[1]
@@ -245,7 +245,7 @@ def _locked(path: Path, how: int, beat: Callable[[], None]) -> Iterator[IO[bytes
 
 
 def _is_there(lock: IO[bytes], path: Path) -> bool:
-    """Whether the locked file still has its name: else its copy was removed meanwhile."""
+    """Return whether the locked file still has its name; if not, its copy has been removed."""
     try:
         return os.path.samestat(os.fstat(lock.fileno()), path.lstat())
     except FileNotFoundError:

@@ -36,19 +36,19 @@ class Url(str):
         return self.rpartition("/")[0]
 
     def is_dir(self) -> bool:
-        """Whether anything lies below it."""
+        """Return whether this is a folder."""
         with _in_words(self):
             fs, path = _opened(self)
             return bool(fs.isdir(path))
 
     def exists(self) -> bool:
-        """Whether there is such a file or folder."""
+        """Return whether the file or folder exists."""
         with _in_words(self):
             fs, path = _opened(self)
             return bool(fs.exists(path))
 
     def is_file(self) -> bool:
-        """Whether it is a file."""
+        """Return whether this is a file."""
         with _in_words(self):
             fs, path = _opened(self)
             return bool(fs.isfile(path))
@@ -59,22 +59,22 @@ Place = Path | Url
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a file before it is opened."""
+    """Size and modification time of a file, without opening it."""
 
     bytes: int
     mtime_ns: int
-    """0 where the remote side does not say."""
+    """Modification time, nanoseconds since 1970; 0 if the server does not give it."""
     regular: bool = True
     tag: str = ""
-    """Changes with the content, where the remote side has such a thing."""
+    """ETag, which changes with the content; empty if the server gives none."""
 
 
 _known: dict[str, Facts] = {}
-"""By URL: what listings said, so that a million videos are not asked for one by one."""
+"""Facts from listings, by URL, so that a million videos need no request each."""
 
 
 def is_url(path: object) -> bool:
-    """Whether a path is a URL."""
+    """Return whether a path is a URL."""
     return isinstance(path, str) and _URL.match(path) is not None
 
 

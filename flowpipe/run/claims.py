@@ -34,7 +34,7 @@ LATEST = 1 << 62
 
 @dataclass(frozen=True)
 class Claim:
-    """What a run states about itself in its folder, ``STORE/running/NAME/run.json``."""
+    """Record by which a run reserves its part of a store: ``STORE/running/NAME/run.json``."""
 
     host: str
     pid: int

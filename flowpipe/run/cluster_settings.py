@@ -45,7 +45,7 @@ SETTINGS = {
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
     },
 }
-"""What scheduler, workers and client of every cluster are told, by key of Dask's configuration."""
+"""Dask configuration of the scheduler, workers and client of every cluster."""
 
 _PATIENCE_S = 60.0
 """Wait for a scheduler file, seconds."""

@@ -196,12 +196,12 @@ class Driver:
         return frames, spans
 
     def _has_room(self) -> bool:
-        """Whether the next shard fits on the disk; to be asked again when another has finished.
+        """Return whether the next shard fits on the disk beside the running ones.
 
         Raises
         ------
         DiskFullError
-            If no other is being made.
+            If it does not fit although no shard is running.
         """
         running: list[ShardJob] = self._pool.running
         shards = [job.shard for job in running] + [self._waiting[0]]

@@ -61,7 +61,7 @@ def plan_run(
     options: RunOptions,
     lost: Mapping[str, str] | None = None,
 ) -> Plan:
-    """What a run would do: reads the store if there is one, writes nothing.
+    """Return what a run would do. Reads the store if there is one; writes nothing.
 
     Parameters
     ----------

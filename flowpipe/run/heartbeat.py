@@ -25,10 +25,11 @@ STOP = "stop"
 
 @dataclass(frozen=True)
 class Breadcrumb:
-    """What the worker of one shard is doing right now.
+    """File in which the worker of one shard records its progress.
 
-    The worker writes it at every window; the client reads it for progress and after a death.
-    ``trace`` beside it receives the stack of a worker that stalls or crashes.
+    The worker writes it at every window. The client reads it to show progress, and to find the
+    video on which a worker died. ``trace`` beside it receives the stacks of a worker that stalls
+    or crashes.
     """
 
     path: Path
@@ -44,7 +45,7 @@ class Breadcrumb:
 
     @property
     def stop_asked(self) -> bool:
-        """Whether the client wants its workers to publish what they have finished and end."""
+        """True if the client has asked its workers to publish finished videos and end."""
         return (self.path.parent / STOP).exists()
 
     def note(self, outcomes: Sequence[Outcome]) -> None:
@@ -122,7 +123,7 @@ class Breadcrumb:
         return values
 
     def last_words(self, most_lines: int = 60) -> str:
-        """What a dying worker wrote: why, then the stack of each thread; empty if it left none."""
+        """Return the reason and stacks that a dying worker wrote; empty if it wrote none."""
         try:
             text = self.trace.read_text(encoding="utf-8", errors="replace")
         except OSError:

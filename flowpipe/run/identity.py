@@ -74,11 +74,11 @@ class Identified:
     rows: NDArray[np.int64]
     """Row of the first part of each listed video; -1 for one that is not there whole, (n,)."""
     names: dict[int, str]
-    """By position in the list: stored or lost ids of videos that are listed under another id."""
+    """Stored or lost ids of videos that are listed under another id, by position in the list."""
     covered: frozenset[str]
     """Lost ids of videos that are there whole under another id."""
     unread: dict[int, OSError]
-    """By position in the list: failures of the storage for files whose content was to tell."""
+    """Storage failures of files that had to be hashed, by position in the list."""
 
 
 def identify(listed: Sequence[VideoRecord], store: Store, lost: Mapping[str, str]) -> Identified:

@@ -12,7 +12,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """What the first signal does; made by `signals_interrupt_once`."""
+    """State of signal handling in a run; made by `signals_interrupt_once`."""
 
     def __init__(self) -> None:
         self.came = False

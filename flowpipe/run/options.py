@@ -30,7 +30,7 @@ class RunOptions:
     gpus: int = 0
     """GPUs that the local workers share evenly; 0 for none."""
     any_device: bool = False
-    """Whether the cores alone may compute instead, if measurement says that they are faster."""
+    """True if the cores may compute instead of the GPUs when they measure faster."""
     part: tuple[int, int] = (1, 1)
     """(i, n): this run takes the i-th of n shares of the spans."""
     on_error: str = "skip"
@@ -48,14 +48,14 @@ class RunOptions:
 
     @property
     def policy(self) -> str:
-        """What decides which damaged videos are refused: on_error and, if chosen, max_damaged."""
+        """Policy for damage, as text: on_error and, unless it is the default, max_damaged."""
         chosen = f", at most {self.max_damaged:g} damaged"
         return self.on_error + (chosen if self.max_damaged != MAX_DAMAGED else "")
 
 
 @dataclass
 class Summary:
-    """What a run did."""
+    """Totals of a run."""
 
     counts: Counter[str] = field(default_factory=Counter)
     """Videos by status, and ``already done`` and ``quarantined``. A video that is cut in time is

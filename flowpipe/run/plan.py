@@ -35,7 +35,7 @@ SpanKey = tuple[str, int, int]
 
 @dataclass(frozen=True)
 class Rates:
-    """What a frame costs with one recipe on one machine."""
+    """Costs of a frame with one recipe on one machine."""
 
     frame_s: float
     """CPU seconds for all modalities of one frame, everything included but what a GPU computes."""
@@ -75,7 +75,7 @@ class Rates:
 
 
 NOTHING = Rates(1.0, 1.0)
-"""In the place of the costs of a frame where there is no frame to extract."""
+"""Placeholder rates of a run that has no frame to extract."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,9 @@ class Plan:
     """Reason for the device and the number of workers, where they were not asked for, and how
     workers share GPUs."""
     changes: Changes = field(default_factory=Changes)
-    """What of the store is no longer as the data set says."""
+    """Differences between the store and the data set."""
     sample: Sample | None = None
-    """What the estimates follow from."""
+    """Probed headers from which the estimates follow."""
     seen: frozenset[str] = frozenset()
     """Names of the shards that the store had when the plan was made."""
     alone: Rates | None = None
@@ -195,7 +195,7 @@ def part_of(spans: Iterable[Span], index: int, count: int) -> list[Span]:
 
 
 def in_part(video_id: str, part: int, index: int, count: int) -> bool:
-    """Whether array job `index` of `count` takes a part of a video, see `part_of`."""
+    """Return whether array job `index` of `count` takes a part of a video, see `part_of`."""
     return count == 1 or _hash(f"{video_id}\n{part}") % count == index - 1
 
 

@@ -154,7 +154,7 @@ def _work_through(recipe: ExtractRecipe, device: str, sample: Sample) -> int:
 
 
 _under_way: list[Any] = []
-"""What this process keeps open until it ends, so that others see what it takes."""
+"""Decoders that stay open until this process ends, so that their GPU memory can be measured."""
 
 
 def _decode_window(recipe: ExtractRecipe, ops: Ops, path: str) -> Any:

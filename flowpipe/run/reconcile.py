@@ -42,10 +42,10 @@ RECORD_FIELDS = ("labels", "subset", "splits", "segments", "ambiguous", "path")
 
 @dataclass(frozen=True)
 class Changes:
-    """What of a store is no longer as the data set and its files are."""
+    """Differences between a store and the data set with its files."""
 
     updates: Mapping[str, VideoRecord] = field(default_factory=dict)
-    """By id: records that replace the stored ones; nothing is decoded for them."""
+    """Records that replace the stored ones without decoding, by id."""
     kinds: Mapping[str, int] = field(default_factory=dict)
     """Videos by what differs in their record, such as ``labels``."""
     replaced: Mapping[str, str] = field(default_factory=dict)
@@ -59,8 +59,8 @@ class Changes:
     gone: frozenset[str] = frozenset()
     """Stored videos whose source is gone or cannot be reached."""
     unread: Mapping[str, OSError] = field(default_factory=dict)
-    """By id: failures of the storage for files whose bytes were to be compared. It is not known
-    whether these videos are there; the next run compares them."""
+    """Storage failures of files that had to be hashed, by id. The next run compares these videos
+    again."""
     left_alone: int = 0
     """Stored videos that the data set does not list."""
     class_names: tuple[str, ...] = ()
@@ -219,7 +219,7 @@ def _note_source(store: Store, source: Mapping[str, Any]) -> None:
 
 
 class _Found:
-    """What differs between stored videos and their records and files, gathered video by video."""
+    """Differences between stored videos and their records and files, found so far."""
 
     def __init__(self, store: Store, retry: str) -> None:
         self.catalogue, self.retry = store.catalogue, retry

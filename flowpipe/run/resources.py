@@ -122,7 +122,7 @@ def _on_cores(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> Cho
 
 
 def _measured_alone(recipe: ExtractRecipe, sample: Sample) -> Rates | None:
-    """What a frame costs on the cores alone; None where they, or this OpenCV, cannot compute it."""
+    """Return the costs of a frame on the cores alone; None if they or this OpenCV cannot do it."""
     if FLOWS[recipe.flow.name].own_gpu or recipe.lacks("cpu"):
         return None
     try:

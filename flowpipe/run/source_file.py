@@ -46,7 +46,7 @@ class Steady:
         return digest.hexdigest()
 
     def changed(self) -> bool:
-        """Whether the name stands for another file now, or the file was written to."""
+        """Return whether the file was replaced or written to since it was opened."""
         if self.fd < 0:
             return False
         try:

@@ -30,20 +30,24 @@ _BLOCK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Looks:
-    """What is known of many files without reading them, as in the columns of a catalogue, (n,)."""
+    """Size, modification time and tag of n files, as columns of shape (n,)."""
 
     bytes: NDArray[np.int64]
-    """-1 for a file that is gone or cannot be reached."""
+    """Size in bytes; -1 for a file that is gone or cannot be reached."""
     mtime_ns: NDArray[np.int64]
     tag: NDArray[np.uint64]
 
     def unchanged(self, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
-        """Whether each file is, as far as can be told without reading it, the one that was stored.
+        """Return which files are unchanged since they were stored, judged without reading them.
 
         Parameters
         ----------
         columns : mapping of str to array
-            `COMPARED` of the stored videos.
+            Columns `COMPARED` of the stored videos, (n,) each.
+
+        Returns
+        -------
+        bool (n,)
         """
         stored_bytes, stored_ns = columns["source_bytes"], columns["source_mtime_ns"]
         timed = (self.mtime_ns > 0) & (stored_ns > 0)
@@ -106,28 +110,29 @@ def sha256_of(path: str) -> str:
 
 
 def is_of(source: Mapping[str, Any], now: Facts) -> bool:
-    """Whether an extraction was made of a file that looks like this.
+    """Return whether an extraction was made from a file with this tag, size and time.
 
     Parameters
     ----------
     source : mapping
-        ``source`` of its meta.
+        ``source`` in the meta of the stored video.
     now : Facts
+        Facts of the file now.
     """
     same_tag = not now.tag or not source.get("tag") or now.tag == source["tag"]
     return same_tag and (source.get("bytes"), source.get("mtime_ns")) == (now.bytes, now.mtime_ns)
 
 
 def has_stored_bytes(path: str, facts: Facts, source: Mapping[str, Any]) -> bool:
-    """Whether a file that looks changed has the bytes that were extracted.
+    """Return whether a file has the extracted bytes although its time or tag has changed.
 
     Parameters
     ----------
     path : str
     facts : Facts
-        Of the file.
+        Facts of the file now.
     source : mapping
-        ``source`` of the meta of a stored video.
+        ``source`` in the meta of the stored video.
 
     Raises
     ------
@@ -140,7 +145,7 @@ def has_stored_bytes(path: str, facts: Facts, source: Mapping[str, Any]) -> bool
 
 
 def remembered(store: Path) -> dict[str, tuple[int, int, str]]:
-    """By video id: size, time of change and SHA-256 of its source when it was hashed last."""
+    """Return size, modification time and SHA-256 of each hashed source, by video id."""
     found = {}
     try:
         with (store / SOURCES_FILE).open(encoding="utf-8", errors="replace") as lines:

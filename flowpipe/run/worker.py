@@ -56,7 +56,7 @@ SLOWEST_DISK_BYTES_PER_S = 4e6
 
 @dataclass(frozen=True)
 class ShardJob:
-    """All that a worker needs to know to make one shard."""
+    """Arguments of a worker that makes one shard."""
 
     store: str
     crumbs: str
@@ -65,12 +65,12 @@ class ShardJob:
     recipe: ExtractRecipe
     device: str
     on_error: str
-    """What is kept of a damaged video. ``skip``: nothing; ``partial``: what is before the damage;
-    ``conceal``: what is behind it too; ``fail``: nothing, and the run stops."""
+    """Policy for damaged videos. ``skip`` keeps nothing; ``partial`` keeps the frames before the
+    damage; ``conceal`` keeps those behind it too; ``fail`` keeps nothing and stops the run."""
     stall_s: float
     """The worker is killed after this long without a finished window."""
     cache: Cache = field(default_factory=default_cache)
-    """Where remote videos are copied to."""
+    """Cache of remote videos on this machine."""
     publish_s: float = PUBLISH_S
     """After this long the open shard is published and another is begun, seconds."""
     max_damaged: float = MAX_DAMAGED
@@ -143,7 +143,7 @@ class _Stored:
 
     extraction: Extraction
     error: DecodeError | None
-    """What ended it, or what is wrong with it as a whole."""
+    """Error that ended the pass, or that judges the whole video; None if it is good."""
     frames: int
     images: int
     seconds: Counter[str]
@@ -333,7 +333,7 @@ class _Task:
 
 
 def _meta(span: Span, source: Steady, stored: _Stored, beat: Callable[[], None]) -> dict[str, Any]:
-    """What the store keeps of a video beside its images."""
+    """Return the meta of a video, which the store keeps beside its images."""
     facts = source.facts()
     extraction, error = stored.extraction, stored.error
     return {
