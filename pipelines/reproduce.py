@@ -129,7 +129,7 @@ def each(option: str, values: Any) -> list[str]:
 
 
 def is_newer(made: Path, source: Path) -> bool:
-    """Whether a file is there and was made after its source."""
+    """Return whether a file exists and is newer than its source."""
     return made.exists() and made.stat().st_mtime_ns > source.stat().st_mtime_ns
 
 

@@ -36,7 +36,7 @@ class Result:
     """Figures of one split; shares between 0 and 1."""
 
     figures: Mapping[str, float]
-    """By name; the first is the one that papers report."""
+    """Figures by name; the first is the one that papers report."""
     by_class: FloatArray
     """(C,): accuracy or average precision of each class, NaN for a class without videos."""
 

@@ -27,7 +27,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Scores:
-    """What a model says of videos."""
+    """Scores of videos: one row per video, one column per class."""
 
     source: str
     video_ids: tuple[str, ...]
@@ -91,7 +91,7 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def read_scores(path: Path, classes: int) -> Scores:
-    """Read scores.
+    """Read a file of scores.
 
     Parameters
     ----------
@@ -133,7 +133,13 @@ def read_scores(path: Path, classes: int) -> Scores:
 
 
 def read_h5(path: Path) -> Scores:
-    """Read what `write_scores` wrote, labels too; FormatError if it is no such file."""
+    """Read a file of `write_scores`, its labels too.
+
+    Raises
+    ------
+    FormatError
+        If the file is not one that `write_scores` wrote.
+    """
     with _h5_in_words(path), h5py.File(path, "r") as file:
         ids = tuple(text.decode() for text in file["video_ids"][()].tolist())
         values = np.asarray(file["scores"][()], np.float64)

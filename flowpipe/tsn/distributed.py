@@ -32,7 +32,7 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes files and prints."""
+        """True for rank 0, the process that writes files and prints."""
         return self.rank == 0
 
     def total(self, *values: float) -> list[float]:

@@ -128,7 +128,7 @@ class AugmentParams:
     """Smallest and largest width of a ``resized`` crop divided by its height."""
     flip: bool = True
     antialias: bool = True
-    """Whether shrinking averages, as PIL does; not so Caffe's and OpenCV's bilinear filter."""
+    """Antialias when shrinking, as PIL does; Caffe's and OpenCV's bilinear filters do not."""
     colour_jitter: ColourJitterParams = ColourJitterParams()
     """Jitter of the colours of rgb."""
     mixup: float = 0.0
@@ -221,9 +221,9 @@ class StreamParams:
     classifier_std: float = 0.001
     """Standard deviation of the classifier's initial weights; 0.01 in mmaction2."""
     partial_bn: bool = True
-    """Whether all batch normalisation but the first keeps its statistics and scales."""
+    """Freeze statistics, scales and shifts of all batch normalisation layers but the first."""
     sync_bn: bool = False
-    """Whether batch normalisation that is not frozen has the statistics of all GPUs together."""
+    """Synchronise batch normalisation: layers that are not frozen use the statistics of all GPUs."""
     loss: LossParams = field(default_factory=LossParams)
     schedule: ScheduleParams = field(default_factory=ScheduleParams)
     augment: AugmentParams = field(default_factory=AugmentParams)
@@ -317,7 +317,7 @@ class TrainRecipe:
     samples: Literal["videos", "instances"] = "videos"
     """Samples of training: a whole video for each of its labels, or a labelled instance."""
     streams: Mapping[str, StreamParams] = field(default_factory=lambda: {"rgb": StreamParams()})
-    """By modality."""
+    """Network and training settings of each stream, by modality."""
     test: TestParams = field(default_factory=TestParams)
     fusion: Mapping[str, float] = field(default_factory=lambda: {"rgb": 1.0})
     """Weight of each stream's scores, which are added before any softmax."""

@@ -46,7 +46,7 @@ class RunFacts:
     recipe_digest: str
     """Digest of the extraction recipe of the store that it was trained on."""
     extraction: Mapping[str, Any]
-    """That recipe itself, by which other videos are extracted alike."""
+    """Extraction recipe of the store, by which other videos are extracted alike."""
     also: tuple[str, ...] = ()
     """Data sets of other stores that it is trained on too."""
     adopted: str = ""

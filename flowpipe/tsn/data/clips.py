@@ -68,7 +68,7 @@ class Chunk:
     packed: Packed
     samples: tuple[Sample, ...]
     mixes: bool = False
-    """Whether each video of the batch is mixed with the next one."""
+    """True if mixup mixes each video of the batch with the next one."""
 
     def pin_memory(self) -> Chunk:
         """Return the same in memory that travels to a GPU while the CPU goes on."""
@@ -91,7 +91,7 @@ class Batch:
     labels: Tensor
     """Classes, int64 (B, most labels of a video); -1 where a video has fewer."""
     mixes: bool
-    """Whether each video is mixed with the next one; the last one is there for that alone."""
+    """True if mixup mixes each video with the next one; the last video then serves only that."""
 
     def __init__(self, chunks: Iterable[Chunk]) -> None:
         chunks = list(chunks)
@@ -152,7 +152,7 @@ class Clips:
         return len(self.videos)
 
     def read(self, numbers: Sequence[Number]) -> Chunk:
-        """Read samples together."""
+        """Read samples, given by their numbers, into one chunk."""
         wanted, samples = [], []
         for number in numbers:
             images, crop = self.drawn(number)

@@ -18,7 +18,7 @@ from flowpipe.tsn.recipe import AugmentParams
 _SNAP_PX = 3
 """Crops that differ by less from the network's input have its size."""
 _MOST_DISTORTION = 1
-"""How far apart in the list of scales the width and the height of a crop may be."""
+"""Largest distance in the list of scales between the scale of a crop's width and its height."""
 _CANDIDATES = 10
 """Random crops that ``resized`` tries before it takes the middle."""
 _STEPS = {

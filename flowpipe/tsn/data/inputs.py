@@ -16,7 +16,7 @@ from flowpipe.tsn.data.normalisation import Pixels
 
 @dataclass(frozen=True)
 class Input:
-    """How a network sees one modality."""
+    """Input of a network: one modality, read from a store as that or as its frames."""
 
     modality: str
     length: int
@@ -36,7 +36,7 @@ class Input:
 
     @property
     def is_flow(self) -> bool:
-        """Whether the modality is flow: a flip negates x, and the first layer learns faster."""
+        """True for flow: a flip negates x, and the first layer learns faster."""
         return MODALITIES[self.modality].flows > 0
 
     def remarks(self, compat: Collection[str]) -> list[str]:

@@ -43,12 +43,12 @@ class Need:
 
     @property
     def shared_bytes(self) -> int:
-        """Shared memory of one process that trains."""
+        """Shared memory of one training process, bytes."""
         return self.chunks * self.chunk_bytes
 
     @property
     def files(self) -> int:
-        """File descriptors of the process that trains."""
+        """File descriptors of one training process."""
         of_chunks = self.chunks if get_sharing_strategy() == "file_descriptor" else 0
         return of_chunks + self.workers * _FILES_OF_WORKER + _OTHER_FILES
 

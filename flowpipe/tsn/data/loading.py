@@ -25,7 +25,7 @@ class _Chunk(NamedTuple):
 
     numbers: Sequence[Number]
     is_last: bool
-    """Whether they are the last ones of their batch."""
+    """True if these samples are the last ones of their batch."""
 
 
 class _Chunks:

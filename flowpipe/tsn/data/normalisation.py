@@ -14,14 +14,14 @@ class Pixels:
 
     scale: float
     mean: tuple[float, float, float]
-    """In the order of the network's channels."""
+    """Mean of each channel, in the order of the network's input: RGB, or BGR if `bgr`."""
     std: tuple[float, float, float]
     flow_mean: float
     flow_std: float
     bgr: bool = False
     difference_scale: float = 1 / 255
     turned_x: bool = False
-    """Whether flow to the right reads as 255 - q."""
+    """True if x of flow is negated, 255 - q."""
 
 
 TORCHVISION = Pixels(1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 0.5, 0.226)

@@ -50,7 +50,7 @@ class Packed(NamedTuple):
     shapes: tuple[tuple[int, int, int, int], ...]
     """(images, C, H, W) of each video."""
     interleaved: bool
-    """Whether the C values of a pixel are neighbours; else the rows of the C planes are."""
+    """True if the C values of a pixel are adjacent; else each row holds its C planes in turn."""
 
     def videos(self) -> list[Tensor]:
         """Return a view of each video: uint8 (images, C, H, W)."""

@@ -124,7 +124,7 @@ class _Source:
     """Weights of a backbone and what is known of where they come from."""
 
     values: Weights
-    """By the names of the backbone."""
+    """Tensors by the backbone's names."""
     words: str
     """Description of the file for messages."""
     rest: str

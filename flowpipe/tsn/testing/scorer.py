@@ -37,9 +37,9 @@ class SnippetScores:
     """Scores of the snippets of one video, before softmax."""
 
     scores: NDArray[np.float64]
-    """By snippet, crop and class, (S, crops, C)."""
+    """Logits, float64 (S, crops, C)."""
     features: NDArray[np.float64]
-    """Inputs of the classifier, means over the crops, (S, D)."""
+    """Inputs of the classifier, means over the crops, float64 (S, D)."""
 
 
 class _Part(NamedTuple):
@@ -48,7 +48,7 @@ class _Part(NamedTuple):
     images: Tensor
     """uint8 (S * read, C, H, W) on the CPU."""
     is_last: bool
-    """Whether the video has no further snippets."""
+    """True if the video has no further snippets."""
 
 
 class Network:

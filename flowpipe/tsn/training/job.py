@@ -37,9 +37,9 @@ class TrainJob:
     log_every: int = 20
     """Steps between the lines that are told, and between readings of the device's figures."""
     deterministic: bool = False
-    """Whether a GPU is to use kernels that repeat their results; a CPU does anyway."""
+    """Use deterministic GPU kernels; a CPU is deterministic anyway."""
     compile: bool = False
-    """Whether torch.compile makes kernels for the network."""
+    """Compile the network with torch.compile."""
     tensorboard: bool = False
     also: tuple[Path, ...] = ()
     """Other stores of the same classes, all labelled videos of which are trained on too."""

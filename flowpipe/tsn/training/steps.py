@@ -126,6 +126,6 @@ def _lines(path: Path) -> list[str]:
 
 
 def _is_whole(line: str, step: int) -> bool:
-    """Whether a line is a row, not torn by a full disk, of one of the first `step` steps."""
+    """Return whether a line is a complete row of one of the first `step` steps."""
     values = line.split(",")
     return len(values) == len(COLUMNS) and values[0].isdecimal() and int(values[0]) <= step

@@ -181,5 +181,5 @@ def words_of(system: str) -> str:
 
 
 def _is_norm_row(name: str, value: Tensor) -> bool:
-    """Whether these are values of batch normalisation in the old shape [1, C]."""
+    """Return whether these are values of batch normalisation in the old shape [1, C]."""
     return value.dim() == 2 and value.shape[0] == 1 and not name.startswith("new_fc.")

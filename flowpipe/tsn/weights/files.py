@@ -28,9 +28,9 @@ class WeightFile:
 
     path: Path
     values: Weights
-    """By the names of the system that saved them."""
+    """Tensors by the names that the saving system gave them."""
     ours: bool = False
-    """Whether flowpipe saved them, as last.pt or best.pt of a run."""
+    """True if flowpipe saved them, as last.pt or best.pt of a run."""
     facts: RunFacts | None = None
     """Facts of that run; None if the file was taken out of its folder."""
 
