@@ -223,7 +223,7 @@ class StreamParams:
     partial_bn: bool = True
     """Freeze statistics, scales and shifts of all batch normalisation layers but the first."""
     sync_bn: bool = False
-    """Synchronise batch normalisation: layers that are not frozen use the statistics of all GPUs."""
+    """Synchronise batch normalisation: unfrozen layers use the statistics of all GPUs."""
     loss: LossParams = field(default_factory=LossParams)
     schedule: ScheduleParams = field(default_factory=ScheduleParams)
     augment: AugmentParams = field(default_factory=AugmentParams)
