@@ -12,19 +12,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flowpipe.errors import DiskFullError, UsageError, errno_of
-from flowpipe.owner import owner, owner_is_gone
+from flowpipe.owner import owner_is_gone, owner_name
 
 _PART = re.compile(r"\.(?P<owner>[^.]+)~[0-9a-f]{8}\.part")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def is_full(error: OSError | RuntimeError) -> bool:
+def is_disk_full(error: OSError | RuntimeError) -> bool:
     """Return whether an error means that a disk or quota is full, or a file too large."""
     return errno_of(error) in _FULL
 
 
 @contextlib.contextmanager
-def whole_file(path: str | os.PathLike[str], what: str = "file") -> Iterator[Path]:
+def atomic_file(path: str | os.PathLike[str], what: str = "file") -> Iterator[Path]:
     """A name beside a file to write it under; it gets its own, durably, when the block ends well.
 
     Parameters
@@ -42,9 +42,9 @@ def whole_file(path: str | os.PathLike[str], what: str = "file") -> Iterator[Pat
         If the file cannot be written for another reason.
     """
     path = Path(path)
-    half = path.with_name(f".{owner()}~{uuid.uuid4().hex[:8]}.part")
+    half = path.with_name(f".{owner_name()}~{uuid.uuid4().hex[:8]}.part")
     _sweep(path.parent)
-    with errors_of_writing(path, what):
+    with translate_write_errors(path, what):
         try:
             yield half
             with half.open("rb") as file:
@@ -56,13 +56,13 @@ def whole_file(path: str | os.PathLike[str], what: str = "file") -> Iterator[Pat
 
 
 @contextlib.contextmanager
-def errors_of_writing(path: Path, what: str) -> Iterator[None]:
+def translate_write_errors(path: Path, what: str) -> Iterator[None]:
     """Turn an OSError of the block, which writes `path`, into DiskFullError or UsageError."""
     try:
         yield
     except OSError as error:
         reason = os.strerror(number) if (number := errno_of(error)) else str(error)
-        if is_full(error):
+        if is_disk_full(error):
             raise DiskFullError(
                 f"cannot write {what} {path}: {reason}; free some space or raise the quota, then "
                 "run the same command again"
@@ -70,9 +70,9 @@ def errors_of_writing(path: Path, what: str) -> Iterator[None]:
         raise UsageError(f"cannot write {what} {path}: {reason}") from error
 
 
-def write_whole(path: str | os.PathLike[str], content: bytes, what: str = "file") -> None:
-    """Write a file, whole or not at all, as `whole_file` does."""
-    with whole_file(path, what) as half:
+def write_atomic(path: str | os.PathLike[str], content: bytes, what: str = "file") -> None:
+    """Write a file, whole or not at all, as `atomic_file` does."""
+    with atomic_file(path, what) as half:
         half.write_bytes(content)
 
 

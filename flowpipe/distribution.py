@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 __all__ = [
-    "NAME", "PACKAGE", "how_to_install", "how_to_replace", "installed", "origin", "other_owners",
-    "owners",
+    "NAME", "PACKAGE", "install_command", "origin", "other_owners", "owners", "read_metadata",
+    "replace_command",
 ]  # fmt: skip
 
 NAME = "flowpipe-video"
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 """Folder that holds the package: a checkout, or site-packages."""
 
 
-def how_to_install(extra: str = "") -> str:
+def install_command(extra: str = "") -> str:
     """Return the command that installs this distribution again, with an extra.
 
     The command names the place that the distribution was installed from: a checkout, an archive, a
@@ -50,12 +50,12 @@ def how_to_install(extra: str = "") -> str:
         return f"pip install {option}{shlex.quote(f'{source}{extras}')}"
     if source:
         return f"pip install {option}{shlex.quote(f'{NAME}{extras} @ {source}')}"
-    if installed() is not None and not _direct_url():
+    if read_metadata() is not None and not _direct_url():
         return f"pip install {shlex.quote(NAME + extras)}"
     return f"pip install {shlex.quote(f'.{extras}')} in a checkout of {PACKAGE}"
 
 
-def how_to_replace(names: str) -> str:
+def replace_command(names: str) -> str:
     """Return the commands that take other distributions out of our package folder.
 
     Uninstalling them removes the files that both have, so ours is installed again.
@@ -65,13 +65,13 @@ def how_to_replace(names: str) -> str:
     names : str
         Distributions to uninstall, separated by spaces.
     """
-    again = how_to_install().replace("pip install ", "pip install --force-reinstall --no-deps ", 1)
+    again = install_command().replace("pip install ", "pip install --force-reinstall --no-deps ", 1)
     return f"pip uninstall -y {names} && {again}"
 
 
 def origin() -> str:
     """Describe the distribution in words: name, version and where it was installed from."""
-    found = installed()
+    found = read_metadata()
     if found is None:
         return f"not installed, used from {ROOT}"
     url = _direct_url().get("url", "")
@@ -89,7 +89,7 @@ def other_owners() -> list[str]:
     return [f"{name} {importlib.metadata.version(name)}" for name in others]
 
 
-def installed() -> importlib.metadata.Distribution | None:
+def read_metadata() -> importlib.metadata.Distribution | None:
     """Return the metadata of our distribution; None if it is not installed.
 
     A build leaves an egg-info beside setup.py, which Python finds first where a checkout is on the
@@ -113,14 +113,14 @@ def _source() -> tuple[Path | str, bool]:
             return url, False
     elif path.exists():
         return path, editable
-    if installed() is None and (ROOT / "setup.py").exists():
+    if read_metadata() is None and (ROOT / "setup.py").exists():
         return ROOT, False  # run from a checkout that nobody has installed
     return "", False
 
 
 def _direct_url() -> dict[str, Any]:
     """The record of a direct installation (PEP 610); empty for one from an index."""
-    found = installed()
+    found = read_metadata()
     text = found.read_text("direct_url.json") if found is not None else None
     return dict(json.loads(text)) if text else {}
 

@@ -14,7 +14,7 @@ _OWNER = re.compile(
 )
 
 
-def owner() -> str:
+def owner_name() -> str:
     """Return the name of this process, unique among all machines that share a file system.
 
     Returns
@@ -30,12 +30,12 @@ def owner() -> str:
 
 
 def owner_is_gone(name: str, age_s: float, stale_s: float = STALE_S) -> bool:
-    """Return whether the process that `owner` named has ended.
+    """Return whether the process that `owner_name` named has ended.
 
     Parameters
     ----------
     name : str
-        From `owner`; anything else counts as a process that cannot be seen from here.
+        From `owner_name`; anything else counts as a process that cannot be seen from here.
     age_s : float
         Time since the process last gave a sign, such as a write to the file, s. It decides alone
         where the process cannot be seen: another machine, boot or PID namespace.
@@ -46,14 +46,14 @@ def owner_is_gone(name: str, age_s: float, stale_s: float = STALE_S) -> bool:
     if named is None or named["machine"] != _machine():
         return age_s > stale_s
     pid = int(named["pid"])
-    if not alive(pid):
+    if not is_alive(pid):
         return True
     start, state = _start_and_state(pid)
     another = 0 not in (start, int(named["start"])) and start != int(named["start"])
     return another or state in ("Z", "X")
 
 
-def alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     """Return whether this PID namespace has a process of the id."""
     try:
         os.kill(pid, 0)

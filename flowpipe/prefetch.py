@@ -15,10 +15,10 @@ from typing import Any, Final, Generic, TypeVar
 T = TypeVar("T")
 
 END: Final = object()
-"""Value that `Ahead.take` returns after the last step."""
+"""Value that `Prefetcher.take` returns after the last step."""
 
 
-class Thread:
+class WorkerThread:
     """One thread that makes calls in the order of their submission. Use it as a context manager.
 
     Parameters
@@ -47,7 +47,7 @@ class Thread:
         self._calls.put(None)
         self._thread.join()
 
-    def __enter__(self) -> Thread:
+    def __enter__(self) -> WorkerThread:
         return self
 
     def __exit__(
@@ -72,8 +72,8 @@ class Thread:
                 self._at_end()
 
 
-class AtOnce:
-    """Makes calls in the caller's thread: a `Thread` for a device that is the CPU."""
+class CallerThread:
+    """Makes calls in the caller's thread: a `WorkerThread` for a device that is the CPU."""
 
     def submit(self, call: Callable[..., T], *arguments: Any) -> Future[T]:
         """Make a call and return its result as a future that is done."""
@@ -81,14 +81,14 @@ class AtOnce:
         _resolve(future, call, *arguments)
         return future
 
-    def __enter__(self) -> AtOnce:
+    def __enter__(self) -> CallerThread:
         return self
 
     def __exit__(self, *error: object) -> None:
         pass
 
 
-class Ahead(Generic[T]):
+class Prefetcher(Generic[T]):
     """Steps of an iterator, computed up to `depth` steps ahead in a thread of their own.
 
     When it is closed, `steps` is closed in the thread that ran it.
@@ -102,8 +102,8 @@ class Ahead(Generic[T]):
 
     def __init__(self, steps: Iterator[T], depth: int = 2) -> None:
         self._steps = steps
-        name = f"ahead-{getattr(steps, '__name__', 'steps')}"
-        self._thread = Thread(name, getattr(steps, "close", None))
+        name = f"prefetch-{getattr(steps, '__name__', 'steps')}"
+        self._thread = WorkerThread(name, getattr(steps, "close", None))
         self._futures = deque(self._next() for _ in range(depth + 1))
 
     @property
@@ -117,7 +117,7 @@ class Ahead(Generic[T]):
         self._futures.append(self._next())
         return step
 
-    def __enter__(self) -> Ahead[T]:
+    def __enter__(self) -> Prefetcher[T]:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -127,7 +127,7 @@ class Ahead(Generic[T]):
         return self._thread.submit(next, self._steps, END)
 
 
-def ahead(
+def prefetch(
     steps: Iterator[T], depth: int = 2, waited: Callable[[float], None] | None = None
 ) -> Iterator[T]:
     """Iterate over `steps` while a thread works up to `depth` steps ahead.
@@ -137,7 +137,7 @@ def ahead(
     An exception in the thread is raised here, after the steps that came before it. When the caller
     stops early the thread is told, and waited for: `steps` is closed in the thread that ran it.
     """
-    with Ahead(steps, depth) as thread:
+    with Prefetcher(steps, depth) as thread:
         while True:
             began = time.monotonic()
             step = thread.take()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from flowpipe.owner import owner, owner_is_gone
+from flowpipe.owner import owner_is_gone, owner_name
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def scratch_folder(kind: str, parent: Path | None = None) -> Iterator[Path]:
     parent = parent or Path(tempfile.gettempdir())
     _sweep(kind, parent)
     with tempfile.TemporaryDirectory(
-        prefix=f"{kind}.{owner()}~", dir=parent, ignore_cleanup_errors=True
+        prefix=f"{kind}.{owner_name()}~", dir=parent, ignore_cleanup_errors=True
     ) as folder:
         yield Path(folder)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class Conversion:
+class RgbConversion:
     """Conversion of a coded 4:2:0 picture to upright 8-bit RGB, in the numbers of libswscale."""
 
     height: int
@@ -52,7 +52,7 @@ class Surfaces:
     pictures: tuple[Any, ...]
     """Arrays uint8 (bytes,) of the device: rows of luma, then rows of U and V side by side. All
     rows have the same even number of values, one or two bytes each."""
-    conversion: Conversion
+    conversion: RgbConversion
 
     dtype = np.dtype(np.uint8)
     ndim = 4

@@ -9,10 +9,10 @@ _FUZZY_AT_MOST = 20_000
 """Names that are compared letter by letter; among more only those that contain the name count."""
 
 
-def counted(count: int, singular: str, plural: str = "") -> str:
+def count_noun(count: int, singular: str, plural: str = "") -> str:
     """Return a count and its noun.
 
-    >>> counted(1, "video"), counted(1200, "video"), counted(2, "class", "classes")
+    >>> count_noun(1, "video"), count_noun(1200, "video"), count_noun(2, "class", "classes")
     ('1 video', '1200 videos', '2 classes')
     """
     return f"{count} {singular if count == 1 else plural or f'{singular}s'}"
@@ -29,19 +29,19 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def some(names: Sequence[str], most: int = 3) -> str:
+def list_some(names: Sequence[str], most: int = 3) -> str:
     """Return the first names, with dots if there are more.
 
-    >>> some(["a", "b"]), some(["a", "b", "c"], 2)
+    >>> list_some(["a", "b"]), list_some(["a", "b", "c"], 2)
     ('a, b', 'a, b ...')
     """
     return ", ".join(names[:most]) + (" ..." if len(names) > most else "")
 
 
-def agreed(count: int, singular: str, plural: str) -> str:
+def agree_verb(count: int, singular: str, plural: str) -> str:
     """Return the form of a verb that goes with a count.
 
-    >>> agreed(1, "has", "have"), agreed(2, "has", "have")
+    >>> agree_verb(1, "has", "have"), agree_verb(2, "has", "have")
     ('has', 'have')
     """
     return singular if count == 1 else plural
@@ -54,7 +54,7 @@ def byte_size(count: float) -> str:
     ('1 byte', '999 bytes', '8.2 kB', '67.0 GB')
     """
     if count < 1000:
-        return counted(round(count), "byte")
+        return count_noun(round(count), "byte")
     for unit in ("kB", "MB", "GB", "TB"):
         count /= 1000
         if count < 999.95 or unit == "TB":
@@ -62,15 +62,15 @@ def byte_size(count: float) -> str:
     return f"{count:.1f} {unit}"
 
 
-def near(name: str, known: Collection[str], most: int = 1) -> list[str]:
+def nearest_names(name: str, known: Collection[str], most: int = 1) -> list[str]:
     """Return the known names nearest to one that is not among them, the nearest first.
 
     Names that differ in upper and lower case or by an extension come first, then those that are
     spelled alike, then those that contain the name.
 
-    >>> near("a", ["b.mp4", "a.mp4"])
+    >>> nearest_names("a", ["b.mp4", "a.mp4"])
     ['a.mp4']
-    >>> near("corupt", ["missing", "corrupt"])
+    >>> nearest_names("corupt", ["missing", "corrupt"])
     ['corrupt']
     """
     wanted = name.casefold()
@@ -105,7 +105,7 @@ def did_you_mean(name: str, known: Collection[str], most: int = 1, listed: str =
     str
         ``did you mean corrupt?``, or ``known: a, b, c``, or nothing.
     """
-    close = near(name, known, most)
+    close = nearest_names(name, known, most)
     if close:
         return f"did you mean {', '.join(close)}?"
     return f"{listed}: {', '.join(known)}" if listed else ""

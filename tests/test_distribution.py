@@ -18,7 +18,7 @@ from conftest import ROOT, python_path
 
 from flowpipe import distribution
 from flowpipe.diagnose import libraries
-from flowpipe.distribution import NAME, how_to_install
+from flowpipe.distribution import NAME, install_command
 
 EXTRAS = ("cuda", "nvdec", "s3", "train", "cluster", "test", "")
 
@@ -117,7 +117,7 @@ def test_this_machine_has_the_required_versions() -> None:
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_the_printed_advice_installs_this_project(site: Path, checkout: Path, extra: str) -> None:
     """The command is run as printed, by a shell; pip says what it would install."""
-    code = f"from flowpipe.distribution import how_to_install as h; print(h({extra!r}))"
+    code = f"from flowpipe.distribution import install_command as h; print(h({extra!r}))"
     env = {**os.environ, "PYTHONPATH": python_path(site), "CXX": "false"}
     advice = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env, cwd="/"
@@ -163,7 +163,7 @@ def test_advice_follows_where_it_was_installed_from(
     metadata: Callable[..., Path], direct: dict[str, object] | None, advice: str
 ) -> None:
     metadata(NAME, "9.1", direct)
-    assert how_to_install("cuda") == advice
+    assert install_command("cuda") == advice
     assert distribution.origin().startswith(f"{NAME} 9.1, from ")
 
 
@@ -175,7 +175,7 @@ def test_egg_info_of_a_build_does_not_hide_what_pip_recorded(
     egg.mkdir(parents=True)
     (egg / "PKG-INFO").write_text(f"Metadata-Version: 2.1\nName: {NAME}\nVersion: 9.1\n")
     monkeypatch.syspath_prepend(str(egg.parent))
-    assert how_to_install("cuda") == f"pip install -e '{ROOT}[cuda]'"
+    assert install_command("cuda") == f"pip install -e '{ROOT}[cuda]'"
 
 
 def test_doctor_names_a_distribution_that_owns_the_same_package(

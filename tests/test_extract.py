@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flowpipe.errors import DecodeError
-from flowpipe.extraction.windows import gathered
+from flowpipe.extraction.windows import gather
 from flowpipe.types import Frames
 
 
@@ -33,7 +33,7 @@ def windows(*counts, height=4, width=5):
     ],
 )
 def test_small_windows_are_joined_up_to_a_count(counts, most, meant):
-    found = list(gathered(windows(*counts), most, 1 << 20))
+    found = list(gather(windows(*counts), most, 1 << 20))
     assert [len(frames.data) for frames in found] == meant
     numbers = np.arange(sum(counts))
     if found:
@@ -44,17 +44,17 @@ def test_small_windows_are_joined_up_to_a_count(counts, most, meant):
 @pytest.mark.parametrize("most", [1, 2, 5])
 def test_large_frames_are_bound_by_their_bytes(most):
     side = 256
-    found = gathered(windows(*[1] * (2 * most), height=side, width=side), 64, most * 3 * side**2)
+    found = gather(windows(*[1] * (2 * most), height=side, width=side), 64, most * 3 * side**2)
     assert [len(frames.data) for frames in found] == [most, most]
 
 
 def test_a_frame_larger_than_all_of_that_is_a_window():
-    assert [len(frames.data) for frames in gathered(windows(1, 1), 64, 1)] == [1, 1]
+    assert [len(frames.data) for frames in gather(windows(1, 1), 64, 1)] == [1, 1]
 
 
 def test_what_came_before_the_damage_comes_out_before_it():
     found = []
     with pytest.raises(DecodeError, match="cut off"):
-        for frames in gathered(windows(3, 3, -1), 16, 1 << 20):
+        for frames in gather(windows(3, 3, -1), 16, 1 << 20):
             found.append(len(frames.data))
     assert found == [6]

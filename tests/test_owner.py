@@ -15,15 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from flowpipe.owner import STALE_S, owner, owner_is_gone
+from flowpipe.owner import STALE_S, owner_is_gone, owner_name
 from flowpipe.run.heartbeat import crumb_folder
 from flowpipe.store import files, sweep
 
-NAME_IT = "from flowpipe.owner import owner; print(owner(), flush=True); input()"
+NAME_IT = "from flowpipe.owner import owner_name; print(owner_name(), flush=True); input()"
 IN_A_NAMESPACE = """
 import os, sys
 from pathlib import Path
-from flowpipe.owner import owner
+from flowpipe.owner import owner_name
 from flowpipe.run.heartbeat import crumb_folder
 from flowpipe.store.files import temporary_name
 store = Path(sys.argv[1])
@@ -32,7 +32,7 @@ while os.path.exists(f"/proc/{os.getpid()}"):  # an id that nobody has outside
         os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 with crumb_folder(store):
     temporary_name(store / "shards" / "shard-a.h5").touch()  # no lock, as where there are none
-    print(owner(), flush=True)
+    print(owner_name(), flush=True)
     input()
 """
 
@@ -49,7 +49,7 @@ def running(*command: object) -> Iterator[tuple[str, subprocess.Popen[str]]]:
 
 
 def test_a_living_process_is_not_gone_however_old_its_file():
-    assert not owner_is_gone(owner(), 10 * STALE_S)
+    assert not owner_is_gone(owner_name(), 10 * STALE_S)
     with running(sys.executable, "-c", NAME_IT) as (name, _):
         assert not owner_is_gone(name, 10 * STALE_S)
 
@@ -66,7 +66,7 @@ def test_a_dead_process_is_gone_at_once_also_before_it_was_waited_for():
 
 
 def test_another_process_of_the_same_id_is_not_the_owner():
-    machine, pid, start = owner().rsplit("~", 2)
+    machine, pid, start = owner_name().rsplit("~", 2)
     assert int(start) > 0
     assert owner_is_gone(f"{machine}~{pid}~{int(start) - 1}", 0)
     assert not owner_is_gone(f"{machine}~{pid}~0", 10 * STALE_S), "a start that is not known"
@@ -74,7 +74,7 @@ def test_another_process_of_the_same_id_is_not_the_owner():
 
 @pytest.mark.parametrize("change", ["host", "boot", "namespace", "older flowpipe", "foreign"])
 def test_of_a_process_out_of_sight_the_age_decides(change):
-    host, boot, namespace, _, start = owner().split("~")
+    host, boot, namespace, _, start = owner_name().split("~")
     name = {
         "host": f"x{host}~{boot}~{namespace}~999999999~{start}",
         "boot": f"{host}~f{boot}~{namespace}~999999999~{start}",
@@ -91,7 +91,7 @@ def test_names_of_temporary_files_are_found_by_the_sweep(tmp_path):
     temporary = files.temporary_name(tmp_path / "shard-a.h5")
     assert re.fullmatch(r"\.shard-a\.h5\.[A-Za-z0-9_~-]+\.tmp", temporary.name)
     with running(sys.executable, "-c", NAME_IT) as (name, process):
-        dead = temporary.with_name(temporary.name.replace(owner(), name))
+        dead = temporary.with_name(temporary.name.replace(owner_name(), name))
         process.kill()
         process.wait()
     for path in (temporary, dead):
@@ -120,7 +120,7 @@ def test_a_living_writer_in_another_pid_namespace_is_left_alone(tmp_path):
 def test_the_assembled_file_is_locked_while_it_is_checked(tmp_path):
     path = files.temporary_name(tmp_path / "shard-a.h5")
     path.touch()
-    stranger = path.with_name(path.name.replace(owner(), "elsewhere~0~0~1~1"))
+    stranger = path.with_name(path.name.replace(owner_name(), "elsewhere~0~0~1~1"))
     path.rename(stranger)
     os.utime(stranger, (1, 1))
     with files.held(stranger):

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from flowpipe.owner import owner
+from flowpipe.owner import owner_name
 from flowpipe.scratch import scratch_folder
 
 DIES_INSIDE = """
@@ -43,7 +43,8 @@ def test_the_next_folder_removes_those_of_killed_processes_only(tmp_path: Path) 
     subprocess.run([sys.executable, "-c", DIES_INSIDE, tmp_path], check=False)
     (left,) = names(tmp_path)
     kept = {
-        f"kind.{owner()}~alive", "kind.elsewhere~0~0~1~1~abc", "kind.mine", f"other.{left}", "kind",
+        f"kind.{owner_name()}~alive", "kind.elsewhere~0~0~1~1~abc", "kind.mine", f"other.{left}",
+        "kind",
     }  # fmt: skip
     for name in kept:
         (tmp_path / name / "inside").mkdir(parents=True)

@@ -8,7 +8,7 @@ import re
 import pytest
 from conftest import ROOT
 
-from flowpipe.words import agreed, byte_size, counted, did_you_mean, near
+from flowpipe.words import agree_verb, byte_size, count_noun, did_you_mean, nearest_names
 
 
 @pytest.mark.parametrize(
@@ -22,11 +22,11 @@ from flowpipe.words import agreed, byte_size, counted, did_you_mean, near
     ],
 )
 def test_counts_agree_with_their_noun(count, words, said):
-    assert counted(count, *words) == said
+    assert count_noun(count, *words) == said
 
 
 def test_verbs_agree_with_their_count():
-    assert [agreed(k, "is", "are") for k in range(3)] == ["are", "is", "are"]
+    assert [agree_verb(k, "is", "are") for k in range(3)] == ["are", "is", "are"]
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_bytes_are_said_in_a_unit_that_shows_them(count, said):
 
 def test_an_id_without_its_extension_suggests_the_whole_id():
     ids = ["walk/ab.mp4", "walk/a.mp4", "walk/a.avi", "b.mp4"]
-    assert near("walk/a", ids, most=2) == ["walk/a.mp4", "walk/a.avi"]
+    assert nearest_names("walk/a", ids, most=2) == ["walk/a.mp4", "walk/a.avi"]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_where_none_is_near_all_are_listed():
 
 def test_many_names_are_searched_in_bounded_time():
     many = [f"folder/clip-{k:07d}.mp4" for k in range(200_000)]
-    assert near("clip-0000042", many) == ["folder/clip-0000042.mp4"]
+    assert nearest_names("clip-0000042", many) == ["folder/clip-0000042.mp4"]
 
 
 NOUNS = (
@@ -87,7 +87,7 @@ ALLOWED = {
 
 
 def counts_without_their_noun(source: str) -> list[str]:
-    """Return the f-strings in which a plural follows a value that `counted` has not made."""
+    """Return the f-strings in which a plural follows a value that `count_noun` has not made."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.JoinedStr):
@@ -101,7 +101,7 @@ def counts_without_their_noun(source: str) -> list[str]:
                 r"workers|channels|cores|width|height|done|old|new)$|\.channels$",
                 name,
             )
-            if PLURAL.match(text.value) and count and not name.startswith("counted("):
+            if PLURAL.match(text.value) and count and not name.startswith("count_noun("):
                 found.append(f"{node.lineno}: {{{name}}}{text.value}")
     return found
 
@@ -112,7 +112,7 @@ def test_the_search_for_counts_finds_them():
         "1: {len(a)} videos are here"
     ]
     assert counts_without_their_noun('f"{count} test videos"') and not counts_without_their_noun(
-        "f\"{counted(count, 'video')} and {count} of them\""
+        "f\"{count_noun(count, 'video')} and {count} of them\""
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from flowpipe.distribution import ROOT, how_to_replace
+from flowpipe.distribution import ROOT, replace_command
 
 try:
     from flowpipe import __version__
@@ -28,7 +28,7 @@ try:
 except ImportError as error:  # another distribution has overwritten these files
     sys.exit(
         f"flowpipe: files of another project's package lie in {ROOT / 'flowpipe'} ({error}): "
-        f"{how_to_replace('flowpipe')}"
+        f"{replace_command('flowpipe')}"
     )
 
 COMMANDS = {

@@ -42,7 +42,7 @@ from flowpipe.flow.tvl1 import TVL1Params
 from flowpipe.ops import Ops, get_ops
 from flowpipe.ops.cpu import native_core
 from flowpipe.ops.cuda.settings import VARIABLE
-from flowpipe.words import counted, did_you_mean
+from flowpipe.words import count_noun, did_you_mean
 
 SMALLEST_PX = 16
 NOISY = 0.1
@@ -102,8 +102,8 @@ def flow(
         assert lack is not None
         raise lack
     rows = [] if tuned else _chosen(only, device)
-    algorithms = f" and {counted(len(rows), 'algorithm')}" if rows else ""
-    say(f"preparing {counted(count, 'pair')} of frames{algorithms}")
+    algorithms = f" and {count_noun(len(rows), 'algorithm')}" if rows else ""
+    say(f"preparing {count_noun(count, 'pair')} of frames{algorithms}")
     pairs = (
         video_pairs(videos, count, height, width) if videos else made_pairs(count, height, width)
     )
@@ -124,8 +124,8 @@ def flow(
             opencv_s = [r for r in reasons.values() if r != str(lack)][:1]
             raise BackendError("; and ".join([str(lack), *opencv_s]))
         found = len(pairs.first)
-        echo(f"{counted(found, 'pair')} of {width}x{height} from {pairs.source};")
-        passes = counted(repeat, "pass", "passes")
+        echo(f"{count_noun(found, 'pair')} of {width}x{height} from {pairs.source};")
+        passes = count_noun(repeat, "pass", "passes")
         echo(f"{where}, fastest of up to {passes}; GPUs by wall time, transfers included")
         usable = [row for row in rows if row.name not in reasons]
         usable.sort(key=lambda row: row.name != reference)

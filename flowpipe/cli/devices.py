@@ -9,7 +9,7 @@ from flowpipe.errors import BackendError, UsageError
 from flowpipe.ops.cuda.devices import Gpus, gpus
 from flowpipe.run import usable_cores
 from flowpipe.video import require_nvdec, visible_gpus
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 CHOICES = ("auto", "cuda", "cpu")
 
@@ -112,7 +112,7 @@ def _on_gpus(found: Gpus, wanted: int | None, workers: int | None) -> Devices:
         fewer = workers // count * count
         choice = f"{fewer} or {fewer + count}" if fewer else str(count)
         raise UsageError(
-            f"--workers {workers} cannot share {counted(count, 'GPU')} evenly: give --workers "
+            f"--workers {workers} cannot share {count_noun(count, 'GPU')} evenly: give --workers "
             f"{choice}, or --gpus with a number that divides {workers}"
         )
     names = ", ".join(dict.fromkeys(found.names))

@@ -27,7 +27,7 @@ from flowpipe.evaluation import (
 )
 from flowpipe.evaluation.protocols import OFFICIAL_COUNTS
 from flowpipe.store import Store, open_store
-from flowpipe.words import counted, some
+from flowpipe.words import count_noun, list_some
 
 _SHOWN = 5
 
@@ -65,7 +65,7 @@ def evaluate(
     chosen = splits or test_splits(records)
     if len(scores) not in (1, len(chosen)):
         raise UsageError(
-            f"{counted(len(scores), 'file')} of scores for {counted(len(chosen), 'split')} "
+            f"{count_noun(len(scores), 'file')} of scores for {count_noun(len(chosen), 'split')} "
             f"({', '.join(chosen)}): give "
             "one for all of them, one for each, or name splits with --split"
         )
@@ -80,7 +80,7 @@ def evaluate(
         results[split] = figures_of(protocol, values, truth.positives[kept])
         official = OFFICIAL_COUNTS.get(dataset, {}).get(split)
         of_them = f" of {official} official ones" if official else ""
-        say(f"{split}: {counted(int(kept.sum()), 'video')}{of_them}, {protocol.name}")
+        say(f"{split}: {count_noun(int(kept.sum()), 'video')}{of_them}, {protocol.name}")
     print_results(results, classes, per_class, as_json)
 
 
@@ -95,14 +95,14 @@ def _say_what_differs(
     unknown = [key for key in scores.video_ids if key not in store.videos]
     if unknown:
         say(
-            f"{scores.source}: {counted(len(unknown), 'id')} not in the store and ignored: "
-            f"{some(unknown, _SHOWN)}"
+            f"{scores.source}: {count_noun(len(unknown), 'id')} not in the store and ignored: "
+            f"{list_some(unknown, _SHOWN)}"
         )
     if not missing:
         return
     words = (
-        f"{scores.source} has no scores for {len(missing)} of {counted(len(video_ids), 'video')} "
-        f"of {split}: {some(missing, _SHOWN)}"
+        f"{scores.source} has no scores for {len(missing)} of "
+        f"{count_noun(len(video_ids), 'video')} of {split}: {list_some(missing, _SHOWN)}"
     )
     if not allow_missing or len(missing) == len(video_ids):
         raise UsageError(f"{words}; add them, or leave them out with --allow-missing")
@@ -136,8 +136,8 @@ def print_results(
     empty = [classes[k] for k in np.flatnonzero(unseen).tolist()]
     if empty:
         say(
-            f"{counted(len(empty), 'class', 'classes')} without test videos left out: "
-            f"{some(empty, _SHOWN)}"
+            f"{count_noun(len(empty), 'class', 'classes')} without test videos left out: "
+            f"{list_some(empty, _SHOWN)}"
         )
     if per_class:
         print_table(

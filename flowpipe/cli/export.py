@@ -10,7 +10,7 @@ from flowpipe.cli.paths import FOLDER
 from flowpipe.cli.screen import counting, say, write_line
 from flowpipe.cli.store_options import STORE_ARGUMENT
 from flowpipe.exchange import LAYOUTS, WEBDATASET, ExportJob, export_store
-from flowpipe.words import byte_size, counted, some
+from flowpipe.words import byte_size, count_noun, list_some
 
 _SHOWN = 3
 
@@ -67,7 +67,7 @@ def export(
         done = export_store(job, progress)
     already = f", {done.already} were there" if done.already else ""
     write_line(
-        f"{out}: {counted(done.videos, 'video')}{already}, {counted(done.files, 'file')}, "
+        f"{out}: {count_noun(done.videos, 'video')}{already}, {count_noun(done.files, 'file')}, "
         f"{byte_size(done.bytes)}"
     )
     if done.mean_difference is not None:
@@ -76,7 +76,7 @@ def export(
             " in the mean, measured on every 16th image; files of --images png hold every value"
         )
     if done.lists:
-        write_line(f"lists: {some([path.name for path in done.lists], _SHOWN)}")
+        write_line(f"lists: {list_some([path.name for path in done.lists], _SHOWN)}")
 
 
 def _names(text: str) -> tuple[str, ...]:

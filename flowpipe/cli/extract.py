@@ -28,7 +28,7 @@ from flowpipe.run import (
 )
 from flowpipe.splits import split_names
 from flowpipe.store import Store, open_store
-from flowpipe.words import agreed, byte_size, counted, duration, some
+from flowpipe.words import agree_verb, byte_size, count_noun, duration, list_some
 
 
 @click.command()
@@ -65,7 +65,7 @@ def _extract(verify: bool, quiet: bool, **options: Any) -> int:
         say(
             f"{plan.videos} to extract{_in_parts(plan)}, {plan.done} done before, "
             f"{plan.quarantined} in quarantine, {len(plan.unusable)} unusable; about "
-            f"{counted(round(plan.frames), 'frame')}, {_cost(plan)}, "
+            f"{count_noun(round(plan.frames), 'frame')}, {_cost(plan)}, "
             f"{byte_size(plan.bytes)}"
         )
         for line in plan.changes.lines():
@@ -74,7 +74,7 @@ def _extract(verify: bool, quiet: bool, **options: Any) -> int:
     if missing.absent and not wanted.allow_missing:
         missing.report(wanted.run.store)
         raise UsageError(
-            f"{counted(len(missing.absent), 'video')} of the data set cannot be found; "
+            f"{count_noun(len(missing.absent), 'video')} of the data set cannot be found; "
             "fetch them, or add --allow-missing to extract the others: ids and labels stay the same"
         )
     plan = plan.without_absent()
@@ -85,7 +85,8 @@ def _extract(verify: bool, quiet: bool, **options: Any) -> int:
     except InterruptedRunError as error:
         kept = error.summary.counts["done"] + error.summary.counts["partial"]
         say(
-            f"interrupted; {counted(kept, 'video')} of this run kept; run the same command to go on"
+            f"interrupted; {count_noun(kept, 'video')} of this run kept; run the same command to "
+            "go on"
         )
         return EXIT_INTERRUPTED
     failed = (entry.outcome for entry in Quarantine(wanted.run.store).read())
@@ -104,7 +105,7 @@ def _cost(plan: Plan) -> str:
 def _in_parts(plan: Plan) -> str:
     """Say how many of the videos are cut in time, if any."""
     parts = plan.split
-    return f" ({len(parts)} of them in {counted(sum(parts.values()), 'part')})" if parts else ""
+    return f" ({len(parts)} of them in {count_noun(sum(parts.values()), 'part')})" if parts else ""
 
 
 def _say_if_begun_elsewhere(plan: Plan, wanted: Request) -> None:
@@ -136,10 +137,10 @@ def other_counts(store: Store, listed: Mapping[str, int]) -> str:
             found.append(f"{video_id} {decoded} instead of {count}")
     if not found:
         return ""
-    have = agreed(len(found), "has another frame count", "have other frame counts")
+    have = agree_verb(len(found), "has another frame count", "have other frame counts")
     return (
-        f"{len(found)} of {counted(compared, 'video')} {have} than the list says, first: "
-        f"{some(found)}"
+        f"{len(found)} of {count_noun(compared, 'video')} {have} than the list says, first: "
+        f"{list_some(found)}"
     )
 
 
@@ -147,8 +148,11 @@ def _verified(wanted: Request) -> bool:
     """Check every byte of the store and say what was found."""
     report = check(wanted.run.store, decode=False, workers=usable_cores())
     images = sum(row.images for row in report.shards)
-    found = "all whole" if report.ok else counted(len(report.problems), "problem")
-    say(f"verified: {counted(len(report.shards), 'shard')}, {counted(images, 'image')}, {found}")
+    found = "all whole" if report.ok else count_noun(len(report.problems), "problem")
+    say(
+        f"verified: {count_noun(len(report.shards), 'shard')}, {count_noun(images, 'image')}, "
+        f"{found}"
+    )
     for problem in report.problems:
         say(f"  {problem}")
     return report.ok
@@ -174,7 +178,7 @@ def _report(summary: Summary, wanted: Request) -> None:
             if name != "wall"
         )
         say(
-            f"{counted(summary.frames, 'frame')}, {byte_size(summary.stored_bytes)}; "
+            f"{count_noun(summary.frames, 'frame')}, {byte_size(summary.stored_bytes)}; "
             f"CPU ms per frame: {stages}"
         )
         wall_s = max(1e-9, summary.seconds["wall"])
@@ -192,7 +196,7 @@ def _report(summary: Summary, wanted: Request) -> None:
     sheet = path / "contact-sheet.png"
     save_png(sheet, store_sheet(store))
     for line in (
-        f"store: {path} ({counted(len(store.videos), 'video')})",
+        f"store: {path} ({count_noun(len(store.videos), 'video')})",
         f"contact sheet: {sheet}",
         f"ledger: {summary.ledger}",
         "next:",

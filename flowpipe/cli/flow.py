@@ -11,7 +11,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.atomic import write_whole
+from flowpipe.atomic import write_atomic
 from flowpipe.cli.numbers import Number
 from flowpipe.cli.paths import FILE, FILE_THERE
 from flowpipe.cli.screen import write_line
@@ -143,5 +143,5 @@ def _write(output: Path, uv: NDArray[np.float32], bound: float) -> str:
     else:
         content = io.BytesIO()
         np.save(content, uv)
-        write_whole(output, content.getvalue(), "flow")
+        write_atomic(output, content.getvalue(), "flow")
     return ""

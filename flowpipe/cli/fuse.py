@@ -25,7 +25,7 @@ from flowpipe.evaluation import (
     read_h5,
     write_scores,
 )
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 SWEPT = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 """Weights that are tried for every stream but the first."""
@@ -83,7 +83,7 @@ def fuse(
     names = list(rows[0][1].figures)
     print_table(
         ((row, *(f"{100 * result.figures[n]:.2f}" for n in names)) for row, result in rows),
-        header=(counted(len(total.video_ids), "video"), *(f"{n}, %" for n in names)),
+        header=(count_noun(len(total.video_ids), "video"), *(f"{n}, %" for n in names)),
     )
     if sweep and len(streams) > 1:
         tried = [
@@ -92,7 +92,7 @@ def fuse(
         ]
         best, rest = max(tried)
         say(
-            f"best of {counted(len(tried), 'weighting')}: {100 * best:.2f} % ({names[0]}): "
+            f"best of {count_noun(len(tried), 'weighting')}: {100 * best:.2f} % ({names[0]}): "
             f"--weights 1,{','.join(f'{w:g}' for w in rest)}; it was chosen on these videos"
         )
     if out is not None:

@@ -12,7 +12,7 @@ from flowpipe.cli.paths import FILE, FOLDER, FOLDER_THERE, SPLIT_FILE
 from flowpipe.cli.screen import counting, say, write_line
 from flowpipe.datasets.classes import read_class_names
 from flowpipe.exchange import LAYOUTS, ImportJob, Pairing, import_folder, read_lists
-from flowpipe.words import counted, some
+from flowpipe.words import count_noun, list_some
 
 _SHOWN = 5
 
@@ -69,10 +69,10 @@ def import_(
         ("named by the lists and absent", done.absent),
     ):
         if paths:
-            say(f"{counted(len(paths), 'folder')} {what}: {some(paths, _SHOWN)}")
+            say(f"{count_noun(len(paths), 'folder')} {what}: {list_some(paths, _SHOWN)}")
     for path, message in done.failed:
         say(f"left out: {message if path in message else f'{path}: {message}'}")
     already = f", {done.already} were there" if done.already else ""
     failed = f", {len(done.failed)} left out" if done.failed else ""
-    write_line(f"{store}: {counted(done.videos, 'video')}{already}{failed}")
+    write_line(f"{store}: {count_noun(done.videos, 'video')}{already}{failed}")
     return EXIT_SOME_FAILED if done.failed else EXIT_DONE

@@ -16,7 +16,7 @@ from flowpipe.errors import REASONS, UsageError
 from flowpipe.notes import NOTES, count_notes, join_notes
 from flowpipe.run import Quarantine
 from flowpipe.store import Store, Video, open_store
-from flowpipe.words import byte_size, counted, did_you_mean, some
+from flowpipe.words import byte_size, count_noun, did_you_mean, list_some
 
 _SHOWN = 12
 """Classes, splits and stretches of damage that are listed."""
@@ -54,7 +54,7 @@ def find(store: Store, video_id: str) -> Video:
         return store.videos[video_id]
     hint = did_you_mean(video_id, store.videos.keys(), most=5, listed="")
     raise UsageError(
-        f"the store has no video {video_id!r} among {counted(len(store.videos), 'video')}"
+        f"the store has no video {video_id!r} among {count_noun(len(store.videos), 'video')}"
         f"{'; ' if hint else ''}{hint}"
     )
 
@@ -105,7 +105,7 @@ def _store_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     classes = [f"{name} {count}" for name, count in facts["videos_by_class"].items()]
     splits = [f"{name} {count}" for name, count in facts["videos_by_split"].items()]
     notes = [
-        f"{counted(one['videos'], 'video')}: {NOTES[code].meaning}; as in {one['example']}"
+        f"{count_noun(one['videos'], 'video')}: {NOTES[code].meaning}; as in {one['example']}"
         for code, one in facts["notes"].items()
     ]
     return [
@@ -113,8 +113,8 @@ def _store_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("data set", ", ".join([*name, *(f"{_plain(k)} {_words(v)}" for k, v in source.items())])),
         ("videos", f"{facts['videos']}{extra}"),
         ("notes", "\n".join(notes)),
-        ("classes", f"{len(classes)}: {some(classes, _SHOWN)}" if classes else "none"),
-        ("splits", some(splits, _SHOWN)),
+        ("classes", f"{len(classes)}: {list_some(classes, _SHOWN)}" if classes else "none"),
+        ("splits", list_some(splits, _SHOWN)),
         ("frames", str(facts["frames"])),
         ("images", _words(facts["images"])),
         ("shards", f"{facts['shards']}, {byte_size(facts['bytes'])}"),
@@ -176,7 +176,7 @@ def _video_rows(facts: dict[str, Any], names: tuple[str, ...]) -> list[tuple[str
     why = f": {REASONS.get(reason, reason)}" if reason else ""
     read = " of ".join(filter(None, [str(seen.get("pixel_format", "")), _source_size(seen)]))
     damage = [
-        f"{counted(run['frames'], 'frame')} {run['what']} at frame {run['frame']}, "
+        f"{count_noun(run['frames'], 'frame')} {run['what']} at frame {run['frame']}, "
         f"{run['time_s']:.2f} s"
         for run in facts["damage"]
     ]
@@ -205,7 +205,7 @@ def _video_rows(facts: dict[str, Any], names: tuple[str, ...]) -> list[tuple[str
         ("rotation", f"{seen['rotation_deg']} degrees clockwise"
                      if seen.get("rotation_deg") else ""),
         ("notes", "\n".join(_note(note) for note in seen["notes"])),
-        ("damage", some(damage, _SHOWN)),
+        ("damage", list_some(damage, _SHOWN)),
         ("parts", "\n".join(map(_part, facts["parts"]))),
     ]  # fmt: skip
 
@@ -223,7 +223,9 @@ def _file_words(source: dict[str, Any]) -> str:
 def _decoded(seen: dict[str, Any]) -> str:
     if not seen["frames_decoded"]:
         return ""  # imported
-    return f"{counted(seen['frames_decoded'], 'frame')}, {seen['frames_dropped']} of them dropped"
+    return (
+        f"{count_noun(seen['frames_decoded'], 'frame')}, {seen['frames_dropped']} of them dropped"
+    )
 
 
 def _source_size(seen: dict[str, Any]) -> str:
@@ -236,7 +238,7 @@ def _segments(record: dict[str, Any], names: tuple[str, ...]) -> str:
         f"{one['start_s']:g} to {one['end_s']:g} s"
         for one in record["segments"]
     ]
-    return some(found, _SHOWN)
+    return list_some(found, _SHOWN)
 
 
 def _note(note: str) -> str:
@@ -249,7 +251,7 @@ def _part(part: dict[str, Any]) -> str:
     first, last = part.get("start_s"), part.get("stop_s")
     begin = "the start" if first is None else f"{first:.2f} s"
     end = "the end" if last is None else f"{last:.2f} s"
-    return f"from {begin} to {end}: {counted(part['frames_decoded'], 'frame')} decoded"
+    return f"from {begin} to {end}: {count_noun(part['frames_decoded'], 'frame')} decoded"
 
 
 def _plain(name: str) -> str:

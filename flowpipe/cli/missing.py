@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from flowpipe.atomic import write_whole
+from flowpipe.atomic import write_atomic
 from flowpipe.cli.screen import harmless, say
 from flowpipe.datasets import Dataset
 from flowpipe.datasets.dataset import LeftOut
 from flowpipe.errors import REASONS, UnwritableError
 from flowpipe.run import ABSENT, Plan
 from flowpipe.types import Outcome
-from flowpipe.words import counted, some
+from flowpipe.words import count_noun, list_some
 
 FILE_NAME = "missing.txt"
 _SHOWN = 5
@@ -78,7 +78,7 @@ class Missing:
             (f"unreadable ({why})", tuple(o.video_id for o in self.unreadable)),
         )
         sentences = [
-            f"{counted(len(names), 'video')} {kind}: {some(names, _SHOWN)}"
+            f"{count_noun(len(names), 'video')} {kind}: {list_some(names, _SHOWN)}"
             for kind, names in kinds
             if names
         ]
@@ -96,7 +96,7 @@ class Missing:
         except OSError as error:
             raise UnwritableError(f"no store can be made at {store}: {error}") from error
         text = "".join(f"{harmless(line)}\n" for line in lines)
-        write_whole(path, text.encode(), "list of missing videos")
+        write_atomic(path, text.encode(), "list of missing videos")
         sentences = self.summary()
         for sentence in sentences:
             say(sentence)

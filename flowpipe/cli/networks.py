@@ -18,7 +18,7 @@ from flowpipe.recipes import read_recipe, recipe_of
 from flowpipe.tsn.data.normalisation import PIXELS
 from flowpipe.tsn.data.sampling import RULES
 from flowpipe.tsn.recipe import TrainRecipe
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 stream_options = chain(
     click.option("--modality", required=True, type=click.Choice(list(MODALITIES))),
@@ -119,7 +119,7 @@ def weights_of(text: str | None, runs: Sequence[Mapping[str, Any]]) -> tuple[lis
         weights = []
     if len(weights) != len(runs) or not _fit(weights):
         raise UsageError(
-            f"--weights wants {counted(len(runs), 'number')} from 0 up, one of them above 0, as "
+            f"--weights wants {count_noun(len(runs), 'number')} from 0 up, one of them above 0, as "
             f"1,1.5, got {text}"
         )
     return weights, "--weights"

@@ -14,7 +14,7 @@ from flowpipe.cli.screen import print_table, say, write_json, write_line
 from flowpipe.modality import MODALITIES
 from flowpipe.run import cores_alone_s, plan_run, usable_cores
 from flowpipe.store import free_bytes, write_rate
-from flowpipe.words import byte_size, counted, duration
+from flowpipe.words import byte_size, count_noun, duration
 
 STAGES = {
     "decode": "decoding", "compute": "computing", "camera": "camera motion", "encode": "encoding",
@@ -94,25 +94,27 @@ def _print(facts: dict[str, Any], device: str, warning: str) -> None:
         without = f"about {duration(3600 * facts['hours_without_gpus'])} on the cores alone"
     fits = "enough" if facts["fits"] else "NOT enough"
     videos, spans = facts["videos_to_extract"], facts["spans_to_extract"]
-    to_extract = counted(videos, "video") + (f", cut into {spans} parts" if spans > videos else "")
+    to_extract = count_noun(videos, "video") + (
+        f", cut into {spans} parts" if spans > videos else ""
+    )
     rows = [
         ("data set", f"{facts['dataset']} in {facts['root']}"),
         ("modalities", ", ".join(facts["modalities"])),
         ("to extract", to_extract),
-        ("done before", counted(facts["videos_done"], "video")),
-        ("in quarantine", counted(facts["videos_quarantined"], "video")),
-        ("absent", f"{counted(facts['videos_absent'], 'listed video')} without a file"),
-        ("unlisted", f"{counted(facts['videos_unlisted'], 'file')} not listed"),
+        ("done before", count_noun(facts["videos_done"], "video")),
+        ("in quarantine", count_noun(facts["videos_quarantined"], "video")),
+        ("absent", f"{count_noun(facts['videos_absent'], 'listed video')} without a file"),
+        ("unlisted", f"{count_noun(facts['videos_unlisted'], 'file')} not listed"),
         (
             "unreadable",
-            f"{counted(facts['videos_unreadable'], 'video')} (empty or no regular file)",
+            f"{count_noun(facts['videos_unreadable'], 'video')} (empty or no regular file)",
         ),
         ("device", device),
         ("frames", f"about {facts['frames']:,}" if facts["frames"] else "none"),
         (
             "time",
             f"about {duration(3600 * facts['hours'])} with "
-            f"{counted(facts['workers'], 'worker')}, bound by {_bound(facts)}; "
+            f"{count_noun(facts['workers'], 'worker')}, bound by {_bound(facts)}; "
             f"{duration(3600 * facts['core_hours'])} of one core{gpu}"
             if videos
             else "none",

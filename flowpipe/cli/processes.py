@@ -12,7 +12,7 @@ import click
 
 from flowpipe.errors import BackendError, UsageError
 from flowpipe.tsn.launch import RENDEZVOUS, launch
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 
 def devices_option(help: str) -> Callable[[Any], Any]:
@@ -76,7 +76,8 @@ def check_gpus(devices: int, device: str, visible: int) -> None:
             f"(CUDA_VISIBLE_DEVICES {setting}); leave out --device cuda to compute on the CPU"
         )
     raise UsageError(
-        f"--devices {devices}: this process sees {counted(visible, 'GPU')} (CUDA_VISIBLE_DEVICES "
-        f"{setting}); give --devices {visible}, ask the batch system for {devices} GPUs, or "
+        f"--devices {devices}: this process sees {count_noun(visible, 'GPU')} "
+        f"(CUDA_VISIBLE_DEVICES {setting}); give --devices {visible}, ask the batch system for "
+        f"{devices} GPUs, or "
         "compute on the CPU with --device cpu"
     )

@@ -18,7 +18,7 @@ from flowpipe.diagnose.selftest import CHECKS, SIZE, checks
 from flowpipe.errors import UsageError
 from flowpipe.ops import DEVICES, get_ops
 from flowpipe.ops.cuda.devices import gpus
-from flowpipe.words import counted, did_you_mean
+from flowpipe.words import count_noun, did_you_mean
 
 VERDICTS = {True: "ok     ", False: "FAILED ", None: "not run"}
 SMALLEST_PX, LARGEST_PX = 16, 4096
@@ -73,7 +73,7 @@ def _tried(device: str, pixels: tuple[int, int], only: tuple[str, ...]) -> Repor
     failed = sum(check.passed is False for check in found)
     ran = sum(check.passed is not None for check in found)
     verdict = "all checks passed" if ran else "no check could run"
-    say(f"{ops.name}: {counted(failed, 'check')} failed" if failed else f"{ops.name}: {verdict}")
+    say(f"{ops.name}: {count_noun(failed, 'check')} failed" if failed else f"{ops.name}: {verdict}")
     return {
         "device": ops.name,
         "gpu": name,

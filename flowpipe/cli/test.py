@@ -20,7 +20,7 @@ from flowpipe.cli.torch_needed import torch_or_why
 from flowpipe.evaluation import Scores, evaluate, protocol_of, write_scores
 from flowpipe.store import open_store
 from flowpipe.tsn.data.sampling import RULES
-from flowpipe.words import byte_size, counted, duration
+from flowpipe.words import byte_size, count_noun, duration
 
 
 @click.command()
@@ -93,7 +93,7 @@ def test(
     if tested.computed:
         took = duration(time.monotonic() - began)
         peak = byte_size(1e6 * peak_memory_mb(job.device))
-        videos = counted(len(tested.video_ids), "video")
+        videos = count_noun(len(tested.video_ids), "video")
         words = f"{out}: {videos} in {took}, peak memory {peak}; {words}"
     say(words)
     figures = evaluate(protocol_of(tested.facts.dataset), tested.scores, positives)

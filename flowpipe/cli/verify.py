@@ -13,7 +13,7 @@ from flowpipe.cli.screen import print_table, say, stderr, write_json, write_line
 from flowpipe.cli.store_options import STORE_ARGUMENT
 from flowpipe.run import Quarantine, RunOptions, policy_shown, repair
 from flowpipe.store import Report, layout, verify_store
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 
 @click.command()
@@ -54,7 +54,7 @@ def verify(
     )  # fmt: skip
     damaged = sorted({p.shard for p in report.problems if layout.SHARD_NAME.fullmatch(p.shard)})
     summary = repair(damaged, load_dataset(source), source, recipe, options, stderr())
-    made = counted(summary.counts["done"], "video")
+    made = count_noun(summary.counts["done"], "video")
     say(f"repaired: {made} made again, {summary.failed} failed; checking")
     report = check(store, decode, workers)
     _print(report, as_json)
@@ -75,7 +75,7 @@ def _print(report: Report, as_json: bool) -> None:
         (
             (
                 row.shard, str(row.videos), str(row.frames), str(row.images),
-                f"{row.bytes / 1e6:.1f}", "ok" if row.ok else counted(row.problems, 'problem'),
+                f"{row.bytes / 1e6:.1f}", "ok" if row.ok else count_noun(row.problems, 'problem'),
             )
             for row in report.shards
         ),
@@ -85,4 +85,4 @@ def _print(report: Report, as_json: bool) -> None:
         write_line(str(problem))
     for note in report.notes:
         write_line(f"note: {note}")
-    write_line("the store is whole" if report.ok else counted(len(report.problems), "problem"))
+    write_line("the store is whole" if report.ok else count_noun(len(report.problems), "problem"))

@@ -29,7 +29,7 @@ from flowpipe.datasets.tree import Tree
 from flowpipe.errors import DatasetError
 from flowpipe.remote import Place, place
 from flowpipe.types import Segment, VideoRecord
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 CLASSES = {"1.2": 100, "1.3": 200}
 OFFICIAL_COUNTS = {
@@ -136,8 +136,8 @@ def _class_names(one: ListFile, content: Mapping[str, Any], version: str) -> tup
     leaves = tuple(sorted(nodes - parents))
     if len(leaves) != CLASSES[version]:
         raise DatasetError(
-            f"{one.path} has {counted(len(leaves), 'class', 'classes')}, ActivityNet {version} has "
-            f"{CLASSES[version]}; "
+            f"{one.path} has {count_noun(len(leaves), 'class', 'classes')}, ActivityNet {version} "
+            f"has {CLASSES[version]}; "
             "is it the file of another version?"
         )
     return leaves
@@ -190,9 +190,9 @@ def _note(dataset: Dataset, version: str, blocked: set[str]) -> str:
     no_length = sum(s.end_s <= s.start_s for s in segments)
     notes = [
         f"{', '.join(counts)} videos found.",
-        f"{counted(len(segments), 'instance')} annotated"
+        f"{count_noun(len(segments), 'instance')} annotated"
         + (f", {no_length} of them without length." if no_length else "."),
     ]
     if blocked:
-        notes.append(f"{counted(len(blocked), 'blocked video')} in no split.")
+        notes.append(f"{count_noun(len(blocked), 'blocked video')} in no split.")
     return " ".join(notes)

@@ -13,7 +13,7 @@ from flowpipe.datasets.tree import Tree
 from flowpipe.errors import DatasetError
 from flowpipe.remote import Place, Url, place
 from flowpipe.types import VideoRecord
-from flowpipe.words import counted, some
+from flowpipe.words import count_noun, list_some
 
 
 def load(
@@ -70,8 +70,9 @@ def load(
     strange = sorted(set(found) - set(classes))
     if strange:
         raise DatasetError(
-            f"{counted(len(strange), 'folder')} below {root} not among the "
-            f"{counted(len(classes), 'class', 'classes')} in {class_names}: {some(strange, 10)}"
+            f"{count_noun(len(strange), 'folder')} below {root} not among the "
+            f"{count_noun(len(classes), 'class', 'classes')} in {class_names}: "
+            f"{list_some(strange, 10)}"
         )
     index = {name: (label,) for label, name in enumerate(classes)}
     records = tuple(
@@ -81,13 +82,13 @@ def load(
     dangling = [name for name in tree.dangling if is_video(name)]
     notes = []
     if dangling:
-        plural = counted(len(dangling), "link leads", "links lead")
+        plural = count_noun(len(dangling), "link leads", "links lead")
         notes.append(f"{plural} nowhere, first: {escape(dangling[0])}.")
     if tree.repeated:
-        notes.append(f"Not entered again: {some([*map(escape, tree.repeated)])}.")
+        notes.append(f"Not entered again: {list_some([*map(escape, tree.repeated)])}.")
     if left_out:
         total = sum(one.count for one in left_out)
-        notes.append(f"{counted(total, 'file')} left out: {LeftOut.words(left_out)}.")
+        notes.append(f"{count_noun(total, 'file')} left out: {LeftOut.words(left_out)}.")
     absent = tuple(VideoRecord(id_of(name), "") for name in dangling)
     return Dataset(
         "folder", tuple(classes), records, absent, note=" ".join(notes), left_out=left_out

@@ -22,7 +22,7 @@ from flowpipe.datasets.tree import Tree
 from flowpipe.errors import DatasetError
 from flowpipe.remote import Place, place
 from flowpipe.types import VideoRecord
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 CLASSES = 400
 
@@ -70,7 +70,7 @@ def load(root: Place, *, annotations: Place | None = None) -> Dataset:
     class_names = tuple(sorted({class_name for class_name, _ in rows.values() if class_name}))
     if len(class_names) != CLASSES:
         raise DatasetError(
-            f"the CSV files name {counted(len(class_names), 'class', 'classes')}, wanted all "
+            f"the CSV files name {count_noun(len(class_names), 'class', 'classes')}, wanted all "
             f"{CLASSES}, or labels would shift; add the CSV of the training or of the validation "
             "videos"
         )
@@ -89,7 +89,9 @@ def load(root: Place, *, annotations: Place | None = None) -> Dataset:
         for video_id, (class_name, subset) in rows.items()
     )
     dataset = Dataset.of_listed("kinetics400", class_names, listed, unlisted)
-    return dataset.noting(f"{len(dataset.records)} of {counted(len(rows), 'listed video')} found.")
+    return dataset.noting(
+        f"{len(dataset.records)} of {count_noun(len(rows), 'listed video')} found."
+    )
 
 
 def _tables(lists: Lists) -> list[ListFile]:

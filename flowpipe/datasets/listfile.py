@@ -36,7 +36,7 @@ from flowpipe.errors import DatasetError, RemoteError
 from flowpipe.remote import Place, Url, open_place, place
 from flowpipe.splits import kind_of_split, split_name
 from flowpipe.types import MAX_VIDEO_ID_BYTES, VideoRecord
-from flowpipe.words import some
+from flowpipe.words import list_some
 
 _MAX_LABEL = 99_999  # more classes than any data set has; a larger label is a misread frame count
 _SEVERAL = re.compile(r"\s*[|;]\s*")
@@ -217,7 +217,7 @@ def labels_of(
         if escape(part) not in position:
             where = _where(columns, parts, part.__eq__)
             raise DatasetError(
-                f"{where}: label {part!r} is not among the class names: {some(names, 10)}"
+                f"{where}: label {part!r} is not among the class names: {list_some(names, 10)}"
             )
     return names, {
         text: tuple(dict.fromkeys(position[escape(part)] for part in several))

@@ -18,7 +18,7 @@ from typing import TextIO
 from flowpipe.datasets.file_kinds import is_video
 from flowpipe.errors import DatasetError
 from flowpipe.remote import Place
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 COLUMNS = ("video_id", "path", "label", "split", "subset", "num_frames")
 
@@ -246,7 +246,7 @@ def _read_csv(
             continue
         if len(cells) != width or not cells[place]:
             raise DatasetError(
-                f"{columns.source}:{line} has {counted(len(cells), 'column')}, wanted {width} "
+                f"{columns.source}:{line} has {count_noun(len(cells), 'column')}, wanted {width} "
                 f"({', '.join(header)}) with a path; put cells that hold {_DELIMITERS[delimiter]} "
                 "in double quotes"
             )

@@ -10,7 +10,7 @@ from pathlib import Path
 from flowpipe.datasets.ids import escape, id_of, without_extension
 from flowpipe.errors import DatasetError
 from flowpipe.remote import Place, Url, is_url, place
-from flowpipe.words import counted, near
+from flowpipe.words import count_noun, nearest_names
 
 _DRIVE = re.compile(r"([A-Za-z]):[\\/]+")
 _SHARE = re.compile(r"\\\\[^\\]+\\")
@@ -91,8 +91,9 @@ class ListPaths:
         if not outside:
             return ""
         text = (
-            f"{len(outside)} of {counted(count, 'path')} of the list do not lie below {self.base}, "
-            f"so the id of each is its whole path (first: {id_of(outside[0].lstrip('/'))}) and "
+            f"{len(outside)} of {count_noun(count, 'path')} of the list do not lie below "
+            f"{self.base}, so the id of each is its whole path (first: "
+            f"{id_of(outside[0].lstrip('/'))}) and "
             "changes when the videos move"
         )
         if is_url(outside[0]):
@@ -123,7 +124,7 @@ class ListPaths:
         names = self._listed(wanted.parent)
         stem = without_extension(wanted.name)
         close = [name for name in names if without_extension(name) == stem]
-        close = close or near(wanted.name, names)
+        close = close or nearest_names(wanted.name, names)
         what = "" if wanted == Path(path) else f"there is no {escape(str(wanted))} either; "
         if close:
             return f"{what}did you mean {escape(str(wanted.parent / close[0]))}?"

@@ -9,7 +9,7 @@ from flowpipe.datasets.file_kinds import is_video
 from flowpipe.datasets.ids import escape, without_extension
 from flowpipe.datasets.tree import Tree
 from flowpipe.errors import DatasetError
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 
 def stem(name: str) -> str:
@@ -71,7 +71,7 @@ def match(
         )
         more = f"\n  and {len(twice) - 10} more" if len(twice) > 10 else ""
         raise DatasetError(
-            f"{counted(len(twice), 'video')} below {tree.root} with more than one file; "
+            f"{count_noun(len(twice), 'video')} below {tree.root} with more than one file; "
             f"remove or move away all but one of each, or give a narrower root\n  {shown}{more}",
             reason="video_id",
         )

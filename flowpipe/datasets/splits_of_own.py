@@ -16,7 +16,7 @@ from flowpipe.errors import DatasetError
 from flowpipe.remote import Place
 from flowpipe.splits import kind_of_split, split_names
 from flowpipe.types import VideoRecord
-from flowpipe.words import agreed, counted, near, some
+from flowpipe.words import agree_verb, count_noun, list_some, nearest_names
 
 _MOST_NAMES = 8
 """Parts of a path, from its end, by which videos are told apart at most."""
@@ -70,18 +70,19 @@ def by_share(dataset: Dataset, share: float) -> Dataset:
 
     total = sum(map(len, by_class.values()))
     lines = [
-        f"{len(held_out)} of {counted(total, 'labelled video')} are kept for validation (val1), "
+        f"{len(held_out)} of {count_noun(total, 'labelled video')} are kept for validation (val1), "
         f"{total - len(held_out)} are trained on (train1)"
     ]
     if alone:
         lines.append(
-            f"{counted(len(alone), 'class has', 'classes have')} one video only, which is trained "
-            f"on: {some(alone)}"
+            f"{count_noun(len(alone), 'class has', 'classes have')} one video only, which is "
+            f"trained on: {list_some(alone)}"
         )
     if total < len(dataset.records):
         rest = len(dataset.records) - total
         lines.append(
-            f"{counted(rest, 'video')} without a label {agreed(rest, 'is', 'are')} in no split"
+            f"{count_noun(rest, 'video')} without a label {agree_verb(rest, 'is', 'are')} in no "
+            "split"
         )
     return _noting(replace(dataset, records=tuple(map(placed, dataset.records))), lines)
 
@@ -153,7 +154,8 @@ def by_lists(
     rest = sum(not record.splits for record in records)
     if rest:
         lines.append(
-            f"{counted(rest, 'video')} {agreed(rest, 'is', 'are')} in no list and in no split"
+            f"{count_noun(rest, 'video')} {agree_verb(rest, 'is', 'are')} in no list and in no "
+            "split"
         )
     gone = tuple(VideoRecord(key, "", splits=tuple(own)) for key, own in absent.items())
     divided = replace(dataset, class_names=names, records=records, absent=(*dataset.absent, *gone))
@@ -243,7 +245,7 @@ def _refuse_leak(video_id: str, splits: Sequence[str]) -> None:
 
 def _nothing(one: ReadList, dataset: Dataset) -> str:
     first = one.there[0]
-    hint = near(first, [record.video_id for record in dataset.records])
+    hint = nearest_names(first, [record.video_id for record in dataset.records])
     return (
         f"{one.columns.source} names no video that is there; its first is {escape(first)}"
         + (f", and the nearest here {hint[0]}" if hint else "")

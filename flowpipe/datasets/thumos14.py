@@ -28,7 +28,7 @@ from flowpipe.datasets.match import match, nothing_found, stem
 from flowpipe.datasets.tree import Tree
 from flowpipe.remote import Place, place
 from flowpipe.types import Segment, VideoRecord
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 CLASS_NAMES = (
     "ApplyEyeMakeup", "ApplyLipstick", "Archery", "BabyCrawling", "BalanceBeam", "BandMarching",
@@ -184,16 +184,17 @@ def _note(dataset: Dataset, actions: dict[str, tuple[int, ...]]) -> str:
         annotated = [record for record in everything if record.subset == subset and record.segments]
         segments = sum(len(record.segments) for record in annotated)
         notes.append(
-            f"{segments} of {count} {subset} segments found, in {counted(len(annotated), 'video')}."
+            f"{segments} of {count} {subset} segments found, in "
+            f"{count_noun(len(annotated), 'video')}."
         )
     stretches = sum(len(record.ambiguous) for record in everything)
     if stretches:
-        notes.append(f"{counted(stretches, 'ambiguous segment')}.")
+        notes.append(f"{count_noun(stretches, 'ambiguous segment')}.")
     for subset, file_name in thumos14_meta.FILES.items():
         known = [labels for video_id, labels in actions.items() if video_id.split("_")[1] == subset]
         if known:
             notes.append(
-                f"{counted(len(known), f'{subset} video')} labelled as wholes, "
+                f"{count_noun(len(known), f'{subset} video')} labelled as wholes, "
                 f"{sum(not labels for labels in known)} of them background."
             )
         else:

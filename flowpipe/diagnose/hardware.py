@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flowpipe.diagnose.libraries import Finding
 from flowpipe.ops.cuda.devices import gpus
-from flowpipe.words import byte_size, counted
+from flowpipe.words import byte_size, count_noun
 
 
 def hardware() -> list[Finding]:
@@ -29,7 +29,7 @@ def _processor() -> Finding:
         model = facts.get("model name", model)
         features = " ".join(f for f in FEATURES if f in facts.get("flags", "").split())
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = f"{model}, {counted(cores or 1, 'usable core')}, {platform.machine()} {features}"
+    found = f"{model}, {count_noun(cores or 1, 'usable core')}, {platform.machine()} {features}"
     return Finding("processor", "ok", found.rstrip())
 
 

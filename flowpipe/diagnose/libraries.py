@@ -53,13 +53,13 @@ def owner() -> Finding:
     """Say which distribution the package belongs to, and whether another one claims it too."""
     others = distribution.other_owners()
     if not others:
-        installed = distribution.installed() is not None
-        cost = "" if installed else f"to install it: {distribution.how_to_install()}"
+        installed = distribution.read_metadata() is not None
+        cost = "" if installed else f"to install it: {distribution.install_command()}"
         return Finding("flowpipe", "ok" if installed else "lack", distribution.origin(), cost)
-    cure = distribution.how_to_replace(" ".join(other.split()[0] for other in others))
+    cure = distribution.replace_command(" ".join(other.split()[0] for other in others))
     return Finding(
         "flowpipe",
-        "fault" if distribution.installed() is not None else "lack",
+        "fault" if distribution.read_metadata() is not None else "lack",
         f"{distribution.origin()}; and {', '.join(others)}",
         f"{' and '.join(others)} (another project, or this one under its earlier name) has a "
         f"package flowpipe too; one hides or overwrites the other: {cure}",

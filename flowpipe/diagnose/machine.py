@@ -15,7 +15,7 @@ import cv2
 
 from flowpipe.diagnose.hardware import hardware
 from flowpipe.diagnose.libraries import Finding, owner
-from flowpipe.distribution import how_to_install, owners
+from flowpipe.distribution import install_command, owners
 from flowpipe.flow import FLOWS
 from flowpipe.flow.contrib import replace_opencv
 from flowpipe.flow.features import DETECTORS, detector_lack
@@ -122,12 +122,12 @@ def _nvdec() -> Finding:
 def _torch() -> Finding:
     if importlib.util.find_spec("torch") is not None:
         return Finding("torch", "ok", "present")
-    why = f"only needed to train and test networks; {how_to_install('train')}"
+    why = f"only needed to train and test networks; {install_command('train')}"
     return Finding("torch", "lack", "missing", why)
 
 
 def _dask_cuda() -> Finding:
-    why = f"not needed; ties workers to cores near GPUs; {how_to_install('cluster')}"
+    why = f"not needed; ties workers to cores near GPUs; {install_command('cluster')}"
     try:
         importlib.import_module("dask_cuda")
     except ImportError as error:  # installed without its extra cu12 it lacks CUDA's bindings

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from flowpipe.errors import UsageError
 from flowpipe.evaluation.scores import Scores
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 
 def softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -47,7 +47,7 @@ def fused(streams: Sequence[Scores], weights: Sequence[float]) -> Scores:
         or not any(weights)
     ):
         raise UsageError(
-            f"wanted {counted(len(streams), 'weight')} from 0 up, one of them above 0, got "
+            f"wanted {count_noun(len(streams), 'weight')} from 0 up, one of them above 0, got "
             f"{list(weights)}"
         )
     total = np.zeros_like(first.values)

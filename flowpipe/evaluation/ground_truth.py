@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from flowpipe import splits
 from flowpipe.errors import UsageError
 from flowpipe.types import VideoRecord
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 ALL = "all"
 """Stands for every video where a data set has no splits."""
@@ -51,7 +51,7 @@ def truth_of(records: Sequence[VideoRecord], split: str, classes: int) -> Truth:
     if not positives.any():
         known = splits.split_names(records)
         raise UsageError(
-            f"split {split} has {counted(len(chosen), 'video')} and no label; splits with videos: "
-            f"{', '.join(known) or 'none, so take --split all'}"
+            f"split {split} has {count_noun(len(chosen), 'video')} and no label; splits with "
+            f"videos: {', '.join(known) or 'none, so take --split all'}"
         )
     return Truth(split, tuple(record.video_id for record in chosen), positives)

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe import strict
-from flowpipe.atomic import write_whole
+from flowpipe.atomic import write_atomic
 from flowpipe.errors import FormatError
-from flowpipe.words import counted, some
+from flowpipe.words import count_noun, list_some
 
 _SHOWN = 5
 
@@ -77,7 +77,7 @@ def write_scores(path: Path, scores: Scores, facts: Mapping[str, Any]) -> None:
         if scores.positives is not None:
             file["labels"] = scores.positives.astype(np.uint8)
         file.attrs["facts"] = json.dumps(facts, ensure_ascii=False, sort_keys=True)
-    write_whole(path, content.getvalue(), "scores")
+    write_atomic(path, content.getvalue(), "scores")
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -117,18 +117,20 @@ def read_scores(path: Path, classes: int) -> Scores:
         ids, values = _from_text(path, classes)
     if values.ndim != 2 or values.shape != (len(ids), classes):
         raise FormatError(
-            f"{path}: wanted {counted(classes, 'score')} for each of "
-            f"{counted(len(ids), 'video')}, got an array of {values.shape}"
+            f"{path}: wanted {count_noun(classes, 'score')} for each of "
+            f"{count_noun(len(ids), 'video')}, got an array of {values.shape}"
         )
     wrong = [ids[row] for row in np.flatnonzero(~np.isfinite(values).all(axis=1))]
     if wrong:
         raise FormatError(
-            f"{path}: {counted(len(wrong), 'video')} with scores that are not finite: "
-            f"{some(wrong, _SHOWN)}"
+            f"{path}: {count_noun(len(wrong), 'video')} with scores that are not finite: "
+            f"{list_some(wrong, _SHOWN)}"
         )
     twice = sorted(key for key, count in Counter(ids).items() if count > 1)
     if twice:
-        raise FormatError(f"{path} has {counted(len(twice), 'id')} twice: {some(twice, _SHOWN)}")
+        raise FormatError(
+            f"{path} has {count_noun(len(twice), 'id')} twice: {list_some(twice, _SHOWN)}"
+        )
     return Scores(str(path), tuple(ids), values)
 
 
@@ -183,15 +185,16 @@ def _from_text(path: Path, classes: int) -> tuple[list[str], NDArray[np.float64]
         found = pattern.fullmatch(line)
         try:
             if found is None or not found[1]:
-                raise ValueError(counted(len(re.split(r"[ ,]+", line.strip())) - 1, "score"))
+                raise ValueError(count_noun(len(re.split(r"[ ,]+", line.strip())) - 1, "score"))
             rows.append([float(text) for text in re.split(r"[\s,]+", found[2].strip(" ,\t"))])
         except ValueError as error:
             if number == 1:
                 continue  # headings
             raise FormatError(
-                f"{path}:{number}: wanted a video id and {counted(classes, 'score')}, got {error}"
+                f"{path}:{number}: wanted a video id and {count_noun(classes, 'score')}, got "
+                f"{error}"
             ) from error
         ids.append(found[1])
     if not ids:
-        raise FormatError(f"{path} has no line of a video id and {counted(classes, 'score')}")
+        raise FormatError(f"{path} has no line of a video id and {count_noun(classes, 'score')}")
     return ids, np.array(rows)

@@ -15,7 +15,7 @@ from flowpipe.exchange.job import ImportJob
 from flowpipe.exchange.layouts import FOLDER_PATTERNS, LAYOUTS, Pairing
 from flowpipe.modality import MODALITIES
 from flowpipe.types import VideoRecord
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 T = TypeVar("T")
 
@@ -135,7 +135,7 @@ def _records(
         if class_names and most >= len(class_names):
             raise UsageError(
                 f"the lists have label {most}, but --class-names has "
-                f"{counted(len(class_names), 'name')}; labels count from 0"
+                f"{count_noun(len(class_names), 'name')}; labels count from 0"
             )
         class_names = class_names or tuple(map(str, range(most + 1)))
     else:

@@ -21,7 +21,7 @@ from flowpipe.exchange.sidecar import VideoNotes
 from flowpipe.exchange.tars import read_tar
 from flowpipe.modality import MODALITIES
 from flowpipe.types import EncodedPlanes, VideoRecord
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 _WINDOW = 64
 
@@ -132,7 +132,7 @@ class OwnTar:
     ) -> Iterator[EncodedPlanes]:
         for name, count in notes.images.items():
             if len(payloads[name]) != count:
-                there = counted(len(payloads[name]), "image")
+                there = count_noun(len(payloads[name]), "image")
                 raise FormatError(f"{self.path}: {there} of {name}, wanted {count}")
             channels = MODALITIES[name].channels
 

@@ -27,7 +27,7 @@ from flowpipe.exchange.sidecar import WRONG_VALUES, VideoNotes
 from flowpipe.modality import MODALITIES
 from flowpipe.store import Store
 from flowpipe.store.files import full_disk_in_words, publish, temporary_name
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 TAR_NAME = re.compile(r"shard-\d{6}\.tar")
 _END_BYTES = 2 * tarfile.BLOCKSIZE
@@ -125,7 +125,7 @@ def read_tar(path: Path) -> Iterator[tuple[VideoNotes, Mapping[str, list[bytes]]
                 elif found is not None and found["key"] == key:
                     images = payloads[found["modality"]]
                     if int(found["number"]) != len(images):
-                        before = counted(len(images), "image")
+                        before = count_noun(len(images), "image")
                         raise FormatError(f"{path}: {entry.name} comes after {before} of its kind")
                     images.append(content)
                 elif entry.name != f"{key}.cls":

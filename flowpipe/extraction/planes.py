@@ -23,7 +23,7 @@ from flowpipe.flow.warped import (
     load_boxes,
 )
 from flowpipe.ops import Ops
-from flowpipe.prefetch import AtOnce
+from flowpipe.prefetch import CallerThread
 from flowpipe.types import Planes
 
 
@@ -56,8 +56,8 @@ class PlaneMaker:
     ) -> None:
         self.recipe, self.ops = recipe, ops
         self._video_id, self._source_size = video_id, source_size
-        self._submit = submit or AtOnce().submit
-        self._end: End | None = None
+        self._submit = submit or CallerThread().submit
+        self._end: WindowEnd | None = None
         self._known: tuple[int, Features] | None = None  # number and features of a last frame
         self._start: Features | None = None
         self.uncertain_pairs = 0
@@ -75,7 +75,7 @@ class PlaneMaker:
         boxes = _boxes(self.recipe, self._video_id, self._source_size)
         return CameraMotion(self.recipe.warp, self.ops, boxes)
 
-    def begin(self, frames: NDArray[np.uint8], owned: int) -> Block:
+    def begin(self, frames: NDArray[np.uint8], owned: int) -> FrameWindow:
         """Compute the flow of the next window, and have its camera motion found.
 
         Parameters
@@ -86,29 +86,29 @@ class PlaneMaker:
             T, or T - 1 where the last frame belongs to the next part of a split video and only
             closes a pair here.
         """
-        block = Block.after(self._end, self, frames, owned)
+        window = FrameWindow.after(self._end, self, frames, owned)
         if self.recipe.flows > 1:
-            self.find_motions(block)
+            self.find_motions(window)
         elif self.recipe.flows:
-            _ = block.flow
-        self._end = block.end()
-        return block
+            _ = window.flow
+        self._end = window.end()
+        return window
 
-    def begin_anew(self, block: Block) -> None:
+    def begin_anew(self, window: FrameWindow) -> None:
         """Forget a window and those begun after it, so that they can be begun again."""
-        self._end = block.before
+        self._end = window.before
 
-    def find_motions(self, block: Block) -> None:
+    def find_motions(self, window: FrameWindow) -> None:
         """Submit the search for the camera motion of a window."""
         shared = self.ops.shared
-        features = self._submit(self._features, shared(block.gray), block.first)
-        block.motions = self._submit(self._motions, features, shared(block.flow))
+        features = self._submit(self._features, shared(window.gray), window.first)
+        window.motions = self._submit(self._motions, features, shared(window.flow))
 
-    def finish(self, block: Block) -> list[Planes]:
+    def finish(self, window: FrameWindow) -> list[Planes]:
         """Return the images of all modalities of a window; waits for its camera motion."""
-        made = [PLANES[name](block) for name in self.recipe.modalities]
-        if block.motions is not None:
-            self.uncertain_pairs += int(np.count_nonzero(block.motions.result().uncertain))
+        made = [PLANES[name](window) for name in self.recipe.modalities]
+        if window.motions is not None:
+            self.uncertain_pairs += int(np.count_nonzero(window.motions.result().uncertain))
         return [planes for planes in made if len(planes.data)]
 
     def check_end(self) -> None:
@@ -142,7 +142,7 @@ class PlaneMaker:
 
 
 @dataclass(frozen=True)
-class End:
+class WindowEnd:
     """Last frame of a window, which begins the next one's first pair.
 
     Holds no window, whose flow is tens of megabytes.
@@ -154,7 +154,7 @@ class End:
     """Number of that frame in the video."""
 
 
-class Block:
+class FrameWindow:
     """A window of frames with what its images share, computed when first asked for.
 
     Parameters
@@ -176,25 +176,25 @@ class Block:
     ) -> None:
         self.maker, self.frames, self.carried, self.first = maker, frames, carried, first
         self.owned = frames[carried : carried + owned]
-        self.before: End | None = None
+        self.before: WindowEnd | None = None
         """End of the previous window; None for the first one."""
         self.motions: Future[Motions] | None = None
         """The camera's motion, where warped flow was asked for."""
 
     @classmethod
     def after(
-        cls, before: End | None, maker: PlaneMaker, frames: NDArray[np.uint8], owned: int
-    ) -> Block:
+        cls, before: WindowEnd | None, maker: PlaneMaker, frames: NDArray[np.uint8], owned: int
+    ) -> FrameWindow:
         """Return the block of the frames that follow a window."""
         if before is None:
             return cls(maker, frames, 0, owned, 0)
-        block = cls(maker, np.concatenate([before.frame, frames]), 1, owned, before.number)
-        block.before = before
-        return block
+        window = cls(maker, np.concatenate([before.frame, frames]), 1, owned, before.number)
+        window.before = before
+        return window
 
-    def end(self) -> End:
+    def end(self) -> WindowEnd:
         """Return the end of this window, for the next one."""
-        return End(self.frames[-1:].copy(), self.first + len(self.frames) - 1)
+        return WindowEnd(self.frames[-1:].copy(), self.first + len(self.frames) - 1)
 
     @cached_property
     def pixels(self) -> Any:
@@ -215,22 +215,22 @@ class Block:
         return self.maker.solver.solve(self.prepared[:-1], self.prepared[1:])
 
 
-def _rgb(block: Block) -> Planes:
-    return Planes("rgb", block.owned.transpose(0, 3, 1, 2))
+def _rgb(window: FrameWindow) -> Planes:
+    return Planes("rgb", window.owned.transpose(0, 3, 1, 2))
 
 
-def _flow(block: Block) -> Planes:
-    data, clipped = block.maker.ops.quantise(block.flow, block.maker.recipe.bound)
+def _flow(window: FrameWindow) -> Planes:
+    data, clipped = window.maker.ops.quantise(window.flow, window.maker.recipe.bound)
     return Planes("flow", data, {"clipped": clipped})
 
 
-def _warped_flow(block: Block) -> Planes:
-    maker = block.maker
-    assert block.motions is not None
-    motions = block.motions.result()
+def _warped_flow(window: FrameWindow) -> Planes:
+    maker = window.maker
+    assert window.motions is not None
+    motions = window.motions.result()
     warped = flow_without(
-        motions, maker.ops, maker.solver, maker.recipe.warp.margin_px, block.gray, block.prepared,
-        block.flow,
+        motions, maker.ops, maker.solver, maker.recipe.warp.margin_px, window.gray, window.prepared,
+        window.flow,
     )  # fmt: skip
     data, clipped = maker.ops.quantise(warped, maker.recipe.bound)
     columns: dict[str, NDArray[Any]] = {
@@ -242,12 +242,12 @@ def _warped_flow(block: Block) -> Planes:
     return Planes("warped_flow", data, columns)
 
 
-def _rgb_diff(block: Block) -> Planes:
-    data, clipped = block.maker.ops.difference(block.pixels)
+def _rgb_diff(window: FrameWindow) -> Planes:
+    data, clipped = window.maker.ops.difference(window.pixels)
     return Planes("rgb_diff", data, {"clipped": clipped})
 
 
-PLANES: dict[str, Callable[[Block], Planes]] = {
+PLANES: dict[str, Callable[[FrameWindow], Planes]] = {
     "rgb": _rgb,
     "flow": _flow,
     "warped_flow": _warped_flow,

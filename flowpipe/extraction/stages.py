@@ -31,11 +31,17 @@ from numpy.typing import NDArray
 
 from flowpipe import codec
 from flowpipe.errors import DecodeError, DeviceMemoryError
-from flowpipe.extraction.planes import Block, PlaneMaker
+from flowpipe.extraction.planes import FrameWindow, PlaneMaker
 from flowpipe.extraction.recipe import ExtractRecipe
-from flowpipe.extraction.windows import DECODED_BYTES, gathered, halved, halves, say_short
+from flowpipe.extraction.windows import (
+    DECODED_BYTES,
+    compute_in_halves,
+    gather,
+    split_in_halves,
+    warn_short_memory,
+)
 from flowpipe.ops import Ops
-from flowpipe.prefetch import END, Ahead, AtOnce, Thread, ahead
+from flowpipe.prefetch import END, CallerThread, Prefetcher, WorkerThread, prefetch
 from flowpipe.types import Damage, EncodedPlanes, Frames, Planes, Span, VideoFacts
 from flowpipe.video import MAX_DAMAGED, open_video
 
@@ -43,11 +49,11 @@ T = TypeVar("T")
 
 WINDOWS_BEGUN = 2  # most windows between begin and finish; the device holds their frames and flow
 
-Begun = tuple[Frames, Block]
+Begun = tuple[Frames, FrameWindow]
 
 
 @dataclass(frozen=True)
-class Window:
+class ComputedWindow:
     """Encoded images of one window of frames."""
 
     pts_s: NDArray[np.float64]
@@ -113,10 +119,10 @@ class Extraction:
         self.busy_s = {"decode": 0.0, **gpu, **self.seconds}
         self._gpu_waited_s = ops.waits.any_s
 
-    def __iter__(self) -> Iterator[Window]:
-        windows = gathered(self._decode(), self.ops.window_frames, self.ops.window_bytes)
+    def __iter__(self) -> Iterator[ComputedWindow]:
+        windows = gather(self._decode(), self.ops.window_frames, self.ops.window_bytes)
         computed = self._timed("compute", self._compute(self._timed("decode", windows)))
-        planes = ahead(computed, 1, waited=partial(self._idle, "encode"))
+        planes = prefetch(computed, 1, waited=partial(self._idle, "encode"))
         return self._timed("encode", self._encode(planes))
 
     @property
@@ -152,7 +158,7 @@ class Extraction:
                     if target is None:
                         target, self._source_size = wanted, frames.data.shape[1:3]
                     resize = partial(self._resized, target)
-                    for resized in halved(resize, frames, span.record.path):
+                    for resized in compute_in_halves(resize, frames, span.record.path):
                         self._note_edges(resized)
                         yield resized
             finally:
@@ -163,12 +169,12 @@ class Extraction:
 
     def _compute(self, decoded: Iterator[Frames]) -> Iterator[tuple[Any, ...]]:
         """Planes of every modality for each window; its first pair reaches back one frame."""
-        cameras = AtOnce() if self.ops.on_cpu else Thread("camera")
-        with Ahead(decoded, 1) as windows, cameras:
+        cameras = CallerThread() if self.ops.on_cpu else WorkerThread("camera")
+        with Prefetcher(decoded, 1) as windows, cameras:
             yield from self._planes(windows, partial(cameras.submit, self._find_camera))
 
     def _planes(
-        self, windows: Ahead[Frames], submit: Callable[..., Future[Any]]
+        self, windows: Prefetcher[Frames], submit: Callable[..., Future[Any]]
     ) -> Iterator[tuple[Any, ...]]:
         """Begin and finish windows, whichever is ready first."""
         record, failure = self.span.record, None
@@ -210,23 +216,23 @@ class Extraction:
         except DeviceMemoryError:
             if begun:
                 return False
-            parts = halves(frames)
+            parts = split_in_halves(frames)
             if not parts:
                 raise
-            say_short(self.span.record.path, len(frames.data))
+            warn_short_memory(self.span.record.path, len(frames.data))
             waiting.popleft()
             waiting.extendleft(reversed(parts))
         else:
             waiting.popleft()
         return True
 
-    def _is_next_begun(self, block: Block, windows: Ahead[Frames]) -> bool:
-        """Wait for the next window or the camera motion of `block`, and return whether the next
-        window is there: it is begun before `block` is finished, as the camera's thread needs work.
+    def _is_next_begun(self, window: FrameWindow, windows: Prefetcher[Frames]) -> bool:
+        """Wait for the next window or the camera motion of `window`, and return whether the next
+        window is there: it is begun before `window` is finished, as the camera's thread needs work.
         """
-        if block.motions is None:
+        if window.motions is None:
             return False
-        either = block.motions, windows.upcoming
+        either = window.motions, windows.upcoming
         self._waited_for(partial(wait, either, return_when=FIRST_COMPLETED))
         return windows.upcoming.done()
 
@@ -235,24 +241,24 @@ class Extraction:
     ) -> Generator[tuple[Any, ...], None, bool]:
         """Yield the images of the window that was begun first. Return True if the device lacks the
         memory: the windows after it, or else its own halves, are to be begun anew."""
-        frames, block = begun[0]
-        if block.motions is not None:
-            self._waited_for(partial(wait, [block.motions]))
+        frames, window = begun[0]
+        if window.motions is not None:
+            self._waited_for(partial(wait, [window.motions]))
         try:
-            made = block.maker.finish(block)
+            made = window.maker.finish(window)
         except DeviceMemoryError:
-            parts = [later for later, _ in begun][1:] or halves(frames)
+            parts = [later for later, _ in begun][1:] or split_in_halves(frames)
             if not parts:
                 raise
             if len(begun) == 1:
-                say_short(self.span.record.path, len(frames.data))
+                warn_short_memory(self.span.record.path, len(frames.data))
             kept = 1 if len(begun) > 1 else 0
             while len(begun) > kept:
-                block.maker.begin_anew(begun.pop()[1])
+                window.maker.begin_anew(begun.pop()[1])
             waiting.extendleft(reversed(parts))
             return True
         begun.popleft()
-        yield frames.pts_s[: len(block.owned)], made
+        yield frames.pts_s[: len(window.owned)], made
         return False
 
     def _find_camera(self, call: Callable[..., T], *arguments: Any) -> T:
@@ -260,9 +266,9 @@ class Extraction:
         with self._at_work("camera", within="compute" if self.ops.on_cpu else ""):
             return call(*arguments)
 
-    def _encode(self, windows: Iterator[tuple[Any, ...]]) -> Iterator[Window]:
+    def _encode(self, windows: Iterator[tuple[Any, ...]]) -> Iterator[ComputedWindow]:
         for pts_s, planes in windows:
-            yield Window(pts_s, tuple(map(self._encoded, planes)))
+            yield ComputedWindow(pts_s, tuple(map(self._encoded, planes)))
 
     def _encoded(self, planes: Planes) -> EncodedPlanes:
         """Copy images down from the device, while it works on the next window, and encode them."""

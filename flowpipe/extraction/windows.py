@@ -10,30 +10,30 @@ import numpy as np
 
 from flowpipe.errors import DecodeError, DeviceMemoryError
 from flowpipe.types import Frames
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 T = TypeVar("T")
 
 DECODED_BYTES = 32 << 20  # most bytes of frames that are decoded at once, before resizing
 
 
-def halved(make: Callable[[Frames], T], frames: Frames, path: str) -> Iterator[T]:
+def compute_in_halves(make: Callable[[Frames], T], frames: Frames, path: str) -> Iterator[T]:
     """Yield what `make` returns for a window, or for its halves if the device lacks the memory for
     the whole window."""
     try:
         yield make(frames)
         return
     except DeviceMemoryError:
-        parts = halves(frames)
+        parts = split_in_halves(frames)
         if not parts:
             raise
-        say_short(path, len(frames.data))
+        warn_short_memory(path, len(frames.data))
     # Outside the handler, whose error holds all that was in memory.
     for part in parts:
-        yield from halved(make, part, path)
+        yield from compute_in_halves(make, part, path)
 
 
-def halves(frames: Frames) -> tuple[Frames, ...]:
+def split_in_halves(frames: Frames) -> tuple[Frames, ...]:
     """Return two windows of half of the frames each; none for a single frame."""
     count = len(frames.data)
     if count < 2:
@@ -42,18 +42,18 @@ def halves(frames: Frames) -> tuple[Frames, ...]:
     return tuple(Frames(frames.data[part], frames.pts_s[part]) for part in parts)
 
 
-def say_short(path: str, count: int) -> None:
+def warn_short_memory(path: str, count: int) -> None:
     """Warn that the device lacks memory for so many frames of a video at once."""
-    words = f"too little device memory for {counted(count, 'frame')} at once; going on with"
+    words = f"too little device memory for {count_noun(count, 'frame')} at once; going on with"
     warnings.warn(f"{path}: {words} {count // 2}", RuntimeWarning, stacklevel=3)
 
 
-def frames_at_once(count: int, most_bytes: int, frame_bytes: int) -> int:
+def frames_per_window(count: int, most_bytes: int, frame_bytes: int) -> int:
     """Return how many frames of a size make a window, at least one."""
     return max(1, min(count, most_bytes // frame_bytes))
 
 
-def gathered(windows: Iterator[Frames], count: int, most_bytes: int) -> Iterator[Frames]:
+def gather(windows: Iterator[Frames], count: int, most_bytes: int) -> Iterator[Frames]:
     """Join windows to windows of up to `count` frames and `most_bytes`: few frames of a large video
     are decoded at a time, but their resized images are small, and a GPU needs many of them."""
     data = np.empty((0, 0, 0, 3), np.uint8)
@@ -61,7 +61,7 @@ def gathered(windows: Iterator[Frames], count: int, most_bytes: int) -> Iterator
     damage = None
     try:
         for frames in windows:
-            room = frames_at_once(count, most_bytes, frames.data[0].nbytes)
+            room = frames_per_window(count, most_bytes, frames.data[0].nbytes)
             end = len(times) + len(frames.data)
             if times and end > room:
                 yield Frames(data[: len(times)], np.array(times))

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from flowpipe import strict
 from flowpipe.errors import DatasetError
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 SUFFIXES = (".txt", ".bb")
 
@@ -61,8 +61,8 @@ class Boxes:
         """uint8 (height, width): 0 inside the boxes of a frame, 255 elsewhere."""
         if not 0 <= frame < len(self.frames):
             raise DatasetError(
-                f"{self.source} has boxes for {counted(len(self.frames), 'frame')}, but the video "
-                "has more; it must have one entry per extracted frame"
+                f"{self.source} has boxes for {count_noun(len(self.frames), 'frame')}, but the "
+                "video has more; it must have one entry per extracted frame"
             )
         mask = np.full((height, width), 255, np.uint8)
         # Pixel centres, as cv2.resize maps them.
@@ -77,8 +77,8 @@ class Boxes:
         """Raise DatasetError unless there are boxes for exactly so many frames."""
         if frames != len(self.frames):
             raise DatasetError(
-                f"{self.source} has boxes for {counted(len(self.frames), 'frame')}, but the video "
-                f"has {frames}; it must have one entry per extracted frame"
+                f"{self.source} has boxes for {count_noun(len(self.frames), 'frame')}, but the "
+                f"video has {frames}; it must have one entry per extracted frame"
             )
 
 
@@ -154,7 +154,7 @@ def _parse_text(file: Path) -> tuple[NDArray[np.float64], ...]:
         if len(numbers) % 5:
             raise DatasetError(
                 f"{where}: wanted 5 numbers per box (x1 y1 x2 y2 score) after the frame number, "
-                f"got {counted(len(numbers), 'number')}"
+                f"got {count_noun(len(numbers), 'number')}"
             )
         if expected is not None and frame != expected:
             raise DatasetError(

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.atomic import write_whole
+from flowpipe.atomic import write_atomic
 from flowpipe.errors import FormatError
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 TAG = b"PIEH"
 HEADER_BYTES = 12
@@ -45,7 +45,7 @@ def write_flo(path: str | os.PathLike[str], flow: NDArray[np.float32]) -> None:
     if not _possible(width, height):
         raise ValueError(f"flow must have sides of 1 to {LARGEST_SIDE_PX}, got {width}x{height}")
     header = TAG + struct.pack("<ii", width, height)
-    write_whole(path, header + flow.astype("<f4").tobytes(), "flow")
+    write_atomic(path, header + flow.astype("<f4").tobytes(), "flow")
 
 
 def read_flo(path: str | os.PathLike[str]) -> NDArray[np.float32]:
@@ -69,18 +69,21 @@ def read_flo(path: str | os.PathLike[str]) -> NDArray[np.float32]:
     if content[:4] != TAG:
         raise FormatError(f"{path} is no .flo file: it starts with {content[:4]!r}, not {TAG!r}")
     if len(content) < HEADER_BYTES:
-        raise FormatError(f"{path} ends inside its header, after {counted(len(content), 'byte')}")
+        raise FormatError(
+            f"{path} ends inside its header, after {count_noun(len(content), 'byte')}"
+        )
     width, height = struct.unpack_from("<ii", content, 4)
     if not _possible(width, height):
         raise FormatError(
-            f"{path} says that it has {counted(width, 'column')} and {counted(height, 'row')}; "
-            f"wanted 1 to {LARGEST_SIDE_PX} of each: the file is damaged"
+            f"{path} says that it has {count_noun(width, 'column')} and "
+            f"{count_noun(height, 'row')}; wanted 1 to {LARGEST_SIDE_PX} of each: the file is "
+            "damaged"
         )
     wanted = HEADER_BYTES + 8 * width * height
     if len(content) != wanted:
         raise FormatError(
-            f"{path} has {counted(len(content), 'byte')}; a flow of {width}x{height} has {wanted}: "
-            "the file is damaged, fetch or compute it again"
+            f"{path} has {count_noun(len(content), 'byte')}; a flow of {width}x{height} has "
+            f"{wanted}: the file is damaged, fetch or compute it again"
         )
     values = np.frombuffer(content, "<f4", offset=HEADER_BYTES)
     return values.reshape(height, width, 2).astype(np.float32)

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.distribution import how_to_install
+from flowpipe.distribution import install_command
 from flowpipe.errors import BackendError
 from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_warp
 from flowpipe.ops.cpu_features import CpuFeatures
@@ -90,7 +90,7 @@ class NativeCore:
 @functools.cache
 def native_core(path: str = str(LIBRARY)) -> NativeCore:
     """What is known of the compiled core; never raises."""
-    advice = f"install a C++ compiler (g++ or clang++), then {how_to_install()}"
+    advice = f"install a C++ compiler (g++ or clang++), then {install_command()}"
     if not Path(path).exists():
         return NativeCore(path, reason=f"no compiled core at {path}: {advice}")
     try:
@@ -101,7 +101,7 @@ def native_core(path: str = str(LIBRARY)) -> NativeCore:
         return NativeCore(path, reason=f"the core at {path} cannot be loaded ({error}): {advice}")
     if abi != ABI:
         found = f"the core at {path} has interface {abi}, this flowpipe needs {ABI}"
-        return NativeCore(path, reason=f"{found}: {how_to_install()}")
+        return NativeCore(path, reason=f"{found}: {install_command()}")
     compiled = tuple(library.flowpipe_isas().decode().split())
     usable = tuple(isa for isa in compiled if library.flowpipe_supports(isa.encode()))
     compiler = library.flowpipe_compiler().decode()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.surfaces import Conversion, Surfaces
+from flowpipe.surfaces import RgbConversion, Surfaces
 
 
 def rgb_of(surfaces: Surfaces) -> NDArray[np.uint8]:
@@ -16,7 +16,7 @@ def rgb_of(surfaces: Surfaces) -> NDArray[np.uint8]:
     return np.stack([_rgb(picture, surfaces.conversion) for picture in surfaces.pictures])
 
 
-def _rgb(picture: NDArray[np.uint8], conversion: Conversion) -> NDArray[np.uint8]:
+def _rgb(picture: NDArray[np.uint8], conversion: RgbConversion) -> NDArray[np.uint8]:
     c = conversion
     values = picture if c.bits == 8 else picture.view(np.uint16) >> (16 - c.bits)
     values = values.reshape(-1, c.width + c.width % 2).astype(np.int64)
@@ -32,7 +32,7 @@ def _rgb(picture: NDArray[np.uint8], conversion: Conversion) -> NDArray[np.uint8
     return np.ascontiguousarray(image[:, ::-1] if c.mirrored else image)
 
 
-def _every_pixel(chroma: NDArray[np.int64], conversion: Conversion) -> NDArray[np.int64]:
+def _every_pixel(chroma: NDArray[np.int64], conversion: RgbConversion) -> NDArray[np.int64]:
     """Values of U or V for every pixel of luma."""
     near, far, near_weight, far_weight = conversion.columns.T.astype(np.int64)
     wide = (chroma[:, near] * near_weight + chroma[:, far] * far_weight) >> (conversion.bits - 1)

@@ -23,7 +23,7 @@ from typing import IO, TypeVar
 
 from flowpipe.errors import DiskFullError, RemoteError
 from flowpipe.remote.url import Facts, download, facts_of, forget, is_url
-from flowpipe.words import byte_size, counted
+from flowpipe.words import byte_size, count_noun
 
 T = TypeVar("T")
 
@@ -106,7 +106,7 @@ class Cache:
             if done != facts.bytes:
                 forget(url)
                 raise RemoteError(
-                    f"{url}: {counted(done, 'byte')} came and {facts.bytes} were announced"
+                    f"{url}: {count_noun(done, 'byte')} came and {facts.bytes} were announced"
                 )
             forget(url)
             if facts_of(url) != facts:

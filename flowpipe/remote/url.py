@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
-from flowpipe.distribution import how_to_install
+from flowpipe.distribution import install_command
 from flowpipe.errors import RemoteError, UsageError
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -208,7 +208,7 @@ def _opened(url: str) -> tuple[Any, str]:
         package = _PACKAGES.get(scheme)
         way_out = f"pip install {package}" if package else "install the package of fsspec for it"
         if scheme in ("s3", "s3a"):
-            way_out = how_to_install("s3")
+            way_out = install_command("s3")
         raise UsageError(f"{scheme}:// is not available here: {error}; {way_out}") from error
     except ValueError as error:
         raise UsageError(f"{url}: {error}") from error

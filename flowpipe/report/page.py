@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.atomic import write_whole
+from flowpipe.atomic import write_atomic
 from flowpipe.report.colours import wheel_key
 
 INK = (28, 30, 34)
@@ -107,7 +107,7 @@ def save_png(path: str | Path, picture: NDArray[np.uint8]) -> None:
         If the file cannot be written.
     """
     _, coded = cv2.imencode(".png", np.ascontiguousarray(picture[:, :, ::-1]))
-    write_whole(path, coded.tobytes(), "picture")
+    write_atomic(path, coded.tobytes(), "picture")
 
 
 def _cut(text: str, kept: int) -> str:

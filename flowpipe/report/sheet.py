@@ -19,7 +19,7 @@ from flowpipe.notes import count_notes
 from flowpipe.report.colours import flow_colours
 from flowpipe.report.page import SOFT, WARNING, Page, scale_to, text_width
 from flowpipe.store import Store, Video
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 T = TypeVar("T")
 
@@ -214,7 +214,7 @@ def _facts(store: Store, video: Video) -> list[str]:
     """One or two lines about a video."""
     duration = video.pts_s[-1] - video.pts_s[0] + (1 / video.fps if video.fps else 0)
     height, width = max(video.size.values())
-    first = [counted(video.frames, "frame"), f"{duration:.1f} s", f"{width}×{height}"]
+    first = [count_noun(video.frames, "frame"), f"{duration:.1f} s", f"{width}×{height}"]
     if video.fps:
         first.insert(1, f"{video.fps:.4g} per second")
     if video.status == "partial":
@@ -227,9 +227,9 @@ def _facts(store: Store, video: Video) -> list[str]:
 def _store_facts(store: Store) -> list[str]:
     frames = int(store.catalogue.columns["frames"].sum())
     first = [
-        counted(len(store.videos), "video"),
-        counted(frames, "frame"),
-        counted(len(store.shards), "shard"),
+        count_noun(len(store.videos), "video"),
+        count_noun(frames, "frame"),
+        count_noun(len(store.shards), "shard"),
     ]
     second = [
         str(store.header.dataset.get("dataset", "")),
@@ -259,7 +259,7 @@ def _modality_lines(store: Store, video: Video, name: str) -> list[str]:
     if count and any(column.name == "homography" for column in row.columns):
         moved = (store.column(video.video_id, name, "homography") != np.eye(3)).any(axis=(1, 2))
         lines.append("camera motion removed")
-        lines.append(f"in {int(moved.sum())} of {counted(count, 'pair')}")
+        lines.append(f"in {int(moved.sum())} of {count_noun(count, 'pair')}")
     return lines
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from flowpipe import strict
 from flowpipe.errors import BackendError, FormatError
-from flowpipe.owner import owner, owner_is_gone
+from flowpipe.owner import owner_is_gone, owner_name
 from flowpipe.store.files import full_disk_in_words, write_at_once
 from flowpipe.types import Outcome, Span
 
@@ -153,7 +153,7 @@ def crumb_folder(store: Path) -> Iterator[Path]:
             age_s = time.time() - max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
             if owner_is_gone(folder.name.rpartition("~")[0], age_s):
                 shutil.rmtree(folder, ignore_errors=True)
-    own = running / f"{owner()}~{uuid.uuid4().hex[:8]}"
+    own = running / f"{owner_name()}~{uuid.uuid4().hex[:8]}"
     try:
         with full_disk_in_words(own):
             _make(own)

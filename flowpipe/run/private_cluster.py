@@ -20,7 +20,7 @@ from distributed import LocalCluster, Nanny, Scheduler, Worker
 from flowpipe.errors import UsageError
 from flowpipe.ops.cuda.devices import shown_gpus
 from flowpipe.run.cluster_settings import temporary_security
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 
 class _WithoutHTTP:
@@ -155,6 +155,6 @@ def gpu_ids(workers: int, gpus: int) -> tuple[str, ...]:
             f"shows {len(shown)}: ask the batch system for {gpus}, or want fewer"
         )
     if gpus and (workers < gpus or workers % gpus):
-        sharing = f"{counted(workers, 'worker')} cannot share {counted(gpus, 'GPU')}"
+        sharing = f"{count_noun(workers, 'worker')} cannot share {count_noun(gpus, 'GPU')}"
         raise UsageError(f"{sharing} evenly: take a multiple")
     return tuple(map(str, range(gpus))) if shown is None else shown[:gpus]

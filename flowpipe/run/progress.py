@@ -19,7 +19,7 @@ from rich.progress import (
 
 from flowpipe.run.plan import Plan
 from flowpipe.types import Outcome, Span
-from flowpipe.words import counted, duration
+from flowpipe.words import count_noun, duration
 
 LOG_EVERY_S = 30.0
 
@@ -143,7 +143,9 @@ class RunProgress:
         if finished == self._spans:
             share = 1.0
         videos = min(len(self._whole) + self._underway, self._videos)
-        note = f"{videos}/{counted(self._videos, 'video')}, {self._frames / elapsed:.0f} frames/s"
+        note = (
+            f"{videos}/{count_noun(self._videos, 'video')}, {self._frames / elapsed:.0f} frames/s"
+        )
         if self._counts["failed"]:
             note += f", {self._counts['failed']} failed"
         self._bar.update(self._task, completed=share, note=note)

@@ -18,7 +18,7 @@ from flowpipe.errors import BackendError, DecodeError
 from flowpipe.extraction.planes import PlaneMaker
 from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.extraction.stages import WINDOWS_BEGUN
-from flowpipe.extraction.windows import DECODED_BYTES, frames_at_once
+from flowpipe.extraction.windows import DECODED_BYTES, frames_per_window
 from flowpipe.flow import FLOWS, make_solver
 from flowpipe.modality import MODALITIES
 from flowpipe.ops import Ops, get_ops, gpu_memory
@@ -140,7 +140,7 @@ def _work_through(recipe: ExtractRecipe, device: str, sample: Sample) -> int:
     if recipe.video.decoder != "cpu" and sample.largest:
         _under_way.append(_decode_window(recipe, ops, sample.largest))
     height, width = recipe.size.target(sample.height, sample.width)
-    count = frames_at_once(ops.window_frames, ops.window_bytes, 3 * height * width)
+    count = frames_per_window(ops.window_frames, ops.window_bytes, 3 * height * width)
     frames = np.zeros((count, height, width, 3), np.uint8)
     maker = PlaneMaker(
         replace(recipe, warp=replace(recipe.warp, boxes="")), ops, "", (height, width)

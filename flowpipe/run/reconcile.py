@@ -35,7 +35,7 @@ from flowpipe.store.catalogue import Catalogue
 from flowpipe.store.manifest import note_class_names, note_dataset, note_records
 from flowpipe.store.rows import head_of, record_digests, record_in
 from flowpipe.types import VideoRecord
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 RECORD_FIELDS = ("labels", "subset", "splits", "segments", "ambiguous", "path")
 
@@ -82,7 +82,7 @@ class Changes:
         ]
         if self.class_names:
             lines.append(
-                f"the list of classes has grown to {counted(len(self.class_names), 'name')}"
+                f"the list of classes has grown to {count_noun(len(self.class_names), 'name')}"
             )
         if self.replaced:
             lines.append(
@@ -103,7 +103,7 @@ class Changes:
             )
         if self.left_alone:
             lines.append(
-                f"{counted(self.left_alone, 'video')} of the store not listed here; no change"
+                f"{count_noun(self.left_alone, 'video')} of the store not listed here; no change"
             )
         return lines
 
@@ -340,8 +340,8 @@ def _grown(dataset: Dataset, store: Store) -> tuple[str, ...]:
     at = next((k for k, (a, b) in enumerate(zip(now, then, strict=False)) if a != b), len(now))
     here = f"{now[at]!r}" if at < len(now) else "none"
     raise RecipeError(
-        f"{store.path} has {counted(len(then), 'class', 'classes')} and these videos {len(now)}: "
-        f"class {at} is {then[at]!r} there and {here} here, so labels would mix; new "
+        f"{store.path} has {count_noun(len(then), 'class', 'classes')} and these videos "
+        f"{len(now)}: class {at} is {then[at]!r} there and {here} here, so labels would mix; new "
         "classes must come behind the old ones (--class-names fixes their order), or choose "
         "another folder"
     )

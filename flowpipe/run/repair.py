@@ -38,7 +38,7 @@ from flowpipe.store import (
 from flowpipe.store.manifest import read_manifest
 from flowpipe.store.salvage import writer_like
 from flowpipe.store.shard import read_shard
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 DAMAGED_FOLDER = "damaged"
 
@@ -107,7 +107,9 @@ def _repair(
             if storage_failed(error):
                 raise
             broken.update(_listed_in(store, path.stem))  # its own tables cannot be trusted
-        console.print(f"{name}: {counted(len(kept), 'video')} kept", markup=False, highlight=False)
+        console.print(
+            f"{name}: {count_noun(len(kept), 'video')} kept", markup=False, highlight=False
+        )
         aside.mkdir(exist_ok=True)
         path.replace(aside / name)
     # A shard that was moved aside counts as lost until all that it held is there again.

@@ -13,7 +13,7 @@ from flowpipe.run.options import RunOptions
 from flowpipe.run.plan import NOTHING, Plan, Rates
 from flowpipe.run.sample import Sample
 from flowpipe.run.worker_count import fill_gpus, mps_words, usable_cores, usable_memory
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ def choose_rates(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> 
     alone = _on_cores(recipe, sample, options)
     if alone is None:
         return chosen
-    with_gpus = f"{chosen.frames_per_s:.0f} with {counted(options.gpus, 'GPU')}"
+    with_gpus = f"{chosen.frames_per_s:.0f} with {count_noun(options.gpus, 'GPU')}"
     on_cores = f"{alone.frames_per_s:.0f} on the cores alone"
     if alone.frames_per_s > chosen.frames_per_s:
-        decodes = f"NVDEC decodes on {counted(alone.gpus, 'GPU')}" if alone.gpus else ""
+        decodes = f"NVDEC decodes on {count_noun(alone.gpus, 'GPU')}" if alone.gpus else ""
         words = f"cpu: by measurement {on_cores}, {with_gpus} (frames/s)"
         return replace(alone, words="; ".join(filter(None, [words, decodes])))
     measured = f"by measurement {with_gpus}, {on_cores} (frames/s)"

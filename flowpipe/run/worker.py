@@ -42,7 +42,7 @@ from flowpipe.run.watchdog import Watchdog
 from flowpipe.store import ShardWriter
 from flowpipe.types import Outcome, Span
 from flowpipe.video import MAX_DAMAGED
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 PAUSES_S = (1.0, 2.0, 4.0)
 """Pauses before a video of which the storage failed is read again."""
@@ -287,7 +287,7 @@ class _Task:
             raise error
         if not stored.images:
             raise DecodeError(
-                f"{span.record.path}: {counted(stored.frames, 'frame')}, too few for "
+                f"{span.record.path}: {count_noun(stored.frames, 'frame')}, too few for "
                 f"{', '.join(self.job.recipe.modalities)}",
                 reason="too_short",
             )

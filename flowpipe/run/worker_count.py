@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from flowpipe.run.plan import Rates
-from flowpipe.words import byte_size, counted
+from flowpipe.words import byte_size, count_noun
 
 
 def usable_cores() -> int:
@@ -50,15 +50,15 @@ def fill_gpus(gpus: int, rates: Rates, cores: int, memory: int) -> tuple[int, st
         See `usable_memory`.
     """
     limits = {
-        f"there are {counted(cores, 'core')}": cores // gpus,
-        f"a GPU has memory for {counted(rates.gpu_workers, 'worker')}": rates.gpu_workers,
+        f"there are {count_noun(cores, 'core')}": cores // gpus,
+        f"a GPU has memory for {count_noun(rates.gpu_workers, 'worker')}": rates.gpu_workers,
     }
     if rates.worker_bytes:
         took = f"a worker takes {byte_size(rates.worker_bytes)} of {byte_size(memory)} of memory"
         limits[took] = memory // rates.worker_bytes // gpus
     why, each = min(limits.items(), key=lambda limit: limit[1])
     each = max(1, each)
-    return gpus * each, f"{counted(each, 'worker')} for each GPU: {why}"
+    return gpus * each, f"{count_noun(each, 'worker')} for each GPU: {why}"
 
 
 def mps_words(workers: int, gpus: int) -> str:

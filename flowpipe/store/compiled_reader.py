@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.codec import as_planes
-from flowpipe.distribution import how_to_install
+from flowpipe.distribution import install_command
 from flowpipe.store.shard_file import OpenShard
 
 LIBRARY = Path(__file__).resolve().parent.parent / "_snippets.so"
@@ -82,7 +82,7 @@ def snippet_reader(path: str = str(LIBRARY)) -> SnippetReader:
     """What is known of the compiled reader; never raises."""
     advice = (
         "install a C++ compiler and the headers of libjpeg-turbo and zlib (Debian: libjpeg-dev, "
-        f"zlib1g-dev), then {how_to_install()}"
+        f"zlib1g-dev), then {install_command()}"
     )
     if not Path(path).exists():
         return SnippetReader(f"no compiled reader at {path}: {advice}")

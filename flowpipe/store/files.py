@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from flowpipe.atomic import is_full, sync_folder
+from flowpipe.atomic import is_disk_full, sync_folder
 from flowpipe.errors import DiskFullError, errno_of
-from flowpipe.owner import owner, owner_is_gone
+from flowpipe.owner import owner_is_gone, owner_name
 from flowpipe.store.disk import free_bytes
 from flowpipe.store.layout import QUARANTINE_FOLDER, SHARDS_FOLDER
-from flowpipe.words import byte_size, counted
+from flowpipe.words import byte_size, count_noun
 
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<owner>[^.]+)~[0-9a-f]{8}\.tmp(-\w+)?")
 _COPY_BYTES = 8 << 20
@@ -27,7 +27,7 @@ _COPY_BYTES = 8 << 20
 
 def temporary_name(final: Path) -> Path:
     """A hidden name beside `final` that tells which process writes it, see `flowpipe.owner`."""
-    return final.with_name(f".{final.name}.{owner()}~{uuid.uuid4().hex[:8]}.tmp")
+    return final.with_name(f".{final.name}.{owner_name()}~{uuid.uuid4().hex[:8]}.tmp")
 
 
 def write_at_once(final: Path, text: str) -> None:
@@ -108,7 +108,7 @@ def copy_bytes(source: int, target: int, count: int, at: int) -> None:
         try:
             moved = os.copy_file_range(source, target, count - done, done, at + done)
         except (AttributeError, OSError) as error:
-            if isinstance(error, OSError) and is_full(error):
+            if isinstance(error, OSError) and is_disk_full(error):
                 raise
             break
         if not moved:
@@ -117,7 +117,7 @@ def copy_bytes(source: int, target: int, count: int, at: int) -> None:
     while done < count:
         block = os.pread(source, min(_COPY_BYTES, count - done), done)
         if not block:
-            raise OSError(errno.EIO, f"a spool file ends {counted(count - done, 'byte')} early")
+            raise OSError(errno.EIO, f"a spool file ends {count_noun(count - done, 'byte')} early")
         view = memoryview(block)
         while view:
             moved = os.pwrite(target, view, at + done)
@@ -154,7 +154,7 @@ def full_disk_in_words(path: Path) -> Iterator[None]:
     except (OSError, RuntimeError) as error:
         # HDF5 raises either, and fails once more when it then closes the file.
         told = [e for e in (error, error.__context__) if isinstance(e, OSError | RuntimeError)]
-        code = next((errno_of(e) for e in told if is_full(e)), None)
+        code = next((errno_of(e) for e in told if is_disk_full(e)), None)
         if code is None:
             raise
         raise DiskFullError(

@@ -17,7 +17,7 @@ import flowpipe
 from flowpipe import strict
 from flowpipe.errors import FormatError, RecipeError
 from flowpipe.store import files, layout
-from flowpipe.words import counted, some
+from flowpipe.words import count_noun, list_some
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,9 @@ def create_store(
     check_recipe(path, header, recipe_digest, json.loads(recipe))
     if class_names and header.class_names and tuple(class_names) != header.class_names:
         raise RecipeError(
-            f"{path} has {counted(len(header.class_names), 'class', 'classes')} "
-            f"({some(header.class_names)}) and these videos {len(class_names)} "
-            f"({some(list(class_names))}): "
+            f"{path} has {count_noun(len(header.class_names), 'class', 'classes')} "
+            f"({list_some(header.class_names)}) and these videos {len(class_names)} "
+            f"({list_some(list(class_names))}): "
             "their labels would mix; choose another folder"
         )
     return header

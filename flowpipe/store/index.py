@@ -18,7 +18,7 @@ from flowpipe.store.index_file import Shards, Sources, read_index, write_index
 from flowpipe.store.manifest import Manifest, manifest_files, read_manifest
 from flowpipe.store.rows import Rows, ShardFacts, check_bounds, facts_of, rows_of
 from flowpipe.store.shard import open_shard, read_shard
-from flowpipe.words import counted, some
+from flowpipe.words import count_noun, list_some
 
 Stats = Mapping[str, tuple[int, int]]
 """Size and time of change of each shard, by file name."""
@@ -44,10 +44,10 @@ class Opened:
         """Say what of a store is not there; empty if all is."""
         lost, parts = self.sources.lost, []
         if lost:
-            parts.append(f"{counted(len(lost), 'published shard')} gone ({some(lost, 1)})")
+            parts.append(f"{count_noun(len(lost), 'published shard')} gone ({list_some(lost, 1)})")
         if self.left_out:
             name, why = next(iter(self.left_out.items()))
-            parts.append(f"{counted(len(self.left_out), 'shard')} left out ({name}: {why})")
+            parts.append(f"{count_noun(len(self.left_out), 'shard')} left out ({name}: {why})")
         if not parts:
             return ""
         return f"{store}: {'; '.join(parts)}; run `flowpipe verify {store} --repair`"

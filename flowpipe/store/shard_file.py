@@ -17,7 +17,7 @@ from flowpipe.errors import FormatError, storage_reason
 from flowpipe.modality import MODALITIES
 from flowpipe.store import layout
 from flowpipe.store.rows import ShardFacts
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 _TABLES = (layout.OFFSET, layout.CRC, layout.BYTES)
 
@@ -137,7 +137,9 @@ class OpenShard:
         """Positions of offsets and CRCs of some images, and of all payloads."""
         images, offset_at, crc_at, bytes_at = self._streams[modality]
         if not 0 <= first <= images - count:
-            raise layout.broken("S19", f"{self.path} has {counted(images, 'image')} of {modality}")
+            raise layout.broken(
+                "S19", f"{self.path} has {count_noun(images, 'image')} of {modality}"
+            )
         return offset_at + 8 * first, crc_at + 4 * first, bytes_at
 
     def _bound(self, what: str, at: int, count: int) -> None:
@@ -154,14 +156,14 @@ class OpenShard:
     def read(self, at: int, count: int) -> bytes:
         """`count` bytes of the file from position `at` on."""
         if not 0 <= at <= self._size - count:
-            self._bound(counted(count, "byte"), at, count)
+            self._bound(count_noun(count, "byte"), at, count)
         try:
             block = os.pread(self._fd, count, at)
             while len(block) < count:  # the kernel hands out at most 2 GB at once
                 more = os.pread(self._fd, count - len(block), at + len(block))
                 if not more:
                     raise FormatError(
-                        f"{self.path} ends {counted(count - len(block), 'byte')} early; "
+                        f"{self.path} ends {count_noun(count - len(block), 'byte')} early; "
                         "run `flowpipe verify --repair`"
                     )
                 block += more

@@ -24,7 +24,7 @@ from flowpipe.store import layout
 from flowpipe.store.header import read_store_header
 from flowpipe.store.index import shard_paths
 from flowpipe.store.manifest import read_manifest
-from flowpipe.words import counted, some
+from flowpipe.words import count_noun, list_some
 
 _SLOWEST_BYTES_PER_S = 4e6
 
@@ -243,15 +243,15 @@ def _check_manifest(
             report.notes.append(f"{name} is gone; what it held is in other shards, or was given up")
             continue
         message = (
-            f"it {what} published with {counted(len(videos), 'video')} ({some(videos)}); "
+            f"it {what} published with {count_noun(len(videos), 'video')} ({list_some(videos)}); "
             "--repair extracts them again"
         )
         report.problems.append(Problem(name, "", "S28", message))
     unlisted = sorted(answers.keys() - manifest.published.keys() - unknown)
     if unlisted and manifest.read:
         report.notes.append(
-            f"{counted(len(unlisted), 'shard')} not in the manifest ({some(unlisted, 1)}): written "
-            "by a run that was killed, or copied here; the next run adds them"
+            f"{count_noun(len(unlisted), 'shard')} not in the manifest ({list_some(unlisted, 1)}): "
+            "written by a run that was killed, or copied here; the next run adds them"
         )
 
 

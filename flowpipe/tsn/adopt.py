@@ -17,7 +17,7 @@ from flowpipe.tsn.recipe import StreamParams
 from flowpipe.tsn.run_folder import LAST, RUN_FILE, RunFacts
 from flowpipe.tsn.weights.checkpoints import SYSTEMS, in_other_order, kind_of, to_ours
 from flowpipe.tsn.weights.files import WeightFile, misfit, open_weights
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 THEIRS = ("sampling", "pixels", "consensus", "dropout")
 """Fields of `StreamParams` that follow from whose weights a run adopts."""
@@ -69,7 +69,7 @@ def adopt(
         raise FormatError(
             f"{checkpoint} is no {facts.stream.backbone} for {facts.modality} with snippets of "
             f"{facts.stream.snippet_length} and "
-            f"{counted(len(facts.class_names), 'class', 'classes')}: {wrong}; for another "
+            f"{count_noun(len(facts.class_names), 'class', 'classes')}: {wrong}; for another "
             f"backbone add --set streams.{facts.modality}.backbone=NAME, and for other classes and "
             "inputs take the backbone alone with flowpipe train --weights"
         )

@@ -10,7 +10,7 @@ import sys
 import torch
 
 from flowpipe.errors import BackendError
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 
 def chosen_device(wanted: str) -> str:
@@ -45,7 +45,7 @@ def choose_kernels(device: str, deterministic: bool) -> None:
 def describe(device: str) -> str:
     """Return the device as ``cuda:0, NVIDIA H100`` or ``cpu, 2 threads``."""
     if device == "cpu":
-        return f"cpu, {counted(torch.get_num_threads(), 'thread')}"
+        return f"cpu, {count_noun(torch.get_num_threads(), 'thread')}"
     return f"{device}, {torch.cuda.get_device_name(device)}"
 
 

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from flowpipe.errors import BackendError
 from flowpipe.tsn.launch import LAUNCHER_LIVES, RENDEZVOUS
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def own_device(device: str) -> str:
     if number >= count:
         raise BackendError(
             f"process {number} of this machine (LOCAL_RANK) has no GPU of its own: torch sees "
-            f"{counted(count, 'GPU')}; start as many processes on a machine as it has GPUs, and "
+            f"{count_noun(count, 'GPU')}; start as many processes on a machine as it has GPUs, and "
             "show each process all of them"
         )
     torch.cuda.set_device(number)

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 
 from flowpipe import params, strict
-from flowpipe.atomic import whole_file, write_whole
+from flowpipe.atomic import atomic_file, write_atomic
 from flowpipe.errors import FormatError, UsageError
 from flowpipe.store.layout import STORE_FILE
 from flowpipe.tsn.recipe import StreamParams, TestParams
-from flowpipe.words import some
+from flowpipe.words import list_some
 
 RUN_FILE, LOG_FILE = "run.json", "log.csv"
 LAST, BEST, OF_EPOCH, EMA = "last.pt", "best.pt", "epoch-{:03d}.pt", "ema.pt"
@@ -72,14 +72,14 @@ class RunFacts:
             different = differences(json.loads(json.dumps(there)), here)
             if different:
                 raise UsageError(
-                    f"{folder} has a run that differs from this one: {some(different, 8)}; choose "
-                    "another folder or the same options"
+                    f"{folder} has a run that differs from this one: {list_some(different, 8)}; "
+                    "choose another folder or the same options"
                 )
             return
         if (folder / STORE_FILE).exists():
             raise UsageError(f"{folder} is a flowpipe store; choose another folder for the run")
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(path, text.encode(), "facts of the run")
+        write_atomic(path, text.encode(), "facts of the run")
 
     @classmethod
     def read(cls, folder: Path) -> RunFacts:
@@ -128,8 +128,8 @@ def differences(there: Any, here: Any, key: str = "") -> list[str]:
 
 
 def save(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a checkpoint, whole or not at all; errors as those of `whole_file`."""
-    with whole_file(path, "checkpoint") as draft, draft.open("wb") as file:
+    """Write a checkpoint, whole or not at all; errors as those of `atomic_file`."""
+    with atomic_file(path, "checkpoint") as draft, draft.open("wb") as file:
         try:
             torch.save(dict(values), file)
         except RuntimeError as error:
@@ -177,4 +177,4 @@ def write_log(folder: Path, rows: list[dict[str, Any]]) -> None:
     table = csv.DictWriter(text, COLUMNS)
     table.writeheader()
     table.writerows(rows)
-    write_whole(folder / LOG_FILE, text.getvalue().encode(), "log")
+    write_atomic(folder / LOG_FILE, text.getvalue().encode(), "log")

@@ -16,7 +16,7 @@ from flowpipe.tsn.data.normalisation import PIXELS, Pixels
 from flowpipe.tsn.network.backbones import NETWORKS
 from flowpipe.tsn.run_folder import RunFacts
 from flowpipe.tsn.weights.checkpoints import SYSTEMS, to_mmaction2, to_tsn_pytorch
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 _RESNETS = {f"resnet{depth}": f"resnet{depth}" for depth in (18, 34, 50, 101, 152)}
 
@@ -87,10 +87,10 @@ def release(run: Path, checkpoint: str, system: str, out: Path) -> str:
     run_folder.save(out, content)
     averages = "" if "average" in stream.consensus else f" (trained with {stream.consensus})"
     return (
-        f"{out}: {counted(len(named), 'weight')} of {arch} with the names of {words}, which takes "
-        f"the average over snippets{averages}; {facts.modality}, "
-        f"{counted(stream.snippet_length, 'image')} a snippet, "
-        f"{counted(len(facts.class_names), 'class', 'classes')}; input {_normalisation(facts)}"
+        f"{out}: {count_noun(len(named), 'weight')} of {arch} with the names of {words}, which "
+        f"takes the average over snippets{averages}; {facts.modality}, "
+        f"{count_noun(stream.snippet_length, 'image')} a snippet, "
+        f"{count_noun(len(facts.class_names), 'class', 'classes')}; input {_normalisation(facts)}"
     )
 
 

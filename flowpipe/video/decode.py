@@ -178,8 +178,8 @@ class VideoReader:
                 self._damage = DecodeError(f"{self.path}: {error}", reason=error.reason)
                 break
             width, height = turn.size(picture.width, picture.height)
-            is_full = stack is not None and len(stack) == stack.room
-            if stack is None or is_full or not stack.takes(picture, height, width):
+            is_disk_full = stack is not None and len(stack) == stack.room
+            if stack is None or is_disk_full or not stack.takes(picture, height, width):
                 if stack is not None and times:
                     yield _window(stack, times)
                 self._note_size(width, height)

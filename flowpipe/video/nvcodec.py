@@ -10,7 +10,7 @@ import os
 import re
 from typing import Any
 
-from flowpipe.distribution import how_to_install
+from flowpipe.distribution import install_command
 from flowpipe.errors import BackendError
 
 OLDEST = (2, 2, 4)
@@ -26,7 +26,7 @@ def nvdec_lack() -> str:
     It is asked once in a process, as the driver reads ``CUDA_VISIBLE_DEVICES`` once. Opens no GPU.
     """
     if importlib.util.find_spec("PyNvVideoCodec") is None:
-        return f"PyNvVideoCodec is not installed: {how_to_install('nvdec')}"
+        return f"PyNvVideoCodec is not installed: {install_command('nvdec')}"
     count = visible_gpus()
     if count is None:
         return (

@@ -48,7 +48,7 @@ from flowpipe.video.head import PLACEHOLDER_BYTES, is_of_storage, read_head
 from flowpipe.video.joins import unmark_joins
 from flowpipe.video.nal import Units
 from flowpipe.video.truncation import missing_bytes
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 MAX_DAMAGED = 0.01
 """Share of the frames that may be damaged in a video that counts as good."""
@@ -223,7 +223,7 @@ class Pictures:
         if packet.is_corrupt:
             self.notes["corrupt_packets"] += 1
             if self._missing_bytes:
-                raise OSError(f"the file is {counted(self._missing_bytes, 'byte')} short")
+                raise OSError(f"the file is {count_noun(self._missing_bytes, 'byte')} short")
         if not packet.size:
             return
         self._packets += 1
@@ -372,14 +372,14 @@ class Pictures:
         allowed = self._max_damaged and max(FEW, self._max_damaged * frames)
         if self._cut_off([]):
             self.damage = DecodeError(
-                f"{path}: the file is {counted(self._missing_bytes, 'byte')} short and ends at "
+                f"{path}: the file is {count_noun(self._missing_bytes, 'byte')} short and ends at "
                 f"frame {count}, {self._last_s:.3f} s of {declared_s:.3f} s; {WAY_OUT}",
                 reason="corrupt",
             )
         elif silent > max(FEW, 0.1 * track.expected):
             self.damage = TooDamagedError(
-                f"{path}: only {counted(track.complete, 'frame')} came out of "
-                f"{counted(track.expected, 'packet')}{self.source.messages()}; {WAY_OUT}",
+                f"{path}: only {count_noun(track.complete, 'frame')} came out of "
+                f"{count_noun(track.expected, 'packet')}{self.source.messages()}; {WAY_OUT}",
                 reason="corrupt",
             )
         elif self._stop and self.lost_at_end:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from flowpipe.errors import DecodeError, UsageError
 from flowpipe.video.decode import open_video
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 opencv: Any = cv2  # its type stubs say that imdecode never fails
 
@@ -95,7 +95,7 @@ def read_pair(path: str | os.PathLike[str], k: int) -> list[NDArray[np.uint8]]:
                 return pair
             count += len(frames.data)
     which = f"so --frame can be 0 to {count - 2}" if count > 1 else "but a flow needs two"
-    raise UsageError(f"{path} has {counted(count, 'frame')}, {which}; wanted {k} and {k + 1}")
+    raise UsageError(f"{path} has {count_noun(count, 'frame')}, {which}; wanted {k} and {k + 1}")
 
 
 def _decode(content: NDArray[np.uint8], flags: int) -> NDArray[Any] | None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.errors import DecodeError, DeviceMemoryError
-from flowpipe.surfaces import Conversion, SurfaceOps, Surfaces
+from flowpipe.surfaces import RgbConversion, SurfaceOps, Surfaces
 from flowpipe.video.colour import Converter, read_colour, read_turn
 from flowpipe.video.planes import Blank, planes_of
 from flowpipe.video.swscale import conversions
@@ -23,7 +23,9 @@ class SurfacePicture:
     Everything but its pixels and its time is that of `sample`, a picture of FFmpeg.
     """
 
-    def __init__(self, sample: Any, pixels: Any, conversion: Conversion, pts: int | None) -> None:
+    def __init__(
+        self, sample: Any, pixels: Any, conversion: RgbConversion, pts: int | None
+    ) -> None:
         self._sample, self.pixels, self.conversion, self.pts = sample, pixels, conversion, pts
 
     def __getattr__(self, name: str) -> Any:
@@ -41,7 +43,7 @@ class Keeper:
     conversion : Conversion
     """
 
-    def __init__(self, ops: SurfaceOps, sample: Any, conversion: Conversion) -> None:
+    def __init__(self, ops: SurfaceOps, sample: Any, conversion: RgbConversion) -> None:
         self._ops, self._sample, self._conversion = ops, sample, conversion
 
     def keep(self, planes: Sequence[tuple[int, int]], pts: int | None) -> SurfacePicture | None:
@@ -74,7 +76,7 @@ def find_keeper(ops: SurfaceOps | None, blank: Blank) -> Keeper | None:
     return None if conversion is None else Keeper(ops, blank.sample, conversion)
 
 
-def _proven_conversion(ops: SurfaceOps, blank: Blank) -> Conversion | None:
+def _proven_conversion(ops: SurfaceOps, blank: Blank) -> RgbConversion | None:
     """Return how the device converts pictures of this kind; None, and say so, where it differs.
 
     A picture of noise is converted on both sides, and the RGB has to be the same: another version

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.surfaces import Conversion
+from flowpipe.surfaces import RgbConversion
 from flowpipe.video.colour import FULL, Colour, Turn
 
 GAINS = {
@@ -43,13 +43,13 @@ COLUMN_WEIGHT, ROW_WEIGHT = 1 << 14, 1 << 12
 
 def conversions(
     height: int, width: int, bits: int, colour: Colour, turn: Turn
-) -> Iterator[Conversion]:
+) -> Iterator[RgbConversion]:
     """Yield the conversion of a picture for each siting of its chroma, the usual ones first.
 
     PyAV does not tell the siting of a picture.
     """
     for across, down in SITINGS.values():
-        yield Conversion(
+        yield RgbConversion(
             height, width, bits,
             gains(colour),
             taps(width, across, COLUMN_WEIGHT),
@@ -60,7 +60,7 @@ def conversions(
 
 
 def gains(colour: Colour) -> NDArray[np.int32]:
-    """Return `Conversion.colour` of a matrix and range."""
+    """Return `RgbConversion.colour` of a matrix and range."""
     red, blue, green_u, green_v = GAINS[colour.swscale_matrix]
     luma, black = (1 << 16) * 255 // 219, 16 << 9
     if colour.swscale_range == FULL:

@@ -22,7 +22,7 @@ from flowpipe.datasets.demo.clipfile import write_clip
 from flowpipe.errors import DeviceLostError, DeviceMemoryError
 from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.extraction.stages import Extraction
-from flowpipe.extraction.windows import frames_at_once
+from flowpipe.extraction.windows import frames_per_window
 from flowpipe.flow.tvl1 import VARIANTS, TVL1Params, TVL1Solver
 from flowpipe.ops import get_ops
 from flowpipe.ops.cpu import native_core
@@ -267,9 +267,9 @@ def test_windows_of_large_frames_are_those_of_the_free_memory(
     gpu, cpu = emulated_ops(), get_ops()
     for ops, wanted in ((gpu, (full_hd, ultra_hd)), (cpu, (5, 1))):
         sizes = 3 * 1080 * 1920, 3 * 2160 * 3840
-        found = [frames_at_once(ops.window_frames, ops.window_bytes, size) for size in sizes]
+        found = [frames_per_window(ops.window_frames, ops.window_bytes, size) for size in sizes]
         assert tuple(found) == wanted, ops.name
-    assert frames_at_once(gpu.window_frames, gpu.window_bytes, 3 * 256 * 340) == 64
+    assert frames_per_window(gpu.window_frames, gpu.window_bytes, 3 * 256 * 340) == 64
 
 
 def planes_of(record, recipe, ops):

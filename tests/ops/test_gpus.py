@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT, python_path
 from fake_cupy import A100, GTX_860M, TITAN_X, V100, write_cupy
 
-from flowpipe.distribution import how_to_install
+from flowpipe.distribution import install_command
 
 ASK = """
 import dataclasses, json, sys
@@ -87,13 +87,13 @@ def test_neither_cupy_nor_driver() -> None:
     found = ask(before=NO_CUPY)
     if found["driver"]:
         pytest.skip("there is a driver")
-    says(found, "CuPy is not installed", "no NVIDIA driver either", how_to_install("cuda"))
+    says(found, "CuPy is not installed", "no NVIDIA driver either", install_command("cuda"))
 
 
 @pytest.mark.parametrize(
     "version, words",
     [
-        (12080, f"{how_to_install('cuda')}, which is cupy-cuda12x"),
+        (12080, f"{install_command('cuda')}, which is cupy-cuda12x"),
         (13000, "pip install 'cupy-cuda13x[ctk]'"),
         (11040, "up to CUDA 11.4 only; update it"),
     ],
@@ -208,7 +208,7 @@ def test_broken_cupy(tmp_path: Path) -> None:
         ask(place),
         "does not work (no libfoo)",
         "uninstall every cupy package",
-        how_to_install("cuda"),
+        install_command("cuda"),
     )
 
 

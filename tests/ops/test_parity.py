@@ -14,7 +14,7 @@ from synth import texture, translated_pair
 
 from flowpipe.ops import TVL1Model, get_ops
 from flowpipe.ops.cpu import native_core
-from flowpipe.surfaces import Conversion, Surfaces
+from flowpipe.surfaces import RgbConversion, Surfaces
 
 SIZES = [(1, 1), (1, 40), (37, 1), (2, 3), (5, 16), (17, 31), (48, 33), (64, 85)]  # rows, columns
 MODEL = TVL1Model(tau=0.25, lambda_=0.15, theta=0.3, epsilon=0.01, block=4)
@@ -89,7 +89,7 @@ def test_resize_of_surfaces(cuda, size, count, rng, turn, bits):
         far, weight = np.minimum(near + 1, (side - 1) // 2), rng.integers(0, one + 1, side)
         tables.append(np.stack([near, far, one - weight, weight], 1).astype(np.int32))
     colour = np.array([8192, 9539, 13074, -6660, -3209, 16525], np.int32)
-    conversion = Conversion(height, width, bits, colour, *tables, *turn)
+    conversion = RgbConversion(height, width, bits, colour, *tables, *turn)
     values = (height + (height + 1) // 2) * (width + width % 2)
     dtype, shift = (np.uint8, 0) if bits == 8 else (np.uint16, 16 - bits)
     noise = (rng.integers(0, 1 << bits, (count, values)) << shift).astype(dtype).view(np.uint8)

@@ -26,7 +26,7 @@ from flowpipe.tsn.network.transfer import begin_with  # noqa: E402
 from flowpipe.tsn.run_folder import LAST, RunFacts  # noqa: E402
 from flowpipe.tsn.weights.checkpoints import to_mmaction2, to_tsn_pytorch  # noqa: E402
 from flowpipe.tsn.weights.files import read_weights  # noqa: E402
-from flowpipe.words import counted  # noqa: E402
+from flowpipe.words import count_noun  # noqa: E402
 
 SAVED = {
     "tsn-pytorch": lambda values: {"state_dict": to_tsn_pytorch(values), "arch": "x", "epoch": 3},
@@ -157,7 +157,7 @@ def test_another_snippet_length_sees_the_same_in_equal_images(
             for length, weight in zip(lengths, (old, new), strict=True)
         )
         torch.testing.assert_close(before, after, rtol=1e-4, atol=1e-4)
-        before, after = (counted(length, "image") for length in lengths)
+        before, after = (count_noun(length, "image") for length in lengths)
         assert f"the mean over {before}, for {after}" in words
 
 

@@ -20,7 +20,7 @@ from conftest import require_cuda
 from nvdec_machine import environment, forget, stand_in
 from videofile import encode_video, good_files, moving_clip
 
-from flowpipe.distribution import how_to_install
+from flowpipe.distribution import install_command
 from flowpipe.errors import BackendError, DecodeError
 from flowpipe.ops import get_ops
 from flowpipe.surfaces import Surfaces
@@ -385,7 +385,7 @@ def test_files_are_closed(nvc: Any, tmp_path: Path, shared_data: Path) -> None:
 @pytest.mark.parametrize(
     "lack, words",
     [
-        ("package", f"PyNvVideoCodec is not installed: {how_to_install('nvdec')}"),
+        ("package", f"PyNvVideoCodec is not installed: {install_command('nvdec')}"),
         ("driver", "there is no NVIDIA driver"),
         ("gpu", "sees no GPU (CUDA_VISIBLE_DEVICES is '')"),
         ("load", "does not load (cannot open libnvidia-encode.so.1): update the NVIDIA driver"),

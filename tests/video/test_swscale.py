@@ -14,7 +14,7 @@ from emulated import emulated_ops
 from numpy.typing import NDArray
 
 from flowpipe.ops import get_ops
-from flowpipe.surfaces import Conversion, Surfaces
+from flowpipe.surfaces import RgbConversion, Surfaces
 from flowpipe.video.colour import FULL, LIMITED, Colour, Converter, Turn
 from flowpipe.video.swscale import COLUMN_WEIGHT, GAINS, ROW_WEIGHT, SITINGS, gains, taps
 
@@ -42,10 +42,10 @@ class Coded:
         Converter().write(self.picture, colour, turn, out)
         return out
 
-    def conversion(self, colour: Colour, turn: Turn) -> Conversion:
+    def conversion(self, colour: Colour, turn: Turn) -> RgbConversion:
         across, down = SITINGS[self.siting if HEEDED else "center"]
         height, width = self.picture.height, self.picture.width
-        return Conversion(
+        return RgbConversion(
             height, width, self.bits, gains(colour), taps(width, across, COLUMN_WEIGHT),
             taps(height, down, ROW_WEIGHT), turn.rotation_deg // 90, turn.mirrored,
         )  # fmt: skip

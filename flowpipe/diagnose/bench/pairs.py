@@ -16,7 +16,7 @@ from flowpipe.datasets.demo.motion import FRAMES
 from flowpipe.errors import DecodeError
 from flowpipe.ops import get_ops
 from flowpipe.types import Frames
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 Source = TypeVar("Source")
 
@@ -65,7 +65,7 @@ def video_pairs(paths: Sequence[Path], count: int, height: int, width: int) -> P
         read += len(frames) > before
     if not frames:
         raise DecodeError(f"none of the videos can be read: {left_out[0]}")
-    source = f"{counted(read, 'video')} of {', '.join(map(str, paths))}"
+    source = f"{count_noun(read, 'video')} of {', '.join(map(str, paths))}"
     return _pairs(frames, source, tuple(left_out))
 
 

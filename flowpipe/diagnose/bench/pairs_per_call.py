@@ -12,7 +12,7 @@ from flowpipe.diagnose.bench.flow import Progress, passes
 from flowpipe.diagnose.bench.pairs import Pairs
 from flowpipe.flow.tvl1 import TVL1Params, TVL1Solver
 from flowpipe.ops import Ops, get_ops
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 FLOP = 49  # of an iteration of one pixel: roots, quotients and comparisons count as one each
@@ -49,7 +49,7 @@ def sweep(
     """
     tell = progress or (lambda text: None)
     solver = TVL1Solver(params, ops)
-    tell(f"counting the iterations of {counted(len(pairs.first), 'pair')} on the CPU")
+    tell(f"counting the iterations of {count_noun(len(pairs.first), 'pair')} on the CPU")
     work = np.array(
         [
             pixel_iterations(params, pairs.first[k : k + 1], pairs.second[k : k + 1])
@@ -64,7 +64,7 @@ def sweep(
             flow = solver.solve(solver.prepare(first), solver.prepare(second))
             return ops.to_host(ops.quantise(flow, 20.0)[0])
 
-        tell(f"measuring {counted(count, 'pair')} per call")
+        tell(f"measuring {count_noun(count, 'pair')} per call")
         solve()
         seconds = min(passes(solve, repeat, progress)[1])
         flops, peak = FLOP * work[chosen].sum() / seconds, ops.peak_flops()

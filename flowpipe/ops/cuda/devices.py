@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flowpipe.distribution import how_to_install
+from flowpipe.distribution import install_command
 from flowpipe.errors import BackendError
 from flowpipe.ops.cuda.errors import (
     CACHE_OFF,
@@ -244,7 +244,7 @@ def _too_old(
             if compiler >= 13 and capability >= OLDEST[12]:
                 cure = (
                     "install CuPy for CUDA 12 (pip uninstall cupy-cuda13x nvidia-cuda-nvrtc, then "
-                    f"{how_to_install('cuda')}), or {cure}"
+                    f"{install_command('cuda')}), or {cure}"
                 )
             return (
                 f"GPU {i}, {name}, has compute capability {_dotted(capability)}; CUDA {compiler} "
@@ -258,15 +258,15 @@ def _wheel(driver: int) -> str:
     if driver == 0:
         return (
             "there is no NVIDIA driver either (no libcuda.so.1); install the GPU's driver, then "
-            + how_to_install("cuda")
+            + install_command("cuda")
         )
     if driver < 12000:
         return (
             f"the NVIDIA driver here goes up to CUDA {_version(driver)} only; update it, then "
-            + how_to_install("cuda")
+            + install_command("cuda")
         )
     if driver < 13000:
-        return f"{how_to_install('cuda')}, which is cupy-cuda12x with what it needs"
+        return f"{install_command('cuda')}, which is cupy-cuda12x with what it needs"
     return "pip install 'cupy-cuda13x[ctk]'"
 
 

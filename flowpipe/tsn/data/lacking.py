@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from flowpipe.tsn.data.clips import Clip
-from flowpipe.words import agreed, counted, some
+from flowpipe.words import agree_verb, count_noun, list_some
 
 Phase = Literal["train", "val"]
 
@@ -40,10 +40,12 @@ def lacking_classes(
         if lacking:
             count = len(lacking)
             lines.append(
-                f"warning: {counted(count, 'class', 'classes')} {agreed(count, 'has', 'have')} no "
-                f"usable video in split {splits[phase]}, so {costs[phase]} "
-                f"{agreed(count, 'it', 'them')}: {some(lacking)}; to divide videos of your own "
-                "anew, run the same flowpipe extract again with another --val-fraction or with "
+                f"warning: {count_noun(count, 'class', 'classes')} "
+                f"{agree_verb(count, 'has', 'have')} no usable video in split {splits[phase]}, so "
+                f"{costs[phase]} "
+                f"{agree_verb(count, 'it', 'them')}: {list_some(lacking)}; to divide videos of "
+                "your own anew, run the same flowpipe extract again with another --val-fraction or "
+                "with "
                 "--list: nothing is decoded again"
             )
     return lines

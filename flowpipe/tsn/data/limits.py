@@ -16,7 +16,7 @@ from pathlib import Path
 from torch.multiprocessing import get_sharing_strategy
 
 from flowpipe.errors import BackendError
-from flowpipe.words import byte_size, counted
+from flowpipe.words import byte_size, count_noun
 
 SHARED = Path("/dev/shm")
 FEWER = "use fewer --workers; --workers 0 reads in the training process itself"
@@ -59,15 +59,15 @@ def check_limits(need: Need) -> None:
     wanted = processes * need.shared_bytes
     if SHARED.is_dir() and (free := shutil.disk_usage(SHARED).free) < wanted:
         raise BackendError(
-            f"{counted(need.workers, 'worker')} may need {byte_size(wanted)} of shared memory, and "
-            f"{SHARED} has {byte_size(free)} free: {MORE_SHARED.format(_rounded(wanted))}, or "
+            f"{count_noun(need.workers, 'worker')} may need {byte_size(wanted)} of shared memory, "
+            f"and {SHARED} has {byte_size(free)} free: {MORE_SHARED.format(_rounded(wanted))}, or "
             f"{FEWER}"
         )
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 0 <= soft < (files := _open_files() + need.files):
         raise BackendError(
-            f"{counted(need.workers, 'worker')} may need {counted(files, 'open file')}, and the "
-            f"limit is {soft}: raise it with `ulimit -n {files}`, or {FEWER}"
+            f"{count_noun(need.workers, 'worker')} may need {count_noun(files, 'open file')}, and "
+            f"the limit is {soft}: raise it with `ulimit -n {files}`, or {FEWER}"
         )
 
 

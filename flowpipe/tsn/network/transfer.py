@@ -23,7 +23,7 @@ from flowpipe.tsn.recipe import StreamParams
 from flowpipe.tsn.run_folder import LAST, RunFacts
 from flowpipe.tsn.weights.checkpoints import SYSTEMS, system_of, to_ours
 from flowpipe.tsn.weights.files import WeightFile, Weights, misfit, open_weights, squeezed
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 _BACKBONE = "base_model."
 
@@ -81,7 +81,7 @@ def begin_with(model: TSN, row: Row, input: Input, stream: StreamParams, path: P
     taken = sum(n in values and not n.endswith("num_batches_tracked") for n in own)
     taken -= first is None
     return (
-        f"{file.path}: {source.words}; {counted(taken, 'weight')} of the backbone taken, first "
+        f"{file.path}: {source.words}; {count_noun(taken, 'weight')} of the backbone taken, first "
         f"layer {words}; not taken: {source.rest}{_other_pixels(source, stream, row, input)}"
     )
 
@@ -141,7 +141,7 @@ class _Source:
         if system is None:
             values = of_backbone(file.values, row)
             left = len(file.values) - len(values)
-            rest = f"{counted(left, 'weight')} of the classifier" if left else "nothing"
+            rest = f"{count_noun(left, 'weight')} of the classifier" if left else "nothing"
             return cls(values, "the weights of a backbone alone", rest)
         ours = to_ours(file.values)
         backbone = {
@@ -152,7 +152,7 @@ class _Source:
         values = of_backbone(backbone, row)
         rest = "the classifier of ImageNet" if len(values) < len(backbone) else "nothing"
         if "new_fc.bias" in ours:
-            rest = f"the classifier of {counted(len(ours['new_fc.bias']), 'class', 'classes')}"
+            rest = f"the classifier of {count_noun(len(ours['new_fc.bias']), 'class', 'classes')}"
         if any(name.startswith("consensus.") for name in ours):
             rest += " and the consensus"
         facts = file.facts
@@ -198,15 +198,15 @@ def _first_layer(
         # A snippet of equal images makes what it made before.
         old, new = channels // each, input.length
         mean = weight.unflatten(1, (old, each)).mean(1) * (old / new)
-        words = f"the mean over {counted(old, 'image')}, for {counted(new, 'image')}"
+        words = f"the mean over {count_noun(old, 'image')}, for {count_noun(new, 'image')}"
         return mean.repeat(1, new, 1, 1), words
     if init == "cross_modality":
         mean = weight.mean(1, keepdim=True).expand(-1, input.channels, -1, -1).contiguous()
-        wanted = counted(input.channels, "channel")
-        return mean, f"the mean over {counted(channels, 'channel')}, for {wanted}"
+        wanted = count_noun(input.channels, "channel")
+        return mean, f"the mean over {count_noun(channels, 'channel')}, for {wanted}"
     return None, (
         f"random, as init is {init} (--set streams.{input.modality}.init=cross_modality takes the "
-        f"mean over its {counted(channels, 'channel')})"
+        f"mean over its {count_noun(channels, 'channel')})"
     )
 
 

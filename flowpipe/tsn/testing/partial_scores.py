@@ -24,12 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe import strict
-from flowpipe.atomic import is_full
+from flowpipe.atomic import is_disk_full
 from flowpipe.errors import DiskFullError, FormatError, UsageError
 from flowpipe.evaluation import read_facts, read_h5
 from flowpipe.store.files import alone, write_all
 from flowpipe.tsn.run_folder import differences
-from flowpipe.words import some
+from flowpipe.words import list_some
 
 _SHOWN = 4
 
@@ -160,7 +160,7 @@ class Finished:
         try:
             yield
         except OSError as error:
-            kind = DiskFullError if is_full(error) else UsageError
+            kind = DiskFullError if is_disk_full(error) else UsageError
             raise kind(
                 f"cannot keep finished videos in {self._path}: {error.strerror or error}; the same "
                 "command goes on where this one stopped"
@@ -192,7 +192,7 @@ def _check_same(path: Path, there: dict[str, Any], wanted: dict[str, Any]) -> No
     different = differences(there, wanted)
     if different:
         raise UsageError(
-            f"{path} has the scores of another test: {some(different, _SHOWN)}; delete it to "
+            f"{path} has the scores of another test: {list_some(different, _SHOWN)}; delete it to "
             "begin again, or choose another -o"
         )
 

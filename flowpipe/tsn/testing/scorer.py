@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowpipe.modality import MODALITIES
-from flowpipe.prefetch import ahead
+from flowpipe.prefetch import prefetch
 from flowpipe.store import Store
 from flowpipe.tsn.data.inputs import Input
 from flowpipe.tsn.data.reading import Wanted, read_images
@@ -118,7 +118,7 @@ class Network:
         """
         scores: list[Tensor] = []
         features: list[Tensor] = []
-        for part in ahead(self._decoded(store, wanted, tail), depth=1):
+        for part in prefetch(self._decoded(store, wanted, tail), depth=1):
             of_part = self._scored(part.images, crops)
             scores.append(of_part[0])
             features.append(of_part[1])

@@ -25,7 +25,7 @@ from flowpipe.tsn.testing import mtwi
 from flowpipe.tsn.testing.partial_scores import Finished, partial_of
 from flowpipe.tsn.testing.pooling import Pooling
 from flowpipe.tsn.testing.scorer import Network, SnippetScores
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 _POLL_S = 0.2
 """Seconds between looks for the scores of the other processes."""
@@ -163,7 +163,7 @@ def test(
 
 def _resumed_words(out: Path | None, finished: Finished, wanted: Collection[str]) -> str:
     """Return the line that says what a test that resumes has."""
-    of = counted(len(wanted), "video")
+    of = count_noun(len(wanted), "video")
     if finished.written.issuperset(wanted):
         return f"{out} has the scores of {of} already: there is nothing to compute"
     path = out if out and finished.written else out and partial_of(out)

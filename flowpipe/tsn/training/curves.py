@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flowpipe.atomic import whole_file
+from flowpipe.atomic import atomic_file
 from flowpipe.errors import BackendError
 
 PICTURE, EVENTS = "curve.png", "tensorboard"
@@ -101,6 +101,6 @@ def draw(run: Path, rows: Sequence[Mapping[str, Any]], title: str, by_steps: boo
     figure.axes[0].set_ylim(bottom=0)
     figure.axes[1].set_ylim(0, 1.02)
     path = run / PICTURE
-    with whole_file(path, "picture") as draft:
+    with atomic_file(path, "picture") as draft:
         figure.savefig(draft, format="png", dpi=120)
     return path

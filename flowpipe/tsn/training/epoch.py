@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 MEASURED = 3
 """Figures of a batch that the device sums up: loss, correct top-1, correct top-5."""
@@ -165,4 +165,4 @@ def _words_of_figures(figures: Mapping[str, float], classes: int) -> str:
 
 def _words_of_skipped(steps: int) -> str:
     """Return how many steps fp16 skipped, in words; empty if none."""
-    return f", {counted(steps, 'step')} skipped (fp16 overflow)" if steps else ""
+    return f", {count_noun(steps, 'step')} skipped (fp16 overflow)" if steps else ""

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowpipe.atomic import errors_of_writing, write_whole
+from flowpipe.atomic import translate_write_errors, write_atomic
 from flowpipe.tsn.distributed import Processes
 from flowpipe.tsn.training.epoch import MEASURED, Sums
 
@@ -113,11 +113,11 @@ class StepLog:
         self._path = run / STEP_LOG
         header = ",".join(COLUMNS)
         kept = [line for line in _lines(self._path) if _is_whole(line, step)]
-        write_whole(self._path, "".join(f"{line}\n" for line in [header, *kept]).encode(), "log")
+        write_atomic(self._path, "".join(f"{line}\n" for line in [header, *kept]).encode(), "log")
 
     def add(self, rows: Iterable[dict[str, Any]]) -> None:
         """Append rows."""
-        with errors_of_writing(self._path, "log"), self._path.open("a", newline="") as file:
+        with translate_write_errors(self._path, "log"), self._path.open("a", newline="") as file:
             csv.DictWriter(file, COLUMNS, lineterminator="\n").writerows(rows)
 
 

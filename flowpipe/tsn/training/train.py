@@ -40,7 +40,7 @@ from flowpipe.tsn.training.job import TrainJob
 from flowpipe.tsn.training.learner import Learner
 from flowpipe.tsn.training.schedule import Schedule
 from flowpipe.tsn.training.steps import Step, StepLog, UnreadSteps, row_of_step
-from flowpipe.words import counted
+from flowpipe.words import count_noun
 
 Told = Callable[[str], None]
 Stepped = Callable[[int, int, float], None]
@@ -116,7 +116,7 @@ class Trainer:
         self.val_batches = self._batches(len(videos["val"]), shuffle=False)
         if not self.batches.sizes:
             raise UsageError(
-                f"{counted(len(videos['train']), 'video')} in batches of "
+                f"{count_noun(len(videos['train']), 'video')} in batches of "
                 f"{self.stream.schedule.batch_size} cannot feed {processes.world} processes, each "
                 "of which needs a video of every batch; use fewer processes or a larger batch_size"
             )
@@ -328,7 +328,7 @@ class Trainer:
         sums = Sums(**values["sums"])
         self.state = State(values["step"], values["best"], values["rows"], sums)
         if self.state.step >= self.schedule.steps:
-            steps = counted(self.schedule.steps, "step")
+            steps = count_noun(self.schedule.steps, "step")
             self.tell(f"the run is finished: {steps} are done and none is left")
         else:
             self.tell(f"going on at step {self.state.step} of {self.schedule.steps}")

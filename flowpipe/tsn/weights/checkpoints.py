@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from flowpipe.errors import FormatError
-from flowpipe.words import some
+from flowpipe.words import list_some
 
 Weights = dict[str, Tensor]
 
@@ -74,7 +74,7 @@ def kind_of(values: Mapping[str, Tensor]) -> str:
     if system is None:
         raise FormatError(
             "neither tsn-pytorch's, mmaction's nor Caffe's names of weights; they begin with "
-            f"{some(list(values))}"
+            f"{list_some(list(values))}"
         )
     return system
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from flowpipe.errors import FormatError
 from flowpipe.tsn.run_folder import LAST, RUN_FILE, RunFacts, reason_of, there_are
 from flowpipe.tsn.weights.caffemodel import is_caffemodel, read_caffemodel
-from flowpipe.words import counted, some
+from flowpipe.words import count_noun, list_some
 
 Weights = dict[str, Tensor]
 
@@ -103,9 +103,9 @@ def misfit(own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> str:
     shapes = [n for n in own if n in values and values[n].shape != own[n].shape]
     parts = []
     if missing:
-        parts.append(f"{counted(len(missing), 'weight')} missing ({some(missing)})")
+        parts.append(f"{count_noun(len(missing), 'weight')} missing ({list_some(missing)})")
     if strange:
-        parts.append(f"{len(strange)} unknown ({some(strange)})")
+        parts.append(f"{len(strange)} unknown ({list_some(strange)})")
     parts += [
         f"{name} is {tuple(values[name].shape)} and not {tuple(own[name].shape)}"
         for name in shapes[:1]

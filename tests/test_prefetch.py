@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from flowpipe.prefetch import AtOnce, Thread, ahead
+from flowpipe.prefetch import CallerThread, WorkerThread, prefetch
 
 
 def test_steps_come_in_order() -> None:
-    assert list(ahead(iter(range(100)))) == list(range(100))
+    assert list(prefetch(iter(range(100)))) == list(range(100))
 
 
 def test_an_error_comes_after_the_steps_before_it() -> None:
@@ -24,7 +24,7 @@ def test_an_error_comes_after_the_steps_before_it() -> None:
 
     seen = []
     with pytest.raises(KeyError, match="third"):
-        for step in ahead(steps()):
+        for step in prefetch(steps()):
             seen.append(step)
     assert seen == [1, 2]
 
@@ -37,7 +37,7 @@ def test_it_stays_within_its_depth() -> None:
             made.append(k)
             yield k
 
-    for step in ahead(steps(), depth=3):
+    for step in prefetch(steps(), depth=3):
         # The one handed out, three in the queue, and one in the thread's hand.
         assert len(made) <= step + 5
 
@@ -52,7 +52,7 @@ def test_stopping_early_closes_the_steps_in_their_own_thread() -> None:
         finally:
             closed_in.append(threading.current_thread())
 
-    for _ in ahead(steps()):
+    for _ in prefetch(steps()):
         break
     assert len(closed_in) == 1
     assert closed_in[0] is not threading.current_thread()
@@ -61,7 +61,7 @@ def test_stopping_early_closes_the_steps_in_their_own_thread() -> None:
 
 def test_nested_threads_end_together() -> None:
     before = threading.active_count()
-    for step in ahead(ahead(iter(range(1000)))):
+    for step in prefetch(prefetch(iter(range(1000)))):
         if step == 3:
             break
     assert threading.active_count() == before
@@ -71,8 +71,12 @@ class Taken:
     """Something large."""
 
 
-@pytest.mark.parametrize("make", [AtOnce, lambda: Thread("one")], ids=["at once", "thread"])
-def test_a_failed_call_holds_nothing_but_its_error(make: Callable[[], AtOnce | Thread]) -> None:
+@pytest.mark.parametrize(
+    "make", [CallerThread, lambda: WorkerThread("one")], ids=["at once", "thread"]
+)
+def test_a_failed_call_holds_nothing_but_its_error(
+    make: Callable[[], CallerThread | WorkerThread],
+) -> None:
     held = []
 
     def inner() -> None:

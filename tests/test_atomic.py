@@ -11,21 +11,21 @@ import numpy as np
 import pytest
 from command import fill
 
-from flowpipe.atomic import whole_file, write_whole
+from flowpipe.atomic import atomic_file, write_atomic
 from flowpipe.errors import DiskFullError, UsageError
 from flowpipe.evaluation import Scores, read_h5, write_scores
 
 
 def test_a_file_is_replaced_whole_and_nothing_else_stays(tmp_path: Path) -> None:
     for content in (b"one", b"another"):
-        write_whole(tmp_path / "file", content)
+        write_atomic(tmp_path / "file", content)
         assert (tmp_path / "file").read_bytes() == content
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_block_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"old")
-    with pytest.raises(ZeroDivisionError), whole_file(tmp_path / "file") as half:
+    with pytest.raises(ZeroDivisionError), atomic_file(tmp_path / "file") as half:
         half.write_bytes(b"new")
         _ = 1 / 0
     assert (tmp_path / "file").read_bytes() == b"old"
@@ -34,7 +34,7 @@ def test_a_block_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
 
 def test_a_name_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot write flow .*/none/x\.flo: No such file"):
-        write_whole(tmp_path / "none" / "x.flo", b"", "flow")
+        write_atomic(tmp_path / "none" / "x.flo", b"", "flow")
 
 
 def test_scores_on_a_full_disk_leave_the_ones_of_before(
@@ -72,8 +72,8 @@ def test_a_checkpoint_on_a_full_disk_leaves_the_one_of_before(
 
 def test_the_next_write_removes_what_a_killed_process_left(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from flowpipe.atomic import whole_file\n"
-        "with whole_file(sys.argv[1]) as half:\n"
+        "import sys, time; from flowpipe.atomic import atomic_file\n"
+        "with atomic_file(sys.argv[1]) as half:\n"
         "    half.write_bytes(b'half'); print('writes', flush=True); time.sleep(100)\n"
     )
     with subprocess.Popen(
@@ -81,10 +81,10 @@ def test_the_next_write_removes_what_a_killed_process_left(tmp_path: Path) -> No
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"writes\n"
-        write_whole(tmp_path / "other", b"while the writer lives")
+        write_atomic(tmp_path / "other", b"while the writer lives")
         (left,) = tmp_path.glob(".*.part")
         process.kill()
         process.wait()
     assert left.read_bytes() == b"half"
-    write_whole(tmp_path / "other", b"after its death")
+    write_atomic(tmp_path / "other", b"after its death")
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
