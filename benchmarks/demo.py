@@ -69,7 +69,7 @@ def write_list(work: Path, learn: Sequence[int], test: Sequence[int]) -> None:
 
 
 def train_and_test(work: Path, stream: str, sets: int) -> None:
-    """As the recipe has it; of several sets, so many epochs fewer."""
+    """Train and test a stream by the recipe; with n sets, for 1/n of the epochs."""
     recipe = read_recipe("demo").build()[1]
     assert recipe is not None
     own = recipe.streams[stream].schedule

@@ -52,14 +52,14 @@ STAGES = ("decode", "compute", "camera", "encode", "write")
 
 @dataclass(frozen=True)
 class Run:
-    """One ``flowpipe extract``."""
+    """Figures of one ``flowpipe extract``."""
 
     frames: int
     rate: float
-    """Frames per second of the workers while they work."""
+    """Throughput of the workers while they work, frames per second."""
     stage_ms: dict[str, float]
     cpu_s: float
-    """Of all processes."""
+    """CPU time of all processes, seconds."""
 
 
 def extract(clips: Sequence[Path], modalities: str, workers: int, cores: set[int]) -> Run:
@@ -100,7 +100,7 @@ def children_cpu_s() -> float:
 
 
 def measure_worker(clips: Sequence[Path], core: int) -> dict[str, float]:
-    """Milliseconds per frame of one worker process, by where they go."""
+    """Measure the CPU time of one worker process by stage, milliseconds per frame."""
     environment = {**os.environ, **SETTINGS["distributed.nanny.pre-spawn-environ"]}
     result = subprocess.run(
         [sys.executable, __file__, "--inside", *clips],
@@ -147,7 +147,7 @@ def inside(clips: Sequence[Path]) -> None:
 
 
 def work(clips: Sequence[Path]) -> list[object]:
-    """What a worker does with one shard of whole clips."""
+    """Extract one shard of unsplit clips as a worker does; return the outcomes."""
     made = params.build(ExtractRecipe, {"modalities": ["rgb", "flow"]})
     spans = tuple(Span(VideoRecord(clip.stem, str(clip))) for clip in clips)
     with tempfile.TemporaryDirectory() as folder:

@@ -59,7 +59,7 @@ Images = NDArray[np.uint8]
 
 
 def work(params: Any, first: Images, second: Images) -> Callable[[], Any]:
-    """What solves these pairs."""
+    """Return a function that computes the flow of these pairs."""
     solver = make_solver(params, get_ops())
     return lambda: solver.solve(solver.prepare(first), solver.prepare(second))
 
@@ -125,7 +125,7 @@ def by_processes(clip: Path, repeat: int) -> None:
 
 
 def rate(params: Any, pairs: Pairs, cores: list[int]) -> float:
-    """Pairs per second of one process on each of the cores, together."""
+    """Return the total pairs per second of one process on each of the cores."""
     spawn = multiprocessing.get_context("spawn")
     barrier, rates = spawn.Barrier(len(cores)), spawn.SimpleQueue()
     processes = [

@@ -39,36 +39,36 @@ ON_DEVICE = (
 )  # fmt: skip
 FEATURES = ("akaze", "corners", "level_ranges", "match_keypoints")
 COPIED_BYTES = {"rgb+flow": 340 * 256 * (3 + 2), "all four": 340 * 256 * (3 + 2 + 2 + 3 + 1)}
-"""Bytes of a stored frame that are copied through pinned memory, both ways together."""
+"""Bytes per stored frame that are copied through pinned memory in both directions."""
 SCORING_MS = 0.14
-"""`benchmarks/ransac.py`: drawing hypotheses of a pair and counting the matches that agree."""
+"""Time to draw hypotheses of a pair and count inliers, by `benchmarks/ransac.py`."""
 COPY_BYTES_PER_S = 5e9  # of one core, from memory to memory
 
 
 class Cost(NamedTuple):
-    """CPU milliseconds of a frame."""
+    """CPU time of a frame, milliseconds."""
 
     decode: float
     features: float
-    """Keypoints, corners and matches of camera motion, which a GPU can take over."""
+    """Keypoints, corners and matches for camera motion, which a GPU can compute."""
     camera: float
-    """What is left of it: homographies."""
+    """Homographies, which stay on the CPU."""
     encode: float
     rest: float
-    """Writing, hashing, publishing, hand-over between threads."""
+    """Writing, hashing, publishing, handover between threads."""
     device: float
-    """What a GPU takes over."""
+    """Operations that a GPU computes instead."""
 
 
 NODES = ((1, 4), (1, 8), (1, 16), (8, 64), (8, 128))
-"""GPUs and cores."""
+"""Number of GPUs and cores."""
 FAST_PAIRS_PER_S = 5700  # the higher figure of docs/gpu-roofline.md for an H100
 ENOUGH_CORES = 8
-"""Cores for each GPU of a realistic node: nvJPEG is judged by its gain there."""
+"""Cores per GPU of a realistic node, at which the gain of nvJPEG is judged."""
 
 
 class Timed:
-    """Operations that add up the CPU time of what a GPU would compute."""
+    """Wrapper of operations that adds up the CPU time of those that a GPU would compute."""
 
     def __init__(self, ops: Any, names: Sequence[str]) -> None:
         self._ops, self._names, self.seconds = ops, names, Counter[str]()
@@ -157,20 +157,20 @@ def host_ms(cost: Cost, name: str) -> float:
 
 
 def filled(cost: Cost, name: str, gpus: int, cores: int, pairs_per_s: float) -> tuple[float, str]:
-    """Frames per second with as many workers as cores, and what bounds them."""
+    """Return the frames per second with one worker per core, and the limiting resource."""
     by_cores = 1e3 * cores / host_ms(cost, name)
     by_gpus = gpus * pairs_per_s / flows(name)
     return (by_cores, "cores") if by_cores < by_gpus else (by_gpus, "GPUs")
 
 
 def one_each(cost: Cost, name: str, gpus: int, pairs_per_s: float) -> float:
-    """Frames per second with one worker for each GPU: no faster than the slowest of its threads."""
+    """Return the frames per second with one worker per GPU, bounded by its slowest thread."""
     slowest_ms = max(cost.decode, cost.features + cost.camera, cost.encode + cost.rest)
     return gpus * min(1e3 / slowest_ms, pairs_per_s / flows(name))
 
 
 def flows(name: str) -> int:
-    """Fields of flow that a GPU computes for a frame."""
+    """Return the number of flow fields per frame."""
     return sum("flow" in modality for modality in SETS[name])
 
 

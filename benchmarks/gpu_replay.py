@@ -1,4 +1,4 @@
-"""Iterations of real pairs, instruction counts, a data sheet -> seconds of a GPU: a model.
+"""Iterations of real pairs, instruction counts, a data sheet -> time on a GPU, by a model.
 
 The replay launches what `flowpipe.ops.cuda.schedule` launches, slot after slot, with the iterations
 that each pair, level and warp took on the CPU. `ASSUMED` lists everything that is neither counted
@@ -53,7 +53,7 @@ class Gpu(NamedTuple):
     multiprocessors: int
     clock_hz: float
     slots: int
-    """Instructions of a thread that a multiprocessor issues in a clock."""
+    """Thread instructions that a multiprocessor issues per clock."""
     memory_bytes_per_s: float
     cache_bytes: float
     """Size of the L2 cache."""
@@ -71,10 +71,10 @@ GPUS = (
 
 
 class Counts(NamedTuple):
-    """Instructions of a thread."""
+    """Instruction counts per thread."""
 
     prologue: float
-    """Of `tvl1_tile`, before the first iteration, without a warp."""
+    """Instructions of `tvl1_tile` before its first iteration, without a warp."""
     epilogue: float
     inside: float
     """An iteration of a tile inside the image."""
@@ -87,7 +87,7 @@ class Counts(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What a level takes for all pairs of a call."""
+    """Cost of a level for all pairs of a call."""
 
     seconds: float
     launches: int
@@ -101,7 +101,7 @@ class Replay:
     counts: Counts
     settings: Settings = Settings()
     spread: bool = False
-    """Whether loads of different multiprocessors are taken to be spread evenly over time."""
+    """True to assume that the loads of different multiprocessors are spread evenly over time."""
 
     def level(self, height: int, width: int, iterations: np.ndarray) -> Cost:
         """Replay a level.
@@ -132,7 +132,7 @@ class Replay:
         return Cost(seconds + idle * EMPTY_BLOCK_S / self.gpu.multiprocessors, launches)
 
     def _whole_level(self, height: int, iterations: np.ndarray) -> Cost:
-        """Pairs that are a tile each: a block does all of a pair."""
+        """Return the cost of a level whose pairs are one tile each, one block per pair."""
         warps = -(-height // TILE_ROWS)
         each = iterations.sum(1) * self._seconds(warps, self.counts.level)
         each += -(-iterations // HALO_PX).sum(1) * STEP_S
@@ -143,7 +143,7 @@ class Replay:
         return Cost(LAUNCH_S + float(busy_s.max()), 1)
 
     def _tile_s(self, height: int, width: int, bytes_per_s: float, warped: bool) -> float:
-        """Seconds of the mean tile of an image."""
+        """Return the mean time of a tile of an image, seconds."""
         across, down = tiles(height, width)
         c, compute_s, moved = self.counts, 0.0, 0.0
         for row in range(down):
@@ -164,12 +164,12 @@ class Replay:
         return tile_s + tile_bytes / bytes_per_s
 
     def _seconds(self, warps: int, instructions: float) -> float:
-        """Seconds in which a block issues so many instructions in each of its warps."""
+        """Return the time of a block to issue so many instructions per warp, seconds."""
         issue = min(ISSUE * self.gpu.slots / 32, WARP_IPC * warps)
         return float(warps * instructions / (issue * self.gpu.clock_hz))
 
     def _bytes_per_s(self, pairs: int, height: int, width: int) -> float:
-        """What a multiprocessor reads and writes, with so many pairs at work."""
+        """Return the bytes per second that a multiprocessor reads and writes with so many pairs."""
         gpu = self.gpu
         state = STATE_BYTES * height * stride(width) * pairs
         hits = min(1.0, CACHE_SHARE * gpu.cache_bytes / state)
@@ -195,13 +195,13 @@ def kernels_between(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
 
 
 def _side(number: int, count: int, size: int) -> tuple[int, int]:
-    """Rows or columns that a tile reads, and that it writes."""
+    """Return the number of rows or columns that a tile reads, and that it writes."""
     reads = min(TILE_PX, size - number * (TILE_PX - 2 * HALO_PX))
     return reads, reads - HALO_PX * ((number > 0) + (number < count - 1))
 
 
 def _taken(steps: np.ndarray, together: int) -> tuple[np.ndarray, np.ndarray]:
-    """How many slots have a pair, and how many a warp to do, step after step.
+    """Return how many slots have a pair, and how many of them a warp, for each step.
 
     Parameters
     ----------

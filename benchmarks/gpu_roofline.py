@@ -34,7 +34,7 @@ from flowpipe.ops.cuda.settings import Settings, tiles  # noqa: E402
 HEIGHT, WIDTH = 256, 340
 CLIPS = 10
 SPILLED = (80, 90, 120)
-"""Architectures whose spills with two blocks of `tvl1_tile` are told."""
+"""Architectures for which the spills of `tvl1_tile` with two blocks are reported."""
 PIXELS = 8  # of a thread of tvl1_tile
 KERNELS = ("tvl1_tile", "tvl1_level")
 VARIANTS = ("opencv2", "opencv4")
@@ -57,14 +57,14 @@ CHANGES = (
     ("the cache is filled with rows of 16 columns, as they lie in memory: 32 were counted", "8.4",
      "4,351 to 5,700", "2,185 to 2,984"),
 )  # fmt: skip
-"""What the model said of an H100 when the schedule was changed, one change after the other."""
+"""Predictions of the model for an H100 after each successive change of the schedule."""
 
 Levels = dict[tuple[int, int], np.ndarray]
 """(height, width) -> iterations (pairs, warps)."""
 
 
 class Counted:
-    """Operations that note the iterations of each warp of their TV-L1."""
+    """Wrapper of operations that records the iterations of each warp of TV-L1."""
 
     def __init__(self, ops: Any) -> None:
         self._ops, self.levels = ops, dict[tuple[int, int], list[np.ndarray]]()
@@ -137,7 +137,7 @@ def counts(architecture: int) -> Counts:
 
 
 def predicted(replay: Replay, clips: list[Levels]) -> tuple[float, float]:
-    """Pairs per second over all clips, and kernel launches per pair."""
+    """Return the pairs per second over all clips, and the kernel launches per pair."""
     costs = [replay.level(*size, done) for levels in clips for size, done in levels.items()]
     pairs = MOST_PAIRS * len(clips)
     seconds = sum(cost.seconds for cost in costs) + pairs * OTHER_S
@@ -145,7 +145,7 @@ def predicted(replay: Replay, clips: list[Levels]) -> tuple[float, float]:
 
 
 def speeds(replay: Replay, clips: list[Levels]) -> str:
-    """Pairs per second, lower and higher figure."""
+    """Return the pairs per second as text, lower and higher figure."""
     both = (
         predicted(dataclasses.replace(replay, spread=spread), clips) for spread in (False, True)
     )

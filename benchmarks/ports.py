@@ -39,7 +39,7 @@ class Listening:
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine can reach it."""
+        """True if only this machine can reach the port."""
         return ipaddress.ip_address(self.address).is_loopback
 
 
@@ -61,7 +61,7 @@ def listening(pid: int) -> Iterator[Listening]:
 
 
 def greeted(port: Listening) -> str:
-    """How a port receives a TLS client without a certificate: one of the constants above."""
+    """Connect to a port by TLS without a certificate; return one of the constants above."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:

@@ -47,7 +47,7 @@ NETWORKS: Mapping[str, Callable[[int], str]] = {
     "rgb, top-2": partial(file_name, "top-2 consensus"),
     "rgb, attention": partial(file_name, "attention consensus"),
 }
-"""By name in the table: the folder of the run of a fold."""
+"""Name in the table -> function from a fold to its run folder."""
 WAYS: Mapping[str, TestParams] = {
     "25 snippets, mean": TestParams(consensus="average", crops="1"),
     "25 snippets, as trained": TestParams(crops="1"),
@@ -57,7 +57,7 @@ WAYS: Mapping[str, TestParams] = {
     "M-TWI paper, top-k": TestParams("mtwi", crops="1", consensus="top_k", mtwi="paper"),
     "M-TWI code, attention": TestParams("mtwi", crops="1", consensus="attention"),
 }
-"""Ways to combine snippets. The third is the mean of the snippets of M-TWI."""
+"""Ways to combine snippets. The third is the mean over the snippets of M-TWI."""
 FIGURES = {"kinetics": "accuracy", "thumos14": "mAP, THUMOS14", "activitynet": "mAP, ActivityNet"}
 """The first figure of each protocol."""
 PARTS = ("scores", "features")
@@ -90,7 +90,7 @@ def main() -> None:
 
 
 def frames_of(path: Path) -> Iterator[NDArray[np.uint8]]:
-    """Frames of a clip at the size of the store."""
+    """Return the frames of a clip at the size of the store."""
     ops = get_ops()
     with open_video(path) as video:
         for window in video.windows():
@@ -124,7 +124,7 @@ def write(
     after: int,
     rng: np.random.Generator,
 ) -> None:
-    """One video."""
+    """Write one untrimmed video."""
 
     def background() -> Iterator[NDArray[np.uint8]]:
         while True:
@@ -152,7 +152,7 @@ def write(
 def test(
     folder: Path, runs: Path, fold: int, rate_hz: float, streams: Sequence[str]
 ) -> dict[str, dict[str, Scores]]:
-    """Scores (N, C) of the videos of a fold by network and way to combine snippets."""
+    """Return the scores (N, C) of a fold's videos by network and way to combine snippets."""
     found = {}
     for name, run_of in NETWORKS.items():
         run = runs / run_of(fold)
@@ -169,7 +169,7 @@ def test(
 def snippets(
     folder: Path, network: Network, name: str, fold: int, rate_hz: float
 ) -> dict[str, list[SnippetScores]]:
-    """Scores of the snippets of a fold's videos by protocol; computed once and kept."""
+    """Return the snippet scores of a fold's videos by protocol; they are cached on disk."""
     kept = folder / f"{name.replace(', ', '-')}-{fold}-{rate_hz:g}hz.npz"
     if not kept.exists():
         store, made = open_store(folder / "store"), {}
@@ -191,7 +191,7 @@ def snippets(
 
 
 def combined(network: Network, of: Mapping[str, Sequence[SnippetScores]]) -> dict[str, Scores]:
-    """Scores (N, C) of videos by each way that the network allows."""
+    """Return the scores (N, C) of videos by each way that the network supports."""
     stream, found = network.facts.stream, {}
     for way, params in WAYS.items():
         if params.consensus == "attention" and stream.consensus != "attention":
@@ -205,7 +205,7 @@ def combined(network: Network, of: Mapping[str, Sequence[SnippetScores]]) -> dic
 
 
 def videos_of(folder: Path, fold: int) -> list[str]:
-    """Ids of a fold's test videos."""
+    """Return the ids of a fold's test videos."""
     videos = open_store(folder / "store").videos
     return [key for key, video in videos.items() if f"test{fold}" in video.splits]
 

@@ -54,7 +54,7 @@ ABLATIONS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "cross-modality on": ("flow", {}),
     "cross-modality off": ("flow", {"init": "imagenet"}),
 }
-"""What is changed of which stream; those that change nothing are the streams of the main table."""
+"""Ablation -> stream and changed settings; without changes it is the main table's stream."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,10 @@ class Clip:
 
 @dataclass(frozen=True)
 class Training:
-    """One network."""
+    """Training of one network."""
 
     name: str
-    """Of its files."""
+    """Name of its files, without suffix."""
     modality: str
     fold: int
     settings: Mapping[str, Any]
@@ -138,7 +138,7 @@ def extract(store: Path, clips: Sequence[Clip], *, shuffled: bool) -> None:
 
 
 def labels_of(clips: Sequence[Clip], *, shuffled: bool) -> list[str]:
-    """Of each clip: its own, or the control's."""
+    """Return the label of each clip: its own, or a shuffled one for the control."""
     labels = [clip.label for clip in clips]
     if shuffled:
         random.Random(0).shuffle(labels)
@@ -146,26 +146,26 @@ def labels_of(clips: Sequence[Clip], *, shuffled: bool) -> list[str]:
 
 
 def streams(fold: int, names: str) -> Iterator[Training]:
-    """The recipe's own."""
+    """Return the trainings of the recipe's own streams."""
     return (Training(f"{name}-{fold}", name, fold, {}) for name in names.split(","))
 
 
 def ablations(fold: int, only: str) -> Iterator[Training]:
-    """Of each, the stream as it is changed."""
+    """Yield the training of each ablation whose name contains `only`."""
     for name, (modality, settings) in ABLATIONS.items():
         if only in name:
             yield Training(file_name(name, fold), modality, fold, settings)
 
 
 def file_name(ablation: str, fold: int) -> str:
-    """Of an ablation's files; those of one that changes nothing are the stream's."""
+    """Return the name of an ablation's files; without changes it is the stream's."""
     modality, settings = ABLATIONS[ablation]
     words = [modality, *(f"{key}={value}" for key, value in settings.items()), str(fold)]
     return "-".join(words)
 
 
 def train_and_test(store: Path, work: Path, training: Training) -> None:
-    """Unless it is done."""
+    """Train and test a network, unless its scores exist."""
     scores = work / f"{training.name}.h5"
     if scores.exists():
         return
@@ -228,7 +228,7 @@ def print_rows(title: str, rows: Mapping[str, Mapping[int, Scores]]) -> None:
 
 
 def hits(scores: Scores) -> NDArray[np.bool_]:
-    """Whether the highest score of each video is that of its class."""
+    """Return whether each video's highest score is its class's, bool (N,)."""
     assert scores.positives is not None
     rows = np.arange(len(scores.values))
     found: NDArray[np.bool_] = scores.positives[rows, scores.values.argmax(1)]

@@ -1,4 +1,4 @@
-"""What no command of flowpipe measures on a GPU: its ceilings, its kernels, single operations.
+"""Measurements on a GPU beyond flowpipe's commands: its limits, kernels, single operations.
 
     python benchmarks/gpu/gpu_probes.py solve [--pairs 64] [--size 340x256] [--scales 5]
 
@@ -23,12 +23,12 @@ import numpy as np
 from place import Found, Place, last_line, run, say
 
 PAIRS, SIZE = 64, (256, 340)
-"""Pairs in a call, rows and columns, of what is profiled."""
+"""Pairs per call, rows and columns of the profiled work."""
 TINY_PAIRS, TINY_SIZE = 2, (24, 32)
 APART_PX = 0.01
 """Mean endpoint difference that may lie between the devices' flows of Middlebury's pairs."""
 DEVICE_EVENTS = {"kernel", "gpu_memcpy", "gpu_memset"}
-"""Categories of torch.profiler's trace that are work of the GPU."""
+"""Categories of GPU work in torch.profiler's trace."""
 
 MULTIPLY_ADD = r"""
 extern "C" __global__ void multiply_add(float* out, int rounds) {
@@ -123,7 +123,7 @@ def _with_cupy(rehearse: bool) -> dict[str, float]:
             launch(0, 1)
 
     def wake_s() -> float:
-        """From an empty kernel's launch to the host's return from a blocking event."""
+        """Measure the time from an empty kernel's launch to the return from a blocking event."""
         taken = []
         for _ in range(300):
             event = cupy.cuda.Event(block=True, disable_timing=True)

@@ -27,7 +27,7 @@ class Found:
     """The result of a step."""
 
     ok: bool | None
-    """Whether the step passed; None if it does not apply to this machine."""
+    """True if the step passed; None if it does not apply to this machine."""
     words: str
     """Verdict in one line."""
     figures: dict[str, Any] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run takes its parts from and where it works.
+    """Folders of a run: its packed parts and its work folder.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class Place:
     work : Path
         Scratch folder: unpacked packages, stores, logs.
     rehearse : bool
-        Whether everything is tiny and runs on the emulated GPU.
+        True if everything is tiny and runs on the emulated GPU.
     deadline : float
         ``time.monotonic()`` at which the step that runs has to end.
     """
@@ -69,7 +69,7 @@ class Place:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Values that ``setup`` found out for the other steps."""
+        """Return the values that step ``setup`` stored for the other steps."""
         path = self.work / "settings.json"
         return json.loads(path.read_text("utf-8")) if path.exists() else {}
 

@@ -1,4 +1,4 @@
-"""What pack.py has packed -> packages that load, the compiled core in its place, settings."""
+"""Parts that pack.py packed -> importable packages, the compiled core, settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flow algorithm name -> solver: FLOWS, the table of all that turns two frames into a flow."""
+"""Flow algorithm name -> solver: the table FLOWS of all optical flow algorithms."""
 
 from __future__ import annotations
 
@@ -39,36 +39,35 @@ __all__ = ["FLOWS", "FlowRow", "FlowSolver", "Prepared", "make_solver"]
 
 
 class Prepared(Protocol):
-    """What a solver keeps of N frames so that consecutive pairs can share it."""
+    """Intermediate results for N frames that consecutive pairs share, such as pyramids."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, frames: slice) -> Any:
-        """The same for some of the frames."""
+        """Return the intermediate results for a slice of the frames."""
 
 
 class FlowSolver(Protocol):
-    """Two stacks of frames -> the flow between them. Keeps nothing from one call to the next."""
+    """Stateless solver: two stacks of frames -> the flow between them."""
 
     def prepare(self, gray: NDArray[np.uint8]) -> Prepared:
-        """Gray frames (N, H, W) -> whatever is computed once per frame."""
+        """Return the intermediate results for gray frames uint8 (N, H, W)."""
 
     def solve(self, first: Any, second: Any) -> NDArray[np.float32]:
-        """Prepared frames -> flow (N, 2, H, W) in pixels, u right, v down."""
+        """Return the flow between prepared frames, f32 (N, 2, H, W) in pixels, u right, v down."""
 
 
 class FlowRow(NamedTuple):
-    """One algorithm: its settings, what makes a solver of them, and where it runs."""
+    """One flow algorithm: its settings class, its solver, and where it runs."""
 
     params: type
     solver: Callable[[Any, Ops], FlowSolver]
     ran_on: Callable[[Ops], str]
-    """What computes it, as a store records it."""
+    """Return the name of the backend that computes it, as recorded in the store."""
     own_gpu: bool = False
-    """Whether it takes a GPU by itself, wherever `Ops` compute the rest."""
+    """True if the algorithm runs on a GPU whatever device `Ops` uses."""
     lack: Callable[[], str] = str
-    """Returns what the installed OpenCV lacks for it and what to do; empty if it lacks nothing.
-    Opens no GPU."""
+    """Return what the installed OpenCV lacks and what to do, or "". Opens no GPU."""
 
 
 FLOWS: dict[str, FlowRow] = {
@@ -110,13 +109,13 @@ FLOWS: dict[str, FlowRow] = {
 
 
 def make_solver(params: Any, ops: Ops) -> FlowSolver:
-    """The solver for some settings, on some backend.
+    """Return the solver for the settings of an algorithm on a backend.
 
     Parameters
     ----------
     params : an instance of one of the params classes in `FLOWS`
     ops : Ops
-        Used by ``tvl1``; OpenCV's algorithms run on the CPU, or on a GPU of their own.
+        Backend of ``tvl1``; OpenCV's algorithms run on the CPU or open a GPU themselves.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Features of two frames + their flow -> Motion: the homography that the camera's motion makes.
+"""Features of two frames + their flow -> Motion: the homography of the camera's motion.
 
 Improved trajectories (Wang and Schmid 2013) as TSN uses them: descriptor matches and flow matches
 together, RANSAC at 1 pixel, no motion at all unless enough matches agree. Where two motions compete
@@ -26,7 +26,7 @@ MOTIONS = 2  # that compete: the camera's, and the largest of the foreground
 
 @dataclass(frozen=True)
 class WarpParams:
-    """How warped flow is made: the ``warp`` section of a recipe.
+    """Settings of warped flow: the ``warp`` section of a recipe.
 
     The numbers are those of improved trajectories and of dense_flow. Their SURF is not in OpenCV's
     packages; ``benchmarks/camera_candidates.py`` compares what can take its place.
@@ -39,7 +39,7 @@ class WarpParams:
     is read at (y, y). On real clips 1.2 to 3 times as much of the camera's motion stays."""
     detector: Literal["akaze", "sift", "orb"] = "akaze"
     window_px: int = 25
-    """Keypoints are compared if they are less than this apart, in x and in y."""
+    """Largest distance of matched keypoints in x and in y, pixels, exclusive."""
     max_corners: int = 1000
     quality: float = 0.001
     """Weakest corner, as a share of the strongest."""
@@ -50,19 +50,19 @@ class WarpParams:
     OpenCV's estimate of the one that most matches agree with; where a foreground fills half of the
     frame, that is the foreground's."""
     threshold_px: float = 1.0
-    """Largest error of a match that agrees with a homography."""
+    """Largest reprojection error of an inlier, pixels."""
     min_matches: int = 50
-    """More than this are needed to look for a homography at all."""
+    """A homography is estimated only from more matches than this."""
     min_inliers: int = 25
-    """More than this must agree with it."""
+    """A homography is accepted only with more inliers than this."""
     margin_px: int = 5
-    """Pixels that come from closer than this to the border of the second frame, or from outside,
-    are taken from the first frame: no motion there."""
+    """Width of the border of the second frame that is not sampled, pixels. The warped frame has
+    the pixels of the first frame there, and so no motion."""
     boxes: str = ""
     """People to leave out: a folder with a file per video, or one JSON lines file; see
     `flowpipe.flow.boxes`. Empty for none."""
     missing_boxes: Literal["fail", "unmasked"] = "fail"
-    """What a video without boxes gets, where others have them."""
+    """Handling of videos without boxes: ``fail``, or ``unmasked`` to compute without a mask."""
 
     def __post_init__(self) -> None:
         for name, least in (("window_px", 1), ("max_corners", 1), ("min_matches", 3),
@@ -80,26 +80,25 @@ class WarpParams:
 
     @property
     def needs_first_frame(self) -> bool:
-        """Whether a pair depends on the first frame of its video too."""
+        """True if every pair also depends on the first frame of its video."""
         return self.mode == "dense_flow"
 
     @property
     def whole_video(self) -> bool:
-        """Whether a video must not be split: a later part knows neither its first frame nor which
-        line of a boxes file its own first frame has."""
+        """True if a video must not be split: a later part lacks the first frame, and the number
+        of its own first frame in the boxes file."""
         return self.needs_first_frame or bool(self.boxes)
 
 
 @dataclass(frozen=True)
 class Motion:
-    """How the camera moved from the first frame of a pair to the second."""
+    """Camera motion from the first frame of a pair to the second."""
 
     homography: NDArray[np.float64]
-    """(3, 3), takes pixels (x, y, 1) of the first frame to the second; the identity if none was
-    accepted."""
+    """(3, 3), maps pixels (x, y, 1) of the first frame to the second; identity if not accepted."""
     matches: int
     inliers: int
-    """Matches that agreed with the homography found, accepted or not; 0 where none was found."""
+    """Inliers of the homography, accepted or not; 0 if none was found."""
     accepted: bool
     uncertain: bool = False
     """True if another motion holds nearly as much of the border of the frame, or if too little of
@@ -107,9 +106,9 @@ class Motion:
 
 
 class CameraMotion:
-    """Finds the motion of the camera between frames of one video.
+    """Estimate the camera motion between frames of one video.
 
-    Holds no frames: `estimate` depends on its arguments only, so windows may be cut anywhere.
+    It holds no frames: `estimate` depends on its arguments only, so windows may start anywhere.
 
     Parameters
     ----------
@@ -117,7 +116,7 @@ class CameraMotion:
     ops : Ops
         Device that finds and matches features.
     boxes : Boxes, optional
-        Where people are in this video; nothing is looked for there.
+        People in this video; no features are detected inside the boxes.
 
     Raises
     ------
@@ -137,7 +136,7 @@ class CameraMotion:
         gray : uint8 (N, H, W)
             Consecutive frames, where the backend computes.
         number : int
-            Number in the video of the first of them, from 0; picks the boxes.
+            Index of the first of these frames in the video, from 0; selects the boxes.
 
         Raises
         ------
@@ -161,7 +160,7 @@ class CameraMotion:
     def places(
         self, first: Features, second: Features, height: int, width: int
     ) -> NDArray[np.int64]:
-        """(C, 2): where in a pair's flow (2, H, W), in flat order, `estimate` wants to know it."""
+        """Return the flat indices (C, 2) of a pair's flow (2, H, W) that `estimate` needs."""
         misread = self.params.mode == "dense_flow"
         return flow_places((second if misread else first).corners, height, width, misread=misread)
 
@@ -189,8 +188,7 @@ class CameraMotion:
         steps: Sequence[NDArray[np.float32]],
         start: Features | None = None,
     ) -> list[tuple[Points, Points]]:
-        """Return what `estimate` fits homographies to: points of both frames, float32 (M, 2) each,
-        of every pair."""
+        """Return the matches of every pair: points of both frames, float32 (M, 2) each."""
         firsts, seconds = features[:-1], features[1:]
         compared, followed = firsts, firsts
         if self.params.mode == "dense_flow":
@@ -206,7 +204,7 @@ class CameraMotion:
         return matches
 
     def fit(self, in_first: Points, in_second: Points) -> Motion:
-        """Find the homography of the camera among matches (M, 2), or none."""
+        """Fit the camera's homography to matches float32 (M, 2); identity if none is accepted."""
         if len(in_first) <= self.params.min_matches:
             return Motion(np.eye(3), len(in_first), 0, False)
         if self.params.estimator == "background":
@@ -241,20 +239,20 @@ class CameraMotion:
 def flow_places(
     corners: Points, height: int, width: int, *, misread: bool = False
 ) -> NDArray[np.int64]:
-    """Where the flow (2, H, W) at the pixels nearest to corners lies in its flat order.
+    """Return the flat indices of the flow (2, H, W) at the pixels nearest to corners.
 
     Parameters
     ----------
     corners : float32 (C, 2)
     height, width : int
     misread : bool
-        Read the vertical component at column y instead of x, as dense_flow does; beyond the end of
-        a row this runs on into the next ones.
+        Read the vertical component at column y instead of x, as dense_flow does. An index beyond
+        the end of a row continues in the following rows.
 
     Returns
     -------
     int64 (C, 2)
-        Of u and of v.
+        Indices of u and of v.
     """
     x = np.clip(np.rint(corners[:, 0]), 0, width - 1).astype(np.int64)
     y = np.clip(np.rint(corners[:, 1]), 0, height - 1).astype(np.int64)
@@ -264,12 +262,12 @@ def flow_places(
 
 
 def follow(corners: Points, step: NDArray[np.float32]) -> tuple[Points, Points]:
-    """Corners and where their flow takes them.
+    """Match corners to the points that their flow leads to.
 
     Parameters
     ----------
     corners, step : float32 (C, 2)
-        Corners whose flow is not finite are left out.
+        Positions and flow, pixels. Corners with flow that is not finite are dropped.
 
     Returns
     -------

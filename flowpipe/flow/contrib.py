@@ -1,4 +1,4 @@
-"""This machine's cv2 -> what it lacks, in words, for the algorithms that not every OpenCV has."""
+"""Installed cv2 -> the contrib modules that it lacks and how to install them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ __all__ = ["contrib_lack", "replace_opencv"]
 
 
 def contrib_lack(what: str, names: tuple[str, ...], otherwise: str) -> str:
-    """Return what cv2 lacks for an algorithm and what to do; "" if it lacks nothing.
+    """Return what cv2 lacks for an algorithm and what to do, or "".
 
     Parameters
     ----------
     what : str
-        The setting of a recipe that needs it, as ``flow opencv_tvl1``.
+        Setting of a recipe that needs the algorithm, such as ``flow opencv_tvl1``.
     names : tuple of str
-        Places where OpenCV may have it, as ``optflow.DualTVL1OpticalFlow_create``; one is enough.
+        Names in cv2, such as ``optflow.DualTVL1OpticalFlow_create``; one is enough.
     otherwise : str
-        The setting that needs none of them.
+        Setting that needs no contrib module.
     """
     if any(_has(name) for name in names):
         return ""
@@ -33,7 +33,7 @@ def contrib_lack(what: str, names: tuple[str, ...], otherwise: str) -> str:
 
 
 def replace_opencv(installed: list[str]) -> str:
-    """Return the commands that put one OpenCV with contrib in the place of these distributions."""
+    """Return the command that replaces these distributions by one OpenCV with contrib."""
     with_windows = any("headless" not in name for name in installed)
     wanted = "opencv-contrib-python" + ("" if with_windows else "-headless")
     uninstall = f"pip uninstall -y {' '.join(installed)} && " if installed else ""

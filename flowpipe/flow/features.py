@@ -1,6 +1,6 @@
-"""Gray frame -> Features: keypoints with descriptors, and corners, as camera motion needs them.
+"""Gray frame -> Features: keypoints with descriptors, and corners, to estimate camera motion.
 
-Found once per frame and shared by the two pairs that the frame belongs to.
+Features are computed once per frame and shared by the two pairs of the frame.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from flowpipe.ops import Keypoints, Ops, Points, own_features
 from flowpipe.ops.reference_features import opencv_keypoints
 
 Detector = Callable[[Any, NDArray[np.uint8] | None], list[Keypoints]]
-"""Gray frames (N, H, W), where the backend computes, and masks (N, H, W), or None, on the host ->
-keypoints outside the places where a mask is 0; none for frames under 16 pixels a side."""
+"""Gray frames uint8 (N, H, W) on the device, masks uint8 (N, H, W) or None on the host -> keypoints
+where the mask is not 0; none for frames under 16 pixels a side."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Features(Keypoints):
     """Keypoints and corners of one frame, outside its masked boxes."""
 
     corners: Points
-    """(C, 2) corners that are good to follow with flow, best first."""
+    """(C, 2) corners to follow with the flow, best first."""
 
 
 def _akaze(ops: Ops) -> Detector:
-    # Upright and of one scale: between consecutive frames turn and scale hardly change. A quarter
-    # of the time of the defaults, as accurate up to 10 % of zoom and 6 degrees of turn; the lower
-    # threshold gives the keypoints back.
+    # Upright, one scale: rotation and scale hardly change between consecutive frames. This takes a
+    # quarter of the time of the defaults and is as accurate up to 10 % of zoom and 6 degrees of
+    # rotation; the lower threshold restores the number of keypoints.
     return ops.features.akaze
 
 
@@ -62,10 +62,10 @@ class DetectorRow(NamedTuple):
     """One keypoint detector."""
 
     make: Callable[[Ops], Detector]
-    """Returns a new detector."""
+    """Return a new detector."""
     lack: Callable[[bool], str] = lambda own: ""
-    """Returns what the installed OpenCV lacks for it and what to do; empty if it lacks nothing.
-    Takes `flowpipe.ops.FeatureOps.own` of the device."""
+    """Return what the installed OpenCV lacks and what to do, or "", given
+    `flowpipe.ops.FeatureOps.own` of the device."""
 
 
 DETECTORS: dict[str, DetectorRow] = {
@@ -73,13 +73,13 @@ DETECTORS: dict[str, DetectorRow] = {
     "sift": DetectorRow(_sift),
     "orb": DetectorRow(_orb),
 }
-"""Keypoint detectors by name. OpenCV 5 has AKAZE in its contrib modules, which only devices without
-an AKAZE of flowpipe's own need."""
+"""Keypoint detectors by name. OpenCV 5 has AKAZE in its contrib modules; only devices without
+flowpipe's own AKAZE need them."""
 
 
 def detector_lack(name: str, device: str) -> str:
     """Return what the installed OpenCV lacks for a detector of `DETECTORS` on a device and what to
-    do; empty if it lacks nothing. Opens no GPU."""
+    do, or "". Opens no GPU."""
     return DETECTORS[name].lack(own_features(device))
 
 
@@ -96,9 +96,9 @@ def match_in_window(
 ) -> list[tuple[Points, Points]]:
     """Match every keypoint of the second frame of each pair to the most similar one of the first.
 
-    Only keypoints less than `window_px` away in x and in y are compared. There is no ratio and no
-    cross check (improved trajectories, Wang and Schmid 2013): RANSAC sorts out what is wrong. Of
-    equally similar ones the first wins.
+    Only keypoints less than `window_px` apart in x and in y are compared. As in improved
+    trajectories (Wang and Schmid 2013) there is no ratio test and no cross check: RANSAC rejects
+    wrong matches. Among equally similar keypoints the first is chosen.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Flow (H, W, 2) <-> .flo file, as the Middlebury benchmark lays it out.
+"""Flow (H, W, 2) <-> .flo file of the Middlebury benchmark.
 
 Four bytes ``PIEH`` (the float 202021.25), width and height as int32, then the rows from the top,
 each pixel its u and v as float32; all little endian. Source: S. Baker et al., "A Database and
@@ -20,11 +20,11 @@ from flowpipe.words import count_noun
 
 TAG = b"PIEH"
 HEADER_BYTES = 12
-LARGEST_SIDE_PX = 99_999  # the benchmark's own limit: beyond it the header is no header
+LARGEST_SIDE_PX = 99_999  # limit of the benchmark; a header with more is damaged
 
 
 def write_flo(path: str | os.PathLike[str], flow: NDArray[np.float32]) -> None:
-    """Write a flow field; the file is there whole or not at all.
+    """Write a flow field atomically.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def write_flo(path: str | os.PathLike[str], flow: NDArray[np.float32]) -> None:
     Raises
     ------
     ValueError
-        If it is no flow field.
+        If `flow` is not a flow field.
     UsageError
         If the file cannot be written.
     """
@@ -54,13 +54,13 @@ def read_flo(path: str | os.PathLike[str]) -> NDArray[np.float32]:
     Returns
     -------
     float32 (H, W, 2)
-        (u, v) in pixels, as they are in the file: also those above 1e9, which mean unknown.
+        (u, v) in pixels, as in the file; values above 1e9 mean unknown.
 
     Raises
     ------
     FormatError
-        If the file cannot be read (``missing``), or is no .flo file, or not of the length that its
-        width and height ask for.
+        If the file cannot be read (``missing``), is not a .flo file, or has not the length that
+        its width and height require.
     """
     try:
         content = Path(path).read_bytes()

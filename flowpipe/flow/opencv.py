@@ -20,7 +20,7 @@ DIS_SMALLEST_PX = 16  # DIS asserts on smaller images, and at some presets crash
 
 @dataclass(frozen=True)
 class OpenCVTVL1Params:
-    """Settings of cv2.optflow.DualTVL1OpticalFlow, OpenCV's defaults."""
+    """Settings of cv2.optflow.DualTVL1OpticalFlow; the defaults are OpenCV's."""
 
     name: ClassVar[str] = "opencv_tvl1"
     tau: float = 0.25
@@ -74,14 +74,14 @@ class FarnebackParams:
 
 
 class PairSolver:
-    """Runs an algorithm that takes two images, pair by pair.
+    """Solver that calls a two-image algorithm pair by pair.
 
     Parameters
     ----------
     pair : callable
         Two uint8 images (H, W), C-contiguous -> their flow, float32 (H, W, 2).
     to_host : callable
-        Fetches frames from where the backend has them.
+        Copies frames from the backend's device to the host.
     """
 
     def __init__(
@@ -92,14 +92,14 @@ class PairSolver:
         self._pair, self._to_host = pair, to_host
 
     def prepare(self, gray: Any) -> NDArray[np.uint8]:
-        """Nothing is shared between pairs: the frames themselves."""
+        """Return the frames uint8 (N, H, W) on the host; pairs share nothing else."""
         gray = self._to_host(gray)
         if gray.dtype != np.uint8 or gray.ndim != 3 or min(gray.shape[1:]) < 1:
             raise ValueError(f"gray must be uint8 (N, H, W), got {gray.dtype} {gray.shape}")
         return gray
 
     def solve(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Flow (N, 2, H, W) in pixels, u right, v down."""
+        """Return the flow float32 (N, 2, H, W) in pixels, u right, v down."""
         if first.shape != second.shape:
             raise ValueError(f"wanted frames of one shape, got {first.shape} and {second.shape}")
         flow = np.empty((len(first), 2, *first.shape[1:]), np.float32)
@@ -111,13 +111,13 @@ class PairSolver:
 
 
 def opencv_tvl1_lack() -> str:
-    """Why cv2 has no dual TV-L1 here, and what to do; empty if it has."""
+    """Return why cv2 has no dual TV-L1 here and what to do, or ""."""
     names = ("optflow.DualTVL1OpticalFlow_create",)
     return contrib_lack("flow opencv_tvl1", names, "flow tvl1 or dis")
 
 
 def opencv_tvl1_solver(params: OpenCVTVL1Params, ops: Ops) -> PairSolver:
-    """cv2's dual TV-L1."""
+    """Return a solver by cv2's dual TV-L1."""
 
     def pair(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
         # The object lowers its own number of scales for a small image and keeps it lowered: a kept
@@ -145,7 +145,7 @@ DIS_PRESETS = {
 
 
 def dis_solver(params: DISParams, ops: Ops) -> PairSolver:
-    """cv2's dense inverse search."""
+    """Return a solver by cv2's dense inverse search."""
 
     def pair(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
         if min(first.shape) < DIS_SMALLEST_PX:
@@ -157,7 +157,7 @@ def dis_solver(params: DISParams, ops: Ops) -> PairSolver:
 
 
 def farneback_solver(params: FarnebackParams, ops: Ops) -> PairSolver:
-    """cv2's polynomial expansion."""
+    """Return a solver by cv2's polynomial expansion."""
     flags = cv2.OPTFLOW_FARNEBACK_GAUSSIAN if params.gaussian else 0
 
     def pair(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -171,5 +171,5 @@ def farneback_solver(params: FarnebackParams, ops: Ops) -> PairSolver:
 
 
 def opencv_ran_on(ops: Ops) -> str:
-    """What computes these flows, as a store records it."""
+    """Return the name and version of OpenCV, as recorded in the store."""
     return f"cv2 {cv2.__version__}"

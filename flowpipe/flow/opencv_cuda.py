@@ -26,18 +26,18 @@ Image = NDArray[np.uint8]
 Size = tuple[int, int]
 
 SMALLEST_PX = 16
-"""Smaller images get no flow, as with DIS: Brox's derivatives reach over them, and where they have
-one row or column their textures no valid pitch."""
+"""Smallest side that gets flow; smaller images get zero, as with DIS. Brox's derivatives exceed
+them, and textures of one row or column have no valid pitch."""
 TRIED_SIZE = 340, 256
-"""A solver tries its algorithm when it is made: at the recipes' own size, for the trial is kept and
-a session of NVIDIA's is slow to open."""
+"""(width, height) at which a new solver tries its algorithm: the size of the recipes, since the
+object is kept and a session of NVIDIA Optical Flow is slow to open."""
 OF_CUDA = -217  # cv2.Error.GpuApiCallError: CUDA or the driver failed, whatever the frames are
 WIDEST_WINDOW_PX = 201  # the GPU's constant memory holds half a Gaussian of this size
 
 
 @dataclass(frozen=True)
 class OpenCVCudaTVL1Params:
-    """Settings of cv2.cuda.OpticalFlowDual_TVL1, OpenCV's defaults."""
+    """Settings of cv2.cuda.OpticalFlowDual_TVL1; the defaults are OpenCV's."""
 
     name: ClassVar[str] = "opencv_cuda_tvl1"
     tau: float = 0.25
@@ -62,13 +62,13 @@ class OpenCVCudaBroxParams:
 
     name: ClassVar[str] = "opencv_cuda_brox"
     alpha: float = 0.197
-    """Smoothness of the flow."""
+    """Weight of the smoothness term."""
     gamma: float = 50.0
-    """Weight of the constancy of the gradient beside that of the brightness."""
+    """Weight of gradient constancy relative to brightness constancy."""
     scale_step: float = 0.8
     inner_iterations: int = 10
     outer_iterations: int = 77
-    """Most levels; a level with a side of 15 px or less is the last."""
+    """Largest number of levels; a level with a side of 15 px or less is the last."""
     solver_iterations: int = 10
 
     def __post_init__(self) -> None:
@@ -83,7 +83,7 @@ class OpenCVCudaBroxParams:
 
 @dataclass(frozen=True)
 class OpenCVCudaFarnebackParams:
-    """Settings of cv2.cuda.FarnebackOpticalFlow, OpenCV's defaults, which dense_flow keeps."""
+    """Settings of cv2.cuda.FarnebackOpticalFlow; the defaults are OpenCV's and dense_flow's."""
 
     name: ClassVar[str] = "opencv_cuda_farneback"
     pyramid_scale: float = 0.5
@@ -112,16 +112,17 @@ class OpenCVCudaFarnebackParams:
 
 @dataclass(frozen=True)
 class OpenCVCudaNvidiaParams:
-    """Settings of cv2.cuda.NvidiaOpticalFlow_2_0: a unit of most NVIDIA GPUs since Turing."""
+    """Settings of cv2.cuda.NvidiaOpticalFlow_2_0, a hardware unit of most GPUs since Turing."""
 
     name: ClassVar[str] = "opencv_cuda_nvidia"
     preset: Literal["slow", "medium", "fast"] = "slow"
     grid: Literal[1, 2, 4] = 1
-    """Side in pixels of the blocks that share a vector. Turing has 4; OpenCV then repeats those."""
+    """Side of the blocks that share a flow vector, pixels. Turing computes 4 only, and OpenCV
+    repeats its vectors."""
 
 
 def opencv_cuda_tvl1_solver(params: OpenCVCudaTVL1Params, ops: Ops) -> PairSolver:
-    """cv2.cuda's dual TV-L1; BackendError where it cannot run."""
+    """Return a solver by cv2.cuda's dual TV-L1; BackendError if it cannot run."""
     p, create = params, cuda_class("OpticalFlowDual_TVL1").create
 
     def make(size: Size) -> Any:
@@ -134,7 +135,7 @@ def opencv_cuda_tvl1_solver(params: OpenCVCudaTVL1Params, ops: Ops) -> PairSolve
 
 
 def opencv_cuda_brox_solver(params: OpenCVCudaBroxParams, ops: Ops) -> PairSolver:
-    """cv2.cuda's Brox; BackendError where it cannot run."""
+    """Return a solver by cv2.cuda's Brox; BackendError if it cannot run."""
     p, create = params, cuda_class("BroxOpticalFlow").create
 
     def make(size: Size) -> Any:
@@ -151,7 +152,7 @@ def opencv_cuda_brox_solver(params: OpenCVCudaBroxParams, ops: Ops) -> PairSolve
 
 
 def opencv_cuda_farneback_solver(params: OpenCVCudaFarnebackParams, ops: Ops) -> PairSolver:
-    """cv2.cuda's polynomial expansion; BackendError where it cannot run."""
+    """Return a solver by cv2.cuda's polynomial expansion; BackendError if it cannot run."""
     p, create = params, cuda_class("FarnebackOpticalFlow").create
     flags = cv2.OPTFLOW_FARNEBACK_GAUSSIAN if p.gaussian else 0
 
@@ -168,16 +169,16 @@ NVIDIA_PRESETS = {"slow": 5, "medium": 10, "fast": 20}  # NV_OF_PERF_LEVEL_*
 
 
 def opencv_cuda_nvidia_solver(params: OpenCVCudaNvidiaParams, ops: Ops) -> PairSolver:
-    """NVIDIA Optical Flow, through cv2.cuda; BackendError where it cannot run."""
+    """Return a solver by NVIDIA Optical Flow in cv2.cuda; BackendError if it cannot run."""
     create, grid = cuda_class("NvidiaOpticalFlow_2_0").create, params.grid
 
     def make(size: Size) -> Any:
-        # No hints, that a pair's flow depends on its frames only, and no costs; the first GPU.
+        # No hints, so that a pair's flow depends on its frames only; no costs; the first GPU.
         return create(size, NVIDIA_PRESETS[params.preset], grid, 1, False, False, False, 0)
 
     def calc(session: Any, first: Image, second: Image) -> NDArray[np.float32]:
-        # Host images in and out: 16 bits, 5 of them after the point, in pixels of the image at any
-        # grid; a vector for each block, and blocks reach over the border.
+        # Images and vectors are on the host. Vectors are 16-bit fixed point with 5 fractional bits,
+        # in pixels of the image at any grid. Blocks extend beyond the border.
         coarse = session.convertToFloat(session.calc(first, second, None)[0], None)
         height, width = first.shape
         return coarse.repeat(grid, 0).repeat(grid, 1)[:height, :width]
@@ -186,7 +187,7 @@ def opencv_cuda_nvidia_solver(params: OpenCVCudaNvidiaParams, ops: Ops) -> PairS
 
 
 def opencv_cuda_ran_on(ops: Ops) -> str:
-    """What computes these flows, as a store records it."""
+    """Return the version of OpenCV and the GPU, as recorded in the store."""
     return f"cv2.cuda {cv2.__version__} on {first_gpu_name() or 'a GPU without a name'}"
 
 
@@ -194,7 +195,7 @@ WANTED = "docs/opencv-cuda.md says how to build it; flow tvl1 needs none of that
 
 
 def cuda_class_lack(name: str) -> str:
-    """Why cv2.cuda has no such class, and what to do; empty if it has. Opens no GPU."""
+    """Return why cv2.cuda lacks a class and what to do, or "". Opens no GPU."""
     if hasattr(cv2, f"cuda_{name}"):
         return ""
     return (
@@ -204,7 +205,7 @@ def cuda_class_lack(name: str) -> str:
 
 
 def cuda_class(name: str) -> Any:
-    """A class of cv2.cuda; BackendError where cv2 has none, or there is no GPU to run it."""
+    """Return a class of cv2.cuda; BackendError if cv2 lacks it or there is no GPU."""
     if lack := cuda_class_lack(name):
         raise BackendError(lack)
     if cv2.cuda.getCudaEnabledDeviceCount() < 1:  # some classes then abort the process
@@ -247,7 +248,7 @@ def _solver(
 
 
 def _calc(algorithm: Any, first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float32]:
-    """Images go up and the flow comes down within the pair; `download` waits for the device."""
+    """Upload two images and return their flow; `download` waits for the device."""
     frames = opencv.cuda_GpuMat(), opencv.cuda_GpuMat()
     for frame, image in zip(frames, (first, second), strict=True):
         frame.upload(image)  # what fails in GpuMat(image) is a SystemError, not a cv2.error

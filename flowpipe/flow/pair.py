@@ -1,4 +1,4 @@
-"""Two images -> the flow between them, float32 (H, W, 2): what `flowpipe.optical_flow` does."""
+"""Two images -> the flow between them, float32 (H, W, 2): `flowpipe.optical_flow`."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def optical_flow(
     first, second : uint8 (H, W) or (H, W, 3)
         Gray or RGB, of one size.
     variant : str
-        The published TV-L1 to follow, see `flowpipe.flow.tvl1`. Other algorithms have none.
+        Published TV-L1 to reproduce, see `flowpipe.flow.tvl1`; for TV-L1 only.
     flow : str
-        The algorithm, a name in `flowpipe.flow.FLOWS`.
+        Algorithm, a name in `flowpipe.flow.FLOWS`.
     device : str
-        Where pixels are computed, one of `flowpipe.ops.DEVICES`.
+        Device that computes, one of `flowpipe.ops.DEVICES`.
     **params
         Settings of the algorithm, the fields of its params class: for TV-L1 ``tau``, ``lambda_``,
         ``theta``, ``scales``, ``warps``, ``epsilon``, ``iterations`` and more.
@@ -44,20 +44,20 @@ def optical_flow(
     Returns
     -------
     float32 (H, W, 2)
-        (u, v) in pixels, u right, v down: what is at (x, y) in `first` is at (x + u, y + v) in
+        (u, v) in pixels, u right, v down: pixel (x, y) of `first` moves to (x + u, y + v) in
         `second`.
 
     Raises
     ------
     ValueError
-        If the images, the algorithm or its settings are not what was wanted.
+        If the images, the algorithm or its settings are invalid.
     BackendError
         If the device, or the algorithm on it, cannot be used on this machine.
 
     Notes
     -----
-    With ``device="cuda"`` the first call compiles kernels and reserves memory of the GPU; both are
-    kept, per thread and size, for the calls that follow.
+    With ``device="cuda"`` the first call compiles kernels and reserves GPU memory. Later calls of
+    the same thread and size reuse both.
     """
     if flow == TVL1Params.name or variant != TVL1Params.variant:
         params["variant"] = variant
@@ -67,7 +67,7 @@ def optical_flow(
 
 
 def pair_params(flow: str, values: Mapping[str, Any]) -> Any:
-    """The settings of an algorithm in `FLOWS`; ValueError says which of them it does not have."""
+    """Return the settings of an algorithm in `FLOWS`; ValueError names unknown parameters."""
     if flow not in FLOWS:
         raise ValueError(f"flow must be one of {', '.join(FLOWS)}, got {flow!r}")
     cls: Any = FLOWS[flow].params
@@ -86,7 +86,7 @@ def pair_params(flow: str, values: Mapping[str, Any]) -> Any:
 def pair_flow(
     first: NDArray[np.uint8], second: NDArray[np.uint8], params: Any, ops: Ops
 ) -> NDArray[np.float32]:
-    """Images as `optical_flow` takes them -> their flow, by settings from `pair_params`."""
+    """Return the flow float32 (H, W, 2) of two images, with settings from `pair_params`."""
     i0, i1 = _gray(first, "first", ops), _gray(second, "second", ops)
     if i0.shape != i1.shape:
         raise ValueError(
@@ -99,7 +99,7 @@ def pair_flow(
 
 
 def _gray(image: NDArray[np.uint8], which: str, ops: Ops) -> NDArray[np.uint8]:
-    """A stack of one gray image (1, H, W)."""
+    """Return a stack of one gray image uint8 (1, H, W)."""
     image = np.asarray(image)
     gray = image.ndim == 2
     if image.dtype != np.uint8 or not (gray or (image.ndim == 3 and image.shape[2] == 3)):

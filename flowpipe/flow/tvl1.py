@@ -1,13 +1,13 @@
 """Gray frames -> flow: dual TV-L1 (Zach, Pock, Bischof 2007), coarse to fine, on any backend.
 
-The only place that knows the scales, the warps and when to stop. The published variants:
+This module alone holds the scales, the warps and the stopping rule. The published variants:
 
 ``opencv2``      cv::gpu::OpticalFlowDual_TVL1_GPU of OpenCV 2.4, which the original TSN models were
                  trained on: levels halve, so that large motion is found.
 ``opencv4``      cv::cuda::OpticalFlowDual_TVL1 of OpenCV 3 and 4: levels shrink by 0.8.
 ``opencv4_cpu``  cv::optflow::DualTVL1OpticalFlow of OpenCV 3 and 4, their CPU code: levels shrink
-                 by 0.8 too; it reads between pixels in another way and filters the flow.
-``opencv5_cpu``  the same of OpenCV 5, whose cv::remap no longer rounds to 1/32 px.
+                 by 0.8; the interpolation differs, and the flow is median filtered.
+``opencv5_cpu``  the CPU code of OpenCV 5, whose cv::remap no longer rounds to 1/32 px.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ SMALLEST_LEVEL_PX = 16  # a level with fewer rows or columns is not made
 
 
 class Variant(NamedTuple):
-    """What one version of OpenCV does in its own way, in the words of `flowpipe.ops`."""
+    """Differences between the versions of OpenCV, as `flowpipe.ops` names them."""
 
     rule: str
-    """How a level is made from the next finer one, and the flow brought back up."""
+    """Rule of `Ops.pyramid` and `Ops.upsample`."""
     sampling: str
     spaced: bool
-    """Whether it looks at the change at intervals that depend on it, or after each iteration."""
+    """True if convergence is checked at adaptive intervals, False after each iteration."""
     filters: bool
-    """Whether the flow is filtered by a median."""
+    """True if the flow is median filtered."""
 
 
 VARIANTS = {
@@ -45,7 +45,7 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class TVL1Params:
-    """Settings of TV-L1, by the paper's letters; the defaults are OpenCV's, all versions."""
+    """Settings of TV-L1, named as in the paper; the defaults are those of all OpenCV versions."""
 
     name: ClassVar[str] = "tvl1"
     variant: Literal["opencv2", "opencv4", "opencv4_cpu", "opencv5_cpu"] = "opencv2"
@@ -53,25 +53,25 @@ class TVL1Params:
     lambda_: float = 0.15
     theta: float = 0.3
     scales: int = 5
-    """Most levels; a small image gets as many as it has room for."""
+    """Largest number of levels; a level has at least 16 rows and columns."""
     scale_step: float = 0.8
-    """Size of a level relative to the next finer one; ``opencv2`` halves, whatever this says."""
+    """Size of a level relative to the next finer one; ``opencv2`` ignores it and halves."""
     warps: int = 5
     epsilon: float = 0.01
     """A warp ends when the root mean square change of the flow in one iteration is at most this."""
     iterations: int = 300
-    """Most iterations per warp."""
+    """Largest number of iterations per warp."""
     strict_stop: bool = False
-    """End a warp exactly where OpenCV would, and not with the block of iterations it falls in; the
-    ``_cpu`` variants, which are for comparing with cv2, always do. Without it, the bytes of flow
-    differ from those of OpenCV's code: see docs/flow.md."""
+    """End a warp at the iteration where OpenCV ends it, not at the end of that block of iterations.
+    The ``_cpu`` variants, which exist to compare with cv2, always do. If False, the flow bytes
+    differ from OpenCV's: see docs/flow.md."""
     block: int = 4
-    """Iterations of such a block. Small things that move fast are the better for it, and more
-    iterations go through the cache together."""
+    """Iterations per block. A longer block helps small, fast objects, and runs more iterations per
+    pass through the cache."""
     median: int = 5
     """Window of the median filter of the flow, 1 (none), 3 or 5; the ``_cpu`` variants only."""
     inner_iterations: int = 30
-    """Iterations between two of these filters; the ``_cpu`` variants only."""
+    """Iterations between two median filters; the ``_cpu`` variants only."""
 
     def __post_init__(self) -> None:
         check_letters(self)
@@ -88,7 +88,7 @@ class TVL1Params:
 
     @property
     def model(self) -> TVL1Model:
-        """What a backend needs to know of them."""
+        """Constants of one scale for a backend."""
         variant = VARIANTS[self.variant]
         return TVL1Model(
             tau=self.tau,
@@ -103,7 +103,7 @@ class TVL1Params:
         )
 
     def sizes(self, height: int, width: int) -> tuple[tuple[int, int], ...]:
-        """(rows, columns) of every level, finest first."""
+        """Return (rows, columns) of every level, finest first."""
         sizes = [(height, width)]
         while len(sizes) < self.scales:
             h, w = sizes[-1]
@@ -120,7 +120,7 @@ class TVL1Params:
 
 
 def check_letters(params: Any) -> None:
-    """Refuse impossible values of the paper's tau, lambda, theta, and of epsilon."""
+    """Raise ValueError unless tau, lambda, theta and epsilon are in range."""
     for letter in ("tau", "lambda_", "theta"):
         if not 0 < getattr(params, letter) <= 10:
             raise ValueError(f"{letter} must be in (0, 10], got {getattr(params, letter)}")
@@ -129,14 +129,14 @@ def check_letters(params: Any) -> None:
 
 
 def check_counts(params: Any, most: int, *names: str) -> None:
-    """Refuse counts below 1 or above `most`."""
+    """Raise ValueError for a count below 1 or above `most`."""
     for name in names:
         if not 1 <= getattr(params, name) <= most:
             raise ValueError(f"{name} must be in [1, {most}], got {getattr(params, name)}")
 
 
 class Pyramids:
-    """Levels of N frames, finest first: what consecutive pairs share. Slice it by frames."""
+    """Levels of N frames, finest first, which consecutive pairs share; a slice selects frames."""
 
     def __init__(self, levels: Sequence[Any]) -> None:
         self.levels = tuple(levels)
@@ -163,14 +163,14 @@ class TVL1Solver:
         self._pairs_at_once: dict[tuple[int, int], int] = {}  # sizes that had too little memory
 
     def prepare(self, gray: Any) -> Pyramids:
-        """Gray frames (N, H, W) -> their pyramids."""
+        """Return the pyramids of gray frames uint8 (N, H, W)."""
         sizes = self.params.sizes(*gray.shape[1:])
         return Pyramids(self.ops.pyramid(gray, sizes, self.rule, self.params.step))
 
     def solve(self, first: Pyramids, second: Pyramids) -> Any:
-        """Flow f32 (N, 2, H, W) from each frame of `first` to the same of `second`, in pixels.
+        """Return the flow f32 (N, 2, H, W) from each frame of `first` to that of `second`, pixels.
 
-        A pair's flow depends on its two frames only, not on the pairs beside it.
+        The flow of a pair depends on its two frames only.
         """
         if len(first) != len(second):
             raise ValueError(
@@ -195,7 +195,7 @@ class TVL1Solver:
         return flow
 
     def _fewer(self, pairs: int, size: tuple[int, int]) -> int:
-        """Half as many pairs at once, from here on and for all windows that follow."""
+        """Halve the pairs per call for this size, with a warning; return the new number."""
         warnings.warn(
             f"{self.ops.name}: too little device memory for {pairs} pairs of "
             f"{size[1]}x{size[0]} at once; going on with {pairs // 2}",

@@ -1,4 +1,4 @@
-"""Gray frames + their flow -> WarpedFlow: the flow that is left when the camera's motion is undone.
+"""Gray frames + their flow -> WarpedFlow: the flow after the camera's motion is removed.
 
 flow(first, second) -> camera motion H -> warped(x) = second(H x) -> flow(first, warped)
 """
@@ -28,20 +28,19 @@ class Motions:
     homographies: NDArray[np.float64]
     """(N, 3, 3), first frame to second; the identity where no motion was accepted."""
     matches: NDArray[np.uint32]
-    """(N,)"""
+    """Number of matches per pair, (N,)."""
     inliers: NDArray[np.uint32]
-    """(N,)"""
+    """Number of inliers per pair, (N,)."""
     uncertain: NDArray[np.bool_]
-    """(N,): whether the foreground's motion may have been taken for the camera's; see
-    `flowpipe.flow.camera.Motion`."""
+    """(N,): True if the homography may be the foreground's; see `flowpipe.flow.camera.Motion`."""
 
 
 @dataclass(frozen=True)
 class WarpedFlow(Motions):
-    """Warped flow of N pairs, and the camera motion that was taken out of it."""
+    """Warped flow of N pairs, and the camera motion that was removed."""
 
     flow: Any
-    """f32 (N, 2, H, W), where the backend computes"""
+    """float32 (N, 2, H, W) in pixels, on the device."""
 
 
 def warped_flow(
@@ -56,14 +55,14 @@ def warped_flow(
 ) -> WarpedFlow:
     """Undo the camera's motion in the second frame of each pair and compute the flow again.
 
-    What a pair gives depends on its own two frames (and, in mode ``dense_flow``, on `start`), never
-    on the other pairs of the call.
+    The result of a pair depends on its own two frames (in mode ``dense_flow`` also on `start`),
+    never on the other pairs of the call.
 
     Parameters
     ----------
     ops : Ops
     solver : FlowSolver
-        The one that made `flow`.
+        Solver that computed `flow`.
     camera : CameraMotion
     gray : uint8 (N + 1, H, W)
         Consecutive frames.
@@ -74,7 +73,7 @@ def warped_flow(
     features : sequence of N + 1 Features
         `camera.features` of every frame.
     start : Features, optional
-        Of the first frame of the video, where the params say `needs_first_frame`.
+        Features of the video's first frame, if `WarpParams.needs_first_frame`.
 
     Returns
     -------
@@ -98,7 +97,7 @@ def find_motions(
     features: Sequence[Features],
     start: Features | None = None,
 ) -> Motions:
-    """Find the camera's motion in each pair; the parameters are those of `warped_flow`."""
+    """Estimate the camera's motion in each pair; the parameters are those of `warped_flow`."""
     pairs = len(flow)
     places = [camera.places(*pair, *flow.shape[2:]) for pair in pairwise(features)]
     steps = flow_at(ops, flow, places)
@@ -114,9 +113,9 @@ def find_motions(
 def flow_without(
     motions: Motions, ops: Any, solver: Any, margin_px: int, gray: Any, prepared: Any, flow: Any
 ) -> Any:
-    """Compute the flow f32 (N, 2, H, W) that is left without the camera's motion.
+    """Return the flow f32 (N, 2, H, W) without the camera's motion.
 
-    `margin_px` is that of `WarpParams`; the other parameters are those of `warped_flow`.
+    `margin_px` is `WarpParams.margin_px`; the other parameters are those of `warped_flow`.
     """
     if not len(flow):
         return flow
@@ -125,7 +124,18 @@ def flow_without(
 
 
 def flow_at(ops: Any, flow: Any, places: Sequence[NDArray[np.int64]]) -> list[NDArray[np.float32]]:
-    """Flow (N, 2, H, W) of each pair at its places (C, 2), read from the device in one go."""
+    """Return the flow of each pair at its flat indices int64 (C, 2), in one read from the device.
+
+    Parameters
+    ----------
+    ops : Ops
+    flow : float32 (N, 2, H, W)
+    places : sequence of N int64 (C, 2)
+
+    Returns
+    -------
+    list of N float32 (C, 2)
+    """
     if not places:
         return []
     size = 2 * flow.shape[2] * flow.shape[3]

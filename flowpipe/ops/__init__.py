@@ -1,6 +1,6 @@
-"""Device name -> Ops: the one seam between what is computed and where it is computed.
+"""Device name -> Ops: the interface between algorithms and devices.
 
-Every backend has the operations of `protocol` under the same names; `reference` is the one to read.
+Every backend has the operations of `protocol` under the same names. Read `reference` first.
 """
 
 from __future__ import annotations
@@ -22,20 +22,19 @@ def own_features(device: str) -> bool:
 
 
 def get_ops(device: str = "cpu", isa: str | None = None) -> Ops:
-    """The operations of a device.
+    """Return the operations of a device.
 
     Parameters
     ----------
     device : {"cpu", "cuda", "reference"}
         ``cuda`` is the first GPU that this process sees.
     isa : {"baseline", "avx2", "avx512"}, optional
-        Force an instruction set of the CPU core; the best this CPU has by default, or what the
-        environment variable ``FLOWPIPE_ISA`` says.
+        Instruction set of the CPU core. Default: ``FLOWPIPE_ISA``, else the best of this CPU.
 
     Raises
     ------
     BackendError
-        If the device is unknown, or the instruction set is not compiled in or not in this CPU, or
+        If the device is unknown, the instruction set is not compiled in or not in this CPU, or
         there is no GPU or no CuPy.
     """
     if device == "cpu":
@@ -54,10 +53,10 @@ def get_ops(device: str = "cpu", isa: str | None = None) -> Ops:
 
 
 def kept_ops(device: str = "cpu") -> Ops:
-    """Return the operations of a device; those of a GPU are made once for this process.
+    """Return the operations of a device; a process has one object for its GPU.
 
-    So compiled kernels, memory of the GPU and recorded graphs serve all threads and all calls that
-    follow. Parameters and errors are those of `get_ops`.
+    All threads and calls therefore share compiled kernels, GPU memory and recorded graphs. Errors
+    are those of `get_ops`.
     """
     if device == "cuda":
         from flowpipe.ops.cuda.process import kept
@@ -67,12 +66,12 @@ def kept_ops(device: str = "cpu") -> Ops:
 
 
 def gpu_memory() -> int:
-    """Return the free bytes of the first GPU that this process sees; takes some for a context.
+    """Return the free memory of the first visible GPU, bytes; the call creates a CUDA context.
 
     Raises
     ------
     BackendError
-        If the GPU cannot be used, or not by this process beside others.
+        If this process cannot use the GPU.
     """
     from flowpipe.ops.cuda.process import free_bytes
 

@@ -1,4 +1,4 @@
-"""Arguments of an operation -> nothing, or a ValueError saying what was wanted and what came."""
+"""Arguments of an operation -> ValueError with the wanted and the given shape and dtype."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from flowpipe.ops.protocol import Keypoints
 
 
 def check_frames(frames: NDArray[np.uint8]) -> None:
-    """Refuse anything but uint8 (N, H, W, 3) with at least one pixel a frame."""
+    """Raise ValueError unless frames are uint8 (N, H, W, 3) with at least one pixel each."""
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
         raise ValueError(f"frames must be uint8 (N, H, W, 3), got {frames.dtype} {frames.shape}")
     _check_pixels("frames", frames.shape[1:3])
 
 
 def check_gray(gray: NDArray[np.uint8], what: str = "gray") -> None:
-    """Refuse anything but uint8 (N, H, W) with at least one pixel an image."""
+    """Raise ValueError unless images are uint8 (N, H, W) with at least one pixel each."""
     if gray.dtype != np.uint8 or gray.ndim != 3:
         raise ValueError(f"{what} must be uint8 (N, H, W), got {gray.dtype} {gray.shape}")
     _check_pixels(what, gray.shape[1:])
 
 
 def check_flow(flow: NDArray[np.float32], bound: float) -> None:
-    """Refuse anything but float32 (N, 2, H, W) and a positive, finite bound."""
+    """Raise ValueError unless flow is float32 (N, 2, H, W), the bound positive and finite."""
     if flow.dtype != np.float32 or flow.ndim != 4 or flow.shape[1] != 2:
         raise ValueError(f"flow must be float32 (N, 2, H, W), got {flow.dtype} {flow.shape}")
     if not 0 < bound < float("inf"):
@@ -36,7 +36,7 @@ def check_warp(
     fill: NDArray[np.uint8],
     margin: int,
 ) -> None:
-    """Refuse images, homographies and fill that do not belong together."""
+    """Raise ValueError unless homography is float64 (N, 3, 3), fill like gray, margin >= 0."""
     check_gray(gray)
     check_gray(fill, "fill")
     if fill.shape != gray.shape:
@@ -51,7 +51,7 @@ def check_warp(
 
 
 def check_mask(mask: NDArray[np.uint8], gray: NDArray[np.uint8]) -> None:
-    """Refuse anything but a uint8 mask of the shape of the images."""
+    """Raise ValueError unless the mask is uint8 of the images' shape (N, H, W)."""
     if mask.dtype != np.uint8 or mask.shape != gray.shape:
         raise ValueError(
             f"mask must be uint8 {gray.shape}, as the images, got {mask.dtype} {mask.shape}"
@@ -59,7 +59,7 @@ def check_mask(mask: NDArray[np.uint8], gray: NDArray[np.uint8]) -> None:
 
 
 def check_keypoints(first: Keypoints, second: Keypoints) -> None:
-    """Refuse keypoints of two frames that do not belong together."""
+    """Raise ValueError unless both frames' points are float32 (K, 2), descriptors of one kind."""
     for points, descriptors in ((k.points, k.descriptors) for k in (first, second)):
         if points.dtype != np.float32 or points.ndim != 2 or points.shape[1] != 2:
             raise ValueError(f"points must be float32 (K, 2), got {points.dtype} {points.shape}")
@@ -74,7 +74,7 @@ def check_keypoints(first: Keypoints, second: Keypoints) -> None:
 
 
 def check_matches(in_first: NDArray[np.float32], in_second: NDArray[np.float32]) -> None:
-    """Refuse matches that are not as many finite points of two frames."""
+    """Raise ValueError unless matches are finite float32 (M, 2) of equal length."""
     for points in (in_first, in_second):
         if points.dtype != np.float32 or points.ndim != 2 or points.shape[1] != 2:
             raise ValueError(f"matches must be float32 (M, 2), got {points.dtype} {points.shape}")

@@ -1,8 +1,8 @@
-"""Frames, images, pairs -> the same, on one CPU core: the native core, and OpenCV for resizing.
+"""Operations on one CPU core: the compiled core (kernels/cpu), and OpenCV for resizing.
 
-The native core is kernels/cpu compiled into one library beside the package. Without it (no compiler
-when flowpipe was installed) everything but TV-L1 still works. Calls leave the GIL, keep nothing and
-may run in any number of threads.
+The core is one library beside the package. Without it (no compiler when flowpipe was installed)
+everything but TV-L1 works. Calls release the GIL, keep no state and may run in any number of
+threads.
 """
 
 from __future__ import annotations
@@ -59,18 +59,18 @@ SIGNATURES = {  # count and sizes, then arrays, as kernels/cpu/operations.h decl
 
 
 SAMPLINGS = ("catmull_rom", "thirtyseconds", "keys")  # the enum Sampling of kernels/cpu/warp.h
-CACHE_LINE = 16  # floats; states begin at one
+CACHE_LINE = 16  # floats; a state begins at a cache line
 
 
 @dataclass(frozen=True)
 class NativeCore:
-    """The compiled core, or why there is none."""
+    """Compiled core, or the reason why there is none."""
 
     path: str
     compiled: tuple[str, ...] = ()
     """Instruction sets in the library, slowest first."""
     usable: tuple[str, ...] = ()
-    """Those that this CPU has."""
+    """Compiled instruction sets that this CPU has, slowest first."""
     compiler: str = ""
     reason: str = ""
     """Why the core cannot be used, and what to do; empty if it can."""
@@ -78,18 +78,18 @@ class NativeCore:
 
     @property
     def available(self) -> bool:
-        """Whether TV-L1 can run here."""
+        """True if TV-L1 can run here."""
         return not self.reason
 
     @property
     def chosen(self) -> str:
-        """Instruction set that runs unless one is asked for: the best, or ``FLOWPIPE_ISA``."""
+        """Default instruction set: ``FLOWPIPE_ISA``, else the best of this CPU."""
         return os.environ.get("FLOWPIPE_ISA") or (self.usable[-1] if self.usable else "")
 
 
 @functools.cache
 def native_core(path: str = str(LIBRARY)) -> NativeCore:
-    """What is known of the compiled core; never raises."""
+    """Open the compiled core and return what it has; never raises."""
     advice = f"install a C++ compiler (g++ or clang++), then {install_command()}"
     if not Path(path).exists():
         return NativeCore(path, reason=f"no compiled core at {path}: {advice}")
@@ -109,7 +109,7 @@ def native_core(path: str = str(LIBRARY)) -> NativeCore:
 
 
 class CpuState:
-    """Fields of N pairs at one scale, in vectors as kernels/cpu/layout.h draws them."""
+    """Fields of N pairs at one scale; kernels/cpu/layout.h draws the memory layout."""
 
     def __init__(self, ops: CpuOps, first: F32, floats: F32, padded: F32, model: TVL1Model) -> None:
         self.first, self.floats, self.padded, self.model = first, floats, padded, model
@@ -121,7 +121,7 @@ class CpuState:
         return result
 
     def pair(self, k: int) -> CpuState:
-        """The state of one pair, sharing its memory."""
+        """Return the state of pair k, which shares its memory."""
         one = slice(k, k + 1)
         return CpuState(self._ops, self.first[one], self.floats[one], self.padded[one], self.model)
 
@@ -273,7 +273,7 @@ class CpuOps(HostOps):
         return done
 
     def _warp(self, state: CpuState, n: int) -> NDArray[np.int32]:
-        """One warp of every pair, and its iterations."""
+        """Run one warp of every pair, with its iterations; return their number, int32 (N,)."""
         sampling = SAMPLINGS.index(state.model.sampling)
         warp = (state.first, state.padded, sampling)
         if state.model.median == 1:
@@ -287,7 +287,7 @@ class CpuOps(HostOps):
         return out
 
     def copy_field(self, state: CpuState, name: str, out: F32) -> None:
-        """A field of each pair into f32 (N, 1, H, W); the pairs may lie apart, an image may not."""
+        """Copy a field of each pair into f32 (N, 1, H, W); each image must be contiguous."""
         apart = out.strides[0] // out.itemsize
         field = FIELDS.index(name)
         self.call("tvl1_copy", *state.first.shape, state.floats, field, apart, out.ctypes.data)
@@ -295,7 +295,8 @@ class CpuOps(HostOps):
     def _iterate(
         self, name: str, state: CpuState, n: int, *warp: Any
     ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-        """Iterations done, and the sum of squared change when OpenCV last looked, of each pair."""
+        """Run the iterations of each pair; return their number int32 (N,), and the sum of squared
+        change at the last convergence check float64 (N,)."""
         m, pairs = state.model, len(state.first)
         done, change = np.empty(pairs, np.int32), np.empty(pairs)
         self.call(
@@ -306,7 +307,7 @@ class CpuOps(HostOps):
         return done, change
 
     def _filtered(self, state: CpuState, n: int) -> NDArray[np.int32]:
-        """The iterations of one pair, with a median filter before every so many of them."""
+        """Run the iterations of one pair, with a median filter every `median_every`."""
         m, done = state.model, np.zeros(1, np.int32)
         while done[0] < n:
             for name in "uv":
@@ -327,7 +328,7 @@ class CpuOps(HostOps):
         return functions
 
     def call(self, name: str, *arguments: Any) -> Any:
-        """Call a function of the core, as `SIGNATURES` declares it; BackendError without a core."""
+        """Call a function of `SIGNATURES`; BackendError without a core."""
         if not self._functions:
             raise BackendError(
                 f"flow tvl1 needs the compiled core: {self.core.reason}; or choose another flow, "
@@ -337,7 +338,7 @@ class CpuOps(HostOps):
 
 
 def _pointer(argument: Any) -> Any:
-    """Arrays as the address of their first element; the kernels take nothing but C order."""
+    """Return the address of an array, or the argument itself; ValueError unless C-contiguous."""
     if not isinstance(argument, np.ndarray):
         return argument
     if not argument.flags.c_contiguous:

@@ -1,4 +1,4 @@
-"""Gray frames, keypoints -> keypoints, corners, matches, by the core and by filters of OpenCV."""
+"""Gray frames -> keypoints, corners, matches, by the compiled core and OpenCV's filters."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from flowpipe.ops.reference_features import (
 )
 from flowpipe.ops.reference_homography import scaled_homographies
 
-# OpenCV's AKAZE at its finest scale: a Gaussian, then derivatives over five pixels by the kernel of
-# Scharr, stretched. All are computed in single precision, as there.
+# OpenCV's AKAZE at its finest scale: a Gaussian, then derivatives over five pixels by Scharr's
+# kernel, stretched. All are in single precision, as in OpenCV.
 LEVELS = np.arange(256, dtype=np.float32) * np.float32(1 / 255)
 SIGMA_PX, WINDOW = float(np.float32(1.6)), (9, 9)
 MIDDLE = np.float32(10) / np.float32(3)
@@ -39,7 +39,7 @@ class CpuFeatures:
     ----------
     name : str
     call : callable
-        Calls a function of a compiled core, as `flowpipe.ops.cpu.CpuOps.call`.
+        `flowpipe.ops.cpu.CpuOps.call`.
     """
 
     own = True
@@ -102,7 +102,7 @@ class CpuFeatures:
         quality: float,
         apart_px: float,
     ) -> Points:
-        # As cv2.goodFeaturesToTrack begins; what follows there takes longer than all of this.
+        # As cv2.goodFeaturesToTrack starts; its selection would take longer than all of this.
         strength = cv2.cornerMinEigenVal(gray, 3, ksize=3)
         strongest = cv2.minMaxLoc(strength, mask)[1]
         cv2.threshold(strength, strongest * quality, 0, cv2.THRESH_TOZERO, dst=strength)

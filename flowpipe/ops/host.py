@@ -1,4 +1,4 @@
-"""Host arrays -> host arrays: what is the same for every backend whose device is the CPU."""
+"""Host arrays -> host arrays: the operations that all CPU backends share."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from flowpipe.ops.waits import Waits
 
 
 class HostOps:
-    """The operations of `flowpipe.ops.Ops` that have nothing to do where nothing goes anywhere."""
+    """Operations of `flowpipe.ops.Ops` that are trivial if the device is the host."""
 
     on_cpu = True
     surfaces = None
-    window_frames = 16  # at 340x256 the flow of a window takes some 50 MB, everything included
+    window_frames = 16  # a window of 340x256 takes some 50 MB, flow included
     window_bytes = 32 << 20
     waits = Waits()
 

@@ -1,7 +1,7 @@
-"""The operations on pixels that every backend has, and the values that they share.
+"""Interface of all backends: the operations on pixels and the types that they share.
 
-Arrays are stacks with N frames, images or pairs in front; a backend may keep what it returns on its
-device: callers only slice it, hand it back, or ask for it with `to_host`.
+Arrays are stacks with N frames, images or pairs in front. A backend may return arrays on its
+device: callers only slice them, pass them back, or copy them with `to_host`.
 """
 
 from __future__ import annotations
@@ -23,56 +23,54 @@ Points = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class TVL1Model:
-    """Constants of one scale of TV-L1, by the paper's letters where it has them."""
+    """Constants of one scale of TV-L1, named as in the paper."""
 
     tau: float
     lambda_: float
     theta: float
     epsilon: float
-    """A warp has converged when the root mean square change of the flow in one iteration is at most
-    this, in px."""
+    """A warp has converged when the RMS change of the flow in one iteration is at most this, px."""
     block: int
-    """It ends with the block of so many iterations in which OpenCV would have ended it."""
+    """Iterations per block; a warp ends with the block in which OpenCV would end it."""
     spaced: bool = True
-    """Whether OpenCV's CUDA code is meant, which looks at the change after even numbers of
-    iterations, and after a squared change e only about e / epsilon**2 later; its CPU code looks
-    after each."""
+    """True: check convergence as OpenCV's CUDA code does, after even numbers of iterations, and
+    after a squared change e only about e / epsilon**2 iterations later. False: after each, as its
+    CPU code does."""
     sampling: str = "catmull_rom"
-    """How the second image is read between its pixels. ``catmull_rom``: bicubic with a = -1/2,
-    reads clamped to the image. ``keys``: as cv2.remap reads, a = -3/4, zero outside the image;
-    ``thirtyseconds`` the same at the nearest 1/32 px, as it did until OpenCV 4."""
+    """Interpolation of the second image. ``catmull_rom``: bicubic with a = -1/2, clamped to the
+    image. ``keys``: as cv2.remap, a = -3/4, zero outside the image. ``thirtyseconds``: as keys, but
+    at the nearest 1/32 px, as in OpenCV 4 and before."""
     median: int = 1
     """Window (1, 3 or 5) of a median filter of u and v; 1 is none."""
     median_every: int = 30
-    """Iterations from one median filter to the next; the first comes before the iterations."""
+    """Iterations between two median filters; the first filter precedes the iterations."""
 
     def enough(self, pixels: int) -> float:
-        """The sum of squared change, over so many pixels, that counts as converged."""
+        """Return the sum of squared change over `pixels` pixels at which a warp has converged."""
         return self.epsilon**2 * pixels
 
 
 class TVL1State(Protocol):
-    """The fields of N pairs at one scale, in whatever layout the backend likes."""
+    """Fields of N pairs at one scale; the memory layout is the backend's."""
 
     def field(self, name: str) -> Any:
-        """f32 (N, H, W) copy of ``a b c g u v p11 p12 p21 p22``: I1wx, I1wy, rho_c, -1/|grad|^2,
-        the flow, and the dual variables times theta."""
+        """Return a copy f32 (N, H, W) of ``a b c g u v p11 p12 p21 p22``: I1wx, I1wy, rho_c,
+        -1/|grad|^2, the flow, and the dual variables times theta."""
 
 
 class Ops(Protocol):
-    """Everything that is computed on pixels. No argument is written to, except the state of a TV-L1
-    scale."""
+    """Operations on pixels. They write to no argument except a TV-L1 state and `out`."""
 
     name: str
-    """What ran, as recorded in the store: ``cpu-avx512``, ``reference`` ..."""
+    """Backend as recorded in the store: ``cpu-avx512``, ``reference`` ..."""
     on_cpu: bool
-    """Whether CPU time is what its work costs."""
+    """True if the operations run on the CPU."""
     waits: Waits
     """Time in which threads waited for the device."""
     window_frames: int
-    """Most frames per call, for the device's efficiency; the limit for small frames."""
+    """Largest number of frames per call, for efficiency; the limit for small frames."""
     window_bytes: int
-    """Most bytes of RGB frames per call, for the device's memory; the limit for large frames."""
+    """Largest RGB window per call, bytes, for the device's memory; the limit for large frames."""
 
     @property
     def features(self) -> FeatureOps:
@@ -80,38 +78,38 @@ class Ops(Protocol):
 
     @property
     def surfaces(self) -> SurfaceOps | None:
-        """Operations on pictures that a decoder leaves on the device; None for the CPU."""
+        """Operations on pictures that a decoder wrote to the device; None for the CPU."""
 
     def to_device(self, frames: NDArray[Any]) -> Any:
-        """A host array for several operations to use: it goes up once."""
+        """Copy a host array to the device once, for several operations."""
 
     def to_host(self, array: Any) -> NDArray[Any]:
-        """What an operation returned as a NumPy array; waits for it if need be."""
+        """Return the result of an operation as a NumPy array, after waiting for it."""
 
     def shared(self, array: Any) -> Any:
         """Return an operation's result for use in any thread. Operations that use it wait, on the
-        device, for what this thread has queued so far. The caller keeps the array until they are
-        done."""
+        device, for the work that this thread has queued so far. The caller must keep the array
+        until they are done."""
 
     def resize(self, frames: Any, height: int, width: int) -> NDArray[np.uint8]:
-        """uint8 (N, H, W, 3) -> (N, height, width, 3), bilinear with centred pixels.
+        """Resize frames uint8 (N, H, W, 3) to (N, height, width, 3), bilinear, centred pixels.
 
         Instead of frames, a backend with `surfaces` takes `flowpipe.surfaces.Surfaces`.
         """
 
     def gray(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """RGB (N, H, W, 3) -> BT.601 luma (N, H, W), 15 bit fixed point."""
+        """Convert RGB uint8 (N, H, W, 3) to BT.601 luma uint8 (N, H, W), 15-bit fixed point."""
 
     def difference(self, frames: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
-        """(N, H, W, 3) -> planes (N-1, 3, H, W) of next - this + 128, and how many saturated.
+        """Return next - this + 128 of frames (N, H, W, 3) as planes uint8 (N-1, 3, H, W).
 
-        Exact for changes of -128 .. 127; ``clipped`` (N-1,) counts the values beyond.
+        Changes of -128 .. 127 are exact; the second result, uint32 (N-1,), counts the clipped ones.
         """
 
     def quantise(
         self, flow: NDArray[np.float32], bound: float
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
-        """(N, 2, H, W) px -> bytes, and (N,) how many values lay beyond the bound.
+        """Quantise flow f32 (N, 2, H, W) px to uint8; also count the values beyond the bound, (N,).
 
         rint((clip(v, -B, B) + B) * 255 / (2 B)) in double precision, half to even, as dense_flow
         does; zero becomes 128. NaN becomes 128 and counts as clipped.
@@ -124,50 +122,49 @@ class Ops(Protocol):
         fill: NDArray[np.uint8],
         margin: int = 5,
     ) -> NDArray[np.uint8]:
-        """out(x) = gray(H x): (N, H, W) images seen through (N, 3, 3) homographies.
+        """Warp images uint8 (N, H, W) by homographies f64 (N, 3, 3): out(x) = gray(H x).
 
-        Bilinear on a 1/32 px grid. Where the source column or row is not strictly inside
-        (margin, size - 1 - margin) the pixel of `fill` stands instead (dense_flow's warp_flow.h).
+        Bilinear on a 1/32 px grid. If the source column or row is not strictly inside
+        (margin, size - 1 - margin), the pixel of `fill` is used (dense_flow's warp_flow.h).
         """
 
     def pyramid(
         self, gray: NDArray[np.uint8], sizes: Sequence[tuple[int, int]], rule: str, step: float
     ) -> tuple[Any, ...]:
-        """(N, H, W) -> f32 levels (N, h, w) of these sizes, finest (the images themselves) first.
+        """Return f32 levels (N, h, w) of these sizes; the first is the images (N, H, W) themselves.
 
-        ``pyrdown`` halves with a 1-4-6-4-1 window and mirrored borders, sizes (n + 1) // 2;
-        ``bilinear`` samples at the index over step, as cv::cuda::resize does; ``centred`` samples
-        at the same place of the image, half a pixel counted in, as cv::resize does.
+        ``pyrdown`` halves with a 1-4-6-4-1 window and mirrored borders, sizes (n + 1) // 2.
+        ``bilinear`` samples at index / step, as cv::cuda::resize does. ``centred`` samples at
+        (index + 1/2) / step - 1/2, as cv::resize does.
         """
 
     def upsample(self, flow: Any, height: int, width: int, factor: float, rule: str) -> Any:
-        """f32 (N, 2, h, w) -> factor * flow at (N, 2, height, width), bilinear.
+        """Resize flow f32 (N, 2, h, w) to (N, 2, height, width), bilinear, times `factor`.
 
-        Centred where the rule is ``centred``, else at the index times h / height.
+        Pixels are centred if the rule is ``centred``; else it samples at index * h / height.
         """
 
     def take(self, values: Any, places: NDArray[np.int64]) -> NDArray[np.float32]:
-        """f32 values of any shape at the places (M,) of their flat order, on the host."""
+        """Return the f32 values at flat indices (M,) of an array of any shape, on the host."""
 
     def peak_flops(self) -> float:
-        """Single precision operations per second at most, by its data sheet; 0 where unknown."""
+        """Return the peak single-precision operations per second by data sheet; 0 if unknown."""
 
     def held_bytes(self) -> int:
-        """Memory of the device that this process holds; 0 where the device is the CPU."""
+        """Return the device memory that this process holds, bytes; 0 if the device is the CPU."""
 
     def pairs_at_once(self, height: int, width: int) -> int:
-        """Pairs of this size per TV-L1 call that suit the device's caches and free memory."""
+        """Return the pairs of this size per TV-L1 call that fit the device's caches and memory."""
 
     def empty(self, *shape: int) -> Any:
-        """f32 array of this shape, its values undefined."""
+        """Return an uninitialised f32 array of this shape on the device."""
 
     def joined(self) -> AbstractContextManager[None]:
-        """Context in which this thread's operations may go to the device together: nothing is
-        sure to have begun before it ends, or before a result is taken to the host."""
+        """Context in which this thread's launches may be batched: work is sure to have started only
+        when the context ends or a result is copied to the host."""
 
     def tvl1_memory(self, n: int, height: int, width: int) -> Any:
-        """Memory for states of N pairs of at most this size, one after the other: what a process
-        has used before costs it nothing the second time.
+        """Return memory for states of N pairs of at most this size; memory is reused between calls.
 
         Raises
         ------
@@ -178,20 +175,20 @@ class Ops(Protocol):
     def tvl1_start(
         self, first: Any, second: Any, flow: Any | None, model: TVL1Model, memory: Any
     ) -> TVL1State:
-        """State of one scale: images (N, H, W), flow (N, 2, H, W) (None: zero), p = 0.
+        """Return the state of one scale: images f32 (N, H, W), flow (N, 2, H, W) or zero, p = 0.
 
         The second image's gradient is half the difference of both neighbours, indices clamped.
         """
 
     def tvl1_warps(self, state: Any, warps: int, n: int) -> Any:
-        """So many times: set a, b, c, g from I1, I1x, I1y warped by the flow; then iterate, at most
-        n times.
+        """Run `warps` warps of at most `n` iterations; each warp linearises about the current flow:
+        it sets a, b, c, g from I1, I1x, I1y warped by the flow.
 
-        Each pair goes from warp to warp by itself. Returns i32 (N,) iterations done in all.
+        Pairs advance independently. Returns the total iterations of each, int32 (N,).
         """
 
     def tvl1_flow(self, state: Any, out: Any) -> Any:
-        """The flow of a state, written into f32 (N, 2, H, W) `out` and returned."""
+        """Write the flow of a state into `out`, f32 (N, 2, H, W), and return it."""
 
 
 @dataclass(frozen=True)
@@ -201,25 +198,25 @@ class Keypoints:
     points: Points
     """(K, 2) positions."""
     descriptors: NDArray[Any]
-    """(K, B): uint64 words of bits, compared by Hamming distance, or float32, by Euclidean."""
+    """(K, B) uint64 bit strings (Hamming distance), or float32 (Euclidean distance)."""
 
 
 class FeatureOps(Protocol):
-    """Operations on the features of frames. Frames may lie on the device, features lie on the host.
+    """Operations on features. Frames may be on the device, features are on the host.
 
-    A frame's features and a pair's matches do not depend on the others of a call.
+    Features of a frame and matches of a pair do not depend on the others of a call.
     """
 
     name: str
     """Backend, as in `Ops.name`."""
     own: bool
-    """True where flowpipe's own code finds AKAZE keypoints; else OpenCV's contrib modules do."""
+    """True if flowpipe's own code detects AKAZE keypoints, False if OpenCV's contrib does."""
 
     def akaze(self, gray: Any, mask: NDArray[np.uint8] | None = None) -> list[Keypoints]:
-        """Find the keypoints of images (N, H, W): those of OpenCV's AKAZE with one octave of one
+        """Detect keypoints of images uint8 (N, H, W), as OpenCV's AKAZE with one octave of one
         layer, threshold 2e-4, and upright M-LDB descriptors, uint64 (K, 8).
 
-        There are none where the mask (N, H, W) is 0, nor in images under 16 pixels a side.
+        None are where the mask (N, H, W) is 0, or in images under 16 pixels a side.
         """
 
     def corners(
@@ -230,35 +227,35 @@ class FeatureOps(Protocol):
         apart_px: float,
         mask: NDArray[np.uint8] | None = None,
     ) -> list[Points]:
-        """Find the corners of images (N, H, W) as cv2.goodFeaturesToTrack does: f32 (C, 2) of each,
-        best first, C <= most.
+        """Detect the corners of images uint8 (N, H, W) as cv2.goodFeaturesToTrack does: f32 (C, 2)
+        per image, best first, C <= most.
 
-        Quality is a share of the strongest corner; no two corners are closer than `apart_px`; none
-        are where the mask (N, H, W) is 0.
+        `quality` is the least strength relative to the strongest corner, `apart_px` the least
+        distance of two corners. None are where the mask (N, H, W) is 0.
         """
 
     def level_ranges(self, gray: Any, places: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Return the ranges of gray levels, greatest less least, (N, C) of images (N, H, W) at C
-        groups of P pixels: places (C, P) in the flat order of an image."""
+        """Return the range of gray levels, max - min, uint8 (N, C), of images uint8 (N, H, W) at C
+        groups of P pixels, given as flat indices (C, P) of an image."""
 
     def match_keypoints(
         self, pairs: Sequence[tuple[Keypoints, Keypoints]], window_px: float
     ) -> list[NDArray[np.int64]]:
-        """Match the keypoints of pairs of frames: for each keypoint of the second frame, the index
-        of the most similar one of the first that is less than `window_px` away in x and in y; -1
-        where there is none.
+        """Match the keypoints of pairs of frames. The result of a pair, int64 (K,), has for each
+        keypoint of the second frame the index of the most similar one of the first within
+        `window_px` in x and in y, or -1.
 
-        Descriptors are uint64 words, or f32 whole numbers. Of equally similar keypoints the first
-        wins.
+        Descriptors are uint64 words or integral f32. Among equally similar keypoints the first is
+        chosen.
         """
 
     def homographies(
         self, in_first: Points, in_second: Points, threshold_px: float, most: int, least: int
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Homographies f64 (K, 3, 3) of matches f32 (M, 2), K <= most, and which matches agree with
-        each, (K, M): those that it takes to less than the threshold from their place.
+        """Estimate homographies f64 (K, 3, 3), K <= most, of matches f32 (M, 2), and their inliers,
+        bool (K, M): matches with a reprojection error below the threshold.
 
-        RANSAC finds them one after the other. Each is searched among the matches that are not
-        within 1.5 thresholds of one before it, and more than `least` of them agree with it. It is
-        fitted by least squares to all matches that agree.
+        Sequential RANSAC: each is sought among the matches that are not within 1.5 thresholds of
+        an earlier one, must have more than `least` inliers there, and is fitted to all its inliers
+        by least squares.
         """

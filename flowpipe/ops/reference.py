@@ -1,6 +1,6 @@
-"""Frames, images, pairs -> the same, in plain NumPy: the operations as they are meant.
+"""Operations in plain NumPy: the definition that the fast backends are tested against.
 
-Written to be read and to test the fast backends against; float32, nothing fused, no tricks.
+Everything is float32 and written to be read.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from flowpipe.surfaces import Surfaces
 
 F32 = NDArray[np.float32]
 FLT_EPSILON = np.float32(1.1920929e-7)
-BORDER_PX = 4  # replicated pixels: what a bicubic tap reaches past a point clamped to [-2, n + 1]
+BORDER_PX = 4  # border that the bicubic taps of a point clamped to [-2, n + 1] reach
 FIELDS = ("a", "b", "c", "g", "u", "v", "p11", "p12", "p21", "p22")
 
 
 class ReferenceState:
-    """Fields of N pairs at one scale, one (N, H, W) array each."""
+    """Fields of N pairs at one scale, one f32 (N, H, W) array each."""
 
     def __init__(self, first: F32, second: F32, flow: F32 | None, model: TVL1Model) -> None:
         self.first, self.model = first, model
@@ -165,10 +165,10 @@ def _warp_linearise(f: dict[str, F32], first: F32, padded: F32, sampling: str) -
 
 
 def _iterate(f: dict[str, F32], n: int, model: TVL1Model) -> int:
-    """Iterations done, at most n."""
+    """Iterate until convergence, at most n times; return the number of iterations."""
     enough = model.enough(f["u"].size)
-    # OpenCV's CUDA code takes a change to fall by `enough` in each iteration, and does not look
-    # again until it should be below that.
+    # OpenCV's CUDA code assumes that the change falls by `enough` per iteration, and checks again
+    # only when it should be below that.
     expected, converged = 0.0, False
     for done in range(n):
         if model.median > 1 and done % model.median_every == 0:
@@ -184,7 +184,7 @@ def _iterate(f: dict[str, F32], n: int, model: TVL1Model) -> int:
 
 
 def _primal_dual_step(f: dict[str, F32], model: TVL1Model) -> float:
-    """One iteration (Zach, Pock, Bischof 2007, eqs. 13, 15); returns the sum of squared change."""
+    """Run one iteration (Zach, Pock, Bischof 2007, eqs. 13, 15); return its squared change."""
     tau, taut = np.float32(model.tau), np.float32(model.tau / model.theta)
     lt = np.float32(model.lambda_ * model.theta)
 
@@ -218,7 +218,7 @@ def _forward_gradient(u: F32) -> tuple[F32, F32]:
 
 
 def _padded_with_gradient(image: F32, sampling: str) -> F32:
-    """(N, H, W) -> (N, 3, H + 2 B, W + 2 B): I, Ix, Iy and what lies around them."""
+    """Return I, Ix, Iy of images (N, H, W) with a border B: f32 (N, 3, H + 2 B, W + 2 B)."""
     near = np.pad(image, ((0, 0), (1, 1), (1, 1)), mode="edge")
     ix = np.float32(0.5) * (near[:, 1:-1, 2:] - near[:, 1:-1, :-2])
     iy = np.float32(0.5) * (near[:, 2:, 1:-1] - near[:, :-2, 1:-1])
@@ -228,7 +228,7 @@ def _padded_with_gradient(image: F32, sampling: str) -> F32:
 
 
 def _bicubic(padded: F32, u: F32, v: F32, sampling: str) -> F32:
-    """Samples (3, H, W) of one padded image at (x + u, y + v), bicubic."""
+    """Sample one padded image (3, H + 2 B, W + 2 B) at (x + u, y + v), bicubic: (3, H, W)."""
     height, width = u.shape
     y, x = np.mgrid[:height, :width].astype(np.float32)
     # Two pixels outside all four taps read the border's value: no border needs to be wider.
@@ -248,7 +248,7 @@ def _bicubic(padded: F32, u: F32, v: F32, sampling: str) -> F32:
 
 
 def _cubic_weights(t: F32, a: np.float32) -> list[F32]:
-    """Weights of the taps at -1, 0, 1, 2 for a point t in [0, 1) past tap 0; they sum to one.
+    """Return the weights of the taps at -1, 0, 1, 2 for a point t in [0, 1) past tap 0.
 
     Keys (1981); a = -1/2 is Catmull and Rom's spline.
     """
@@ -261,7 +261,7 @@ def _cubic_weights(t: F32, a: np.float32) -> list[F32]:
 
 
 def _median(image: F32, window: int) -> F32:
-    """Median of a square window, the border pixels replicated."""
+    """Filter an image (H, W) by the median of a square window, border pixels replicated."""
     near = np.pad(image, window // 2, mode="edge")
     windows = np.lib.stride_tricks.sliding_window_view(near, (window, window))
     median: F32 = np.median(windows, axis=(2, 3))
@@ -269,7 +269,7 @@ def _median(image: F32, window: int) -> F32:
 
 
 def _halved(image: F32) -> F32:
-    """Half the size, (n + 1) // 2, from 1-4-6-4-1 windows centred on every second pixel."""
+    """Halve images (N, H, W) to (n + 1) // 2 with 1-4-6-4-1 windows at every second pixel."""
     for axis in (1, 2):
         n = image.shape[axis]
         window = np.array([1, 4, 6, 4, 1], np.float32) / 16
@@ -280,7 +280,7 @@ def _halved(image: F32) -> F32:
 
 
 def _mirrored(index: NDArray[np.intp], n: int) -> NDArray[np.intp]:
-    """Indices mirrored at the border pixels: -1 -> 1, n -> n - 2."""
+    """Mirror indices at the border pixels: -1 -> 1, n -> n - 2."""
     period = max(2 * n - 2, 1)
     index = np.abs(index) % period
     return np.minimum(index, period - index) if n > 1 else np.zeros_like(index)

@@ -1,4 +1,4 @@
-"""Gray frames, keypoints -> keypoints, corners, matches, by NumPy and OpenCV: as they are meant."""
+"""Gray frames -> keypoints, corners, matches, by NumPy and OpenCV: the definition."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ def with_masks(
 def opencv_keypoints(
     detector: Any, gray: NDArray[np.uint8], mask: NDArray[np.uint8] | None = None
 ) -> list[Keypoints]:
-    """Find keypoints and descriptors of images by a cv2.Feature2D; none in images under 16 pixels a
-    side. Bits are padded with 0 to whole words."""
+    """Detect keypoints and descriptors of images uint8 (N, H, W) by a cv2.Feature2D; none in images
+    under 16 pixels a side. Bit strings are padded with 0 to uint64 words."""
     return [_opencv_keypoints(detector, *image) for image in with_masks(gray, mask)]
 
 
@@ -113,13 +113,13 @@ def _opencv_keypoints(
 
 
 def match_pair(first: Keypoints, second: Keypoints, window_px: float) -> NDArray[np.int64]:
-    """Match one pair of frames, as `flowpipe.ops.FeatureOps.match_keypoints` does many."""
+    """Match one pair of frames as `flowpipe.ops.FeatureOps.match_keypoints` does: int64 (K,)."""
     check_keypoints(first, second)
     matched = np.full(len(second.points), -1, np.int64)
     in_second, in_first = _pairs_in_window(second.points, first.points, window_px)
     if len(in_second):
         a, b = first.descriptors[in_first], second.descriptors[in_second]
-        # One key holds distance and index, so the least key is the first of the most similar.
+        # A key holds distance and index: the minimum is the first of the most similar keypoints.
         key = _distance(a, b) * len(first.points) + in_first
         starts = np.flatnonzero(np.diff(in_second, prepend=-1))
         matched[in_second[starts]] = np.minimum.reduceat(key, starts) % len(first.points)
@@ -129,7 +129,7 @@ def match_pair(first: Keypoints, second: Keypoints, window_px: float) -> NDArray
 def _pairs_in_window(
     a: Points, b: Points, window_px: float
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Indices (i, j) of all a[i], b[j] less than a window apart in x and in y; i never falls."""
+    """Return indices i (sorted), j of all a[i], b[j] less than a window apart in x and in y."""
     by_x = np.argsort(b[:, 0], kind="stable")
     sorted_x = b[by_x, 0]
     start = np.searchsorted(sorted_x, a[:, 0] - window_px, side="right")
@@ -142,7 +142,7 @@ def _pairs_in_window(
 
 
 def _distance(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.int64]:
-    """Between rows: differing bits, or the square of the Euclidean distance (SIFT's are whole)."""
+    """Return the Hamming or squared Euclidean distance of rows (SIFT's values are integral)."""
     if a.dtype == np.uint64:
         return np.bitwise_count(a ^ b).sum(axis=1, dtype=np.int64)
     return np.square(a - b).sum(axis=1).astype(np.int64)

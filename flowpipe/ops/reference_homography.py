@@ -1,10 +1,10 @@
-"""Matches -> the homographies that many of them agree with, by NumPy: RANSAC, one after the other.
+"""Matches -> homographies by sequential RANSAC, in NumPy.
 
-`flowpipe.ops.FeatureOps.homographies` describes the operation. The draws are the same in every
-call. Every other one takes four matches from a quarter of the list, where matches of one kind lie
-together: flow may have lost a motion that keypoints have found. Agreement is counted in single
-precision and whole numbers, and sums have the order of the compiled core
-(kernels/cpu/homography.h), so both give the same bytes.
+`flowpipe.ops.FeatureOps.homographies` describes the operation. The samples are the same in every
+call. Every second one draws four matches from a quarter of the list, which tends to hold matches of
+one kind: keypoints may have a motion that the flow lost. Inliers are found in single precision and
+counted in integers, and sums have the order of the compiled core (kernels/cpu/homography.h), so
+both give the same bytes.
 """
 
 from __future__ import annotations
@@ -22,36 +22,37 @@ from flowpipe.ops.protocol import Points
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
-DRAWS = 64  # hypotheses between two looks at the best
-MOST_DRAWS = 16  # times so many
-MISSED = 1e-3  # accepted chance that no draw has come from those that agree
-SMALLEST_DETERMINANT = 1e-4  # of three drawn points: twice their triangle's area
-APART = np.float32(1.5)  # thresholds: matches closer to a homography are not searched again
-POLISHINGS = 2  # at most, of a hypothesis that leads
-FITS = 3  # of a homography that was found, to all matches that agree
+DRAWS = 64  # hypotheses per batch; the best is polished after each batch
+MOST_DRAWS = 16  # batches at most
+MISSED = 1e-3  # accepted probability that no sample consists of inliers
+SMALLEST_DETERMINANT = 1e-4  # twice the area of the triangle of three sampled points
+APART = np.float32(1.5)  # thresholds; later searches skip matches closer to a homography
+POLISHINGS = 2  # refits of a leading hypothesis, at most
+FITS = 3  # refits of a found homography to all its inliers
 LANES = 8  # partial sums
 
 Search = Callable[[F32, int, int, np.float32], tuple[F64, NDArray[np.bool_]]]
-"""Scaled matches (4, M), most, least, threshold -> homographies (K, 3, 3) and agreement (K, M)."""
+"""Scaled matches (4, M), most, least, threshold -> homographies (K, 3, 3), inliers (K, M)."""
 
 
 @dataclass(frozen=True)
 class Homography:
-    """A homography of scaled points and how many matches agree with it."""
+    """Homography of scaled points, and its number of inliers."""
 
     matrix: F64
     score: int = 0
-    """Agreement at the threshold, its half and its quarter, added up."""
+    """Inliers at the threshold, at its half and at its quarter, added up."""
     count: int = 0
-    """Agreement at the threshold."""
+    """Inliers at the threshold."""
 
 
 def scaled_homographies(
     in_first: Points, in_second: Points, threshold_px: float, most: int, least: int, search: Search
 ) -> tuple[F64, NDArray[np.bool_]]:
-    """Search among matches scaled so that the first frame's lie in -1 .. 1; return pixels.
+    """Scale the first frame's points to -1 .. 1, search, and return homographies in pixels.
 
-    The scale is a power of two: it rounds nothing.
+    The scale is a power of two, so scaling is exact. Parameters and results are those of
+    `flowpipe.ops.FeatureOps.homographies`; `search` is applied to the scaled matches.
     """
     if not len(in_first):
         return np.empty((0, 3, 3)), np.empty((0, 0), np.bool_)
@@ -71,7 +72,7 @@ def scaled_homographies(
 def search_homographies(
     rows: F32, most: int, least: int, threshold: np.float32
 ) -> tuple[F64, NDArray[np.bool_]]:
-    """See `Search`."""
+    """Find homographies by sequential RANSAC; parameters and results are those of `Search`."""
     found: list[F64] = []
     agree: list[NDArray[np.bool_]] = []
     rest = rows
@@ -111,7 +112,7 @@ def _search(rows: F32, threshold: np.float32) -> Homography:
 
 
 def _mixed(k: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Numbers that look random, from their places in the sequence (Wellons' lowbias32)."""
+    """Hash integers to pseudo-random ones (Wellons' lowbias32)."""
     k = k ^ k >> np.uint32(16)
     k = k * np.uint32(0x7FEB352D)
     k = k ^ k >> np.uint32(15)
@@ -120,8 +121,8 @@ def _mixed(k: NDArray[np.uint32]) -> NDArray[np.uint32]:
 
 
 def _minimal(rows: F32, draw: int) -> F64:
-    """(DRAWS, 3, 3): each through four matches; zeros, which nothing agrees with, if they fix
-    none."""
+    """Return DRAWS homographies (DRAWS, 3, 3) through four matches each; zeros, which have no
+    inliers, if the four are degenerate."""
     numbers = _mixed(np.arange(8 * draw + 1, 8 * (draw + DRAWS) + 1, dtype=np.uint32))
     random = numbers.astype(np.uint64).reshape(DRAWS, 8)
     count = rows.shape[1]
@@ -146,8 +147,8 @@ def _minimal(rows: F32, draw: int) -> F64:
 
 
 def _basis(x: F64, y: F64) -> tuple[list[tuple[F64, F64, F64]], list[F64], NDArray[np.bool_]]:
-    """Columns that map the unit vectors to three of four points and (1, 1, 1) to the fourth, their
-    factors, and whether no three of the points are nearly on a line."""
+    """Return the columns that map the unit vectors to three of four points and (1, 1, 1) to the
+    fourth, their factors, and whether no three of the points are nearly collinear."""
 
     def determinant(p: int, q: int, r: int) -> Any:
         return (x[:, q] - x[:, p]) * (y[:, r] - y[:, p]) - (y[:, q] - y[:, p]) * (x[:, r] - x[:, p])
@@ -162,7 +163,7 @@ def _cross(a: tuple[F64, F64, F64], b: tuple[F64, F64, F64]) -> tuple[F64, F64, 
 
 
 def _errors(rows: F32, matrices: F64) -> tuple[F32, F32]:
-    """(B, M) squared distances times w squared, and w squared, 0 for what is behind the camera."""
+    """Return squared errors times w squared, (B, M), and w squared, 0 behind the camera."""
     h = matrices.reshape(-1, 9, 1).astype(np.float32)
     x, y, u, v = rows
     w = h[:, 6] * x + h[:, 7] * y + h[:, 8]
@@ -189,7 +190,7 @@ def _agreement(rows: F32, threshold: np.float32, matrix: F64) -> NDArray[np.bool
 
 
 def _polished(rows: F32, threshold: np.float32, best: Homography) -> Homography:
-    """Fit a homography to the matches that agree with it, and again, while more do."""
+    """Refit a homography to its inliers while their score grows."""
     for _ in range(POLISHINGS):
         fitted = _fitted(rows, _agreement(rows, threshold, best.matrix), best.matrix)
         scores, counts = _scores(rows, threshold, fitted[None])
@@ -200,8 +201,7 @@ def _polished(rows: F32, threshold: np.float32, best: Homography) -> Homography:
 
 
 def _fitted(rows: F32, agree: NDArray[np.bool_], matrix: F64) -> F64:
-    """Make two steps towards the least squares of the marked matches, as long as they fix a
-    homography."""
+    """Fit to the marked matches by two Gauss-Newton steps; stop early if they are degenerate."""
     for _ in range(2):
         refined = _refined(rows, agree, matrix)
         if refined is None:
@@ -211,8 +211,8 @@ def _fitted(rows: F32, agree: NDArray[np.bool_], matrix: F64) -> F64:
 
 
 def _refined(rows: F32, agree: NDArray[np.bool_], matrix: F64) -> F64 | None:
-    """Make one step of Gauss and Newton towards the least sum of squared distances of the marked
-    matches; None if they do not fix a homography."""
+    """Make one Gauss-Newton step on the squared distances of the marked matches; None if they are
+    degenerate."""
     h = matrix.ravel()
     x, y, u, v = rows[:, agree].astype(np.float64)
     w = 1 / (h[6] * x + h[7] * y + h[8])
@@ -225,7 +225,7 @@ def _refined(rows: F32, agree: NDArray[np.bool_], matrix: F64) -> F64 | None:
     terms += [big_y * term for term in (p00, p01, p11, p0w, p1w)]
     terms += [both * term for term in (p00, p01, p11)]
     terms += [r * p0, r * p1, r * w, s * p0, s * p1, s * w, pull * p0, pull * p1]
-    # The core adds each match to the partial sum of its place, and 0 for those left out.
+    # As the core does, match i is added to partial sum i mod LANES, and outliers as 0.
     places = np.zeros((len(terms), -(-rows.shape[1] // LANES) * LANES))
     places[:, np.flatnonzero(agree)] = terms
     lanes = np.add.accumulate(places.reshape(len(terms), -1, LANES), axis=1)[:, -1]
@@ -245,7 +245,7 @@ def _refined(rows: F32, agree: NDArray[np.bool_], matrix: F64) -> F64 | None:
 
 
 def _solved(n: list[list[float]]) -> list[float] | None:
-    """Solve eight equations, their right sides in the ninth column, in place."""
+    """Solve eight equations (8, 9) in place, right sides in the last column; None if singular."""
     for i in range(8):
         if not n[i][i] > 1e-12:
             return None
@@ -261,6 +261,6 @@ def _solved(n: list[list[float]]) -> list[float] | None:
 
 
 def _product(a: F64, b: F64) -> F64:
-    """Products of (..., 3, 3), summed in one order everywhere."""
+    """Multiply matrices (..., 3, 3); the order of the sums is the same everywhere."""
     terms = [a[..., :, k, None] * b[..., None, k, :] for k in range(3)]
     return np.asarray(terms[0] + terms[1] + terms[2])

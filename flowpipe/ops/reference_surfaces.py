@@ -1,6 +1,6 @@
-"""Surfaces -> upright RGB, as libswscale makes it of the same pictures; slow and plain, to be read.
+"""Surfaces -> upright RGB, as libswscale converts the same pictures; slow and simple.
 
-Every step is of whole numbers, so there is one right result. A value has 15 bits on the way.
+All arithmetic is in integers, so the result is exact. Intermediate values have 15 bits.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from flowpipe.surfaces import RgbConversion, Surfaces
 
 
 def rgb_of(surfaces: Surfaces) -> NDArray[np.uint8]:
-    """(N, H, W, 3), upright."""
+    """Return upright RGB frames uint8 (N, H, W, 3)."""
     return np.stack([_rgb(picture, surfaces.conversion) for picture in surfaces.pictures])
 
 
@@ -25,7 +25,7 @@ def _rgb(picture: NDArray[np.uint8], conversion: RgbConversion) -> NDArray[np.ui
     black, gain, v_to_red, v_to_green, u_to_green, u_to_blue = c.colour.tolist()
     gray = (luma - black) * gain + (1 << 21)
     colours = gray + v * v_to_red, gray + v * v_to_green + u * u_to_green, gray + u * u_to_blue
-    # libswscale's sums are of 32 bits, which impossible colours exceed
+    # libswscale's sums wrap around at 32 bits for impossible colours
     wrapped = np.stack(colours, axis=-1).astype(np.uint32).view(np.int32)
     image = np.clip(wrapped >> 22, 0, 255).astype(np.uint8)
     image = np.rot90(image, -c.quarter_turns)
@@ -33,7 +33,7 @@ def _rgb(picture: NDArray[np.uint8], conversion: RgbConversion) -> NDArray[np.ui
 
 
 def _every_pixel(chroma: NDArray[np.int64], conversion: RgbConversion) -> NDArray[np.int64]:
-    """Values of U or V for every pixel of luma."""
+    """Upsample U or V to every pixel of luma: int64 (H, W)."""
     near, far, near_weight, far_weight = conversion.columns.T.astype(np.int64)
     wide = (chroma[:, near] * near_weight + chroma[:, far] * far_weight) >> (conversion.bits - 1)
     near, far, near_weight, far_weight = conversion.rows.T.astype(np.int64)[:, :, None]

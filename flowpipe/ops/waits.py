@@ -1,4 +1,4 @@
-"""Threads that wait for a device -> how long each of them has, and how long any has."""
+"""Waiting threads -> seconds that each of them, and that any of them, waited for a device."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 class Waits:
-    """Seconds in which threads waited for a device."""
+    """Time that threads waited for a device, seconds."""
 
     def __init__(self) -> None:
         self._local, self._lock = threading.local(), threading.Lock()
@@ -17,17 +17,17 @@ class Waits:
 
     @property
     def mine_s(self) -> float:
-        """Seconds that this thread has waited."""
+        """Time that this thread has waited, seconds."""
         return float(getattr(self._local, "seconds", 0.0))
 
     @property
     def any_s(self) -> float:
-        """Seconds in which at least one thread waited."""
+        """Time during which at least one thread waited, seconds."""
         return self._any_s
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Within, this thread waits for the device."""
+        """Measure the block as this thread's wait for the device."""
         began = time.monotonic()
         with self._lock:
             self._since = self._since if self._waiting else began

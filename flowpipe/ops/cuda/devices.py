@@ -1,4 +1,4 @@
-"""CUDA driver, CuPy -> which GPUs this process can use, or one sentence why not."""
+"""CUDA driver, CuPy -> GPUs that this process can use, or one sentence why not."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from flowpipe.ops.cuda.errors import (
 __all__ = ["Gpus", "first_gpu_name", "gpus", "shown_gpus", "usable_cupy"]
 
 OLDEST = {11: (5, 2), 12: (5, 2), 13: (7, 5)}
-"""By major version of NVRTC: the lowest compute capability that kernels are compiled for."""
+"""NVRTC major version -> lowest compute capability that kernels are compiled for."""
 
 
 @dataclass(frozen=True)
 class Gpus:
-    """The GPUs that this process can use, or why there are none."""
+    """GPUs that this process can use, or the reason why there are none."""
 
     ids: tuple[str, ...] = ()
-    """What shows each GPU alone to a process, in ``CUDA_VISIBLE_DEVICES``: a number, or the UUID by
-    which this process was given it."""
+    """Value of ``CUDA_VISIBLE_DEVICES`` that selects each GPU: a number, or the UUID that this
+    process was given."""
     names: tuple[str, ...] = ()
     memory_bytes: tuple[int, ...] = ()
     capabilities: tuple[tuple[int, int], ...] = ()
     """Compute capability of each, as (9, 0)."""
     driver: str = ""
-    """CUDA version up to which the driver goes; empty without one."""
+    """Latest CUDA version that the driver supports; empty without a driver."""
     runtime: str = ""
     """CUDA version that CuPy was built for; empty without CuPy."""
     cupy: str = ""
@@ -53,28 +53,28 @@ class Gpus:
 
     @property
     def available(self) -> bool:
-        """Whether the CUDA backend can run here, on each of the GPUs."""
+        """True if the CUDA backend can run here, on each of the GPUs."""
         return not self.reason
 
 
 @functools.cache
 def gpus() -> Gpus:
-    """What is known of this process's GPUs; never raises and opens none of them.
+    """Find this process's GPUs without opening them; never raises.
 
-    It is asked once in a process, as the CUDA driver reads ``CUDA_VISIBLE_DEVICES`` once. GPUs are
-    counted in the order of nvidia-smi unless ``CUDA_DEVICE_ORDER`` says otherwise.
+    The result is cached, since the CUDA driver reads ``CUDA_VISIBLE_DEVICES`` once per process.
+    GPUs have the order of nvidia-smi unless ``CUDA_DEVICE_ORDER`` is set.
     """
     if importlib.util.find_spec("cupy") is None:
         driver = _driver_without_cupy()
         return Gpus(driver=_version(driver), reason=f"CuPy is not installed: {_wheel(driver)}")
-    # CUDA itself puts the fastest first, workers and batch systems count as nvidia-smi does.
+    # CUDA's default puts the fastest GPU first; workers and batch systems count as nvidia-smi.
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     try:
         import cupy
         from cupy.cuda import nvrtc, runtime
 
         driver, built_for = runtime.driverGetVersion(), runtime.runtimeGetVersion()
-    except Exception as error:  # of a broken installation, anything
+    except Exception as error:  # a broken installation raises anything
         return Gpus(reason=_no_import(error))
     known = {"driver": _version(driver), "runtime": _version(built_for), "cupy": cupy.__version__}
     try:
@@ -110,9 +110,9 @@ def gpus() -> Gpus:
 
 
 def shown_gpus() -> tuple[str, ...] | None:
-    """What ``CUDA_VISIBLE_DEVICES`` shows this process, numbers or UUIDs; None if it is not set.
+    """Return the numbers or UUIDs in ``CUDA_VISIBLE_DEVICES``; None if it is not set.
 
-    As CUDA reads it: the list ends before the first thing that is no GPU, as -1.
+    As in CUDA, the list ends at the first entry that is not a GPU, such as -1.
     """
     value = os.environ.get("CUDA_VISIBLE_DEVICES")
     if value is None:
@@ -126,7 +126,7 @@ def shown_gpus() -> tuple[str, ...] | None:
 
 
 def first_gpu_name() -> str:
-    """Name of the first GPU that this process sees, by the driver alone; empty without one."""
+    """Return the name of the first visible GPU by the driver alone; empty without one."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
         name, device = ctypes.create_string_buffer(256), ctypes.c_int()
@@ -141,7 +141,7 @@ def first_gpu_name() -> str:
 
 
 def usable_cupy() -> Any:
-    """Return the module cupy; BackendError where this process cannot use a GPU."""
+    """Return the module cupy; BackendError if this process cannot use a GPU."""
     found = gpus()
     if not found.available:
         raise BackendError(f"device cuda cannot be used here: {found.reason}")
@@ -152,7 +152,7 @@ def _ids(count: int) -> tuple[str, ...]:
     shown = shown_gpus()
     if shown is None:
         return tuple(map(str, range(count)))
-    # Of MIG instances a process can open one only and CUDA counts one, but each worker has its own.
+    # A process can open only one MIG instance, and CUDA counts one; but each worker has its own.
     return shown if shown and shown[0].startswith("MIG-") else shown[:count]
 
 
@@ -208,7 +208,7 @@ def _no_import(error: Exception) -> str:
 
 
 def _headers_lack(version: str, built_for: int) -> str:
-    """Why CuPy cannot compile: since its version 14 every kernel needs the headers of CUDA."""
+    """Return why CuPy cannot compile, or "": since version 14 a kernel needs CUDA's headers."""
     major = version.partition(".")[0]
     if not major.isdecimal() or int(major) < 14:
         return ""
@@ -222,7 +222,7 @@ def _headers_lack(version: str, built_for: int) -> str:
 
 
 def _cache_lack() -> str:
-    """Why compiled kernels cannot be kept; kernels that are there may be all that are needed."""
+    """Return why CuPy cannot cache compiled kernels, or "" if it can or has some already."""
     folder = Path(cache_folder())
     if os.environ.get(CACHE_OFF) == "1" or any(folder.glob("*.cubin")):
         return ""
@@ -254,7 +254,7 @@ def _too_old(
 
 
 def _wheel(driver: int) -> str:
-    """What to install for a driver that goes up to this CUDA version, 0 for no driver."""
+    """Return what to install for a driver's CUDA version such as 12080, 0 for no driver."""
     if driver == 0:
         return (
             "there is no NVIDIA driver either (no libcuda.so.1); install the GPU's driver, then "
@@ -271,7 +271,7 @@ def _wheel(driver: int) -> str:
 
 
 def _driver_without_cupy() -> int:
-    """CUDA version of the driver as 12080, 0 without one."""
+    """Return the CUDA version of the driver, such as 12080; 0 without one."""
     try:
         version = ctypes.c_int()
         failed = ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version))

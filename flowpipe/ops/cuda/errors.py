@@ -1,8 +1,8 @@
-"""Errors of CUDA, its driver and CuPy -> flowpipe's, in words that say what failed and what to do.
+"""Errors of CUDA, its driver and CuPy -> flowpipe's errors, with what to do.
 
-Two moments are told apart. What fails while a process opens its GPU is a lack of the machine, which
-every video would meet. What fails later may be a lack of memory, which fewer frames at once avoid,
-or the loss of the device, which only another process gets over. Neither is ever a video's fault.
+An error while a process opens its GPU is a fault of the machine, which every video would meet. A
+later error is too little memory, which smaller windows avoid, or loss of the device, after which
+only a new process can work. Neither is a video's fault.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ CURES = {
     **dict.fromkeys((808, 809), "MPS serves as many processes as it can: give fewer --workers for "
     "each GPU"),
 }  # fmt: skip
-"""Status -> what is wrong and what to do, for errors that say why a GPU cannot be opened."""
+"""Status -> advice, for errors of opening a GPU."""
 
 
 def cure(error: BaseException) -> str:
@@ -56,7 +56,7 @@ def cure(error: BaseException) -> str:
 
 
 def last_line(error: BaseException) -> str:
-    """Return the cause that an error names: CuPy frames what it says with lines of ===."""
+    """Return the last line with words of an error: CuPy encloses its messages in lines of ===."""
     lines = [line.strip() for line in str(error).splitlines() if re.search(r"\w", line)]
     return lines[-1] if lines else type(error).__name__
 
@@ -79,9 +79,9 @@ def in_words(cupy: Any) -> Iterator[None]:
     Raises
     ------
     DeviceMemoryError
-        Less at once may work.
+        If memory is short; less at once may fit.
     DeviceLostError
-        After an error in a kernel or of the hardware every further call of this process fails.
+        If a kernel or the hardware failed; every further CUDA call of this process fails.
     """
     try:
         yield
@@ -104,7 +104,7 @@ def opening(cupy: Any) -> Iterator[None]:
     Raises
     ------
     BackendError
-        Whatever CUDA raised: no video can be computed here.
+        For any error of CUDA: no video can be computed here.
     """
     try:
         yield

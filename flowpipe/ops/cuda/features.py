@@ -35,7 +35,7 @@ PLAIN_STEP = 32 if int(cv2.__version__.split(".")[0]) >= 5 else 1
 
 @dataclass(frozen=True)
 class Device:
-    """Access of `CudaOps` to its GPU, for operations in other files."""
+    """Functions of `CudaOps` that operations in other files use."""
 
     kernels: Kernels
     working: Callable[[], AbstractContextManager[Lane]]
@@ -43,21 +43,21 @@ class Device:
     uploaded: Callable[[Any], Any]
     empty: Callable[[Sequence[int], Any], Any]
     zeros: Callable[[int], Any]
-    """uint32 (N,)"""
+    """Returns zeros uint32 (N,)."""
     finding: AbstractContextManager[Any]
-    """Lock of the thread that finds features, and holds much memory."""
+    """Lock of the thread that detects features, which needs much memory."""
 
 
 @dataclass(frozen=True)
 class FoundKeypoints:
-    """Keypoints of N frames on the device, one frame's after the other's."""
+    """Keypoints of N frames on the device, concatenated."""
 
     points: Any
-    """float32 (K, 2)"""
+    """Positions x, y in pixels, float32 (K, 2)."""
     starts: Any
-    """int32 (N + 1,): where each frame's begin, and their number."""
+    """int32 (N + 1,): index of each frame's first keypoint, and their total."""
     counts: list[int]
-    """(N,), on the host."""
+    """Keypoints per frame, (N,), on the host."""
 
 
 class CudaFeatures:
@@ -68,7 +68,7 @@ class CudaFeatures:
     name : str
     device : Device
     host : FeatureOps
-        The CPU's, which match descriptors of floats.
+        CPU operations, which match float descriptors and find homographies.
     """
 
     own = True
@@ -134,14 +134,14 @@ class CudaFeatures:
         gray: Any,
         mask: NDArray[np.uint8] | None,
     ) -> list[T]:
-        """Find features of frames, or of halves of them where the device has too little memory."""
+        """Detect features of all frames, or of halves of them if the device memory is too small."""
         try:
             with self._device.finding:
                 return find(gray, mask)
         except DeviceMemoryError:
             if len(gray) < 2:
                 raise
-        # Outside the handler, whose error holds all that was in memory.
+        # Outside the handler: its error references all that was in memory.
         middle = len(gray) // 2
         first, second = (None, None) if mask is None else (mask[:middle], mask[middle:])
         return [
@@ -180,7 +180,7 @@ class CudaFeatures:
         ]
 
     def keypoints(self, response: Any, mask: Any, threshold: float) -> FoundKeypoints:
-        """Find the maxima of responses (N, H, W) on the device; waits for their number."""
+        """Find the maxima of responses f32 (N, H, W) on the device; waits for their number."""
         device = self._device
         n, *size = response.shape
         room = max(1, size[0] * size[1] // 4)  # maxima of 3x3 pixels, none at a border
@@ -253,7 +253,7 @@ class CudaFeatures:
         pairs: Sequence[tuple[Keypoints, Keypoints]],
         window_px: float,
     ) -> list[NDArray[np.int64]]:
-        """Match pairs of these frames by Hamming distance; every frame goes up once."""
+        """Match pairs of these frames by Hamming distance; every frame is uploaded once."""
         device = self._device
         number = {id(frame): k for k, frame in enumerate(frames)}
         numbers = np.array([[number[id(frame)] for frame in pair] for pair in pairs], np.int32)
@@ -276,7 +276,7 @@ class CudaFeatures:
 
 
 def _begins(counts: Sequence[int]) -> NDArray[np.int32]:
-    """(N + 1,): where each of N lists begins that lie one after the other, and their end."""
+    """Return the starts of N concatenated lists and their end, int32 (N + 1,)."""
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
 
 

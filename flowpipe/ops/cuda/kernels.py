@@ -1,7 +1,7 @@
-"""kernels/cuda/*.cu -> functions on the GPU, compiled when first asked for.
+"""kernels/cuda/*.cu -> functions on the GPU, compiled on first use.
 
-What a kernel takes is declared once, in its source: every argument is converted to the type that
-stands there. A launch passes bytes, and the driver reads as many of them as the parameter has.
+The parameters of a kernel are declared once, in its source; every argument is converted to the
+declared type. A launch passes bytes, and the driver reads as many as the parameter has.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ ARCHITECTURES = {
 }
 """CUDA major version -> the compute capabilities, times ten, that its compiler is tested with."""
 
-# Square roots and quotients as the hardware has them, three times cheaper and a bit or two less
-# exact; products are fused where the formulas say so and nowhere else, as on the CPU.
+# Approximate square roots and divisions are three times cheaper and a bit or two less exact.
+# Products are fused only where the formulas request it, as on the CPU.
 PRECISION = ("--fmad=false", "--prec-div=false", "--prec-sqrt=false", "--ftz=true")
 # Line numbers, for compute-sanitizer and Nsight Compute; the instructions stay the same.
 LINES = "-lineinfo"
@@ -64,31 +64,31 @@ NUMBERS: dict[str, type[np.generic]] = {
     "int": np.int32, "unsigned": np.uint32, "long long": np.int64, "float": np.float32,
     "double": np.float64,
 }  # fmt: skip
-"""Type of a parameter -> the NumPy number of the same bytes."""
+"""C type of a parameter -> NumPy type."""
 ELEMENTS: dict[str, type[np.generic]] = {
     **NUMBERS, "u8": np.uint8, "float4": np.float32, "Progress": np.int32,
     "unsigned long long": np.uint64,
     "Taps": np.int32, "Colour": np.int32,
     "Queue": np.int32,
 }  # fmt: skip
-"""Type that a parameter points to -> the numbers that an array has there."""
+"""C type that a parameter points to -> NumPy type of the array's elements."""
 
 IMAGE_BLOCK = (32, 8, 1)
 VECTOR_BLOCK = (256, 1, 1)
 
 
 def folder() -> Path:
-    """Where the kernels lie: inside the installed package, or beside it in a checkout."""
+    """Return the folder of the kernels: in the installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parents[2]
     installed = package / "_kernels"
     return installed if installed.is_dir() else package.parent / "kernels"
 
 
 def options() -> tuple[str, ...]:
-    """What the compiler is told.
+    """Return the compiler options.
 
-    CuPy keeps compiled kernels by source and options and does not look into included headers, so
-    their digest is an option too.
+    CuPy caches compiled kernels by source and options and ignores included headers, so their digest
+    is an option too.
     """
     headers = [folder() / "tvl1_math.h", *sorted((folder() / "cuda").glob("*.cuh"))]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in headers)).hexdigest()
@@ -97,7 +97,7 @@ def options() -> tuple[str, ...]:
 
 
 class Kernels:
-    """The kernels of one process; each file is compiled once, when one of its kernels is wanted.
+    """Kernels of one process; each file is compiled once, when one of its kernels is first used.
 
     Parameters
     ----------
@@ -109,14 +109,14 @@ class Kernels:
         self._modules: dict[tuple[str, ...], Any] = {}
         self._functions: dict[tuple[str, ...], Any] = {}
         self.definitions: Mapping[str, tuple[str, ...]] = {}
-        """File -> options beside those of all files; may be replaced, see `Settings`."""
+        """File -> additional compiler options; may be replaced, see `Settings`."""
 
     @functools.cached_property
     def _options(self) -> tuple[str, ...]:
         return options()
 
     def load(self, *files: str) -> None:
-        """Compile files now: a kernel must not be loaded while launches are being recorded."""
+        """Compile files now: kernels cannot be loaded while a graph is recorded."""
         for file in files:
             for name in SOURCES[file]:
                 self.function(name)
@@ -127,7 +127,7 @@ class Kernels:
         Raises
         ------
         BackendError
-            If it cannot be compiled here: that is a lack of the machine.
+            If it cannot be compiled on this machine.
         """
         file = file_of(name)
         defined = self.definitions.get(file, ())
@@ -164,16 +164,16 @@ class Kernels:
         return tuple(_parameter(name, words) for words in declared.split(","))
 
     def launch(self, name: str, grid: Sequence[int], block: Sequence[int], *arguments: Any) -> None:
-        """Start a kernel on the current stream, when this thread's launches are flushed at the
-        latest; an empty grid is no launch.
+        """Start a kernel on the current stream, at the latest when this thread's launches are
+        flushed; an empty grid launches nothing.
 
         Parameters
         ----------
         name : str
         grid, block : (x, y, z)
         *arguments
-            Numbers of any type, which become those of the kernel's parameters; device arrays, whose
-            numbers have to be those already; None for a null pointer.
+            Numbers, which are converted to the kernel's parameter types; device arrays, which must
+            have these types; None for a null pointer.
 
         Raises
         ------
@@ -191,27 +191,27 @@ class Kernels:
             Launch(key, function, tuple(grid), tuple(block), passed).start()
 
     def over_images(self, name: str, n: int, height: int, width: int, *arguments: Any) -> None:
-        """A thread per pixel of N images."""
+        """Launch one thread per pixel of N images."""
         x, y, _ = IMAGE_BLOCK
         self.launch(name, (-(-width // x), -(-height // y), n), IMAGE_BLOCK, *arguments)
 
     def over_values(self, name: str, n: int, values: int, *arguments: Any) -> None:
-        """A thread per value of N vectors."""
+        """Launch one thread per value of N vectors."""
         self.launch(name, (-(-values // VECTOR_BLOCK[0]), 1, n), VECTOR_BLOCK, *arguments)
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of a kernel, as its source declares it."""
+    """Parameter of a kernel, as its source declares it."""
 
     where: str
-    """Kernel and name, for messages."""
+    """Names of the parameter and its kernel, for messages."""
     number: type[np.generic]
-    """The number that is passed, or that an array holds."""
+    """NumPy type of the number, or of the array's elements."""
     is_array: bool
 
     def passed(self, value: Any) -> Any:
-        """Return an argument with the bytes that the kernel reads."""
+        """Return an argument in the type that the kernel reads; TypeError if it does not fit."""
         if self.is_array:
             held = getattr(value, "dtype", type(value).__name__)
             if value is not None and held != self.number:
@@ -223,7 +223,7 @@ class Parameter:
         return number
 
     def key(self, passed: Any) -> Any:
-        """Return what tells the argument from others: the bytes of a number, an array's address."""
+        """Return the identity of an argument: the bytes of a number, or the address of an array."""
         if self.is_array:
             return None if passed is None else passed.data.ptr
         return passed.tobytes()

@@ -1,10 +1,10 @@
-"""Kernel launches of a thread -> its stream: a sequence that comes again is one CUDA graph.
+"""Kernel launches of a thread -> its CUDA stream; a repeated sequence becomes one CUDA graph.
 
-A launch costs the host several microseconds, and between two kernels the GPU waits for the next
-one. So a thread collects launches until their results are wanted. A sequence of kernels with the
-same arguments, addresses included, that came before is recorded, and goes as one from then on.
-Calls of one size find their memory at the same addresses again, since CuPy's pool gives a stream
-the blocks back that it had.
+A launch costs the host several microseconds, and the GPU idles between two kernels. A thread
+therefore collects launches until their results are needed. A sequence of kernels with the same
+arguments, addresses included, is recorded when it comes a second time, and launched as one graph
+from then on. Calls of one size have the same addresses if CuPy's pool returns a stream's own blocks
+to it.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 MOST_SEQUENCES = 64
-"""Sequences that a thread remembers; the one that was launched the longest ago is forgotten."""
+"""Sequences that a thread remembers; the least recently launched is dropped first."""
 
 _local = threading.local()
 
 
 class Launch(NamedTuple):
-    """A kernel with its arguments."""
+    """One launch: a kernel with its arguments."""
 
     key: Hashable
-    """Kernel, grid, block, the bytes of numbers, the addresses of arrays."""
+    """Identity: kernel, grid, block, bytes of numbers, addresses of arrays."""
     kernel: Callable[[Any, Any, Any], None]
     grid: tuple[int, ...]
     block: tuple[int, ...]
     arguments: tuple[Any, ...]
 
     def start(self) -> None:
-        """Launch it on the current stream, now or when this thread's launches are flushed."""
+        """Launch on the current stream, now or when this thread's launches are flushed."""
         launches: Launches | None = getattr(_local, "launches", None)
         if launches is None:
             self.start_now()
@@ -40,17 +40,17 @@ class Launch(NamedTuple):
             launches.pending.append(self)
 
     def start_now(self) -> None:
-        """Launch it on the current stream now."""
+        """Launch on the current stream now."""
         self.kernel(self.grid, self.block, self.arguments)
 
 
 class Launches:
-    """Launches that a thread has collected, and the graphs of those that came before.
+    """Collected launches of a thread, and the graphs of earlier sequences.
 
     Parameters
     ----------
     stream : cupy.cuda.Stream
-        That of the thread; the current one wherever launches are collected.
+        Stream of the thread; it is current while launches are collected.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -60,7 +60,7 @@ class Launches:
 
     @contextmanager
     def collected(self) -> Iterator[None]:
-        """Collect what starts within; the outermost such context flushes it."""
+        """Collect launches in the block; the outermost such context flushes them."""
         outer = getattr(_local, "launches", None)
         _local.launches = self
         self._depth += 1
@@ -77,7 +77,7 @@ class Launches:
             _local.launches = outer
 
     def flush(self) -> None:
-        """Give the stream what was collected: before anything else is put on it."""
+        """Put the collected launches on the stream; call it before anything else is put there."""
         launches, self.pending = self.pending, []
         if not launches:
             return
@@ -94,7 +94,7 @@ class Launches:
             known.popitem(last=False)
 
     def recorded(self, work: Callable[[], None]) -> Any:
-        """Return a graph of the kernels that `work` starts; their files have to be loaded."""
+        """Return a graph of the kernels that `work` starts; their files must be loaded."""
         self.flush()
         try:
             work()

@@ -1,8 +1,8 @@
-"""Frames, images, pairs -> the same, on one NVIDIA GPU: kernels/cuda through CuPy.
+"""Operations on one NVIDIA GPU: kernels/cuda through CuPy.
 
-Bytes go up, bytes come down; float images and flow stay on the device. Every host thread works on a
-stream of its own, so decoding uploads, computing computes and encoding downloads at the same time.
-A video has threads of its own; what they leave behind serves those of the next one.
+Only bytes are uploaded and downloaded; float images and flow stay on the device. Every host thread
+has its own CUDA stream, so uploads, kernels and downloads overlap. Threads belong to one video;
+their streams and memory are reused by the threads of the next one.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from flowpipe.surfaces import Surfaces
 
 T = TypeVar("T")
 
-MOST_PAIRS = 64  # in a call: beyond this nothing is won
+MOST_PAIRS = 64  # per call; more would not be faster
 FP32_LANES = {"60": 64, "70": 64, "72": 64, "75": 64, "80": 64}
-"""Of a multiprocessor, by compute capability; 128 in all others since 5.0."""
-MEMORY_SHARE = 0.6  # of what is free; the rest is for pyramids, flow and the process beside us
+"""FP32 units per multiprocessor by compute capability; 128 in all others since 5.0."""
+MEMORY_SHARE = 0.6  # of free memory; the rest is for pyramids, flow and other processes
 
 
 class CudaOps:
@@ -43,8 +43,8 @@ class CudaOps:
     Raises
     ------
     BackendError
-        If there is no CuPy, or no GPU that it can use: the context, a stream, memory of host and
-        device and a kernel are asked for at once, so that no video meets what is lacking.
+        If there is no CuPy or no usable GPU. The context, a stream, host and device memory and a
+        kernel are tried at once, so that no video meets the fault.
     """
 
     on_cpu = False
@@ -80,7 +80,7 @@ class CudaOps:
 
     @property
     def settings(self) -> Settings:
-        """Settings of TV-L1's schedule, which may be replaced between calls."""
+        """Settings of TV-L1's schedule; they may be replaced between calls."""
         return self._ladder.settings
 
     @settings.setter
@@ -88,25 +88,25 @@ class CudaOps:
         self._ladder.settings = settings
 
     def pairs_together(self, height: int, width: int) -> int:
-        """Return how many pairs of a size are worked on together."""
+        """Return the number of pairs of a size that run concurrently."""
         return self._ladder.pairs_together(height, width)
 
     # ---- between host and device
 
     def to_device(self, frames: Any) -> Any:
-        """Host array -> device array, for the operations of this thread."""
+        """Copy a host array to the device, for the operations of this thread."""
         with self._working():
             return self._uploaded(frames)
 
     def to_host(self, array: Any) -> NDArray[Any]:
-        """This thread's device array, or what any thread has made -> host array."""
+        """Copy a device array of this thread, or a shared one, to the host."""
         if isinstance(array, self._cupy.ndarray):
             with self._working() as lane:
                 array = lane.download(array)
         return np.asarray(array)
 
     def shared(self, array: Any) -> Any:
-        """This thread's device array -> one that operations of any thread take."""
+        """Return a device array of this thread as one that any thread may use."""
         if not isinstance(array, self._cupy.ndarray):
             return array
         with self._working():
@@ -260,7 +260,7 @@ class CudaOps:
             free = self._cupy.cuda.runtime.memGetInfo()[0]
         free += self._cupy.get_default_memory_pool().free_bytes()
         arena = self._rooms.mine.arena
-        free += 0 if arena is None else arena.floats.nbytes  # it would be given back
+        free += 0 if arena is None else arena.floats.nbytes  # it would be freed
         pair_bytes = 4 * Layout(1, height, width).floats
         return max(1, min(MOST_PAIRS, int(MEMORY_SHARE * free) // pair_bytes))
 
@@ -320,18 +320,18 @@ class CudaOps:
 
     @contextmanager
     def _working(self) -> Iterator[Lane]:
-        """This thread's lane, in use."""
+        """Make this thread's CUDA stream current; on a lack of memory, free its workspace."""
         try:
             with self._lanes.mine.working() as lane:
                 yield lane
         except DeviceMemoryError:
-            # TV-L1's memory holds most of it: what is tried next shall have some of its own size.
+            # TV-L1's workspace has most of the memory; the next attempt allocates a smaller one.
             with in_words(self._cupy):
                 self._rooms.mine.forget()
             raise
 
     def _uploaded(self, array: Any) -> Any:
-        """On the device, C-contiguous, after what this thread's stream has to do before."""
+        """Return an array on the device, C-contiguous, ordered after this thread's earlier work."""
         cupy = self._cupy
         if isinstance(array, Made):
             array = array.taken()
@@ -348,8 +348,8 @@ class CudaOps:
         return self._allocated(lambda: self._cupy.empty(tuple(shape), dtype))
 
     def _allocated(self, allocate: Callable[[], T]) -> T:
-        """Allocate device memory. Where there is too little, wait for a thread that finds features,
-        whose images take much of it for a short time, and try again."""
+        """Allocate device memory. If there is too little, wait for the thread that finds features,
+        which needs much memory for a short time, and try again."""
         try:
             return allocate()
         except self._cupy.cuda.memory.OutOfMemoryError:

@@ -1,4 +1,4 @@
-"""This process -> its operations on a GPU, what is free there, or why there are none."""
+"""This process -> its operations on a GPU, the free memory there, or why it has none."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _making = Lock()
 
 
 def kept() -> CudaOps:
-    """Return the operations of this process on its GPU, made when first asked for.
+    """Return the operations of this process on its GPU, created on first use.
 
     Raises
     ------
     BackendError
         If there is no GPU that can be used; the next call tries again.
     """
-    with _making:  # threads that come together wait for one of them
+    with _making:  # concurrent first calls create one object
         return _made_with(usable_cupy())
 
 
@@ -32,19 +32,19 @@ def _made_with(cupy: Any) -> CudaOps:
 
 
 def free_bytes() -> int:
-    """Return the free memory of the first GPU that this process sees, in bytes."""
+    """Return the free memory of the first visible GPU, bytes; BackendError without a GPU."""
     cupy = usable_cupy()
     with opening(cupy):
         return int(cupy.cuda.runtime.memGetInfo()[0])
 
 
 def opening_lack(number: int) -> str:
-    """Open a GPU of this process, run a kernel on it, and return why that fails; empty if not.
+    """Open a GPU of this process, run a kernel on it, and return why that fails, or "".
 
     Parameters
     ----------
     number : int
-        Place of the GPU among `flowpipe.ops.cuda.devices.Gpus.ids`.
+        Index of the GPU in `flowpipe.ops.cuda.devices.Gpus.ids`.
     """
     try:
         cupy = usable_cupy()

@@ -1,9 +1,9 @@
-"""Pairs at one scale on a GPU -> their flow: launches that need no word from the host.
+"""Pairs at one scale on a GPU -> their flow, by launches that do not wait for the host.
 
-A slot takes a step of its pair: a warp where one is due, then a few iterations. When the pair is
-finished, the next one that waits takes over the slot, on the device (kernels/cuda/progress.cuh).
-The host queues steps a graph at a time, one graph ahead of what it knows to be needed, so the
-device never waits for it. A scale that is a single tile is one launch.
+A slot runs one step of its pair: a warp if one is due, then a few iterations. When the pair is
+finished, the device assigns the slot to the next waiting pair (kernels/cuda/progress.cuh). The host
+launches steps in CUDA graphs, one graph ahead of what it knows to be needed, so the device never
+waits for it. A scale of a single tile is one launch.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CHUNK = 8  # columns whose fields lie together, kernels/cuda/fields.cuh
 
 
 class Layout:
-    """Where the arrays of `capacity` pairs of one size lie in an arena, in floats."""
+    """Offsets of the arrays of `capacity` pairs of one size in an arena, floats."""
 
     def __init__(self, capacity: int, height: int, width: int) -> None:
         self.stride = stride(width)
@@ -55,13 +55,13 @@ class Layout:
 
 
 class Arena:
-    """Device memory for the states of some pairs, scale after scale, and the graphs recorded on it.
+    """Device memory for the states of some pairs, reused for every scale, and its CUDA graphs.
 
     Parameters
     ----------
     cupy : module
     capacity, height, width : int
-        Most pairs, and their largest size.
+        Largest number of pairs, and their largest size.
     """
 
     def __init__(self, cupy: Any, capacity: int, height: int, width: int) -> None:
@@ -74,18 +74,18 @@ class Arena:
         self.graphs: dict[Any, Any] = {}
 
     def fits(self, pairs: int, height: int, width: int) -> bool:
-        """Whether states of so many pairs of this size have room without waste."""
+        """Return whether the arena has exactly this size and at least so many pairs."""
         return pairs <= self.capacity and (height, width) == (self.height, self.width)
 
 
 class Room:
-    """Device memory for TV-L1, and the stream that worked on it last."""
+    """Device memory for TV-L1, and the CUDA stream that used it last."""
 
     arena: Arena | None = None
     stream: Any = None
 
     def forget(self) -> None:
-        """Let go of the memory, which whoever works with it holds on to."""
+        """Release the memory; states in use keep a reference to it."""
         if self.stream is not None:
             self.stream.synchronize()
         self.arena = None
@@ -102,7 +102,7 @@ class CudaState:
         self.arrays = {name: arena.floats[place] for name, place in layout.places.items()}
 
     def field(self, name: str) -> NDArray[np.float32]:
-        """f32 (N, H, W) copy on the host, of a state that has been waited for."""
+        """Return a copy f32 (N, H, W) on the host; the caller has waited for the state."""
         with in_words(self.arena.cupy):
             if name in COEFFICIENTS:
                 return self._field("model", 1, COEFFICIENTS, name, np.zeros(self.pairs, int))
@@ -124,8 +124,9 @@ class CudaState:
 
 
 class Iterations:
-    """Iterations that each pair of a state has done. NumPy takes it for an array, int32 (N,), and
-    fetches it: before the memory holds another state, and only where somebody asks.
+    """Iterations of each pair of a state, a lazy array int32 (N,) for NumPy.
+
+    It is copied to the host on conversion, which must precede the arena's next state.
 
     Parameters
     ----------
@@ -142,18 +143,18 @@ class Iterations:
 
 
 class Ladder:
-    """Runs the warps of states.
+    """Schedule of the warps and iterations of one level.
 
     Parameters
     ----------
     cupy : module
     kernels : Kernels
     cache_bytes : int
-        State that stays in the device's cache: of large images so many pairs go together.
+        Size of the L2 cache; it limits the pairs of large images that run concurrently.
     multiprocessors : int
-        Each works on one tile at a time.
+        Number of multiprocessors; each processes one tile at a time.
     settings : Settings, optional
-        May be replaced between calls.
+        Settings; they may be replaced between calls.
     """
 
     def __init__(
@@ -178,11 +179,11 @@ class Ladder:
         self.kernels.definitions = settings.definitions
 
     def pairs_together(self, height: int, width: int) -> int:
-        """Return how many pairs of a size are worked on together."""
+        """Return the number of pairs of a size that run concurrently."""
         return self.settings.pairs_together(height, width, self.cache_bytes, self.multiprocessors)
 
     def start(self, state: CudaState, second: Any, flow: Any | None) -> None:
-        """Fill a state's memory: the second image, the flow it begins with, p = 0."""
+        """Initialise a state: the images f32 (N, H, W), the flow (N, 2, H, W) or zero, p = 0."""
         s, arrays = state, state.arrays
         self.kernels.over_images(
             "tvl1_start", s.arena.capacity, s.height, s.stride, s.first, flow, arrays["first"],
@@ -195,7 +196,7 @@ class Ladder:
         )  # fmt: skip
 
     def climb(self, state: CudaState, warps: int, iterations: int, lane: Lane) -> None:
-        """Launch steps until every pair has done so many warps."""
+        """Run `warps` warps of at most `iterations` iterations for every pair."""
         s, m, arena = state, state.model, state.arena
         together = min(self.pairs_together(s.height, s.width), arena.capacity)
         self.kernels.over_values(
@@ -209,11 +210,11 @@ class Ladder:
             self._launch_graphs(graph, arena.queue, lane)
 
     def _is_whole(self, s: CudaState) -> bool:
-        """Whether a block does all of a pair: a median filter would need what is in memory."""
+        """Return whether a block can run a whole pair; a median filter needs it in memory."""
         return tiles(s.height, s.width) == (1, 1) and s.model.median == 1
 
     def _level(self, s: CudaState, iterations: int) -> None:
-        """All warps and iterations of pairs that are a tile each."""
+        """Launch all warps and iterations of pairs that are one tile each."""
         across, most, _ = TILE_BLOCK
         self.kernels.launch(
             "tvl1_level", (1, 1, s.pairs), (across, min(most, -(-s.height // TILE_ROWS)), 1),
@@ -222,7 +223,7 @@ class Ladder:
         )  # fmt: skip
 
     def _launch_graphs(self, graph: Any, queue: Any, lane: Lane) -> None:
-        """Launch graphs until no pair is left, one ahead of what is known."""
+        """Launch graphs until no pair is left, one graph ahead of the last known state."""
         told = None
         while True:
             lane.launch(graph)
@@ -245,7 +246,7 @@ class Ladder:
         return graphs[key]
 
     def _step(self, s: CudaState, iterations: int, together: int) -> None:
-        """A median filter where one is wanted, and a step of the pair of each slot."""
+        """Launch a step of every slot, after the median filter if the model has one."""
         m, arrays, arena = s.model, s.arrays, s.arena
         every = m.median_every if m.median > 1 else 0
         if every:
@@ -261,7 +262,7 @@ class Ladder:
         )  # fmt: skip
 
     def _constants(self, s: CudaState, iterations: int) -> tuple[Any, ...]:
-        """Arguments that both kernels of the iterations take, in their order."""
+        """Return the common arguments of the kernels tvl1_tile and tvl1_level, in their order."""
         m = s.model
         return (
             s.height, s.width, s.stride, SAMPLINGS.index(m.sampling), m.tau, m.tau / m.theta,

@@ -1,8 +1,8 @@
-"""Settings of TV-L1's schedule on a GPU that only a measurement can choose, in one place.
+"""Settings of TV-L1's schedule on a GPU that affect speed only.
 
-`flowpipe bench flow --device cuda --tune` measures them on the GPU at hand. The environment
-variable FLOWPIPE_CUDA_SETTINGS changes them, as ``steps=4,cache_share=2``. Flow does not depend on
-them.
+`flowpipe bench flow --device cuda --tune` measures them on this machine's GPU. The environment
+variable FLOWPIPE_CUDA_SETTINGS sets them, such as ``steps=4,cache_share=2``. They do not change the
+flow.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ WINDOW_SHARE = 1 / 64  # of free memory: two windows with their flow, and TV-L1,
 
 
 def window_bytes(free: int) -> int:
-    """Return how many bytes of RGB frames make a window on a GPU with so much free memory."""
+    """Return the RGB bytes of a window on a GPU with `free` bytes of free memory."""
     return min(MOST_WINDOW_BYTES, max(LEAST_WINDOW_BYTES, int(WINDOW_SHARE * free)))
 
 
 def stride(width: int) -> int:
-    """Return the columns of a row of a state in memory."""
+    """Return the columns of a row of a state in memory, padded to `ROW_FLOATS`."""
     return -(-width // ROW_FLOATS) * ROW_FLOATS
 
 
 def tiles(height: int, width: int) -> tuple[int, int]:
-    """(across, down): tiles that cover an image, their halos apart."""
+    """Return the number of tiles (across, down) that cover an image, halos not counted."""
     step = TILE_PX - 2 * HALO_PX
     across, down = (max(1, -(-(size - 2 * HALO_PX) // step)) for size in (width, height))
     return across, down
@@ -43,17 +43,17 @@ def tiles(height: int, width: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of the schedule; the defaults are those of the model in docs/gpu-roofline.md."""
+    """Settings of the schedule; the defaults come from the model in docs/gpu-roofline.md."""
 
     steps: int = 8
-    """Steps of a CUDA graph, which is launched once ahead of what is known to be needed."""
+    """Steps per CUDA graph; one graph is always queued ahead."""
     cache_share: float = 1.0
-    """Size of the state of all pairs that are worked on together, as a share of the L2 cache."""
+    """State of all pairs that run concurrently, as a share of the L2 cache."""
     least_tiles: int = 2
-    """Tiles for each multiprocessor, at least; takes precedence over `cache_share`."""
+    """Least number of tiles per multiprocessor; takes precedence over `cache_share`."""
     blocks: int = 1
-    """Tiles that a multiprocessor works on at once, 1 or 2: with 2 one may load while the other
-    computes, but a thread has 64 registers instead of 128, and spills. Compiled in."""
+    """Tiles that a multiprocessor processes at once, 1 or 2. With 2, one can load while the other
+    computes, but a thread has 64 registers instead of 128, and spills. A compile-time setting."""
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.least_tiles < 1 or not 0 <= self.cache_share < inf:
@@ -65,17 +65,17 @@ class Settings:
 
     @property
     def definitions(self) -> dict[str, tuple[str, ...]]:
-        """File of kernels -> options that it is compiled with; none for the default."""
+        """Kernel file -> compiler options that the settings add; empty for the defaults."""
         return {"tvl1_tile": (f"-DTILE_BLOCKS={self.blocks}",)} if self.blocks > 1 else {}
 
     @classmethod
     def asked(cls) -> Settings:
-        """Return the settings of this process: the defaults, or what the environment says.
+        """Return the settings of this process: the defaults, changed by the environment.
 
         Raises
         ------
         BackendError
-            If the environment names a setting that does not exist, or an impossible value.
+            If the environment names an unknown setting or an invalid value.
         """
         text = os.environ.get(VARIABLE, "")
         kinds = {name: type(value) for name, value in asdict(cls()).items()}
@@ -93,10 +93,10 @@ class Settings:
     def pairs_together(
         self, height: int, width: int, cache_bytes: int, multiprocessors: int
     ) -> int:
-        """Return how many pairs of a size are worked on together.
+        """Return the number of pairs of a size that run concurrently.
 
-        As many as the cache holds or as give each multiprocessor its tiles; then as many more as
-        fill the last wave of tiles.
+        It fits the cache, or gives each multiprocessor its least number of tiles if that is more.
+        It is then raised to fill the last wave of tiles.
         """
         across, down = tiles(height, width)
         at_once = multiprocessors * self.blocks

@@ -1,4 +1,4 @@
-"""Host threads -> a CUDA stream each, and copies that nobody waits for before they are used."""
+"""Host threads -> one CUDA stream each, with asynchronous copies."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ T = TypeVar("T")
 
 
 class Lane:
-    """A stream, and the host memory of its copies under way.
+    """CUDA stream, and the pinned host memory of its copies under way.
 
-    Copies go through pinned memory, which the device reads and writes by itself; CuPy's pool gives
-    it out again as soon as nobody holds it, so the lane does until a copy is done.
+    The device reads and writes pinned memory asynchronously. CuPy's pool reuses it once it is
+    unreferenced, so it is referenced here until its copy is done.
 
     Parameters
     ----------
     cupy : module
     waits : Waits
-        Keeps the time that threads wait for copies.
+        Record of the time that threads wait for copies.
     """
 
     def __init__(self, cupy: Any, waits: Waits) -> None:
@@ -37,20 +37,20 @@ class Lane:
         self.launches = Launches(self.stream)
         self._under_way: list[tuple[Any, Any]] = []
         self._taken: Any = None
-        """An event after the last `copy`, until somebody has waited for it."""
+        """Event after the last `copy`, until a thread has waited for it."""
 
     @contextmanager
     def working(self) -> Iterator[Lane]:
-        """Make this lane's stream the current one.
+        """Make this stream the current one.
 
-        Kernels that start within are launched when the outermost such context ends, or before.
-        Errors of CUDA are raised as flowpipe's.
+        Kernels in the block are launched when the outermost such context ends, or earlier. Errors
+        of CUDA are raised as flowpipe's.
         """
         with in_words(self._cupy), self.stream, self.launches.collected():
             yield self
 
     def upload(self, source: NDArray[Any], target: Any) -> None:
-        """Copy to the device; `source` may change when this returns."""
+        """Copy to the device; `source` may change after this returns."""
         buffer = self._pinned(source.shape, source.dtype)
         buffer[...] = source
         self.launches.flush()
@@ -58,13 +58,13 @@ class Lane:
         self._note(buffer)
 
     def download(self, source: Any, part: Any = ...) -> Download:
-        """Copy from the device what this lane's stream, or nobody, is about to write.
+        """Copy an array that only this stream may be writing from the device, asynchronously.
 
         Parameters
         ----------
         source : cupy.ndarray
         part : index, optional
-            What of it is wanted.
+            Part to return.
         """
         buffer = self._pinned(source.shape, source.dtype)
         self.launches.flush()
@@ -72,13 +72,13 @@ class Lane:
         return Download(self._wait_for, buffer[part], self._note(buffer))
 
     def copy(self, parts: Sequence[tuple[int, int]], target: Any) -> None:
-        """Copy parts (address, bytes) of the device's memory, one behind the other, to an array."""
+        """Copy parts (address, bytes) of device memory, concatenated, to a device array."""
         kind = self._cupy.cuda.runtime.memcpyDeviceToDevice
         self._copy(parts, target.data.ptr, kind)
         self._taken = self._note(target)
 
     def fetch(self, parts: Sequence[tuple[int, int]]) -> Download:
-        """Copy parts (address, bytes) of the device's memory to the host: uint8 (bytes,)."""
+        """Copy parts (address, bytes) of device memory to the host: uint8 (bytes,)."""
         buffer = self._pinned((sum(size for _, size in parts),), np.uint8)
         self._copy(parts, buffer.ctypes.data, self._cupy.cuda.runtime.memcpyDeviceToHost)
         return Download(self._wait_for, buffer, self._note(buffer))
@@ -90,18 +90,18 @@ class Lane:
             to += size
 
     def settle(self) -> None:
-        """Wait until everything is copied that `copy` was asked for."""
+        """Wait until all calls of `copy` are done."""
         if self._taken is not None:
             self._wait_for(self._taken)
             self._taken = None
 
     def launch(self, graph: Any) -> None:
-        """Launch a recorded graph, behind all that was launched before."""
+        """Launch a recorded graph after all earlier launches."""
         self.launches.flush()
         graph.launch(self.stream)
 
     def follow(self, event: Any) -> None:
-        """Have the stream wait for an event before it goes on."""
+        """Make the stream wait for an event."""
         self.launches.flush()
         self.stream.wait_event(event)
 
@@ -110,15 +110,15 @@ class Lane:
             event.synchronize()
 
     def mark(self) -> Any:
-        """An event after all that the stream has to do by now."""
+        """Return an event after all work that is now on the stream."""
         self.launches.flush()
-        # Who waits for it sleeps: cores are for decoding and encoding.
+        # Waiting threads sleep, since the cores are needed to decode and encode.
         event = self._cupy.cuda.Event(block=True, disable_timing=True)
         event.record(self.stream)
         return event
 
     def _note(self, buffer: Any) -> Any:
-        """An event after all that the stream has to do by now; the buffer is held until then."""
+        """Return an event after all work that is now on the stream; keep the buffer until then."""
         event = self.mark()
         self._under_way = [copy for copy in self._under_way if not copy[0].done]
         self._under_way.append((event, buffer))
@@ -131,7 +131,7 @@ class Lane:
 
 
 class Download:
-    """An array on its way from the device. NumPy takes it for an array, and waits for it."""
+    """Array on its way from the device; conversion to NumPy waits for it."""
 
     def __init__(self, wait_for: Callable[[Any], None], host: NDArray[Any], there: Any) -> None:
         self.shape, self.dtype, self.ndim = host.shape, host.dtype, host.ndim
@@ -147,16 +147,16 @@ class Download:
 
 
 class Made:
-    """A device array for any thread to fetch: it comes down on the stream of whoever wants it,
-    while the one that makes it goes on. NumPy takes it for an array.
+    """Device array that any thread may download, on its own stream, while the stream that wrote
+    it goes on. NumPy converts it.
 
     Parameters
     ----------
     lanes : Lent of Lane
     array : cupy.ndarray
-        The stream of this thread's lane is about to write it.
+        Array that this thread's stream writes.
     written : cupy.cuda.Event, optional
-        Event after which it is written; by default after all that this thread's stream has to do.
+        Event after which it is complete; default: after all work now on this thread's stream.
     """
 
     def __init__(self, lanes: Lent[Lane], array: Any, written: Any = None) -> None:
@@ -171,7 +171,7 @@ class Made:
         return Made(self._lanes, self._array[part], self._written)
 
     def taken(self) -> Any:
-        """The device array, after which the stream of this thread's lane waits."""
+        """Return the device array; this thread's stream waits until it is complete."""
         self._lanes.mine.follow(self._written)
         return self._array
 
@@ -181,11 +181,12 @@ class Made:
 
 
 class Lent(Generic[T]):
-    """Thread-local pool: gives a thread the object of a finished thread, else a new one.
+    """Thread-local pool: a thread gets the object of a finished thread, else a new one.
 
     Parameters
     ----------
     make : callable
+        Creates an object.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
@@ -193,7 +194,7 @@ class Lent(Generic[T]):
 
     @property
     def mine(self) -> T:
-        """This thread's."""
+        """Object of this thread."""
         loan: Loan[T] | None = getattr(self._local, "loan", None)
         if loan is None:
             try:
@@ -205,7 +206,7 @@ class Lent(Generic[T]):
 
 
 class Loan(Generic[T]):
-    """Returns its object to the pool when its thread ends."""
+    """Object of a pool, which returns to it when its thread ends."""
 
     def __init__(self, thing: T, idle: list[T]) -> None:
         self.thing, self._idle = thing, idle
