@@ -6,17 +6,35 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "open_store", "optical_flow"]
+__all__ = ["SnippetDataset", "SnippetStream", "__version__", "open_store", "optical_flow"]
 
 if TYPE_CHECKING:
     from flowpipe.flow.pair import optical_flow
     from flowpipe.store import open_store
+    from flowpipe.tsn.data.snippets import SnippetDataset, SnippetStream
 
-_HOMES = {"open_store": "flowpipe.store", "optical_flow": "flowpipe.flow.pair"}
+_HOMES = {
+    "SnippetDataset": "flowpipe.tsn.data.snippets",
+    "SnippetStream": "flowpipe.tsn.data.snippets",
+    "open_store": "flowpipe.store",
+    "optical_flow": "flowpipe.flow.pair",
+}
 
 
 def __getattr__(name: str) -> Any:
     # Public names load on first use, so that `import flowpipe` costs nothing and needs nothing.
-    if name in _HOMES:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'flowpipe' has no attribute {name!r}")
+    try:
         return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'flowpipe' has no attribute {name!r}")
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        from flowpipe.distribution import install_command
+
+        words = f"flowpipe.{name} needs torch: {install_command('train')}"
+        raise ModuleNotFoundError(words, name="torch") from error
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -49,11 +49,13 @@ def make_store(
     several: bool = False,
     splits: tuple[str, str] = ("train1", "test1"),
     labelled: bool = True,
+    shards: int = 1,
 ) -> Path:
     """Videos whose brightness, in rgb and flow alike, is their class; a quarter is for testing.
 
     Those with odd numbers may have another size. With `several` a video has the labels of all
-    classes that are not brighter. A split of an empty name is none.
+    classes that are not brighter. A split of an empty name is none. Video k is in shard k modulo
+    `shards`.
     """
     made_with = {"bound": 20.0, "modalities": ["rgb", "flow"]}
     text, digest = params.canonical(made_with), params.digest(made_with)
@@ -62,28 +64,31 @@ def make_store(
     )
     rng = np.random.default_rng(5)
     specs = {n: StreamSpec(codec.RawParams(), quantiser_of(n, 20.0)) for n in ("rgb", "flow")}
-    shard = path / "shards" / "one.h5"
-    with ShardWriter(shard, recipe=text, recipe_digest=digest, backend={}, streams=specs) as writer:
-        for k in range(videos):
-            label, split = k % 3, splits[k % 4 == 3]
-            record = VideoRecord(
-                f"video {k:02d}",
-                f"/{k}.avi",
-                (tuple(range(label + 1)) if several else (label,)) if labelled else (),
-                splits=(split,) if split else (),
-                segments=segments,
-            )
-            writer.begin(Span(record))
-            frames, own = 9 + k, odd_size if odd_size and k % 2 else size
-            for name in specs:
-                row, count = MODALITIES[name], frames - MODALITIES[name].context
-                planes = rng.integers(0, 60, (count, row.channels, *own), np.uint8) + 90 * label
-                columns = {c.name: np.zeros(count, c.dtype) for c in row.columns}
-                payloads = codec.encode(planes.astype(np.uint8), codec.RawParams())
-                writer.append(EncodedPlanes(name, payloads, *own, columns))
-            writer.append_pts(np.arange(frames) / 25)
-            writer.commit({"status": "done"})
-        writer.publish()
+    for number in range(shards):
+        with ShardWriter(
+            path / "shards" / f"{number}.h5", recipe=text, recipe_digest=digest, backend={},
+            streams=specs,
+        ) as writer:  # fmt: skip
+            for k in range(number, videos, shards):
+                label, split = k % 3, splits[k % 4 == 3]
+                record = VideoRecord(
+                    f"video {k:02d}",
+                    f"/{k}.avi",
+                    (tuple(range(label + 1)) if several else (label,)) if labelled else (),
+                    splits=(split,) if split else (),
+                    segments=segments,
+                )
+                writer.begin(Span(record))
+                frames, own = 9 + k, odd_size if odd_size and k % 2 else size
+                for name in specs:
+                    row, count = MODALITIES[name], frames - MODALITIES[name].context
+                    planes = rng.integers(0, 60, (count, row.channels, *own), np.uint8) + 90 * label
+                    columns = {c.name: np.zeros(count, c.dtype) for c in row.columns}
+                    payloads = codec.encode(planes.astype(np.uint8), codec.RawParams())
+                    writer.append(EncodedPlanes(name, payloads, *own, columns))
+                writer.append_pts(np.arange(frames) / 25)
+                writer.commit({"status": "done"})
+            writer.publish()
     return path
 
 
