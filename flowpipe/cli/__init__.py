@@ -53,13 +53,13 @@ COMMANDS = {
     "selftest": "Prove a device: every operation against the CPU's.",
     "bench": "Measure this machine: what a step costs on it, beside its peers.",
 }
-"""What `--help` says of each command, in the order of the work."""
+"""Summary of each command in `--help`, in the order of the work."""
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_WRONG_USE, EXIT_BUG, EXIT_INTERRUPTED = 0, 1, 2, 70, 130
 _OF_THE_RUN = {
     "recipe", "usage", "backend", "format", "dataset", "disk_full", "unwritable", "unreachable",
 }  # fmt: skip
-"""Reasons that are no single video's."""
+"""Reason codes of errors that concern the whole run, not one video."""
 
 
 class Group(click.Group):
@@ -76,7 +76,7 @@ class Group(click.Group):
 
 
 class Commands(Group):
-    """Loads a command's module only when it is asked for: `--help` needs neither cv2 nor Dask."""
+    """A group that imports a command's module on first use: `--help` needs neither cv2 nor Dask."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(COMMANDS)

@@ -1,4 +1,4 @@
-"""Options that name videos -> a source, plain values that a store remembers -> a Dataset."""
+"""Options that name videos -> plain values that a store records -> a Dataset."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def source_of(
     lists: Sequence[tuple[str, Place]] = (),
     val_fraction: float | None = None,
 ) -> dict[str, Any]:
-    """What the options name, as values that JSON can hold.
+    """Return the data set options as plain values that a store's JSON can hold.
 
     Raises
     ------
     UsageError
-        If they contradict each other, or a path is not there.
+        If the options contradict each other, or a path does not exist.
     """
     if (dataset is None) == (videos is None):
         raise UsageError("give either --dataset NAME with --root DIR, or --videos FOLDER|LIST")
@@ -77,7 +77,7 @@ def source_of(
 
 
 def load_dataset(source: dict[str, Any]) -> Dataset:
-    """The data set that a store's `source` names."""
+    """Load the data set that the options in a store's `source` describe."""
     row, root = _row(source["dataset"]), place(source["root"])
     if row.made:
         with counting(f"making the clips of {row.name}") as progress:
@@ -98,7 +98,7 @@ def load_dataset(source: dict[str, Any]) -> Dataset:
 def _division(
     dataset: str, lists: Sequence[tuple[str, Place]], val_fraction: float | None
 ) -> dict[str, Any]:
-    """How your own videos are divided into splits, as values that JSON can hold."""
+    """Return how the user's own videos are divided into splits, as plain values for JSON."""
     if not lists and val_fraction is None:
         return {}
     option = "--list" if lists else "--val-fraction"
@@ -124,12 +124,12 @@ def _division(
 
 
 def _kind(videos: Place) -> str:
-    """Name of the data set that ``--videos`` gives: a folder, one video or a list.
+    """Return ``folder``, ``video`` or ``list``: the kind of data set at the path of ``--videos``.
 
     Raises
     ------
     UsageError
-        If it is a device, a pipe or a socket, or binary and no video.
+        If the path is a device, a pipe or a socket, or a binary file that is no video.
     """
     if videos.is_dir():
         return "folder"
@@ -153,7 +153,7 @@ def _kind(videos: Place) -> str:
 
 
 def _refuse_mixing(option: str, videos: Place, out: Path) -> None:
-    """Raise UsageError if the store and the folder of the videos lie in each other."""
+    """Raise UsageError if the store and the folder of the videos contain one another."""
     if isinstance(videos, Url):
         return
     there, store = videos.resolve(), out.resolve()
@@ -177,12 +177,12 @@ def _row(name: str) -> DatasetRow:
 
 
 def _whole(where: Place) -> str:
-    """A path as it is from everywhere; a URL is that already."""
+    """Return the absolute path, or the URL unchanged."""
     return where if isinstance(where, Url) else str(where.resolve())
 
 
 def _root(row: DatasetRow, root: Place | None, out: Path) -> Place:
-    """The folder of a data set's download; one that is made lies beside the store."""
+    """Return the folder of a data set's download; a generated data set lies beside the store."""
     if root is None:
         if not row.made:
             raise UsageError(f"--dataset {row.name} needs --root, the folder of its download")

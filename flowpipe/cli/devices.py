@@ -16,24 +16,24 @@ CHOICES = ("auto", "cuda", "cpu")
 
 @dataclass(frozen=True)
 class Devices:
-    """What a run computes on."""
+    """Device, GPUs and worker processes of a run."""
 
     device: str
     gpus: int
-    """GPUs that this run's own workers share; 0 for none, or where the scheduler has them."""
+    """Number of GPUs that the workers share; 0 for none, or if a scheduler's workers have them."""
     workers: int
-    """0 for as many as keep the GPUs busy: what one takes of their memory is measured first."""
+    """Number of worker processes; 0 for as many as fit into the memory of the GPUs."""
     why: str
-    """What was chosen and the reason, to be said in one line; empty where it was asked for."""
+    """Choice and its reason, one line; empty if the user made the choice."""
     any_device: bool = False
-    """Whether the cores may compute instead of the GPUs: these were not asked for."""
+    """True if the run may use the cores instead of the GPUs, since the user chose neither."""
 
 
 def choose(device: str, wanted: int | None, workers: int | None, scheduler: str) -> Devices:
-    """Turn the options into devices; ``auto`` is CUDA where a GPU can be used, and is never silent.
+    """Turn the options into devices; ``auto`` is CUDA if a GPU can be used, and says so.
 
-    Where neither ``--device`` nor ``--gpus`` was given, the plan of a run measures both and takes
-    the faster one.
+    If neither ``--device`` nor ``--gpus`` is given, the plan of the run measures both devices and
+    takes the faster one.
 
     Parameters
     ----------
@@ -43,8 +43,7 @@ def choose(device: str, wanted: int | None, workers: int | None, scheduler: str)
     workers : int, optional
         ``--workers``: with GPUs a multiple of them.
     scheduler : str
-        Address or file of a Dask scheduler; its workers have their GPUs already and check them
-        themselves.
+        Address or file of a Dask scheduler, whose workers already have their GPUs.
 
     Raises
     ------
@@ -77,14 +76,14 @@ def choose(device: str, wanted: int | None, workers: int | None, scheduler: str)
 
 
 def for_decoder(chosen: Devices, decoder: str) -> Devices:
-    """See that ``nvdec`` can decode here; where the cores compute, share the GPUs out for it.
+    """Check that the decoder works here, and give GPUs to ``nvdec`` if the cores compute.
 
-    It asks for a driver and PyNvVideoCodec, not for CuPy, so ``--device cpu`` does not exclude it.
+    NVDEC needs a driver and PyNvVideoCodec but not CuPy, so it works with ``--device cpu`` too.
 
     Raises
     ------
     BackendError
-        If it cannot be used.
+        If NVDEC cannot be used.
     """
     if decoder != "nvdec":
         return chosen

@@ -1,4 +1,4 @@
-"""A data set, a plan and a quarantine -> what is not there or not usable: said once, completely."""
+"""A data set, a plan and a quarantine -> the list of videos that are missing or unusable."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Missing:
-    """What separates a data set from what of it can be extracted."""
+    """Videos of a data set that are missing, unlisted or unreadable."""
 
     absent: tuple[str, ...]
-    """Ids of videos that are listed and have no file."""
+    """Ids of listed videos without a file."""
     unlisted: tuple[str, ...]
-    """Paths of videos that are there and listed nowhere; they are not extracted."""
+    """Paths of videos that no list names; they are not extracted."""
     unreadable: tuple[Outcome, ...]
-    """Videos whose file is there and cannot be used."""
+    """Outcomes of videos whose file exists but cannot be used."""
     left_out: tuple[LeftOut, ...] = ()
-    """Files of a folder that are no videos, by kind."""
+    """Files in the folder that are not videos, by kind."""
     looked_for: Mapping[str, str] = field(default_factory=dict)
-    """Where absent videos were looked for, by id, as far as the data set says it."""
+    """Where absent videos were searched for, by id, if the data set says so."""
 
     @classmethod
     def of(cls, dataset: Dataset, plan: Plan) -> Missing:
-        """What the data set and the plan found before anything was decoded."""
+        """Collect the missing videos that the data set and the plan found before decoding."""
         gone = {o.video_id for o in plan.unusable if o.reason == ABSENT}
         absent = sorted(gone.union(r.video_id for r in dataset.absent) - plan.changes.gone)
         unreadable = tuple(o for o in plan.unusable if o.reason != ABSENT)
@@ -48,12 +48,12 @@ class Missing:
         return cls(tuple(absent), dataset.unlisted, unreadable, dataset.left_out, looked_for)
 
     def and_failed(self, outcomes: Iterable[Outcome]) -> Missing:
-        """The same with the videos that turned out to be unreadable in a run."""
+        """Return a copy that includes the videos that failed in a run."""
         known = {o.video_id: o for o in (*self.unreadable, *outcomes)}
         return replace(self, unreadable=tuple(known[key] for key in sorted(known)))
 
     def lines(self) -> list[str]:
-        """A line for each: what is wrong, a tab, the video, and a reason where there is one."""
+        """Return one line per video, ``problem<tab>video[<tab>explanation]``."""
         return [
             *(
                 "\t".join(filter(None, ("absent", video_id, self.looked_for.get(video_id))))
@@ -69,7 +69,7 @@ class Missing:
         ]
 
     def summary(self) -> list[str]:
-        """One sentence for each kind that there is, with the first few."""
+        """Return one sentence per problem that occurs, with the first few videos."""
         reasons = Counter(outcome.reason for outcome in self.unreadable)
         why = "; ".join(f"{count} x {REASONS[reason]}" for reason, count in reasons.most_common())
         kinds = (
@@ -86,7 +86,7 @@ class Missing:
         return sentences[:1] + [f"  {line}" for line in shown] + sentences[1:]
 
     def report(self, store: Path) -> None:
-        """Say it on the screen and list all of it in ``STORE/missing.txt``, or remove that file."""
+        """Print the summary and write all lines to ``STORE/missing.txt``; else remove it."""
         path, lines = store / FILE_NAME, self.lines()
         if not lines:
             path.unlink(missing_ok=True)
@@ -94,7 +94,7 @@ class Missing:
         try:
             store.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UnwritableError(f"no store can be made at {store}: {error}") from error
+            raise UnwritableError(f"cannot create a store at {store}: {error}") from error
         text = "".join(f"{harmless(line)}\n" for line in lines)
         write_atomic(path, text.encode(), "list of missing videos")
         sentences = self.summary()

@@ -1,4 +1,4 @@
-"""Options that several commands share, each defined once, and what they add up to."""
+"""Options of extract and plan -> a data set, a recipe and run settings."""
 
 from __future__ import annotations
 
@@ -165,19 +165,19 @@ extract_options = chain(
 
 @dataclass(frozen=True)
 class Request:
-    """What the options of `extract` and `plan` mean together."""
+    """Data set, recipe and run settings that the options of `extract` and `plan` describe."""
 
     dataset: Dataset
     source: dict[str, Any]
-    """How the data set was named, for the store to remember."""
+    """Data set options as plain values, recorded in the store."""
     allow_missing: bool
-    """Whether to go on where videos of the data set are absent."""
+    """True if the run continues when videos of the data set are absent."""
     recipe: ExtractRecipe
     run: RunOptions
     warning: str
-    """Something the user has to know before and after the run; usually empty."""
+    """Warning that is printed before and after the run; usually empty."""
     why_device: str
-    """What computes and why, where that was not asked for."""
+    """Device and the reason for its choice; empty if the user chose it."""
 
 
 def request(
@@ -219,7 +219,7 @@ def request(
     Raises
     ------
     UsageError, RecipeError, DatasetError, BackendError
-        In words, before anything is written.
+        If an option, the recipe, the data set or a device is wrong. Nothing is written before.
     """
     if retry and retry != "all" and retry not in REASONS:
         hint = did_you_mean(retry, ("all", *REASONS))
@@ -232,7 +232,7 @@ def request(
         dataset, root, videos, annotations, class_names, only, out, lists, val_fraction
     )
     file = read_recipe(recipe_file) if recipe_file else recipe_of(source["dataset"])
-    file.build()  # every mistake of the file at once, those of the train section too
+    file.build()  # reports every mistake of the file, in the train section too
     values = dict(file.values.get("extract") or {})
     shorthand = _shorthand(modalities, size, short_side, fps, decoder, stream)
     values = params.override(values, [*shorthand, *settings])
@@ -242,7 +242,7 @@ def request(
         values, warning = without_core(values)
     recipe = params.build(ExtractRecipe, values, where="extract")
     _check_boxes(recipe, there=not scheduler)
-    if not scheduler:  # whose workers find out for themselves
+    if not scheduler:  # workers of a scheduler check their own devices
         if lacks := recipe.lacks(chosen.device):
             raise BackendError("; ".join([warning] * bool(warning) + lacks))
         chosen = devices.for_decoder(chosen, recipe.video.decoder)
@@ -275,7 +275,7 @@ def request(
 
 
 def _check_boxes(recipe: ExtractRecipe, *, there: bool) -> None:
-    """Raise UsageError where warped flow is to use boxes that cannot be read: all would fail."""
+    """Raise UsageError if ``warp.boxes`` cannot be read, since every video would fail."""
     boxes = recipe.warp.boxes
     if not boxes or recipe.flows < 2:
         return
@@ -311,7 +311,7 @@ def _shorthand(
 
 
 def without_core(values: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """Where the compiled core is missing, flow means OpenCV's TV-L1, and the user is told."""
+    """Replace ``tvl1`` by ``opencv_tvl1`` if the compiled core is missing; return a warning too."""
     core = native_core()
     chosen = values.get("flow", {"name": "tvl1"})
     name = chosen.get("name", "tvl1") if isinstance(chosen, dict) else chosen
@@ -325,7 +325,7 @@ def without_core(values: dict[str, Any]) -> tuple[dict[str, Any], str]:
 
 
 def _why_device(chosen: devices.Devices, recipe: ExtractRecipe) -> str:
-    """What computes and why; also where it was asked for, if the flow runs elsewhere."""
+    """Return the device and why it was chosen; empty if the user chose it and flow runs there."""
     wanted = any(MODALITIES[name].flows for name in recipe.modalities)
     if not (wanted and FLOWS[recipe.flow.name].own_gpu and chosen.device == "cpu"):
         return chosen.why
@@ -333,8 +333,8 @@ def _why_device(chosen: devices.Devices, recipe: ExtractRecipe) -> str:
 
 
 def why_device(plan: Plan, wanted: Request) -> str:
-    """Return what computes a plan and why, in one line; empty where all was asked for."""
-    if plan.device != wanted.run.device:  # what was found was not taken
+    """Return the device of a plan and why, in one line; empty if the user chose everything."""
+    if plan.device != wanted.run.device:  # the plan found the other device faster
         return plan.filled
     return "; ".join(filter(None, [wanted.why_device, plan.filled]))
 
@@ -347,7 +347,7 @@ def _part(text: str) -> tuple[int, int]:
 
 
 def stored_request(store: Path) -> tuple[dict[str, Any], ExtractRecipe]:
-    """The source and recipe that a store was made with."""
+    """Return the data set options and the recipe that a store was extracted with."""
     header = read_store_header(store)
     if "imported" in header.recipe:
         raise UsageError(

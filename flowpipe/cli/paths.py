@@ -1,4 +1,4 @@
-"""Parameter types of every path on the command line: odd paths and URLs are refused in words."""
+"""Parameter types of paths on the command line -> checked paths, URLs and recipe names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flowpipe.splits import split_name
 
 
 class PlaceType(click.ParamType):
-    """A path or a URL that is read; a Path object would spoil a URL."""
+    """A path or URL to read."""
 
     name = "path"
 
@@ -30,8 +30,8 @@ class PlaceType(click.ParamType):
 class LocalPath(click.Path):
     """A path on a local disk, to read or to write.
 
-    A URL is refused: only videos and the lists and classes beside them are read from URLs. A path
-    that lies below a file, or that no file system takes, is refused before any work is done.
+    URLs are rejected: only videos and their lists can be read from URLs. A path below a file, or
+    with a name that no file system accepts, is rejected before any work is done.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -66,7 +66,7 @@ class LocalPath(click.Path):
 
 
 class RecipeName(click.ParamType):
-    """The name of a recipe or its YAML file, as text."""
+    """Name of a recipe or path of its YAML file, as text."""
 
     name = "name"
 
@@ -85,7 +85,7 @@ class SplitFile(click.ParamType):
     Parameters
     ----------
     file : ParamType
-        Of the file.
+        Type of the part after the equals sign.
     """
 
     name = "file"
@@ -107,35 +107,35 @@ class SplitFile(click.ParamType):
 PLACE = PlaceType()
 RECIPE = RecipeName()
 FILE = LocalPath(dir_okay=False)
-"""A file to write, or one whose reader says that it is missing."""
+"""A file to write, or to read where the reader reports that it is missing."""
 FILE_OR_FOLDER = LocalPath()
-"""Either, whose reader says that it is missing."""
+"""A file or folder to read; the reader reports that it is missing."""
 FILE_THERE = LocalPath(exists=True, dir_okay=False)
 SPLIT_FILE, SPLIT_PLACE = SplitFile(FILE_THERE), SplitFile(PLACE)
-"""A list file of a split; of `SPLIT_PLACE` it may be a URL."""
+"""List file of a split; `SPLIT_PLACE` accepts a URL too."""
 FOLDER = LocalPath(file_okay=False)
-"""A folder to write, which may not exist yet."""
+"""A folder to write; it need not exist yet."""
 FOLDER_THERE = LocalPath(exists=True, file_okay=False)
 THERE = LocalPath(exists=True)
 """A file or folder to read."""
 
 
 def _wrong_above(path: Path) -> str:
-    """What keeps a path from existing, beside that nobody has made it yet; usually empty."""
+    """Return why a path can never exist, such as a file above it; empty if it can."""
     for each in (path, *path.absolute().parents):
         try:
             mode = os.stat(each).st_mode
         except FileNotFoundError:
             if each.is_symlink():
-                return f"{each} is a link that leads nowhere"
+                return f"{each} is a symbolic link to a missing file"
             continue
         except NotADirectoryError:
             continue
         except PermissionError:
-            return ""  # whoever reads or writes it says so
+            return ""  # the code that opens it reports this
         except (OSError, ValueError) as error:
             return f"no file can have this name: {getattr(error, 'strerror', None) or error}"
         if each is not path and not stat.S_ISDIR(mode):
-            return f"{each} is a file, so nothing can lie below it"
+            return f"{each} is a file, not a folder"
         return ""
     return ""

@@ -1,4 +1,4 @@
-"""`flowpipe verify`: every checksum, count and offset of a store -> a table and an exit code."""
+"""`flowpipe verify`: a store -> a table of its problems, and an exit code."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def verify(
 
 
 def check(store: Path, decode: bool, workers: int) -> Report:
-    """What is wrong with a store, beside what its quarantine has given up."""
+    """Return the problems of a store; videos in its quarantine are not counted."""
     given_up = Quarantine(store).video_ids()
     return verify_store(store, decode=decode, workers=workers, given_up=given_up)
 

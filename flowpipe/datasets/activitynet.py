@@ -1,6 +1,6 @@
-"""ActivityNet 1.2 and 1.3 as they lie on a disk -> VideoRecords with the instances as segments.
+"""Files of ActivityNet 1.2 or 1.3 -> VideoRecords with the instances as segments.
 
-Wanted below the root, in any folders::
+These files may lie in any folders below the root::
 
     activity_net.v1-3.min.json      taxonomy and database of the version; its name begins like this
     v_--0edUL8zmA.mp4               the videos: v_ and the YouTube id, the id alone, or any title
@@ -8,9 +8,8 @@ Wanted below the root, in any folders::
     blocked.json, blocked.txt       ids that the official evaluation leaves out, if there
 
 Ids have 11 characters and may begin with a dash. Labels follow the alphabetical order of the leaves
-of the taxonomy, as TSN's do. Instances are kept as published, in their order and with their times,
-because TSN names them by their number; a few of 1.3 have no length, and they are counted in the
-note.
+of the taxonomy, as in TSN. Instances keep their published order and times, because TSN names them
+by their number. A few instances of 1.3 have zero length; the note counts them.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ SPLITS = {
     "validation": ("test1", "train2"),
     "testing": ("test2",),
 }
-"""As TSN counts them: split 1 tests on the validation videos, split 2 trains on them too."""
+"""Splits of each subset as in TSN: split 1 tests on validation, split 2 also trains on it."""
 
 _YOUTUBE_ID = re.compile(r"[\w-]{11}", re.ASCII)
 
@@ -55,20 +54,20 @@ def load(root: Place, version: str, *, annotations: Place | None = None) -> Data
         Any folder above the videos.
     version : {"1.2", "1.3"}
     annotations : Path or URL, optional
-        The JSON file, or a folder of it; left out, it is looked for below `root`.
+        The JSON file or its folder; by default the file is searched for below `root`.
 
     Returns
     -------
     Dataset
-        A record per video of the database, its id the YouTube id. ``segments`` keep the order of
-        the file; ``labels`` are their classes. Blocked videos are in no split and, if they are not
-        there, nobody misses them.
+        One record per video of the database; its id is the YouTube id. ``segments`` keep the order
+        of the file; ``labels`` are their classes. Blocked videos are in no split, and are not
+        reported as absent.
 
     Raises
     ------
     DatasetError
-        If no video or no annotation is there, the annotation is of another version or cannot be
-        read, or an id has two files.
+        If there is no video or no annotation file, if the annotation file is unreadable or of
+        another version, or if two files have the same id.
     """
     tree = Tree.below(place(root))
     lists = Lists.of(tree, annotations)
@@ -96,7 +95,7 @@ load_1_3 = partial(load, version="1.3")
 
 
 def _id_of(name: str) -> str:
-    """YouTube id of a file or of an entry of a list; some ids begin with v_ themselves."""
+    """Return the YouTube id in a file name or list entry; some ids themselves begin with v_."""
     return stem(name)[-11:]
 
 
@@ -105,7 +104,7 @@ def _annotation(lists: Lists, version: str) -> ListFile:
     found = lists.needed(pattern, f"activity_net.v{version.replace('.', '-')}.min.json")
     if len(found) > 1:
         raise DatasetError(
-            f"{' and '.join(one.path for one in found)} both look like the annotations of "
+            f"{' and '.join(one.path for one in found)} look like annotations of "
             f"ActivityNet {version}; name one of them with --annotations"
         )
     return found[0]
@@ -120,14 +119,14 @@ def _json(one: ListFile, version: str) -> dict[str, Any]:
             raise ValueError(f"{content['version']!r}, which is not version {version}")
     except (ValueError, KeyError, TypeError) as error:
         raise DatasetError(
-            f"{one.path} is not as the official file: wanted a JSON object with taxonomy and "
+            f"{one.path} differs from the official file: wanted a JSON object with taxonomy and "
             f"database, got {error!r}"
         ) from error
     return dict(content)
 
 
 def _class_names(one: ListFile, content: Mapping[str, Any], version: str) -> tuple[str, ...]:
-    """Leaves of the taxonomy, sorted."""
+    """Return the names of the leaves of the taxonomy, sorted."""
     try:
         nodes = {str(node["nodeName"]) for node in content["taxonomy"]}
         parents = {str(node["parentName"]) for node in content["taxonomy"]}
@@ -163,7 +162,7 @@ def _record(
 ) -> VideoRecord:
     try:
         if not _YOUTUBE_ID.fullmatch(video_id):
-            raise ValueError(f"{video_id!r} is no YouTube id")
+            raise ValueError(f"{video_id!r} is not a YouTube id")
         subset = str(facts["subset"])
         splits = () if blocked else SPLITS[subset]
         segments = tuple(
@@ -174,7 +173,7 @@ def _record(
             raise ValueError("a segment without a finite start and end")
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise DatasetError(
-            f"{one.path}: video {video_id} is not as the official file has them: {error!r}"
+            f"{one.path}: video {video_id} differs from the official format: {error!r}"
         ) from error
     labels = tuple(sorted({segment.label for segment in segments}))
     return VideoRecord(video_id, path, labels, subset, splits, segments)

@@ -1,4 +1,4 @@
-"""A file of class names -> their names in the order of the labels."""
+"""A file of class names -> the names in the order of the labels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flowpipe.remote import Place
 
 
 def read_class_names(path: Place) -> tuple[str, ...]:
-    """Read class names, one a line; a leading number, as in UCF101's classInd.txt, is cut.
+    """Read class names, one per line; leading numbers, as in UCF101's classInd.txt, are removed.
 
     Raises
     ------
@@ -22,7 +22,7 @@ def read_class_names(path: Place) -> tuple[str, ...]:
 
 
 def class_names_in(text: str, path: str | Path) -> tuple[str, ...]:
-    """The same of a text that was read from `path`.
+    """Parse class names from a text that was read from `path`; see `read_class_names`.
 
     >>> class_names_in("1 ApplyEyeMakeup\\r\\n2 ApplyLipstick\\r\\n", "classInd.txt")
     ('ApplyEyeMakeup', 'ApplyLipstick')
@@ -32,7 +32,7 @@ def class_names_in(text: str, path: str | Path) -> tuple[str, ...]:
     if all(numbered):
         lines = [found[2] for found in numbered if found is not None]
     if not lines:
-        raise DatasetError(f"{path} names no class; wanted one name a line")
+        raise DatasetError(f"{path} contains no class name; wanted one name per line")
     if len(set(lines)) < len(lines):
-        raise DatasetError(f"{path} names a class twice")
+        raise DatasetError(f"{path} contains a class name twice; remove one of them")
     return tuple(lines)

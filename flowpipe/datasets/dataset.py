@@ -1,4 +1,4 @@
-"""What a loader gives: the videos of a data set, its class names, and what is missing."""
+"""Dataset, the result of every loader: videos, class names and missing files."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _FIRST, _KINDS = 5, 8
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Files of one kind that lie in a folder of videos and are not taken."""
+    """Files of one kind in a folder of videos that are not videos."""
 
     kind: str
-    """Extension, or what else they have in common."""
+    """Extension, or another common property such as ``hidden (folder)``."""
     count: int
     first: tuple[str, ...]
-    """Relative paths of the first few."""
+    """Relative paths of the first few files."""
 
     @classmethod
     def by_kind(cls, files: Iterable[tuple[str, str]]) -> tuple[LeftOut, ...]:
-        """Count (kind, path) pairs; the most frequent kind comes first."""
+        """Group (kind, path) pairs by kind, the most frequent kind first."""
         counts: Counter[str] = Counter()
         first: dict[str, list[str]] = {}
         for kind, path in files:
@@ -37,7 +37,7 @@ class LeftOut:
 
     @staticmethod
     def words(left_out: Sequence[LeftOut]) -> str:
-        """Return the counts in words, as ``3 .txt, 2 .jpg``; empty if there is nothing."""
+        """Return the counts as text, such as ``3 .txt, 2 .jpg``; empty if there are no files."""
         shown = [f"{one.count} {one.kind}" for one in left_out[:_KINDS]]
         rest = sum(one.count for one in left_out[_KINDS:])
         return ", ".join([*shown, *([f"{rest} of other kinds"] if rest else [])])
@@ -45,26 +45,25 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set as found on disk."""
+    """Videos of a data set, as found on disk."""
 
     name: str
     class_names: tuple[str, ...]
-    """Index = the labels of the records and of their segments; never depends on which videos are
-    there."""
+    """Name of each label of records and segments. It does not depend on which videos exist."""
     records: Sequence[VideoRecord]
-    """In a fixed order; ids are unique."""
+    """Videos that exist, in a fixed order; their ids are unique."""
     absent: Sequence[VideoRecord] = ()
-    """Videos that the official lists name and that have no file; their path is empty."""
+    """Videos that the official lists name but that have no file; their path is empty."""
     unlisted: tuple[str, ...] = ()
-    """Paths of videos that lie there and that no official list names, sorted."""
+    """Paths of existing videos that no official list names, sorted."""
     left_out: tuple[LeftOut, ...] = ()
-    """Files of a folder that are no videos, by kind."""
+    """Files in the folder that are not videos, by kind."""
     listed_frames: Mapping[str, int] = field(default_factory=dict)
-    """Frame counts that a list file states, by video id."""
+    """Frame count in the list file, by video id."""
     note: str = ""
-    """What a user should know of this copy, in whole sentences; empty if there is nothing."""
+    """Sentences about this copy that are printed for the user; may be empty."""
     explain: Callable[[VideoRecord], str] | None = None
-    """Says of a video that is not there which line names it and which path was looked for."""
+    """Returns which line names an absent video and which path was searched for."""
 
     @classmethod
     def of_listed(
@@ -75,7 +74,7 @@ class Dataset:
         unlisted: tuple[str, ...] = (),
         note: str = "",
     ) -> Dataset:
-        """Tell the videos that are there from those whose path is empty."""
+        """Make a data set from listed videos; those with an empty path are absent."""
         there: list[VideoRecord] = []
         absent: list[VideoRecord] = []
         for record in listed:
@@ -83,16 +82,18 @@ class Dataset:
         return cls(name, class_names, tuple(there), tuple(absent), unlisted, note=note)
 
     def noting(self, note: str) -> Dataset:
-        """The same with a note."""
+        """Return a copy with this note."""
         return replace(self, note=note)
 
     def only(self, parts: Collection[str]) -> Dataset:
-        """The videos of some subsets (``validation``) or splits (``train1``), absent ones likewise.
+        """Return the videos of some subsets (``validation``) or splits (``train1``).
+
+        Absent videos are selected likewise.
 
         Raises
         ------
         DatasetError
-            If no video is of one of these parts; the message names those that there are.
+            If one of the parts has no video; the message lists the parts that exist.
         """
         known: dict[str, None] = {}
         for record in (*self.records, *self.absent):
@@ -100,14 +101,14 @@ class Dataset:
         strange = [part for part in parts if part not in known]
         if not known:
             raise DatasetError(
-                "--only chooses among the subsets and splits of a data set, and these videos have "
-                "none; leave --only out, or list the videos in a CSV with a column split or subset"
+                "--only selects subsets or splits, and these videos have none; leave --only out, "
+                "or list the videos in a CSV with a column split or subset"
             )
         if strange or not parts:
             hint = did_you_mean(strange[0], known, listed="") if strange else ""
             raise DatasetError(
-                f"no video of {self.name} is of the subset or split {', '.join(strange)}; {hint}"
-                f"{' ' if hint else ''}there are: {', '.join(sorted(known))}"
+                f"no video of {self.name} is in the subset or split {', '.join(strange)}; {hint}"
+                f"{' ' if hint else ''}available: {', '.join(sorted(known))}"
             )
         chosen = set(parts)
 
@@ -119,19 +120,18 @@ class Dataset:
 
 @dataclass(frozen=True)
 class DatasetRow:
-    """One row of the table: how to read one kind of data set."""
+    """One row of `DATASETS`: how to read one kind of data set."""
 
     name: str
     summary: str
-    """What it is and how it must lie, in a line."""
+    """One-line description of the data set and its files."""
     load: Callable[..., Dataset]
-    """``load(root: Path, **options) -> Dataset``; options are keyword-only and documented there."""
+    """``load(root: Path, **options) -> Dataset`` with keyword-only options."""
     made: bool = False
-    """Whether `load` makes the videos where they are not there yet; it then takes ``progress``."""
+    """True if `load` generates missing videos; it then accepts ``progress``."""
     own: bool = False
-    """Whether the data set has no official splits, so that `flowpipe.datasets.splits_of_own` may
-    give it some."""
+    """True if the data set has no official splits, so that `splits_of_own` may add some."""
     options: tuple[str, ...] = ()
-    """Which of these `load` takes: ``annotations``, the file or folder of the official lists where
-    they do not lie below the root; ``class_names``, a file that fixes the order of the classes;
-    ``base``, the folder that relative paths of a list start at."""
+    """Options of `load`: ``annotations``, the file or folder of the official lists;
+    ``class_names``, a file with the class names in order; ``base``, the folder that relative
+    paths of a list start at."""

@@ -1,4 +1,4 @@
-"""A file -> whether it is a video: by its extension, its first bytes, or by decoding it."""
+"""A file -> video or not, by its extension, its first bytes, or by decoding it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ VIDEO_EXTENSIONS = frozenset(
     ".h265 .hevc .ivf .m1v .m2t .m2ts .m2v .m4v .mjpeg .mjpg .mkv .mov .mp4 .mpe .mpeg .mpg .mts "
     ".mxf .nsv .nut .obu .ogm .ogv .qt .rm .rmvb .roq .ts .vc1 .vob .webm .wmv .wtv .y4m".split()
 )
-"""Extensions of videos, in lower case; case does not matter."""
+"""Extensions of videos, in lower case."""
 
 _SHARED_WITH_TEXT = frozenset({".ts", ".mts", ".obu", ".rm"})
-"""Video extensions that source code and models have too: the first bytes are looked at."""
+"""Video extensions that source code and models also use; the first bytes decide."""
 
 OTHER_EXTENSIONS = frozenset(
     ".7z .aac .ac3 .aif .aiff .ass .bb .bib .bmp .bz2 .c .cc .cfg .ckpt .conf .cpp .cr2 .css "
@@ -29,15 +29,15 @@ OTHER_EXTENSIONS = frozenset(
     ".tsv .ttf .txt .vtt .wav .weba .wma .xls .xlsx .xml .xz .yaml .yml .zip .zst .md5 .sha1 "
     ".sha256 .lock .part .tmp .crdownload .aria2 .ytdl".split()
 )
-"""Extensions that no video has; such files are never opened."""
+"""Extensions of other files; such files are never opened."""
 
 _ALSO_PICTURES = frozenset({".png", ".webp"})
-"""Extensions of pictures, of which a folder may hold millions, and sometimes of animations."""
+"""Extensions of still images and of animations; a folder may hold millions of such files."""
 
 HEAD_BYTES = 4096
 MOST_TRIED = 200
-"""Files of one unknown extension that are decoded without a video among them, before the others of
-that extension are left out by their first bytes alone, and pictures without being opened."""
+"""Failed decoding attempts per unknown extension. After that many, only the first bytes decide, and
+still images are not opened any more."""
 
 _STILL_BRANDS = (b"heic", b"heix", b"mif1", b"avif", b"jp2 ", b"jxl ", b"M4A ", b"M4B ", b"crx ")
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"skip", b"pnot")
@@ -46,27 +46,27 @@ _STARTS = (
     b"\x06\x0e\x2b\x34\x02\x05\x01\x01", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3",
     b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",
 )  # fmt: skip
-"""Matroska, FLV, IVF, NUT, RealMedia, YUV4MPEG2, MXF, MPEG-1 and -2, ASF."""
+"""First bytes of Matroska, FLV, IVF, NUT, RealMedia, YUV4MPEG2, MXF, MPEG-1 and -2, ASF."""
 
 
 def is_video(name: str) -> bool:
-    """Whether a file name ends as a video does."""
+    """Return whether a file name has the extension of a video."""
     return extension(name) in VIDEO_EXTENSIONS
 
 
 def extension(name: str) -> str:
-    """Extension of a file name in lower case, with its dot; empty if there is none."""
+    """Return the extension of a file name in lower case with its dot; empty if it has none."""
     return posixpath.splitext(posixpath.basename(name))[1].lower()
 
 
 def is_text(head: bytes) -> bool:
-    """Whether the first bytes of a file are text: no NUL and hardly any control characters."""
+    """Return whether the first bytes of a file are text: no NUL, at most 1 % control characters."""
     controls = sum(byte < 32 and byte not in b"\t\n\r\f\x1b" for byte in head)
     return b"\0" not in head and controls * 100 <= len(head)
 
 
 def is_container(head: bytes) -> bool:
-    """Whether the first bytes of a file are those of a container that is made for video."""
+    """Return whether the first bytes of a file are those of a video container."""
     if head[4:8] in _BOXES:
         return head[8:12] not in _STILL_BRANDS
     if head.startswith(b"GIF8"):
@@ -78,7 +78,7 @@ def is_container(head: bytes) -> bool:
 
 
 def is_still(head: bytes) -> bool:
-    """Return whether a file is a PNG or WebP picture without animation, by its first bytes."""
+    """Return whether the first bytes are those of a PNG or WebP file without animation."""
     if head.startswith(b"\x89PNG"):
         return b"acTL" not in head
     from flowpipe.video.refusals import is_animated_webp  # it loads PyAV
@@ -87,7 +87,7 @@ def is_still(head: bytes) -> bool:
 
 
 def read_head(path: str | os.PathLike[str]) -> bytes | None:
-    """Return the first bytes of a regular file; None where it is another kind or not readable.
+    """Return the first bytes of a regular file; None if it is no regular file or unreadable.
 
     Raises
     ------
@@ -111,14 +111,14 @@ def read_head(path: str | os.PathLike[str]) -> bytes | None:
 def decodes(path: str | os.PathLike[str]) -> bool:
     """Return whether FFmpeg decodes two or more frames of a local file.
 
-    A file of one frame is a picture, not a video.
+    A file with one frame is a still image, not a video.
 
     Raises
     ------
     FlowpipeError, OSError
         If the storage fails.
     """
-    # PyAV loads only when a file is decoded: lists and the demo set do without it.
+    # PyAV is imported only here: lists and the demo set do not need it.
     from flowpipe.video import open_video
 
     count = 0
@@ -135,13 +135,13 @@ def decodes(path: str | os.PathLike[str]) -> bool:
 
 
 class Sorter:
-    """Tells videos from other files of a folder, and counts what it decodes in vain.
+    """Selects the videos among the files of a folder, and counts failed decoding attempts.
 
     Parameters
     ----------
     local : bool
-        Whether the first bytes of files of unknown extension can be read cheaply. Of remote folders
-        only the extension counts.
+        True if files are local, so that their first bytes can be read. In remote folders only the
+        extension counts.
     """
 
     def __init__(self, *, local: bool) -> None:
@@ -149,10 +149,10 @@ class Sorter:
         self._in_vain: Counter[str] = Counter()
 
     def takes(self, name: str, path: str) -> bool:
-        """Return whether a file is taken as a video.
+        """Return whether a file counts as a video.
 
-        A file that the storage fails to read is taken. Its worker reads it again and reports the
-        failure.
+        A file that the storage fails to read counts as one; the worker that extracts it reports
+        the failure.
 
         Parameters
         ----------

@@ -261,7 +261,7 @@ def _refuse_repeated(columns: Columns, keys: list[str], what: str) -> None:
 
 
 def _explainer(columns: Columns, ids: list[str], paths: ListPaths) -> Callable[[VideoRecord], str]:
-    """What to say of a video of the list that is not there: its line and what was looked for."""
+    """Return a function that says which line names an absent video and what was searched for."""
     source, numbers = columns.source, columns.lines  # the other columns need not stay
     lines: dict[str, int] = {}
 

@@ -34,7 +34,7 @@ Lines = Iterator[tuple[int, str]]
 
 @dataclass
 class Columns:
-    """What the lines of a list say; a column that the list lacks is empty."""
+    """Columns of a list file; a column that the list lacks is empty."""
 
     source: Place
     paths: list[str] = field(default_factory=list)
@@ -48,7 +48,7 @@ class Columns:
     frames: list[str] = field(default_factory=list)
     """Frame counts as they are written."""
     has_numbers: bool = False
-    """Whether labels are all the numbers that follow a path, frame counts among them."""
+    """True if `labels` holds all numbers after each path, which may include frame counts."""
 
 
 def read_columns(file: TextIO, columns: Columns, exists: Callable[[str], bool]) -> None:

@@ -14,7 +14,7 @@ from statistics import median
 from flowpipe.errors import FlowpipeError
 
 FORMS = ("label ...", "num_frames label ...", "offset num_frames label ...")
-"""By how many numbers precede the labels."""
+"""Form of a line, indexed by how many numbers precede the labels."""
 
 _PROBED = 8
 _NEAR = 0.1

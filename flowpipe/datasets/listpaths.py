@@ -36,7 +36,7 @@ class ListPaths:
         return path if _is_absolute(path) else f"{self.base}/{path}"
 
     def exists(self, path: str) -> bool:
-        """Whether a path of a local list leads to something; Windows paths are translated."""
+        """Return whether a path of a local list exists; Windows paths are translated."""
         return self._local and not is_url(path) and self._there(self.translated(path))
 
     def translated(self, path: str) -> str:

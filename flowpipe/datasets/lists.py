@@ -41,7 +41,7 @@ class Lists:
 
     @classmethod
     def of(cls, videos: Tree, annotations: Place | None) -> Lists:
-        """Those below `annotations`, a folder or one file, or else among the videos."""
+        """Use the lists in `annotations`, a folder or one file; default: those among the videos."""
         return cls(videos if annotations is None else Tree.of(place(annotations)))
 
     def named(self, pattern: str) -> list[ListFile]:

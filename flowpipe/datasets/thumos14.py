@@ -56,10 +56,10 @@ DETECTION_CLASSES = (
     "HighJump", "JavelinThrow", "LongJump", "PoleVault", "Shotput", "SoccerPenalty", "TennisSwing",
     "ThrowDiscus", "VolleyballSpiking",
 )  # fmt: skip
-"""Those with temporal annotations."""
+"""Classes with temporal annotations."""
 OFFICIAL_COUNTS = {"validation": 1010, "test": 1574}
 OFFICIAL_SEGMENTS = {"validation": 3007, "test": 3358}
-"""In 200 and 212 videos; counted from the published files."""
+"""Number of segments, in 200 and 212 videos, counted from the published files."""
 BAD_TEST_VIDEOS = ("video_test_0000270", "video_test_0001292", "video_test_0001496")
 SPLITS: dict[str, tuple[str, ...]] = {
     "validation": ("train1",),

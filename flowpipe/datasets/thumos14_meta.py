@@ -11,7 +11,7 @@ from flowpipe.datasets.tree import Tree
 from flowpipe.errors import DatasetError
 
 FILES = {"validation": "validation_set.mat", "test": "test_set_meta.mat"}
-"""What the official archives call them; the evaluation kit has test_set_final.mat too."""
+"""File name of each subset in the official archives; the evaluation kit has test_set_final.mat."""
 
 _PATTERN = r"(validation|test)_set(_meta|_final)?\.mat"
 _TABLES = ("validation_videos", "test_videos")
@@ -79,7 +79,7 @@ def _labels(row: dict[str, Any]) -> tuple[int, ...]:
 
 def _unlike(tree: Tree, name: str, error: Exception) -> DatasetError:
     return DatasetError(
-        f"{tree.path(name)} is not as the official file: wanted a table {' or '.join(_TABLES)} "
+        f"{tree.path(name)} differs from the official file: wanted a table {' or '.join(_TABLES)} "
         f"with video_name, primary_action_index and secondary_actions_indices, got {error!r}; "
         "fetch it again or move it away"
     )

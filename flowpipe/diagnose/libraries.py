@@ -22,7 +22,7 @@ class Finding:
     """``ok``, ``lack`` (works without, at a cost) or ``fault`` (something will not work)."""
     found: str
     cost: str = ""
-    """What the lack costs and how to cure it."""
+    """Consequence of the problem and how to fix it."""
 
 
 REQUIRED = {
@@ -41,7 +41,7 @@ REQUIRED = {
     "jpeg_ls": ("pyjpegls", ""),
     "scipy": ("scipy", ""),
 }
-"""What ``install_requires`` of setup.py has, less click, without which there is no command."""
+"""``install_requires`` of setup.py without click, which every command needs to start."""
 
 
 def broken_libraries() -> list[Finding]:

@@ -55,7 +55,7 @@ class Check:
     passed: bool | None
     """None where it was left out, for want of something that is no part of the device."""
     found: str
-    """In words, with figures; or why it was left out."""
+    """Result with figures, or why the check was not run."""
 
 
 def checks(
@@ -312,7 +312,7 @@ def _alone(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
 
 
 def _memory(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
-    """After the first rounds nothing more may be held, on the device or by the process."""
+    """Check that allocated memory does not grow after the first rounds."""
     held = []
     for _ in range(LEAK_ROUNDS):
         _flow(ops, frames, TVL1Params(warps=1, iterations=8))

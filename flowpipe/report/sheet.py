@@ -246,7 +246,7 @@ def _class_lines(store: Store, video: Video) -> list[str]:
 
 
 def _modality_lines(store: Store, video: Video, name: str) -> list[str]:
-    """What a viewer should know of a row: the codec, the quantiser, the camera."""
+    """Return lines on how a modality is stored: codec, quantiser, camera motion."""
     row, count = MODALITIES[name], video.images[name]
     codec, quantiser = store.codec(name), store.quantiser(name)
     lines = [" ".join(str(codec[key]) for key in ("name", "quality") if key in codec)]

@@ -153,7 +153,7 @@ def test_files_unlike_the_official_one(tmp_path):
         load(tmp_path)
     write(tmp_path, database())
     write(tmp_path, database(), "activity_net.v1-3.json")
-    with pytest.raises(DatasetError, match="both look like .*name one of them"):
+    with pytest.raises(DatasetError, match="look like annotations .*name one of them"):
         load(tmp_path)
     assert len(load(tmp_path, annotations=tmp_path / JSON).records) == 1
     put(tmp_path, "again/--0edUL8zmA.mkv")
@@ -161,7 +161,7 @@ def test_files_unlike_the_official_one(tmp_path):
         load(tmp_path, annotations=tmp_path / JSON)
     put(tmp_path / "other", "short.mp4")
     write(tmp_path / "other", database(database={"short": {"subset": "training"}}))
-    with pytest.raises(DatasetError, match="'short' is no YouTube id"):
+    with pytest.raises(DatasetError, match="'short' is not a YouTube id"):
         load(tmp_path / "other")
 
 

@@ -1,7 +1,7 @@
-"""Clip of the demo set -> its frames before coding, and the truth about every pair of frames.
+"""A clip of the demo set -> its frames before coding, and the ground truth of every frame pair.
 
 A scene is a large background texture seen by a moving camera, and a patch that moves over it.
-Frames are sampled at twice their size and averaged down, so an edge moves by fractions of a pixel.
+Frames are rendered at twice their size and averaged down, so edges move by fractions of a pixel.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from flowpipe.datasets.demo.motion import (
 )
 from flowpipe.datasets.demo.texture import blob, leaves
 
-_WORLD = (700, 1060)  # background texture, two texture pixels per frame pixel: all a pan can show
+_WORLD = (700, 1060)  # background texture, two texture pixels per frame pixel; no pan leaves it
 _PATCH = 256
 _FINE = np.array(
     [[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1.0]]
@@ -33,17 +33,17 @@ _FINE = np.array(
 
 @dataclass(frozen=True)
 class Truth:
-    """What truly happens between frames k and k + 1 of a clip, for all N - 1 pairs."""
+    """True camera motion, flow and masks of the N - 1 frame pairs of a clip."""
 
     homography: NDArray[np.float64]
-    """(N-1, 3, 3): the camera's motion; maps background pixels of frame k to frame k + 1."""
+    """(N-1, 3, 3): camera motion; maps background pixels of frame k to frame k + 1."""
     flow: NDArray[np.float32]
-    """(N-1, 2, H, W): u right, v down, pixels of the clip's size."""
+    """(N-1, 2, H, W): u right, v down, pixels."""
     foreground: NDArray[np.bool_]
     """(N-1, H, W): pixels of frame k that show the patch."""
     valid: NDArray[np.bool_]
-    """(N-1, H, W): pixels of frame k that are purely patch or purely background and are seen in
-    frame k + 1 too; elsewhere (rims, occlusion, image border) the flow cannot be observed."""
+    """(N-1, H, W): pixels of frame k that show only the patch or only the background and are
+    visible in frame k + 1. Elsewhere (edges, occlusion, image border) flow is not observable."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Scene:
     motion: Motion
 
     def frames(self, numbers: Iterable[int] | None = None) -> Iterator[NDArray[np.uint8]]:
-        """Render the frames of these numbers, or the whole clip: RGB, uint8 (H, W, 3)."""
+        """Render the frames with these numbers; default: all. Each is RGB, uint8 (H, W, 3)."""
         back = _about_middle(self.background.shape)
         front = _about_middle(self.patch.shape)
         for k in range(len(self.motion.camera)) if numbers is None else numbers:
@@ -102,7 +102,7 @@ class Scene:
 
 
 def make_scene(seed: int, class_name: str, clip: int) -> Scene:
-    """Draw the scene of one clip; the same arguments give the same scene."""
+    """Draw the scene of one clip at random; the same arguments give the same scene."""
     rng = np.random.default_rng([seed, CLASS_NAMES.index(class_name), clip])
     motion = draw_motion(rng, class_name, CAMERAS[clip])
     return Scene(
@@ -119,12 +119,12 @@ def _view(
     border: int,
     size: tuple[int, int] = (2 * WIDTH, 2 * HEIGHT),
 ) -> NDArray[Any]:
-    """Sample a texture at the fine size; `place` maps texture pixels to fine pixels."""
+    """Render a texture at twice the frame size; `place` maps its pixels to those of the result."""
     return cv2.warpPerspective(texture, place, size, flags=cv2.INTER_LINEAR, borderMode=border)
 
 
 def _box(place: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[int, int, tuple[int, int]]:
-    """Left, top and (width, height) of the part of the fine frame that a texture can cover."""
+    """Return left, top and (width, height) of the box that a texture covers in the fine frame."""
     corners = place @ np.array([[0, shape[1], shape[1], 0], [0, 0, shape[0], shape[0]], [1] * 4])
     low = np.clip(np.floor((corners[:2] / corners[2]).min(1)), 0, (2 * WIDTH - 1, 2 * HEIGHT - 1))
     high = np.clip(np.ceil((corners[:2] / corners[2]).max(1)), low + 1, (2 * WIDTH, 2 * HEIGHT))
@@ -136,12 +136,12 @@ def _shift(x: float, y: float) -> NDArray[np.float64]:
 
 
 def _about_middle(shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """(3, 3): texture pixels, two to a frame pixel -> pixels about the texture's middle."""
+    """Return (3, 3): texture pixels, two per frame pixel -> frame pixels from the centre."""
     return np.array([[0.5, 0, -(shape[1] - 1) / 4], [0, 0.5, -(shape[0] - 1) / 4], [0, 0, 1]])
 
 
 def _displacement(homography: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N, 3, 3) -> (N, 2, H, W): where each pixel goes, less where it is."""
+    """Return the displacement of each pixel, (N, 2, H, W), under homographies (N, 3, 3)."""
     x, y = np.meshgrid(np.arange(WIDTH, dtype=float), np.arange(HEIGHT, dtype=float))
     points = np.stack((x, y, np.ones_like(x))).reshape(3, -1)
     moved = homography @ points

@@ -39,12 +39,12 @@ class Row:
 
     name: str
     backend: str
-    """What computes: ``cv2``, ``cpu-avx512``, ``cuda`` ..."""
+    """Backend that computes the flow: ``cv2``, ``cpu-avx512``, ``cuda`` ..."""
     parameters: dict[str, Any]
     solver: Callable[[], FlowSolver]
     """Makes the solver; raises where this machine lacks something, and says what."""
     on_cpu: bool = True
-    """Whether CPU time is its cost; a GPU is measured by wall time."""
+    """True if CPU time is the cost; a GPU is measured by wall time."""
 
 
 def flow_rows() -> list[Row]:

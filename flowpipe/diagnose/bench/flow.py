@@ -29,7 +29,7 @@ ENOUGH_S = 20.0
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured of one row."""
+    """Measurements of one row."""
 
     ms_cpu: float
     """CPU milliseconds per pair, all threads of the process, in the fastest pass."""

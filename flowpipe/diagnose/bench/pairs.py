@@ -87,7 +87,7 @@ def _videos(path: Path) -> list[Path]:
 
 
 def _shares(sources: Sequence[Source], count: int) -> Iterable[tuple[Source, int]]:
-    """As many sources as there are pairs, spread over all, each with its number of pairs."""
+    """Yield evenly spaced sources, `count` at most, each with its number of pairs."""
     chosen = min(count, len(sources))
     for k in range(chosen):
         source = sources[(2 * k + 1) * len(sources) // (2 * chosen)]

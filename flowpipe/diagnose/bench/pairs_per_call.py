@@ -20,14 +20,14 @@ FLOP = 49  # of an iteration of one pixel: roots, quotients and comparisons coun
 
 @dataclass(frozen=True)
 class Batch:
-    """What one number of pairs per call gives."""
+    """Throughput of TV-L1 at one number of pairs per call."""
 
     pairs: int
     pairs_per_s: float
-    """By wall time, fastest pass, bytes up and bytes down included."""
+    """Pairs per second of wall time in the fastest pass, transfers included."""
     share: float | None
-    """Of the device's peak of single precision arithmetic that the iterations alone take; None
-    where the peak is not known."""
+    """Share of the device's peak single-precision FLOP/s that the iterations reach; None if the
+    peak is unknown."""
 
 
 def sweep(
@@ -38,7 +38,7 @@ def sweep(
     Parameters
     ----------
     ops : Ops
-        Of the device.
+        Operations of the device.
     pairs : Pairs
         Taken again from the beginning where a batch is larger.
     params : TVL1Params
