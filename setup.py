@@ -161,6 +161,8 @@ setup(
         "flowpipe._kernels": ["*.md", *(f"**/*.{e}" for e in ("md", "cpp", "h", "cu", "cuh"))],
         "flowpipe._pipelines": ["*.md", *(f"**/*.{e}" for e in ("yaml", "py", "sh", "md"))],
     },
+    # runs kernels/cuda on a CPU, for the tests of a checkout
+    exclude_package_data={"flowpipe._kernels": ["emulator/*"]},
     ext_modules=[
         Extension(name, list(row[0]), depends=HEADERS, optional=True)
         for name, row in LIBRARIES.items()

@@ -27,7 +27,8 @@ from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_warp
 from flowpipe.ops.cpu_features import CpuFeatures
 from flowpipe.ops.host import HostOps
 from flowpipe.ops.protocol import FeatureOps, TVL1Model
-from flowpipe.ops.reference import FIELDS, ReferenceOps
+from flowpipe.ops.reference import ReferenceOps
+from flowpipe.ops.tables import FIELDS, SAMPLINGS
 
 F32 = NDArray[np.float32]
 LIBRARY = Path(__file__).resolve().parent.parent / "_core.so"
@@ -58,7 +59,6 @@ SIGNATURES = {  # count and sizes, then arrays, as kernels/cpu/operations.h decl
 }
 
 
-SAMPLINGS = ("catmull_rom", "thirtyseconds", "keys")  # the enum Sampling of kernels/cpu/warp.h
 CACHE_LINE = 16  # floats; a state begins at a cache line
 
 

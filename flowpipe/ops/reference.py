@@ -17,12 +17,11 @@ from flowpipe.ops.host import HostOps
 from flowpipe.ops.protocol import TVL1Model
 from flowpipe.ops.reference_features import ReferenceFeatures
 from flowpipe.ops.reference_surfaces import rgb_of
+from flowpipe.ops.tables import BORDER_PX, FIELDS
 from flowpipe.surfaces import Surfaces
 
 F32 = NDArray[np.float32]
 FLT_EPSILON = np.float32(1.1920929e-7)
-BORDER_PX = 4  # border that the bicubic taps of a point clamped to [-2, n + 1] reach
-FIELDS = ("a", "b", "c", "g", "u", "v", "p11", "p12", "p21", "p22")
 
 
 class ReferenceState:

@@ -61,6 +61,7 @@ def test_a_missing_compiler_costs_the_core_only(tmp_path, variable):
     assert "/nowhere/g++" in result.stderr and "Install g++" in result.stderr
     assert not list((tmp_path / "tree").rglob("*.so"))
     assert list((tmp_path / "tree/build").rglob("_kernels/cpu/iterate.h"))
+    assert not list((tmp_path / "tree/build").rglob("*emulator*"))  # it is for tests
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import pytest
 from synth import translated_pair
 
 from flowpipe.ops import TVL1Model, get_ops
-from flowpipe.ops.cpu import SAMPLINGS, native_core
-from flowpipe.ops.reference import FIELDS
+from flowpipe.ops.cpu import native_core
+from flowpipe.ops.tables import FIELDS, SAMPLINGS
 
 HERE = Path(__file__).parent
 COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"

@@ -14,11 +14,11 @@ from synth import texture, translated_pair
 
 from flowpipe.ops import TVL1Model, get_ops
 from flowpipe.ops.cpu import native_core
+from flowpipe.ops.tables import SAMPLINGS
 from flowpipe.surfaces import RgbConversion, Surfaces
 
 SIZES = [(1, 1), (1, 40), (37, 1), (2, 3), (5, 16), (17, 31), (48, 33), (64, 85)]  # rows, columns
 MODEL = TVL1Model(tau=0.25, lambda_=0.15, theta=0.3, epsilon=0.01, block=4)
-SAMPLINGS = ("catmull_rom", "thirtyseconds", "keys")
 ISAS = native_core().usable
 
 pytestmark = pytest.mark.skipif(not ISAS, reason=native_core().reason or "no core")

@@ -19,15 +19,12 @@ from flowpipe.ops.cuda.kernels import Kernels
 from flowpipe.ops.cuda.settings import HALO_PX, ROW_FLOATS, Settings, stride, tiles
 from flowpipe.ops.cuda.streams import Lane
 from flowpipe.ops.protocol import TVL1Model
+from flowpipe.ops.tables import BORDER_PX, COEFFICIENTS, SAMPLINGS, UNKNOWNS
 
-BORDER_PX = 4  # of a packed image, kernels/cuda/warp.cuh
 TILE_BLOCK = (32, 16, 1)
 TILE_ROWS = 4  # of a thread, ROWS in kernels/cuda/tile.cuh
-FIELDS = ("u", "v", "p11", "p12", "p21", "p22")  # enum Field, kernels/cuda/fields.cuh
-COEFFICIENTS = ("a", "b", "c", "g")
 PROGRESS = ("warps", "fresh", "done", "look", "end", "converged", "side", "arrived", "total")
 QUEUE = ("left", "next", "pairs")
-SAMPLINGS = ("catmull_rom", "thirtyseconds", "keys")  # enum Sampling, kernels/cuda/warp.cuh
 CHUNK = 8  # columns whose fields lie together, kernels/cuda/fields.cuh
 
 
@@ -43,7 +40,7 @@ class Layout:
             "first": plane,
             "packed": packed,
             "model": len(COEFFICIENTS) * plane,
-            "state": 2 * len(FIELDS) * plane,
+            "state": 2 * len(UNKNOWNS) * plane,
             "filtered": 2 * plane,
             "partial": across * down * HALO_PX,
         }
@@ -107,7 +104,7 @@ class CudaState:
             if name in COEFFICIENTS:
                 return self._field("model", 1, COEFFICIENTS, name, np.zeros(self.pairs, int))
             side = self.arena.progress.get()[: self.pairs, PROGRESS.index("side")]
-            return self._field("state", 2, FIELDS, name, side)
+            return self._field("state", 2, UNKNOWNS, name, side)
 
     def _field(
         self, array: str, sides: int, names: Sequence[str], name: str, side: NDArray[np.int_]

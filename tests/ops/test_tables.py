@@ -1,0 +1,33 @@
+"""Names that Python and the kernels number alike are those of the kernels' sources."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from flowpipe.ops.cuda.kernels import folder
+from flowpipe.ops.tables import BORDER_PX, COEFFICIENTS, FIELDS, SAMPLINGS, UNKNOWNS
+
+
+@pytest.mark.parametrize(
+    ("file", "enum", "names", "count"),
+    [
+        ("cpu/layout.h", "Field", FIELDS, "FIELDS"),
+        ("cuda/fields.cuh", "Field", UNKNOWNS, "FIELDS"),
+        ("cuda/fields.cuh", "Coefficient", COEFFICIENTS, "COEFFICIENTS"),
+        ("cpu/warp.h", "Sampling", SAMPLINGS, ""),
+        ("cuda/warp.cuh", "Sampling", SAMPLINGS, ""),
+    ],
+)
+def test_enums(file: str, enum: str, names: tuple[str, ...], count: str) -> None:
+    source = (folder() / file).read_text("utf-8")
+    found = re.search(rf"enum {enum} {{(.*?)}};", source, re.DOTALL)
+    assert found, f"{file} has no enum {enum}"
+    wanted = [name.upper() for name in names] + ([count] if count else [])
+    assert [name.strip() for name in found[1].split(",")] == wanted
+
+
+def test_border_of_a_packed_image() -> None:
+    source = (folder() / "cuda/warp.cuh").read_text("utf-8")
+    assert f"constexpr int BORDER = {BORDER_PX};" in source
