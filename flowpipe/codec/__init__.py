@@ -32,17 +32,18 @@ Payload = bytes | bytearray | memoryview
 
 @dataclass(frozen=True)
 class CodecRow:
-    """One codec: how a single image becomes a file and what its files are called."""
+    """Row of `CODECS`: how one image becomes a file, and the extension of its files."""
 
     params: type[Any]
     """Frozen dataclass with a ClassVar ``name``."""
     encode: Callable[[NDArray[np.uint8], Any], bytes]
-    """(H, W) or (H, W, 3) uint8, C-contiguous -> payload."""
+    """(image uint8 (H, W) or (H, W, 3), C-contiguous; params) -> payload."""
     read_size: Callable[[bytes], tuple[int, int, int]]
     """Payload -> (height, width, channels 1 or 3); FormatError if it is no such file."""
     decode_into: Callable[[bytes, NDArray[np.uint8]], None]
-    """Payload -> pixels written to an array of the size that `read_size` gave."""
+    """(payload, array of the size that `read_size` gave): writes the pixels to the array."""
     extension: str
+    """Extension of the files, with its dot."""
 
 
 CODECS = {
@@ -56,20 +57,20 @@ CODECS = {
 
 
 def default_params(modality: str) -> Any:
-    """Codec params that a modality takes when a recipe names none."""
+    """Return the default codec params of a modality."""
     return for_modality(CODECS[MODALITIES[modality].codec].params(), modality)
 
 
 def for_modality(params: Any, modality: str) -> Any:
-    """Params with what they leave to the modality decided by its row.
+    """Return codec params with the subsampling decided by the modality's row.
 
-    Subsampling ``auto`` becomes the row's. Whatever it says of a modality without colour becomes
-    ``gray``, for the bytes are the same.
+    ``auto`` becomes the subsampling of the row. A modality without colour always gets ``gray``: it
+    has no chroma, so the bytes do not depend on it.
 
     Raises
     ------
     ValueError
-        If a modality in colour is to be ``gray``.
+        If a modality in colour has the subsampling ``gray``.
     """
     row, asked = MODALITIES[modality], getattr(params, "subsampling", None)
     if asked is None:
@@ -82,20 +83,25 @@ def for_modality(params: Any, modality: str) -> Any:
 
 
 def encode(planes: NDArray[np.uint8], params: Any) -> tuple[bytes, ...]:
-    """Planes -> one payload per image.
+    """Encode planes: one payload per image.
 
     Parameters
     ----------
     planes : uint8 (T, C, H, W)
         C = 3 is R, G, B; C = 2 is a flow field; C = 1 is gray.
     params : JpegParams, JpegLsParams or RawParams
-        As `for_modality` leaves them: colour wants a decided subsampling.
+        Result of `for_modality`: images in colour need a subsampling other than ``auto``.
+
+    Returns
+    -------
+    tuple of bytes
+        T payloads.
 
     Raises
     ------
     ValueError
-        If the planes are of another shape or type, or too large for the format, or the params
-        leave open how colour is stored.
+        If the planes have another shape or dtype, or are too large for the format, or the
+        subsampling of images in colour is ``auto`` or ``gray``.
     """
     row = CODECS[params.name]
     return tuple(row.encode(image, params) for image in as_images(planes))
@@ -107,27 +113,30 @@ def decode(
     params: Any = None,
     out: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
-    """Payloads of one size -> planes.
+    """Decode payloads of one size to planes.
 
     Parameters
     ----------
     payloads : sequence of bytes-like
     channels : int
-        1, 2 or 3, as the modality has.
+        Channels of the modality: 1, 2 or 3.
     params : codec params or name of a codec, optional
-        Left out, the codec is recognised by the first bytes of the first payload.
+        By default the codec is recognised by the first bytes of the first payload.
     out : uint8 (T, H, W, 3) or (T, H, C * W), C-contiguous, optional
-        Memory of the images, which is decoded into; FormatError if it is not of their size.
+        Array to decode into.
 
     Returns
     -------
     uint8 (T, C, H, W)
-        For C > 1 a transposed view of the image memory: (T, H, W, 3) or (T, H, 2, W).
+        For C > 1 a transposed view of memory of the shape (T, H, W, 3) or (T, H, 2, W).
 
     Raises
     ------
+    ValueError
+        If there is no payload.
     FormatError
-        Naming the payload and what is wrong with it.
+        If a payload is damaged or of another size or codec, or `out` has another shape; the message
+        names the payload.
     """
     if not payloads:
         raise ValueError("decode needs at least one payload: without one the size is unknown")
@@ -136,21 +145,19 @@ def decode(
     height, width, depth = row.read_size(bytes(payloads[0]))
     if depth != (3 if channels == 3 else 1) or (channels == 2 and width % 2):
         raise FormatError(
-            f"a {channels} channel image cannot be a {name} file of {width}x{height} with {depth} "
-            "component(s)"
+            f"an image of {channels} channels cannot be a {name} file of {width}x{height} with "
+            f"{depth} component(s)"
         )
     shape = (len(payloads), height, width, 3) if depth == 3 else (len(payloads), height, width)
     if out is not None and out.shape != shape:
-        raise FormatError(f"the images have the shape {shape} and their memory {out.shape}")
+        raise FormatError(f"the images have the shape {shape}, but `out` has {out.shape}")
     images = np.empty(shape, np.uint8) if out is None else out
     for k, payload in enumerate(payloads):
         content = bytes(payload)
         try:
             size = row.read_size(content)
             if size != (height, width, depth):
-                raise FormatError(
-                    f"its size is {size} and that of payload 0 {height, width, depth}"
-                )
+                raise FormatError(f"its size is {size}, but payload 0 has {height, width, depth}")
             row.decode_into(content, images[k])
         except FormatError as error:
             raise FormatError(f"payload {k} of {len(payloads)}: {error}") from None
@@ -158,7 +165,13 @@ def decode(
 
 
 def recognise(payload: Payload) -> str:
-    """Name of the codec whose files begin as this payload does."""
+    """Return the name of the codec whose files begin as this payload does.
+
+    Raises
+    ------
+    FormatError
+        If no codec writes such files.
+    """
     head = bytes(payload[:4])
     for name, starts in _STARTS.items():
         if head.startswith(starts):

@@ -7,7 +7,9 @@ from numpy.typing import NDArray
 
 
 def as_images(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Planes -> C-contiguous images; no copy for RGB planes that are a view of (T, H, W, 3).
+    """Arrange planes as C-contiguous images.
+
+    RGB planes that are a view of (T, H, W, 3) memory are not copied.
 
     Parameters
     ----------
@@ -17,6 +19,11 @@ def as_images(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     -------
     uint8
         (T, H, W, 3) for C = 3, (T, H, 2 W) for C = 2, (T, H, W) for C = 1.
+
+    Raises
+    ------
+    ValueError
+        If the planes have another dtype or shape.
     """
     if planes.dtype != np.uint8 or planes.ndim != 4 or planes.shape[1] not in (1, 2, 3):
         raise ValueError(
@@ -30,7 +37,7 @@ def as_images(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def as_planes(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
-    """Images -> planes, as a view: the inverse of `as_images`."""
+    """Return images as planes, a view uint8 (T, C, H, W): the inverse of `as_images`."""
     if channels == 3:
         return images.transpose(0, 3, 1, 2)
     count, height, width = images.shape

@@ -18,9 +18,9 @@ MAX_SIDE_PX = 65500  # libjpeg's limit
 class JpegParams:
     """Quality 1..100 and chroma subsampling.
 
-    ``subsampling`` says what happens to colour: ``420`` halves it in both directions, ``422`` in
-    one, ``444`` keeps it. A flow field is one gray image, which ``gray`` says. ``auto`` leaves it
-    to the modality: `flowpipe.codec.for_modality` puts the value of its row in the place.
+    Subsampling ``420`` halves chroma in both directions, ``422`` horizontally; ``444`` keeps it.
+    ``gray`` is for flow, whose fields are gray images. ``auto`` is replaced by the subsampling of
+    the modality's row, see `flowpipe.codec.for_modality`.
     """
 
     name: ClassVar[str] = "jpeg"
@@ -37,7 +37,13 @@ class JpegParams:
 
 
 def encode(image: NDArray[np.uint8], params: JpegParams) -> bytes:
-    """(H, W, 3) RGB or (H, W) gray -> JFIF file."""
+    """Encode uint8 (H, W, 3) RGB or (H, W) gray as a JFIF file.
+
+    Raises
+    ------
+    ValueError
+        If a side is not 1 to `MAX_SIDE_PX` pixels, or colour has no subsampling.
+    """
     if max(image.shape[:2]) > MAX_SIDE_PX or min(image.shape[:2]) < 1:
         raise ValueError(
             f"a JPEG side must be 1..{MAX_SIDE_PX} pixels, got {image.shape[1]}x{image.shape[0]} "
@@ -50,10 +56,10 @@ def encode(image: NDArray[np.uint8], params: JpegParams) -> bytes:
             )
         )
     if params.subsampling not in ("420", "422", "444"):
-        # Auto has no good guess here: what is right for pictures blurs differences.
+        # No default fits: the best subsampling for frames blurs rgb_diff.
         raise ValueError(
             f"colour images need subsampling 420, 422 or 444, got {params.subsampling}; gray is "
-            "for flow, and auto is decided by codec.for_modality"
+            "for flow, and codec.for_modality replaces auto"
         )
     return bytes(
         simplejpeg.encode_jpeg(image, params.quality, "RGB", colorsubsampling=params.subsampling)
@@ -61,7 +67,7 @@ def encode(image: NDArray[np.uint8], params: JpegParams) -> bytes:
 
 
 def read_size(payload: bytes) -> tuple[int, int, int]:
-    """Payload -> (height, width, components 1 or 3)."""
+    """Return (height, width, components 1 or 3) of a payload; FormatError if it is no JPEG."""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(payload)
     except ValueError as error:
@@ -70,7 +76,13 @@ def read_size(payload: bytes) -> tuple[int, int, int]:
 
 
 def decode_into(payload: bytes, out: NDArray[np.uint8]) -> None:
-    """Payload -> pixels in `out`, (H, W, 3) or (H, W), of the size that the file states."""
+    """Decode a payload into `out`, uint8 (H, W, 3) or (H, W), of the size that the file states.
+
+    Raises
+    ------
+    FormatError
+        If the JPEG data is damaged.
+    """
     try:
         simplejpeg.decode_jpeg(payload, "RGB" if out.ndim == 3 else "GRAY", buffer=out)
     except ValueError as error:

@@ -25,7 +25,7 @@ _BY_LINE, _BY_PIXEL = 0, 2  # interleave modes: one component, three
 
 @dataclass(frozen=True)
 class JpegLsParams:
-    """``near`` is the largest error of a stored value: 0 is lossless, 1 halves the bytes."""
+    """Largest error of a stored value, ``near``: 0 is lossless, 1 halves the bytes."""
 
     name: ClassVar[str] = "jpegls"
     near: int = 0
@@ -36,14 +36,20 @@ class JpegLsParams:
 
 
 def encode(image: NDArray[np.uint8], params: JpegLsParams) -> bytes:
-    """(H, W, 3) RGB or (H, W) gray -> JPEG-LS file."""
+    """Encode uint8 (H, W, 3) RGB or (H, W) gray as a JPEG-LS file.
+
+    Raises
+    ------
+    ValueError
+        If the image is too large, or so small that CharLS cannot encode it.
+    """
     height, width = image.shape[:2]
     if max(height, width) > MAX_SIDE_PX or min(height, width) < 1:
         raise ValueError(f"a JPEG-LS side must be 1..{MAX_SIDE_PX} pixels, got {width}x{height}")
     if image.ndim == 2:
         return _encode(image, 1, params.near, _BY_LINE)
     if params.near:
-        # Differences modulo 256 have no bounded error: near-lossless colour goes untransformed.
+        # HP1 works modulo 256, so its errors have no bound: near-lossless colour does without it.
         return _encode(image, 3, params.near, _BY_PIXEL)
     plain = _encode(_subtract_green(image), 3, 0, _BY_PIXEL)
     return plain[:2] + _HP1 + plain[2:]
@@ -56,15 +62,15 @@ def _encode(image: NDArray[np.uint8], components: int, near: int, interleave: in
             jpeg_ls.encode_buffer(image.tobytes(), height, width, components, 8, near, interleave)
         )
     except RuntimeError as error:
-        # The library reserves twice the bytes of the image, too little for the headers and the
-        # first, unpredicted pixels of images below some 13x13.
+        # CharLS reserves twice the bytes of the image. Below about 13x13 that is too little for the
+        # headers and the first pixels, which are not predicted.
         raise ValueError(
             f"JPEG-LS cannot hold this image of {width}x{height}: {error}; use the codec raw"
         ) from None
 
 
 def _subtract_green(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """HP1: R - G + 128, G, B - G + 128, modulo 256."""
+    """Apply the transform HP1: R - G + 128, G, B - G + 128, modulo 256."""
     result = image - image[:, :, 1:2]
     result[:, :, 0] += 128
     result[:, :, 1] = image[:, :, 1]
@@ -73,7 +79,13 @@ def _subtract_green(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def read_size(payload: bytes) -> tuple[int, int, int]:
-    """Payload -> (height, width, components 1 or 3), from the frame header."""
+    """Return (height, width, components 1 or 3) of a payload, from its frame header.
+
+    Raises
+    ------
+    FormatError
+        If it is no JPEG-LS file of 8 bits and 1 or 3 components.
+    """
     at = 2
     if payload[2:11] == _HP1:
         at += len(_HP1)
@@ -89,9 +101,14 @@ def read_size(payload: bytes) -> tuple[int, int, int]:
 
 
 def decode_into(payload: bytes, out: NDArray[np.uint8]) -> None:
-    """Payload -> pixels in `out`, (H, W, 3) or (H, W), of the size that the file states.
+    """Decode a payload into `out`, uint8 (H, W, 3) or (H, W), of the size that the file states.
 
     Check the payload's CRC first: CharLS may take ten seconds to refuse a damaged one.
+
+    Raises
+    ------
+    FormatError
+        If the JPEG-LS data is damaged, or colour is not interleaved by pixel.
     """
     if payload[-2:] != _END:
         raise FormatError("the JPEG-LS data is damaged: it does not end with an end marker")

@@ -1,4 +1,4 @@
-"""Images <-> binary portable pixmaps (PGM ``P5``, PPM ``P6``): nothing lost, nothing saved."""
+"""Images <-> binary portable pixmaps (PGM ``P5``, PPM ``P6``): uncompressed."""
 
 from __future__ import annotations
 
@@ -17,20 +17,26 @@ _COMPONENTS = {b"5": 1, b"6": 3}
 
 @dataclass(frozen=True)
 class RawParams:
-    """Has nothing to set."""
+    """Params of the codec ``raw``: none."""
 
     name: ClassVar[str] = "raw"
 
 
 def encode(image: NDArray[np.uint8], params: RawParams) -> bytes:
-    """(H, W, 3) RGB -> PPM file, (H, W) gray -> PGM file."""
+    """Encode uint8 (H, W, 3) RGB as a PPM file, (H, W) gray as a PGM file."""
     height, width = image.shape[:2]
     kind = 5 if image.ndim == 2 else 6
     return b"P%d\n%d %d\n255\n" % (kind, width, height) + image.tobytes()
 
 
 def read_size(payload: bytes) -> tuple[int, int, int]:
-    """Payload -> (height, width, components 1 or 3)."""
+    """Return (height, width, components 1 or 3) of a payload.
+
+    Raises
+    ------
+    FormatError
+        If it is no binary PGM or PPM file of 8 bits, or its length is wrong.
+    """
     header = _HEADER.match(payload[:64])
     if header is None:
         raise FormatError(
@@ -46,5 +52,5 @@ def read_size(payload: bytes) -> tuple[int, int, int]:
 
 
 def decode_into(payload: bytes, out: NDArray[np.uint8]) -> None:
-    """Payload -> pixels in `out`, (H, W, 3) or (H, W), of the size that the file states."""
+    """Decode a payload into `out`, uint8 (H, W, 3) or (H, W), of the size that the file states."""
     out[...] = np.frombuffer(payload, np.uint8, offset=len(payload) - out.size).reshape(out.shape)

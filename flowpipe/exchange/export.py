@@ -1,4 +1,4 @@
-"""Store -> frame folders, or webdataset tars, with list files: what other trainers read."""
+"""Store -> frame folders or webdataset tars, with the list files that other trainers read."""
 
 from __future__ import annotations
 
@@ -26,22 +26,28 @@ _VIDEOS_A_JOB = 8
 
 
 def export_store(job: ExportJob, progress: Callable[[int, int], None]) -> Exported:
-    """Write a store's videos as files of another layout. Run again, it does what is missing.
+    """Write the videos of a store as files of another layout.
+
+    A second run writes only what is missing.
 
     Parameters
     ----------
     job : ExportJob
     progress : callable
-        Told (videos done, videos in all).
+        Called with (videos done, videos in all).
+
+    Returns
+    -------
+    Exported
 
     Raises
     ------
     UsageError
-        If the store has not what is wanted, or the folder holds another export.
+        If the store lacks a requested modality or split, or the folder holds another export.
     FormatError
         If a payload is damaged; the message names the video.
     DiskFullError, UnwritableError
-        If the folder takes no more.
+        If the folder cannot be written to.
     """
     store = opened(job.store)
     modalities, videos = _modalities(store, job.modalities), _chosen(store, job.only)
@@ -97,7 +103,7 @@ def folders_of(store: Store, videos: Sequence[str], layout: Layout) -> dict[str,
         labels = store.videos[video_id].labels if layout.by_class else ()
         single = len(labels) == 1 and labels[0] < len(names)
         parent = f"{names[labels[0]].replace('/', '_')}/" if single else ""
-        # Of a data set of folders the id begins with the class already.
+        # The id begins with the class where the data set is a tree of folders.
         own = video_id
         if single and video_id.startswith(f"{names[labels[0]]}/"):
             own = video_id[len(names[labels[0]]) + 1 :]
@@ -127,7 +133,7 @@ def _export_videos(
                         total.files += 1
                         total.bytes += len(content)
                     crcs.setdefault(modality, []).append(tuple(map(zlib.crc32, contents)))
-                shutil.rmtree(final, ignore_errors=True)  # of a run that was killed
+                shutil.rmtree(final, ignore_errors=True)  # left by a run that was killed
                 temporary.replace(final)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -140,7 +146,7 @@ def _export_videos(
 def _files(
     store: Store, video_id: str, job: ExportJob, modalities: tuple[str, ...], total: Exported
 ) -> Iterator[tuple[str, tuple[str, ...], tuple[bytes, ...]]]:
-    """(modality, names, contents) of the files of every image of a video."""
+    """Yield (modality, names, contents) of the files of every image of a video."""
     layout = LAYOUTS[job.layout]
     for modality in modalities:
         made = _pictures(store, modality, job)
@@ -163,7 +169,7 @@ def _notes_of(
     modalities: tuple[str, ...],
     crcs: Mapping[str, list[tuple[int, ...]]],
 ) -> VideoNotes:
-    """What is known of a video, with the payloads that its files do not hold."""
+    """Return the notes of a video, with the payloads that its files do not hold."""
     notes, layout = VideoNotes.of_video(store, video_id, modalities), LAYOUTS[job.layout]
     for modality in modalities:
         count = layout.left_out(modality)

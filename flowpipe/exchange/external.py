@@ -1,4 +1,4 @@
-"""Frame folders that another tool made + what is said of them -> the videos in them."""
+"""Frame folders of another tool, their description -> the videos in them."""
 
 from __future__ import annotations
 
@@ -19,42 +19,47 @@ from flowpipe.words import count_noun
 
 T = TypeVar("T")
 
-_LOOKED_AT = 100
+_SAMPLED_FOLDERS = 100
 
 
 @dataclass(frozen=True)
 class Foreign:
-    """What there is to import."""
+    """Frame folders of another tool, ready to be imported."""
 
     modalities: tuple[str, ...]
     copied: frozenset[str]
-    """Modalities whose files can be payloads as they are."""
+    """Modalities whose files become payloads unchanged."""
     sources: Sequence[Source]
+    """One folder for each video."""
     dataset: dict[str, Any]
+    """JSON values that say where the videos come from."""
     class_names: tuple[str, ...]
     described: dict[str, Any]
-    """What was said of the folders."""
+    """Pairing and frame rate of the folders, as given."""
     unlisted: list[str]
+    """Folders that no list names."""
     absent: list[str]
+    """Listed folders that do not exist."""
 
 
 def look_at(job: ImportJob) -> Foreign:
-    """Find the videos below a folder.
+    """Find the videos below the folder of a job.
 
     Raises
     ------
     FormatError
         If there are none.
     UsageError
-        If something has to be said that the job leaves open.
+        If the folder does not exist, the job lacks the pairing, the bound or the frame rate, or its
+        lists do not fit the folders.
     """
     if not job.folder.is_dir():
-        raise UsageError(f"{job.folder} is no folder")
+        raise UsageError(f"{job.folder} is not a folder")
     folders = list(folders_below(job.folder))
     if not folders:
         raise FormatError(
-            f"{job.folder} has no folders of numbered images, as img_00001.jpg or "
-            "flow_x_00001.jpg, and flowpipe did not export it"
+            f"{job.folder} has no folders of numbered images such as img_00001.jpg or "
+            "flow_x_00001.jpg, and was not exported by flowpipe"
         )
     paths = [path for path, _ in folders]
     modalities = tuple(name for name in MODALITIES if any(name in found for _, found in folders))
@@ -77,9 +82,9 @@ def look_at(job: ImportJob) -> Foreign:
 
 
 def _pairing(job: ImportJob, modalities: Sequence[str]) -> Pairing:
-    """The pairing, once all is said that the images do not tell."""
+    """Return the pairing; UsageError where pairing, bound or frame rate are not given."""
     if job.layout and job.layout not in LAYOUTS:
-        raise UsageError(f"{job.folder} is no {job.layout} that flowpipe exported")
+        raise UsageError(f"{job.folder} is no {job.layout} export of flowpipe")
     named = LAYOUTS[job.layout].pairing if job.layout else None
     if named and job.pairing not in (None, named):
         raise UsageError(f"the layout {job.layout} has --pairing {named}")
@@ -94,24 +99,24 @@ def _pairing(job: ImportJob, modalities: Sequence[str]) -> Pairing:
     if any(MODALITIES[name].flows for name in modalities) and not job.bound:
         missing.append(
             "how many pixels the bytes 0 and 255 of flow stand for: --bound 20 (TSN, mmaction2; "
-            "denseflow takes 32 and dense_flow 15 where nothing is said)"
+            "the default of denseflow is 32, of dense_flow 15)"
         )
     if not job.fps:
-        missing.append("how many frames a second there are: --fps 25")
+        missing.append("the frame rate, frames per second: --fps 25")
     if missing:
         raise UsageError(
-            f"{job.folder} was not exported by flowpipe, so it has to be said\n  "
+            f"{job.folder} was not exported by flowpipe; please also specify\n  "
             + "\n  ".join(missing)
         )
     return named or job.pairing or "start"
 
 
 def _is_jpeg(job: ImportJob, paths: Sequence[str], modality: str) -> bool:
-    """Whether the files of some folders are JPEG in colour."""
+    """Return whether the files of a sample of the folders are JPEG in colour."""
     pattern = FOLDER_PATTERNS[modality]
     return MODALITIES[modality].channels == 3 and not any(
         pattern.fullmatch(file.name) and file.name.endswith(".png")
-        for path in paths[:: max(1, len(paths) // _LOOKED_AT)]
+        for path in paths[:: max(1, len(paths) // _SAMPLED_FOLDERS)]
         for file in os.scandir(job.folder / path)
     )
 
@@ -119,7 +124,7 @@ def _is_jpeg(job: ImportJob, paths: Sequence[str], modality: str) -> bool:
 def _records(
     job: ImportJob, paths: Sequence[str]
 ) -> tuple[list[VideoRecord], tuple[str, ...], list[str], list[str]]:
-    """Records of the folders, class names, folders in no list, and listed ones that are absent."""
+    """Return records of the folders, class names, unlisted folders, and absent listed folders."""
     last = [path.rpartition("/")[2] for path in paths]
     ids = last if len(set(last)) == len(last) else list(paths)
     unlisted: list[str] = []
@@ -155,9 +160,10 @@ def _records(
 
 
 def _matched(listed: Collection[str], paths: Sequence[str]) -> dict[str, list[str]]:
-    """Folder -> what lists call it: as many last names as tell the listed ones apart.
+    """Return, by folder, the paths that lists give it.
 
-    Lists may write one folder differently, `/data/frames/run/2` and `run/2`.
+    Folders are compared by as many last names as distinguish the listed ones, because lists may
+    write one folder differently: `/data/frames/run/2` and `run/2`.
     """
     for names in (1, 2, 3):
         by_end: dict[str, list[str]] = {}
@@ -179,5 +185,5 @@ def _end(path: str, names: int) -> str:
 
 
 def _joined(values: Iterable[tuple[T, ...]]) -> tuple[T, ...]:
-    """All of them, each once."""
+    """Concatenate values; each is kept once."""
     return tuple(dict.fromkeys(chain.from_iterable(values)))

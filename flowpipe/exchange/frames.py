@@ -1,7 +1,7 @@
-"""A folder of numbered images of one video -> which file is which frame and which pair.
+"""Folder of numbered images of one video -> the files of each frame and each pair.
 
-Numbers may begin anywhere. Flow that lacks one of its frames at either end is left out, as the
-first field of dense_flow is, whose first frame was never written.
+Numbers may begin anywhere. A flow field at either end is left out if one of its frames is missing:
+dense_flow does not write the first frame of its first field.
 """
 
 from __future__ import annotations
@@ -15,28 +15,33 @@ from flowpipe.errors import FormatError
 from flowpipe.exchange.layouts import AXES, FOLDER_PATTERNS, Pairing
 from flowpipe.modality import MODALITIES
 
-_MOST_LEFT_OUT = 1  # at each end: more is no convention but a mistake
+_MOST_LEFT_OUT = 1  # images at each end; more are a mistake, not a convention
 
 
 @dataclass(frozen=True)
 class FrameFolder:
-    """The files of one video."""
+    """Files of one video."""
 
     path: Path
     frames: int
-    """N, with or without files."""
+    """Number of frames N, with or without files."""
     files: Mapping[str, Sequence[tuple[str, ...]]]
-    """By modality, the names of the files of each image, from the first on."""
+    """File names of each image by modality, from the first image on."""
 
     def read(self, modality: str, k: int) -> list[bytes]:
-        """Contents of the files of image k."""
+        """Return the contents of the files of image k."""
         return [(self.path / name).read_bytes() for name in self.files[modality][k]]
 
 
 def folders_below(root: Path) -> Iterator[tuple[str, frozenset[str]]]:
-    """(path below the root, modalities by their file names) of every folder with numbered images.
+    """Find every folder with numbered images; hidden folders are left out.
 
-    Hidden folders are left out.
+    Yields
+    ------
+    str
+        Path below the root.
+    frozenset of str
+        Modalities, by the file names.
     """
     for folder, below, names in os.walk(root):
         below[:] = sorted(name for name in below if not name.startswith("."))
@@ -50,7 +55,7 @@ def folders_below(root: Path) -> Iterator[tuple[str, frozenset[str]]]:
 
 
 def look_into(path: Path, modalities: Sequence[str], pairing: Pairing) -> FrameFolder:
-    """Find the images of these modalities in a folder and say which frames they belong to.
+    """Find the images of these modalities in a folder, and the frames they belong to.
 
     Parameters
     ----------
@@ -60,7 +65,7 @@ def look_into(path: Path, modalities: Sequence[str], pairing: Pairing) -> FrameF
     Raises
     ------
     FormatError
-        If a number is missing, x and y differ, or the counts do not fit to each other.
+        If a number is missing, x and y differ, or the counts do not fit together.
     """
     numbered = {name: _numbered(path, name) for name in modalities}
     spans = {}
@@ -78,8 +83,8 @@ def look_into(path: Path, modalities: Sequence[str], pairing: Pairing) -> FrameF
         if over > _MOST_LEFT_OUT or last < first:
             counts = ", ".join(f"{len(files)} of {n}" for n, files in numbered.items())
             raise FormatError(
-                f"{path}: {counts} do not fit to each other with pairing {pairing}: frames "
-                f"{first} to {last} would be left"
+                f"{path}: {counts} do not fit together with pairing {pairing}, which leaves "
+                f"frames {first} to {last}; check --pairing"
             )
     kept = {}
     for name, files in numbered.items():
@@ -90,7 +95,7 @@ def look_into(path: Path, modalities: Sequence[str], pairing: Pairing) -> FrameF
 
 
 def _numbered(path: Path, modality: str) -> dict[int, tuple[str, ...]]:
-    """Files of each image by number, the axes in order."""
+    """Return the file names of each image by its number, the axes in order."""
     pattern = FOLDER_PATTERNS[modality]
     by_axis: dict[str, dict[int, str]] = {}
     for file in os.scandir(path):
@@ -108,7 +113,7 @@ def _numbered(path: Path, modality: str) -> dict[int, tuple[str, ...]]:
     if missing or len({frozenset(files) for files in by_axis.values()}) > 1:
         counts = ", ".join(f"{len(by_axis.get(axis, {}))} of {axis}" for axis in axes)
         raise FormatError(
-            f"{path}: x and y of {modality} do not go together: {counts}; extract the video again"
+            f"{path}: x and y of {modality} do not match: {counts}; extract the video again"
         )
     first = by_axis[axes[0]]
     return {number: tuple(by_axis[axis][number] for axis in axes) for number in first}

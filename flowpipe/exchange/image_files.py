@@ -1,4 +1,4 @@
-"""Payloads of a store <-> the image files that other tools read: one a frame, x and y apart."""
+"""Payloads of a store <-> image files of other tools: one per frame, x and y of flow apart."""
 
 from __future__ import annotations
 
@@ -22,19 +22,28 @@ _PNG_EFFORT = [cv2.IMWRITE_PNG_COMPRESSION, 3]
 class Pictures:
     """Makes image files of the payloads of one stream.
 
-    Colour that is stored as JPEG is copied byte for byte. All else is decoded and compressed as
-    `extension` says: PNG keeps every value, JPEG does not, and how far it is off is measured on
+    Colour that is stored as JPEG is copied byte for byte. Other images are decoded and recompressed
+    as PNG, which keeps every value, or as JPEG, which does not. The error of JPEG is measured on
     every 16th image.
+
+    Parameters
+    ----------
+    modality, codec_name : str
+    extension : str
+        ``.jpg`` or ``.png``, for images that are recompressed.
+    quality : int
+        JPEG quality, 1..100.
 
     Attributes
     ----------
     extension : str
-        Of the files.
+        Extension of the files.
     keeps : bool
         Whether the files hold every value.
-    difference_sum, differences : float, int
-        Sum of the absolute differences to the store that compressing again made, and of how many
-        values.
+    difference_sum : float
+        Sum of absolute differences to the store, levels, over the values that were compared.
+    differences : int
+        Number of values that were compared.
     """
 
     def __init__(self, modality: str, codec_name: str, extension: str, quality: int) -> None:
@@ -49,7 +58,7 @@ class Pictures:
         self.difference_sum, self.differences = 0.0, 0
 
     def files(self, payloads: Sequence[Payload]) -> Iterator[tuple[bytes, ...]]:
-        """Contents of the files of each image, in the order of `layouts.file_names`."""
+        """Yield the contents of the files of each image, in the order of `layouts.file_names`."""
         if self.copies:
             yield from ((bytes(payload),) for payload in payloads)
             return
@@ -76,13 +85,18 @@ class Pictures:
 
 
 def picture(content: bytes, channels: int) -> NDArray[np.uint8]:
-    """A JPEG or PNG file -> uint8 (H, W, 3) RGB or (H, W).
+    """Decode a JPEG or PNG file. With one channel, colour becomes its luma, as in other loaders.
+
+    Returns
+    -------
+    uint8 (H, W, 3) or (H, W)
+        RGB for 3 channels, gray for 1.
 
     Raises
     ------
     FormatError
-        If it is neither, is damaged, or is gray where colour is wanted. Colour gives its luma where
-        gray is wanted, as loaders have it.
+        If the file is neither JPEG nor PNG of 8 bits, is damaged, or is gray and 3 channels are
+        wanted.
     """
     if content[:2] == b"\xff\xd8":
         row = codec.CODECS[JpegParams.name]
@@ -104,13 +118,29 @@ def picture(content: bytes, channels: int) -> NDArray[np.uint8]:
 
 
 def payload(contents: Sequence[bytes], channels: int, copy: bool) -> tuple[bytes, int, int]:
-    """Files of one image -> (payload, height, width): the JPEG itself, or JPEG-LS without loss.
+    """Make the payload of one image from its files.
 
-    With `copy` the file is decoded all the same, so that no broken one gets in.
+    Parameters
+    ----------
+    contents : sequence of bytes
+        One file; two for a flow field, x and y.
+    channels : int
+    copy : bool
+        Take the JPEG file unchanged, after decoding it as a check; else encode JPEG-LS losslessly.
+
+    Returns
+    -------
+    payload : bytes
+    height, width : int
+
+    Raises
+    ------
+    FormatError
+        If a file is damaged, x and y differ in size, or a JPEG to copy is not baseline.
     """
     if copy:
         if not _is_baseline(contents[0]):
-            raise FormatError("no baseline JPEG: a store holds no other")
+            raise FormatError("not a baseline JPEG; a store holds no other JPEG")
         height, width = picture(contents[0], channels).shape[:2]
         return contents[0], height, width
     images = [picture(content, 3 if channels == 3 else 1) for content in contents]
@@ -122,7 +152,7 @@ def payload(contents: Sequence[bytes], channels: int, copy: bool) -> tuple[bytes
 
 
 def _is_baseline(content: bytes) -> bool:
-    """Whether the frame header of a JPEG is that of a baseline or extended sequential one."""
+    """Return whether a JPEG is baseline or extended sequential, by its frame header."""
     at = 2
     while at + 4 <= len(content) and content[at] == 0xFF:
         marker = content[at + 1]

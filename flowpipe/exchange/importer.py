@@ -1,4 +1,4 @@
-"""Frame folders or tars -> store: flowpipe's own exports as they were, others as they are named."""
+"""Frame folders or tars -> store: exports of flowpipe by their notes, others by ImportJob."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class _Target:
     backend: Mapping[str, Any]
     streams: Mapping[str, StreamSpec]
     there: frozenset[str]
-    """Ids of the videos that it has."""
+    """Ids of the videos that the store already has."""
     shards: tuple[str, ...]
-    """Those that are there: what is new must not take a name of theirs."""
+    """Existing shards, whose names new shards must not take."""
 
 
 @dataclass(frozen=True)
@@ -50,26 +50,30 @@ class _Plan:
 
 
 def import_folder(job: ImportJob, progress: Callable[[int, int], None]) -> Imported:
-    """Make a store of frame folders or tars. Run again, it does what is missing.
+    """Make a store of frame folders or tars.
 
-    Colour JPEG files become the payloads as they are. All else, flow above all, whose x and y are
-    files of their own, is stored without loss as JPEG-LS.
+    A second run adds only what is missing. JPEG files in colour become payloads unchanged. All
+    others are stored losslessly as JPEG-LS, flow among them: its x and y are separate files.
 
     Parameters
     ----------
     job : ImportJob
     progress : callable
-        Told (folders or tars done, in all).
+        Called with (folders or tars done, folders or tars in all).
+
+    Returns
+    -------
+    Imported
 
     Raises
     ------
     UsageError
-        If something has to be said that the job leaves open, or it contradicts what flowpipe
-        noted when it exported the folder.
+        If the job lacks something that the folder does not tell, or contradicts the notes of an
+        export.
     FormatError
         If there is nothing to import.
     RecipeError
-        If the store was made otherwise.
+        If the store was made from another import or by extraction.
     """
     notes = StoreNotes.read(job.folder)
     plan = _foreign(job) if notes is None else _own(job, notes)
@@ -81,15 +85,15 @@ def import_folder(job: ImportJob, progress: Callable[[int, int], None]) -> Impor
         total.add(part)
         done += sources
         progress(done, count)
-    open_store(job.store)  # which writes the index
+    open_store(job.store)  # writes the index
     return total
 
 
 def _own(job: ImportJob, notes: StoreNotes) -> _Plan:
     if job.layout or job.pairing or job.bound or job.fps or job.labels or job.class_names:
         raise UsageError(
-            f"{job.folder} was exported by flowpipe and says itself what it holds; leave out all "
-            "options that describe it"
+            f"{job.folder} was exported by flowpipe, and its notes describe it; leave out all "
+            "options that describe the folder"
         )
     modalities = tuple(notes.extensions)
     copied = frozenset(
@@ -139,7 +143,7 @@ def _foreign(job: ImportJob) -> _Plan:
 
 
 def _recipe(modalities: Sequence[str], bound: float, imported: Mapping[str, Any]) -> dict[str, Any]:
-    """What stands in the place of a recipe: equal for imports that may go to one store."""
+    """Return the recipe of an import; imports with equal recipes may go to one store."""
     return {"modalities": list(modalities), "bound": bound, "imported": dict(imported)}
 
 
@@ -150,7 +154,7 @@ def _target(
     dataset: Mapping[str, Any],
     class_names: Sequence[str],
 ) -> _Target:
-    """Make the store, or open the one there."""
+    """Create the store, or open an existing one."""
     create_store(
         job.store,
         recipe=params.canonical(recipe),
@@ -175,7 +179,7 @@ def _cut(sources: Sequence[Source]) -> list[Sequence[Source]]:
 
 
 def _write_shard(target: _Target, sources: Sequence[Source]) -> tuple[int, Imported]:
-    """One shard of what is not there yet; a video that fails is left out and the next goes on."""
+    """Write one shard of the videos that the store lacks; skip videos that fail."""
     done = Imported()
     key = "\n".join((*target.shards, "", *(str(source.path) for source in sources)))
     name = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:12]

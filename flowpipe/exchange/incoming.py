@@ -1,4 +1,4 @@
-"""Frame folders and tars -> videos on their way into a store, read when it takes them."""
+"""Frame folders and tars -> videos for a store, read when it takes them."""
 
 from __future__ import annotations
 
@@ -31,11 +31,13 @@ Image = tuple[bytes, int, int]
 
 @dataclass(frozen=True)
 class Incoming:
-    """One video: what is known of it, and its images."""
+    """Video to be imported: its facts and images."""
 
     record: VideoRecord
     meta: Mapping[str, Any]
+    """Values of `ShardWriter.commit`."""
     pts_s: NDArray[np.float64]
+    """Timestamps of the frames, seconds, (N,)."""
     images: Iterator[EncodedPlanes]
 
 
@@ -47,12 +49,18 @@ class OwnFolder:
     notes: Path
     layout: str
     extensions: Mapping[str, str]
-    """Of the files, by modality."""
+    """Extension of the files, by modality."""
     copied: frozenset[str]
-    """Modalities whose files are the payloads of the store."""
+    """Modalities whose files become payloads unchanged."""
 
     def videos(self) -> Iterator[Incoming]:
-        """The video in it. Its images raise FormatError where a file is missing or damaged."""
+        """Yield the one video of the folder.
+
+        Raises
+        ------
+        FormatError
+            If the notes are damaged; while its images are read, if a file is missing or damaged.
+        """
         notes = VideoNotes.read(self.notes)
         record = VideoRecord.from_json(notes.meta["record"])
         yield Incoming(record, notes.meta, notes.pts_s, self._images(notes))
@@ -81,17 +89,19 @@ class OwnFolder:
 
 @dataclass(frozen=True)
 class ForeignFolder:
-    """A frame folder that another tool made."""
+    """A frame folder of another tool."""
 
     path: Path
     record: VideoRecord
     modalities: tuple[str, ...]
     pairing: Pairing
     fps: float
+    """Frames per second."""
     copied: frozenset[str]
+    """Modalities whose files become payloads unchanged."""
 
     def videos(self) -> Iterator[Incoming]:
-        """The video in it.
+        """Yield the one video of the folder.
 
         Raises
         ------
@@ -122,7 +132,7 @@ class OwnTar:
     path: Path
 
     def videos(self) -> Iterator[Incoming]:
-        """The videos in it; FormatError where it is damaged."""
+        """Yield the videos of the tar; FormatError where it is damaged."""
         for notes, payloads in read_tar(self.path):
             record = VideoRecord.from_json(notes.meta["record"])
             yield Incoming(record, notes.meta, notes.pts_s, self._images(notes, payloads))
@@ -147,7 +157,7 @@ Source = OwnFolder | ForeignFolder | OwnTar
 
 
 def image_of(paths: list[Path], channels: int, copied: bool) -> Image:
-    """Files of one image -> its payload; FormatError that names the file."""
+    """Read the files of one image: payload, height and width; FormatError names the file."""
     try:
         return payload([path.read_bytes() for path in paths], channels, copied)
     except OSError as error:
@@ -157,8 +167,10 @@ def image_of(paths: list[Path], channels: int, copied: bool) -> Image:
 
 
 def _check(paths: list[Path], crcs: list[int]) -> None:
-    """Raise FormatError unless files are as they were written: what they stand for is kept apart,
-    and a change to them must not go unseen."""
+    """Raise FormatError if a file was changed after the export.
+
+    The images are imported from the notes, so a change of the files would be ignored silently.
+    """
     for path, crc in zip(paths, crcs, strict=True):
         try:
             content = path.read_bytes()
@@ -166,8 +178,8 @@ def _check(paths: list[Path], crcs: list[int]) -> None:
             raise FormatError(f"{path} cannot be read: {error.strerror}") from error
         if zlib.crc32(content) != crc:
             raise FormatError(
-                f"{path} was changed after the export; to import the files as they are now remove "
-                "the folder .flowpipe and say what they are"
+                f"{path} was changed after the export; to import the files as they are now, remove "
+                "the folder .flowpipe and describe the files by options"
             )
 
 
@@ -177,7 +189,15 @@ def windows(
     image: Callable[[int], Image],
     columns: Mapping[str, NDArray[Any]] | None,
 ) -> Iterator[EncodedPlanes]:
-    """Images in windows; without `columns`, with those that the images themselves tell."""
+    """Yield images in windows.
+
+    Without `columns`, the values that are 0 or 255 are counted in place of the clipped ones.
+
+    Raises
+    ------
+    FormatError
+        If an image cannot be read, or images differ in size.
+    """
     for start in range(0, count, _WINDOW):
         made = [image(k) for k in range(start, min(start + _WINDOW, count))]
         payloads = tuple(content for content, _, _ in made)
@@ -194,6 +214,6 @@ def windows(
 
 
 def _at_the_ends(modality: str, payloads: tuple[bytes, ...]) -> NDArray[np.uint32]:
-    """Values of each image that are 0 or 255: among them are those that the quantiser cut off."""
+    """Count the values of each image that are 0 or 255; those that were clipped are among them."""
     planes = codec.decode(payloads, MODALITIES[modality].channels)
     return np.array([np.count_nonzero((p == 0) | (p == 255)) for p in planes], np.uint32)

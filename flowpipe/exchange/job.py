@@ -1,4 +1,4 @@
-"""ExportJob -> Exported, ImportJob -> Imported: what is asked for and what was done."""
+"""Arguments and results of exports and imports: ExportJob, Exported, ImportJob, Imported."""
 
 from __future__ import annotations
 
@@ -12,43 +12,52 @@ from flowpipe.exchange.layouts import Pairing
 from flowpipe.store import Store, open_store
 
 WINDOW = 64
-"""Images that are in memory at once."""
+"""Images that are in memory at the same time."""
 
 
 @dataclass(frozen=True)
 class ExportJob:
-    """What of a store goes where, and how."""
+    """Arguments of an export."""
 
     store: Path
     out: Path
+    """Folder to write to."""
     layout: str
-    """A key of `LAYOUTS`, or `WEBDATASET`."""
+    """Key of `LAYOUTS`, or `WEBDATASET`."""
     modalities: tuple[str, ...] = ()
-    """None for all that the store has."""
+    """Modalities to export; empty for all."""
     only: tuple[str, ...] = ()
-    """Subsets or splits; none for all videos."""
+    """Subsets or splits to export; empty for all videos."""
     extension: str = JPEG
-    """Of what has to be compressed again."""
+    """Extension of files that are compressed again."""
     quality: int = 95
+    """JPEG quality of files that are compressed again, 1..100."""
     exact: bool = True
     """Whether payloads are kept beside files that do not hold every value."""
     tar_bytes: int = 1 << 30
+    """Largest size of a tar, bytes; a tar with one video may be larger."""
     workers: int = 1
 
 
 @dataclass
 class Exported:
-    """What an export did."""
+    """Result of an export."""
 
     videos: int = 0
+    """Videos written."""
     already: int = 0
+    """Videos that were there before."""
     files: int = 0
     bytes: int = 0
     difference_sum: float = 0.0
+    """Sum of absolute differences to the store, levels, over the values that were compared."""
     differences: int = 0
+    """Number of values that were compared."""
     lists: list[Path] = field(default_factory=list)
+    """List files written."""
 
     def add(self, other: Exported) -> None:
+        """Add the counts of another result."""
         self.videos += other.videos
         self.already += other.already
         self.files += other.files
@@ -58,45 +67,53 @@ class Exported:
 
     @property
     def mean_difference(self) -> float | None:
-        """Mean absolute difference to the store, in levels, of what was compressed again."""
+        """Mean absolute difference of recompressed images to the store, levels; None if none."""
         return self.difference_sum / self.differences if self.differences else None
 
 
 @dataclass(frozen=True)
 class ImportJob:
-    """What becomes a store, and what has to be said of folders that flowpipe did not write."""
+    """Arguments of an import.
+
+    All but the first two describe folders of another tool. They stay empty for exports of flowpipe.
+    """
 
     folder: Path
     store: Path
     layout: str = ""
-    """A key of `LAYOUTS`, which says the pairing; or `pairing` itself."""
+    """Key of `LAYOUTS`, which implies the pairing; or empty with `pairing`."""
     pairing: Pairing | None = None
     bound: float = 0.0
-    """Pixels that the bytes 0 and 255 of a flow field stand for."""
+    """Flow displacement of the bytes 0 and 255, pixels."""
     fps: float = 0.0
+    """Frames per second."""
     dataset: str = ""
     """Name of the data set, which decides how scores are evaluated."""
     class_names: tuple[str, ...] = ()
     labels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """By folder, as list files write it; only its last names have to agree."""
+    """Labels by folder as list files write it; only the last names of the path have to agree."""
     splits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Splits by folder, as `labels`."""
     workers: int = 1
 
 
 @dataclass
 class Imported:
-    """What an import did."""
+    """Result of an import."""
 
     videos: int = 0
+    """Videos added."""
     already: int = 0
+    """Videos that were there before."""
     failed: list[tuple[str, str]] = field(default_factory=list)
-    """(folder or tar, what is wrong with it)"""
+    """(folder or tar, error message)"""
     unlisted: list[str] = field(default_factory=list)
-    """Folders that no list names: they have no label."""
+    """Folders that no list names; they have no label."""
     absent: list[str] = field(default_factory=list)
-    """Folders that a list names and that are not there."""
+    """Listed folders that do not exist."""
 
     def add(self, other: Imported) -> None:
+        """Add the counts of another result."""
         self.videos += other.videos
         self.already += other.already
         self.failed += other.failed
@@ -104,5 +121,5 @@ class Imported:
 
 @cache
 def opened(path: Path) -> Store:
-    """The store at `path`, opened once in each process."""
+    """Open the store at `path`, once in each process."""
     return open_store(path)

@@ -1,4 +1,4 @@
-"""LAYOUTS: how the tools of the field name and number the frames of a video in a folder."""
+"""LAYOUTS: how other tools name and number the frames of a video in a folder."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Literal
 from flowpipe.modality import MODALITIES
 
 Pairing = Literal["start", "end"]
-"""Which frame of its pair has the number of a flow field: the first or the second."""
+"""Frame of its pair that has the number of a flow field: the first or the second."""
 
 WEBDATASET = "webdataset"
-"""Name of the layout that is no folder of frames, but tars that webdataset reads."""
+"""Name of the layout of tars that webdataset reads."""
 
 STEMS = {
     "rgb": "img_{number:05d}",
@@ -23,7 +23,7 @@ STEMS = {
     "warped_flow": "warp_{axis}_{number:05d}",
     "rgb_diff": "diff_{number:05d}",
 }
-"""File names by modality. dense_flow calls warped flow flow_x too, and writes it elsewhere."""
+"""File names by modality. dense_flow writes warped flow as flow_x too, to another folder."""
 AXES = "xy"
 FOLDER_PATTERNS = {
     modality: re.compile(rf"{start}_?(?P<number>\d+)\.(?:jpe?g|png)")
@@ -32,30 +32,31 @@ FOLDER_PATTERNS = {
         "flow": r"(?:flow_)?(?P<axis>[xy])",
     }.items()
 }
-"""Names in folders of unknown origin: numbers of any width; also x_00001.jpg and image_0001.jpg."""
+"""File names in folders of other tools: numbers of any width; also x_00001.jpg, image_0001.jpg."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One row: what distinguishes the folders of one tool from another's."""
+    """Row of `LAYOUTS`: numbering, pairing and lists of one tool."""
 
     name: str
     first: int
     """Number of the first flow field."""
     pairing: Pairing
     lists: tuple[str, ...]
-    """Forms of list files that readers of this layout take."""
+    """Kinds of list files that readers of this layout take."""
     summary: str
+    """Description for help texts."""
     by_class: bool = False
-    """Whether the folder of a video with one label lies in one named by its class."""
+    """Whether videos with one label lie in a folder named by their class."""
 
     def number(self, modality: str, k: int) -> int:
-        """Number of image k of a modality; below `first` it has no file."""
+        """Return the number of image k of a modality; below `first` it has no file."""
         behind = self.pairing == "end" and not MODALITIES[modality].context
         return self.first + k - behind
 
     def left_out(self, modality: str) -> int:
-        """Images of a video, from the first on, that have no file."""
+        """Return the number of images at the beginning of a video that have no file."""
         return self.first - min(self.first, self.number(modality, 0))
 
 
@@ -85,7 +86,7 @@ _MOST_BYTES = 200
 
 
 def file_names(modality: str, number: int, extension: str) -> tuple[str, ...]:
-    """Names of the files of one image: one, or one for each axis of a flow field."""
+    """Return the file names of one image: one, or one for each axis of a flow field."""
     axes = AXES if MODALITIES[modality].channels == len(AXES) else " "
     return tuple(STEMS[modality].format(axis=a, number=number) + extension for a in axes)
 
@@ -94,13 +95,13 @@ def folder_paths(wanted: Mapping[str, str]) -> dict[str, str]:
     """Return the folder of each video below the root of an export.
 
     A slash begins a subfolder. White space and the other characters that `safe_name` replaces
-    become ``_``. Videos whose folders would be one, or would lie in each other, get the name that
+    become ``_``. Videos whose folders would coincide, or lie in each other, get the name that
     `safe_name` makes of the whole path.
 
     Parameters
     ----------
     wanted : mapping
-        Path by video id.
+        Wanted path by video id.
 
     >>> folder_paths({"a": "sit down/clip 1", "b": "x y", "c": "x_y", "d": "z", "e": "z/1"})
     {'a': 'sit_down/clip_1', 'b': 'x%20y', 'c': 'x_y', 'd': 'z', 'e': 'z%2F1'}
@@ -132,10 +133,10 @@ def _above(folder: str) -> list[str]:
 
 
 def safe_name(name: str, also: str = "") -> str:
-    """A video id or class as a name of a folder that lists with blanks between columns can hold.
+    """Return a video id or class as a folder name without white space, as list files need it.
 
     White space, slashes, percent signs, a leading dot and the characters `also` become %XX. A very
-    long name is cut and ends in a digest.
+    long name is cut, and a digest is appended.
 
     >>> safe_name("a b/c.d")
     'a%20b%2Fc.d'

@@ -5,8 +5,8 @@
                 ..._flow_rawframes.txt                             the same with the count of flow
                 ..._instances_rawframes.txt                        folder offset frames label
 
-``mmaction2`` counts rgb and reads no flow beyond; flow has an image less in most layouts, hence a
-list for each. Without splits one list has all videos.
+``mmaction2`` counts rgb and reads no flow beyond. Flow has one image less in most layouts, so each
+has its own list. Without splits one list has all videos.
 """
 
 from __future__ import annotations
@@ -24,11 +24,17 @@ from flowpipe.splits import kind_of_split, validation_split
 from flowpipe.store import Store, Video
 
 CLASS_NAMES = "label_map.txt"
-"""As mmaction2 calls it: a name a line."""
+"""File of class names, one per line, as mmaction2 calls it."""
 
 
 def write_class_names(store: Store, out: Path) -> list[Path]:
-    """The class names of a store, a line each in the order of the labels; nothing without any."""
+    """Write the class names of a store, one per line in the order of the labels.
+
+    Returns
+    -------
+    list of Path
+        The file written; empty if the store has no class names.
+    """
     names = store.header.class_names
     if not names:
         return []
@@ -40,11 +46,17 @@ def write_class_names(store: Store, out: Path) -> list[Path]:
 def write_lists(
     store: Store, out: Path, layout: Layout, modalities: Sequence[str], folders: Mapping[str, str]
 ) -> list[Path]:
-    """Write the lists of the exported videos, in both forms where the layout has both.
+    """Write the lists of the exported videos, of each kind that the layout has.
+
+    Parameters
+    ----------
+    folders : mapping
+        Folder below `out` by video id.
 
     Returns
     -------
     list of Path
+        The files written.
     """
     written = []
     dataset = re.sub(r"\W", "", str(store.header.dataset.get("dataset") or "")) or "flowpipe"
@@ -70,7 +82,7 @@ def write_lists(
 
 
 def _parts(store: Store, folders: Mapping[str, str]) -> Iterator[tuple[str, list[str]]]:
-    """(name of a part in file names, ids) of the videos in it."""
+    """Yield (name of a split in file names, ids of its videos)."""
     members: dict[str, list[str]] = {}
     for video_id in folders:
         for split in store.videos[video_id].splits:
@@ -85,7 +97,7 @@ def _parts(store: Store, folders: Mapping[str, str]) -> Iterator[tuple[str, list
 
 
 def _tsn_lines(rows: Iterable[tuple[Video, str, int]], out: Path) -> Iterator[str]:
-    """A line for each label, as TSN has untrimmed videos; none for videos without."""
+    """Yield a line for each label of each video, as TSN lists untrimmed videos."""
     for video, folder, count in rows:
         yield from (f"{out.absolute() / folder} {count} {label}" for label in video.labels)
 
@@ -96,7 +108,7 @@ def _mmaction2_lines(rows: Iterable[tuple[Video, str, int]]) -> Iterator[str]:
 
 
 def _instance_lines(rows: Iterable[tuple[Video, str, int]], left_out: int) -> Iterator[str]:
-    """Instances by time: those of their frames that have files."""
+    """Yield a line for each instance, with those of its frames that have files."""
     for video, folder, count in rows:
         for segment in video.segments:
             first, last = np.searchsorted(video.pts_s, (segment.start_s, segment.end_s))
@@ -113,18 +125,23 @@ def _write(path: Path, lines: Iterable[str]) -> Path:
 def read_lists(
     lists: Iterable[tuple[str, Path]],
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[str, ...]]]:
-    """List files of frame folders -> labels and splits by folder, as the lists write it.
+    """Read list files of frame folders.
 
     Parameters
     ----------
     lists : iterable of (split, file)
-        An empty split is none. Lines are ``folder frames label [label ...]``; a folder on several
-        lines has the labels of all.
+        An empty split means none. Lines are ``folder frames label [label ...]``; a folder on
+        several lines has the labels of all.
+
+    Returns
+    -------
+    labels, splits : dict
+        Labels and splits by folder, as the lists write it.
 
     Raises
     ------
     DatasetError
-        If a line is another one.
+        If a file cannot be read, or a line has another form.
     """
     labels: dict[str, list[int]] = {}
     splits: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""Jobs -> their results as they end, in processes; one process does them here."""
+"""Jobs -> their results as they end, computed in processes, or here with one worker."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ R = TypeVar("R")
 
 
 def results(function: Callable[[J], R], jobs: Sequence[J], workers: int) -> Iterator[R]:
-    """Yield what `function` makes of each job, in the order in which they end."""
+    """Run `function` on each job in a process pool; yield the results in the order they end.
+
+    With one worker or one job it runs in this process.
+    """
     if workers == 1 or len(jobs) < 2:
         yield from map(function, jobs)
         return

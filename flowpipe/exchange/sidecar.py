@@ -1,7 +1,8 @@
-"""What image files cannot hold, in OUT/.flowpipe: the store's header, and of each video its record,
-timestamps, columns and the payloads that its files do not hold.
+"""Sidecar files of an export, in OUT/.flowpipe: everything that image files cannot hold.
 
-A video's notes are written when all of its files are there, so they also say what is done.
+One file has the store's header. One file for each video has its record, timestamps, columns and the
+payloads that its files do not hold. It is written after all files of the video, so it also marks
+the video as done.
 """
 
 from __future__ import annotations
@@ -26,28 +27,30 @@ from flowpipe.types import VideoRecord
 FOLDER = ".flowpipe"
 _STORE = "export.json"
 WRONG_VALUES = (ValueError, LookupError, TypeError, AttributeError)
-"""What Python raises where values of a file are not those that were written."""
+"""Errors that Python raises where a sidecar file has other values than were written."""
 _VERSION = 1
 
 
 @dataclass(frozen=True)
 class StoreNotes:
-    """What all videos of an export have in common."""
+    """Values that all videos of an export share."""
 
     layout: str
     extensions: dict[str, str]
-    """Of the files, by modality."""
+    """Extension of the files, by modality."""
     codecs: dict[str, dict[str, Any]]
+    """Codec params of the store, by modality."""
     quantisers: dict[str, dict[str, Any]]
+    """Quantisers of the store, by modality."""
     recipe: str
     """Canonical JSON, as in the store."""
     recipe_digest: str
     dataset: dict[str, Any]
     class_names: tuple[str, ...]
     quality: int = 0
-    """Of what was compressed again."""
+    """JPEG quality of recompressed files."""
     content: str = ""
-    """Of an export that cannot grow: a digest of what it holds."""
+    """Digest of the videos of an export that cannot grow; else empty."""
     version: int = _VERSION
 
     @classmethod
@@ -60,7 +63,7 @@ class StoreNotes:
         quality: int = 0,
         content: str = "",
     ) -> StoreNotes:
-        """What a store's header and streams say of these modalities."""
+        """Take the header of a store and the streams of these modalities."""
         header = store.header
         return cls(
             layout,
@@ -76,12 +79,12 @@ class StoreNotes:
         )
 
     def write(self, out: Path) -> None:
-        """Begin an export, or check that the one there is the same.
+        """Begin an export, or check that an existing one has the same values.
 
         Raises
         ------
         UsageError
-            If the folder has an export of something else.
+            If the folder has an export of another store or with other options.
         """
         there = self.read(out)
         if there is None:
@@ -100,12 +103,12 @@ class StoreNotes:
 
     @classmethod
     def read(cls, out: Path) -> StoreNotes | None:
-        """Those of a folder; None if flowpipe did not write it.
+        """Read the notes of an export; None if flowpipe did not write the folder.
 
         Raises
         ------
         FormatError
-            If they cannot be understood.
+            If they are damaged, or of another version.
         """
         path = out / FOLDER / _STORE
         try:
@@ -123,32 +126,35 @@ class StoreNotes:
 
 @dataclass(frozen=True)
 class VideoNotes:
-    """What is known of one video beside its images."""
+    """Facts of one video, and the payloads that its image files do not hold."""
 
     meta: dict[str, Any]
-    """As in the store."""
+    """Meta object of the video, as in the store."""
     images: dict[str, int]
-    """By modality."""
+    """Number of images by modality."""
     pts_s: NDArray[np.float64]
+    """Timestamps of the frames, seconds, (N,)."""
     columns: dict[str, dict[str, NDArray[Any]]] = field(default_factory=dict)
-    """By modality and name."""
+    """Values per image, by modality and column name."""
     payloads: dict[str, list[bytes]] = field(default_factory=dict)
-    """Those of the images, from the first on, that files do not hold: because the layout leaves
-    them out, or because they were compressed again."""
+    """Payloads by modality, from the first image on, of images that the layout leaves out or whose
+    files were recompressed."""
     crcs: dict[str, NDArray[np.uint32]] = field(default_factory=dict)
-    """CRC-32 of the files beside such payloads, in the order of the images: (N, axes)."""
+    """CRC-32 of the recompressed files, in the order of the images: (N, axes)."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.meta, dict):
-            raise ValueError(f"wanted an object of what is known of a video, got {self.meta!r:.60}")
+            raise ValueError(f"meta must be a JSON object, got {self.meta!r:.60}")
         VideoRecord.from_json(self.meta.get("record"))
         for name, count in self.images.items():
             if name not in MODALITIES or type(count) is not int or count < 0:
-                raise ValueError(f"wanted images by modality, got {count!r:.60} of {name!r:.60}")
+                raise ValueError(
+                    f"images must be counts by modality, got {count!r:.60} of {name!r:.60}"
+                )
 
     @classmethod
     def of_video(cls, store: Store, video_id: str, modalities: Sequence[str]) -> VideoNotes:
-        """What a store knows of a video."""
+        """Take the facts of a video from a store, without payloads."""
         video = store.videos[video_id]
         return cls(
             video.meta,
@@ -164,7 +170,7 @@ class VideoNotes:
         )
 
     def write(self, path: Path) -> None:
-        """Keep them in an .npz file."""
+        """Write the notes to an .npz file."""
         arrays: dict[str, NDArray[Any]] = {
             "facts": _text({"meta": self.meta, "images": self.images}),
             "pts_s": self.pts_s,
@@ -185,7 +191,7 @@ class VideoNotes:
 
     @classmethod
     def read(cls, path: Path) -> VideoNotes:
-        """Read them back; FormatError if they are damaged."""
+        """Read the notes of a video; FormatError if they are damaged."""
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 facts = strict.parse_json(arrays["facts"].tobytes(), str(path))
@@ -212,7 +218,7 @@ class VideoNotes:
 
 
 def noted_id(path: Path) -> str | None:
-    """Return the id of the video that a file of notes belongs to, None without a readable one."""
+    """Return the video id in a file of notes; None if the file is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             facts = strict.parse_json(arrays["facts"].tobytes(), str(path))
@@ -222,7 +228,7 @@ def noted_id(path: Path) -> str | None:
 
 
 def notes_path(out: Path, folder: str) -> Path:
-    """Where the notes of the video in OUT/folder lie."""
+    """Return the path of the notes of the video in OUT/folder."""
     return out / FOLDER / "videos" / f"{folder}.npz"
 
 

@@ -1,10 +1,10 @@
 """Store <-> tars that webdataset reads: a sample is a video, payloads are copied byte for byte.
 
-    KEY.json                        record, timestamps, columns and what else the store knows
-    KEY.cls                         its label, where it has exactly one
-    KEY.rgb.000000.jpg ...          the images as they are stored; of flow, u left of v
+    KEY.json                        meta object, timestamps and columns
+    KEY.cls                         label, if the video has exactly one
+    KEY.rgb.000000.jpg ...          images as they are stored; a flow field has u left of v
 
-A key is the video id with dots and what `layouts.safe_name` quotes written as %XX.
+A key is the video id. Dots and the characters that `layouts.safe_name` quotes become %XX.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _MEMBER = re.compile(r"(?P<key>[^.]+)\.(?P<modality>\w+)\.(?P<number>\d+)\.\w+")
 def grouped(
     store: Store, videos: Sequence[str], modalities: Sequence[str], tar_bytes: int
 ) -> list[list[str]]:
-    """Videos in order, cut where a tar would outgrow `tar_bytes`; a tar has at least one."""
+    """Group videos, in order, into tars of about `tar_bytes`; each has at least one video."""
     rate = _bytes_of_an_image(store, modalities)
     groups: list[list[str]] = []
     room = 0.0
@@ -55,7 +55,7 @@ def grouped(
 def write_tar(
     job: ExportJob, modalities: Sequence[str], number: int, videos: Sequence[str]
 ) -> Exported:
-    """Write one tar of videos, or leave it where it is there."""
+    """Write one tar of videos; an existing one stays."""
     final = job.out / f"shard-{number:06d}.tar"
     if final.exists():
         return Exported(already=len(videos))
@@ -97,12 +97,19 @@ def _members(store: Store, video_id: str, modalities: Sequence[str]) -> Iterator
 
 
 def read_tar(path: Path) -> Iterator[tuple[VideoNotes, Mapping[str, list[bytes]]]]:
-    """Videos of a tar that flowpipe wrote: what is known of each, and its payloads by modality.
+    """Read the videos of a tar that flowpipe wrote.
+
+    Yields
+    ------
+    VideoNotes
+        Facts of the video.
+    dict
+        Payloads by modality.
 
     Raises
     ------
     FormatError
-        If it is damaged or others wrote it.
+        If the tar is damaged, or was not written by flowpipe.
     """
     notes: VideoNotes | None = None
     key = ""
@@ -131,14 +138,16 @@ def read_tar(path: Path) -> Iterator[tuple[VideoNotes, Mapping[str, list[bytes]]
                 elif entry.name != f"{key}.cls":
                     raise FormatError(f"{path}: {entry.name} belongs to no video before it")
     except (tarfile.TarError, OSError, *WRONG_VALUES) as error:
-        raise FormatError(f"{path} is no whole tar of flowpipe export: {error!r}") from error
+        raise FormatError(f"{path} is no complete tar of flowpipe export: {error!r}") from error
     if notes is not None:
         yield notes, payloads
 
 
 def _check_end(path: Path) -> int:
-    """Return the size of a tar, bytes; ValueError unless its end marker is there, without which
-    Python takes a cut tar for a whole one."""
+    """Return the size of a tar, bytes; ValueError if it has no end marker.
+
+    Python reads a truncated tar without an error.
+    """
     with path.open("rb") as file:
         size = file.seek(0, io.SEEK_END)
         file.seek(max(0, size - _END_BYTES))
@@ -174,7 +183,7 @@ def _noted(values: dict[str, Any]) -> VideoNotes:
 
 
 def _bytes_of_an_image(store: Store, modalities: Sequence[str]) -> dict[str, float]:
-    """Mean size of stored images by modality, from the first images of a few videos."""
+    """Estimate the bytes of an image by modality, from the first images of a few videos."""
     videos = list(store.videos.values())
     rates = {}
     for name in modalities:
@@ -183,5 +192,5 @@ def _bytes_of_an_image(store: Store, modalities: Sequence[str]) -> dict[str, flo
             for video in videos[:: max(1, len(videos) // 16)]
             for payload in store.encoded(video.video_id, name, 0, min(8, video.images[name]))
         ]
-        rates[name] = sum(sizes) / max(1, len(sizes)) + 1024.0  # a header and padding
+        rates[name] = sum(sizes) / max(1, len(sizes)) + 1024.0  # tar header and padding
     return rates

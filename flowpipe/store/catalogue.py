@@ -1,4 +1,4 @@
-"""Rows of shards -> one catalogue of a store: columns sorted by video id."""
+"""Rows of shards -> catalogue of a store: columns sorted by video id."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ class Catalogue:
     shards : sequence of ShardFacts
         In name order.
     columns : mapping of str to array
-        `COLUMNS` and, for each modality, `columns_of`.
+        `COLUMNS` and, for each modality, `columns_of`; one value per row.
     ids : Texts
-    whole : uint64
-        Row of the first part of each video that is there from beginning to end, by video id.
+        Video id of each row.
+    whole : uint64 (videos,)
+        Row of the first part of each complete video, by video id.
     incomplete : tuple of str
-        Videos of which a part is missing.
+        Ids of videos of which a part is missing.
     table : Table
-        The columns with those rows behind them that are there twice.
+        The same rows, followed by those that repeat an entry.
     """
 
     def __init__(self, shards: Sequence[ShardFacts], table: Table) -> None:
@@ -41,12 +42,12 @@ class Catalogue:
         self.ids, self.whole, self.incomplete = table.ids, table.whole, table.incomplete
 
     def meta(self, row: int) -> dict[str, Any]:
-        """Return the meta object of an entry, with its record of today.
+        """Return the meta object of an entry, with its current record.
 
         Parameters
         ----------
         row : int
-            Of the table: entries that repeat another have one too.
+            Row of `table`; entries that repeat another have a meta too.
 
         Raises
         ------
@@ -58,7 +59,7 @@ class Catalogue:
         return parse_meta(text, f"{layout.INDEX_FILE}: row {row}")
 
     def find(self, video_id: str) -> int:
-        """Return the row of a video's first part; KeyError if it is not there or not whole."""
+        """Return the row of a video's first part; KeyError if it is missing or incomplete."""
         wanted = video_id.encode("utf-8", "surrogateescape")
         low, high = 0, len(self.whole)
         while low < high:
@@ -84,7 +85,7 @@ class Table:
     used: int
 
     def rows_of(self, video_id: str) -> NDArray[np.int64]:
-        """All rows of a video: whole, split, repeated; none if it is not there."""
+        """Return all rows of a video, repeated ones too, int64 (n,); empty if it is missing."""
         raw = video_id.encode("utf-8", "surrogateescape")
         ranges = (0, self.used), (self.used, len(self.ids))
         ends = [
@@ -94,20 +95,20 @@ class Table:
         return np.concatenate([np.arange(first, end) for first, end in ends])
 
     def keys_of(self, video_id: str) -> set[Key]:
-        """(video_id, part, parts) of all that is there of a video."""
+        """Return (video_id, part, parts) of every entry of a video."""
         rows = self.rows_of(video_id)
         part, parts = (self.columns[name][rows].tolist() for name in ("part", "parts"))
         return {(video_id, a, b) for a, b in zip(part, parts, strict=True)}
 
     def rows(self, shards: Sequence[ShardFacts], keep: Sequence[int]) -> Rows:
-        """Return the rows of some of the shards, to be merged with others.
+        """Return the rows of some shards, to be merged with others.
 
         Parameters
         ----------
         shards : sequence of ShardFacts
-            Of the catalogue.
+            All shards of the catalogue.
         keep : sequence of int
-            Which of them.
+            Numbers of the shards to keep.
         """
         number = np.full(len(shards), -1, np.int64)
         number[list(keep)] = np.arange(len(keep))
@@ -124,10 +125,10 @@ class Table:
 
 
 def merge(pieces: Iterable[Rows]) -> Catalogue:
-    """Sort the entries of shards and find out which videos are whole.
+    """Sort the entries of shards and find the complete videos.
 
-    An entry that is there twice counts once: done before partial, then the first shard by name. A
-    video that is there both whole and split counts with the fewest parts that are all there.
+    An entry that two shards hold counts once: done before partial, then the first shard by name. A
+    video that is stored with several numbers of parts counts with the fewest that are complete.
     """
     pieces = [piece for piece in pieces if piece.facts]
     facts = [one for piece in pieces for one in piece.facts]
@@ -160,7 +161,7 @@ def merge(pieces: Iterable[Rows]) -> Catalogue:
 
 
 def _count_on(column: NDArray[Any], pieces: Sequence[Rows], lengths: Sequence[int]) -> None:
-    """Make numbers that count in their own piece count over all of them."""
+    """Turn numbers within each piece into numbers over all pieces, in place."""
     row, before = 0, 0
     for piece, length in zip(pieces, lengths, strict=True):
         column[row : row + len(piece.ids)] += np.uint32(before)
@@ -168,7 +169,7 @@ def _count_on(column: NDArray[Any], pieces: Sequence[Rows], lengths: Sequence[in
 
 
 def _order(ids: list[bytes], columns: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.int64], int]:
-    """Order of the rows that count, then of those that repeat one; and how many count."""
+    """Return the order of the rows, those that repeat an entry last, and how many do not."""
     by_id = np.array(sorted(range(len(ids)), key=ids.__getitem__), np.int64)
     rank = _groups([ids[row] for row in by_id.tolist()])
     keys = [columns[name][by_id] for name in ("shard", "partial", "part", "parts")]
@@ -181,7 +182,7 @@ def _order(ids: list[bytes], columns: Mapping[str, NDArray[Any]]) -> tuple[NDArr
 
 
 def _groups(sorted_ids: list[bytes]) -> NDArray[np.int64]:
-    """Number of each row's id among the different ids."""
+    """Return the number of each row's id among the distinct ids."""
     new = [a != b for a, b in zip(sorted_ids, sorted_ids[1:], strict=False)]
     return np.concatenate(
         [np.zeros(min(1, len(sorted_ids)), np.int64), np.cumsum(new, dtype=np.int64)]
@@ -191,16 +192,16 @@ def _groups(sorted_ids: list[bytes]) -> NDArray[np.int64]:
 def _whole(
     ids: list[bytes], columns: Mapping[str, NDArray[Any]]
 ) -> tuple[NDArray[np.uint64], tuple[str, ...]]:
-    """First row of each video that is whole, and the ids of those that are not."""
+    """Return the first row of each complete video, and the ids of the incomplete ones."""
     if not ids:
         return np.empty(0, "<u8"), ()
     video, parts = _groups(ids), columns["parts"]
     edge = np.ones(len(ids), bool)
     edge[1:] = (video[1:] != video[:-1]) | (parts[1:] != parts[:-1])
-    starts = np.flatnonzero(edge)  # of the rows that are parts of one way to split a video
+    starts = np.flatnonzero(edge)  # first row of each (video, number of parts)
     counts = np.diff(np.append(starts, len(ids)))
     broken_off = (columns["partial"] != 0) & (columns["part"] + 1 < parts)
-    # different parts below `parts`, as many as `parts`: they are all there
+    # distinct parts below `parts`, as many as `parts`: none is missing
     joined = (counts == parts[starts]) & ~np.logical_or.reduceat(broken_off, starts)
     good = starts[joined]
     first = np.ones(len(good), bool)

@@ -1,7 +1,7 @@
-"""One shard -> what is wrong with it.
+"""Shard -> its faults, by clause of FORMAT.md.
 
-Run as a module it is the child process of verify: a line of JSON in, a line of JSON out, so that a
-file that crashes or hangs HDF5 costs a child and nothing else.
+Run as a module it is the child process of verify, with a line of JSON in and a line of JSON out. A
+file that crashes or hangs HDF5 then ends only the child.
 """
 
 from __future__ import annotations
@@ -74,13 +74,13 @@ def check_shard(path: Path, digest: str, decode: bool) -> dict[str, Any]:
         }  # fmt: skip
     except BrokenClauseError as error:
         faults = [("", error.clause, str(error))]
-    except Exception as error:  # whatever damage does to HDF5 or to a codec, it is a fault found
+    except Exception as error:  # damage makes HDF5 and codecs raise any error
         faults = [("", "S09", f"{type(error).__name__}: {error}")]
     return result | {"faults": faults}
 
 
 def check_index(store: Path) -> list[Fault]:
-    """Compare index.h5 with the shards and the manifest; no index is no fault."""
+    """Compare index.h5 with the shards and the manifest; a missing index is no fault."""
     if not (store / layout.INDEX_FILE).exists():
         return []
     try:

@@ -1,8 +1,8 @@
-"""Requests for snippets -> their pixels in one call of compiled code, no Python per image.
+"""Requests for images -> their pixels in one call of compiled code, no Python per image.
 
-kernels/cpu/snippets.cpp, which reads, compares CRCs and decodes JPEG files on several threads, and
-of each image only the part that is asked for. Where it was not compiled, `Store` does the same
-image by image, to the same bytes.
+kernels/cpu/snippets.cpp reads, compares CRCs and decodes JPEG files on several threads, and decodes
+only the wanted crop of each image. Where it was not compiled, `Store` reads image by image, with
+the same result.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LIBRARY = Path(__file__).resolve().parent.parent / "_snippets.so"
 ABI = 3  # as in kernels/cpu/snippets.cpp
 
 Part = tuple[int, int, int, int]
-"""Rows and columns that are needed of an image: top, bottom, left, right, the ends exclusive."""
+"""Crop of an image, pixels: top, bottom, left, right; bottom and right are exclusive."""
 
 _SNIPPET = np.dtype(
     [(name, "<i8") for name in (
@@ -35,33 +35,33 @@ _SNIPPET = np.dtype(
         "out", "row_bytes", "plane_bytes",
     )]
 )  # fmt: skip
-"""As struct Snippet of the source: eight bytes each."""
+"""struct Snippet of the source: eight bytes each."""
 
 
 @dataclass(frozen=True)
 class Want:
-    """Some images of one shard, to be decoded to `out`."""
+    """Consecutive images of one shard, to be decoded to `out`."""
 
     shard: OpenShard
     modality: str
     first: int
     """Number in the shard of the first image."""
     out: NDArray[np.uint8]
-    """(T, H, W, 3) or (T, H, planes * W) of the part, C-contiguous."""
+    """uint8 (T, H, W, 3) or (T, H, planes * W), C-contiguous; H and W are those of the crop."""
     size: tuple[int, int]
-    """Height and width of a plane of the images."""
+    """Height and width of a plane of the images, pixels."""
     planes: int
     """Planes that lie side by side in an image."""
     part: Part | None = None
-    """Rows and columns of each plane; None for all."""
+    """Crop of each plane; None for all of it."""
 
     @property
     def within(self) -> Part:
-        """The part, or all of a plane."""
+        """Crop, or all of a plane."""
         return self.part or (0, self.size[0], 0, self.size[1])
 
     def fits(self, count: int) -> bool:
-        """Whether the part lies inside the image and `out` has the size of `count` such parts."""
+        """Return whether the crop lies inside the image and `out` has the size of `count` crops."""
         (height, width), (top, bottom, left, right) = self.size, self.within
         return (
             0 <= top <= bottom <= height and 0 <= left <= right <= width
@@ -71,7 +71,7 @@ class Want:
 
 @dataclass(frozen=True)
 class SnippetReader:
-    """The compiled reader, or why there is none."""
+    """Compiled reader, or the reason why it cannot be used."""
 
     reason: str = ""
     library: Any = None
@@ -79,7 +79,7 @@ class SnippetReader:
 
 @functools.cache
 def snippet_reader(path: str = str(LIBRARY)) -> SnippetReader:
-    """What is known of the compiled reader; never raises."""
+    """Load the compiled reader; never raises."""
     advice = (
         "install a C++ compiler and the headers of libjpeg-turbo and zlib (Debian: libjpeg-dev, "
         f"zlib1g-dev), then {install_command()}"
@@ -99,10 +99,20 @@ def snippet_reader(path: str = str(LIBRARY)) -> SnippetReader:
 
 
 def read_batch(wants: Sequence[Want], threads: int, *, check: bool) -> NDArray[np.bool_]:
-    """Read and decode many snippets; True for each that has to be read again to say what is wrong.
+    """Read and decode many requests.
 
-    Nothing else is to be done with those: the shard may be damaged, or its images are no JPEG files
-    of the size of `out`.
+    Parameters
+    ----------
+    wants : sequence of Want
+    threads : int
+    check : bool
+        Compare the CRC of every payload.
+
+    Returns
+    -------
+    bool (n,)
+        True for each request that failed: its shard is damaged, or its images are no JPEG files of
+        the size of `out`. `Store.snippet` reads it again and raises the error.
     """
     library = snippet_reader().library
     failed = np.ones(len(wants), np.uint8)
@@ -117,12 +127,12 @@ def read_batch(wants: Sequence[Want], threads: int, *, check: bool) -> NDArray[n
 
 
 def copy_part(planes: NDArray[np.uint8], part: Part, out: NDArray[np.uint8]) -> None:
-    """Copy a part of planes (T, C, H, W) to images (T, H, W, 3) or (T, H, C * W) of its size.
+    """Copy a crop of planes (T, C, H, W) to images (T, H, W, 3) or (T, H, C * W) of its size.
 
     Raises
     ------
     ValueError
-        If the part is not within the planes, or `out` is of another size.
+        If the crop does not lie inside the planes, or `out` has another size.
     """
     (count, channels, height, width), (top, bottom, left, right) = planes.shape, part
     if not (0 <= top <= bottom <= height and 0 <= left <= right <= width):
@@ -133,12 +143,12 @@ def copy_part(planes: NDArray[np.uint8], part: Part, out: NDArray[np.uint8]) -> 
     h, w = bottom - top, right - left
     shape = (count, h, w, 3) if channels == 3 else (count, h, channels * w)
     if out.shape != shape:
-        raise ValueError(f"the parts have the shape {shape} and their memory {out.shape}")
+        raise ValueError(f"the crops have the shape {shape}, but `out` has {out.shape}")
     as_planes(out, channels)[...] = planes[..., top:bottom, left:right]
 
 
 def _row(want: Want, check: bool) -> tuple[int, ...]:
-    """In the order of `_SNIPPET`."""
+    """Return the fields of `_SNIPPET`, in its order."""
     count, rows, columns, *colours = want.out.shape
     components, (height, width) = math.prod(colours), want.size
     fd, end, bytes_at, offsets_at, crcs_at = want.shard.place(want.modality, want.first, count)

@@ -1,4 +1,4 @@
-"""Folder of a store -> free space of its disk, and bytes per second that the disk takes."""
+"""Folder of a store -> free space and write rate of its disk."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from pathlib import Path
 
 FIRST_BYTES = 4 << 20
 MOST_BYTES = 64 << 20
-"""Size of the last write, which is the one that counts; half as many are written before it."""
+"""Size of the last write, which is the one that is timed; as much is written before it."""
 ENOUGH_S = 0.5
 FREE_BYTES = 1 << 30
-"""A disk with less free space is not written to only to measure it."""
+"""Free space below which no disk is measured."""
 
 
 def free_bytes(path: Path) -> int:
-    """Free space of the file system that `path` is, or will be, on."""
+    """Return the free space, bytes, of the file system that `path` is or will be on."""
     return shutil.disk_usage(_existing(path)).free
 
 
 def write_rate(path: Path) -> float | None:
-    """Measure the bytes per second that one writer gets onto the disk that `path` is to be on.
+    """Measure the write rate of one writer on the disk that `path` is or will be on.
 
-    Writes go to a file without a name and double in size, each followed by fsync, until half a
-    second has passed. A file system of many servers takes more from several writers.
+    Writes go to an unnamed file and double in size, each followed by fsync, until half a second has
+    passed. A file system on many servers is faster with several writers.
 
     Returns
     -------
     float or None
-        None where the folder cannot be written to, or has less than 1 GiB of free space.
+        Bytes per second; None if the folder cannot be written to, or has less than 1 GiB free.
     """
     folder = _existing(path)
     if not folder.is_dir() or free_bytes(folder) < FREE_BYTES:
@@ -39,7 +39,7 @@ def write_rate(path: Path) -> float | None:
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
             began, count = time.perf_counter(), FIRST_BYTES
             while True:
-                noise = os.urandom(count)  # as JPEG: a disk that compresses gains nothing
+                noise = os.urandom(count)  # incompressible, like JPEG
                 started = time.perf_counter()
                 written = file.write(noise)
                 os.fsync(file.fileno())

@@ -1,4 +1,4 @@
-"""Bytes -> files that are whole or absent: temporary names, sweeping, publishing, full disks."""
+"""Bytes -> files that are complete or absent: temporary names, sweeping, publishing, full disks."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _COPY_BYTES = 8 << 20
 
 
 def temporary_name(final: Path) -> Path:
-    """A hidden name beside `final` that tells which process writes it, see `flowpipe.owner`."""
+    """Return a hidden name beside `final` that names its writing process, see `flowpipe.owner`."""
     return final.with_name(f".{final.name}.{owner_name()}~{uuid.uuid4().hex[:8]}.tmp")
 
 
 def write_at_once(final: Path, text: str) -> None:
-    """Write a file that others see whole or not at all; a power cut may still lose it."""
+    """Write a file that others see complete or not at all; a power cut may still lose it."""
     temporary = temporary_name(final)
     try:
         temporary.write_text(text, encoding="utf-8")
@@ -41,13 +41,13 @@ def write_at_once(final: Path, text: str) -> None:
 
 
 def create_exclusive(path: Path) -> int:
-    """Open a new file for reading and writing and hold a lock that says its writer lives."""
+    """Open a new file for reading and writing, and lock it to show that its writer lives."""
     return _locking(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
 
 
 @contextlib.contextmanager
 def held(path: Path) -> Iterator[int]:
-    """Open a file that exists for reading and writing, and lock it as `create_exclusive` does."""
+    """Open an existing file for reading and writing, and lock it as `create_exclusive` does."""
     fd = _locking(os.open(path, os.O_RDWR | os.O_CLOEXEC))
     try:
         yield fd
@@ -57,7 +57,7 @@ def held(path: Path) -> Iterator[int]:
 
 @contextlib.contextmanager
 def alone(fd: int) -> Iterator[None]:
-    """Wait until no other process is in such a block with this open file, and keep others out."""
+    """Hold an exclusive lock of an open file; wait until other processes have released theirs."""
     locked = True
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
@@ -85,9 +85,9 @@ def write_all(fd: int, content: bytes) -> None:
 
 @contextlib.contextmanager
 def open_regular(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for reading; OSError if it is a pipe, a device or anything but a regular file.
+    """Open a file for reading; OSError if it is not a regular file.
 
-    A pipe would block whoever opens it, so it is opened without waiting.
+    The file is opened without waiting, because opening a pipe would block.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
@@ -126,7 +126,7 @@ def copy_bytes(source: int, target: int, count: int, at: int) -> None:
 
 
 def publish(temporary: Path, final: Path) -> None:
-    """Make a written file durable, then visible under its final name, then that durable too."""
+    """Make a written file durable, rename it to its final name, and make the name durable."""
     fd = os.open(temporary, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -137,7 +137,7 @@ def publish(temporary: Path, final: Path) -> None:
 
 
 def need_space(folder: Path, count: int) -> None:
-    """Raise DiskFullError unless `count` more bytes fit where `folder` is."""
+    """Raise DiskFullError unless `count` more bytes fit on the disk of `folder`."""
     free = free_bytes(folder)
     if free < count:
         raise DiskFullError(
@@ -148,7 +148,7 @@ def need_space(folder: Path, count: int) -> None:
 
 @contextlib.contextmanager
 def full_disk_in_words(path: Path) -> Iterator[None]:
-    """Turn the operating system's ways of saying 'no space' into DiskFullError."""
+    """Turn every error that means a full disk into DiskFullError."""
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -166,14 +166,14 @@ def full_disk_in_words(path: Path) -> Iterator[None]:
 def sweep(store: str | Path) -> list[Path]:
     """Remove temporary files whose writers have ended.
 
-    A file is removed if its writer is gone, see `flowpipe.owner.owner_is_gone`, and nobody holds
-    its lock. Of a writer that cannot be seen from here, in another container for one, the time
-    since its last write to the file decides.
+    A file is removed if its writer is gone, see `flowpipe.owner.owner_is_gone`, and no process
+    holds its lock. If the writer cannot be seen from here, as in another container, the time since
+    the last write to the file decides.
 
     Returns
     -------
     list of Path
-        What was removed.
+        Files removed.
     """
     removed = []
     store = Path(store)
@@ -193,7 +193,7 @@ def sweep(store: str | Path) -> list[Path]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a living writer holds the file, also one in another container of this host."""
+    """Return whether a living writer holds the file, also one in another container of this host."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)

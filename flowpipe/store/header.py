@@ -1,4 +1,4 @@
-"""Recipe and data set -> store.json, written once; and back."""
+"""Recipe, data set <-> store.json, which is written once."""
 
 from __future__ import annotations
 
@@ -22,15 +22,18 @@ from flowpipe.words import count_noun, list_some
 
 @dataclass(frozen=True)
 class StoreHeader:
-    """What a whole store has in common."""
+    """Values of store.json, which all shards share."""
 
     format_version: str
     flowpipe_version: str
     recipe: dict[str, Any]
     recipe_digest: str
+    """SHA-256 of the recipe's canonical JSON."""
     dataset: dict[str, Any]
+    """JSON values that say where the videos come from."""
     class_names: tuple[str, ...]
     created_utc: str
+    """ISO 8601."""
 
 
 def create_store(
@@ -41,24 +44,32 @@ def create_store(
     dataset: Mapping[str, Any],
     class_names: Sequence[str],
 ) -> StoreHeader:
-    """Make an empty store, or check that an existing one may take more of the same.
+    """Create an empty store, or check that an existing one has the same recipe and classes.
 
-    Safe when several processes do it at once: one writes, the others compare.
+    Several processes may call it at the same time: one writes, the others compare.
 
     Parameters
     ----------
     path : path
-        Folder of the store; made where it is missing.
+        Folder of the store; created if it is missing.
     recipe, recipe_digest : str
         Canonical JSON and its SHA-256.
     dataset : mapping
         JSON values that say where the videos come from.
     class_names : sequence of str
 
+    Returns
+    -------
+    StoreHeader
+        Header of the new or existing store.
+
     Raises
     ------
+    ValueError
+        If `recipe_digest` is not that of the recipe.
     RecipeError
         If the store was made with another recipe or other classes; the message lists what differs.
+    DiskFullError
     FormatError
         If the folder holds a store.json that cannot be read, or of another major version.
     """
@@ -131,7 +142,7 @@ def read_store_header(path: str | Path) -> StoreHeader:
 def check_recipe(
     path: str | Path, header: StoreHeader, digest: str, recipe: Mapping[str, Any] | None = None
 ) -> None:
-    """Raise RecipeError, naming what differs, unless a store was made with this recipe."""
+    """Raise RecipeError, which lists the differences, unless a store was made with this recipe."""
     if digest == header.recipe_digest:
         return
     different = ""
@@ -155,7 +166,7 @@ def _leaves(values: Any, prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def _write_once(final: Path, content: bytes) -> None:
-    """Write a file that appears whole, and only if nobody else's did first."""
+    """Write a file that appears complete, unless another process created it first."""
     temporary = files.temporary_name(final)
     fd = files.create_exclusive(temporary)
     try:

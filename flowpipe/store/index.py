@@ -1,6 +1,6 @@
-"""Store folder -> its catalogue as shards and manifest are now; only what is new is read.
+"""Store folder -> its current catalogue; only new and changed shards are read.
 
-The index is derived: it can be deleted at any time and is made again.
+The index is derived from shards and manifest. It can be deleted at any time and is made again.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from flowpipe.store.shard import open_shard, read_shard
 from flowpipe.words import count_noun, list_some
 
 Stats = Mapping[str, tuple[int, int]]
-"""Size and time of change of each shard, by file name."""
+"""Size, bytes, and time of change, ns, of each shard by file name."""
 UNSEEN = -1, -1
-"""Size and time of change of a shard that is gone, or a link that leads nowhere."""
+"""Size and time of change of a shard that is gone, or is a broken link."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A store's catalogue and what was found while it was made."""
+    """Catalogue of a store, and the shards that are not in it."""
 
     catalogue: Catalogue
     sources: Sources
     broken: dict[str, str]
-    """Shards that cannot be read, with the fault."""
+    """Fault of each shard that cannot be read, by file name."""
 
     @property
     def left_out(self) -> dict[str, str]:
-        """Shards that the catalogue lacks, those of another recipe too, with the fault."""
+        """Fault of each shard that cannot be read or has another recipe, by file name."""
         return self.broken | {name: why for name, (_, _, why) in self.sources.left_out.items()}
 
     def lack(self, store: Path) -> str:
-        """Say what of a store is not there; empty if all is."""
+        """Describe the shards that are gone or left out; empty if there are none."""
         lost, parts = self.sources.lost, []
         if lost:
             parts.append(f"{count_noun(len(lost), 'published shard')} gone ({list_some(lost, 1)})")
@@ -56,7 +56,7 @@ class Opened:
 def open_catalogue(
     store: Path, recipe_digest: str, *, refresh: bool = True, skip_broken: bool = False
 ) -> Opened:
-    """Return the catalogue of a store as its shards are now.
+    """Return the current catalogue of a store.
 
     Parameters
     ----------
@@ -64,15 +64,15 @@ def open_catalogue(
     recipe_digest : str
         Shards of another recipe are left out.
     refresh : bool
-        Write the index where it was missing or behind, if the folder may be written to.
+        Write the index if it is missing or outdated and the folder may be written to.
     skip_broken : bool
-        Leave out shards that cannot be read instead of refusing the store.
+        Leave out shards that cannot be read instead of raising an error.
 
     Raises
     ------
     FormatError
-        If a shard cannot be read, unless `skip_broken`; with the reason ``io`` in any case, if the
-        storage failed: that says nothing of the shard.
+        If a shard cannot be read and `skip_broken` is false. If the storage failed, in either case,
+        with the reason ``io``: the shard may be good.
     """
     stats, manifest_sizes = shard_stats(store), manifest_files(store)
     known, sources = _known(store, recipe_digest)
@@ -86,27 +86,27 @@ def open_catalogue(
     if made.broken and not skip_broken:
         raise FormatError(
             f"{next(iter(made.broken.values()))}\nrun `flowpipe verify {store} --repair`, or open "
-            "the store with skip_broken=True to do without this shard"
+            "the store with skip_broken=True to leave this shard out"
         )
     if refresh:
-        # A reader without the right to write, or on a full disk, does without.
+        # A reader without write permission, or on a full disk, works without the index.
         with contextlib.suppress(OSError, FlowpipeError):
             write_index(store, made.catalogue, made.sources)
     return made
 
 
 def make_catalogue(store: Path, recipe_digest: str) -> Opened:
-    """Return the catalogue of a store as its shards and manifest alone say, without the index."""
+    """Return the catalogue of a store from its shards and manifest, ignoring the index."""
     return _update(store, recipe_digest, None, None, shard_stats(store))
 
 
 def shard_paths(store: Path) -> list[Path]:
-    """Files of a store that are shards, in name order."""
+    """Return the paths of the shards of a store, in name order."""
     return [store / layout.SHARDS_FOLDER / name for name in sorted(_shard_names(store))]
 
 
 def shard_stats(store: Path) -> dict[str, tuple[int, int]]:
-    """Size and time of change of each shard; `UNSEEN` of one that cannot be looked at.
+    """Return size and time of change of each shard; `UNSEEN` if its status cannot be read.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def _shard_names(store: Path) -> list[str]:
 
 
 def _known(store: Path, recipe_digest: str) -> tuple[Catalogue | None, Sources | None]:
-    """The index as it is; nothing where it is missing, damaged or of another store."""
+    """Read the index; (None, None) if it is missing, damaged or of another recipe."""
     try:
         catalogue, sources = read_index(store)
     except FormatError:
@@ -147,7 +147,7 @@ def _known(store: Path, recipe_digest: str) -> tuple[Catalogue | None, Sources |
 def _update(
     store: Path, digest: str, known: Catalogue | None, sources: Sources | None, stats: Stats
 ) -> Opened:
-    """Keep what is unchanged of the known catalogue, read the rest, merge."""
+    """Keep the unchanged shards of the known catalogue, read the others, and merge."""
     manifest = read_manifest(store, keys=False)
     kept = _kept(store, known, sources, stats, manifest) if known and sources else {}
     broken: dict[str, str] = {}
@@ -206,7 +206,7 @@ def _read(store: Path, name: str, stat: tuple[int, int], manifest: Manifest) -> 
 def _kept(
     store: Path, known: Catalogue, sources: Sources, stats: Stats, manifest: Manifest
 ) -> dict[int, ShardFacts]:
-    """Shards of a known catalogue that are, and are labelled, as they were: by number."""
+    """Return, by number, the shards of a known catalogue whose content and records are the same."""
     kept = {}
     for number, facts in enumerate(known.shards):
         size, mtime_ns = stats.get(facts.name, UNSEEN)

@@ -1,10 +1,10 @@
-"""Catalogue <-> index.h5: written and read whole, its digest tested on open.
+"""Catalogue <-> index.h5, read in one piece; its checksums are compared on open.
 
-An HDF5 file for whoever wants to look into it, but read without HDF5: the first 512 bytes are a
-user block that says where the table of contents lies and what its SHA-256 is; the table of contents
-says where each array lies and what its CRC-32 is. The compressed metas have a CRC for each block,
-compared when the block is unpacked. The file is read, not mapped: on NFS a page of a file that
-another machine has replaced cannot be had any more, and the process that needs it is killed.
+The file is HDF5, so that other tools can open it, but is read here without HDF5. The first 512
+bytes are a user block with the position and SHA-256 of the table of contents, which has the
+position and CRC-32 of each array. The compressed metas have a CRC for each block, compared when the
+block is unpacked. The file is read, not mapped: on NFS, a process that touches a mapped page of a
+file that another machine has replaced is killed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _MAGIC = b"flowpipe-index "
 _USER_BLOCK_BYTES = 512
 _SLACK_BYTES = 1 << 18  # HDF5 headers of some fifty tables
 _LAZY = "metas/blob"
-"""The one array that is not compared with its CRC on open."""
+"""Array that has no CRC of its own; its blocks have."""
 _FACT_TYPES = {n: get_origin(kind) or kind for n, kind in get_type_hints(ShardFacts).items()}
 _UNUSABLE = (OSError, MemoryError, ValueError, KeyError, TypeError, IndexError, RecursionError)
 _DTYPES = ("|u1", "<u4", "<u8", "<i8")
@@ -43,25 +43,25 @@ _DTYPES = ("|u1", "<u4", "<u8", "<i8")
 
 @dataclass(frozen=True)
 class Sources:
-    """What an index was made from: it serves a store as long as this is what the store has."""
+    """State of the store that an index was made from; the index is valid until it changes."""
 
     recipe_digest: str
     manifest: Mapping[str, int]
     """Bytes of each manifest file."""
     left_out: Mapping[str, tuple[int, int, str]] = field(default_factory=dict)
-    """Shards of another recipe: size, time of change and what is wrong."""
+    """Shards of another recipe: size, bytes; time of change, ns; fault."""
     lost: tuple[str, ...] = ()
-    """Shards that were published and are not there."""
+    """Shards that were published and are gone."""
     relabels: Mapping[str, int] = field(default_factory=dict)
-    """How often the manifest had replaced records of each shard."""
+    """Number of times that the manifest had replaced records of each shard."""
     class_names: tuple[str, ...] | None = None
-    """What the manifest says of the class names."""
+    """Class names in the manifest; None for none."""
     dataset: Mapping[str, Any] | None = None
-    """What the manifest says of where the videos come from."""
+    """Origin of the videos in the manifest; None for none."""
 
 
 class Shards(Sequence[ShardFacts]):
-    """Facts of the shards of an index, made when they are asked for."""
+    """Facts of the shards of an index, parsed on first access."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Shards(Sequence[ShardFacts]):
         self._made: dict[int, ShardFacts] = {}
 
     def stats(self) -> dict[str, tuple[int, int]]:
-        """Size and time of change of each shard, by name."""
+        """Return size, bytes, and time of change, ns, of each shard by name."""
         pairs = zip(self.sizes.tolist(), self._mtimes_ns.tolist(), strict=True)
         return dict(zip(self.names, pairs, strict=True))
 
@@ -92,13 +92,13 @@ class Shards(Sequence[ShardFacts]):
             if not -len(self) <= number < len(self):
                 raise IndexError(number)
             facts = _facts_in(self._facts[number % len(self)])
-            # Known apart, so that a copied store does not need all of them again.
+            # The time is stored apart from the facts: copying a store changes only the times.
             self._made[number] = dataclasses.replace(facts, mtime_ns=int(self._mtimes_ns[number]))
         return self._made[number]
 
 
 def _facts_in(text: str) -> ShardFacts:
-    """What the index says of one shard; FormatError unless it is as `ShardFacts` says."""
+    """Parse the facts of one shard; FormatError unless they have the types of `ShardFacts`."""
     values = strict.parse_json(text, f"{layout.INDEX_FILE}: a shard")
     try:
         facts = ShardFacts(**values)
@@ -116,7 +116,7 @@ def _facts_in(text: str) -> ShardFacts:
 
 
 def write_index(store: Path, catalogue: Catalogue, sources: Sources) -> Path:
-    """Write index.h5 of a store, whole or not at all.
+    """Write index.h5 of a store, atomically.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def write_index(store: Path, catalogue: Catalogue, sources: Sources) -> Path:
     tables = _tables_of(catalogue)
     try:
         with files.full_disk_in_words(final):
-            # Asked first: HDF5 on a full disk prints a traceback for every object it closes.
+            # Checked first: HDF5 on a full disk prints a traceback for every object it closes.
             files.need_space(store, sum(t.nbytes for t in tables.values()) + _SLACK_BYTES)
             with h5py.File(
                 temporary, "w-", libver=("v110", "v110"), locking=False,
@@ -158,7 +158,7 @@ def read_index(store: Path) -> tuple[Catalogue, Sources]:
     Raises
     ------
     FormatError
-        If there is none that this code can read, or any byte of it changed.
+        If the index is missing, of another version or damaged.
     """
     path = store / layout.INDEX_FILE
     try:
@@ -195,7 +195,7 @@ def _modalities(columns: Mapping[str, Any]) -> list[str]:
 
 
 def _write_table(file: h5py.File, name: str, table: NDArray[Any]) -> dict[str, Any]:
-    """Write one array and return its line of the table of contents."""
+    """Write one array and return its row of the table of contents."""
     table = np.ascontiguousarray(table)
     dataset = file.create_dataset(name, data=table)
     row: dict[str, Any] = {
@@ -248,7 +248,7 @@ def _read(content: memoryview) -> tuple[Catalogue, Sources]:
 
 
 def _check_rows(table: Table, tables: Mapping[str, NDArray[Any]], shards: int) -> None:
-    """Raise ValueError unless every number of a row names something that is there."""
+    """Raise ValueError if a row refers to a shard, block, frame or image that does not exist."""
     columns, rows = table.columns, len(table.ids)
     modalities = _modalities(columns)
     wanted = {**COLUMNS, **{n: d for m in modalities for n, d in columns_of(m).items()}}

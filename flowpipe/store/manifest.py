@@ -1,8 +1,8 @@
-"""Shards published, removed and relabelled -> an append-only log that a store answers for.
+"""Shards published, removed and relabelled -> append-only log of a store.
 
-The manifest is what tells a lost or swapped shard from one that never was. One file per machine
-under ``STORE/manifest``; each line carries its CRC-32 and its number, so that damage and missing
-lines show. Lines say things that commute, so the files need no common order.
+The manifest distinguishes a lost or swapped shard from one that was never written. There is one
+file per machine under ``STORE/manifest``. Each line has its CRC-32 and number, so damaged and
+missing lines are found. The operations commute, so the files need no common order.
 """
 
 from __future__ import annotations
@@ -30,41 +30,46 @@ _SUFFIX = ".jsonl"
 
 @dataclass(frozen=True)
 class Published:
-    """One publication of a shard."""
+    """Publication of a shard."""
 
     shard: str
     """File name."""
     seal: str
     keys: tuple[Key, ...]
-    """What the shard holds."""
+    """Keys of the shard's entries."""
 
 
 @dataclass
 class Manifest:
-    """What a store has published, as far as its manifest files were read."""
+    """Contents of the manifest files of a store."""
 
     published: dict[str, list[Published]] = field(default_factory=dict)
     """Publications that were not removed, by file name of the shard, oldest first."""
     records: dict[tuple[str, str], dict[str, dict[str, Any]]] = field(default_factory=dict)
-    """By (shard, seal) and video id: the record that replaces the one in the shard."""
+    """Records that replace those in shards, by (shard, seal) and video id."""
     relabels: Counter[str] = field(default_factory=Counter)
-    """How often records of each shard were replaced."""
+    """Number of times that records of each shard were replaced."""
     class_names: tuple[str, ...] | None = None
     """Class names that replace those of store.json; None for no change."""
     dataset: dict[str, Any] | None = None
-    """Where the videos come from, in place of what store.json says; None for no change."""
+    """Origin of the videos that replaces the one in store.json; None for no change."""
     read: dict[str, int] = field(default_factory=dict)
     """Bytes read of each manifest file."""
     faults: list[str] = field(default_factory=list)
-    """Damaged or missing lines, in words."""
+    """Descriptions of damaged or missing lines."""
 
     def lost(self, there: Mapping[str, str]) -> dict[str, Published]:
-        """Latest publication of each shard that is not there with a seal that was published.
+        """Find shards that were published and are gone, or have a seal that was never published.
 
         Parameters
         ----------
         there : mapping of str to str
             Seals of the shards of the store, by file name.
+
+        Returns
+        -------
+        dict
+            Latest publication of each lost shard, by file name.
         """
         return {
             name: publications[-1]
@@ -74,7 +79,7 @@ class Manifest:
 
 
 def note_published(store: Path, shard: str, seal: str, keys: Iterable[Key]) -> None:
-    """Note that a shard is in the store under its final name.
+    """Log that a shard was published under its final name.
 
     Raises
     ------
@@ -85,19 +90,19 @@ def note_published(store: Path, shard: str, seal: str, keys: Iterable[Key]) -> N
 
 
 def note_removed(store: Path, shard: str, seal: str) -> None:
-    """Note that a shard was taken out of the store on purpose."""
+    """Log that a shard was removed from the store on purpose."""
     _append(store, [{"remove": shard, "seal": seal}])
 
 
 def note_records(store: Path, records: Mapping[tuple[str, str], Sequence[VideoRecord]]) -> None:
-    """Replace what a store says of videos: labels, splits, segments, path. Nothing is decoded.
+    """Log new records of videos: labels, splits, segments and paths.
 
     Parameters
     ----------
     store : Path
     records : mapping
-        By (file name, seal) of the shard that holds the video or a part of it. A shard made anew
-        later speaks for itself again.
+        Records by (file name, seal) of the shard that holds the video or a part of it. They do not
+        apply to a shard that is written anew later, because its seal differs.
     """
     _append(
         store,
@@ -109,17 +114,17 @@ def note_records(store: Path, records: Mapping[tuple[str, str], Sequence[VideoRe
 
 
 def note_class_names(store: Path, names: Sequence[str]) -> None:
-    """Replace the class names of store.json."""
+    """Log class names that replace those of store.json."""
     _append(store, [{"class_names": list(names)}])
 
 
 def note_dataset(store: Path, values: Mapping[str, Any]) -> None:
-    """Replace what store.json says of where the videos come from."""
+    """Log an origin of the videos that replaces the one in store.json."""
     _append(store, [{"dataset": dict(values)}])
 
 
 def manifest_files(store: Path) -> dict[str, int]:
-    """Sizes of the manifest files by name, in bytes."""
+    """Return the size of each manifest file, bytes, by name."""
     try:
         with os.scandir(store / layout.MANIFEST_FOLDER) as entries:
             return {
@@ -138,7 +143,7 @@ def read_manifest(store: Path, *, keys: bool = True) -> Manifest:
     ----------
     store : Path
     keys : bool
-        Keep what each shard holds. Of a million videos that is 200 MB.
+        Keep the keys of each shard's entries: 200 MB for a million videos.
 
     Raises
     ------
@@ -155,11 +160,11 @@ def read_manifest(store: Path, *, keys: bool = True) -> Manifest:
         except FileNotFoundError:
             continue  # a repair has put another in its place
         except OSError as error:
-            # What it says of labels and of lost shards is not known, so nothing is.
+            # Without this file, labels and lost shards are unknown.
             raise FormatError(
                 f"{path} cannot be read: {error.strerror}", reason=storage_reason(error)
             ) from error
-        # What is not ended by a line feed is being written, or was when its writer died.
+        # A last line without a line feed is being written, or its writer died.
         whole = content.rfind(b"\n") + 1
         manifest.read[name] = whole
         if whole < len(content) and not files.is_locked(path):
@@ -192,8 +197,7 @@ def read_manifest(store: Path, *, keys: bool = True) -> Manifest:
 
 
 def rewrite_manifest(store: Path, published: Iterable[Published]) -> None:
-    """Put a manifest of these publications, and of what it says of records, in place of a damaged
-    one."""
+    """Replace a damaged manifest by these publications and the records that can be read."""
     old = read_manifest(store)
     draft: list[dict[str, Any]] = [
         {"publish": p.shard, "seal": p.seal, "keys": [list(key) for key in p.keys]}
@@ -232,7 +236,7 @@ def _take(manifest: Manifest, values: dict[str, Any], removed: list[dict[str, An
 
 
 def _remove(published: dict[str, list[Published]], shard: str, seal: str) -> None:
-    """Take one publication back; the same shard may have been published again with its seal."""
+    """Remove one publication; the same shard may have been published again with its seal."""
     for one in published.get(shard, ()):
         if one.seal == seal:
             published[shard].remove(one)
@@ -242,7 +246,7 @@ def _remove(published: dict[str, list[Published]], shard: str, seal: str) -> Non
 
 
 def _append(store: Path, lines: Sequence[dict[str, Any]]) -> None:
-    """Add lines to this machine's file; they are durable when this returns."""
+    """Append lines to this machine's file; they are durable when this returns."""
     if not lines:
         return
     folder = store / layout.MANIFEST_FOLDER
@@ -251,7 +255,7 @@ def _append(store: Path, lines: Sequence[dict[str, Any]]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
-            with files.alone(fd):  # where there are no locks, appending is one write
+            with files.alone(fd):  # a file system without locks: the lines are one write
                 size = os.fstat(fd).st_size
                 number, torn = _next_number(fd, size)
                 stamp = time.time_ns()
@@ -264,7 +268,7 @@ def _append(store: Path, lines: Sequence[dict[str, Any]]) -> None:
                     os.fsync(fd)
                 except OSError:
                     with suppress(OSError):
-                        os.ftruncate(fd, size)  # no half line of ours stays
+                        os.ftruncate(fd, size)  # leave no incomplete line
                     raise
         finally:
             os.close(fd)
@@ -272,7 +276,7 @@ def _append(store: Path, lines: Sequence[dict[str, Any]]) -> None:
 
 
 def _next_number(fd: int, size: int) -> tuple[int, bool]:
-    """Number of the next line, and whether the file ends in half a line."""
+    """Return the number of the next line, and whether the file ends in an incomplete line."""
     if not size:
         return 0, False
     torn = os.pread(fd, 1, size - 1) != b"\n"
@@ -290,7 +294,7 @@ def _next_number(fd: int, size: int) -> tuple[int, bool]:
 
 
 def _checked(line: bytes) -> dict[str, Any] | None:
-    """Values of a line; None if it is not as it was written."""
+    """Parse a line; None if it is damaged."""
     crc, _, content = line.partition(b" ")
     try:
         if len(crc) != 8 or int(crc, 16) != zlib.crc32(content):
@@ -304,7 +308,7 @@ def _checked(line: bytes) -> dict[str, Any] | None:
 
 
 def _machine() -> str:
-    """A name that no other running kernel has: appends from one kernel never mix."""
+    """Return a name that is unique to the running kernel: appends from one kernel never mix."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:

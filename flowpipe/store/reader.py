@@ -30,17 +30,18 @@ _REMEMBERED = 1 << 16
 
 
 class Run(NamedTuple):
-    """Images of one part of a video: numbers in the video, and where they lie."""
+    """Images ``begin .. end`` of a video, which one entry of a shard holds."""
 
     begin: int
     end: int
     shard: int
+    """Number of the shard in the catalogue."""
     first: int
-    """Position in the shard's stream."""
+    """Number of image `begin` in the shard's stream."""
     row: int
     """Row of the catalogue."""
     size: tuple[int, int]
-    """Height and width of its images."""
+    """Height and width of the images, pixels."""
 
 
 def open_store(
@@ -55,25 +56,27 @@ def open_store(
     check : bool
         Compare the CRC of every payload before it is decoded: 2 to 4 % of the decoding time.
     skip_broken : bool
-        Leave out shards that cannot be read, listing them in ``Store.broken``, instead of refusing.
+        Leave out shards that cannot be read and list them in ``Store.broken``; else raise an error.
     refresh : bool
-        Write the index where it is missing or behind the shards, if the folder allows it.
+        Write the index if it is missing or outdated and the folder can be written to.
 
     Raises
     ------
     FormatError
-        If there is no store, or it is not as FORMAT.md says. No file content raises another error.
+        If there is no store, or it breaks FORMAT.md. No file content raises another error.
 
     Warns
     -----
     FlowpipeWarning
-        If a shard is left out, or was published and is not there.
+        If a shard is left out, or was published and is gone.
     """
     return Store(Path(path), check=check, skip_broken=skip_broken, refresh=refresh)
 
 
 class Store:
-    """An open store. Pickles to its path; holds no lock; opens shards when they are first read.
+    """Open store, made by `open_store`.
+
+    It pickles to its path, holds no lock, and opens shards when they are first read.
 
     Attributes
     ----------
@@ -81,10 +84,10 @@ class Store:
     header : StoreHeader
         Recipe, digest, data set, class names.
     broken : dict
-        Shards that are left out, with the reason: those of another recipe and, with
-        ``skip_broken``, those that cannot be read.
+        Fault of each shard that is left out, by file name: shards of another recipe and, with
+        ``skip_broken``, shards that cannot be read.
     lost : tuple of str
-        Shards that were published and are not there.
+        File names of shards that were published and are gone.
     """
 
     def __init__(
@@ -125,7 +128,7 @@ class Store:
 
     @property
     def videos(self) -> Videos:
-        """Mapping of video id to Video: those that are there whole, sorted by id."""
+        """Complete videos by id, in the order of the ids."""
         return Videos(self)
 
     @property
@@ -135,7 +138,7 @@ class Store:
 
     @property
     def shards(self) -> tuple[str, ...]:
-        """File names of the shards."""
+        """File names of the shards, in name order."""
         return tuple(facts.name for facts in self._catalogue.shards)
 
     @property
@@ -151,7 +154,7 @@ class Store:
     def check_recipe(self, digest: str, recipe: Mapping[str, Any] | None = None) -> None:
         """Raise RecipeError unless the store was made with the recipe of this digest.
 
-        With the plain values of the `recipe` given too, the message names what differs.
+        Given the plain values of the `recipe` too, the message lists the differences.
         """
         headers.check_recipe(self.path, self.header, digest, recipe)
 
@@ -163,14 +166,14 @@ class Store:
         length: int,
         out: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.uint8]:
-        """Decoded images ``start .. start + length`` of one video.
+        """Decode images ``start .. start + length`` of one video.
 
         Parameters
         ----------
         video_id, modality : str
         start, length : int
         out : uint8 (T, H, W, 3) or (T, H, C * W), C-contiguous, optional
-            Memory to decode into: pixels interleaved, or planes side by side.
+            Array to decode into: channels interleaved, or planes side by side.
 
         Returns
         -------
@@ -199,7 +202,7 @@ class Store:
             ) from error
 
     def snippets(self, requests: Sequence[Request]) -> list[NDArray[np.uint8]]:
-        """Many snippets, in the order asked for, read in the order they lie on disk."""
+        """Decode many snippets in disk order; return them in the order of the requests."""
         result: list[Any] = [None] * len(requests)
         for i in self._in_disk_order(requests):
             result[i] = self.snippet(*requests[i])
@@ -212,24 +215,24 @@ class Store:
         parts: Sequence[Part] | None = None,
         threads: int = 1,
     ) -> None:
-        """Decode many snippets into given memories, in compiled code where there is any.
+        """Decode many snippets into given arrays, by compiled code where it is available.
 
         Parameters
         ----------
         requests : sequence of Request
         outs : sequence of uint8 (T, H, W, 3) or (T, H, C * W), C-contiguous
-            For each request: pixels interleaved, or planes side by side.
+            Array for each request: channels interleaved, or planes side by side.
         parts : sequence of (top, bottom, left, right), optional
-            Rows and columns of each plane that are wanted; H and W are those of the part.
+            Crop of each plane, pixels; H and W are those of the crop.
         threads : int
-            That decode at a time.
+            Decoding threads.
 
         Raises
         ------
         ValueError
-            If a part is not within the image, or the memory is not of its size.
+            If a crop does not lie inside the image, or an array has another size.
         KeyError, IndexError, FormatError
-            As `snippet` does.
+            As `snippet`.
         """
         order = self._in_disk_order(requests)
         found = {i: self._want(requests[i], outs[i], parts[i] if parts else None) for i in order}
@@ -246,7 +249,7 @@ class Store:
         return sorted(range(len(requests)), key=lambda i: self._place_of(requests[i]))
 
     def _want(self, request: Request, out: NDArray[np.uint8], part: Part | None) -> Want | None:
-        """Return a request for the compiled reader, which reads JPEG of one shard; else None."""
+        """Return a request for the compiled reader; None unless it is JPEG in one shard."""
         video_id, modality, start, length = request
         if self.codec(modality)["name"] != "jpeg":
             return None
@@ -261,9 +264,9 @@ class Store:
     def encoded(
         self, video_id: str, modality: str, start: int, length: int, *, check: bool = False
     ) -> list[memoryview]:
-        """Payloads of images as they are stored: one image file each. See `snippet` for errors.
+        """Read the payloads of images, one image file each; see `snippet` for errors.
 
-        With `check`, their CRCs are compared first.
+        With `check`, compare the CRC of each.
         """
         runs = self._runs(video_id, modality)
         if len(runs) == 1 and 0 <= start <= start + length <= runs[0].end and length > 0:
@@ -272,8 +275,8 @@ class Store:
         total = runs[-1].end
         if start < 0 or length < 0 or start + length > total:
             raise IndexError(
-                f"{video_id} has {total} images of {modality}: {length} from {start} on do not lie "
-                f"inside [0, {total})"
+                f"{video_id} has {total} images of {modality}; {length} from number {start} on are "
+                f"not inside [0, {total})"
             )
         result: list[memoryview] = []
         for run in runs:
@@ -285,13 +288,13 @@ class Store:
         return result
 
     def flow(self, video_id: str, modality: str, start: int, length: int) -> NDArray[np.float32]:
-        """Values that the bytes stand for, through the recorded quantiser.
+        """Decode images and undo their quantisation.
 
         Returns
         -------
         float32 (T, C, H, W)
-            Pixels per frame step for flow; levels in -128..127 for differences. A flow byte stands
-            for the middle of its interval, so the zero level reads as half a step.
+            Pixels per frame step for flow; levels in -128..127 for rgb_diff. A flow byte becomes
+            the middle of its interval, so the zero level becomes half a step.
         """
         quantiser = self.quantiser(modality)
         if not quantiser:
@@ -300,15 +303,15 @@ class Store:
         return dequantise(planes, quantiser, MODALITIES[modality].channels)
 
     def quantiser(self, modality: str) -> dict[str, Any]:
-        """The recorded quantiser of a modality."""
+        """Return the recorded quantiser of a modality."""
         return dict(self._stream_facts(modality)["quantiser"])
 
     def codec(self, modality: str) -> dict[str, Any]:
-        """The recorded codec params of a modality."""
+        """Return the recorded codec params of a modality."""
         return dict(self._stream_facts(modality)["codec"])
 
     def column(self, video_id: str, modality: str, name: str) -> NDArray[Any]:
-        """A value per image, as ``clipped`` or ``homography``, for a whole video."""
+        """Return a column such as ``clipped`` or ``homography``: one value per image of a video."""
         known = [c.name for c in MODALITIES[modality].columns]
         if name not in known:
             raise KeyError(f"{modality} has the columns {known}, not {name!r}")
@@ -323,7 +326,7 @@ class Store:
         )
 
     def pts_s(self, video_id: str) -> NDArray[np.float64]:
-        """Timestamps of a video's frames, in seconds, float64 (N,)."""
+        """Return the timestamps of a video's frames, seconds, float64 (N,)."""
         row, columns = self._catalogue.find(video_id), self._catalogue.columns
         names = ("shard", "frame_first", "frames", "pts_crc")
         rows = slice(row, row + int(columns["parts"][row]))
@@ -337,8 +340,7 @@ class Store:
         )
 
     def _runs(self, video_id: str, modality: str) -> tuple[Run, ...]:
-        """Where the images of each part of a video lie; their tables are compared with their CRCs
-        when they are first asked for."""
+        """Locate the images of each part of a video; compare their tables with the CRCs once."""
         key = video_id, modality
         runs = self._places.get(key)
         if runs is None:
@@ -365,9 +367,9 @@ class Store:
         return runs
 
     def missing(self, video_id: str) -> str:
-        """Say why the store does not offer a video."""
+        """Return the reason why the store does not offer a video."""
         if video_id in self.incomplete:
-            return f"{video_id!r} is split and not all of its parts are there: extract again"
+            return f"{video_id!r} lacks parts: run the same extraction again"
         return f"{self.path} has no video {video_id!r}"
 
     def _place_of(self, request: Request) -> tuple[int, int]:
@@ -380,7 +382,7 @@ class Store:
             facts = self._catalogue.shards[number]
             shard = OpenShard(self.path / layout.SHARDS_FOLDER / facts.name, facts)
             while len(self._open) >= self._most_open:
-                # Readers in other threads keep theirs alive until they are done with it.
+                # A reader in another thread keeps its shard alive until it has finished.
                 oldest = next(iter(self._open), None)
                 if oldest is not None:
                     self._open.pop(oldest, None)

@@ -1,4 +1,4 @@
-"""A store and its manifest -> agreement of the two: shards adopted, a manifest rewritten."""
+"""Store, manifest -> manifest that agrees with the shards: adopt shards, rewrite, forget lost."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from flowpipe.store.manifest import (
 
 
 def adopt(store: Path) -> int:
-    """Add shards that the manifest does not know: those of a writer that was ended between the two,
-    of a store older than manifests, or copied here.
+    """Add shards to the manifest that it lacks.
+
+    Their writer was killed before it logged them, or the store is older than manifests, or they
+    were copied into the folder.
 
     Returns
     -------
@@ -42,13 +44,13 @@ def adopt(store: Path) -> int:
 
 
 def lost_shards(store: Path) -> dict[str, Published]:
-    """Shards that were published and are gone, or lie under the name of another, by file name."""
+    """Return the publications of shards that are gone or replaced by another, by file name."""
     seals = {facts.name: facts.seal for facts in _catalogue(store).shards}
     return read_manifest(store).lost(seals)
 
 
 def forget_lost(store: Path, lost: dict[str, Published]) -> None:
-    """Take the publications of lost shards back, once what they held is in the store again."""
+    """Remove the publications of lost shards; call it once their videos are stored again."""
     for name, last in lost.items():
         for one in read_manifest(store, keys=False).published.get(name, ()):
             if one.seal == last.seal or not (store / "shards" / name).exists():
@@ -56,7 +58,7 @@ def forget_lost(store: Path, lost: dict[str, Published]) -> None:
 
 
 def restore_manifest(store: Path) -> None:
-    """Write a damaged manifest anew from the shards that are there; a sound one stays."""
+    """Rewrite a damaged manifest from the existing shards; to a sound one only add shards."""
     catalogue = _catalogue(store)
     if read_manifest(store).faults:
         rewrite_manifest(
@@ -76,7 +78,7 @@ def _catalogue(store: Path) -> Catalogue:
 
 
 def _holds(catalogue: Catalogue, number: int) -> list[tuple[str, int, int]]:
-    """What a shard holds, entries that count elsewhere (S24) included."""
+    """Return the keys of a shard's entries, also of those that another shard repeats (S24)."""
     table = catalogue.table
     rows = np.flatnonzero(table.columns["shard"] == number).tolist()
     part, parts = table.columns["part"], table.columns["parts"]

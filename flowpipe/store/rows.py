@@ -1,7 +1,6 @@
-"""A shard that has been read -> rows: a column for each fact of its entries, CRCs of all tables.
+"""Shard -> rows: one column for each fact of its entries, and CRCs of all tables.
 
-All is kept in arrays, so that a million videos are merged, written and read without an object
-for each.
+Rows are arrays, so a million videos are merged, written and read without an object for each.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ COLUMNS = {
     "source_sha256": "<u8", "source_path": "<u8", "record": "<u8",
     "first_crc32": "<u4", "seam_crc32": "<u4",
 }  # fmt: skip
-"""Columns of every entry, with their types.
+"""Columns of every entry, with their dtypes.
 
-``pts_crc`` is the CRC-32 of the timestamps. ``source_...`` and those below it let a run compare a
-million videos with their files and lists without reading their metas: size (-1 if unknown), time of
-change (at most 0 if unknown), digest of the tag and first 64 bits of the SHA-256 (0 if unknown);
-digests of the path and of the record; CRC-32 of a part's first frame and of the frame behind it.
+``pts_crc`` is the CRC-32 of the timestamps. The columns from ``source_bytes`` on let a run compare
+a million videos with their files and lists without reading their metas: size (-1 if unknown), time
+of change (at most 0 if unknown), digest of the tag and first 64 bits of the SHA-256 (0 if unknown);
+digests of the path and of the record; CRC-32 of a part's first frame and of the frame after it.
 """
 STREAM_COLUMNS = {
     "first": "<u8", "count": "<u4", "height": "<u4", "width": "<u4", "tables": "<u4",
@@ -45,29 +44,34 @@ and CRCs; a column of `modality.Column` has its own, as ``MODALITY/homography``.
 
 
 def columns_of(modality: str) -> dict[str, str]:
-    """Names and types of the columns that one modality adds."""
+    """Return names and dtypes of the columns of one modality."""
     extra = {column.name: "<u4" for column in MODALITIES[modality].columns}
     return {f"{modality}/{name}": dtype for name, dtype in {**STREAM_COLUMNS, **extra}.items()}
 
 
 @dataclass(frozen=True)
 class ShardFacts:
-    """What a reader needs to know of a shard without opening it."""
+    """Facts of a shard that let it be read without HDF5."""
 
     name: str
+    """File name."""
     size: int
+    """Size of the file, bytes."""
     mtime_ns: int
+    """Time of change, ns since 1970."""
     seal: str
     recipe_digest: str
     backend: dict[str, Any]
     frames: int
+    """Frames of all entries."""
     pts_at: int
+    """Position of the timestamps in the file, bytes."""
     streams: dict[str, dict[str, Any]]
-    """By modality: ``codec``, ``quantiser``, ``at`` (position of each table), ``images``."""
+    """``codec``, ``quantiser``, ``at`` (position of each table) and ``images``, by modality."""
 
 
 def facts_of(shard: Shard, size: int, mtime_ns: int) -> ShardFacts:
-    """Return what the catalogue keeps of a shard that has been read."""
+    """Return the facts of a shard; `size` is in bytes, `mtime_ns` in ns."""
     return ShardFacts(
         shard.path.name, size, mtime_ns, shard.attrs[layout.ATTR_SEAL],
         shard.attrs[layout.ATTR_DIGEST], shard.backend,
@@ -88,21 +92,23 @@ class Rows:
 
     facts: list[ShardFacts] = field(default_factory=list)
     ids: list[bytes] = field(default_factory=list)
+    """Video id of each row, UTF-8."""
     columns: dict[str, NDArray[Any]] = field(default_factory=dict)
-    """``shard`` counts in `facts`, ``meta_block`` in `blocks`."""
+    """One value per row; ``shard`` is a position in `facts`, ``meta_block`` one in `blocks`."""
     blocks: list[bytes] = field(default_factory=list)
+    """Compressed metas, see `pack_metas`."""
 
 
 def rows_of(shard: Shard, facts: ShardFacts, records: Mapping[str, Mapping[str, Any]]) -> Rows:
-    """Columns of the entries of one shard.
+    """Return the rows of one shard.
 
     Parameters
     ----------
     shard : Shard
-        As `check_bounds` lets it pass.
+        Shard that passed `check_bounds`.
     facts : ShardFacts
     records : mapping
-        By video id: the record that replaces the shard's own (S29).
+        Records that replace the shard's own, by video id (S29).
 
     Raises
     ------
@@ -174,7 +180,7 @@ def _source_columns(metas: Sequence[dict[str, Any]]) -> dict[str, NDArray[Any]]:
 
 
 def head_of(sha256: Any) -> int:
-    """Return the first 64 bits of a SHA-256 in hexadecimal; 0 where it is none."""
+    """Return the first 64 bits of a hexadecimal SHA-256; 0 if it is none."""
     try:
         return int(sha256[:16], 16)
     except (TypeError, ValueError):
@@ -182,7 +188,7 @@ def head_of(sha256: Any) -> int:
 
 
 def record_in(meta: Mapping[str, Any]) -> VideoRecord:
-    """Return the record of a meta object; one without a path where it is not as it should be."""
+    """Return the record of a meta object; an empty record if it is damaged."""
     try:
         return VideoRecord.from_json(meta["record"])
     except (ValueError, KeyError):
@@ -190,7 +196,7 @@ def record_in(meta: Mapping[str, Any]) -> VideoRecord:
 
 
 def record_digests(records: Iterable[VideoRecord]) -> NDArray[np.uint64]:
-    """Digests of all that records say of their videos but the id, uint64 (n,)."""
+    """Return digests of records without their ids, uint64 (n,)."""
     return digests(
         repr(
             (
@@ -203,35 +209,35 @@ def record_digests(records: Iterable[VideoRecord]) -> NDArray[np.uint64]:
 
 
 def digests(texts: Iterable[str]) -> NDArray[np.uint64]:
-    """BLAKE2b of texts, cut to 64 bits, uint64 (n,)."""
+    """Return the BLAKE2b digests of texts, 64 bits each, uint64 (n,)."""
     raw = (text.encode("utf-8", "surrogatepass") for text in texts)
     return np.frombuffer(b"".join([blake2b(r, digest_size=8).digest() for r in raw]), "<u8")
 
 
 def _int(value: Any) -> int:
-    """A value as a signed 64-bit number; -1 where it is none."""
+    """Return a value that is a signed 64-bit integer; else -1."""
     return value if isinstance(value, int) and abs(value) < 1 << 63 else -1
 
 
 def _crc_in(value: Any) -> int:
-    """A value as a CRC-32; 0 where it is none."""
+    """Return a value that is a CRC-32; else 0."""
     return value if isinstance(value, int) and 0 <= value < 1 << 32 else 0
 
 
 def parse_meta(text: str, name: str) -> dict[str, Any]:
-    """Return the meta object of an entry, of which readers may rely on `layout.META_KEYS`.
+    """Parse the meta object of an entry; it has the keys `layout.META_KEYS`.
 
     Parameters
     ----------
     text : str
         JSON.
     name : str
-        Where it stands, for the error.
+        Shard or file, for the error message.
 
     Raises
     ------
     BrokenClauseError
-        If it is no such object, or its record is none of a video.
+        If a key is missing or has the wrong type, or the record is not valid.
     """
     try:
         values: dict[str, Any] = strict.parse_json(text, f"{name}: the meta")
@@ -247,9 +253,9 @@ def parse_meta(text: str, name: str) -> dict[str, Any]:
 
 
 def check_bounds(shard: Shard) -> None:
-    """Raise BrokenClauseError unless all positions that a shard states lie inside it.
+    """Raise BrokenClauseError unless all positions in the tables lie inside the shard.
 
-    The seal says that tables are as they were written, not that their writer was sound.
+    The seal proves that the tables have not changed, not that their writer was correct.
     """
     end, name = shard.path.stat().st_size, shard.path.name
     for e in shard.entries:

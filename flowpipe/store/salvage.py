@@ -1,4 +1,4 @@
-"""A damaged shard -> its good videos in a new one, byte for byte."""
+"""Damaged shard -> its good videos in a new shard, byte for byte."""
 
 from __future__ import annotations
 
@@ -28,22 +28,23 @@ def salvage(
     Parameters
     ----------
     path : path
-        The damaged shard.
+        Damaged shard.
     writer : ShardWriter
-        Takes the good videos; publishing it is left to the caller, also under the same name.
+        Receives the good videos. The caller publishes it, under the same name if wanted.
     records : mapping
-        By video id: the record that the manifest has in place of the shard's own (S29).
+        Records of the manifest that replace the shard's own, by video id (S29).
 
     Returns
     -------
     kept : list of (video_id, part, parts)
-    lost : dict of (video_id, part, parts) to what is wrong
+    lost : dict
+        Fault by (video_id, part, parts).
 
     Raises
     ------
     FormatError
-        If the tables are damaged: then nothing in the shard can be trusted and all of it must be
-        made again. With the reason ``io`` if the storage failed, which proves nothing.
+        If the tables are damaged: nothing in the shard can be trusted, and all of it must be
+        extracted again. If the storage failed, with the reason ``io``: the shard may be good.
     """
     shard = read_shard(Path(path))
     kept: list[Key] = []
@@ -65,7 +66,7 @@ def salvage(
 
 
 def writer_like(shard: Shard, path: Path) -> ShardWriter:
-    """Return the writer of a new shard for entries of another: same recipe, backend and streams."""
+    """Return the writer of a new shard with the recipe, backend and streams of another."""
     return ShardWriter(
         path,
         recipe=shard.attrs[layout.ATTR_RECIPE],
@@ -82,9 +83,23 @@ def copy_entry(
     writer: ShardWriter,
     record: Mapping[str, Any] | None = None,
 ) -> None:
-    """Copy one video, or part, without decoding it; FormatError if a payload is damaged.
+    """Copy one video, or part, without decoding it.
 
-    With a `record` the copy has it in place of the entry's own.
+    Parameters
+    ----------
+    fd : int
+        Descriptor of the shard's file.
+    shard : Shard
+    entry : Entry
+        Entry of `shard` to copy.
+    writer : ShardWriter
+    record : mapping, optional
+        Record that replaces the entry's own.
+
+    Raises
+    ------
+    FormatError
+        If a payload is damaged.
     """
     meta = parse_meta(entry.meta, f"{shard.path.name}: {entry.video_id!r}")
     if record is not None:

@@ -1,6 +1,6 @@
-"""Tables <-> one HDF5 shard file: create at exact size, seal, read back.
+"""Tables <-> HDF5 shard file: create at exact size, seal, read back.
 
-The payloads' place is reserved and returned; their bytes are copied there by the caller.
+The space of the payloads is reserved here; the caller copies their bytes into it.
 """
 
 from __future__ import annotations
@@ -26,43 +26,51 @@ from flowpipe.store import layout
 from flowpipe.store.layout import Entry, broken
 
 _TEXT = h5py.string_dtype("utf-8")
-# HDF5 1.10 can read it, and its object headers carry checksums.
+# HDF5 1.10 reads this version, and its object headers have checksums.
 _VERSIONS = ("v110", "v110")
 _ALIGN_BYTES = 4096
 _BLOCK_BYTES = 8 << 20
 _MOST_TABLE_BYTES = 1 << 30
-"""No table is larger: a day of 60 frames a second has 370 MB of homographies."""
+"""Largest size of a table; the homographies of a day at 60 frames per second have 370 MB."""
 
 
 @dataclass(frozen=True)
 class Stream:
-    """One modality of a shard: its tables and where its payloads lie in the file."""
+    """Tables of one modality of a shard, and the positions of its payloads."""
 
     codec: dict[str, Any]
     quantiser: dict[str, Any]
     offset: NDArray[np.uint64]
-    """(N + 1,) from the start of the payloads; image k is ``offset[k] .. offset[k + 1]``."""
+    """Offsets from the start of the payloads, bytes, (N + 1,): image k is
+    ``offset[k] .. offset[k + 1]``."""
     crc32: NDArray[np.uint32]
+    """CRC-32 of each payload, (N,)."""
     entry_columns: Mapping[str, NDArray[Any]]
+    """Columns `layout.ENTRY_COLUMNS`, one value per entry."""
     columns: Mapping[str, NDArray[Any]]
+    """Columns of the modality, one value per image."""
     at: Mapping[str, int] = field(default_factory=dict)
-    """Position in the file of each table and of ``bytes``, the payloads."""
+    """Position in the file of each table and of the payloads (``bytes``), bytes."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Everything in a shard but its payloads."""
+    """Tables and attributes of a shard, without its payloads."""
 
     path: Path
     attrs: Mapping[str, str]
+    """Root attributes."""
     entries: tuple[Entry, ...]
     pts_s: NDArray[np.float64]
+    """Timestamps of all frames, seconds, (frames,)."""
     pts_at: int
+    """Position of the timestamps in the file, bytes."""
     streams: Mapping[str, Stream]
+    """Streams by modality."""
 
     @property
     def backend(self) -> dict[str, Any]:
-        """What computed the images, with versions; FormatError if it is no JSON object."""
+        """Software that computed the images, with versions; FormatError if it is no JSON object."""
         name = f"{self.path.name}: the attribute {layout.ATTR_BACKEND}"
         values: dict[str, Any] = strict.parse_json(self.attrs[layout.ATTR_BACKEND], name)
         return values
@@ -105,7 +113,7 @@ def create_shard(path: Path, shard: Shard) -> dict[str, int]:
             group[layout.CRC] = stream.crc32.astype("<u4")
             for column in row.columns:
                 group[column.name] = stream.columns[column.name].astype(column.dtype)
-        # Payloads last, so that the tables lie together and are mapped as one short range.
+        # Payloads come last, so that the tables lie together at the beginning of the file.
         for modality, stream in shard.streams.items():
             _reserve(streams[modality], int(stream.offset[-1]))
         file.flush()
@@ -113,7 +121,7 @@ def create_shard(path: Path, shard: Shard) -> dict[str, int]:
 
 
 def seal_shard(path: Path) -> str:
-    """Compute the seal of what stands in the file, store it and return it."""
+    """Compute the seal of a shard, store it in the file and return it."""
     with h5py.File(path, "r+", libver=_VERSIONS, locking=False) as file:
         seal = compute_seal(file)
         file.attrs.modify(layout.ATTR_SEAL, seal)
@@ -122,7 +130,7 @@ def seal_shard(path: Path) -> str:
 
 @contextmanager
 def open_shard(path: Path) -> Iterator[h5py.File]:
-    """Open a shard for reading, without locks: it never changes under its name."""
+    """Open a shard for reading, without locks, because a published shard never changes."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block for ever
             raise broken("S07", f"{path.name} is not a regular file")
@@ -142,13 +150,13 @@ def read_shard(path: Path, *, seal: bool = True) -> Shard:
     ----------
     path : Path
     seal : bool
-        Compare the seal too: any changed byte of the tables is found.
+        Compare the seal too, which finds any changed byte of the tables.
 
     Raises
     ------
     BrokenClauseError
-        If the file cannot be read as FORMAT.md says or, with `seal`, if it was changed; with the
-        reason ``io`` if the storage failed. No other error is raised, whatever the file holds.
+        If the file breaks FORMAT.md or, with `seal`, was changed; with the reason ``io`` if the
+        storage failed. No file content raises another error.
     """
     with open_shard(path) as file:
         try:
@@ -172,20 +180,20 @@ def read_shard(path: Path, *, seal: bool = True) -> Shard:
 
 
 def _unread(clause: str, path: Path, what: str, error: Exception) -> layout.BrokenClauseError:
-    """The error for a shard that HDF5 does not read; see `layout.broken`."""
+    """Return the error for a shard that HDF5 cannot read; see `layout.broken`."""
     if isinstance(error, OSError) and storage_failed(error):
         words = (
             f"{path.name} cannot be read: {os.strerror(errno_of(error) or 0)}; the storage failed"
         )
-        return broken(clause, f"{words}, which proves nothing against the file: try again", error)
+        return broken(clause, f"{words}, and the file may be good: try again", error)
     return broken(clause, f"{path.name} {what}: {error!r}")
 
 
 def check_storage(file: h5py.File, path: Path) -> None:
     """Raise BrokenClauseError unless every dataset lies in the file itself, contiguous and bounded.
 
-    External storage, virtual datasets and links to elsewhere would make HDF5 read other files; a
-    shape that the file cannot hold would make it allocate without end. Nothing is read for this.
+    External storage, virtual datasets and external links would make HDF5 read other files. A shape
+    larger than the file would make it allocate without bound. No values are read.
     """
     size = path.stat().st_size
 
@@ -210,7 +218,10 @@ def check_storage(file: h5py.File, path: Path) -> None:
 
 
 def compute_seal(file: h5py.File) -> str:
-    """SHA-256 over names, attributes, types, shapes and contents, but payloads and the seal."""
+    """Return the SHA-256 of names, attributes, dtypes, shapes and values of all tables.
+
+    Payloads and the seal itself are left out.
+    """
     digest = hashlib.sha256()
 
     def text(value: str | bytes) -> None:
@@ -331,7 +342,7 @@ def _attribute(node: h5py.Group, name: str, clause: str = "S07") -> str:
 
 
 def _reserve(group: h5py.Group, count: int) -> None:
-    """A contiguous dataset whose space is allocated now and filled by nobody."""
+    """Create a contiguous dataset whose space is allocated now and never filled by HDF5."""
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_layout(h5py.h5d.CONTIGUOUS)
     creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -341,7 +352,7 @@ def _reserve(group: h5py.Group, count: int) -> None:
 
 
 def _position(table: h5py.Dataset) -> int:
-    """Offset of a contiguous dataset in its file; 0 for an empty one, which has no place."""
+    """Return the position of a contiguous dataset in its file, bytes; 0 for an empty one."""
     offset = table.id.get_offset()
     if offset is None:
         if table.size:

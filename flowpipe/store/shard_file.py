@@ -1,4 +1,4 @@
-"""One shard of an open store: bounded reads, CRCs compared before values are used."""
+"""Shard of an open store -> payloads and columns: bounded reads, compared with their CRCs."""
 
 from __future__ import annotations
 
@@ -23,25 +23,36 @@ _TABLES = (layout.OFFSET, layout.CRC, layout.BYTES)
 
 
 class Place(NamedTuple):
-    """Where consecutive images of a shard are, for code that is not Python."""
+    """Positions of consecutive images of a shard, for the compiled reader; bytes in the file."""
 
     fd: int
+    """Descriptor of the file."""
     end: int
-    """Size of the file: nothing lies beyond."""
+    """Size of the file."""
     bytes_at: int
-    """Position in the file that the offsets count from."""
+    """Position that the offsets count from."""
     offsets_at: int
-    """Position of their offsets, uint64, and of that of the image after them."""
+    """Position of count + 1 uint64 offsets."""
     crcs_at: int
-    """Position of their CRCs, uint32."""
+    """Position of count uint32 CRCs."""
 
 
 class OpenShard:
-    """Reads of one shard by position, every position bounded before it is used.
+    """Shard whose bytes are read by position; each position is checked first.
 
-    No seek, no lock, no mapped memory, nothing shared that changes: safe in threads, after fork,
-    and under a file that somebody cuts short. The descriptor closes when the last user lets go of
-    the object.
+    Reads use no seek, lock, mapped memory or mutable state. They are safe in threads, after a fork,
+    and if the file is truncated. The descriptor is closed with the last reference to the object.
+
+    Parameters
+    ----------
+    path : Path
+    facts : ShardFacts
+        Facts of the shard in the catalogue.
+
+    Raises
+    ------
+    FormatError
+        If the file cannot be opened, or was replaced after the store was opened.
     """
 
     __slots__ = ("_fd", "_size", "_streams", "facts", "path")
@@ -81,7 +92,24 @@ class OpenShard:
             os.close(self._fd)
 
     def payloads(self, modality: str, first: int, count: int, check: bool) -> list[memoryview]:
-        """Bytes of `count` images from number `first` of the shard on, in one read."""
+        """Read the payloads of `count` images from number `first` of the shard on, in one read.
+
+        Parameters
+        ----------
+        modality : str
+        first, count : int
+        check : bool
+            Compare the CRC of each payload.
+
+        Returns
+        -------
+        list of memoryview
+
+        Raises
+        ------
+        FormatError
+            If the file cannot be read, was truncated or is damaged.
+        """
         offset_at, crc_at, bytes_at = self._at(modality, first, count)
         start, *ends = struct.unpack(f"<{count + 1}Q", self.read(offset_at, 8 * (count + 1)))
         size = ends[-1] - start
@@ -104,12 +132,12 @@ class OpenShard:
         return result
 
     def place(self, modality: str, first: int, count: int) -> Place:
-        """Where `count` images of a modality are from number `first` of the shard on."""
+        """Locate `count` images of a modality from number `first` of the shard on."""
         offset_at, crc_at, bytes_at = self._at(modality, first, count)
         return Place(self._fd, self.facts.size, bytes_at, offset_at, crc_at)
 
     def check_tables(self, modality: str, first: int, count: int, crc32: int) -> None:
-        """Raise BrokenClauseError unless offsets and CRCs of images are as they were sealed."""
+        """Raise BrokenClauseError if offsets or CRCs of images do not have this CRC-32."""
         offset_at, crc_at, _ = self._at(modality, first, count)
         found = zlib.crc32(
             self.read(crc_at, 4 * count), zlib.crc32(self.read(offset_at, 8 * (count + 1)))
@@ -119,7 +147,7 @@ class OpenShard:
     def column(
         self, modality: str, name: str, first: int, count: int, crc32: int
     ) -> NDArray[np.generic]:
-        """Values of a per image table, compared with their CRC."""
+        """Read values of a column, (count, ...), and compare them with their CRC-32."""
         column = next(c for c in MODALITIES[modality].columns if c.name == name)
         dtype = np.dtype((column.dtype, column.shape))
         at = self.facts.streams[modality]["at"][name]
@@ -128,13 +156,13 @@ class OpenShard:
         return np.frombuffer(content, column.dtype).reshape(count, *column.shape)
 
     def pts_s(self, first: int, count: int, crc32: int) -> NDArray[np.float64]:
-        """Timestamps of frames, compared with their CRC."""
+        """Read timestamps of frames, seconds, (count,), and compare them with their CRC-32."""
         content = self.read(self.facts.pts_at + 8 * first, 8 * count)
         self._compare("timestamps", zlib.crc32(content), crc32)
         return np.frombuffer(content, "<f8")
 
     def _at(self, modality: str, first: int, count: int) -> tuple[int, int, int]:
-        """Positions of offsets and CRCs of some images, and of all payloads."""
+        """Return the positions of offsets and CRCs of some images, and of all payloads."""
         images, offset_at, crc_at, bytes_at = self._streams[modality]
         if not 0 <= first <= images - count:
             raise layout.broken(
@@ -154,7 +182,7 @@ class OpenShard:
             )  # fmt: skip
 
     def read(self, at: int, count: int) -> bytes:
-        """`count` bytes of the file from position `at` on."""
+        """Read `count` bytes from position `at` on; FormatError if the file ends before."""
         if not 0 <= at <= self._size - count:
             self._bound(count_noun(count, "byte"), at, count)
         try:

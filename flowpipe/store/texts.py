@@ -1,4 +1,4 @@
-"""Many strings -> one array of bytes; the long ones compressed, in blocks with a CRC each."""
+"""Strings -> one array of bytes; long ones are compressed in blocks with a CRC each."""
 
 from __future__ import annotations
 
@@ -17,14 +17,22 @@ METAS_IN_BLOCK = 64
 
 
 class Texts:
-    """Many strings in one array of bytes."""
+    """Many strings in one array of bytes.
+
+    Parameters
+    ----------
+    blob : uint8 (bytes,)
+        UTF-8 of all strings, one after another.
+    offset : uint64 (n + 1,)
+        Start of each string in `blob`, and the end of the last.
+    """
 
     def __init__(self, blob: NDArray[np.uint8], offset: NDArray[np.uint64]) -> None:
         self.blob, self.offset = blob, offset
 
     @classmethod
     def pack(cls, encoded: Sequence[bytes]) -> Texts:
-        """Lay strings back to back."""
+        """Concatenate strings."""
         offset = np.zeros(len(encoded) + 1, "<u8")
         np.cumsum([len(e) for e in encoded], out=offset[1:])
         return cls(np.frombuffer(b"".join(encoded), np.uint8), offset)
@@ -40,7 +48,7 @@ class Texts:
         return [content[a:b] for a, b in zip(offset, offset[1:], strict=False)]
 
     def bisect(self, wanted: bytes, low: int, high: int) -> int:
-        """First row of the sorted rows low ... high - 1 that is not below a string; else `high`."""
+        """Return the first of the sorted rows low ... high - 1 that is >= a string, else `high`."""
         while low < high:
             middle = (low + high) // 2
             if self.raw(middle) < wanted:
@@ -58,9 +66,10 @@ class Texts:
 
 @dataclass(frozen=True)
 class Metas:
-    """The JSON text of every entry, compressed in blocks of neighbours."""
+    """Meta objects of all entries as JSON, compressed in blocks of neighbours."""
 
     blocks: Texts
+    """Compressed blocks."""
     crc32: NDArray[np.uint32]
     """CRC-32 of each block, compared when it is read."""
 
@@ -68,7 +77,7 @@ class Metas:
         object.__setattr__(self, "_unpacked", lru_cache(maxsize=64)(self._unpack))
 
     def get(self, block: int, slot: int) -> str:
-        """Return the text at a place of a block.
+        """Return text number `slot` of a block.
 
         Raises
         ------

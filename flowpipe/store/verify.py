@@ -1,4 +1,4 @@
-"""Store folder -> Report: FORMAT.md checked, each shard in a process that may die."""
+"""Store folder -> Report of a check against FORMAT.md; each shard is checked in a child process."""
 
 from __future__ import annotations
 
@@ -31,13 +31,14 @@ _SLOWEST_BYTES_PER_S = 4e6
 
 @dataclass(frozen=True)
 class Problem:
-    """One broken clause of FORMAT.md."""
+    """Broken clause of FORMAT.md."""
 
     shard: str
-    """File name of the shard; ``store.json``, ``index.h5`` or ``manifest``."""
+    """File name of the shard; else ``store.json``, ``index.h5`` or ``manifest``."""
     video_id: str
-    """Empty where the whole file is concerned."""
+    """Video concerned; empty for the whole file."""
     clause: str
+    """Clause such as ``S07``."""
     message: str
 
     def __str__(self) -> str:
@@ -46,9 +47,10 @@ class Problem:
 
 @dataclass(frozen=True)
 class ShardRow:
-    """What verify saw of one shard."""
+    """Counts of one shard."""
 
     shard: str
+    """File name."""
     videos: int
     frames: int
     images: int
@@ -57,24 +59,27 @@ class ShardRow:
 
     @property
     def ok(self) -> bool:
+        """Whether the shard has no problem."""
         return not self.problems
 
 
 @dataclass
 class Report:
-    """What verify found: an answer for every shard that is there or was published."""
+    """Result of `verify_store`, for every shard that exists or was published."""
 
     shards: list[ShardRow] = field(default_factory=list)
+    """Existing shards, in name order."""
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    """Odd but harmless, such as a video that is there twice."""
+    """Harmless observations, such as a video that two shards hold."""
 
     @property
     def ok(self) -> bool:
+        """Whether the store has no problem."""
         return not self.problems
 
     def plain(self) -> dict[str, Any]:
-        """As values that JSON can hold."""
+        """Return the report as values that JSON can hold."""
         return {"ok": self.ok, **asdict(self)}
 
 
@@ -99,19 +104,23 @@ def verify_store(
     workers : int
         Shards checked at the same time.
     timeout_s : float
-        A shard may take this long, plus its bytes at 4 MB/s (1 MB/s with `decode`), before it
-        counts as one that hangs its reader.
+        Time limit of a shard, plus its bytes at 4 MB/s (1 MB/s with `decode`); a shard that takes
+        longer is a problem.
     shards : sequence of str, optional
-        File names to check instead of all; what concerns the whole store is then left out.
+        File names of the shards to check; manifest, index and split videos are then not checked.
     given_up : collection of str
-        Ids of videos that are known to have failed: that parts of them are missing is a note.
+        Ids of videos that are known to have failed: their missing parts are notes, not problems.
     on_shard : callable, optional
-        Called with the row of each finished shard.
+        Called with the `ShardRow` of each finished shard.
+
+    Returns
+    -------
+    Report
 
     Raises
     ------
     FormatError
-        If the folder is no store at all.
+        If the folder has no store.json.
     """
     store, report = Path(path), Report()
     if not (store / layout.STORE_FILE).exists():
@@ -145,7 +154,7 @@ def _check_all(
     on_shard: Callable[[ShardRow], None] | None,
     children: _Children,
 ) -> dict[str, dict[str, Any]]:
-    """Answers by shard, one for each path: a check that could not run is a fault of its own."""
+    """Check shards; return the answer of each by name. A check that cannot run is a fault."""
 
     def ask(path: Path) -> dict[str, Any]:
         task = {"check": "shard", "path": str(path), "digest": digest, "decode": decode}
@@ -153,7 +162,7 @@ def _check_all(
             rate = _SLOWEST_BYTES_PER_S / (4 if decode else 1)
             limit_s = timeout_s + path.stat().st_size / rate
             return children.ask(task, limit_s)
-        except Exception as error:  # no process, no such file: not checked is not whole
+        except Exception as error:  # no process or no such file: an unchecked shard is a problem
             return {"faults": [("", "S09", f"the file could not be checked: {error!r}")]}
 
     answers: dict[str, dict[str, Any]] = {}
@@ -176,7 +185,7 @@ def _check_all(
 def _check_videos(
     answers: dict[str, dict[str, Any]], given_up: Collection[str], report: Report
 ) -> None:
-    """What concerns several shards: the same streams everywhere, every split video whole."""
+    """Check across shards: all have the same streams, and every split video is complete."""
     streams = {tuple(a["modalities"]) for a in answers.values() if a.get("modalities")}
     if len(streams) > 1:
         for name, answer in answers.items():
@@ -193,16 +202,16 @@ def _check_videos(
     for video_id, splits in found.items():
         if len(splits) > 1:
             report.notes.append(
-                f"{video_id} is there split in {sorted(splits)} parts; S24 says which counts"
+                f"{video_id} is stored in {sorted(splits)} parts; S24 says which counts"
             )
         for parts, there in splits.items():
             if any(len(copies) > 1 for copies in there.values()):
-                report.notes.append(f"{video_id} is there more than once; S24 says which counts")
+                report.notes.append(f"{video_id} is stored more than once; S24 says which counts")
             missing = [part for part in range(parts) if part not in there]
             whole = any(len(other) == n for n, other in splits.items())
             if missing and not whole and video_id in given_up:
                 report.notes.append(
-                    f"{video_id} failed: only {len(there)} of its {parts} parts are there and "
+                    f"{video_id} failed: only {len(there)} of its {parts} parts are stored, so "
                     "readers leave it out"
                 )
             elif missing and not whole:
@@ -218,7 +227,7 @@ def _check_videos(
 def _check_manifest(
     store: Path, answers: dict[str, dict[str, Any]], given_up: Collection[str], report: Report
 ) -> None:
-    """Every shard that was published is there, and is the one that was published."""
+    """Check that every published shard exists and has its published seal."""
     try:
         manifest = read_manifest(store)
     except FormatError as error:
@@ -227,9 +236,9 @@ def _check_manifest(
     for fault in manifest.faults:
         report.problems.append(Problem(layout.MANIFEST_FOLDER, "", "S27", fault))
     if not manifest.read and answers and _has_manifest(store):
-        message = "the manifest is gone, so nothing tells whether shards are"
+        message = "the manifest is gone, so lost shards cannot be found"
         report.problems.append(Problem(layout.MANIFEST_FOLDER, "", "S27", message))
-    # A shard that cannot be read has a problem of its own, and is there.
+    # A shard that cannot be read is not lost; it has its own problem.
     unknown = {name for name, answer in answers.items() if not answer.get("seal")}
     seals = {name: str(answer.get("seal", "")) for name, answer in answers.items()}
     there = {span[0] for answer in answers.values() for span in answer.get("spans", ())}
@@ -240,7 +249,7 @@ def _check_manifest(
         videos = sorted({key[0] for key in lost.keys})
         missing = [v for v in videos if v not in there and v not in given_up]
         if not missing and name not in answers:
-            report.notes.append(f"{name} is gone; what it held is in other shards, or was given up")
+            report.notes.append(f"{name} is gone; its videos are in other shards, or have failed")
             continue
         message = (
             f"it {what} published with {count_noun(len(videos), 'video')} ({list_some(videos)}); "
@@ -256,7 +265,7 @@ def _check_manifest(
 
 
 def _has_manifest(store: Path) -> bool:
-    """Whether the store is of a version that keeps one."""
+    """Return whether stores of this format version have a manifest."""
     try:
         return read_store_header(store).format_version != "1.0"
     except FormatError:
@@ -276,7 +285,7 @@ def _check_index(store: Path, timeout_s: float, report: Report, children: _Child
 
 
 class _Child:
-    """A process that checks one file after another and is replaced when it dies or hangs."""
+    """Process that checks one file after another; it is replaced when it dies or hangs."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -294,7 +303,7 @@ class _Child:
         self._errors.close()
 
     def ask(self, task: dict[str, Any], limit_s: float) -> dict[str, Any]:
-        """The child's answer, or the fault that it died or hung."""
+        """Return the child's answer; a fault if it died or hung."""
         process = self._process or self._start()
         assert process.stdin is not None and process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
@@ -345,7 +354,7 @@ class _Child:
 
 
 class _Children:
-    """Processes that check files, one for each thread that asks at the same time."""
+    """Pool of processes that check files, one for each thread that asks at the same time."""
 
     def __init__(self) -> None:
         self._idle: queue.SimpleQueue[_Child] = queue.SimpleQueue()

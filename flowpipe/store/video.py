@@ -1,4 +1,4 @@
-"""One video of an open store: counts, timestamps, labels and what else the shards know of it."""
+"""Video of an open store: counts, timestamps, labels and meta."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flowpipe.types import Segment, VideoRecord
 
 
 class VideoTables(Protocol):
-    """What a video is read from: an open store has it."""
+    """Tables that a video is read from; `Store` has them."""
 
     @property
     def catalogue(self) -> Catalogue:
@@ -36,7 +36,7 @@ class VideoTables(Protocol):
 
 
 class Video:
-    """A video; parts of a split one are joined and count as one.
+    """Video of a store; the parts of a split video are joined.
 
     Attributes
     ----------
@@ -51,27 +51,27 @@ class Video:
 
     @property
     def parts(self) -> int:
-        """Parts that it was extracted in."""
+        """Number of parts that the video was split into."""
         return int(self._store.catalogue.columns["parts"][self._row])
 
     @property
     def shards(self) -> tuple[str, ...]:
-        """Names of the shards that it lies in, by part."""
+        """File name of the shard of each part."""
         return tuple(self._store.shards[number] for number in self._column("shard"))
 
     @cached_property
     def frames(self) -> int:
-        """Stored frames, N."""
+        """Number of stored frames, N."""
         return sum(self._column("frames"))
 
     @cached_property
     def images(self) -> dict[str, int]:
-        """Stored images by modality: N, or N - 1 where an image takes two frames."""
+        """Number of stored images by modality: N, or N - 1 where an image belongs to two frames."""
         return {name: sum(self._column(f"{name}/count")) for name in self._store.modalities}
 
     @cached_property
     def size(self) -> dict[str, tuple[int, int]]:
-        """(height, width) of the images by modality; (0, 0) where there is none."""
+        """(height, width) of the images by modality, pixels; (0, 0) if there are none."""
         return {
             name: (max(self._column(f"{name}/height")), max(self._column(f"{name}/width")))
             for name in self._store.modalities
@@ -79,14 +79,14 @@ class Video:
 
     @cached_property
     def pts_s(self) -> NDArray[np.float64]:
-        """Timestamps of the frames in seconds, (N,)."""
+        """Timestamps of the frames, seconds, (N,)."""
         return self._store.pts_s(self.video_id)
 
     @cached_property
     def meta(self) -> dict[str, Any]:
-        """``record``, ``source``, ``facts``, ``status``, ``reason``, ``clipped_share`` ...
+        """Meta object: ``record``, ``source``, ``facts``, ``status``, ``clipped_share`` ...
 
-        Of a split video: those of its first part, with the status of the last and the share of
+        A split video has the meta of its first part, with the status of the last and the share of
         clipped values over all parts.
         """
         parts = self.part_metas
@@ -97,13 +97,13 @@ class Video:
 
     @property
     def part_metas(self) -> list[dict[str, Any]]:
-        """`meta` of each part, with the record of today."""
+        """`meta` of each part, with the current record."""
         catalogue = self._store.catalogue
         return [catalogue.meta(row) for row in range(self._row, self._row + self.parts)]
 
     @property
     def status(self) -> str:
-        """``done``, or ``partial`` where the source is damaged and what came before is stored."""
+        """``done``, or ``partial`` if only the frames before damage of the source are stored."""
         return "partial" if any(self._column("partial")) else "done"
 
     @property
@@ -113,37 +113,37 @@ class Video:
 
     @property
     def record(self) -> VideoRecord:
-        """What its data set says of it."""
+        """Record from the data set: path, labels, splits, segments."""
         return VideoRecord.from_json(self.meta["record"])
 
     @property
     def subset(self) -> str:
-        """Official part of the data set."""
+        """Official subset of the data set."""
         return self.record.subset
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Memberships such as ``train1``."""
+        """Splits that the video is in, such as ``train1``."""
         return self.record.splits
 
     @property
     def segments(self) -> tuple[Segment, ...]:
-        """Labelled stretches, in seconds."""
+        """Labelled intervals, seconds."""
         return self.record.segments
 
     @property
     def ambiguous(self) -> tuple[tuple[float, float], ...]:
-        """Stretches that an evaluation of the segments leaves out, in seconds."""
+        """Intervals that an evaluation of the segments leaves out, seconds."""
         return self.record.ambiguous
 
     @property
     def clipped_share(self) -> dict[str, float]:
-        """Share of values outside the quantiser's range, by modality."""
+        """Share of values outside the quantiser's range, 0..1, by modality."""
         return dict(self.meta["clipped_share"])
 
     @property
     def fps(self) -> float:
-        """Frames per second of what is stored, from its timestamps; 0 for a single frame."""
+        """Frames per second of the stored frames, from their timestamps; 0 for a single frame."""
         pts = self.pts_s
         return float((len(pts) - 1) / (pts[-1] - pts[0])) if len(pts) > 1 else 0.0
 
@@ -166,7 +166,7 @@ class Video:
 
 
 class Videos(Mapping[str, Video]):
-    """Videos of a store by id; nothing is read until a video is asked something."""
+    """Complete videos of a store by id; nothing is read before a property of a video is."""
 
     def __init__(self, store: VideoTables) -> None:
         self._store = store

@@ -1,4 +1,4 @@
-"""EncodedPlanes -> one immutable shard: spooled by stream, assembled, checked, renamed."""
+"""EncodedPlanes -> immutable shard: spooled by stream, assembled, checked, renamed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _READ_BYTES = 8 << 20
 
 @dataclass
 class _Spool:
-    """One stream being written: payloads in a hidden file, tables in memory."""
+    """Stream being written: payloads in a hidden file, tables in memory."""
 
     path: Path
     fd: int
@@ -45,7 +45,7 @@ class _Spool:
 
 
 class ShardWriter:
-    """Collects videos and publishes them as one shard, or leaves nothing behind.
+    """Collects videos and publishes them as one shard; leaves no file behind if it fails.
 
     ::
 
@@ -59,21 +59,21 @@ class ShardWriter:
     Parameters
     ----------
     path : Path
-        Final name, ``STORE/shards/NAME.h5``. An existing shard of that name is replaced as a whole.
+        Final name, ``STORE/shards/NAME.h5``. An existing shard of that name is replaced.
     recipe, recipe_digest : str
         Canonical JSON of the recipe and its SHA-256.
     backend : mapping
-        What computed the images: names and versions.
+        Names and versions of the software that computed the images.
     streams : mapping of modality to StreamSpec
 
     Raises
     ------
     DiskFullError
-        From any method, when there is no room; nothing is left under a final name.
+        By any method, if the disk is full; nothing is left under a final name.
 
     Notes
     -----
-    Memory holds the tables only, some 20 bytes per image. While `publish` runs the payloads exist
+    Memory holds only the tables, about 20 bytes per image. While `publish` runs, the payloads exist
     twice on disk, one stream at a time.
     """
 
@@ -110,7 +110,7 @@ class ShardWriter:
         self._marks: dict[str, tuple[int, int, int]] = {}
         self._spools: dict[str, _Spool] = {}
         self.bytes_written = 0
-        """Payload bytes so far, those of the open video included."""
+        """Payload bytes so far, including the open video."""
         with files.full_disk_in_words(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -128,11 +128,11 @@ class ShardWriter:
 
     @property
     def entries(self) -> tuple[Entry, ...]:
-        """What has been committed so far."""
+        """Entries committed so far."""
         return tuple(self._entries)
 
     def begin(self, span: Span) -> None:
-        """Open a video, or one part of a split one."""
+        """Open a video, or one part of a split video; FormatError if the shard has it already."""
         if self._span is not None:
             raise RuntimeError(
                 f"{self._span.record.video_id} is still open: commit or roll it back"
@@ -147,7 +147,7 @@ class ShardWriter:
             spool.size = (0, 0)
 
     def append(self, encoded: EncodedPlanes) -> None:
-        """Add images of one stream to the open video, in time order."""
+        """Add images of one stream to the open video, in time order and of one size."""
         span, spool = self._open_span(), self._spools.get(encoded.modality)
         if spool is None:
             raise ValueError(f"this shard has {list(self._spools)}, got {encoded.modality} images")
@@ -173,7 +173,7 @@ class ShardWriter:
         self.bytes_written += len(content)
 
     def append_pts(self, pts_s: ArrayLike) -> None:
-        """Add timestamps of frames of the open video, in seconds."""
+        """Add timestamps of frames of the open video, seconds, (T,)."""
         self._open_span()
         self._span_pts.append(np.array(pts_s, np.float64).reshape(-1))
 
@@ -183,9 +183,9 @@ class ShardWriter:
         Parameters
         ----------
         meta : mapping
-            JSON values: ``status`` (``done`` or ``partial``), ``source``, ``facts`` and what else
-            is worth keeping. ``record`` is added from the span, ``clipped_share`` from the images'
-            ``clipped`` columns, where they are not given.
+            JSON values: ``status`` (``done`` or ``partial``), ``source``, ``facts`` and any others.
+            By default ``record`` is taken from the span, and ``clipped_share`` from the images'
+            ``clipped`` columns.
 
         Raises
         ------
@@ -234,7 +234,7 @@ class ShardWriter:
         self._span = None
 
     def rollback(self) -> None:
-        """Forget the open video; without one, do nothing."""
+        """Drop the open video; do nothing if there is none."""
         if self._span is None:
             return
         for name, spool in self._spools.items():
@@ -252,13 +252,13 @@ class ShardWriter:
         Parameters
         ----------
         name : str
-            Name of the shard without ``.h5``; default: the one of `path`. Pass it when the shard
-            holds fewer videos than planned, so that its name still says what it holds.
+            Name of the shard without ``.h5``; default: that of `path`. Give it if the shard holds
+            fewer videos than planned, so that the name matches its contents.
 
         Returns
         -------
         Path
-            The final name, durable when this returns.
+            Final path; the shard is durable when this returns.
         """
         if self._span is not None:
             raise RuntimeError(
@@ -291,7 +291,7 @@ class ShardWriter:
         return self.path
 
     def discard(self) -> None:
-        """Remove every temporary file; what was not published is gone."""
+        """Remove every temporary file; videos that were not published are lost."""
         self._temporary.unlink(missing_ok=True)
         for spool in self._spools.values():
             with contextlib.suppress(OSError):
@@ -317,7 +317,7 @@ class ShardWriter:
         return self._span
 
     def _clipped_share(self, images: Mapping[str, int]) -> dict[str, float]:
-        """Share of values outside the quantiser's range, by modality that counts them."""
+        """Return the share of clipped values, for each modality that counts them."""
         shares = {}
         for name, spool in self._spools.items():
             windows = spool.columns[self._marks[name][1] :]
@@ -353,10 +353,10 @@ class ShardWriter:
     def _place_payloads(self, target: int, places: Mapping[str, int]) -> None:
         for name, spool in self._spools.items():
             files.copy_bytes(spool.fd, target, spool.length, places[name])
-            os.ftruncate(spool.fd, 0)  # gives its room to the next stream
+            os.ftruncate(spool.fd, 0)  # frees its disk space for the next stream
 
     def _check(self, wrote: Shard) -> None:
-        """Read the finished file back: tables as they were meant, payloads by their CRC."""
+        """Raise FormatError unless the finished file reads back with its tables and CRCs."""
         found = read_shard(self._temporary)
         if found.entries != wrote.entries or not np.array_equal(found.pts_s, wrote.pts_s):
             raise FormatError(

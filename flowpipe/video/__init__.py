@@ -1,4 +1,4 @@
-"""Video file -> Frames: upright 8-bit RGB with times in seconds, in windows (PyAV; NVDEC)."""
+"""Video file -> Frames: upright 8-bit RGB with times in seconds, in windows (PyAV, NVDEC)."""
 
 from flowpipe.video.cut import cut_points
 from flowpipe.video.decode import VideoParams, VideoReader, open_video

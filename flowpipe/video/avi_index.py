@@ -1,8 +1,8 @@
-"""AVI packets + the file's index -> how many frames were skipped, and the right timestamps.
+"""AVI packets, index of the file -> number of skipped frames, corrected timestamps.
 
 FFmpeg numbers the chunks of an AVI file as it finds them. A chunk whose header is damaged is not
-found, and every later frame gets the time of its predecessor. The index at the end of the file says
-which frame lies at which position.
+found, and every later frame gets the time of its predecessor. The index at the end of the file has
+the position of each frame.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class AviIndex:
     Attributes
     ----------
     shift : int
-        What has to be added to the timestamps of the latest packet.
+        Correction to add to the timestamps of the latest packet.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -31,7 +31,7 @@ class AviIndex:
 
     @property
     def declared(self) -> int:
-        """Frames that the file says it has, without those that it repeats; 0 for unknown."""
+        """Number of frames that the file declares, without repeated ones; 0 if unknown."""
         return min(self._frames, len(self._entries) or self._frames)
 
     def skipped(self, packet: Any) -> int:
@@ -45,12 +45,12 @@ class AviIndex:
         previous, self._row = self._row, row
         if first or previous is None:
             return 0
-        # An index that lost entries itself would make frames earlier.
+        # An index that has lost entries itself would move frames to earlier times.
         self.shift = max(self.shift, self._entries[row].timestamp - packet.dts)
         return row - previous - 1
 
     def _find(self, packet: Any, timestamp: int | None) -> int | None:
-        """Row of the entry at the packet's position."""
+        """Return the row of the index entry at the packet's position; None if there is none."""
         start = 0 if self._row is None else self._row + 1
         if timestamp is not None:
             start = max(0, self._entries.search_timestamp(timestamp, any_frame=True))

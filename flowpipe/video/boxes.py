@@ -12,13 +12,13 @@ CHILDREN_AT = {
     **dict.fromkeys((b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf"), 0),
     b"stsd": 8,
 }
-"""Boxes that hold boxes, and the bytes of their own before these."""
+"""Boxes that hold boxes, and the length of their own fields, bytes."""
 MOST_BOXES = 4096
-"""Boxes looked at; those of a track come before its samples or with their first fragment."""
+"""Largest number of boxes read; the boxes of a track come before its samples or first fragment."""
 
 
 def boxes_of(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the type of each box, and where its content begins and ends."""
+    """Yield the type of each box, and the start and end of its content, bytes."""
     yield from boxes(file, 0, file.seek(0, os.SEEK_END))
 
 
@@ -38,15 +38,15 @@ def tracked_boxes(file: BinaryIO, track_id: int) -> Iterator[tuple[bytes, int, i
 def boxes(
     file: BinaryIO, start: int, end: int, seen: Counter[str] | None = None
 ) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the boxes between two places of a file, as `boxes_of` does.
+    """Yield the boxes between two positions of a file, as `boxes_of` does.
 
     Parameters
     ----------
     file : binary file
     start, end : int
-        Bytes.
-    seen : Counter
-        Counts the boxes; `MOST_BOXES` at most are looked at.
+        Positions, bytes.
+    seen : Counter, optional
+        Counter of the boxes read so far; reading stops at `MOST_BOXES`.
     """
     seen = Counter() if seen is None else seen
     while start + 8 <= end and seen["boxes"] < MOST_BOXES:

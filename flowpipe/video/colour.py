@@ -1,4 +1,4 @@
-"""Decoded picture of any pixel format -> upright 8-bit RGB, and what was assumed on the way."""
+"""Picture of any pixel format -> upright 8-bit RGB, and notes on the assumptions made."""
 
 from __future__ import annotations
 
@@ -37,35 +37,41 @@ TRANSFERS = {
     11: "xvycc", 13: "srgb", 14: "bt2020", 15: "bt2020", 16: "pq", 17: "smpte428", 18: "hlg",
 }  # fmt: skip
 LEAST_SINE = 0.01
-"""A display matrix whose axes are closer together than this angle's sine is singular."""
+"""Sine of the angle between the axes of a display matrix below which it counts as singular."""
 LIMITED, FULL = 1, 2
 RANGES = {LIMITED: "limited", FULL: "full"}
 
-# libswscale's flags; older PyAV names only the first. With these, 8-bit sources come out rounded to
-# the nearest level, the same on every machine and for odd sizes too. The scaler's fast way is three
-# times as fast but up to three levels off and 0.8 too dark, and takes another way for odd sizes.
+# libswscale's flags; older PyAV names only the first. With these, 8-bit video is rounded to the
+# nearest level, with the same result on every machine and for odd sizes. The default code path is
+# three times as fast, but up to three levels off and 0.8 too dark, and differs for odd sizes.
 BILINEAR, FULL_CHROMA, ACCURATE, BITEXACT = 0x2, 0x2000, 0x40000, 0x80000
 FLAGS = BILINEAR | FULL_CHROMA | ACCURATE | BITEXACT
 
 
 @dataclass(frozen=True)
 class Colour:
-    """How the values of a picture are to be read."""
+    """Colour matrix, range and transfer function of a picture."""
 
     matrix: str
+    """Name such as ``bt709``; also ``rgb`` and ``gray``."""
     range: str
+    """``limited`` or ``full``."""
     transfer: str
+    """Name such as ``bt709``; empty if unspecified."""
     swscale_matrix: int
+    """Number of the matrix in libswscale."""
     swscale_range: int
+    """`LIMITED` or `FULL`."""
     notes: tuple[str, ...] = ()
+    """Codes of the assumptions made."""
 
 
 def read_colour(frame: Any) -> Colour:
-    """Take the colour tags of a decoded picture, and the rule where there are none.
+    """Read the colour tags of a decoded picture, with defaults for missing ones.
 
-    Untagged YCbCr is read as BT.601, limited range, at any height: so do OpenCV and FFmpeg's
-    scaler, with which the published flow data sets were made. Gray and RGB are full range
-    unless tagged.
+    Untagged YCbCr is read as BT.601, limited range, at any height, as by OpenCV and FFmpeg's
+    scaler, with which the published flow data sets were made. Gray and RGB are full range unless
+    tagged.
 
     Parameters
     ----------
@@ -74,7 +80,7 @@ def read_colour(frame: Any) -> Colour:
     Raises
     ------
     DecodeError
-        ``unsupported`` for matrices that are none of the linear YCbCr ones.
+        ``unsupported`` for matrices other than the linear YCbCr ones.
     """
     name = frame.format.name
     notes = []
@@ -105,24 +111,24 @@ def read_colour(frame: Any) -> Colour:
 
 @dataclass(frozen=True)
 class Turn:
-    """One of the eight ways to lay a picture down, as a display matrix gives it."""
+    """Rotation by quarter turns and mirroring, as a display matrix gives them."""
 
     rotation_deg: int = 0
-    """Clockwise."""
+    """Clockwise rotation, degrees: 0, 90, 180 or 270."""
     mirrored: bool = False
-    """Flipped left to right after the turn."""
+    """Whether the picture is flipped left to right after the rotation."""
     skewed: bool = False
-    """The matrix asked for more than quarter turns; the nearest one is applied."""
+    """Whether the matrix is no multiple of a quarter turn; the nearest one is applied."""
     unusable: bool = False
-    """The matrix is singular, so nothing is applied."""
+    """Whether the matrix is singular, so that it is ignored."""
 
     @property
     def moves(self) -> bool:
-        """Whether any pixel changes its place."""
+        """Whether any pixel changes its position."""
         return bool(self.rotation_deg) or self.mirrored
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height once upright."""
+        """Return the width and height of the upright picture."""
         return (height, width) if self.rotation_deg % 180 else (width, height)
 
     def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -132,7 +138,7 @@ class Turn:
 
 
 def read_turn(frame: Any) -> Turn:
-    """Read the display matrix of a decoded picture; phones record sideways and rely on it."""
+    """Read the orientation of a decoded picture; phones record sideways and rely on it."""
     matrix = display_matrix(frame)
     if matrix is None:
         return Turn()
@@ -141,7 +147,7 @@ def read_turn(frame: Any) -> Turn:
     a, b, u, c, d, v = (int(n) for n in np.frombuffer(matrix, np.int32)[:6])
     # (x, y) of the coded picture is shown at (a x + c y, b x + d y)
     determinant = a * d - b * c
-    # the sine of the angle between both axes as they are shown
+    # compare the sine of the angle between both axes as they are shown
     if abs(determinant) <= LEAST_SINE * math.hypot(a, b) * math.hypot(c, d):
         return Turn(unusable=True)
     mirrored = determinant < 0
@@ -158,9 +164,9 @@ def read_turn(frame: Any) -> Turn:
 def display_matrix(frame: Any) -> bytes | int | None:
     """Return a picture's display matrix, nine int32, or its angle where PyAV has only that.
 
-    PyAV refuses all side data for one kind it does not know, such as EXIF; the angle that it reads
-    for itself is in degrees counter-clockwise and does not tell a mirrored picture. For a singular
-    matrix it is far outside of a circle.
+    PyAV refuses all side data of a picture that has a kind it does not know, such as EXIF. The
+    angle that it reads itself is counter-clockwise, in degrees, and does not show mirroring. A
+    singular matrix gives an angle beyond 360 degrees.
     """
     try:
         side = frame.side_data.get("DISPLAYMATRIX") if frame.side_data else None
@@ -173,7 +179,7 @@ _EXPAND = np.clip(np.rint((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(n
 
 
 class Converter:
-    """Decoded pictures -> RGB arrays. Keeps the scaler's tables from picture to picture."""
+    """Converts decoded pictures to RGB arrays; reuses the tables of the scaler."""
 
     def __init__(self) -> None:
         self._scaler = VideoReformatter()
@@ -187,25 +193,25 @@ class Converter:
             ``unsupported`` for a pixel format that libswscale cannot read.
         """
         if colour.swscale_matrix == BT2020:
-            frame.colorspace = BT2020  # PyAV 17 heeds the frame's tag, not `src_colorspace`
+            frame.colorspace = BT2020  # PyAV 17 uses the frame's tag, not `src_colorspace`
         try:
             picture = self._scaler.reformat(
                 frame,
                 format="gbrp",
                 interpolation=FLAGS,
                 src_colorspace=colour.swscale_matrix,
-                # RGB has no matrix; PyAV does not convert gbrp to gbrp where both are equal
+                # RGB has no matrix; PyAV does not convert gbrp to gbrp if both are equal
                 dst_colorspace=5 if colour.swscale_matrix != 5 else 1,
                 src_color_range=colour.swscale_range,
                 dst_color_range=FULL,
-                threads=1,  # by default as many as there are cores
+                threads=1,  # the default is the number of cores
             )
         except (av.error.FFmpegError, ValueError) as error:
             raise DecodeError(
                 f"pixel format {frame.format.name} cannot be converted to RGB: {error}",
                 reason="unsupported",
             ) from error
-        # libswscale has vector code for planar RGB only, with the same results as its packed code
+        # libswscale has vector code for planar RGB only; the result is that of packed RGB
         green, blue, red = (
             np.frombuffer(memoryview(plane), np.uint8)
             .reshape(-1, plane.line_size)[:, : picture.width]
@@ -218,4 +224,4 @@ class Converter:
         else:
             cv2.merge([red, green, blue], out)  # six times as fast as NumPy
         if colour.matrix == "gray" and colour.range == "limited":
-            out[...] = _EXPAND[out]  # libswscale is told full range: its versions differ here
+            out[...] = _EXPAND[out]  # not by libswscale, whose versions differ here

@@ -1,7 +1,7 @@
-"""Open file -> whether its container asks players to cut off a part of the pictures.
+"""Open file -> whether its container crops the pictures.
 
-FFmpeg's libraries decode the whole pictures, as do other tools that read them, so they are stored
-whole and the rectangle is noted.
+FFmpeg's libraries, and the tools that use them, decode uncropped pictures. These are stored, and a
+note records the crop.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from flowpipe.video.truncation import read_vint
 
 SEGMENT, TRACKS, TRACK, VIDEO, CLUSTER = 0x18538067, 0x1654AE6B, 0xAE, 0xE0, 0x1F43B675
 PIXEL_CROP = (0x54AA, 0x54BB, 0x54CC, 0x54DD)
-"""Matroska (RFC 9559, 5.1.4.1.28): pixels cut off at the bottom, top, left and right."""
+"""Matroska elements (RFC 9559, 5.1.4.1.28): pixels cropped at the bottom, top, left, right."""
 MOST_ELEMENTS = 4096
 ENTRY_BYTES = 78
-"""Fields of a VisualSampleEntry before its boxes (ISO/IEC 14496-12, 12.1.3)."""
+"""Length of a VisualSampleEntry's fields before its boxes (ISO/IEC 14496-12, 12.1.3)."""
 
 
 def is_cropped(file: BinaryIO, container: str, stream_id: int, position: int) -> bool:
@@ -28,7 +28,7 @@ def is_cropped(file: BinaryIO, container: str, stream_id: int, position: int) ->
     file : binary file
         Its position changes.
     container : str
-        FFmpeg's first name of the format; ``mov`` and ``matroska`` are looked at.
+        FFmpeg's first name of the format; only ``mov`` and ``matroska`` are checked.
     stream_id : int
         Track id in an ISO file.
     position : int
@@ -51,7 +51,7 @@ def is_cropped(file: BinaryIO, container: str, stream_id: int, position: int) ->
 
 
 def _is_smaller(file: BinaryIO, body: int, entry: int) -> bool:
-    """Whether a clean aperture is smaller than the sample entry's pictures."""
+    """Return whether a clean aperture is smaller than the sample entry's pictures."""
     file.seek(entry + 24)
     size = file.read(4)
     file.seek(body)
@@ -62,7 +62,7 @@ def _is_smaller(file: BinaryIO, body: int, entry: int) -> bool:
 
 
 def _video_tracks(file: BinaryIO) -> Iterator[list[int]]:
-    """Pixels that each video track crops."""
+    """Yield the cropped pixels of each video track."""
     for kind, body, end in _elements(file, 0, None):
         if kind != VIDEO:
             continue
@@ -76,7 +76,7 @@ def _video_tracks(file: BinaryIO) -> Iterator[list[int]]:
 
 
 def _elements(file: BinaryIO, start: int, end: int | None) -> Iterator[tuple[int, int, int]]:
-    """Elements up to the first cluster; those of segment, tracks and track after their parents."""
+    """Yield the elements up to the first cluster, children of segment and tracks too."""
     for _ in range(MOST_ELEMENTS):
         if end is not None and start >= end:
             return

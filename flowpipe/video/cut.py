@@ -1,4 +1,4 @@
-"""Path -> times at which a long video may be cut so that its parts decode as the whole does."""
+"""Path -> times at which a long video can be split so that its parts decode to the same frames."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from flowpipe.video.demuxer import Source
 from flowpipe.video.timestamps import MAX_GAP_S
 
 CONTAINERS = ("mov", "matroska", "avi")
-"""Formats with an index that seeking can trust; transport and program streams have none."""
+"""Formats with an index that makes seeking reliable; transport and program streams have none."""
 REORDER = 32
-"""Packets looked at together to see timestamps in showing order; codecs hold back 16 at most."""
+"""Packets that are sorted into display order; codecs delay at most 16."""
 
 
 def cut_points(
@@ -29,19 +29,21 @@ def cut_points(
     ----------
     path : path
     max_part_s : float
-        Wanted length of a part; longer only where keyframes are further apart.
+        Wanted length of a part, seconds; parts are longer where keyframes are further apart.
     stream : int, optional
         Index of the video stream, as in `VideoParams`; None chooses one.
 
     Returns
     -------
     tuple of float
-        Ascending times c1, c2 ... of parts [start, c1), [c1, c2) ... Empty if the video is short
-        enough, or if its parts might not decode to the frames of the whole: no seekable index,
-        timestamps that are missing, repeated or run backwards, damage.
+        Ascending times c1, c2 ... of parts [start, c1), [c1, c2) ..., seconds. Empty if the video
+        is short enough, or if its parts might decode to other frames: no seekable index, damage, or
+        timestamps that are missing, repeated or run backwards.
 
     Raises
     ------
+    ValueError
+        If `max_part_s` is not positive.
     DecodeError
         As `open_video`.
     """
@@ -63,7 +65,7 @@ def cut_points(
 
 
 class _Scan:
-    """Watches packets go by; keeps the keyframes that are at least `spacing_s` apart."""
+    """Scan of a video's packets; it keeps keyframes that are at least `spacing_s` apart."""
 
     def __init__(self, source: Source, spacing_s: float) -> None:
         self.source = source
@@ -75,7 +77,7 @@ class _Scan:
         self._shown: int | None = None
 
     def take(self, packet: Any) -> bool:
-        """Return False if the video must not be cut."""
+        """Take the next packet; return False if the video must not be split."""
         if packet.pts is None or packet.is_corrupt:
             return False
         heapq.heappush(self._waiting, packet.pts)
@@ -95,7 +97,7 @@ class _Scan:
         return True
 
     def rest_rises(self) -> bool:
-        """Check the timestamps still waiting after the last packet."""
+        """Return whether the timestamps still waiting after the last packet rise."""
         return all([self._show() for _ in range(len(self._waiting))])
 
     def _show(self) -> bool:
@@ -105,7 +107,7 @@ class _Scan:
         return rising
 
     def cuts(self, max_part_s: float) -> tuple[float, ...]:
-        """Choose the keyframes nearest below the even division."""
+        """Choose the keyframes nearest to an even division."""
         if not self.keys:
             return ()
         length_s = self.last_s - self.first_s

@@ -1,9 +1,9 @@
-"""Packets sent to a decoder, pictures that come out -> pictures that are missing or may be wrong.
+"""Packets sent to a decoder, pictures it returns -> pictures that are missing or may be wrong.
 
-A damaged packet costs its own picture and shows in those that are predicted from it, up to the next
-keyframe. Decoders do not say which pictures these are, so every one between damage and keyframe
-counts as damaged. Packets are numbered in coded order, and each picture carries the number of its
-packet: this works the same in every container, with timestamps or without.
+A damaged packet affects its own picture and those predicted from it, up to the next keyframe.
+Decoders do not report which pictures these are, so all between damage and keyframe count as
+damaged. Packets are numbered in coded order, and each picture has the number of its packet. This
+works in every container, with or without timestamps.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 from flowpipe.types import Damage
 
 KEPT = 256
-"""Packets whose pictures may still come; decoders hold 16 pictures back at most."""
+"""Packets whose pictures are awaited; decoders delay at most 16 pictures."""
 LONGEST_GAP = 64
-"""Frames; a longer gap behind a packet marked as corrupt is a cut, not a loss."""
+"""Largest gap, frames, that counts as a loss after a packet marked as corrupt; else it is a cut."""
 RUNS_KEPT = 1000
-"""Runs of damage recorded for a video."""
+"""Largest number of ranges of damaged frames that are recorded for a video."""
 REORDER = 32
-"""Packets after which a picture that has not come will not come."""
+"""Packets after which a picture that is still missing counts as lost."""
 
 _MPEG4 = r"Error at MB|slice end not reached|does not match f_code|corrupt|damaged|overflow"
 _MPEG2 = r"MVs not available|damaged|invalid (mb type|cbp)|slice mismatch|skipped MB in I-frame"
@@ -40,28 +40,28 @@ COMPLAINTS = {
     "msmpeg4v3": _MPEG4,
 }
 SELF_CHECKING = ("h264", "mpeg1video", "mpeg2video", "mpeg4")
-"""Codecs whose decoders notice a damaged keyframe. Of others, one that follows a packet marked as
-corrupt is not trusted, because the mark may be meant for it."""
+"""Codecs whose decoders detect a damaged keyframe. For other codecs, a keyframe that follows a
+packet marked as corrupt counts as damaged, because the mark may be meant for it."""
 
 
 class Shown(NamedTuple):
-    """A decoded picture and the damage around it."""
+    """Decoded picture and the damage around it."""
 
     picture: Any
-    """`av.VideoFrame`."""
+    """`av.VideoFrame` or `SurfacePicture`."""
     lost: int = 0
-    """Pictures that are missing between the one before and this one."""
+    """Number of pictures missing directly before this one."""
     damaged: bool = False
     """Whether its pixels may be wrong."""
 
 
 class DamageLog:
-    """Damaged frames of one span as they are stored -> runs of damage.
+    """Collects the damaged and lost frames of one span as ranges.
 
     Attributes
     ----------
     stored : int
-        Frames stored so far.
+        Number of frames stored so far.
     """
 
     def __init__(self) -> None:
@@ -71,12 +71,12 @@ class DamageLog:
 
     @property
     def runs(self) -> tuple[Damage, ...]:
-        """The longest `RUNS_KEPT` runs, in the order of the frames."""
+        """The `RUNS_KEPT` longest ranges, in the order of the frames."""
         longest = sorted(self._runs, key=lambda run: -run.frames)[:RUNS_KEPT]
         return tuple(sorted(longest, key=lambda r: (r.frame, r.time_s, r.what != "lost")))
 
     def add(self, time_s: float, shown: Shown) -> None:
-        """Take the next frame, which is to be stored as number `stored`."""
+        """Take the next frame, which will be stored as number `stored`."""
         self._lose(shown.lost, time_s)
         if not shown.damaged:
             self._open = False
@@ -87,7 +87,7 @@ class DamageLog:
             self._runs[-1] = replace(self._runs[-1], frames=self._runs[-1].frames + 1)
 
     def end(self, lost: int, time_s: float) -> None:
-        """Note frames that are missing behind the last one, whose time is given."""
+        """Record `lost` frames missing after the last one, which has the time `time_s`."""
         self._lose(lost, time_s)
 
     def _lose(self, lost: int, time_s: float) -> None:
@@ -98,14 +98,14 @@ class DamageLog:
 
 @dataclass(slots=True)
 class _Sent:
-    """A packet whose picture has not come out."""
+    """Packet whose picture the decoder has not returned."""
 
     time: tuple[int, int] | None
-    """How often decoding times had run backwards, as where two recordings meet, and its pts."""
+    """(number of times that decoding times ran backwards before it, pts)."""
     expected: bool
-    """Whether a picture has to come of it."""
+    """Whether the packet has a picture."""
     early: bool
-    """Whether it is not compared, as what comes before the first keyframe."""
+    """Whether the packet is ignored, because it comes before the first keyframe."""
     is_key: bool
     suspect: bool = False
     """Whether the decoder refused it, or reported an error at it and went on."""
@@ -124,23 +124,23 @@ class Tracker:
     in_order : bool
         Whether timestamps rise in display order. AVI numbers frames in coded order.
     keys_from_packets : bool
-        Whether the container, not the decoder, tells which pictures are keyframes.
+        Whether the container, not the decoder, marks keyframes.
 
     Attributes
     ----------
     number : int
         Number of the latest packet, from 0.
     expected, complete : int
-        Packets of which a picture was expected, and the pictures that came of them.
+        Number of packets with a picture, and of pictures that came from them.
     lost, damaged, concealed : int
-        Pictures that damage has cost, that may be wrong, that the decoder says it concealed.
+        Number of pictures that are missing, that may be wrong, that the decoder concealed.
     silent : int
-        Expected pictures that did not come, far from any damage.
+        Number of expected pictures that are missing without any damage near them.
     extra : int
-        Pictures of packets that are not compared.
+        Number of pictures of packets that are ignored.
     unready : int
-        Pictures that an H.264 decoder did not show because it began between two IDR pictures, where
-        it has to wait until the references are complete.
+        Number of pictures that an H.264 decoder left out because it began between two IDR pictures,
+        where it waits until the references are complete.
     """
 
     def __init__(self, codec: str, *, in_order: bool, keys_from_packets: bool = False) -> None:
@@ -148,7 +148,7 @@ class Tracker:
         self._reach = 0 if codec in SELF_CHECKING else 1
         self._waits = codec == "h264"
         self._first: int | None = None
-        """Number of the first picture that came out."""
+        """Number of the first picture."""
         self._first_time: tuple[int, int] | None = None
         self._in_order = in_order
         self._keys_from_packets = keys_from_packets
@@ -157,15 +157,15 @@ class Tracker:
         self._epoch = 0
         self._dts: int | None = None
         self._doubts: dict[int, bool] = {}
-        """Numbers of packets near which the file is damaged, and whether the demuxer failed."""
+        """Whether the demuxer failed, by number of a packet near which the file is damaged."""
         self._last: tuple[int, int] | None = None
         self._steps: deque[int] = deque(maxlen=16)
         self._unhealed: list[tuple[int, int]] = []
         self._healed = 0
-        """Number of the latest keyframe that came out whole."""
+        """Number of the latest undamaged keyframe."""
         self._due = 0
         self._begun_at: int | None = None
-        """Number of the first packet that is compared."""
+        """Number of the first packet that is not ignored."""
         self.number = -1
         self.expected = self.complete = 0
         self.lost = self.damaged = self.concealed = self.silent = self.extra = self.unready = 0
@@ -180,11 +180,11 @@ class Tracker:
         packet : av.Packet
             If it is marked as corrupt, the mark may be meant for the packet after it.
         expected : bool
-            Whether a picture has to come of it.
+            Whether the packet has a picture.
         early : bool
-            Whether it is not compared, as what comes before the first keyframe.
+            Whether the packet is ignored, because it comes before the first keyframe.
         misread : bool
-            Whether the demuxer reported an error since the packet before.
+            Whether the demuxer reported an error since the previous packet.
         """
         self.number += 1
         expected = expected and not early
@@ -208,18 +208,18 @@ class Tracker:
         return self.number
 
     def skip(self, frames: int) -> None:
-        """Note frames that the file lost before the next packet."""
+        """Record frames that the file lost before the next packet."""
         self.number += 1
         self._sent[self.number] = _Sent(None, True, False, False, True, True, frames)
         self._hurt(self.number)
 
     def miss(self, frames: int) -> None:
-        """Note that the coding's own numbers jump at the next packet.
+        """Record that the coding's frame numbers jump at the next packet.
 
         Parameters
         ----------
         frames : int
-            Pictures that are missing for certain; 0 where timestamps will show how many.
+            Number of missing pictures; 0 if timestamps will show it.
         """
         if frames:
             self.skip(frames)
@@ -227,14 +227,14 @@ class Tracker:
             self._hurt(self.number + 1)
 
     def refuse(self) -> None:
-        """Note that the decoder raised an error at the latest packet."""
+        """Record that the decoder raised an error at the latest packet."""
         sent = self._sent.get(self.number)
         if sent is not None and sent.expected:
             sent.suspect = sent.refused = True
             self._hurt(self.number)
 
     def complain(self, message: str) -> None:
-        """Note that the decoder reported an error at the latest packet and went on."""
+        """Record that the decoder reported an error at the latest packet and went on."""
         sent = self._sent.get(self.number)
         if sent is not None and sent.expected:
             sent.suspect = True
@@ -242,7 +242,7 @@ class Tracker:
                 self._hurt(self.number)
 
     def show(self, picture: Any) -> Shown:
-        """Take the next picture in display order."""
+        """Take the next picture in display order; return it with the damage around it."""
         number = self._number_of(picture)
         sent = self._sent.pop(number, None)
         if self._first is None:
@@ -252,14 +252,14 @@ class Tracker:
         if sent is not None:
             lost += self._gap_before(number, sent, lost)
         self.lost += lost
-        # MPEG-4 makes up a picture before the first keyframe, and shows the packet's own later
+        # MPEG-4 decoders make up a picture before the first keyframe, and show the real one later
         early = sent.early if sent else self._begun_at is None or number < self._begun_at
         if early:
             self.extra += 1
             return Shown(picture, lost)
         self.complete += 1
         if sent is not None and not sent.expected:
-            self.silent -= 1  # it stands for the picture of another packet
+            self.silent -= 1  # it replaces the picture of another packet
         is_key = sent.is_key if sent and self._keys_from_packets else picture.key_frame
         if picture.is_corrupt:
             self.concealed += 1
@@ -271,19 +271,19 @@ class Tracker:
         return Shown(picture, lost, damaged)
 
     def end(self) -> int:
-        """Give up on all pictures that have not come; return how many damage has cost."""
+        """Stop waiting for pictures; return how many are lost by damage."""
         lost = self._due + sum(self._gone(number) for number in list(self._sent))
         self._due = 0
         self.lost += lost
         return lost
 
     def _hurt(self, number: int) -> None:
-        """Note damage at a packet, unless a keyframe behind it has ended its effect."""
+        """Record damage at a packet, unless a later keyframe has ended its effect."""
         if number >= self._healed and all(last < number for _, last in self._unhealed):
             self._unhealed.append((number, number))
 
     def _heal(self, number: int) -> None:
-        """Forget damage before a keyframe, but for the pictures that have not come out yet."""
+        """Drop damage before a keyframe; pictures that are still awaited stay suspect."""
         for other, sent in self._sent.items():
             sent.suspect = sent.suspect or (other < number and self._is_hurt(other))
         self._unhealed = [(first, last) for first, last in self._unhealed if last >= number]
@@ -303,7 +303,7 @@ class Tracker:
         return None if pts is None else (self._epoch, pts)
 
     def _lost_before(self, number: int, time: tuple[int, int] | None) -> int:
-        """Pictures near damage that should have come before this one."""
+        """Return the number of pictures near damage that should have come before this one."""
         gone = []
         for other, sent in self._sent.items():
             if not (sent.suspect or self._is_hurt(other)):
@@ -317,7 +317,7 @@ class Tracker:
         return sum(self._gone(other) for other in gone)
 
     def _gap_before(self, number: int, sent: _Sent, lost: int) -> int:
-        """Pictures that a gap of timestamps shows to be missing, where the file is damaged."""
+        """Return the number of missing pictures by a gap of timestamps, near damage."""
         if not self._in_order:
             return 0
         before, self._last = self._last, sent.time
@@ -331,19 +331,20 @@ class Tracker:
                 self._steps.append(step)
             return 0
         gap = round(step / usual) - 1
-        gap -= sum(before < (s.time or before) < sent.time for s in self._sent.values())  # to come
+        # pictures that are still awaited lie in the gap
+        gap -= sum(before < (s.time or before) < sent.time for s in self._sent.values())
         for doubt, misread in self._doubts.items():
-            # where two recordings meet packets are marked too, but nothing is lost
+            # packets are also marked where two recordings meet, and nothing is lost there
             if misread or (gap <= LONGEST_GAP and not sent.is_key):
                 del self._doubts[doubt]
-                self._hurt(doubt - misread)  # what was misread lies before the packet
+                self._hurt(doubt - misread)  # misread data lies before the packet
                 return max(0, gap - lost)
         if self._unhealed and gap <= LONGEST_GAP:
             return max(0, gap - lost)
         return 0
 
     def _gone(self, number: int) -> int:
-        """Give up on the picture of a packet; return the pictures that damage cost with it."""
+        """Stop waiting for the picture of a packet; return how many are lost by damage."""
         sent = self._sent.pop(number)
         if not sent.expected:
             return 0

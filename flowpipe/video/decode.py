@@ -1,4 +1,4 @@
-"""Video file -> Frames: sequential decoding in bounded windows, with the facts that it shows."""
+"""Video file -> Frames: sequential decoding in bounded windows, and facts about the video."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from flowpipe.video.untimed import time_of_first
 
 @dataclass(frozen=True)
 class VideoParams:
-    """How a video is read."""
+    """Frame rate, decoder and stream of a video."""
 
     fps: float = 0.0
     """Frames per second to resample to by timestamp; 0 keeps every frame."""
 
     decoder: str = "cpu"
-    """What decodes: ``cpu``, the cores, or ``nvdec``, a GPU."""
+    """Decoder: ``cpu`` for FFmpeg on the cores, ``nvdec`` for a GPU."""
 
     stream: int | None = field(default=None, metadata={"omit_default": True})
-    """Index of the video stream to decode, as ffprobe shows it; None chooses: no cover or
-    thumbnail, then the default disposition, then the most frames, then the largest pictures."""
+    """Index of the video stream to decode, as in ffprobe. None chooses: no cover or thumbnail, then
+    the default disposition, then the most frames, then the largest pictures."""
 
     def __post_init__(self) -> None:
         if self.stream is not None and self.stream < 0:
@@ -64,23 +64,23 @@ def open_video(
     Parameters
     ----------
     path : path
-        A video file; one of its video streams is read, see `VideoParams`.
+        Video file; one of its video streams is read, see `VideoParams`.
     params : VideoParams
     start_s, stop_s : float, optional
-        Read only ``start_s <= time < stop_s``, plus the one frame after it that closes the last
-        pair. Times are those of the stream, not counted from its first frame. Frames and ticks are
-        the same as those of the whole video if both ends are from `cut_points`.
+        Read only ``start_s <= time < stop_s``, seconds, and the one frame after it that completes
+        the last pair. Times are timestamps of the stream, not counted from its first frame. Frames
+        and ticks are those of the whole video if both ends are from `cut_points`.
     threads : int
         Threads of the decoder ``cpu``.
     max_damaged : float
-        Share of frames that are missing or may be wrong above which the video counts as damaged:
-        `VideoReader.windows` then ends with an error. 1 for never, 0 for any damaged frame; between
-        the two, one or two damaged frames never count.
+        Share of missing or possibly wrong frames, 0..1, above which `VideoReader.windows` ends with
+        an error. 1 means never, 0 means any damaged frame. Between the two, one or two damaged
+        frames are always allowed.
     stop_at_damage : bool
         End before the first damaged frame instead, with an error.
     surfaces : SurfaceOps, optional
-        The device that is to resize the frames. Those that the decoder ``nvdec`` leaves there come
-        as `flowpipe.surfaces.Surfaces`.
+        Device that will resize the frames. The decoder ``nvdec`` may leave frames on it, as
+        `flowpipe.surfaces.Surfaces`.
 
     Returns
     -------
@@ -104,7 +104,10 @@ def open_video(
 
 
 class VideoReader:
-    """One pass over a video. Use as a context manager, and iterate over `windows` once."""
+    """One pass over a video, opened by `open_video`; a context manager.
+
+    Iterate over `windows` once.
+    """
 
     def __init__(
         self, pictures: Pictures, params: VideoParams, start_s: float | None, stop_s: float | None
@@ -114,7 +117,7 @@ class VideoReader:
         self.start_s = start_s
         self.stop_s = stop_s
         self.seam = False
-        """Whether the last yielded frame is the one after `stop_s`."""
+        """Whether the last yielded frame is the first one after `stop_s`."""
         self._pictures = pictures
         self._timeline: Timeline[Any] = Timeline(
             self._pictures.source.step_s, self._pictures.source.steady_end_s
@@ -141,18 +144,18 @@ class VideoReader:
         self._pictures.close()
 
     def windows(self, max_frames: int = 32, max_bytes: int = 32 << 20) -> Iterator[Frames]:
-        """Decode, and yield the frames in order, in windows of one size each.
+        """Decode, and yield the frames in order, in windows of one frame size each.
 
         Parameters
         ----------
         max_frames, max_bytes : int
-            Bounds of one window; it holds at least one frame. A change of frame size closes a
+            Largest size of a window, which has at least one frame. A change of frame size ends a
             window early.
 
         Yields
         ------
         Frames
-            Arrays of their own, not used again here; or Surfaces, see `open_video`.
+            New arrays, or Surfaces, see `open_video`.
 
         Raises
         ------
@@ -162,7 +165,7 @@ class VideoReader:
             After all good frames: ``corrupt``, ``no_frames``, ``unsupported``, ``timestamps``, or
             ``io`` if the storage failed.
         BackendError
-            If NVDEC fails in a way that the next video would meet too.
+            If NVDEC fails for a reason that does not lie in this video.
         """
         if self._begun:
             raise RuntimeError(f"windows can be iterated over once; open {self.path} again")
@@ -206,16 +209,16 @@ class VideoReader:
 
     @property
     def damage(self) -> tuple[Damage, ...]:
-        """Frames inside the span that are missing or may be wrong; complete as `facts` are."""
+        """Frames of the span that are missing or may be wrong; complete when `facts` are."""
         return self._log.runs
 
     @property
     def facts(self) -> VideoFacts:
-        """What decoding has shown so far; complete once `windows` has ended or failed.
+        """Facts about the video so far; complete once `windows` has ended or failed.
 
-        ``frames_decoded``, ``frames_dropped`` and ``fps_in`` speak of the frames inside the span,
-        so that those of a video's parts add up to those of the whole. ``start_s`` is the earliest
-        timestamp of the stream, also for a later part.
+        ``frames_decoded``, ``frames_dropped`` and ``fps_in`` count frames inside the span, so that
+        the counts of a video's parts add up. ``start_s`` is the earliest timestamp of the stream,
+        also for a later part.
         """
         source = self._pictures.source
         pixel_format, colour, turn = self._first or ("", Colour("", "", "", 5, 1), Turn())
@@ -261,7 +264,7 @@ class VideoReader:
         )
 
     def _kept(self) -> Iterator[tuple[float, Any]]:
-        """Pictures of the span in order, with the times they are to be stored under."""
+        """Yield the pictures of the span in order, each with its time to be stored, seconds."""
         pictures = self._timeline.order(self._timed())
         if self.params.fps:
             yield from self._resampled(pictures)
@@ -278,9 +281,9 @@ class VideoReader:
                 yield time_s, shown.picture
 
     def _timed(self) -> Iterator[tuple[float | None, Shown]]:
-        """Pictures with their timestamps; where there are none, missing frames take their time.
+        """Yield pictures with their timestamps; without timestamps, lost frames advance the time.
 
-        If the first one has no timestamp, its time is found before it is passed on.
+        If the first picture has no timestamp, its time is determined first.
         """
         first = True
         for pts_s, shown in self._pictures:
@@ -312,11 +315,11 @@ class VideoReader:
                     )
                     return
                 origin_s = time_s if self._pictures.origin_s is None else self._pictures.origin_s
-                # a tick that rounding puts before the first picture is shown by it
+                # the first picture also serves a tick that rounding puts before it
                 first_s = max(time_s - TOLERANCE_S, self.start_s or -math.inf)
                 ticks = Ticks(origin_s, self.params.fps, first_s)
             if held is not None:
-                # the grid ends at the last picture, which is not held beyond its own time
+                # the grid ends at the last picture
                 until_s = time_s if picture is not None else held[0] + 2 * TOLERANCE_S
                 if self._inside(held[0]) and not ticks.shows(held[0], until_s):
                     self._dropped += 1

@@ -1,4 +1,4 @@
-"""Packet -> decoded pictures: the one seam between decoding on the cores and on a GPU's NVDEC."""
+"""Packet -> decoded pictures: the common interface of the CPU decoder and NVDEC."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ class Decoder(Protocol):
     """Decodes the packets of one source, from first to last."""
 
     name: str
-    """Library, versions and decoder, as recorded."""
+    """Library, versions and decoder, as recorded with every video."""
 
     def decode(self, packet: Any) -> list[Any]:
-        """Take a packet, the last and empty one too; return the pictures that are ready now.
+        """Take a packet, also the last and empty one; return the pictures that are ready.
 
         Returns
         -------
         list of av.VideoFrame or SurfacePicture
-            In showing order, each with its packet's timestamp, its colours and display matrix.
+            Pictures in display order, each with timestamp, colours and display matrix.
 
         Raises
         ------
         av.error.FFmpegError, OSError
             If the packet is damaged.
         DecodeError
-            If the decoder cannot decode this video from here on, however whole it is.
+            If the decoder does not support the rest of this video.
         BackendError
-            If the decoder cannot be used at all; the next video would meet it too.
+            If the decoder fails for a reason that does not lie in this video.
         """
 
     def flush(self) -> list[Any]:
-        """Return the pictures still held back, where packets have ended early."""
+        """Return the pictures that the decoder still holds, if the packets have ended early."""
 
     def close(self) -> None:
-        """Give back what was opened for this source."""
+        """Release everything that was opened for this source."""
 
 
 class CpuDecoder:
-    """FFmpeg's decoder, on the cores; it belongs to the source and is closed with it."""
+    """FFmpeg's decoder on the CPU; it belongs to the source and is closed with it."""
 
     def __init__(self, source: Source, surfaces: SurfaceOps | None = None) -> None:
         self._context = source.context
-        # Every picture carries the number that was given to its packet.
+        # Every picture gets the number of its packet.
         self._context.flags |= Flags.copy_opaque
         self.name = f"{decoder_library()} {source.context.name}"
 
@@ -68,7 +68,7 @@ DECODERS: dict[str, Callable[[Source, SurfaceOps | None], Decoder]] = {
     "cpu": CpuDecoder,
     "nvdec": NvdecDecoder,
 }
-"""What ``decoder`` may be in a recipe."""
+"""Decoders by their name in a recipe."""
 
 
 def open_decoder(name: str, source: Source, surfaces: SurfaceOps | None = None) -> Decoder:
@@ -79,8 +79,8 @@ def open_decoder(name: str, source: Source, surfaces: SurfaceOps | None = None) 
     Raises
     ------
     DecodeError
-        ``unsupported``, if it does not know the source's coding.
+        ``unsupported``, if the decoder does not support the coding of the source.
     BackendError
-        If it cannot be used in this process.
+        If the decoder cannot be used in this process.
     """
     return DECODERS[name](source, surfaces)

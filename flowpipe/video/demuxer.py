@@ -1,4 +1,4 @@
-"""Path -> an open video stream: the demuxer and decoder, or a DecodeError with its reason code."""
+"""Path -> open video stream with demuxer and decoder, or a DecodeError with its reason code."""
 
 from __future__ import annotations
 
@@ -35,24 +35,25 @@ FORMATS = ",".join(
 )
 
 OPEN_OPTIONS: dict[str, Any] = {
-    # FFmpeg reads the file that it is given, and opens nothing else, whatever stands in it.
+    # FFmpeg reads only the file that it is given, and opens no file that its content names.
     "options": {"protocol_whitelist": "none", "format_whitelist": FORMATS},
-    # Titles that are no UTF-8 must not stop a video; since PyAV 19 they never do.
+    # Titles that are not UTF-8 must not stop a video; since PyAV 19 they never do.
     **({"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}),
 }
 
 
 class Nameless:
-    """An open file that does not tell its name."""
+    """Open file without a name."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.read, self.seek, self.tell = file.read, file.seek, file.tell
 
 
 class WatchedFile(io.FileIO):
-    """A local file that keeps the error of a failed read, which many demuxers take for its end."""
+    """Local file that keeps the error of a failed read, which many demuxers take for its end."""
 
     failure: OSError | None = None
+    """Error of the latest failed read."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read at most `size` bytes by one system call."""
@@ -64,18 +65,19 @@ class WatchedFile(io.FileIO):
 
 
 class Source:
-    """A video file opened for demuxing and decoding. Use as a context manager.
+    """Video file opened for demuxing and decoding; a context manager.
 
     Parameters
     ----------
     path : path
-        One local file; or a URL of fsspec, of which what is asked for is fetched: good for headers,
-        slow for whole videos. FFmpeg gets the open file, never its name, and may open no other.
+        Local file; or a URL of fsspec, of which only the parts that are read are fetched: good for
+        headers, slow for whole videos. FFmpeg gets the open file, never its name, and may open no
+        other.
     threads : int
-        Decoder threads. With 1 the decoder's messages are kept for errors; with more they are not,
-        because FFmpeg's threads would have to wait for Python to take them.
+        Decoder threads. With 1, the decoder's messages are kept for errors. With more they are not,
+        because FFmpeg's threads would wait for Python to take them.
     stream : int, optional
-        Index of the video stream to decode, as ffprobe shows it; None chooses, see `choose_stream`.
+        Index of the video stream to decode, as in ffprobe; None chooses, see `choose_stream`.
 
     Raises
     ------
@@ -112,7 +114,7 @@ class Source:
             self.counts_frames = self.format == "avi"
             """Whether the container numbers frames in coded order and has no timestamps."""
             self.decoding_times = self.format in ("avi", "asf")
-            """Whether FFmpeg reads decoding times from the container, and makes up the others."""
+            """Whether the container has decoding times only; FFmpeg makes up timestamps."""
             self.reorders = bool(self.context.has_b_frames)
             """Whether the header or the first packets show B frames."""
             self.video_streams = sum(not is_cover(s) for s in self.container.streams.video)
@@ -121,7 +123,7 @@ class Source:
             if stream is None and self.video_streams > 1:
                 chain = continuations(self.container, self.stream, self._open)
             self.joined_streams = len(chain)
-            """Streams that follow each other and are decoded as one video."""
+            """Number of streams that follow each other and are decoded as one video."""
             self._reading = self.container, chain[0]
             self._later = [later.index for later in chain[1:]]
             position = [s.index for s in self.container.streams.video].index(self.index)
@@ -173,11 +175,11 @@ class Source:
 
     def _not_empty(self, size: int) -> int:
         if not size:
-            raise DecodeError(f"{self.path} has no bytes; fetch it again", reason="empty")
+            raise DecodeError(f"{self.path} is empty; fetch it again", reason="empty")
         return size
 
     def _open(self) -> InputContainer:
-        """Give FFmpeg an open file, never a name, which it could read as a pattern or address."""
+        """Open the container from an open file: FFmpeg could take a name for a pattern or URL."""
         try:
             file = open_place(self.path) if is_url(self.path) else WatchedFile(self.path)
         except OSError as error:
@@ -190,7 +192,7 @@ class Source:
         except (av.error.FFmpegError, OSError, ValueError) as error:
             failure = self._unreadable(error)
             with contextlib.suppress(av.error.FFmpegError, OSError, ValueError):
-                # FFmpeg goes by names such as a.png too, and content may be another's
+                # FFmpeg also guesses the format from names such as a.png, which may be wrong
                 file.seek(0)
                 return cast(InputContainer, av.open(Nameless(file), **OPEN_OPTIONS))
             failure = self.storage_failure() or self._encrypted(file) or failure
@@ -221,7 +223,7 @@ class Source:
         )
 
     def _encrypted(self, file: BinaryIO | WatchedFile) -> DecodeError | None:
-        """Return the error ``encrypted`` if that may be why FFmpeg cannot open a local file."""
+        """Return the error ``encrypted`` if a local file that FFmpeg cannot open is encrypted."""
         if isinstance(file, WatchedFile):
             with contextlib.suppress(OSError):
                 if any(is_encrypted(cast(BinaryIO, file), kind) for kind in CONTAINERS):
@@ -234,7 +236,7 @@ class Source:
 
     @property
     def step_s(self) -> float:
-        """Frame interval that the header gives, seconds; 1/25 where it gives none."""
+        """Frame interval by the header, seconds; 1/25 if it has none."""
         for rate in (self.stream.average_rate, self.stream.guessed_rate):
             if rate and 0.001 < rate < 1000:
                 return float(1 / rate)
@@ -242,7 +244,7 @@ class Source:
 
     @cached_property
     def is_cropped(self) -> bool:
-        """Whether the container of a local file asks players to cut off a part of the pictures."""
+        """Whether the container of a local file crops the pictures; False for a URL."""
         if is_url(self.path):
             return False
         with contextlib.suppress(OSError), open_place(self.path) as file:
@@ -256,17 +258,17 @@ class Source:
 
     @property
     def codec(self) -> str:
-        """Name of the coding, whichever decoder reads it."""
+        """FFmpeg's name of the coding."""
         return self.context.codec.canonical_name
 
     @property
     def declared_start_s(self) -> float:
-        """Time at which the header says that the video starts; 0 where it says nothing."""
+        """Start time by the header, seconds; 0 if it has none."""
         return self.seconds(self.stream.start_time) or 0.0
 
     @property
     def declared_end_s(self) -> float:
-        """Time at which the header says that the video ends; 0 where it says nothing."""
+        """End time by the header, seconds; 0 if it has none."""
         length_s = self.seconds(self.stream.duration)
         if length_s is None:
             length_s = (self.container.duration or 0) / 1_000_000
@@ -276,28 +278,28 @@ class Source:
 
     @property
     def steady_end_s(self) -> float:
-        """Time up to which silences of any length are believed, seconds; -inf for none.
+        """Time up to which gaps of any length are accepted, seconds; -inf for none.
 
-        Matroska and MP4 declare a duration. Clocks of transport streams wrap, and a duration of
-        theirs is an estimate from the same clocks.
+        Matroska and MP4 declare a duration. The duration of a transport stream is estimated from
+        its clock, which wraps.
         """
         return self.declared_end_s if self.format in ("matroska", "mov") else -math.inf
 
     def seconds(self, timestamp: int | None) -> float | None:
-        """Stream timestamp -> seconds, rounded once."""
+        """Convert a stream timestamp to seconds, rounded once."""
         if timestamp is None or self._base is None:
             return None
         return timestamp * self._base[0] / self._base[1]
 
     def timestamp(self, time_s: float) -> int:
-        """Seconds -> the stream timestamp at or before them."""
+        """Convert seconds to the stream timestamp at or before them."""
         return math.floor(time_s * self._base[1] / self._base[0] + 1e-6) if self._base else 0
 
     def seek_before(self, time_s: float) -> Any | None:
-        """Go to a keyframe before `time_s`; return its packet, None if the file did not get there.
+        """Seek to a keyframe before `time_s`; return its packet, or None if seeking failed.
 
-        A whole group of pictures earlier than needed is decoded, so that the decoder has the
-        references and the output delay it would have had.
+        Decoding starts one group of pictures earlier than necessary, so that the decoder has the
+        same references and output delay as in the middle of a video.
         """
         if self.joined_streams > 1:
             return None
@@ -311,7 +313,7 @@ class Source:
         return packet if good else None
 
     def packets(self) -> Iterator[Any]:
-        """Packets of the video stream in file order; the last one is empty and ends decoding."""
+        """Yield the packets of the video stream in file order; the last is empty, which flushes."""
         while True:
             container, stream = self._reading
             try:
@@ -321,7 +323,7 @@ class Source:
                     if packet.size or not self._later:
                         yield packet
             except IndexError:
-                # PyAV meets a stream that was not there when the file was opened: go on behind it
+                # PyAV raises this for a stream that appeared after the file was opened: go on
                 continue
             if not self._later:
                 return
@@ -331,7 +333,7 @@ class Source:
             self._reading = container, container.streams[self._later.pop(0)]
 
     def messages(self) -> str:
-        """FFmpeg's latest error, as the end of a sentence."""
+        """Return FFmpeg's latest errors in brackets, to end a sentence; empty if there are none."""
         count, latest = av.logging.get_last_error()
         if latest is not None and count > self._seen:
             self._seen = count
@@ -342,11 +344,11 @@ class Source:
 
 
 def brief(error: Exception) -> str:
-    """What FFmpeg said, without PyAV's numbers and file name."""
+    """Return the message of an FFmpeg error, without PyAV's numbers and file name."""
     return str(getattr(error, "strerror", None) or error)
 
 
 def decoder_library() -> str:
-    """Name and versions of the library that decodes, as recorded with every video."""
+    """Return name and versions of the decoding library, as recorded with every video."""
     version = ".".join(str(n) for n in av.library_versions["libavcodec"])
     return f"PyAV {av.__version__} libavcodec {version}"

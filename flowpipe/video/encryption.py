@@ -1,4 +1,4 @@
-"""Open file -> whether its video is encrypted, by what the container says."""
+"""Open file -> whether its container marks the video as encrypted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ENCRYPTED_TAGS = ("encv", "drmi")
 """Sample entries of encrypted video: Common Encryption and FairPlay."""
 ENCRYPTED_BOXES = (b"senc", b"encv", b"drmi")
 CONTAINERS = ("mov", "asf", "mpegts")
-"""FFmpeg's first names of the formats that are looked at."""
+"""FFmpeg's first names of the formats that are checked."""
 ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 ASF_ENCRYPTION = tuple(
     bytes.fromhex(guid)
@@ -22,9 +22,9 @@ ASF_ENCRYPTION = tuple(
 )
 """Objects of an ASF header: Content Encryption, Extended and Advanced Content Encryption."""
 HEADER_BYTES = 1 << 20
-"""Bytes read of an ASF header or of a transport stream."""
+"""Largest number of bytes read of an ASF header or a transport stream."""
 TS_SYNC, TS_PACKETS = b"G", (188, 192, 204)
-"""First byte of the packets of a transport stream, and their sizes: plain, M2TS, with parity."""
+"""First byte of a transport stream packet, and its sizes, bytes: plain, M2TS, with parity."""
 
 
 def is_encrypted(file: BinaryIO, container: str, stream_id: int | None = None) -> bool:
@@ -35,9 +35,13 @@ def is_encrypted(file: BinaryIO, container: str, stream_id: int | None = None) -
     file : binary file
         Its position changes.
     container : str
-        FFmpeg's first name of the format; one that is none of `CONTAINERS` is not looked at.
+        FFmpeg's first name of the format; only `CONTAINERS` are checked.
     stream_id : int, optional
         Track id or PID of the video; None for any.
+
+    Returns
+    -------
+    bool
     """
     if container == "mov":
         found = boxes_of(file) if stream_id is None else tracked_boxes(file, stream_id)
@@ -53,7 +57,7 @@ def is_encrypted(file: BinaryIO, container: str, stream_id: int | None = None) -
 
 
 def _is_scrambled(head: bytes, pid: int | None) -> bool:
-    """Whether most packets of a PID are marked as scrambled (ISO/IEC 13818-1, 2.4.3.3)."""
+    """Return whether most packets of a PID are scrambled (ISO/IEC 13818-1, 2.4.3.3)."""
     for size in TS_PACKETS:
         start = next(
             (
@@ -75,6 +79,6 @@ def _is_scrambled(head: bytes, pid: int | None) -> bool:
 
 
 def _is_of(field: bytes, pid: int | None) -> bool:
-    """Whether a packet is of a PID, or of any that may carry a stream (2.4.3.3, table 2-3)."""
+    """Return whether a packet has this PID, or any that may carry a stream (table 2-3)."""
     found = int.from_bytes(field, "big") & 0x1FFF
     return found == pid if pid is not None else 0x1F < found < 0x1FFF

@@ -1,8 +1,8 @@
-"""H.264 picture units in decoding order -> pictures that are missing between them.
+"""H.264 picture units in decoding order -> number of missing pictures between them.
 
 H.264 numbers its reference pictures (``frame_num``, Rec. ITU-T H.264, 7.4.3). A jump shows that the
-file lost some, in containers with timestamps and without. FFmpeg's decoder fills such a gap with
-copies in silence.
+file lost some, in containers with and without timestamps. FFmpeg's decoder silently fills such a
+gap with copies.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ SLICES = (1, 2, IDR)
 HIGH_PROFILES = (44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244)
 """Profiles whose sequence parameters have fields for chroma format and scaling lists."""
 SLICE_BYTES = 24
-"""A slice header up to ``frame_num``, with emulation prevention bytes."""
+"""Length of a slice header up to ``frame_num``, with emulation prevention bytes."""
 PARAMETER_BYTES = 1024
 
 
 class Bits:
-    """Reads bits, most significant first; EOFError where there are none left."""
+    """Reader of bits, most significant first; EOFError at the end."""
 
     def __init__(self, content: bytes) -> None:
         content = content.replace(b"\0\0\3", b"\0\0")  # emulation prevention, 7.4.1
@@ -48,15 +48,16 @@ class FrameNumbers:
 
     def __init__(self) -> None:
         self._sequences: dict[int, tuple[int, bool, bool]] = {}
-        """By id: bits of a frame number, whether colour planes are coded apart, gaps allowed."""
+        """(bits of a frame number, whether colour planes are separate, whether gaps are allowed),
+        by id."""
         self._sequence_of: dict[int, int] = {}
-        """Picture parameter set -> sequence parameter set."""
+        """Id of the sequence parameter set by that of the picture parameter set."""
         self._reference: int | None = None
         self._previous: tuple[int, bool] = 0, True
         self._unread = 0
 
     def learn(self, unit: bytes) -> None:
-        """Take a parameter set; one that cannot be read is left out."""
+        """Take a parameter set; ignore it if it cannot be read."""
         bits = Bits(unit[1:PARAMETER_BYTES])
         try:
             if unit[0] & 0x1F == SEQUENCE_PARAMETERS:
@@ -80,8 +81,8 @@ class FrameNumbers:
         Returns
         -------
         int
-            Reference pictures that are missing before it; those whose slices could not be read are
-            not among them.
+            Number of reference pictures missing before it, without those whose slices could not be
+            read.
         """
         kind, is_reference = unit[0] & 0x1F, bool(unit[0] & 0x60)
         try:
@@ -102,7 +103,7 @@ class FrameNumbers:
         return max(0, (number - reference - 1) % size - unread)
 
     def _read_slice(self, unit: bytes) -> tuple[int, int, bool]:
-        """Frame number, its modulus, and whether gaps are allowed; 7.3.3."""
+        """Return the frame number, its modulus, and whether gaps are allowed; 7.3.3."""
         bits = Bits(unit[1:SLICE_BYTES])
         bits.exp_golomb(), bits.exp_golomb()  # first_mb_in_slice, slice_type
         length, planes, gaps_allowed = self._sequences[self._sequence_of[bits.exp_golomb()]]
@@ -111,7 +112,7 @@ class FrameNumbers:
 
 
 def _read_sequence(bits: Bits) -> tuple[int, tuple[int, bool, bool]]:
-    """Id of a sequence parameter set, and what `FrameNumbers` keeps of it; 7.3.2.1.1."""
+    """Return the id of a sequence parameter set and its values in `FrameNumbers`; 7.3.2.1.1."""
     profile = bits.take(8)
     bits.take(16)
     number, planes = bits.exp_golomb(), False

@@ -1,4 +1,4 @@
-"""Packets of a source -> its first packets and its earliest timestamp."""
+"""Packets of a video -> its first packets and earliest timestamp."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from flowpipe.errors import read_reason
 from flowpipe.video.demuxer import Source
 
 START_PACKETS = 64
-"""Packets read ahead to find the earliest timestamp; a reordering decoder holds 16 back at most."""
+"""Packets read ahead to find the earliest timestamp; decoders delay at most 16 pictures."""
 PLACEHOLDER_BYTES = 16
-"""A shorter MPEG-4 packet says that the last picture stays."""
+"""Size below which an MPEG-4 packet is a placeholder that repeats the last picture."""
 
 
 def is_of_storage(failure: Exception | None) -> bool:
-    """Whether an error is the operating system's own, of a file that it could not read."""
+    """Return whether an error means that the storage failed, not that the file is damaged."""
     if isinstance(failure, av.error.FFmpegError) or not isinstance(failure, OSError):
         return False
     return read_reason(failure) == "io"
@@ -53,7 +53,7 @@ def read_head(
                 origin_s = source.seconds(lowest)
             if not packet.size or len(head) == START_PACKETS:
                 break
-            # no picture is shown before it is decoded, so nothing earlier can follow
+            # a picture is decoded before it is shown, so no earlier timestamp can follow
             if lowest is not None and packet.dts is not None and packet.dts >= lowest:
                 break
     except (av.error.FFmpegError, OSError) as error:
@@ -62,9 +62,9 @@ def read_head(
 
 
 def _repeats_first(source: Source, head: list[Any]) -> bool:
-    """Tell whether only placeholders follow the first packet, which then is shown later.
+    """Return whether only placeholders follow the first packet.
 
-    FFmpeg's decoder puts the first picture out behind them.
+    FFmpeg's decoder returns the first picture after them.
     """
     return (
         source.counts_frames

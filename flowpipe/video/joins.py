@@ -1,7 +1,7 @@
-"""Packets -> the same packets, not marked as corrupt where two transport streams were joined.
+"""Packets -> the same packets, without marks of corruption where transport streams were joined.
 
-The continuity counters of transport streams jump where two recordings meet. FFmpeg takes that for a
-loss and marks one of the last packets of the first recording.
+The continuity counters of transport streams jump where two recordings meet. FFmpeg takes the jump
+for a loss, and marks one of the last packets of the first recording as corrupt.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 import av
 
 HELD = 2
-"""Packets from a marked one to the join, itself included: FFmpeg's parser is a packet late."""
+"""Packets from a marked one, inclusive, to the join: FFmpeg's parser is one packet late."""
 
 
 def unmark_joins(packets: Iterator[Any]) -> Iterator[Any]:
     """Clear the mark of packets directly before a keyframe at which decoding times run backwards.
 
-    A loss does not set the clock back. Holds a marked packet and the one after it.
+    A loss does not set the clock back. A marked packet and the next one are held until then.
     """
     held: deque[Any] = deque()
     try:

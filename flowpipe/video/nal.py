@@ -1,4 +1,4 @@
-"""H.264 or HEVC packet -> whether it holds a picture, and how many are missing before it."""
+"""H.264 or HEVC packet -> whether it has a picture, and how many are missing before it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flowpipe.video.frame_num import (
 )
 
 WITHOUT_PICTURE = {
-    # codec -> types of units that are no part of a picture (H.264 table 7-1, HEVC table 7-1)
+    # codec -> types of NAL units without a picture (H.264 table 7-1, HEVC table 7-1)
     "h264": frozenset({6, 7, 8, 9, 10, 11, 12, 13}),  # SEI, SPS, PPS, AUD, ends, filler, SPS ext.
     "hevc": frozenset({32, 33, 34, 35, 36, 37, 38, 39, 40}),  # VPS, SPS, PPS, AUD ... SEI
 }
@@ -22,15 +22,15 @@ START = b"\0\0\1"
 
 
 class Units:
-    """Reads the units of one stream's packets, in decoding order.
+    """Reader of the NAL units in one stream's packets, in decoding order.
 
     Parameters
     ----------
     codec : str
-        FFmpeg's name. Packets of codecs other than ``h264`` and ``hevc`` always hold a picture.
+        FFmpeg's name. Packets of codecs other than ``h264`` and ``hevc`` always have a picture.
     extradata : bytes
-        The decoder configuration: it says how many bytes a length takes where units have no start
-        codes (ISO/IEC 14496-15).
+        Decoder configuration; it has the size of the length fields, if units have no start codes
+        (ISO/IEC 14496-15).
     """
 
     def __init__(self, codec: str, extradata: bytes) -> None:
@@ -57,9 +57,9 @@ class Units:
         Returns
         -------
         bool
-            Whether it holds a picture, or a unit of an unknown type.
+            Whether the packet has a picture, or a unit of an unknown type.
         int
-            H.264 reference pictures that are missing before it.
+            Number of H.264 reference pictures missing before it.
         """
         if not self._without_picture:
             return True, 0
@@ -79,7 +79,7 @@ class Units:
         return shows or empty, 0
 
     def _by_length(self, packet: bytes) -> Iterator[int]:
-        """Place of the first byte of each unit."""
+        """Yield the position of the first byte of each unit."""
         at, size = 0, self._length_bytes
         while at + size < len(packet):
             length = int.from_bytes(packet[at : at + size], "big")
@@ -89,7 +89,7 @@ class Units:
 
 
 def _by_start_code(packet: bytes) -> Iterator[int]:
-    """Place of the first byte of each unit."""
+    """Yield the position of the first byte of each unit."""
     at = packet.find(START)
     while 0 <= at < len(packet) - len(START):
         yield at + len(START)
@@ -97,13 +97,13 @@ def _by_start_code(packet: bytes) -> Iterator[int]:
 
 
 def _annex_b(extradata: bytes) -> Iterator[bytes]:
-    """Parameter sets, each with what follows it."""
+    """Yield the parameter sets, each with the bytes that follow it."""
     for at in _by_start_code(extradata):
         yield extradata[at:]
 
 
 def _configured(extradata: bytes) -> Iterator[bytes]:
-    """Parameter sets of an AVCDecoderConfigurationRecord (ISO/IEC 14496-15, 5.3.3.1)."""
+    """Yield the parameter sets of an AVCDecoderConfigurationRecord (ISO/IEC 14496-15, 5.3.3.1)."""
     at = 5
     for mask in (0x1F, 0xFF):
         count, at = int.from_bytes(extradata[at : at + 1], "big") & mask, at + 1

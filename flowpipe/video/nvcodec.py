@@ -1,4 +1,4 @@
-"""PyNvVideoCodec, driver -> what NVDEC can do in this process, or one sentence why nothing."""
+"""PyNvVideoCodec, driver -> capabilities of NVDEC in this process, or why it cannot be used."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from flowpipe.distribution import install_command
 from flowpipe.errors import BackendError
 
 OLDEST = (2, 2, 4)
-"""Of PyNvVideoCodec; 2.0 loses the timestamps of packets."""
+"""Oldest usable version of PyNvVideoCodec; 2.0 loses the timestamps of packets."""
 CHROMA_420 = 1  # of the enum cudaVideoChromaFormat
 NO_DEVICE = 100  # of the enum CUresult
 
 
 @functools.cache
 def nvdec_lack() -> str:
-    """Why NVDEC cannot be used in this process, and what to do; empty if it can.
+    """Return why NVDEC cannot be used in this process, and what to do; empty if it can.
 
-    It is asked once in a process, as the driver reads ``CUDA_VISIBLE_DEVICES`` once. Opens no GPU.
+    Opens no GPU. The answer is cached, as the driver reads ``CUDA_VISIBLE_DEVICES`` once.
     """
     if importlib.util.find_spec("PyNvVideoCodec") is None:
         return f"PyNvVideoCodec is not installed: {install_command('nvdec')}"
@@ -37,18 +37,18 @@ def nvdec_lack() -> str:
     if not count:
         if status := _start_error():
             return (
-                f"the NVIDIA driver does not start (CUDA error {status}): docs/troubleshooting.md "
-                "has the cures of these errors; see whether nvidia-smi works, and what dmesg says"
+                f"the NVIDIA driver does not start (CUDA error {status}): see "
+                "docs/troubleshooting.md for this error; check nvidia-smi and dmesg"
             )
         shown = os.environ.get("CUDA_VISIBLE_DEVICES")
         setting = "is not set" if shown is None else f"is {shown!r}"
         return (
             f"this process sees no GPU (CUDA_VISIBLE_DEVICES {setting}): nvidia-smi should list "
-            "one; in a batch job ask for one, as sbatch --gres=gpu:1 does"
+            "one; in a batch job request one, as with sbatch --gres=gpu:1"
         )
     try:
         version = str(library().__version__)
-    except Exception as error:  # of a broken installation, anything
+    except Exception as error:  # a broken installation raises any error
         said = str(error).strip().partition("\n")[0] or type(error).__name__
         return (
             f"PyNvVideoCodec is installed but does not load ({said}): update the NVIDIA driver; "
@@ -61,18 +61,18 @@ def nvdec_lack() -> str:
 
 
 def require_nvdec() -> None:
-    """Raise BackendError, in words, where NVDEC cannot be used in this process."""
+    """Raise BackendError, with the reason, if NVDEC cannot be used in this process."""
     if lack := nvdec_lack():
         raise BackendError(f"decoder nvdec: {lack}; or use --decoder cpu, in a store of its own")
 
 
 def nvdec_library() -> str:
-    """Name and version of the library; only where nothing is lacking."""
+    """Return name and version of the library; call it only if NVDEC can be used."""
     return f"PyNvVideoCodec {library().__version__}"
 
 
 def visible_gpus() -> int | None:
-    """Count the GPUs that the CUDA driver shows this process; None without a driver."""
+    """Return the number of GPUs that the CUDA driver shows this process; None without a driver."""
     try:
         driver = _driver()
     except OSError:
@@ -88,7 +88,7 @@ def _driver() -> ctypes.CDLL:
 
 
 def _start_error() -> int:
-    """Return why the driver does not start, as a CUresult; 0 where it only shows no GPU."""
+    """Return the CUresult of starting the driver; 0 if it starts or only shows no GPU."""
     try:
         status = int(_driver().cuInit(0))
     except OSError:
@@ -100,8 +100,8 @@ def _start_error() -> int:
 def hold_gpu() -> None:
     """Keep the context of the first GPU until this process ends.
 
-    The library's decoders share it and the last one would take it away; every video would then
-    wait for another one, unless CuPy has it too.
+    The library's decoders share the context, and the last one would destroy it. Each video would
+    then wait for a new context, unless CuPy holds it too.
     """
     with contextlib.suppress(OSError):
         driver = _driver()
@@ -112,7 +112,7 @@ def hold_gpu() -> None:
 
 
 def library() -> Any:
-    """The module; an exception where it does not load."""
+    """Import PyNvVideoCodec; a broken installation raises any error."""
     import PyNvVideoCodec
 
     return PyNvVideoCodec
@@ -120,7 +120,7 @@ def library() -> Any:
 
 @functools.cache
 def capabilities(coding: str, bits: int) -> dict[str, int]:
-    """What NVDEC of this process's first GPU says that it can do."""
+    """Return the capabilities of NVDEC on this process's first GPU; BackendError if it fails."""
     nvc = library()
     try:
         found: dict[str, int] = nvc.GetDecoderCaps(
@@ -131,13 +131,13 @@ def capabilities(coding: str, bits: int) -> dict[str, int]:
         )
     except Exception as error:
         raise BackendError(
-            f"NVDEC does not say what it can decode ({words(error)}): see whether nvidia-smi "
-            "works; or use --decoder cpu, in a store of its own"
+            f"NVDEC does not report its capabilities ({words(error)}): check nvidia-smi; or use "
+            "--decoder cpu, in a store of its own"
         ) from error
     return found
 
 
 def words(error: Exception) -> str:
-    """What the library said, without the places in its own source."""
+    """Return the message of a library error, without positions in its source."""
     said = re.sub(r"(?ms)^at /.*|^.*Error Type : ", "", str(error)).split("\n")
     return "; ".join(line.strip() for line in said if line.strip()) or type(error).__name__

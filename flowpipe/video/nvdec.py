@@ -1,19 +1,19 @@
 """Packet -> decoded pictures on NVDEC, through PyNvVideoCodec; FFmpeg demuxes.
 
-H.264, HEVC, VP8, VP9 and AV1 define every value of a picture, so NVDEC's pictures are FFmpeg's; of
-MPEG-1, -2 and -4 they may differ by a level, as decoders do. NVDEC puts out no tags: FFmpeg decodes
-the first keyframe too, and every picture takes its colours, siting of chroma and display matrix.
-NVDEC's picture of this keyframe has to be FFmpeg's.
+H.264, HEVC, VP8, VP9 and AV1 define every value of a picture, so NVDEC's pictures are equal to
+FFmpeg's. For MPEG-1, -2 and -4 decoders may differ by a level. NVDEC returns no tags: FFmpeg
+decodes the first keyframe too, and every picture gets its colours, chroma siting and display
+matrix. NVDEC's picture of this keyframe must equal FFmpeg's.
 
-Given a device that takes them, pictures stay in its memory, see `flowpipe.video.surfaces`. The
-library gets no stream of ours: its pictures are complete when it returns, and the next call
-overwrites them.
+Given a device, pictures stay in its memory, see `flowpipe.video.surfaces`. The library gets no CUDA
+stream from here: its pictures are complete when it returns, and the next call overwrites them.
 
-Refused as ``unsupported``, because the pictures would be others than FFmpeg's: interlaced video,
-which the library has deinterlaced, and a change of size, which it scales to the first size.
+Two kinds of video are refused as ``unsupported``, because the pictures would differ from FFmpeg's:
+interlaced video, which the library deinterlaces, and a change of size, which it scales to the first
+size.
 
-Not noticed: NVDEC conceals damage inside a picture without a word, where FFmpeg fails. Files cut
-short, packets marked as broken and packets without a picture are noticed as ever.
+NVDEC silently conceals corruption inside a picture; the CPU decoder stops there. Truncated files,
+packets marked as corrupt and packets without a picture are detected with both.
 """
 
 from __future__ import annotations
@@ -49,17 +49,17 @@ WAY_OUT = "--decoder cpu can, in a store of its own"
 
 @dataclass(frozen=True)
 class Coding:
-    """How a coding reaches NVDEC."""
+    """Coding that NVDEC supports."""
 
     name: str
-    """PyNvVideoCodec's."""
+    """PyNvVideoCodec's name."""
     bitstream_filter: str = ""
-    """FFmpeg's, to the form that NVDEC parses."""
+    """FFmpeg's filter to the form that NVDEC parses; empty for none."""
     begins_header: Callable[[int], bool] | None = None
-    """Tells by the byte after a start code whether it begins a header with the size of pictures;
-    None where units have no start codes."""
+    """Whether the byte after a start code begins a header with the size of pictures; None if units
+    have no start codes."""
     is_exact: bool = True
-    """Whether its standard leaves decoders no freedom."""
+    """Whether the standard defines every value of a picture."""
 
 
 CODINGS = {
@@ -75,33 +75,33 @@ CODINGS = {
 }
 NOT_SUPPORTED = 801  # of the enum CUresult, as the next
 GPU_FAILURES = {2, 3, 4, 46, 100, 101, 201, 214, *range(700, 721), 800, *range(802, 811), 999}
-"""Out of memory, not initialised, device unavailable, ECC, fabric, MPS: no fault of the video."""
+"""Failures of the GPU, not of the video: memory, initialisation, device, ECC, fabric, MPS."""
 MEAN_LEVELS = 1.0
-"""Mean distance from FFmpeg's picture that is put down to the freedom of a coding."""
-PROGRESSIVE = 1  # of the enum AVFieldOrder; 0 is unknown, what is above interlaced
+"""Largest mean difference to FFmpeg's picture, levels, for codings that are not exact."""
+PROGRESSIVE = 1  # of the enum AVFieldOrder; 0 is unknown, higher values are interlaced
 STEP = 1 << 32
-"""Between the numbers of two packets. Where a packet shows a second picture, NVDEC's parser counts
-on from the first one's time, and must not arrive at the number of another packet."""
+"""Difference of the numbers of two packets. If a packet has a second picture, NVDEC's parser counts
+on from the first one's time, and must not reach the number of another packet."""
 START_CODE_BYTES = 4
-"""With the byte that tells the kind of unit."""
+"""Length of a start code with the byte that gives the kind of unit."""
 NUMBERS_KEPT = 256
-"""Packets whose pictures may still come; decoders hold 16 pictures back at most."""
+"""Packets whose pictures are awaited; decoders delay at most 16 pictures."""
 
 
 class NvdecDecoder:
-    """Decodes on the first GPU that this process sees; opened with the first keyframe.
+    """Decoder on the first GPU that this process sees; it opens NVDEC at the first keyframe.
 
     Parameters
     ----------
     source : Source
-        Its own decoder is used, for keyframes, and must not be used by others.
+        Video to decode. Its own decoder is used for keyframes, and must not be used elsewhere.
     surfaces : SurfaceOps, optional
-        Where pictures stay in device memory; without it they come down to the host.
+        Device on which pictures stay; without it they are copied to the host.
 
     Raises
     ------
     DecodeError
-        ``unsupported``, if the coding is none of NVDEC's.
+        ``unsupported``, if NVDEC does not support the coding.
     BackendError
         If NVDEC cannot be used in this process.
     """
@@ -117,11 +117,11 @@ class NvdecDecoder:
         self._session: Any = None
         self._blank: Blank | None = None
         self._keeper: Keeper | None = None
-        """Keeps the pictures on the device; without it they come down."""
+        """Copies pictures to device memory; None if they are copied to the host."""
         self._header = b""
         self._sent = 0
         self._shown: OrderedDict[int, tuple[int | None, bool]] = OrderedDict()
-        """Packet number -> its timestamp, and whether its picture is to be shown."""
+        """(timestamp, whether its picture is shown) by packet number."""
 
     def decode(self, packet: Any) -> list[Any]:
         if not packet.size:
@@ -155,19 +155,19 @@ class NvdecDecoder:
             self._session = None
 
     def _is_placeholder(self, packet: Any) -> bool:
-        """Whether a packet is too short for a unit; AVI has such ones, keyframes by their flag."""
+        """Return whether a packet is too short for a unit; in AVI such packets can be keyframes."""
         return self._coding.begins_header is not None and packet.size < START_CODE_BYTES
 
     def _begin(self, packet: Any) -> None:
-        """Have FFmpeg decode the first keyframe; open NVDEC if it can decode what this shows."""
-        # a copy, because the picture of a packet that is not to be shown is needed too
+        """Decode the first keyframe with FFmpeg, and open NVDEC if it supports such pictures."""
+        # a copy without flags, so that FFmpeg also returns a picture that is not shown
         context = self._source.context
         try:
             pictures = context.decode(_packet(bytes(packet))) + context.decode(None)
         finally:
             context.flush_buffers()
         if not pictures or pictures[0].is_corrupt:
-            raise OSError("the keyframe gives no picture, or a damaged one")
+            raise OSError("the keyframe has no picture, or a damaged one")
         sample = pictures[0]
         self._check(sample)
         if self._coding.bitstream_filter:
@@ -189,19 +189,19 @@ class NvdecDecoder:
         self._shown.clear()
 
     def _check(self, sample: Any) -> None:
-        """Raise unless NVDEC puts out pictures such as this one."""
+        """Raise unless NVDEC supports pictures such as this one."""
         pixels = sample.format.name
-        # older PyAV tells of pictures only; NVDEC goes by what the sequence says
+        # NVDEC uses the flag of the sequence; older PyAV has only that of pictures
         fields = getattr(self._source.context, "field_order", 0)
         if sample.interlaced_frame or fields > PROGRESSIVE:
-            raise self._unsupported("it is interlaced, and NVDEC's pictures are deinterlaced")
+            raise self._unsupported("it is interlaced, and NVDEC deinterlaces")
         if pixels not in BITS:
             raise self._unsupported(f"its pixels are {pixels}, wanted {' or '.join(BITS)}")
         hold_gpu()
         what = f"{self._source.codec} of {BITS[pixels]} bits"
         limits = capabilities(self._coding.name, BITS[pixels])
         if not limits["supported"]:
-            raise self._unsupported(f"this GPU's NVDEC does not know {what}")
+            raise self._unsupported(f"this GPU's NVDEC does not support {what}")
         width, height = sample.width, sample.height
         blocks = -(-width // 16) * -(-height // 16)
         if (
@@ -217,7 +217,7 @@ class NvdecDecoder:
             )
 
     def _checked(self, keyframe: Any) -> Any:
-        """A keyframe with its headers, in the form that NVDEC parses; refuses a change of size."""
+        """Return a keyframe with its headers, as NVDEC parses it; raise if the size changes."""
         begins_header = self._coding.begins_header
         if begins_header is None:
             if self._sent:
@@ -235,7 +235,7 @@ class NvdecDecoder:
         return keyframe
 
     def _compare(self, keyframe: Any) -> None:
-        """Raise if FFmpeg's picture of this keyframe is of another kind than the first one was."""
+        """Raise if FFmpeg's picture of this keyframe differs in kind from the first."""
         context: Any = av.CodecContext.create(self._source.context.codec, "r")
         pictures = context.decode(_packet(bytes(keyframe))) + context.decode(None)
         assert self._blank is not None
@@ -243,21 +243,21 @@ class NvdecDecoder:
             raise self._unsupported("its size, pixel format or colours change on the way")
 
     def _give(self, address: int, size: int) -> list[Any]:
-        """Have NVDEC decode these bytes; no bytes are the end of the video."""
+        """Decode bytes with NVDEC; no bytes end the video."""
         nvc = library()
         data = nvc.PacketData()
         data.bsl_data, data.bsl, data.pts = address, size, self._sent
         if self._keeper is not None:
-            self._keeper.settle()  # the library is about to use the memory of its pictures again
+            self._keeper.settle()  # the library will reuse the memory of its pictures
         try:
             frames = self._session.Decode(data)
         except Exception as error:
-            self._session = self._blank = None  # it begins again with a keyframe, if at all
+            self._session = self._blank = None  # decoding can begin again at a keyframe
             raise self._failure(error) from error
         return [picture for frame in frames if (picture := self._picture(frame)) is not None]
 
     def _picture(self, frame: Any) -> Any | None:
-        """Copy a frame, whose memory is NVDEC's next one's too, into a picture."""
+        """Copy a frame into a picture; NVDEC reuses the frame's memory. None if it is not shown."""
         pts, is_shown = self._shown.get(frame.getPTS(), (None, True))
         if not is_shown:
             return None
@@ -265,9 +265,9 @@ class NvdecDecoder:
         sample, layout = self._blank.sample, self._blank.layout
         width, height = self._session.GetWidth(), self._session.GetHeight()
         if (width, height) != (layout.row, layout.height):
-            self.close()  # none of its pictures is to be trusted
+            self.close()  # its pictures cannot be trusted
             raise self._unsupported(
-                f"NVDEC puts out {width}x{height}, FFmpeg {sample.width}x{sample.height}"
+                f"NVDEC returns {width}x{height}, FFmpeg {sample.width}x{sample.height}"
             )
         addresses = frame.GetPtrToPlane(0), frame.GetPtrToPlane(1)
         parts = list(zip(addresses, layout.plane_bytes, strict=True))
@@ -289,7 +289,7 @@ class NvdecDecoder:
         return picture
 
     def _prove(self, luma: NDArray[np.uint8], chroma: NDArray[np.uint8]) -> None:
-        """Raise unless the first keyframe is FFmpeg's, as far as its coding goes."""
+        """Raise unless NVDEC's first keyframe equals FFmpeg's; by `MEAN_LEVELS` if not exact."""
         assert self._blank is not None
         ours, theirs = planes_of(self._blank.copy()), planes_of(self._blank.sample)
         self._blank.layout.unpack(luma, chroma, ours)
@@ -304,7 +304,7 @@ class NvdecDecoder:
             )
 
     def _failure(self, error: Exception) -> Exception:
-        """What an exception of the library means."""
+        """Translate an exception of the library."""
         text = words(error)
         code = re.search(r"Error code : (\d+)", str(error))
         if type(error).__name__ == "PyNvVCExceptionUnsupported" or (
@@ -318,8 +318,8 @@ class NvdecDecoder:
     def _no_session(self, text: str) -> BackendError:
         return BackendError(
             f"NVDEC failed on {self._source.path} ({text}): if the GPU's memory or its decoding "
-            "sessions are used up, give fewer --workers for each GPU or wait for other programs; "
-            "else see whether nvidia-smi works; or use --decoder cpu, in a store of its own"
+            "sessions are used up, use fewer --workers per GPU or wait for other programs; "
+            "else check nvidia-smi; or use --decoder cpu, in a store of its own"
         )
 
     def _unsupported(self, why: str) -> DecodeError:
@@ -330,26 +330,26 @@ class NvdecDecoder:
 
 
 def _packet(content: bytes) -> av.Packet:
-    """A packet with the zeros behind it that decoders read; PyAV puts none behind bytes."""
+    """Make a packet with the zero padding that decoders read; PyAV adds none to bytes."""
     packet = av.Packet(len(content))
     packet.update(content)
     return packet
 
 
 def _headers(content: bytes, begins_header: Callable[[int], bool]) -> bytes:
-    """The units of a packet that say what its pictures are."""
+    """Return the header units of a packet."""
     units = content.split(b"\0\0\1")[1:]
     return b"".join(unit.rstrip(b"\0") for unit in units if unit and begins_header(unit[0]))
 
 
 def _kind(picture: Any) -> tuple[Any, ...]:
-    """What all pictures of a video share here."""
+    """Return the size, format and colours that all pictures of a video must share."""
     return (
         picture.width, picture.height, picture.format.name, picture.colorspace, picture.color_range
     )  # fmt: skip
 
 
 def _host_bytes(address: int, size: int) -> NDArray[np.uint8]:
-    """Host memory of the library as an array, which is its only until it decodes on."""
+    """Return host memory of the library as an array; it is valid until the next call of Decode."""
     memory: Any = (ctypes.c_uint8 * size).from_address(address)
     return np.frombuffer(memory, np.uint8)

@@ -1,32 +1,32 @@
-"""Source -> decoded pictures in display order with raw timestamps, and the damage among them.
+"""Demuxer -> decoded pictures in display order with raw timestamps, and the damage among them.
 
-What counts as damage
----------------------
+Definition of damage
+--------------------
 A frame is damaged if it is
 
-- *missing*: the decoder refused its packet, or the file lost the packet, as the frame numbers of
-  H.264, the index of AVI or, near other damage, a gap of timestamps show;
-- *concealed*: the decoder says that it made up a part of it (``concealed_frames``);
-- *doubtful*: its packet was marked as corrupt by the demuxer, or it is predicted from a damaged
-  frame, because no keyframe came since.
+- *missing*: the decoder refused its packet, or the file lost the packet, as shown by the frame
+  numbers of H.264, the index of AVI or, near other damage, a gap of timestamps;
+- *concealed*: the decoder reports that it made up a part of it (``concealed_frames``);
+- *doubtful*: the demuxer marked its packet as corrupt, or it is predicted from a damaged frame,
+  with no keyframe between.
 
-Decoding goes on behind such damage. A video is damaged, and a DecodeError ``corrupt`` is kept, if
+Decoding goes on after such damage. A video is damaged, and a DecodeError ``corrupt`` is kept, if
 
 - more than `max_damaged` of its frames, and more than `FEW` frames unless that is 0, are damaged;
-- the file is shorter than its own outermost structure says, and its video ends early, or reading
+- the file is shorter than its own outermost structure states, and its video ends early, or reading
   failed before the end;
-- more than a tenth of the packets (and more than `FEW`) give no picture, without any complaint.
+- more than a tenth of the packets (and more than `FEW`) have no picture, without any error.
 
-Less than that is noted, with counts: ``damaged_frames``, of which ``concealed_frames``;
-``lost_frames``, missing ones; ``corrupt_packets``; ``shorter_than_declared``, a header that
-promises over a second and a tenth more than there is; ``fewer_frames_than_declared``, in AVI.
+Smaller damage is noted, with counts: ``damaged_frames``, of which ``concealed_frames``;
+``lost_frames``, missing ones; ``corrupt_packets``; ``shorter_than_declared``, if the header
+declares over a second and a tenth beyond the end; ``fewer_frames_than_declared``, in AVI.
 
-No damage: packets that hold no picture, such as parameter sets, messages, filler or a delimiter
+No damage are packets without a picture, such as parameter sets, messages, filler or a delimiter
 alone, placeholders of MPEG-4, and packets before the first keyframe or IDR picture, as in a
 recording that starts between two (``undecodable_start``).
 
-Not noticed: wrong bits that decode to a legal picture. VP8, VP9, HEVC and JPEG have little
-redundancy, so most flipped bits are of this kind there.
+Wrong bits that decode to a legal picture are not detected. Most flipped bits are of this kind in
+VP8, VP9, HEVC and JPEG, which have little redundancy.
 """
 
 from __future__ import annotations
@@ -51,34 +51,34 @@ from flowpipe.video.truncation import missing_bytes
 from flowpipe.words import count_noun
 
 MAX_DAMAGED = 0.01
-"""Share of the frames that may be damaged in a video that counts as good."""
+"""Largest share of damaged frames in a good video."""
 FEW = 2
-"""Damaged frames that are never too many, unless none are allowed."""
+"""Number of damaged frames that is always allowed, unless none are."""
 ONE_FOR_ONE = ("h264", "hevc", "vp9", "av1", "mpeg4", "mpeg1video", "mpeg2video", "mjpeg")
-"""Codecs of which every packet shows a picture."""
+"""Codecs in which every packet has a picture."""
 READ_ERRORS = 100
-"""Damaged places that reading goes on behind."""
+"""Largest number of read errors after which reading goes on."""
 WAY_OUT = "fetch the file again"
 
 
 class Pictures:
-    """One pass over a source. Iterate once; afterwards ``damage`` and ``notes`` are complete.
+    """One pass over a video. Iterate once; afterwards ``damage`` and ``notes`` are complete.
 
     Parameters
     ----------
     source : Source
         Closed with this object, and by an error of the constructor.
     decoder : str
-        One of `DECODERS`.
+        Key of `DECODERS`.
     start_s : float, optional
-        Time from which pictures are wanted. Decoding starts at a keyframe before it where the file
-        can be sought, else at the start; so earlier pictures come out too.
+        Time of the first wanted picture, seconds. Decoding starts at a keyframe before it if the
+        file is seekable, else at the start; earlier pictures are yielded too.
     max_damaged : float
-        Share of damaged frames above which the video counts as damaged; 1 for never, 0 for any.
+        Share of damaged frames above which the video is damaged; 1 for never, 0 for any.
     stop_at_damage : bool
         End before the first damaged frame, and keep an error.
     surfaces : SurfaceOps, optional
-        A device on which its decoder's pictures may stay.
+        Device on which the decoder may leave pictures.
     """
 
     def __init__(
@@ -105,12 +105,12 @@ class Pictures:
         self.origin_s: float | None = None
         """Earliest timestamp of the stream, None if there is none at its start."""
         self.lost_at_end = 0
-        """Pictures that damage has cost behind the last one."""
+        """Number of pictures lost after the last one."""
         in_order = not (source.decoding_times and source.reorders)
         self._track = Tracker(source.codec, in_order=in_order, keys_from_packets=decoder != "cpu")
         self._units = Units(source.codec, source.context.extradata or b"")
         self._index = AviIndex(source.stream) if source.format == "avi" else None
-        # packets and pictures before the first keyframe, or before `start_s`, are not compared
+        # packets and pictures before the first keyframe, or before `start_s`, are ignored
         self._begun = False
         self._floor: int | None = None
         self._early = self._count = self._packets = self._read_errors = 0
@@ -163,7 +163,7 @@ class Pictures:
         self._conclude(failure)
 
     def _decode(self, packet: Any) -> list[Any]:
-        """Pictures that are ready after a packet; what the decoder says against it is noted."""
+        """Return the pictures that are ready after a packet; record errors of the decoder."""
         try:
             pictures = self.decoder.decode(packet)
         except (av.error.FFmpegError, OSError) as error:
@@ -178,7 +178,7 @@ class Pictures:
         return pictures
 
     def _complaint(self) -> str:
-        """FFmpeg's last error, if there was one since the last call."""
+        """Return FFmpeg's latest error since the last call; empty if there is none."""
         count, latest = av.logging.get_last_error()
         if self.source.threads != 1 or latest is None or count == self._complaints:
             return ""
@@ -186,7 +186,7 @@ class Pictures:
         return str(latest[2])
 
     def _read(self) -> Iterator[Any]:
-        """Packets from the start, or from a keyframe well before `start_s`."""
+        """Yield the packets from the start, or from a keyframe well before `start_s`."""
         packets = self._packets_behind_damage()
         head, self.origin_s, failure = read_head(self.source, packets)
         if self.start_s is None or self.origin_s is None or self.start_s <= self.origin_s:
@@ -203,13 +203,13 @@ class Pictures:
             if self._index is not None:
                 self._index = AviIndex(self.source.stream)
         else:
-            # a group of pictures earlier serves to warm up only
+            # pictures of the first group only warm up the decoder
             self._floor, self._begun = self.source.timestamp(self.start_s), True
             yield landed
         yield from self._packets_behind_damage()
 
     def _packets_behind_damage(self) -> Iterator[Any]:
-        """Packets of the source; reading goes on behind data that the demuxer cannot make out."""
+        """Yield the packets of the source; go on after data that the demuxer cannot parse."""
         while True:
             try:
                 yield from unmark_joins(self.source.packets())
@@ -266,9 +266,9 @@ class Pictures:
     def _time_s(self, picture: Any) -> float | None:
         """Return the time of a picture as ffprobe does.
 
-        AVI and ASF have decoding times only: FFmpeg makes up the others in coded order. The time of
-        a picture is the decoding time of the packet at which it came out; those that the decoder
-        holds back at the end follow, a frame apart.
+        AVI and ASF have decoding times only, and FFmpeg makes up timestamps in coded order. The
+        time of a picture is the decoding time of the packet at which the decoder returned it.
+        Pictures that are flushed at the end follow at the frame interval.
         """
         if not self._by_dts:
             return self.source.seconds(picture.pts)
@@ -282,7 +282,7 @@ class Pictures:
         return time_s
 
     def _held_back(self) -> Iterator[tuple[float | None, Shown]]:
-        """Pictures that the decoder still holds after a failure: they are older than the damage."""
+        """Yield the pictures that the decoder holds after a failure; they precede the damage."""
         try:
             pictures = self.decoder.flush()
         except (DecodeError, av.error.FFmpegError, OSError):
@@ -291,9 +291,9 @@ class Pictures:
             yield self._take(picture)
 
     def _without_holes(self, pictures: list[Any]) -> list[Any]:
-        """Drop frames whose predecessors in display order lie behind the end of the file.
+        """Drop pictures whose predecessors in display order lie behind the end of the file.
 
-        Those are decoded, and so shown, later than the last packet that came through.
+        Their timestamps are later than the decoding time of the last good packet.
         """
         limit = self._last_dts
         return [
@@ -304,7 +304,7 @@ class Pictures:
         ]
 
     def _cut_off(self, rest: list[Any]) -> bool:
-        """Tell whether the file, and its video, end early; `rest` are its last pictures."""
+        """Return whether the file and its video end early; `rest` are its last pictures."""
         times = [self.source.seconds(picture.pts) for picture in rest]
         last_s = max([self._last_s, *(time for time in times if time is not None)])
         missing_s = self.source.declared_end_s - last_s - self.source.step_s
@@ -317,7 +317,7 @@ class Pictures:
         )
 
     def _conclude(self, failure: Exception | None) -> None:
-        """Decide what the end of decoding means."""
+        """Set `damage` and `notes` at the end of decoding."""
         path, count, track = self.source.path, self._count, self._track
         self.lost_at_end = track.end()
         for note, frames in (
@@ -351,7 +351,7 @@ class Pictures:
             self._check_end()
 
     def _check_end(self) -> None:
-        """Look for what is missing although decoding came to its end."""
+        """Check for missing and damaged pictures although decoding ended normally."""
         path, count, track = self.source.path, self._count, self._track
         undecodable = self._early - track.extra + track.unready
         if undecodable > 0 and self.start_s is None:

@@ -1,4 +1,4 @@
-"""Planes of a decoded picture <-> NVDEC's NV12 and P016, and pictures of another one's kind."""
+"""Planes of a decoded picture <-> NVDEC's NV12 and P016; new pictures with another's tags."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from av.filter import Graph
 from numpy.typing import NDArray
 
 BITS = {"yuv420p": 8, "yuvj420p": 8, "yuv420p10le": 10, "yuv420p12le": 12}
-"""Bits by pixel format: 4:2:0, which every NVDEC puts out as NV12, or as P016 if deeper."""
+"""Bits by pixel format: 4:2:0 only, which every NVDEC returns as NV12, or as P016 if deeper."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Layout of a picture of NVDEC: rows of luma, then rows of U and V side by side."""
+    """Memory layout of an NVDEC picture: rows of luma, then rows of interleaved U and V."""
 
     height: int
     """Rows of luma."""
     width: int
     """Columns of luma."""
     bits: int
-    """Bits of a value; more than 8 are the upper ones of 16."""
+    """Bits of a value; if more than 8, they are the upper bits of 16."""
 
     @property
     def row(self) -> int:
-        """Values in a row: an even number, for both values of chroma are in it."""
+        """Values in a row: an even number, because U and V alternate."""
         return self.width + self.width % 2
 
     @property
@@ -38,6 +38,7 @@ class Layout:
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """Dtype of a value: uint8 or uint16."""
         return np.dtype(np.uint8 if self.bits == 8 else np.uint16)
 
     @property
@@ -49,7 +50,7 @@ class Layout:
     def unpack(
         self, luma: NDArray[np.uint8], chroma: NDArray[np.uint8], out: list[NDArray[Any]]
     ) -> None:
-        """Write the bytes of a picture to three planes."""
+        """Write the bytes of a picture to three planes: Y (H, W), U and V of half the size."""
         rows, chroma_rows = self.plane_rows
         columns = luma.view(self.dtype).reshape(rows, self.row)[:, : self.width]
         pairs = chroma.view(self.dtype).reshape(chroma_rows, self.row // 2, 2)
@@ -60,7 +61,7 @@ class Layout:
             np.right_shift(plane, shift, out=plane)
 
     def pack(self, planes: list[NDArray[Any]]) -> NDArray[np.uint8]:
-        """Three planes -> the bytes of a picture."""
+        """Return the bytes of a picture with these three planes, uint8 (bytes,)."""
         rows, chroma_rows = self.plane_rows
         values = np.zeros((rows + chroma_rows, self.row), self.dtype)
         values[:rows, : self.width] = planes[0]
@@ -70,7 +71,7 @@ class Layout:
 
 
 def planes_of(picture: Any) -> list[NDArray[Any]]:
-    """The planes of a picture as arrays, without what pads their rows."""
+    """Return the planes of a picture as arrays, without the padding of rows."""
     dtype = np.dtype(np.uint8 if BITS[picture.format.name] == 8 else np.uint16)
     return [
         np.frombuffer(memoryview(plane), dtype)
@@ -80,10 +81,10 @@ def planes_of(picture: Any) -> list[NDArray[Any]]:
 
 
 class Blank:
-    """Makes pictures of the kind that `sample` is, with its tags and memory of their own.
+    """Makes pictures with the size, format and tags of `sample`, and memory of their own.
 
-    PyAV gives no way to set the siting of chroma, on which RGB depends, or the display matrix. A
-    graph of no filters passes a picture on as another reference, which becomes a copy once written.
+    PyAV cannot set the chroma siting, on which RGB depends, or the display matrix. A graph without
+    filters returns another reference to a picture, which is copied when it is made writable.
     """
 
     def __init__(self, sample: Any) -> None:
@@ -101,6 +102,7 @@ class Blank:
         self._graph.configure()
 
     def copy(self) -> Any:
+        """Return a writable copy of `sample`."""
         self._graph.push(self.sample)
         picture: Any = self._graph.pull()
         picture.make_writable()

@@ -1,4 +1,4 @@
-"""Path -> Probe: what a header says of a video, for planning only. Nothing is decoded."""
+"""Path -> Probe: estimates from the header of a video, for planning. Nothing is decoded."""
 
 from __future__ import annotations
 
@@ -10,21 +10,34 @@ from flowpipe.video.demuxer import Source
 
 @dataclass(frozen=True)
 class Probe:
-    """Estimates from a header. Decoding alone tells the truth."""
+    """Estimates from a header; decoding may show other values."""
 
     width: int
+    """Coded width before rotation, pixels; 0 if unknown."""
     height: int
-    """Coded size, before any rotation; 0 where the header has none."""
+    """Coded height before rotation, pixels; 0 if unknown."""
     frames_estimate: int
-    """0 where neither a count nor a duration is given."""
+    """Number of frames; 0 if the header has neither a count nor a duration."""
     duration_s: float
+    """Duration, seconds; 0 if unknown."""
     fps: float
+    """Frames per second; 0 if unknown."""
     video_bytes: int
-    """Size of the file."""
+    """Size of the file, bytes."""
 
 
 def probe(path: str | os.PathLike[str], *, stream: int | None = None) -> Probe:
-    """Look at a video's header; `stream` is the index of a video stream, None chooses one.
+    """Read a video's header.
+
+    Parameters
+    ----------
+    path : path
+    stream : int, optional
+        Index of the video stream, as in `VideoParams`; None chooses one.
+
+    Returns
+    -------
+    Probe
 
     Raises
     ------
@@ -37,7 +50,7 @@ def probe(path: str | os.PathLike[str], *, stream: int | None = None) -> Probe:
         fps = float(rate) if rate else 0.0
         duration_s = max(0.0, source.declared_end_s - source.declared_start_s)
         frames = source.stream.frames or 0
-        # a count that is far off the duration is a count of something else
+        # a count that disagrees with the duration does not count frames
         if duration_s and fps and not 0.5 < (frames + 1) / (duration_s * fps + 1) < 2:
             frames = round(duration_s * fps)
         return Probe(

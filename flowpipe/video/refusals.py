@@ -1,4 +1,4 @@
-"""Open container -> a DecodeError where it holds no video to decode: stills, encryption."""
+"""Open container -> DecodeError if it is a still picture or encrypted."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from flowpipe.remote import is_url, open_place
 from flowpipe.video.encryption import ENCRYPTED_TAGS, is_encrypted
 
 PICTURE_FORMATS = ("gif", "apng", "ico", "mjpeg", "jpegxl_anim", "fits")
-"""Formats of one or many pictures, beside all whose names end in ``_pipe``."""
+"""Formats of one or many pictures, in addition to all whose names end in ``_pipe``."""
 STILL_BRANDS = ("avif", "heic", "heix", "mif1")
-"""Major brands of ISO files that hold a picture; a sequence has another one."""
+"""Major brands of ISO files with a still picture; sequences have other brands."""
 
 
 def refuse_still(
     container: InputContainer, stream: VideoStream, path: str, reopen: Callable[[], InputContainer]
 ) -> None:
-    """Raise DecodeError ``still_picture`` if the file is one picture.
+    """Raise DecodeError ``still_picture`` if the file is a still picture.
 
     A video of one frame in a video container is a video. An animated WebP that FFmpeg cannot decode
-    is refused as ``unsupported``.
+    raises ``unsupported``.
     """
     kind = container.format.name
     if "webp" in kind and is_animated_webp(_head(path)):

@@ -1,4 +1,4 @@
-"""Pictures of one size -> a stack of frames: RGB in host memory, or surfaces of a device."""
+"""Pictures of one size -> stack of frames: RGB in host memory, or surfaces on a device."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from flowpipe.video.surfaces import SurfacePicture
 
 
 class Stack(Protocol):
-    """Grows by a frame at a time, up to its room."""
+    """Frames of one window, added one at a time."""
 
     room: int
+    """Largest number of frames."""
 
     def takes(self, picture: Any, height: int, width: int) -> bool:
-        """Return whether a picture of this upright size is of the kind of the others."""
+        """Return whether a picture of this upright size has the kind and size of the others."""
 
     def add(self, picture: Any, colour: Colour, turn: Turn) -> None:
         """Add a picture.
@@ -46,7 +47,7 @@ def new_stack(picture: Any, height: int, width: int, room: int, converter: Conve
 
 
 class HostStack:
-    """RGB, converted by libswscale."""
+    """Frames as RGB in host memory, converted by libswscale."""
 
     def __init__(self, height: int, width: int, room: int, converter: Converter) -> None:
         self.room, self._count, self._converter = room, 0, converter
@@ -73,7 +74,7 @@ class HostStack:
 
 
 class SurfaceStack:
-    """Surfaces of one conversion, which their device does once their size is known."""
+    """Pictures in device memory with one conversion to RGB, which the device does later."""
 
     def __init__(self, room: int) -> None:
         self.room, self._pictures = room, list[SurfacePicture]()

@@ -1,4 +1,4 @@
-"""Image file -> one upright RGB frame; video file and K -> its frames K and K + 1."""
+"""Image file -> upright RGB frame; video file, K -> its frames K and K + 1."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ opencv: Any = cv2  # its type stubs say that imdecode never fails
 
 
 def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """Read a picture: PNG, JPEG, or what else OpenCV reads.
+    """Read a still picture: PNG, JPEG, or another format of OpenCV.
 
-    OpenCV and not FFmpeg, which conceals the missing half of a JPEG and does not turn it upright.
+    FFmpeg is not used, because it conceals a missing half of a JPEG and ignores EXIF orientation.
 
     Returns
     -------
     uint8 (H, W, 3)
-        RGB, turned as its EXIF tag says. 16 bits are rounded to 8, gray has three equal channels.
+        Upright RGB by the EXIF tag. 16 bits are rounded to 8; gray has three equal channels.
 
     Raises
     ------
     DecodeError
-        ``missing``; ``unreadable``; ``unsupported`` where pixels are transparent or no integers of
-        8 or 16 bits.
+        ``missing``; ``unreadable``; ``unsupported`` if pixels are transparent, or are not integers
+        of 8 or 16 bits.
     """
     try:
         content = np.frombuffer(Path(path).read_bytes(), np.uint8)
@@ -40,20 +40,20 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     stored = _decode(content, cv2.IMREAD_UNCHANGED)
     if stored is None:
         raise DecodeError(
-            f"{path} cannot be read as a picture: damaged, or no PNG or JPEG; of a video two "
-            "frames are taken with --frame K",
+            f"{path} cannot be read as a picture: it is damaged, or not PNG or JPEG; for a video, "
+            "choose two frames with --frame K",
             reason="unreadable",
         )
     if stored.dtype not in (np.uint8, np.uint16):
         raise DecodeError(
-            f"{path} has pixels of type {stored.dtype}; wanted 8 or 16 bits: convert it to PNG",
+            f"{path} has pixels of type {stored.dtype}, wanted 8 or 16 bits; convert it to PNG",
             reason="unsupported",
         )
     opaque = np.iinfo(stored.dtype).max
     if stored.ndim == 3 and stored.shape[2] == 4 and stored[..., 3].min() < opaque:
         raise DecodeError(
-            f"{path} is transparent in places, where colours mean nothing; put it on a "
-            "background first",
+            f"{path} has transparent pixels, whose colour is undefined; put it on a background "
+            "first",
             reason="unsupported",
         )
     image: Any = _decode(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)  # upright, no alpha
@@ -63,19 +63,19 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
 
 
 def read_pair(path: str | os.PathLike[str], k: int) -> list[NDArray[np.uint8]]:
-    """Decode a video up to its frame `k` + 1, counted from 0, and return that and the one before.
+    """Decode frames `k` and `k` + 1 of a video, counted from 0.
 
     Returns
     -------
-    two of uint8 (H, W, 3)
-        Upright RGB, exactly as `open_video` gives them; of one size unless the video changes it.
+    list of two uint8 (H, W, 3)
+        Upright RGB, as `open_video` yields it; of one size unless the video changes it.
 
     Raises
     ------
     DecodeError
-        If the video cannot be decoded, or not so far.
+        If the video cannot be decoded up to these frames.
     UsageError
-        If it ends before; says how many frames there are.
+        If the video has fewer frames; the message gives their number.
     """
     pair: list[NDArray[np.uint8]] = []
     count = 0

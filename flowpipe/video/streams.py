@@ -1,4 +1,4 @@
-"""Open container -> the video stream to decode, and the streams that it goes on in."""
+"""Open container -> video stream to decode, and the streams that continue it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flowpipe.errors import DecodeError
 PICTURE_DISPOSITIONS = ("attached_pic", "timed_thumbnails", "still_image")
 """FFmpeg's names for streams of covers and thumbnails."""
 COUNTED_PACKETS = 512
-"""Video packets read to count frames where the header of a file with several streams does not."""
+"""Video packets read to count frames, if the header of a file with several streams does not."""
 
 
 def choose_stream(
@@ -22,24 +22,24 @@ def choose_stream(
 ) -> VideoStream:
     """Choose the video stream to decode.
 
-    Pictures (covers, thumbnails, stills of one frame) are never chosen beside a video. Of videos, a
-    stream with the default disposition comes first, then the one of more frames, then the larger
-    one, then the first.
+    Pictures (covers, thumbnails, stills of one frame) are chosen only if there is no video. A
+    stream with the default disposition is preferred, then more frames, then a larger picture, then
+    the first stream.
 
     Parameters
     ----------
     container : InputContainer
     path : str
-        For messages.
+        Path of the file, for messages.
     wanted : int or None
-        Index of the stream as ffprobe shows it; None chooses.
+        Index of the stream, as in ffprobe; None chooses.
     reopen : callable
-        Opens the file again; called only where frames have to be counted.
+        Opens the file again; called only if frames must be counted.
 
     Raises
     ------
     DecodeError
-        ``no_video`` if there is no video stream, or if stream `wanted` is none.
+        ``no_video`` if there is no video stream, or stream `wanted` is not one.
     """
     if wanted is not None:
         for stream in container.streams.video:
@@ -79,12 +79,12 @@ def choose_stream(
 def continuations(
     container: InputContainer, chosen: VideoStream, reopen: Callable[[], InputContainer]
 ) -> tuple[VideoStream, ...]:
-    """Find the streams of a transport stream that hold one video after another.
+    """Find the streams of a transport stream that continue the chosen one.
 
-    Where recordings are joined, the video may go on under another PID. Such a stream has the same
-    codec, and no packet between the first and the last packet of any other stream in the chain;
-    those of programmes that run side by side overlap. Where there are several video streams, the
-    file is read up to where all of them overlap the chosen one; nothing is decoded.
+    Where recordings are joined, the video may continue under another PID. Such a stream has the
+    same codec, and no packet between the first and last packet of any other stream in the chain;
+    streams of parallel programmes overlap. The file is read until all other video streams overlap
+    the chosen one; nothing is decoded.
 
     Returns
     -------
@@ -99,7 +99,7 @@ def continuations(
         return (chosen,)
     with reopen() as again:
         for packet in _demuxed(again, again.streams.video):
-            # by place, since the last packet of a stream is passed on at the end of the file
+            # by position, because the last packet of a stream is returned at the end of the file
             index, place = packet.stream.index, packet.pos
             if index not in others or place is None:
                 continue
@@ -117,17 +117,17 @@ def continuations(
 
 
 def _codec(stream: VideoStream) -> str:
-    """Name of the coding; empty for one that has no decoder."""
+    """Return FFmpeg's name of the coding; empty if it has no decoder."""
     return stream.codec_context.codec.canonical_name if stream.codec_context is not None else ""
 
 
 def is_cover(stream: VideoStream) -> bool:
-    """Tell whether a video stream is a cover, a thumbnail or a still picture by its disposition."""
+    """Return whether a video stream is a cover, thumbnail or still picture, by its disposition."""
     return any(name in dispositions(stream) for name in PICTURE_DISPOSITIONS)
 
 
 def dispositions(stream: VideoStream) -> tuple[str, ...]:
-    """Return FFmpeg's names of the dispositions that a stream has."""
+    """Return FFmpeg's names of a stream's dispositions."""
     value = getattr(stream, "disposition", None)
     if not value:
         return ()
@@ -136,7 +136,7 @@ def dispositions(stream: VideoStream) -> tuple[str, ...]:
 
 
 def declared_frames(stream: VideoStream) -> int:
-    """Return the number of frames that the header gives, by count or duration; 0 for none."""
+    """Return the number of frames by the header's count or duration; 0 if it has neither."""
     tags = [v for k, v in stream.metadata.items() if k.startswith("NUMBER_OF_FRAMES")]
     counts = [stream.frames or 0, *(int(v) for v in tags if v.isdecimal())]
     if max(counts) or not (stream.duration and stream.time_base and stream.average_rate):
@@ -145,7 +145,7 @@ def declared_frames(stream: VideoStream) -> int:
 
 
 def _counted(reopen: Callable[[], InputContainer]) -> dict[int, int]:
-    """Frames of each video stream among the first packets of the file."""
+    """Count the frames of each video stream in the first packets of the file."""
     counts: Counter[int] = Counter()
     with reopen() as container:
         for packet in _demuxed(container, container.streams.video):
@@ -156,7 +156,7 @@ def _counted(reopen: Callable[[], InputContainer]) -> dict[int, int]:
 
 
 def _demuxed(container: InputContainer, streams: Iterable[VideoStream]) -> Iterable[Any]:
-    """Packets of these streams up to the end of the file, or to its first damage."""
+    """Yield the packets of these streams up to the end of the file or its first damage."""
     import av
 
     while True:
@@ -164,7 +164,7 @@ def _demuxed(container: InputContainer, streams: Iterable[VideoStream]) -> Itera
             yield from container.demux(list(streams))
             return
         except IndexError:
-            continue  # a stream that was not there when the file was opened
+            continue  # PyAV raises this for a stream that appeared after the file was opened
         except (av.error.FFmpegError, OSError):
             return
 

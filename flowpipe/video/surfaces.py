@@ -1,4 +1,4 @@
-"""NVDEC's pictures in device memory, where it is proven that they become the RGB of the CPU."""
+"""NVDEC's pictures -> copies in device memory, if the device converts them to the CPU's RGB."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from flowpipe.video.swscale import conversions
 
 
 class SurfacePicture:
-    """A decoded picture whose pixels are in device memory.
+    """Decoded picture whose pixels are in device memory.
 
-    Everything but its pixels and its time is that of `sample`, a picture of FFmpeg.
+    All other attributes but `pts` are those of `sample`, a picture of FFmpeg.
     """
 
     def __init__(
@@ -33,22 +33,25 @@ class SurfacePicture:
 
 
 class Keeper:
-    """Copies NVDEC's pictures to device memory of their own.
+    """Copies NVDEC's pictures to new device memory.
 
     Parameters
     ----------
     ops : SurfaceOps
     sample : av.VideoFrame
         FFmpeg's picture of the first keyframe.
-    conversion : Conversion
+    conversion : RgbConversion
+        Conversion of the pictures to RGB.
     """
 
     def __init__(self, ops: SurfaceOps, sample: Any, conversion: RgbConversion) -> None:
         self._ops, self._sample, self._conversion = ops, sample, conversion
 
     def keep(self, planes: Sequence[tuple[int, int]], pts: int | None) -> SurfacePicture | None:
-        """Return the picture whose planes begin at these addresses and have so many bytes; None,
-        and say so, where there is too little memory for it."""
+        """Copy a picture; its planes are given as (device address, bytes).
+
+        Returns None, with a warning, if there is too little device memory.
+        """
         try:
             return SurfacePicture(self._sample, self._ops.keep(planes), self._conversion, pts)
         except DeviceMemoryError:
@@ -56,7 +59,7 @@ class Keeper:
             return None
 
     def fetch(self, planes: Sequence[tuple[int, int]]) -> NDArray[np.uint8]:
-        """Return the bytes of these planes."""
+        """Copy the bytes of these planes to the host, uint8 (bytes,)."""
         return self._ops.fetch(planes)
 
     def settle(self) -> None:
@@ -65,7 +68,7 @@ class Keeper:
 
 
 def find_keeper(ops: SurfaceOps | None, blank: Blank) -> Keeper | None:
-    """Return what keeps pictures of this kind on the device; None where they go to the host."""
+    """Return the copier of pictures of this kind; None if they go to the host."""
     if ops is None:
         return None
     try:
@@ -77,16 +80,16 @@ def find_keeper(ops: SurfaceOps | None, blank: Blank) -> Keeper | None:
 
 
 def _proven_conversion(ops: SurfaceOps, blank: Blank) -> RgbConversion | None:
-    """Return how the device converts pictures of this kind; None, and say so, where it differs.
+    """Return the device's conversion of pictures of this kind; None, with a warning, if it differs.
 
-    A picture of noise is converted on both sides, and the RGB has to be the same: another version
-    of libswscale may have other numbers.
+    A picture of noise is converted on the host and on the device, and the RGB must be equal,
+    because another version of libswscale may have other coefficients.
     """
     sample = blank.sample
     try:
         colour, turn = read_colour(sample), read_turn(sample)
     except DecodeError:
-        return None  # whoever converts it says so
+        return None  # the conversion on the host will raise this error
     noise, layout = blank.copy(), blank.layout
     rng = np.random.default_rng(0)
     for plane in planes_of(noise):
@@ -106,8 +109,8 @@ def _proven_conversion(ops: SurfaceOps, blank: Blank) -> RgbConversion | None:
 @functools.cache
 def _say_differs(kind: str) -> None:
     warnings.warn(
-        f"nvdec: the GPU's conversion of {kind} to RGB is not that of this libswscale; pictures "
-        "of this kind are converted on the host, with the same result but slower",
+        f"nvdec: the GPU's conversion of {kind} to RGB differs from that of this libswscale; "
+        "pictures of this kind are converted on the host, with the same result but slower",
         RuntimeWarning,
         stacklevel=2,
     )

@@ -1,10 +1,9 @@
-"""Kind of picture -> the whole numbers by which libswscale converts it to RGB.
+"""Kind of picture -> integer coefficients of libswscale's conversion to RGB.
 
-With the flags that `colour.Converter` gives it, libswscale brings chroma to every pixel by a
-bilinear filter, across and then down, and multiplies by the gains of a matrix, all in whole
-numbers. The same numbers let another device make the same bytes. They are derived here from
-libswscale's definitions, and `flowpipe.video.surfaces` compares the results before it relies on
-them.
+With the flags of `colour.Converter`, libswscale interpolates chroma to every pixel by a bilinear
+filter, horizontally and then vertically, and multiplies by the gains of a matrix, all in integers.
+With the same integers another device gives the same bytes. They are derived here from libswscale's
+definitions, and `flowpipe.video.surfaces` compares the results before it uses them.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ GAINS = {
     9: (110013, 140363, 12277, 42626),
 }
 SITINGS = {
-    # where chroma lies between luma: across and down, in 1/256 of a pixel from the first one
+    # position of the first chroma value, horizontal and vertical, in 1/256 of a pixel
     "left": (0, 128),
     "center": (128, 128),
     "topleft": (0, 0),
@@ -36,7 +35,7 @@ SITINGS = {
     "bottom": (128, 256),
 }
 NEGLIGIBLE = 0.002
-"""A weight up to this is left out, and the rest takes its share."""
+"""Share of a filter weight up to which it is dropped; the others are scaled up."""
 UNIT = 1 << 30
 COLUMN_WEIGHT, ROW_WEIGHT = 1 << 14, 1 << 12
 
@@ -44,9 +43,9 @@ COLUMN_WEIGHT, ROW_WEIGHT = 1 << 14, 1 << 12
 def conversions(
     height: int, width: int, bits: int, colour: Colour, turn: Turn
 ) -> Iterator[RgbConversion]:
-    """Yield the conversion of a picture for each siting of its chroma, the usual ones first.
+    """Yield the conversion of a picture for each chroma siting, the usual ones first.
 
-    PyAV does not tell the siting of a picture.
+    PyAV does not expose the siting of a picture.
     """
     for across, down in SITINGS.values():
         yield RgbConversion(
@@ -72,15 +71,16 @@ def gains(colour: Colour) -> NDArray[np.int32]:
 
 @functools.lru_cache(maxsize=32)
 def taps(count: int, position: int, one: int) -> NDArray[np.int32]:
-    """For each of `count` rows or columns of luma, the two of chroma that it lies between.
+    """Return the two chroma values around each luma row or column, and their weights.
 
     Parameters
     ----------
     count : int
+        Number of luma rows or columns.
     position : int
-        Where the first chroma value lies, in 1/256 of a pixel from the first of luma.
+        Position of the first chroma value, in 1/256 of a pixel from the first luma value.
     one : int
-        The sum of both weights.
+        Sum of both weights.
 
     Returns
     -------
@@ -89,7 +89,7 @@ def taps(count: int, position: int, one: int) -> NDArray[np.int32]:
     """
     chroma = (count + 1) // 2
     step = ((chroma << 16) + (count >> 1)) // count
-    # a filter of three values, in 1/2**17 of a chroma value; two of them are left
+    # filters of three values, in 1/2**17 of a chroma value; two values remain
     at = 128 * step // 128 - (position + 128) // 2 * 512 + 2 * step * np.arange(count)
     begin = np.trunc((at - (1 << 16)) / (1 << 17)).astype(np.int64)
     apart = np.abs((begin[:, None] + np.arange(3) << 17) - at[:, None]) << 13
@@ -103,7 +103,7 @@ def taps(count: int, position: int, one: int) -> NDArray[np.int32]:
 
 
 def _drop_left(begin: NDArray[np.int64], weights: NDArray[np.int64], i: int) -> None:
-    """Begin a filter at its first weight that counts, but not behind the next filter."""
+    """Drop negligible weights at the start of filter i, but do not move it past the next filter."""
     for _ in range(weights.shape[1]):
         if weights[i, 0] > NEGLIGIBLE * UNIT:
             return
@@ -116,7 +116,7 @@ def _drop_left(begin: NDArray[np.int64], weights: NDArray[np.int64], i: int) -> 
 def _in_units(
     weights: NDArray[np.int64], is_one: NDArray[np.bool_], one: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Round weights to whole numbers of the sum `one`; what rounding costs one, the next gets."""
+    """Round weights to integers with the sum `one`; the rounding error goes to the next weight."""
     total = (weights.sum(axis=1) + one // 2) // one
     near = np.where(is_one, weights.sum(axis=1), weights[:, 0])
     near_units = (near + total // 2) // total

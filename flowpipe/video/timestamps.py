@@ -1,9 +1,8 @@
-"""Timestamps as files have them -> strictly increasing seconds, and the clock that resamples them.
+"""Raw timestamps -> strictly increasing seconds; seconds -> ticks of a resampled video.
 
-Decoders put frames out in the order they are to be shown, so where order and timestamps disagree it
-is the timestamps that are wrong: AVI has none, and FFmpeg then numbers frames in coded order. The
-repair keeps every frame and its place, and hands the timestamps of a few neighbouring frames out in
-ascending order.
+Decoders return frames in display order, so if order and timestamps disagree, the timestamps are
+wrong: AVI has none, and FFmpeg numbers its frames in coded order. The repair keeps every frame in
+its order, and sorts the timestamps of a few neighbouring frames.
 """
 
 from __future__ import annotations
@@ -19,34 +18,33 @@ T = TypeVar("T")
 LOOK_AHEAD = 4
 """Frames held back to sort timestamps; also the number of decoded pictures kept in memory."""
 MAX_GAP_S = 3600.0
-"""A longer silence between two frames is taken for a broken timestamp, not for a pause, unless the
-header declares a duration that covers it."""
+"""Longest gap between two frames, seconds. A longer one is a wrong timestamp, not a pause, unless
+the duration in the header covers it."""
 TOLERANCE_S = 0.501e-3
-"""A frame may be this late for a tick and still count: Matroska, WebM, ASF and FLV round timestamps
-to milliseconds, and without it 30 frames per second resampled to 30 lose one frame in three."""
+"""Largest delay of a frame behind its tick, seconds. Matroska, WebM, ASF and FLV round timestamps
+to milliseconds; without it, resampling 30 frames per second to 30 loses one frame in three."""
 
 
 class Timeline(Generic[T]):
-    """Turns (pts or None, frame) in showing order into (seconds, frame), strictly increasing.
+    """Repairs timestamps: (pts or None, frame) in display order -> (seconds, frame), increasing.
 
-    - A missing timestamp becomes `first_s` or the previous one plus `step_s`, and as much again for
+    - A missing timestamp becomes `first_s`, or the previous one plus `step_s`, plus `step_s` for
       each frame that is `missing`: ``pts_missing``.
     - Timestamps out of order within `LOOK_AHEAD` frames are sorted: ``pts_reordered``.
-    - One that still does not increase follows its predecessor by a quarter of `step_s`:
+    - A timestamp that still does not increase becomes the previous one plus a quarter of `step_s`:
       ``pts_repeated``.
-    - A few that are far ahead of their neighbours on both sides are wrong; they are spread between
-      these: ``pts_jump``.
-    - After a jump, backwards or by more than `MAX_GAP_S` and beyond `declared_end_s`, time goes on
-      from where it was with `step_s`: ``pts_jump``.
+    - A few timestamps far ahead of both neighbours are spread between these: ``pts_jump``.
+    - After a jump, backwards or by more than `MAX_GAP_S` and beyond `declared_end_s`, time
+      continues at `step_s` after the previous frame: ``pts_jump``.
 
-    ``notes`` counts each of them.
+    ``notes`` counts each repair.
 
     Parameters
     ----------
     step_s : float
         Frame interval, seconds.
     declared_end_s : float
-        Time up to which the container's header supports silences of any length, seconds.
+        Time up to which gaps of any length are accepted, seconds.
     """
 
     def __init__(self, step_s: float, declared_end_s: float = -math.inf) -> None:
@@ -56,9 +54,9 @@ class Timeline(Generic[T]):
         self._declared_end_s = declared_end_s + step_s
         self.notes: Counter[str] = Counter()
         self.timed = 0
-        """Frames that came with a timestamp."""
+        """Number of frames with a timestamp."""
         self.missing = 0
-        """Frames known to be missing before the next one that has no timestamp."""
+        """Number of frames missing before the next frame without a timestamp."""
         self._back_s = max(1.0, 2 * LOOK_AHEAD * step_s)
         self._shift_s = 0.0
         self._newest_s: float | None = None
@@ -126,11 +124,20 @@ class Timeline(Generic[T]):
 
 
 class Ticks:
-    """The even grid ``origin_s + k / fps`` of a resampled video, restricted to one span.
+    """Ticks ``origin_s + k / fps`` of a resampled video, from `start_s` on.
 
-    Tick k shows the last frame whose time is at most the tick's (plus `TOLERANCE_S`). The grid ends
-    with the last tick that is not later than the last frame, so frames at `fps` themselves come out
-    one to one. Ticks belong to the span that holds their time, ``start_s <= tick < stop_s``.
+    Tick k shows the last frame whose time is at most that of the tick plus `TOLERANCE_S`. The last
+    tick is not later than the last frame, so a video that already has `fps` keeps every frame.
+    Ticks belong to the span that contains their time, ``start_s <= tick < stop_s``.
+
+    Parameters
+    ----------
+    origin_s : float
+        Time of tick 0, seconds.
+    fps : float
+        Ticks per second.
+    start_s : float
+        Start of the span, seconds.
     """
 
     def __init__(self, origin_s: float, fps: float, start_s: float) -> None:
@@ -144,11 +151,11 @@ class Ticks:
 
     @property
     def time_s(self) -> float:
-        """Time of the next tick."""
+        """Time of the next tick, seconds."""
         return self._at(self.k)
 
     def shows(self, frame_s: float, next_frame_s: float) -> bool:
-        """Tell whether any tick of the whole grid shows a frame, in this span or another."""
+        """Return whether any tick shows a frame, in this span or another."""
         k = max(0, math.ceil((frame_s - TOLERANCE_S - self.origin_s) * self.fps) - 1)
         while self._at(k) + TOLERANCE_S < frame_s:
             k += 1
@@ -158,7 +165,7 @@ class Ticks:
         return self.origin_s + k / self.fps
 
     def due(self, next_frame_s: float) -> Iterator[float]:
-        """Yield, and pass, the ticks that come before a frame at `next_frame_s`."""
+        """Yield the times of the ticks before a frame at `next_frame_s`, and advance past them."""
         while self.time_s + TOLERANCE_S < next_frame_s:
             yield self.time_s
             self.k += 1

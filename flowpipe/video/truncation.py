@@ -1,7 +1,7 @@
-"""Path -> bytes that are missing at the end of a file, by its own outermost structure.
+"""Path -> number of bytes missing at the end of a file, by its outermost structure.
 
-Declared frame counts and durations are often wrong; the sizes of the boxes that a file consists of
-are not, because nothing can be played when they are. A download that broke off shows in them.
+Declared frame counts and durations are often wrong. The sizes of the outermost boxes are right,
+because players rely on them, so they reveal an incomplete download.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def missing_bytes(path: str | os.PathLike[str]) -> int:
 
 
 def _boxes_end(file: BinaryIO, size: int) -> int:
-    """ISO/IEC 14496-12, 4.2: boxes of a 32-bit size and a type, or a 64-bit size after them."""
+    """Return the end of the last box: 32-bit size, type, 64-bit size (ISO/IEC 14496-12, 4.2)."""
     start = 0
     while start + 8 <= size:
         file.seek(start)
@@ -49,7 +49,8 @@ def _boxes_end(file: BinaryIO, size: int) -> int:
 
 
 def _tags_end(file: BinaryIO, size: int) -> int:
-    """Adobe FLV 10.1, annex E: a header with its length, then tags, followed by their sizes."""
+    """Return the end of the last tag: header with its length, tags, each with its size (FLV 10.1,
+    annex E)."""
     file.seek(5)
     start = max(9, int.from_bytes(file.read(4), "big")) + 4
     while start + 11 <= size:
@@ -59,7 +60,8 @@ def _tags_end(file: BinaryIO, size: int) -> int:
 
 
 def _segment_end(file: BinaryIO, size: int) -> int:
-    """RFC 8794: an EBML header, then one Segment; a size of all ones means unknown."""
+    """Return the end of the Segment, after an EBML header; a size of all ones means unknown
+    (RFC 8794)."""
     if read_vint(file, keep_marker=True) != _EBML:
         return size
     header = read_vint(file)
@@ -73,7 +75,7 @@ def _segment_end(file: BinaryIO, size: int) -> int:
 
 
 def read_vint(file: BinaryIO, *, keep_marker: bool = False) -> int | None:
-    """Read an EBML integer; None if it is cut off or all ones."""
+    """Read an EBML integer; None if it is truncated or all ones."""
     first = file.read(1)
     if not first or not first[0]:
         return None

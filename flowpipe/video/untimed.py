@@ -1,4 +1,4 @@
-"""Video whose first frames have no timestamps -> time of its first frame."""
+"""Video whose first frames have no timestamps -> time of the first frame."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from flowpipe.video.pictures import Pictures
 
 
 def time_of_first(path: str, stream: int, step_s: float) -> float | None:
-    """Count back from the first frame that has a timestamp, by the frame interval.
+    """Return the time of the first frame, counted back from the first timestamp.
 
-    Reads the file up to the first packet with a timestamp, then decodes a second time up to the
-    first frame with one. Keeps no frames.
+    Reads the file up to the first packet with a timestamp, then decodes it up to the first frame
+    with one. Keeps no frames.
 
     Parameters
     ----------

@@ -69,7 +69,7 @@ def test_strangers_folders(store: Path, tmp_path: Path, flowpipe: Run) -> None:
     listed = ("--list", f"train1={out}/folder_rgb_all.txt")
     done = flowpipe("import", out, again, *said, *listed, *names)
     assert done.returncode == 1, done.stderr
-    assert "left out: " in done.stderr and "x y: x and y of flow do not go together" in done.stderr
+    assert "left out: " in done.stderr and "x y: x and y of flow do not match" in done.stderr
     assert "1 folder not named by any list" in done.stderr
     assert "7 videos, 1 left out" in done.stdout
     assert flowpipe("verify", again, "--decode").returncode == 0

@@ -215,7 +215,7 @@ def test_damage_in_a_split_video_under_skip(torn: Path, tmp_path: Path, flowpipe
     # Its good parts are there, but a video in quarantine is no fault of the store.
     checked = flowpipe("verify", store)
     assert checked.returncode == 0, checked.stdout
-    assert "note: damaged.mp4 failed: only 4 of its 5 parts are there" in checked.stdout
+    assert "note: damaged.mp4 failed: only 4 of its 5 parts are stored" in checked.stdout
     again = flowpipe(*split(torn, store))
     assert again.returncode == 1
     assert "0 to extract" in again.stderr and "1 in quarantine" in again.stderr

@@ -166,10 +166,10 @@ def test_pictures_that_cannot_be_used(pair, tmp_path, flowpipe):
         "text.png": (b"no picture", "cannot be read as a picture"),
         "cut.png": (png[: len(png) // 2], "cannot be read as a picture"),
         "cut.jpg": (jpeg[: len(jpeg) // 2], "cannot be read as a picture"),
-        "clear.png": (cv2.imencode(".png", clear)[1].tobytes(), "transparent in places"),
+        "clear.png": (cv2.imencode(".png", clear)[1].tobytes(), "has transparent pixels"),
         "float.tif": (
             cv2.imencode(".tif", np.zeros((60, 80), np.float32))[1].tobytes(),
-            "pixels of type float32; wanted 8 or 16 bits",
+            "pixels of type float32, wanted 8 or 16 bits",
         ),
     }
     for name, (content, words) in broken.items():

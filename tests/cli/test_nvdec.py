@@ -160,7 +160,7 @@ def test_used_up_sessions_stop_the_run_in_words(
     asked = ("extract", "--videos", videos, "--out", store, "--workers", 1, *NVDEC)
     done = flowpipe(*asked)
     assert done.returncode == 2
-    assert "give fewer --workers for each GPU" in done.stderr
+    assert "use fewer --workers per GPU" in done.stderr
     assert "Traceback" not in done.stderr
     assert not list((store / "quarantine").glob("*")), "no video is to blame"
 

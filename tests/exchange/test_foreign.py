@@ -116,7 +116,7 @@ def test_one_modality_alone_needs_no_pairing(root: Path) -> None:
         ({"pairing": "start", "bound": 0.0}, ["--bound"]),
         ({"pairing": "start", "fps": 0.0}, ["--fps"]),
         ({"layout": "dense_flow", "pairing": "start"}, ["has --pairing end"]),
-        ({"layout": "webdataset"}, ["is no webdataset that flowpipe exported"]),
+        ({"layout": "webdataset"}, ["is no webdataset export of flowpipe"]),
     ],
 )
 def test_nothing_is_guessed(said: Any, wants: list[str], root: Path) -> None:
@@ -138,7 +138,7 @@ SPOILT = [
     (lambda f: (f / "flow_y_00005.jpg").unlink(), "5 of x, 4 of y"),
     (lambda f: [p.unlink() for p in f.glob("flow_y*")], "5 of x, 0 of y"),
     (lambda f: [p.unlink() for p in f.glob("flow_*")], "has no images of flow"),
-    (lambda f: [p.unlink() for p in f.glob("flow_*_0000[45]*")], "do not fit to each other"),
+    (lambda f: [p.unlink() for p in f.glob("flow_*_0000[45]*")], "do not fit together"),
     (lambda f: (f / "img_00002.jpg").write_bytes(b"no picture"), "img_00002.jpg: "),
     (lambda f: (f / "img_00002.jpg").write_bytes(b""), "img_00002.jpg: "),
     (lambda f: cut(f / "img_00002.jpg"), "img_00002.jpg: "),
@@ -150,7 +150,7 @@ SPOILT = [
         lambda f: cv2.imwrite(
             str(f / "img_00002.jpg"), picture(2), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]
         ),
-        "no baseline JPEG",
+        "not a baseline JPEG",
     ),
 ]
 

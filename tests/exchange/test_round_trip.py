@@ -183,7 +183,7 @@ def test_another_export_or_import_is_not_mixed_in(jpeg_store: Made, tmp_path: Pa
     export_store(ExportJob(jpeg_store.path, tmp_path / "tars", WEBDATASET), quietly)
     with pytest.raises(RecipeError, match="another recipe"):
         import_folder(ImportJob(tmp_path / "tars", tmp_path / "store"), quietly)
-    with pytest.raises(UsageError, match="says itself what it holds"):
+    with pytest.raises(UsageError, match="its notes describe it"):
         import_folder(ImportJob(tmp_path / "out", tmp_path / "x", layout="denseflow"), quietly)
 
 
@@ -237,7 +237,7 @@ HOSTILE = [
     (
         _entry("a.json"),
         _notes({"video_id": "a", "path": ""}, {"rgb": -1}),
-        "wanted images by modality",
+        "images must be counts by modality",
     ),
     (_entry("a.json"), _notes({"video_id": "a", "path": ""}, {"sound": 1}), "KeyError"),
 ]  # fmt: skip
@@ -263,7 +263,7 @@ def test_a_cut_tar_is_named_and_the_others_go_on(jpeg_store: Made, tmp_path: Pat
     first.write_bytes(first.read_bytes()[:5000])
     done = import_folder(ImportJob(tmp_path / "out", tmp_path / "store"), quietly)
     ((path, message),) = done.failed
-    assert path.endswith("shard-000000.tar") and "no whole tar" in message
+    assert path.endswith("shard-000000.tar") and "no complete tar" in message
     assert 0 < done.videos < 6
     first.unlink()
     assert export_store(job, quietly).videos == 6 - done.videos

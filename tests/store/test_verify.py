@@ -225,7 +225,7 @@ def test_missing_part_and_double_video(make_store):
     report = verify_store(made.path, workers=2)
     (problem,) = report.problems
     assert problem.clause == "S23" and "parts [1] of 3 are missing" in problem.message
-    assert any("a is there more than once" in note for note in report.notes)
+    assert any("a is stored more than once" in note for note in report.notes)
     store = open_store(made.path)
     assert list(store.videos) == ["a", "b"] and store.incomplete == ("s",)
 

@@ -266,7 +266,7 @@ def test_what_this_gpu_does_not_know_is_unsupported(
     monkeypatch.setattr(nvc, "SUPPORTED", {("HEVC", 8)})
     _, damage, _ = read(path, "nvdec")
     assert damage is not None and damage.reason == "unsupported"
-    assert "this GPU's NVDEC does not know hevc of 10 bits" in str(damage)
+    assert "this GPU's NVDEC does not support hevc of 10 bits" in str(damage)
     for name, value in {"width_max": 64, "height_min": 100}.items():
         monkeypatch.setattr(nvc, "SUPPORTED", {("HEVC", 10)})
         monkeypatch.setitem(nvc.LIMITS, name, value)
@@ -345,7 +345,7 @@ def test_failures_of_the_library_are_told_apart(
         assert got == found and 10 <= count <= (15 if found == "unsupported" else 25)
     for code in (719, 802, 807):  # launch failure, fabric not ready, no MPS server
         monkeypatch.setattr(nvc, "FAIL_AT", {15: code})
-        with pytest.raises(BackendError, match="see whether nvidia-smi works"):
+        with pytest.raises(BackendError, match="check nvidia-smi"):
             reason(path)
     monkeypatch.setattr(nvc, "FAIL_AT", {0: 1})
     count, got = reason(path)
@@ -359,7 +359,7 @@ def test_used_up_sessions_are_said_in_words(
     monkeypatch.setattr(nvc, "SESSIONS", 1)
     with open_video(path, VideoParams(decoder="nvdec")) as reader:
         next(iter(reader.windows(1)))
-        with pytest.raises(BackendError, match="give fewer --workers for each GPU") as caught:
+        with pytest.raises(BackendError, match="use fewer --workers per GPU") as caught:
             reason(path)
         assert "a.mp4" in str(caught.value)
     assert reason(path) == (5, "")
@@ -419,7 +419,7 @@ def test_what_is_lacking_is_said_with_the_way_out(
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [(802, "does not start (CUDA error 802): docs/troubleshooting.md"), (100, "sees no GPU")],
+    [(802, "does not start (CUDA error 802): see docs/troubleshooting.md"), (100, "sees no GPU")],
 )
 def test_a_driver_that_does_not_start_is_none_without_gpus(
     status: int, words: str, tmp_path: Path
@@ -464,7 +464,7 @@ def test_on_a_gpu(name: str, how: dict[str, Any], tmp_path: Path) -> None:
             try:
                 (window,) = reader.windows(100)
             except DecodeError as error:
-                assert "this GPU's NVDEC does not know" in str(error)
+                assert "this GPU's NVDEC does not support" in str(error)
                 pytest.skip(str(error))
             found.append(window)
     cpu, nvdec = found
