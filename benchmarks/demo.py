@@ -20,7 +20,7 @@ import numpy as np
 from ut_interaction import flowpipe, hits
 
 from flowpipe.datasets import demo
-from flowpipe.evaluation import fused, read_h5
+from flowpipe.evaluation import fuse, read_h5
 from flowpipe.recipes import read_recipe
 
 STREAMS = ("rgb", "flow", "warped_flow")
@@ -89,7 +89,7 @@ def show(work: Path, sets: int) -> None:
     paths = {name: work / f"{name}-{sets}.h5" for name in STREAMS}
     found = {name: read_h5(path) for name, path in paths.items() if path.exists()}
     if len(found) > 1:
-        found[" + ".join(found)] = fused(list(found.values()), [1.0] * len(found))
+        found[" + ".join(found)] = fuse(list(found.values()), [1.0] * len(found))
     title = f"{24 if sets == 1 else 36 * sets} videos learnt from, %"
     print(f"\n{title:28}" + "".join(f"{name:>10}" for name in (*CAMERAS, "all")))
     counts: list[int] = []

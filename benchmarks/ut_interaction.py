@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.evaluation import Scores, fused, read_h5
+from flowpipe.evaluation import Scores, fuse, read_h5
 from flowpipe.recipes import read_recipe
 
 SHARED = Path(
@@ -198,7 +198,7 @@ def show(work: Path, clips: Sequence[Clip]) -> None:
                 if folds:
                     used = [weights[name] for name in names]
                     rows[f"{' + '.join(names)} ({':'.join(f'{w:g}' for w in used)})"] = {
-                        fold: fused([found[name][fold] for name in names], used) for fold in folds
+                        fold: fuse([found[name][fold] for name in names], used) for fold in folds
                     }
             print_rows(title, rows)
             if kind == "shuffled":

@@ -19,8 +19,8 @@ from flowpipe.evaluation import (
     Scores,
     protocol_of,
     read_scores,
+    select_ground_truth,
     test_splits,
-    truth_of,
 )
 from flowpipe.evaluation import (
     evaluate as figures_of,
@@ -72,7 +72,7 @@ def evaluate(
     read = [read_scores(path, len(classes)) for path in scores]
     results = {}
     for k, split in enumerate(chosen):
-        truth = truth_of(records, split, len(classes))
+        truth = select_ground_truth(records, split, len(classes))
         one = read[k % len(read)]
         values, missing = one.of(truth.video_ids)
         _say_what_differs(one, split, truth.video_ids, missing, opened, allow_missing)

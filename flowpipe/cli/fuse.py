@@ -18,12 +18,14 @@ from flowpipe.evaluation import (
     Result,
     Scores,
     evaluate,
-    fused,
     probabilities,
     protocol_of,
     read_facts,
     read_h5,
     write_scores,
+)
+from flowpipe.evaluation import (
+    fuse as fuse_scores,
 )
 from flowpipe.words import count_noun
 
@@ -75,7 +77,7 @@ def fuse(
         assert scores.positives is not None
         return evaluate(protocol, scores.values, scores.positives)
 
-    total = fused(streams, chosen)
+    total = fuse_scores(streams, chosen)
     rows = [(str(path), figures(s)) for path, s in zip(files, streams, strict=True)]
     if len(streams) > 1:
         rows.append((f"fused {_listed(chosen)}", figures(total)))
@@ -87,7 +89,7 @@ def fuse(
     )
     if sweep and len(streams) > 1:
         tried = [
-            (figures(fused(streams, (1.0, *rest))).figures[names[0]], rest)
+            (figures(fuse_scores(streams, (1.0, *rest))).figures[names[0]], rest)
             for rest in product(SWEPT, repeat=len(streams) - 1)
         ]
         best, rest = max(tried)

@@ -15,14 +15,14 @@ from flowpipe.words import count_noun
 
 
 def softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Scores -> probabilities, over the last axis."""
+    """Return the softmax of scores over the last axis, float64 of the same shape."""
     powers = np.exp(values - values.max(-1, keepdims=True))
     made: NDArray[np.float64] = powers / powers.sum(-1, keepdims=True)
     return made
 
 
 def sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Scores of networks that were trained class by class -> probability of each class."""
+    """Return the sigmoid of scores, for networks trained with ``bce``: float64, same shape."""
     made: NDArray[np.float64] = 0.5 * (1 + np.tanh(values / 2))  # exp would overflow
     return made
 
@@ -32,13 +32,25 @@ def probabilities(scores: Scores, *, by_class: bool = False) -> Scores:
     return replace(scores, values=(sigmoid if by_class else softmax)(scores.values))
 
 
-def fused(streams: Sequence[Scores], weights: Sequence[float]) -> Scores:
-    """The weighted sum of the scores of each video, in the order of the first stream.
+def fuse(streams: Sequence[Scores], weights: Sequence[float]) -> Scores:
+    """Return the weighted sum of the scores of each video.
+
+    Parameters
+    ----------
+    streams : sequence of Scores
+        Scores of the same videos, in any order.
+    weights : sequence of float
+        Weight of each stream, 0 or more and at least one above 0.
+
+    Returns
+    -------
+    Scores
+        The sum, with the videos in the order of the first stream.
 
     Raises
     ------
     UsageError
-        If the streams are of different videos, classes or labels.
+        If the weights are not such, or the streams have different videos, classes or labels.
     """
     first = streams[0]
     if (
@@ -55,8 +67,9 @@ def fused(streams: Sequence[Scores], weights: Sequence[float]) -> Scores:
         different = set(stream.video_ids) ^ set(first.video_ids)
         if different:
             raise UsageError(
-                f"{stream.source} and {first.source} are of different videos: {len(different)} "
-                f"are in one only, first {min(different)}"
+                f"{stream.source} and {first.source} have different videos: "
+                f"{count_noun(len(different), 'video')} in only one of them, such as "
+                f"{min(different)}"
             )
         row = {video_id: k for k, video_id in enumerate(stream.video_ids)}
         order = [row[video_id] for video_id in first.video_ids]
@@ -65,6 +78,6 @@ def fused(streams: Sequence[Scores], weights: Sequence[float]) -> Scores:
             or stream.positives is None
             or np.array_equal(stream.positives[order], first.positives)
         ):
-            raise UsageError(f"{stream.source} and {first.source} have other classes or labels")
+            raise UsageError(f"{stream.source} and {first.source} have different classes or labels")
         total += weight * stream.values[order]
     return replace(first, source="+".join(s.source for s in streams), values=total)

@@ -1,4 +1,4 @@
-"""VideoRecords -> the labels that scores are compared with, by split."""
+"""VideoRecords + split -> the ground truth that scores are compared with."""
 
 from __future__ import annotations
 
@@ -14,32 +14,40 @@ from flowpipe.types import VideoRecord
 from flowpipe.words import count_noun
 
 ALL = "all"
-"""Stands for every video where a data set has no splits."""
+"""Split of all videos, for data sets without splits."""
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """Labels of the videos that one split tests on."""
 
     split: str
     video_ids: tuple[str, ...]
     positives: NDArray[np.bool_]
-    """(N, C): whether a class is a label. A row of False is a video of none: background."""
+    """True where a class is a label, (N, C). A video without labels is background: all False."""
 
 
 def test_splits(records: Iterable[VideoRecord]) -> tuple[str, ...]:
-    """Splits to test on, sorted, whose videos have labels; ``all`` where there are no splits."""
+    """Return the test splits whose videos have labels, sorted; ``all`` if there are no splits."""
     labelled = {name for record in records if record.labels for name in record.splits}
     return splits.test_splits(labelled) or (ALL,)
 
 
-def truth_of(records: Sequence[VideoRecord], split: str, classes: int) -> Truth:
-    """Labels of the videos of one split, in the order of their ids.
+def select_ground_truth(records: Sequence[VideoRecord], split: str, classes: int) -> GroundTruth:
+    """Return the labels of the videos of one split, sorted by id.
+
+    Parameters
+    ----------
+    records : sequence of VideoRecord
+    split : str
+        Name of a split, or `ALL`.
+    classes : int
+        Number of classes, C.
 
     Raises
     ------
     UsageError
-        If no video is of this split, or none of them has a label.
+        If the split has no video, or none with a label.
     """
     chosen = sorted(
         (record for record in records if split == ALL or split in record.splits),
@@ -52,6 +60,6 @@ def truth_of(records: Sequence[VideoRecord], split: str, classes: int) -> Truth:
         known = splits.split_names(records)
         raise UsageError(
             f"split {split} has {count_noun(len(chosen), 'video')} and no label; splits with "
-            f"videos: {', '.join(known) or 'none, so take --split all'}"
+            f"videos: {', '.join(known) or 'none, so choose --split all'}"
         )
-    return Truth(split, tuple(record.video_id for record in chosen), positives)
+    return GroundTruth(split, tuple(record.video_id for record in chosen), positives)

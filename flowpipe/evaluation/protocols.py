@@ -1,14 +1,15 @@
-"""PROTOCOLS: name -> how scores and labels become the figures that a data set's papers report.
+"""PROTOCOLS: scores + labels -> the figures that a data set's papers report.
 
 ====================== =============================================================================
-``accuracy``           UCF101, HMDB51: mean accuracy of the classes, which TSN prints and the papers
-                       average over the splits; overall and top-5 accuracy beside it
+``accuracy``           UCF101, HMDB51: mean class accuracy, which TSN prints and the papers average
+                       over the splits; also overall and top-5 accuracy
 ``kinetics``           the same figures, overall and top-5 accuracy first
-``thumos14``           mean average precision, not interpolated; videos of no class are negatives of
-                       every class (``TH14evalRecog``)
+``thumos14``           mean average precision, not interpolated; videos without a class are
+                       negatives of every class (``TH14evalRecog``)
 ``activitynet``        interpolated mean average precision and Hit@3 of the official evaluation
-``tsn-map``            both as TSN's code computes them, with scikit-learn's average precision:
-                       lower than ActivityNet's, and equal to THUMOS14's but for equal scores
+``tsn-map``            mean average precision and Hit@3 as TSN's code computes them, with
+                       scikit-learn's average precision: lower than ActivityNet's, and equal to
+                       THUMOS14's unless scores tie
 ====================== =============================================================================
 """
 
@@ -26,6 +27,7 @@ from flowpipe.evaluation.ranking import (
     interpolated_average_precision,
     tied_average_precision,
 )
+from flowpipe.words import count_noun
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -33,17 +35,17 @@ BoolArray = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Result:
-    """Figures of one split; shares between 0 and 1."""
+    """Figures of one split, shares in [0, 1]."""
 
     figures: Mapping[str, float]
     """Figures by name; the first is the one that papers report."""
     by_class: FloatArray
-    """(C,): accuracy or average precision of each class, NaN for a class without videos."""
+    """Accuracy or average precision of each class, (C,); NaN for a class without videos."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """One row of the table."""
+    """A row of `PROTOCOLS`."""
 
     name: str
     evaluate: Callable[[FloatArray, BoolArray], Result]
@@ -118,11 +120,11 @@ OFFICIAL_COUNTS: Mapping[str, Mapping[str, int]] = {
     "activitynet-1.3": {"test1": 4926},
     "kinetics400": {"test1": 19906},
 }
-"""Videos that the published figures are over, by data set and split."""
+"""Number of videos behind the published figures, by data set and split."""
 
 
 def protocol_of(dataset: str) -> Protocol:
-    """The protocol of a data set; accuracy where it has none of its own."""
+    """Return the protocol of a data set; ``accuracy`` if it has none of its own."""
     return PROTOCOLS[_OF_DATASET.get(dataset, "accuracy")]
 
 
@@ -138,11 +140,11 @@ def evaluate(protocol: Protocol, scores: FloatArray, positives: BoolArray) -> Re
     Raises
     ------
     ValueError
-        If the shapes differ or no video is labelled.
+        If the shapes differ or no video has a label.
     """
     if scores.shape != positives.shape or not positives.any():
         raise ValueError(
-            f"wanted scores and labels of one shape with a label at least, got {scores.shape} and "
-            f"{positives.shape} with {positives.sum()}"
+            f"scores {scores.shape} and labels {positives.shape} must have one shape and at least "
+            f"one label, got {count_noun(int(positives.sum()), 'label')}"
         )
     return protocol.evaluate(scores, positives)

@@ -1,4 +1,4 @@
-"""Scores of one class + which videos have it -> average precision, by three definitions."""
+"""Scores of a class + labels -> average precision, by three definitions."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 
 def average_precision(scores: NDArray[np.floating], positives: NDArray[np.bool_]) -> float:
-    """Mean over the positives of the precision at their rank: no interpolation.
+    """Return the average precision without interpolation: the mean precision at the positives.
 
-    The definition of THUMOS14 (``TH14evalRecog_clspr``). Equal scores keep the order of the videos,
-    as MATLAB's `sort` does.
+    This is the definition of THUMOS14 (``TH14evalRecog_clspr``). Equal scores keep the order of
+    the videos, as in MATLAB's `sort`.
 
     Parameters
     ----------
@@ -31,10 +31,10 @@ def average_precision(scores: NDArray[np.floating], positives: NDArray[np.bool_]
 def interpolated_average_precision(
     scores: NDArray[np.floating], positives: NDArray[np.bool_]
 ) -> float:
-    """Area under the precision made monotone from the right, at all recalls (VOC 2011).
+    """Return the area under the interpolated precision-recall curve, at all recalls (VOC 2011).
 
-    The definition of ActivityNet (``interpolated_prec_rec``). Equal scores keep the order of the
-    videos; its own code leaves that order to the sort.
+    This is the definition of ActivityNet (``interpolated_prec_rec``). Equal scores keep the order
+    of the videos; ActivityNet's code leaves their order to an unstable sort.
 
     Parameters
     ----------
@@ -54,10 +54,10 @@ def interpolated_average_precision(
 
 
 def tied_average_precision(scores: NDArray[np.floating], positives: NDArray[np.bool_]) -> float:
-    """Sum over distinct scores of the precision there times the growth of recall.
+    """Return the sum over distinct scores of the precision times the increase in recall.
 
-    The definition of scikit-learn's ``average_precision_score``, which TSN's ``video_mean_ap``
-    calls: videos of one score are taken together, so that their order does not matter.
+    This is scikit-learn's ``average_precision_score``, which TSN's ``video_mean_ap`` calls. Videos
+    with equal scores count together, so their order does not matter.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def tied_average_precision(scores: NDArray[np.floating], positives: NDArray[np.b
 
 
 def mean_average_precision(scores: NDArray[np.floating], positives: NDArray[np.bool_]) -> float:
-    """Return the mean of `tied_average_precision` over the classes that a video has.
+    """Return the mean of `tied_average_precision` over the classes that some video has.
 
     Parameters
     ----------
@@ -103,5 +103,5 @@ def _ranked(scores: NDArray[np.floating], positives: NDArray[np.bool_]) -> NDArr
 
 
 def _precision(hits: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the precision at every rank, (N,)."""
+    """Return the precision at each rank, float64 (N,)."""
     return np.cumsum(hits) / np.arange(1, len(hits) + 1)

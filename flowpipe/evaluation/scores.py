@@ -1,4 +1,4 @@
-"""A file of scores <-> an array with a row per video: HDF5, THUMOS's text form, or .npz."""
+"""File of scores (HDF5, THUMOS's text form, .npz) <-> an array with a row per video."""
 
 from __future__ import annotations
 
@@ -30,38 +30,48 @@ class Scores:
     """Scores of videos: one row per video, one column per class."""
 
     source: str
+    """Name of the file, for messages."""
     video_ids: tuple[str, ...]
     values: NDArray[np.float64]
-    """(N, C), higher is more likely."""
+    """Scores, (N, C); higher is more likely."""
     positives: NDArray[np.bool_] | None = None
-    """(N, C), whether a class is a label, where the file says so."""
+    """True where a class is a label, (N, C); None if the file has no labels."""
 
     def of(self, video_ids: Sequence[str]) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-        """Rows of these videos, and the ids that have none and are left out."""
+        """Return the rows of some videos, and the ids of those that have no row."""
         row = {video_id: k for k, video_id in enumerate(self.video_ids)}
         there = [row[video_id] for video_id in video_ids if video_id in row]
         return self.values[there], tuple(key for key in video_ids if key not in row)
 
 
 def write_scores(path: Path, scores: Scores, facts: Mapping[str, Any]) -> None:
-    """Write scores as HDF5: ``video_ids`` (N,) text, ``scores`` (N, C) float64, ``labels`` (N, C),
-    0 or 1, where they are known, and the attribute ``facts``.
+    """Write scores as HDF5, atomically.
+
+    The file has the data sets ``video_ids`` (N,), text, ``scores`` (N, C), float64, and, if they
+    are known, ``labels`` (N, C), 0 or 1; and the attribute ``facts``, JSON.
 
     Parameters
     ----------
     path : Path
-        It appears whole or not at all.
     scores : Scores
     facts : mapping
-        JSON values that say where the scores come from. Those of ``flowpipe test`` are the facts of
-        the run, ``run.json``, with the sampling and the test parameters used; ``split_name``, the
-        split; and ``consensus``, how the scores of crops and snippets were combined: ``name``
-        (average, max, top_k, linear or attention), ``of`` (snippets, or windows of M-TWI),
-        ``top_k`` (a number, or ``max(15, N/4)`` of N windows; absent unless ``name`` is top_k),
-        ``trained`` (whether the network was trained with it), ``of_crops`` (mean or max);
-        ``amp``, the precision; ``store``, the path of the tested store, and ``store_digest``, the
-        digest of its recipe; and ``network``, the SHA-256 of the weights. Those of ``flowpipe
-        fuse`` are the facts of the first file, ``fused``, the files, and ``weights``.
+        JSON values that describe where the scores come from; see Notes.
+
+    Notes
+    -----
+    ``flowpipe test`` writes the facts of the run (``run.json``) with the sampling and the test
+    parameters used, and
+
+    - ``split_name``: the split;
+    - ``consensus``: how crops and snippets were combined: ``name`` (average, max, top_k, linear or
+      attention), ``of`` (snippets, or windows of M-TWI), ``top_k`` (a number, or ``max(15, N/4)``
+      of N windows; only if ``name`` is top_k), ``trained`` (whether the network was trained with
+      it), ``of_crops`` (mean or max);
+    - ``amp``: the precision;
+    - ``store`` and ``store_digest``: path of the tested store and digest of its recipe;
+    - ``network``: SHA-256 of the weights.
+
+    ``flowpipe fuse`` writes the facts of the first file, ``fused``, the files, and ``weights``.
 
     Raises
     ------
@@ -81,10 +91,16 @@ def write_scores(path: Path, scores: Scores, facts: Mapping[str, Any]) -> None:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """The facts in a file of `write_scores`; nothing of another file."""
+    """Return the facts in a file of `write_scores`; empty for files of other kinds.
+
+    Raises
+    ------
+    FormatError
+        If an .h5 file is not one that `write_scores` wrote.
+    """
     if path.suffix != ".h5":
         return {}
-    with _h5_in_words(path), h5py.File(path, "r") as file:
+    with _translate_h5_errors(path), h5py.File(path, "r") as file:
         facts = file.attrs.get("facts", "{}")
     values: dict[str, Any] = strict.parse_json(facts, f"the facts in {path}")
     return values
@@ -96,17 +112,22 @@ def read_scores(path: Path, classes: int) -> Scores:
     Parameters
     ----------
     path : Path
-        What `write_scores` wrote, .h5. Or text with a line a video, ``video_id score_1 ...
-        score_C`` with spaces, tabs or commas between, and perhaps a line of headings first: the
-        form of a THUMOS submission. Or .npz with ``video_ids`` (N,) and ``scores`` (N, C).
+        An .h5 file of `write_scores`; an .npz file with ``video_ids`` (N,) and ``scores`` (N, C);
+        or text as in a THUMOS submission: a line ``video_id score_1 ... score_C`` per video,
+        separated by spaces, tabs or commas, with an optional first line of headings.
     classes : int
-        C.
+        Number of classes, C.
+
+    Returns
+    -------
+    Scores
+        Scores without labels.
 
     Raises
     ------
     FormatError
-        Naming the line or video, if a row has another number of scores, one that is no number, or
-        an id twice.
+        If a row has another number of scores or a score that is not a finite number, or an id
+        occurs twice; the message names the line or video.
     """
     if path.suffix == ".npz":
         ids, values = _from_npz(path)
@@ -142,7 +163,7 @@ def read_h5(path: Path) -> Scores:
     FormatError
         If the file is not one that `write_scores` wrote.
     """
-    with _h5_in_words(path), h5py.File(path, "r") as file:
+    with _translate_h5_errors(path), h5py.File(path, "r") as file:
         ids = tuple(text.decode() for text in file["video_ids"][()].tolist())
         values = np.asarray(file["scores"][()], np.float64)
         labels = np.asarray(file["labels"][()]) > 0 if "labels" in file else None
@@ -152,7 +173,7 @@ def read_h5(path: Path) -> Scores:
 
 
 @contextmanager
-def _h5_in_words(path: Path) -> Iterator[None]:
+def _translate_h5_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, KeyError, AttributeError, ValueError, TypeError) as error:

@@ -10,7 +10,7 @@ import pytest
 from flowpipe.errors import FormatError, UsageError
 from flowpipe.evaluation import (
     Scores,
-    fused,
+    fuse,
     probabilities,
     read_facts,
     read_h5,
@@ -60,7 +60,7 @@ def test_softmax_takes_one_video_or_many_and_any_values() -> None:
 
 def test_a_stream_may_weigh_little_or_nothing() -> None:
     one, two = scores(1), scores(2)
-    np.testing.assert_array_equal(fused([one, two], (0, 0.5)).values, 0.5 * two.values)
+    np.testing.assert_array_equal(fuse([one, two], (0, 0.5)).values, 0.5 * two.values)
 
 
 def test_probabilities_of_single_classes() -> None:
@@ -72,19 +72,19 @@ def test_the_sum_is_weighted_and_follows_the_ids() -> None:
     one, two = scores(1), scores(2)
     order = [2, 0, 1]
     turned = Scores("t", tuple(IDS[k] for k in order), two.values[order], LABELS[order])
-    total = fused([one, turned], (1, 1.5))
+    total = fuse([one, turned], (1, 1.5))
     assert total.video_ids == IDS
     np.testing.assert_allclose(total.values, one.values + 1.5 * two.values)
     np.testing.assert_array_equal(total.positives, LABELS)
 
 
 def test_streams_that_do_not_belong_together_are_refused() -> None:
-    with pytest.raises(UsageError, match="different videos: 2 are in one only, first c"):
-        fused([scores(1), scores(2, ("a", "b é", "d"))], (1, 1))
-    with pytest.raises(UsageError, match="other classes or labels"):
-        fused([scores(1), scores(2, labels=~LABELS)], (1, 1))
+    with pytest.raises(UsageError, match="2 videos in only one of them, such as c"):
+        fuse([scores(1), scores(2, ("a", "b é", "d"))], (1, 1))
+    with pytest.raises(UsageError, match="different classes or labels"):
+        fuse([scores(1), scores(2, labels=~LABELS)], (1, 1))
     with pytest.raises(UsageError, match="wanted 1 weight from 0 up,"):
-        fused([scores(1)], (1, 1))
+        fuse([scores(1)], (1, 1))
     for weights in ((0, 0), (-1, 2), (np.nan, 1), (np.inf, 1)):
         with pytest.raises(UsageError, match="from 0 up, one of them above 0"):
-            fused([scores(1), scores(2)], weights)
+            fuse([scores(1), scores(2)], weights)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flowpipe.errors import FormatError, UsageError
-from flowpipe.evaluation import read_scores, truth_of
+from flowpipe.evaluation import read_scores, select_ground_truth
 from flowpipe.evaluation import test_splits as splits_of
 from flowpipe.types import VideoRecord
 
@@ -79,10 +79,10 @@ def test_truth_of_splits():
         VideoRecord("blocked", "", (1,)),
     ]
     assert splits_of(records) == ("test1", "test2")
-    truth = truth_of(records, "test1", 3)
+    truth = select_ground_truth(records, "test1", 3)
     assert truth.video_ids == ("a", "b", "background")
     assert truth.positives.tolist() == [[True, False, True], [False, True, False], [False] * 3]
     assert splits_of(records[4:]) == ("all",)
-    assert truth_of(records, "all", 3).positives.sum() == 4
+    assert select_ground_truth(records, "all", 3).positives.sum() == 4
     with pytest.raises(UsageError, match="split test3 has 1 video and no label.* test1, test2"):
-        truth_of(records, "test3", 3)
+        select_ground_truth(records, "test3", 3)

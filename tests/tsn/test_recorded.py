@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowpipe.evaluation import Scores, fused
+from flowpipe.evaluation import Scores, fuse
 from flowpipe.recipes import read_recipe
 from flowpipe.tsn import recipe
 from flowpipe.tsn.data.crops import crops_of, places, resized_crop, sizes
@@ -216,7 +216,7 @@ def test_window_integration_of_the_authors_code(recorded) -> None:
 def test_fusion(recorded) -> None:
     for seed, scores in of_snippets(recorded):
         ids = tuple(str(k) for k in range(len(scores)))
-        total = fused([Scores("a", ids, scores[:, 0]), Scores("b", ids, scores[:, 1])], (1, 1.5))
+        total = fuse([Scores("a", ids, scores[:, 0]), Scores("b", ids, scores[:, 1])], (1, 1.5))
         wanted = recorded["integration/fusion"][seed]
         np.testing.assert_allclose(total.values[-1], wanted, rtol=1e-12)
 
