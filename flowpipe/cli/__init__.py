@@ -33,25 +33,25 @@ except ImportError as error:  # another distribution has overwritten these files
 
 COMMANDS = {
     "extract": "Extract frames and flow of a data set or of your own videos.",
-    "plan": "Say what `extract` with the same options would do.",
+    "plan": "Estimate time and disk space of `extract` with the same options.",
     "verify": "Check every checksum, count and offset of a store; repair it.",
-    "info": "Say what is in a store, or what is known of one video.",
+    "info": "Describe a store, or one video of it.",
     "show": "Draw a contact sheet of one video of a store.",
     "train": "Train a temporal segment network on a store.",
-    "adopt": "Make a run of weights of tsn-pytorch, mmaction2 or Caffe-TSN.",
+    "adopt": "Turn weights of tsn-pytorch, mmaction2 or Caffe-TSN into a run.",
     "weights": "Write the weights of a run for tsn-pytorch or mmaction2.",
     "test": "Score the test videos of a store with a trained network.",
-    "fuse": "Add up the scores of streams: the accuracy table.",
+    "fuse": "Fuse the scores of several streams; print the accuracy table.",
     "predict": "Classify a video file with trained networks.",
     "evaluate": "Compare scores of any model with the labels in a store.",
-    "export": "Write a store as frame folders of other tools, or as webdataset tars.",
-    "import": "Make a store of frame folders or tars.",
+    "export": "Export a store to frame folders of other tools, or to webdataset tars.",
+    "import": "Make a store from frame folders or tars.",
     "recipe": "List, show and check recipes.",
     "flow": "Compute the flow of two images, or of two frames of a video.",
-    "cluster": "Job scripts for Slurm; settings and TLS keys of a Dask cluster.",
-    "doctor": "Say what this machine has and what each lack costs.",
-    "selftest": "Prove a device: every operation against the CPU's.",
-    "bench": "Measure this machine: what a step costs on it, beside its peers.",
+    "cluster": "Print Slurm job scripts; write settings and TLS keys of a Dask cluster.",
+    "doctor": "Report what this machine has and what each missing part costs.",
+    "selftest": "Compare every operation of a device with the CPU's.",
+    "bench": "Measure the speed of optical flow on this machine.",
 }
 """Summary of each command in `--help`, in the order of the work."""
 
@@ -92,7 +92,7 @@ class Commands(Group):
         own = f"{name}_" if keyword.iskeyword(name) else name  # as import
         try:
             module = importlib.import_module(f"flowpipe.cli.{own}")
-        except Exception as error:  # of a broken library, anything
+        except Exception as error:  # a broken library can raise anything
             if not (words := _broken()):
                 raise
             raise BackendError(words) from error
@@ -101,9 +101,9 @@ class Commands(Group):
 
 
 def _broken(needed: str | None = None) -> str:
-    """Say what is wrong with the required libraries, or with the one that is needed.
+    """Describe what is wrong with the required libraries, or with the one that is `needed`.
 
-    Empty if nothing is wrong.
+    The text is empty if nothing is wrong.
     """
     faults = broken_libraries()
     faults = [fault for fault in faults if fault.topic == needed] or faults
@@ -113,13 +113,13 @@ def _broken(needed: str | None = None) -> str:
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="flowpipe")
 def cli() -> None:
-    """Videos in, a verified HDF5 frame store out: RGB, TV-L1 flow, warped flow, RGB difference."""
+    """Extract RGB, TV-L1 flow and warped flow of videos into an HDF5 store, and train on it."""
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Entry point of the ``flowpipe`` command.
+    """Run the ``flowpipe`` command.
 
-    Exit codes: see `exit_code`; 0 all done, 130 interrupted, 70 a bug of flowpipe.
+    Exit codes: 0 all done, 130 interrupted, 70 a bug of flowpipe; see `exit_code` for the others.
     """
     warnings.showwarning = show_warning
     try:
@@ -150,7 +150,7 @@ def main(arguments: list[str] | None = None) -> Any:
             code = EXIT_WRONG_USE
         else:
             say(traceback.format_exc().rstrip())
-            say("flowpipe: this failure was not expected; finished work is kept", "bold red")
+            say("flowpipe: unexpected error, a bug of flowpipe; finished work is kept", "bold red")
             code = EXIT_BUG
     sys.exit(code or EXIT_DONE)
 
@@ -158,10 +158,10 @@ def main(arguments: list[str] | None = None) -> Any:
 def exit_code(error: FlowpipeError) -> int:
     """Return the exit code of a command that an error ends.
 
-    1 where one video or picture is at fault: it cannot be decoded, or ``--on-error fail`` stopped
-    the run at it. 2 for all else, which would fail the same way for every video: wrong options,
-    recipes, lists and data sets, an address that cannot be reached, a missing backend, a damaged
-    or foreign store, a disk that is full or cannot be written to.
+    The code is 1 if one video or image is at fault: it cannot be decoded, or ``--on-error fail``
+    stopped the run. The code is 2 for errors that would stop every video: wrong options, recipes,
+    lists or data sets, an unreachable address, a missing backend, a damaged or incompatible store,
+    a disk that is full or not writable.
     """
     of_a_video = isinstance(error, DecodeError) and not isinstance(error, RemoteError)
     plain = type(error) is FlowpipeError and error.reason not in _OF_THE_RUN

@@ -19,10 +19,10 @@ from flowpipe.store import open_store
 @STORE_ARGUMENT
 @click.argument("checkpoint", type=FILE_THERE)
 @click.option("-o", "--out", "run", required=True, type=FOLDER,
-              help="Folder of the run.")  # fmt: skip
+              help="Run folder to write.")  # fmt: skip
 @stream_options
 @click.option("--tsn-hmdb51-labels", is_flag=True,
-              help="Its labels are in the order of TSN's own list of HMDB51.")  # fmt: skip
+              help="Labels follow TSN's list of HMDB51: kick_ball before kick.")  # fmt: skip
 def adopt(
     store: Path,
     checkpoint: Path,
@@ -35,18 +35,18 @@ def adopt(
     pixels: str | None,
     tsn_hmdb51_labels: bool,
 ) -> None:
-    """Make a run of a CHECKPOINT of tsn-pytorch, mmaction2 or Caffe-TSN for the classes of a STORE.
+    """Turn a CHECKPOINT of tsn-pytorch, mmaction2 or Caffe-TSN into a run on a STORE.
 
     \b
     flowpipe adopt store ucf101_bninception_flow_checkpoint.pth.tar --modality flow -o runs/flow1
     flowpipe test store runs/flow1 -o flow1.h5
 
-    The backbone is the recipe's; --set streams.MODALITY.backbone=bninception names another.
+    The recipe names the backbone; --set streams.MODALITY.backbone=bninception changes it.
 
-    The names of its weights tell whose they are. That decides sampling, pixels, consensus and
-    dropout, whatever the recipe has; --sampling, --pixels and --set streams.MODALITY.dropout=0.5
-    override it. `flowpipe train` with the same options trains it further, and `flowpipe train
-    --weights` takes its backbone for other classes.
+    The names of the weights show which system trained them. The system determines sampling, pixels,
+    consensus and dropout, whatever the recipe says; --sampling, --pixels and --set
+    streams.MODALITY.dropout=0.5 override them. `flowpipe train` with the same options continues the
+    training; `flowpipe train --weights` uses the backbone for other classes.
     """
     torch_or_why()
     from flowpipe.tsn.adopt import THEIRS

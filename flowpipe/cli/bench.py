@@ -1,4 +1,4 @@
-"""`flowpipe bench`: this machine -> what a step costs on it, beside its peers."""
+"""`flowpipe bench`: this machine -> the speed of optical flow algorithms on it."""
 
 from __future__ import annotations
 
@@ -51,25 +51,25 @@ VERSUS = 5 + max(map(len, REFERENCES))  # columns
 
 @click.group(cls=Group)
 def bench() -> None:
-    """Measure this machine: what a step costs on it, beside its peers."""
+    """Measure the speed of optical flow on this machine."""
 
 
 @bench.command()
 @click.argument("videos", metavar="[VIDEO]...", nargs=-1,
                 type=THERE)  # fmt: skip
 @click.option("--pairs", "count", type=click.IntRange(1), default=12, show_default=True,
-              help="Pairs of frames, evenly from the videos.")  # fmt: skip
+              help="Frame pairs, spread evenly over the videos.")  # fmt: skip
 @click.option("--size", default="340x256", show_default=True, metavar="WxH",
-              help="Frames are resized to this.")  # fmt: skip
+              help="Size to which frames are resized.")  # fmt: skip
 @click.option("--repeat", type=click.IntRange(1), default=3, show_default=True,
-              help="Most passes over the pairs; slow rows get two.")  # fmt: skip
+              help="Maximum number of passes over the pairs; slow rows get two.")  # fmt: skip
 @click.option("--only", multiple=True, metavar="NAME",
-              help="Measure this row, beside the reference; may be repeated.")  # fmt: skip
+              help="Measure only this row and the reference; repeat for more rows.")  # fmt: skip
 @click.option("--device", type=click.Choice(["cpu", "cuda"]),
-              help="cuda: the rows that run on a GPU, and pairs/s by batch.")  # fmt: skip
+              help="Measure only rows of this device; cuda: pairs per call too.")  # fmt: skip
 @click.option("--tune", "tuned", is_flag=True,
-              help="With --device cuda: measure the settings of its schedule only.")  # fmt: skip
-@click.option("--json", "json_file", metavar="FILE|-", help="Write JSON too; - is stdout.",
+              help="With --device cuda: measure settings of the GPU schedule instead.")  # fmt: skip
+@click.option("--json", "json_file", metavar="FILE|-", help="Also write JSON; - for stdout.",
               type=LocalPath(dir_okay=False, writable=True, allow_dash=True))  # fmt: skip
 def flow(
     videos: tuple[Path, ...],
@@ -81,14 +81,19 @@ def flow(
     tuned: bool,
     json_file: Path | None,
 ) -> None:
-    """Compare optical flows: milliseconds per pair, and the distance to OpenCV's DualTVL1.
+    """Compare optical flow algorithms: milliseconds per pair, and difference to OpenCV's DualTVL1.
 
-    VIDEO are videos or folders of them; without any, clips are made on the spot. One thread on one
-    core, CPU time, fastest of several passes; GPUs by wall time. Takes a few minutes. Where cv2 has
-    no DualTVL1, the reference is flowpipe's own TV-L1 on the CPU.
+    \b
+    flowpipe bench flow
+    flowpipe bench flow clips/ --size 340x256 --json bench.json
 
-    --tune measures the settings of the schedule on a GPU instead, and prints what to put into the
-    environment variable FLOWPIPE_CUDA_SETTINGS. Flow does not depend on them.
+    VIDEO is a video or a folder of videos; without any, demo clips are generated. CPU algorithms
+    run in one thread on one core, measured by the CPU time of the fastest pass. GPU algorithms are
+    measured by wall time. The comparison takes a few minutes. If cv2 has no DualTVL1, the reference
+    is flowpipe's own TV-L1 on the CPU.
+
+    --tune measures settings of the GPU schedule instead, and prints the best value for the
+    environment variable FLOWPIPE_CUDA_SETTINGS. Settings do not change the flow.
     """
     width, height = width_and_height(size, SMALLEST_PX)
     if json_file and not json_file.resolve().parent.is_dir():
@@ -146,7 +151,7 @@ def flow(
 
 
 def _write_json(json_file: Path | None, pairs: Pairs, report: dict[str, Any]) -> None:
-    """Write a report, with what it was measured on and with, where JSON is wanted."""
+    """Write a report as JSON, with the machine, versions and pairs measured, if a file is given."""
     if json_file is None:
         return
     count, height, width = pairs.first.shape
@@ -162,7 +167,7 @@ def _write_json(json_file: Path | None, pairs: Pairs, report: dict[str, Any]) ->
 
 
 def _chosen(only: tuple[str, ...], device: str | None) -> list[Row]:
-    """The rows asked for, and the references: without one the others say little."""
+    """Return the rows that the options select, and the reference rows."""
     rows = flow_rows()
     names = [row.name for row in rows]
     unknown = [name for name in only if name not in names]
@@ -178,20 +183,20 @@ def _asked(row: Row, only: tuple[str, ...], device: str | None) -> bool:
 
 
 def _progress(text: str) -> None:
-    """Print a line on stderr where stdout is a log; a terminal shows the row that is measured."""
+    """Print a line on stderr if stdout is no terminal; a terminal shows the current row anyway."""
     if not sys.stdout.isatty():
         say(text)
 
 
 def _announced(what: str, rows: list[Row]) -> Iterator[Row]:
-    """Yield the rows, each with a line of progress before it."""
+    """Yield the rows; print a line of progress before each."""
     for number, row in enumerate(rows, 1):
         _progress(f"{what} {row.name}, {number} of {len(rows)}")
         yield row
 
 
 def _device_ops(device: str | None) -> tuple[Ops | None, BackendError | None]:
-    """The GPU's operations where they are asked for, or what they lack; OpenCV's rows may run."""
+    """Return the GPU's operations for ``cuda``, or the error; OpenCV's GPU rows may still run."""
     if device != "cuda":
         return None, None
     try:
@@ -201,8 +206,8 @@ def _device_ops(device: str | None) -> tuple[Ops | None, BackendError | None]:
 
 
 def _sweep(ops: Ops, pairs: Pairs, repeat: int, echo: Callable[..., None]) -> list[Batch]:
-    """Print pairs per second by the number of pairs in a call."""
-    echo(f"flowpipe-{TVL1Params.variant} on {ops.name}, all of it from bytes to bytes:")
+    """Print and return pairs per second by number of pairs per call."""
+    echo(f"flowpipe-{TVL1Params.variant} on {ops.name}, transfers included:")
     echo(f"{'pairs per call':>14}{'pairs/s':>10}{'of peak':>9}")
     batches = []
     for batch in sweep(ops, pairs, TVL1Params(), repeat, _progress):
@@ -214,7 +219,7 @@ def _sweep(ops: Ops, pairs: Pairs, repeat: int, echo: Callable[..., None]) -> li
 
 
 def _tune(ops: Any, pairs: Pairs, repeat: int, echo: Callable[..., None]) -> list[dict[str, Any]]:
-    """Print pairs per second by the settings of the schedule, and the best of them."""
+    """Print pairs per second by settings of the schedule, and the best settings; return all."""
     echo(f"flowpipe-{TVL1Params.variant} on {ops.name}, by the settings of its schedule:")
     echo(f"{'steps':>5}{'cache share':>13}{'least tiles':>13}{'blocks':>8}"
          f"{'pairs together':>16}{'pairs/s':>10}")  # fmt: skip
@@ -226,14 +231,14 @@ def _tune(ops: Any, pairs: Pairs, repeat: int, echo: Callable[..., None]) -> lis
         found.append(choice)
     best = max(found, key=lambda choice: choice.pairs_per_s)
     ratio = best.pairs_per_s / found[0].pairs_per_s
-    echo(f"best: {VARIABLE}={best.settings}, {ratio:.2f} times the first row, which is in use")
+    echo(f"best: {VARIABLE}={best.settings}, {ratio:.2f} times as fast as the current settings")
     return [asdict(choice) for choice in found]
 
 
 def _measure(
     rows: list[Row], meter: Meter, reasons: dict[str, str], echo: Callable[..., None]
 ) -> dict[str, Figures]:
-    """Print a line per row, its name before it is measured; what breaks goes to the reasons."""
+    """Measure and print the rows; add the message of a row that fails to `reasons`."""
     figures: dict[str, Figures] = {}
     widest = max((len(row.name) for row in rows), default=0)
     versus = f"vs {meter.reference or '-'}"
@@ -243,9 +248,9 @@ def _measure(
         echo(f"{row.name:{widest}}  {row.backend:13}", nl=False)
         try:
             found = figures[row.name] = meter.measure(row)
-        except Exception as error:  # out of memory, say: the other rows still count
+        except Exception as error:  # such as out of memory; the other rows are still measured
             reasons[row.name] = str(error) or type(error).__name__
-            echo("broke off, see below")
+            echo("failed, see below")
             continue
         echo(_line(found))
     echo("")
@@ -264,8 +269,8 @@ def _line(found: Figures) -> str:
 def _warn_of_noise(reference: str, found: Figures | None) -> None:
     if found and found.spread is not None and found.spread > NOISY:
         say(
-            f"the passes of {reference} differ by {found.spread:.0%}: the machine has other work, "
-            "and the ratios are as uncertain; run again when it is quiet, or with more --repeat",
+            f"passes of {reference} differ by {found.spread:.0%}, so the ratios are as uncertain: "
+            "other programs use this machine; run again when it is idle, or with a larger --repeat",
             "yellow",
         )
 
@@ -286,7 +291,7 @@ def _versions() -> dict[str, str]:
 
 
 def _plain(row: Row, figures: dict[str, Figures], reasons: dict[str, str]) -> dict[str, Any]:
-    """A row of the JSON; the figures are left out where it did not run, for the reason given."""
+    """Return a row of the JSON report: its figures, or the reason why it did not run."""
     plain = {"name": row.name, "backend": row.backend, "parameters": row.parameters}
     if row.name in reasons:
         return {**plain, "reason": reasons[row.name]}

@@ -15,12 +15,16 @@ from flowpipe.run.cluster_settings import write_settings
 
 @click.group(cls=Group)
 def cluster() -> None:
-    """Run on many machines: job scripts for Slurm, and settings for a Dask cluster."""
+    """Run on many machines: job scripts for Slurm, settings for a Dask cluster."""
 
 
 @cluster.command()
 def scripts() -> None:
-    """Print the folder of array.sh, dask.sh (extract) and train.sh (train), for Slurm."""
+    """Print the folder of the Slurm job scripts: array.sh and dask.sh (extract), train.sh (train).
+
+    \b
+    cp $(flowpipe cluster scripts)/*.sh .
+    """
     write_line(str(pipelines_folder() / "slurm"))
 
 
@@ -29,8 +33,11 @@ def scripts() -> None:
 def config(folder: Path) -> None:
     """Write Dask settings and TLS keys to a new FOLDER.
 
+    \b
+    flowpipe cluster config ~/dask-config
+
     All nodes of the cluster must share FOLDER; only you can read it. Start the scheduler, the
-    workers and `flowpipe extract --scheduler` with DASK_CONFIG=FOLDER/dask.yaml: they then speak
-    TLS only, and no other user can connect to them.
+    workers and `flowpipe extract --scheduler` with DASK_CONFIG=FOLDER/dask.yaml: they then use TLS
+    only, and no other user can connect to them.
     """
     write_settings(folder)

@@ -1,4 +1,4 @@
-"""`flowpipe doctor`: this machine -> what flowpipe can use, and what each lack costs."""
+"""`flowpipe doctor`: this machine -> what flowpipe can use, and what each missing part costs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,18 @@ from flowpipe.diagnose.libraries import broken_libraries, owner
 
 
 @click.command()
-@click.option("--out", type=FOLDER, default=Path(), help="Where a store would go.")
+@click.option("--out", type=FOLDER, default=Path(), help="Folder to report the free disk of.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def doctor(out: Path, as_json: bool) -> int:
-    """Say what this machine has and what each lack costs. Exit code 1 if something cannot work."""
+    """Report what this machine has and what each missing part costs.
+
+    \b
+    flowpipe doctor --out /scratch
+
+    Exit code: 0 if the required parts work, 1 if one is broken.
+    """
     findings = broken_libraries()
-    if findings:  # with one of them broken, nothing else of flowpipe can be imported
+    if findings:  # the rest of flowpipe cannot be imported then
         findings.insert(0, owner())
     else:
         from flowpipe.diagnose.machine import examine

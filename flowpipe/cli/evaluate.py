@@ -36,11 +36,11 @@ _SHOWN = 5
 @STORE_ARGUMENT
 @click.argument("scores", nargs=-1, required=True, type=THERE)
 @click.option("--protocol", "name", type=click.Choice(list(PROTOCOLS)),
-              help="How figures are computed.  [default: the data set's own]")  # fmt: skip
+              help="Evaluation protocol.  [default: the data set's own]")  # fmt: skip
 @click.option("--split", "splits", multiple=True, metavar="NAME",
-              help="Split to test on, as test1; repeat it for more.  [default: all]")  # fmt: skip
-@click.option("--allow-missing", is_flag=True, help="Leave out videos without scores.")
-@click.option("--per-class", is_flag=True, help="Print every class too.")
+              help="Test split, such as test1; repeat for more.  [default: all]")  # fmt: skip
+@click.option("--allow-missing", is_flag=True, help="Skip test videos without scores.")
+@click.option("--per-class", is_flag=True, help="Also print every class.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def evaluate(
     store: Path,
@@ -53,9 +53,13 @@ def evaluate(
 ) -> None:
     """Compare SCORES with the labels of the test videos of a STORE.
 
-    SCORES is text with a line a video, the id and a score for every class, as for a THUMOS
-    submission; .npz with video_ids and scores; or .h5 of flowpipe test. One file may hold the
-    videos of all splits, or each split has a file of its own, in order.
+    \b
+    flowpipe evaluate store scores.h5
+    flowpipe evaluate store scores.txt --split test1 --per-class
+
+    SCORES is a text file with one video per line (its id, then a score for every class, as in
+    THUMOS submissions), a .npz with video_ids and scores, or a .h5 of `flowpipe test`. Give one
+    file for all splits, or one file per split in order.
     """
     opened = open_store(store)
     records = [video.record for video in opened.videos.values()]
@@ -66,8 +70,8 @@ def evaluate(
     if len(scores) not in (1, len(chosen)):
         raise UsageError(
             f"{count_noun(len(scores), 'file')} of scores for {count_noun(len(chosen), 'split')} "
-            f"({', '.join(chosen)}): give "
-            "one for all of them, one for each, or name splits with --split"
+            f"({', '.join(chosen)}): give one file for all splits, one per split, or select splits "
+            "with --split"
         )
     read = [read_scores(path, len(classes)) for path in scores]
     results = {}
@@ -112,7 +116,7 @@ def _say_what_differs(
 def print_results(
     results: dict[str, Result], classes: Sequence[str], per_class: bool, as_json: bool
 ) -> None:
-    """A row a split, and their mean; as JSON; with every class."""
+    """Print one row per split and their mean, as a table or JSON, optionally by class."""
     names = list(next(iter(results.values())).figures)
     rows = {split: dict(result.figures) for split, result in results.items()}
     if len(rows) > 1:

@@ -19,21 +19,24 @@ _SHOWN = 3
 @STORE_ARGUMENT
 @click.argument("out", type=FOLDER)
 @click.option("--layout", type=click.Choice([*LAYOUTS, WEBDATASET]), required=True,
-              help="Names and numbers of the files; see below.")  # fmt: skip
-@click.option("--modalities", metavar="LIST", default="", help="As rgb,flow.  [default: all]")
+              help="File names and numbering; see below.")  # fmt: skip
+@click.option(
+    "--modalities", metavar="LIST", default="", help="Modalities, such as rgb,flow.  [default: all]"
+)
 @click.option("--only", metavar="LIST", default="",
-              help="Subsets or splits to take, as train1,test1.  [default: all]")  # fmt: skip
+              help="Subsets or splits, such as train1,test1.  [default: all]")  # fmt: skip
 @click.option("--images", type=click.Choice(["jpg", "png"]), default="jpg", show_default=True,
-              help="Files of flow, and of colour that is not stored as JPEG; png keeps every "
-                   "value.")  # fmt: skip
+              help="File format of flow, and of RGB that is not stored as JPEG; png is "
+                   "lossless.")  # fmt: skip
 @click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True,
-              help="Of those that are jpg.")  # fmt: skip
+              help="JPEG quality of jpg files.")  # fmt: skip
 @click.option("--exact/--no-exact", default=True, show_default=True,
-              help="Keep the stored bytes of flow beside jpg files, so that it can be imported "
-                   "unchanged; some 15 % more disk.")  # fmt: skip
+              help="Also write the stored bytes of flow beside jpg files, so that `flowpipe "
+                   "import` restores them; about 15 % more disk.")  # fmt: skip
 @click.option("--tar-mb", type=click.IntRange(1), default=1000, show_default=True,
-              help="Size at which webdataset begins another tar.")  # fmt: skip
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
+              help="Size of each webdataset tar.")  # fmt: skip
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True,
+              help="Worker processes.")  # fmt: skip
 def export(
     store: Path,
     out: Path,
@@ -46,18 +49,24 @@ def export(
     tar_mb: int,
     workers: int,
 ) -> None:
-    """Write the videos of a STORE to OUT as other tools read them, with their list files.
+    """Export the videos of a STORE to the folder OUT in the layout of another tool.
+
+    \b
+    flowpipe export store frames --layout mmaction2
+    flowpipe export store tars --layout webdataset --only train1
+
+    Layouts:
 
     \b
     dense_flow   img_00001.jpg, flow_x_00001.jpg, flow_y_00001.jpg ...; img_k is the second
-                 frame of flow_k, and the first frame of a video is left out: as TSN
+                 frame of flow_k, and the first frame of a video is left out, as in TSN
     denseflow    the same from 00000; img_k is the first frame of flow_k
     mmaction2    the same from 00001, in folders by class
-    webdataset   tars with a sample a video, its images byte for byte as they are stored
+    webdataset   tars with one sample per video, its images byte for byte as stored
 
-    Colour that is stored as JPEG is copied byte for byte. OUT/.flowpipe keeps what such files
-    cannot hold; with it, `flowpipe import OUT STORE` needs no options. Run again, the same command
-    goes on where it ended.
+    List files of the splits are written too. RGB that is stored as JPEG is copied byte for byte.
+    OUT/.flowpipe holds what the files cannot, so that `flowpipe import OUT STORE` needs no options.
+    The same command resumes an interrupted export.
     """
     job = ExportJob(
         store.absolute(), out.absolute(), layout, _names(modalities), _names(only), f".{images}",
@@ -72,8 +81,8 @@ def export(
     )
     if done.mean_difference is not None:
         say(
-            f"what was compressed again differs from the store by {done.mean_difference:.2f} levels"
-            " in the mean, measured on every 16th image; files of --images png hold every value"
+            f"recompressed images differ from the store by {done.mean_difference:.2f} levels on "
+            "average, measured on every 16th image; --images png is lossless"
         )
     if done.lists:
         write_line(f"lists: {list_some([path.name for path in done.lists], _SHOWN)}")

@@ -33,8 +33,8 @@ from flowpipe.words import agree_verb, byte_size, count_noun, duration, list_som
 
 @click.command()
 @extract_options
-@click.option("--verify", is_flag=True, help="Check the whole store at the end, as verify does.")
-@click.option("-q", "--quiet", is_flag=True, help="Print failures and the end result only.")
+@click.option("--verify", is_flag=True, help="Verify the whole store at the end.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only failures and the final result.")
 def extract(verify: bool, quiet: bool, **options: Any) -> int:
     """Extract frames and flow of a data set or of your own videos into a store.
 
@@ -43,9 +43,9 @@ def extract(verify: bool, quiet: bool, **options: Any) -> int:
     flowpipe extract --dataset thumos14 --root /data/thumos14 --out /scratch/th14 --gpus 8
     flowpipe extract --videos /data/clips --out store --modalities rgb,flow,warped_flow,rgb_diff
 
-    Run the same command again and it does what is missing. A broken video is put aside with its
-    reason and never stops the others; videos that are absent stop the run before it begins, unless
-    --allow-missing. Exit code: 0 all done, 1 some videos failed, 2 wrong use.
+    The same command resumes an interrupted run. A broken video is quarantined with its reason and
+    never stops the others. Absent videos stop the run before it starts, unless --allow-missing is
+    given. Exit code: 0 all done, 1 some videos failed, 2 wrong use.
     """
     with signals_interrupt_once():  # in planning too, SIGTERM ends as Ctrl-C does
         return _extract(verify, quiet, **options)
@@ -97,19 +97,19 @@ def _extract(verify: bool, quiet: bool, **options: Any) -> int:
 
 
 def _cost(plan: Plan) -> str:
-    """Say how long one core, and one GPU, would take."""
+    """Describe how long one core, and one GPU, would take."""
     cores = f"{duration(plan.cost_s - plan.gpu_s)} of one core"
     return f"{cores} and {duration(plan.gpu_s)} of one GPU" if plan.gpu_s else cores
 
 
 def _in_parts(plan: Plan) -> str:
-    """Say how many of the videos are cut in time, if any."""
+    """Describe how many videos are split into parts, if any."""
     parts = plan.split
     return f" ({len(parts)} of them in {count_noun(sum(parts.values()), 'part')})" if parts else ""
 
 
 def _say_if_begun_elsewhere(plan: Plan, wanted: Request) -> None:
-    """Continuing a store on another device is no fault, but nobody should be surprised by it."""
+    """Print a notice if the store was started on another device."""
     if not (plan.done and plan.spans):
         return
     shards = open_store(wanted.run.store, skip_broken=True).catalogue.shards
@@ -123,7 +123,7 @@ def _say_if_begun_elsewhere(plan: Plan, wanted: Request) -> None:
 
 
 def other_counts(store: Store, listed: Mapping[str, int]) -> str:
-    """Return what to say of videos that have other frame counts than their list; often nothing."""
+    """Describe videos whose frame count differs from their list; usually empty."""
     found, compared = [], 0
     for video_id, count in listed.items():
         if video_id not in store.videos:
@@ -145,7 +145,7 @@ def other_counts(store: Store, listed: Mapping[str, int]) -> str:
 
 
 def _verified(wanted: Request) -> bool:
-    """Check every byte of the store and say what was found."""
+    """Verify the store, print the result and return whether it is intact."""
     report = check(wanted.run.store, decode=False, workers=usable_cores())
     images = sum(row.images for row in report.shards)
     found = "all whole" if report.ok else count_noun(len(report.problems), "problem")
@@ -159,7 +159,7 @@ def _verified(wanted: Request) -> bool:
 
 
 def _report(summary: Summary, wanted: Request) -> None:
-    """Say what was done, where it is and what to do next."""
+    """Print what was done, where it is and which commands come next."""
     path, counts = wanted.run.store, summary.counts
     say(
         f"{counts['done']} done, {counts['partial']} partial, {counts['failed']} failed, "
@@ -206,7 +206,7 @@ def _report(summary: Summary, wanted: Request) -> None:
 
 
 def _next(store: Store, path: str) -> list[str]:
-    """Commands that go on with a store at `path`, as a shell takes them."""
+    """Return commands for the next steps with a store at `path`, quoted for a shell."""
     first = next(iter(store.videos))
     dashes = "-- " if first.startswith("-") else ""  # else click takes the id for an option
     commands = [

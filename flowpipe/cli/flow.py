@@ -37,20 +37,20 @@ IMAGE = FILE_THERE
 @click.argument("second", type=IMAGE, required=False)
 @click.option("-o", "--output", required=True, metavar="OUT",
               type=FILE,
-              help="File to write; its suffix says what: .flo, .npy or .png.")  # fmt: skip
+              help="File to write: .flo, .npy or .png.")  # fmt: skip
 @click.option("--frame", type=click.IntRange(0), metavar="K",
-              help="FIRST is a video: take its frames K and K + 1, counted from 0.")  # fmt: skip
+              help="Use frames K and K + 1 of the video FIRST, counted from 0.")  # fmt: skip
 @click.option("--flow", "algorithm", type=click.Choice(list(FLOWS)), default=TVL1Params.name,
-              show_default=True, help="Algorithm.")  # fmt: skip
+              show_default=True, help="Flow algorithm.")  # fmt: skip
 @click.option("--variant", type=click.Choice(list(VARIANTS)),
-              help=f"The published TV-L1 to follow.  [default: {TVL1Params.variant}]")  # fmt: skip
+              help=f"Published TV-L1 code to follow.  [default: {TVL1Params.variant}]")  # fmt: skip
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
-              help="Change one parameter of the algorithm, as --set warps=3.")  # fmt: skip
+              help="Change one parameter of the algorithm, such as --set warps=3.")  # fmt: skip
 @click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True,
-              help="Where pixels are computed.")  # fmt: skip
-@click.option("--size", metavar="WxH", help="Resize before the flow.  [default: as they are]")
+              help="Device that computes.")  # fmt: skip
+@click.option("--size", metavar="WxH", help="Resize the images first.  [default: keep sizes]")
 @click.option("--bound", type=Number(0, min_open=True), metavar="PIXELS",
-              help="Flow that a .png shows in full colour.  [default: the largest]")  # fmt: skip
+              help="Flow shown in full colour in a .png.  [default: the largest]")  # fmt: skip
 def flow(
     first: Path,
     second: Path | None,
@@ -69,8 +69,8 @@ def flow(
     flowpipe flow a.png b.png -o flow.flo
     flowpipe flow clip.mp4 --frame 10 -o flow.png
 
-    A .flo is Middlebury's format, a .npy holds float32 (H, W, 2), both in pixels, u right and v
-    down; a .png shows direction as hue and speed as saturation.
+    A .flo has Middlebury's format; a .npy holds float32 (H, W, 2). Both are in pixels, u right and
+    v down. A .png shows direction as hue and speed as saturation.
     """
     _check_output(output, (first, second), bound)
     shorthand = (f"variant={variant}",) if variant else ()
@@ -97,15 +97,15 @@ def flow(
 def _check_output(output: Path, inputs: tuple[Path | None, ...], bound: float | None) -> None:
     check_output(output, *SUFFIXES)
     if any(path and output.resolve() == path.resolve() for path in inputs):
-        raise UsageError(f"-o {output}: this is an input, which would be lost; choose another name")
+        raise UsageError(f"-o {output}: this is an input file; choose another name")
     if bound and output.suffix.lower() != ".png":
-        raise UsageError(f"--bound belongs to a .png; {output.name} holds the flow as it is")
+        raise UsageError(f"--bound belongs to a .png; leave it out for {output.name}")
     if bound and not math.isfinite(bound):
-        raise UsageError(f"--bound wants a number of pixels, got {bound}")
+        raise UsageError(f"--bound must be a finite number of pixels, got {bound}")
 
 
 def _pair(first: Path, second: Path | None, frame: int | None) -> list[NDArray[np.uint8]]:
-    """The two RGB images (H, W, 3), as they are."""
+    """Read the two RGB images, (H, W, 3), at their own sizes."""
     if frame is None:
         if second is None:
             raise UsageError(
@@ -132,7 +132,7 @@ def _resized(
 
 
 def _write(output: Path, uv: NDArray[np.float32], bound: float) -> str:
-    """Write what the suffix says; what there is to add to the report."""
+    """Write the flow in the format of the suffix; return text to append to the report."""
     suffix = output.suffix.lower()
     if suffix == ".png":
         save_png(output, flow_colours(uv.transpose(2, 0, 1), bound))

@@ -1,4 +1,4 @@
-"""`flowpipe fuse`: files of scores of several streams -> the table of each and of their sum."""
+"""`flowpipe fuse`: scores of several streams -> the accuracy of each and of their sum."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ from flowpipe.evaluation import (
 from flowpipe.words import count_noun
 
 SWEPT = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
-"""Weights that are tried for every stream but the first."""
+"""Weights that --sweep tries for every stream but the first."""
 
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=THERE)
 @WEIGHTS_OPTION
 @click.option("--softmax", is_flag=True,
-              help="Fuse probabilities, as mmaction2 may, instead of logits, as TSN: the softmax, "
-              "or the sigmoid of a network that was trained with bce.",
+              help="Fuse probabilities (mmaction2) instead of logits (TSN): the softmax, or the "
+              "sigmoid for networks trained with bce.",
               )  # fmt: skip
 @click.option("--sweep", is_flag=True,
-              help="Try many weights too. The best is chosen on the very videos that it is "
-                   "measured on: no figure for a paper.")  # fmt: skip
+              help="Also try many weights. The best are chosen on the test videos themselves: "
+                   "do not publish their accuracy.")  # fmt: skip
 @click.option("--protocol", "name", type=click.Choice(list(PROTOCOLS)),
-              help="How figures are computed.  [default: the data set's own]")  # fmt: skip
-@click.option("-o", "--out", type=FILE, help="File of the fused scores, .h5.")
+              help="Evaluation protocol.  [default: the data set's own]")  # fmt: skip
+@click.option("-o", "--out", type=FILE, help="File for the fused scores, .h5.")
 def fuse(
     files: tuple[Path, ...],
     weights: str | None,
@@ -54,7 +54,7 @@ def fuse(
     name: str | None,
     out: Path | None,
 ) -> None:
-    """Add up the scores of streams that `flowpipe test` wrote, before any softmax.
+    """Fuse the scores of streams that `flowpipe test` wrote: their weighted sum before softmax.
 
     \b
     flowpipe fuse rgb.h5 flow.h5
@@ -105,7 +105,7 @@ def fuse(
 
 
 def _is_by_class(facts: Mapping[str, Any]) -> bool:
-    """Return whether the run of a file of scores was trained class by class."""
+    """Return whether the scores are of a run trained with binary cross-entropy."""
     stream = facts.get("stream")
     loss = stream.get("loss") if isinstance(stream, Mapping) else None
     return isinstance(loss, Mapping) and loss.get("name") == "bce"

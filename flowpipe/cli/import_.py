@@ -22,19 +22,20 @@ _SHOWN = 5
 @click.argument("store", type=FOLDER)
 @click.option("--layout", type=click.Choice(list(LAYOUTS)), help="Tool that made the folders.")
 @click.option("--pairing", type=click.Choice(["start", "end"]),
-              help="Which frame has the number of a flow field: its first or its second.",
+              help="Frame with the same number as a flow field: its first or its second.",
               )  # fmt: skip
 @click.option("--bound", type=Number(0, 1000, min_open=True),
-              help="Pixels that the bytes 0 and 255 of flow stand for.")  # fmt: skip
-@click.option("--fps", type=Number(0, min_open=True), help="Frames per second.")
+              help="Flow bound: displacement of byte values 0 and 255, pixels.")  # fmt: skip
+@click.option("--fps", type=Number(0, min_open=True), help="Frames per second of the videos.")
 @click.option("--list", "lists", type=SPLIT_FILE, multiple=True, metavar="[SPLIT=]FILE",
-              help="'folder frames label' lines, as train1=ucf101_rgb_train_split_1.txt; repeat it."
+              help="List with lines 'folder frames label', such as train1=list.txt; repeatable.",
               )  # fmt: skip
 @click.option("--class-names", type=FILE, metavar="FILE",
-              help="Class names in the order of the labels, one a line.")  # fmt: skip
+              help="Class names in the order of the labels, one per line.")  # fmt: skip
 @click.option("--dataset", default="", metavar="NAME",
-              help="Data set, which says how scores are evaluated.")  # fmt: skip
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
+              help="Name of the data set; it selects the evaluation protocol.")  # fmt: skip
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True,
+              help="Worker processes.")  # fmt: skip
 def import_(
     folder: Path,
     store: Path,
@@ -47,14 +48,18 @@ def import_(
     dataset: str,
     workers: int,
 ) -> int:
-    """Make a STORE of the frame folders, or tars, in FOLDER.
+    """Make a STORE from the frame folders or tars in FOLDER.
 
-    What `flowpipe export` wrote says itself what it is. Of folders that another tool made, with
-    img_00001.jpg, flow_x_00001.jpg, flow_y_00001.jpg or x_00001.jpg in them, --layout or --pairing,
-    --bound and --fps have to be said: nothing in the files tells.
+    \b
+    flowpipe import frames store
+    flowpipe import frames store --layout denseflow --bound 20 --fps 25 --list train1=list.txt
 
-    Colour JPEG is kept byte for byte, all else without loss as JPEG-LS. A folder that makes no
-    video is named and left out. Exit code: 0 all done, 1 some left out, 2 wrong use.
+    FOLDER needs no options if `flowpipe export` wrote it. For folders of another tool, with
+    img_00001.jpg, flow_x_00001.jpg, flow_y_00001.jpg or x_00001.jpg in them, give --layout or
+    --pairing, --bound and --fps: the files do not record them.
+
+    RGB in JPEG is copied byte for byte; other images are stored losslessly as JPEG-LS. Folders that
+    cannot be imported are listed and left out. Exit code: 0 all done, 1 some left out, 2 wrong use.
     """
     labels, splits = read_lists(lists)
     names = read_class_names(class_names) if class_names else ()

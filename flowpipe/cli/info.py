@@ -1,4 +1,4 @@
-"""`flowpipe info`: a store, or one video of it -> words, or JSON."""
+"""`flowpipe info`: a store, or one video of it -> a description as text or JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from flowpipe.store import Store, Video, open_store
 from flowpipe.words import byte_size, count_noun, did_you_mean, list_some
 
 _SHOWN = 12
-"""Classes, splits and stretches of damage that are listed."""
+"""Maximum number of classes, splits, segments or damaged ranges that are printed."""
 
 
 @click.command()
@@ -27,9 +27,13 @@ _SHOWN = 12
 @click.argument("video", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def info(store: Path, video: str | None, as_json: bool) -> None:
-    """Say what is in a STORE, or what is known of one VIDEO in it.
+    """Describe a STORE, or one VIDEO of it.
 
-    Write -- before an id that begins with a dash: flowpipe info STORE -- -zHX3Gdx6I4
+    \b
+    flowpipe info demo-store
+    flowpipe info demo-store bounce_00 --json
+
+    Put -- before an id that begins with a dash: flowpipe info STORE -- -zHX3Gdx6I4
     """
     opened = open_store(store)
     if video is None:
@@ -49,7 +53,7 @@ def info(store: Path, video: str | None, as_json: bool) -> None:
 
 
 def find(store: Store, video_id: str) -> Video:
-    """A video of a store; UsageError with the nearest ids if it is not there."""
+    """Return a video of a store; raise UsageError with the nearest ids if it does not exist."""
     if video_id in store.videos:
         return store.videos[video_id]
     hint = did_you_mean(video_id, store.videos.keys(), most=5, listed="")
@@ -60,7 +64,7 @@ def find(store: Store, video_id: str) -> Video:
 
 
 def store_facts(store: Store, path: Path) -> dict[str, Any]:
-    """Return what a store holds, as plain values."""
+    """Return the contents of a store as plain values for JSON."""
     videos = list(store.videos.values())
     statuses = Counter(video.status for video in videos)
     classes = Counter(label for video in videos for label in video.labels)
@@ -123,10 +127,10 @@ def _store_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def video_facts(video: Video) -> dict[str, Any]:
-    """Return what is known of one video, as plain values.
+    """Return the facts of one video as plain values for JSON.
 
-    Of a video that was cut in time, ``facts`` and ``damage`` are those of all its parts together,
-    and ``parts`` has the frames and the span of each.
+    For a video that was split into parts, ``facts`` and ``damage`` combine all parts, and ``parts``
+    has the frames and the span of each.
     """
     metas = video.part_metas
     values = {key: value for key, value in video.meta.items() if key != "record"}
@@ -152,7 +156,7 @@ def video_facts(video: Video) -> dict[str, Any]:
 
 
 def whole_facts(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the facts of a video from those of its parts: counts added up, notes joined."""
+    """Combine the facts of the parts of a video: sum the counts, join the notes."""
     sizes = [tuple(size) for facts in parts for size in facts.get("sizes", ())]
     return {
         **parts[0],

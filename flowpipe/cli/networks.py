@@ -21,18 +21,20 @@ from flowpipe.tsn.recipe import TrainRecipe
 from flowpipe.words import count_noun
 
 stream_options = chain(
-    click.option("--modality", required=True, type=click.Choice(list(MODALITIES))),
+    click.option("--modality", required=True, type=click.Choice(list(MODALITIES)),
+        help="Modality of the stream.",
+    ),
     click.option(
         "--split", type=click.IntRange(1), default=1, show_default=True,
-        help="Trains on train<k>; validates on val<k>, or on test<k> where there is none.",
+        help="Number k: train on train<k>, validate on val<k>, or else on test<k>.",
     ),
     click.option(
         "--recipe", "recipe_file", type=RECIPE, metavar="NAME|FILE",
-        help="Recipe whose train section is followed.  [default: the data set's own]",
+        help="Recipe with the train section to use.  [default: the data set's own]",
     ),
     click.option(
         "--set", "settings", multiple=True, metavar="KEY=VALUE",
-        help="Change one value, as --set streams.rgb.dropout=0.5.",
+        help="Change one value of the train section, such as --set streams.rgb.dropout=0.5.",
     ),
     click.option(
         "--sampling", type=click.Choice(list(RULES)),
@@ -47,12 +49,12 @@ stream_options = chain(
 
 
 def train_recipe(store: Path, recipe_file: str | None, settings: tuple[str, ...]) -> TrainRecipe:
-    """Return the train section that `stream_options` name for a store.
+    """Return the train section that `stream_options` select for a store.
 
     Raises
     ------
     UsageError
-        If the recipe has none.
+        If the recipe has no train section.
     """
     file = read_recipe(recipe_file) if recipe_file else recipe_of(stored_dataset(store))
     _, made = file.build([f"train.{setting}" for setting in settings])
@@ -62,7 +64,7 @@ def train_recipe(store: Path, recipe_file: str | None, settings: tuple[str, ...]
 
 
 def with_options(made: TrainRecipe, modality: str, **options: str | None) -> TrainRecipe:
-    """Return the recipe with the values of options that were given put into one stream.
+    """Return the recipe with the given options applied to the stream of a modality.
 
     Raises
     ------
@@ -80,7 +82,7 @@ def with_options(made: TrainRecipe, modality: str, **options: str | None) -> Tra
 
 
 def given_options(modality: str, settings: tuple[str, ...], **options: str | None) -> set[str]:
-    """Return the names of a stream's fields that the command line sets.
+    """Return the names of the stream's fields that the command line sets.
 
     >>> sorted(given_options("rgb", ("streams.rgb.dropout=0.5",), sampling="dense", pixels=None))
     ['dropout', 'sampling']
@@ -92,7 +94,7 @@ def given_options(modality: str, settings: tuple[str, ...], **options: str | Non
 
 WEIGHTS_OPTION = click.option(
     "--weights", metavar="LIST",
-    help="Weight of each stream, as 1,1.5.  [default: the recipe's if all runs share one, else 1]",
+    help="Weight per stream, as 1,1.5.  [default: the recipe's if all runs share one, else 1]",
 )  # fmt: skip
 
 
@@ -104,12 +106,12 @@ def weights_of(text: str | None, runs: Sequence[Mapping[str, Any]]) -> tuple[lis
     text : str, optional
         Value of `WEIGHTS_OPTION`.
     runs : sequence of mappings
-        Facts of each stream's run, which may have ``modality`` and ``fusion``.
+        Facts of the run of each stream, optionally with ``modality`` and ``fusion``.
 
     Raises
     ------
     UsageError
-        If `text` is not a number from 0 up for each stream, one of them above 0.
+        If `text` is not one number from 0 up per stream, with at least one above 0.
     """
     if text is None:
         return _weights_of_recipe(runs)
@@ -119,14 +121,14 @@ def weights_of(text: str | None, runs: Sequence[Mapping[str, Any]]) -> tuple[lis
         weights = []
     if len(weights) != len(runs) or not _fit(weights):
         raise UsageError(
-            f"--weights wants {count_noun(len(runs), 'number')} from 0 up, one of them above 0, as "
-            f"1,1.5, got {text}"
+            f"--weights must be {count_noun(len(runs), 'number')} from 0 up, one of them above 0, "
+            f"such as 1,1.5, got {text}"
         )
     return weights, "--weights"
 
 
 def _weights_of_recipe(runs: Sequence[Mapping[str, Any]]) -> tuple[list[float], str]:
-    """The weights of the recipe that all streams share, or 1 for each."""
+    """Return the weights in the recipe that all streams share, or 1 for each stream."""
     streams = [str(run.get("modality", "")) for run in runs]
     fusions = [run.get("fusion") for run in runs]
     shared = fusions[0] if fusions and all(one == fusions[0] for one in fusions) else None

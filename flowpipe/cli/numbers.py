@@ -1,4 +1,4 @@
-"""Parameter type of every number with a fraction on the command line: NaN is refused."""
+"""Parameter type of numbers with a fraction on the command line; it rejects NaN."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 
 class Number(click.FloatRange):
-    """A number in a range. click's own lets NaN through, which is neither below nor above it."""
+    """A number in a range; click's own type accepts NaN."""
 
     def convert(
         self, value: Any, parameter: click.Parameter | None, context: click.Context | None

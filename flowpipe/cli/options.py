@@ -33,8 +33,8 @@ ON_ERROR = ("skip", "partial", "conceal", "fail")
 MAX_DAMAGE_OPTION = click.option(
     "--max-damage", "max_damaged", type=Number(0, 1), default=MAX_DAMAGED,
     show_default=True, metavar="SHARE",
-    help="Share of frames that may be missing or wrong in a video that counts as good; one or two "
-    "frames always may, unless it is 0.",
+    help="Largest share of damaged frames in a video that still counts as good. One or two damaged "
+    "frames are always accepted, unless it is 0.",
 )  # fmt: skip
 
 
@@ -42,12 +42,12 @@ extract_options = chain(
     click.option("--dataset", metavar="NAME", help=f"Data set: {', '.join(DATASETS)}."),
     click.option(
         "--root", type=PLACE,
-        help="Folder, or s3:// or other URL, of the data set's download; or the one that relative "
-        "paths and ids of a list file start at.  [default for lists: the folder of the list]",
+        help="Folder or URL, as s3://, of the data set's download; for a list file, the folder "
+        "that its relative paths start at.  [default for lists: the folder of the list]",
     ),
     click.option(
         "--videos", type=PLACE,
-        help="Your own videos: a folder, searched to its depth, or a list file; or the URL of one.",
+        help="Your own videos: a folder, searched with all subfolders, a list file, or its URL.",
     ),
     click.option(
         "--annotations", type=PLACE,
@@ -55,28 +55,29 @@ extract_options = chain(
     ),
     click.option(
         "--class-names", type=PLACE, metavar="FILE",
-        help="Class names of your own videos in the order of their labels, one a line.",
+        help="Class names of your own videos in the order of their labels, one per line.",
     ),
     click.option(
         "--val-fraction", type=Number(0, 1, min_open=True, max_open=True),
         metavar="SHARE",
-        help="Keep this share of the videos of each class of your own for validation: split val1, "
+        help="Share of your own videos of each class that is kept for validation, as split val1; "
         "the rest is train1.",
     ),
     click.option(
         "--list", "lists", type=SPLIT_PLACE, multiple=True, metavar="SPLIT=FILE",
-        help="File that names your own videos of a split, as train=train.txt; repeat it.",
+        help="File that lists your own videos of a split, as train=train.txt; repeat for more.",
     ),
     click.option(
-        "--only", metavar="LIST", help="Subsets or splits to take, as validation or train1,test1."
+        "--only", metavar="LIST",
+        help="Subsets or splits to extract, such as validation or train1,test1.",
     ),
     click.option(
         "--allow-missing", is_flag=True,
-        help="Go on where videos of the data set are absent; all are named in STORE/missing.txt.",
+        help="Continue if videos of the data set are absent; STORE/missing.txt lists them.",
     ),
     click.option(
         "--out", required=True, type=FOLDER, metavar="STORE",
-        help="Folder of the store; an existing store of the same recipe is continued.",
+        help="Store folder; an existing store of the same recipe is resumed.",
     ),
     click.option(
         "--recipe", "recipe_file", type=RECIPE, metavar="NAME|FILE",
@@ -84,81 +85,85 @@ extract_options = chain(
     ),
     click.option(
         "--set", "settings", multiple=True, metavar="KEY=VALUE",
-        help="Change one value of the recipe, as --set bound=15 or --set flow.warps=3.",
+        help="Change one value of the recipe, such as --set bound=15 or --set flow.warps=3.",
     ),
-    click.option("--modalities", metavar="LIST", help="As rgb,flow,warped_flow,rgb_diff."),
-    click.option("--size", metavar="WxH", help="Size of the stored images, as 340x256."),
+    click.option(
+        "--modalities", metavar="LIST",
+        help="Modalities to extract, such as rgb,flow,warped_flow,rgb_diff.",
+    ),
+    click.option("--size", metavar="WxH", help="Size of the stored images, such as 340x256."),
     click.option(
         "--short-side", type=click.IntRange(16), metavar="PIXELS",
-        help="Keep the aspect ratio and scale the short side to this, enlarging too.",
+        help="Resize the short side to this and keep the aspect ratio; small videos are enlarged.",
     ),
     click.option(
-        "--fps", type=Number(0, min_open=True), help="Resample by time to this rate."
+        "--fps", type=Number(0, min_open=True), help="Frame rate to resample to."
     ),
     click.option(
         "--decoder", type=click.Choice(list(DECODERS)),
-        help="What decodes the videos: the cores, or a GPU's NVDEC, for large ones. A store keeps "
-        "to one.  [default: the recipe's, cpu]",
+        help="Video decoder: cpu, or nvdec on a GPU, which pays for large videos. A store uses one "
+        "decoder only.  [default: the recipe's, cpu]",
     ),
     click.option(
         "--stream", type=click.IntRange(0), metavar="INDEX",
         help="Video stream to decode, by ffprobe's index.  [default: no cover or thumbnail, then "
-        "the default one, then the one of most frames]",
+        "the file's default stream, then the one with most frames]",
     ),
     click.option(
         "--device", type=click.Choice(devices.CHOICES), default="auto", show_default=True,
-        help="What computes; auto measures GPUs that can be used and the cores, takes the faster "
-        "and says what it chose.",
+        help="Device that computes flow; auto measures the GPUs and the cores, takes the faster "
+        "and prints its choice.",
     ),
     click.option(
         "--workers", type=click.IntRange(1), default=None,
-        help="Worker processes, one core each.  [default: as many as this process may use cores; "
-        "with GPUs as many of them as fit into the memories]",
+        help="Worker processes, one core each.  [default: the number of usable cores; with GPUs, "
+        "as many as fit into memory]",
     ),
     click.option(
         "--gpus", type=click.IntRange(1), metavar="N",
-        help="GPUs to use; their workers share them evenly.  [default: all that are visible]",
+        help="Number of GPUs, shared evenly by the workers.  [default: all visible ones]",
     ),
     click.option(
         "--scheduler", metavar="ADDRESS|FILE", default="",
-        help="A running Dask scheduler, or the file of dask scheduler --scheduler-file.",
+        help="Running Dask scheduler: its address, or the file of dask scheduler --scheduler-file.",
     ),
     click.option(
-        "--part", metavar="i/n", default="1/1", help="Do the i-th of n shares, for array jobs."
+        "--part", metavar="i/n", default="1/1",
+        help="Extract the i-th of n shares of the videos, for array jobs.",
     ),
     click.option(
         "--on-error", type=click.Choice(ON_ERROR), default="skip", show_default=True,
-        help="A damaged video: leave it out (skip), keep what comes before the damage (partial) or "
-        "what comes behind it too (conceal), or stop the run (fail).",
+        help="Damaged videos: leave them out (skip), keep the frames before the damage (partial), "
+        "keep those after it too (conceal), or stop the run (fail).",
     ),
     MAX_DAMAGE_OPTION,
     click.option(
         "--retry", metavar="REASON|all", default="",
-        help="Try quarantined videos again: all, or those that failed for one reason.",
+        help="Extract quarantined videos again: all, or those with one reason code.",
     ),
     click.option(
         "--split", "split_s", type=Number(0), default=300.0, show_default=True,
         metavar="SECONDS",
-        help="Cut longer videos in time, so that one video keeps all workers busy; 0 for never.",
+        help="Split longer videos into parts, so that all workers share one video; 0 for never.",
     ),
     click.option(
         "--cache", "cache", type=FOLDER, metavar="DIR",
-        help="Where videos from URLs are kept while they are used, on each machine.  "
+        help="Folder on each machine that caches videos from URLs while they are used.  "
         "[default: in the folder for temporary files]",
     ),
     click.option(
         "--cache-gb", type=Number(0, min_open=True), default=20.0, show_default=True,
-        help="What the cache may hold.",
+        help="Largest size of the cache, GB.",
     ),
     click.option(
         "--stall", "stall_s", type=Number(1), default=300.0, show_default=True,
-        metavar="SECONDS", help="Kill a worker that finishes no frames for this long.",
+        metavar="SECONDS", help="Kill a worker that finishes no frame for this long.",
     ),
     click.option(
         "--publish-every", "publish_s", type=Number(0), default=RunOptions.publish_s,
         show_default=True, metavar="SECONDS",
-        help="Publish finished videos at least this often; a worker that is killed loses no more "
-        "than this and its open video. Smaller values make more shards.",
+        help="Publish finished videos at least this often. A killed worker loses at most this much "
+        "work and its current video. Smaller values make more shards.",
     ),
 )  # fmt: skip
 
@@ -319,7 +324,7 @@ def without_core(values: dict[str, Any]) -> tuple[dict[str, Any], str]:
         return values, ""
     warning = (
         "flow is computed by OpenCV's TV-L1, about 50 times slower than flowpipe's own, and "
-        f"recorded so: {core.reason}"
+        f"the store records it: {core.reason}"
     )
     return {**values, "flow": {"name": "opencv_tvl1"}}, warning
 
@@ -351,8 +356,8 @@ def stored_request(store: Path) -> tuple[dict[str, Any], ExtractRecipe]:
     header = read_store_header(store)
     if "imported" in header.recipe:
         raise UsageError(
-            f"{store} was imported, not extracted from videos; delete the shards that are damaged "
-            "and run the same `flowpipe import` again: it makes what is missing"
+            f"{store} was imported, not extracted from videos; delete the damaged shards and run "
+            "the same `flowpipe import` again, which restores them"
         )
     source = read_manifest(store, keys=False).dataset or header.dataset
     return source, params.build(ExtractRecipe, header.recipe, where="store.json")

@@ -1,4 +1,4 @@
-"""`flowpipe plan`: the same options as extract -> what would be done; writes nothing."""
+"""`flowpipe plan`: the options of extract -> estimates of its time and space; writes nothing."""
 
 from __future__ import annotations
 
@@ -21,18 +21,21 @@ STAGES = {
 }  # fmt: skip
 BOUNDS = {"gpus": "the GPUs", "longest_shard": "its longest shard", "disk": "the disk"}
 FILES_BESIDE_SHARDS = 4
-"""store.json, the index, the ledger of the run and the contact sheet."""
+"""Number of files beside the shards: store.json, index, ledger and contact sheet."""
 
 
 @click.command()
 @extract_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def plan(as_json: bool, **options: Any) -> int:
-    """Say what `extract` with the same options would do: frames, hours, bytes, inodes, free disk.
+    """Estimate frames, hours, bytes, inodes and free disk of `extract` with the same options.
 
-    Frames are estimated from a sample of probed headers and the sizes of the files; hours from the
-    flow of one made-up pair timed on this machine, and from what one writer gets onto the disk.
-    Nothing is left on the disk: what is written to measure it has no name.
+    \b
+    flowpipe plan --dataset thumos14 --root /data/thumos14 --out /scratch/th14 --gpus 8
+
+    Frames are estimated from file sizes and a sample of probed headers. Hours are estimated from
+    the flow of one synthetic pair timed on this machine, and from the write rate of the disk, which
+    is measured with a temporary file.
     """
     wanted = request(**options)
     found = plan_run(wanted.dataset, wanted.recipe, wanted.run)
@@ -140,7 +143,7 @@ def _print(facts: dict[str, Any], device: str, warning: str) -> None:
 
 
 def _bound(facts: dict[str, Any]) -> str:
-    """Say what bounds the run, and where cores or threads do, the stage that takes most of them."""
+    """Describe the bottleneck of the run; if it is the cores, name the most expensive stage."""
     bound, stages = facts["bound_by"], facts["core_hours_by_stage"]
     if bound in BOUNDS:
         return BOUNDS[bound]
@@ -152,14 +155,14 @@ def _bound(facts: dict[str, Any]) -> str:
 
 
 def _disk(bytes_per_s: float | None) -> str:
-    """Say what the disk takes, or that nobody knows."""
+    """Describe the write rate of the disk, or say that it was not measured."""
     if bytes_per_s is None:
         return "the disk was not measured: its folder cannot be written to, or it is nearly full"
     return f"one writer gets {byte_size(bytes_per_s)}/s onto the disk"
 
 
 def _more(facts: dict[str, Any]) -> str:
-    """Say what one more core or GPU would give."""
+    """Describe how much time one more core or GPU would save."""
     parts = [f"one more core {_saved(facts['saved_by_one_more_core'])}"]
     if facts["gpu_hours"]:
         parts.append(f"one more GPU {_saved(facts['saved_by_one_more_gpu'])}")

@@ -1,4 +1,4 @@
-"""`flowpipe predict`: a video file + trained runs -> its classes, and a time line."""
+"""`flowpipe predict`: a video file and trained runs -> its classes and a time line."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _BAR = 30
 _LONG_S = 30.0
-"""Duration from which on a video is likely to be untrimmed, seconds."""
+"""Duration above which a video is likely to be untrimmed, seconds."""
 
 
 @click.command()
@@ -46,14 +46,15 @@ _LONG_S = 30.0
 @WEIGHTS_OPTION
 @test_options
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True,
-              help="Classes to show.")  # fmt: skip
+              help="Number of classes to print.")  # fmt: skip
 @click.option("--least", type=Number(0, 1), default=0.5, show_default=True,
-              help="Probability from which on the time line names a class.")  # fmt: skip
+              help="Smallest probability at which the time line names a class.")  # fmt: skip
 @click.option("--recipe", "recipe_file", type=RECIPE, metavar="NAME|FILE",
-              help="How to extract, for runs of imported stores.  [default: as the run's store "
-                   "was]")  # fmt: skip
+              help="Extraction recipe, for runs of imported stores.  [default: the recipe of the "
+                   "run's store]")  # fmt: skip
 @CHECKPOINT_OPTION
-@click.option("--device", type=click.Choice(devices.CHOICES), default="auto", show_default=True)
+@click.option("--device", type=click.Choice(devices.CHOICES), default="auto", show_default=True,
+              help="Device that computes; auto uses a GPU if there is one.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def predict(
     video: Place,
@@ -73,7 +74,7 @@ def predict(
     flowpipe predict clip.mp4 runs/rgb1 runs/flow1 --weights 1,1.5
     flowpipe predict long.mp4 runs/flow1 --protocol mtwi --json
 
-    The video is extracted with the recipe of the run's store, into a temporary folder.
+    The video is extracted into a temporary folder with the recipe of the run's store.
     """
     torch_or_why()
     from flowpipe.tsn.device import chosen_device
@@ -126,7 +127,7 @@ def predict(
 
 @dataclass(frozen=True)
 class _Extraction:
-    """A way to extract and the runs that want it."""
+    """An extraction recipe and the runs that use it."""
 
     recipe: ExtractRecipe
     runs: tuple[Path, ...]
@@ -135,7 +136,7 @@ class _Extraction:
 def _extractions(
     runs: tuple[Path, ...], facts: list[RunFacts], recipe_file: str | None
 ) -> list[_Extraction]:
-    """One for all runs whose stores differ in their modalities only."""
+    """Group runs whose stores differ only in their modalities, one extraction each."""
     wanted: dict[str, tuple[dict[str, Any], list[Path], dict[str, Any]]] = {}
     for run, one in zip(runs, facts, strict=True):
         values = dict(one.extraction)
@@ -143,8 +144,8 @@ def _extractions(
             values = plain(read_recipe(recipe_file).build()[0])
         elif "imported" in values:
             raise UsageError(
-                f"{run} was trained on an imported store, which does not say how its images were "
-                "made; say it with --recipe"
+                f"{run} was trained on an imported store, which does not record how its images "
+                "were extracted; name the extraction recipe with --recipe"
             )
         codecs = values.pop("codecs", {})
         values.pop("modalities", None)
@@ -158,13 +159,13 @@ def _extractions(
 
 
 def _recipe_of(values: dict[str, Any], codecs: dict[str, Any]) -> ExtractRecipe:
-    """A recipe for the modalities that have codecs here; None stands for a modality's own."""
+    """Build a recipe for the modalities in `codecs`; None means the modality's default codec."""
     chosen = {name: codec for name, codec in codecs.items() if codec}
     return build(ExtractRecipe, {**values, "modalities": list(codecs), "codecs": chosen})
 
 
 def _extracted(video: Place, recipe: ExtractRecipe, store: Path, device: str) -> str:
-    """Extract one video into a new store; FlowpipeError with the reason if nothing came of it."""
+    """Extract one video into a new store and return its id; raise FlowpipeError if that fails."""
     chosen = devices.for_decoder(devices.choose(device, None, None, ""), recipe.video.decoder)
     if chosen.device == "cpu":
         values, warning = without_core(plain(recipe))
@@ -173,7 +174,7 @@ def _extracted(video: Place, recipe: ExtractRecipe, store: Path, device: str) ->
         recipe = build(ExtractRecipe, values)
     options = RunOptions(
         store, chosen.workers, device=chosen.device, gpus=chosen.gpus, on_error="partial",
-        split_s=10,  # so that all cores have some of it
+        split_s=10,  # all cores share the video
     )  # fmt: skip
     record = VideoRecord("video", str(video.absolute() if isinstance(video, Path) else video))
     dataset = Dataset("list", (), (record,))
@@ -183,14 +184,14 @@ def _extracted(video: Place, recipe: ExtractRecipe, store: Path, device: str) ->
     if record.video_id not in open_store(store).videos:
         reason = damage[0] if damage else None
         raise FlowpipeError(
-            f"nothing of {video} can be extracted: {reason.message if reason else 'no frames'}",
+            f"cannot extract {video}: {reason.message if reason else 'no frames'}",
             reason=reason.reason if reason else "no_frames",
         )
     return record.video_id
 
 
 def _show(found: Prediction, runs: tuple[Path, ...], top: int) -> None:
-    """The likeliest classes with a bar, and what each run alone says of them."""
+    """Print the most probable classes with a bar, and their probability in each run."""
     alone = [run.name for run in runs] if len(runs) > 1 else []
     rows = (
         (

@@ -1,4 +1,4 @@
-"""`--devices N` -> this command in N processes of this machine, each on a GPU of its own."""
+"""`--devices N` -> this command in N processes of this machine, one GPU each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flowpipe.words import count_noun
 
 
 def devices_option(help: str) -> Callable[[Any], Any]:
-    """The option ``--devices`` of a command that several processes can share."""
+    """Return the option ``--devices`` of a command that can run in several processes."""
     return click.option(
         "--devices", type=click.IntRange(1), metavar="N", help=f"{help}  [default: 1]"
     )
@@ -30,19 +30,19 @@ def launched(devices: int | None, device: str) -> int | None:
     devices : int, optional
         ``--devices``.
     device : {"auto", "cpu", "cuda"}
-        ``--device``; with ``auto`` the processes share the CPU where the driver shows no GPU.
+        ``--device``; with ``auto`` the processes share the CPU if the driver shows no GPU.
 
     Returns
     -------
     int or None
-        The exit code of the processes; None if this process is to do the work.
+        Exit code of the processes; None if this process should do the work.
 
     Raises
     ------
     UsageError
         If torchrun has started this process already, or there are fewer GPUs than processes.
     BackendError
-        If there is no GPU and ``cuda`` was asked for, or a process was killed.
+        If ``cuda`` was given and there is no GPU, or a process was killed.
     """
     if RENDEZVOUS in os.environ:
         return None

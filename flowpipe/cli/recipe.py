@@ -1,4 +1,4 @@
-"""`flowpipe recipe list|show|check`: what recipes there are, what one says, whether it is right."""
+"""`flowpipe recipe list|show|check`: names of recipes; one recipe in full; its mistakes."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from flowpipe.recipes import known_names, read_recipe
 _NAME = click.argument("name", type=RECIPE, metavar="NAME|FILE")
 _SETTINGS = click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE",
-    help="Change one value, as --set extract.bound=15 or --set train.streams.rgb.dropout=0.5.",
+    help="Change one value: --set extract.bound=15 or --set train.streams.rgb.dropout=0.5.",
 )  # fmt: skip
 
 
 @click.group(cls=Group)
 def recipe() -> None:
-    """Recipes say what is extracted and how networks are trained on it."""
+    """List, show and check recipes: the settings of extraction and training."""
 
 
 @recipe.command("list")
 def list_() -> None:
-    """List the recipes that come with flowpipe."""
+    """List the recipes that come with flowpipe, such as ucf101."""
     print_table((name, read_recipe(name).summary) for name in known_names())
 
 
@@ -32,7 +32,11 @@ def list_() -> None:
 @_NAME
 @_SETTINGS
 def show(name: str, settings: tuple[str, ...]) -> None:
-    """Print a recipe with every default written out: a file to copy and change."""
+    """Print a recipe with every default written out, ready to copy and change.
+
+    \b
+    flowpipe recipe show ucf101 > mine.yaml
+    """
     extract, train = read_recipe(name).build(settings)
     sections = {"extract": params.plain(extract)}
     if train is not None:
@@ -45,7 +49,11 @@ def show(name: str, settings: tuple[str, ...]) -> None:
 @_NAME
 @_SETTINGS
 def check(name: str, settings: tuple[str, ...]) -> None:
-    """Say every mistake of a recipe, or that there is none. Exit code 2 if there is one."""
+    """Report every mistake in a recipe. Exit code: 0 if there is none, else 2.
+
+    \b
+    flowpipe recipe check mine.yaml
+    """
     found = read_recipe(name)
     extract, train = found.build(settings)
     sections = "extract" if train is None else "extract and train"

@@ -1,7 +1,7 @@
-"""Words and tables -> terminal or log: results on stdout, everything else on stderr.
+"""Text and tables -> terminal or log: results on stdout, everything else on stderr.
 
-Ids, paths and messages come from files of strangers, and a terminal obeys control characters in
-them. So every text is printed here and nowhere else, with such characters written as escapes.
+Ids, paths and messages may come from untrusted files, and a terminal obeys control characters in
+them. All text is therefore printed here, with control characters written as escapes.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ LOG_EVERY_S = 120.0
 _CONTROLS = re.compile(
     "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]"
 )
-"""C0 but newline and tab, DEL, C1, line separators, characters that reorder what follows them
-(bidirectional embeddings, overrides, isolates), and what stands for bytes that are not UTF-8."""
+"""C0 except newline and tab, DEL, C1, line separators, bidirectional embeddings, overrides and
+isolates, and surrogates, which stand for bytes that are not UTF-8."""
 
 
 def harmless(text: str) -> str:
@@ -58,7 +58,7 @@ def _escape(found: re.Match[str]) -> str:
 
 
 class HarmlessConsole(Console):
-    """A console that writes the control characters of what it prints as escapes."""
+    """A console that prints control characters as escapes."""
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(harmless(text), **options)
@@ -74,12 +74,12 @@ class HarmlessConsole(Console):
 
 @cache
 def stderr() -> Console:
-    """Progress, warnings, failures."""
+    """Return the console for progress, warnings and errors."""
     return _console(sys.stderr.isatty(), stderr=True)
 
 
 def say(text: str, style: str = "") -> None:
-    """Print a line on stderr; of `harmless` text every character stays."""
+    """Print a line of status on stderr; `harmless` is applied."""
     stderr().print(Text(harmless(text), style), soft_wrap=True)
 
 
@@ -94,7 +94,7 @@ def write_json(values: Any) -> None:
 
 
 def as_json(values: Any, indent: int | None = None) -> str:
-    """Return values as JSON text in which control characters, DEL and C1 too, are escaped."""
+    """Return values as JSON text with all control characters escaped, DEL and C1 included."""
     text = json.dumps(values, indent=indent, ensure_ascii=False)
     return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
@@ -103,15 +103,16 @@ def show_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int,
     file: TextIO | None = None, line: str | None = None,
 ) -> None:  # fmt: skip
-    """Print a warning of Python on stderr; takes the place of `warnings.showwarning`."""
+    """Print a Python warning on stderr; replaces `warnings.showwarning`."""
     say(warnings.formatwarning(message, category, filename, lineno, line).rstrip("\n"))
 
 
 @contextmanager
 def counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A function of (done, in all) that shows a bar on stderr, or a line now and then in a log.
+    """Yield a function of (done, total) that shows a progress bar on stderr.
 
-    Nothing is shown before its first call.
+    If stderr is a log, it prints a line every `LOG_EVERY_S` seconds. It shows nothing before its
+    first call.
     """
     console = stderr()
     bar = Progress(
@@ -141,7 +142,7 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def print_table(rows: Iterable[tuple[str, ...]], header: tuple[str, ...] = ()) -> None:
-    """Print rows of plain text as a table on stdout, without spaces at the ends of lines."""
+    """Print rows of plain text as a table on stdout, without trailing spaces."""
     table = Table(*header, show_header=bool(header), box=None, padding=(0, 2, 0, 0))
     for row in rows:
         table.add_row(*(Text(harmless(cell)) for cell in row))

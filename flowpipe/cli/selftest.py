@@ -1,4 +1,4 @@
-"""`flowpipe selftest`: a device -> whether it computes what the CPU does."""
+"""`flowpipe selftest`: a device -> the result of comparing it with the CPU."""
 
 from __future__ import annotations
 
@@ -26,17 +26,22 @@ Report = dict[str, Any]
 
 
 @click.command()
-@click.option("--device", type=click.Choice(DEVICES), default="cuda", show_default=True)
-@click.option("--gpu", metavar="ID", help="This GPU only, as in CUDA_VISIBLE_DEVICES.")
+@click.option("--device", type=click.Choice(DEVICES), default="cuda", show_default=True,
+              help="Device to test.")  # fmt: skip
+@click.option("--gpu", metavar="ID", help="Test only this GPU, an id as in CUDA_VISIBLE_DEVICES.")
 @click.option("--size", default=f"{SIZE[1]}x{SIZE[0]}", show_default=True, metavar="WxH",
-              help="Size of the frames; limits are meant for the default.")  # fmt: skip
+              help="Size of the frames; the limits are set for the default.")  # fmt: skip
 @click.option("--only", multiple=True, metavar="NAME",
-              help="Run this check only; may be repeated.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list, an entry per device.")
+              help="Run only this check; repeat for more.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list, one entry per device.")
 def selftest(device: str, gpu: str | None, size: str, only: tuple[str, ...], as_json: bool) -> int:
-    """Prove a device: every operation against the CPU's, same bytes twice, no memory lost.
+    """Compare every operation of a device with the CPU's; check repeatability and memory leaks.
 
-    Tries every visible GPU. Exit code: 0 all checks passed, 1 some failed or none could run, 2
+    \b
+    flowpipe selftest
+    flowpipe selftest --gpu 0 --only quantise
+
+    Every visible GPU is tested. Exit code: 0 all checks passed, 1 some failed or none could run, 2
     wrong use or no such device here.
     """
     pixels = width_and_height(size, SMALLEST_PX, LARGEST_PX)
@@ -61,7 +66,7 @@ def selftest(device: str, gpu: str | None, size: str, only: tuple[str, ...], as_
 
 
 def _tried(device: str, pixels: tuple[int, int], only: tuple[str, ...]) -> Report:
-    """Run the checks and print a line for each; the device's entry of the JSON."""
+    """Run the checks, print a line for each and return the device's entry of the JSON."""
     ops = get_ops(device)
     name = gpus().names[0] if device == "cuda" and gpus().names else ""
     say(f"{ops.name} on {name}" if name else ops.name)
@@ -84,7 +89,10 @@ def _tried(device: str, pixels: tuple[int, int], only: tuple[str, ...]) -> Repor
 
 
 def _alone(gpu: str, more: list[str], as_json: bool) -> tuple[int, Report]:
-    """Exit code and report of a process that sees one GPU; CUDA chooses its devices once."""
+    """Test one GPU in a process of its own; return its exit code and report.
+
+    CUDA reads CUDA_VISIBLE_DEVICES only once per process.
+    """
     command = [sys.executable, "-m", "flowpipe", "selftest", "--device", "cuda", "--gpu", gpu]
     ended = subprocess.run(
         [*command, *more, *["--json"] * as_json],
@@ -95,6 +103,6 @@ def _alone(gpu: str, more: list[str], as_json: bool) -> tuple[int, Report]:
     if ended.returncode in (EXIT_DONE, EXIT_SOME_FAILED):
         return ended.returncode, json.loads(ended.stdout)[0] if as_json else {}
     say(f"GPU {gpu}: the self test ended with exit code {ended.returncode}", "bold red")
-    # The code of a process that a signal has ended is negative.
+    # The exit code of a process that a signal ended is negative.
     code = ended.returncode if ended.returncode > 0 else EXIT_SOME_FAILED
     return code, {"device": "cuda", "gpu": gpu, "passed": False, "checks": []}

@@ -1,4 +1,4 @@
-"""`flowpipe show`: one video of a store -> a contact sheet picture."""
+"""`flowpipe show`: one video of a store -> a contact sheet."""
 
 from __future__ import annotations
 
@@ -25,11 +25,14 @@ from flowpipe.store import open_store
     help="PNG file to write.",
 )
 @click.option("--columns", type=click.IntRange(1, 24), default=6, show_default=True,
-              help="Moments shown, evenly spaced.")  # fmt: skip
+              help="Number of evenly spaced times to show.")  # fmt: skip
 def show(store: Path, video: str, output: Path, columns: int) -> None:
-    """Draw a contact sheet of VIDEO: frames, flow and warped flow in colour, difference.
+    """Draw a contact sheet of VIDEO: frames, flow and warped flow in colour, RGB difference.
 
-    Write -- before an id that begins with a dash: flowpipe show STORE -o x.png -- -zHX3Gdx6I4
+    \b
+    flowpipe show demo-store bounce_00 -o sheet.png
+
+    Put -- before an id that begins with a dash: flowpipe show STORE -o x.png -- -zHX3Gdx6I4
     """
     opened = open_store(store)
     find(opened, video)

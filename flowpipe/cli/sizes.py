@@ -1,4 +1,4 @@
-"""The text of a --size option -> width and height in pixels."""
+"""Text of a --size option -> width and height in pixels."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ LARGEST_SIDE_PX = 16_384  # TV-L1 needs some 60 bytes a pixel, so 16 GB for a sq
 def width_and_height(
     size: str, smallest_px: int = 0, largest_px: int | None = None
 ) -> tuple[int, int]:
-    """Return the width and the height that a ``--size`` asks for.
+    """Return the width and the height in the text of a ``--size`` option.
 
     Parameters
     ----------
     size : str
-        ``WIDTHxHEIGHT``, as ``340x256``.
+        ``WIDTHxHEIGHT``, such as ``340x256``.
     smallest_px, largest_px : int
         Limits of both sides; no upper limit by default.
 
     Raises
     ------
     UsageError
-        If the text is no size, or a side is outside of the limits.
+        If the text is not a size, or a side is outside the limits.
     """
     width, _, height = size.lower().partition("x")
     if not (width.isdecimal() and height.isdecimal()):

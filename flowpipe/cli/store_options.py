@@ -1,4 +1,4 @@
-"""Options and checks of commands that read a store: light, so that these commands start fast."""
+"""Options and checks of commands that read a store, with few imports for a fast start."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STORE_ARGUMENT = click.argument("store", type=THERE)
 
 
 def chain(*decorators: Decorator) -> Decorator:
-    """Several decorators as one, the first outermost."""
+    """Combine decorators into one; the first is the outermost."""
 
     def apply(function: Callable[..., Any]) -> Callable[..., Any]:
         for decorator in reversed(decorators):
@@ -29,7 +29,7 @@ def chain(*decorators: Decorator) -> Decorator:
 
 
 def check_output(output: Path, *suffixes: str) -> None:
-    """Refuse an ``-o`` that has none of these suffixes, or whose folder is not there."""
+    """Raise UsageError if an ``-o`` has none of the suffixes or its folder does not exist."""
     if output.suffix.lower() not in suffixes:
         raise UsageError(f"-o {output}: wanted a name that ends in {' or '.join(suffixes)}")
     if not output.resolve().parent.is_dir():
@@ -37,5 +37,5 @@ def check_output(output: Path, *suffixes: str) -> None:
 
 
 def stored_dataset(store: Path) -> str:
-    """Name of the data set that a store holds."""
+    """Return the name of the data set in a store."""
     return str(read_store_header(store).dataset.get("dataset", ""))

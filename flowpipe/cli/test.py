@@ -1,4 +1,4 @@
-"""`flowpipe test`: a store + a trained network -> a file of scores, and their figures."""
+"""`flowpipe test`: a store and a trained network -> a file of scores and their accuracy."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from flowpipe.words import byte_size, count_noun, duration
 @STORE_ARGUMENT
 @click.argument("run", type=FOLDER_THERE)
 @click.option("-o", "--out", required=True, type=FILE,
-              help="File of scores, .h5.")  # fmt: skip
+              help="File for the scores, .h5.")  # fmt: skip
 @click.option("--split", default="", metavar="NAME",
               help="Split to test.  [default: test<k> of the run's split k, or val<k>]",
               )  # fmt: skip
@@ -36,8 +36,9 @@ from flowpipe.words import byte_size, count_noun, duration
               help="Snippet sampling strategy.  [default: the run's]")  # fmt: skip
 @CHECKPOINT_OPTION
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto",
-              show_default=True)  # fmt: skip
-@devices_option("Processes of this machine that share the videos, each on a GPU of its own.")
+              show_default=True, help="Device that computes; auto uses a GPU if there is one.",
+              )  # fmt: skip
+@devices_option("Processes of this machine that share the videos, one GPU each.")
 @click.option("--amp", type=click.Choice(["off", "bf16", "fp16"]), default="off",
               show_default=True, help="Automatic mixed precision.")  # fmt: skip
 def test(
@@ -54,12 +55,15 @@ def test(
 ) -> int:
     """Score the test videos of a STORE with the network of a RUN.
 
-    As the papers do: 25 snippets of 10 crops; scores before softmax are averaged over the crops and
-    combined over the snippets by the consensus that was trained.
+    \b
+    flowpipe test store runs/flow1 -o flow1.h5
+
+    The defaults follow the papers: 25 snippets of 10 crops; scores before softmax are averaged over
+    the crops and combined over the snippets by the trained consensus.
 
     The same command resumes an interrupted test, with any number of devices: scores of finished
     videos are kept in OUT.partial. Videos whose scores are in OUT are not computed again. An OUT of
-    another test is refused.
+    another test is rejected.
     """
     torch_or_why()
     check_output(out, ".h5")

@@ -1,4 +1,4 @@
-"""Options of test and predict: which snippets and crops are scored and how their scores combine."""
+"""Options of test and predict -> TestParams: snippets, crops and how their scores combine."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _CHECKPOINT = re.compile(r"best|last|ema|epoch-\d{3,}")
 
 
 def _checkpoint(context: click.Context, option: click.Parameter, name: str) -> str:
-    """Return the file of a checkpoint that has this name."""
+    """Return the file name of the checkpoint that ``--checkpoint`` names."""
     if not _CHECKPOINT.fullmatch(name):
         raise click.BadParameter(
-            f"{name!r} is none of best, last, ema, and epoch-NNN as --keep-every keeps them"
+            f"{name!r} must be best, last, ema or epoch-NNN, which train --keep-every writes"
         )
     return f"{name}.pt"
 
 
 CHECKPOINT_OPTION = click.option(
     "--checkpoint", default="last", show_default=True, callback=_checkpoint, metavar="NAME",
-    help="Weights of the best validation (best), of the end (last), their moving average at the "
-    "end (ema), or of an epoch that train --keep-every kept (epoch-010).",
+    help="Weights of the best validation (best), of the end of training (last), their moving "
+    "average at the end (ema), or of an epoch that train --keep-every kept (epoch-010).",
 )  # fmt: skip
-"""Option for the checkpoint of a run: the name of a file in its folder."""
+"""Option ``--checkpoint``: name of a checkpoint in the folder of a run."""
 
 test_options = chain(
     click.option(
@@ -39,15 +39,16 @@ test_options = chain(
              "time, in windows of several lengths.  [default: the recipe's]",
     ),
     click.option(
-        "--snippets", type=click.IntRange(1), help="Snippets of dense.  [default: the recipe's, 25]"
+        "--snippets", type=click.IntRange(1),
+        help="Number of snippets of protocol dense.  [default: the recipe's, 25]",
     ),
     click.option(
         "--rate", "rate_hz", type=Number(0, min_open=True), metavar="HZ",
-        help="Snippets a second of mtwi.  [default: the recipe's, 1]",
+        help="Snippets per second of protocol mtwi.  [default: the recipe's, 1]",
     ),
     click.option(
         "--crops", type=click.Choice(["1", "5", "10"]),
-        help="Crops of each snippet.  [default: the recipe's, 10]",
+        help="Number of crops per snippet.  [default: the recipe's, 10]",
     ),
     click.option(
         "--of-crops", type=click.Choice(["mean", "max"]),
@@ -57,30 +58,30 @@ test_options = chain(
     click.option(
         "--consensus",
         type=click.Choice(["trained", "average", "max", "top_k", "linear", "attention"]),
-        help="Consensus of the snippets, or of the windows of mtwi. trained: that of the "
+        help="Consensus of the snippets, or of the windows of mtwi. trained: the consensus of "
              "training; for mtwi top_k, unless attention was trained.  [default: the recipe's, "
              "trained]",
     ),
     click.option(
         "--top-k", type=click.IntRange(1), metavar="N",
-        help="Snippets or windows that consensus top_k averages.  [default: the recipe's: as many "
-             "as in training; for mtwi a quarter of the windows, at least 15]",
+        help="Number of snippets or windows that consensus top_k averages.  [default: the "
+             "recipe's: as many as in training; for mtwi a quarter of the windows, at least 15]",
     ),
     click.option(
         "--mtwi", type=click.Choice(["code", "paper"]),
-        help="Windows of mtwi: those of the authors' code, which cover the video, or of the "
-             "paper's formula, which may leave out its end.  [default: the recipe's, code]",
+        help="Windows of mtwi: code (as in the authors' code) covers the whole video; paper (the "
+             "paper's formula) may leave out its end.  [default: the recipe's, code]",
     ),
 )  # fmt: skip
 
 
 def test_params(params: TestParams, **options: Any) -> TestParams:
-    """Return the parameters with the values of options that were given.
+    """Return the parameters with the given options applied.
 
     Raises
     ------
     UsageError
-        If they do not go together.
+        If the options contradict each other.
     """
     given = {name: value for name, value in options.items() if value is not None}
     try:

@@ -1,4 +1,4 @@
-"""Commands that need torch say so in words where it is not installed."""
+"""A check that torch is installed, with a message that says how to install it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from flowpipe.errors import BackendError
 
 
 def torch_or_why() -> None:
-    """Raise BackendError, with the way out, unless torch is installed."""
+    """Raise BackendError, with the command that installs torch, unless it is installed."""
     if importlib.util.find_spec("torch") is None:
         raise BackendError(f"this command needs torch: {install_command('train')}")

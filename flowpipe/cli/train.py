@@ -1,4 +1,4 @@
-"""`flowpipe train`: a store + a recipe -> a trained network."""
+"""`flowpipe train`: a store and a recipe -> a trained network."""
 
 from __future__ import annotations
 
@@ -26,46 +26,47 @@ from flowpipe.errors import UsageError
               help="Run folder; an interrupted run is resumed.")  # fmt: skip
 @stream_options
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto",
-              show_default=True)  # fmt: skip
-@devices_option("Processes of this machine that train together, each on a GPU of its own.")
+              show_default=True, help="Device that computes; auto uses a GPU if there is one.",
+              )  # fmt: skip
+@devices_option("Processes of this machine that train together, one GPU each.")
 @click.option("--also", multiple=True, type=THERE,
-              metavar="STORE", help="Train on all labelled videos of another store of the same "
-              "classes too, as the papers did with UCF101 for THUMOS14.")  # fmt: skip
+              metavar="STORE", help="Also train on all labelled videos of another store of the "
+              "same classes, as the papers did with UCF101 for THUMOS14; repeatable.")  # fmt: skip
 @click.option("--resume", is_flag=True,
               help="Fail unless there is a run to resume.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(0), default=2, show_default=True,
-              help="Processes that read batches ahead, for each training process.")  # fmt: skip
+              help="Processes that load batches, per training process.")  # fmt: skip
 @click.option("--weights", type=FILE_OR_FOLDER, metavar="RUN|FILE",
-              help="Begin with the backbone of another run, of a checkpoint of tsn-pytorch, "
+              help="Start from the backbone of another run, of a checkpoint of tsn-pytorch, "
               "mmaction2 or Caffe-TSN, or of a file of ImageNet weights, whatever their classes. "
-              "The recipe's init says what a first layer of another modality begins with. A run "
-              "that has a checkpoint goes on with its own weights.  "
-              "[default: the run of the recipe's init_stream that lies beside this one; without "
-              "init_stream ImageNet weights, fetched, unless init is random]")  # fmt: skip
+              "The recipe's init says how a first layer of another modality is initialised. A "
+              "resumed run uses its own weights.  "
+              "[default: the run of the recipe's init_stream in the folder of this run; without "
+              "init_stream, downloaded ImageNet weights, unless init is random]")  # fmt: skip
 @click.option("--amp", type=click.Choice(["off", "bf16", "fp16"]), default="off",
               show_default=True, help="Automatic mixed precision.")  # fmt: skip
 @click.option("--accumulate", type=click.IntRange(1), default=1, show_default=True,
               help="Gradient accumulation steps, to save memory. Batch normalisation that is not "
-              "frozen takes its statistics from a part of the batch.")  # fmt: skip
+              "frozen uses the statistics of a part of the batch.")  # fmt: skip
 @click.option("--deterministic", is_flag=True,
-              help="Use GPU kernels that repeat their results, where torch has them; slower.",
+              help="Use deterministic GPU kernels where torch has them; slower.",
               )  # fmt: skip
 @click.option("--compile", "compiled", is_flag=True,
               help="Compile the network with torch.compile, which needs a C++ compiler; the first "
               "steps take minutes.")  # fmt: skip
-@click.option("--tensorboard", is_flag=True, help="Write RUN/tensorboard too.")
-@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--tensorboard", is_flag=True, help="Also write RUN/tensorboard for TensorBoard.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Random seed.")
 @click.option("--log-every", type=click.IntRange(1), default=20, show_default=True,
-              metavar="STEPS", help="Print loss, accuracy and gradient norm every so many steps.",
+              metavar="STEPS", help="Steps between lines of loss, accuracy and gradient norm.",
               )  # fmt: skip
 @click.option("--validate-every", type=click.IntRange(1), default=5, show_default=True,
-              metavar="EPOCHS", help="Validate every so many epochs, and after the last one. "
+              metavar="EPOCHS", help="Epochs between validations; the last is always validated. "
               "Validation uses one crop of few snippets, so it understates `flowpipe test`.",
               )  # fmt: skip
 @click.option("--save-every", type=Number(0), default=600.0, show_default=True,
-              metavar="SECONDS", help="Save last.pt so often inside an epoch.")  # fmt: skip
+              metavar="SECONDS", help="Time between saves of last.pt within an epoch.")  # fmt: skip
 @click.option("--keep-every", type=click.IntRange(1), metavar="EPOCHS",
-              help="Keep a checkpoint every so many epochs, as epoch-010.pt.")  # fmt: skip
+              help="Epochs between checkpoints that are kept, such as epoch-010.pt.")  # fmt: skip
 def train(
     store: Path,
     run: Path,
@@ -99,8 +100,8 @@ def train(
     flowpipe train store --modality flow -o runs/flow1 --devices 8
     torchrun --nnodes 2 --nproc-per-node 8 ... -m flowpipe train store --modality flow -o runs/flow1
 
-    The run folder gets log.csv (a row for each epoch), steps.csv (a row for each step), last.pt
-    after every epoch, best.pt of the best validation and in the end curve.png. The same command
+    The run folder gets log.csv (a row per epoch), steps.csv (a row per step), last.pt (after every
+    epoch), best.pt (the best validation) and curve.png (at the end). The same command
     resumes an interrupted run: on a CPU with the same numbers, on a GPU up to rounding unless
     --deterministic is given.
     """
@@ -115,7 +116,7 @@ def train(
     from flowpipe.tsn.training.train import train as run_training
 
     if resume and not (run / LAST).exists():
-        raise UsageError(f"--resume: {run} has no {LAST}; leave --resume out to begin")
+        raise UsageError(f"--resume: {run} has no {LAST}; leave --resume out to start a run")
     options = {"sampling": sampling, "pixels": pixels}
     made = with_options(train_recipe(store, recipe_file, settings), modality, **options)
     stream = as_adopted(made.streams[modality], run, given_options(modality, settings, **options))

@@ -1,4 +1,4 @@
-"""Steps of a training as they come -> a live bar on a terminal."""
+"""Training steps -> a progress bar on a terminal."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from flowpipe.cli.screen import stderr
 
 @contextmanager
 def watching(what: str) -> Iterator[Callable[[int, int, float], None]]:
-    """A function of (steps done, steps in all, snippets per second) that shows them.
+    """Yield a function of (steps done, total steps, snippets per second) that updates a bar.
 
-    Nothing is shown before its first call.
+    It shows nothing before its first call.
     """
     console = stderr()
     bar = Progress(

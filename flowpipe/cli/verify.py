@@ -18,15 +18,16 @@ from flowpipe.words import count_noun
 
 @click.command()
 @STORE_ARGUMENT
-@click.option("--repair", "mend", is_flag=True, help="Re-make what is broken, and only that.")
-@click.option("--decode", is_flag=True, help="Decode every image too, not only check its CRC.")
+@click.option("--repair", "mend", is_flag=True, help="Extract broken videos again, and only those.")
+@click.option("--decode", is_flag=True, help="Also decode every image, beyond its checksum.")
 @click.option(
     "--on-error", type=click.Choice(ON_ERROR),
-    help="What --repair keeps of a damaged video, as in extract.  [default: as the store's "
-    "ledger shows]",
+    help="Handling of damaged videos by --repair, as in extract.  [default: as in the store's "
+    "ledger]",
 )  # fmt: skip
 @MAX_DAMAGE_OPTION
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True,
+              help="Worker processes.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def verify(
     store: Path,
@@ -39,8 +40,12 @@ def verify(
 ) -> int:
     """Check every checksum, count, offset and alignment of a STORE.
 
-    Exit code 0 if it is whole, 1 if anything is wrong. With --repair, good videos of a damaged
-    shard are kept byte for byte and only the broken ones are extracted again from their source.
+    \b
+    flowpipe verify demo-store
+    flowpipe verify demo-store --repair
+
+    With --repair, good videos of a damaged shard are kept byte for byte, and only the broken ones
+    are extracted again from their source. Exit code: 0 if the store is intact, else 1.
     """
     report = check(store, decode, workers)
     _print(report, as_json)

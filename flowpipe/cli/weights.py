@@ -17,7 +17,7 @@ from flowpipe.cli.torch_needed import torch_or_why
 @click.argument("run", type=FOLDER_THERE)
 @click.option("-o", "--out", required=True, type=FILE, help="Checkpoint to write: .pth or .tar.")
 @click.option("--names", "system", required=True, type=click.Choice(["tsn_pytorch", "mmaction2"]),
-              help="System whose names of weights are written.")  # fmt: skip
+              help="System whose weight names are used.")  # fmt: skip
 @CHECKPOINT_OPTION
 def weights(run: Path, out: Path, system: str, checkpoint: str) -> None:
     """Write the weights of a RUN as a checkpoint that tsn-pytorch or mmaction2 loads.
@@ -26,9 +26,9 @@ def weights(run: Path, out: Path, system: str, checkpoint: str) -> None:
     flowpipe weights runs/flow1 --names tsn_pytorch -o ucf101_bninception_flow_checkpoint.pth.tar
     flowpipe weights runs/rgb1 --names mmaction2 -o tsn_r50_rgb.pth
 
-    tsn-pytorch has bninception and the ResNets, mmaction2 the ResNets. Both average snippets. The
-    line that is printed says what input normalisation the network expects. `flowpipe adopt` is the
-    way back.
+    tsn-pytorch supports bninception and the ResNets, mmaction2 the ResNets. Both average snippets.
+    The printed line gives the input normalisation that the network expects. `flowpipe adopt` reads
+    such checkpoints.
     """
     check_output(out, ".pth", ".tar")
     torch_or_why()
