@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe import codec
-from flowpipe.codec.images import as_images
+from flowpipe.codec.images import planes_to_images
 from flowpipe.extraction.planes import PlaneMaker
 from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.modality import MODALITIES
@@ -105,7 +105,7 @@ def real_images(folders: Sequence[Path], count: int, frames: int) -> dict[str, l
         chosen = ops.resize(window.data[-frames:], recipe.size.height, recipe.size.width)
         maker = PlaneMaker(recipe, ops, clip.stem, size)
         for planes in maker.finish(maker.begin(chosen, len(chosen))):
-            images[planes.modality].extend(as_images(planes.data))
+            images[planes.modality].extend(planes_to_images(planes.data))
     return images
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.codec import jpeg, jpegls, raw
-from flowpipe.codec.images import as_images, as_planes
+from flowpipe.codec.images import images_to_planes, planes_to_images
 from flowpipe.codec.jpeg import JpegParams
 from flowpipe.codec.jpegls import JpegLsParams
 from flowpipe.codec.raw import RawParams
@@ -104,7 +104,7 @@ def encode(planes: NDArray[np.uint8], params: Any) -> tuple[bytes, ...]:
         subsampling of images in colour is ``auto`` or ``gray``.
     """
     row = CODECS[params.name]
-    return tuple(row.encode(image, params) for image in as_images(planes))
+    return tuple(row.encode(image, params) for image in planes_to_images(planes))
 
 
 def decode(
@@ -161,7 +161,7 @@ def decode(
             row.decode_into(content, images[k])
         except FormatError as error:
             raise FormatError(f"payload {k} of {len(payloads)}: {error}") from None
-    return as_planes(images, channels)
+    return images_to_planes(images, channels)
 
 
 def recognise(payload: Payload) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def as_images(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def planes_to_images(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Arrange planes as C-contiguous images.
 
     RGB planes that are a view of (T, H, W, 3) memory are not copied.
@@ -36,8 +36,8 @@ def as_images(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(side_by_side).reshape(count, height, channels * width)
 
 
-def as_planes(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
-    """Return images as planes, a view uint8 (T, C, H, W): the inverse of `as_images`."""
+def images_to_planes(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """Return images as planes, a view uint8 (T, C, H, W): the inverse of `planes_to_images`."""
     if channels == 3:
         return images.transpose(0, 3, 1, 2)
     count, height, width = images.shape

@@ -12,11 +12,11 @@ import numpy as np
 
 from flowpipe.errors import UsageError
 from flowpipe.exchange import lists, tars
-from flowpipe.exchange.image_files import Pictures
-from flowpipe.exchange.job import WINDOW, Exported, ExportJob, opened
-from flowpipe.exchange.layouts import LAYOUTS, WEBDATASET, Layout, file_names, folder_paths
-from flowpipe.exchange.processes import results
-from flowpipe.exchange.sidecar import StoreNotes, VideoNotes, noted_id, notes_path
+from flowpipe.exchange.image_files import ImageFileWriter
+from flowpipe.exchange.job import WINDOW, Exported, ExportJob, open_cached
+from flowpipe.exchange.layouts import LAYOUTS, WEBDATASET, FolderLayout, file_names, folder_paths
+from flowpipe.exchange.processes import run_jobs
+from flowpipe.exchange.sidecar import StoreSidecar, VideoSidecar, notes_path, read_video_id
 from flowpipe.modality import MODALITIES
 from flowpipe.store import Store
 from flowpipe.store.files import full_disk_in_words, temporary_name
@@ -49,7 +49,7 @@ def export_store(job: ExportJob, progress: Callable[[int, int], None]) -> Export
     DiskFullError, UnwritableError
         If the folder cannot be written to.
     """
-    store = opened(job.store)
+    store = open_cached(job.store)
     modalities, videos = _modalities(store, job.modalities), _chosen(store, job.only)
     total = Exported()
     if job.layout == WEBDATASET:
@@ -57,7 +57,7 @@ def export_store(job: ExportJob, progress: Callable[[int, int], None]) -> Export
     else:
         folders = folders_of(store, videos, LAYOUTS[job.layout])
         steps = _folder_steps(job, store, modalities, folders)
-    for part in results(_call, steps, job.workers):
+    for part in run_jobs(_call, steps, job.workers):
         total.add(part)
         progress(total.videos + total.already, len(videos))
     total.lists = lists.write_class_names(store, job.out)
@@ -70,10 +70,10 @@ def export_store(job: ExportJob, progress: Callable[[int, int], None]) -> Export
 def _tar_steps(
     job: ExportJob, store: Store, modalities: tuple[str, ...], videos: Sequence[str]
 ) -> list[Step]:
-    groups = tars.grouped(store, videos, modalities, job.tar_bytes)
+    groups = tars.group_by_size(store, videos, modalities, job.tar_bytes)
     content = hashlib.sha256("\n\n".join(map("\n".join, groups)).encode()).hexdigest()
     files = dict.fromkeys(modalities, "")
-    StoreNotes.of_store(store, WEBDATASET, files, content=content).write(job.out)
+    StoreSidecar.of_store(store, WEBDATASET, files, content=content).write(job.out)
     return [
         partial(tars.write_tar, job, modalities, number, ids) for number, ids in enumerate(groups)
     ]
@@ -84,7 +84,7 @@ def _folder_steps(
 ) -> list[Step]:
     made = {name: _pictures(store, name, job) for name in modalities}
     extensions = {name: pictures.extension for name, pictures in made.items()}
-    StoreNotes.of_store(store, job.layout, extensions, quality=job.quality).write(job.out)
+    StoreSidecar.of_store(store, job.layout, extensions, quality=job.quality).write(job.out)
     pairs = list(folders.items())
     return [
         partial(_export_videos, job, modalities, pairs[k : k + _VIDEOS_A_JOB])
@@ -92,7 +92,7 @@ def _folder_steps(
     ]
 
 
-def folders_of(store: Store, videos: Sequence[str], layout: Layout) -> dict[str, str]:
+def folders_of(store: Store, videos: Sequence[str], layout: FolderLayout) -> dict[str, str]:
     """Return the folder of each of the videos below the root of an export.
 
     The folder of a video does not depend on which others are exported with it.
@@ -115,10 +115,10 @@ def folders_of(store: Store, videos: Sequence[str], layout: Layout) -> dict[str,
 def _export_videos(
     job: ExportJob, modalities: tuple[str, ...], videos: Sequence[tuple[str, str]]
 ) -> Exported:
-    total, store = Exported(), opened(job.store)
+    total, store = Exported(), open_cached(job.store)
     for video_id, folder in videos:
         notes = notes_path(job.out, folder)
-        if (job.out / folder).is_dir() and noted_id(notes) == video_id:
+        if (job.out / folder).is_dir() and read_video_id(notes) == video_id:
             total.already += 1
             continue
         final = job.out / folder
@@ -168,9 +168,9 @@ def _notes_of(
     job: ExportJob,
     modalities: tuple[str, ...],
     crcs: Mapping[str, list[tuple[int, ...]]],
-) -> VideoNotes:
+) -> VideoSidecar:
     """Return the notes of a video, with the payloads that its files do not hold."""
-    notes, layout = VideoNotes.of_video(store, video_id, modalities), LAYOUTS[job.layout]
+    notes, layout = VideoSidecar.of_video(store, video_id, modalities), LAYOUTS[job.layout]
     for modality in modalities:
         count = layout.left_out(modality)
         if job.exact and not _pictures(store, modality, job).keeps:
@@ -181,8 +181,8 @@ def _notes_of(
     return notes
 
 
-def _pictures(store: Store, modality: str, job: ExportJob) -> Pictures:
-    return Pictures(modality, store.codec(modality)["name"], job.extension, job.quality)
+def _pictures(store: Store, modality: str, job: ExportJob) -> ImageFileWriter:
+    return ImageFileWriter(modality, store.codec(modality)["name"], job.extension, job.quality)
 
 
 def _modalities(store: Store, wanted: tuple[str, ...]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from flowpipe.errors import FormatError, UsageError
 from flowpipe.exchange.frames import folders_below
-from flowpipe.exchange.incoming import ForeignFolder, Source
+from flowpipe.exchange.incoming import ExternalFolder, Source
 from flowpipe.exchange.job import ImportJob
 from flowpipe.exchange.layouts import FOLDER_PATTERNS, LAYOUTS, Pairing
 from flowpipe.modality import MODALITIES
@@ -23,7 +23,7 @@ _SAMPLED_FOLDERS = 100
 
 
 @dataclass(frozen=True)
-class Foreign:
+class ExternalFolders:
     """Frame folders of another tool, ready to be imported."""
 
     modalities: tuple[str, ...]
@@ -42,7 +42,7 @@ class Foreign:
     """Listed folders that do not exist."""
 
 
-def look_at(job: ImportJob) -> Foreign:
+def find_videos(job: ImportJob) -> ExternalFolders:
     """Find the videos below the folder of a job.
 
     Raises
@@ -66,11 +66,11 @@ def look_at(job: ImportJob) -> Foreign:
     pairing = _pairing(job, modalities)
     records, class_names, unlisted, absent = _records(job, paths)
     copied = frozenset(name for name in modalities if _is_jpeg(job, paths, name))
-    return Foreign(
+    return ExternalFolders(
         modalities,
         copied,
         [
-            ForeignFolder(job.folder / path, record, modalities, pairing, job.fps, copied)
+            ExternalFolder(job.folder / path, record, modalities, pairing, job.fps, copied)
             for path, record in zip(paths, records, strict=True)
         ],
         {"dataset": job.dataset or "frames", "imported_from": str(job.folder.absolute())},

@@ -54,7 +54,7 @@ def folders_below(root: Path) -> Iterator[tuple[str, frozenset[str]]]:
             yield Path(folder).relative_to(root).as_posix(), found
 
 
-def look_into(path: Path, modalities: Sequence[str], pairing: Pairing) -> FrameFolder:
+def read_frame_folder(path: Path, modalities: Sequence[str], pairing: Pairing) -> FrameFolder:
     """Find the images of these modalities in a folder, and the frames they belong to.
 
     Parameters

@@ -19,7 +19,7 @@ _SAMPLED = 16
 _PNG_EFFORT = [cv2.IMWRITE_PNG_COMPRESSION, 3]
 
 
-class Pictures:
+class ImageFileWriter:
     """Makes image files of the payloads of one stream.
 
     Colour that is stored as JPEG is copied byte for byte. Other images are decoded and recompressed
@@ -79,12 +79,12 @@ class Pictures:
 
     def _measure(self, parts: Sequence[NDArray[np.uint8]], made: Sequence[bytes]) -> None:
         for part, content in zip(parts, made, strict=True):
-            again = picture(content, 3 if part.ndim == 3 else 1)
+            again = image_file(content, 3 if part.ndim == 3 else 1)
             self.difference_sum += float(np.abs(again.astype(np.int16) - part).sum())
             self.differences += part.size
 
 
-def picture(content: bytes, channels: int) -> NDArray[np.uint8]:
+def image_file(content: bytes, channels: int) -> NDArray[np.uint8]:
     """Decode a JPEG or PNG file. With one channel, colour becomes its luma, as in other loaders.
 
     Returns
@@ -117,7 +117,7 @@ def picture(content: bytes, channels: int) -> NDArray[np.uint8]:
     return np.asarray(pixels, np.uint8)
 
 
-def payload(contents: Sequence[bytes], channels: int, copy: bool) -> tuple[bytes, int, int]:
+def payload_of(contents: Sequence[bytes], channels: int, copy: bool) -> tuple[bytes, int, int]:
     """Make the payload of one image from its files.
 
     Parameters
@@ -141,9 +141,9 @@ def payload(contents: Sequence[bytes], channels: int, copy: bool) -> tuple[bytes
     if copy:
         if not _is_baseline(contents[0]):
             raise FormatError("not a baseline JPEG; a store holds no other JPEG")
-        height, width = picture(contents[0], channels).shape[:2]
+        height, width = image_file(contents[0], channels).shape[:2]
         return contents[0], height, width
-    images = [picture(content, 3 if channels == 3 else 1) for content in contents]
+    images = [image_file(content, 3 if channels == 3 else 1) for content in contents]
     if len({image.shape for image in images}) > 1:
         raise FormatError(f"x and y differ in size: {images[0].shape} and {images[1].shape}")
     planes = images[0].transpose(2, 0, 1) if channels == 3 else np.stack(images)

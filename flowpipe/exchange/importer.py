@@ -13,11 +13,11 @@ from flowpipe import __version__, params, strict
 from flowpipe.codec import JpegLsParams, JpegParams
 from flowpipe.errors import FormatError, UsageError
 from flowpipe.exchange import external
-from flowpipe.exchange.incoming import Incoming, OwnFolder, OwnTar, Source
+from flowpipe.exchange.incoming import ExportedFolder, ExportedTar, IncomingVideo, Source
 from flowpipe.exchange.job import Imported, ImportJob
 from flowpipe.exchange.layouts import WEBDATASET
-from flowpipe.exchange.processes import results
-from flowpipe.exchange.sidecar import StoreNotes, notes_path
+from flowpipe.exchange.processes import run_jobs
+from flowpipe.exchange.sidecar import StoreSidecar, notes_path
 from flowpipe.exchange.tars import TAR_NAME
 from flowpipe.modality import MODALITIES, quantiser_of
 from flowpipe.store import ShardWriter, StreamSpec, create_store, open_store, sweep
@@ -75,13 +75,13 @@ def import_folder(job: ImportJob, progress: Callable[[int, int], None]) -> Impor
     RecipeError
         If the store was made from another import or by extraction.
     """
-    notes = StoreNotes.read(job.folder)
+    notes = StoreSidecar.read(job.folder)
     plan = _foreign(job) if notes is None else _own(job, notes)
     sweep(job.store)
     total = Imported(unlisted=plan.unlisted, absent=plan.absent)
     steps = [partial(_write_shard, plan.target, sources) for sources in plan.shards]
     count, done = sum(map(len, plan.shards)), 0
-    for sources, part in results(_call, steps, job.workers):
+    for sources, part in run_jobs(_call, steps, job.workers):
         total.add(part)
         done += sources
         progress(done, count)
@@ -89,7 +89,7 @@ def import_folder(job: ImportJob, progress: Callable[[int, int], None]) -> Impor
     return total
 
 
-def _own(job: ImportJob, notes: StoreNotes) -> _Plan:
+def _own(job: ImportJob, notes: StoreSidecar) -> _Plan:
     if job.layout or job.pairing or job.bound or job.fps or job.labels or job.class_names:
         raise UsageError(
             f"{job.folder} was exported by flowpipe, and its notes describe it; leave out all "
@@ -115,11 +115,11 @@ def _own(job: ImportJob, notes: StoreNotes) -> _Plan:
     target = _target(job, recipe, streams, notes.dataset, notes.class_names)
     if notes.layout == WEBDATASET:
         tars = sorted(path for path in job.folder.iterdir() if TAR_NAME.fullmatch(path.name))
-        return _Plan(target, [[OwnTar(path)] for path in tars])
+        return _Plan(target, [[ExportedTar(path)] for path in tars])
     root = notes_path(job.folder, "x").parent
     kept = sorted(path.relative_to(root) for path in root.rglob("*.npz"))
     sources: list[Source] = [
-        OwnFolder(
+        ExportedFolder(
             job.folder / path.with_name(path.name.removesuffix(".npz")), root / path,
             notes.layout, notes.extensions, copied,
         )
@@ -129,7 +129,7 @@ def _own(job: ImportJob, notes: StoreNotes) -> _Plan:
 
 
 def _foreign(job: ImportJob) -> _Plan:
-    found = external.look_at(job)
+    found = external.find_videos(job)
     recipe = _recipe(found.modalities, job.bound, found.described)
     streams = {
         name: StreamSpec(
@@ -206,7 +206,7 @@ def _write_shard(target: _Target, sources: Sequence[Source]) -> tuple[int, Impor
     return len(sources), done
 
 
-def _store(shard: ShardWriter, incoming: Incoming) -> None:
+def _store(shard: ShardWriter, incoming: IncomingVideo) -> None:
     shard.begin(Span(incoming.record))
     for encoded in incoming.images:
         shard.append(encoded)

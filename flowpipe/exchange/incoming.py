@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from flowpipe import codec
 from flowpipe.codec import JpegLsParams
 from flowpipe.errors import FormatError
-from flowpipe.exchange.frames import look_into
-from flowpipe.exchange.image_files import payload
+from flowpipe.exchange.frames import read_frame_folder
+from flowpipe.exchange.image_files import payload_of
 from flowpipe.exchange.layouts import LAYOUTS, Pairing, file_names
-from flowpipe.exchange.sidecar import VideoNotes
+from flowpipe.exchange.sidecar import VideoSidecar
 from flowpipe.exchange.tars import read_tar
 from flowpipe.modality import MODALITIES
 from flowpipe.types import EncodedPlanes, VideoRecord
@@ -30,7 +30,7 @@ Image = tuple[bytes, int, int]
 
 
 @dataclass(frozen=True)
-class Incoming:
+class IncomingVideo:
     """Video to be imported: its facts and images."""
 
     record: VideoRecord
@@ -42,7 +42,7 @@ class Incoming:
 
 
 @dataclass(frozen=True)
-class OwnFolder:
+class ExportedFolder:
     """A frame folder that flowpipe exported, with its notes."""
 
     path: Path
@@ -53,7 +53,7 @@ class OwnFolder:
     copied: frozenset[str]
     """Modalities whose files become payloads unchanged."""
 
-    def videos(self) -> Iterator[Incoming]:
+    def videos(self) -> Iterator[IncomingVideo]:
         """Yield the one video of the folder.
 
         Raises
@@ -61,11 +61,11 @@ class OwnFolder:
         FormatError
             If the notes are damaged; while its images are read, if a file is missing or damaged.
         """
-        notes = VideoNotes.read(self.notes)
+        notes = VideoSidecar.read(self.notes)
         record = VideoRecord.from_json(notes.meta["record"])
-        yield Incoming(record, notes.meta, notes.pts_s, self._images(notes))
+        yield IncomingVideo(record, notes.meta, notes.pts_s, self._images(notes))
 
-    def _images(self, notes: VideoNotes) -> Iterator[EncodedPlanes]:
+    def _images(self, notes: VideoSidecar) -> Iterator[EncodedPlanes]:
         for name, count in notes.images.items():
 
             def image(k: int, modality: str = name) -> Image:
@@ -73,7 +73,7 @@ class OwnFolder:
 
             yield from windows(name, count, image, notes.columns[name])
 
-    def _image(self, modality: str, k: int, notes: VideoNotes) -> Image:
+    def _image(self, modality: str, k: int, notes: VideoSidecar) -> Image:
         channels, copied = MODALITIES[modality].channels, modality in self.copied
         layout, payloads = LAYOUTS[self.layout], notes.payloads.get(modality, [])
         names = file_names(modality, layout.number(modality, k), self.extensions[modality])
@@ -88,7 +88,7 @@ class OwnFolder:
 
 
 @dataclass(frozen=True)
-class ForeignFolder:
+class ExternalFolder:
     """A frame folder of another tool."""
 
     path: Path
@@ -100,7 +100,7 @@ class ForeignFolder:
     copied: frozenset[str]
     """Modalities whose files become payloads unchanged."""
 
-    def videos(self) -> Iterator[Incoming]:
+    def videos(self) -> Iterator[IncomingVideo]:
         """Yield the one video of the folder.
 
         Raises
@@ -108,10 +108,10 @@ class ForeignFolder:
         FormatError
             If its files do not make a video.
         """
-        folder = look_into(self.path, self.modalities, self.pairing)
+        folder = read_frame_folder(self.path, self.modalities, self.pairing)
         meta = {"source": {"folder": str(self.path)}, "facts": {}, "message": ""}
         pts_s = np.arange(folder.frames) / self.fps
-        yield Incoming(self.record, meta, pts_s, self._images(folder.files))
+        yield IncomingVideo(self.record, meta, pts_s, self._images(folder.files))
 
     def _images(self, files: Mapping[str, Sequence[tuple[str, ...]]]) -> Iterator[EncodedPlanes]:
         for name, images in files.items():
@@ -126,19 +126,19 @@ class ForeignFolder:
 
 
 @dataclass(frozen=True)
-class OwnTar:
+class ExportedTar:
     """A tar that flowpipe exported."""
 
     path: Path
 
-    def videos(self) -> Iterator[Incoming]:
+    def videos(self) -> Iterator[IncomingVideo]:
         """Yield the videos of the tar; FormatError where it is damaged."""
         for notes, payloads in read_tar(self.path):
             record = VideoRecord.from_json(notes.meta["record"])
-            yield Incoming(record, notes.meta, notes.pts_s, self._images(notes, payloads))
+            yield IncomingVideo(record, notes.meta, notes.pts_s, self._images(notes, payloads))
 
     def _images(
-        self, notes: VideoNotes, payloads: Mapping[str, list[bytes]]
+        self, notes: VideoSidecar, payloads: Mapping[str, list[bytes]]
     ) -> Iterator[EncodedPlanes]:
         for name, count in notes.images.items():
             if len(payloads[name]) != count:
@@ -153,13 +153,13 @@ class OwnTar:
             yield from windows(name, count, image, notes.columns[name])
 
 
-Source = OwnFolder | ForeignFolder | OwnTar
+Source = ExportedFolder | ExternalFolder | ExportedTar
 
 
 def image_of(paths: list[Path], channels: int, copied: bool) -> Image:
     """Read the files of one image: payload, height and width; FormatError names the file."""
     try:
-        return payload([path.read_bytes() for path in paths], channels, copied)
+        return payload_of([path.read_bytes() for path in paths], channels, copied)
     except OSError as error:
         raise FormatError(f"{error.filename} cannot be read: {error.strerror}") from error
     except (FormatError, ValueError) as error:

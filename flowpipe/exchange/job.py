@@ -120,6 +120,6 @@ class Imported:
 
 
 @cache
-def opened(path: Path) -> Store:
+def open_cached(path: Path) -> Store:
     """Open the store at `path`, once in each process."""
     return open_store(path)

@@ -36,7 +36,7 @@ FOLDER_PATTERNS = {
 
 
 @dataclass(frozen=True)
-class Layout:
+class FolderLayout:
     """Row of `LAYOUTS`: numbering, pairing and lists of one tool."""
 
     name: str
@@ -63,16 +63,16 @@ class Layout:
 LAYOUTS = {
     row.name: row
     for row in (
-        Layout(
+        FolderLayout(
             "dense_flow", 1, "end", ("tsn", "mmaction2"),
             "as TSN's extract_gpu: from 1; img_k is the second frame of flow_k; the first frame is "
             "left out",
         ),
-        Layout(
+        FolderLayout(
             "denseflow", 0, "start", ("mmaction2",),
             "as open-mmlab's denseflow: from 0; img_k is the first frame of flow_k",
         ),
-        Layout(
+        FolderLayout(
             "mmaction2", 1, "start", ("tsn", "mmaction2"),
             "as mmaction2's build_rawframes: from 1; img_k is the first frame of flow_k; in "
             "folders by class",

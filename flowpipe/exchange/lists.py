@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from flowpipe.errors import DatasetError
-from flowpipe.exchange.layouts import Layout
+from flowpipe.exchange.layouts import FolderLayout
 from flowpipe.modality import MODALITIES
 from flowpipe.splits import kind_of_split, validation_split
 from flowpipe.store import Store, Video
@@ -44,7 +44,11 @@ def write_class_names(store: Store, out: Path) -> list[Path]:
 
 
 def write_lists(
-    store: Store, out: Path, layout: Layout, modalities: Sequence[str], folders: Mapping[str, str]
+    store: Store,
+    out: Path,
+    layout: FolderLayout,
+    modalities: Sequence[str],
+    folders: Mapping[str, str],
 ) -> list[Path]:
     """Write the lists of the exported videos, of each kind that the layout has.
 

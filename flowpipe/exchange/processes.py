@@ -11,7 +11,7 @@ J = TypeVar("J")
 R = TypeVar("R")
 
 
-def results(function: Callable[[J], R], jobs: Sequence[J], workers: int) -> Iterator[R]:
+def run_jobs(function: Callable[[J], R], jobs: Sequence[J], workers: int) -> Iterator[R]:
     """Run `function` on each job in a process pool; yield the results in the order they end.
 
     With one worker or one job it runs in this process.

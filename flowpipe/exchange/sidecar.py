@@ -32,7 +32,7 @@ _VERSION = 1
 
 
 @dataclass(frozen=True)
-class StoreNotes:
+class StoreSidecar:
     """Values that all videos of an export share."""
 
     layout: str
@@ -62,7 +62,7 @@ class StoreNotes:
         *,
         quality: int = 0,
         content: str = "",
-    ) -> StoreNotes:
+    ) -> StoreSidecar:
         """Take the header of a store and the streams of these modalities."""
         header = store.header
         return cls(
@@ -102,7 +102,7 @@ class StoreNotes:
             )
 
     @classmethod
-    def read(cls, out: Path) -> StoreNotes | None:
+    def read(cls, out: Path) -> StoreSidecar | None:
         """Read the notes of an export; None if flowpipe did not write the folder.
 
         Raises
@@ -125,7 +125,7 @@ class StoreNotes:
 
 
 @dataclass(frozen=True)
-class VideoNotes:
+class VideoSidecar:
     """Facts of one video, and the payloads that its image files do not hold."""
 
     meta: dict[str, Any]
@@ -153,7 +153,7 @@ class VideoNotes:
                 )
 
     @classmethod
-    def of_video(cls, store: Store, video_id: str, modalities: Sequence[str]) -> VideoNotes:
+    def of_video(cls, store: Store, video_id: str, modalities: Sequence[str]) -> VideoSidecar:
         """Take the facts of a video from a store, without payloads."""
         video = store.videos[video_id]
         return cls(
@@ -190,7 +190,7 @@ class VideoNotes:
         publish(temporary, path)
 
     @classmethod
-    def read(cls, path: Path) -> VideoNotes:
+    def read(cls, path: Path) -> VideoSidecar:
         """Read the notes of a video; FormatError if they are damaged."""
         try:
             with np.load(path, allow_pickle=False) as arrays:
@@ -217,7 +217,7 @@ class VideoNotes:
             raise FormatError(f"{path} cannot be read: {error}") from error
 
 
-def noted_id(path: Path) -> str | None:
+def read_video_id(path: Path) -> str | None:
     """Return the video id in a file of notes; None if the file is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as arrays:

@@ -21,9 +21,9 @@ import numpy as np
 
 from flowpipe import codec, strict
 from flowpipe.errors import FormatError
-from flowpipe.exchange.job import WINDOW, Exported, ExportJob, opened
+from flowpipe.exchange.job import WINDOW, Exported, ExportJob, open_cached
 from flowpipe.exchange.layouts import safe_name
-from flowpipe.exchange.sidecar import WRONG_VALUES, VideoNotes
+from flowpipe.exchange.sidecar import WRONG_VALUES, VideoSidecar
 from flowpipe.modality import MODALITIES
 from flowpipe.store import Store
 from flowpipe.store.files import full_disk_in_words, publish, temporary_name
@@ -34,7 +34,7 @@ _END_BYTES = 2 * tarfile.BLOCKSIZE
 _MEMBER = re.compile(r"(?P<key>[^.]+)\.(?P<modality>\w+)\.(?P<number>\d+)\.\w+")
 
 
-def grouped(
+def group_by_size(
     store: Store, videos: Sequence[str], modalities: Sequence[str], tar_bytes: int
 ) -> list[list[str]]:
     """Group videos, in order, into tars of about `tar_bytes`; each has at least one video."""
@@ -59,7 +59,7 @@ def write_tar(
     final = job.out / f"shard-{number:06d}.tar"
     if final.exists():
         return Exported(already=len(videos))
-    temporary, store, done = temporary_name(final), opened(job.store), Exported()
+    temporary, store, done = temporary_name(final), open_cached(job.store), Exported()
     try:
         with (
             full_disk_in_words(final),
@@ -80,7 +80,7 @@ def write_tar(
 
 
 def _members(store: Store, video_id: str, modalities: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    key, notes = safe_name(video_id, also="."), VideoNotes.of_video(store, video_id, modalities)
+    key, notes = safe_name(video_id, also="."), VideoSidecar.of_video(store, video_id, modalities)
     labels = store.videos[video_id].labels
     yield f"{key}.json", json.dumps(_plain(notes), ensure_ascii=False).encode()
     if len(labels) == 1:
@@ -96,12 +96,12 @@ def _members(store: Store, video_id: str, modalities: Sequence[str]) -> Iterator
                 yield f"{key}.{modality}.{k:06d}{extension}", bytes(content)
 
 
-def read_tar(path: Path) -> Iterator[tuple[VideoNotes, Mapping[str, list[bytes]]]]:
+def read_tar(path: Path) -> Iterator[tuple[VideoSidecar, Mapping[str, list[bytes]]]]:
     """Read the videos of a tar that flowpipe wrote.
 
     Yields
     ------
-    VideoNotes
+    VideoSidecar
         Facts of the video.
     dict
         Payloads by modality.
@@ -111,7 +111,7 @@ def read_tar(path: Path) -> Iterator[tuple[VideoNotes, Mapping[str, list[bytes]]
     FormatError
         If the tar is damaged, or was not written by flowpipe.
     """
-    notes: VideoNotes | None = None
+    notes: VideoSidecar | None = None
     key = ""
     payloads: dict[str, list[bytes]] = {}
     try:
@@ -156,7 +156,7 @@ def _check_end(path: Path) -> int:
     return size
 
 
-def _plain(notes: VideoNotes) -> dict[str, Any]:
+def _plain(notes: VideoSidecar) -> dict[str, Any]:
     columns = {
         modality: {name: values.tolist() for name, values in columns.items()}
         for modality, columns in notes.columns.items()
@@ -164,9 +164,9 @@ def _plain(notes: VideoNotes) -> dict[str, Any]:
     return {**notes.meta, "images": notes.images, "pts_s": notes.pts_s.tolist(), "columns": columns}
 
 
-def _noted(values: dict[str, Any]) -> VideoNotes:
+def _noted(values: dict[str, Any]) -> VideoSidecar:
     images, pts_s, columns = values.pop("images"), values.pop("pts_s"), values.pop("columns")
-    return VideoNotes(
+    return VideoSidecar(
         values,
         images,
         np.array(pts_s, np.float64),

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.codec import as_planes
+from flowpipe.codec import images_to_planes
 from flowpipe.distribution import install_command
 from flowpipe.store.shard_file import OpenShard
 
@@ -144,7 +144,7 @@ def copy_part(planes: NDArray[np.uint8], part: Part, out: NDArray[np.uint8]) -> 
     shape = (count, h, w, 3) if channels == 3 else (count, h, channels * w)
     if out.shape != shape:
         raise ValueError(f"the crops have the shape {shape}, but `out` has {out.shape}")
-    as_planes(out, channels)[...] = planes[..., top:bottom, left:right]
+    images_to_planes(out, channels)[...] = planes[..., top:bottom, left:right]
 
 
 def _row(want: Want, check: bool) -> tuple[int, ...]:

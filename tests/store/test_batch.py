@@ -57,7 +57,7 @@ def memory(modality: str, length: int, size: tuple[int, int] = (HEIGHT, WIDTH)) 
 
 
 def planes(images: np.ndarray, modality: str) -> np.ndarray:
-    return codec.as_planes(images, 2 if modality == "flow" else 3)
+    return codec.images_to_planes(images, 2 if modality == "flow" else 3)
 
 
 @pytest.mark.parametrize("threads", [1, 3])

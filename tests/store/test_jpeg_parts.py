@@ -132,11 +132,11 @@ def check_part(store: Store, video_id: str, modality: str, part: compiled_reader
     """The pixels of a part are those of the whole image."""
     top, bottom, left, right = part
     whole = store.snippet(video_id, modality, 0, 2)[:, :, top:bottom, left:right]
-    shape = codec.images.as_images(whole).shape
+    shape = codec.images.planes_to_images(whole).shape
     room = np.full(math.prod(shape) + 128, 77, np.uint8)  # the bytes around have to stay
     out = room[64:-64].reshape(shape)
     store.read_into([(video_id, modality, 0, 2)], [out], [part])
-    np.testing.assert_array_equal(codec.as_planes(out, whole.shape[1]), whole)
+    np.testing.assert_array_equal(codec.images_to_planes(out, whole.shape[1]), whole)
     assert (room[:64] == 77).all() and (room[-64:] == 77).all()
 
 
@@ -229,7 +229,7 @@ def read_as_by_libjpeg(store: Store, video_id: str, modality: str) -> bool:
         with pytest.raises(FormatError):
             store.snippet(video_id, modality, 0, 2)
         return False
-    planes = codec.as_planes(out, 2 if modality == "flow" else 3)
+    planes = codec.images_to_planes(out, 2 if modality == "flow" else 3)
     np.testing.assert_array_equal(planes, store.snippet(video_id, modality, 0, 2))
     return True
 
