@@ -43,7 +43,7 @@ def stand_in() -> Iterator[Any]:
 
 def forget() -> None:
     """What this process has found out about NVDEC."""
-    nvcodec.nvdec_lack.cache_clear()
+    nvcodec.why_no_nvdec.cache_clear()
     nvcodec.capabilities.cache_clear()
 
 

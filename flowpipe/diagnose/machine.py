@@ -23,7 +23,7 @@ from flowpipe.ops.cpu import native_core
 from flowpipe.ops.cuda.process import opening_lack
 from flowpipe.store import free_bytes
 from flowpipe.store.compiled_reader import snippet_reader
-from flowpipe.video import decoder_library, nvdec_lack, nvdec_library
+from flowpipe.video import decoder_library, nvdec_library, why_no_nvdec
 from flowpipe.words import byte_size
 
 
@@ -113,7 +113,7 @@ def _opencv_contrib() -> Finding:
 
 
 def _nvdec() -> Finding:
-    lack = nvdec_lack()
+    lack = why_no_nvdec()
     if not lack:
         return Finding("NVDEC", "ok", nvdec_library())
     return Finding("NVDEC", "lack", "cannot be used", f"videos are decoded on the cores; {lack}")

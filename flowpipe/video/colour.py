@@ -49,7 +49,7 @@ FLAGS = BILINEAR | FULL_CHROMA | ACCURATE | BITEXACT
 
 
 @dataclass(frozen=True)
-class Colour:
+class ColourTags:
     """Colour matrix, range and transfer function of a picture."""
 
     matrix: str
@@ -66,7 +66,7 @@ class Colour:
     """Codes of the assumptions made."""
 
 
-def read_colour(frame: Any) -> Colour:
+def read_colour(frame: Any) -> ColourTags:
     """Read the colour tags of a decoded picture, with defaults for missing ones.
 
     Untagged YCbCr is read as BT.601, limited range, at any height, as by OpenCV and FFmpeg's
@@ -90,10 +90,10 @@ def read_colour(frame: Any) -> Colour:
         notes.append("hdr_not_tone_mapped")
     tagged = int(frame.color_range)
     if frame.format.is_rgb or name.startswith(("pal8", "gbr", "xyz")):
-        return Colour("rgb", "full", transfer, 5, FULL, tuple(notes))
+        return ColourTags("rgb", "full", transfer, 5, FULL, tuple(notes))
     if name.startswith(("gray", "mono", "ya")):
         wide = FULL if tagged != LIMITED else LIMITED
-        return Colour("gray", RANGES[wide], transfer, 5, FULL, tuple(notes))
+        return ColourTags("gray", RANGES[wide], transfer, 5, FULL, tuple(notes))
     code = int(frame.colorspace)
     if code in UNCONVERTIBLE:
         raise DecodeError(
@@ -106,11 +106,11 @@ def read_colour(frame: Any) -> Colour:
         matrix, swscale_matrix = "bt601", 5
         notes.append("colour_untagged")
     wide = FULL if tagged == FULL or name.startswith("yuvj") else LIMITED
-    return Colour(matrix, RANGES[wide], transfer, swscale_matrix, wide, tuple(notes))
+    return ColourTags(matrix, RANGES[wide], transfer, swscale_matrix, wide, tuple(notes))
 
 
 @dataclass(frozen=True)
-class Turn:
+class Orientation:
     """Rotation by quarter turns and mirroring, as a display matrix gives them."""
 
     rotation_deg: int = 0
@@ -137,19 +137,23 @@ class Turn:
         return image[:, ::-1] if self.mirrored else image
 
 
-def read_turn(frame: Any) -> Turn:
+def read_orientation(frame: Any) -> Orientation:
     """Read the orientation of a decoded picture; phones record sideways and rely on it."""
     matrix = display_matrix(frame)
     if matrix is None:
-        return Turn()
+        return Orientation()
     if isinstance(matrix, int):
-        return Turn(round(-matrix / 90) * 90 % 360) if abs(matrix) <= 360 else Turn(unusable=True)
+        return (
+            Orientation(round(-matrix / 90) * 90 % 360)
+            if abs(matrix) <= 360
+            else Orientation(unusable=True)
+        )
     a, b, u, c, d, v = (int(n) for n in np.frombuffer(matrix, np.int32)[:6])
     # (x, y) of the coded picture is shown at (a x + c y, b x + d y)
     determinant = a * d - b * c
     # compare the sine of the angle between both axes as they are shown
     if abs(determinant) <= LEAST_SINE * math.hypot(a, b) * math.hypot(c, d):
-        return Turn(unusable=True)
+        return Orientation(unusable=True)
     mirrored = determinant < 0
     if mirrored:
         a, c = -a, -c
@@ -158,7 +162,7 @@ def read_turn(frame: Any) -> Turn:
     else:
         rotation = 90 if b > 0 else 270
     oblique = any(min(abs(x), abs(y)) > 0.01 * max(abs(x), abs(y)) for x, y in ((a, b), (c, d)))
-    return Turn(rotation, mirrored, skewed=oblique or u != 0 or v != 0)
+    return Orientation(rotation, mirrored, skewed=oblique or u != 0 or v != 0)
 
 
 def display_matrix(frame: Any) -> bytes | int | None:
@@ -184,7 +188,9 @@ class Converter:
     def __init__(self) -> None:
         self._scaler = VideoReformatter()
 
-    def write(self, frame: Any, colour: Colour, turn: Turn, out: NDArray[np.uint8]) -> None:
+    def write(
+        self, frame: Any, colour: ColourTags, turn: Orientation, out: NDArray[np.uint8]
+    ) -> None:
         """Write the upright RGB of `frame` into `out`, uint8 (H, W, 3).
 
         Raises

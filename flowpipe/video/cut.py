@@ -9,7 +9,7 @@ from typing import Any
 
 import av
 
-from flowpipe.video.demuxer import Source
+from flowpipe.video.demuxer import Demuxer
 from flowpipe.video.timestamps import MAX_GAP_S
 
 CONTAINERS = ("mov", "matroska", "avi")
@@ -49,7 +49,7 @@ def cut_points(
     """
     if not max_part_s > 0:
         raise ValueError(f"max_part_s must be positive, got {max_part_s}")
-    with Source(path, stream=stream) as source:
+    with Demuxer(path, stream=stream) as source:
         if source.format not in CONTAINERS or (source.counts_frames and source.reorders):
             return ()
         scan = _Scan(source, max_part_s / 16)
@@ -67,7 +67,7 @@ def cut_points(
 class _Scan:
     """Scan of a video's packets; it keeps keyframes that are at least `spacing_s` apart."""
 
-    def __init__(self, source: Source, spacing_s: float) -> None:
+    def __init__(self, source: Demuxer, spacing_s: float) -> None:
         self.source = source
         self.spacing_s = spacing_s
         self.keys: list[float] = []

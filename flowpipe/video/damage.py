@@ -44,7 +44,7 @@ SELF_CHECKING = ("h264", "mpeg1video", "mpeg2video", "mpeg4")
 packet marked as corrupt counts as damaged, because the mark may be meant for it."""
 
 
-class Shown(NamedTuple):
+class DecodedPicture(NamedTuple):
     """Decoded picture and the damage around it."""
 
     picture: Any
@@ -75,7 +75,7 @@ class DamageLog:
         longest = sorted(self._runs, key=lambda run: -run.frames)[:RUNS_KEPT]
         return tuple(sorted(longest, key=lambda r: (r.frame, r.time_s, r.what != "lost")))
 
-    def add(self, time_s: float, shown: Shown) -> None:
+    def add(self, time_s: float, shown: DecodedPicture) -> None:
         """Take the next frame, which will be stored as number `stored`."""
         self._lose(shown.lost, time_s)
         if not shown.damaged:
@@ -97,7 +97,7 @@ class DamageLog:
 
 
 @dataclass(slots=True)
-class _Sent:
+class _SentPacket:
     """Packet whose picture the decoder has not returned."""
 
     time: tuple[int, int] | None
@@ -114,7 +114,7 @@ class _Sent:
     """Pictures that are lost with it."""
 
 
-class Tracker:
+class DamageTracker:
     """Follows the packets of one pass through the decoder.
 
     Parameters
@@ -152,7 +152,7 @@ class Tracker:
         self._first_time: tuple[int, int] | None = None
         self._in_order = in_order
         self._keys_from_packets = keys_from_packets
-        self._sent: dict[int, _Sent] = {}
+        self._sent: dict[int, _SentPacket] = {}
         self._numbers: dict[int, int] = {}
         self._epoch = 0
         self._dts: int | None = None
@@ -194,7 +194,9 @@ class Tracker:
         if None not in (packet.dts, self._dts) and packet.dts < self._dts:
             self._epoch += 1
         self._dts = packet.dts
-        self._sent[self.number] = _Sent(self._time(packet.pts), expected, early, packet.is_keyframe)
+        self._sent[self.number] = _SentPacket(
+            self._time(packet.pts), expected, early, packet.is_keyframe
+        )
         if packet.pts is not None:
             self._numbers[packet.pts] = self.number
         if (packet.is_corrupt or misread) and expected:
@@ -210,7 +212,7 @@ class Tracker:
     def skip(self, frames: int) -> None:
         """Record frames that the file lost before the next packet."""
         self.number += 1
-        self._sent[self.number] = _Sent(None, True, False, False, True, True, frames)
+        self._sent[self.number] = _SentPacket(None, True, False, False, True, True, frames)
         self._hurt(self.number)
 
     def miss(self, frames: int) -> None:
@@ -241,7 +243,7 @@ class Tracker:
             if self._complaints.search(message):
                 self._hurt(self.number)
 
-    def show(self, picture: Any) -> Shown:
+    def show(self, picture: Any) -> DecodedPicture:
         """Take the next picture in display order; return it with the damage around it."""
         number = self._number_of(picture)
         sent = self._sent.pop(number, None)
@@ -256,7 +258,7 @@ class Tracker:
         early = sent.early if sent else self._begun_at is None or number < self._begun_at
         if early:
             self.extra += 1
-            return Shown(picture, lost)
+            return DecodedPicture(picture, lost)
         self.complete += 1
         if sent is not None and not sent.expected:
             self.silent -= 1  # it replaces the picture of another packet
@@ -268,7 +270,7 @@ class Tracker:
             self._heal(number)
         damaged = self._is_hurt(number)
         self.damaged += damaged
-        return Shown(picture, lost, damaged)
+        return DecodedPicture(picture, lost, damaged)
 
     def end(self) -> int:
         """Stop waiting for pictures; return how many are lost by damage."""
@@ -316,7 +318,7 @@ class Tracker:
                 gone.append(other)
         return sum(self._gone(other) for other in gone)
 
-    def _gap_before(self, number: int, sent: _Sent, lost: int) -> int:
+    def _gap_before(self, number: int, sent: _SentPacket, lost: int) -> int:
         """Return the number of missing pictures by a gap of timestamps, near damage."""
         if not self._in_order:
             return 0

@@ -15,11 +15,18 @@ import numpy as np
 from flowpipe.errors import DecodeError
 from flowpipe.surfaces import SurfaceOps
 from flowpipe.types import Damage, Frames, VideoFacts
-from flowpipe.video.colour import Colour, Converter, Turn, display_matrix, read_colour, read_turn
-from flowpipe.video.damage import DamageLog, Shown
+from flowpipe.video.colour import (
+    ColourTags,
+    Converter,
+    Orientation,
+    display_matrix,
+    read_colour,
+    read_orientation,
+)
+from flowpipe.video.damage import DamageLog, DecodedPicture
 from flowpipe.video.decoders import DECODERS
-from flowpipe.video.demuxer import Source
-from flowpipe.video.pictures import MAX_DAMAGED, Pictures
+from flowpipe.video.demuxer import Demuxer
+from flowpipe.video.pictures import MAX_DAMAGED, PictureReader
 from flowpipe.video.stacks import Stack, new_stack
 from flowpipe.video.timestamps import TOLERANCE_S, Ticks, Timeline
 from flowpipe.video.untimed import time_of_first
@@ -95,8 +102,8 @@ def open_video(
         If the decoder cannot be used in this process.
     """
     return VideoReader(
-        Pictures(
-            Source(path, threads=threads, stream=params.stream), params.decoder, start_s,
+        PictureReader(
+            Demuxer(path, threads=threads, stream=params.stream), params.decoder, start_s,
             max_damaged=max_damaged, stop_at_damage=stop_at_damage, surfaces=surfaces,
         ),
         params, start_s, stop_s,
@@ -110,7 +117,11 @@ class VideoReader:
     """
 
     def __init__(
-        self, pictures: Pictures, params: VideoParams, start_s: float | None, stop_s: float | None
+        self,
+        pictures: PictureReader,
+        params: VideoParams,
+        start_s: float | None,
+        stop_s: float | None,
     ) -> None:
         self.path = pictures.source.path
         self.params = params
@@ -124,9 +135,9 @@ class VideoReader:
         )
         self._notes: Counter[str] = Counter()
         self._sizes: dict[tuple[int, int], None] = {}
-        self._first: tuple[str, Colour, Turn] | None = None
+        self._first: tuple[str, ColourTags, Orientation] | None = None
         self._damage: DecodeError | None = None
-        self._tags: dict[tuple[Any, ...], tuple[Colour, Turn]] = {}
+        self._tags: dict[tuple[Any, ...], tuple[ColourTags, Orientation]] = {}
         self._begun = False
         self._log = DamageLog()
         self._own = 0
@@ -221,7 +232,8 @@ class VideoReader:
         also for a later part.
         """
         source = self._pictures.source
-        pixel_format, colour, turn = self._first or ("", Colour("", "", "", 5, 1), Turn())
+        unknown = "", ColourTags("", "", "", 5, 1), Orientation()
+        pixel_format, colour, turn = self._first or unknown
         sizes = tuple(self._sizes)
         length_s = self._to_s - self._from_s
         notes = self._notes + self._pictures.notes + self._timeline.notes
@@ -280,7 +292,7 @@ class VideoReader:
                 self._log.stored += 1
                 yield time_s, shown.picture
 
-    def _timed(self) -> Iterator[tuple[float | None, Shown]]:
+    def _timed(self) -> Iterator[tuple[float | None, DecodedPicture]]:
         """Yield pictures with their timestamps; without timestamps, lost frames advance the time.
 
         If the first picture has no timestamp, its time is determined first.
@@ -297,11 +309,13 @@ class VideoReader:
             first = False
             yield pts_s, shown
 
-    def _resampled(self, pictures: Iterator[tuple[float, Shown]]) -> Iterator[tuple[float, Any]]:
+    def _resampled(
+        self, pictures: Iterator[tuple[float, DecodedPicture]]
+    ) -> Iterator[tuple[float, Any]]:
         stop_s = math.inf if self.stop_s is None else self.stop_s
         ticks: Ticks | None = None
         held: tuple[float, Any] | None = None
-        ended = (math.inf, Shown(None))
+        ended = (math.inf, DecodedPicture(None))
         for time_s, shown in itertools.chain(pictures, [ended]):
             picture = shown.picture
             if ticks is None:
@@ -346,7 +360,7 @@ class VideoReader:
         self._to_s = time_s
         return True
 
-    def _read_tags(self, picture: Any) -> tuple[Colour, Turn]:
+    def _read_tags(self, picture: Any) -> tuple[ColourTags, Orientation]:
         key = (
             picture.format.name,
             picture.colorspace,
@@ -355,7 +369,7 @@ class VideoReader:
         )
         if key not in self._tags:
             colour = read_colour(picture)
-            turn = read_turn(picture)
+            turn = read_orientation(picture)
             self._notes.update(set(colour.notes) - set(self._notes))
             if self._first is None:
                 self._first = picture.format.name, colour, turn

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from av.codec.context import Flags
 
 from flowpipe.surfaces import SurfaceOps
-from flowpipe.video.demuxer import Source, decoder_library
+from flowpipe.video.demuxer import Demuxer, decoder_library
 from flowpipe.video.nvdec import NvdecDecoder
 
 
@@ -46,7 +46,7 @@ class Decoder(Protocol):
 class CpuDecoder:
     """FFmpeg's decoder on the CPU; it belongs to the source and is closed with it."""
 
-    def __init__(self, source: Source, surfaces: SurfaceOps | None = None) -> None:
+    def __init__(self, source: Demuxer, surfaces: SurfaceOps | None = None) -> None:
         self._context = source.context
         # Every picture gets the number of its packet.
         self._context.flags |= Flags.copy_opaque
@@ -64,14 +64,14 @@ class CpuDecoder:
         pass
 
 
-DECODERS: dict[str, Callable[[Source, SurfaceOps | None], Decoder]] = {
+DECODERS: dict[str, Callable[[Demuxer, SurfaceOps | None], Decoder]] = {
     "cpu": CpuDecoder,
     "nvdec": NvdecDecoder,
 }
 """Decoders by their name in a recipe."""
 
 
-def open_decoder(name: str, source: Source, surfaces: SurfaceOps | None = None) -> Decoder:
+def open_decoder(name: str, source: Demuxer, surfaces: SurfaceOps | None = None) -> Decoder:
     """Open the decoder of this name for a source.
 
     Given `surfaces`, a decoder on a GPU may leave its pictures there, as `SurfacePicture`.

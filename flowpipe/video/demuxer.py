@@ -42,7 +42,7 @@ OPEN_OPTIONS: dict[str, Any] = {
 }
 
 
-class Nameless:
+class UnnamedFile:
     """Open file without a name."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -64,7 +64,7 @@ class WatchedFile(io.FileIO):
             raise
 
 
-class Source:
+class Demuxer:
     """Video file opened for demuxing and decoding; a context manager.
 
     Parameters
@@ -139,7 +139,7 @@ class Source:
                 raise failure from error
             raise
 
-    def __enter__(self) -> Source:
+    def __enter__(self) -> Demuxer:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -152,10 +152,10 @@ class Source:
         self.container.close()
         self._close_files()
 
-    def reopen(self) -> Source:
+    def reopen(self) -> Demuxer:
         """Close this source and open the same file from its start."""
         self.close()
-        return Source(self.path, threads=self.threads, stream=self._wanted)
+        return Demuxer(self.path, threads=self.threads, stream=self._wanted)
 
     def _size(self) -> int:
         if is_url(self.path):
@@ -194,7 +194,7 @@ class Source:
             with contextlib.suppress(av.error.FFmpegError, OSError, ValueError):
                 # FFmpeg also guesses the format from names such as a.png, which may be wrong
                 file.seek(0)
-                return cast(InputContainer, av.open(Nameless(file), **OPEN_OPTIONS))
+                return cast(InputContainer, av.open(UnnamedFile(file), **OPEN_OPTIONS))
             failure = self.storage_failure() or self._encrypted(file) or failure
             self._close_files()
             raise failure from error

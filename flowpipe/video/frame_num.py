@@ -16,7 +16,7 @@ SLICE_BYTES = 24
 PARAMETER_BYTES = 1024
 
 
-class Bits:
+class BitReader:
     """Reader of bits, most significant first; EOFError at the end."""
 
     def __init__(self, content: bytes) -> None:
@@ -58,7 +58,7 @@ class FrameNumbers:
 
     def learn(self, unit: bytes) -> None:
         """Take a parameter set; ignore it if it cannot be read."""
-        bits = Bits(unit[1:PARAMETER_BYTES])
+        bits = BitReader(unit[1:PARAMETER_BYTES])
         try:
             if unit[0] & 0x1F == SEQUENCE_PARAMETERS:
                 number, sequence = _read_sequence(bits)
@@ -104,14 +104,14 @@ class FrameNumbers:
 
     def _read_slice(self, unit: bytes) -> tuple[int, int, bool]:
         """Return the frame number, its modulus, and whether gaps are allowed; 7.3.3."""
-        bits = Bits(unit[1:SLICE_BYTES])
+        bits = BitReader(unit[1:SLICE_BYTES])
         bits.exp_golomb(), bits.exp_golomb()  # first_mb_in_slice, slice_type
         length, planes, gaps_allowed = self._sequences[self._sequence_of[bits.exp_golomb()]]
         bits.take(2 * planes)
         return bits.take(length), 1 << length, gaps_allowed
 
 
-def _read_sequence(bits: Bits) -> tuple[int, tuple[int, bool, bool]]:
+def _read_sequence(bits: BitReader) -> tuple[int, tuple[int, bool, bool]]:
     """Return the id of a sequence parameter set and its values in `FrameNumbers`; 7.3.2.1.1."""
     profile = bits.take(8)
     bits.take(16)
@@ -138,7 +138,7 @@ def _read_sequence(bits: Bits) -> tuple[int, tuple[int, bool, bool]]:
     return number, (length, planes, bool(bits.take(1)))
 
 
-def _skip_scaling_list(bits: Bits, size: int) -> None:
+def _skip_scaling_list(bits: BitReader, size: int) -> None:
     last = following = 8
     for _ in range(size):
         if following:

@@ -8,7 +8,7 @@ from typing import Any
 import av
 
 from flowpipe.errors import read_reason
-from flowpipe.video.demuxer import Source
+from flowpipe.video.demuxer import Demuxer
 
 START_PACKETS = 64
 """Packets read ahead to find the earliest timestamp; decoders delay at most 16 pictures."""
@@ -24,7 +24,7 @@ def is_of_storage(failure: Exception | None) -> bool:
 
 
 def read_head(
-    source: Source, packets: Iterator[Any]
+    source: Demuxer, packets: Iterator[Any]
 ) -> tuple[list[Any], float | None, Exception | None]:
     """Read packets until the earliest timestamp is certain.
 
@@ -61,7 +61,7 @@ def read_head(
     return head, origin_s, None
 
 
-def _repeats_first(source: Source, head: list[Any]) -> bool:
+def _repeats_first(source: Demuxer, head: list[Any]) -> bool:
     """Return whether only placeholders follow the first packet.
 
     FFmpeg's decoder returns the first picture after them.

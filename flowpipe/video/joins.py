@@ -16,7 +16,7 @@ HELD = 2
 """Packets from a marked one, inclusive, to the join: FFmpeg's parser is one packet late."""
 
 
-def unmark_joins(packets: Iterator[Any]) -> Iterator[Any]:
+def clear_join_corruption(packets: Iterator[Any]) -> Iterator[Any]:
     """Clear the mark of packets directly before a keyframe at which decoding times run backwards.
 
     A loss does not set the clock back. A marked packet and the next one are held until then.

@@ -21,7 +21,7 @@ WITHOUT_PICTURE = {
 START = b"\0\0\1"
 
 
-class Units:
+class NalReader:
     """Reader of the NAL units in one stream's packets, in decoding order.
 
     Parameters

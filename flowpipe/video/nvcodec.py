@@ -20,7 +20,7 @@ NO_DEVICE = 100  # of the enum CUresult
 
 
 @functools.cache
-def nvdec_lack() -> str:
+def why_no_nvdec() -> str:
     """Return why NVDEC cannot be used in this process, and what to do; empty if it can.
 
     Opens no GPU. The answer is cached, as the driver reads ``CUDA_VISIBLE_DEVICES`` once.
@@ -62,7 +62,7 @@ def nvdec_lack() -> str:
 
 def require_nvdec() -> None:
     """Raise BackendError, with the reason, if NVDEC cannot be used in this process."""
-    if lack := nvdec_lack():
+    if lack := why_no_nvdec():
         raise BackendError(f"decoder nvdec: {lack}; or use --decoder cpu, in a store of its own")
 
 
@@ -131,13 +131,13 @@ def capabilities(coding: str, bits: int) -> dict[str, int]:
         )
     except Exception as error:
         raise BackendError(
-            f"NVDEC does not report its capabilities ({words(error)}): check nvidia-smi; or use "
-            "--decoder cpu, in a store of its own"
+            f"NVDEC does not report its capabilities ({describe_error(error)}): check nvidia-smi; "
+            "or use --decoder cpu, in a store of its own"
         ) from error
     return found
 
 
-def words(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """Return the message of a library error, without positions in its source."""
     said = re.sub(r"(?ms)^at /.*|^.*Error Type : ", "", str(error)).split("\n")
     return "; ".join(line.strip() for line in said if line.strip()) or type(error).__name__

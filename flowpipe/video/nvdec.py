@@ -32,23 +32,23 @@ from numpy.typing import NDArray
 
 from flowpipe.errors import BackendError, DecodeError
 from flowpipe.surfaces import SurfaceOps
-from flowpipe.video.demuxer import Source
+from flowpipe.video.demuxer import Demuxer
 from flowpipe.video.nvcodec import (
     capabilities,
+    describe_error,
     hold_gpu,
     library,
     nvdec_library,
     require_nvdec,
-    words,
 )
-from flowpipe.video.planes import BITS, Blank, planes_of
-from flowpipe.video.surfaces import Keeper, find_keeper
+from flowpipe.video.planes import BITS, PictureFactory, planes_of
+from flowpipe.video.surfaces import SurfaceCopier, find_copier
 
 WAY_OUT = "--decoder cpu can, in a store of its own"
 
 
 @dataclass(frozen=True)
-class Coding:
+class NvdecCoding:
     """Coding that NVDEC supports."""
 
     name: str
@@ -64,14 +64,16 @@ class Coding:
 
 CODINGS = {
     # FFmpeg's name
-    "h264": Coding("H264", "h264_mp4toannexb", lambda byte: byte & 0x1F == 7),
-    "hevc": Coding("HEVC", "hevc_mp4toannexb", lambda byte: byte >> 1 & 0x3F == 33),
-    "mpeg1video": Coding("MPEG1", "", lambda byte: byte == 0xB3, is_exact=False),
-    "mpeg2video": Coding("MPEG2", "", lambda byte: byte == 0xB3, is_exact=False),
-    "mpeg4": Coding("MPEG4", "mpeg4_unpack_bframes", lambda b: 0x20 <= b <= 0x2F, is_exact=False),
-    "vp8": Coding("VP8"),
-    "vp9": Coding("VP9"),
-    "av1": Coding("AV1"),
+    "h264": NvdecCoding("H264", "h264_mp4toannexb", lambda byte: byte & 0x1F == 7),
+    "hevc": NvdecCoding("HEVC", "hevc_mp4toannexb", lambda byte: byte >> 1 & 0x3F == 33),
+    "mpeg1video": NvdecCoding("MPEG1", "", lambda byte: byte == 0xB3, is_exact=False),
+    "mpeg2video": NvdecCoding("MPEG2", "", lambda byte: byte == 0xB3, is_exact=False),
+    "mpeg4": NvdecCoding(
+        "MPEG4", "mpeg4_unpack_bframes", lambda b: 0x20 <= b <= 0x2F, is_exact=False
+    ),
+    "vp8": NvdecCoding("VP8"),
+    "vp9": NvdecCoding("VP9"),
+    "av1": NvdecCoding("AV1"),
 }
 NOT_SUPPORTED = 801  # of the enum CUresult, as the next
 GPU_FAILURES = {2, 3, 4, 46, 100, 101, 201, 214, *range(700, 721), 800, *range(802, 811), 999}
@@ -93,7 +95,7 @@ class NvdecDecoder:
 
     Parameters
     ----------
-    source : Source
+    source : Demuxer
         Video to decode. Its own decoder is used for keyframes, and must not be used elsewhere.
     surfaces : SurfaceOps, optional
         Device on which pictures stay; without it they are copied to the host.
@@ -106,7 +108,7 @@ class NvdecDecoder:
         If NVDEC cannot be used in this process.
     """
 
-    def __init__(self, source: Source, surfaces: SurfaceOps | None = None) -> None:
+    def __init__(self, source: Demuxer, surfaces: SurfaceOps | None = None) -> None:
         require_nvdec()
         self._source, self._surfaces = source, surfaces
         if source.codec not in CODINGS:
@@ -115,8 +117,8 @@ class NvdecDecoder:
         self.name = f"{nvdec_library()} nvdec {source.codec}"
         self._filter: BitStreamFilterContext | None = None
         self._session: Any = None
-        self._blank: Blank | None = None
-        self._keeper: Keeper | None = None
+        self._blank: PictureFactory | None = None
+        self._copier: SurfaceCopier | None = None
         """Copies pictures to device memory; None if they are copied to the host."""
         self._header = b""
         self._sent = 0
@@ -149,8 +151,8 @@ class NvdecDecoder:
 
     def close(self) -> None:
         try:
-            if self._keeper is not None:
-                self._keeper.settle()
+            if self._copier is not None:
+                self._copier.wait_for_copies()
         finally:
             self._session = None
 
@@ -173,17 +175,17 @@ class NvdecDecoder:
         if self._coding.bitstream_filter:
             stream = self._source.stream
             self._filter = BitStreamFilterContext(self._coding.bitstream_filter, stream)
-        blank = Blank(sample)
-        self._keeper = find_keeper(self._surfaces, blank)
+        blank = PictureFactory(sample)
+        self._copier = find_copier(self._surfaces, blank)
         nvc = library()
         try:
             self._session = nvc.CreateDecoder(
                 gpuid=0,
                 codec=getattr(nvc.cudaVideoCodec, self._coding.name),
-                usedevicememory=self._keeper is not None,
+                usedevicememory=self._copier is not None,
             )
         except Exception as error:
-            raise self._no_session(words(error)) from error
+            raise self._no_session(describe_error(error)) from error
         self._blank = blank
         self._header, self._sent = b"", 0
         self._shown.clear()
@@ -247,8 +249,8 @@ class NvdecDecoder:
         nvc = library()
         data = nvc.PacketData()
         data.bsl_data, data.bsl, data.pts = address, size, self._sent
-        if self._keeper is not None:
-            self._keeper.settle()  # the library will reuse the memory of its pictures
+        if self._copier is not None:
+            self._copier.wait_for_copies()  # the library will reuse the memory of its pictures
         try:
             frames = self._session.Decode(data)
         except Exception as error:
@@ -272,13 +274,13 @@ class NvdecDecoder:
         addresses = frame.GetPtrToPlane(0), frame.GetPtrToPlane(1)
         parts = list(zip(addresses, layout.plane_bytes, strict=True))
         is_first, kept = frame.getPTS() == STEP, None
-        if self._keeper is None:
+        if self._copier is None:
             luma, chroma = (_host_bytes(*part) for part in parts)
         else:
-            kept = self._keeper.keep(parts, pts)
+            kept = self._copier.copy(parts, pts)
             if kept is not None and not is_first:
                 return kept
-            luma, chroma = np.split(self._keeper.fetch(parts), [parts[0][1]])
+            luma, chroma = np.split(self._copier.fetch(parts), [parts[0][1]])
         if is_first:
             self._prove(luma, chroma)
         if kept is not None:
@@ -305,7 +307,7 @@ class NvdecDecoder:
 
     def _failure(self, error: Exception) -> Exception:
         """Translate an exception of the library."""
-        text = words(error)
+        text = describe_error(error)
         code = re.search(r"Error code : (\d+)", str(error))
         if type(error).__name__ == "PyNvVCExceptionUnsupported" or (
             code and int(code[1]) == NOT_SUPPORTED

@@ -21,9 +21,8 @@ Smaller damage is noted, with counts: ``damaged_frames``, of which ``concealed_f
 ``lost_frames``, missing ones; ``corrupt_packets``; ``shorter_than_declared``, if the header
 declares over a second and a tenth beyond the end; ``fewer_frames_than_declared``, in AVI.
 
-No damage are packets without a picture, such as parameter sets, messages, filler or a delimiter
-alone, placeholders of MPEG-4, and packets before the first keyframe or IDR picture, as in a
-recording that starts between two (``undecodable_start``).
+Packets without a picture are no damage: parameter sets, messages, filler, placeholders of MPEG-4.
+Neither are packets before the first keyframe or IDR picture (``undecodable_start``).
 
 Wrong bits that decode to a legal picture are not detected. Most flipped bits are of this kind in
 VP8, VP9, HEVC and JPEG, which have little redundancy.
@@ -41,12 +40,12 @@ import av
 from flowpipe.errors import DecodeError, TooDamagedError
 from flowpipe.surfaces import SurfaceOps
 from flowpipe.video.avi_index import AviIndex
-from flowpipe.video.damage import Shown, Tracker
+from flowpipe.video.damage import DamageTracker, DecodedPicture
 from flowpipe.video.decoders import open_decoder
-from flowpipe.video.demuxer import Source, brief
+from flowpipe.video.demuxer import Demuxer, brief
 from flowpipe.video.head import PLACEHOLDER_BYTES, is_of_storage, read_head
-from flowpipe.video.joins import unmark_joins
-from flowpipe.video.nal import Units
+from flowpipe.video.joins import clear_join_corruption
+from flowpipe.video.nal import NalReader
 from flowpipe.video.truncation import missing_bytes
 from flowpipe.words import count_noun
 
@@ -61,12 +60,12 @@ READ_ERRORS = 100
 WAY_OUT = "fetch the file again"
 
 
-class Pictures:
+class PictureReader:
     """One pass over a video. Iterate once; afterwards ``damage`` and ``notes`` are complete.
 
     Parameters
     ----------
-    source : Source
+    source : Demuxer
         Closed with this object, and by an error of the constructor.
     decoder : str
         Key of `DECODERS`.
@@ -83,7 +82,7 @@ class Pictures:
 
     def __init__(
         self,
-        source: Source,
+        source: Demuxer,
         decoder: str = "cpu",
         start_s: float | None = None,
         *,
@@ -107,8 +106,9 @@ class Pictures:
         self.lost_at_end = 0
         """Number of pictures lost after the last one."""
         in_order = not (source.decoding_times and source.reorders)
-        self._track = Tracker(source.codec, in_order=in_order, keys_from_packets=decoder != "cpu")
-        self._units = Units(source.codec, source.context.extradata or b"")
+        keys = decoder != "cpu"
+        self._track = DamageTracker(source.codec, in_order=in_order, keys_from_packets=keys)
+        self._units = NalReader(source.codec, source.context.extradata or b"")
         self._index = AviIndex(source.stream) if source.format == "avi" else None
         # packets and pictures before the first keyframe, or before `start_s`, are ignored
         self._begun = False
@@ -129,7 +129,7 @@ class Pictures:
         finally:
             self.source.close()
 
-    def __iter__(self) -> Iterator[tuple[float | None, Shown]]:
+    def __iter__(self) -> Iterator[tuple[float | None, DecodedPicture]]:
         """Yield (timestamp in seconds or None, picture with the damage around it)."""
         failure: Exception | None = None
         packets = self._read()
@@ -212,7 +212,7 @@ class Pictures:
         """Yield the packets of the source; go on after data that the demuxer cannot parse."""
         while True:
             try:
-                yield from unmark_joins(self.source.packets())
+                yield from clear_join_corruption(self.source.packets())
                 return
             except av.error.InvalidDataError:
                 self._read_errors += 1
@@ -250,7 +250,7 @@ class Pictures:
         if packet.dts is not None:
             self._last_dts = packet.dts
 
-    def _take(self, picture: Any) -> tuple[float | None, Shown]:
+    def _take(self, picture: Any) -> tuple[float | None, DecodedPicture]:
         shown = self._track.show(picture)
         pts_s = self.source.seconds(picture.pts)
         if (shown.lost or shown.damaged) and not self._first_damage:
@@ -281,7 +281,7 @@ class Pictures:
         self._shown_dts = dts
         return time_s
 
-    def _held_back(self) -> Iterator[tuple[float | None, Shown]]:
+    def _held_back(self) -> Iterator[tuple[float | None, DecodedPicture]]:
         """Yield the pictures that the decoder holds after a failure; they precede the damage."""
         try:
             pictures = self.decoder.flush()

@@ -16,7 +16,7 @@ BITS = {"yuv420p": 8, "yuvj420p": 8, "yuv420p10le": 10, "yuv420p12le": 12}
 
 
 @dataclass(frozen=True)
-class Layout:
+class SurfaceLayout:
     """Memory layout of an NVDEC picture: rows of luma, then rows of interleaved U and V."""
 
     height: int
@@ -80,7 +80,7 @@ def planes_of(picture: Any) -> list[NDArray[Any]]:
     ]  # fmt: skip
 
 
-class Blank:
+class PictureFactory:
     """Makes pictures with the size, format and tags of `sample`, and memory of their own.
 
     PyAV cannot set the chroma siting, on which RGB depends, or the display matrix. A graph without
@@ -89,7 +89,7 @@ class Blank:
 
     def __init__(self, sample: Any) -> None:
         self.sample = sample
-        self.layout = Layout(sample.height, sample.width, BITS[sample.format.name])
+        self.layout = SurfaceLayout(sample.height, sample.width, BITS[sample.format.name])
         self._graph = Graph()
         begin = self._graph.add_buffer(
             width=sample.width,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from flowpipe.video.demuxer import Source
+from flowpipe.video.demuxer import Demuxer
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def probe(path: str | os.PathLike[str], *, stream: int | None = None) -> Probe:
         ``missing``, ``empty``, ``unreadable``, ``no_video``, ``unsupported``, ``still_picture``
         or ``encrypted``.
     """
-    with Source(path, stream=stream) as source:
+    with Demuxer(path, stream=stream) as source:
         rate = source.stream.average_rate or source.stream.guessed_rate
         fps = float(rate) if rate else 0.0
         duration_s = max(0.0, source.declared_end_s - source.declared_start_s)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from flowpipe.surfaces import Surfaces
-from flowpipe.video.colour import Colour, Converter, Turn
+from flowpipe.video.colour import ColourTags, Converter, Orientation
 from flowpipe.video.surfaces import SurfacePicture
 
 
@@ -20,7 +20,7 @@ class Stack(Protocol):
     def takes(self, picture: Any, height: int, width: int) -> bool:
         """Return whether a picture of this upright size has the kind and size of the others."""
 
-    def add(self, picture: Any, colour: Colour, turn: Turn) -> None:
+    def add(self, picture: Any, colour: ColourTags, turn: Orientation) -> None:
         """Add a picture.
 
         Raises
@@ -57,7 +57,7 @@ class HostStack:
         is_host = not isinstance(picture, SurfacePicture)
         return is_host and self._data.shape[1:3] == (height, width)
 
-    def add(self, picture: Any, colour: Colour, turn: Turn) -> None:
+    def add(self, picture: Any, colour: ColourTags, turn: Orientation) -> None:
         self._converter.write(picture, colour, turn, self._data[self._count])
         self._count += 1
 
@@ -84,7 +84,7 @@ class SurfaceStack:
             return False
         return not self._pictures or picture.conversion is self._pictures[0].conversion
 
-    def add(self, picture: Any, colour: Colour, turn: Turn) -> None:
+    def add(self, picture: Any, colour: ColourTags, turn: Orientation) -> None:
         self._pictures.append(picture)
 
     def repeat(self) -> None:

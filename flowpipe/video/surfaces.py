@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from flowpipe.errors import DecodeError, DeviceMemoryError
 from flowpipe.surfaces import RgbConversion, SurfaceOps, Surfaces
-from flowpipe.video.colour import Converter, read_colour, read_turn
-from flowpipe.video.planes import Blank, planes_of
+from flowpipe.video.colour import Converter, read_colour, read_orientation
+from flowpipe.video.planes import PictureFactory, planes_of
 from flowpipe.video.swscale import conversions
 
 
@@ -32,7 +32,7 @@ class SurfacePicture:
         return getattr(self._sample, name)
 
 
-class Keeper:
+class SurfaceCopier:
     """Copies NVDEC's pictures to new device memory.
 
     Parameters
@@ -47,7 +47,7 @@ class Keeper:
     def __init__(self, ops: SurfaceOps, sample: Any, conversion: RgbConversion) -> None:
         self._ops, self._sample, self._conversion = ops, sample, conversion
 
-    def keep(self, planes: Sequence[tuple[int, int]], pts: int | None) -> SurfacePicture | None:
+    def copy(self, planes: Sequence[tuple[int, int]], pts: int | None) -> SurfacePicture | None:
         """Copy a picture; its planes are given as (device address, bytes).
 
         Returns None, with a warning, if there is too little device memory.
@@ -62,12 +62,12 @@ class Keeper:
         """Copy the bytes of these planes to the host, uint8 (bytes,)."""
         return self._ops.fetch(planes)
 
-    def settle(self) -> None:
+    def wait_for_copies(self) -> None:
         """Wait until NVDEC may use its memory again."""
         self._ops.settle()
 
 
-def find_keeper(ops: SurfaceOps | None, blank: Blank) -> Keeper | None:
+def find_copier(ops: SurfaceOps | None, blank: PictureFactory) -> SurfaceCopier | None:
     """Return the copier of pictures of this kind; None if they go to the host."""
     if ops is None:
         return None
@@ -76,10 +76,10 @@ def find_keeper(ops: SurfaceOps | None, blank: Blank) -> Keeper | None:
     except DeviceMemoryError:
         _say_short()
         return None
-    return None if conversion is None else Keeper(ops, blank.sample, conversion)
+    return None if conversion is None else SurfaceCopier(ops, blank.sample, conversion)
 
 
-def _proven_conversion(ops: SurfaceOps, blank: Blank) -> RgbConversion | None:
+def _proven_conversion(ops: SurfaceOps, blank: PictureFactory) -> RgbConversion | None:
     """Return the device's conversion of pictures of this kind; None, with a warning, if it differs.
 
     A picture of noise is converted on the host and on the device, and the RGB must be equal,
@@ -87,7 +87,7 @@ def _proven_conversion(ops: SurfaceOps, blank: Blank) -> RgbConversion | None:
     """
     sample = blank.sample
     try:
-        colour, turn = read_colour(sample), read_turn(sample)
+        colour, turn = read_colour(sample), read_orientation(sample)
     except DecodeError:
         return None  # the conversion on the host will raise this error
     noise, layout = blank.copy(), blank.layout

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.surfaces import RgbConversion
-from flowpipe.video.colour import FULL, Colour, Turn
+from flowpipe.video.colour import FULL, ColourTags, Orientation
 
 GAINS = {
     # swscale's matrix -> red by V, blue by U, green by U, green by V, in 1/65536, limited range
@@ -41,7 +41,7 @@ COLUMN_WEIGHT, ROW_WEIGHT = 1 << 14, 1 << 12
 
 
 def conversions(
-    height: int, width: int, bits: int, colour: Colour, turn: Turn
+    height: int, width: int, bits: int, colour: ColourTags, turn: Orientation
 ) -> Iterator[RgbConversion]:
     """Yield the conversion of a picture for each chroma siting, the usual ones first.
 
@@ -58,7 +58,7 @@ def conversions(
         )  # fmt: skip
 
 
-def gains(colour: Colour) -> NDArray[np.int32]:
+def gains(colour: ColourTags) -> NDArray[np.int32]:
     """Return `RgbConversion.colour` of a matrix and range."""
     red, blue, green_u, green_v = GAINS[colour.swscale_matrix]
     luma, black = (1 << 16) * 255 // 219, 16 << 9

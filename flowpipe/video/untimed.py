@@ -8,8 +8,8 @@ from typing import Any
 
 import av
 
-from flowpipe.video.demuxer import Source
-from flowpipe.video.pictures import Pictures
+from flowpipe.video.demuxer import Demuxer
+from flowpipe.video.pictures import PictureReader
 
 
 def time_of_first(path: str, stream: int, step_s: float) -> float | None:
@@ -31,10 +31,10 @@ def time_of_first(path: str, stream: int, step_s: float) -> float | None:
     float or None
         Seconds; None if no frame has a timestamp.
     """
-    with Source(path, stream=stream) as source:
+    with Demuxer(path, stream=stream) as source:
         if not _any_timed(source.packets()):
             return None
-    pictures = Pictures(Source(path, stream=stream))
+    pictures = PictureReader(Demuxer(path, stream=stream))
     with contextlib.closing(pictures):
         for count, (pts_s, _) in enumerate(pictures):
             if pts_s is not None:

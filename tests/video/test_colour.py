@@ -16,7 +16,7 @@ from videofile import encode_video, moving_clip
 
 from flowpipe.errors import DecodeError
 from flowpipe.video import open_video
-from flowpipe.video.colour import Converter, Turn, read_colour, read_turn
+from flowpipe.video.colour import Converter, Orientation, read_colour, read_orientation
 
 # Rec. ITU-R BT.601, BT.709, BT.2020, SMPTE 240M: share of red and blue in luma
 WEIGHTS = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 6: (0.299, 0.114), 7: (0.212, 0.087),
@@ -62,7 +62,7 @@ def patches(
 
 def convert(frame: av.VideoFrame) -> NDArray[np.uint8]:
     out = np.zeros((frame.height, frame.width, 3), np.uint8)
-    Converter().write(frame, read_colour(frame), Turn(), out)
+    Converter().write(frame, read_colour(frame), Orientation(), out)
     return out
 
 
@@ -256,7 +256,7 @@ class Picture:
 
 @given(st.integers(-(1 << 31), (1 << 31) - 1))
 def test_an_angle_outside_of_a_circle_is_no_turn(rotation: int) -> None:
-    turn = read_turn(Picture(rotation))
+    turn = read_orientation(Picture(rotation))
     assert turn.unusable == (abs(rotation) > 360)
     assert turn.rotation_deg == (0 if turn.unusable else round(-rotation / 90) * 90 % 360)
 
@@ -266,8 +266,8 @@ def test_any_matrix_is_read(matrix: tuple[int, ...]) -> None:
     class Any9:
         side_data = {"DISPLAYMATRIX": struct.pack("9i", *matrix)}
 
-    turn = read_turn(Any9())
+    turn = read_orientation(Any9())
     a, b, _, c, d = matrix[:5]
     if a * d == b * c:
-        assert turn == Turn(unusable=True)
+        assert turn == Orientation(unusable=True)
     assert turn.rotation_deg in (0, 90, 180, 270)

@@ -18,7 +18,7 @@ from flowpipe.errors import DecodeError, TooDamagedError
 from flowpipe.types import Damage
 from flowpipe.video import VideoParams, open_video
 from flowpipe.video.frame_num import FrameNumbers
-from flowpipe.video.nal import Units
+from flowpipe.video.nal import NalReader
 
 FRAMES, GOP = 60, 20
 LOST = 26
@@ -275,6 +275,6 @@ def test_any_bytes_are_read(content: bytes, first: int, is_key: bool) -> None:
         numbers.learn(bytes([kind]) + content)
     assert numbers.missing(bytes([first]) + content, is_key=is_key) >= 0
     for extradata in (content, b"\1" + content, b"\0\0\1\x67" + content):
-        shows, missing = Units("h264", extradata).read(content, is_key=is_key)
+        shows, missing = NalReader("h264", extradata).read(content, is_key=is_key)
         assert isinstance(shows, bool)
         assert missing >= 0

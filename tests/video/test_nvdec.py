@@ -25,7 +25,7 @@ from flowpipe.errors import BackendError, DecodeError
 from flowpipe.ops import get_ops
 from flowpipe.surfaces import Surfaces
 from flowpipe.types import VideoFacts
-from flowpipe.video import VideoParams, cut_points, nvcodec, nvdec_lack, open_video
+from flowpipe.video import VideoParams, cut_points, nvcodec, open_video, why_no_nvdec
 from flowpipe.video.colour import Converter
 
 Frames = list[tuple[float, int]]
@@ -425,7 +425,7 @@ def test_a_driver_that_does_not_start_is_none_without_gpus(
     status: int, words: str, tmp_path: Path
 ) -> None:
     machine = environment(tmp_path, gpus=0, starts=status)
-    asked = "from flowpipe.video import nvdec_lack; print(nvdec_lack())"
+    asked = "from flowpipe.video import why_no_nvdec; print(why_no_nvdec())"
     command = [sys.executable, "-c", asked]
     said = subprocess.run(command, env=machine, capture_output=True, text=True, check=True)
     assert words in said.stdout
@@ -438,7 +438,7 @@ def test_unknown_decoders_are_refused() -> None:
 
 def require_nvdec() -> None:
     """Skip where NVDEC cannot be used; fail where the library is installed and a GPU promised."""
-    if lack := nvdec_lack():
+    if lack := why_no_nvdec():
         promised = find_spec("PyNvVideoCodec") and os.environ.get("FLOWPIPE_REQUIRE_CUDA") == "1"
         (pytest.fail if promised else pytest.skip)(f"needs NVDEC: {lack}")
 

@@ -25,7 +25,7 @@ from flowpipe.surfaces import Surfaces
 from flowpipe.types import Span, VideoRecord
 from flowpipe.video import VideoParams, cut_points, open_video, surfaces, swscale
 from flowpipe.video.colour import Converter
-from flowpipe.video.demuxer import Source
+from flowpipe.video.demuxer import Demuxer
 
 pytestmark = [
     pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none"),
@@ -117,7 +117,7 @@ def test_the_library_gets_its_memory_back_once_it_is_copied(
     path = encode_video(tmp_path / "a.mp4", moving_clip(10))
     meant = of_cpu(path)
     assert read(path, cuda, "nvdec") == meant
-    monkeypatch.setattr(surfaces.Keeper, "settle", lambda self: None)
+    monkeypatch.setattr(surfaces.SurfaceCopier, "wait_for_copies", lambda self: None)
     assert read(path, cuda, "nvdec") != meant
 
 
@@ -175,8 +175,8 @@ def test_what_was_opened_is_closed_where_the_gpu_has_failed(
     cuda: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = encode_video(tmp_path / "a.mp4", moving_clip(5))
-    closed, close = [], Source.close
-    monkeypatch.setattr(Source, "close", lambda self: (closed.append(self), close(self))[1])
+    closed, close = [], Demuxer.close
+    monkeypatch.setattr(Demuxer, "close", lambda self: (closed.append(self), close(self))[1])
     reader = open_video(path, VideoParams(decoder="nvdec"), surfaces=cuda.surfaces)
     window = next(reader.windows(2))
     closed.clear()
@@ -184,7 +184,7 @@ def test_what_was_opened_is_closed_where_the_gpu_has_failed(
     def lost(self: Any) -> None:
         raise DeviceLostError("the GPU has failed")
 
-    monkeypatch.setattr(surfaces.Keeper, "settle", lost)
+    monkeypatch.setattr(surfaces.SurfaceCopier, "wait_for_copies", lost)
     with pytest.raises(DeviceLostError):
         reader.close()
     assert len(window.data) == 2 and len(closed) == 1

@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from flowpipe.ops import get_ops
 from flowpipe.surfaces import RgbConversion, Surfaces
-from flowpipe.video.colour import FULL, LIMITED, Colour, Converter, Turn
+from flowpipe.video.colour import FULL, LIMITED, ColourTags, Converter, Orientation
 from flowpipe.video.swscale import COLUMN_WEIGHT, GAINS, ROW_WEIGHT, SITINGS, gains, taps
 
 SIZES = [(48, 64), (49, 63), (17, 101), (64, 49), (33, 854), (270, 48)]  # rows, columns
 FORMATS = {"yuv420p": 8, "yuvj420p": 8, "yuv420p10le": 10, "yuv420p12le": 12}
-TURNS = [Turn(rotation, mirrored) for rotation in (0, 90, 180, 270) for mirrored in (False, True)]
+TURNS = [
+    Orientation(rotation, mirrored) for rotation in (0, 90, 180, 270) for mirrored in (False, True)
+]
 HEEDED = int(av.__version__.partition(".")[0]) >= 17
 """Whether PyAV tells libswscale the siting of chroma; before, all of it counted as centred."""
 reference = get_ops("reference")
@@ -35,14 +37,14 @@ class Coded:
     bits: int
     siting: str
 
-    def upright(self, colour: Colour, turn: Turn) -> NDArray[np.uint8]:
+    def upright(self, colour: ColourTags, turn: Orientation) -> NDArray[np.uint8]:
         """What libswscale makes of it."""
         width, height = turn.size(self.picture.width, self.picture.height)
         out = np.empty((height, width, 3), np.uint8)
         Converter().write(self.picture, colour, turn, out)
         return out
 
-    def conversion(self, colour: Colour, turn: Turn) -> RgbConversion:
+    def conversion(self, colour: ColourTags, turn: Orientation) -> RgbConversion:
         across, down = SITINGS[self.siting if HEEDED else "center"]
         height, width = self.picture.height, self.picture.width
         return RgbConversion(
@@ -82,8 +84,8 @@ def coded(size: tuple[int, int], pixels: str, siting: str, seed: int = 0) -> Cod
     return Coded(picture, surface.reshape(-1).view(np.uint8), bits, siting)
 
 
-def colour_of(matrix: int, wide: int) -> Colour:
-    return Colour("", "", "", matrix, wide)
+def colour_of(matrix: int, wide: int) -> ColourTags:
+    return ColourTags("", "", "", matrix, wide)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +99,7 @@ def cuda() -> Any:
 def test_every_matrix_and_range_is_libswscale_s(
     pixels: str, matrix: int, wide: int, cuda: Any
 ) -> None:
-    colour, turn = colour_of(matrix, FULL if pixels == "yuvj420p" else wide), Turn()
+    colour, turn = colour_of(matrix, FULL if pixels == "yuvj420p" else wide), Orientation()
     for size in SIZES:
         noise = coded(size, pixels, "left", seed=matrix)
         meant = noise.upright(colour, turn)
@@ -110,7 +112,7 @@ def test_every_matrix_and_range_is_libswscale_s(
 @pytest.mark.parametrize("siting", SITINGS)
 @pytest.mark.parametrize("pixels", ["yuv420p", "yuv420p10le"])
 def test_every_siting_is_libswscale_s(pixels: str, siting: str, cuda: Any) -> None:
-    colour, turn = colour_of(1, LIMITED), Turn()
+    colour, turn = colour_of(1, LIMITED), Orientation()
     for size in [*SIZES, (18, 1919)]:
         noise = coded(size, pixels, siting)
         surfaces = Surfaces((cuda.to_device(noise.surface),), noise.conversion(colour, turn))
@@ -119,7 +121,9 @@ def test_every_siting_is_libswscale_s(pixels: str, siting: str, cuda: Any) -> No
 
 @pytest.mark.parametrize("turn", TURNS)
 @pytest.mark.parametrize("target", [(20, 33), (96, 80), (49, 63)])
-def test_upright_and_resized_as_on_the_cpu(target: tuple[int, int], turn: Turn, cuda: Any) -> None:
+def test_upright_and_resized_as_on_the_cpu(
+    target: tuple[int, int], turn: Orientation, cuda: Any
+) -> None:
     """A stack of pictures, whole and in halves."""
     colour = colour_of(5, LIMITED)
     for pixels in ("yuv420p", "yuv420p10le"):
