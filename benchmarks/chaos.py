@@ -243,7 +243,7 @@ def images(store: Path) -> dict[tuple[str, str], list[bytes]]:
     """Every stored image of a store."""
     opened = open_store(store)
     return {
-        (video_id, modality): [bytes(p) for p in opened.encoded(video_id, modality, 0, count)]
+        (video_id, modality): [bytes(p) for p in opened.read_payloads(video_id, modality, 0, count)]
         for video_id, video in opened.videos.items()
         for modality, count in video.images.items()
     }

@@ -97,7 +97,7 @@ def images(store: Path) -> dict[tuple[str, str], bytes]:
     """Every stored byte of every video, by video and modality."""
     opened = open_store(store)
     return {
-        (video_id, modality): b"".join(opened.encoded(video_id, modality, 0, count))
+        (video_id, modality): b"".join(opened.read_payloads(video_id, modality, 0, count))
         for video_id, video in opened.videos.items()
         for modality, count in video.images.items()
     }

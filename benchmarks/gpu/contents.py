@@ -113,7 +113,7 @@ def bytes_apart(ours: Path, meant: Path) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for video_id in sorted(set(stores[0].videos) & set(stores[1].videos)):
         for modality, count in stores[0].videos[video_id].images.items():
-            a, b = (store.encoded(video_id, modality, 0, count) for store in stores)
+            a, b = (store.read_payloads(video_id, modality, 0, count) for store in stores)
             sums = found.setdefault(modality, dict.fromkeys(SUMS, 0))
             sums["values"] += count
             sums["differ"] += sum(bytes(x) != bytes(y) for x, y in zip(a, b, strict=True))

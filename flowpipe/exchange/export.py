@@ -152,7 +152,7 @@ def _files(
         made = _pictures(store, modality, job)
         count = store.videos[video_id].images[modality]
         for start in range(layout.left_out(modality), count, WINDOW):
-            window = store.encoded(
+            window = store.read_payloads(
                 video_id, modality, start, min(WINDOW, count - start), check=True
             )
             for k, contents in enumerate(made.files(window), start):
@@ -176,7 +176,9 @@ def _notes_of(
         if job.exact and not _pictures(store, modality, job).keeps:
             count = notes.images[modality]
             notes.crcs[modality] = np.array(crcs.get(modality, []), np.uint32)
-        kept = store.encoded(video_id, modality, 0, min(count, notes.images[modality]), check=True)
+        kept = store.read_payloads(
+            video_id, modality, 0, min(count, notes.images[modality]), check=True
+        )
         notes.payloads[modality] = [bytes(payload) for payload in kept]
     return notes
 

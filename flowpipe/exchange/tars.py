@@ -89,7 +89,7 @@ def _members(store: Store, video_id: str, modalities: Sequence[str]) -> Iterator
         count = notes.images[modality]
         extension = codec.CODECS[store.codec(modality)["name"]].extension
         for start in range(0, count, WINDOW):
-            window = store.encoded(
+            window = store.read_payloads(
                 video_id, modality, start, min(WINDOW, count - start), check=True
             )
             for k, content in enumerate(window, start):
@@ -190,7 +190,7 @@ def _bytes_of_an_image(store: Store, modalities: Sequence[str]) -> dict[str, flo
         sizes = [
             len(payload)
             for video in videos[:: max(1, len(videos) // 16)]
-            for payload in store.encoded(video.video_id, name, 0, min(8, video.images[name]))
+            for payload in store.read_payloads(video.video_id, name, 0, min(8, video.images[name]))
         ]
         rates[name] = sum(sizes) / max(1, len(sizes)) + 1024.0  # tar header and padding
     return rates

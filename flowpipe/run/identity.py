@@ -93,7 +93,7 @@ def identify(listed: Sequence[VideoRecord], store: Store, lost: Mapping[str, str
         path, by id.
     """
     catalogue = store.catalogue
-    raw = catalogue.ids.all()
+    raw = catalogue.ids.unpack_all()
     row_of = {raw[row]: row for row in catalogue.whole.tolist()}
     rows = np.fromiter(
         (row_of.get(record.video_id.encode(), -1) for record in listed), np.int64, len(listed)

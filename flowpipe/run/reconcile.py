@@ -32,7 +32,7 @@ from flowpipe.run.sources import (
 )
 from flowpipe.store import Store
 from flowpipe.store.catalogue import Catalogue
-from flowpipe.store.manifest import note_class_names, note_dataset, note_records
+from flowpipe.store.manifest import log_class_names, log_dataset, log_records
 from flowpipe.store.rows import head_of, record_digests, record_in
 from flowpipe.types import VideoRecord
 from flowpipe.words import count_noun
@@ -188,13 +188,13 @@ def apply(changes: Changes, store: Store, source: Mapping[str, Any]) -> None:
     OSError
     """
     if changes.class_names:
-        note_class_names(store.path, changes.class_names)
+        log_class_names(store.path, changes.class_names)
     table, shards = store.catalogue.table, store.catalogue.shards
     notes: defaultdict[int, list[VideoRecord]] = defaultdict(list)
     for video_id, record in changes.updates.items():
         for shard in np.unique(table.columns["shard"][table.rows_of(video_id)]).tolist():
             notes[shard].append(record)
-    note_records(
+    log_records(
         store.path, {(shards[k].name, shards[k].seal): records for k, records in notes.items()}
     )
     remember(store.path, changes.hashed)
@@ -215,7 +215,7 @@ def _note_source(store: Store, source: Mapping[str, Any]) -> None:
     if all(parts):
         now["only"] = list(dict.fromkeys(chain.from_iterable(filter(None, parts))))
     if now != before:
-        note_dataset(store.path, now)
+        log_dataset(store.path, now)
 
 
 class _Found:

@@ -19,7 +19,7 @@ from flowpipe.remote import Facts
 from flowpipe.run.plan import SpanKey, shard_name
 from flowpipe.store import files, layout, open_store
 from flowpipe.store.catalogue import Catalogue
-from flowpipe.store.manifest import note_removed, read_manifest
+from flowpipe.store.manifest import log_removed, read_manifest
 from flowpipe.store.rows import digests
 from flowpipe.store.salvage import copy_entry, writer_like
 from flowpipe.store.shard import read_shard
@@ -119,5 +119,5 @@ def _remove(store: Path, name: str, keys: Collection[SpanKey]) -> None:
                 writer.publish()
         finally:
             os.close(fd)
-    note_removed(store, name, seal)
+    log_removed(store, name, seal)
     path.unlink(missing_ok=True)

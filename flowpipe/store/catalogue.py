@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from flowpipe.modality import MODALITIES
 from flowpipe.store import layout
 from flowpipe.store.manifest import Key
-from flowpipe.store.rows import COLUMNS, Rows, ShardFacts, columns_of, parse_meta
-from flowpipe.store.texts import Metas, Texts
+from flowpipe.store.rows import COLUMNS, ShardFacts, ShardRows, columns_of, parse_meta
+from flowpipe.store.texts import PackedMeta, PackedStrings
 
 
 class Catalogue:
@@ -26,7 +26,7 @@ class Catalogue:
         In name order.
     columns : mapping of str to array
         `COLUMNS` and, for each modality, `columns_of`; one value per row.
-    ids : Texts
+    ids : PackedStrings
         Video id of each row.
     whole : uint64 (videos,)
         Row of the first part of each complete video, by video id.
@@ -77,9 +77,9 @@ class Catalogue:
 class Table:
     """All rows of a catalogue; those from `used` on repeat an entry that counts elsewhere (S24)."""
 
-    ids: Texts
+    ids: PackedStrings
     columns: Mapping[str, NDArray[Any]]
-    metas: Metas
+    metas: PackedMeta
     whole: NDArray[np.uint64]
     incomplete: tuple[str, ...]
     used: int
@@ -100,7 +100,7 @@ class Table:
         part, parts = (self.columns[name][rows].tolist() for name in ("part", "parts"))
         return {(video_id, a, b) for a, b in zip(part, parts, strict=True)}
 
-    def rows(self, shards: Sequence[ShardFacts], keep: Sequence[int]) -> Rows:
+    def rows(self, shards: Sequence[ShardFacts], keep: Sequence[int]) -> ShardRows:
         """Return the rows of some shards, to be merged with others.
 
         Parameters
@@ -112,8 +112,8 @@ class Table:
         """
         number = np.full(len(shards), -1, np.int64)
         number[list(keep)] = np.arange(len(keep))
-        ids, columns = self.ids.all(), dict(self.columns)
-        blocks = self.metas.blocks.all()
+        ids, columns = self.ids.unpack_all(), dict(self.columns)
+        blocks = self.metas.blocks.unpack_all()
         chosen = number[columns["shard"]] >= 0
         if not chosen.all():
             ids = [ids[row] for row in np.flatnonzero(chosen).tolist()]
@@ -121,10 +121,10 @@ class Table:
             needed, columns["meta_block"] = np.unique(columns["meta_block"], return_inverse=True)
             blocks = [blocks[block] for block in needed.tolist()]
         columns["shard"] = number[columns["shard"]].astype("<u4")
-        return Rows([shards[k] for k in keep], ids, columns, blocks)
+        return ShardRows([shards[k] for k in keep], ids, columns, blocks)
 
 
-def merge(pieces: Iterable[Rows]) -> Catalogue:
+def merge(pieces: Iterable[ShardRows]) -> Catalogue:
     """Sort the entries of shards and find the complete videos.
 
     An entry that two shards hold counts once: done before partial, then the first shard by name. A
@@ -155,12 +155,14 @@ def merge(pieces: Iterable[Rows]) -> Catalogue:
         ids[:used], {n: columns[n][:used] for n in ("part", "parts", "partial")}
     )
     blocks = [block for piece in pieces for block in piece.blocks]
-    metas = Metas(Texts.pack(blocks), np.array([zlib.crc32(block) for block in blocks], "<u4"))
-    table = Table(Texts.pack(ids), columns, metas, whole, incomplete, used)
+    metas = PackedMeta(
+        PackedStrings.pack(blocks), np.array([zlib.crc32(block) for block in blocks], "<u4")
+    )
+    table = Table(PackedStrings.pack(ids), columns, metas, whole, incomplete, used)
     return Catalogue([facts[k] for k in by_name], table)
 
 
-def _count_on(column: NDArray[Any], pieces: Sequence[Rows], lengths: Sequence[int]) -> None:
+def _count_on(column: NDArray[Any], pieces: Sequence[ShardRows], lengths: Sequence[int]) -> None:
     """Turn numbers within each piece into numbers over all pieces, in place."""
     row, before = 0, 0
     for piece, length in zip(pieces, lengths, strict=True):

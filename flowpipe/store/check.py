@@ -96,7 +96,7 @@ def check_index(store: Path) -> list[Fault]:
         name for name in sorted(names - {"meta_block", "meta_slot"})
         if not np.array_equal(one.columns.get(name, ()), other.columns.get(name, ()))
     ]  # fmt: skip
-    if one.ids.all() != other.ids.all():
+    if one.ids.unpack_all() != other.ids.unpack_all():
         different.append("ids")
     elif any(one.meta(row) != other.meta(row) for row in range(len(one.columns["part"]))):
         different.append("metas")

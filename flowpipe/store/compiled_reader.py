@@ -39,7 +39,7 @@ _SNIPPET = np.dtype(
 
 
 @dataclass(frozen=True)
-class Want:
+class ImageRequest:
     """Consecutive images of one shard, to be decoded to `out`."""
 
     shard: OpenShard
@@ -98,12 +98,12 @@ def snippet_reader(path: str = str(LIBRARY)) -> SnippetReader:
     return SnippetReader(library=library)
 
 
-def read_batch(wants: Sequence[Want], threads: int, *, check: bool) -> NDArray[np.bool_]:
+def read_images(wants: Sequence[ImageRequest], threads: int, *, check: bool) -> NDArray[np.bool_]:
     """Read and decode many requests.
 
     Parameters
     ----------
-    wants : sequence of Want
+    wants : sequence of ImageRequest
     threads : int
     check : bool
         Compare the CRC of every payload.
@@ -126,7 +126,7 @@ def read_batch(wants: Sequence[Want], threads: int, *, check: bool) -> NDArray[n
     return failed.astype(bool)
 
 
-def copy_part(planes: NDArray[np.uint8], part: Part, out: NDArray[np.uint8]) -> None:
+def copy_crop(planes: NDArray[np.uint8], part: Part, out: NDArray[np.uint8]) -> None:
     """Copy a crop of planes (T, C, H, W) to images (T, H, W, 3) or (T, H, C * W) of its size.
 
     Raises
@@ -147,11 +147,11 @@ def copy_part(planes: NDArray[np.uint8], part: Part, out: NDArray[np.uint8]) -> 
     images_to_planes(out, channels)[...] = planes[..., top:bottom, left:right]
 
 
-def _row(want: Want, check: bool) -> tuple[int, ...]:
+def _row(want: ImageRequest, check: bool) -> tuple[int, ...]:
     """Return the fields of `_SNIPPET`, in its order."""
     count, rows, columns, *colours = want.out.shape
     components, (height, width) = math.prod(colours), want.size
-    fd, end, bytes_at, offsets_at, crcs_at = want.shard.place(want.modality, want.first, count)
+    fd, end, bytes_at, offsets_at, crcs_at = want.shard.locate(want.modality, want.first, count)
     row_bytes = columns * components
     return (
         offsets_at, crcs_at if check else 0, end, bytes_at, count, fd, rows * row_bytes,

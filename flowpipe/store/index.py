@@ -16,7 +16,7 @@ from flowpipe.store import layout
 from flowpipe.store.catalogue import Catalogue, merge
 from flowpipe.store.index_file import Shards, Sources, read_index, write_index
 from flowpipe.store.manifest import Manifest, manifest_files, read_manifest
-from flowpipe.store.rows import Rows, ShardFacts, check_bounds, facts_of, rows_of
+from flowpipe.store.rows import ShardFacts, ShardRows, check_bounds, facts_of, rows_of
 from flowpipe.store.shard import open_shard, read_shard
 from flowpipe.words import count_noun, list_some
 
@@ -27,7 +27,7 @@ UNSEEN = -1, -1
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedCatalogue:
     """Catalogue of a store, and the shards that are not in it."""
 
     catalogue: Catalogue
@@ -55,7 +55,7 @@ class Opened:
 
 def open_catalogue(
     store: Path, recipe_digest: str, *, refresh: bool = True, skip_broken: bool = False
-) -> Opened:
+) -> OpenedCatalogue:
     """Return the current catalogue of a store.
 
     Parameters
@@ -81,7 +81,7 @@ def open_catalogue(
         assert isinstance(shards, Shards)
         left_out = {name: (size, time) for name, (size, time, _) in sources.left_out.items()}
         if shards.stats() | left_out == stats and sources.manifest == manifest_sizes:
-            return Opened(known, sources, {})
+            return OpenedCatalogue(known, sources, {})
     made = _update(store, recipe_digest, known, sources, stats)
     if made.broken and not skip_broken:
         raise FormatError(
@@ -95,7 +95,7 @@ def open_catalogue(
     return made
 
 
-def make_catalogue(store: Path, recipe_digest: str) -> Opened:
+def make_catalogue(store: Path, recipe_digest: str) -> OpenedCatalogue:
     """Return the catalogue of a store from its shards and manifest, ignoring the index."""
     return _update(store, recipe_digest, None, None, shard_stats(store))
 
@@ -146,13 +146,13 @@ def _known(store: Path, recipe_digest: str) -> tuple[Catalogue | None, Sources |
 
 def _update(
     store: Path, digest: str, known: Catalogue | None, sources: Sources | None, stats: Stats
-) -> Opened:
+) -> OpenedCatalogue:
     """Keep the unchanged shards of the known catalogue, read the others, and merge."""
     manifest = read_manifest(store, keys=False)
     kept = _kept(store, known, sources, stats, manifest) if known and sources else {}
     broken: dict[str, str] = {}
     left_out: dict[str, tuple[int, int, str]] = {}
-    pieces: list[Rows] = []
+    pieces: list[ShardRows] = []
     if known and kept:
         rows = known.table.rows(known.shards, list(kept))
         pieces.append(replace(rows, facts=list(kept.values())))
@@ -179,7 +179,7 @@ def _update(
     catalogue = merge(pieces)
     seals = {facts.name: facts.seal for facts in catalogue.shards}
     lost = tuple(n for n in manifest.lost(seals) if n not in broken and n not in left_out)
-    return Opened(
+    return OpenedCatalogue(
         catalogue,
         Sources(
             digest,
@@ -194,7 +194,7 @@ def _update(
     )
 
 
-def _read(store: Path, name: str, stat: tuple[int, int], manifest: Manifest) -> Rows:
+def _read(store: Path, name: str, stat: tuple[int, int], manifest: Manifest) -> ShardRows:
     shard = read_shard(store / layout.SHARDS_FOLDER / name)
     if stat == UNSEEN:
         raise layout.broken("S07", f"{name} was put there while the store was opened")

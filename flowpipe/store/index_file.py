@@ -28,7 +28,7 @@ from flowpipe.errors import FormatError
 from flowpipe.store import files, layout
 from flowpipe.store.catalogue import Catalogue, Table
 from flowpipe.store.rows import COLUMNS, ShardFacts, columns_of
-from flowpipe.store.texts import Metas, Texts
+from flowpipe.store.texts import PackedMeta, PackedStrings
 
 VERSION = 6
 _MAGIC = b"flowpipe-index "
@@ -68,7 +68,7 @@ class Shards(Sequence[ShardFacts]):
         names: list[str],
         sizes: NDArray[np.uint64],
         mtimes_ns: NDArray[np.int64],
-        facts: Texts,
+        facts: PackedStrings,
     ) -> None:
         self.names, self.sizes, self._mtimes_ns, self._facts = names, sizes, mtimes_ns, facts
         self._made: dict[int, ShardFacts] = {}
@@ -171,8 +171,8 @@ def read_index(store: Path) -> tuple[Catalogue, Sources]:
 
 def _tables_of(catalogue: Catalogue) -> dict[str, NDArray[Any]]:
     table, shards = catalogue.table, catalogue.shards
-    facts = Texts.pack([json.dumps(dataclasses.asdict(one)).encode() for one in shards])
-    names = Texts.pack([one.name.encode() for one in shards])
+    facts = PackedStrings.pack([json.dumps(dataclasses.asdict(one)).encode() for one in shards])
+    names = PackedStrings.pack([one.name.encode() for one in shards])
     tables: dict[str, NDArray[Any]] = {
         "ids/blob": table.ids.blob, "ids/offset": table.ids.offset,
         "whole": table.whole,
@@ -216,15 +216,15 @@ def _read(content: memoryview) -> tuple[Catalogue, Sources]:
     contents = json.loads(text)
     tables = {name: _array(content, name, row) for name, row in contents["tables"].items()}
 
-    def texts(name: str) -> Texts:
+    def texts(name: str) -> PackedStrings:
         blob, offset = tables[f"{name}/blob"], tables[f"{name}/offset"]
         if int(offset[-1]) > len(blob) or np.any(offset[1:] < offset[:-1]):
             raise ValueError(f"{name} lie outside their table")
-        return Texts(blob, offset)
+        return PackedStrings(blob, offset)
 
     names, facts = texts("shards/names"), texts("shards/facts")
     shards = Shards(
-        [name.decode() for name in names.all()], tables["shards/size"],
+        [name.decode() for name in names.unpack_all()], tables["shards/size"],
         tables["shards/mtime_ns"], facts,
     )  # fmt: skip
     columns = {
@@ -232,7 +232,7 @@ def _read(content: memoryview) -> tuple[Catalogue, Sources]:
         for name, table in tables.items() if name.startswith("columns/")
     }  # fmt: skip
     table = Table(
-        texts("ids"), columns, Metas(texts("metas"), tables["metas/crc32"]), tables["whole"],
+        texts("ids"), columns, PackedMeta(texts("metas"), tables["metas/crc32"]), tables["whole"],
         tuple(contents["incomplete"]), contents["used"],
     )  # fmt: skip
     _check_rows(table, tables, len(shards))

@@ -29,7 +29,7 @@ _SUFFIX = ".jsonl"
 
 
 @dataclass(frozen=True)
-class Published:
+class Publication:
     """Publication of a shard."""
 
     shard: str
@@ -43,7 +43,7 @@ class Published:
 class Manifest:
     """Contents of the manifest files of a store."""
 
-    published: dict[str, list[Published]] = field(default_factory=dict)
+    published: dict[str, list[Publication]] = field(default_factory=dict)
     """Publications that were not removed, by file name of the shard, oldest first."""
     records: dict[tuple[str, str], dict[str, dict[str, Any]]] = field(default_factory=dict)
     """Records that replace those in shards, by (shard, seal) and video id."""
@@ -58,7 +58,7 @@ class Manifest:
     faults: list[str] = field(default_factory=list)
     """Descriptions of damaged or missing lines."""
 
-    def lost(self, there: Mapping[str, str]) -> dict[str, Published]:
+    def lost(self, there: Mapping[str, str]) -> dict[str, Publication]:
         """Find shards that were published and are gone, or have a seal that was never published.
 
         Parameters
@@ -78,7 +78,7 @@ class Manifest:
         }
 
 
-def note_published(store: Path, shard: str, seal: str, keys: Iterable[Key]) -> None:
+def log_published(store: Path, shard: str, seal: str, keys: Iterable[Key]) -> None:
     """Log that a shard was published under its final name.
 
     Raises
@@ -89,12 +89,12 @@ def note_published(store: Path, shard: str, seal: str, keys: Iterable[Key]) -> N
     _append(store, [{"publish": shard, "seal": seal, "keys": [list(key) for key in keys]}])
 
 
-def note_removed(store: Path, shard: str, seal: str) -> None:
+def log_removed(store: Path, shard: str, seal: str) -> None:
     """Log that a shard was removed from the store on purpose."""
     _append(store, [{"remove": shard, "seal": seal}])
 
 
-def note_records(store: Path, records: Mapping[tuple[str, str], Sequence[VideoRecord]]) -> None:
+def log_records(store: Path, records: Mapping[tuple[str, str], Sequence[VideoRecord]]) -> None:
     """Log new records of videos: labels, splits, segments and paths.
 
     Parameters
@@ -113,12 +113,12 @@ def note_records(store: Path, records: Mapping[tuple[str, str], Sequence[VideoRe
     )
 
 
-def note_class_names(store: Path, names: Sequence[str]) -> None:
+def log_class_names(store: Path, names: Sequence[str]) -> None:
     """Log class names that replace those of store.json."""
     _append(store, [{"class_names": list(names)}])
 
 
-def note_dataset(store: Path, values: Mapping[str, Any]) -> None:
+def log_dataset(store: Path, values: Mapping[str, Any]) -> None:
     """Log an origin of the videos that replaces the one in store.json."""
     _append(store, [{"dataset": dict(values)}])
 
@@ -196,7 +196,7 @@ def read_manifest(store: Path, *, keys: bool = True) -> Manifest:
     return manifest
 
 
-def rewrite_manifest(store: Path, published: Iterable[Published]) -> None:
+def rewrite_manifest(store: Path, published: Iterable[Publication]) -> None:
     """Replace a damaged manifest by these publications and the records that can be read."""
     old = read_manifest(store)
     draft: list[dict[str, Any]] = [
@@ -219,7 +219,7 @@ def rewrite_manifest(store: Path, published: Iterable[Published]) -> None:
 def _take(manifest: Manifest, values: dict[str, Any], removed: list[dict[str, Any]]) -> None:
     if "publish" in values:
         keys = tuple((str(a), int(b), int(c)) for a, b, c in values.get("keys", ()))
-        one = Published(str(values["publish"]), str(values["seal"]), keys)
+        one = Publication(str(values["publish"]), str(values["seal"]), keys)
         manifest.published.setdefault(one.shard, []).append(one)
     elif "remove" in values:
         removed.append(values)
@@ -235,7 +235,7 @@ def _take(manifest: Manifest, values: dict[str, Any], removed: list[dict[str, An
         manifest.dataset = dict(values["dataset"])
 
 
-def _remove(published: dict[str, list[Published]], shard: str, seal: str) -> None:
+def _remove(published: dict[str, list[Publication]], shard: str, seal: str) -> None:
     """Remove one publication; the same shard may have been published again with its seal."""
     for one in published.get(shard, ()):
         if one.seal == seal:

@@ -18,7 +18,7 @@ from flowpipe.modality import MODALITIES, dequantise
 from flowpipe.store import header as headers
 from flowpipe.store import layout
 from flowpipe.store.catalogue import Catalogue
-from flowpipe.store.compiled_reader import Part, Want, copy_part, read_batch
+from flowpipe.store.compiled_reader import ImageRequest, Part, copy_crop, read_images
 from flowpipe.store.index import open_catalogue
 from flowpipe.store.shard_file import OpenShard
 from flowpipe.store.video import Videos
@@ -29,7 +29,7 @@ Request = tuple[str, str, int, int]
 _REMEMBERED = 1 << 16
 
 
-class Run(NamedTuple):
+class ImageRange(NamedTuple):
     """Images ``begin .. end`` of a video, which one entry of a shard holds."""
 
     begin: int
@@ -74,9 +74,7 @@ def open_store(
 
 
 class Store:
-    """Open store, made by `open_store`.
-
-    It pickles to its path, holds no lock, and opens shards when they are first read.
+    """Open store. It pickles to its path, holds no lock, and opens shards when first read.
 
     Attributes
     ----------
@@ -116,7 +114,7 @@ class Store:
         if warn and (lack := opened.lack(self.path)):
             warnings.warn(lack, FlowpipeWarning, stacklevel=3)
         self._open: dict[int, OpenShard] = {}
-        self._places: dict[tuple[str, str], tuple[Run, ...]] = {}
+        self._places: dict[tuple[str, str], tuple[ImageRange, ...]] = {}
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._most_open = max(16, (1 << 16 if soft < 0 else soft) // 4)
 
@@ -152,10 +150,7 @@ class Store:
         return self._catalogue
 
     def check_recipe(self, digest: str, recipe: Mapping[str, Any] | None = None) -> None:
-        """Raise RecipeError unless the store was made with the recipe of this digest.
-
-        Given the plain values of the `recipe` too, the message lists the differences.
-        """
+        """Raise RecipeError unless the store has this digest; `recipe` lets it list differences."""
         headers.check_recipe(self.path, self.header, digest, recipe)
 
     def snippet(
@@ -189,7 +184,7 @@ class Store:
         FormatError
             If the shard was replaced, cut short or damaged.
         """
-        payloads = self.encoded(video_id, modality, start, length, check=self._check)
+        payloads = self.read_payloads(video_id, modality, start, length, check=self._check)
         if not payloads:
             height, width = self.videos[video_id].size[modality]
             return np.empty((0, MODALITIES[modality].channels, height, width), np.uint8)
@@ -237,18 +232,20 @@ class Store:
         order = self._in_disk_order(requests)
         found = {i: self._want(requests[i], outs[i], parts[i] if parts else None) for i in order}
         wants = {i: want for i, want in found.items() if want}
-        failed = read_batch(list(wants.values()), threads, check=self._check)
+        failed = read_images(list(wants.values()), threads, check=self._check)
         done = {i for i, wrong in zip(wants, failed.tolist(), strict=True) if not wrong}
         for i in order:
             if i not in done and parts:
-                copy_part(self.snippet(*requests[i]), parts[i], outs[i])
+                copy_crop(self.snippet(*requests[i]), parts[i], outs[i])
             elif i not in done:
                 self.snippet(*requests[i], outs[i])
 
     def _in_disk_order(self, requests: Sequence[Request]) -> list[int]:
         return sorted(range(len(requests)), key=lambda i: self._place_of(requests[i]))
 
-    def _want(self, request: Request, out: NDArray[np.uint8], part: Part | None) -> Want | None:
+    def _want(
+        self, request: Request, out: NDArray[np.uint8], part: Part | None
+    ) -> ImageRequest | None:
         """Return a request for the compiled reader; None unless it is JPEG in one shard."""
         video_id, modality, start, length = request
         if self.codec(modality)["name"] != "jpeg":
@@ -257,11 +254,13 @@ class Store:
         for run in self._runs(video_id, modality):
             if run.begin <= start and start + length <= run.end and length > 0:
                 at = run.first + start - run.begin
-                want = Want(self._shard(run.shard), modality, at, out, run.size, planes, part)
+                want = ImageRequest(
+                    self._shard(run.shard), modality, at, out, run.size, planes, part
+                )
                 return want if want.fits(length) else None
         return None
 
-    def encoded(
+    def read_payloads(
         self, video_id: str, modality: str, start: int, length: int, *, check: bool = False
     ) -> list[memoryview]:
         """Read the payloads of images, one image file each; see `snippet` for errors.
@@ -339,7 +338,7 @@ class Store:
             ]
         )
 
-    def _runs(self, video_id: str, modality: str) -> tuple[Run, ...]:
+    def _runs(self, video_id: str, modality: str) -> tuple[ImageRange, ...]:
         """Locate the images of each part of a video; compare their tables with the CRCs once."""
         key = video_id, modality
         runs = self._places.get(key)
@@ -350,7 +349,7 @@ class Store:
             try:
                 row = self._catalogue.find(video_id)
             except KeyError:
-                raise KeyError(self.missing(video_id)) from None
+                raise KeyError(self.explain_missing(video_id)) from None
             begin, made = 0, []
             for r in range(row, row + int(columns["parts"][row])):
                 count = int(columns[f"{modality}/count"][r])
@@ -359,14 +358,14 @@ class Store:
                     crc = int(columns[f"{modality}/tables"][r])
                     self._shard(shard).check_tables(modality, first, count, crc)
                 height, width = (int(columns[f"{modality}/{n}"][r]) for n in ("height", "width"))
-                made.append(Run(begin, begin + count, shard, first, r, (height, width)))
+                made.append(ImageRange(begin, begin + count, shard, first, r, (height, width)))
                 begin += count
             if len(self._places) >= _REMEMBERED:
                 self._places.clear()
             runs = self._places[key] = tuple(made)
         return runs
 
-    def missing(self, video_id: str) -> str:
+    def explain_missing(self, video_id: str) -> str:
         """Return the reason why the store does not offer a video."""
         if video_id in self.incomplete:
             return f"{video_id!r} lacks parts: run the same extraction again"

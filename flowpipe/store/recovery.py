@@ -10,9 +10,9 @@ from flowpipe.store.catalogue import Catalogue
 from flowpipe.store.header import read_store_header
 from flowpipe.store.index import open_catalogue
 from flowpipe.store.manifest import (
-    Published,
-    note_published,
-    note_removed,
+    Publication,
+    log_published,
+    log_removed,
     read_manifest,
     rewrite_manifest,
 )
@@ -38,23 +38,23 @@ def adopt(store: Path) -> int:
     added = 0
     for number, facts in enumerate(catalogue.shards):
         if facts.name not in known:
-            note_published(store, facts.name, facts.seal, _holds(catalogue, number))
+            log_published(store, facts.name, facts.seal, _holds(catalogue, number))
             added += 1
     return added
 
 
-def lost_shards(store: Path) -> dict[str, Published]:
+def lost_shards(store: Path) -> dict[str, Publication]:
     """Return the publications of shards that are gone or replaced by another, by file name."""
     seals = {facts.name: facts.seal for facts in _catalogue(store).shards}
     return read_manifest(store).lost(seals)
 
 
-def forget_lost(store: Path, lost: dict[str, Published]) -> None:
+def forget_lost(store: Path, lost: dict[str, Publication]) -> None:
     """Remove the publications of lost shards; call it once their videos are stored again."""
     for name, last in lost.items():
         for one in read_manifest(store, keys=False).published.get(name, ()):
             if one.seal == last.seal or not (store / "shards" / name).exists():
-                note_removed(store, name, one.seal)
+                log_removed(store, name, one.seal)
 
 
 def restore_manifest(store: Path) -> None:
@@ -64,7 +64,7 @@ def restore_manifest(store: Path) -> None:
         rewrite_manifest(
             store,
             (
-                Published(facts.name, facts.seal, tuple(_holds(catalogue, number)))
+                Publication(facts.name, facts.seal, tuple(_holds(catalogue, number)))
                 for number, facts in enumerate(catalogue.shards)
             ),
         )

@@ -87,7 +87,7 @@ def facts_of(shard: Shard, size: int, mtime_ns: int) -> ShardFacts:
 
 
 @dataclass
-class Rows:
+class ShardRows:
     """Entries of some shards, in any order, before they are merged."""
 
     facts: list[ShardFacts] = field(default_factory=list)
@@ -99,7 +99,7 @@ class Rows:
     """Compressed metas, see `pack_metas`."""
 
 
-def rows_of(shard: Shard, facts: ShardFacts, records: Mapping[str, Mapping[str, Any]]) -> Rows:
+def rows_of(shard: Shard, facts: ShardFacts, records: Mapping[str, Mapping[str, Any]]) -> ShardRows:
     """Return the rows of one shard.
 
     Parameters
@@ -153,7 +153,7 @@ def rows_of(shard: Shard, facts: ShardFacts, records: Mapping[str, Mapping[str, 
         metas.append(meta)
     columns |= _source_columns(metas)
     ids = [e.video_id.encode("utf-8") for e in entries]
-    return Rows([facts], ids, columns, pack_metas(texts))
+    return ShardRows([facts], ids, columns, pack_metas(texts))
 
 
 def _crcs(spans: Iterable[tuple[int, int]], values: NDArray[Any]) -> NDArray[np.uint32]:

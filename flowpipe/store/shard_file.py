@@ -22,7 +22,7 @@ from flowpipe.words import count_noun
 _TABLES = (layout.OFFSET, layout.CRC, layout.BYTES)
 
 
-class Place(NamedTuple):
+class PayloadLocation(NamedTuple):
     """Positions of consecutive images of a shard, for the compiled reader; bytes in the file."""
 
     fd: int
@@ -131,10 +131,10 @@ class OpenShard:
                     )  # fmt: skip
         return result
 
-    def place(self, modality: str, first: int, count: int) -> Place:
+    def locate(self, modality: str, first: int, count: int) -> PayloadLocation:
         """Locate `count` images of a modality from number `first` of the shard on."""
         offset_at, crc_at, bytes_at = self._at(modality, first, count)
-        return Place(self._fd, self.facts.size, bytes_at, offset_at, crc_at)
+        return PayloadLocation(self._fd, self.facts.size, bytes_at, offset_at, crc_at)
 
     def check_tables(self, modality: str, first: int, count: int, crc32: int) -> None:
         """Raise BrokenClauseError if offsets or CRCs of images do not have this CRC-32."""

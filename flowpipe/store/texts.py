@@ -16,7 +16,7 @@ from flowpipe.strict import MOST_BYTES
 METAS_IN_BLOCK = 64
 
 
-class Texts:
+class PackedStrings:
     """Many strings in one array of bytes.
 
     Parameters
@@ -31,7 +31,7 @@ class Texts:
         self.blob, self.offset = blob, offset
 
     @classmethod
-    def pack(cls, encoded: Sequence[bytes]) -> Texts:
+    def pack(cls, encoded: Sequence[bytes]) -> PackedStrings:
         """Concatenate strings."""
         offset = np.zeros(len(encoded) + 1, "<u8")
         np.cumsum([len(e) for e in encoded], out=offset[1:])
@@ -42,7 +42,7 @@ class Texts:
         start, stop = self.offset[row : row + 2].tolist()
         return self.blob[start:stop].tobytes()
 
-    def all(self) -> list[bytes]:
+    def unpack_all(self) -> list[bytes]:
         """Return every string as UTF-8."""
         content, offset = self.blob.tobytes(), self.offset.tolist()
         return [content[a:b] for a, b in zip(offset, offset[1:], strict=False)]
@@ -65,10 +65,10 @@ class Texts:
 
 
 @dataclass(frozen=True)
-class Metas:
+class PackedMeta:
     """Meta objects of all entries as JSON, compressed in blocks of neighbours."""
 
-    blocks: Texts
+    blocks: PackedStrings
     """Compressed blocks."""
     crc32: NDArray[np.uint32]
     """CRC-32 of each block, compared when it is read."""

@@ -31,7 +31,7 @@ class VideoTables(Protocol):
     def pts_s(self, video_id: str) -> NDArray[np.float64]:
         """Return the timestamps of a video's frames, in seconds, float64 (N,)."""
 
-    def missing(self, video_id: str) -> str:
+    def explain_missing(self, video_id: str) -> str:
         """Return the reason why a video is not offered."""
 
 
@@ -175,7 +175,7 @@ class Videos(Mapping[str, Video]):
         try:
             row = self._store.catalogue.find(video_id)
         except KeyError:
-            raise KeyError(self._store.missing(video_id)) from None
+            raise KeyError(self._store.explain_missing(video_id)) from None
         return Video(self._store, video_id, row)
 
     def __iter__(self) -> Iterator[str]:

@@ -22,7 +22,7 @@ from flowpipe.errors import FormatError
 from flowpipe.modality import MODALITIES
 from flowpipe.store import files, layout
 from flowpipe.store.layout import Entry, StreamSpec
-from flowpipe.store.manifest import note_published
+from flowpipe.store.manifest import log_published
 from flowpipe.store.shard import Shard, Stream, create_shard, read_shard, seal_shard
 from flowpipe.types import EncodedPlanes, Span
 
@@ -285,7 +285,7 @@ class ShardWriter:
                     files.publish(self._temporary, self.path)
                 if self.path.parent.name == layout.SHARDS_FOLDER:
                     keys = [entry.key for entry in self._entries]
-                    note_published(self.path.parent.parent, self.path.name, seal, keys)
+                    log_published(self.path.parent.parent, self.path.name, seal, keys)
         finally:
             self.discard()
         return self.path

@@ -44,7 +44,7 @@ def store(made: Path, tmp_path: Path) -> Path:
 def payloads(store: Path) -> dict[tuple[str, str], list[bytes]]:
     opened = open_store(store)
     return {
-        (video_id, modality): [bytes(b) for b in opened.encoded(video_id, modality, 0, count)]
+        (video_id, modality): [bytes(b) for b in opened.read_payloads(video_id, modality, 0, count)]
         for video_id, video in opened.videos.items()
         for modality, count in video.images.items()
     }

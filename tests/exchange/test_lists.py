@@ -119,4 +119,4 @@ def test_webdataset_reads_it(jpeg_store: Made, tmp_path: Path) -> None:
         assert sample["json"]["images"] == video.images
         images = [name for name in sample if name.endswith(".jpg")]
         assert len(images) == sum(video.images.values())
-        assert sample["rgb.000000.jpg"] == store.encoded(video_id, "rgb", 0, 1)[0]
+        assert sample["rgb.000000.jpg"] == store.read_payloads(video_id, "rgb", 0, 1)[0]

@@ -83,7 +83,7 @@ def test_jpeg_keeps_colour_and_says_how_far_flow_is_off(
             new = after.snippet(video_id, modality, 0, count)
             if MODALITIES[modality].channels == 3:
                 np.testing.assert_array_equal(old, new)
-                assert before.encoded(video_id, modality, 0, count) == after.encoded(
+                assert before.read_payloads(video_id, modality, 0, count) == after.read_payloads(
                     video_id, modality, 0, count
                 )
             else:
@@ -110,7 +110,7 @@ def test_numbers_and_names_are_the_tool_s(
         assert flow == [f"flow_{axis}_{k:05d}.jpg" for k in range(first_flow, first_flow + 6)]
     # Which frame an image is: colour files are the payloads themselves.
     store = open_store(jpeg_store.path)
-    frames = [bytes(p) for p in store.encoded("folder/clip#[1]", "rgb", 0, 7)]
+    frames = [bytes(p) for p in store.read_payloads("folder/clip#[1]", "rgb", 0, 7)]
     second_of_first_flow = first_flow + (0 if layout == "dense_flow" else 1)
     assert (folder / f"img_{second_of_first_flow:05d}.jpg").read_bytes() == frames[1]
 
@@ -198,7 +198,7 @@ def test_a_tar_gives_the_very_payloads_and_keeps_the_recipe(
     assert len(list((tmp_path / "out").glob("shard-*.tar"))) > 1
     for video_id, video in before.videos.items():
         for modality, count in video.images.items():
-            assert before.encoded(video_id, modality, 0, count) == after.encoded(
+            assert before.read_payloads(video_id, modality, 0, count) == after.read_payloads(
                 video_id, modality, 0, count
             )
 

@@ -134,7 +134,7 @@ def test_damage_is_found_and_named(
 ) -> None:
     damaged = tmp_path / "store"
     shutil.copytree(path, damaged)
-    payload = bytes(open_store(path).encoded("a", "rgb", 4, 1)[0])
+    payload = bytes(open_store(path).read_payloads("a", "rgb", 4, 1)[0])
     for shard in (damaged / "shards").iterdir():
         content = bytearray(shard.read_bytes())
         at = content.find(payload)

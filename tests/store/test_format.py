@@ -22,7 +22,7 @@ from flowpipe.errors import FlowpipeWarning, FormatError
 from flowpipe.modality import MODALITIES
 from flowpipe.store import ShardWriter, StreamSpec, layout, open_store, verify_store
 from flowpipe.store.check import check_shard
-from flowpipe.store.manifest import note_records, read_manifest
+from flowpipe.store.manifest import log_records, read_manifest
 from flowpipe.store.shard import compute_seal, read_shard
 from flowpipe.types import EncodedPlanes, Span, VideoRecord
 
@@ -465,5 +465,5 @@ def test_S28_what_was_published_is_there(shard):
 def test_S29_the_latest_record_counts(shard):
     store, seal = shard.parent.parent, read_shard(shard).attrs["seal"]
     for label in (1, 2):
-        note_records(store, {(shard.name, seal): [VideoRecord("a", "/a.avi", (label,))]})
+        log_records(store, {(shard.name, seal): [VideoRecord("a", "/a.avi", (label,))]})
     assert read_manifest(store).records[shard.name, seal]["a"]["labels"] == [2]

@@ -23,7 +23,7 @@ from flowpipe.store.index import open_catalogue
 from flowpipe.store.index_file import Shards, read_index, write_index
 from flowpipe.store.manifest import read_manifest
 from flowpipe.store.shard import compute_seal, read_shard
-from flowpipe.store.texts import Metas, Texts, pack_metas
+from flowpipe.store.texts import PackedMeta, PackedStrings, pack_metas
 
 FLIPS = int(os.environ.get("FLOWPIPE_FUZZ", "150"))
 
@@ -206,7 +206,7 @@ def test_metas_of_a_hostile_index_are_refused(small_store, meta):
     opened = open_catalogue(small_store.path, header.recipe_digest)
     table = opened.catalogue.table
     blocks = pack_metas([meta] * len(table.ids)) * len(table.metas.blocks)
-    metas = Metas(Texts.pack(blocks), np.array([zlib.crc32(b) for b in blocks], "<u4"))
+    metas = PackedMeta(PackedStrings.pack(blocks), np.array([zlib.crc32(b) for b in blocks], "<u4"))
     forged = Catalogue(list(opened.catalogue.shards), replace(table, metas=metas))
     write_index(small_store.path, forged, opened.sources)
     store = open_store(small_store.path)
@@ -231,7 +231,7 @@ def test_shards_of_a_hostile_index_are_refused(small_store, change):
     facts = [json.dumps({**asdict(one), **change}) for one in opened.catalogue.shards]
     shards = Shards(
         [one.name for one in opened.catalogue.shards], np.zeros(2, "<u8"), np.zeros(2, "<i8"),
-        Texts.pack([text.encode() for text in facts]),
+        PackedStrings.pack([text.encode() for text in facts]),
     )  # fmt: skip
     with pytest.raises(FormatError):
         shards[0]

@@ -207,7 +207,7 @@ def test_hostile_files_are_refused_or_decoded_as_by_libjpeg(
     rng, good = np.random.default_rng(3), stores[modality]
     files: list[bytes] = []
     for video_id in usual(good, modality)[::3]:
-        payload = bytes(good.encoded(video_id, modality, 0, 1)[0])
+        payload = bytes(good.read_payloads(video_id, modality, 0, 1)[0])
         for _ in range(12):
             broken = bytearray(payload)
             for at in rng.integers(2, len(broken), rng.integers(1, 4)):

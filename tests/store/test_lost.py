@@ -20,7 +20,7 @@ from flowpipe.store import (
     restore_manifest,
     verify_store,
 )
-from flowpipe.store.manifest import manifest_files, note_records, read_manifest
+from flowpipe.store.manifest import log_records, manifest_files, read_manifest
 from flowpipe.store.shard import read_shard
 from flowpipe.types import VideoRecord
 
@@ -103,7 +103,7 @@ def test_new_records_are_read_and_survive_a_new_index(make_store):
     seals = {shard.name: read_shard(shard).attrs["seal"] for shard in made.shards}
     for label in (0, 2):
         changed = [VideoRecord(v, "/new.avi", (label,), splits=("test2",)) for v in ("a", "s")]
-        note_records(made.path, {(name, seal): changed for name, seal in seals.items()})
+        log_records(made.path, {(name, seal): changed for name, seal in seals.items()})
         for _ in range(2):
             store = open_store(made.path)
             for video_id in ("a", "s"):

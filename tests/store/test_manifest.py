@@ -10,11 +10,11 @@ import pytest
 from conftest import ROOT
 
 from flowpipe.store.manifest import (
+    log_class_names,
+    log_published,
+    log_records,
+    log_removed,
     manifest_files,
-    note_class_names,
-    note_published,
-    note_records,
-    note_removed,
     read_manifest,
 )
 from flowpipe.types import VideoRecord
@@ -37,12 +37,12 @@ def test_publishing_a_shard_is_noted_with_its_seal_and_content(make_store):
 
 
 def test_removing_takes_one_publication_back(tmp_path):
-    note_published(tmp_path, "a.h5", "one", [("v", 0, 1)])
-    note_published(tmp_path, "a.h5", "two", [("v", 0, 1)])
-    note_published(tmp_path, "b.h5", "one", [("w", 0, 1)])
-    note_removed(tmp_path, "a.h5", "one")
-    note_removed(tmp_path, "b.h5", "one")
-    note_published(tmp_path, "b.h5", "one", [("w", 0, 1)])
+    log_published(tmp_path, "a.h5", "one", [("v", 0, 1)])
+    log_published(tmp_path, "a.h5", "two", [("v", 0, 1)])
+    log_published(tmp_path, "b.h5", "one", [("w", 0, 1)])
+    log_removed(tmp_path, "a.h5", "one")
+    log_removed(tmp_path, "b.h5", "one")
+    log_published(tmp_path, "b.h5", "one", [("w", 0, 1)])
     manifest = read_manifest(tmp_path)
     assert [p.seal for p in manifest.published["a.h5"]] == ["two"]
     assert not manifest.lost({"a.h5": "two", "b.h5": "one"})
@@ -51,8 +51,8 @@ def test_removing_takes_one_publication_back(tmp_path):
 
 def test_the_latest_record_and_class_names_count(tmp_path):
     for label in (1, 2):
-        note_records(tmp_path, {("a.h5", "one"): [VideoRecord("v", "/v.avi", (label,))]})
-        note_class_names(tmp_path, ["a", "b", "c"][: label + 1])
+        log_records(tmp_path, {("a.h5", "one"): [VideoRecord("v", "/v.avi", (label,))]})
+        log_class_names(tmp_path, ["a", "b", "c"][: label + 1])
     manifest = read_manifest(tmp_path)
     assert manifest.records["a.h5", "one"]["v"]["labels"] == [2]
     assert manifest.class_names == ("a", "b", "c")
@@ -61,7 +61,7 @@ def test_the_latest_record_and_class_names_count(tmp_path):
 @pytest.mark.parametrize("at", range(0, 400, 7))
 def test_every_changed_byte_is_found(tmp_path, at):
     for number in range(4):
-        note_published(tmp_path, f"{number}.h5", f"{number:064x}", [("v", number, 4)])
+        log_published(tmp_path, f"{number}.h5", f"{number:064x}", [("v", number, 4)])
     path = log(tmp_path)
     content = bytearray(path.read_bytes())
     content[at % len(content)] ^= 1 << at % 8
@@ -71,7 +71,7 @@ def test_every_changed_byte_is_found(tmp_path, at):
 
 def test_missing_lines_are_found(tmp_path):
     for number in range(4):
-        note_published(tmp_path, f"{number}.h5", f"{number:064x}", [("v", number, 4)])
+        log_published(tmp_path, f"{number}.h5", f"{number:064x}", [("v", number, 4)])
     path = log(tmp_path)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:1] + lines[2:]))
@@ -79,23 +79,23 @@ def test_missing_lines_are_found(tmp_path):
 
 
 def test_half_a_line_loses_that_line_only(tmp_path):
-    note_published(tmp_path, "a.h5", "one", [("v", 0, 1)])
+    log_published(tmp_path, "a.h5", "one", [("v", 0, 1)])
     path = log(tmp_path)
     whole = path.read_bytes()
     path.write_bytes(whole + whole[: len(whole) // 2])
     manifest = read_manifest(tmp_path)
     assert list(manifest.published) == ["a.h5"] and "half a line" in manifest.faults[0]
-    note_published(tmp_path, "b.h5", "two", [("w", 0, 1)])
+    log_published(tmp_path, "b.h5", "two", [("w", 0, 1)])
     assert list(read_manifest(tmp_path).published) == ["a.h5", "b.h5"]
 
 
 PUBLISH_MANY = """
 import sys
 from pathlib import Path
-from flowpipe.store.manifest import note_published
+from flowpipe.store.manifest import log_published
 store, first = Path(sys.argv[1]), int(sys.argv[2])
 for number in range(first, first + 40):
-    note_published(store, f"{number}.h5", "seal", [("v" * 200, number, 1000)])
+    log_published(store, f"{number}.h5", "seal", [("v" * 200, number, 1000)])
 """
 
 

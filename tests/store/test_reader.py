@@ -107,10 +107,13 @@ def test_images_of_a_snippet_are_one_read(make_store, monkeypatch):
     calls = []
     pread = os.pread
     monkeypatch.setattr(os, "pread", lambda *a: calls.append(a) or pread(*a))
-    store.encoded("a", "flow", 2, 9)
-    assert [size for _, size, _ in calls] == [8 * 10, 9 * len(store.encoded("a", "flow", 0, 1)[0])]
+    store.read_payloads("a", "flow", 2, 9)
+    assert [size for _, size, _ in calls] == [
+        8 * 10,
+        9 * len(store.read_payloads("a", "flow", 0, 1)[0]),
+    ]
     calls.clear()
-    store.encoded("s", "flow", 4, 4)  # over the seam between two shards
+    store.read_payloads("s", "flow", 4, 4)  # over the seam between two shards
     assert len(calls) == 4
 
 
@@ -285,8 +288,11 @@ def test_crc_is_checked_before_decoding(make_store):
     content[content.index(image) + 5] ^= 1
     made.shards[0].write_bytes(content)
     assert open_store(made.path, check=False).snippet("a", "flow", 3, 1).shape == (1, 2, 6, 8)
-    assert len(open_store(made.path).encoded("a", "flow", 3, 1)) == 1
-    for read in (open_store(made.path).snippet, partial(open_store(made.path).encoded, check=True)):
+    assert len(open_store(made.path).read_payloads("a", "flow", 3, 1)) == 1
+    for read in (
+        open_store(made.path).snippet,
+        partial(open_store(made.path).read_payloads, check=True),
+    ):
         with pytest.raises(FormatError, match="S17: image 3 of flow"):
             read("a", "flow", 3, 1)
 

@@ -163,7 +163,7 @@ def test_a_damaged_shard_ends_a_training_with_workers_in_a_sentence(
     damaged = shutil.copytree(store, tmp_path / "store")
     (shard,) = (damaged / "shards").glob("*.h5")
     content, stat = bytearray(shard.read_bytes()), shard.stat()
-    at = content.index(open_store(store).encoded("video 00", "rgb", 0, 1)[0])
+    at = content.index(open_store(store).read_payloads("video 00", "rgb", 0, 1)[0])
     content[at : at + 50_000] = bytes(50_000)  # all frames of the first videos
     shard.write_bytes(content)
     os.utime(shard, ns=(stat.st_atime_ns, stat.st_mtime_ns))
