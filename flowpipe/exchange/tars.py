@@ -40,15 +40,15 @@ def group_by_size(
     """Group videos, in order, into tars of about `tar_bytes`; each has at least one video."""
     rate = _bytes_of_an_image(store, modalities)
     groups: list[list[str]] = []
-    room = 0.0
+    left_bytes = 0.0
     for video_id in videos:
         images = store.videos[video_id].images
         size = sum(images[name] * rate[name] for name in modalities)
-        if not groups or size > room:
+        if not groups or size > left_bytes:
             groups.append([])
-            room = float(tar_bytes)
+            left_bytes = float(tar_bytes)
         groups[-1].append(video_id)
-        room -= size
+        left_bytes -= size
     return groups
 
 

@@ -142,8 +142,8 @@ def write_index(store: Path, catalogue: Catalogue, sources: Sources) -> Path:
                     "sources": dataclasses.asdict(sources),
                 }
                 text = json.dumps(contents).encode()
-                place = _write_table(file, "contents", np.frombuffer(text, np.uint8))
-            head = {"at": place["at"], "bytes": len(text), "sha256": _sha256(text)}
+                row = _write_table(file, "contents", np.frombuffer(text, np.uint8))
+            head = {"at": row["at"], "bytes": len(text), "sha256": _sha256(text)}
             with temporary.open("r+b") as raw:
                 raw.write(b"%s%d %s\n" % (_MAGIC, VERSION, json.dumps(head).encode()))
             files.publish(temporary, final)
@@ -209,9 +209,9 @@ def _read(content: memoryview) -> tuple[Catalogue, Sources]:
     version, _, rest = head.removeprefix(_MAGIC).partition(b" ")
     if not head.startswith(_MAGIC) or int(version) != VERSION:
         raise ValueError("it is of another version")
-    place = json.loads(rest)
-    text = bytes(_slice(content, place["at"], place["bytes"]))
-    if _sha256(text) != place["sha256"]:
+    position = json.loads(rest)
+    text = bytes(_slice(content, position["at"], position["bytes"]))
+    if _sha256(text) != position["sha256"]:
         raise ValueError("its table of contents does not have its SHA-256")
     contents = json.loads(text)
     tables = {name: _array(content, name, row) for name, row in contents["tables"].items()}

@@ -165,14 +165,14 @@ def read_manifest(store: Path, *, keys: bool = True) -> Manifest:
                 f"{path} cannot be read: {error.strerror}", reason=storage_reason(error)
             ) from error
         # A last line without a line feed is being written, or its writer died.
-        whole = content.rfind(b"\n") + 1
-        manifest.read[name] = whole
-        if whole < len(content) and not files.is_locked(path):
+        complete = content.rfind(b"\n") + 1
+        manifest.read[name] = complete
+        if complete < len(content) and not files.is_locked(path):
             manifest.faults.append(
                 f"{name} ends in half a line: its writer died or the disk lost it"
             )
         number: int | None = 0
-        for at, line in enumerate(content[:whole].splitlines(), 1):
+        for at, line in enumerate(content[:complete].splitlines(), 1):
             values = _checked(line)
             if values is None:
                 if line:

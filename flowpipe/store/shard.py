@@ -203,8 +203,8 @@ def check_storage(file: h5py.File, path: Path) -> None:
         creation = node.id.get_create_plist()
         if creation.get_layout() != h5py.h5d.CONTIGUOUS or creation.get_external_count():
             raise broken("S09", f"{path.name}: /{name} is not stored contiguously in the file")
-        wanted, place = node.size * node.id.get_type().get_size(), node.id.get_offset()
-        if wanted > size or (place is not None and not 0 <= place <= size - wanted):
+        wanted, at = node.size * node.id.get_type().get_size(), node.id.get_offset()
+        if wanted > size or (at is not None and not 0 <= at <= size - wanted):
             raise broken("S09", f"{path.name}: /{name} lies outside the file")
         if wanted > _MOST_TABLE_BYTES and name.rpartition("/")[2] != layout.BYTES:
             raise broken("S09", f"{path.name}: /{name} has {wanted} bytes, too many for a table")

@@ -208,13 +208,13 @@ def _check_videos(
             if any(len(copies) > 1 for copies in there.values()):
                 report.notes.append(f"{video_id} is stored more than once; S24 says which counts")
             missing = [part for part in range(parts) if part not in there]
-            whole = any(len(other) == n for n, other in splits.items())
-            if missing and not whole and video_id in given_up:
+            complete = any(len(other) == n for n, other in splits.items())
+            if missing and not complete and video_id in given_up:
                 report.notes.append(
                     f"{video_id} failed: only {len(there)} of its {parts} parts are stored, so "
                     "readers leave it out"
                 )
-            elif missing and not whole:
+            elif missing and not complete:
                 name = there[min(there)][0][0]
                 message = f"parts {missing} of {parts} are missing: run the same extraction again"
                 report.problems.append(Problem(name, video_id, "S23", message))

@@ -192,13 +192,13 @@ class VideoReader:
                 self._damage = DecodeError(f"{self.path}: {error}", reason=error.reason)
                 break
             width, height = turn.size(picture.width, picture.height)
-            is_disk_full = stack is not None and len(stack) == stack.room
-            if stack is None or is_disk_full or not stack.takes(picture, height, width):
+            is_full = stack is not None and len(stack) == stack.capacity
+            if stack is None or is_full or not stack.takes(picture, height, width):
                 if stack is not None and times:
                     yield _window(stack, times)
                 self._note_size(width, height)
-                room = max(1, min(max_frames, max_bytes // (height * width * 3)))
-                stack = new_stack(picture, height, width, room, converter)
+                capacity = max(1, min(max_frames, max_bytes // (height * width * 3)))
+                stack = new_stack(picture, height, width, capacity, converter)
                 times, previous = [], None
             if picture is previous:
                 stack.repeat()

@@ -49,9 +49,9 @@ def why_no_nvdec() -> str:
     try:
         version = str(library().__version__)
     except Exception as error:  # a broken installation raises any error
-        said = str(error).strip().partition("\n")[0] or type(error).__name__
+        message = str(error).strip().partition("\n")[0] or type(error).__name__
         return (
-            f"PyNvVideoCodec is installed but does not load ({said}): update the NVIDIA driver; "
+            f"PyNvVideoCodec is installed but does not load ({message}): update the NVIDIA driver; "
             "in a container, start it with NVIDIA_DRIVER_CAPABILITIES=compute,utility,video"
         )
     if tuple(int(part) for part in re.findall(r"\d+", version)[:3]) < OLDEST:
@@ -139,5 +139,5 @@ def capabilities(coding: str, bits: int) -> dict[str, int]:
 
 def describe_error(error: Exception) -> str:
     """Return the message of a library error, without positions in its source."""
-    said = re.sub(r"(?ms)^at /.*|^.*Error Type : ", "", str(error)).split("\n")
-    return "; ".join(line.strip() for line in said if line.strip()) or type(error).__name__
+    lines = re.sub(r"(?ms)^at /.*|^.*Error Type : ", "", str(error)).split("\n")
+    return "; ".join(line.strip() for line in lines if line.strip()) or type(error).__name__

@@ -14,7 +14,7 @@ from flowpipe.video.surfaces import SurfacePicture
 class Stack(Protocol):
     """Frames of one window, added one at a time."""
 
-    room: int
+    capacity: int
     """Largest number of frames."""
 
     def takes(self, picture: Any, height: int, width: int) -> bool:
@@ -39,19 +39,19 @@ class Stack(Protocol):
         """The frames so far: uint8 (T, H, W, 3), or Surfaces."""
 
 
-def new_stack(picture: Any, height: int, width: int, room: int, converter: Converter) -> Stack:
+def new_stack(picture: Any, height: int, width: int, capacity: int, converter: Converter) -> Stack:
     """Return an empty stack for pictures such as this one."""
     if isinstance(picture, SurfacePicture):
-        return SurfaceStack(room)
-    return HostStack(height, width, room, converter)
+        return SurfaceStack(capacity)
+    return HostStack(height, width, capacity, converter)
 
 
 class HostStack:
     """Frames as RGB in host memory, converted by libswscale."""
 
-    def __init__(self, height: int, width: int, room: int, converter: Converter) -> None:
-        self.room, self._count, self._converter = room, 0, converter
-        self._data = np.empty((room, height, width, 3), np.uint8)
+    def __init__(self, height: int, width: int, capacity: int, converter: Converter) -> None:
+        self.capacity, self._count, self._converter = capacity, 0, converter
+        self._data = np.empty((capacity, height, width, 3), np.uint8)
 
     def takes(self, picture: Any, height: int, width: int) -> bool:
         is_host = not isinstance(picture, SurfacePicture)
@@ -76,8 +76,8 @@ class HostStack:
 class SurfaceStack:
     """Pictures in device memory with one conversion to RGB, which the device does later."""
 
-    def __init__(self, room: int) -> None:
-        self.room, self._pictures = room, list[SurfacePicture]()
+    def __init__(self, capacity: int) -> None:
+        self.capacity, self._pictures = capacity, list[SurfacePicture]()
 
     def takes(self, picture: Any, height: int, width: int) -> bool:
         if not isinstance(picture, SurfacePicture):

@@ -100,12 +100,12 @@ def continuations(
     with reopen() as again:
         for packet in _demuxed(again, again.streams.video):
             # by position, because the last packet of a stream is returned at the end of the file
-            index, place = packet.stream.index, packet.pos
-            if index not in others or place is None:
+            index, position = packet.stream.index, packet.pos
+            if index not in others or position is None:
                 continue
-            first.setdefault(index, place)
-            last[index] = place
-            span = first.get(chosen.index, place), last.get(chosen.index, -1)
+            first.setdefault(index, position)
+            last[index] = position
+            span = first.get(chosen.index, position), last.get(chosen.index, -1)
             apart -= {k for k in apart if k in first and first[k] < span[1] and last[k] > span[0]}
             if not apart:
                 return (chosen,)

@@ -141,7 +141,7 @@ def test_incomplete_video_is_not_listed(make_store):
     store = open_store(made.path)
     assert list(store.videos) == ["x"] and store.incomplete == ("s",)
     assert store.catalogue.table.keys_of("s") == {("s", 0, 3), ("s", 2, 3)}
-    with pytest.raises(KeyError, match="not all of its parts"):
+    with pytest.raises(KeyError, match="lacks parts"):
         store.snippet("s", "rgb", 0, 1)
 
 
