@@ -36,5 +36,5 @@ if "flow" in store.modalities:
     print("flow", flow.dtype, flow.shape, f"largest {abs(flow).max():.1f} px")
 
 # %% An image is one ordinary file inside the shard.
-(payload,) = store.encoded(video_id, modality, 0, 1)
+(payload,) = store.read_payloads(video_id, modality, 0, 1)
 print(f"codec {store.codec(modality)['name']}, first image {len(payload)} bytes")
