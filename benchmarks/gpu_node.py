@@ -111,7 +111,7 @@ def inside(clips: Sequence[Path], modalities: Sequence[str]) -> None:
     for some in (clips[:1], clips):  # the first warms up
         ops, camera_s = Timed(get_ops("cpu"), ON_DEVICE), 0.0
         ops.features = features = Timed(get_ops("cpu").features, FEATURES)
-        worker.kept_ops = lambda device, ops=ops: ops
+        worker.cached_ops = lambda device, ops=ops: ops
         spans = tuple(Span(VideoRecord(clip.stem, str(clip))) for clip in some)
         with tempfile.TemporaryDirectory() as folder:
             shard = ShardPlan("shard-0", spans, 0, 0)

@@ -90,7 +90,7 @@ def extract_one(video: str, store: str, device: str) -> None:
     from flowpipe.types import Span, VideoRecord
 
     if device == "gpu":
-        worker.kept_ops = lambda device: AsGpu()
+        worker.cached_ops = lambda device: AsGpu()
         planes.make_solver = lambda params, ops: FlowOfGpu()
     Path(store).mkdir()
     values = {"flow": "dis", "size": {"width": 0, "height": 0}, "modalities": MODALITIES}

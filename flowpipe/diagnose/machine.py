@@ -20,7 +20,7 @@ from flowpipe.flow import FLOWS
 from flowpipe.flow.contrib import replace_opencv
 from flowpipe.flow.features import DETECTORS, detector_lack
 from flowpipe.ops.cpu import native_core
-from flowpipe.ops.cuda.process import opening_lack
+from flowpipe.ops.cuda.process import why_no_gpu
 from flowpipe.store import free_bytes
 from flowpipe.store.compiled_reader import snippet_reader
 from flowpipe.video import decoder_library, nvdec_library, why_no_nvdec
@@ -56,7 +56,7 @@ def _opened(findings: list[Finding]) -> Iterator[Finding]:
     """Open each GPU that looks usable: nothing else shows that it is full, or another process's."""
     for row in findings:
         number = row.topic.removeprefix("GPU ")
-        lack = opening_lack(int(number)) if number.isdecimal() and row.state == "ok" else ""
+        lack = why_no_gpu(int(number)) if number.isdecimal() and row.state == "ok" else ""
         yield replace(row, state="lack", cost=lack) if lack else row
 
 

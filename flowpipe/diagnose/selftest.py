@@ -316,7 +316,7 @@ def _memory(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
     held = []
     for _ in range(LEAK_ROUNDS):
         _flow(ops, frames, TVL1Params(warps=1, iterations=8))
-        held.append(ops.held_bytes())
+        held.append(ops.allocated_bytes())
     grown = held[-1] - held[LEAK_ROUNDS // 2]
     found = f"{held[-1] / 1e6:.1f} MB held, {grown} bytes more after {LEAK_ROUNDS} rounds than half"
     return Check("memory", grown <= 0, found)

@@ -100,7 +100,7 @@ class PlaneMaker:
 
     def find_motions(self, window: FrameWindow) -> None:
         """Submit the search for the camera motion of a window."""
-        shared = self.ops.shared
+        shared = self.ops.share
         features = self._submit(self._features, shared(window.gray), window.first)
         window.motions = self._submit(self._motions, features, shared(window.flow))
 

@@ -117,7 +117,7 @@ class Extraction:
         self.seconds = {"decode": 0.0, "compute": 0.0, "camera": 0.0, "encode": 0.0}
         gpu = {} if ops.on_cpu else {"gpu": 0.0}
         self.busy_s = {"decode": 0.0, **gpu, **self.seconds}
-        self._gpu_waited_s = ops.waits.any_s
+        self._gpu_waited_s = ops.waits.any_thread_s
 
     def __iter__(self) -> Iterator[ComputedWindow]:
         windows = gather(self._decode(), self.ops.window_frames, self.ops.window_bytes)
@@ -310,14 +310,14 @@ class Extraction:
     def _at_work(self, stage: str, within: str = "") -> Iterator[None]:
         """Add what the block takes to a stage, and take it off the one that it runs within."""
         waits = self.ops.waits
-        began, began_wall, waited_s = time.thread_time(), time.monotonic(), waits.mine_s
+        began, began_wall, waited_s = time.thread_time(), time.monotonic(), waits.this_thread_s
         try:
             yield
         finally:
             cpu_s, wall_s = time.thread_time() - began, time.monotonic() - began_wall
-            wall_s -= waits.mine_s - waited_s
+            wall_s -= waits.this_thread_s - waited_s
             if not self.ops.on_cpu:
-                self.busy_s["gpu"] = waits.any_s - self._gpu_waited_s
+                self.busy_s["gpu"] = waits.any_thread_s - self._gpu_waited_s
             self.seconds[stage] += cpu_s
             self.busy_s[stage] += wall_s
             if within:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from flowpipe.errors import RecipeError
 from flowpipe.flow import FLOWS, make_solver
 from flowpipe.flow.tvl1 import TVL1Params
-from flowpipe.ops import Ops, kept_ops
+from flowpipe.ops import Ops, cached_ops
 from flowpipe.params import build
 
 
@@ -62,7 +62,7 @@ def optical_flow(
     if flow == TVL1Params.name or variant != TVL1Params.variant:
         params["variant"] = variant
     settings = pair_params(flow, params)
-    ops = kept_ops(device)
+    ops = cached_ops(device)
     return pair_flow(first, second, settings, ops)
 
 

@@ -182,7 +182,7 @@ class TVL1Solver:
         while k < len(first):
             pairs = slice(k, k + step)
             try:
-                with self.ops.joined():
+                with self.ops.batch_launches():
                     memory = self.ops.tvl1_memory(min(step, len(first)), *size)
                     self._solve(first[pairs], second[pairs], memory, flow[pairs])
             except DeviceMemoryError:

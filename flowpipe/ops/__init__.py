@@ -9,7 +9,7 @@ from flowpipe.errors import BackendError
 from flowpipe.ops.protocol import FeatureOps, Keypoints, Ops, Points, TVL1Model, TVL1State
 
 __all__ = ["DEVICES", "FeatureOps", "Keypoints", "Ops", "Points", "TVL1Model", "TVL1State"]
-__all__ += ["get_ops", "kept_ops", "own_features"]
+__all__ += ["get_ops", "cached_ops", "own_features"]
 
 DEVICES = ("cpu", "cuda", "reference")
 
@@ -52,16 +52,16 @@ def get_ops(device: str = "cpu", isa: str | None = None) -> Ops:
     raise BackendError(f"device must be one of {', '.join(DEVICES)}, got {device!r}")
 
 
-def kept_ops(device: str = "cpu") -> Ops:
+def cached_ops(device: str = "cpu") -> Ops:
     """Return the operations of a device; a process has one object for its GPU.
 
     All threads and calls therefore share compiled kernels, GPU memory and recorded graphs. Errors
     are those of `get_ops`.
     """
     if device == "cuda":
-        from flowpipe.ops.cuda.process import kept
+        from flowpipe.ops.cuda import process
 
-        return kept()
+        return process.cached_ops()
     return get_ops(device)
 
 

@@ -240,7 +240,7 @@ class CpuOps(HostOps):
     def empty(self, *shape: int) -> F32:
         return np.empty(shape, np.float32)
 
-    def joined(self) -> AbstractContextManager[None]:
+    def batch_launches(self) -> AbstractContextManager[None]:
         return nullcontext()
 
     def tvl1_memory(self, n: int, height: int, width: int) -> F32:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.ops.waits import Waits
+from flowpipe.ops.waits import WaitTimes
 
 
 class HostOps:
@@ -17,7 +17,7 @@ class HostOps:
     surfaces = None
     window_frames = 16  # a window of 340x256 takes some 50 MB, flow included
     window_bytes = 32 << 20
-    waits = Waits()
+    waits = WaitTimes()
 
     def to_device(self, frames: NDArray[Any]) -> NDArray[Any]:
         return frames
@@ -25,7 +25,7 @@ class HostOps:
     def to_host(self, array: NDArray[Any]) -> NDArray[Any]:
         return array
 
-    def shared(self, array: NDArray[Any]) -> NDArray[Any]:
+    def share(self, array: NDArray[Any]) -> NDArray[Any]:
         return array
 
     def take(self, values: NDArray[np.float32], places: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -35,5 +35,5 @@ class HostOps:
     def peak_flops(self) -> float:
         return 0.0
 
-    def held_bytes(self) -> int:
+    def allocated_bytes(self) -> int:
         return 0

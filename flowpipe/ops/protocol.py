@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.ops.waits import Waits
+from flowpipe.ops.waits import WaitTimes
 from flowpipe.surfaces import SurfaceOps
 
 Points = NDArray[np.float32]
@@ -65,7 +65,7 @@ class Ops(Protocol):
     """Backend as recorded in the store: ``cpu-avx512``, ``reference`` ..."""
     on_cpu: bool
     """True if the operations run on the CPU."""
-    waits: Waits
+    waits: WaitTimes
     """Time in which threads waited for the device."""
     window_frames: int
     """Largest number of frames per call, for efficiency; the limit for small frames."""
@@ -86,7 +86,7 @@ class Ops(Protocol):
     def to_host(self, array: Any) -> NDArray[Any]:
         """Return the result of an operation as a NumPy array, after waiting for it."""
 
-    def shared(self, array: Any) -> Any:
+    def share(self, array: Any) -> Any:
         """Return an operation's result for use in any thread. Operations that use it wait, on the
         device, for the work that this thread has queued so far. The caller must keep the array
         until they are done."""
@@ -150,7 +150,7 @@ class Ops(Protocol):
     def peak_flops(self) -> float:
         """Return the peak single-precision operations per second by data sheet; 0 if unknown."""
 
-    def held_bytes(self) -> int:
+    def allocated_bytes(self) -> int:
         """Return the device memory that this process holds, bytes; 0 if the device is the CPU."""
 
     def pairs_at_once(self, height: int, width: int) -> int:
@@ -159,7 +159,7 @@ class Ops(Protocol):
     def empty(self, *shape: int) -> Any:
         """Return an uninitialised f32 array of this shape on the device."""
 
-    def joined(self) -> AbstractContextManager[None]:
+    def batch_launches(self) -> AbstractContextManager[None]:
         """Context in which this thread's launches may be batched: work is sure to have started only
         when the context ends or a result is copied to the host."""
 

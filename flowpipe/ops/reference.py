@@ -118,7 +118,7 @@ class ReferenceOps(HostOps):
         levels = [gray.astype(np.float32)]
         for size in sizes[1:]:
             if rule == "pyrdown":
-                levels.append(_halved(levels[-1]))
+                levels.append(_halve(levels[-1]))
             else:
                 levels.append(_bilinear(levels[-1], size, (1 / step, 1 / step), rule))
         return tuple(levels)
@@ -130,7 +130,7 @@ class ReferenceOps(HostOps):
     def empty(self, *shape: int) -> F32:
         return np.empty(shape, np.float32)
 
-    def joined(self) -> AbstractContextManager[None]:
+    def batch_launches(self) -> AbstractContextManager[None]:
         return nullcontext()
 
     def tvl1_memory(self, n: int, height: int, width: int) -> None:
@@ -267,18 +267,18 @@ def _median(image: F32, window: int) -> F32:
     return median
 
 
-def _halved(image: F32) -> F32:
+def _halve(image: F32) -> F32:
     """Halve images (N, H, W) to (n + 1) // 2 with 1-4-6-4-1 windows at every second pixel."""
     for axis in (1, 2):
         n = image.shape[axis]
         window = np.array([1, 4, 6, 4, 1], np.float32) / 16
         centres = 2 * np.arange((n + 1) // 2)
-        taps = [image.take(_mirrored(centres + d, n), axis) for d in range(-2, 3)]
+        taps = [image.take(_mirror(centres + d, n), axis) for d in range(-2, 3)]
         image = np.einsum("k,k...->...", window, np.stack(taps))
     return image
 
 
-def _mirrored(index: NDArray[np.intp], n: int) -> NDArray[np.intp]:
+def _mirror(index: NDArray[np.intp], n: int) -> NDArray[np.intp]:
     """Mirror indices at the border pixels: -1 -> 1, n -> n - 2."""
     period = max(2 * n - 2, 1)
     index = np.abs(index) % period

@@ -82,7 +82,7 @@ def search_homographies(
             break
         matrix = best.matrix
         for _ in range(FITS):
-            matrix = _fitted(rows, _agreement(rows, threshold, matrix), matrix)
+            matrix = _fit(rows, _agreement(rows, threshold, matrix), matrix)
         found.append(matrix)
         agree.append(_agreement(rows, threshold, matrix))
         rest = rest[:, ~_agreement(rest, APART * threshold, matrix)]
@@ -99,7 +99,7 @@ def _search(rows: F32, threshold: np.float32) -> Homography:
         k = int(np.argmax(scores))
         if scores[k] > best.score:
             leader = Homography(drawn[k], int(scores[k]), int(counts[k]))
-            best = _polished(rows, threshold, leader)
+            best = _polish(rows, threshold, leader)
         share = best.count / rows.shape[1]
         missed, chance = 1 - share * share * share * share, 1.0
         for _ in range(DRAWS.bit_length() - 1):
@@ -111,7 +111,7 @@ def _search(rows: F32, threshold: np.float32) -> Homography:
     return best
 
 
-def _mixed(k: NDArray[np.uint32]) -> NDArray[np.uint32]:
+def _hash(k: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """Hash integers to pseudo-random ones (Wellons' lowbias32)."""
     k = k ^ k >> np.uint32(16)
     k = k * np.uint32(0x7FEB352D)
@@ -123,7 +123,7 @@ def _mixed(k: NDArray[np.uint32]) -> NDArray[np.uint32]:
 def _minimal(rows: F32, draw: int) -> F64:
     """Return DRAWS homographies (DRAWS, 3, 3) through four matches each; zeros, which have no
     inliers, if the four are degenerate."""
-    numbers = _mixed(np.arange(8 * draw + 1, 8 * (draw + DRAWS) + 1, dtype=np.uint32))
+    numbers = _hash(np.arange(8 * draw + 1, 8 * (draw + DRAWS) + 1, dtype=np.uint32))
     random = numbers.astype(np.uint64).reshape(DRAWS, 8)
     count = rows.shape[1]
     among = np.where(np.arange(draw, draw + DRAWS) % 2, (count + 3) // 4, count).astype(np.uint64)
@@ -189,10 +189,10 @@ def _agreement(rows: F32, threshold: np.float32, matrix: F64) -> NDArray[np.bool
     return (error < threshold * threshold * square)[0]
 
 
-def _polished(rows: F32, threshold: np.float32, best: Homography) -> Homography:
+def _polish(rows: F32, threshold: np.float32, best: Homography) -> Homography:
     """Refit a homography to its inliers while their score grows."""
     for _ in range(POLISHINGS):
-        fitted = _fitted(rows, _agreement(rows, threshold, best.matrix), best.matrix)
+        fitted = _fit(rows, _agreement(rows, threshold, best.matrix), best.matrix)
         scores, counts = _scores(rows, threshold, fitted[None])
         if scores[0] <= best.score:
             return best
@@ -200,17 +200,17 @@ def _polished(rows: F32, threshold: np.float32, best: Homography) -> Homography:
     return best
 
 
-def _fitted(rows: F32, agree: NDArray[np.bool_], matrix: F64) -> F64:
+def _fit(rows: F32, agree: NDArray[np.bool_], matrix: F64) -> F64:
     """Fit to the marked matches by two Gauss-Newton steps; stop early if they are degenerate."""
     for _ in range(2):
-        refined = _refined(rows, agree, matrix)
+        refined = _refine(rows, agree, matrix)
         if refined is None:
             break
         matrix = refined
     return matrix
 
 
-def _refined(rows: F32, agree: NDArray[np.bool_], matrix: F64) -> F64 | None:
+def _refine(rows: F32, agree: NDArray[np.bool_], matrix: F64) -> F64 | None:
     """Make one Gauss-Newton step on the squared distances of the marked matches; None if they are
     degenerate."""
     h = matrix.ravel()
@@ -240,11 +240,11 @@ def _refined(rows: F32, agree: NDArray[np.bool_], matrix: F64) -> F64 | None:
         [-t[6], -t[7], -t[9], -t[11], -t[12], -t[14], t[16], t[17], -t[25]],
         [-t[7], -t[8], -t[10], -t[12], -t[13], -t[15], t[17], t[18], -t[26]],
     ]
-    step = _solved(n)
+    step = _solve(n)
     return None if step is None else (h + np.array([*step, 0.0])).reshape(3, 3)
 
 
-def _solved(n: list[list[float]]) -> list[float] | None:
+def _solve(n: list[list[float]]) -> list[float] | None:
     """Solve eight equations (8, 9) in place, right sides in the last column; None if singular."""
     for i in range(8):
         if not n[i][i] > 1e-12:

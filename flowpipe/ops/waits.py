@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Waits:
+class WaitTimes:
     """Time that threads waited for a device, seconds."""
 
     def __init__(self) -> None:
@@ -16,17 +16,17 @@ class Waits:
         self._waiting, self._since, self._any_s = 0, 0.0, 0.0
 
     @property
-    def mine_s(self) -> float:
+    def this_thread_s(self) -> float:
         """Time that this thread has waited, seconds."""
         return float(getattr(self._local, "seconds", 0.0))
 
     @property
-    def any_s(self) -> float:
+    def any_thread_s(self) -> float:
         """Time during which at least one thread waited, seconds."""
         return self._any_s
 
     @contextmanager
-    def waiting(self) -> Iterator[None]:
+    def measure_wait(self) -> Iterator[None]:
         """Measure the block as this thread's wait for the device."""
         began = time.monotonic()
         with self._lock:
@@ -39,4 +39,4 @@ class Waits:
             with self._lock:
                 self._waiting -= 1
                 self._any_s += 0.0 if self._waiting else ended - self._since
-            self._local.seconds = self.mine_s + ended - began
+            self._local.seconds = self.this_thread_s + ended - began

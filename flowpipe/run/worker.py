@@ -30,7 +30,7 @@ from flowpipe.errors import (
     read_reason,
 )
 from flowpipe.extraction.stages import Extraction, ExtractRecipe
-from flowpipe.ops import Ops, kept_ops
+from flowpipe.ops import Ops, cached_ops
 from flowpipe.remote import Cache, default_cache
 from flowpipe.run.heartbeat import Breadcrumb
 from flowpipe.run.options import PUBLISH_S
@@ -118,7 +118,7 @@ def extract_shard(job: ShardJob) -> list[Outcome]:
 
 def _extract_shard(job: ShardJob, crumb: Breadcrumb) -> list[Outcome]:
     cv2.setNumThreads(1)
-    ops = kept_ops(job.device)
+    ops = cached_ops(job.device)
     path = Path(job.store) / "shards" / f"{job.shard.name}.h5"
     try:
         crumb.write(None, 0, -1)

@@ -72,7 +72,7 @@ def test_every_schedule_is_measured_once_and_the_settings_are_as_before(monkeypa
     monkeypatch.setattr(tuning, "BATCHES", (3,))
     monkeypatch.setattr(tuning, "STEPS", (4, 8))
     ops, small = emulated_ops(), TVL1Params(scales=1, warps=1, iterations=8)
-    ops._ladder.cache_bytes, ops._ladder.multiprocessors = 500_000, 2  # of two pairs
+    ops._schedule.cache_bytes, ops._schedule.multiprocessors = 500_000, 2  # of two pairs
     before = ops.settings
     found = list(tune(ops, made_pairs(2, 40, 70), small, 1))
     assert found[0].settings == before == ops.settings

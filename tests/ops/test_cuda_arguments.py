@@ -45,7 +45,7 @@ def test_numpy_s_numbers_give_the_flow_of_python_s(kind, build, cuda):
 
 def test_what_would_be_read_wrongly_is_refused(cuda):
     kernels = cuda.kernels
-    with cuda._working():
+    with cuda._activate():
         gray, wide = cuda._empty((4,), np.uint8), cuda._empty((4,), np.float32)
         kernels.over_values("widen", 1, 4, gray, wide, np.int64(4))
         with pytest.raises(TypeError, match="values of widen is int32, got 4.5"):
@@ -61,7 +61,7 @@ def test_what_would_be_read_wrongly_is_refused(cuda):
 def test_the_stand_in_refuses_what_a_driver_would_misread(cuda):
     """CuPy passes 8 bytes for Python's numbers; the driver reads the first four of them."""
     function = cuda.kernels.function("widen")
-    with cuda._working():
+    with cuda._activate():
         gray, wide = cuda._empty((4,), np.uint8), cuda._empty((4,), np.float32)
         for count in (4, np.int64(4), np.float64(4)):
             with pytest.raises(AssertionError, match="widen, argument 2"):

@@ -26,8 +26,8 @@ from flowpipe.extraction.windows import frames_per_window
 from flowpipe.flow.tvl1 import VARIANTS, TVL1Params, TVL1Solver
 from flowpipe.ops import get_ops
 from flowpipe.ops.cpu import native_core
-from flowpipe.ops.cuda.schedule import Layout
-from flowpipe.ops.waits import Waits
+from flowpipe.ops.cuda.schedule import ArenaLayout
+from flowpipe.ops.waits import WaitTimes
 from flowpipe.params import build
 from flowpipe.types import Span, VideoRecord
 
@@ -70,8 +70,8 @@ def test_a_pair_is_alone_in_any_batch(cuda):
     """In groups or together, first or last, beside pairs that stop sooner or later."""
     first, second = pairs(5)
     together = solve(cuda, first, second, warps=2)
-    cuda._ladder.cache_bytes, cuda._ladder.multiprocessors = 0, 1  # groups of one or two pairs
-    cuda._rooms.mine.arena = None
+    cuda._schedule.cache_bytes, cuda._schedule.multiprocessors = 0, 1  # groups of one or two pairs
+    cuda._workspaces.get().arena = None
     np.testing.assert_array_equal(solve(cuda, first, second, warps=2), together)
     cuda.pairs_at_once = lambda height, width: 2
     np.testing.assert_array_equal(solve(cuda, first[::-1], second[::-1], warps=2)[::-1], together)
@@ -100,8 +100,8 @@ def test_threads_of_one_video_leave_stream_and_memory_to_those_of_the_next(cuda)
 
     def video():
         flows.append(solve(cuda, first, second, warps=2))
-        streams.append(cuda._lanes.mine.stream)
-        arenas.append(cuda._rooms.mine.arena)
+        streams.append(cuda._streams.get().stream)
+        arenas.append(cuda._workspaces.get().arena)
 
     for together in (1, 2, 1):
         threads = [threading.Thread(target=video) for _ in range(together)]
@@ -147,45 +147,45 @@ def test_time_in_which_a_gpu_is_waited_for_is_no_stage_s(cuda, monkeypatch, tmp_
     clip = encode_video(tmp_path / "clip.mp4", moving_clip(1, frames=12))
     how = {"flow": {"name": "tvl1", **BRIEF}, "size": {"width": 40, "height": 33}}
     recipe = build(ExtractRecipe, {"modalities": ["rgb", "flow"], **how})
-    began, before = time.monotonic(), cuda.waits.any_s
+    began, before = time.monotonic(), cuda.waits.any_thread_s
     extraction = Extraction(Span(VideoRecord("clip", str(clip))), recipe, cuda)
     assert sum(1 for _ in extraction) == 1
     lasted_s = time.monotonic() - began
     waits_s = extraction.busy_s.pop("gpu")
-    assert waits_s == cuda.waits.any_s - before and 3 * pause_s <= waits_s <= lasted_s
+    assert waits_s == cuda.waits.any_thread_s - before and 3 * pause_s <= waits_s <= lasted_s
     assert max(extraction.busy_s.values()) + waits_s <= lasted_s
     assert min(extraction.busy_s.values()) > -1e-3
 
 
 def test_threads_that_wait_side_by_side_wait_once():
-    waits, both = Waits(), threading.Barrier(2)
+    waits, both = WaitTimes(), threading.Barrier(2)
     found = []
 
     def wait():
-        with waits.waiting():
+        with waits.measure_wait():
             both.wait(20)
             time.sleep(0.05)
-        found.append(waits.mine_s)
+        found.append(waits.this_thread_s)
 
     threads = [threading.Thread(target=wait) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert 0.05 <= waits.any_s < sum(found) and waits.mine_s == 0
+    assert 0.05 <= waits.any_thread_s < sum(found) and waits.this_thread_s == 0
 
 
 def test_too_little_memory_halves_the_batch_and_says_so(cuda, monkeypatch):
     first, second = pairs(8, 33, 40)
     meant = solve(cuda, first, second, **BRIEF)
-    cuda._rooms.mine.arena = None
+    cuda._workspaces.get().arena = None
     memory, asked = type(cuda).tvl1_memory, []
 
     def small(ops, n, height, width):
         asked.append(n)
         # Room for two pairs beside what is there: the stand-in's own allocator refuses more.
         cupy_memory = ops._cupy.cuda.memory
-        room = 4 * Layout(2, height, width).floats + 200_000
+        room = 4 * ArenaLayout(2, height, width).floats + 200_000
         monkeypatch.setattr(cupy_memory, "total", cupy_memory.held() + room)
         return memory(ops, n, height, width)
 
@@ -214,18 +214,18 @@ def test_half_as_many_pairs_get_memory_of_their_own_size(cuda, monkeypatch):
     """What is short may be memory for something else: then TV-L1's own has to become smaller."""
     first, second = pairs(8, 33, 40)
     meant = solve(cuda, first, second, **BRIEF)
-    cuda._rooms.mine.forget()
+    cuda._workspaces.get().forget()
     memory = cuda._cupy.cuda.memory
     solver = TVL1Solver(TVL1Params(**BRIEF), cuda)
     prepared = solver.prepare(first), solver.prepare(second)
     flow = 4 * 2 * first.size
-    room = 4 * Layout(8, *first.shape[1:]).floats + flow + flow // 8
+    room = 4 * ArenaLayout(8, *first.shape[1:]).floats + flow + flow // 8
     monkeypatch.setattr(memory, "total", memory.held() + room)
     monkeypatch.setattr(type(cuda), "pairs_at_once", lambda ops, height, width: 8)
     with pytest.warns(RuntimeWarning, match="8 pairs of 40x33 at once; going on with 4"):
         flow = cuda.to_host(solver.solve(*prepared))
     np.testing.assert_array_equal(flow, meant)
-    assert cuda._rooms.mine.arena.capacity == 4
+    assert cuda._workspaces.get().arena.capacity == 4
 
 
 def test_what_cuda_reports_is_put_in_words(cuda, monkeypatch):
@@ -250,7 +250,7 @@ def test_what_cuda_reports_is_put_in_words(cuda, monkeypatch):
 def test_pairs_at_once_follow_the_free_memory(cuda, monkeypatch):
     memory = cuda._cupy.cuda.memory
     assert cuda.pairs_at_once(45, 70) == 64
-    room = 10 * 4 * Layout(1, 256, 340).floats
+    room = 10 * 4 * ArenaLayout(1, 256, 340).floats
     monkeypatch.setattr(memory, "total", memory.held() + room)
     assert cuda.pairs_at_once(256, 340) == 6  # a share is for the rest
     assert cuda.pairs_at_once(2160, 3840) == 1

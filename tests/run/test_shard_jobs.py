@@ -14,7 +14,7 @@ from videofile import encode_video, moving_clip
 from flowpipe import params
 from flowpipe.errors import BackendError
 from flowpipe.extraction.recipe import ExtractRecipe
-from flowpipe.ops import kept_ops
+from flowpipe.ops import cached_ops
 from flowpipe.ops.cpu import native_core
 from flowpipe.ops.cuda import process
 from flowpipe.ops.cuda.devices import gpus
@@ -88,7 +88,7 @@ def test_threads_that_come_together_get_the_same_operations(
 
     monkeypatch.setattr(process, "CudaOps", Slow)
     with cupy_from(STAND_IN), ThreadPoolExecutor(4) as threads:
-        found = list(threads.map(kept_ops, ["cuda"] * 4))
+        found = list(threads.map(cached_ops, ["cuda"] * 4))
     assert len(made) == 1 and all(ops is made[0] for ops in found)
 
 
@@ -98,11 +98,11 @@ def test_operations_of_a_gpu_are_kept_and_a_failure_to_open_it_is_not(
     with cupy_from(STAND_IN):
         monkeypatch.setenv("CUDA_STAND_IN_OPENS", "46")
         with pytest.raises(BackendError, match="another process has the GPU"):
-            kept_ops("cuda")
+            cached_ops("cuda")
         monkeypatch.delenv("CUDA_STAND_IN_OPENS")
-        first = kept_ops("cuda")
-        assert kept_ops("cuda") is first
+        first = cached_ops("cuda")
+        assert cached_ops("cuda") is first
     if not gpus().available:
         with pytest.raises(BackendError):
-            kept_ops("cuda")
-    assert kept_ops("cpu").name.startswith("cpu")
+            cached_ops("cuda")
+    assert cached_ops("cpu").name.startswith("cpu")

@@ -18,11 +18,11 @@ from flowpipe.ops.cuda.errors import (
     CACHE_OFF,
     INSUFFICIENT_DRIVER,
     NO_DEVICE,
+    advice,
     cache_folder,
-    cache_lack,
-    cure,
-    headers_lack,
     last_line,
+    why_no_cache,
+    why_no_headers,
 )
 
 __all__ = ["Gpus", "first_gpu_name", "gpus", "shown_gpus", "usable_cupy"]
@@ -91,7 +91,7 @@ def gpus() -> Gpus:
             reason=f"CuPy finds no NVRTC, CUDA's compiler ({last_line(error)}): "
             f"pip install nvidia-cuda-nvrtc{'-cu12' if built_for < 13000 else ''}",
         )
-    if lack := _headers_lack(cupy.__version__, built_for) or _cache_lack():
+    if lack := _why_no_headers(cupy.__version__, built_for) or _why_no_cache():
         return Gpus(**known, reason=lack)
     try:
         found = [runtime.getDeviceProperties(i) for i in range(count)]
@@ -195,19 +195,19 @@ def _none_visible() -> str:
 
 
 def _silent(error: Exception) -> str:
-    return f"the NVIDIA driver does not answer ({last_line(error)}): {cure(error)}"
+    return f"the NVIDIA driver does not answer ({last_line(error)}): {advice(error)}"
 
 
 def _no_import(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno is not None:  # a library that is missing has none
-        return cache_lack(error)
+        return why_no_cache(error)
     return (
         f"CuPy is installed but does not work ({last_line(error)}): uninstall every cupy package "
         f"that pip list shows, then {_wheel(_driver_without_cupy() or 12000)}"
     )
 
 
-def _headers_lack(version: str, built_for: int) -> str:
+def _why_no_headers(version: str, built_for: int) -> str:
     """Return why CuPy cannot compile, or "": since version 14 a kernel needs CUDA's headers."""
     major = version.partition(".")[0]
     if not major.isdecimal() or int(major) < 14:
@@ -218,10 +218,10 @@ def _headers_lack(version: str, built_for: int) -> str:
         found = find_nvidia_header_directory("cudart")
     except Exception:  # another version looks for them in another way
         return ""
-    return "" if found else headers_lack(built_for)
+    return "" if found else why_no_headers(built_for)
 
 
-def _cache_lack() -> str:
+def _why_no_cache() -> str:
     """Return why CuPy cannot cache compiled kernels, or "" if it can or has some already."""
     folder = Path(cache_folder())
     if os.environ.get(CACHE_OFF) == "1" or any(folder.glob("*.cubin")):
@@ -231,7 +231,7 @@ def _cache_lack() -> str:
         with tempfile.TemporaryFile(dir=folder):
             return ""
     except OSError as error:
-        return cache_lack(error)
+        return why_no_cache(error)
 
 
 def _too_old(

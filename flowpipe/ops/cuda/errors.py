@@ -20,7 +20,7 @@ NO_DEVICE, INSUFFICIENT_DRIVER = 100, 35
 
 ASK_NVIDIA_SMI = "see whether nvidia-smi works, and what dmesg says of the GPU"
 
-CURES = {
+ADVICE = {
     OUT_OF_MEMORY: "other processes hold the GPU's memory, nvidia-smi lists them: wait for them, "
     "choose another GPU with CUDA_VISIBLE_DEVICES, or give fewer --workers for each GPU",
     INSUFFICIENT_DRIVER: "the NVIDIA driver is older than CuPy's CUDA: update it",
@@ -50,9 +50,9 @@ CURES = {
 """Status -> advice, for errors of opening a GPU."""
 
 
-def cure(error: BaseException) -> str:
+def advice(error: BaseException) -> str:
     """Return what to do about an error of CUDA."""
-    return CURES.get(_status(error), ASK_NVIDIA_SMI)
+    return ADVICE.get(_status(error), ASK_NVIDIA_SMI)
 
 
 def last_line(error: BaseException) -> str:
@@ -73,7 +73,7 @@ def _of_cuda(cupy: Any) -> tuple[type[Exception], ...]:
 
 
 @contextmanager
-def in_words(cupy: Any) -> Iterator[None]:
+def translate_errors(cupy: Any) -> Iterator[None]:
     """Translate the errors of work under way.
 
     Raises
@@ -98,7 +98,7 @@ def in_words(cupy: Any) -> Iterator[None]:
 
 
 @contextmanager
-def opening(cupy: Any) -> Iterator[None]:
+def translate_opening_errors(cupy: Any) -> Iterator[None]:
     """Translate the errors of a process that opens its GPU.
 
     Raises
@@ -110,12 +110,15 @@ def opening(cupy: Any) -> Iterator[None]:
         yield
     except _of_cuda(cupy) as error:
         raise _unopened(cupy, error) from error
-    except (DeviceMemoryError, DeviceLostError) as error:  # translated within, by `in_words`
+    except (
+        DeviceMemoryError,
+        DeviceLostError,
+    ) as error:  # by `translate_errors`
         raise _unopened(cupy, error.__cause__ or error) from error
 
 
 def _unopened(cupy: Any, error: BaseException) -> BackendError:
-    why = CURES[OUT_OF_MEMORY] if _is_memory(cupy, error) else cure(error)
+    why = ADVICE[OUT_OF_MEMORY] if _is_memory(cupy, error) else advice(error)
     return BackendError(
         f"the GPU cannot be opened ({last_line(error)}): {why}; or use --device cpu"
     )
@@ -134,7 +137,7 @@ def cache_folder() -> str:
     return os.environ.get("CUPY_CACHE_DIR") or default
 
 
-def cache_lack(error: OSError) -> str:
+def why_no_cache(error: OSError) -> str:
     """Return why CuPy cannot write what it compiles, and what to do."""
     if "temporary directory" in str(error):  # of tempfile
         return f"CuPy compiles in a temporary folder ({error.strerror}): set TMPDIR to one"
@@ -147,7 +150,7 @@ def cache_lack(error: OSError) -> str:
     )
 
 
-def headers_lack(built_for: int, said: str = "") -> str:
+def why_no_headers(built_for: int, said: str = "") -> str:
     """Return that CuPy lacks the headers of CUDA, and what to do.
 
     Parameters

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from flowpipe.errors import DeviceMemoryError
 from flowpipe.ops.checks import check_gray, check_keypoints, check_mask
 from flowpipe.ops.cuda.kernels import Kernels
-from flowpipe.ops.cuda.streams import Lane
+from flowpipe.ops.cuda.streams import CudaStream
 from flowpipe.ops.protocol import FeatureOps, Keypoints, Points
 from flowpipe.ops.reference_features import AKAZE_THRESHOLD, NO_KEYPOINTS
 
@@ -38,13 +38,13 @@ class Device:
     """Functions of `CudaOps` that operations in other files use."""
 
     kernels: Kernels
-    working: Callable[[], AbstractContextManager[Lane]]
-    """Context in which this thread's stream is the current one; yields its lane."""
-    uploaded: Callable[[Any], Any]
+    activate: Callable[[], AbstractContextManager[CudaStream]]
+    """Context in which this thread's stream is the current one; yields its stream."""
+    upload: Callable[[Any], Any]
     empty: Callable[[Sequence[int], Any], Any]
     zeros: Callable[[int], Any]
     """Returns zeros uint32 (N,)."""
-    finding: AbstractContextManager[Any]
+    feature_lock: AbstractContextManager[Any]
     """Lock of the thread that detects features, which needs much memory."""
 
 
@@ -98,13 +98,13 @@ class CudaFeatures:
         if not n or not count:
             return np.empty((n, count), np.uint8)
         device, image = self._device, gray.shape[1] * gray.shape[2]
-        with device.working() as lane:
+        with device.activate() as stream:
             ranges = device.empty((n, count), np.uint8)
             device.kernels.over_values(
-                "level_ranges", n, count, device.uploaded(gray),
-                device.uploaded(places.astype(np.int32)), ranges, image, count, pixels,
+                "level_ranges", n, count, device.upload(gray),
+                device.upload(places.astype(np.int32)), ranges, image, count, pixels,
             )  # fmt: skip
-            return np.asarray(lane.download(ranges))
+            return np.asarray(stream.download(ranges))
 
     def match_keypoints(
         self, pairs: Sequence[tuple[Keypoints, Keypoints]], window_px: float
@@ -136,7 +136,7 @@ class CudaFeatures:
     ) -> list[T]:
         """Detect features of all frames, or of halves of them if the device memory is too small."""
         try:
-            with self._device.finding:
+            with self._device.feature_lock:
                 return find(gray, mask)
         except DeviceMemoryError:
             if len(gray) < 2:
@@ -154,8 +154,8 @@ class CudaFeatures:
         n, *size = gray.shape
         if not n or min(size) <= 2 * AKAZE_BORDER_PX:
             return [NO_KEYPOINTS] * n
-        with device.working() as lane:
-            gray, where = device.uploaded(gray), None if mask is None else device.uploaded(mask)
+        with device.activate() as stream:
+            gray, where = device.upload(gray), None if mask is None else device.upload(mask)
             smooth, dx, dy, response = (device.empty(gray.shape, np.float32) for _ in range(4))
             launch("akaze_smooth", n, *size, gray, smooth, *size)
             launch("akaze_slopes", n, *size, smooth, dx, dy, *size)
@@ -168,7 +168,7 @@ class CudaFeatures:
                 "akaze_bits", (max(found.counts), 1, n), (BITS_THREADS, 1, 1), smooth, dx, dy,
                 found.starts, found.points, bits, *size,
             )  # fmt: skip
-            points, words = lane.download(found.points), lane.download(bits)
+            points, words = stream.download(found.points), stream.download(bits)
         parts = np.cumsum(found.counts)[:-1]
         return [
             Keypoints(xy.copy(), described.copy()) if len(xy) else NO_KEYPOINTS
@@ -184,7 +184,7 @@ class CudaFeatures:
         device = self._device
         n, *size = response.shape
         room = max(1, size[0] * size[1] // 4)  # maxima of 3x3 pixels, none at a border
-        with device.working() as lane:
+        with device.activate() as stream:
             state, counts = device.empty(response.shape, np.uint8), device.zeros(2 * n)
             places = device.empty((n, room), np.int32)
             device.kernels.over_images(
@@ -195,8 +195,8 @@ class CudaFeatures:
                 "akaze_choice", (1, 1, n), (CHOICE_THREADS, 1, 1), response, mask, state, places,
                 counts, *size, room,
             )  # fmt: skip
-            found = np.asarray(lane.download(counts))[:n].tolist()
-            starts = device.uploaded(_begins(found))
+            found = np.asarray(stream.download(counts))[:n].tolist()
+            starts = device.upload(_begins(found))
             points = device.empty((sum(found), 2), np.float32)
             device.kernels.launch(
                 "akaze_points", (BLOCKS, 1, n), (THREADS, 1, 1), response, places, counts, starts,
@@ -218,8 +218,8 @@ class CudaFeatures:
         most = min(most, height * width)
         # Largest squared distance, in whole pixels, that is less than the least one allowed.
         near = max(math.ceil(min(apart_px, MOST_APART_PX) ** 2) - 1, 0)
-        with device.working() as lane:
-            gray, where = device.uploaded(gray), None if mask is None else device.uploaded(mask)
+        with device.activate() as stream:
+            gray, where = device.upload(gray), None if mask is None else device.upload(mask)
             strength = device.empty(gray.shape, np.float32)
             state = device.empty(gray.shape, np.uint8)
             ranks = device.empty(gray.shape, np.uint64)
@@ -243,7 +243,7 @@ class CudaFeatures:
                 "corner_order", (BLOCKS, 1, n), (THREADS, 1, 1), ranks, counts, corners,
                 height * width, width, most,
             )  # fmt: skip
-            found, kept = lane.download(corners), lane.download(counts)
+            found, kept = stream.download(corners), stream.download(counts)
         counts = np.minimum(np.asarray(kept)[:n], most)
         return [f[:count].copy() for f, count in zip(np.asarray(found), counts, strict=True)]
 
@@ -260,18 +260,18 @@ class CudaFeatures:
         counts = [len(second.points) for _, second in pairs]
         begins = _begins(counts)
         bits = np.concatenate([frame.descriptors for frame in frames])
-        with device.working() as lane:
+        with device.activate() as stream:
             matched = device.empty((begins[-1],), np.int32)
             device.kernels.launch(
                 "match_bits",
                 (-(-max(counts) * LANES // THREADS), 1, len(pairs)), (THREADS, 1, 1),
-                device.uploaded(np.concatenate([frame.points for frame in frames])),
-                device.uploaded(bits),
-                device.uploaded(_begins([len(frame.points) for frame in frames])),
-                device.uploaded(numbers), device.uploaded(begins), matched, bits.shape[1],
+                device.upload(np.concatenate([frame.points for frame in frames])),
+                device.upload(bits),
+                device.upload(_begins([len(frame.points) for frame in frames])),
+                device.upload(numbers), device.upload(begins), matched, bits.shape[1],
                 window_px,
             )  # fmt: skip
-            found = np.asarray(lane.download(matched), np.int64)
+            found = np.asarray(stream.download(matched), np.int64)
         return np.split(found, begins[1:-1])
 
 

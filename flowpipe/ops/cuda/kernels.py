@@ -18,11 +18,11 @@ import numpy as np
 
 from flowpipe.errors import BackendError
 from flowpipe.ops.cuda.errors import (
-    cache_lack,
-    headers_lack,
-    in_words,
     last_line,
     misses_headers,
+    translate_errors,
+    why_no_cache,
+    why_no_headers,
 )
 from flowpipe.ops.cuda.launches import Launch
 
@@ -135,7 +135,7 @@ class Kernels:
             return found
         code, key = source(file), (file, *defined)
         try:
-            with in_words(self._cupy):
+            with translate_errors(self._cupy):
                 if key not in self._modules:
                     options = (*self._options, *defined)
                     self._modules[key] = self._cupy.RawModule(code=code, options=options)
@@ -144,14 +144,14 @@ class Kernels:
         except BackendError:
             raise
         except Exception as error:  # whatever a compiler that lacks something raises
-            raise BackendError(self._refused(file, error)) from error
+            raise BackendError(self._compile_error(file, error)) from error
 
-    def _refused(self, file: str, error: Exception) -> str:
+    def _compile_error(self, file: str, error: Exception) -> str:
         said, here = last_line(error), "device cuda cannot be used here: "
         if isinstance(error, OSError) and error.errno is not None:  # not of a missing library
-            return here + cache_lack(error)
+            return here + why_no_cache(error)
         if misses_headers(error):
-            return here + headers_lack(self._cupy.cuda.runtime.runtimeGetVersion(), said)
+            return here + why_no_headers(self._cupy.cuda.runtime.runtimeGetVersion(), said)
         return (
             f"CUDA's compiler refuses kernels/cuda/{file}.cu ({said}): CuPy, the NVRTC it finds "
             "and the driver should be of one CUDA version; or use --device cpu"
@@ -184,7 +184,7 @@ class Kernels:
         if len(arguments) != len(parameters):
             raise TypeError(f"{name} takes {len(parameters)} arguments, got {len(arguments)}")
         if min(grid) > 0:
-            passed = tuple(p.passed(a) for p, a in zip(parameters, arguments, strict=True))
+            passed = tuple(p.pack(a) for p, a in zip(parameters, arguments, strict=True))
             keys = (p.key(a) for p, a in zip(parameters, passed, strict=True))
             function = self.function(name)
             key = (function, *grid, *block, *keys)
@@ -210,7 +210,7 @@ class Parameter:
     """NumPy type of the number, or of the array's elements."""
     is_array: bool
 
-    def passed(self, value: Any) -> Any:
+    def pack(self, value: Any) -> Any:
         """Return an argument in the type that the kernel reads; TypeError if it does not fit."""
         if self.is_array:
             held = getattr(value, "dtype", type(value).__name__)

@@ -33,7 +33,7 @@ class Launch(NamedTuple):
 
     def start(self) -> None:
         """Launch on the current stream, now or when this thread's launches are flushed."""
-        launches: Launches | None = getattr(_local, "launches", None)
+        launches: LaunchCollector | None = getattr(_local, "launches", None)
         if launches is None:
             self.start_now()
         else:
@@ -44,7 +44,7 @@ class Launch(NamedTuple):
         self.kernel(self.grid, self.block, self.arguments)
 
 
-class Launches:
+class LaunchCollector:
     """Collected launches of a thread, and the graphs of earlier sequences.
 
     Parameters
@@ -59,7 +59,7 @@ class Launches:
         self._known: OrderedDict[Hashable, Any] = OrderedDict()
 
     @contextmanager
-    def collected(self) -> Iterator[None]:
+    def collect(self) -> Iterator[None]:
         """Collect launches in the block; the outermost such context flushes them."""
         outer = getattr(_local, "launches", None)
         _local.launches = self
@@ -93,7 +93,7 @@ class Launches:
         while len(known) > MOST_SEQUENCES:
             known.popitem(last=False)
 
-    def recorded(self, work: Callable[[], None]) -> Any:
+    def record_graph(self, work: Callable[[], None]) -> Any:
         """Return a graph of the kernels that `work` starts; their files must be loaded."""
         self.flush()
         try:

@@ -19,14 +19,21 @@ from flowpipe.errors import DeviceMemoryError
 from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_warp
 from flowpipe.ops.cpu import CpuOps
 from flowpipe.ops.cuda.devices import usable_cupy
-from flowpipe.ops.cuda.errors import in_words, opening
+from flowpipe.ops.cuda.errors import translate_errors, translate_opening_errors
 from flowpipe.ops.cuda.features import CudaFeatures, Device
 from flowpipe.ops.cuda.kernels import Kernels
-from flowpipe.ops.cuda.schedule import Arena, CudaState, Iterations, Ladder, Layout, Room
+from flowpipe.ops.cuda.schedule import (
+    Arena,
+    ArenaLayout,
+    CudaState,
+    Iterations,
+    LevelSchedule,
+    Workspace,
+)
 from flowpipe.ops.cuda.settings import Settings, window_bytes
-from flowpipe.ops.cuda.streams import Lane, Lent, Made
+from flowpipe.ops.cuda.streams import CudaStream, SharedArray, ThreadLocalPool
 from flowpipe.ops.protocol import TVL1Model
-from flowpipe.ops.waits import Waits
+from flowpipe.ops.waits import WaitTimes
 from flowpipe.surfaces import Surfaces
 
 T = TypeVar("T")
@@ -52,83 +59,83 @@ class CudaOps:
 
     def __init__(self) -> None:
         self._cupy = cupy = usable_cupy()
-        with opening(cupy):
+        with translate_opening_errors(cupy):
             properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
         major, minor = properties["major"], properties["minor"]
         self.name = f"cuda-sm_{major}{minor}"
         self.kernels = Kernels(cupy)
-        self._ladder = Ladder(
+        self._schedule = LevelSchedule(
             cupy,
             self.kernels,
             cache_bytes=int(properties["l2CacheSize"]),
             multiprocessors=int(properties["multiProcessorCount"]),
-            settings=Settings.asked(),
+            settings=Settings.from_environment(),
         )
-        self.waits = Waits()
-        self._lanes = Lent(lambda: Lane(cupy, self.waits))
-        self._rooms = Lent(Room)
-        self._finding = RLock()
+        self.waits = WaitTimes()
+        self._streams = ThreadLocalPool(lambda: CudaStream(cupy, self.waits))
+        self._workspaces = ThreadLocalPool(Workspace)
+        self._feature_lock = RLock()
         device = Device(
-            self.kernels, self._working, self._uploaded, self._empty, self._zeros, self._finding
+            self.kernels, self._activate, self._upload, self._empty, self._zeros, self._feature_lock
         )
         self.features = CudaFeatures(self.name, device, CpuOps().features)
-        with opening(cupy), self._working() as lane:
+        with translate_opening_errors(cupy), self._activate() as stream:
             self.window_bytes = window_bytes(cupy.cuda.runtime.memGetInfo()[0])
             out = self._empty((1,), np.float32)
-            self.kernels.over_values("widen", 1, 1, self._uploaded(np.zeros(1, np.uint8)), out, 1)
-            np.asarray(lane.download(out))
+            self.kernels.over_values("widen", 1, 1, self._upload(np.zeros(1, np.uint8)), out, 1)
+            np.asarray(stream.download(out))
 
     @property
     def settings(self) -> Settings:
         """Settings of TV-L1's schedule; they may be replaced between calls."""
-        return self._ladder.settings
+        return self._schedule.settings
 
     @settings.setter
     def settings(self, settings: Settings) -> None:
-        self._ladder.settings = settings
+        self._schedule.settings = settings
 
     def pairs_together(self, height: int, width: int) -> int:
         """Return the number of pairs of a size that run concurrently."""
-        return self._ladder.pairs_together(height, width)
+        return self._schedule.pairs_together(height, width)
 
     # ---- between host and device
 
     def to_device(self, frames: Any) -> Any:
         """Copy a host array to the device, for the operations of this thread."""
-        with self._working():
-            return self._uploaded(frames)
+        with self._activate():
+            return self._upload(frames)
 
     def to_host(self, array: Any) -> NDArray[Any]:
         """Copy a device array of this thread, or a shared one, to the host."""
         if isinstance(array, self._cupy.ndarray):
-            with self._working() as lane:
-                array = lane.download(array)
+            with self._activate() as stream:
+                array = stream.download(array)
         return np.asarray(array)
 
-    def shared(self, array: Any) -> Any:
+    def share(self, array: Any) -> Any:
         """Return a device array of this thread as one that any thread may use."""
         if not isinstance(array, self._cupy.ndarray):
             return array
-        with self._working():
-            return Made(self._lanes, array)
+        with self._activate():
+            return SharedArray(self._streams, array)
 
     @property
     def surfaces(self) -> CudaOps:
         return self
 
     def keep(self, planes: Sequence[tuple[int, int]]) -> Any:
-        with self._working() as lane:
+        with self._activate() as stream:
             kept = self._empty((sum(size for _, size in planes),), np.uint8)
-            lane.copy(planes, kept)
+            stream.copy(planes, kept)
         return kept
 
     def fetch(self, planes: Sequence[tuple[int, int]]) -> NDArray[np.uint8]:
-        with self._working() as lane:
-            return np.asarray(lane.fetch(planes))
+        with self._activate() as stream:
+            return np.asarray(stream.fetch(planes))
 
     def settle(self) -> None:
-        with self._working() as lane:
-            lane.settle()
+        with self._activate() as stream:
+            stream.wait_for_copies()
 
     # ---- bytes
 
@@ -139,27 +146,27 @@ class CudaOps:
         if frames.shape[1:3] == (height, width):
             return np.ascontiguousarray(frames)
         n, h, w, _ = frames.shape
-        with self._working() as lane:
-            source, out = self._uploaded(frames), self._empty((n, height, width, 3), np.uint8)
+        with self._activate() as stream:
+            source, out = self._upload(frames), self._empty((n, height, width, 3), np.uint8)
             self.kernels.over_images("resize", n, height, width, source, h, w, out, height, width)
-            return np.asarray(lane.download(out))
+            return np.asarray(stream.download(out))
 
     def _resize_surfaces(self, surfaces: Surfaces, height: int, width: int) -> NDArray[np.uint8]:
         c = surfaces.conversion
-        with self._working() as lane:
-            tables = [self._uploaded(table) for table in (c.colour, c.columns, c.rows)]
+        with self._activate() as stream:
+            tables = [self._upload(table) for table in (c.colour, c.columns, c.rows)]
             out = self._empty((len(surfaces), height, width, 3), np.uint8)
             for i, picture in enumerate(surfaces.pictures):
                 self.kernels.over_images(
                     "resize_surface", 1, height, width, picture, c.bits, c.height, c.width, *tables,
                     c.quarter_turns, c.mirrored, out[i : i + 1], height, width,
                 )  # fmt: skip
-            return np.asarray(lane.download(out))
+            return np.asarray(stream.download(out))
 
     def gray(self, frames: Any) -> Any:
         check_frames(frames)
-        with self._working():
-            frames, out = self._uploaded(frames), self._empty(frames.shape[:3], np.uint8)
+        with self._activate():
+            frames, out = self._upload(frames), self._empty(frames.shape[:3], np.uint8)
             pixels = frames.shape[1] * frames.shape[2]
             self.kernels.over_values("gray", len(frames), pixels, frames, out, pixels)
         return out
@@ -170,49 +177,49 @@ class CudaOps:
         height, width = frames.shape[1:3]
         if n < 1:
             return np.empty((0, 3, height, width), np.uint8), np.empty(0, np.uint32)
-        with self._working():
-            frames, planes = self._uploaded(frames), self._empty((n, 3, height, width), np.uint8)
+        with self._activate():
+            frames, planes = self._upload(frames), self._empty((n, 3, height, width), np.uint8)
             clipped, pixels = self._zeros(n), height * width
             self.kernels.over_values("difference", n, pixels, frames, planes, clipped, pixels)
-            return Made(self._lanes, planes), Made(self._lanes, clipped)
+            return SharedArray(self._streams, planes), SharedArray(self._streams, clipped)
 
     def quantise(self, flow: Any, bound: float) -> tuple[Any, Any]:
         check_flow(flow, bound)
-        with self._working():
-            flow, levels = self._uploaded(flow), self._empty(flow.shape, np.uint8)
+        with self._activate():
+            flow, levels = self._upload(flow), self._empty(flow.shape, np.uint8)
             clipped, values = self._zeros(len(flow)), int(np.prod(flow.shape[1:]))
             self.kernels.over_values(
                 "quantise", len(flow), values, flow, levels, clipped, values, bound
             )
-            return Made(self._lanes, levels), Made(self._lanes, clipped)
+            return SharedArray(self._streams, levels), SharedArray(self._streams, clipped)
 
     def warp_homography(
         self, gray: Any, homography: NDArray[np.float64], fill: Any, margin: int = 5
     ) -> Any:
         check_warp(gray, homography, fill, margin)
-        with self._working():
-            gray, fill = self._uploaded(gray), self._uploaded(fill)
+        with self._activate():
+            gray, fill = self._upload(gray), self._upload(fill)
             out = self._empty(gray.shape, np.uint8)
             n, height, width = gray.shape
             self.kernels.over_images(
-                "warp_homography", n, height, width, gray, self._uploaded(homography), fill, out,
+                "warp_homography", n, height, width, gray, self._upload(homography), fill, out,
                 height, width, margin,
             )  # fmt: skip
         return out
 
     def take(self, values: Any, places: NDArray[np.int64]) -> NDArray[np.float32]:
-        with self._working() as lane:
+        with self._activate() as stream:
             out = self._empty(places.shape, np.float32)
             self.kernels.over_values(
                 "take",
                 1,
                 places.size,
-                self._uploaded(values),
-                self._uploaded(places),
+                self._upload(values),
+                self._upload(places),
                 out,
                 places.size,
             )
-            return np.asarray(lane.download(out))
+            return np.asarray(stream.download(out))
 
     # ---- images
 
@@ -220,8 +227,8 @@ class CudaOps:
         self, gray: Any, sizes: Sequence[tuple[int, int]], rule: str, step: float
     ) -> tuple[Any, ...]:
         check_gray(gray)
-        with self._working():
-            gray = self._uploaded(gray)
+        with self._activate():
+            gray = self._upload(gray)
             n, pixels = len(gray), gray.shape[1] * gray.shape[2]
             levels = [self._empty(gray.shape, np.float32)]
             self.kernels.over_values("widen", n, pixels, gray, levels[0], pixels)
@@ -239,8 +246,8 @@ class CudaOps:
         return tuple(levels)
 
     def upsample(self, flow: Any, height: int, width: int, factor: float, rule: str) -> Any:
-        with self._working():
-            flow = self._uploaded(flow)
+        with self._activate():
+            flow = self._upload(flow)
             n, planes, h, w = flow.shape
             out = self._empty((n, planes, height, width), np.float32)
             self.kernels.over_images(
@@ -250,65 +257,65 @@ class CudaOps:
         return out
 
     def empty(self, *shape: int) -> Any:
-        with self._working():
+        with self._activate():
             return self._empty(shape, np.float32)
 
     # ---- TV-L1
 
     def pairs_at_once(self, height: int, width: int) -> int:
-        with self._working():
+        with self._activate():
             free = self._cupy.cuda.runtime.memGetInfo()[0]
         free += self._cupy.get_default_memory_pool().free_bytes()
-        arena = self._rooms.mine.arena
+        arena = self._workspaces.get().arena
         free += 0 if arena is None else arena.floats.nbytes  # it would be freed
-        pair_bytes = 4 * Layout(1, height, width).floats
+        pair_bytes = 4 * ArenaLayout(1, height, width).floats
         return max(1, min(MOST_PAIRS, int(MEMORY_SHARE * free) // pair_bytes))
 
     def peak_flops(self) -> float:
-        with self._working():
+        with self._activate():
             attributes = self._cupy.cuda.Device().attributes
         lanes = FP32_LANES.get(self.name.removeprefix("cuda-sm_"), 128)
         rate_hz = 1e3 * attributes["ClockRate"]
         return float(2 * lanes * attributes["MultiProcessorCount"] * rate_hz)
 
-    def held_bytes(self) -> int:
+    def allocated_bytes(self) -> int:
         return int(self._cupy.get_default_memory_pool().used_bytes())
 
     @contextmanager
-    def joined(self) -> Iterator[None]:
-        with self._working():
+    def batch_launches(self) -> Iterator[None]:
+        with self._activate():
             yield
 
     def tvl1_memory(self, n: int, height: int, width: int) -> Arena:
-        with self._working() as lane:
-            lane.launches.flush()
-            room = self._rooms.mine
-            fits = room.arena is not None and room.arena.fits(n, height, width)
-            if room.stream is not None and not (fits and room.stream is lane.stream):
-                room.stream.synchronize()  # a graph that was launched ahead may still run
-            room.stream = lane.stream
+        with self._activate() as stream:
+            stream.launches.flush()
+            workspace = self._workspaces.get()
+            fits = workspace.arena is not None and workspace.arena.fits(n, height, width)
+            if workspace.stream is not None and not (fits and workspace.stream is stream.stream):
+                workspace.stream.synchronize()  # a graph that was launched ahead may still run
+            workspace.stream = stream.stream
             if not fits:
-                room.arena = None  # given back before more is asked for
-                room.arena = self._allocated(lambda: Arena(self._cupy, n, height, width))
-            assert room.arena is not None
-            return room.arena
+                workspace.arena = None  # given back before more is asked for
+                workspace.arena = self._allocate(lambda: Arena(self._cupy, n, height, width))
+            assert workspace.arena is not None
+            return workspace.arena
 
     def tvl1_start(
         self, first: Any, second: Any, flow: Any | None, model: TVL1Model, memory: Arena
     ) -> CudaState:
-        with self._working():
-            state = CudaState(memory, model, self._uploaded(first))
-            flow = None if flow is None else self._uploaded(flow)
-            self._ladder.start(state, self._uploaded(second), flow)
+        with self._activate():
+            state = CudaState(memory, model, self._upload(first))
+            flow = None if flow is None else self._upload(flow)
+            self._schedule.start(state, self._upload(second), flow)
         return state
 
     def tvl1_warps(self, state: CudaState, warps: int, n: int) -> Any:
-        with self._working() as lane:
-            self._ladder.climb(state, warps, n, lane)
+        with self._activate() as stream:
+            self._schedule.run_warps(state, warps, n, stream)
         return Iterations(self.to_host, state)
 
     def tvl1_flow(self, state: CudaState, out: Any) -> Any:
-        with self._working():
+        with self._activate():
             s = state
             self.kernels.over_images(
                 "tvl1_flow", s.pairs, s.height, s.width, s.arena.progress, s.arrays["state"], out,
@@ -319,46 +326,46 @@ class CudaOps:
     # ---- within
 
     @contextmanager
-    def _working(self) -> Iterator[Lane]:
+    def _activate(self) -> Iterator[CudaStream]:
         """Make this thread's CUDA stream current; on a lack of memory, free its workspace."""
         try:
-            with self._lanes.mine.working() as lane:
-                yield lane
+            with self._streams.get().activate() as stream:
+                yield stream
         except DeviceMemoryError:
             # TV-L1's workspace has most of the memory; the next attempt allocates a smaller one.
-            with in_words(self._cupy):
-                self._rooms.mine.forget()
+            with translate_errors(self._cupy):
+                self._workspaces.get().forget()
             raise
 
-    def _uploaded(self, array: Any) -> Any:
+    def _upload(self, array: Any) -> Any:
         """Return an array on the device, C-contiguous, ordered after this thread's earlier work."""
         cupy = self._cupy
-        if isinstance(array, Made):
-            array = array.taken()
+        if isinstance(array, SharedArray):
+            array = array.on_current_stream()
         if isinstance(array, cupy.ndarray):
             if not array.flags.c_contiguous:
                 raise ValueError(f"wanted a C-contiguous array, got {array.shape} {array.strides}")
             return array
         source = np.asarray(array)
         device = self._empty(source.shape, source.dtype)
-        self._lanes.mine.upload(source, device)
+        self._streams.get().upload(source, device)
         return device
 
     def _empty(self, shape: Sequence[int], dtype: Any) -> Any:
-        return self._allocated(lambda: self._cupy.empty(tuple(shape), dtype))
+        return self._allocate(lambda: self._cupy.empty(tuple(shape), dtype))
 
-    def _allocated(self, allocate: Callable[[], T]) -> T:
+    def _allocate(self, allocate: Callable[[], T]) -> T:
         """Allocate device memory. If there is too little, wait for the thread that finds features,
         which needs much memory for a short time, and try again."""
         try:
             return allocate()
         except self._cupy.cuda.memory.OutOfMemoryError:
             pass
-        with self._finding:
+        with self._feature_lock:
             return allocate()
 
     def _zeros(self, n: int) -> Any:
         counts = self._empty((n,), np.uint32)
-        self._lanes.mine.launches.flush()
+        self._streams.get().launches.flush()
         counts.fill(0)
         return counts

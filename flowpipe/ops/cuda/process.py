@@ -8,13 +8,13 @@ from typing import Any
 
 from flowpipe.errors import BackendError
 from flowpipe.ops.cuda.devices import usable_cupy
-from flowpipe.ops.cuda.errors import opening
+from flowpipe.ops.cuda.errors import translate_opening_errors
 from flowpipe.ops.cuda.operations import CudaOps
 
 _making = Lock()
 
 
-def kept() -> CudaOps:
+def cached_ops() -> CudaOps:
     """Return the operations of this process on its GPU, created on first use.
 
     Raises
@@ -23,22 +23,22 @@ def kept() -> CudaOps:
         If there is no GPU that can be used; the next call tries again.
     """
     with _making:  # concurrent first calls create one object
-        return _made_with(usable_cupy())
+        return _make_with(usable_cupy())
 
 
 @functools.cache
-def _made_with(cupy: Any) -> CudaOps:
+def _make_with(cupy: Any) -> CudaOps:
     return CudaOps()
 
 
 def free_bytes() -> int:
     """Return the free memory of the first visible GPU, bytes; BackendError without a GPU."""
     cupy = usable_cupy()
-    with opening(cupy):
+    with translate_opening_errors(cupy):
         return int(cupy.cuda.runtime.memGetInfo()[0])
 
 
-def opening_lack(number: int) -> str:
+def why_no_gpu(number: int) -> str:
     """Open a GPU of this process, run a kernel on it, and return why that fails, or "".
 
     Parameters
@@ -48,7 +48,7 @@ def opening_lack(number: int) -> str:
     """
     try:
         cupy = usable_cupy()
-        with opening(cupy), cupy.cuda.Device(number):
+        with translate_opening_errors(cupy), cupy.cuda.Device(number):
             CudaOps()
     except BackendError as error:
         return str(error)

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.ops.cuda.errors import in_words
+from flowpipe.ops.cuda.errors import translate_errors
 from flowpipe.ops.cuda.kernels import Kernels
 from flowpipe.ops.cuda.settings import HALO_PX, ROW_FLOATS, Settings, stride, tiles
-from flowpipe.ops.cuda.streams import Lane
+from flowpipe.ops.cuda.streams import CudaStream
 from flowpipe.ops.protocol import TVL1Model
 from flowpipe.ops.tables import BORDER_PX, COEFFICIENTS, SAMPLINGS, UNKNOWNS
 
@@ -28,7 +28,7 @@ QUEUE = ("left", "next", "pairs")
 CHUNK = 8  # columns whose fields lie together, kernels/cuda/fields.cuh
 
 
-class Layout:
+class ArenaLayout:
     """Offsets of the arrays of `capacity` pairs of one size in an arena, floats."""
 
     def __init__(self, capacity: int, height: int, width: int) -> None:
@@ -64,7 +64,7 @@ class Arena:
     def __init__(self, cupy: Any, capacity: int, height: int, width: int) -> None:
         self.cupy = cupy
         self.capacity, self.height, self.width = capacity, height, width
-        self.floats = cupy.empty(Layout(capacity, height, width).floats, np.float32)
+        self.floats = cupy.empty(ArenaLayout(capacity, height, width).floats, np.float32)
         self.progress = cupy.empty((capacity, len(PROGRESS)), np.int32)
         self.queue = cupy.empty(len(QUEUE), np.int32)
         self.slots = cupy.empty(capacity, np.int32)
@@ -75,7 +75,7 @@ class Arena:
         return pairs <= self.capacity and (height, width) == (self.height, self.width)
 
 
-class Room:
+class Workspace:
     """Device memory for TV-L1, and the CUDA stream that used it last."""
 
     arena: Arena | None = None
@@ -94,13 +94,13 @@ class CudaState:
     def __init__(self, arena: Arena, model: TVL1Model, first: Any) -> None:
         self.first, self.arena, self.model = first, arena, model
         self.pairs, self.height, self.width = first.shape
-        layout = Layout(arena.capacity, self.height, self.width)
+        layout = ArenaLayout(arena.capacity, self.height, self.width)
         self.stride = layout.stride
         self.arrays = {name: arena.floats[place] for name, place in layout.places.items()}
 
     def field(self, name: str) -> NDArray[np.float32]:
         """Return a copy f32 (N, H, W) on the host; the caller has waited for the state."""
-        with in_words(self.arena.cupy):
+        with translate_errors(self.arena.cupy):
             if name in COEFFICIENTS:
                 return self._field("model", 1, COEFFICIENTS, name, np.zeros(self.pairs, int))
             side = self.arena.progress.get()[: self.pairs, PROGRESS.index("side")]
@@ -139,7 +139,7 @@ class Iterations:
         return np.array(progress[: self._state.pairs, PROGRESS.index("total")], dtype)
 
 
-class Ladder:
+class LevelSchedule:
     """Schedule of the warps and iterations of one level.
 
     Parameters
@@ -192,7 +192,7 @@ class Ladder:
             s.model.sampling != "catmull_rom",
         )  # fmt: skip
 
-    def climb(self, state: CudaState, warps: int, iterations: int, lane: Lane) -> None:
+    def run_warps(self, state: CudaState, warps: int, iterations: int, stream: CudaStream) -> None:
         """Run `warps` warps of at most `iterations` iterations for every pair."""
         s, m, arena = state, state.model, state.arena
         together = min(self.pairs_together(s.height, s.width), arena.capacity)
@@ -203,8 +203,8 @@ class Ladder:
         if self._is_whole(s):
             self._level(s, iterations)
         else:
-            graph = self._graph(s, iterations, together, lane)
-            self._launch_graphs(graph, arena.queue, lane)
+            graph = self._graph(s, iterations, together, stream)
+            self._launch_graphs(graph, arena.queue, stream)
 
     def _is_whole(self, s: CudaState) -> bool:
         """Return whether a block can run a whole pair; a median filter needs it in memory."""
@@ -219,17 +219,17 @@ class Ladder:
             s.arrays["model"], s.pairs, *self._constants(s, iterations),
         )  # fmt: skip
 
-    def _launch_graphs(self, graph: Any, queue: Any, lane: Lane) -> None:
+    def _launch_graphs(self, graph: Any, queue: Any, stream: CudaStream) -> None:
         """Launch graphs until no pair is left, one graph ahead of the last known state."""
         told = None
         while True:
-            lane.launch(graph)
-            asked = lane.download(queue)
+            stream.launch(graph)
+            asked = stream.download(queue)
             if told is not None and not np.asarray(told)[QUEUE.index("left")]:
                 return
             told = asked
 
-    def _graph(self, s: CudaState, iterations: int, together: int, lane: Lane) -> Any:
+    def _graph(self, s: CudaState, iterations: int, together: int, stream: CudaStream) -> Any:
         key = (self.settings, s.height, s.width, s.model, iterations, together)
         graphs = s.arena.graphs
         if key not in graphs:
@@ -239,7 +239,7 @@ class Ladder:
                 for _ in range(self.settings.steps):
                     self._step(s, iterations, together)
 
-            graphs[key] = lane.launches.recorded(steps)
+            graphs[key] = stream.launches.record_graph(steps)
         return graphs[key]
 
     def _step(self, s: CudaState, iterations: int, together: int) -> None:

@@ -69,7 +69,7 @@ class Settings:
         return {"tvl1_tile": (f"-DTILE_BLOCKS={self.blocks}",)} if self.blocks > 1 else {}
 
     @classmethod
-    def asked(cls) -> Settings:
+    def from_environment(cls) -> Settings:
         """Return the settings of this process: the defaults, changed by the environment.
 
         Raises

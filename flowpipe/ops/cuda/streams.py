@@ -10,14 +10,14 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.ops.cuda.errors import in_words
-from flowpipe.ops.cuda.launches import Launches
-from flowpipe.ops.waits import Waits
+from flowpipe.ops.cuda.errors import translate_errors
+from flowpipe.ops.cuda.launches import LaunchCollector
+from flowpipe.ops.waits import WaitTimes
 
 T = TypeVar("T")
 
 
-class Lane:
+class CudaStream:
     """CUDA stream, and the pinned host memory of its copies under way.
 
     The device reads and writes pinned memory asynchronously. CuPy's pool reuses it once it is
@@ -26,27 +26,27 @@ class Lane:
     Parameters
     ----------
     cupy : module
-    waits : Waits
+    waits : WaitTimes
         Record of the time that threads wait for copies.
     """
 
-    def __init__(self, cupy: Any, waits: Waits) -> None:
+    def __init__(self, cupy: Any, waits: WaitTimes) -> None:
         self._cupy, self._waits = cupy, waits
-        with in_words(cupy):
+        with translate_errors(cupy):
             self.stream = cupy.cuda.Stream(non_blocking=True)
-        self.launches = Launches(self.stream)
+        self.launches = LaunchCollector(self.stream)
         self._under_way: list[tuple[Any, Any]] = []
         self._taken: Any = None
         """Event after the last `copy`, until a thread has waited for it."""
 
     @contextmanager
-    def working(self) -> Iterator[Lane]:
+    def activate(self) -> Iterator[CudaStream]:
         """Make this stream the current one.
 
         Kernels in the block are launched when the outermost such context ends, or earlier. Errors
         of CUDA are raised as flowpipe's.
         """
-        with in_words(self._cupy), self.stream, self.launches.collected():
+        with translate_errors(self._cupy), self.stream, self.launches.collect():
             yield self
 
     def upload(self, source: NDArray[Any], target: Any) -> None:
@@ -89,7 +89,7 @@ class Lane:
             self._cupy.cuda.runtime.memcpyAsync(to, address, size, kind, self.stream.ptr)
             to += size
 
-    def settle(self) -> None:
+    def wait_for_copies(self) -> None:
         """Wait until all calls of `copy` are done."""
         if self._taken is not None:
             self._wait_for(self._taken)
@@ -100,16 +100,16 @@ class Lane:
         self.launches.flush()
         graph.launch(self.stream)
 
-    def follow(self, event: Any) -> None:
+    def wait_for_stream(self, event: Any) -> None:
         """Make the stream wait for an event."""
         self.launches.flush()
         self.stream.wait_event(event)
 
     def _wait_for(self, event: Any) -> None:
-        with in_words(self._cupy), self._waits.waiting():
+        with translate_errors(self._cupy), self._waits.measure_wait():
             event.synchronize()
 
-    def mark(self) -> Any:
+    def record_event(self) -> Any:
         """Return an event after all work that is now on the stream."""
         self.launches.flush()
         # Waiting threads sleep, since the cores are needed to decode and encode.
@@ -119,7 +119,7 @@ class Lane:
 
     def _note(self, buffer: Any) -> Any:
         """Return an event after all work that is now on the stream; keep the buffer until then."""
-        event = self.mark()
+        event = self.record_event()
         self._under_way = [copy for copy in self._under_way if not copy[0].done]
         self._under_way.append((event, buffer))
         return event
@@ -146,41 +146,43 @@ class Download:
         return host.copy() if copy else host
 
 
-class Made:
+class SharedArray:
     """Device array that any thread may download, on its own stream, while the stream that wrote
     it goes on. NumPy converts it.
 
     Parameters
     ----------
-    lanes : Lent of Lane
+    streams : ThreadLocalPool of CudaStream
     array : cupy.ndarray
         Array that this thread's stream writes.
     written : cupy.cuda.Event, optional
         Event after which it is complete; default: after all work now on this thread's stream.
     """
 
-    def __init__(self, lanes: Lent[Lane], array: Any, written: Any = None) -> None:
+    def __init__(
+        self, streams: ThreadLocalPool[CudaStream], array: Any, written: Any = None
+    ) -> None:
         self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
-        self._lanes, self._array = lanes, array
-        self._written = written or lanes.mine.mark()
+        self._streams, self._array = streams, array
+        self._written = written or streams.get().record_event()
 
     def __len__(self) -> int:
         return int(self.shape[0])
 
-    def __getitem__(self, part: slice) -> Made:
-        return Made(self._lanes, self._array[part], self._written)
+    def __getitem__(self, part: slice) -> SharedArray:
+        return SharedArray(self._streams, self._array[part], self._written)
 
-    def taken(self) -> Any:
+    def on_current_stream(self) -> Any:
         """Return the device array; this thread's stream waits until it is complete."""
-        self._lanes.mine.follow(self._written)
+        self._streams.get().wait_for_stream(self._written)
         return self._array
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        with self._lanes.mine.working() as lane:
-            return np.array(lane.download(self.taken()), dtype, copy=copy)
+        with self._streams.get().activate() as stream:
+            return np.array(stream.download(self.on_current_stream()), dtype, copy=copy)
 
 
-class Lent(Generic[T]):
+class ThreadLocalPool(Generic[T]):
     """Thread-local pool: a thread gets the object of a finished thread, else a new one.
 
     Parameters
@@ -192,24 +194,23 @@ class Lent(Generic[T]):
     def __init__(self, make: Callable[[], T]) -> None:
         self._make, self._idle, self._local = make, list[T](), threading.local()
 
-    @property
-    def mine(self) -> T:
-        """Object of this thread."""
-        loan: Loan[T] | None = getattr(self._local, "loan", None)
-        if loan is None:
+    def get(self) -> T:
+        """Return the object of this thread."""
+        pooled: PooledObject[T] | None = getattr(self._local, "pooled", None)
+        if pooled is None:
             try:
-                thing = self._idle.pop()
+                value = self._idle.pop()
             except IndexError:
-                thing = self._make()
-            loan = self._local.loan = Loan(thing, self._idle)
-        return loan.thing
+                value = self._make()
+            pooled = self._local.pooled = PooledObject(value, self._idle)
+        return pooled.value
 
 
-class Loan(Generic[T]):
+class PooledObject(Generic[T]):
     """Object of a pool, which returns to it when its thread ends."""
 
-    def __init__(self, thing: T, idle: list[T]) -> None:
-        self.thing, self._idle = thing, idle
+    def __init__(self, value: T, idle: list[T]) -> None:
+        self.value, self._idle = value, idle
 
     def __del__(self) -> None:
-        self._idle.append(self.thing)
+        self._idle.append(self.value)

@@ -13,7 +13,7 @@ from synth import translated_pair
 from flowpipe.errors import DeviceLostError
 from flowpipe.flow.tvl1 import TVL1Params, TVL1Solver
 from flowpipe.ops.cpu import native_core
-from flowpipe.ops.cuda.schedule import Ladder, Layout
+from flowpipe.ops.cuda.schedule import ArenaLayout, LevelSchedule
 from flowpipe.ops.cuda.settings import HALO_PX, Settings, tiles
 from flowpipe.ops.tables import FIELDS
 
@@ -42,7 +42,7 @@ def test_a_finished_pair_leaves_its_slot_to_the_next_one(cuda, monkeypatch, step
     """No slot is idle while a pair waits: pairs in two slots end as early as a list allows."""
     state = state_of(cuda, 6, 66, 40)  # two tiles
     monkeypatch.setattr(Settings, "pairs_together", lambda *arguments: 2)
-    cuda._ladder.settings = Settings(steps=steps)
+    cuda._schedule.settings = Settings(steps=steps)
     launched, graph = [], cuda._cupy.cuda.Graph
     launch = graph.launch
     monkeypatch.setattr(graph, "launch", lambda *a: launched.append(a) or launch(*a))
@@ -66,7 +66,7 @@ def test_a_level_in_one_launch_is_that_of_steps(cuda, monkeypatch, size, params)
     for whole in (True, False):
         state = state_of(cuda, 3, *size, **params)
         if not whole:
-            monkeypatch.setattr(Ladder, "_is_whole", lambda *arguments: False)
+            monkeypatch.setattr(LevelSchedule, "_is_whole", lambda *arguments: False)
         done = np.asarray(cuda.tvl1_warps(state, 2, 40))
         assert ("tvl1_tile" in launched) != whole
         found.append([done, *(state.field(name) for name in FIELDS)])
@@ -96,7 +96,7 @@ def test_pairs_together_fill_the_cache_and_the_multiprocessors():
 
 @pytest.mark.parametrize("width", [1, 16, 17, 170, 340])
 def test_the_cache_is_filled_with_rows_as_they_lie_in_memory(width):
-    layout = Layout(1, 64, width).places
+    layout = ArenaLayout(1, 64, width).places
     pair_bytes = 4 * sum(layout[name].stop - layout[name].start for name in ("state", "model"))
     cache = {"cache_bytes": 100 * pair_bytes, "multiprocessors": 1}
     assert Settings(least_tiles=1).pairs_together(64, width, **cache) == 100
@@ -137,12 +137,12 @@ def test_the_model_launches_what_is_launched(cuda, monkeypatch, size):
     launched, graph = [], cuda._cupy.cuda.Graph
     launch = graph.launch
     monkeypatch.setattr(graph, "launch", lambda *a: launched.append(a) or launch(*a))
-    ladder = cuda._ladder
-    ladder.cache_bytes, ladder.multiprocessors = 300_000, 2
-    gpu = replay.Gpu("emulator", 90, 2, 1e9, 128, 1e12, ladder.cache_bytes)
+    schedule = cuda._schedule
+    schedule.cache_bytes, schedule.multiprocessors = 300_000, 2
+    gpu = replay.Gpu("emulator", 90, 2, 1e9, 128, 1e12, schedule.cache_bytes)
     model = replay.Replay(gpu, replay.Counts(*[100.0] * 6))
     state = state_of(cuda, 5, *size)
     done = np.asarray(cuda.tvl1_warps(state, 1, 60))
     cost = model.level(*size, done[:, None])
-    assert cost.launches == (len(launched) * ladder.settings.steps or 1)
+    assert cost.launches == (len(launched) * schedule.settings.steps or 1)
     assert 0 < cost.seconds < 1
