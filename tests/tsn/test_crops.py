@@ -179,6 +179,8 @@ def test_validation_and_tests_see_the_same_share_of_images_of_any_size(
         (centre_of(426, 320, 224), (426, 320), (18, 302, 71, 355)),
         # Rows are 0.9375 apart, and the filter reaches one: 13.5 and 226.5
         (centre_of(320, 240, 224), (320, 240), (13, 227, 52, 267)),
+        # Rows are 4 apart, and so far the filter reaches: 16.5 * 4 - 5 = 61 and 239.5 * 4 + 5 = 963
+        (centre_of(1360, 1024, 224), (1360, 1024), (61, 963, 229, 1131)),
         (Crop(0, 0, 340, 256, scaled=(340, 256)), (426, 320), (0, 320, 0, 426)),
     ],
 )
