@@ -76,6 +76,7 @@ ALLOWED = {
     "{frames} frames are missing and ": "damage of one or two frames is no error",
     "{len(self.shards)} shards>": "a __repr__",
     "{len(self.videos)} videos in ": "a __repr__",
+    "{len(self.clips)} samples of split ": "a __repr__",
     "{len(pts)} frames want ": "a bug of the caller, which no user meets",
     "{len(shard.pts_s)} timestamps": "an empty shard is never published",
     "{len(pts)} timestamps must be finite and strictly increasing": "one is always increasing",

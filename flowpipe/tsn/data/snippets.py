@@ -19,7 +19,7 @@ from flowpipe.tsn.data.clips import Clip, clips_of
 from flowpipe.tsn.data.reading import Wanted, read_images
 from flowpipe.tsn.data.sampling import RULES, images_of
 from flowpipe.tsn.recipe import Sampling
-from flowpipe.words import did_you_mean
+from flowpipe.words import count_noun, did_you_mean
 
 Transform = Callable[[Tensor], Any]
 Samples = Literal["videos", "instances"]
@@ -248,7 +248,8 @@ class SnippetStream(_Snippets, IterableDataset[tuple[Any, int]]):
         self.rank, self.world = _rank_and_world(rank, world)
         if len(self.clips) < self.world:
             raise UsageError(
-                f"split {self.split} has {len(self.clips)} samples, too few for {self.world} ranks"
+                f"split {self.split} has {count_noun(len(self.clips), 'sample')}, too few for "
+                f"{self.world} ranks"
             )
         if min(buffer, seed) < 0:
             raise UsageError(f"buffer and seed must not be negative, got {buffer} and {seed}")
