@@ -145,8 +145,8 @@ def decode(
     height, width, depth = row.read_size(bytes(payloads[0]))
     if depth != (3 if channels == 3 else 1) or (channels == 2 and width % 2):
         raise FormatError(
-            f"an image with {channels} channel(s) cannot be a {name} file of {width}x{height} with "
-            f"{depth} component(s)"
+            f"wanted channels = {channels}, which a {name} file of {width}x{height} with {depth} "
+            f"component(s) cannot hold"
         )
     shape = (len(payloads), height, width, 3) if depth == 3 else (len(payloads), height, width)
     if out is not None and out.shape != shape:
