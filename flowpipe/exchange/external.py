@@ -131,9 +131,9 @@ def _records(
     absent: list[str] = []
     class_names = job.class_names
     if job.labels:
-        found = _matched(job.labels, paths)
-        labels = [_joined(job.labels[name] for name in found.get(path, ())) for path in paths]
-        splits = [_joined(job.splits[name] for name in found.get(path, ())) for path in paths]
+        found = _match(job.labels, paths)
+        labels = [_join(job.labels[name] for name in found.get(path, ())) for path in paths]
+        splits = [_join(job.splits[name] for name in found.get(path, ())) for path in paths]
         unlisted = [path for path in paths if path not in found]
         absent = sorted(set(job.labels) - set(chain.from_iterable(found.values())))
         most = max((label for own in job.labels.values() for label in own), default=-1)
@@ -159,7 +159,7 @@ def _records(
     return records, class_names, unlisted, absent
 
 
-def _matched(listed: Collection[str], paths: Sequence[str]) -> dict[str, list[str]]:
+def _match(listed: Collection[str], paths: Sequence[str]) -> dict[str, list[str]]:
     """Return, by folder, the paths that lists give it.
 
     Folders are compared by as many last names as distinguish the listed ones, because lists may
@@ -184,6 +184,6 @@ def _end(path: str, names: int) -> str:
     return "/".join(path.split("/")[-names:])
 
 
-def _joined(values: Iterable[tuple[T, ...]]) -> tuple[T, ...]:
+def _join(values: Iterable[tuple[T, ...]]) -> tuple[T, ...]:
     """Concatenate values; each is kept once."""
     return tuple(dict.fromkeys(chain.from_iterable(values)))

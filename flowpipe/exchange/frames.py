@@ -67,7 +67,7 @@ def read_frame_folder(path: Path, modalities: Sequence[str], pairing: Pairing) -
     FormatError
         If a number is missing, x and y differ, or the counts do not fit together.
     """
-    numbered = {name: _numbered(path, name) for name in modalities}
+    numbered = {name: _number_files(path, name) for name in modalities}
     spans = {}
     for name, files in numbered.items():
         numbers = sorted(files)
@@ -94,7 +94,7 @@ def read_frame_folder(path: Path, modalities: Sequence[str], pairing: Pairing) -
     return FrameFolder(path, last - first + 1, kept)
 
 
-def _numbered(path: Path, modality: str) -> dict[int, tuple[str, ...]]:
+def _number_files(path: Path, modality: str) -> dict[int, tuple[str, ...]]:
     """Return the file names of each image by its number, the axes in order."""
     pattern = FOLDER_PATTERNS[modality]
     by_axis: dict[str, dict[int, str]] = {}

@@ -65,13 +65,13 @@ class ImageFileWriter:
         planes = codec.decode(payloads, self.channels)
         for image in planes:
             parts = [image.transpose(1, 2, 0)] if self.channels == 3 else list(image)
-            made = tuple(self._compressed(np.ascontiguousarray(part)) for part in parts)
+            made = tuple(self._compress(np.ascontiguousarray(part)) for part in parts)
             if self.extension == JPEG and self._seen % _SAMPLED == 0:
                 self._measure(parts, made)
             self._seen += 1
             yield made
 
-    def _compressed(self, image: NDArray[np.uint8]) -> bytes:
+    def _compress(self, image: NDArray[np.uint8]) -> bytes:
         if self.extension == JPEG:
             return codec.CODECS[JpegParams.name].encode(image, self._params)
         pixels = image[:, :, ::-1] if image.ndim == 3 else image

@@ -142,10 +142,10 @@ def safe_name(name: str, also: str = "") -> str:
     'a%20b%2Fc.d'
     """
 
-    def quoted(found: re.Match[str]) -> str:
+    def quote(found: re.Match[str]) -> str:
         return "".join(f"%{byte:02X}" for byte in found[0].encode())
 
-    safe = _UNSAFE.sub(quoted, name)
+    safe = _UNSAFE.sub(quote, name)
     for char in also:
         safe = safe.replace(char, f"%{ord(char):02X}")
     raw = safe.encode()

@@ -126,7 +126,7 @@ def read_tar(path: Path) -> Iterator[tuple[VideoSidecar, Mapping[str, list[bytes
                 if entry.name.endswith(".json"):
                     if notes is not None:
                         yield notes, payloads
-                    notes = _noted(strict.parse_json(content, f"{path}: {entry.name}"))
+                    notes = _parse_notes(strict.parse_json(content, f"{path}: {entry.name}"))
                     key = entry.name.removesuffix(".json")
                     payloads = {name: [] for name in notes.images}
                 elif found is not None and found["key"] == key:
@@ -164,7 +164,7 @@ def _plain(notes: VideoSidecar) -> dict[str, Any]:
     return {**notes.meta, "images": notes.images, "pts_s": notes.pts_s.tolist(), "columns": columns}
 
 
-def _noted(values: dict[str, Any]) -> VideoSidecar:
+def _parse_notes(values: dict[str, Any]) -> VideoSidecar:
     images, pts_s, columns = values.pop("images"), values.pop("pts_s"), values.pop("columns")
     return VideoSidecar(
         values,

@@ -18,7 +18,7 @@ FREE_BYTES = 1 << 30
 
 def free_bytes(path: Path) -> int:
     """Return the free space, bytes, of the file system that `path` is or will be on."""
-    return shutil.disk_usage(_existing(path)).free
+    return shutil.disk_usage(_nearest_existing(path)).free
 
 
 def write_rate(path: Path) -> float | None:
@@ -32,7 +32,7 @@ def write_rate(path: Path) -> float | None:
     float or None
         Bytes per second; None if the folder cannot be written to, or has less than 1 GiB free.
     """
-    folder = _existing(path)
+    folder = _nearest_existing(path)
     if not folder.is_dir() or free_bytes(folder) < FREE_BYTES:
         return None
     try:
@@ -51,7 +51,7 @@ def write_rate(path: Path) -> float | None:
         return None
 
 
-def _existing(path: Path) -> Path:
+def _nearest_existing(path: Path) -> Path:
     """Return the folder itself, or the nearest one above it that exists."""
     path = path.resolve()
     while not path.exists():

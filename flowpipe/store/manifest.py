@@ -173,7 +173,7 @@ def read_manifest(store: Path, *, keys: bool = True) -> Manifest:
             )
         number: int | None = 0
         for at, line in enumerate(content[:complete].splitlines(), 1):
-            values = _checked(line)
+            values = _parse_line(line)
             if values is None:
                 if line:
                     manifest.faults.append(f"{name}: line {at} does not have its CRC")
@@ -285,7 +285,7 @@ def _next_number(fd: int, size: int) -> tuple[int, bool]:
         start = max(0, size - step)
         tail = os.pread(fd, size - start, start).split(b"\n")
         for line in reversed(tail if start == 0 else tail[1:]):
-            values = _checked(line)
+            values = _parse_line(line)
             if values is not None:
                 return values["n"] + 1, torn
         if start == 0:
@@ -293,7 +293,7 @@ def _next_number(fd: int, size: int) -> tuple[int, bool]:
         step *= 8
 
 
-def _checked(line: bytes) -> dict[str, Any] | None:
+def _parse_line(line: bytes) -> dict[str, Any] | None:
     """Parse a line; None if it is damaged."""
     crc, _, content = line.partition(b" ")
     try:

@@ -88,12 +88,12 @@ class PackedMeta:
             texts: list[bytes] = self._unpacked(block)  # type: ignore[attr-defined]
             return texts[slot].decode("utf-8")
         except (zlib.error, ValueError, IndexError) as error:
-            raise _damaged() from error
+            raise _damaged_error() from error
 
     def _unpack(self, block: int) -> list[bytes]:
         packed = self.blocks.raw(block)
         if zlib.crc32(packed) != int(self.crc32[block]):
-            raise _damaged()
+            raise _damaged_error()
         content = zlib.decompressobj().decompress(packed, MOST_BYTES)
         count = int.from_bytes(content[:4], "little")
         ends = np.frombuffer(content, "<u4", count, 4).tolist()
@@ -112,7 +112,7 @@ def pack_metas(metas: Sequence[str]) -> list[bytes]:
     return blocks
 
 
-def _damaged() -> layout.BrokenClauseError:
+def _damaged_error() -> layout.BrokenClauseError:
     return layout.broken(
         "S06", f"{layout.INDEX_FILE} is damaged: delete it and open the store again"
     )

@@ -34,7 +34,7 @@ class AviIndex:
         """Number of frames that the file declares, without repeated ones; 0 if unknown."""
         return min(self._frames, len(self._entries) or self._frames)
 
-    def skipped(self, packet: Any) -> int:
+    def count_skipped(self, packet: Any) -> int:
         """Take the next packet; return the number of frames between it and the one before."""
         if packet.dts is None or packet.pos is None or not len(self._entries):
             return 0

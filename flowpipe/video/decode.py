@@ -185,7 +185,7 @@ class VideoReader:
         stack: Stack | None = None
         times: list[float] = []
         previous: Any = None
-        for time_s, picture in self._kept():
+        for time_s, picture in self._select():
             try:
                 colour, turn = self._read_tags(picture)
             except DecodeError as error:
@@ -275,11 +275,11 @@ class VideoReader:
             + ((f"video_stream:{source.index}",) if source.video_streams > 1 else ()),
         )
 
-    def _kept(self) -> Iterator[tuple[float, Any]]:
+    def _select(self) -> Iterator[tuple[float, Any]]:
         """Yield the pictures of the span in order, each with its time to be stored, seconds."""
-        pictures = self._timeline.order(self._timed())
+        pictures = self._timeline.order(self._with_times())
         if self.params.fps:
-            yield from self._resampled(pictures)
+            yield from self._resample(pictures)
             return
         for time_s, shown in pictures:
             if self.stop_s is not None and time_s >= self.stop_s:
@@ -292,7 +292,7 @@ class VideoReader:
                 self._log.stored += 1
                 yield time_s, shown.picture
 
-    def _timed(self) -> Iterator[tuple[float | None, DecodedPicture]]:
+    def _with_times(self) -> Iterator[tuple[float | None, DecodedPicture]]:
         """Yield pictures with their timestamps; without timestamps, lost frames advance the time.
 
         If the first picture has no timestamp, its time is determined first.
@@ -309,7 +309,7 @@ class VideoReader:
             first = False
             yield pts_s, shown
 
-    def _resampled(
+    def _resample(
         self, pictures: Iterator[tuple[float, DecodedPicture]]
     ) -> Iterator[tuple[float, Any]]:
         stop_s = math.inf if self.stop_s is None else self.stop_s

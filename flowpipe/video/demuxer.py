@@ -21,7 +21,7 @@ from flowpipe.errors import DecodeError, read_reason
 from flowpipe.remote import facts_of, is_url, open_place
 from flowpipe.video.crop import is_cropped
 from flowpipe.video.encryption import CONTAINERS, is_encrypted
-from flowpipe.video.refusals import encrypted, refuse_encrypted, refuse_still
+from flowpipe.video.refusals import encryption_error, refuse_encrypted, refuse_still
 from flowpipe.video.streams import choose_stream, continuations, is_cover
 
 REFERRING = (
@@ -190,12 +190,12 @@ class Demuxer:
         try:
             return cast(InputContainer, av.open(file, **OPEN_OPTIONS))
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            failure = self._unreadable(error)
+            failure = self._unreadable_error(error)
             with contextlib.suppress(av.error.FFmpegError, OSError, ValueError):
                 # FFmpeg also guesses the format from names such as a.png, which may be wrong
                 file.seek(0)
                 return cast(InputContainer, av.open(UnnamedFile(file), **OPEN_OPTIONS))
-            failure = self.storage_failure() or self._encrypted(file) or failure
+            failure = self.storage_failure() or self._encryption_error(file) or failure
             self._close_files()
             raise failure from error
 
@@ -210,7 +210,7 @@ class Demuxer:
                 )
         return None
 
-    def _unreadable(self, error: Exception) -> DecodeError:
+    def _unreadable_error(self, error: Exception) -> DecodeError:
         count, latest = av.logging.get_last_error()
         if count > self._seen and latest is not None and "not on whitelist" in latest[2]:
             words = (
@@ -222,12 +222,12 @@ class Demuxer:
             reason="unreadable",
         )
 
-    def _encrypted(self, file: BinaryIO | WatchedFile) -> DecodeError | None:
+    def _encryption_error(self, file: BinaryIO | WatchedFile) -> DecodeError | None:
         """Return the error ``encrypted`` if a local file that FFmpeg cannot open is encrypted."""
         if isinstance(file, WatchedFile):
             with contextlib.suppress(OSError):
                 if any(is_encrypted(cast(BinaryIO, file), kind) for kind in CONTAINERS):
-                    return encrypted(self.path)
+                    return encryption_error(self.path)
         return None
 
     def _close_files(self) -> None:

@@ -37,7 +37,7 @@ class BitReader:
             zeros += 1
         return (1 << zeros) - 1 + self.take(zeros)
 
-    def signed(self) -> int:
+    def signed_exp_golomb(self) -> int:
         """Return the next se(v), 9.1.1."""
         code = self.exp_golomb()
         return (code + 1) // 2 if code % 2 else -(code // 2)
@@ -129,9 +129,9 @@ def _read_sequence(bits: BitReader) -> tuple[int, tuple[int, bool, bool]]:
     if order == 0:
         bits.exp_golomb()
     elif order == 1:
-        bits.take(1), bits.signed(), bits.signed()
+        bits.take(1), bits.signed_exp_golomb(), bits.signed_exp_golomb()
         for _ in range(min(bits.exp_golomb(), 255)):
-            bits.signed()
+            bits.signed_exp_golomb()
     bits.exp_golomb()
     if length > 16:
         raise EOFError
@@ -142,5 +142,5 @@ def _skip_scaling_list(bits: BitReader, size: int) -> None:
     last = following = 8
     for _ in range(size):
         if following:
-            following = (last + bits.signed()) % 256
+            following = (last + bits.signed_exp_golomb()) % 256
         last = following or last

@@ -42,7 +42,7 @@ class NalReader:
         if extradata[:1] == b"\1" and len(extradata) > at:
             self._length_bytes = (extradata[at] & 3) + 1
         if self._numbers is not None:
-            for unit in _configured(extradata) if self._length_bytes else _annex_b(extradata):
+            for unit in _avcc_units(extradata) if self._length_bytes else _annex_b(extradata):
                 self._numbers.learn(unit)
 
     def read(self, packet: bytes, *, is_key: bool) -> tuple[bool, int]:
@@ -102,7 +102,7 @@ def _annex_b(extradata: bytes) -> Iterator[bytes]:
         yield extradata[at:]
 
 
-def _configured(extradata: bytes) -> Iterator[bytes]:
+def _avcc_units(extradata: bytes) -> Iterator[bytes]:
     """Yield the parameter sets of an AVCDecoderConfigurationRecord (ISO/IEC 14496-15, 5.3.3.1)."""
     at = 5
     for mask in (0x1F, 0xFF):

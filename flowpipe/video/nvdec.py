@@ -112,7 +112,7 @@ class NvdecDecoder:
         require_nvdec()
         self._source, self._surfaces = source, surfaces
         if source.codec not in CODINGS:
-            raise self._unsupported(f"its coding is {source.codec}")
+            raise self._unsupported_error(f"its coding is {source.codec}")
         self._coding = CODINGS[source.codec]
         self.name = f"{nvdec_library()} nvdec {source.codec}"
         self._filter: BitStreamFilterContext | None = None
@@ -138,7 +138,7 @@ class NvdecDecoder:
                 continue
             shown = part.pts, not part.is_discard
             if part.is_keyframe:
-                part = self._checked(part)
+                part = self._prepare_keyframe(part)
             self._sent += STEP
             self._shown[self._sent] = shown
             if len(self._shown) > NUMBERS_KEPT:
@@ -196,14 +196,14 @@ class NvdecDecoder:
         # NVDEC uses the flag of the sequence; older PyAV has only that of pictures
         fields = getattr(self._source.context, "field_order", 0)
         if sample.interlaced_frame or fields > PROGRESSIVE:
-            raise self._unsupported("it is interlaced, and NVDEC deinterlaces")
+            raise self._unsupported_error("it is interlaced, and NVDEC deinterlaces")
         if pixels not in BITS:
-            raise self._unsupported(f"its pixels are {pixels}, wanted {' or '.join(BITS)}")
+            raise self._unsupported_error(f"its pixels are {pixels}, wanted {' or '.join(BITS)}")
         hold_gpu()
         what = f"{self._source.codec} of {BITS[pixels]} bits"
         limits = capabilities(self._coding.name, BITS[pixels])
         if not limits["supported"]:
-            raise self._unsupported(f"this GPU's NVDEC does not support {what}")
+            raise self._unsupported_error(f"this GPU's NVDEC does not support {what}")
         width, height = sample.width, sample.height
         blocks = -(-width // 16) * -(-height // 16)
         if (
@@ -211,14 +211,14 @@ class NvdecDecoder:
             or not limits["height_min"] <= height <= limits["height_max"]
             or blocks > limits["mb_num_max"]
         ):
-            raise self._unsupported(
+            raise self._unsupported_error(
                 f"it is {width}x{height}, and this GPU's NVDEC takes {what} from "
                 f"{limits['width_min']}x{limits['height_min']} to "
                 f"{limits['width_max']}x{limits['height_max']}, at most {limits['mb_num_max']} "
                 "blocks of 16x16"
             )
 
-    def _checked(self, keyframe: Any) -> Any:
+    def _prepare_keyframe(self, keyframe: Any) -> Any:
         """Return a keyframe with its headers, as NVDEC parses it; raise if the size changes."""
         begins_header = self._coding.begins_header
         if begins_header is None:
@@ -242,7 +242,7 @@ class NvdecDecoder:
         pictures = context.decode(_packet(bytes(keyframe))) + context.decode(None)
         assert self._blank is not None
         if pictures and _kind(pictures[0]) != _kind(self._blank.sample):
-            raise self._unsupported("its size, pixel format or colours change on the way")
+            raise self._unsupported_error("its size, pixel format or colours change on the way")
 
     def _give(self, address: int, size: int) -> list[Any]:
         """Decode bytes with NVDEC; no bytes end the video."""
@@ -268,7 +268,7 @@ class NvdecDecoder:
         width, height = self._session.GetWidth(), self._session.GetHeight()
         if (width, height) != (layout.row, layout.height):
             self.close()  # its pictures cannot be trusted
-            raise self._unsupported(
+            raise self._unsupported_error(
                 f"NVDEC returns {width}x{height}, FFmpeg {sample.width}x{sample.height}"
             )
         addresses = frame.GetPtrToPlane(0), frame.GetPtrToPlane(1)
@@ -300,7 +300,7 @@ class NvdecDecoder:
         ]
         if max(apart) > (0 if self._coding.is_exact else MEAN_LEVELS):
             self.close()
-            raise self._unsupported(
+            raise self._unsupported_error(
                 f"NVDEC's picture of the first keyframe is {max(apart):.3g} levels from FFmpeg's, "
                 "in the mean"
             )
@@ -312,7 +312,7 @@ class NvdecDecoder:
         if type(error).__name__ == "PyNvVCExceptionUnsupported" or (
             code and int(code[1]) == NOT_SUPPORTED
         ):
-            return self._unsupported(text)
+            return self._unsupported_error(text)
         if code and int(code[1]) in GPU_FAILURES:
             return self._no_session(text)
         return OSError(f"NVDEC: {text}")
@@ -324,7 +324,7 @@ class NvdecDecoder:
             "else check nvidia-smi; or use --decoder cpu, in a store of its own"
         )
 
-    def _unsupported(self, why: str) -> DecodeError:
+    def _unsupported_error(self, why: str) -> DecodeError:
         return DecodeError(
             f"{self._source.path} cannot be decoded by nvdec: {why}; {WAY_OUT}",
             reason="unsupported",

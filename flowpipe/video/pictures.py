@@ -155,7 +155,7 @@ class PictureReader:
             for picture in pictures:
                 pts_s, shown = self._take(picture)
                 if self._stop and self._first_damage:
-                    self.damage = self.source.storage_failure() or self._stopped()
+                    self.damage = self.source.storage_failure() or self._stopped_error()
                     return
                 yield pts_s, shown
         if failure is not None:
@@ -229,7 +229,7 @@ class PictureReader:
         self._packets += 1
         misread = bool(self._complaint())
         if self._index is not None:
-            skipped = self._index.skipped(packet)
+            skipped = self._index.count_skipped(packet)
             if self._index.shift:
                 packet.pts = None if packet.pts is None else packet.pts + self._index.shift
                 packet.dts += self._index.shift
@@ -310,7 +310,7 @@ class PictureReader:
         missing_s = self.source.declared_end_s - last_s - self.source.step_s
         return self._missing_bytes > 0 and missing_s > self.source.step_s / 2
 
-    def _stopped(self) -> DecodeError:
+    def _stopped_error(self) -> DecodeError:
         return DecodeError(
             f"{self.source.path}: decoding stopped at damage {self._first_damage}; {WAY_OUT}",
             reason="corrupt",
@@ -384,7 +384,7 @@ class PictureReader:
             )
         elif self._stop and self.lost_at_end:
             self._first_damage = self._first_damage or f"at frame {count}, {self._last_s:.3f} s"
-            self.damage = self._stopped()
+            self.damage = self._stopped_error()
         elif not self._stop and damaged > allowed:
             first = self._first_damage or f"at frame {count}, {self._last_s:.3f} s"
             self.damage = TooDamagedError(

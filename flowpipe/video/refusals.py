@@ -58,10 +58,10 @@ def refuse_encrypted(container: InputContainer, stream: VideoStream, path: str) 
         with open_place(path) as file:
             found = is_encrypted(file, container.format.name.partition(",")[0], stream.id)
     if found:
-        raise encrypted(path)
+        raise encryption_error(path)
 
 
-def encrypted(path: str) -> DecodeError:
+def encryption_error(path: str) -> DecodeError:
     """Return the error of an encrypted file."""
     return DecodeError(
         f"{path} is encrypted (DRM), and flowpipe has no keys; decrypt it first, or fetch a "

@@ -61,7 +61,7 @@ def choose_stream(
         return streams[0]
     frames = {s.index: declared_frames(s) for s in streams}
     if not all(frames.values()):
-        frames = _counted(reopen)
+        frames = _count_frames(reopen)
     if max(frames.values(), default=0) > 1:
         streams = [s for s in streams if frames.get(s.index, 0) > 1]
     return max(
@@ -98,7 +98,7 @@ def continuations(
     if not apart or container.format.name != "mpegts":
         return (chosen,)
     with reopen() as again:
-        for packet in _demuxed(again, again.streams.video):
+        for packet in _demux(again, again.streams.video):
             # by position, because the last packet of a stream is returned at the end of the file
             index, position = packet.stream.index, packet.pos
             if index not in others or position is None:
@@ -144,18 +144,18 @@ def declared_frames(stream: VideoStream) -> int:
     return max(0, round(stream.duration * stream.time_base * stream.average_rate))
 
 
-def _counted(reopen: Callable[[], InputContainer]) -> dict[int, int]:
+def _count_frames(reopen: Callable[[], InputContainer]) -> dict[int, int]:
     """Count the frames of each video stream in the first packets of the file."""
     counts: Counter[int] = Counter()
     with reopen() as container:
-        for packet in _demuxed(container, container.streams.video):
+        for packet in _demux(container, container.streams.video):
             counts[packet.stream.index] += bool(packet.size)
             if counts.total() >= COUNTED_PACKETS:
                 break
     return counts
 
 
-def _demuxed(container: InputContainer, streams: Iterable[VideoStream]) -> Iterable[Any]:
+def _demux(container: InputContainer, streams: Iterable[VideoStream]) -> Iterable[Any]:
     """Yield the packets of these streams up to the end of the file or its first damage."""
     import av
 

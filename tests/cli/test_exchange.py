@@ -47,7 +47,7 @@ def test_export_and_import(store: Path, tmp_path: Path, flowpipe: Run, layout: s
 
 def test_what_jpeg_costs_is_said(store: Path, tmp_path: Path, flowpipe: Run) -> None:
     done = flowpipe("export", store, tmp_path / "out", "--layout", "dense_flow")
-    assert "levels in the mean" in done.stderr and "--images png" in done.stderr
+    assert "levels on average" in done.stderr and "--images png" in done.stderr
     again = flowpipe("export", store, tmp_path / "out", "--layout", "dense_flow")
     assert "0 videos, 8 were there" in again.stdout
     other = flowpipe("export", store, tmp_path / "out", "--layout", "dense_flow", "--quality", "50")
