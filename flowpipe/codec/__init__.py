@@ -146,7 +146,7 @@ def decode(
     if depth != (3 if channels == 3 else 1) or (channels == 2 and width % 2):
         raise FormatError(
             f"wanted channels = {channels}, which a {name} file of {width}x{height} with {depth} "
-            f"component(s) cannot hold"
+            "component(s) cannot hold"
         )
     shape = (len(payloads), height, width, 3) if depth == 3 else (len(payloads), height, width)
     if out is not None and out.shape != shape:

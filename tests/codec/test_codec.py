@@ -138,7 +138,7 @@ def test_damage_is_refused_by_name(params):
             codec.decode([payloads[0], broken, payloads[2]], 3, params)
     with pytest.raises(FormatError, match="size"):
         codec.decode([payloads[0], *codec.encode(smooth(1, 3, 30, 32), params)], 3, params)
-    with pytest.raises(FormatError, match="cannot be"):
+    with pytest.raises(FormatError, match="cannot hold"):
         codec.decode(payloads, 1, params)
 
 
