@@ -18,7 +18,7 @@ from flowpipe.types import MAX_VIDEO_ID_BYTES
 FORMAT = "flowpipe-shard"
 STORE_FORMAT = "flowpipe-store"
 FORMAT_VERSION = "1.1"
-"""major.minor: a reader refuses other majors; of later minors it ignores what it does not know."""
+"""major.minor: a reader refuses other majors, and ignores unknown parts of later minors."""
 
 # the folder
 STORE_FILE = "store.json"
@@ -72,17 +72,17 @@ META_KEYS = ("record", "source", "facts", "status", "reason", "clipped_share")
 
 @dataclass(frozen=True)
 class StreamSpec:
-    """How the images of one modality were made into bytes, as a shard records it."""
+    """Codec and quantiser of one modality, as a shard records them."""
 
     codec: Any
     """Codec params: a frozen dataclass with a ClassVar ``name``."""
     quantiser: Mapping[str, Any] = field(default_factory=dict)
-    """``bound``, ``zero_level`` and the formulas both ways; empty where bytes are the values."""
+    """``bound``, ``zero_level`` and the formulas in both directions; empty if bytes are values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a shard holds of one video: all of it, or one part of a split."""
+    """Images and tables of one video in a shard: of all of it, or of one part."""
 
     video_id: str
     part: int
@@ -92,13 +92,13 @@ class Entry:
     frame_first: int
     """Position of the first frame in the shard's table of frames."""
     images: dict[str, int]
-    """Images by modality."""
+    """Number of images by modality."""
     first: dict[str, int]
     """Position of the first image in the shard's tables, by modality."""
     size: dict[str, tuple[int, int]]
-    """(height, width) by modality; (0, 0) where there is no image."""
+    """(height, width) of the images by modality, pixels; (0, 0) if there are none."""
     meta: str
-    """JSON object."""
+    """Meta object, JSON."""
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -107,19 +107,19 @@ class Entry:
 
 
 def alignment(modality: str) -> str:
-    """The sentence a stream carries about which frames an image belongs to."""
+    """Return the sentence in a stream's attributes that says which frames an image belongs to."""
     if MODALITIES[modality].context == 0:
         return "image k is frame k; N frames have N images"
     return "image k belongs to frames k and k + 1; N frames have N - 1 images"
 
 
 def wanted_images(frames: int, context: int, part: int, parts: int) -> int:
-    """Images of an entry: a part that is not the last reaches over the seam: one per frame."""
+    """Return the number of images of an entry; all parts but the last have one per frame (S20)."""
     return frames if part < parts - 1 else max(0, frames - context)
 
 
 def check_video_id(video_id: str) -> None:
-    """Raise ValueError unless the id may stand in a store."""
+    """Raise ValueError unless a store can hold this video id (S10)."""
     length = len(video_id.encode("utf-8", "surrogateescape"))
     if not video_id or length > MAX_VIDEO_ID_BYTES or "\0" in video_id:
         raise ValueError(
@@ -139,14 +139,14 @@ def check_version(version: str, where: Path | str) -> None:
         raise broken(
             "S26",
             f"{where} has format version {version}; this flowpipe reads "
-            f"{FORMAT_VERSION.partition('.')[0]}.x: use the one that wrote it, or extract anew",
+            f"{FORMAT_VERSION.partition('.')[0]}.x: use the one that wrote it, or extract again",
         )
 
 
 def to_json(values: Any) -> str:
-    """Values -> one line of JSON, keys in the order given; numbers must be finite.
+    """Return values as one line of JSON, keys in the order given; numbers must be finite.
 
-    File names that are not UTF-8 keep their stray bytes as escapes, which `json.loads` undoes.
+    Bytes of file names that are not UTF-8 become escapes, which `json.loads` reads back.
     """
     text = json.dumps(values, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     if text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text):
@@ -155,20 +155,21 @@ def to_json(values: Any) -> str:
 
 
 def column_dtypes(modality: str) -> dict[str, np.dtype[Any]]:
-    """Dtypes of the extra tables of a stream, each with its shape per image."""
+    """Return the dtypes of a stream's columns, each with its shape per image."""
     return {c.name: np.dtype((c.dtype, c.shape)) for c in MODALITIES[modality].columns}
 
 
 class BrokenClauseError(FormatError):
-    """A FormatError that knows which clause of FORMAT.md is broken, as ``S07``."""
+    """FormatError with the broken clause of FORMAT.md."""
 
     clause = ""
+    """Clause such as ``S07``."""
 
 
 def broken(clause: str, message: str, cause: BaseException | None = None) -> BrokenClauseError:
-    """The error for a broken clause; its text begins with the clause.
+    """Return the error for a broken clause; its message begins with the clause.
 
-    Its reason is ``io`` where the `cause` is a failure of the storage, see `storage_failed`.
+    Its reason is ``io`` if the `cause` is a failure of the storage, see `storage_failed`.
     """
     error = BrokenClauseError(f"{clause}: {message}", reason=storage_reason(cause))
     error.clause = clause
