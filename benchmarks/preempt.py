@@ -2,7 +2,7 @@
 
     python benchmarks/preempt.py [--runs 10] [--publish-every 3] [--seed 0]
 
-A worker notes in its breadcrumb how many videos of its job it has finished. Their number just
+A worker notes in its heartbeat how many videos of its job it has finished. Their number just
 before the signal, less the videos of that worker that are in the store afterwards, is lost; so are
 their seconds. The open video is not counted: no run keeps it. kill -9 hits the client and all
 workers at once. Printed for each signal: lost videos and seconds per worker, median and most, and
@@ -51,11 +51,11 @@ def underway(store: Path) -> list[list[str]]:
     found = []
     for path in store.glob("running/*/shard-*.json"):
         try:
-            crumb = json.loads(path.read_text())
+            beat = json.loads(path.read_text())
         except (OSError, ValueError):
             continue
-        first = int(crumb["video_id"][5:10]) - crumb["position"] if crumb["video_id"] else 0
-        found.append([f"clip-{first + k:05}.mp4" for k in range(max(0, crumb["position"]))])
+        first = int(beat["video_id"][5:10]) - beat["position"] if beat["video_id"] else 0
+        found.append([f"clip-{first + k:05}.mp4" for k in range(max(0, beat["position"]))])
     return found
 
 

@@ -1,4 +1,4 @@
-"""Content -> a file that is there whole or not at all."""
+"""Content -> a file that is written atomically: complete or not at all."""
 
 from __future__ import annotations
 
@@ -25,19 +25,24 @@ def is_disk_full(error: OSError | RuntimeError) -> bool:
 
 @contextlib.contextmanager
 def atomic_file(path: str | os.PathLike[str], what: str = "file") -> Iterator[Path]:
-    """A name beside a file to write it under; it gets its own, durably, when the block ends well.
+    """Yield a temporary path; rename it to `path`, durably, if the block succeeds.
 
     Parameters
     ----------
     path : path
-        An existing file is replaced.
+        File to write; an existing one is replaced.
     what : str
-        What the file is, for the error.
+        Kind of file, for error messages.
+
+    Yields
+    ------
+    Path
+        Temporary path in the same folder; removed if the block fails.
 
     Raises
     ------
     DiskFullError
-        If there is no space for it.
+        If the disk or quota is full.
     UsageError
         If the file cannot be written for another reason.
     """
@@ -57,7 +62,7 @@ def atomic_file(path: str | os.PathLike[str], what: str = "file") -> Iterator[Pa
 
 @contextlib.contextmanager
 def translate_write_errors(path: Path, what: str) -> Iterator[None]:
-    """Turn an OSError of the block, which writes `path`, into DiskFullError or UsageError."""
+    """Raise an OSError of the block, which writes `path`, as DiskFullError or UsageError."""
     try:
         yield
     except OSError as error:
@@ -71,13 +76,13 @@ def translate_write_errors(path: Path, what: str) -> Iterator[None]:
 
 
 def write_atomic(path: str | os.PathLike[str], content: bytes, what: str = "file") -> None:
-    """Write a file, whole or not at all, as `atomic_file` does."""
+    """Write a file atomically, see `atomic_file`."""
     with atomic_file(path, what) as half:
         half.write_bytes(content)
 
 
 def _sweep(folder: Path) -> None:
-    """Remove the unfinished files of processes that have ended."""
+    """Remove unfinished files of processes that have ended."""
     for path in folder.glob(".*.part"):
         if named := _PART.fullmatch(path.name):
             with contextlib.suppress(OSError):
@@ -86,7 +91,7 @@ def _sweep(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
+    """Flush a folder to disk, so that renames in it are durable."""
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)

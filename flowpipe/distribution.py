@@ -1,4 +1,4 @@
-"""Installed metadata -> which distribution this package came with, and how to install more of it.
+"""Installed metadata -> name and origin of our distribution, and the command to install extras.
 
 The package and the command are called flowpipe; the distribution is `NAME`, since ``flowpipe`` on
 PyPI is another project, whose package folder has the same name.
@@ -30,8 +30,8 @@ ROOT = Path(__file__).resolve().parent.parent
 def install_command(extra: str = "") -> str:
     """Return the command that installs this distribution again, with an extra.
 
-    The command names the place that the distribution was installed from: a checkout, an archive, a
-    repository or an index. A bare name would install nothing of ours before a release is on PyPI.
+    The command names the source of this installation: a checkout, an archive, a repository or an
+    index. A bare name would install something else until a release is on PyPI.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def install_command(extra: str = "") -> str:
     Returns
     -------
     str
-        As ``pip install '/src/flowpipe[cuda]'``, quoted for a shell.
+        Command such as ``pip install '/src/flowpipe[cuda]'``, quoted for a shell.
     """
     extras = f"[{extra}]" if extra else ""
     source, editable = _source()
@@ -56,9 +56,9 @@ def install_command(extra: str = "") -> str:
 
 
 def replace_command(names: str) -> str:
-    """Return the commands that take other distributions out of our package folder.
+    """Return the commands that remove other distributions from our package folder.
 
-    Uninstalling them removes the files that both have, so ours is installed again.
+    Uninstalling them also removes shared files, so the commands install ours again.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def replace_command(names: str) -> str:
 
 
 def origin() -> str:
-    """Describe the distribution in words: name, version and where it was installed from."""
+    """Return the name and version of the distribution and its source, as text."""
     found = read_metadata()
     if found is None:
         return f"not installed, used from {ROOT}"
@@ -119,14 +119,14 @@ def _source() -> tuple[Path | str, bool]:
 
 
 def _direct_url() -> dict[str, Any]:
-    """The record of a direct installation (PEP 610); empty for one from an index."""
+    """Return the record of a direct installation (PEP 610); empty for one from an index."""
     found = read_metadata()
     text = found.read_text("direct_url.json") if found is not None else None
     return dict(json.loads(text)) if text else {}
 
 
 def _local(url: str) -> Path | None:
-    """The path of a file:// URL; None for others."""
+    """Return the path of a file:// URL; None for other URLs."""
     parts = urlsplit(url)
     return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
 

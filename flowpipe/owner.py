@@ -1,4 +1,4 @@
-"""Process -> a name that its temporary files carry, by which others tell whether it still runs."""
+"""Process -> a name for its temporary files that tells others whether the process still runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 
 STALE_S = 24 * 3600.0
-"""Age from which a file of a process that cannot be seen from here counts as left behind, s."""
+"""Age above which a file counts as abandoned if its process cannot be seen from here, seconds."""
 _OWNER = re.compile(
     r"(?P<machine>[A-Za-z0-9_-]+~[0-9a-f]+~\d+)~(?P<pid>\d+)~(?P<start>\d+)", re.ASCII
 )
@@ -20,10 +20,9 @@ def owner_name() -> str:
     Returns
     -------
     str
-        ``HOST~BOOT~NAMESPACE~PID~START``, made of ``[A-Za-z0-9_~-]``. The boot id and the number of
-        the PID namespace tell containers, and machines of one host name, apart. The start time, in
-        clock ticks since boot, tells a process from an older one of the same id. What the system
-        does not say is 0.
+        ``HOST~BOOT~NAMESPACE~PID~START``, made of ``[A-Za-z0-9_~-]``. The boot id and the PID
+        namespace distinguish containers, and machines with one host name. The start time, in clock
+        ticks since boot, distinguishes processes with the same id. Unknown values are 0.
     """
     pid = os.getpid()
     return f"{_machine()}~{pid}~{_start_and_state(pid)[0]}"
@@ -35,12 +34,12 @@ def owner_is_gone(name: str, age_s: float, stale_s: float = STALE_S) -> bool:
     Parameters
     ----------
     name : str
-        From `owner_name`; anything else counts as a process that cannot be seen from here.
+        Result of `owner_name`; any other text counts as a process that cannot be seen from here.
     age_s : float
-        Time since the process last gave a sign, such as a write to the file, s. It decides alone
-        where the process cannot be seen: another machine, boot or PID namespace.
+        Time since the last sign of life, such as a write to the file, seconds. It decides if the
+        process cannot be seen: on another machine, boot or PID namespace.
     stale_s : float
-        Age from which such a process counts as gone, s.
+        Age above which such a process counts as gone, seconds.
     """
     named = _OWNER.fullmatch(name)
     if named is None or named["machine"] != _machine():
@@ -54,7 +53,7 @@ def owner_is_gone(name: str, age_s: float, stale_s: float = STALE_S) -> bool:
 
 
 def is_alive(pid: int) -> bool:
-    """Return whether this PID namespace has a process of the id."""
+    """Return whether this PID namespace has a process with the id `pid`."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
@@ -75,7 +74,7 @@ def _machine() -> str:
 
 
 def _start_and_state(pid: int) -> tuple[int, str]:
-    """Start time of a process in clock ticks and its state; (0, "") where /proc does not say."""
+    """Return the start time of a process, clock ticks, and its state; (0, "") if unknown."""
     try:
         if str(Path("/proc/self").readlink()) != str(os.getpid()):
             return 0, ""  # /proc shows another PID namespace

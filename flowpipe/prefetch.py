@@ -1,4 +1,4 @@
-"""Calls, iterator -> the same results, computed in a thread of its own while the caller works."""
+"""Calls or an iterator -> their results, computed in a thread while the caller works."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ END: Final = object()
 
 
 class WorkerThread:
-    """One thread that makes calls in the order of their submission. Use it as a context manager.
+    """Thread that makes calls in the order of their submission; a context manager.
 
     Parameters
     ----------
     name : str
         Name of the thread.
     at_end : callable, optional
-        Last call of the thread, also after an error.
+        Last call of the thread, made also after an error.
     """
 
     def __init__(self, name: str, at_end: Callable[[], object] | None = None) -> None:
@@ -42,7 +42,7 @@ class WorkerThread:
         return future
 
     def close(self) -> None:
-        """Cancel the calls that have not begun, and wait for the one that has."""
+        """Cancel the calls that have not started, and wait for a running one."""
         self._closed = True
         self._calls.put(None)
         self._thread.join()
@@ -66,17 +66,17 @@ class WorkerThread:
                     future.cancel()
                 else:
                     _resolve(future, call, *arguments)
-                del called, future, call, arguments  # or they live until the next call
+                del called, future, call, arguments  # else they stay alive until the next call
         finally:
             if self._at_end is not None:
                 self._at_end()
 
 
 class CallerThread:
-    """Makes calls in the caller's thread: a `WorkerThread` for a device that is the CPU."""
+    """Makes calls in the caller's thread; replaces `WorkerThread` if the device is the CPU."""
 
     def submit(self, call: Callable[..., T], *arguments: Any) -> Future[T]:
-        """Make a call and return its result as a future that is done."""
+        """Make a call and return its result as a finished future."""
         future: Future[T] = Future()
         _resolve(future, call, *arguments)
         return future
@@ -89,15 +89,15 @@ class CallerThread:
 
 
 class Prefetcher(Generic[T]):
-    """Steps of an iterator, computed up to `depth` steps ahead in a thread of their own.
+    """Computes the steps of an iterator in a thread, up to `depth` steps ahead; a context manager.
 
-    When it is closed, `steps` is closed in the thread that ran it.
+    At the end, `steps` is closed in the thread that ran it.
 
     Parameters
     ----------
     steps : iterator
     depth : int
-        Most steps that wait to be taken; one more is under way.
+        Largest number of finished steps that wait; one more is being computed.
     """
 
     def __init__(self, steps: Iterator[T], depth: int = 2) -> None:
@@ -108,11 +108,11 @@ class Prefetcher(Generic[T]):
 
     @property
     def upcoming(self) -> Future[Any]:
-        """The step that `take` returns next."""
+        """Future of the step that `take` returns next."""
         return self._futures[0]
 
     def take(self) -> Any:
-        """Wait for the next step and return it, or `END`; raises what the iterator raised."""
+        """Wait for the next step and return it, or `END`. Raise an error of the iterator here."""
         step = self._futures.popleft().result()
         self._futures.append(self._next())
         return step
@@ -130,12 +130,18 @@ class Prefetcher(Generic[T]):
 def prefetch(
     steps: Iterator[T], depth: int = 2, waited: Callable[[float], None] | None = None
 ) -> Iterator[T]:
-    """Iterate over `steps` while a thread works up to `depth` steps ahead.
+    """Yield the steps of an iterator that a thread computes up to `depth` steps ahead.
 
-    `waited` is told, here, how many seconds each step was waited for.
+    An error of `steps` is raised in the caller, after the steps before it. If the caller stops
+    early, the thread is stopped and waited for, and closes `steps`.
 
-    An exception in the thread is raised here, after the steps that came before it. When the caller
-    stops early the thread is told, and waited for: `steps` is closed in the thread that ran it.
+    Parameters
+    ----------
+    steps : iterator
+    depth : int
+        See `Prefetcher`.
+    waited : callable, optional
+        Called in the caller's thread with the seconds of waiting for each step.
     """
     with Prefetcher(steps, depth) as thread:
         while True:
@@ -151,14 +157,16 @@ def prefetch(
 def _resolve(future: Future[T], call: Callable[..., T], *arguments: Any) -> None:
     try:
         future.set_result(call(*arguments))
-    except BaseException as error:  # noqa: BLE001  (it is raised again where the result is wanted)
+    except BaseException as error:  # noqa: BLE001  (raised again by Future.result)
         _let_go(error)
         future.set_exception(error)
 
 
 def _let_go(error: BaseException) -> None:
-    """Clear the local variables of the calls that failed: a future holds its error, and with it all
-    memory of a device that they had taken."""
+    """Clear local variables in the traceback of an error, which may hold memory of a device.
+
+    The future keeps the error, and the error keeps them alive.
+    """
     chain: BaseException | None = error
     while chain is not None:
         traceback.clear_frames(chain.__traceback__)

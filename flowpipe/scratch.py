@@ -1,4 +1,4 @@
-"""A folder for temporary files: removed with its block, or by a later run if its process dies."""
+"""Folder for temporary files: removed after its block, or by a later run if its process dies."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from flowpipe.owner import owner_is_gone, owner_name
 def scratch_folder(kind: str, parent: Path | None = None) -> Iterator[Path]:
     """Make an empty folder that only this user can enter, and remove it after the block.
 
-    Folders of the same kind that killed processes left behind are removed first. A folder stays if
-    its process lives or cannot be seen from here.
+    Folders of the same kind from killed processes are removed first. A folder stays if its process
+    is alive or cannot be seen from here.
 
     Parameters
     ----------
     kind : str
-        What its name begins with. The rest names the process and cannot be guessed.
+        Prefix of its name. The rest names the process and cannot be guessed.
     parent : Path, optional
-        Folder to make it in; default: the system's folder for temporary files.
+        Parent folder; default: the system's folder for temporary files.
 
     Yields
     ------
@@ -40,7 +40,7 @@ def scratch_folder(kind: str, parent: Path | None = None) -> Iterator[Path]:
 
 
 def _sweep(kind: str, parent: Path) -> None:
-    """Remove the folders of this user's processes that have ended."""
+    """Remove folders of this user's processes that have ended."""
     prefix = f"{kind}."
     with suppress(OSError):
         for path in parent.iterdir():

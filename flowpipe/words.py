@@ -1,4 +1,4 @@
-"""Counts and names -> words of messages: plurals, and the known name nearest to a mistyped one."""
+"""Counts and names -> texts for messages: plurals, units, and suggestions for mistyped names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Collection, Sequence
 
 _FUZZY_AT_MOST = 20_000
-"""Names that are compared letter by letter; among more only those that contain the name count."""
+"""Largest number of names that are compared letter by letter."""
 
 
 def count_noun(count: int, singular: str, plural: str = "") -> str:
@@ -19,7 +19,7 @@ def count_noun(count: int, singular: str, plural: str = "") -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in the unit that suits it.
+    """Return a duration as text, in seconds, minutes or hours.
 
     >>> duration(0.4), duration(59), duration(90), duration(3 * 3600)
     ('1 s', '59 s', '2 min', '3.0 h')
@@ -30,7 +30,7 @@ def duration(seconds: float) -> str:
 
 
 def list_some(names: Sequence[str], most: int = 3) -> str:
-    """Return the first names, with dots if there are more.
+    """Return the first `most` names, followed by dots if there are more.
 
     >>> list_some(["a", "b"]), list_some(["a", "b", "c"], 2)
     ('a, b', 'a, b ...')
@@ -39,7 +39,7 @@ def list_some(names: Sequence[str], most: int = 3) -> str:
 
 
 def agree_verb(count: int, singular: str, plural: str) -> str:
-    """Return the form of a verb that goes with a count.
+    """Return the form of a verb that agrees with a count.
 
     >>> agree_verb(1, "has", "have"), agree_verb(2, "has", "have")
     ('has', 'have')
@@ -48,7 +48,7 @@ def agree_verb(count: int, singular: str, plural: str) -> str:
 
 
 def byte_size(count: float) -> str:
-    """Return a number of bytes in the decimal unit that suits it.
+    """Return a number of bytes as text, in a decimal unit.
 
     >>> byte_size(1), byte_size(999), byte_size(8196), byte_size(66.97e9)
     ('1 byte', '999 bytes', '8.2 kB', '67.0 GB')
@@ -63,10 +63,10 @@ def byte_size(count: float) -> str:
 
 
 def nearest_names(name: str, known: Collection[str], most: int = 1) -> list[str]:
-    """Return the known names nearest to one that is not among them, the nearest first.
+    """Return up to `most` known names that resemble an unknown one, the nearest first.
 
-    Names that differ in upper and lower case or by an extension come first, then those that are
-    spelled alike, then those that contain the name.
+    Names that differ only in case or by an extension come first, then similar spellings, then
+    names that contain it.
 
     >>> nearest_names("a", ["b.mp4", "a.mp4"])
     ['a.mp4']
@@ -93,12 +93,11 @@ def did_you_mean(name: str, known: Collection[str], most: int = 1, listed: str =
     name : str
         The unknown name.
     known : collection of str
-        The names that there are.
+        All valid names.
     most : int
-        Names to suggest at most.
+        Largest number of suggestions.
     listed : str
-        What the known names are called where none of them is near and all are listed; empty to
-        list none.
+        Heading of the list of all known names if none is near; empty to list none.
 
     Returns
     -------

@@ -7,7 +7,7 @@ from typing import Any
 
 from flowpipe import params
 from flowpipe.extraction.recipe import ExtractRecipe
-from flowpipe.run.heartbeat import crumb_folder
+from flowpipe.run.heartbeat import heartbeat_folder
 from flowpipe.store import create_store
 
 JOBS, TIMES = 3, 25
@@ -16,8 +16,8 @@ JOBS, TIMES = 3, 25
 def leave_breadcrumbs(folder: Path, barrier: Any, number: int) -> None:
     barrier.wait(60)
     for _ in range(TIMES):
-        with crumb_folder(folder) as own:
-            (own / "crumb.json").write_text("{}")
+        with heartbeat_folder(folder) as own:
+            (own / "heartbeat.json").write_text("{}")
 
 
 def create_stores(folder: Path, barrier: Any, number: int) -> None:

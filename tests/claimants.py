@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flowpipe.errors import UsageError
-from flowpipe.run.claims import claim
+from flowpipe.run.claims import claim_store
 
 
 def claim_at_once(folder: Path, rounds: int, barrier: Any, answers: Any) -> None:
@@ -15,7 +15,7 @@ def claim_at_once(folder: Path, rounds: int, barrier: Any, answers: Any) -> None
     for number in range(rounds):
         barrier.wait(60)
         try:
-            with claim(folder / str(number)):
+            with claim_store(folder / str(number)):
                 answers.put((number, True))
                 barrier.wait(60)  # the claim lasts until everybody has an answer
         except UsageError:
@@ -25,6 +25,6 @@ def claim_at_once(folder: Path, rounds: int, barrier: Any, answers: Any) -> None
 
 def hold(folder: Path, part: tuple[int, int], held: Any) -> None:
     """Claim a store and keep it until the process is killed."""
-    with claim(folder, part):
+    with claim_store(folder, part):
         held.set()
         time.sleep(600)

@@ -26,7 +26,7 @@ from flowpipe.datasets.file_kinds import Sorter
 from flowpipe.datasets.tree import Tree
 from flowpipe.errors import storage_failed
 from flowpipe.run.plan import make_spans
-from flowpipe.run.source_file import steady
+from flowpipe.run.source_file import open_source
 from flowpipe.store import verify_store
 from flowpipe.types import VideoRecord
 from flowpipe.video import cut_points, open_video, probe
@@ -68,7 +68,7 @@ def decoded(path: Path = video) -> int:
 
 
 def hashed() -> str:
-    with steady(str(video), str(video)) as source:
+    with open_source(str(video), str(video)) as source:
         return source.sha256(lambda: None)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from flowpipe.owner import STALE_S, owner_is_gone, owner_name
-from flowpipe.run.heartbeat import crumb_folder
+from flowpipe.run.heartbeat import heartbeat_folder
 from flowpipe.store import files, sweep
 
 NAME_IT = "from flowpipe.owner import owner_name; print(owner_name(), flush=True); input()"
@@ -24,13 +24,13 @@ IN_A_NAMESPACE = """
 import os, sys
 from pathlib import Path
 from flowpipe.owner import owner_name
-from flowpipe.run.heartbeat import crumb_folder
+from flowpipe.run.heartbeat import heartbeat_folder
 from flowpipe.store.files import temporary_name
 store = Path(sys.argv[1])
 while os.path.exists(f"/proc/{os.getpid()}"):  # an id that nobody has outside
     if child := os.fork():
         os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-with crumb_folder(store):
+with heartbeat_folder(store):
     temporary_name(store / "shards" / "shard-a.h5").touch()  # no lock, as where there are none
     print(owner_name(), flush=True)
     input()
@@ -110,7 +110,7 @@ def test_a_living_writer_in_another_pid_namespace_is_left_alone(tmp_path):
         pid = name.split("~")[3]
         assert not Path(f"/proc/{pid}").exists(), "its id means nobody here"
         assert sweep(tmp_path) == []
-        with crumb_folder(tmp_path):
+        with heartbeat_folder(tmp_path):
             assert len(list((tmp_path / "running").iterdir())) == 2
         (temporary,) = (tmp_path / "shards").iterdir()
         os.utime(temporary, (1, 1))

@@ -11,7 +11,7 @@ from flowpipe.datasets import DATASETS, Dataset, DatasetRow
 from flowpipe.datasets.file_kinds import decodes, is_container, is_text, is_video, read_head
 from flowpipe.datasets.splits_of_own import by_lists, by_share
 from flowpipe.errors import UsageError
-from flowpipe.remote import Place, Url, place
+from flowpipe.remote import PathOrUrl, Url, parse_path_or_url
 from flowpipe.splits import kind_of_split
 from flowpipe.words import did_you_mean
 
@@ -20,13 +20,13 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 def source_of(
     dataset: str | None,
-    root: Place | None,
-    videos: Place | None,
-    annotations: Place | None,
-    class_names: Place | None,
+    root: PathOrUrl | None,
+    videos: PathOrUrl | None,
+    annotations: PathOrUrl | None,
+    class_names: PathOrUrl | None,
     only: str | None,
     out: Path,
-    lists: Sequence[tuple[str, Place]] = (),
+    lists: Sequence[tuple[str, PathOrUrl]] = (),
     val_fraction: float | None = None,
 ) -> dict[str, Any]:
     """Return the data set options as plain values that a store's JSON can hold.
@@ -78,25 +78,27 @@ def source_of(
 
 def load_dataset(source: dict[str, Any]) -> Dataset:
     """Load the data set that the options in a store's `source` describe."""
-    row, root = _row(source["dataset"]), place(source["root"])
+    row, root = _row(source["dataset"]), parse_path_or_url(source["root"])
     if row.made:
         with counting(f"making the clips of {row.name}") as progress:
             dataset = row.load(root, progress=progress)
     else:
-        options = {name: place(source[name]) for name in row.options if name in source}
+        options = {name: parse_path_or_url(source[name]) for name in row.options if name in source}
         dataset = row.load(root, **options)
     if "lists" in source:
-        lists = [(split, place(file)) for split, file in source["lists"]]
+        lists = [(split, parse_path_or_url(file)) for split, file in source["lists"]]
         base = source.get("base") or (root if row.name == "folder" else root.parent)
         names = source.get("class_names")
-        dataset = by_lists(dataset, lists, place(base), place(names) if names else None)
+        dataset = by_lists(
+            dataset, lists, parse_path_or_url(base), parse_path_or_url(names) if names else None
+        )
     if "val_fraction" in source:
         dataset = by_share(dataset, source["val_fraction"])
     return dataset.only(source["only"]) if "only" in source else dataset
 
 
 def _division(
-    dataset: str, lists: Sequence[tuple[str, Place]], val_fraction: float | None
+    dataset: str, lists: Sequence[tuple[str, PathOrUrl]], val_fraction: float | None
 ) -> dict[str, Any]:
     """Return how the user's own videos are divided into splits, as plain values for JSON."""
     if not lists and val_fraction is None:
@@ -123,7 +125,7 @@ def _division(
     return {"lists": [[split, _whole(path)] for split, path in lists]}
 
 
-def _kind(videos: Place) -> str:
+def _kind(videos: PathOrUrl) -> str:
     """Return ``folder``, ``video`` or ``list``: the kind of data set at the path of ``--videos``.
 
     Raises
@@ -152,7 +154,7 @@ def _kind(videos: Place) -> str:
     )
 
 
-def _refuse_mixing(option: str, videos: Place, out: Path) -> None:
+def _refuse_mixing(option: str, videos: PathOrUrl, out: Path) -> None:
     """Raise UsageError if the store and the folder of the videos contain one another."""
     if isinstance(videos, Url):
         return
@@ -176,12 +178,12 @@ def _row(name: str) -> DatasetRow:
     return DATASETS[name]
 
 
-def _whole(where: Place) -> str:
+def _whole(where: PathOrUrl) -> str:
     """Return the absolute path, or the URL unchanged."""
     return where if isinstance(where, Url) else str(where.resolve())
 
 
-def _root(row: DatasetRow, root: Place | None, out: Path) -> Place:
+def _root(row: DatasetRow, root: PathOrUrl | None, out: Path) -> PathOrUrl:
     """Return the folder of a data set's download; a generated data set lies beside the store."""
     if root is None:
         if not row.made:

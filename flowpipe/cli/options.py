@@ -22,7 +22,7 @@ from flowpipe.flow import FLOWS
 from flowpipe.modality import MODALITIES
 from flowpipe.ops.cpu import native_core
 from flowpipe.recipes import read_recipe, recipe_of
-from flowpipe.remote import Cache, Place, default_cache, is_url
+from flowpipe.remote import Cache, PathOrUrl, default_cache, is_url
 from flowpipe.run import Plan, RunOptions
 from flowpipe.store import read_store_header
 from flowpipe.store.manifest import read_manifest
@@ -188,12 +188,12 @@ class Request:
 def request(
     *,
     dataset: str | None,
-    root: Place | None,
-    videos: Place | None,
-    annotations: Place | None,
-    class_names: Place | None,
+    root: PathOrUrl | None,
+    videos: PathOrUrl | None,
+    annotations: PathOrUrl | None,
+    class_names: PathOrUrl | None,
     val_fraction: float | None,
-    lists: tuple[tuple[str, Place], ...],
+    lists: tuple[tuple[str, PathOrUrl], ...],
     only: str | None,
     allow_missing: bool,
     out: Path,

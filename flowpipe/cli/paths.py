@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from flowpipe.params import SUFFIXES
-from flowpipe.remote import Place, is_url, place
+from flowpipe.remote import PathOrUrl, is_url, parse_path_or_url
 from flowpipe.splits import split_name
 
 
@@ -21,10 +21,10 @@ class PlaceType(click.ParamType):
 
     def convert(
         self, value: Any, parameter: click.Parameter | None, context: click.Context | None
-    ) -> Place:
+    ) -> PathOrUrl:
         if not str(value):
             self.fail("the path is empty", parameter, context)
-        return place(value)
+        return parse_path_or_url(value)
 
 
 class LocalPath(click.Path):

@@ -12,7 +12,7 @@ from flowpipe.cli.missing import Missing
 from flowpipe.cli.options import extract_options, request, why_device
 from flowpipe.cli.screen import print_table, say, write_json, write_line
 from flowpipe.modality import MODALITIES
-from flowpipe.run import cores_alone_s, plan_run, usable_cores
+from flowpipe.run import cores_only_s, plan_run, usable_cores
 from flowpipe.store import free_bytes, write_rate
 from flowpipe.words import byte_size, count_noun, duration
 
@@ -43,8 +43,8 @@ def plan(as_json: bool, **options: Any) -> int:
     free = free_bytes(wanted.run.store)
     disk = write_rate(wanted.run.store) if found.shards else None
     found = replace(found, disk_bytes_per_s=disk or 0.0)
-    lasts_s = found.lasts_s()
-    alone_s = cores_alone_s(found, wanted.recipe)
+    duration_s = found.duration_s()
+    alone_s = cores_only_s(found, wanted.recipe)
     facts = {
         "dataset": wanted.source["dataset"],
         "root": wanted.source["root"],
@@ -67,11 +67,11 @@ def plan(as_json: bool, **options: Any) -> int:
         "device": found.device,
         "gpus": found.gpus,
         "workers": found.workers,
-        "hours": max(lasts_s.values()) / 3600,
-        "bound_by": max(lasts_s, key=lambda part: lasts_s[part]),
-        "saved_by_one_more_core": found.saved_share(more_cores=1),
-        "saved_by_one_more_gpu": found.saved_share(more_gpus=1) if found.gpu_s else 0.0,
-        "written_bytes_per_s": round(found.bytes / max(1.0, *lasts_s.values())),
+        "hours": max(duration_s.values()) / 3600,
+        "bound_by": max(duration_s, key=lambda part: duration_s[part]),
+        "saved_by_one_more_core": found.time_saved_share(more_cores=1),
+        "saved_by_one_more_gpu": found.time_saved_share(more_gpus=1) if found.gpu_s else 0.0,
+        "written_bytes_per_s": round(found.bytes / max(1.0, *duration_s.values())),
         "disk_bytes_per_s": disk and round(disk),
         "hours_without_gpus": alone_s / usable_cores() / 3600,
         "bytes": round(found.bytes),

@@ -22,7 +22,7 @@ from flowpipe.errors import FlowpipeError, UsageError
 from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.params import build, digest, plain
 from flowpipe.recipes import read_recipe
-from flowpipe.remote import Place
+from flowpipe.remote import PathOrUrl
 from flowpipe.run import Quarantine, RunOptions, plan_run
 from flowpipe.run import run as extract
 from flowpipe.scratch import scratch_folder
@@ -57,7 +57,7 @@ _LONG_S = 30.0
               help="Device that computes; auto uses a GPU if there is one.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def predict(
-    video: Place,
+    video: PathOrUrl,
     runs: tuple[Path, ...],
     weights: str | None,
     top: int,
@@ -164,7 +164,7 @@ def _recipe_of(values: dict[str, Any], codecs: dict[str, Any]) -> ExtractRecipe:
     return build(ExtractRecipe, {**values, "modalities": list(codecs), "codecs": chosen})
 
 
-def _extracted(video: Place, recipe: ExtractRecipe, store: Path, device: str) -> str:
+def _extracted(video: PathOrUrl, recipe: ExtractRecipe, store: Path, device: str) -> str:
     """Extract one video into a new store and return its id; raise FlowpipeError if that fails."""
     chosen = devices.for_decoder(devices.choose(device, None, None, ""), recipe.video.decoder)
     if chosen.device == "cpu":
@@ -228,7 +228,7 @@ def _clock(seconds: float) -> str:
 
 
 def _as_values(
-    video: Place, runs: tuple[Path, ...], found: Prediction, top: int, least: float
+    video: PathOrUrl, runs: tuple[Path, ...], found: Prediction, top: int, least: float
 ) -> dict[str, Any]:
     from flowpipe.tsn.testing.predict import time_line
 

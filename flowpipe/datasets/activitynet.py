@@ -26,7 +26,7 @@ from flowpipe.datasets.lists import ListFile, Lists
 from flowpipe.datasets.match import match, nothing_found, stem
 from flowpipe.datasets.tree import Tree
 from flowpipe.errors import DatasetError
-from flowpipe.remote import Place, place
+from flowpipe.remote import PathOrUrl, parse_path_or_url
 from flowpipe.types import Segment, VideoRecord
 from flowpipe.words import count_noun
 
@@ -45,7 +45,7 @@ SPLITS = {
 _YOUTUBE_ID = re.compile(r"[\w-]{11}", re.ASCII)
 
 
-def load(root: Place, version: str, *, annotations: Place | None = None) -> Dataset:
+def load(root: PathOrUrl, version: str, *, annotations: PathOrUrl | None = None) -> Dataset:
     """Find the videos of one version.
 
     Parameters
@@ -69,7 +69,7 @@ def load(root: Place, version: str, *, annotations: Place | None = None) -> Data
         If there is no video or no annotation file, if the annotation file is unreadable or of
         another version, or if two files have the same id.
     """
-    tree = Tree.below(place(root))
+    tree = Tree.below(parse_path_or_url(root))
     lists = Lists.of(tree, annotations)
     name = f"activitynet-{version}"
     one = _annotation(lists, version)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from flowpipe.datasets.texts import read_text
 from flowpipe.errors import DatasetError
-from flowpipe.remote import Place
+from flowpipe.remote import PathOrUrl
 
 
-def read_class_names(path: Place) -> tuple[str, ...]:
+def read_class_names(path: PathOrUrl) -> tuple[str, ...]:
     """Read class names, one per line; leading numbers, as in UCF101's classInd.txt, are removed.
 
     Raises

@@ -11,16 +11,16 @@ from flowpipe.datasets.file_kinds import Sorter, extension, is_video
 from flowpipe.datasets.ids import escape, id_of
 from flowpipe.datasets.tree import Tree
 from flowpipe.errors import DatasetError
-from flowpipe.remote import Place, Url, place
+from flowpipe.remote import PathOrUrl, Url, parse_path_or_url
 from flowpipe.types import VideoRecord
 from flowpipe.words import count_noun, list_some
 
 
 def load(
-    root: Place,
+    root: PathOrUrl,
     *,
     labels: Literal["folder", "none"] = "folder",
-    class_names: Place | None = None,
+    class_names: PathOrUrl | None = None,
 ) -> Dataset:
     """Take every video below a folder, in sorted order.
 
@@ -45,8 +45,8 @@ def load(
     """
     if labels not in ("folder", "none"):
         raise DatasetError(f"labels must be folder or none, got {labels!r}")
-    tree = Tree.below(place(root))
-    sorter = Sorter(local=not isinstance(place(root), Url))
+    tree = Tree.below(parse_path_or_url(root))
+    sorter = Sorter(local=not isinstance(parse_path_or_url(root), Url))
     names: list[str] = []
     others: list[str] = []
     for name in tree.files:

@@ -19,7 +19,7 @@ from flowpipe.datasets.lists import ListFile, Lists
 from flowpipe.datasets.match import match, nothing_found, stem
 from flowpipe.datasets.tree import Tree
 from flowpipe.errors import DatasetError
-from flowpipe.remote import Place, place
+from flowpipe.remote import PathOrUrl, parse_path_or_url
 from flowpipe.types import VideoRecord
 
 CLASS_NAMES = (
@@ -39,7 +39,7 @@ _ROW = re.compile(r"(.+\.\w+)\s+([012])")
 _SPLITS = {"1": "train", "2": "test"}
 
 
-def load(root: Place, *, annotations: Place | None = None) -> Dataset:
+def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
     """Find the videos that the official lists name.
 
     Parameters
@@ -60,7 +60,7 @@ def load(root: Place, *, annotations: Place | None = None) -> Dataset:
     DatasetError
         If no video is there, a list is missing, an id has two files, or a line cannot be read.
     """
-    tree = Tree.below(place(root))
+    tree = Tree.below(parse_path_or_url(root))
     lists = Lists.of(tree, annotations)
     labels: dict[str, int] = {}
     splits: dict[str, list[str]] = {}

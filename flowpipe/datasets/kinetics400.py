@@ -20,7 +20,7 @@ from flowpipe.datasets.lists import ListFile, Lists
 from flowpipe.datasets.match import match, nothing_found, stem
 from flowpipe.datasets.tree import Tree
 from flowpipe.errors import DatasetError
-from flowpipe.remote import Place, place
+from flowpipe.remote import PathOrUrl, parse_path_or_url
 from flowpipe.types import VideoRecord
 from flowpipe.words import count_noun
 
@@ -37,7 +37,7 @@ _YOUTUBE_ID = re.compile(r"[\w-]{11}", re.ASCII)
 _TIMED = re.compile(r"([\w-]{11})_\d{6}_\d{6}", re.ASCII)
 
 
-def load(root: Place, *, annotations: Place | None = None) -> Dataset:
+def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
     """Find the videos that the CSV files list.
 
     Parameters
@@ -59,7 +59,7 @@ def load(root: Place, *, annotations: Place | None = None) -> Dataset:
         If no video or no CSV is there, a row cannot be read, the rows name other than 400 classes,
         or an id has two files.
     """
-    tree = Tree.below(place(root))
+    tree = Tree.below(parse_path_or_url(root))
     rows: dict[str, tuple[str, str]] = {}
     for one in _tables(Lists.of(tree, annotations)):
         for video_id, class_name, subset in _rows(one):

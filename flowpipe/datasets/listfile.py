@@ -33,7 +33,7 @@ from flowpipe.datasets.listlines import Columns, read_columns
 from flowpipe.datasets.listnumbers import FORMS, numbers_before_labels
 from flowpipe.datasets.listpaths import ListPaths
 from flowpipe.errors import DatasetError, RemoteError
-from flowpipe.remote import Place, Url, open_place, place
+from flowpipe.remote import PathOrUrl, Url, open_path_or_url, parse_path_or_url
 from flowpipe.splits import kind_of_split, split_name
 from flowpipe.types import MAX_VIDEO_ID_BYTES, VideoRecord
 from flowpipe.words import list_some
@@ -42,7 +42,9 @@ _MAX_LABEL = 99_999  # more classes than any data set has; a larger label is a m
 _SEVERAL = re.compile(r"\s*[|;]\s*")
 
 
-def load(root: Place, *, class_names: Place | None = None, base: Place | None = None) -> Dataset:
+def load(
+    root: PathOrUrl, *, class_names: PathOrUrl | None = None, base: PathOrUrl | None = None
+) -> Dataset:
     """Read a list file. What is missing shows when the videos are opened.
 
     Parameters
@@ -80,16 +82,16 @@ class ReadList:
     """How its numbers were read; empty where it has none."""
 
 
-def read_list(root: Place, base: Place | None = None) -> ReadList:
+def read_list(root: PathOrUrl, base: PathOrUrl | None = None) -> ReadList:
     """Read the lines of a list file; see `load` for the parameters and errors."""
-    root = place(root)
+    root = parse_path_or_url(root)
     if base is None:
-        base = place((root if isinstance(root, Url) else root.absolute()).parent)
+        base = parse_path_or_url((root if isinstance(root, Url) else root.absolute()).parent)
     paths = ListPaths(base)
     columns = Columns(root)
     try:
         with (
-            open_place(root) as raw,
+            open_path_or_url(root) as raw,
             io.TextIOWrapper(raw, "utf-8-sig", "surrogateescape", newline="") as file,
         ):
             read_columns(file, columns, paths.exists)

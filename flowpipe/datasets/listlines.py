@@ -17,7 +17,7 @@ from typing import TextIO
 
 from flowpipe.datasets.file_kinds import is_video
 from flowpipe.errors import DatasetError
-from flowpipe.remote import Place
+from flowpipe.remote import PathOrUrl
 from flowpipe.words import count_noun
 
 COLUMNS = ("video_id", "path", "label", "split", "subset", "num_frames")
@@ -36,7 +36,7 @@ Lines = Iterator[tuple[int, str]]
 class Columns:
     """Columns of a list file; a column that the list lacks is empty."""
 
-    source: Place
+    source: PathOrUrl
     paths: list[str] = field(default_factory=list)
     lines: array[int] = field(default_factory=lambda: array("q"))
     """Line numbers; a list of a million numbers would take four times as much."""

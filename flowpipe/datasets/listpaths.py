@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flowpipe.datasets.ids import escape, id_of, without_extension
 from flowpipe.errors import DatasetError
-from flowpipe.remote import Place, Url, is_url, place
+from flowpipe.remote import PathOrUrl, Url, is_url, parse_path_or_url
 from flowpipe.words import count_noun, nearest_names
 
 _DRIVE = re.compile(r"([A-Za-z]):[\\/]+")
@@ -25,7 +25,7 @@ class ListPaths:
         Folder that relative paths start at. The id of a video below it is its path relative to it.
     """
 
-    def __init__(self, base: Place) -> None:
+    def __init__(self, base: PathOrUrl) -> None:
         self.base = str(base).rstrip("/")
         self._local = not isinstance(base, Url)
         self._real: dict[str, str] = {}
@@ -160,4 +160,4 @@ class ListPaths:
 
 
 def _is_absolute(path: str) -> bool:
-    return path[:1] == os.sep or (is_url(path) and bool(place(path)))
+    return path[:1] == os.sep or (is_url(path) and bool(parse_path_or_url(path)))

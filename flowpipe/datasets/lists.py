@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from flowpipe.datasets.tree import Tree
 from flowpipe.errors import DatasetError
-from flowpipe.remote import Place, place
+from flowpipe.remote import PathOrUrl, parse_path_or_url
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Lists:
     tree: Tree
 
     @classmethod
-    def of(cls, videos: Tree, annotations: Place | None) -> Lists:
+    def of(cls, videos: Tree, annotations: PathOrUrl | None) -> Lists:
         """Use the lists in `annotations`, a folder or one file; default: those among the videos."""
-        return cls(videos if annotations is None else Tree.of(place(annotations)))
+        return cls(videos if annotations is None else Tree.of(parse_path_or_url(annotations)))
 
     def named(self, pattern: str) -> list[ListFile]:
         """Lists whose file name matches a regular expression as a whole, sorted by file name.

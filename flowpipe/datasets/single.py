@@ -6,11 +6,11 @@ import posixpath
 
 from flowpipe.datasets.dataset import Dataset
 from flowpipe.datasets.ids import id_of
-from flowpipe.remote import Place, place
+from flowpipe.remote import PathOrUrl, parse_path_or_url
 from flowpipe.types import VideoRecord
 
 
-def load(root: Place) -> Dataset:
+def load(root: PathOrUrl) -> Dataset:
     """Take the video file `root`; its id is its file name."""
-    path = str(place(root))
+    path = str(parse_path_or_url(root))
     return Dataset("video", (), (VideoRecord(id_of(posixpath.basename(path)), path),))

@@ -13,7 +13,7 @@ from flowpipe.datasets.file_kinds import is_video
 from flowpipe.datasets.ids import escape, id_of, without_extension
 from flowpipe.datasets.listfile import ReadList, labels_of, read_list
 from flowpipe.errors import DatasetError
-from flowpipe.remote import Place
+from flowpipe.remote import PathOrUrl
 from flowpipe.splits import kind_of_split, split_names
 from flowpipe.types import VideoRecord
 from flowpipe.words import agree_verb, count_noun, list_some, nearest_names
@@ -89,9 +89,9 @@ def by_share(dataset: Dataset, share: float) -> Dataset:
 
 def by_lists(
     dataset: Dataset,
-    lists: Sequence[tuple[str, Place]],
-    base: Place,
-    class_names: Place | None = None,
+    lists: Sequence[tuple[str, PathOrUrl]],
+    base: PathOrUrl,
+    class_names: PathOrUrl | None = None,
 ) -> Dataset:
     """Give the videos that list files name the splits of these files, and labels if they have none.
 
@@ -204,7 +204,7 @@ class _Found:
 
 
 def _labels(
-    lists: Sequence[ReadList], found: _Found, class_names: Place | None
+    lists: Sequence[ReadList], found: _Found, class_names: PathOrUrl | None
 ) -> tuple[tuple[str, ...], dict[str, tuple[int, ...]]]:
     """Class names and, by video, the labels of split lists, which have to agree."""
     named = read_class_names(class_names) if class_names is not None else None

@@ -6,7 +6,7 @@ import os
 
 from flowpipe import strict
 from flowpipe.errors import DatasetError, RemoteError
-from flowpipe.remote import is_url, open_place
+from flowpipe.remote import is_url, open_path_or_url
 
 
 def read_text(path: str | os.PathLike[str], what: str = "file") -> str:
@@ -28,7 +28,7 @@ def read_text(path: str | os.PathLike[str], what: str = "file") -> str:
         if not is_url(path):
             text = strict.read_text(path, error=DatasetError)
         else:
-            with open_place(path) as file:
+            with open_path_or_url(path) as file:
                 content = file.read(strict.MOST_BYTES + 1)
             if len(content) > strict.MOST_BYTES:
                 raise DatasetError(f"{path} is larger than {strict.MOST_BYTES} bytes")

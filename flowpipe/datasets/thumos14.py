@@ -26,7 +26,7 @@ from flowpipe.datasets.file_kinds import is_video
 from flowpipe.datasets.lists import ListFile, Lists
 from flowpipe.datasets.match import match, nothing_found, stem
 from flowpipe.datasets.tree import Tree
-from flowpipe.remote import Place, place
+from flowpipe.remote import PathOrUrl, parse_path_or_url
 from flowpipe.types import Segment, VideoRecord
 from flowpipe.words import count_noun
 
@@ -72,7 +72,7 @@ _BACKGROUND = re.compile(r"video_background_\w+", re.IGNORECASE)
 _ROW = re.compile(r"(video_(?:validation|test)_\d{7})\s+(\d+(?:\.\d*)?)\s+(\d+(?:\.\d*)?)")
 
 
-def load(root: Place, *, annotations: Place | None = None) -> Dataset:
+def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
     """Find the videos and annotations of THUMOS14.
 
     Parameters
@@ -92,7 +92,7 @@ def load(root: Place, *, annotations: Place | None = None) -> Dataset:
     DatasetError
         If there is no such video, an id has two files, or an annotation cannot be read.
     """
-    tree = Tree.below(place(root))
+    tree = Tree.below(parse_path_or_url(root))
     lists = Lists.of(tree, annotations)
     official = {
         f"video_{subset}_{number:07d}": None

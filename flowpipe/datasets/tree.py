@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from flowpipe.datasets.texts import read_text
 from flowpipe.errors import DatasetError, RemoteError
-from flowpipe.remote import Place, Url, files_below, open_place
+from flowpipe.remote import PathOrUrl, Url, files_below, open_path_or_url
 
 
 @dataclass
@@ -32,14 +32,14 @@ class Tree:
     """Pipes, sockets and devices; never opened."""
 
     @classmethod
-    def of(cls, path: Place) -> Tree:
+    def of(cls, path: PathOrUrl) -> Tree:
         """The tree below a folder, or the one file that `path` is."""
         if path.is_file():
             return cls(str(path.parent), [posixpath.basename(str(path))])
         return cls.below(path)
 
     @classmethod
-    def below(cls, root: Place) -> Tree:
+    def below(cls, root: PathOrUrl) -> Tree:
         """Read the tree; real folders come before links to folders, so a link never hides one.
 
         Raises
@@ -81,7 +81,7 @@ class Tree:
 
     def open(self, name: str) -> BinaryIO:
         """A file of the tree, opened for reading."""
-        return open_place(self.path(name))
+        return open_path_or_url(self.path(name))
 
     def read_text(self, name: str) -> str:
         """A file of the tree as UTF-8 text.

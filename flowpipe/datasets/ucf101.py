@@ -22,7 +22,7 @@ from flowpipe.datasets.lists import ListFile, Lists
 from flowpipe.datasets.match import match, nothing_found, stem
 from flowpipe.datasets.tree import Tree
 from flowpipe.errors import DatasetError
-from flowpipe.remote import Place, place
+from flowpipe.remote import PathOrUrl, parse_path_or_url
 from flowpipe.types import VideoRecord
 
 ARCHIVE = "UCF101TrainTestSplits-RecognitionTask.zip"
@@ -31,7 +31,7 @@ OFFICIAL_COUNT = 13320
 _ROW = re.compile(r"([^/\s]+)/(\S+\.\w+)(?:\s+(\d+))?")
 
 
-def load(root: Place, *, annotations: Place | None = None) -> Dataset:
+def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
     """Find the videos that the official lists name.
 
     Parameters
@@ -53,7 +53,7 @@ def load(root: Place, *, annotations: Place | None = None) -> Dataset:
     DatasetError
         If no video or no list is there, an id has two files, or a line of a list cannot be read.
     """
-    tree = Tree.below(place(root))
+    tree = Tree.below(parse_path_or_url(root))
     lists = Lists.of(tree, annotations)
     class_names = _class_names(lists)
     label = {name: k for k, name in enumerate(class_names)}

@@ -1,1 +1,1 @@
-"""VideoRecord + recipe + Ops -> EncodedPlanes: the half of the project that fills stores."""
+"""VideoRecord + recipe + Ops -> EncodedPlanes: one video through the stages of extraction."""

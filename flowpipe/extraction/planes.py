@@ -1,4 +1,4 @@
-"""Frames of one video, window by window -> Planes of every modality the recipe asks for."""
+"""Windows of frames of one video -> Planes of each modality of the recipe."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from flowpipe.types import Planes
 
 
 class PlaneMaker:
-    """Makes images of windows of frames; a window's first pair begins with the frame before it.
+    """Makes the images of one video; a window's first pair starts with the frame before it.
 
-    A window takes two steps, `begin` and `finish`; between them its camera motion is found, in
+    A window takes two steps, `begin` and `finish`. Between them its camera motion is found, in
     another thread if there is one, and the next window may begin.
 
     Parameters
@@ -38,12 +38,12 @@ class PlaneMaker:
     recipe : ExtractRecipe
     ops : Ops
     video_id : str
-        Names the video's boxes, where the recipe has some.
+        Id under which the recipe's boxes list the video.
     source_size : (int, int)
-        (height, width) of the video before resizing: what boxes refer to.
-    submit : callable
+        (height, width) of the video before resizing, pixels: the scale of the boxes.
+    submit : callable, optional
         Called with a function that finds camera motion, and its arguments; returns the future of
-        its result. Such calls are made one after the other. Default: at once, in this thread.
+        its result. The calls run one after the other. Default: immediately, in this thread.
     """
 
     def __init__(
@@ -61,30 +61,37 @@ class PlaneMaker:
         self._known: tuple[int, Features] | None = None  # number and features of a last frame
         self._start: Features | None = None
         self.uncertain_pairs = 0
-        """Finished pairs whose camera motion may be the foreground's."""
+        """Number of finished pairs whose camera motion may be that of the foreground."""
 
     @cached_property
     def solver(self) -> FlowSolver:
-        """Made at first use: recipes without flow must not fail for a library that it needs."""
+        """Flow solver; made at first use, as only recipes with flow need its library."""
         return make_solver(self.recipe.flow, self.ops)
 
     @cached_property
     def camera(self) -> CameraMotion:
-        """Made at first use: recipes without warped flow must not fail for a library or boxes that
-        it needs."""
+        """Estimator of camera motion; made at first use, as only warped flow needs its library."""
         boxes = _boxes(self.recipe, self._video_id, self._source_size)
         return CameraMotion(self.recipe.warp, self.ops, boxes)
 
     def begin(self, frames: NDArray[np.uint8], owned: int) -> FrameWindow:
-        """Compute the flow of the next window, and have its camera motion found.
+        """Compute the flow of the next window and submit the search for its camera motion.
 
         Parameters
         ----------
         frames : uint8 (T, H, W, 3)
-            They follow the frames of the call before.
+            Frames that follow those of the previous call.
         owned : int
-            T, or T - 1 where the last frame belongs to the next part of a split video and only
-            closes a pair here.
+            T, or T - 1 if the last frame belongs to the next part of a split video and only closes
+            a pair here.
+
+        Returns
+        -------
+        FrameWindow
+
+        Raises
+        ------
+        DeviceMemoryError
         """
         window = FrameWindow.after(self._end, self, frames, owned)
         if self.recipe.flows > 1:
@@ -95,7 +102,7 @@ class PlaneMaker:
         return window
 
     def begin_anew(self, window: FrameWindow) -> None:
-        """Forget a window and those begun after it, so that they can be begun again."""
+        """Drop a window and those begun after it, so that they can be begun again."""
         self._end = window.before
 
     def find_motions(self, window: FrameWindow) -> None:
@@ -105,28 +112,28 @@ class PlaneMaker:
         window.motions = self._submit(self._motions, features, shared(window.flow))
 
     def finish(self, window: FrameWindow) -> list[Planes]:
-        """Return the images of all modalities of a window; waits for its camera motion."""
+        """Wait for the camera motion of a window and return its images of all modalities."""
         made = [PLANES[name](window) for name in self.recipe.modalities]
         if window.motions is not None:
             self.uncertain_pairs += int(np.count_nonzero(window.motions.result().uncertain))
         return [planes for planes in made if len(planes.data)]
 
     def check_end(self) -> None:
-        """Say so if what was known of the video in advance does not fit it.
+        """Check at the end of the video that its boxes fit it.
 
         Raises
         ------
         DatasetError
-            If its boxes are for another number of frames.
+            If the boxes are for another number of frames.
         """
         camera: CameraMotion | None = self.__dict__.get("camera")  # if warped flow was made at all
         if camera is not None and camera.boxes is not None and self._end is not None:
             camera.boxes.check_count(self._end.number + 1)
 
     def _features(self, gray: Any, first: int) -> list[Features]:
-        """Features of the frames of a window, those of its first frame kept from the window before.
+        """Return the features of a window's frames; reuse those of a frame that is already known.
 
-        `first` is that frame's number in the video.
+        `first` is the number of the first frame in the video.
         """
         known = [self._known[1]] if self._known and self._known[0] == first else []
         new = self.camera.features(gray[len(known) :], first + len(known))
@@ -137,7 +144,7 @@ class PlaneMaker:
         return features
 
     def _motions(self, features: Future[list[Features]], flow: Any) -> Motions:
-        # Features are found before, in this thread.
+        # The features are ready: this thread has found them before.
         return find_motions(self.ops, self.camera, flow, features.result(), self._start)
 
 
@@ -155,20 +162,20 @@ class WindowEnd:
 
 
 class FrameWindow:
-    """A window of frames with what its images share, computed when first asked for.
+    """Window of frames, and the arrays that its images share, computed at first use.
 
     Parameters
     ----------
     maker : PlaneMaker
     frames : uint8 (T, H, W, 3)
-        Where there was a window before, they begin with its last frame, computed anew: that is
-        cheap beside a pair's flow, and only the camera's features are worth carrying over.
+        Frames, which start with the last one of the previous window. It is processed again, which
+        is cheap beside the flow of a pair; only its camera features are reused.
     carried : int
-        Frames that are the last window's, 0 or 1.
+        Number of frames from the previous window, 0 or 1.
     owned : int
-        Frames after it that are this part's own.
+        Number of frames after them that belong to this part of the video.
     first : int
-        Number in the video of the first frame here.
+        Number of the first frame in the video.
     """
 
     def __init__(
@@ -179,13 +186,13 @@ class FrameWindow:
         self.before: WindowEnd | None = None
         """End of the previous window; None for the first one."""
         self.motions: Future[Motions] | None = None
-        """The camera's motion, where warped flow was asked for."""
+        """Camera motion; None without warped flow."""
 
     @classmethod
     def after(
         cls, before: WindowEnd | None, maker: PlaneMaker, frames: NDArray[np.uint8], owned: int
     ) -> FrameWindow:
-        """Return the block of the frames that follow a window."""
+        """Return the window of the frames that follow the window which ends with `before`."""
         if before is None:
             return cls(maker, frames, 0, owned, 0)
         window = cls(maker, np.concatenate([before.frame, frames]), 1, owned, before.number)
@@ -198,20 +205,22 @@ class FrameWindow:
 
     @cached_property
     def pixels(self) -> Any:
-        """The frames where the backend computes."""
+        """Frames on the device, uint8 (T, H, W, 3)."""
         return self.maker.ops.to_device(self.frames)
 
     @cached_property
     def gray(self) -> Any:
+        """Gray frames on the device, (T, H, W)."""
         return self.maker.ops.gray(self.pixels)
 
     @cached_property
     def prepared(self) -> Any:
+        """Frames as the flow solver prepares them, T in number."""
         return self.maker.solver.prepare(self.gray)
 
     @cached_property
     def flow(self) -> Any:
-        """(T - 1, 2, H, W)"""
+        """Flow of consecutive frames on the device, (T - 1, 2, H, W), pixels."""
         return self.maker.solver.solve(self.prepared[:-1], self.prepared[1:])
 
 
@@ -253,17 +262,23 @@ PLANES: dict[str, Callable[[FrameWindow], Planes]] = {
     "warped_flow": _warped_flow,
     "rgb_diff": _rgb_diff,
 }
-"""How a block becomes images, by modality."""
+"""Function that makes the images of a window, by modality."""
 
 
 def _boxes(recipe: ExtractRecipe, video_id: str, source_size: tuple[int, int]) -> Any:
-    """The video's boxes, or None where the recipe masks nobody."""
+    """Return the video's boxes; None if the recipe masks no people.
+
+    Raises
+    ------
+    DatasetError
+        If the file has no boxes for the video and ``warp.missing_boxes`` is ``fail``.
+    """
     if not recipe.warp.boxes:
         return None
     boxes = load_boxes(recipe.warp.boxes, video_id, *source_size)
     if boxes is None and recipe.warp.missing_boxes == "fail":
         raise DatasetError(
-            f"{recipe.warp.boxes} has no boxes for video {video_id}; add them, or say "
+            f"{recipe.warp.boxes} has no boxes for video {video_id}; add them, or give "
             "--set warp.missing_boxes=unmasked"
         )
     return boxes

@@ -1,4 +1,4 @@
-"""Everything that changes a stored byte: ExtractRecipe, the ``extract`` section of a recipe."""
+"""ExtractRecipe: the ``extract`` section of a recipe, all settings that determine stored bytes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from flowpipe.video import VideoParams
 
 @dataclass(frozen=True)
 class SizeParams:
-    """Size of the stored images; frames are resized before the flow is computed.
+    """Size of the stored images, pixels; frames are resized before the flow is computed.
 
-    ``width`` and ``height`` fix it exactly (340x256 as TSN does); ``short_side`` keeps the aspect
-    ratio instead, enlarging small videos too; all zero keeps the size of the video.
+    ``width`` and ``height`` give the exact size (340x256 as in TSN). ``short_side`` gives the
+    length of the shorter side and keeps the aspect ratio; it enlarges small videos too. If all are
+    0, the size of the video is kept.
     """
 
     TOGETHER: ClassVar = ("width", "height")
-    """A recipe that gives one of these has to give the other: see `flowpipe.params.build`."""
+    """Fields that a recipe gives together or not at all, see `flowpipe.params.build`."""
     width: int = 340
     height: int = 256
     short_side: int = 0
@@ -36,7 +37,7 @@ class SizeParams:
             raise ValueError("short_side needs width: 0 and height: 0")
 
     def target(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) of the images made from frames of this size."""
+        """Return (height, width) of the images made from frames of this size."""
         if self.width:
             return self.height, self.width
         if not self.short_side:
@@ -63,7 +64,7 @@ class ExtractRecipe:
         default_factory=dict,
         metadata={"choices": {name: row.params for name, row in codec.CODECS.items()}},
     )
-    """Codec by modality; what is left out, or left to ``auto``, the modality's row decides."""
+    """Codec by modality; default, and meaning of ``auto``: the codec of the modality's row."""
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.modalities if name not in MODALITIES]
@@ -76,7 +77,7 @@ class ExtractRecipe:
             raise ValueError(f"codecs must be named by modality, got {', '.join(strange)}")
         if not 0 < self.bound <= 1000:
             raise ValueError(f"bound must be in (0, 1000] pixels, got {self.bound}")
-        # Table order and codecs written out: recipes that mean the same have the same digest.
+        # Table order and explicit codecs: equivalent recipes have the same digest.
         ordered = tuple(name for name in MODALITIES if name in self.modalities)
         codecs = {
             n: codec.for_modality(self.codecs.get(n) or codec.default_params(n), n) for n in ordered
@@ -84,20 +85,19 @@ class ExtractRecipe:
         object.__setattr__(self, "modalities", ordered)
         object.__setattr__(self, "codecs", codecs)
         if self.flows < 2 and self.warp.estimator == WarpParams.estimator:
-            # Without warped flow the estimator changes nothing: recipes keep the digest that they
-            # had when `ransac` was the default, and stores made with them take in new videos.
+            # Without warped flow the estimator has no effect. Recipes keep the digest from when
+            # `ransac` was the default, so that stores made with them accept new videos.
             object.__setattr__(self, "warp", replace(self.warp, estimator="ransac"))
 
     @property
     def flows(self) -> int:
-        """Flow fields computed per pair of frames: 0, 1, or 2 with the camera's motion undone."""
+        """Number of flow fields computed per pair of frames: 0, 1, or 2 with warped flow."""
         return max(MODALITIES[name].flows for name in self.modalities)
 
     def lacks(self, device: str) -> list[str]:
-        """Return what the installed OpenCV lacks for this recipe on a device and what to do; empty
-        if nothing.
+        """Return sentences on what the installed OpenCV lacks for this recipe on a device.
 
-        Only what the modalities need is looked at. Opens no GPU.
+        Only the needs of the recipe's modalities are checked. No GPU is opened.
         """
         words = []
         if self.flows > 0:

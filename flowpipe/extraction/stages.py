@@ -5,13 +5,13 @@
                                 camera motion
                                 -- thread 3 --
 
-Pure: what comes out depends on the video and the recipe only, never on the windows, the threads
-or the machine's load. Knows neither HDF5 nor Dask. A window holds a bounded number of frames, so
+The result depends on the video and the recipe only, never on the windows, the threads or the load
+of the machine. The module uses neither HDF5 nor Dask. A window has a bounded number of frames, so
 memory does not grow with the video.
 
-The camera's motion in one window is found while a GPU computes the flow of the next one. Thread 2
-begins a window or finishes one, whichever is ready first, and waits only if neither is. On the CPU
-a worker has one core, so threads 2 and 3 are one thread.
+The camera motion of one window is found while a GPU computes the flow of the next one. Thread 2
+begins or finishes a window, whichever is ready first, and waits only if neither is. On the CPU a
+worker has one core, so threads 2 and 3 are one thread.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from flowpipe.video import MAX_DAMAGED, open_video
 
 T = TypeVar("T")
 
-WINDOWS_BEGUN = 2  # most windows between begin and finish; the device holds their frames and flow
+WINDOWS_BEGUN = 2  # most windows between begin and finish, whose frames and flow are on the device
 
 Begun = tuple[Frames, FrameWindow]
 
@@ -57,37 +57,38 @@ class ComputedWindow:
     """Encoded images of one window of frames."""
 
     pts_s: NDArray[np.float64]
-    """(T,), one per stored frame."""
+    """Presentation times of the stored frames, (T,), seconds."""
     encoded: tuple[EncodedPlanes, ...]
+    """Images by modality."""
 
 
 class Extraction:
-    """One span on its way through the stages: iterate over it, then read what was found.
+    """Extraction of one span: iterate over its ComputedWindows, then read the attributes.
 
     Parameters
     ----------
     span : Span
-        The video, or the part of it, to extract.
+        Video, or part of a video, to extract.
     recipe : ExtractRecipe
     ops : Ops
-        Where pixels are computed.
+        Operations of the device that computes.
     max_damaged, stop_at_damage
-        What is done about damage, see `open_video`.
+        Policy for damage, see `open_video`.
 
     Attributes
     ----------
     damage : tuple of Damage
-        Frames that are missing or may be wrong; complete as `facts` are.
+        Frames that are missing or may be wrong; complete when the iteration has ended or failed.
     facts : VideoFacts or None
-        What decoding showed; complete once the iteration has ended or failed. Its notes say in how
-        many pairs the camera's motion is uncertain.
+        Facts from decoding; complete when the iteration has ended or failed. A note counts the
+        pairs whose camera motion is uncertain.
     first_crc32, seam_crc32 : int or None
-        CRC of the first resized frame, and of the frame after a cut: equal where parts meet.
+        CRC of the first resized frame, and of the frame after a cut, by which parts are matched.
     seconds : dict
         CPU seconds by stage so far: ``decode``, ``compute``, ``camera`` and ``encode``.
     busy_s : dict
-        Seconds that each stage was at work so far, not those in which it waited for another stage
-        or for a GPU; and ``gpu``, where there is one, those in which a stage waited for it.
+        Busy seconds of each stage so far, without its waits for other stages or a GPU; and with a
+        GPU, ``gpu``: the seconds in which a stage waited for it.
 
     Raises
     ------
@@ -137,7 +138,7 @@ class Extraction:
         self.busy_s[stage] -= seconds
 
     def _decode(self) -> Iterator[Frames]:
-        """Resized windows."""
+        """Yield windows of resized frames."""
         span, size = self.span, self.recipe.size
         target = None
         with open_video(
@@ -168,7 +169,7 @@ class Extraction:
         return Frames(self.ops.resize(frames.data, *target), frames.pts_s)
 
     def _compute(self, decoded: Iterator[Frames]) -> Iterator[tuple[Any, ...]]:
-        """Planes of every modality for each window; its first pair reaches back one frame."""
+        """Yield times and Planes of every modality for each window."""
         cameras = CallerThread() if self.ops.on_cpu else WorkerThread("camera")
         with Prefetcher(decoded, 1) as windows, cameras:
             yield from self._planes(windows, partial(cameras.submit, self._find_camera))
@@ -196,7 +197,7 @@ class Extraction:
             else:
                 try:
                     step = self._waited_for(windows.take)
-                except Exception as error:  # what came before it is good
+                except Exception as error:  # the windows before it are good
                     failure, step = error, END
                 more = step is not END
                 if more:
@@ -207,8 +208,11 @@ class Extraction:
             self._maker.check_end()
 
     def _begin(self, maker: PlaneMaker, waiting: deque[Frames], begun: deque[Begun]) -> bool:
-        """Begin the window that has waited longest. Return False if the device lacks the memory for
-        it beside the windows that are begun; cut it in halves if it lacks it without them too."""
+        """Begin the first waiting window. Return False if the device lacks memory for it.
+
+        If no other window is begun, and memory is short even so, the window is split in halves
+        instead.
+        """
         frames = waiting[0]
         owned = len(frames.data) - self._at_seam(frames)
         try:
@@ -227,8 +231,10 @@ class Extraction:
         return True
 
     def _is_next_begun(self, window: FrameWindow, windows: Prefetcher[Frames]) -> bool:
-        """Wait for the next window or the camera motion of `window`, and return whether the next
-        window is there: it is begun before `window` is finished, as the camera's thread needs work.
+        """Wait for the next window or the camera motion of `window`.
+
+        Return whether the next window has come. It is begun first, so that the camera's thread
+        always has work.
         """
         if window.motions is None:
             return False
@@ -239,8 +245,10 @@ class Extraction:
     def _finish(
         self, waiting: deque[Frames], begun: deque[Begun]
     ) -> Generator[tuple[Any, ...], None, bool]:
-        """Yield the images of the window that was begun first. Return True if the device lacks the
-        memory: the windows after it, or else its own halves, are to be begun anew."""
+        """Finish the oldest begun window and yield its images. Return True if memory is short.
+
+        In that case the windows after it, or else its own halves, go back to `waiting`.
+        """
         frames, window = begun[0]
         if window.motions is not None:
             self._waited_for(partial(wait, [window.motions]))
@@ -262,7 +270,7 @@ class Extraction:
         return False
 
     def _find_camera(self, call: Callable[..., T], *arguments: Any) -> T:
-        """Make a call of the stage that finds the camera's motion."""
+        """Make a call of the camera stage and measure its time."""
         with self._at_work("camera", within="compute" if self.ops.on_cpu else ""):
             return call(*arguments)
 
@@ -271,7 +279,7 @@ class Extraction:
             yield ComputedWindow(pts_s, tuple(map(self._encoded, planes)))
 
     def _encoded(self, planes: Planes) -> EncodedPlanes:
-        """Copy images down from the device, while it works on the next window, and encode them."""
+        """Copy images from the device, while it computes the next window, and encode them."""
         host = self.ops.to_host
         return EncodedPlanes(
             planes.modality,
@@ -290,14 +298,14 @@ class Extraction:
         return stop_s is not None and bool(frames.pts_s[-1] >= stop_s)
 
     def _note_edges(self, frames: Frames) -> None:
-        """Keep what the parts of a split video must agree on: the frame on both sides of a cut."""
+        """Keep the CRCs of the frames at the edges, by which parts of a split video are matched."""
         if self.first_crc32 is None:
             self.first_crc32 = zlib.crc32(frames.data[0])
         if self._at_seam(frames):
             self.seam_crc32 = zlib.crc32(frames.data[-1])
 
     def _timed(self, stage: str, steps: Iterator[T]) -> Iterator[T]:
-        """Add the CPU time and the time that this thread spends on each step to the stage's."""
+        """Yield steps, and add the CPU time and busy time of each to a stage."""
         while True:
             with self._at_work(stage):
                 try:
@@ -308,7 +316,7 @@ class Extraction:
 
     @contextmanager
     def _at_work(self, stage: str, within: str = "") -> Iterator[None]:
-        """Add what the block takes to a stage, and take it off the one that it runs within."""
+        """Add the time of the block to a stage, and subtract it from the stage `within`."""
         waits = self.ops.waits
         began, began_wall, waited_s = time.thread_time(), time.monotonic(), waits.this_thread_s
         try:
@@ -325,7 +333,7 @@ class Extraction:
                 self.busy_s[within] -= wall_s
 
     def _waited_for(self, call: Callable[[], T]) -> T:
-        """Make a call that waits for another stage: its time is none of the computing stage."""
+        """Make a call that waits for another stage, and subtract its time from ``compute``."""
         began = time.monotonic()
         try:
             return call()

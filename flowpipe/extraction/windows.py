@@ -1,4 +1,4 @@
-"""Windows of frames -> windows that suit the device: gathered, or halved where it lacks memory."""
+"""Windows of frames -> windows that suit the device: joined, or halved if it lacks memory."""
 
 from __future__ import annotations
 
@@ -18,8 +18,16 @@ DECODED_BYTES = 32 << 20  # most bytes of frames that are decoded at once, befor
 
 
 def compute_in_halves(make: Callable[[Frames], T], frames: Frames, path: str) -> Iterator[T]:
-    """Yield what `make` returns for a window, or for its halves if the device lacks the memory for
-    the whole window."""
+    """Yield the result of `make` for a window, or for its halves if the device lacks memory.
+
+    Parameters
+    ----------
+    make : callable
+        Function of `Frames`, which may raise DeviceMemoryError.
+    frames : Frames
+    path : str
+        Path of the video, for the warning.
+    """
     try:
         yield make(frames)
         return
@@ -28,13 +36,13 @@ def compute_in_halves(make: Callable[[Frames], T], frames: Frames, path: str) ->
         if not parts:
             raise
         warn_short_memory(path, len(frames.data))
-    # Outside the handler, whose error holds all that was in memory.
+    # Outside the handler: its error keeps the memory of the failed call.
     for part in parts:
         yield from compute_in_halves(make, part, path)
 
 
 def split_in_halves(frames: Frames) -> tuple[Frames, ...]:
-    """Return two windows of half of the frames each; none for a single frame."""
+    """Return the two halves of a window; () for a single frame."""
     count = len(frames.data)
     if count < 2:
         return ()
@@ -43,19 +51,22 @@ def split_in_halves(frames: Frames) -> tuple[Frames, ...]:
 
 
 def warn_short_memory(path: str, count: int) -> None:
-    """Warn that the device lacks memory for so many frames of a video at once."""
+    """Warn that the device lacks memory for `count` frames of a video at once."""
     words = f"too little device memory for {count_noun(count, 'frame')} at once; going on with"
     warnings.warn(f"{path}: {words} {count // 2}", RuntimeWarning, stacklevel=3)
 
 
 def frames_per_window(count: int, most_bytes: int, frame_bytes: int) -> int:
-    """Return how many frames of a size make a window, at least one."""
+    """Return how many frames of `frame_bytes` make a window: at least 1, at most `count`."""
     return max(1, min(count, most_bytes // frame_bytes))
 
 
 def gather(windows: Iterator[Frames], count: int, most_bytes: int) -> Iterator[Frames]:
-    """Join windows to windows of up to `count` frames and `most_bytes`: few frames of a large video
-    are decoded at a time, but their resized images are small, and a GPU needs many of them."""
+    """Join windows to larger ones of up to `count` frames and `most_bytes`.
+
+    Few frames of a large video are decoded at once, but resized frames are small, and a GPU needs
+    many of them. A DecodeError of `windows` is raised after the frames before it.
+    """
     data = np.empty((0, 0, 0, 3), np.uint8)
     times: list[float] = []
     damage = None
@@ -66,18 +77,18 @@ def gather(windows: Iterator[Frames], count: int, most_bytes: int) -> Iterator[F
             if times and end > room:
                 yield Frames(data[: len(times)], np.array(times))
                 times, end = [], len(frames.data)
-            if not times and end >= room:  # large enough as it is
+            if not times and end >= room:  # large enough already
                 yield frames
                 continue
             if not times:
                 data = np.empty((room, *frames.data.shape[1:]), np.uint8)
             data[len(times) : end] = frames.data
             times.extend(frames.pts_s)
-            if end == room:  # nobody waits for more
+            if end == room:  # full
                 yield Frames(data, np.array(times))
                 times = []
     except DecodeError as error:
-        damage = error  # what came before it is good
+        damage = error  # the frames before it are good
     if times:
         yield Frames(data[: len(times)], np.array(times))
     if damage is not None:

@@ -1,21 +1,21 @@
-"""Videos at s3:// and other fsspec URLs: listed, looked into, and copied into a bounded cache."""
+"""Videos at s3:// and other fsspec URLs: listed, opened, and copied into a bounded cache."""
 
 from __future__ import annotations
 
 from flowpipe.remote.cache import Cache, default_cache
 from flowpipe.remote.url import (
-    Facts,
-    Place,
+    FileFacts,
+    PathOrUrl,
     Url,
-    facts_of,
+    file_facts,
     files_below,
     is_url,
-    look_up,
-    open_place,
-    place,
+    open_path_or_url,
+    parse_path_or_url,
+    stat_urls,
 )
 
 __all__ = [
-    "Cache", "Facts", "Place", "Url", "default_cache", "facts_of", "files_below", "is_url",
-    "look_up", "open_place", "place",
+    "Cache", "FileFacts", "PathOrUrl", "Url", "default_cache", "file_facts", "files_below",
+    "is_url", "open_path_or_url", "parse_path_or_url", "stat_urls",
 ]  # fmt: skip

@@ -1,8 +1,8 @@
-"""Remote file -> a local copy for as long as it is used; the copies together stay below a bound.
+"""Remote file -> a local copy for as long as it is used; all copies together stay below a limit.
 
-Safe among processes of one machine: a lock on a file beside each copy says who uses it, another one
-on the folder who makes room. Locks end with their process, so a killed worker leaves none, and what
-it was fetching is removed by the next who needs the room.
+Processes of one machine share the cache: a lock file beside each copy marks it as used, and another
+one guards the freeing of space. Locks end with their process, so a killed worker leaves none. Its
+partial copy is removed when space is needed.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from flowpipe.errors import DiskFullError, RemoteError
-from flowpipe.remote.url import Facts, download, facts_of, forget, is_url
+from flowpipe.remote.url import FileFacts, download, file_facts, forget_listings, is_url
 from flowpipe.words import byte_size, count_noun
 
 T = TypeVar("T")
 
 DEFAULT_BYTES = 20_000_000_000
+"""Default limit of a cache."""
 _BLOCK_BYTES = 8 << 20
 _PAUSES_S = (1.0, 2.0, 4.0)
 _POLL_S = 0.2
@@ -36,35 +37,42 @@ _ROOM_LOCK = "room.lock"
 
 @dataclass(frozen=True)
 class Cache:
-    """A folder of copies."""
+    """Folder of copies of remote files."""
 
     folder: Path
     limit_bytes: int
+    """Largest total size of the copies."""
 
     @contextmanager
     def local(self, path: str, beat: Callable[[], None] = lambda: None) -> Iterator[str]:
-        """The path of a local copy, kept while the block runs; a local path passes through.
+        """Fetch a remote file, and keep the copy while the block runs.
 
         Parameters
         ----------
         path : str
+            URL, or a local path, which is yielded unchanged.
         beat : callable
-            Called at least every few seconds while bytes come or room is waited for.
+            Called at least every few seconds while a download or a wait lasts.
+
+        Yields
+        ------
+        str
+            Path of the local copy.
 
         Raises
         ------
         RemoteError
-            If the file cannot be fetched, after some tries.
+            If the file cannot be fetched, after several attempts.
         DiskFullError
-            If it is larger than the bound, or the disk is full.
+            If it is larger than the limit, or the disk is full.
         """
         if not is_url(path):
             yield path
             return
-        forget(path)  # what a process of an earlier run was told may be out of date
-        facts = patiently(lambda: facts_of(path), beat)
+        forget_listings(path)  # facts from an earlier run may be out of date
+        facts = with_retries(lambda: file_facts(path), beat)
         if facts.bytes < 0:
-            raise RemoteError(f"the server does not say how large {path} is; fetch it yourself")
+            raise RemoteError(f"the server gives no size for {path}; download it yourself")
         if facts.bytes > self.limit_bytes:
             raise DiskFullError(
                 f"{path} has {byte_size(facts.bytes)} and the cache {self.folder} may hold "
@@ -74,10 +82,10 @@ class Cache:
             try:
                 _private_folder(self.folder)
                 copy = self.folder / _name(path, facts)
-                while not self._hold(copy, facts.bytes, held, beat):
+                while not self._lock(copy, facts.bytes, held, beat):
                     with _locked(copy.with_suffix(".lock"), fcntl.LOCK_EX, beat):
                         if not _is_whole(copy, facts.bytes):
-                            patiently(partial(self._fetch, path, facts, copy, beat), beat)
+                            with_retries(partial(self._fetch, path, facts, copy, beat), beat)
                 os.utime(copy)  # the least recently used goes first
             except OSError as error:
                 raise DiskFullError(
@@ -85,8 +93,8 @@ class Cache:
                 ) from error
             yield str(copy)
 
-    def _hold(self, copy: Path, count: int, held: ExitStack, beat: Callable[[], None]) -> bool:
-        """Keep others from removing a copy of `count` bytes until `held` ends; False without it."""
+    def _lock(self, copy: Path, count: int, held: ExitStack, beat: Callable[[], None]) -> bool:
+        """Lock a complete copy until `held` ends. Return False if there is no such copy."""
         with ExitStack() as draft:
             draft.enter_context(_locked(copy.with_suffix(".lock"), fcntl.LOCK_SH, beat))
             if _is_whole(copy, count):
@@ -94,31 +102,31 @@ class Cache:
                 return True
         return False
 
-    def _fetch(self, url: str, facts: Facts, copy: Path, beat: Callable[[], None]) -> None:
+    def _fetch(self, url: str, facts: FileFacts, copy: Path, beat: Callable[[], None]) -> None:
         part = copy.with_suffix(".part")
         try:
-            part.unlink(missing_ok=True)  # of a killed worker; its lock is held here
+            part.unlink(missing_ok=True)  # left by a killed worker, whose lock this process holds
             with open(part, "xb", opener=_no_link) as file:
-                self._make_room(file, facts.bytes, beat)
+                self._free_space(file, facts.bytes, beat)
                 for _ in download(url, file, _BLOCK_BYTES):
                     beat()
                 done = file.tell()
             if done != facts.bytes:
-                forget(url)
+                forget_listings(url)
                 raise RemoteError(
-                    f"{url}: {count_noun(done, 'byte')} came and {facts.bytes} were announced"
+                    f"{url}: received {count_noun(done, 'byte')} instead of {facts.bytes}"
                 )
-            forget(url)
-            if facts_of(url) != facts:
+            forget_listings(url)
+            if file_facts(url) != facts:
                 raise RemoteError(f"{url} changed while it was fetched", reason="changed")
             part.replace(copy)
         finally:
             part.unlink(missing_ok=True)
 
-    def _make_room(self, file: IO[bytes], count: int, beat: Callable[[], None]) -> None:
-        """Reserve `count` bytes, which the file then has, at the cost of copies that nobody uses.
+    def _free_space(self, file: IO[bytes], count: int, beat: Callable[[], None]) -> None:
+        """Grow a file to `count` bytes, after removing unused copies if the limit requires it.
 
-        Waits where others use all of them: each worker holds one copy only, so one ends.
+        The call waits while all copies are used. Each worker uses one copy only, so one gets free.
         """
         while True:
             with _locked(self.folder / _ROOM_LOCK, fcntl.LOCK_EX, beat):
@@ -127,7 +135,7 @@ class Cache:
                 for _, size, path in sorted(sizes):
                     if used + count <= self.limit_bytes:
                         break
-                    if _removed(path):
+                    if _remove_unused(path):
                         used -= size
                 if used + count <= self.limit_bytes:
                     file.truncate(count)
@@ -136,7 +144,7 @@ class Cache:
             time.sleep(_POLL_S)
 
     def _sizes(self) -> list[tuple[float, int, Path]]:
-        """(time of the last use, bytes, path) of copies and of what is being fetched."""
+        """Return (time of the last use, bytes, path) of complete and partial copies."""
         found = []
         for entry in os.scandir(self.folder):
             if not entry.name.endswith(".lock"):
@@ -147,15 +155,15 @@ class Cache:
 
 
 def _private_folder(folder: Path) -> None:
-    """Make a folder that only this user can enter, or check one that is there.
+    """Make a folder that only this user can enter, or check an existing one.
 
-    Other users may write to the folder for temporary files, so one of them can have made it. One
-    that others may read but not write to, as with mode 755, is accepted: nobody can plant a file.
+    Other users can write to the folder for temporary files, so one of them may have made it. A
+    folder that others can read but not write to, as with mode 755, is accepted.
 
     Raises
     ------
     OSError
-        If it is a link or no folder, belongs to another user, or others may write to it.
+        If it is a link or no folder, belongs to another user, or others can write to it.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = folder.lstat()
@@ -165,8 +173,8 @@ def _private_folder(folder: Path) -> None:
         raise PermissionError(f"it belongs to user {status.st_uid}, not to {os.getuid()}")
     if status.st_mode & 0o022:
         raise PermissionError(
-            f"other users may write to it (mode {status.st_mode & 0o777:04o}); chmod 700 it after "
-            "a look at what is in it"
+            f"other users may write to it (mode {status.st_mode & 0o777:04o}); check its files, "
+            "then chmod 700 it"
         )
 
 
@@ -185,11 +193,11 @@ def _no_link(path: str, flags: int) -> int:
 
 
 def default_cache() -> Cache:
-    """20 GB in the machine's folder for temporary files, one for each user."""
+    """Return a cache of 20 GB for this user, in the system's folder for temporary files."""
     return Cache(Path(tempfile.gettempdir()) / f"flowpipe-cache-{os.getuid()}", DEFAULT_BYTES)
 
 
-def patiently(step: Callable[[], T], beat: Callable[[], None]) -> T:
+def with_retries(step: Callable[[], T], beat: Callable[[], None]) -> T:
     """Return the result of `step`; retry it after pauses while the server cannot be reached."""
     for pause_s in _PAUSES_S:
         try:
@@ -204,7 +212,7 @@ def patiently(step: Callable[[], T], beat: Callable[[], None]) -> T:
     return step()
 
 
-def _name(url: str, facts: Facts) -> str:
+def _name(url: str, facts: FileFacts) -> str:
     """Return the name of a copy, which changes when the remote file does."""
     key = f"{url}\n{facts.bytes}\n{facts.mtime_ns}\n{facts.tag}"
     digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32]
@@ -212,8 +220,8 @@ def _name(url: str, facts: Facts) -> str:
     return digest + (extension if extension[1:].isalnum() else ".video")
 
 
-def _removed(copy: Path) -> bool:
-    """Remove a copy, or what a killed worker was fetching, unless somebody uses it."""
+def _remove_unused(copy: Path) -> bool:
+    """Remove a complete or partial copy unless it is used. Return whether it was removed."""
     with open(copy.with_suffix(".lock"), "ab", opener=_no_link) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -226,7 +234,7 @@ def _removed(copy: Path) -> bool:
 
 @contextmanager
 def _locked(path: Path, how: int, beat: Callable[[], None]) -> Iterator[IO[bytes]]:
-    """Hold a lock on a file, which is made; polled, so that a watchdog sees that this waits."""
+    """Make a file and hold a lock on it. The wait polls and calls `beat`, for the watchdog."""
     while True:
         lock = open(path, "ab", opener=_no_link)
         try:

@@ -1,8 +1,8 @@
-"""URLs -> what fsspec knows of them; local paths pass through. The only place that knows fsspec.
+"""URLs and local paths -> file facts, listings and open files. The only module that uses fsspec.
 
 Credentials and endpoints come from the environment and from the configuration files of fsspec and
-of the library behind it (AWS_PROFILE, AWS_ENDPOINT_URL, ~/.aws, ~/.config/fsspec). A URL that
-carries some is refused, for URLs are written into stores.
+its libraries (AWS_PROFILE, AWS_ENDPOINT_URL, ~/.aws, ~/.config/fsspec). A URL that contains
+credentials is refused, because URLs are written into stores.
 """
 
 from __future__ import annotations
@@ -24,44 +24,45 @@ from flowpipe.errors import RemoteError, UsageError
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 _AT_ONCE = 32
-_BLOCK_BYTES = 1 << 18  # of a stream: a header is read in one request or two
+_BLOCK_BYTES = 1 << 18  # of an open file: a header takes one request or two
 
 
 class Url(str):
-    """Text that names something that is not a local file."""
+    """URL of a remote file or folder."""
 
     @property
     def parent(self) -> str:
-        """The URL of the folder that it lies in."""
+        """URL of the folder that contains it."""
         return self.rpartition("/")[0]
 
     def is_dir(self) -> bool:
         """Return whether this is a folder."""
-        with _in_words(self):
+        with _translate_errors(self):
             fs, path = _opened(self)
             return bool(fs.isdir(path))
 
     def exists(self) -> bool:
         """Return whether the file or folder exists."""
-        with _in_words(self):
+        with _translate_errors(self):
             fs, path = _opened(self)
             return bool(fs.exists(path))
 
     def is_file(self) -> bool:
         """Return whether this is a file."""
-        with _in_words(self):
+        with _translate_errors(self):
             fs, path = _opened(self)
             return bool(fs.isfile(path))
 
 
-Place = Path | Url
+PathOrUrl = Path | Url
 
 
 @dataclass(frozen=True)
-class Facts:
+class FileFacts:
     """Size and modification time of a file, without opening it."""
 
     bytes: int
+    """Size; -1 if the server does not give it."""
     mtime_ns: int
     """Modification time, nanoseconds since 1970; 0 if the server does not give it."""
     regular: bool = True
@@ -69,7 +70,7 @@ class Facts:
     """ETag, which changes with the content; empty if the server gives none."""
 
 
-_known: dict[str, Facts] = {}
+_known: dict[str, FileFacts] = {}
 """Facts from listings, by URL, so that a million videos need no request each."""
 
 
@@ -78,13 +79,13 @@ def is_url(path: object) -> bool:
     return isinstance(path, str) and _URL.match(path) is not None
 
 
-def place(text: str | os.PathLike[str]) -> Place:
-    """A local path, or a URL without a slash at its end.
+def parse_path_or_url(text: str | os.PathLike[str]) -> PathOrUrl:
+    """Return a local path, or a URL without a slash at its end.
 
     Raises
     ------
     UsageError
-        If the URL carries credentials or what may be some.
+        If the URL contains a password or, for HTTP, a query.
     """
     if isinstance(text, Url) or not is_url(text):
         return text if isinstance(text, Url) else Path(text)
@@ -94,21 +95,21 @@ def place(text: str | os.PathLike[str]) -> Place:
     if secret:
         shown = f"{parts.scheme}://{parts.hostname}/..."
         raise UsageError(
-            f"{shown} carries a password or a query, and URLs are written into stores; configure "
+            f"{shown} contains a password or a query, and URLs are written into stores; configure "
             "access through the environment or ~/.config/fsspec instead"
         )
     return Url(url.rstrip("/"))
 
 
 def files_below(root: Url) -> list[str]:
-    """Names of all files below a URL, relative to it, sorted; hidden ones are left out.
+    """Return sorted names of all files below a URL, relative to it, without hidden ones.
 
     Raises
     ------
     RemoteError
         If it cannot be listed.
     """
-    with _in_words(root):
+    with _translate_errors(root):
         fs, top = _opened(root)
         found = fs.find(top, detail=True)
     names = []
@@ -121,51 +122,54 @@ def files_below(root: Url) -> list[str]:
     return sorted(names)
 
 
-def facts_of(path: str) -> Facts:
-    """Size and time of change of a file, local or remote.
+def file_facts(path: str) -> FileFacts:
+    """Return the size and modification time of a local or remote file.
 
     Raises
     ------
     OSError
-        If a local file cannot be looked at.
+        If the facts of a local file cannot be read.
     RemoteError
-        Likewise for a remote one; reason ``missing`` where there is none.
+        If the facts of a remote file cannot be read; reason ``missing`` if it does not exist.
     """
     if not is_url(path):
         status = os.stat(path)
-        return Facts(status.st_size, status.st_mtime_ns, stat.S_ISREG(status.st_mode))
+        return FileFacts(status.st_size, status.st_mtime_ns, stat.S_ISREG(status.st_mode))
     facts = _known.get(path)
     if facts is None:
-        with _in_words(path):
+        with _translate_errors(path):
             fs, name = _opened(path)
             facts = _known[path] = _facts(fs.info(name))
     return facts
 
 
-def look_up(paths: Iterable[str]) -> None:
-    """Ask for the facts of many URLs at once, of those that no listing told; see `facts_of`."""
+def stat_urls(paths: Iterable[str]) -> None:
+    """Request facts of many URLs concurrently and keep them for `file_facts`.
+
+    Local paths and URLs with known facts are skipped. Errors are left to `file_facts`.
+    """
     unknown = [path for path in paths if is_url(path) and path not in _known]
     if not unknown:
         return
 
     def ask(path: str) -> None:
         try:
-            facts_of(path)
+            file_facts(path)
         except RemoteError:
-            pass  # said when somebody asks again
+            pass  # file_facts raises it again
 
-    ask(unknown[0])  # which connects, or fails, once
+    ask(unknown[0])  # connects, or fails, once
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         list(threads.map(ask, unknown[1:]))
 
 
-def forget(url: str) -> None:
-    """Ask again next time."""
+def forget_listings(url: str) -> None:
+    """Drop the known facts of a URL, so that `file_facts` requests them again."""
     _known.pop(url, None)
 
 
-def open_place(path: str | os.PathLike[str]) -> BinaryIO:
-    """A file opened for reading and seeking; of a remote one what is asked for is fetched.
+def open_path_or_url(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file for reading and seeking; of a remote file, only the parts read are fetched.
 
     Raises
     ------
@@ -175,19 +179,19 @@ def open_place(path: str | os.PathLike[str]) -> BinaryIO:
     if not is_url(path):
         return Path(path).open("rb")
     url = os.fspath(path)
-    with _in_words(url):
+    with _translate_errors(url):
         fs, name = _opened(url)
         return cast(BinaryIO, fs.open(name, "rb", block_size=_BLOCK_BYTES))
 
 
 def download(url: str, target: BinaryIO, block_bytes: int) -> Iterator[int]:
-    """Copy a remote file to an open one; yield the size of each block."""
-    with _in_words(url):
+    """Copy a remote file to an open file, and yield the size of each block in bytes."""
+    with _translate_errors(url):
         fs, name = _opened(url)
         source = fs.open(name, "rb", block_size=block_bytes, cache_type="readahead")
     with source:
         while True:
-            with _in_words(url):
+            with _translate_errors(url):
                 block = source.read(block_bytes)
             if not block:
                 return
@@ -196,17 +200,17 @@ def download(url: str, target: BinaryIO, block_bytes: int) -> Iterator[int]:
 
 
 def _opened(url: str) -> tuple[Any, str]:
-    """The file system of a URL, which fsspec keeps, and the path on it."""
+    """Return the file system of a URL, which fsspec caches, and the path on it."""
     import fsspec
 
     scheme = url.partition("://")[0]
     try:
         if "::" in url:
-            raise UsageError(f"{url}: URLs through other URLs (::) are not taken")
+            raise UsageError(f"{url}: chained URLs (::) are not supported; give a plain URL")
         fs, path = fsspec.core.url_to_fs(url)
     except ImportError as error:
         package = _PACKAGES.get(scheme)
-        way_out = f"pip install {package}" if package else "install the package of fsspec for it"
+        way_out = f"pip install {package}" if package else "install its fsspec package"
         if scheme in ("s3", "s3a"):
             way_out = install_command("s3")
         raise UsageError(f"{scheme}:// is not available here: {error}; {way_out}") from error
@@ -215,12 +219,12 @@ def _opened(url: str) -> tuple[Any, str]:
     return fs, path
 
 
-def _facts(info: dict[str, Any]) -> Facts:
+def _facts(info: dict[str, Any]) -> FileFacts:
     when = next((info[k] for k in ("LastModified", "mtime", "updated") if info.get(k)), 0)
     seconds = when.timestamp() if hasattr(when, "timestamp") else when
     mtime_ns = int(seconds * 1e9) if isinstance(seconds, (int, float)) else 0
     size = info.get("size")
-    return Facts(
+    return FileFacts(
         -1 if size is None else int(size),
         mtime_ns,
         info.get("type", "file") == "file",
@@ -229,8 +233,8 @@ def _facts(info: dict[str, Any]) -> Facts:
 
 
 @contextmanager
-def _in_words(url: str) -> Iterator[None]:
-    """Turn what dozens of libraries may raise into RemoteError."""
+def _translate_errors(url: str) -> Iterator[None]:
+    """Raise errors of fsspec's libraries in the block as RemoteError."""
     try:
         yield
     except (RemoteError, UsageError):

@@ -17,19 +17,19 @@ from pathlib import Path
 from flowpipe import strict
 from flowpipe.errors import FormatError, UnwritableError, UsageError
 from flowpipe.owner import owner_is_gone
-from flowpipe.run.heartbeat import crumb_folder
+from flowpipe.run.heartbeat import heartbeat_folder
 from flowpipe.store.files import full_disk_in_words, write_at_once
 
 CLAIM_FILE = "run.json"
 HEARTBEAT_S = 10.0
 SILENCE_S = 120.0
-"""Time without a heartbeat after which a run that cannot be seen from here counts as ended, s."""
-UNSAID_S = 10.0
-"""Longest time between the folder of a run and its claim, s; an older flowpipe writes no claim."""
+"""Time without a heartbeat after which a run on another machine counts as ended, seconds."""
+UNCLAIMED_S = 10.0
+"""Longest time from a run's folder to its claim, seconds; older versions write no claim."""
 
 
 LATEST = 1 << 62
-"""Start times from here on, in the year 2116, are nonsense, ns since 1970."""
+"""Upper bound of plausible start times, nanoseconds since 1970: the year 2116."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Claim:
     host: str
     pid: int
     started: int
-    """Start time, nanoseconds since 1970, raised above those of the runs already there."""
+    """Start time, nanoseconds since 1970; later than those of all earlier claims."""
     part: tuple[int, int]
-    """(i, n): the run takes the i-th of n shares of the videos."""
+    """(i, n): the run extracts the i-th of n shares of the videos, counted from 1."""
 
     def overlaps(self, other: Claim) -> bool:
         """Return whether both runs may extract the same video."""
@@ -55,7 +55,7 @@ class Claim:
 
 
 @contextmanager
-def claim(
+def claim_store(
     store: Path,
     part: tuple[int, int] = (1, 1),
     *,
@@ -63,34 +63,35 @@ def claim(
     silence_s: float = SILENCE_S,
     beat_s: float = HEARTBEAT_S,
 ) -> Iterator[Path]:
-    """Keep other runs off a store, or off a part of its videos, while the block runs.
+    """Reserve a store, or a share of its videos, for this run while the block runs.
 
-    The run makes its folder, then picks a start time above those of the claims it sees, and only
-    then compares itself with the others (Lamport's bakery algorithm). Of several overlapping runs
-    that begin at the same moment exactly one goes on, without locks of the file system.
+    The run makes its folder, picks a start time above those of the claims it sees, and only then
+    compares its claim with the others (Lamport's bakery algorithm). If overlapping runs begin at
+    the same time, exactly one of them continues. This needs no locks of the file system.
 
     Parameters
     ----------
     store : Path
-        Made where it is missing, and removed at the end if it is still empty.
+        Folder of the store; made if missing, and removed at the end if it is still empty.
     part : (int, int)
         (i, n) of ``--part``.
     say : callable
-        Told once when the run has to wait to find out whether a run on another machine lives.
+        Called once with a message if the run has to wait to learn whether a run on another machine
+        is alive.
     silence_s : float
-        Time without a heartbeat after which a run on another machine counts as ended, s.
+        Time without a heartbeat after which a run on another machine counts as ended, seconds.
     beat_s : float
-        Interval of this run's heartbeat, s.
+        Interval of this run's heartbeat, seconds.
 
     Yields
     ------
     Path
-        The run's own folder, removed when the block ends.
+        Folder of this run, removed when the block ends.
 
     Raises
     ------
     UsageError
-        If an overlapping run that began earlier is alive.
+        If an overlapping run that began earlier is still alive.
     UnwritableError
         If the store's folder cannot be written to.
     DiskFullError
@@ -99,14 +100,14 @@ def claim(
     with ExitStack() as stack:
         stack.callback(_remove_empty, missing)
         try:
-            own = stack.enter_context(crumb_folder(store))
+            own = stack.enter_context(heartbeat_folder(store))
             mine = _enter(own, part)
         except OSError as error:
             raise UnwritableError(f"{store} cannot be written to: {error}") from error
-        stack.enter_context(_heartbeat(own / CLAIM_FILE, beat_s))
+        stack.enter_context(_refresh(own / CLAIM_FILE, beat_s))
         for folder in sorted(own.parent.iterdir()):
             if folder != own:
-                _give_way(store, own, mine, folder, say, silence_s)
+                _yield_to_older(store, own, mine, folder, say, silence_s)
         yield own
 
 
@@ -117,7 +118,7 @@ def _remove_empty(folders: list[Path]) -> None:
 
 
 def _enter(own: Path, part: tuple[int, int]) -> Claim:
-    """Write the claim of this run, with a start time above those of all claims that are there."""
+    """Write the claim of this run, with a start time above those of all present claims."""
     others = [_read(folder) for folder in own.parent.iterdir() if folder != own]
     started = max([time.time_ns(), *(1 + other.started for other in others if other)])
     mine = Claim(socket.gethostname(), os.getpid(), started, part)
@@ -127,9 +128,9 @@ def _enter(own: Path, part: tuple[int, int]) -> Claim:
 
 
 def _read(folder: Path) -> Claim | None:
-    """Claim in the folder of a run; None if there is none yet.
+    """Return the claim in the folder of a run; None if there is none yet.
 
-    A claim that cannot be read counts as one to all videos, earlier than every other.
+    An unreadable claim counts as a claim to all videos, earlier than every other.
     """
     path = folder / CLAIM_FILE
     try:
@@ -149,7 +150,7 @@ def _unreadable(folder: Path) -> Claim:
     return Claim(folder.name.partition("~")[0], 0, 0, (1, 1))
 
 
-def _give_way(
+def _yield_to_older(
     store: Path,
     own: Path,
     mine: Claim,
@@ -157,25 +158,25 @@ def _give_way(
     say: Callable[[str], None],
     silence_s: float,
 ) -> None:
-    """Return once another run is no obstacle; UsageError if it is one that lives."""
+    """Wait until another run is no obstacle; raise UsageError if it precedes this one and lives."""
     name = folder.name.rpartition("~")[0]
     begun, first_sign, told = time.monotonic(), 0.0, False
     while folder.is_dir() and not owner_is_gone(name, 0.0, math.inf):
         theirs = _read(folder)
         if theirs is None:
-            if time.monotonic() - begun < UNSAID_S:
+            if time.monotonic() - begun < UNCLAIMED_S:
                 time.sleep(0.02)
                 continue
             theirs = _unreadable(folder)
         if not mine.overlaps(theirs) or (mine.started, own.name) < (theirs.started, folder.name):
             return
-        sign, age_s = _signs(own, folder)
+        sign, age_s = _last_heartbeat(own, folder)
         first_sign = first_sign or sign
         seen_from_here = not owner_is_gone(name, math.inf)
         if seen_from_here or sign != first_sign:
             raise UsageError(
-                f"another run extracts into {store} ({theirs}): wait for it, stop it, or give "
-                "both a --part"
+                f"another run is extracting into {store} ({theirs}): wait for it, stop it, or give "
+                "both runs a --part"
             )
         if age_s > silence_s:
             return
@@ -188,10 +189,10 @@ def _give_way(
         time.sleep(min(1.0, silence_s / 10))
 
 
-def _signs(own: Path, folder: Path) -> tuple[float, float]:
-    """Time of the last sign of life in the folder of a run, and its age now, both s.
+def _last_heartbeat(own: Path, folder: Path) -> tuple[float, float]:
+    """Return the time of the last heartbeat in the folder of a run, and its age, both in seconds.
 
-    Both times come from the file system, so that the clocks of the machines need not agree.
+    Both come from the file system, so the clocks of the machines need not agree.
     """
     os.utime(own / CLAIM_FILE)
     now = (own / CLAIM_FILE).stat().st_mtime
@@ -204,8 +205,8 @@ def _signs(own: Path, folder: Path) -> tuple[float, float]:
 
 
 @contextmanager
-def _heartbeat(path: Path, every_s: float) -> Iterator[None]:
-    """Refresh the time of change of a file while the block runs."""
+def _refresh(path: Path, every_s: float) -> Iterator[None]:
+    """Update the modification time of a file at an interval while the block runs."""
     ended = threading.Event()
 
     def beat() -> None:

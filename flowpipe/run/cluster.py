@@ -1,8 +1,8 @@
 """ShardJobs -> Dask workers -> outcomes.
 
-The client keeps a window of tasks in flight and decides everything; the scheduler is a worker
-pool. No task carries Dask resources and a worker has one thread, so that a dying worker takes one
-task with it, and the task's breadcrumb tells which video killed it.
+The client keeps two tasks per worker in flight and makes all decisions; Dask only runs them. A
+worker has one thread, so a worker that dies loses one task, and that task's heartbeat names the
+video on which it died.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FROZEN_S = 20.0
 CONNECT_S = 600.0
 """Time for a worker of this machine to connect, seconds."""
 STARTS = 3
-"""Attempts to start the workers of a local cluster."""
+"""Attempts to start a local cluster."""
 
 
 class WorkerLostError(Exception):
@@ -40,15 +40,15 @@ class WorkerLostError(Exception):
 
 
 class PublishBeforeEnd(WorkerPlugin):
-    """Lets a worker that gets SIGTERM, or is closed, publish what it has finished first."""
+    """Makes a worker publish finished videos before SIGTERM or a close ends it."""
 
     def setup(self, worker: Worker) -> None:
         catch_sigterm()
 
     async def teardown(self, worker: Worker) -> None:
-        """Wait for the shard under way: Dask then reports the worker gone, and not earlier."""
+        """Wait until the open shard is published; Dask reports the worker gone only after that."""
         if worker.status != Status.closing:
-            return  # the next client of the scheduler puts its own plugin in this one's place
+            return  # the scheduler's next client replaces this plugin
         ask_to_stop()
         while is_working():
             await asyncio.sleep(0.05)
@@ -61,7 +61,7 @@ class Pool:
     ----------
     client : distributed.Client
     cluster : distributed.LocalCluster, optional
-        That of the workers, where they are this process's.
+        Cluster of the workers, if this process has started it.
     """
 
     def __init__(self, client: Client, cluster: LocalCluster | None = None) -> None:
@@ -72,7 +72,7 @@ class Pool:
 
     @property
     def size(self) -> int:
-        """Workers connected now, at least 1."""
+        """Number of connected workers, at least 1."""
         try:
             return max(1, len(self._client.nthreads()))
         except OSError as error:
@@ -80,24 +80,33 @@ class Pool:
 
     @property
     def running(self) -> list[Any]:
-        """Arguments submitted and not yet returned."""
+        """Arguments of the tasks that have not ended."""
         return [argument for _, argument in self._arguments.values()]
 
     def submit(self, function: Callable[[Any], Any], argument: Any) -> None:
-        """Start one task; its end comes out of `next_finished`."""
+        """Start one task; `next_finished` returns it when it has ended."""
         future = self._client.submit(function, argument, pure=False, retries=0)
         self._arguments[future.key] = future, argument
         future.add_done_callback(self._finished.put)
 
     def next_finished(self, timeout_s: float) -> tuple[Any, Any, BaseException | None] | None:
-        """(argument, result, error) of a task that ended, or None if none does within the time.
+        """Wait for a task to end.
 
-        The error is WorkerLostError where the worker died, else what the function raised.
+        Parameters
+        ----------
+        timeout_s : float
+            Longest wait, seconds.
+
+        Returns
+        -------
+        (argument, result, error) or None
+            None if no task ends in time. The error is None, WorkerLostError if the worker died, or
+            what the function raised.
 
         Raises
         ------
         BackendError
-            If the scheduler is gone, or local workers have died and none can be started again.
+            If the scheduler is gone, or all local workers have died and cannot be restarted.
         """
         try:
             future = self._finished.get(timeout=timeout_s)
@@ -112,7 +121,7 @@ class Pool:
         result: Any = None
         error: BaseException | None = None
         try:
-            # Asked once: a result that is lost with its worker is computed again, and may fail.
+            # One call only: a result that is lost with its worker is computed again and may fail.
             result = future.result()
         except KilledWorker as killed:
             error = WorkerLostError(str(killed))
@@ -122,45 +131,51 @@ class Pool:
         return argument, result, error
 
 
-_ENDED = (Status.closing, Status.closed, Status.failed)  # of a nanny: it starts no more workers
+_ENDED = (Status.closing, Status.closed, Status.failed)  # nanny states that restart no worker
 _WORKERS_GONE = (
-    "the worker processes have died and cannot be started again: is memory short, or the folder "
-    "for temporary files full? Finished shards stay: run the same command again"
+    "the worker processes have died and cannot be restarted: out of memory, or the folder for "
+    "temporary files full? Finished shards stay: run the same command again"
 )
 _SCHEDULER_GONE = (
-    "the Dask scheduler is gone; finished shards stay: start it again, then the same command"
+    "the Dask scheduler is gone; finished shards stay: restart it, then run the same command again"
 )
 
 
 @contextmanager
 def local_pool(workers: int, gpus: int = 0, stall_s: float = STALL_S) -> Iterator[Pool]:
-    """A pool of single-threaded worker processes on this machine; they die with the block.
+    """Start a pool of single-threaded worker processes on this machine; end it with the block.
 
-    Only this process and its workers can connect to them: see `private_cluster`. A worker that
-    sends no heartbeat, as one that is stopped or hangs inside the kernel, is killed and replaced.
+    Only this process and its workers can connect to them, see `private_cluster`. A worker that
+    sends no heartbeat, for example because it is suspended or hangs in a system call, is killed and
+    replaced.
 
     Parameters
     ----------
     workers : int
+        Number of worker processes.
     gpus : int
-        So many GPUs of those that this process sees are shared evenly by the workers: each finds
-        its own as the first or only one. 0 leaves the environment of the workers as it is.
+        Number of visible GPUs that the workers share evenly; each worker sees its GPU as the first
+        or only one. 0 leaves the environment of the workers unchanged.
     stall_s : float
-        Limit of the workers' own watchdog; a frozen worker is replaced 20 s later, or a little
-        more.
+        Limit of the workers' own watchdog, seconds. A frozen worker is replaced about `FROZEN_S`
+        later.
+
+    Yields
+    ------
+    Pool
 
     Raises
     ------
     UsageError
         If this process sees fewer GPUs, or they cannot be shared evenly.
     BackendError
-        If worker processes end while they start, again and again.
+        If worker processes end while they start, `STARTS` times in a row.
     """
     ids = gpu_ids(workers, gpus)
-    # A worker inside native code may hold the GIL, and send no heartbeat, for as long as stall_s.
+    # Native code may hold the GIL, and with it the heartbeat, for as long as stall_s.
     limits = {"distributed.scheduler.worker-ttl": f"{stall_s + FROZEN_S} s"}
-    # A process of this machine that does not answer is starved, not gone: Dask's 30 s, or what the
-    # user's configuration has for another network, end a worker that starts on a busy machine.
+    # A local process that does not answer is starved, not gone. Dask's 30 s, or a user's setting
+    # for another network, would end a worker that starts on a busy machine.
     limits["distributed.comm.timeouts.connect"] = f"{CONNECT_S} s"
     with (
         dask.config.set(deepcopy(SETTINGS) | limits),
@@ -177,16 +192,16 @@ def local_pool(workers: int, gpus: int = 0, stall_s: float = STALL_S) -> Iterato
 def _started(
     workers: int, gpus: tuple[str, ...], scratch: str, came: Sequence[int]
 ) -> LocalCluster:
-    """Start a cluster; again if a worker process ends while it starts, unless a signal came."""
+    """Start a cluster; retry if a worker process ends while it starts, unless a signal came."""
     for more in reversed(range(STARTS)):
         try:
             return private_cluster(workers, gpus, scratch)
-        except RuntimeError as error:  # as Dask says it
+        except RuntimeError as error:  # Dask's error for this
             if came:
                 raise
             if not more:
                 raise BackendError(
-                    f"worker processes end while they start, {STARTS} times in a row "
+                    f"worker processes ended while they started, {STARTS} times in a row "
                     f"({error.__cause__ or error}): out of memory? give fewer --workers"
                 ) from error
     raise AssertionError
@@ -194,11 +209,16 @@ def _started(
 
 @contextmanager
 def _uninterrupted() -> Iterator[list[int]]:
-    """Put off SIGINT and SIGTERM to the end of the block: a cluster half started cannot be closed.
+    """Defer SIGINT and SIGTERM to the end of the block: a half-started cluster cannot be closed.
 
-    A terminal sends Ctrl-C to every process of a run, but the client stops its workers itself. So
-    the block runs with SIGINT blocked, which the cluster's thread inherits and from it every worker
-    process, those that replace dead ones too. The block is given the list of the signals that came.
+    A terminal sends Ctrl-C to every process of a run, but the client stops its workers itself. The
+    block therefore runs with SIGINT blocked. The cluster's thread inherits this, and so does every
+    worker process, including replacements of dead ones.
+
+    Yields
+    ------
+    list of int
+        Signals that have come so far.
     """
     came: list[int] = []
     signals = (signal.SIGINT, signal.SIGTERM)
@@ -211,7 +231,7 @@ def _uninterrupted() -> Iterator[list[int]]:
     try:
         yield came
     except Exception:
-        if came:  # sent to the workers too, which did not get to start
+        if came:  # the signal also ended the workers while they started
             raise KeyboardInterrupt from None
         raise
     finally:
@@ -224,7 +244,7 @@ def _uninterrupted() -> Iterator[list[int]]:
 
 @contextmanager
 def remote_pool(scheduler: str) -> Iterator[Pool]:
-    """The workers of a scheduler that runs already; they must see the store and the videos.
+    """Connect to the workers of a running scheduler; they must see the store and the videos.
 
     Parameters
     ----------
@@ -249,7 +269,7 @@ def remote_pool(scheduler: str) -> Iterator[Pool]:
             except TimeoutError as error:
                 raise UsageError(f"the scheduler at {address} has no workers") from error
             if max(client.nthreads().values()) > 1:
-                # A death would take the tasks of the other threads with it and blame their videos.
+                # A death would also end the other threads' tasks, and blame their videos.
                 raise UsageError(
                     f"the workers at {address} have several threads; start one of a single thread "
                     f"per core: dask worker {address} --nworkers auto --nthreads 1"
@@ -259,7 +279,7 @@ def remote_pool(scheduler: str) -> Iterator[Pool]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep distributed's own words about lost connections off the screen: errors say it once."""
+    """Silence distributed's log of lost connections; our errors report them once."""
     loggers = map(logging.getLogger, ("distributed", "distributed.client"))
     handlers = list(dict.fromkeys(handler for logger in loggers for handler in logger.handlers))
     before = [handler.level for handler in handlers]

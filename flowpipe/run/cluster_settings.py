@@ -1,4 +1,4 @@
-"""Settings and TLS keys of a Dask cluster; a folder of them for a cluster of the user's own."""
+"""Dask settings and TLS keys -> a cluster of this process, or a folder for the user's own one."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ SETTINGS = {
     "distributed.scheduler.worker-saturation": 1.0,  # one task per worker, the rest queue
     "distributed.scheduler.work-stealing": False,
     "distributed.scheduler.worker-ttl": "30 minutes",  # the watchdog is faster
-    # A cluster gives a worker up for good that has died and is not back by then, and on a busy
-    # machine it takes longer: its nanny starts it again in any case.
+    # Dask drops a dead worker for good if it is not back by then. On a busy machine the restart
+    # takes longer, and the nanny restarts the worker in any case.
     "distributed.deploy.lost-worker-timeout": "1000 days",
-    "distributed.scheduler.http.routes": [],  # HTTP needs no certificate: it shall tell nothing
+    "distributed.scheduler.http.routes": [],  # HTTP asks for no certificate, so it serves nothing
     "distributed.worker.http.routes": [],
     "distributed.worker.memory.target": False,  # results are tiny: there is nothing to spill
     "distributed.worker.memory.spill": False,
@@ -37,8 +37,8 @@ SETTINGS = {
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
-        # glibc: keep the memory of a window for the next one, in at most two heaps. Giving it back
-        # each time, as Dask's own setting does, costs 7 ms a frame in page faults.
+        # glibc keeps the memory of a window for the next one, in at most two heaps. Returning it
+        # each time, as with Dask's own setting, costs 7 ms a frame in page faults.
         "MALLOC_ARENA_MAX": "2",
         "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
         "MALLOC_TRIM_THRESHOLD_": str(128 << 20),
@@ -48,9 +48,9 @@ SETTINGS = {
 """Dask configuration of the scheduler, workers and client of every cluster."""
 
 _PATIENCE_S = 60.0
-"""Wait for a scheduler file, seconds."""
+"""Longest wait for a scheduler file, seconds."""
 _MOST_FILE_BYTES = 1 << 20
-"""Size of a scheduler file; Dask's have some hundred bytes."""
+"""Largest size of a scheduler file; Dask's have a few hundred bytes."""
 
 _HEADER = """\
 # Dask configuration of one cluster for flowpipe. Scheduler, workers and `flowpipe extract` read it:
@@ -60,7 +60,7 @@ _HEADER = """\
 
 
 def temporary_security() -> Security:
-    """Return a new certificate with its key, in memory, for all roles of one cluster.
+    """Return a new certificate and key, held in memory, for all roles of one cluster.
 
     Raises
     ------
@@ -71,15 +71,15 @@ def temporary_security() -> Security:
         return Security.temporary()
     except ImportError as error:
         raise BackendError(
-            f"the connections of the workers cannot be encrypted: {error}; pip install cryptography"
+            f"connections of the workers cannot be encrypted: {error}; pip install cryptography"
         ) from error
 
 
 def write_settings(folder: Path) -> None:
-    """Make a folder of ``dask.yaml``, ``certificate.pem`` and ``key.pem`` for one Dask cluster.
+    """Write ``dask.yaml``, ``certificate.pem`` and ``key.pem`` for one Dask cluster to a folder.
 
-    Only this user can read the folder. The processes of the cluster read ``dask.yaml`` with
-    ``DASK_CONFIG``; they then speak TLS only and accept only each other.
+    Only this user can read the folder. Processes that read ``dask.yaml`` through ``DASK_CONFIG``
+    communicate by TLS only and accept only each other.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def write_settings(folder: Path) -> None:
     Raises
     ------
     UsageError
-        If the folder exists or cannot be made, or its file system does not keep other users out.
+        If the folder exists or cannot be made, or its file system keeps no permissions.
     BackendError
         If cryptography is not installed.
     """
@@ -131,8 +131,13 @@ def find_scheduler(scheduler: str, patience_s: float = _PATIENCE_S) -> tuple[str
     Parameters
     ----------
     scheduler : str
-        Address, or a scheduler file, which is waited for.
+        Address, or the path of a scheduler file, which may appear later.
     patience_s : float
+        Longest wait for the file, seconds.
+
+    Returns
+    -------
+    str, distributed.Security
 
     Raises
     ------
@@ -171,7 +176,7 @@ def _default_scheme() -> str:
 
 
 def _address_in(path: Path, patience_s: float) -> str:
-    """Wait for a scheduler file that is whole; Dask writes it in place."""
+    """Wait for a complete scheduler file and return its address; Dask writes it in place."""
     deadline = time.monotonic() + patience_s
     while True:
         try:

@@ -1,12 +1,13 @@
-"""Shard plans -> outcomes: keeps the workers fed and decides who is to blame when one dies.
+"""Shard plans -> outcomes: submits jobs to the workers and finds the cause when a worker dies.
 
-A worker that dies takes its open shard with it, not what it has published. The breadcrumb tells
-which video it was on: that video is tried once more alone, the others go on in a shard without it.
-A video that kills twice is quarantined with the last words of its worker. A worker that left none
-was killed from outside, by the system when memory was short, an administrator or a batch system.
-That proves nothing against the video: the next run tries it again. A GPU that fails is no video's
-fault either: such a video is not quarantined, and a GPU that goes on failing ends the run. Where no
-video was being worked on, the shard is tried in halves.
+A worker that dies loses its open shard; shards that it has published stay. Its heartbeat names the
+video it was processing. That video is retried once, alone; the others continue in a shard without
+it. A video on which workers die twice is quarantined with the traceback of the last one.
+
+A worker that left no traceback was killed from outside: by the system when memory was short, by an
+administrator or by a batch system. The next run retries its video. A GPU failure is not the video's
+fault either: the video is not quarantined, and a GPU that keeps failing ends the run. If a worker
+dies while it processes no video, its shard is retried in halves.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 from flowpipe.errors import RETRIED, BackendError, DeviceLostError, DiskFullError
 from flowpipe.run.cluster import Pool, WorkerLostError
 from flowpipe.run.heartbeat import STOP
-from flowpipe.run.plan import ShardPlan, some_of
+from flowpipe.run.plan import ShardPlan, select_spans
 from flowpipe.run.worker import ShardJob, WorkerDiedError, extract_shard
 from flowpipe.store import free_bytes
 from flowpipe.store.layout import SHARDS_FOLDER
@@ -29,15 +30,15 @@ from flowpipe.types import Outcome, Span
 from flowpipe.words import byte_size
 
 DEATHS_ALLOWED = 2
-"""Deaths with a video (once in a shard, once alone) after which it is quarantined."""
+"""Worker deaths on one video, in its shard and then alone, after which it is quarantined."""
 GRACE_S = 20.0
-"""Time that workers have, when a run is to end, to publish what they have finished, seconds."""
+"""Time that workers have to publish finished videos when a run is stopped, seconds."""
 COPIES = 2
-"""While a shard is published its payloads are on the disk twice, at worst."""
+"""Largest number of copies of a shard's payloads on the disk, while it is published."""
 DEATHS_BEFORE_WORK_ALLOWED = 8
-"""Deaths in a row between videos, with nothing finished: the machine is at fault, not a video."""
+"""Consecutive deaths between videos, with no shard finished, after which the run ends."""
 GPU_FAILURES_ALLOWED = 2 * DEATHS_ALLOWED - 1
-"""Failures of GPUs in a row, with nothing finished: one more is the second of a second video."""
+"""Consecutive GPU failures, with no shard finished, after which the run ends: two videos' worth."""
 
 
 class Driver:
@@ -47,14 +48,14 @@ class Driver:
     ----------
     pool : Pool
     job : ShardJob
-        A template: every job is this one with another shard plan.
+        Template of all jobs, which differ in their shard plan only.
     shards : sequence of ShardPlan
     tick : callable
-        Called several times a second with the frames finished so far and the spans finished in
-        unfinished shards, for progress.
+        Called several times a second, for progress, with the number of frames finished so far and
+        the spans finished in unfinished shards.
     stop_asked : callable
-        Returns whether the run is to end: from then on no shard is begun, and workers have
-        `GRACE_S` to publish what they have finished.
+        Returns whether to stop the run. No shard is begun after that, and workers have `GRACE_S`
+        to publish finished videos.
     """
 
     def __init__(
@@ -79,8 +80,8 @@ class Driver:
         Raises
         ------
         FlowpipeError
-            What would stop every further video too: a full disk, a missing backend. Finished shards
-            stay.
+            If a failure would stop every further video too, such as a full disk or a missing
+            backend. Finished shards stay.
         """
         while self._waiting or self._pool.running:
             if self._stop_asked() and self._stop():
@@ -96,7 +97,7 @@ class Driver:
             if finished is not None:
                 job, outcomes, error = finished
                 if error is None:
-                    job.breadcrumb.notes.unlink(missing_ok=True)
+                    job.heartbeat.notes.unlink(missing_ok=True)
                     self._frames += sum(outcome.frames for outcome in outcomes)
                     self._deaths_before_work = self._gpu_failures = 0
                     yield from outcomes
@@ -111,17 +112,17 @@ class Driver:
             self._tick(self._frames + frames, spans)
 
     def _stop(self) -> bool:
-        """Ask the workers to publish what they have finished; whether their time is over."""
+        """Ask the workers to publish finished videos. Return whether their time is over."""
         self._waiting.clear()
         if self._stop_by == math.inf:
             self._stop_by = time.monotonic() + GRACE_S
-            (Path(self._job.crumbs) / STOP).touch()
+            (Path(self._job.heartbeat_folder) / STOP).touch()
         return time.monotonic() > self._stop_by
 
     def _noted(self, job: ShardJob) -> list[Outcome]:
-        """Outcomes of shards that a job has published although it did not return."""
-        outcomes = job.breadcrumb.published(Path(job.store) / SHARDS_FOLDER)
-        job.breadcrumb.notes.unlink(missing_ok=True)
+        """Return outcomes of the shards that a job has published although it did not return."""
+        outcomes = job.heartbeat.list_published(Path(job.store) / SHARDS_FOLDER)
+        job.heartbeat.notes.unlink(missing_ok=True)
         self._frames += sum(outcome.frames for outcome in outcomes)
         return outcomes
 
@@ -129,10 +130,10 @@ class Driver:
         settled = self._noted(job)
         yield from settled
         keys = {(o.video_id, o.part, o.parts) for o in settled}
-        crumb = job.breadcrumb
-        values = crumb.read()
-        words = crumb.last_words()
-        crumb.remove()
+        heartbeat = job.heartbeat
+        values = heartbeat.read()
+        words = heartbeat.last_traceback()
+        heartbeat.remove()
         self._count_gpu_failure(words, settled)
         shard = job.shard
         left = tuple(span for span in shard.spans if span.key not in keys)
@@ -144,7 +145,7 @@ class Driver:
         elif settled:  # it died, or was asked to end, between two shards
             self._deaths_before_work = 0
             if left:
-                self._waiting.append(some_of(shard, left))
+                self._waiting.append(select_spans(shard, left))
             return
         else:
             self._count_death_before_work(words)
@@ -153,13 +154,13 @@ class Driver:
                 return
             if len(shard.spans) > 1:
                 half = len(shard.spans) // 2
-                self._waiting.append(some_of(shard, shard.spans[:half]))
-                self._waiting.append(some_of(shard, shard.spans[half:]))
+                self._waiting.append(select_spans(shard, shard.spans[:half]))
+                self._waiting.append(select_spans(shard, shard.spans[half:]))
                 return
             suspect, rest = shard.spans[0], ()
         if rest:
-            self._waiting.append(some_of(shard, rest))
-        alone = some_of(shard, (suspect,))
+            self._waiting.append(select_spans(shard, rest))
+        alone = select_spans(shard, (suspect,))
         self._deaths[alone.name] += 1
         if self._deaths[alone.name] < DEATHS_ALLOWED:
             self._waiting.append(alone)
@@ -170,8 +171,8 @@ class Driver:
         self._deaths_before_work += 1
         if self._deaths_before_work > DEATHS_BEFORE_WORK_ALLOWED:
             raise BackendError(
-                f"{self._deaths_before_work} workers in a row died while no video was being worked "
-                f"on; is memory short? last words of the last one: {words or 'none'}"
+                f"{self._deaths_before_work} workers in a row died while they processed no video; "
+                f"out of memory? last worker's traceback: {words or 'none'}"
             )
 
     def _count_gpu_failure(self, words: str, settled: Sequence[Outcome]) -> None:
@@ -180,15 +181,15 @@ class Driver:
         self._gpu_failures = 1 if settled else self._gpu_failures + 1
         if self._gpu_failures > GPU_FAILURES_ALLOWED:
             raise BackendError(
-                f"GPUs have failed {self._gpu_failures} times in a row with no shard finished in "
-                f"between; finished shards stay; the last failure: {words.splitlines()[0]}"
+                f"GPUs failed {self._gpu_failures} times in a row with no shard finished in "
+                f"between; finished shards stay; last failure: {words.splitlines()[0]}"
             )
 
     def _underway(self) -> tuple[int, list[Span]]:
-        """Frames and whole spans that are finished in shards that are not."""
+        """Return the number of frames and the spans that are finished in unfinished shards."""
         frames, spans = 0, []
         for job in self._pool.running:
-            values = job.breadcrumb.read() or {}
+            values = job.heartbeat.read() or {}
             count, position = values.get("frames"), values.get("position")
             frames += count if isinstance(count, int) else 0
             if isinstance(position, int) and position > 0:
@@ -209,8 +210,8 @@ class Driver:
         free = free_bytes(Path(self._job.store))
         if free < needed and not running:
             raise DiskFullError(
-                f"the next shard needs {byte_size(needed)} while it is made and there is only "
-                f"{byte_size(free)} free at {self._job.store}; finished shards stay: free "
+                f"the next shard needs {byte_size(needed)} while it is written, and "
+                f"{byte_size(free)} are free at {self._job.store}; finished shards stay: free "
                 "some space and run the same command again"
             )
         return free >= needed
@@ -220,7 +221,7 @@ _DEATHS = {"stalled": "stalled and was killed", "crashed": "died"}
 
 
 def _reason(words: str) -> str:
-    """Return what the last words of a worker begin with, as `Watchdog.give_up` writes them."""
+    """Return the reason code at the start of a trace, as `Watchdog.give_up` writes it."""
     return words.partition(":")[0]
 
 
@@ -231,11 +232,11 @@ def _killed(span: Span, words: str) -> Outcome:
             # faulthandler begins with Timeout when its timer runs out.
             reason = "stalled" if words.startswith("Timeout") else "crashed"
         what = _DEATHS.get(reason, "gave up")
-        told = f"the worker {what} on this video twice; its last words:\n{words}"
+        told = f"the worker {what} on this video twice; its traceback:\n{words}"
     else:
         reason = "killed"
         told = (
-            "the worker was killed from outside on this video twice, leaving no trace: by the "
+            "the worker was killed from outside on this video twice and left no traceback: by the "
             "system because memory was short, by a batch system or by hand; the next run tries it "
             "again"
         )

@@ -1,6 +1,6 @@
 """Data set + recipe + store -> a finished store: plan, run, report.
 
-The shards on disk are the truth: a run begins by reading what they hold and does the rest.
+Only the shards on disk say which videos are done: a run reads them first and extracts the rest.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from flowpipe.errors import (
     UnwritableError,
 )
 from flowpipe.extraction.recipe import ExtractRecipe
-from flowpipe.remote import facts_of
-from flowpipe.run.claims import claim
+from flowpipe.remote import file_facts
+from flowpipe.run.claims import claim_store
 from flowpipe.run.interrupt import Interruption, signals_interrupt_once
 from flowpipe.run.ledger import Ledger, Quarantine
 from flowpipe.run.options import InterruptedRunError, RunOptions, Summary
@@ -37,17 +37,17 @@ from flowpipe.run.plan import (
     ShardPlan,
     SpanKey,
     in_part,
+    list_remaining,
     make_plan,
     make_spans,
     part_of,
-    some_of,
-    to_do,
+    select_spans,
 )
 from flowpipe.run.progress import RunProgress
-from flowpipe.run.reconcile import Changes, Comparison, apply, reconcile
+from flowpipe.run.reconcile import StoreChanges, StoreComparison, apply, reconcile
 from flowpipe.run.resources import choose_nothing, choose_rates
-from flowpipe.run.sample import look_at
-from flowpipe.run.seams import torn_ids
+from flowpipe.run.sample import probe_sample
+from flowpipe.run.seams import find_mismatched_ids
 from flowpipe.run.supersede import supersede
 from flowpipe.run.worker import ShardJob
 from flowpipe.store import adopt, create_store, free_bytes, open_store, sweep
@@ -68,8 +68,12 @@ def plan_run(
     dataset, recipe, options
         See `run`.
     lost : mapping of str to str, optional
-        Videos that are extracted again under their ids, see `flowpipe.run.identity.identify`; by
-        default those of shards that are gone.
+        Last known paths, by id, of videos to extract again, see `flowpipe.run.identity.identify`.
+        Default: the videos of shards that are gone.
+
+    Returns
+    -------
+    Plan
 
     Raises
     ------
@@ -78,9 +82,9 @@ def plan_run(
     BackendError
         If the device is not usable.
     """
-    seen = published(options.store)
+    seen = list_published(options.store)
     split_s = 0.0 if recipe.whole_video else options.split_s
-    compared = Comparison(list(dataset.records), 0, Changes())
+    compared = StoreComparison(list(dataset.records), 0, StoreChanges())
     done: set[SpanKey] = set()
     if (options.store / "store.json").exists():
         store = open_store(options.store, skip_broken=True)
@@ -101,8 +105,8 @@ def plan_run(
     quarantined = Quarantine(options.store).held_back(options.retry, options.policy)
     # A video that failed in one piece is not tried in parts.
     quarantined |= {s.key for s, _ in spans if (s.record.video_id, 0, 1) in quarantined}
-    paths = [span.record.path for span, _ in to_do(spans, done, quarantined)]
-    sample = look_at(paths, recipe.video.fps, recipe.video.stream)
+    paths = [span.record.path for span, _ in list_remaining(spans, done, quarantined)]
+    sample = probe_sample(paths, recipe.video.fps, recipe.video.stream)
     choice = choose_rates(recipe, sample, options) if paths else choose_nothing(options)
     plan = make_plan(
         spans, unusable, sample, choice.rates, workers=choice.workers, cores=choice.cores,
@@ -115,8 +119,8 @@ def plan_run(
     )  # fmt: skip
 
 
-def published(store: Path) -> frozenset[str]:
-    """Names of the shards that a store has."""
+def list_published(store: Path) -> frozenset[str]:
+    """Return the file names of a store's shards."""
     return frozenset(path.name for path in (store / "shards").glob("shard-*.h5"))
 
 
@@ -131,47 +135,53 @@ def run(
     quiet: bool = False,
     failures: bool = True,
 ) -> Summary:
-    """Carry out a plan.
+    """Extract the videos of a plan into a store.
 
     Parameters
     ----------
     plan : Plan
-        From `plan_run` with the same arguments.
+        Result of `plan_run` with the same arguments.
     source : dict
-        How the data set was named on the command line; kept in the store so that a repair can list
-        the videos again.
+        Options that named the data set on the command line; kept in the store, so that a repair
+        can list the videos again.
     quiet : bool
-        Print failures and no progress.
+        True to print no progress.
     failures : bool
-        Print failures. A caller that raises them as errors leaves them out.
+        False to print no failures, for callers that raise them as errors.
+
+    Returns
+    -------
+    Summary
 
     Raises
     ------
     DiskFullError
-        Before anything is written if the plan cannot fit, or later when the disk fills up.
+        If the plan does not fit on the disk, before anything is written; or when the disk is full.
     UnwritableError
         If the folder cannot be made or written to.
     UsageError
-        If another run that is alive extracts the same videos into the store.
+        If another live run is extracting the same videos into the store.
     FlowpipeError
         The first failure of a video under ``on_error="fail"``; the video is not quarantined.
     InterruptedRunError
-        On Ctrl-C and SIGTERM. Workers had `drive.GRACE_S` to publish the videos that they had
-        finished; the same command goes on from there.
+        On Ctrl-C and SIGTERM, after workers had `drive.GRACE_S` to publish finished videos. The
+        same command resumes the run.
     """
     with (
-        signals_interrupt_once() as interruption,  # before anything is there to be left behind
-        claim(options.store, options.part, say=partial(console.print, highlight=False)) as folder,
+        signals_interrupt_once() as interruption,  # before the run makes its first file
+        claim_store(
+            options.store, options.part, say=partial(console.print, highlight=False)
+        ) as folder,
     ):
-        if published(options.store) != plan.seen:  # another run has made some of it in between
+        if list_published(options.store) != plan.seen:  # another run has published since planning
             without_absent = all(o.reason != ABSENT for o in plan.unusable)
             plan = plan_run(dataset, recipe, options)
             plan = plan.without_absent() if without_absent else plan
         progress = RunProgress(plan, console, quiet=quiet, failures=failures)
-        return carry_out(plan, dataset, source, recipe, options, progress, folder, interruption)
+        return run_plan(plan, dataset, source, recipe, options, progress, folder, interruption)
 
 
-def carry_out(
+def run_plan(
     plan: Plan,
     dataset: Dataset,
     source: dict[str, Any],
@@ -181,7 +191,7 @@ def carry_out(
     folder: Path,
     interruption: Interruption,
 ) -> Summary:
-    """Carry out a plan in a store that this process has claimed.
+    """Extract the videos of a plan into a store that this process has claimed.
 
     Parameters
     ----------
@@ -189,11 +199,15 @@ def carry_out(
         See `run`.
     progress : RunProgress
     folder : Path
-        From `flowpipe.run.claims.claim`.
+        Folder of this run, from `flowpipe.run.claims.claim_store`.
     interruption : Interruption
-        From `signals_interrupt_once`.
+        Result of `signals_interrupt_once`.
+
+    Returns
+    -------
+    Summary
     """
-    sweep(options.store)  # what a killed run left behind takes room
+    sweep(options.store)  # files of killed runs take disk space
     check_space(plan, options.store)
     _create(dataset, source, recipe, options.store)
     opened = open_store(options.store, skip_broken=True)
@@ -205,7 +219,7 @@ def carry_out(
     ledger = Ledger(options.store)
     summary.ledger = ledger.path
     try:
-        _settle(plan, recipe, options, ledger, summary, progress, folder, interruption)
+        _record_outcomes(plan, recipe, options, ledger, summary, progress, folder, interruption)
         for line in _supersede(plan, before, options.store):
             progress.say(line)
     except KeyboardInterrupt:
@@ -217,33 +231,33 @@ def carry_out(
 
 
 def _supersede(plan: Plan, before: Collection[tuple[str, str]], store: Path) -> list[str]:
-    """Take older extractions of videos that were extracted again out of the store."""
+    """Remove older extractions of videos that were extracted again. Return lines to print."""
     changes = plan.changes
     if not changes.again and not changes.stale:
         return []
     sources = dict(changes.stale)
     for video_id, path in changes.replaced.items():
         with suppress(OSError, RemoteError):
-            sources[video_id] = facts_of(path)
+            sources[video_id] = file_facts(path)
     return supersede(store, sources, changes.retried | changes.torn, before)
 
 
 def _create(dataset: Dataset, source: dict[str, Any], recipe: ExtractRecipe, store: Path) -> None:
-    """Make the store, or check that the one there may take more of the same."""
+    """Make the store, or check that an existing one accepts this recipe."""
     try:
         create_store(
             store,
             recipe=params.canonical(recipe),
             recipe_digest=params.digest(recipe),
             dataset=source,
-            # Those of a store that is there were compared when the run was planned.
+            # Class names of an existing store were compared when the run was planned.
             class_names=() if (store / "store.json").exists() else dataset.class_names,
         )
     except OSError as error:
         raise UnwritableError(f"no store can be made at {store}: {error}") from error
 
 
-def _settle(
+def _record_outcomes(
     plan: Plan,
     recipe: ExtractRecipe,
     options: RunOptions,
@@ -253,14 +267,14 @@ def _settle(
     folder: Path,
     interruption: Interruption,
 ) -> None:
-    """Enter every outcome into the ledger, the summary and, if the video failed, the quarantine.
+    """Record every outcome in the ledger, the summary and, for failures, the quarantine.
 
-    A video on which the GPU failed is as good as any other: it is not quarantined.
+    A GPU failure says nothing about the video, which is not quarantined.
     """
     quarantine = Quarantine(options.store)
     with (
         progress,
-        # Closed here whatever happens: workers must be gone before what they left is swept.
+        # Closed in every case: the workers must have ended before their files are swept.
         closing(_work(plan, recipe, options, progress, folder, interruption)) as work,
     ):
         for outcome in chain(plan.unusable, work):
@@ -283,7 +297,7 @@ def _work(
     folder: Path,
     interruption: Interruption,
 ) -> Generator[Outcome, None, None]:
-    """Outcomes of a plan's shards as workers finish them."""
+    """Yield outcomes of a plan's shards as workers finish them."""
     if not plan.shards:
         return
     from flowpipe.run.cluster import local_pool, remote_pool  # Dask takes half a second to load
@@ -294,7 +308,7 @@ def _work(
         if options.scheduler
         else local_pool(_useful_workers(plan), plan.gpus, options.stall_s)
     )
-    with pool_of as pool, interruption.deferred():
+    with pool_of as pool, interruption.defer():
         store = options.store.resolve()
         job = ShardJob(
             str(store), str(folder.resolve()), plan.shards[0], recipe, plan.device,
@@ -314,32 +328,41 @@ def _work(
                 torn.add(outcome.video_id)
             else:
                 yield outcome
-        yield from drive(whole_again(plan, store, torn))
+        yield from drive(plan_torn_videos(plan, store, torn))
 
 
 def _useful_workers(plan: Plan) -> int:
-    """Return how many workers can have a shard at once; on each GPU as many."""
-    # A video whose parts do not fit together gets a shard of its own: see `whole_again`.
+    """Return how many workers can have a shard at once, rounded up to a multiple of the GPUs."""
+    # A video whose parts do not match gets a shard of its own: see `plan_torn_videos`.
     useful = min(plan.workers, max(1, len(plan.shards), len(plan.split)))
     return -(-useful // plan.gpus) * plan.gpus if plan.gpus else useful
 
 
-def whole_again(plan: Plan, store: Path, torn: set[str]) -> list[ShardPlan]:
-    """Split videos that have to be made in one piece after all, a shard each.
+def plan_torn_videos(plan: Plan, store: Path, torn: set[str]) -> list[ShardPlan]:
+    """Return a shard plan for each split video that has to be extracted in one piece after all.
 
-    Those of which a part failed: in one piece the policy for damage decides what is kept. And those
-    whose parts do not decode to the same frame on both sides of a cut.
+    A part of such a video failed, so the policy for damage has to judge the whole video; or its
+    parts do not decode to the same frame on both sides of a cut.
+
+    Parameters
+    ----------
+    plan : Plan
+    store : Path
+    torn : set of str
+        Ids of the videos of which a part failed.
     """
     split = [(span, shard) for shard in plan.shards for span in shard.spans if span.parts > 1]
     if not split:
         return []
     opened = open_store(store, skip_broken=True)
-    torn = torn | (torn_ids(opened.catalogue) & {span.record.video_id for span, _ in split})
+    torn = torn | (
+        find_mismatched_ids(opened.catalogue) & {span.record.video_id for span, _ in split}
+    )
     first = {span.record.video_id: (span, shard) for span, shard in reversed(split)}
     alone = []
     for video_id, (span, shard) in first.items():
         if video_id in torn:
-            part = some_of(shard, (Span(span.record),))
+            part = select_spans(shard, (Span(span.record),))
             alone.append(
                 replace(part, cost_s=part.cost_s * span.parts, bytes=part.bytes * span.parts)
             )
@@ -347,10 +370,10 @@ def whole_again(plan: Plan, store: Path, torn: set[str]) -> list[ShardPlan]:
 
 
 def check_space(plan: Plan, store: Path) -> None:
-    """Raise DiskFullError if the plan's bytes do not fit where the store is to be."""
+    """Raise DiskFullError if the plan's bytes do not fit on the disk of the store."""
     free = free_bytes(store)
     if plan.bytes > free:
         raise DiskFullError(
-            f"about {byte_size(plan.bytes)} needed and only {byte_size(free)} free"
+            f"the run needs about {byte_size(plan.bytes)} and {byte_size(free)} are free"
             f" at {store.resolve()}; choose another --out, fewer modalities or a lower quality"
         )

@@ -1,4 +1,4 @@
-"""Progress of one shard -> a small file that outlives its worker: whom to blame when one dies."""
+"""Progress of one shard -> a heartbeat file, which names the video on which a worker died."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from flowpipe.store.files import full_disk_in_words, write_at_once
 from flowpipe.types import Outcome, Span
 
 STOP = "stop"
-"""File in a run's folder that tells its workers to publish what they have finished and end."""
+"""Name of the file in a run's folder that tells its workers to publish finished videos and end."""
 
 
 @dataclass(frozen=True)
-class Breadcrumb:
+class WorkerHeartbeat:
     """File in which the worker of one shard records its progress.
 
     The worker writes it at every window. The client reads it to show progress, and to find the
@@ -36,11 +36,12 @@ class Breadcrumb:
 
     @property
     def trace(self) -> Path:
+        """File that receives the stacks of a worker that stalls or crashes."""
         return self.path.with_suffix(".trace")
 
     @property
     def notes(self) -> Path:
-        """Shards that the worker has published, or was about to publish."""
+        """File that lists the outcomes of shards which the worker publishes."""
         return self.path.with_suffix(".notes")
 
     @property
@@ -49,7 +50,7 @@ class Breadcrumb:
         return (self.path.parent / STOP).exists()
 
     def note(self, outcomes: Sequence[Outcome]) -> None:
-        """Note what a shard holds before it is published.
+        """Append the outcomes of a shard to `notes` before the shard is published.
 
         A worker that dies afterwards cannot return its outcomes; the client reads them here.
         """
@@ -57,8 +58,8 @@ class Breadcrumb:
         with self.writable(), self.notes.open("a", encoding="utf-8") as file:
             file.write(line)
 
-    def published(self, shards: Path) -> list[Outcome]:
-        """Return the outcomes noted whose shards are in a folder, and failures noted with them."""
+    def list_published(self, shards: Path) -> list[Outcome]:
+        """Return the noted outcomes whose shards are in the folder `shards`, and noted failures."""
         try:
             lines = self.notes.read_text(encoding="utf-8").splitlines()
         except OSError:
@@ -74,22 +75,22 @@ class Breadcrumb:
         return found
 
     def write(self, span: Span | None, frames: int, position: int) -> None:
-        """Note the work on a span.
+        """Record which span is being processed.
 
         Parameters
         ----------
         span : Span or None
-            None between videos: while a shard is opened or published no video is to blame.
+            None between videos, while a shard is opened or published.
         frames : int
-            Frames done so far in this shard.
+            Frames finished so far in this job.
         position : int
-            Place of the span in the shard; -1 without one.
+            Index of the span in the job's shard plan; -1 without a span.
 
         Raises
         ------
         DiskFullError
         BackendError
-            If the folder is gone, as after the end of the run.
+            If the folder is gone, for example after the end of the run.
         """
         values = {
             "pid": os.getpid(),
@@ -105,7 +106,14 @@ class Breadcrumb:
 
     @contextmanager
     def writable(self) -> Iterator[None]:
-        """Say in words why nothing can be written beside the breadcrumb."""
+        """Translate errors of the block, which writes beside the heartbeat.
+
+        Raises
+        ------
+        DiskFullError
+        BackendError
+            If the folder is gone.
+        """
         try:
             with full_disk_in_words(self.path):
                 yield
@@ -116,13 +124,14 @@ class Breadcrumb:
             ) from error
 
     def read(self) -> dict[str, object] | None:
+        """Return the values that `write` recorded; None if there are none."""
         try:
             values: dict[str, object] = strict.read_json(self.path)
         except (OSError, FormatError):
             return None
         return values
 
-    def last_words(self, most_lines: int = 60) -> str:
+    def last_traceback(self, most_lines: int = 60) -> str:
         """Return the reason and stacks that a dying worker wrote; empty if it wrote none."""
         try:
             text = self.trace.read_text(encoding="utf-8", errors="replace")
@@ -131,21 +140,25 @@ class Breadcrumb:
         return "\n".join(text.splitlines()[:most_lines])
 
     def remove(self) -> None:
-        """Remove the breadcrumb and the trace; `notes` stay for the client."""
+        """Remove the heartbeat and its trace; `notes` stay for the client."""
         self.path.unlink(missing_ok=True)
         self.trace.unlink(missing_ok=True)
 
 
 @contextmanager
-def crumb_folder(store: Path) -> Iterator[Path]:
-    """Make a folder for the breadcrumbs of one run, removed when the block ends.
+def heartbeat_folder(store: Path) -> Iterator[Path]:
+    """Make a folder for the heartbeats of one run; remove it when the block ends.
 
-    Runs share a store, so each has its own, ``STORE/running/OWNER~RANDOM``; those of runs that were
-    killed are removed, see `flowpipe.owner.owner_is_gone`.
+    Runs share a store, so each has a folder of its own, ``STORE/running/OWNER~RANDOM``. Folders of
+    killed runs are removed, see `flowpipe.owner.owner_is_gone`.
 
     Parameters
     ----------
     store : Path
+
+    Yields
+    ------
+    Path
     """
     running = store / "running"
     for folder in running.glob("*"):

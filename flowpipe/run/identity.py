@@ -1,9 +1,9 @@
 """Listed videos + store -> the ids under which the store knows them.
 
-An id is the path of a file below its folder, so a file that is renamed or moved is listed under
-another id than it was stored, and stores of older versions have ids without extension. The stored
-id stays: by path, else by size and SHA-256. Videos whose shard is lost keep their ids too, so that
-they are extracted again under them.
+An id is the path of a file below its folder. A file that was renamed or moved is therefore listed
+under another id than it is stored under, and stores of older versions have ids without extension.
+Such videos keep their stored id: they are found by path, else by size and SHA-256. Videos of lost
+shards keep their ids too, and are extracted again under them.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from flowpipe.types import VideoRecord
 
 
 def lost_videos(store: Store) -> dict[str, str]:
-    """Last known source paths, by id, of videos that are not whole because a shard is gone.
+    """Return last known source paths, by id, of videos that are incomplete as a shard is gone.
 
-    The path is empty where it is not known.
+    An unknown path is empty.
     """
     if not store.lost:
         return {}
@@ -43,7 +43,7 @@ def lost_videos(store: Store) -> dict[str, str]:
 
 
 def last_index(store: Path) -> Catalogue | None:
-    """Return the catalogue as the index has it, which may know shards that are gone by now."""
+    """Return the catalogue of the index, which may list shards that are gone; None without one."""
     try:
         return read_index(store)[0]
     except FormatError:
@@ -51,7 +51,10 @@ def last_index(store: Path) -> Catalogue | None:
 
 
 def paths_of(store: Path, video_ids: Collection[str], index: Catalogue | None) -> dict[str, str]:
-    """Last known source path of each video; empty where ledger, manifest and index have none."""
+    """Return the last known source path of each video, by id.
+
+    The path is empty if ledger, manifest and index have none.
+    """
     paths = dict.fromkeys(video_ids, "")
     if not paths:
         return paths
@@ -68,20 +71,22 @@ def paths_of(store: Path, video_ids: Collection[str], index: Catalogue | None) -
 
 
 @dataclass(frozen=True)
-class Identified:
-    """How a store knows listed videos."""
+class IdentifiedVideos:
+    """Rows and ids of listed videos in a store."""
 
     rows: NDArray[np.int64]
-    """Row of the first part of each listed video; -1 for one that is not there whole, (n,)."""
+    """Row of the first part of each listed video, (n,); -1 for a video that is not complete."""
     names: dict[int, str]
     """Stored or lost ids of videos that are listed under another id, by position in the list."""
     covered: frozenset[str]
-    """Lost ids of videos that are there whole under another id."""
+    """Lost ids of videos that are complete under another id."""
     unread: dict[int, OSError]
     """Storage failures of files that had to be hashed, by position in the list."""
 
 
-def identify(listed: Sequence[VideoRecord], store: Store, lost: Mapping[str, str]) -> Identified:
+def identify(
+    listed: Sequence[VideoRecord], store: Store, lost: Mapping[str, str]
+) -> IdentifiedVideos:
     """Find listed videos in a store.
 
     Parameters
@@ -89,8 +94,12 @@ def identify(listed: Sequence[VideoRecord], store: Store, lost: Mapping[str, str
     listed : sequence of VideoRecord
     store : Store
     lost : mapping of str to str
-        Videos that are not there whole and are to be extracted again under their ids: last known
-        path, by id.
+        Last known paths, by id, of incomplete videos that are to be extracted again under their
+        ids.
+
+    Returns
+    -------
+    IdentifiedVideos
     """
     catalogue = store.catalogue
     raw = catalogue.ids.unpack_all()
@@ -98,7 +107,7 @@ def identify(listed: Sequence[VideoRecord], store: Store, lost: Mapping[str, str
     rows = np.fromiter(
         (row_of.get(record.video_id.encode(), -1) for record in listed), np.int64, len(listed)
     )
-    del raw, row_of  # of a million videos 200 MB
+    del raw, row_of  # 200 MB for a million videos
     unknown = [k for k in np.flatnonzero(rows < 0).tolist() if listed[k].path]
     unknown = [k for k in unknown if listed[k].video_id not in lost]
     names: dict[int, str] = {}
@@ -116,13 +125,13 @@ def identify(listed: Sequence[VideoRecord], store: Store, lost: Mapping[str, str
             covered.add(video_id)
         else:
             names[k] = video_id
-    return Identified(rows, names, frozenset(covered), unread)
+    return IdentifiedVideos(rows, names, frozenset(covered), unread)
 
 
 def _by_path(
     unknown: list[int], listed: Sequence[VideoRecord], free: NDArray[np.int64], catalogue: Catalogue
 ) -> Iterator[tuple[int, int]]:
-    """Yield position and row of each video that was stored from the same path."""
+    """Yield the position and row of each unknown video that was stored from the same path."""
     wanted = digests(listed[k].path for k in unknown)
     near = free[np.isin(catalogue.columns["source_path"][free], wanted)].tolist()
     row_of = {_path(catalogue, row): row for row in near}
@@ -139,9 +148,9 @@ def _by_content(
     catalogue: Catalogue,
     unread: dict[int, OSError],
 ) -> Iterator[tuple[int, int]]:
-    """Yield position and row of each video whose file has the stored size and SHA-256.
+    """Yield the position and row of each unknown video whose file has the stored size and SHA-256.
 
-    Failures of the storage go into `unread`.
+    Storage failures are added to `unread`.
     """
     columns = catalogue.columns
     free = free[columns["source_sha256"][free] != 0]
@@ -177,9 +186,10 @@ def _by_content(
 
 
 def _lost_among(listed: Sequence[VideoRecord], lost: Mapping[str, str]) -> dict[str, int]:
-    """Positions of lost videos that are listed under another id.
+    """Return positions of the lost videos that are listed under another id, by lost id.
 
-    By path, else, for the ids of older stores, by id without extension, if it is that of one video.
+    They are found by path; else, for older stores, by an id without extension that only one listed
+    video has.
     """
     unlisted = lost.keys() - {record.video_id for record in listed} if lost else ()
     if not unlisted:

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM -> one orderly end: the first stops a run, the second kills it."""
+"""SIGINT and SIGTERM -> a clean stop: the first signal stops a run, the second kills it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Interruption:
         self._deferred = False
 
     @contextmanager
-    def deferred(self) -> Iterator[None]:
-        """Let a signal set `came` only: the block looks at it and ends by itself."""
+    def defer(self) -> Iterator[None]:
+        """Make the first signal only set `came` during the block, which checks it and ends."""
         self._deferred = True
         try:
             yield
@@ -37,7 +37,7 @@ class Interruption:
         for each in _SIGNALS:
             signal.signal(each, signal.SIG_DFL)
         with suppress(OSError):
-            # Past rich and sys.stderr, which it may have come in the middle of.
+            # Bypasses rich and sys.stderr, which the signal may have interrupted.
             os.write(2, b"stopping; finished videos are kept. Press Ctrl-C again to kill\n")
         if not self._deferred:
             raise KeyboardInterrupt
@@ -45,21 +45,25 @@ class Interruption:
 
 @contextmanager
 def signals_interrupt_once() -> Iterator[Interruption]:
-    """Let SIGTERM end the block as Ctrl-C does, so that batch systems stop a run cleanly.
+    """Make SIGTERM end the block as Ctrl-C does, so that batch systems stop a run cleanly.
 
-    The first signal raises KeyboardInterrupt, or sets `came` where the block defers it. A second
-    one kills the process at once.
+    The first signal raises KeyboardInterrupt, or only sets `came` inside `Interruption.defer`. A
+    second one kills the process at once.
+
+    Yields
+    ------
+    Interruption
     """
     interruption = Interruption()
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     for number in _SIGNALS:
-        if before[number] != signal.SIG_IGN:  # as in a job in the background of a shell
+        if before[number] != signal.SIG_IGN:  # ignored in a background job of a shell
             signal.signal(number, interruption._signalled)
     try:
         yield interruption
     except Exception:
-        # Raised where Python drops it, in a callback, and what it broke failed later; or the
-        # scheduler was signalled too and is gone.
+        # The interrupt was raised in a callback, where Python drops it, and caused this error; or
+        # the same signal has ended the scheduler.
         if interruption.came:
             raise KeyboardInterrupt from None
         raise

@@ -1,7 +1,7 @@
 """Outcomes -> files beside the shards: a ledger line per span, a file per quarantined video.
 
-The ledger is for reading; nothing is decided by it. Whether a video is done is read from the
-shards, whether it is not to be tried again from the quarantine.
+People read the ledger; no decision depends on it. The shards say which videos are done, and the
+quarantine says which are not retried.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from flowpipe import params, strict
 from flowpipe.errors import REASONS, RETRIED, FormatError, RecipeError, RemoteError
-from flowpipe.remote import facts_of
+from flowpipe.remote import file_facts
 from flowpipe.store.files import full_disk_in_words, write_all, write_at_once
 from flowpipe.store.layout import QUARANTINE_FOLDER
 from flowpipe.types import Outcome
@@ -38,12 +38,13 @@ class Ledger:
             self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
 
     def write(self, outcome: Outcome) -> None:
-        """Append one line at once; a crash or a full disk loses at most this line."""
+        """Append one line immediately; a crash or a full disk loses this line at most."""
         line = outcome.to_json() + "\n"
         with full_disk_in_words(self.path):
             write_all(self._fd, line.encode("utf-8", "surrogateescape"))
 
     def close(self) -> None:
+        """Close the file."""
         os.close(self._fd)
 
 
@@ -61,10 +62,10 @@ def outcomes_of(store: Path) -> Iterator[dict[str, Any]]:
 
 
 def policy_shown(store: Path) -> str:
-    """Return the policy for damage that keeps every kind of damaged video a store has taken.
+    """Return the strictest policy for damage that keeps all damaged videos of a store.
 
-    ``conceal`` if the ledger has a damaged video that was kept to its end, else ``partial`` if it
-    has one that was kept up to the damage, else ``skip``.
+    The policy is ``conceal`` if the ledger has a damaged video that was kept to its end, else
+    ``partial`` if it has one that was kept up to the damage, else ``skip``.
     """
     kept = {v.get("status") for v in outcomes_of(store) if v.get("reason")}
     return "conceal" if "done" in kept else "partial" if "partial" in kept else "skip"
@@ -72,13 +73,13 @@ def policy_shown(store: Path) -> str:
 
 @dataclass(frozen=True)
 class Quarantined:
-    """A span that failed, and what the file was like when it did."""
+    """Failed span, with the size and modification time of its file at the failure."""
 
     outcome: Outcome
     source_bytes: int
     source_mtime_ns: int
     on_error: str
-    """The policy for damage it failed under, see `RunOptions.policy`."""
+    """Policy for damage under which the span failed, see `RunOptions.policy`."""
 
 
 class Quarantine:
@@ -88,7 +89,7 @@ class Quarantine:
         self._folder = store / QUARANTINE_FOLDER
 
     def add(self, outcome: Outcome, on_error: str) -> None:
-        """Record a failure; the file appears whole or not at all."""
+        """Record a failure in a file that is written atomically."""
         size, mtime_ns = _stat(outcome.path)
         values = asdict(Quarantined(outcome, size, mtime_ns, on_error))
         path = self._path(outcome.video_id, outcome.part, outcome.parts)
@@ -97,12 +98,12 @@ class Quarantine:
             write_at_once(path, json.dumps(values, indent=1))
 
     def remove(self, video_id: str, part: int, parts: int) -> None:
-        """Forget the failure of a span, and that of its whole video: it is not hopeless."""
+        """Remove the entries of a span and of its whole video, after a success."""
         self._path(video_id, part, parts).unlink(missing_ok=True)
         self._path(video_id, 0, 1).unlink(missing_ok=True)
 
     def read(self) -> list[Quarantined]:
-        """All entries, sorted by video id and part."""
+        """Return all entries, sorted by video id and part."""
         if not self._folder.is_dir():
             return []
         entries = []
@@ -110,24 +111,29 @@ class Quarantine:
             try:
                 entry = params.build(Quarantined, strict.read_json(path), where=path.name)
             except (OSError, FormatError, RecipeError):
-                continue  # removed meanwhile or torn by a power cut: the video gets another chance
+                continue  # removed meanwhile, or cut short by a power failure: retry the video
             if entry.outcome.reason in REASONS:
                 entries.append(entry)
         return sorted(entries, key=lambda e: (e.outcome.video_id, e.outcome.part))
 
     def video_ids(self) -> set[str]:
-        """Ids of the videos of which anything is in quarantine."""
+        """Return ids of the videos that have an entry."""
         return {entry.outcome.video_id for entry in self.read()}
 
     def held_back(self, retry: str, on_error: str) -> set[tuple[str, int, int]]:
-        """Spans not to be tried again: those that failed and nothing has changed since.
+        """Return keys of the spans that are not retried: they failed and nothing has changed.
 
         Parameters
         ----------
         retry : str
-            ``""`` for none, ``"all"``, or a reason code whose failures are to be tried again.
+            Reason code of the failures to retry, ``all``, or empty for none.
         on_error : str
-            The policy of this run; a video refused under another policy gets a new chance.
+            Policy of this run; videos that failed under another policy are retried.
+
+        Returns
+        -------
+        set of (str, int, int)
+            (video_id, part, parts) of each span.
         """
         held = set()
         for entry in self.read():
@@ -145,7 +151,7 @@ class Quarantine:
 
 def _stat(path: str) -> tuple[int, int]:
     try:
-        facts = facts_of(path)
+        facts = file_facts(path)
     except (OSError, RemoteError):
         return -1, -1
     return facts.bytes, facts.mtime_ns

@@ -11,40 +11,42 @@ from flowpipe.types import Outcome
 from flowpipe.video import MAX_DAMAGED
 
 PUBLISH_S = 60.0
-"""A worker that is killed loses this many seconds of finished videos at most, and the open one."""
+"""Default interval at which workers publish; a killed worker loses no more, seconds."""
 
 STALL_S = 300.0
-"""A worker is killed after this long without a finished window, seconds."""
+"""Default time without a finished window after which a worker is killed, seconds."""
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a run is carried out; nothing here changes a stored byte."""
+    """Options of a run that change no stored byte."""
 
     store: Path
     workers: int = 1
-    """0 for as many as keep the GPUs busy, see `fill_gpus`."""
+    """Number of workers; 0 for as many as keep the GPUs busy, see `workers_for_gpus`."""
     scheduler: str = ""
     """Address or scheduler file of a running Dask scheduler; empty for a local cluster."""
     device: str = "cpu"
     gpus: int = 0
-    """GPUs that the local workers share evenly; 0 for none."""
+    """Number of GPUs that the local workers share evenly; 0 for none."""
     any_device: bool = False
     """True if the cores may compute instead of the GPUs when they measure faster."""
     part: tuple[int, int] = (1, 1)
-    """(i, n): this run takes the i-th of n shares of the spans."""
+    """(i, n): this run extracts the i-th of n shares of the spans, counted from 1."""
     on_error: str = "skip"
+    """Policy for damaged videos, see `flowpipe.run.worker.ShardJob`."""
     max_damaged: float = MAX_DAMAGED
-    """Share of frames that are missing or may be wrong above which a video counts as damaged."""
+    """Largest share of missing or possibly wrong frames of a video that counts as good."""
     retry: str = ""
-    """``all`` or a reason code: quarantined videos to try again."""
+    """Reason code of the quarantined videos to retry, ``all``, or empty for none."""
     stall_s: float = STALL_S
+    """Time without a finished window after which a worker is killed, seconds."""
     publish_s: float = PUBLISH_S
-    """A worker publishes what it has finished when this long has passed, seconds."""
+    """Interval at which a worker publishes finished videos, seconds."""
     split_s: float = 300.0
-    """Videos longer than this are cut in time, so that one video keeps every worker busy."""
+    """Length above which a video is split between workers, seconds; 0 for never."""
     cache: Cache = field(default_factory=default_cache)
-    """Copies of remote videos, on each machine."""
+    """Cache of remote videos, on each machine."""
 
     @property
     def policy(self) -> str:
@@ -58,27 +60,31 @@ class Summary:
     """Totals of a run."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    """Videos by status, and ``already done`` and ``quarantined``. A video that is cut in time is
-    counted when its last part is there."""
+    """Videos by status, and ``already done`` and ``quarantined``. A split video counts when its
+    last part has ended."""
     reasons: Counter[str] = field(default_factory=Counter)
+    """Spans by reason code."""
     frames: int = 0
     stored_bytes: int = 0
     seconds: Counter[str] = field(default_factory=Counter)
     """CPU seconds by stage, over all workers."""
     busy_s: Counter[str] = field(default_factory=Counter)
-    """Seconds that each stage was at work, over all workers."""
+    """Busy seconds of each stage, over all workers."""
     ledger: Path | None = None
+    """Ledger file of the run."""
     noted: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     """Video id and notes of each stored span that has notes."""
 
     parts: Counter[str] = field(default_factory=Counter)
-    """Parts that are still to come of each video that is cut in time, by id."""
+    """Remaining parts of each split video, by id."""
 
     @property
     def failed(self) -> int:
+        """Videos that failed in this run or before."""
         return self.counts["failed"] + self.counts["quarantined"]
 
     def add(self, outcome: Outcome) -> None:
+        """Add the outcome of a span."""
         if outcome.parts > 1:
             self.parts[outcome.video_id] -= 1
         if outcome.parts == 1 or self.parts[outcome.video_id] == 0:
@@ -94,7 +100,7 @@ class Summary:
 
 
 class InterruptedRunError(KeyboardInterrupt):
-    """A run that a signal stopped; `summary` says what it did until then."""
+    """A signal stopped the run; `summary` has its totals until then."""
 
     def __init__(self, summary: Summary) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The shard that a worker writes: opened for what a recipe makes, its failures told in words."""
+"""Recipe + Ops -> the writer of a shard, and descriptions of its failures."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from flowpipe.store import ShardWriter, StreamSpec
 
 
 def open_writer(path: Path, made: ExtractRecipe, ops: Ops) -> ShardWriter:
-    """Return the writer of a shard that states its recipe and what computes it."""
-    flow = flow_ran_on(made, ops)
+    """Return the writer of a shard that records its recipe and backend."""
+    flow = flow_backend(made, ops)
     streams = {
         name: StreamSpec(made.codecs[name], quantiser_of(name, made.bound))
         for name in made.modalities
     }
-    with in_words(path):
+    with describe_failure(path):
         return ShardWriter(
             path,
             recipe=params.canonical(made),
@@ -43,20 +43,20 @@ def open_writer(path: Path, made: ExtractRecipe, ops: Ops) -> ShardWriter:
         )
 
 
-def flow_ran_on(made: ExtractRecipe, ops: Ops) -> str:
-    """Return what computes the recipe's flow; empty where it wants none."""
+def flow_backend(made: ExtractRecipe, ops: Ops) -> str:
+    """Return the name of the backend that computes the recipe's flow; empty without flow."""
     if not any(MODALITIES[name].flows for name in made.modalities):
         return ""
     return FLOWS[made.flow.name].ran_on(ops)
 
 
 @contextmanager
-def in_words(path: Path) -> Iterator[None]:
-    """Tell a failing store from a failing video: the store stops the run, the video does not."""
+def describe_failure(path: Path) -> Iterator[None]:
+    """Raise UnwritableError, which stops the run, if the block cannot write the shard `path`."""
     try:
         yield
     except OSError as error:
         raise UnwritableError(
-            f"{path} cannot be written on {platform.node()}: {error}; finished shards stay, mend "
+            f"{path} cannot be written on {platform.node()}: {error}; finished shards stay: repair "
             "the disk and run the same command again"
         ) from error

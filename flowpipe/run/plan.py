@@ -1,7 +1,7 @@
-"""VideoRecords + recipe -> shard plans: what is still to do, cut and balanced by estimated cost.
+"""VideoRecords + recipe -> shard plans: remaining videos, split and balanced by estimated cost.
 
-Planning looks at file sizes only, except for a sample that is probed to learn frames per byte and
-for videos big enough to be cut in time. So a million videos are planned in seconds.
+Planning reads file sizes only, except that it probes a sample, to learn the frames per byte, and
+videos large enough to be split. A million videos are therefore planned in seconds.
 """
 
 from __future__ import annotations
@@ -12,25 +12,26 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from flowpipe.errors import RemoteError, UsageError, read_reason
-from flowpipe.remote import facts_of, look_up
-from flowpipe.run.reconcile import Changes
-from flowpipe.run.sample import Sample
+from flowpipe.remote import file_facts, stat_urls
+from flowpipe.run.reconcile import StoreChanges
+from flowpipe.run.sample import HeaderSample
 from flowpipe.types import Outcome, Span, VideoRecord
 from flowpipe.video import cut_points
 
 SHARD_BYTES = 2 << 30
+"""Largest estimated size of a shard plan."""
 SHARD_COST_S = 300.0
-"""Estimated CPU seconds of a task; its worker publishes more often, see `options.PUBLISH_S`."""
+"""Largest estimated cost of a shard plan; its worker publishes earlier, see `options.PUBLISH_S`."""
 LEAST_SHARD_COST_S = 2.0
-"""Worth the fixed cost of a shard, tens of milliseconds, also on a small run."""
+"""Smallest target cost of a shard plan, so that a shard's fixed tens of milliseconds pay."""
 LEAST_BYTES_PER_S = 8000
-"""No codec in use holds a second of video in less: smaller files need no look at their length."""
+"""Lowest bit rate in use, bytes per second; files too small to be long by it are not probed."""
 
 ABSENT = "missing"
 """Reason code of a video that has no file."""
 
 SpanKey = tuple[str, int, int]
-"""(video_id, part, parts): what identifies a stretch of video in a store."""
+"""(video_id, part, parts): key of a span in a store."""
 
 
 @dataclass(frozen=True)
@@ -38,34 +39,33 @@ class Rates:
     """Costs of a frame with one recipe on one machine."""
 
     frame_s: float
-    """CPU seconds for all modalities of one frame, everything included but what a GPU computes."""
+    """CPU seconds for all modalities of one frame, without the work of a GPU."""
     frame_bytes: float
     """Stored bytes for all modalities of one frame."""
     gpu_s: float = 0.0
-    """Seconds of a GPU for all modalities of one frame."""
+    """GPU seconds for all modalities of one frame."""
     gpu_workers: int = 1
-    """Workers that find room in the memory of a GPU, by what one was seen to take; 1 where that
-    could not be seen."""
+    """Number of workers that fit into the memory of a GPU, by measurement; 1 if not measured."""
     worker_bytes: int = 0
-    """Memory of the host that a worker with a GPU takes; 0 where it was not measured."""
+    """Host memory of a worker with a GPU; 0 if not measured."""
     stages_s: Mapping[str, float] = field(default_factory=dict)
     """Seconds of `frame_s` by stage."""
 
     @property
     def both_s(self) -> float:
-        """Seconds that a frame takes where cores and GPU wait for each other."""
+        """Seconds that a frame takes if cores and GPU wait for each other."""
         return self.frame_s + self.gpu_s
 
     def busy_s(self, device: str, *, workers: int, cores: int, gpus: int) -> dict[str, float]:
         """Return how long a frame keeps each part of a machine busy, seconds.
 
-        All workers are taken to have work, so the largest is the time between two frames. A worker
-        without a GPU has one core. A worker with a GPU has a thread for each stage.
+        If all workers have work, the largest value is the time between two frames. A worker
+        without a GPU uses one core. A worker with a GPU has a thread for each stage.
 
         Returns
         -------
         dict of str to float
-            ``cores``, ``gpus`` and, where stages have threads, ``stage``: the slowest one.
+            ``cores``, ``gpus`` and, if stages have threads, ``stage``: the slowest one.
         """
         gpu_s = self.gpu_s / max(1, gpus)
         if device == "cpu":
@@ -90,57 +90,58 @@ class ShardPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a run will do, before it does any of it."""
+    """What a run will do, computed before it starts."""
 
     shards: tuple[ShardPlan, ...]
-    """Dearest first, so that no long shard is left for the end."""
+    """Shards in order of falling cost, so that no long shard starts last."""
     unusable: tuple[Outcome, ...]
-    """Videos refused without decoding: missing, empty."""
+    """Outcomes of videos refused without decoding: missing, empty."""
     done: int
-    """Videos that the store holds already."""
+    """Number of videos that the store already has."""
     quarantined: int
-    """Videos that failed before and are not tried again."""
+    """Number of videos that failed before and are not retried."""
     frames: float
     cost_s: float
-    """Seconds of one core and, where a GPU computes, of one GPU."""
+    """Seconds of one core plus, if a GPU computes, seconds of one GPU."""
     bytes: float
     rates: Rates
     """Costs of a frame."""
     device: str = "cpu"
     gpus: int = 0
-    """GPUs that the workers share; 0 for none, or where the scheduler has them."""
+    """Number of GPUs that local workers share; 0 for none, or with a scheduler."""
     workers: int = 1
-    """Workers that the run starts, or of the scheduler."""
+    """Number of workers that the run starts, or that the scheduler has."""
     cores: int = 1
-    """Cores that the workers share."""
+    """Number of cores that the workers share."""
     filled: str = ""
-    """Reason for the device and the number of workers, where they were not asked for, and how
-    workers share GPUs."""
-    changes: Changes = field(default_factory=Changes)
+    """Reason for a device and number of workers that the user did not choose, and how workers
+    share GPUs."""
+    changes: StoreChanges = field(default_factory=StoreChanges)
     """Differences between the store and the data set."""
-    sample: Sample | None = None
+    sample: HeaderSample | None = None
     """Probed headers from which the estimates follow."""
     seen: frozenset[str] = frozenset()
     """Names of the shards that the store had when the plan was made."""
     alone: Rates | None = None
-    """Costs of a frame on the cores alone, where `auto` measured them beside the GPUs."""
+    """Costs of a frame on the cores alone, if ``--device auto`` measured them."""
     disk_bytes_per_s: float = 0.0
-    """Bytes per second that the disk of the store takes; 0 where it was not measured."""
+    """Writing speed of the store's disk, bytes per second; 0 if not measured."""
 
     @property
     def spans(self) -> int:
+        """Number of spans to extract."""
         return sum(len(shard.spans) for shard in self.shards)
 
     @property
     def split(self) -> Counter[str]:
-        """Parts to extract of each video that is cut in time, by id."""
+        """Number of parts to extract of each split video, by id."""
         return Counter(
             span.record.video_id for shard in self.shards for span in shard.spans if span.parts > 1
         )
 
     @property
     def videos(self) -> int:
-        """Videos to extract, also those of which some parts are done."""
+        """Number of videos to extract; a split video with finished parts counts too."""
         split = self.split
         return self.spans - split.total() + len(split)
 
@@ -154,12 +155,19 @@ class Plan:
         """Seconds of one core within `cost_s`, by stage."""
         return {stage: self.frames * s for stage, s in self.rates.stages_s.items()}
 
-    def lasts_s(self, more_cores: int = 0, more_gpus: int = 0) -> dict[str, float]:
-        """Return how long each of what the run needs is busy, seconds; the largest is its time.
+    def duration_s(self, more_cores: int = 0, more_gpus: int = 0) -> dict[str, float]:
+        """Return how long the run keeps each resource busy, seconds; the largest is its duration.
 
-        Parts of the machine are those of `Rates.busy_s`; ``longest_shard`` is the time of the
-        worker that has it, and ``disk``, where it was measured, that of writing. A core that is
-        added has a worker of its own.
+        Parameters
+        ----------
+        more_cores, more_gpus : int
+            Cores, each with a worker, and GPUs to add to those of the plan.
+
+        Returns
+        -------
+        dict of str to float
+            Keys of `Rates.busy_s`; ``longest_shard``, the time of its worker; and ``disk``, the
+            time of writing, if its speed was measured.
         """
         busy_s = self.rates.busy_s(
             self.device, workers=self.workers + more_cores, cores=self.cores + more_cores,
@@ -167,27 +175,27 @@ class Plan:
         )  # fmt: skip
         alone_s = self.rates.busy_s(self.device, workers=1, cores=self.cores, gpus=1)
         longest = max((shard.cost_s for shard in self.shards), default=0.0) / self.rates.both_s
-        lasts_s = {part: self.frames * s for part, s in busy_s.items()}
+        duration_s = {part: self.frames * s for part, s in busy_s.items()}
         if self.disk_bytes_per_s:
-            lasts_s["disk"] = self.bytes / self.disk_bytes_per_s
-        return {**lasts_s, "longest_shard": longest * max(alone_s.values())}
+            duration_s["disk"] = self.bytes / self.disk_bytes_per_s
+        return {**duration_s, "longest_shard": longest * max(alone_s.values())}
 
-    def saved_share(self, more_cores: int = 0, more_gpus: int = 0) -> float:
-        """Return by which share of its time the run would end sooner with more of them."""
-        now = max(self.lasts_s().values())
-        then = max(self.lasts_s(more_cores, more_gpus).values())
+    def time_saved_share(self, more_cores: int = 0, more_gpus: int = 0) -> float:
+        """Return the share of the run's duration that more cores or GPUs would save."""
+        now = max(self.duration_s().values())
+        then = max(self.duration_s(more_cores, more_gpus).values())
         return 1 - then / now if now else 0.0
 
     def without_absent(self) -> Plan:
-        """The same where a video that has no file is no failure."""
+        """Return this plan without the failures of videos that have no file."""
         return replace(self, unusable=tuple(o for o in self.unusable if o.reason != ABSENT))
 
 
 def part_of(spans: Iterable[Span], index: int, count: int) -> list[Span]:
-    """The spans that array job `index` of `count` (from 1) takes.
+    """Return the spans that array job `index` of `count` extracts; `index` counts from 1.
 
-    Chosen by a hash of id and part, so that jobs agree without talking to each other and the choice
-    does not shift when videos are added or finished.
+    A hash of id and part chooses them. Jobs therefore agree without communication, and the choice
+    stays the same when videos are added or finished.
     """
     if not 1 <= index <= count:
         raise UsageError(f"--part wants i/n with 1 <= i <= n, got {index}/{count}")
@@ -207,29 +215,36 @@ def make_spans(
     uncut: Collection[str] = (),
     unread: Mapping[str, OSError] | None = None,
 ) -> tuple[list[tuple[Span, int]], list[Outcome]]:
-    """Records -> (span, its share of the file's bytes) pairs, and outcomes for absent files.
+    """Split videos into spans, and refuse unusable files.
 
     Parameters
     ----------
     records : iterable of VideoRecord
     split_s : float
-        Cut longer videos into parts of about this many seconds; 0 for never.
+        Length of parts, and length above which videos are split, seconds; 0 for never.
     stream : int, optional
-        Video stream that the recipe asks for; None chooses one.
+        Index of the video stream that the recipe asks for; None to choose one.
     uncut : collection of str
-        Ids of the videos that are not cut.
+        Ids of the videos that are not split.
     unread : mapping of str to OSError, optional
-        Videos that are not tried, by id: the storage failed, see `Changes.unread`.
+        Storage failures of videos that are refused, by id, see `StoreChanges.unread`.
+
+    Returns
+    -------
+    spans : list of (Span, int)
+        Each span with its share of the bytes of its file.
+    unusable : list of Outcome
+        Refused videos: missing, empty, not a regular file, or unreadable.
     """
     spans: list[tuple[Span, int]] = []
     unusable: list[Outcome] = []
     records = list(records)
-    look_up(record.path for record in records)
+    stat_urls(record.path for record in records)
     for record in records:
         try:
             if unread and record.video_id in unread:
                 raise unread[record.video_id]
-            facts = facts_of(record.path)
+            facts = file_facts(record.path)
         except OSError as error:
             reason = read_reason(error)
             unusable.append(_refused(record, reason, f"{record.path}: {error.strerror}"))
@@ -242,7 +257,7 @@ def make_spans(
             continue
         size = facts.bytes
         if not facts.regular:
-            # A pipe or a device would block its worker for ever.
+            # A pipe or a device would block its worker forever.
             unusable.append(_refused(record, "unreadable", f"{record.path} is not a regular file"))
             continue
         if size == 0:
@@ -260,7 +275,7 @@ def make_spans(
 def make_plan(
     spans: Sequence[tuple[Span, int]],
     unusable: Sequence[Outcome],
-    sample: Sample,
+    sample: HeaderSample,
     rates: Rates,
     *,
     workers: int,
@@ -268,22 +283,30 @@ def make_plan(
     done: Collection[SpanKey] = (),
     quarantined: Collection[SpanKey] = (),
 ) -> Plan:
-    """Balance what is neither done nor quarantined into shards.
+    """Group the spans that are neither done nor quarantined into balanced shards.
 
     Parameters
     ----------
     spans : sequence of (Span, int)
         From `make_spans`, in the order of the data set.
-    sample : Sample
-        From `flowpipe.run.sample.look_at`.
+    unusable : sequence of Outcome
+        From `make_spans`.
+    sample : HeaderSample
+        From `flowpipe.run.sample.probe_sample`.
     rates : Rates
-        See `run.rates`.
+        From `flowpipe.run.rates`.
     workers : int
-        Shards are made small enough for every worker to get several.
+        Number of workers; shards are small enough for each of them to get several.
     cores : int, optional
-        Cores that the workers share; default: one for each.
+        Number of cores that the workers share; default: one for each.
+    done, quarantined : collection of (str, int, int)
+        Keys of the spans to leave out.
+
+    Returns
+    -------
+    Plan
     """
-    todo = to_do(spans, done, quarantined)
+    todo = list_remaining(spans, done, quarantined)
     rest = {span.record.video_id for span, _ in todo}
     held_back = {s.record.video_id for s, _ in spans if s.key not in done} - rest
     videos = {span.record.video_id for span, _ in spans}
@@ -322,7 +345,7 @@ def make_plan(
     )
 
 
-def to_do(
+def list_remaining(
     spans: Iterable[tuple[Span, int]], done: Collection[SpanKey], quarantined: Collection[SpanKey]
 ) -> list[tuple[Span, int]]:
     """Return the spans that are neither done nor quarantined."""
@@ -330,17 +353,17 @@ def to_do(
 
 
 def shard_name(keys: Iterable[SpanKey]) -> str:
-    """Name of the shard that holds these spans: a digest of what is in it.
+    """Return the name of the shard that holds these spans: a digest of their keys.
 
-    The same content gets the same name in every run, so a repeated task replaces its own shard, and
+    The same spans get the same name in every run. So a repeated task replaces its own shard, and
     different plans never write to one name.
     """
     text = "\n".join("\t".join(map(str, key)) for key in keys)
     return f"shard-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"
 
 
-def some_of(shard: ShardPlan, spans: tuple[Span, ...]) -> ShardPlan:
-    """A shard of some of the spans of another, or of as many in their place."""
+def select_spans(shard: ShardPlan, spans: tuple[Span, ...]) -> ShardPlan:
+    """Return a plan of these spans of `shard`, with its cost scaled by their number."""
     share = len(spans) / len(shard.spans)
     name = shard_name(span.key for span in spans)
     return ShardPlan(name, spans, shard.cost_s * share, shard.bytes * share)
@@ -349,7 +372,7 @@ def some_of(shard: ShardPlan, spans: tuple[Span, ...]) -> ShardPlan:
 def _cuts(path: str, split_s: float, stream: int | None) -> tuple[float, ...]:
     try:
         return cut_points(path, split_s, stream=stream)
-    except Exception:  # whatever one file does; its worker will say what is wrong with it
+    except Exception:  # any failure of one file; its worker will report it
         return ()
 
 

@@ -1,10 +1,10 @@
 """Workers, GPUs -> a Dask cluster on this machine that no other user can connect to.
 
-Whoever connects to a scheduler or worker of Dask can run code there. The ports of a machine are
-open to all its users, so scheduler, workers and nannies listen on 127.0.0.1 only and speak TLS
-only. Both sides of a connection show a certificate that is made for this cluster: its key is handed
-to the workers through the pipe that starts them, and is gone when the run ends. The HTTP servers,
-which know no client certificates, are not started.
+Anyone who connects to a Dask scheduler or worker can run code there. The ports of a machine are
+open to all its users, so scheduler, workers and nannies listen on 127.0.0.1 only and use TLS only.
+Both sides of a connection show a certificate that is made for this cluster. Its key reaches the
+workers through the pipe that starts them and is gone when the run ends. The HTTP servers, which
+check no client certificates, are not started.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from flowpipe.words import count_noun
 
 
 class _WithoutHTTP:
-    """A scheduler or worker that opens no HTTP server."""
+    """Scheduler or worker without an HTTP server."""
 
     def start_http_server(self, *arguments: Any, **options: Any) -> None:
-        """Start none."""
+        """Start no server."""
 
 
 class QuietScheduler(_WithoutHTTP, Scheduler):
@@ -39,7 +39,7 @@ class QuietWorker(_WithoutHTTP, Worker):
 
 
 class _Quiet:
-    """A LocalCluster whose scheduler is a QuietScheduler."""
+    """LocalCluster whose scheduler is a QuietScheduler."""
 
     scheduler_spec: dict[str, Any]
 
@@ -53,12 +53,12 @@ class QuietCluster(_Quiet, LocalCluster):
 
 
 class MaskedCluster(QuietCluster):
-    """A QuietCluster of which each worker sees one GPU, the same after its death.
+    """QuietCluster in which each worker sees one GPU; its replacement sees the same one.
 
     Parameters
     ----------
     gpus : sequence of str
-        What ``CUDA_VISIBLE_DEVICES`` shall say, to one worker after the other.
+        Values of ``CUDA_VISIBLE_DEVICES``, assigned to the workers in turn.
     n_workers : int
     settings
         Arguments of LocalCluster.
@@ -66,7 +66,7 @@ class MaskedCluster(QuietCluster):
 
     def __init__(self, gpus: Sequence[str], n_workers: int, **settings: Any) -> None:
         self._gpus = gpus
-        # Started with workers it would give all of them one specification.
+        # A cluster that starts with workers gives all of them one specification.
         super().__init__(n_workers=0, memory_limit=1 / n_workers, **settings)
         self.scale(n_workers)
         try:
@@ -76,6 +76,7 @@ class MaskedCluster(QuietCluster):
             raise
 
     def new_worker_spec(self) -> dict[int, dict[str, Any]]:
+        """Return the number and specification of one more worker, with its GPU."""
         ((number, spec),) = super().new_worker_spec().items()
         env = {"CUDA_VISIBLE_DEVICES": self._gpus[number % len(self._gpus)]}
         return {number: {**spec, "options": {**spec["options"], "env": env}}}
@@ -88,16 +89,21 @@ def private_cluster(workers: int, gpus: tuple[str, ...], scratch: str) -> LocalC
     ----------
     workers : int
     gpus : tuple of str
-        Values of ``CUDA_VISIBLE_DEVICES``, shared evenly by the workers; empty to leave it alone.
+        Values of ``CUDA_VISIBLE_DEVICES``, shared evenly by the workers; empty to leave the
+        variable unchanged.
     scratch : str
-        Folder for what Dask writes.
+        Folder for Dask's temporary files.
+
+    Returns
+    -------
+    distributed.LocalCluster
 
     Raises
     ------
     BackendError
         If a certificate cannot be made: cryptography is not installed.
     RuntimeError
-        If a worker process ends while it starts; the others are ended too.
+        If a worker process ends while it starts; the others are stopped too.
     """
     cluster = _start(
         workers,
@@ -111,7 +117,7 @@ def private_cluster(workers: int, gpus: tuple[str, ...], scratch: str) -> LocalC
         local_directory=scratch,
         silence_logs=logging.CRITICAL,
     )
-    if len(cluster.scheduler.workers) < workers:  # Dask is silent about it in clusters that scale
+    if len(cluster.scheduler.workers) < workers:  # Dask does not report it if a cluster scales
         cluster.close()
         raise RuntimeError("a worker process ended while it started")
     return cluster
@@ -128,8 +134,8 @@ def _start(workers: int, gpus: tuple[str, ...], **settings: Any) -> LocalCluster
             class QuietCUDACluster(_Quiet, LocalCUDACluster):
                 pass
 
-            # It also ties each worker to the cores near its GPU. Workers keep nothing on the GPU
-            # between tasks, so there is nothing for it to spill.
+            # dask-cuda also binds each worker to the cores near its GPU. Workers keep nothing on
+            # the GPU between tasks, so it has nothing to spill.
             return QuietCUDACluster(
                 ",".join(gpus), n_workers=workers, device_memory_limit=None, protocol="tls://",
                 worker_class=QuietWorker, **settings,
@@ -141,12 +147,12 @@ def _start(workers: int, gpus: tuple[str, ...], **settings: Any) -> LocalCluster
 
 
 def gpu_ids(workers: int, gpus: int) -> tuple[str, ...]:
-    """Return the values of ``CUDA_VISIBLE_DEVICES`` for the first of the GPUs that are shown.
+    """Return a value of ``CUDA_VISIBLE_DEVICES`` for each of the first `gpus` visible GPUs.
 
     Raises
     ------
     UsageError
-        If this process sees fewer, or the workers cannot share them evenly.
+        If this process sees fewer GPUs, or the workers cannot share them evenly.
     """
     shown = shown_gpus()
     if shown is not None and gpus > len(shown):

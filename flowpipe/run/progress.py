@@ -1,4 +1,4 @@
-"""Frames and outcomes as they come -> a live bar on a terminal, a line now and then in a log."""
+"""Frames and outcomes of a run -> a progress bar on a terminal, or regular lines in a log."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from flowpipe.types import Outcome, Span
 from flowpipe.words import count_noun, duration
 
 LOG_EVERY_S = 30.0
+"""Interval of progress lines in a log, seconds."""
 
 
 class RunProgress:
-    """Shows how far a run is: videos done and failed, frames per second, time left.
+    """Progress display of a run: videos done and failed, frames per second, time left.
 
     Parameters
     ----------
     plan : Plan
-        Its estimated frames are the whole; as videos finish, the estimate of the rest is corrected
-        by what they really had.
+        Plan of the run. Its estimate of the frames is corrected as videos finish.
     console : rich.console.Console
-        Where to draw; not a terminal means plain lines every `LOG_EVERY_S` seconds.
+        Output; if it is no terminal, plain lines are printed every `LOG_EVERY_S` seconds.
     quiet : bool
-        Print failures only.
+        True to print failures only.
     failures : bool
-        Print failures.
+        False to print no failures.
     """
 
     def __init__(
@@ -51,12 +51,12 @@ class RunProgress:
             | {outcome.video_id for outcome in plan.unusable}
         )
         self._wanted = plan.split
-        """Parts to extract of each video that is cut in time."""
+        """Number of parts to extract of each split video, by id."""
         self._parts: defaultdict[str, set[int]] = defaultdict(set)
         self._whole: set[str] = set()
-        """Videos of which every part is finished."""
+        """Ids of the videos of which every part is finished."""
         self._underway = 0
-        """Videos that are finished in shards that are not."""
+        """Number of videos that are finished in unfinished shards."""
         self._counts: Counter[str] = Counter()
         self._finished_frames = 0
         self._frames = 0
@@ -89,7 +89,7 @@ class RunProgress:
         self._bar.stop()
 
     def outcome(self, outcome: Outcome) -> None:
-        """Count a finished span; failures are printed above the bar at once."""
+        """Count a finished span, and print a failure above the bar."""
         self._counts[outcome.status] += 1
         self._finished_frames += outcome.frames
         parts = self._parts[outcome.video_id]
@@ -113,14 +113,14 @@ class RunProgress:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def underway(self, frames: int, spans: Sequence[Span]) -> None:
-        """Note what is finished in this run.
+        """Update the display.
 
         Parameters
         ----------
         frames : int
-            Frames of finished and of unfinished shards.
+            Number of frames finished in this run.
         spans : sequence of Span
-            Spans that are finished in shards that are not.
+            Spans that are finished in unfinished shards.
         """
         self._frames = max(frames, self._frames)
         parts: Counter[str] = Counter()
@@ -158,6 +158,6 @@ class RunProgress:
             self._console.print(f"{share:.0%} {note}", highlight=False)
 
     def _total(self, finished: int) -> float:
-        """Frames in all: known for finished videos, estimated for the rest."""
+        """Return the total number of frames: known for finished videos, else estimated."""
         rest = 1 - finished / max(1, self._spans)
         return max(1.0, self._finished_frames + rest * self._total_frames, float(self._frames))

@@ -1,4 +1,4 @@
-"""Recipe + this machine -> Rates: what a frame will cost here, from one measured pair."""
+"""Recipe + this machine -> Rates: costs of a frame, from one measured pair."""
 
 from __future__ import annotations
 
@@ -23,44 +23,52 @@ from flowpipe.flow import FLOWS, make_solver
 from flowpipe.modality import MODALITIES
 from flowpipe.ops import Ops, get_ops, gpu_memory
 from flowpipe.run.plan import Rates
-from flowpipe.run.sample import Sample
+from flowpipe.run.sample import HeaderSample
 from flowpipe.video import open_video
 
 BYTES_PER_PIXEL = {
-    # benchmarks/codecs.py on real clips at 340x256: bytes of one image over its pixels
     ("rgb", "jpeg"): 0.35,
     ("flow", "jpeg"): 0.08,
     ("warped_flow", "jpeg"): 0.08,
     ("rgb_diff", "jpeg"): 0.30,
 }
+"""Stored bytes per pixel by modality and codec, from benchmarks/codecs.py on clips of 340x256."""
 TIMED_PIXELS = 340 * 256
-MOST_TIMED = 16  # pairs
+"""Largest size at which flow is timed, pixels."""
+MOST_TIMED = 16
+"""Largest number of pairs that are timed together."""
 LOSSLESS_BYTES_PER_PIXEL = 1.2
+"""Stored bytes per pixel with any other codec."""
 DECODE_S_PER_PIXEL = 0.45e-3 / (340 * 256)
-"""benchmarks/extract.py: decoding and resizing."""
+"""CPU seconds of decoding and resizing, from benchmarks/extract.py."""
 ENCODE_S_PER_PIXEL = 0.3e-3 / (340 * 256)
-"""The same: encoding and writing of one modality."""
+"""CPU seconds of encoding and writing one modality, from benchmarks/extract.py."""
 COMPUTE_S_PER_PIXEL = 0.35e-3 / (340 * 256)
-"""The same: gray images and pyramids, or their way to a GPU and back, differences, quantising."""
+"""CPU seconds of gray images, pyramids or copies to a GPU, differences and quantisation, from
+benchmarks/extract.py."""
 REST_BYTES = 128 << 20
-"""benchmarks/memory.py: what a worker holds beside its flow and its windows of frames."""
+"""Memory of a worker without its flow and windows of frames, from benchmarks/memory.py."""
 WINDOWS_HELD = 12
-"""Windows of frames that a worker with a GPU holds at most, copies and encoded images included."""
+"""Largest number of windows that a worker with a GPU holds, with copies and encoded images."""
 CAMERA_S_PER_PIXEL = 2.2e-3 / (340 * 256)
-"""docs/camera.md, by benchmarks/camera.py"""
+"""CPU seconds of camera motion, from benchmarks/camera.py, see docs/camera.md."""
 FIT_S_PER_PIXEL = 0.5e-3 / (340 * 256)
-"""docs/camera.md: homographies and copies, the share of the cores where a GPU finds features."""
+"""CPU seconds of homographies and copies if a GPU finds the features, see docs/camera.md."""
 
 
-def measure(recipe: ExtractRecipe, device: str, sample: Sample) -> Rates:
-    """Time the recipe's flow on one made-up pair and add what the other stages are known to cost.
+def measure(recipe: ExtractRecipe, device: str, sample: HeaderSample) -> Rates:
+    """Time the recipe's flow on a synthetic pair and add the known costs of the other stages.
 
     Parameters
     ----------
     recipe : ExtractRecipe
     device : str
-    sample : Sample
-        Its size decides where the recipe keeps the video's size or aspect.
+    sample : HeaderSample
+        Source of the frame size if the recipe keeps the video's size or aspect ratio.
+
+    Returns
+    -------
+    Rates
 
     Raises
     ------
@@ -78,7 +86,7 @@ def measure(recipe: ExtractRecipe, device: str, sample: Sample) -> Rates:
     }
     flow_s = 0.0
     if flows:
-        # Timed on a small frame: the cost grows as the pixels do, and a plan should not take long.
+        # Timed on a small frame, for speed: the cost is proportional to the number of pixels.
         shrink = min(1.0, (TIMED_PIXELS / pixels) ** 0.5)
         timed = max(1, round(height * shrink)), max(1, round(width * shrink))
         flow_s = flows * _pair_s(recipe, ops, *timed) * pixels / (timed[0] * timed[1])
@@ -104,13 +112,28 @@ def on_gpu(recipe: ExtractRecipe, ops: Ops) -> bool:
 
 
 def measure_apart(
-    recipe: ExtractRecipe, device: str, sample: Sample, *, memory: bool = False
+    recipe: ExtractRecipe, device: str, sample: HeaderSample, *, memory: bool = False
 ) -> Rates:
-    """The same in a process of its own, and with `memory` what a worker of CUDA takes of it.
+    """Run `measure` in a process of its own and, with `memory`, measure the memory of a worker.
 
-    The end of the process gives the GPU and its memory back. Kept in this process, which lives as
-    long as the run, they would be taken from the workers; of a GPU in exclusive mode there would be
-    none left.
+    The end of the process frees the GPU and its memory. This process lives as long as the run and
+    would keep them from the workers; a GPU in exclusive mode would be unusable for them.
+
+    Parameters
+    ----------
+    recipe, device, sample
+        See `measure`.
+    memory : bool
+        True to also measure `Rates.worker_bytes` and `Rates.gpu_workers`.
+
+    Returns
+    -------
+    Rates
+
+    Raises
+    ------
+    BackendError
+        If the device is not usable, or the process dies.
     """
     process, beside = (ProcessPoolExecutor(1, get_context("spawn")) for _ in range(2))
     with beside:
@@ -123,19 +146,21 @@ def measure_apart(
                 rates = replace(rates, worker_bytes=took)
             except BrokenProcessPool as error:
                 raise BackendError(
-                    f"the process that tried device {device} died: {error}"
+                    f"the process that measured device {device} died: {error}"
                 ) from error
             try:
                 free_beside = beside.submit(gpu_memory).result()
-            except (BackendError, BrokenProcessPool):  # of a GPU that one process may use at a time
+            except (BackendError, BrokenProcessPool):  # the GPU allows one process at a time
                 return rates
         free = beside.submit(gpu_memory).result()
     return replace(rates, gpu_workers=max(1, free // max(1, free - free_beside)))
 
 
-def _work_through(recipe: ExtractRecipe, device: str, sample: Sample) -> int:
-    """Compute as many windows as a worker has on its GPU at once, beside a decoder that holds GPU
-    memory too; return the memory of a whole worker."""
+def _work_through(recipe: ExtractRecipe, device: str, sample: HeaderSample) -> int:
+    """Compute as many windows as a worker has on its GPU at once, and return a worker's memory.
+
+    A decoder stays open meanwhile, since it holds GPU memory too.
+    """
     ops = get_ops(device)
     if recipe.video.decoder != "cpu" and sample.largest:
         _under_way.append(_decode_window(recipe, ops, sample.largest))
@@ -146,7 +171,7 @@ def _work_through(recipe: ExtractRecipe, device: str, sample: Sample) -> int:
         replace(recipe, warp=replace(recipe.warp, boxes="")), ops, "", (height, width)
     )
     begun = [maker.begin(frames, count) for _ in range(WINDOWS_BEGUN)]
-    if recipe.flows > 1:  # while they are there, the flow without the camera's motion is computed
+    if recipe.flows > 1:  # warped flow is computed while all windows are in memory
         again = maker.solver.prepare(begun[0].gray)
         ops.to_host(maker.solver.solve(again[:-1], again[1:]))
     took = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
@@ -158,18 +183,20 @@ _under_way: list[Any] = []
 
 
 def _decode_window(recipe: ExtractRecipe, ops: Ops, path: str) -> Any:
-    """Decode and resize a window of a video, and return its decoder, which holds memory."""
+    """Decode and resize a window of a video, and return its decoder, which holds GPU memory."""
     reader = open_video(path, recipe.video, surfaces=ops.surfaces)
     windows = reader.windows(ops.window_frames, DECODED_BYTES)
-    with contextlib.suppress(DecodeError):  # its worker will say what is wrong with it
+    with contextlib.suppress(DecodeError):  # the video's worker will report it
         for frames in islice(windows, 1):
             ops.resize(frames.data, *recipe.size.target(*frames.data.shape[1:3]))
     return reader, windows
 
 
 def _pair_s(recipe: ExtractRecipe, ops: Ops, height: int, width: int) -> float:
-    """Seconds for the flow of one pair: smooth texture moving by two pixels. On the CPU, of CPU
-    time; on a GPU by the clock, of some pairs together and after what only the first call costs.
+    """Return the seconds that the flow of one pair takes: smooth texture that moves by two pixels.
+
+    CPU time is measured on the CPU. On a GPU, wall time of several pairs is measured, after a
+    warm-up call.
     """
     rng = np.random.default_rng(0)
     coarse = rng.integers(40, 216, (1, height // 8 + 3, width // 8 + 3, 3), np.uint8)

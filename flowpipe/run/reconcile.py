@@ -1,7 +1,7 @@
-"""Data set + store -> what differs: other labels, other bytes, moved files, sources that are gone.
+"""Data set + store -> differences: changed labels and bytes, moved files, missing sources.
 
-Columns of the catalogue are compared with the files and records of all videos at once; what a store
-says of a video is read only where they differ.
+Columns of the catalogue are compared with the files and records of all videos at once. The meta of
+a video is read only if they differ.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 
 from flowpipe.datasets import Dataset
 from flowpipe.errors import RecipeError
-from flowpipe.remote import Facts, look_up
+from flowpipe.remote import FileFacts, stat_urls
 from flowpipe.run.identity import identify, lost_videos
-from flowpipe.run.seams import torn_rows
+from flowpipe.run.seams import find_mismatched_rows
 from flowpipe.run.sources import (
     COMPARED,
     facts_if_there,
     has_stored_bytes,
     is_of,
-    look_at_all,
-    remember,
-    remembered,
+    read_remembered,
+    stat_all,
+    write_remembered,
 )
 from flowpipe.store import Store
 from flowpipe.store.catalogue import Catalogue
@@ -41,40 +41,40 @@ RECORD_FIELDS = ("labels", "subset", "splits", "segments", "ambiguous", "path")
 
 
 @dataclass(frozen=True)
-class Changes:
+class StoreChanges:
     """Differences between a store and the data set with its files."""
 
     updates: Mapping[str, VideoRecord] = field(default_factory=dict)
     """Records that replace the stored ones without decoding, by id."""
     kinds: Mapping[str, int] = field(default_factory=dict)
-    """Videos by what differs in their record, such as ``labels``."""
+    """Number of videos by changed field of their record, such as ``labels``."""
     replaced: Mapping[str, str] = field(default_factory=dict)
-    """Videos whose source has other bytes than those that were extracted: present path, by id."""
-    stale: Mapping[str, Facts] = field(default_factory=dict)
-    """Videos of which the store holds an older extraction too: source of the present one, by id."""
+    """Present paths, by id, of videos whose source has other bytes than were extracted."""
+    stale: Mapping[str, FileFacts] = field(default_factory=dict)
+    """Facts of the present source, by id, of videos with an older extraction in the store too."""
     torn: frozenset[str] = frozenset()
-    """Split videos whose parts do not fit together: they are extracted again in one piece."""
+    """Ids of split videos whose parts do not match; they are extracted again in one piece."""
     retried: frozenset[str] = frozenset()
-    """Partial videos that are extracted again because ``--retry`` names their reason."""
+    """Ids of partial videos that are extracted again because ``--retry`` names their reason."""
     gone: frozenset[str] = frozenset()
-    """Stored videos whose source is gone or cannot be reached."""
+    """Ids of stored videos whose source is gone or cannot be reached."""
     unread: Mapping[str, OSError] = field(default_factory=dict)
     """Storage failures of files that had to be hashed, by id. The next run compares these videos
     again."""
     left_alone: int = 0
-    """Stored videos that the data set does not list."""
+    """Number of stored videos that the data set does not list."""
     class_names: tuple[str, ...] = ()
-    """The longer list of class names, if it has grown."""
+    """New list of class names, if it has grown."""
     hashed: Mapping[str, tuple[int, int, str]] = field(default_factory=dict)
-    """Files with another time of change that have the stored bytes: size, time and SHA-256."""
+    """Size, modification time and SHA-256, by id, of touched files that have the stored bytes."""
 
     @property
     def again(self) -> frozenset[str]:
-        """Videos that are there whole and are extracted again, each in one piece."""
+        """Ids of complete videos that are extracted again, each in one piece."""
         return self.retried | self.torn | self.replaced.keys()
 
     def lines(self) -> list[str]:
-        """Return a sentence for each kind of change that there is."""
+        """Return a sentence for each kind of difference."""
         lines = [
             f"{count} done before have {'another' if kind in ('subset', 'path') else 'other'} "
             f"{kind} now: the store is updated without decoding"
@@ -89,9 +89,7 @@ class Changes:
                 f"{len(self.replaced)} done before have other bytes now: they are extracted again"
             )
         if self.retried:
-            lines.append(
-                f"{len(self.retried)} stored in part are tried again; if they fail they stay"
-            )
+            lines.append(f"{len(self.retried)} stored in part are retried; if they fail they stay")
         if self.torn:
             lines.append(
                 f"{len(self.torn)} stored in parts that do not fit together: they are extracted "
@@ -109,15 +107,15 @@ class Changes:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A data set beside a store."""
+class StoreComparison:
+    """Result of comparing a data set with a store."""
 
     todo: list[VideoRecord]
-    """Videos that are not there whole, are extracted again or are unread, under the ids of the
-    store."""
+    """Videos that are incomplete, extracted again or unread, with their ids in the store."""
     kept: int
-    """Videos of this run's share that are there and are not in `todo`."""
-    changes: Changes
+    """Number of complete videos of this run's share that are not in `todo`."""
+    changes: StoreChanges
+    """Differences between both."""
 
 
 def reconcile(
@@ -127,7 +125,7 @@ def reconcile(
     mine: Callable[[str], bool] | None = None,
     retry: str = "",
     lost: Mapping[str, str] | None = None,
-) -> Comparison:
+) -> StoreComparison:
     """Compare the records of a data set and their files with what a store holds.
 
     Parameters
@@ -135,21 +133,25 @@ def reconcile(
     dataset : Dataset
     store : Store
     mine : callable, optional
-        Whether this run is the one that takes care of the stored video of an id; the others are
-        neither hashed nor updated. By default it takes care of all.
+        Function of an id that returns whether the video is in this run's share; other videos are
+        neither hashed nor updated. Default: all are.
     retry : str
-        Reason code of the partial videos that are tried again, ``all``, or empty for none.
+        Reason code of the partial videos to retry, ``all``, or empty for none.
     lost : mapping of str to str, optional
-        See `identify`; by default the videos of shards that are gone.
+        See `identify`. Default: the videos of shards that are gone.
+
+    Returns
+    -------
+    StoreComparison
 
     Raises
     ------
     RecipeError
-        If the class names are not a continuation of those of the store.
+        If the class names do not continue those of the store.
     """
     grown = _grown(dataset, store)
     listed = [*dataset.records, *dataset.absent]
-    look_up(record.path for record in listed)
+    stat_urls(record.path for record in listed)
     known = identify(listed, store, lost_videos(store) if lost is None else lost)
     for k, video_id in known.names.items():
         listed[k] = replace(listed[k], video_id=video_id)
@@ -160,7 +162,7 @@ def reconcile(
     records = [listed[k] for k in there.tolist()]
     found = _Found(store, retry)
     _compare_all(records, known.rows[there], found)
-    changes = Changes(
+    changes = StoreChanges(
         updates=found.updates, kinds=found.kinds, replaced=found.replaced, stale=found.stale,
         torn=frozenset(found.torn), retried=frozenset(found.retried), gone=frozenset(found.gone),
         unread=found.unread | {listed[k].video_id: error for k, error in known.unread.items()},
@@ -169,18 +171,20 @@ def reconcile(
     again = changes.again | found.unread.keys()
     todo = [listed[k] for k in np.flatnonzero(known.rows < 0).tolist() if listed[k].path]
     todo += [record for record in records if record.video_id in again]
-    return Comparison(todo, len(there) - len(again), changes)
+    return StoreComparison(todo, len(there) - len(again), changes)
 
 
-def apply(changes: Changes, store: Store, source: Mapping[str, Any]) -> None:
-    """Write into the store what it is to say of its videos from now on; nothing is decoded.
+def apply(changes: StoreChanges, store: Store, source: Mapping[str, Any]) -> None:
+    """Write the changed records, class names and data set options into the store.
+
+    Nothing is decoded.
 
     Parameters
     ----------
-    changes : Changes
+    changes : StoreChanges
     store : Store
     source : mapping
-        How the data set was named, see `flowpipe.run.extraction.run`.
+        Options that named the data set, see `flowpipe.run.extraction.run`.
 
     Raises
     ------
@@ -197,15 +201,15 @@ def apply(changes: Changes, store: Store, source: Mapping[str, Any]) -> None:
     log_records(
         store.path, {(shards[k].name, shards[k].seal): records for k, records in notes.items()}
     )
-    remember(store.path, changes.hashed)
+    write_remembered(store.path, changes.hashed)
     _note_source(store, source)
 
 
 def _note_source(store: Store, source: Mapping[str, Any]) -> None:
-    """Have the store remember the options of this run, if the same videos were named otherwise.
+    """Store the options of this run if they name the same data set in another way.
 
-    A repair lists the videos by them. Parts that ``only`` names add up; videos of another place
-    leave what the store says alone.
+    A repair lists the videos by them. Values of ``only`` add up. Options for another data set or
+    folder change nothing.
     """
     before = store.header.dataset
     if any(before.get(key) != source.get(key) for key in ("dataset", "root", "base")):
@@ -225,13 +229,13 @@ class _Found:
         self.catalogue, self.retry = store.catalogue, retry
         self.remembered = {
             video_id: (size, mtime_ns, head_of(sha256))
-            for video_id, (size, mtime_ns, sha256) in remembered(store.path).items()
+            for video_id, (size, mtime_ns, sha256) in read_remembered(store.path).items()
         }
         self.others = _other_rows(store.catalogue)
         self.updates: dict[str, VideoRecord] = {}
         self.kinds: Counter[str] = Counter()
         self.replaced: dict[str, str] = {}
-        self.stale: dict[str, Facts] = {}
+        self.stale: dict[str, FileFacts] = {}
         self.gone: set[str] = set()
         self.retried: set[str] = set()
         self.torn: set[str] = set()
@@ -240,15 +244,15 @@ class _Found:
 
 
 def _compare_all(records: Sequence[VideoRecord], rows: NDArray[np.int64], found: _Found) -> None:
-    """Compare videos that are there whole with their records of today; `rows` has their rows."""
+    """Compare complete videos, in the rows `rows`, with their present records and files."""
     whole, remembered = found.catalogue.columns, found.remembered
     columns = {name: whole[name][rows] for name in ("parts", "record", *COMPARED)}
-    looks = look_at_all([record.path for record in records])
+    looks = stat_all([record.path for record in records])
     unchanged, gone = looks.unchanged(columns), looks.bytes < 0
     for k in np.flatnonzero(~unchanged & ~gone).tolist() if remembered else ():
         now = int(looks.bytes[k]), int(looks.mtime_ns[k]), int(columns["source_sha256"][k])
         unchanged[k] = remembered.get(records[k].video_id) == now
-    torn = np.isin(rows, torn_rows(found.catalogue))
+    torn = np.isin(rows, find_mismatched_rows(found.catalogue))
     odd = ~unchanged | torn | (record_digests(records) != columns["record"])
     odd |= np.isin(rows, list(found.others))
     if found.retry:
@@ -271,7 +275,7 @@ def _compare_all(records: Sequence[VideoRecord], rows: NDArray[np.int64], found:
 
 
 def _compare_record(record: VideoRecord, row: int, found: _Found) -> None:
-    """Note in what a record differs from the stored one."""
+    """Add the differences between a record and the stored one to `found`."""
     old = record_in(found.catalogue.meta(row))
     record = replace(record, path=record.path or old.path)
     differ = [name for name in RECORD_FIELDS if getattr(record, name) != getattr(old, name)]
@@ -281,15 +285,15 @@ def _compare_record(record: VideoRecord, row: int, found: _Found) -> None:
 
 
 def _compare_source(record: VideoRecord, row: int, unchanged: bool, found: _Found) -> None:
-    """Note whether a video is replaced, or stale because of other extractions beside it."""
+    """Add to `found` whether a video is replaced, or has older extractions in the store."""
     kept, video_id = _source(found.catalogue, row), record.video_id
     stored = kept
     others = [_source(found.catalogue, other) for other in found.others.get(row, ())]
     if not unchanged:
         now = facts_if_there(record.path)
         if now is None:
-            return  # it went a moment ago: the next run says so
-        # A run was stopped between publishing it and removing the one that still counts.
+            return  # the file has just gone; the next run reports it
+        # A run may have stopped after it published a new extraction and before it removed the old.
         parts = found.catalogue.table.columns["parts"][found.others.get(row, [])].tolist()
         in_one_piece = [one for one, n in zip(others, parts, strict=True) if n == 1]
         present = next((one for one in in_one_piece if is_of(one, now)), None)
@@ -306,7 +310,7 @@ def _compare_source(record: VideoRecord, row: int, unchanged: bool, found: _Foun
         else:
             stored = present
     if any(one != stored for one in (kept, *others)):
-        found.stale[video_id] = Facts(
+        found.stale[video_id] = FileFacts(
             int(stored.get("bytes", -1)), int(stored.get("mtime_ns", 0)),
             tag=str(stored.get("tag", "")),
         )  # fmt: skip
@@ -318,22 +322,28 @@ def _source(catalogue: Catalogue, row: int) -> dict[str, Any]:
 
 
 def _other_rows(catalogue: Catalogue) -> dict[int, list[int]]:
-    """Rows of further extractions of whole videos, by the row of the one that counts."""
+    """Return rows of superseded extractions of complete videos, by the row of the valid one."""
     table, whole = catalogue.table, catalogue.whole.astype(np.int64)
     counts = np.zeros(len(table.ids), bool)
     for part in range(int(table.columns["parts"][whole].max(initial=0))):
         counts[whole[table.columns["parts"][whole] > part] + part] = True
     others: defaultdict[int, list[int]] = defaultdict(list)
     for row in np.flatnonzero(~counts).tolist():
-        with suppress(KeyError):  # a part of a video that is not whole
+        with suppress(KeyError):  # a part of an incomplete video
             others[catalogue.find(table.ids[row])].append(row)
     return others
 
 
 def _grown(dataset: Dataset, store: Store) -> tuple[str, ...]:
-    """The class names of a data set if they continue those of the store; empty if they are them."""
+    """Return the class names of a data set if they extend those of the store, else ().
+
+    Raises
+    ------
+    RecipeError
+        If they contradict those of the store.
+    """
     now, then = tuple(dataset.class_names), store.header.class_names
-    if now == then[: len(now)]:  # the same, or fewer of them: labels mean the same
+    if now == then[: len(now)]:  # equal, or fewer: labels mean the same
         return ()
     if now[: len(then)] == then:
         return now
@@ -342,6 +352,6 @@ def _grown(dataset: Dataset, store: Store) -> tuple[str, ...]:
     raise RecipeError(
         f"{store.path} has {count_noun(len(then), 'class', 'classes')} and these videos "
         f"{len(now)}: class {at} is {then[at]!r} there and {here} here, so labels would mix; new "
-        "classes must come behind the old ones (--class-names fixes their order), or choose "
+        "classes must follow the old ones (--class-names fixes their order), or choose "
         "another folder"
     )

@@ -1,4 +1,4 @@
-"""Verify's findings -> a whole store: good videos kept byte for byte, broken ones made again."""
+"""Damaged shards -> a repaired store: good videos kept byte for byte, others extracted again."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from rich.console import Console
 from flowpipe.datasets import Dataset
 from flowpipe.errors import FormatError, storage_failed
 from flowpipe.extraction.recipe import ExtractRecipe
-from flowpipe.run.claims import claim
+from flowpipe.run.claims import claim_store
 from flowpipe.run.extraction import (
     RunOptions,
     Summary,
-    carry_out,
     plan_run,
+    run_plan,
 )
 from flowpipe.run.identity import identify, last_index, paths_of
 from flowpipe.run.interrupt import Interruption, signals_interrupt_once
@@ -51,31 +51,35 @@ def repair(
     options: RunOptions,
     console: Console,
 ) -> Summary:
-    """Take damaged shards out of a store, keep what is good in them and extract the rest again.
+    """Replace the damaged shards of a store: keep their good videos and extract the others again.
 
     Parameters
     ----------
     damaged : iterable of str
-        File names of the shards that failed verification. Those that were published and are gone
-        need no mention.
+        File names of the shards that failed verification. Missing shards need not be named.
     dataset, source, recipe, options
-        As the store was made with; see `run`.
+        Arguments with which the store was made, see `run`.
+    console : rich.console.Console
 
-    Notes
-    -----
-    The damaged files wait in ``STORE/damaged`` until everything they held is in the store again;
-    if a video cannot be made again they stay there.
+    Returns
+    -------
+    Summary
 
     Raises
     ------
     UsageError
-        If another run that is alive extracts into the store.
+        If another live run is extracting into the store.
     KeyboardInterrupt
         On Ctrl-C and SIGTERM.
+
+    Notes
+    -----
+    Damaged files are kept in ``STORE/damaged`` until all their videos are in the store again. If a
+    video cannot be extracted again, they stay there.
     """
     with (
         signals_interrupt_once() as interruption,
-        claim(options.store, say=partial(console.print, highlight=False)) as folder,
+        claim_store(options.store, say=partial(console.print, highlight=False)) as folder,
     ):
         return _repair(damaged, dataset, source, recipe, options, console, folder, interruption)
 
@@ -94,7 +98,7 @@ def _repair(
     aside = store / DAMAGED_FOLDER
     broken: set[str] = set()
     index = last_index(store)
-    (store / layout.INDEX_FILE).unlink(missing_ok=True)  # derived, and made again
+    (store / layout.INDEX_FILE).unlink(missing_ok=True)  # derived from the shards
     for name in damaged:
         path = store / "shards" / name
         if not os.path.lexists(path):
@@ -106,13 +110,13 @@ def _repair(
         except FormatError as error:
             if storage_failed(error):
                 raise
-            broken.update(_listed_in(store, path.stem))  # its own tables cannot be trusted
+            broken.update(_listed_in(store, path.stem))  # the shard's own tables are unusable
         console.print(
             f"{name}: {count_noun(len(kept), 'video')} kept", markup=False, highlight=False
         )
         aside.mkdir(exist_ok=True)
         path.replace(aside / name)
-    # A shard that was moved aside counts as lost until all that it held is there again.
+    # A shard that was moved aside counts as lost until all its videos are in the store again.
     gone_shards = lost_shards(store)
     opened = open_store(store, skip_broken=True)
     held = {video_id for lost in gone_shards.values() for video_id, _, _ in lost.keys}
@@ -129,10 +133,10 @@ def _repair(
     options = replace(options, retry="all")
     plan = plan_run(wanted, recipe, options, lost=lost_paths)
     progress = RunProgress(plan, console)
-    summary = carry_out(plan, wanted, source, recipe, options, progress, folder, interruption)
+    summary = run_plan(plan, wanted, source, recipe, options, progress, folder, interruption)
     gone = broken - {record.video_id for record in wanted.records}
     if gone:
-        console.print(f"not in the data set any more: {', '.join(sorted(gone))}", markup=False)
+        console.print(f"no longer in the data set: {', '.join(sorted(gone))}", markup=False)
         summary.counts["failed"] += len(gone)
     if not summary.failed:
         shutil.rmtree(aside, ignore_errors=True)
@@ -146,7 +150,13 @@ def _repair(
 
 
 def _keep_good(path: Path) -> tuple[list[SpanKey], dict[SpanKey, str]]:
-    """Copy the good videos of a shard into one of their own; FormatError if none can be trusted."""
+    """Copy the good videos of a shard into a new one. Return kept keys, and errors of lost ones.
+
+    Raises
+    ------
+    FormatError
+        If the tables of the shard are unusable.
+    """
     shard = read_shard(path)
     records = read_manifest(path.parent.parent, keys=False).records
     draft = writer_like(shard, path.with_name(f"{shard_name([(path.stem, 0, 1)])}.h5"))
@@ -158,5 +168,5 @@ def _keep_good(path: Path) -> tuple[list[SpanKey], dict[SpanKey, str]]:
 
 
 def _listed_in(store: Path, shard: str) -> set[str]:
-    """Ids of the videos that the ledger says went into a shard."""
+    """Return ids of the videos that a shard has according to the ledger."""
     return {str(v.get("video_id")) for v in outcomes_of(store) if v.get("shard") == shard}

@@ -1,4 +1,4 @@
-"""Recipe + options of a run -> what computes it, in how many workers, at which rates."""
+"""Recipe + options of a run -> Resources: its device, number of workers and rates."""
 
 from __future__ import annotations
 
@@ -11,47 +11,50 @@ from flowpipe.flow.opencv import DISParams
 from flowpipe.run import rates
 from flowpipe.run.options import RunOptions
 from flowpipe.run.plan import NOTHING, Plan, Rates
-from flowpipe.run.sample import Sample
-from flowpipe.run.worker_count import fill_gpus, mps_words, usable_cores, usable_memory
+from flowpipe.run.sample import HeaderSample
+from flowpipe.run.worker_count import describe_mps, usable_cores, usable_memory, workers_for_gpus
 from flowpipe.words import count_noun
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Device and workers of a run, and what a frame costs with them."""
+class Resources:
+    """Device and workers of a run, and the costs of a frame with them."""
 
     rates: Rates
     device: str
     gpus: int
     workers: int
     cores: int
-    """Usable cores of this machine; of a scheduler's workers, whose machines are not looked at, one
-    for each."""
+    """Number of usable cores of this machine; with a scheduler, one for each of its workers."""
     words: str
-    """Reason for the device and the number of workers; empty where both were asked for."""
+    """Reason for the device and the number of workers; empty if the user chose both."""
     alone: Rates | None = None
-    """Costs of a frame on the cores alone, where these were measured beside the GPUs."""
+    """Costs of a frame on the cores alone, if they were measured beside the GPUs."""
 
     @property
     def frames_per_s(self) -> float:
-        """Throughput while all workers have work, by `Rates.busy_s`."""
+        """Throughput while all workers have work, frames per second, by `Rates.busy_s`."""
         busy_s = self.rates.busy_s(
             self.device, workers=self.workers, cores=self.cores, gpus=self.gpus
         )
         return 1 / max(busy_s.values())
 
 
-def choose_rates(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> Choice:
-    """Measure what a frame costs on the devices of a run, and where `RunOptions.any_device` says
-    that they were not asked for, on the cores alone too, and return the faster choice.
+def choose_rates(recipe: ExtractRecipe, sample: HeaderSample, options: RunOptions) -> Resources:
+    """Measure the costs of a frame on the device of a run, and return its resources.
 
-    GPUs, if any, are left as they were found.
+    If `RunOptions.any_device` is set, the cores alone are measured too, and the faster choice is
+    returned. No GPU memory stays allocated.
 
     Parameters
     ----------
     recipe : ExtractRecipe
-    sample : Sample
+    sample : HeaderSample
     options : RunOptions
+
+    Returns
+    -------
+    Resources
 
     Raises
     ------
@@ -62,9 +65,9 @@ def choose_rates(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> 
     workers, words = options.workers, ""
     cores = workers if options.scheduler else usable_cores()
     if not workers:
-        workers, words = fill_gpus(options.gpus, costs, cores, usable_memory())
-    words = "; ".join(filter(None, [words, mps_words(workers, options.gpus)]))
-    chosen = Choice(costs, options.device, options.gpus, workers, cores, words)
+        workers, words = workers_for_gpus(options.gpus, costs, cores, usable_memory())
+    words = "; ".join(filter(None, [words, describe_mps(workers, options.gpus)]))
+    chosen = Resources(costs, options.device, options.gpus, workers, cores, words)
     if not options.any_device or options.device != "cuda":
         return chosen
     alone = _on_cores(recipe, sample, options)
@@ -81,25 +84,27 @@ def choose_rates(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> 
     return replace(chosen, words=words, alone=alone.rates)
 
 
-def choose_nothing(options: RunOptions) -> Choice:
-    """Return the choice of a run that has nothing to extract, for which nothing is measured."""
+def choose_nothing(options: RunOptions) -> Resources:
+    """Return the resources of a run that has nothing to extract; nothing is measured."""
     workers = max(1, options.workers, options.gpus)
-    return Choice(NOTHING, options.device, options.gpus, workers, workers, "")
+    return Resources(NOTHING, options.device, options.gpus, workers, workers, "")
 
 
-def cores_alone_s(plan: Plan, recipe: ExtractRecipe) -> float:
-    """Seconds of one core if cores computed what the GPUs of a plan do; 0 if it has none, or the
-    cores cannot."""
+def cores_only_s(plan: Plan, recipe: ExtractRecipe) -> float:
+    """Return the seconds of one core that a GPU plan would take on the cores alone.
+
+    The result is 0 if the plan uses no GPU, or if the cores cannot compute it.
+    """
     if not (plan.shards and plan.gpus) or plan.device != "cuda" or plan.sample is None:
         return 0.0
     costs = plan.alone or _measured_alone(recipe, plan.sample)
     return 0.0 if costs is None else plan.frames * costs.frame_s
 
 
-def _measured(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> Rates:
+def _measured(recipe: ExtractRecipe, sample: HeaderSample, options: RunOptions) -> Rates:
     own_gpu = FLOWS[recipe.flow.name].own_gpu
     if options.scheduler and (own_gpu or options.device == "cuda"):
-        # This machine may have no GPU: its cores stand for the workers' GPUs in the estimate.
+        # This machine may have no GPU; its cores replace the workers' GPUs in the estimate.
         on_cores = replace(recipe, flow=DISParams()) if own_gpu else recipe
         return rates.measure(on_cores, "cpu", sample)
     if own_gpu or options.device == "cuda":
@@ -108,8 +113,8 @@ def _measured(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> Rat
     return rates.measure(recipe, options.device, sample)
 
 
-def _on_cores(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> Choice | None:
-    """The choice without GPUs, but those that decode; None where the cores cannot compute it."""
+def _on_cores(recipe: ExtractRecipe, sample: HeaderSample, options: RunOptions) -> Resources | None:
+    """Return the resources without GPUs, except for decoding; None if the cores cannot compute."""
     costs = _measured_alone(recipe, sample)
     if costs is None:
         return None
@@ -118,10 +123,10 @@ def _on_cores(recipe: ExtractRecipe, sample: Sample, options: RunOptions) -> Cho
     workers = options.workers or cores
     if decoding:
         workers = max(1, workers // decoding) * decoding
-    return Choice(costs, "cpu", decoding, workers, cores, "")
+    return Resources(costs, "cpu", decoding, workers, cores, "")
 
 
-def _measured_alone(recipe: ExtractRecipe, sample: Sample) -> Rates | None:
+def _measured_alone(recipe: ExtractRecipe, sample: HeaderSample) -> Rates | None:
     """Return the costs of a frame on the cores alone; None if they or this OpenCV cannot do it."""
     if FLOWS[recipe.flow.name].own_gpu or recipe.lacks("cpu"):
         return None

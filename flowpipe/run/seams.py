@@ -1,4 +1,4 @@
-"""Split videos of a store -> those whose parts do not fit together."""
+"""Catalogue -> the split videos whose parts do not match."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ from numpy.typing import NDArray
 from flowpipe.store.catalogue import Catalogue
 
 
-def torn_rows(catalogue: Catalogue) -> NDArray[np.int64]:
-    """Rows of the first parts of torn videos: other bytes or another frame on both sides of a cut.
+def find_mismatched_rows(catalogue: Catalogue) -> NDArray[np.int64]:
+    """Return rows of the first parts of complete split videos whose parts do not match.
+
+    Two neighbouring parts do not match if their source files differ in size or modification time,
+    or if they decoded different frames at the cut.
 
     Returns
     -------
     int64 (n,)
-        In the order of the catalogue.
+        Rows in the order of the catalogue.
     """
     columns = catalogue.columns
     whole = catalogue.whole.astype(np.int64)
     whole = whole[columns["parts"][whole] > 1]
     parts = columns["parts"][whole].astype(np.int64)
     video = np.repeat(np.arange(len(whole)), parts - 1)
-    # The part before each cut: parts of a video follow each other.
+    # Row of the part before each cut; the parts of a video are consecutive rows.
     before = whole[video] + _count_up(parts - 1)
     differs = columns["seam_crc32"][before] != columns["first_crc32"][before + 1]
     for name in ("source_bytes", "source_mtime_ns"):
@@ -30,12 +33,12 @@ def torn_rows(catalogue: Catalogue) -> NDArray[np.int64]:
     return torn
 
 
-def torn_ids(catalogue: Catalogue) -> set[str]:
-    """Ids of the torn videos, see `torn_rows`."""
-    return {catalogue.ids[row] for row in torn_rows(catalogue).tolist()}
+def find_mismatched_ids(catalogue: Catalogue) -> set[str]:
+    """Return ids of the split videos whose parts do not match, see `find_mismatched_rows`."""
+    return {catalogue.ids[row] for row in find_mismatched_rows(catalogue).tolist()}
 
 
 def _count_up(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """0 ... n - 1 for each length n."""
+    """Return 0 ... n - 1 for each length n, joined."""
     ends = np.cumsum(lengths)
     return np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(ends - lengths, lengths)

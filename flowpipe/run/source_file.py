@@ -1,7 +1,7 @@
-"""Source file -> size, time of change and SHA-256 of the bytes that were decoded, or `changed`.
+"""Source file -> size, modification time and SHA-256 of the decoded bytes, or error ``changed``.
 
-A file can be replaced or overwritten while a worker decodes it. What a store says of it would then
-belong to other bytes than its images.
+A file can be replaced or overwritten while a worker decodes it. The stored facts would then belong
+to other bytes than the stored images.
 """
 
 from __future__ import annotations
@@ -13,31 +13,32 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from flowpipe.errors import DecodeError, storage_failed
-from flowpipe.remote import Facts, facts_of, is_url
+from flowpipe.remote import FileFacts, file_facts, is_url
 
 _BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Steady:
-    """A file that is held open while it is decoded."""
+class SourceFile:
+    """Source file that stays open while it is decoded."""
 
     path: str
+    """Path or URL of the source."""
     local: str
-    """Path of the copy of a remote file; `path` of a local one."""
+    """Path of the copy of a remote file; `path` for a local file."""
     fd: int
-    """Descriptor of the file; -1 if it could not be opened."""
+    """File descriptor; -1 if the file could not be opened."""
     before: tuple[int, ...]
-    """Device, inode, size and time of change when it was opened."""
+    """Device, inode, size and modification time when the file was opened."""
 
-    def facts(self) -> Facts:
-        """Return the size and time of change of the source when it was opened."""
+    def facts(self) -> FileFacts:
+        """Return the size and modification time of the source when it was opened."""
         if is_url(self.path):
-            return facts_of(self.path)  # the cache has asked again after the download
-        return Facts(bytes=self.before[2], mtime_ns=self.before[3])
+            return file_facts(self.path)  # the cache has updated them after the download
+        return FileFacts(bytes=self.before[2], mtime_ns=self.before[3])
 
     def sha256(self, beat: Callable[[], None]) -> str:
-        """Return the SHA-256 of the held file; `beat` is called at every block."""
+        """Return the SHA-256 of the open file, hexadecimal; call `beat` at every block."""
         digest, at = hashlib.sha256(), 0
         while block := os.pread(self.fd, _BLOCK_BYTES, at):
             digest.update(block)
@@ -54,25 +55,29 @@ class Steady:
         except (FileNotFoundError, NotADirectoryError):
             return True
         except OSError:
-            return False  # the storage failed, which says nothing of the file
+            return False  # a storage failure says nothing about the file
         return not self.before == named == _identity(os.fstat(self.fd))
 
 
 @contextmanager
-def steady(path: str, local: str) -> Iterator[Steady]:
-    """Hold a source file while the block reads it.
+def open_source(path: str, local: str) -> Iterator[SourceFile]:
+    """Keep a source file open while the block reads it.
 
     Parameters
     ----------
     path : str
         Path or URL of the source.
     local : str
-        Path of the local copy that is read; `path` of a local file.
+        Path of the copy of a remote file; `path` for a local file.
+
+    Yields
+    ------
+    SourceFile
 
     Raises
     ------
     DecodeError
-        With reason ``changed`` when the block ends or fails and the file is not as it was.
+        With reason ``changed`` if the file has changed when the block ends or fails.
     OSError
         If the storage fails.
     """
@@ -81,9 +86,9 @@ def steady(path: str, local: str) -> Iterator[Steady]:
     except (OSError, ValueError) as error:
         if storage_failed(error):
             raise
-        fd = -1  # the decoder says what is wrong with it
+        fd = -1  # the decoder reports the error
     try:
-        source = Steady(path, local, fd, _identity(os.fstat(fd)) if fd >= 0 else ())
+        source = SourceFile(path, local, fd, _identity(os.fstat(fd)) if fd >= 0 else ())
         try:
             yield source
         except DecodeError as error:

@@ -1,7 +1,7 @@
-"""Source files -> size, time of change, tag and SHA-256, and whether they are as they were stored.
+"""Source files -> size, modification time, tag and SHA-256, and whether they have changed.
 
-Size and time of change are compared first; a file in which they differ is hashed, and if its bytes
-are those that were extracted, ``sources.jsonl`` keeps that.
+Size and modification time are compared first. A file in which they differ is hashed; if it has the
+extracted bytes, ``sources.jsonl`` records that.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.errors import RemoteError, storage_failed
-from flowpipe.remote import Facts, facts_of, is_url
+from flowpipe.remote import FileFacts, file_facts, is_url
 from flowpipe.store.files import open_regular
 from flowpipe.store.rows import digests
 
 SOURCES_FILE = "sources.jsonl"
-"""Files that look changed and have the bytes that were extracted: so each is hashed once only."""
+"""Name of the file that lists touched files with unchanged bytes, so that each is hashed once."""
 COMPARED = ("source_bytes", "source_mtime_ns", "source_tag", "source_sha256")
-"""Columns of a catalogue that files are compared with."""
+"""Catalogue columns with which files are compared."""
 _BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Looks:
+class SourceFacts:
     """Size, modification time and tag of n files, as columns of shape (n,)."""
 
     bytes: NDArray[np.int64]
@@ -53,13 +53,13 @@ class Looks:
         timed = (self.mtime_ns > 0) & (stored_ns > 0)
         tagged = (self.tag != 0) & (columns["source_tag"] != 0)
         same = (self.bytes == stored_bytes) & (~timed | (self.mtime_ns == stored_ns))
-        # Imported, or stored before sources were recorded: nothing to compare.
+        # Imported, or stored by a version that recorded no sources: nothing to compare.
         same |= (stored_bytes < 0) | (columns["source_sha256"] == 0)
         return np.where(tagged, self.tag == columns["source_tag"], same) & (self.bytes >= 0)
 
 
-def look_at_all(paths: Sequence[str]) -> Looks:
-    """Look at many files; none is opened."""
+def stat_all(paths: Sequence[str]) -> SourceFacts:
+    """Return facts of many files without opening them."""
     count = len(paths)
     sizes, times = np.full(count, -1, np.int64), np.zeros(count, np.int64)
     tags: dict[int, str] = {}
@@ -71,18 +71,22 @@ def look_at_all(paths: Sequence[str]) -> Looks:
                 tags[k] = facts.tag
     tag = np.zeros(count, np.uint64)
     tag[list(tags)] = digests(tags.values())
-    return Looks(sizes, times, tag)
+    return SourceFacts(sizes, times, tag)
 
 
-def facts_if_there(path: str, *, strictly: bool = False) -> Facts | None:
-    """Return what is known of a file; None if it cannot be looked at or there is no path.
+def facts_if_there(path: str, *, strictly: bool = False) -> FileFacts | None:
+    """Return the facts of a file; None for an empty path or a file that cannot be reached.
 
-    With `strictly`, an OSError of a storage that failed is raised.
+    Parameters
+    ----------
+    path : str
+    strictly : bool
+        True to raise the OSError of a storage failure.
     """
     if not path:
         return None
     try:
-        return facts_of(path)
+        return file_facts(path)
     except (RemoteError, OSError, ValueError) as error:
         if strictly and isinstance(error, OSError) and storage_failed(error):
             raise
@@ -90,12 +94,12 @@ def facts_if_there(path: str, *, strictly: bool = False) -> Facts | None:
 
 
 def sha256_of(path: str) -> str:
-    """SHA-256 of a local file; empty if it is no regular file or cannot be opened.
+    """Return the SHA-256 of a local file; empty if it is not regular or cannot be opened.
 
     Raises
     ------
     OSError
-        If the storage failed, which says nothing of the file.
+        If the storage failed, which says nothing about the file.
     """
     digest = hashlib.sha256()
     try:
@@ -109,27 +113,27 @@ def sha256_of(path: str) -> str:
     return digest.hexdigest()
 
 
-def is_of(source: Mapping[str, Any], now: Facts) -> bool:
+def is_of(source: Mapping[str, Any], now: FileFacts) -> bool:
     """Return whether an extraction was made from a file with this tag, size and time.
 
     Parameters
     ----------
     source : mapping
         ``source`` in the meta of the stored video.
-    now : Facts
+    now : FileFacts
         Facts of the file now.
     """
     same_tag = not now.tag or not source.get("tag") or now.tag == source["tag"]
     return same_tag and (source.get("bytes"), source.get("mtime_ns")) == (now.bytes, now.mtime_ns)
 
 
-def has_stored_bytes(path: str, facts: Facts, source: Mapping[str, Any]) -> bool:
+def has_stored_bytes(path: str, facts: FileFacts, source: Mapping[str, Any]) -> bool:
     """Return whether a file has the extracted bytes although its time or tag has changed.
 
     Parameters
     ----------
     path : str
-    facts : Facts
+    facts : FileFacts
         Facts of the file now.
     source : mapping
         ``source`` in the meta of the stored video.
@@ -144,7 +148,7 @@ def has_stored_bytes(path: str, facts: Facts, source: Mapping[str, Any]) -> bool
     return sha256_of(path) == source.get("sha256")
 
 
-def remembered(store: Path) -> dict[str, tuple[int, int, str]]:
+def read_remembered(store: Path) -> dict[str, tuple[int, int, str]]:
     """Return size, modification time and SHA-256 of each hashed source, by video id."""
     found = {}
     try:
@@ -160,8 +164,8 @@ def remembered(store: Path) -> dict[str, tuple[int, int, str]]:
     return found
 
 
-def remember(store: Path, hashed: Mapping[str, tuple[int, int, str]]) -> None:
-    """Note size, time of change and SHA-256 of sources, by video id."""
+def write_remembered(store: Path, hashed: Mapping[str, tuple[int, int, str]]) -> None:
+    """Append size, modification time and SHA-256 of sources, by video id, to `SOURCES_FILE`."""
     if not hashed:
         return
     with (store / SOURCES_FILE).open("a", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""SIGTERM to a worker -> it publishes what it has finished before it ends."""
+"""SIGTERM to a worker -> finished videos are published before the worker ends."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ _working = threading.Event()
 
 
 def stop_asked() -> bool:
-    """Return whether this process shall publish what it has finished and end."""
+    """Return whether this process has been asked to publish finished videos and end."""
     return _asked.is_set()
 
 
 def ask_to_stop() -> None:
-    """Let the shard under way be published and then the process end."""
+    """Ask this process to publish its open shard and then end."""
     _asked.set()
 
 
 def is_working() -> bool:
-    """Return whether a shard is under way in this process."""
+    """Return whether this process has an open shard."""
     return _working.is_set()
 
 
 @contextmanager
 def work_under_way() -> Iterator[None]:
-    """Mark the time in which SIGTERM must wait; if it came, the process ends with the block."""
+    """Defer SIGTERM to the end of the block, where it ends the process."""
     _working.set()
     try:
         yield
@@ -41,9 +41,9 @@ def work_under_way() -> Iterator[None]:
 
 
 def catch_sigterm() -> None:
-    """Make SIGTERM wait for the shard under way; to be called in the main thread.
+    """Make SIGTERM wait for the open shard; does nothing outside the main thread.
 
-    A handler that is there already, as that of a Dask worker without a nanny, stays.
+    An existing handler, such as that of a Dask worker without a nanny, stays.
     """
     if (
         threading.current_thread() is threading.main_thread()

@@ -1,6 +1,7 @@
-"""Videos extracted again -> their older extractions leave the store.
+"""Videos extracted again -> a store without their older extractions.
 
-Once the new one is there, the older shard is copied without them, byte for byte, and removed.
+When the new extraction is published, the older shard is copied without these videos, byte for
+byte, and removed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from flowpipe.errors import FormatError
-from flowpipe.remote import Facts
+from flowpipe.remote import FileFacts
 from flowpipe.run.plan import SpanKey, shard_name
 from flowpipe.store import files, layout, open_store
 from flowpipe.store.catalogue import Catalogue
@@ -27,7 +28,7 @@ from flowpipe.store.shard import read_shard
 
 def supersede(
     store: Path,
-    sources: Mapping[str, Facts],
+    sources: Mapping[str, FileFacts],
     retried: Collection[str] = (),
     before: Collection[tuple[str, str]] = (),
 ) -> list[str]:
@@ -36,22 +37,22 @@ def supersede(
     Parameters
     ----------
     store : Path
-        After the new extractions were published.
-    sources : mapping of str to Facts
-        Present source of each video, by id. A video of which the store holds no extraction of it
-        in one piece is left as it is.
+        Store in which the new extractions are published.
+    sources : mapping of str to FileFacts
+        Facts of the present source of each video, by id. A video is skipped if the store has no
+        extraction of this source in one piece.
     retried : collection of str
-        Ids of videos that were tried again with the same bytes.
+        Ids of videos that were retried with the same bytes.
     before : collection of (str, str)
-        File name and seal of the shards from before the run.
+        File name and seal of the shards that the store had before the run.
 
     Returns
     -------
     list of str
-        A sentence for each shard that stays because an image that is to be copied is damaged.
+        A sentence for each shard that stays because an image to be copied is damaged.
     """
     damaged = []
-    # Array jobs share shards: one at a time, each with the shards as the one before left them.
+    # Array jobs share shards, so one job at a time changes them.
     with _alone_in(store):
         catalogue = open_store(store, skip_broken=True).catalogue
         for shard, keys in _older(catalogue, sources, retried, before).items():
@@ -77,11 +78,11 @@ def _alone_in(store: Path) -> Iterator[None]:
 
 def _older(
     catalogue: Catalogue,
-    sources: Mapping[str, Facts],
+    sources: Mapping[str, FileFacts],
     retried: Collection[str],
     before: Collection[tuple[str, str]],
 ) -> dict[int, set[SpanKey]]:
-    """Older extractions of videos of which a newer one is there in one piece, by shard."""
+    """Return keys of the extractions that a newer one in one piece supersedes, by shard."""
     table, columns = catalogue.table, catalogue.table.columns
     new = np.array([(facts.name, facts.seal) not in before for facts in catalogue.shards], bool)
     older: defaultdict[int, set[SpanKey]] = defaultdict(set)

@@ -1,4 +1,4 @@
-"""Beats -> a process that is killed, with its stacks written down, when they stop coming."""
+"""Beats -> a process that is killed, with its stacks written to a trace, when the beats stop."""
 
 from __future__ import annotations
 
@@ -12,10 +12,17 @@ from flowpipe.errors import FlowpipeError
 
 
 class Watchdog:
-    """Kills the process when `beat` is not called for `limit_s`, leaving its stacks in `trace`.
+    """Kills the process when `beat` is not called for `limit_s`, after writing stacks to `trace`.
 
-    The timer is a C thread of the interpreter: it fires even while native code holds the GIL, which
-    is how decoders hang.
+    The timer is a C thread of the interpreter. It fires even while native code, such as a decoder
+    that hangs, holds the GIL.
+
+    Parameters
+    ----------
+    limit_s : float
+        Longest time between two beats, seconds.
+    trace : file
+        Open text file that receives the stack of each thread.
     """
 
     def __init__(self, limit_s: float, trace: TextIO) -> None:
@@ -27,10 +34,11 @@ class Watchdog:
         return self
 
     def beat(self, more_s: float = 0.0) -> None:
+        """Restart the timer, with `more_s` seconds beyond the limit."""
         faulthandler.dump_traceback_later(self._limit_s + more_s, exit=True, file=self._trace)
 
     def give_up(self, error: FlowpipeError) -> NoReturn:
-        """End the process as a crash does; the trace begins with the error's reason code."""
+        """End the process as a crash would; the trace begins with the error's reason code."""
         self._trace.write(f"{error.reason}: {error}\n")
         traceback.print_exception(error, file=self._trace)
         self._trace.flush()

@@ -1,7 +1,7 @@
-"""ShardJob -> shard on disk + Outcomes: what a worker process does with one task.
+"""ShardJob -> shard on disk + Outcomes: the work of a worker process on one task.
 
-Runs inside a Dask worker but knows nothing of Dask. A job makes one shard, or several if it takes
-longer than `ShardJob.publish_s`. A video that fails is rolled back and the next one goes on.
+The code runs inside a Dask worker but does not use Dask. A job makes one shard, or several if it
+takes longer than `ShardJob.publish_s`. A video that fails is rolled back, and the next one starts.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from flowpipe.errors import (
 from flowpipe.extraction.stages import Extraction, ExtractRecipe
 from flowpipe.ops import Ops, cached_ops
 from flowpipe.remote import Cache, default_cache
-from flowpipe.run.heartbeat import Breadcrumb
+from flowpipe.run.heartbeat import WorkerHeartbeat
 from flowpipe.run.options import PUBLISH_S
-from flowpipe.run.output import flow_ran_on, in_words, open_writer
+from flowpipe.run.output import describe_failure, flow_backend, open_writer
 from flowpipe.run.plan import ShardPlan, shard_name
-from flowpipe.run.source_file import Steady, steady
+from flowpipe.run.source_file import SourceFile, open_source
 from flowpipe.run.stopping import stop_asked, work_under_way
 from flowpipe.run.watchdog import Watchdog
 from flowpipe.store import ShardWriter
@@ -45,13 +45,13 @@ from flowpipe.video import MAX_DAMAGED
 from flowpipe.words import count_noun
 
 PAUSES_S = (1.0, 2.0, 4.0)
-"""Pauses before a video of which the storage failed is read again."""
+"""Pauses before a video is read again after a storage failure, seconds."""
 KEEP_WHAT_IS_GOOD = (
-    ", or extract what is good with --on-error partial (up to the damage) or --on-error conceal "
+    ", or extract the good frames with --on-error partial (up to the damage) or --on-error conceal "
     "(behind it too)"
 )
 SLOWEST_DISK_BYTES_PER_S = 4e6
-"""A shard being published is not thought to hang while it could still be written at this rate."""
+"""Slowest writing speed at which publishing a shard does not count as stalled, bytes per second."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class ShardJob:
     """Arguments of a worker that makes one shard."""
 
     store: str
-    crumbs: str
-    """Folder of this run's breadcrumbs."""
+    heartbeat_folder: str
+    """Folder of this run's heartbeat files."""
     shard: ShardPlan
     recipe: ExtractRecipe
     device: str
@@ -68,25 +68,26 @@ class ShardJob:
     """Policy for damaged videos. ``skip`` keeps nothing; ``partial`` keeps the frames before the
     damage; ``conceal`` keeps those behind it too; ``fail`` keeps nothing and stops the run."""
     stall_s: float
-    """The worker is killed after this long without a finished window."""
+    """Time without a finished window after which the worker is killed, seconds."""
     cache: Cache = field(default_factory=default_cache)
     """Cache of remote videos on this machine."""
     publish_s: float = PUBLISH_S
-    """After this long the open shard is published and another is begun, seconds."""
+    """Time after which the open shard is published and another is begun, seconds."""
     max_damaged: float = MAX_DAMAGED
-    """Share of frames that are missing or may be wrong above which a video counts as damaged."""
+    """Largest share of missing or possibly wrong frames of a video that counts as good."""
 
     @property
-    def breadcrumb(self) -> Breadcrumb:
-        return Breadcrumb(Path(self.crumbs) / f"{self.shard.name}.json")
+    def heartbeat(self) -> WorkerHeartbeat:
+        """Heartbeat file of this job."""
+        return WorkerHeartbeat(Path(self.heartbeat_folder) / f"{self.shard.name}.json")
 
 
 class _StopAskedError(Exception):
-    """The run or the worker is to end: the open video is given up, the rest is published."""
+    """The worker was asked to stop: the open video is dropped, finished ones are published."""
 
 
 class WorkerDiedError(Exception):
-    """An earlier worker left this job's breadcrumb or notes behind: it ended during the job."""
+    """The job's heartbeat or notes exist already: an earlier worker died during the job."""
 
 
 def extract_shard(job: ShardJob) -> list[Outcome]:
@@ -95,35 +96,34 @@ def extract_shard(job: ShardJob) -> list[Outcome]:
     Returns
     -------
     list of Outcome
-        One per span, in order. Spans that failed are in no shard. With ``on_error="fail"`` the
-        spans after the first failure are left out, and so are those that were not finished when the
-        client asked to stop.
+        One outcome per span, in order. Failed spans are in no shard. Spans are left out after the
+        first failure with ``on_error="fail"``, and after a request to stop.
 
     Raises
     ------
     WorkerDiedError
-        If a worker died on this job before: the client decides what to do with it.
+        If a worker has died on this job before; the client decides how to continue.
     DiskFullError, UnwritableError, BackendError
-        Failures that the next video would meet too.
+        If a failure would stop the next video too.
     """
-    crumb = job.breadcrumb
-    if crumb.stop_asked:
+    heartbeat = job.heartbeat
+    if heartbeat.stop_asked:
         return []
-    # A scheduler with other settings than ours gives the job of a lost worker to another one.
-    if crumb.path.exists() or crumb.notes.exists():
+    # With other settings than ours, a scheduler gives the job of a lost worker to another one.
+    if heartbeat.path.exists() or heartbeat.notes.exists():
         raise WorkerDiedError(job.shard.name)
     with work_under_way():
-        return _extract_shard(job, crumb)
+        return _extract_shard(job, heartbeat)
 
 
-def _extract_shard(job: ShardJob, crumb: Breadcrumb) -> list[Outcome]:
+def _extract_shard(job: ShardJob, heartbeat: WorkerHeartbeat) -> list[Outcome]:
     cv2.setNumThreads(1)
     ops = cached_ops(job.device)
     path = Path(job.store) / "shards" / f"{job.shard.name}.h5"
     try:
-        crumb.write(None, 0, -1)
-        with crumb.writable():
-            trace = crumb.trace.open("w", encoding="utf-8")
+        heartbeat.write(None, 0, -1)
+        with heartbeat.writable():
+            trace = heartbeat.trace.open("w", encoding="utf-8")
         outcomes: list[Outcome] = []
         with trace, Watchdog(job.stall_s, trace) as watchdog:
             waiting = deque(enumerate(job.shard.spans))
@@ -132,14 +132,14 @@ def _extract_shard(job: ShardJob, crumb: Breadcrumb) -> list[Outcome]:
                     task = _Task(job, ops, shard, watchdog, sum(o.frames for o in outcomes))
                     outcomes += task.fill_shard(waiting)
     finally:
-        # Reached on every exception, never on a death: a breadcrumb that stays means a death.
-        crumb.remove()
+        # Every exception comes here, a death does not: a heartbeat that stays means a death.
+        heartbeat.remove()
     return outcomes
 
 
 @dataclass(frozen=True)
 class _Stored:
-    """One pass over a span, appended to the shard."""
+    """Result of one pass over a span, appended to the shard."""
 
     extraction: Extraction
     error: DecodeError | None
@@ -149,7 +149,7 @@ class _Stored:
     seconds: Counter[str]
     """CPU seconds by stage."""
     busy_s: Counter[str]
-    """Seconds that each stage was at work."""
+    """Busy seconds of each stage."""
 
     @property
     def status(self) -> str:
@@ -159,20 +159,20 @@ class _Stored:
 
 
 class _Task:
-    """The spans of one job, one after the other, into the shard being written."""
+    """Extraction of a job's spans, in order, into an open shard."""
 
     def __init__(
         self, job: ShardJob, ops: Ops, shard: ShardWriter, watchdog: Watchdog, frames: int
     ) -> None:
         self.job, self.ops, self.shard, self.watchdog = job, ops, shard, watchdog
         self.frames = frames
-        """Frames of the job so far, those of shards before this one included."""
+        """Number of frames of the job so far, earlier shards included."""
         self._noted_at = 0.0
-        flow = flow_ran_on(job.recipe, ops)
+        flow = flow_backend(job.recipe, ops)
         self._backend = ops.name if flow in ("", ops.name) else f"{ops.name}, flow: {flow}"
 
     def fill_shard(self, waiting: deque[tuple[int, Span]]) -> list[Outcome]:
-        """Take spans from the left until there are none or it is time to publish; then publish."""
+        """Extract spans from the left until none is left or `publish_s` is over; publish them."""
         until = time.monotonic() + self.job.publish_s
         outcomes: list[Outcome] = []
         try:
@@ -181,7 +181,7 @@ class _Task:
                 waiting.popleft()
                 last = outcomes[-1]
                 if self.job.on_error == "fail" and last.status == "failed" and last.parts == 1:
-                    waiting.clear()  # a part that fails is made again in one piece
+                    waiting.clear()  # but not after a part, whose video is retried in one piece
                 if time.monotonic() >= until:
                     break
         except _StopAskedError:
@@ -189,21 +189,21 @@ class _Task:
         return self._publish(outcomes)
 
     def _publish(self, outcomes: list[Outcome]) -> list[Outcome]:
-        """Publish the shard under the name of what it holds; the outcomes, with that name."""
+        """Publish the shard under a name made of its spans. Return the outcomes with that name."""
         if not self.shard.entries:
-            self.job.breadcrumb.note(outcomes)
+            self.job.heartbeat.note(outcomes)
             return outcomes
         name = shard_name(entry.key for entry in self.shard.entries)
         outcomes = [o if o.status == "failed" else replace(o, shard=name) for o in outcomes]
         self.watchdog.beat(self.shard.bytes_written / SLOWEST_DISK_BYTES_PER_S)
-        self.job.breadcrumb.write(None, self.frames, -1)
-        self.job.breadcrumb.note(outcomes)
-        with in_words(self.shard.path):
+        self.job.heartbeat.write(None, self.frames, -1)
+        self.job.heartbeat.note(outcomes)
+        with describe_failure(self.shard.path):
             self.shard.publish(name)
         return outcomes
 
     def extract(self, position: int, span: Span) -> Outcome:
-        """One span into the shard, or rolled back out of it; again where the storage failed."""
+        """Append a span to the shard, or roll it back; retry after a storage failure."""
         for pause_s in PAUSES_S:
             outcome = self._try(position, span)
             if outcome.reason != "io":
@@ -225,13 +225,13 @@ class _Task:
         try:
             self.shard.begin(span)
             self._note(position, span, 0, every_s=0)
-            with self.job.cache.local(path, beat) as local, steady(path, local) as source:
+            with self.job.cache.local(path, beat) as local, open_source(path, local) as source:
                 record = replace(span.record, path=local)
                 stored = self._store(position, replace(span, record=record))
                 meta = _meta(span, source, stored, beat)
             self.shard.commit(meta)
         except DeviceLostError as error:
-            # Only another process can go on.
+            # The GPU is unusable for the rest of this process.
             self.watchdog.give_up(error)
         except (DiskFullError, UnwritableError, BackendError):
             raise
@@ -260,7 +260,7 @@ class _Task:
         )
 
     def _store(self, position: int, span: Span) -> _Stored:
-        """Append a span; the policy for damage decides what is kept of a damaged one."""
+        """Append a span; the policy for damage decides which of its frames are kept."""
         policy = self.job.on_error
         stored = self._append(position, span, stop_at_damage=False)
         seconds, busy_s = stored.seconds, stored.busy_s
@@ -272,10 +272,10 @@ class _Task:
             busy_s.update(stored.busy_s)
         error = stored.error
         if span.parts > 1 and stored.extraction.damage:
-            # Which frames decode wrongly depends on where decoding begins.
+            # Damaged frames depend on the position at which decoding starts.
             error = error or DecodeError(f"{span.record.path}: part {span.part} is damaged")
-        # A part of a split video has to reach its seam: it is whole or it is nothing.
-        # What came before a failure of the storage is not all that the file has.
+        # A part of a split video is useless unless it reaches the next part.
+        # Frames before a storage failure are not all frames of the file.
         if error is not None and (
             policy not in ("partial", "conceal")
             or error.reason in RETRIED
@@ -294,7 +294,7 @@ class _Task:
         return replace(stored, seconds=seconds, busy_s=busy_s)
 
     def _append(self, position: int, span: Span, *, stop_at_damage: bool) -> _Stored:
-        """Append all windows of one pass over a span."""
+        """Append all windows of a span in one pass."""
         frames, images, damage = 0, 0, None
         write_s = busy_s = 0.0
         extraction = Extraction(
@@ -304,7 +304,7 @@ class _Task:
         try:
             for window in extraction:
                 mark, began = time.thread_time(), time.monotonic()
-                with in_words(self.shard.path):
+                with describe_failure(self.shard.path):
                     for encoded in window.encoded:
                         self.shard.append(encoded)
                         images += len(encoded.payloads)
@@ -322,17 +322,19 @@ class _Task:
         )  # fmt: skip
 
     def _note(self, position: int, span: Span, frames: int, every_s: float) -> None:
-        """Tell the watchdog and, now and then, the client that work goes on."""
+        """Restart the watchdog and, every `every_s` seconds, write the heartbeat."""
         self.watchdog.beat()
         now = time.monotonic()
         if now - self._noted_at >= every_s:
-            if stop_asked() or self.job.breadcrumb.stop_asked:
+            if stop_asked() or self.job.heartbeat.stop_asked:
                 raise _StopAskedError
-            self.job.breadcrumb.write(span, self.frames + frames, position)
+            self.job.heartbeat.write(span, self.frames + frames, position)
             self._noted_at = now
 
 
-def _meta(span: Span, source: Steady, stored: _Stored, beat: Callable[[], None]) -> dict[str, Any]:
+def _meta(
+    span: Span, source: SourceFile, stored: _Stored, beat: Callable[[], None]
+) -> dict[str, Any]:
     """Return the meta of a video, which the store keeps beside its images."""
     facts = source.facts()
     extraction, error = stored.extraction, stored.error
@@ -354,7 +356,7 @@ def _meta(span: Span, source: Steady, stored: _Stored, beat: Callable[[], None])
 
 
 def _explain(error: Exception) -> tuple[str, str]:
-    """Reason code and message of a failure; unexpected ones keep their traceback."""
+    """Return the reason code and message of a failure; the traceback if it was unexpected."""
     if isinstance(error, FlowpipeError):
         return error.reason, str(error)
     if isinstance(error, OSError) and error.errno is not None:

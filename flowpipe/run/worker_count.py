@@ -1,4 +1,4 @@
-"""Cores, memory and GPUs of this machine -> the number of workers that keeps all of them busy."""
+"""Cores, memory and GPUs of this machine -> the number of workers that keeps them busy."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from flowpipe.words import byte_size, count_noun
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use.
+    """Return the number of cores that this process may use.
 
-    CPU affinity and the quota of the cgroup count, and within a Slurm job the cores of the task:
-    Slurm does not bind tasks to their cores everywhere.
+    CPU affinity and the cgroup's quota limit it; in a Slurm job the cores of the task do too, since
+    not every cluster binds tasks to their cores.
     """
-    from dask.system import cpu_count  # not before it is asked: a tenth of a second
+    from dask.system import cpu_count  # imported late: it takes 0.1 s
 
     cores = cpu_count()
     if "SLURM_JOB_ID" in os.environ:
@@ -27,27 +27,31 @@ def usable_cores() -> int:
 
 
 def usable_memory() -> int:
-    """Return how many bytes of memory this machine, or its cgroup, has."""
-    from distributed.system import memory_limit  # not before it is asked: a quarter of a second
+    """Return the memory of this machine or its cgroup, bytes."""
+    from distributed.system import memory_limit  # imported late: it takes 0.25 s
 
     return memory_limit()
 
 
-def fill_gpus(gpus: int, rates: Rates, cores: int, memory: int) -> tuple[int, str]:
-    """Return how many workers to start for some GPUs, and why not more.
+def workers_for_gpus(gpus: int, rates: Rates, cores: int, memory: int) -> tuple[int, str]:
+    """Return how many workers to start for `gpus` GPUs, and the reason for the limit.
 
-    One Python thread feeds a GPU with less than it can take, and homographies are fitted on the
-    cores, so each GPU gets its share of the cores as workers, as many as memory holds.
+    One worker does not saturate a GPU, and homographies are fitted on the cores. So each GPU gets
+    its share of the cores as workers, as far as memory allows.
 
     Parameters
     ----------
     gpus : int
     rates : Rates
-        From `run.rates.measure_apart`: what a worker takes of the memories.
+        From `flowpipe.run.rates.measure_apart`, with the memory of a worker.
     cores : int
         See `usable_cores`.
     memory : int
-        See `usable_memory`.
+        See `usable_memory`, bytes.
+
+    Returns
+    -------
+    int, str
     """
     limits = {
         f"there are {count_noun(cores, 'core')}": cores // gpus,
@@ -61,10 +65,10 @@ def fill_gpus(gpus: int, rates: Rates, cores: int, memory: int) -> tuple[int, st
     return gpus * each, f"{count_noun(each, 'worker')} for each GPU: {why}"
 
 
-def mps_words(workers: int, gpus: int) -> str:
-    """Return what to say of NVIDIA's Multi-Process Service where workers share GPUs, else nothing.
+def describe_mps(workers: int, gpus: int) -> str:
+    """Return a sentence about NVIDIA's Multi-Process Service; empty if no workers share a GPU.
 
-    With it kernels of several processes run side by side; without it they take turns.
+    With MPS, kernels of several processes run concurrently on a GPU; without it they take turns.
     """
     if not gpus or workers <= gpus:
         return ""

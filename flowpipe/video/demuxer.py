@@ -18,7 +18,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from flowpipe.errors import DecodeError, read_reason
-from flowpipe.remote import facts_of, is_url, open_place
+from flowpipe.remote import file_facts, is_url, open_path_or_url
 from flowpipe.video.crop import is_cropped
 from flowpipe.video.encryption import CONTAINERS, is_encrypted
 from flowpipe.video.refusals import encryption_error, refuse_encrypted, refuse_still
@@ -159,7 +159,7 @@ class Demuxer:
 
     def _size(self) -> int:
         if is_url(self.path):
-            return self._not_empty(facts_of(self.path).bytes)
+            return self._not_empty(file_facts(self.path).bytes)
         try:
             status = os.stat(self.path)
         except FileNotFoundError:
@@ -181,7 +181,7 @@ class Demuxer:
     def _open(self) -> InputContainer:
         """Open the container from an open file: FFmpeg could take a name for a pattern or URL."""
         try:
-            file = open_place(self.path) if is_url(self.path) else WatchedFile(self.path)
+            file = open_path_or_url(self.path) if is_url(self.path) else WatchedFile(self.path)
         except OSError as error:
             raise DecodeError(
                 f"cannot open {self.path!r}: {error}", reason=read_reason(error)
@@ -247,7 +247,7 @@ class Demuxer:
         """Whether the container of a local file crops the pictures; False for a URL."""
         if is_url(self.path):
             return False
-        with contextlib.suppress(OSError), open_place(self.path) as file:
+        with contextlib.suppress(OSError), open_path_or_url(self.path) as file:
             return is_cropped(file, self.format, *self._track)
         return False
 

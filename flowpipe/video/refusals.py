@@ -9,7 +9,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from flowpipe.errors import DecodeError
-from flowpipe.remote import is_url, open_place
+from flowpipe.remote import is_url, open_path_or_url
 from flowpipe.video.encryption import ENCRYPTED_TAGS, is_encrypted
 
 PICTURE_FORMATS = ("gif", "apng", "ico", "mjpeg", "jpegxl_anim", "fits")
@@ -55,7 +55,7 @@ def refuse_encrypted(container: InputContainer, stream: VideoStream, path: str) 
     tag = str(getattr(context, "codec_tag", "")) if context is not None else ""
     found = tag in ENCRYPTED_TAGS or "enc_key_id" in stream.metadata
     if not found and not is_url(path):
-        with open_place(path) as file:
+        with open_path_or_url(path) as file:
             found = is_encrypted(file, container.format.name.partition(",")[0], stream.id)
     if found:
         raise encryption_error(path)
@@ -92,5 +92,5 @@ def is_animated_webp(head: bytes) -> bool:
 
 
 def _head(path: str) -> bytes:
-    with open_place(path) as file:
+    with open_path_or_url(path) as file:
         return file.read(21)

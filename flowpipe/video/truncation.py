@@ -10,14 +10,14 @@ import os
 import struct
 from typing import BinaryIO
 
-from flowpipe.remote import open_place
+from flowpipe.remote import open_path_or_url
 
 _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
 
 
 def missing_bytes(path: str | os.PathLike[str]) -> int:
     """Return how many bytes an MP4, Matroska, WebM, AVI or FLV file lacks; 0 for any other file."""
-    with open_place(path) as file:
+    with open_path_or_url(path) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         head = file.read(12)

@@ -47,7 +47,7 @@ def slow(videos: Path, store: Path, *more: object) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def crumbs(store: Path) -> Iterator[dict[str, object]]:
+def heartbeats(store: Path) -> Iterator[dict[str, object]]:
     """What the workers of a run are doing now."""
     for path in store.glob("running/*/*.json"):
         if path.name == "run.json":
@@ -91,7 +91,7 @@ def undisturbed(many: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[ob
 
 def finished_in_open_jobs(store: Path) -> int:
     """Videos that workers have finished in the jobs that they are on."""
-    return sum(max(0, int(str(crumb["position"]))) for crumb in crumbs(store))
+    return sum(max(0, int(str(heartbeat["position"]))) for heartbeat in heartbeats(store))
 
 
 def entries(store: Path) -> int:
@@ -139,15 +139,15 @@ def test_a_worker_that_gets_sigterm_keeps_what_it_has_finished(
 ) -> None:
     store = tmp_path / "store"
     process = running(*slow(many, store))
-    wait_for(lambda: any(int(str(crumb["position"])) >= 3 for crumb in crumbs(store)))
-    crumb = max(crumbs(store), key=lambda crumb: int(str(crumb["position"])))
-    os.kill(int(str(crumb["pid"])), signal.SIGTERM)
+    wait_for(lambda: any(int(str(heartbeat["position"])) >= 3 for heartbeat in heartbeats(store)))
+    heartbeat = max(heartbeats(store), key=lambda heartbeat: int(str(heartbeat["position"])))
+    os.kill(int(str(heartbeat["pid"])), signal.SIGTERM)
     _, stderr = process.communicate(timeout=200)
     assert process.returncode == 0, stderr
     lines = ledger(store)
     assert len(lines) == MANY and {line["status"] for line in lines} == {"done"}
-    by_it = [line for line in lines if str(line["worker"]).endswith(f":{crumb['pid']}")]
-    assert len(by_it) >= int(str(crumb["position"])), "none of them was extracted again"
+    by_it = [line for line in lines if str(line["worker"]).endswith(f":{heartbeat['pid']}")]
+    assert len(by_it) >= int(str(heartbeat["position"])), "none of them was extracted again"
     assert images(store) == undisturbed
     assert entries(store) == MANY, "no video is in two shards"
 
@@ -160,25 +160,25 @@ def test_kill_9_costs_no_video_that_was_finished_before_the_last_publication(
     store = tmp_path / "store"
     every = slow(many, store, "--publish-every", 0)
     process = running(*every)
-    wait_for(lambda: any(int(str(crumb["position"])) >= 3 for crumb in crumbs(store)))
-    crumb = max(crumbs(store), key=lambda crumb: int(str(crumb["position"])))
+    wait_for(lambda: any(int(str(heartbeat["position"])) >= 3 for heartbeat in heartbeats(store)))
+    heartbeat = max(heartbeats(store), key=lambda heartbeat: int(str(heartbeat["position"])))
     if whom == "all":
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         wait_for(lambda: not alive_in_session(process.pid))
         kept = len(open_store(store).videos)
-        assert int(str(crumb["position"])) <= kept < MANY
+        assert int(str(heartbeat["position"])) <= kept < MANY
         again = flowpipe(*every)
         assert again.returncode == 0, again.stderr
         assert f"{kept} done before" in again.stderr
     else:
-        os.kill(int(str(crumb["pid"])), signal.SIGKILL)
+        os.kill(int(str(heartbeat["pid"])), signal.SIGKILL)
         _, stderr = process.communicate(timeout=200)
         assert process.returncode == 0, stderr
         lines = ledger(store)
         assert sorted(str(line["video_id"]) for line in lines) == sorted(open_store(store).videos)
-        by_it = [line for line in lines if str(line["worker"]).endswith(f":{crumb['pid']}")]
-        assert len(by_it) >= int(str(crumb["position"])), "none of them was extracted again"
+        by_it = [line for line in lines if str(line["worker"]).endswith(f":{heartbeat['pid']}")]
+        assert len(by_it) >= int(str(heartbeat["position"])), "none of them was extracted again"
     assert images(store) == undisturbed
     assert entries(store) == MANY, "no video is in two shards"
     assert leftovers(store) == []
@@ -197,7 +197,10 @@ def test_kill_9_of_the_client_while_shards_are_published_leaves_nothing_behind(
     for _ in range(2):
         process = running(*every, env=environment)
         wait_for(  # while a shard is published its job is on no video
-            lambda: any(crumb["position"] == -1 and crumb["frames"] for crumb in crumbs(store))
+            lambda: any(
+                heartbeat["position"] == -1 and heartbeat["frames"]
+                for heartbeat in heartbeats(store)
+            )
         )
         process.kill()
         process.wait()
@@ -222,7 +225,7 @@ def test_a_second_signal_kills_at_once(tmp_path: Path, running: Running) -> None
         "extract", "--videos", videos, "--out", store, "--workers", 1, "--set", "flow.epsilon=0",
         "--set", "size={width: 0, height: 0}",
     )  # fmt: skip
-    wait_for(lambda: any(crumb["video_id"] for crumb in crumbs(store)))
+    wait_for(lambda: any(heartbeat["video_id"] for heartbeat in heartbeats(store)))
     process.send_signal(signal.SIGTERM)
     assert process.stderr is not None
     while "again to kill" not in (line := process.stderr.readline()):
@@ -283,7 +286,7 @@ def test_a_video_that_stalls_is_killed_tried_alone_and_put_aside(
     assert len(open_store(store).videos) == 8
     (failure,) = [o for o in ledger(store) if o["status"] == "failed"]
     assert (failure["video_id"], failure["reason"]) == ("huge.mp4", "stalled")
-    assert "Timeout" in str(failure["message"]), "the worker's last words say where it hung"
+    assert "Timeout" in str(failure["message"]), "the worker's traceback says where it hung"
     assert leftovers(store) == []
 
 
@@ -292,8 +295,8 @@ def test_a_worker_killed_from_outside_costs_no_video(
 ) -> None:
     store = tmp_path / "store"
     process = running(*slow(many, store))
-    wait_for(lambda: any(crumb["video_id"] for crumb in crumbs(store)))
-    os.kill(int(str(next(crumbs(store))["pid"])), signal.SIGKILL)
+    wait_for(lambda: any(heartbeat["video_id"] for heartbeat in heartbeats(store)))
+    os.kill(int(str(next(heartbeats(store))["pid"])), signal.SIGKILL)
     _, stderr = process.communicate(timeout=200)
     assert process.returncode == 0, stderr
     assert images(store) == undisturbed
@@ -315,9 +318,9 @@ def test_a_video_that_kills_its_workers_is_put_aside_and_no_other(
 
     def kill_whoever_works_on_it() -> None:
         while not over.wait(0.01):
-            for crumb in crumbs(store):
-                pid = int(str(crumb["pid"]))
-                if crumb["video_id"] == victim and pid not in killed:
+            for heartbeat in heartbeats(store):
+                pid = int(str(heartbeat["pid"]))
+                if heartbeat["video_id"] == victim and pid not in killed:
                     os.kill(pid, number)
                     killed.append(pid)
 
@@ -460,8 +463,8 @@ def test_a_running_scheduler_and_a_death_among_its_workers(
     store = tmp_path / "store"
     address, _ = scheduler(workers=2)
     process = running(*slow(many, store, "--scheduler", address))
-    wait_for(lambda: any(crumb["video_id"] for crumb in crumbs(store)))
-    os.kill(int(str(next(crumbs(store))["pid"])), signal.SIGKILL)
+    wait_for(lambda: any(heartbeat["video_id"] for heartbeat in heartbeats(store)))
+    os.kill(int(str(next(heartbeats(store))["pid"])), signal.SIGKILL)
     _, stderr = process.communicate(timeout=200)
     assert process.returncode == 0, stderr
     assert images(store) == undisturbed
@@ -479,14 +482,14 @@ def test_workers_of_a_scheduler_that_get_sigterm_keep_what_they_have_finished(
     finished: dict[int, int] = {}
 
     def busy() -> list[dict[str, object]]:
-        return [c for c in crumbs(store)
+        return [c for c in heartbeats(store)
                 if c["pid"] not in finished and int(str(c["position"])) >= 2]  # fmt: skip
 
     for kill in (os.kill, os.killpg):
         wait_for(lambda: bool(busy()))
-        crumb = busy()[0]
-        worker = int(str(crumb["pid"]))
-        finished[worker] = int(str(crumb["position"]))
+        heartbeat = busy()[0]
+        worker = int(str(heartbeat["pid"]))
+        finished[worker] = int(str(heartbeat["position"]))
         kill(psutil.Process(worker).ppid(), signal.SIGTERM)
     _, stderr = process.communicate(timeout=200)
     assert process.returncode == 0, stderr
@@ -527,7 +530,7 @@ def test_a_scheduler_that_dies_stops_the_run_in_words(
     store = tmp_path / "store"
     address, processes = scheduler(workers=1)
     process = running(*slow(clips, store, "--scheduler", address))
-    wait_for(lambda: any(crumb["video_id"] for crumb in crumbs(store)))
+    wait_for(lambda: any(heartbeat["video_id"] for heartbeat in heartbeats(store)))
     processes[0].kill()
     _, stderr = process.communicate(timeout=100)
     assert process.returncode == 2, stderr

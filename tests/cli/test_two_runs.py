@@ -10,7 +10,7 @@ from pathlib import Path
 
 from command import FAST, Run, wait_for
 
-from flowpipe.run.claims import claim
+from flowpipe.run.claims import claim_store
 from flowpipe.store import open_store
 
 Running = Callable[..., "subprocess.Popen[str]"]
@@ -33,7 +33,7 @@ def test_a_second_extract_is_refused_and_the_store_ends_whole(
     wait_for(lambda: any(store.glob("running/*/run.json")))
     second = flowpipe(*slow(videos, store))
     assert second.returncode == 2, second.stderr
-    assert f"another run extracts into {store} (host " in second.stderr
+    assert f"another run is extracting into {store} (host " in second.stderr
     assert f"process {first.pid}" in second.stderr
     planned = flowpipe("plan", *slow(videos, store)[1:])
     assert planned.returncode == 0, "a plan is never blocked"
@@ -99,10 +99,10 @@ def test_a_repair_is_a_run_and_reading_is_not(clips: Path, tmp_path: Path, flowp
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 0xFF
     shard.write_bytes(content)
-    with claim(store):
+    with claim_store(store):
         refused = flowpipe("verify", store, "--repair")
         assert refused.returncode == 2, refused.stderr
-        assert "another run extracts into" in refused.stderr
+        assert "another run is extracting into" in refused.stderr
         assert shard.read_bytes() == content
         assert flowpipe("verify", store).returncode == 1
     repaired = flowpipe("verify", store, "--repair")

@@ -354,7 +354,7 @@ import numpy as np
 from emulated import emulated_ops
 from synth import translated_pair
 from flowpipe.flow.tvl1 import TVL1Params, TVL1Solver
-from flowpipe.surfaces import Conversion, Surfaces
+from flowpipe.surfaces import RgbConversion, Surfaces
 ops = emulated_ops()
 for height, width in ((1, 1), (1, 40), (37, 1), (17, 31), (64, 64), (66, 121)):
     frames = np.random.default_rng(1).integers(0, 256, (3, height, width, 3), dtype=np.uint8)
@@ -376,7 +376,7 @@ for height, width in ((1, 1), (1, 40), (37, 1), (17, 31), (64, 64), (66, 121)):
         values = (height + (height + 1) // 2) * (width + width % 2)
         picture = ops.to_device(np.zeros(values * (1 if bits == 8 else 2), np.uint8))
         for turns in range(4):
-            conversion = Conversion(height, width, bits, np.zeros(6, np.int32), *tables, turns)
+            conversion = RgbConversion(height, width, bits, np.zeros(6, np.int32), *tables, turns)
             ops.resize(Surfaces((picture,), conversion), 20, 33)
             ops.resize(Surfaces((picture,), conversion), *conversion.upright)
     ops.features.corners(gray, 20, 0.01, 3.0, np.ones(gray.shape, np.uint8))

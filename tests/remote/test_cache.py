@@ -225,7 +225,7 @@ def test_a_file_that_comes_short_is_no_copy(
     videos: list[str], folder: Path, flaky: type[Flaky]
 ) -> None:
     flaky.cut_bytes = 7
-    with pytest.raises(RemoteError, match="10000 bytes came and 10007 were announced"):
+    with pytest.raises(RemoteError, match="received 10000 bytes instead of 10007"):
         use(Cache(folder, 100 * KB), videos[5].replace("file://", "flaky://"))
     assert not list(folder.glob("*.mp4"))
 
@@ -240,7 +240,7 @@ def victim(tmp_path: Path) -> Path:
 
 def copy_of(folder: Path, url: str) -> Path:
     """The name that the cache gives to the copy of a file."""
-    return folder / cache._name(url, cache.facts_of(url))
+    return folder / cache._name(url, cache.file_facts(url))
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])

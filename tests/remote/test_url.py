@@ -9,16 +9,24 @@ import pytest
 from flowpipe.datasets import DATASETS
 from flowpipe.datasets.tree import Tree
 from flowpipe.errors import DatasetError, RemoteError, UsageError
-from flowpipe.remote import Url, facts_of, files_below, is_url, look_up, open_place, place
+from flowpipe.remote import (
+    Url,
+    file_facts,
+    files_below,
+    is_url,
+    open_path_or_url,
+    parse_path_or_url,
+    stat_urls,
+)
 
 
 def test_only_what_has_a_scheme_is_a_url() -> None:
     assert is_url("s3://bucket/key") and is_url("file:///x") and is_url("gs://b")
     for path in ("/a/b", "a://", "clips/s3:/b", "C:\\x", "", "1s3://b"):
         assert not is_url(path) or path == "a://"
-    assert place("s3://bucket/folder/") == "s3://bucket/folder"
-    assert isinstance(place("s3://bucket"), Url)
-    assert place("/a/b") == Path("/a/b") and place(Path("x")) == Path("x")
+    assert parse_path_or_url("s3://bucket/folder/") == "s3://bucket/folder"
+    assert isinstance(parse_path_or_url("s3://bucket"), Url)
+    assert parse_path_or_url("/a/b") == Path("/a/b") and parse_path_or_url(Path("x")) == Path("x")
     assert Url("s3://b/folder/list.csv").parent == "s3://b/folder"
 
 
@@ -28,7 +36,7 @@ def test_only_what_has_a_scheme_is_a_url() -> None:
 )
 def test_urls_with_secrets_are_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(UsageError, match="password or a query") as caught:
-        place(url)
+        parse_path_or_url(url)
     assert "5ec2e7" not in str(caught.value)
 
 
@@ -37,7 +45,7 @@ def test_schemes_that_are_not_available_say_what_to_install() -> None:
         Url("gs://bucket/x").exists()
     with pytest.raises(UsageError, match="nosuch"):
         Url("nosuch://bucket/x").exists()
-    with pytest.raises(UsageError, match="through other URLs"):
+    with pytest.raises(UsageError, match="chained URLs"):
         Url("zip://x::s3://bucket/a.zip").exists()
 
 
@@ -55,17 +63,17 @@ def test_files_are_listed_with_their_facts(served: tuple[Path, Url]) -> None:
     folder, url = served
     assert files_below(url) == ["a/one #[1]?%.mp4", "b/two.mp4", "list.txt"]
     local = (folder / "b/two.mp4").stat()
-    facts = facts_of(f"{url}/b/two.mp4")
+    facts = file_facts(f"{url}/b/two.mp4")
     assert facts.bytes == local.st_size and facts.regular
-    assert facts == facts_of(f"{url}/b/two.mp4")
-    assert facts_of(str(folder / "b/two.mp4")).bytes == facts.bytes
-    with open_place(f"{url}/a/one #[1]?%.mp4") as file:
+    assert facts == file_facts(f"{url}/b/two.mp4")
+    assert file_facts(str(folder / "b/two.mp4")).bytes == facts.bytes
+    with open_path_or_url(f"{url}/a/one #[1]?%.mp4") as file:
         assert file.read() == b"a/one #[1]?%.mp4"
     assert url.is_dir() and url.exists() and not url.is_file()
     with pytest.raises(RemoteError) as caught:
-        facts_of(f"{url}/gone.mp4")
+        file_facts(f"{url}/gone.mp4")
     assert caught.value.reason == "missing"
-    look_up([f"{url}/gone.mp4", f"{url}/list.txt", "/local/path"])  # raises nothing
+    stat_urls([f"{url}/gone.mp4", f"{url}/list.txt", "/local/path"])  # raises nothing
 
 
 def test_a_tree_and_a_data_set_are_read_as_from_a_folder(served: tuple[Path, Url]) -> None:

@@ -15,10 +15,10 @@ from flowpipe.params import build
 from flowpipe.run import resources
 from flowpipe.run.options import RunOptions
 from flowpipe.run.plan import Plan, Rates, make_plan
-from flowpipe.run.sample import Sample
+from flowpipe.run.sample import HeaderSample
 from flowpipe.types import Span, VideoRecord
 
-SAMPLE = Sample(1e-4, 256, 340)
+SAMPLE = HeaderSample(1e-4, 256, 340)
 STAGES = {"decode": 1e-3, "compute": 1e-3, "camera": 2e-3, "encode": 1e-3}
 ON_GPU = Rates(5e-3, 1000, 1e-3, gpu_workers=8, stages_s=STAGES)
 
@@ -97,7 +97,7 @@ def test_each_device_is_measured_once_for_a_plan(any_device, machine):
         found.rates, workers=8, cores=8, gpus=1, device="cuda", sample=SAMPLE, alone=found.alone
     )
     recipe = build(ExtractRecipe, {"modalities": ["rgb", "flow"]}, where="extract")
-    assert resources.cores_alone_s(plan, recipe) == pytest.approx(plan.frames * 20e-3)
+    assert resources.cores_only_s(plan, recipe) == pytest.approx(plan.frames * 20e-3)
     assert sorted(machine.calls) == ["cpu", "cuda"]
 
 
@@ -119,7 +119,7 @@ def test_cores_without_the_detector_are_not_taken(machine, monkeypatch):
     assert found.device == "cuda"
     plan = planned(found.rates, workers=8, cores=8, gpus=1, device="cuda", sample=SAMPLE)
     recipe = build(ExtractRecipe, {"modalities": ["warped_flow"]}, where="extract")
-    assert resources.cores_alone_s(plan, recipe) == 0
+    assert resources.cores_only_s(plan, recipe) == 0
     assert chosen().device == "cpu", "flow needs no detector"
 
 
@@ -147,10 +147,10 @@ def test_one_more_core_or_gpu_gives_what_the_other_does_not_hold_back(
     rates = Rates(5e-3, 1000, gpu_s, stages_s=STAGES)
     device = "cuda" if gpus else "cpu"
     plan = planned(rates, workers=workers, cores=cores, gpus=gpus, device=device)
-    lasts_s = plan.lasts_s()
-    assert lasts_s[bound] == max(lasts_s.values())
-    assert plan.saved_share(more_cores=1) == pytest.approx(core)
-    assert plan.saved_share(more_gpus=1) == pytest.approx(gpu, abs=1e-9)
+    duration_s = plan.duration_s()
+    assert duration_s[bound] == max(duration_s.values())
+    assert plan.time_saved_share(more_cores=1) == pytest.approx(core)
+    assert plan.time_saved_share(more_gpus=1) == pytest.approx(gpu, abs=1e-9)
     assert sum(plan.stages_s.values()) == pytest.approx(plan.cost_s - plan.gpu_s)
 
 
@@ -159,9 +159,9 @@ def test_a_disk_that_takes_less_than_is_made_bounds_the_run(bytes_per_s, bound):
     """1000 bytes a frame, and 100 frames/s by the GPU."""
     rates = Rates(5e-3, 1000, 10e-3, stages_s=STAGES)
     plan = planned(rates, workers=4, cores=4, gpus=1, device="cuda", disk_bytes_per_s=bytes_per_s)
-    lasts_s = plan.lasts_s()
-    assert max(lasts_s, key=lasts_s.get) == bound
-    assert (plan.saved_share(more_gpus=1) == 0) == (bound == "disk")
+    duration_s = plan.duration_s()
+    assert max(duration_s, key=duration_s.get) == bound
+    assert (plan.time_saved_share(more_gpus=1) == 0) == (bound == "disk")
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2, 8, 24])
@@ -172,16 +172,16 @@ def test_a_plan_lasts_as_long_as_its_device_was_chosen_for(workers, cpu_s, gpu_s
     plan = planned(
         found.rates, workers=found.workers, cores=found.cores, gpus=found.gpus, device=found.device
     )
-    assert max(plan.lasts_s().values()) == pytest.approx(plan.frames / found.frames_per_s)
+    assert max(plan.duration_s().values()) == pytest.approx(plan.frames / found.frames_per_s)
 
 
 def test_the_stages_of_one_video_are_beside_each_other_too(machine):
     machine(15e-3, 1e-3)
     found = chosen(workers=2)
     plan = planned(found.rates, 1, workers=2, cores=found.cores, gpus=1, device="cuda")
-    lasts_s = plan.lasts_s()
-    assert max(lasts_s, key=lasts_s.get) == "longest_shard"
-    assert lasts_s["longest_shard"] == pytest.approx(plan.frames * STAGES["camera"])
+    duration_s = plan.duration_s()
+    assert max(duration_s, key=duration_s.get) == "longest_shard"
+    assert duration_s["longest_shard"] == pytest.approx(plan.frames * STAGES["camera"])
 
 
 def test_workers_of_a_scheduler_have_a_core_each(machine):

@@ -17,7 +17,7 @@ import pytest
 from claimants import claim_at_once, hold
 
 from flowpipe.errors import UnwritableError, UsageError
-from flowpipe.run.claims import CLAIM_FILE, claim
+from flowpipe.run.claims import CLAIM_FILE, claim_store
 
 SPAWN = multiprocessing.get_context("spawn")
 ELSEWHERE = "node7~0badc0de~1~4242~17~00c0ffee"
@@ -55,9 +55,9 @@ def nothing_said(line: str) -> None:
 def test_a_second_run_is_refused_while_the_first_lives_and_leaves_nothing(tmp_path: Path) -> None:
     with another_run(tmp_path) as process:
         before = sorted(tmp_path.rglob("*"))
-        with pytest.raises(UsageError) as refused, claim(tmp_path, say=nothing_said):
+        with pytest.raises(UsageError) as refused, claim_store(tmp_path, say=nothing_said):
             pass
-        assert f"another run extracts into {tmp_path} (host " in str(refused.value)
+        assert f"another run is extracting into {tmp_path} (host " in str(refused.value)
         assert f"process {process.pid}, since " in str(refused.value)
         assert "--part" in str(refused.value)
         assert sorted(tmp_path.rglob("*")) == before
@@ -68,7 +68,7 @@ def test_a_killed_run_never_blocks(tmp_path: Path) -> None:
         process.kill()
         process.join()
         assert list(tmp_path.glob(f"running/*/{CLAIM_FILE}")), "kill -9 leaves the claim behind"
-        with claim(tmp_path, say=nothing_said) as own:
+        with claim_store(tmp_path, say=nothing_said) as own:
             assert own.is_dir()
     assert not (tmp_path / "running").exists()
 
@@ -85,10 +85,10 @@ def test_only_different_shares_of_one_division_are_disjoint(
 ) -> None:
     with another_run(tmp_path, theirs):
         if disjoint:
-            with claim(tmp_path, ours, say=nothing_said) as own:
+            with claim_store(tmp_path, ours, say=nothing_said) as own:
                 assert len(list(own.parent.iterdir())) == 2
         else:
-            with pytest.raises(UsageError), claim(tmp_path, ours):
+            with pytest.raises(UsageError), claim_store(tmp_path, ours):
                 pass
 
 
@@ -112,14 +112,14 @@ def test_of_runs_that_begin_at_the_same_moment_exactly_one_goes_on(tmp_path: Pat
 
 def test_a_silent_run_on_another_machine_counts_as_ended(tmp_path: Path) -> None:
     run_elsewhere(tmp_path, silent_s=500)
-    with claim(tmp_path, say=nothing_said) as own:
+    with claim_store(tmp_path, say=nothing_said) as own:
         assert own.is_dir()
 
 
 def test_a_dead_run_on_another_machine_is_waited_for_once(tmp_path: Path) -> None:
     run_elsewhere(tmp_path)
     said: list[str] = []
-    with claim(tmp_path, say=said.append, silence_s=2):
+    with claim_store(tmp_path, say=said.append, silence_s=2):
         pass
     (line,) = said
     assert "waiting up to" in line and "host node7, process 4242" in line
@@ -133,7 +133,10 @@ def while_waiting(do: Callable[[], None]) -> Callable[[str], None]:
 def test_a_living_run_on_another_machine_refuses(tmp_path: Path) -> None:
     path = run_elsewhere(tmp_path)
     beat = while_waiting(lambda: os.utime(path))
-    with pytest.raises(UsageError, match="host node7, process 4242"), claim(tmp_path, say=beat):
+    with (
+        pytest.raises(UsageError, match="host node7, process 4242"),
+        claim_store(tmp_path, say=beat),
+    ):
         pass
 
 
@@ -144,7 +147,7 @@ def test_a_run_on_another_machine_that_ends_in_the_meantime_does_not(tmp_path: P
         path.unlink()
         path.parent.rmdir()
 
-    with claim(tmp_path, say=while_waiting(end)) as own:
+    with claim_store(tmp_path, say=while_waiting(end)) as own:
         assert own.is_dir()
 
 
@@ -152,7 +155,7 @@ def test_the_clocks_of_machines_need_not_agree(tmp_path: Path) -> None:
     """A start time in the future is that of a run which is there already, so it goes first."""
     path = run_elsewhere(tmp_path, started=time.time_ns() + 3600 * 10**9)
     beat = while_waiting(lambda: os.utime(path))
-    with pytest.raises(UsageError), claim(tmp_path, say=beat):
+    with pytest.raises(UsageError), claim_store(tmp_path, say=beat):
         pass
 
 
@@ -170,12 +173,12 @@ def test_the_clocks_of_machines_need_not_agree(tmp_path: Path) -> None:
 def test_a_claim_that_cannot_be_read_is_one_to_everything(text: str, tmp_path: Path) -> None:
     path = run_elsewhere(tmp_path, text=text)
     beat = while_waiting(lambda: os.utime(path))
-    with pytest.raises(UsageError, match="cannot be read"), claim(tmp_path, (2, 3), say=beat):
+    with pytest.raises(UsageError, match="cannot be read"), claim_store(tmp_path, (2, 3), say=beat):
         pass
 
 
 def test_the_heartbeat_of_a_run_refreshes_its_claim(tmp_path: Path) -> None:
-    with claim(tmp_path, beat_s=0.05) as own:
+    with claim_store(tmp_path, beat_s=0.05) as own:
         path = own / CLAIM_FILE
         os.utime(path, (1, 1))
         deadline = time.monotonic() + 60
@@ -186,5 +189,8 @@ def test_the_heartbeat_of_a_run_refreshes_its_claim(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_said_in_words(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UnwritableError, match="cannot be written"), claim(tmp_path / "file" / "s"):
+    with (
+        pytest.raises(UnwritableError, match="cannot be written"),
+        claim_store(tmp_path / "file" / "s"),
+    ):
         pass

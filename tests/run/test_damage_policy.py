@@ -36,15 +36,15 @@ def good(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def extract(path: Path, tmp_path: Path, policy: str, max_damaged: float = 0.01) -> Outcome:
     """Extract one video into a store of its own."""
-    store, crumbs = tmp_path / f"store-{policy}", tmp_path / f"crumbs-{policy}"
-    crumbs.mkdir()
+    store, heartbeat_folder = tmp_path / f"store-{policy}", tmp_path / f"heartbeats-{policy}"
+    heartbeat_folder.mkdir()
     create_store(
         store, recipe=params.canonical(RECIPE), recipe_digest=params.digest(RECIPE),
         dataset={}, class_names=(),
     )  # fmt: skip
     span = Span(VideoRecord("clip", str(path)))
     shard = ShardPlan(shard_name([span.key]), (span,), 1.0, 1)
-    job = ShardJob(str(store), str(crumbs), shard, RECIPE, "cpu", policy, 60.0)
+    job = ShardJob(str(store), str(heartbeat_folder), shard, RECIPE, "cpu", policy, 60.0)
     (outcome,) = extract_shard(replace(job, max_damaged=max_damaged))
     ledger = Ledger(store)
     ledger.write(outcome)
@@ -126,15 +126,15 @@ def test_one_bad_unit_of_a_public_file(shared_data: Path, tmp_path: Path) -> Non
 
 
 def test_part_of_a_split_video_with_damage_fails(good: Path, tmp_path: Path) -> None:
-    store, crumbs = tmp_path / "store", tmp_path / "crumbs"
-    crumbs.mkdir()
+    store, heartbeat_folder = tmp_path / "store", tmp_path / "heartbeats"
+    heartbeat_folder.mkdir()
     create_store(
         store, recipe=params.canonical(RECIPE), recipe_digest=params.digest(RECIPE),
         dataset={}, class_names=(),
     )  # fmt: skip
     span = Span(VideoRecord("clip", str(hurt(good, tmp_path))), 0, 2)
     shard = ShardPlan(shard_name([span.key]), (span,), 1.0, 1)
-    job = ShardJob(str(store), str(crumbs), shard, RECIPE, "cpu", "conceal", 60.0)
+    job = ShardJob(str(store), str(heartbeat_folder), shard, RECIPE, "cpu", "conceal", 60.0)
     (outcome,) = extract_shard(job)
     assert (outcome.status, outcome.reason) == ("failed", "corrupt")
 

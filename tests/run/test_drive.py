@@ -1,4 +1,4 @@
-"""Who is blamed for a dead worker, and what stops a run: real workers, real breadcrumbs."""
+"""Who is blamed for a dead worker, and what stops a run: real workers, real heartbeats."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flowpipe.errors import BackendError, FlowpipeError, UnwritableError
 from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.run.cluster import Pool, local_pool
 from flowpipe.run.drive import Driver
-from flowpipe.run.plan import ShardPlan, shard_name, some_of
+from flowpipe.run.plan import ShardPlan, select_spans, shard_name
 from flowpipe.run.worker import ShardJob
 from flowpipe.store import create_store
 from flowpipe.types import Outcome, Span, VideoRecord
@@ -47,24 +47,24 @@ def shard(tmp_path_factory: pytest.TempPathFactory) -> ShardPlan:
 @pytest.fixture
 def job(shard: ShardPlan, tmp_path: Path) -> ShardJob:
     """All four videos, for a new store."""
-    store, crumbs = tmp_path / "store", tmp_path / "crumbs"
-    crumbs.mkdir()
+    store, heartbeat_folder = tmp_path / "store", tmp_path / "heartbeats"
+    heartbeat_folder.mkdir()
     create_store(
         store, recipe=params.canonical(RECIPE), recipe_digest=params.digest(RECIPE),
         dataset={}, class_names=(),
     )  # fmt: skip
-    return ShardJob(str(store), str(crumbs), shard, RECIPE, "cpu", "skip", 60.0)
+    return ShardJob(str(store), str(heartbeat_folder), shard, RECIPE, "cpu", "skip", 60.0)
 
 
 def died(job: ShardJob, position: int, words: str = "") -> None:
     """Leave what a worker leaves that dies on the video at this position of the shard."""
     span = job.shard.spans[position] if position >= 0 else None
-    job.breadcrumb.write(span, 0, position)
-    job.breadcrumb.trace.write_text(words)
+    job.heartbeat.write(span, 0, position)
+    job.heartbeat.trace.write_text(words)
 
 
 def alone(job: ShardJob, position: int) -> ShardJob:
-    return replace(job, shard=some_of(job.shard, job.shard.spans[position : position + 1]))
+    return replace(job, shard=select_spans(job.shard, job.shard.spans[position : position + 1]))
 
 
 def outcomes(pool: Pool, job: ShardJob) -> dict[str, Outcome]:
@@ -79,7 +79,7 @@ def test_a_death_with_a_video_sets_it_apart_and_both_shards_are_made(
     assert {o.status for o in found.values()} == {"done"}
     assert found["v0"].shard == found["v2"].shard == found["v3"].shard != found["v1"].shard
     assert len(open_store(job.store).videos) == 4
-    assert not list(Path(job.crumbs).iterdir())
+    assert not list(Path(job.heartbeat_folder).iterdir())
 
 
 def test_a_second_death_alone_is_the_fault_of_the_video(pool: Pool, job: ShardJob) -> None:
@@ -107,10 +107,10 @@ def test_a_death_while_publishing_is_no_video_s_fault(pool: Pool, job: ShardJob)
 
 def test_one_that_dies_in_every_publication_is_found_by_halving(pool: Pool, job: ShardJob) -> None:
     died(job, -1)
-    died(replace(job, shard=some_of(job.shard, job.shard.spans[2:])), -1)
+    died(replace(job, shard=select_spans(job.shard, job.shard.spans[2:])), -1)
     died(alone(job, 3), -1)
     found = outcomes(pool, job)
-    # The breadcrumb of v3 alone is gone after its first death, so that its second try succeeds.
+    # The heartbeat of v3 alone is gone after its first death, so that its second try succeeds.
     assert {o.status for o in found.values()} == {"done"}
     assert len({o.shard for o in found.values()}) == 3
 
@@ -121,7 +121,7 @@ def test_the_first_failure_ends_the_shard_under_fail(
     (tmp_path / "text.mp4").write_text("this is no video\n" * 100)
     broken = Span(VideoRecord("text", str(tmp_path / "text.mp4")))
     spans = (job.shard.spans[0], broken, job.shard.spans[1])
-    found = outcomes(pool, replace(job, on_error="fail", shard=some_of(job.shard, spans)))
+    found = outcomes(pool, replace(job, on_error="fail", shard=select_spans(job.shard, spans)))
     assert {v: o.status for v, o in found.items()} == {"v0": "done", "text": "failed"}
     assert list(open_store(job.store).videos) == ["v0"]
 
@@ -137,7 +137,7 @@ def test_a_store_that_cannot_be_written_stops_the_run_and_blames_no_video(
 
 
 def test_a_worker_that_does_not_see_the_run_s_folder_says_so(pool: Pool, job: ShardJob) -> None:
-    Path(job.crumbs).rmdir()
+    Path(job.heartbeat_folder).rmdir()
     with pytest.raises(BackendError, match="does not see the store's folder"):
         outcomes(pool, job)
 

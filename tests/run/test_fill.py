@@ -17,7 +17,7 @@ from videofile import encode_video, moving_clip
 
 from flowpipe.ops.cpu import native_core
 from flowpipe.run.plan import Rates
-from flowpipe.run.worker_count import fill_gpus, mps_words, usable_cores
+from flowpipe.run.worker_count import describe_mps, usable_cores, workers_for_gpus
 
 GB = 10**9
 
@@ -38,7 +38,7 @@ GB = 10**9
 def test_every_limit_counts(
     gpus: int, cores: int, memory: int, rates: Rates, workers: int, why: str
 ) -> None:
-    found, words = fill_gpus(gpus, rates, cores, memory)
+    found, words = workers_for_gpus(gpus, rates, cores, memory)
     assert found == workers and why in words
     assert found % gpus == 0
 
@@ -71,10 +71,10 @@ def test_mps_is_looked_for_where_workers_share_gpus(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
-    assert mps_words(4, 0) == mps_words(2, 2) == ""
-    assert "nvidia-cuda-mps-control -d" in mps_words(4, 2)
+    assert describe_mps(4, 0) == describe_mps(2, 2) == ""
+    assert "nvidia-cuda-mps-control -d" in describe_mps(4, 2)
     (tmp_path / "control").touch()
-    assert mps_words(4, 2) == "workers of a GPU compute side by side through MPS"
+    assert describe_mps(4, 2) == "workers of a GPU compute side by side through MPS"
 
 
 MEASURED = """
@@ -82,13 +82,13 @@ import sys
 from flowpipe import params
 from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.run import rates
-from flowpipe.run.sample import Sample
+from flowpipe.run.sample import HeaderSample
 flow = {"name": "tvl1", "warps": 1, "iterations": 2}
 size = {"width": 0, "height": 0}
 video = {"decoder": "nvdec" if sys.argv[1:] else "cpu"}
 made = {"flow": flow, "size": size, "video": video}
 made = params.build(ExtractRecipe, made, where="extract")
-sample = Sample(1e-4, 48, 64, *sys.argv[1:])
+sample = HeaderSample(1e-4, 48, 64, *sys.argv[1:])
 found = rates.measure_apart(made, "cuda", sample, memory=True)
 print(found.gpu_workers, found.worker_bytes, found.gpu_s > 0)
 """

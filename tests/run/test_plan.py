@@ -15,17 +15,17 @@ from flowpipe.errors import UsageError
 from flowpipe.run import plan, sample
 from flowpipe.run.plan import (
     LEAST_BYTES_PER_S,
+    HeaderSample,
     Rates,
-    Sample,
     make_plan,
     make_spans,
     part_of,
     shard_name,
 )
-from flowpipe.run.sample import look_at
+from flowpipe.run.sample import probe_sample
 from flowpipe.types import Span, VideoRecord
 
-SAMPLE = Sample(1 / 4000, 256, 340)
+SAMPLE = HeaderSample(1 / 4000, 256, 340)
 
 
 def span(name: str, part: int = 0, parts: int = 1) -> Span:
@@ -158,7 +158,7 @@ def test_no_file_stops_the_planning_of_others(clip: Path, tmp_path: Path) -> Non
     parts = Counter(s.record.video_id for s, _ in spans)
     assert parts.keys() == {"clip", *names} - {"pipe"} and parts["clip"] > 2
     assert set(parts[name] for name in names) <= {0, 1}
-    sample = look_at([record.path for record in records], fps=0)
+    sample = probe_sample([record.path for record in records], fps=0)
     assert (sample.height, sample.width) == (48, 64)
 
 
@@ -173,7 +173,7 @@ def test_no_damage_of_a_file_stops_planning(clip: Path, data: st.DataObject) -> 
     damaged.write_bytes(content[: data.draw(st.integers(5000, len(content)))])
     spans, unusable = make_spans([VideoRecord("v", str(damaged))], split_s=SPLIT_S)
     assert not unusable and {s.key[2] for s, _ in spans} == {len(spans)}
-    look_at([str(damaged)], fps=25)
+    probe_sample([str(damaged)], fps=25)
 
 
 @pytest.mark.parametrize("error", [ValueError, IndexError, RecursionError, MemoryError])
@@ -187,4 +187,4 @@ def test_whatever_one_file_does_to_its_demuxer_is_left_to_its_worker(
     monkeypatch.setattr(sample, "probe", fail)
     ((planned, _),), unusable = make_spans([VideoRecord("v", str(clip))], split_s=SPLIT_S)
     assert planned.key == ("v", 0, 1) and not unusable
-    assert look_at([str(clip)], fps=0) == SAMPLE
+    assert probe_sample([str(clip)], fps=0) == SAMPLE

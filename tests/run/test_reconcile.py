@@ -486,7 +486,7 @@ def test_retry_reaches_partial_videos(place: Place) -> None:
     assert open_store(place.store).videos["b.mkv"].status == "partial"
     before = images(place.store)
     plan, _ = place.extract(on_error="partial", retry="all")
-    assert plan.changes.lines() == ["1 stored in part are tried again; if they fail they stay"]
+    assert plan.changes.lines() == ["1 stored in part are retried; if they fail they stay"]
     assert (plan.spans, plan.done) == (1, 1)
     assert len(open_store(place.store).catalogue.table.ids) == 2
     plan, summary = place.extract(on_error="skip", retry="corrupt")

@@ -40,8 +40,8 @@ RECIPE = params.build(
 
 def extract(video: str, path: Path, folder: Path) -> bytes:
     """Extract one video into a store of its own; return its images."""
-    store, crumbs = folder / f"store-{video}", folder / f"crumbs-{video}"
-    crumbs.mkdir()
+    store, heartbeat_folder = folder / f"store-{video}", folder / f"heartbeats-{video}"
+    heartbeat_folder.mkdir()
     create_store(
         store, recipe=params.canonical(RECIPE), recipe_digest=params.digest(RECIPE),
         dataset={}, class_names=(),
@@ -49,7 +49,7 @@ def extract(video: str, path: Path, folder: Path) -> bytes:
     span = Span(VideoRecord(video, str(path)))
     shard = ShardPlan(shard_name([span.key]), (span,), 1.0, 1)
     (outcome,) = extract_shard(
-        ShardJob(str(store), str(crumbs), shard, RECIPE, "cuda", "skip", 60.0)
+        ShardJob(str(store), str(heartbeat_folder), shard, RECIPE, "cuda", "skip", 60.0)
     )
     assert outcome.status == "done", outcome
     (written,) = (store / "shards").glob("*.h5")

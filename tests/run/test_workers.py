@@ -111,7 +111,7 @@ def test_a_run_whose_workers_cannot_be_started_again_ends(
         folder.write_text("")
         os.kill(pid, signal.SIGKILL)
         pool.submit(abs, -1)
-        with pytest.raises(BackendError, match="cannot be started again: is memory short"):
+        with pytest.raises(BackendError, match="cannot be restarted: out of memory"):
             for _ in range(60):
                 pool.next_finished(1)
 
