@@ -166,7 +166,7 @@ def _stream_tables(shard: Shard, modality: str, stream: Stream) -> Iterator[Faul
         if e.first[modality] != first:
             yield e.video_id, "S19", f"{modality} images begin at {e.first[modality]}, not {first}"
         first += count
-        want = layout.wanted_images(e.frames, context, e.part, e.parts)
+        want = layout.expected_images(e.frames, context, e.part, e.parts)
         if count != want:
             yield (
                 e.video_id,

@@ -113,7 +113,7 @@ def alignment(modality: str) -> str:
     return "image k belongs to frames k and k + 1; N frames have N - 1 images"
 
 
-def wanted_images(frames: int, context: int, part: int, parts: int) -> int:
+def expected_images(frames: int, context: int, part: int, parts: int) -> int:
     """Return the number of images of an entry; all parts but the last have one per frame (S20)."""
     return frames if part < parts - 1 else max(0, frames - context)
 

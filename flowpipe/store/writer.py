@@ -204,7 +204,7 @@ class ShardWriter:
             )
         images = {n: len(s.sizes) - self._marks[n][0] for n, s in self._spools.items()}
         for name, count in images.items():
-            want = layout.wanted_images(len(pts), MODALITIES[name].context, span.part, span.parts)
+            want = layout.expected_images(len(pts), MODALITIES[name].context, span.part, span.parts)
             if count != want:
                 raise FormatError(
                     f"{video_id} part {span.part} of {span.parts}: {len(pts)} frames want {want} "
