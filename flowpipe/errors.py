@@ -51,7 +51,7 @@ _FILE_ERRNOS = frozenset(
 
 
 def errno_of(error: OSError | RuntimeError) -> int | None:
-    """The system's number of an error, also of one of HDF5, which names it in its text only."""
+    """Return the errno of an error; HDF5 gives it in the text only."""
     number: int | None = getattr(error, "errno", None)
     if number is None and (named := re.search(r"errno = (\d+)", str(error))):
         return int(named[1])
@@ -112,7 +112,7 @@ def _rebuild(cls: type[FlowpipeError], message: str, reason: str) -> FlowpipeErr
 
 
 class FlowpipeWarning(UserWarning):
-    """Something that a caller has to know and that stops nothing."""
+    """A condition that a caller has to know but that stops nothing."""
 
 
 class UsageError(FlowpipeError):

@@ -72,9 +72,9 @@ MODALITIES = {
 
 
 def quantiser_of(modality: str, bound: float) -> dict[str, Any]:
-    """How bytes of a modality turn back into values, as a shard records it; {} for plain images.
+    """Return the quantiser of a modality, as a shard records it; {} for RGB images.
 
-    `bound` is the largest displacement that flow keeps, in pixels.
+    `bound` is the largest stored displacement, pixels.
     """
     row = MODALITIES[modality]
     if row.zero_level is None:
@@ -99,7 +99,7 @@ def quantiser_of(modality: str, bound: float) -> dict[str, Any]:
 def dequantise(
     planes: NDArray[np.uint8], quantiser: Mapping[str, Any], channels: int
 ) -> NDArray[np.float32]:
-    """Bytes -> values: flow through its bound, differences through their zero level."""
+    """Return float32 values of quantised planes, in the quantiser's unit."""
     if channels == 2:
         bound = float(quantiser["bound"])
         table = np.arange(256) * (2 * bound / 255) - bound

@@ -57,12 +57,12 @@ NOTES = {
 
 @dataclass(frozen=True)
 class NoteCount:
-    """How many videos have a note."""
+    """Number of videos with a note."""
 
     code: str
     videos: int
     example: str
-    """Id of the first of them."""
+    """Id of the first video."""
 
     def __str__(self) -> str:
         return f"{self.videos} x {self.code}: {NOTES[self.code].meaning}; as in {self.example}"
@@ -85,7 +85,7 @@ def join_notes(notes: Iterable[str]) -> list[str]:
 
 
 def count_notes(videos: Iterable[tuple[str, Iterable[str]]]) -> list[NoteCount]:
-    """Count the notes that are worth a word.
+    """Count the reported notes.
 
     Parameters
     ----------

@@ -193,7 +193,7 @@ def _build_choice(choices: Mapping[str, Any], value: Any, where: str, mistakes: 
 
 
 def _python(value: Any) -> Any:
-    """A scalar of NumPy's -> Python's: np.float64 is a float, but has other bytes in a launch."""
+    """Convert a NumPy scalar to Python: np.float64 is a float, but has other bytes in a launch."""
     for theirs, ours in ((np.bool_, bool), (np.integer, int), (np.floating, float), (np.str_, str)):
         if isinstance(value, theirs):
             return ours(value)

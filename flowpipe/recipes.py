@@ -63,7 +63,7 @@ def pipelines_folder() -> Path:
 
 
 def known_names() -> list[str]:
-    """Names of the recipes that come with flowpipe."""
+    """Return the names of the recipes that come with flowpipe."""
     return sorted(path.stem for path in pipelines_folder().glob("*.yaml"))
 
 
@@ -92,7 +92,7 @@ def read_recipe(name: str) -> RecipeFile:
 
 
 def recipe_of(dataset: str) -> RecipeFile:
-    """A data set's own recipe, or the default."""
+    """Return a data set's own recipe, or the default one."""
     return read_recipe(dataset if dataset in known_names() else DEFAULT)
 
 

@@ -22,12 +22,12 @@ class InSplits(Protocol):
 
 
 def split_names(videos: Iterable[InSplits]) -> list[str]:
-    """All splits that some videos are in, sorted."""
+    """Return sorted names of all splits of some videos."""
     return sorted({name for video in videos for name in video.splits})
 
 
 def split_name(name: str) -> str:
-    """Name of a split as stores have it.
+    """Return the name of a split as stores spell it.
 
     ``train``, ``training``, ``val``, ``validation``, ``test`` and ``testing`` in any case, with or
     without a number, become ``train<k>``, ``val<k>`` or ``test<k>``; the number is 1 where there is
@@ -42,25 +42,25 @@ def split_name(name: str) -> str:
 
 
 def kind_of_split(name: str) -> tuple[str, int] | None:
-    """``train``, ``val`` or ``test`` and the number of a split; None for another name."""
+    """Return ``train``, ``val`` or ``test`` and the number of a split; None for other names."""
     found = _NAMED.fullmatch(name)
     return (found[1], int(found[2])) if found else None
 
 
 def validation_split(names: Collection[str], number: int) -> str:
-    """The split that a training validates on: ``val<k>``, or ``test<k>`` where there is none."""
+    """Return the split for validation: ``val<k>``, or ``test<k>`` if there is none."""
     own = f"val{number}"
     return own if own in names else f"test{number}"
 
 
 def test_split(names: Collection[str], number: int) -> str:
-    """The split that a network is tested on: ``test<k>``, or ``val<k>`` if that alone is there."""
+    """Return the split for testing: ``test<k>``, or ``val<k>`` if only that exists."""
     own, other = f"test{number}", f"val{number}"
     return other if own not in names and other in names else own
 
 
 def test_splits(names: Iterable[str]) -> tuple[str, ...]:
-    """All splits to test on, one of each number, as `test_split` chooses them; sorted."""
+    """Return all splits for testing, one of each number, as `test_split` chooses them; sorted."""
     there = {split_name(name): name for name in names}
     kinds = [kind for kind in map(kind_of_split, there) if kind and kind[0] != "train"]
     return tuple(there[test_split(there, number)] for number in sorted({n for _, n in kinds}))

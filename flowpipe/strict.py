@@ -161,7 +161,7 @@ def parse_yaml(text: str, name: str, *, error: type[FlowpipeError] = RecipeError
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """Open a file without waiting, as a pipe without a writer would make one wait."""
+    """Open a file without blocking, as a pipe without a writer would."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
@@ -180,7 +180,7 @@ def _inside(value: Any) -> Iterable[Any]:
 
 
 def _strange(values: Any) -> Any:
-    """The first value that JSON could not hold as it is; None if there is none."""
+    """Return the first value that JSON cannot hold; None if there is none."""
     waiting = [values]
     while waiting:
         value = waiting.pop()

@@ -34,20 +34,20 @@ class RgbConversion:
     rows: NDArray[np.int32]
     """(height, 4): the same of rows, with weights in 1/4096."""
     quarter_turns: int = 0
-    """Clockwise."""
+    """Number of clockwise quarter turns."""
     mirrored: bool = False
     """Flipped left to right after the turns."""
 
     @property
     def upright(self) -> tuple[int, int]:
-        """(height, width) once turned."""
+        """Size after the turns, (height, width)."""
         size = self.height, self.width
         return (size[1], size[0]) if self.quarter_turns % 2 else size
 
 
 @dataclass(frozen=True)
 class Surfaces:
-    """A stack of decoded pictures of one kind. Seen from outside it is a stack of RGB frames."""
+    """Decoded pictures of one format on a device, with the interface of a stack of RGB frames."""
 
     pictures: tuple[Any, ...]
     """Arrays uint8 (bytes,) of the device: rows of luma, then rows of U and V side by side. All
@@ -70,7 +70,7 @@ class Surfaces:
 
 
 class SurfaceOps(Protocol):
-    """Operations of a device that a decoder on it needs, and whoever checks its pictures."""
+    """Operations of a device that its decoder, and checks of its pictures, need."""
 
     def keep(self, planes: Sequence[tuple[int, int]]) -> Any:
         """Copy what a decoder has left in device memory.
@@ -91,14 +91,14 @@ class SurfaceOps(Protocol):
         """
 
     def fetch(self, planes: Sequence[tuple[int, int]]) -> NDArray[np.uint8]:
-        """The same, copied to the host; takes no memory of the device."""
+        """Copy a decoder's planes to the host, without device memory."""
 
     def settle(self) -> None:
         """Return once all that this thread has asked to `keep` is copied: then the decoder may use
         its memory again."""
 
     def to_device(self, frames: NDArray[Any]) -> Any:
-        """A host array as a device array."""
+        """Return a device array with the values of a host array."""
 
     def resize(self, frames: Any, height: int, width: int) -> NDArray[np.uint8]:
-        """Surfaces -> RGB (N, height, width, 3)."""
+        """Return surfaces as RGB frames, (N, height, width, 3)."""

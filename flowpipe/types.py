@@ -30,7 +30,7 @@ def _typed(value: Any, kind: type[T]) -> T:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A labelled stretch of an untrimmed video."""
+    """Labelled interval of an untrimmed video, in seconds."""
 
     label: int
     start_s: float
@@ -39,20 +39,20 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class VideoRecord:
-    """One video of a data set: where it lies and what is known of it."""
+    """One video of a data set: its path, labels and splits."""
 
     video_id: str
-    """Unique in the data set. Any text; it is a key, never a path."""
+    """Key of the video, unique in the data set; any text, never used as a path."""
     path: str
     labels: tuple[int, ...] = ()
     """Class indices into the data set's ``class_names``."""
     subset: str = ""
-    """Official part: training, validation, testing ..."""
+    """Official subset: training, validation, testing ..."""
     splits: tuple[str, ...] = ()
     """Memberships such as ``train1`` or ``test2``."""
     segments: tuple[Segment, ...] = ()
     ambiguous: tuple[tuple[float, float], ...] = ()
-    """Stretches that an evaluation of the segments leaves out: (start, end) in seconds."""
+    """Intervals that an evaluation of the segments ignores: (start, end), seconds."""
 
     @classmethod
     def from_json(cls, values: Any) -> VideoRecord:
@@ -85,7 +85,7 @@ class VideoRecord:
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of one video that one task extracts: the whole of it, or one part of a split."""
+    """Time range of a video that one task extracts: the whole video, or one part of it."""
 
     record: VideoRecord
     part: int = 0
@@ -101,7 +101,7 @@ class Span:
 
     @property
     def key(self) -> tuple[str, int, int]:
-        """(video_id, part, parts): what identifies a stretch of video in a store."""
+        """(video_id, part, parts): key of the span in a store."""
         return self.record.video_id, self.part, self.parts
 
 
@@ -112,7 +112,7 @@ class Frames:
     data: NDArray[np.uint8]
     """(T, H, W, 3), RGB, upright."""
     pts_s: NDArray[np.float64]
-    """(T,), presentation time in seconds, strictly increasing."""
+    """Presentation times, (T,), seconds, strictly increasing."""
 
     def __post_init__(self) -> None:
         shape = self.data.shape
@@ -130,7 +130,7 @@ class Planes:
 
     modality: str
     data: Any
-    """uint8 (T, C, H, W), or what a backend's `to_host` makes that of"""
+    """Images, uint8 (T, C, H, W), on the host or on the device."""
     columns: Mapping[str, Any] = field(default_factory=dict)
     """Per image values, (T, ...), by the names in ``MODALITIES[modality].columns``."""
 
@@ -146,7 +146,7 @@ class Planes:
 
 @dataclass(frozen=True)
 class EncodedPlanes:
-    """Images of one modality as codec bytes: all that a shard writer needs to know of them."""
+    """Images of one modality as codec bytes, ready for a shard writer."""
 
     modality: str
     payloads: tuple[bytes, ...]
@@ -179,9 +179,9 @@ class VideoFacts:
     height: int
     """Size of the first decoded frame, upright, before any resizing."""
     sizes: tuple[tuple[int, int], ...]
-    """Every (width, height) that occurred, in order."""
+    """All frame sizes, (width, height), in order of appearance."""
     rotation_deg: int
-    """Clockwise turn that was applied to make the frames upright: 0, 90, 180 or 270."""
+    """Clockwise rotation that made the frames upright, degrees: 0, 90, 180 or 270."""
     colour_matrix: str
     colour_range: str
     colour_transfer: str
@@ -192,7 +192,7 @@ class VideoFacts:
     fps_in: float
     """Frames per second measured from the timestamps; 0 for a single frame."""
     fps_out: float
-    """Frames per second asked for; 0 when every frame is kept."""
+    """Frames per second after resampling; 0 if every frame is kept."""
     start_s: float
     notes: tuple[str, ...] = ()
     """Codes of irregularities and how they were handled, such as ``pts_missing``."""
@@ -200,16 +200,16 @@ class VideoFacts:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A run of frames of a stored video that are missing or may be wrong."""
+    """Consecutive frames of a stored video that are missing or may be wrong."""
 
     what: str
     """``lost``: the frames are missing; ``damaged``: they are there, but pixels may be wrong."""
     frame: int
-    """Stored frame that the run begins with, or before which the missing frames belong."""
+    """Number of the first damaged frame, or of the stored frame after the missing ones."""
     time_s: float
-    """Presentation time of that frame; behind the last frame, that of the last frame."""
+    """Presentation time of that frame, or of the last frame if there is none, seconds."""
     frames: int
-    """Length of the run, in frames of the source."""
+    """Number of frames, counted in the source."""
 
 
 @dataclass(frozen=True)
@@ -231,18 +231,18 @@ class Outcome:
     seconds: Mapping[str, float] = field(default_factory=dict)
     """CPU seconds by stage, and ``wall``."""
     busy_s: Mapping[str, float] = field(default_factory=dict)
-    """Seconds that each stage was at work, see `Extraction`, and ``write``. The stages, and the GPU
-    that they wait for, run side by side: what comes near ``wall`` bounds the others."""
+    """Busy seconds of each stage, see `Extraction`, and ``write``. Stages and GPU run concurrently;
+    the one whose time is close to ``wall`` limits the speed."""
     backend: str = ""
     shard: str = ""
     worker: str = ""
     notes: tuple[str, ...] = ()
-    """Notes of `VideoFacts`, of a stored span."""
+    """Notes of the `VideoFacts` of a stored span."""
 
     def __post_init__(self) -> None:
         if self.status not in ("done", "partial", "failed"):
             raise ValueError(f"status must be done, partial or failed, got {self.status!r}")
 
     def to_json(self) -> str:
-        """One line of JSON, keys in the order above."""
+        """Return one line of JSON, with keys in the order of the fields."""
         return json.dumps(asdict(self), ensure_ascii=False)
