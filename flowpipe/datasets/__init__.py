@@ -1,4 +1,4 @@
-"""DATASETS: name of a data set -> how to read it from disk into VideoRecords."""
+"""DATASETS: name of a data set -> the function that reads it into VideoRecords."""
 
 from __future__ import annotations
 
@@ -23,15 +23,13 @@ DATASETS = {
     row.name: row
     for row in (
         DatasetRow(
-            "demo", "36 clips made on the spot, true flow known; root is made", demo.load, made=True
+            "demo", "36 generated clips with known flow; root is created", demo.load, made=True
         ),
-        DatasetRow(
-            "folder", "videos, their folders the classes", folder.load, own=True, options=_OWN
-        ),
+        DatasetRow("folder", "videos in one folder per class", folder.load, own=True, options=_OWN),
         DatasetRow("video", "one video file", single.load),
         DatasetRow(
             "list",
-            "a text or CSV file with a path a line",
+            "a text or CSV file with one path per line",
             listfile.load,
             own=True,
             options=("class_names", "base"),

@@ -1,4 +1,4 @@
-"""A folder tree of videos -> VideoRecords; the folder that a video lies in can be its class."""
+"""A folder tree of videos -> VideoRecords; the folder of a video can be its class."""
 
 from __future__ import annotations
 
@@ -24,24 +24,25 @@ def load(
 ) -> Dataset:
     """Take every video below a folder, in sorted order.
 
-    Videos are known by their extension; local files of an unknown extension are taken if FFmpeg
-    decodes them. The rest is counted by kind in ``left_out`` and in the note.
+    Videos are recognised by their extension. A local file of unknown extension is a video if FFmpeg
+    decodes it. Other files are counted by kind in ``left_out`` and in the note.
 
     Parameters
     ----------
     root : Path or URL
-        Hidden files and folders are skipped; links are followed, each folder is entered once.
+        Folder to search. Hidden files and folders are skipped; links are followed, and each folder
+        is read once.
     labels : {"folder", "none"}
-        Whether the name of the folder that a video lies in is its class. Videos directly in `root`
-        have none.
+        ``folder``: the name of a video's folder is its class; videos directly in `root` have none.
+        ``none``: videos have no labels.
     class_names : Path or URL, optional
-        File with the names of all classes in the order of their labels. Without it the folders that
-        hold a video are the classes, in sorted order, so that another copy may have other labels.
+        File with the names of all classes in the order of their labels. By default the folders with
+        videos are the classes, sorted, so that another copy may have other labels.
 
     Raises
     ------
     DatasetError
-        If there is no video below `root`, a folder cannot be read, or is none of the classes.
+        If there is no video below `root`, or a folder is unreadable or not among the classes.
     """
     if labels not in ("folder", "none"):
         raise DatasetError(f"labels must be folder or none, got {labels!r}")

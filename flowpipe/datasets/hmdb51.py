@@ -1,13 +1,13 @@
-"""HMDB51 as it lies on a disk -> VideoRecords with their memberships of the three splits.
+"""Files of HMDB51 -> VideoRecords with their three splits.
 
-Wanted below the root, in any folders::
+These files may lie in any folders below the root::
 
     brush_hair/April_09_brush_hair_u_nm_np1_ba_goo_0.avi ...    6766 videos of hmdb51_org.rar
     brush_hair_test_split1.txt ... wave_test_split3.txt         "name.avi 1"
 
 The lists are those of test_train_splits.rar, with 1 for training, 2 for testing and 0 for neither.
-Labels follow the alphabetical order of the classes, as mmaction2's do; `TSN_ORDER` leads from the
-labels of TSN's own models to these.
+Labels follow the alphabetical order of the classes, as in mmaction2; `TSN_ORDER` maps the labels of
+TSN's own models to these.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ CLASS_NAMES = (
     "stand", "swing_baseball", "sword", "sword_exercise", "talk", "throw", "turn", "walk", "wave",
 )  # fmt: skip
 TSN_ORDER = tuple({20: 21, 21: 20, 44: 45, 45: 44}.get(k, k) for k in range(51))
-"""Output k of a model trained by TSN's tools is class ``CLASS_NAMES[TSN_ORDER[k]]``: TSN has
-kick_ball before kick and sword_exercise before sword."""
+"""Index into `CLASS_NAMES` of each output of a model trained by TSN's tools: TSN has kick_ball
+before kick and sword_exercise before sword."""
 OFFICIAL_COUNT = 6766
 
 _ROW = re.compile(r"(.+\.\w+)\s+([012])")
@@ -47,18 +47,18 @@ def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
     root : Path or URL
         Any folder above the videos.
     annotations : Path or URL, optional
-        Folder of the lists; left out, they are looked for below `root`.
+        Folder of the lists; by default they are searched for below `root`.
 
     Returns
     -------
     Dataset
-        A record per listed video, its id the file name without extension. ``splits`` has
-        ``train1``, ``test2`` and so on, at most one for each of the three.
+        One record per listed video; its id is the file name without extension. ``splits`` has
+        ``train1``, ``test2`` and so on, at most one entry for each of the three splits.
 
     Raises
     ------
     DatasetError
-        If no video is there, a list is missing, an id has two files, or a line cannot be read.
+        If there is no video, a list is missing, two files have the same id, or a line is wrong.
     """
     tree = Tree.below(parse_path_or_url(root))
     lists = Lists.of(tree, annotations)
@@ -96,7 +96,7 @@ def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
 
 
 def _members(one: ListFile) -> list[tuple[str, str]]:
-    """(video id, code) of every line."""
+    """Return (video id, code) of every line."""
     members = []
     for number, row in one.rows():
         found = _ROW.fullmatch(row)

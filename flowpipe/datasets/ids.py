@@ -1,12 +1,12 @@
-"""File names -> video ids: text that is unique, printable and short, whatever the file is called.
+"""File names -> video ids: unique, printable, short text for any file name.
 
-An id is a key in stores and ledgers, never a path. It depends on the name of its own file
-only, so it stays the same whatever else a folder or list gains or loses. Rules:
+An id is a key in stores and ledgers, never a path. It depends only on the name of its own
+file, so it stays the same when a folder or list changes. Rules:
 
 - the path below the root as it is, extension included, with forward slashes on every system;
 - a byte that is no valid UTF-8, a control character and the backslash itself are written ``\\xNN``
   and ``\\\\``, as in a Python string; `file_name_of` gives the name back;
-- more than 240 bytes of UTF-8: cut, and ended by ``~`` and 16 hexadecimal digits of its SHA-256.
+- an id of more than 240 bytes of UTF-8 is cut and ends in ``~`` and 16 hex digits of its SHA-256.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import re
 from flowpipe.types import MAX_VIDEO_ID_BYTES
 
 _DIGEST_CHARS = 16
-_BREAKS = "\u2028\u2029"  # line ends to some readers of text
+_BREAKS = "\u2028\u2029"  # some programs treat these as line ends
 _ESCAPE = re.compile(rb"\\(\\|x[0-9a-f]{2})")
 
 
 def escape(name: str) -> str:
-    """Write a file name (with ``surrogateescape`` where it is no UTF-8) as printable text."""
+    """Return a file name, possibly with ``surrogateescape``, as printable text."""
     if name.isprintable() and "\\" not in name:
         return name
     text = []
@@ -54,7 +54,7 @@ def file_name_of(escaped: str) -> str:
 
 
 def without_extension(name: str) -> str:
-    """Cut the last extension; leading dots and dots in folder names are no extension."""
+    """Remove the last extension; leading dots and dots in folder names are no extension."""
     stem, dot, extension = name.rpartition(".")
     if not dot or "/" in extension or not stem or stem.endswith("/"):
         return name
@@ -62,7 +62,7 @@ def without_extension(name: str) -> str:
 
 
 def shorten(video_id: str) -> str:
-    """Cut an id that is too long; the digest keeps different ids apart."""
+    """Cut an id that is too long and append a digest that keeps it unique."""
     if len(video_id) * 4 <= MAX_VIDEO_ID_BYTES:
         return video_id
     raw = video_id.encode("utf-8")

@@ -1,4 +1,4 @@
-"""VideoRecord with segments -> the instances in it: what untrimmed sets are trained on."""
+"""A VideoRecord with segments -> its instances, the training samples of untrimmed sets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flowpipe.types import VideoRecord
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One annotated stretch of a video, a training sample of its own."""
+    """Annotated time interval of a video, used as one training sample."""
 
     name: str
     """``<video id>_<k>``, k counting the segments of the record from 0, as TSN names them."""
@@ -22,7 +22,7 @@ class Instance:
     end_s: float
 
     def frames(self, pts_s: NDArray[np.float64]) -> tuple[int, int]:
-        """(first, count) of the frames whose time lies in [start_s, end_s).
+        """Return (first, count) of the frames with a time in [start_s, end_s).
 
         Parameters
         ----------
@@ -35,7 +35,7 @@ class Instance:
 
 
 def instances(record: VideoRecord) -> tuple[Instance, ...]:
-    """The instances of a video, in the order of its segments."""
+    """Return the instances of a video, in the order of its segments."""
     return tuple(
         Instance(f"{record.video_id}_{k}", record.video_id, s.label, s.start_s, s.end_s)
         for k, s in enumerate(record.segments)

@@ -1,12 +1,12 @@
-"""Kinetics-400 as it lies on a disk -> VideoRecords of what its CSV files list.
+"""Files of Kinetics-400 -> VideoRecords of the videos that its CSV files list.
 
-Wanted below the root, in any folders and under any names::
+These files may lie in any folders below the root, under any names::
 
     label,youtube_id,time_start,time_end,split[,is_cc]     the CSV files, known by this header
     0wR5jVB-WPk_000417_000427.mp4                          the videos, or 0wR5jVB-WPk.mp4
 
 The CSV of the test videos has no column ``label``. Labels follow the sorted class names, in which
-spaces are underscores and quotes are cut, as in mmaction2 and in the label lists that circulate.
+spaces become underscores and quotes are removed, as in mmaction2 and in public label lists.
 """
 
 from __future__ import annotations
@@ -45,19 +45,20 @@ def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
     root : Path or URL
         Any folder above the videos.
     annotations : Path or URL, optional
-        The CSV file or a folder of them; left out, they are looked for below `root`.
+        The CSV file or a folder of them; by default they are searched for below `root`.
 
     Returns
     -------
     Dataset
-        A record per row, its id ``<youtube id>_<start>_<end>`` with six digits each. ``subset`` is
-        training, validation or testing; ``splits`` are ``train1`` and, of validation, ``test1``.
+        One record per row; its id is ``<youtube id>_<start>_<end>`` with six digits each.
+        ``subset`` is training, validation or testing; training videos are in split ``train1``,
+        validation videos in ``test1``.
 
     Raises
     ------
     DatasetError
-        If no video or no CSV is there, a row cannot be read, the rows name other than 400 classes,
-        or an id has two files.
+        If there is no video or no CSV file, a row is wrong, the rows do not name 400 classes, or
+        two files have the same id.
     """
     tree = Tree.below(parse_path_or_url(root))
     rows: dict[str, tuple[str, str]] = {}
@@ -110,7 +111,7 @@ def _header(one: ListFile) -> list[str]:
 
 
 def _rows(one: ListFile) -> Iterator[tuple[str, str, str]]:
-    """(video id, class name, subset) of every row."""
+    """Yield (video id, class name, subset) of every row."""
     reader = csv.DictReader(one.text.splitlines(), fieldnames=_header(one))
     next(reader)
     for row in reader:
@@ -129,7 +130,7 @@ def _rows(one: ListFile) -> Iterator[tuple[str, str, str]]:
 
 
 def _find(tree: Tree, rows: dict[str, tuple[str, str]]) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Files by their name with times, or, of a video listed once, by the YouTube id alone."""
+    """Match files by name with times; a YouTube id alone suffices if it is listed once."""
     by_youtube_id: dict[str, list[str]] = {}
     for video_id in rows:
         by_youtube_id.setdefault(video_id[:11], []).append(video_id)

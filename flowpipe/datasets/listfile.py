@@ -13,10 +13,10 @@
                                     and ``test1``; so do subsets where there is no column ``split``
 =================================== ==============================================================
 
-The form is the one whose paths are there. Relative paths start at the list's folder, or at another
-that is given. A path may have spaces; one that ends in a number and is not there is put in double
-quotes: ``"take 2" 0``. A comment is ``#`` and a space (file names may begin with ``#``). Text is
-UTF-8; bytes that are not stay as they are, as file names do. All lines have the same form.
+The reader picks the form under which the paths exist. Relative paths start at the folder of the
+list, or at ``base``. A path may contain spaces; put it in double quotes if it ends in a number and
+may not exist: ``"take 2" 0``. A comment starts with ``#`` and a space (file names may start with
+``#``). Text is UTF-8; other bytes are kept, as in file names. All lines have the same form.
 """
 
 from __future__ import annotations
@@ -45,22 +45,22 @@ _SEVERAL = re.compile(r"\s*[|;]\s*")
 def load(
     root: PathOrUrl, *, class_names: PathOrUrl | None = None, base: PathOrUrl | None = None
 ) -> Dataset:
-    """Read a list file. What is missing shows when the videos are opened.
+    """Read a list file; missing videos are only noticed when they are opened.
 
     Parameters
     ----------
     root : Path
         The list file.
     class_names : Path, optional
-        File with the class names, one a line, in the order of the numeric labels; ``1 Name`` lines
-        as in UCF101's classInd.txt are understood.
+        File with the class names, one per line, in the order of the numeric labels; lines may read
+        ``1 Name``, as in UCF101's classInd.txt.
     base : Path, optional
-        Folder that relative paths start at and that ids are relative to; None for the list's own.
+        Folder that relative paths start at and that ids are relative to; default: the list's own.
 
     Raises
     ------
     DatasetError
-        If the list cannot be read, is empty, mixes forms, or names a video or an id twice; the
+        If the list is unreadable or empty, mixes forms, or names a video or an id twice; the
         message names the file and the lines.
     """
     found = read_list(root, base)
@@ -70,16 +70,16 @@ def load(
 
 @dataclass(frozen=True)
 class ReadList:
-    """A list file as read."""
+    """Contents of a list file."""
 
     columns: Columns
     paths: ListPaths
     there: list[str]
-    """Path of each line as this system writes it."""
+    """Path in each line, in the notation of this system."""
     full: list[str]
-    """The same, absolute."""
+    """Absolute path or URL of each line."""
     note: str
-    """How its numbers were read; empty where it has none."""
+    """How numbers after the paths were interpreted; empty if there are none."""
 
 
 def read_list(root: PathOrUrl, base: PathOrUrl | None = None) -> ReadList:
@@ -123,7 +123,7 @@ def _dataset(found: ReadList, class_names: tuple[str, ...] | None) -> Dataset:
         ids = [id_of(path) for path in plain]
         notes.append(paths.note(outside, count))
     _refuse_repeated(columns, ids, "video id")
-    # A list that knows subsets only, train and val, means splits by them.
+    # In a list without splits, the subsets train, val and test are the splits.
     parts = columns.splits or columns.subsets
     split_of = {text: tuple(dict.fromkeys(map(split_name, text.split()))) for text in {"", *parts}}
     if not columns.splits:
@@ -150,7 +150,7 @@ def _dataset(found: ReadList, class_names: tuple[str, ...] | None) -> Dataset:
 
 
 def _take_frames(columns: Columns, full: list[str]) -> str:
-    """Tell frame counts from labels, and say how they were told."""
+    """Separate frame counts from labels; return a note that says how they were read."""
     before = numbers_before_labels(columns.labels, full.__getitem__)
     if before:
         rows = [text.split() for text in columns.labels]
@@ -177,7 +177,7 @@ def _frames(columns: Columns, ids: list[str]) -> dict[str, int]:
 
 
 def _parts(text: str) -> list[str]:
-    """The labels that a cell holds: names with ``|`` or ``;``, numbers also with spaces between."""
+    """Split a cell into labels: names at ``|`` or ``;``, numbers also at spaces."""
     parts = [part for part in _SEVERAL.split(text.strip()) if part]
     numbers = [number for part in parts for number in part.split()]
     return numbers if all(map(_is_number, numbers)) else parts
@@ -190,12 +190,12 @@ def _is_number(text: str) -> bool:
 def labels_of(
     columns: Columns, names: tuple[str, ...] | None
 ) -> tuple[tuple[str, ...], dict[str, tuple[int, ...]]]:
-    """Class names, and the labels that each text of a label column stands for.
+    """Return the class names, and the labels of each text in the label column.
 
     Raises
     ------
     DatasetError
-        If a label is none of the class names.
+        If a label is not among the class names.
     """
     parts = {text: _parts(text) for text in {"", *columns.labels}}
     single = {part for several in parts.values() for part in several}
@@ -228,7 +228,7 @@ def labels_of(
 
 
 def _where(columns: Columns, parts: dict[str, list[str]], is_wanted: Callable[[str], bool]) -> str:
-    """List and line of the first label that is wanted."""
+    """Return ``file:line`` of the first label that matches."""
     row = next(k for k, text in enumerate(columns.labels) if any(map(is_wanted, parts[text])))
     return f"{columns.source}:{columns.lines[row]}"
 
@@ -264,7 +264,7 @@ def _refuse_repeated(columns: Columns, keys: list[str], what: str) -> None:
 
 def _explainer(columns: Columns, ids: list[str], paths: ListPaths) -> Callable[[VideoRecord], str]:
     """Return a function that says which line names an absent video and what was searched for."""
-    source, numbers = columns.source, columns.lines  # the other columns need not stay
+    source, numbers = columns.source, columns.lines  # keeps the other columns out of memory
     lines: dict[str, int] = {}
 
     def explain(record: VideoRecord) -> str:

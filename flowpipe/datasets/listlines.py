@@ -1,7 +1,7 @@
-"""Text of a list file -> columns: paths, labels and what else its lines say.
+"""Text of a list file -> columns: paths, labels, splits, frame counts.
 
-The form of a list is chosen once: the one under which most of its first lines name a file that is
-there, or else one with the extension of a video.
+The form of a list is chosen once: the form under which most of its first lines name an existing
+file, or else a file with the extension of a video.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ class Columns:
     source: PathOrUrl
     paths: list[str] = field(default_factory=list)
     lines: array[int] = field(default_factory=lambda: array("q"))
-    """Line numbers; a list of a million numbers would take four times as much."""
+    """Line number of each video; an array takes a quarter of the memory of a list."""
     ids: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
-    """Label of each line as it is written; several whole numbers have spaces between."""
+    """Text of the label in each line; several whole numbers are separated by spaces."""
     splits: list[str] = field(default_factory=list)
     subsets: list[str] = field(default_factory=list)
     frames: list[str] = field(default_factory=list)
-    """Frame counts as they are written."""
+    """Text of the frame count in each line."""
     has_numbers: bool = False
     """True if `labels` holds all numbers after each path, which may include frame counts."""
 
 
 def read_columns(file: TextIO, columns: Columns, exists: Callable[[str], bool]) -> None:
-    """Read a list; `exists` tells whether a path of the list leads to something.
+    """Read a list file into `columns`; `exists` tells whether a path of the list exists.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def read_columns(file: TextIO, columns: Columns, exists: Callable[[str], bool]) 
     for number, line in lines:
         if "\0" in line:
             raise DatasetError(
-                f"{columns.source}:{number} has a NUL byte, so it is no UTF-8 text; "
+                f"{columns.source}:{number} contains a NUL byte, so it is not UTF-8 text; "
                 "save the list as UTF-8"
             )
         text = line.strip()
@@ -80,7 +80,7 @@ def read_columns(file: TextIO, columns: Columns, exists: Callable[[str], bool]) 
 
 
 def _header(text: str, where: str) -> tuple[str, list[str]] | None:
-    """Delimiter and column names of a CSV header; None if the line is none."""
+    """Return delimiter and column names of a CSV header; None if the line is not a header."""
     for delimiter in _DELIMITERS:
         names = [cell.strip().lower() for cell in _cells(text, delimiter)]
         if "path" in names and (len(names) > 1 or text.lower() == "path"):
@@ -94,7 +94,7 @@ def _header(text: str, where: str) -> tuple[str, list[str]] | None:
 
 
 def _form(sample: Iterable[str], exists: Callable[[str], bool]) -> str:
-    """Name of the form, a key of `_SPLITS`, under which most lines of a sample name a video."""
+    """Return the form, a key of `_SPLITS`, under which most lines of a sample name a video."""
     texts = [text.strip() for text in sample]
     texts = [text for text in texts if text and not _COMMENT.match(text)]
     scores = dict.fromkeys(_SPLITS, 0)
@@ -156,7 +156,7 @@ def _read_lines(lines: Lines, columns: Columns, form: str) -> None:
 
 
 def _split_numbers(text: str) -> tuple[str, list[str]]:
-    """The path, and the whole numbers after it."""
+    """Split a line into the path and the whole numbers after it."""
     if text[0] == '"':
         quoted = _QUOTED.fullmatch(text)
         if quoted is not None:
@@ -177,7 +177,7 @@ def _split_whole(text: str) -> tuple[str, list[str]]:
 
 
 def _split_named(text: str) -> tuple[str, list[str]] | None:
-    """A path that ends in the extension of a video, and the name of a class."""
+    """Split a line into a path with the extension of a video and a class name."""
     found = _NAMED.fullmatch(text)
     return (found[1], [found[2]]) if found is not None and is_video(found[1]) else None
 
@@ -188,7 +188,7 @@ def _split_at(delimiter: str) -> Split:
             return None
         path, *values = (cell.strip() for cell in _cells(text, delimiter))
         while values and not values[-1]:
-            values.pop()  # as spreadsheets end short rows
+            values.pop()  # spreadsheets fill short rows with empty cells
         numbers = [part for value in values for part in value.split()]
         if all(part.isascii() and part.isdecimal() for part in numbers):
             values = numbers

@@ -1,8 +1,8 @@
 """Whole numbers after the paths of a list -> frame counts and labels.
 
-Lists of several programs differ: ``num_frames label`` (tsn-pytorch), ``label label ...`` and
+Programs write different lists: ``num_frames label`` (tsn-pytorch), ``label label ...`` and
 ``num_frames label label ...`` (mmaction2, several classes a video), ``offset num_frames label ...``
-(mmaction2, frame folders). What the numbers of a list mean is decided once, for all its lines.
+(mmaction2, frame folders). The meaning of the numbers is decided once for the whole list.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ FORMS = ("label ...", "num_frames label ...", "offset num_frames label ...")
 
 _PROBED = 8
 _NEAR = 0.1
-"""A count this far off the one of the header, relatively, is that of the video."""
+"""Relative difference up to which a listed count matches the frame count of the video."""
 _FAR = 4
-"""A number this many times more or less than the frames of the video is no frame count."""
+"""Factor of difference from the frame count of the video above which a number is no count."""
 
 
 def numbers_before_labels(numbers: Sequence[str], full_path: Callable[[int], str]) -> int:
@@ -29,9 +29,9 @@ def numbers_before_labels(numbers: Sequence[str], full_path: Callable[[int], str
     Parameters
     ----------
     numbers : sequence of str
-        One or more numbers of each line, with spaces between.
+        Numbers of each line, separated by spaces.
     full_path : callable
-        Path on disk of a line, by its position.
+        Function of the position of a line that returns its path on disk.
     """
     least = most = numbers[0].count(" ") + 1
     distinct = [True, True, True]
@@ -68,8 +68,8 @@ def numbers_before_labels(numbers: Sequence[str], full_path: Callable[[int], str
 
 
 def _real_frames(numbers: Sequence[str], full_path: Callable[[int], str]) -> list[tuple[int, int]]:
-    """Positions and frame counts, by their headers, of the first few videos that are there."""
-    from flowpipe.video import probe  # it loads PyAV, see kinds.py
+    """Return positions and frame counts, from file headers, of the first few existing videos."""
+    from flowpipe.video import probe  # it imports PyAV
 
     found = []
     for position in islice(range(len(numbers)), _PROBED):
@@ -83,7 +83,7 @@ def _real_frames(numbers: Sequence[str], full_path: Callable[[int], str]) -> lis
 
 
 def _off(text: str, before: int, frames: int) -> float:
-    """Factor, at least 1, between a listed and a real frame count."""
+    """Return the factor, at least 1, between a listed and a real frame count."""
     listed = int(text.split()[before - 1])
     if abs(listed - frames) <= 1:
         return 1.0

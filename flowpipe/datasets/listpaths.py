@@ -1,4 +1,4 @@
-"""Path of a list file -> path on disk, video id, and what a path that is not there looks like."""
+"""A path in a list file -> path on disk, video id, and a hint if it does not exist."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _SHARE = re.compile(r"\\\\[^\\]+\\")
 
 
 class ListPaths:
-    """Turns the paths of a list into paths on disk and ids.
+    """Converts the paths of a list into paths on disk and video ids.
 
     Parameters
     ----------
     base : Path or Url
-        Folder that relative paths start at. The id of a video below it is its path relative to it.
+        Folder that relative paths start at. The id of a video below it is the relative path.
     """
 
     def __init__(self, base: PathOrUrl) -> None:
@@ -40,19 +40,19 @@ class ListPaths:
         return self._local and not is_url(path) and self._there(self.translated(path))
 
     def translated(self, path: str) -> str:
-        r"""Return a path with ``\`` as this system writes it; unchanged if a file has that name."""
+        r"""Return a path with ``\`` as this system writes it; unchanged if that file exists."""
         if "\\" not in path and not _DRIVE.match(path):
             return path
         if not self._local or is_url(path) or self._there(path):
             return path
         drive = _DRIVE.match(path)
-        if drive:  # as the Windows Subsystem for Linux mounts drives
+        if drive:  # mount point of drives in the Windows Subsystem for Linux
             mounted = f"/mnt/{drive[1].lower()}/{path[drive.end() :]}".replace("\\", "/")
             return mounted if self._there(mounted) else path
         return path if _SHARE.match(path) else path.replace("\\", "/")
 
     def here(self, path: str, where: str) -> str:
-        """Return a path of the list translated.
+        """Return a path of the list in the notation of this system.
 
         Raises
         ------
@@ -72,7 +72,7 @@ class ListPaths:
         return path
 
     def ids(self, paths: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Return the unshortened ids of translated paths, and those paths that lie outside."""
+        """Return the full ids of translated paths, and the paths outside of the base folder."""
         names: list[str] = []
         outside: list[str] = []
         for path in paths:
@@ -87,7 +87,7 @@ class ListPaths:
         return names, outside
 
     def note(self, outside: Sequence[str], count: int) -> str:
-        """Return what to know of absolute paths outside of the folder; empty if there are none."""
+        """Return a note about absolute paths outside the base folder; empty if there are none."""
         if not outside:
             return ""
         text = (
@@ -103,7 +103,7 @@ class ListPaths:
         return f"{text}; add --root {escape(common)} for ids relative to that folder"
 
     def looked_for(self, path: str) -> str:
-        """Return the absolute path that was looked for, and what there is that looks like it."""
+        """Describe a file that does not exist, with a hint to a similar existing file."""
         text = f"no file {escape(path)}"
         if is_url(path):
             return text
@@ -141,11 +141,11 @@ class ListPaths:
     def _there(self, path: str) -> bool:
         try:
             return Path(self.full(path)).exists()
-        except (OSError, ValueError):  # no name that a file can have
+        except (OSError, ValueError):  # not a valid file name
             return False
 
     def _below(self, path: str) -> str | None:
-        """Path relative to the base, which an absolute path may reach by links; None outside."""
+        """Return the path relative to the base, with links resolved; None if it lies outside."""
         if is_url(path) or not self._local:
             return path[len(self.base) + 1 :] if path.startswith(f"{self.base}/") else None
         folder, name = os.path.split(os.path.normpath(path))

@@ -1,4 +1,4 @@
-"""Official list files, wherever an archive put them -> their lines; copies have to agree."""
+"""Official list files in any folder -> their lines; copies of a list must agree."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flowpipe.remote import PathOrUrl, parse_path_or_url
 
 @dataclass(frozen=True)
 class ListFile:
-    """One list as read."""
+    """Path and text of one list file."""
 
     path: str
     text: str
@@ -23,13 +23,13 @@ class ListFile:
         return posixpath.basename(self.path)
 
     def rows(self) -> Iterator[tuple[int, str]]:
-        """(line number, stripped text) of every line that is not blank."""
+        """Yield (line number, stripped text) of every line that is not blank."""
         for number, line in enumerate(self.text.splitlines(), 1):
             if line.strip():
                 yield number, line.strip()
 
     def wrong(self, number: int, wanted: str, got: str) -> DatasetError:
-        """The error for a line that does not read as the official files do."""
+        """Return the error for a line that differs from the official format."""
         return DatasetError(f"{self.path}:{number} must read {wanted}, got {got!r}")
 
 
@@ -45,12 +45,12 @@ class Lists:
         return cls(videos if annotations is None else Tree.of(parse_path_or_url(annotations)))
 
     def named(self, pattern: str) -> list[ListFile]:
-        """Lists whose file name matches a regular expression as a whole, sorted by file name.
+        """Return the lists whose whole file name matches a regular expression, sorted by name.
 
         Raises
         ------
         DatasetError
-            If two files of one name differ but for white space, or one cannot be read.
+            If two files of one name differ in more than white space, or one is unreadable.
         """
         found: dict[str, ListFile] = {}
         for name in self.tree.named(pattern):
@@ -63,7 +63,7 @@ class Lists:
         return [found[name] for name in sorted(found)]
 
     def needed(self, pattern: str, what: str) -> list[ListFile]:
-        """The same; DatasetError that says `what` to fetch if there is none."""
+        """Return the lists that match; raise DatasetError about `what` if there is none."""
         found = self.named(pattern)
         if not found:
             raise DatasetError(

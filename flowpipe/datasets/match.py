@@ -1,4 +1,4 @@
-"""A tree of files + the keys that official lists use -> which file is which video, and the rest."""
+"""Files of a tree and video names of official lists -> the file of each video."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flowpipe.words import count_noun
 
 
 def stem(name: str) -> str:
-    """File name without folder and extension."""
+    """Return the file name without folder and extension."""
     return without_extension(posixpath.basename(name))
 
 
@@ -24,29 +24,29 @@ def match(
     *,
     any_case: bool = False,
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Find the videos of official lists in a tree, in whatever folders they lie.
+    """Find the videos of official lists in a tree, in any folder.
 
     Parameters
     ----------
     tree : Tree
     keys : iterable of str
-        What the lists call the videos.
+        Names of the videos in the lists.
     key_of : callable
-        Name of a file in the tree -> its key.
+        Function that returns the key of a file name.
     any_case : bool
-        Where a key is found nowhere, take a file whose key differs in upper and lower case only.
+        If a key has no file, accept a file whose key differs only in upper and lower case.
 
     Returns
     -------
     paths : dict
-        Path by key, in the order of `keys`; empty where there is no file.
+        Path by key, in the order of `keys`; empty if there is no file.
     unlisted : tuple of str
         Paths of the videos that no key names, sorted.
 
     Raises
     ------
     DatasetError
-        If keys have several files: all of them are named.
+        If keys have several files; the message names them.
     """
     wanted = dict.fromkeys(keys)
     folded = {key.casefold(): key for key in wanted} if any_case else {}
@@ -80,7 +80,7 @@ def match(
 
 
 def nothing_found(tree: Tree, what: str, example: str, hint: str = "") -> DatasetError:
-    """The error where not one video of a data set lies below its root."""
+    """Return the error for a root without any video of the data set."""
     archives = [n for n in tree.files if n.lower().endswith((".zip", ".rar", ".tar", ".tar.gz"))]
     if archives:
         way_out = f"unpack {tree.path(archives[0])} first{f' ({hint})' if hint else ''}"

@@ -1,4 +1,4 @@
-"""One video file -> a data set of one VideoRecord."""
+"""One video file -> a data set with one VideoRecord."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ from flowpipe.types import VideoRecord
 
 
 def load(root: PathOrUrl) -> Dataset:
-    """Take the video file `root`; its id is its file name."""
+    """Make a data set of the video file `root`; its id is its file name."""
     path = str(parse_path_or_url(root))
     return Dataset("video", (), (VideoRecord(id_of(posixpath.basename(path)), path),))

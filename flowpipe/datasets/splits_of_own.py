@@ -1,4 +1,4 @@
-"""A data set of your own -> the same with splits, from list files or by drawing a share."""
+"""A data set without splits -> the same with splits, from list files or by a share."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from flowpipe.types import VideoRecord
 from flowpipe.words import agree_verb, count_noun, list_some, nearest_names
 
 _MOST_NAMES = 8
-"""Parts of a path, from its end, by which videos are told apart at most."""
+"""Largest number of last path components that are compared to identify a video."""
 
 
 def by_share(dataset: Dataset, share: float) -> Dataset:
     """Put a share of the videos of each class into ``val1`` and the rest into ``train1``.
 
-    Which videos these are depends on their ids and on the share alone. A class of several videos
-    has at least one on either side; videos without a label are in no split.
+    The choice depends only on the ids and the share. A class with several videos has at least one
+    in each split; videos without a label are in no split.
 
     Parameters
     ----------
     dataset : Dataset
     share : float
-        Above 0 and below 1.
+        Share of videos in ``val1``, above 0 and below 1.
 
     Raises
     ------
@@ -93,11 +93,11 @@ def by_lists(
     base: PathOrUrl,
     class_names: PathOrUrl | None = None,
 ) -> Dataset:
-    """Give the videos that list files name the splits of these files, and labels if they have none.
+    """Assign splits from list files, and labels if the videos have none.
 
-    A line names a video by as much of the end of its path as tells the videos apart; its extension
-    may be left out. Labels of the lists are taken where fewer than two classes are known, as in a
-    folder without subfolders. A listed video that is not there becomes absent.
+    A line identifies a video by the end of its path, with as many components as make it unique; the
+    extension may be left out. Labels of the lists are used if fewer than two classes are known, as
+    in a folder without subfolders. A listed video without a file becomes absent.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def by_lists(
     Raises
     ------
     DatasetError
-        If a list names no video that is there, a video is trained on and tested on in splits of one
+        If a list names no existing video, a video is in the training and the test list of one split
         number, or the labels of a video differ.
     """
     read = [(split, read_list(path, base)) for split, path in lists]
@@ -163,7 +163,7 @@ def by_lists(
 
 
 class _Found:
-    """Videos by the ends of their paths."""
+    """Index of videos by the ends of their paths."""
 
     def __init__(self, records: Sequence[VideoRecord], lists: Sequence[ReadList]) -> None:
         self._records = records
@@ -176,12 +176,12 @@ class _Found:
         self._ends: dict[int, dict[str, list[VideoRecord]]] = {}
 
     def of(self, path: str) -> VideoRecord | None:
-        """The video that a path of a list names; None if it is not there.
+        """Return the video that a path of a list identifies; None if there is none.
 
         Raises
         ------
         DatasetError
-            If it may be several.
+            If several videos match.
         """
         names = min(self._names, len(_parts(path)))
         ends = self._by_end(names)
@@ -194,7 +194,7 @@ class _Found:
         return same[0] if same else None
 
     def _by_end(self, names: int) -> dict[str, list[VideoRecord]]:
-        """Videos by so many last names of their paths, with and without extension."""
+        """Return videos by the last `names` path components, with and without extension."""
         if names not in self._ends:
             found = self._ends[names] = defaultdict(list)
             for record in self._records:
@@ -206,7 +206,7 @@ class _Found:
 def _labels(
     lists: Sequence[ReadList], found: _Found, class_names: PathOrUrl | None
 ) -> tuple[tuple[str, ...], dict[str, tuple[int, ...]]]:
-    """Class names and, by video, the labels of split lists, which have to agree."""
+    """Return class names and the labels by video id from split lists, which must agree."""
     named = read_class_names(class_names) if class_names is not None else None
     of_lists = [labels_of(one.columns, named) for one in lists]
     names = max((own for own, _ in of_lists), key=len)
@@ -229,7 +229,7 @@ def _labels(
 
 
 def _refuse_leak(video_id: str, splits: Sequence[str]) -> None:
-    """Raise DatasetError if a video is trained on and tested on in splits of one number."""
+    """Raise DatasetError if a video is in the training and the test list of one split number."""
     kinds: Mapping[int, list[str]] = defaultdict(list)
     for name in splits:
         kind = kind_of_split(name)
@@ -258,17 +258,17 @@ def _noting(dataset: Dataset, lines: Sequence[str]) -> Dataset:
 
 
 def _draw(video_id: str) -> bytes:
-    """A key that orders ids as if they were shuffled, the same everywhere."""
+    """Return a sort key that shuffles ids in the same order on every machine."""
     return hashlib.sha256(video_id.encode("utf-8", "surrogatepass")).digest()
 
 
 def _bare(path: str) -> str:
-    """A path without the extension of a video."""
+    """Return the path without the extension of a video."""
     return without_extension(path) if is_video(path) else path
 
 
 def _end(path: str, names: int) -> str:
-    """The last names of a path."""
+    """Return the last `names` components of a path."""
     return "/".join(_parts(path)[-names:])
 
 

@@ -1,4 +1,4 @@
-"""A list, annotation or class-name file, local or remote -> its text, of bounded size."""
+"""A local or remote list, annotation or class-name file -> its text, of bounded size."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from flowpipe.remote import is_url, open_path_or_url
 
 
 def read_text(path: str | os.PathLike[str], what: str = "file") -> str:
-    """Return the text of a UTF-8 file, without the byte order mark that some editors put before it.
+    """Return the text of a UTF-8 file without a byte order mark.
 
     Parameters
     ----------
     path : path or URL
     what : str
-        What the file is, for the error.
+        Kind of the file, for the error message.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""THUMOS14 as it lies on a disk -> VideoRecords of its validation, test and background videos.
+"""Files of THUMOS14 -> VideoRecords of its validation, test and background videos.
 
-Wanted below the root, in any folders (those that the official archives unpack to, or others)::
+These files may lie in any folders below the root::
 
     video_validation_0000001.mp4 ...                  1010 videos
     video_test_0000001.mp4 ...                        1574 videos, 480 of them background
@@ -8,10 +8,10 @@ Wanted below the root, in any folders (those that the official archives unpack t
     test_set_meta.mat, validation_set.mat             labels of whole videos, if there
     <Class>_val.txt, <Class>_test.txt                 temporal annotations of 20 classes, if there
 
-Classes are the 101 of UCF101. ``labels`` of a video are its primary and secondary actions, and none
-where it is background; where the .mat files are not there, the classes of its segments. Every
-instance of CliffDiving is listed under Diving too, and both are kept. `Ambiguous_*.txt` marks
-stretches that the evaluation leaves out; they become ``ambiguous`` and are no segments.
+Classes are the 101 of UCF101. ``labels`` of a video are its primary and secondary actions, none for
+background, or the classes of its segments if there are no .mat files. Every instance of CliffDiving
+is also listed under Diving, and both are kept. `Ambiguous_*.txt` lists intervals that the
+evaluation leaves out; they become ``ambiguous``, not segments.
 """
 
 from __future__ import annotations
@@ -80,17 +80,17 @@ def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
     root : Path or URL
         Any folder above the videos.
     annotations : Path or URL, optional
-        Folder of the annotations; left out, they are looked for below `root`.
+        Folder of the annotations; by default they are searched for below `root`.
 
     Returns
     -------
     Dataset
-        A record per official validation and test video, and per background video that is there.
+        One record per official validation and test video, and per existing background video.
 
     Raises
     ------
     DatasetError
-        If there is no such video, an id has two files, or an annotation cannot be read.
+        If there is no video, two files have the same id, or an annotation is wrong.
     """
     tree = Tree.below(parse_path_or_url(root))
     lists = Lists.of(tree, annotations)
@@ -105,8 +105,7 @@ def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
     if not any(paths.values()):
         raise nothing_found(
             tree, "THUMOS14", "video_validation_0000001.mp4 or video_test_0000001.mp4",
-            "of the official archives TH14_Test_set_mp4.zip has a password, which the THUMOS14 "
-            "site gives",
+            "the archive TH14_Test_set_mp4.zip needs the password from the THUMOS14 site",
         )  # fmt: skip
     _check_class_list(lists)
     segments, ambiguous = _temporal(lists, official)
@@ -127,7 +126,7 @@ def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
 
 
 def _check_class_list(lists: Lists) -> None:
-    """detclasslist.txt, where it is there, has to agree with the built-in numbers."""
+    """Raise DatasetError if detclasslist.txt exists and differs from the built-in numbers."""
     for one in lists.named(r"detclasslist\.txt"):
         for number, row in one.rows():
             index, _, name = row.partition(" ")
@@ -139,7 +138,7 @@ def _check_class_list(lists: Lists) -> None:
 def _temporal(
     lists: Lists, official: Collection[str]
 ) -> tuple[dict[str, list[Segment]], dict[str, list[tuple[float, float]]]]:
-    """Segments and ambiguous stretches by video id, in the order of time."""
+    """Return segments and ambiguous intervals by video id, in the order of time."""
     segments: dict[str, list[Segment]] = defaultdict(list)
     ambiguous: dict[str, list[tuple[float, float]]] = defaultdict(list)
     names = "|".join((*DETECTION_CLASSES, "Ambiguous"))
@@ -151,8 +150,8 @@ def _temporal(
             else:
                 label = CLASS_NAMES.index(class_name)
                 segments[video_id].append(Segment(label, start_s, end_s))
-    for stretches in segments.values():
-        stretches.sort(key=lambda s: (s.start_s, s.end_s, s.label))
+    for instances in segments.values():
+        instances.sort(key=lambda s: (s.start_s, s.end_s, s.label))
     for spans in ambiguous.values():
         spans.sort()
     return segments, ambiguous
@@ -187,9 +186,9 @@ def _note(dataset: Dataset, actions: dict[str, tuple[int, ...]]) -> str:
             f"{segments} of {count} {subset} segments found, in "
             f"{count_noun(len(annotated), 'video')}."
         )
-    stretches = sum(len(record.ambiguous) for record in everything)
-    if stretches:
-        notes.append(f"{count_noun(stretches, 'ambiguous segment')}.")
+    count = sum(len(record.ambiguous) for record in everything)
+    if count:
+        notes.append(f"{count_noun(count, 'ambiguous segment')}.")
     for subset, file_name in thumos14_meta.FILES.items():
         known = [labels for video_id, labels in actions.items() if video_id.split("_")[1] == subset]
         if known:

@@ -1,4 +1,4 @@
-"""The .mat files of THUMOS14 -> the actions of whole videos, none for background."""
+"""The .mat files of THUMOS14 -> the actions of each video, none for background."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def actions(tree: Tree, classes: int, official: Collection[str]) -> dict[str, tu
     ----------
     tree : Tree
     classes : int
-        How many classes there are; the files number them from 1.
+        Number of classes; the files number them from 1.
     official : collection of str
-        Ids of the videos that there are.
+        Ids of all official videos.
 
     Returns
     -------
@@ -36,7 +36,7 @@ def actions(tree: Tree, classes: int, official: Collection[str]) -> dict[str, tu
     Raises
     ------
     DatasetError
-        If a file cannot be read as the official ones, or two of them disagree.
+        If a file differs from the official format, or two files disagree.
     """
     found: dict[str, tuple[int, ...]] = {}
     source: dict[str, str] = {}
@@ -60,13 +60,13 @@ def actions(tree: Tree, classes: int, official: Collection[str]) -> dict[str, tu
 
 
 def _rows(tree: Tree, name: str) -> list[dict[str, Any]]:
-    from scipy.io import loadmat  # half a second, and only this data set needs it
+    from scipy.io import loadmat  # takes half a second, and only this data set needs it
 
     try:
         with tree.open(name) as file:
             content = loadmat(file, simplify_cells=True)
         return list(content[next(table for table in _TABLES if table in content)])
-    except Exception as error:  # scipy raises what its parser met
+    except Exception as error:  # scipy raises many types
         raise _unlike(tree, name, error) from error
 
 

@@ -1,4 +1,4 @@
-"""A folder -> the files below it, in a fixed order, each once, whatever links there are."""
+"""A folder -> the files below it, in a fixed order, each once even with links."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ class Tree:
     files: list[str] = field(default_factory=list)
     """Paths relative to the root, forward slashes, sorted."""
     dangling: list[str] = field(default_factory=list)
-    """Links whose target does not exist, likewise."""
+    """Links whose target does not exist, relative paths, sorted."""
     repeated: list[str] = field(default_factory=list)
-    """Links to folders that are in the tree already (loops among them); not entered."""
+    """Links to folders that are already in the tree, loops included; not entered."""
     hidden: list[str] = field(default_factory=list)
-    """Hidden files, and hidden folders with a slash at their end; not taken."""
+    """Hidden files, and hidden folders with a slash at the end; skipped."""
     special: list[str] = field(default_factory=list)
     """Pipes, sockets and devices; never opened."""
 
     @classmethod
     def of(cls, path: PathOrUrl) -> Tree:
-        """The tree below a folder, or the one file that `path` is."""
+        """Read the tree below a folder; a file is a tree of one file."""
         if path.is_file():
             return cls(str(path.parent), [posixpath.basename(str(path))])
         return cls.below(path)
 
     @classmethod
     def below(cls, root: PathOrUrl) -> Tree:
-        """Read the tree; real folders come before links to folders, so a link never hides one.
+        """Read the tree below a folder; real folders are read before links to folders.
 
         Raises
         ------
         DatasetError
-            If `root`, or a folder below it, is missing, no folder, or not readable.
+            If `root`, or a folder below it, is missing, not a folder, or unreadable.
         """
         if isinstance(root, Url):
             return cls._remote(root)
@@ -67,34 +67,34 @@ class Tree:
         except RemoteError as error:
             raise DatasetError(str(error)) from error
         if not names:
-            raise DatasetError(f"{root} has no files, or there is no such place")
+            raise DatasetError(f"{root} contains no files or does not exist")
         return cls(str(root), names)
 
     def path(self, name: str) -> str:
-        """Where a file of the tree lies."""
+        """Return the path or URL of a file of the tree."""
         return f"{self.root}/{name}" if name else self.root
 
     def named(self, pattern: str) -> list[str]:
-        """Files whose own name matches a regular expression as a whole, in any folder."""
+        """Return the files, in any folder, whose whole name matches a regular expression."""
         wanted = re.compile(pattern)
         return [name for name in self.files if wanted.fullmatch(posixpath.basename(name))]
 
     def open(self, name: str) -> BinaryIO:
-        """A file of the tree, opened for reading."""
+        """Open a file of the tree for reading."""
         return open_path_or_url(self.path(name))
 
     def read_text(self, name: str) -> str:
-        """A file of the tree as UTF-8 text.
+        """Return a file of the tree as UTF-8 text.
 
         Raises
         ------
         DatasetError
-            If it cannot be read.
+            If the file cannot be read.
         """
         return read_text(self.path(name))
 
     def _walk(self, top: str, seen: set[tuple[int, int]]) -> Iterator[str]:
-        """Add what lies below `top` without following links to folders; give those back."""
+        """Add the files below `top` without following links to folders; yield those links."""
         stack = [top]
         while stack:
             folder = stack.pop()
@@ -116,7 +116,7 @@ class Tree:
                 try:
                     kind = _kind(entry)
                 except OSError:
-                    kind = "file"  # the storage fails: whoever reads it says so
+                    kind = "file"  # the storage fails: the reader of the file reports it
                 if entry.name.startswith("."):
                     self.hidden.append(f"{name}/" if "folder" in kind else name)
                 elif kind == "dangling":

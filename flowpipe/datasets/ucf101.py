@@ -1,15 +1,15 @@
-"""UCF101 as it lies on a disk -> VideoRecords with their memberships of the three splits.
+"""Files of UCF101 -> VideoRecords with their three splits.
 
-Wanted below the root, in any folders::
+These files may lie in any folders below the root::
 
     ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi ...   13320 videos of UCF101.rar
     classInd.txt                                      "1 ApplyEyeMakeup": labels are these less 1
     trainlist01.txt ... trainlist03.txt               "Class/v_Class_g08_c01.avi 1"
     testlist01.txt ... testlist03.txt                 "Class/v_Class_g01_c01.avi"
 
-The lists are those of UCF101TrainTestSplits-RecognitionTask.zip. The class of a video is the folder
-that the lists name: the folder HandstandPushups has files called v_HandStandPushups, in some copies
-v_HandstandPushups, so upper and lower case are not told apart.
+The lists are those of UCF101TrainTestSplits-RecognitionTask.zip. The class of a video is its folder
+in the lists. File names are compared without case, because the folder HandstandPushups has files
+called v_HandStandPushups, in some copies v_HandstandPushups.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
     root : Path or URL
         Any folder above the videos.
     annotations : Path or URL, optional
-        Folder of the lists; left out, they are looked for below `root`.
+        Folder of the lists; by default they are searched for below `root`.
 
     Returns
     -------
     Dataset
-        A record per listed video, its id the file name without extension, in the order of the
-        classes. ``splits`` has ``train1``, ``test2`` and so on. A list that is not there leaves its
-        split out, which the note says.
+        One record per listed video, in the order of the classes; its id is the file name without
+        extension. ``splits`` has ``train1``, ``test2`` and so on. The split of a missing list is
+        left out, and the note says so.
 
     Raises
     ------
     DatasetError
-        If no video or no list is there, an id has two files, or a line of a list cannot be read.
+        If there is no video or no list, two files have the same id, or a line is wrong.
     """
     tree = Tree.below(parse_path_or_url(root))
     lists = Lists.of(tree, annotations)
@@ -88,7 +88,7 @@ def _class_names(lists: Lists) -> tuple[str, ...]:
 
 
 def _members(one: ListFile, label: dict[str, int]) -> list[tuple[str, int]]:
-    """(video id, label) of every line."""
+    """Return (video id, label) of every line."""
     members = []
     for number, row in one.rows():
         found = _ROW.fullmatch(row)

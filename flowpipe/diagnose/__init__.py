@@ -1,1 +1,1 @@
-"""This machine -> findings, checks and figures: what it can use, compute rightly, and how fast."""
+"""This machine -> what it can use, whether it computes correctly, and how fast."""

@@ -1,4 +1,4 @@
-"""This machine -> findings: its processor and its GPUs, what figures depend on."""
+"""This machine -> findings on its processor and GPUs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flowpipe.words import byte_size, count_noun
 
 
 def hardware() -> list[Finding]:
-    """Look at the processor, and at the GPUs if there are any."""
+    """Return findings on the processor, and on the GPUs if there are any."""
     return [_processor(), *_cuda()]
 
 

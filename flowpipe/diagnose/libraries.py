@@ -1,6 +1,6 @@
-"""The libraries that flowpipe requires -> findings: which of them are missing or too old.
+"""Required libraries -> findings: which of them are missing, broken or too old.
 
-Imports none of them at the top, so that it works where they do not.
+This module imports none of them at the top, so that it works without them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from flowpipe import distribution
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor's report."""
+    """One line of the report of `flowpipe doctor`."""
 
     topic: str
     state: str
-    """``ok``, ``lack`` (works without, at a cost) or ``fault`` (something will not work)."""
+    """``ok``, ``lack`` (optional part missing) or ``fault`` (something does not work)."""
     found: str
     cost: str = ""
     """Consequence of the problem and how to fix it."""
@@ -45,12 +45,12 @@ REQUIRED = {
 
 
 def broken_libraries() -> list[Finding]:
-    """Import every required library; one finding for each that is missing, broken or too old."""
+    """Import every required library; return a finding for each that is missing, broken or old."""
     return [fault for module in REQUIRED if (fault := _fault(module)) is not None]
 
 
 def owner() -> Finding:
-    """Say which distribution the package belongs to, and whether another one claims it too."""
+    """Return which distribution owns the package, and whether another one claims it too."""
     others = distribution.other_owners()
     if not others:
         installed = distribution.read_metadata() is not None
@@ -72,7 +72,7 @@ def _fault(module: str) -> Finding | None:
     cure = f"most commands need it: pip install -U '{wanted}'"
     try:
         version = getattr(importlib.import_module(module), "__version__", "")
-    except Exception as error:  # of a broken installation, anything
+    except Exception as error:  # a broken installation can raise anything
         if isinstance(error, ModuleNotFoundError) and error.name == module:
             return Finding(module, "fault", "missing", cure)
         said = str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,4 +1,4 @@
-"""This machine -> findings: what flowpipe can use here, and what each lack costs."""
+"""This machine -> findings: what flowpipe can use, and what each missing part costs."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from flowpipe.words import byte_size
 
 
 def examine(folder: Path) -> list[Finding]:
-    """Look at the processor, the compiled core, CUDA, OpenCV, FFmpeg, libraries and disks.
+    """Return findings on processor, compiled core, CUDA, OpenCV, FFmpeg, libraries and disks.
 
     Parameters
     ----------
     folder : Path
-        Where a store would go, to report the free disk there.
+        Folder for stores, whose free disk space is reported.
     """
     return [
         owner(),
@@ -53,7 +53,7 @@ def examine(folder: Path) -> list[Finding]:
 
 
 def _opened(findings: list[Finding]) -> Iterator[Finding]:
-    """Open each GPU that looks usable: nothing else shows that it is full, or another process's."""
+    """Open each usable GPU, which shows if it is full or in exclusive use by another process."""
     for row in findings:
         number = row.topic.removeprefix("GPU ")
         lack = why_no_gpu(int(number)) if number.isdecimal() and row.state == "ok" else ""
@@ -130,7 +130,7 @@ def _dask_cuda() -> Finding:
     why = f"not needed; ties workers to cores near GPUs; {install_command('cluster')}"
     try:
         importlib.import_module("dask_cuda")
-    except ImportError as error:  # installed without its extra cu12 it lacks CUDA's bindings
+    except ImportError as error:  # without its extra cu12, CUDA bindings are missing
         missing = isinstance(error, ModuleNotFoundError) and error.name == "dask_cuda"
         found = "missing" if missing else f"cannot be loaded: {error}"
         return Finding("dask_cuda", "lack", found, why)
@@ -158,5 +158,5 @@ def _scratch() -> Finding:
     low = free < 1e9
     return Finding(
         "disk for scratch", "lack" if low else "ok", f"{byte_size(free)} free at {folder}",
-        "workers keep small files there; point TMPDIR to a disk with room" if low else "",
+        "workers keep small files there; point TMPDIR to a disk with free space" if low else "",
     )  # fmt: skip

@@ -1,7 +1,6 @@
-"""A device's operations -> whether they compute what the CPU's do: checks with a verdict each.
+"""Operations of a device -> checks that compare their results with the CPU's.
 
-For whoever has the GPU: the tests of flowpipe run the same kernels on an emulator, this runs them
-where they belong.
+The tests of flowpipe run the CUDA kernels on an emulator; this module runs them on a GPU.
 """
 
 from __future__ import annotations
@@ -23,37 +22,36 @@ from flowpipe.flow.tvl1 import VARIANTS, TVL1Params, TVL1Solver
 from flowpipe.ops import Keypoints, Ops, get_ops
 from flowpipe.surfaces import RgbConversion, Surfaces
 
-CLIP, FRAMES, APART = "shear_02", 9, 3  # of the demo set; every third frame, that more may move
+CLIP, FRAMES, APART = "shear_02", 9, 3  # every third frame of a demo clip, for more motion
 SIZE = 256, 340
 BOUND = 20.0
 BEYOND_A_LEVEL, ROUNDINGS = 1e-3, 4
-"""Share of the stored bytes that may be more than one level from the CPU's; and the factor by which
-it may exceed what rounding alone makes on the same frames, which is measured on the CPU, with and
-without fused multiply-add. The larger limit counts. Rounding moves the iteration in which a warp
-ends, and the effect depends on the frames: 0 to 22 % of the bytes of 25 clips
-(benchmarks/rounding.py). On the frames of the self test it is 0.002 % (``opencv2``) to 0.078 %
-(``opencv4``); other roundings reach 0.097 %; an epsilon that is a fifth too large, a missing warp
-and a missing level make 0.39 to 0.96 %."""
+"""Largest share of stored bytes that may differ by more than one level from the CPU's, and the
+largest factor over the share that rounding alone causes. The larger limit counts. Rounding is
+measured on the CPU on the same frames, with and without fused multiply-add. It changes the
+iteration in which a warp ends, and the effect depends on the frames: 0 to 22 % of the bytes of 25
+clips (benchmarks/rounding.py). On the frames of the self test it is 0.002 % (``opencv2``) to
+0.078 % (``opencv4``); other roundings reach 0.097 %. An epsilon that is a fifth too large, a
+missing warp or a missing level gives 0.39 to 0.96 %."""
 LEAK_ROUNDS = 20
 FEW_ITERATIONS = 8
 RULES = {variant.rule: name for name, variant in VARIANTS.items()}
-"""How levels are made -> a variant that has them made so."""
+"""Variant by its rule of making pyramid levels."""
 OPENCV_PX = 0.02
-"""Mean endpoint difference that may lie between our ``opencv4`` and OpenCV's CUDA code, which it
-follows formula for formula, to the iteration in which a warp ends. Only rounding is left, and what
-grows of it where it moves that iteration. On the CPU, on these frames: without fused multiply-add
-0.004 px; an epsilon wrong by a fifth, so that every warp ends elsewhere, 0.016 to 0.019 px; one
-warp too few 0.026 px; the other variants 0.07 to 0.10 px. Between cv2.cuda and a GPU's kernels it
-has not been measured yet."""
+"""Largest mean endpoint difference between our ``opencv4`` and OpenCV's CUDA code, pixels. Both
+have the same formulas and the same stopping rule, so only rounding differs, which can change the
+iteration in which a warp ends. On the CPU, on these frames: without fused multiply-add 0.004 px; an
+epsilon wrong by a fifth 0.016 to 0.019 px; one warp too few 0.026 px; the other variants 0.07 to
+0.10 px. The difference between cv2.cuda and the kernels on a GPU has not been measured yet."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was tried."""
+    """Result of one check."""
 
     name: str
     passed: bool | None
-    """None where it was left out, for want of something that is no part of the device."""
+    """None if the check was not run because something outside the device is missing."""
     found: str
     """Result with figures, or why the check was not run."""
 
@@ -61,14 +59,14 @@ class Check:
 def checks(
     ops: Ops, size: tuple[int, int] | None = None, only: Collection[str] = ()
 ) -> Iterator[Check]:
-    """Try everything a device does, against the CPU; what an operation raises fails its check.
+    """Run the checks of a device against the CPU; an operation that raises fails its check.
 
     Parameters
     ----------
     ops : Ops
-        Of the device.
+        Operations of the device.
     size : (height, width), optional
-        Pixels of the images that are computed on; default: `SIZE`, which the limits are meant for.
+        Size of the images, pixels; default: `SIZE`, for which the limits are set.
     only : collection of str
         Names in `CHECKS` of the checks to run; default: all.
     """
@@ -94,8 +92,7 @@ def _resize(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
 
 
 def _surfaces(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
-    """Pictures of NVDEC in 8 and 10 bits, lying in every way: the reference has the same formulas
-    in NumPy."""
+    """Compare surfaces of NVDEC, 8 and 10 bits in all orientations, with the NumPy reference."""
     name, (height, width) = "resize of surfaces", (61, 91)
     if ops.surfaces is None:
         return Check(name, None, "no decoder leaves its pictures on this device")
@@ -145,10 +142,10 @@ def _warp_homography(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
 
 
 def _near(name: str, ours: Any, meant: Any, most: float, unit: str) -> Check:
-    """Floats that may differ by so much: in how a device rounds, not in what it computes."""
+    """Compare floats that may differ by rounding, at most by `most`."""
     apart = float(np.max([np.abs(a - b).max() for a, b in zip(ours, meant, strict=True)]))
     found = f"at most {apart:.2g} {unit} from the CPU's (limit {most:g})"
-    return Check(name, apart <= most, found)  # of NaN this is False
+    return Check(name, apart <= most, found)  # False for NaN
 
 
 def _pyramid(ops: Ops, cpu: Ops, frames: NDArray[np.uint8], rule: str) -> Check:
@@ -177,20 +174,20 @@ def _take(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
 
 
 FEATURES_APART, POSITION_PX = 0.01, 0.01
-"""Share of the features that may differ from the CPU's, and the step to which positions are rounded
-before they are compared. The kernels compute in the order of OpenCV on CPUs with fused multiply-add
-and find the same features. On a CPU without it 0.15 % of the keypoints differ
+"""Largest share of features that may differ from the CPU's, and the step in pixels to which
+positions are rounded before comparison. The kernels compute in the order of OpenCV on CPUs with
+fused multiply-add and find the same features. On a CPU without it, 0.15 % of the keypoints differ
 (benchmarks/camera_devices.py)."""
 
 
 def _scene(cpu: Ops) -> NDArray[np.uint8]:
-    """Gray frames (2, H, W) with many features, whatever the size of the test."""
+    """Return gray frames (2, H, W) with many features, at any size of the test."""
     blobs = np.random.default_rng(5).integers(0, 256, (2, 48, 60, 3), dtype=np.uint8)
     return cpu.gray(cpu.resize(blobs, 144, 180))
 
 
 def _alike(name: str, ours: list[Any], meant: list[Any]) -> Check:
-    """Compare lists of arrays: how many rows have no equal in the other list."""
+    """Compare lists of arrays by the share of rows that have no equal in the other list."""
     apart = most = 0
     for a, b in zip(ours, meant, strict=True):
         both = {row.tobytes() for row in a} & {row.tobytes() for row in b}
@@ -243,7 +240,7 @@ def _matches(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
 
 
 def _warps(ops: Ops, cpu: Ops, frames: NDArray[np.uint8], variant: Any) -> Check:
-    """A warp and a few iterations: every field of the state, before errors can grow."""
+    """Compare every field of the state after one warp and a few iterations."""
     model, gray = TVL1Params(variant=variant, epsilon=0.0).model, cpu.gray(frames)
     images = gray.astype(np.float32)
     size = frames.shape[1:3]
@@ -274,7 +271,7 @@ def _tvl1(ops: Ops, cpu: Ops, frames: NDArray[np.uint8], variant: Any) -> Check:
 
 
 def _beyond_a_level(cpu: Ops, ours: NDArray[np.float32], meant: NDArray[np.float32]) -> float:
-    """Share of the stored bytes of two flows that are more than a level apart."""
+    """Return the share of stored bytes of two flows that differ by more than one level."""
     levels, wanted = (cpu.quantise(flow, BOUND)[0].astype(int) for flow in (ours, meant))
     return float((np.abs(levels - wanted) > 1).mean())
 
@@ -353,4 +350,4 @@ CHECKS: dict[str, Callable[[Ops, Ops, NDArray[np.uint8]], Check]] = {
     "same bytes alone and in a batch": _alone,
     "memory": _memory,
 }
-"""Name of a check -> it: the device's operations, the CPU's, frames uint8 (N, H, W, 3)."""
+"""Checks by name: functions of the device's operations, the CPU's, and uint8 (N, H, W, 3)."""

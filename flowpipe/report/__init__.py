@@ -1,4 +1,4 @@
-"""Stores and machines -> pictures and reports for people."""
+"""Stores and flow fields -> contact sheets and colour images."""
 
 from __future__ import annotations
 

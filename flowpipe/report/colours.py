@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-_UNKNOWN = 1e9  # the benchmark's mark of an unknown displacement
+_UNKNOWN = 1e9  # marks unknown displacements in the benchmark
 _ARCS = (
-    # hues from one corner of the colour cube to the next; more where the eye tells more apart
+    # hues from one corner of the colour cube to the next; more where the eye is more sensitive
     (15, (255, 0, 0), (255, 255, 0)),
     (6, (255, 255, 0), (0, 255, 0)),
     (4, (0, 255, 0), (0, 255, 255)),
@@ -30,7 +30,7 @@ def _make_wheel() -> NDArray[np.float32]:
 
 
 WHEEL = _make_wheel()
-"""(55, 3) RGB in 0..1: red is motion to the right, and on by way of down, left and up."""
+"""RGB of each direction, (55, 3) in 0..1: right is red, then down, left and up."""
 
 
 def flow_colours(flow: NDArray[np.floating], max_px: float | None = None) -> NDArray[np.uint8]:
@@ -41,7 +41,7 @@ def flow_colours(flow: NDArray[np.floating], max_px: float | None = None) -> NDA
     flow : floating (..., 2, H, W)
         u right, v down, in pixels.
     max_px : float, optional
-        Displacement of full colour; larger ones are darkened. By default the largest of the field.
+        Displacement in full colour; larger ones are darker. Default: the largest of the field.
 
     Returns
     -------
@@ -71,7 +71,7 @@ def flow_colours(flow: NDArray[np.floating], max_px: float | None = None) -> NDA
 
 
 def wheel_key(size_px: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Draw the key of the colours: a disc of all directions, speed growing outwards.
+    """Draw the colour key: a disc of all directions, with speed growing outwards.
 
     Returns
     -------

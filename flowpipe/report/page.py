@@ -1,4 +1,4 @@
-"""A page to draw on: text, pictures with a thin frame, the colour key -> RGB pixels."""
+"""Text, framed pictures and the colour key -> a page of RGB pixels."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ LINE = (205, 208, 212)
 PAPER = (251, 251, 250)
 WARNING = (190, 60, 20)
 
-# OpenCV 5 brings a proportional typeface with all scripts, OpenCV 4 only the strokes of Hershey.
+# OpenCV 5 has a proportional font with all scripts, OpenCV 4 only Hershey's stroke fonts.
 _FACE = cv2.FontFace("sans") if hasattr(cv2, "FontFace") else None
 _STROKES = cv2.FONT_HERSHEY_SIMPLEX
 _SPELT = {"±": "+-", "·": "-", "×": "x", "…": "..."}
 
 
 class Page:
-    """White paper, measured in pixels from its top left corner."""
+    """A white image to draw on; positions are pixels from the top left corner."""
 
     def __init__(self, width: int, height: int) -> None:
         self.pixels: NDArray[np.uint8] = np.empty((height, width, 3), np.uint8)
@@ -42,7 +42,7 @@ class Page:
         colour: tuple[int, int, int] = INK,
         width: int | None = None,
     ) -> None:
-        """Write a line whose baseline is at y; cut in its middle where it exceeds `width`."""
+        """Write a line with its baseline at y; cut it in the middle if it exceeds `width`."""
         if width is not None:
             text = fit(text, width, size, bold)
         if _FACE is not None:
@@ -54,7 +54,7 @@ class Page:
             )  # fmt: skip
 
     def put(self, picture: NDArray[np.uint8], x: int, y: int) -> None:
-        """Place an RGB picture and draw a line around it."""
+        """Draw an RGB picture with a frame around it."""
         height, width = picture.shape[:2]
         self.pixels[y : y + height, x : x + width] = picture
         cv2.rectangle(self.pixels, (x - 1, y - 1), (x + width, y + height), LINE)
@@ -74,7 +74,7 @@ class Page:
 
 
 def text_width(text: str, size: int, bold: bool = False) -> int:
-    """Width of one line in pixels."""
+    """Return the width of one line of text, pixels."""
     if _FACE is not None:
         box = cv2.getTextSize((0, 0), text, (0, 0), _FACE, size, 700 if bold else 400)
         return int(box[0] + box[2])
@@ -99,7 +99,7 @@ def scale_to(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.
 
 
 def save_png(path: str | Path, picture: NDArray[np.uint8]) -> None:
-    """Write an RGB picture, uint8 (H, W, 3), so that the file is there whole or not at all.
+    """Write an RGB picture, uint8 (H, W, 3), atomically.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def _cut(text: str, kept: int) -> str:
 
 
 def _spell(text: str) -> str:
-    """Text in ASCII, as the stroke font needs."""
+    """Return the text in ASCII, for the stroke font."""
     plain = unicodedata.normalize("NFKD", "".join(_SPELT.get(char, char) for char in text))
     bare = (char for char in plain if not unicodedata.combining(char))
     return "".join(char if char.isascii() else "?" for char in bare)

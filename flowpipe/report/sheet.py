@@ -1,7 +1,7 @@
-"""Store -> contact sheets: what was extracted, at a glance.
+"""Store -> contact sheets: an overview of the extracted images.
 
-Flow is shown in the colours of `report.colours`, at one scale for the whole sheet, so that a pale
-picture of warped flow beside a vivid one of flow means what it seems to mean.
+Flow has the colours of `report.colours`, at one scale for the whole sheet, so that the colours of
+flow and warped flow can be compared.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ _NAMES_WIDTH = 178
 _FULL_COLOURS = (
     2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 75, 100, 150, 200, 300, 500, 1000,
 )  # fmt: skip
-_CANDIDATES = 64  # videos looked at to find some of different classes
+_CANDIDATES = 64  # videos among which some of different classes are chosen
 
 
 def contact_sheet(
     store: Store, video_id: str, *, columns: int = 6, cell_px: int = 232
 ) -> NDArray[np.uint8]:
-    """Draw one video: a row for each modality, a column for each of some evenly spaced moments.
+    """Draw one video: one row per modality, one column per evenly spaced time.
 
     Parameters
     ----------
     store : Store
     video_id : str
     columns : int
-        Moments shown; fewer where the video has fewer images.
+        Number of times shown; fewer if the video has fewer images.
     cell_px : int
         Longer side of a picture, in pixels.
 
@@ -90,21 +90,21 @@ def contact_sheet(
 
 
 def store_sheet(store: Store, *, videos: int = 8, cell_px: int = 232) -> NDArray[np.uint8]:
-    """Draw some videos of a store, of different classes where it has classes, a row each.
+    """Draw some videos of a store, one row each, of different classes if it has classes.
 
     Parameters
     ----------
     store : Store
-        With at least one video.
+        Store with at least one video.
     videos : int
-        Rows at most.
+        Maximum number of rows.
     cell_px : int
         Longer side of a picture, in pixels.
 
     Returns
     -------
     uint8 (H, W, 3)
-        RGB. Each video is shown at the moment of most motion of five.
+        RGB. Of five times of each video, the one with most motion is shown.
     """
     _check(videos, cell_px)
     chosen = _choose(store, videos)
@@ -138,7 +138,7 @@ def store_sheet(store: Store, *, videos: int = 8, cell_px: int = 232) -> NDArray
 
 
 class _Cells:
-    """Images of one modality of one video at some moments; flow as values, the rest as RGB."""
+    """Images of one modality of one video at some times; flow in pixels, the rest as RGB."""
 
     def __init__(self, store: Store, video_id: str, name: str, moments: Sequence[int]) -> None:
         count = store.videos[video_id].images[name]
@@ -152,7 +152,7 @@ class _Cells:
             self._rgb = [np.ascontiguousarray(image.transpose(1, 2, 0)) for image in planes]
 
     def picture(self, column: int, full_px: float) -> NDArray[np.uint8] | None:
-        """RGB picture of a column; None where the video has no such image."""
+        """Return the RGB picture of a column; None if the video has no such image."""
         if column < len(self.flow):
             return flow_colours(self.flow[column], full_px)
         return self._rgb[column] if column < len(self._rgb) else None
@@ -172,7 +172,7 @@ def _put(
 def _write_head(
     page: Page, title: str, facts: Sequence[str], full_px: float | None, warn: Sequence[str] = ()
 ) -> None:
-    """Title, facts and warnings at the left, the key of the flow colours at the right."""
+    """Draw title, facts and warnings at the left, and the key of the flow colours at the right."""
     right = page.pixels.shape[1] - _MARGIN
     room = right - _MARGIN
     if full_px is not None:
@@ -200,18 +200,18 @@ def _write_lines(
 
 
 def _warnings(video: Video) -> list[str]:
-    """Words for a video that is partial or has notes worth mentioning."""
+    """Return warnings about a video: partial, or with notes."""
     return ["partial"] * (video.status == "partial") + _notes(video)
 
 
 def _notes(video: Video) -> list[str]:
-    """Words for the notes of a video that are worth mentioning."""
+    """Return the notes of a video as text."""
     notes = ((video.video_id, part["facts"].get("notes", ())) for part in video.part_metas)
     return [note.code.replace("_", " ") for note in count_notes(notes)]
 
 
 def _facts(store: Store, video: Video) -> list[str]:
-    """One or two lines about a video."""
+    """Return one or two lines about a video."""
     duration = video.pts_s[-1] - video.pts_s[0] + (1 / video.fps if video.fps else 0)
     height, width = max(video.size.values())
     first = [count_noun(video.frames, "frame"), f"{duration:.1f} s", f"{width}×{height}"]
@@ -239,7 +239,7 @@ def _store_facts(store: Store) -> list[str]:
 
 
 def _class_lines(store: Store, video: Video) -> list[str]:
-    """Names of a video's classes, and its official part."""
+    """Return the names of a video's classes, and its subset."""
     names = store.header.class_names
     classes = [names[label] if label < len(names) else str(label) for label in video.labels]
     return [text for text in (", ".join(classes), video.subset) if text]
@@ -268,14 +268,14 @@ def _has_flow(store: Store) -> bool:
 
 
 def _moments(video: Video, columns: int) -> list[int]:
-    """Image numbers, evenly spaced, that all modalities have (frame 0 if one has none)."""
+    """Return evenly spaced image numbers that all modalities have (0 if one has no images)."""
     count = max(1, min(video.images.values()))
     columns = min(columns, count)
     return [int((k + 0.5) * count / columns) for k in range(columns)]
 
 
 def _liveliest(store: Store, video: Video) -> int:
-    """The moment of most motion among five, by the last flow of the table."""
+    """Return the image number with most motion among five, by the last flow modality."""
     moments = _moments(video, 5)
     for name in reversed(store.modalities):
         if MODALITIES[name].channels == 2 and video.images[name]:
@@ -306,7 +306,7 @@ def _spread(values: Sequence[T], count: int) -> list[T]:
 
 
 def _cell_size(videos: Iterable[Video], cell_px: int) -> tuple[int, int]:
-    """Width and height of the pictures' places: the first video's shape, `cell_px` on its side."""
+    """Return width and height of a cell, with the aspect ratio of the first video."""
     sizes = (size for video in videos for size in video.size.values())
     height, width = next((size for size in sizes if min(size) > 0), (1, 1))
     scale = cell_px / max(width, height)
@@ -314,7 +314,7 @@ def _cell_size(videos: Iterable[Video], cell_px: int) -> tuple[int, int]:
 
 
 def _full_colour(flows: Iterable[Sequence[NDArray[np.float32]]]) -> float:
-    """A round speed that all but the fastest of a hundred pixels stay below, in pixels a frame."""
+    """Return a round speed above that of 99 % of the pixels, pixels per frame."""
     fields = [np.hypot(field[0], field[1]).ravel() for row in flows for field in row]
     if not fields:
         return float(_FULL_COLOURS[0])

@@ -1,10 +1,10 @@
-"""A folder -> the built-in demo set: 36 short clips made on the spot, with the true flow known.
+"""A folder -> the built-in demo set: 36 generated short clips with known flow.
 
-Textured patches move over textured backgrounds under a shaking, panning camera. Six classes
-differ by the patch's motion alone; textures, shapes, sizes, places and cameras are drawn the same
-way for all of them. Nothing is downloaded.
+Textured patches move over textured backgrounds under a shaking, panning camera. The six classes
+differ only in the motion of the patch; textures, shapes, sizes, positions and cameras have the same
+distribution in all classes. Nothing is downloaded.
 
-On disk::
+Files on disk::
 
     root/demo.json                  seed, version, size of every clip; written last
     root/list.csv                   video_id,path,label,split: also an example of a list file
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from flowpipe.datasets.demo.scene import Scene, Truth
 
-VERSION = 1  # counts changes that alter any frame
+VERSION = 1  # increases with every change that alters a frame
 SEED = 20160807
 VIDEO_IDS = tuple(f"{name}_{clip:02d}" for name in CLASS_NAMES for clip in range(CLIPS_PER_CLASS))
 
@@ -41,21 +41,21 @@ VIDEO_IDS = tuple(f"{name}_{clip:02d}" for name in CLASS_NAMES for clip in range
 def load(
     root: Path, *, seed: int = SEED, progress: Callable[[int, int], None] | None = None
 ) -> Dataset:
-    """Find the demo set below `root`, or make it there (about ten seconds of one core).
+    """Find the demo set in `root`, or generate it there (about ten seconds of one core).
 
     Parameters
     ----------
     root : Path
-        Folder of the set. It appears whole or not at all: it is made beside and then renamed.
+        Folder of the set. It is generated beside this path and then renamed, so it is complete.
     seed : int
-        Other seeds give other textures, shapes and paths.
+        Seed of textures, shapes and trajectories.
     progress : callable, optional
-        Called with (clips made, clips in all) while the set is made.
+        Called with (clips done, total clips) while the set is generated.
 
     Raises
     ------
     DatasetError
-        If `root` holds something else, or the demo set of another seed.
+        If `root` contains other files, or the demo set of another seed.
     """
     root = Path(root).absolute()
     if not _is_complete(root, seed):
@@ -78,7 +78,7 @@ def load(
 
 
 def truth(video_id: str, *, seed: int = SEED) -> Truth:
-    """True flow, camera homography and masks of every pair of a clip, at the clip's own size.
+    """Return true flow, camera homographies and masks of all frame pairs of a clip.
 
     Returns
     -------
@@ -92,20 +92,20 @@ def truth(video_id: str, *, seed: int = SEED) -> Truth:
 def clean_frames(
     video_id: str, *, seed: int = SEED, numbers: Iterable[int] | None = None
 ) -> Iterator[NDArray[np.uint8]]:
-    """Frames of a clip as they were before coding: RGB, uint8 (240, 320, 3).
+    """Yield the frames of a clip before coding: RGB, uint8 (240, 320, 3).
 
     Parameters
     ----------
     video_id : str
     seed : int
     numbers : iterable of int, optional
-        Numbers of the frames to draw, from 0; default: all 40.
+        Numbers of the frames to render, from 0; default: all 40.
     """
     return _scene(video_id, seed).frames(numbers)
 
 
 def camera_kind(video_id: str) -> str:
-    """How the camera of a clip moves: ``static``, ``pan`` or ``handheld``."""
+    """Return how the camera of a clip moves: ``static``, ``pan`` or ``handheld``."""
     return CAMERAS[_clip_of(video_id)]
 
 
@@ -116,7 +116,7 @@ def _make(root: Path, seed: int, progress: Callable[[int, int], None] | None) ->
     root.parent.mkdir(parents=True, exist_ok=True)
     whole = _whole_clips(root, seed)
     with scratch_folder(f".{root.name}.making", root.parent) as made:
-        made.chmod(0o755)  # a scratch folder is private, but data sets are shared
+        made.chmod(0o755)  # scratch folders are private, but data sets are shared
         sizes = {}
         for count, video_id in enumerate(VIDEO_IDS):
             path = _clip_path(made, video_id)
@@ -135,10 +135,10 @@ def _make(root: Path, seed: int, progress: Callable[[int, int], None] | None) ->
 
 
 def _put_in_place(made: Path, root: Path, seed: int) -> None:
-    if _is_complete(root, seed):  # another process was faster, which is as good
+    if _is_complete(root, seed):  # another process was faster
         return
     old = made.with_name(f"{made.name}.old")
-    if root.exists():  # a damaged set of ours, or an empty folder: `_refuse_foreign` looked
+    if root.exists():  # a damaged demo set or an empty folder, see `_refuse_foreign`
         root.replace(old)
     try:
         made.replace(root)
@@ -159,7 +159,7 @@ def _refuse_foreign(root: Path, seed: int) -> None:
     marker = _read_marker(root)
     if marker is None and any(root.iterdir()):
         raise DatasetError(
-            f"{root} holds files that are not the demo set; give --root a new or an empty folder"
+            f"{root} contains files that are not the demo set; give --root a new or an empty folder"
         )
     if marker is not None and (marker.get("version"), marker.get("seed")) != (VERSION, seed):
         raise DatasetError(
@@ -174,7 +174,7 @@ def _is_complete(root: Path, seed: int) -> bool:
 
 
 def _whole_clips(root: Path, seed: int) -> set[str]:
-    """Ids of the clips that are there and as long as the marker says."""
+    """Return the ids of the clips whose file has the size in demo.json."""
     marker = _read_marker(root)
     if marker is None or (marker.get("version"), marker.get("seed")) != (VERSION, seed):
         return set()
@@ -202,7 +202,7 @@ def _write_list(root: Path) -> None:
 
 
 def _scene(video_id: str, seed: int) -> Scene:
-    # OpenCV loads only when pictures are made: planning a real data set does not need it.
+    # OpenCV is imported only here: planning a real data set does not need it.
     from flowpipe.datasets.demo.scene import make_scene
 
     return make_scene(seed, _class_of(video_id), _clip_of(video_id))

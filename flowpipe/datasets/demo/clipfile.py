@@ -1,4 +1,4 @@
-"""Frames of a demo clip -> a real video file."""
+"""Frames of a demo clip -> a video file."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from flowpipe.datasets.demo.motion import FPS, HEIGHT, WIDTH
 from flowpipe.errors import BackendError
 
-# Fine enough that coding noise does not blur the truth. The same frames must give the same file:
-# one thread, and no look-ahead, in which x264's macroblock tree reads memory that it never wrote.
-# A keyframe every half second lets readers seek.
+# The quality is high enough that coding noise does not hide the true flow. The same frames must
+# give the same file: one thread, and no look-ahead, in which x264's macroblock tree reads
+# uninitialised memory. A keyframe every half second lets readers seek.
 _ENCODERS = {
     "libx264": {"preset": "veryfast", "crf": "14", "threads": "1", "rc-lookahead": "0"},
     "mpeg4": {"qmin": "2", "qmax": "3", "threads": "1"},
@@ -26,7 +26,7 @@ _KEYFRAME_EVERY = 12
 
 
 def write_clip(path: Path, frames: Iterable[NDArray[np.uint8]]) -> None:
-    """Encode RGB frames, uint8 (H, W, 3), with the best encoder that this FFmpeg has.
+    """Encode RGB frames, uint8 (H, W, 3), with libx264, or else with MPEG-4 part 2.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def write_clip(path: Path, frames: Iterable[NDArray[np.uint8]]) -> None:
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.codec_context.gop_size = _KEYFRAME_EVERY
         stream.codec_context.time_base = Fraction(1, FPS)
-        # Written into the stream, so that no player has to guess how to turn it back into RGB.
+        # The colour tags tell players how to convert the stream to RGB.
         stream.codec_context.colorspace = Colorspace.ITU601
         stream.codec_context.color_range = ColorRange.MPEG
         reformatter = VideoReformatter()

@@ -1,11 +1,11 @@
-"""Seed, class, clip number -> where camera and patch are in every frame, as homographies.
+"""Seed, class, clip number -> positions of camera and patch in every frame, as homographies.
 
-Three planes: *patch* and *world* in pixels about their own centre, *frame* in pixels of the image
-(pixel centres at whole numbers). A clip is fully told by two stacks of 3x3 matrices.
+There are three planes: *patch* and *world*, in pixels from their centre, and *frame*, in pixels of
+the image (pixel centres at whole numbers). Two stacks of 3x3 matrices determine a clip.
 
-Every clip draws the parameters of all six motions and a phase for each. The motion of its class
-runs; the others stand still at their phase. So a single frame has the same distribution whatever
-the class: only time tells the classes apart.
+Every clip draws the parameters and phases of all six motions. The motion of its class advances; the
+others stay at their phase. A single frame therefore has the same distribution in all classes, and
+only motion tells them apart.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FPS = 25
 
 @dataclass(frozen=True)
 class Motion:
-    """Where everything is, frame by frame."""
+    """Camera and patch positions in every frame, as homographies."""
 
     camera: Matrices
     """(T, 3, 3), world -> frame."""
@@ -38,17 +38,17 @@ class Motion:
 
     @property
     def background(self) -> Matrices:
-        """(T-1, 3, 3): the camera's homography, from frame k to frame k + 1."""
+        """Camera motion, (T-1, 3, 3): maps a background pixel of frame k to frame k + 1."""
         return _between(self.camera)
 
     @property
     def foreground(self) -> Matrices:
-        """(T-1, 3, 3): maps a patch pixel of frame k to frame k + 1."""
+        """Patch motion, (T-1, 3, 3): maps a patch pixel of frame k to frame k + 1."""
         return _between(self.camera @ self.patch)
 
 
 def draw_motion(rng: np.random.Generator, class_name: str, camera: str) -> Motion:
-    """Draw the camera path and the patch path of a clip.
+    """Draw the trajectories of the camera and the patch of a clip at random.
 
     The draws do not depend on `class_name`; it only selects which phase advances.
     """
@@ -56,7 +56,7 @@ def draw_motion(rng: np.random.Generator, class_name: str, camera: str) -> Motio
     advance = {name: time * (name == class_name) for name in CLASS_NAMES}
     phase = {name: rng.uniform(0, 2 * np.pi) for name in CLASS_NAMES}
     speed = {name: 2 * np.pi / rng.uniform(15, 22) for name in CLASS_NAMES}
-    speed["turn"] = np.deg2rad(rng.uniform(4, 7))  # a whole turn takes longer than a swing
+    speed["turn"] = np.deg2rad(rng.uniform(4, 7))  # a full turn takes longer than an oscillation
     sense = {name: rng.choice((-1, 1)) for name in CLASS_NAMES}
     angle = {n: phase[n] + sense[n] * speed[n] * advance[n] for n in CLASS_NAMES}
 
@@ -72,7 +72,7 @@ def draw_motion(rng: np.random.Generator, class_name: str, camera: str) -> Motio
 
 
 def _camera(rng: np.random.Generator, kind: str) -> Matrices:
-    """Camera path: a pan, plus hand shake, roll, a breath of zoom and tilt; or exactly at rest."""
+    """Draw a camera trajectory: pan, hand shake, roll, slight zoom and tilt; or exactly static."""
     time = np.arange(FRAMES) - (FRAMES - 1) / 2
     fast = rng.choice((-1, 1)) * rng.uniform(2.8, 3.4)
     slow = rng.uniform(-1, 1)
@@ -90,10 +90,10 @@ def _camera(rng: np.random.Generator, kind: str) -> Matrices:
 
 
 def _shake(rng: np.random.Generator) -> Matrices:
-    """(T,) sum of three sines of 4 to 25 frames' period, about 1 in size."""
+    """Return a sum of three sines, (T,), with periods of 4 to 25 frames and amplitude about 1."""
     time = np.arange(FRAMES)[:, None]
     rate = 2 * np.pi / rng.uniform((4, 8, 14), (8, 14, 25))
-    size = np.array((0.15, 0.35, 0.8))  # slow parts larger, as of a hand
+    size = np.array((0.15, 0.35, 0.8))  # slow components are larger, as in hand shake
     return np.sin(rate * time + rng.uniform(0, 2 * np.pi, 3)) @ size
 
 

@@ -1,7 +1,7 @@
-"""Seeded generator -> textures: heaps of overlapping leaves, rich in corners at every size.
+"""A random generator -> textures of overlapping shapes with corners at every scale.
 
-The "dead leaves" model (Lee, Mumford, Huang 2001): opaque shapes whose sizes follow a power law
-give the edge and scale statistics of natural pictures, and no two places look alike.
+In the "dead leaves" model (Lee, Mumford, Huang 2001), opaque shapes whose sizes follow a power law
+give the edge and scale statistics of natural images, and no two positions look alike.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 
 def leaves(rng: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
-    """Draw a texture.
+    """Draw a texture at random.
 
     Returns
     -------
     uint8 (height, width, 3)
-        Smooth enough (blurred by 1.5 pixels) to be sampled between pixels without aliasing.
+        RGB, blurred by 1.5 pixels so that it can be sampled between pixels without aliasing.
     """
     palette = _palette(rng)
     picture = np.empty((height, width, 3), np.uint8)
@@ -45,7 +45,7 @@ def leaves(rng: np.random.Generator, height: int, width: int) -> NDArray[np.uint
 
 
 def blob(rng: np.random.Generator, size: int, radius: float) -> NDArray[np.float32]:
-    """Draw the soft-edged mask of a round, lobed patch in the middle of a square.
+    """Draw the mask of a round, lobed patch with soft edges in the middle of a square.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def blob(rng: np.random.Generator, size: int, radius: float) -> NDArray[np.float
 
 
 def _palette(rng: np.random.Generator) -> list[tuple[int, int, int]]:
-    """A dozen colours of two neighbouring families, dark to light."""
+    """Draw twelve RGB colours of two neighbouring hues, dark to light."""
     hues = rng.uniform() + rng.uniform(0.08, 0.25) * np.array((0, 1))
     colours = []
     for value in np.linspace(0.2, 0.95, 12):

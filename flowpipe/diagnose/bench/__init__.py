@@ -1,4 +1,4 @@
-"""Frame pairs, backends -> figures: what optical flow costs on this machine, and where."""
+"""Frame pairs and backends -> the cost of optical flow on this machine."""
 
 from flowpipe.diagnose.bench.candidates import PEER, REFERENCES, Row, flow_rows
 from flowpipe.diagnose.bench.flow import Figures, Meter, endpoint_px, one_core, passes, refusals

@@ -1,4 +1,4 @@
-"""This machine -> every backend of optical flow that a comparison should hold, as rows."""
+"""This machine -> the flow algorithms and backends to compare."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PEER = "cv2-tvl1"
 OWN = f"flowpipe-{TVL1Params.variant}"
 """flowpipe's TV-L1 on the CPU, as extraction computes it by default."""
 REFERENCES = (PEER, OWN)
-"""Rows that the others are compared to: the first of them that can run."""
+"""Names of possible references; the first one that can run is used."""
 
 Image = NDArray[np.uint8]
 
@@ -42,13 +42,13 @@ class Row:
     """Backend that computes the flow: ``cv2``, ``cpu-avx512``, ``cuda`` ..."""
     parameters: dict[str, Any]
     solver: Callable[[], FlowSolver]
-    """Makes the solver; raises where this machine lacks something, and says what."""
+    """Returns the solver; raises an error that names what this machine lacks."""
     on_cpu: bool = True
     """True if CPU time is the cost; a GPU is measured by wall time."""
 
 
 def flow_rows() -> list[Row]:
-    """All rows; whether one can run here shows when its solver is made."""
+    """Return all algorithms; whether one can run here shows when its solver is made."""
     cv2_tvl1 = OpenCVTVL1Params(median_filtering=1), OpenCVTVL1Params()
     core, variant = native_core(), TVL1Params.variant
     return [
@@ -95,7 +95,7 @@ def _own(name: str, variant: Any, device: str = "cpu", isa: str | None = None) -
 
 @dataclass(frozen=True)
 class _OnHost:
-    """A solver whose flow comes down from its device, which also waits for it."""
+    """A solver that copies its flow to the host, which also waits for the device."""
 
     solver: FlowSolver
     ops: Ops

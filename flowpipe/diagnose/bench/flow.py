@@ -1,8 +1,8 @@
-"""Rows and pairs -> Figures: CPU time of one thread per pair, and the distance to a reference.
+"""Algorithms and pairs -> Figures: CPU time per pair, and the difference to a reference.
 
-A row's time is that of its fastest pass over all pairs, which other load on the machine disturbs
-least; the spread between its passes shows how much it did. A frame is prepared anew for each pair,
-though neighbours in a video share that.
+The time of an algorithm is that of its fastest pass over all pairs, which other load on the machine
+disturbs least; the spread between passes shows the disturbance. Both frames of a pair are prepared
+for each pair, although extraction prepares each frame of a video once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from flowpipe.diagnose.bench.pairs import Pairs
 Progress = Callable[[str], None]
 
 ENOUGH_S = 20.0
-"""A row that has taken this long gets no third pass."""
+"""Time after which there is no third pass, seconds."""
 
 
 @dataclass(frozen=True)
@@ -32,32 +32,33 @@ class Figures:
     """Measurements of one row."""
 
     ms_cpu: float
-    """CPU milliseconds per pair, all threads of the process, in the fastest pass."""
+    """CPU time per pair of all threads in the fastest pass, ms."""
     ms_wall: float
+    """Wall time per pair in the fastest pass, ms."""
     clock: str
-    """Which of both is the cost, of which the next two speak: ``cpu``, or ``wall`` for a GPU."""
+    """Time that `pairs_per_s` and `ratio` use: ``cpu``, or ``wall`` for a GPU."""
     pairs_per_s: float
     ratio: float | None
-    """How many times faster than the reference; None where that did not run."""
+    """Speed relative to the reference; None if the reference did not run."""
     passes: int
     spread: float | None
-    """(slowest - fastest) / fastest pass; None after a single one."""
+    """(slowest - fastest) / fastest pass; None after a single pass."""
     difference_px: float | None
-    """Mean endpoint difference to the reference's flow, over all pixels of all pairs."""
+    """Mean endpoint difference to the flow of the reference, pixels."""
 
 
 class Meter:
-    """Measures rows on the same pairs, the reference before all others.
+    """Measures algorithms on the same pairs; the reference must be measured first.
 
     Parameters
     ----------
     pairs : Pairs
     repeat : int
-        Most passes over the pairs; slow rows get two.
+        Maximum number of passes over the pairs; slow algorithms get two.
     reference : str
-        Name of the row that the others are compared to; empty for none.
+        Name of the algorithm that others are compared to; empty for none.
     progress : callable, optional
-        Called with a line of text when a pass begins.
+        Called with a line of text when a pass starts.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Meter:
         self._reference_flow: NDArray[np.float32] | None = None
 
     def measure(self, row: Row) -> Figures:
-        """Solve every pair several times; raises what the row's backend raises."""
+        """Solve every pair several times and return the figures; errors of the backend pass."""
         solver = row.solver()
 
         def solve() -> Any:
@@ -79,7 +80,7 @@ class Meter:
             )
 
         count = 1
-        solve()  # what only the first call pays: pages, contexts, imports
+        solve()  # memory pages, contexts and imports of the first call
         count = len(self.pairs.first)
         cpu_s, wall_s, flow = passes(solve, self.repeat, self.progress)
         costs = cpu_s if row.on_cpu else wall_s
@@ -102,27 +103,27 @@ class Meter:
 
 
 def refusals(rows: Iterable[Row]) -> dict[str, str]:
-    """Name of a row that cannot run here -> why, and what to install; tried on a tiny pair."""
+    """Return why algorithms cannot run here, by name; each is tried on a tiny pair."""
     tiny = np.zeros((1, 64, 64), np.uint8)
     reasons = {}
     for row in rows:
         try:
             solver = row.solver()
             solver.solve(solver.prepare(tiny), solver.prepare(tiny))
-        except Exception as error:  # whatever a foreign library raises costs its own row only
+        except Exception as error:  # other libraries can raise anything; the rest still runs
             reasons[row.name] = str(error) or type(error).__name__
     return reasons
 
 
 def endpoint_px(flow: NDArray[np.float32], other: Any) -> NDArray[np.float32]:
-    """Length in px of the difference of two flows (N, 2, H, W), at each pixel (N, H, W)."""
+    """Return the endpoint difference of two flows (N, 2, H, W) at each pixel, px (N, H, W)."""
     difference = flow - other
     return np.hypot(difference[:, 0], difference[:, 1])
 
 
 @contextmanager
 def one_core() -> Iterator[str]:
-    """Keep this thread on one core and OpenCV to one thread; says what could be done."""
+    """Pin this thread to one core and OpenCV to one thread; yield a description."""
     threads, where = cv2.getNumThreads(), "one thread, which this system cannot pin to a core"
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
     cv2.setNumThreads(1)
@@ -140,9 +141,9 @@ def one_core() -> Iterator[str]:
 def passes(
     work: Callable[[], Any], most: int, progress: Progress | None = None
 ) -> tuple[list[float], list[float], Any]:
-    """CPU and wall seconds of each pass, up to `most`, and what the last one returned.
+    """Run `work` up to `most` times; return CPU and wall seconds per pass and the last result.
 
-    After two passes and `ENOUGH_S` seconds there are no more.
+    There are no more passes after two passes and `ENOUGH_S` seconds.
     """
     cpu_s: list[float] = []
     wall_s: list[float] = []
@@ -153,6 +154,6 @@ def passes(
         began_cpu, began = time.process_time(), time.perf_counter()
         result = work()
         wall_s.append(time.perf_counter() - began)
-        # The clock of the process counts threads that a library may have started, too.
+        # The process clock includes threads that a library may have started.
         cpu_s.append(time.process_time() - began_cpu)
     return cpu_s, wall_s, result

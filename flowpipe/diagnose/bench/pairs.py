@@ -1,4 +1,4 @@
-"""Videos, or nothing at all -> pairs of consecutive gray frames to measure flow on."""
+"""Videos or generated clips -> pairs of consecutive gray frames to measure flow on."""
 
 from __future__ import annotations
 
@@ -23,28 +23,29 @@ Source = TypeVar("Source")
 
 @dataclass(frozen=True)
 class Pairs:
-    """N pairs of consecutive frames."""
+    """N pairs of consecutive gray frames."""
 
     first: NDArray[np.uint8]
-    """(N, H, W), gray."""
+    """First frame of each pair, (N, H, W)."""
     second: NDArray[np.uint8]
+    """Second frame of each pair, (N, H, W)."""
     source: str
-    """Where they are from, in words."""
+    """Description of the videos that they are from."""
     left_out: tuple[str, ...] = ()
-    """Why a video gave no pair, or fewer than its share, a message each."""
+    """One message per video that gave no pair, or fewer than its share."""
 
 
 def video_pairs(paths: Sequence[Path], count: int, height: int, width: int) -> Pairs:
-    """Take pairs evenly from videos: over the videos, and over the length of each.
+    """Read pairs that are evenly spread over videos and over the length of each.
 
     Parameters
     ----------
     paths : sequence of Path
-        Videos, and folders that are searched to their depth.
+        Videos, and folders that are searched with their subfolders.
     count : int
-        Wanted pairs; what cannot be read of a video costs its share of them.
+        Number of pairs; there are fewer if a video is unreadable.
     height, width : int
-        Frames are resized to this, as extraction does it.
+        Size to which frames are resized, as in extraction.
 
     Raises
     ------
@@ -70,7 +71,7 @@ def video_pairs(paths: Sequence[Path], count: int, height: int, width: int) -> P
 
 
 def made_pairs(count: int, height: int, width: int) -> Pairs:
-    """Make pairs on the spot: frames of the demo set's clips before coding; nothing is written."""
+    """Render pairs of the demo set's clips; nothing is written to disk."""
     frames = []
     for clip, share in _shares(demo.VIDEO_IDS, count):
         starts = ((2 * k + 1) * (FRAMES - 1) // (2 * share) for k in range(share))
@@ -95,12 +96,12 @@ def _shares(sources: Sequence[Source], count: int) -> Iterable[tuple[Source, int
 
 
 def _frames_of(video: Path, count: int) -> Iterator[NDArray[np.uint8]]:
-    """`count` times two consecutive frames (2, H, W, 3), evenly over the video."""
-    from flowpipe.video import probe  # it loads PyAV, which made pairs do without
+    """Yield `count` times two consecutive frames (2, H, W, 3), evenly over the video."""
+    from flowpipe.video import probe  # it imports PyAV, which generated pairs do not need
 
     head = _two_frames(video, None)
     start_s, step_s = head.pts_s[0], head.pts_s[1] - head.pts_s[0]
-    starts_s = max(0.0, probe(video).duration_s - 2 * step_s)  # the last pair begins so late
+    starts_s = max(0.0, probe(video).duration_s - 2 * step_s)  # start of the last pair
     for k in range(count):
         yield _two_frames(video, start_s + starts_s * (k + 0.5) / count).data
 

@@ -1,4 +1,4 @@
-"""Pairs, a device -> pairs per second by the pairs in a call, and the share of its peak."""
+"""Pairs and a device -> pairs per second by pairs per call, and the share of peak FLOP/s."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flowpipe.ops import Ops, get_ops
 from flowpipe.words import count_noun
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
-FLOP = 49  # of an iteration of one pixel: roots, quotients and comparisons count as one each
+FLOP = 49  # per pixel and iteration; roots, quotients and comparisons count as one each
 
 
 @dataclass(frozen=True)
@@ -33,19 +33,19 @@ class Batch:
 def sweep(
     ops: Ops, pairs: Pairs, params: TVL1Params, repeat: int, progress: Progress | None = None
 ) -> Iterator[Batch]:
-    """Measure TV-L1 with ever more pairs in a call.
+    """Measure the throughput of TV-L1 with more and more pairs per call.
 
     Parameters
     ----------
     ops : Ops
         Operations of the device.
     pairs : Pairs
-        Taken again from the beginning where a batch is larger.
+        Frame pairs; they are repeated if a call needs more.
     params : TVL1Params
     repeat : int
-        Most passes over a batch.
+        Maximum number of passes.
     progress : callable, optional
-        Called with a line of text when a step begins.
+        Called with a line of text when a step starts.
     """
     tell = progress or (lambda text: None)
     solver = TVL1Solver(params, ops)
@@ -72,7 +72,7 @@ def sweep(
 
 
 def pixel_iterations(params: TVL1Params, first: Any, second: Any) -> int:
-    """Iterations times pixels, over all levels, that a pair takes; counted on the CPU."""
+    """Return iterations times pixels, summed over all levels of a pair, counted on the CPU."""
     counting = _Counted(get_ops())
     solver = TVL1Solver(params, counting)
     solver.solve(solver.prepare(first), solver.prepare(second))
@@ -80,7 +80,7 @@ def pixel_iterations(params: TVL1Params, first: Any, second: Any) -> int:
 
 
 class _Counted:
-    """Operations that add up what their TV-L1 does."""
+    """Operations that count iterations times pixels of TV-L1."""
 
     def __init__(self, ops: Ops) -> None:
         self._ops, self.total = ops, 0

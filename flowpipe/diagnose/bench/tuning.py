@@ -1,4 +1,4 @@
-"""Pairs, a GPU -> pairs per second by the settings of TV-L1's schedule."""
+"""Pairs and a GPU -> pairs per second by settings of the TV-L1 schedule."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STEPS = (4, 8, 16)
 CACHE_SHARES = (0.5, 1.0, 2.0, 4.0, 1000.0)
 LEAST_TILES = (1, 2, 4)
 BLOCKS = (1, 2)
-"""Measured with the other settings as they are in use."""
+"""Numbers of blocks to measure, with the other settings unchanged."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Tuned:
 
     settings: Settings
     pairs_together: int
-    """Pairs of full size that are worked on together."""
+    """Number of full-size pairs that are processed together."""
     pairs_per_s: float
     """Pairs per second of wall time in the fastest pass, transfers included."""
 
@@ -38,19 +38,19 @@ def tune(
 ) -> Iterator[Tuned]:
     """Measure TV-L1 with each choice of settings, the current ones first.
 
-    Choices that put the same numbers of pairs together on every level are measured once.
+    Choices that process the same number of pairs together on every level are measured once.
 
     Parameters
     ----------
     ops : flowpipe.ops.cuda.operations.CudaOps
-        Its settings are as before in the end.
+        Operations of the GPU; their settings are restored at the end.
     pairs : Pairs
-        Taken again from the beginning until a call is full.
+        Frame pairs; they are repeated until a call is full.
     params : TVL1Params
     repeat : int
-        Most passes over a call.
+        Maximum number of passes.
     progress : callable, optional
-        Called with a line of text when a step begins.
+        Called with a line of text when a step starts.
     """
     tell = progress or (lambda text: None)
     solver = TVL1Solver(params, ops)
@@ -63,7 +63,7 @@ def tune(
 
     before, seen = ops.settings, set[tuple[int, ...]]()
     size = first.shape[1:]
-    # A level of one tile is one launch, whatever the settings are.
+    # A level of one tile is one launch with any settings.
     levels = [level for level in params.sizes(*size) if tiles(*level) != (1, 1)]
     choices = [Settings(*values) for values in product(STEPS, CACHE_SHARES, LEAST_TILES)]
     choices += [replace(before, blocks=blocks) for blocks in BLOCKS]
@@ -76,7 +76,7 @@ def tune(
                 continue
             seen.add(schedule)
             tell(f"measuring {settings}")
-            solve()  # compiles and records
+            solve()  # compiles kernels and records CUDA graphs
             seconds = min(passes(solve, repeat, progress)[1])
             full = min(len(chosen), ops.pairs_together(*size))
             yield Tuned(settings, full, len(chosen) / seconds)
