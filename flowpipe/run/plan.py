@@ -90,7 +90,7 @@ class ShardPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do, computed before it starts."""
+    """Work of a run, computed before it starts."""
 
     shards: tuple[ShardPlan, ...]
     """Shards in order of falling cost, so that no long shard starts last."""
