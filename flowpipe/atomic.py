@@ -1,31 +1,47 @@
-"""Content -> a file that is written atomically: complete or not at all."""
+"""Content -> a file that is written atomically: complete or not at all.
+
+A file is written as a draft, a hidden file beside its final name, ``.NAME.OWNER~RANDOM.tmp``, made
+durable and then renamed. OWNER names the process that writes it, see `flowpipe.owner`, so that
+`sweep` can remove the drafts of processes that were killed.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
+import shutil
+import stat
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from flowpipe.errors import DiskFullError, UsageError, errno_of
-from flowpipe.owner import owner_is_gone, owner_name
+from flowpipe.owner import STALE_S, owner_is_gone, owner_name
 
-_PART = re.compile(r"\.(?P<owner>[^.]+)~[0-9a-f]{8}\.part")
+FREE_SOME = (
+    "free some space or raise the quota, then run the same command again: finished work is kept"
+)
+"""What to do about a full disk."""
+SILENT_S = 3600.0
+"""Age from which a draft of `atomic_file` whose writer cannot be seen from here is left behind, s.
+
+Such a draft is written in one go, so that its writer, if it lives, never pauses for as long.
+"""
+# Older versions end a draft in .part; a spool of a shard ends in -MODALITY.
+_DRAFT = re.compile(r"\.(.*\.)?(?P<owner>[^.]+)~[0-9a-f]{8}\.(tmp(-\w+)?|part)", re.DOTALL)
+_NAME_BYTES = 100
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-def is_disk_full(error: OSError | RuntimeError) -> bool:
-    """Return whether an error means that a disk or quota is full, or a file too large."""
-    return errno_of(error) in _FULL
 
 
 @contextlib.contextmanager
 def atomic_file(path: str | os.PathLike[str], what: str = "file") -> Iterator[Path]:
-    """Yield a temporary path; rename it to `path`, durably, if the block succeeds.
+    """Yield the draft of a file; it becomes the file when the block ends without an error.
+
+    Drafts that killed processes left in the folder are removed first.
 
     Parameters
     ----------
@@ -47,47 +63,55 @@ def atomic_file(path: str | os.PathLike[str], what: str = "file") -> Iterator[Pa
         If the file cannot be written for another reason.
     """
     path = Path(path)
-    half = path.with_name(f".{owner_name()}~{uuid.uuid4().hex[:8]}.part")
-    _sweep(path.parent)
-    with translate_write_errors(path, what):
-        try:
-            yield half
-            with half.open("rb") as file:
-                os.fsync(file.fileno())
-            half.replace(path)
-            sync_folder(path.parent)
-        finally:
-            half.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def translate_write_errors(path: Path, what: str) -> Iterator[None]:
-    """Raise an OSError of the block, which writes `path`, as DiskFullError or UsageError."""
-    try:
-        yield
-    except OSError as error:
-        reason = os.strerror(number) if (number := errno_of(error)) else str(error)
-        if is_disk_full(error):
-            raise DiskFullError(
-                f"cannot write {what} {path}: {reason}; free some space or raise the quota, then "
-                "run the same command again"
-            ) from error
-        raise UsageError(f"cannot write {what} {path}: {reason}") from error
+    with contextlib.suppress(OSError):  # writing says what is wrong with the folder
+        sweep(path.parent, SILENT_S)
+    with translate_write_errors(path, what), draft_of(path) as draft:
+        yield draft
 
 
 def write_atomic(path: str | os.PathLike[str], content: bytes, what: str = "file") -> None:
-    """Write a file atomically, see `atomic_file`."""
-    with atomic_file(path, what) as half:
-        half.write_bytes(content)
+    """Write a file atomically; parameters and errors are those of `atomic_file`."""
+    with atomic_file(path, what) as draft:
+        draft.write_bytes(content)
 
 
-def _sweep(folder: Path) -> None:
-    """Remove unfinished files of processes that have ended."""
-    for path in folder.glob(".*.part"):
-        if named := _PART.fullmatch(path.name):
-            with contextlib.suppress(OSError):
-                if owner_is_gone(named["owner"], time.time() - path.lstat().st_mtime):
-                    path.unlink()
+@contextlib.contextmanager
+def draft_of(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Yield the draft of a file as `atomic_file` does; an OSError stays one, nothing is swept.
+
+    Parameters
+    ----------
+    path : Path
+        An existing file is replaced.
+    durable : bool
+        False for a file that a power cut may take.
+    """
+    draft = draft_name(path)
+    try:
+        yield draft
+        if durable:
+            publish(draft, path)
+        else:
+            draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def draft_name(path: Path) -> Path:
+    """Return a new name for the draft of a file, or of a folder, of this process."""
+    name = os.fsencode(path.name)[:_NAME_BYTES].decode(errors="ignore")  # names end at 255 bytes
+    return path.with_name(f".{name}.{owner_name()}~{uuid.uuid4().hex[:8]}.tmp")
+
+
+def publish(draft: Path, path: Path) -> None:
+    """Make a written file durable, rename it to its final name, and make the name durable."""
+    fd = os.open(draft, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    draft.replace(path)
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
@@ -100,3 +124,114 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(fd)
+
+
+def write_all(fd: int, content: bytes) -> None:
+    """Write every byte at the file's position."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def sweep(folder: Path, stale_s: float = STALE_S) -> list[Path]:
+    """Remove the drafts in a folder whose writers have ended.
+
+    A draft is removed if its writer is gone, see `flowpipe.owner.owner_is_gone`, and nobody holds
+    its lock.
+
+    Parameters
+    ----------
+    folder : Path
+        Nothing happens where it is missing.
+    stale_s : float
+        Time since the last write from which a draft counts as left behind if its writer cannot be
+        seen from here, such as one on another machine, s.
+
+    Returns
+    -------
+    list of Path
+        The files and folders that were removed.
+    """
+    removed = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if not (named := _DRAFT.fullmatch(path.name)):
+            continue
+        with contextlib.suppress(OSError):  # removed meanwhile, or another user's
+            found = path.lstat()
+            if not owner_is_gone(named["owner"], time.time() - found.st_mtime, stale_s):
+                continue
+            if stat.S_ISDIR(found.st_mode):
+                shutil.rmtree(path)
+            elif stat.S_ISREG(found.st_mode) and is_locked(path):
+                continue
+            else:
+                path.unlink()
+            removed.append(path)
+    return removed
+
+
+def create_exclusive(path: Path) -> int:
+    """Open a new file for reading and writing, and lock it to show that its writer lives."""
+    return _locking(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[int]:
+    """Open an existing file for reading and writing, and lock it as `create_exclusive` does."""
+    fd = _locking(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _locking(fd: int) -> int:
+    with contextlib.suppress(OSError):  # some network file systems have no locks
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return fd
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether a living writer holds the file, also one in another container of this host."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return False
+
+
+def is_disk_full(error: OSError | RuntimeError) -> bool:
+    """Return whether an error means that a disk or quota is full, or a file too large."""
+    return errno_of(error) in _FULL
+
+
+@contextlib.contextmanager
+def full_disk_in_words(path: Path, what: str = "file") -> Iterator[None]:
+    """Turn every error that means a full disk into DiskFullError."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        # HDF5 raises either, and fails once more when it then closes the file.
+        told = [e for e in (error, error.__context__) if isinstance(e, OSError | RuntimeError)]
+        code = next((errno_of(e) for e in told if is_disk_full(e)), None)
+        if code is None:
+            raise
+        raise DiskFullError(
+            f"no space left for {what} {path}: {os.strerror(code)}; {FREE_SOME}"
+        ) from error
+
+
+@contextlib.contextmanager
+def translate_write_errors(path: Path, what: str) -> Iterator[None]:
+    """Turn an OSError of the block, which writes `path`, into DiskFullError or UsageError."""
+    try:
+        with full_disk_in_words(path, what):
+            yield
+    except OSError as error:
+        reason = os.strerror(number) if (number := errno_of(error)) else str(error)
+        raise UsageError(f"cannot write {what} {path}: {reason}") from error

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 from command import fill
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
-from flowpipe.atomic import atomic_file, write_atomic
+from flowpipe import atomic
+from flowpipe.atomic import SILENT_S, atomic_file, draft_name, write_atomic
 from flowpipe.errors import DiskFullError, UsageError
 from flowpipe.evaluation import Scores, read_h5, write_scores
+from flowpipe.owner import owner_name
+
+DEAD = f"{owner_name().rsplit('~', 2)[0]}~{(1 << 22) + 1}~1"
+"""Owner that no process of this machine can be: its id is above the largest."""
 
 
 def test_a_file_is_replaced_whole_and_nothing_else_stays(tmp_path: Path) -> None:
@@ -70,6 +80,72 @@ def test_a_checkpoint_on_a_full_disk_leaves_the_one_of_before(
         assert [file.name for file in disk.iterdir()] == ["last.pt"]
 
 
+SAVES = """
+import pathlib, sys, torch
+from flowpipe.tsn.run_folder import save
+values = {"model": {str(k): torch.ones(1 << 18) for k in range(16)}}
+while True:
+    save(pathlib.Path(sys.argv[1]), values)
+"""
+
+
+def killed_in_the_middle(code: str, path: Path) -> Path:
+    """Run a program until it writes the draft of a file, kill it, and return the draft."""
+    while True:
+        with subprocess.Popen([sys.executable, "-c", code, str(path)]) as process:
+            while not list(path.parent.glob(".*.tmp")):
+                assert process.poll() is None
+                time.sleep(0.001)
+            process.kill()
+        if left := list(path.parent.glob(".*.tmp")):  # else the save was done before the signal
+            return left[0]
+
+
+def test_the_next_write_removes_what_a_killed_save_left(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="needs torch")
+    from flowpipe.tsn.run_folder import read_checkpoint, save
+
+    draft = killed_in_the_middle(SAVES, tmp_path / "last.pt")
+    assert draft.name.startswith(".last.pt.")
+    save(tmp_path / "last.pt", {"model": {"a": torch.ones(3)}})
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+    assert torch.equal(read_checkpoint(tmp_path / "last.pt")["model"]["a"], torch.ones(3))
+
+
+@pytest.mark.parametrize("silent_s", [600, 7200])
+def test_a_draft_from_another_machine_goes_after_an_hour_of_silence(
+    tmp_path: Path, silent_s: float
+) -> None:
+    draft = tmp_path / ".last.pt.elsewhere~0~0~1~1~01234567.tmp"
+    draft.touch()
+    os.utime(draft, (time.time() - silent_s,) * 2)
+    write_atomic(tmp_path / "other", b"")
+    assert draft.exists() == (silent_s < SILENT_S)
+
+
+@given(name=st.binary(min_size=1, max_size=255))
+def test_the_draft_of_any_name_is_swept_once_its_writer_is_dead(name: bytes) -> None:
+    assume(name not in (b".", b"..") and not set(name) & set(b"/\0"))
+    with TemporaryDirectory() as folder:
+        draft = draft_name(Path(folder, os.fsdecode(name)))
+        draft.write_bytes(b"half")
+        assert atomic.sweep(draft.parent) == []
+        dead = draft.with_name(draft.name.replace(owner_name(), DEAD))
+        draft.rename(dead)
+        Path(folder, "kept.tmp").touch()
+        assert atomic.sweep(draft.parent) == [dead]
+
+
+def test_folders_are_swept_and_links_are_not_followed(tmp_path: Path) -> None:
+    outside, folder = tmp_path / "outside", tmp_path / "out"
+    for path in (outside, folder / f".video.{DEAD}~01234567.tmp"):
+        path.mkdir(parents=True)
+        (path / "img_00001.jpg").touch()
+    (folder / f".link.{DEAD}~01234567.tmp").symlink_to(outside)
+    atomic.sweep(folder)
+    assert not list(folder.iterdir()) and list(outside.iterdir())
+
+
 def test_the_next_write_removes_what_a_killed_process_left(tmp_path: Path) -> None:
     code = (
         "import sys, time; from flowpipe.atomic import atomic_file\n"
@@ -82,7 +158,7 @@ def test_the_next_write_removes_what_a_killed_process_left(tmp_path: Path) -> No
         assert process.stdout is not None
         assert process.stdout.readline() == b"writes\n"
         write_atomic(tmp_path / "other", b"while the writer lives")
-        (left,) = tmp_path.glob(".*.part")
+        (left,) = tmp_path.glob(".*.tmp")
         process.kill()
         process.wait()
     assert left.read_bytes() == b"half"

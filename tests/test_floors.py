@@ -51,7 +51,7 @@ ALLOWED = {
     "run": {
         "extraction", "extraction.recipe", "flow", "ops", "video", "store",
         "datasets", "types", "modality", "errors", "params", "remote", "owner", "scratch",
-        "strict", "words", "__init__",
+        "strict", "words", "atomic", "__init__",
     },
     "evaluation": {"types", "errors", "splits", "strict", "atomic", "words"},
     "tsn.recipe": {"modality", "words"},
@@ -84,7 +84,7 @@ ALLOWED = {
     },
     "exchange": {
         "store", "codec", "types", "modality", "errors", "params", "splits", "strict", "words",
-        "__init__",
+        "atomic", "__init__",
     },
     "recipes": {"extraction.recipe", "tsn.recipe", "params", "errors", "words", },
     "report": {

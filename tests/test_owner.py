@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from flowpipe import atomic
 from flowpipe.owner import STALE_S, owner_is_gone, owner_name
 from flowpipe.run.heartbeat import heartbeat_folder
-from flowpipe.store import files, sweep
+from flowpipe.store import sweep
 
 NAME_IT = "from flowpipe.owner import owner_name; print(owner_name(), flush=True); input()"
 IN_A_NAMESPACE = """
@@ -25,13 +26,13 @@ import os, sys
 from pathlib import Path
 from flowpipe.owner import owner_name
 from flowpipe.run.heartbeat import heartbeat_folder
-from flowpipe.store.files import temporary_name
+from flowpipe.atomic import draft_name
 store = Path(sys.argv[1])
 while os.path.exists(f"/proc/{os.getpid()}"):  # an id that nobody has outside
     if child := os.fork():
         os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 with heartbeat_folder(store):
-    temporary_name(store / "shards" / "shard-a.h5").touch()  # no lock, as where there are none
+    draft_name(store / "shards" / "shard-a.h5").touch()  # no lock, as where there are none
     print(owner_name(), flush=True)
     input()
 """
@@ -88,7 +89,7 @@ def test_of_a_process_out_of_sight_the_age_decides(change):
 
 
 def test_names_of_temporary_files_are_found_by_the_sweep(tmp_path):
-    temporary = files.temporary_name(tmp_path / "shard-a.h5")
+    temporary = atomic.draft_name(tmp_path / "shard-a.h5")
     assert re.fullmatch(r"\.shard-a\.h5\.[A-Za-z0-9_~-]+\.tmp", temporary.name)
     with running(sys.executable, "-c", NAME_IT) as (name, process):
         dead = temporary.with_name(temporary.name.replace(owner_name(), name))
@@ -118,11 +119,11 @@ def test_a_living_writer_in_another_pid_namespace_is_left_alone(tmp_path):
 
 
 def test_the_assembled_file_is_locked_while_it_is_checked(tmp_path):
-    path = files.temporary_name(tmp_path / "shard-a.h5")
+    path = atomic.draft_name(tmp_path / "shard-a.h5")
     path.touch()
     stranger = path.with_name(path.name.replace(owner_name(), "elsewhere~0~0~1~1"))
     path.rename(stranger)
     os.utime(stranger, (1, 1))
-    with files.held(stranger):
+    with atomic.held(stranger):
         assert sweep(tmp_path) == []
     assert sweep(tmp_path) == [stranger]

@@ -5,21 +5,21 @@ from __future__ import annotations
 import hashlib
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
 
+from flowpipe.atomic import draft_name, full_disk_in_words, sweep
 from flowpipe.errors import UsageError
 from flowpipe.exchange import lists, tars
 from flowpipe.exchange.image_files import ImageFileWriter
 from flowpipe.exchange.job import WINDOW, Exported, ExportJob, open_cached
 from flowpipe.exchange.layouts import LAYOUTS, WEBDATASET, FolderLayout, file_names, folder_paths
 from flowpipe.exchange.processes import run_jobs
-from flowpipe.exchange.sidecar import StoreSidecar, VideoSidecar, notes_path, read_video_id
+from flowpipe.exchange.sidecar import FOLDER, StoreSidecar, VideoSidecar, notes_path, read_video_id
 from flowpipe.modality import MODALITIES
 from flowpipe.store import Store
-from flowpipe.store.files import full_disk_in_words, temporary_name
 
 Step = Callable[[], Exported]
 _VIDEOS_A_JOB = 8
@@ -52,11 +52,13 @@ def export_store(job: ExportJob, progress: Callable[[int, int], None]) -> Export
     store = open_cached(job.store)
     modalities, videos = _modalities(store, job.modalities), _chosen(store, job.only)
     total = Exported()
+    folders: dict[str, str] = {}
     if job.layout == WEBDATASET:
         steps = _tar_steps(job, store, modalities, videos)
     else:
         folders = folders_of(store, videos, LAYOUTS[job.layout])
         steps = _folder_steps(job, store, modalities, folders)
+    _sweep(job, folders.values())
     for part in run_jobs(_call, steps, job.workers):
         total.add(part)
         progress(total.videos + total.already, len(videos))
@@ -65,6 +67,14 @@ def export_store(job: ExportJob, progress: Callable[[int, int], None]) -> Export
         layout = LAYOUTS[job.layout]
         total.lists += lists.write_lists(store, job.out, layout, modalities, folders)
     return total
+
+
+def _sweep(job: ExportJob, folders: Iterable[str]) -> None:
+    """Remove the drafts of tars, or of videos and their notes, that killed exports left."""
+    targets = [job.out / "tar", job.out / FOLDER / "notes"]
+    targets += [path for name in folders for path in (job.out / name, notes_path(job.out, name))]
+    for parent in {path.parent for path in targets}:
+        sweep(parent)
 
 
 def _tar_steps(
@@ -122,21 +132,21 @@ def _export_videos(
             total.already += 1
             continue
         final = job.out / folder
-        temporary = temporary_name(final)
-        temporary.mkdir(parents=True)
+        draft = draft_name(final)
+        draft.mkdir(parents=True)
         crcs: dict[str, list[tuple[int, ...]]] = {}
         try:
-            with full_disk_in_words(final):
+            with full_disk_in_words(final, "folder"):
                 for modality, names, contents in _files(store, video_id, job, modalities, total):
                     for name, content in zip(names, contents, strict=True):
-                        (temporary / name).write_bytes(content)
+                        (draft / name).write_bytes(content)
                         total.files += 1
                         total.bytes += len(content)
                     crcs.setdefault(modality, []).append(tuple(map(zlib.crc32, contents)))
                 shutil.rmtree(final, ignore_errors=True)  # left by a run that was killed
-                temporary.replace(final)
+                draft.replace(final)
         except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(draft, ignore_errors=True)
             raise
         _notes_of(store, video_id, job, modalities, crcs).write(notes)
         total.videos += 1

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe import params, strict
+from flowpipe.atomic import draft_of
 from flowpipe.errors import FormatError, UsageError
 from flowpipe.modality import MODALITIES
 from flowpipe.store import Store
-from flowpipe.store.files import publish, temporary_name
 from flowpipe.types import VideoRecord
 
 FOLDER = ".flowpipe"
@@ -90,9 +90,8 @@ class StoreSidecar:
         if there is None:
             (out / FOLDER).mkdir(parents=True, exist_ok=True)
             text = json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
-            temporary = temporary_name(out / FOLDER / _STORE)
-            temporary.write_text(text, encoding="utf-8")
-            publish(temporary, out / FOLDER / _STORE)
+            with draft_of(out / FOLDER / _STORE) as draft:
+                draft.write_text(text, encoding="utf-8")
         elif there != self:
             ours, theirs = asdict(self), asdict(there)
             different = [key for key in ours if ours[key] != theirs[key]]
@@ -184,10 +183,8 @@ class VideoSidecar:
         for modality, crcs in self.crcs.items():
             arrays[f"crcs/{modality}"] = crcs
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = temporary_name(path)
-        with temporary.open("wb") as file:
+        with draft_of(path) as draft, draft.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
-        publish(temporary, path)
 
     @classmethod
     def read(cls, path: Path) -> VideoSidecar:

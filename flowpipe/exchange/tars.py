@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from flowpipe import codec, strict
+from flowpipe.atomic import draft_of, full_disk_in_words
 from flowpipe.errors import FormatError
 from flowpipe.exchange.job import WINDOW, Exported, ExportJob, open_cached
 from flowpipe.exchange.layouts import safe_name
 from flowpipe.exchange.sidecar import WRONG_VALUES, VideoSidecar
 from flowpipe.modality import MODALITIES
 from flowpipe.store import Store
-from flowpipe.store.files import full_disk_in_words, publish, temporary_name
 from flowpipe.words import count_noun
 
 TAR_NAME = re.compile(r"shard-\d{6}\.tar")
@@ -59,12 +59,9 @@ def write_tar(
     final = job.out / f"shard-{number:06d}.tar"
     if final.exists():
         return Exported(already=len(videos))
-    temporary, store, done = temporary_name(final), open_cached(job.store), Exported()
-    try:
-        with (
-            full_disk_in_words(final),
-            tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar,
-        ):
+    store, done = open_cached(job.store), Exported()
+    with full_disk_in_words(final, "tar"), draft_of(final) as draft:
+        with tarfile.open(draft, "w", format=tarfile.PAX_FORMAT) as tar:
             for video_id in videos:
                 for name, content in _members(store, video_id, modalities):
                     entry = tarfile.TarInfo(name)
@@ -72,10 +69,7 @@ def write_tar(
                     tar.addfile(entry, io.BytesIO(content))
                     done.files += 1
                 done.videos += 1
-        done.bytes = temporary.stat().st_size
-        publish(temporary, final)
-    finally:
-        temporary.unlink(missing_ok=True)
+        done.bytes = draft.stat().st_size
     return done
 
 

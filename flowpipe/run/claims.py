@@ -15,10 +15,10 @@ from datetime import datetime
 from pathlib import Path
 
 from flowpipe import strict
+from flowpipe.atomic import draft_of, full_disk_in_words
 from flowpipe.errors import FormatError, UnwritableError, UsageError
 from flowpipe.owner import owner_is_gone
 from flowpipe.run.heartbeat import heartbeat_folder
-from flowpipe.store.files import full_disk_in_words, write_at_once
 
 CLAIM_FILE = "run.json"
 HEARTBEAT_S = 10.0
@@ -122,8 +122,9 @@ def _enter(own: Path, part: tuple[int, int]) -> Claim:
     others = [_read(folder) for folder in own.parent.iterdir() if folder != own]
     started = max([time.time_ns(), *(1 + other.started for other in others if other)])
     mine = Claim(socket.gethostname(), os.getpid(), started, part)
-    with full_disk_in_words(own / CLAIM_FILE):
-        write_at_once(own / CLAIM_FILE, json.dumps(asdict(mine)))
+    path = own / CLAIM_FILE
+    with full_disk_in_words(path), draft_of(path, durable=False) as draft:
+        draft.write_text(json.dumps(asdict(mine)), encoding="utf-8")
     return mine
 
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from flowpipe.atomic import FREE_SOME
 from flowpipe.errors import RETRIED, BackendError, DeviceLostError, DiskFullError
 from flowpipe.run.cluster import Pool, WorkerLostError
 from flowpipe.run.heartbeat import STOP
@@ -211,8 +212,7 @@ class Driver:
         if free < needed and not running:
             raise DiskFullError(
                 f"the next shard needs {byte_size(needed)} while it is written, and "
-                f"{byte_size(free)} are free at {self._job.store}; finished shards stay: free "
-                "some space and run the same command again"
+                f"{byte_size(free)} are free at {self._job.store}; {FREE_SOME}"
             )
         return free >= needed
 

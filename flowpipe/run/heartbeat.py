@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from flowpipe import strict
+from flowpipe.atomic import draft_of, full_disk_in_words
 from flowpipe.errors import BackendError, FormatError
 from flowpipe.owner import owner_is_gone, owner_name
-from flowpipe.store.files import full_disk_in_words, write_at_once
 from flowpipe.types import Outcome, Span
 
 STOP = "stop"
@@ -101,8 +101,8 @@ class WorkerHeartbeat:
             "frames": frames,
             "time": time.time(),
         }
-        with self.writable():
-            write_at_once(self.path, json.dumps(values))
+        with self.writable(), draft_of(self.path, durable=False) as draft:
+            draft.write_text(json.dumps(values), encoding="utf-8")
 
     @contextmanager
     def writable(self) -> Iterator[None]:

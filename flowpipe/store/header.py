@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import flowpipe
-from flowpipe import strict
+from flowpipe import atomic, strict
 from flowpipe.errors import FormatError, RecipeError
-from flowpipe.store import files, layout
+from flowpipe.store import layout
 from flowpipe.words import count_noun, list_some
 
 
@@ -77,7 +77,7 @@ def create_store(
     if hashlib.sha256(recipe.encode()).hexdigest() != recipe_digest:
         raise ValueError("recipe_digest must be the SHA-256 of the recipe text")
     final = path / layout.STORE_FILE
-    with files.full_disk_in_words(final):
+    with atomic.full_disk_in_words(final):
         (path / layout.SHARDS_FOLDER).mkdir(parents=True, exist_ok=True)
         if not final.exists():
             values = {
@@ -166,11 +166,11 @@ def _leaves(values: Any, prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def _write_once(final: Path, content: bytes) -> None:
-    """Write a file that appears complete, unless another process created it first."""
-    temporary = files.temporary_name(final)
-    fd = files.create_exclusive(temporary)
+    """Write a file that appears whole, and only if nobody else's did first."""
+    temporary = atomic.draft_name(final)
+    fd = atomic.create_exclusive(temporary)
     try:
-        files.write_all(fd, content)
+        atomic.write_all(fd, content)
         os.fsync(fd)
         try:
             os.link(temporary, final)
@@ -181,7 +181,7 @@ def _write_once(final: Path, content: bytes) -> None:
                 raise
             with contextlib.suppress(FileNotFoundError):  # file systems without hard links
                 temporary.rename(final)
-        files.sync_folder(final.parent)
+        atomic.sync_folder(final.parent)
     finally:
         os.close(fd)
         temporary.unlink(missing_ok=True)

@@ -23,7 +23,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe import strict
+from flowpipe import atomic, strict
 from flowpipe.errors import FormatError
 from flowpipe.store import files, layout
 from flowpipe.store.catalogue import Catalogue, Table
@@ -124,31 +124,25 @@ def write_index(store: Path, catalogue: Catalogue, sources: Sources) -> Path:
     OSError
     """
     final = store / layout.INDEX_FILE
-    temporary = files.temporary_name(final)
     tables = _tables_of(catalogue)
-    try:
-        with files.full_disk_in_words(final):
-            # Checked first: HDF5 on a full disk prints a traceback for every object it closes.
-            files.need_space(store, sum(t.nbytes for t in tables.values()) + _SLACK_BYTES)
-            with h5py.File(
-                temporary, "w-", libver=("v110", "v110"), locking=False,
-                userblock_size=_USER_BLOCK_BYTES,
-            ) as file:  # fmt: skip
-                file.attrs["format"] = "flowpipe-index"
-                contents: dict[str, Any] = {
-                    "tables": {name: _write_table(file, name, t) for name, t in tables.items()},
-                    "used": catalogue.table.used,
-                    "incomplete": list(catalogue.incomplete),
-                    "sources": dataclasses.asdict(sources),
-                }
-                text = json.dumps(contents).encode()
-                row = _write_table(file, "contents", np.frombuffer(text, np.uint8))
-            head = {"at": row["at"], "bytes": len(text), "sha256": _sha256(text)}
-            with temporary.open("r+b") as raw:
-                raw.write(b"%s%d %s\n" % (_MAGIC, VERSION, json.dumps(head).encode()))
-            files.publish(temporary, final)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic.full_disk_in_words(final, "index"), atomic.draft_of(final) as draft:
+        # Checked first: HDF5 on a full disk prints a traceback for every object it closes.
+        files.need_space(store, sum(t.nbytes for t in tables.values()) + _SLACK_BYTES)
+        with h5py.File(
+            draft, "w-", libver=("v110", "v110"), locking=False, userblock_size=_USER_BLOCK_BYTES
+        ) as file:
+            file.attrs["format"] = "flowpipe-index"
+            contents: dict[str, Any] = {
+                "tables": {name: _write_table(file, name, t) for name, t in tables.items()},
+                "used": catalogue.table.used,
+                "incomplete": list(catalogue.incomplete),
+                "sources": dataclasses.asdict(sources),
+            }
+            text = json.dumps(contents).encode()
+            row = _write_table(file, "contents", np.frombuffer(text, np.uint8))
+        head = {"at": row["at"], "bytes": len(text), "sha256": _sha256(text)}
+        with draft.open("r+b") as raw:
+            raw.write(b"%s%d %s\n" % (_MAGIC, VERSION, json.dumps(head).encode()))
     return final
 
 

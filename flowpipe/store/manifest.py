@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flowpipe import atomic
 from flowpipe.errors import FormatError, storage_reason
 from flowpipe.store import files, layout
 from flowpipe.types import VideoRecord
@@ -167,7 +168,7 @@ def read_manifest(store: Path, *, keys: bool = True) -> Manifest:
         # A last line without a line feed is being written, or its writer died.
         complete = content.rfind(b"\n") + 1
         manifest.read[name] = complete
-        if complete < len(content) and not files.is_locked(path):
+        if complete < len(content) and not atomic.is_locked(path):
             manifest.faults.append(
                 f"{name} ends in half a line: its writer died or the disk lost it"
             )
@@ -251,7 +252,7 @@ def _append(store: Path, lines: Sequence[dict[str, Any]]) -> None:
         return
     folder = store / layout.MANIFEST_FOLDER
     path = folder / f"{_machine()}{_SUFFIX}"
-    with files.full_disk_in_words(path):
+    with atomic.full_disk_in_words(path, "manifest"):
         folder.mkdir(parents=True, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
@@ -264,7 +265,7 @@ def _append(store: Path, lines: Sequence[dict[str, Any]]) -> None:
                     content = layout.to_json({"n": number + k, "utc_ns": stamp, **values}).encode()
                     text.append(b"%08x %s\n" % (zlib.crc32(content), content))
                 try:
-                    files.write_all(fd, b"".join(text))
+                    atomic.write_all(fd, b"".join(text))
                     os.fsync(fd)
                 except OSError:
                     with suppress(OSError):
@@ -272,7 +273,7 @@ def _append(store: Path, lines: Sequence[dict[str, Any]]) -> None:
                     raise
         finally:
             os.close(fd)
-        files.sync_folder(folder)
+        atomic.sync_folder(folder)
 
 
 def _next_number(fd: int, size: int) -> tuple[int, bool]:

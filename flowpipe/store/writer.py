@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import flowpipe
-from flowpipe import params
+from flowpipe import atomic, params
 from flowpipe.errors import FormatError
 from flowpipe.modality import MODALITIES
 from flowpipe.store import files, layout
@@ -100,7 +100,7 @@ class ShardWriter:
             layout.ATTR_BACKEND: layout.to_json(backend),
             layout.ATTR_SEAL: layout.UNSEALED,
         }
-        self._temporary = files.temporary_name(self.path)
+        self._temporary = atomic.draft_name(self.path)
         self._entries: list[Entry] = []
         self._keys: set[tuple[str, int]] = set()
         self._frames = 0
@@ -110,13 +110,13 @@ class ShardWriter:
         self._marks: dict[str, tuple[int, int, int]] = {}
         self._spools: dict[str, _Spool] = {}
         self.bytes_written = 0
-        """Payload bytes so far, including the open video."""
-        with files.full_disk_in_words(self.path):
+        """Payload bytes so far, those of the open video included."""
+        with atomic.full_disk_in_words(self.path, "shard"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 for name in self._specs:
                     spool = self._temporary.with_name(f"{self._temporary.name}-{name}")
-                    self._spools[name] = _Spool(spool, files.create_exclusive(spool))
+                    self._spools[name] = _Spool(spool, atomic.create_exclusive(spool))
             except BaseException:
                 self.discard()
                 raise
@@ -163,8 +163,8 @@ class ShardWriter:
         if not all(encoded.payloads):
             raise ValueError(f"{span.record.video_id}: a payload of {encoded.modality} is empty")
         content = b"".join(encoded.payloads)
-        with files.full_disk_in_words(self.path):
-            files.write_all(spool.fd, content)
+        with atomic.full_disk_in_words(self.path, "shard"):
+            atomic.write_all(spool.fd, content)
         spool.size = size
         spool.length += len(content)
         spool.sizes.extend(map(len, encoded.payloads))
@@ -275,14 +275,14 @@ class ShardWriter:
             {name: self._stream(name) for name in self._specs},
         )  # fmt: skip
         try:
-            with files.full_disk_in_words(self.path):
+            with atomic.full_disk_in_words(self.path, "shard"):
                 files.need_space(self.path.parent, self._bytes_to_assemble())
                 places = create_shard(self._temporary, shard)
-                with files.held(self._temporary) as target:
+                with atomic.held(self._temporary) as target:
                     self._place_payloads(target, places)
                     seal = seal_shard(self._temporary)
                     self._check(shard)
-                    files.publish(self._temporary, self.path)
+                    atomic.publish(self._temporary, self.path)
                 if self.path.parent.name == layout.SHARDS_FOLDER:
                     keys = [entry.key for entry in self._entries]
                     log_published(self.path.parent.parent, self.path.name, seal, keys)

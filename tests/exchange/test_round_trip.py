@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -15,10 +16,12 @@ from hypothesis import strategies as st
 from store_making import Made
 
 from flowpipe import open_store
+from flowpipe.atomic import draft_name
 from flowpipe.errors import RecipeError, UsageError
 from flowpipe.exchange import LAYOUTS, WEBDATASET, ExportJob, ImportJob, export_store, import_folder
 from flowpipe.exchange.layouts import file_names, folder_paths, safe_name
 from flowpipe.modality import MODALITIES
+from flowpipe.owner import owner_name
 from flowpipe.store import Store, verify_store
 
 
@@ -125,8 +128,15 @@ def test_a_killed_export_goes_on_and_leaves_no_half_folder(
     (tmp_path / "out" / ".flowpipe" / "videos" / "_hidden.npz").unlink()
     for file in list(half.iterdir())[::2]:
         file.unlink()
+    notes = tmp_path / "out" / ".flowpipe" / "videos" / "plain.npz"
+    for path in (tmp_path / "out" / "plain", notes):  # half made by a process that was killed
+        draft = draft_name(path)
+        draft.with_name(draft.name.replace(owner_name(), "dead~0~0~1~1")).mkdir()
+    for draft in tmp_path.rglob(".*.tmp"):
+        os.utime(draft, (1, 1))
     done = export_store(job, quietly)
     assert (done.videos, done.already) == (2, 4)
+    assert not list(tmp_path.rglob(".*.tmp"))
     done = import_folder(ImportJob(tmp_path / "out", tmp_path / "store"), quietly)
     assert (done.videos, done.failed) == (6, [])
 

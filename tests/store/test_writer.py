@@ -230,7 +230,7 @@ def test_full_disk_by_file_size_limit(tmp_path, rng):
     made = Made(tmp_path)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
-        with pytest.raises(DiskFullError, match="finished shards stay") as caught:  # noqa: SIM117
+        with pytest.raises(DiskFullError, match="finished work is kept") as caught:  # noqa: SIM117
             with open_writer(tmp_path / "a.h5") as writer:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
                 for number in range(100):

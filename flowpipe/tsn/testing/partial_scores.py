@@ -15,7 +15,6 @@ import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,14 +23,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe import strict
-from flowpipe.atomic import is_disk_full
-from flowpipe.errors import DiskFullError, FormatError, UsageError
+from flowpipe.atomic import translate_write_errors, write_all
+from flowpipe.errors import FormatError, UsageError
 from flowpipe.evaluation import read_facts, read_h5
-from flowpipe.store.files import alone, write_all
+from flowpipe.store.files import alone
 from flowpipe.tsn.run_folder import differences
 from flowpipe.words import list_some
 
 _SHOWN = 4
+WHAT = "scores of finished videos"
 
 
 def partial_of(out: Path) -> Path:
@@ -74,11 +74,11 @@ class Finished:
             return
         wanted = json.loads(json.dumps(settings))
         _scores_in(out, wanted)  # refused before anything is written
-        with self._in_words():
+        with translate_write_errors(self._path, WHAT):
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
             self._fd = os.open(self._path, flags, 0o666)
         line = _line(wanted)
-        with alone(self._fd), self._in_words():
+        with alone(self._fd), translate_write_errors(self._path, WHAT):
             size = os.fstat(self._fd).st_size
             # Also where the machine stopped before the first line was whole.
             if size < len(line) and line.startswith(os.pread(self._fd, size, 0)):
@@ -110,7 +110,7 @@ class Finished:
         if self._path is None:
             return
         line = _line([video_id, base64.b64encode(np.asarray(scores, "<f8").tobytes()).decode()])
-        with alone(self._fd), self._in_words():
+        with alone(self._fd), translate_write_errors(self._path, WHAT):
             size = os.fstat(self._fd).st_size
             torn = os.pread(self._fd, 1, size - 1) != b"\n"
             write_all(self._fd, b"\n" + line if torn else line)
@@ -144,7 +144,7 @@ class Finished:
         """The values of whole lines, from the line on that was read last."""
         if self._path is None:
             return
-        with self._in_words():
+        with translate_write_errors(self._path, WHAT):
             end = os.fstat(self._fd).st_size
             content = os.pread(self._fd, end - self._read, self._read)
         for line in content.splitlines(keepends=True):
@@ -154,17 +154,6 @@ class Finished:
             checksum, _, text = line[:-1].partition(b" ")
             if checksum == _checksum(text):
                 yield strict.parse_json(text, f"a line of {self._path}", kind=None)
-
-    @contextmanager
-    def _in_words(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            kind = DiskFullError if is_disk_full(error) else UsageError
-            raise kind(
-                f"cannot keep finished videos in {self._path}: {error.strerror or error}; the same "
-                "command goes on where this one stopped"
-            ) from error
 
 
 def _scores_in(out: Path, wanted: dict[str, Any]) -> dict[str, NDArray[np.float64]]:
