@@ -28,9 +28,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from camera_scene import Scene, camera_step, corner_error_px, film  # noqa: E402
 
 from flowpipe.flow import FLOWS, make_solver  # noqa: E402
-from flowpipe.flow.camera import CameraMotion, WarpParams  # noqa: E402
+from flowpipe.flow.camera import CameraMotionEstimator, WarpParams  # noqa: E402
 from flowpipe.flow.features import DETECTORS, Features, make_detector  # noqa: E402
-from flowpipe.flow.warped import warped_flow  # noqa: E402
+from flowpipe.flow.warped import warp_and_solve  # noqa: E402
 from flowpipe.ops import get_ops  # noqa: E402
 from flowpipe.video import open_video  # noqa: E402
 
@@ -96,7 +96,7 @@ def cost(clips: dict[str, np.ndarray], ops: Any) -> None:
           f"{'accepted':>10}")  # fmt: skip
     for detector in DETECTORS:
         params = WarpParams(detector=detector)
-        camera, detect = CameraMotion(params, ops), make_detector(detector, ops)
+        camera, detect = CameraMotionEstimator(params, ops), make_detector(detector, ops)
         points, inliers, accepted = [], [], []
         for name, gray in clips.items():
             before: Features | None = None
@@ -108,7 +108,7 @@ def cost(clips: dict[str, np.ndarray], ops: Any) -> None:
                 [features] = clock.time(d + "features", camera.features, frame, k)
                 points.append(len(features.points))
                 if before is not None:
-                    places = camera.places(before, features, *gray.shape[1:])
+                    places = camera.sample_points(before, features, *gray.shape[1:])
                     step = flows[name][k - 1].ravel()[places]
                     pair = [before, features], [step]
                     [matches] = clock.time(d + "matches", camera.matches, *pair)
@@ -186,7 +186,7 @@ def accuracy(pairs: int, ops: Any) -> None:
     print(f"{'detector':10}{'estimator':11}{'flow':13}{steps}")
     for detector in DETECTORS:
         for estimator in ("background", "ransac", "magsac"):
-            camera = CameraMotion(WarpParams(detector=detector, estimator=estimator), ops)
+            camera = CameraMotionEstimator(WarpParams(detector=detector, estimator=estimator), ops)
             for flow_name, fields in flows.items():
                 row = ""
                 for group, flow_group in zip(scenes, fields, strict=True):
@@ -195,9 +195,9 @@ def accuracy(pairs: int, ops: Any) -> None:
                 print(f"{detector:10}{estimator:11}{flow_name:13}{row}")
 
 
-def _error(camera: CameraMotion, scene: Scene, flow: np.ndarray) -> float:
+def _error(camera: CameraMotionEstimator, scene: Scene, flow: np.ndarray) -> float:
     features = camera.features(scene.frames, 0)
-    step = flow.ravel()[camera.places(*features, *flow.shape[1:])]
+    step = flow.ravel()[camera.sample_points(*features, *flow.shape[1:])]
     [found] = camera.estimate(features, [step])
     return corner_error_px(found.homography, scene.homographies[0], (HEIGHT, WIDTH))
 
@@ -212,9 +212,11 @@ def residual(clips: dict[str, np.ndarray], ops: Any, flow_name: str) -> None:
         flow = solver.solve(prepared[:-1], prepared[1:])
         row = f"{name[:42]:44}{_median_length(flow):7.2f}"
         for mode, width in (("fixed", 8), ("dense_flow", 12)):
-            camera = CameraMotion(WarpParams(mode=mode), ops)
+            camera = CameraMotionEstimator(WarpParams(mode=mode), ops)
             features = camera.features(gray, 0)
-            warped = warped_flow(ops, solver, camera, gray, prepared, flow, features, features[0])
+            warped = warp_and_solve(
+                ops, solver, camera, gray, prepared, flow, features, features[0]
+            )
             removed = (warped.homographies != np.eye(3)).any(axis=(1, 2)).mean()
             row += f"{_median_length(warped.flow):{width}.2f}{removed:9.2f}"
         print(row)

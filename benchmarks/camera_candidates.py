@@ -29,7 +29,7 @@ from camera_scene import Scene, camera_step, corner_error_px, film  # noqa: E402
 
 from flowpipe.flow import FLOWS, make_solver  # noqa: E402
 from flowpipe.flow.background import border_points  # noqa: E402
-from flowpipe.flow.camera import CameraMotion, Motion, WarpParams  # noqa: E402
+from flowpipe.flow.camera import CameraMotion, CameraMotionEstimator, WarpParams  # noqa: E402
 from flowpipe.flow.features import Detector, Features, make_detector  # noqa: E402
 from flowpipe.ops import Keypoints, get_ops  # noqa: E402
 from flowpipe.ops.reference_features import opencv_keypoints  # noqa: E402
@@ -122,12 +122,14 @@ CANDIDATES: dict[str, Callable[[], Detector | None]] = {
 }
 
 
-def camera_of(name: str) -> CameraMotion:
+def camera_of(name: str) -> CameraMotionEstimator:
     """The default, but for the row of another estimator."""
-    return CameraMotion(WarpParams(estimator="ransac") if name == RANSAC else PARAMS, CPU)
+    return CameraMotionEstimator(WarpParams(estimator="ransac") if name == RANSAC else PARAMS, CPU)
 
 
-def features(camera: CameraMotion, detector: Detector | None, gray: np.ndarray) -> Features:
+def features(
+    camera: CameraMotionEstimator, detector: Detector | None, gray: np.ndarray
+) -> Features:
     """The default's corners with a candidate's keypoints."""
     [found] = [NOTHING] if detector is None else detector(gray[None], None)
     [corners] = _good(gray[None])
@@ -137,16 +139,16 @@ def features(camera: CameraMotion, detector: Detector | None, gray: np.ndarray) 
 
 
 def motion(
-    camera: CameraMotion, detector: Detector | None, pair: np.ndarray, flow: np.ndarray
-) -> Motion:
+    camera: CameraMotionEstimator, detector: Detector | None, pair: np.ndarray, flow: np.ndarray
+) -> CameraMotion:
     """The camera's motion of a pair by a candidate."""
     first, second = (features(camera, detector, frame) for frame in pair)
-    step = flow.ravel()[camera.places(first, second, *flow.shape[1:])]
+    step = flow.ravel()[camera.sample_points(first, second, *flow.shape[1:])]
     return camera.estimate([first, second], [step])[0]
 
 
 def cost_ms(
-    camera: CameraMotion,
+    camera: CameraMotionEstimator,
     detector: Detector | None,
     clips: dict[str, np.ndarray],
     flows: dict[str, np.ndarray],
@@ -157,7 +159,7 @@ def cost_ms(
         before = features(camera, detector, gray[0])
         for k in range(1, len(gray)):
             after = clock.least("features", 3, features, camera, detector, gray[k])
-            step = flows[name][k - 1].ravel()[camera.places(before, after, *gray.shape[1:])]
+            step = flows[name][k - 1].ravel()[camera.sample_points(before, after, *gray.shape[1:])]
             clock.least("estimate", 3, camera.estimate, [before, after], [step])
             before = after
     return clock.of("features") + clock.of("estimate")
@@ -170,7 +172,7 @@ def displacement(homography: np.ndarray) -> np.ndarray:
     return moved[:2] / moved[2] - np.stack([x, y])
 
 
-def left_px(found: Motion, flow: np.ndarray) -> tuple[float, float]:
+def left_px(found: CameraMotion, flow: np.ndarray) -> tuple[float, float]:
     """Median length of what a motion leaves of a flow: in the frame, and near its border."""
     left = np.hypot(*(flow - displacement(found.homography)))
     border = np.ones_like(left, bool)

@@ -31,7 +31,7 @@ from camera_scene import Scene, camera_step, corner_error_px, film  # noqa: E402
 from emulated import emulated_ops  # noqa: E402
 
 from flowpipe.flow import FLOWS, make_solver  # noqa: E402
-from flowpipe.flow.camera import CameraMotion, Motion, WarpParams  # noqa: E402
+from flowpipe.flow.camera import CameraMotion, CameraMotionEstimator, WarpParams  # noqa: E402
 from flowpipe.flow.features import Features  # noqa: E402
 from flowpipe.ops import get_ops  # noqa: E402
 from flowpipe.ops.cuda.devices import gpus  # noqa: E402
@@ -54,7 +54,7 @@ def frames_of(clips: Path, pairs: int) -> tuple[list[np.ndarray], list[Scene]]:
 
 def features(ops: Any, stacks: list[np.ndarray]) -> list[list[Features]]:
     """Features of the frames of every pair."""
-    camera = CameraMotion(PARAMS, ops)
+    camera = CameraMotionEstimator(PARAMS, ops)
     return [camera.features(stack, 0) for stack in stacks]
 
 
@@ -84,12 +84,12 @@ def described(frames: list[list[Features]], step_px: float = 0.0) -> list[np.nda
     return rows
 
 
-def motions(ops: Any, frames: list[list[Features]], flows: list[np.ndarray]) -> list[Motion]:
+def motions(ops: Any, frames: list[list[Features]], flows: list[np.ndarray]) -> list[CameraMotion]:
     """The camera's motion in every pair; keypoints are matched by these operations."""
-    camera = CameraMotion(PARAMS, ops)
+    camera = CameraMotionEstimator(PARAMS, ops)
     found = []
     for pair, flow in zip(frames, flows, strict=True):
-        step = flow.ravel()[camera.places(*pair, *flow.shape[1:])]
+        step = flow.ravel()[camera.sample_points(*pair, *flow.shape[1:])]
         found += camera.estimate(pair, [step])
     return found
 

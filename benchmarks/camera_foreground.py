@@ -25,7 +25,7 @@ from camera import read_clips  # noqa: E402
 from camera_scene import Scene, foreground_scene, off_background_px  # noqa: E402
 
 from flowpipe.flow import FLOWS, make_solver  # noqa: E402
-from flowpipe.flow.camera import CameraMotion, Motion, WarpParams  # noqa: E402
+from flowpipe.flow.camera import CameraMotion, CameraMotionEstimator, WarpParams  # noqa: E402
 from flowpipe.ops import get_ops  # noqa: E402
 
 PAN, STILL = (6.0, 2.0), (0.0, 0.0)
@@ -49,16 +49,16 @@ ESTIMATORS = ("ransac", "background")
 OPS = get_ops("cpu")
 
 
-def motions(scene: Scene) -> list[Motion]:
+def motions(scene: Scene) -> list[CameraMotion]:
     """The camera's motion by each estimator."""
     solver = make_solver(FLOWS["tvl1"].params(), OPS)
     prepared = solver.prepare(scene.frames)
     flow = np.asarray(solver.solve(prepared[:-1], prepared[1:]))[0]
     found = []
     for estimator in ESTIMATORS:
-        camera = CameraMotion(WarpParams(estimator=estimator), OPS)
+        camera = CameraMotionEstimator(WarpParams(estimator=estimator), OPS)
         features = camera.features(scene.frames, 0)
-        step = flow.ravel()[camera.places(*features, *flow.shape[1:])]
+        step = flow.ravel()[camera.sample_points(*features, *flow.shape[1:])]
         found += camera.estimate(features, [step])
     return found
 
@@ -69,7 +69,7 @@ def flicker(gain: float, pairs: int) -> list[float]:
     found is undone, and when the true one is."""
     rows = []
     solver = make_solver(FLOWS["tvl1"].params(), OPS)
-    camera = CameraMotion(WarpParams(), OPS)
+    camera = CameraMotionEstimator(WarpParams(), OPS)
     for seed in range(pairs):
         scene = foreground_scene(np.random.default_rng(seed), "disc", 0.15, (4.0, 2.9))
         frames, where = scene.frames.copy(), scene.background[0]
@@ -77,7 +77,7 @@ def flicker(gain: float, pairs: int) -> list[float]:
         prepared = solver.prepare(frames)
         flow = np.asarray(solver.solve(prepared[:-1], prepared[1:]))
         features = camera.features(frames, 0)
-        step = flow[0].ravel()[camera.places(*features, *flow.shape[2:])]
+        step = flow[0].ravel()[camera.sample_points(*features, *flow.shape[2:])]
         [found] = camera.estimate(features, [step])
         row = [np.hypot(*(flow[0] - scene.true_flow(0)))[where].mean()]
         row.append(off_background_px(found.homography, scene))

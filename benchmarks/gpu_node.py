@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from flowpipe import params
 from flowpipe.extraction.recipe import ExtractRecipe
-from flowpipe.flow.warped import CameraMotion
+from flowpipe.flow.warped import CameraMotionEstimator
 from flowpipe.ops import get_ops
 from flowpipe.run import worker
 from flowpipe.run.cluster_settings import SETTINGS
@@ -94,7 +94,7 @@ def inside(clips: Sequence[Path], modalities: Sequence[str]) -> None:
     camera_s = 0.0
 
     def timed(name: str) -> None:
-        method = getattr(CameraMotion, name)
+        method = getattr(CameraMotionEstimator, name)
 
         def measured(*arguments: Any, **named: Any) -> Any:
             nonlocal camera_s
@@ -104,7 +104,7 @@ def inside(clips: Sequence[Path], modalities: Sequence[str]) -> None:
             finally:
                 camera_s += time.thread_time() - began
 
-        setattr(CameraMotion, name, measured)
+        setattr(CameraMotionEstimator, name, measured)
 
     for name in ("features", "estimate"):
         timed(name)

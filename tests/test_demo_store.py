@@ -26,7 +26,7 @@ from flowpipe.datasets import demo
 from flowpipe.datasets.demo.clipfile import write_clip
 from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.flow import make_solver
-from flowpipe.flow.warped import CameraMotion, warped_flow
+from flowpipe.flow.warped import CameraMotionEstimator, warp_and_solve
 from flowpipe.ops import get_ops
 from flowpipe.store import Store
 from flowpipe.video import open_video
@@ -186,12 +186,12 @@ def test_the_solver_s_own_background_flow_falls_tenfold(store, truths, video_id)
     first, pairs = 12, 8
     made = params.build(ExtractRecipe, store.header.recipe)
     ops = get_ops("cpu")
-    solver, camera = make_solver(made.flow, ops), CameraMotion(made.warp, ops)
+    solver, camera = make_solver(made.flow, ops), CameraMotionEstimator(made.warp, ops)
     gray = ops.gray(source_frames(store, video_id)[first : first + pairs + 1])
     features = camera.features(gray, first)
     prepared = solver.prepare(gray)
     plain = solver.solve(prepared[:-1], prepared[1:])
-    warped = warped_flow(ops, solver, camera, gray, prepared, plain, features)
+    warped = warp_and_solve(ops, solver, camera, gray, prepared, plain, features)
 
     homographies = store.column(video_id, "warped_flow", "homography")[first : first + pairs]
     np.testing.assert_array_equal(warped.homographies, homographies)

@@ -18,7 +18,7 @@ from flowpipe.diagnose.libraries import Finding, owner
 from flowpipe.distribution import install_command, owners
 from flowpipe.flow import FLOWS
 from flowpipe.flow.contrib import replace_opencv
-from flowpipe.flow.features import DETECTORS, detector_lack
+from flowpipe.flow.features import DETECTORS, why_no_detector
 from flowpipe.ops.cpu import native_core
 from flowpipe.ops.cuda.process import why_no_gpu
 from flowpipe.store import free_bytes
@@ -104,7 +104,7 @@ def _opencv() -> Finding:
 
 def _opencv_contrib() -> Finding:
     rows = {f"flow {name}": row.lack() for name, row in FLOWS.items() if not row.own_gpu}
-    rows |= {f"warp.detector {name}": detector_lack(name, "cpu") for name in DETECTORS}
+    rows |= {f"warp.detector {name}": why_no_detector(name, "cpu") for name in DETECTORS}
     lacks = {name: words for name, words in rows.items() if words}
     if not lacks:
         return Finding("OpenCV contrib", "ok", "present")

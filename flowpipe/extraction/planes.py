@@ -15,12 +15,12 @@ from flowpipe.errors import DatasetError
 from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.flow import FlowSolver, make_solver
 from flowpipe.flow.warped import (
-    CameraMotion,
+    CameraMotionEstimator,
+    CameraMotions,
     Features,
-    Motions,
     find_motions,
-    flow_without,
     load_boxes,
+    subtract_motion,
 )
 from flowpipe.ops import Ops
 from flowpipe.prefetch import CallerThread
@@ -69,10 +69,10 @@ class PlaneMaker:
         return make_solver(self.recipe.flow, self.ops)
 
     @cached_property
-    def camera(self) -> CameraMotion:
+    def camera(self) -> CameraMotionEstimator:
         """Estimator of camera motion; made at first use, as only warped flow needs its library."""
         boxes = _boxes(self.recipe, self._video_id, self._source_size)
-        return CameraMotion(self.recipe.warp, self.ops, boxes)
+        return CameraMotionEstimator(self.recipe.warp, self.ops, boxes)
 
     def begin(self, frames: NDArray[np.uint8], owned: int) -> FrameWindow:
         """Compute the flow of the next window and submit the search for its camera motion.
@@ -126,7 +126,9 @@ class PlaneMaker:
         DatasetError
             If the boxes are for another number of frames.
         """
-        camera: CameraMotion | None = self.__dict__.get("camera")  # if warped flow was made at all
+        camera: CameraMotionEstimator | None = self.__dict__.get(
+            "camera"
+        )  # if warped flow was made at all
         if camera is not None and camera.boxes is not None and self._end is not None:
             camera.boxes.check_count(self._end.number + 1)
 
@@ -143,7 +145,7 @@ class PlaneMaker:
             self._start = features[0]
         return features
 
-    def _motions(self, features: Future[list[Features]], flow: Any) -> Motions:
+    def _motions(self, features: Future[list[Features]], flow: Any) -> CameraMotions:
         # The features are ready: this thread has found them before.
         return find_motions(self.ops, self.camera, flow, features.result(), self._start)
 
@@ -185,7 +187,7 @@ class FrameWindow:
         self.owned = frames[carried : carried + owned]
         self.before: WindowEnd | None = None
         """End of the previous window; None for the first one."""
-        self.motions: Future[Motions] | None = None
+        self.motions: Future[CameraMotions] | None = None
         """Camera motion; None without warped flow."""
 
     @classmethod
@@ -237,7 +239,7 @@ def _warped_flow(window: FrameWindow) -> Planes:
     maker = window.maker
     assert window.motions is not None
     motions = window.motions.result()
-    warped = flow_without(
+    warped = subtract_motion(
         motions, maker.ops, maker.solver, maker.recipe.warp.margin_px, window.gray, window.prepared,
         window.flow,
     )  # fmt: skip

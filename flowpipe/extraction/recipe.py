@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from flowpipe import codec, flow
-from flowpipe.flow.features import detector_lack
+from flowpipe.flow.features import why_no_detector
 from flowpipe.flow.warped import WarpParams
 from flowpipe.modality import MODALITIES
 from flowpipe.video import VideoParams
@@ -103,7 +103,7 @@ class ExtractRecipe:
         if self.flows > 0:
             words.append(flow.FLOWS[self.flow.name].lack())
         if self.flows > 1:
-            words.append(detector_lack(self.warp.detector, device))
+            words.append(why_no_detector(self.warp.detector, device))
         return [lack for lack in words if lack]
 
     @property

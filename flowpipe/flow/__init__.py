@@ -17,20 +17,20 @@ from flowpipe.flow.opencv import (
     dis_solver,
     farneback_solver,
     opencv_ran_on,
-    opencv_tvl1_lack,
     opencv_tvl1_solver,
+    why_no_opencv_tvl1,
 )
 from flowpipe.flow.opencv_cuda import (
     OpenCVCudaBroxParams,
     OpenCVCudaFarnebackParams,
     OpenCVCudaNvidiaParams,
     OpenCVCudaTVL1Params,
-    cuda_class_lack,
     opencv_cuda_brox_solver,
     opencv_cuda_farneback_solver,
     opencv_cuda_nvidia_solver,
     opencv_cuda_ran_on,
     opencv_cuda_tvl1_solver,
+    why_no_cuda_class,
 )
 from flowpipe.flow.tvl1 import TVL1Params, TVL1Solver
 from flowpipe.ops import Ops
@@ -73,7 +73,7 @@ class FlowRow(NamedTuple):
 FLOWS: dict[str, FlowRow] = {
     "tvl1": FlowRow(TVL1Params, TVL1Solver, lambda ops: ops.name),
     "opencv_tvl1": FlowRow(
-        OpenCVTVL1Params, opencv_tvl1_solver, opencv_ran_on, lack=opencv_tvl1_lack
+        OpenCVTVL1Params, opencv_tvl1_solver, opencv_ran_on, lack=why_no_opencv_tvl1
     ),
     "dis": FlowRow(DISParams, dis_solver, opencv_ran_on),
     "farneback": FlowRow(FarnebackParams, farneback_solver, opencv_ran_on),
@@ -82,28 +82,28 @@ FLOWS: dict[str, FlowRow] = {
         opencv_cuda_tvl1_solver,
         opencv_cuda_ran_on,
         own_gpu=True,
-        lack=partial(cuda_class_lack, "OpticalFlowDual_TVL1"),
+        lack=partial(why_no_cuda_class, "OpticalFlowDual_TVL1"),
     ),
     "opencv_cuda_brox": FlowRow(
         OpenCVCudaBroxParams,
         opencv_cuda_brox_solver,
         opencv_cuda_ran_on,
         own_gpu=True,
-        lack=partial(cuda_class_lack, "BroxOpticalFlow"),
+        lack=partial(why_no_cuda_class, "BroxOpticalFlow"),
     ),
     "opencv_cuda_farneback": FlowRow(
         OpenCVCudaFarnebackParams,
         opencv_cuda_farneback_solver,
         opencv_cuda_ran_on,
         own_gpu=True,
-        lack=partial(cuda_class_lack, "FarnebackOpticalFlow"),
+        lack=partial(why_no_cuda_class, "FarnebackOpticalFlow"),
     ),
     "opencv_cuda_nvidia": FlowRow(
         OpenCVCudaNvidiaParams,
         opencv_cuda_nvidia_solver,
         opencv_cuda_ran_on,
         own_gpu=True,
-        lack=partial(cuda_class_lack, "NvidiaOpticalFlow_2_0"),
+        lack=partial(why_no_cuda_class, "NvidiaOpticalFlow_2_0"),
     ),
 }
 

@@ -1,4 +1,4 @@
-"""Features of two frames + their flow -> Motion: the homography of the camera's motion.
+"""Features of two frames + their flow -> CameraMotion: the homography of the camera's motion.
 
 Improved trajectories (Wang and Schmid 2013) as TSN uses them: descriptor matches and flow matches
 together, RANSAC at 1 pixel, no motion at all unless enough matches agree. Where two motions compete
@@ -91,7 +91,7 @@ class WarpParams:
 
 
 @dataclass(frozen=True)
-class Motion:
+class CameraMotion:
     """Camera motion from the first frame of a pair to the second."""
 
     homography: NDArray[np.float64]
@@ -105,7 +105,7 @@ class Motion:
     the border agrees with this one. Only the estimator ``background`` sets it."""
 
 
-class CameraMotion:
+class CameraMotionEstimator:
     """Estimate the camera motion between frames of one video.
 
     It holds no frames: `estimate` depends on its arguments only, so windows may start anywhere.
@@ -157,26 +157,28 @@ class CameraMotion:
             for found, good in zip(self._detector(gray, mask), corners, strict=True)
         ]
 
-    def places(
+    def sample_points(
         self, first: Features, second: Features, height: int, width: int
     ) -> NDArray[np.int64]:
         """Return the flat indices (C, 2) of a pair's flow (2, H, W) that `estimate` needs."""
         misread = self.params.mode == "dense_flow"
-        return flow_places((second if misread else first).corners, height, width, misread=misread)
+        return flow_sample_points(
+            (second if misread else first).corners, height, width, misread=misread
+        )
 
     def estimate(
         self,
         features: Sequence[Features],
         steps: Sequence[NDArray[np.float32]],
         start: Features | None = None,
-    ) -> list[Motion]:
+    ) -> list[CameraMotion]:
         """Find the homography of every pair of consecutive frames.
 
         Parameters
         ----------
         features : sequence of N + 1 Features
         steps : sequence of N float32 (C, 2)
-            Flow of each pair at its `places`.
+            Flow of each pair at its `sample_points`.
         start : Features, optional
             Features of the first frame of the video, where `WarpParams.needs_first_frame`.
         """
@@ -199,32 +201,32 @@ class CameraMotion:
         described = match_in_window(self._ops, pairs, self.params.window_px)
         matches = []
         for frame, step, keypoints in zip(followed, steps, described, strict=True):
-            in_first, in_second = zip(follow(frame.corners, step), keypoints, strict=True)
+            in_first, in_second = zip(match_along_flow(frame.corners, step), keypoints, strict=True)
             matches.append((np.concatenate(in_first), np.concatenate(in_second)))
         return matches
 
-    def fit(self, in_first: Points, in_second: Points) -> Motion:
+    def fit(self, in_first: Points, in_second: Points) -> CameraMotion:
         """Fit the camera's homography to matches float32 (M, 2); identity if none is accepted."""
         if len(in_first) <= self.params.min_matches:
-            return Motion(np.eye(3), len(in_first), 0, False)
+            return CameraMotion(np.eye(3), len(in_first), 0, False)
         if self.params.estimator == "background":
             return self._fit_background(in_first, in_second)
         return self._fit_most(in_first, in_second)
 
-    def _fit_background(self, in_first: Points, in_second: Points) -> Motion:
+    def _fit_background(self, in_first: Points, in_second: Points) -> CameraMotion:
         p = self.params
         found, agree = self._ops.features.homographies(
             in_first, in_second, p.threshold_px, MOTIONS, p.min_inliers
         )
         if not len(found):
-            return Motion(np.eye(3), len(in_first), 0, False)
+            return CameraMotion(np.eye(3), len(in_first), 0, False)
         chosen, uncertain = choose_background(in_first, found, agree, p.threshold_px)
         inliers = int(np.count_nonzero(agree[chosen]))
         if inliers <= p.min_inliers:  # fewer than before the last fit
-            return Motion(np.eye(3), len(in_first), inliers, False)
-        return Motion(found[chosen], len(in_first), inliers, True, uncertain)
+            return CameraMotion(np.eye(3), len(in_first), inliers, False)
+        return CameraMotion(found[chosen], len(in_first), inliers, True, uncertain)
 
-    def _fit_most(self, in_first: Points, in_second: Points) -> Motion:
+    def _fit_most(self, in_first: Points, in_second: Points) -> CameraMotion:
         # OpenCV's estimators seed their generator anew in every call: same matches, same result.
         p = self.params
         homography, agree = cv2.findHomography(
@@ -232,11 +234,11 @@ class CameraMotion:
         )
         inliers = 0 if homography is None else int(np.count_nonzero(agree))
         if homography is None or inliers <= p.min_inliers or not np.isfinite(homography).all():
-            return Motion(np.eye(3), len(in_first), inliers, False)
-        return Motion(np.asarray(homography, np.float64), len(in_first), inliers, True)
+            return CameraMotion(np.eye(3), len(in_first), inliers, False)
+        return CameraMotion(np.asarray(homography, np.float64), len(in_first), inliers, True)
 
 
-def flow_places(
+def flow_sample_points(
     corners: Points, height: int, width: int, *, misread: bool = False
 ) -> NDArray[np.int64]:
     """Return the flat indices of the flow (2, H, W) at the pixels nearest to corners.
@@ -261,7 +263,7 @@ def flow_places(
     return np.stack([u, v + height * width], axis=1)
 
 
-def follow(corners: Points, step: NDArray[np.float32]) -> tuple[Points, Points]:
+def match_along_flow(corners: Points, step: NDArray[np.float32]) -> tuple[Points, Points]:
     """Match corners to the points that their flow leads to.
 
     Parameters

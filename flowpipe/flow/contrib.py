@@ -8,10 +8,10 @@ import cv2
 
 from flowpipe.distribution import owners
 
-__all__ = ["contrib_lack", "replace_opencv"]
+__all__ = ["why_no_contrib", "replace_opencv"]
 
 
-def contrib_lack(what: str, names: tuple[str, ...], otherwise: str) -> str:
+def why_no_contrib(what: str, names: tuple[str, ...], otherwise: str) -> str:
     """Return what cv2 lacks for an algorithm and what to do, or "".
 
     Parameters

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.errors import BackendError
-from flowpipe.flow.contrib import contrib_lack
+from flowpipe.flow.contrib import why_no_contrib
 from flowpipe.ops import Keypoints, Ops, Points, own_features
 from flowpipe.ops.reference_features import opencv_keypoints
 
@@ -51,11 +51,11 @@ def _on_host(ops: Ops, detector: Any, gray: Any, mask: NDArray[np.uint8] | None)
     return opencv_keypoints(detector, ops.to_host(gray), mask)
 
 
-def _akaze_lack(own: bool) -> str:
+def _why_no_akaze(own: bool) -> str:
     if own:
         return ""
     names = "AKAZE_create", "xfeatures2d.AKAZE_create"
-    return contrib_lack("warp.detector akaze", names, "warp.detector=sift or orb")
+    return why_no_contrib("warp.detector akaze", names, "warp.detector=sift or orb")
 
 
 class DetectorRow(NamedTuple):
@@ -69,7 +69,7 @@ class DetectorRow(NamedTuple):
 
 
 DETECTORS: dict[str, DetectorRow] = {
-    "akaze": DetectorRow(_akaze, _akaze_lack),
+    "akaze": DetectorRow(_akaze, _why_no_akaze),
     "sift": DetectorRow(_sift),
     "orb": DetectorRow(_orb),
 }
@@ -77,7 +77,7 @@ DETECTORS: dict[str, DetectorRow] = {
 flowpipe's own AKAZE need them."""
 
 
-def detector_lack(name: str, device: str) -> str:
+def why_no_detector(name: str, device: str) -> str:
     """Return what the installed OpenCV lacks for a detector of `DETECTORS` on a device and what to
     do, or "". Opens no GPU."""
     return DETECTORS[name].lack(own_features(device))

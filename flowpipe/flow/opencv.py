@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.flow.contrib import contrib_lack
+from flowpipe.flow.contrib import why_no_contrib
 from flowpipe.flow.tvl1 import check_counts, check_letters
 from flowpipe.ops import Ops
 
@@ -110,10 +110,10 @@ class PairSolver:
         return flow
 
 
-def opencv_tvl1_lack() -> str:
+def why_no_opencv_tvl1() -> str:
     """Return why cv2 has no dual TV-L1 here and what to do, or ""."""
     names = ("optflow.DualTVL1OpticalFlow_create",)
-    return contrib_lack("flow opencv_tvl1", names, "flow tvl1 or dis")
+    return why_no_contrib("flow opencv_tvl1", names, "flow tvl1 or dis")
 
 
 def opencv_tvl1_solver(params: OpenCVTVL1Params, ops: Ops) -> PairSolver:

@@ -194,7 +194,7 @@ def opencv_cuda_ran_on(ops: Ops) -> str:
 WANTED = "docs/opencv-cuda.md says how to build it; flow tvl1 needs none of that"
 
 
-def cuda_class_lack(name: str) -> str:
+def why_no_cuda_class(name: str) -> str:
     """Return why cv2.cuda lacks a class and what to do, or "". Opens no GPU."""
     if hasattr(cv2, f"cuda_{name}"):
         return ""
@@ -206,7 +206,7 @@ def cuda_class_lack(name: str) -> str:
 
 def cuda_class(name: str) -> Any:
     """Return a class of cv2.cuda; BackendError if cv2 lacks it or there is no GPU."""
-    if lack := cuda_class_lack(name):
+    if lack := why_no_cuda_class(name):
         raise BackendError(lack)
     if cv2.cuda.getCudaEnabledDeviceCount() < 1:  # some classes then abort the process
         raise BackendError(

@@ -14,15 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.flow.boxes import Boxes, load_boxes
-from flowpipe.flow.camera import CameraMotion, Motion, WarpParams
+from flowpipe.flow.camera import CameraMotion, CameraMotionEstimator, WarpParams
 from flowpipe.flow.features import Features
 
-__all__ = ["Boxes", "CameraMotion", "Features", "Motion", "WarpParams", "WarpedFlow"]
-__all__ += ["Motions", "find_motions", "flow_without", "load_boxes", "warped_flow"]
+__all__ = ["Boxes", "CameraMotion", "CameraMotionEstimator", "CameraMotions", "Features"]
+__all__ += ["WarpParams", "WarpedFlow", "find_motions", "load_boxes", "subtract_motion"]
+__all__ += ["warp_and_solve"]
 
 
 @dataclass(frozen=True)
-class Motions:
+class CameraMotions:
     """Camera motion of N consecutive pairs."""
 
     homographies: NDArray[np.float64]
@@ -32,21 +33,21 @@ class Motions:
     inliers: NDArray[np.uint32]
     """Number of inliers per pair, (N,)."""
     uncertain: NDArray[np.bool_]
-    """(N,): True if the homography may be the foreground's; see `flowpipe.flow.camera.Motion`."""
+    """(N,): True if the homography may be the foreground's; see `CameraMotion`."""
 
 
 @dataclass(frozen=True)
-class WarpedFlow(Motions):
+class WarpedFlow(CameraMotions):
     """Warped flow of N pairs, and the camera motion that was removed."""
 
     flow: Any
     """float32 (N, 2, H, W) in pixels, on the device."""
 
 
-def warped_flow(
+def warp_and_solve(
     ops: Any,
     solver: Any,
-    camera: CameraMotion,
+    camera: CameraMotionEstimator,
     gray: Any,
     prepared: Any,
     flow: Any,
@@ -63,7 +64,7 @@ def warped_flow(
     ops : Ops
     solver : FlowSolver
         Solver that computed `flow`.
-    camera : CameraMotion
+    camera : CameraMotionEstimator
     gray : uint8 (N + 1, H, W)
         Consecutive frames.
     prepared : Prepared
@@ -86,23 +87,23 @@ def warped_flow(
             f"got {len(gray)} and {len(features)}"
         )
     motions = find_motions(ops, camera, flow, features, start)
-    warped = flow_without(motions, ops, solver, camera.params.margin_px, gray, prepared, flow)
+    warped = subtract_motion(motions, ops, solver, camera.params.margin_px, gray, prepared, flow)
     return WarpedFlow(**vars(motions), flow=warped)
 
 
 def find_motions(
     ops: Any,
-    camera: CameraMotion,
+    camera: CameraMotionEstimator,
     flow: Any,
     features: Sequence[Features],
     start: Features | None = None,
-) -> Motions:
-    """Estimate the camera's motion in each pair; the parameters are those of `warped_flow`."""
+) -> CameraMotions:
+    """Estimate the camera's motion in each pair; the parameters are those of `warp_and_solve`."""
     pairs = len(flow)
-    places = [camera.places(*pair, *flow.shape[2:]) for pair in pairwise(features)]
-    steps = flow_at(ops, flow, places)
+    places = [camera.sample_points(*pair, *flow.shape[2:]) for pair in pairwise(features)]
+    steps = sample_flow(ops, flow, places)
     found = camera.estimate(features, steps, start)
-    return Motions(
+    return CameraMotions(
         np.array([m.homography for m in found], np.float64).reshape(pairs, 3, 3),
         np.array([m.matches for m in found], np.uint32),
         np.array([m.inliers for m in found], np.uint32),
@@ -110,12 +111,18 @@ def find_motions(
     )
 
 
-def flow_without(
-    motions: Motions, ops: Any, solver: Any, margin_px: int, gray: Any, prepared: Any, flow: Any
+def subtract_motion(
+    motions: CameraMotions,
+    ops: Any,
+    solver: Any,
+    margin_px: int,
+    gray: Any,
+    prepared: Any,
+    flow: Any,
 ) -> Any:
     """Return the flow f32 (N, 2, H, W) without the camera's motion.
 
-    `margin_px` is `WarpParams.margin_px`; the other parameters are those of `warped_flow`.
+    `margin_px` is `WarpParams.margin_px`; the other parameters are those of `warp_and_solve`.
     """
     if not len(flow):
         return flow
@@ -123,7 +130,9 @@ def flow_without(
     return solver.solve(prepared[:-1], solver.prepare(warped))
 
 
-def flow_at(ops: Any, flow: Any, places: Sequence[NDArray[np.int64]]) -> list[NDArray[np.float32]]:
+def sample_flow(
+    ops: Any, flow: Any, places: Sequence[NDArray[np.int64]]
+) -> list[NDArray[np.float32]]:
     """Return the flow of each pair at its flat indices int64 (C, 2), in one read from the device.
 
     Parameters

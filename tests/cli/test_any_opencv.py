@@ -19,7 +19,7 @@ import pytest
 from command import FAST, Run, images
 from conftest import python_path
 
-from flowpipe.flow.features import detector_lack
+from flowpipe.flow.features import why_no_detector
 from flowpipe.ops.cpu import native_core
 
 needs_core = pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none")
@@ -136,7 +136,7 @@ def test_akaze_is_refused_before_the_run_where_neither_the_core_nor_cv2_has_it(
         assert "warp.detector akaze needs OpenCV's contrib modules" in done.stderr
         assert "pip install opencv-contrib-python" in done.stderr
         assert "warp.detector=sift" in done.stderr and not store.exists()
-    assert not detector_lack("akaze", "cuda")  # which has kernels for it
+    assert not why_no_detector("akaze", "cuda")  # which has kernels for it
     done = flowpipe("extract", *asked, "--set", "warp.detector=sift")
     assert done.returncode == 0, done.stderr
     facts = json.loads(flowpipe("info", store, "--json").stdout)

@@ -8,8 +8,8 @@ from camera_scene import foreground_scene, off_background_px
 
 from flowpipe.flow import FLOWS, make_solver
 from flowpipe.flow.background import RINGS, TEXTURE_LEVELS, border_points
-from flowpipe.flow.camera import CameraMotion, WarpParams
-from flowpipe.flow.warped import warped_flow
+from flowpipe.flow.camera import CameraMotionEstimator, WarpParams
+from flowpipe.flow.warped import warp_and_solve
 from flowpipe.ops import get_ops
 
 OPS = get_ops("cpu")
@@ -18,11 +18,11 @@ PAN, STILL = (6.0, 2.0), (0.0, 0.0)
 
 
 def warped(frames, **settings):
-    camera = CameraMotion(WarpParams(**settings), OPS)
+    camera = CameraMotionEstimator(WarpParams(**settings), OPS)
     prepared = SOLVER.prepare(frames)
     flow = SOLVER.solve(prepared[:-1], prepared[1:])
     features = camera.features(frames, 0)
-    return warped_flow(OPS, SOLVER, camera, frames, prepared, flow, features)
+    return warp_and_solve(OPS, SOLVER, camera, frames, prepared, flow, features)
 
 
 @pytest.mark.parametrize("camera_px", [PAN, STILL])
@@ -65,10 +65,10 @@ def test_motions_that_share_the_border_are_flagged(rng):
 
 def test_flow_that_agrees_with_nothing_is_flagged(rng):
     scene = foreground_scene(rng, "disc", 0.0, (14.0, 9.0))
-    camera = CameraMotion(WarpParams(), OPS)
+    camera = CameraMotionEstimator(WarpParams(), OPS)
     features = camera.features(scene.frames, 0)
     lost = rng.uniform(-4, 4, (2, 256, 340)).astype(np.float32)
-    step = lost.ravel()[camera.places(*features, 256, 340)]
+    step = lost.ravel()[camera.sample_points(*features, 256, 340)]
     (motion,) = camera.estimate(features, [step])
     assert off_background_px(motion.homography, scene) < 0.5  # keypoints know better
     assert motion.uncertain

@@ -10,7 +10,7 @@ import pytest
 
 from flowpipe.errors import DatasetError
 from flowpipe.flow.boxes import Boxes, load_boxes
-from flowpipe.flow.camera import CameraMotion, WarpParams
+from flowpipe.flow.camera import CameraMotionEstimator, WarpParams
 from flowpipe.ops import get_ops
 
 LINES = "1 10 20 30.5 40 0.9 50 60 70 80 0.5\n2\n3 0 0 5 5 1\n"
@@ -67,12 +67,12 @@ def test_boxes_beyond_the_border_are_cut():
 def test_nothing_is_found_inside_boxes(rng):
     frame = rng.integers(0, 256, (128, 160), dtype=np.uint8)
     boxes = Boxes("x", (np.array([[40.0, 30, 110, 90]]),), 128, 160)
-    [features] = CameraMotion(WarpParams(), get_ops(), boxes).features(frame[None], 0)
+    [features] = CameraMotionEstimator(WarpParams(), get_ops(), boxes).features(frame[None], 0)
     for points in (features.points, features.corners):
         x, y = np.rint(points).T
         assert len(points) and not ((x >= 40) & (x <= 110) & (y >= 30) & (y <= 90)).any()
     everything = Boxes("x", (np.array([[0.0, 0, 200, 200]]),), 128, 160)
-    [features] = CameraMotion(WarpParams(), get_ops(), everything).features(frame[None], 0)
+    [features] = CameraMotionEstimator(WarpParams(), get_ops(), everything).features(frame[None], 0)
     assert len(features.points) == len(features.corners) == 0
 
 

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 from camera_scene import camera_step, corner_error_px, film
 
-from flowpipe.flow.camera import CameraMotion, Motion, WarpParams, flow_places, follow
+from flowpipe.flow.camera import (
+    CameraMotion,
+    CameraMotionEstimator,
+    WarpParams,
+    flow_sample_points,
+    match_along_flow,
+)
 from flowpipe.flow.features import DETECTORS, Features, match_in_window
 from flowpipe.ops import get_ops
 
@@ -15,7 +21,7 @@ CPU = get_ops("cpu")
 
 
 def camera_motion(**settings):
-    return CameraMotion(WarpParams(**settings), CPU)
+    return CameraMotionEstimator(WarpParams(**settings), CPU)
 
 
 def exact_flow(scene, pair):
@@ -26,7 +32,7 @@ def exact_flow(scene, pair):
 
 
 def estimate(camera, first, second, flow, start=None):
-    step = flow.ravel()[camera.places(first, second, *flow.shape[1:])]
+    step = flow.ravel()[camera.sample_points(first, second, *flow.shape[1:])]
     return camera.estimate([first, second], [step], start)[0]
 
 
@@ -75,14 +81,14 @@ def opencv_threads():
 def test_same_pair_same_motion_whatever_came_before(detector, estimator, rng, opencv_threads):
     scene = film(rng, [camera_step(128, 160, 4.0, rng) for _ in range(3)], height=128, width=160)
     params = WarpParams(detector=detector, estimator=estimator)
-    camera = CameraMotion(params, CPU)
+    camera = CameraMotionEstimator(params, CPU)
     cv2.setRNGSeed(7)
     cv2.setNumThreads(1)
     last = [find(camera, scene, pair) for pair in range(3)][-1]
     for threads in (1, 2, 4):
         cv2.setNumThreads(threads)
         cv2.setRNGSeed(threads)
-        alone = find(CameraMotion(params, CPU), scene, 2)
+        alone = find(CameraMotionEstimator(params, CPU), scene, 2)
         assert alone.homography.tobytes() == last.homography.tobytes()
         assert (alone.matches, alone.inliers) == (last.matches, last.inliers)
 
@@ -95,7 +101,7 @@ def test_thresholds_are_strict(estimator, rng):
 
     def found(corners):
         first = Features(nothing.points, nothing.descriptors, corners)
-        return estimate(CameraMotion(params, CPU), first, nothing, flow)
+        return estimate(CameraMotionEstimator(params, CPU), first, nothing, flow)
 
     corners = rng.uniform(10, 90, (51, 2)).astype(np.float32)
     assert found(corners).accepted
@@ -143,7 +149,9 @@ def test_window_is_strict():
 def test_flow_is_read_at_the_nearest_pixel_inside_the_frame():
     flow = np.stack(np.meshgrid(np.arange(5.0), 10 * np.arange(4.0))).astype(np.float32)
     corners = np.array([[1.5, 0.5], [4.4, 3.4], [-0.4, 9.0]], np.float32)
-    from_, to = follow(corners, flow.ravel()[flow_places(corners, *flow.shape[1:])])
+    from_, to = match_along_flow(
+        corners, flow.ravel()[flow_sample_points(corners, *flow.shape[1:])]
+    )
     assert np.array_equal(from_, corners)
     # Halves round to even, as cvRound does.
     assert np.allclose(to - from_, [[2, 0], [4, 30], [0, 30]], atol=1e-5)
@@ -152,7 +160,9 @@ def test_flow_is_read_at_the_nearest_pixel_inside_the_frame():
 def test_misread_flow_is_that_of_dense_flow():
     flow = np.arange(2 * 6 * 4, dtype=np.float32).reshape(2, 6, 4)
     corners = np.array([[2, 1], [0, 5]], np.float32)
-    _, to = follow(corners, flow.ravel()[flow_places(corners, *flow.shape[1:], misread=True)])
+    _, to = match_along_flow(
+        corners, flow.ravel()[flow_sample_points(corners, *flow.shape[1:], misread=True)]
+    )
     step = to - corners
     assert step[0].tolist() == [flow[0, 1, 2], flow[1, 1, 1]]
     # Column 5 of the last row of four columns lies behind the array; its last value stands in.
@@ -163,7 +173,9 @@ def test_flow_that_is_not_finite_is_left_out():
     flow = np.zeros((2, 4, 4), np.float32)
     flow[0, 1, 1], flow[1, 2, 2] = np.nan, np.inf
     corners = np.array([[1, 1], [2, 2], [3, 3]], np.float32)
-    from_, to = follow(corners, flow.ravel()[flow_places(corners, *flow.shape[1:])])
+    from_, to = match_along_flow(
+        corners, flow.ravel()[flow_sample_points(corners, *flow.shape[1:])]
+    )
     assert from_.tolist() == to.tolist() == [[3, 3]]
 
 
@@ -222,5 +234,5 @@ def test_no_frame_is_too_small_or_too_plain(detector, rng):
         flow = rng.normal(0, 3, (2, height, width)).astype(np.float32)
         for first, second in zip(features[:-1], features[1:], strict=True):
             motion = estimate(camera, first, second, flow)
-            assert isinstance(motion, Motion) and motion.homography.dtype == np.float64
+            assert isinstance(motion, CameraMotion) and motion.homography.dtype == np.float64
             assert motion.accepted or np.array_equal(motion.homography, np.eye(3))

@@ -8,7 +8,7 @@ from camera_scene import camera_step, corner_error_px, film
 
 from flowpipe.datasets import demo
 from flowpipe.flow import FLOWS, make_solver
-from flowpipe.flow.warped import Boxes, CameraMotion, WarpParams, warped_flow
+from flowpipe.flow.warped import Boxes, CameraMotionEstimator, WarpParams, warp_and_solve
 from flowpipe.ops import get_ops
 from flowpipe.video import open_video
 
@@ -21,13 +21,13 @@ class Stage:
     def __init__(self, params=None, flow="tvl1", boxes=None):
         self.ops = get_ops("reference")
         self.solver = make_solver(FLOWS[flow].params(), self.ops)
-        self.camera = CameraMotion(params or WarpParams(), self.ops, boxes)
+        self.camera = CameraMotionEstimator(params or WarpParams(), self.ops, boxes)
 
     def run(self, gray, first_frame=0, start=None):
         features = self.camera.features(gray, first_frame)
         prepared = self.solver.prepare(gray)
         flow = self.solver.solve(prepared[:-1], prepared[1:])
-        return flow, warped_flow(
+        return flow, warp_and_solve(
             self.ops, self.solver, self.camera, gray, prepared, flow, features, start
         )
 
@@ -125,7 +125,7 @@ def test_counts_that_do_not_fit_are_refused(rng):
     gray = rng.integers(0, 256, (2, 40, 50), dtype=np.uint8)
     features = stage.camera.features(gray, 0)
     with pytest.raises(ValueError, match="3 frames and features"):
-        warped_flow(
+        warp_and_solve(
             stage.ops, stage.solver, stage.camera, gray, gray,
             np.zeros((2, 2, 40, 50), np.float32), features,
         )  # fmt: skip

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synth import texture
 
-from flowpipe.flow.features import DETECTORS, detector_lack, make_detector
+from flowpipe.flow.features import DETECTORS, make_detector, why_no_detector
 from flowpipe.ops import Keypoints, get_ops
 from flowpipe.ops.cpu import CpuOps, native_core
 from flowpipe.video import open_video
@@ -21,7 +21,7 @@ from flowpipe.video import open_video
 reference = get_ops("reference").features
 without_core = CpuOps(core=native_core("/nowhere/_core.so")).features
 GPU = pytest.param("gpu", marks=pytest.mark.cuda)
-LACK = detector_lack("akaze", "reference")
+LACK = why_no_detector("akaze", "reference")
 needs_akaze = pytest.mark.skipif(bool(LACK), reason=LACK or "has AKAZE")
 
 
@@ -121,7 +121,7 @@ def real_frames(shared_data):
     return frames
 
 
-@pytest.mark.parametrize("detector", [n for n in DETECTORS if not detector_lack(n, "cpu")])
+@pytest.mark.parametrize("detector", [n for n in DETECTORS if not why_no_detector(n, "cpu")])
 def test_matches_of_real_features_are_those_of_the_reference(real_frames, detector, ops):
     pairs = [make_detector(detector, get_ops())(pair, None) for pair in real_frames]
     for window in (3, 25):
