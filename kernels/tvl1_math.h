@@ -1,18 +1,17 @@
-// Numbers of one pixel -> numbers of one pixel: every formula of dual TV-L1, and of the operations
-// beside it, once, for CPU and GPU.
+// Per-pixel formulas of dual TV-L1 and of the other operations, written once for CPU and GPU.
 //
 // Zach, Pock, Bischof: A Duality Based Approach for Realtime TV-L1 Optical Flow (2007), with the
-// choices of OpenCV's CUDA version. No loops over pixels, no writes to images, no includes: the schedules in
-// cpu/ and cuda/ bring pixels here, one at a time (Number is float) or a vector of them
-// (cpu/lanes.h). The dual variables are kept times theta, which saves a product.
+// choices of OpenCV's CUDA version. No loops over pixels, no writes to images, no includes: the schedules
+// in cpu/ and cuda/ pass pixels to the formulas, one at a time (Number is float) or a vector of them
+// (cpu/lanes.h). The dual variables are stored times theta, which saves a product.
 #pragma once
 
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
 #define TVL1_FORMULA __host__ __device__ __forceinline__
 #define TVL1_FORMULA_MEMBER TVL1_FORMULA
 #else
-// Internal linkage: each instruction set must keep its own copy, or the linker could hand the one
-// made for AVX-512 to a CPU that lacks it.
+// Internal linkage: each instruction set needs its own copy, or the linker could use the AVX-512 one on
+// a CPU without AVX-512.
 #define TVL1_FORMULA static TVL1_FORMULA_MEMBER
 #define TVL1_FORMULA_MEMBER inline __attribute__((always_inline))
 #endif
@@ -21,7 +20,7 @@ namespace tvl1 {
 
 constexpr float EPSILON = 1.1920929e-7f;  // FLT_EPSILON, below which a gradient counts as none
 
-// a * b + c. Fused where the target fuses in hardware, never at the compiler's whim: so AVX2,
+// Returns a * b + c, fused if the target fuses in hardware, independent of the compiler: so AVX2,
 // AVX-512 and every compiler give the same bytes.
 TVL1_FORMULA float fma(float a, float b, float c) {
 #if defined(__CUDA_ARCH__)
@@ -41,13 +40,13 @@ TVL1_FORMULA float root(float a) {
 #endif
 }
 
-// The same value in every lane.
+// Returns a value in every lane.
 template <class Number>
 TVL1_FORMULA Number number(float value) {
     return value - Number{};
 }
 
-// NaN becomes `low`: what is clamped may be used as an address.
+// Clamps a value; NaN becomes `low`, since the result may be an address.
 template <class Number>
 TVL1_FORMULA Number clamp(Number a, Number low, Number high) {
     const Number raised = a > low ? a : low;
@@ -108,30 +107,30 @@ TVL1_FORMULA Duals<Number> dual_step(Duals<Number> p, Number ux, Number uy, Numb
             shrink_v * fma(tau, vx, p.p21), shrink_v * fma(tau, vy, p.p22)};
 }
 
-// ---- when a warp has converged
+// ---- stopping rule of a warp
 
-// An iteration changes no more than `enough`. OpenCV's CPU code looks at every iteration. Its CUDA
-// code looks after even numbers of them, `spaced`: when it has found a change of e, only e / enough
-// iterations later. A warp ends with the block of iterations in which OpenCV would have ended it,
-// never sooner.
+// A warp has converged when an iteration has a squared change of at most `enough`. OpenCV's CPU code
+// checks every iteration. Its CUDA code (`spaced`) checks after even numbers of iterations, and after a
+// change of e only e / enough iterations later. A warp ends with the block of iterations in which OpenCV
+// would end it, never earlier.
 struct Stop {
     int most, block;
     bool spaced;
     double enough;
 
-    // How many iterations are done at the next look, after one that found `change`.
+    // Returns the number of iterations at the next check, after a check that found `change`.
     TVL1_FORMULA_MEMBER int next(int done, double change) const {
         if (!spaced) return done + 1;
         if (!(change < enough)) {
-            const double wait = change / enough;  // infinite where nothing is ever enough
+            const double wait = change / enough;  // infinite if `enough` is zero
             if (!(wait < most)) return most + 1;
             done += (int)wait;
         }
-        done += done % 2 == 0;  // it looks after iterations number 1, 3, 5 ... from zero
+        done += done % 2 == 0;  // checks follow iterations 1, 3, 5 ... counted from zero
         return done < most ? done + 1 : most + 1;
     }
 
-    // How many are done when the block ends in which that look falls.
+    // Returns the number of iterations at the end of the block with that check.
     TVL1_FORMULA_MEMBER int end(int done, int look) const {
         const int last = done + (look - done + block - 1) / block * block;
         return last < most ? last : most;
@@ -140,9 +139,9 @@ struct Stop {
 
 // ---- interpolation
 
-// Bicubic interpolation: weight of tap k = 0..3, at -1, 0, 1, 2, for a point t past tap 1, is
-// ((power[3][k] t + power[2][k]) t + power[1][k]) t + power[0][k]. The weights sum to one, so
-// OpenCV's division by their sum is left out. Catmull and Rom's has a = -1/2.
+// Bicubic interpolation: the weight of tap k = 0..3, at -1, 0, 1, 2, for a point t past tap 1, is
+// ((power[3][k] t + power[2][k]) t + power[1][k]) t + power[0][k]. The weights sum to one, so OpenCV's
+// division by their sum is omitted. Catmull-Rom has a = -1/2.
 struct Cubic {
     float power[4][4];
 };
@@ -168,12 +167,12 @@ TVL1_FORMULA float between(float near, float far, float weight) {
 
 TVL1_FORMULA float half_difference(float before, float after) { return 0.5f * (after - before); }
 
-// 1-4-6-4-1 over five samples, the window of pyrDown
+// Filters five samples by 1-4-6-4-1, the window of pyrDown.
 TVL1_FORMULA float binomial(float a, float b, float c, float d, float e) {
     return 0.0625f * ((a + e) + fma(4.f, b + d, 6.f * c));
 }
 
-// Index mirrored at the border pixels: -1 -> 1, n -> n - 2.
+// Returns an index mirrored at the border pixels: -1 -> 1, n -> n - 2.
 TVL1_FORMULA long mirrored(long i, long n) {
     if (n == 1) return 0;
     while (i < 0 || i >= n) i = i < 0 ? -i : 2 * n - 2 - i;
@@ -182,8 +181,8 @@ TVL1_FORMULA long mirrored(long i, long n) {
 
 // ---- keypoints
 
-// Where the parabola through a value of an image and its eight neighbours has its extremum, as an
-// offset from the value; false if that is over a pixel away.
+// Computes the extremum of the parabola through a value of an image and its eight neighbours, as an
+// offset from the value; false if it is more than a pixel away.
 TVL1_FORMULA bool extremum(const float *at, long width, float *dx, float *dy) {
     const float *above = at - width, *below = at + width;
     const float x = 0.5f * (at[1] - at[-1]), y = 0.5f * (below[0] - above[0]);
@@ -206,7 +205,7 @@ TVL1_FORMULA unsigned char quantised(float flow, double bound) {
     double v = flow == flow ? flow : 0.0;
     v = v > -bound ? v : -bound;
     v = v < bound ? v : bound;
-    // Adding and taking away 1.5 * 2^52 rounds as the processor does, half to even, everywhere.
+    // Adding and subtracting 1.5 * 2^52 rounds half to even on every target.
     constexpr double ROUND = 6755399441055744.0;
     const double level = ((v + bound) * 255.0 / (2.0 * bound) + ROUND) - ROUND;
     return (unsigned char)(int)level;

@@ -1,7 +1,7 @@
 // Derivatives of a smoothed frame -> AKAZE keypoints of one scale, and their upright M-LDB bits.
 //
-// Alcantarilla, Nuevo and Bartoli 2013. Operations on floats come in OpenCV's order, so that results
-// are those of its AKAZE with one octave and one layer.
+// Alcantarilla, Nuevo and Bartoli 2013. Float operations have OpenCV's order, so results are equal to
+// those of its AKAZE with one octave and one layer.
 #pragma once
 
 #include <stdint.h>
@@ -13,12 +13,12 @@
 namespace {
 
 constexpr long AKAZE_SCALE = 2;    // of derivatives and of the samples' grid, in pixels
-constexpr long AKAZE_BORDER = 29;  // no keypoints nearer to the border: a turned pattern would leave
+constexpr long AKAZE_BORDER = 29;  // least distance of keypoints to the border: a rotated pattern fits
 constexpr int REACH = 10;          // of the pattern, in samples to each side
 constexpr int SIDE = 2 * REACH;
 constexpr int MLDB_WORDS = 8;      // of 64 bits, for 486
 
-// Determinant of the Hessian, scaled as derivatives of this scale need it.
+// Computes the determinant of the Hessian, normalised for this scale.
 void hessian_image(long pixels, const float *__restrict xx, const float *__restrict xy,
                    const float *__restrict yy, float *__restrict out) {
     constexpr float scaled = AKAZE_SCALE * AKAZE_SCALE * AKAZE_SCALE * AKAZE_SCALE;
@@ -36,8 +36,8 @@ void strict_maxima(long begin, long end, long width, float threshold, const floa
     }
 }
 
-// The first place kept before (x, y) and within the scale of it, or -1. OpenCV looks at a square
-// that ends short of its last row and column.
+// Returns the first kept place before (x, y) within the scale, or -1. OpenCV searches a square without
+// its last row and column.
 long kept_nearby(long width, long x, long y, const uint8_t *kept) {
     for (long down = -AKAZE_SCALE; down < AKAZE_SCALE; down++)
         for (long right = -AKAZE_SCALE; right < AKAZE_SCALE; right++) {
@@ -48,8 +48,8 @@ long kept_nearby(long width, long x, long y, const uint8_t *kept) {
     return -1;
 }
 
-// Keypoints as (x, y) in the order of rows; returns how many. `kept` is a picture of zeros,
-// `places` has room for a quarter of the pixels, `chosen` for a row and a word.
+// Writes keypoints as (x, y) in the order of rows and returns their number. `kept` is an image of
+// zeros, `places` has space for a quarter of the pixels, `chosen` for a row and a word.
 long akaze_keypoints(long height, long width, const float *hessian, float threshold, uint8_t *kept,
                      uint8_t *chosen, int32_t *places, float *points) {
     constexpr long EIGHT = sizeof(uint64_t);
@@ -86,7 +86,7 @@ long akaze_keypoints(long height, long width, const float *hessian, float thresh
 typedef float Channels __attribute__((vector_size(16)));   // gray, its derivatives in x and y, 0
 typedef int32_t Greater __attribute__((vector_size(16)));
 
-// One bit for each of the three channels.
+// Returns one bit for each of the three channels.
 ALWAYS_INLINE uint64_t three_bits(Greater mask) {
 #if defined(__SSE2__)
     return (uint64_t)_mm_movemask_ps((__m128)mask) & 7;
@@ -95,7 +95,7 @@ ALWAYS_INLINE uint64_t three_bits(Greater mask) {
 #endif
 }
 
-// Bits in the order in which they are made, in words of 64.
+// Bit string in words of 64, appended to in order.
 struct Bits {
     uint64_t *words;
     long count;
@@ -108,15 +108,15 @@ struct Bits {
     }
 };
 
-// Means over a grid of CELLS x CELLS squares of STEP x STEP samples; then which is greater, of all
-// pairs of squares. Sums run down columns, as OpenCV's do.
+// Computes the means over CELLS x CELLS cells of STEP x STEP samples, then compares all pairs of
+// cells. Sums run down columns, as in OpenCV.
 template <int CELLS, int STEP>
 void compare_cells(const Channels (*samples)[SIDE + 1], Bits &bits) {
     Channels mean[CELLS * CELLS] = {};
     for (int column = 0; column < CELLS; column++)
         for (int k = 0; k < STEP; k++)
             for (int l = 0; l < STEP; l++)
-                for (int row = 0; row < CELLS; row++)  // innermost: sums that do not wait
+                for (int row = 0; row < CELLS; row++)  // innermost, so that sums are independent
                     mean[column * CELLS + row] += samples[column * STEP + k][row * STEP + l];
     for (Channels &value : mean) value *= 1.0f / (STEP * STEP);
     for (int i = 0; i < CELLS * CELLS; i++)
@@ -124,7 +124,7 @@ void compare_cells(const Channels (*samples)[SIDE + 1], Bits &bits) {
             bits.add(three_bits((Greater)(mean[i] > mean[j])));
 }
 
-// The M-LDB bits of a keypoint that `akaze_keypoints` found in an image of this width.
+// Computes the M-LDB bits of a keypoint of `akaze_keypoints` in an image of this width.
 void describe_keypoint(long width, const float *gray, const float *dx, const float *dy, float x,
                        float y, uint64_t *words) {
     Channels samples[SIDE + 1][SIDE + 1];  // by column, then row

@@ -1,6 +1,6 @@
-// A growing buffer, for files that are compiled for different CPUs.
+// Growing buffer, for files that are compiled for different CPUs.
 //
-// In an anonymous namespace, so that each of them has its own code.
+// It is in an anonymous namespace, so that each file has its own code.
 #pragma once
 
 #include <stdint.h>
@@ -8,8 +8,8 @@
 
 namespace {
 
-// Bytes that grow and are reused. Zero-initialised, it is empty. Its owner releases it. No exception
-// where there is no memory left.
+// Growing, reusable bytes; empty if zero-initialised. The owner releases it. It throws no exception
+// without memory.
 struct Buffer {
     uint8_t *data;
     uint64_t size;

@@ -1,11 +1,11 @@
-// CPU -> which of the compiled instruction sets it can run. The only file with no pixels in it.
+// CPU -> compiled instruction sets that it supports.
 #include <string.h>
 
 #define EXPORTED __attribute__((visibility("default")))
 
 extern "C" {
 
-// Raised together with ABI in flowpipe/ops/cpu.py whenever an exported signature changes.
+// Version of the exported signatures; raise it together with ABI in flowpipe/ops/cpu.py.
 EXPORTED int flowpipe_abi() { return 5; }
 
 // Instruction sets in this library, slowest first.
@@ -17,7 +17,7 @@ EXPORTED const char *flowpipe_isas() {
 #endif
 }
 
-// Asks the CPU and the operating system, which must save the wider registers.
+// Tests the CPU, and the operating system, which must save the wider registers.
 EXPORTED int flowpipe_supports(const char *isa) {
     if (!strcmp(isa, "baseline")) return 1;
 #if defined(__x86_64__)

@@ -1,6 +1,6 @@
-// Frames and keypoints -> what camera motion is found from: matched keypoints, chosen corners.
+// Frames and keypoints -> matched keypoints and selected corners, to estimate camera motion.
 //
-// Whole numbers and comparisons only, so every instruction set gives the same answer.
+// Integers and comparisons only, so every instruction set gives the same result.
 #pragma once
 
 #include <stdint.h>
@@ -8,7 +8,7 @@
 
 namespace {
 
-// Keypoints of a frame in order of x: two rows of positions, words of bits, numbers before sorting.
+// Keypoints of a frame sorted by x: two rows of positions, bit strings, indices before sorting.
 struct Sorted {
     long count;
     const float *x, *y;
@@ -16,8 +16,8 @@ struct Sorted {
     const int64_t *number;
 };
 
-// The number of the most similar keypoint less than `window` away in x and in y, or -1. `near`
-// has room for all of them. Of equally similar ones the lowest number wins.
+// Returns the index of the most similar keypoint less than `window` away in x and in y, or -1; the
+// lowest of equal ones. `near` has space for all keypoints.
 int64_t nearest_bits(const Sorted &all, long words, float window, float x, float y,
                      const uint64_t *__restrict bits, int32_t *__restrict near) {
     const float left = x - window, right = x + window;
@@ -30,7 +30,7 @@ int64_t nearest_bits(const Sorted &all, long words, float window, float x, float
     long count = 0;
     for (long k = start; k < all.count && all.x[k] < right; k++) {
         near[count] = (int32_t)k;
-        count += __builtin_fabsf(y - all.y[k]) < window;  // kept or overwritten: no branch
+        count += __builtin_fabsf(y - all.y[k]) < window;  // branchless: kept or overwritten
     }
     int64_t best = -1;
     long least = 64 * words + 1;
@@ -48,22 +48,22 @@ int64_t nearest_bits(const Sorted &all, long words, float window, float x, float
     return best;
 }
 
-// A corner's strength and place in one number, which is ordered as OpenCV orders corners: by the
-// strength, then by the place, both falling. Positive floats are ordered as their bits are.
+// A corner's strength and place in one number with OpenCV's order of corners: by strength, then by
+// place, both descending. Positive floats are ordered as their bits.
 inline uint64_t ranked(float strength, long place) {
     uint32_t bits;
     __builtin_memcpy(&bits, &strength, sizeof bits);
     return (uint64_t)bits << 32 | (uint32_t)place;
 }
 
-// The numbers that `ranked` gives to the maxima of 3x3 pixels that are not 0, rising in place;
-// returns how many. `line` has room for two rows. The outermost pixels are no corners.
+// Writes the `ranked` numbers of the non-zero maxima of 3x3 pixels, ascending in place, and returns
+// their number. `line` has space for two rows. Border pixels are not corners.
 long local_maxima(long height, long width, const float *__restrict strength,
                   const uint8_t *__restrict mask, float *__restrict line,
                   uint64_t *__restrict found) {
     if (width < 3) return 0;
     constexpr long EIGHT = sizeof(uint64_t);
-    uint8_t *__restrict chosen = (uint8_t *)(line + width);  // its end is 0 up to a whole word
+    uint8_t *__restrict chosen = (uint8_t *)(line + width);  // zero-padded to a word
     __builtin_memset(chosen, 0, width + EIGHT);
     long count = 0;
     for (long y = 1; y < height - 1; y++) {
@@ -90,8 +90,8 @@ long local_maxima(long height, long width, const float *__restrict strength,
     return count;
 }
 
-// Sorts by the upper half of each number, rising; equal ones keep their order. Returns which of the
-// two arrays, of `count` numbers each, has the result.
+// Stable sort by the upper half of each number, ascending. Returns whichever of the two arrays, of
+// `count` numbers each, has the result.
 const uint64_t *sorted_by_strength(long count, uint64_t *numbers, uint64_t *spare) {
     constexpr int BITS = 11, BUCKETS = 1 << BITS;
     for (int shift = 32; shift < 64; shift += BITS) {
@@ -107,8 +107,8 @@ const uint64_t *sorted_by_strength(long count, uint64_t *numbers, uint64_t *spar
     return numbers;
 }
 
-// The strongest corners of which no two are closer than `apart` px, strongest first, as (x, y);
-// returns how many. `taken` is a picture of zeros.
+// Writes the strongest corners at least `apart` px from each other as (x, y), strongest first, and
+// returns their number. `taken` is an image of zeros.
 long spread_corners(long height, long width, long count, const uint64_t *rising, long most,
                     double apart, uint8_t *__restrict taken, float *__restrict corners) {
     const double square = apart * apart;

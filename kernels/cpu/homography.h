@@ -1,6 +1,6 @@
-// Matches -> the homographies that many of them agree with, found one after the other by RANSAC.
+// Matches -> homographies by sequential RANSAC.
 //
-// Draws depend on their number only, agreement is counted in whole numbers, and sums have a fixed order, so
+// Samples depend on their index only, inliers are counted in integers, and sums have a fixed order, so
 // every instruction set and flowpipe/ops/reference_homography.py give the same bytes.
 #pragma once
 
@@ -8,21 +8,21 @@
 
 namespace {
 
-constexpr long DRAWS = 64;       // hypotheses between two looks at the best
-constexpr long MOST_DRAWS = 16;  // times so many
-constexpr double MISSED = 1e-3;  // accepted chance that no draw has come from those that agree
-constexpr double SMALLEST_DETERMINANT = 1e-4;  // of three drawn points: twice their triangle's area
-constexpr float APART = 1.5f;  // thresholds: matches closer to a homography are not searched again
-constexpr int POLISHINGS = 2;  // at most, of a hypothesis that leads
-constexpr int FITS = 3;        // of a homography that was found, to all matches that agree
+constexpr long DRAWS = 64;       // hypotheses per batch; the best is polished after each batch
+constexpr long MOST_DRAWS = 16;  // batches at most
+constexpr double MISSED = 1e-3;  // accepted probability that no sample consists of inliers
+constexpr double SMALLEST_DETERMINANT = 1e-4;  // twice the area of the triangle of three sampled points
+constexpr float APART = 1.5f;  // thresholds; later searches skip matches closer to a homography
+constexpr int POLISHINGS = 2;  // refits of a leading hypothesis, at most
+constexpr int FITS = 3;        // refits of a found homography to all its inliers
 constexpr int LANES = 8;       // partial sums
 
 typedef float Floats __attribute__((vector_size(LANES * sizeof(float)), aligned(4)));
 typedef double Doubles __attribute__((vector_size(LANES * sizeof(double))));
 typedef uint8_t Marks __attribute__((vector_size(LANES), aligned(1)));
 
-// Matches (x, y) -> (u, v), scaled so that the first frame's lie in -1 .. 1. Rows have room for
-// whole vectors; so has `agree`, which marks some of the matches and nothing behind them.
+// Matches (x, y) -> (u, v), scaled so that the first frame's points are in -1 .. 1. Rows are padded to
+// full vectors; so is `agree`, which marks inliers and has zeros in the padding.
 struct Matches {
     long count;
     const float *x, *y, *u, *v;
@@ -36,11 +36,11 @@ inline Doubles eight(const float *from) {
 
 struct Homography {
     double h[9];
-    long score;  // agreement at the threshold, its half and its quarter, added up
-    long count;  // agreement at the threshold
+    long score;  // inliers at the threshold, at its half and at its quarter, added up
+    long count;  // inliers at the threshold
 };
 
-// A number that looks random, from its place in the sequence (Wellons' lowbias32).
+// Hashes an integer to a pseudo-random one (Wellons' lowbias32).
 inline uint32_t mixed(uint32_t k) {
     k ^= k >> 16;
     k *= 0x7feb352du;
@@ -53,8 +53,8 @@ inline double determinant(const double *p, const double *q, const double *r) {
     return (q[0] - p[0]) * (r[1] - p[1]) - (q[1] - p[1]) * (r[0] - p[0]);
 }
 
-// Columns that map the unit vectors to three of four points and (1, 1, 1) to the fourth; returns
-// whether no three of them are nearly on a line. `sign` has the four determinants.
+// Computes the columns that map the unit vectors to three of four points and (1, 1, 1) to the fourth;
+// returns whether no three of the points are nearly collinear. `sign` has the four determinants.
 inline bool projective_basis(const double p[4][2], double columns[3][3], double sign[4]) {
     sign[0] = determinant(p[3], p[1], p[2]);
     sign[1] = determinant(p[0], p[3], p[2]);
@@ -76,10 +76,11 @@ inline void cross(const double *a, const double *b, double *out) {
     out[2] = a[0] * b[1] - a[1] * b[0];
 }
 
-// The homography through four drawn matches; zeros, which nothing agrees with, if they fix none.
+// Returns the homography through four sampled matches; zeros, which have no inliers, if they are
+// degenerate.
 inline void minimal_homography(const Matches &all, long draw, double *__restrict h) {
     double from[4][2], to[4][2], a[3][3], b[3][3], adjugate[3][3], sign[4], other[4];
-    // Every other draw is from a quarter of the list, where matches of one kind lie together.
+    // Every second sample is from a quarter of the list, which tends to hold matches of one kind.
     const uint64_t among = draw % 2 ? (all.count + 3) / 4 : all.count;
     const uint64_t start = mixed(8 * draw + 5) * (all.count + 1 - among) >> 32;
     for (int k = 0; k < 4; k++) {
@@ -100,7 +101,7 @@ inline void minimal_homography(const Matches &all, long draw, double *__restrict
     for (int k = 0; k < 9; k++) h[k] = sound && scale != 0 ? h[k] / scale : 0;
 }
 
-// Counts the matches closer than the threshold to where the homography takes them.
+// Counts the inliers of a homography.
 inline void count_agreement(const Matches &all, float threshold, Homography &found) {
     float h[9];
     for (int k = 0; k < 9; k++) h[k] = (float)found.h[k];
@@ -136,10 +137,10 @@ inline void mark_agreement(const Matches &all, float threshold, const double *ho
     for (long k = all.count; k < padded(all.count); k++) agree[k] = 0;
 }
 
-// One step of Gauss and Newton towards the least sum of squared distances of the marked matches;
-// returns false if they do not fix a homography.
+// Makes one Gauss-Newton step on the squared distances of the marked matches; returns false if they are
+// degenerate.
 inline bool refine_homography(const Matches &all, const uint8_t *agree, double *h) {
-    // P = (x, y, 1) / w, Q its first two, (X, Y) where the match is taken, (r, s) what is missing.
+    // P = (x, y, 1) / w, Q its first two, (X, Y) the projected point, (r, s) the residual.
     // Sums: P P', X P Q', Y P Q', (X^2 + Y^2) Q Q', r P, s P, (X r + Y s) Q.
     constexpr int SUMS = 27;
     const Doubles none = {};
@@ -210,14 +211,14 @@ inline bool refine_homography(const Matches &all, const uint8_t *agree, double *
     return true;
 }
 
-// Makes two steps towards the least squares of the matches that agree, which it marks.
+// Makes two Gauss-Newton steps on the inliers, which it marks in `agree`.
 inline void fit_homography(const Matches &all, float threshold, uint8_t *agree, double *h) {
     mark_agreement(all, threshold, h, agree);
     for (int step = 0; step < 2; step++)
         if (!refine_homography(all, agree, h)) return;
 }
 
-// Fits a homography to the matches that agree with it, and again, while more do.
+// Refits a homography to its inliers while their score grows.
 inline void polish_homography(const Matches &all, float threshold, uint8_t *agree,
                               Homography &best) {
     for (int k = 0; k < POLISHINGS; k++) {
@@ -229,7 +230,7 @@ inline void polish_homography(const Matches &all, float threshold, uint8_t *agre
     }
 }
 
-// The homography with the best agreement of up to MOST_DRAWS * DRAWS hypotheses.
+// Returns the best of up to MOST_DRAWS * DRAWS hypotheses.
 inline Homography search_homography(const Matches &all, float threshold, uint8_t *agree) {
     Homography best = {};
     for (long batch = 0; batch < MOST_DRAWS; batch++) {

@@ -16,8 +16,8 @@ struct Flow {
     Lanes u, v;
 };
 
-// u <- u + threshold + div p of one vector of pixels. `left` has p11 and p21 of the vector before,
-// and then of this one.
+// u <- u + threshold + div p of one vector of pixels. `left` has p11 and p21 of the previous vector, and
+// afterwards those of this one.
 template <bool First>
 ALWAYS_INLINE Flow primal_step(const Lanes *at, const Lanes *above, const Steps &steps,
                                Flow &left) {
@@ -30,7 +30,7 @@ ALWAYS_INLINE Flow primal_step(const Lanes *at, const Lanes *above, const Steps 
     return {tvl1::fma(step, a, u) + div_u, tvl1::fma(step, b, v) + div_v};
 }
 
-// p <- dual update of one vector of pixels, from its flow and that of the pixels right and below.
+// p <- dual update of one vector of pixels, from its flow and the flow of the right and lower pixels.
 ALWAYS_INLINE void dual_step(Lanes *at, Flow here, Flow right, Flow below, const Steps &steps) {
     const tvl1::Duals<Lanes> p = tvl1::dual_step<Lanes>(
         {at[P11], at[P12], at[P21], at[P22]}, from_right(here.u, right.u) - here.u,
@@ -42,7 +42,7 @@ ALWAYS_INLINE void dual_step(Lanes *at, Flow here, Flow right, Flow below, const
     at[P22] = p.p22;
 }
 
-// Sum over pixels, in an order that does not depend on the width of the vectors.
+// Returns the sum over pixels, in an order that does not depend on the vector width.
 struct Sum {
     static constexpr int PARTS = 16 / WIDTH;
     Lanes parts[PARTS];
@@ -54,13 +54,13 @@ struct Sum {
     }
 };
 
-// A primal step of row r and, since the row above then has all it needs, a dual step of row r - 1:
+// Primal step of row r, then dual step of row r - 1, which needs the new flow of row r:
 //
 //     u(r) <- u + threshold + div p          reads p(r), p(r - 1) from before
 //     p(r - 1) <- dual update of u(r - 1)    reads u(r - 1), u(r) from after
 //
-// The dual step is one vector behind: its square roots run while the next primal step is read.
-// Returns the sum of |du|^2 + |dv|^2, where that is asked for.
+// The dual step is one vector behind, so its square roots overlap with the next primal step. Returns
+// the sum of |du|^2 + |dv|^2 if it is measured.
 template <bool First, bool Measure>
 ALWAYS_INLINE double row_step(const State &s, long r, const Steps &steps) {
     Lanes *at = s.row(r), *above = s.row(First ? r : r - 1);
@@ -82,14 +82,14 @@ ALWAYS_INLINE double row_step(const State &s, long r, const Steps &steps) {
         here = right;
         below = flow;
     }
-    // Where W is a multiple of WIDTH, `above` is now at the spare vector with the copy.
+    // If W is a multiple of WIDTH, `above` is now at the spare vector with the copy.
     if (!First) dual_step(above - FIELDS, here, {above[U], above[V]}, below, steps);
     s.at(U, r, s.width) = s.at(U, r, s.width - 1);
     s.at(V, r, s.width) = s.at(V, r, s.width - 1);
     return Measure ? change.total() : 0.0;
 }
 
-// The dual step of the last row, where the vertical difference is zero and p12, p22 stay zero.
+// Dual step of the last row, whose vertical difference is zero, so p12 and p22 stay zero.
 inline void last_row_step(const State &s, const Steps &steps) {
     Lanes *at = s.row(s.height - 1);
     for (long k = 0; k < vectors(s.width); k++, at += FIELDS) {
@@ -98,15 +98,15 @@ inline void last_row_step(const State &s, const Steps &steps) {
     }
 }
 
-// `count` iterations in one sweep, in place. Each follows the one before it at a distance of one
-// row, so a row's ten fields are used `count` times while they are in the cache:
+// Runs `count` iterations in one sweep, in place. Each is one row behind the previous one, so the ten
+// fields of a row are used `count` times while they are in the cache:
 //
 //     y:        0     1     2     3    ...  H     H+1
 //     k = 0     u0   u1p0  u2p1  u3p2        p(H-1)
 //     k = 1           u0   u1p0  u2p1  ...        p(H-1)
 //
-// With `images` the model is first linearised anew, each row just before its first iteration.
-// `changes` receives the squared change of each iteration from number `measured` on.
+// With `images`, each row of the model is linearised just before its first iteration. `changes`
+// receives the squared change of each iteration from index `measured` on.
 void sweep(const State &s, int count, const Steps &steps, const Images *images, int measured,
            double *changes) {
     for (int k = 0; k < count; k++) changes[k] = 0.0;
@@ -129,16 +129,15 @@ void sweep(const State &s, int count, const Steps &steps, const Images *images, 
 
 constexpr int MOST_PER_SWEEP = 32;
 
-// Most iterations of one sweep: those whose rows, all ten fields of them, stay in the second-level
-// cache together.
+// Largest number of iterations per sweep: all ten fields of their rows fit the second-level cache.
 inline int sweep_limit(const State &s) {
     constexpr long CACHE_BYTES = 512 * 1024;
     const long rows = CACHE_BYTES / (s.stride * VECTOR_BYTES);
     return rows < 4 ? 4 : rows > MOST_PER_SWEEP ? MOST_PER_SWEEP : (int)rows;
 }
 
-// A warp where `images` are given, then iterations. Returns how many were done; `change` is what
-// the last look found.
+// Runs a warp if `images` are given, then iterations, and returns their number. `change` receives the
+// squared change at the last convergence check.
 int iterate_pair(const State &s, const tvl1::Stop &stop, const Steps &steps, const Images *images,
                  double *change) {
     const int limit = sweep_limit(s), most = stop.most;

@@ -1,4 +1,4 @@
-// The decoder of JPEG files for x86 with AVX2 and BMI2, for which setup.py has flags; elsewhere none.
+// JPEG decoder for x86 with AVX2 and BMI2, for which setup.py has flags; absent elsewhere.
 #include "jpeg_part.h"
 
 #if defined(__AVX2__) && defined(__BMI2__)
@@ -10,7 +10,7 @@ struct JpegDecoder : Decoder {};
 extern "C" {
 
 JpegDecoder *jpeg_decoder() {
-    const char *isa = getenv("FLOWPIPE_ISA");  // as of the core
+    const char *isa = getenv("FLOWPIPE_ISA");  // as for the core
     if (isa && !strcmp(isa, "baseline")) return nullptr;
     __builtin_cpu_init();
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("bmi2")) return nullptr;

@@ -1,8 +1,8 @@
-// One JPEG file -> the pixels of a part of it, skipping what the part does not need.
+// One JPEG file -> the pixels of a crop of it, skipping the rest.
 //
-// Pixels are those of libjpeg-turbo (accurate transform, smooth upsampling), to the bit. Blocks
-// outside of the part are read but not made into pixels; segments between restart markers that touch
-// no block of it are not read at all.
+// Pixels are bit-exact to libjpeg-turbo (accurate transform, smooth upsampling). Blocks outside of the
+// crop are read but not transformed; segments between restart markers without blocks of the crop are
+// not read.
 #pragma once
 
 #include "jpeg_file.h"
@@ -11,7 +11,7 @@
 
 namespace {
 
-// MCUs of an image: the squares of pixels whose blocks lie together in the file.
+// MCUs of an image: the tiles of pixels whose blocks are interleaved in the file.
 struct Grid {
     int64_t width, height;             // of an MCU in pixels
     int64_t columns, rows;             // of MCUs in the image
@@ -25,7 +25,7 @@ struct Grid {
         rows = (header.height + height - 1) / height;
         for (int k = 0; k < header.components; k++)
             stride[k] = columns * 8 * header.component[k].across;
-        // Smooth upsampling reads one chroma sample more, which is two pixels.
+        // Smooth upsampling reads one more chroma sample, which is two pixels.
         margin = header.across > header.component[header.components - 1].across ? 2 : 0;
         const int64_t top = part.top > margin ? part.top - margin : 0;
         const int64_t bottom =
@@ -42,7 +42,7 @@ struct Decoder {
     Buffer ends;                       // of its segments, uint64
     Buffer samples[MOST_COMPONENTS];   // as large as the image, filled where they are needed
     Buffer wanted;                     // 1 for each column of MCUs that is needed
-    Buffer lines;                      // rows that are being made
+    Buffer lines;                      // rows under construction
 
     bool decode(const uint8_t *file, uint64_t bytes, const JpegPart &part);
     bool want(const Grid &grid, const JpegPart &part);
@@ -92,7 +92,7 @@ inline void Decoder::read_mcu(const Grid &grid, int64_t row, int64_t column, int
     }
 }
 
-// Read all segments that have blocks of the part, each as far as its last block of it.
+// Read all segments with blocks of the crop, each up to its last such block.
 inline bool Decoder::read_segments(const Grid &grid, long segments) {
     const auto *end_of = reinterpret_cast<const uint64_t *>(ends.data);
     const int64_t length = header.restart ? header.restart : grid.columns * grid.rows;
@@ -114,14 +114,14 @@ inline bool Decoder::read_segments(const Grid &grid, long segments) {
             if (bits.wrong || bits.next - bits.count / 8 > limit) return false;
             if (++column == grid.columns) column = 0, row++;
         }
-        // A segment that was read to its end must have no bytes left.
+        // A segment that was read to its end must have no bytes left over.
         const bool whole = end == (segment + 1) * length || end == grid.columns * grid.rows;
         if (whole && bits.next - bits.count / 8 != limit) return false;
     }
     return true;
 }
 
-// A row of Cb or Cr, as wide as the image, made between two of its columns.
+// Upsample a row of Cb or Cr to the width of the image, between two of its columns.
 inline const uint8_t *Decoder::colours(const Grid &grid, int component, int64_t y, int64_t left,
                                            int64_t right) {
     const uint8_t *all = samples[component].data;
@@ -139,7 +139,7 @@ inline const uint8_t *Decoder::colours(const Grid &grid, int component, int64_t 
     return out;
 }
 
-// Write the part of a plane.
+// Write the crop of a plane.
 inline void Decoder::write_plane(const Grid &grid, const JpegPart &part, int64_t plane) {
     const int64_t across = part.width / part.planes;
     const int64_t left = plane * across + part.left, right = plane * across + part.right;
@@ -154,7 +154,7 @@ inline void Decoder::write_plane(const Grid &grid, const JpegPart &part, int64_t
     }
 }
 
-// Decode a part; false if this decoder cannot read such a file, the size is another, or the file is
+// Decode a crop; false if this decoder does not support the file, the size differs, or the file is
 // damaged where it was read.
 inline bool Decoder::decode(const uint8_t *file, uint64_t bytes, const JpegPart &part) {
     if (!header.parse(file, bytes)) return false;

@@ -1,8 +1,8 @@
 // Entropy-coded bits of a baseline JPEG file -> coefficients of its blocks (ITU T.81, annex F).
 //
-// A table lookup takes some nine cycles, and the next one has to wait for it. So an entry holds two
-// symbols where both codes fit its index, and how many bits they have with their values; the values
-// are extracted afterwards.
+// A table lookup takes some nine cycles, and the next one depends on it. An entry therefore holds two
+// symbols if both codes fit its index, and their number of bits, values included; the values are
+// extracted afterwards.
 #pragma once
 
 #include <stdint.h>
@@ -11,11 +11,11 @@
 namespace {
 
 constexpr int LOOK = 11;         // bits of an index into a table
-constexpr int AFTER_END = 128;   // how far the end of a block moves on: further than any run
-constexpr int POSITIONS = 256;   // more than two symbols can reach, whatever they are
+constexpr int AFTER_END = 128;   // advance at the end of a block, longer than any run
+constexpr int POSITIONS = 256;   // beyond the reach of any two symbols
 
-// Where the coefficients of a block belong, by their order in the file; what lies beyond the block
-// goes to a place after it.
+// Position of each coefficient of a block by its order in the file; coefficients beyond the block go
+// to a position after it.
 struct Order {
     uint8_t at[POSITIONS];
 };
@@ -40,15 +40,15 @@ constexpr Order natural_order() {
 
 constexpr Order ORDER = natural_order();
 
-// One or two symbols: bits of their codes and values together, and by how much they move on in the
-// block; the same of the first alone; bits of the value of the first, and of the last.
+// One or two symbols: bits of their codes and values together, and their advance in the block; the same
+// of the first alone; bits of the value of the first, and of the last.
 struct Entry {
     uint8_t bits, moves, first_bits, first_moves, first_size, size;
-    uint8_t code;  // bits of the code of the first; 0 if it is longer than was looked
+    uint8_t code;  // bits of the first code; 0 if it is longer than LOOK
     uint8_t unused;
 };
 
-// A Huffman table.
+// Huffman table.
 struct Table {
     Entry entries[1 << LOOK];
     uint32_t ends[17];     // by length: end of the codes of at most that length, as 16 bits
@@ -63,7 +63,7 @@ inline Entry entry_of(int length, int symbol) {
     return {bits, moves, bits, moves, size, size, (uint8_t)length, 0};
 }
 
-// Add the second symbols to entries that have one each.
+// Add a second symbol to entries where it fits.
 inline void pair_up(Table &table) {
     for (int k = 0; k < 1 << LOOK; k++) {
         Entry &first = table.entries[k];
@@ -76,7 +76,7 @@ inline void pair_up(Table &table) {
     }
 }
 
-// Make a table of what a DHT segment holds; false if it is none of a baseline file.
+// Build a table from a DHT segment; false if it is not of a baseline file.
 inline bool make_table(const uint8_t counts[16], const uint8_t *symbols, bool of_dc, Table &table) {
     uint32_t code = 0;
     int number = 0;
@@ -100,11 +100,11 @@ inline bool make_table(const uint8_t counts[16], const uint8_t *symbols, bool of
     return table.there = true;
 }
 
-// Bits that were not yet used, the next one first.
+// Unread bits, the next one first.
 struct Bits {
     uint64_t window;
-    int count;   // of those in the window
-    bool wrong;  // there was a code that no symbol has, or a block that no image has
+    int count;   // bits in the window
+    bool wrong;  // an invalid code or block was read
     const uint8_t *next;
 
     explicit Bits(const uint8_t *from) : window(0), count(0), wrong(false), next(from) {}
@@ -124,7 +124,7 @@ struct Bits {
         count -= bits;
     }
 
-    // The next symbols, whose bits are still there.
+    // Returns the next symbols without consuming their bits.
     Entry symbols(const Table &table) {
         const Entry entry = table.entries[window >> (64 - LOOK)];
         if (__builtin_expect(entry.code, 1)) return entry;
@@ -137,16 +137,16 @@ struct Bits {
         return entry_of(1, 0);
     }
 
-    // The value whose `size` bits end `end` bits from here; if the first of them is 0 it is negative.
+    // Returns the value whose `size` bits end `end` bits from here; negative if its first bit is 0.
     int value(int end, int size) const {
         const int32_t bits = (window >> (-end & 63)) & ((1u << size) - 1);
         return bits + (((bits >> ((size - 1) & 31) & 1) - 1) & (1 - (1 << size)));
     }
 };
 
-// Decode one block to its coefficients times `steps`; with KEEP false decode only its DC, which the
-// next block needs. Returns the position where it ended, AFTER_END if it has only the DC. The AC of
-// `block`, which has 65 values, must be 0 before.
+// Decode one block to its coefficients times `steps`; with KEEP false only its DC, which the next block
+// needs. Returns the position of its end, AFTER_END if it has only the DC. The AC of `block` (65 values)
+// must be 0 before.
 template <bool KEEP>
 inline int read_block(Bits &from, const Table &dc, const Table &ac, const int16_t *steps, int &last,
                       int16_t *block) {
@@ -161,7 +161,7 @@ inline int read_block(Bits &from, const Table &dc, const Table &ac, const int16_
                 bits.value(entry.first_bits, entry.first_size) * steps[first];
             block[ORDER.at[k]] = bits.value(entry.bits, entry.size) * steps[k];
         }
-        if (__builtin_expect(first == 63 && k > 63, 0)) {  // the second is not of this block
+        if (__builtin_expect(first == 63 && k > 63, 0)) {  // the second symbol is not of this block
             bits.drop(entry.first_bits);
             k = 63;
             return false;

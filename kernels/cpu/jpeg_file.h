@@ -1,7 +1,7 @@
-// Bytes of a JPEG file -> its tables and the places of its entropy-coded segments.
+// Bytes of a JPEG file -> its tables and the positions of its entropy-coded segments.
 //
-// Reads baseline files, gray or YCbCr in one scan, with or without restart markers, as nearly all
-// are. Returns false for any other, which libjpeg-turbo then decodes.
+// It reads baseline files, gray or YCbCr in one scan, with or without restart markers, as nearly all
+// are, and returns false for any other; libjpeg-turbo decodes those.
 #pragma once
 
 #include "buffer.h"
@@ -12,18 +12,18 @@ namespace {
 constexpr int MOST_COMPONENTS = 3;
 constexpr int MOST_BLOCKS = 10;   // of an MCU
 constexpr uint64_t MOST_PIXELS = 1 << 28;
-constexpr uint64_t SLACK = 4096;  // zeros after the last segment: an MCU reads fewer bytes
+constexpr uint64_t SLACK = 4096;  // zeros after the last segment, more than an MCU reads
 
 struct Component {
-    int number;            // as SOF0 and SOS name it
+    int number;            // identifier in SOF0 and SOS
     int across, down;      // sampling factors: blocks in an MCU
-    int steps, dc, ac;     // which tables
+    int steps, dc, ac;     // indices of its tables
 };
 
-// What comes before the entropy-coded data. Images of a stream nearly always share all of it.
+// Header before the entropy-coded data; images of a stream nearly always have the same one.
 struct Header {
-    Buffer bytes;          // the header that this was made from
-    uint64_t length;       // of these bytes; 0 if there is none
+    Buffer bytes;          // parsed header
+    uint64_t length;       // bytes of the header; 0 if none is parsed
     int height, width, components;
     Component component[MOST_COMPONENTS];
     int across, down;      // the largest sampling factors
@@ -78,7 +78,7 @@ inline bool Header::frame(const uint8_t *at, const uint8_t *end) {
         if (across < one.across) across = one.across;
         if (down < one.down) down = one.down;
     }
-    // The colours may be halved across, or both ways; the brightness is not.
+    // Chroma may be halved across, or both ways; luma is not.
     const Component &y = component[0], &u = component[1], &v = component[2];
     if (components == 1) return true;
     bool alike = u.across == v.across && u.down == v.down;
@@ -102,7 +102,7 @@ inline bool Header::scan(const uint8_t *at, const uint8_t *end) {
 }
 
 inline bool Header::parse(const uint8_t *file, uint64_t size) {
-    // `bytes` ends with the segment SOS, so what begins like it has the same header.
+    // `bytes` ends with segment SOS, so a file that starts with it has the same header.
     if (length && length < size && !memcmp(bytes.data, file, length)) return true;
     length = 0, components = 0, restart = 0;
     memset(steps, 0, sizeof steps);
@@ -125,7 +125,7 @@ inline bool Header::parse(const uint8_t *file, uint64_t size) {
             case 0xffdd: good = long_is == 4; restart = good ? two(from) : 0; break;
             case 0xffda: good = scan(from, to); scanned = true; break;
             case 0xffe0: jfif |= long_is >= 16 && !memcmp(from, "JFIF", 5); break;
-            case 0xffee: good = jfif; break;  // without JFIF, Adobe's gives the colour space
+            case 0xffee: good = jfif; break;  // without JFIF, Adobe's segment gives the colour space
             default: good = (marker >= 0xffe1 && marker <= 0xffef) || marker == 0xfffe;
         }
         if (!good) return false;
@@ -141,8 +141,8 @@ inline bool Header::parse(const uint8_t *file, uint64_t size) {
     return true;
 }
 
-// Copy the entropy-coded data without its stuffed zeros, with zeros behind it, and list where its
-// segments end; false unless there are as many as there have to be.
+// Copy the entropy-coded data without stuffed zeros, append zeros, and list the ends of its segments;
+// false unless their number is right.
 inline bool unstuff(const uint8_t *at, const uint8_t *end, long segments, Buffer &data,
                     Buffer &ends) {
     if (!data.reserve((end - at) + SLACK) || !ends.reserve(segments * sizeof(uint64_t)))

@@ -1,6 +1,6 @@
 // Coefficients of a block -> its pixels; rows of Y, Cb and Cr -> rows of RGB.
 //
-// Exactly what libjpeg makes of them: its accurate integer transform (jidctint.c; Loeffler,
+// Bit-exact to libjpeg: its accurate integer transform (jidctint.c; Loeffler,
 // Ligtenberg, Moschytz 1989), triangular upsampling (jdsample.c) and colours (jdcolor.c).
 #pragma once
 
@@ -12,18 +12,18 @@ namespace {
 
 // Constants of the transform with 13 bits of fraction; between its passes there are 2 bits more.
 constexpr int BITS = 13, EXTRA = 2;
-constexpr int BEYOND = 4096;  // values between the passes are smaller in every image
+constexpr int BEYOND = 4096;  // above all values between the passes in any image
 constexpr int C_0_298 = 2446, C_0_390 = 3196, C_0_541 = 4433, C_0_765 = 6270, C_0_899 = 7373,
               C_1_175 = 9633, C_1_501 = 12299, C_1_847 = 15137, C_1_961 = 16069, C_2_053 = 16819,
               C_2_562 = 20995, C_3_072 = 25172;
 
 inline uint8_t level(int value) { return value < 0 ? 0 : value > 255 ? 255 : value; }
 
-// Coefficients of a block, row by row, and a place for those that lie beyond it.
+// Coefficients of a block, row by row, and a position for those beyond it.
 struct alignas(32) Coefficients {
     int16_t at[64 + 16];
 
-    void clear() {  // compilers make a slow instruction of memset
+    void clear() {  // compilers turn memset into a slow instruction
         for (int k = 0; k < 64; k += 16) _mm256_store_si256((__m256i *)(at + k), __m256i{});
     }
 };
@@ -94,8 +94,8 @@ inline Rows pass(const Rows &in) {
              _mm256_unpacklo_epi64(upper_23, lower_23), _mm256_unpackhi_epi64(upper_23, lower_23)}};
 }
 
-// Coefficients -> pixels; false if a value between the passes is one that no image has. The result
-// then depends on which of libjpeg's code paths computes it, so libjpeg has to.
+// Transform coefficients to pixels; false if a value between the passes is out of range. The result
+// then depends on libjpeg's code path, so libjpeg must compute it.
 inline bool transform(const Coefficients &block, uint8_t *out, int64_t stride) {
     Rows rows;
     for (int k = 0; k < 4; k++)
@@ -121,16 +121,16 @@ inline bool transform(const Coefficients &block, uint8_t *out, int64_t stride) {
     return _mm256_testz_si256(sums, _mm256_set1_epi16(-32768));
 }
 
-// A block of one colour: what `transform` makes of a block that has only its first coefficient.
+// Fill a block of one value, as `transform` would if only the first coefficient is not 0.
 inline bool fill_block(int16_t first, uint8_t *out, int64_t stride) {
     const uint64_t row = level(((first + 4) >> 3) + 128) * UINT64_C(0x0101010101010101);
     for (int k = 0; k < 8; k++) memcpy(out + k * stride, &row, 8);
     return first >= -BEYOND && first < BEYOND;
 }
 
-// A row of colours -> columns `first` to `end` of one that is twice as wide, and is smooth; `far` is
-// the row on the other side of the one that is made, or `near` itself where rows are not halved.
-// `sums` has room for 2 values more than the `width` of the row, `out` for a byte more.
+// Upsample a row of chroma to columns `first` to `end` of a row twice as wide, smoothly. `far` is the row
+// on the other side of the output row, or `near` itself if rows are not halved. `sums` has space for
+// width + 2 values, `out` for one more byte than its columns.
 inline void widen(const uint8_t *near, const uint8_t *far, bool halved_down, int width, int first,
                   int end, uint16_t *sums, uint8_t *out) {
     const int from = first / 2 ? first / 2 - 1 : 0;
@@ -178,7 +178,7 @@ inline void to_rgb_16(const uint8_t *y, const uint8_t *u, const uint8_t *v, uint
     const __m256i middle = _mm256_set1_epi16(128), one = _mm256_set1_epi16(1);
     const __m256i light = loaded(y);
     const __m256i b = _mm256_sub_epi16(loaded(u), middle), r = _mm256_sub_epi16(loaded(v), middle);
-    // Factors beyond 16 bits: what is left of them when one or two of the value are taken apart.
+    // Factors beyond 16 bits: the remainder after one or two times the value are added separately.
     auto part = [&](__m256i value, int factor) {  // rounded
         value = _mm256_mulhi_epi16(_mm256_add_epi16(value, value), _mm256_set1_epi16(factor));
         return _mm256_srai_epi16(_mm256_add_epi16(value, one), 1);

@@ -1,7 +1,7 @@
-// As many pixels as one register holds: the vectors of the kernels that take nearly all the time.
+// SIMD vectors of the kernels that take nearly all the time: as many pixels as a register holds.
 //
-// Everything else is plain loops. Formulas (tvl1_math.h) are templates of their number type, which
-// is Lanes here and float on the GPU; hence fma and root of Lanes are declared before them.
+// All other kernels are plain loops. Formulas (tvl1_math.h) are templates of their number type, Lanes
+// here and float on the GPU; hence fma and root of Lanes are declared before them.
 #pragma once
 
 #include <stdint.h>
@@ -70,7 +70,7 @@ ALWAYS_INLINE Lanes loaded(const float *from) {  // from any address
     return lanes;
 }
 
-// Some of a row at the front of a vector, zero after it.
+// Loads part of a row into the front of a vector, zero after it.
 ALWAYS_INLINE Lanes loaded(const float *from, long count) {
     if (count >= WIDTH) return loaded(from);
     Lanes lanes = {};
@@ -78,7 +78,7 @@ ALWAYS_INLINE Lanes loaded(const float *from, long count) {
     return lanes;
 }
 
-// The last lane of `before`, then all but the last of `lanes`: the pixels to the left.
+// Returns the pixels to the left: the last lane of `before`, then all but the last of `lanes`.
 ALWAYS_INLINE Lanes from_left(Lanes before, Lanes lanes) {
 #if defined(__AVX512F__)
     return (Lanes)_mm512_alignr_epi32((__m512i)lanes, (__m512i)before, 15);
@@ -90,7 +90,7 @@ ALWAYS_INLINE Lanes from_left(Lanes before, Lanes lanes) {
 #endif
 }
 
-// All but the first of `lanes`, then the first of `after`: the pixels to the right.
+// Returns the pixels to the right: all but the first of `lanes`, then the first of `after`.
 ALWAYS_INLINE Lanes from_right(Lanes lanes, Lanes after) {
 #if defined(__AVX512F__)
     return (Lanes)_mm512_alignr_epi32((__m512i)after, (__m512i)lanes, 1);
@@ -102,7 +102,7 @@ ALWAYS_INLINE Lanes from_right(Lanes lanes, Lanes after) {
 #endif
 }
 
-// One bit for each lane of a mask.
+// Returns one bit for each lane of a mask.
 ALWAYS_INLINE uint32_t bits(Whole mask) {
 #if defined(__AVX512F__)
     return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask);

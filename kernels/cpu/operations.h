@@ -1,5 +1,5 @@
-// Stacks of N -> the kernels, one image or pair after the other: what the library exports, once per
-// instruction set, as NAME_ISA. The file that includes this defines ISA.
+// Exported functions NAME_ISA: loops of the kernels over stacks of N images or pairs, compiled once per
+// instruction set. The including file defines ISA.
 #pragma once
 
 #include <stdlib.h>
@@ -110,8 +110,8 @@ void EXPORTED(akaze_bits)(long count, long width, const float *gray, const float
         describe_keypoint(width, gray, dx, dy, points[0], points[1], bits);
 }
 
-// Matches are four rows x, y, u, v. Writes up to `most` homographies and which matches agree with
-// each; returns how many were found that more than `least` of the matches left agree with.
+// Finds homographies of matches (4, M), rows x, y, u, v. Writes up to `most` (3, 3) and their inliers
+// (M,), and returns their number. Each has more than `least` inliers among the remaining matches.
 long EXPORTED(homographies)(long count, long most, long least, const float *rows, float threshold,
                             double *found, uint8_t *agree) {
     const long room = padded(count);

@@ -1,4 +1,4 @@
-// Bytes and images -> bytes and images: everything around TV-L1. Included once per instruction set.
+// Images -> images: all kernels except TV-L1. Included once per instruction set.
 #pragma once
 
 #include <stdint.h>
@@ -9,7 +9,7 @@
 
 namespace {
 
-// next - this + 128 as planes; returns how many of the changes do not fit a byte.
+// Writes next - this + 128 as planes (3, pixels) and returns the number of clipped values.
 uint32_t difference_image(long pixels, const uint8_t *__restrict frame,
                                  const uint8_t *__restrict next, uint8_t *__restrict planes) {
     uint32_t clipped = 0;
@@ -35,7 +35,7 @@ uint32_t quantise_image(long values, const float *__restrict flow, double bound,
     return clipped;
 }
 
-// The source point of a pixel in 1/32 px; far outside for points at infinity, so never read.
+// Returns the source coordinate of a pixel in 1/32 px; far outside for points at infinity, so never read.
 inline int thirtysecond(double numerator, double scale) {
     constexpr double FAR = 1 << 30, ROUND = 6755399441055744.0;
     const double at = numerator * scale;
@@ -43,8 +43,8 @@ inline int thirtysecond(double numerator, double scale) {
     return (int)((safe + ROUND) - ROUND);
 }
 
-// Points, then neighbours, then weights, a chunk of a row at a time: only the middle loop, which
-// reads at scattered places, cannot be made of vectors.
+// Warps by chunks of a row in three loops: points, neighbours, weights. Only the second one, which
+// gathers, cannot be vectorised.
 void warp_homography_image(long height, long width, const uint8_t *__restrict gray,
                            const double *__restrict h, const uint8_t *__restrict fill, long margin,
                            uint8_t *__restrict out) {
@@ -84,7 +84,7 @@ void warp_homography_image(long height, long width, const uint8_t *__restrict gr
     }
 }
 
-// Half the size, (n + 1) / 2, from 1-4-6-4-1 windows centred on every second pixel; columns first.
+// Halves an image to (n + 1) / 2 by 1-4-6-4-1 windows at every second pixel; columns first.
 void pyramid_down_image(long height, long width, const float *__restrict image,
                                float *__restrict line, float *__restrict out) {
     const long half_width = (width + 1) / 2;
@@ -106,15 +106,15 @@ void pyramid_down_image(long height, long width, const float *__restrict image,
     }
 }
 
-// Neighbours of each index along one side and the weight of the second: at index * step, or where
-// half a pixel is counted in at (index + 1/2) * step - 1/2; clamped.
+// Neighbours of each index along one side and the weight of the second, clamped: at index * step, or if
+// centred at (index + 1/2) * step - 1/2.
 struct Taps {
     int *near, *far;
     float *weight;
 
     static long bytes(long size) { return 3 * size * sizeof(float); }
 
-    // As OpenCV does it: centred places in double precision, the others in single.
+    // As in OpenCV, centred positions are in double precision, the others in single.
     Taps(void *memory, long size, double step, bool centred, long source)
         : near((int *)memory), far(near + size), weight((float *)(far + size)) {
         const int last = (int)source - 1;
@@ -129,7 +129,7 @@ struct Taps {
     }
 };
 
-// factor * image between its pixels; rows first, as few of them as the output needs.
+// Resizes an image, bilinear, times `factor`; rows first, only those that the output needs.
 void bilinear_image(long w, const float *__restrict image, long height, long width,
                     const Taps &rows, const Taps &columns, float factor, float *__restrict line,
                     float *__restrict out) {
@@ -144,15 +144,15 @@ void bilinear_image(long w, const float *__restrict image, long height, long wid
     }
 }
 
-// A row from its pixels outwards: its border pixels again, or zero.
+// Pads a row with its border pixels, or with zero.
 inline void continue_row(float *row, long width, bool zero) {
     const float before = zero ? 0.f : row[0], after = zero ? 0.f : row[width - 1];
     for (long x = -LEFT; x < 0; x++) row[x] = before;
     for (long x = width; x < padded_stride(width) - LEFT; x++) row[x] = after;
 }
 
-// Padded: I, Ix and Iy, with half the difference of both neighbours, and what lies around them:
-// the border pixels again, as clamped reads have it, or zero.
+// Writes the padded image of I, Ix and Iy. Gradients are half the difference of both neighbours; the
+// border replicates the image, as clamped reads would, or is zero.
 void centered_gradient_image(long height, long width, const float *__restrict image, bool zero,
                              float *__restrict padded) {
     const long stride = padded_stride(width), row_floats = PLANES * stride;

@@ -1,8 +1,8 @@
-// Places of JPEG files in shards -> their pixels: many snippets in one call, on several threads.
+// Positions of JPEG files in shards -> their pixels: many snippets per call, on several threads.
 //
-// What flowpipe/store/compiled_reader.py opens. It needs the headers of libjpeg-turbo and zlib where it is
-// compiled; without them a store is read image by image through Python, to the same bytes. jpeg.h
-// decodes nearly all files on CPUs with AVX2; libjpeg-turbo decodes the others.
+// flowpipe/store/compiled_reader.py opens this library. Compiling it needs the headers of libjpeg-turbo
+// and zlib; without them a store is read image by image through Python, to the same bytes. jpeg.h decodes
+// nearly all files on CPUs with AVX2; libjpeg-turbo decodes the others.
 
 #include <atomic>
 #include <csetjmp>
@@ -27,7 +27,7 @@
 
 namespace {
 
-// One snippet: consecutive images of a stream of a shard, and where their pixels are to be.
+// One snippet: consecutive images of a stream of a shard, and the destination of their pixels.
 struct Snippet {
     int64_t offsets_at;   // in the file: offsets of its images and of the one after, from `bytes_at` on
     int64_t crcs_at;      // in the file: CRCs of its images; 0 if they are not to be compared
@@ -52,7 +52,7 @@ void count(j_common_ptr jpeg, int level) {
 
 void ignore(j_common_ptr) {}
 
-// What a thread keeps from snippet to snippet.
+// Buffers that a thread reuses for its snippets.
 struct Memory {
     Buffer offsets{}, crcs{}, payloads{}, row{};
     JpegDecoder *decoder = jpeg_decoder();
@@ -63,7 +63,7 @@ struct Memory {
     }
 };
 
-// Decode with libjpeg-turbo; false unless the file has the size that is wanted and is whole.
+// Decode with libjpeg-turbo; false unless the file has the requested size and is complete.
 bool decode_any(const JpegPart &part, const uint8_t *file, uint64_t bytes, Buffer &row) {
     jpeg_decompress_struct jpeg;
     Failure failure;
@@ -86,7 +86,7 @@ bool decode_any(const JpegPart &part, const uint8_t *file, uint64_t bytes, Buffe
         jpeg.dct_method = JDCT_ISLOW;
         jpeg.do_fancy_upsampling = TRUE;
         jpeg_start_decompress(&jpeg);
-        // Smooth chroma of a border looks at what is beyond: two blocks more, and it is exact.
+        // Smooth chroma at a border reads beyond it; with two more blocks it is exact.
         constexpr int64_t kMargin = 32;
         int64_t across = part.width / part.planes, end = (part.planes - 1) * across + part.right;
         int64_t left = part.left > kMargin ? part.left - kMargin : 0;
@@ -105,7 +105,7 @@ bool decode_any(const JpegPart &part, const uint8_t *file, uint64_t bytes, Buffe
                        (part.right - part.left) * part.components);
         }
         if (jpeg.output_scanline == jpeg.image_height) jpeg_finish_decompress(&jpeg);
-        // A file that is cut short or damaged is decoded with a warning: Python says which.
+        // A truncated or damaged file is decoded with a warning; Python reports which file it is.
         fits = jpeg.err->num_warnings == 0;
     }
     jpeg_abort_decompress(&jpeg);
@@ -113,7 +113,7 @@ bool decode_any(const JpegPart &part, const uint8_t *file, uint64_t bytes, Buffe
     return fits;
 }
 
-// Read a stretch of a file that ends before `end`, whatever the numbers are.
+// Read a range of a file that must end before `end`; any numbers are safe.
 bool read_at(const Snippet &want, int64_t at, uint64_t bytes, Buffer &block) {
     if (at < 0 || at > want.end || bytes > static_cast<uint64_t>(want.end - at)) return false;
     if (!block.reserve(bytes)) return false;
@@ -160,10 +160,10 @@ extern "C" {
 
 __attribute__((visibility("default"))) long flowpipe_snippets_abi() { return 3; }
 
-// Images that libjpeg-turbo decoded so far, because jpeg.h does not read their files or this CPU.
+// Number of images decoded by libjpeg-turbo, since jpeg.h does not support their files or this CPU.
 __attribute__((visibility("default"))) long flowpipe_snippets_by_libjpeg() { return by_libjpeg; }
 
-// Number of snippets that could not be made; `failed` has a 1 for each of them.
+// Reads snippets and returns the number of failures; `failed` has a 1 for each.
 __attribute__((visibility("default"))) long flowpipe_snippets(
     long count, const Snippet *snippets, long threads, uint8_t *failed) {
     std::atomic<long> next{0}, failures{0};

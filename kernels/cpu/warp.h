@@ -7,14 +7,13 @@
 
 namespace {
 
-// How OpenCV reads between pixels: its CUDA code with a = -1/2; its CPU code with a = -3/4, until
-// version 4 at the nearest 1/32 of a pixel.
+// Bicubic interpolation of OpenCV: its CUDA code has a = -1/2; its CPU code a = -3/4, until version 4 at
+// the nearest 1/32 px.
 enum Sampling { CATMULL_ROM, THIRTYSECONDS, KEYS };
 
 constexpr tvl1::Cubic CUBIC[] = {tvl1::cubic(-0.5f), tvl1::cubic(-0.75f), tvl1::cubic(-0.75f)};
 
-// Where one coordinate of a vector of pixels comes from: so many whole pixels away, and the
-// fraction past them.
+// Source of one coordinate of a vector of pixels: whole pixels away, and the fraction past them.
 struct Source {
     Whole shift;
     Lanes fraction;
@@ -22,7 +21,7 @@ struct Source {
 
 template <Sampling SAMPLING>
 ALWAYS_INLINE Source source(Whole here, Lanes flow, long size) {
-    // Two pixels outside all four taps read the border's value: no border needs to be wider.
+    // Two pixels outside, all four taps read the border's value, so the border need not be wider.
     const Lanes at = tvl1::clamp(__builtin_convertvector(here, Lanes) + flow, all(-2.f),
                                  all((float)(size + 1)));
     if (SAMPLING == THIRTYSECONDS) {
@@ -35,8 +34,8 @@ ALWAYS_INLINE Source source(Whole here, Lanes flow, long size) {
     return {pixel - here, at - __builtin_convertvector(pixel, Lanes)};
 }
 
-// The weights of taps from `shift` - 1 on. With five taps a pixel's shift may be one more: its four
-// weights are one tap later, and the tap left over weighs nothing, which changes no bit of a sum.
+// Weights of the taps from `shift` - 1 on. With five taps a pixel's shift may be one more: its four
+// weights are then one tap later, and the remaining tap has weight zero, which changes no bit.
 template <Sampling SAMPLING, int TAPS>
 ALWAYS_INLINE void tap_weights(const Source &source, int shift, Lanes *weights) {
     Lanes four[6] = {};
@@ -47,9 +46,9 @@ ALWAYS_INLINE void tap_weights(const Source &source, int shift, Lanes *weights) 
         weights[k] = TAPS == 4 ? four[k + 1] : later ? four[k] : four[k + 1];
 }
 
-// I, Ix, Iy of a vector of pixels that are shifted by (dx, dy), or by one more where there are five
-// taps: along the rows first, then across them. `image` is where the pixels themselves are.
-// Never inlined: the variants have loads in common, which the compiler would do ahead and spill.
+// Samples I, Ix, Iy of a vector of pixels shifted by (dx, dy), or by one more with five taps: along the
+// rows first, then across them. `image` points to the unshifted pixels. Never inlined: the variants
+// share loads, which the compiler would hoist and spill.
 template <Sampling SAMPLING, int COLUMNS, int ROWS>
 static __attribute__((noinline)) void sample(const float *image, long stride, const Source &x,
                                              const Source &y, int dx, int dy, Lanes *samples) {
@@ -69,15 +68,15 @@ static __attribute__((noinline)) void sample(const float *image, long stride, co
     }
 }
 
-// A vector of pixels on its way through the warp of a row.
+// Intermediate values of a vector of pixels in the warp of a row.
 struct Target {
     Source x, y;
     Lanes samples[PLANES];
 };
 
-// The same for pixels shifted in any way. They mostly come from one shift, or from two neighbouring
-// ones: then taps are loads of whole vectors. Where motion differs more this goes from one shift to
-// the next until all pixels of `wanted` are done.
+// Samples pixels with any shifts. Most vectors have one shift, or two neighbouring ones, so their taps
+// are contiguous loads. Otherwise it handles one shift after the other until all pixels of `wanted`
+// are done.
 template <Sampling SAMPLING>
 ALWAYS_INLINE void sample_all(const float *image, long stride, Target &target, uint32_t wanted) {
     const Source &x = target.x, &y = target.y;
@@ -102,7 +101,7 @@ ALWAYS_INLINE void sample_all(const float *image, long stride, Target &target, u
     }
 }
 
-// One row in three passes, so that no vector waits for the one before it.
+// Warps one row in three passes, so that vectors are independent.
 template <Sampling SAMPLING>
 ALWAYS_INLINE void warp_row(const State &s, long y, const float *__restrict first,
                             const float *padded) {
@@ -132,7 +131,7 @@ ALWAYS_INLINE void warp_row(const State &s, long y, const float *__restrict firs
     }
 }
 
-// What a warp reads: the first image, and the second with its gradient, padded.
+// Input of a warp: the first image, and the padded second image with its gradient.
 struct Images {
     const float *first, *padded;
     Sampling sampling;

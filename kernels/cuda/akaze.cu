@@ -1,7 +1,7 @@
 // Gray frames (N, H, W) -> AKAZE keypoints of one scale, and their upright M-LDB bits.
 //
 // Alcantarilla, Nuevo and Bartoli 2013, as kernels/cpu/akaze.h computes it from images that OpenCV
-// filters: operations on floats come in its order where it has fused multiply-add.
+// filters: float operations have OpenCV's order with fused multiply-add.
 #include "common.cuh"
 
 namespace {
@@ -16,7 +16,7 @@ constexpr int CELLS = 4 + 9 + 16;      // of all three grids
 constexpr int CHANNELS = 3;            // gray, its derivatives in x and y
 constexpr int BITS = 486, WORDS = 16;  // of 32 bits
 
-// What becomes of a candidate. One that is kept may take the place of the one SCALE above or left.
+// State of a candidate. A kept one may replace the one SCALE pixels above or to the left.
 enum State : u8 { NONE = 0, WAITING = 1, KEPT = 2, TOOK_UPPER = 4, TOOK_LEFT = 8 };
 
 constexpr float FAR = 0x1.8000020p-5f, NEAR = 0x1.4000020p-3f;  // Scharr's smoothing, stretched
@@ -25,7 +25,7 @@ struct Slope {
     float x, y;
 };
 
-// The derivatives of an image over five pixels by five.
+// Derivatives of an image (height, width) over 5x5 pixels.
 __device__ __forceinline__ Slope slope(const float *image, int height, int width, int x, int y) {
     float across[3], smooth[3];
     const int left = (int)tvl1::mirrored(x - SCALE, width);
@@ -38,8 +38,8 @@ __device__ __forceinline__ Slope slope(const float *image, int height, int width
     return {tvl1::fma(across[2] + across[0], FAR, NEAR * across[1]), smooth[2] - smooth[0]};
 }
 
-// The grid of squares that a number belongs to: of cells, or of pairs of cells, counted through all
-// grids. Each has `side` x `side` cells of `step` x `step` samples.
+// Grid of `side` x `side` cells of `step` x `step` samples. Cells, and pairs of cells, are numbered
+// through all grids.
 struct Grid {
     int side, step, first_cell, first_pair;
 };
@@ -52,7 +52,7 @@ __device__ __forceinline__ Grid grid_of_pair(int pair) {
     return grid_of_cell(pair < 6 ? 0 : pair < 42 ? 4 : 13);
 }
 
-// Whether the first of a pair of cells has the greater mean; pairs (0, 1), (0, 2) ... of each grid.
+// Returns whether the first of a pair of cells has the greater mean; pairs (0, 1), (0, 2) ... per grid.
 __device__ __forceinline__ bool greater(const float (*mean)[CHANNELS], int bit) {
     const Grid grid = grid_of_pair(bit / CHANNELS);
     int rest = bit / CHANNELS - grid.first_pair, first = 0;
@@ -63,7 +63,8 @@ __device__ __forceinline__ bool greater(const float (*mean)[CHANNELS], int bit) 
 
 }  // namespace
 
-// Gray levels from 0 to 1, smoothed by a Gaussian of 1.6 px. Launched with blocks of COLUMNS x ROWS.
+// Scales gray (N, height, width) to 0 .. 1 and smooths it by a Gaussian of 1.6 px: smooth
+// (N, height, width). Blocks have COLUMNS x ROWS threads.
 extern "C" __global__ void akaze_smooth(const u8 *gray, float *smooth, int height, int width) {
     const float weights[RADIUS + 1] = {0x1.006a080p-2f, 0x1.a5d7520p-3f, 0x1.d594720p-4f,
                                        0x1.61b0d80p-5f, 0x1.6883820p-7f};
@@ -99,6 +100,7 @@ extern "C" __global__ void akaze_smooth(const u8 *gray, float *smooth, int heigh
     smooth[image + (size_t)y * width + x] = sum;
 }
 
+// Computes the derivatives dx, dy of smooth, all (N, height, width).
 extern "C" __global__ void akaze_slopes(const float *smooth, float *dx, float *dy, int height,
                                         int width) {
     const int x = column(), y = row();
@@ -109,7 +111,8 @@ extern "C" __global__ void akaze_slopes(const float *smooth, float *dx, float *d
     dy[at] = here.y;
 }
 
-// Determinant of the Hessian, scaled as derivatives of this scale need it.
+// Computes the determinant of the Hessian, normalised for this scale: dx, dy, response
+// (N, height, width).
 extern "C" __global__ void akaze_response(const float *dx, const float *dy, float *response,
                                           int height, int width) {
     const int x = column(), y = row();
@@ -121,8 +124,9 @@ extern "C" __global__ void akaze_response(const float *dx, const float *dy, floa
         (of_x.x * yy - of_x.y * of_x.y) * (float)(SCALE * SCALE * SCALE * SCALE);
 }
 
-// The candidates of each frame, in any order: pixels above the threshold and all their neighbours.
-// There is room for `room` of a frame.
+// Finds the candidates of each frame, in any order: pixels above the threshold and all neighbours.
+// response and state (N, height, width), places (N, room), counts (2, N), of which the first row counts
+// candidates.
 extern "C" __global__ void akaze_candidates(const float *response, float threshold, u8 *state,
                                             int *places, unsigned *counts, int height, int width,
                                             int room) {
@@ -141,11 +145,12 @@ extern "C" __global__ void akaze_candidates(const float *response, float thresho
     places[(size_t)blockIdx.z * room + atomicAdd(counts + blockIdx.z, 1u)] = y * width + x;
 }
 
-// Keeps one of two candidates that are SCALE apart. The CPU goes through them by rows; of those
-// before a candidate only two can be so near: the one above and the one to the left. It takes the
-// place of the first that is kept if its response is greater, and is kept if there is none. Here a
-// block does so for all of a frame at once, in rounds: a candidate waits for those that decide about
-// it. Then keypoints are refined and masked; places of the others become -1, and counts those left.
+// Keeps one of two candidates that are SCALE pixels apart. The CPU decides row by row: of the earlier
+// candidates only those above and to the left can be so near. A candidate replaces the first of them
+// that is kept if its response is greater, and is kept if there is none. Here a block decides for all
+// candidates of a frame at once, in rounds: each waits for those that affect it. Then keypoints are
+// refined and masked by mask (N, height, width) or null; places of dropped ones become -1. Shapes are
+// those of akaze_candidates; counts becomes (kept, candidates) of each frame.
 extern "C" __global__ void akaze_choice(const float *response, const u8 *mask, u8 *state,
                                         int *places, unsigned *counts, int height, int width,
                                         int room) {
@@ -198,7 +203,8 @@ extern "C" __global__ void akaze_choice(const float *response, const u8 *mask, u
     }
 }
 
-// The keypoints of each frame as (x, y), in the order of rows, from `starts` on.
+// Writes the K keypoints of all frames as x, y, sorted by rows: response (N, height, width), places
+// (N, room), counts (2, N), starts (N + 1,), points (K, 2).
 extern "C" __global__ void akaze_points(const float *response, const int *places,
                                         const unsigned *counts, const int *starts, float *points,
                                         int height, int width, int room) {
@@ -218,9 +224,10 @@ extern "C" __global__ void akaze_points(const float *response, const int *places
     }
 }
 
-// The M-LDB bits of a keypoint: means over three grids of squares of samples, then which is greater,
-// of all pairs of squares of a grid. A block has a keypoint, one thread a cell's mean of a channel,
-// which is summed in the CPU's order.
+// Computes the M-LDB descriptors of K keypoints: means over the cells of three grids, then comparisons
+// of all pairs of cells of a grid. smooth, dx, dy (N, height, width), starts (N + 1,), points (K, 2),
+// bits (K, WORDS). A block has a keypoint, a thread the mean of a cell and channel, summed in the CPU's
+// order.
 extern "C" __global__ void akaze_bits(const float *smooth, const float *dx, const float *dy,
                                       const int *starts, const float *points, unsigned *bits,
                                       int height, int width) {

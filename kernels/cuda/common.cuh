@@ -1,5 +1,5 @@
-// What every .cu file needs: pixel indices, sums over a warp. No header of CUDA or of C++ is
-// included: NVRTC brings the built-in names, the emulator its own.
+// Pixel indices and sums over a warp, for every .cu file. No CUDA or C++ header is included: NVRTC
+// and the emulator define the built-in names.
 #pragma once
 
 #include "tvl1_math.h"
@@ -14,7 +14,7 @@ constexpr int LANES = 32;
 __device__ __forceinline__ int column() { return blockIdx.x * blockDim.x + threadIdx.x; }
 __device__ __forceinline__ int row() { return blockIdx.y * blockDim.y + threadIdx.y; }
 
-// Sum over the lanes of a warp, in every lane, in an order that never changes.
+// Returns the sum over the lanes of a warp, to every lane, in a fixed order.
 template <class Number>
 __device__ __forceinline__ Number warp_sum(Number value) {
     for (int lane = LANES / 2; lane; lane /= 2)

@@ -1,7 +1,7 @@
-// Gray frames (N, H, W) -> the corners that cv::goodFeaturesToTrack finds (Shi and Tomasi 1994).
+// Gray frames (N, H, W) -> the corners of cv::goodFeaturesToTrack (Shi and Tomasi 1994).
 //
-// Operations on floats come in the order of OpenCV where it has fused multiply-add, so that a GPU
-// finds the corners of such a CPU. OpenCV 5 does not fuse in the last columns of a row, `plain`.
+// Float operations have the order of OpenCV with fused multiply-add, so a GPU finds the corners of
+// such a CPU. OpenCV 5 does not fuse in the last `plain` columns of a row.
 #include "common.cuh"
 
 namespace {
@@ -9,14 +9,14 @@ namespace {
 constexpr int COLUMNS = 32, ROWS = 8;  // of pixels that a block computes
 constexpr float EDGE = (float)(1.0 / 3060.0), MIDDLE = (float)(2.0 / 3060.0);  // scaled 1-2-1
 
-// What becomes of a candidate.
+// State of a candidate.
 enum State : u8 { NONE, WAITING, KEPT };
 
 struct Slope {
     float x, y;
 };
 
-// The gradient of 3x3 pixels (Sobel), as cv::cornerMinEigenVal scales it.
+// Sobel gradient of 3x3 pixels, scaled as in cv::cornerMinEigenVal.
 __device__ __forceinline__ Slope slope(const u8 *gray, int height, int width, int x, int y,
                                        bool fused) {
     float left[3], middle[3], right[3];
@@ -43,16 +43,17 @@ __device__ __forceinline__ float warp_max(float value) {
     return value;
 }
 
-// A corner's strength and place in one number, which is ordered as OpenCV orders corners: by the
-// strength, then by the place, both falling. Positive floats are ordered as their bits are.
+// A corner's strength and place in one number with OpenCV's order of corners: by strength, then by
+// place, both descending. Positive floats are ordered as their bits.
 __device__ __forceinline__ unsigned long long ranked(float strength, int place) {
     return (unsigned long long)__float_as_uint(strength) << 32 | (unsigned)place;
 }
 
 }  // namespace
 
-// The smaller eigenvalue of the gradient matrix summed over 3x3 pixels; and the greatest one of each
-// frame where its mask is not 0, 0 where none is positive. Launched with blocks of COLUMNS x ROWS.
+// Computes the smaller eigenvalue of the gradient matrix over 3x3 pixels of gray (N, height, width),
+// strength (N, height, width), and its maximum where mask (N, height, width) or null is not 0, strongest
+// (N,) as float bits, 0 if none is positive. Blocks have COLUMNS x ROWS threads.
 extern "C" __global__ void corner_strength(const u8 *gray, const u8 *mask, float *strength,
                                            unsigned *strongest, int height, int width, int plain) {
     __shared__ Slope slopes[ROWS + 2][COLUMNS + 2];
@@ -84,8 +85,9 @@ extern "C" __global__ void corner_strength(const u8 *gray, const u8 *mask, float
         atomicMax(strongest + blockIdx.z, __float_as_uint(most));
 }
 
-// The candidates of each frame, in any order: pixels that no neighbour exceeds, above a share of the
-// strongest, unmasked and not outermost.
+// Finds the candidates of each frame, in any order: unmasked local maxima above quality * strongest, not
+// at the border. strength, mask and state (N, height, width), strongest (N,), ranks (N, height * width),
+// counts (2, N), of which the first row counts candidates.
 extern "C" __global__ void corner_candidates(const float *strength, const u8 *mask,
                                              const unsigned *strongest, double quality, u8 *state,
                                              unsigned long long *ranks, unsigned *counts,
@@ -105,11 +107,11 @@ extern "C" __global__ void corner_candidates(const float *strength, const u8 *ma
     ranks[image + atomicAdd(counts + blockIdx.z, 1u)] = ranked(value, y * width + x);
 }
 
-// Keeps the candidates that are nearer than the distance to no better one that is kept. What OpenCV
-// does from the best to the worst a block does for all of a frame at once, in rounds: who has no
-// better one waiting nearby is kept, who has one kept nearby is not. Two corners are near each other
-// if their squared distance is at most `near`; `reach` is how far that is along an axis. Ranks of
-// those that are not kept become 0; counts become theirs that are.
+// Keeps each candidate unless a better one that is kept is near it. OpenCV decides from the best to the
+// worst; here a block decides for all candidates of a frame at once, in rounds: a candidate is kept if
+// no better one nearby is undecided, and dropped if one nearby is kept. Two corners are near if their
+// squared distance is at most `near`, which is `reach` pixels along an axis. Ranks of dropped candidates
+// become 0. Shapes are those of corner_candidates; counts becomes (kept, candidates) of each frame.
 extern "C" __global__ void corner_choice(const float *strength, u8 *state,
                                          unsigned long long *ranks, unsigned *counts, int height,
                                          int width, int reach, int near) {
@@ -158,7 +160,8 @@ extern "C" __global__ void corner_choice(const float *strength, u8 *state,
     }
 }
 
-// The best `most` of those that are kept as (x, y), best first.
+// Writes the best `most` kept corners as x, y, best first: ranks (N, pixels), counts (2, N), corners
+// (N, most, 2).
 extern "C" __global__ void corner_order(const unsigned long long *ranks, const unsigned *counts,
                                         float *corners, int pixels, int width, int most) {
     const unsigned long long *all = ranks + (size_t)blockIdx.z * pixels;
@@ -176,7 +179,8 @@ extern "C" __global__ void corner_order(const unsigned long long *ranks, const u
     }
 }
 
-// Greatest less least gray level at groups of pixels, given as places in the flat order of an image.
+// Computes the range of gray levels of groups of pixels: gray (N, image), flat indices places
+// (groups, pixels), ranges (N, groups).
 extern "C" __global__ void level_ranges(const u8 *gray, const int *places, u8 *ranges, int image,
                                         int groups, int pixels) {
     const int group = column();

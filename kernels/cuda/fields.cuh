@@ -1,7 +1,7 @@
-// Where the fields of a pair lie in memory, in vectors of 16 bytes: two columns of two fields.
+// Memory layout of the fields of a pair, in vectors of 16 bytes: two columns of two fields.
 //
-// A row is a sequence of chunks of eight columns; a chunk has its pairs of fields one after the
-// other, so that all fields of two columns are a constant distance apart:
+// A row is a sequence of chunks of eight columns. A chunk holds its pairs of fields one after the
+// other, so the fields of two columns are a constant distance apart:
 //
 //     row y      | chunk 0                               | chunk 1 ...
 //     a chunk    | u v of 8 columns | p11 p12 | p21 p22  |
@@ -21,13 +21,13 @@ constexpr int VECTOR = 4;  // floats
 // Distance in floats from one pair of fields to the next.
 constexpr int PAIR_OF_FIELDS = 2 * CHUNK;
 
-// Index within a row of two fields of the columns x, x + 1; x is even, COUNT fields lie together.
+// Index in a row of two fields of the columns x, x + 1, for even x and COUNT interleaved fields.
 template <int COUNT>
 __device__ __forceinline__ int vector_at(int x) {
     return x / CHUNK * (COUNT * CHUNK) + x % CHUNK / 2 * VECTOR;
 }
 
-// Index within a row of one field of one column.
+// Index in a row of one field of one column.
 template <int COUNT>
 __device__ __forceinline__ int value_at(int field, int x) {
     return vector_at<COUNT>(x & ~1) + field / 2 * PAIR_OF_FIELDS + field % 2 * 2 + x % 2;

@@ -1,7 +1,7 @@
 // RGB frames (N, H, W, 3) -> smaller frames, gray images, differences.
 #include "resize.cuh"
 
-// A block row has the columns, blockIdx.y the row.
+// Resizes frames (N, h, w, 3) to out (N, height, width, 3), bilinear, centred pixels, as cv::resize.
 extern "C" __global__ void resize(const u8 *frames, int h, int w, u8 *out, int height, int width) {
     const int x = column(), y = row();
     if (x >= width || y >= height) return;
@@ -16,7 +16,8 @@ extern "C" __global__ void resize(const u8 *frames, int h, int w, u8 *out, int h
     }
 }
 
-// BT.601 luma in 15 bit fixed point, as cv::cvtColor.
+// Converts frames (N, pixels, 3) to BT.601 luma, out (N, pixels), in 15-bit fixed point, as
+// cv::cvtColor.
 extern "C" __global__ void gray(const u8 *frames, u8 *out, int pixels) {
     const int i = column();
     if (i >= pixels) return;
@@ -25,7 +26,8 @@ extern "C" __global__ void gray(const u8 *frames, u8 *out, int pixels) {
     out[at] = (u8)((9798 * rgb[0] + 19235 * rgb[1] + 3735 * rgb[2] + (1 << 14)) >> 15);
 }
 
-// next - this + 128 as planes (N - 1, 3, H, W), and how many of the changes do not fit a byte.
+// Writes next - this + 128 of frames (N + 1, pixels, 3) to planes (N, 3, pixels), and adds the number
+// of clipped values to clipped (N,).
 extern "C" __global__ void difference(const u8 *frames, u8 *planes, unsigned *clipped,
                                       int pixels) {
     const int i = column();

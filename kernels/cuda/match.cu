@@ -1,11 +1,11 @@
-// Keypoints of pairs of frames -> for each one of the second frame the most similar of the first.
+// Keypoints of pairs of frames -> the most similar keypoint of the first for each of the second.
 #include "common.cuh"
 
-// Keypoints lie one frame's after the other's, frame k's from starts[k] to starts[k + 1], as points
-// (x, y) and words of bits. A pair is two numbers of frames. A warp has a keypoint of the second frame
-// and compares it with those of the first that are less than `window` away in x and in y; `matched`
-// has from begins[pair] on the number of the most similar one in its frame, of equally similar ones the
-// lowest, or -1.
+// Matches keypoints by Hamming distance. The K keypoints of F frames are concatenated: points (K, 2) as
+// x, y, bits (K, words), frame k from starts[k] to starts[k + 1], starts (F + 1,). pairs (N, 2) has
+// indices of frames, matched (begins[N],) the results of pair n from begins[n] on, begins (N + 1,). A
+// result is the index in the first frame of the most similar keypoint less than `window` away in x and
+// in y, the lowest of equal ones, or -1. A warp compares one keypoint of the second frame.
 extern "C" __global__ void match_bits(const float *points, const unsigned long long *bits,
                                       const int *starts, const int *pairs, const int *begins,
                                       int *matched, int words, float window) {

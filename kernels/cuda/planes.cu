@@ -1,7 +1,8 @@
-// Flow -> bytes; gray images seen through homographies.
+// Flow -> bytes; gray images -> images warped by homographies.
 #include "common.cuh"
 
-// Flow (N, values) in pixels -> bytes, and how many values lie beyond the bound.
+// Quantises flow (N, values), pixels, to levels (N, values), and adds the number of values beyond the
+// bound to clipped (N,).
 extern "C" __global__ void quantise(const float *flow, u8 *levels, unsigned *clipped, int values,
                                     double bound) {
     const int i = column();
@@ -16,7 +17,7 @@ extern "C" __global__ void quantise(const float *flow, u8 *levels, unsigned *cli
     if (threadIdx.x % LANES == 0 && beyond) atomicAdd(clipped + blockIdx.z, beyond);
 }
 
-// Values of a float array at given places.
+// Gathers values (any shape) at flat indices places (n,) into out (n,).
 extern "C" __global__ void take(const float *values, const long long *places, float *out, int n) {
     const int i = column();
     if (i < n) out[i] = values[places[i]];
@@ -24,7 +25,7 @@ extern "C" __global__ void take(const float *values, const long long *places, fl
 
 namespace {
 
-// The source point of a pixel in 1/32 px; far outside for points at infinity, so never read.
+// Source coordinate of a pixel in 1/32 px; far outside for points at infinity, so never read.
 __device__ __forceinline__ int thirtysecond(double numerator, double scale) {
     constexpr double FAR = 1 << 30, ROUND = 6755399441055744.0;
     const double at = numerator * scale;
@@ -34,7 +35,8 @@ __device__ __forceinline__ int thirtysecond(double numerator, double scale) {
 
 }  // namespace
 
-// out(x) = gray(H x), bilinear at 1/32 px; `fill` where H x is within `margin` of the border.
+// Warps gray (N, height, width) by homography (N, 3, 3): out(x) = gray(H x), bilinear at 1/32 px; fill
+// (N, height, width) is used if H x is within `margin` of the border.
 extern "C" __global__ void warp_homography(const u8 *gray, const double *homography, const u8 *fill,
                                            u8 *out, int height, int width, int margin) {
     const int x = column(), y = row();

@@ -1,12 +1,12 @@
-// A pair's way through the warps of one level, kept on the device: nobody waits for anybody.
+// Progress of a pair through the warps of one level, on the device; pairs do not wait for each other.
 //
-// Every slot takes a step of its pair: a warp first where one is due, then up to four iterations.
-// When a pair is finished, the next one that waits takes over its slot:
+// A slot runs one step of its pair: a warp if one is due, then up to four iterations. When a pair is
+// finished, its slot is assigned to the next waiting pair:
 //
 //     slot 0:  pair 0 w+it it it . | w+it it . | pair 3 w+it it ...
 //     slot 1:  pair 1 w+it it . | pair 2 w+it it it it ...
 //
-// The last block of a pair to finish a step looks at the change and decides what comes next.
+// The last block of a pair to finish a step checks convergence and plans the next step.
 #pragma once
 
 #include "common.cuh"
@@ -15,23 +15,23 @@ namespace {
 
 constexpr int NOBODY = -1;  // a slot without a pair
 
-// As QUEUE in flowpipe/ops/cuda/schedule.py has it.
+// Waiting pairs; the fields are those of QUEUE in flowpipe/ops/cuda/schedule.py.
 struct Queue {
     int left;   // pairs that are not finished
-    int next;   // the pair that takes over the next slot
-    int pairs;
+    int next;   // next waiting pair
+    int pairs;  // all pairs
 };
 
-// As PROGRESS in flowpipe/ops/cuda/schedule.py has it.
+// State of one pair; the fields are those of PROGRESS in flowpipe/ops/cuda/schedule.py.
 struct Progress {
-    int warps;      // left to do, this one too; 0: the pair is finished at this level
-    int fresh;      // 1 where a warp has to come before more iterations
-    int done;       // iterations of this warp
-    int look;       // how many will be done when the change is looked at next
-    int end;        // how many will be done when that block of iterations ends
-    int converged;  // 1 where a look has found little enough change
-    int side;       // which of both copies of the fields is the newest
-    int arrived;    // blocks that have finished this step
+    int warps;      // remaining warps, the current one included; 0: finished at this level
+    int fresh;      // 1 if the next step starts with a warp
+    int done;       // iterations of the current warp
+    int look;       // iterations at the next convergence check
+    int end;        // iterations at the end of the block with that check
+    int converged;  // 1 if a check found convergence
+    int side;       // index of the newest of the two copies of the fields
+    int arrived;    // thread blocks that have finished this step
     int total;      // iterations of all warps
 };
 
@@ -43,12 +43,12 @@ __device__ __forceinline__ void begin_warp(Progress &pair, const tvl1::Stop &sto
     pair.end = stop.end(0, pair.look);
 }
 
-// Whether the fields are to be filtered by a median before the next iteration.
+// Returns whether the median filter precedes the next iteration.
 __device__ __forceinline__ bool filter_due(const Progress &pair, int every) {
     return every > 0 && pair.done % every == 0;
 }
 
-// How many iterations the next step has, at most `most`.
+// Returns the number of iterations of the next step, at most `most`.
 __device__ __forceinline__ int step_length(const Progress &pair, int most, int every) {
     int count = pair.end - pair.done;
     count = count < most ? count : most;
@@ -59,15 +59,15 @@ __device__ __forceinline__ int step_length(const Progress &pair, int most, int e
     return count;
 }
 
-// Those of `count` iterations after which the change is looked at, a bit each. Looks may come from
-// the next one on: OpenCV's CUDA code looks at every second iteration.
+// Returns a bit mask of the iterations, of `count`, after which convergence may be checked. Checks
+// start at `look`; OpenCV's CUDA code checks at every second iteration (`spaced`).
 __device__ __forceinline__ unsigned looked_at(const Progress &pair, int count, bool spaced) {
     const int next = pair.look - 1 - pair.done;
     return pair.converged || next >= count ? 0 : (spaced ? 0x55555555u : 0xffffffffu) << next;
 }
 
-// What comes after `count` more iterations, which changed the flow by changes[0 .. count - 1].
-// Returns whether the pair is finished.
+// Advances a pair by `count` iterations with squared changes changes[0 .. count - 1]. Returns whether
+// the pair is finished.
 __device__ __forceinline__ bool advance(Progress &pair, const double *changes, int count,
                                         const tvl1::Stop &stop) {
     for (; pair.look <= pair.done + count && !pair.converged;) {

@@ -1,15 +1,15 @@
-// Images (N, H, W) -> images of other sizes: the levels of a pyramid, and flow on its way back up.
+// Images (N, H, W) -> images of other sizes: levels of a pyramid, and upsampled flow.
 #include "common.cuh"
 
-// Bytes as floats: the finest level.
+// Converts gray (N, values) to floats out (N, values): the finest level.
 extern "C" __global__ void widen(const u8 *gray, float *out, int values) {
     const int i = column();
     const size_t at = (size_t)blockIdx.z * values + i;
     if (i < values) out[at] = (float)gray[at];
 }
 
-// Half the size, (n + 1) / 2, from 1-4-6-4-1 windows centred on every second pixel; columns first,
-// as the CPU has it.
+// Halves images (N, h, w) to out (N, (h + 1) / 2, (w + 1) / 2) by 1-4-6-4-1 windows at every second
+// pixel; columns first, as on the CPU.
 extern "C" __global__ void pyramid_down(const float *images, int h, int w, float *out, int height,
                                         int width) {
     const int x = column(), y = row();
@@ -33,8 +33,8 @@ struct Between {
     float weight;
 };
 
-// Where an index reads along one side: at index * step, or where half a pixel is counted in at
-// (index + 1/2) * step - 1/2; clamped. As OpenCV: the latter in double precision.
+// Source position of an index along one side, clamped: index * step, or if `centred`
+// (index + 1/2) * step - 1/2, which OpenCV computes in double precision.
 __device__ __forceinline__ Between between(int index, double step, int centred, int source) {
     const float at =
         centred ? (float)((index + 0.5) * step - 0.5) : (float)index * (float)step;
@@ -45,7 +45,8 @@ __device__ __forceinline__ Between between(int index, double step, int centred, 
 
 }  // namespace
 
-// factor * image between its pixels.
+// Resizes images (N, h, w) to out (N, height, width), bilinear, times `factor`. A step is the distance
+// of two output pixels in the input.
 extern "C" __global__ void bilinear(const float *images, int h, int w, float *out, int height,
                                     int width, double step_y, double step_x, int centred,
                                     float factor) {

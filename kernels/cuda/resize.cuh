@@ -1,12 +1,12 @@
-// Bilinear with centred pixels, to the bit as cv::resize does it with bytes.
+// Bilinear interpolation of bytes with centred pixels, bit-exact to cv::resize.
 #pragma once
 #include "common.cuh"
 
 namespace {
 
-// Both neighbours of an output index along one side, and their weights in 1/2048, as cv::resize has
-// them. Columns beyond the border have the border's value; rows have both weights on the same row,
-// which the rounding of cv::resize can tell from one.
+// Both neighbours of an output index along one side, and their weights in 1/2048, as in cv::resize.
+// A column beyond the border has the border's value. A row beyond it splits its weight over the same
+// row, which cv::resize rounds differently.
 struct Neighbours {
     int near, far, near_weight, far_weight;
 };
@@ -22,7 +22,7 @@ __device__ __forceinline__ Neighbours neighbours(int index, int source, int targ
     return {near, far, (int)rintf((1.f - past) * 2048.f), (int)rintf(past * 2048.f)};
 }
 
-// A value of the output from those of its neighbours: two of the upper row, two of the lower one.
+// Interpolates a value from its four neighbours: two of the upper row, two of the lower row.
 __device__ __forceinline__ u8 blended(const Neighbours &across, const Neighbours &down,
                                       int upper_near, int upper_far, int lower_near,
                                       int lower_far) {

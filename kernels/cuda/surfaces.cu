@@ -1,19 +1,19 @@
-// A decoded picture as NVDEC has it -> upright, smaller RGB: libswscale's numbers, then cv::resize's.
+// NVDEC's picture -> upright, resized RGB, with the arithmetic of libswscale and cv::resize.
 #include "resize.cuh"
 
 namespace {
 
-// Of which chroma values a row or column of luma has its own, and how much of each.
+// Chroma values that a row or column of luma is interpolated from, and their weights.
 struct Taps {
     int near, far, near_weight, far_weight;
 };
 
-// What libswscale multiplies with, in 1/8192.
+// Coefficients of libswscale, in 1/8192.
 struct Colour {
     int black, luma, v_to_red, v_to_green, u_to_green, u_to_blue;
 };
 
-// NV12, or P016 with more than 8 bits: rows of luma, then as long rows of U and V side by side.
+// NV12, or P016 with more than 8 bits: rows of luma, then rows of interleaved U and V, equally long.
 struct Surface {
     const u8 *bytes;
     int bits, height, width, stride;
@@ -38,8 +38,8 @@ struct Surface {
         return (value + (1 << 9) - (128 << 19)) >> 10;
     }
 
-    // Red, green and blue of a coded pixel. Sums wrap around in 32 bits, as libswscale's do for
-    // colours that no camera makes.
+    // Red, green and blue of a coded pixel. Sums wrap around at 32 bits, as libswscale's do for
+    // impossible colours.
     __device__ __forceinline__ void rgb(int y, int x, int *out) const {
         const Taps column = columns[x], row = rows[y];
         const unsigned u = chroma(column, row, 0), v = chroma(column, row, 1);
@@ -56,7 +56,7 @@ struct Surface {
     }
 };
 
-// Where an upright picture has its pixels in the coded one: turned clockwise, then mirrored.
+// Map from pixels of the upright picture to the coded one: rotated clockwise, then mirrored.
 struct Upright {
     int height, width, quarter_turns, mirrored;
 
@@ -76,7 +76,9 @@ struct Upright {
 
 }  // namespace
 
-// Only the pixels that the smaller picture is made of become RGB.
+// Converts one picture, bytes (h + (h + 1) / 2, w + w % 2) of 1 or 2 bytes each, to out
+// (height, width, 3). colour (1,), columns (w,) and rows (h,) are the conversion. Only pixels that the
+// output needs are converted.
 extern "C" __global__ void resize_surface(const u8 *bytes, int bits, int h, int w,
                                           const Colour *colour, const Taps *columns,
                                           const Taps *rows, int quarter_turns, int mirrored,

@@ -1,7 +1,7 @@
 // A tile of 64x64 pixels in the registers of a block, and the iterations of TV-L1 on it.
 //
-// A block of up to 16 warps: a lane has two columns of the four rows of its warp. Within a warp
-// neighbours are lanes, told by shuffles; from warp to warp they are in shared memory.
+// A block has up to 16 warps; a lane holds two columns of the four rows of its warp. Neighbours within
+// a warp are exchanged by shuffles, between warps through shared memory.
 #pragma once
 
 #include "progress.cuh"
@@ -20,18 +20,18 @@ struct Two {
     float2 u, v;
 };
 
-// What a thread holds: the fields of its pixels, and the model there.
+// Registers of a thread: the fields and the model of its pixels.
 struct Pixels {
     float2 u[ROWS], v[ROWS], p11[ROWS], p12[ROWS], p21[ROWS], p22[ROWS];
     float2 a[ROWS], b[ROWS], c[ROWS], g[ROWS];
 };
 
-// What the threads of a block share; registers are for pixels.
+// Shared memory of a block.
 struct Shared {
     float4 above[WARPS][LANES], below[WARPS][LANES];  // p12, p22 of a warp's last row, u, v of its first
-    float changes[ITERATIONS][WARPS];                 // of each iteration that is looked at
+    float changes[ITERATIONS][WARPS];                 // squared change of each measured iteration
     int count;                                        // iterations of this step
-    unsigned looks;                                   // those after which the change is looked at
+    unsigned looks;                                   // bit mask of the measured iterations
 };
 
 __device__ __forceinline__ void plan_step(Shared &shared, const Progress &now, bool spaced,
@@ -40,14 +40,14 @@ __device__ __forceinline__ void plan_step(Shared &shared, const Progress &now, b
     shared.looks = looked_at(now, shared.count, spaced);
 }
 
-// Where a thread's pixels are in the image, and which of them this tile is the one to write.
+// Position of a thread's pixels in the image, and which of them this tile writes.
 struct Place {
     int lane, warp, x, y, height, width;
     bool own;
     int own_top, own_bottom;
 };
 
-// What an iteration needs to know.
+// Constants of an iteration.
 struct Constants {
     float tau, taut, lt;
 };
@@ -56,13 +56,14 @@ __device__ __forceinline__ float4 four(float2 first, float2 second) {
     return {first.x, first.y, second.x, second.y};
 }
 
-// Whether row r of a thread is in the image; EDGE: the tile touches its left, right or lower border.
+// Returns whether row r of a thread is in the image. EDGE: the tile touches its left, right or lower
+// border.
 template <bool EDGE>
 __device__ __forceinline__ bool inside(const Place &at, int r) {
     return !EDGE || (at.x < at.width && at.y + r < at.height);
 }
 
-// Two columns of two fields of row r of a thread, of COUNT fields that lie together; zero outside.
+// Loads two columns of two of COUNT interleaved fields, row r of a thread; zero outside the image.
 template <bool EDGE, int COUNT>
 __device__ __forceinline__ float4 loaded(const float *fields, const Place &at, int stride, int r,
                                          int field) {
@@ -79,7 +80,7 @@ __device__ __forceinline__ void store(float *fields, const Place &at, int stride
     *(float4 *)to = value;
 }
 
-// u and v, of COUNT fields that lie together.
+// Loads u and v of COUNT interleaved fields.
 template <bool EDGE, int COUNT>
 __device__ __forceinline__ void load_flow(Pixels &p, const Place &at, const float *fields,
                                           int stride) {
@@ -119,7 +120,7 @@ __device__ __forceinline__ void load_model(Pixels &p, const Place &at, const flo
     }
 }
 
-// Whether this tile writes row r of a thread.
+// Returns whether this tile writes row r of a thread.
 __device__ __forceinline__ bool owned(const Place &at, int r) {
     return at.own && at.y + r >= at.own_top && at.y + r < at.own_bottom;
 }
@@ -145,11 +146,12 @@ __device__ __forceinline__ void store_model(const Pixels &p, const Place &at, fl
     }
 }
 
-// The model of all pixels of a thread about the flow in `fields`. `first`: the first image.
+// Computes the model of all pixels of a thread about the flow in fields (height, FIELDS * stride):
+// packed (height + 8, width + 8) of the second image, first (height, stride).
 __device__ __forceinline__ void warp(Pixels &p, const Place &at, const float *fields,
                                      const float4 *packed, const float *first, int stride,
                                      int sampling) {
-    // One copy of the code for all pixels, and so no registers that are known by number.
+    // The loop is not unrolled, so the results are in an array, not in named registers.
     Linearised found[2 * ROWS];
 #pragma unroll 1
     for (int k = 0; k < 2 * ROWS; k++) {
@@ -171,8 +173,8 @@ __device__ __forceinline__ void warp(Pixels &p, const Place &at, const float *fi
     }
 }
 
-// The first half of an iteration: u and v. MEASURE: returns the squared change of the pixels that
-// this thread writes.
+// First half of an iteration: updates u and v. MEASURE: returns the squared change of the pixels
+// that this thread writes.
 template <bool EDGE, bool MEASURE>
 __device__ __forceinline__ float primal(Pixels &p, const Place &at, Shared &shared,
                                         const Constants &by) {
@@ -210,7 +212,7 @@ __device__ __forceinline__ float primal(Pixels &p, const Place &at, Shared &shar
     return change;
 }
 
-// The second half: the dual variables.
+// Second half of an iteration: updates the dual variables.
 template <bool EDGE>
 __device__ __forceinline__ void dual(Pixels &p, const Place &at, Shared &shared,
                                      const Constants &by) {
@@ -228,7 +230,7 @@ __device__ __forceinline__ void dual(Pixels &p, const Place &at, Shared &shared,
         float vx_0 = p.v[r].y - p.v[r].x, vx_1 = right_v - p.v[r].y;
         float uy_0 = next.u.x - p.u[r].x, uy_1 = next.u.y - p.u[r].y;
         float vy_0 = next.v.x - p.v[r].x, vy_1 = next.v.y - p.v[r].y;
-        if (EDGE) {  // no difference to what is not there
+        if (EDGE) {  // differences across the border of the image are zero
             if (at.x >= at.width - 1) ux_0 = vx_0 = 0.f;
             if (at.x + 1 >= at.width - 1) ux_1 = vx_1 = 0.f;
             if (at.y + r >= at.height - 1) uy_0 = uy_1 = vy_0 = vy_1 = 0.f;
@@ -247,7 +249,7 @@ __device__ __forceinline__ void dual(Pixels &p, const Place &at, Shared &shared,
     shared.above[at.warp][at.lane] = four(p.p12[ROWS - 1], p.p22[ROWS - 1]);
 }
 
-// One iteration. A warp whose rows are all below the image has nothing to do but to wait.
+// Runs one iteration. A warp whose rows are all below the image only synchronises.
 template <bool EDGE, bool MEASURE>
 __device__ __forceinline__ float iterate(Pixels &p, const Place &at, Shared &shared,
                                          const Constants &by) {
@@ -260,15 +262,15 @@ __device__ __forceinline__ float iterate(Pixels &p, const Place &at, Shared &sha
     return change;
 }
 
-// The iterations of a step. Changes are summed over the pixels that a warp owns. All threads must
-// have set `above` before.
+// Runs the iterations of a step, and sums the changes over the pixels that each warp writes. All
+// threads must have set `above` before.
 template <bool EDGE>
 __device__ __forceinline__ void run(Pixels &p, const Place &at, Shared &shared,
                                     const Constants &by) {
 #pragma unroll 1
     for (int k = 0; k < shared.count; k++) {
         if (shared.looks >> k & 1) {
-            // What is beyond the image does not change at all.
+            // Pixels outside the image do not change.
             const float change = iterate<EDGE, true>(p, at, shared, by);
             const float sum = warp_sum(at.own ? change : 0.f);
             if (at.lane == 0) shared.changes[k][at.warp] = sum;

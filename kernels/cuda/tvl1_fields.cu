@@ -1,9 +1,9 @@
-// Images, flow -> the fields of a level of TV-L1, and back. And the median filter.
+// Images, flow -> the fields of a level of TV-L1, and back; the median filter.
 #include "progress.cuh"
 #include "warp.cuh"
 
-// Image (N, H, W) -> (I, Ix, Iy, 0) per pixel, (N, H + 8, W + 8, 4): half the difference of both
-// neighbours, and around the image its border pixels again, or zero.
+// Packs images (N, height, width) as (I, Ix, Iy, 0) per pixel, packed (N, height + 8, width + 8).
+// Gradients are half the difference of both neighbours. The border replicates the image, or is zero.
 extern "C" __global__ void centered_gradient(const float *images, float4 *packed, int height,
                                              int width, int zero) {
     const int wide = width + 2 * BORDER, tall = height + 2 * BORDER;
@@ -27,8 +27,9 @@ extern "C" __global__ void centered_gradient(const float *images, float4 *packed
     packed[((size_t)blockIdx.z * tall + j) * wide + i] = pixel;
 }
 
-// First image, flow (or none) -> the fields of a level: p = 0, nothing done yet. Pairs from number
-// `pairs` on have room but no work.
+// Initialises a level of `pairs` pairs from images (pairs, height, width) and flow
+// (pairs, 2, height, width) or null, for a capacity of N pairs: first (N, height, stride), state
+// (N, 2, height, FIELDS * stride) with p = 0, progress (N,). Pairs from index `pairs` on have no work.
 extern "C" __global__ void tvl1_start(const float *images, const float *flow, float *first,
                                       float *state, Progress *progress, int pairs, int height,
                                       int width, int stride) {
@@ -47,7 +48,8 @@ extern "C" __global__ void tvl1_start(const float *images, const float *flow, fl
     first[pair * plane + (size_t)y * stride + x] = inside ? images[pair * pixels + pixel] : 0.f;
 }
 
-// So many warps for each of the pairs, the first `together` of which take the slots.
+// Plans `warps` warps of all pairs, progress (pairs,), and assigns the first `together` of them to
+// slots (together,); queue (1,).
 extern "C" __global__ void tvl1_begin(Progress *progress, Queue *queue, int *slots, int pairs,
                                       int together, int warps, int most, int block, int spaced,
                                       double enough) {
@@ -62,7 +64,9 @@ extern "C" __global__ void tvl1_begin(Progress *progress, Queue *queue, int *slo
     progress[i] = now;
 }
 
-// u and v of pairs that are to be filtered now, by the median of a square window.
+// Filters u and v of the pairs in slots (N / 2,) whose filter is due by the median of a square window:
+// state (capacity, 2, height, FIELDS * stride) -> filtered (capacity, height, 2 * stride). blockIdx.z is
+// two times the slot plus the component.
 extern "C" __global__ void median(const Progress *progress, const int *slots, const float *state,
                                   float *filtered, int height, int width, int stride, int every,
                                   int window) {
@@ -83,7 +87,7 @@ extern "C" __global__ void median(const Progress *progress, const int *slots, co
         int i = x + k % window - reach, j = y + k / window - reach;
         i = i < 0 ? 0 : i < width ? i : width - 1;
         j = j < 0 ? 0 : j < height ? j : height - 1;
-        // Sorted in: a window is small, and this is for comparing with OpenCV, not for speed.
+        // Insertion sort: windows are small, and this kernel exists to compare with OpenCV.
         const float value = image[(size_t)j * FIELDS * stride + value_at<FIELDS>(U + component, i)];
         int place = k;
         for (; place > 0 && values[place - 1] > value; place--) values[place] = values[place - 1];
@@ -92,7 +96,7 @@ extern "C" __global__ void median(const Progress *progress, const int *slots, co
     *out = values[count / 2];
 }
 
-// The newest flow (N, 2, H, W) of a state.
+// Copies the newest flow of state (N, 2, height, FIELDS * stride) to flow (N, 2, height, width).
 extern "C" __global__ void tvl1_flow(const Progress *progress, const float *state, float *flow,
                                      int height, int width, int stride) {
     const int pair = blockIdx.z, x = column(), y = row();

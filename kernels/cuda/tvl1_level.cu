@@ -1,7 +1,10 @@
 // A level of TV-L1 that is a single tile -> its flow: all warps and iterations in one launch.
 //
-// A block has a pair, with as many warps as its rows need, and keeps the fields in its registers
-// from the first warp to the end of the last one. Its threads tell each other how far it is.
+// A block processes one pair, with as many warps as its rows need, and keeps the fields in registers
+// from the first warp to the end of the last one. Its threads share the pair's progress.
+//
+// Arguments: progress (N,), packed (N, height + 8, width + 8), first (N, height, stride), state
+// (N, 2, height, FIELDS * stride), model (N, height, COEFFICIENTS * stride).
 #include "tile.cuh"
 
 extern "C" __global__ void __launch_bounds__(WARPS *LANES, 1)
@@ -29,7 +32,7 @@ extern "C" __global__ void __launch_bounds__(WARPS *LANES, 1)
     __syncthreads();
     while (now.warps) {
         if (now.fresh) {
-            // Through memory, which only this thread reads: a warp needs the registers.
+            // The fields go to memory that only this thread reads, since a warp needs the registers.
             if (now.total) store_fields(p, at, state, stride);
             warp(p, at, state, packed, first, stride, sampling);
             load_flow<true, FIELDS>(p, at, state, stride);

@@ -1,17 +1,17 @@
-// A state of TV-L1 -> the state one step later, whole tiles at a time.
+// State of TV-L1 -> the state one step later, in tiles.
 //
-// A step is up to four iterations, after a warp where one is due. A tile has a halo as deep as there
-// are iterations, whose outer pixels become wrong one by one; only what is inside is written back:
+// A step is up to four iterations, after a warp if one is due. A tile has a halo of one pixel per
+// iteration; each iteration invalidates the outermost pixels, and only the inside is written back:
 //
 //     | halo | 56 columns of this tile | halo |          the image's own border needs no halo
 //                                | halo | the next one's 56 | halo |
 //
 // So one launch reads and writes a state once for several iterations. Tiles read one copy of the
-// fields and write the other: a neighbour may still need what was there. The model of the halo is
-// computed by each tile that needs it, from the same flow.
+// fields and write the other, since a neighbour may still need the old values. Every tile computes the
+// model of its own halo, from the same flow.
 #include "tile.cuh"
 
-// Blocks that a multiprocessor holds: with one a thread has 128 registers, with two 64.
+// Blocks per multiprocessor: with one a thread has 128 registers, with two 64.
 #ifndef TILE_BLOCKS
 #define TILE_BLOCKS 1
 #endif
@@ -20,13 +20,13 @@ namespace {
 
 constexpr int STEP = TILE - 2 * ITERATIONS;  // from one tile to the next
 
-// What this block has to do; in shared memory too.
+// Step of this block, in shared memory.
 struct Step {
     int pair, side;
     bool fresh, filtered;
 };
 
-// The arrays of all pairs.
+// Arrays of all pairs; see tvl1_tile for their shapes.
 struct Arrays {
     const float4 *packed;
     const float *first;
@@ -34,12 +34,12 @@ struct Arrays {
     const float *filtered;  // u and v after a median filter
 };
 
-// The fields of a pair, on one side.
+// Returns one of the two copies of the fields of a pair, (height, FIELDS * stride).
 __device__ __forceinline__ float *fields(float *state, size_t plane, int pair, int side) {
     return state + ((size_t)2 * pair + side) * FIELDS * plane;
 }
 
-// Load everything but what a warp has found, and iterate.
+// Loads all fields, and the model unless a warp has just computed it, and iterates.
 template <bool EDGE>
 __device__ __forceinline__ void load_and_run(Pixels &p, const Place &at, Shared &shared,
                                              const Arrays &arrays, const Step &step, int stride,
@@ -60,8 +60,11 @@ __device__ __forceinline__ void load_and_run(Pixels &p, const Place &at, Shared 
 
 }  // namespace
 
-// `every`: iterations between two median filters, 0 for none; `partial` (N, tiles, ITERATIONS): each
-// tile's share of the change.
+// Runs a step of the pair of each slot; blockIdx.z is the slot. For a capacity of N pairs: progress (N,),
+// queue (1,), slots (N,), packed (N, height + 8, width + 8), first (N, height, stride), state
+// (N, 2, height, FIELDS * stride), model (N, height, COEFFICIENTS * stride), filtered
+// (N, height, 2 * stride) or null, partial (N, tiles, ITERATIONS), the squared change of each tile.
+// `every` is the number of iterations between two median filters, 0 for none.
 extern "C" __global__ void __launch_bounds__(WARPS *LANES, TILE_BLOCKS)
     tvl1_tile(Progress *progress, Queue *queue, int *slots, const float4 *packed,
               const float *first, float *state, float *model, const float *filtered,
@@ -114,8 +117,8 @@ extern "C" __global__ void __launch_bounds__(WARPS *LANES, TILE_BLOCKS)
         load_and_run<false>(p, at, shared, arrays, step, stride, by);
     store_fields(p, at, fields(state, plane, step.pair, 1 - step.side), stride);
 
-    // The tiles' shares are added up in a fixed order by whichever block is last: so the sum, and
-    // where a pair stops, does not depend on the order in which blocks run.
+    // The last block adds up the tiles' changes in a fixed order, so the sum, and where a pair stops,
+    // do not depend on the order in which blocks run.
     const int tiles = gridDim.x * gridDim.y, tile = blockIdx.y * gridDim.x + blockIdx.x;
     float *shares = partial + (size_t)step.pair * tiles * ITERATIONS;
     __syncthreads();

@@ -1,22 +1,22 @@
-// Images, the flow at a pixel -> the linearised data term there: a, b, c, g.
+// Images, flow at a pixel -> the linearised data term there: a, b, c, g.
 #pragma once
 
 #include "fields.cuh"
 
 namespace {
 
-constexpr int BORDER = 4;  // pixels around a packed image: what taps of points in [-2, n + 1] reach
+constexpr int BORDER = 4;  // of a packed image, pixels: taps of points in [-2, n + 1] reach so far
 
 enum Sampling { CATMULL_ROM, THIRTYSECONDS, KEYS };
 
-// Where one coordinate comes from: a pixel, and the fraction past it.
+// Source of one coordinate: a pixel, and the fraction past it.
 struct Source {
     int pixel;
     float fraction;
 };
 
 __device__ __forceinline__ Source source(int here, float flow, int size, int sampling) {
-    // Two pixels outside all four taps read the border's value: no border needs to be wider.
+    // Two pixels outside, all four taps read the border's value, so the border need not be wider.
     const float at = tvl1::clamp((float)here + flow, -2.f, (float)(size + 1));
     if (sampling == THIRTYSECONDS) {
         const int steps = (int)rintf(at * 32.f);
@@ -30,8 +30,8 @@ struct alignas(16) Linearised {
     float a, b, c, g;
 };
 
-// The second image, packed by centered_gradient, at (x + u, y + v), bicubic, and the model about
-// that flow. `first`: the first image at (x, y).
+// Samples the second image, packed (height + 8, width + 8) by centered_gradient, at (x + u, y + v),
+// bicubic, and returns the model about that flow. `first` is the first image at (x, y).
 __device__ __forceinline__ Linearised linearised(const float4 *packed, float first, int x, int y,
                                                  float u, float v, int height, int width,
                                                  int sampling) {
