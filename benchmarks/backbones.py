@@ -2,11 +2,11 @@
 
     python benchmarks/backbones.py --work backbones [--backbones vgg16,resnet152] [--modality flow]
 
-Six steps of two videos each, for the path and its cost and not for accuracy: with random weights,
-or with ImageNet's where `--init cross_modality` can fetch them. Each backbone is trained once
-without a break, and once killed after its first checkpoint and resumed; both must end with equal
+Six steps of two videos each test the commands and their cost, not accuracy. Weights are random, or
+ImageNet's if `--init cross_modality` can fetch them. Each backbone is trained once without
+interruption, and once killed after its first checkpoint and resumed; both must end with equal
 weights. Then the test videos are scored by the dense protocol (2 snippets, centre crop) and by
-M-TWI (centre crop). Prints a table. Goes on where it was.
+M-TWI (centre crop). It prints a table, and resumes if it was interrupted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Scenes and clips -> tables: what finding the camera's motion costs, and how well it is found.
+"""Scenes and clips -> tables: cost and accuracy of the camera's motion.
 
     python benchmarks/camera.py [--clips FOLDER] [--device cpu]
 

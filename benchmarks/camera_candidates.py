@@ -1,4 +1,4 @@
-"""Scenes and clips -> a table: what could take the place of AKAZE, or of the estimator.
+"""Scenes and clips -> a table: alternatives to AKAZE and to the estimator.
 
     python benchmarks/camera_candidates.py [--clips FOLDER] [--pairs N]
 

@@ -1,4 +1,4 @@
-"""Scenes and clips -> a table: do the GPU's features give the camera motion that the CPU's give?
+"""Scenes and clips -> a table: camera motion from features of the GPU compared with the CPU's.
 
     python benchmarks/camera_devices.py [--clips FOLDER] [--pairs N]
 

@@ -1,4 +1,4 @@
-"""Scenes -> a table: how often a large foreground is taken for the camera, and how often flagged.
+"""Scenes -> a table: how often a large foreground is mistaken for the camera, or flagged.
 
     python benchmarks/camera_foreground.py [--clips FOLDER] [--pairs N]
 

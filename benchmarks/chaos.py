@@ -1,4 +1,4 @@
-"""Faults into real extractions until enough were injected: lost, twice, different, blamed wrongly.
+"""Inject faults into real extractions -> videos lost, repeated, changed or wrongly quarantined.
 
     python benchmarks/chaos.py [--faults 300] [--seed 0] [--work DIR]
 
@@ -11,11 +11,11 @@ the tail of the manifest lost. A fault counts when it hit: a process that was th
 failed. Then the same command is run until it is done, after `verify --repair` where a shard was
 damaged, and the store is compared with one that nothing disturbed:
 
-lost        videos that are not whole in the store
+lost        videos that are incomplete in the store
 twice       entries that the catalogue has more than once
 different   images whose bytes are not those of the undisturbed store
-blamed      healthy videos in quarantine, or not extracted without --retry
-unverified  stores that `verify` does not call whole
+blamed      healthy videos in quarantine, or extracted only with --retry
+unverified  stores that `verify` reports as incomplete
 hung        runs that took longer than five minutes
 
 The last line has the totals; the exit code is 1 if any is not 0.

@@ -6,7 +6,8 @@ The built-in demo set has 24 videos to learn from, enough to show the commands, 
 it is learnt from those (1), and from 2 and 8 whole sets of other seeds, in about as many steps;
 tested are its own test videos and `test` more sets. A frame looks the same whatever the class, so
 rgb is to be at chance. Flow is to know nearly all, and where the camera moves warped flow is to
-beat it: as long as there is too little to learn the camera from. Goes on where it was.
+beat it, as long as there is too little data to learn the camera's motion. An interrupted run is
+resumed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Real clips -> frames per second end to end, CPU time by stage, and what all but the flow costs.
+"""Real clips -> end-to-end frames per second, CPU time by stage, and CPU time without the flow.
 
     python benchmarks/extract.py [--videos FOLDER] [--clips 4] [--runs 2]
 

@@ -1,4 +1,4 @@
-"""A small real store -> flips of single bits in shard and index: detected, harmless, wrong.
+"""A small real store -> single-bit flips in shard and index: detected, harmless, wrong.
 
     python benchmarks/flips.py [--flips 2000] [--seed 0]
 

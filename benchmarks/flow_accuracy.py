@@ -1,4 +1,4 @@
-"""Pairs whose motion is known -> tables: how wrong each TV-L1 is, ours beside OpenCV's DualTVL1.
+"""Pairs of known motion -> tables: endpoint errors of our TV-L1 variants and OpenCV's DualTVL1.
 
     python benchmarks/flow_accuracy.py [--data FOLDER] [--seeds 3] [--pairs 12]
 

@@ -1,4 +1,4 @@
-"""One clip -> tables: what a pair costs by size, iterations and processes, and its memory.
+"""One clip -> tables: cost of a pair by size, iterations and processes, and its memory.
 
     python benchmarks/flow_cost.py [--clips FOLDER] [--repeat 3] [--all]
 

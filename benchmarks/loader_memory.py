@@ -1,4 +1,4 @@
-"""Batches of training -> megabytes of /dev/shm and open files, in crops and in whole images.
+"""Training batches -> shared memory and open files, for crops and for whole images.
 
     python benchmarks/loader_memory.py [--workers 8] [--batch 128] [--segments 3] [--steps 50]
         [--modality rgb]

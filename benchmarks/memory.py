@@ -1,4 +1,4 @@
-"""Peak memory of the process that extracts one video: short and long, small and of HD and 4K.
+"""Peak memory of a process that extracts one video: short and long; small, HD and 4K.
 
     python benchmarks/memory.py
 

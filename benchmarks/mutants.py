@@ -1,4 +1,4 @@
-"""Mutation testing: small changes of sampling, crops, pooling and fusion that no test notices.
+"""Mutation testing: small changes of sampling, crops, pooling and fusion that no test detects.
 
     python benchmarks/mutants.py [--only sampling] [--share 1/2]
 

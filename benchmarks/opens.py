@@ -1,4 +1,4 @@
-"""Stores of many videos -> seconds and memory to open them: index good, one shard behind.
+"""Stores of many videos -> time and memory to open them: index current, or one shard behind.
 
     python benchmarks/opens.py [--videos 10000 100000 1000000] [--per-shard 100] [--work DIR]
 

@@ -1,4 +1,4 @@
-"""Repositories of the original systems -> their functions at fixed commits, ready to be called."""
+"""Repositories of the original systems -> their functions at fixed commits."""
 
 from __future__ import annotations
 

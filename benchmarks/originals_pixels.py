@@ -1,4 +1,4 @@
-"""Bytes of images -> what networks of the original systems get of them, by their own functions."""
+"""Images -> network inputs of the original systems, by their own functions."""
 
 from __future__ import annotations
 

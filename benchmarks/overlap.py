@@ -1,4 +1,4 @@
-"""Throughput of an extraction whose stages take a set time, beside its slowest stage alone.
+"""Throughput of an extraction whose stages take a set time, and of its slowest stage alone.
 
     python benchmarks/overlap.py
 

@@ -1,4 +1,4 @@
-"""A store of many videos -> seconds and memory to plan the same extraction again.
+"""A store of many videos -> time and memory to plan the same extraction again.
 
     python benchmarks/plans.py [--videos 100000 1000000] [--per-shard 1000] [--work DIR]
 

@@ -1,4 +1,4 @@
-"""`flowpipe extract` and `train` -> each port that listens meanwhile, its address, TLS or not.
+"""`flowpipe extract` and `train` -> ports that they listen on: address, and whether TLS.
 
     python benchmarks/ports.py
 

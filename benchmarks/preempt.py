@@ -1,8 +1,8 @@
-"""A run on clips, stopped at random moments by SIGTERM or kill -9: finished work that is lost.
+"""Stop a run on clips at random times by SIGTERM or kill -9 -> finished work that is lost.
 
     python benchmarks/preempt.py [--runs 10] [--publish-every 3] [--seed 0]
 
-A worker notes in its heartbeat how many videos of its job it has finished. Their number just
+A worker records in its heartbeat how many videos of its job it has finished. Their number just
 before the signal, less the videos of that worker that are in the store afterwards, is lost; so are
 their seconds. The open video is not counted: no run keeps it. kill -9 hits the client and all
 workers at once. Printed for each signal: lost videos and seconds per worker, median and most, and
@@ -47,7 +47,7 @@ def make_clips(folder: Path, count: int) -> None:
 
 
 def underway(store: Path) -> list[list[str]]:
-    """Videos that each worker has finished in the job that it is on, in their order."""
+    """Return the videos that each worker has finished in its current job, in order."""
     found = []
     for path in store.glob("running/*/shard-*.json"):
         try:

@@ -1,11 +1,12 @@
-"""Demo set, several seeds -> accuracy and loss of the recipe's training beside present-day options.
+"""Demo set, several seeds -> accuracy and loss of the recipe and of present-day options.
 
     python benchmarks/present_day.py --work present [--epochs 24] [--segments 3] [--seeds 1,2,3]
 
 Both train the same small network for as many epochs, a quarter of the recipe's. The options are
 AdamW, a cosine with warm-up, label smoothing, RandomResizedCrop, mixup and averaged weights
 (docs/training.md). The 12 test videos make steps of 8.3 %, so the loss of the scores is
-printed too. Goes on where it was. The figures of docs/training.md are of --epochs 16 --segments 1.
+printed too. An interrupted run is resumed. The figures of docs/training.md are of --epochs 16
+--segments 1.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Matches of real clips -> what the parts of the search for homographies cost, us of a core.
+"""Matches of real clips -> CPU time of each step of RANSAC, us.
 
     python benchmarks/ransac.py [--clips FOLDER]
 

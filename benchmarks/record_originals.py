@@ -1,4 +1,4 @@
-"""Functions of the original systems -> what they return over a grid: tests/tsn/recorded.
+"""Functions of the original systems -> their outputs on a grid of inputs: tests/tsn/recorded.
 
     python benchmarks/record_originals.py [--clones FOLDER]
 

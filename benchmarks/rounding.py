@@ -1,4 +1,4 @@
-"""Frames -> tables: how far rounding alone moves the stored bytes of flow, beside real faults.
+"""Frames -> tables: change of the flow bytes by rounding alone, and by real faults.
 
     python benchmarks/rounding.py [--data FOLDER] [--frames 9]
 

@@ -1,4 +1,4 @@
-"""The same recipe with 1 and 3 workers, and after kill -9 and a resume: are all bytes the same?
+"""Compare the bytes of a recipe with 1 and 3 workers, and after kill -9 and a resume.
 
     python benchmarks/same_bytes.py [--videos FOLDER]
 

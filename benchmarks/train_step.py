@@ -1,4 +1,4 @@
-"""Steps of training per second: ours beside a plain PyTorch loop of the same network.
+"""Training steps per second: ours and a plain PyTorch loop of the same network.
 
     taskset -c 0 python benchmarks/train_step.py [--modality rgb] [--backbone efficientnet_lite0]
         [--videos 4] [--steps 3] [--passes 3] [--device cpu] [--amp off] [--compile]

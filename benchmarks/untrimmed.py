@@ -1,4 +1,4 @@
-"""Untrimmed videos of real clips -> M-TWI beside plain averaging, with networks of short clips.
+"""Untrimmed videos of real clips -> accuracy of M-TWI and of plain averaging.
 
     python benchmarks/ut_interaction.py --work ut --streams rgb,rgb_diff    first: the networks
     python benchmarks/ut_interaction.py --work ut --ablations --only consensus
@@ -8,8 +8,8 @@ Each of the 60 clips of UT-Interaction, some 4 s, is hidden in a video of its ow
 clips of UCF101, HMDB51 and Kinetics, and classified by the networks that never saw its sequence.
 They were trained on short clips alone and know no background, with average, top-k and attention as
 consensus. Plain averaging is given once as the paper's 25 snippets and once with the very snippets
-of M-TWI, so that only the sum differs. Figures are means over the folds, whose networks' scores do
-not compare. Networks that are not there are left out. Goes on where it was.
+of M-TWI, so that only the sum differs. Figures are means over the folds, whose networks' scores are
+not comparable. Missing networks are skipped. An interrupted run is resumed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""M-TWI on random scores: what the paper's formula leaves out, and how far it is from the code.
+"""M-TWI on random scores: snippets that the paper's formula omits, and its distance to the code.
 
     python benchmarks/windows.py
 
