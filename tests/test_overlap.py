@@ -125,7 +125,7 @@ def test_features_are_found_while_the_device_computes_the_flow_of_the_same_windo
     extraction_ = extraction(clip, Device(window_frames=100))
     from flowpipe.extraction import planes
 
-    features, solver = planes.CameraMotion.features, planes.make_solver
+    features, solver = planes.CameraMotionEstimator.features, planes.make_solver
 
     def noted(*arguments):
         try:
@@ -144,7 +144,7 @@ def test_features_are_found_while_the_device_computes_the_flow_of_the_same_windo
         made.solve = solved
         return made
 
-    monkeypatch.setattr(planes.CameraMotion, "features", noted)
+    monkeypatch.setattr(planes.CameraMotionEstimator, "features", noted)
     monkeypatch.setattr(planes, "make_solver", slow)
     assert len(list(extraction_)) == 1
 

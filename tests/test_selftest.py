@@ -83,7 +83,7 @@ def test_a_broken_kernel_is_named(monkeypatch, tmp_path, file, sound, broken, fa
 
 FEATURES = """
 from emulated import emulated_ops
-from flowpipe import selftest
+from flowpipe.diagnose import selftest
 for check in selftest.checks(emulated_ops(), (64, 64), ["corners", "keypoints"]):
     assert check.passed, check.found
     print(check.found)

@@ -208,7 +208,10 @@ def test_pictures_of_two_sizes_need_a_size(pair, tmp_path, flowpipe):
         (("a.png", "b.png", "-o", "x.flo", "--bound", 3), "--bound belongs to a .png"),
         (("a.png", "b.png", "-o", "x.png", "--bound", 0), "not in the range x>0"),
         (("a.png", "b.png", "-o", "x.png", "--bound", "nan"), "nan is not a number"),
-        (("a.png", "b.png", "-o", "x.png", "--bound", "inf"), "wants a number of pixels, got inf"),
+        (
+            ("a.png", "b.png", "-o", "x.png", "--bound", "inf"),
+            "must be a finite number of pixels, got inf",
+        ),
         (("a.png", "b.png", "-o", "x.flo", "--flow", "tvl2"), "'opencv_tvl1', 'dis', 'farneback'"),
         (("a.png", "b.png", "-o", "x.flo", "--variant", "opencv3"), "'opencv2', 'opencv4'"),
         (("a.png", "b.png", "-o", "x.flo", "--device", "abacus"), "'cpu', 'cuda', 'reference'"),

@@ -30,7 +30,7 @@ def test_weights_that_are_given(text: str, weights: list[float]) -> None:
 
 @pytest.mark.parametrize("text", ["1", "1,2,3", "1,x", "1,", "", "-1,2", "0,0", "nan,1", "inf,1"])
 def test_weights_that_are_refused(text: str) -> None:
-    wanted = "wants 2 numbers from 0 up, one of them above 0, as 1,1.5, got"
+    wanted = "must be 2 numbers from 0 up, one of them above 0, such as 1,1.5, got"
     with pytest.raises(UsageError, match=wanted):
         weights_of(text, [run("rgb"), run("flow")])
 

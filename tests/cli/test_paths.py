@@ -33,7 +33,9 @@ def test_a_store_does_not_mix_with_its_sources(clips: Path, tmp_path: Path, flow
     file = tmp_path / "file"
     file.touch()
     refused(flowpipe("plan", "--videos", clips, "--out", file, *FAST), "is a file")
-    refused(flowpipe("plan", "--videos", clips, "--out", file / "x", *FAST), "is a file, so")
+    refused(
+        flowpipe("plan", "--videos", clips, "--out", file / "x", *FAST), "is a file, not a folder"
+    )
 
 
 def test_devices_pipes_and_binaries_are_no_lists(tmp_path: Path, flowpipe: Run):

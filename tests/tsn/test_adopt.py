@@ -137,7 +137,7 @@ def test_the_same_options_train_it_further(
     facts = RunFacts.read(tmp_path / "run")
     assert facts.adopted == "mmaction2" and facts.stream.consensus == "feature_average"
     done = in_process(*command, *options)
-    assert done.returncode == 0 and "going on at step 3 of 3" in done.stderr
+    assert done.returncode == 0 and "the run is finished: 3 steps are done" in done.stderr
     done = in_process(*command, "--sampling", "caffe")
     assert done.returncode == 2 and "here; choose another folder" in done.stderr
 

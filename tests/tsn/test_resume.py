@@ -98,7 +98,7 @@ def test_a_run_goes_on_with_another_precision(
 
 def test_resume_begins_nothing(store: Path, tmp_path: Path) -> None:
     done = in_process(*command(store, tmp_path, "none")[2:], "--resume")
-    assert done.returncode == 2 and "leave --resume out to begin" in done.stderr
+    assert done.returncode == 2 and "leave --resume out to start a run" in done.stderr
     assert not (tmp_path / "none").exists()
 
 
@@ -127,7 +127,8 @@ TOGETHER = """
 import itertools, os, sys
 from pathlib import Path
 from tsn import training
-from flowpipe.tsn import launch, train
+from flowpipe.tsn import launch
+from flowpipe.tsn.training import train
 
 train._AGREED_EVERY = 1
 store, stop, *folders = sys.argv[1:]

@@ -133,4 +133,4 @@ def test_runs_of_versions_without_these_options_go_on(store: Path, tmp_path: Pat
     for name in ("optimiser", "lr_policy", "warmup", "multipliers"):
         del facts["stream"]["schedule"][name]
     (wanted.run / "run.json").write_text(json.dumps(facts))
-    assert run(wanted)[0] == "going on at step 3 of 3"
+    assert run(wanted)[0] == "the run is finished: 3 steps are done and none is left"

@@ -104,7 +104,7 @@ def test_a_run_of_before_goes_on(store: Path, tmp_path: Path, old: str, new: str
     values |= {"rule": "tsn_pytorch", "pixels": old}
     path.write_text(json.dumps(values))
     assert RunFacts.read(wanted.run).stream == made.streams["rgb"]
-    assert "going on at step 3 of 3" in run(wanted)
+    assert "the run is finished: 3 steps are done and none is left" in run(wanted)
 
 
 def test_training_and_testing_see_images_of_the_recipe_s_input_size(
