@@ -33,7 +33,7 @@ from torch import Tensor
 from flowpipe.store import open_store
 from flowpipe.tsn.data.clips import Batch, Clips, clips_of
 from flowpipe.tsn.data.crops import Crop
-from flowpipe.tsn.data.inputs import Input
+from flowpipe.tsn.data.inputs import InputSpec
 from flowpipe.tsn.device import keep_freed_memory
 from flowpipe.tsn.network.backbones import NETWORKS
 from flowpipe.tsn.network.network_input import network_input
@@ -102,7 +102,7 @@ def compare(folder: Path, modality: str, batch: int) -> None:
     """Print the table of one modality."""
     store = open_store(folder / "store")
     length = MODALITIES[modality]
-    input = Input(modality, length, modality)
+    input = InputSpec(modality, length, modality)
     clips = Clips(
         [folder / "store"], clips_of(store, "train1", modality, "videos"), input, phase="train",
         segments=SEGMENTS, sampling="tsn_pytorch", augment=AugmentParams(), side=ROW.size, seed=1,
@@ -110,7 +110,7 @@ def compare(folder: Path, modality: str, batch: int) -> None:
     numbers = [(0, k) for k in range(len(clips))]
     batches = [numbers[k : k + batch] for k in range(0, len(numbers), batch)]
     drawn = [
-        Drawn(clip.video_id, *clips.drawn(number))
+        Drawn(clip.video_id, *clips.draw(number))
         for clip, number in zip(clips.videos, numbers, strict=True)
     ]
     root, snippets = folder / "jpeg", len(drawn) * SEGMENTS

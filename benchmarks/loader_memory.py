@@ -30,8 +30,8 @@ import torch
 
 from flowpipe.modality import MODALITIES
 from flowpipe.store import open_store
-from flowpipe.tsn.data.clips import Batches, Clips, clips_of
-from flowpipe.tsn.data.inputs import input_of
+from flowpipe.tsn.data.clips import BatchSampler, Clips, clips_of
+from flowpipe.tsn.data.inputs import input_spec
 from flowpipe.tsn.data.limits import SHARED
 from flowpipe.tsn.data.loading import Loader
 from flowpipe.tsn.recipe import AugmentParams
@@ -86,7 +86,7 @@ class Watch:
 def row(store: Path, modality: str, chosen: argparse.Namespace) -> str:
     """Read batches and say what they took."""
     opened = open_store(store)
-    input = input_of(modality, LENGTHS[modality], opened.modalities)
+    input = input_spec(modality, LENGTHS[modality], opened.modalities)
     videos = clips_of(opened, "train1", input.stored, "videos")
     count = chosen.steps * chosen.batch
     videos = (videos * (count // len(videos) + 1))[:count]
@@ -94,7 +94,7 @@ def row(store: Path, modality: str, chosen: argparse.Namespace) -> str:
         [store], videos, input, phase="train", segments=chosen.segments, sampling="tsn_pytorch",
         augment=AugmentParams((1.0, 0.875, 0.75)), side=224, seed=1,
     )  # fmt: skip
-    batches = Batches(len(videos), chosen.batch, seed=1, shuffle=True, rank=0, world=1)
+    batches = BatchSampler(len(videos), chosen.batch, seed=1, shuffle=True, rank=0, world=1)
     images = chosen.segments * input.read * MODALITIES[input.stored].channels
     whole = chosen.batch * images * float(np.mean([h * w for h, w in (v.size for v in videos)]))
     began = time.monotonic()

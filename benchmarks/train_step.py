@@ -24,8 +24,8 @@ from torch.nn import functional
 
 from flowpipe.tsn.data.clips import Batch, Chunk, Sample
 from flowpipe.tsn.data.crops import random_crop
-from flowpipe.tsn.data.inputs import Input
-from flowpipe.tsn.data.reading import Packed
+from flowpipe.tsn.data.inputs import InputSpec
+from flowpipe.tsn.data.reading import PackedImages
 from flowpipe.tsn.device import choose_kernels, describe, keep_freed_memory, peak_memory_mb
 from flowpipe.tsn.distributed import Processes
 from flowpipe.tsn.network.backbones import build
@@ -50,7 +50,9 @@ def seconds(work: Callable[[], object], device: str) -> float:
     return clock() - began
 
 
-def made_batch(input: Input, stream: StreamParams, videos: int, side: int, device: str) -> Batch:
+def made_batch(
+    input: InputSpec, stream: StreamParams, videos: int, side: int, device: str
+) -> Batch:
     """Return a batch of noise as the loader makes them."""
     rng = np.random.default_rng(1)
     channels = 2 if input.is_flow else 3
@@ -61,7 +63,7 @@ def made_batch(input: Input, stream: StreamParams, videos: int, side: int, devic
         for label in rng.integers(CLASSES, size=videos).tolist()
     ]
     memory = torch.from_numpy(rng.integers(0, 256, videos * math.prod(shape), np.uint8))
-    packed = Packed(memory, (shape,) * videos, interleaved=channels == 3)
+    packed = PackedImages(memory, (shape,) * videos, interleaved=channels == 3)
     return Batch([Chunk(packed, tuple(samples)).to(device)])
 
 
@@ -87,7 +89,7 @@ def main() -> None:
     if device == "cpu":
         torch.set_num_threads(1)
         keep_freed_memory()
-    input = Input(chosen.modality, length, "flow" if chosen.modality == "flow" else "rgb")
+    input = InputSpec(chosen.modality, length, "flow" if chosen.modality == "flow" else "rgb")
 
     backbone, row = build(stream.backbone, "random")
     model = make_model(backbone, row, CLASSES, input.channels, stream)

@@ -30,12 +30,12 @@ from ut_interaction import SHARED, Clip, file_name, flowpipe, read_list
 from flowpipe.evaluation import PROTOCOLS, evaluate
 from flowpipe.ops import get_ops
 from flowpipe.store import open_store
-from flowpipe.tsn.data.sampling import RULES
+from flowpipe.tsn.data.sampling import SAMPLING_STRATEGIES
 from flowpipe.tsn.device import keep_freed_memory
 from flowpipe.tsn.recipe import TestParams
 from flowpipe.tsn.run_folder import LAST
 from flowpipe.tsn.testing.pooling import Pooling
-from flowpipe.tsn.testing.scorer import Network, SnippetScores
+from flowpipe.tsn.testing.scorer import SnippetScorer, SnippetScores
 from flowpipe.tsn.testing.test import snippets_of
 from flowpipe.video import open_video
 
@@ -157,7 +157,7 @@ def test(
     for name, run_of in NETWORKS.items():
         run = runs / run_of(fold)
         if name.partition(",")[0] in streams and (run / LAST).exists():
-            network = Network(run, LAST, "cpu")
+            network = SnippetScorer(run, LAST, "cpu")
             found[name] = combined(network, snippets(folder, network, name, fold, rate_hz))
     if set(STREAMS) <= found.keys():
         found[" + ".join(STREAMS)] = {
@@ -167,7 +167,7 @@ def test(
 
 
 def snippets(
-    folder: Path, network: Network, name: str, fold: int, rate_hz: float
+    folder: Path, network: SnippetScorer, name: str, fold: int, rate_hz: float
 ) -> dict[str, list[SnippetScores]]:
     """Return the snippet scores of a fold's videos by protocol; they are cached on disk."""
     kept = folder / f"{name.replace(', ', '-')}-{fold}-{rate_hz:g}hz.npz"
@@ -176,7 +176,9 @@ def snippets(
         for video_id in videos_of(folder, fold):
             for protocol in ("dense", "mtwi"):
                 params = TestParams(protocol, crops="1", rate_hz=rate_hz)  # type: ignore[arg-type]
-                _, one = snippets_of(network, store, video_id, params, RULES["tsn_pytorch"])
+                _, one = snippets_of(
+                    network, store, video_id, params, SAMPLING_STRATEGIES["tsn_pytorch"]
+                )
                 made[f"{protocol}/{video_id}/scores"] = one.scores
                 made[f"{protocol}/{video_id}/features"] = one.features
         np.savez(kept, **made)
@@ -190,7 +192,9 @@ def snippets(
         }
 
 
-def combined(network: Network, of: Mapping[str, Sequence[SnippetScores]]) -> dict[str, Scores]:
+def combined(
+    network: SnippetScorer, of: Mapping[str, Sequence[SnippetScores]]
+) -> dict[str, Scores]:
     """Return the scores (N, C) of videos by each way that the network supports."""
     stream, found = network.facts.stream, {}
     for way, params in WAYS.items():

@@ -51,16 +51,16 @@ def adopt(
     torch_or_why()
     from flowpipe.tsn.adopt import THEIRS
     from flowpipe.tsn.adopt import adopt as adopt_weights
-    from flowpipe.tsn.data.inputs import input_of
+    from flowpipe.tsn.data.inputs import input_spec
     from flowpipe.tsn.run_folder import RunFacts
-    from flowpipe.tsn.weights.checkpoints import words_of
+    from flowpipe.tsn.weights.checkpoints import system_name
 
     made = with_options(
         train_recipe(store, recipe_file, settings), modality, sampling=sampling, pixels=pixels
     )
     opened, stream = open_store(store), made.streams[modality]
     facts = RunFacts(
-        modality, split, input_of(modality, stream.snippet_length, opened.modalities).stored,
+        modality, split, input_spec(modality, stream.snippet_length, opened.modalities).stored,
         stream, made.test, 1, opened.header.class_names, stored_dataset(store),
         opened.header.recipe_digest, opened.header.recipe, fusion=made.fusion,
     )  # fmt: skip
@@ -72,6 +72,6 @@ def adopt(
         for name in THEIRS
     )
     say(
-        f"{run}: weights of {words_of(facts.adopted)}: {chosen}, test protocol "
+        f"{run}: weights of {system_name(facts.adopted)}: {chosen}, test protocol "
         f"{facts.test.protocol}; next: flowpipe test {store} {run} -o scores.h5"
     )

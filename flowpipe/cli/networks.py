@@ -15,8 +15,8 @@ from flowpipe.cli.store_options import chain, stored_dataset
 from flowpipe.errors import UsageError
 from flowpipe.modality import MODALITIES
 from flowpipe.recipes import read_recipe, recipe_of
-from flowpipe.tsn.data.normalisation import PIXELS
-from flowpipe.tsn.data.sampling import RULES
+from flowpipe.tsn.data.normalisation import NORMALISATIONS
+from flowpipe.tsn.data.sampling import SAMPLING_STRATEGIES
 from flowpipe.tsn.recipe import TrainRecipe
 from flowpipe.words import count_noun
 
@@ -37,11 +37,11 @@ stream_options = chain(
         help="Change one value of the train section, such as --set streams.rgb.dropout=0.5.",
     ),
     click.option(
-        "--sampling", type=click.Choice(list(RULES)),
+        "--sampling", type=click.Choice(list(SAMPLING_STRATEGIES)),
         help="Snippet sampling strategy.  [default: the recipe's]",
     ),
     click.option(
-        "--pixels", type=click.Choice(["backbone", *PIXELS]),
+        "--pixels", type=click.Choice(["backbone", *NORMALISATIONS]),
         help="Input normalisation the weights expect.  [default: the recipe's]",
     ),
 )  # fmt: skip

@@ -77,7 +77,7 @@ def predict(
     The video is extracted into a temporary folder with the recipe of the run's store.
     """
     torch_or_why()
-    from flowpipe.tsn.device import chosen_device
+    from flowpipe.tsn.device import choose_device
     from flowpipe.tsn.testing.predict import FusedRun, same_classes
     from flowpipe.tsn.testing.predict import predict as run_prediction
 
@@ -94,7 +94,7 @@ def predict(
         say(f"weights {', '.join(f'{weight:g}' for weight in of_runs)} ({origin})")
     params = test_params(facts[0].test, **changed)
     plans = _extractions(runs, facts, recipe_file)
-    network_device, began = chosen_device(device), time.monotonic()
+    network_device, began = choose_device(device), time.monotonic()
     with scratch_folder("flowpipe-predict") as folder:
         stores: dict[Path, Path] = {}
         for number, plan in enumerate(plans):

@@ -19,7 +19,7 @@ from flowpipe.cli.test_options import CHECKPOINT_OPTION, test_options, test_para
 from flowpipe.cli.torch_needed import torch_or_why
 from flowpipe.evaluation import Scores, evaluate, protocol_of, write_scores
 from flowpipe.store import open_store
-from flowpipe.tsn.data.sampling import RULES
+from flowpipe.tsn.data.sampling import SAMPLING_STRATEGIES
 from flowpipe.words import byte_size, count_noun, duration
 
 
@@ -32,7 +32,7 @@ from flowpipe.words import byte_size, count_noun, duration
               help="Split to test.  [default: test<k> of the run's split k, or val<k>]",
               )  # fmt: skip
 @test_options
-@click.option("--sampling", type=click.Choice(list(RULES)),
+@click.option("--sampling", type=click.Choice(list(SAMPLING_STRATEGIES)),
               help="Snippet sampling strategy.  [default: the run's]")  # fmt: skip
 @CHECKPOINT_OPTION
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto",
@@ -70,16 +70,16 @@ def test(
     code = launched(devices, device)
     if code is not None:
         return code
-    from flowpipe.tsn.device import chosen_device, peak_memory_mb
+    from flowpipe.tsn.device import choose_device, peak_memory_mb
     from flowpipe.tsn.run_folder import RunFacts
-    from flowpipe.tsn.testing.partial_scores import partial_of
+    from flowpipe.tsn.testing.partial_scores import partial_path
     from flowpipe.tsn.testing.test import TestJob
     from flowpipe.tsn.testing.test import test as run_test
 
     params = test_params(RunFacts.read(run).test, **changed)
     job = TestJob(
         store.absolute(), run.absolute(), split, params, checkpoint,
-        chosen_device(device), sampling, amp, out.absolute(),  # type: ignore[arg-type]
+        choose_device(device), sampling, amp, out.absolute(),  # type: ignore[arg-type]
     )  # fmt: skip
     began = time.monotonic()
     with counting("testing videos") as progress:
@@ -92,8 +92,8 @@ def test(
         positives[row, list(opened.videos[video_id].labels)] = True
     scores = Scores(str(out), tested.video_ids, tested.scores, positives)
     write_scores(out, scores, tested.settings)
-    partial_of(out).unlink(missing_ok=True)
-    words = tested.pooling.words()
+    partial_path(out).unlink(missing_ok=True)
+    words = tested.pooling.describe()
     if tested.computed:
         took = duration(time.monotonic() - began)
         peak = byte_size(1e6 * peak_memory_mb(job.device))

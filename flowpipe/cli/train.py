@@ -109,8 +109,8 @@ def train(
     code = launched(devices, device)
     if code is not None:
         return code
-    from flowpipe.tsn.adopt import as_adopted
-    from flowpipe.tsn.device import chosen_device
+    from flowpipe.tsn.adopt import adopted_recipe
+    from flowpipe.tsn.device import choose_device
     from flowpipe.tsn.run_folder import LAST
     from flowpipe.tsn.training.job import TrainJob
     from flowpipe.tsn.training.train import train as run_training
@@ -119,10 +119,12 @@ def train(
         raise UsageError(f"--resume: {run} has no {LAST}; leave --resume out to start a run")
     options = {"sampling": sampling, "pixels": pixels}
     made = with_options(train_recipe(store, recipe_file, settings), modality, **options)
-    stream = as_adopted(made.streams[modality], run, given_options(modality, settings, **options))
+    stream = adopted_recipe(
+        made.streams[modality], run, given_options(modality, settings, **options)
+    )
     made = replace(made, streams={**made.streams, modality: stream})
     job = TrainJob(
-        store.absolute(), run.absolute(), made, modality, split, chosen_device(device), workers,
+        store.absolute(), run.absolute(), made, modality, split, choose_device(device), workers,
         seed, amp, accumulate, weights, validate_every, save_every, keep_every or 0, log_every,
         deterministic, compiled, tensorboard, tuple(path.absolute() for path in also),
     )  # fmt: skip

@@ -32,6 +32,6 @@ def weights(run: Path, out: Path, system: str, checkpoint: str) -> None:
     """
     check_output(out, ".pth", ".tar")
     torch_or_why()
-    from flowpipe.tsn.weight_export import release
+    from flowpipe.tsn.weight_export import export_weights
 
-    say(release(run, checkpoint, system, out))
+    say(export_weights(run, checkpoint, system, out))

@@ -10,13 +10,13 @@ from typing import Any
 from flowpipe.errors import FormatError
 from flowpipe.modality import MODALITIES
 from flowpipe.tsn import run_folder
-from flowpipe.tsn.data.inputs import Input
+from flowpipe.tsn.data.inputs import InputSpec
 from flowpipe.tsn.network.backbones import build
 from flowpipe.tsn.network.model import make_model
 from flowpipe.tsn.recipe import StreamParams
 from flowpipe.tsn.run_folder import LAST, RUN_FILE, RunFacts
 from flowpipe.tsn.weights.checkpoints import SYSTEMS, in_other_order, kind_of, to_ours
-from flowpipe.tsn.weights.files import WeightFile, misfit, open_weights
+from flowpipe.tsn.weights.files import WeightFile, find_misfit, open_weights
 from flowpipe.words import count_noun
 
 THEIRS = ("sampling", "pixels", "consensus", "dropout")
@@ -63,9 +63,9 @@ def adopt(
         facts, stream=replace(facts.stream, **theirs), adopted="flowpipe" if file.ours else kind
     )
     backbone, row = build(facts.stream.backbone, "random", input_size=facts.stream.input_size)
-    channels = Input(facts.modality, facts.stream.snippet_length, facts.stored).channels
+    channels = InputSpec(facts.modality, facts.stream.snippet_length, facts.stored).channels
     model = make_model(backbone, row, len(facts.class_names), channels, facts.stream)
-    if wrong := misfit(model.state_dict(), ours):
+    if wrong := find_misfit(model.state_dict(), ours):
         raise FormatError(
             f"{checkpoint} is no {facts.stream.backbone} for {facts.modality} with snippets of "
             f"{facts.stream.snippet_length} and "
@@ -81,7 +81,7 @@ def adopt(
     return facts
 
 
-def as_adopted(stream: StreamParams, run: Path, given: Collection[str]) -> StreamParams:
+def adopted_recipe(stream: StreamParams, run: Path, given: Collection[str]) -> StreamParams:
     """Return a stream with the settings that an adopted run has by whose weights it began with.
 
     Settings that are `given`, and those of runs that adopted nothing, stay.

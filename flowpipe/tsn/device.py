@@ -13,7 +13,7 @@ from flowpipe.errors import BackendError
 from flowpipe.words import count_noun
 
 
-def chosen_device(wanted: str) -> str:
+def choose_device(wanted: str) -> str:
     """Return ``cuda`` where torch can use a GPU and that is not forbidden, else ``cpu``.
 
     Raises

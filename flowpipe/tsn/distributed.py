@@ -89,7 +89,7 @@ def _end_with_launcher() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def own_device(device: str) -> str:
+def select_device(device: str) -> str:
     """Return the device of this process, and make its GPU the current one.
 
     With ``cuda`` it is the GPU of the process' number on this machine, `LOCAL_RANK`. NCCL, random
@@ -114,7 +114,7 @@ def own_device(device: str) -> str:
     return f"cuda:{number}"
 
 
-def placed(device: str) -> Processes:
+def processes_from_environment(device: str) -> Processes:
     """Return this process among those that `launch` or torchrun started, if one did.
 
     They do not communicate: a test shares out its videos by rank alone. With CUDA each takes the
@@ -126,7 +126,7 @@ def placed(device: str) -> Processes:
     BackendError
         If this process has no GPU of its own.
     """
-    own = own_device(device)
+    own = select_device(device)
     if "RANK" not in os.environ:
         return Processes(device=own)
     rank, world = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
@@ -138,10 +138,10 @@ def placed(device: str) -> Processes:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Processes]:
+def join_processes(device: str) -> Iterator[Processes]:
     """Join the processes that `launch` or torchrun started, if one did, while the block runs.
 
-    See `placed` for their devices and threads.
+    See `processes_from_environment` for their devices and threads.
 
     What the block made of them, a model in parallel among it, must be free at its end: only then do
     the group's threads end with it, and one that still ran when Python ends would abort the
@@ -152,7 +152,7 @@ def joined(device: str) -> Iterator[Processes]:
     BackendError
         If this process has no GPU of its own.
     """
-    here = placed(device)
+    here = processes_from_environment(device)
     if "RANK" not in os.environ:
         yield here
         return

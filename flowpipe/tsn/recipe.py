@@ -174,7 +174,7 @@ Sampling = Literal["tsn_pytorch", "caffe", "mmaction2", "dense"]
 """Sampling strategies: tsn-pytorch's, Caffe-TSN's, mmaction2's SampleFrames and its
 DenseSampleFrames. See `flowpipe.tsn.data.sampling`."""
 
-Normalisation = Literal["backbone", "caffe", "mmaction1", "mmaction2", "tsn_pytorch"]
+NormalisationName = Literal["backbone", "caffe", "mmaction1", "mmaction2", "tsn_pytorch"]
 """Input normalisations: that of the backbone's ImageNet weights, or the one that another system
 trained its weights with. See `flowpipe.tsn.data.normalisation`."""
 
@@ -209,7 +209,7 @@ class StreamParams:
     """Images of a snippet: 1 of rgb, 5 of the others in the papers."""
     sampling: Sampling = "tsn_pytorch"
     """Snippet sampling strategy of training, validation and testing."""
-    pixels: Normalisation = "backbone"
+    pixels: NormalisationName = "backbone"
     """Input normalisation that the weights expect."""
     consensus: Literal["average", "max", "top_k", "linear", "attention", "feature_average"] = (
         "average"

@@ -12,7 +12,7 @@ from torch import Tensor
 from flowpipe.errors import UsageError
 from flowpipe.modality import MODALITIES
 from flowpipe.tsn import run_folder
-from flowpipe.tsn.data.normalisation import PIXELS, Pixels
+from flowpipe.tsn.data.normalisation import NORMALISATIONS, Normalisation
 from flowpipe.tsn.network.backbones import NETWORKS
 from flowpipe.tsn.run_folder import RunFacts
 from flowpipe.tsn.weights.checkpoints import SYSTEMS, to_mmaction2, to_tsn_pytorch
@@ -22,7 +22,7 @@ _RESNETS = {f"resnet{depth}": f"resnet{depth}" for depth in (18, 34, 50, 101, 15
 
 
 @dataclass(frozen=True)
-class Release:
+class WeightFormat:
     """A system that a run can be written for."""
 
     backbones: Mapping[str, str]
@@ -30,13 +30,13 @@ class Release:
     rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
 
-RELEASES = {
-    "tsn_pytorch": Release({"bninception": "BNInception", **_RESNETS}, to_tsn_pytorch),
-    "mmaction2": Release(_RESNETS, to_mmaction2),
+WEIGHT_FORMATS = {
+    "tsn_pytorch": WeightFormat({"bninception": "BNInception", **_RESNETS}, to_tsn_pytorch),
+    "mmaction2": WeightFormat(_RESNETS, to_mmaction2),
 }
 
 
-def release(run: Path, checkpoint: str, system: str, out: Path) -> str:
+def export_weights(run: Path, checkpoint: str, system: str, out: Path) -> str:
     """Write the weights of a run as a checkpoint of another system.
 
     Parameters
@@ -46,7 +46,7 @@ def release(run: Path, checkpoint: str, system: str, out: Path) -> str:
     checkpoint : str
         Name of its checkpoint, as ``last.pt``.
     system : str
-        A key of `RELEASES`.
+        A key of `WEIGHT_FORMATS`.
     out : Path
         File to write.
 
@@ -62,8 +62,8 @@ def release(run: Path, checkpoint: str, system: str, out: Path) -> str:
     FormatError
         If the run cannot be read.
     """
-    facts, made = RunFacts.read(run), RELEASES[system]
-    words, stream = SYSTEMS[system].words, facts.stream
+    facts, made = RunFacts.read(run), WEIGHT_FORMATS[system]
+    words, stream = SYSTEMS[system].name, facts.stream
     if stream.backbone not in made.backbones:
         raise UsageError(
             f"{words} has no {stream.backbone}, which {run} trains; it has "
@@ -97,14 +97,14 @@ def release(run: Path, checkpoint: str, system: str, out: Path) -> str:
 def _normalisation(facts: RunFacts) -> str:
     """Return in words how bytes q become the input of a run's network."""
     name = facts.stream.pixels
-    pixels = NETWORKS[facts.stream.backbone].pixels if name == "backbone" else PIXELS[name]
+    pixels = NETWORKS[facts.stream.backbone].pixels if name == "backbone" else NORMALISATIONS[name]
     mean, std, order = _mean_and_std(pixels, facts.modality)
     formula = f"(q - {_rounded(mean)}) / {_rounded(std)}"
     return f"{order}{formula}" if not pixels.turned_x else f"{order}{formula} with x as 255 - q"
 
 
 def _mean_and_std(
-    pixels: Pixels, modality: str
+    pixels: Normalisation, modality: str
 ) -> tuple[tuple[float, ...], tuple[float, ...], str]:
     """Return mean and deviation of bytes, and the order of the colours in words."""
     row = MODALITIES[modality]

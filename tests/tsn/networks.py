@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import torch
 
-from flowpipe.tsn.data.inputs import Input
-from flowpipe.tsn.network.backbones import Row, build
+from flowpipe.tsn.data.inputs import InputSpec
+from flowpipe.tsn.network.backbones import BackboneRow, build
 from flowpipe.tsn.network.model import TSN, make_model
 from flowpipe.tsn.recipe import StreamParams
 
 
 def network(
     backbone: str, modality: str = "rgb", length: int = 1, classes: int = 3, **stream: object
-) -> tuple[TSN, tuple[Row, Input, StreamParams]]:
-    """A network, and what `begin_with` takes beside it."""
+) -> tuple[TSN, tuple[BackboneRow, InputSpec, StreamParams]]:
+    """A network, and what `initialise_backbone` takes beside it."""
     params = StreamParams(backbone=backbone, snippet_length=length, **stream)
     module, row = build(backbone, "random", params.pixels)
-    seen = Input(modality, length, modality)
+    seen = InputSpec(modality, length, modality)
     return make_model(module, row, classes, seen.channels, params), (row, seen, params)
 
 

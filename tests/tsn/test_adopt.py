@@ -97,7 +97,7 @@ def test_weights_get_what_their_system_gave_them(
     assert (stream.sampling, stream.consensus, stream.dropout) == POOLING[system, modality]
     channels = len(BYTE_200[system, modality])
     images = torch.full((1, network.input.read, channels, 2, 2), 200, dtype=torch.uint8)
-    values = network.input.normalised(images, network.row.pixels)[0, 0, :channels, 0, 0]
+    values = network.input.normalise(images, network.row.pixels)[0, 0, :channels, 0, 0]
     torch.testing.assert_close(values, torch.tensor(BYTE_200[system, modality]))
     assert (
         f"weights of {system}: sampling {stream.sampling}, pixels {stream.pixels}, consensus "

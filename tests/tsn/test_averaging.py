@@ -15,13 +15,13 @@ from tsn.training import assert_same_weights, curve, job, run, weights  # noqa: 
 
 from flowpipe.evaluation import read_h5  # noqa: E402
 from flowpipe.tsn.run_folder import BEST, EMA, LAST, read_checkpoint  # noqa: E402
-from flowpipe.tsn.training.averaging import Average  # noqa: E402
+from flowpipe.tsn.training.averaging import WeightAverage  # noqa: E402
 
 
 def test_the_average_is_exponential_over_the_steps() -> None:
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
-    average, expected = Average(model, 0.8), {}
+    average, expected = WeightAverage(model, 0.8), {}
     for step in range(5):
         with torch.no_grad():
             for weight in model.parameters():
@@ -33,7 +33,7 @@ def test_the_average_is_exponential_over_the_steps() -> None:
             expected[name] = now if step == 0 else 0.8 * expected[name] + 0.2 * now
         if step == 2:  # a resumed one goes on
             saved = copy.deepcopy(average.state())
-            average = Average(model, 0.8)
+            average = WeightAverage(model, 0.8)
             average.restore(saved)
     for name, value in average.network.state_dict().items():
         if value.is_floating_point():

@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch")
 
 from flowpipe.errors import BackendError, UsageError  # noqa: E402
-from flowpipe.tsn.network.backbones import NETWORKS, Row, build  # noqa: E402
+from flowpipe.tsn.network.backbones import NETWORKS, BackboneRow, build  # noqa: E402
 from flowpipe.tsn.network.backbones.bninception import BLOCKS, BNInception  # noqa: E402
 from flowpipe.tsn.network.backbones.lite0 import EfficientNetLite0, SameConv2d  # noqa: E402
 from flowpipe.tsn.network.model import TSN  # noqa: E402
@@ -25,7 +25,7 @@ NAMES = [name for name in BACKBONES if "tiny" not in name]
 OURS = ("bninception", "efficientnet_lite0")
 
 
-def made(name: str, device: str = "cpu") -> tuple[torch.nn.Module, Row]:
+def made(name: str, device: str = "cpu") -> tuple[torch.nn.Module, BackboneRow]:
     if name not in OURS:
         pytest.importorskip("torchvision", reason="needs torchvision")
     with torch.device(device):

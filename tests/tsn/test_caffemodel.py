@@ -14,7 +14,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # 
 from tsn.networks import assert_same_backbone, network, random_values  # noqa: E402
 
 from flowpipe.errors import FormatError  # noqa: E402
-from flowpipe.tsn.network.transfer import begin_with  # noqa: E402
+from flowpipe.tsn.network.transfer import initialise_backbone  # noqa: E402
 from flowpipe.tsn.weights.checkpoints import kind_of, to_ours  # noqa: E402
 from flowpipe.tsn.weights.files import read_weights  # noqa: E402
 
@@ -111,7 +111,7 @@ def test_every_weight_is_read_as_it_is(caffe, tmp_path: Path) -> None:
     net.layer[-1].name = "fc"
     path.write_bytes(net.SerializeToString())
     model, rest = network("bninception", "flow", 5)
-    words = begin_with(model, *rest, path)
+    words = initialise_backbone(model, *rest, path)
     assert_same_backbone(model, values)
     assert "weights of Caffe-TSN; 414 weights" in words
     assert words.endswith("not taken: the classifier of ImageNet")

@@ -18,7 +18,7 @@ from flowpipe import open_store  # noqa: E402
 from flowpipe.errors import UsageError  # noqa: E402
 from flowpipe.tsn.data.clips import (  # noqa: E402
     Batch,
-    Batches,
+    BatchSampler,
     Clip,
     Clips,
     Sample,
@@ -26,17 +26,17 @@ from flowpipe.tsn.data.clips import (  # noqa: E402
     splits_of,
 )
 from flowpipe.tsn.data.crops import Crop  # noqa: E402
-from flowpipe.tsn.data.inputs import input_of  # noqa: E402
+from flowpipe.tsn.data.inputs import input_spec  # noqa: E402
 from flowpipe.tsn.data.normalisation import TORCHVISION  # noqa: E402
-from flowpipe.tsn.data.reading import Wanted, read_images  # noqa: E402
+from flowpipe.tsn.data.reading import SnippetRequest, read_images  # noqa: E402
 from flowpipe.tsn.data.sampling import images_of  # noqa: E402
-from flowpipe.tsn.network.augment import cut  # noqa: E402
-from flowpipe.tsn.network.backbones import Row  # noqa: E402
+from flowpipe.tsn.network.augment import crop_and_resize  # noqa: E402
+from flowpipe.tsn.network.backbones import BackboneRow  # noqa: E402
 from flowpipe.tsn.network.network_input import network_input  # noqa: E402
 from flowpipe.tsn.recipe import AugmentParams, StreamParams  # noqa: E402
 from flowpipe.types import Segment  # noqa: E402
 
-ROW = Row(lambda: tiny.Tiny(False), 8, TORCHVISION, tiny.SIDE)
+ROW = BackboneRow(lambda: tiny.Tiny(False), 8, TORCHVISION, tiny.SIDE)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def clips(store: Path, phase: str = "train", seed: int = 1, modality: str = "flow") -> Clips:
     opened = open_store(store)
-    stored = input_of(modality, 2, opened.modalities)
+    stored = input_spec(modality, 2, opened.modalities)
     return Clips(
         [store], clips_of(opened, "train1", stored.stored, "videos"), stored, phase=phase,
         segments=3, sampling="tsn_pytorch", augment=AugmentParams((1.0, 0.9)), side=tiny.SIDE,
@@ -88,13 +88,13 @@ def test_parts_of_images_give_the_input_that_whole_images_give(
     batch = Batch([data.read(numbers[:2]), data.read(numbers[2:])])
     made = network_input(batch.images, batch.samples, data.input, ROW, StreamParams(), "cpu")
     for k, number in enumerate(numbers):
-        clip, (images, crop) = data.videos[k], data.drawn(number)
+        clip, (images, crop) = data.videos[k], data.draw(number)
         whole = np.concatenate(
             [opened.snippet(clip.video_id, modality, int(n), 1) for n in images.ravel()]
         )
         turned = "x" if modality == "flow" else "nothing"
-        from_whole = cut(torch.from_numpy(whole), crop, tiny.SIDE, turned=turned)[None]
-        assert torch.equal(made[k : k + 1], data.input.normalised(from_whole, ROW.pixels))
+        from_whole = crop_and_resize(torch.from_numpy(whole), crop, tiny.SIDE, turned=turned)[None]
+        assert torch.equal(made[k : k + 1], data.input.normalise(from_whole, ROW.pixels))
 
 
 def test_short_videos_repeat_their_last_image_or_begin_again(store: Path) -> None:
@@ -105,7 +105,7 @@ def test_short_videos_repeat_their_last_image_or_begin_again(store: Path) -> Non
 
     def read(numbers: np.ndarray) -> np.ndarray:
         size = opened.videos[video_id].size["flow"]
-        return read_images("flow", [Wanted(opened, video_id, size, numbers)])[0].numpy()
+        return read_images("flow", [SnippetRequest(opened, video_id, size, numbers)])[0].numpy()
 
     images = read(images_of(starts, 5, 8))
     np.testing.assert_array_equal(images, all_of_it[[5, 6, 7, 7, 7, 0, 1, 2, 3, 4]])
@@ -186,11 +186,11 @@ def test_a_sample_depends_on_seed_epoch_and_position_alone(store: Path) -> None:
 
 
 def test_batches_are_shared_and_resumed_exactly() -> None:
-    alone = Batches(11, 4, seed=3, shuffle=True, rank=0, world=1)
+    alone = BatchSampler(11, 4, seed=3, shuffle=True, rank=0, world=1)
     assert alone.sizes == [4, 4, 3]
     whole = list(alone)
     assert sorted(n for batch in whole for _, n in batch) == list(range(11))
-    shares = [list(Batches(11, 4, seed=3, shuffle=True, rank=r, world=3)) for r in range(3)]
+    shares = [list(BatchSampler(11, 4, seed=3, shuffle=True, rank=r, world=3)) for r in range(3)]
     for k, batch in enumerate(whole):
         assert sorted(batch) == sorted(n for share in shares for n in share[k])
     alone.skip = 2
@@ -200,9 +200,9 @@ def test_batches_are_shared_and_resumed_exactly() -> None:
 
 
 def test_training_drops_a_batch_that_not_all_have_part_of_and_validation_drops_nothing() -> None:
-    assert Batches(9, 4, seed=1, shuffle=True, rank=0, world=2).sizes == [4, 4]
-    assert not Batches(9, 2, seed=1, shuffle=True, rank=0, world=3).sizes
-    shares = [list(Batches(9, 4, seed=1, shuffle=False, rank=r, world=2)) for r in range(2)]
+    assert BatchSampler(9, 4, seed=1, shuffle=True, rank=0, world=2).sizes == [4, 4]
+    assert not BatchSampler(9, 2, seed=1, shuffle=True, rank=0, world=3).sizes
+    shares = [list(BatchSampler(9, 4, seed=1, shuffle=False, rank=r, world=2)) for r in range(2)]
     assert sorted(n for share in shares for batch in share for _, n in batch) == list(range(9))
 
 

@@ -12,9 +12,9 @@ from originals import tsn_pytorch
 from flowpipe.tsn.data.crops import (
     Crop,
     centre_of,
+    crop_offsets,
     crops_of,
-    most_pixels,
-    places,
+    largest_crop_pixels,
     random_crop,
     resized_crop,
     scaled_size,
@@ -24,10 +24,10 @@ from flowpipe.tsn.recipe import AugmentParams, StreamParams
 
 torch = pytest.importorskip("torch", reason="needs torch")
 
-from flowpipe.tsn.data.inputs import Input  # noqa: E402
+from flowpipe.tsn.data.inputs import InputSpec  # noqa: E402
 from flowpipe.tsn.data.normalisation import TORCHVISION  # noqa: E402
-from flowpipe.tsn.network.augment import cut, scaled  # noqa: E402
-from flowpipe.tsn.network.backbones import Row  # noqa: E402
+from flowpipe.tsn.network.augment import crop_and_resize, scale  # noqa: E402
+from flowpipe.tsn.network.backbones import BackboneRow  # noqa: E402
 from flowpipe.tsn.network.network_input import crops_of_snippets  # noqa: E402
 
 
@@ -48,12 +48,12 @@ def test_sizes_of_340x256_by_hand() -> None:
 
 def test_places_by_hand() -> None:
     # room (116, 32): steps of 29 and 8
-    assert places(5, 340, 256, (224, 224)) == [(0, 0), (116, 0), (0, 32), (116, 32), (58, 16)]
-    assert places(13, 340, 256, (224, 224))[5:] == [
+    assert crop_offsets(5, 340, 256, (224, 224)) == [(0, 0), (116, 0), (0, 32), (116, 32), (58, 16)]
+    assert crop_offsets(13, 340, 256, (224, 224))[5:] == [
         (0, 16), (116, 16), (58, 32), (58, 0), (29, 8), (87, 8), (29, 24), (87, 24),
     ]  # fmt: skip
     # room (6, 5): corners are four whole steps of 1 away, not at the border
-    assert places(5, 230, 229, (224, 224))[3] == (4, 4)
+    assert crop_offsets(5, 230, 229, (224, 224))[3] == (4, 4)
 
 
 def test_crops_of_tests() -> None:
@@ -95,10 +95,10 @@ def test_a_resized_crop_may_be_the_whole_image() -> None:
 
 
 def test_the_largest_crop_that_may_be_drawn() -> None:
-    assert most_pixels(AugmentParams(), 340, 256, 224) == 256 * 256
-    assert most_pixels(AugmentParams(scales=(0.75, 0.66)), 256, 340, 224) == 192 * 192
-    assert most_pixels(AugmentParams(crops="random"), 340, 256, 224) == 256 * 256
-    assert most_pixels(AugmentParams(crops="resized"), 340, 256, 224) == 340 * 256
+    assert largest_crop_pixels(AugmentParams(), 340, 256, 224) == 256 * 256
+    assert largest_crop_pixels(AugmentParams(scales=(0.75, 0.66)), 256, 340, 224) == 192 * 192
+    assert largest_crop_pixels(AugmentParams(crops="random"), 340, 256, 224) == 256 * 256
+    assert largest_crop_pixels(AugmentParams(crops="resized"), 340, 256, 224) == 340 * 256
 
 
 def test_all_sizes_places_and_both_sides_are_drawn() -> None:
@@ -116,7 +116,7 @@ def test_resized_as_pil_does_up_to_one_level(width: int, height: int) -> None:
     pil = pytest.importorskip("PIL.Image", reason="needs Pillow")
     rng = np.random.default_rng(2)
     image = rng.integers(0, 256, (260, 340, 3), np.uint8)
-    made = cut(
+    made = crop_and_resize(
         torch.from_numpy(image.transpose(2, 0, 1)[None].copy()), Crop(11, 3, width, height), 224,
         turned="nothing",
     )  # fmt: skip
@@ -129,7 +129,7 @@ def test_resized_as_pil_does_up_to_one_level(width: int, height: int) -> None:
 @pytest.mark.parametrize("side", [256, 192])
 def test_without_antialiasing_resized_as_opencv_does(side: int) -> None:
     image = np.random.default_rng(3).integers(0, 256, (260, 340, 3), np.uint8)
-    made = cut(
+    made = crop_and_resize(
         torch.from_numpy(image.transpose(2, 0, 1)[None].copy()), Crop(5, 2, side, side), 224,
         turned="nothing", antialias=False,
     )  # fmt: skip
@@ -140,17 +140,17 @@ def test_without_antialiasing_resized_as_opencv_does(side: int) -> None:
 
 def test_mirroring_turns_horizontal_flow_around() -> None:
     flow = torch.tensor([[[[10, 200, 128]], [[1, 2, 3]]]], dtype=torch.uint8).expand(1, 2, 3, 3)
-    same = cut(flow, Crop(0, 0, 3, 3), 3, turned="x")
+    same = crop_and_resize(flow, Crop(0, 0, 3, 3), 3, turned="x")
     assert torch.equal(same, flow)
-    mirrored = cut(flow, Crop(0, 0, 3, 3, True), 3, turned="x")
+    mirrored = crop_and_resize(flow, Crop(0, 0, 3, 3, True), 3, turned="x")
     assert mirrored[0, 0, 0].tolist() == [127, 55, 245]  # 255 - 128, 255 - 200, 255 - 10
     assert mirrored[0, 1, 0].tolist() == [3, 2, 1]
-    theirs = cut(flow.repeat(3, 1, 1, 1), Crop(0, 0, 3, 3, True), 3, turned="mmaction2")
+    theirs = crop_and_resize(flow.repeat(3, 1, 1, 1), Crop(0, 0, 3, 3, True), 3, turned="mmaction2")
     assert theirs[:, :, 0].tolist() == [
         [[127, 55, 245], [252, 253, 254]], [[128, 200, 10], [3, 2, 1]],
         [[127, 55, 245], [252, 253, 254]],
     ]  # fmt: skip
-    colour = cut(flow, Crop(0, 0, 3, 3, True), 3, turned="nothing")
+    colour = crop_and_resize(flow, Crop(0, 0, 3, 3, True), 3, turned="nothing")
     assert colour[0, 0, 0].tolist() == [128, 200, 10]
 
 
@@ -206,11 +206,12 @@ def test_a_crop_of_a_scaled_image_depends_on_its_part_alone(
     top, bottom, left, right = crop.part(width, height)
     noise[:, :, top:bottom, left:right] = image[:, :, top:bottom, left:right]
     ours, same = (
-        cut(one, crop, side, turned="nothing", antialias=antialias) for one in (image, noise)
+        crop_and_resize(one, crop, side, turned="nothing", antialias=antialias)
+        for one in (image, noise)
     )
     assert ours.shape == (1, 2, side, side) and torch.equal(ours, same)
     wide, high = scaled_size(width, height, side)
-    whole = scaled(image, wide, high, antialias=antialias)
+    whole = scale(image, wide, high, antialias=antialias)
     x, y = round((wide - side) / 2), round((high - side) / 2)
     assert torch.equal(ours, whole[:, :, y : y + side, x : x + side])
 
@@ -226,10 +227,10 @@ def test_scaled_and_cut_as_pil_does_up_to_one_level(width: int, height: int, sid
     size = scaled_size(width, height, side)
     theirs = picture.resize(size, pil.BILINEAR)
     ours = torch.from_numpy(image)[None].movedim(-1, 1)
-    centre = cut(ours, centre_of(width, height, side), side, turned="nothing")
+    centre = crop_and_resize(ours, centre_of(width, height, side), side, turned="nothing")
     ten = crops_of(10, *size, side)
-    whole = scaled(ours, *size)
-    made = [centre, *(cut(whole, crop, side, turned="nothing") for crop in ten)]
+    whole = scale(ours, *size)
+    made = [centre, *(crop_and_resize(whole, crop, side, turned="nothing") for crop in ten)]
     for one, crop in zip(made, [*crops_of(1, *size, side), *ten], strict=True):
         other = theirs.crop((crop.x, crop.y, crop.x + side, crop.y + side))
         if crop.flip:
@@ -250,10 +251,13 @@ def test_tests_cut_what_tsn_pytorch_itself_cuts(monkeypatch: pytest.MonkeyPatch)
         ten = originals.GroupOverSample(side, short)([picture])
         (centre,) = originals.GroupCenterCrop(side)(originals.GroupScale(short)([picture]))
         size = scaled_size(width, height, side)
-        whole = scaled(image, *size)
+        whole = scale(image, *size)
         crops = crops_of(10, *size, side)
-        ours = [cut(whole, crops[k % 2 * 5 + k // 2], side, turned="nothing") for k in range(10)]
-        ours.append(cut(image, centre_of(width, height, side), side, turned="nothing"))
+        ours = [
+            crop_and_resize(whole, crops[k % 2 * 5 + k // 2], side, turned="nothing")
+            for k in range(10)
+        ]
+        ours.append(crop_and_resize(image, centre_of(width, height, side), side, turned="nothing"))
         for one, other in zip(ours, [*ten, centre], strict=True):
             difference = one[0].movedim(0, -1).numpy().astype(int) - np.asarray(other)
             assert np.abs(difference).max() <= 1
@@ -281,14 +285,14 @@ def test_a_resized_crop_of_few_pixels_is_not_empty() -> None:
 
 @pytest.mark.parametrize("size", [(54, 72), (20, 30)])
 def test_a_test_scales_images_of_any_size_before_it_cuts_them(size: tuple[int, int]) -> None:
-    row = Row(torch.nn.Identity, 8, TORCHVISION, 32)
+    row = BackboneRow(torch.nn.Identity, 8, TORCHVISION, 32)
     images = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
-    input = Input("rgb", 1, "rgb")
+    input = InputSpec("rgb", 1, "rgb")
     made = torch.cat(list(crops_of_snippets(images, 10, 3, input, row, StreamParams())), 1)
     width = 36 * size[1] // size[0]
-    whole = scaled(images, width, 36)
+    whole = scale(images, width, 36)
     expected = [
-        input.normalised(cut(whole, crop, 32, turned="nothing")[None], row.pixels)[0]
+        input.normalise(crop_and_resize(whole, crop, 32, turned="nothing")[None], row.pixels)[0]
         for crop in crops_of(10, width, 36, 32)
     ]
     assert made.shape == (2, 10, 3, 32, 32) and torch.equal(made, torch.stack(expected, 1))

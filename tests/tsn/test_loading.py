@@ -26,9 +26,9 @@ from flowpipe import errors, open_store  # noqa: E402
 from flowpipe.errors import BackendError, FlowpipeError  # noqa: E402
 from flowpipe.store.layout import broken  # noqa: E402
 from flowpipe.tsn.data import loading  # noqa: E402
-from flowpipe.tsn.data.clips import Batch, Batches, Clips, clips_of  # noqa: E402
-from flowpipe.tsn.data.inputs import input_of  # noqa: E402
-from flowpipe.tsn.data.limits import Need, worker_failures  # noqa: E402
+from flowpipe.tsn.data.clips import Batch, BatchSampler, Clips, clips_of  # noqa: E402
+from flowpipe.tsn.data.inputs import input_spec  # noqa: E402
+from flowpipe.tsn.data.limits import LoaderNeeds, worker_failures  # noqa: E402
 from flowpipe.tsn.data.loading import Loader  # noqa: E402
 from flowpipe.tsn.recipe import AugmentParams  # noqa: E402
 
@@ -54,7 +54,7 @@ def workers_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def clips(store: Path, modality: str = "flow") -> Clips:
     opened = open_store(store)
-    stored = input_of(modality, 2, opened.modalities)
+    stored = input_spec(modality, 2, opened.modalities)
     return Clips(
         [store], clips_of(opened, "train1", stored.stored, "videos"), stored, phase="train",
         segments=3, sampling="tsn_pytorch", augment=AugmentParams((1.0, 0.9)), side=tiny.SIDE,
@@ -62,8 +62,8 @@ def clips(store: Path, modality: str = "flow") -> Clips:
     )  # fmt: skip
 
 
-def batches_of(data: Clips, size: int = 4) -> Batches:
-    return Batches(len(data), size, seed=1, shuffle=True, rank=0, world=1)
+def batches_of(data: Clips, size: int = 4) -> BatchSampler:
+    return BatchSampler(len(data), size, seed=1, shuffle=True, rank=0, world=1)
 
 
 def is_equal(one: Batch, other: Batch) -> bool:
@@ -219,7 +219,7 @@ def test_workers_take_no_more_files_than_is_said(store: Path) -> None:
     data, before = clips(store), open_now()
     iterator = iter(Loader(data, batches_of(data), 4, "cpu"))
     next(iterator)
-    assert 0 < open_now() - before <= Need(4, 8 + 2, 1).files
+    assert 0 < open_now() - before <= LoaderNeeds(4, 8 + 2, 1).files
 
 
 def in_small_shared_memory(work: Callable[[], object]) -> str:

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch", reason="needs torch")
 
 from flowpipe.errors import UsageError  # noqa: E402
 from flowpipe.tsn.network.backbones import build  # noqa: E402
-from flowpipe.tsn.network.model import TSN, first_conv, make_model, norms, synchronised  # noqa: E402
+from flowpipe.tsn.network.model import TSN, first_conv, make_model, norms, synchronise_batch_norm  # noqa: E402
 from flowpipe.tsn.recipe import ScheduleParams, StreamParams  # noqa: E402
 
 
@@ -172,7 +172,7 @@ def test_synchronised_normalisation_keeps_weights_names_and_what_is_frozen() -> 
     names = {name: value.clone() for name, value in model.state_dict().items()}
     params = ScheduleParams()
     before = [[id(w) for w in g["params"]] for g in model.groups(params, is_flow=False)]
-    made = synchronised(model, "cuda:0").train()
+    made = synchronise_batch_norm(model, "cuda:0").train()
     first, *others = norms(made.base_model)
     assert isinstance(first, torch.nn.SyncBatchNorm) and others
     assert first.training and not any(norm.training for norm in others)
@@ -184,4 +184,4 @@ def test_synchronised_normalisation_keeps_weights_names_and_what_is_frozen() -> 
 
 def test_synchronised_normalisation_needs_gpus() -> None:
     with pytest.raises(UsageError, match="does not run on CPUs: set sync_bn to false"):
-        synchronised(small(), "cpu")
+        synchronise_batch_norm(small(), "cpu")

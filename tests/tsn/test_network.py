@@ -16,7 +16,7 @@ from tsn.training import job, run  # noqa: E402
 from flowpipe.store import open_store  # noqa: E402
 from flowpipe.tsn.run_folder import LAST  # noqa: E402
 from flowpipe.tsn.testing import scorer  # noqa: E402
-from flowpipe.tsn.testing.scorer import Network  # noqa: E402
+from flowpipe.tsn.testing.scorer import SnippetScorer  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def trained(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return wanted.run
 
 
-def sizes_of(network: Network) -> list[int]:
+def sizes_of(network: SnippetScorer) -> list[int]:
     """Numbers of inputs that the network gets from now on, a number for each call."""
     sizes: list[int] = []
     network.model.base_model.register_forward_pre_hook(lambda _, x: sizes.append(len(x[0])))
@@ -37,7 +37,7 @@ def sizes_of(network: Network) -> list[int]:
 @pytest.mark.parametrize("crops", [1, 5, 10])
 @pytest.mark.parametrize("snippets", [1, 3, 10, 25, 53])
 def test_few_crops_are_made_at_once(trained: Path, store: Path, crops: int, snippets: int) -> None:
-    network, opened = Network(trained, LAST, "cpu"), open_store(store)
+    network, opened = SnippetScorer(trained, LAST, "cpu"), open_store(store)
     sizes = sizes_of(network)
     starts = np.arange(snippets) % 7
     found = network.snippet_scores(opened, "video 03", starts, crops, "repeat")
@@ -54,7 +54,7 @@ def test_few_crops_are_made_at_once(trained: Path, store: Path, crops: int, snip
 def test_large_images_are_decoded_a_few_snippets_at_a_time(
     trained: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network, opened = Network(trained, LAST, "cpu"), open_store(store)
+    network, opened = SnippetScorer(trained, LAST, "cpu"), open_store(store)
     starts = np.arange(9)
     whole = network.snippet_scores(opened, "video 11", starts, 10, "repeat")
     snippet_bytes = 3 * 36 * 48 * 3
@@ -69,7 +69,7 @@ def test_large_images_are_decoded_a_few_snippets_at_a_time(
 
 
 def test_videos_come_in_their_order_each_with_its_own_snippets(trained: Path, store: Path) -> None:
-    network, opened = Network(trained, LAST, "cpu"), open_store(store)
+    network, opened = SnippetScorer(trained, LAST, "cpu"), open_store(store)
     wanted = [("video 07", np.arange(23)), ("video 00", np.arange(1)), ("video 08", np.arange(10))]
     found = list(network.score_videos(opened, wanted, 1, "repeat"))
     assert [len(one.scores) for one in found] == [23, 1, 10]
@@ -79,7 +79,7 @@ def test_videos_come_in_their_order_each_with_its_own_snippets(trained: Path, st
 
 
 def test_the_next_video_is_decoded_while_the_network_computes(trained: Path, store: Path) -> None:
-    network, opened = Network(trained, LAST, "cpu"), open_store(store)
+    network, opened = SnippetScorer(trained, LAST, "cpu"), open_store(store)
     begun: list[str] = []
 
     def wanted() -> Iterator[tuple[str, np.ndarray]]:
@@ -98,7 +98,9 @@ def test_the_next_video_is_decoded_while_the_network_computes(trained: Path, sto
 def test_half_precision_is_near(trained: Path, store: Path) -> None:
     opened, starts = open_store(store), np.arange(5)
     single, half = (
-        Network(trained, LAST, "cpu", amp).snippet_scores(opened, "video 03", starts, 10, "repeat")
+        SnippetScorer(trained, LAST, "cpu", amp).snippet_scores(
+            opened, "video 03", starts, 10, "repeat"
+        )
         for amp in ("off", "bf16")
     )
     assert half.scores.dtype == np.float64 and not np.array_equal(half.scores, single.scores)

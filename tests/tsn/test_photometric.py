@@ -28,8 +28,8 @@ from tsn.training import (  # noqa: E402
     trainer_of,
 )
 
-from flowpipe.tsn.data.clips import Batches  # noqa: E402
-from flowpipe.tsn.data.photometric import Changes, jittered, mixed, random_changes  # noqa: E402
+from flowpipe.tsn.data.clips import BatchSampler  # noqa: E402
+from flowpipe.tsn.data.photometric import PhotometricChanges, draw_changes, jitter, mix_up  # noqa: E402
 from flowpipe.tsn.recipe import AugmentParams, ColourJitterParams  # noqa: E402
 
 STRONG = ColourJitterParams(0.4, 0.3, 0.2, 0.1)
@@ -40,7 +40,7 @@ STRENGTHS, HUES = (st.integers(0, most).map(lambda tenths: tenths / 10) for most
 @settings(max_examples=60, deadline=None)
 def test_factors_lie_where_torchvision_s_do(params: ColourJitterParams, number: int) -> None:
     theirs = v2.ColorJitter(*vars(params).values())
-    (changes,) = {random_changes(AugmentParams(colour_jitter=params), 1, (0, number))}
+    (changes,) = {draw_changes(AugmentParams(colour_jitter=params), 1, (0, number))}
     factors = dict(changes.colours)
     assert set(factors) == {name for name, strength in vars(params).items() if strength}
     for name, factor in factors.items():
@@ -52,31 +52,31 @@ def test_jitter_makes_torchvision_s_pixels_alike_in_all_images() -> None:
     images = torch.randint(0, 256, (5, 3, 9, 11), dtype=torch.uint8)
     orders = set()
     for number in range(20):
-        colours = random_changes(AugmentParams(colour_jitter=STRONG), 1, (0, number)).colours
+        colours = draw_changes(AugmentParams(colour_jitter=STRONG), 1, (0, number)).colours
         orders.add(tuple(name for name, _ in colours))
         expected = images
         for name, factor in colours:
             expected = getattr(v2.functional, f"adjust_{name}")(expected, factor)
-        found = jittered(images, colours)
+        found = jitter(images, colours)
         assert found.dtype == torch.uint8 and torch.equal(found, expected)
-        assert torch.equal(jittered(images[2:3], colours), found[2:3])
+        assert torch.equal(jitter(images[2:3], colours), found[2:3])
         assert not torch.equal(found, images)
     assert len(orders) > 10
 
 
 def test_draws_depend_on_seed_epoch_and_position_alone() -> None:
     params = AugmentParams(colour_jitter=STRONG, mixup=0.4)
-    first = random_changes(params, 1, (2, 3))
+    first = draw_changes(params, 1, (2, 3))
     np.random.seed(0)  # noqa: NPY002
     torch.manual_seed(0)
-    assert random_changes(params, 1, (2, 3)) == first
+    assert draw_changes(params, 1, (2, 3)) == first
     others = [(2, (2, 3)), (1, (3, 3)), (1, (2, 4))]
-    assert all(random_changes(params, seed, number) != first for seed, number in others)
-    shares = np.array([random_changes(params, 1, (0, k)).share for k in range(4000)])
+    assert all(draw_changes(params, seed, number) != first for seed, number in others)
+    shares = np.array([draw_changes(params, 1, (0, k)).share for k in range(4000)])
     beta = np.random.default_rng(5).beta(0.4, 0.4, 4000)
     grid = np.linspace(0.1, 0.9, 9)
     np.testing.assert_allclose(np.quantile(shares, grid), np.quantile(beta, grid), atol=0.06)
-    assert random_changes(AugmentParams(), 1, (0, 0)).share == 1.0
+    assert draw_changes(AugmentParams(), 1, (0, 0)).share == 1.0
 
 
 @settings(deadline=None)
@@ -84,7 +84,7 @@ def test_draws_depend_on_seed_epoch_and_position_alone() -> None:
 def test_a_mixture_is_of_a_video_and_the_next_one(count: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     values, shares = rng.random((count + 1, 2, 3)), rng.random(count)
-    found = mixed(torch.tensor(values), torch.tensor(shares)).numpy()
+    found = mix_up(torch.tensor(values), torch.tensor(shares)).numpy()
     for k in range(count):
         np.testing.assert_allclose(
             found[k], shares[k] * values[k] + (1 - shares[k]) * values[k + 1], rtol=1e-12
@@ -97,7 +97,9 @@ def test_partners_are_the_same_for_any_number_of_processes(
     count: int, batch_size: int, world: int
 ) -> None:
     def passes(rank: int, world: int) -> list[list[tuple[int, int]]]:
-        made = Batches(count, batch_size, seed=1, shuffle=True, rank=rank, world=world, mixes=True)
+        made = BatchSampler(
+            count, batch_size, seed=1, shuffle=True, rank=rank, world=world, mixes=True
+        )
         return [list(zip(own, own[1:], strict=False)) for own in made]
 
     shares = [passes(rank, world) for rank in range(world)]
@@ -142,7 +144,7 @@ def test_a_batch_is_jittered_and_mixed_as_its_samples_say(store: Path, tmp_path:
     y, _ = colourful.learner.inputs(bright, 0, 3)
     assert not torch.allclose(y, alone)
     validated = next(iter(colourful.val_loader))
-    assert {sample.changes for sample in validated.samples} == {Changes()}
+    assert {sample.changes for sample in validated.samples} == {PhotometricChanges()}
     assert len(validated) == len(validated.labels)
 
 

@@ -22,7 +22,7 @@ from flowpipe.tsn.recipe import TestParams as Params  # noqa: E402
 from flowpipe.tsn.run_folder import LAST, RunFacts, read_checkpoint, save  # noqa: E402
 from flowpipe.tsn.testing import mtwi  # noqa: E402
 from flowpipe.tsn.testing.pooling import Pooling  # noqa: E402
-from flowpipe.tsn.testing.scorer import Network, SnippetScores  # noqa: E402
+from flowpipe.tsn.testing.scorer import SnippetScorer, SnippetScores  # noqa: E402
 
 S, CROPS, C, D, K = 9, 10, 4, 6, 3
 
@@ -53,7 +53,7 @@ def test_a_test_combines_snippets_as_validation_does(name: str, snippets: int) -
     np.testing.assert_allclose(pooling(one), wanted, rtol=1e-12)
     if name in ("average", "feature_average"):
         np.testing.assert_allclose(pooling(one), one.scores.mean(1).mean(0), rtol=1e-12)
-    assert pooling.as_trained and "as trained" in pooling.words()
+    assert pooling.as_trained and "as trained" in pooling.describe()
     if name in ("max", "top_k"):
         assert np.abs(pooling(one) - one.scores.mean((0, 1))).max() > 0.05
 
@@ -153,7 +153,7 @@ def test_the_file_and_the_command_name_the_consensus(
     assert read_facts(out)["consensus"] == {
         "name": "attention", "of": "snippets", "trained": True, "of_crops": "mean",
     }  # fmt: skip
-    network, opened = Network(run_of, LAST, "cpu"), open_store(store)
+    network, opened = SnippetScorer(run_of, LAST, "cpu"), open_store(store)
     starts = np.array([1, 4, 7, 10])  # 4 snippets of "video 03"
     one = network.snippet_scores(opened, "video 03", starts, 10, "repeat")
     relevance = np.exp(one.features @ network.model.consensus.weight.detach().double().numpy())

@@ -15,9 +15,9 @@ import pytest
 from flowpipe.evaluation import Scores, fuse
 from flowpipe.recipes import read_recipe
 from flowpipe.tsn import recipe
-from flowpipe.tsn.data.crops import crops_of, places, resized_crop, sizes
+from flowpipe.tsn.data.crops import crop_offsets, crops_of, resized_crop, sizes
 from flowpipe.tsn.data.normalisation import CAFFE
-from flowpipe.tsn.data.sampling import RULES, Draw, images_of
+from flowpipe.tsn.data.sampling import SAMPLING_STRATEGIES, Draw, images_of
 from flowpipe.tsn.recipe import AugmentParams
 from flowpipe.tsn.testing import mtwi
 
@@ -72,7 +72,7 @@ def test_sampling(recorded, name: str, phase: str, theirs: str, failing: int) ->
     cases, counts, frames = (
         recorded[f"sampling/{theirs}/{key}"] for key in ("cases", "counts", "frames")
     )
-    rule, ends, failed = RULES[name], np.cumsum(counts), 0
+    rule, ends, failed = SAMPLING_STRATEGIES[name], np.cumsum(counts), 0
     draws: Callable[[int], Draw] = caffes if name == "caffe" else numpys
     for seed, (case, stop, count) in enumerate(zip(cases.tolist(), ends, counts, strict=True)):
         images, segments, length = case
@@ -100,7 +100,7 @@ def test_crops_of_training(recorded, system: str) -> None:
         ours = Counter(
             (x, y, w, h)
             for w, h in sizes(width, height, (1, 0.875, 0.75, 0.66)[:scales], SIDE)
-            for x, y in places(count, width, height, (w, h))
+            for x, y in crop_offsets(count, width, height, (w, h))
         )
         assert ours == rows, (width, height, scales, count)
 
@@ -155,11 +155,11 @@ def test_ten_crops(recorded, system: int, sizes: int) -> None:
 def test_mirrored_flow(recorded, system: str, turned: str) -> None:
     torch = pytest.importorskip("torch", reason="needs torch")
     from flowpipe.tsn.data.crops import Crop
-    from flowpipe.tsn.network.augment import cut
+    from flowpipe.tsn.network.augment import crop_and_resize
 
     flow = torch.from_numpy(recorded["flips/flow"])[..., :4]  # a square of the right edge's size
     wanted = recorded[f"flips/{system}"][..., -4:]  # its mirror image
-    made = cut(flow.clone(), Crop(0, 0, 4, 4, True), 4, turned=turned)
+    made = crop_and_resize(flow.clone(), Crop(0, 0, 4, 4, True), 4, turned=turned)
     assert np.array_equal(made.numpy(), wanted)
 
 
@@ -182,14 +182,14 @@ PIXELS = [
 def test_pixels(recorded, theirs: str, modality: str, backbone: str, pixels: str) -> None:
     torch = pytest.importorskip("torch", reason="needs torch")
     pytest.importorskip("torchvision", reason="needs torchvision")
-    from flowpipe.tsn.data.inputs import input_of
+    from flowpipe.tsn.data.inputs import input_spec
     from flowpipe.tsn.network.backbones import build
 
     shown = {"rgb": "RGB", "flow": "Flow", "rgb_diff": "RGBDiff"}[modality]
     images = torch.from_numpy(recorded[f"pixels/{shown}"])[None]
-    source = input_of(modality, 1 if modality == "rgb" else 5, ("rgb", "flow"))
+    source = input_spec(modality, 1 if modality == "rgb" else 5, ("rgb", "flow"))
     _, row = build(backbone, "random", pixels=pixels)
-    made = source.normalised(images, row.pixels, frames_as_colours=theirs.endswith("/test"))
+    made = source.normalise(images, row.pixels, frames_as_colours=theirs.endswith("/test"))
     np.testing.assert_allclose(made[0, 0], recorded[f"pixels/{theirs}"], rtol=1e-5, atol=2e-6)
 
 

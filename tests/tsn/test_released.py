@@ -20,7 +20,7 @@ from tsn.training import job, run  # noqa: E402
 
 from flowpipe.tsn import run_folder  # noqa: E402
 from flowpipe.tsn.adopt import THEIRS, adopt  # noqa: E402
-from flowpipe.tsn.data.inputs import Input  # noqa: E402
+from flowpipe.tsn.data.inputs import InputSpec  # noqa: E402
 from flowpipe.tsn.network.backbones import build  # noqa: E402
 from flowpipe.tsn.network.backbones.bninception import BNInception  # noqa: E402
 from flowpipe.tsn.network.model import TSN, make_model  # noqa: E402
@@ -131,7 +131,7 @@ def trained(tiny_run: Path, folder: Path, backbone: str, modality: str, **stream
     )  # fmt: skip
     torch.manual_seed(5)
     network, row = build(backbone, "random")
-    channels = Input(modality, facts.stream.snippet_length, modality).channels
+    channels = InputSpec(modality, facts.stream.snippet_length, modality).channels
     model = make_model(network, row, len(facts.class_names), channels, facts.stream)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):  # else all networks would normalise alike

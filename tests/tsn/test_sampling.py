@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from flowpipe.tsn.data.sampling import DENSE_POSITIONS, RULES, images_of
+from flowpipe.tsn.data.sampling import DENSE_POSITIONS, SAMPLING_STRATEGIES, images_of
 
 
 def fixed(*values: int) -> Callable[[int, int], NDArray[np.int64]]:
@@ -58,7 +58,7 @@ def legacy(seed: int) -> Callable[[int, int], NDArray[np.int64]]:
 def test_training_table(
     rule: str, images: int, segments: int, length: int, starts: list[int]
 ) -> None:
-    assert RULES[rule].train(images, segments, length, fixed(7)).tolist() == starts
+    assert SAMPLING_STRATEGIES[rule].train(images, segments, length, fixed(7)).tolist() == starts
 
 
 @pytest.mark.parametrize(
@@ -88,19 +88,19 @@ def test_training_table(
 def test_validation_and_test_tables(
     rule: str, phase: str, images: int, segments: int, length: int, starts: list[int]
 ) -> None:
-    assert getattr(RULES[rule], phase)(images, segments, length).tolist() == starts
+    assert getattr(SAMPLING_STRATEGIES[rule], phase)(images, segments, length).tolist() == starts
 
 
 def test_25_snippets_of_the_paper() -> None:
     # eval_net.py: step = (N - 1) / 24 in whole numbers, from the first frame on
-    assert RULES["caffe"].test(121, 25, 1).tolist() == list(range(0, 121, 5))
+    assert SAMPLING_STRATEGIES["caffe"].test(121, 25, 1).tolist() == list(range(0, 121, 5))
 
 
 def test_dense_sampling_of_a_short_video_draws_nothing() -> None:
     def draw(bound: int, count: int) -> NDArray[np.int64]:
         raise AssertionError("theirs draws only where a range has more than one place")
 
-    assert RULES["dense"].train(64, 4, 1, draw).tolist() == [0, 16, 32, 48]
+    assert SAMPLING_STRATEGIES["dense"].train(64, 4, 1, draw).tolist() == [0, 16, 32, 48]
 
 
 def test_dense_sampling_draws_one_number() -> None:
@@ -111,7 +111,7 @@ def test_dense_sampling_draws_one_number() -> None:
         return np.full(count, bound - 1)
 
     # 37 places, the last of which is never drawn
-    assert RULES["dense"].train(100, 2, 1, draw).tolist() == [35, 67]
+    assert SAMPLING_STRATEGIES["dense"].train(100, 2, 1, draw).tolist() == [35, 67]
     assert asked == [(36, 1)]
 
 
@@ -128,12 +128,12 @@ SIZES = {
 }
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", SAMPLING_STRATEGIES)
 @given(**SIZES, seed=st.integers(0, 99))
 def test_every_snippet_lies_inside(
     rule: str, images: int, segments: int, length: int, seed: int
 ) -> None:
-    row = RULES[rule]
+    row = SAMPLING_STRATEGIES[rule]
     ranges = DENSE_POSITIONS if rule == "dense" else 1
     for starts, snippets in (
         (row.train(images, segments, length, legacy(seed)), segments),

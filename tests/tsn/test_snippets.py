@@ -22,7 +22,7 @@ from tsn import tiny  # noqa: E402
 import flowpipe  # noqa: E402
 from flowpipe import SnippetDataset, SnippetStream  # noqa: E402
 from flowpipe.errors import FormatError, UsageError  # noqa: E402
-from flowpipe.tsn.data.sampling import RULES, images_of  # noqa: E402
+from flowpipe.tsn.data.sampling import SAMPLING_STRATEGIES, images_of  # noqa: E402
 from flowpipe.types import Segment  # noqa: E402
 
 
@@ -36,7 +36,7 @@ def same(some: list[Any], others: list[Any]) -> bool:
     return all(torch.equal(a[0], b[0]) and a[1] == b[1] for a, b in pairs)
 
 
-@pytest.mark.parametrize("sampling", list(RULES))
+@pytest.mark.parametrize("sampling", list(SAMPLING_STRATEGIES))
 @pytest.mark.parametrize(("modality", "length"), [("rgb", 1), ("flow", 5), ("flow", 30)])
 def test_items_are_the_images_of_the_store(
     path: Path, modality: str, length: int, sampling: Any
@@ -51,7 +51,7 @@ def test_items_are_the_images_of_the_store(
     for k, (video_id, video) in enumerate(videos.items()):
         images, label = dataset[k]
         count = video.images[modality]
-        rule = RULES[sampling]
+        rule = SAMPLING_STRATEGIES[sampling]
         numbers = images_of(rule.val(count, 3, length), length, count, rule.tail)
         whole = store.snippet(video_id, modality, 0, count)
         np.testing.assert_array_equal(images.numpy(), whole[numbers])

@@ -19,12 +19,12 @@ from tsn.training import job, run  # noqa: E402
 from flowpipe.cli.networks import with_options  # noqa: E402
 from flowpipe.evaluation import read_facts, read_h5  # noqa: E402
 from flowpipe.store import open_store  # noqa: E402
-from flowpipe.tsn.data.normalisation import MMACTION2, PIXELS, TORCHVISION  # noqa: E402
-from flowpipe.tsn.data.sampling import RULES  # noqa: E402
+from flowpipe.tsn.data.normalisation import MMACTION2, NORMALISATIONS, TORCHVISION  # noqa: E402
+from flowpipe.tsn.data.sampling import SAMPLING_STRATEGIES  # noqa: E402
 from flowpipe.tsn.recipe import Normalisation, Sampling  # noqa: E402
 from flowpipe.tsn.run_folder import LAST, RUN_FILE, RunFacts  # noqa: E402
 from flowpipe.tsn.testing.predict import FusedRun, predict  # noqa: E402
-from flowpipe.tsn.testing.scorer import Network  # noqa: E402
+from flowpipe.tsn.testing.scorer import SnippetScorer  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +52,8 @@ def trained(store: Path, recipe: Path, out: Path, *options: str) -> RunFacts:
 
 
 def test_a_recipe_can_name_every_rule_and_normalisation() -> None:
-    assert set(get_args(Sampling)) == set(RULES)
-    assert set(get_args(Normalisation)) == {"backbone", *PIXELS}
+    assert set(get_args(Sampling)) == set(SAMPLING_STRATEGIES)
+    assert set(get_args(Normalisation)) == {"backbone", *NORMALISATIONS}
 
 
 def test_the_recipe_decides_unless_the_command_line_does(
@@ -61,12 +61,12 @@ def test_the_recipe_decides_unless_the_command_line_does(
 ) -> None:
     facts = trained(store, recipe, tmp_path / "a")
     assert (facts.stream.sampling, facts.stream.pixels) == ("caffe", "mmaction2")
-    assert Network(tmp_path / "a", LAST, "cpu").row.pixels == MMACTION2
+    assert SnippetScorer(tmp_path / "a", LAST, "cpu").row.pixels == MMACTION2
     facts = trained(
         store, recipe, tmp_path / "b", "--sampling", "mmaction2", "--pixels", "backbone"
     )
     assert (facts.stream.sampling, facts.stream.pixels) == ("mmaction2", "backbone")
-    assert Network(tmp_path / "b", LAST, "cpu").row.pixels == TORCHVISION
+    assert SnippetScorer(tmp_path / "b", LAST, "cpu").row.pixels == TORCHVISION
 
     scores = {}
     for name, options in (("code", ()), ("paper", ("--mtwi", "paper", "--sampling", "dense"))):
@@ -121,7 +121,7 @@ def test_training_and_testing_see_images_of_the_recipe_s_input_size(
     monkeypatch.setattr(tiny.Tiny, "forward", forward)
     run(wanted)
     trained = len(seen)
-    network = Network(wanted.run, LAST, "cpu")
+    network = SnippetScorer(wanted.run, LAST, "cpu")
     network.snippet_scores(open_store(store), "video 11", np.array([0]), 5, "repeat")
     assert trained and len(seen) > trained
     assert set(seen) == {(40, 40)}
@@ -133,7 +133,7 @@ def test_a_time_line_of_dense_sampling_is_in_the_order_of_time(store: Path, tmp_
     fused = FusedRun(wanted.run, store, 1.0, replace(wanted.recipe.test, snippets=3, crops="1"))
     found = predict("video 11", [fused], "cpu", LAST)
     assert len(found.times_s) == 30 and np.all(np.diff(found.times_s) >= 0)
-    network, opened = Network(wanted.run, LAST, "cpu"), open_store(store)
+    network, opened = SnippetScorer(wanted.run, LAST, "cpu"), open_store(store)
     for time_s, moment in zip(found.times_s[::7], found.by_snippet[::7], strict=True):
         image = np.searchsorted(opened.pts_s("video 11"), time_s)
         one = network.snippet_scores(opened, "video 11", np.array([image]), 1, "loop")

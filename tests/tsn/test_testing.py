@@ -18,13 +18,13 @@ from flowpipe.store import open_store  # noqa: E402
 from flowpipe.tsn.run_folder import LAST  # noqa: E402
 from flowpipe.tsn.testing import mtwi  # noqa: E402
 from flowpipe.tsn.testing import test as testing  # noqa: E402
-from flowpipe.tsn.testing.scorer import Network  # noqa: E402
+from flowpipe.tsn.testing.scorer import SnippetScorer  # noqa: E402
 
 
 def test_scores_are_means_over_crops_then_snippets(store: Path, tmp_path: Path) -> None:
     wanted = job(store, tmp_path, end=3)
     run(wanted)
-    network, opened = Network(wanted.run, LAST, "cpu"), open_store(store)
+    network, opened = SnippetScorer(wanted.run, LAST, "cpu"), open_store(store)
     tested = testing.test(testing.TestJob(store, wanted.run), lambda done, total: None)
     video_id = tested.video_ids[0]
     assert video_id == "video 03"  # twelve frames: ticks of 3, from 1.5 on
@@ -51,7 +51,7 @@ def test_scores_are_means_over_crops_then_snippets(store: Path, tmp_path: Path) 
 def test_mirrored_crops_may_keep_the_sign_of_x(store: Path, tmp_path: Path) -> None:
     wanted = job(store, tmp_path, modality="flow", end=3)
     run(wanted)
-    network, opened = Network(wanted.run, LAST, "cpu"), open_store(store)
+    network, opened = SnippetScorer(wanted.run, LAST, "cpu"), open_store(store)
     starts = np.array([1, 4])
     right = network.snippet_scores(opened, "video 03", starts, 10, "last").scores
     stream = replace(network.facts.stream, compat=("mmaction2_ten_crop",))
@@ -68,7 +68,7 @@ def test_untrimmed_testing_takes_snippets_by_time(store: Path, tmp_path: Path) -
     tested = testing.test(
         testing.TestJob(store, wanted.run, params=params), lambda done, total: None
     )
-    network, opened = Network(wanted.run, LAST, "cpu"), open_store(store)
+    network, opened = SnippetScorer(wanted.run, LAST, "cpu"), open_store(store)
     starts = mtwi.starts_at(opened.pts_s("video 03"), 5.0)
     assert starts.tolist() == [0, 5, 10]
     scores = network.snippet_scores(opened, "video 03", starts, 1, "repeat").scores

@@ -25,9 +25,9 @@ from flowpipe.tsn.distributed import Processes  # noqa: E402
 from flowpipe.tsn.recipe import ScheduleParams  # noqa: E402
 from flowpipe.tsn.run_folder import LAST  # noqa: E402
 from flowpipe.tsn.testing import test as testing  # noqa: E402
-from flowpipe.tsn.testing.scorer import Network  # noqa: E402
+from flowpipe.tsn.testing.scorer import SnippetScorer  # noqa: E402
 from flowpipe.tsn.training.schedule import Schedule  # noqa: E402
-from flowpipe.tsn.training.train import Trainer, check_alike, train  # noqa: E402
+from flowpipe.tsn.training.train import Trainer, check_same_recipe, train  # noqa: E402
 
 
 @pytest.mark.parametrize("modality", ["rgb", "flow"])
@@ -131,7 +131,7 @@ def test_stores_that_do_not_fit_are_refused(store: Path, tmp_path: Path, monkeyp
     same = open_store(tiny.make_store(tmp_path / "same", 3))
     monkeypatch.setattr(same, "quantiser", lambda modality: {"bound": 15.0})
     with pytest.raises(UsageError, match="extract with the same bound"):
-        check_alike(open_store(store), same, "flow")
+        check_same_recipe(open_store(store), same, "flow")
 
 
 def test_schedules_count_in_iterations_or_epochs() -> None:
@@ -170,7 +170,7 @@ def test_errors_say_what_is_wrong(store: Path, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="cannot be read as a checkpoint"):
         run(job(store, tmp_path, end=1))
     with pytest.raises(FormatError, match="is no run of flowpipe train"):
-        Network(tmp_path, LAST, "cpu")
+        SnippetScorer(tmp_path, LAST, "cpu")
     wild = job(store, tmp_path, "wild", end=3)
     object.__setattr__(wild.recipe.streams["rgb"].schedule, "lr", 1e30)
     with pytest.raises(FlowpipeError, match=r"the loss is (nan|inf) at step \d+; is lr 1e\+30 too"):

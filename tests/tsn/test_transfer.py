@@ -22,7 +22,7 @@ from flowpipe.datasets import demo  # noqa: E402
 from flowpipe.datasets.demo.clipfile import write_clip  # noqa: E402
 from flowpipe.errors import FormatError, UsageError  # noqa: E402
 from flowpipe.evaluation import read_facts  # noqa: E402
-from flowpipe.tsn.network.transfer import begin_with  # noqa: E402
+from flowpipe.tsn.network.transfer import initialise_backbone  # noqa: E402
 from flowpipe.tsn.run_folder import LAST, RunFacts  # noqa: E402
 from flowpipe.tsn.weights.checkpoints import to_mmaction2, to_tsn_pytorch  # noqa: E402
 from flowpipe.tsn.weights.files import read_weights  # noqa: E402
@@ -46,7 +46,7 @@ def test_the_backbone_of_any_system_is_taken(tmp_path: Path, system: str) -> Non
     torch.save(SAVED[system](values), tmp_path / "theirs.pth")
     model, rest = network(backbone, classes=5)
     own = {name: value.clone() for name, value in model.new_fc.state_dict().items()}
-    words = begin_with(model, *rest, tmp_path / "theirs.pth")
+    words = initialise_backbone(model, *rest, tmp_path / "theirs.pth")
     assert_same_backbone(model, values)
     assert all(torch.equal(own[n], value) for n, value in model.new_fc.state_dict().items())
     assert system in words and "not taken: the classifier of 400 classes" in words
@@ -65,7 +65,7 @@ def test_a_backbone_alone_is_taken_in_the_old_form_too(tmp_path: Path, prefix: s
     old |= {f"{prefix}fc.weight": torch.zeros(1000, 1024), f"{prefix}fc.bias": torch.zeros(1000)}
     torch.save(old, tmp_path / "bn.pth")
     model, rest = network("bninception")
-    words = begin_with(model, *rest, tmp_path / "bn.pth")
+    words = initialise_backbone(model, *rest, tmp_path / "bn.pth")
     assert_same_backbone(model, values)
     assert "a backbone alone; 414 weights of the backbone taken" in words
     assert words.endswith("not taken: 2 weights of the classifier")
@@ -90,7 +90,7 @@ def test_caffe_weights_of_another_data_set_are_taken(tmp_path: Path) -> None:
     caffe |= {"fc-action.weight": torch.zeros(101, 1024), "fc-action.bias": torch.zeros(101)}
     torch.save(caffe, tmp_path / "caffe.pth")
     model, rest = network("bninception", "flow", 5, classes=51)
-    words = begin_with(model, *rest, tmp_path / "caffe.pth")
+    words = initialise_backbone(model, *rest, tmp_path / "caffe.pth")
     assert_same_backbone(model, values)
     # The mean of flow is 128 for both; that of blue, green and red is not.
     assert "weights of Caffe-TSN" in words and "--pixels" not in words
@@ -98,7 +98,9 @@ def test_caffe_weights_of_another_data_set_are_taken(tmp_path: Path) -> None:
     caffe = {layer(ours): rgb[name] for ours, name in layers.items()}
     torch.save(caffe, tmp_path / "caffe.pth")
     model, rest = network("bninception", classes=51)
-    assert begin_with(model, *rest, tmp_path / "caffe.pth").endswith("expect --pixels caffe")
+    assert initialise_backbone(model, *rest, tmp_path / "caffe.pth").endswith(
+        "expect --pixels caffe"
+    )
 
 
 def moved(tmp_path: Path, came: tuple[str, int], wanted: tuple[str, int], init: str) -> str:
@@ -108,7 +110,7 @@ def moved(tmp_path: Path, came: tuple[str, int], wanted: tuple[str, int], init: 
     folder = tmp_path / "-".join(map(str, (*came, *wanted, init)))
     torch.save({"state_dict": to_tsn_pytorch(values)}, folder.with_suffix(".pth"))
     model, rest = network("tiny_bn", *wanted, init=init)
-    words = begin_with(model, *rest, folder.with_suffix(".pth"))
+    words = initialise_backbone(model, *rest, folder.with_suffix(".pth"))
     assert_same_backbone(model, values, but="conv.weight")
     return values["base_model.conv.weight"], model.base_model.conv.weight.detach(), words
 
@@ -168,7 +170,7 @@ def test_what_does_not_fit_is_refused_with_what_it_is(tmp_path: Path) -> None:
     torch.save({"state_dict": to_mmaction2(values)}, tmp_path / "r.pth")
     model, rest = network("bninception")
     with pytest.raises(FormatError) as caught:
-        begin_with(model, *rest, tmp_path / "r.pth")
+        initialise_backbone(model, *rest, tmp_path / "r.pth")
     words = str(caught.value)
     assert f"{tmp_path / 'r.pth'} does not fit bninception" in words
     assert "it has weights of mmaction2 with the names of resnet18" in words
@@ -178,10 +180,10 @@ def test_what_does_not_fit_is_refused_with_what_it_is(tmp_path: Path) -> None:
     own = {n.removeprefix("base_model."): v for n, v in random_values(model).items() if "base" in n}
     torch.save({**own, "bn.weight": torch.zeros(9)}, tmp_path / "w.pth")
     with pytest.raises(FormatError, match=r"bn.weight is \(9,\) and not \(8,\)"):
-        begin_with(model, *rest, tmp_path / "w.pth")
+        initialise_backbone(model, *rest, tmp_path / "w.pth")
     torch.save({**own, "conv.weight": torch.zeros(8, 3, 7, 7)}, tmp_path / "w.pth")
     with pytest.raises(FormatError, match=r"conv.weight is \(8, 3, 7, 7\) and not \(8, 3, 5, 5"):
-        begin_with(model, *rest, tmp_path / "w.pth")
+        initialise_backbone(model, *rest, tmp_path / "w.pth")
 
 
 def test_files_that_are_no_weights_are_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from flowpipe import codec, params
 from flowpipe.modality import MODALITIES, quantiser_of
 from flowpipe.store import ShardWriter, StreamSpec, create_store
 from flowpipe.tsn.data.normalisation import TORCHVISION
-from flowpipe.tsn.network.backbones import NETWORKS, Row
+from flowpipe.tsn.network.backbones import NETWORKS, BackboneRow
 from flowpipe.types import EncodedPlanes, Segment, Span, VideoRecord
 
 SIDE = 32
@@ -35,7 +35,7 @@ class Tiny(nn.Module):
 def register() -> None:
     """Make recipes and `build` know ``tiny`` and ``tiny_bn``."""
     for name, norm in (("tiny", False), ("tiny_bn", True)):
-        NETWORKS[name] = Row(lambda norm=norm: Tiny(norm), 8, TORCHVISION, SIDE)
+        NETWORKS[name] = BackboneRow(lambda norm=norm: Tiny(norm), 8, TORCHVISION, SIDE)
     known = flowpipe.tsn.recipe.BACKBONES
     flowpipe.tsn.recipe.BACKBONES = tuple(dict.fromkeys((*known, "tiny", "tiny_bn")))
 

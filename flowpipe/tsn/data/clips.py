@@ -22,11 +22,11 @@ from flowpipe.modality import MODALITIES
 from flowpipe.splits import split_names, validation_split
 from flowpipe.store import Store, Video, open_store
 from flowpipe.store.compiled_reader import Part
-from flowpipe.tsn.data.crops import Crop, centre_of, most_pixels, random_crop
-from flowpipe.tsn.data.inputs import Input
-from flowpipe.tsn.data.photometric import Changes, random_changes
-from flowpipe.tsn.data.reading import Packed, Wanted, read_packed
-from flowpipe.tsn.data.sampling import RULES, images_of
+from flowpipe.tsn.data.crops import Crop, centre_of, largest_crop_pixels, random_crop
+from flowpipe.tsn.data.inputs import InputSpec
+from flowpipe.tsn.data.photometric import PhotometricChanges, draw_changes
+from flowpipe.tsn.data.reading import PackedImages, SnippetRequest, read_packed
+from flowpipe.tsn.data.sampling import SAMPLING_STRATEGIES, images_of
 from flowpipe.tsn.recipe import AugmentParams
 
 
@@ -57,7 +57,7 @@ class Sample:
     size: tuple[int, int]
     """Height and width of the stored images."""
     labels: tuple[int, ...]
-    changes: Changes = Changes()
+    changes: PhotometricChanges = PhotometricChanges()
     """Changes of colour and mixture; none in validation."""
 
 
@@ -65,7 +65,7 @@ class Sample:
 class Chunk:
     """Consecutive samples of a batch, read by one worker."""
 
-    packed: Packed
+    packed: PackedImages
     samples: tuple[Sample, ...]
     mixes: bool = False
     """True if mixup mixes each video of the batch with the next one."""
@@ -123,7 +123,7 @@ class Clips:
         Random snippets and crops, or those in the middle.
     segments : int
     sampling : str
-        Sampling strategy, a key of `RULES`.
+        Sampling strategy, a key of `SAMPLING_STRATEGIES`.
     augment : AugmentParams
     side : int
         Side of the network's input, pixels.
@@ -134,7 +134,7 @@ class Clips:
         self,
         stores: Sequence[Path],
         videos: Sequence[Clip],
-        input: Input,
+        input: InputSpec,
         *,
         phase: Literal["train", "val"],
         segments: int,
@@ -145,7 +145,7 @@ class Clips:
     ) -> None:
         self.stores = [open_store(store) for store in stores]
         self.videos, self.input, self.phase = list(videos), input, phase
-        self.segments, self.rule = segments, RULES[sampling]
+        self.segments, self.rule = segments, SAMPLING_STRATEGIES[sampling]
         self.augment, self.side, self.seed = augment, side, seed
 
     def __len__(self) -> int:
@@ -155,14 +155,14 @@ class Clips:
         """Read samples, given by their numbers, into one chunk."""
         wanted, samples = [], []
         for number in numbers:
-            images, crop = self.drawn(number)
+            images, crop = self.draw(number)
             clip = self.videos[number[1]]
-            one = Wanted(self.stores[clip.store], clip.video_id, clip.size, images, crop)
+            one = SnippetRequest(self.stores[clip.store], clip.video_id, clip.size, images, crop)
             wanted.append(one)
             kept = crop if crop.scaled else replace(crop, x=0, y=0)
             sample = Sample(kept, one.part, clip.size, clip.labels)
             if self.phase == "train":
-                changes = random_changes(self.augment, self.seed, number)
+                changes = draw_changes(self.augment, self.seed, number)
                 sample = replace(sample, changes=changes)
             samples.append(sample)
         packed = read_packed(self.input.stored, wanted)
@@ -174,14 +174,14 @@ class Clips:
         pixels = 0
         for height, width in {clip.size for clip in self.videos}:
             if self.phase == "train":
-                pixels = max(pixels, most_pixels(self.augment, width, height, self.side))
+                pixels = max(pixels, largest_crop_pixels(self.augment, width, height, self.side))
             else:
                 top, bottom, left, right = centre_of(width, height, self.side).part(width, height)
                 pixels = max(pixels, (bottom - top) * (right - left))
         channels = MODALITIES[self.input.stored].channels
         return pixels * channels * self.segments * self.input.read
 
-    def drawn(self, number: Number) -> tuple[NDArray[np.int64], Crop]:
+    def draw(self, number: Number) -> tuple[NDArray[np.int64], Crop]:
         """Draw the numbers of the images, (S, read), and the crop of one sample."""
         clip = self.videos[number[1]]
         rng = np.random.default_rng((self.seed, *number))
@@ -238,8 +238,8 @@ def clips_of(
         else:
             found += _instances(video, modality, number)
     if not found:
-        raise UsageError(_nothing(store, split, samples))
-    return _merged(found) if several else found
+        raise UsageError(_describe_missing(store, split, samples))
+    return _merge(found) if several else found
 
 
 def labels_of(samples: Sequence[Sequence[int]]) -> Tensor:
@@ -248,7 +248,7 @@ def labels_of(samples: Sequence[Sequence[int]]) -> Tensor:
     return torch.tensor([[*labels, *[-1] * (most - len(labels))] for labels in samples])
 
 
-def _merged(samples: list[Clip]) -> list[Clip]:
+def _merge(samples: list[Clip]) -> list[Clip]:
     """One sample for each stretch of a video, with the labels of all samples that are that one."""
     labels: dict[Clip, set[int]] = {}
     for clip in samples:
@@ -262,7 +262,7 @@ def splits_of(store: Store, number: int) -> dict[Literal["train", "val"], str]:
     return {"train": f"train{number}", "val": validation_split(names, number)}
 
 
-def _nothing(store: Store, split: str, samples: str) -> str:
+def _describe_missing(store: Store, split: str, samples: str) -> str:
     """Return a message for a split without samples, with what to do."""
     known = split_names(store.videos.values())
     if not any(video.labels for video in store.videos.values()):
@@ -297,7 +297,7 @@ def _instances(video: Video, modality: str, number: int) -> list[Clip]:
     return found
 
 
-class Batches:
+class BatchSampler:
     """Global batches of an epoch, of which each of `world` processes takes its share.
 
     An iterable of lists of numbers. The next pass is of `epoch` and leaves out its first `skip`

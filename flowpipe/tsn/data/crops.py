@@ -59,12 +59,12 @@ class Crop:
         """
         wide, high = self.scaled or (width, height)
         return (
-            *_reached(self.y, self.height, height, high),
-            *_reached(self.x, self.width, width, wide),
+            *_source_range(self.y, self.height, height, high),
+            *_source_range(self.x, self.width, width, wide),
         )
 
 
-def _reached(first: int, length: int, stored: int, scaled: int) -> tuple[int, int]:
+def _source_range(first: int, length: int, stored: int, scaled: int) -> tuple[int, int]:
     """Return the range of stored pixels on which a range of scaled ones depends."""
     if stored == scaled:
         return first, first + length
@@ -84,7 +84,9 @@ def scaled_size(width: int, height: int, side: int) -> tuple[int, int]:
     return short * width // least, short * height // least
 
 
-def places(count: int, width: int, height: int, crop: tuple[int, int]) -> list[tuple[int, int]]:
+def crop_offsets(
+    count: int, width: int, height: int, crop: tuple[int, int]
+) -> list[tuple[int, int]]:
     """Upper left corners of the 5 or 13 places of a crop (width, height), in TSN's order.
 
     The corners are four quarters of the room from the left and the top, each rounded down, so they
@@ -107,7 +109,7 @@ def sizes(width: int, height: int, scales: Sequence[float], side: int) -> list[t
     ]
 
 
-def most_pixels(params: AugmentParams, width: int, height: int, side: int) -> int:
+def largest_crop_pixels(params: AugmentParams, width: int, height: int, side: int) -> int:
     """Return the pixels of the largest crop that `random_crop` may draw."""
     if params.crops == "resized":
         return width * height
@@ -126,7 +128,7 @@ def random_crop(
     if params.crops == "random":
         x, y = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
     else:
-        there = places(int(params.crops), width, height, (w, h))
+        there = crop_offsets(int(params.crops), width, height, (w, h))
         x, y = there[int(rng.integers(len(there)))]
     return Crop(x, y, w, h, params.flip and bool(rng.integers(2)))
 
@@ -163,7 +165,7 @@ def crops_of(count: int, width: int, height: int, side: int) -> list[Crop]:
     if count == 1:
         x, y = round((width - side) / 2), round((height - side) / 2)
         return [Crop(x, y, side, side)]
-    five = [Crop(x, y, side, side) for x, y in places(5, width, height, (side, side))]
+    five = [Crop(x, y, side, side) for x, y in crop_offsets(5, width, height, (side, side))]
     if count == 5:
         return five
     return [*five, *(Crop(c.x, c.y, c.width, c.height, True) for c in five)]

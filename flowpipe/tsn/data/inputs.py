@@ -11,11 +11,11 @@ from torch import Tensor
 
 from flowpipe.errors import UsageError
 from flowpipe.modality import MODALITIES
-from flowpipe.tsn.data.normalisation import Pixels
+from flowpipe.tsn.data.normalisation import Normalisation
 
 
 @dataclass(frozen=True)
-class Input:
+class InputSpec:
     """Input of a network: one modality, read from a store as that or as its frames."""
 
     modality: str
@@ -54,10 +54,10 @@ class Input:
             lines.append(f"compat tsn_pytorch_diff has no effect on stored {self.modality}")
         return lines
 
-    def normalised(
+    def normalise(
         self,
         images: Tensor,
-        pixels: Pixels,
+        pixels: Normalisation,
         *,
         dtype: torch.dtype = torch.float32,
         frames_as_colours: bool = False,
@@ -122,7 +122,7 @@ def _copy(snippets: Tensor, dtype: torch.dtype) -> Tensor:
     return copied.unflatten(1, snippets.shape[2:4]).unflatten(0, snippets.shape[:2])
 
 
-def _as_tsn_pytorch_tests(frames: Tensor, pixels: Pixels) -> Tensor:
+def _as_tsn_pytorch_tests(frames: Tensor, pixels: Normalisation) -> Tensor:
     """Normalise frames as colours before they are subtracted, as tsn-pytorch's test does."""
     if pixels.scale == 1:  # of BN-Inception: all frames alike, so that nothing of it is left
         return frames
@@ -131,7 +131,7 @@ def _as_tsn_pytorch_tests(frames: Tensor, pixels: Pixels) -> Tensor:
     return torch.cat([first, frames[:, :, 1:] / (2 * std.mean())], 2)
 
 
-def input_of(modality: str, length: int, stored: Collection[str]) -> Input:
+def input_spec(modality: str, length: int, stored: Collection[str]) -> InputSpec:
     """Return what to read for a modality from a store that has these.
 
     Differences that are not stored are made of stored frames.
@@ -143,9 +143,9 @@ def input_of(modality: str, length: int, stored: Collection[str]) -> Input:
     """
     source = MODALITIES[modality].difference_of
     if modality in stored:
-        return Input(modality, length, modality)
+        return InputSpec(modality, length, modality)
     if source in stored:
-        return Input(modality, length, source)
+        return InputSpec(modality, length, source)
     wanted = f"{modality} or {source}" if source else modality
     raise UsageError(
         f"the store has {', '.join(stored)}, not {wanted}; a store keeps its modalities, so "

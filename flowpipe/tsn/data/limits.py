@@ -33,7 +33,7 @@ _NO_FILES = ("Too many open files", "received 0 items of ancdata")
 
 
 @dataclass(frozen=True)
-class Need:
+class LoaderNeeds:
     """Most that the workers of one loader may take."""
 
     workers: int
@@ -53,7 +53,7 @@ class Need:
         return of_chunks + self.workers * _FILES_OF_WORKER + _OTHER_FILES
 
 
-def check_limits(need: Need) -> None:
+def check_limits(need: LoaderNeeds) -> None:
     """Raise BackendError, with the way out, unless the machine allows what is needed."""
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1")))
     wanted = processes * need.shared_bytes
@@ -77,12 +77,12 @@ def worker_failures() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, OSError) as error:
-        if words := _in_words(error):
+        if words := _describe_loss(error):
             raise BackendError(words) from error
         raise
 
 
-def _in_words(error: RuntimeError | OSError) -> str:
+def _describe_loss(error: RuntimeError | OSError) -> str:
     """Return what happened and what to do; empty for other errors."""
     text = f"{error.__cause__ or ''}\n{error}"  # the cause knows the signal
     if getattr(error, "errno", 0) == errno.EMFILE or any(words in text for words in _NO_FILES):

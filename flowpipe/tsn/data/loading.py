@@ -13,14 +13,14 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from flowpipe.errors import BackendError, FlowpipeError
-from flowpipe.tsn.data.clips import Batch, Batches, Chunk, Clips, Number
-from flowpipe.tsn.data.limits import FEWER, Need, check_limits
+from flowpipe.tsn.data.clips import Batch, BatchSampler, Chunk, Clips, Number
+from flowpipe.tsn.data.limits import FEWER, LoaderNeeds, check_limits
 
 CHUNK_BYTES = 32 << 20
 """Size of a chunk, unless one video needs more."""
 
 
-class _Chunk(NamedTuple):
+class _ChunkRequest(NamedTuple):
     """Samples that one worker is asked to read."""
 
     numbers: Sequence[Number]
@@ -28,20 +28,20 @@ class _Chunk(NamedTuple):
     """True if these samples are the last ones of their batch."""
 
 
-class _Chunks:
+class _ChunkSampler:
     """The batches of a pass, cut into chunks."""
 
-    def __init__(self, batches: Batches, length: int) -> None:
+    def __init__(self, batches: BatchSampler, length: int) -> None:
         self.batches, self.length = batches, length
 
-    def __iter__(self) -> Iterator[_Chunk]:
+    def __iter__(self) -> Iterator[_ChunkRequest]:
         for batch in self.batches:
             for first in range(0, len(batch), self.length):
                 last = first + self.length >= len(batch)
-                yield _Chunk(batch[first : first + self.length], last)
+                yield _ChunkRequest(batch[first : first + self.length], last)
 
 
-class _Reader(Dataset[Any]):
+class _ChunkDataset(Dataset[Any]):
     """Clips as DataLoader asks for them: a chunk, or the error that the training is to raise.
 
     DataLoader would raise an error of its own, with the worker's traceback for a message.
@@ -50,7 +50,7 @@ class _Reader(Dataset[Any]):
     def __init__(self, clips: Clips) -> None:
         self.clips = clips
 
-    def __getitems__(self, asked: _Chunk) -> tuple[Chunk | Exception, bool]:
+    def __getitems__(self, asked: _ChunkRequest) -> tuple[Chunk | Exception, bool]:
         try:
             return self.clips.read(asked.numbers), asked.is_last
         except MemoryError as error:
@@ -82,22 +82,22 @@ class Loader:
         If shared memory or file descriptors do not suffice for the workers.
     """
 
-    def __init__(self, clips: Clips, batches: Batches, workers: int, device: str) -> None:
+    def __init__(self, clips: Clips, batches: BatchSampler, workers: int, device: str) -> None:
         self.clips, self.device = clips, device
         chunk = max(1, CHUNK_BYTES // clips.most_bytes)
         share = -(-batches.batch_size // batches.world) + batches.mixes
         chunks = -(-share // chunk)
         # A whole batch is read ahead, and each worker has one chunk more to do.
         ahead = max(2, -(-chunks // workers) + 1) if workers else None
-        self.need: Need | None = None
+        self.need: LoaderNeeds | None = None
         if ahead:
             held = 2 * chunks if device == "cpu" else 1  # the batch in use and the next one
             most = min(chunk, share) * clips.most_bytes
-            self.need = Need(workers, ahead * workers + held, most)
+            self.need = LoaderNeeds(workers, ahead * workers + held, most)
             check_limits(self.need)
         self._loader: DataLoader[Any] = DataLoader(
-            _Reader(clips),
-            batch_sampler=_Chunks(batches, chunk),  # type: ignore[arg-type]
+            _ChunkDataset(clips),
+            batch_sampler=_ChunkSampler(batches, chunk),  # type: ignore[arg-type]
             num_workers=workers,
             collate_fn=_as_it_is,
             persistent_workers=workers > 0,

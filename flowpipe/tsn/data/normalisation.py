@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
-class Pixels:
+class Normalisation:
     """Bytes q become (q * scale - mean) / std.
 
     Flow has one mean and deviation; differences, whose middle is no change, are only scaled.
@@ -24,20 +24,20 @@ class Pixels:
     """True if x of flow is negated, 255 - q."""
 
 
-TORCHVISION = Pixels(1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 0.5, 0.226)
-TENSORFLOW = Pixels(1 / 255, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 0.5, 0.5)
+TORCHVISION = Normalisation(1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 0.5, 0.226)
+TENSORFLOW = Normalisation(1 / 255, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 0.5, 0.5)
 """Normalisation of the weights that torchvision has from TensorFlow: GoogLeNet and Inception v3."""
-LITE = Pixels(1.0, (127, 127, 127), (128, 128, 128), 128, 128, difference_scale=1 / 128)
-TSN_PYTORCH = Pixels(1.0, (104, 117, 128), (1, 1, 1), 128, 1, bgr=True, difference_scale=1.0)
+LITE = Normalisation(1.0, (127, 127, 127), (128, 128, 128), 128, 128, difference_scale=1 / 128)
+TSN_PYTORCH = Normalisation(1.0, (104, 117, 128), (1, 1, 1), 128, 1, bgr=True, difference_scale=1.0)
 """BN-Inception. The third mean is tsn-pytorch's; Caffe's is 123."""
-CAFFE = Pixels(1.0, (104, 117, 123), (1, 1, 1), 128, 1, bgr=True, difference_scale=1.0)
-MMACTION2 = Pixels(1.0, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375), 128, 128)
+CAFFE = Normalisation(1.0, (104, 117, 123), (1, 1, 1), 128, 1, bgr=True, difference_scale=1.0)
+MMACTION2 = Normalisation(1.0, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375), 128, 128)
 """TORCHVISION's for colour; other values for flow."""
 
 MMACTION1 = replace(TSN_PYTORCH, turned_x=True)
 """Normalisation of mmaction 0.1, which turned x around whether or not it mirrored."""
 
-PIXELS = {
+NORMALISATIONS = {
     "caffe": CAFFE, "mmaction1": MMACTION1, "mmaction2": MMACTION2, "tsn_pytorch": TSN_PYTORCH,
 }  # fmt: skip
 """Input normalisations selectable with --pixels."""

@@ -21,16 +21,16 @@ _STREAM = 1
 
 
 @dataclass(frozen=True)
-class Changes:
+class PhotometricChanges:
     """Draws for all images of one sample."""
 
     colours: tuple[tuple[str, float], ...] = ()
-    """Adjustments of `jittered` in their order, with their factors."""
+    """Adjustments of `jitter` in their order, with their factors."""
     share: float = 1.0
     """Share of the sample in its mixture with the next one of the batch."""
 
 
-def random_changes(params: AugmentParams, seed: int, number: Sequence[int]) -> Changes:
+def draw_changes(params: AugmentParams, seed: int, number: Sequence[int]) -> PhotometricChanges:
     """Return the draws of a sample in a step of training.
 
     Parameters
@@ -43,7 +43,7 @@ def random_changes(params: AugmentParams, seed: int, number: Sequence[int]) -> C
     rng = np.random.default_rng((seed, *number, _STREAM))
     colours = _random_colours(params.colour_jitter, rng)
     share = float(rng.beta(params.mixup, params.mixup)) if params.mixup else 1.0
-    return Changes(colours, share)
+    return PhotometricChanges(colours, share)
 
 
 def _random_colours(
@@ -59,7 +59,7 @@ def _random_colours(
     return tuple(found[k] for k in rng.permutation(len(found)))
 
 
-def jittered(images: Tensor, colours: Sequence[tuple[str, float]]) -> Tensor:
+def jitter(images: Tensor, colours: Sequence[tuple[str, float]]) -> Tensor:
     """Adjust the colours of all images of a video alike.
 
     Parameters
@@ -67,7 +67,7 @@ def jittered(images: Tensor, colours: Sequence[tuple[str, float]]) -> Tensor:
     images : uint8 (N, 3, H, W)
         Red, green and blue.
     colours : sequence of (name, factor)
-        See `Changes`.
+        See `PhotometricChanges`.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def jittered(images: Tensor, colours: Sequence[tuple[str, float]]) -> Tensor:
     return images
 
 
-def mixed(values: Tensor, shares: Tensor) -> Tensor:
+def mix_up(values: Tensor, shares: Tensor) -> Tensor:
     """Mix each sample of a batch with the next one.
 
     Parameters

@@ -23,7 +23,7 @@ from flowpipe.words import byte_size
 _ALIGNMENT = 64
 
 
-class Wanted(NamedTuple):
+class SnippetRequest(NamedTuple):
     """Snippets of a video."""
 
     store: Store
@@ -42,7 +42,7 @@ class Wanted(NamedTuple):
         return self.crop.part(width, height) if self.crop else (0, height, 0, width)
 
 
-class Packed(NamedTuple):
+class PackedImages(NamedTuple):
     """Images of videos, which may differ in size, one video after the other in one memory."""
 
     memory: Tensor
@@ -66,7 +66,7 @@ class Packed(NamedTuple):
             at += _aligned(math.prod(shape))
         return result
 
-    def stored(self) -> list[NDArray[np.uint8]]:
+    def as_stored(self) -> list[NDArray[np.uint8]]:
         """Return the same memory as stores decode it: (images, H, W, 3) or (images, H, C * W)."""
         return [
             view.permute(0, 2, 3, 1).numpy() if self.interleaved else
@@ -75,12 +75,12 @@ class Packed(NamedTuple):
         ]  # fmt: skip
 
 
-def read_images(modality: str, wanted: Sequence[Wanted]) -> list[Tensor]:
+def read_images(modality: str, wanted: Sequence[SnippetRequest]) -> list[Tensor]:
     """Return the snippets of each video: uint8 (S * read, C, H, W) of the size of its part."""
     return read_packed(modality, wanted).videos()
 
 
-def read_packed(modality: str, wanted: Sequence[Wanted]) -> Packed:
+def read_packed(modality: str, wanted: Sequence[SnippetRequest]) -> PackedImages:
     """Decode snippets of some videos into one memory.
 
     Of each image only its part is decoded and kept, with the pixels that it is stored with.
@@ -98,9 +98,9 @@ def read_packed(modality: str, wanted: Sequence[Wanted]) -> Packed:
         top, bottom, left, right = one.part
         shapes.append((one.numbers.size, channels, bottom - top, right - left))
     memory = _memory(sum(_aligned(math.prod(shape)) for shape in shapes))
-    packed = Packed(memory, tuple(shapes), channels == 3)
-    by_store: dict[Store, list[tuple[Wanted, NDArray[np.uint8]]]] = {}
-    for one, out in zip(wanted, packed.stored(), strict=True):
+    packed = PackedImages(memory, tuple(shapes), channels == 3)
+    by_store: dict[Store, list[tuple[SnippetRequest, NDArray[np.uint8]]]] = {}
+    for one, out in zip(wanted, packed.as_stored(), strict=True):
         by_store.setdefault(one.store, []).append((one, out))
     for store, some in by_store.items():
         _decode(store, modality, some)
@@ -108,7 +108,7 @@ def read_packed(modality: str, wanted: Sequence[Wanted]) -> Packed:
 
 
 def _decode(
-    store: Store, modality: str, videos: Sequence[tuple[Wanted, NDArray[np.uint8]]]
+    store: Store, modality: str, videos: Sequence[tuple[SnippetRequest, NDArray[np.uint8]]]
 ) -> None:
     """Decode the parts of all images to the memory of their videos."""
     requests, outs, parts = [], [], []

@@ -26,7 +26,7 @@ DENSE_POSITIONS = 10
 
 
 @dataclass(frozen=True)
-class Rule:
+class SamplingStrategy:
     """Sampling strategy: first images of snippets by phase, and what follows the last image.
 
     All give S starts, but ``val`` and ``test`` of dense sampling 10 S.
@@ -150,10 +150,10 @@ def _dense(start: int, images: int, segments: int) -> Starts:
     return (np.arange(segments) * (DENSE_RANGE // segments) + start) % images
 
 
-RULES = {
-    "tsn_pytorch": Rule(_tsn_pytorch_train, _tsn_pytorch_val, _tsn_pytorch_test),
-    "caffe": Rule(_caffe_train, _caffe_val, _caffe_test),
-    "mmaction2": Rule(_mmaction2_train, _mmaction2_test, _mmaction2_test, tail="loop"),
-    "dense": Rule(_dense_train, _dense_test, _dense_test, tail="loop"),
+SAMPLING_STRATEGIES = {
+    "tsn_pytorch": SamplingStrategy(_tsn_pytorch_train, _tsn_pytorch_val, _tsn_pytorch_test),
+    "caffe": SamplingStrategy(_caffe_train, _caffe_val, _caffe_test),
+    "mmaction2": SamplingStrategy(_mmaction2_train, _mmaction2_test, _mmaction2_test, tail="loop"),
+    "dense": SamplingStrategy(_dense_train, _dense_test, _dense_test, tail="loop"),
 }
 """Rules by the name that recipes use."""

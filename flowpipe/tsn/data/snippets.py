@@ -16,8 +16,8 @@ from flowpipe.errors import UsageError
 from flowpipe.splits import split_name, split_names
 from flowpipe.store import Store, open_store
 from flowpipe.tsn.data.clips import Clip, clips_of
-from flowpipe.tsn.data.reading import Wanted, read_images
-from flowpipe.tsn.data.sampling import RULES, images_of
+from flowpipe.tsn.data.reading import SnippetRequest, read_images
+from flowpipe.tsn.data.sampling import SAMPLING_STRATEGIES, images_of
 from flowpipe.tsn.recipe import Sampling
 from flowpipe.words import count_noun, did_you_mean
 
@@ -47,7 +47,7 @@ class _Snippets:
                 f"{self.store.path} has no modality {modality!r}; "
                 f"it has {', '.join(self.store.modalities)}"
             )
-        _check_name("sampling", sampling, RULES)
+        _check_name("sampling", sampling, SAMPLING_STRATEGIES)
         _check_name("samples", samples, get_args(Samples))
         if min(segments, length) < 1:
             raise UsageError(f"segments and length must be at least 1, got {segments} and {length}")
@@ -80,7 +80,9 @@ class _Snippets:
 
     def _read(self, clips: Sequence[Clip]) -> list[tuple[Tensor, int]]:
         """Draw and decode the snippets of some clips, in the order in which they lie on disk."""
-        wanted = [Wanted(self.store, one.video_id, one.size, self._numbers(one)) for one in clips]
+        wanted = [
+            SnippetRequest(self.store, one.video_id, one.size, self._numbers(one)) for one in clips
+        ]
         found = read_images(self.modality, wanted)
         return [
             (images.unflatten(0, (-1, self.length)), clip.labels[0])
@@ -89,7 +91,7 @@ class _Snippets:
 
     def _numbers(self, clip: Clip) -> NDArray[np.int64]:
         """Draw the numbers of the images of each snippet, int64 (segments, length)."""
-        rule = RULES[self.sampling]
+        rule = SAMPLING_STRATEGIES[self.sampling]
         if self.train:
             starts = rule.train(clip.images, self.segments, self.length, _draw)
         else:

@@ -17,7 +17,9 @@ Turned = Literal["nothing", "x", "mmaction2"]
 every second field, as mmaction2 1.x does."""
 
 
-def cut(images: Tensor, crop: Crop, side: int, *, turned: Turned, antialias: bool = True) -> Tensor:
+def crop_and_resize(
+    images: Tensor, crop: Crop, side: int, *, turned: Turned, antialias: bool = True
+) -> Tensor:
     """One crop of all images of a video.
 
     Parameters
@@ -36,10 +38,10 @@ def cut(images: Tensor, crop: Crop, side: int, *, turned: Turned, antialias: boo
         As PIL's bilinear filter gives them up to one level.
     """
     if crop.scaled:
-        images = scaled(images, *crop.scaled, antialias=antialias)
+        images = scale(images, *crop.scaled, antialias=antialias)
     part = images[:, :, crop.y : crop.y + crop.height, crop.x : crop.x + crop.width]
     if part.shape[2:] != (side, side):
-        part = _resized(part, side, side, antialias)
+        part = _resize(part, side, side, antialias)
     if crop.flip:
         part = part.flip(3)
         if turned == "x":
@@ -60,13 +62,13 @@ def batch_of(
     """A crop of each video -> uint8 (B, N, C, side, side); videos may differ in size."""
     return torch.stack(
         [
-            cut(video, crop, side, turned=turned, antialias=antialias)
+            crop_and_resize(video, crop, side, turned=turned, antialias=antialias)
             for video, crop in zip(videos, crops, strict=True)
         ]
     )
 
 
-def placed(images: Tensor, part: Part, size: tuple[int, int]) -> Tensor:
+def pad_to_image(images: Tensor, part: Part, size: tuple[int, int]) -> Tensor:
     """Part of some images -> whole images, black outside of it.
 
     Parameters
@@ -88,14 +90,14 @@ def placed(images: Tensor, part: Part, size: tuple[int, int]) -> Tensor:
     return whole
 
 
-def scaled(images: Tensor, width: int, height: int, *, antialias: bool = True) -> Tensor:
+def scale(images: Tensor, width: int, height: int, *, antialias: bool = True) -> Tensor:
     """uint8 (N, C, H, W) -> the same in another size; the same tensor if it has that size."""
     if images.shape[2:] == (height, width):
         return images
-    return _resized(images, height, width, antialias)
+    return _resize(images, height, width, antialias)
 
 
-def _resized(images: Tensor, height: int, width: int, antialias: bool) -> Tensor:
+def _resize(images: Tensor, height: int, width: int, antialias: bool) -> Tensor:
     """uint8 in and out, with PIL's bilinear filter or OpenCV's."""
     options: dict[str, Any] = {"mode": "bilinear", "align_corners": False, "antialias": antialias}
     if images.device.type == "cpu":

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from flowpipe.errors import UsageError
-from flowpipe.tsn.network.backbones import Row
+from flowpipe.tsn.network.backbones import BackboneRow
 from flowpipe.tsn.network.consensus import CONSENSUS
 from flowpipe.tsn.recipe import ScheduleParams, StreamParams
 
@@ -151,7 +151,7 @@ def norms(module: nn.Module) -> Iterator[nn.Module]:
     return (m for m in module.modules() if isinstance(m, _NORMS))
 
 
-def synchronised(model: TSN, device: str) -> TSN:
+def synchronise_batch_norm(model: TSN, device: str) -> TSN:
     """Return the network with batch normalisation over all processes, by torch's SyncBatchNorm.
 
     Weights and their names stay the same.
@@ -212,7 +212,7 @@ def _multipliers(model: TSN, is_flow: bool) -> Iterator[tuple[nn.Parameter, Mult
 
 
 def make_model(
-    backbone: nn.Module, row: Row, classes: int, channels: int, stream: StreamParams
+    backbone: nn.Module, row: BackboneRow, classes: int, channels: int, stream: StreamParams
 ) -> TSN:
     """Return the network that a stream of a recipe describes."""
     return TSN(

@@ -9,18 +9,18 @@ from torch import Tensor
 
 from flowpipe.tsn.data.clips import Sample
 from flowpipe.tsn.data.crops import crops_of, scaled_size
-from flowpipe.tsn.data.inputs import Input
-from flowpipe.tsn.data.photometric import jittered
-from flowpipe.tsn.network.augment import Turned, batch_of, cut, placed, scaled
-from flowpipe.tsn.network.backbones import Row
+from flowpipe.tsn.data.inputs import InputSpec
+from flowpipe.tsn.data.photometric import jitter
+from flowpipe.tsn.network.augment import Turned, batch_of, crop_and_resize, pad_to_image, scale
+from flowpipe.tsn.network.backbones import BackboneRow
 from flowpipe.tsn.recipe import StreamParams
 
 
 def network_input(
     images: Iterable[Tensor],
     samples: Sequence[Sample],
-    input: Input,
-    row: Row,
+    input: InputSpec,
+    row: BackboneRow,
     stream: StreamParams,
     device: str,
     dtype: torch.dtype = torch.float32,
@@ -31,7 +31,7 @@ def network_input(
     """
     on_device = (image.to(device, non_blocking=True) for image in images)
     cut_from = (
-        placed(image, sample.part, sample.size) if sample.crop.scaled else image
+        pad_to_image(image, sample.part, sample.size) if sample.crop.scaled else image
         for image, sample in zip(on_device, samples, strict=True)
     )
     turned: Turned = "x" if input.is_flow else "nothing"
@@ -42,16 +42,16 @@ def network_input(
     made = batch_of(cut_from, crops, row.size, turned=turned, antialias=antialias)
     for video, sample in zip(made, samples, strict=True):
         if sample.changes.colours:
-            video.copy_(jittered(video, sample.changes.colours))
-    return input.normalised(made, row.pixels, dtype=dtype)
+            video.copy_(jitter(video, sample.changes.colours))
+    return input.normalise(made, row.pixels, dtype=dtype)
 
 
 def crops_of_snippets(
     images: Tensor,
     count: int,
     at_once: int,
-    input: Input,
-    row: Row,
+    input: InputSpec,
+    row: BackboneRow,
     stream: StreamParams,
     dtype: torch.dtype = torch.float32,
 ) -> Iterator[Tensor]:
@@ -73,12 +73,12 @@ def crops_of_snippets(
     turned: Turned = "x" if turns else "nothing"
     height, width = images.shape[2:]
     size = scaled_size(width, height, row.size)
-    images = scaled(images, *size, antialias=stream.augment.antialias)
+    images = scale(images, *size, antialias=stream.augment.antialias)
     crops = crops_of(count, *size, row.size)
     for first in range(0, count, at_once):
         by_crop = [
-            input.normalised(
-                cut(images, crop, row.size, turned=turned)[None], row.pixels,
+            input.normalise(
+                crop_and_resize(images, crop, row.size, turned=turned)[None], row.pixels,
                 frames_as_colours="tsn_pytorch_diff" in stream.compat, dtype=dtype,
             )[0]
             for crop in crops[first : first + at_once]

@@ -15,20 +15,28 @@ from torch import Tensor
 
 from flowpipe.errors import FormatError, UsageError
 from flowpipe.modality import MODALITIES
-from flowpipe.tsn.data.inputs import Input
-from flowpipe.tsn.data.normalisation import PIXELS
-from flowpipe.tsn.network.backbones import NETWORKS, Row, of_backbone
+from flowpipe.tsn.data.inputs import InputSpec
+from flowpipe.tsn.data.normalisation import NORMALISATIONS
+from flowpipe.tsn.network.backbones import NETWORKS, BackboneRow, backbone_weights
 from flowpipe.tsn.network.model import TSN, first_conv
 from flowpipe.tsn.recipe import StreamParams
 from flowpipe.tsn.run_folder import LAST, RunFacts
 from flowpipe.tsn.weights.checkpoints import SYSTEMS, system_of, to_ours
-from flowpipe.tsn.weights.files import WeightFile, Weights, misfit, open_weights, squeezed
+from flowpipe.tsn.weights.files import (
+    WeightFile,
+    Weights,
+    find_misfit,
+    open_weights,
+    squeeze_statistics,
+)
 from flowpipe.words import count_noun
 
 _BACKBONE = "base_model."
 
 
-def begin_with(model: TSN, row: Row, input: Input, stream: StreamParams, path: Path) -> str:
+def initialise_backbone(
+    model: TSN, row: BackboneRow, input: InputSpec, stream: StreamParams, path: Path
+) -> str:
     """Put the weights of a file or a run into the backbone of a new network.
 
     Parameters
@@ -56,7 +64,7 @@ def begin_with(model: TSN, row: Row, input: Input, stream: StreamParams, path: P
         If the weights are not of this backbone.
     """
     file = open_weights(path)
-    source = _Source.of(file, row)
+    source = _PretrainedWeights.of(file, row)
     if file.facts and file.facts.stream.backbone != stream.backbone:
         raise FormatError(
             f"{file.path} is a run of {file.facts.stream.backbone}, and this stream trains "
@@ -64,7 +72,7 @@ def begin_with(model: TSN, row: Row, input: Input, stream: StreamParams, path: P
             f"{file.facts.stream.backbone} changes it"
         )
     own = model.base_model.state_dict()
-    values = squeezed(source.values, own)
+    values = squeeze_statistics(source.values, own)
     name = _first_weight(model)
     first, words = None, ""
     if name in values and values[name].shape[:1] + values[name].shape[2:] == (
@@ -72,17 +80,17 @@ def begin_with(model: TSN, row: Row, input: Input, stream: StreamParams, path: P
     ):
         first, words = _first_layer(values[name], source.modality, input, stream.init)
         values[name] = own[name] if first is None else first
-    if wrong := misfit(own, values):
+    if wrong := find_misfit(own, values):
         raise FormatError(
-            f"{file.path} does not fit {stream.backbone}: it has {source.words}"
-            f"{_named(values)}; {wrong}"
+            f"{file.path} does not fit {stream.backbone}: it has {source.description}"
+            f"{_describe_match(values)}; {wrong}"
         )
     model.base_model.load_state_dict(values, strict=False)
     taken = sum(n in values and not n.endswith("num_batches_tracked") for n in own)
     taken -= first is None
     return (
-        f"{file.path}: {source.words}; {count_noun(taken, 'weight')} of the backbone taken, first "
-        f"layer {words}; not taken: {source.rest}{_other_pixels(source, stream, row, input)}"
+        f"{file.path}: {source.description}; {count_noun(taken, 'weight')} of the backbone taken, "
+        f"first layer {words}; not taken: {source.rest}{_other_pixels(source, stream, row, input)}"
     )
 
 
@@ -120,12 +128,12 @@ def run_beside(run: Path, facts: RunFacts) -> Path:
 
 
 @dataclass(frozen=True)
-class _Source:
+class _PretrainedWeights:
     """Weights of a backbone and what is known of where they come from."""
 
     values: Weights
     """Tensors by the backbone's names."""
-    words: str
+    description: str
     """Description of the file for messages."""
     rest: str
     """Weights that it holds beside these, in words."""
@@ -135,11 +143,11 @@ class _Source:
     """Input normalisation that they expect, as in `StreamParams`; empty where it is unknown."""
 
     @classmethod
-    def of(cls, file: WeightFile, row: Row) -> _Source:
+    def of(cls, file: WeightFile, row: BackboneRow) -> _PretrainedWeights:
         """Tell whose weights a file has."""
         system = system_of(file.values)
         if system is None:
-            values = of_backbone(file.values, row)
+            values = backbone_weights(file.values, row)
             left = len(file.values) - len(values)
             rest = f"{count_noun(left, 'weight')} of the classifier" if left else "nothing"
             return cls(values, "the weights of a backbone alone", rest)
@@ -149,7 +157,7 @@ class _Source:
             for name, value in ours.items()
             if name.startswith(_BACKBONE)
         }
-        values = of_backbone(backbone, row)
+        values = backbone_weights(backbone, row)
         rest = "the classifier of ImageNet" if len(values) < len(backbone) else "nothing"
         if "new_fc.bias" in ours:
             rest = f"the classifier of {count_noun(len(ours['new_fc.bias']), 'class', 'classes')}"
@@ -162,7 +170,7 @@ class _Source:
         if file.ours:
             return cls(values, "the weights of a flowpipe checkpoint", rest)
         return cls(
-            values, f"weights of {SYSTEMS[system].words}", rest, pixels=SYSTEMS[system].pixels
+            values, f"weights of {SYSTEMS[system].name}", rest, pixels=SYSTEMS[system].pixels
         )
 
 
@@ -173,7 +181,7 @@ def _first_weight(model: TSN) -> str:
 
 
 def _first_layer(
-    weight: Tensor, modality: str, input: Input, init: str
+    weight: Tensor, modality: str, input: InputSpec, init: str
 ) -> tuple[Tensor | None, str]:
     """Return the weights of a first layer for the channels of an input, and words for them.
 
@@ -189,7 +197,7 @@ def _first_layer(
         As in `StreamParams`.
     """
     channels, each = weight.shape[1], MODALITIES[input.modality].channels
-    came = modality or _guessed(channels, input)
+    came = modality or _guess_modality(channels, input)
     same = came == input.modality or (input.is_flow and MODALITIES[came].flows > 0)
     same = same or channels == input.channels == 3
     if same and channels == input.channels:
@@ -210,7 +218,7 @@ def _first_layer(
     )
 
 
-def _guessed(channels: int, input: Input) -> str:
+def _guess_modality(channels: int, input: InputSpec) -> str:
     """Return the modality of weights of which only the channels are known."""
     row = MODALITIES[input.modality]
     if channels == 3:
@@ -220,20 +228,22 @@ def _guessed(channels: int, input: Input) -> str:
     return "rgb_diff" if channels % 2 else "flow"
 
 
-def _other_pixels(source: _Source, stream: StreamParams, row: Row, input: Input) -> str:
+def _other_pixels(
+    source: _PretrainedWeights, stream: StreamParams, row: BackboneRow, input: InputSpec
+) -> str:
     """Return a warning where the weights expect another input normalisation."""
     name, own = source.pixels, NETWORKS.get(stream.backbone)
     if source.modality not in ("", input.modality) or not name or own is None:
         return ""
     images = torch.arange(0, 256, 51, dtype=torch.uint8).view(1, -1, 1, 1, 1)
     images = images.expand(-1, -1, MODALITIES[input.modality].channels, -1, -1)
-    alone = Input(input.modality, 1, input.modality)
-    pixels = own.pixels if name == "backbone" else PIXELS[name]
-    expected, here = alone.normalised(images, pixels), alone.normalised(images, row.pixels)
+    alone = InputSpec(input.modality, 1, input.modality)
+    pixels = own.pixels if name == "backbone" else NORMALISATIONS[name]
+    expected, here = alone.normalise(images, pixels), alone.normalise(images, row.pixels)
     return "" if torch.allclose(expected, here, atol=1e-3) else f"; they expect --pixels {name}"
 
 
-def _named(values: Weights) -> str:
+def _describe_match(values: Weights) -> str:
     """Return the known network that has these names, in words; empty if none has."""
     for name, row in NETWORKS.items():
         with torch.device("meta"):

@@ -34,19 +34,19 @@ _SHOWN = 4
 WHAT = "scores of finished videos"
 
 
-def partial_of(out: Path) -> Path:
+def partial_path(out: Path) -> Path:
     """Return the file that keeps finished videos until the file of scores `out` is written."""
     return out.with_name(f"{out.name}.partial")
 
 
-class Finished:
+class PartialScores:
     """Scores of finished videos. Use it as a context manager.
 
     Parameters
     ----------
     out : Path, optional
         File of scores of the test, of which the videos are finished if it is there; the others are
-        kept in `partial_of` it. None to keep them in memory.
+        kept in `partial_path` it. None to keep them in memory.
     settings : mapping
         JSON values that decide the scores, which are the facts of `out`. Those of files that are
         there must be the same.
@@ -69,7 +69,7 @@ class Finished:
         self.scores: dict[str, NDArray[np.float64]] = {}
         self.written: frozenset[str] = frozenset()
         self._fd, self._read = -1, 0
-        self._path = partial_of(out) if out else None
+        self._path = partial_path(out) if out else None
         if out is None or self._path is None:
             return
         wanted = json.loads(json.dumps(settings))
@@ -127,7 +127,7 @@ class Finished:
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 
-    def __enter__(self) -> Finished:
+    def __enter__(self) -> PartialScores:
         return self
 
     def __exit__(

@@ -76,7 +76,7 @@ class Pooling:
         facts |= {"trained": self.as_trained, "of_crops": self._pooling_of_crops}
         return facts | ({"top_k": self.top_k or "max(15, N/4)"} if self._is_top_k else {})
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """Return the same in words."""
         facts = self.facts()
         best = (

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from flowpipe.errors import UsageError
 from flowpipe.evaluation import sigmoid, softmax
 from flowpipe.store import open_store
-from flowpipe.tsn.data.sampling import RULES
+from flowpipe.tsn.data.sampling import SAMPLING_STRATEGIES
 from flowpipe.tsn.device import keep_freed_memory
 from flowpipe.tsn.recipe import TestParams
 from flowpipe.tsn.run_folder import RunFacts
 from flowpipe.tsn.testing.pooling import Pooling
-from flowpipe.tsn.testing.scorer import Network
+from flowpipe.tsn.testing.scorer import SnippetScorer
 from flowpipe.tsn.testing.test import snippets_of
 
 
@@ -102,11 +102,11 @@ def predict(
     totals, timed, ends = [], [], []
     for number, one in enumerate(fused_runs):
         progress(number, len(fused_runs))
-        network, store = Network(one.run, checkpoint, device), open_store(one.store)
+        network, store = SnippetScorer(one.run, checkpoint, device), open_store(one.store)
         if not store.videos[video_id].images[network.input.stored]:
             raise UsageError(f"{video_id} is too short: it has no image of {network.input.stored}")
         pooling = Pooling(one.params, network.facts.stream, network.model.consensus)
-        rule = RULES[network.facts.stream.sampling]
+        rule = SAMPLING_STRATEGIES[network.facts.stream.sampling]
         times_s, scored = snippets_of(network, store, video_id, one.params, rule)
         totals.append(pooling(scored))
         by_time = np.argsort(times_s, kind="stable")  # ranges of dense sampling overlap

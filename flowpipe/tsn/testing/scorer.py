@@ -17,8 +17,8 @@ from torch import Tensor
 from flowpipe.modality import MODALITIES
 from flowpipe.prefetch import prefetch
 from flowpipe.store import Store
-from flowpipe.tsn.data.inputs import Input
-from flowpipe.tsn.data.reading import Wanted, read_images
+from flowpipe.tsn.data.inputs import InputSpec
+from flowpipe.tsn.data.reading import SnippetRequest, read_images
 from flowpipe.tsn.data.sampling import images_of
 from flowpipe.tsn.network.backbones import build
 from flowpipe.tsn.network.model import TSN, make_model
@@ -42,7 +42,7 @@ class SnippetScores:
     """Inputs of the classifier, means over the crops, float64 (S, D)."""
 
 
-class _Part(NamedTuple):
+class _DecodedSnippets(NamedTuple):
     """Decoded images of consecutive snippets of one video."""
 
     images: Tensor
@@ -51,7 +51,7 @@ class _Part(NamedTuple):
     """True if the video has no further snippets."""
 
 
-class Network:
+class SnippetScorer:
     """A trained network that scores snippets.
 
     Parameters
@@ -75,7 +75,7 @@ class Network:
         self.views = _VIEWS_ON_CPU if device == "cpu" else _VIEWS
         stream = self.facts.stream
         backbone, self.row = build(stream.backbone, "random", stream.pixels, stream.input_size)
-        self.input = Input(self.facts.modality, stream.snippet_length, self.facts.stored)
+        self.input = InputSpec(self.facts.modality, stream.snippet_length, self.facts.stored)
         # Frozen layers and consensus come with the weights: what they were made from is no matter.
         self.model: TSN = make_model(
             backbone, self.row, len(self.facts.class_names), self.input.channels, stream
@@ -128,7 +128,7 @@ class Network:
 
     def _decoded(
         self, store: Store, wanted: Iterable[tuple[str, NDArray[np.int64]]], tail: str
-    ) -> Iterator[_Part]:
+    ) -> Iterator[_DecodedSnippets]:
         stored, read = self.input.stored, self.input.read
         for video_id, starts in wanted:
             video = store.videos[video_id]
@@ -137,8 +137,10 @@ class Network:
             snippet_bytes = read * height * width * MODALITIES[stored].channels
             count = min(self.views, max(1, _PART_BYTES // snippet_bytes))
             for start in range(0, len(starts), count):
-                one = Wanted(store, video_id, video.size[stored], numbers[start : start + count])
-                yield _Part(read_images(stored, [one])[0], start + count >= len(starts))
+                one = SnippetRequest(
+                    store, video_id, video.size[stored], numbers[start : start + count]
+                )
+                yield _DecodedSnippets(read_images(stored, [one])[0], start + count >= len(starts))
 
     @torch.inference_mode()
     def _scored(self, images: Tensor, crops: int) -> tuple[Tensor, Tensor]:

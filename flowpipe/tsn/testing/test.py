@@ -16,15 +16,15 @@ from flowpipe.evaluation.ground_truth import ALL
 from flowpipe.params import plain
 from flowpipe.splits import split_names, test_split
 from flowpipe.store import Store, open_store
-from flowpipe.tsn.data.sampling import RULES, Rule
+from flowpipe.tsn.data.sampling import SAMPLING_STRATEGIES, SamplingStrategy
 from flowpipe.tsn.device import choose_kernels, keep_freed_memory
-from flowpipe.tsn.distributed import placed
+from flowpipe.tsn.distributed import processes_from_environment
 from flowpipe.tsn.recipe import Sampling, TestParams
 from flowpipe.tsn.run_folder import LAST, RunFacts
 from flowpipe.tsn.testing import mtwi
-from flowpipe.tsn.testing.partial_scores import Finished, partial_of
+from flowpipe.tsn.testing.partial_scores import PartialScores, partial_path
 from flowpipe.tsn.testing.pooling import Pooling
-from flowpipe.tsn.testing.scorer import Network, SnippetScores
+from flowpipe.tsn.testing.scorer import SnippetScorer, SnippetScores
 from flowpipe.words import count_noun
 
 _POLL_S = 0.2
@@ -48,11 +48,11 @@ class TestJob:
     amp: str = "off"
     """Key of `AMP`: precision of the network's arithmetic."""
     out: Path | None = None
-    """File that the scores are written to; by it a test resumes, see `Finished`."""
+    """File that the scores are written to; by it a test resumes, see `PartialScores`."""
 
 
 @dataclass(frozen=True)
-class Tested:
+class TestScores:
     """Scores of the videos of a split."""
 
     video_ids: tuple[str, ...]
@@ -70,7 +70,7 @@ def test(
     job: TestJob,
     progress: Callable[[int, int], None],
     tell: Callable[[str], None] = lambda line: None,
-) -> Tested | None:
+) -> TestScores | None:
     """Score all videos of a split that have images.
 
     Crops are pooled, then snippets: see `Pooling`. The processes of `launch` or torchrun share the
@@ -87,7 +87,7 @@ def test(
 
     Returns
     -------
-    Tested or None
+    TestScores or None
         None in all processes but the first.
 
     Raises
@@ -100,10 +100,13 @@ def test(
     """
     if job.device == "cpu":
         keep_freed_memory()
-    here = placed(job.device)
+    here = processes_from_environment(job.device)
     if here.world > 1 and job.out is None:
         raise UsageError("several processes share a test through a file: out is missing")
-    network, store = Network(job.run, job.checkpoint, here.device, job.amp), open_store(job.store)
+    network, store = (
+        SnippetScorer(job.run, job.checkpoint, here.device, job.amp),
+        open_store(job.store),
+    )
     facts, params = network.facts, job.params or network.facts.test
     if job.sampling:
         facts = replace(facts, stream=replace(facts.stream, sampling=job.sampling))
@@ -127,7 +130,7 @@ def test(
         choose_kernels(here.device, deterministic=False)
     for line in network.input.remarks(facts.stream.compat) if here.is_first else ():
         tell(line)
-    rule = RULES[facts.stream.sampling]
+    rule = SAMPLING_STRATEGIES[facts.stream.sampling]
     pooling = Pooling(params, facts.stream, network.model.consensus)
     starts = {key: starts_of(network, store, key, params, rule) for key in videos}
     settings = {
@@ -135,13 +138,13 @@ def test(
         "store": str(job.store), "store_digest": store.header.recipe_digest,
         "network": network.digest,
     }  # fmt: skip
-    with Finished(job.out, settings) as finished:
+    with PartialScores(job.out, settings) as finished:
         # Longest first, so that each process gets as much; the same share on every start.
         share = sorted(videos, key=lambda key: -len(starts[key]))[here.rank :: here.world]
         left = [key for key in share if key not in finished.scores]
         computed = len(starts.keys() - finished.scores)
         if here.is_first and computed < len(videos):
-            tell(_resumed_words(job.out, finished, starts.keys()))
+            tell(_describe_resumed(job.out, finished, starts.keys()))
         wanted = ((key, starts[key]) for key in left)
         scored = network.score_videos(store, wanted, int(params.crops), rule.tail)
         for key, of_snippets in zip(left, scored, strict=True):
@@ -158,15 +161,15 @@ def test(
             time.sleep(_POLL_S)
             finished.update()
         scores = np.stack([finished.scores[key] for key in videos])
-    return Tested(tuple(videos), scores, facts, pooling, settings, computed)
+    return TestScores(tuple(videos), scores, facts, pooling, settings, computed)
 
 
-def _resumed_words(out: Path | None, finished: Finished, wanted: Collection[str]) -> str:
+def _describe_resumed(out: Path | None, finished: PartialScores, wanted: Collection[str]) -> str:
     """Return the line that says what a test that resumes has."""
     of = count_noun(len(wanted), "video")
     if finished.written.issuperset(wanted):
         return f"{out} has the scores of {of} already: there is nothing to compute"
-    path = out if out and finished.written else out and partial_of(out)
+    path = out if out and finished.written else out and partial_path(out)
     return f"going on: {path} has {len(finished.scores.keys() & set(wanted))} of {of}"
 
 
@@ -179,7 +182,7 @@ def _finite(scores: NDArray[np.float64], video_id: str, amp: str) -> NDArray[np.
 
 
 def starts_of(
-    network: Network, store: Store, video_id: str, params: TestParams, rule: Rule
+    network: SnippetScorer, store: Store, video_id: str, params: TestParams, rule: SamplingStrategy
 ) -> NDArray[np.int64]:
     """Return the first image of each snippet of a video, (S,).
 
@@ -192,7 +195,7 @@ def starts_of(
 
 
 def snippets_of(
-    network: Network, store: Store, video_id: str, params: TestParams, rule: Rule
+    network: SnippetScorer, store: Store, video_id: str, params: TestParams, rule: SamplingStrategy
 ) -> tuple[NDArray[np.float64], SnippetScores]:
     """Return the start times of the snippets of a video, seconds (S,), and their scores."""
     starts = starts_of(network, store, video_id, params, rule)

@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
-class Average:
+class WeightAverage:
     """Exponential moving average of a network's weights and statistics, by torch.
 
     The first step's weights begin it.

@@ -22,7 +22,7 @@ _STEP_TAGS = {
 }  # fmt: skip
 
 
-class Board:
+class TensorBoardWriter:
     """Writes what TensorBoard shows: points of epochs and of steps.
 
     Parameters

@@ -16,7 +16,7 @@ _TOP = 5
 
 
 @dataclass
-class Sums:
+class EpochSums:
     """Running sums over steps of all processes together."""
 
     loss: float = 0.0
@@ -39,12 +39,12 @@ class Sums:
     skipped_videos: float = 0.0
     """Videos of the skipped steps; their losses and hits are not in the sums."""
 
-    def __iadd__(self, other: Sums) -> Sums:
+    def __iadd__(self, other: EpochSums) -> EpochSums:
         for one in fields(self):
             setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
         return self
 
-    def without_figures(self) -> Sums:
+    def without_figures(self) -> EpochSums:
         """Return the sums of a skipped step: without the losses and hits of an overflow."""
         return replace(
             self, loss=0.0, right=0.0, right_in_5=0.0, skipped=1.0, skipped_videos=self.videos
@@ -77,18 +77,18 @@ class Sums:
 
 
 @dataclass
-class State:
+class TrainingProgress:
     """Progress of a run."""
 
     step: int = 0
     best: float = -1.0
     rows: list[dict[str, Any]] = field(default_factory=list)
-    sums: Sums = field(default_factory=Sums)
+    sums: EpochSums = field(default_factory=EpochSums)
     """Sums of the current epoch over the steps that have been read."""
 
 
 def row_of(
-    trained: Sums,
+    trained: EpochSums,
     validated: Mapping[str, float] | None,
     *,
     epoch: int,
@@ -116,16 +116,16 @@ def row_of(
     return row
 
 
-def words_of(row: Mapping[str, Any], epochs: int, classes: int) -> str:
+def describe_epoch(row: Mapping[str, Any], epochs: int, classes: int) -> str:
     """Return the row of an epoch as a line, with the time that is left."""
     trained, validated = (
         {name.removeprefix(start): value for name, value in row.items() if name.startswith(start)}
         for start in ("train_", "val_")
     )
-    words = f"epoch {row['epoch']}/{epochs}: {_words_of_figures(trained, classes)}"
-    words += _words_of_skipped(row["skipped_steps"])
+    words = f"epoch {row['epoch']}/{epochs}: {_describe_figures(trained, classes)}"
+    words += _describe_skipped(row["skipped_steps"])
     if validated:
-        words += f"; validation {_words_of_figures(validated, classes)}"
+        words += f"; validation {_describe_figures(validated, classes)}"
     left_s = (epochs - row["epoch"]) * row["seconds"]
     return words + (
         f"; {row['snippets_per_s']:.0f} snippets/s, waited for data "
@@ -134,8 +134,8 @@ def words_of(row: Mapping[str, Any], epochs: int, classes: int) -> str:
     )
 
 
-def words_of_steps(
-    sums: Sums,
+def describe_steps(
+    sums: EpochSums,
     *,
     step: int,
     steps: int,
@@ -148,14 +148,14 @@ def words_of_steps(
     """Return the last `count` steps as a line, with the time that is left."""
     left_s = (steps - step) * sums.seconds / world / max(1, count)
     return (
-        f"step {step} of {steps}: {_words_of_figures(sums.means(), classes)}, gradient norm "
-        f"{sums.mean_norm:.3g}, lr {lr:g}{_words_of_skipped(round(sums.skipped))}; "
+        f"step {step} of {steps}: {_describe_figures(sums.means(), classes)}, gradient norm "
+        f"{sums.mean_norm:.3g}, lr {lr:g}{_describe_skipped(round(sums.skipped))}; "
         f"{sums.snippets_per_s(segments, world):.0f} snippets/s, waited for data "
         f"{100 * sums.stall_share:.0f} %, {left_s / 60:.0f} min left"
     )
 
 
-def _words_of_figures(figures: Mapping[str, float], classes: int) -> str:
+def _describe_figures(figures: Mapping[str, float], classes: int) -> str:
     """Return loss, accuracy, top-5 and mAP in words, those that say something."""
     words = f"loss {figures['loss']:.4f}, accuracy {figures['accuracy']:.3f}"
     if classes > _TOP:
@@ -163,6 +163,6 @@ def _words_of_figures(figures: Mapping[str, float], classes: int) -> str:
     return words + (f", mAP {figures['map']:.3f}" if "map" in figures else "")
 
 
-def _words_of_skipped(steps: int) -> str:
+def _describe_skipped(steps: int) -> str:
     """Return how many steps fp16 skipped, in words; empty if none."""
     return f", {count_noun(steps, 'step')} skipped (fp16 overflow)" if steps else ""

@@ -27,7 +27,7 @@ class TrainJob:
     is that of the whole batch, except that dropout is drawn for each part and that batch
     normalisation that is not frozen takes the statistics of each part, as in several processes."""
     weights: Path | None = None
-    """Run, or file of weights, whose backbone a new run begins with; see `begin_with`."""
+    """Run, or file of weights, whose backbone a new run begins with; see `initialise_backbone`."""
     validate_every: int = 5
     """Epochs between validations; the last epoch is always validated."""
     save_s: float = 600.0

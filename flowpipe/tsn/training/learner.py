@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from flowpipe.evaluation.ranking import mean_average_precision
 from flowpipe.tsn.data.clips import Batch
-from flowpipe.tsn.data.inputs import Input
-from flowpipe.tsn.data.photometric import mixed
+from flowpipe.tsn.data.inputs import InputSpec
+from flowpipe.tsn.data.photometric import mix_up
 from flowpipe.tsn.distributed import Processes
-from flowpipe.tsn.network.backbones import Row
-from flowpipe.tsn.network.model import TSN, synchronised
+from flowpipe.tsn.network.backbones import BackboneRow
+from flowpipe.tsn.network.model import TSN, synchronise_batch_norm
 from flowpipe.tsn.network.network_input import network_input
 from flowpipe.tsn.recipe import StreamParams
-from flowpipe.tsn.training.averaging import Average
-from flowpipe.tsn.training.epoch import MEASURED, Sums
+from flowpipe.tsn.training.averaging import WeightAverage
+from flowpipe.tsn.training.epoch import MEASURED, EpochSums
 from flowpipe.tsn.training.losses import hits, loss_of, targets_of
 from flowpipe.tsn.training.optimisers import optimiser_of
 
@@ -35,8 +35,8 @@ class Learner:
     def __init__(
         self,
         model: TSN,
-        input: Input,
-        row: Row,
+        input: InputSpec,
+        row: BackboneRow,
         stream: StreamParams,
         processes: Processes,
         *,
@@ -46,10 +46,10 @@ class Learner:
     ) -> None:
         self.input, self.row, self.stream, self.processes = input, row, stream, processes
         if stream.sync_bn and processes.world > 1:
-            model = synchronised(model, processes.device)
+            model = synchronise_batch_norm(model, processes.device)
         self.model: TSN = model.to(processes.device)
         schedule = stream.schedule
-        self.average = Average(self.model, schedule.ema) if schedule.ema else None
+        self.average = WeightAverage(self.model, schedule.ema) if schedule.ema else None
         groups = model.groups(schedule, is_flow=input.is_flow)
         # One kernel for all weights of a GPU; on a CPU it would round otherwise than the default.
         fused = {"fused": True} if processes.device != "cpu" else {}
@@ -133,7 +133,7 @@ class Learner:
                 if plain.name == "bce":
                     scores.append(logits.cpu())
                     positives.append(labels.cpu())
-        sums = Sums(*self.processes.total(*measured.tolist(), float(videos)))
+        sums = EpochSums(*self.processes.total(*measured.tolist(), float(videos)))
         figures = sums.means()
         if plain.name == "bce":
             together = (self.processes.gather_rows(torch.cat(own)) for own in (scores, positives))
@@ -193,7 +193,7 @@ class Learner:
         if batch.mixes:
             mixing = batch.samples[start : behind - 1]
             shares = torch.tensor([sample.changes.share for sample in mixing])
-            x, targets = mixed(x, shares), mixed(targets, shares)
+            x, targets = mix_up(x, shares), mix_up(targets, shares)
         return x, targets
 
     def _forward(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from flowpipe.atomic import translate_write_errors, write_atomic
 from flowpipe.tsn.distributed import Processes
-from flowpipe.tsn.training.epoch import MEASURED, Sums
+from flowpipe.tsn.training.epoch import MEASURED, EpochSums
 
 STEP_LOG = "steps.csv"
 COLUMNS = (
@@ -55,7 +55,7 @@ class UnreadSteps:
         """Remember a step."""
         self._steps.append(step)
 
-    def read(self) -> list[tuple[Step, Sums]]:
+    def read(self) -> list[tuple[Step, EpochSums]]:
         """Return the steps since the last reading, with the sums over all processes.
 
         All processes read after the same step.
@@ -74,13 +74,13 @@ class UnreadSteps:
         return [(step, _sums(total, line[MEASURED])) for step, total, line in lines]
 
 
-def _sums(total: list[float], norm: float) -> Sums:
+def _sums(total: list[float], norm: float) -> EpochSums:
     """Sums of one step; the gradient, and so its norm, is the same in all processes."""
     finite = math.isfinite(norm)
-    return Sums(*[*total, norm if finite else 0.0, float(finite)])
+    return EpochSums(*[*total, norm if finite else 0.0, float(finite)])
 
 
-def row_of_step(step: Step, sums: Sums, world: int) -> dict[str, Any]:
+def row_of_step(step: Step, sums: EpochSums, world: int) -> dict[str, Any]:
     """Return the row of a step for the log; a gradient that is not finite has the norm inf."""
     return {
         "step": step.number,

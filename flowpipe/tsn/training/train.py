@@ -18,8 +18,8 @@ from flowpipe.errors import BackendError, FlowpipeError, UsageError
 from flowpipe.evaluation.ground_truth import ALL
 from flowpipe.store import Store, open_store
 from flowpipe.tsn import run_folder
-from flowpipe.tsn.data.clips import Batches, Clip, Clips, clips_of, splits_of
-from flowpipe.tsn.data.inputs import input_of
+from flowpipe.tsn.data.clips import BatchSampler, Clip, Clips, clips_of, splits_of
+from flowpipe.tsn.data.inputs import input_spec
 from flowpipe.tsn.data.lacking import lacking_classes
 from flowpipe.tsn.data.limits import worker_failures
 from flowpipe.tsn.data.loading import Loader
@@ -29,13 +29,19 @@ from flowpipe.tsn.device import (
     keep_freed_memory,
     peak_memory_mb,
 )
-from flowpipe.tsn.distributed import Processes, joined
+from flowpipe.tsn.distributed import Processes, join_processes
 from flowpipe.tsn.network.backbones import build
 from flowpipe.tsn.network.model import freezes_random_statistics, make_model
-from flowpipe.tsn.network.transfer import begin_with, run_beside
+from flowpipe.tsn.network.transfer import initialise_backbone, run_beside
 from flowpipe.tsn.run_folder import BEST, EMA, LAST, OF_EPOCH, RunFacts
-from flowpipe.tsn.training.curves import Board, draw
-from flowpipe.tsn.training.epoch import State, Sums, row_of, words_of, words_of_steps
+from flowpipe.tsn.training.curves import TensorBoardWriter, draw
+from flowpipe.tsn.training.epoch import (
+    EpochSums,
+    TrainingProgress,
+    describe_epoch,
+    describe_steps,
+    row_of,
+)
 from flowpipe.tsn.training.job import TrainJob
 from flowpipe.tsn.training.learner import Learner
 from flowpipe.tsn.training.schedule import Schedule
@@ -78,7 +84,7 @@ def train(
     if job.device == "cpu":
         keep_freed_memory()
     choose_kernels(job.device, job.deterministic)
-    with joined(job.device) as processes, worker_failures():
+    with join_processes(job.device) as processes, worker_failures():
         return Trainer(job, processes, tell, stepped).run()
 
 
@@ -87,11 +93,11 @@ class Trainer:
 
     def __init__(self, job: TrainJob, processes: Processes, tell: Told, stepped: Stepped) -> None:
         self.job, self.processes = job, processes
-        self.tell = tell if processes.is_first else _nothing
-        self.stepped = stepped if processes.is_first else _nothing
+        self.tell = tell if processes.is_first else _log_nothing
+        self.stepped = stepped if processes.is_first else _log_nothing
         self.stream = job.recipe.streams[job.modality]
         store = open_store(job.store)
-        self.input = input_of(job.modality, self.stream.snippet_length, store.modalities)
+        self.input = input_spec(job.modality, self.stream.snippet_length, store.modalities)
         self.facts = RunFacts(
             job.modality, job.split, self.input.stored, self.stream, job.recipe.test, job.seed,
             store.header.class_names, str(store.header.dataset.get("dataset", "")),
@@ -107,7 +113,7 @@ class Trainer:
         }
         for number, path in enumerate(job.also, 1):
             other = open_store(path)
-            check_alike(store, other, self.input.stored)
+            check_same_recipe(store, other, self.input.stored)
             videos["train"] += clips_of(
                 other, ALL, self.input.stored, samples_of, number, several=several
             )
@@ -135,7 +141,7 @@ class Trainer:
             backbone, self.row, len(self.facts.class_names), self.input.channels, self.stream
         )
         if begins and weights is not None:
-            self.tell(begin_with(model, self.row, self.input, self.stream, weights))
+            self.tell(initialise_backbone(model, self.row, self.input, self.stream, weights))
         if begins and weights is None and freezes_random_statistics(model, self.stream):
             self.tell(
                 "warning: partial_bn freezes batch normalisation with the statistics of no data, "
@@ -149,9 +155,9 @@ class Trainer:
         self.schedule = Schedule(self.stream.schedule, len(self.batches.sizes))
         self.loader = self._loader(videos["train"], self.batches)
         self.val_loader = self._loader(videos["val"], self.val_batches)
-        self.state, self._saved_at = State(), time.monotonic()
-        self.unread, self.recent, self.recent_steps = UnreadSteps(processes), Sums(), 0
-        self.board: Board | None = None
+        self.state, self._saved_at = TrainingProgress(), time.monotonic()
+        self.unread, self.recent, self.recent_steps = UnreadSteps(processes), EpochSums(), 0
+        self.board: TensorBoardWriter | None = None
         self.step_log: StepLog | None = None
 
     def run(self) -> RunFacts:
@@ -165,8 +171,8 @@ class Trainer:
         if self.processes.is_first:
             self.step_log = StepLog(self.job.run, self.state.step)
             if self.job.tensorboard:
-                self.board = Board(self.job.run, self.state.step)
-        self.tell(self._device_words())
+                self.board = TensorBoardWriter(self.job.run, self.state.step)
+        self.tell(self._describe_device())
         remarks = self.input.remarks(self.stream.compat)
         for line in (*remarks, *self.stream.without_effect(), *self.lacking):
             self.tell(line)
@@ -178,7 +184,7 @@ class Trainer:
             due = last or (epoch + 1) % self.job.validate_every == 0
             validated = self.learner.validate(self.val_loader) if due else None
             self._note(epoch, validated)
-            self.state.sums = Sums()
+            self.state.sums = EpochSums()
             kept = self.job.keep_every and (epoch + 1) % self.job.keep_every == 0
             self._save(*([OF_EPOCH.format(epoch + 1)] if kept else []), LAST)
         if self.board:
@@ -215,7 +221,7 @@ class Trainer:
             count = len(batch)
             self.unread.add(Step(self.state.step, epoch + 1, lr, count, step_s, stalled_s, figures))
             videos, seconds = videos + count, seconds + step_s
-            rate = Sums(videos=videos, seconds=seconds).snippets_per_s(
+            rate = EpochSums(videos=videos, seconds=seconds).snippets_per_s(
                 self.stream.segments, self.processes.world
             )
             self.stepped(self.state.step, self.schedule.steps, rate)
@@ -252,13 +258,13 @@ class Trainer:
     def _tell_steps(self, lr: float) -> None:
         """Print the means of the steps since the last such line."""
         self.tell(
-            words_of_steps(
+            describe_steps(
                 self.recent, step=self.state.step, steps=self.schedule.steps,
                 count=self.recent_steps, segments=self.stream.segments,
                 world=self.processes.world, lr=lr, classes=len(self.facts.class_names),
             )
         )  # fmt: skip
-        self.recent, self.recent_steps = Sums(), 0
+        self.recent, self.recent_steps = EpochSums(), 0
 
     def _is_due(self) -> bool:
         """Return whether to save inside an epoch; all processes save after the same step."""
@@ -276,7 +282,7 @@ class Trainer:
             world=self.processes.world, peak_memory_mb=peak_memory_mb(self.processes.device),
             lr=self.stream.schedule.lr * self.schedule.factor(self.state.step - 1),
         )  # fmt: skip
-        self.tell(words_of(row, self.schedule.epochs, len(self.facts.class_names)))
+        self.tell(describe_epoch(row, self.schedule.epochs, len(self.facts.class_names)))
         self.state.rows.append(row)
         if self.board:
             self.board.write(row)
@@ -307,7 +313,7 @@ class Trainer:
                 kept = {**values, "model": averaged} if name == BEST else values
                 run_folder.save(self.job.run / name, kept)
 
-    def _device_words(self) -> str:
+    def _describe_device(self) -> str:
         """Return what the run computes on, as a line."""
         words = f"device: {describe(self.processes.device)}"
         if self.processes.world > 1:
@@ -325,22 +331,22 @@ class Trainer:
             self.tell("beginning with the adopted weights")
             return
         self.learner.restore(values)
-        sums = Sums(**values["sums"])
-        self.state = State(values["step"], values["best"], values["rows"], sums)
+        sums = EpochSums(**values["sums"])
+        self.state = TrainingProgress(values["step"], values["best"], values["rows"], sums)
         if self.state.step >= self.schedule.steps:
             steps = count_noun(self.schedule.steps, "step")
             self.tell(f"the run is finished: {steps} are done and none is left")
         else:
             self.tell(f"going on at step {self.state.step} of {self.schedule.steps}")
 
-    def _batches(self, count: int, *, shuffle: bool) -> Batches:
-        return Batches(
+    def _batches(self, count: int, *, shuffle: bool) -> BatchSampler:
+        return BatchSampler(
             count, self.stream.schedule.batch_size, seed=self.job.seed, shuffle=shuffle,
             rank=self.processes.rank, world=self.processes.world,
             mixes=shuffle and self.stream.augment.mixup > 0,
         )  # fmt: skip
 
-    def _loader(self, videos: list[Clip], batches: Batches) -> Loader:
+    def _loader(self, videos: list[Clip], batches: BatchSampler) -> Loader:
         clips = Clips(
             [self.job.store, *self.job.also], videos, self.input,
             phase="train" if batches.shuffle else "val", segments=self.stream.segments,
@@ -350,7 +356,7 @@ class Trainer:
         return Loader(clips, batches, self.job.workers, self.processes.device)
 
 
-def check_alike(store: Store, other: Store, modality: str) -> None:
+def check_same_recipe(store: Store, other: Store, modality: str) -> None:
     """Raise UsageError unless videos of both can be trained on together."""
     if other.header.class_names != store.header.class_names:
         raise UsageError(
@@ -366,5 +372,5 @@ def check_alike(store: Store, other: Store, modality: str) -> None:
         )
 
 
-def _nothing(*words: Any) -> None:
+def _log_nothing(*words: Any) -> None:
     """Log nothing: the logger of processes other than the first."""

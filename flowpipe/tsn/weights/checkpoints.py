@@ -33,7 +33,7 @@ _OUR_LAYER = re.compile(r"(layer\d+\.\d+\.)(conv|bn|downsample\.)(\d)\.(.+)")
 class System:
     """A system that saved weights."""
 
-    words: str
+    name: str
     """Its name in messages."""
     rename: Callable[[str], str]
     """Name of one of its weights -> ours; empty for values that a network does not have."""
@@ -175,9 +175,9 @@ README of tsn-pytorch, models/*.prototxt of temporal-segment-networks, configs/r
 mmaction2."""
 
 
-def words_of(system: str) -> str:
+def system_name(system: str) -> str:
     """Return the name of a system in messages; ``flowpipe`` and unknown ones as they are."""
-    return SYSTEMS[system].words if system in SYSTEMS else system
+    return SYSTEMS[system].name if system in SYSTEMS else system
 
 
 def _is_norm_row(name: str, value: Tensor) -> bool:

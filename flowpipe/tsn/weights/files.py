@@ -81,7 +81,7 @@ def read_weights(path: Path) -> Weights:
     return open_weights(path).values
 
 
-def squeezed(values: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Weights:
+def squeeze_statistics(values: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Weights:
     """Return the weights with statistics of batch normalisation in the shape of the network's.
 
     Those of the published BN-Inception have the shape [1, C].
@@ -94,7 +94,7 @@ def squeezed(values: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Weights
     }
 
 
-def misfit(own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> str:
+def find_misfit(own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> str:
     """Return in words what keeps weights from filling a network; empty if they fill it."""
     missing, strange = (
         [n for n in those if n not in others and not n.endswith("num_batches_tracked")]
@@ -115,7 +115,7 @@ def misfit(own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> str:
     return ", ".join(parts)
 
 
-class _Inert:
+class _InertObject:
     """Stand-in for objects of other packages beside weights, such as mmengine's buffers of logs.
 
     It takes whatever a pickle gives it and does nothing.
@@ -142,7 +142,7 @@ def _content(path: Path) -> Any:
             names = []
         if not names:
             raise
-        with torch.serialization.safe_globals([(_Inert, name) for name in names]):
+        with torch.serialization.safe_globals([(_InertObject, name) for name in names]):
             return torch.load(path, map_location="cpu", weights_only=True)
 
 

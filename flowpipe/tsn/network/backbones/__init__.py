@@ -13,26 +13,26 @@ from torch import Tensor, nn
 from flowpipe.errors import BackendError, FormatError, UsageError
 from flowpipe.tsn.data.normalisation import (
     LITE,
-    PIXELS,
+    NORMALISATIONS,
     TENSORFLOW,
     TORCHVISION,
     TSN_PYTORCH,
-    Pixels,
+    Normalisation,
 )
 from flowpipe.tsn.network.backbones import bninception, lite0
-from flowpipe.tsn.weights.files import misfit, read_weights
+from flowpipe.tsn.weights.files import find_misfit, read_weights
 
 TIMM = "timm:"
 
 
 @dataclass(frozen=True)
-class Row:
+class BackboneRow:
     """One network."""
 
     build: Callable[[], nn.Module]
     """Its forward gives (N, features) after pooling, without dropout or classifier."""
     features: int
-    pixels: Pixels
+    pixels: Normalisation
     size: int = 224
     """Side of its input in pixels."""
     classifier: tuple[str, ...] = ("fc.", "last_linear.", "classifier.")
@@ -43,7 +43,7 @@ class Row:
 
 def build(
     name: str, init: str = "imagenet", pixels: str = "backbone", input_size: int = 0
-) -> tuple[nn.Module, Row]:
+) -> tuple[nn.Module, BackboneRow]:
     """Make a network.
 
     Parameters
@@ -53,7 +53,8 @@ def build(
     init : str
         ``random`` takes no weights; anything else takes those of ImageNet.
     pixels : str
-        Input normalisation: a key of `PIXELS`, or ``backbone`` for that of its ImageNet weights.
+        Input normalisation: a key of `NORMALISATIONS`, or ``backbone`` for the one of its ImageNet
+        weights.
     input_size : int
         Side of its input, pixels; 0 for that of its ImageNet weights.
 
@@ -70,14 +71,14 @@ def build(
     if row is None:
         raise UsageError(f"no network {name}; known: {', '.join(NETWORKS)} or timm:NAME")
     if pixels != "backbone":
-        row = replace(row, pixels=PIXELS[pixels])
+        row = replace(row, pixels=NORMALISATIONS[pixels])
     network = row.build()
     if input_size and input_size != row.size:
         _check_input_size(network, name, row.size, input_size)
         row = replace(row, size=input_size)
     if init != "random":
-        values = of_backbone(_published(name, row), row)
-        if wrong := misfit(network.state_dict(), values):
+        values = backbone_weights(_published(name, row), row)
+        if wrong := find_misfit(network.state_dict(), values):
             raise FormatError(f"the published ImageNet weights do not fit {name}: {wrong}")
         network.load_state_dict(values, strict=False)
     return network, row
@@ -97,13 +98,13 @@ def _check_input_size(network: nn.Module, name: str, usual: int, size: int) -> N
     network.train()
 
 
-def of_backbone(values: Mapping[str, Tensor], row: Row) -> dict[str, Tensor]:
+def backbone_weights(values: Mapping[str, Tensor], row: BackboneRow) -> dict[str, Tensor]:
     """Return published weights of a network without those of its classifier."""
     named = {name.removeprefix("module."): value for name, value in values.items()}
     return {n: value for n, value in named.items() if not n.startswith(row.classifier)}
 
 
-def _published(name: str, row: Row) -> dict[str, Tensor]:
+def _published(name: str, row: BackboneRow) -> dict[str, Tensor]:
     if row.weights is None:
         raise BackendError(
             f"the ImageNet weights of {name} have no download that can be relied on: give their "
@@ -135,12 +136,12 @@ def _torchvision(name: str, **options: Any) -> Callable[[], nn.Module]:
         else:
             network.classifier[-1] = nn.Identity()
         made: nn.Module = network
-        return without_dropout(made)
+        return remove_dropout(made)
 
     return make
 
 
-def without_dropout(network: nn.Module) -> nn.Module:
+def remove_dropout(network: nn.Module) -> nn.Module:
     """Take every dropout layer out of a network: TSN has its own before the classifier.
 
     VGG-16 has two of 0.5 between its fully connected layers, GoogLeNet and Inception v3 one before
@@ -175,7 +176,7 @@ def _package(module: str, name: str) -> Any:
         raise BackendError(f"this network needs {name}: pip install {name}") from error
 
 
-def _timm(name: str) -> Row:
+def _timm(name: str) -> BackboneRow:
     """Any network of timm; its weights come from there if it can fetch them."""
     timm = _package("timm", "timm")
     try:
@@ -185,34 +186,34 @@ def _timm(name: str) -> Row:
     config = network.pretrained_cfg
     pixels = replace(TORCHVISION, mean=tuple(config["mean"]), std=tuple(config["std"]))
     url = config.get("url")
-    return Row(
+    return BackboneRow(
         lambda: network, network.num_features, pixels, config["input_size"][-1],
         (f"{config['classifier']}.",), (lambda: url) if url else None,
     )  # fmt: skip
 
 
 NETWORKS = {
-    "bninception": Row(bninception.BNInception, bninception.FEATURES, TSN_PYTORCH),
-    "inception_v3": Row(
+    "bninception": BackboneRow(bninception.BNInception, bninception.FEATURES, TSN_PYTORCH),
+    "inception_v3": BackboneRow(
         _torchvision("inception_v3", aux_logits=False, init_weights=True, transform_input=False),
         2048, TENSORFLOW, 299, ("fc.", "AuxLogits."), _torchvision_weights("Inception_V3_Weights"),
     ),
-    "googlenet": Row(
+    "googlenet": BackboneRow(
         _torchvision("googlenet", aux_logits=False, init_weights=True, transform_input=False),
         1024, TENSORFLOW, 224, ("fc.", "aux1.", "aux2."), _torchvision_weights("GoogLeNet_Weights"),
     ),
-    "vgg16": Row(
+    "vgg16": BackboneRow(
         _torchvision("vgg16"), 4096, TORCHVISION, 224, ("classifier.6.",),
         _torchvision_weights("VGG16_Weights"),
     ),
     **{
-        f"resnet{depth}": Row(
+        f"resnet{depth}": BackboneRow(
             _torchvision(f"resnet{depth}"), 512 if depth < 50 else 2048, TORCHVISION,
             weights=_torchvision_weights(f"ResNet{depth}_Weights"),
         )
         for depth in (18, 50, 101, 152)
     },
-    "efficientnet_lite0": Row(
+    "efficientnet_lite0": BackboneRow(
         lite0.EfficientNetLite0, lite0.FEATURES, LITE, 224, ("_fc.",), _lite0_file
     ),
 }  # fmt: skip

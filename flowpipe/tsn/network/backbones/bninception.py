@@ -16,7 +16,7 @@ FEATURES = 1024
 
 
 @dataclass(frozen=True)
-class Block:
+class InceptionBlock:
     """Widths of one inception block."""
 
     name: str
@@ -37,16 +37,16 @@ class Block:
 
 
 BLOCKS = (
-    Block("3a", 64, (64, 64), (64, 96), "avg", 32),
-    Block("3b", 64, (64, 96), (64, 96), "avg", 64),
-    Block("3c", 0, (128, 160), (64, 96), "max", 0),
-    Block("4a", 224, (64, 96), (96, 128), "avg", 128),
-    Block("4b", 192, (96, 128), (96, 128), "avg", 128),
-    Block("4c", 160, (128, 160), (128, 160), "avg", 128),
-    Block("4d", 96, (128, 192), (160, 192), "avg", 128),
-    Block("4e", 0, (128, 192), (192, 256), "max", 0),
-    Block("5a", 352, (192, 320), (160, 224), "avg", 128),
-    Block("5b", 352, (192, 320), (192, 224), "max", 128),
+    InceptionBlock("3a", 64, (64, 64), (64, 96), "avg", 32),
+    InceptionBlock("3b", 64, (64, 96), (64, 96), "avg", 64),
+    InceptionBlock("3c", 0, (128, 160), (64, 96), "max", 0),
+    InceptionBlock("4a", 224, (64, 96), (96, 128), "avg", 128),
+    InceptionBlock("4b", 192, (96, 128), (96, 128), "avg", 128),
+    InceptionBlock("4c", 160, (128, 160), (128, 160), "avg", 128),
+    InceptionBlock("4d", 96, (128, 192), (160, 192), "avg", 128),
+    InceptionBlock("4e", 0, (128, 192), (192, 256), "max", 0),
+    InceptionBlock("5a", 352, (192, 320), (160, 224), "avg", 128),
+    InceptionBlock("5b", 352, (192, 320), (192, 224), "max", 128),
 )
 
 
@@ -92,7 +92,7 @@ class BNInception(nn.Module):
             x = self._inception(block, x)
         return x.mean((2, 3))
 
-    def _inception(self, block: Block, x: Tensor) -> Tensor:
+    def _inception(self, block: InceptionBlock, x: Tensor) -> Tensor:
         name = f"inception_{block.name}"
         branches = [self._step(f"{name}_1x1", x)] if block.single else []
         branches.append(self._step(f"{name}_3x3", self._step(f"{name}_3x3_reduce", x)))

@@ -42,7 +42,7 @@ def _relu6(x: Tensor) -> Tensor:
     return functional.relu6(x, inplace=True)
 
 
-class _Block(nn.Module):
+class _InvertedResidual(nn.Module):
     """Inverted bottleneck without squeeze and excitation."""
 
     def __init__(self, inputs: int, outputs: int, side: int, stride: int, expansion: int) -> None:
@@ -77,7 +77,9 @@ class EfficientNetLite0(nn.Module):
         blocks, width = [], 32
         for repeats, side, stride, expansion, wide in _STAGES:
             for k in range(repeats):
-                blocks.append(_Block(width, wide, side, stride if k == 0 else 1, expansion))
+                blocks.append(
+                    _InvertedResidual(width, wide, side, stride if k == 0 else 1, expansion)
+                )
                 width = wide
         self._blocks = nn.ModuleList(blocks)
         self._conv_head = SameConv2d(width, FEATURES, 1, bias=False)

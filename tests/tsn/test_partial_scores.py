@@ -21,29 +21,29 @@ from flowpipe.errors import FormatError, UsageError  # noqa: E402
 from flowpipe.evaluation import read_facts, read_h5, write_scores  # noqa: E402
 from flowpipe.tsn.run_folder import LAST, read_checkpoint, save  # noqa: E402
 from flowpipe.tsn.testing import test as testing  # noqa: E402
-from flowpipe.tsn.testing.partial_scores import Finished, partial_of  # noqa: E402
+from flowpipe.tsn.testing.partial_scores import PartialScores, partial_path  # noqa: E402
 
 SETTINGS = {"weights": "a", "test": {"crops": "10", "snippets": 25}}
 
 
 def kept(out: Path, settings: dict = SETTINGS) -> dict[str, list[float]]:
-    with Finished(out, settings) as finished:
+    with PartialScores(out, settings) as finished:
         return {key: scores.tolist() for key, scores in finished.scores.items()}
 
 
 def test_the_file_is_whole_wherever_a_writer_is_killed(tmp_path: Path) -> None:
     whole, videos = tmp_path / "whole", {f"é {k}": [k / 3, -1e300, 0.1] for k in range(4)}
-    with Finished(whole, SETTINGS) as finished:
+    with PartialScores(whole, SETTINGS) as finished:
         for key, scores in videos.items():
             finished.add(key, np.array(scores))
     assert kept(whole) == videos, "each bit of a score is kept"
-    content, cut = partial_of(whole).read_bytes(), tmp_path / "cut"
+    content, cut = partial_path(whole).read_bytes(), tmp_path / "cut"
     ends = [k for k, byte in enumerate(content) if byte == ord("\n")]
     for size in range(len(content) + 1):
-        partial_of(cut).write_bytes(content[:size])
+        partial_path(cut).write_bytes(content[:size])
         there = max(0, sum(end < size for end in ends) - 1)
         assert kept(cut) == dict(list(videos.items())[:there])
-        with Finished(cut, SETTINGS) as finished:
+        with PartialScores(cut, SETTINGS) as finished:
             finished.add("later", np.array([1.0, 2, 3]))
         # A line of which the end alone was lacking counts as soon as another follows.
         there = max(0, sum(end <= size for end in ends) - 1)
@@ -52,19 +52,19 @@ def test_the_file_is_whole_wherever_a_writer_is_killed(tmp_path: Path) -> None:
 
 def test_damaged_lines_are_skipped(tmp_path: Path) -> None:
     path = tmp_path / "damaged"
-    with Finished(path, SETTINGS) as finished:
+    with PartialScores(path, SETTINGS) as finished:
         for k in range(3):
             finished.add(str(k), np.full(2, k / 7))
-    content = bytearray(partial_of(path).read_bytes())
+    content = bytearray(partial_path(path).read_bytes())
     start = content.index(b'"1"')
     content[start + 10] ^= 1
-    partial_of(path).write_bytes(content)
+    partial_path(path).write_bytes(content)
     assert set(kept(path)) == {"0", "2"}
 
 
 def test_processes_see_what_others_add(tmp_path: Path) -> None:
     path = tmp_path / "shared"
-    with Finished(path, SETTINGS) as one, Finished(path, SETTINGS) as other:
+    with PartialScores(path, SETTINGS) as one, PartialScores(path, SETTINGS) as other:
         one.add("a", np.ones(2))
         other.add("b", np.zeros(2))
         assert set(one.scores) == {"a"}
@@ -79,10 +79,10 @@ def test_another_test_and_other_files_are_refused(tmp_path: Path) -> None:
     other = {**SETTINGS, "test": {"crops": "5", "snippets": 25}}
     with pytest.raises(UsageError, match=r'another test: test.crops is "10" there and "5" here'):
         kept(out, other)
-    partial_of(out).write_bytes(b"my notes\n")
+    partial_path(out).write_bytes(b"my notes\n")
     with pytest.raises(FormatError, match="is no file of finished videos"):
         kept(out)
-    assert partial_of(out).read_bytes() == b"my notes\n"
+    assert partial_path(out).read_bytes() == b"my notes\n"
     with pytest.raises(UsageError, match="cannot write scores of finished videos"):
         kept(tmp_path / "none" / "x")
 
@@ -98,7 +98,7 @@ def test_an_interrupted_test_goes_on_in_two_processes(store: Path, tmp_path: Pat
     words = ("test", store, wanted.run, "--split", "all", "--device", "cpu")
     done = in_process(*words, "-o", alone)
     assert done.returncode == 0 and "12 videos in " in done.stderr
-    assert not partial_of(alone).exists()
+    assert not partial_path(alone).exists()
 
     def stop(finished: int, total: int) -> None:
         assert total == 12
@@ -108,7 +108,7 @@ def test_an_interrupted_test_goes_on_in_two_processes(store: Path, tmp_path: Pat
     half = testing.TestJob(store, wanted.run, "all", out=out)
     with pytest.raises(Stopped):
         testing.test(half, stop)
-    assert partial_of(out).exists() and not out.exists()
+    assert partial_path(out).exists() and not out.exists()
 
     done = in_process(*words, "-o", out, "--crops", 5)
     assert done.returncode == 2
@@ -122,9 +122,9 @@ def test_an_interrupted_test_goes_on_in_two_processes(store: Path, tmp_path: Pat
     )
     assert done.returncode == 0, done.stderr
     # The second process may have finished some before the first one looks.
-    assert re.search(rf"going on: {partial_of(out)} has \d+ of 12 videos", done.stderr)
+    assert re.search(rf"going on: {partial_path(out)} has \d+ of 12 videos", done.stderr)
     assert done.stderr.count("12 videos in") == 1 and done.stdout.count("all ") == 1
-    assert not partial_of(out).exists()
+    assert not partial_path(out).exists()
     one, other = read_h5(alone), read_h5(out)
     assert one.video_ids == other.video_ids
     np.testing.assert_allclose(other.values, one.values, rtol=1e-5, atol=1e-6)
@@ -150,7 +150,7 @@ def test_a_finished_test_is_not_computed_again(store: Path, finished: tuple[Path
     assert f"{out} has the scores of 3 videos already: there is nothing to compute" in done.stderr
     assert "testing videos" not in done.stderr and "peak memory" not in done.stderr
     np.testing.assert_array_equal(read_h5(out).values, before.values)
-    assert not partial_of(out).exists()
+    assert not partial_path(out).exists()
 
 
 def test_the_scores_of_another_test_are_not_overwritten(
@@ -173,7 +173,7 @@ def test_the_scores_of_another_test_are_not_overwritten(
     save(other / LAST, values)
     done = in_process("test", store, other, "-o", out, "--device", "cpu")
     assert done.returncode == 2 and "another test: network is" in done.stderr
-    assert out.read_bytes() == before and not partial_of(out).exists()
+    assert out.read_bytes() == before and not partial_path(out).exists()
     notes = tmp_path / "notes.h5"
     notes.write_text("mine")
     done = in_process("test", store, folder, "-o", notes, "--device", "cpu")
@@ -209,7 +209,7 @@ def test_a_process_that_starts_after_the_end_leaves_nothing(
     steps: list[int] = []
     late = testing.TestJob(store, folder, out=out)
     assert testing.test(late, lambda done, total: steps.append(done)) is None
-    assert not steps and not partial_of(out).exists()
+    assert not steps and not partial_path(out).exists()
 
 
 def test_scores_that_are_not_finite_are_refused(store: Path, tmp_path: Path) -> None:
