@@ -21,7 +21,7 @@ from flowpipe.evaluation import read_facts, read_h5  # noqa: E402
 from flowpipe.store import open_store  # noqa: E402
 from flowpipe.tsn.data.normalisation import MMACTION2, NORMALISATIONS, TORCHVISION  # noqa: E402
 from flowpipe.tsn.data.sampling import SAMPLING_STRATEGIES  # noqa: E402
-from flowpipe.tsn.recipe import Normalisation, Sampling  # noqa: E402
+from flowpipe.tsn.recipe import NormalisationName, Sampling  # noqa: E402
 from flowpipe.tsn.run_folder import LAST, RUN_FILE, RunFacts  # noqa: E402
 from flowpipe.tsn.testing.predict import FusedRun, predict  # noqa: E402
 from flowpipe.tsn.testing.scorer import SnippetScorer  # noqa: E402
@@ -53,7 +53,7 @@ def trained(store: Path, recipe: Path, out: Path, *options: str) -> RunFacts:
 
 def test_a_recipe_can_name_every_rule_and_normalisation() -> None:
     assert set(get_args(Sampling)) == set(SAMPLING_STRATEGIES)
-    assert set(get_args(Normalisation)) == {"backbone", *NORMALISATIONS}
+    assert set(get_args(NormalisationName)) == {"backbone", *NORMALISATIONS}
 
 
 def test_the_recipe_decides_unless_the_command_line_does(

@@ -1,7 +1,7 @@
 """Store + split -> batches: snippets of videos as they are stored, their crops and labels.
 
-What is drawn for a sample depends on the seed, the epoch and its number alone: not on the workers
-of the loader, nor on how many processes share a batch. So a run can be resumed anywhere.
+The random draws of a sample depend only on the seed, the epoch and its number, not on the loader's
+workers or on how many processes share a batch. So a run can be resumed at any step.
 """
 
 from __future__ import annotations
@@ -32,33 +32,34 @@ from flowpipe.tsn.recipe import AugmentParams
 
 @dataclass(frozen=True)
 class Clip:
-    """A labelled stretch of a video: all of it, or an instance."""
+    """Labelled time span to sample from: a whole video or an instance."""
 
     video_id: str
     labels: tuple[int, ...]
-    """Classes of the sample; exactly one unless the loss is ``bce``."""
+    """Classes of the clip; exactly one unless the loss is ``bce``."""
     first: int
-    """Number of its first image."""
+    """Number of its first image, from 0."""
     images: int
+    """Number of its images."""
     size: tuple[int, int]
-    """Height and width of the images."""
+    """Height and width of the images, pixels."""
     store: int = 0
-    """Number of the store that has it."""
+    """Number of its store among those that are trained on."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Crop, changes and labels of one video, of whose images a part was read."""
+    """Crop, photometric changes and labels of one clip as a training step receives it."""
 
     crop: Crop
-    """Crop of the part; of the whole image if that is scaled first."""
+    """Crop within `part`; within the whole image if that is scaled first."""
     part: Part
     """Rows and columns of the stored images that were read: top, bottom, left, right."""
     size: tuple[int, int]
-    """Height and width of the stored images."""
+    """Height and width of the stored images, pixels."""
     labels: tuple[int, ...]
     changes: PhotometricChanges = PhotometricChanges()
-    """Changes of colour and mixture; none in validation."""
+    """Colour jitter and mixup; none in validation."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,11 @@ class Chunk:
     """True if mixup mixes each video of the batch with the next one."""
 
     def pin_memory(self) -> Chunk:
-        """Return the same in memory that travels to a GPU while the CPU goes on."""
+        """Return the chunk in pinned memory, which is copied to a GPU asynchronously."""
         return self._moved(self.packed.memory.pin_memory())
 
     def to(self, device: str) -> Chunk:
-        """Return the same on a device."""
+        """Return the chunk on a device."""
         return self._moved(self.packed.memory.to(device, non_blocking=True))
 
     def _moved(self, memory: Tensor) -> Chunk:
@@ -83,13 +84,13 @@ class Chunk:
 
 
 class Batch:
-    """Videos as training or validation sees them in one step."""
+    """Videos of one training or validation step."""
 
     images: list[Tensor]
-    """uint8 (S * read, C, h, w) of each video: the part that its crop needs."""
+    """Images of each video, uint8 (S * read, C, h, w): the part that its crop needs."""
     samples: list[Sample]
     labels: Tensor
-    """Classes, int64 (B, most labels of a video); -1 where a video has fewer."""
+    """Classes, int64 (B, most labels of a video), padded with -1."""
     mixes: bool
     """True if mixup mixes each video with the next one; the last video then serves only that."""
 
@@ -107,21 +108,22 @@ class Batch:
 
 
 Number = tuple[int, int]
-"""(epoch, position in the data set): what a sample is drawn from."""
+"""(epoch, position in the data set) of a sample; with the seed it determines all random draws."""
 
 
 class Clips:
-    """The videos of one half of a split.
+    """Clips of the training or validation half of a split, read by number.
 
     Parameters
     ----------
     stores : sequence of Path
-        The number of a clip's store is its place here.
+        Stores that `Clip.store` counts.
     videos : sequence of Clip
-    input : Input
+    input : InputSpec
     phase : "train" or "val"
-        Random snippets and crops, or those in the middle.
+        Draw random snippets and crops, or take the central ones.
     segments : int
+        Snippets of a sample, S.
     sampling : str
         Sampling strategy, a key of `SAMPLING_STRATEGIES`.
     augment : AugmentParams
@@ -182,7 +184,7 @@ class Clips:
         return pixels * channels * self.segments * self.input.read
 
     def draw(self, number: Number) -> tuple[NDArray[np.int64], Crop]:
-        """Draw the numbers of the images, (S, read), and the crop of one sample."""
+        """Draw the image numbers, int64 (S, read), and the crop of one sample."""
         clip = self.videos[number[1]]
         rng = np.random.default_rng((self.seed, *number))
         count, length = clip.images, self.input.read
@@ -207,7 +209,7 @@ def clips_of(
     *,
     several: bool = False,
 ) -> list[Clip]:
-    """Return the samples of a split that have images: videos or their instances.
+    """Return the clips of a split that have images: videos or their instances.
 
     Parameters
     ----------
@@ -219,12 +221,12 @@ def clips_of(
     number : int
         Number of the store among those that are trained on.
     several : bool
-        Whether a sample has all labels of its images, or each label is a sample.
+        Return one clip with all labels of a time span, instead of one clip per label.
 
     Raises
     ------
     UsageError
-        If there are none; the message has the splits that there are.
+        If the split has none; the message lists the splits of the store.
     """
     found = []
     for video_id, video in store.videos.items():
@@ -243,13 +245,13 @@ def clips_of(
 
 
 def labels_of(samples: Sequence[Sequence[int]]) -> Tensor:
-    """Labels of some samples -> int64 (B, most labels of a sample), -1 where one has fewer."""
+    """Return the labels of some samples, int64 (B, most labels of a sample), padded with -1."""
     most = max(map(len, samples))
     return torch.tensor([[*labels, *[-1] * (most - len(labels))] for labels in samples])
 
 
 def _merge(samples: list[Clip]) -> list[Clip]:
-    """One sample for each stretch of a video, with the labels of all samples that are that one."""
+    """Merge clips of the same images into one clip with all their labels."""
     labels: dict[Clip, set[int]] = {}
     for clip in samples:
         labels.setdefault(replace(clip, labels=()), set()).update(clip.labels)
@@ -263,7 +265,7 @@ def splits_of(store: Store, number: int) -> dict[Literal["train", "val"], str]:
 
 
 def _describe_missing(store: Store, split: str, samples: str) -> str:
-    """Return a message for a split without samples, with what to do."""
+    """Return the error message for a split without samples."""
     known = split_names(store.videos.values())
     if not any(video.labels for video in store.videos.values()):
         return (
@@ -278,7 +280,7 @@ def _describe_missing(store: Store, split: str, samples: str) -> str:
         )
     if not known:
         return (
-            f"the videos of {store.path} are in no split, so nothing says which to train on: run "
+            f"the videos of {store.path} are in no split, so there is no training set: run "
             "the same flowpipe extract again with --val-fraction 0.2, or with --list train=FILE "
             "--list val=FILE; nothing is decoded again"
         )
@@ -286,7 +288,7 @@ def _describe_missing(store: Store, split: str, samples: str) -> str:
 
 
 def _instances(video: Video, modality: str, number: int) -> list[Clip]:
-    """Segments of a video with the images that lie in them; none of those without."""
+    """Return the instances of a video that contain images."""
     pts_s, count, size = video.pts_s, video.images[modality], video.size[modality]
     found = []
     for segment in video.segments:
@@ -298,13 +300,24 @@ def _instances(video: Video, modality: str, number: int) -> list[Clip]:
 
 
 class BatchSampler:
-    """Global batches of an epoch, of which each of `world` processes takes its share.
+    """Sampler of one process' share of the global batches of an epoch, as lists of numbers.
 
-    An iterable of lists of numbers. The next pass is of `epoch` and leaves out its first `skip`
-    batches, which resumes an epoch.
+    Set `epoch` before each pass; set `skip` to leave out its first batches, which resumes an epoch.
 
-    With `mixes` a share is a stretch of the batch and the video after it, the first one again after
-    the last one: each video is mixed with the next one, however many processes there are.
+    Parameters
+    ----------
+    count : int
+        Number of clips.
+    batch_size : int
+        Videos of a global batch.
+    seed : int
+    shuffle : bool
+        Shuffle in each epoch, as training does.
+    rank, world : int
+        Number of this process, and number of processes.
+    mixes : bool
+        Append the next video of the batch to each share, cyclically, because mixup mixes each video
+        with the next one. Shares are then consecutive videos.
     """
 
     def __init__(
@@ -324,8 +337,7 @@ class BatchSampler:
 
     @property
     def sizes(self) -> list[int]:
-        """Videos of each global batch. In training each process needs a part of it, so a batch of
-        fewer videos than processes is dropped."""
+        """Videos of each global batch. Training drops a batch of fewer videos than processes."""
         full, rest = divmod(self.count, self.batch_size)
         least = self.world if self.shuffle else 1
         return [size for size in (*[self.batch_size] * full, rest) if size >= least]

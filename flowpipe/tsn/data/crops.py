@@ -1,8 +1,8 @@
-"""Size of an image -> what to cut from it: TSN's corner crops with scale jitter, its ten of tests.
+"""Image size -> crops: TSN's corner crops with scale jitter for training, its ten crops for tests.
 
-Training cuts shares of the stored short side. Validation and tests scale images first, as
+Training crops a share of the stored short side. Validation and tests scale images first, as
 tsn-pytorch's GroupScale does, so that a crop is 87.5 % of the short side on a store of any height.
-Pure functions of whole numbers; `augment` does the scaling and cutting.
+These are pure functions of integers; `augment` scales and crops the pixels.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 from flowpipe.tsn.recipe import AugmentParams
 
 _SNAP_PX = 3
-"""Crops that differ by less from the network's input have its size."""
+"""Crop sides closer than this to the network's input are set to its side, pixels."""
 _MOST_DISTORTION = 1
 """Largest distance in the list of scales between the scale of a crop's width and its height."""
 _CANDIDATES = 10
-"""Random crops that ``resized`` tries before it takes the middle."""
+"""Random crops that ``resized`` tries before it falls back to the centre."""
 _STEPS = {
-    # in quarters of the room: (horizontal, vertical)
+    # (horizontal, vertical) offsets, in quarters of the largest offset
     5: ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2)),
     13: (
         (0, 0), (4, 0), (0, 4), (4, 4), (2, 2), (0, 2), (4, 2), (2, 4), (2, 0), (1, 1), (3, 1),
@@ -33,15 +33,16 @@ _STEPS = {
 
 @dataclass(frozen=True)
 class Crop:
-    """A rectangle in pixels, mirrored or not."""
+    """Rectangle to cut from an image, pixels."""
 
     x: int
     y: int
     width: int
     height: int
     flip: bool = False
+    """Mirror the crop horizontally."""
     scaled: tuple[int, int] | None = None
-    """Width and height to which the image is scaled before it is cut; None for those it has."""
+    """Width and height that the image is scaled to before cropping; None to keep its size."""
 
     def part(self, width: int, height: int) -> tuple[int, int, int, int]:
         """Return the rows and columns of an image that the crop depends on.
@@ -54,8 +55,8 @@ class Crop:
         Returns
         -------
         top, bottom, left, right : int
-            The ends are exclusive. Of an image that is scaled first these are the pixels under the
-            crop and those that the filter of the scaling reaches.
+            Ends are exclusive. If the image is scaled first, the margin that the scaling filter
+            needs is included.
         """
         wide, high = self.scaled or (width, height)
         return (
@@ -87,17 +88,24 @@ def scaled_size(width: int, height: int, side: int) -> tuple[int, int]:
 def crop_offsets(
     count: int, width: int, height: int, crop: tuple[int, int]
 ) -> list[tuple[int, int]]:
-    """Upper left corners of the 5 or 13 places of a crop (width, height), in TSN's order.
+    """Return the upper left corners (x, y) of TSN's 5 or 13 crops, in its order.
 
-    The corners are four quarters of the room from the left and the top, each rounded down, so they
-    may lie up to three pixels inside.
+    Offsets are multiples of a quarter of the largest offset, rounded down, so that the outer crops
+    may lie up to three pixels inside the image.
+
+    Parameters
+    ----------
+    count : {5, 13}
+    width, height : int
+        Size of the image, pixels.
+    crop : (width, height)
     """
     step_x, step_y = (width - crop[0]) // 4, (height - crop[1]) // 4
     return [(x * step_x, y * step_y) for x, y in _STEPS[count]]
 
 
 def sizes(width: int, height: int, scales: Sequence[float], side: int) -> list[tuple[int, int]]:
-    """(width, height) of all crops that scale jitter may take, in TSN's order."""
+    """Return the (width, height) of all crops that scale jitter may draw, in TSN's order."""
     base = min(width, height)
     kept = [int(base * scale) for scale in scales]
     kept = [side if abs(size - side) < _SNAP_PX and side <= base else size for size in kept]
@@ -119,7 +127,7 @@ def largest_crop_pixels(params: AugmentParams, width: int, height: int, side: in
 def random_crop(
     params: AugmentParams, width: int, height: int, side: int, rng: np.random.Generator
 ) -> Crop:
-    """One crop for all images of a video in a step of training."""
+    """Draw a training crop, shared by all images of a video."""
     if params.crops == "resized":
         crop = resized_crop(params, width, height, rng)
         return replace(crop, flip=params.flip and bool(rng.integers(2)))
@@ -134,10 +142,10 @@ def random_crop(
 
 
 def resized_crop(params: AugmentParams, width: int, height: int, rng: np.random.Generator) -> Crop:
-    """Return a crop of random area and aspect ratio, as mmaction2's RandomResizedCrop.
+    """Draw a crop of random area and aspect ratio, as mmaction2's RandomResizedCrop.
 
-    Of ten candidates the first that lies in the image is taken, anywhere in it; if there is none,
-    the largest square in the middle.
+    The first of ten candidate sizes that fits the image gets a random position. If none fits, the
+    crop is the largest central square.
     """
     (least, most), (narrow, wide) = params.area, np.log(params.aspect)
     aspects = np.exp(rng.uniform(narrow, wide, size=_CANDIDATES))
@@ -152,13 +160,14 @@ def resized_crop(params: AugmentParams, width: int, height: int, rng: np.random.
 
 
 def crops_of(count: int, width: int, height: int, side: int) -> list[Crop]:
-    """1: the centre, as torchvision rounds it. 5: corners and centre. 10: each mirrored too.
+    """Return the crops of a test.
 
     Parameters
     ----------
     count : {1, 5, 10}
+        1: the centre, as torchvision rounds it. 5: corners and centre. 10: these and their mirrors.
     width, height : int
-        Size of the image that is cut, which validation and tests have scaled to `scaled_size`.
+        Size of the image, pixels: `scaled_size` in validation and tests.
     side : int
         Side of the network's input.
     """

@@ -1,4 +1,4 @@
-"""Modality + snippet length + store -> what is read and what a network gets of it."""
+"""Modality + snippet length + store -> which images are read and how they are normalised."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class InputSpec:
 
     modality: str
     length: int
-    """L, images that a snippet has for the network."""
+    """Images of a snippet as the network gets it, L."""
     stored: str
-    """Modality that is read."""
+    """Modality that is read from the store."""
 
     @property
     def read(self) -> int:
-        """Images read for a snippet: one more where differences are made of them."""
+        """Images read for a snippet: L, or L + 1 if differences of frames are computed."""
         return self.length + (self.stored != self.modality)
 
     @property
@@ -40,9 +40,14 @@ class InputSpec:
         return MODALITIES[self.modality].flows > 0
 
     def remarks(self, compat: Collection[str]) -> list[str]:
-        """Return what a user has to know of what is read, a line each.
+        """Return remarks on the input for the log, a line each.
 
-        Stored differences were rounded to bytes, and encoded as the store's codec does.
+        Stored differences are rounded to bytes and encoded with the store's codec.
+
+        Parameters
+        ----------
+        compat : collection of str
+            Known bugs to reproduce, as in `StreamParams`.
         """
         if self.stored != self.modality or not MODALITIES[self.modality].difference_of:
             return []
@@ -62,21 +67,21 @@ class InputSpec:
         dtype: torch.dtype = torch.float32,
         frames_as_colours: bool = False,
     ) -> Tensor:
-        """Values of bytes -> what the network's weights take.
+        """Normalise stored images as the network's weights expect them.
 
         Parameters
         ----------
         images : uint8 (B, S * read, C, H, W)
-        pixels : Pixels
+        pixels : Normalisation
         dtype : torch.dtype
-            Type of the result: that of float32 values, rounded once.
+            Type of the result; values are computed in float32 and rounded once.
         frames_as_colours : bool
-            Repeat tsn-pytorch's mistake: see ``tsn_pytorch_diff`` of `Compat`.
+            Reproduce tsn-pytorch's bug ``tsn_pytorch_diff``, see `Compat`.
 
         Returns
         -------
         dtype (B, S, channels, H, W)
-            The images of a snippet one after the other: x1, y1, x2, y2 ... of flow.
+            Channels of the images of a snippet in sequence: x1, y1, x2, y2 ... for flow.
         """
         row = MODALITIES[self.modality]
         snippets = images.unflatten(1, (-1, self.read))
@@ -103,17 +108,19 @@ class InputSpec:
 
 @functools.cache
 def _colour(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Return a value for each colour, float32 (1, 1, 1, 3, 1, 1); copied to a device once, because
-    the CPU waits for a GPU with each copy."""
+    """Return a value per colour, float32 (1, 1, 1, 3, 1, 1), cached per device.
+
+    Each copy to a GPU would make the CPU wait for it.
+    """
     return torch.tensor(values, device=device).view(1, 1, 1, -1, 1, 1)
 
 
 def _copy(snippets: Tensor, dtype: torch.dtype) -> Tensor:
     """Copy uint8 (B, S, read, C, H, W) to another type.
 
-    Several images of a snippet are copied to channels last, (B, S, H, W, read, C) in memory, which
-    is the network's layout. A single image stays in planes: on a CPU that takes half the time, the
-    network's own copy to its layout included.
+    Snippets of several images become channels last, (B, S, H, W, read, C) in memory, which is the
+    network's layout. A single image stays in planes: on a CPU that takes half the time, even with
+    the network's own copy to its layout.
     """
     images = snippets.flatten(0, 1).flatten(1, 2)
     is_single = snippets.shape[2] == 1
@@ -124,7 +131,7 @@ def _copy(snippets: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _as_tsn_pytorch_tests(frames: Tensor, pixels: Normalisation) -> Tensor:
     """Normalise frames as colours before they are subtracted, as tsn-pytorch's test does."""
-    if pixels.scale == 1:  # of BN-Inception: all frames alike, so that nothing of it is left
+    if pixels.scale == 1:  # BN-Inception: the same shift for all frames, which cancels
         return frames
     mean, std = (_colour(values, frames.device) for values in (pixels.mean, pixels.std))
     first = (frames[:, :, :1] - mean / pixels.scale) / std
@@ -132,14 +139,22 @@ def _as_tsn_pytorch_tests(frames: Tensor, pixels: Normalisation) -> Tensor:
 
 
 def input_spec(modality: str, length: int, stored: Collection[str]) -> InputSpec:
-    """Return what to read for a modality from a store that has these.
+    """Return the input of a network that is trained on a store.
 
-    Differences that are not stored are made of stored frames.
+    Differences that are not stored are computed from stored frames.
+
+    Parameters
+    ----------
+    modality : str
+    length : int
+        Images of a snippet, L.
+    stored : collection of str
+        Modalities of the store.
 
     Raises
     ------
     UsageError
-        If the store has neither.
+        If the store has neither the modality nor its frames.
     """
     source = MODALITIES[modality].difference_of
     if modality in stored:

@@ -1,4 +1,4 @@
-"""Samples of training and validation -> the classes that one of them lacks, in words."""
+"""Clips of training and validation -> warnings about classes that one of them lacks."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ def lacking_classes(
     splits: Mapping[Phase, str],
     class_names: Sequence[str],
 ) -> list[str]:
-    """Return which classes have videos in one split only, a line for each split that lacks some.
+    """Return a warning for each split that lacks classes of the other.
 
-    Splits are drawn before videos are decoded, so the only video of a class that was held out may
-    be one that is broken.
+    Splits are drawn before videos are decoded, so the only video of a class in a split may turn out
+    to be broken.
 
     Parameters
     ----------
     samples : mapping of phase to sequence of Clip
     splits : mapping of phase to str
-        Names of the splits that the samples are of.
+        Name of the split of each phase.
     class_names : sequence of str
     """
     labels = {phase: {k for one in found for k in one.labels} for phase, found in samples.items()}
@@ -43,9 +43,8 @@ def lacking_classes(
                 f"warning: {count_noun(count, 'class', 'classes')} "
                 f"{agree_verb(count, 'has', 'have')} no usable video in split {splits[phase]}, so "
                 f"{costs[phase]} "
-                f"{agree_verb(count, 'it', 'them')}: {list_some(lacking)}; to divide videos of "
-                "your own anew, run the same flowpipe extract again with another --val-fraction or "
-                "with "
-                "--list: nothing is decoded again"
+                f"{agree_verb(count, 'it', 'them')}: {list_some(lacking)}; to split your own "
+                "videos anew, run the same flowpipe extract again with another --val-fraction or "
+                "with --list: nothing is decoded again"
             )
     return lines

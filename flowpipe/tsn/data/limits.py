@@ -1,4 +1,4 @@
-"""Needs of a loader's workers -> limits checked before they start, and their deaths in words."""
+"""Needs of a loader's workers -> limits checked before they start; advice when workers fail."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ SHARED = Path("/dev/shm")
 FEWER = "use fewer --workers; --workers 0 reads in the training process itself"
 MORE_SHARED = "start the container with more, as `docker run --shm-size={}` or --ipc=host"
 _FILES_OF_WORKER = 8
-"""Descriptors of the training process for the pipes of one worker."""
+"""File descriptors of the training process for the pipes of one worker."""
 _OTHER_FILES = 64
-"""Descriptors that training opens beside those of its workers."""
+"""File descriptors that training opens in addition to those of its workers."""
 _DIED = re.compile(
     r"DataLoader worker \(pid (?P<number>\d+)\) is killed by signal: (?P<signal>.+?)\."
     r"|DataLoader worker \(pid\(s\) (?P<numbers>[\d, ]+)\) exited unexpectedly$"
@@ -34,12 +34,13 @@ _NO_FILES = ("Too many open files", "received 0 items of ancdata")
 
 @dataclass(frozen=True)
 class LoaderNeeds:
-    """Most that the workers of one loader may take."""
+    """Upper bounds of what the workers of one loader need."""
 
     workers: int
     chunks: int
-    """Chunks that exist at a time: read ahead, gathered or in use."""
+    """Chunks that exist at a time: prefetched, collected or in use."""
     chunk_bytes: int
+    """Size of the largest chunk, bytes."""
 
     @property
     def shared_bytes(self) -> int:
@@ -54,7 +55,13 @@ class LoaderNeeds:
 
 
 def check_limits(need: LoaderNeeds) -> None:
-    """Raise BackendError, with the way out, unless the machine allows what is needed."""
+    """Check that shared memory and file descriptors suffice for a loader's workers.
+
+    Raises
+    ------
+    BackendError
+        If they do not; the message says how to raise the limit.
+    """
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1")))
     wanted = processes * need.shared_bytes
     if SHARED.is_dir() and (free := shutil.disk_usage(SHARED).free) < wanted:
@@ -73,19 +80,19 @@ def check_limits(need: LoaderNeeds) -> None:
 
 @contextmanager
 def worker_failures() -> Iterator[None]:
-    """Raise BackendError with the way out where torch says that a worker or its link is lost."""
+    """Translate torch's errors about lost workers into BackendError with advice."""
     try:
         yield
     except (RuntimeError, OSError) as error:
-        if words := _describe_loss(error):
-            raise BackendError(words) from error
+        if message := _describe_loss(error):
+            raise BackendError(message) from error
         raise
 
 
 def _describe_loss(error: RuntimeError | OSError) -> str:
     """Return what happened and what to do; empty for other errors."""
-    text = f"{error.__cause__ or ''}\n{error}"  # the cause knows the signal
-    if getattr(error, "errno", 0) == errno.EMFILE or any(words in text for words in _NO_FILES):
+    text = f"{error.__cause__ or ''}\n{error}"  # the cause names the signal
+    if getattr(error, "errno", 0) == errno.EMFILE or any(part in text for part in _NO_FILES):
         return f"there are too many open files: raise the limit with `ulimit -n 4096`, or {FEWER}"
     died = _DIED.search(text)
     if died is None:
@@ -98,7 +105,7 @@ def _describe_loss(error: RuntimeError | OSError) -> str:
         )
     if how in (None, signal.strsignal(signal.SIGKILL)):
         return (
-            f"a worker was killed (process {numbers}): is memory short? Give the job more memory, "
+            f"a worker was killed (process {numbers}); out of memory? Give the job more memory, "
             f"or {FEWER}"
         )
     return f"a worker crashed (process {numbers}): {how}; --workers 0 may show where"
@@ -111,6 +118,6 @@ def _open_files() -> int:
 
 
 def _rounded(count: int) -> str:
-    """Size for docker, rounded up: 512m, 2g."""
+    """Return a size for docker, rounded up: 512m, 2g."""
     megabytes = -(-count // (1 << 20))
     return f"{-(-megabytes // 1024)}g" if megabytes > 512 else f"{megabytes}m"

@@ -1,7 +1,7 @@
-"""Clips + batches of numbers -> batches on a device, read ahead by worker processes.
+"""Clips + batches of numbers -> batches on a device, prefetched by worker processes.
 
-A batch travels in chunks of bounded size, each in one shared memory, so that neither the number of
-file descriptors nor the size of what lies in /dev/shm depends on the number of videos in a batch.
+Workers send a batch in chunks of bounded size, each in one block of shared memory. So the number of
+file descriptors and the use of /dev/shm do not depend on the number of videos in a batch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CHUNK_BYTES = 32 << 20
 
 
 class _ChunkRequest(NamedTuple):
-    """Samples that one worker is asked to read."""
+    """Numbers of the samples that one worker reads together."""
 
     numbers: Sequence[Number]
     is_last: bool
@@ -29,7 +29,7 @@ class _ChunkRequest(NamedTuple):
 
 
 class _ChunkSampler:
-    """The batches of a pass, cut into chunks."""
+    """Sampler that cuts the batches of a pass into chunks of at most `length` samples."""
 
     def __init__(self, batches: BatchSampler, length: int) -> None:
         self.batches, self.length = batches, length
@@ -42,9 +42,9 @@ class _ChunkSampler:
 
 
 class _ChunkDataset(Dataset[Any]):
-    """Clips as DataLoader asks for them: a chunk, or the error that the training is to raise.
+    """Data set of chunks for DataLoader; errors are returned, for the training process to raise.
 
-    DataLoader would raise an error of its own, with the worker's traceback for a message.
+    DataLoader would raise its own error, with the worker's traceback as its message.
     """
 
     def __init__(self, clips: Clips) -> None:
@@ -60,21 +60,21 @@ class _ChunkDataset(Dataset[Any]):
 
 
 class Loader:
-    """Batches of a pass over clips.
+    """Iterable over the batches of a pass over clips.
 
     Attributes
     ----------
-    need : Need or None
-        What its workers may take; None without workers.
+    need : LoaderNeeds or None
+        Upper bounds of what its workers need; None without workers.
 
     Parameters
     ----------
     clips : Clips
-    batches : Batches
+    batches : BatchSampler
     workers : int
-        Processes that read ahead and live on between passes; 0: read here, when asked.
+        Worker processes that prefetch and persist between passes; 0 reads in this process.
     device : str
-        Device that the images are moved to.
+        Device that the images are copied to.
 
     Raises
     ------
@@ -103,8 +103,8 @@ class Loader:
             persistent_workers=workers > 0,
             prefetch_factor=ahead,
             pin_memory=device != "cpu",
-            # Else each pass would draw from the generator of the dropout, and a resumed one once
-            # more.
+            # Without its own generator each pass would advance the generator of the dropout, and a
+            # resumed pass once more.
             generator=torch.Generator(),
         )
 
@@ -126,5 +126,5 @@ class Loader:
 
 
 def _as_it_is(chunk: Any) -> Any:
-    """Return a chunk unchanged: `Clips` makes whole ones."""
+    """Return a chunk unchanged: `Clips` has already collated it."""
     return chunk

@@ -1,7 +1,7 @@
-"""Colour jitter and mixup: what is drawn for a sample, and the pixels and targets that it makes.
+"""Colour jitter and mixup: random draws of a sample, and their application to images and targets.
 
-Draws come from a generator of their own, so that snippets and crops are the same with and without
-them, and depend on seed, epoch and position alone, as all draws of a sample do.
+They have their own random generator, so that snippets and crops are the same with and without them.
+The draws depend only on seed, epoch and position, as all draws of a sample do.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from torch import Tensor
 from flowpipe.tsn.recipe import AugmentParams, ColourJitterParams
 
 _STREAM = 1
-"""Number that tells this generator from the one of snippets and crops."""
+"""Seed component that separates this generator from the one of snippets and crops."""
 
 
 @dataclass(frozen=True)
 class PhotometricChanges:
-    """Draws for all images of one sample."""
+    """Colour jitter and mixup of all images of one sample."""
 
     colours: tuple[tuple[str, float], ...] = ()
-    """Adjustments of `jitter` in their order, with their factors."""
+    """Names and factors of the adjustments of `jitter`, in order."""
     share: float = 1.0
-    """Share of the sample in its mixture with the next one of the batch."""
+    """Weight of the sample in its mixture with the next one of the batch, in [0, 1]."""
 
 
 def draw_changes(params: AugmentParams, seed: int, number: Sequence[int]) -> PhotometricChanges:
-    """Return the draws of a sample in a step of training.
+    """Draw the colour jitter and the mixup of a training sample.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def draw_changes(params: AugmentParams, seed: int, number: Sequence[int]) -> Pho
 def _random_colours(
     params: ColourJitterParams, rng: np.random.Generator
 ) -> tuple[tuple[str, float], ...]:
-    """Factors as torchvision's ColorJitter draws them, in random order."""
+    """Draw factors as torchvision's ColorJitter does, in random order."""
     found = []
     for name, strength in vars(params).items():
         if strength and name == "hue":
@@ -60,20 +60,20 @@ def _random_colours(
 
 
 def jitter(images: Tensor, colours: Sequence[tuple[str, float]]) -> Tensor:
-    """Adjust the colours of all images of a video alike.
+    """Apply the same colour adjustments to all images of a video.
 
     Parameters
     ----------
     images : uint8 (N, 3, H, W)
-        Red, green and blue.
+        Images, RGB.
     colours : sequence of (name, factor)
-        See `PhotometricChanges`.
+        Adjustments, see `PhotometricChanges`.
 
     Returns
     -------
     uint8 (N, 3, H, W)
     """
-    # Not at the top: importing it takes a second, and most runs jitter nothing.
+    # Imported here because it takes a second, and most runs have no colour jitter.
     functional = import_module("torchvision.transforms.v2.functional")
     for name, factor in colours:
         images = getattr(functional, f"adjust_{name}")(images, factor)
@@ -86,9 +86,9 @@ def mix_up(values: Tensor, shares: Tensor) -> Tensor:
     Parameters
     ----------
     values : float (B + 1, ...)
-        Inputs or targets; the last one is mixed with the one before it only.
+        Inputs or targets; the last one serves only as the partner of the one before it.
     shares : float (B,)
-        Share of each sample; the rest is the next one's.
+        Weight of each sample; the next one has the rest.
 
     Returns
     -------

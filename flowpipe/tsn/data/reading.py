@@ -1,4 +1,4 @@
-"""Numbers of images in stores -> the pixels that crops need of them, packed in one memory."""
+"""Requests for snippets of stores -> the pixels that their crops need, packed in one buffer."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ _ALIGNMENT = 64
 
 
 class SnippetRequest(NamedTuple):
-    """Snippets of a video."""
+    """Snippets to read of one video."""
 
     store: Store
     video_id: str
     size: tuple[int, int]
-    """Height and width of its images, as the store says."""
+    """Height and width of the stored images, pixels."""
     numbers: NDArray[np.int64]
-    """Numbers of the images of each snippet, (S, read): each snippet is one read."""
+    """Image numbers of each snippet, (S, read): each snippet is one read."""
     crop: Crop | None = None
-    """Crop whose pixels are wanted; None for whole images."""
+    """Crop whose pixels are needed; None for whole images."""
 
     @property
     def part(self) -> Part:
-        """Rows and columns that are wanted of each image: top, bottom, left, right."""
+        """Rows and columns to decode of each image: top, bottom, left, right."""
         height, width = self.size
         return self.crop.part(width, height) if self.crop else (0, height, 0, width)
 
 
 class PackedImages(NamedTuple):
-    """Images of videos, which may differ in size, one video after the other in one memory."""
+    """Images of videos of any sizes, one video after the other in one buffer."""
 
     memory: Tensor
-    """uint8 (bytes,); seen by the training process too if a worker of a loader made it."""
+    """Buffer, uint8 (bytes,); in shared memory if a loader's worker allocated it."""
     shapes: tuple[tuple[int, int, int, int], ...]
-    """(images, C, H, W) of each video."""
+    """Shape of each video, (images, C, H, W)."""
     interleaved: bool
     """True if the C values of a pixel are adjacent; else each row holds its C planes in turn."""
 
@@ -67,7 +67,7 @@ class PackedImages(NamedTuple):
         return result
 
     def as_stored(self) -> list[NDArray[np.uint8]]:
-        """Return the same memory as stores decode it: (images, H, W, 3) or (images, H, C * W)."""
+        """Return views as stores decode them: uint8 (images, H, W, 3) or (images, H, C * W)."""
         return [
             view.permute(0, 2, 3, 1).numpy() if self.interleaved else
             view.permute(0, 2, 1, 3).flatten(2).numpy()
@@ -76,21 +76,27 @@ class PackedImages(NamedTuple):
 
 
 def read_images(modality: str, wanted: Sequence[SnippetRequest]) -> list[Tensor]:
-    """Return the snippets of each video: uint8 (S * read, C, H, W) of the size of its part."""
+    """Return the snippets of each video, uint8 (S * read, C, H, W) of the size of its part."""
     return read_packed(modality, wanted).videos()
 
 
 def read_packed(modality: str, wanted: Sequence[SnippetRequest]) -> PackedImages:
-    """Decode snippets of some videos into one memory.
+    """Decode snippets of some videos into one buffer.
 
-    Of each image only its part is decoded and kept, with the pixels that it is stored with.
+    Only the part of each image that its crop needs is decoded; pixels are not scaled.
+
+    Parameters
+    ----------
+    modality : str
+        Stored modality.
+    wanted : sequence of SnippetRequest
 
     Raises
     ------
     FormatError
         If a shard was replaced, cut short or damaged.
     BackendError
-        If there is no memory that a worker can share.
+        If a worker cannot allocate shared memory.
     """
     channels = MODALITIES[modality].channels
     shapes = []
@@ -110,7 +116,7 @@ def read_packed(modality: str, wanted: Sequence[SnippetRequest]) -> PackedImages
 def _decode(
     store: Store, modality: str, videos: Sequence[tuple[SnippetRequest, NDArray[np.uint8]]]
 ) -> None:
-    """Decode the parts of all images to the memory of their videos."""
+    """Decode the parts of all images into the arrays of their videos."""
     requests, outs, parts = [], [], []
     repeated: list[tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.int64]]] = []
     for one, images in videos:
@@ -118,14 +124,14 @@ def _decode(
         for k, numbers in enumerate(one.numbers):
             first, last = int(numbers.min()), int(numbers.max())
             out = images[k * read : (k + 1) * read]
-            if last - first + 1 != read:  # the last image again, or the first ones after it
+            if last - first + 1 != read:  # the tail repeats the last image, or loops to the first
                 there = np.empty((last - first + 1, *out.shape[1:]), np.uint8)
                 repeated.append((out, there, numbers - first))
                 out = there
             requests.append((one.video_id, modality, first, len(out)))
             outs.append(out)
             parts.append(one.part)
-    # In a worker of a loader torch has one thread.
+    # torch has one thread in a loader's worker.
     store.read_into(requests, outs, parts, torch.get_num_threads())
     for out, there, numbers in repeated:
         out[...] = there[numbers]
@@ -136,7 +142,7 @@ def _aligned(count: int) -> int:
 
 
 def _memory(count: int) -> Tensor:
-    """uint8 (count,); in a worker of a loader one that the training process sees too."""
+    """Allocate a uint8 tensor (count,), in shared memory if this is a loader's worker."""
     if get_worker_info() is None:
         return torch.empty(count, dtype=torch.uint8)
     try:

@@ -1,8 +1,8 @@
-"""Images of a video -> which of them a network sees: the rules of the original systems.
+"""Number of images -> snippet positions, by the sampling strategies of the original systems.
 
-Positions count from 0. A rule gives the first image of each snippet; a snippet is L images in a
-row, and `images_of` says which these are where the video ends before. Every rule is compared with
-what the original code gives, in ``tests/tsn/test_recorded.py``.
+Positions count from 0. A strategy returns the first image of each snippet. A snippet has L
+consecutive images; `images_of` extends it past the end of the video. ``tests/tsn/test_recorded.py``
+compares every strategy with recorded results of the original code.
 """
 
 from __future__ import annotations
@@ -16,33 +16,45 @@ from numpy.typing import NDArray
 
 Starts = NDArray[np.int64]
 Draw = Callable[[int, int], NDArray[np.int64]]
-"""``draw(bound, count)``: whole numbers below the bound, as NumPy's ``randint(bound, size)``."""
+"""``draw(bound, count)``: random integers below the bound, as NumPy's ``randint(bound, size)``."""
 
 DENSE_RANGE = 64
-"""Range of images over which dense sampling spreads its snippets."""
+"""Length of the range over which dense sampling spreads its snippets, images."""
 
 DENSE_POSITIONS = 10
-"""Ranges of a video in validation and testing of dense sampling."""
+"""Number of such ranges per video in validation and testing."""
 
 
 @dataclass(frozen=True)
 class SamplingStrategy:
-    """Sampling strategy: first images of snippets by phase, and what follows the last image.
+    """Sampling strategy: functions that return the first image of each snippet, by phase.
 
-    All give S starts, but ``val`` and ``test`` of dense sampling 10 S.
+    They return S starts, except that ``val`` and ``test`` of dense sampling return 10 S.
     """
 
     train: Callable[[int, int, int, Draw], Starts]
-    """(images, segments, length, draw)"""
+    """Training starts, from (images, segments, length, draw)."""
     val: Callable[[int, int, int], Starts]
-    """(images, segments, length)"""
+    """Validation starts, from (images, segments, length)."""
     test: Callable[[int, int, int], Starts]
+    """Test starts, from (images, segments, length)."""
     tail: Literal["repeat", "loop"] = "repeat"
-    """Images after the last one: ``repeat`` the last, or ``loop`` to the first."""
+    """Images past the end of the video: ``repeat`` the last, or ``loop`` to the first."""
 
 
 def images_of(starts: Starts, length: int, images: int, tail: str = "repeat") -> NDArray[np.int64]:
-    """Positions of the images of each snippet.
+    """Return the positions of the images of each snippet.
+
+    Parameters
+    ----------
+    starts : int64 (S,)
+        First image of each snippet.
+    length : int
+        Images of a snippet, L.
+    images : int
+        Images of the video.
+    tail : {"repeat", "loop"}
+        Images past the end of the video, as in `SamplingStrategy`.
 
     Returns
     -------
@@ -57,8 +69,10 @@ def _zeros(segments: int) -> Starts:
 
 
 def _tsn_pytorch_train(images: int, segments: int, length: int, draw: Draw) -> Starts:
-    """tsn-pytorch dataset.py: one start in each of S equal stretches; of too short videos sorted
-    ones. Theirs fails between S and L images; as in mmaction, this begins at 0 there."""
+    """Draw as tsn-pytorch's dataset.py: one start per segment; sorted starts if videos are short.
+
+    tsn-pytorch fails between S and L images; this starts at 0 there, as mmaction does.
+    """
     every = (images - length + 1) // segments
     if every > 0:
         return np.arange(segments) * every + draw(every, segments)
@@ -74,7 +88,7 @@ def _tsn_pytorch_val(images: int, segments: int, length: int) -> Starts:
 
 
 def _tsn_pytorch_test(images: int, segments: int, length: int) -> Starts:
-    """Theirs has no guard and reads files 0 and less of videos shorter than a snippet."""
+    """Return tsn-pytorch's test starts; 0 for videos shorter than a snippet, which it misreads."""
     return _centres(images, segments, length) if images >= length else _zeros(segments)
 
 
@@ -84,7 +98,7 @@ def _centres(images: int, segments: int, length: int) -> Starts:
 
 
 def _caffe_train(images: int, segments: int, length: int, draw: Draw) -> Starts:
-    """Caffe's VideoDataLayer: a snippet stays inside its stretch."""
+    """Draw as Caffe's VideoDataLayer: a snippet stays inside its segment."""
     every = images // segments
     if every < length:
         return _zeros(segments)
@@ -99,13 +113,13 @@ def _caffe_val(images: int, segments: int, length: int) -> Starts:
 
 
 def _caffe_test(images: int, segments: int, length: int) -> Starts:
-    """TSN's eval_net.py: from the first image on in equal steps."""
+    """Return the starts of TSN's eval_net.py: equal steps from the first image."""
     step = (images - length) // max(1, segments - 1)
     return np.arange(segments) * max(0, step)
 
 
 def _mmaction2_train(images: int, segments: int, length: int, draw: Draw) -> Starts:
-    """mmaction2's SampleFrames."""
+    """Draw as mmaction2's SampleFrames."""
     every = (images - length + 1) // segments
     if every > 0:
         return np.arange(segments) * every + draw(every, segments)
@@ -118,8 +132,11 @@ def _mmaction2_train(images: int, segments: int, length: int, draw: Draw) -> Sta
 
 
 def _mmaction2_test(images: int, segments: int, length: int) -> Starts:
-    """mmaction2 1.x: centres of S stretches for single images; for longer snippets equal steps from
-    the first image to the end, and the middle of the video for S = 1."""
+    """Return the test starts of mmaction2 1.x.
+
+    Single images: the centres of the S segments. Longer snippets: equal steps from the first image
+    to the end, or the middle of the video if S = 1.
+    """
     if length == 1:
         wide = images / segments
         return (np.arange(segments) * wide + wide / 2.0).astype(np.int64)
@@ -130,9 +147,9 @@ def _mmaction2_test(images: int, segments: int, length: int) -> Starts:
 
 
 def _dense_train(images: int, segments: int, length: int, draw: Draw) -> Starts:
-    """mmaction2's DenseSampleFrames: all snippets from one range of 64 images.
+    """Draw as mmaction2's DenseSampleFrames: all snippets from one range of 64 images.
 
-    As theirs, it never draws the last place at which a range fits.
+    Like mmaction2's, it never draws the last position at which a range fits.
     """
     places = max(1, 1 + images - DENSE_RANGE)
     start = 0 if places == 1 else int(draw(places - 1, 1)[0])
@@ -140,7 +157,7 @@ def _dense_train(images: int, segments: int, length: int, draw: Draw) -> Starts:
 
 
 def _dense_test(images: int, segments: int, length: int) -> Starts:
-    """S snippets from each of ten ranges, which lie evenly between the first image and the end."""
+    """Return S starts in each of ten ranges, spaced evenly from the first image to the end."""
     places = max(1, 1 + images - DENSE_RANGE)
     starts = np.linspace(0, places - 1, num=DENSE_POSITIONS, dtype=np.int64)
     return np.concatenate([_dense(int(start), images, segments) for start in starts])
@@ -156,4 +173,4 @@ SAMPLING_STRATEGIES = {
     "mmaction2": SamplingStrategy(_mmaction2_train, _mmaction2_test, _mmaction2_test, tail="loop"),
     "dense": SamplingStrategy(_dense_train, _dense_test, _dense_test, tail="loop"),
 }
-"""Rules by the name that recipes use."""
+"""Sampling strategies by their names in recipes."""

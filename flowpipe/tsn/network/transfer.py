@@ -43,9 +43,9 @@ def initialise_backbone(
     ----------
     model : TSN
         Changed in place.
-    row : Row
+    row : BackboneRow
         Its backbone.
-    input : Input
+    input : InputSpec
         What the new network sees.
     stream : StreamParams
         What it is trained with; ``init`` says what a first layer of another modality begins with.
@@ -192,7 +192,7 @@ def _first_layer(
     weight : (outputs, channels, rows, columns)
     modality : str
         What the weights were trained on; empty where that is unknown.
-    input : Input
+    input : InputSpec
     init : str
         As in `StreamParams`.
     """
