@@ -1,4 +1,4 @@
-"""Images of a batch on the device -> scaled, cut, resized and mirrored, one draw for a video."""
+"""Images on the device -> crops of one size; all images of a video have the same crop."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ from flowpipe.store.compiled_reader import Part
 from flowpipe.tsn.data.crops import Crop
 
 Turned = Literal["nothing", "x", "mmaction2"]
-"""Channels that a horizontal flip negates (255 - q): none of colours, x of flow, or x and y of
-every second field, as mmaction2 1.x does."""
+"""Channels that a horizontal flip negates (255 - q): none for RGB, x for flow, or x and y of every
+second flow field, as mmaction2 1.x does."""
 
 
 def crop_and_resize(
     images: Tensor, crop: Crop, side: int, *, turned: Turned, antialias: bool = True
 ) -> Tensor:
-    """One crop of all images of a video.
+    """Crop all images of a video alike, resize the crops and mirror them if the crop says so.
 
     Parameters
     ----------
     images : uint8 (N, C, H, W)
     crop : Crop
     side : int
-        Of the square that comes out.
+        Side of the result, pixels.
     turned : {"nothing", "x", "mmaction2"}
+        Channels that mirroring negates.
     antialias : bool
-        Whether shrinking averages, as PIL's filter does and OpenCV's does not.
+        Antialias when shrinking, as PIL's filter does and OpenCV's does not.
 
     Returns
     -------
     uint8 (N, C, side, side)
-        As PIL's bilinear filter gives them up to one level.
+        Equal to the result of PIL's bilinear filter up to one level.
     """
     if crop.scaled:
         images = scale(images, *crop.scaled, antialias=antialias)
@@ -47,7 +48,7 @@ def crop_and_resize(
         if turned == "x":
             part = torch.cat([255 - part[:, :1], part[:, 1:]], 1)
         elif turned == "mmaction2":
-            part[::2] = 255 - part[::2]  # the copy that flip has made
+            part[::2] = 255 - part[::2]  # in place: flip has made a copy
     return part
 
 
@@ -59,7 +60,7 @@ def batch_of(
     turned: Turned,
     antialias: bool = True,
 ) -> Tensor:
-    """A crop of each video -> uint8 (B, N, C, side, side); videos may differ in size."""
+    """Crop each video; return uint8 (B, N, C, side, side). Videos may differ in size."""
     return torch.stack(
         [
             crop_and_resize(video, crop, side, turned=turned, antialias=antialias)
@@ -69,13 +70,13 @@ def batch_of(
 
 
 def pad_to_image(images: Tensor, part: Part, size: tuple[int, int]) -> Tensor:
-    """Part of some images -> whole images, black outside of it.
+    """Pad a part of some images to whole images with zeros.
 
     Parameters
     ----------
     images : uint8 (N, C, h, w)
     part : (top, bottom, left, right)
-        Rows and columns that `images` are.
+        Rows and columns of the whole images that `images` hold.
     size : (H, W)
 
     Returns
@@ -91,17 +92,17 @@ def pad_to_image(images: Tensor, part: Part, size: tuple[int, int]) -> Tensor:
 
 
 def scale(images: Tensor, width: int, height: int, *, antialias: bool = True) -> Tensor:
-    """uint8 (N, C, H, W) -> the same in another size; the same tensor if it has that size."""
+    """Scale images, uint8 (N, C, H, W); return the same tensor if it has that size already."""
     if images.shape[2:] == (height, width):
         return images
     return _resize(images, height, width, antialias)
 
 
 def _resize(images: Tensor, height: int, width: int, antialias: bool) -> Tensor:
-    """uint8 in and out, with PIL's bilinear filter or OpenCV's."""
+    """Resize uint8 images with PIL's bilinear filter, or OpenCV's without `antialias`."""
     options: dict[str, Any] = {"mode": "bilinear", "align_corners": False, "antialias": antialias}
     if images.device.type == "cpu":
-        if images.shape[1] != 3:  # torch is fast on planes, and on interleaved colours
+        if images.shape[1] != 3:  # torch is fast on planes and on interleaved RGB
             images = images.contiguous()
         return functional.interpolate(images, (height, width), **options)
     resized = functional.interpolate(images.float(), (height, width), **options)

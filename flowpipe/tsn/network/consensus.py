@@ -1,6 +1,6 @@
 """Scores of K snippets -> scores of the video: the consensus functions of the PAMI paper.
 
-All take logits (B, K, C) and the features (B, K, D) they were made of, and give (B, C).
+Each module maps logits (B, K, C) and the features (B, K, D) behind them to scores (B, C).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class Average(nn.Module):
-    """g = mean of f_k"""
+    """g = mean of f_k."""
 
     def forward(self, logits: Tensor, features: Tensor) -> Tensor:
         return logits.mean(1)
@@ -34,12 +34,12 @@ class TopK(nn.Module):
         self.k = k
 
     def forward(self, logits: Tensor, features: Tensor) -> Tensor:
-        # A test may look at fewer snippets than training did.
+        # A test may have fewer snippets than training.
         return logits.topk(min(self.k, logits.shape[1]), dim=1).values.mean(1)
 
 
 class Linear(nn.Module):
-    """g = sum of w_k f_k with learned weights, which begin as the average."""
+    """g = sum of w_k f_k with learned weights, initialised to the average."""
 
     def __init__(self, segments: int) -> None:
         super().__init__()
@@ -47,13 +47,13 @@ class Linear(nn.Module):
 
     def forward(self, logits: Tensor, features: Tensor) -> Tensor:
         if logits.shape[1] != len(self.weight):
-            # Weights belong to the places of training; elsewhere the average stands for them.
+            # Weights belong to the K segments of training; other numbers of snippets are averaged.
             return logits.mean(1) * self.weight.sum()
         return torch.einsum("k,bkc->bc", self.weight, logits)
 
 
 class Attention(nn.Module):
-    """g = sum of a_k f_k with a = softmax over snippets of w . R_k; begins as the average."""
+    """g = sum of a_k f_k with a = softmax over snippets of w . R_k; initialised to the average."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -76,8 +76,8 @@ CONSENSUS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "attention": lambda segments, features, k: Attention(features),
     "feature_average": lambda segments, features, k: Average(),
 }
-"""By name in recipes: (segments, features, k) -> module.
+"""Consensus functions by their names in recipes: (segments, features, k) -> module.
 
-The average of features is that of scores, as the classifier is linear, but for the dropout before
-it: `flowpipe.tsn.network.model.TSN` puts that after the average.
+The mean of the features gives the mean of the scores, because the classifier is linear. They differ
+in dropout: `flowpipe.tsn.network.model.TSN` applies it after the mean for ``feature_average``.
 """

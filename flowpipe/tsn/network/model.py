@@ -20,7 +20,7 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 @dataclass(frozen=True)
 class Multiplier:
-    """Multipliers of the learning rate and the weight decay of some weights."""
+    """Multipliers of the learning rate and the weight decay of a kind of weights."""
 
     lr: float
     decay: float
@@ -32,30 +32,32 @@ WEIGHT, BIAS, NORM = Multiplier(1, 1), Multiplier(2, 0), Multiplier(1, 0)
 
 
 class TSN(nn.Module):
-    """Snippets of videos -> scores of classes before any softmax.
+    """Temporal segment network: snippets of videos -> logits.
 
-    Names are tsn-pytorch's: ``base_model`` and ``new_fc``.
+    Modules have tsn-pytorch's names: ``base_model`` and ``new_fc``.
 
     Parameters
     ----------
     backbone : Module
-        (N, channels, H, W) -> (N, features), with three input channels.
+        (N, 3, H, W) -> (N, features). Its first layer is replaced if `channels` is not 3.
     features : int
+        Features of the backbone, D.
     classes : int
     channels : int
         Channels of a snippet: 3 for rgb, 2 L for flow, 3 L for differences.
     segments : int
-        K of training; a test may have another number.
+        Segments in training, K; a test may have another number.
     consensus : str
         A key of `CONSENSUS`.
     top_k : int
+        Snippets that the consensus ``top_k`` averages.
     dropout : float
         Dropout of the features of each snippet.
     partial_bn : bool
         Freeze statistics, scales and shifts of all batch normalisation but the first.
     mean_over_colours : bool
-        Whether a first layer of other than three channels has the mean over colours, repeated
-        (cross-modality initialisation), or random weights.
+        Initialise a replaced first layer with the mean over the colours (cross-modality
+        initialisation); otherwise its weights are random.
     classifier_std : float
         Standard deviation of the classifier's initial weights.
     """
@@ -83,14 +85,14 @@ class TSN(nn.Module):
         self.new_fc = nn.Linear(features, classes)
         nn.init.normal_(self.new_fc.weight, 0, classifier_std)
         nn.init.zeros_(self.new_fc.bias)
-        # The mean of features comes before the classifier; elsewhere it is the mean of scores.
+        # feature_average averages before the classifier, all others after it.
         self.of_features = consensus == "feature_average"
         self.consensus = CONSENSUS[consensus](segments, features, top_k)
         self.to(memory_format=torch.channels_last)
         self.train()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, K, channels, H, W) -> (B, classes)"""
+        """Return the logits of videos: (B, K, channels, H, W) -> (B, classes)."""
         if self.of_features:
             scores: Tensor = self.new_fc(self.dropout(self._features(x).mean(1)))
         else:
@@ -99,18 +101,18 @@ class TSN(nn.Module):
         return scores
 
     def snippets(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, K, channels, H, W) -> features (B, K, D) and logits (B, K, classes)."""
+        """Return features (B, K, D) and logits (B, K, classes) of (B, K, channels, H, W)."""
         features = self._features(x)
         return features, self.new_fc(self.dropout(features))
 
     def _features(self, x: Tensor) -> Tensor:
-        # Channels last: oneDNN's and cuDNN's fast layout.
+        # Channels last is the fast layout of oneDNN and cuDNN.
         images = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         features: Tensor = self.base_model(images)
         return features.unflatten(0, x.shape[:2])
 
     def train(self, mode: bool = True) -> TSN:
-        """Batch normalisation that is frozen stays as it is in training."""
+        """Set the training mode; frozen batch normalisation stays in evaluation mode."""
         super().train(mode)
         if self.partial_bn:
             for norm in list(norms(self.base_model))[1:]:
@@ -120,11 +122,11 @@ class TSN(nn.Module):
         return self
 
     def groups(self, params: ScheduleParams, *, is_flow: bool) -> list[dict[str, Any]]:
-        """Return parameter groups for an optimiser, with their own learning rate and decay.
+        """Return parameter groups for an optimiser, each with its learning rate and weight decay.
 
-        With `multipliers` ``tsn`` the first layer of a flow network learns faster, biases learn
-        twice as fast and do not decay; with ``uniform`` all weights are alike. The classifier
-        learns `classifier_lr` times as fast. Frozen weights are in no group.
+        With `multipliers` ``tsn`` the first layer of a flow network has a higher learning rate,
+        and biases have twice the rate and no decay. With ``uniform`` all weights are alike. The
+        rate of the classifier is multiplied by `classifier_lr`. Frozen weights are in no group.
         """
         members: dict[Multiplier, list[nn.Parameter]] = {}
         for weight, multiplier in _multipliers(self, is_flow):
@@ -147,19 +149,19 @@ class TSN(nn.Module):
 
 
 def norms(module: nn.Module) -> Iterator[nn.Module]:
-    """Batch normalisation layers in the order of their definition."""
+    """Return the batch normalisation layers in the order of their definition."""
     return (m for m in module.modules() if isinstance(m, _NORMS))
 
 
 def synchronise_batch_norm(model: TSN, device: str) -> TSN:
-    """Return the network with batch normalisation over all processes, by torch's SyncBatchNorm.
+    """Return the network with torch's SyncBatchNorm in place of batch normalisation.
 
     Weights and their names stay the same.
 
     Raises
     ------
     UsageError
-        If the device is a CPU, for which torch has none.
+        If the device is a CPU, which SyncBatchNorm does not support.
     """
     if device == "cpu":
         raise UsageError(
@@ -171,7 +173,7 @@ def synchronise_batch_norm(model: TSN, device: str) -> TSN:
 
 
 def first_conv(module: nn.Module) -> tuple[nn.Module, str, nn.Conv2d]:
-    """The first convolution with its parent and its name there."""
+    """Return the first convolution's parent, its name there, and the convolution."""
     for path, found in module.named_modules():
         if isinstance(found, nn.Conv2d):
             parent, _, name = path.rpartition(".")
@@ -182,8 +184,8 @@ def first_conv(module: nn.Module) -> tuple[nn.Module, str, nn.Conv2d]:
 def adapt_first_conv(module: nn.Module, channels: int, mean_over_colours: bool) -> None:
     """Give the first convolution another number of input channels.
 
-    Cross-modality initialisation: each has the mean of the weights over the old ones; nothing is
-    rescaled. Else the weights are random, as the layer makes them.
+    With `mean_over_colours` each new channel has the mean of the weights over the old channels, not
+    rescaled (cross-modality initialisation). Otherwise the layer has torch's random weights.
     """
     parent, name, old = first_conv(module)
     options = (old.kernel_size, old.stride, old.padding, old.dilation, 1, old.bias is not None)
@@ -196,7 +198,7 @@ def adapt_first_conv(module: nn.Module, channels: int, mean_over_colours: bool) 
 
 
 def _multipliers(model: TSN, is_flow: bool) -> Iterator[tuple[nn.Parameter, Multiplier]]:
-    """Every weight once, with its multiplier."""
+    """Yield each weight once, with its multiplier."""
     first = first_conv(model.base_model)[2]
     for module in model.modules():
         for name, weight in module.named_parameters(recurse=False):
@@ -231,9 +233,9 @@ def make_model(
 
 
 def freezes_random_statistics(model: TSN, stream: StreamParams) -> bool:
-    """Return whether batch normalisation keeps the statistics of no data.
+    """Return whether batch normalisation is frozen with initial statistics, which fit no data.
 
-    The network's scores then grow with each layer: BN-Inception has a loss of millions.
+    Activations then grow with each layer: the loss of BN-Inception is in the millions.
     """
     frozen = stream.partial_bn and any(True for _ in islice(norms(model.base_model), 1, None))
     return stream.init == "random" and frozen

@@ -1,4 +1,4 @@
-"""Stored images on the device -> what a network takes of them, in training and in testing."""
+"""Stored images -> normalised crops on the device, the input of a network."""
 
 from __future__ import annotations
 
@@ -25,9 +25,22 @@ def network_input(
     device: str,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """A crop of each video, in training and validation: `dtype` (B, S, channels, side, side).
+    """Return the input of a training or validation step: one crop per video.
 
-    `images` are uint8 (S * read, C, h, w) of each video, on any device: the parts that were read.
+    Parameters
+    ----------
+    images : iterable of uint8 (S * read, C, h, w)
+        Images of each video on any device: the parts that were read.
+    samples : sequence of Sample
+    input : InputSpec
+    row : BackboneRow
+    stream : StreamParams
+    device : str
+    dtype : torch.dtype
+
+    Returns
+    -------
+    `dtype` (B, S, channels, side, side)
     """
     on_device = (image.to(device, non_blocking=True) for image in images)
     cut_from = (
@@ -55,15 +68,16 @@ def crops_of_snippets(
     stream: StreamParams,
     dtype: torch.dtype = torch.float32,
 ) -> Iterator[Tensor]:
-    """Yield `count` crops of one video, in testing, a few at a time.
+    """Yield the `count` test crops of one video, a few at a time.
 
     Parameters
     ----------
     images : uint8 (S * read, C, H, W)
-        Whole images on the device, of any size: they are scaled as in validation.
+        Whole images of any size on the device; they are scaled as in validation.
     count : {1, 5, 10}
+        Crops of each snippet.
     at_once : int
-        Most crops of each snippet in a tensor.
+        Largest number of crops of each snippet in a tensor.
 
     Yields
     ------

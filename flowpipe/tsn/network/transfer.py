@@ -1,7 +1,7 @@
-"""Weights of a trained or published network -> the backbone of a new one, whatever its classes.
+"""Weights of a trained or published network -> the backbone of a new one.
 
-The classifier and the consensus of the new network begin anew. Its first layer takes other
-channels where the modality or the snippet length differs.
+The classifier and the consensus of the new network keep their initial weights. Its first layer is
+adapted if the modality or the snippet length differs.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ _BACKBONE = "base_model."
 def initialise_backbone(
     model: TSN, row: BackboneRow, input: InputSpec, stream: StreamParams, path: Path
 ) -> str:
-    """Put the weights of a file or a run into the backbone of a new network.
+    """Initialise the backbone of a new network with the weights of a file or a run.
 
     Parameters
     ----------
     model : TSN
         Changed in place.
     row : BackboneRow
-        Its backbone.
+        Backbone of the network.
     input : InputSpec
-        What the new network sees.
+        Input of the new network.
     stream : StreamParams
-        What it is trained with; ``init`` says what a first layer of another modality begins with.
+        Settings of the new network; `init` decides the first layer if the modality differs.
     path : Path
         A run folder or one of its checkpoints; a checkpoint of tsn-pytorch, mmaction or Caffe-TSN;
-        or a file of the backbone's weights, those of ImageNet for example.
+        or a file of the backbone's weights, such as ImageNet's.
 
     Returns
     -------
     str
-        What was taken and what was not, in a line.
+        A line for the log: which weights were taken and which were not.
 
     Raises
     ------
@@ -95,19 +95,19 @@ def initialise_backbone(
 
 
 def run_beside(run: Path, facts: RunFacts) -> Path:
-    """Return the run whose network a new one begins with: that of the recipe's `init_stream`.
+    """Return the run of the recipe's `init_stream`, whose network initialises a new one.
 
     Parameters
     ----------
     run : Path
-        Folder of the new run; runs are searched in the folder that it lies in.
+        Folder of the new run; its parent folder is searched.
     facts : RunFacts
-        Facts of the new run; the other one has the same split, classes and store's recipe.
+        Facts of the new run; the other run must have the same split, classes and store recipe.
 
     Raises
     ------
     UsageError
-        If there is none, or more than one.
+        If there is no such run, or more than one.
     """
     modality = facts.stream.init_stream
     wanted = (modality, facts.split, facts.class_names, facts.recipe_digest)
@@ -129,22 +129,22 @@ def run_beside(run: Path, facts: RunFacts) -> Path:
 
 @dataclass(frozen=True)
 class _PretrainedWeights:
-    """Weights of a backbone and what is known of where they come from."""
+    """Weights of a backbone and their origin, as far as it is known."""
 
     values: Weights
     """Tensors by the backbone's names."""
     description: str
     """Description of the file for messages."""
     rest: str
-    """Weights that it holds beside these, in words."""
+    """Description of the other weights in the file."""
     modality: str = ""
-    """Modality that they were trained on; empty where nothing says it."""
+    """Modality that they were trained on; empty if unknown."""
     pixels: str = ""
-    """Input normalisation that they expect, as in `StreamParams`; empty where it is unknown."""
+    """Input normalisation that they expect, as in `StreamParams`; empty if unknown."""
 
     @classmethod
     def of(cls, file: WeightFile, row: BackboneRow) -> _PretrainedWeights:
-        """Tell whose weights a file has."""
+        """Return the backbone weights of a file and their origin."""
         system = system_of(file.values)
         if system is None:
             values = backbone_weights(file.values, row)
@@ -175,7 +175,7 @@ class _PretrainedWeights:
 
 
 def _first_weight(model: TSN) -> str:
-    """Name of the weight of the backbone's first convolution."""
+    """Return the name of the weight of the backbone's first convolution."""
     first = first_conv(model.base_model)[2]
     return next(n for n, w in model.base_model.named_parameters() if w is first.weight)
 
@@ -183,15 +183,15 @@ def _first_weight(model: TSN) -> str:
 def _first_layer(
     weight: Tensor, modality: str, input: InputSpec, init: str
 ) -> tuple[Tensor | None, str]:
-    """Return the weights of a first layer for the channels of an input, and words for them.
+    """Return the weights of a first layer for the channels of an input, and their description.
 
-    None stands for random ones.
+    The weights are None if the layer keeps its random ones.
 
     Parameters
     ----------
     weight : (outputs, channels, rows, columns)
     modality : str
-        What the weights were trained on; empty where that is unknown.
+        Modality that the weights were trained on; empty if unknown.
     input : InputSpec
     init : str
         As in `StreamParams`.
@@ -203,7 +203,7 @@ def _first_layer(
     if same and channels == input.channels:
         return weight, "kept"
     if same:
-        # A snippet of equal images makes what it made before.
+        # The response to a snippet of equal images stays the same.
         old, new = channels // each, input.length
         mean = weight.unflatten(1, (old, each)).mean(1) * (old / new)
         words = f"the mean over {count_noun(old, 'image')}, for {count_noun(new, 'image')}"
@@ -219,7 +219,7 @@ def _first_layer(
 
 
 def _guess_modality(channels: int, input: InputSpec) -> str:
-    """Return the modality of weights of which only the channels are known."""
+    """Guess the modality of weights from their number of channels."""
     row = MODALITIES[input.modality]
     if channels == 3:
         return "rgb"
@@ -231,7 +231,7 @@ def _guess_modality(channels: int, input: InputSpec) -> str:
 def _other_pixels(
     source: _PretrainedWeights, stream: StreamParams, row: BackboneRow, input: InputSpec
 ) -> str:
-    """Return a warning where the weights expect another input normalisation."""
+    """Return a warning if the weights expect another input normalisation, else an empty text."""
     name, own = source.pixels, NETWORKS.get(stream.backbone)
     if source.modality not in ("", input.modality) or not name or own is None:
         return ""
@@ -244,7 +244,7 @@ def _other_pixels(
 
 
 def _describe_match(values: Weights) -> str:
-    """Return the known network that has these names, in words; empty if none has."""
+    """Return which known network has these names, as part of a message; empty if none has."""
     for name, row in NETWORKS.items():
         with torch.device("meta"):
             own = row.build().state_dict()

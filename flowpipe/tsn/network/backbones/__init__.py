@@ -1,4 +1,4 @@
-"""Name of a network -> a module that makes features of images, with or without weights."""
+"""Name of a network -> a module that computes features of images, with or without weights."""
 
 from __future__ import annotations
 
@@ -27,43 +27,50 @@ TIMM = "timm:"
 
 @dataclass(frozen=True)
 class BackboneRow:
-    """One network."""
+    """A row of `NETWORKS`."""
 
     build: Callable[[], nn.Module]
-    """Its forward gives (N, features) after pooling, without dropout or classifier."""
+    """Constructor; the module returns features (N, `features`), without dropout or classifier."""
     features: int
+    """Number of features, D."""
     pixels: Normalisation
+    """Input normalisation of its ImageNet weights."""
     size: int = 224
-    """Side of its input in pixels."""
+    """Side of its input, pixels."""
     classifier: tuple[str, ...] = ("fc.", "last_linear.", "classifier.")
-    """Weights whose names begin so belong to the 1000 classes of ImageNet."""
+    """Prefixes of the names of weights of its ImageNet classifier."""
     weights: Callable[[], str] | None = None
-    """The file of ImageNet weights, or where they are from."""
+    """Function that returns the path or URL of its ImageNet weights; None if there is none."""
 
 
 def build(
     name: str, init: str = "imagenet", pixels: str = "backbone", input_size: int = 0
 ) -> tuple[nn.Module, BackboneRow]:
-    """Make a network.
+    """Build a network.
 
     Parameters
     ----------
     name : str
         A key of `NETWORKS`, or ``timm:NAME``.
     init : str
-        ``random`` takes no weights; anything else takes those of ImageNet.
+        ``random`` for random weights; any other value for those of ImageNet.
     pixels : str
         Input normalisation: a key of `NORMALISATIONS`, or ``backbone`` for the one of its ImageNet
         weights.
     input_size : int
         Side of its input, pixels; 0 for that of its ImageNet weights.
 
+    Returns
+    -------
+    Module, BackboneRow
+        The network, and its row with `pixels` and `input_size` applied.
+
     Raises
     ------
     UsageError
         If the name is unknown, or the network takes no images of `input_size`.
     BackendError
-        If a package, or the weights, cannot be had here; the message has the way out.
+        If a package or the weights are not available; the message says what to do.
     FormatError
         If the published file does not hold this network's weights.
     """
@@ -85,7 +92,7 @@ def build(
 
 
 def _check_input_size(network: nn.Module, name: str, usual: int, size: int) -> None:
-    """Pass an image of this size through the network; transformers refuse all but their own."""
+    """Check that the network accepts images of this size; transformers accept only their own."""
     network.eval()
     try:
         with torch.no_grad():
@@ -142,10 +149,10 @@ def _torchvision(name: str, **options: Any) -> Callable[[], nn.Module]:
 
 
 def remove_dropout(network: nn.Module) -> nn.Module:
-    """Take every dropout layer out of a network: TSN has its own before the classifier.
+    """Remove every dropout layer of a network: TSN has its own before the classifier.
 
     VGG-16 has two of 0.5 between its fully connected layers, GoogLeNet and Inception v3 one before
-    theirs. The names of the weights stay.
+    their classifier. The names of the weights stay.
     """
     for module in list(network.modules()):
         for name, child in module.named_children():
@@ -177,7 +184,7 @@ def _package(module: str, name: str) -> Any:
 
 
 def _timm(name: str) -> BackboneRow:
-    """Any network of timm; its weights come from there if it can fetch them."""
+    """Return the row of a network of timm, with timm's weights if it has a URL for them."""
     timm = _package("timm", "timm")
     try:
         network = timm.create_model(name, pretrained=False, num_classes=0)
