@@ -12,13 +12,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 class WeightAverage:
     """Exponential moving average of a network's weights and statistics, by torch.
 
-    The first step's weights begin it.
+    The average starts from the weights after the first step.
 
     Parameters
     ----------
     model : Module
     decay : float
-        Share of the average that a step keeps, in (0, 1).
+        Decay: weight of the old average in each update, in (0, 1).
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -35,14 +35,14 @@ class WeightAverage:
         return network
 
     def update(self) -> None:
-        """Take in the weights after a step of the optimiser."""
+        """Update the average after an optimiser step."""
         self._averaged.update_parameters(self._model)
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
+        """Return the state for a checkpoint."""
         return {"model": self.network.state_dict(), "steps": int(self._averaged.n_averaged)}
 
     def restore(self, values: Mapping[str, Any]) -> None:
-        """Go on from what `state` returned."""
+        """Restore what `state` returned."""
         self.network.load_state_dict(values["model"])
         self._averaged.n_averaged.fill_(values["steps"])

@@ -1,4 +1,4 @@
-"""Rows of a training log -> TensorBoard's events, and a picture of the curves."""
+"""Rows of a training log -> TensorBoard events and a figure of the curves."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _STEP_TAGS = {
 
 
 class TensorBoardWriter:
-    """Writes what TensorBoard shows: points of epochs and of steps.
+    """Writer of TensorBoard scalars by epoch and by step.
 
     Parameters
     ----------
     run : Path
         Folder of the run.
     step : int
-        Where the run goes on; what was written of later steps is void.
+        Step from which the run resumes; events of later steps are discarded.
 
     Raises
     ------
@@ -67,9 +67,22 @@ class TensorBoardWriter:
 
 
 def draw(run: Path, rows: Sequence[Mapping[str, Any]], title: str, by_steps: bool = True) -> Path:
-    """Draw loss and accuracy over the epochs into the run's folder.
+    """Draw loss and accuracy over the epochs to ``curve.png`` in the run folder.
 
-    Gray lines mark the epochs in which the learning rate was lowered, if it is lowered in steps.
+    Parameters
+    ----------
+    run : Path
+        Folder of the run.
+    rows : sequence of mapping
+        Rows of the log, one per epoch.
+    title : str
+    by_steps : bool
+        Mark the epochs in which the learning rate was lowered.
+
+    Returns
+    -------
+    Path
+        The figure.
 
     Raises
     ------
@@ -77,7 +90,7 @@ def draw(run: Path, rows: Sequence[Mapping[str, Any]], title: str, by_steps: boo
         If matplotlib is not installed.
     """
     try:
-        from matplotlib.figure import Figure  # no pyplot: it keeps figures, and looks for a screen
+        from matplotlib.figure import Figure  # not pyplot, which keeps figures and needs a display
         from matplotlib.ticker import MaxNLocator
     except ImportError as error:
         raise BackendError("curve.png needs matplotlib: pip install matplotlib") from error

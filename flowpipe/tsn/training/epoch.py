@@ -1,4 +1,4 @@
-"""Sums over steps -> rows of the training's log by epoch, and the lines that it prints."""
+"""Sums over steps -> rows of the log by epoch, and lines of the console."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 from flowpipe.words import count_noun
 
 MEASURED = 3
-"""Figures of a batch that the device sums up: loss, correct top-1, correct top-5."""
+"""Number of figures that the device sums per batch: loss, correct top-1, correct top-5."""
 _TOP = 5
-"""Number of classes up to which every class is among the five of highest score."""
+"""Number of classes up to which top-5 accuracy is always 1."""
 
 
 @dataclass
 class EpochSums:
-    """Running sums over steps of all processes together."""
+    """Running sums over steps, for all processes together."""
 
     loss: float = 0.0
     """Sum of the losses of all videos."""
@@ -27,9 +27,9 @@ class EpochSums:
     """Videos whose class is among the five highest scores."""
     videos: float = 0.0
     seconds: float = 0.0
-    """Duration, summed over processes."""
+    """Duration, summed over processes, seconds."""
     stalled_s: float = 0.0
-    """Time that processes waited for data."""
+    """Time that processes waited for data, summed, seconds."""
     gradient_norm: float = 0.0
     """Sum of the finite L2 norms of the gradient before clipping."""
     norms: float = 0.0
@@ -45,13 +45,13 @@ class EpochSums:
         return self
 
     def without_figures(self) -> EpochSums:
-        """Return the sums of a skipped step: without the losses and hits of an overflow."""
+        """Return the sums of a skipped step, without the losses and hits of its overflow."""
         return replace(
             self, loss=0.0, right=0.0, right_in_5=0.0, skipped=1.0, skipped_videos=self.videos
         )
 
     def means(self) -> dict[str, float]:
-        """Return loss, accuracy and top5 by video; nan if all steps were skipped."""
+        """Return mean ``loss``, ``accuracy`` and ``top5`` per video; nan if every step skipped."""
         videos = self.videos - self.skipped_videos
         if not videos:
             return dict.fromkeys(("loss", "accuracy", "top5"), math.nan if self.skipped else 0.0)
@@ -84,7 +84,7 @@ class TrainingProgress:
     best: float = -1.0
     rows: list[dict[str, Any]] = field(default_factory=list)
     sums: EpochSums = field(default_factory=EpochSums)
-    """Sums of the current epoch over the steps that have been read."""
+    """Running sums of the current epoch, over the steps whose figures were read."""
 
 
 def row_of(
@@ -98,7 +98,7 @@ def row_of(
     lr: float,
     peak_memory_mb: float,
 ) -> dict[str, Any]:
-    """Return the row of an epoch; all sums and figures are of all `world` processes together."""
+    """Return the log row of an epoch, from figures of all `world` processes together."""
     row = {
         "epoch": epoch,
         "step": step,
@@ -117,7 +117,7 @@ def row_of(
 
 
 def describe_epoch(row: Mapping[str, Any], epochs: int, classes: int) -> str:
-    """Return the row of an epoch as a line, with the time that is left."""
+    """Return the row of an epoch as a line for the console, with the remaining time."""
     trained, validated = (
         {name.removeprefix(start): value for name, value in row.items() if name.startswith(start)}
         for start in ("train_", "val_")
@@ -145,7 +145,7 @@ def describe_steps(
     lr: float,
     classes: int,
 ) -> str:
-    """Return the last `count` steps as a line, with the time that is left."""
+    """Return the means of the last `count` steps as a line, with the remaining time."""
     left_s = (steps - step) * sums.seconds / world / max(1, count)
     return (
         f"step {step} of {steps}: {_describe_figures(sums.means(), classes)}, gradient norm "
@@ -156,7 +156,7 @@ def describe_steps(
 
 
 def _describe_figures(figures: Mapping[str, float], classes: int) -> str:
-    """Return loss, accuracy, top-5 and mAP in words, those that say something."""
+    """Return loss and accuracy as text, with top-5 and mAP where they apply."""
     words = f"loss {figures['loss']:.4f}, accuracy {figures['accuracy']:.3f}"
     if classes > _TOP:
         words += f", top-5 {figures['top5']:.3f}"
@@ -164,5 +164,5 @@ def _describe_figures(figures: Mapping[str, float], classes: int) -> str:
 
 
 def _describe_skipped(steps: int) -> str:
-    """Return how many steps fp16 skipped, in words; empty if none."""
+    """Return the number of steps that fp16 skipped as text; empty if none."""
     return f", {count_noun(steps, 'step')} skipped (fp16 overflow)" if steps else ""

@@ -1,4 +1,4 @@
-"""TrainJob: the data, the folder and the options of a training."""
+"""TrainJob: data, run folder and options of a training run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flowpipe.tsn.recipe import TrainRecipe
 
 @dataclass(frozen=True)
 class TrainJob:
-    """Data, folder and options of a training."""
+    """Data, run folder and options of a training run."""
 
     store: Path
     run: Path
@@ -23,11 +23,11 @@ class TrainJob:
     amp: str = "off"
     """``bf16`` or ``fp16``: automatic mixed precision."""
     accumulate: int = 1
-    """Gradient accumulation steps: parts in which a batch is computed, to save memory. The gradient
-    is that of the whole batch, except that dropout is drawn for each part and that batch
-    normalisation that is not frozen takes the statistics of each part, as in several processes."""
+    """Gradient accumulation steps, to save memory. The gradient is that of the whole batch, except
+    that dropout is drawn per accumulation step and unfrozen batch normalisation has the statistics
+    of each step, as with several processes."""
     weights: Path | None = None
-    """Run, or file of weights, whose backbone a new run begins with; see `initialise_backbone`."""
+    """Run or file of weights that initialises the backbone; see `initialise_backbone`."""
     validate_every: int = 5
     """Epochs between validations; the last epoch is always validated."""
     save_s: float = 600.0
@@ -35,11 +35,11 @@ class TrainJob:
     keep_every: int = 0
     """Epochs between checkpoints that are kept, ``epoch-010.pt``; 0 keeps none."""
     log_every: int = 20
-    """Steps between the lines that are told, and between readings of the device's figures."""
+    """Steps between log lines, and between reads of the device's figures."""
     deterministic: bool = False
     """Use deterministic GPU kernels; a CPU is deterministic anyway."""
     compile: bool = False
     """Compile the network with torch.compile."""
     tensorboard: bool = False
     also: tuple[Path, ...] = ()
-    """Other stores of the same classes, all labelled videos of which are trained on too."""
+    """Other stores with the same classes; all their labelled videos are trained on too."""

@@ -1,4 +1,4 @@
-"""Batches -> steps of a network: loss, gradient, optimiser; in one process of several."""
+"""Batches -> optimiser steps and validation of a network, in one or several processes."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from flowpipe.tsn.training.optimisers import optimiser_of
 
 AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 _VALIDATED_AT_ONCE = 16
-"""Videos that validation computes together."""
+"""Videos per forward pass of validation."""
 
 
 class Learner:
-    """A network with its optimiser: all that the next step depends on except the batch."""
+    """Network, optimiser and random state: everything a step depends on except the batch."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Learner:
         schedule = stream.schedule
         self.average = WeightAverage(self.model, schedule.ema) if schedule.ema else None
         groups = model.groups(schedule, is_flow=input.is_flow)
-        # One kernel for all weights of a GPU; on a CPU it would round otherwise than the default.
+        # Fused: one kernel for all weights on a GPU. On a CPU it would round differently.
         fused = {"fused": True} if processes.device != "cpu" else {}
         self.optimiser = optimiser_of(groups, schedule, **fused)
         if compile:
@@ -63,16 +63,23 @@ class Learner:
         self._amp, self._accumulate = AMP[amp], accumulate
 
     def step(self, batch: Batch, size: int) -> Tensor:
-        """Run one step of the optimiser.
+        """Run one optimiser step, without waiting for the device.
 
-        The gradient is that of the mean loss over the `size` videos of the global batch, however
-        they are shared among processes and cut into parts.
+        The gradient is that of the mean loss over the global batch, for any number of processes and
+        of gradient accumulation steps.
+
+        Parameters
+        ----------
+        batch : Batch
+            This process' share of the batch.
+        size : int
+            Videos of the global batch.
 
         Returns
         -------
         float64 (MEASURED + 1,) on the device
-            Of this process' share the sum of the losses and the numbers of correct top-1 and top-5
-            classes; the L2 norm of the gradient before clipping. Nothing waits for the device.
+            Sum of the losses, correct top-1 and correct top-5 of this process' share, and the L2
+            norm of the gradient before clipping.
         """
         self.optimiser.zero_grad(set_to_none=True)
         measured = torch.zeros(MEASURED, dtype=torch.float64, device=self.processes.device)
@@ -84,7 +91,7 @@ class Learner:
             with nullcontext() if last or self.processes.world == 1 else self.parallel.no_sync():
                 logits, labels = self._forward(self.parallel, batch, start, stop)
                 losses = loss_of(logits, labels, self.stream.loss)
-                # DDP takes the mean over processes of what each one computes.
+                # DDP averages the gradients over the processes.
                 self.scaler.scale(losses * self.processes.world / size).backward()
             measured += measure(losses, logits, labels)
         self.scaler.unscale_(self.optimiser)
@@ -96,7 +103,7 @@ class Learner:
         return torch.cat([measured, norm.double()[None]])
 
     def _clip(self) -> Tensor:
-        """Clip the gradient as the recipe says; return its L2 norm before."""
+        """Clip the gradient to the recipe's norm; return its L2 norm before clipping."""
         limit = self.stream.schedule.clip_gradient
         if limit:
             return nn.utils.clip_grad_norm_(self._trained, limit)
@@ -104,13 +111,13 @@ class Learner:
 
     @torch.no_grad()
     def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
-        """Return the figures of the validation; the network is left in evaluation mode.
+        """Return the figures of a validation; the network stays in evaluation mode.
 
         Returns
         -------
         dict
-            `Sums.means` over the videos of all processes, and ``map``, the mean average precision,
-            where each class has a loss of its own.
+            `EpochSums.means` over the videos of all processes; with the loss ``bce`` also ``map``,
+            the mean average precision.
         """
         self.model.eval()
         network = self.validated.eval()
@@ -143,7 +150,7 @@ class Learner:
 
     @property
     def validated(self) -> nn.Module:
-        """Network that validation measures: the averaged weights if the recipe has `ema`."""
+        """Network that validation measures; it has the averaged weights if the recipe has `ema`."""
         return self.average.network if self.average else self.model
 
     def state(self) -> dict[str, Any]:
@@ -157,7 +164,7 @@ class Learner:
         }
 
     def restore(self, values: Mapping[str, Any]) -> None:
-        """Continue from what `state` returned."""
+        """Restore what `state` returned."""
         self.model.load_state_dict(values["model"])
         self.optimiser.load_state_dict(values["optimiser"])
         if values["scaler"]:  # empty unless the run trained in fp16 so far
@@ -172,7 +179,7 @@ class Learner:
                 torch.cuda.set_rng_state(own, self.processes.device)
 
     def inputs(self, batch: Batch, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Return what the network takes of some videos of a batch, and their targets.
+        """Return the network's input for some videos of a batch, and their targets.
 
         Returns
         -------
@@ -181,7 +188,7 @@ class Learner:
             See `targets_of`.
         """
         device, behind = self.processes.device, min(stop, len(batch)) + batch.mixes
-        # The network rounds mixtures: rounded before and after they would be less exact.
+        # Mixtures stay float32, because rounding both before and after mixing would be less exact.
         dtype = self._amp if self._amp and not batch.mixes else torch.float32
         x = network_input(
             batch.images[start:behind], batch.samples[start:behind], self.input, self.row,

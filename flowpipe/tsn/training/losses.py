@@ -1,7 +1,7 @@
-"""Logits + targets of some videos -> their loss, and how many of them are right.
+"""Logits + targets of videos -> loss and number of correct videos.
 
-Targets are class numbers, int64 (B,), or weights of the classes, float (B, C): several labels of a
-video, or a mixture of two videos.
+Targets are class numbers, int64 (B,), or class weights, float (B, C), for videos with several
+labels and for mixup.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ def targets_of(labels: Tensor, classes: int, *, as_weights: bool) -> Tensor:
     Parameters
     ----------
     labels : int64 (B, most labels of a video)
-        -1 where a video has fewer.
+        Labels, padded with -1.
     classes : int
     as_weights : bool
-        Whether to return weights of the classes, which ``bce`` and mixtures need.
+        Return class weights, which ``bce`` and mixup need.
 
     Returns
     -------
@@ -30,7 +30,7 @@ def targets_of(labels: Tensor, classes: int, *, as_weights: bool) -> Tensor:
     """
     if not as_weights:
         return labels[:, 0]
-    # What is no label goes into a column behind the classes, which is left out.
+    # Padding, -1, goes into an extra column that is cut off.
     weights = torch.zeros(len(labels), classes + 1, device=labels.device)
     return weights.scatter_(1, labels % (classes + 1), 1.0)[:, :classes]
 
@@ -42,14 +42,14 @@ def loss_of(logits: Tensor, targets: Tensor, params: LossParams) -> Tensor:
     ----------
     logits : float (B, C)
     targets : int64 (B,) or float (B, C)
-        ``bce`` takes the latter only.
+        ``bce`` needs class weights.
     params : LossParams
 
     Returns
     -------
     float ()
-        The loss of a video under ``bce`` is the sum over the classes, so that the gradient of a
-        logit is as large as under ``cross_entropy`` and the same learning rates serve.
+        ``bce`` is summed over the classes, so that the gradient of a logit is as large as with
+        ``cross_entropy`` and the same learning rates work.
     """
     if params.name == "bce":
         return functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
@@ -59,9 +59,9 @@ def loss_of(logits: Tensor, targets: Tensor, params: LossParams) -> Tensor:
 
 
 def hits(logits: Tensor, targets: Tensor, k: int = 1) -> Tensor:
-    """Return the number of videos with a label among their `k` highest classes, a scalar.
+    """Return the number of videos with a label among their `k` highest classes, a scalar tensor.
 
-    A mixture of two videos counts by the weights of the labels that are among them.
+    A mixture of two videos counts with the weights of its labels that are among them.
     """
     highest = logits.topk(min(k, logits.shape[1]), 1).indices if k > 1 else logits.argmax(1, True)
     if targets.dim() == 1:

@@ -1,4 +1,4 @@
-"""ScheduleParams + parameter groups -> the optimiser of a stream."""
+"""ScheduleParams + parameter groups -> optimiser."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def optimiser_of(groups: Groups, params: ScheduleParams, **options: Any) -> opti
     Parameters
     ----------
     groups : list of dict
-        Parameter groups with ``lr`` and ``weight_decay`` of their own, as `TSN.groups` makes them.
+        Parameter groups with their own ``lr`` and ``weight_decay``, see `TSN.groups`.
     params : ScheduleParams
     **options
-        Arguments for the constructor of torch, such as ``fused``.
+        Arguments of torch's constructor, such as ``fused``.
     """
     return OPTIMISERS[params.optimiser](groups, params, options)
 

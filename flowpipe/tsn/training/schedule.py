@@ -1,4 +1,4 @@
-"""ScheduleParams -> the learning rate of every step, in iterations or in epochs."""
+"""ScheduleParams -> learning rate of each step."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Schedule:
 
     @property
     def epochs(self) -> int:
-        """Epochs of the whole run, a last one that is cut short included."""
+        """Epochs of the whole run, including an incomplete last one."""
         return -(-self.steps // self.steps_an_epoch)
 
     def factor(self, step: int) -> float:
@@ -37,13 +37,13 @@ class Schedule:
             factor = 0.5 * (1 + math.cos(math.pi * share))
         else:
             factor = params.lr_decay ** sum(step // scale >= at for at in params.lr_steps)
-        if step < warmup:  # as mmengine's LinearLR, which has the whole rate in the last step
+        if step < warmup:  # as mmengine's LinearLR, which reaches the full rate in the last step
             done = step / max(1, warmup - 1)
             factor *= params.warmup_factor + (1 - params.warmup_factor) * done
         return factor
 
     def set(self, optimiser: Optimizer, step: int) -> float:
-        """Set the rates of all groups for a step; the rate of plain weights."""
+        """Set the learning rate of all groups for a step; return the base rate."""
         lr = self.params.lr * self.factor(step)
         for group in optimiser.param_groups:
             group["lr"] = lr * group["lr_multiplier"]

@@ -1,4 +1,4 @@
-"""Steps -> their figures: left on the device while it works, read many at once, logged by step."""
+"""Steps -> their figures: kept on the device, read many at once, logged by step."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Step:
-    """A step that this process has begun; the device may still be computing it."""
+    """A training step of this process; the device may still be computing it."""
 
     number: int
-    """Steps of the run, this one included."""
+    """Number of the step, from 1."""
     epoch: int
     """Number of the epoch, from 1."""
     lr: float
@@ -36,7 +36,7 @@ class Step:
     """Videos of this process."""
     seconds: float
     stalled_s: float
-    """Time waited for data."""
+    """Time waited for data, seconds."""
     figures: Tensor
     """Result of `Learner.step`, float64 (MEASURED + 1,) on the device."""
 
@@ -44,7 +44,7 @@ class Step:
 class UnreadSteps:
     """Steps whose figures are still on the device.
 
-    Reading a figure makes the CPU wait for the device; so they are read many at once.
+    Reading makes the CPU wait for the device, so many steps are read at once.
     """
 
     def __init__(self, processes: Processes) -> None:
@@ -52,20 +52,20 @@ class UnreadSteps:
         self._steps: list[Step] = []
 
     def add(self, step: Step) -> None:
-        """Remember a step."""
+        """Add a step."""
         self._steps.append(step)
 
     def read(self) -> list[tuple[Step, EpochSums]]:
-        """Return the steps since the last reading, with the sums over all processes.
+        """Return the steps since the last call, with their sums over all processes.
 
-        All processes read after the same step.
+        All processes must call this after the same step.
         """
         steps, self._steps = self._steps, []
         if not steps:
             return []
         began = time.monotonic()
         figures = torch.stack([step.figures for step in steps]).tolist()
-        waited_s = time.monotonic() - began  # for what the device had yet to compute
+        waited_s = time.monotonic() - began  # until the device has finished the steps
         own = [
             [*line[:MEASURED], step.videos, step.seconds + waited_s / len(steps), step.stalled_s]
             for step, line in zip(steps, figures, strict=True)
@@ -75,13 +75,13 @@ class UnreadSteps:
 
 
 def _sums(total: list[float], norm: float) -> EpochSums:
-    """Sums of one step; the gradient, and so its norm, is the same in all processes."""
+    """Return the sums of one step; the gradient norm is the same in all processes."""
     finite = math.isfinite(norm)
     return EpochSums(*[*total, norm if finite else 0.0, float(finite)])
 
 
 def row_of_step(step: Step, sums: EpochSums, world: int) -> dict[str, Any]:
-    """Return the row of a step for the log; a gradient that is not finite has the norm inf."""
+    """Return the log row of a step; the norm of a gradient that is not finite is inf."""
     return {
         "step": step.number,
         "epoch": step.epoch,
@@ -94,14 +94,14 @@ def row_of_step(step: Step, sums: EpochSums, world: int) -> dict[str, Any]:
 
 
 class StepLog:
-    """The file ``steps.csv`` of a run, a row for each step.
+    """File ``steps.csv`` of a run, with a row per step.
 
     Parameters
     ----------
     run : Path
         Folder of the run.
     step : int
-        Steps of the run so far: rows after it, which a killed run left, are removed.
+        Step from which the run resumes; later rows, which a killed run left, are removed.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Store + recipe -> a trained network in a run folder: one stream of one split.
 
-Resumable at any step to the same numbers: samples depend on (seed, epoch, position) alone, and the
-checkpoint has the rest: weights, optimiser, random state, the place in the epoch.
+A run can be resumed at any step with the same results: samples depend only on (seed, epoch,
+position), and the checkpoint has the weights, the optimiser, the random state and the step.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from flowpipe.words import count_noun
 Told = Callable[[str], None]
 Stepped = Callable[[int, int, float], None]
 _AGREED_EVERY = 20
-"""Steps between questions whether a checkpoint is due, where several processes have to agree."""
+"""Steps between the points at which several processes agree whether to save a checkpoint."""
 
 
 def train(
@@ -59,22 +59,30 @@ def train(
 ) -> RunFacts:
     """Train one network; resume the run if it was interrupted.
 
-    Under ``torchrun`` every process calls this; the batch of the recipe is that of all together.
+    Under ``torchrun`` every process calls this; together they process the recipe's batch.
 
     Parameters
     ----------
     job : TrainJob
     tell : callable
-        Called with each line of the training.
+        Called with each log line.
     stepped : callable
-        Called after each step: steps done, steps in all, snippets per second of this epoch.
+        Called after each step: steps done, steps in total, snippets per second in this epoch.
+
+    Returns
+    -------
+    RunFacts
+        Facts of the run.
 
     Raises
     ------
     UsageError
-        If the store or the recipe lacks what is wanted, or the folder has another run.
+        If the store or the recipe lacks the modality, classes or videos, or the folder has another
+        run.
     BackendError, FormatError
-        If weights cannot be had or read.
+        If weights are not available or cannot be read.
+    FlowpipeError
+        If the loss is not finite.
     """
     if job.modality not in job.recipe.streams:
         raise UsageError(
@@ -89,7 +97,7 @@ def train(
 
 
 class Trainer:
-    """A run: its data, its network, its logs and its checkpoints."""
+    """Training run: data, network, logs and checkpoints."""
 
     def __init__(self, job: TrainJob, processes: Processes, tell: Told, stepped: Stepped) -> None:
         self.job, self.processes = job, processes
@@ -127,7 +135,7 @@ class Trainer:
                 "of which needs a video of every batch; use fewer processes or a larger batch_size"
             )
         torch.manual_seed(job.seed)
-        # A checkpoint brings all weights: those that a new run begins with are not wanted then.
+        # Initial weights are for new runs; a resumed run loads all weights from its checkpoint.
         begins, weights = not (job.run / LAST).exists(), job.weights
         if begins and weights is None and self.stream.init_stream:
             weights = run_beside(job.run, self.facts)
@@ -164,8 +172,8 @@ class Trainer:
         """Train until the schedule ends."""
         if self.processes.is_first:
             self.facts.write(self.job.run)
-        # Each process has its own dropout; what was drawn so far was the same in all. A checkpoint
-        # of as many processes brings the states of their generators.
+        # From here on each process has its own random state, for dropout. A checkpoint of the same
+        # number of processes restores the states of their generators.
         torch.manual_seed(self.job.seed + 1 + self.processes.rank)
         self._resume()
         if self.processes.is_first:
@@ -194,7 +202,7 @@ class Trainer:
         return self.facts
 
     def _draw(self) -> None:
-        """Draw the curves; an error there does not end the run."""
+        """Draw the curves; a missing matplotlib does not fail the run."""
         facts = self.facts
         title = f"{facts.modality}, split {facts.split}: {facts.stream.backbone}"
         try:
@@ -228,13 +236,13 @@ class Trainer:
             if self.state.step % self.job.log_every == 0:
                 self._read()
                 self._tell_steps(lr)
-            # A checkpoint at the end of an epoch has its row, so it is saved after the validation.
+            # The checkpoint at the end of an epoch contains its row, so validation comes first.
             if self.state.step < end and self._is_due():
                 self._save(LAST)
         self._read()
 
     def _read(self) -> None:
-        """Read the figures of the steps since the last reading, and log them by step."""
+        """Log the figures of the steps since the last call and add them to the sums."""
         read = self.unread.read()
         rows = [row_of_step(step, sums, self.processes.world) for step, sums in read]
         if self.step_log:
@@ -243,8 +251,8 @@ class Trainer:
             self.board.write_steps(rows)
         scaler = self.learner.scaler
         for step, sums in read:
-            # fp16's scaler skips a step that overflows and halves its scale, which is 1 in other
-            # precisions. With no scale left to halve the weights are not finite.
+            # fp16's loss scaler skips a step that overflows and halves its scale; in other
+            # precisions the scale is 1. At scale 1 an infinite loss means infinite weights.
             if not math.isfinite(sums.loss) and scaler.get_scale() <= 1:
                 raise FlowpipeError(
                     f"the loss is {sums.loss} at step {step.number}; is lr {step.lr:g} too large?"
@@ -256,7 +264,7 @@ class Trainer:
             self.recent_steps += 1
 
     def _tell_steps(self, lr: float) -> None:
-        """Print the means of the steps since the last such line."""
+        """Log the means of the steps since the last such line."""
         self.tell(
             describe_steps(
                 self.recent, step=self.state.step, steps=self.schedule.steps,
@@ -267,7 +275,7 @@ class Trainer:
         self.recent, self.recent_steps = EpochSums(), 0
 
     def _is_due(self) -> bool:
-        """Return whether to save inside an epoch; all processes save after the same step."""
+        """Return whether a checkpoint is due; all processes save after the same step."""
         late = time.monotonic() - self._saved_at > self.job.save_s
         if self.processes.world == 1:
             return late
@@ -306,7 +314,7 @@ class Trainer:
         }
         if self.processes.is_first:
             averaged = self.learner.validated.state_dict()
-            # EMA before LAST: a run that is killed between the two writes both again.
+            # EMA before LAST, so that a run killed between the two writes both again.
             if LAST in names and self.learner.average:
                 run_folder.save(self.job.run / EMA, {"model": averaged})
             for name in names:
@@ -314,7 +322,7 @@ class Trainer:
                 run_folder.save(self.job.run / name, kept)
 
     def _describe_device(self) -> str:
-        """Return what the run computes on, as a line."""
+        """Return a log line with the device, the number of processes and the precision."""
         words = f"device: {describe(self.processes.device)}"
         if self.processes.world > 1:
             share = "" if self.processes.device == "cpu" else ", a GPU for each"
@@ -357,7 +365,13 @@ class Trainer:
 
 
 def check_same_recipe(store: Store, other: Store, modality: str) -> None:
-    """Raise UsageError unless videos of both can be trained on together."""
+    """Check that the videos of two stores can be trained on together.
+
+    Raises
+    ------
+    UsageError
+        If the stores differ in classes or quantisation, or `other` lacks the modality.
+    """
     if other.header.class_names != store.header.class_names:
         raise UsageError(
             f"{other.path} has other classes ({len(other.header.class_names)}) than {store.path} "
@@ -373,4 +387,4 @@ def check_same_recipe(store: Store, other: Store, modality: str) -> None:
 
 
 def _log_nothing(*words: Any) -> None:
-    """Log nothing: the logger of processes other than the first."""
+    """Ignore a log line: the logger of ranks above 0."""
