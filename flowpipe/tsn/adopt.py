@@ -1,4 +1,4 @@
-"""Weights of another system + what they are for -> a run folder, to test or to train further."""
+"""Weights of another system + facts of a run -> a run folder, to test or to train further."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from flowpipe.tsn.weights.files import WeightFile, find_misfit, open_weights
 from flowpipe.words import count_noun
 
 THEIRS = ("sampling", "pixels", "consensus", "dropout")
-"""Fields of `StreamParams` that follow from whose weights a run adopts."""
+"""Fields of `StreamParams` that an adopted run takes from the system of its weights."""
 
 
 def adopt(
@@ -30,7 +30,7 @@ def adopt(
     class_order: Sequence[int] | None = None,
     given: Collection[str] = (),
 ) -> RunFacts:
-    """Make a run of weights.
+    """Create a run from weights of another system.
 
     Parameters
     ----------
@@ -40,11 +40,11 @@ def adopt(
     run : Path
         Folder of the new run.
     facts : RunFacts
-        What the weights are for; they do not say it themselves.
+        Facts of the new run, which the weights do not contain.
     class_order : sequence of int, optional
         The output of class k is the checkpoint's output `class_order` [k].
     given : collection of str
-        Those of `THEIRS` that keep the value of `facts`, whosever the weights are.
+        Fields of `THEIRS` that keep their value in `facts`.
 
     Returns
     -------
@@ -82,9 +82,9 @@ def adopt(
 
 
 def adopted_recipe(stream: StreamParams, run: Path, given: Collection[str]) -> StreamParams:
-    """Return a stream with the settings that an adopted run has by whose weights it began with.
+    """Return a stream with the settings that an adopted run took from the system of its weights.
 
-    Settings that are `given`, and those of runs that adopted nothing, stay.
+    Settings in `given` are kept, and so are all settings of runs that are not adopted.
     """
     if not (run / RUN_FILE).exists():
         return stream
@@ -96,7 +96,7 @@ def adopted_recipe(stream: StreamParams, run: Path, given: Collection[str]) -> S
 
 
 def _settings(file: WeightFile, kind: str, modality: str) -> dict[str, Any]:
-    """Return values of `THEIRS` that weights were trained with; empty where nothing says them."""
+    """Return the values of `THEIRS` that weights were trained with; empty if unknown."""
     if file.ours:
         return {name: getattr(file.facts.stream, name) for name in THEIRS} if file.facts else {}
     system = SYSTEMS[kind]

@@ -1,4 +1,4 @@
-"""cpu, cuda or auto -> the device that torch is to compute on."""
+"""cpu, cuda or auto -> torch's device, kernels and memory settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flowpipe.words import count_noun
 
 
 def choose_device(wanted: str) -> str:
-    """Return ``cuda`` where torch can use a GPU and that is not forbidden, else ``cpu``.
+    """Return ``cuda`` if a GPU is available and `wanted` is not ``cpu``, else ``cpu``.
 
     Raises
     ------
@@ -58,9 +58,9 @@ def peak_memory_mb(device: str) -> float:
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep what a step frees for the next one, where it is glibc.
+    """Make glibc keep freed memory for the next step; other C libraries are left alone.
 
-    It gives large blocks back to the system, which then clears their pages again: on a CPU that
+    glibc returns large blocks to the system, which must clear their pages again. On a CPU that
     takes as long as half of the network's own work.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

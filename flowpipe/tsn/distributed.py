@@ -1,4 +1,4 @@
-"""Several processes that train together: joining them, which one this is, sums over all."""
+"""Processes of a distributed training or test: rank, device, process group and collectives."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from flowpipe.words import count_noun
 
 @dataclass(frozen=True)
 class Processes:
-    """This process as one of those that train together."""
+    """Rank and device of this process, and collectives over all processes."""
 
     rank: int = 0
     world: int = 1
@@ -117,9 +117,9 @@ def select_device(device: str) -> str:
 def processes_from_environment(device: str) -> Processes:
     """Return this process among those that `launch` or torchrun started, if one did.
 
-    They do not communicate: a test shares out its videos by rank alone. With CUDA each takes the
-    GPU of its number on the machine. Processes of `launch` share the machine's cores unless
-    OMP_NUM_THREADS is set, as torchrun sets it.
+    The processes do not communicate: a test assigns videos by rank. With CUDA each process uses the
+    GPU of its local rank. Processes of `launch` share the machine's cores unless OMP_NUM_THREADS is
+    set, as torchrun does.
 
     Raises
     ------
@@ -143,8 +143,8 @@ def join_processes(device: str) -> Iterator[Processes]:
 
     See `processes_from_environment` for their devices and threads.
 
-    What the block made of them, a model in parallel among it, must be free at its end: only then do
-    the group's threads end with it, and one that still ran when Python ends would abort the
+    The block must release everything that uses the group, such as a parallel model, before it ends.
+    Only then do the group's threads end, and a thread that runs when Python exits aborts the
     process.
 
     Raises

@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 Variant = Literal["code", "paper"]
-"""``code``: windows of the authors' code, which cover the video: strides of ceil(0.8 l) up to the
-last snippet, where windows are cut short. Of the crops of a snippet the maximum counts.
+"""Windows of M-TWI.
 
-``paper``: windows of the paper's formula, N = floor(M / 0.8 l) of them, the k-th from snippet
-floor(0.8 l k) on. Up to 0.6 l + 1 snippets at the end are in no window. Of the crops of a snippet
-the mean counts.
+``code``: those of the authors' code, which cover the video: the stride is ceil(0.8 l), and windows
+at the end are truncated. The scores of a snippet are the maximum over its crops.
+
+``paper``: those of the paper's formula: N = floor(M / 0.8 l) windows, the k-th starting at snippet
+floor(0.8 l k). Up to 0.6 l + 1 snippets at the end are in no window. The scores of a snippet are
+the mean over its crops.
 """
 Consensus = Literal["top_k", "attention", "average", "max"]
 """How windows of one length are combined, each class by itself. ``top_k``: mean of the k highest
@@ -33,13 +35,13 @@ _STRIDE = 0.8
 
 
 def starts_at(pts_s: NDArray[np.float64], rate_hz: float) -> NDArray[np.int64]:
-    """Images at a rate by time, the first one included: int64 (M,)."""
+    """Return the numbers of images at a constant rate, starting with the first: int64 (M,)."""
     wanted = np.arange(pts_s[0], pts_s[-1] + 1e-9, 1 / rate_hz)
     return np.unique(np.searchsorted(pts_s, wanted - 1e-9)).astype(np.int64)
 
 
 def windows_of(count: int, length: int, variant: Variant = "code") -> list[range]:
-    """Return the snippets of each window of one length, of `count` snippets in all."""
+    """Return the range of snippets of each window of one length, for `count` snippets."""
     if variant == "code":
         starts = list(range(0, count, math.ceil(length * _STRIDE)))
     else:
@@ -57,7 +59,7 @@ def aggregate(
     top_k: int = 0,
     relevance: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Return the scores of a video.
+    """Return the scores of a video by multi-scale temporal window integration.
 
     Parameters
     ----------
@@ -71,7 +73,7 @@ def aggregate(
         Windows that ``top_k`` averages; 0 for max(15, N / 4).
     relevance : float (M,), optional
         Relevance of each snippet for ``attention``, before softmax. The relevance of a window is
-        the maximum over its snippets: the paper does not say it.
+        the maximum over its snippets, which the paper leaves open.
 
     Returns
     -------
@@ -94,7 +96,7 @@ def aggregate(
 
 
 def _best_of(windows: int) -> int:
-    """Return how many of so many windows ``top_k`` averages."""
+    """Return how many windows ``top_k`` averages by default."""
     return max(_LEAST, windows // _SHARE)
 
 

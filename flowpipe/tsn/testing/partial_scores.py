@@ -40,7 +40,7 @@ def partial_path(out: Path) -> Path:
 
 
 class PartialScores:
-    """Scores of finished videos. Use it as a context manager.
+    """Scores of the finished videos of a test, as a context manager.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class PartialScores:
     UsageError
         If a file has scores of another test, or cannot be written.
     FormatError
-        If a file is no such file.
+        If an existing file is not a file of scores, or not one of finished videos.
     """
 
     def __init__(self, out: Path | None, settings: Mapping[str, Any]) -> None:
@@ -73,7 +73,7 @@ class PartialScores:
         if out is None or self._path is None:
             return
         wanted = json.loads(json.dumps(settings))
-        _scores_in(out, wanted)  # refused before anything is written
+        _scores_in(out, wanted)  # fails before anything is written
         with translate_write_errors(self._path, WHAT):
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
             self._fd = os.open(self._path, flags, 0o666)
@@ -116,7 +116,7 @@ class PartialScores:
             write_all(self._fd, b"\n" + line if torn else line)
 
     def update(self) -> None:
-        """Read what other processes have added."""
+        """Read the scores that other processes have added."""
         for value in self._lines():
             if isinstance(value, list):
                 video_id, text = value
@@ -141,7 +141,7 @@ class PartialScores:
             self._fd = -1
 
     def _lines(self) -> Iterator[Any]:
-        """The values of whole lines, from the line on that was read last."""
+        """Yield the values of complete lines after the last one read."""
         if self._path is None:
             return
         with translate_write_errors(self._path, WHAT):
@@ -149,7 +149,7 @@ class PartialScores:
             content = os.pread(self._fd, end - self._read, self._read)
         for line in content.splitlines(keepends=True):
             if not line.endswith(b"\n"):
-                return  # it is being written, or torn: then the next line ends it
+                return  # being written, or torn: then the next line terminates it
             self._read += len(line)
             checksum, _, text = line[:-1].partition(b" ")
             if checksum == _checksum(text):

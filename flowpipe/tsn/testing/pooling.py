@@ -17,11 +17,11 @@ from flowpipe.tsn.testing import mtwi
 from flowpipe.tsn.testing.scorer import SnippetScores
 
 _LEARNED = ("linear", "attention")
-"""Consensus functions with weights, which only a training of that consensus gives."""
+"""Consensus functions with learned weights."""
 
 
 class Pooling:
-    """The way from the snippets of a video to its scores, which tests and predictions share.
+    """Pooling of the scores of crops and snippets to those of a video, for tests and predictions.
 
     Parameters
     ----------
@@ -70,14 +70,14 @@ class Pooling:
         return made
 
     def facts(self) -> dict[str, Any]:
-        """Return the values that a file of scores has as ``consensus``."""
+        """Return the entry ``consensus`` of a file of scores; see `write_scores`."""
         of = "windows" if self.params.protocol == "mtwi" else "snippets"
         facts: dict[str, Any] = {"name": self.consensus, "of": of}
         facts |= {"trained": self.as_trained, "of_crops": self._pooling_of_crops}
         return facts | ({"top_k": self.top_k or "max(15, N/4)"} if self._is_top_k else {})
 
     def describe(self) -> str:
-        """Return the same in words."""
+        """Return the pooling as text for the console."""
         facts = self.facts()
         best = (
             f" of the {self.top_k} highest"
@@ -102,7 +102,7 @@ class Pooling:
         return "max" if (self.params.protocol, self.params.mtwi) == ("mtwi", "code") else "mean"
 
     def _relevance(self, scored: SnippetScores) -> NDArray[np.float64] | None:
-        """Relevance of each snippet, (S,), of a network that was trained with attention."""
+        """Return the relevance of each snippet, (S,), if the network was trained with attention."""
         if not isinstance(self._trained, Attention):
             return None
         with torch.inference_mode():
@@ -126,5 +126,5 @@ def consensus_of(params: TestParams, stream: StreamParams) -> str:
 
 
 def _name(consensus: str) -> str:
-    """The mean of features is, without dropout, that of scores: the classifier is linear."""
+    """Return ``average`` for ``feature_average``: without dropout they are equal."""
     return "average" if consensus == "feature_average" else consensus

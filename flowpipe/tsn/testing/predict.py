@@ -35,7 +35,7 @@ class FusedRun:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Classes of a video by all networks together."""
+    """Classes of a video, fused over all networks."""
 
     class_names: tuple[str, ...]
     probabilities: NDArray[np.float64]
@@ -58,14 +58,14 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Interval:
-    """Consecutive snippets of one likeliest class."""
+    """Consecutive snippets with the same most likely class."""
 
     start_s: float
     end_s: float
     label: int | None
-    """Class; None where none is likely enough."""
+    """Class; None if no class is likely enough."""
     probability: float
-    """The mean of its snippets; of the likeliest class where that is not likely enough."""
+    """Mean over the snippets of the highest class probability."""
 
 
 def same_classes(runs: Sequence[Path]) -> list[RunFacts]:
@@ -127,7 +127,7 @@ def predict(
 
 
 def time_line(prediction: Prediction, least: float) -> list[Interval]:
-    """Return the time line: consecutive snippets whose likeliest class is the same.
+    """Return the time line: runs of snippets with the same most likely class.
 
     Snippets whose highest probability is below `least` have no class.
     """

@@ -43,7 +43,7 @@ class SnippetScores:
 
 
 class _DecodedSnippets(NamedTuple):
-    """Decoded images of consecutive snippets of one video."""
+    """Consecutive snippets of one video, decoded."""
 
     images: Tensor
     """uint8 (S * read, C, H, W) on the CPU."""
@@ -76,7 +76,7 @@ class SnippetScorer:
         stream = self.facts.stream
         backbone, self.row = build(stream.backbone, "random", stream.pixels, stream.input_size)
         self.input = InputSpec(self.facts.modality, stream.snippet_length, self.facts.stored)
-        # Frozen layers and consensus come with the weights: what they were made from is no matter.
+        # The checkpoint has all weights, so the initialisation does not matter.
         self.model: TSN = make_model(
             backbone, self.row, len(self.facts.class_names), self.input.channels, stream
         )

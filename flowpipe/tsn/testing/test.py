@@ -28,7 +28,7 @@ from flowpipe.tsn.testing.scorer import SnippetScorer, SnippetScores
 from flowpipe.words import count_noun
 
 _POLL_S = 0.2
-"""Seconds between looks for the scores of the other processes."""
+"""Interval at which the scores of the other processes are polled, seconds."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class TestJob:
     store: Path
     run: Path
     split: str = ""
-    """Split to test; empty for the one that `test_split` chooses by the number of the run's."""
+    """Split to test; by default the test split of the run's split, see `test_split`."""
     params: TestParams | None = None
     """Parameters of the test; None for those of the run's recipe."""
     checkpoint: str = LAST
@@ -48,7 +48,7 @@ class TestJob:
     amp: str = "off"
     """Key of `AMP`: precision of the network's arithmetic."""
     out: Path | None = None
-    """File that the scores are written to; by it a test resumes, see `PartialScores`."""
+    """File for the scores, from which a test resumes; see `PartialScores`."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ class TestScores:
     facts: RunFacts
     pooling: Pooling
     settings: Mapping[str, Any]
-    """JSON values that decide the scores: the facts of the run and of the test."""
+    """JSON values that determine the scores: the facts of the run and of the test."""
     computed: int
-    """Number of videos that were not finished before."""
+    """Number of videos that this test scored."""
 
 
 def test(
@@ -81,9 +81,9 @@ def test(
     ----------
     job : TestJob
     progress : callable
-        Told how many videos are finished, by all processes, and how many there are.
+        Called with the number of finished videos, of all processes, and of all videos.
     tell : callable
-        Told in a line what was finished before.
+        Called with each log line.
 
     Returns
     -------
@@ -165,7 +165,7 @@ def test(
 
 
 def _describe_resumed(out: Path | None, finished: PartialScores, wanted: Collection[str]) -> str:
-    """Return the line that says what a test that resumes has."""
+    """Return the log line of a test that resumes."""
     of = count_noun(len(wanted), "video")
     if finished.written.issuperset(wanted):
         return f"{out} has the scores of {of} already: there is nothing to compute"

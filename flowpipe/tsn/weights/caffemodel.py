@@ -41,10 +41,10 @@ def is_caffemodel(path: Path) -> bool:
 
 
 def read_caffemodel(path: Path) -> dict[str, Tensor]:
-    """Read the weights of all layers that have some.
+    """Read the weights of all layers.
 
-    Statistics of batch normalisation are mean and variance, as in the published files that end in
-    ``.v5``; older ones have the inverse deviation, which nothing in the file tells.
+    Statistics of batch normalisation must be mean and variance, as in the published files that end
+    in ``.v5``. Older files have the inverse deviation, which cannot be recognised.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def _blob(data: memoryview) -> Tensor:
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Number and value of each field of a message: varints as int, all others as their bytes."""
+    """Yield number and value of each field of a message: varints as int, others as bytes."""
     at = 0
     while at < len(data):
         tag, at = _varint(data, at)

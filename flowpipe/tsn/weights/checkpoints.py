@@ -34,9 +34,9 @@ class System:
     """A system that saved weights."""
 
     name: str
-    """Its name in messages."""
+    """Name in messages."""
     rename: Callable[[str], str]
-    """Name of one of its weights -> ours; empty for values that a network does not have."""
+    """Function from its name of a weight to ours; empty for values that are no weights."""
     pixels: str
     """Input normalisation that its weights expect, as in `StreamParams`."""
     sampling: str
@@ -44,9 +44,9 @@ class System:
     consensus: str
     """Its consensus, as in `StreamParams`."""
     dropout: float
-    """Dropout that its networks of single images, and of differences of them, are trained with."""
+    """Dropout of its networks of RGB and RGB differences."""
     flow_dropout: float
-    """Dropout that its networks of flow are trained with."""
+    """Dropout of its networks of flow."""
 
 
 def system_of(values: Mapping[str, Tensor]) -> str | None:
@@ -80,7 +80,13 @@ def kind_of(values: Mapping[str, Tensor]) -> str:
 
 
 def to_ours(values: Mapping[str, Tensor]) -> Weights:
-    """Weights of another system, which is recognised, by our names."""
+    """Return the weights of another system by our names; the system is recognised by its names.
+
+    Raises
+    ------
+    FormatError
+        If it is none of `SYSTEMS`.
+    """
     rename = SYSTEMS[kind_of(values)].rename
     renamed = {rename(name.removeprefix("module.")): value for name, value in values.items()}
     return {
@@ -91,12 +97,12 @@ def to_ours(values: Mapping[str, Tensor]) -> Weights:
 
 
 def to_tsn_pytorch(values: Mapping[str, Tensor]) -> Weights:
-    """Our weights as tsn-pytorch saves them."""
+    """Return our weights by tsn-pytorch's names."""
     return {f"module.{name}": value for name, value in values.items()}
 
 
 def to_mmaction2(values: Mapping[str, Tensor]) -> Weights:
-    """Our weights of a ResNet as mmaction2 names them.
+    """Return our weights of a ResNet by mmaction2's names.
 
     Raises
     ------
@@ -107,7 +113,7 @@ def to_mmaction2(values: Mapping[str, Tensor]) -> Weights:
 
 
 def in_other_order(values: Weights, order: Sequence[int]) -> Weights:
-    """Weights whose classes are put into another order: class k is `order` [k] of before."""
+    """Return weights with reordered classes: class k is the former class `order` [k]."""
     changed = dict(values)
     for name in ("new_fc.weight", "new_fc.bias"):
         changed[name] = values[name][list(order)]

@@ -24,7 +24,7 @@ _CONTAINERS = ("model", "state_dict")
 
 @dataclass(frozen=True)
 class WeightFile:
-    """Weights as they lie in a file."""
+    """Weights of a file, by name."""
 
     path: Path
     values: Weights
@@ -95,7 +95,7 @@ def squeeze_statistics(values: Mapping[str, Tensor], own: Mapping[str, Tensor]) 
 
 
 def find_misfit(own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> str:
-    """Return in words what keeps weights from filling a network; empty if they fill it."""
+    """Return why weights do not fit a network, as text; empty if they fit."""
     missing, strange = (
         [n for n in those if n not in others and not n.endswith("num_batches_tracked")]
         for those, others in ((own, values), (values, own))
@@ -132,7 +132,7 @@ class _InertObject:
 
 
 def _content(path: Path) -> Any:
-    """Return what a file holds, without running code of it; errors as those of `torch.load`."""
+    """Return the contents of a file without executing its code; raises as `torch.load` does."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
