@@ -163,7 +163,7 @@ def test_classes_that_one_split_lacks_are_said(tmp_path: Path) -> None:
     turned = tiny.make_store(tmp_path / "turned", 8, splits=("val1", "train1"))
     trainer = trainer_of(job(turned, tmp_path, end=1))
     (line,) = trainer.lacking
-    assert "in split train1, so the network cannot learn it: bright; to divide" in line
+    assert "in split train1, so the network cannot learn it: bright; to split your" in line
     assert trainer_of(job(tiny.make_store(tmp_path / "all"), tmp_path, end=1)).lacking == []
 
 
