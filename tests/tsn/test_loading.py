@@ -144,7 +144,7 @@ def test_an_unexpected_error_keeps_the_traceback_of_its_worker(store: Path) -> N
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (signal.SIGKILL, r"a worker was killed \(process \d+\): out of memory\?.*--workers"),
+        (signal.SIGKILL, r"a worker was killed \(process \d+\); out of memory\?.*--workers"),
         (signal.SIGBUS, r"/dev/shm is full, which ended a worker \(process \d+\): .*--shm-size"),
         (signal.SIGSEGV, r"a worker crashed \(process \d+\): Segmentation fault"),
     ],
