@@ -92,7 +92,7 @@ def test_weights_get_what_their_system_gave_them(
     store: Path, tmp_path: Path, trained: dict[str, Weights], system: str, modality: str
 ) -> None:
     said = adopted(store, tmp_path, modality, SAVED[system](trained[modality]))
-    network = testing.Network(tmp_path / "run", LAST, "cpu")
+    network = testing.SnippetScorer(tmp_path / "run", LAST, "cpu")
     stream = network.facts.stream
     assert (stream.sampling, stream.consensus, stream.dropout) == POOLING[system, modality]
     channels = len(BYTE_200[system, modality])
