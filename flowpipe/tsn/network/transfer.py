@@ -123,7 +123,7 @@ def run_beside(run: Path, facts: RunFacts) -> Path:
     raise UsageError(
         f"the recipe begins {facts.modality} with the trained network of {modality}, split "
         f"{facts.split}, which is searched beside {run}, and {there}; train it first, give it with "
-        f"--weights RUN, or begin without by --set streams.{facts.modality}.init_stream=''"
+        f"--weights RUN, or begin without by --set \"streams.{facts.modality}.init_stream=''\""
     )
 
 
