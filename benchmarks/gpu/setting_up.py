@@ -1,4 +1,4 @@
-"""Parts that pack.py packed -> importable packages, the compiled core, settings."""
+"""The contents of a pack -> importable packages, the compiled core, settings."""
 
 from __future__ import annotations
 

@@ -198,12 +198,11 @@ class StreamParams:
     ``imagenet`` has a random first layer where the modality is not rgb. With ``--weights`` those
     stand for ImageNet's, and this says what a first layer of another modality begins with."""
     init_stream: str = ""
-    """Modality of the recipe whose trained network of the same split a new one begins with, in the
-    place of ImageNet's weights: the run that lies beside its own. Empty for none. Flow of few
-    videos learns from a network of rgb_diff in a tenth of the epochs."""
+    """Stream whose trained network a new one starts from instead of ImageNet's weights: the run of
+    the same split beside the new run. Empty for none."""
     input_size: int = 0
     """Side of the network's input, pixels. 0: that of the backbone's ImageNet weights, 224 or 299.
-    A smaller one takes less time, and may generalise better where little data has to do."""
+    A smaller input takes less time."""
     segments: int = 3
     snippet_length: int = 1
     """Images of a snippet: 1 of rgb, 5 of the others in the papers."""
@@ -326,6 +325,7 @@ class TrainRecipe:
         unknown = [name for name in self.streams if name not in MODALITIES]
         if unknown or not self.streams:
             raise ValueError(f"streams must be some of {', '.join(MODALITIES)}, got {unknown}")
+        before: list[str] = []
         for name, stream in self.streams.items():
             jitter = stream.augment.colour_jitter
             if any(vars(jitter).values()) and MODALITIES[name].zero_level is not None:
@@ -333,12 +333,12 @@ class TrainRecipe:
                     f"streams.{name}.augment.colour_jitter: {name} has no colours to jitter; "
                     "remove it"
                 )
-            before = list(self.streams)[: list(self.streams).index(name)]
             if stream.init_stream and stream.init_stream not in before:
                 raise ValueError(
                     f"streams.{name}.init_stream must be a stream that stands before {name} in the "
                     f"recipe, got {stream.init_stream}; before it: {', '.join(before) or 'none'}"
                 )
+            before.append(name)
         strange = [name for name in self.fusion if name not in self.streams]
         weights = self.fusion.values()
         if strange or not all(0 <= w < math.inf for w in weights) or not any(weights):
