@@ -25,7 +25,7 @@ from flowpipe.owner import STALE_S, owner_is_gone, owner_name
 FREE_SOME = (
     "free some space or raise the quota, then run the same command again: finished work is kept"
 )
-"""What to do about a full disk."""
+"""Advice for a full disk."""
 SILENT_S = 3600.0
 """Age from which a draft of `atomic_file` whose writer cannot be seen from here is left behind, s.
 
@@ -211,7 +211,7 @@ def is_disk_full(error: OSError | RuntimeError) -> bool:
 
 
 @contextlib.contextmanager
-def full_disk_in_words(path: Path, what: str = "file") -> Iterator[None]:
+def translate_full_disk(path: Path, what: str = "file") -> Iterator[None]:
     """Turn every error that means a full disk into DiskFullError."""
     try:
         yield
@@ -230,7 +230,7 @@ def full_disk_in_words(path: Path, what: str = "file") -> Iterator[None]:
 def translate_write_errors(path: Path, what: str) -> Iterator[None]:
     """Turn an OSError of the block, which writes `path`, into DiskFullError or UsageError."""
     try:
-        with full_disk_in_words(path, what):
+        with translate_full_disk(path, what):
             yield
     except OSError as error:
         reason = os.strerror(number) if (number := errno_of(error)) else str(error)

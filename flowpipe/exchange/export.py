@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from flowpipe.atomic import draft_name, full_disk_in_words, sweep
+from flowpipe.atomic import draft_name, sweep, translate_full_disk
 from flowpipe.errors import UsageError
 from flowpipe.exchange import lists, tars
 from flowpipe.exchange.image_files import ImageFileWriter
@@ -136,7 +136,7 @@ def _export_videos(
         draft.mkdir(parents=True)
         crcs: dict[str, list[tuple[int, ...]]] = {}
         try:
-            with full_disk_in_words(final, "folder"):
+            with translate_full_disk(final, "folder"):
                 for modality, names, contents in _files(store, video_id, job, modalities, total):
                     for name, content in zip(names, contents, strict=True):
                         (draft / name).write_bytes(content)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from flowpipe import codec, strict
-from flowpipe.atomic import draft_of, full_disk_in_words
+from flowpipe.atomic import draft_of, translate_full_disk
 from flowpipe.errors import FormatError
 from flowpipe.exchange.job import WINDOW, Exported, ExportJob, open_cached
 from flowpipe.exchange.layouts import safe_name
@@ -60,7 +60,7 @@ def write_tar(
     if final.exists():
         return Exported(already=len(videos))
     store, done = open_cached(job.store), Exported()
-    with full_disk_in_words(final, "tar"), draft_of(final) as draft:
+    with translate_full_disk(final, "tar"), draft_of(final) as draft:
         with tarfile.open(draft, "w", format=tarfile.PAX_FORMAT) as tar:
             for video_id in videos:
                 for name, content in _members(store, video_id, modalities):

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from flowpipe import strict
-from flowpipe.atomic import draft_of, full_disk_in_words
+from flowpipe.atomic import draft_of, translate_full_disk
 from flowpipe.errors import FormatError, UnwritableError, UsageError
 from flowpipe.owner import owner_is_gone
 from flowpipe.run.heartbeat import heartbeat_folder
@@ -123,7 +123,7 @@ def _enter(own: Path, part: tuple[int, int]) -> Claim:
     started = max([time.time_ns(), *(1 + other.started for other in others if other)])
     mine = Claim(socket.gethostname(), os.getpid(), started, part)
     path = own / CLAIM_FILE
-    with full_disk_in_words(path), draft_of(path, durable=False) as draft:
+    with translate_full_disk(path), draft_of(path, durable=False) as draft:
         draft.write_text(json.dumps(asdict(mine)), encoding="utf-8")
     return mine
 

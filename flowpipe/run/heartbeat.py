@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from flowpipe import strict
-from flowpipe.atomic import draft_of, full_disk_in_words
+from flowpipe.atomic import draft_of, translate_full_disk
 from flowpipe.errors import BackendError, FormatError
 from flowpipe.owner import owner_is_gone, owner_name
 from flowpipe.types import Outcome, Span
@@ -115,7 +115,7 @@ class WorkerHeartbeat:
             If the folder is gone.
         """
         try:
-            with full_disk_in_words(self.path):
+            with translate_full_disk(self.path):
                 yield
         except FileNotFoundError as error:
             raise BackendError(
@@ -168,7 +168,7 @@ def heartbeat_folder(store: Path) -> Iterator[Path]:
                 shutil.rmtree(folder, ignore_errors=True)
     own = running / f"{owner_name()}~{uuid.uuid4().hex[:8]}"
     try:
-        with full_disk_in_words(own):
+        with translate_full_disk(own):
             _make(own)
         yield own
     finally:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from flowpipe import params, strict
-from flowpipe.atomic import draft_of, full_disk_in_words, write_all
+from flowpipe.atomic import draft_of, translate_full_disk, write_all
 from flowpipe.errors import REASONS, RETRIED, FormatError, RecipeError, RemoteError
 from flowpipe.remote import file_facts
 from flowpipe.store.layout import QUARANTINE_FOLDER
@@ -30,17 +30,17 @@ class Ledger:
 
     def __init__(self, store: Path) -> None:
         folder = store / "ledger"
-        with full_disk_in_words(folder, "ledger"):
+        with translate_full_disk(folder, "ledger"):
             folder.mkdir(parents=True, exist_ok=True)
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
         self.path = folder / f"{stamp}-{socket.gethostname()}-{uuid.uuid4().hex[:8]}.jsonl"
-        with full_disk_in_words(self.path, "ledger"):
+        with translate_full_disk(self.path, "ledger"):
             self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
 
     def write(self, outcome: Outcome) -> None:
         """Append one line immediately; a crash or a full disk loses this line at most."""
         line = outcome.to_json() + "\n"
-        with full_disk_in_words(self.path, "ledger"):
+        with translate_full_disk(self.path, "ledger"):
             write_all(self._fd, line.encode("utf-8", "surrogateescape"))
 
     def close(self) -> None:
@@ -93,7 +93,7 @@ class Quarantine:
         size, mtime_ns = _stat(outcome.path)
         values = asdict(Quarantined(outcome, size, mtime_ns, on_error))
         path = self._path(outcome.video_id, outcome.part, outcome.parts)
-        with full_disk_in_words(path):
+        with translate_full_disk(path):
             self._folder.mkdir(parents=True, exist_ok=True)
             with draft_of(path, durable=False) as draft:
                 draft.write_text(json.dumps(values, indent=1), encoding="utf-8")

@@ -77,7 +77,7 @@ def create_store(
     if hashlib.sha256(recipe.encode()).hexdigest() != recipe_digest:
         raise ValueError("recipe_digest must be the SHA-256 of the recipe text")
     final = path / layout.STORE_FILE
-    with atomic.full_disk_in_words(final):
+    with atomic.translate_full_disk(final):
         (path / layout.SHARDS_FOLDER).mkdir(parents=True, exist_ok=True)
         if not final.exists():
             values = {

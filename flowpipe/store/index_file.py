@@ -125,7 +125,7 @@ def write_index(store: Path, catalogue: Catalogue, sources: Sources) -> Path:
     """
     final = store / layout.INDEX_FILE
     tables = _tables_of(catalogue)
-    with atomic.full_disk_in_words(final, "index"), atomic.draft_of(final) as draft:
+    with atomic.translate_full_disk(final, "index"), atomic.draft_of(final) as draft:
         # Checked first: HDF5 on a full disk prints a traceback for every object it closes.
         files.need_space(store, sum(t.nbytes for t in tables.values()) + _SLACK_BYTES)
         with h5py.File(

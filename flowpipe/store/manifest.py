@@ -252,7 +252,7 @@ def _append(store: Path, lines: Sequence[dict[str, Any]]) -> None:
         return
     folder = store / layout.MANIFEST_FOLDER
     path = folder / f"{_machine()}{_SUFFIX}"
-    with atomic.full_disk_in_words(path, "manifest"):
+    with atomic.translate_full_disk(path, "manifest"):
         folder.mkdir(parents=True, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:

@@ -111,7 +111,7 @@ class ShardWriter:
         self._spools: dict[str, _Spool] = {}
         self.bytes_written = 0
         """Payload bytes so far, those of the open video included."""
-        with atomic.full_disk_in_words(self.path, "shard"):
+        with atomic.translate_full_disk(self.path, "shard"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 for name in self._specs:
@@ -163,7 +163,7 @@ class ShardWriter:
         if not all(encoded.payloads):
             raise ValueError(f"{span.record.video_id}: a payload of {encoded.modality} is empty")
         content = b"".join(encoded.payloads)
-        with atomic.full_disk_in_words(self.path, "shard"):
+        with atomic.translate_full_disk(self.path, "shard"):
             atomic.write_all(spool.fd, content)
         spool.size = size
         spool.length += len(content)
@@ -275,7 +275,7 @@ class ShardWriter:
             {name: self._stream(name) for name in self._specs},
         )  # fmt: skip
         try:
-            with atomic.full_disk_in_words(self.path, "shard"):
+            with atomic.translate_full_disk(self.path, "shard"):
                 files.need_space(self.path.parent, self._bytes_to_assemble())
                 places = create_shard(self._temporary, shard)
                 with atomic.held(self._temporary) as target:
