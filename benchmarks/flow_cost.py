@@ -40,7 +40,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.diagnose.bench import Pairs, one_core, passes, video_pairs
+from flowpipe.diagnose.bench import Pairs, time_passes, use_one_core, video_pairs
 from flowpipe.flow import make_solver
 from flowpipe.flow.opencv import DISParams, OpenCVTVL1Params
 from flowpipe.flow.tvl1 import TVL1Params
@@ -66,7 +66,11 @@ def work(params: Any, first: Images, second: Images) -> Callable[[], Any]:
 
 def cpu_ms(params: Any, pairs: Pairs, repeat: int) -> float:
     """CPU milliseconds per pair, fastest pass."""
-    return 1000 * min(passes(work(params, pairs.first, pairs.second), repeat)[0]) / len(pairs.first)
+    return (
+        1000
+        * min(time_passes(work(params, pairs.first, pairs.second), repeat)[0])
+        / len(pairs.first)
+    )
 
 
 def by_size(clip: Path, repeat: int, everything: bool) -> None:
@@ -225,7 +229,7 @@ def main() -> None:
     clip = min(options.clips.rglob("*.avi"), default=None)
     if clip is None:
         raise SystemExit(f"no .avi below {options.clips}; name a folder of clips with --clips")
-    with one_core() as where:
+    with use_one_core() as where:
         print(f"{clip.name}; OpenCV {cv2.__version__}, ours on {get_ops().name}; {where}")
         by_size(clip, options.repeat, options.all)
         by_iterations(clip, options.repeat)

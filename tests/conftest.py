@@ -71,10 +71,12 @@ class OnlyCuda(MetaPathFinder):
     is missing: a required one, or one of the tests."""
 
     def __init__(self) -> None:
-        from flowpipe.diagnose.libraries import broken_libraries
+        from flowpipe.diagnose.libraries import find_broken_libraries
 
         # One that is only older than wanted has been imported.
-        faults = [fault for fault in broken_libraries() if sys.modules.get(fault.topic) is None]
+        faults = [
+            fault for fault in find_broken_libraries() if sys.modules.get(fault.topic) is None
+        ]
         self._missing = {fault.topic: f"needs {fault.topic}, {fault.found}" for fault in faults}
         for name in OF_TESTS:
             try:

@@ -22,8 +22,8 @@ from command import FAST
 
 from flowpipe import open_store
 from flowpipe.cli import main
-from flowpipe.datasets.file_kinds import Sorter
-from flowpipe.datasets.tree import Tree
+from flowpipe.datasets.file_kinds import VideoFilter
+from flowpipe.datasets.tree import FileTree
 from flowpipe.errors import storage_failed
 from flowpipe.run.plan import make_spans
 from flowpipe.run.source_file import open_source
@@ -97,8 +97,8 @@ for call in ("stat", "open", "pread"):
     case("hash", call, name, hashed)
 odd = video.with_name("odd.qqq")
 for call in ("stat", "open", "read"):
-    case("sort", call, "/odd.qqq", lambda: Sorter(local=True).takes(odd.name, str(odd)), 99)
-case("walk", "stat", "/link.mp4", lambda: "link.mp4" in Tree.below(video.parent).files, 99)
+    case("sort", call, "/odd.qqq", lambda: VideoFilter(local=True).accepts(odd.name, str(odd)), 99)
+case("walk", "stat", "/link.mp4", lambda: "link.mp4" in FileTree.read(video.parent).files, 99)
 
 for call in ("stat", "open", "pread"):
     case("open", call, "/shards/shard", without_index)

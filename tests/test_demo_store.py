@@ -69,7 +69,7 @@ class Scaled:
 
     @cached_property
     def _truth(self):
-        return demo.truth(self.video_id)
+        return demo.ground_truth(self.video_id)
 
     @cached_property
     def flow(self):

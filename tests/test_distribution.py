@@ -111,7 +111,7 @@ def test_the_required_libraries_are_those_of_setup() -> None:
 
 def test_this_machine_has_the_required_versions() -> None:
     """All other tests say nothing of a library that is older than the oldest allowed one."""
-    assert libraries.broken_libraries() == []
+    assert libraries.find_broken_libraries() == []
 
 
 @pytest.mark.parametrize("extra", EXTRAS)
@@ -184,7 +184,7 @@ def test_doctor_names_a_distribution_that_owns_the_same_package(
     metadata(NAME, "9.1")
     before = {name for name in distribution.owners("flowpipe") if name != NAME}
     metadata("flowpipe", "1.3.0")
-    found = libraries.owner()
+    found = libraries.find_owner()
     assert found.state == "fault" and f"{NAME} 9.1" in found.found
     assert "flowpipe 1.3.0" in found.found and "pip uninstall -y" in found.cost
     assert distribution.owners("flowpipe") == sorted({*before, "flowpipe", NAME})

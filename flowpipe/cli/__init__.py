@@ -16,7 +16,7 @@ from flowpipe.distribution import ROOT, replace_command
 try:
     from flowpipe import __version__
     from flowpipe.cli.screen import say, show_warning, write_line
-    from flowpipe.diagnose.libraries import broken_libraries
+    from flowpipe.diagnose.libraries import find_broken_libraries
     from flowpipe.errors import (
         BackendError,
         DecodeError,
@@ -105,7 +105,7 @@ def _broken(needed: str | None = None) -> str:
 
     The text is empty if nothing is wrong.
     """
-    faults = broken_libraries()
+    faults = find_broken_libraries()
     faults = [fault for fault in faults if fault.topic == needed] or faults
     return "; ".join(f"{fault.topic} {fault.found}: {fault.cost}" for fault in faults)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from flowpipe.cli.networks import given_options, stream_options, train_recipe, with_options
+from flowpipe.cli.networks import apply_options, list_given_options, stream_options, train_recipe
 from flowpipe.cli.paths import FILE_THERE, FOLDER
 from flowpipe.cli.screen import say
 from flowpipe.cli.store_options import STORE_ARGUMENT, stored_dataset
@@ -55,7 +55,7 @@ def adopt(
     from flowpipe.tsn.run_folder import RunFacts
     from flowpipe.tsn.weights.checkpoints import system_name
 
-    made = with_options(
+    made = apply_options(
         train_recipe(store, recipe_file, settings), modality, sampling=sampling, pixels=pixels
     )
     opened, stream = open_store(store), made.streams[modality]
@@ -64,7 +64,7 @@ def adopt(
         stream, made.test, 1, opened.header.class_names, stored_dataset(store),
         opened.header.recipe_digest, opened.header.recipe, fusion=made.fusion,
     )  # fmt: skip
-    given = given_options(modality, settings, sampling=sampling, pixels=pixels)
+    given = list_given_options(modality, settings, sampling=sampling, pixels=pixels)
     order = TSN_ORDER if tsn_hmdb51_labels else None
     facts = adopt_weights(checkpoint, run.absolute(), facts, order, given)
     chosen = ", ".join(

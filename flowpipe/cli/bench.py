@@ -23,17 +23,17 @@ from flowpipe.cli.sizes import width_and_height
 from flowpipe.diagnose.bench import (
     PEER,
     REFERENCES,
-    Batch,
     Figures,
+    FlowCandidate,
     Meter,
     Pairs,
-    Row,
-    flow_rows,
+    Throughput,
+    find_refusals,
+    flow_candidates,
     made_pairs,
-    one_core,
-    refusals,
-    sweep,
+    measure_throughput,
     tune,
+    use_one_core,
     video_pairs,
 )
 from flowpipe.diagnose.hardware import hardware
@@ -119,8 +119,8 @@ def flow(
     if tuned:
         _write_json(json_file, pairs, {"settings": _tune(ops, pairs, repeat, echo)})
         return
-    with one_core() as where:
-        reasons = refusals(_announced("trying", rows))
+    with use_one_core() as where:
+        reasons = find_refusals(_announced("trying", rows))
         reference = next((name for name in REFERENCES if name not in reasons), "")
         # The second reference was tried in case the first cannot run.
         rows = [r for r in rows if r.name in (PEER, reference) or _asked(r, only, device)]
@@ -166,9 +166,9 @@ def _write_json(json_file: Path | None, pairs: Pairs, report: dict[str, Any]) ->
         file.write(as_json({**measured, **report}, indent=1) + "\n")
 
 
-def _chosen(only: tuple[str, ...], device: str | None) -> list[Row]:
+def _chosen(only: tuple[str, ...], device: str | None) -> list[FlowCandidate]:
     """Return the rows that the options select, and the reference rows."""
-    rows = flow_rows()
+    rows = flow_candidates()
     names = [row.name for row in rows]
     unknown = [name for name in only if name not in names]
     if unknown:
@@ -177,7 +177,7 @@ def _chosen(only: tuple[str, ...], device: str | None) -> list[Row]:
     return [row for row in rows if row.name in REFERENCES or _asked(row, only, device)]
 
 
-def _asked(row: Row, only: tuple[str, ...], device: str | None) -> bool:
+def _asked(row: FlowCandidate, only: tuple[str, ...], device: str | None) -> bool:
     there = device is None or row.on_cpu == (device == "cpu")
     return there and (not only or row.name in only)
 
@@ -188,7 +188,7 @@ def _progress(text: str) -> None:
         say(text)
 
 
-def _announced(what: str, rows: list[Row]) -> Iterator[Row]:
+def _announced(what: str, rows: list[FlowCandidate]) -> Iterator[FlowCandidate]:
     """Yield the rows; print a line of progress before each."""
     for number, row in enumerate(rows, 1):
         _progress(f"{what} {row.name}, {number} of {len(rows)}")
@@ -205,12 +205,12 @@ def _device_ops(device: str | None) -> tuple[Ops | None, BackendError | None]:
         return None, error
 
 
-def _sweep(ops: Ops, pairs: Pairs, repeat: int, echo: Callable[..., None]) -> list[Batch]:
+def _sweep(ops: Ops, pairs: Pairs, repeat: int, echo: Callable[..., None]) -> list[Throughput]:
     """Print and return pairs per second by number of pairs per call."""
     echo(f"flowpipe-{TVL1Params.variant} on {ops.name}, transfers included:")
     echo(f"{'pairs per call':>14}{'pairs/s':>10}{'of peak':>9}")
     batches = []
-    for batch in sweep(ops, pairs, TVL1Params(), repeat, _progress):
+    for batch in measure_throughput(ops, pairs, TVL1Params(), repeat, _progress):
         share = "-" if batch.share is None else f"{batch.share:.1%}"
         echo(f"{batch.pairs:14}{batch.pairs_per_s:10.1f}{share:>9}")
         batches.append(batch)
@@ -236,7 +236,7 @@ def _tune(ops: Any, pairs: Pairs, repeat: int, echo: Callable[..., None]) -> lis
 
 
 def _measure(
-    rows: list[Row], meter: Meter, reasons: dict[str, str], echo: Callable[..., None]
+    rows: list[FlowCandidate], meter: Meter, reasons: dict[str, str], echo: Callable[..., None]
 ) -> dict[str, Figures]:
     """Measure and print the rows; add the message of a row that fails to `reasons`."""
     figures: dict[str, Figures] = {}
@@ -290,7 +290,9 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _plain(row: Row, figures: dict[str, Figures], reasons: dict[str, str]) -> dict[str, Any]:
+def _plain(
+    row: FlowCandidate, figures: dict[str, Figures], reasons: dict[str, str]
+) -> dict[str, Any]:
     """Return a row of the JSON report: its figures, or the reason why it did not run."""
     plain = {"name": row.name, "backend": row.backend, "parameters": row.parameters}
     if row.name in reasons:

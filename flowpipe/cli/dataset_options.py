@@ -9,7 +9,7 @@ from typing import Any
 from flowpipe.cli.screen import counting
 from flowpipe.datasets import DATASETS, Dataset, DatasetRow
 from flowpipe.datasets.file_kinds import decodes, is_container, is_text, is_video, read_head
-from flowpipe.datasets.splits_of_own import by_lists, by_share
+from flowpipe.datasets.splits_of_own import split_by_lists, split_by_share
 from flowpipe.errors import UsageError
 from flowpipe.remote import PathOrUrl, Url, parse_path_or_url
 from flowpipe.splits import kind_of_split
@@ -89,12 +89,12 @@ def load_dataset(source: dict[str, Any]) -> Dataset:
         lists = [(split, parse_path_or_url(file)) for split, file in source["lists"]]
         base = source.get("base") or (root if row.name == "folder" else root.parent)
         names = source.get("class_names")
-        dataset = by_lists(
+        dataset = split_by_lists(
             dataset, lists, parse_path_or_url(base), parse_path_or_url(names) if names else None
         )
     if "val_fraction" in source:
-        dataset = by_share(dataset, source["val_fraction"])
-    return dataset.only(source["only"]) if "only" in source else dataset
+        dataset = split_by_share(dataset, source["val_fraction"])
+    return dataset.select(source["only"]) if "only" in source else dataset
 
 
 def _division(

@@ -10,7 +10,7 @@ import click
 from flowpipe.cli import EXIT_DONE, EXIT_SOME_FAILED
 from flowpipe.cli.paths import FOLDER
 from flowpipe.cli.screen import print_table, write_json
-from flowpipe.diagnose.libraries import broken_libraries, owner
+from flowpipe.diagnose.libraries import find_broken_libraries, find_owner
 
 
 @click.command()
@@ -24,9 +24,9 @@ def doctor(out: Path, as_json: bool) -> int:
 
     Exit code: 0 if the required parts work, 1 if one is broken.
     """
-    findings = broken_libraries()
+    findings = find_broken_libraries()
     if findings:  # the rest of flowpipe cannot be imported then
-        findings.insert(0, owner())
+        findings.insert(0, find_owner())
     else:
         from flowpipe.diagnose.machine import examine
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from flowpipe.atomic import write_atomic
 from flowpipe.cli.screen import harmless, say
 from flowpipe.datasets import Dataset
-from flowpipe.datasets.dataset import LeftOut
+from flowpipe.datasets.dataset import SkippedFiles
 from flowpipe.errors import REASONS, UnwritableError
 from flowpipe.run import ABSENT, Plan
 from flowpipe.types import Outcome
@@ -30,7 +30,7 @@ class Missing:
     """Paths of videos that no list names; they are not extracted."""
     unreadable: tuple[Outcome, ...]
     """Outcomes of videos whose file exists but cannot be used."""
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: tuple[SkippedFiles, ...] = ()
     """Files in the folder that are not videos, by kind."""
     looked_for: Mapping[str, str] = field(default_factory=dict)
     """Where absent videos were searched for, by id, if the data set says so."""

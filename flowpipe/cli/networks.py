@@ -63,7 +63,7 @@ def train_recipe(store: Path, recipe_file: str | None, settings: tuple[str, ...]
     return made
 
 
-def with_options(made: TrainRecipe, modality: str, **options: str | None) -> TrainRecipe:
+def apply_options(made: TrainRecipe, modality: str, **options: str | None) -> TrainRecipe:
     """Return the recipe with the given options applied to the stream of a modality.
 
     Raises
@@ -81,10 +81,11 @@ def with_options(made: TrainRecipe, modality: str, **options: str | None) -> Tra
     return replace(made, streams={**made.streams, modality: stream})
 
 
-def given_options(modality: str, settings: tuple[str, ...], **options: str | None) -> set[str]:
+def list_given_options(modality: str, settings: tuple[str, ...], **options: str | None) -> set[str]:
     """Return the names of the stream's fields that the command line sets.
 
-    >>> sorted(given_options("rgb", ("streams.rgb.dropout=0.5",), sampling="dense", pixels=None))
+    >>> settings = ("streams.rgb.dropout=0.5",)
+    >>> sorted(list_given_options("rgb", settings, sampling="dense", pixels=None))
     ['dropout', 'sampling']
     """
     start = f"streams.{modality}."

@@ -14,7 +14,7 @@ from flowpipe.remote import PathOrUrl, is_url, parse_path_or_url
 from flowpipe.splits import split_name
 
 
-class PlaceType(click.ParamType):
+class PathOrUrlType(click.ParamType):
     """A path or URL to read."""
 
     name = "path"
@@ -104,7 +104,7 @@ class SplitFile(click.ParamType):
         return split_name(split), self._file.convert(path, parameter, context)
 
 
-PLACE = PlaceType()
+PLACE = PathOrUrlType()
 RECIPE = RecipeName()
 FILE = LocalPath(dir_okay=False)
 """A file to write, or to read where the reader reports that it is missing."""

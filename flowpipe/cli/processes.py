@@ -22,7 +22,7 @@ def devices_option(help: str) -> Callable[[Any], Any]:
     )
 
 
-def launched(devices: int | None, device: str) -> int | None:
+def launch_processes(devices: int | None, device: str) -> int | None:
     """Run this command in `devices` processes, unless this is one of them.
 
     Parameters

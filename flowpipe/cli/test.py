@@ -12,7 +12,7 @@ import numpy as np
 from flowpipe.cli import EXIT_DONE
 from flowpipe.cli.evaluate import print_results
 from flowpipe.cli.paths import FILE, FOLDER_THERE
-from flowpipe.cli.processes import devices_option, launched
+from flowpipe.cli.processes import devices_option, launch_processes
 from flowpipe.cli.screen import counting, say
 from flowpipe.cli.store_options import STORE_ARGUMENT, check_output
 from flowpipe.cli.test_options import CHECKPOINT_OPTION, test_options, test_params
@@ -67,7 +67,7 @@ def test(
     """
     torch_or_why()
     check_output(out, ".h5")
-    code = launched(devices, device)
+    code = launch_processes(devices, device)
     if code is not None:
         return code
     from flowpipe.tsn.device import choose_device, peak_memory_mb

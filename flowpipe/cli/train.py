@@ -9,14 +9,14 @@ from pathlib import Path
 import click
 
 from flowpipe.cli import EXIT_DONE
-from flowpipe.cli.networks import given_options, stream_options, train_recipe, with_options
+from flowpipe.cli.networks import apply_options, list_given_options, stream_options, train_recipe
 from flowpipe.cli.numbers import Number
 from flowpipe.cli.paths import FILE_OR_FOLDER, FOLDER, THERE
-from flowpipe.cli.processes import devices_option, launched
+from flowpipe.cli.processes import devices_option, launch_processes
 from flowpipe.cli.screen import say
 from flowpipe.cli.store_options import STORE_ARGUMENT
 from flowpipe.cli.torch_needed import torch_or_why
-from flowpipe.cli.training_progress import watching
+from flowpipe.cli.training_progress import show_progress
 from flowpipe.errors import UsageError
 
 
@@ -106,7 +106,7 @@ def train(
     --deterministic is given.
     """
     torch_or_why()
-    code = launched(devices, device)
+    code = launch_processes(devices, device)
     if code is not None:
         return code
     from flowpipe.tsn.adopt import adopted_recipe
@@ -118,9 +118,9 @@ def train(
     if resume and not (run / LAST).exists():
         raise UsageError(f"--resume: {run} has no {LAST}; leave --resume out to start a run")
     options = {"sampling": sampling, "pixels": pixels}
-    made = with_options(train_recipe(store, recipe_file, settings), modality, **options)
+    made = apply_options(train_recipe(store, recipe_file, settings), modality, **options)
     stream = adopted_recipe(
-        made.streams[modality], run, given_options(modality, settings, **options)
+        made.streams[modality], run, list_given_options(modality, settings, **options)
     )
     made = replace(made, streams={**made.streams, modality: stream})
     job = TrainJob(
@@ -128,7 +128,7 @@ def train(
         seed, amp, accumulate, weights, validate_every, save_every, keep_every or 0, log_every,
         deterministic, compiled, tensorboard, tuple(path.absolute() for path in also),
     )  # fmt: skip
-    with watching(f"{modality} {split}") as stepped:
+    with show_progress(f"{modality} {split}") as stepped:
         run_training(job, say, stepped)
     if os.environ.get("RANK", "0") == "0":
         say(f"next: flowpipe test {store} {run} -o scores.h5")

@@ -11,7 +11,7 @@ from flowpipe.cli.screen import stderr
 
 
 @contextmanager
-def watching(what: str) -> Iterator[Callable[[int, int, float], None]]:
+def show_progress(what: str) -> Iterator[Callable[[int, int, float], None]]:
     """Yield a function of (steps done, total steps, snippets per second) that updates a bar.
 
     It shows nothing before its first call.

@@ -23,8 +23,8 @@ from typing import Any
 from flowpipe import strict
 from flowpipe.datasets.dataset import Dataset
 from flowpipe.datasets.lists import ListFile, Lists
-from flowpipe.datasets.match import match, nothing_found, stem
-from flowpipe.datasets.tree import Tree
+from flowpipe.datasets.match import match, nothing_found_error, stem
+from flowpipe.datasets.tree import FileTree
 from flowpipe.errors import DatasetError
 from flowpipe.remote import PathOrUrl, parse_path_or_url
 from flowpipe.types import Segment, VideoRecord
@@ -69,7 +69,7 @@ def load(root: PathOrUrl, version: str, *, annotations: PathOrUrl | None = None)
         If there is no video or no annotation file, if the annotation file is unreadable or of
         another version, or if two files have the same id.
     """
-    tree = Tree.below(parse_path_or_url(root))
+    tree = FileTree.read(parse_path_or_url(root))
     lists = Lists.of(tree, annotations)
     name = f"activitynet-{version}"
     one = _annotation(lists, version)
@@ -80,14 +80,14 @@ def load(root: PathOrUrl, version: str, *, annotations: PathOrUrl | None = None)
     database = content["database"]
     paths, unlisted = match(tree, database, _id_of)
     if not any(paths.values()):
-        raise nothing_found(tree, "ActivityNet", "v_--0edUL8zmA.mp4")
+        raise nothing_found_error(tree, "ActivityNet", "v_--0edUL8zmA.mp4")
     listed = [
         _record(one, video_id, facts, label, paths[video_id], video_id in blocked)
         for video_id, facts in sorted(database.items())
         if paths[video_id] or video_id not in blocked
     ]
     dataset = Dataset.of_listed(name, class_names, listed, unlisted)
-    return dataset.noting(_note(dataset, version, blocked & set(database)))
+    return dataset.with_note(_note(dataset, version, blocked & set(database)))
 
 
 load_1_2 = partial(load, version="1.2")
@@ -101,7 +101,7 @@ def _id_of(name: str) -> str:
 
 def _annotation(lists: Lists, version: str) -> ListFile:
     pattern = rf"activity_net\.v{version.replace('.', '-')}.*\.json"
-    found = lists.needed(pattern, f"activity_net.v{version.replace('.', '-')}.min.json")
+    found = lists.require(pattern, f"activity_net.v{version.replace('.', '-')}.min.json")
     if len(found) > 1:
         raise DatasetError(
             f"{' and '.join(one.path for one in found)} look like annotations of "
@@ -144,7 +144,7 @@ def _class_names(one: ListFile, content: Mapping[str, Any], version: str) -> tup
 
 def _blocked(lists: Lists) -> set[str]:
     ids: set[str] = set()
-    for one in lists.named(r"blocked.*\.(json|txt)"):
+    for one in lists.find(r"blocked.*\.(json|txt)"):
         names = one.text.split()
         if one.name.endswith(".json"):
             names = strict.parse_json(one.text, one.path, kind=list, error=DatasetError)

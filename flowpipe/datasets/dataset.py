@@ -14,7 +14,7 @@ _FIRST, _KINDS = 5, 8
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class SkippedFiles:
     """Files of one kind in a folder of videos that are not videos."""
 
     kind: str
@@ -24,7 +24,7 @@ class LeftOut:
     """Relative paths of the first few files."""
 
     @classmethod
-    def by_kind(cls, files: Iterable[tuple[str, str]]) -> tuple[LeftOut, ...]:
+    def by_kind(cls, files: Iterable[tuple[str, str]]) -> tuple[SkippedFiles, ...]:
         """Group (kind, path) pairs by kind, the most frequent kind first."""
         counts: Counter[str] = Counter()
         first: dict[str, list[str]] = {}
@@ -36,7 +36,7 @@ class LeftOut:
         return tuple(cls(kind, n, tuple(first[kind])) for kind, n in counts.most_common())
 
     @staticmethod
-    def words(left_out: Sequence[LeftOut]) -> str:
+    def words(left_out: Sequence[SkippedFiles]) -> str:
         """Return the counts as text, such as ``3 .txt, 2 .jpg``; empty if there are no files."""
         shown = [f"{one.count} {one.kind}" for one in left_out[:_KINDS]]
         rest = sum(one.count for one in left_out[_KINDS:])
@@ -56,7 +56,7 @@ class Dataset:
     """Videos that the official lists name but that have no file; their path is empty."""
     unlisted: tuple[str, ...] = ()
     """Paths of existing videos that no official list names, sorted."""
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: tuple[SkippedFiles, ...] = ()
     """Files in the folder that are not videos, by kind."""
     listed_frames: Mapping[str, int] = field(default_factory=dict)
     """Frame count in the list file, by video id."""
@@ -81,11 +81,11 @@ class Dataset:
             (there if record.path else absent).append(record)
         return cls(name, class_names, tuple(there), tuple(absent), unlisted, note=note)
 
-    def noting(self, note: str) -> Dataset:
+    def with_note(self, note: str) -> Dataset:
         """Return a copy with this note."""
         return replace(self, note=note)
 
-    def only(self, parts: Collection[str]) -> Dataset:
+    def select(self, parts: Collection[str]) -> Dataset:
         """Return the videos of some subsets (``validation``) or splits (``train1``).
 
         Absent videos are selected likewise.

@@ -134,7 +134,7 @@ def decodes(path: str | os.PathLike[str]) -> bool:
     return False
 
 
-class Sorter:
+class VideoFilter:
     """Selects the videos among the files of a folder, and counts failed decoding attempts.
 
     Parameters
@@ -148,7 +148,7 @@ class Sorter:
         self._local = local
         self._in_vain: Counter[str] = Counter()
 
-    def takes(self, name: str, path: str) -> bool:
+    def accepts(self, name: str, path: str) -> bool:
         """Return whether a file counts as a video.
 
         A file that the storage fails to read counts as one; the worker that extracts it reports
@@ -162,11 +162,11 @@ class Sorter:
             Path or URL.
         """
         try:
-            return self._takes(name, path)
+            return self._accepts(name, path)
         except (FlowpipeError, OSError):
             return True
 
-    def _takes(self, name: str, path: str) -> bool:
+    def _accepts(self, name: str, path: str) -> bool:
         kind = extension(name)
         if kind in OTHER_EXTENSIONS:
             return False

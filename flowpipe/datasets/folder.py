@@ -6,10 +6,10 @@ import posixpath
 from typing import Literal
 
 from flowpipe.datasets.classes import read_class_names
-from flowpipe.datasets.dataset import Dataset, LeftOut
-from flowpipe.datasets.file_kinds import Sorter, extension, is_video
+from flowpipe.datasets.dataset import Dataset, SkippedFiles
+from flowpipe.datasets.file_kinds import VideoFilter, extension, is_video
 from flowpipe.datasets.ids import escape, id_of
-from flowpipe.datasets.tree import Tree
+from flowpipe.datasets.tree import FileTree
 from flowpipe.errors import DatasetError
 from flowpipe.remote import PathOrUrl, Url, parse_path_or_url
 from flowpipe.types import VideoRecord
@@ -46,19 +46,19 @@ def load(
     """
     if labels not in ("folder", "none"):
         raise DatasetError(f"labels must be folder or none, got {labels!r}")
-    tree = Tree.below(parse_path_or_url(root))
-    sorter = Sorter(local=not isinstance(parse_path_or_url(root), Url))
+    tree = FileTree.read(parse_path_or_url(root))
+    video_filter = VideoFilter(local=not isinstance(parse_path_or_url(root), Url))
     names: list[str] = []
     others: list[str] = []
     for name in tree.files:
-        (names if sorter.takes(name, tree.path(name)) else others).append(name)
-    left_out = LeftOut.by_kind(
+        (names if video_filter.accepts(name, tree.path(name)) else others).append(name)
+    left_out = SkippedFiles.by_kind(
         [(extension(name) or "without extension", name) for name in others]
         + [(_hidden_kind(name), name) for name in tree.hidden]
         + [("special (pipe, socket, device)", name) for name in tree.special]
     )
     if not names:
-        there = LeftOut.words(left_out) or "no files at all"
+        there = SkippedFiles.words(left_out) or "no files at all"
         raise DatasetError(
             f"no videos below {tree.root}: found {there}; wanted at least one file that FFmpeg "
             "decodes as a video, such as .mp4, .avi, .mkv, .mov or .webm"
@@ -89,7 +89,7 @@ def load(
         notes.append(f"Not entered again: {list_some([*map(escape, tree.repeated)])}.")
     if left_out:
         total = sum(one.count for one in left_out)
-        notes.append(f"{count_noun(total, 'file')} left out: {LeftOut.words(left_out)}.")
+        notes.append(f"{count_noun(total, 'file')} left out: {SkippedFiles.words(left_out)}.")
     absent = tuple(VideoRecord(id_of(name), "") for name in dangling)
     return Dataset(
         "folder", tuple(classes), records, absent, note=" ".join(notes), left_out=left_out

@@ -16,8 +16,8 @@ import re
 
 from flowpipe.datasets.dataset import Dataset
 from flowpipe.datasets.lists import ListFile, Lists
-from flowpipe.datasets.match import match, nothing_found, stem
-from flowpipe.datasets.tree import Tree
+from flowpipe.datasets.match import match, nothing_found_error, stem
+from flowpipe.datasets.tree import FileTree
 from flowpipe.errors import DatasetError
 from flowpipe.remote import PathOrUrl, parse_path_or_url
 from flowpipe.types import VideoRecord
@@ -60,12 +60,12 @@ def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
     DatasetError
         If there is no video, a list is missing, two files have the same id, or a line is wrong.
     """
-    tree = Tree.below(parse_path_or_url(root))
+    tree = FileTree.read(parse_path_or_url(root))
     lists = Lists.of(tree, annotations)
     labels: dict[str, int] = {}
     splits: dict[str, list[str]] = {}
     archive = "test_train_splits.rar (testTrainMulti_7030_splits)"
-    tables = lists.needed(r"\w+_test_split[123]\.txt", f"<class>_test_split1.txt of {archive}")
+    tables = lists.require(r"\w+_test_split[123]\.txt", f"<class>_test_split1.txt of {archive}")
     found = {one.name: one for one in tables}
     numbers = sorted({name[-5] for name in found})
     for label, class_name in enumerate(CLASS_NAMES):
@@ -83,7 +83,7 @@ def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
                     members.append(f"{_SPLITS[code]}{number}")
     paths, unlisted = match(tree, labels)
     if not any(paths.values()):
-        raise nothing_found(
+        raise nothing_found_error(
             tree, "HMDB51", "brush_hair/April_09_brush_hair_u_nm_np1_ba_goo_0.avi",
             "hmdb51_org.rar holds another archive for each class",
         )  # fmt: skip
@@ -92,7 +92,7 @@ def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
         for key, path in paths.items()
     ]
     dataset = Dataset.of_listed("hmdb51", CLASS_NAMES, listed, unlisted)
-    return dataset.noting(f"{len(dataset.records)} of {OFFICIAL_COUNT} official videos found.")
+    return dataset.with_note(f"{len(dataset.records)} of {OFFICIAL_COUNT} official videos found.")
 
 
 def _members(one: ListFile) -> list[tuple[str, str]]:

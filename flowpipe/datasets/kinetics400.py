@@ -17,8 +17,8 @@ from collections.abc import Iterator
 
 from flowpipe.datasets.dataset import Dataset
 from flowpipe.datasets.lists import ListFile, Lists
-from flowpipe.datasets.match import match, nothing_found, stem
-from flowpipe.datasets.tree import Tree
+from flowpipe.datasets.match import match, nothing_found_error, stem
+from flowpipe.datasets.tree import FileTree
 from flowpipe.errors import DatasetError
 from flowpipe.remote import PathOrUrl, parse_path_or_url
 from flowpipe.types import VideoRecord
@@ -60,7 +60,7 @@ def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
         If there is no video or no CSV file, a row is wrong, the rows do not name 400 classes, or
         two files have the same id.
     """
-    tree = Tree.below(parse_path_or_url(root))
+    tree = FileTree.read(parse_path_or_url(root))
     rows: dict[str, tuple[str, str]] = {}
     for one in _tables(Lists.of(tree, annotations)):
         for video_id, class_name, subset in _rows(one):
@@ -78,7 +78,7 @@ def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
     label = {name: k for k, name in enumerate(class_names)}
     paths, unlisted = _find(tree, rows)
     if not any(paths.values()):
-        raise nothing_found(tree, "Kinetics-400", "0wR5jVB-WPk_000417_000427.mp4")
+        raise nothing_found_error(tree, "Kinetics-400", "0wR5jVB-WPk_000417_000427.mp4")
     listed = (
         VideoRecord(
             video_id,
@@ -90,13 +90,13 @@ def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
         for video_id, (class_name, subset) in rows.items()
     )
     dataset = Dataset.of_listed("kinetics400", class_names, listed, unlisted)
-    return dataset.noting(
+    return dataset.with_note(
         f"{len(dataset.records)} of {count_noun(len(rows), 'listed video')} found."
     )
 
 
 def _tables(lists: Lists) -> list[ListFile]:
-    found = [one for one in lists.named(r".+\.csv") if set(_COLUMNS) <= set(_header(one))]
+    found = [one for one in lists.find(r".+\.csv") if set(_COLUMNS) <= set(_header(one))]
     if not found:
         raise DatasetError(
             f"no CSV with the columns label,{','.join(_COLUMNS)} below {lists.tree.root}; put the "
@@ -129,7 +129,9 @@ def _rows(one: ListFile) -> Iterator[tuple[str, str, str]]:
         yield f"{youtube_id}_{start:06d}_{end:06d}", name, subset
 
 
-def _find(tree: Tree, rows: dict[str, tuple[str, str]]) -> tuple[dict[str, str], tuple[str, ...]]:
+def _find(
+    tree: FileTree, rows: dict[str, tuple[str, str]]
+) -> tuple[dict[str, str], tuple[str, ...]]:
     """Match files by name with times; a YouTube id alone suffices if it is listed once."""
     by_youtube_id: dict[str, list[str]] = {}
     for video_id in rows:

@@ -102,7 +102,9 @@ def read_list(root: PathOrUrl, base: PathOrUrl | None = None) -> ReadList:
     if not columns.paths:
         raise DatasetError(f"{root} names no video; wanted one path a line or CSV with a header")
     there = [
-        paths.here(path, f"{root}:{line}") if "\\" in path or path[1:2] == ":" else path
+        paths.translate_checked(path, f"{root}:{line}")
+        if "\\" in path or path[1:2] == ":"
+        else path
         for path, line in zip(columns.paths, columns.lines, strict=True)
     ]
     full = list(map(paths.full, there))
@@ -270,7 +272,7 @@ def _explainer(columns: Columns, ids: list[str], paths: ListPaths) -> Callable[[
     def explain(record: VideoRecord) -> str:
         if not lines:
             lines.update(zip(ids, numbers, strict=True))
-        return f"{source}:{lines[record.video_id]}: {paths.looked_for(record.path)}"
+        return f"{source}:{lines[record.video_id]}: {paths.describe_missing(record.path)}"
 
     return explain
 

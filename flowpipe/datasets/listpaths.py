@@ -37,9 +37,9 @@ class ListPaths:
 
     def exists(self, path: str) -> bool:
         """Return whether a path of a local list exists; Windows paths are translated."""
-        return self._local and not is_url(path) and self._there(self.translated(path))
+        return self._local and not is_url(path) and self._there(self.translate(path))
 
-    def translated(self, path: str) -> str:
+    def translate(self, path: str) -> str:
         r"""Return a path with ``\`` as this system writes it; unchanged if that file exists."""
         if "\\" not in path and not _DRIVE.match(path):
             return path
@@ -51,7 +51,7 @@ class ListPaths:
             return mounted if self._there(mounted) else path
         return path if _SHARE.match(path) else path.replace("\\", "/")
 
-    def here(self, path: str, where: str) -> str:
+    def translate_checked(self, path: str, where: str) -> str:
         """Return a path of the list in the notation of this system.
 
         Raises
@@ -59,7 +59,7 @@ class ListPaths:
         DatasetError
             If it names a Windows drive or share; the message begins with `where`.
         """
-        path = self.translated(path)
+        path = self.translate(path)
         if ("\\" in path or ":" in path[:2]) and self._local and not is_url(path):
             found = _DRIVE.match(path) or _SHARE.match(path)
             if found and not self._there(path):
@@ -102,7 +102,7 @@ class ListPaths:
         common = os.path.commonpath([min(folders), max(folders)])
         return f"{text}; add --root {escape(common)} for ids relative to that folder"
 
-    def looked_for(self, path: str) -> str:
+    def describe_missing(self, path: str) -> str:
         """Describe a file that does not exist, with a hint to a similar existing file."""
         text = f"no file {escape(path)}"
         if is_url(path):

@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from flowpipe.datasets.tree import Tree
+from flowpipe.datasets.tree import FileTree
 from flowpipe.errors import DatasetError
 from flowpipe.remote import PathOrUrl, parse_path_or_url
 
@@ -37,14 +37,14 @@ class ListFile:
 class Lists:
     """The list files of a data set."""
 
-    tree: Tree
+    tree: FileTree
 
     @classmethod
-    def of(cls, videos: Tree, annotations: PathOrUrl | None) -> Lists:
+    def of(cls, videos: FileTree, annotations: PathOrUrl | None) -> Lists:
         """Use the lists in `annotations`, a folder or one file; default: those among the videos."""
-        return cls(videos if annotations is None else Tree.of(parse_path_or_url(annotations)))
+        return cls(videos if annotations is None else FileTree.of(parse_path_or_url(annotations)))
 
-    def named(self, pattern: str) -> list[ListFile]:
+    def find(self, pattern: str) -> list[ListFile]:
         """Return the lists whose whole file name matches a regular expression, sorted by name.
 
         Raises
@@ -53,7 +53,7 @@ class Lists:
             If two files of one name differ in more than white space, or one is unreadable.
         """
         found: dict[str, ListFile] = {}
-        for name in self.tree.named(pattern):
+        for name in self.tree.files_named(pattern):
             one = ListFile(self.tree.path(name), self.tree.read_text(name))
             other = found.setdefault(one.name, one)
             if other.text.split() != one.text.split():
@@ -62,9 +62,9 @@ class Lists:
                 )
         return [found[name] for name in sorted(found)]
 
-    def needed(self, pattern: str, what: str) -> list[ListFile]:
+    def require(self, pattern: str, what: str) -> list[ListFile]:
         """Return the lists that match; raise DatasetError about `what` if there is none."""
-        found = self.named(pattern)
+        found = self.find(pattern)
         if not found:
             raise DatasetError(
                 f"no {what} below {self.tree.root}; unpack it there, or name its folder with "

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from flowpipe.datasets.file_kinds import is_video
 from flowpipe.datasets.ids import escape, without_extension
-from flowpipe.datasets.tree import Tree
+from flowpipe.datasets.tree import FileTree
 from flowpipe.errors import DatasetError
 from flowpipe.words import count_noun
 
@@ -18,7 +18,7 @@ def stem(name: str) -> str:
 
 
 def match(
-    tree: Tree,
+    tree: FileTree,
     keys: Iterable[str],
     key_of: Callable[[str], str] = stem,
     *,
@@ -28,7 +28,7 @@ def match(
 
     Parameters
     ----------
-    tree : Tree
+    tree : FileTree
     keys : iterable of str
         Names of the videos in the lists.
     key_of : callable
@@ -79,7 +79,7 @@ def match(
     return paths, tuple(sorted(unlisted))
 
 
-def nothing_found(tree: Tree, what: str, example: str, hint: str = "") -> DatasetError:
+def nothing_found_error(tree: FileTree, what: str, example: str, hint: str = "") -> DatasetError:
     """Return the error for a root without any video of the data set."""
     archives = [n for n in tree.files if n.lower().endswith((".zip", ".rar", ".tar", ".tar.gz"))]
     if archives:

@@ -22,7 +22,7 @@ _MOST_NAMES = 8
 """Largest number of last path components that are compared to identify a video."""
 
 
-def by_share(dataset: Dataset, share: float) -> Dataset:
+def split_by_share(dataset: Dataset, share: float) -> Dataset:
     """Put a share of the videos of each class into ``val1`` and the rest into ``train1``.
 
     The choice depends only on the ids and the share. A class with several videos has at least one
@@ -84,10 +84,10 @@ def by_share(dataset: Dataset, share: float) -> Dataset:
             f"{count_noun(rest, 'video')} without a label {agree_verb(rest, 'is', 'are')} in no "
             "split"
         )
-    return _noting(replace(dataset, records=tuple(map(placed, dataset.records))), lines)
+    return _with_note(replace(dataset, records=tuple(map(placed, dataset.records))), lines)
 
 
-def by_lists(
+def split_by_lists(
     dataset: Dataset,
     lists: Sequence[tuple[str, PathOrUrl]],
     base: PathOrUrl,
@@ -159,7 +159,7 @@ def by_lists(
         )
     gone = tuple(VideoRecord(key, "", splits=tuple(own)) for key, own in absent.items())
     divided = replace(dataset, class_names=names, records=records, absent=(*dataset.absent, *gone))
-    return _noting(divided, lines)
+    return _with_note(divided, lines)
 
 
 class _Found:
@@ -253,8 +253,8 @@ def _nothing(one: ReadList, dataset: Dataset) -> str:
     )
 
 
-def _noting(dataset: Dataset, lines: Sequence[str]) -> Dataset:
-    return dataset.noting("\n".join(filter(None, [dataset.note, *lines])))
+def _with_note(dataset: Dataset, lines: Sequence[str]) -> Dataset:
+    return dataset.with_note("\n".join(filter(None, [dataset.note, *lines])))
 
 
 def _draw(video_id: str) -> bytes:

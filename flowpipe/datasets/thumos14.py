@@ -24,8 +24,8 @@ from flowpipe.datasets import thumos14_meta
 from flowpipe.datasets.dataset import Dataset
 from flowpipe.datasets.file_kinds import is_video
 from flowpipe.datasets.lists import ListFile, Lists
-from flowpipe.datasets.match import match, nothing_found, stem
-from flowpipe.datasets.tree import Tree
+from flowpipe.datasets.match import match, nothing_found_error, stem
+from flowpipe.datasets.tree import FileTree
 from flowpipe.remote import PathOrUrl, parse_path_or_url
 from flowpipe.types import Segment, VideoRecord
 from flowpipe.words import count_noun
@@ -92,7 +92,7 @@ def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
     DatasetError
         If there is no video, two files have the same id, or an annotation is wrong.
     """
-    tree = Tree.below(parse_path_or_url(root))
+    tree = FileTree.read(parse_path_or_url(root))
     lists = Lists.of(tree, annotations)
     official = {
         f"video_{subset}_{number:07d}": None
@@ -103,7 +103,7 @@ def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
     background = sorted(text.lower() for text in stems if _BACKGROUND.fullmatch(text))
     paths, unlisted = match(tree, [*official, *background], any_case=True)
     if not any(paths.values()):
-        raise nothing_found(
+        raise nothing_found_error(
             tree, "THUMOS14", "video_validation_0000001.mp4 or video_test_0000001.mp4",
             "the archive TH14_Test_set_mp4.zip needs the password from the THUMOS14 site",
         )  # fmt: skip
@@ -122,12 +122,12 @@ def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
             )
         )  # fmt: skip
     dataset = Dataset.of_listed("thumos14", CLASS_NAMES, listed, unlisted)
-    return dataset.noting(_note(dataset, actions))
+    return dataset.with_note(_note(dataset, actions))
 
 
 def _check_class_list(lists: Lists) -> None:
     """Raise DatasetError if detclasslist.txt exists and differs from the built-in numbers."""
-    for one in lists.named(r"detclasslist\.txt"):
+    for one in lists.find(r"detclasslist\.txt"):
         for number, row in one.rows():
             index, _, name = row.partition(" ")
             known = name.strip() in DETECTION_CLASSES
@@ -142,7 +142,7 @@ def _temporal(
     segments: dict[str, list[Segment]] = defaultdict(list)
     ambiguous: dict[str, list[tuple[float, float]]] = defaultdict(list)
     names = "|".join((*DETECTION_CLASSES, "Ambiguous"))
-    for one in lists.named(rf"({names})_(val|test)\.txt"):
+    for one in lists.find(rf"({names})_(val|test)\.txt"):
         class_name = one.name.rpartition("_")[0]
         for video_id, start_s, end_s in _rows(one, official):
             if class_name == "Ambiguous":

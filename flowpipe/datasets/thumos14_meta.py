@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from flowpipe.datasets.tree import Tree
+from flowpipe.datasets.tree import FileTree
 from flowpipe.errors import DatasetError
 
 FILES = {"validation": "validation_set.mat", "test": "test_set_meta.mat"}
@@ -17,12 +17,12 @@ _PATTERN = r"(validation|test)_set(_meta|_final)?\.mat"
 _TABLES = ("validation_videos", "test_videos")
 
 
-def actions(tree: Tree, classes: int, official: Collection[str]) -> dict[str, tuple[int, ...]]:
+def actions(tree: FileTree, classes: int, official: Collection[str]) -> dict[str, tuple[int, ...]]:
     """Read labels from all official .mat files in a tree.
 
     Parameters
     ----------
-    tree : Tree
+    tree : FileTree
     classes : int
         Number of classes; the files number them from 1.
     official : collection of str
@@ -40,7 +40,7 @@ def actions(tree: Tree, classes: int, official: Collection[str]) -> dict[str, tu
     """
     found: dict[str, tuple[int, ...]] = {}
     source: dict[str, str] = {}
-    for name in tree.named(_PATTERN):
+    for name in tree.files_named(_PATTERN):
         for row in _rows(tree, name):
             try:
                 video_id, labels = str(row["video_name"]), _labels(row)
@@ -59,7 +59,7 @@ def actions(tree: Tree, classes: int, official: Collection[str]) -> dict[str, tu
     return found
 
 
-def _rows(tree: Tree, name: str) -> list[dict[str, Any]]:
+def _rows(tree: FileTree, name: str) -> list[dict[str, Any]]:
     from scipy.io import loadmat  # takes half a second, and only this data set needs it
 
     try:
@@ -77,7 +77,7 @@ def _labels(row: dict[str, Any]) -> tuple[int, ...]:
     return tuple(sorted({int(index) - 1 for index in (row["primary_action_index"], *secondary)}))
 
 
-def _unlike(tree: Tree, name: str, error: Exception) -> DatasetError:
+def _unlike(tree: FileTree, name: str, error: Exception) -> DatasetError:
     return DatasetError(
         f"{tree.path(name)} differs from the official file: wanted a table {' or '.join(_TABLES)} "
         f"with video_name, primary_action_index and secondary_actions_indices, got {error!r}; "

@@ -16,7 +16,7 @@ from flowpipe.remote import PathOrUrl, Url, files_below, open_path_or_url
 
 
 @dataclass
-class Tree:
+class FileTree:
     """Files below a folder."""
 
     root: str
@@ -32,14 +32,14 @@ class Tree:
     """Pipes, sockets and devices; never opened."""
 
     @classmethod
-    def of(cls, path: PathOrUrl) -> Tree:
+    def of(cls, path: PathOrUrl) -> FileTree:
         """Read the tree below a folder; a file is a tree of one file."""
         if path.is_file():
             return cls(str(path.parent), [posixpath.basename(str(path))])
-        return cls.below(path)
+        return cls.read(path)
 
     @classmethod
-    def below(cls, root: PathOrUrl) -> Tree:
+    def read(cls, root: PathOrUrl) -> FileTree:
         """Read the tree below a folder; real folders are read before links to folders.
 
         Raises
@@ -61,7 +61,7 @@ class Tree:
         return tree
 
     @classmethod
-    def _remote(cls, root: Url) -> Tree:
+    def _remote(cls, root: Url) -> FileTree:
         try:
             names = files_below(root)
         except RemoteError as error:
@@ -74,7 +74,7 @@ class Tree:
         """Return the path or URL of a file of the tree."""
         return f"{self.root}/{name}" if name else self.root
 
-    def named(self, pattern: str) -> list[str]:
+    def files_named(self, pattern: str) -> list[str]:
         """Return the files, in any folder, whose whole name matches a regular expression."""
         wanted = re.compile(pattern)
         return [name for name in self.files if wanted.fullmatch(posixpath.basename(name))]

@@ -19,8 +19,8 @@ import re
 
 from flowpipe.datasets.dataset import Dataset
 from flowpipe.datasets.lists import ListFile, Lists
-from flowpipe.datasets.match import match, nothing_found, stem
-from flowpipe.datasets.tree import Tree
+from flowpipe.datasets.match import match, nothing_found_error, stem
+from flowpipe.datasets.tree import FileTree
 from flowpipe.errors import DatasetError
 from flowpipe.remote import PathOrUrl, parse_path_or_url
 from flowpipe.types import VideoRecord
@@ -53,13 +53,13 @@ def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
     DatasetError
         If there is no video or no list, two files have the same id, or a line is wrong.
     """
-    tree = Tree.below(parse_path_or_url(root))
+    tree = FileTree.read(parse_path_or_url(root))
     lists = Lists.of(tree, annotations)
     class_names = _class_names(lists)
     label = {name: k for k, name in enumerate(class_names)}
     labels: dict[str, int] = {}
     splits: dict[str, list[str]] = {}
-    for one in lists.needed(r"(train|test)list0[123]\.txt", f"split list of {ARCHIVE}"):
+    for one in lists.require(r"(train|test)list0[123]\.txt", f"split list of {ARCHIVE}"):
         split = re.sub(r"list0(\d)\.txt", r"\1", one.name)
         for video_id, class_label in _members(one, label):
             if labels.setdefault(video_id, class_label) != class_label:
@@ -67,18 +67,18 @@ def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
             splits.setdefault(video_id, []).append(split)
     paths, unlisted = match(tree, sorted(labels, key=lambda key: (labels[key], key)), any_case=True)
     if not any(paths.values()):
-        raise nothing_found(tree, "UCF101", "v_ApplyEyeMakeup_g01_c01.avi")
+        raise nothing_found_error(tree, "UCF101", "v_ApplyEyeMakeup_g01_c01.avi")
     listed = [
         VideoRecord(key, path, (labels[key],), splits=tuple(sorted(splits[key])))
         for key, path in paths.items()
     ]
     dataset = Dataset.of_listed("ucf101", class_names, listed, unlisted)
-    return dataset.noting(f"{len(dataset.records)} of {OFFICIAL_COUNT} official videos found.")
+    return dataset.with_note(f"{len(dataset.records)} of {OFFICIAL_COUNT} official videos found.")
 
 
 def _class_names(lists: Lists) -> tuple[str, ...]:
     names: list[str] = []
-    (one,) = lists.needed(r"classInd\.txt", f"classInd.txt of {ARCHIVE}")
+    (one,) = lists.require(r"classInd\.txt", f"classInd.txt of {ARCHIVE}")
     for number, row in one.rows():
         index, _, name = row.partition(" ")
         if index != str(len(names) + 1) or not name.strip():

@@ -44,12 +44,12 @@ REQUIRED = {
 """``install_requires`` of setup.py without click, which every command needs to start."""
 
 
-def broken_libraries() -> list[Finding]:
+def find_broken_libraries() -> list[Finding]:
     """Import every required library; return a finding for each that is missing, broken or old."""
     return [fault for module in REQUIRED if (fault := _fault(module)) is not None]
 
 
-def owner() -> Finding:
+def find_owner() -> Finding:
     """Return which distribution owns the package, and whether another one claims it too."""
     others = distribution.other_owners()
     if not others:

@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 
 from flowpipe.diagnose.hardware import hardware
-from flowpipe.diagnose.libraries import Finding, owner
+from flowpipe.diagnose.libraries import Finding, find_owner
 from flowpipe.distribution import install_command, owners
 from flowpipe.flow import FLOWS
 from flowpipe.flow.contrib import replace_opencv
@@ -36,7 +36,7 @@ def examine(folder: Path) -> list[Finding]:
         Folder for stores, whose free disk space is reported.
     """
     return [
-        owner(),
+        find_owner(),
         *_opened(hardware()),
         _core(),
         _snippet_reader(),

@@ -59,31 +59,31 @@ def contact_sheet(
     """
     _check(columns, cell_px)
     video = store.videos[video_id]
-    moments = _moments(video, columns)
-    cells = {name: _Cells(store, video_id, name, moments) for name in store.modalities}
+    numbers = _choose_times(video, columns)
+    cells = {name: _Cells(store, video_id, name, numbers) for name in store.modalities}
     full = _full_colour(row.flow for row in cells.values())
     width, height = _cell_size([video], cell_px)
     left = _MARGIN + _NAMES_WIDTH
     top = _MARGIN + _KEY + 44
     page = Page(
-        max(left + len(moments) * (width + _GAP) - _GAP + _MARGIN, 720),
+        max(left + len(numbers) * (width + _GAP) - _GAP + _MARGIN, 720),
         top + len(cells) * (height + _GAP) - _GAP + _MARGIN,
     )
     _write_head(
         page, video_id, _facts(store, video), full if _has_flow(store) else None, _notes(video)
     )
     pts_s = video.pts_s
-    for column, moment in enumerate(moments):
+    for column, number in enumerate(numbers):
         x = left + column * (width + _GAP)
-        seconds = f"{pts_s[moment]:.2f} s"
+        seconds = f"{pts_s[number]:.2f} s"
         page.write(seconds, x, top - 9, 12, bold=True)
         page.write(
-            f"frame {moment}", x + text_width(seconds, 12, True) + 8, top - 9, 11, colour=SOFT
+            f"frame {number}", x + text_width(seconds, 12, True) + 8, top - 9, 11, colour=SOFT
         )
     for row, (name, shown) in enumerate(cells.items()):
         y = top + row * (height + _GAP)
         _write_lines(page, y, name, _modality_lines(store, video, name), _NAMES_WIDTH - 14)
-        for column in range(len(moments)):
+        for column in range(len(numbers)):
             x = left + column * (width + _GAP)
             _put(page, shown.picture(column, full), x, y, width, height)
     return page.pixels
@@ -111,10 +111,10 @@ def store_sheet(store: Store, *, videos: int = 8, cell_px: int = 232) -> NDArray
     if not chosen:
         raise ValueError(f"{store.path} has no videos to draw")
     names = store.modalities
-    moments = [_liveliest(store, video) for video in chosen]
+    numbers = [_largest_motion(store, video) for video in chosen]
     cells = [
-        [_Cells(store, video.video_id, name, [moment]) for name in names]
-        for video, moment in zip(chosen, moments, strict=True)
+        [_Cells(store, video.video_id, name, [number]) for name in names]
+        for video, number in zip(chosen, numbers, strict=True)
     ]
     full = _full_colour(shown.flow for row in cells for shown in row)
     width, height = _cell_size(chosen, cell_px)
@@ -127,10 +127,10 @@ def store_sheet(store: Store, *, videos: int = 8, cell_px: int = 232) -> NDArray
     _write_head(page, store.path.name, _store_facts(store), full if _has_flow(store) else None)
     for column, name in enumerate(names):
         page.write(name, left + column * (width + _GAP), top - 9, 12, bold=True, width=width)
-    for row, (video, moment) in enumerate(zip(chosen, moments, strict=True)):
+    for row, (video, number) in enumerate(zip(chosen, numbers, strict=True)):
         y = top + row * (height + _GAP)
-        lines = [*_class_lines(store, video), f"frame {moment} of {video.frames}"]
-        lines.append(f"{video.pts_s[moment]:.2f} s")
+        lines = [*_class_lines(store, video), f"frame {number} of {video.frames}"]
+        lines.append(f"{video.pts_s[number]:.2f} s")
         _write_lines(page, y, video.video_id, lines, _NAMES_WIDTH - 14, _warnings(video))
         for column, shown in enumerate(cells[row]):
             _put(page, shown.picture(0, full), left + column * (width + _GAP), y, width, height)
@@ -140,15 +140,15 @@ def store_sheet(store: Store, *, videos: int = 8, cell_px: int = 232) -> NDArray
 class _Cells:
     """Images of one modality of one video at some times; flow in pixels, the rest as RGB."""
 
-    def __init__(self, store: Store, video_id: str, name: str, moments: Sequence[int]) -> None:
+    def __init__(self, store: Store, video_id: str, name: str, numbers: Sequence[int]) -> None:
         count = store.videos[video_id].images[name]
-        moments = [moment for moment in moments if moment < count]
+        numbers = [number for number in numbers if number < count]
         self.flow: list[NDArray[np.float32]] = []
         self._rgb: list[NDArray[np.uint8]] = []
         if MODALITIES[name].channels == 2:
-            self.flow = [store.flow(video_id, name, moment, 1)[0] for moment in moments]
+            self.flow = [store.flow(video_id, name, number, 1)[0] for number in numbers]
         else:
-            planes = [store.snippet(video_id, name, moment, 1)[0] for moment in moments]
+            planes = [store.snippet(video_id, name, number, 1)[0] for number in numbers]
             self._rgb = [np.ascontiguousarray(image.transpose(1, 2, 0)) for image in planes]
 
     def picture(self, column: int, full_px: float) -> NDArray[np.uint8] | None:
@@ -267,21 +267,21 @@ def _has_flow(store: Store) -> bool:
     return any(MODALITIES[name].channels == 2 for name in store.modalities)
 
 
-def _moments(video: Video, columns: int) -> list[int]:
+def _choose_times(video: Video, columns: int) -> list[int]:
     """Return evenly spaced image numbers that all modalities have (0 if one has no images)."""
     count = max(1, min(video.images.values()))
     columns = min(columns, count)
     return [int((k + 0.5) * count / columns) for k in range(columns)]
 
 
-def _liveliest(store: Store, video: Video) -> int:
+def _largest_motion(store: Store, video: Video) -> int:
     """Return the image number with most motion among five, by the last flow modality."""
-    moments = _moments(video, 5)
+    numbers = _choose_times(video, 5)
     for name in reversed(store.modalities):
         if MODALITIES[name].channels == 2 and video.images[name]:
-            fields = [store.flow(video.video_id, name, moment, 1) for moment in moments]
-            return moments[int(np.argmax([np.abs(field).mean() for field in fields]))]
-    return moments[len(moments) // 2]
+            fields = [store.flow(video.video_id, name, number, 1) for number in numbers]
+            return numbers[int(np.argmax([np.abs(field).mean() for field in fields]))]
+    return numbers[len(numbers) // 2]
 
 
 def _choose(store: Store, count: int) -> list[Video]:

@@ -17,17 +17,17 @@ from flowpipe.diagnose.bench import (
     Meter,
     Pairs,
     endpoint_px,
-    flow_rows,
+    find_refusals,
+    flow_candidates,
     made_pairs,
-    one_core,
-    refusals,
+    use_one_core,
     video_pairs,
 )
 from flowpipe.errors import DatasetError, DecodeError
 from flowpipe.flow.tvl1 import VARIANTS
 
-ROWS = {row.name: row for row in flow_rows()}
-REFUSED = refusals(ROWS.values())
+ROWS = {row.name: row for row in flow_candidates()}
+REFUSED = find_refusals(ROWS.values())
 
 
 def numbered(count: int, height: int = 32, width: int = 32) -> np.ndarray:
@@ -141,7 +141,7 @@ def test_figures_of_a_row() -> None:
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins nothing")
 def test_the_core_and_the_threads_are_given_back() -> None:
     cores, threads = os.sched_getaffinity(0), cv2.getNumThreads()
-    with pytest.raises(ZeroDivisionError), one_core():
+    with pytest.raises(ZeroDivisionError), use_one_core():
         assert len(os.sched_getaffinity(0)) == 1 and cv2.getNumThreads() == 1
         raise ZeroDivisionError
     assert (os.sched_getaffinity(0), cv2.getNumThreads()) == (cores, threads)

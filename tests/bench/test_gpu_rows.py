@@ -8,10 +8,10 @@ from emulated import emulated_ops
 from flowpipe.diagnose.bench import (
     Meter,
     candidates,
-    flow_rows,
+    flow_candidates,
     made_pairs,
+    measure_throughput,
     pairs_per_call,
-    sweep,
     tune,
     tuning,
 )
@@ -35,7 +35,7 @@ def test_the_flow_of_a_row_is_that_of_the_cpu(pairs, monkeypatch):
         "get_ops",
         lambda device="cpu", isa=None: on_gpu if device == "cuda" else get_ops(),
     )
-    by_name = {row.name: row for row in flow_rows()}
+    by_name = {row.name: row for row in flow_candidates()}
     meter, distances = Meter(pairs, 1), []
     for name in (candidates.PEER, "flowpipe-opencv2", "flowpipe-opencv2-cuda"):
         figures = meter.measure(by_name[name])
@@ -48,7 +48,7 @@ def test_the_flow_of_a_row_is_that_of_the_cpu(pairs, monkeypatch):
 def test_pairs_are_taken_again_for_larger_batches(pairs, monkeypatch):
     monkeypatch.setattr(pairs_per_call, "BATCHES", (1, 3))
     said = []
-    found = list(sweep(emulated_ops(), pairs, TVL1Params(warps=1), 1, said.append))
+    found = list(measure_throughput(emulated_ops(), pairs, TVL1Params(warps=1), 1, said.append))
     assert said == [
         "counting the iterations of 2 pairs on the CPU",
         "measuring 1 pair per call", "pass 1 of at most 1",

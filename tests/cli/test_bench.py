@@ -12,13 +12,13 @@ import pytest
 from command import Run
 from emulated import STAND_IN, cupy_from
 
-from flowpipe.diagnose.bench import PEER, flow_rows, refusals, tuning
+from flowpipe.diagnose.bench import PEER, find_refusals, flow_candidates, tuning
 from flowpipe.ops.cpu import native_core
 from flowpipe.ops.cuda.devices import gpus
 
-NAMES = [row.name for row in flow_rows()]
+NAMES = [row.name for row in flow_candidates()]
 TINY = ("bench", "flow", "--pairs", 1, "--size", "64x48", "--repeat", 1)
-HERE = PEER not in refusals(flow_rows()[:1])
+HERE = PEER not in find_refusals(flow_candidates()[:1])
 needs_peer = pytest.mark.skipif(not HERE, reason=f"this OpenCV has no {PEER}")
 
 

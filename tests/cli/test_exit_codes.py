@@ -15,7 +15,7 @@ from videofile import encode_video
 
 from flowpipe import params
 from flowpipe.cli import COMMANDS, cli, main
-from flowpipe.cli.paths import LocalPath, PlaceType, RecipeName, SplitFile
+from flowpipe.cli.paths import LocalPath, PathOrUrlType, RecipeName, SplitFile
 from flowpipe.store import create_store
 
 
@@ -187,7 +187,7 @@ def test_every_option_that_takes_a_path_has_a_path_type() -> None:
             names_a_path = any(
                 word in about for word in ("FILE", "DIR", "STORE", "OUT", "older of ")
             )
-            typed = isinstance(option.type, (LocalPath, PlaceType, RecipeName, SplitFile))
+            typed = isinstance(option.type, (LocalPath, PathOrUrlType, RecipeName, SplitFile))
             if names_a_path and option.type is click.STRING and not typed:
                 plain.append((name, option.name))
     assert {option for _, option in plain} <= NO_PATHS, plain

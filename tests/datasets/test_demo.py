@@ -13,7 +13,14 @@ import numpy as np
 import pytest
 
 from flowpipe.datasets import DATASETS, demo
-from flowpipe.datasets.demo.motion import CAMERAS, CLASS_NAMES, FRAMES, HEIGHT, WIDTH, draw_motion
+from flowpipe.datasets.demo.motion import (
+    CAMERAS,
+    CLASS_NAMES,
+    FRAMES,
+    HEIGHT,
+    WIDTH,
+    draw_trajectory,
+)
 from flowpipe.errors import DatasetError
 
 CLIPS = ("bounce_00", "circle_01", "pulse_02", "shear_03", "slide_04", "turn_05")
@@ -69,7 +76,7 @@ def test_its_own_list_file_reads_as_the_same_videos(demo_set):
 
 @pytest.mark.parametrize("video_id", CLIPS)
 def test_true_flow_carries_each_frame_onto_the_next(demo_set, video_id):
-    truth = demo.truth(video_id)
+    truth = demo.ground_truth(video_id)
     clean = gray(np.stack(list(demo.clean_frames(video_id))))
     coded = gray(decode(demo_set / "videos" / video_id[:-3] / f"{video_id}.mp4"))
     assert len(coded) == len(clean) == FRAMES
@@ -88,7 +95,7 @@ def test_true_flow_carries_each_frame_onto_the_next(demo_set, video_id):
 
 
 def test_background_moves_by_the_homography_alone():
-    truth = demo.truth("slide_01")
+    truth = demo.ground_truth("slide_01")
     x, y = np.meshgrid(np.arange(WIDTH, dtype=float), np.arange(HEIGHT, dtype=float))
     points = np.stack((x, y, np.ones_like(x)))
     for k in (0, 17, 38):
@@ -101,7 +108,7 @@ def test_background_moves_by_the_homography_alone():
 
 @pytest.mark.parametrize("name", ["pulse", "turn"])
 def test_static_pan_and_handheld_cameras_are_all_there(name):
-    static, pan, handheld = (demo.truth(f"{name}_{clip:02d}") for clip in (0, 1, 2))
+    static, pan, handheld = (demo.ground_truth(f"{name}_{clip:02d}") for clip in (0, 1, 2))
     kinds = [demo.camera_kind(f"{name}_{clip:02d}") for clip in range(6)]
     assert kinds == list(CAMERAS)
     np.testing.assert_allclose(static.homography, np.broadcast_to(np.eye(3), (39, 3, 3)), atol=1e-9)
@@ -124,7 +131,7 @@ def test_same_seed_same_files_other_seed_other_frames(demo_set, tmp_path):
 
 def test_only_the_motion_of_its_class_runs():
     for name in CLASS_NAMES:
-        patch = draw_motion(np.random.default_rng(3), name, "handheld").patch
+        patch = draw_trajectory(np.random.default_rng(3), name, "handheld").patch
         linear, place = patch[:, :2, :2], patch[:, :2, 2]
         scale = np.sqrt(np.linalg.det(linear))
         runs = {
@@ -147,7 +154,7 @@ def test_one_frame_of_the_motion_says_nothing_of_the_class():
     poses, labels = [], []
     for label, name in enumerate(CLASS_NAMES):
         for _ in range(200):
-            patch = draw_motion(rng, name, "handheld").patch[rng.integers(FRAMES)]
+            patch = draw_trajectory(rng, name, "handheld").patch[rng.integers(FRAMES)]
             poses.append(patch[:2].ravel())
             labels.append(label)
     features = np.array(poses)
@@ -241,4 +248,4 @@ def test_the_set_of_another_seed_is_refused(tmp_path):
 
 def test_unknown_clips_are_refused():
     with pytest.raises(DatasetError, match="no clip 'jump_00'"):
-        demo.truth("jump_00")
+        demo.ground_truth("jump_00")

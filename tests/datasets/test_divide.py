@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowpipe.datasets import DATASETS, Dataset
-from flowpipe.datasets.splits_of_own import by_lists, by_share
+from flowpipe.datasets.splits_of_own import split_by_lists, split_by_share
 from flowpipe.errors import DatasetError
 from flowpipe.types import VideoRecord
 
@@ -38,7 +38,7 @@ def divided(dataset: Dataset, folder: Path, **lists: str) -> Dataset:
         path = folder / f"{split}.txt"
         path.write_text(text)
         made.append((split, path))
-    return by_lists(dataset, made, folder / "videos")
+    return split_by_lists(dataset, made, folder / "videos")
 
 
 def splits(dataset: Dataset) -> dict[str, tuple[str, ...]]:
@@ -63,7 +63,7 @@ def test_a_share_of_each_class(sizes: list[int], share: float, unlabelled: int) 
     ]
     records += [VideoRecord(f"loose{k}.mp4", "x") for k in range(unlabelled)]
     dataset = Dataset("folder", tuple(map(str, range(len(sizes)))), tuple(records))
-    made = by_share(dataset, share)
+    made = split_by_share(dataset, share)
     count = Counter((record.labels, record.splits) for record in made.records)
     for label, size in enumerate(sizes):
         kept, trained = count[(label,), ("val1",)], count[(label,), ("train1",)]
@@ -74,7 +74,7 @@ def test_a_share_of_each_class(sizes: list[int], share: float, unlabelled: int) 
             assert kept - share * size <= 1
             assert share * size - kept <= 1
     assert count[(), ()] == unlabelled
-    again = by_share(Dataset("folder", dataset.class_names, tuple(reversed(records))), share)
+    again = split_by_share(Dataset("folder", dataset.class_names, tuple(reversed(records))), share)
     assert splits(again) == splits(made)
 
 
@@ -82,7 +82,7 @@ def test_a_growing_share_keeps_what_it_has() -> None:
     records = tuple(VideoRecord(f"{k}.mp4", "x", labels=(0,)) for k in range(30))
     dataset = Dataset("folder", ("a",), records)
     kept = [
-        {r.video_id for r in by_share(dataset, share).records if r.splits == ("val1",)}
+        {r.video_id for r in split_by_share(dataset, share).records if r.splits == ("val1",)}
         for share in (0.1, 0.2, 0.5)
     ]
     assert [len(one) for one in kept] == [3, 6, 15]
@@ -91,7 +91,7 @@ def test_a_growing_share_keeps_what_it_has() -> None:
 
 def test_a_share_says_what_it_did(put: Put) -> None:
     names = [f"walk/{k}.mp4" for k in range(5)]
-    made = by_share(put(*names, "run/1.mp4", "loose.mp4"), 0.4)
+    made = split_by_share(put(*names, "run/1.mp4", "loose.mp4"), 0.4)
     assert "2 of 6 labelled videos are kept for validation (val1), 4 are trained on" in made.note
     assert "1 class has one video only, which is trained on: run" in made.note
     assert "1 video without a label is in no split" in made.note
@@ -100,11 +100,11 @@ def test_a_share_says_what_it_did(put: Put) -> None:
 
 def test_a_share_of_what_has_no_labels_or_splits_already(put: Put, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="put the videos of each class into a folder"):
-        by_share(put("a.mp4", "b.mp4"), 0.5)
+        split_by_share(put("a.mp4", "b.mp4"), 0.5)
     path = tmp_path / "list.csv"
     path.write_text("path,label,split\na.mp4,x,train\nb.mp4,x,test\n")
     with pytest.raises(DatasetError, match="have the splits test1, train1 already"):
-        by_share(DATASETS["list"].load(path), 0.5)
+        split_by_share(DATASETS["list"].load(path), 0.5)
 
 
 def test_lists_name_videos_as_people_write_them(put: Put, tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_class_names_give_labels_their_names(put: Put, tmp_path: Path) -> None:
     names.write_text("walk\nrun\n")
     listed.write_text("a.mp4 1\nb.mp4 0\n")
     dataset = put("a.mp4", "b.mp4")
-    made = by_lists(dataset, [("train1", listed)], tmp_path / "videos", names)
+    made = split_by_lists(dataset, [("train1", listed)], tmp_path / "videos", names)
     assert labels(made) == {"a.mp4": ["run"], "b.mp4": ["walk"]}
 
 

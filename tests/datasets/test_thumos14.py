@@ -54,10 +54,10 @@ def test_subsets_follow_from_the_names(tmp_path):
     assert "video_test_0000270: faulty" in dataset.note
     assert "0 of 3007 validation segments" in dataset.note
     assert "No test_set_meta.mat" in dataset.note
-    only = dataset.only(["test"])
+    only = dataset.select(["test"])
     assert {r.subset for r in (*only.records, *only.absent)} == {"test"}
     with pytest.raises(DatasetError, match="available: background, test, test1, train1"):
-        dataset.only(["training"])
+        dataset.select(["training"])
 
 
 def test_segments_and_ambiguous_stretches(tmp_path):

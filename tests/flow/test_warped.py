@@ -134,7 +134,7 @@ def test_counts_that_do_not_fit_are_refused(rng):
 @pytest.mark.parametrize("video_id", ["shear_01", "bounce_02", "slide_00"])
 def test_demo_clips(video_id):
     frames = np.stack(list(demo.clean_frames(video_id, numbers=range(3))))
-    truth = demo.truth(video_id)
+    truth = demo.ground_truth(video_id)
     stage = Stage()
     plain, warped = stage.run(stage.ops.gray(frames))
     for pair in range(2):

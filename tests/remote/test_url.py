@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flowpipe.datasets import DATASETS
-from flowpipe.datasets.tree import Tree
+from flowpipe.datasets.tree import FileTree
 from flowpipe.errors import DatasetError, RemoteError, UsageError
 from flowpipe.remote import (
     Url,
@@ -78,10 +78,10 @@ def test_files_are_listed_with_their_facts(served: tuple[Path, Url]) -> None:
 
 def test_a_tree_and_a_data_set_are_read_as_from_a_folder(served: tuple[Path, Url]) -> None:
     folder, url = served
-    here, there = Tree.below(folder), Tree.below(url)
+    here, there = FileTree.read(folder), FileTree.read(url)
     assert here.files == there.files
     assert there.path("b/two.mp4") == f"{url}/b/two.mp4"
-    assert Tree.of(Url(f"{url}/list.txt")).read_text("list.txt") == "list.txt"
+    assert FileTree.of(Url(f"{url}/list.txt")).read_text("list.txt") == "list.txt"
     local, remote = DATASETS["folder"].load(folder), DATASETS["folder"].load(url)
     assert local.class_names == remote.class_names
     assert [r.video_id for r in local.records] == [r.video_id for r in remote.records]
@@ -89,7 +89,7 @@ def test_a_tree_and_a_data_set_are_read_as_from_a_folder(served: tuple[Path, Url
     named = DATASETS["folder"].load(url, class_names=Url(f"{url}/names.txt"))
     assert named.class_names == ("b", "a")
     with pytest.raises(DatasetError, match="no files|does not exist"):
-        Tree.below(Url(f"{url}/nowhere"))
+        FileTree.read(Url(f"{url}/nowhere"))
 
 
 def test_a_list_names_urls_and_names_beside_it(served: tuple[Path, Url]) -> None:

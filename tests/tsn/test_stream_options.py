@@ -16,7 +16,7 @@ from command import in_process  # noqa: E402
 from tsn import tiny  # noqa: E402
 from tsn.training import job, run  # noqa: E402
 
-from flowpipe.cli.networks import with_options  # noqa: E402
+from flowpipe.cli.networks import apply_options  # noqa: E402
 from flowpipe.evaluation import read_facts, read_h5  # noqa: E402
 from flowpipe.store import open_store  # noqa: E402
 from flowpipe.tsn.data.normalisation import MMACTION2, NORMALISATIONS, TORCHVISION  # noqa: E402
@@ -94,7 +94,7 @@ def test_a_stream_that_the_recipe_lacks_is_refused(
 def test_a_run_of_before_goes_on(store: Path, tmp_path: Path, old: str, new: str) -> None:
     # Runs had rule and pixels beside the stream, and lack options that streams have got since.
     wanted = job(store, tmp_path, end=1)
-    made = with_options(wanted.recipe, "rgb", pixels=new)
+    made = apply_options(wanted.recipe, "rgb", pixels=new)
     wanted = replace(wanted, recipe=made)
     run(wanted)
     path = wanted.run / RUN_FILE
@@ -129,7 +129,7 @@ def test_training_and_testing_see_images_of_the_recipe_s_input_size(
 
 def test_a_time_line_of_dense_sampling_is_in_the_order_of_time(store: Path, tmp_path: Path) -> None:
     wanted = job(store, tmp_path, end=1)
-    run(replace(wanted, recipe=with_options(wanted.recipe, "rgb", sampling="dense")))
+    run(replace(wanted, recipe=apply_options(wanted.recipe, "rgb", sampling="dense")))
     fused = FusedRun(wanted.run, store, 1.0, replace(wanted.recipe.test, snippets=3, crops="1"))
     found = predict("video 11", [fused], "cpu", LAST)
     assert len(found.times_s) == 30 and np.all(np.diff(found.times_s) >= 0)

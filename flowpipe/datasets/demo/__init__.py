@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from flowpipe.datasets.demo.scene import Scene, Truth
+    from flowpipe.datasets.demo.scene import Scene, SceneGroundTruth
 
 VERSION = 1  # increases with every change that alters a frame
 SEED = 20160807
@@ -72,21 +72,21 @@ def load(
     )
     note = (
         f"Made on this machine from seed {seed}; classes differ by motion alone; "
-        "flowpipe.datasets.demo.truth(video_id) gives the true flow."
+        "flowpipe.datasets.demo.ground_truth(video_id) gives the true flow."
     )
     return Dataset("demo", CLASS_NAMES, records, note=note)
 
 
-def truth(video_id: str, *, seed: int = SEED) -> Truth:
+def ground_truth(video_id: str, *, seed: int = SEED) -> SceneGroundTruth:
     """Return true flow, camera homographies and masks of all frame pairs of a clip.
 
     Returns
     -------
-    Truth
+    SceneGroundTruth
         ``homography`` (39, 3, 3) float64, ``flow`` (39, 2, 240, 320) float32, ``foreground`` and
         ``valid`` (39, 240, 320) bool.
     """
-    return _scene(video_id, seed).truth()
+    return _scene(video_id, seed).ground_truth()
 
 
 def clean_frames(

@@ -28,7 +28,7 @@ FPS = 25
 
 
 @dataclass(frozen=True)
-class Motion:
+class SceneTrajectory:
     """Camera and patch positions in every frame, as homographies."""
 
     camera: Matrices
@@ -47,7 +47,7 @@ class Motion:
         return _between(self.camera @ self.patch)
 
 
-def draw_motion(rng: np.random.Generator, class_name: str, camera: str) -> Motion:
+def draw_trajectory(rng: np.random.Generator, class_name: str, camera: str) -> SceneTrajectory:
     """Draw the trajectories of the camera and the patch of a clip at random.
 
     The draws do not depend on `class_name`; it only selects which phase advances.
@@ -68,7 +68,7 @@ def draw_motion(rng: np.random.Generator, class_name: str, camera: str) -> Motio
     scale = np.exp(0.22 * np.sin(angle["pulse"]))
     shear = 0.45 * np.sin(angle["shear"])
     patch = _shift(x, y) @ _turn(angle["turn"]) @ _shear(shear) @ _zoom(scale)
-    return Motion(_camera(rng, camera), patch)
+    return SceneTrajectory(_camera(rng, camera), patch)
 
 
 def _camera(rng: np.random.Generator, kind: str) -> Matrices:

@@ -19,8 +19,8 @@ from flowpipe.datasets.demo.motion import (
     CLASS_NAMES,
     HEIGHT,
     WIDTH,
-    Motion,
-    draw_motion,
+    SceneTrajectory,
+    draw_trajectory,
 )
 from flowpipe.datasets.demo.texture import blob, leaves
 
@@ -32,7 +32,7 @@ _FINE = np.array(
 
 
 @dataclass(frozen=True)
-class Truth:
+class SceneGroundTruth:
     """True camera motion, flow and masks of the N - 1 frame pairs of a clip."""
 
     homography: NDArray[np.float64]
@@ -53,7 +53,7 @@ class Scene:
     background: NDArray[np.uint8]
     patch: NDArray[np.uint8]
     alpha: NDArray[np.float32]
-    motion: Motion
+    motion: SceneTrajectory
 
     def frames(self, numbers: Iterable[int] | None = None) -> Iterator[NDArray[np.uint8]]:
         """Render the frames with these numbers; default: all. Each is RGB, uint8 (H, W, 3)."""
@@ -71,7 +71,7 @@ class Scene:
             box[:] = np.rint(box + (leaf.astype(np.float32) - box) * alpha)
             yield np.asarray(cv2.resize(fine, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA))
 
-    def truth(self) -> Truth:
+    def ground_truth(self) -> SceneGroundTruth:
         """Compute homographies, flow and masks of all pairs."""
         front = _about_middle(self.patch.shape)
         masks = np.stack(
@@ -98,13 +98,13 @@ class Scene:
             pure_patch = (shown > 0.99) & (then > 0.99)
             pure_back = (shown < 0.01) & (then < 0.01)
             valid[k] = inside & (pure_patch | pure_back)
-        return Truth(homography, flow, foreground, valid)
+        return SceneGroundTruth(homography, flow, foreground, valid)
 
 
 def make_scene(seed: int, class_name: str, clip: int) -> Scene:
     """Draw the scene of one clip at random; the same arguments give the same scene."""
     rng = np.random.default_rng([seed, CLASS_NAMES.index(class_name), clip])
-    motion = draw_motion(rng, class_name, CAMERAS[clip])
+    motion = draw_trajectory(rng, class_name, CAMERAS[clip])
     return Scene(
         background=leaves(rng, *_WORLD),
         patch=leaves(rng, _PATCH, _PATCH),

@@ -34,7 +34,7 @@ Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Row:
+class FlowCandidate:
     """One backend with its parameters."""
 
     name: str
@@ -47,7 +47,7 @@ class Row:
     """True if CPU time is the cost; a GPU is measured by wall time."""
 
 
-def flow_rows() -> list[Row]:
+def flow_candidates() -> list[FlowCandidate]:
     """Return all algorithms; whether one can run here shows when its solver is made."""
     cv2_tvl1 = OpenCVTVL1Params(median_filtering=1), OpenCVTVL1Params()
     core, variant = native_core(), TVL1Params.variant
@@ -56,7 +56,7 @@ def flow_rows() -> list[Row]:
         _cv2("cv2-tvl1-median5", cv2_tvl1[1]),
         _cv2("cv2-dis", DISParams()),
         _cv2("cv2-farneback", FarnebackParams()),
-        Row("skimage-tvl1", "scikit-image", SKIMAGE, _skimage),
+        FlowCandidate("skimage-tvl1", "scikit-image", SKIMAGE, _skimage),
         *(_own(f"flowpipe-{v}", v) for v in VARIANTS),
         *(
             _own(f"flowpipe-{variant}-{isa}", variant, isa=isa)
@@ -76,13 +76,15 @@ def flow_rows() -> list[Row]:
     ]
 
 
-def _cv2(name: str, params: Any) -> Row:
+def _cv2(name: str, params: Any) -> FlowCandidate:
     on_cpu = not FLOWS[params.name].own_gpu
     backend = "cv2" if on_cpu else "cv2.cuda"
-    return Row(name, backend, asdict(params), lambda: make_solver(params, get_ops()), on_cpu)
+    return FlowCandidate(
+        name, backend, asdict(params), lambda: make_solver(params, get_ops()), on_cpu
+    )
 
 
-def _own(name: str, variant: Any, device: str = "cpu", isa: str | None = None) -> Row:
+def _own(name: str, variant: Any, device: str = "cpu", isa: str | None = None) -> FlowCandidate:
     params, on_cpu = TVL1Params(variant=variant), device == "cpu"
     backend = f"cpu-{isa or native_core().chosen}" if on_cpu else device
 
@@ -90,7 +92,7 @@ def _own(name: str, variant: Any, device: str = "cpu", isa: str | None = None) -
         ops = get_ops(device, isa)
         return _OnHost(make_solver(params, ops), ops)
 
-    return Row(name, backend, asdict(params), solver, on_cpu)
+    return FlowCandidate(name, backend, asdict(params), solver, on_cpu)
 
 
 @dataclass(frozen=True)

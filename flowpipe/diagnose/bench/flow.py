@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.diagnose.bench.candidates import PEER, Row
+from flowpipe.diagnose.bench.candidates import PEER, FlowCandidate
 from flowpipe.diagnose.bench.pairs import Pairs
 
 Progress = Callable[[str], None]
@@ -69,7 +69,7 @@ class Meter:
         self._reference_ms: float | None = None
         self._reference_flow: NDArray[np.float32] | None = None
 
-    def measure(self, row: Row) -> Figures:
+    def measure(self, row: FlowCandidate) -> Figures:
         """Solve every pair several times and return the figures; errors of the backend pass."""
         solver = row.solver()
 
@@ -82,7 +82,7 @@ class Meter:
         count = 1
         solve()  # memory pages, contexts and imports of the first call
         count = len(self.pairs.first)
-        cpu_s, wall_s, flow = passes(solve, self.repeat, self.progress)
+        cpu_s, wall_s, flow = time_passes(solve, self.repeat, self.progress)
         costs = cpu_s if row.on_cpu else wall_s
         ms = 1000 * min(costs) / count
         if row.name == self.reference:
@@ -102,7 +102,7 @@ class Meter:
         return float(endpoint_px(flow, self._reference_flow).mean(dtype=np.float64))
 
 
-def refusals(rows: Iterable[Row]) -> dict[str, str]:
+def find_refusals(rows: Iterable[FlowCandidate]) -> dict[str, str]:
     """Return why algorithms cannot run here, by name; each is tried on a tiny pair."""
     tiny = np.zeros((1, 64, 64), np.uint8)
     reasons = {}
@@ -122,7 +122,7 @@ def endpoint_px(flow: NDArray[np.float32], other: Any) -> NDArray[np.float32]:
 
 
 @contextmanager
-def one_core() -> Iterator[str]:
+def use_one_core() -> Iterator[str]:
     """Pin this thread to one core and OpenCV to one thread; yield a description."""
     threads, where = cv2.getNumThreads(), "one thread, which this system cannot pin to a core"
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
@@ -138,7 +138,7 @@ def one_core() -> Iterator[str]:
             os.sched_setaffinity(0, cores)
 
 
-def passes(
+def time_passes(
     work: Callable[[], Any], most: int, progress: Progress | None = None
 ) -> tuple[list[float], list[float], Any]:
     """Run `work` up to `most` times; return CPU and wall seconds per pass and the last result.

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from flowpipe.diagnose.bench.flow import Progress, passes
+from flowpipe.diagnose.bench.flow import Progress, time_passes
 from flowpipe.diagnose.bench.pairs import Pairs
 from flowpipe.flow.tvl1 import TVL1Params, TVL1Solver
 from flowpipe.ops import Ops, get_ops
@@ -19,7 +19,7 @@ FLOP = 49  # per pixel and iteration; roots, quotients and comparisons count as 
 
 
 @dataclass(frozen=True)
-class Batch:
+class Throughput:
     """Throughput of TV-L1 at one number of pairs per call."""
 
     pairs: int
@@ -30,9 +30,9 @@ class Batch:
     peak is unknown."""
 
 
-def sweep(
+def measure_throughput(
     ops: Ops, pairs: Pairs, params: TVL1Params, repeat: int, progress: Progress | None = None
-) -> Iterator[Batch]:
+) -> Iterator[Throughput]:
     """Measure the throughput of TV-L1 with more and more pairs per call.
 
     Parameters
@@ -66,9 +66,9 @@ def sweep(
 
         tell(f"measuring {count_noun(count, 'pair')} per call")
         solve()
-        seconds = min(passes(solve, repeat, progress)[1])
+        seconds = min(time_passes(solve, repeat, progress)[1])
         flops, peak = FLOP * work[chosen].sum() / seconds, ops.peak_flops()
-        yield Batch(count, count / seconds, flops / peak if peak else None)
+        yield Throughput(count, count / seconds, flops / peak if peak else None)
 
 
 def pixel_iterations(params: TVL1Params, first: Any, second: Any) -> int:

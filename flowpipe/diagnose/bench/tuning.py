@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from flowpipe.diagnose.bench.flow import Progress, passes
+from flowpipe.diagnose.bench.flow import Progress, time_passes
 from flowpipe.diagnose.bench.pairs import Pairs
 from flowpipe.diagnose.bench.pairs_per_call import BATCHES
 from flowpipe.flow.tvl1 import TVL1Params, TVL1Solver
@@ -23,7 +23,7 @@ BLOCKS = (1, 2)
 
 
 @dataclass(frozen=True)
-class Tuned:
+class TuningResult:
     """Throughput of TV-L1 with one choice of settings."""
 
     settings: Settings
@@ -35,7 +35,7 @@ class Tuned:
 
 def tune(
     ops: Any, pairs: Pairs, params: TVL1Params, repeat: int, progress: Progress | None = None
-) -> Iterator[Tuned]:
+) -> Iterator[TuningResult]:
     """Measure TV-L1 with each choice of settings, the current ones first.
 
     Choices that process the same number of pairs together on every level are measured once.
@@ -77,8 +77,8 @@ def tune(
             seen.add(schedule)
             tell(f"measuring {settings}")
             solve()  # compiles kernels and records CUDA graphs
-            seconds = min(passes(solve, repeat, progress)[1])
+            seconds = min(time_passes(solve, repeat, progress)[1])
             full = min(len(chosen), ops.pairs_together(*size))
-            yield Tuned(settings, full, len(chosen) / seconds)
+            yield TuningResult(settings, full, len(chosen) / seconds)
     finally:
         ops.settings = before
