@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from flowpipe.tsn.data import sampling
 from flowpipe.tsn.data.sampling import DENSE_POSITIONS, SAMPLING_STRATEGIES, images_of
 
 
@@ -23,6 +24,11 @@ def fixed(*values: int) -> Callable[[int, int], NDArray[np.int64]]:
         return np.array([values[k % len(values)] % bound for k in range(count)], np.int64)
 
     return draw
+
+
+def highest(value: int) -> Callable[[int, int], NDArray[np.int64]]:
+    """Return a draw that gives the value, or the highest number below the bound."""
+    return lambda bound, count: np.full(count, min(value, bound - 1))
 
 
 def legacy(seed: int) -> Callable[[int, int], NDArray[np.int64]]:
@@ -149,3 +155,22 @@ def test_every_snippet_lies_inside(
             assert images < length or starts.max() + length <= images
         wanted = images_of(starts, length, images, row.tail)
         assert wanted.shape == (snippets, length) and wanted.min() >= 0 and wanted.max() < images
+
+
+@pytest.mark.parametrize("rule", ["tsn_pytorch", "caffe", "mmaction2"])
+def test_the_drawing_in_the_docstring_shows_the_sampled_images(rule: str) -> None:
+    strategy, images, segments, length = SAMPLING_STRATEGIES[rule], 31, 3, 4
+    train = ["."] * images
+    for drawn in range(images):
+        starts = strategy.train(images, segments, length, highest(drawn))
+        for snippet, start in enumerate(starts.tolist()):
+            train[start] = str(snippet)
+    drawing = [f"{rule:12} train  {''.join(train)}"]
+    for phase in ("val", "test"):
+        line = ["."] * images
+        for snippet, start in enumerate(getattr(strategy, phase)(images, segments, length)):
+            line[start : start + length] = str(snippet) * length
+        drawing.append(f"{'':12} {phase:5}  {''.join(line)}")
+    documented = [line[4:] for line in (sampling.__doc__ or "").splitlines()]
+    place = documented.index(drawing[0])
+    assert documented[place : place + 3] == drawing

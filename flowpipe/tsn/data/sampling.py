@@ -3,6 +3,22 @@
 Positions count from 0. A strategy returns the first image of each snippet. A snippet has L
 consecutive images; `images_of` extends it past the end of the video. ``tests/tsn/test_recorded.py``
 compares every strategy with recorded results of the original code.
+
+3 snippets (0, 1, 2) of 4 images from a video of 31. Training draws the first image of each snippet
+from the marked ones; validation and testing read the marked images::
+
+    tsn_pytorch  train  000000000111111111222222222....
+                 val    ....0000......1111.....2222....
+                 test   ....0000......1111.....2222....
+    caffe        train  0000000...1111111...2222222....
+                 val    ...0000......1111......2222....
+                 test   0000.........1111.........2222.
+    mmaction2    train  000000000111111111222222222....
+                 val    0000..........1111.........2222
+                 test   0000..........1111.........2222
+
+``dense`` spreads the snippets over a range of 64 images: training draws one range, validation and
+testing take ten.
 """
 
 from __future__ import annotations
