@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from flowpipe import codec, params
+from flowpipe.codec.images import image_shape
 from flowpipe.errors import FlowpipeError, FormatError
-from flowpipe.modality import MODALITIES
+from flowpipe.modality import MODALITIES, quantiser_of
 from flowpipe.store import ShardWriter, StreamSpec, create_store, open_store, verify_store
 from flowpipe.store.index_file import read_index
 from flowpipe.types import EncodedPlanes, Segment, Span, VideoRecord
@@ -32,12 +33,7 @@ def make_store(store: Path, rng: np.random.Generator) -> None:
     """Write two shards of random images of every modality, one video split over both."""
     text, digest = params.canonical(RECIPE), params.digest(RECIPE)
     create_store(store, recipe=text, recipe_digest=digest, dataset={}, class_names=["a", "b"])
-    streams = {
-        m: StreamSpec(
-            codec.default_params(m), {"bound": 20.0, "zero_level": 128} if m != "rgb" else {}
-        )
-        for m in MODALITIES
-    }
+    streams = {m: StreamSpec(codec.default_params(m), quantiser_of(m, 20.0)) for m in MODALITIES}
     for number, videos in enumerate(
         ((("a", 9, 0, 1), ("s", 5, 0, 2)), (("b", 6, 0, 1), ("s", 4, 1, 2)))
     ):
@@ -78,7 +74,7 @@ def answers(path: Path) -> list[object]:
         for modality, count in video.images.items():
             said.append(store.snippet(video_id, modality, 0, count).tobytes())
             said.append(repr((store.quantiser(modality), store.codec(modality))))
-            shape = (1, 12, 16, 3) if MODALITIES[modality].channels == 3 else (1, 12, 32)
+            shape = (1, *image_shape(MODALITIES[modality].channels, 12, 16))
             outs = [np.zeros(shape, np.uint8) for _ in range(count)]
             store.read_into([(video_id, modality, k, 1) for k in range(count)], outs)
             said += [out.tobytes() for out in outs]

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from flowpipe import params
 from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.flow.warped import CameraMotionEstimator
+from flowpipe.modality import MODALITIES
 from flowpipe.ops import get_ops
 from flowpipe.run import worker
 from flowpipe.run.cluster_settings import SETTINGS
@@ -171,7 +172,7 @@ def one_each(cost: Cost, name: str, gpus: int, pairs_per_s: float) -> float:
 
 def flows(name: str) -> int:
     """Return the number of flow fields per frame."""
-    return sum("flow" in modality for modality in SETS[name])
+    return max(MODALITIES[modality].flows for modality in SETS[name])
 
 
 def report(costs: dict[str, Cost], pairs_per_s: float) -> str:

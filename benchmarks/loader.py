@@ -27,9 +27,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from snippets import CLIPS, MODALITIES, real_planes, write_all
+from snippets import CLIPS, STREAMS, files_of, real_planes, write_all
 from torch import Tensor
 
+from flowpipe.modality import MODALITIES
 from flowpipe.store import open_store
 from flowpipe.tsn.data.clips import Batch, Clips, clips_of
 from flowpipe.tsn.data.crops import Crop
@@ -53,36 +54,30 @@ class Drawn:
     crop: Crop
 
 
-def files_of(sample: Drawn, modality: str) -> list[str]:
-    """Names of the JPEG files of a sample, in order."""
-    kinds = ("flow_x", "flow_y") if modality == "flow" else ("img",)
-    return [f"{kind}_{k + 1:05d}.jpg" for k in sample.images.ravel() for kind in kinds]
-
-
 def pil_images(folder: Path, sample: Drawn, modality: str) -> list[Image.Image]:
     """Open and decode, as tsn-pytorch's data set does."""
-    mode = "L" if modality == "flow" else "RGB"
+    mode = "RGB" if MODALITIES[modality].is_colour else "L"
     return [
         Image.open(folder / sample.video_id / name).convert(mode)
-        for name in files_of(sample, modality)
+        for name in files_of(modality, sample.images.ravel().tolist())
     ]
 
 
 def pil_input(images: list[Image.Image], sample: Drawn, modality: str) -> Tensor:
     """Cut, resize, mirror, stack, normalise, as its transforms do: float (S * channels, H, W)."""
-    crop, side = sample.crop, ROW.size
+    crop, side, is_flow = sample.crop, ROW.size, MODALITIES[modality].is_flow
     box = (crop.x, crop.y, crop.x + crop.width, crop.y + crop.height)
     made = [image.crop(box).resize((side, side), Image.Resampling.BILINEAR) for image in images]
     if crop.flip:
         made = [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for image in made]
-        if modality == "flow":
+        if is_flow:
             made[::2] = [Image.eval(image, lambda q: 255 - q) for image in made[::2]]
-    if modality == "flow":
+    if is_flow:
         stacked = np.concatenate([np.expand_dims(image, 2) for image in made], axis=2)
     else:
         stacked = np.concatenate([np.array(image)[:, :, ::-1] for image in made], axis=2)
     x = torch.from_numpy(stacked).permute(2, 0, 1).contiguous().float()
-    mean = [ROW.pixels.flow_mean] if modality == "flow" else ROW.pixels.mean
+    mean = [ROW.pixels.flow_mean] if is_flow else ROW.pixels.mean
     for channel, value in zip(x, list(mean) * len(x), strict=False):
         channel.sub_(value)
     return x
@@ -101,7 +96,7 @@ def milliseconds(work: Callable[[], object], snippets: int) -> float:
 def compare(folder: Path, modality: str, batch: int) -> None:
     """Print the table of one modality."""
     store = open_store(folder / "store")
-    length = MODALITIES[modality]
+    length = MODALITIES[modality].snippet_length
     input = InputSpec(modality, length, modality)
     clips = Clips(
         [folder / "store"], clips_of(store, "train1", modality, "videos"), input, phase="train",
@@ -158,7 +153,7 @@ def main() -> None:
     try:
         planes = real_planes(chosen.clips, chosen.videos, chosen.frames, WIDTH)
         write_all(folder, planes, chosen.videos)
-        for modality in MODALITIES:
+        for modality in STREAMS:
             compare(folder, modality, chosen.batch)
     finally:
         shutil.rmtree(folder)

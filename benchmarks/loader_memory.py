@@ -37,8 +37,8 @@ from flowpipe.tsn.data.loading import Loader
 from flowpipe.tsn.recipe import AugmentParams
 
 DATA = Path(os.environ.get("FLOWPIPE_SHARED_DATA", "../shared/data"))
-LENGTHS = {"rgb": 1, "flow": 5, "rgb_diff": 5}
 SIZES = {"340x256": ("--size", "340x256"), "short side 256": ("--short-side", "256")}
+STREAMS = ("rgb", "flow", "rgb_diff")
 FILES = 1024
 HEADINGS = ["MB", "whole images", "crops", "chunk, at most", "/dev/shm used", "open files",
             "wanted before", "batches"]  # fmt: skip
@@ -86,7 +86,7 @@ class Watch:
 def row(store: Path, modality: str, chosen: argparse.Namespace) -> str:
     """Read batches and say what they took."""
     opened = open_store(store)
-    input = input_spec(modality, LENGTHS[modality], opened.modalities)
+    input = input_spec(modality, MODALITIES[modality].snippet_length, opened.modalities)
     videos = clips_of(opened, "train1", input.stored, "videos")
     count = chosen.steps * chosen.batch
     videos = (videos * (count // len(videos) + 1))[:count]
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--segments", type=int, default=3)
     parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--modality", choices=LENGTHS, help="One instead of all.")
+    parser.add_argument("--modality", choices=STREAMS, help="One instead of all.")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", "This DataLoader will create")  # more than the cores
@@ -138,7 +138,7 @@ def main() -> None:
                 f"{chosen.workers} workers, at most {FILES} open files"
             )
             print(table_row(HEADINGS))
-            for modality in [chosen.modality] if chosen.modality else LENGTHS:
+            for modality in [chosen.modality] if chosen.modality else STREAMS:
                 print(row(store, modality, chosen), flush=True)
 
 

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from flowpipe.modality import MODALITIES
+
 ORIGINS = {
     "tsn_pytorch": ("yjxiong/tsn-pytorch", "2f0468e049760530b4995bf72c8a512623929c39"),
     "tsn": ("yjxiong/temporal-segment-networks", "2c5e5e7c9c4f552cfde46fa90a4c0c230d857afe"),
@@ -138,7 +140,7 @@ def eval_net(code: Code) -> Callable[[int, int, str], list[int]]:
         options = SimpleNamespace(modality=modality, num_frame_per_video=count)
         values: dict[str, Any] = {"args": options, "frame_cnt": frame_cnt}
         exec(lines, values)
-        if modality == "rgb":
+        if not MODALITIES[modality].is_flow:
             return list(values["frame_ticks"])
         return [n for values["tick"] in values["frame_ticks"] for n in eval(frame_idx, values)]
 

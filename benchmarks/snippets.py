@@ -32,15 +32,16 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from flowpipe import codec, params
+from flowpipe.exchange.layouts import file_names
+from flowpipe.modality import MODALITIES, quantiser_of
 from flowpipe.ops import get_ops
 from flowpipe.store import ShardWriter, StreamSpec, create_store, open_store
 from flowpipe.types import EncodedPlanes, Span, VideoRecord
 from flowpipe.video import open_video
 
 CLIPS = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "clips"
-MODALITIES = {"rgb": 1, "flow": 5}
-"""Images of one snippet."""
-PARAMS = {name: codec.default_params(name) for name in MODALITIES}
+STREAMS = ("rgb", "flow")
+PARAMS = {name: codec.default_params(name) for name in STREAMS}
 DROP = Path("/proc/sys/vm/drop_caches")
 
 Request = tuple[str, str, int, int]
@@ -77,12 +78,12 @@ def write_all(folder: Path, planes: Sequence[dict[str, NDArray[np.uint8]]], vide
     create_store(
         folder / "store", recipe=text, recipe_digest=digest, dataset={}, class_names=("one",)
     )
-    payloads = [{m: codec.encode(p[m], PARAMS[m]) for m in MODALITIES} for p in planes]
+    payloads = [{m: codec.encode(p[m], PARAMS[m]) for m in STREAMS} for p in planes]
     halves = [
         [codec.encode(p["flow"][:, axis : axis + 1], PARAMS["flow"]) for axis in (0, 1)]
         for p in planes
     ]
-    streams = {m: StreamSpec(PARAMS[m], {"bound": 20.0}) for m in MODALITIES}
+    streams = {m: StreamSpec(PARAMS[m], quantiser_of(m, 20.0)) for m in STREAMS}
     shard = folder / "store" / "shards" / "shard-0.h5"
     tar_path = folder / "frames.tar"
     with (
@@ -94,9 +95,12 @@ def write_all(folder: Path, planes: Sequence[dict[str, NDArray[np.uint8]]], vide
         for number in range(videos):
             source, video_id = number % len(planes), f"v{number:04d}"
             writer.begin(Span(VideoRecord(video_id, "", (0,), splits=("train1",))))
-            for modality in MODALITIES:
+            for modality in STREAMS:
                 images = payloads[source][modality]
-                columns = {"clipped": np.zeros(len(images), "<u4")} if modality == "flow" else {}
+                columns = {
+                    c.name: np.zeros((len(images), *c.shape), c.dtype)
+                    for c in MODALITIES[modality].columns
+                }
                 size = planes[source][modality].shape[2:]
                 writer.append(EncodedPlanes(modality, images, *size, columns))
                 for k, payload in enumerate(images):
@@ -107,18 +111,18 @@ def write_all(folder: Path, planes: Sequence[dict[str, NDArray[np.uint8]]], vide
             writer.commit({})
             images_of = folder / "jpeg" / video_id
             images_of.mkdir(parents=True)
-            for k, payload in enumerate(payloads[source]["rgb"], 1):
-                (images_of / f"img_{k:05d}.jpg").write_bytes(payload)
-            for axis, name in enumerate(("flow_x", "flow_y")):
-                for k, payload in enumerate(halves[source][axis], 1):
-                    (images_of / f"{name}_{k:05d}.jpg").write_bytes(payload)
+            for modality, images in zip(
+                ("rgb", "flow"), ([payloads[source]["rgb"]], halves[source]), strict=True
+            ):
+                for stem, of_stem in zip(MODALITIES[modality].files, images, strict=True):
+                    for k, payload in enumerate(of_stem, 1):
+                        (images_of / f"{stem}_{k:05d}.jpg").write_bytes(payload)
         writer.publish()
 
 
-def names_of(modality: str, start: int, length: int) -> list[str]:
-    """File names of a snippet in a JPEG folder, numbered from 1."""
-    kinds = ("flow_x", "flow_y") if modality == "flow" else ("img",)
-    return [f"{kind}_{k + 1:05d}.jpg" for k in range(start, start + length) for kind in kinds]
+def files_of(modality: str, images: Sequence[int]) -> list[str]:
+    """File names of some images in a JPEG folder, numbered from 1."""
+    return [name for k in images for name in file_names(modality, k + 1, ".jpg")]
 
 
 def folder_readers(folder: Path) -> dict[str, tuple[Reader, Reader | None]]:
@@ -127,24 +131,24 @@ def folder_readers(folder: Path) -> dict[str, tuple[Reader, Reader | None]]:
 
     def files(video_id: str, modality: str, start: int, length: int) -> list[bytes]:
         result = []
-        for name in names_of(modality, start, length):
+        for name in files_of(modality, range(start, start + length)):
             fd = os.open(f"{root}/{video_id}/{name}", os.O_RDONLY)
             result.append(os.read(fd, 1 << 20))
             os.close(fd)
         return result
 
     def fast(video_id: str, modality: str, start: int, length: int) -> list[Any]:
-        colours = "RGB" if modality == "rgb" else "GRAY"
+        colours = "RGB" if MODALITIES[modality].is_colour else "GRAY"
         return [
             simplejpeg.decode_jpeg(payload, colours)
             for payload in files(video_id, modality, start, length)
         ]
 
     def opencv(video_id: str, modality: str, start: int, length: int) -> list[Any]:
-        how = cv2.IMREAD_COLOR if modality == "rgb" else cv2.IMREAD_GRAYSCALE
+        how = cv2.IMREAD_COLOR if MODALITIES[modality].is_colour else cv2.IMREAD_GRAYSCALE
         return [
             cv2.imread(f"{root}/{video_id}/{name}", how)
-            for name in names_of(modality, start, length)
+            for name in files_of(modality, range(start, start + length))
         ]
 
     found: dict[str, tuple[Reader, Reader | None]] = {
@@ -159,17 +163,17 @@ def folder_readers(folder: Path) -> dict[str, tuple[Reader, Reader | None]]:
 
     def pil_bytes(video_id: str, modality: str, start: int, length: int) -> list[Any]:
         result = []
-        for name in names_of(modality, start, length):
+        for name in files_of(modality, range(start, start + length)):
             path = Path(root) / video_id / name
             with path.open("rb") as file:
                 result.append(file.read())
         return result
 
     def pil(video_id: str, modality: str, start: int, length: int) -> list[Any]:
-        mode = "RGB" if modality == "rgb" else "L"
+        mode = "RGB" if MODALITIES[modality].is_colour else "L"
         return [
             np.asarray(Image.open(f"{root}/{video_id}/{name}").convert(mode))
-            for name in names_of(modality, start, length)
+            for name in files_of(modality, range(start, start + length))
         ]
 
     return {"JPEG folders, PIL": (pil_bytes, pil), **found}
@@ -192,7 +196,7 @@ def tar_readers(path: Path) -> tuple[Reader, Reader]:
 
     def decode(video_id: str, modality: str, start: int, length: int) -> Any:
         payloads = read(video_id, modality, start, length)
-        return codec.decode(payloads, 3 if modality == "rgb" else 2, PARAMS[modality])
+        return codec.decode(payloads, MODALITIES[modality].channels, PARAMS[modality])
 
     return read, decode
 
@@ -250,8 +254,9 @@ def main() -> None:
             **folder_readers(folder / "jpeg"),
         }
         rng = np.random.default_rng(7)
-        for modality, length in MODALITIES.items():
-            images = chosen.frames - (modality == "flow")
+        for modality in STREAMS:
+            row = MODALITIES[modality]
+            length, images = row.snippet_length, chosen.frames - row.context
             requests = [
                 (f"v{rng.integers(chosen.videos):04d}", modality,
                  int(rng.integers(images - length + 1)), length)

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from flowpipe.modality import MODALITIES
 from flowpipe.tsn.data.clips import Batch, Chunk, Sample
 from flowpipe.tsn.data.crops import random_crop
 from flowpipe.tsn.data.inputs import InputSpec
@@ -35,7 +36,6 @@ from flowpipe.tsn.recipe import AugmentParams, ScheduleParams, StreamParams
 from flowpipe.tsn.training.learner import AMP, Learner
 
 CLASSES, HEIGHT, WIDTH = 101, 256, 340
-LENGTHS = {"rgb": 1, "flow": 5, "rgb_diff": 5}
 
 
 def seconds(work: Callable[[], object], device: str) -> float:
@@ -55,22 +55,22 @@ def made_batch(
 ) -> Batch:
     """Return a batch of noise as the loader makes them."""
     rng = np.random.default_rng(1)
-    channels = 2 if input.is_flow else 3
-    shape = (stream.segments * input.read, channels, HEIGHT, WIDTH)
+    stored = MODALITIES[input.stored]
+    shape = (stream.segments * input.read, stored.channels, HEIGHT, WIDTH)
     whole, size = (0, HEIGHT, 0, WIDTH), (HEIGHT, WIDTH)
     samples = [
         Sample(random_crop(stream.augment, WIDTH, HEIGHT, side, rng), whole, size, (label,))
         for label in rng.integers(CLASSES, size=videos).tolist()
     ]
     memory = torch.from_numpy(rng.integers(0, 256, videos * math.prod(shape), np.uint8))
-    packed = PackedImages(memory, (shape,) * videos, interleaved=channels == 3)
+    packed = PackedImages(memory, (shape,) * videos, interleaved=stored.is_colour)
     return Batch([Chunk(packed, tuple(samples)).to(device)])
 
 
 def main() -> None:
     """Print steps per second of both."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--modality", choices=LENGTHS, default="rgb")
+    parser.add_argument("--modality", choices=MODALITIES, default="rgb")
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--videos", type=int, default=4)
     parser.add_argument("--steps", type=int, default=3)
@@ -79,7 +79,8 @@ def main() -> None:
     parser.add_argument("--amp", choices=AMP, default="off")
     parser.add_argument("--compile", action="store_true")
     chosen = parser.parse_args()
-    length = LENGTHS[chosen.modality]
+    row = MODALITIES[chosen.modality]
+    length = row.snippet_length
     stream = StreamParams(
         backbone=chosen.backbone, init="random", partial_bn=False, snippet_length=length,
         schedule=ScheduleParams(lr=1e-4, batch_size=chosen.videos), augment=AugmentParams(),
@@ -89,16 +90,16 @@ def main() -> None:
     if device == "cpu":
         torch.set_num_threads(1)
         keep_freed_memory()
-    input = InputSpec(chosen.modality, length, "flow" if chosen.modality == "flow" else "rgb")
+    input = InputSpec(chosen.modality, length, row.difference_of or chosen.modality)
 
-    backbone, row = build(stream.backbone, "random")
-    model = make_model(backbone, row, CLASSES, input.channels, stream)
+    backbone, network = build(stream.backbone, "random")
+    model = make_model(backbone, network, CLASSES, input.channels, stream)
     learner = Learner(
-        model, input, row, stream, Processes(device=device), amp=chosen.amp,
+        model, input, network, stream, Processes(device=device), amp=chosen.amp,
         compile=chosen.compile,
     )  # fmt: skip
-    batch = made_batch(input, stream, chosen.videos, row.size, device)
-    x = network_input(batch.images, batch.samples, input, row, stream, device)
+    batch = made_batch(input, stream, chosen.videos, network.size, device)
+    x = network_input(batch.images, batch.samples, input, network, stream, device)
     labels = batch.labels[:, 0].to(device)
     plain = torch.optim.SGD([w for w in model.parameters() if w.requires_grad], lr=1e-4)
 

@@ -1,7 +1,7 @@
 """MODALITIES: the one table that tells rgb, flow, warped_flow and rgb_diff apart.
 
-No other module compares modality names; whoever needs to know how one differs from another reads a
-field of its row.
+No other module compares modality names or asks for a number of channels. A field of the row answers
+each question about a modality.
 """
 
 from __future__ import annotations
@@ -12,6 +12,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+COLOURS = ("red", "green", "blue")
+"""Planes of an image in colour. They are stored as one RGB image."""
+AXES = ("x", "y")
+"""Planes of a flow field: displacement to the right and down."""
 
 
 @dataclass(frozen=True)
@@ -33,21 +38,58 @@ class Modality:
     """
 
     name: str
-    channels: int
-    """Planes of one image: 3 for colour (R, G, B), 2 for a flow field (u right, v down)."""
+    """Name in recipes, stores, options and reports."""
+    planes: tuple[str, ...]
+    """Names of the planes of one image: `COLOURS`, or `AXES` for a flow field."""
     context: int
     """Frames that an image needs beyond its own: 0 or 1."""
     zero_level: int | None
     """Byte that stands for no motion or no change; None for images without a sign."""
+    maker: str
+    """Key of the function that makes the images, in `extraction.planes.MAKERS`."""
     codec: str
     """Default codec, a key of ``codec.CODECS``."""
     subsampling: str
     """Default chroma subsampling where the codec has one; differences keep full chroma."""
+    bytes_per_pixel: float
+    """Stored bytes per pixel with the default codec, from benchmarks/codecs.py on clips of 340x256;
+    an estimate for `flowpipe plan`."""
+    snippet_length: int
+    """Images of a snippet in the papers."""
+    files: tuple[str, ...]
+    """Stems of the files of an exported image: one, or one for each axis of a flow field.
+    dense_flow writes warped flow as ``flow_x`` too, to another folder."""
+    other_stems: str = ""
+    """Regular expression of the stems that other tools give such files, with the group ``axis`` for
+    a flow field; empty if none is known."""
     flows: int = 0
     """Flow fields computed for one image; warped flow needs the plain one first."""
     columns: tuple[Column, ...] = ()
     difference_of: str = ""
     """Modality whose stored images, one minus the one before, can stand for it."""
+
+    @property
+    def channels(self) -> int:
+        """Number of planes of one image."""
+        return len(self.planes)
+
+    @property
+    def is_colour(self) -> bool:
+        """True if the planes are red, green and blue."""
+        return are_colours(self.channels)
+
+    @property
+    def is_flow(self) -> bool:
+        """True if the planes are the displacements x and y."""
+        return self.planes == AXES
+
+
+def are_colours(channels: int) -> bool:
+    """Return whether an image of so many planes is one RGB image.
+
+    Other numbers of planes lie side by side in one gray image (clause S18 of FORMAT.md).
+    """
+    return channels == len(COLOURS)
 
 
 _CLIPPED = Column("clipped", "<u4")  # values of one image outside the quantiser's range
@@ -55,18 +97,35 @@ _CLIPPED = Column("clipped", "<u4")  # values of one image outside the quantiser
 MODALITIES = {
     row.name: row
     for row in (
-        Modality("rgb", 3, 0, None, "jpeg", "420"),
-        Modality("flow", 2, 1, 128, "jpeg", "gray", 1, (_CLIPPED,)),
         Modality(
-            "warped_flow", 2, 1, 128, "jpeg", "gray", 2,
-            (
+            "rgb", COLOURS, context=0, zero_level=None, maker="frames",
+            codec="jpeg", subsampling="420", bytes_per_pixel=0.35, snippet_length=1,
+            files=("img",), other_stems="(?:img|image|frame)",
+        ),
+        Modality(
+            "flow", AXES, context=1, zero_level=128, maker="flow",
+            codec="jpeg", subsampling="gray", bytes_per_pixel=0.08, snippet_length=5,
+            files=("flow_x", "flow_y"), other_stems="(?:flow_)?(?P<axis>[xy])",
+            flows=1, columns=(_CLIPPED,),
+        ),
+        Modality(
+            "warped_flow", AXES, context=1, zero_level=128, maker="warped flow",
+            codec="jpeg", subsampling="gray", bytes_per_pixel=0.08, snippet_length=5,
+            files=("warp_x", "warp_y"),
+            flows=2,
+            columns=(
                 _CLIPPED,
                 Column("homography", "<f8", (3, 3)),  # maps first-frame pixels to the second frame
                 Column("matches", "<u4"),
                 Column("inliers", "<u4"),
             ),
         ),
-        Modality("rgb_diff", 3, 1, 128, "jpeg", "444", 0, (_CLIPPED,), "rgb"),
+        Modality(
+            "rgb_diff", COLOURS, context=1, zero_level=128, maker="differences",
+            codec="jpeg", subsampling="444", bytes_per_pixel=0.30, snippet_length=5,
+            files=("diff",),
+            columns=(_CLIPPED,), difference_of="rgb",
+        ),
     )
 }  # fmt: skip
 
@@ -79,7 +138,7 @@ def quantiser_of(modality: str, bound: float) -> dict[str, Any]:
     row = MODALITIES[modality]
     if row.zero_level is None:
         return {}
-    if row.flows:
+    if row.is_flow:
         return {
             "unit": "pixel",
             "zero_level": row.zero_level,
@@ -97,10 +156,10 @@ def quantiser_of(modality: str, bound: float) -> dict[str, Any]:
 
 
 def dequantise(
-    planes: NDArray[np.uint8], quantiser: Mapping[str, Any], channels: int
+    planes: NDArray[np.uint8], quantiser: Mapping[str, Any], modality: str
 ) -> NDArray[np.float32]:
-    """Return float32 values of quantised planes, in the quantiser's unit."""
-    if channels == 2:
+    """Return float32 values of quantised planes of a modality, in the quantiser's unit."""
+    if MODALITIES[modality].is_flow:
         bound = float(quantiser["bound"])
         table = np.arange(256) * (2 * bound / 255) - bound
     else:

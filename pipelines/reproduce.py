@@ -19,6 +19,7 @@ from typing import Any
 
 import click
 
+from flowpipe.modality import MODALITIES
 from flowpipe.recipes import read_recipe
 
 
@@ -66,7 +67,9 @@ def reproduce(
     store, streams = work / "store", [m for m in training.streams if training.fusion.get(m)]
     begun_with = {training.streams[m].init_stream for m in streams}
     trained = [m for m in training.streams if m in streams or m in begun_with]
-    needed = sorted({*extraction.modalities, *(m for m in trained if m != "rgb_diff")})
+    # Differences are computed from the stored images.
+    stored = {m for m in trained if not MODALITIES[m].difference_of}
+    needed = sorted({*extraction.modalities, *stored})
     of_section = {
         name: [s.partition(".")[2] for s in settings if s.startswith(f"{name}.")]
         for name in ("extract", "train")

@@ -13,7 +13,6 @@ from stores import extract, link, words_of
 SUMS = ("values", "differ", "beyond", "worst")
 MOST_BEYOND = 1e-3
 """Share of flow's bytes that may differ by more than one level between the devices."""
-EXACT = ("rgb", "rgb_diff")
 RAW = """\
 extract:
   modalities: [rgb, flow, warped_flow, rgb_diff]
@@ -60,12 +59,14 @@ def apart(ours: Path, meant: Path) -> dict[str, dict[str, float]]:
 
 def judged(found: dict[str, dict[str, float]], exact: bool) -> Found:
     """Tell whether two stores are equal, or near enough where flow may differ by rounding."""
+    from flowpipe.modality import MODALITIES
+
     wrong, words = [], []
     for modality, sums in found.items():
         share = sums["beyond"] / max(1, sums["values"])
         say(f"{modality:12} {int(sums['differ'])} of {int(sums['values'])} values differ, "
             f"{share:.4%} by more than a level, at most by {int(sums['worst'])}")  # fmt: skip
-        same = exact or modality in EXACT
+        same = exact or not MODALITIES[modality].is_flow
         if sums["differ"] if same else share > MOST_BEYOND:
             wrong.append(modality)
         words.append(

@@ -331,7 +331,7 @@ def without_core(values: dict[str, Any]) -> tuple[dict[str, Any], str]:
 
 def _why_device(chosen: devices.Devices, recipe: ExtractRecipe) -> str:
     """Return the device and why it was chosen; empty if the user chose it and flow runs there."""
-    wanted = any(MODALITIES[name].flows for name in recipe.modalities)
+    wanted = recipe.flows > 0
     if not (wanted and FLOWS[recipe.flow.name].own_gpu and chosen.device == "cpu"):
         return chosen.why
     return f"{chosen.why or 'cpu'}; but flow {recipe.flow.name} on the GPU, by OpenCV"

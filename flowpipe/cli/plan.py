@@ -174,5 +174,4 @@ def _saved(share: float) -> str:
 
 
 def _files_per_frame(modalities: tuple[str, ...]) -> int:
-    # Frame folders keep x and y of a flow field in two files.
-    return sum(2 if MODALITIES[name].channels == 2 else 1 for name in modalities)
+    return sum(len(MODALITIES[name].files) for name in modalities)

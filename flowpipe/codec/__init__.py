@@ -20,7 +20,7 @@ from flowpipe.codec.jpeg import JpegParams
 from flowpipe.codec.jpegls import JpegLsParams
 from flowpipe.codec.raw import RawParams
 from flowpipe.errors import FormatError
-from flowpipe.modality import MODALITIES
+from flowpipe.modality import MODALITIES, are_colours
 
 __all__ = [
     "CODECS", "CodecRow", "JpegLsParams", "JpegParams", "Payload", "RawParams", "decode",
@@ -75,7 +75,7 @@ def for_modality(params: Any, modality: str) -> Any:
     row, asked = MODALITIES[modality], getattr(params, "subsampling", None)
     if asked is None:
         return params
-    if row.channels != 3 or asked == "auto":
+    if not row.is_colour or asked == "auto":
         return replace(params, subsampling=row.subsampling)
     if asked == "gray":
         raise ValueError(f"{modality} is stored in colour: subsampling must be 420, 422 or 444")
@@ -143,7 +143,7 @@ def decode(
     name = recognise(payloads[0]) if params is None else getattr(params, "name", params)
     row = CODECS[name]
     height, width, depth = row.read_size(bytes(payloads[0]))
-    if depth != (3 if channels == 3 else 1) or (channels == 2 and width % 2):
+    if depth != (channels if are_colours(channels) else 1) or (depth == 1 and width % channels):
         raise FormatError(
             f"wanted channels = {channels}, which a {name} file of {width}x{height} with {depth} "
             "component(s) cannot hold"

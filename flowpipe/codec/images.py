@@ -5,6 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe.modality import are_colours
+
+
+def image_shape(channels: int, height: int, width: int) -> tuple[int, ...]:
+    """Return the shape of an image with these planes: (H, W, 3) in colour, else (H, C * W)."""
+    return (height, width, channels) if are_colours(channels) else (height, channels * width)
+
 
 def planes_to_images(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Arrange planes as C-contiguous images.
@@ -30,15 +37,15 @@ def planes_to_images(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
             f"planes must be uint8 (T, 1 | 2 | 3, H, W), got {planes.dtype} {planes.shape}"
         )
     count, channels, height, width = planes.shape
-    if channels == 3:
+    if are_colours(channels):
         return np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
     side_by_side = planes.transpose(0, 2, 1, 3)
-    return np.ascontiguousarray(side_by_side).reshape(count, height, channels * width)
+    return np.ascontiguousarray(side_by_side).reshape(count, *image_shape(channels, height, width))
 
 
 def images_to_planes(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
     """Return images as planes, a view uint8 (T, C, H, W): the inverse of `planes_to_images`."""
-    if channels == 3:
+    if are_colours(channels):
         return images.transpose(0, 3, 1, 2)
     count, height, width = images.shape
     return images.reshape(count, height, channels, width // channels).transpose(0, 2, 1, 3)

@@ -96,7 +96,7 @@ def _pairing(job: ImportJob, modalities: Sequence[str]) -> Pairing:
             "flow_x_00007 goes from img_00007 to img_00008) or --pairing end (dense_flow of TSN: "
             "from img_00006 to img_00007)"
         )
-    if any(MODALITIES[name].flows for name in modalities) and not job.bound:
+    if any(MODALITIES[name].is_flow for name in modalities) and not job.bound:
         missing.append(
             "how many pixels the bytes 0 and 255 of flow stand for: --bound 20 (TSN, mmaction2; "
             "the default of denseflow is 32, of dense_flow 15)"
@@ -114,7 +114,7 @@ def _pairing(job: ImportJob, modalities: Sequence[str]) -> Pairing:
 def _is_jpeg(job: ImportJob, paths: Sequence[str], modality: str) -> bool:
     """Return whether the files of a sample of the folders are JPEG in colour."""
     pattern = FOLDER_PATTERNS[modality]
-    return MODALITIES[modality].channels == 3 and not any(
+    return MODALITIES[modality].is_colour and not any(
         pattern.fullmatch(file.name) and file.name.endswith(".png")
         for path in paths[:: max(1, len(paths) // _SAMPLED_FOLDERS)]
         for file in os.scandir(job.folder / path)

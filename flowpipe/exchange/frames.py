@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flowpipe.errors import FormatError
-from flowpipe.exchange.layouts import AXES, FOLDER_PATTERNS, Pairing
-from flowpipe.modality import MODALITIES
+from flowpipe.exchange.layouts import FOLDER_PATTERNS, Pairing
+from flowpipe.modality import AXES, MODALITIES
 
 _MOST_LEFT_OUT = 1  # images at each end; more are a mistake, not a convention
 
@@ -108,7 +108,7 @@ def _number_files(path: Path, modality: str) -> dict[int, tuple[str, ...]]:
             files[number] = file.name
     if not by_axis:
         raise FormatError(f"{path} has no images of {modality}")
-    axes = AXES if MODALITIES[modality].channels == len(AXES) else ("",)
+    axes = AXES if MODALITIES[modality].is_flow else ("",)
     missing = [axis for axis in axes if axis not in by_axis]
     if missing or len({frozenset(files) for files in by_axis.values()}) > 1:
         counts = ", ".join(f"{len(by_axis.get(axis, {}))} of {axis}" for axis in axes)

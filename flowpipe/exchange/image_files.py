@@ -48,11 +48,11 @@ class ImageFileWriter:
 
     def __init__(self, modality: str, codec_name: str, extension: str, quality: int) -> None:
         row = MODALITIES[modality]
-        self.channels = row.channels
-        self.copies = row.channels == 3 and codec_name == JpegParams.name
+        self.channels, self.colour = row.channels, row.is_colour
+        self.copies = row.is_colour and codec_name == JpegParams.name
         self.extension = JPEG if self.copies else extension
         self.keeps = self.copies or self.extension == PNG
-        subsampling = row.subsampling if row.channels == 3 else "gray"
+        subsampling = row.subsampling if row.is_colour else "gray"
         self._params = JpegParams(quality, subsampling)  # type: ignore[arg-type]
         self._seen = 0
         self.difference_sum, self.differences = 0.0, 0
@@ -64,7 +64,7 @@ class ImageFileWriter:
             return
         planes = codec.decode(payloads, self.channels)
         for image in planes:
-            parts = [image.transpose(1, 2, 0)] if self.channels == 3 else list(image)
+            parts = [image.transpose(1, 2, 0)] if self.colour else list(image)
             made = tuple(self._compress(np.ascontiguousarray(part)) for part in parts)
             if self.extension == JPEG and self._seen % _SAMPLED == 0:
                 self._measure(parts, made)
@@ -79,52 +79,53 @@ class ImageFileWriter:
 
     def _measure(self, parts: Sequence[NDArray[np.uint8]], made: Sequence[bytes]) -> None:
         for part, content in zip(parts, made, strict=True):
-            again = image_file(content, 3 if part.ndim == 3 else 1)
+            again = image_file(content, part.ndim == 3)
             self.difference_sum += float(np.abs(again.astype(np.int16) - part).sum())
             self.differences += part.size
 
 
-def image_file(content: bytes, channels: int) -> NDArray[np.uint8]:
-    """Decode a JPEG or PNG file. With one channel, colour becomes its luma, as in other loaders.
+def image_file(content: bytes, colour: bool) -> NDArray[np.uint8]:
+    """Decode a JPEG or PNG file. Without `colour`, colour becomes its luma, as in other loaders.
 
     Returns
     -------
     uint8 (H, W, 3) or (H, W)
-        RGB for 3 channels, gray for 1.
+        RGB if `colour` is true, else gray.
 
     Raises
     ------
     FormatError
-        If the file is neither JPEG nor PNG of 8 bits, is damaged, or is gray and 3 channels are
+        If the file is neither JPEG nor PNG of 8 bits, is damaged, or is gray and colour is
         wanted.
     """
     if content[:2] == b"\xff\xd8":
         row = codec.CODECS[JpegParams.name]
         height, width, depth = row.read_size(content)
-        if channels == 3 and depth != 3:
+        if colour and depth != 3:
             raise FormatError("a gray image where colour is wanted")
-        out = np.empty((height, width, 3) if channels == 3 else (height, width), np.uint8)
+        out = np.empty((height, width, 3) if colour else (height, width), np.uint8)
         row.decode_into(content, out)
         return out
-    flag = cv2.IMREAD_UNCHANGED if channels == 3 else cv2.IMREAD_GRAYSCALE
+    flag = cv2.IMREAD_UNCHANGED if colour else cv2.IMREAD_GRAYSCALE
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flag) if content else None
     if pixels is None or pixels.dtype != np.uint8:
         raise FormatError("neither a JPEG nor a PNG of 8 bits, or damaged")
-    if channels == 3:
+    if colour:
         if pixels.ndim != 3 or pixels.shape[2] != 3:
             raise FormatError("a gray or transparent image where colour is wanted")
         pixels = np.ascontiguousarray(pixels[:, :, ::-1])
     return np.asarray(pixels, np.uint8)
 
 
-def payload_of(contents: Sequence[bytes], channels: int, copy: bool) -> tuple[bytes, int, int]:
+def payload_of(contents: Sequence[bytes], colour: bool, copy: bool) -> tuple[bytes, int, int]:
     """Make the payload of one image from its files.
 
     Parameters
     ----------
     contents : sequence of bytes
         One file; two for a flow field, x and y.
-    channels : int
+    colour : bool
+        Whether the image is RGB; else each file is a gray plane.
     copy : bool
         Take the JPEG file unchanged, after decoding it as a check; else encode JPEG-LS losslessly.
 
@@ -141,12 +142,12 @@ def payload_of(contents: Sequence[bytes], channels: int, copy: bool) -> tuple[by
     if copy:
         if not _is_baseline(contents[0]):
             raise FormatError("not a baseline JPEG; a store holds no other JPEG")
-        height, width = image_file(contents[0], channels).shape[:2]
+        height, width = image_file(contents[0], colour).shape[:2]
         return contents[0], height, width
-    images = [image_file(content, 3 if channels == 3 else 1) for content in contents]
+    images = [image_file(content, colour) for content in contents]
     if len({image.shape for image in images}) > 1:
         raise FormatError(f"x and y differ in size: {images[0].shape} and {images[1].shape}")
-    planes = images[0].transpose(2, 0, 1) if channels == 3 else np.stack(images)
+    planes = images[0].transpose(2, 0, 1) if colour else np.stack(images)
     made = codec.encode(planes[None], JpegLsParams())[0]
     return made, planes.shape[1], planes.shape[2]
 

@@ -100,7 +100,7 @@ def _own(job: ImportJob, notes: StoreSidecar) -> _Plan:
         name
         for name in modalities
         if notes.layout == WEBDATASET
-        or (MODALITIES[name].channels == 3 and notes.codecs[name]["name"] == JpegParams.name)
+        or (MODALITIES[name].is_colour and notes.codecs[name]["name"] == JpegParams.name)
     )
     original = strict.parse_json(notes.recipe, f"the recipe in the notes of {job.folder}")
     same = notes.layout == WEBDATASET and set(original.get("modalities", ())) == set(modalities)

@@ -74,15 +74,15 @@ class ExportedFolder:
             yield from windows(name, count, image, notes.columns[name])
 
     def _image(self, modality: str, k: int, notes: VideoSidecar) -> Image:
-        channels, copied = MODALITIES[modality].channels, modality in self.copied
+        row, copied = MODALITIES[modality], modality in self.copied
         layout, payloads = LAYOUTS[self.layout], notes.payloads.get(modality, [])
         names = file_names(modality, layout.number(modality, k), self.extensions[modality])
         paths = [self.path / name for name in names]
         if k >= len(payloads):
-            return image_of(paths, channels, copied)
+            return image_of(paths, row.is_colour, copied)
         if modality in notes.crcs and k >= layout.left_out(modality):
             _check(paths, notes.crcs[modality][k - layout.left_out(modality)].tolist())
-        planes = codec.decode([payloads[k]], channels)
+        planes = codec.decode([payloads[k]], row.channels)
         kept = payloads[k] if copied else codec.encode(planes, JpegLsParams())[0]
         return kept, planes.shape[2], planes.shape[3]
 
@@ -115,12 +115,12 @@ class ExternalFolder:
 
     def _images(self, files: Mapping[str, Sequence[tuple[str, ...]]]) -> Iterator[EncodedPlanes]:
         for name, images in files.items():
-            channels, copied = MODALITIES[name].channels, name in self.copied
+            colour, copied = MODALITIES[name].is_colour, name in self.copied
 
             def image(
-                k: int, names: Any = images, channels: int = channels, copied: bool = copied
+                k: int, names: Any = images, colour: bool = colour, copied: bool = copied
             ) -> Image:
-                return image_of([self.path / file for file in names[k]], channels, copied)
+                return image_of([self.path / file for file in names[k]], colour, copied)
 
             yield from windows(name, len(images), image, None)
 
@@ -156,10 +156,10 @@ class ExportedTar:
 Source = ExportedFolder | ExternalFolder | ExportedTar
 
 
-def image_of(paths: list[Path], channels: int, copied: bool) -> Image:
+def image_of(paths: list[Path], colour: bool, copied: bool) -> Image:
     """Read the files of one image: payload, height and width; FormatError names the file."""
     try:
-        return payload_of([path.read_bytes() for path in paths], channels, copied)
+        return payload_of([path.read_bytes() for path in paths], colour, copied)
     except OSError as error:
         raise FormatError(f"{error.filename} cannot be read: {error.strerror}") from error
     except (FormatError, ValueError) as error:

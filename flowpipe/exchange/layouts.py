@@ -17,20 +17,10 @@ Pairing = Literal["start", "end"]
 WEBDATASET = "webdataset"
 """Name of the layout of tars that webdataset reads."""
 
-STEMS = {
-    "rgb": "img_{number:05d}",
-    "flow": "flow_{axis}_{number:05d}",
-    "warped_flow": "warp_{axis}_{number:05d}",
-    "rgb_diff": "diff_{number:05d}",
-}
-"""File names by modality. dense_flow writes warped flow as flow_x too, to another folder."""
-AXES = "xy"
 FOLDER_PATTERNS = {
-    modality: re.compile(rf"{start}_?(?P<number>\d+)\.(?:jpe?g|png)")
-    for modality, start in {
-        "rgb": r"(?:img|image|frame)",
-        "flow": r"(?:flow_)?(?P<axis>[xy])",
-    }.items()
+    name: re.compile(rf"{row.other_stems}_?(?P<number>\d+)\.(?:jpe?g|png)")
+    for name, row in MODALITIES.items()
+    if row.other_stems
 }
 """File names in folders of other tools: numbers of any width; also x_00001.jpg, image_0001.jpg."""
 
@@ -87,8 +77,7 @@ _MOST_BYTES = 200
 
 def file_names(modality: str, number: int, extension: str) -> tuple[str, ...]:
     """Return the file names of one image: one, or one for each axis of a flow field."""
-    axes = AXES if MODALITIES[modality].channels == len(AXES) else " "
-    return tuple(STEMS[modality].format(axis=a, number=number) + extension for a in axes)
+    return tuple(f"{stem}_{number:05d}{extension}" for stem in MODALITIES[modality].files)
 
 
 def folder_paths(wanted: Mapping[str, str]) -> dict[str, str]:

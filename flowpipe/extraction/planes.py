@@ -22,6 +22,7 @@ from flowpipe.flow.warped import (
     load_boxes,
     subtract_motion,
 )
+from flowpipe.modality import MODALITIES
 from flowpipe.ops import Ops
 from flowpipe.prefetch import CallerThread
 from flowpipe.types import Planes
@@ -113,7 +114,9 @@ class PlaneMaker:
 
     def finish(self, window: FrameWindow) -> list[Planes]:
         """Wait for the camera motion of a window and return its images of all modalities."""
-        made = [PLANES[name](window) for name in self.recipe.modalities]
+        made = [
+            Planes(name, *MAKERS[MODALITIES[name].maker](window)) for name in self.recipe.modalities
+        ]
         if window.motions is not None:
             self.uncertain_pairs += int(np.count_nonzero(window.motions.result().uncertain))
         return [planes for planes in made if len(planes.data)]
@@ -226,16 +229,20 @@ class FrameWindow:
         return self.maker.solver.solve(self.prepared[:-1], self.prepared[1:])
 
 
-def _rgb(window: FrameWindow) -> Planes:
-    return Planes("rgb", window.owned.transpose(0, 3, 1, 2))
+Made = tuple[Any, dict[str, Any]]
+"""Images, uint8 (T, C, H, W), on the host or on the device, and the columns of the modality."""
 
 
-def _flow(window: FrameWindow) -> Planes:
+def _frames(window: FrameWindow) -> Made:
+    return window.owned.transpose(0, 3, 1, 2), {}
+
+
+def _flow(window: FrameWindow) -> Made:
     data, clipped = window.maker.ops.quantise(window.flow, window.maker.recipe.bound)
-    return Planes("flow", data, {"clipped": clipped})
+    return data, {"clipped": clipped}
 
 
-def _warped_flow(window: FrameWindow) -> Planes:
+def _warped_flow(window: FrameWindow) -> Made:
     maker = window.maker
     assert window.motions is not None
     motions = window.motions.result()
@@ -244,27 +251,26 @@ def _warped_flow(window: FrameWindow) -> Planes:
         window.flow,
     )  # fmt: skip
     data, clipped = maker.ops.quantise(warped, maker.recipe.bound)
-    columns: dict[str, NDArray[Any]] = {
+    return data, {
         "clipped": clipped,
         "homography": motions.homographies,
         "matches": motions.matches,
         "inliers": motions.inliers,
     }
-    return Planes("warped_flow", data, columns)
 
 
-def _rgb_diff(window: FrameWindow) -> Planes:
+def _differences(window: FrameWindow) -> Made:
     data, clipped = window.maker.ops.difference(window.pixels)
-    return Planes("rgb_diff", data, {"clipped": clipped})
+    return data, {"clipped": clipped}
 
 
-PLANES: dict[str, Callable[[FrameWindow], Planes]] = {
-    "rgb": _rgb,
+MAKERS: dict[str, Callable[[FrameWindow], Made]] = {
+    "frames": _frames,
     "flow": _flow,
-    "warped_flow": _warped_flow,
-    "rgb_diff": _rgb_diff,
+    "warped flow": _warped_flow,
+    "differences": _differences,
 }
-"""Function that makes the images of a window, by modality."""
+"""Functions that make the images of a window, by the ``maker`` of a modality's row."""
 
 
 def _boxes(recipe: ExtractRecipe, video_id: str, source_size: tuple[int, int]) -> Any:

@@ -145,7 +145,7 @@ class _Cells:
         numbers = [number for number in numbers if number < count]
         self.flow: list[NDArray[np.float32]] = []
         self._rgb: list[NDArray[np.uint8]] = []
-        if MODALITIES[name].channels == 2:
+        if MODALITIES[name].is_flow:
             self.flow = [store.flow(video_id, name, number, 1)[0] for number in numbers]
         else:
             planes = [store.snippet(video_id, name, number, 1)[0] for number in numbers]
@@ -250,7 +250,7 @@ def _modality_lines(store: Store, video: Video, name: str) -> list[str]:
     row, count = MODALITIES[name], video.images[name]
     codec, quantiser = store.codec(name), store.quantiser(name)
     lines = [" ".join(str(codec[key]) for key in ("name", "quality") if key in codec)]
-    if row.channels == 2:
+    if row.is_flow:
         lines.append(f"bound ±{quantiser['bound']:g} px")
     elif row.zero_level is not None:
         lines.append("gray is no change")
@@ -264,7 +264,7 @@ def _modality_lines(store: Store, video: Video, name: str) -> list[str]:
 
 
 def _has_flow(store: Store) -> bool:
-    return any(MODALITIES[name].channels == 2 for name in store.modalities)
+    return any(MODALITIES[name].is_flow for name in store.modalities)
 
 
 def _choose_times(video: Video, columns: int) -> list[int]:
@@ -278,7 +278,7 @@ def _largest_motion(store: Store, video: Video) -> int:
     """Return the image number with most motion among five, by the last flow modality."""
     numbers = _choose_times(video, 5)
     for name in reversed(store.modalities):
-        if MODALITIES[name].channels == 2 and video.images[name]:
+        if MODALITIES[name].is_flow and video.images[name]:
             fields = [store.flow(video.video_id, name, number, 1) for number in numbers]
             return numbers[int(np.argmax([np.abs(field).mean() for field in fields]))]
     return numbers[len(numbers) // 2]

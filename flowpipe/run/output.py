@@ -14,7 +14,7 @@ from flowpipe import __version__, params
 from flowpipe.errors import UnwritableError
 from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.flow import FLOWS
-from flowpipe.modality import MODALITIES, quantiser_of
+from flowpipe.modality import quantiser_of
 from flowpipe.ops import Ops
 from flowpipe.store import ShardWriter, StreamSpec
 
@@ -45,7 +45,7 @@ def open_writer(path: Path, made: ExtractRecipe, ops: Ops) -> ShardWriter:
 
 def flow_backend(made: ExtractRecipe, ops: Ops) -> str:
     """Return the name of the backend that computes the recipe's flow; empty without flow."""
-    if not any(MODALITIES[name].flows for name in made.modalities):
+    if not made.flows:
         return ""
     return FLOWS[made.flow.name].ran_on(ops)
 

@@ -26,19 +26,12 @@ from flowpipe.run.plan import Rates
 from flowpipe.run.sample import HeaderSample
 from flowpipe.video import open_video
 
-BYTES_PER_PIXEL = {
-    ("rgb", "jpeg"): 0.35,
-    ("flow", "jpeg"): 0.08,
-    ("warped_flow", "jpeg"): 0.08,
-    ("rgb_diff", "jpeg"): 0.30,
-}
-"""Stored bytes per pixel by modality and codec, from benchmarks/codecs.py on clips of 340x256."""
 TIMED_PIXELS = 340 * 256
 """Largest size at which flow is timed, pixels."""
 MOST_TIMED = 16
 """Largest number of pairs that are timed together."""
 LOSSLESS_BYTES_PER_PIXEL = 1.2
-"""Stored bytes per pixel with any other codec."""
+"""Stored bytes per pixel with another codec than the default one of the modality."""
 DECODE_S_PER_PIXEL = 0.45e-3 / (340 * 256)
 """CPU seconds of decoding and resizing, from benchmarks/extract.py."""
 ENCODE_S_PER_PIXEL = 0.3e-3 / (340 * 256)
@@ -78,7 +71,7 @@ def measure(recipe: ExtractRecipe, device: str, sample: HeaderSample) -> Rates:
     ops = get_ops(device)
     height, width = recipe.size.target(sample.height, sample.width)
     pixels = height * width
-    flows = max(MODALITIES[name].flows for name in recipe.modalities)
+    flows = recipe.flows
     stages_s = {
         "decode": pixels * DECODE_S_PER_PIXEL,
         "compute": pixels * COMPUTE_S_PER_PIXEL,
@@ -94,8 +87,8 @@ def measure(recipe: ExtractRecipe, device: str, sample: HeaderSample) -> Rates:
         features_on_gpu = not ops.on_cpu and recipe.warp.detector == "akaze"
         stages_s["camera"] = pixels * (FIT_S_PER_PIXEL if features_on_gpu else CAMERA_S_PER_PIXEL)
     frame_bytes = sum(
-        pixels * BYTES_PER_PIXEL.get((name, codec.name), LOSSLESS_BYTES_PER_PIXEL)
-        for name, codec in recipe.codecs.items()
+        pixels * (row.bytes_per_pixel if codec.name == row.codec else LOSSLESS_BYTES_PER_PIXEL)
+        for row, codec in ((MODALITIES[name], codec) for name, codec in recipe.codecs.items())
     )
     gpu_s = 0.0
     if on_gpu(recipe, ops):

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.codec import images_to_planes
+from flowpipe.codec.images import image_shape, images_to_planes
 from flowpipe.distribution import install_command
 from flowpipe.store.shard_file import OpenShard
 
@@ -141,7 +141,7 @@ def copy_crop(planes: NDArray[np.uint8], part: Part, out: NDArray[np.uint8]) -> 
             f"{width}x{height}"
         )
     h, w = bottom - top, right - left
-    shape = (count, h, w, 3) if channels == 3 else (count, h, channels * w)
+    shape = (count, *image_shape(channels, h, w))
     if out.shape != shape:
         raise ValueError(f"the crops have the shape {shape}, but `out` has {out.shape}")
     images_to_planes(out, channels)[...] = planes[..., top:bottom, left:right]

@@ -299,7 +299,7 @@ class Store:
         if not quantiser:
             raise ValueError(f"{modality} has no quantiser: its bytes are its values")
         planes = self.snippet(video_id, modality, start, length)
-        return dequantise(planes, quantiser, MODALITIES[modality].channels)
+        return dequantise(planes, quantiser, modality)
 
     def quantiser(self, modality: str) -> dict[str, Any]:
         """Return the recorded quantiser of a modality."""

@@ -100,7 +100,7 @@ def _settings(file: WeightFile, kind: str, modality: str) -> dict[str, Any]:
     if file.ours:
         return {name: getattr(file.facts.stream, name) for name in THEIRS} if file.facts else {}
     system = SYSTEMS[kind]
-    dropout = system.flow_dropout if MODALITIES[modality].flows else system.dropout
+    dropout = system.flow_dropout if MODALITIES[modality].is_flow else system.dropout
     return dict(
         zip(THEIRS, (system.sampling, system.pixels, system.consensus, dropout), strict=True)
     )

@@ -307,6 +307,9 @@ class TestParams:
             raise ValueError("consensus linear weighs segments by their place; mtwi has windows")
 
 
+_STREAMS = ("rgb",)  # of a recipe that names none
+
+
 @dataclass(frozen=True)
 class TrainRecipe:
     """Streams of a data set, their test and the weights of their fusion."""
@@ -315,10 +318,12 @@ class TrainRecipe:
     """Split k trains on the videos of ``train<k>`` and tests on those of ``test<k>``."""
     samples: Literal["videos", "instances"] = "videos"
     """Samples of training: a whole video for each of its labels, or a labelled instance."""
-    streams: Mapping[str, StreamParams] = field(default_factory=lambda: {"rgb": StreamParams()})
+    streams: Mapping[str, StreamParams] = field(
+        default_factory=lambda: dict.fromkeys(_STREAMS, StreamParams())
+    )
     """Network and training settings of each stream, by modality."""
     test: TestParams = field(default_factory=TestParams)
-    fusion: Mapping[str, float] = field(default_factory=lambda: {"rgb": 1.0})
+    fusion: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(_STREAMS, 1.0))
     """Weight of each stream's scores, which are added before any softmax."""
 
     def __post_init__(self) -> None:

@@ -108,10 +108,10 @@ def _mean_and_std(
 ) -> tuple[tuple[float, ...], tuple[float, ...], str]:
     """Return mean and deviation of bytes, and the order of the colours in words."""
     row = MODALITIES[modality]
-    order = ("BGR, " if pixels.bgr else "RGB, ") if row.channels == 3 else ""
+    order = ("BGR, " if pixels.bgr else "RGB, ") if row.is_colour else ""
     if row.difference_of:
         return (0.0,), (1 / pixels.difference_scale,), order
-    if row.channels == 3:
+    if row.is_colour:
         scaled = [tuple(v / pixels.scale for v in values) for values in (pixels.mean, pixels.std)]
         return scaled[0], scaled[1], order
     return (pixels.flow_mean / pixels.scale,), (pixels.flow_std / pixels.scale,), order

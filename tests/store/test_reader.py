@@ -160,7 +160,7 @@ def test_quantiser_error_is_half_a_step():
     bound = 20.0
     values = np.linspace(-bound, bound, 100001)
     q = np.rint((values + bound) * 255 / (2 * bound)).astype(np.uint8)
-    assert np.abs(dequantise(q, {"bound": bound}, 2) - values).max() <= bound / 255 + 1e-6
+    assert np.abs(dequantise(q, {"bound": bound}, "flow") - values).max() <= bound / 255 + 1e-6
 
 
 def _sums(store: Store) -> dict[str, int]:

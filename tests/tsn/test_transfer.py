@@ -133,6 +133,22 @@ def test_a_first_layer_of_another_modality_begins_as_init_says(tmp_path: Path) -
             assert f"random, as init is {init} (--set streams.{wanted[0]}.init=cross" in words
 
 
+def test_a_first_layer_that_fits_no_modality_begins_as_init_says(tmp_path: Path) -> None:
+    tiny.register()
+    values = random_values(network("tiny_bn", "flow", 5)[0])
+    few = values["base_model.conv.weight"][:, :5].contiguous()
+    torch.save(
+        {"state_dict": to_tsn_pytorch({**values, "base_model.conv.weight": few})},
+        tmp_path / "five.pth",
+    )
+    for modality in ("rgb", "flow", "rgb_diff"):
+        model, rest = network("tiny_bn", modality, 5, init="cross_modality")
+        words = initialise_backbone(model, *rest, tmp_path / "five.pth")
+        new = model.base_model.conv.weight.detach()
+        torch.testing.assert_close(new, few.mean(1, keepdim=True).expand_as(new))
+        assert "the mean over 5 channels" in words
+
+
 @pytest.mark.parametrize("init", ["cross_modality", "imagenet"])
 def test_a_first_layer_of_the_same_modality_is_kept(tmp_path: Path, init: str) -> None:
     tiny.register()

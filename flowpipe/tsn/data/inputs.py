@@ -37,7 +37,7 @@ class InputSpec:
     @property
     def is_flow(self) -> bool:
         """True for flow: a flip negates x, and the first layer learns faster."""
-        return MODALITIES[self.modality].flows > 0
+        return MODALITIES[self.modality].is_flow
 
     def remarks(self, compat: Collection[str]) -> list[str]:
         """Return remarks on the input for the log, a line each.
@@ -85,7 +85,7 @@ class InputSpec:
         """
         row = MODALITIES[self.modality]
         snippets = images.unflatten(1, (-1, self.read))
-        if row.channels == 3 and pixels.bgr:
+        if row.is_colour and pixels.bgr:
             snippets = snippets.flip(3)
         # Differences of bytes are exact in half precision, the rest is not.
         differs = self.stored != self.modality and not frames_as_colours
@@ -96,7 +96,7 @@ class InputSpec:
             snippets = (snippets[:, :, 1:] - snippets[:, :, :-1]).mul_(pixels.difference_scale)
         elif row.difference_of and row.zero_level is not None:
             snippets.sub_(row.zero_level).mul_(pixels.difference_scale)
-        elif row.channels == 3:
+        elif row.is_colour:
             mean, std = (_colour(values, images.device) for values in (pixels.mean, pixels.std))
             snippets.mul_(pixels.scale).sub_(mean).div_(std)
         else:

@@ -98,13 +98,13 @@ def read_packed(modality: str, wanted: Sequence[SnippetRequest]) -> PackedImages
     BackendError
         If a worker cannot allocate shared memory.
     """
-    channels = MODALITIES[modality].channels
+    row = MODALITIES[modality]
     shapes = []
     for one in wanted:
         top, bottom, left, right = one.part
-        shapes.append((one.numbers.size, channels, bottom - top, right - left))
+        shapes.append((one.numbers.size, row.channels, bottom - top, right - left))
     memory = _memory(sum(_aligned(math.prod(shape)) for shape in shapes))
-    packed = PackedImages(memory, tuple(shapes), channels == 3)
+    packed = PackedImages(memory, tuple(shapes), row.is_colour)
     by_store: dict[Store, list[tuple[SnippetRequest, NDArray[np.uint8]]]] = {}
     for one, out in zip(wanted, packed.as_stored(), strict=True):
         by_store.setdefault(one.store, []).append((one, out))

@@ -39,7 +39,8 @@ class TSN(nn.Module):
     Parameters
     ----------
     backbone : Module
-        (N, 3, H, W) -> (N, features). Its first layer is replaced if `channels` is not 3.
+        (N, 3, H, W) -> (N, features). Its first layer is replaced if it takes another number of
+        channels.
     features : int
         Features of the backbone, D.
     classes : int
@@ -79,8 +80,7 @@ class TSN(nn.Module):
     ) -> None:
         super().__init__()
         self.base_model, self.channels, self.partial_bn = backbone, channels, partial_bn
-        if channels != 3:
-            adapt_first_conv(backbone, channels, mean_over_colours)
+        adapt_first_conv(backbone, channels, mean_over_colours)
         self.dropout = nn.Dropout(dropout)
         self.new_fc = nn.Linear(features, classes)
         nn.init.normal_(self.new_fc.weight, 0, classifier_std)
@@ -182,12 +182,14 @@ def first_conv(module: nn.Module) -> tuple[nn.Module, str, nn.Conv2d]:
 
 
 def adapt_first_conv(module: nn.Module, channels: int, mean_over_colours: bool) -> None:
-    """Give the first convolution another number of input channels.
+    """Give the first convolution this number of input channels; do nothing if it has it.
 
     With `mean_over_colours` each new channel has the mean of the weights over the old channels, not
     rescaled (cross-modality initialisation). Otherwise the layer has torch's random weights.
     """
     parent, name, old = first_conv(module)
+    if old.in_channels == channels:
+        return
     options = (old.kernel_size, old.stride, old.padding, old.dilation, 1, old.bias is not None)
     new = type(old)(channels, old.out_channels, *options)  # type: ignore[arg-type]
     if mean_over_colours:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from flowpipe.errors import FormatError, UsageError
-from flowpipe.modality import MODALITIES
+from flowpipe.modality import MODALITIES, Modality, are_colours
 from flowpipe.tsn.data.inputs import InputSpec
 from flowpipe.tsn.data.normalisation import NORMALISATIONS
 from flowpipe.tsn.network.backbones import NETWORKS, BackboneRow, backbone_weights
@@ -196,16 +196,16 @@ def _first_layer(
     init : str
         As in `StreamParams`.
     """
-    channels, each = weight.shape[1], MODALITIES[input.modality].channels
-    came = modality or _guess_modality(channels, input)
-    same = came == input.modality or (input.is_flow and MODALITIES[came].flows > 0)
-    same = same or channels == input.channels == 3
+    channels, own = weight.shape[1], MODALITIES[input.modality]
+    came = MODALITIES[modality] if modality else _guess_modality(channels, own)
+    same = came == own or (came is not None and came.is_flow and own.is_flow)
+    same = same or (channels == input.channels and are_colours(channels))
     if same and channels == input.channels:
         return weight, "kept"
     if same:
         # The response to a snippet of equal images stays the same.
-        old, new = channels // each, input.length
-        mean = weight.unflatten(1, (old, each)).mean(1) * (old / new)
+        old, new = channels // own.channels, input.length
+        mean = weight.unflatten(1, (old, own.channels)).mean(1) * (old / new)
         words = f"the mean over {count_noun(old, 'image')}, for {count_noun(new, 'image')}"
         return mean.repeat(1, new, 1, 1), words
     if init == "cross_modality":
@@ -218,14 +218,17 @@ def _first_layer(
     )
 
 
-def _guess_modality(channels: int, input: InputSpec) -> str:
-    """Guess the modality of weights from their number of channels."""
-    row = MODALITIES[input.modality]
-    if channels == 3:
-        return "rgb"
-    if row.zero_level is not None and channels % row.channels == 0:
-        return input.modality
-    return "rgb_diff" if channels % 2 else "flow"
+def _guess_modality(channels: int, own: Modality) -> Modality | None:
+    """Guess the modality of weights from their number of channels; None if it fits none.
+
+    A modality whose snippets are single images is taken first, then that of the new network.
+    """
+    rows = MODALITIES.values()
+    single = [row for row in rows if row.snippet_length == 1 and channels == row.channels]
+    several = [
+        row for row in (own, *rows) if row.snippet_length > 1 and channels % row.channels == 0
+    ]
+    return next(iter([*single, *several]), None)
 
 
 def _other_pixels(
