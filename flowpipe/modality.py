@@ -6,12 +6,14 @@ each question about a modality.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from flowpipe.words import unknown_name
 
 COLOURS = ("red", "green", "blue")
 """Planes of an image in colour. They are stored as one RGB image."""
@@ -128,6 +130,15 @@ MODALITIES = {
         ),
     )
 }  # fmt: skip
+
+
+def check_modalities(what: str, names: Collection[str]) -> None:
+    """Raise ValueError unless the names, which `what` describes, are rows of `MODALITIES`."""
+    if not names:
+        raise ValueError(f"{what} must be some of {', '.join(MODALITIES)}, got none")
+    for name in names:
+        if name not in MODALITIES:
+            raise ValueError(unknown_name("modality", name, MODALITIES))
 
 
 def quantiser_of(modality: str, bound: float) -> dict[str, Any]:

@@ -24,7 +24,7 @@ import yaml
 
 from flowpipe import strict
 from flowpipe.errors import RecipeError
-from flowpipe.words import did_you_mean
+from flowpipe.words import did_you_mean, unknown_name
 
 SUFFIXES = (".yaml", ".yml")
 """Names of recipe files end in one of these."""
@@ -137,8 +137,7 @@ def _build_params(cls: Any, values: Any, where: str, mistakes: list[str]) -> Any
     hints = typing.get_type_hints(cls)
     for key in values:
         if key not in fields:
-            hint = did_you_mean(str(key), fields, listed="known keys")
-            mistakes.append(f"{where}.{key} is unknown; {hint}")
+            mistakes.append(f"{where}.{key} is unknown; {did_you_mean(str(key), fields)}")
     together = getattr(cls, "TOGETHER", ())
     given = [key for key in together if key in values]
     if given and len(given) < len(together):
@@ -186,7 +185,7 @@ def _build_choice(choices: Mapping[str, Any], value: Any, where: str, mistakes: 
         return None
     name = value["name"]
     if name not in choices:
-        mistakes.append(f"{where}.name {name!r} is unknown; {did_you_mean(name, choices)}")
+        mistakes.append(unknown_name(f"{where}.name", name, choices))
         return None
     rest = {key: entry for key, entry in value.items() if key != "name"}
     return _build_params(choices[name], rest, where, mistakes)
@@ -214,8 +213,11 @@ def _build_value(hint: Any, value: Any, where: str, mistakes: list[str]) -> Any:
         if type(value) is int and str(value) in arguments:
             return str(value)  # as the 444 of `subsampling: 444`, which YAML takes for a number
         if value not in arguments:
+            known = [*map(str, arguments)]
             mistakes.append(
-                f"{where} must be one of {', '.join(map(str, arguments))}, got {value!r}"
+                unknown_name(where, value, known)
+                if isinstance(value, str)
+                else f"{where} must be one of {', '.join(known)}, got {value!r}"
             )
         return value
     if origin is tuple:

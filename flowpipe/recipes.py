@@ -11,7 +11,7 @@ from flowpipe import params
 from flowpipe.errors import RecipeError, UsageError
 from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.tsn.recipe import TrainRecipe
-from flowpipe.words import did_you_mean
+from flowpipe.words import suggest, unknown_name
 
 T = TypeVar("T")
 
@@ -82,12 +82,12 @@ def read_recipe(name: str) -> RecipeFile:
     elif name in known_names():
         path = pipelines_folder() / f"{name}.yaml"
     else:
-        hint = did_you_mean(name, known_names(), listed="")
-        raise UsageError(
-            f"recipe {name}: wanted a known name or a file that ends in "
-            f"{' or '.join(params.SUFFIXES)}; {hint}{' ' if hint else ''}known: "
-            f"{', '.join(known_names())}"
-        )
+        if Path(name).exists():
+            raise UsageError(
+                f"recipe {name}: the name of a recipe file must end in "
+                f"{' or '.join(params.SUFFIXES)}; rename it"
+            )
+        raise UsageError(unknown_name("recipe", name, known_names()))
     return RecipeFile(path, params.load(path))
 
 
@@ -101,10 +101,10 @@ def _strange_sections(path: Path, values: Mapping[str, Any]) -> list[str]:
     for name in values:
         if name not in SECTIONS:
             owners = [s for s, cls in SECTIONS.items() if name in {f.name for f in fields(cls)}]
-            hint = (
-                f"did you mean {' or '.join(f'{section}.{name}' for section in owners)}?"
+            mistakes.append(
+                f"{path}: section {name!r} is unknown; "
+                f"{suggest([f'{section}.{name}' for section in owners])}"
                 if owners
-                else did_you_mean(str(name), SECTIONS)
+                else f"{path}: {unknown_name('section', str(name), SECTIONS)}"
             )
-            mistakes.append(f"{path}: section {name} is unknown; {hint}")
     return mistakes

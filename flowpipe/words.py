@@ -7,6 +7,10 @@ from collections.abc import Collection, Sequence
 
 _FUZZY_AT_MOST = 20_000
 """Largest number of names that are compared letter by letter."""
+_FEW = 12
+"""Largest number of known names that are listed beside a suggestion."""
+_LISTED = 30
+"""Largest number of known names that a message lists."""
 
 
 def count_noun(count: int, singular: str, plural: str = "") -> str:
@@ -68,15 +72,17 @@ def nearest_names(name: str, known: Collection[str], most: int = 1) -> list[str]
     Names that differ only in case or by an extension come first, then similar spellings, then
     names that contain it.
 
-    >>> nearest_names("a", ["b.mp4", "a.mp4"])
-    ['a.mp4']
+    >>> nearest_names("a", ["b.mp4", "a.mp4"]), nearest_names("a.avi", ["ab.avi", "a.mp4"])
+    (['a.mp4'], ['a.mp4'])
     >>> nearest_names("corupt", ["missing", "corrupt"])
     ['corrupt']
     """
     wanted = name.casefold()
+    stem = wanted.rpartition(".")[0] or wanted
     folded = {one: one.casefold() for one in known}
     found = [one for one, text in folded.items() if wanted == text]
     found += [one for one, text in folded.items() if text.startswith(f"{wanted}.")]
+    found += [one for one, text in folded.items() if text.rpartition(".")[0] == stem]
     if len(folded) <= _FUZZY_AT_MOST:
         spelled = difflib.get_close_matches(wanted, set(folded.values()), n=most)
         found += [one for text in spelled for one in folded if folded[one] == text]
@@ -85,26 +91,58 @@ def nearest_names(name: str, known: Collection[str], most: int = 1) -> list[str]
     return list(dict.fromkeys(found))[:most]
 
 
-def did_you_mean(name: str, known: Collection[str], most: int = 1, listed: str = "known") -> str:
-    """Return the end of a message about an unknown name.
+def suggest(names: Sequence[str]) -> str:
+    """Return the question after some names.
+
+    >>> suggest(["corrupt"]), suggest(["a.mp4", "a.avi"])
+    ('did you mean corrupt?', 'did you mean a.mp4 or a.avi?')
+    """
+    return f"did you mean {' or '.join(names)}?"
+
+
+def did_you_mean(name: str, known: Collection[str], most: int = 1) -> str:
+    """Return the end of a message about an unknown name: the nearest names, or the known ones.
+
+    >>> did_you_mean("corupt", ["missing", "corrupt"]), did_you_mean("x", ["cpu", "cuda"])
+    ('did you mean corrupt?', 'known: cpu, cuda')
+    """
+    close = nearest_names(name, known, most)
+    return suggest(close) if close else _list_known(known)
+
+
+def _list_known(known: Collection[str]) -> str:
+    return f"known: {list_some([*known], _LISTED) or 'none'}"
+
+
+def unknown_name(kind: str, name: str, known: Collection[str], most: int = 1) -> str:
+    """Return the message about an unknown name.
+
+    Every place where a user chooses by name uses it: commands, options and their values, values of
+    recipes, data sets, modalities, splits, videos.
 
     Parameters
     ----------
+    kind : str
+        Kind of name, or the option that has it: ``split``, ``--dataset``.
     name : str
         The unknown name.
     known : collection of str
         All valid names.
     most : int
         Largest number of suggestions.
-    listed : str
-        Heading of the list of all known names if none is near; empty to list none.
 
     Returns
     -------
     str
-        ``did you mean corrupt?``, or ``known: a, b, c``, or nothing.
+        The message with the nearest names, and with the known ones if they are few or none is near.
+
+    Examples
+    --------
+    >>> unknown_name("split", "tset1", ["train1", "test1"])
+    "split 'tset1' is unknown; did you mean test1? known: train1, test1"
     """
     close = nearest_names(name, known, most)
-    if close:
-        return f"did you mean {', '.join(close)}?"
-    return f"{listed}: {', '.join(known)}" if listed else ""
+    ends = [suggest(close)] if close else []
+    if not close or len(known) <= _FEW:
+        ends.append(_list_known(known))
+    return f"{kind} {name!r} is unknown; {' '.join(ends)}"

@@ -22,7 +22,7 @@ ALLOWED = {
     # module or a package; what lies inside a package belongs to the longest name listed here.
     "errors": set(),
     "distribution": set(),
-    "modality": set(),
+    "modality": {"words"},
     "notes": set(),
     "types": {"modality"},
     "strict": {"errors"},
@@ -34,10 +34,10 @@ ALLOWED = {
     "scratch": {"owner"},
     "words": set(),
     "splits": set(),
-    "ops": {"errors", "distribution", "surfaces"},
+    "ops": {"errors", "distribution", "surfaces", "words"},
     "remote": {"errors", "distribution", "words"},
     "video": {"types", "errors", "remote", "distribution", "words", "surfaces"},
-    "codec": {"modality", "errors", },
+    "codec": {"modality", "errors", "words"},
     "store": {
         "types", "modality", "errors", "strict", "params", "codec", "atomic", "owner",
         "distribution", "words", "__init__",

@@ -76,7 +76,7 @@ def test_all_mistakes_come_at_once_with_the_nearest_name() -> None:
         params.build(Top, values)
     text = str(caught.value)
     assert len(text.splitlines()) == 6
-    for hint in ("did you mean bound", "fixed, free", "recipe.on", "must be a list",
+    for hint in ("did you mean bound", "did you mean free", "recipe.on", "must be a list",
                  "did you mean fast", "digits must not be negative"):  # fmt: skip
         assert hint in text
 

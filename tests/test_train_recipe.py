@@ -23,7 +23,7 @@ def test_streams_take_their_defaults_one_by_one():
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"streams": {"sound": {}}}, "streams must be some of rgb, flow"),
+        ({"streams": {"sound": {}}}, "known: rgb, flow"),
         ({"streams": {}}, "streams must be some of"),
         ({"streams": ["rgb"]}, "train.streams must be a section of keys"),
         ({"streams": {"rgb": {"backbone": "resnet55"}}}, "did you mean resnet50?"),
@@ -38,7 +38,7 @@ def test_streams_take_their_defaults_one_by_one():
         ({"streams": {"rgb": {"schedule": {"lr_steps": [60, 30]}}}}, "lr_steps must increase"),
         ({"streams": {"rgb": {"schedule": {"lr_steps": [90]}}}}, "end = 80"),
         ({"streams": {"rgb": {"schedule": {"batch_size": 0}}}}, "at least 1"),
-        ({"streams": {"rgb": {"schedule": {"optimiser": "adam"}}}}, "one of sgd, adamw"),
+        ({"streams": {"rgb": {"schedule": {"optimiser": "adam"}}}}, "did you mean adamw?"),
         ({"streams": {"rgb": {"schedule": {"betas": [0.9]}}}}, "two numbers in [0, 1)"),
         ({"streams": {"rgb": {"schedule": {"betas": [0.9, 1]}}}}, "two numbers in [0, 1)"),
         ({"streams": {"rgb": {"schedule": {"warmup": 80}}}}, "warmup must lie in [0, end = 80)"),

@@ -8,7 +8,14 @@ import re
 import pytest
 from conftest import ROOT
 
-from flowpipe.words import agree_verb, byte_size, count_noun, did_you_mean, nearest_names
+from flowpipe.words import (
+    agree_verb,
+    byte_size,
+    count_noun,
+    did_you_mean,
+    nearest_names,
+    unknown_name,
+)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +62,16 @@ def test_the_nearest_name_is_suggested(typed, meant):
 
 def test_where_none_is_near_all_are_listed():
     assert did_you_mean("xyz", ("a", "b")) == "known: a, b"
-    assert did_you_mean("xyz", ("a", "b"), listed="") == ""
+    assert unknown_name("split", "xyz", ()) == "split 'xyz' is unknown; known: none"
+
+
+def test_few_names_are_listed_beside_the_suggestion():
+    assert unknown_name("--device", "gpu", ("cpu", "cuda")) == (
+        "--device 'gpu' is unknown; did you mean cpu? known: cpu, cuda"
+    )
+    many = [f"name{k}" for k in range(100)]
+    assert unknown_name("name", "nome7", many) == "name 'nome7' is unknown; did you mean name7?"
+    assert unknown_name("name", "xyz", many).endswith("name29 ...")
 
 
 def test_many_names_are_searched_in_bounded_time():

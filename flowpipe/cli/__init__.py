@@ -24,7 +24,7 @@ try:
         RemoteError,
         storage_failed,
     )
-    from flowpipe.words import did_you_mean
+    from flowpipe.words import unknown_name
 except ImportError as error:  # another distribution has overwritten these files
     sys.exit(
         f"flowpipe: files of another project's package lie in {ROOT / 'flowpipe'} ({error}): "
@@ -70,8 +70,7 @@ class Group(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if not name.startswith("-") and self.get_command(context, name) is None:
-            known = self.list_commands(context)
-            context.fail(f"no command {name!r}; {did_you_mean(name, known)}")
+            context.fail(unknown_name("command", name, self.list_commands(context)))
         return super().resolve_command(context, args)
 
 
@@ -131,7 +130,7 @@ def main(arguments: list[str] | None = None) -> Any:
         write_line(error.format_message(), err=True)
         code = EXIT_WRONG_USE
     except click.ClickException as error:
-        say(f"flowpipe: {error.format_message()}", "bold red")
+        say(f"flowpipe: {_describe(error)}", "bold red")
         if isinstance(error, click.UsageError) and error.ctx is not None:
             say(f"see {error.ctx.command_path} --help")
         code = EXIT_WRONG_USE
@@ -153,6 +152,15 @@ def main(arguments: list[str] | None = None) -> Any:
             say("flowpipe: unexpected error, a bug of flowpipe; finished work is kept", "bold red")
             code = EXIT_BUG
     sys.exit(code or EXIT_DONE)
+
+
+def _describe(error: click.ClickException) -> str:
+    """Return a message of click in the style of flowpipe's own: lower case, no full stop."""
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None:
+        known = [name for option in error.ctx.command.get_params(error.ctx) for name in option.opts]
+        return unknown_name("option", error.option_name, [k for k in known if k[:2] == "--"])
+    text = error.format_message()
+    return f"{text[:1].lower()}{text[1:].removesuffix('.')}"
 
 
 def exit_code(error: FlowpipeError) -> int:

@@ -17,6 +17,7 @@ import numpy as np
 
 from flowpipe import __version__
 from flowpipe.cli import Group
+from flowpipe.cli.choices import Choice
 from flowpipe.cli.paths import THERE, LocalPath
 from flowpipe.cli.screen import as_json, say, write_line
 from flowpipe.cli.sizes import width_and_height
@@ -42,7 +43,7 @@ from flowpipe.flow.tvl1 import TVL1Params
 from flowpipe.ops import Ops, get_ops
 from flowpipe.ops.cpu import native_core
 from flowpipe.ops.cuda.settings import VARIABLE
-from flowpipe.words import count_noun, did_you_mean
+from flowpipe.words import count_noun, unknown_name
 
 SMALLEST_PX = 16
 NOISY = 0.1
@@ -65,7 +66,7 @@ def bench() -> None:
               help="Maximum number of passes over the pairs; slow rows get two.")  # fmt: skip
 @click.option("--only", multiple=True, metavar="NAME",
               help="Measure only this row and the reference; repeat for more rows.")  # fmt: skip
-@click.option("--device", type=click.Choice(["cpu", "cuda"]),
+@click.option("--device", type=Choice(["cpu", "cuda"]),
               help="Measure only rows of this device; cuda: pairs per call too.")  # fmt: skip
 @click.option("--tune", "tuned", is_flag=True,
               help="With --device cuda: measure settings of the GPU schedule instead.")  # fmt: skip
@@ -172,8 +173,7 @@ def _chosen(only: tuple[str, ...], device: str | None) -> list[FlowCandidate]:
     names = [row.name for row in rows]
     unknown = [name for name in only if name not in names]
     if unknown:
-        hint = did_you_mean(unknown[0], names, most=3, listed="rows")
-        raise UsageError(f"--only {unknown[0]}: no such row; {hint}")
+        raise UsageError(unknown_name("--only", unknown[0], names, most=3))
     return [row for row in rows if row.name in REFERENCES or _asked(row, only, device)]
 
 

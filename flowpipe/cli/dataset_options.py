@@ -13,7 +13,7 @@ from flowpipe.datasets.splits_of_own import split_by_lists, split_by_share
 from flowpipe.errors import UsageError
 from flowpipe.remote import PathOrUrl, Url, parse_path_or_url
 from flowpipe.splits import kind_of_split
-from flowpipe.words import did_you_mean
+from flowpipe.words import unknown_name
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -116,8 +116,10 @@ def _division(
         return {"val_fraction": val_fraction}
     for split, path in lists:
         if kind_of_split(split) is None:
+            wrong = unknown_name("split", split, ("train", "val", "test"))
             raise UsageError(
-                f"--list {f'{split}=' if split else ''}{path}: wanted SPLIT=FILE with the split "
+                f"--list {f'{split}=' if split else ''}{path}: "
+                f"{wrong if split else 'the split is missing'}; wanted SPLIT=FILE with the split "
                 "train, val or test, and a number where there are several, as train2=FILE"
             )
         if not path.exists():
@@ -174,7 +176,7 @@ def _refuse_mixing(option: str, videos: PathOrUrl, out: Path) -> None:
 
 def _row(name: str) -> DatasetRow:
     if name not in DATASETS:
-        raise UsageError(f"--dataset {name} is unknown; {did_you_mean(name, DATASETS)}")
+        raise UsageError(unknown_name("--dataset", name, DATASETS))
     return DATASETS[name]
 
 

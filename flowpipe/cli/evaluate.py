@@ -9,6 +9,7 @@ from typing import Any
 import click
 import numpy as np
 
+from flowpipe.cli.choices import Choice
 from flowpipe.cli.paths import THERE
 from flowpipe.cli.screen import print_table, say, write_json
 from flowpipe.cli.store_options import STORE_ARGUMENT
@@ -35,7 +36,7 @@ _SHOWN = 5
 @click.command()
 @STORE_ARGUMENT
 @click.argument("scores", nargs=-1, required=True, type=THERE)
-@click.option("--protocol", "name", type=click.Choice(list(PROTOCOLS)),
+@click.option("--protocol", "name", type=Choice(list(PROTOCOLS)),
               help="Evaluation protocol.  [default: the data set's own]")  # fmt: skip
 @click.option("--split", "splits", multiple=True, metavar="NAME",
               help="Test split, such as test1; repeat for more.  [default: all]")  # fmt: skip

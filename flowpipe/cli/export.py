@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from flowpipe.cli.choices import Choice
 from flowpipe.cli.paths import FOLDER
 from flowpipe.cli.screen import counting, say, write_line
 from flowpipe.cli.store_options import STORE_ARGUMENT
@@ -18,14 +19,14 @@ _SHOWN = 3
 @click.command()
 @STORE_ARGUMENT
 @click.argument("out", type=FOLDER)
-@click.option("--layout", type=click.Choice([*LAYOUTS, WEBDATASET]), required=True,
+@click.option("--layout", type=Choice([*LAYOUTS, WEBDATASET]), required=True,
               help="File names and numbering; see below.")  # fmt: skip
 @click.option(
     "--modalities", metavar="LIST", default="", help="Modalities, such as rgb,flow.  [default: all]"
 )
 @click.option("--only", metavar="LIST", default="",
               help="Subsets or splits, such as train1,test1.  [default: all]")  # fmt: skip
-@click.option("--images", type=click.Choice(["jpg", "png"]), default="jpg", show_default=True,
+@click.option("--images", type=Choice(["jpg", "png"]), default="jpg", show_default=True,
               help="File format of flow, and of RGB that is not stored as JPEG; png is "
                    "lossless.")  # fmt: skip
 @click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True,

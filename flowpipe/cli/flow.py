@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.atomic import write_atomic
+from flowpipe.cli.choices import Choice
 from flowpipe.cli.numbers import Number
 from flowpipe.cli.paths import FILE, FILE_THERE
 from flowpipe.cli.screen import write_line
@@ -40,13 +41,13 @@ IMAGE = FILE_THERE
               help="File to write: .flo, .npy or .png.")  # fmt: skip
 @click.option("--frame", type=click.IntRange(0), metavar="K",
               help="Use frames K and K + 1 of the video FIRST, counted from 0.")  # fmt: skip
-@click.option("--flow", "algorithm", type=click.Choice(list(FLOWS)), default=TVL1Params.name,
+@click.option("--flow", "algorithm", type=Choice(list(FLOWS)), default=TVL1Params.name,
               show_default=True, help="Flow algorithm.")  # fmt: skip
-@click.option("--variant", type=click.Choice(list(VARIANTS)),
+@click.option("--variant", type=Choice(list(VARIANTS)),
               help=f"Published TV-L1 code to follow.  [default: {TVL1Params.variant}]")  # fmt: skip
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
               help="Change one parameter of the algorithm, such as --set warps=3.")  # fmt: skip
-@click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True,
+@click.option("--device", type=Choice(DEVICES), default="cpu", show_default=True,
               help="Device that computes.")  # fmt: skip
 @click.option("--size", metavar="WxH", help="Resize the images first.  [default: keep sizes]")
 @click.option("--bound", type=Number(0, min_open=True), metavar="PIXELS",

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from flowpipe.cli.choices import Choice
 from flowpipe.cli.networks import WEIGHTS_OPTION, weights_of
 from flowpipe.cli.paths import FILE, THERE
 from flowpipe.cli.screen import print_table, say
@@ -43,7 +44,7 @@ SWEPT = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 @click.option("--sweep", is_flag=True,
               help="Also try many weights. The best are chosen on the test videos themselves: "
                    "do not publish their accuracy.")  # fmt: skip
-@click.option("--protocol", "name", type=click.Choice(list(PROTOCOLS)),
+@click.option("--protocol", "name", type=Choice(list(PROTOCOLS)),
               help="Evaluation protocol.  [default: the data set's own]")  # fmt: skip
 @click.option("-o", "--out", type=FILE, help="File for the fused scores, .h5.")
 def fuse(

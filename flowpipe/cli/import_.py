@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from flowpipe.cli import EXIT_DONE, EXIT_SOME_FAILED
+from flowpipe.cli.choices import Choice
 from flowpipe.cli.numbers import Number
 from flowpipe.cli.paths import FILE, FOLDER, FOLDER_THERE, SPLIT_FILE
 from flowpipe.cli.screen import counting, say, write_line
@@ -20,8 +21,8 @@ _SHOWN = 5
 @click.command("import")
 @click.argument("folder", type=FOLDER_THERE)
 @click.argument("store", type=FOLDER)
-@click.option("--layout", type=click.Choice(list(LAYOUTS)), help="Tool that made the folders.")
-@click.option("--pairing", type=click.Choice(["start", "end"]),
+@click.option("--layout", type=Choice(list(LAYOUTS)), help="Tool that made the folders.")
+@click.option("--pairing", type=Choice(["start", "end"]),
               help="Frame with the same number as a flow field: its first or its second.",
               )  # fmt: skip
 @click.option("--bound", type=Number(0, 1000, min_open=True),

@@ -16,7 +16,7 @@ from flowpipe.errors import REASONS, UsageError
 from flowpipe.notes import NOTES, count_notes, join_notes
 from flowpipe.run import Quarantine
 from flowpipe.store import Store, Video, open_store
-from flowpipe.words import byte_size, count_noun, did_you_mean, list_some
+from flowpipe.words import byte_size, count_noun, list_some, unknown_name
 
 _SHOWN = 12
 """Maximum number of classes, splits, segments or damaged ranges that are printed."""
@@ -56,11 +56,7 @@ def find(store: Store, video_id: str) -> Video:
     """Return a video of a store; raise UsageError with the nearest ids if it does not exist."""
     if video_id in store.videos:
         return store.videos[video_id]
-    hint = did_you_mean(video_id, store.videos.keys(), most=5, listed="")
-    raise UsageError(
-        f"the store has no video {video_id!r} among {count_noun(len(store.videos), 'video')}"
-        f"{'; ' if hint else ''}{hint}"
-    )
+    raise UsageError(f"{store.path}: {unknown_name('video', video_id, store.videos, most=5)}")
 
 
 def store_facts(store: Store, path: Path) -> dict[str, Any]:

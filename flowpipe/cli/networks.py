@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from flowpipe.cli.choices import Choice
 from flowpipe.cli.paths import RECIPE
 from flowpipe.cli.store_options import chain, stored_dataset
 from flowpipe.errors import UsageError
@@ -21,7 +22,7 @@ from flowpipe.tsn.recipe import TrainRecipe
 from flowpipe.words import count_noun
 
 stream_options = chain(
-    click.option("--modality", required=True, type=click.Choice(list(MODALITIES)),
+    click.option("--modality", required=True, type=Choice(list(MODALITIES)),
         help="Modality of the stream.",
     ),
     click.option(
@@ -37,11 +38,11 @@ stream_options = chain(
         help="Change one value of the train section, such as --set streams.rgb.dropout=0.5.",
     ),
     click.option(
-        "--sampling", type=click.Choice(list(SAMPLING_STRATEGIES)),
+        "--sampling", type=Choice(list(SAMPLING_STRATEGIES)),
         help="Snippet sampling strategy.  [default: the recipe's]",
     ),
     click.option(
-        "--pixels", type=click.Choice(["backbone", *NORMALISATIONS]),
+        "--pixels", type=Choice(["backbone", *NORMALISATIONS]),
         help="Input normalisation the weights expect.  [default: the recipe's]",
     ),
 )  # fmt: skip

@@ -10,6 +10,7 @@ import click
 
 from flowpipe import params
 from flowpipe.cli import devices
+from flowpipe.cli.choices import Choice
 from flowpipe.cli.dataset_options import load_dataset, source_of
 from flowpipe.cli.numbers import Number
 from flowpipe.cli.paths import FOLDER, PLACE, RECIPE, SPLIT_PLACE
@@ -27,7 +28,7 @@ from flowpipe.run import Plan, RunOptions
 from flowpipe.store import read_store_header
 from flowpipe.store.manifest import read_manifest
 from flowpipe.video import DECODERS, MAX_DAMAGED
-from flowpipe.words import did_you_mean
+from flowpipe.words import unknown_name
 
 ON_ERROR = ("skip", "partial", "conceal", "fail")
 MAX_DAMAGE_OPTION = click.option(
@@ -100,7 +101,7 @@ extract_options = chain(
         "--fps", type=Number(0, min_open=True), help="Frame rate to resample to."
     ),
     click.option(
-        "--decoder", type=click.Choice(list(DECODERS)),
+        "--decoder", type=Choice(list(DECODERS)),
         help="Video decoder: cpu, or nvdec on a GPU, which pays for large videos. A store uses one "
         "decoder only.  [default: the recipe's, cpu]",
     ),
@@ -110,7 +111,7 @@ extract_options = chain(
         "the file's default stream, then the one with most frames]",
     ),
     click.option(
-        "--device", type=click.Choice(devices.CHOICES), default="auto", show_default=True,
+        "--device", type=Choice(devices.CHOICES), default="auto", show_default=True,
         help="Device that computes flow; auto measures the GPUs and the cores, takes the faster "
         "and prints its choice.",
     ),
@@ -132,7 +133,7 @@ extract_options = chain(
         help="Extract the i-th of n shares of the videos, for array jobs.",
     ),
     click.option(
-        "--on-error", type=click.Choice(ON_ERROR), default="skip", show_default=True,
+        "--on-error", type=Choice(ON_ERROR), default="skip", show_default=True,
         help="Damaged videos: leave them out (skip), keep the frames before the damage (partial), "
         "keep those after it too (conceal), or stop the run (fail).",
     ),
@@ -227,8 +228,7 @@ def request(
         If an option, the recipe, the data set or a device is wrong. Nothing is written before.
     """
     if retry and retry != "all" and retry not in REASONS:
-        hint = did_you_mean(retry, ("all", *REASONS))
-        raise UsageError(f"--retry {retry}: wanted all or a reason code; {hint}")
+        raise UsageError(unknown_name("--retry", retry, ("all", *REASONS)))
     if modalities is not None and not modalities.strip(" ,"):
         raise UsageError(f"--modalities is empty; name some of {', '.join(MODALITIES)}")
     if size and short_side:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flowpipe.cli import devices
+from flowpipe.cli.choices import Choice
 from flowpipe.cli.networks import WEIGHTS_OPTION, weights_of
 from flowpipe.cli.numbers import Number
 from flowpipe.cli.options import without_core
@@ -53,7 +54,7 @@ _LONG_S = 30.0
               help="Extraction recipe, for runs of imported stores.  [default: the recipe of the "
                    "run's store]")  # fmt: skip
 @CHECKPOINT_OPTION
-@click.option("--device", type=click.Choice(devices.CHOICES), default="auto", show_default=True,
+@click.option("--device", type=Choice(devices.CHOICES), default="auto", show_default=True,
               help="Device that computes; auto uses a GPU if there is one.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def predict(

@@ -12,13 +12,14 @@ from typing import Any
 import click
 
 from flowpipe.cli import EXIT_DONE, EXIT_SOME_FAILED
+from flowpipe.cli.choices import Choice
 from flowpipe.cli.screen import say, write_json
 from flowpipe.cli.sizes import width_and_height
 from flowpipe.diagnose.selftest import CHECKS, SIZE, checks
 from flowpipe.errors import UsageError
 from flowpipe.ops import DEVICES, get_ops
 from flowpipe.ops.cuda.devices import gpus
-from flowpipe.words import count_noun, did_you_mean
+from flowpipe.words import count_noun, unknown_name
 
 VERDICTS = {True: "ok     ", False: "FAILED ", None: "not run"}
 SMALLEST_PX, LARGEST_PX = 16, 4096
@@ -26,7 +27,7 @@ Report = dict[str, Any]
 
 
 @click.command()
-@click.option("--device", type=click.Choice(DEVICES), default="cuda", show_default=True,
+@click.option("--device", type=Choice(DEVICES), default="cuda", show_default=True,
               help="Device to test.")  # fmt: skip
 @click.option("--gpu", metavar="ID", help="Test only this GPU, an id as in CUDA_VISIBLE_DEVICES.")
 @click.option("--size", default=f"{SIZE[1]}x{SIZE[0]}", show_default=True, metavar="WxH",
@@ -49,8 +50,7 @@ def selftest(device: str, gpu: str | None, size: str, only: tuple[str, ...], as_
         raise UsageError(f"--gpu {gpu} needs --device cuda, got --device {device}")
     for name in only:
         if name not in CHECKS:
-            hint = did_you_mean(name, list(CHECKS), most=9, listed="checks")
-            raise UsageError(f"--only {name}: no such check; {hint}")
+            raise UsageError(unknown_name("--only", name, CHECKS, most=3))
     if device == "cuda" and gpu is None and len(gpus().ids) > 1:
         more = ["--size", size, *(word for name in only for word in ("--only", name))]
         ends = [_alone(each, more, as_json) for each in gpus().ids]

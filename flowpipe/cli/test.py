@@ -10,6 +10,7 @@ import click
 import numpy as np
 
 from flowpipe.cli import EXIT_DONE
+from flowpipe.cli.choices import Choice
 from flowpipe.cli.evaluate import print_results
 from flowpipe.cli.paths import FILE, FOLDER_THERE
 from flowpipe.cli.processes import devices_option, launch_processes
@@ -32,14 +33,14 @@ from flowpipe.words import byte_size, count_noun, duration
               help="Split to test.  [default: test<k> of the run's split k, or val<k>]",
               )  # fmt: skip
 @test_options
-@click.option("--sampling", type=click.Choice(list(SAMPLING_STRATEGIES)),
+@click.option("--sampling", type=Choice(list(SAMPLING_STRATEGIES)),
               help="Snippet sampling strategy.  [default: the run's]")  # fmt: skip
 @CHECKPOINT_OPTION
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto",
+@click.option("--device", type=Choice(["auto", "cpu", "cuda"]), default="auto",
               show_default=True, help="Device that computes; auto uses a GPU if there is one.",
               )  # fmt: skip
 @devices_option("Processes of this machine that share the videos, one GPU each.")
-@click.option("--amp", type=click.Choice(["off", "bf16", "fp16"]), default="off",
+@click.option("--amp", type=Choice(["off", "bf16", "fp16"]), default="off",
               show_default=True, help="Automatic mixed precision.")  # fmt: skip
 def test(
     store: Path,

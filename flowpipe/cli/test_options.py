@@ -8,10 +8,12 @@ from typing import Any
 
 import click
 
+from flowpipe.cli.choices import Choice
 from flowpipe.cli.numbers import Number
 from flowpipe.cli.store_options import chain
 from flowpipe.errors import UsageError
 from flowpipe.tsn.recipe import TestParams
+from flowpipe.words import unknown_name
 
 _CHECKPOINT = re.compile(r"best|last|ema|epoch-\d{3,}")
 
@@ -19,9 +21,8 @@ _CHECKPOINT = re.compile(r"best|last|ema|epoch-\d{3,}")
 def _checkpoint(context: click.Context, option: click.Parameter, name: str) -> str:
     """Return the file name of the checkpoint that ``--checkpoint`` names."""
     if not _CHECKPOINT.fullmatch(name):
-        raise click.BadParameter(
-            f"{name!r} must be best, last, ema or epoch-NNN, which train --keep-every writes"
-        )
+        known = ("best", "last", "ema", "epoch-NNN")
+        raise click.UsageError(unknown_name("--checkpoint", name, known), context)
     return f"{name}.pt"
 
 
@@ -34,7 +35,7 @@ CHECKPOINT_OPTION = click.option(
 
 test_options = chain(
     click.option(
-        "--protocol", type=click.Choice(["dense", "mtwi"]),
+        "--protocol", type=Choice(["dense", "mtwi"]),
         help="dense: evenly spaced snippets. mtwi, for untrimmed videos: snippets at a rate by "
              "time, in windows of several lengths.  [default: the recipe's]",
     ),
@@ -47,17 +48,17 @@ test_options = chain(
         help="Snippets per second of protocol mtwi.  [default: the recipe's, 1]",
     ),
     click.option(
-        "--crops", type=click.Choice(["1", "5", "10"]),
+        "--crops", type=Choice(["1", "5", "10"]),
         help="Number of crops per snippet.  [default: the recipe's, 10]",
     ),
     click.option(
-        "--of-crops", type=click.Choice(["mean", "max"]),
+        "--of-crops", type=Choice(["mean", "max"]),
         help="Pooling of the crop scores of a snippet.  [default: the recipe's, mean; max with "
              "--mtwi code]",
     ),
     click.option(
         "--consensus",
-        type=click.Choice(["trained", "average", "max", "top_k", "linear", "attention"]),
+        type=Choice(["trained", "average", "max", "top_k", "linear", "attention"]),
         help="Consensus of the snippets, or of the windows of mtwi. trained: the consensus of "
              "training; for mtwi top_k, unless attention was trained.  [default: the recipe's, "
              "trained]",
@@ -68,7 +69,7 @@ test_options = chain(
              "recipe's: as many as in training; for mtwi a quarter of the windows, at least 15]",
     ),
     click.option(
-        "--mtwi", type=click.Choice(["code", "paper"]),
+        "--mtwi", type=Choice(["code", "paper"]),
         help="Windows of mtwi: code (as in the authors' code) covers the whole video; paper (the "
              "paper's formula) may leave out its end.  [default: the recipe's, code]",
     ),

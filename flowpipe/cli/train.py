@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from flowpipe.cli import EXIT_DONE
+from flowpipe.cli.choices import Choice
 from flowpipe.cli.networks import apply_options, list_given_options, stream_options, train_recipe
 from flowpipe.cli.numbers import Number
 from flowpipe.cli.paths import FILE_OR_FOLDER, FOLDER, THERE
@@ -25,7 +26,7 @@ from flowpipe.errors import UsageError
 @click.option("-o", "--out", "run", required=True, type=FOLDER,
               help="Run folder; an interrupted run is resumed.")  # fmt: skip
 @stream_options
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto",
+@click.option("--device", type=Choice(["auto", "cpu", "cuda"]), default="auto",
               show_default=True, help="Device that computes; auto uses a GPU if there is one.",
               )  # fmt: skip
 @devices_option("Processes of this machine that train together, one GPU each.")
@@ -43,7 +44,7 @@ from flowpipe.errors import UsageError
               "resumed run uses its own weights.  "
               "[default: the run of the recipe's init_stream in the folder of this run; without "
               "init_stream, downloaded ImageNet weights, unless init is random]")  # fmt: skip
-@click.option("--amp", type=click.Choice(["off", "bf16", "fp16"]), default="off",
+@click.option("--amp", type=Choice(["off", "bf16", "fp16"]), default="off",
               show_default=True, help="Automatic mixed precision.")  # fmt: skip
 @click.option("--accumulate", type=click.IntRange(1), default=1, show_default=True,
               help="Gradient accumulation steps, to save memory. Batch normalisation that is not "

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from flowpipe.cli import EXIT_DONE, EXIT_SOME_FAILED, devices
+from flowpipe.cli.choices import Choice
 from flowpipe.cli.dataset_options import load_dataset
 from flowpipe.cli.options import MAX_DAMAGE_OPTION, ON_ERROR, stored_request
 from flowpipe.cli.screen import print_table, say, stderr, write_json, write_line
@@ -21,7 +22,7 @@ from flowpipe.words import count_noun
 @click.option("--repair", "mend", is_flag=True, help="Extract broken videos again, and only those.")
 @click.option("--decode", is_flag=True, help="Also decode every image, beyond its checksum.")
 @click.option(
-    "--on-error", type=click.Choice(ON_ERROR),
+    "--on-error", type=Choice(ON_ERROR),
     help="Handling of damaged videos by --repair, as in extract.  [default: as in the store's "
     "ledger]",
 )  # fmt: skip

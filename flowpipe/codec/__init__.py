@@ -21,6 +21,7 @@ from flowpipe.codec.jpegls import JpegLsParams
 from flowpipe.codec.raw import RawParams
 from flowpipe.errors import FormatError
 from flowpipe.modality import MODALITIES, are_colours
+from flowpipe.words import unknown_name
 
 __all__ = [
     "CODECS", "CodecRow", "JpegLsParams", "JpegParams", "Payload", "RawParams", "decode",
@@ -133,7 +134,7 @@ def decode(
     Raises
     ------
     ValueError
-        If there is no payload.
+        If there is no payload, or no codec of that name.
     FormatError
         If a payload is damaged or of another size or codec, or `out` has another shape; the message
         names the payload.
@@ -141,6 +142,8 @@ def decode(
     if not payloads:
         raise ValueError("decode needs at least one payload: without one the size is unknown")
     name = recognise(payloads[0]) if params is None else getattr(params, "name", params)
+    if name not in CODECS:
+        raise ValueError(unknown_name("codec", name, CODECS))
     row = CODECS[name]
     height, width, depth = row.read_size(bytes(payloads[0]))
     if depth != (channels if are_colours(channels) else 1) or (depth == 1 and width % channels):

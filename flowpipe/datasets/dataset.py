@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from flowpipe.errors import DatasetError
 from flowpipe.types import VideoRecord
-from flowpipe.words import did_you_mean
+from flowpipe.words import unknown_name
 
 _FIRST, _KINDS = 5, 8
 
@@ -93,7 +93,7 @@ class Dataset:
         Raises
         ------
         DatasetError
-            If one of the parts has no video; the message lists the parts that exist.
+            If one of the parts has no video; the message has the nearest part that exists, or all.
         """
         known: dict[str, None] = {}
         for record in (*self.records, *self.absent):
@@ -104,11 +104,11 @@ class Dataset:
                 "--only selects subsets or splits, and these videos have none; leave --only out, "
                 "or list the videos in a CSV with a column split or subset"
             )
-        if strange or not parts:
-            hint = did_you_mean(strange[0], known, listed="") if strange else ""
+        if not parts:
+            raise DatasetError(f"no subset or split is named; known: {', '.join(sorted(known))}")
+        if strange:
             raise DatasetError(
-                f"no video of {self.name} is in the subset or split {', '.join(strange)}; {hint}"
-                f"{' ' if hint else ''}available: {', '.join(sorted(known))}"
+                f"{self.name}: {unknown_name('subset or split', strange[0], sorted(known))}"
             )
         chosen = set(parts)
 

@@ -18,7 +18,7 @@ from typing import TextIO
 from flowpipe.datasets.file_kinds import is_video
 from flowpipe.errors import DatasetError
 from flowpipe.remote import PathOrUrl
-from flowpipe.words import count_noun
+from flowpipe.words import count_noun, unknown_name
 
 COLUMNS = ("video_id", "path", "label", "split", "subset", "num_frames")
 
@@ -215,9 +215,10 @@ _SPLITS: dict[str, Split] = {
 def _read_csv(
     file: TextIO, columns: Columns, header: list[str], first: int, delimiter: str
 ) -> None:
-    unknown = [name for name in header if name not in COLUMNS]
-    repeated = len(set(header)) < len(header)
-    if unknown or repeated:
+    for name in header:
+        if name not in COLUMNS:
+            raise DatasetError(f"{columns.source}:{first}: {unknown_name('column', name, COLUMNS)}")
+    if len(set(header)) < len(header):
         raise DatasetError(
             f"{columns.source}:{first} has columns {', '.join(header)}; "
             f"wanted path and any of {', '.join(COLUMNS)}, each once"

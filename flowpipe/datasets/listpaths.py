@@ -7,10 +7,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from flowpipe.datasets.ids import escape, id_of, without_extension
+from flowpipe.datasets.ids import escape, id_of
 from flowpipe.errors import DatasetError
 from flowpipe.remote import PathOrUrl, Url, is_url, parse_path_or_url
-from flowpipe.words import count_noun, nearest_names
+from flowpipe.words import count_noun, nearest_names, suggest
 
 _DRIVE = re.compile(r"([A-Za-z]):[\\/]+")
 _SHARE = re.compile(r"\\\\[^\\]+\\")
@@ -122,12 +122,10 @@ class ListPaths:
         while not wanted.parent.is_dir():
             wanted = wanted.parent
         names = self._listed(wanted.parent)
-        stem = without_extension(wanted.name)
-        close = [name for name in names if without_extension(name) == stem]
-        close = close or nearest_names(wanted.name, names)
+        close = nearest_names(wanted.name, names)
         what = "" if wanted == Path(path) else f"there is no {escape(str(wanted))} either; "
         if close:
-            return f"{what}did you mean {escape(str(wanted.parent / close[0]))}?"
+            return f"{what}{suggest([escape(str(wanted.parent / close[0]))])}"
         return what.removesuffix("; ")
 
     def _listed(self, folder: Path) -> list[str]:

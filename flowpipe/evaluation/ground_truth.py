@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from flowpipe import splits
 from flowpipe.errors import UsageError
 from flowpipe.types import VideoRecord
-from flowpipe.words import count_noun
+from flowpipe.words import count_noun, unknown_name
 
 ALL = "all"
 """Split of all videos, for data sets without splits."""
@@ -57,9 +57,11 @@ def select_ground_truth(records: Sequence[VideoRecord], split: str, classes: int
     for row, record in enumerate(chosen):
         positives[row, list(record.labels)] = True
     if not positives.any():
-        known = splits.split_names(records)
+        known = [*splits.split_names(records), ALL]
+        if not chosen:
+            raise UsageError(unknown_name("split", split, known))
         raise UsageError(
-            f"split {split} has {count_noun(len(chosen), 'video')} and no label; splits with "
-            f"videos: {', '.join(known) or 'none, so choose --split all'}"
+            f"split {split} has {count_noun(len(chosen), 'video')} and no label; known: "
+            f"{', '.join(known)}"
         )
     return GroundTruth(split, tuple(record.video_id for record in chosen), positives)

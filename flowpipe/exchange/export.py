@@ -20,6 +20,7 @@ from flowpipe.exchange.processes import run_jobs
 from flowpipe.exchange.sidecar import FOLDER, StoreSidecar, VideoSidecar, notes_path, read_video_id
 from flowpipe.modality import MODALITIES
 from flowpipe.store import Store
+from flowpipe.words import unknown_name
 
 Step = Callable[[], Exported]
 _VIDEOS_A_JOB = 8
@@ -198,29 +199,24 @@ def _pictures(store: Store, modality: str, job: ExportJob) -> ImageFileWriter:
 
 
 def _modalities(store: Store, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    strange = [name for name in wanted if name not in store.modalities]
-    if strange:
-        raise UsageError(
-            f"{store.path} has {', '.join(store.modalities)}, not {', '.join(strange)}"
-        )
+    for name in wanted:
+        if name not in store.modalities:
+            raise UsageError(f"{store.path}: {unknown_name('modality', name, store.modalities)}")
     return tuple(name for name in MODALITIES if name in (wanted or store.modalities))
 
 
 def _chosen(store: Store, only: tuple[str, ...]) -> list[str]:
-    chosen = [
+    if not store.videos:
+        raise UsageError(f"{store.path} has no videos")
+    known = sorted({n for v in store.videos.values() for n in (v.subset, *v.splits) if n})
+    for name in only:
+        if name not in known:
+            raise UsageError(f"{store.path}: {unknown_name('subset or split', name, known)}")
+    return [
         video_id
         for video_id, video in store.videos.items()
         if not only or video.subset in only or set(only).intersection(video.splits)
     ]
-    if not chosen:
-        known = sorted({n for v in store.videos.values() for n in (v.subset, *v.splits) if n})
-        raise UsageError(
-            f"no video of {store.path} is of {', '.join(only)}; "
-            f"subsets and splits there: {', '.join(known) or 'none, so leave --only out'}"
-            if only
-            else f"{store.path} has no videos"
-        )
-    return chosen
 
 
 def _call(step: Step) -> Exported:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from flowpipe import codec, flow
 from flowpipe.flow.features import why_no_detector
 from flowpipe.flow.warped import WarpParams
-from flowpipe.modality import MODALITIES
+from flowpipe.modality import MODALITIES, check_modalities
 from flowpipe.video import VideoParams
 
 
@@ -67,14 +67,10 @@ class ExtractRecipe:
     """Codec by modality; default, and meaning of ``auto``: the codec of the modality's row."""
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.modalities if name not in MODALITIES]
-        if unknown or not self.modalities:
-            raise ValueError(f"modalities must be some of {', '.join(MODALITIES)}, got {unknown}")
+        check_modalities("modalities", self.modalities)
+        check_modalities("codecs", self.codecs or self.modalities)
         if len(set(self.modalities)) < len(self.modalities):
             raise ValueError(f"modalities must not repeat, got {', '.join(self.modalities)}")
-        strange = [name for name in self.codecs if name not in MODALITIES]
-        if strange:
-            raise ValueError(f"codecs must be named by modality, got {', '.join(strange)}")
         if not 0 < self.bound <= 1000:
             raise ValueError(f"bound must be in (0, 1000] pixels, got {self.bound}")
         # Table order and explicit codecs: equivalent recipes have the same digest.

@@ -14,6 +14,7 @@ from flowpipe.flow import FLOWS, make_solver
 from flowpipe.flow.tvl1 import TVL1Params
 from flowpipe.ops import Ops, cached_ops
 from flowpipe.params import build
+from flowpipe.words import unknown_name
 
 
 def optical_flow(
@@ -69,14 +70,12 @@ def optical_flow(
 def pair_params(flow: str, values: Mapping[str, Any]) -> Any:
     """Return the settings of an algorithm in `FLOWS`; ValueError names unknown parameters."""
     if flow not in FLOWS:
-        raise ValueError(f"flow must be one of {', '.join(FLOWS)}, got {flow!r}")
+        raise ValueError(unknown_name("flow", flow, FLOWS))
     cls: Any = FLOWS[flow].params
     known = [field.name for field in dataclasses.fields(cls)]
     unknown = [name for name in values if name not in known]
     if unknown:
-        raise ValueError(
-            f"flow {flow} has no parameter {', '.join(unknown)}; it has {', '.join(known)}"
-        )
+        raise ValueError(unknown_name(f"{flow} parameter", unknown[0], known))
     try:
         return build(cls, values, where=flow)
     except RecipeError as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from flowpipe.errors import BackendError
 from flowpipe.ops.protocol import FeatureOps, Keypoints, Ops, Points, TVL1Model, TVL1State
+from flowpipe.words import unknown_name
 
 __all__ = ["DEVICES", "FeatureOps", "Keypoints", "Ops", "Points", "TVL1Model", "TVL1State"]
 __all__ += ["get_ops", "cached_ops", "own_features"]
@@ -49,7 +50,7 @@ def get_ops(device: str = "cpu", isa: str | None = None) -> Ops:
         from flowpipe.ops.reference import ReferenceOps
 
         return ReferenceOps()
-    raise BackendError(f"device must be one of {', '.join(DEVICES)}, got {device!r}")
+    raise BackendError(unknown_name("device", device, DEVICES))
 
 
 def cached_ops(device: str = "cpu") -> Ops:

@@ -29,6 +29,7 @@ from flowpipe.ops.host import HostOps
 from flowpipe.ops.protocol import FeatureOps, TVL1Model
 from flowpipe.ops.reference import ReferenceOps
 from flowpipe.ops.tables import FIELDS, SAMPLINGS
+from flowpipe.words import unknown_name
 
 F32 = NDArray[np.float32]
 LIBRARY = Path(__file__).resolve().parent.parent / "_core.so"
@@ -145,9 +146,11 @@ class CpuOps(HostOps):
         self.core = core or native_core()
         self.isa = isa or self.core.chosen
         if self.core.available and self.isa not in self.core.usable:
+            if self.isa not in self.core.compiled:
+                known = self.core.usable
+                raise BackendError(unknown_name("instruction set", self.isa, known))
             raise BackendError(
-                f"instruction set {self.isa!r} was asked for; the core has "
-                f"{', '.join(self.core.compiled)} and this {platform.machine()} CPU runs "
+                f"this {platform.machine()} CPU has no {self.isa}; it runs "
                 f"{', '.join(self.core.usable)}: choose one of these, or unset FLOWPIPE_ISA"
             )
         self.name = f"cpu-{self.isa}" if self.core.available else "cpu-opencv"

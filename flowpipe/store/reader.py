@@ -22,6 +22,7 @@ from flowpipe.store.compiled_reader import ImageRequest, Part, copy_crop, read_i
 from flowpipe.store.index import open_catalogue
 from flowpipe.store.shard_file import OpenShard
 from flowpipe.store.video import Videos
+from flowpipe.words import unknown_name
 
 Request = tuple[str, str, int, int]
 """(video_id, modality, start, length)"""
@@ -313,7 +314,7 @@ class Store:
         """Return a column such as ``clipped`` or ``homography``: one value per image of a video."""
         known = [c.name for c in MODALITIES[modality].columns]
         if name not in known:
-            raise KeyError(f"{modality} has the columns {known}, not {name!r}")
+            raise KeyError(unknown_name(f"{modality} column", name, known))
         crcs = self._catalogue.columns[f"{modality}/{name}"]
         return np.concatenate(
             [
@@ -344,8 +345,7 @@ class Store:
         runs = self._places.get(key)
         if runs is None:
             columns = self._catalogue.columns
-            if modality not in self.modalities:
-                raise KeyError(f"{self.path} has {list(self.modalities)}, not {modality!r}")
+            self._stream_facts(modality)  # KeyError if the modality is unknown
             try:
                 row = self._catalogue.find(video_id)
             except KeyError:
@@ -392,7 +392,7 @@ class Store:
         for facts in self._catalogue.shards:
             if modality in facts.streams:
                 return facts.streams[modality]
-        raise KeyError(f"{self.path} has {list(self.modalities)}, not {modality!r}")
+        raise KeyError(f"{self.path}: {unknown_name('modality', modality, self.modalities)}")
 
 
 def _reopen(path: Path, check: bool, skip_broken: bool) -> Store:

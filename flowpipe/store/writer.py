@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 import flowpipe
 from flowpipe import atomic, params
 from flowpipe.errors import FormatError
-from flowpipe.modality import MODALITIES
+from flowpipe.modality import MODALITIES, check_modalities
 from flowpipe.store import files, layout
 from flowpipe.store.layout import Entry, StreamSpec
 from flowpipe.store.manifest import log_published
@@ -87,9 +87,7 @@ class ShardWriter:
         streams: Mapping[str, StreamSpec],
     ) -> None:
         self.path = _checked_path(Path(path))
-        unknown = set(streams) - set(MODALITIES)
-        if unknown or not streams:
-            raise ValueError(f"streams must be some of {list(MODALITIES)}, got {list(streams)}")
+        check_modalities("streams", streams)
         self._specs = {name: streams[name] for name in MODALITIES if name in streams}
         self._attrs = {
             layout.ATTR_FORMAT: layout.FORMAT,

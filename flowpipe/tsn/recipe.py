@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Literal
 
-from flowpipe.modality import MODALITIES
-from flowpipe.words import did_you_mean
+from flowpipe.modality import MODALITIES, check_modalities
+from flowpipe.words import unknown_name
 
 BACKBONES = (
     "bninception", "inception_v3", "googlenet", "vgg16", "resnet18", "resnet50", "resnet101",
@@ -231,8 +231,7 @@ class StreamParams:
 
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES and not self.backbone.startswith("timm:"):
-            hint = did_you_mean(self.backbone, BACKBONES)
-            raise ValueError(f"backbone {self.backbone!r} is unknown; {hint} or timm:NAME")
+            raise ValueError(unknown_name("backbone", self.backbone, [*BACKBONES, "timm:NAME"]))
         if min(self.segments, self.snippet_length, self.top_k) < 1 or not 0 <= self.dropout < 1:
             raise ValueError(
                 "segments, snippet_length and top_k must be at least 1, dropout in [0, 1)"
@@ -327,9 +326,7 @@ class TrainRecipe:
     """Weight of each stream's scores, which are added before any softmax."""
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.streams if name not in MODALITIES]
-        if unknown or not self.streams:
-            raise ValueError(f"streams must be some of {', '.join(MODALITIES)}, got {unknown}")
+        check_modalities("streams", self.streams)
         before: list[str] = []
         for name, stream in self.streams.items():
             jitter = stream.augment.colour_jitter

@@ -119,7 +119,7 @@ def test_pairs_of_named_videos(clips: Path, tmp_path: Path, flowpipe: Run) -> No
         (("--size", "8x64"), "sides of at least 16 pixels"),
         (("--pairs", 0), "--pairs"),
         (("--repeat", "often"), "--repeat"),
-        (("--only", "tvl1"), f"no such row; did you mean {PEER}"),
+        (("--only", "tvl1"), f"--only 'tvl1' is unknown; did you mean {PEER}"),
         (("--tune",), "give --device cuda too"),
         (("--tune", "--device", "cuda", "--only", "cv2-dis"), "leave --only out"),
         (("--json", "/nowhere/figures.json"), "no folder /nowhere"),

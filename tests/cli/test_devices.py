@@ -70,7 +70,7 @@ def test_what_is_asked_for_is_not_replaced(
         (("--device", "cuda", "--workers", "5"), "give --workers 4 or 6"),
         (("--device", "cpu", "--gpus", "2"), "contradict each other"),
         (("--scheduler", "tcp://nowhere:1", "--gpus", "1"), "give --device cuda"),
-        (("--device", "gpu"), "'auto', 'cuda', 'cpu'"),
+        (("--device", "gpu"), "did you mean cpu? known: auto, cuda, cpu"),
     ],
 )
 def test_wrong_use_of_gpus_is_said_in_words(
@@ -177,4 +177,4 @@ def test_hours_are_estimated_in_a_process_that_ends(tmp_path: Path) -> None:
     )
     seconds, refused = found.splitlines()
     assert 0 < float(seconds) < 1
-    assert refused.startswith("BackendError device must be one of")
+    assert refused.startswith("BackendError device 'abacus' is unknown")

@@ -76,7 +76,7 @@ def test_missing_and_unknown_videos(store: Path, tmp_path: Path) -> None:
     assert "1 class without test videos left out: run" in table.stderr
     for wrong, message in (
         ((path, path, path), "3 files of scores for 2 splits (test1, test2)"),
-        ((path, "--split", "test9"), "split test9 has 0 videos"),
+        ((path, "--split", "test9"), "split 'test9' is unknown; did you mean test2?"),
     ):
         done = in_process("evaluate", store, *wrong)
         assert done.returncode == 2 and message in done.stderr

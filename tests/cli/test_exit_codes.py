@@ -42,7 +42,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 WRONG = [
     # command line, in which {p} is the folder above; words of the message
     ("", "Usage: "),
-    ("extrct", "no command 'extrct'; did you mean extract?"),
+    ("extrct", "command 'extrct' is unknown; did you mean extract?"),
     ("extract", "--out"),
     ("extract --videos {p}/videos", "--out"),
     ("extract --out {p}/s", "give either --dataset NAME"),
@@ -51,7 +51,7 @@ WRONG = [
     ("extract --videos {p}/videos --out {p}/file/s", "is a file, not a folder"),
     ("extract --videos {p}/videos --out s3://bucket/s", "is a URL"),
     ("extract --videos {p}/videos --out {p}/s --modalities=", "--modalities is empty"),
-    ("extract --videos {p}/videos --out {p}/s --modalities rbg", "modalities must be some of"),
+    ("extract --videos {p}/videos --out {p}/s --modalities rbg", "did you mean rgb?"),
     ("extract --videos {p}/videos --out {p}/s --only train1", "these videos have none"),
     ("extract --videos {p}/videos --out {p}/s --retry corupt", "did you mean corrupt?"),
     ("extract --videos {p}/videos --out {p}/s --size 3", "WIDTHxHEIGHT"),
@@ -73,7 +73,7 @@ WRONG = [
     ("plan --videos {p}/videos --out {p}/store", "recipe"),
     ("verify {p}/nowhere", "does not exist"),
     ("verify {p}/empty", "store.json"),
-    ("info {p}/store w", "no video 'w'"),
+    ("info {p}/store w", "video 'w' is unknown; known: v"),
     ("info s3://b/store", "is a URL"),
     ("show {p}/store v -o {p}/x.bmp", ".png"),
     ("show {p}/store v -o {p}/nowhere/x.png", "no folder"),
@@ -89,7 +89,7 @@ WRONG = [
     ("evaluate {p}/store {p}/file --split all", "file"),
     ("export {p}/store {p}/file --layout mmaction2", "is a file"),
     ("export {p}/store {p}/e", "--layout"),
-    ("export {p}/store {p}/e --layout mmaction2 --only train9", "splits there: train1, training"),
+    ("export {p}/store {p}/e --layout mmaction2 --only train9", "did you mean train1? known"),
     ("import {p}/nowhere {p}/s", "does not exist"),
     ("import {p}/empty {p}/s", "no folders of numbered images"),
     ("import {p}/empty {p}/s --list train1=s3://b/l.txt", "is a URL"),
@@ -107,7 +107,7 @@ WRONG = [
     ("selftest --device cuba", "cuda"),
     ("bench flow --size 3", "WIDTHxHEIGHT"),
     ("bench flow {p}/nowhere", "does not exist"),
-    ("bench flow --only tvl2", "no such row"),
+    ("bench flow --only tvl2", "--only 'tvl2' is unknown"),
 ]  # fmt: skip
 
 

@@ -101,7 +101,7 @@ def test_only_takes_splits_and_class_names_fix_the_labels(
     assert {key: video.labels for key, video in store.videos.items()} == {"run": (1,)}
     assert store.header.dataset["only"] == ["test1"]
     wrong = flowpipe("extract", *options, "--only", "test2", "--out", tmp_path / "other")
-    assert wrong.returncode == 2 and "available: test1, train1" in wrong.stderr
+    assert wrong.returncode == 2 and "known: test1, train1" in wrong.stderr
     wrong = flowpipe(
         "extract", "--videos", listed, "--annotations", names, "--out", tmp_path / "other"
     )

@@ -52,9 +52,12 @@ def test_a_check_that_cannot_run_is_no_pass(flowpipe: Run, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (("--only", "pyramid centerd"), "no such check; did you mean pyramid centred"),
-        (("--only", "gray", "--only", "tvl1"), "--only tvl1: no such check; did you mean tvl1"),
-        (("--only", "zzz"), "no such check; checks: resize, "),
+        (
+            ("--only", "pyramid centerd"),
+            "--only 'pyramid centerd' is unknown; did you mean pyramid centred",
+        ),
+        (("--only", "gray", "--only", "tvl1"), "--only 'tvl1' is unknown; did you mean tvl1"),
+        (("--only", "zzz"), "--only 'zzz' is unknown; known: resize, "),
         (("--gpu", "1"), "--gpu 1 needs --device cuda"),
         (("--size", "340"), "WIDTHxHEIGHT"),
         (("--size", "8x64"), "16 to 4096 pixels"),

@@ -117,7 +117,7 @@ def test_csv_ids_stay_as_written(write):
         ("a.mp4 1\n\nb.mp4\n", r"list\.txt:3 reads as 'path', but line 1 as 'path label'"),
         ("a.mp4 300000\n", "is it a number of frames"),
         ("video_id,label\nx,1\n", "without a path column"),
-        ("path,colour\na.mp4,red\n", "columns path, colour"),
+        ("path,colour\na.mp4,red\n", "column 'colour' is unknown; known: video_id, path"),
         ("path,path\na.mp4,b.mp4\n", "each once"),
         ("path,label\na.mp4,1\nb.mp4\n", r"list\.txt:3 has 1 column, wanted 2"),
         ("path,label\n,1\n", r"list\.txt:2"),

@@ -56,7 +56,7 @@ def test_subsets_follow_from_the_names(tmp_path):
     assert "No test_set_meta.mat" in dataset.note
     only = dataset.select(["test"])
     assert {r.subset for r in (*only.records, *only.absent)} == {"test"}
-    with pytest.raises(DatasetError, match="available: background, test, test1, train1"):
+    with pytest.raises(DatasetError, match="known: background, test, test1, train1"):
         dataset.select(["training"])
 
 

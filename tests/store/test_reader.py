@@ -64,7 +64,7 @@ def test_homographies_come_back(make_store):
     store = open_store(made.path)
     assert store.column("a", "warped_flow", "homography").shape == (3, 3, 3)
     assert store.column("a", "warped_flow", "inliers").dtype == "<u4"
-    with pytest.raises(KeyError, match="not 'nonsense'"):
+    with pytest.raises(KeyError, match="column 'nonsense' is unknown"):
         store.column("a", "warped_flow", "nonsense")
 
 
@@ -85,7 +85,7 @@ def test_unknown_names_are_refused_in_words(make_store):
     store = open_store(make_store([("a", 12)]).path)
     with pytest.raises(KeyError, match="no video 'zz'"):
         store.snippet("zz", "rgb", 0, 1)
-    with pytest.raises(KeyError, match="not 'warped_flow'"):
+    with pytest.raises(KeyError, match="'warped_flow' is unknown; known: rgb, flow"):
         store.snippet("a", "warped_flow", 0, 1)
     assert "zz" not in store.videos
 

@@ -160,7 +160,7 @@ def test_missing_weights_say_the_way_out(monkeypatch) -> None:
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", offline)
     with pytest.raises(BackendError, match=r"resnet18-.*give their file with --weights"):
         build("resnet18")
-    with pytest.raises(UsageError, match="no network alexnet"):
+    with pytest.raises(UsageError, match="backbone 'alexnet' is unknown"):
         build("alexnet")
 
 

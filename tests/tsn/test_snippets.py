@@ -122,8 +122,8 @@ def test_a_label_or_an_instance_is_a_sample(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"modality": "warped_flow"}, "has no modality 'warped_flow'; it has rgb, flow"),
-        ({"split": "train2"}, "no labelled videos of split train2; it has: test1, train1"),
+        ({"modality": "warped_flow"}, "modality 'warped_flow' is unknown; known: rgb, flow"),
+        ({"split": "train2"}, "'train2' is unknown; did you mean train1. known: test1, train1"),
         ({"sampling": "tsn"}, "sampling 'tsn' is unknown"),
         ({"samples": "clips"}, "samples 'clips' is unknown"),
         ({"segments": 0}, "must be at least 1, got 0 and 5"),

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from math import inf
 
 from flowpipe.errors import BackendError
+from flowpipe.words import unknown_name
 
 VARIABLE = "FLOWPIPE_CUDA_SETTINGS"
 
@@ -81,8 +82,11 @@ class Settings:
         kinds = {name: type(value) for name, value in asdict(cls()).items()}
         try:
             given = dict(part.split("=") for part in text.split(",") if part.strip())
+            for name in map(str.strip, given):
+                if name not in kinds:
+                    raise BackendError(f"{VARIABLE}: {unknown_name('setting', name, kinds)}")
             return cls(**{name.strip(): kinds[name.strip()](n) for name, n in given.items()})
-        except (KeyError, ValueError) as error:
+        except ValueError as error:
             raise BackendError(
                 f"{VARIABLE}={text!r} cannot be used ({error}): wanted something like {cls()}"
             ) from error

@@ -28,6 +28,7 @@ from flowpipe.tsn.data.photometric import PhotometricChanges, draw_changes
 from flowpipe.tsn.data.reading import PackedImages, SnippetRequest, read_packed
 from flowpipe.tsn.data.sampling import SAMPLING_STRATEGIES, images_of
 from flowpipe.tsn.recipe import AugmentParams
+from flowpipe.words import unknown_name
 
 
 @dataclass(frozen=True)
@@ -284,7 +285,9 @@ def _describe_missing(store: Store, split: str, samples: str) -> str:
             "the same flowpipe extract again with --val-fraction 0.2, or with --list train=FILE "
             "--list val=FILE; nothing is decoded again"
         )
-    return f"{store.path} has no labelled {samples} of split {split}; it has: {', '.join(known)}"
+    if split in known:
+        return f"split {split} of {store.path} has no labelled {samples}; known: {', '.join(known)}"
+    return f"{store.path}: {unknown_name('split', split, known)}"
 
 
 def _instances(video: Video, modality: str, number: int) -> list[Clip]:

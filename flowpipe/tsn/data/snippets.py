@@ -19,7 +19,7 @@ from flowpipe.tsn.data.clips import Clip, clips_of
 from flowpipe.tsn.data.reading import SnippetRequest, read_images
 from flowpipe.tsn.data.sampling import SAMPLING_STRATEGIES, images_of
 from flowpipe.tsn.recipe import Sampling
-from flowpipe.words import count_noun, did_you_mean
+from flowpipe.words import count_noun, unknown_name
 
 Transform = Callable[[Tensor], Any]
 Samples = Literal["videos", "instances"]
@@ -42,17 +42,17 @@ class _Snippets:
         samples: Samples = "videos",
     ) -> None:
         self.store = store if isinstance(store, Store) else open_store(store)
-        if modality not in self.store.modalities:
-            raise UsageError(
-                f"{self.store.path} has no modality {modality!r}; "
-                f"it has {', '.join(self.store.modalities)}"
-            )
-        _check_name("sampling", sampling, SAMPLING_STRATEGIES)
-        _check_name("samples", samples, get_args(Samples))
+        for kind, name, known in (
+            ("modality", modality, self.store.modalities),
+            ("sampling", sampling, SAMPLING_STRATEGIES),
+            ("samples", samples, get_args(Samples)),
+        ):
+            if name not in known:
+                raise UsageError(f"{self.store.path}: {unknown_name(kind, name, known)}")
         if min(segments, length) < 1:
             raise UsageError(f"segments and length must be at least 1, got {segments} and {length}")
-        known = split_names(self.store.videos.values())
-        self.modality, self.split = modality, split if split in known else split_name(split)
+        splits = split_names(self.store.videos.values())
+        self.modality, self.split = modality, split if split in splits else split_name(split)
         self.segments, self.length = segments, length
         self.transform, self.train, self.sampling = transform, train, sampling
         self.clips = clips_of(self.store, self.split, modality, samples)
@@ -327,8 +327,3 @@ def _rank_and_world(rank: int | None, world: int | None) -> tuple[int, int]:
     if not 0 <= rank < world:
         raise UsageError(f"rank must be in [0, world = {world}), got {rank}")
     return rank, world
-
-
-def _check_name(what: str, name: str, known: Sequence[str] | dict[str, Any]) -> None:
-    if name not in known:
-        raise UsageError(f"{what} {name!r} is unknown; {did_you_mean(name, list(known))}")

@@ -25,7 +25,7 @@ from flowpipe.tsn.testing import mtwi
 from flowpipe.tsn.testing.partial_scores import PartialScores, partial_path
 from flowpipe.tsn.testing.pooling import Pooling
 from flowpipe.tsn.testing.scorer import SnippetScorer, SnippetScores
-from flowpipe.words import count_noun
+from flowpipe.words import count_noun, unknown_name
 
 _POLL_S = 0.2
 """Interval at which the scores of the other processes are polled, seconds."""
@@ -125,7 +125,10 @@ def test(
         if (split == ALL or split in video.splits) and video.images[facts.stored] > 0
     ]
     if not videos:
-        raise UsageError(f"{job.store} has no videos of split {split}")
+        known = split_names(store.videos.values())
+        if split in known:
+            raise UsageError(f"split {split} of {job.store} has no {facts.stored} images to test")
+        raise UsageError(f"{job.store}: {unknown_name('split', split, [*known, ALL])}")
     if params.protocol == "dense":  # else batches have many sizes, and cuDNN would measure each
         choose_kernels(here.device, deterministic=False)
     for line in network.input.remarks(facts.stream.compat) if here.is_first else ():

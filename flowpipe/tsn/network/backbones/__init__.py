@@ -21,6 +21,7 @@ from flowpipe.tsn.data.normalisation import (
 )
 from flowpipe.tsn.network.backbones import bninception, lite0
 from flowpipe.tsn.weights.files import find_misfit, read_weights
+from flowpipe.words import unknown_name
 
 TIMM = "timm:"
 
@@ -76,7 +77,7 @@ def build(
     """
     row = _timm(name.removeprefix(TIMM)) if name.startswith(TIMM) else NETWORKS.get(name)
     if row is None:
-        raise UsageError(f"no network {name}; known: {', '.join(NETWORKS)} or timm:NAME")
+        raise UsageError(unknown_name("backbone", name, [*NETWORKS, f"{TIMM}NAME"]))
     if pixels != "backbone":
         row = replace(row, pixels=NORMALISATIONS[pixels])
     network = row.build()
