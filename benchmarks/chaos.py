@@ -43,7 +43,7 @@ from flowpipe.run import Quarantine
 from flowpipe.store import open_store
 
 SETTINGS = ("--size", "96x72", "--set", "flow=dis", "--modalities", "rgb,flow,rgb_diff")
-SHIM = Path(__file__).resolve().parent.parent / "tests" / "failing_reads.c"
+SHIM = Path(__file__).resolve().parent.parent / "tests" / "support" / "failing_reads.c"
 MOST_RUNS = 2
 """Runs that nothing disturbs, of which the last must end with exit code 0."""
 IN_A_RUN = {

@@ -4,10 +4,10 @@
 
 Mean endpoint errors in px. The first table is Middlebury's, over the pixels whose truth is known;
 the second one large translation of a texture of 340x256, over the pixels at least 24 px from the
-border and over all; the third pairs whose frames are evaluated, not interpolated (tests/synth.py),
-moving by about 2 or 10 px, without noise and with two gray levels of it, 24 px from the border; the
-fourth what separates our variants that follow OpenCV's CPU code from that code, on real clips. A
-bar is the most that a figure may be.
+border and over all; the third pairs whose frames are evaluated, not interpolated
+(tests/support/synth.py), moving by about 2 or 10 px, without noise and with two gray levels of it,
+24 px from the border; the fourth what separates our variants that follow OpenCV's CPU code from
+that code, on real clips. A bar is the most that a figure may be.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT / "tests" / "support")]
 
 from synth import warped_pair  # noqa: E402
 

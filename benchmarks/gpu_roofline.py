@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
 
 import nvrtc  # noqa: E402
 from gpu_replay import ASSUMED, GPUS, OTHER_S, Counts, Gpu, Replay, kernels_between  # noqa: E402

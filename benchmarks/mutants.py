@@ -44,11 +44,11 @@ EXAMPLES = 25
 
 RECORDED = "tsn/test_recorded.py"
 SUBJECTS = {
-    "sampling": ("tsn/data/sampling.py", (RECORDED, "tsn/test_sampling.py"), "sampling"),
-    "crops": ("tsn/data/crops.py", (RECORDED, "tsn/test_crops.py"), "crop or centre"),
-    "consensus": ("tsn/network/consensus.py", ("tsn/test_consensus.py",), ""),
-    "pooling": ("tsn/testing/pooling.py", ("tsn/test_pooling.py",), ""),
-    "mtwi": ("tsn/testing/mtwi.py", ("tsn/test_mtwi.py", RECORDED), "mtwi or window"),
+    "sampling": ("tsn/data/sampling.py", (RECORDED, "tsn/data/test_sampling.py"), "sampling"),
+    "crops": ("tsn/data/crops.py", (RECORDED, "tsn/data/test_crops.py"), "crop or centre"),
+    "consensus": ("tsn/network/consensus.py", ("tsn/network/test_consensus.py",), ""),
+    "pooling": ("tsn/testing/pooling.py", ("tsn/testing/test_pooling.py",), ""),
+    "mtwi": ("tsn/testing/mtwi.py", ("tsn/testing/test_mtwi.py", RECORDED), "mtwi or window"),
     "fusion": ("evaluation/fusion.py", ("evaluation/test_fusion.py", RECORDED), "fusion"),
 }
 """Module, tests and what they are chosen by (``-k``), by subject."""

@@ -4,10 +4,10 @@
 
 From a packet to a frame of 340x256, three ways: FFmpeg decodes and the CPU converts and resizes;
 NVDEC's pictures come down, are converted by the CPU and go up again to be resized; NVDEC's pictures
-stay in device memory. No GPU is needed and none is measured: tests/nvdec_stand_in and
-tests/cuda_stand_in take its place, and what they take for NVDEC, kernels and device memory is left
-out. FFmpeg's decoding is in the figures of the first way. The first window has what a video costs
-once: FFmpeg decodes its first keyframe, and the conversion is proven.
+stay in device memory. No GPU is needed and none is measured: tests/support/nvdec_stand_in and
+tests/support/cuda_stand_in take its place, and what they take for NVDEC, kernels and device memory
+is left out. FFmpeg's decoding is in the figures of the first way. The first window has what a video
+costs once: FFmpeg decodes its first keyframe, and the conversion is proven.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 from emulated import STAND_IN, cupy_from  # noqa: E402
 from nvdec_machine import stand_in  # noqa: E402

@@ -1,4 +1,4 @@
-"""Shared by all tests: real data, a small disk, PYTHONPATH, what happens without a library."""
+"""Shared by all tests: real data, a small disk, what happens without a library."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from checkout import ROOT
 
 if TYPE_CHECKING:
     from flowpipe.run import cluster
-
-ROOT = Path(__file__).resolve().parent.parent
 
 # Tests start hundreds of processes. Without bytecode files each would compile flowpipe: 0.3 s.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -44,12 +43,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 LONGEST = (
-    "cli/test_faults.py", "tsn/test_resume.py", "tsn/test_launch.py", "cli/test_any_opencv.py",
-    "slurm/test_jobs.py", "ops/test_cuda_path.py", "test_selftest.py", "cli/test_cuda_run.py",
-    "cli/test_changed_sources.py", "cli/test_commands.py", "cli/test_s3.py",
-    "cli/test_real_files.py", "run/test_workers.py", "test_demo_store.py", "datasets/test_demo.py",
-    "test_reproduce.py", "cli/test_failing_storage.py", "ops/test_build.py",
-    "cli/test_terminal.py", "cli/test_two_runs.py", "cli/test_official_sets.py",
+    "cli/test_faults.py", "tsn/training/test_resume.py", "tsn/test_launch.py",
+    "cli/test_any_opencv.py", "slurm/test_jobs.py", "ops/cuda/test_path.py",
+    "diagnose/test_selftest.py", "cli/test_cuda_run.py", "cli/test_changed_sources.py",
+    "cli/test_commands.py", "cli/test_s3.py", "cli/test_real_files.py", "run/test_workers.py",
+    "extraction/test_demo_store.py", "datasets/test_demo.py", "test_reproduce.py",
+    "cli/test_failing_storage.py", "ops/test_build.py", "cli/test_terminal.py",
+    "cli/test_two_runs.py", "cli/test_official_sets.py",
 )  # fmt: skip
 """Test files that take longest, in the order in which they are begun."""
 
@@ -104,11 +104,6 @@ class OnlyCuda(MetaPathFinder):
             pytest.skip(f"{self._collecting}{self._missing[name]}", allow_module_level=True)
 
 
-def python_path(*folders: str | Path) -> str:
-    """A PYTHONPATH of these folders and, behind them, of what the tests were started with."""
-    return os.pathsep.join(filter(None, [*map(str, folders), os.environ.get("PYTHONPATH")]))
-
-
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real clips; the test skips where there is none."""
@@ -157,15 +152,6 @@ def lasting_workers() -> Iterator[None]:
         yield
     for stack, _ in kept.values():
         stack.close()
-
-
-def require_cuda() -> None:
-    """Skip where no GPU can be used; fail instead where FLOWPIPE_REQUIRE_CUDA=1 promises one."""
-    from flowpipe.ops.cuda.devices import gpus
-
-    if not gpus().available:
-        promised = os.environ.get("FLOWPIPE_REQUIRE_CUDA") == "1"
-        (pytest.fail if promised else pytest.skip)(f"needs a GPU: {gpus().reason}")
 
 
 @pytest.fixture

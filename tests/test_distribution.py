@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, python_path
+from checkout import ROOT, python_path
 
 from flowpipe import distribution
 from flowpipe.diagnose import libraries

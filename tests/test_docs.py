@@ -6,7 +6,7 @@ import re
 
 import click
 import pytest
-from conftest import ROOT
+from checkout import ROOT
 
 from flowpipe.cli import cli
 from flowpipe.errors import REASONS, RETRIED

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, python_path
+from checkout import ROOT, python_path
 
 EXAMPLES = ROOT / "examples"
 NEEDS_TORCH = pytest.mark.skipif(
@@ -24,7 +24,7 @@ COVERED = {"flow_of_camera.py", "read_numpy.py", "tour_of_a_store.py", "train_py
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve videos of three classes, which brightness tells apart."""
     pytest.importorskip("torch", reason="the store for it is made by a helper that needs torch")
-    from tsn import tiny
+    import tiny
 
     return tiny.make_store(tmp_path_factory.mktemp("examples") / "store")
 

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from checkout import ROOT, python_path
 from command import command
-from conftest import ROOT, python_path
 from emulated import STAND_IN
 
 from flowpipe.ops.cpu import native_core

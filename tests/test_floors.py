@@ -9,7 +9,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from checkout import ROOT
 
 from flowpipe.codec import CODECS
 from flowpipe.extraction.planes import MAKERS
@@ -319,7 +319,7 @@ def test_files_are_of_one_room(path: Path) -> None:
     "path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT / "tests"))
 )
 def test_what_tests_start_keeps_their_own_pythonpath(path: Path) -> None:
-    """It may hold the libraries: tests put folders in front of it, see conftest.python_path."""
+    """It may hold the libraries: tests put folders in front of it, see checkout.python_path."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         given: list[ast.expr] = []
         if isinstance(node, ast.Dict):

@@ -12,8 +12,8 @@ from types import ModuleType, SimpleNamespace
 
 import click
 import pytest
+from checkout import ROOT
 from command import in_process, moving_clip
-from conftest import ROOT
 from videofile import encode_video
 
 from flowpipe.cli import cli

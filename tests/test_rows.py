@@ -9,7 +9,7 @@ import ast
 from collections.abc import Iterator
 
 import pytest
-from conftest import ROOT
+from checkout import ROOT
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 SCOPES = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.Lambda)

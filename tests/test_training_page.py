@@ -7,7 +7,7 @@ import re
 import typing
 
 import pytest
-from conftest import ROOT
+from checkout import ROOT
 
 from flowpipe.recipes import read_recipe
 from flowpipe.tsn.recipe import StreamParams

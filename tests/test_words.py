@@ -6,7 +6,7 @@ import ast
 import re
 
 import pytest
-from conftest import ROOT
+from checkout import ROOT
 
 from flowpipe.words import (
     agree_verb,

@@ -109,7 +109,7 @@ def make_clips(folder: Path, size: tuple[int, int], frames: int) -> list[Path]:
 
 def rehearsed_nvdec(folder: Path) -> dict[str, str]:
     """Return the environment in which the stand-in of the tests plays PyNvVideoCodec."""
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path.insert(0, str(ROOT / "tests" / "support"))
     from nvdec_machine import environment
 
     return dict(environment(folder))

@@ -99,7 +99,7 @@ class Place:
         paths = [*opencv, self.work / "site", ROOT]
         tools = os.environ["PATH"]
         if self.rehearse:
-            paths.insert(0, ROOT / "tests" / "cuda_stand_in")
+            paths.insert(0, ROOT / "tests" / "support" / "cuda_stand_in")
             tools = f"{self.work / 'rehearsal'}{os.pathsep}{tools}"
         kept = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
         behind = [kept["PYTHONPATH"]] if kept.get("PYTHONPATH") else []

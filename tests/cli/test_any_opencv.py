@@ -16,8 +16,8 @@ from pathlib import Path
 
 import cv2
 import pytest
+from checkout import python_path
 from command import FAST, Run, images
-from conftest import python_path
 
 from flowpipe.flow.features import why_no_detector
 from flowpipe.ops.cpu import native_core

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import dask
 import pytest
+from checkout import ROOT, python_path
 from command import FAST, Run, images
-from conftest import ROOT, python_path
 
 from flowpipe.run.cluster_settings import SETTINGS
 
@@ -135,7 +135,7 @@ def test_a_run_waits_for_the_file_of_a_tls_scheduler(
     assert "Traceback" not in done.stderr
 
     tried = subprocess.run(
-        [sys.executable, ROOT / "tests" / "stranger.py", address.removeprefix("tls://"),
+        [sys.executable, ROOT / "tests" / "support" / "stranger.py", address.removeprefix("tls://"),
          str(os.getuid())],
         capture_output=True, text=True, timeout=200,
         env={**os.environ, "PYTHONPATH": python_path(ROOT)},

@@ -12,9 +12,10 @@ import sys
 
 import numpy as np
 import pytest
+from checkout import ROOT, python_path
 from command import moving_clip
-from conftest import ROOT, python_path, require_cuda
 from emulated import STAND_IN
+from real_gpu import require_cuda
 from videofile import encode_video
 
 from flowpipe.ops.cpu import native_core

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checkout import ROOT, python_path
 from command import FAST, ledger, moving_clip
-from conftest import ROOT, python_path
 from videofile import encode_video
 
 from flowpipe import open_store
@@ -27,7 +27,7 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if compiler is None or sys.platform != "linux":
         pytest.skip("needs a C compiler and LD_PRELOAD")
     library = tmp_path_factory.mktemp("shim") / "failing_reads.so"
-    source = ROOT / "tests" / "failing_reads.c"
+    source = ROOT / "tests" / "support" / "failing_reads.c"
     subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
     return library
 
@@ -81,7 +81,7 @@ def answers(shim: Path, four: Path, tmp_path_factory: pytest.TempPathFactory) ->
     run = [sys.executable, "-m", "flowpipe", "extract", "--videos", video, "--out", store, *FAST]
     subprocess.run(list(map(str, run)), check=True, capture_output=True)
     done = subprocess.run(
-        [sys.executable, ROOT / "tests" / "failing_calls.py", video, store, four],
+        [sys.executable, ROOT / "tests" / "support" / "failing_calls.py", video, store, four],
         env={**os.environ, "LD_PRELOAD": str(shim), "PYTHONPATH": python_path(ROOT)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""`--decoder nvdec` from the command line to a store, NVDEC being tests/nvdec_stand_in."""
+"""`--decoder nvdec` from the command line to a store, NVDEC being tests/support/nvdec_stand_in."""
 
 from __future__ import annotations
 

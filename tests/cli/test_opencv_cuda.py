@@ -11,8 +11,8 @@ import cv2
 import fake_cv2_cuda
 import numpy as np
 import pytest
+from checkout import ROOT, python_path
 from command import Run
-from conftest import ROOT, python_path
 from emulated import cupy_from
 from fake_cupy import write_cupy
 
@@ -33,7 +33,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (site / "sitecustomize.py").write_text(
         "import fake_cv2_cuda\nimport pytest\nfake_cv2_cuda.install(pytest.MonkeyPatch())\n"
     )
-    monkeypatch.setenv("PYTHONPATH", python_path(site, ROOT / "tests", ROOT))
+    monkeypatch.setenv("PYTHONPATH", python_path(site, ROOT / "tests" / "support", ROOT))
     fake_cv2_cuda.install(monkeypatch)
 
 

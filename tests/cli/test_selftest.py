@@ -8,8 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from checkout import ROOT, python_path
 from command import Run
-from conftest import ROOT, python_path
 from emulated import STAND_IN
 
 from flowpipe.diagnose import selftest

@@ -14,8 +14,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from checkout import ROOT
 from command import FAST, in_process, moving_clip
-from conftest import ROOT
 from store_making import RECIPE, Made, add_video, open_writer
 from videofile import encode_video
 

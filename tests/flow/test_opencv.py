@@ -9,7 +9,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, python_path
+from checkout import ROOT, python_path
 from synth import translated_pair
 
 from flowpipe.errors import BackendError

@@ -7,10 +7,10 @@ from itertools import pairwise
 import cv2
 import numpy as np
 import pytest
-from conftest import require_cuda
 from emulated import emulated_ops
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from real_gpu import require_cuda
 from synth import texture
 
 from flowpipe.flow.features import DETECTORS, make_detector, why_no_detector

@@ -8,8 +8,8 @@ from functools import cache
 
 import numpy as np
 import pytest
-from conftest import require_cuda
 from emulated import emulated_ops
+from real_gpu import require_cuda
 from synth import texture, translated_pair
 
 from flowpipe.ops import TVL1Model, get_ops

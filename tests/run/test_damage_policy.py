@@ -8,7 +8,7 @@ from pathlib import Path
 
 import av
 import pytest
-from conftest import ROOT
+from checkout import ROOT
 from videofile import encode_video, moving_clip
 
 from flowpipe import open_store, params

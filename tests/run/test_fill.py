@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from checkout import ROOT, python_path
 from command import run_python
-from conftest import ROOT, python_path
 from emulated import STAND_IN
 from nvdec_machine import environment
 from videofile import encode_video, moving_clip

@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, python_path
+from checkout import ROOT, python_path
 from emulated import STAND_IN
 
-SCRIPT = ROOT / "tests" / "gpu_pool.py"
+SCRIPT = ROOT / "tests" / "support" / "gpu_pool.py"
 DASK_CUDA_WITHOUT_GPU = {
     "DASK_CUDA_TEST_SINGLE_GPU": "1",
     "DASK_CUDA_TEST_DISABLE_DEVICE_SPECIFIC": "1",

@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import ROOT, python_path
+from checkout import ROOT, python_path
 from distributed import LocalCluster
 from gpu_pool import die
 
 from flowpipe.run.cluster import Pool, WorkerLostError, local_pool
 
 NOBODY = 65534
-SCRIPT = ROOT / "tests" / "stranger.py"
+SCRIPT = ROOT / "tests" / "support" / "stranger.py"
 
 
 def load_ports() -> Any:

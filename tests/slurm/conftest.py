@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from checkout import ROOT, python_path
 from command import moving_clip
-from conftest import ROOT, python_path
 from slurm_jobs import CLIPS, SCRIPTS, require_slurm
 from videofile import encode_video
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, python_path
+from checkout import ROOT, python_path
 from fake_cupy import A100, write_cupy
 from slurm_jobs import CLIPS, ended, logs, states, told, wait_until, write_tools
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, python_path
+from checkout import ROOT, python_path
 from slurm_jobs import ended, require_slurm, states, wait_until
 
 SCRIPT = ROOT / "pipelines" / "slurm" / "train.sh"
@@ -50,13 +50,13 @@ def test_a_job_trains_on_its_gpus_and_cores(
 def test_a_training_queues_itself_again_and_goes_on(tmp_path: Path) -> None:
     require_slurm()
     pytest.importorskip("torch", reason="needs torch")
-    from tsn import tiny
-    from tsn.training import PROGRAM
+    import tiny
+    from tiny_training import PROGRAM
 
     recipe = tiny.write_recipe(tmp_path / "recipe.yaml", end=1500)
     store = tiny.make_store(tmp_path / "store")
     environment = write_flowpipe(tmp_path / "bin", f'exec "{sys.executable}" "{PROGRAM}" "$@"')
-    environment["PYTHONPATH"] = python_path(ROOT, PROGRAM.parent.parent)
+    environment["PYTHONPATH"] = python_path(ROOT, PROGRAM.parent)
     run, log = tmp_path / "run", tmp_path / "job.log"
     job = subprocess.run(
         ["sbatch", "--parsable", "--mem-per-cpu=1000M", "--cpus-per-task=1", "--output", log,

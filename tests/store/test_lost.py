@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from checkout import ROOT
 
 from flowpipe.errors import FlowpipeWarning
 from flowpipe.store import (

@@ -16,7 +16,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from conftest import ROOT
+from checkout import ROOT
 from store_making import open_writer
 
 from flowpipe import codec, params

@@ -17,8 +17,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from checkout import python_path
 from command import fill
-from conftest import python_path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from store_making import RECIPE, Made, add_video, open_writer, record
@@ -189,7 +189,7 @@ WRITE_FOREVER = """
 def start(script: str, *arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": python_path(ROOT, ROOT / "tests")},
+        env={**os.environ, "PYTHONPATH": python_path(ROOT, ROOT / "tests" / "support")},
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
 

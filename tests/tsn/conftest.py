@@ -10,6 +10,6 @@ import pytest
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("torch", reason="needs torch")
-    from tsn import tiny
+    import tiny
 
     return tiny.make_store(tmp_path_factory.mktemp("tiny") / "store")

@@ -9,9 +9,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch")
 
+import tiny  # noqa: E402
 from command import in_process  # noqa: E402
-from tsn import tiny  # noqa: E402
-from tsn.training import job, run  # noqa: E402
+from tiny_training import job, run  # noqa: E402
 
 from flowpipe.errors import FormatError  # noqa: E402
 from flowpipe.tsn.adopt import adopt  # noqa: E402

@@ -11,8 +11,8 @@ from command import in_process
 
 torch = pytest.importorskip("torch", reason="needs torch")
 
-from tsn.gpus_stand_in import Gpus  # noqa: E402
-from tsn.training import environment, job, run  # noqa: E402
+from gpus_stand_in import Gpus  # noqa: E402
+from tiny_training import environment, job, run  # noqa: E402
 
 from flowpipe.cli.processes import check_gpus  # noqa: E402
 from flowpipe.errors import BackendError, UsageError  # noqa: E402
@@ -24,8 +24,8 @@ TWO_GPUS = """
 import json, os, sys
 from dataclasses import replace
 from pathlib import Path
-from tsn import training
-from tsn.gpus_stand_in import Gpus
+import tiny_training as training
+from gpus_stand_in import Gpus
 from flowpipe.tsn.training.train import train
 
 store, folder = map(Path, sys.argv[1:])

@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch")
 
-from tsn.training import assert_same_weights, job, run  # noqa: E402
+from tiny_training import assert_same_weights, job, run  # noqa: E402
 
 from flowpipe.errors import BackendError  # noqa: E402
 from flowpipe.tsn import run_folder  # noqa: E402

@@ -14,7 +14,7 @@ from command import wait_for
 
 pytest.importorskip("torch", reason="needs torch")
 
-from tsn.training import command, environment  # noqa: E402
+from tiny_training import command, environment  # noqa: E402
 
 from flowpipe.tsn.run_folder import LAST  # noqa: E402
 

@@ -10,10 +10,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch")
 metrics = pytest.importorskip("sklearn.metrics", reason="needs scikit-learn")
 
+import tiny  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
-from tsn import tiny  # noqa: E402
-from tsn.training import curve, job, run  # noqa: E402
+from tiny_training import curve, job, run  # noqa: E402
 
 from flowpipe.evaluation.ranking import mean_average_precision  # noqa: E402
 from flowpipe.store import open_store  # noqa: E402

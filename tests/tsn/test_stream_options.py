@@ -12,9 +12,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch")
 
+import tiny  # noqa: E402
 from command import in_process  # noqa: E402
-from tsn import tiny  # noqa: E402
-from tsn.training import job, run  # noqa: E402
+from tiny_training import job, run  # noqa: E402
 
 from flowpipe.cli.networks import apply_options  # noqa: E402
 from flowpipe.evaluation import read_facts, read_h5  # noqa: E402

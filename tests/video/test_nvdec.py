@@ -1,4 +1,4 @@
-"""Decoding on NVDEC, played by tests/nvdec_stand_in: FFmpeg's pictures, or words."""
+"""Decoding on NVDEC, played by tests/support/nvdec_stand_in: FFmpeg's pictures, or words."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import require_cuda
 from nvdec_machine import environment, forget, stand_in
+from real_gpu import require_cuda
 from videofile import encode_video, good_files, moving_clip
 
 from flowpipe.distribution import install_command
