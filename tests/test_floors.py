@@ -59,6 +59,7 @@ ALLOWED = {
         "strict", "words", "atomic", "__init__",
     },
     "evaluation": {"types", "errors", "splits", "strict", "atomic", "words"},
+    "features": {"types", "errors", "strict", "atomic", "words"},
     "tsn.recipe": {"modality", "words"},
     "tsn": {
         # what the rooms share: devices, processes, the folder of a run
@@ -116,7 +117,7 @@ DOORS = {
     # dependency -> the parts that may know it
     "av": {"video", "datasets"},  # datasets: only to encode the demo clips
     "PyNvVideoCodec": {"video"},
-    "h5py": {"store", "evaluation"},  # evaluation: files of scores
+    "h5py": {"store", "evaluation", "features"},  # files of scores, of features
     "dask": {"run"},
     "distributed": {"run"},
     "dask_cuda": {"run"},

@@ -1,0 +1,9 @@
+"""Features and scores along videos: windows, their HDF5 file, and the files of other tools."""
+
+from flowpipe.features.reader import FeatureFile, FeatureVideo, StreamFacts, open_features
+from flowpipe.features.windows import Extent, Windows, cut_windows
+
+__all__ = [
+    "Extent", "FeatureFile", "FeatureVideo", "StreamFacts", "Windows", "cut_windows",
+    "open_features",
+]  # fmt: skip

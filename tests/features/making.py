@@ -1,0 +1,60 @@
+"""Files of features for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.features import Extent, StreamFacts, cut_windows
+from flowpipe.features.windows import frame_s
+from flowpipe.features.writer import WindowedVideo, write_features
+from flowpipe.types import Segment, VideoRecord
+
+CLASSES = ("bow", "hug", "kick")
+RECORDS = (
+    VideoRecord("v/1", "/v/1.avi", (0,), "validation", ("train1",), (Segment(0, 0.5, 1.25),)),
+    VideoRecord(
+        "video_test_0000001", "/2.avi", (1, 2), "test", ("test1",),
+        (Segment(1, 0.2, 0.9), Segment(2, 1.0, 1.5)), ((0.9, 1.0),),
+    ),
+)  # fmt: skip
+
+
+def windowed(
+    record: VideoRecord, frames: int, window: Extent, stride: Extent, fps: float = 25
+) -> WindowedVideo:
+    pts_s = np.arange(frames) / fps
+    return WindowedVideo(
+        record, frames, fps, 0.0, float(pts_s[-1]) + frame_s(pts_s), "done",
+        cut_windows(pts_s, window, stride),
+    )  # fmt: skip
+
+
+def make_features(
+    path: Path,
+    frames: tuple[int, ...] = (40, 60),
+    window: Extent = Extent(16),  # noqa: B008  (frozen)
+    stride: Extent = Extent(4),  # noqa: B008
+    classes: tuple[str, ...] = CLASSES,
+    dims: int = 5,
+    records: tuple[VideoRecord, ...] = RECORDS,
+    **facts: Any,
+) -> Mapping[tuple[str, str], tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Write rgb and flow of some videos; return (features, scores) by stream and video."""
+    rng = np.random.default_rng(7)
+    videos = [windowed(r, n, window, stride) for r, n in zip(records, frames, strict=True)]
+    made = {
+        (stream, video.record.video_id): (
+            rng.normal(size=(len(video.windows), dims)).astype("f4"),
+            rng.normal(size=(len(video.windows), len(classes))).astype("f4"),
+        )
+        for stream in ("rgb", "flow") for video in videos
+    }  # fmt: skip
+    streams = [StreamFacts(name, classes, {"network": name}) for name in ("rgb", "flow")]
+    all_facts = {"window": window.facts, "stride": stride.facts, "left_out": {}, **facts}
+    write_features(path, all_facts, videos, streams, lambda *key: made[key])
+    return made

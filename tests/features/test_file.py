@@ -1,0 +1,121 @@
+"""Windows of a video, and the file of features: what is written is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from features.making import CLASSES, RECORDS, make_features
+
+from flowpipe.errors import FormatError
+from flowpipe.features import Extent, cut_windows, open_features
+
+AT_25 = np.arange(100) / 25
+
+
+def test_windows_in_frames_are_complete_and_a_stride_apart() -> None:
+    for count in (5, 16, 17, 31, 32, 100):
+        found = cut_windows(AT_25[:count], Extent(16), Extent(5))
+        if count < 16:
+            assert (found.start_frame.tolist(), found.stop_frame.tolist()) == ([0], [count])
+            continue
+        wanted = list(range(0, count - 15, 5))
+        assert found.start_frame.tolist() == wanted
+        assert (found.stop_frame - found.start_frame == 16).all()
+        np.testing.assert_allclose(found.start_s, np.array(wanted) / 25, atol=1e-12)
+        np.testing.assert_allclose(found.end_s, (np.array(wanted) + 16) / 25, atol=1e-12)
+        np.testing.assert_allclose(found.centre_frame, np.array(wanted) + 7.5)
+        np.testing.assert_allclose(found.centre_s, (found.centre_frame + 0.5) / 25)
+
+
+@pytest.mark.parametrize("fps", [24, 25, 29.97, 30])
+def test_seconds_that_are_whole_frames_give_the_windows_in_frames(fps: float) -> None:
+    pts_s = 3 + np.arange(100) / fps
+    frames = cut_windows(pts_s, Extent(16), Extent(4))
+    seconds = cut_windows(pts_s, Extent(16 / fps, "seconds"), Extent(4 / fps, "seconds"))
+    assert frames.start_frame.tolist() == seconds.start_frame.tolist()
+    assert frames.stop_frame.tolist() == seconds.stop_frame.tolist()
+    mixed = cut_windows(pts_s, Extent(16), Extent(4 / fps, "seconds"))
+    assert mixed.start_frame.tolist() == frames.start_frame.tolist()
+
+
+def test_a_stride_in_seconds_follows_the_timestamps_and_does_not_drift() -> None:
+    rng = np.random.default_rng(3)
+    pts_s = np.cumsum(rng.uniform(0.02, 0.08, 400))  # variable frame rate
+    found = cut_windows(pts_s, Extent(0.5, "seconds"), Extent(0.3, "seconds"))
+    times = pts_s[0] + 0.3 * np.arange(len(found))
+    assert (found.start_s <= times + 1e-6).all() and (times - found.start_s < 0.08).all()
+    length_s = found.end_s - found.start_s
+    assert (abs(length_s - 0.5) < 0.1).all() and len(found) > 50
+
+
+def test_a_video_of_one_frame_has_one_row() -> None:
+    found = cut_windows(np.array([2.5]), Extent(0.5, "seconds"), Extent(1, "seconds"))
+    assert (found.start_frame.tolist(), found.stop_frame.tolist()) == ([0], [1])
+    assert found.start_s.tolist() == found.end_s.tolist() == [2.5]
+
+
+@pytest.mark.parametrize(
+    "value, unit",
+    [(0, "frames"), (-1, "seconds"), (1.5, "frames"), (np.nan, "seconds"), (np.inf, "seconds")],
+)
+def test_lengths_that_mean_nothing_are_refused(value: float, unit: str) -> None:
+    with pytest.raises(ValueError, match="wanted"):
+        Extent(value, unit)
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    made = make_features(tmp_path / "f.h5", store="here")
+    with open_features(tmp_path / "f.h5") as file:
+        assert list(file.videos) == [record.video_id for record in RECORDS]
+        assert [video.record for video in file.videos.values()] == list(RECORDS)
+        assert file.facts["store"] == "here" and file.facts["stride"] == Extent(4).facts
+        assert set(file.streams) == {"rgb", "flow"}
+        assert file.streams["rgb"].class_names == CLASSES
+        assert (file.width("rgb", "features"), file.width("flow", "scores")) == (5, 3)
+        for (stream, video_id), (features, scores) in made.items():
+            np.testing.assert_array_equal(file.features(stream, video_id), features)
+            np.testing.assert_array_equal(file.scores(stream, video_id), scores)
+            windows = file.windows(video_id)
+            assert len(windows) == len(scores)
+            assert windows.start_frame.tolist() == list(range(0, 4 * len(scores), 4))
+        video = file.videos["video_test_0000001"]
+        assert (video.frames, video.fps, video.status) == (60, 25.0, "done")
+        assert video.end_s == pytest.approx(60 / 25)
+
+
+def test_h5py_alone_reads_times_and_values(tmp_path: Path) -> None:
+    made = make_features(tmp_path / "f.h5")
+    with h5py.File(tmp_path / "f.h5") as file:
+        first, stop = file["videos/row_first"][1:3]
+        assert file["videos/video_id"].asstr()[1] == "video_test_0000001"
+        rows = file["streams/flow/features"][first:stop]
+        np.testing.assert_array_equal(rows, made["flow", "video_test_0000001"][0])
+        assert file["rows/centre_frame"][first : first + 2].tolist() == [7.5, 11.5]
+
+
+def damage(path: Path, how: str) -> None:
+    if how == "empty":
+        path.write_bytes(b"")
+    elif how == "other":
+        with h5py.File(path, "w") as file:
+            file["scores"] = np.zeros(3)
+    elif how == "short":
+        with h5py.File(path, "r+") as file:
+            del file["streams/flow/scores"]
+            file["streams/flow/scores"] = np.zeros((2, 3), "f4")
+    elif how == "version":
+        with h5py.File(path, "r+") as file:
+            file.attrs["version"] = 2
+    else:
+        path.unlink()
+
+
+@pytest.mark.parametrize("how", ["empty", "other", "short", "version", "gone"])
+def test_other_files_are_refused_with_their_name(tmp_path: Path, how: str) -> None:
+    make_features(tmp_path / "f.h5")
+    damage(tmp_path / "f.h5", how)
+    with pytest.raises(FormatError, match=r"f\.h5 cannot be read as features"):
+        open_features(tmp_path / "f.h5")
