@@ -51,7 +51,18 @@ _FILE_ERRNOS = frozenset(
 
 
 def errno_of(error: OSError | RuntimeError) -> int | None:
-    """Return the errno of an error; HDF5 gives it in the text only."""
+    """Return the errno of an error; HDF5 gives it in the text only.
+
+    Parameters
+    ----------
+    error : OSError or RuntimeError
+        Error of a system call or of HDF5.
+
+    Returns
+    -------
+    int or None
+        Its errno; None if it has none.
+    """
     number: int | None = getattr(error, "errno", None)
     if number is None and (named := re.search(r"errno = (\d+)", str(error))):
         return int(named[1])
@@ -63,6 +74,16 @@ def read_reason(error: OSError) -> str:
 
     ``missing`` where the error speaks of the file or its name, as ENOENT and EACCES do; ``io``
     where it speaks of the storage or the machine, as EIO, ESTALE, ETIMEDOUT, EMFILE and ENOMEM do.
+
+    Parameters
+    ----------
+    error : OSError
+        Error of the read.
+
+    Returns
+    -------
+    str
+        Reason code.
     """
     number = errno_of(error)
     return "missing" if number is None or number in _FILE_ERRNOS else "io"
@@ -72,6 +93,16 @@ def storage_failed(error: BaseException | None) -> bool:
     """Return whether an error is a failure of the storage or the machine, such as EIO.
 
     Such an error says nothing of the file that was read.
+
+    Parameters
+    ----------
+    error : BaseException or None
+        Error of a read or write.
+
+    Returns
+    -------
+    bool
+        True if the storage or the machine failed.
     """
     if isinstance(error, FlowpipeError):
         return error.reason == "io"
@@ -79,7 +110,18 @@ def storage_failed(error: BaseException | None) -> bool:
 
 
 def storage_reason(cause: BaseException | None) -> str | None:
-    """Return ``io`` for a failure of the storage, else None: the reason of the error raised."""
+    """Return the reason code of an error that another one caused.
+
+    Parameters
+    ----------
+    cause : BaseException or None
+        The other error.
+
+    Returns
+    -------
+    str or None
+        ``io`` for a failure of the storage, else None: the reason of the error raised.
+    """
     return "io" if storage_failed(cause) else None
 
 

@@ -90,6 +90,16 @@ def are_colours(channels: int) -> bool:
     """Return whether an image of so many planes is one RGB image.
 
     Other numbers of planes lie side by side in one gray image (clause S18 of FORMAT.md).
+
+    Parameters
+    ----------
+    channels : int
+        Number of planes.
+
+    Returns
+    -------
+    bool
+        True for red, green and blue.
     """
     return channels == len(COLOURS)
 
@@ -133,7 +143,15 @@ MODALITIES = {
 
 
 def check_modalities(what: str, names: Collection[str]) -> None:
-    """Raise ValueError unless the names, which `what` describes, are rows of `MODALITIES`."""
+    """Raise ValueError unless the names are rows of `MODALITIES`.
+
+    Parameters
+    ----------
+    what : str
+        Description of the names, for the message.
+    names : collection of str
+        Names to check; there must be one.
+    """
     if not names:
         raise ValueError(f"{what} must be some of {', '.join(MODALITIES)}, got none")
     for name in names:
@@ -142,9 +160,19 @@ def check_modalities(what: str, names: Collection[str]) -> None:
 
 
 def quantiser_of(modality: str, bound: float) -> dict[str, Any]:
-    """Return the quantiser of a modality, as a shard records it; {} for RGB images.
+    """Return the quantiser of a modality, as a shard records it.
 
-    `bound` is the largest stored displacement, pixels.
+    Parameters
+    ----------
+    modality : str
+        A key of `MODALITIES`.
+    bound : float
+        Largest flow displacement that is stored, pixels.
+
+    Returns
+    -------
+    dict
+        JSON values; {} for RGB images.
     """
     row = MODALITIES[modality]
     if row.zero_level is None:
@@ -169,7 +197,22 @@ def quantiser_of(modality: str, bound: float) -> dict[str, Any]:
 def dequantise(
     planes: NDArray[np.uint8], quantiser: Mapping[str, Any], modality: str
 ) -> NDArray[np.float32]:
-    """Return float32 values of quantised planes of a modality, in the quantiser's unit."""
+    """Return the values of quantised planes.
+
+    Parameters
+    ----------
+    planes : uint8 (T, C, H, W)
+        Stored images.
+    quantiser : mapping
+        Quantiser of `quantiser_of`.
+    modality : str
+        A key of `MODALITIES`.
+
+    Returns
+    -------
+    float32 (T, C, H, W)
+        Values in the quantiser's unit.
+    """
     if MODALITIES[modality].is_flow:
         bound = float(quantiser["bound"])
         table = np.arange(256) * (2 * bound / 255) - bound

@@ -60,6 +60,16 @@ class VideoRecord:
 
         Unknown keys are left out.
 
+        Parameters
+        ----------
+        values : mapping
+            JSON values of a record.
+
+        Returns
+        -------
+        VideoRecord
+            The record.
+
         Raises
         ------
         ValueError
@@ -159,7 +169,17 @@ class EncodedPlanes:
 
 
 def check_columns(modality: str, count: int, columns: Mapping[str, NDArray[Any]]) -> None:
-    """Raise ValueError unless `columns` are those of the modality's row, `count` values each."""
+    """Raise ValueError unless columns are those of the modality's row.
+
+    Parameters
+    ----------
+    modality : str
+        A key of `MODALITIES`.
+    count : int
+        Number of images, N.
+    columns : mapping of str to array (N, ...)
+        Per image values by name.
+    """
     want = {c.name: (count, *c.shape) for c in MODALITIES[modality].columns}
     got = {name: values.shape for name, values in columns.items()}
     if want != got:

@@ -58,7 +58,18 @@ CODECS = {
 
 
 def default_params(modality: str) -> Any:
-    """Return the default codec params of a modality."""
+    """Return the default codec params of a modality.
+
+    Parameters
+    ----------
+    modality : str
+        A key of `MODALITIES`.
+
+    Returns
+    -------
+    codec params
+        Instance of a params class in `CODECS`.
+    """
     return for_modality(CODECS[MODALITIES[modality].codec].params(), modality)
 
 
@@ -67,6 +78,18 @@ def for_modality(params: Any, modality: str) -> Any:
 
     ``auto`` becomes the subsampling of the row. A modality without colour always gets ``gray``: it
     has no chroma, so the bytes do not depend on it.
+
+    Parameters
+    ----------
+    params : codec params
+        Params as the recipe states them.
+    modality : str
+        A key of `MODALITIES`.
+
+    Returns
+    -------
+    codec params
+        Params with the subsampling that is used.
 
     Raises
     ------
@@ -119,6 +142,7 @@ def decode(
     Parameters
     ----------
     payloads : sequence of bytes-like
+        T image files.
     channels : int
         Channels of the modality: 1, 2 or 3.
     params : codec params or name of a codec, optional
@@ -169,6 +193,16 @@ def decode(
 
 def recognise(payload: Payload) -> str:
     """Return the name of the codec whose files begin as this payload does.
+
+    Parameters
+    ----------
+    payload : bytes-like
+        Contents of an image file.
+
+    Returns
+    -------
+    str
+        A key of `CODECS`.
 
     Raises
     ------

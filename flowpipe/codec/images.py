@@ -9,7 +9,20 @@ from flowpipe.modality import are_colours
 
 
 def image_shape(channels: int, height: int, width: int) -> tuple[int, ...]:
-    """Return the shape of an image with these planes: (H, W, 3) in colour, else (H, C * W)."""
+    """Return the shape of the image that planes are stored as.
+
+    Parameters
+    ----------
+    channels : int
+        Number of planes, C.
+    height, width : int
+        Size of a plane, pixels.
+
+    Returns
+    -------
+    tuple of int
+        (H, W, 3) in colour, else (H, C * W).
+    """
     return (height, width, channels) if are_colours(channels) else (height, channels * width)
 
 
@@ -20,7 +33,8 @@ def planes_to_images(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
     Parameters
     ----------
-    planes : uint8 (T, C, H, W), C in 1, 2, 3
+    planes : uint8 (T, C, H, W)
+        Planes; C is 1, 2 or 3.
 
     Returns
     -------
@@ -44,7 +58,20 @@ def planes_to_images(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def images_to_planes(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
-    """Return images as planes, a view uint8 (T, C, H, W): the inverse of `planes_to_images`."""
+    """Return images as planes: the inverse of `planes_to_images`.
+
+    Parameters
+    ----------
+    images : uint8 (T, H, W, 3) or (T, H, C * W)
+        Channels interleaved, or planes side by side.
+    channels : int
+        Number of channels, C.
+
+    Returns
+    -------
+    uint8 (T, C, H, W)
+        View of `images`.
+    """
     if are_colours(channels):
         return images.transpose(0, 3, 1, 2)
     count, height, width = images.shape

@@ -37,7 +37,19 @@ class JpegParams:
 
 
 def encode(image: NDArray[np.uint8], params: JpegParams) -> bytes:
-    """Encode uint8 (H, W, 3) RGB or (H, W) gray as a JFIF file.
+    """Encode an image as a JFIF file.
+
+    Parameters
+    ----------
+    image : uint8 (H, W, 3) or (H, W)
+        RGB or gray.
+    params : JpegParams
+        Quality and subsampling.
+
+    Returns
+    -------
+    bytes
+        Contents of the file.
 
     Raises
     ------
@@ -67,7 +79,25 @@ def encode(image: NDArray[np.uint8], params: JpegParams) -> bytes:
 
 
 def read_size(payload: bytes) -> tuple[int, int, int]:
-    """Return (height, width, components 1 or 3) of a payload; FormatError if it is no JPEG."""
+    """Read the size of an image from its header.
+
+    Parameters
+    ----------
+    payload : bytes
+        Contents of a JPEG file.
+
+    Returns
+    -------
+    height, width : int
+        Size in pixels.
+    components : int
+        1 or 3.
+
+    Raises
+    ------
+    FormatError
+        If it is no JPEG file.
+    """
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(payload)
     except ValueError as error:
@@ -76,7 +106,14 @@ def read_size(payload: bytes) -> tuple[int, int, int]:
 
 
 def decode_into(payload: bytes, out: NDArray[np.uint8]) -> None:
-    """Decode a payload into `out`, uint8 (H, W, 3) or (H, W), of the size that the file states.
+    """Decode an image into an array.
+
+    Parameters
+    ----------
+    payload : bytes
+        Contents of a JPEG file.
+    out : uint8 (H, W, 3) or (H, W)
+        Array of the size that the file states.
 
     Raises
     ------

@@ -36,7 +36,19 @@ class JpegLsParams:
 
 
 def encode(image: NDArray[np.uint8], params: JpegLsParams) -> bytes:
-    """Encode uint8 (H, W, 3) RGB or (H, W) gray as a JPEG-LS file.
+    """Encode an image as a JPEG-LS file.
+
+    Parameters
+    ----------
+    image : uint8 (H, W, 3) or (H, W)
+        RGB or gray.
+    params : JpegLsParams
+        Largest error of a value.
+
+    Returns
+    -------
+    bytes
+        Contents of the file.
 
     Raises
     ------
@@ -79,7 +91,19 @@ def _subtract_green(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def read_size(payload: bytes) -> tuple[int, int, int]:
-    """Return (height, width, components 1 or 3) of a payload, from its frame header.
+    """Read the size of an image from its frame header.
+
+    Parameters
+    ----------
+    payload : bytes
+        Contents of a JPEG-LS file.
+
+    Returns
+    -------
+    height, width : int
+        Size in pixels.
+    components : int
+        1 or 3.
 
     Raises
     ------
@@ -101,9 +125,16 @@ def read_size(payload: bytes) -> tuple[int, int, int]:
 
 
 def decode_into(payload: bytes, out: NDArray[np.uint8]) -> None:
-    """Decode a payload into `out`, uint8 (H, W, 3) or (H, W), of the size that the file states.
+    """Decode an image into an array.
 
     Check the payload's CRC first: CharLS may take ten seconds to refuse a damaged one.
+
+    Parameters
+    ----------
+    payload : bytes
+        Contents of a JPEG-LS file.
+    out : uint8 (H, W, 3) or (H, W)
+        Array of the size that the file states.
 
     Raises
     ------

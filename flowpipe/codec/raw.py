@@ -23,14 +23,39 @@ class RawParams:
 
 
 def encode(image: NDArray[np.uint8], params: RawParams) -> bytes:
-    """Encode uint8 (H, W, 3) RGB as a PPM file, (H, W) gray as a PGM file."""
+    """Encode an image as a PPM file (RGB) or a PGM file (gray).
+
+    Parameters
+    ----------
+    image : uint8 (H, W, 3) or (H, W)
+        RGB or gray.
+    params : RawParams
+        Not used: the format has no settings.
+
+    Returns
+    -------
+    bytes
+        Contents of the file.
+    """
     height, width = image.shape[:2]
     kind = 5 if image.ndim == 2 else 6
     return b"P%d\n%d %d\n255\n" % (kind, width, height) + image.tobytes()
 
 
 def read_size(payload: bytes) -> tuple[int, int, int]:
-    """Return (height, width, components 1 or 3) of a payload.
+    """Read the size of an image from its header.
+
+    Parameters
+    ----------
+    payload : bytes
+        Contents of a PGM or PPM file.
+
+    Returns
+    -------
+    height, width : int
+        Size in pixels.
+    components : int
+        1 or 3.
 
     Raises
     ------
@@ -52,5 +77,13 @@ def read_size(payload: bytes) -> tuple[int, int, int]:
 
 
 def decode_into(payload: bytes, out: NDArray[np.uint8]) -> None:
-    """Decode a payload into `out`, uint8 (H, W, 3) or (H, W), of the size that the file states."""
+    """Decode an image into an array.
+
+    Parameters
+    ----------
+    payload : bytes
+        Contents of a PGM or PPM file.
+    out : uint8 (H, W, 3) or (H, W)
+        Array of the size that the file states.
+    """
     out[...] = np.frombuffer(payload, np.uint8, offset=len(payload) - out.size).reshape(out.shape)

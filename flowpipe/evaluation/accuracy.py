@@ -12,7 +12,9 @@ def top_classes(scores: NDArray[np.floating], k: int) -> NDArray[np.intp]:
     Parameters
     ----------
     scores : float (N, C)
+        Scores of N videos for C classes.
     k : int
+        Number of classes to return.
 
     Returns
     -------
@@ -28,9 +30,11 @@ def hit_rate(scores: NDArray[np.floating], positives: NDArray[np.bool_], k: int)
     Parameters
     ----------
     scores : float (N, C)
+        Scores of N videos for C classes.
     positives : bool (N, C)
         True where a class is a label of a video. Videos without labels do not count.
     k : int
+        Number of classes that count.
 
     Returns
     -------
@@ -57,6 +61,7 @@ def class_accuracy(
     Parameters
     ----------
     scores : float (N, C)
+        Scores of N videos for C classes.
     positives : bool (N, C)
         True where a class is a label of a video.
 

@@ -15,20 +15,55 @@ from flowpipe.words import count_noun
 
 
 def softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the softmax of scores over the last axis, float64 of the same shape."""
+    """Return the softmax of scores over the last axis.
+
+    Parameters
+    ----------
+    values : float64 (..., C)
+        Scores of C classes.
+
+    Returns
+    -------
+    float64 (..., C)
+        Probabilities.
+    """
     powers = np.exp(values - values.max(-1, keepdims=True))
     made: NDArray[np.float64] = powers / powers.sum(-1, keepdims=True)
     return made
 
 
 def sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the sigmoid of scores, for networks trained with ``bce``: float64, same shape."""
+    """Return the sigmoid of scores, for networks trained with ``bce``.
+
+    Parameters
+    ----------
+    values : float64 (...)
+        Scores.
+
+    Returns
+    -------
+    float64 (...)
+        Probability of each class on its own.
+    """
     made: NDArray[np.float64] = 0.5 * (1 + np.tanh(values / 2))  # exp would overflow
     return made
 
 
 def probabilities(scores: Scores, *, by_class: bool = False) -> Scores:
-    """Return the softmax of the scores of each video, or with `by_class` their sigmoid."""
+    """Turn the scores of each video into probabilities.
+
+    Parameters
+    ----------
+    scores : Scores
+        Scores before the softmax.
+    by_class : bool
+        Take the sigmoid of each score instead of the softmax of all.
+
+    Returns
+    -------
+    Scores
+        The same videos with probabilities.
+    """
     return replace(scores, values=(sigmoid if by_class else softmax)(scores.values))
 
 

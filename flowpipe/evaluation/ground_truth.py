@@ -28,7 +28,18 @@ class GroundTruth:
 
 
 def test_splits(records: Iterable[VideoRecord]) -> tuple[str, ...]:
-    """Return the test splits whose videos have labels, sorted; ``all`` if there are no splits."""
+    """Return the test splits whose videos have labels.
+
+    Parameters
+    ----------
+    records : iterable of VideoRecord
+        Videos of the data set.
+
+    Returns
+    -------
+    tuple of str
+        Names, sorted; ``all`` if there are no splits.
+    """
     labelled = {name for record in records if record.labels for name in record.splits}
     return splits.test_splits(labelled) or (ALL,)
 
@@ -39,10 +50,16 @@ def select_ground_truth(records: Sequence[VideoRecord], split: str, classes: int
     Parameters
     ----------
     records : sequence of VideoRecord
+        Videos of the data set.
     split : str
         Name of a split, or `ALL`.
     classes : int
         Number of classes, C.
+
+    Returns
+    -------
+    GroundTruth
+        Ids and labels.
 
     Raises
     ------

@@ -124,7 +124,18 @@ OFFICIAL_COUNTS: Mapping[str, Mapping[str, int]] = {
 
 
 def protocol_of(dataset: str) -> Protocol:
-    """Return the protocol of a data set; ``accuracy`` if it has none of its own."""
+    """Return the protocol of a data set.
+
+    Parameters
+    ----------
+    dataset : str
+        Name of the data set, a key of `DATASETS`.
+
+    Returns
+    -------
+    Protocol
+        Row of `PROTOCOLS`; ``accuracy`` if the data set has none of its own.
+    """
     return PROTOCOLS[_OF_DATASET.get(dataset, "accuracy")]
 
 
@@ -134,8 +145,16 @@ def evaluate(protocol: Protocol, scores: FloatArray, positives: BoolArray) -> Re
     Parameters
     ----------
     protocol : Protocol
+        Row of `PROTOCOLS`.
     scores : float64 (N, C)
+        Scores of N videos for C classes.
     positives : bool (N, C)
+        True where a class is a label of a video.
+
+    Returns
+    -------
+    Result
+        Figures, shares in [0, 1].
 
     Raises
     ------

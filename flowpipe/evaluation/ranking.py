@@ -15,12 +15,14 @@ def average_precision(scores: NDArray[np.floating], positives: NDArray[np.bool_]
     Parameters
     ----------
     scores : float (N,)
+        Scores of N videos for one class.
     positives : bool (N,)
+        True where the class is a label of the video.
 
     Returns
     -------
     float
-        NaN where no video is positive.
+        Share in [0, 1]; NaN where no video is positive.
     """
     hits = _ranked(scores, positives)
     if not hits.any():
@@ -39,12 +41,14 @@ def interpolated_average_precision(
     Parameters
     ----------
     scores : float (N,)
+        Scores of N videos for one class.
     positives : bool (N,)
+        True where the class is a label of the video.
 
     Returns
     -------
     float
-        NaN where no video is positive.
+        Share in [0, 1]; NaN where no video is positive.
     """
     hits = _ranked(scores, positives)
     if not hits.any():
@@ -62,12 +66,14 @@ def tied_average_precision(scores: NDArray[np.floating], positives: NDArray[np.b
     Parameters
     ----------
     scores : float (N,)
+        Scores of N videos for one class.
     positives : bool (N,)
+        True where the class is a label of the video.
 
     Returns
     -------
     float
-        NaN where no video is positive.
+        Share in [0, 1]; NaN where no video is positive.
     """
     order = np.argsort(-scores, kind="stable")
     hits, ranked = positives[order], scores[order]
@@ -84,12 +90,14 @@ def mean_average_precision(scores: NDArray[np.floating], positives: NDArray[np.b
     Parameters
     ----------
     scores : float (N, C)
+        Scores of N videos for C classes.
     positives : bool (N, C)
+        True where a class is a label of a video.
 
     Returns
     -------
     float
-        NaN where no video has a label.
+        Share in [0, 1]; NaN where no video has a label.
     """
     known = [
         tied_average_precision(scores[:, k], positives[:, k])

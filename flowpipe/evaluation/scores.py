@@ -38,7 +38,20 @@ class Scores:
     """True where a class is a label, (N, C); None if the file has no labels."""
 
     def of(self, video_ids: Sequence[str]) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-        """Return the rows of some videos, and the ids of those that have no row."""
+        """Select the scores of some videos.
+
+        Parameters
+        ----------
+        video_ids : sequence of str
+            Ids, in the wanted order.
+
+        Returns
+        -------
+        values : float64 (M, C)
+            Scores of the videos that have some.
+        missing : tuple of str
+            Ids of the other videos.
+        """
         row = {video_id: k for k, video_id in enumerate(self.video_ids)}
         there = [row[video_id] for video_id in video_ids if video_id in row]
         return self.values[there], tuple(key for key in video_ids if key not in row)
@@ -53,9 +66,16 @@ def write_scores(path: Path, scores: Scores, facts: Mapping[str, Any]) -> None:
     Parameters
     ----------
     path : Path
+        File to write.
     scores : Scores
+        Scores, and labels if they are known.
     facts : mapping
         JSON values that describe where the scores come from; see Notes.
+
+    Raises
+    ------
+    DiskFullError, UsageError
+        If the file cannot be written.
 
     Notes
     -----
@@ -72,11 +92,6 @@ def write_scores(path: Path, scores: Scores, facts: Mapping[str, Any]) -> None:
     - ``network``: SHA-256 of the weights.
 
     ``flowpipe fuse`` writes the facts of the first file, ``fused``, the files, and ``weights``.
-
-    Raises
-    ------
-    DiskFullError, UsageError
-        If the file cannot be written.
     """
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
@@ -91,7 +106,17 @@ def write_scores(path: Path, scores: Scores, facts: Mapping[str, Any]) -> None:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """Return the facts in a file of `write_scores`; empty for files of other kinds.
+    """Read what a file of `write_scores` says about its scores.
+
+    Parameters
+    ----------
+    path : Path
+        File of scores.
+
+    Returns
+    -------
+    dict
+        JSON values; empty for a file of another kind.
 
     Raises
     ------
@@ -157,6 +182,16 @@ def read_scores(path: Path, classes: int) -> Scores:
 
 def read_h5(path: Path) -> Scores:
     """Read a file of `write_scores`, its labels too.
+
+    Parameters
+    ----------
+    path : Path
+        File to read.
+
+    Returns
+    -------
+    Scores
+        Scores, with labels if the file has them.
 
     Raises
     ------

@@ -51,10 +51,32 @@ class FlowSolver(Protocol):
     """Stateless solver: two stacks of frames -> the flow between them."""
 
     def prepare(self, gray: NDArray[np.uint8]) -> Prepared:
-        """Return the intermediate results for gray frames uint8 (N, H, W)."""
+        """Compute what pairs share of each frame.
+
+        Parameters
+        ----------
+        gray : uint8 (N, H, W)
+            Gray frames.
+
+        Returns
+        -------
+        Prepared
+            Intermediate results of N frames; a slice selects frames.
+        """
 
     def solve(self, first: Any, second: Any) -> NDArray[np.float32]:
-        """Return the flow between prepared frames, f32 (N, 2, H, W) in pixels, u right, v down."""
+        """Compute the flow between prepared frames.
+
+        Parameters
+        ----------
+        first, second : Prepared
+            N frames each.
+
+        Returns
+        -------
+        float32 (N, 2, H, W)
+            Flow from each frame of `first` to that of `second`: pixels, u right, v down.
+        """
 
 
 class FlowRow(NamedTuple):
@@ -113,9 +135,15 @@ def make_solver(params: Any, ops: Ops) -> FlowSolver:
 
     Parameters
     ----------
-    params : an instance of one of the params classes in `FLOWS`
+    params : flow params
+        Instance of one of the params classes in `FLOWS`.
     ops : Ops
         Backend of ``tvl1``; OpenCV's algorithms run on the CPU or open a GPU themselves.
+
+    Returns
+    -------
+    FlowSolver
+        Solver of the algorithm.
 
     Raises
     ------

@@ -47,6 +47,7 @@ def border_points(ops: Ops, gray: Any, mask: NDArray[np.uint8] | None = None) ->
     Parameters
     ----------
     ops : Ops
+        Backend that holds the frames.
     gray : uint8 (N, H, W)
         Where the backend computes.
     mask : uint8 (N, H, W), optional
@@ -55,7 +56,8 @@ def border_points(ops: Ops, gray: Any, mask: NDArray[np.uint8] | None = None) ->
     Returns
     -------
     list of N float32 (C, 2)
-        x, y in pixels; none in frames under 16 pixels a side, nor where the frame is flat.
+        Points x, y in pixels; none in frames under 16 pixels a side, nor where the frame is
+        flat.
     """
     if min(gray.shape[1:]) < SMALLEST_SIDE:
         return [np.empty((0, 2), np.float32)] * len(gray)

@@ -58,7 +58,25 @@ class Boxes:
     source_width: int
 
     def mask(self, frame: int, height: int, width: int) -> NDArray[np.uint8]:
-        """uint8 (height, width): 0 inside the boxes of a frame, 255 elsewhere."""
+        """Draw the mask of a frame.
+
+        Parameters
+        ----------
+        frame : int
+            Number of the frame.
+        height, width : int
+            Size of the mask, pixels.
+
+        Returns
+        -------
+        uint8 (height, width)
+            0 inside the boxes of the frame, 255 elsewhere.
+
+        Raises
+        ------
+        DatasetError
+            If there are no boxes for this frame.
+        """
         if not 0 <= frame < len(self.frames):
             raise DatasetError(
                 f"{self.source} has boxes for {count_noun(len(self.frames), 'frame')}, but the "
@@ -74,7 +92,13 @@ class Boxes:
         return mask
 
     def check_count(self, frames: int) -> None:
-        """Raise DatasetError unless there are boxes for exactly so many frames."""
+        """Raise DatasetError unless there are boxes for every frame and no more.
+
+        Parameters
+        ----------
+        frames : int
+            Number of frames of the video.
+        """
         if frames != len(self.frames):
             raise DatasetError(
                 f"{self.source} has boxes for {count_noun(len(self.frames), 'frame')}, but the "
@@ -92,12 +116,14 @@ def load_boxes(
     path : path
         A folder, or a JSON lines file.
     video_id : str
+        Id of the video.
     source_height, source_width : int
         Size of the video's frames in pixels, upright: what the coordinates refer to.
 
     Returns
     -------
-    Boxes, or None if there are none for this video.
+    Boxes or None
+        Boxes of every frame; None if there are none for this video.
 
     Raises
     ------

@@ -85,8 +85,10 @@ class WarpParams:
 
     @property
     def whole_video(self) -> bool:
-        """True if a video must not be split: a later part lacks the first frame, and the number
-        of its own first frame in the boxes file."""
+        """True if a video must not be split.
+
+        A later part lacks the first frame, and the number of its own first frame in the boxes file.
+        """
         return self.needs_first_frame or bool(self.boxes)
 
 
@@ -113,6 +115,7 @@ class CameraMotionEstimator:
     Parameters
     ----------
     params : WarpParams
+        Settings.
     ops : Ops
         Device that finds and matches features.
     boxes : Boxes, optional
@@ -138,6 +141,11 @@ class CameraMotionEstimator:
         number : int
             Index of the first of these frames in the video, from 0; selects the boxes.
 
+        Returns
+        -------
+        list of N Features
+            Features of each frame.
+
         Raises
         ------
         DatasetError
@@ -160,7 +168,20 @@ class CameraMotionEstimator:
     def sample_points(
         self, first: Features, second: Features, height: int, width: int
     ) -> NDArray[np.int64]:
-        """Return the flat indices (C, 2) of a pair's flow (2, H, W) that `estimate` needs."""
+        """Return where `estimate` needs the flow of a pair.
+
+        Parameters
+        ----------
+        first, second : Features
+            Features of the frames of the pair.
+        height, width : int
+            Size of the frames, pixels.
+
+        Returns
+        -------
+        int64 (C, 2)
+            Flat indices of the flow (2, H, W).
+        """
         misread = self.params.mode == "dense_flow"
         return flow_sample_points(
             (second if misread else first).corners, height, width, misread=misread
@@ -177,10 +198,16 @@ class CameraMotionEstimator:
         Parameters
         ----------
         features : sequence of N + 1 Features
+            Features of consecutive frames.
         steps : sequence of N float32 (C, 2)
             Flow of each pair at its `sample_points`.
         start : Features, optional
             Features of the first frame of the video, where `WarpParams.needs_first_frame`.
+
+        Returns
+        -------
+        list of N CameraMotion
+            Motion of each pair.
         """
         return [self.fit(*points) for points in self.matches(features, steps, start)]
 
@@ -190,7 +217,22 @@ class CameraMotionEstimator:
         steps: Sequence[NDArray[np.float32]],
         start: Features | None = None,
     ) -> list[tuple[Points, Points]]:
-        """Return the matches of every pair: points of both frames, float32 (M, 2) each."""
+        """Match the points of every pair.
+
+        Parameters
+        ----------
+        features : sequence of N + 1 Features
+            Features of consecutive frames.
+        steps : sequence of N float32 (C, 2)
+            Flow of each pair at its `sample_points`.
+        start : Features, optional
+            Features of the first frame of the video, where `WarpParams.needs_first_frame`.
+
+        Returns
+        -------
+        list of N (in_first, in_second)
+            Matched points of both frames, float32 (M, 2) each, pixels.
+        """
         firsts, seconds = features[:-1], features[1:]
         compared, followed = firsts, firsts
         if self.params.mode == "dense_flow":
@@ -206,7 +248,18 @@ class CameraMotionEstimator:
         return matches
 
     def fit(self, in_first: Points, in_second: Points) -> CameraMotion:
-        """Fit the camera's homography to matches float32 (M, 2); identity if none is accepted."""
+        """Fit the camera's homography to matches.
+
+        Parameters
+        ----------
+        in_first, in_second : float32 (M, 2)
+            Matched points of both frames, pixels.
+
+        Returns
+        -------
+        CameraMotion
+            Homography; the identity if none is accepted.
+        """
         if len(in_first) <= self.params.min_matches:
             return CameraMotion(np.eye(3), len(in_first), 0, False)
         if self.params.estimator == "background":
@@ -246,7 +299,9 @@ def flow_sample_points(
     Parameters
     ----------
     corners : float32 (C, 2)
+        Positions x, y in pixels.
     height, width : int
+        Size of the flow, pixels.
     misread : bool
         Read the vertical component at column y instead of x, as dense_flow does. An index beyond
         the end of a row continues in the following rows.
@@ -273,7 +328,10 @@ def match_along_flow(corners: Points, step: NDArray[np.float32]) -> tuple[Points
 
     Returns
     -------
-    from_, to : float32 (M, 2)
+    from_ : float32 (M, 2)
+        Corners, pixels.
+    to : float32 (M, 2)
+        Points that they move to, pixels.
     """
     to = corners + step
     sound = np.isfinite(step[:, 0]) & np.isfinite(step[:, 1])

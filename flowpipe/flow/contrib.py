@@ -12,7 +12,7 @@ __all__ = ["why_no_contrib", "replace_opencv"]
 
 
 def why_no_contrib(what: str, names: tuple[str, ...], otherwise: str) -> str:
-    """Return what cv2 lacks for an algorithm and what to do, or "".
+    """Explain what cv2 lacks for an algorithm.
 
     Parameters
     ----------
@@ -22,6 +22,11 @@ def why_no_contrib(what: str, names: tuple[str, ...], otherwise: str) -> str:
         Names in cv2, such as ``optflow.DualTVL1OpticalFlow_create``; one is enough.
     otherwise : str
         Setting that needs no contrib module.
+
+    Returns
+    -------
+    str
+        What is lacking and what to do; "" if cv2 has the algorithm.
     """
     if any(_has(name) for name in names):
         return ""
@@ -33,7 +38,18 @@ def why_no_contrib(what: str, names: tuple[str, ...], otherwise: str) -> str:
 
 
 def replace_opencv(installed: list[str]) -> str:
-    """Return the command that replaces these distributions by one OpenCV with contrib."""
+    """Return the command that installs OpenCV with contrib.
+
+    Parameters
+    ----------
+    installed : list of str
+        Installed distributions of OpenCV, which it removes.
+
+    Returns
+    -------
+    str
+        Command line of a shell.
+    """
     with_windows = any("headless" not in name for name in installed)
     wanted = "opencv-contrib-python" + ("" if with_windows else "-headless")
     uninstall = f"pip uninstall -y {' '.join(installed)} && " if installed else ""

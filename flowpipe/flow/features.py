@@ -78,13 +78,43 @@ flowpipe's own AKAZE need them."""
 
 
 def why_no_detector(name: str, device: str) -> str:
-    """Return what the installed OpenCV lacks for a detector of `DETECTORS` on a device and what to
-    do, or "". Opens no GPU."""
+    """Explain what the installed OpenCV lacks for a detector. Opens no GPU.
+
+    Parameters
+    ----------
+    name : str
+        A key of `DETECTORS`.
+    device : str
+        Device that computes.
+
+    Returns
+    -------
+    str
+        What is lacking and what to do; "" if the detector can run.
+    """
     return DETECTORS[name].lack(own_features(device))
 
 
 def make_detector(name: str, ops: Ops) -> Detector:
-    """Return a detector of `DETECTORS`; BackendError if the installed OpenCV lacks it."""
+    """Return a detector.
+
+    Parameters
+    ----------
+    name : str
+        A key of `DETECTORS`.
+    ops : Ops
+        Backend that holds the frames.
+
+    Returns
+    -------
+    Detector
+        Function of gray frames to keypoints.
+
+    Raises
+    ------
+    BackendError
+        If the installed OpenCV lacks it.
+    """
     row = DETECTORS[name]
     if lack := row.lack(ops.features.own):
         raise BackendError(lack)
@@ -100,10 +130,19 @@ def match_in_window(
     trajectories (Wang and Schmid 2013) there is no ratio test and no cross check: RANSAC rejects
     wrong matches. Among equally similar keypoints the first is chosen.
 
+    Parameters
+    ----------
+    ops : Ops
+        Backend that computes.
+    pairs : sequence of (first, second)
+        Keypoints of both frames.
+    window_px : float
+        Largest distance of matches in x and in y, pixels.
+
     Returns
     -------
-    list of (in_first, in_second), float32 (M, 2) each
-        M <= number of keypoints of the second frame.
+    list of (in_first, in_second)
+        Matched points, float32 (M, 2) each; M <= number of keypoints of the second frame.
     """
     matches = []
     found = ops.features.match_keypoints(pairs, window_px)

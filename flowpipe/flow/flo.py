@@ -29,6 +29,7 @@ def write_flo(path: str | os.PathLike[str], flow: NDArray[np.float32]) -> None:
     Parameters
     ----------
     path : path
+        File to write.
     flow : float32 (H, W, 2)
         (u, v) in pixels, u right, v down. Displacements above 1e9 mean unknown to the benchmark.
 
@@ -50,6 +51,11 @@ def write_flo(path: str | os.PathLike[str], flow: NDArray[np.float32]) -> None:
 
 def read_flo(path: str | os.PathLike[str]) -> NDArray[np.float32]:
     """Read a flow field.
+
+    Parameters
+    ----------
+    path : path
+        File to read.
 
     Returns
     -------

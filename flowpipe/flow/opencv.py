@@ -92,14 +92,36 @@ class PairSolver:
         self._pair, self._to_host = pair, to_host
 
     def prepare(self, gray: Any) -> NDArray[np.uint8]:
-        """Return the frames uint8 (N, H, W) on the host; pairs share nothing else."""
+        """Fetch the frames to the host; pairs share nothing else.
+
+        Parameters
+        ----------
+        gray : uint8 (N, H, W)
+            Gray frames, where the backend computes.
+
+        Returns
+        -------
+        uint8 (N, H, W)
+            The frames on the host.
+        """
         gray = self._to_host(gray)
         if gray.dtype != np.uint8 or gray.ndim != 3 or min(gray.shape[1:]) < 1:
             raise ValueError(f"gray must be uint8 (N, H, W), got {gray.dtype} {gray.shape}")
         return gray
 
     def solve(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the flow float32 (N, 2, H, W) in pixels, u right, v down."""
+        """Compute the flow of each pair.
+
+        Parameters
+        ----------
+        first, second : uint8 (N, H, W)
+            Frames on the host.
+
+        Returns
+        -------
+        float32 (N, 2, H, W)
+            Flow from each frame of `first` to that of `second`: pixels, u right, v down.
+        """
         if first.shape != second.shape:
             raise ValueError(f"wanted frames of one shape, got {first.shape} and {second.shape}")
         flow = np.empty((len(first), 2, *first.shape[1:]), np.float32)
@@ -117,7 +139,20 @@ def why_no_opencv_tvl1() -> str:
 
 
 def opencv_tvl1_solver(params: OpenCVTVL1Params, ops: Ops) -> PairSolver:
-    """Return a solver by cv2's dual TV-L1."""
+    """Return a solver by cv2's dual TV-L1.
+
+    Parameters
+    ----------
+    params : OpenCVTVL1Params
+        Settings.
+    ops : Ops
+        Backend that holds the frames.
+
+    Returns
+    -------
+    PairSolver
+        Solver on the CPU.
+    """
 
     def pair(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
         # The object lowers its own number of scales for a small image and keeps it lowered: a kept
@@ -145,7 +180,20 @@ DIS_PRESETS = {
 
 
 def dis_solver(params: DISParams, ops: Ops) -> PairSolver:
-    """Return a solver by cv2's dense inverse search."""
+    """Return a solver by cv2's dense inverse search.
+
+    Parameters
+    ----------
+    params : DISParams
+        Settings.
+    ops : Ops
+        Backend that holds the frames.
+
+    Returns
+    -------
+    PairSolver
+        Solver on the CPU.
+    """
 
     def pair(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
         if min(first.shape) < DIS_SMALLEST_PX:
@@ -157,7 +205,20 @@ def dis_solver(params: DISParams, ops: Ops) -> PairSolver:
 
 
 def farneback_solver(params: FarnebackParams, ops: Ops) -> PairSolver:
-    """Return a solver by cv2's polynomial expansion."""
+    """Return a solver by cv2's polynomial expansion.
+
+    Parameters
+    ----------
+    params : FarnebackParams
+        Settings.
+    ops : Ops
+        Backend that holds the frames.
+
+    Returns
+    -------
+    PairSolver
+        Solver on the CPU.
+    """
     flags = cv2.OPTFLOW_FARNEBACK_GAUSSIAN if params.gaussian else 0
 
     def pair(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -171,5 +232,16 @@ def farneback_solver(params: FarnebackParams, ops: Ops) -> PairSolver:
 
 
 def opencv_ran_on(ops: Ops) -> str:
-    """Return the name and version of OpenCV, as recorded in the store."""
+    """Return what computes, as recorded in the store.
+
+    Parameters
+    ----------
+    ops : Ops
+        Not used: OpenCV computes on the CPU.
+
+    Returns
+    -------
+    str
+        Name and version of OpenCV.
+    """
     return f"cv2 {cv2.__version__}"

@@ -122,7 +122,25 @@ class OpenCVCudaNvidiaParams:
 
 
 def opencv_cuda_tvl1_solver(params: OpenCVCudaTVL1Params, ops: Ops) -> PairSolver:
-    """Return a solver by cv2.cuda's dual TV-L1; BackendError if it cannot run."""
+    """Return a solver by cv2.cuda's dual TV-L1.
+
+    Parameters
+    ----------
+    params : OpenCVCudaTVL1Params
+        Settings.
+    ops : Ops
+        Backend that holds the frames.
+
+    Returns
+    -------
+    PairSolver
+        Solver on the first GPU.
+
+    Raises
+    ------
+    BackendError
+        If cv2 lacks the class or there is no GPU.
+    """
     p, create = params, cuda_class("OpticalFlowDual_TVL1").create
 
     def make(size: Size) -> Any:
@@ -135,7 +153,25 @@ def opencv_cuda_tvl1_solver(params: OpenCVCudaTVL1Params, ops: Ops) -> PairSolve
 
 
 def opencv_cuda_brox_solver(params: OpenCVCudaBroxParams, ops: Ops) -> PairSolver:
-    """Return a solver by cv2.cuda's Brox; BackendError if it cannot run."""
+    """Return a solver by cv2.cuda's Brox.
+
+    Parameters
+    ----------
+    params : OpenCVCudaBroxParams
+        Settings.
+    ops : Ops
+        Backend that holds the frames.
+
+    Returns
+    -------
+    PairSolver
+        Solver on the first GPU.
+
+    Raises
+    ------
+    BackendError
+        If cv2 lacks the class or there is no GPU.
+    """
     p, create = params, cuda_class("BroxOpticalFlow").create
 
     def make(size: Size) -> Any:
@@ -152,7 +188,25 @@ def opencv_cuda_brox_solver(params: OpenCVCudaBroxParams, ops: Ops) -> PairSolve
 
 
 def opencv_cuda_farneback_solver(params: OpenCVCudaFarnebackParams, ops: Ops) -> PairSolver:
-    """Return a solver by cv2.cuda's polynomial expansion; BackendError if it cannot run."""
+    """Return a solver by cv2.cuda's polynomial expansion.
+
+    Parameters
+    ----------
+    params : OpenCVCudaFarnebackParams
+        Settings.
+    ops : Ops
+        Backend that holds the frames.
+
+    Returns
+    -------
+    PairSolver
+        Solver on the first GPU.
+
+    Raises
+    ------
+    BackendError
+        If cv2 lacks the class or there is no GPU.
+    """
     p, create = params, cuda_class("FarnebackOpticalFlow").create
     flags = cv2.OPTFLOW_FARNEBACK_GAUSSIAN if p.gaussian else 0
 
@@ -169,7 +223,25 @@ NVIDIA_PRESETS = {"slow": 5, "medium": 10, "fast": 20}  # NV_OF_PERF_LEVEL_*
 
 
 def opencv_cuda_nvidia_solver(params: OpenCVCudaNvidiaParams, ops: Ops) -> PairSolver:
-    """Return a solver by NVIDIA Optical Flow in cv2.cuda; BackendError if it cannot run."""
+    """Return a solver by NVIDIA Optical Flow in cv2.cuda.
+
+    Parameters
+    ----------
+    params : OpenCVCudaNvidiaParams
+        Settings.
+    ops : Ops
+        Backend that holds the frames.
+
+    Returns
+    -------
+    PairSolver
+        Solver on the first GPU.
+
+    Raises
+    ------
+    BackendError
+        If cv2 lacks the class or there is no GPU.
+    """
     create, grid = cuda_class("NvidiaOpticalFlow_2_0").create, params.grid
 
     def make(size: Size) -> Any:
@@ -187,7 +259,18 @@ def opencv_cuda_nvidia_solver(params: OpenCVCudaNvidiaParams, ops: Ops) -> PairS
 
 
 def opencv_cuda_ran_on(ops: Ops) -> str:
-    """Return the version of OpenCV and the GPU, as recorded in the store."""
+    """Return what computes, as recorded in the store.
+
+    Parameters
+    ----------
+    ops : Ops
+        Not used: OpenCV opens the first GPU itself.
+
+    Returns
+    -------
+    str
+        Version of OpenCV and name of the GPU.
+    """
     return f"cv2.cuda {cv2.__version__} on {first_gpu_name() or 'a GPU without a name'}"
 
 
@@ -195,7 +278,18 @@ WANTED = "docs/opencv-cuda.md says how to build it; flow tvl1 needs none of that
 
 
 def why_no_cuda_class(name: str) -> str:
-    """Return why cv2.cuda lacks a class and what to do, or "". Opens no GPU."""
+    """Explain why cv2.cuda lacks a class. Opens no GPU.
+
+    Parameters
+    ----------
+    name : str
+        Name of the class in ``cv2.cuda``.
+
+    Returns
+    -------
+    str
+        The reason and what to do; "" if cv2 has the class.
+    """
     if hasattr(cv2, f"cuda_{name}"):
         return ""
     return (
@@ -205,7 +299,23 @@ def why_no_cuda_class(name: str) -> str:
 
 
 def cuda_class(name: str) -> Any:
-    """Return a class of cv2.cuda; BackendError if cv2 lacks it or there is no GPU."""
+    """Return a class of cv2.cuda.
+
+    Parameters
+    ----------
+    name : str
+        Name of the class in ``cv2.cuda``.
+
+    Returns
+    -------
+    type
+        The class.
+
+    Raises
+    ------
+    BackendError
+        If cv2 lacks the class or there is no GPU.
+    """
     if lack := why_no_cuda_class(name):
         raise BackendError(lack)
     if cv2.cuda.getCudaEnabledDeviceCount() < 1:  # some classes then abort the process

@@ -59,6 +59,16 @@ def optical_flow(
     -----
     With ``device="cuda"`` the first call compiles kernels and reserves GPU memory. Later calls of
     the same thread and size reuse both.
+
+    Examples
+    --------
+    >>> import flowpipe
+    >>> rows, columns = np.mgrid[:64, :96]
+    >>> first = (128 + 60 * np.sin(columns / 5) + 60 * np.sin(rows / 4)).astype(np.uint8)
+    >>> second = np.roll(first, 2, axis=1)  # two pixels to the right
+    >>> flow = flowpipe.optical_flow(first, second)
+    >>> bool(np.allclose(flow[32, 48], [2, 0], atol=0.1))
+    True
     """
     if flow == TVL1Params.name or variant != TVL1Params.variant:
         params["variant"] = variant
@@ -68,7 +78,25 @@ def optical_flow(
 
 
 def pair_params(flow: str, values: Mapping[str, Any]) -> Any:
-    """Return the settings of an algorithm in `FLOWS`; ValueError names unknown parameters."""
+    """Build the settings of an algorithm.
+
+    Parameters
+    ----------
+    flow : str
+        A key of `FLOWS`.
+    values : mapping
+        Settings by name; the others keep their defaults.
+
+    Returns
+    -------
+    flow params
+        Instance of the params class of the algorithm.
+
+    Raises
+    ------
+    ValueError
+        If the algorithm or a setting is unknown, or a value is out of range.
+    """
     if flow not in FLOWS:
         raise ValueError(unknown_name("flow", flow, FLOWS))
     cls: Any = FLOWS[flow].params
@@ -85,7 +113,29 @@ def pair_params(flow: str, values: Mapping[str, Any]) -> Any:
 def pair_flow(
     first: NDArray[np.uint8], second: NDArray[np.uint8], params: Any, ops: Ops
 ) -> NDArray[np.float32]:
-    """Return the flow float32 (H, W, 2) of two images, with settings from `pair_params`."""
+    """Compute the flow of two images.
+
+    Parameters
+    ----------
+    first, second : uint8 (H, W) or (H, W, 3)
+        Gray or RGB, of one size.
+    params : flow params
+        Settings of `pair_params`.
+    ops : Ops
+        Backend that computes.
+
+    Returns
+    -------
+    float32 (H, W, 2)
+        (u, v) in pixels, u right, v down.
+
+    Raises
+    ------
+    ValueError
+        If the images are invalid or differ in size.
+    BackendError
+        If the algorithm cannot run here.
+    """
     i0, i1 = _gray(first, "first", ops), _gray(second, "second", ops)
     if i0.shape != i1.shape:
         raise ValueError(

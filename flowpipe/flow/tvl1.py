@@ -103,7 +103,18 @@ class TVL1Params:
         )
 
     def sizes(self, height: int, width: int) -> tuple[tuple[int, int], ...]:
-        """Return (rows, columns) of every level, finest first."""
+        """Compute the size of every level.
+
+        Parameters
+        ----------
+        height, width : int
+            Size of the frames, pixels.
+
+        Returns
+        -------
+        tuple of (rows, columns)
+            Finest level first.
+        """
         sizes = [(height, width)]
         while len(sizes) < self.scales:
             h, w = sizes[-1]
@@ -120,7 +131,13 @@ class TVL1Params:
 
 
 def check_letters(params: Any) -> None:
-    """Raise ValueError unless tau, lambda, theta and epsilon are in range."""
+    """Raise ValueError unless tau, lambda, theta and epsilon are in range.
+
+    Parameters
+    ----------
+    params : TVL1Params or OpenCVTVL1Params
+        Settings with these fields.
+    """
     for letter in ("tau", "lambda_", "theta"):
         if not 0 < getattr(params, letter) <= 10:
             raise ValueError(f"{letter} must be in (0, 10], got {getattr(params, letter)}")
@@ -129,14 +146,30 @@ def check_letters(params: Any) -> None:
 
 
 def check_counts(params: Any, most: int, *names: str) -> None:
-    """Raise ValueError for a count below 1 or above `most`."""
+    """Raise ValueError for a count below 1 or above a limit.
+
+    Parameters
+    ----------
+    params : flow params
+        Settings with these fields.
+    most : int
+        Largest count allowed.
+    *names : str
+        Fields to check.
+    """
     for name in names:
         if not 1 <= getattr(params, name) <= most:
             raise ValueError(f"{name} must be in [1, {most}], got {getattr(params, name)}")
 
 
 class Pyramids:
-    """Levels of N frames, finest first, which consecutive pairs share; a slice selects frames."""
+    """Levels of N frames, finest first, which consecutive pairs share; a slice selects frames.
+
+    Parameters
+    ----------
+    levels : sequence of float32 (N, rows, columns)
+        Levels, finest first.
+    """
 
     def __init__(self, levels: Sequence[Any]) -> None:
         self.levels = tuple(levels)
@@ -154,7 +187,9 @@ class TVL1Solver:
     Parameters
     ----------
     params : TVL1Params
+        Settings.
     ops : Ops
+        Backend that computes.
     """
 
     def __init__(self, params: TVL1Params, ops: Ops) -> None:
@@ -163,14 +198,40 @@ class TVL1Solver:
         self._pairs_at_once: dict[tuple[int, int], int] = {}  # sizes that had too little memory
 
     def prepare(self, gray: Any) -> Pyramids:
-        """Return the pyramids of gray frames uint8 (N, H, W)."""
+        """Build the pyramids of frames.
+
+        Parameters
+        ----------
+        gray : uint8 (N, H, W)
+            Gray frames.
+
+        Returns
+        -------
+        Pyramids
+            Levels of N frames.
+        """
         sizes = self.params.sizes(*gray.shape[1:])
         return Pyramids(self.ops.pyramid(gray, sizes, self.rule, self.params.step))
 
     def solve(self, first: Pyramids, second: Pyramids) -> Any:
-        """Return the flow f32 (N, 2, H, W) from each frame of `first` to that of `second`, pixels.
+        """Compute the flow between frames.
 
         The flow of a pair depends on its two frames only.
+
+        Parameters
+        ----------
+        first, second : Pyramids
+            N frames each.
+
+        Returns
+        -------
+        float32 (N, 2, H, W)
+            Flow from each frame of `first` to that of `second`: pixels, u right, v down.
+
+        Raises
+        ------
+        DeviceMemoryError
+            If the device lacks memory for a single pair.
         """
         if len(first) != len(second):
             raise ValueError(

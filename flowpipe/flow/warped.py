@@ -62,9 +62,11 @@ def warp_and_solve(
     Parameters
     ----------
     ops : Ops
+        Backend that computes.
     solver : FlowSolver
         Solver that computed `flow`.
     camera : CameraMotionEstimator
+        Estimator of the motion.
     gray : uint8 (N + 1, H, W)
         Consecutive frames.
     prepared : Prepared
@@ -79,6 +81,7 @@ def warp_and_solve(
     Returns
     -------
     WarpedFlow
+        Flow without the camera's motion, and the motion.
     """
     pairs = len(flow)
     if len(gray) != pairs + 1 or len(features) != pairs + 1:
@@ -98,7 +101,26 @@ def find_motions(
     features: Sequence[Features],
     start: Features | None = None,
 ) -> CameraMotions:
-    """Estimate the camera's motion in each pair; the parameters are those of `warp_and_solve`."""
+    """Estimate the camera's motion in each pair.
+
+    Parameters
+    ----------
+    ops : Ops
+        Backend that computes.
+    camera : CameraMotionEstimator
+        Estimator of the motion.
+    flow : float32 (N, 2, H, W)
+        Flow of every frame to the next.
+    features : sequence of N + 1 Features
+        `camera.features` of every frame.
+    start : Features, optional
+        Features of the video's first frame, if `WarpParams.needs_first_frame`.
+
+    Returns
+    -------
+    CameraMotions
+        Motion of each pair.
+    """
     pairs = len(flow)
     places = [camera.sample_points(*pair, *flow.shape[2:]) for pair in pairwise(features)]
     steps = sample_flow(ops, flow, places)
@@ -120,9 +142,29 @@ def subtract_motion(
     prepared: Any,
     flow: Any,
 ) -> Any:
-    """Return the flow f32 (N, 2, H, W) without the camera's motion.
+    """Compute the flow without the camera's motion.
 
-    `margin_px` is `WarpParams.margin_px`; the other parameters are those of `warp_and_solve`.
+    Parameters
+    ----------
+    motions : CameraMotions
+        Motion of each pair.
+    ops : Ops
+        Backend that computes.
+    solver : FlowSolver
+        Solver that computed `flow`.
+    margin_px : int
+        `WarpParams.margin_px`.
+    gray : uint8 (N + 1, H, W)
+        Consecutive frames.
+    prepared : Prepared
+        `solver.prepare(gray)`.
+    flow : float32 (N, 2, H, W)
+        Flow of every frame to the next.
+
+    Returns
+    -------
+    float32 (N, 2, H, W)
+        Flow from each frame to the next one, from which the motion is removed.
     """
     if not len(flow):
         return flow
@@ -133,17 +175,21 @@ def subtract_motion(
 def sample_flow(
     ops: Any, flow: Any, places: Sequence[NDArray[np.int64]]
 ) -> list[NDArray[np.float32]]:
-    """Return the flow of each pair at its flat indices int64 (C, 2), in one read from the device.
+    """Read the flow of each pair at some points, in one read from the device.
 
     Parameters
     ----------
     ops : Ops
+        Backend that holds the flow.
     flow : float32 (N, 2, H, W)
+        Flow of each pair.
     places : sequence of N int64 (C, 2)
+        Flat indices of the flow (2, H, W) of each pair.
 
     Returns
     -------
     list of N float32 (C, 2)
+        Flow at the points, pixels.
     """
     if not places:
         return []

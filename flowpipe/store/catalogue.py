@@ -20,6 +20,13 @@ from flowpipe.store.texts import PackedMeta, PackedStrings
 class Catalogue:
     """Every entry of a store once, sorted by video id, parts and part.
 
+    Parameters
+    ----------
+    shards : sequence of ShardFacts
+        Facts of the shards, in name order.
+    table : Table
+        Rows, with those that repeat an entry.
+
     Attributes
     ----------
     shards : sequence of ShardFacts
@@ -49,6 +56,11 @@ class Catalogue:
         row : int
             Row of `table`; entries that repeat another have a meta too.
 
+        Returns
+        -------
+        dict
+            Meta object; its ``record`` is the current one.
+
         Raises
         ------
         FormatError
@@ -59,7 +71,23 @@ class Catalogue:
         return parse_meta(text, f"{layout.INDEX_FILE}: row {row}")
 
     def find(self, video_id: str) -> int:
-        """Return the row of a video's first part; KeyError if it is missing or incomplete."""
+        """Find a video.
+
+        Parameters
+        ----------
+        video_id : str
+            Id of the video.
+
+        Returns
+        -------
+        int
+            Row of its first part.
+
+        Raises
+        ------
+        KeyError
+            If the video is missing or incomplete.
+        """
         wanted = video_id.encode("utf-8", "surrogateescape")
         low, high = 0, len(self.whole)
         while low < high:
@@ -85,7 +113,18 @@ class Table:
     used: int
 
     def rows_of(self, video_id: str) -> NDArray[np.int64]:
-        """Return all rows of a video, repeated ones too, int64 (n,); empty if it is missing."""
+        """Find all rows of a video, repeated ones too.
+
+        Parameters
+        ----------
+        video_id : str
+            Id of the video.
+
+        Returns
+        -------
+        int64 (n,)
+            Rows; empty if the video is missing.
+        """
         raw = video_id.encode("utf-8", "surrogateescape")
         ranges = (0, self.used), (self.used, len(self.ids))
         ends = [
@@ -95,7 +134,18 @@ class Table:
         return np.concatenate([np.arange(first, end) for first, end in ends])
 
     def keys_of(self, video_id: str) -> set[Key]:
-        """Return (video_id, part, parts) of every entry of a video."""
+        """Return the keys of a video's entries.
+
+        Parameters
+        ----------
+        video_id : str
+            Id of the video.
+
+        Returns
+        -------
+        set of (video_id, part, parts)
+            Key of each entry.
+        """
         rows = self.rows_of(video_id)
         part, parts = (self.columns[name][rows].tolist() for name in ("part", "parts"))
         return {(video_id, a, b) for a, b in zip(part, parts, strict=True)}
@@ -109,6 +159,11 @@ class Table:
             All shards of the catalogue.
         keep : sequence of int
             Numbers of the shards to keep.
+
+        Returns
+        -------
+        ShardRows
+            Their rows.
         """
         number = np.full(len(shards), -1, np.int64)
         number[list(keep)] = np.arange(len(keep))
@@ -129,6 +184,16 @@ def merge(pieces: Iterable[ShardRows]) -> Catalogue:
 
     An entry that two shards hold counts once: done before partial, then the first shard by name. A
     video that is stored with several numbers of parts counts with the fewest that are complete.
+
+    Parameters
+    ----------
+    pieces : iterable of ShardRows
+        Rows of all shards.
+
+    Returns
+    -------
+    Catalogue
+        Tables of the store.
     """
     pieces = [piece for piece in pieces if piece.facts]
     facts = [one for piece in pieces for one in piece.facts]

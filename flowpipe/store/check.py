@@ -39,6 +39,7 @@ def check_shard(path: Path, digest: str, decode: bool) -> dict[str, Any]:
     Parameters
     ----------
     path : Path
+        File of the shard.
     digest : str
         Digest of the store's recipe.
     decode : bool
@@ -80,7 +81,18 @@ def check_shard(path: Path, digest: str, decode: bool) -> dict[str, Any]:
 
 
 def check_index(store: Path) -> list[Fault]:
-    """Compare index.h5 with the shards and the manifest; a missing index is no fault."""
+    """Compare index.h5 with the shards and the manifest.
+
+    Parameters
+    ----------
+    store : Path
+        Folder of the store.
+
+    Returns
+    -------
+    list of Fault
+        Faults found; a missing index is none.
+    """
     if not (store / layout.INDEX_FILE).exists():
         return []
     try:

@@ -61,7 +61,18 @@ class ImageRequest:
         return self.part or (0, self.size[0], 0, self.size[1])
 
     def fits(self, count: int) -> bool:
-        """Return whether the crop lies inside the image and `out` has the size of `count` crops."""
+        """Return whether the reader can serve the request.
+
+        Parameters
+        ----------
+        count : int
+            Number of images.
+
+        Returns
+        -------
+        bool
+            True if the crop lies inside the image and `out` has the size of `count` crops.
+        """
         (height, width), (top, bottom, left, right) = self.size, self.within
         return (
             0 <= top <= bottom <= height and 0 <= left <= right <= width
@@ -79,7 +90,18 @@ class SnippetReader:
 
 @functools.cache
 def snippet_reader(path: str = str(LIBRARY)) -> SnippetReader:
-    """Load the compiled reader; never raises."""
+    """Load the compiled reader; never raises.
+
+    Parameters
+    ----------
+    path : str
+        File of the compiled library.
+
+    Returns
+    -------
+    SnippetReader
+        The reader, or the reason why there is none.
+    """
     advice = (
         "install a C++ compiler and the headers of libjpeg-turbo and zlib (Debian: libjpeg-dev, "
         f"zlib1g-dev), then {install_command()}"
@@ -104,7 +126,9 @@ def read_images(wants: Sequence[ImageRequest], threads: int, *, check: bool) -> 
     Parameters
     ----------
     wants : sequence of ImageRequest
+        Images to read, n requests.
     threads : int
+        Decoding threads.
     check : bool
         Compare the CRC of every payload.
 
@@ -127,7 +151,16 @@ def read_images(wants: Sequence[ImageRequest], threads: int, *, check: bool) -> 
 
 
 def copy_crop(planes: NDArray[np.uint8], part: Part, out: NDArray[np.uint8]) -> None:
-    """Copy a crop of planes (T, C, H, W) to images (T, H, W, 3) or (T, H, C * W) of its size.
+    """Copy a crop of planes to images.
+
+    Parameters
+    ----------
+    planes : uint8 (T, C, H, W)
+        Decoded images.
+    part : (top, bottom, left, right)
+        Crop, pixels.
+    out : uint8 (T, h, w, 3) or (T, h, C * w)
+        Images of the size of the crop.
 
     Raises
     ------

@@ -17,7 +17,18 @@ FREE_BYTES = 1 << 30
 
 
 def free_bytes(path: Path) -> int:
-    """Return the free space, bytes, of the file system that `path` is or will be on."""
+    """Return the free space of a file system.
+
+    Parameters
+    ----------
+    path : Path
+        A path on it; it need not exist.
+
+    Returns
+    -------
+    int
+        Free bytes.
+    """
     return shutil.disk_usage(_nearest_existing(path)).free
 
 
@@ -26,6 +37,11 @@ def write_rate(path: Path) -> float | None:
 
     Writes go to an unnamed file and double in size, each followed by fsync, until half a second has
     passed. A file system on many servers is faster with several writers.
+
+    Parameters
+    ----------
+    path : Path
+        A path on the disk; it need not exist.
 
     Returns
     -------

@@ -57,6 +57,7 @@ def create_store(
     dataset : mapping
         JSON values that say where the videos come from.
     class_names : sequence of str
+        Names of the classes, by label.
 
     Returns
     -------
@@ -69,9 +70,10 @@ def create_store(
         If `recipe_digest` is not that of the recipe.
     RecipeError
         If the store was made with another recipe or other classes; the message lists what differs.
-    DiskFullError
     FormatError
         If the folder holds a store.json that cannot be read, or of another major version.
+    DiskFullError
+        If the disk is full.
     """
     path = Path(path)
     if hashlib.sha256(recipe.encode()).hexdigest() != recipe_digest:
@@ -106,6 +108,16 @@ def create_store(
 
 def read_store_header(path: str | Path) -> StoreHeader:
     """Read and check store.json.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the store.
+
+    Returns
+    -------
+    StoreHeader
+        Contents of store.json.
 
     Raises
     ------
@@ -142,7 +154,19 @@ def read_store_header(path: str | Path) -> StoreHeader:
 def check_recipe(
     path: str | Path, header: StoreHeader, digest: str, recipe: Mapping[str, Any] | None = None
 ) -> None:
-    """Raise RecipeError, which lists the differences, unless a store was made with this recipe."""
+    """Raise RecipeError, which lists the differences, unless a store was made with this recipe.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the store, for the message.
+    header : StoreHeader
+        Header of the store.
+    digest : str
+        SHA-256 of the recipe.
+    recipe : mapping, optional
+        JSON values of the recipe, to list the differences.
+    """
     if digest == header.recipe_digest:
         return
     different = ""

@@ -41,7 +41,18 @@ class OpenedCatalogue:
         return self.broken | {name: why for name, (_, _, why) in self.sources.left_out.items()}
 
     def lack(self, store: Path) -> str:
-        """Describe the shards that are gone or left out; empty if there are none."""
+        """Describe the shards that are gone or left out.
+
+        Parameters
+        ----------
+        store : Path
+            Folder of the store.
+
+        Returns
+        -------
+        str
+            Description; empty if there are none.
+        """
         lost, parts = self.sources.lost, []
         if lost:
             parts.append(f"{count_noun(len(lost), 'published shard')} gone ({list_some(lost, 1)})")
@@ -61,12 +72,18 @@ def open_catalogue(
     Parameters
     ----------
     store : Path
+        Folder of the store.
     recipe_digest : str
         Shards of another recipe are left out.
     refresh : bool
         Write the index if it is missing or outdated and the folder may be written to.
     skip_broken : bool
         Leave out shards that cannot be read instead of raising an error.
+
+    Returns
+    -------
+    OpenedCatalogue
+        Catalogue, and what is left out of it.
 
     Raises
     ------
@@ -96,17 +113,51 @@ def open_catalogue(
 
 
 def make_catalogue(store: Path, recipe_digest: str) -> OpenedCatalogue:
-    """Return the catalogue of a store from its shards and manifest, ignoring the index."""
+    """Make the catalogue of a store from its shards and manifest, ignoring the index.
+
+    Parameters
+    ----------
+    store : Path
+        Folder of the store.
+    recipe_digest : str
+        Shards of another recipe are left out.
+
+    Returns
+    -------
+    OpenedCatalogue
+        Catalogue, and what is left out of it.
+    """
     return _update(store, recipe_digest, None, None, shard_stats(store))
 
 
 def shard_paths(store: Path) -> list[Path]:
-    """Return the paths of the shards of a store, in name order."""
+    """List the shards of a store.
+
+    Parameters
+    ----------
+    store : Path
+        Folder of the store.
+
+    Returns
+    -------
+    list of Path
+        Files, in name order.
+    """
     return [store / layout.SHARDS_FOLDER / name for name in sorted(_shard_names(store))]
 
 
 def shard_stats(store: Path) -> dict[str, tuple[int, int]]:
-    """Return size and time of change of each shard; `UNSEEN` if its status cannot be read.
+    """Look up size and time of change of each shard.
+
+    Parameters
+    ----------
+    store : Path
+        Folder of the store.
+
+    Returns
+    -------
+    dict
+        (bytes, ns) by file name; `UNSEEN` if the status cannot be read.
 
     Raises
     ------

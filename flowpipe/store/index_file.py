@@ -61,7 +61,19 @@ class Sources:
 
 
 class Shards(Sequence[ShardFacts]):
-    """Facts of the shards of an index, parsed on first access."""
+    """Facts of the shards of an index, parsed on first access.
+
+    Parameters
+    ----------
+    names : list of str
+        File names.
+    sizes : uint64 (n,)
+        Bytes of each file.
+    mtimes_ns : int64 (n,)
+        Time of change of each file, ns.
+    facts : PackedStrings
+        The other facts of each shard, JSON.
+    """
 
     def __init__(
         self,
@@ -118,10 +130,26 @@ def _facts_in(text: str) -> ShardFacts:
 def write_index(store: Path, catalogue: Catalogue, sources: Sources) -> Path:
     """Write index.h5 of a store, atomically.
 
+    Parameters
+    ----------
+    store : Path
+        Folder of the store.
+    catalogue : Catalogue
+        Tables to write.
+    sources : Sources
+        State of the files that the catalogue was made from.
+
+    Returns
+    -------
+    Path
+        The index.
+
     Raises
     ------
     DiskFullError
+        If the disk is full.
     OSError
+        If the file cannot be written for another reason.
     """
     final = store / layout.INDEX_FILE
     tables = _tables_of(catalogue)
@@ -148,6 +176,18 @@ def write_index(store: Path, catalogue: Catalogue, sources: Sources) -> Path:
 
 def read_index(store: Path) -> tuple[Catalogue, Sources]:
     """Read the index of a store.
+
+    Parameters
+    ----------
+    store : Path
+        Folder of the store.
+
+    Returns
+    -------
+    catalogue : Catalogue
+        Tables of all videos.
+    sources : Sources
+        State of the files that they were made from.
 
     Raises
     ------

@@ -82,16 +82,39 @@ class Manifest:
 def log_published(store: Path, shard: str, seal: str, keys: Iterable[Key]) -> None:
     """Log that a shard was published under its final name.
 
+    Parameters
+    ----------
+    store : Path
+        Folder of the store.
+    shard : str
+        File name of the shard.
+    seal : str
+        Seal of the shard.
+    keys : iterable of (video_id, part, parts)
+        Entries of the shard.
+
     Raises
     ------
     DiskFullError
+        If the disk is full.
     OSError
+        If the file cannot be written for another reason.
     """
     _append(store, [{"publish": shard, "seal": seal, "keys": [list(key) for key in keys]}])
 
 
 def log_removed(store: Path, shard: str, seal: str) -> None:
-    """Log that a shard was removed from the store on purpose."""
+    """Log that a shard was removed from the store on purpose.
+
+    Parameters
+    ----------
+    store : Path
+        Folder of the store.
+    shard : str
+        File name of the shard.
+    seal : str
+        Seal of the shard.
+    """
     _append(store, [{"remove": shard, "seal": seal}])
 
 
@@ -101,6 +124,7 @@ def log_records(store: Path, records: Mapping[tuple[str, str], Sequence[VideoRec
     Parameters
     ----------
     store : Path
+        Folder of the store.
     records : mapping
         Records by (file name, seal) of the shard that holds the video or a part of it. They do not
         apply to a shard that is written anew later, because its seal differs.
@@ -115,17 +139,44 @@ def log_records(store: Path, records: Mapping[tuple[str, str], Sequence[VideoRec
 
 
 def log_class_names(store: Path, names: Sequence[str]) -> None:
-    """Log class names that replace those of store.json."""
+    """Log class names that replace those of store.json.
+
+    Parameters
+    ----------
+    store : Path
+        Folder of the store.
+    names : sequence of str
+        Names of the classes, by label.
+    """
     _append(store, [{"class_names": list(names)}])
 
 
 def log_dataset(store: Path, values: Mapping[str, Any]) -> None:
-    """Log an origin of the videos that replaces the one in store.json."""
+    """Log an origin of the videos that replaces the one in store.json.
+
+    Parameters
+    ----------
+    store : Path
+        Folder of the store.
+    values : mapping
+        JSON values that say where the videos come from.
+    """
     _append(store, [{"dataset": dict(values)}])
 
 
 def manifest_files(store: Path) -> dict[str, int]:
-    """Return the size of each manifest file, bytes, by name."""
+    """List the files of the manifest.
+
+    Parameters
+    ----------
+    store : Path
+        Folder of the store.
+
+    Returns
+    -------
+    dict of str to int
+        Size of each file, bytes, by name.
+    """
     try:
         with os.scandir(store / layout.MANIFEST_FOLDER) as entries:
             return {
@@ -143,8 +194,14 @@ def read_manifest(store: Path, *, keys: bool = True) -> Manifest:
     Parameters
     ----------
     store : Path
+        Folder of the store.
     keys : bool
         Keep the keys of each shard's entries: 200 MB for a million videos.
+
+    Returns
+    -------
+    Manifest
+        Everything that the manifest logs.
 
     Raises
     ------
@@ -198,7 +255,15 @@ def read_manifest(store: Path, *, keys: bool = True) -> Manifest:
 
 
 def rewrite_manifest(store: Path, published: Iterable[Publication]) -> None:
-    """Replace a damaged manifest by these publications and the records that can be read."""
+    """Replace a damaged manifest by these publications and the records that can be read.
+
+    Parameters
+    ----------
+    store : Path
+        Folder of the store.
+    published : iterable of Publication
+        Shards that exist.
+    """
     old = read_manifest(store)
     draft: list[dict[str, Any]] = [
         {"publish": p.shard, "seal": p.seal, "keys": [list(key) for key in p.keys]}

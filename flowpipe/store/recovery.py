@@ -24,6 +24,11 @@ def adopt(store: Path) -> int:
     Their writer was killed before it logged them, or the store is older than manifests, or they
     were copied into the folder.
 
+    Parameters
+    ----------
+    store : Path
+        Folder of the store.
+
     Returns
     -------
     int
@@ -32,6 +37,7 @@ def adopt(store: Path) -> int:
     Raises
     ------
     DiskFullError, OSError
+        If the manifest cannot be written.
     """
     catalogue = _catalogue(store)
     known = read_manifest(store, keys=False).published
@@ -44,13 +50,32 @@ def adopt(store: Path) -> int:
 
 
 def lost_shards(store: Path) -> dict[str, Publication]:
-    """Return the publications of shards that are gone or replaced by another, by file name."""
+    """Find the shards that are gone or were replaced by another.
+
+    Parameters
+    ----------
+    store : Path
+        Folder of the store.
+
+    Returns
+    -------
+    dict of str to Publication
+        Publication of each, by file name.
+    """
     seals = {facts.name: facts.seal for facts in _catalogue(store).shards}
     return read_manifest(store).lost(seals)
 
 
 def forget_lost(store: Path, lost: dict[str, Publication]) -> None:
-    """Remove the publications of lost shards; call it once their videos are stored again."""
+    """Remove the publications of lost shards; call it once their videos are stored again.
+
+    Parameters
+    ----------
+    store : Path
+        Folder of the store.
+    lost : dict of str to Publication
+        Result of `lost_shards`.
+    """
     for name, last in lost.items():
         for one in read_manifest(store, keys=False).published.get(name, ()):
             if one.seal == last.seal or not (store / "shards" / name).exists():
@@ -58,7 +83,13 @@ def forget_lost(store: Path, lost: dict[str, Publication]) -> None:
 
 
 def restore_manifest(store: Path) -> None:
-    """Rewrite a damaged manifest from the existing shards; to a sound one only add shards."""
+    """Rewrite a damaged manifest from the existing shards; to a sound one only add shards.
+
+    Parameters
+    ----------
+    store : Path
+        Folder of the store.
+    """
     catalogue = _catalogue(store)
     if read_manifest(store).faults:
         rewrite_manifest(

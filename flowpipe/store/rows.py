@@ -44,7 +44,18 @@ and CRCs; a column of `modality.Column` has its own, as ``MODALITY/homography``.
 
 
 def columns_of(modality: str) -> dict[str, str]:
-    """Return names and dtypes of the columns of one modality."""
+    """Return the columns of one modality.
+
+    Parameters
+    ----------
+    modality : str
+        A key of `MODALITIES`.
+
+    Returns
+    -------
+    dict of str to str
+        Dtype by column.
+    """
     extra = {column.name: "<u4" for column in MODALITIES[modality].columns}
     return {f"{modality}/{name}": dtype for name, dtype in {**STREAM_COLUMNS, **extra}.items()}
 
@@ -71,7 +82,22 @@ class ShardFacts:
 
 
 def facts_of(shard: Shard, size: int, mtime_ns: int) -> ShardFacts:
-    """Return the facts of a shard; `size` is in bytes, `mtime_ns` in ns."""
+    """Return the facts of a shard.
+
+    Parameters
+    ----------
+    shard : Shard
+        Its tables.
+    size : int
+        Bytes of the file.
+    mtime_ns : int
+        Time of change of the file, ns.
+
+    Returns
+    -------
+    ShardFacts
+        Facts, as the index holds them.
+    """
     return ShardFacts(
         shard.path.name, size, mtime_ns, shard.attrs[layout.ATTR_SEAL],
         shard.attrs[layout.ATTR_DIGEST], shard.backend,
@@ -107,8 +133,14 @@ def rows_of(shard: Shard, facts: ShardFacts, records: Mapping[str, Mapping[str, 
     shard : Shard
         Shard that passed `check_bounds`.
     facts : ShardFacts
+        Facts of the shard.
     records : mapping
         Records that replace the shard's own, by video id (S29).
+
+    Returns
+    -------
+    ShardRows
+        One row per entry.
 
     Raises
     ------
@@ -180,7 +212,18 @@ def _source_columns(metas: Sequence[dict[str, Any]]) -> dict[str, NDArray[Any]]:
 
 
 def head_of(sha256: Any) -> int:
-    """Return the first 64 bits of a hexadecimal SHA-256; 0 if it is none."""
+    """Return the first 64 bits of a digest.
+
+    Parameters
+    ----------
+    sha256 : object
+        Hexadecimal SHA-256.
+
+    Returns
+    -------
+    int
+        The bits; 0 if it is no such text.
+    """
     try:
         return int(sha256[:16], 16)
     except (TypeError, ValueError):
@@ -188,7 +231,18 @@ def head_of(sha256: Any) -> int:
 
 
 def record_in(meta: Mapping[str, Any]) -> VideoRecord:
-    """Return the record of a meta object; an empty record if it is damaged."""
+    """Read the record of a meta object.
+
+    Parameters
+    ----------
+    meta : mapping
+        Meta of an entry.
+
+    Returns
+    -------
+    VideoRecord
+        The record; an empty one if it is damaged.
+    """
     try:
         return VideoRecord.from_json(meta["record"])
     except (ValueError, KeyError):
@@ -196,7 +250,18 @@ def record_in(meta: Mapping[str, Any]) -> VideoRecord:
 
 
 def record_digests(records: Iterable[VideoRecord]) -> NDArray[np.uint64]:
-    """Return digests of records without their ids, uint64 (n,)."""
+    """Compute digests of records without their ids.
+
+    Parameters
+    ----------
+    records : iterable of VideoRecord
+        Records, n of them.
+
+    Returns
+    -------
+    uint64 (n,)
+        Digests.
+    """
     return digests(
         repr(
             (
@@ -209,7 +274,18 @@ def record_digests(records: Iterable[VideoRecord]) -> NDArray[np.uint64]:
 
 
 def digests(texts: Iterable[str]) -> NDArray[np.uint64]:
-    """Return the BLAKE2b digests of texts, 64 bits each, uint64 (n,)."""
+    """Compute the BLAKE2b digests of texts.
+
+    Parameters
+    ----------
+    texts : iterable of str
+        Texts, n of them.
+
+    Returns
+    -------
+    uint64 (n,)
+        Digests of 64 bits.
+    """
     raw = (text.encode("utf-8", "surrogatepass") for text in texts)
     return np.frombuffer(b"".join([blake2b(r, digest_size=8).digest() for r in raw]), "<u8")
 
@@ -234,6 +310,11 @@ def parse_meta(text: str, name: str) -> dict[str, Any]:
     name : str
         Shard or file, for the error message.
 
+    Returns
+    -------
+    dict
+        JSON values.
+
     Raises
     ------
     BrokenClauseError
@@ -256,6 +337,11 @@ def check_bounds(shard: Shard) -> None:
     """Raise BrokenClauseError unless all positions in the tables lie inside the shard.
 
     The seal proves that the tables have not changed, not that their writer was correct.
+
+    Parameters
+    ----------
+    shard : Shard
+        Tables to check.
     """
     end, name = shard.path.stat().st_size, shard.path.name
     for e in shard.entries:

@@ -37,6 +37,7 @@ def salvage(
     Returns
     -------
     kept : list of (video_id, part, parts)
+        Keys of the copied entries.
     lost : dict
         Fault by (video_id, part, parts).
 
@@ -66,7 +67,20 @@ def salvage(
 
 
 def writer_like(shard: Shard, path: Path) -> ShardWriter:
-    """Return the writer of a new shard with the recipe, backend and streams of another."""
+    """Begin a new shard with the recipe, backend and streams of another.
+
+    Parameters
+    ----------
+    shard : Shard
+        The other shard.
+    path : Path
+        Final name of the new one.
+
+    Returns
+    -------
+    ShardWriter
+        Its writer.
+    """
     return ShardWriter(
         path,
         recipe=shard.attrs[layout.ATTR_RECIPE],
@@ -90,9 +104,11 @@ def copy_entry(
     fd : int
         Descriptor of the shard's file.
     shard : Shard
+        Tables of the shard.
     entry : Entry
         Entry of `shard` to copy.
     writer : ShardWriter
+        Receives the video.
     record : mapping, optional
         Record that replaces the entry's own.
 

@@ -46,6 +46,7 @@ class OpenShard:
     Parameters
     ----------
     path : Path
+        File of the shard.
     facts : ShardFacts
         Facts of the shard in the catalogue.
 
@@ -92,18 +93,21 @@ class OpenShard:
             os.close(self._fd)
 
     def payloads(self, modality: str, first: int, count: int, check: bool) -> list[memoryview]:
-        """Read the payloads of `count` images from number `first` of the shard on, in one read.
+        """Read the payloads of consecutive images, in one read.
 
         Parameters
         ----------
         modality : str
+            Stream to read.
         first, count : int
+            Number of the first image in the shard, and number of images.
         check : bool
             Compare the CRC of each payload.
 
         Returns
         -------
         list of memoryview
+            One image file each.
 
         Raises
         ------
@@ -132,12 +136,35 @@ class OpenShard:
         return result
 
     def locate(self, modality: str, first: int, count: int) -> PayloadLocation:
-        """Locate `count` images of a modality from number `first` of the shard on."""
+        """Locate consecutive images in the file.
+
+        Parameters
+        ----------
+        modality : str
+            Stream to read.
+        first, count : int
+            Number of the first image in the shard, and number of images.
+
+        Returns
+        -------
+        PayloadLocation
+            Positions of payloads, offsets and CRCs.
+        """
         offset_at, crc_at, bytes_at = self._at(modality, first, count)
         return PayloadLocation(self._fd, self.facts.size, bytes_at, offset_at, crc_at)
 
     def check_tables(self, modality: str, first: int, count: int, crc32: int) -> None:
-        """Raise BrokenClauseError if offsets or CRCs of images do not have this CRC-32."""
+        """Raise BrokenClauseError if offsets or CRCs of images do not have this CRC-32.
+
+        Parameters
+        ----------
+        modality : str
+            Stream to check.
+        first, count : int
+            Number of the first image in the shard, and number of images.
+        crc32 : int
+            CRC-32 of their offsets and CRCs.
+        """
         offset_at, crc_at, _ = self._at(modality, first, count)
         found = zlib.crc32(
             self.read(crc_at, 4 * count), zlib.crc32(self.read(offset_at, 8 * (count + 1)))
@@ -147,7 +174,24 @@ class OpenShard:
     def column(
         self, modality: str, name: str, first: int, count: int, crc32: int
     ) -> NDArray[np.generic]:
-        """Read values of a column, (count, ...), and compare them with their CRC-32."""
+        """Read values of a column and compare them with their CRC-32.
+
+        Parameters
+        ----------
+        modality : str
+            Stream of the column.
+        name : str
+            Name of the column.
+        first, count : int
+            Number of the first image in the shard, and number of images.
+        crc32 : int
+            CRC-32 of the values.
+
+        Returns
+        -------
+        array (count, ...)
+            One value per image.
+        """
         column = next(c for c in MODALITIES[modality].columns if c.name == name)
         dtype = np.dtype((column.dtype, column.shape))
         at = self.facts.streams[modality]["at"][name]
@@ -156,7 +200,20 @@ class OpenShard:
         return np.frombuffer(content, column.dtype).reshape(count, *column.shape)
 
     def pts_s(self, first: int, count: int, crc32: int) -> NDArray[np.float64]:
-        """Read timestamps of frames, seconds, (count,), and compare them with their CRC-32."""
+        """Read timestamps and compare them with their CRC-32.
+
+        Parameters
+        ----------
+        first, count : int
+            Number of the first frame in the shard, and number of frames.
+        crc32 : int
+            CRC-32 of the timestamps.
+
+        Returns
+        -------
+        float64 (count,)
+            Timestamps, seconds.
+        """
         content = self.read(self.facts.pts_at + 8 * first, 8 * count)
         self._compare("timestamps", zlib.crc32(content), crc32)
         return np.frombuffer(content, "<f8")
@@ -182,7 +239,23 @@ class OpenShard:
             )  # fmt: skip
 
     def read(self, at: int, count: int) -> bytes:
-        """Read `count` bytes from position `at` on; FormatError if the file ends before."""
+        """Read bytes of the file.
+
+        Parameters
+        ----------
+        at, count : int
+            Position and number of bytes.
+
+        Returns
+        -------
+        bytes
+            The bytes.
+
+        Raises
+        ------
+        FormatError
+            If the file ends before, or cannot be read.
+        """
         if not 0 <= at <= self._size - count:
             self._bound(count_noun(count, "byte"), at, count)
         try:

@@ -32,13 +32,35 @@ class PackedStrings:
 
     @classmethod
     def pack(cls, encoded: Sequence[bytes]) -> PackedStrings:
-        """Concatenate strings."""
+        """Concatenate strings.
+
+        Parameters
+        ----------
+        encoded : sequence of bytes
+            Strings as UTF-8.
+
+        Returns
+        -------
+        PackedStrings
+            The strings, one after the other.
+        """
         offset = np.zeros(len(encoded) + 1, "<u8")
         np.cumsum([len(e) for e in encoded], out=offset[1:])
         return cls(np.frombuffer(b"".join(encoded), np.uint8), offset)
 
     def raw(self, row: int) -> bytes:
-        """Return one string as UTF-8."""
+        """Return one string.
+
+        Parameters
+        ----------
+        row : int
+            Number of the string.
+
+        Returns
+        -------
+        bytes
+            The string as UTF-8.
+        """
         start, stop = self.offset[row : row + 2].tolist()
         return self.blob[start:stop].tobytes()
 
@@ -48,7 +70,20 @@ class PackedStrings:
         return [content[a:b] for a, b in zip(offset, offset[1:], strict=False)]
 
     def bisect(self, wanted: bytes, low: int, high: int) -> int:
-        """Return the first of the sorted rows low ... high - 1 that is >= a string, else `high`."""
+        """Find the place of a string among sorted ones.
+
+        Parameters
+        ----------
+        wanted : bytes
+            String as UTF-8.
+        low, high : int
+            First row to search, and row after the last.
+
+        Returns
+        -------
+        int
+            The first row whose string is not smaller; `high` if there is none.
+        """
         while low < high:
             middle = (low + high) // 2
             if self.raw(middle) < wanted:
@@ -77,7 +112,17 @@ class PackedMeta:
         object.__setattr__(self, "_unpacked", lru_cache(maxsize=64)(self._unpack))
 
     def get(self, block: int, slot: int) -> str:
-        """Return text number `slot` of a block.
+        """Return one text.
+
+        Parameters
+        ----------
+        block, slot : int
+            Number of the block, and of the text in it.
+
+        Returns
+        -------
+        str
+            The text.
 
         Raises
         ------
@@ -102,7 +147,18 @@ class PackedMeta:
 
 
 def pack_metas(metas: Sequence[str]) -> list[bytes]:
-    """Compress texts into blocks of `METAS_IN_BLOCK`."""
+    """Compress texts into blocks of `METAS_IN_BLOCK`.
+
+    Parameters
+    ----------
+    metas : sequence of str
+        Texts.
+
+    Returns
+    -------
+    list of bytes
+        Compressed blocks.
+    """
     blocks = []
     for start in range(0, len(metas), METAS_IN_BLOCK):
         texts = [meta.encode("utf-8") for meta in metas[start : start + METAS_IN_BLOCK]]

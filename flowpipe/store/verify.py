@@ -98,6 +98,7 @@ def verify_store(
     Parameters
     ----------
     path : path
+        Folder of the store.
     decode : bool
         Decode every image; otherwise every CRC is checked and the first and last image of each
         video decoded.
@@ -116,6 +117,7 @@ def verify_store(
     Returns
     -------
     Report
+        Problems, notes and counts.
 
     Raises
     ------

@@ -29,18 +29,50 @@ class VideoTables(Protocol):
         """Modalities that the shards hold, in table order."""
 
     def pts_s(self, video_id: str) -> NDArray[np.float64]:
-        """Return the timestamps of a video's frames, in seconds, float64 (N,)."""
+        """Return the timestamps of a video's frames.
+
+        Parameters
+        ----------
+        video_id : str
+            Id of the video.
+
+        Returns
+        -------
+        float64 (N,)
+            Timestamps, seconds.
+        """
 
     def explain_missing(self, video_id: str) -> str:
-        """Return the reason why a video is not offered."""
+        """Return the reason why a video is not offered.
+
+        Parameters
+        ----------
+        video_id : str
+            Id of the video.
+
+        Returns
+        -------
+        str
+            Reason, for a message.
+        """
 
 
 class Video:
     """Video of a store; the parts of a split video are joined.
 
+    Parameters
+    ----------
+    store : VideoTables
+        Tables of its store.
+    video_id : str
+        Id of the video.
+    row : int
+        Row of its first part in the catalogue.
+
     Attributes
     ----------
     video_id : str
+        Id of the video.
     """
 
     def __init__(self, store: VideoTables, video_id: str, row: int) -> None:
@@ -166,7 +198,13 @@ class Video:
 
 
 class Videos(Mapping[str, Video]):
-    """Complete videos of a store by id; nothing is read before a property of a video is."""
+    """Complete videos of a store by id; nothing is read before a property of a video is.
+
+    Parameters
+    ----------
+    store : VideoTables
+        Tables of the store.
+    """
 
     def __init__(self, store: VideoTables) -> None:
         self._store = store

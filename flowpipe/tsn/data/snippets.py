@@ -103,7 +103,8 @@ class _Snippets:
         return (self.transform(images) if self.transform else images), label
 
 
-class SnippetDataset(_Snippets, Dataset[tuple[Any, int]]):
+# Its constructor, which numpydoc does not see, is that of _Snippets.
+class SnippetDataset(_Snippets, Dataset[tuple[Any, int]]):  # numpydoc ignore=PR02
     """Snippets and labels of one split of a store: a map-style dataset of PyTorch.
 
     A sample is a pair ``(images, label)``. ``images`` is a uint8 tensor of shape
@@ -143,9 +144,10 @@ class SnippetDataset(_Snippets, Dataset[tuple[Any, int]]):
 
     Attributes
     ----------
-    store : Store
     clips : list of Clip
         Video id, labels and image range of each sample.
+    store : Store
+        The open store.
 
     Raises
     ------
@@ -161,13 +163,12 @@ class SnippetDataset(_Snippets, Dataset[tuple[Any, int]]):
 
     Examples
     --------
-    >>> dataset = flowpipe.SnippetDataset("demo-store", "flow", "train")  # doctest: +SKIP
-    >>> loader = torch.utils.data.DataLoader(
-    ...     dataset, batch_size=8, shuffle=True, num_workers=4
-    ... )  # doctest: +SKIP
-    >>> images, labels = next(iter(loader))  # doctest: +SKIP
-    >>> images.shape  # doctest: +SKIP
-    torch.Size([8, 3, 5, 2, 256, 340])
+    >>> import flowpipe, torch
+    >>> dataset = flowpipe.SnippetDataset("demo-store", "flow", "train")
+    >>> loader = torch.utils.data.DataLoader(dataset, batch_size=8, shuffle=True)
+    >>> images, labels = next(iter(loader))
+    >>> images.shape[:4]  # height and width follow
+    torch.Size([8, 3, 5, 2])
     """
 
     def __len__(self) -> int:
@@ -196,7 +197,7 @@ class SnippetStream(_Snippets, IterableDataset[tuple[Any, int]]):
 
     Parameters
     ----------
-    store, modality, split, segments, length, transform, train, sampling, samples
+    store, modality, split, segments, length, transform, train, sampling, samples : as there
         See `SnippetDataset`.
     buffer : int
         Number of decoded samples that a worker holds and draws the next one from; 0 keeps the order
@@ -218,12 +219,13 @@ class SnippetStream(_Snippets, IterableDataset[tuple[Any, int]]):
 
     Examples
     --------
-    >>> stream = flowpipe.SnippetStream("demo-store", "flow", "train")  # doctest: +SKIP
-    >>> loader = torch.utils.data.DataLoader(stream, batch_size=8, num_workers=4)  # doctest: +SKIP
-    >>> for epoch in range(10):  # doctest: +SKIP
+    >>> import flowpipe, torch
+    >>> stream = flowpipe.SnippetStream("demo-store", "flow", "train")
+    >>> loader = torch.utils.data.DataLoader(stream, batch_size=8)
+    >>> for epoch in range(2):
     ...     stream.set_epoch(epoch)
     ...     for images, labels in loader:
-    ...         ...
+    ...         pass  # train
     """
 
     def __init__(
@@ -260,7 +262,13 @@ class SnippetStream(_Snippets, IterableDataset[tuple[Any, int]]):
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the shards of the next pass, in running workers too."""
+        """Choose the order of the shards of the next pass, in running workers too.
+
+        Parameters
+        ----------
+        epoch : int
+            Number of the epoch, from 0.
+        """
         self._epoch.fill_(epoch)
 
     def __iter__(self) -> Iterator[tuple[Any, int]]:
