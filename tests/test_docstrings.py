@@ -27,7 +27,7 @@ def module_of(path: Path) -> str:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a small ``demo-store`` of rgb and flow."""
     pytest.importorskip("torch", reason="the store for it is made by a helper that needs torch")
-    from tsn import tiny
+    import tiny
 
     folder = tmp_path_factory.mktemp("examples")
     tiny.make_store(folder / "demo-store")
