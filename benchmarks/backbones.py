@@ -161,7 +161,7 @@ def measured(store: Path, work: Path, backbone: str, modality: str, init: str) -
 
 
 def command(*words: object) -> tuple[float, float, str]:
-    """Run one command: its CPU time in seconds, its peak memory in MB, and what it said."""
+    """Run one command; return its CPU time in seconds, its peak memory in MB and its output."""
     print("+ flowpipe", *words, flush=True)
     process = subprocess.Popen(line(words), stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -173,7 +173,7 @@ def command(*words: object) -> tuple[float, float, str]:
 
 
 def killed_when(due: Callable[[], bool], *words: object) -> None:
-    """Run one command and kill it when something is there."""
+    """Run one command and kill it when a condition holds."""
     print("+ killed: flowpipe", *words, flush=True)
     process = subprocess.Popen(line(words), stderr=subprocess.DEVNULL)
     while not due() and process.poll() is None:

@@ -51,7 +51,7 @@ class Clock:
         return result
 
     def least(self, name: str, repeats: int, call: Callable[..., Any], *arguments: Any) -> Any:
-        """Call several times; note the least time."""
+        """Call several times; record the least time."""
         for _ in range(repeats):
             result = self.time(name, call, *arguments)
         times = self.spent[name]
@@ -63,7 +63,7 @@ class Clock:
 
 
 def read_clips(folder: Path, most: int, frames: int) -> dict[str, np.ndarray]:
-    """Clip name -> uint8 (T, 256, 340) gray; `frames` of the middle of each."""
+    """Return gray frames by clip name, uint8 (T, 256, 340) gray; `frames` of the middle of each."""
     ops = get_ops("reference")
     paths = [p for p in sorted(folder.rglob("*")) if p.suffix in (".avi", ".mp4")]
     clips = {}
@@ -126,7 +126,7 @@ def cost(clips: dict[str, np.ndarray], ops: Any) -> None:
 
 
 def core(clips: dict[str, np.ndarray], repeats: int = 5) -> None:
-    """Print CPU time of features and matches without and with the compiled core, in turns."""
+    """Print the CPU time of features and matches, with and without the compiled core in turn."""
     params, clock = WarpParams(), Clock()
     makers = {"NumPy, OpenCV": get_ops("reference").features, "compiled core": get_ops().features}
     how = params.max_corners, params.quality, params.min_distance_px

@@ -45,7 +45,7 @@ NOTHING = Keypoints(np.empty((0, 2), np.float32), np.empty((0, 4), np.uint64))
 
 
 def halved(detector: Detector, gray: np.ndarray, mask: Any = None) -> list[Keypoints]:
-    """A detector's keypoints in the frames at half their size."""
+    """Detect keypoints in the frames at half their size."""
     small = [cv2.resize(g, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for g in gray]
     return [
         Keypoints(2 * found.points + np.float32(0.5), found.descriptors)
@@ -56,7 +56,7 @@ def halved(detector: Detector, gray: np.ndarray, mask: Any = None) -> list[Keypo
 def upright(
     detect: Callable[[np.ndarray], Any], brief: Any, gray: np.ndarray, mask: Any = None
 ) -> list[Keypoints]:
-    """Keypoints described by 256 bits of BRIEF, which does not turn with them."""
+    """Describe keypoints by 256 bits of BRIEF, which ignores their orientation."""
     frames = []
     for image in gray:
         found, bits = brief.compute(image, detect(image))
@@ -67,7 +67,7 @@ def upright(
 
 
 def two_scales(detector: Detector, gray: np.ndarray, mask: Any = None) -> list[Keypoints]:
-    """A detector's keypoints in the frames and in the frames at half their size."""
+    """Detect keypoints in the frames and in the frames at half their size."""
     return [
         Keypoints(
             np.concatenate([large.points, small.points]),
@@ -86,7 +86,7 @@ def _corners(gray: np.ndarray) -> Any:
 
 
 def _good(gray: np.ndarray) -> list[np.ndarray]:
-    """The default's corners."""
+    """Return the default's corners."""
     how = PARAMS.max_corners, PARAMS.quality, PARAMS.min_distance_px
     return CPU.features.corners(gray, *how)
 
@@ -123,14 +123,14 @@ CANDIDATES: dict[str, Callable[[], Detector | None]] = {
 
 
 def camera_of(name: str) -> CameraMotionEstimator:
-    """The default, but for the row of another estimator."""
+    """Return the default settings with another estimator."""
     return CameraMotionEstimator(WarpParams(estimator="ransac") if name == RANSAC else PARAMS, CPU)
 
 
 def features(
     camera: CameraMotionEstimator, detector: Detector | None, gray: np.ndarray
 ) -> Features:
-    """The default's corners with a candidate's keypoints."""
+    """Return the default's corners with a candidate's keypoints."""
     [found] = [NOTHING] if detector is None else detector(gray[None], None)
     [corners] = _good(gray[None])
     if camera.params.estimator == "background":
@@ -141,7 +141,7 @@ def features(
 def motion(
     camera: CameraMotionEstimator, detector: Detector | None, pair: np.ndarray, flow: np.ndarray
 ) -> CameraMotion:
-    """The camera's motion of a pair by a candidate."""
+    """Estimate the camera motion of a pair by a candidate."""
     first, second = (features(camera, detector, frame) for frame in pair)
     step = flow.ravel()[camera.sample_points(first, second, *flow.shape[1:])]
     return camera.estimate([first, second], [step])[0]
@@ -153,7 +153,7 @@ def cost_ms(
     clips: dict[str, np.ndarray],
     flows: dict[str, np.ndarray],
 ) -> float:
-    """CPU ms a pair: features of one frame, matching, RANSAC; the median of pairs."""
+    """Return the median CPU ms per pair: features of one frame, matching and RANSAC."""
     clock = Clock()
     for name, gray in clips.items():
         before = features(camera, detector, gray[0])
@@ -166,14 +166,14 @@ def cost_ms(
 
 
 def displacement(homography: np.ndarray) -> np.ndarray:
-    """(2, H, W): how far a homography moves each pixel."""
+    """Return how far a homography moves each pixel, (2, H, W)."""
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float64)
     moved = np.tensordot(homography, np.stack([x, y, np.ones_like(x)]), axes=1)
     return moved[:2] / moved[2] - np.stack([x, y])
 
 
 def left_px(found: CameraMotion, flow: np.ndarray) -> tuple[float, float]:
-    """Median length of what a motion leaves of a flow: in the frame, and near its border."""
+    """Return the median length of the flow without a motion: in the frame, near its border."""
     left = np.hypot(*(flow - displacement(found.homography)))
     border = np.ones_like(left, bool)
     border[BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX] = False
@@ -181,7 +181,7 @@ def left_px(found: CameraMotion, flow: np.ndarray) -> tuple[float, float]:
 
 
 def covered_scene(rng: np.random.Generator, share: float) -> Scene:
-    """A pair whose foreground fills a share of the frame."""
+    """Make a pair whose foreground fills a share of the frame."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     distance = np.hypot(x - WIDTH // 2, y - HEIGHT // 2)
     step = np.eye(3)

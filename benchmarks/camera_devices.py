@@ -42,7 +42,7 @@ PLAIN = {"OPENCV_CPU_DISABLE": "AVX2,FMA3", "FLOWPIPE_ISA": "baseline"}
 
 
 def frames_of(clips: Path, pairs: int) -> tuple[list[np.ndarray], list[Scene]]:
-    """Pairs of real clips and of scenes, gray uint8 (2, 256, 340)."""
+    """Return pairs of real clips and of scenes, gray uint8 (2, 256, 340)."""
     rng = np.random.default_rng(0)
     scenes = [
         film(rng, [camera_step(HEIGHT, WIDTH, step, rng)], patch_px=165, noise=2.0)
@@ -53,13 +53,13 @@ def frames_of(clips: Path, pairs: int) -> tuple[list[np.ndarray], list[Scene]]:
 
 
 def features(ops: Any, stacks: list[np.ndarray]) -> list[list[Features]]:
-    """Features of the frames of every pair."""
+    """Return the features of the frames of every pair."""
     camera = CameraMotionEstimator(PARAMS, ops)
     return [camera.features(stack, 0) for stack in stacks]
 
 
 def without_fma(options: argparse.Namespace) -> list[list[Features]]:
-    """The same by a process whose OpenCV has no fused multiply-add."""
+    """Compute the features in a process whose OpenCV has no fused multiply-add."""
     with tempfile.NamedTemporaryFile() as file:
         asked = ["--clips", str(options.clips), "--pairs", str(options.pairs), "--into", file.name]
         subprocess.run([sys.executable, __file__, *asked], env={**os.environ, **PLAIN}, check=True)
@@ -67,7 +67,7 @@ def without_fma(options: argparse.Namespace) -> list[list[Features]]:
 
 
 def in_both(ours: list[np.ndarray], theirs: list[np.ndarray]) -> float:
-    """Share of rows that the other list has too."""
+    """Return the share of rows that both lists have."""
     same = most = 0
     for a, b in zip(ours, theirs, strict=True):
         rows, others = ({row.tobytes() for row in part} for part in (a, b))
@@ -76,7 +76,7 @@ def in_both(ours: list[np.ndarray], theirs: list[np.ndarray]) -> float:
 
 
 def described(frames: list[list[Features]], step_px: float = 0.0) -> list[np.ndarray]:
-    """Positions, in such steps where given, and bits of keypoints, as bytes."""
+    """Return positions and bits of keypoints as bytes; positions are rounded to `step_px`."""
     rows = []
     for f in (f for pair in frames for f in pair):
         points = np.rint(f.points / step_px).astype(np.int32) if step_px else f.points
@@ -85,7 +85,7 @@ def described(frames: list[list[Features]], step_px: float = 0.0) -> list[np.nda
 
 
 def motions(ops: Any, frames: list[list[Features]], flows: list[np.ndarray]) -> list[CameraMotion]:
-    """The camera's motion in every pair; keypoints are matched by these operations."""
+    """Estimate the camera motion of every pair; `ops` match the keypoints."""
     camera = CameraMotionEstimator(PARAMS, ops)
     found = []
     for pair, flow in zip(frames, flows, strict=True):

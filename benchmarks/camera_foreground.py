@@ -50,7 +50,7 @@ OPS = get_ops("cpu")
 
 
 def motions(scene: Scene) -> list[CameraMotion]:
-    """The camera's motion by each estimator."""
+    """Estimate the camera motion by each estimator."""
     solver = make_solver(FLOWS["tvl1"].params(), OPS)
     prepared = solver.prepare(scene.frames)
     flow = np.asarray(solver.solve(prepared[:-1], prepared[1:]))[0]

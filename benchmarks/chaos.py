@@ -45,12 +45,12 @@ from flowpipe.store import open_store
 SETTINGS = ("--size", "96x72", "--set", "flow=dis", "--modalities", "rgb,flow,rgb_diff")
 SHIM = Path(__file__).resolve().parent.parent / "tests" / "support" / "failing_reads.c"
 MOST_RUNS = 2
-"""Runs that nothing disturbs, of which the last must end with exit code 0."""
+"""Number of undisturbed runs; the last must end with exit code 0."""
 IN_A_RUN = {
     "kill worker": 4, "end worker": 2, "freeze worker": 3, "stop worker": 1, "kill client": 2,
     "end client": 2, "failing reads": 2, "kill starting worker": 1,
 }  # fmt: skip
-"""Faults while a run works, with how often each is drawn."""
+"""Faults during a run, and the weight with which each is drawn."""
 BETWEEN_RUNS = (
     "shard deleted", "shard cut", "shard flipped", "index deleted", "index flipped", "manifest cut",
 )  # fmt: skip
@@ -58,7 +58,7 @@ BETWEEN_RUNS = (
 
 @dataclass
 class Series:
-    """One store and what is done to it."""
+    """One store and the faults injected into it."""
 
     store: Path
     videos: Path
@@ -81,7 +81,7 @@ class Series:
         )  # fmt: skip
 
     def disturbed_run(self, faults: int) -> None:
-        """Run once and inject up to so many faults while it works."""
+        """Run once and inject up to `faults` faults during the run."""
         planned = self.rng.choices(list(IN_A_RUN), list(IN_A_RUN.values()), k=faults)
         planned.sort(key=lambda fault: fault.endswith("client"))  # the run ends with these
         tokens, environment = None, {}
@@ -139,7 +139,7 @@ class Series:
         return True
 
     def _wait(self, process: subprocess.Popen[bytes]) -> int:
-        """Exit code of a run; 1 if it hangs."""
+        """Wait for a run; return its exit code, 1 if it hangs."""
         try:
             return process.wait(timeout=300)
         except subprocess.TimeoutExpired:
@@ -171,7 +171,7 @@ class Series:
         return True
 
     def finish(self) -> int:
-        """Run until done; the number of runs, or 0 if it never is."""
+        """Run until all is done; return the number of runs, or 0 if it never is."""
         if self.damaged:
             subprocess.run(
                 [sys.executable, "-m", "flowpipe", "verify", str(self.store), "--repair"],
@@ -196,7 +196,7 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 
 def _signal(pid: int, number: int) -> bool:
-    """Send a signal; whether there was such a process."""
+    """Send a signal; return whether the process existed."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:
@@ -205,7 +205,7 @@ def _signal(pid: int, number: int) -> bool:
 
 
 def _workers(client: int) -> list[int]:
-    """Process ids of the worker processes below a client that have not ended."""
+    """Return the process ids of the living workers of a client."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -220,7 +220,7 @@ def _workers(client: int) -> list[int]:
 
 
 def _kill_all(process: subprocess.Popen[bytes]) -> None:
-    """End what is left of a run: stopped workers of a killed client would stay."""
+    """End the remaining processes of a run; stopped workers outlive a killed client."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -229,7 +229,7 @@ def _kill_all(process: subprocess.Popen[bytes]) -> None:
 
 
 def _spoil(path: Path, rng: random.Random, *, cut: bool) -> None:
-    """Cut a file short or flip bits of it."""
+    """Truncate a file or flip bits of it."""
     content = bytearray(path.read_bytes())
     if cut:
         del content[rng.randrange(len(content)) :]
@@ -240,7 +240,7 @@ def _spoil(path: Path, rng: random.Random, *, cut: bool) -> None:
 
 
 def images(store: Path) -> dict[tuple[str, str], list[bytes]]:
-    """Every stored image of a store."""
+    """Return every image of a store."""
     opened = open_store(store)
     return {
         (video_id, modality): [bytes(p) for p in opened.read_payloads(video_id, modality, 0, count)]

@@ -39,7 +39,7 @@ class Candidate(NamedTuple):
 
 
 def ours(params: Any) -> Candidate:
-    """A codec of the table, with what `codec.encode` and `codec.decode` add around it."""
+    """Return a codec of the table, called through `codec.encode` and `codec.decode`."""
 
     def decode(payload: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         planes = codec.decode([payload], 3 if len(shape) == 3 else 1, params)[0]
@@ -54,7 +54,7 @@ def ours(params: Any) -> Candidate:
 
 
 def opencv(name: str, extension: str, options: Sequence[int]) -> Candidate:
-    """A format of cv2.imencode; colour order does not matter to its size or speed."""
+    """Return a format of cv2.imencode; colour order affects neither size nor speed."""
 
     def decode(payload: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         image = cv2.imdecode(np.frombuffer(payload, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -64,7 +64,7 @@ def opencv(name: str, extension: str, options: Sequence[int]) -> Candidate:
 
 
 def others() -> list[Candidate]:
-    """Peers that this machine has."""
+    """Return the other codecs that this machine has."""
     found = [
         opencv("PNG, cv2 default", ".png", []),
         opencv("PNG, cv2 level 6", ".png", [cv2.IMWRITE_PNG_COMPRESSION, 6]),
@@ -92,7 +92,7 @@ def others() -> list[Candidate]:
 
 
 def real_images(folders: Sequence[Path], count: int, frames: int) -> dict[str, list[Any]]:
-    """Images of every modality from consecutive frames of some clips, as they are stored."""
+    """Return images of every modality from consecutive frames of clips, as stored."""
     clips = sorted(p for f in folders for p in f.rglob("*") if p.suffix in (".avi", ".mp4"))
     if not clips:
         raise SystemExit(f"no .avi or .mp4 below {folders}; name folders of clips with --clips")
@@ -112,7 +112,7 @@ def real_images(folders: Sequence[Path], count: int, frames: int) -> dict[str, l
 def measure(
     way: Candidate, images: Sequence[Any], repeat: int
 ) -> tuple[float, float, float, float]:
-    """Mean bytes, encode and decode CPU ms per image, mean absolute error."""
+    """Return mean bytes, CPU ms to encode and decode an image, and mean absolute error."""
     encode_s = decode_s = float("inf")
     for _ in range(repeat):
         began = time.process_time()

@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def write_list(work: Path, learn: Sequence[int], test: Sequence[int]) -> None:
-    """Make the sets that are not there, and the list of all their clips."""
+    """Make the missing sets, and the list of all clips."""
     work.mkdir(parents=True, exist_ok=True)
     others = range(1, max(learn) + 1) if max(learn) > 1 else ()
     with (work / "list.csv").open("w", encoding="utf-8", newline="") as file:
@@ -86,7 +86,7 @@ def train_and_test(work: Path, stream: str, sets: int) -> None:
 
 
 def show(work: Path, sets: int) -> None:
-    """Right answers of each stream by the camera of the video."""
+    """Print the correct answers of each stream by the camera motion of the video."""
     paths = {name: work / f"{name}-{sets}.h5" for name in STREAMS}
     found = {name: read_h5(path) for name, path in paths.items() if path.exists()}
     if len(found) > 1:

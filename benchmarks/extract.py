@@ -94,7 +94,7 @@ def extract(clips: Sequence[Path], modalities: str, workers: int, cores: set[int
 
 
 def children_cpu_s() -> float:
-    """CPU time of all processes that were started here and have ended, with their own children."""
+    """Return the CPU time of all ended child processes and their children."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -112,7 +112,7 @@ def measure_worker(clips: Sequence[Path], core: int) -> dict[str, float]:
 
 
 def inside(clips: Sequence[Path]) -> None:
-    """The work of one worker, in this process; prints JSON."""
+    """Run the work of one worker in this process; print JSON."""
     solve, solve_s = TVL1Solver.solve, 0.0
 
     def timed(*arguments: object) -> object:

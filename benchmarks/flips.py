@@ -24,7 +24,7 @@ from flowpipe.errors import FlowpipeError, FormatError
 from flowpipe.modality import MODALITIES, quantiser_of
 from flowpipe.store import ShardWriter, StreamSpec, create_store, open_store, verify_store
 from flowpipe.store.index_file import read_index
-from flowpipe.types import EncodedPlanes, Segment, Span, VideoRecord
+from flowpipe.types import EncodedPlanes, Interval, Span, VideoRecord
 
 RECIPE = {"modalities": list(MODALITIES)}
 
@@ -43,7 +43,7 @@ def make_store(store: Path, rng: np.random.Generator) -> None:
         ) as writer:  # fmt: skip
             for video_id, frames, part, parts in videos:
                 record = VideoRecord(
-                    video_id, f"/{video_id}.avi", (1,), segments=(Segment(1, 0, 1),)
+                    video_id, f"/{video_id}.avi", (1,), segments=(Interval(1, 0, 1),)
                 )
                 writer.begin(Span(record, part, parts))
                 for modality, row in MODALITIES.items():
@@ -61,7 +61,7 @@ def make_store(store: Path, rng: np.random.Generator) -> None:
 
 
 def answers(path: Path) -> list[object]:
-    """All that a reader can be asked."""
+    """Return the answers to all that a reader can be asked."""
     store, said = open_store(path, refresh=False), []
     for video_id, video in store.videos.items():
         said += [

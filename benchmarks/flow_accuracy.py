@@ -83,7 +83,7 @@ def middlebury(folder: Path) -> None:
 
 
 def moving(motion: Motion, seeds: int, noise: float = 0) -> tuple[Images, Images, Any]:
-    """(first, second, flow) of as many textures as there are seeds."""
+    """Return (first, second, flow), one texture per seed."""
     pairs = [warped_pair(HEIGHT, WIDTH, motion, seed) for seed in range(1, 1 + seeds)]
     first, second, flow = map(np.stack, zip(*pairs, strict=True))
     if noise:
@@ -115,7 +115,7 @@ LINEAR = {
 
 
 def linear(kind: str, length_px: float) -> Motion:
-    """A motion of this kind; its mean length over the image is `length_px`."""
+    """Return a motion of this kind whose mean length over the image is `length_px`."""
     (a, b), (c, d) = LINEAR[kind][0]
     s, t = (HEIGHT * shift for shift in LINEAR[kind][1])
 

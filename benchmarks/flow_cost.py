@@ -65,7 +65,7 @@ def work(params: Any, first: Images, second: Images) -> Callable[[], Any]:
 
 
 def cpu_ms(params: Any, pairs: Pairs, repeat: int) -> float:
-    """CPU milliseconds per pair, fastest pass."""
+    """Return the CPU milliseconds per pair of the fastest pass."""
     return (
         1000
         * min(time_passes(work(params, pairs.first, pairs.second), repeat)[0])
@@ -145,7 +145,7 @@ def rate(params: Any, pairs: Pairs, cores: list[int]) -> float:
 
 
 def solve_on(core: int, params: Any, pairs: Pairs, barrier: Any, rates: Any) -> None:
-    """Solve for about two seconds, begun together; in a process of its own."""
+    """Solve for about two seconds in a process of its own; all processes start together."""
     os.sched_setaffinity(0, {core})
     solve = work(params, pairs.first, pairs.second)
     solve()
@@ -200,7 +200,7 @@ HOW = {"one by one": pair_by_pair, "windows": by_window}
 
 
 def inside(variant: str, how: str, frames: str) -> None:
-    """The work of the process that is measured; prints its memory in MB before, and its peak."""
+    """Run the measured process; print its memory before and its peak, MB."""
     first, second = np.load(frames)
     solver = make_solver(OWN[variant], get_ops())
     Path("/proc/self/clear_refs").write_text("5")

@@ -47,7 +47,7 @@ COPY_BYTES_PER_S = 5e9  # of one core, from memory to memory
 
 
 class Cost(NamedTuple):
-    """CPU time of a frame, milliseconds."""
+    """CPU time of a frame by stage, milliseconds."""
 
     decode: float
     features: float
@@ -90,7 +90,7 @@ class Timed:
 
 
 def inside(clips: Sequence[Path], modalities: Sequence[str]) -> None:
-    """The task of one worker on a shard of whole clips, in this process; prints JSON."""
+    """Run the task of one worker on a shard of unsplit clips in this process; print JSON."""
     made = params.build(ExtractRecipe, {"modalities": list(modalities)})
     camera_s = 0.0
 
@@ -137,7 +137,7 @@ def inside(clips: Sequence[Path], modalities: Sequence[str]) -> None:
 
 
 def measured(clips: Sequence[Path], modalities: Sequence[str], runs: int) -> Cost:
-    """Least of several runs, by stage, each in a process of its own on one core."""
+    """Return the least cost of several runs by stage, each in a process of its own on one core."""
     environment = {**os.environ, **SETTINGS["distributed.nanny.pre-spawn-environ"]}
     core = sorted(os.sched_getaffinity(0))[-1]
     found: list[dict[str, float]] = []
@@ -152,7 +152,7 @@ def measured(clips: Sequence[Path], modalities: Sequence[str], runs: int) -> Cos
 
 
 def host_ms(cost: Cost, name: str) -> float:
-    """CPU milliseconds of a frame where a GPU computes the rest."""
+    """Return the CPU milliseconds of a frame if a GPU computes the rest."""
     copies = 1e3 * COPIED_BYTES[name] / COPY_BYTES_PER_S
     return sum(cost) - cost.device + copies
 
@@ -176,7 +176,7 @@ def flows(name: str) -> int:
 
 
 def report(costs: dict[str, Cost], pairs_per_s: float) -> str:
-    """The page."""
+    """Return the page."""
     lines = [
         "# What a node with GPUs extracts: a model",
         "",
@@ -247,7 +247,7 @@ def report(costs: dict[str, Cost], pairs_per_s: float) -> str:
 
 
 def scoring(cost: Cost, pairs_per_s: float) -> list[str]:
-    """Say what would be gained if a GPU drew and counted for RANSAC."""
+    """Describe the gain if a GPU drew and counted the hypotheses of RANSAC."""
     ours = cost._replace(features=0.0)
     less = ours._replace(camera=ours.camera - SCORING_MS)
     gains = []
@@ -270,7 +270,7 @@ def scoring(cost: Cost, pairs_per_s: float) -> list[str]:
 
 
 def most_gain(costs: dict[str, Cost], pairs_per_s: float) -> float:
-    """Most that nvJPEG could gain where there are enough cores, percent."""
+    """Return the largest possible gain by nvJPEG with enough cores, percent."""
     gains = [0.0]
     for name, cost in costs.items():
         ours = cost._replace(features=0.0)

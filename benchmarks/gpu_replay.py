@@ -46,7 +46,7 @@ ASSUMED = (
 
 
 class Gpu(NamedTuple):
-    """A data sheet."""
+    """Values of a GPU from its data sheet."""
 
     name: str
     architecture: int
@@ -77,13 +77,13 @@ class Counts(NamedTuple):
     """Instructions of `tvl1_tile` before its first iteration, without a warp."""
     epilogue: float
     inside: float
-    """An iteration of a tile inside the image."""
+    """Instructions of an iteration of a tile inside the image."""
     border: float
-    """An iteration of a tile at a border of the image."""
+    """Instructions of an iteration of a tile at a border of the image."""
     warp: float
-    """A warp of the eight pixels of a thread."""
+    """Instructions of a warp of the eight pixels of a thread."""
     level: float
-    """An iteration of `tvl1_level`."""
+    """Instructions of an iteration of `tvl1_level`."""
 
 
 class Cost(NamedTuple):
@@ -179,7 +179,7 @@ class Replay:
 
 
 def kernels_between(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """Count what a call launches beside the graphs of its steps, `sizes` being its levels.
+    """Count the launches of a call outside the graphs of its steps; `sizes` are its levels.
 
     Returns
     -------
@@ -201,7 +201,7 @@ def _side(number: int, count: int, size: int) -> tuple[int, int]:
 
 
 def _taken(steps: np.ndarray, together: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return how many slots have a pair, and how many of them a warp, for each step.
+    """Return for each step how many slots have a pair, and how many of these run a warp.
 
     Parameters
     ----------

@@ -79,7 +79,7 @@ class Counted:
 
 
 def clips() -> tuple[list[np.ndarray], str]:
-    """Gray frames (N, H, W) of ten clips, one call's worth each, and where they are from."""
+    """Return gray frames (N, H, W) of ten clips, enough for one call each, and their origin."""
     ops = get_ops()
     videos = sorted(p for p in SHARED.rglob("*") if p.suffix in (".avi", ".mp4"))
     if videos:
@@ -168,7 +168,7 @@ def row(gpu: Gpu, clips: dict[str, list[Levels]]) -> str:
 
 
 def spilled() -> str:
-    """Say what `tvl1_tile` takes where two of its blocks share a multiprocessor."""
+    """Describe the spills of `tvl1_tile` if two of its blocks share a multiprocessor."""
     (defined,) = Settings(blocks=2).definitions["tvl1_tile"]
     of = {sm: nvrtc.compiled("tvl1_tile", 12, sm, defined).kernels["tvl1_tile"] for sm in SPILLED}
     each = ", ".join(f"{usage.spilled_bytes:,} on sm_{sm}" for sm, usage in of.items())
@@ -180,7 +180,7 @@ def spilled() -> str:
 
 
 def launched(clips: list[Levels]) -> str:
-    """Say what the host launches in a call on an H100."""
+    """Describe the launches of the host in a call on an H100."""
     gpu = next(gpu for gpu in GPUS if gpu.architecture == 90)
     replay = Replay(gpu, Counts(*[100.0] * 6))  # launches do not depend on instructions
     steps = [

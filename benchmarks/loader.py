@@ -46,7 +46,7 @@ ROW, STREAM = NETWORKS["bninception"], StreamParams()
 
 @dataclass(frozen=True)
 class Drawn:
-    """A sample: what both loaders are to make."""
+    """Sample that both loaders make."""
 
     video_id: str
     images: NDArray[np.int64]
@@ -64,7 +64,7 @@ def pil_images(folder: Path, sample: Drawn, modality: str) -> list[Image.Image]:
 
 
 def pil_input(images: list[Image.Image], sample: Drawn, modality: str) -> Tensor:
-    """Cut, resize, mirror, stack, normalise, as its transforms do: float (S * channels, H, W)."""
+    """Crop, resize, mirror, stack, normalise as its transforms do: float (S * channels, H, W)."""
     crop, side, is_flow = sample.crop, ROW.size, MODALITIES[modality].is_flow
     box = (crop.x, crop.y, crop.x + crop.width, crop.y + crop.height)
     made = [image.crop(box).resize((side, side), Image.Resampling.BILINEAR) for image in images]
@@ -84,7 +84,7 @@ def pil_input(images: list[Image.Image], sample: Drawn, modality: str) -> Tensor
 
 
 def milliseconds(work: Callable[[], object], snippets: int) -> float:
-    """CPU time per snippet, best pass."""
+    """Return the CPU time per snippet of the best pass."""
     best = float("inf")
     for _ in range(PASSES):
         began = time.process_time()

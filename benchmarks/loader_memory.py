@@ -63,7 +63,7 @@ def extract(clips: Path, out: Path, size: tuple[str, str]) -> Path:
 
 
 class Watch:
-    """Largest use of /dev/shm and of descriptors of this process while a block runs."""
+    """Monitor of the largest use of /dev/shm and of file descriptors while a block runs."""
 
     def __enter__(self) -> Watch:
         self.shared_bytes = self.files = 0
@@ -84,7 +84,7 @@ class Watch:
 
 
 def row(store: Path, modality: str, chosen: argparse.Namespace) -> str:
-    """Read batches and say what they took."""
+    """Read batches; return a row with the resources they used."""
     opened = open_store(store)
     input = input_spec(modality, MODALITIES[modality].snippet_length, opened.modalities)
     videos = clips_of(opened, "train1", input.stored, "videos")
@@ -112,7 +112,7 @@ def row(store: Path, modality: str, chosen: argparse.Namespace) -> str:
 
 
 def table_row(cells: list[str]) -> str:
-    """Cells in columns."""
+    """Return cells in columns."""
     return f"{cells[0]:10}" + "".join(f"{cell:>15}" for cell in cells[1:])
 
 

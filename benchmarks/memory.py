@@ -48,7 +48,7 @@ def make_video(path: Path, frames: int, height: int, width: int) -> None:
 
 
 class AsGpu:
-    """The CPU's operations, in the windows of a GPU; flow takes no memory here."""
+    """CPU operations with the windows of a GPU; flow takes no memory here."""
 
     on_cpu = False
     window_frames, window_bytes = CudaOps.window_frames, MOST_WINDOW_BYTES
@@ -70,7 +70,7 @@ class AsGpu:
 
 
 class FlowOfGpu:
-    """A solver whose flow is zero."""
+    """Solver whose flow is zero."""
 
     def prepare(self, gray: Any) -> Any:
         return gray
@@ -81,7 +81,7 @@ class FlowOfGpu:
 
 
 def extract_one(video: str, store: str, device: str) -> None:
-    """The work of one worker, in this process; prints frames and peak memory in MB."""
+    """Run the work of one worker in this process; print frames and peak memory in MB."""
     from flowpipe import params
     from flowpipe.extraction import planes
     from flowpipe.extraction.recipe import ExtractRecipe

@@ -37,7 +37,7 @@ import torchvision  # noqa: F401
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT_S = 60
-"""CPU time for the tests of one change, many times what they need."""
+"""Limit of the CPU time of the tests of one change, seconds; many times what they need."""
 
 EXAMPLES = 25
 """Examples of each property test."""
@@ -51,7 +51,7 @@ SUBJECTS = {
     "mtwi": ("tsn/testing/mtwi.py", ("tsn/testing/test_mtwi.py", RECORDED), "mtwi or window"),
     "fusion": ("evaluation/fusion.py", ("evaluation/test_fusion.py", RECORDED), "fusion"),
 }
-"""Module, tests and what they are chosen by (``-k``), by subject."""
+"""Module, tests and their selection (``-k``), by subject."""
 
 EQUIVALENT = {
     "sampling: return _centres(images, segments, length) if images >= length else _zeros(segments)"
@@ -69,7 +69,7 @@ EQUIVALENT = {
     " -> for w, h in zip(widths, heights, strict=False):":
         "both are made with as many candidates",
 }  # fmt: skip
-"""Survivors by ``subject: line of code -> changed line``, and why nothing can notice them."""
+"""Survivors by ``subject: line of code -> changed line``, and why no test can detect them."""
 
 OPPOSITES = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
@@ -86,7 +86,7 @@ NAMES = {
 
 
 def sites(tree: ast.AST) -> Iterator[tuple[ast.AST, str, object]]:
-    """Yield (node, field, value) of every change: what the field of the node becomes."""
+    """Yield (node, field, new value) of every change."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Compare):
             for k, operator in enumerate(node.ops):
@@ -129,7 +129,7 @@ def changes(text: str) -> Iterator[tuple[int, str, str, ast.Module]]:
 
 
 def _strip(tree: ast.AST) -> None:
-    """Take out what tests cannot notice: docstrings, annotations, options of data classes."""
+    """Remove parts that tests cannot detect: docstrings, annotations, options of data classes."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
             node.decorator_list = [getattr(mark, "func", mark) for mark in node.decorator_list]
@@ -150,7 +150,7 @@ def _is_text(statement: ast.AST) -> bool:
 
 
 class Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Gives a changed tree where its module is imported."""
+    """Import hook that supplies a changed module."""
 
     def __init__(self, module: str, path: Path, tree: ast.Module) -> None:
         self.module, self.path, self.tree = module, path, tree

@@ -38,7 +38,7 @@ PIXELS = {8: "yuv420p", 10: "yuv420p10le"}
 
 
 def make_clip(path: Path, width: int, height: int, frames: int, bits: int) -> Path:
-    """Encode noise of low resolution that moves: H.264, or HEVC of 10 bits."""
+    """Encode moving noise of low resolution as H.264, or HEVC of 10 bits."""
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (height // 40 + 2, width // 40 + 2, 3), np.uint8)
     large = cv2.resize(noise, (width + 2 * frames, height + 2 * frames))
@@ -54,13 +54,13 @@ def make_clip(path: Path, width: int, height: int, frames: int, bits: int) -> Pa
 
 
 class Free:
-    """CPU seconds of this thread that are the device's, which the stand-ins play on the CPU."""
+    """CPU seconds of this thread that a real device would spend; the stand-ins run on the CPU."""
 
     seconds = 0.0
     _is_counting = False
 
     def calls(self, owner: Any, *names: str) -> None:
-        """Leave out what these functions take."""
+        """Exclude the time of these functions."""
         for name in names:
             setattr(owner, name, self._timed(getattr(owner, name)))
 
@@ -79,8 +79,7 @@ class Free:
 
 
 def free_device(free: Free, nvc: Any, ops: Any) -> None:
-    """Make the stand-ins' work on the device free of charge; what the host copies to pinned memory
-    is not."""
+    """Exclude the stand-ins' device work from the measurement; copies to pinned memory count."""
     import cupy
 
     cuda = cupy.cuda
@@ -99,7 +98,7 @@ def windows(path: Path, ops: Any, decoder: str, surfaces: Any) -> Iterator[Any]:
 
 
 def cost(free: Free, steps: Iterator[Any]) -> tuple[float, float]:
-    """CPU ms of the first window, and of a frame of the others."""
+    """Return the Return the CPU ms of the first window, and of a frame of the others."""
     spent, frames = [], 0
     while True:
         began, before = time.thread_time(), free.seconds

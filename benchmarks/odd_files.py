@@ -44,7 +44,7 @@ EXPLAINED: dict[str, tuple[str, ...]] = {
     "ffprobe shows a hole of one frame behind it": ("/mpeg1video.avi",),
     "raw H.261 has no timestamps, and releases of FFmpeg make up different ones": (".h261",),
 }
-"""Reason -> ends of names of the files it holds for."""
+"""Reason -> ends of the names of its files."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Answer:
 
 @dataclass
 class Totals:
-    """Files by what came of them."""
+    """Numbers of files by outcome."""
 
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -111,7 +111,7 @@ def ask_ffprobe(path: str) -> dict[int, Truth]:
 
 
 def extract(videos: Path, folder: Path, store: Path) -> dict[str, Answer]:
-    """Run the real command; return what it made of each file, by absolute path."""
+    """Run the real command; return the outcome of each file by absolute path."""
     root = ["--root", str(folder)] if videos.is_file() else []
     done = subprocess.run(
         [
@@ -143,7 +143,7 @@ def extract(videos: Path, folder: Path, store: Path) -> dict[str, Answer]:
 
 
 def judge(path: str, truths: dict[int, Truth], answer: Answer | None) -> tuple[str, str]:
-    """Return the kind of answer and what there is to say of it."""
+    """Return the kind of answer and an explanation."""
     most = max((truth.frames for truth in truths.values()), default=0)
     if answer is None:
         return "not taken", f"ffprobe decodes {most}" if most > 1 else ""

@@ -41,7 +41,7 @@ NAMES: tuple[str | bytes, ...] = (
     "'/'.mp4", "deep/" * 20 + "a.mp4", "null.mp4", "NaN.mp4", "nan", "True.mp4", "0", "1.0",
     "1e5.mp4", "con.mp4", "aux", "__pycache__.mp4", "shard-0.h5.mp4", "../up.mp4",
 )  # fmt: skip
-"""Names of copies of one clip; folders are made. Bytes are no UTF-8."""
+"""Names of copies of one clip, with their folders. Names that are not UTF-8 are bytes."""
 LEFT_OUT = (".hidden.mp4", ".hidden/a.mp4", "photo.jpg", "notes.txt", "code.ts", "empty_file")
 """Names of files that a folder of videos does not give, beside the pipe, socket and dead link."""
 
@@ -239,7 +239,7 @@ SPECIAL = {
 
 
 def make_names(folder: Path) -> int:
-    """Copy one clip under every odd name, and put beside them what is to be left out."""
+    """Copy one clip under every odd name; add files that must be skipped."""
     clip = folder.parent / "clip.mp4"
     _ffmpeg(clip, X264.split())
     for name in NAMES:
@@ -265,7 +265,7 @@ def make_names(folder: Path) -> int:
 
 
 def make_codecs(folder: Path, threads: int = 2) -> tuple[int, int]:
-    """Write every codec in every container that ffmpeg takes it in, and special files.
+    """Write every codec in every container that ffmpeg supports for it, and special files.
 
     Returns
     -------
@@ -287,7 +287,7 @@ def make_codecs(folder: Path, threads: int = 2) -> tuple[int, int]:
 
 
 def _make_derived(folder: Path) -> int:
-    """Files that are made of others by copying packets."""
+    """Write files that copy the packets of others."""
     made = 0
     clip = folder / "special_b_frames.mp4"
     long = folder.parent / "long.mp4"
@@ -317,7 +317,7 @@ def _make_derived(folder: Path) -> int:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Find the files in a folder and its folders, sorted; pipes and dead links are none."""
+    """Return the files below a folder, sorted, without pipes and dead links."""
     found = (Path(top) / name for top, _, names in os.walk(folder) for name in names)
     return sorted(path for path in found if path.is_file())
 
@@ -355,7 +355,7 @@ def _ffmpeg(path: Path, options: Sequence[str], frames: int = FRAMES) -> bool:
 
 
 def _run(arguments: Sequence[str]) -> bool:
-    """Run ffmpeg; what it could not write to the end is removed."""
+    """Run ffmpeg; remove a file that it could not complete."""
     path = Path(arguments[-1])
     try:
         done = subprocess.run(

@@ -25,7 +25,7 @@ import numpy as np
 
 from flowpipe import codec, params
 from flowpipe.store import ShardWriter, StreamSpec, create_store, open_store
-from flowpipe.types import EncodedPlanes, Segment, Span, VideoRecord
+from flowpipe.types import EncodedPlanes, Interval, Span, VideoRecord
 
 RECIPE = {"modalities": ["rgb"]}
 FACTS = {
@@ -48,10 +48,10 @@ print(cpu, wall, (peak - base) / 1024, len(store.videos))
 
 
 def video_of(k: int) -> tuple[VideoRecord, dict[str, Any]]:
-    """Record and source of one video, as long as UCF101's; there is no such file."""
+    """Return the record and source of one video, with names as long as UCF101's; no file exists."""
     video_id = f"v_ApplyEyeMakeup_g{k % 25:02d}_c{k:07d}"
     path = f"/data/ucf101/UCF-101/ApplyEyeMakeup/{video_id}.avi"
-    segments = (Segment(k % 101, 1.0, 2.0),)
+    segments = (Interval(k % 101, 1.0, 2.0),)
     record = VideoRecord(video_id, path, (k % 101,), "", ("train1",), segments)
     return record, {"bytes": 300_000 + k, "mtime_ns": 10**18 + k, "sha256": f"{k:064x}"}
 
@@ -63,7 +63,7 @@ def write_shard(
     made_with: Any = RECIPE,
     video: Callable[[int], tuple[VideoRecord, dict[str, Any]]] = video_of,
 ) -> None:
-    """Write one shard of small videos: `video` gives record and source by number."""
+    """Write one shard of small videos; `video` returns record and source by number."""
     payloads = codec.encode(np.zeros((1, 3, 2, 2), np.uint8), codec.RawParams())
     with ShardWriter(
         store / "shards" / f"shard-{number * 2654435761 % (1 << 32):012x}.h5",
@@ -80,7 +80,7 @@ def write_shard(
 
 
 def measured(store: Path, repeats: int = 3) -> str:
-    """A row of figures."""
+    """Return a row of figures."""
     rows = []
     for _ in range(repeats):
         done = subprocess.run(

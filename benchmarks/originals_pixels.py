@@ -17,11 +17,11 @@ FIELDS = 6
 
 
 class Picture(np.ndarray):
-    """Pixels with what the originals ask of a PIL image."""
+    """Pixels with the parts of PIL's interface that the originals use."""
 
     @property
     def mode(self) -> str:
-        """L or RGB."""
+        """Mode of PIL: Mode of PIL: L or RGB."""
         return "L" if self.ndim == 2 else "RGB"
 
     def transpose(self, how: Any) -> Picture:  # type: ignore[override]
@@ -31,19 +31,19 @@ class Picture(np.ndarray):
 
 
 def pictures(images: np.ndarray) -> list[Picture]:
-    """Images (N, C, H, W) -> files as tsn-pytorch reads them: colours, or x and y by themselves."""
+    """Return images (N, C, H, W) as tsn-pytorch reads them: colour, or x and y apart."""
     if images.shape[1] == 3:
         return [np.ascontiguousarray(one.transpose(1, 2, 0)).view(Picture) for one in images]
     return [plane.copy().view(Picture) for one in images for plane in one]
 
 
 def images_of(channels: int, count: int) -> np.ndarray:
-    """uint8 (count, channels, H, W): any bytes."""
+    """Return random images uint8 (count, channels, H, W)."""
     return np.random.default_rng(channels).integers(0, 256, (count, channels, *SIZE), np.uint8)
 
 
 def flips(code: Code) -> Iterator[tuple[str, np.ndarray]]:
-    """Fields of flow, mirrored in training: uint8 (fields, 2, H, W)."""
+    """Return flow fields mirrored as in training, uint8 (fields, 2, H, W)."""
     flow = images_of(2, FIELDS)
     yield "flips/flow", flow
     invert = SimpleNamespace(invert=lambda image: (255 - image).view(Picture))
@@ -59,7 +59,7 @@ def flips(code: Code) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def pixels(code: Code) -> Iterator[tuple[str, np.ndarray]]:
-    """One snippet of each modality and system: float32 (channels, H, W), and its bytes."""
+    """Return a snippet of each modality and system, float32 (channels, H, W), and its bytes."""
     kinds = {"RGB": (3, 1), "Flow": (2, LENGTH), "RGBDiff": (3, LENGTH + 1)}
     shown = {modality: images_of(*kind) for modality, kind in kinds.items()}
     yield from ((f"pixels/{modality}", images) for modality, images in shown.items())
@@ -79,7 +79,7 @@ def pixels(code: Code) -> Iterator[tuple[str, np.ndarray]]:
 def _tsn_pytorch(
     code: Code, backbone: str, modality: str, images: np.ndarray, test: bool
 ) -> torch.Tensor:
-    """Transforms of main.py, or of test_models.py, and of the model's own forward."""
+    """Apply the transforms of main.py or test_models.py, and of the model's forward."""
     vision = SimpleNamespace(models=SimpleNamespace(resnet50=lambda trained: SimpleNamespace()))
     picked = code.pick("tsn_pytorch", "models.py", ("TSN",), nn=torch.nn, torchvision=vision)
     network = picked["TSN"]
@@ -106,7 +106,7 @@ def _tsn_pytorch(
 
 
 def _mmaction2(code: Code, modality: str, images: np.ndarray) -> torch.Tensor:
-    """FormatShape and the data preprocessor of the configuration."""
+    """Apply Apply FormatShape and the data preprocessor of the configuration."""
     config = code.kinetics400("rgb" if modality == "RGB" else "flow")
     options = {k: v for k, v in config["model"]["data_preprocessor"].items() if k != "type"}
     shape = code.pick("mmaction2", "mmaction/datasets/transforms/formatting.py", ("FormatShape",))

@@ -38,7 +38,7 @@ SLEEPERS = {
 
 
 class Device:
-    """The CPU's operations, some of which take a set time as well."""
+    """CPU operations, some with an added delay."""
 
     on_cpu = False
     window_frames, window_bytes = FRAMES, 1 << 20
@@ -62,7 +62,7 @@ class Device:
 
 
 def make_video(path: Path) -> None:
-    """Encode some tiny frames of noise that drifts."""
+    """Encode tiny frames of drifting noise."""
     noise = np.random.default_rng(0).integers(0, 256, (48, 200, 3), np.uint8)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=25)
@@ -74,7 +74,7 @@ def make_video(path: Path) -> None:
 
 
 def timed(path: Path, stages_s: dict[str, float]) -> tuple[float, dict[str, float]]:
-    """Return seconds of an extraction whose stages take so long, and their busy seconds."""
+    """Return the seconds of an extraction with these stage times, and the busy seconds by stage."""
     pauses_s = {
         operation: share * stages_s[stage]
         for stage, operations in SLEEPERS.items()

@@ -56,7 +56,7 @@ print(f"{len(plan.changes.replaced)} replaced, {kinds}")
 
 
 def stored(folder: Path) -> Callable[[int], tuple[VideoRecord, dict[str, Any]]]:
-    """Return what gives record and source of a video by its number, with a source that is there."""
+    """Return a function that gives record and source of a video by number; the source exists."""
     facts = {}
     for k in range(SOURCES):
         path = folder / f"{k}.avi"
@@ -81,7 +81,7 @@ def write_list(path: Path, videos: int, folder: Path, relabelled: int = 0) -> No
 
 
 def measured(listed: Path, store: Path) -> str:
-    """A row of figures."""
+    """Return a row of figures."""
     done = subprocess.run(
         [sys.executable, "-c", PROBE, str(listed), str(store)], capture_output=True, text=True,
         check=True,

@@ -68,7 +68,7 @@ def end_of_session(session: int) -> None:
 def preempt(
     videos: Path, store: Path, number: int, after_s: float, every_s: float
 ) -> tuple[list[int], float]:
-    """Stop one run; finished videos lost by each worker, and seconds until all had ended."""
+    """Stop one run; return the finished videos lost by each worker, and seconds to its end."""
     process = subprocess.Popen(
         command(videos, store, every_s), stderr=subprocess.DEVNULL, start_new_session=True
     )

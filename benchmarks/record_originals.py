@@ -57,7 +57,7 @@ def sampling(
     segments: Sequence[int] = SEGMENTS,
     lengths: Sequence[int] = LENGTHS,
 ) -> dict[str, np.ndarray]:
-    """Record one rule in one phase; `sample` takes images, segments, length and a seed."""
+    """Record one strategy in one phase; `sample` takes images, segments, length and a seed."""
     cases = [(n, s, k) for n in IMAGES for s in segments for k in lengths]
     found = [sample(*case, seed) or [] for seed, case in enumerate(cases)]
     return {
@@ -158,7 +158,7 @@ def outcomes(namespace: dict[str, Any], call: Callable[[], Any]) -> Iterator[Any
 
 
 def crops(code: Code, driver: CaffeDriver) -> Iterator[tuple[str, np.ndarray]]:
-    """Rows of size, scales, count of places, and a crop's x, y, width and height."""
+    """Return rows of size, scales, number of positions, and x, y, width, height of a crop."""
     theirs = code.pick(
         "tsn_pytorch", "transforms.py", ("GroupMultiScaleCrop", "GroupOverSample"),
         Image=SimpleNamespace(BILINEAR=2, FLIP_LEFT_RIGHT=0),
@@ -196,7 +196,7 @@ def _transformed(crop: Any, width: int, height: int) -> Any:
 
 
 def ten_crops(code: Code, theirs: Any, open_mmlab: Any) -> Iterator[tuple[int, ...]]:
-    """Rows of system, size, and the x, y and mirroring of a crop of a test."""
+    """Return rows of system, size, and x, y and mirroring of a test crop."""
     ten = open_mmlab["TenCrop"](SIDE)
     oversample = code.pick("caffe", "python/caffe/io.py", ("oversample",))["oversample"]
     for width, height in SIZES:
@@ -218,8 +218,10 @@ def _place(crop: np.ndarray) -> tuple[int, int, int]:
 
 
 def resized_crops(code: Code) -> np.ndarray:
-    """mmaction2's RandomResizedCrop: rows of number of areas and aspects, seed, size, and a crop's
-    x, y, width and height."""
+    """Return rows of mmaction2's RandomResizedCrop.
+
+    A row has the number of areas and aspects, seed, size, and x, y, width, height of the crop.
+    """
     path, rows = "mmaction/datasets/transforms/processing.py", []
     crop = code.pick("mmaction2", path, ("RandomCrop", "RandomResizedCrop"), random=random)
     for number, (area, aspect) in enumerate(AREAS):
@@ -233,7 +235,7 @@ def resized_crops(code: Code) -> np.ndarray:
 
 
 def integration(code: Code) -> Iterator[tuple[str, np.ndarray]]:
-    """Scores of snippets by crop -> those of the video, and those of two streams -> their sum.
+    """Return recorded consensus and fusion: crop scores -> video scores, two streams -> sum.
 
     The scores of case k are ``RandomState(k).normal(size=(snippets, crops, classes))``.
     """
@@ -253,7 +255,7 @@ def integration(code: Code) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def configuration(code: Code, stream: str) -> str:
-    """Return what of mmaction2's configuration of a stream decides its numbers, as JSON."""
+    """Return the values of mmaction2's configuration that determine a stream's numbers, as JSON."""
     config = code.kinetics400(stream)
     wanted = ("model", "train_pipeline", "val_pipeline", "test_pipeline", "optim_wrapper",
               "param_scheduler", "train_cfg", "auto_scale_lr")  # fmt: skip

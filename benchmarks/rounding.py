@@ -56,7 +56,7 @@ def clips(data: Path, count: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
 
 
 def levels(ops: Ops, frames: NDArray[np.uint8], params: TVL1Params) -> NDArray[np.int64]:
-    """Stored bytes of the flow of consecutive frames."""
+    """Return the stored bytes of the flow of consecutive frames."""
     solver = TVL1Solver(params, ops)
     prepared = solver.prepare(ops.gray(frames))
     flow = solver.solve(prepared[:-1], prepared[1:])
@@ -64,7 +64,7 @@ def levels(ops: Ops, frames: NDArray[np.uint8], params: TVL1Params) -> NDArray[n
 
 
 def apart(ours: NDArray[np.int64], theirs: NDArray[np.int64]) -> float:
-    """Share of bytes that are more than a level apart."""
+    """Return the share of bytes that differ by more than a level."""
     return float((np.abs(ours - theirs) > 1).mean())
 
 

@@ -51,7 +51,7 @@ Reader = Callable[[str, str, int, int], Any]
 def real_planes(
     folder: Path, videos: int, frames: int, width: int = 340
 ) -> list[dict[str, NDArray[np.uint8]]]:
-    """RGB and quantised DIS flow of up to ten clips, looped to `frames`, 256 pixels high."""
+    """Return RGB and quantised DIS flow of up to ten clips, repeated to `frames`, 256 px high."""
     clips = sorted(p for p in folder.rglob("*") if p.suffix in (".avi", ".mp4"))
     if not clips:
         raise SystemExit(f"no .avi or .mp4 below {folder}; name a folder of clips with --clips")
@@ -72,7 +72,7 @@ def real_planes(
 
 
 def write_all(folder: Path, planes: Sequence[dict[str, NDArray[np.uint8]]], videos: int) -> None:
-    """The same frames as a store, as folders of JPEG files and as a tar."""
+    """Write the same frames as a store, as folders of JPEG files and as a tar."""
     made_with: dict[str, Any] = {"benchmark": "snippets"}
     text, digest = params.canonical(made_with), params.digest(made_with)
     create_store(
@@ -121,12 +121,12 @@ def write_all(folder: Path, planes: Sequence[dict[str, NDArray[np.uint8]]], vide
 
 
 def files_of(modality: str, images: Sequence[int]) -> list[str]:
-    """File names of some images in a JPEG folder, numbered from 1."""
+    """Return the file names of images in a JPEG folder, numbered from 1."""
     return [name for k in images for name in file_names(modality, k + 1, ".jpg")]
 
 
 def folder_readers(folder: Path) -> dict[str, tuple[Reader, Reader | None]]:
-    """JPEG folders: by name, (without decoding, with decoding)."""
+    """Return the readers of JPEG folders by name: (without decoding, with decoding)."""
     root = str(folder)
 
     def files(video_id: str, modality: str, start: int, length: int) -> list[bytes]:
@@ -180,7 +180,7 @@ def folder_readers(folder: Path) -> dict[str, tuple[Reader, Reader | None]]:
 
 
 def tar_readers(path: Path) -> tuple[Reader, Reader]:
-    """The tar with an index of its members: one pread from the first member to the last."""
+    """Return readers of the indexed tar: one pread from the first member to the last."""
     began, index = time.perf_counter(), {}
     with tarfile.open(path) as tar:
         for member in tar:
@@ -202,7 +202,7 @@ def tar_readers(path: Path) -> tuple[Reader, Reader]:
 
 
 def warm_rate(read: Reader, requests: Sequence[Request]) -> float:
-    """Snippets per CPU second, best of three passes."""
+    """Return the snippets per CPU second, best of three passes."""
     best = float("inf")
     for _ in range(3):
         began = time.process_time()
@@ -213,7 +213,7 @@ def warm_rate(read: Reader, requests: Sequence[Request]) -> float:
 
 
 def cold_rate(read: Reader, requests: Sequence[Request]) -> float:
-    """Snippets per wall second after the page cache, inodes and directories were dropped."""
+    """Return the snippets per wall second with the page cache, inodes and directories dropped."""
     os.sync()
     DROP.write_text("3")
     began = time.perf_counter()

@@ -59,7 +59,7 @@ WAYS: Mapping[str, TestParams] = {
 }
 """Ways to combine snippets. The third is the mean over the snippets of M-TWI."""
 FIGURES = {"kinetics": "accuracy", "thumos14": "mAP, THUMOS14", "activitynet": "mAP, ActivityNet"}
-"""The first figure of each protocol."""
+"""First figure of each protocol."""
 PARTS = ("scores", "features")
 Scores = NDArray[np.float64]
 
@@ -98,7 +98,7 @@ def frames_of(path: Path) -> Iterator[NDArray[np.uint8]]:
 
 
 def build(folder: Path, clips: Sequence[Clip], folds: Sequence[int], seconds: float) -> None:
-    """A video for each clip: background, the clip, background. What is there stays."""
+    """Make a video for each clip: background, clip, background. Existing videos are kept."""
     (folder / "videos").mkdir(parents=True, exist_ok=True)
     unrelated = sorted(p for p in (SHARED / "clips").rglob("*") if p.suffix in (".avi", ".mp4"))
     with (folder / "list.csv").open("w", encoding="utf-8", newline="") as file:
@@ -215,7 +215,7 @@ def videos_of(folder: Path, fold: int) -> list[str]:
 
 
 def show(folder: Path, found: Mapping[int, Mapping[str, Mapping[str, Scores]]]) -> None:
-    """The table, means over the folds."""
+    """Print the table of means over the folds."""
     store = open_store(folder / "store")
     classes = len(store.header.class_names)
     truth = {

@@ -42,7 +42,7 @@ SHARED = Path(
 RECIPE = Path(__file__).with_suffix(".yaml")
 FOLDS = (1, 2, 3, 4, 5)
 STREAMS = ("rgb", "rgb_diff", "flow", "warped_flow")
-"""In this order: the flows start from the network of rgb_diff."""
+"""Streams in training order: the flows start from the network of rgb_diff."""
 FUSIONS = (
     ("rgb", "flow"), ("rgb", "rgb_diff"), ("rgb_diff", "flow"), ("rgb", "flow", "warped_flow"),
     STREAMS,
@@ -67,7 +67,7 @@ ABLATIONS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Clip:
-    """A line of the set's list."""
+    """Clip of the set's list."""
 
     video_id: str
     path: Path
@@ -93,7 +93,7 @@ class Training:
 
 
 def main() -> None:
-    """Run what is asked for, then print what there is."""
+    """Run the selected steps, then print all results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--work", type=Path, required=True, help="folder of all results")
     parser.add_argument("--recipe", type=Path, default=RECIPE, help="one --work for each")
@@ -121,7 +121,7 @@ def main() -> None:
 
 
 def read_list(folder: Path) -> list[Clip]:
-    """The set as ``LIST.tsv`` has it."""
+    """Read ``LIST.tsv``."""
     with (folder / "LIST.tsv").open(encoding="utf-8", newline="") as file:
         return [
             Clip(
@@ -133,7 +133,7 @@ def read_list(folder: Path) -> list[Clip]:
 
 
 def extract(store: Path, clips: Sequence[Clip], recipe: Path, *, shuffled: bool) -> None:
-    """All modalities; the control has the same labels dealt out again."""
+    """Extract all modalities; the control has shuffled labels."""
     labels = labels_of(clips, shuffled=shuffled)
     store.parent.mkdir(parents=True, exist_ok=True)
     list_file = store.parent / "list.csv"
@@ -192,7 +192,7 @@ def train_and_test(store: Path, work: Path, recipe: Path, training: Training) ->
 
 
 def show(work: Path, recipe: Path, clips: Sequence[Clip]) -> None:
-    """The tables of what is there."""
+    """Print the tables of all results."""
     print(f"\nsize and length of a clip alone (forest): {100 * leak(clips):.1f} %\n")
     for kind, title in (("true", "accuracy, %"), ("shuffled", "labels shuffled, %")):
         found = {
@@ -227,7 +227,7 @@ def show(work: Path, recipe: Path, clips: Sequence[Clip]) -> None:
 
 
 def print_rows(title: str, rows: Mapping[str, Mapping[int, Scores]]) -> None:
-    """Each fold, and all of the videos of the folds that are there."""
+    """Print each fold, and all videos of the finished folds."""
     print(f"{title:50}" + "".join(f"{f'fold {fold}':>8}" for fold in FOLDS) + "     all  videos")
     for name, scores in rows.items():
         right = {fold: hits(one) for fold, one in scores.items()}
@@ -246,7 +246,7 @@ def hits(scores: Scores) -> NDArray[np.bool_]:
 
 
 def commonest(clips: Sequence[Clip], labels: Sequence[str]) -> float:
-    """Accuracy over all folds of saying of all test videos what most of training is.
+    """Return the accuracy over all folds of always answering the most common training class.
 
     Where several labels are as common, the mean over them.
     """
@@ -262,7 +262,7 @@ def commonest(clips: Sequence[Clip], labels: Sequence[str]) -> float:
 
 
 def leak(clips: Sequence[Clip]) -> float:
-    """Accuracy of a forest that sees width, height and frames, on the same folds."""
+    """Return the accuracy of a forest that sees width, height and frames, on the same folds."""
     from sklearn.ensemble import RandomForestClassifier
 
     x = np.array([clip.shape for clip in clips])

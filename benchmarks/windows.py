@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def video(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Random scores, (count, crops, classes)."""
+    """Return random scores, (count, crops, classes)."""
     made: NDArray[np.float64] = rng.normal(size=(count, 1, CLASSES))
     return made + 0.5 * rng.normal(size=(count, CROPS, CLASSES))
 

@@ -21,7 +21,7 @@ SIZE = (64, 80)
 
 
 def to_input(images: Tensor) -> Tensor:
-    """uint8 (segments, length, C, H, W) -> float32 (segments, length * C, 64, 80), about -1 to 1.
+    """Convert images to float32 (segments, length * C, 64, 80), about -1 to 1.
 
     It is a function of this file, not a lambda, so that spawned workers can load it.
     """
@@ -30,7 +30,7 @@ def to_input(images: Tensor) -> Tensor:
 
 
 class SegmentNetwork(nn.Module):
-    """One small network for every snippet; the scores of a video are the mean of its snippets."""
+    """Small network for every snippet; the scores of a video are the mean of its snippets."""
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
@@ -41,13 +41,13 @@ class SegmentNetwork(nn.Module):
         )  # fmt: skip
 
     def forward(self, videos: Tensor) -> Tensor:
-        """float32 (B, segments, channels, h, w) -> scores (B, classes)."""
+        """Return scores (B, classes) of float32 (B, segments, channels, h, w)."""
         scores = self.snippet(videos.flatten(0, 1))
         return scores.unflatten(0, videos.shape[:2]).mean(1)
 
 
 def accuracy(network: nn.Module, loader: DataLoader) -> float:
-    """Share of videos whose best class is their label."""
+    """Return the share of videos whose best class is their label."""
     network.eval()
     right = count = 0
     with torch.inference_mode():

@@ -172,20 +172,20 @@ def sweep(folder: Path, stale_s: float = STALE_S) -> list[Path]:
 
 def create_exclusive(path: Path) -> int:
     """Open a new file for reading and writing, and lock it to show that its writer lives."""
-    return _locking(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+    return _try_lock(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
 
 
 @contextlib.contextmanager
-def held(path: Path) -> Iterator[int]:
+def open_locked(path: Path) -> Iterator[int]:
     """Open an existing file for reading and writing, and lock it as `create_exclusive` does."""
-    fd = _locking(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+    fd = _try_lock(os.open(path, os.O_RDWR | os.O_CLOEXEC))
     try:
         yield fd
     finally:
         os.close(fd)
 
 
-def _locking(fd: int) -> int:
+def _try_lock(fd: int) -> int:
     with contextlib.suppress(OSError):  # some network file systems have no locks
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return fd

@@ -89,7 +89,7 @@ def read_reason(error: OSError) -> str:
     return "missing" if number is None or number in _FILE_ERRNOS else "io"
 
 
-def storage_failed(error: BaseException | None) -> bool:
+def is_storage_failure(error: BaseException | None) -> bool:
     """Return whether an error is a failure of the storage or the machine, such as EIO.
 
     Such an error says nothing of the file that was read.
@@ -122,7 +122,7 @@ def storage_reason(cause: BaseException | None) -> str | None:
     str or None
         ``io`` for a failure of the storage, else None: the reason of the error raised.
     """
-    return "io" if storage_failed(cause) else None
+    return "io" if is_storage_failure(cause) else None
 
 
 class FlowpipeError(Exception):

@@ -211,21 +211,21 @@ class _Loader(yaml.SafeLoader):
         event = self.peek_event()
         self._depth += 1
         if self._depth > MOST_DEPTH:
-            raise _refused("it is nested too deeply", event)
+            raise _make_error("it is nested too deeply", event)
         node = super().compose_node(parent, index)
         self._depth -= 1
         if not isinstance(event, yaml.AliasEvent):
             size = 1 + sum(self._sizes[id(child)] for child in _children(node))
             if size > MOST_YAML_VALUES:
                 words = f"its aliases expand to more than {MOST_YAML_VALUES} values"
-                raise _refused(words, event)
+                raise _make_error(words, event)
             self._sizes[id(node)] = size
         elif id(node) not in self._sizes:
-            raise _refused("an alias stands inside of what it names", event)
+            raise _make_error("an alias stands inside of what it names", event)
         return node
 
 
-def _refused(words: str, event: Any) -> yaml.YAMLError:
+def _make_error(words: str, event: Any) -> yaml.YAMLError:
     return yaml.MarkedYAMLError(problem=words, problem_mark=event.start_mark)
 
 

@@ -1,8 +1,8 @@
-"""Decoded pictures in device memory, and the whole numbers by which they become RGB.
+"""Decoded pictures in device memory, and the integers by which they become RGB.
 
-A decoder on the device leaves its pictures there; they go on to the operations of that device
-without a copy through the host. What decodes and what computes know of each other only what is
-defined here.
+A decoder on the device leaves its pictures there. They go on to the operations of that device
+without a copy through the host. The decoder (`flowpipe.video`) and the operations (`flowpipe.ops`)
+share only the definitions of this module.
 """
 
 from __future__ import annotations
@@ -72,13 +72,13 @@ class Surfaces:
 class SurfaceOps(Protocol):
     """Operations of a device that its decoder, and checks of its pictures, need."""
 
-    def keep(self, planes: Sequence[tuple[int, int]]) -> Any:
+    def copy_planes(self, planes: Sequence[tuple[int, int]]) -> Any:
         """Copy what a decoder has left in device memory.
 
         Parameters
         ----------
         planes : sequence of (int, int)
-            Address and bytes of each part; they are put one behind the other.
+            Address and bytes of each part; the copies are concatenated.
 
         Returns
         -------
@@ -90,11 +90,11 @@ class SurfaceOps(Protocol):
         DeviceMemoryError
         """
 
-    def fetch(self, planes: Sequence[tuple[int, int]]) -> NDArray[np.uint8]:
+    def fetch_planes(self, planes: Sequence[tuple[int, int]]) -> NDArray[np.uint8]:
         """Copy a decoder's planes to the host, without device memory."""
 
-    def settle(self) -> None:
-        """Return once all that this thread has asked to `keep` is copied: then the decoder may use
+    def wait_for_copies(self) -> None:
+        """Wait until all calls of `copy_planes` by this thread are done: then the decoder may use
         its memory again."""
 
     def to_device(self, frames: NDArray[Any]) -> Any:

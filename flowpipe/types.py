@@ -22,14 +22,14 @@ MAX_VIDEO_ID_BYTES = 240
 T = TypeVar("T")
 
 
-def _typed(value: Any, kind: type[T]) -> T:
+def _check_type(value: Any, kind: type[T]) -> T:
     if type(value) is not kind:
         raise TypeError(f"wanted {kind.__name__}, got {value!r:.60}")
     return value
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class Interval:
     """Labelled interval of an untrimmed video, in seconds."""
 
     label: int
@@ -50,7 +50,7 @@ class VideoRecord:
     """Official subset: training, validation, testing ..."""
     splits: tuple[str, ...] = ()
     """Memberships such as ``train1`` or ``test2``."""
-    segments: tuple[Segment, ...] = ()
+    segments: tuple[Interval, ...] = ()
     ambiguous: tuple[tuple[float, float], ...] = ()
     """Intervals that an evaluation of the segments ignores: (start, end), seconds."""
 
@@ -77,13 +77,13 @@ class VideoRecord:
         """
         try:
             record = cls(
-                _typed(values["video_id"], str),
-                _typed(values["path"], str),
-                tuple(_typed(label, int) for label in values.get("labels", ())),
-                _typed(values.get("subset", ""), str),
-                tuple(_typed(split, str) for split in values.get("splits", ())),
+                _check_type(values["video_id"], str),
+                _check_type(values["path"], str),
+                tuple(_check_type(label, int) for label in values.get("labels", ())),
+                _check_type(values.get("subset", ""), str),
+                tuple(_check_type(split, str) for split in values.get("splits", ())),
                 tuple(
-                    Segment(_typed(s["label"], int), float(s["start_s"]), float(s["end_s"]))
+                    Interval(_check_type(s["label"], int), float(s["start_s"]), float(s["end_s"]))
                     for s in values.get("segments", ())
                 ),
                 tuple((float(a), float(b)) for a, b in values.get("ambiguous", ())),

@@ -1,4 +1,4 @@
-"""A data set from its videos to the table of a TSN paper, to be read from top to bottom.
+"""Reproduce the table of a TSN paper from the videos of a data set; read it from top to bottom.
 
     python pipelines/reproduce.py ucf101 --root /data/ucf101 --work /scratch/ucf101
 
@@ -104,7 +104,7 @@ def reproduce(
 
 
 def table(store: Path, work: Path, rows: list[str], splits: tuple[int, ...]) -> None:
-    """Every stream and their sum: each split and, of several, the mean. Also in work/table.json."""
+    """Print every stream and their sum: each split and their mean. Write work/table.json."""
     figures = {
         row: evaluated(store, [work / f"{row}-{split}.h5" for split in splits], splits)
         for row in rows
@@ -119,7 +119,7 @@ def table(store: Path, work: Path, rows: list[str], splits: tuple[int, ...]) -> 
 
 
 def evaluated(store: Path, scores: list[Path], splits: tuple[int, ...]) -> dict[str, Any]:
-    """Figures by split."""
+    """Return the figures by split."""
     chosen = each("--split", [f"test{split}" for split in splits])
     done = flowpipe("evaluate", store, *scores, *chosen, "--json", quiet=True)
     found: dict[str, Any] = json.loads(done.stdout)["splits"]
@@ -127,7 +127,7 @@ def evaluated(store: Path, scores: list[Path], splits: tuple[int, ...]) -> dict[
 
 
 def each(option: str, values: Any) -> list[str]:
-    """An option that is given once for each value."""
+    """Repeat an option for each value."""
     return [word for value in values for word in (option, str(value))]
 
 
@@ -139,7 +139,7 @@ def is_newer(made: Path, source: Path) -> bool:
 def flowpipe(
     *words: object, may_fail: bool = False, quiet: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    """Run one command; its exit code 1, some videos failed, ends the run unless that may be."""
+    """Run one command. Exit code 1, some videos failed, ends the run unless it is allowed."""
     arguments = [sys.executable, "-m", "flowpipe", *map(str, words)]
     print("+", shlex.join(["flowpipe", *map(str, words)]), flush=True)
     done = subprocess.run(arguments, text=True, capture_output=quiet, check=False)

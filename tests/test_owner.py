@@ -124,6 +124,6 @@ def test_the_assembled_file_is_locked_while_it_is_checked(tmp_path):
     stranger = path.with_name(path.name.replace(owner_name(), "elsewhere~0~0~1~1"))
     path.rename(stranger)
     os.utime(stranger, (1, 1))
-    with atomic.held(stranger):
+    with atomic.open_locked(stranger):
         assert sweep(tmp_path) == []
     assert sweep(tmp_path) == [stranger]

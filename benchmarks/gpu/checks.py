@@ -33,7 +33,7 @@ TINY = ["--size", "24x16", "--pairs", "1", "--repeat", "1"]
 
 
 def machine(place: Place) -> Found:
-    """Say what the machine is: GPU, processor, driver, tools, libraries, packages."""
+    """Record the machine: GPU, processor, driver, tools, libraries, packages."""
     for tool in TOOLS:
         run(tool) if shutil.which(tool[0]) else say(f"no {tool[0]}")
     if shutil.which("ldconfig"):
@@ -68,7 +68,7 @@ def machine(place: Place) -> Found:
 
 
 def doctor(place: Place) -> Found:
-    """Run `flowpipe doctor`: fails if something cannot work."""
+    """Run `flowpipe doctor`; fail if a required part is broken."""
     run([*FLOWPIPE, "doctor", "--out", place.work])
     asked = run([*FLOWPIPE, "doctor", "--out", place.work, "--json"], quiet=True)
     rows = json.loads(asked.stdout)

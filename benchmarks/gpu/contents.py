@@ -22,7 +22,7 @@ extract:
 
 
 def apart(ours: Path, meant: Path) -> dict[str, dict[str, float]]:
-    """Compare two stores: by modality, values, how many differ, by more than a level, the worst."""
+    """Compare two stores; return by modality: values, differing, by over a level, largest."""
     from flowpipe import open_store
 
     stores = open_store(ours), open_store(meant)

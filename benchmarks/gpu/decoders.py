@@ -66,7 +66,7 @@ def whole(place: Place, size: tuple[int, int]) -> list[Any]:
 def by_both(
     place: Place, name: str, clips: list[Path], copies: int, options: list[Any], env: dict[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """Extract clips with each decoder; figures by decoder."""
+    """Extract clips with each decoder; return the figures by decoder."""
     videos = link(place, name, clips, copies)
     device = ["--device", "cuda", "--gpus", "1"]
     return {
@@ -78,7 +78,7 @@ def by_both(
 
 
 def make_clips(folder: Path, size: tuple[int, int], frames: int) -> list[Path]:
-    """Encode a moving texture as H.264 and HEVC; an encoder that is missing costs its clip."""
+    """Encode a moving texture as H.264 and HEVC; skip clips whose encoder is missing."""
     import av
 
     folder.mkdir(parents=True, exist_ok=True)

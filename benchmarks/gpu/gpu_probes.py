@@ -26,7 +26,7 @@ PAIRS, SIZE = 64, (256, 340)
 """Pairs per call, rows and columns of the profiled work."""
 TINY_PAIRS, TINY_SIZE = 2, (24, 32)
 APART_PX = 0.01
-"""Mean endpoint difference that may lie between the devices' flows of Middlebury's pairs."""
+"""Largest mean endpoint difference between the devices' flows of Middlebury's pairs."""
 DEVICE_EVENTS = {"kernel", "gpu_memcpy", "gpu_memset"}
 """Categories of GPU work in torch.profiler's trace."""
 
@@ -45,7 +45,7 @@ extern "C" __global__ void multiply_add(float* out, int rounds) {
 
 
 def ceilings(place: Place) -> Found:
-    """Measure what the GPU's memory, arithmetic, bus and launches reach; torch and CuPy."""
+    """Measure the limits of the GPU's memory, arithmetic, bus and launches; torch and CuPy."""
     figures: dict[str, float] = {}
     failed = []
     for measure in (_with_torch, _with_cupy):
@@ -149,12 +149,12 @@ def solving(
     pairs: int, size: tuple[int, int], clips: list[Path] | None = None, scales: int = 5
 ) -> Callable[[], Any]:
     """Return a function that computes the flow of some pairs on the GPU, from bytes to bytes."""
-    from flowpipe.diagnose.bench import made_pairs, video_pairs
+    from flowpipe.diagnose.bench import render_pairs, video_pairs
     from flowpipe.flow import make_solver
     from flowpipe.flow.tvl1 import TVL1Params
     from flowpipe.ops import get_ops
 
-    found = video_pairs(clips, pairs, *size) if clips else made_pairs(pairs, *size)
+    found = video_pairs(clips, pairs, *size) if clips else render_pairs(pairs, *size)
     ops = get_ops("cuda")
     solver = make_solver(TVL1Params(scales=scales), ops)
 
@@ -313,7 +313,7 @@ def _median_s(work: Callable[[], Any], often: bool) -> float:
 
 
 def middlebury(place: Place) -> Found:
-    """Compare the flows of both devices on Middlebury's pairs, and each with the truth."""
+    """Compare the flows of both devices on Middlebury's pairs, and each with the ground truth."""
     import cv2
 
     from flowpipe import optical_flow

@@ -1,4 +1,4 @@
-"""`flowpipe ...` in this process, with something added that no option of it asks for.
+"""Run `flowpipe ...` in this process, with additions that it has no option for.
 
     python benchmarks/gpu/hand_over.py torch|plain COMMAND ...
 
@@ -14,7 +14,7 @@ import sys
 
 
 def print_held() -> None:
-    """Print the most memory that tensors took."""
+    """Print the peak memory of tensors."""
     import torch
 
     if torch.cuda.is_available():

@@ -42,7 +42,7 @@ REHEARSAL_SLOWER = 5
 GRACE_S = 5
 VERDICTS = {0: "ok", NOT_HERE: "NONE"}
 TOOLS = ("nvidia-smi", "ncu", "compute-sanitizer", "nvidia-cuda-mps-control")
-"""Programs that rehearsal/tool stands in for."""
+"""Programs that rehearsal/tool replaces."""
 
 
 class Run:
@@ -115,7 +115,7 @@ class Run:
     def record(
         self, name: str, verdict: str, seconds: float, words: str, figures: Any = None
     ) -> None:
-        """Add a step to all results, which are complete after it."""
+        """Add a step to the results; the files are complete after each step."""
         self.ran += verdict != "SKIP"
         self.failed += verdict in ("FAIL", "TIME")
         self.tell(f"{verdict:5} {name:18} {seconds:3.0f}s   {words}")
@@ -145,7 +145,7 @@ def end(child: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> None:
 
 
 def chosen(only: str, parser: argparse.ArgumentParser) -> list[Step]:
-    """Return the steps that ``--only`` names; a name stands for all of its variants too."""
+    """Return the steps that ``--only`` names; a name selects all its variants."""
     names = [name for name in only.split(",") if name]
     known = {step.name for step in STEPS} | {step.name.partition(":")[0] for step in STEPS}
     for name in names:
@@ -165,7 +165,7 @@ def rehearsal_tools(folder: Path) -> None:
 
 
 def main() -> int:
-    """Run the steps; the exit code."""
+    """Run the steps; return the exit code."""
     parser = argparse.ArgumentParser(prog="on-gpu", description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=540, help="time for everything")
     parser.add_argument("--only", default="", metavar="STEP,STEP", help="run these steps only")

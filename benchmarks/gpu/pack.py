@@ -56,7 +56,7 @@ NEVER_USED = ("samples", "benchmarks", "distributed/tests", "dask/tests", "dask/
 NVDEC_CLIPS = tuple(
     f"nasty/{name}" for name in ("nasa_13013.mp4", "h265_10bits.mp4", "decord_video_90.mov")
 )
-"""Files of the real clips that the tests of NVDEC ask for."""
+"""Real clips that the tests of NVDEC need."""
 
 
 def plain(name: str) -> str:
@@ -74,7 +74,7 @@ def read_have(text: str) -> set[str]:
 
 
 def requirements(metadata: str, have: Collection[str], extra: str = "") -> list[str]:
-    """Return what a wheel's metadata requires, or one of its extras does, less what is there."""
+    """Return the requirements of a wheel or one of its extras that are not installed."""
     found = []
     for wanted in Parser().parsestr(metadata).get_all("Requires-Dist") or []:
         requirement, _, marker = wanted.partition(";")
@@ -86,7 +86,7 @@ def requirements(metadata: str, have: Collection[str], extra: str = "") -> list[
 
 
 def lacking(report: Mapping[str, Any], have: Collection[str]) -> list[str]:
-    """Return ``name==version`` of what pip would install and is not there."""
+    """Return ``name==version`` of each missing distribution that pip would install."""
     found = [entry["metadata"] for entry in report["install"]]
     return sorted(f"{m['name']}=={m['version']}" for m in found if plain(m["name"]) not in have)
 
@@ -120,7 +120,7 @@ class Packer:
             raise SystemExit(f"pack: {' '.join(words)} failed:\n{done.stdout}{done.stderr}")
 
     def core(self) -> str:
-        """Compile the core if its sources have changed; the metadata of flowpipe's wheel."""
+        """Compile the core if its sources have changed; return the metadata of flowpipe's wheel."""
         folder = self.out / "core"
         kept, digest = folder / "METADATA", folder / "digest"
         if not (kept.is_file() and digest.is_file() and digest.read_text("utf-8") == core_digest()):
@@ -145,7 +145,7 @@ class Packer:
         return kept.read_text(encoding="utf-8")
 
     def packages(self, name: str, *wanted: str) -> None:
-        """Download wheels, and what they need and the machine lacks; pack them as one archive."""
+        """Download wheels and their missing requirements; pack them as one archive."""
         if not wanted:
             return
         report = self.scratch / f"{name}.json"
@@ -160,7 +160,7 @@ class Packer:
         self.wheels(name, sorted(wheels.glob("*.whl")), pinned)
 
     def wheels(self, name: str, wheels: list[Path], listed: list[str]) -> None:
-        """Unpack wheels as an installation would have them, and pack the folder."""
+        """Unpack wheels as installed, and pack the folder."""
         site = self.scratch / name
         for path in wheels:
             with zipfile.ZipFile(path) as wheel:
@@ -175,7 +175,7 @@ class Packer:
         self.archive(name, site, listed)
 
     def archive(self, name: str, folder: Path, listed: list[str]) -> None:
-        """Pack a folder; what is in it is listed beside the archive."""
+        """Pack a folder; list its contents beside the archive."""
         fresh = self.out / f"{name}.fresh"
         with tarfile.open(fresh, "w:xz", preset=9) as archive:
             for path in sorted(folder.rglob("*")):
@@ -206,13 +206,13 @@ class Packer:
 
 
 def copy(path: Path, target: Path) -> None:
-    """Copy a file, and make the folder that it belongs into."""
+    """Copy a file; make its folder."""
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(path, target)
 
 
 def jpeg_library() -> list[Path]:
-    """Return the libjpeg that this machine's programs use; none if it cannot be found."""
+    """Return the libjpeg of this machine; None if it cannot be found."""
     name = ctypes.util.find_library("jpeg") or ""
     folders = ("/lib", "/usr/lib", "/lib64", "/usr/lib64", "/lib/x86_64-linux-gnu",
                "/usr/lib/x86_64-linux-gnu", "/usr/local/lib")  # fmt: skip
@@ -226,14 +226,14 @@ def size_of(*paths: Path) -> int:
 
 
 def tree_bytes() -> int:
-    """Return the bytes of the project's own files, which travel too."""
+    """Return the bytes of the project's own files, which are sent too."""
     listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "-z"],
                             cwd=ROOT, capture_output=True, text=True, check=True)  # fmt: skip
     return size_of(*(ROOT / name for name in listed.stdout.split("\0") if name))
 
 
 def main() -> int:
-    """Make all parts; the exit code."""
+    """Make all parts; return the exit code."""
     parser = argparse.ArgumentParser(prog="pack.py", description=__doc__.partition("\n")[0])
     shared = Path(os.environ.get("FLOWPIPE_SHARED_DATA", ROOT.parent / "shared" / "data"))
     parser.add_argument("--opencv", type=Path, metavar="WHEEL", help="OpenCV built with CUDA")
@@ -289,7 +289,7 @@ def remove(out: Path, name: str) -> None:
 
 
 def finish(out: Path, limit_mib: float) -> int:
-    """Leave out what does not fit, and print the sizes; the exit code."""
+    """Leave out parts that do not fit, and print the sizes; return the exit code."""
     tree, limit = tree_bytes(), round(limit_mib * 2**20)
     sizes = {p.name.partition(".")[0]: size_of(p) for p in out.glob("*.tar.xz")}
     others = tree + size_of(out) - sum(sizes.values())

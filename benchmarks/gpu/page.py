@@ -57,7 +57,7 @@ def keep(figures: dict[str, Any], folder: Path = MEASURED) -> Path:
 
 
 def without_paths(value: Any) -> Any:
-    """Shorten absolute paths in all strings to their last name: they say nothing to others."""
+    """Shorten absolute paths in all strings to their last name."""
     if isinstance(value, dict):
         return {key: without_paths(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -119,7 +119,7 @@ def table(title: str, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> I
 
 
 def cell(value: Any) -> str:
-    """Return a value as a cell: three significant digits, a dash for what is missing."""
+    """Return a value as a cell: three significant digits; a dash if it is missing."""
     if value is None:
         return "-"
     if isinstance(value, float):
@@ -218,7 +218,7 @@ def profile_rows(steps: Steps) -> Iterator[tuple[Any, ...]]:
 
 
 def main() -> int:
-    """Keep the runs that are named, and write the page; the exit code."""
+    """Keep the named runs and write the page; return the exit code."""
     parser = argparse.ArgumentParser(prog="page.py", description=__doc__.partition("\n")[0])
     parser.add_argument("figures", nargs="*", type=Path, metavar="FIGURES.JSON")
     for path in parser.parse_args().figures:

@@ -75,13 +75,13 @@ class Place:
 
     @property
     def data(self) -> Path | None:
-        """Folder of real clips: the packed one, else that of the tests; None without either."""
+        """Return the folder of real clips: the packed one, else that of the tests, else None."""
         shared = Path(os.environ.get("FLOWPIPE_SHARED_DATA", ROOT.parent / "shared" / "data"))
         places = [self.packed / "data", shared.resolve()]
         return next((place for place in places if (place / "clips").is_dir()), None)
 
     def clips(self) -> list[Path]:
-        """Return videos to extract, by name; the demo set's where there are no real clips."""
+        """Return the videos to extract, by name; those of the demo set without real clips."""
         if self.data:
             folder = self.data / "clips" / "ucf101"
         else:
@@ -114,7 +114,7 @@ class Place:
 
 
 def say(*words: object) -> None:
-    """Print to the log of the step."""
+    """Print a line to the log of the step."""
     print(*words, flush=True)
 
 
@@ -137,7 +137,7 @@ def run(
 
 
 def last_line(text: str) -> str:
-    """Return the last line that has words."""
+    """Return the last line that is not blank."""
     lines = [line.strip() for line in text.splitlines() if any(c.isalnum() for c in line)]
     return lines[-1][:300] if lines else "nothing was printed"
 
@@ -149,7 +149,7 @@ def core_digest(root: Path = ROOT) -> str:
 
 
 def sources_digest(root: Path = ROOT) -> str:
-    """Return the digest of what figures depend on: flowpipe's sources and the kernels."""
+    """Return the digest of flowpipe's sources and the kernels, on which figures depend."""
     found_in = *root.glob("flowpipe/**/*.py"), *root.glob("kernels/**/*.*")
     files = [path for path in found_in if path.is_file()]
     found = hashlib.sha256()

@@ -64,7 +64,7 @@ def save(place: Place, **settings: object) -> None:
 
 
 def unpack(place: Place) -> list[str]:
-    """Unpack the archives that are there, several at a time; their names."""
+    """Unpack the existing archives, several at a time; return their names."""
     there = [name for name in PARTS if (place.packed / f"{name}.tar.xz").is_file()]
     for folder in {place.work / PARTS[name] for name in PARTS}:
         shutil.rmtree(folder, ignore_errors=True)
@@ -82,7 +82,7 @@ def unpack(place: Place) -> list[str]:
 
 
 def place_core(packed: Path) -> str:
-    """Copy the packed core into the tree, or compile it where it does not fit; say which.
+    """Copy the packed core into the tree, or compile it if it does not fit; return which.
 
     Without a packed folder, as in a rehearsal in a checkout, the tree keeps the core that it has.
     """
@@ -107,7 +107,7 @@ def place_core(packed: Path) -> str:
 
 
 def loads(code: str, env: dict[str, str]) -> bool:
-    """Tell whether some imports work in a process of their own, started elsewhere."""
+    """Return whether imports work in a separate process in another folder."""
     done = subprocess.run(
         [sys.executable, "-c", code], env=env, cwd="/", capture_output=True, text=True
     )
@@ -117,7 +117,7 @@ def loads(code: str, env: dict[str, str]) -> bool:
 
 
 def free_detector(place: Place) -> str:
-    """Return a keypoint detector for extractions where cv2 lacks that of the default recipe.
+    """Return a keypoint detector to use if cv2 lacks that of the default recipe.
 
     Empty where the default can be used. `flowpipe plan` refuses what cv2 lacks.
     """
@@ -128,7 +128,7 @@ def free_detector(place: Place) -> str:
 
 
 def unmet(site: Path) -> list[str]:
-    """Return what the packed packages require and this machine lacks or has too old."""
+    """Return the requirements of the packed packages that are missing here or too old."""
     from packaging.requirements import Requirement
 
     importlib.invalidate_caches()  # the folder was not there when this process started

@@ -30,7 +30,7 @@ from place import NOT_HERE, Found, Place, say, write_found
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to prove or measure."""
+    """One check or measurement."""
 
     name: str
     limit_s: int
@@ -100,7 +100,7 @@ STEPS = (
 
 
 def main() -> int:
-    """Run one step; the exit code."""
+    """Run one step; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("step", choices=[step.name for step in (SETUP, *STEPS)])
     parser.add_argument("--packed", type=Path, required=True)

@@ -19,7 +19,7 @@ from place import FLOWPIPE, Found, Place, last_line, run, say
 from watch import Watch
 
 STAGES_APART = ("wall",)
-"""Keys of an outcome's seconds that are no stage."""
+"""Keys of an outcome's seconds that are not stages."""
 FEWER = ["--size", "64x48", "--fps", "2", "--set", "flow.warps=1", "--set", "flow.iterations=4"]
 """Options that make an extraction tiny."""
 
@@ -45,7 +45,7 @@ def extraction(place: Place, name: str, modalities: str, workers: int | None, co
 
 
 def words_of(figures: dict[str, Any]) -> str:
-    """Say in a line what an extraction has measured."""
+    """Describe the figures of an extraction in one line."""
     if not figures.get("frames"):
         return f"no frame was stored: {figures['said']}"
     busy = ", ".join(f"{stage} {share:.0%}" for stage, share in figures["busy"].items())
@@ -65,7 +65,7 @@ def words_of(figures: dict[str, Any]) -> str:
 
 
 def common(place: Place) -> list[str]:
-    """Return the options of every extraction here."""
+    """Return the options common to all extractions here."""
     detector = place.settings.get("detector")
     return [*FEWER * place.rehearse, *["--set", f"warp.detector={detector}"] * bool(detector)]
 
@@ -84,7 +84,7 @@ def link(place: Place, name: str, clips: list[Path], copies: int) -> Path:
 def extract(
     place: Place, videos: Path, name: str, options: list[Any], env: dict[str, str] | None = None
 ) -> dict[str, Any]:
-    """Extract videos into ``stores/NAME`` by the command a user runs; what its ledger says."""
+    """Extract videos into ``stores/NAME`` by the command line; return the sums of its ledger."""
     out = place.stores / name
     shutil.rmtree(out, ignore_errors=True)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -163,7 +163,7 @@ def mps_daemon(folder: Path) -> Iterator[tuple[dict[str, str], str]]:
 
 
 def mps(place: Place) -> Found:
-    """Extract as extract:16 does, with MPS; its rate beside that without."""
+    """Extract as extract:16 does, with MPS; compare the rate with the one without."""
     if not shutil.which("nvidia-cuda-mps-control"):
         return Found(None, "there is no nvidia-cuda-mps-control")
     copies, workers = (1, 2) if place.rehearse else (12, 16)

@@ -29,7 +29,7 @@ LAUNCHES = 6
 
 
 def sanitize(place: Place, tool: str) -> Found:
-    """Run a tool of compute-sanitizer on the self test's operations, in groups, as time allows."""
+    """Run a tool of compute-sanitizer on groups of self test operations while time is left."""
     if not shutil.which("compute-sanitizer"):
         return Found(None, "there is no compute-sanitizer")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # the self test of one GPU is one process
@@ -77,7 +77,7 @@ def check_groups() -> list[list[str]]:
 
 
 def profile(place: Place) -> Found:
-    """Profile some launches of TV-L1's kernels; the machine's clocks stay as they are."""
+    """Profile launches of TV-L1's kernels; the clocks of the machine are not changed."""
     if not shutil.which("ncu"):
         return Found(None, "there is no ncu")
     script = Path(__file__).with_name("gpu_probes.py")

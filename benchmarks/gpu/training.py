@@ -46,7 +46,7 @@ def demo_store(place: Place) -> Found:
 
 
 def train(place: Place, modality: str, amp: str, heavy: bool = False) -> Found:
-    """Train a stream until the time is up; whether it learns, on what, and what it waits for."""
+    """Train a stream until the time is up; report its loss, rate and waits for data."""
     if importlib.util.find_spec("torch") is None:
         return Found(None, "PyTorch is not installed")
     store = place.stores / "demo"
@@ -147,7 +147,7 @@ def until(command: list[Any], left_s: float) -> tuple[str, int, bool]:
 
 
 def of_log(rows: list[dict[str, str]]) -> dict[str, Any]:
-    """Return the figures of a training's log; rates without its first half, which warms up."""
+    """Return the figures of a training log; rates leave out the first half, which warms up."""
     later = rows[len(rows) // 2 :]
     losses = [float(row["train_loss"]) for row in rows]
     accuracies = [float(row["val_accuracy"]) for row in rows if row.get("val_accuracy")]

@@ -17,7 +17,7 @@ EVERY_MS = 250
 
 
 class Watch:
-    """Context manager that samples the first GPU; `found` has the means afterwards."""
+    """Context manager that samples the first GPU; `means` returns the results afterwards."""
 
     def __enter__(self) -> Watch:
         self._rows: list[list[float]] = []
@@ -46,7 +46,7 @@ class Watch:
             self._thread.join(2)
 
     def found(self) -> dict[str, float]:
-        """Return means over the samples in which the GPU worked; of memory the maximum.
+        """Return the means over the samples in which the GPU worked; the maximum of memory.
 
         ``working_%`` is the share of these samples. Empty without nvidia-smi.
         """
@@ -68,7 +68,7 @@ class Watch:
 
 
 def _number(text: str) -> float:
-    """Read a field; nvidia-smi prints [N/A] for what a GPU does not report."""
+    """Read a field; nvidia-smi prints [N/A] for values that a GPU does not report."""
     try:
         return float(text)
     except ValueError:

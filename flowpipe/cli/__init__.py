@@ -22,7 +22,7 @@ try:
         DecodeError,
         FlowpipeError,
         RemoteError,
-        storage_failed,
+        is_storage_failure,
     )
     from flowpipe.words import unknown_name
 except ImportError as error:  # another distribution has overwritten these files
@@ -145,7 +145,7 @@ def main(arguments: list[str] | None = None) -> Any:
         if isinstance(error, ImportError) and (words := _broken(error.name)):  # loaded late
             say(f"flowpipe: {words}", "bold red")
             code = EXIT_WRONG_USE
-        elif storage_failed(error):
+        elif is_storage_failure(error):
             say(f"flowpipe: the storage failed: {error}; run the same command again", "bold red")
             code = EXIT_WRONG_USE
         else:

@@ -24,15 +24,15 @@ from flowpipe.cli.sizes import width_and_height
 from flowpipe.diagnose.bench import (
     PEER,
     REFERENCES,
-    Figures,
     FlowCandidate,
+    FlowFigures,
     Meter,
     Pairs,
     Throughput,
     find_refusals,
     flow_candidates,
-    made_pairs,
     measure_throughput,
+    render_pairs,
     tune,
     use_one_core,
     video_pairs,
@@ -111,7 +111,7 @@ def flow(
     algorithms = f" and {count_noun(len(rows), 'algorithm')}" if rows else ""
     say(f"preparing {count_noun(count, 'pair')} of frames{algorithms}")
     pairs = (
-        video_pairs(videos, count, height, width) if videos else made_pairs(count, height, width)
+        video_pairs(videos, count, height, width) if videos else render_pairs(count, height, width)
     )
     for message in pairs.left_out:
         say(f"left out: {message}", "yellow")
@@ -237,9 +237,9 @@ def _tune(ops: Any, pairs: Pairs, repeat: int, echo: Callable[..., None]) -> lis
 
 def _measure(
     rows: list[FlowCandidate], meter: Meter, reasons: dict[str, str], echo: Callable[..., None]
-) -> dict[str, Figures]:
+) -> dict[str, FlowFigures]:
     """Measure and print the rows; add the message of a row that fails to `reasons`."""
-    figures: dict[str, Figures] = {}
+    figures: dict[str, FlowFigures] = {}
     widest = max((len(row.name) for row in rows), default=0)
     versus = f"vs {meter.reference or '-'}"
     echo(f"\n{'':{widest}}  {'backend':13}{'ms/pair':>9}  {'clock':5}{'pairs/s':>9}"
@@ -257,7 +257,7 @@ def _measure(
     return figures
 
 
-def _line(found: Figures) -> str:
+def _line(found: FlowFigures) -> str:
     ms = found.ms_cpu if found.clock == "cpu" else found.ms_wall
     ratio = "-" if found.ratio is None else f"{found.ratio:.2f}x"
     spread = "-" if found.spread is None else f"{found.spread:.0%}"
@@ -266,7 +266,7 @@ def _line(found: Figures) -> str:
     return f"{cost}{ratio:>{VERSUS}}{spread:>8}{differs:>11}"
 
 
-def _warn_of_noise(reference: str, found: Figures | None) -> None:
+def _warn_of_noise(reference: str, found: FlowFigures | None) -> None:
     if found and found.spread is not None and found.spread > NOISY:
         say(
             f"passes of {reference} differ by {found.spread:.0%}, so the ratios are as uncertain: "
@@ -291,7 +291,7 @@ def _versions() -> dict[str, str]:
 
 
 def _plain(
-    row: FlowCandidate, figures: dict[str, Figures], reasons: dict[str, str]
+    row: FlowCandidate, figures: dict[str, FlowFigures], reasons: dict[str, str]
 ) -> dict[str, Any]:
     """Return a row of the JSON report: its figures, or the reason why it did not run."""
     plain = {"name": row.name, "backend": row.backend, "parameters": row.parameters}

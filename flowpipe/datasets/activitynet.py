@@ -27,7 +27,7 @@ from flowpipe.datasets.match import match, nothing_found_error, stem
 from flowpipe.datasets.tree import FileTree
 from flowpipe.errors import DatasetError
 from flowpipe.remote import PathOrUrl, parse_path_or_url
-from flowpipe.types import Segment, VideoRecord
+from flowpipe.types import Interval, VideoRecord
 from flowpipe.words import count_noun
 
 CLASSES = {"1.2": 100, "1.3": 200}
@@ -76,7 +76,7 @@ def load(root: PathOrUrl, version: str, *, annotations: PathOrUrl | None = None)
     content = _json(one, version)
     class_names = _class_names(one, content, version)
     label = {class_name: k for k, class_name in enumerate(class_names)}
-    blocked = _blocked(lists)
+    blocked = _read_blocked(lists)
     database = content["database"]
     paths, unlisted = match(tree, database, _id_of)
     if not any(paths.values()):
@@ -86,7 +86,7 @@ def load(root: PathOrUrl, version: str, *, annotations: PathOrUrl | None = None)
         for video_id, facts in sorted(database.items())
         if paths[video_id] or video_id not in blocked
     ]
-    dataset = Dataset.of_listed(name, class_names, listed, unlisted)
+    dataset = Dataset.from_listed(name, class_names, listed, unlisted)
     return dataset.with_note(_note(dataset, version, blocked & set(database)))
 
 
@@ -142,7 +142,7 @@ def _class_names(one: ListFile, content: Mapping[str, Any], version: str) -> tup
     return leaves
 
 
-def _blocked(lists: Lists) -> set[str]:
+def _read_blocked(lists: Lists) -> set[str]:
     ids: set[str] = set()
     for one in lists.find(r"blocked.*\.(json|txt)"):
         names = one.text.split()
@@ -166,7 +166,7 @@ def _record(
         subset = str(facts["subset"])
         splits = () if blocked else SPLITS[subset]
         segments = tuple(
-            Segment(label[entry["label"]], float(entry["segment"][0]), float(entry["segment"][1]))
+            Interval(label[entry["label"]], float(entry["segment"][0]), float(entry["segment"][1]))
             for entry in facts.get("annotations", ())
         )
         if not all(math.isfinite(s.start_s) and math.isfinite(s.end_s) for s in segments):

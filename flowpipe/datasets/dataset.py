@@ -66,7 +66,7 @@ class Dataset:
     """Returns which line names an absent video and which path was searched for."""
 
     @classmethod
-    def of_listed(
+    def from_listed(
         cls,
         name: str,
         class_names: tuple[str, ...],

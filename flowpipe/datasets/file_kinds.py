@@ -7,7 +7,7 @@ import posixpath
 import stat
 from collections import Counter
 
-from flowpipe.errors import FlowpipeError, storage_failed
+from flowpipe.errors import FlowpipeError, is_storage_failure
 
 VIDEO_EXTENSIONS = frozenset(
     ".264 .265 .3g2 .3gp .amv .asf .avc .avi .avs2 .bik .divx .dv .f4v .flv .h261 .h263 .h264 "
@@ -103,7 +103,7 @@ def read_head(path: str | os.PathLike[str]) -> bytes | None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        if storage_failed(error):
+        if is_storage_failure(error):
             raise
         return None
 
@@ -129,7 +129,7 @@ def decodes(path: str | os.PathLike[str]) -> bool:
                 if count > 1:
                     return True
     except (FlowpipeError, OSError, ValueError) as error:
-        if storage_failed(error):
+        if is_storage_failure(error):
             raise
     return False
 

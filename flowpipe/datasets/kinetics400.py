@@ -89,7 +89,7 @@ def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
         )
         for video_id, (class_name, subset) in rows.items()
     )
-    dataset = Dataset.of_listed("kinetics400", class_names, listed, unlisted)
+    dataset = Dataset.from_listed("kinetics400", class_names, listed, unlisted)
     return dataset.with_note(
         f"{len(dataset.records)} of {count_noun(len(rows), 'listed video')} found."
     )

@@ -37,18 +37,18 @@ class ListPaths:
 
     def exists(self, path: str) -> bool:
         """Return whether a path of a local list exists; Windows paths are translated."""
-        return self._local and not is_url(path) and self._there(self.translate(path))
+        return self._local and not is_url(path) and self._exists(self.translate(path))
 
     def translate(self, path: str) -> str:
         r"""Return a path with ``\`` as this system writes it; unchanged if that file exists."""
         if "\\" not in path and not _DRIVE.match(path):
             return path
-        if not self._local or is_url(path) or self._there(path):
+        if not self._local or is_url(path) or self._exists(path):
             return path
         drive = _DRIVE.match(path)
         if drive:  # mount point of drives in the Windows Subsystem for Linux
             mounted = f"/mnt/{drive[1].lower()}/{path[drive.end() :]}".replace("\\", "/")
-            return mounted if self._there(mounted) else path
+            return mounted if self._exists(mounted) else path
         return path if _SHARE.match(path) else path.replace("\\", "/")
 
     def translate_checked(self, path: str, where: str) -> str:
@@ -62,7 +62,7 @@ class ListPaths:
         path = self.translate(path)
         if ("\\" in path or ":" in path[:2]) and self._local and not is_url(path):
             found = _DRIVE.match(path) or _SHARE.match(path)
-            if found and not self._there(path):
+            if found and not self._exists(path):
                 raise DatasetError(
                     f"{where}: {escape(path)} is a path on a Windows drive or share, and this "
                     f"machine has no file of that name; replace {found[0]} in the list by the "
@@ -121,14 +121,14 @@ class ListPaths:
         wanted = Path(path)
         while not wanted.parent.is_dir():
             wanted = wanted.parent
-        names = self._listed(wanted.parent)
+        names = self._list_names(wanted.parent)
         close = nearest_names(wanted.name, names)
         what = "" if wanted == Path(path) else f"there is no {escape(str(wanted))} either; "
         if close:
             return f"{what}{suggest([escape(str(wanted.parent / close[0]))])}"
         return what.removesuffix("; ")
 
-    def _listed(self, folder: Path) -> list[str]:
+    def _list_names(self, folder: Path) -> list[str]:
         if folder not in self._names:
             try:
                 self._names[folder] = sorted(entry.name for entry in folder.iterdir())
@@ -136,7 +136,7 @@ class ListPaths:
                 self._names[folder] = []
         return self._names[folder]
 
-    def _there(self, path: str) -> bool:
+    def _exists(self, path: str) -> bool:
         try:
             return Path(self.full(path)).exists()
         except (OSError, ValueError):  # not a valid file name

@@ -42,7 +42,9 @@ class Lists:
     @classmethod
     def of(cls, videos: FileTree, annotations: PathOrUrl | None) -> Lists:
         """Use the lists in `annotations`, a folder or one file; default: those among the videos."""
-        return cls(videos if annotations is None else FileTree.of(parse_path_or_url(annotations)))
+        return cls(
+            videos if annotations is None else FileTree.from_path(parse_path_or_url(annotations))
+        )
 
     def find(self, pattern: str) -> list[ListFile]:
         """Return the lists whose whole file name matches a regular expression, sorted by name.

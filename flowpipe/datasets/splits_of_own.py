@@ -62,7 +62,7 @@ def split_by_share(dataset: Dataset, share: float) -> Dataset:
         if not count:
             alone.append("|".join(dataset.class_names[label] for label in labels))
 
-    def placed(record: VideoRecord) -> VideoRecord:
+    def assign(record: VideoRecord) -> VideoRecord:
         if not record.labels:
             return record
         split = "val1" if record.video_id in held_out else "train1"
@@ -84,7 +84,7 @@ def split_by_share(dataset: Dataset, share: float) -> Dataset:
             f"{count_noun(rest, 'video')} without a label {agree_verb(rest, 'is', 'are')} in no "
             "split"
         )
-    return _with_note(replace(dataset, records=tuple(map(placed, dataset.records))), lines)
+    return _add_notes(replace(dataset, records=tuple(map(assign, dataset.records))), lines)
 
 
 def split_by_lists(
@@ -117,19 +117,19 @@ def split_by_lists(
         number, or the labels of a video differ.
     """
     read = [(split, read_list(path, base)) for split, path in lists]
-    found = _Found(dataset.records, [one for _, one in read])
+    found = _PathIndex(dataset.records, [one for _, one in read])
     splits: dict[str, list[str]] = defaultdict(list)
     absent: dict[str, list[str]] = defaultdict(list)
     for split, one in read:
         there = 0
         for path in one.there:
-            record = found.of(path)
+            record = found.find(path)
             there += record is not None
             members = absent[id_of(path)] if record is None else splits[record.video_id]
             if split not in members:
                 members.append(split)
         if not there:
-            raise DatasetError(_nothing(one, dataset))
+            raise DatasetError(_describe_no_match(one, dataset))
     for video_id, own in splits.items():
         _refuse_leak(video_id, own)
     labels: dict[str, tuple[int, ...]] = {}
@@ -159,10 +159,10 @@ def split_by_lists(
         )
     gone = tuple(VideoRecord(key, "", splits=tuple(own)) for key, own in absent.items())
     divided = replace(dataset, class_names=names, records=records, absent=(*dataset.absent, *gone))
-    return _with_note(divided, lines)
+    return _add_notes(divided, lines)
 
 
-class _Found:
+class _PathIndex:
     """Index of videos by the ends of their paths."""
 
     def __init__(self, records: Sequence[VideoRecord], lists: Sequence[ReadList]) -> None:
@@ -175,7 +175,7 @@ class _Found:
                 break
         self._ends: dict[int, dict[str, list[VideoRecord]]] = {}
 
-    def of(self, path: str) -> VideoRecord | None:
+    def find(self, path: str) -> VideoRecord | None:
         """Return the video that a path of a list identifies; None if there is none.
 
         Raises
@@ -204,7 +204,7 @@ class _Found:
 
 
 def _labels(
-    lists: Sequence[ReadList], found: _Found, class_names: PathOrUrl | None
+    lists: Sequence[ReadList], found: _PathIndex, class_names: PathOrUrl | None
 ) -> tuple[tuple[str, ...], dict[str, tuple[int, ...]]]:
     """Return class names and the labels by video id from split lists, which must agree."""
     named = read_class_names(class_names) if class_names is not None else None
@@ -216,7 +216,7 @@ def _labels(
     labels: dict[str, tuple[int, ...]] = {}
     for one, (own, index) in zip(lists, of_lists, strict=True):
         for row, (path, text) in enumerate(zip(one.there, one.columns.labels, strict=True)):
-            record = found.of(path)
+            record = found.find(path)
             if record is None:
                 continue
             values = tuple(position[own[label]] for label in index[text])
@@ -243,7 +243,7 @@ def _refuse_leak(video_id: str, splits: Sequence[str]) -> None:
             )
 
 
-def _nothing(one: ReadList, dataset: Dataset) -> str:
+def _describe_no_match(one: ReadList, dataset: Dataset) -> str:
     first = one.there[0]
     hint = nearest_names(first, [record.video_id for record in dataset.records])
     return (
@@ -253,7 +253,7 @@ def _nothing(one: ReadList, dataset: Dataset) -> str:
     )
 
 
-def _with_note(dataset: Dataset, lines: Sequence[str]) -> Dataset:
+def _add_notes(dataset: Dataset, lines: Sequence[str]) -> Dataset:
     return dataset.with_note("\n".join(filter(None, [dataset.note, *lines])))
 
 

@@ -27,7 +27,7 @@ from flowpipe.datasets.lists import ListFile, Lists
 from flowpipe.datasets.match import match, nothing_found_error, stem
 from flowpipe.datasets.tree import FileTree
 from flowpipe.remote import PathOrUrl, parse_path_or_url
-from flowpipe.types import Segment, VideoRecord
+from flowpipe.types import Interval, VideoRecord
 from flowpipe.words import count_noun
 
 CLASS_NAMES = (
@@ -121,7 +121,7 @@ def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
                 tuple(ambiguous.get(video_id, ())),
             )
         )  # fmt: skip
-    dataset = Dataset.of_listed("thumos14", CLASS_NAMES, listed, unlisted)
+    dataset = Dataset.from_listed("thumos14", CLASS_NAMES, listed, unlisted)
     return dataset.with_note(_note(dataset, actions))
 
 
@@ -137,9 +137,9 @@ def _check_class_list(lists: Lists) -> None:
 
 def _temporal(
     lists: Lists, official: Collection[str]
-) -> tuple[dict[str, list[Segment]], dict[str, list[tuple[float, float]]]]:
+) -> tuple[dict[str, list[Interval]], dict[str, list[tuple[float, float]]]]:
     """Return segments and ambiguous intervals by video id, in the order of time."""
-    segments: dict[str, list[Segment]] = defaultdict(list)
+    segments: dict[str, list[Interval]] = defaultdict(list)
     ambiguous: dict[str, list[tuple[float, float]]] = defaultdict(list)
     names = "|".join((*DETECTION_CLASSES, "Ambiguous"))
     for one in lists.find(rf"({names})_(val|test)\.txt"):
@@ -149,7 +149,7 @@ def _temporal(
                 ambiguous[video_id].append((start_s, end_s))
             else:
                 label = CLASS_NAMES.index(class_name)
-                segments[video_id].append(Segment(label, start_s, end_s))
+                segments[video_id].append(Interval(label, start_s, end_s))
     for instances in segments.values():
         instances.sort(key=lambda s: (s.start_s, s.end_s, s.label))
     for spans in ambiguous.values():

@@ -32,7 +32,7 @@ class FileTree:
     """Pipes, sockets and devices; never opened."""
 
     @classmethod
-    def of(cls, path: PathOrUrl) -> FileTree:
+    def from_path(cls, path: PathOrUrl) -> FileTree:
         """Read the tree below a folder; a file is a tree of one file."""
         if path.is_file():
             return cls(str(path.parent), [posixpath.basename(str(path))])

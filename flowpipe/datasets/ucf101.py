@@ -72,7 +72,7 @@ def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
         VideoRecord(key, path, (labels[key],), splits=tuple(sorted(splits[key])))
         for key, path in paths.items()
     ]
-    dataset = Dataset.of_listed("ucf101", class_names, listed, unlisted)
+    dataset = Dataset.from_listed("ucf101", class_names, listed, unlisted)
     return dataset.with_note(f"{len(dataset.records)} of {OFFICIAL_COUNT} official videos found.")
 
 

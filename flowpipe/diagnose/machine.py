@@ -37,7 +37,7 @@ def examine(folder: Path) -> list[Finding]:
     """
     return [
         find_owner(),
-        *_opened(hardware()),
+        *_open_gpus(hardware()),
         _core(),
         _snippet_reader(),
         _opencv(),
@@ -52,7 +52,7 @@ def examine(folder: Path) -> list[Finding]:
     ]
 
 
-def _opened(findings: list[Finding]) -> Iterator[Finding]:
+def _open_gpus(findings: list[Finding]) -> Iterator[Finding]:
     """Open each usable GPU, which shows if it is full or in exclusive use by another process."""
     for row in findings:
         number = row.topic.removeprefix("GPU ")
@@ -103,7 +103,7 @@ def _opencv() -> Finding:
 
 
 def _opencv_contrib() -> Finding:
-    rows = {f"flow {name}": row.lack() for name, row in FLOWS.items() if not row.own_gpu}
+    rows = {f"flow {name}": row.why_not() for name, row in FLOWS.items() if not row.own_gpu}
     rows |= {f"warp.detector {name}": why_no_detector(name, "cpu") for name in DETECTORS}
     lacks = {name: words for name, words in rows.items() if words}
     if not lacks:

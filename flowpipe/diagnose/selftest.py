@@ -120,16 +120,16 @@ def _gray(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
 
 
 def _difference(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
-    return _exact("difference", _joined(ops, ops.difference(frames)),
-                  _joined(cpu, cpu.difference(frames)))  # fmt: skip
+    return _exact("difference", _join(ops, ops.difference(frames)),
+                  _join(cpu, cpu.difference(frames)))  # fmt: skip
 
 
 def _quantise(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
     shape = 3, 2, *frames.shape[1:3]
     flow = np.random.default_rng(1).normal(0, 12, shape).astype(np.float32)
     flow[0, 0, 0, :4] = np.nan, np.inf, -np.inf, BOUND
-    return _exact("quantise", _joined(ops, ops.quantise(flow, BOUND)),
-                  _joined(cpu, cpu.quantise(flow, BOUND)))  # fmt: skip
+    return _exact("quantise", _join(ops, ops.quantise(flow, BOUND)),
+                  _join(cpu, cpu.quantise(flow, BOUND)))  # fmt: skip
 
 
 def _warp_homography(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
@@ -298,7 +298,7 @@ def _twice(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
     return Check("same bytes twice", wrong == 0, f"{wrong} of {first.size} values differ")
 
 
-def _alone(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
+def _compare_batch_sizes(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
     together = _flow(ops, frames, TVL1Params())
     alone = np.concatenate(
         [_flow(ops, frames[k : k + 2], TVL1Params()) for k in range(len(frames) - 1)]
@@ -325,7 +325,7 @@ def _flow(ops: Ops, frames: NDArray[np.uint8], params: TVL1Params) -> NDArray[np
     return ops.to_host(solver.solve(prepared[:-1], prepared[1:]))
 
 
-def _joined(ops: Ops, planes: tuple[Any, Any]) -> NDArray[Any]:
+def _join(ops: Ops, planes: tuple[Any, Any]) -> NDArray[Any]:
     return np.concatenate([ops.to_host(part).astype(np.int64).ravel() for part in planes])
 
 
@@ -347,7 +347,7 @@ CHECKS: dict[str, Callable[[Ops, Ops, NDArray[np.uint8]], Check]] = {
     **{f"tvl1 {variant}": partial(_tvl1, variant=variant) for variant in VARIANTS},
     OPENCV_CHECK: _opencv,
     "same bytes twice": _twice,
-    "same bytes alone and in a batch": _alone,
+    "same bytes alone and in a batch": _compare_batch_sizes,
     "memory": _memory,
 }
 """Checks by name: functions of the device's operations, the CPU's, and uint8 (N, H, W, 3)."""

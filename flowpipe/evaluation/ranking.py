@@ -24,7 +24,7 @@ def average_precision(scores: NDArray[np.floating], positives: NDArray[np.bool_]
     float
         Share in [0, 1]; NaN where no video is positive.
     """
-    hits = _ranked(scores, positives)
+    hits = _rank(scores, positives)
     if not hits.any():
         return float("nan")
     return float(_precision(hits)[hits].mean())
@@ -50,7 +50,7 @@ def interpolated_average_precision(
     float
         Share in [0, 1]; NaN where no video is positive.
     """
-    hits = _ranked(scores, positives)
+    hits = _rank(scores, positives)
     if not hits.any():
         return float("nan")
     envelope = np.maximum.accumulate(_precision(hits)[::-1])[::-1]
@@ -106,7 +106,7 @@ def mean_average_precision(scores: NDArray[np.floating], positives: NDArray[np.b
     return float(np.mean(known)) if known else float("nan")
 
 
-def _ranked(scores: NDArray[np.floating], positives: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _rank(scores: NDArray[np.floating], positives: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return positives[np.argsort(-scores, kind="stable")]
 
 

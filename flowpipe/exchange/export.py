@@ -162,7 +162,7 @@ def _files(
     for modality in modalities:
         made = _pictures(store, modality, job)
         count = store.videos[video_id].images[modality]
-        for start in range(layout.left_out(modality), count, WINDOW):
+        for start in range(layout.count_skipped(modality), count, WINDOW):
             window = store.read_payloads(
                 video_id, modality, start, min(WINDOW, count - start), check=True
             )
@@ -183,7 +183,7 @@ def _notes_of(
     """Return the notes of a video, with the payloads that its files do not hold."""
     notes, layout = VideoSidecar.of_video(store, video_id, modalities), LAYOUTS[job.layout]
     for modality in modalities:
-        count = layout.left_out(modality)
+        count = layout.count_skipped(modality)
         if job.exact and not _pictures(store, modality, job).keeps:
             count = notes.images[modality]
             notes.crcs[modality] = np.array(crcs.get(modality, []), np.uint32)

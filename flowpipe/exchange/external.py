@@ -63,7 +63,7 @@ def find_videos(job: ImportJob) -> ExternalFolders:
         )
     paths = [path for path, _ in folders]
     modalities = tuple(name for name in MODALITIES if any(name in found for _, found in folders))
-    pairing = _pairing(job, modalities)
+    pairing = _choose_pairing(job, modalities)
     records, class_names, unlisted, absent = _records(job, paths)
     copied = frozenset(name for name in modalities if _is_jpeg(job, paths, name))
     return ExternalFolders(
@@ -81,7 +81,7 @@ def find_videos(job: ImportJob) -> ExternalFolders:
     )
 
 
-def _pairing(job: ImportJob, modalities: Sequence[str]) -> Pairing:
+def _choose_pairing(job: ImportJob, modalities: Sequence[str]) -> Pairing:
     """Return the pairing; UsageError where pairing, bound or frame rate are not given."""
     if job.layout and job.layout not in LAYOUTS:
         raise UsageError(f"{job.folder} is no {job.layout} export of flowpipe")

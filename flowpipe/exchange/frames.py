@@ -60,7 +60,7 @@ def read_frame_folder(path: Path, modalities: Sequence[str], pairing: Pairing) -
     Parameters
     ----------
     pairing : "start" or "end"
-        Whether a flow field has the number of its first frame or of its second.
+        Frame whose number a flow field has: its first or its second.
 
     Raises
     ------

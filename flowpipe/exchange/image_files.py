@@ -39,7 +39,7 @@ class ImageFileWriter:
     extension : str
         Extension of the files.
     keeps : bool
-        Whether the files hold every value.
+        True if the files hold every value.
     difference_sum : float
         Sum of absolute differences to the store, levels, over the values that were compared.
     differences : int

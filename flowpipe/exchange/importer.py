@@ -76,7 +76,7 @@ def import_folder(job: ImportJob, progress: Callable[[int, int], None]) -> Impor
         If the store was made from another import or by extraction.
     """
     notes = StoreSidecar.read(job.folder)
-    plan = _foreign(job) if notes is None else _own(job, notes)
+    plan = _foreign(job) if notes is None else _plan_own(job, notes)
     sweep(job.store)
     total = Imported(unlisted=plan.unlisted, absent=plan.absent)
     steps = [partial(_write_shard, plan.target, sources) for sources in plan.shards]
@@ -89,7 +89,7 @@ def import_folder(job: ImportJob, progress: Callable[[int, int], None]) -> Impor
     return total
 
 
-def _own(job: ImportJob, notes: StoreSidecar) -> _Plan:
+def _plan_own(job: ImportJob, notes: StoreSidecar) -> _Plan:
     if job.layout or job.pairing or job.bound or job.fps or job.labels or job.class_names:
         raise UsageError(
             f"{job.folder} was exported by flowpipe, and its notes describe it; leave out all "
@@ -125,7 +125,7 @@ def _own(job: ImportJob, notes: StoreSidecar) -> _Plan:
         )
         for path in kept
     ]  # fmt: skip
-    return _Plan(target, _cut(sources))
+    return _Plan(target, _group_sources(sources))
 
 
 def _foreign(job: ImportJob) -> _Plan:
@@ -139,7 +139,7 @@ def _foreign(job: ImportJob) -> _Plan:
         for name in found.modalities
     }
     target = _target(job, recipe, streams, found.dataset, found.class_names)
-    return _Plan(target, _cut(found.sources), found.unlisted, found.absent)
+    return _Plan(target, _group_sources(found.sources), found.unlisted, found.absent)
 
 
 def _recipe(modalities: Sequence[str], bound: float, imported: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def _target(
     )
 
 
-def _cut(sources: Sequence[Source]) -> list[Sequence[Source]]:
+def _group_sources(sources: Sequence[Source]) -> list[Sequence[Source]]:
     return [sources[k : k + _VIDEOS_A_SHARD] for k in range(0, len(sources), _VIDEOS_A_SHARD)]
 
 

@@ -80,8 +80,8 @@ class ExportedFolder:
         paths = [self.path / name for name in names]
         if k >= len(payloads):
             return image_of(paths, row.is_colour, copied)
-        if modality in notes.crcs and k >= layout.left_out(modality):
-            _check(paths, notes.crcs[modality][k - layout.left_out(modality)].tolist())
+        if modality in notes.crcs and k >= layout.count_skipped(modality):
+            _check(paths, notes.crcs[modality][k - layout.count_skipped(modality)].tolist())
         planes = codec.decode([payloads[k]], row.channels)
         kept = payloads[k] if copied else codec.encode(planes, JpegLsParams())[0]
         return kept, planes.shape[2], planes.shape[3]

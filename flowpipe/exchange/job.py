@@ -33,7 +33,7 @@ class ExportJob:
     quality: int = 95
     """JPEG quality of files that are compressed again, 1..100."""
     exact: bool = True
-    """Whether payloads are kept beside files that do not hold every value."""
+    """True if payloads are kept beside files that do not hold every value."""
     tar_bytes: int = 1 << 30
     """Largest size of a tar, bytes; a tar with one video may be larger."""
     workers: int = 1

@@ -38,14 +38,14 @@ class FolderLayout:
     summary: str
     """Description for help texts."""
     by_class: bool = False
-    """Whether videos with one label lie in a folder named by their class."""
+    """True if videos with one label lie in a folder named by their class."""
 
     def number(self, modality: str, k: int) -> int:
         """Return the number of image k of a modality; below `first` it has no file."""
         behind = self.pairing == "end" and not MODALITIES[modality].context
         return self.first + k - behind
 
-    def left_out(self, modality: str) -> int:
+    def count_skipped(self, modality: str) -> int:
         """Return the number of images at the beginning of a video that have no file."""
         return self.first - min(self.first, self.number(modality, 0))
 

@@ -67,7 +67,7 @@ def write_lists(
     for part, ids in _parts(store, folders):
         videos = [store.videos[video_id] for video_id in ids]
         for modality in modalities:
-            left_out = layout.left_out(modality)
+            left_out = layout.count_skipped(modality)
             counts = [video.images[modality] - left_out for video in videos]
             named = zip(videos, (folders[i] for i in ids), counts, strict=True)
             rows = [row for row in named if row[2] > 0]

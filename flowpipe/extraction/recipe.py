@@ -97,12 +97,12 @@ class ExtractRecipe:
         """
         words = []
         if self.flows > 0:
-            words.append(flow.FLOWS[self.flow.name].lack())
+            words.append(flow.FLOWS[self.flow.name].why_not())
         if self.flows > 1:
             words.append(why_no_detector(self.warp.detector, device))
         return [lack for lack in words if lack]
 
     @property
-    def whole_video(self) -> bool:
+    def needs_whole_video(self) -> bool:
         """True if a video must not be split in time."""
-        return self.warp.whole_video and self.flows > 1
+        return self.warp.needs_whole_video and self.flows > 1

@@ -122,9 +122,11 @@ class Extraction:
 
     def __iter__(self) -> Iterator[ComputedWindow]:
         windows = gather(self._decode(), self.ops.window_frames, self.ops.window_bytes)
-        computed = self._timed("compute", self._compute(self._timed("decode", windows)))
+        computed = self._measure_steps(
+            "compute", self._compute(self._measure_steps("decode", windows))
+        )
         planes = prefetch(computed, 1, waited=partial(self._idle, "encode"))
-        return self._timed("encode", self._encode(planes))
+        return self._measure_steps("encode", self._encode_windows(planes))
 
     @property
     def facts(self) -> VideoFacts | None:
@@ -158,14 +160,14 @@ class Extraction:
                         )
                     if target is None:
                         target, self._source_size = wanted, frames.data.shape[1:3]
-                    resize = partial(self._resized, target)
+                    resize = partial(self._resize, target)
                     for resized in compute_in_halves(resize, frames, span.record.path):
                         self._note_edges(resized)
                         yield resized
             finally:
                 self._facts, self.damage = video.facts, video.damage
 
-    def _resized(self, target: tuple[int, int], frames: Frames) -> Frames:
+    def _resize(self, target: tuple[int, int], frames: Frames) -> Frames:
         return Frames(self.ops.resize(frames.data, *target), frames.pts_s)
 
     def _compute(self, decoded: Iterator[Frames]) -> Iterator[tuple[Any, ...]]:
@@ -196,7 +198,7 @@ class Extraction:
                 is_short = not self._begin(self._maker, waiting, begun)
             else:
                 try:
-                    step = self._waited_for(windows.take)
+                    step = self._wait_for(windows.take)
                 except Exception as error:  # the windows before it are good
                     failure, step = error, END
                 more = step is not END
@@ -239,7 +241,7 @@ class Extraction:
         if window.motions is None:
             return False
         either = window.motions, windows.upcoming
-        self._waited_for(partial(wait, either, return_when=FIRST_COMPLETED))
+        self._wait_for(partial(wait, either, return_when=FIRST_COMPLETED))
         return windows.upcoming.done()
 
     def _finish(
@@ -251,7 +253,7 @@ class Extraction:
         """
         frames, window = begun[0]
         if window.motions is not None:
-            self._waited_for(partial(wait, [window.motions]))
+            self._wait_for(partial(wait, [window.motions]))
         try:
             made = window.maker.finish(window)
         except DeviceMemoryError:
@@ -274,11 +276,11 @@ class Extraction:
         with self._at_work("camera", within="compute" if self.ops.on_cpu else ""):
             return call(*arguments)
 
-    def _encode(self, windows: Iterator[tuple[Any, ...]]) -> Iterator[ComputedWindow]:
+    def _encode_windows(self, windows: Iterator[tuple[Any, ...]]) -> Iterator[ComputedWindow]:
         for pts_s, planes in windows:
-            yield ComputedWindow(pts_s, tuple(map(self._encoded, planes)))
+            yield ComputedWindow(pts_s, tuple(map(self._encode_images, planes)))
 
-    def _encoded(self, planes: Planes) -> EncodedPlanes:
+    def _encode_images(self, planes: Planes) -> EncodedPlanes:
         """Copy images from the device, while it computes the next window, and encode them."""
         host = self.ops.to_host
         return EncodedPlanes(
@@ -304,7 +306,7 @@ class Extraction:
         if self._at_seam(frames):
             self.seam_crc32 = zlib.crc32(frames.data[-1])
 
-    def _timed(self, stage: str, steps: Iterator[T]) -> Iterator[T]:
+    def _measure_steps(self, stage: str, steps: Iterator[T]) -> Iterator[T]:
         """Yield steps, and add the CPU time and busy time of each to a stage."""
         while True:
             with self._at_work(stage):
@@ -332,7 +334,7 @@ class Extraction:
                 self.seconds[within] -= cpu_s
                 self.busy_s[within] -= wall_s
 
-    def _waited_for(self, call: Callable[[], T]) -> T:
+    def _wait_for(self, call: Callable[[], T]) -> T:
         """Make a call that waits for another stage, and subtract its time from ``compute``."""
         began = time.monotonic()
         try:

@@ -88,14 +88,14 @@ class FlowRow(NamedTuple):
     """Return the name of the backend that computes it, as recorded in the store."""
     own_gpu: bool = False
     """True if the algorithm runs on a GPU whatever device `Ops` uses."""
-    lack: Callable[[], str] = str
+    why_not: Callable[[], str] = str
     """Return what the installed OpenCV lacks and what to do, or "". Opens no GPU."""
 
 
 FLOWS: dict[str, FlowRow] = {
     "tvl1": FlowRow(TVL1Params, TVL1Solver, lambda ops: ops.name),
     "opencv_tvl1": FlowRow(
-        OpenCVTVL1Params, opencv_tvl1_solver, opencv_ran_on, lack=why_no_opencv_tvl1
+        OpenCVTVL1Params, opencv_tvl1_solver, opencv_ran_on, why_not=why_no_opencv_tvl1
     ),
     "dis": FlowRow(DISParams, dis_solver, opencv_ran_on),
     "farneback": FlowRow(FarnebackParams, farneback_solver, opencv_ran_on),
@@ -104,28 +104,28 @@ FLOWS: dict[str, FlowRow] = {
         opencv_cuda_tvl1_solver,
         opencv_cuda_ran_on,
         own_gpu=True,
-        lack=partial(why_no_cuda_class, "OpticalFlowDual_TVL1"),
+        why_not=partial(why_no_cuda_class, "OpticalFlowDual_TVL1"),
     ),
     "opencv_cuda_brox": FlowRow(
         OpenCVCudaBroxParams,
         opencv_cuda_brox_solver,
         opencv_cuda_ran_on,
         own_gpu=True,
-        lack=partial(why_no_cuda_class, "BroxOpticalFlow"),
+        why_not=partial(why_no_cuda_class, "BroxOpticalFlow"),
     ),
     "opencv_cuda_farneback": FlowRow(
         OpenCVCudaFarnebackParams,
         opencv_cuda_farneback_solver,
         opencv_cuda_ran_on,
         own_gpu=True,
-        lack=partial(why_no_cuda_class, "FarnebackOpticalFlow"),
+        why_not=partial(why_no_cuda_class, "FarnebackOpticalFlow"),
     ),
     "opencv_cuda_nvidia": FlowRow(
         OpenCVCudaNvidiaParams,
         opencv_cuda_nvidia_solver,
         opencv_cuda_ran_on,
         own_gpu=True,
-        lack=partial(why_no_cuda_class, "NvidiaOpticalFlow_2_0"),
+        why_not=partial(why_no_cuda_class, "NvidiaOpticalFlow_2_0"),
     ),
 }
 
@@ -151,6 +151,6 @@ def make_solver(params: Any, ops: Ops) -> FlowSolver:
         If the algorithm cannot run here: no compiled core, an OpenCV built without it, no GPU.
     """
     row = FLOWS[params.name]
-    if lack := row.lack():
-        raise BackendError(lack)
+    if why := row.why_not():
+        raise BackendError(why)
     return row.solver(params, ops)

@@ -1,8 +1,8 @@
 """Matches, candidate homographies -> the one that the background follows, and whether to trust it.
 
 Two motions compete where a foreground fills much of the frame, and the larger number of matches may
-be the foreground's. The background is what surrounds: it reaches the borders of the frame on all
-sides. So the border decides, cell by cell, not the number of matches.
+be the foreground's. The background reaches the borders of the frame on all sides. So the border
+decides, cell by cell, not the number of matches.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ PITCH = 1 / 24
 RINGS = 2
 PATCH_PX = 9
 TEXTURE_LEVELS = 8
-"""Least range of gray levels about a border point. Flow says nothing of flat parts, and in black
-bars it is zero whatever the camera does."""
+"""Least range of gray levels about a border point. Flow is undefined in flat parts of a frame, and
+in black bars it is always zero."""
 SMALLEST_SIDE = 16
 
 
@@ -71,7 +71,7 @@ def border_points(ops: Ops, gray: Any, mask: NDArray[np.uint8] | None = None) ->
 
 @lru_cache(maxsize=8)
 def _lattice(height: int, width: int) -> tuple[Points, NDArray[np.int64]]:
-    """(C, 2) points of the two outer rings, and (C, 81) flat places of the pixels about them."""
+    """Return points (C, 2) of the two outer rings, and flat indices (C, 81) of pixels near them."""
     pitch = PITCH * min(height, width)
     x, y = (
         np.unique(np.rint(np.linspace(pitch, size - 1 - pitch, round(size / pitch) - 1)))
@@ -106,7 +106,7 @@ def choose_background(
     homographies : float64 (K, 3, 3)
         At least one.
     agree : bool (K, M)
-        Which matches agree with which homography.
+        True where a match agrees with a homography.
     distinct_px : float
         Homographies that differ by less than this in the mean of the matched part are one motion.
 
@@ -115,18 +115,20 @@ def choose_background(
     chosen : int
         Index of the homography.
     uncertain : bool
-        Whether a distinct motion comes close, or much of the border agrees with none.
+        True if a distinct motion comes close, or much of the border agrees with none.
     """
     x, y = np.ascontiguousarray(points.T)
     cell = _cells(y, ROWS) * COLUMNS + _cells(x, COLUMNS)
     matches = np.bincount(cell, minlength=ROWS * COLUMNS)
     counts = np.array([np.bincount(cell[marked], minlength=len(matches)) for marked in agree])
     holds = (counts == counts.max(axis=0)) & (counts > HELD * matches)
-    # Cells in which as many matches agree with both tell nothing apart, and speak against neither.
+    # Cells in which equally many matches agree with both homographies count for neither.
     alone = holds & (holds.sum(axis=0) == 1)
     votes = (alone * _votes()).sum(axis=1)
     chosen = int(np.argmax(votes))
-    there = _moved(homographies, np.linspace(x.min(), x.max(), 8), np.linspace(y.min(), y.max(), 6))
+    there = _transform_grid(
+        homographies, np.linspace(x.min(), x.max(), 8), np.linspace(y.min(), y.max(), 6)
+    )
     off = there - there[chosen]
     apart = np.hypot(off[:, 0], off[:, 1]).mean(axis=(1, 2)) > distinct_px
     rival = votes[apart].max(initial=0)
@@ -144,7 +146,7 @@ def _cells(values: NDArray[np.float32], count: int) -> NDArray[np.intp]:
 
 @lru_cache(maxsize=1)
 def _votes() -> NDArray[np.int64]:
-    """(ROWS * COLUMNS,) votes of each cell."""
+    """Return the votes of each cell, (ROWS * COLUMNS,)."""
     row, column = np.mgrid[:ROWS, :COLUMNS]
     depth = _depth(row, column, ROWS, COLUMNS)
     lowest = (ROWS - 1 - row == depth) & (np.minimum(column, COLUMNS - 1 - column) > depth)
@@ -163,8 +165,8 @@ def _depth(
     return np.minimum(np.minimum(row, rows - 1 - row), np.minimum(column, columns - 1 - column))
 
 
-def _moved(homographies: NDArray[np.float64], x: Any, y: Any) -> NDArray[np.float64]:
-    """(K, 2, Y, X): where each homography takes the points of a grid."""
+def _transform_grid(homographies: NDArray[np.float64], x: Any, y: Any) -> NDArray[np.float64]:
+    """Return the points of a grid mapped by each homography, (K, 2, Y, X)."""
     h = homographies.reshape(-1, 3, 3, 1, 1)
     u, v, w = (h[:, k, 0] * x + h[:, k, 1] * y[:, None] + h[:, k, 2] for k in range(3))
     return np.stack([u / w, v / w], axis=1)

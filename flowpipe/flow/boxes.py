@@ -1,6 +1,6 @@
 """Boxes file -> Boxes: where people are in each frame, so that the camera's motion ignores them.
 
-Improved trajectories mask people out; two layouts say where they are:
+Improved trajectories mask people out. Boxes have one of two layouts:
 
 - a folder with one text file per video, ``<video id>.txt`` or ``<video id>.bb``; the id's
   extension may be left out (``clip.txt`` for ``clip.mp4``). The format is that of improved
@@ -17,7 +17,7 @@ Improved trajectories mask people out; two layouts say where they are:
 
 Frames are those that are extracted (after resampling, if the recipe resamples), in order; frame
 numbers rise by 1 and may begin anywhere. Coordinates are pixels of the source video, upright, both
-corners included; boxes may reach over the border. Scores are not looked at.
+corners included; boxes may reach over the border. Scores are ignored.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def load_boxes(
     video_id : str
         Id of the video.
     source_height, source_width : int
-        Size of the video's frames in pixels, upright: what the coordinates refer to.
+        Size of the video's upright frames, pixels; the coordinates refer to it.
 
     Returns
     -------
@@ -158,7 +158,7 @@ def _read_folder(folder: Path, video_id: str) -> tuple[str, tuple[NDArray[np.flo
 
 
 def _keys(video_id: str) -> tuple[str, str]:
-    """The names that a video may have among boxes: its id, and its id without the extension."""
+    """Return the names that a video may have in a boxes file: its id with and without extension."""
     return video_id, posixpath.splitext(video_id)[0]
 
 
@@ -190,7 +190,7 @@ def _parse_text(file: Path) -> tuple[NDArray[np.float64], ...]:
         if not math.isfinite(frame) or frame != int(frame):
             raise DatasetError(f"{where}: the frame number must be whole, got {frame:g}")
         expected = int(frame) + 1
-        frames.append(_checked(numbers, where))
+        frames.append(_check_boxes(numbers, where))
     return tuple(frames)
 
 
@@ -221,13 +221,13 @@ def _read_json_line(
             numbers = [float(n) for box in boxes for n in (*box[:4], 0.0)]
         except (TypeError, ValueError):
             raise DatasetError(f"{at}: coordinates must be numbers, got {boxes!r:.80}") from None
-        result.append(_checked(numbers, at))
+        result.append(_check_boxes(numbers, at))
     return where, tuple(result)
 
 
 @lru_cache(maxsize=4)
 def _index_json_lines(file: str, modified: int) -> dict[str, tuple[int, int]]:
-    """Video id -> (line number, byte offset); one pass over each state of the file."""
+    """Return (line number, byte offset) by video id; the file is read again if it has changed."""
     index: dict[str, tuple[int, int]] = {}
     offset = 0
     with Path(file).open("rb") as stream:
@@ -252,7 +252,7 @@ def _index_json_lines(file: str, modified: int) -> dict[str, tuple[int, int]]:
     return index
 
 
-def _checked(numbers: list[float], where: str) -> NDArray[np.float64]:
+def _check_boxes(numbers: list[float], where: str) -> NDArray[np.float64]:
     boxes = np.array(numbers, np.float64).reshape(-1, 5)[:, :4]
     if not np.isfinite(boxes).all():
         raise DatasetError(f"{where}: coordinates must be finite, got {boxes.tolist()}")

@@ -74,9 +74,9 @@ class WarpParams:
         if self.min_distance_px < 0 or not self.threshold_px > 0:
             raise ValueError("min_distance_px must not be negative and threshold_px be above 0")
         if self.mode == "dense_flow" and self.estimator == "background":
-            object.__setattr__(self, "estimator", "ransac")  # that tool knows no other
+            object.__setattr__(self, "estimator", "ransac")  # dense_flow has no other
         if self.mode == "dense_flow" and self.boxes:
-            raise ValueError("mode dense_flow masks nobody: leave out boxes, or use mode fixed")
+            raise ValueError("mode dense_flow masks no people: leave out boxes, or use mode fixed")
 
     @property
     def needs_first_frame(self) -> bool:
@@ -84,7 +84,7 @@ class WarpParams:
         return self.mode == "dense_flow"
 
     @property
-    def whole_video(self) -> bool:
+    def needs_whole_video(self) -> bool:
         """True if a video must not be split.
 
         A later part lacks the first frame, and the number of its own first frame in the boxes file.

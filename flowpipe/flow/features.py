@@ -63,7 +63,7 @@ class DetectorRow(NamedTuple):
 
     make: Callable[[Ops], Detector]
     """Return a new detector."""
-    lack: Callable[[bool], str] = lambda own: ""
+    why_not: Callable[[bool], str] = lambda own: ""
     """Return what the installed OpenCV lacks and what to do, or "", given
     `flowpipe.ops.FeatureOps.own` of the device."""
 
@@ -92,7 +92,7 @@ def why_no_detector(name: str, device: str) -> str:
     str
         What is lacking and what to do; "" if the detector can run.
     """
-    return DETECTORS[name].lack(own_features(device))
+    return DETECTORS[name].why_not(own_features(device))
 
 
 def make_detector(name: str, ops: Ops) -> Detector:
@@ -116,8 +116,8 @@ def make_detector(name: str, ops: Ops) -> Detector:
         If the installed OpenCV lacks it.
     """
     row = DETECTORS[name]
-    if lack := row.lack(ops.features.own):
-        raise BackendError(lack)
+    if why := row.why_not(ops.features.own):
+        raise BackendError(why)
     return row.make(ops)
 
 

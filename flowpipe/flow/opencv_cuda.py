@@ -343,7 +343,7 @@ def _solver(
         try:
             return calc(kept((width, height)), first, second)
         except cv2.error as error:
-            words = _words(params.name, (width, height), error)
+            words = _describe_failure(params.name, (width, height), error)
             if getattr(error, "code", 0) == OF_CUDA:
                 kind = DeviceMemoryError if "out of memory" in words else DeviceLostError
                 raise kind(words) from error
@@ -353,7 +353,7 @@ def _solver(
     try:
         kept(TRIED_SIZE)
     except cv2.error as error:
-        raise BackendError(_words(params.name, TRIED_SIZE, error)) from error
+        raise BackendError(_describe_failure(params.name, TRIED_SIZE, error)) from error
     return PairSolver(pair, ops.to_host)
 
 
@@ -365,7 +365,7 @@ def _calc(algorithm: Any, first: NDArray[Any], second: NDArray[Any]) -> NDArray[
     return np.asarray(algorithm.calc(*frames, None).download())
 
 
-def _words(name: str, size: Size, error: cv2.error) -> str:
+def _describe_failure(name: str, size: Size, error: cv2.error) -> str:
     return (
         f"flow {name} does not run with cv2 {cv2.__version__} on frames of {size[0]}x{size[1]} "
         f"here ({' '.join(str(error).split())}); docs/opencv-cuda.md says what it takes"

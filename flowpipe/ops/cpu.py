@@ -110,7 +110,7 @@ def native_core(path: str = str(LIBRARY)) -> NativeCore:
 
 
 class CpuState:
-    """Fields of N pairs at one scale; kernels/cpu/layout.h draws the memory layout."""
+    """Fields of N pairs at one scale; kernels/cpu/layout.h shows the memory layout."""
 
     def __init__(self, ops: CpuOps, first: F32, floats: F32, padded: F32, model: TVL1Model) -> None:
         self.first, self.floats, self.padded, self.model = first, floats, padded, model
@@ -282,7 +282,9 @@ class CpuOps(HostOps):
         if state.model.median == 1:
             return self._iterate("tvl1_warp", state, n, *warp)[0]
         self._iterate("tvl1_warp", state, 0, *warp)
-        return np.concatenate([self._filtered(state.pair(k), n) for k in range(len(state.first))])
+        return np.concatenate(
+            [self._iterate_with_median(state.pair(k), n) for k in range(len(state.first))]
+        )
 
     def tvl1_flow(self, state: CpuState, out: F32) -> F32:
         self.copy_field(state, "u", out[:, :1])
@@ -309,7 +311,7 @@ class CpuOps(HostOps):
         )  # fmt: skip
         return done, change
 
-    def _filtered(self, state: CpuState, n: int) -> NDArray[np.int32]:
+    def _iterate_with_median(self, state: CpuState, n: int) -> NDArray[np.int32]:
         """Run the iterations of one pair, with a median filter every `median_every`."""
         m, done = state.model, np.zeros(1, np.int32)
         while done[0] < n:

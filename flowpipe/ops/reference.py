@@ -29,7 +29,7 @@ class ReferenceState:
 
     def __init__(self, first: F32, second: F32, flow: F32 | None, model: TVL1Model) -> None:
         self.first, self.model = first, model
-        self.padded = _padded_with_gradient(second, model.sampling)
+        self.padded = _pad_with_gradient(second, model.sampling)
         self.fields = {name: np.zeros(first.shape, np.float32) for name in FIELDS}
         if flow is not None:
             self.fields["u"][:], self.fields["v"][:] = flow[:, 0], flow[:, 1]
@@ -216,7 +216,7 @@ def _forward_gradient(u: F32) -> tuple[F32, F32]:
     return gx, gy
 
 
-def _padded_with_gradient(image: F32, sampling: str) -> F32:
+def _pad_with_gradient(image: F32, sampling: str) -> F32:
     """Return I, Ix, Iy of images (N, H, W) with a border B: f32 (N, 3, H + 2 B, W + 2 B)."""
     near = np.pad(image, ((0, 0), (1, 1), (1, 1)), mode="edge")
     ix = np.float32(0.5) * (near[:, 1:-1, 2:] - near[:, 1:-1, :-2])

@@ -83,7 +83,7 @@ class Cache:
                 _private_folder(self.folder)
                 copy = self.folder / _name(path, facts)
                 while not self._lock(copy, facts.bytes, held, beat):
-                    with _locked(copy.with_suffix(".lock"), fcntl.LOCK_EX, beat):
+                    with _open_locked(copy.with_suffix(".lock"), fcntl.LOCK_EX, beat):
                         if not _is_whole(copy, facts.bytes):
                             with_retries(partial(self._fetch, path, facts, copy, beat), beat)
                 os.utime(copy)  # the least recently used goes first
@@ -94,9 +94,9 @@ class Cache:
             yield str(copy)
 
     def _lock(self, copy: Path, count: int, held: ExitStack, beat: Callable[[], None]) -> bool:
-        """Lock a complete copy until `held` ends. Return False if there is no such copy."""
+        """Lock a complete copy until `open_locked` ends. Return False if there is no such copy."""
         with ExitStack() as draft:
-            draft.enter_context(_locked(copy.with_suffix(".lock"), fcntl.LOCK_SH, beat))
+            draft.enter_context(_open_locked(copy.with_suffix(".lock"), fcntl.LOCK_SH, beat))
             if _is_whole(copy, count):
                 held.push(draft.pop_all())
                 return True
@@ -129,7 +129,7 @@ class Cache:
         The call waits while all copies are used. Each worker uses one copy only, so one gets free.
         """
         while True:
-            with _locked(self.folder / _ROOM_LOCK, fcntl.LOCK_EX, beat):
+            with _open_locked(self.folder / _ROOM_LOCK, fcntl.LOCK_EX, beat):
                 sizes = self._sizes()
                 used = sum(size for _, size, _ in sizes)
                 for _, size, path in sorted(sizes):
@@ -233,7 +233,7 @@ def _remove_unused(copy: Path) -> bool:
 
 
 @contextmanager
-def _locked(path: Path, how: int, beat: Callable[[], None]) -> Iterator[IO[bytes]]:
+def _open_locked(path: Path, how: int, beat: Callable[[], None]) -> Iterator[IO[bytes]]:
     """Make a file and hold a lock on it. The wait polls and calls `beat`, for the watchdog."""
     while True:
         lock = open(path, "ab", opener=_no_link)

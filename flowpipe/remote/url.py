@@ -38,19 +38,19 @@ class Url(str):
     def is_dir(self) -> bool:
         """Return whether this is a folder."""
         with _translate_errors(self):
-            fs, path = _opened(self)
+            fs, path = _open_file_system(self)
             return bool(fs.isdir(path))
 
     def exists(self) -> bool:
         """Return whether the file or folder exists."""
         with _translate_errors(self):
-            fs, path = _opened(self)
+            fs, path = _open_file_system(self)
             return bool(fs.exists(path))
 
     def is_file(self) -> bool:
         """Return whether this is a file."""
         with _translate_errors(self):
-            fs, path = _opened(self)
+            fs, path = _open_file_system(self)
             return bool(fs.isfile(path))
 
 
@@ -110,7 +110,7 @@ def files_below(root: Url) -> list[str]:
         If it cannot be listed.
     """
     with _translate_errors(root):
-        fs, top = _opened(root)
+        fs, top = _open_file_system(root)
         found = fs.find(top, detail=True)
     names = []
     for path, info in found.items():
@@ -138,7 +138,7 @@ def file_facts(path: str) -> FileFacts:
     facts = _known.get(path)
     if facts is None:
         with _translate_errors(path):
-            fs, name = _opened(path)
+            fs, name = _open_file_system(path)
             facts = _known[path] = _facts(fs.info(name))
     return facts
 
@@ -180,14 +180,14 @@ def open_path_or_url(path: str | os.PathLike[str]) -> BinaryIO:
         return Path(path).open("rb")
     url = os.fspath(path)
     with _translate_errors(url):
-        fs, name = _opened(url)
+        fs, name = _open_file_system(url)
         return cast(BinaryIO, fs.open(name, "rb", block_size=_BLOCK_BYTES))
 
 
 def download(url: str, target: BinaryIO, block_bytes: int) -> Iterator[int]:
     """Copy a remote file to an open file, and yield the size of each block in bytes."""
     with _translate_errors(url):
-        fs, name = _opened(url)
+        fs, name = _open_file_system(url)
         source = fs.open(name, "rb", block_size=block_bytes, cache_type="readahead")
     with source:
         while True:
@@ -199,7 +199,7 @@ def download(url: str, target: BinaryIO, block_bytes: int) -> Iterator[int]:
             yield len(block)
 
 
-def _opened(url: str) -> tuple[Any, str]:
+def _open_file_system(url: str) -> tuple[Any, str]:
     """Return the file system of a URL, which fsspec caches, and the path on it."""
     import fsspec
 

@@ -123,5 +123,5 @@ def _put(page: Page, drawing: Drawing, x: int, y: int, width: int) -> None:
     for strip in drawing.strips:
         height, wide = strip.shape[1:3]
         for time, picture in enumerate(strip):
-            page.put(picture, x + time * (wide + _GAP), y)
+            page.draw_picture(picture, x + time * (wide + _GAP), y)
         y += height + _GAP

@@ -53,7 +53,7 @@ class Page:
                 2 if bold and size > 14 else 1, cv2.LINE_AA,
             )  # fmt: skip
 
-    def put(self, picture: NDArray[np.uint8], x: int, y: int) -> None:
+    def draw_picture(self, picture: NDArray[np.uint8], x: int, y: int) -> None:
         """Draw an RGB picture with a frame around it."""
         height, width = picture.shape[:2]
         self.pixels[y : y + height, x : x + width] = picture
@@ -86,9 +86,9 @@ def fit(text: str, width: int, size: int, bold: bool = False) -> str:
     if text_width(text, size, bold) <= width:
         return text
     kept = len(text) - 1
-    while kept > 2 and text_width(_cut(text, kept), size, bold) > width:
+    while kept > 2 and text_width(_truncate(text, kept), size, bold) > width:
         kept -= 1
-    return _cut(text, kept)
+    return _truncate(text, kept)
 
 
 def scale_to(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
@@ -110,7 +110,7 @@ def save_png(path: str | Path, picture: NDArray[np.uint8]) -> None:
     write_atomic(path, coded.tobytes(), "picture")
 
 
-def _cut(text: str, kept: int) -> str:
+def _truncate(text: str, kept: int) -> str:
     head = (kept + 1) // 2
     return f"{text[:head]}…{text[len(text) - (kept - head) :]}"
 

@@ -85,7 +85,7 @@ def contact_sheet(
         _write_lines(page, y, name, _modality_lines(store, video, name), _NAMES_WIDTH - 14)
         for column in range(len(numbers)):
             x = left + column * (width + _GAP)
-            _put(page, shown.picture(column, full), x, y, width, height)
+            _draw_scaled(page, shown.picture(column, full), x, y, width, height)
     return page.pixels
 
 
@@ -133,7 +133,9 @@ def store_sheet(store: Store, *, videos: int = 8, cell_px: int = 232) -> NDArray
         lines.append(f"{video.pts_s[number]:.2f} s")
         _write_lines(page, y, video.video_id, lines, _NAMES_WIDTH - 14, _warnings(video))
         for column, shown in enumerate(cells[row]):
-            _put(page, shown.picture(0, full), left + column * (width + _GAP), y, width, height)
+            _draw_scaled(
+                page, shown.picture(0, full), left + column * (width + _GAP), y, width, height
+            )
     return page.pixels
 
 
@@ -158,7 +160,7 @@ class _Cells:
         return self._rgb[column] if column < len(self._rgb) else None
 
 
-def _put(
+def _draw_scaled(
     page: Page, picture: NDArray[np.uint8] | None, x: int, y: int, width: int, height: int
 ) -> None:
     if picture is None:
@@ -166,7 +168,9 @@ def _put(
         return
     scale = min(width / picture.shape[1], height / picture.shape[0])
     size = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
-    page.put(scale_to(picture, *size), x + (width - size[0]) // 2, y + (height - size[1]) // 2)
+    page.draw_picture(
+        scale_to(picture, *size), x + (width - size[0]) // 2, y + (height - size[1]) // 2
+    )
 
 
 def _write_head(

@@ -83,7 +83,7 @@ def plan_run(
         If the device is not usable.
     """
     seen = list_published(options.store)
-    split_s = 0.0 if recipe.whole_video else options.split_s
+    split_s = 0.0 if recipe.needs_whole_video else options.split_s
     compared = StoreComparison(list(dataset.records), 0, StoreChanges())
     done: set[SpanKey] = set()
     if (options.store / "store.json").exists():

@@ -103,7 +103,7 @@ def identify(
     """
     catalogue = store.catalogue
     raw = catalogue.ids.unpack_all()
-    row_of = {raw[row]: row for row in catalogue.whole.tolist()}
+    row_of = {raw[row]: row for row in catalogue.complete.tolist()}
     rows = np.fromiter(
         (row_of.get(record.video_id.encode(), -1) for record in listed), np.int64, len(listed)
     )
@@ -113,7 +113,7 @@ def identify(
     names: dict[int, str] = {}
     unread: dict[int, OSError] = {}
     for find in (_by_path, partial(_by_content, unread=unread)):
-        free = np.setdiff1d(catalogue.whole.astype(np.int64), rows)
+        free = np.setdiff1d(catalogue.complete.astype(np.int64), rows)
         unknown = [k for k in unknown if k not in names]
         if not unknown or not len(free):
             break

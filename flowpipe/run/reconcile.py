@@ -323,7 +323,7 @@ def _source(catalogue: Catalogue, row: int) -> dict[str, Any]:
 
 def _other_rows(catalogue: Catalogue) -> dict[int, list[int]]:
     """Return rows of superseded extractions of complete videos, by the row of the valid one."""
-    table, whole = catalogue.table, catalogue.whole.astype(np.int64)
+    table, whole = catalogue.table, catalogue.complete.astype(np.int64)
     counts = np.zeros(len(table.ids), bool)
     for part in range(int(table.columns["parts"][whole].max(initial=0))):
         counts[whole[table.columns["parts"][whole] > part] + part] = True

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from flowpipe.datasets import Dataset
-from flowpipe.errors import FormatError, storage_failed
+from flowpipe.errors import FormatError, is_storage_failure
 from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.run.claims import claim_store
 from flowpipe.run.extraction import (
@@ -108,7 +108,7 @@ def _repair(
             kept, lost = _keep_good(path)
             broken.update(video_id for video_id, _, _ in lost)
         except FormatError as error:
-            if storage_failed(error):
+            if is_storage_failure(error):
                 raise
             broken.update(_listed_in(store, path.stem))  # the shard's own tables are unusable
         console.print(

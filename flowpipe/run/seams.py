@@ -20,7 +20,7 @@ def find_mismatched_rows(catalogue: Catalogue) -> NDArray[np.int64]:
         Rows in the order of the catalogue.
     """
     columns = catalogue.columns
-    whole = catalogue.whole.astype(np.int64)
+    whole = catalogue.complete.astype(np.int64)
     whole = whole[columns["parts"][whole] > 1]
     parts = columns["parts"][whole].astype(np.int64)
     video = np.repeat(np.arange(len(whole)), parts - 1)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from flowpipe.errors import DecodeError, storage_failed
+from flowpipe.errors import DecodeError, is_storage_failure
 from flowpipe.remote import FileFacts, file_facts, is_url
 
 _BLOCK_BYTES = 1 << 20
@@ -84,7 +84,7 @@ def open_source(path: str, local: str) -> Iterator[SourceFile]:
     try:
         fd = os.open(local, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
-        if storage_failed(error):
+        if is_storage_failure(error):
             raise
         fd = -1  # the decoder reports the error
     try:

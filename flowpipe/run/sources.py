@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.errors import RemoteError, storage_failed
+from flowpipe.errors import RemoteError, is_storage_failure
 from flowpipe.remote import FileFacts, file_facts, is_url
 from flowpipe.store.files import open_regular
 from flowpipe.store.rows import digests
@@ -88,7 +88,7 @@ def facts_if_there(path: str, *, strictly: bool = False) -> FileFacts | None:
     try:
         return file_facts(path)
     except (RemoteError, OSError, ValueError) as error:
-        if strictly and isinstance(error, OSError) and storage_failed(error):
+        if strictly and isinstance(error, OSError) and is_storage_failure(error):
             raise
         return None
 
@@ -107,7 +107,7 @@ def sha256_of(path: str) -> str:
             while block := file.read(_BLOCK_BYTES):
                 digest.update(block)
     except (OSError, ValueError) as error:
-        if storage_failed(error):
+        if is_storage_failure(error):
             raise
         return ""
     return digest.hexdigest()

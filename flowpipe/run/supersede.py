@@ -53,7 +53,7 @@ def supersede(
     """
     damaged = []
     # Array jobs share shards, so one job at a time changes them.
-    with _alone_in(store):
+    with _lock_store(store):
         catalogue = open_store(store, skip_broken=True).catalogue
         for shard, keys in _older(catalogue, sources, retried, before).items():
             try:
@@ -67,10 +67,10 @@ def supersede(
 
 
 @contextmanager
-def _alone_in(store: Path) -> Iterator[None]:
+def _lock_store(store: Path) -> Iterator[None]:
     fd = os.open(store / layout.STORE_FILE, os.O_RDWR | os.O_CLOEXEC)
     try:
-        with files.alone(fd):
+        with files.lock_exclusively(fd):
             yield
     finally:
         os.close(fd)

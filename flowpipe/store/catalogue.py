@@ -35,7 +35,7 @@ class Catalogue:
         `COLUMNS` and, for each modality, `columns_of`; one value per row.
     ids : PackedStrings
         Video id of each row.
-    whole : uint64 (videos,)
+    complete : uint64 (videos,)
         Row of the first part of each complete video, by video id.
     incomplete : tuple of str
         Ids of videos of which a part is missing.
@@ -46,7 +46,7 @@ class Catalogue:
     def __init__(self, shards: Sequence[ShardFacts], table: Table) -> None:
         self.shards, self.table = shards, table
         self.columns = {name: column[: table.used] for name, column in table.columns.items()}
-        self.ids, self.whole, self.incomplete = table.ids, table.whole, table.incomplete
+        self.ids, self.complete, self.incomplete = table.ids, table.complete, table.incomplete
 
     def meta(self, row: int) -> dict[str, Any]:
         """Return the meta object of an entry, with its current record.
@@ -89,15 +89,15 @@ class Catalogue:
             If the video is missing or incomplete.
         """
         wanted = video_id.encode("utf-8", "surrogateescape")
-        low, high = 0, len(self.whole)
+        low, high = 0, len(self.complete)
         while low < high:
             middle = (low + high) // 2
-            if self.ids.raw(int(self.whole[middle])) < wanted:
+            if self.ids.raw(int(self.complete[middle])) < wanted:
                 low = middle + 1
             else:
                 high = middle
-        if low < len(self.whole) and self.ids.raw(int(self.whole[low])) == wanted:
-            return int(self.whole[low])
+        if low < len(self.complete) and self.ids.raw(int(self.complete[low])) == wanted:
+            return int(self.complete[low])
         raise KeyError(video_id)
 
 
@@ -108,7 +108,7 @@ class Table:
     ids: PackedStrings
     columns: Mapping[str, NDArray[Any]]
     metas: PackedMeta
-    whole: NDArray[np.uint64]
+    complete: NDArray[np.uint64]
     incomplete: tuple[str, ...]
     used: int
 
@@ -216,7 +216,7 @@ def merge(pieces: Iterable[ShardRows]) -> Catalogue:
     order, used = _order(ids, columns)
     ids = [ids[row] for row in order.tolist()]
     columns = {name: column[order] for name, column in columns.items()}
-    whole, incomplete = _whole(
+    whole, incomplete = _find_complete(
         ids[:used], {n: columns[n][:used] for n in ("part", "parts", "partial")}
     )
     blocks = [block for piece in pieces for block in piece.blocks]
@@ -256,7 +256,7 @@ def _groups(sorted_ids: list[bytes]) -> NDArray[np.int64]:
     )
 
 
-def _whole(
+def _find_complete(
     ids: list[bytes], columns: Mapping[str, NDArray[Any]]
 ) -> tuple[NDArray[np.uint64], tuple[str, ...]]:
     """Return the first row of each complete video, and the ids of the incomplete ones."""

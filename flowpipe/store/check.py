@@ -26,7 +26,7 @@ from flowpipe.store.index import make_catalogue, open_catalogue
 from flowpipe.store.index_file import read_index
 from flowpipe.store.layout import BrokenClauseError, Entry
 from flowpipe.store.rows import parse_meta
-from flowpipe.store.shard import Shard, Stream, read_shard
+from flowpipe.store.shard import Shard, ShardStream, read_shard
 from flowpipe.store.writer import bad_payloads
 
 Fault = tuple[str, str, str]
@@ -112,7 +112,7 @@ def check_index(store: Path) -> list[Fault]:
         different.append("ids")
     elif any(one.meta(row) != other.meta(row) for row in range(len(one.columns["part"]))):
         different.append("metas")
-    if not np.array_equal(one.whole, other.whole) or one.incomplete != other.incomplete:
+    if not np.array_equal(one.complete, other.complete) or one.incomplete != other.incomplete:
         different.append("whole")
     if known.sources.lost != wanted.sources.lost:
         different.append("lost shards")
@@ -165,7 +165,7 @@ def _meta(e: Entry) -> Iterator[Fault]:
         yield e.video_id, "S14", f"meta is not the JSON object wanted: {error}"
 
 
-def _stream_tables(shard: Shard, modality: str, stream: Stream) -> Iterator[Fault]:
+def _stream_tables(shard: Shard, modality: str, stream: ShardStream) -> Iterator[Fault]:
     if stream.codec.get("name") not in codec.CODECS:
         yield "", "S15", f"{modality} has the unknown codec {stream.codec}"
     images, offset = len(stream.crc32), stream.offset
@@ -208,7 +208,7 @@ def _payloads(shard: Shard, decode: bool) -> Iterator[Fault]:
 
 
 def _decodes(
-    fd: int, stream: Stream, modality: str, e: Entry, bad: set[int], every: bool
+    fd: int, stream: ShardStream, modality: str, e: Entry, bad: set[int], every: bool
 ) -> Iterator[Fault]:
     first, count = e.first[modality], e.images[modality]
     images = (

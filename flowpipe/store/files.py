@@ -21,7 +21,7 @@ _COPY_BYTES = 8 << 20
 
 
 @contextlib.contextmanager
-def alone(fd: int) -> Iterator[None]:
+def lock_exclusively(fd: int) -> Iterator[None]:
     """Hold an exclusive lock of an open file; wait until other processes have released theirs."""
     locked = True
     try:
@@ -77,7 +77,7 @@ def copy_bytes(source: int, target: int, count: int, at: int) -> None:
             done += moved
 
 
-def need_space(folder: Path, count: int) -> None:
+def check_space(folder: Path, count: int) -> None:
     """Raise DiskFullError unless `count` more bytes fit on the disk of `folder`."""
     free = free_bytes(folder)
     if free < count:

@@ -133,14 +133,14 @@ def read_store_header(path: str | Path) -> StoreHeader:
             "`flowpipe extract`"
         ) from None
     except FormatError as error:
-        raise layout.broken("S01", str(error), error) from error
+        raise layout.broken_clause("S01", str(error), error) from error
     try:
         if values["format"] != layout.STORE_FORMAT:
-            raise layout.broken("S01", f"{final} has format {values['format']!r}")
+            raise layout.broken_clause("S01", f"{final} has format {values['format']!r}")
         layout.check_version(values["format_version"], final)
         text = values["recipe"]
         if hashlib.sha256(text.encode()).hexdigest() != values["recipe_digest"]:
-            raise layout.broken("S02", f"{final}: the recipe does not have its digest")
+            raise layout.broken_clause("S02", f"{final}: the recipe does not have its digest")
         return StoreHeader(
             values["format_version"], values["flowpipe_version"],
             strict.parse_json(text, f"the recipe in {final}"),
@@ -148,7 +148,7 @@ def read_store_header(path: str | Path) -> StoreHeader:
             values["created_utc"],
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise layout.broken("S01", f"{final} lacks or mistypes {error}") from error
+        raise layout.broken_clause("S01", f"{final} lacks or mistypes {error}") from error
 
 
 def check_recipe(

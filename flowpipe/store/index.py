@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flowpipe.errors import FlowpipeError, FormatError, storage_failed
+from flowpipe.errors import FlowpipeError, FormatError, is_storage_failure
 from flowpipe.store import layout
 from flowpipe.store.catalogue import Catalogue, merge
 from flowpipe.store.index_file import Shards, Sources, read_index, write_index
@@ -40,7 +40,7 @@ class OpenedCatalogue:
         """Fault of each shard that cannot be read or has another recipe, by file name."""
         return self.broken | {name: why for name, (_, _, why) in self.sources.left_out.items()}
 
-    def lack(self, store: Path) -> str:
+    def describe_damage(self, store: Path) -> str:
         """Describe the shards that are gone or left out.
 
         Parameters
@@ -92,7 +92,7 @@ def open_catalogue(
         with the reason ``io``: the shard may be good.
     """
     stats, manifest_sizes = shard_stats(store), manifest_files(store)
-    known, sources = _known(store, recipe_digest)
+    known, sources = _read_known(store, recipe_digest)
     if known is not None and sources is not None:
         shards = known.shards
         assert isinstance(shards, Shards)
@@ -170,8 +170,8 @@ def shard_stats(store: Path) -> dict[str, tuple[int, int]]:
             status = os.stat(folder / name)
             stats[name] = status.st_size, status.st_mtime_ns
         except OSError as error:
-            if storage_failed(error):
-                raise layout.broken(
+            if is_storage_failure(error):
+                raise layout.broken_clause(
                     "S07", f"{name} cannot be read: {error.strerror}", error
                 ) from error
             stats[name] = UNSEEN
@@ -186,7 +186,7 @@ def _shard_names(store: Path) -> list[str]:
         return []
 
 
-def _known(store: Path, recipe_digest: str) -> tuple[Catalogue | None, Sources | None]:
+def _read_known(store: Path, recipe_digest: str) -> tuple[Catalogue | None, Sources | None]:
     """Read the index; (None, None) if it is missing, damaged or of another recipe."""
     try:
         catalogue, sources = read_index(store)
@@ -200,7 +200,7 @@ def _update(
 ) -> OpenedCatalogue:
     """Keep the unchanged shards of the known catalogue, read the others, and merge."""
     manifest = read_manifest(store, keys=False)
-    kept = _kept(store, known, sources, stats, manifest) if known and sources else {}
+    kept = _select_unchanged(store, known, sources, stats, manifest) if known and sources else {}
     broken: dict[str, str] = {}
     left_out: dict[str, tuple[int, int, str]] = {}
     pieces: list[ShardRows] = []
@@ -217,7 +217,7 @@ def _update(
         try:
             piece = _read(store, name, (size, mtime_ns), manifest)
         except FormatError as error:
-            if storage_failed(error):
+            if is_storage_failure(error):
                 raise
             broken[name] = str(error)
             continue
@@ -248,13 +248,13 @@ def _update(
 def _read(store: Path, name: str, stat: tuple[int, int], manifest: Manifest) -> ShardRows:
     shard = read_shard(store / layout.SHARDS_FOLDER / name)
     if stat == UNSEEN:
-        raise layout.broken("S07", f"{name} was put there while the store was opened")
+        raise layout.broken_clause("S07", f"{name} was put there while the store was opened")
     check_bounds(shard)
     facts = facts_of(shard, *stat)
     return rows_of(shard, facts, manifest.records.get((name, facts.seal), {}))
 
 
-def _kept(
+def _select_unchanged(
     store: Path, known: Catalogue, sources: Sources, stats: Stats, manifest: Manifest
 ) -> dict[int, ShardFacts]:
     """Return, by number, the shards of a known catalogue whose content and records are the same."""

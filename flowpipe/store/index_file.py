@@ -121,9 +121,11 @@ def _facts_in(text: str) -> ShardFacts:
             for s in facts.streams.values()
         )
     except (TypeError, KeyError, AttributeError) as error:
-        raise layout.broken("S06", f"{layout.INDEX_FILE}: a shard lacks {error}") from error
+        raise layout.broken_clause("S06", f"{layout.INDEX_FILE}: a shard lacks {error}") from error
     if not sound:
-        raise layout.broken("S06", f"{layout.INDEX_FILE} mistypes what it says of {facts.name!r}")
+        raise layout.broken_clause(
+            "S06", f"{layout.INDEX_FILE} mistypes what it says of {facts.name!r}"
+        )
     return facts
 
 
@@ -155,7 +157,7 @@ def write_index(store: Path, catalogue: Catalogue, sources: Sources) -> Path:
     tables = _tables_of(catalogue)
     with atomic.translate_full_disk(final, "index"), atomic.draft_of(final) as draft:
         # Checked first: HDF5 on a full disk prints a traceback for every object it closes.
-        files.need_space(store, sum(t.nbytes for t in tables.values()) + _SLACK_BYTES)
+        files.check_space(store, sum(t.nbytes for t in tables.values()) + _SLACK_BYTES)
         with h5py.File(
             draft, "w-", libver=("v110", "v110"), locking=False, userblock_size=_USER_BLOCK_BYTES
         ) as file:
@@ -209,7 +211,7 @@ def _tables_of(catalogue: Catalogue) -> dict[str, NDArray[Any]]:
     names = PackedStrings.pack([one.name.encode() for one in shards])
     tables: dict[str, NDArray[Any]] = {
         "ids/blob": table.ids.blob, "ids/offset": table.ids.offset,
-        "whole": table.whole,
+        "whole": table.complete,
         "shards/names/blob": names.blob, "shards/names/offset": names.offset,
         "shards/facts/blob": facts.blob, "shards/facts/offset": facts.offset,
         "shards/size": np.array([one.size for one in shards], "<u8"),
@@ -290,7 +292,7 @@ def _check_rows(table: Table, tables: Mapping[str, NDArray[Any]], shards: int) -
         if columns[name].shape != (rows,) or columns[name].dtype != np.dtype(dtype):
             raise ValueError(f"column {name} is not {rows} of {dtype}")
     lengths = {len(tables[f"shards/{n}"]) for n in ("size", "mtime_ns", "frames", *modalities)}
-    whole, used = table.whole.astype(np.int64), table.used
+    whole, used = table.complete.astype(np.int64), table.used
     blocks = len(table.metas.blocks)
     if lengths - {shards} or not 0 <= used <= rows or len(table.metas.crc32) != blocks:
         raise ValueError("its tables differ in length")

@@ -136,7 +136,7 @@ def check_version(version: str, where: Path | str) -> None:
     """Raise FormatError unless this code may read a file of that version."""
     major = version.partition(".")[0]
     if major != FORMAT_VERSION.partition(".")[0]:
-        raise broken(
+        raise broken_clause(
             "S26",
             f"{where} has format version {version}; this flowpipe reads "
             f"{FORMAT_VERSION.partition('.')[0]}.x: use the one that wrote it, or extract again",
@@ -166,10 +166,12 @@ class BrokenClauseError(FormatError):
     """Clause such as ``S07``."""
 
 
-def broken(clause: str, message: str, cause: BaseException | None = None) -> BrokenClauseError:
+def broken_clause(
+    clause: str, message: str, cause: BaseException | None = None
+) -> BrokenClauseError:
     """Return the error for a broken clause; its message begins with the clause.
 
-    Its reason is ``io`` if the `cause` is a failure of the storage, see `storage_failed`.
+    Its reason is ``io`` if the `cause` is a failure of the storage, see `is_storage_failure`.
     """
     error = BrokenClauseError(f"{clause}: {message}", reason=storage_reason(cause))
     error.clause = clause

@@ -321,7 +321,7 @@ def _append(store: Path, lines: Sequence[dict[str, Any]]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
-            with files.alone(fd):  # a file system without locks: the lines are one write
+            with files.lock_exclusively(fd):  # a file system without locks: the lines are one write
                 size = os.fstat(fd).st_size
                 number, torn = _next_number(fd, size)
                 stamp = time.time_ns()

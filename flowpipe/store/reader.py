@@ -158,7 +158,7 @@ class Store(StoreTables):
         self,
         requests: Sequence[Request],
         outs: Sequence[NDArray[np.uint8]],
-        parts: Sequence[Part] | None = None,
+        crops: Sequence[Part] | None = None,
         threads: int = 1,
     ) -> None:
         """Decode many snippets into given arrays, by compiled code where it is available.
@@ -169,7 +169,7 @@ class Store(StoreTables):
             Arguments of `snippet`.
         outs : sequence of uint8 (T, H, W, 3) or (T, H, C * W), C-contiguous
             Array for each request: channels interleaved, or planes side by side.
-        parts : sequence of (top, bottom, left, right), optional
+        crops : sequence of (top, bottom, left, right), optional
             Crop of each plane, pixels; H and W are those of the crop.
         threads : int
             Decoding threads.
@@ -182,18 +182,18 @@ class Store(StoreTables):
             As `snippet`.
         """
         order = self._in_disk_order(requests)
-        found = {i: self._want(requests[i], outs[i], parts[i] if parts else None) for i in order}
+        found = {i: self._want(requests[i], outs[i], crops[i] if crops else None) for i in order}
         wants = {i: want for i, want in found.items() if want}
         failed = read_images(list(wants.values()), threads, check=self._check)
         done = {i for i, wrong in zip(wants, failed.tolist(), strict=True) if not wrong}
         for i in order:
-            if i not in done and parts:
-                copy_crop(self.snippet(*requests[i]), parts[i], outs[i])
+            if i not in done and crops:
+                copy_crop(self.snippet(*requests[i]), crops[i], outs[i])
             elif i not in done:
                 self.snippet(*requests[i], outs[i])
 
     def _in_disk_order(self, requests: Sequence[Request]) -> list[int]:
-        return sorted(range(len(requests)), key=lambda i: self._place_of(requests[i]))
+        return sorted(range(len(requests)), key=lambda i: self._position_of(requests[i]))
 
     def _want(
         self, request: Request, out: NDArray[np.uint8], part: Part | None
@@ -294,7 +294,7 @@ class Store(StoreTables):
         planes = self.snippet(video_id, modality, start, length)
         return dequantise(planes, quantiser, modality)
 
-    def _place_of(self, request: Request) -> tuple[int, int]:
+    def _position_of(self, request: Request) -> tuple[int, int]:
         one = self._find(request[0], request[1])[0]
         return one.shard, one.first + request[2]
 

@@ -328,9 +328,9 @@ def parse_meta(text: str, name: str) -> dict[str, Any]:
                 raise ValueError(f"{key} is no object")
         return values
     except (KeyError, ValueError) as error:
-        raise layout.broken("S14", f"{name}: the meta lacks or mistypes {error}") from error
+        raise layout.broken_clause("S14", f"{name}: the meta lacks or mistypes {error}") from error
     except FormatError as error:
-        raise layout.broken("S14", str(error)) from error
+        raise layout.broken_clause("S14", str(error)) from error
 
 
 def check_bounds(shard: Shard) -> None:
@@ -346,23 +346,31 @@ def check_bounds(shard: Shard) -> None:
     end, name = shard.path.stat().st_size, shard.path.name
     for e in shard.entries:
         if e.part >= e.parts:
-            raise layout.broken("S11", f"{name}: part {e.part} of {e.parts} of {e.video_id!r}")
+            raise layout.broken_clause(
+                "S11", f"{name}: part {e.part} of {e.parts} of {e.video_id!r}"
+            )
         if not 0 < e.frames <= len(shard.pts_s) - e.frame_first:
-            raise layout.broken("S12", f"{name}: frames of {e.video_id!r} lie outside /frames")
+            raise layout.broken_clause(
+                "S12", f"{name}: frames of {e.video_id!r} lie outside /frames"
+            )
         for modality, stream in shard.streams.items():
             if e.images[modality] > len(stream.crc32) - e.first[modality]:
-                raise layout.broken(
+                raise layout.broken_clause(
                     "S19", f"{name}: images of {e.video_id!r} lie outside {modality}"
                 )
         if e.status not in layout.STATUSES:
-            raise layout.broken("S14", f"{name}: status of {e.video_id!r} is {e.status[:20]!r}")
+            raise layout.broken_clause(
+                "S14", f"{name}: status of {e.video_id!r} is {e.status[:20]!r}"
+            )
         try:
             layout.check_video_id(e.video_id)
         except ValueError as error:
-            raise layout.broken("S10", f"{name}: {error}") from error
+            raise layout.broken_clause("S10", f"{name}: {error}") from error
     for modality, stream in shard.streams.items():
         offset = stream.offset
         if int(offset[0]) or np.any(offset[1:] <= offset[:-1]):
-            raise layout.broken("S16", f"{name}: offsets of {modality} do not increase from 0")
+            raise layout.broken_clause(
+                "S16", f"{name}: offsets of {modality} do not increase from 0"
+            )
         if int(offset[-1]) > end - stream.at[layout.BYTES]:
-            raise layout.broken("S16", f"{name}: images of {modality} lie outside the file")
+            raise layout.broken_clause("S16", f"{name}: images of {modality} lie outside the file")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flowpipe.errors import FormatError, storage_failed
+from flowpipe.errors import FormatError, is_storage_failure
 from flowpipe.store import layout
 from flowpipe.store.layout import Entry
 from flowpipe.store.manifest import Key
@@ -58,7 +58,7 @@ def salvage(
                 kept.append(entry.key)
             except FormatError as error:
                 writer.rollback()
-                if storage_failed(error):
+                if is_storage_failure(error):
                     raise
                 lost[entry.key] = str(error)
     finally:
@@ -130,14 +130,16 @@ def copy_entry(
                 block = os.pread(fd, offsets[-1] - offsets[0], stream.at[layout.BYTES] + offsets[0])
             except OSError as error:
                 message = f"{shard.path} cannot be read: {error.strerror}"
-                raise layout.broken("S17", message, error) from error
+                raise layout.broken_clause("S17", message, error) from error
             payloads = tuple(
                 block[a - offsets[0] : b - offsets[0]]
                 for a, b in zip(offsets, offsets[1:], strict=False)
             )
             for k, payload in enumerate(payloads, start):
                 if zlib.crc32(payload) != stream.crc32[k]:
-                    raise layout.broken("S17", f"image {k} of {modality} does not have its CRC")
+                    raise layout.broken_clause(
+                        "S17", f"image {k} of {modality} does not have its CRC"
+                    )
             columns = {name: values[start:stop] for name, values in stream.columns.items()}
             writer.append(EncodedPlanes(modality, payloads, height, width, columns))
     writer.append_pts(shard.pts_s[entry.frame_first : entry.frame_first + entry.frames])

@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe import strict
-from flowpipe.errors import errno_of, storage_failed
+from flowpipe.errors import errno_of, is_storage_failure
 from flowpipe.modality import MODALITIES
 from flowpipe.store import layout
-from flowpipe.store.layout import Entry, broken
+from flowpipe.store.layout import Entry, broken_clause
 
 _TEXT = h5py.string_dtype("utf-8")
 # HDF5 1.10 reads this version, and its object headers have checksums.
@@ -35,7 +35,7 @@ _MOST_TABLE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
-class Stream:
+class ShardStream:
     """Tables of one modality of a shard, and the positions of its payloads."""
 
     codec: dict[str, Any]
@@ -65,7 +65,7 @@ class Shard:
     """Timestamps of all frames, seconds, (frames,)."""
     pts_at: int
     """Position of the timestamps in the file, bytes."""
-    streams: Mapping[str, Stream]
+    streams: Mapping[str, ShardStream]
     """Streams by modality."""
 
     @property
@@ -133,7 +133,7 @@ def open_shard(path: Path) -> Iterator[h5py.File]:
     """Open a shard for reading, without locks, because a published shard never changes."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block for ever
-            raise broken("S07", f"{path.name} is not a regular file")
+            raise broken_clause("S07", f"{path.name} is not a regular file")
         file = h5py.File(path, "r", locking=False)
     except (OSError, RuntimeError, ValueError) as error:
         raise _unread("S07", path, "cannot be opened as HDF5", error) from error
@@ -163,12 +163,12 @@ def read_shard(path: Path, *, seal: bool = True) -> Shard:
             check_storage(file, path)
             attrs = {name: _attribute(file, name) for name in layout.ROOT_ATTRS}
             if attrs[layout.ATTR_FORMAT] != layout.FORMAT:
-                raise broken(
+                raise broken_clause(
                     "S07", f"{path.name} is no {layout.FORMAT}: {attrs[layout.ATTR_FORMAT]}"
                 )
             layout.check_version(attrs[layout.ATTR_VERSION], path)
             if seal and attrs[layout.ATTR_SEAL] != compute_seal(file):
-                raise broken(
+                raise broken_clause(
                     "S08",
                     f"{path.name}: the tables or attributes changed after the shard was sealed",
                 )
@@ -180,13 +180,13 @@ def read_shard(path: Path, *, seal: bool = True) -> Shard:
 
 
 def _unread(clause: str, path: Path, what: str, error: Exception) -> layout.BrokenClauseError:
-    """Return the error for a shard that HDF5 cannot read; see `layout.broken`."""
-    if isinstance(error, OSError) and storage_failed(error):
+    """Return the error for a shard that HDF5 cannot read; see `layout.broken_clause`."""
+    if isinstance(error, OSError) and is_storage_failure(error):
         words = (
             f"{path.name} cannot be read: {os.strerror(errno_of(error) or 0)}; the storage failed"
         )
-        return broken(clause, f"{words}, and the file may be good: try again", error)
-    return broken(clause, f"{path.name} {what}: {error!r}")
+        return broken_clause(clause, f"{words}, and the file may be good: try again", error)
+    return broken_clause(clause, f"{path.name} {what}: {error!r}")
 
 
 def check_storage(file: h5py.File, path: Path) -> None:
@@ -202,16 +202,20 @@ def check_storage(file: h5py.File, path: Path) -> None:
             return
         creation = node.id.get_create_plist()
         if creation.get_layout() != h5py.h5d.CONTIGUOUS or creation.get_external_count():
-            raise broken("S09", f"{path.name}: /{name} is not stored contiguously in the file")
+            raise broken_clause(
+                "S09", f"{path.name}: /{name} is not stored contiguously in the file"
+            )
         wanted, at = node.size * node.id.get_type().get_size(), node.id.get_offset()
         if wanted > size or (at is not None and not 0 <= at <= size - wanted):
-            raise broken("S09", f"{path.name}: /{name} lies outside the file")
+            raise broken_clause("S09", f"{path.name}: /{name} lies outside the file")
         if wanted > _MOST_TABLE_BYTES and name.rpartition("/")[2] != layout.BYTES:
-            raise broken("S09", f"{path.name}: /{name} has {wanted} bytes, too many for a table")
+            raise broken_clause(
+                "S09", f"{path.name}: /{name} has {wanted} bytes, too many for a table"
+            )
 
     def check_link(name: str, link: Any) -> None:
         if not isinstance(link, h5py.HardLink):
-            raise broken("S09", f"{path.name}: /{name} is a link to elsewhere")
+            raise broken_clause("S09", f"{path.name}: /{name} is a link to elsewhere")
 
     file.visititems_links(check_link)
     file.visititems(check)
@@ -268,7 +272,7 @@ def _read(path: Path, file: h5py.File, attrs: Mapping[str, str]) -> Shard:
     statuses, metas = _read_text(videos, layout.STATUS), _read_text(videos, layout.META)
     columns = {n: _column(videos, n, d, len(ids)) for n, d in layout.VIDEO_COLUMNS.items()}
     if len(statuses) != len(ids) or len(metas) != len(ids):
-        raise broken("S10", f"{path.name}: the columns of /videos differ in length")
+        raise broken_clause("S10", f"{path.name}: the columns of /videos differ in length")
     pts = file[layout.FRAMES][layout.PTS]
     for modality in file[layout.STREAMS]:
         if modality in MODALITIES:  # a later minor version may bring more
@@ -292,11 +296,11 @@ def _read(path: Path, file: h5py.File, attrs: Mapping[str, str]) -> Shard:
     return Shard(path, attrs, entries, pts_s, _position(pts), streams)
 
 
-def _read_stream(group: h5py.Group, modality: str, videos: int) -> Stream:
+def _read_stream(group: h5py.Group, modality: str, videos: int) -> ShardStream:
     count = group[layout.CRC].shape[0]
     extra = [column.name for column in MODALITIES[modality].columns]
     places = (layout.BYTES, layout.OFFSET, layout.CRC, *extra)
-    return Stream(
+    return ShardStream(
         strict.parse_json(_attribute(group, layout.ATTR_CODEC, "S15"), f"{modality} codec"),
         strict.parse_json(_attribute(group, layout.ATTR_QUANTISER, "S15"), f"{modality} quantiser"),
         _column(group, layout.OFFSET, "<u8", count + 1),
@@ -315,7 +319,7 @@ def _column(
 ) -> NDArray[Any]:
     table = group[name]
     if table.dtype != np.dtype(dtype) or table.shape != (count, *shape) or table.chunks is not None:
-        raise broken(
+        raise broken_clause(
             "S09",
             f"{table.name} must be contiguous {dtype} {(count, *shape)}, got {table.dtype.str} "
             f"{table.shape}" + (f" in chunks of {table.chunks}" if table.chunks else ""),
@@ -331,13 +335,13 @@ def _read_text(group: h5py.Group, name: str) -> list[str]:
     try:
         return [value.decode("utf-8") for value in group[name][()].tolist()]
     except (UnicodeDecodeError, AttributeError) as error:
-        raise broken("S10", f"{group.name}/{name} is not UTF-8 text: {error}") from error
+        raise broken_clause("S10", f"{group.name}/{name} is not UTF-8 text: {error}") from error
 
 
 def _attribute(node: h5py.Group, name: str, clause: str = "S07") -> str:
     value = node.attrs.get(name)
     if not isinstance(value, str):
-        raise broken(clause, f"attribute {name} of {node.name} must be text, got {value!r}")
+        raise broken_clause(clause, f"attribute {name} of {node.name} must be text, got {value!r}")
     return value
 
 
@@ -356,6 +360,6 @@ def _position(table: h5py.Dataset) -> int:
     offset = table.id.get_offset()
     if offset is None:
         if table.size:
-            raise broken("S09", f"{table.name} is not contiguous")
+            raise broken_clause("S09", f"{table.name} is not contiguous")
         return 0
     return int(offset)

@@ -77,16 +77,16 @@ class OpenShard:
                 f"{path} was replaced after the store was opened: open the store again"
             )
         if not stat.S_ISREG(found.st_mode):
-            raise layout.broken("S07", f"{path} is not a regular file")
+            raise layout.broken_clause("S07", f"{path} is not a regular file")
         # by modality: images, positions of offsets, CRCs and payloads
         self._streams = {
             modality: (stream["images"], *(stream["at"][name] for name in _TABLES))
             for modality, stream in facts.streams.items()
         }
         for modality, (images, offset_at, crc_at, bytes_at) in self._streams.items():
-            self._bound(f"{modality} offsets", offset_at, 8 * (images + 1))
-            self._bound(f"{modality} CRCs", crc_at, 4 * images)
-            self._bound(f"{modality} images", bytes_at, 0)
+            self._check_range(f"{modality} offsets", offset_at, 8 * (images + 1))
+            self._check_range(f"{modality} CRCs", crc_at, 4 * images)
+            self._check_range(f"{modality} images", bytes_at, 0)
 
     def __del__(self) -> None:
         if self._fd >= 0:
@@ -118,7 +118,7 @@ class OpenShard:
         start, *ends = struct.unpack(f"<{count + 1}Q", self.read(offset_at, 8 * (count + 1)))
         size = ends[-1] - start
         if not 0 < size <= self._size or start > self._size:
-            raise layout.broken("S16", f"{modality} offsets in {self.path} are damaged")
+            raise layout.broken_clause("S16", f"{modality} offsets in {self.path} are damaged")
         block = memoryview(self.read(bytes_at + start, size))
         result, low = [], 0
         for end in ends:
@@ -129,7 +129,7 @@ class OpenShard:
             wanted = struct.unpack(f"<{count}I", self.read(crc_at, 4 * count))
             for k, (payload, crc) in enumerate(zip(result, wanted, strict=True)):
                 if zlib.crc32(payload) != crc:
-                    raise layout.broken(
+                    raise layout.broken_clause(
                         "S17", f"image {first + k} of {modality} in {self.path} does not have its "
                         "CRC; run `flowpipe verify --repair`",
                     )  # fmt: skip
@@ -222,18 +222,18 @@ class OpenShard:
         """Return the positions of offsets and CRCs of some images, and of all payloads."""
         images, offset_at, crc_at, bytes_at = self._streams[modality]
         if not 0 <= first <= images - count:
-            raise layout.broken(
+            raise layout.broken_clause(
                 "S19", f"{self.path} has {count_noun(images, 'image')} of {modality}"
             )
         return offset_at + 8 * first, crc_at + 4 * first, bytes_at
 
-    def _bound(self, what: str, at: int, count: int) -> None:
+    def _check_range(self, what: str, at: int, count: int) -> None:
         if not 0 <= at <= self._size - count:
-            raise layout.broken("S09", f"{what} of {self.path} lie outside the file")
+            raise layout.broken_clause("S09", f"{what} of {self.path} lie outside the file")
 
     def _compare(self, what: str, found: int, wanted: int) -> None:
         if found != wanted:
-            raise layout.broken(
+            raise layout.broken_clause(
                 "S08", f"{what} in {self.path} changed after the shard was sealed; run "
                 "`flowpipe verify --repair`",
             )  # fmt: skip
@@ -257,7 +257,7 @@ class OpenShard:
             If the file ends before, or cannot be read.
         """
         if not 0 <= at <= self._size - count:
-            self._bound(count_noun(count, "byte"), at, count)
+            self._check_range(count_noun(count, "byte"), at, count)
         try:
             block = os.pread(self._fd, count, at)
             while len(block) < count:  # the kernel hands out at most 2 GB at once

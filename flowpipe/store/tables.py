@@ -61,7 +61,7 @@ class StoreTables:
         self.broken = opened.left_out
         self.lost = opened.sources.lost
         self._catalogue = opened.catalogue
-        if warn and (lack := opened.lack(self.path)):
+        if warn and (lack := opened.describe_damage(self.path)):
             warnings.warn(lack, FlowpipeWarning, stacklevel=3)
         self._ranges = ImageRanges(self.path, opened.catalogue, check)
 

@@ -169,6 +169,6 @@ def pack_metas(metas: Sequence[str]) -> list[bytes]:
 
 
 def _damaged_error() -> layout.BrokenClauseError:
-    return layout.broken(
+    return layout.broken_clause(
         "S06", f"{layout.INDEX_FILE} is damaged: delete it and open the store again"
     )

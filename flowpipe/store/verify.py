@@ -59,7 +59,7 @@ class ShardRow:
 
     @property
     def ok(self) -> bool:
-        """Whether the shard has no problem."""
+        """True if the shard has no problem."""
         return not self.problems
 
 
@@ -75,7 +75,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether the store has no problem."""
+        """True if the store has no problem."""
         return not self.problems
 
     def plain(self) -> dict[str, Any]:

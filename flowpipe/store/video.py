@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.store.catalogue import Catalogue
-from flowpipe.types import Segment, VideoRecord
+from flowpipe.types import Interval, VideoRecord
 
 
 class VideoTables(Protocol):
@@ -159,7 +159,7 @@ class Video:
         return self.record.splits
 
     @property
-    def segments(self) -> tuple[Segment, ...]:
+    def segments(self) -> tuple[Interval, ...]:
         """Labelled intervals, seconds."""
         return self.record.segments
 
@@ -218,7 +218,7 @@ class Videos(Mapping[str, Video]):
 
     def __iter__(self) -> Iterator[str]:
         ids = self._store.catalogue.ids
-        return (ids[row] for row in self._store.catalogue.whole.tolist())
+        return (ids[row] for row in self._store.catalogue.complete.tolist())
 
     def __len__(self) -> int:
-        return len(self._store.catalogue.whole)
+        return len(self._store.catalogue.complete)

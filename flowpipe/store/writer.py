@@ -23,7 +23,7 @@ from flowpipe.modality import MODALITIES, check_modalities
 from flowpipe.store import files, layout
 from flowpipe.store.layout import Entry, StreamSpec
 from flowpipe.store.manifest import log_published
-from flowpipe.store.shard import Shard, Stream, create_shard, read_shard, seal_shard
+from flowpipe.store.shard import Shard, ShardStream, create_shard, read_shard, seal_shard
 from flowpipe.types import EncodedPlanes, Span
 
 _TABLE_SLACK_BYTES = 1 << 20
@@ -86,7 +86,7 @@ class ShardWriter:
         backend: Mapping[str, Any],
         streams: Mapping[str, StreamSpec],
     ) -> None:
-        self.path = _checked_path(Path(path))
+        self.path = _check_path(Path(path))
         check_modalities("streams", streams)
         self._specs = {name: streams[name] for name in MODALITIES if name in streams}
         self._attrs = {
@@ -265,7 +265,7 @@ class ShardWriter:
         if not self._entries:
             raise FormatError(f"{self.path.name} holds no video: discard it instead")
         if name:
-            self.path = _checked_path(self.path.with_name(f"{name}.h5"))
+            self.path = _check_path(self.path.with_name(f"{name}.h5"))
         now = datetime.datetime.now(datetime.timezone.utc)
         self._attrs[layout.ATTR_CREATED] = now.isoformat(timespec="seconds")
         shard = Shard(
@@ -274,9 +274,9 @@ class ShardWriter:
         )  # fmt: skip
         try:
             with atomic.translate_full_disk(self.path, "shard"):
-                files.need_space(self.path.parent, self._bytes_to_assemble())
+                files.check_space(self.path.parent, self._bytes_to_assemble())
                 places = create_shard(self._temporary, shard)
-                with atomic.held(self._temporary) as target:
+                with atomic.open_locked(self._temporary) as target:
                     self._place_payloads(target, places)
                     seal = seal_shard(self._temporary)
                     self._check(shard)
@@ -324,7 +324,7 @@ class ShardWriter:
                 shares[name] = sum(int(w["clipped"].sum()) for w in windows) / values
         return shares
 
-    def _stream(self, name: str) -> Stream:
+    def _stream(self, name: str) -> ShardStream:
         spool, spec = self._spools[name], self._specs[name]
         offset = np.zeros(len(spool.sizes) + 1, "<u8")
         np.cumsum(spool.sizes, out=offset[1:])
@@ -338,7 +338,7 @@ class ShardWriter:
             layout.HEIGHT: np.array([e.size[name][0] for e in self._entries], "<u4"),
             layout.WIDTH: np.array([e.size[name][1] for e in self._entries], "<u4"),
         }
-        return Stream(
+        return ShardStream(
             params.plain(spec.codec), dict(spec.quantiser), offset,
             np.array(spool.crcs, "<u4"), entry_columns, columns,
         )  # fmt: skip
@@ -373,13 +373,13 @@ class ShardWriter:
                     )
 
 
-def _checked_path(path: Path) -> Path:
+def _check_path(path: Path) -> Path:
     if not layout.SHARD_NAME.fullmatch(path.name):
         raise ValueError(f"a shard must be named like shard-0a1b2c.h5, got {path.name!r}")
     return path
 
 
-def bad_payloads(fd: int, stream: Stream, crc32: NDArray[np.uint32]) -> Iterator[int]:
+def bad_payloads(fd: int, stream: ShardStream, crc32: NDArray[np.uint32]) -> Iterator[int]:
     """Yield the numbers of images whose bytes in the file do not have their CRC."""
     offset = stream.offset.tolist()
     k, count = 0, len(crc32)

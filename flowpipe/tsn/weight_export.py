@@ -99,7 +99,7 @@ def _normalisation(facts: RunFacts) -> str:
     name = facts.stream.pixels
     pixels = NETWORKS[facts.stream.backbone].pixels if name == "backbone" else NORMALISATIONS[name]
     mean, std, order = _mean_and_std(pixels, facts.modality)
-    formula = f"(q - {_rounded(mean)}) / {_rounded(std)}"
+    formula = f"(q - {_format_values(mean)}) / {_format_values(std)}"
     return f"{order}{formula}" if not pixels.turned_x else f"{order}{formula} with x as 255 - q"
 
 
@@ -117,6 +117,6 @@ def _mean_and_std(
     return (pixels.flow_mean / pixels.scale,), (pixels.flow_std / pixels.scale,), order
 
 
-def _rounded(values: tuple[float, ...]) -> str:
+def _format_values(values: tuple[float, ...]) -> str:
     text = ", ".join(f"{value:.6g}" for value in values)
     return f"[{text}]" if len(values) > 1 else text

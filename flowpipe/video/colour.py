@@ -116,15 +116,15 @@ class Orientation:
     rotation_deg: int = 0
     """Clockwise rotation, degrees: 0, 90, 180 or 270."""
     mirrored: bool = False
-    """Whether the picture is flipped left to right after the rotation."""
+    """True if the picture is flipped left to right after the rotation."""
     skewed: bool = False
-    """Whether the matrix is no multiple of a quarter turn; the nearest one is applied."""
+    """True if the matrix is no multiple of a quarter turn; the nearest one is applied."""
     unusable: bool = False
-    """Whether the matrix is singular, so that it is ignored."""
+    """True if the matrix is singular, so that it is ignored."""
 
     @property
     def moves(self) -> bool:
-        """Whether any pixel changes its position."""
+        """True if any pixel changes its position."""
         return bool(self.rotation_deg) or self.mirrored
 
     def size(self, width: int, height: int) -> tuple[int, int]:

@@ -52,7 +52,7 @@ class DecodedPicture(NamedTuple):
     lost: int = 0
     """Number of pictures missing directly before this one."""
     damaged: bool = False
-    """Whether its pixels may be wrong."""
+    """True if its pixels may be wrong."""
 
 
 class DamageLog:
@@ -103,12 +103,12 @@ class _SentPacket:
     time: tuple[int, int] | None
     """(number of times that decoding times ran backwards before it, pts)."""
     expected: bool
-    """Whether the packet has a picture."""
+    """True if the packet has a picture."""
     early: bool
-    """Whether the packet is ignored, because it comes before the first keyframe."""
+    """True if the packet is ignored, because it comes before the first keyframe."""
     is_key: bool
     suspect: bool = False
-    """Whether the decoder refused it, or reported an error at it and went on."""
+    """True if the decoder refused it, or reported an error at it and went on."""
     refused: bool = False
     frames: int = 1
     """Pictures that are lost with it."""
@@ -122,9 +122,9 @@ class DamageTracker:
     codec : str
         FFmpeg's name of the coding.
     in_order : bool
-        Whether timestamps rise in display order. AVI numbers frames in coded order.
+        True if timestamps rise in display order. AVI numbers frames in coded order.
     keys_from_packets : bool
-        Whether the container, not the decoder, marks keyframes.
+        True if the container, not the decoder, marks keyframes.
 
     Attributes
     ----------
@@ -157,7 +157,7 @@ class DamageTracker:
         self._epoch = 0
         self._dts: int | None = None
         self._doubts: dict[int, bool] = {}
-        """Whether the demuxer failed, by number of a packet near which the file is damaged."""
+        """True where the demuxer failed, by number of a packet near which the file is damaged."""
         self._last: tuple[int, int] | None = None
         self._steps: deque[int] = deque(maxlen=16)
         self._unhealed: list[tuple[int, int]] = []
@@ -180,11 +180,11 @@ class DamageTracker:
         packet : av.Packet
             If it is marked as corrupt, the mark may be meant for the packet after it.
         expected : bool
-            Whether the packet has a picture.
+            True if the packet has a picture.
         early : bool
-            Whether the packet is ignored, because it comes before the first keyframe.
+            True if the packet is ignored, because it comes before the first keyframe.
         misread : bool
-            Whether the demuxer reported an error since the previous packet.
+            True if the demuxer reported an error since the previous packet.
         """
         self.number += 1
         expected = expected and not early
@@ -204,7 +204,7 @@ class DamageTracker:
         if packet.is_corrupt and expected:
             self._unhealed.append((self.number, self.number + self._reach))
         if len(self._sent) > KEPT:
-            self._due += self._gone(next(iter(self._sent)))
+            self._due += self._drop(next(iter(self._sent)))
         if len(self._numbers) > KEPT:
             del self._numbers[next(iter(self._numbers))]
         return self.number
@@ -274,7 +274,7 @@ class DamageTracker:
 
     def end(self) -> int:
         """Stop waiting for pictures; return how many are lost by damage."""
-        lost = self._due + sum(self._gone(number) for number in list(self._sent))
+        lost = self._due + sum(self._drop(number) for number in list(self._sent))
         self._due = 0
         self.lost += lost
         return lost
@@ -316,7 +316,7 @@ class DamageTracker:
                 is_gone = other < number - (0 if sent.refused else REORDER)
             if is_gone:
                 gone.append(other)
-        return sum(self._gone(other) for other in gone)
+        return sum(self._drop(other) for other in gone)
 
     def _gap_before(self, number: int, sent: _SentPacket, lost: int) -> int:
         """Return the number of missing pictures by a gap of timestamps, near damage."""
@@ -345,7 +345,7 @@ class DamageTracker:
             return max(0, gap - lost)
         return 0
 
-    def _gone(self, number: int) -> int:
+    def _drop(self, number: int) -> int:
         """Stop waiting for the picture of a packet; return how many are lost by damage."""
         sent = self._sent.pop(number)
         if not sent.expected:

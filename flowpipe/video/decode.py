@@ -128,7 +128,7 @@ class VideoReader:
         self.start_s = start_s
         self.stop_s = stop_s
         self.seam = False
-        """Whether the last yielded frame is the first one after `stop_s`."""
+        """True if the last yielded frame is the first one after `stop_s`."""
         self._pictures = pictures
         self._timeline: Timeline[Any] = Timeline(
             self._pictures.source.step_s, self._pictures.source.steady_end_s

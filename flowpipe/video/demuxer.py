@@ -112,11 +112,11 @@ class Demuxer:
             self.format: str = self.container.format.name.split(",")[0]
             """Name of the container format, the first of FFmpeg's synonyms."""
             self.counts_frames = self.format == "avi"
-            """Whether the container numbers frames in coded order and has no timestamps."""
+            """True if the container numbers frames in coded order and has no timestamps."""
             self.decoding_times = self.format in ("avi", "asf")
-            """Whether the container has decoding times only; FFmpeg makes up timestamps."""
+            """True if the container has decoding times only; FFmpeg makes up timestamps."""
             self.reorders = bool(self.context.has_b_frames)
-            """Whether the header or the first packets show B frames."""
+            """True if the header or the first packets show B frames."""
             self.video_streams = sum(not is_cover(s) for s in self.container.streams.video)
             """Video streams that are neither covers nor thumbnails."""
             chain: tuple[VideoStream, ...] = (self.stream,)
@@ -244,7 +244,7 @@ class Demuxer:
 
     @cached_property
     def is_cropped(self) -> bool:
-        """Whether the container of a local file crops the pictures; False for a URL."""
+        """True if the container of a local file crops the pictures; False for a URL."""
         if is_url(self.path):
             return False
         with contextlib.suppress(OSError), open_path_or_url(self.path) as file:

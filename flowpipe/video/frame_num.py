@@ -69,14 +69,14 @@ class FrameNumbers:
         except EOFError:
             return
 
-    def missing(self, unit: bytes, *, is_key: bool) -> int:
+    def count_missing(self, unit: bytes, *, is_key: bool) -> int:
         """Take the first slice of the next picture.
 
         Parameters
         ----------
         unit : bytes
         is_key : bool
-            Whether decoding can begin here, so that a jump may be a cut.
+            True if decoding can begin here, so that a jump may be a cut.
 
         Returns
         -------

@@ -52,12 +52,12 @@ class NalReader:
         ----------
         packet : bytes
         is_key : bool
-            Whether the container or parser marks it as a keyframe.
+            True if the container or parser marks it as a keyframe.
 
         Returns
         -------
         bool
-            Whether the packet has a picture, or a unit of an unknown type.
+            True if the packet has a picture, or a unit of an unknown type.
         int
             Number of H.264 reference pictures missing before it.
         """
@@ -75,7 +75,7 @@ class NalReader:
                 self._numbers.learn(packet[at : at + PARAMETER_BYTES])
             elif kind in SLICES:
                 unit = packet[at : at + SLICE_BYTES]
-                return True, self._numbers.missing(unit, is_key=is_key)
+                return True, self._numbers.count_missing(unit, is_key=is_key)
         return shows or empty, 0
 
     def _by_length(self, packet: bytes) -> Iterator[int]:

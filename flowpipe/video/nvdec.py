@@ -56,10 +56,10 @@ class NvdecCoding:
     bitstream_filter: str = ""
     """FFmpeg's filter to the form that NVDEC parses; empty for none."""
     begins_header: Callable[[int], bool] | None = None
-    """Whether the byte after a start code begins a header with the size of pictures; None if units
+    """Test whether the byte after a start code begins a header with the picture size; None if units
     have no start codes."""
     is_exact: bool = True
-    """Whether the standard defines every value of a picture."""
+    """True if the standard defines every value of a picture."""
 
 
 CODINGS = {

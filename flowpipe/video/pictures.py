@@ -46,7 +46,7 @@ from flowpipe.video.demuxer import Demuxer, brief
 from flowpipe.video.head import PLACEHOLDER_BYTES, is_of_storage, read_head
 from flowpipe.video.joins import clear_join_corruption
 from flowpipe.video.nal import NalReader
-from flowpipe.video.truncation import missing_bytes
+from flowpipe.video.truncation import count_missing_bytes
 from flowpipe.words import count_noun
 
 MAX_DAMAGED = 0.01
@@ -150,8 +150,8 @@ class PictureReader:
             except DecodeError as error:
                 failure = error
                 break
-            if is_last and self._cut_off(pictures):
-                pictures = self._without_holes(pictures)
+            if is_last and self._ends_early(pictures):
+                pictures = self._drop_after_holes(pictures)
             for picture in pictures:
                 pts_s, shown = self._take(picture)
                 if self._stop and self._first_damage:
@@ -159,7 +159,7 @@ class PictureReader:
                     return
                 yield pts_s, shown
         if failure is not None:
-            yield from self._held_back()
+            yield from self._drain_decoder()
         self._conclude(failure)
 
     def _decode(self, packet: Any) -> list[Any]:
@@ -281,16 +281,16 @@ class PictureReader:
         self._shown_dts = dts
         return time_s
 
-    def _held_back(self) -> Iterator[tuple[float | None, DecodedPicture]]:
+    def _drain_decoder(self) -> Iterator[tuple[float | None, DecodedPicture]]:
         """Yield the pictures that the decoder holds after a failure; they precede the damage."""
         try:
             pictures = self.decoder.flush()
         except (DecodeError, av.error.FFmpegError, OSError):
             return
-        for picture in self._without_holes(pictures):
+        for picture in self._drop_after_holes(pictures):
             yield self._take(picture)
 
-    def _without_holes(self, pictures: list[Any]) -> list[Any]:
+    def _drop_after_holes(self, pictures: list[Any]) -> list[Any]:
         """Drop pictures whose predecessors in display order lie behind the end of the file.
 
         Their timestamps are later than the decoding time of the last good packet.
@@ -303,7 +303,7 @@ class PictureReader:
             and (limit is None or picture.pts is None or picture.pts <= limit)
         ]
 
-    def _cut_off(self, rest: list[Any]) -> bool:
+    def _ends_early(self, rest: list[Any]) -> bool:
         """Return whether the file and its video end early; `rest` are its last pictures."""
         times = [self.source.seconds(picture.pts) for picture in rest]
         last_s = max([self._last_s, *(time for time in times if time is not None)])
@@ -370,7 +370,7 @@ class PictureReader:
         damaged = track.lost + track.damaged
         frames = track.complete + track.lost
         allowed = self._max_damaged and max(FEW, self._max_damaged * frames)
-        if self._cut_off([]):
+        if self._ends_early([]):
             self.damage = DecodeError(
                 f"{path}: the file is {count_noun(self._missing_bytes, 'byte')} short and ends at "
                 f"frame {count}, {self._last_s:.3f} s of {declared_s:.3f} s; {WAY_OUT}",
@@ -397,4 +397,4 @@ class PictureReader:
 
     @cached_property
     def _missing_bytes(self) -> int:
-        return missing_bytes(self.source.path)
+        return count_missing_bytes(self.source.path)

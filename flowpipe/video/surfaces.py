@@ -53,18 +53,20 @@ class SurfaceCopier:
         Returns None, with a warning, if there is too little device memory.
         """
         try:
-            return SurfacePicture(self._sample, self._ops.keep(planes), self._conversion, pts)
+            return SurfacePicture(
+                self._sample, self._ops.copy_planes(planes), self._conversion, pts
+            )
         except DeviceMemoryError:
             _say_short()
             return None
 
     def fetch(self, planes: Sequence[tuple[int, int]]) -> NDArray[np.uint8]:
         """Copy the bytes of these planes to the host, uint8 (bytes,)."""
-        return self._ops.fetch(planes)
+        return self._ops.fetch_planes(planes)
 
     def wait_for_copies(self) -> None:
         """Wait until NVDEC may use its memory again."""
-        self._ops.settle()
+        self._ops.wait_for_copies()
 
 
 def find_copier(ops: SurfaceOps | None, blank: PictureFactory) -> SurfaceCopier | None:

@@ -15,7 +15,7 @@ from flowpipe.remote import open_path_or_url
 _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
 
 
-def missing_bytes(path: str | os.PathLike[str]) -> int:
+def count_missing_bytes(path: str | os.PathLike[str]) -> int:
     """Return how many bytes an MP4, Matroska, WebM, AVI or FLV file lacks; 0 for any other file."""
     with open_path_or_url(path) as file:
         size = file.seek(0, os.SEEK_END)

@@ -32,7 +32,7 @@ def time_of_first(path: str, stream: int, step_s: float) -> float | None:
         Seconds; None if no frame has a timestamp.
     """
     with Demuxer(path, stream=stream) as source:
-        if not _any_timed(source.packets()):
+        if not _has_timestamps(source.packets()):
             return None
     pictures = PictureReader(Demuxer(path, stream=stream))
     with contextlib.closing(pictures):
@@ -42,7 +42,7 @@ def time_of_first(path: str, stream: int, step_s: float) -> float | None:
     return None
 
 
-def _any_timed(packets: Iterable[Any]) -> bool:
+def _has_timestamps(packets: Iterable[Any]) -> bool:
     try:
         return any(packet.pts is not None for packet in packets)
     except (av.error.FFmpegError, OSError):

@@ -14,7 +14,7 @@ from flowpipe.datasets import DATASETS
 from flowpipe.datasets.activitynet import OFFICIAL_COUNTS
 from flowpipe.datasets.instances import instances
 from flowpipe.errors import DatasetError
-from flowpipe.types import Segment, VideoRecord
+from flowpipe.types import Interval, VideoRecord
 
 load = DATASETS["activitynet-1.3"].load
 JSON = "activity_net.v1-3.min.json"
@@ -68,7 +68,10 @@ def test_videos_by_the_three_ways_to_name_them(tmp_path):
         ("3HHAEmr0Q34", (), "testing", ("test2",)),
         ("_under-scor", (199,), "validation", ("test1", "train2")),
     ]
-    assert dataset.records[0].segments == (Segment(3, 0.0, 4.5), Segment(1, 6.0, 9.0))
+    assert dataset.records[0].segments == (
+        Interval(3, 0.0, 4.5),
+        Interval(1, 6.0, 9.0),
+    )
     assert [r.video_id for r in dataset.absent] == ["blockedBLCK"]
     assert dataset.unlisted == (f"{tmp_path}/x.mp4",)
     assert "1 of 10024 training, 1 of 4926 validation, 1 of 5044 testing" in dataset.note
@@ -197,11 +200,11 @@ def test_every_published_id_of_both_versions_is_found(shared_data, tmp_path):
 
 
 def test_instances_and_their_frames():
-    record = VideoRecord("--abc", "", segments=(Segment(4, 1.0, 2.0), Segment(2, 0.0, 9.0)))
+    record = VideoRecord("--abc", "", segments=(Interval(4, 1.0, 2.0), Interval(2, 0.0, 9.0)))
     first, second = instances(record)
     assert (first.name, first.label, second.name, second.label) == ("--abc_0", 4, "--abc_1", 2)
     pts_s = np.arange(50) / 10  # five seconds at ten frames a second
     assert first.frames(pts_s) == (10, 10)
     assert second.frames(pts_s) == (0, 50)
-    (beyond,) = instances(VideoRecord("a", "", segments=(Segment(0, 7.0, 9.0),)))
+    (beyond,) = instances(VideoRecord("a", "", segments=(Interval(0, 7.0, 9.0),)))
     assert beyond.frames(pts_s) == (50, 0)

@@ -12,7 +12,7 @@ from scipy.io import loadmat, savemat
 from flowpipe.datasets import DATASETS
 from flowpipe.datasets.thumos14 import CLASS_NAMES, DETECTION_CLASSES
 from flowpipe.errors import DatasetError
-from flowpipe.types import Segment
+from flowpipe.types import Interval
 
 load = DATASETS["thumos14"].load
 CLIFF, DIVING, BILLIARDS = (CLASS_NAMES.index(n) for n in ("CliffDiving", "Diving", "Billiards"))
@@ -73,7 +73,7 @@ def test_segments_and_ambiguous_stretches(tmp_path):
     dataset = load(tmp_path)
     by_id = {r.video_id: r for r in (*dataset.records, *dataset.absent)}
     assert by_id["video_validation_0000051"].segments == (
-        Segment(CLIFF, 0.2, 1.0), Segment(CLIFF, 67.5, 75.9), Segment(DIVING, 67.5, 75.9)
+        Interval(CLIFF, 0.2, 1.0), Interval(CLIFF, 67.5, 75.9), Interval(DIVING, 67.5, 75.9)
     )  # fmt: skip
     assert by_id["video_validation_0000051"].labels == (CLIFF, DIVING)
     assert by_id["video_validation_0000052"].segments == ()

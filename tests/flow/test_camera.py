@@ -198,9 +198,9 @@ def test_dense_flow_matches_keypoints_with_the_first_frame_and_corners_of_the_se
 
 
 def test_params_tell_when_a_video_must_stay_whole():
-    assert not WarpParams().whole_video and not WarpParams().needs_first_frame
-    assert WarpParams(mode="dense_flow").whole_video
-    assert WarpParams(boxes="people").whole_video
+    assert not WarpParams().needs_whole_video and not WarpParams().needs_first_frame
+    assert WarpParams(mode="dense_flow").needs_whole_video
+    assert WarpParams(boxes="people").needs_whole_video
     assert not WarpParams(boxes="people").needs_first_frame
 
 

@@ -81,7 +81,7 @@ def test_a_tree_and_a_data_set_are_read_as_from_a_folder(served: tuple[Path, Url
     here, there = FileTree.read(folder), FileTree.read(url)
     assert here.files == there.files
     assert there.path("b/two.mp4") == f"{url}/b/two.mp4"
-    assert FileTree.of(Url(f"{url}/list.txt")).read_text("list.txt") == "list.txt"
+    assert FileTree.from_path(Url(f"{url}/list.txt")).read_text("list.txt") == "list.txt"
     local, remote = DATASETS["folder"].load(folder), DATASETS["folder"].load(url)
     assert local.class_names == remote.class_names
     assert [r.video_id for r in local.records] == [r.video_id for r in remote.records]

@@ -32,7 +32,7 @@ from flowpipe.run.cluster import remote_pool
 from flowpipe.run.stopping import stop_asked
 from flowpipe.run.supersede import supersede
 from flowpipe.store import adopt, verify_store
-from flowpipe.types import Segment
+from flowpipe.types import Interval
 
 RECIPE = params.build(
     ExtractRecipe, {"flow": "dis", "size": {"width": 64, "height": 48}}, where="extract"
@@ -159,7 +159,7 @@ def with_segments(start_s: float) -> Callable[[Dataset], Dataset]:
     """Return an edit that gives each video a segment and an ambiguous stretch."""
 
     def edit(dataset: Dataset) -> Dataset:
-        segments, ambiguous = (Segment(0, start_s, 9.0),), ((start_s, start_s + 1),)
+        segments, ambiguous = (Interval(0, start_s, 9.0),), ((start_s, start_s + 1),)
         records = [replace(r, segments=segments, ambiguous=ambiguous) for r in dataset.records]
         return replace(dataset, records=records)
 
@@ -180,7 +180,7 @@ def test_what_a_list_says_is_stored_without_decoding(place: Place) -> None:
     videos = open_store(place.store).videos
     assert [videos[k].labels for k in ("a.mp4", "b.mp4")] == [(1,), (1,)]
     assert videos["b.mp4"].splits == ("train1", "test2")
-    assert videos["a.mp4"].segments == (Segment(0, 2.0, 9.0),)
+    assert videos["a.mp4"].segments == (Interval(0, 2.0, 9.0),)
     place.edit = with_segments(3.0)
     assert place.extract()[0].changes.kinds == {"segments": 2, "ambiguous": 2}
     assert open_store(place.store).videos["b.mp4"].ambiguous == ((3.0, 4.0),)

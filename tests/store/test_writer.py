@@ -269,7 +269,7 @@ def test_full_disk_while_publishing(tiny_disk, rng):
 
 
 def test_full_disk_inside_hdf5(tiny_disk, rng, monkeypatch):
-    monkeypatch.setattr(files, "need_space", lambda folder, count: None)
+    monkeypatch.setattr(files, "check_space", lambda folder, count: None)
     with pytest.raises(DiskFullError):  # noqa: SIM117
         with open_writer(tiny_disk / "a.h5") as writer:
             while writer.bytes_written < 1_700_000:
@@ -379,9 +379,9 @@ def test_a_published_shard_verifies(tmp_path, make_store):
 def test_errors_are_pickled_whole():
     import pickle
 
-    from flowpipe.store.layout import broken
+    from flowpipe.store.layout import broken_clause
 
-    error = pickle.loads(pickle.dumps(broken("S09", "what")))
+    error = pickle.loads(pickle.dumps(broken_clause("S09", "what")))
     assert isinstance(error, FlowpipeError) and str(error) == "S09: what"
 
 
@@ -394,7 +394,7 @@ def test_a_disk_that_fills_up_while_a_shard_is_assembled_is_said_in_words(
     made = Made(disk)
     writer = open_writer(disk / "shard-000000000000.h5")
     add_video(writer, made, "a", 6, rng)
-    monkeypatch.setattr(files, "need_space", lambda *_: None)
+    monkeypatch.setattr(files, "check_space", lambda *_: None)
     fill(disk, spare_kib << 10)
     with pytest.raises(DiskFullError, match="free some space"):
         writer.publish()

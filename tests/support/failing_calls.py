@@ -24,7 +24,7 @@ from flowpipe import open_store
 from flowpipe.cli import main
 from flowpipe.datasets.file_kinds import VideoFilter
 from flowpipe.datasets.tree import FileTree
-from flowpipe.errors import storage_failed
+from flowpipe.errors import is_storage_failure
 from flowpipe.run.plan import make_spans
 from flowpipe.run.source_file import open_source
 from flowpipe.store import verify_store
@@ -51,7 +51,7 @@ def case(
             try:
                 answer = action()
             except BaseException as error:
-                answer = "io" if storage_failed(error) else repr(error)
+                answer = "io" if is_storage_failure(error) else repr(error)
             del os.environ["FAILING_READS_PATH"]
             failed = count > 1 or len(list(Path(tokens).iterdir())) < count
             answers[f"{name}: {calls} {number}"] = answer if failed else "nothing failed"

@@ -14,7 +14,7 @@ from flowpipe import codec
 from flowpipe.modality import MODALITIES
 from flowpipe.params import canonical, digest
 from flowpipe.store import ShardWriter, StreamSpec, open_store
-from flowpipe.types import EncodedPlanes, Segment, Span, VideoRecord
+from flowpipe.types import EncodedPlanes, Interval, Span, VideoRecord
 
 RECIPE = {"bound": 20.0, "modalities": ["rgb", "flow"]}
 QUANTISERS: dict[str, dict[str, Any]] = {
@@ -50,7 +50,7 @@ def record(video_id: str) -> VideoRecord:
         (3, 1),
         "training",
         ("train1",),
-        (Segment(3, 0.5, 1.5),),
+        (Interval(3, 0.5, 1.5),),
     )
 
 

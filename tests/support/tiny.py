@@ -14,7 +14,7 @@ from flowpipe.modality import MODALITIES, quantiser_of
 from flowpipe.store import ShardWriter, StreamSpec, create_store
 from flowpipe.tsn.data.normalisation import TORCHVISION
 from flowpipe.tsn.network.backbones import NETWORKS, BackboneRow
-from flowpipe.types import EncodedPlanes, Segment, Span, VideoRecord
+from flowpipe.types import EncodedPlanes, Interval, Span, VideoRecord
 
 SIDE = 32
 CLASSES = ("dark", "middle", "bright")
@@ -44,7 +44,7 @@ def make_store(
     path: Path,
     videos: int = 12,
     size: tuple[int, int] = (36, 48),
-    segments: tuple[Segment, ...] = (),
+    segments: tuple[Interval, ...] = (),
     odd_size: tuple[int, int] | None = None,
     several: bool = False,
     splits: tuple[str, str] = ("train1", "test1"),

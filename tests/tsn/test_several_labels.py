@@ -22,7 +22,7 @@ from flowpipe.tsn.run_folder import read_checkpoint  # noqa: E402
 from flowpipe.tsn.testing.predict import FusedRun, predict  # noqa: E402
 from flowpipe.tsn.training.learner import Learner  # noqa: E402
 from flowpipe.tsn.training.losses import targets_of  # noqa: E402
-from flowpipe.types import Segment  # noqa: E402
+from flowpipe.types import Interval  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,12 @@ def test_a_video_with_several_labels_is_one_sample_of_bce(several: Path) -> None
 
 def test_instances_of_one_stretch_are_one_sample_of_bce(tmp_path: Path) -> None:
     """As every dive from a cliff of THUMOS14, which is a dive too."""
-    segments = (Segment(2, 0, 0.1), Segment(1, 0.2, 0.3), Segment(0, 0, 0.1), Segment(0, 0, 0.1))
+    segments = (
+        Interval(2, 0, 0.1),
+        Interval(1, 0.2, 0.3),
+        Interval(0, 0, 0.1),
+        Interval(0, 0, 0.1),
+    )
     opened = open_store(tiny.make_store(tmp_path / "store", 1, segments=segments))
     assert clips_of(opened, "train1", "flow", "instances", several=True) == [
         Clip("video 00", (0, 2), 0, 3, (36, 48)),

@@ -12,7 +12,7 @@ from videofile import encode_video, good_files, moving_clip
 
 from flowpipe.errors import DecodeError
 from flowpipe.video import cut_points, open_video, probe
-from flowpipe.video.truncation import missing_bytes
+from flowpipe.video.truncation import count_missing_bytes
 
 
 def decode(path: Path) -> tuple[int, str]:
@@ -79,11 +79,11 @@ def test_relative_names_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_cut_off_file_is_noticed(kind: str, good: dict[str, Path], tmp_path: Path) -> None:
     content = good[kind].read_bytes()
     assert decode(good[kind]) == (80, "")
-    assert missing_bytes(good[kind]) == 0
+    assert count_missing_bytes(good[kind]) == 0
     for share in (0.45, 0.6, 0.85):
         path = tmp_path / good[kind].name
         path.write_bytes(content[: int(len(content) * share)])
-        assert missing_bytes(path) > 0
+        assert count_missing_bytes(path) > 0
         count, reason = decode(path)
         assert reason == "corrupt"
         assert 0 < count < 80
@@ -93,7 +93,7 @@ def test_lost_index_alone_is_no_damage(good: dict[str, Path], tmp_path: Path) ->
     content = good["avi"].read_bytes()
     path = tmp_path / "a.avi"
     path.write_bytes(content[: content.rindex(b"idx1") + 20])
-    assert missing_bytes(path) > 0
+    assert count_missing_bytes(path) > 0
     assert decode(path) == (80, "")
 
 

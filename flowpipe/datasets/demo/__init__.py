@@ -131,10 +131,10 @@ def _make(root: Path, seed: int, progress: Callable[[int, int], None] | None) ->
         _write_list(made)
         marker = {"version": VERSION, "seed": seed, "clips": sizes}
         (made / "demo.json").write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
-        _put_in_place(made, root, seed)
+        _install(made, root, seed)
 
 
-def _put_in_place(made: Path, root: Path, seed: int) -> None:
+def _install(made: Path, root: Path, seed: int) -> None:
     if _is_complete(root, seed):  # another process was faster
         return
     old = made.with_name(f"{made.name}.old")

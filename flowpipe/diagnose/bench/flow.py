@@ -28,7 +28,7 @@ ENOUGH_S = 20.0
 
 
 @dataclass(frozen=True)
-class Figures:
+class FlowFigures:
     """Measurements of one row."""
 
     ms_cpu: float
@@ -69,7 +69,7 @@ class Meter:
         self._reference_ms: float | None = None
         self._reference_flow: NDArray[np.float32] | None = None
 
-    def measure(self, row: FlowCandidate) -> Figures:
+    def measure(self, row: FlowCandidate) -> FlowFigures:
         """Solve every pair several times and return the figures; errors of the backend pass."""
         solver = row.solver()
 
@@ -87,7 +87,7 @@ class Meter:
         ms = 1000 * min(costs) / count
         if row.name == self.reference:
             self._reference_ms, self._reference_flow = ms, flow
-        return Figures(
+        return FlowFigures(
             ms_cpu=1000 * min(cpu_s) / count,
             ms_wall=1000 * min(wall_s) / count,
             clock="cpu" if row.on_cpu else "wall",

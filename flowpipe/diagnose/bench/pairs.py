@@ -70,7 +70,7 @@ def video_pairs(paths: Sequence[Path], count: int, height: int, width: int) -> P
     return _pairs(frames, source, tuple(left_out))
 
 
-def made_pairs(count: int, height: int, width: int) -> Pairs:
+def render_pairs(count: int, height: int, width: int) -> Pairs:
     """Render pairs of the demo set's clips; nothing is written to disk."""
     frames = []
     for clip, share in _shares(demo.VIDEO_IDS, count):

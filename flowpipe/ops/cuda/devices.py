@@ -75,14 +75,14 @@ def gpus() -> Gpus:
 
         driver, built_for = runtime.driverGetVersion(), runtime.runtimeGetVersion()
     except Exception as error:  # a broken installation raises anything
-        return Gpus(reason=_no_import(error))
+        return Gpus(reason=_explain_import_error(error))
     known = {"driver": _version(driver), "runtime": _version(built_for), "cupy": cupy.__version__}
     try:
         count = runtime.getDeviceCount()
     except Exception as error:
-        return Gpus(**known, reason=_no_devices(error, driver, built_for))
+        return Gpus(**known, reason=_explain_no_devices(error, driver, built_for))
     if count == 0:
-        return Gpus(**known, reason=_none_visible())
+        return Gpus(**known, reason=_explain_none_visible())
     try:
         compiler = nvrtc.getVersion()[0]
     except Exception as error:
@@ -96,7 +96,7 @@ def gpus() -> Gpus:
     try:
         found = [runtime.getDeviceProperties(i) for i in range(count)]
     except Exception as error:
-        return Gpus(**known, reason=_silent(error))
+        return Gpus(**known, reason=_explain_silence(error))
     names = tuple(_text(gpu["name"]) for gpu in found)
     capabilities = tuple((int(gpu["major"]), int(gpu["minor"])) for gpu in found)
     return Gpus(
@@ -105,7 +105,7 @@ def gpus() -> Gpus:
         tuple(int(gpu["totalGlobalMem"]) for gpu in found),
         capabilities,
         **known,
-        reason=_too_old(names, capabilities, compiler),
+        reason=_explain_too_old(names, capabilities, compiler),
     )
 
 
@@ -156,7 +156,7 @@ def _ids(count: int) -> tuple[str, ...]:
     return shown if shown and shown[0].startswith("MIG-") else shown[:count]
 
 
-def _no_devices(error: Exception, driver: int, built_for: int) -> str:
+def _explain_no_devices(error: Exception, driver: int, built_for: int) -> str:
     if driver == 0:
         return (
             "CuPy is installed but there is no NVIDIA driver (no libcuda.so.1): on a machine with "
@@ -165,7 +165,7 @@ def _no_devices(error: Exception, driver: int, built_for: int) -> str:
         )
     status = getattr(error, "status", None)
     if status == NO_DEVICE:
-        return _none_visible()
+        return _explain_none_visible()
     if status == INSUFFICIENT_DRIVER:
         if driver < 12000:
             way_out = "update the driver"
@@ -176,10 +176,10 @@ def _no_devices(error: Exception, driver: int, built_for: int) -> str:
             f"the installed CuPy is built for CUDA {_version(built_for)}, the NVIDIA driver here "
             f"goes up to CUDA {_version(driver)}: {way_out}"
         )
-    return _silent(error)
+    return _explain_silence(error)
 
 
-def _none_visible() -> str:
+def _explain_none_visible() -> str:
     value = os.environ.get("CUDA_VISIBLE_DEVICES")
     if value is None:
         return (
@@ -194,11 +194,11 @@ def _none_visible() -> str:
     )
 
 
-def _silent(error: Exception) -> str:
+def _explain_silence(error: Exception) -> str:
     return f"the NVIDIA driver does not answer ({last_line(error)}): {advice(error)}"
 
 
-def _no_import(error: Exception) -> str:
+def _explain_import_error(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno is not None:  # a library that is missing has none
         return why_no_cache(error)
     return (
@@ -234,7 +234,7 @@ def _why_no_cache() -> str:
         return why_no_cache(error)
 
 
-def _too_old(
+def _explain_too_old(
     names: tuple[str, ...], capabilities: tuple[tuple[int, int], ...], compiler: int
 ) -> str:
     oldest = OLDEST.get(compiler, max(OLDEST.values()))
@@ -247,8 +247,9 @@ def _too_old(
                     f"{install_command('cuda')}), or {cure}"
                 )
             return (
-                f"GPU {i}, {name}, has compute capability {_dotted(capability)}; CUDA {compiler} "
-                f"as CuPy uses it compiles for {_dotted(oldest)} and later: {cure}"
+                f"GPU {i}, {name}, has compute capability {_format_capability(capability)}; "
+                f"CUDA {compiler} as CuPy uses it compiles for {_format_capability(oldest)} and "
+                f"later: {cure}"
             )
     return ""
 
@@ -284,7 +285,7 @@ def _version(number: int) -> str:
     return f"{number // 1000}.{number % 1000 // 10}" if number else ""
 
 
-def _dotted(capability: tuple[int, int]) -> str:
+def _format_capability(capability: tuple[int, int]) -> str:
     return f"{capability[0]}.{capability[1]}"
 
 

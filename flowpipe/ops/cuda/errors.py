@@ -65,7 +65,7 @@ def _status(error: BaseException) -> int:
     return int(getattr(error, "status", -1))
 
 
-def _of_cuda(cupy: Any) -> tuple[type[Exception], ...]:
+def _error_types(cupy: Any) -> tuple[type[Exception], ...]:
     cuda = cupy.cuda
     return (
         cuda.memory.OutOfMemoryError, cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError,
@@ -85,7 +85,7 @@ def translate_errors(cupy: Any) -> Iterator[None]:
     """
     try:
         yield
-    except _of_cuda(cupy) as error:
+    except _error_types(cupy) as error:
         if _is_memory(cupy, error):
             raise DeviceMemoryError(
                 f"the GPU has too little free memory ({error}); give the workers fewer pixels "
@@ -108,16 +108,16 @@ def translate_opening_errors(cupy: Any) -> Iterator[None]:
     """
     try:
         yield
-    except _of_cuda(cupy) as error:
-        raise _unopened(cupy, error) from error
+    except _error_types(cupy) as error:
+        raise _opening_error(cupy, error) from error
     except (
         DeviceMemoryError,
         DeviceLostError,
     ) as error:  # by `translate_errors`
-        raise _unopened(cupy, error.__cause__ or error) from error
+        raise _opening_error(cupy, error.__cause__ or error) from error
 
 
-def _unopened(cupy: Any, error: BaseException) -> BackendError:
+def _opening_error(cupy: Any, error: BaseException) -> BackendError:
     why = ADVICE[OUT_OF_MEMORY] if _is_memory(cupy, error) else advice(error)
     return BackendError(
         f"the GPU cannot be opened ({last_line(error)}): {why}; or use --device cpu"

@@ -34,7 +34,7 @@ PLAIN_STEP = 32 if int(cv2.__version__.split(".")[0]) >= 5 else 1
 
 
 @dataclass(frozen=True)
-class Device:
+class DeviceFunctions:
     """Functions of `CudaOps` that operations in other files use."""
 
     kernels: Kernels
@@ -73,12 +73,12 @@ class CudaFeatures:
 
     own = True
 
-    def __init__(self, name: str, device: Device, host: FeatureOps) -> None:
+    def __init__(self, name: str, device: DeviceFunctions, host: FeatureOps) -> None:
         self.name, self._device, self._host = name, device, host
 
     def akaze(self, gray: Any, mask: NDArray[np.uint8] | None = None) -> list[Keypoints]:
         _check(gray, mask)
-        return self._found(self._akaze, gray, mask)
+        return self._detect(self._akaze, gray, mask)
 
     def corners(
         self,
@@ -90,7 +90,7 @@ class CudaFeatures:
     ) -> list[Points]:
         _check(gray, mask)
         find = partial(self._corners, most=most, quality=quality, apart_px=apart_px)
-        return self._found(find, gray, mask)
+        return self._detect(find, gray, mask)
 
     def level_ranges(self, gray: Any, places: NDArray[np.int64]) -> NDArray[np.uint8]:
         check_gray(gray)
@@ -128,7 +128,7 @@ class CudaFeatures:
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         return self._host.homographies(in_first, in_second, threshold_px, most, least)
 
-    def _found(
+    def _detect(
         self,
         find: Callable[[Any, NDArray[np.uint8] | None], list[T]],
         gray: Any,
@@ -145,8 +145,8 @@ class CudaFeatures:
         middle = len(gray) // 2
         first, second = (None, None) if mask is None else (mask[:middle], mask[middle:])
         return [
-            *self._found(find, gray[:middle], first),
-            *self._found(find, gray[middle:], second),
+            *self._detect(find, gray[:middle], first),
+            *self._detect(find, gray[middle:], second),
         ]
 
     def _akaze(self, gray: Any, mask: NDArray[np.uint8] | None) -> list[Keypoints]:

@@ -69,7 +69,7 @@ class LaunchCollector:
             if self._depth == 1:
                 self.flush()
         except BaseException:
-            with suppress(Exception):  # the first error is the one to tell
+            with suppress(Exception):  # only the first error is reported
                 self.flush()
             raise
         finally:

@@ -20,7 +20,7 @@ from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_warp
 from flowpipe.ops.cpu import CpuOps
 from flowpipe.ops.cuda.devices import usable_cupy
 from flowpipe.ops.cuda.errors import translate_errors, translate_opening_errors
-from flowpipe.ops.cuda.features import CudaFeatures, Device
+from flowpipe.ops.cuda.features import CudaFeatures, DeviceFunctions
 from flowpipe.ops.cuda.kernels import Kernels
 from flowpipe.ops.cuda.schedule import (
     Arena,
@@ -75,7 +75,7 @@ class CudaOps:
         self._streams = ThreadLocalPool(lambda: CudaStream(cupy, self.waits))
         self._workspaces = ThreadLocalPool(Workspace)
         self._feature_lock = RLock()
-        device = Device(
+        device = DeviceFunctions(
             self.kernels, self._activate, self._upload, self._empty, self._zeros, self._feature_lock
         )
         self.features = CudaFeatures(self.name, device, CpuOps().features)
@@ -123,17 +123,17 @@ class CudaOps:
     def surfaces(self) -> CudaOps:
         return self
 
-    def keep(self, planes: Sequence[tuple[int, int]]) -> Any:
+    def copy_planes(self, planes: Sequence[tuple[int, int]]) -> Any:
         with self._activate() as stream:
             kept = self._empty((sum(size for _, size in planes),), np.uint8)
             stream.copy(planes, kept)
         return kept
 
-    def fetch(self, planes: Sequence[tuple[int, int]]) -> NDArray[np.uint8]:
+    def fetch_planes(self, planes: Sequence[tuple[int, int]]) -> NDArray[np.uint8]:
         with self._activate() as stream:
             return np.asarray(stream.fetch(planes))
 
-    def settle(self) -> None:
+    def wait_for_copies(self) -> None:
         with self._activate() as stream:
             stream.wait_for_copies()
 

@@ -51,7 +51,7 @@ class CudaStream:
 
     def upload(self, source: NDArray[Any], target: Any) -> None:
         """Copy to the device; `source` may change after this returns."""
-        buffer = self._pinned(source.shape, source.dtype)
+        buffer = self._allocate_pinned(source.shape, source.dtype)
         buffer[...] = source
         self.launches.flush()
         target.set(buffer, stream=self.stream)
@@ -66,7 +66,7 @@ class CudaStream:
         part : index, optional
             Part to return.
         """
-        buffer = self._pinned(source.shape, source.dtype)
+        buffer = self._allocate_pinned(source.shape, source.dtype)
         self.launches.flush()
         source.get(stream=self.stream, out=buffer, blocking=False)
         return Download(self._wait_for, buffer[part], self._note(buffer))
@@ -79,7 +79,7 @@ class CudaStream:
 
     def fetch(self, parts: Sequence[tuple[int, int]]) -> Download:
         """Copy parts (address, bytes) of device memory to the host: uint8 (bytes,)."""
-        buffer = self._pinned((sum(size for _, size in parts),), np.uint8)
+        buffer = self._allocate_pinned((sum(size for _, size in parts),), np.uint8)
         self._copy(parts, buffer.ctypes.data, self._cupy.cuda.runtime.memcpyDeviceToHost)
         return Download(self._wait_for, buffer, self._note(buffer))
 
@@ -124,14 +124,14 @@ class CudaStream:
         self._under_way.append((event, buffer))
         return event
 
-    def _pinned(self, shape: Sequence[int], dtype: Any) -> NDArray[Any]:
+    def _allocate_pinned(self, shape: Sequence[int], dtype: Any) -> NDArray[Any]:
         dtype, count = np.dtype(dtype), int(np.prod(shape))
         memory = self._cupy.cuda.alloc_pinned_memory(max(1, count * dtype.itemsize))
         return np.frombuffer(memory, dtype, count).reshape(shape)
 
 
 class Download:
-    """Array on its way from the device; conversion to NumPy waits for it."""
+    """Array that is being copied from the device; conversion to NumPy waits for the copy."""
 
     def __init__(self, wait_for: Callable[[Any], None], host: NDArray[Any], there: Any) -> None:
         self.shape, self.dtype, self.ndim = host.shape, host.dtype, host.ndim

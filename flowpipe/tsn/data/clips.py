@@ -74,13 +74,13 @@ class Chunk:
 
     def pin_memory(self) -> Chunk:
         """Return the chunk in pinned memory, which is copied to a GPU asynchronously."""
-        return self._moved(self.packed.memory.pin_memory())
+        return self._with_memory(self.packed.memory.pin_memory())
 
     def to(self, device: str) -> Chunk:
         """Return the chunk on a device."""
-        return self._moved(self.packed.memory.to(device, non_blocking=True))
+        return self._with_memory(self.packed.memory.to(device, non_blocking=True))
 
-    def _moved(self, memory: Tensor) -> Chunk:
+    def _with_memory(self, memory: Tensor) -> Chunk:
         return replace(self, packed=self.packed._replace(memory=memory))
 
 

@@ -11,7 +11,7 @@ from flowpipe.words import agree_verb, count_noun, list_some
 Phase = Literal["train", "val"]
 
 
-def lacking_classes(
+def find_lacking_classes(
     samples: Mapping[Phase, Sequence[Clip]],
     splits: Mapping[Phase, str],
     class_names: Sequence[str],

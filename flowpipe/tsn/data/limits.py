@@ -67,7 +67,7 @@ def check_limits(need: LoaderNeeds) -> None:
     if SHARED.is_dir() and (free := shutil.disk_usage(SHARED).free) < wanted:
         raise BackendError(
             f"{count_noun(need.workers, 'worker')} may need {byte_size(wanted)} of shared memory, "
-            f"and {SHARED} has {byte_size(free)} free: {MORE_SHARED.format(_rounded(wanted))}, or "
+            f"and {SHARED} has {byte_size(free)} free: {MORE_SHARED.format(_round_up(wanted))}, or "
             f"{FEWER}"
         )
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -117,7 +117,7 @@ def _open_files() -> int:
     return len(list(folder.iterdir())) if folder.is_dir() else 0
 
 
-def _rounded(count: int) -> str:
+def _round_up(count: int) -> str:
     """Return a size for docker, rounded up: 512m, 2g."""
     megabytes = -(-count // (1 << 20))
     return f"{-(-megabytes // 1024)}g" if megabytes > 512 else f"{megabytes}m"

@@ -99,7 +99,7 @@ class Loader:
             _ChunkDataset(clips),
             batch_sampler=_ChunkSampler(batches, chunk),  # type: ignore[arg-type]
             num_workers=workers,
-            collate_fn=_as_it_is,
+            collate_fn=_pass_on,
             persistent_workers=workers > 0,
             prefetch_factor=ahead,
             pin_memory=device != "cpu",
@@ -125,6 +125,6 @@ class Loader:
                 del batch
 
 
-def _as_it_is(chunk: Any) -> Any:
+def _pass_on(chunk: Any) -> Any:
     """Return a chunk unchanged: `Clips` has already collated it."""
     return chunk

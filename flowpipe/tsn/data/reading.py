@@ -63,7 +63,7 @@ class PackedImages(NamedTuple):
                 if self.interleaved else
                 there.view(images, height, channels, width).permute(0, 2, 1, 3)
             )  # fmt: skip
-            at += _aligned(math.prod(shape))
+            at += _align(math.prod(shape))
         return result
 
     def as_stored(self) -> list[NDArray[np.uint8]]:
@@ -103,7 +103,7 @@ def read_packed(modality: str, wanted: Sequence[SnippetRequest]) -> PackedImages
     for one in wanted:
         top, bottom, left, right = one.part
         shapes.append((one.numbers.size, row.channels, bottom - top, right - left))
-    memory = _memory(sum(_aligned(math.prod(shape)) for shape in shapes))
+    memory = _memory(sum(_align(math.prod(shape)) for shape in shapes))
     packed = PackedImages(memory, tuple(shapes), row.is_colour)
     by_store: dict[Store, list[tuple[SnippetRequest, NDArray[np.uint8]]]] = {}
     for one, out in zip(wanted, packed.as_stored(), strict=True):
@@ -137,7 +137,7 @@ def _decode(
         out[...] = there[numbers]
 
 
-def _aligned(count: int) -> int:
+def _align(count: int) -> int:
     return -(-count // _ALIGNMENT) * _ALIGNMENT
 
 

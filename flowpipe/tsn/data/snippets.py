@@ -98,7 +98,7 @@ class _Snippets:
             starts = rule.val(clip.images, self.segments, self.length)
         return clip.first + images_of(starts, self.length, clip.images, rule.tail)
 
-    def _transformed(self, read: tuple[Tensor, int]) -> tuple[Any, int]:
+    def _transform(self, read: tuple[Tensor, int]) -> tuple[Any, int]:
         images, label = read
         return (self.transform(images) if self.transform else images), label
 
@@ -134,13 +134,13 @@ class SnippetDataset(_Snippets, Dataset[tuple[Any, int]]):  # numpydoc ignore=PR
         Function of the images of one sample. Its result takes their place. It must be picklable
         where workers are spawned. Transforms of torchvision (v2) accept the images as they are.
     train : bool
-        Whether snippets start at random; else they are the middle ones, always the same. Random
+        True if snippets start at random; else they are the middle ones, always the same. Random
         numbers come from torch's generator, which a DataLoader seeds for each worker and epoch.
     sampling : {"tsn_pytorch", "caffe", "mmaction2", "dense"}
         Snippet sampling strategy, see `flowpipe.tsn.data.sampling`. Without `train`, ``dense``
         gives ten times as many snippets.
     samples : {"videos", "instances"}
-        Whether a sample is a whole video or a labelled instance of an untrimmed one.
+        Kind of samples: whole videos, or labelled instances of untrimmed videos.
 
     Attributes
     ----------
@@ -181,7 +181,7 @@ class SnippetDataset(_Snippets, Dataset[tuple[Any, int]]):  # numpydoc ignore=PR
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, int]]:
         """Return the samples of a batch; their images are read in the order they lie on disk."""
-        return [self._transformed(one) for one in self._read([self.clips[i] for i in indices])]
+        return [self._transform(one) for one in self._read([self.clips[i] for i in indices])]
 
 
 class SnippetStream(_Snippets, IterableDataset[tuple[Any, int]]):
@@ -276,9 +276,9 @@ class SnippetStream(_Snippets, IterableDataset[tuple[Any, int]]):
         worker = get_worker_info()
         own = self._share()
         if worker is not None:
-            own = _cut(own, worker.id, worker.num_workers)
-        for read in self._shuffled(self._read([self.clips[i]])[0] for i in own.tolist()):
-            yield self._transformed(read)
+            own = _part_of(own, worker.id, worker.num_workers)
+        for read in self._shuffle(self._read([self.clips[i]])[0] for i in own.tolist()):
+            yield self._transform(read)
 
     def _share(self) -> NDArray[np.int64]:
         """Return the samples of this rank, in the order in which they are read."""
@@ -287,14 +287,14 @@ class SnippetStream(_Snippets, IterableDataset[tuple[Any, int]]):
         shards = columns["shard"][rows]
         firsts = columns[f"{self.modality}/first"][rows] + [clip.first for clip in self.clips]
         if not self.train:
-            return _cut(np.lexsort((firsts, shards)), self.rank, self.world)
+            return _part_of(np.lexsort((firsts, shards)), self.rank, self.world)
         rng = np.random.default_rng((self.seed, int(self._epoch)))
         shards = rng.permutation(len(self.store.shards))[shards]
         order = np.lexsort((firsts, shards))
         count = len(order) // self.world
         return order[self.rank * count : (self.rank + 1) * count]
 
-    def _shuffled(self, samples: Iterator[tuple[Tensor, int]]) -> Iterator[tuple[Tensor, int]]:
+    def _shuffle(self, samples: Iterator[tuple[Tensor, int]]) -> Iterator[tuple[Tensor, int]]:
         """Pass samples on in random order, as far as the buffer reaches."""
         if not self.train:
             yield from samples
@@ -320,7 +320,7 @@ def _take_any(held: list[tuple[Tensor, int]]) -> tuple[Tensor, int]:
     return held.pop()
 
 
-def _cut(order: NDArray[np.int64], number: int, count: int) -> NDArray[np.int64]:
+def _part_of(order: NDArray[np.int64], number: int, count: int) -> NDArray[np.int64]:
     """Return one of `count` consecutive parts of nearly equal length."""
     first, stop = (len(order) * k // count for k in (number, number + 1))
     return order[first:stop]

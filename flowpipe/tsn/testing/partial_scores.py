@@ -26,7 +26,7 @@ from flowpipe import strict
 from flowpipe.atomic import translate_write_errors, write_all
 from flowpipe.errors import FormatError, UsageError
 from flowpipe.evaluation import read_facts, read_h5
-from flowpipe.store.files import alone
+from flowpipe.store.files import lock_exclusively
 from flowpipe.tsn.run_folder import differences
 from flowpipe.words import list_some
 
@@ -78,7 +78,7 @@ class PartialScores:
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
             self._fd = os.open(self._path, flags, 0o666)
         line = _line(wanted)
-        with alone(self._fd), translate_write_errors(self._path, WHAT):
+        with lock_exclusively(self._fd), translate_write_errors(self._path, WHAT):
             size = os.fstat(self._fd).st_size
             # Also where the machine stopped before the first line was whole.
             if size < len(line) and line.startswith(os.pread(self._fd, size, 0)):
@@ -110,7 +110,7 @@ class PartialScores:
         if self._path is None:
             return
         line = _line([video_id, base64.b64encode(np.asarray(scores, "<f8").tobytes()).decode()])
-        with alone(self._fd), translate_write_errors(self._path, WHAT):
+        with lock_exclusively(self._fd), translate_write_errors(self._path, WHAT):
             size = os.fstat(self._fd).st_size
             torn = os.pread(self._fd, 1, size - 1) != b"\n"
             write_all(self._fd, b"\n" + line if torn else line)

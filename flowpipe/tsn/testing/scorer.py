@@ -118,15 +118,15 @@ class SnippetScorer:
         """
         scores: list[Tensor] = []
         features: list[Tensor] = []
-        for part in prefetch(self._decoded(store, wanted, tail), depth=1):
-            of_part = self._scored(part.images, crops)
+        for part in prefetch(self._decode(store, wanted, tail), depth=1):
+            of_part = self._score(part.images, crops)
             scores.append(of_part[0])
             features.append(of_part[1])
             if part.is_last:
                 yield SnippetScores(torch.cat(scores).numpy(), torch.cat(features).numpy())
                 scores, features = [], []
 
-    def _decoded(
+    def _decode(
         self, store: Store, wanted: Iterable[tuple[str, NDArray[np.int64]]], tail: str
     ) -> Iterator[_DecodedSnippets]:
         stored, read = self.input.stored, self.input.read
@@ -143,7 +143,7 @@ class SnippetScorer:
                 yield _DecodedSnippets(read_images(stored, [one])[0], start + count >= len(starts))
 
     @torch.inference_mode()
-    def _scored(self, images: Tensor, crops: int) -> tuple[Tensor, Tensor]:
+    def _score(self, images: Tensor, crops: int) -> tuple[Tensor, Tensor]:
         """Scores (S, crops, C) and mean features (S, D) of the snippets of a part, float64."""
         images = images.to(self.device)
         # So many crops of each snippet at once that the network has `views` inputs.

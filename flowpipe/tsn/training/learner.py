@@ -120,7 +120,7 @@ class Learner:
             the mean average precision.
         """
         self.model.eval()
-        network = self.validated.eval()
+        network = self.validation_network.eval()
         # Each process has statistics of its own; the checkpoint has the first one's.
         self.processes.share(self.model.buffers())
         if self.average:
@@ -149,7 +149,7 @@ class Learner:
         return figures
 
     @property
-    def validated(self) -> nn.Module:
+    def validation_network(self) -> nn.Module:
         """Network that validation measures; it has the averaged weights if the recipe has `ema`."""
         return self.average.network if self.average else self.model
 

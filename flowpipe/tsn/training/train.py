@@ -20,7 +20,7 @@ from flowpipe.store import Store, open_store
 from flowpipe.tsn import run_folder
 from flowpipe.tsn.data.clips import BatchSampler, Clip, Clips, clips_of, splits_of
 from flowpipe.tsn.data.inputs import input_spec
-from flowpipe.tsn.data.lacking import lacking_classes
+from flowpipe.tsn.data.lacking import find_lacking_classes
 from flowpipe.tsn.data.limits import worker_failures
 from flowpipe.tsn.data.loading import Loader
 from flowpipe.tsn.device import (
@@ -125,7 +125,7 @@ class Trainer:
             videos["train"] += clips_of(
                 other, ALL, self.input.stored, samples_of, number, several=several
             )
-        self.lacking = lacking_classes(videos, splits, self.facts.class_names)
+        self.lacking = find_lacking_classes(videos, splits, self.facts.class_names)
         self.batches = self._batches(len(videos["train"]), shuffle=True)
         self.val_batches = self._batches(len(videos["val"]), shuffle=False)
         if not self.batches.sizes:
@@ -313,7 +313,7 @@ class Trainer:
             "sums": asdict(self.state.sums),
         }
         if self.processes.is_first:
-            averaged = self.learner.validated.state_dict()
+            averaged = self.learner.validation_network.state_dict()
             # EMA before LAST, so that a run killed between the two writes both again.
             if LAST in names and self.learner.average:
                 run_folder.save(self.job.run / EMA, {"model": averaged})

@@ -19,7 +19,7 @@ from flowpipe.diagnose.bench import (
     endpoint_px,
     find_refusals,
     flow_candidates,
-    made_pairs,
+    render_pairs,
     use_one_core,
     video_pairs,
 )
@@ -95,10 +95,10 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_pairs_are_made_of_nothing(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer pairs than clips, and more, so that some clips give two."""
     monkeypatch.setattr(demo, "VIDEO_IDS", demo.VIDEO_IDS[:4])
-    pairs = made_pairs(count, 48, 64)
+    pairs = render_pairs(count, 48, 64)
     assert pairs.first.shape == pairs.second.shape == (count, 48, 64)
     assert "made on the spot" in pairs.source
-    np.testing.assert_array_equal(pairs.first, made_pairs(count, 48, 64).first)
+    np.testing.assert_array_equal(pairs.first, render_pairs(count, 48, 64).first)
     assert all((a != b).any() for a, b in zip(pairs.first, pairs.second, strict=True))
     assert len({image.tobytes() for image in pairs.first}) == count
 

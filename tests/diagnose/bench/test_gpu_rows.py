@@ -9,9 +9,9 @@ from flowpipe.diagnose.bench import (
     Meter,
     candidates,
     flow_candidates,
-    made_pairs,
     measure_throughput,
     pairs_per_call,
+    render_pairs,
     tune,
     tuning,
 )
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(not native_core().available, reason=native_core(
 
 @pytest.fixture
 def pairs():
-    return made_pairs(2, 40, 50)
+    return render_pairs(2, 40, 50)
 
 
 def test_the_flow_of_a_row_is_that_of_the_cpu(pairs, monkeypatch):
@@ -74,7 +74,7 @@ def test_every_schedule_is_measured_once_and_the_settings_are_as_before(monkeypa
     ops, small = emulated_ops(), TVL1Params(scales=1, warps=1, iterations=8)
     ops._schedule.cache_bytes, ops._schedule.multiprocessors = 500_000, 2  # of two pairs
     before = ops.settings
-    found = list(tune(ops, made_pairs(2, 40, 70), small, 1))
+    found = list(tune(ops, render_pairs(2, 40, 70), small, 1))
     assert found[0].settings == before == ops.settings
     schedules = [
         (choice.settings.steps, choice.settings.blocks, choice.pairs_together) for choice in found
@@ -86,7 +86,7 @@ def test_every_schedule_is_measured_once_and_the_settings_are_as_before(monkeypa
     compiled = [key[1:] for key in ops.kernels._modules if key[0] == "tvl1_tile"]
     assert compiled == [(), ("-DTILE_BLOCKS=2",)] and not ops.kernels.definitions
     assert all(choice.pairs_per_s > 0 for choice in found)
-    assert len(list(tune(ops, made_pairs(2, 40, 50), small, 1))) == 1  # one tile: one schedule
+    assert len(list(tune(ops, render_pairs(2, 40, 50), small, 1))) == 1  # one tile: one schedule
 
 
 def test_settings_come_from_the_environment(monkeypatch):

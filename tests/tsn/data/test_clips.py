@@ -34,7 +34,7 @@ from flowpipe.tsn.network.augment import crop_and_resize  # noqa: E402
 from flowpipe.tsn.network.backbones import BackboneRow  # noqa: E402
 from flowpipe.tsn.network.network_input import network_input  # noqa: E402
 from flowpipe.tsn.recipe import AugmentParams, StreamParams  # noqa: E402
-from flowpipe.types import Segment  # noqa: E402
+from flowpipe.types import Interval  # noqa: E402
 
 ROW = BackboneRow(lambda: tiny.Tiny(False), 8, TORCHVISION, tiny.SIDE)
 
@@ -114,7 +114,11 @@ def test_short_videos_repeat_their_last_image_or_begin_again(store: Path) -> Non
 
 
 def test_instances_are_samples_of_their_own_time(store: Path, tmp_path: Path) -> None:
-    segments = (Segment(2, 0.0, 0.1), Segment(1, 0.2, 0.3), Segment(0, 7.0, 8.0))
+    segments = (
+        Interval(2, 0.0, 0.1),
+        Interval(1, 0.2, 0.3),
+        Interval(0, 7.0, 8.0),
+    )
     marked = tiny.make_store(tmp_path / "store", 1, segments=segments)
     opened = open_store(marked)  # nine frames at 25 a second, eight fields
     assert clips_of(opened, "train1", "flow", "instances") == [
@@ -139,7 +143,7 @@ def test_instances_are_samples_of_their_own_time(store: Path, tmp_path: Path) ->
         ({"labelled": False}, "videos", "no video of {store} has a label.*a folder of its own"),
         ({"splits": ("", "")}, "videos", "are in no split.*extract again with --val-fraction 0.2"),
         ({"splits": ("train2", "val2")}, "videos", "'train1' is unknown; .* known: train2, val2"),
-        ({"splits": ("fold2", "train1"), "segments": (Segment(0, 7.0, 8.0),)}, "instances",
+        ({"splits": ("fold2", "train1"), "segments": (Interval(0, 7.0, 8.0),)}, "instances",
          "split train1 .*no labelled instances; known: fold2, train1"),
         ({}, "instances", "has labelled instances; train on whole videos with --set samples"),
     ],

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader  # noqa: E402
 
 from flowpipe import errors, open_store  # noqa: E402
 from flowpipe.errors import BackendError, FlowpipeError  # noqa: E402
-from flowpipe.store.layout import broken  # noqa: E402
+from flowpipe.store.layout import broken_clause  # noqa: E402
 from flowpipe.tsn.data import loading  # noqa: E402
 from flowpipe.tsn.data.clips import Batch, BatchSampler, Clips, clips_of  # noqa: E402
 from flowpipe.tsn.data.inputs import input_spec  # noqa: E402
@@ -122,7 +122,7 @@ def classes_of(kind: type[FlowpipeError]) -> list[type[FlowpipeError]]:
 
 def test_errors_of_workers_arrive_as_they_were_raised(store: Path) -> None:
     raised: list[Exception] = [one("what to do", reason="io") for one in classes_of(FlowpipeError)]
-    raised += [broken("S17", "image 3"), OSError(5, "Input/output error", "/data/x")]
+    raised += [broken_clause("S17", "image 3"), OSError(5, "Input/output error", "/data/x")]
     assert any(isinstance(one, errors.DeviceLostError) for one in raised)
     for error in raised:
         with pytest.raises(type(error)) as caught:

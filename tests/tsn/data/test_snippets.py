@@ -23,7 +23,7 @@ import flowpipe  # noqa: E402
 from flowpipe import SnippetDataset, SnippetStream  # noqa: E402
 from flowpipe.errors import FormatError, UsageError  # noqa: E402
 from flowpipe.tsn.data.sampling import SAMPLING_STRATEGIES, images_of  # noqa: E402
-from flowpipe.types import Segment  # noqa: E402
+from flowpipe.types import Interval  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,8 @@ def test_a_label_or_an_instance_is_a_sample(tmp_path: Path) -> None:
         for k in video.labels
     )  # fmt: skip
     untrimmed = tiny.make_store(
-        tmp_path / "untrimmed", segments=(Segment(1, 0.0, 0.1), Segment(2, 0.2, 0.4))
+        tmp_path / "untrimmed",
+        segments=(Interval(1, 0.0, 0.1), Interval(2, 0.2, 0.4)),
     )
     dataset = SnippetDataset(untrimmed, "rgb", samples="instances", length=1)
     assert set(dataset.labels) == {1, 2}

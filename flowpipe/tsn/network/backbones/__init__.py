@@ -85,7 +85,7 @@ def build(
         _check_input_size(network, name, row.size, input_size)
         row = replace(row, size=input_size)
     if init != "random":
-        values = backbone_weights(_published(name, row), row)
+        values = backbone_weights(_load_published(name, row), row)
         if wrong := find_misfit(network.state_dict(), values):
             raise FormatError(f"the published ImageNet weights do not fit {name}: {wrong}")
         network.load_state_dict(values, strict=False)
@@ -112,7 +112,7 @@ def backbone_weights(values: Mapping[str, Tensor], row: BackboneRow) -> dict[str
     return {n: value for n, value in named.items() if not n.startswith(row.classifier)}
 
 
-def _published(name: str, row: BackboneRow) -> dict[str, Tensor]:
+def _load_published(name: str, row: BackboneRow) -> dict[str, Tensor]:
     if row.weights is None:
         raise BackendError(
             f"the ImageNet weights of {name} have no download that can be relied on: give their "
