@@ -1,19 +1,14 @@
-"""The laws of the house: who may import whom, one door per dependency, one table of modalities."""
+"""The laws of the house: who may import whom, one door per dependency."""
 
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 from checkout import ROOT
-
-from flowpipe.codec import CODECS
-from flowpipe.extraction.planes import MAKERS
-from flowpipe.modality import MODALITIES
 
 PACKAGE = ROOT / "flowpipe"
 
@@ -197,111 +192,6 @@ def test_every_part_has_a_floor() -> None:
     assert {part(module) for module in modules} == set(ALLOWED)
     homeless = [m for m in modules if m != "__init__" and part(m) == "__init__"]
     assert not homeless, homeless
-
-
-def python_below(*folders: str) -> list[Path]:
-    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
-
-
-def tells_modalities_apart(source: str, *, keys: bool = True) -> list[str]:
-    """Places where code asks for the name or the channels of a modality, by line.
-
-    With `keys`, dictionaries with modalities as keys too. A key flow alone is none of them: it is a
-    section of the recipe as well.
-    """
-    found = []
-    for node in ast.walk(ast.parse(source)):
-        asked: list[ast.expr] = []
-        may_be_other: set[object] = set()
-        if isinstance(node, ast.Compare):
-            asked = [node.left, *node.comparators]
-            whole = any(isinstance(v, ast.Constant) and type(v.value) is int for v in asked)
-            if whole and any(is_channels(side) for side in asked):
-                found.append(f"line {node.lineno} compares a number of channels")
-        elif isinstance(node, ast.MatchValue):
-            asked = [node.value]
-        elif keys and isinstance(node, ast.Dict):
-            asked, may_be_other = [key for key in node.keys if key], {"flow"}
-        elif keys and isinstance(node, ast.Call) and ast.unparse(node.func) == "dict":
-            asked = [ast.Constant(keyword.arg) for keyword in node.keywords]
-            may_be_other = {"flow"}
-        elif keys and isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
-            asked, may_be_other = [node.slice], {"flow"}
-        names = {text for value in asked for text in texts_of(value)} & set(MODALITIES)
-        if names - may_be_other:
-            found.append(f"line {node.lineno} tells {', '.join(map(str, names))} apart by name")
-    return found
-
-
-def is_channels(node: ast.expr) -> bool:
-    """Whether an expression is a name or an attribute such as ``row.channels``."""
-    name = node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
-    return name.lower().endswith("channels")
-
-
-def texts_of(value: ast.expr) -> set[object]:
-    """Constants of an expression, or of the members of a tuple, list or set."""
-    members = value.elts if isinstance(value, ast.Tuple | ast.List | ast.Set) else [value]
-    return {each.value for each in members if isinstance(each, ast.Constant)}
-
-
-@pytest.mark.parametrize(
-    "path",
-    python_below("flowpipe", "pipelines", "benchmarks"),
-    ids=lambda p: str(p.relative_to(ROOT)),
-)
-def test_modalities_are_told_apart_in_one_table(path: Path) -> None:
-    """Benchmarks may hold arrays of some modalities by name."""
-    if path == PACKAGE / "modality.py":
-        return
-    keys = (ROOT / "benchmarks") not in path.parents
-    assert not tells_modalities_apart(path.read_text(encoding="utf-8"), keys=keys)
-
-
-@pytest.mark.parametrize(
-    "planted",
-    [
-        'if name == "rgb": pass',
-        'stored = [m for m in streams if m != "rgb_diff"]',
-        'if row.name in ("flow", "warped_flow"): pass',
-        'match name:\n    case "flow": pass',
-        "if row.channels == 2: pass",
-        "shape = 3 if 3 == MODALITIES[name].channels else 1",
-        "if in_channels > 2: pass",
-        'BYTES = {("rgb", "jpeg"): 0.35, ("flow", "jpeg"): 0.08}',
-        'STEMS = {"warped_flow": "warp"}',
-        'STEMS = {"flow": "flow_x", "rgb": "img"}',
-        "LENGTHS = dict(rgb=1, flow=5)",
-        'makers["rgb_diff"] = differences',
-    ],
-)
-def test_the_law_on_modalities_finds_what_breaks_it(planted: str) -> None:
-    assert tells_modalities_apart(planted)
-
-
-@pytest.mark.parametrize(
-    "harmless",
-    [
-        'values = {**values, "flow": {"name": "opencv_tvl1"}}',
-        'streams: tuple[str, ...] = ("rgb", "flow")',
-        "fits = channels % row.channels == 0",
-        'bytes_of = frames["flow"]',
-    ],
-)
-def test_the_law_on_modalities_lets_values_pass(harmless: str) -> None:
-    assert not tells_modalities_apart(harmless)
-
-
-def test_each_modality_has_its_maker_and_codec() -> None:
-    assert {row.maker for row in MODALITIES.values()} == set(MAKERS)
-    assert {row.codec for row in MODALITIES.values()} <= set(CODECS)
-    for row in MODALITIES.values():
-        assert len(row.files) == (1 if row.is_colour else row.channels)
-        assert row.difference_of in {"", *MODALITIES}
-        found = re.fullmatch(row.other_stems, row.files[-1]) if row.other_stems else None
-        assert found or not row.other_stems
-        axis = found.groupdict().get("axis") if found else None
-        assert axis == (row.planes[-1] if found and row.is_flow else None)
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(PACKAGE)))

@@ -43,7 +43,7 @@ def source_of(
             raise UsageError(f"--videos {videos}: no such folder, list file or video")
         source = {"dataset": _kind(videos), "root": _whole(videos)}
         if root is not None:
-            if source["dataset"] != "list":
+            if "base" not in _row(source["dataset"]).options:
                 raise UsageError(
                     "--root belongs to --dataset and to lists of --videos; "
                     f"{videos} is a {source['dataset']}, so leave --root out"
@@ -51,7 +51,7 @@ def source_of(
             if not root.is_dir():
                 raise UsageError(f"--root {root}: no such folder")
             source["base"] = _whole(root)
-        if source["dataset"] == "folder":
+        if not _row(source["dataset"]).is_file:
             _refuse_mixing("--videos", videos, out)
     else:
         assert dataset is not None
@@ -87,7 +87,7 @@ def load_dataset(source: dict[str, Any]) -> Dataset:
         dataset = row.load(root, **options)
     if "lists" in source:
         lists = [(split, parse_path_or_url(file)) for split, file in source["lists"]]
-        base = source.get("base") or (root if row.name == "folder" else root.parent)
+        base = source.get("base") or (root.parent if row.is_file else root)
         names = source.get("class_names")
         dataset = split_by_lists(
             dataset, lists, parse_path_or_url(base), parse_path_or_url(names) if names else None
@@ -104,11 +104,11 @@ def _division(
     if not lists and val_fraction is None:
         return {}
     option = "--list" if lists else "--val-fraction"
-    takers = [row.name for row in DATASETS.values() if row.own]
-    if dataset not in takers:
+    row = _row(dataset)
+    if not row.own:
         raise UsageError(
             f"{option} divides videos of your own, a folder or a list of --videos; "
-            f"{'one video cannot be divided' if dataset == 'video' else f'{dataset} has splits'}"
+            f"this is {row.name}: {row.summary}"
         )
     if lists and val_fraction is not None:
         raise UsageError("--list and --val-fraction exclude each other")

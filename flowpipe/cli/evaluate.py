@@ -13,12 +13,12 @@ from flowpipe.cli.choices import Choice
 from flowpipe.cli.paths import THERE
 from flowpipe.cli.screen import print_table, say, write_json
 from flowpipe.cli.store_options import STORE_ARGUMENT
+from flowpipe.datasets import published_test
 from flowpipe.errors import UsageError
 from flowpipe.evaluation import (
     PROTOCOLS,
     Result,
     Scores,
-    protocol_of,
     read_scores,
     select_ground_truth,
     test_splits,
@@ -26,7 +26,6 @@ from flowpipe.evaluation import (
 from flowpipe.evaluation import (
     evaluate as figures_of,
 )
-from flowpipe.evaluation.protocols import OFFICIAL_COUNTS
 from flowpipe.store import Store, open_store
 from flowpipe.words import count_noun, list_some
 
@@ -64,8 +63,8 @@ def evaluate(
     """
     opened = open_store(store)
     records = [video.record for video in opened.videos.values()]
-    dataset = str(opened.header.dataset.get("dataset", ""))
-    protocol = PROTOCOLS[name] if name else protocol_of(dataset)
+    published = published_test(str(opened.header.dataset.get("dataset", "")))
+    protocol = PROTOCOLS[name or published.protocol]
     classes = opened.header.class_names
     chosen = splits or test_splits(records)
     if len(scores) not in (1, len(chosen)):
@@ -83,7 +82,7 @@ def evaluate(
         _say_what_differs(one, split, truth.video_ids, missing, opened, allow_missing)
         kept = ~np.isin(truth.video_ids, missing)
         results[split] = figures_of(protocol, values, truth.positives[kept])
-        official = OFFICIAL_COUNTS.get(dataset, {}).get(split)
+        official = published.videos.get(split)
         of_them = f" of {official} official ones" if official else ""
         say(f"{split}: {count_noun(int(kept.sum()), 'video')}{of_them}, {protocol.name}")
     print_results(results, classes, per_class, as_json)

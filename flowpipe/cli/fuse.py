@@ -13,6 +13,7 @@ from flowpipe.cli.choices import Choice
 from flowpipe.cli.networks import WEIGHTS_OPTION, weights_of
 from flowpipe.cli.paths import FILE, THERE
 from flowpipe.cli.screen import print_table, say
+from flowpipe.datasets import published_test
 from flowpipe.errors import UsageError
 from flowpipe.evaluation import (
     PROTOCOLS,
@@ -20,7 +21,6 @@ from flowpipe.evaluation import (
     Scores,
     evaluate,
     probabilities,
-    protocol_of,
     read_facts,
     read_h5,
     write_scores,
@@ -72,7 +72,7 @@ def fuse(
     chosen, origin = weights_of(weights, of_files)
     if streams[0].positives is None:
         raise UsageError(f"{files[0]} has no labels: was it written by flowpipe test?")
-    protocol = PROTOCOLS[name] if name else protocol_of(str(facts.get("dataset", "")))
+    protocol = PROTOCOLS[name or published_test(str(facts.get("dataset", ""))).protocol]
 
     def figures(scores: Scores) -> Result:
         assert scores.positives is not None

@@ -18,7 +18,8 @@ from flowpipe.cli.screen import counting, say
 from flowpipe.cli.store_options import STORE_ARGUMENT, check_output
 from flowpipe.cli.test_options import CHECKPOINT_OPTION, test_options, test_params
 from flowpipe.cli.torch_needed import torch_or_why
-from flowpipe.evaluation import Scores, evaluate, protocol_of, write_scores
+from flowpipe.datasets import published_test
+from flowpipe.evaluation import PROTOCOLS, Scores, evaluate, write_scores
 from flowpipe.store import open_store
 from flowpipe.tsn.data.sampling import SAMPLING_STRATEGIES
 from flowpipe.words import byte_size, count_noun, duration
@@ -101,6 +102,7 @@ def test(
         videos = count_noun(len(tested.video_ids), "video")
         words = f"{out}: {videos} in {took}, peak memory {peak}; {words}"
     say(words)
-    figures = evaluate(protocol_of(tested.facts.dataset), tested.scores, positives)
+    protocol = PROTOCOLS[published_test(tested.facts.dataset).protocol]
+    figures = evaluate(protocol, tested.scores, positives)
     print_results({tested.settings["split_name"]: figures}, tested.facts.class_names, False, False)
     return EXIT_DONE

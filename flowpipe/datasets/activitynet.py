@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any
 
 from flowpipe import strict
-from flowpipe.datasets.dataset import Dataset
+from flowpipe.datasets.dataset import Dataset, DatasetRow, PublishedTest
 from flowpipe.datasets.lists import ListFile, Lists
 from flowpipe.datasets.match import match, nothing_found_error, stem
 from flowpipe.datasets.tree import FileTree
@@ -88,10 +88,6 @@ def load(root: PathOrUrl, version: str, *, annotations: PathOrUrl | None = None)
     ]
     dataset = Dataset.from_listed(name, class_names, listed, unlisted)
     return dataset.with_note(_note(dataset, version, blocked & set(database)))
-
-
-load_1_2 = partial(load, version="1.2")
-load_1_3 = partial(load, version="1.3")
 
 
 def _id_of(name: str) -> str:
@@ -195,3 +191,15 @@ def _note(dataset: Dataset, version: str, blocked: set[str]) -> str:
     if blocked:
         notes.append(f"{count_noun(len(blocked), 'blocked video')} in no split.")
     return " ".join(notes)
+
+
+ROWS = tuple(
+    DatasetRow(
+        f"activitynet-{version}",
+        f"{sum(counts.values())} untrimmed videos",
+        partial(load, version=version),
+        options=("annotations",),
+        test=PublishedTest("activitynet", {"test1": counts["validation"]}),
+    )
+    for version, counts in OFFICIAL_COUNTS.items()
+)

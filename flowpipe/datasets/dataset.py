@@ -119,8 +119,18 @@ class Dataset:
 
 
 @dataclass(frozen=True)
+class PublishedTest:
+    """How papers test on a data set."""
+
+    protocol: str = "accuracy"
+    """Evaluation protocol, a key of `flowpipe.evaluation.PROTOCOLS`."""
+    videos: Mapping[str, int] = field(default_factory=dict)
+    """Number of videos behind the published figures, by split."""
+
+
+@dataclass(frozen=True)
 class DatasetRow:
-    """One row of `DATASETS`: how to read one kind of data set."""
+    """One row of `DATASETS`: how to read and to evaluate one kind of data set."""
 
     name: str
     summary: str
@@ -135,3 +145,6 @@ class DatasetRow:
     """Options of `load`: ``annotations``, the file or folder of the official lists;
     ``class_names``, a file with the class names in order; ``base``, the folder that relative
     paths of a list start at."""
+    is_file: bool = False
+    """True if the root is a file; else it is a folder."""
+    test: PublishedTest = PublishedTest()

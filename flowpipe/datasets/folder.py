@@ -6,7 +6,7 @@ import posixpath
 from typing import Literal
 
 from flowpipe.datasets.classes import read_class_names
-from flowpipe.datasets.dataset import Dataset, SkippedFiles
+from flowpipe.datasets.dataset import Dataset, DatasetRow, SkippedFiles
 from flowpipe.datasets.file_kinds import VideoFilter, extension, is_video
 from flowpipe.datasets.ids import escape, id_of
 from flowpipe.datasets.tree import FileTree
@@ -98,3 +98,8 @@ def load(
 
 def _hidden_kind(name: str) -> str:
     return "hidden (folder)" if name.endswith("/") else f"hidden {extension(name) or '(file)'}"
+
+
+ROW = DatasetRow(
+    "folder", "videos in one folder per class", load, own=True, options=("class_names",)
+)

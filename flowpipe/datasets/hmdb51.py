@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 
-from flowpipe.datasets.dataset import Dataset
+from flowpipe.datasets.dataset import Dataset, DatasetRow, PublishedTest
 from flowpipe.datasets.lists import ListFile, Lists
 from flowpipe.datasets.match import match, nothing_found_error, stem
 from flowpipe.datasets.tree import FileTree
@@ -104,3 +104,12 @@ def _members(one: ListFile) -> list[tuple[str, str]]:
             raise one.wrong(number, "'name.avi 1' (1 train, 2 test, 0 neither)", row)
         members.append((stem(found[1]), found[2]))
     return members
+
+
+ROW = DatasetRow(
+    "hmdb51",
+    "6766 clips, 51 classes, 3 splits",
+    load,
+    options=("annotations",),
+    test=PublishedTest(videos={"test1": 1530, "test2": 1530, "test3": 1530}),
+)

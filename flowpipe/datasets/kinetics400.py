@@ -15,7 +15,7 @@ import csv
 import re
 from collections.abc import Iterator
 
-from flowpipe.datasets.dataset import Dataset
+from flowpipe.datasets.dataset import Dataset, DatasetRow, PublishedTest
 from flowpipe.datasets.lists import ListFile, Lists
 from flowpipe.datasets.match import match, nothing_found_error, stem
 from flowpipe.datasets.tree import FileTree
@@ -143,3 +143,12 @@ def _find(
         return text if _TIMED.fullmatch(text) else only.get(text, text)
 
     return match(tree, rows, key_of)
+
+
+ROW = DatasetRow(
+    "kinetics400",
+    "306245 clips, 400 classes",
+    load,
+    options=("annotations",),
+    test=PublishedTest("kinetics", {"test1": 19906}),
+)

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from flowpipe.datasets.classes import read_class_names
-from flowpipe.datasets.dataset import Dataset
+from flowpipe.datasets.dataset import Dataset, DatasetRow
 from flowpipe.datasets.ids import escape, id_of
 from flowpipe.datasets.listlines import Columns, read_columns
 from flowpipe.datasets.listnumbers import FORMS, numbers_before_labels
@@ -279,3 +279,13 @@ def _explainer(columns: Columns, ids: list[str], paths: ListPaths) -> Callable[[
 
 def _same(text: str, count: int) -> Iterable[str]:
     return (text for _ in range(count))
+
+
+ROW = DatasetRow(
+    "list",
+    "a text or CSV file with one path per line",
+    load,
+    own=True,
+    options=("class_names", "base"),
+    is_file=True,
+)

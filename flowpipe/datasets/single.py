@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 
-from flowpipe.datasets.dataset import Dataset
+from flowpipe.datasets.dataset import Dataset, DatasetRow
 from flowpipe.datasets.ids import id_of
 from flowpipe.remote import PathOrUrl, parse_path_or_url
 from flowpipe.types import VideoRecord
@@ -14,3 +14,6 @@ def load(root: PathOrUrl) -> Dataset:
     """Make a data set of the video file `root`; its id is its file name."""
     path = str(parse_path_or_url(root))
     return Dataset("video", (), (VideoRecord(id_of(posixpath.basename(path)), path),))
+
+
+ROW = DatasetRow("video", "one video file", load, is_file=True)

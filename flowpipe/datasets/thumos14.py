@@ -21,7 +21,7 @@ from collections import defaultdict
 from collections.abc import Collection
 
 from flowpipe.datasets import thumos14_meta
-from flowpipe.datasets.dataset import Dataset
+from flowpipe.datasets.dataset import Dataset, DatasetRow, PublishedTest
 from flowpipe.datasets.file_kinds import is_video
 from flowpipe.datasets.lists import ListFile, Lists
 from flowpipe.datasets.match import match, nothing_found_error, stem
@@ -205,3 +205,12 @@ def _note(dataset: Dataset, actions: dict[str, tuple[int, ...]]) -> str:
     if bad:
         notes.append(f"{', '.join(bad)}: faulty annotation, commonly left out of evaluation.")
     return " ".join(notes)
+
+
+ROW = DatasetRow(
+    "thumos14",
+    "2584 untrimmed videos",
+    load,
+    options=("annotations",),
+    test=PublishedTest("thumos14", {"test1": OFFICIAL_COUNTS["test"]}),
+)

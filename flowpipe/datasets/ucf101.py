@@ -17,7 +17,7 @@ from __future__ import annotations
 import posixpath
 import re
 
-from flowpipe.datasets.dataset import Dataset
+from flowpipe.datasets.dataset import Dataset, DatasetRow, PublishedTest
 from flowpipe.datasets.lists import ListFile, Lists
 from flowpipe.datasets.match import match, nothing_found_error, stem
 from flowpipe.datasets.tree import FileTree
@@ -101,3 +101,12 @@ def _members(one: ListFile, label: dict[str, int]) -> list[tuple[str, int]]:
             raise one.wrong(number, f"label {label[folder] + 1} for {folder}", index)
         members.append((stem(file_name), label[folder]))
     return members
+
+
+ROW = DatasetRow(
+    "ucf101",
+    "13320 clips, 101 classes, 3 splits",
+    load,
+    options=("annotations",),
+    test=PublishedTest(videos={"test1": 3783, "test2": 3734, "test3": 3696}),
+)

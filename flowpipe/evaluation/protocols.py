@@ -105,39 +105,6 @@ PROTOCOLS = {
     )
 }
 
-_OF_DATASET = {
-    "thumos14": "thumos14",
-    "activitynet-1.2": "activitynet",
-    "activitynet-1.3": "activitynet",
-    "kinetics400": "kinetics",
-}
-
-OFFICIAL_COUNTS: Mapping[str, Mapping[str, int]] = {
-    "ucf101": {"test1": 3783, "test2": 3734, "test3": 3696},
-    "hmdb51": {"test1": 1530, "test2": 1530, "test3": 1530},
-    "thumos14": {"test1": 1574},
-    "activitynet-1.2": {"test1": 2383},
-    "activitynet-1.3": {"test1": 4926},
-    "kinetics400": {"test1": 19906},
-}
-"""Number of videos behind the published figures, by data set and split."""
-
-
-def protocol_of(dataset: str) -> Protocol:
-    """Return the protocol of a data set.
-
-    Parameters
-    ----------
-    dataset : str
-        Name of the data set, a key of `DATASETS`.
-
-    Returns
-    -------
-    Protocol
-        Row of `PROTOCOLS`; ``accuracy`` if the data set has none of its own.
-    """
-    return PROTOCOLS[_OF_DATASET.get(dataset, "accuracy")]
-
 
 def evaluate(protocol: Protocol, scores: FloatArray, positives: BoolArray) -> Result:
     """Compute the figures of one split.

@@ -109,4 +109,4 @@ def test_official_data_sets_have_their_splits(tmp_path: Path, flowpipe: Run) -> 
     )
     assert done.returncode == 2
     assert "--val-fraction divides videos of your own" in done.stderr
-    assert "demo has splits" in done.stderr
+    assert "this is demo: 36 generated clips" in done.stderr

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from flowpipe.evaluation import PROTOCOLS, evaluate, protocol_of
+from flowpipe.datasets import DATASETS, published_test
+from flowpipe.evaluation import PROTOCOLS, evaluate
 from flowpipe.evaluation.accuracy import class_accuracy, hit_rate
 from flowpipe.evaluation.ranking import (
     average_precision,
@@ -155,9 +156,11 @@ def test_tsn_differs_from_activitynet_by_the_interpolation(metrics):
 
 
 def test_every_data_set_has_a_protocol():
-    names = {name: protocol_of(name).name for name in ("ucf101", "hmdb51", "kinetics400", "demo")}
-    assert list(names.values()) == ["accuracy", "accuracy", "kinetics", "accuracy"]
-    assert protocol_of("activitynet-1.3").name == "activitynet"
-    assert protocol_of("thumos14").name == "thumos14"
+    assert {row.test.protocol for row in DATASETS.values()} < set(PROTOCOLS)
+    names = ("ucf101", "hmdb51", "kinetics400", "demo", "activitynet-1.3", "thumos14", "frames", "")
+    assert [published_test(name).protocol for name in names] == [
+        "accuracy", "accuracy", "kinetics", "accuracy", "activitynet", "thumos14", "accuracy",
+        "accuracy",
+    ]  # fmt: skip
     with pytest.raises(ValueError, match="one shape"):
         evaluate(PROTOCOLS["accuracy"], np.zeros((2, 3)), np.zeros((2, 3), bool))

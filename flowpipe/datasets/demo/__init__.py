@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowpipe import strict
-from flowpipe.datasets.dataset import Dataset
+from flowpipe.datasets.dataset import Dataset, DatasetRow
 from flowpipe.datasets.demo.motion import CAMERAS, CLASS_NAMES, CLIPS_PER_CLASS, TEST_CLIPS
 from flowpipe.errors import DatasetError, FormatError
 from flowpipe.scratch import scratch_folder
@@ -227,3 +227,6 @@ def _class_of(video_id: str) -> str:
 def _clip_of(video_id: str) -> int:
     _class_of(video_id)
     return int(video_id.split("_")[1])
+
+
+ROW = DatasetRow("demo", "36 generated clips with known flow; root is created", load, made=True)
