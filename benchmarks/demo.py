@@ -26,6 +26,7 @@ from flowpipe.recipes import read_recipe
 
 STREAMS = ("rgb", "flow", "warped_flow")
 CAMERAS = ("static", "pan", "handheld")
+"""Cameras of clips 00, 01, and 02 to 05 of each class."""
 
 
 def main() -> None:
@@ -95,7 +96,8 @@ def show(work: Path, sets: int) -> None:
     print(f"\n{title:28}" + "".join(f"{name:>10}" for name in (*CAMERAS, "all")))
     counts: list[int] = []
     for name, scores in found.items():
-        cameras = np.array([demo.camera_kind(v.partition("@")[0]) for v in scores.video_ids])
+        clips = [int(video_id.partition("@")[0][-2:]) for video_id in scores.video_ids]
+        cameras = np.array([CAMERAS[min(clip, 2)] for clip in clips])
         chosen = [cameras == camera for camera in CAMERAS] + [cameras != ""]
         right = hits(scores)
         print(f"{name:28}" + "".join(f"{100 * right[one].mean():10.1f}" for one in chosen))

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from flowpipe import params
 from flowpipe.errors import RecipeError, UsageError
 from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.tsn.recipe import TrainRecipe
 from flowpipe.words import suggest, unknown_name
-
-T = TypeVar("T")
 
 SECTIONS: Mapping[str, type[Any]] = {"extract": ExtractRecipe, "train": TrainRecipe}
 DEFAULT = "default"

@@ -1,4 +1,4 @@
-"""`flowpipe flow`: two images, or two frames of a video -> their flow as .flo, .npy or .png."""
+"""`flowpipe flow`: two images, two frames of a video, or a .flo -> flow as .flo, .npy or .png."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from flowpipe.cli.sizes import LARGEST_SIDE_PX, width_and_height
 from flowpipe.cli.store_options import check_output
 from flowpipe.errors import UsageError
 from flowpipe.flow import FLOWS
-from flowpipe.flow.flo import write_flo
+from flowpipe.flow.flo import read_flo, write_flo
 from flowpipe.flow.pair import pair_flow, pair_params
 from flowpipe.flow.tvl1 import VARIANTS, TVL1Params
 from flowpipe.ops import DEVICES, Ops, get_ops
 from flowpipe.params import override
 from flowpipe.report import flow_colours, save_png
+from flowpipe.report.colours import UNKNOWN_PX
 from flowpipe.video.stills import read_image, read_pair
 
 SUFFIXES = (".flo", ".npy", ".png")
@@ -66,14 +67,23 @@ def flow(
 ) -> None:
     """Compute the flow from image FIRST to image SECOND, or between two frames of video FIRST.
 
+    If FIRST is a .flo file, its flow is drawn or converted.
+
     \b
     flowpipe flow a.png b.png -o flow.flo
     flowpipe flow clip.mp4 --frame 10 -o flow.png
+    flowpipe flow flow.flo -o flow.png
 
     A .flo has Middlebury's format; a .npy holds float32 (H, W, 2). Both are in pixels, u right and
     v down. A .png shows direction as hue and speed as saturation.
     """
     _check_output(output, (first, second), bound)
+    if first.suffix.lower() == ".flo":
+        if second or frame is not None or variant or settings or size:
+            raise UsageError(f"{first} is a flow already; give it and -o alone, or --bound")
+        uv = read_flo(first)
+        write_line(f"{_describe(uv)}; wrote {output}{_write(output, uv, bound)}")
+        return
     shorthand = (f"variant={variant}",) if variant else ()
     try:
         params = pair_params(algorithm, override({}, [*shorthand, *settings]))
@@ -84,15 +94,25 @@ def flow(
     began = time.process_time()
     uv = pair_flow(i0, i1, params, ops)
     cpu_ms = 1000 * (time.process_time() - began)
-    speed = np.hypot(uv[..., 0], uv[..., 1])
-    shown = _write(output, uv, bound or float(speed.max()) or 1.0)
-    height, width = speed.shape
+    shown = _write(output, uv, bound)
     name = " ".join(filter(None, (params.name, getattr(params, "variant", ""))))
     where = FLOWS[algorithm].ran_on(ops)
     write_line(
-        f"{width}x{height}, {name} on {where}: median {np.median(speed):.3f} px, largest "
-        f"{speed.max():.3f} px, {cpu_ms:.1f} ms of CPU; wrote {output}{shown}"
+        f"{_describe(uv, f', {name} on {where}')}, {cpu_ms:.1f} ms of CPU; wrote {output}{shown}"
     )
+
+
+def _speed(uv: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the lengths of the known displacements, pixels; one zero if there are none."""
+    speed = np.hypot(uv[..., 0], uv[..., 1])
+    known = speed[np.abs(uv).max(axis=-1) < UNKNOWN_PX]
+    return known if known.size else np.zeros(1, np.float32)
+
+
+def _describe(uv: NDArray[np.float32], by: str = "") -> str:
+    height, width = uv.shape[:2]
+    speed = _speed(uv)
+    return f"{width}x{height}{by}: median {np.median(speed):.3f} px, largest {speed.max():.3f} px"
 
 
 def _check_output(output: Path, inputs: tuple[Path | None, ...], bound: float | None) -> None:
@@ -132,12 +152,14 @@ def _resized(
     return images
 
 
-def _write(output: Path, uv: NDArray[np.float32], bound: float) -> str:
+def _write(output: Path, uv: NDArray[np.float32], bound: float | None) -> str:
     """Write the flow in the format of the suffix; return text to append to the report."""
     suffix = output.suffix.lower()
     if suffix == ".png":
+        largest = float(_speed(uv).max())
+        bound = bound or largest or 1.0
         save_png(output, flow_colours(uv.transpose(2, 0, 1), bound))
-        faster = ", darker beyond" if np.hypot(uv[..., 0], uv[..., 1]).max() > bound else ""
+        faster = ", darker beyond" if largest > bound else ""
         return f", full colour at {bound:.3f} px{faster}"
     if suffix == ".flo":
         write_flo(output, uv)

@@ -5,20 +5,18 @@ file, so it stays the same when a folder or list changes. Rules:
 
 - the path below the root as it is, extension included, with forward slashes on every system;
 - a byte that is no valid UTF-8, a control character and the backslash itself are written ``\\xNN``
-  and ``\\\\``, as in a Python string; `file_name_of` gives the name back;
+  and ``\\\\``, as in a Python string; no two names get one id;
 - an id of more than 240 bytes of UTF-8 is cut and ends in ``~`` and 16 hex digits of its SHA-256.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 
 from flowpipe.types import MAX_VIDEO_ID_BYTES
 
 _DIGEST_CHARS = 16
 _BREAKS = "\u2028\u2029"  # some programs treat these as line ends
-_ESCAPE = re.compile(rb"\\(\\|x[0-9a-f]{2})")
 
 
 def escape(name: str) -> str:
@@ -38,19 +36,6 @@ def escape(name: str) -> str:
         else:
             text.append(char)
     return "".join(text)
-
-
-def file_name_of(escaped: str) -> str:
-    """Undo `escape`.
-
-    >>> file_name_of(escape("a\\udcff.mp4")) == "a\\udcff.mp4"
-    True
-    """
-    raw = _ESCAPE.sub(
-        lambda found: b"\\" if found[1] == b"\\" else bytes([int(found[1][1:], 16)]),
-        escaped.encode("utf-8"),
-    )
-    return raw.decode("utf-8", "surrogateescape")
 
 
 def without_extension(name: str) -> str:

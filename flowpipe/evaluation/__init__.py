@@ -1,12 +1,12 @@
 """Scores + labels of videos -> the figures that papers report, as each data set defines them."""
 
 from flowpipe.evaluation.fusion import fuse, probabilities, sigmoid, softmax
-from flowpipe.evaluation.ground_truth import GroundTruth, select_ground_truth, test_splits
-from flowpipe.evaluation.protocols import PROTOCOLS, Protocol, Result, evaluate
+from flowpipe.evaluation.ground_truth import select_ground_truth, test_splits
+from flowpipe.evaluation.protocols import PROTOCOLS, Result, evaluate
 from flowpipe.evaluation.scores import Scores, read_facts, read_h5, read_scores, write_scores
 
 __all__ = [
-    "PROTOCOLS", "GroundTruth", "Protocol", "Result", "Scores", "evaluate", "fuse", "probabilities",
+    "PROTOCOLS", "Result", "Scores", "evaluate", "fuse", "probabilities",
     "read_facts", "read_h5", "read_scores", "select_ground_truth", "sigmoid",
     "softmax", "test_splits", "write_scores",
 ]  # fmt: skip

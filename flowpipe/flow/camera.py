@@ -101,7 +101,6 @@ class CameraMotion:
     matches: int
     inliers: int
     """Inliers of the homography, accepted or not; 0 if none was found."""
-    accepted: bool
     uncertain: bool = False
     """True if another motion holds nearly as much of the border of the frame, or if too little of
     the border agrees with this one. Only the estimator ``background`` sets it."""
@@ -261,7 +260,7 @@ class CameraMotionEstimator:
             Homography; the identity if none is accepted.
         """
         if len(in_first) <= self.params.min_matches:
-            return CameraMotion(np.eye(3), len(in_first), 0, False)
+            return CameraMotion(np.eye(3), len(in_first), 0)
         if self.params.estimator == "background":
             return self._fit_background(in_first, in_second)
         return self._fit_most(in_first, in_second)
@@ -272,12 +271,12 @@ class CameraMotionEstimator:
             in_first, in_second, p.threshold_px, MOTIONS, p.min_inliers
         )
         if not len(found):
-            return CameraMotion(np.eye(3), len(in_first), 0, False)
+            return CameraMotion(np.eye(3), len(in_first), 0)
         chosen, uncertain = choose_background(in_first, found, agree, p.threshold_px)
         inliers = int(np.count_nonzero(agree[chosen]))
         if inliers <= p.min_inliers:  # fewer than before the last fit
-            return CameraMotion(np.eye(3), len(in_first), inliers, False)
-        return CameraMotion(found[chosen], len(in_first), inliers, True, uncertain)
+            return CameraMotion(np.eye(3), len(in_first), inliers)
+        return CameraMotion(found[chosen], len(in_first), inliers, uncertain)
 
     def _fit_most(self, in_first: Points, in_second: Points) -> CameraMotion:
         # OpenCV's estimators seed their generator anew in every call: same matches, same result.
@@ -287,8 +286,8 @@ class CameraMotionEstimator:
         )
         inliers = 0 if homography is None else int(np.count_nonzero(agree))
         if homography is None or inliers <= p.min_inliers or not np.isfinite(homography).all():
-            return CameraMotion(np.eye(3), len(in_first), inliers, False)
-        return CameraMotion(np.asarray(homography, np.float64), len(in_first), inliers, True)
+            return CameraMotion(np.eye(3), len(in_first), inliers)
+        return CameraMotion(np.asarray(homography, np.float64), len(in_first), inliers)
 
 
 def flow_sample_points(

@@ -1,4 +1,4 @@
-"""Gray frames + their flow -> WarpedFlow: the flow after the camera's motion is removed.
+"""Gray frames + their flow -> CameraMotions, and the flow without the camera's motion.
 
 flow(first, second) -> camera motion H -> warped(x) = second(H x) -> flow(first, warped)
 """
@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.flow.boxes import Boxes, load_boxes
-from flowpipe.flow.camera import CameraMotion, CameraMotionEstimator, WarpParams
+from flowpipe.flow.boxes import load_boxes
+from flowpipe.flow.camera import CameraMotionEstimator, WarpParams
 from flowpipe.flow.features import Features
 
-__all__ = ["Boxes", "CameraMotion", "CameraMotionEstimator", "CameraMotions", "Features"]
-__all__ += ["WarpParams", "WarpedFlow", "find_motions", "load_boxes", "subtract_motion"]
-__all__ += ["warp_and_solve"]
+__all__ = ["CameraMotionEstimator", "CameraMotions", "Features", "WarpParams", "find_motions"]
+__all__ += ["load_boxes", "subtract_motion"]
 
 
 @dataclass(frozen=True)
@@ -36,64 +35,6 @@ class CameraMotions:
     """(N,): True if the homography may be the foreground's; see `CameraMotion`."""
 
 
-@dataclass(frozen=True)
-class WarpedFlow(CameraMotions):
-    """Warped flow of N pairs, and the camera motion that was removed."""
-
-    flow: Any
-    """float32 (N, 2, H, W) in pixels, on the device."""
-
-
-def warp_and_solve(
-    ops: Any,
-    solver: Any,
-    camera: CameraMotionEstimator,
-    gray: Any,
-    prepared: Any,
-    flow: Any,
-    features: Sequence[Features],
-    start: Features | None = None,
-) -> WarpedFlow:
-    """Undo the camera's motion in the second frame of each pair and compute the flow again.
-
-    The result of a pair depends on its own two frames (in mode ``dense_flow`` also on `start`),
-    never on the other pairs of the call.
-
-    Parameters
-    ----------
-    ops : Ops
-        Backend that computes.
-    solver : FlowSolver
-        Solver that computed `flow`.
-    camera : CameraMotionEstimator
-        Estimator of the motion.
-    gray : uint8 (N + 1, H, W)
-        Consecutive frames.
-    prepared : Prepared
-        `solver.prepare(gray)`.
-    flow : float32 (N, 2, H, W)
-        Flow of every frame to the next.
-    features : sequence of N + 1 Features
-        `camera.features` of every frame.
-    start : Features, optional
-        Features of the video's first frame, if `WarpParams.needs_first_frame`.
-
-    Returns
-    -------
-    WarpedFlow
-        Flow without the camera's motion, and the motion.
-    """
-    pairs = len(flow)
-    if len(gray) != pairs + 1 or len(features) != pairs + 1:
-        raise ValueError(
-            f"{pairs} fields of flow need {pairs + 1} frames and features, "
-            f"got {len(gray)} and {len(features)}"
-        )
-    motions = find_motions(ops, camera, flow, features, start)
-    warped = subtract_motion(motions, ops, solver, camera.params.margin_px, gray, prepared, flow)
-    return WarpedFlow(**vars(motions), flow=warped)
-
-
 def find_motions(
     ops: Any,
     camera: CameraMotionEstimator,
@@ -102,6 +43,9 @@ def find_motions(
     start: Features | None = None,
 ) -> CameraMotions:
     """Estimate the camera's motion in each pair.
+
+    The result of a pair depends on its own two frames (in mode ``dense_flow`` also on `start`),
+    never on the other pairs of the call.
 
     Parameters
     ----------
@@ -120,8 +64,17 @@ def find_motions(
     -------
     CameraMotions
         Motion of each pair.
+
+    Raises
+    ------
+    ValueError
+        If the counts of flow fields and features do not fit.
     """
     pairs = len(flow)
+    if len(features) != pairs + 1:
+        raise ValueError(
+            f"{pairs} fields of flow need features of {pairs + 1} frames, got {len(features)}"
+        )
     places = [camera.sample_points(*pair, *flow.shape[2:]) for pair in pairwise(features)]
     steps = sample_flow(ops, flow, places)
     found = camera.estimate(features, steps, start)
@@ -142,12 +95,12 @@ def subtract_motion(
     prepared: Any,
     flow: Any,
 ) -> Any:
-    """Compute the flow without the camera's motion.
+    """Warp each second frame back by the camera's motion and compute the flow again.
 
     Parameters
     ----------
     motions : CameraMotions
-        Motion of each pair.
+        Result of `find_motions`.
     ops : Ops
         Backend that computes.
     solver : FlowSolver
@@ -164,7 +117,7 @@ def subtract_motion(
     Returns
     -------
     float32 (N, 2, H, W)
-        Flow from each frame to the next one, from which the motion is removed.
+        Flow without the camera's motion, pixels, on the device.
     """
     if not len(flow):
         return flow

@@ -6,10 +6,10 @@ Every backend has the operations of `protocol` under the same names. Read `refer
 from __future__ import annotations
 
 from flowpipe.errors import BackendError
-from flowpipe.ops.protocol import FeatureOps, Keypoints, Ops, Points, TVL1Model, TVL1State
+from flowpipe.ops.protocol import Keypoints, Ops, Points, TVL1Model
 from flowpipe.words import unknown_name
 
-__all__ = ["DEVICES", "FeatureOps", "Keypoints", "Ops", "Points", "TVL1Model", "TVL1State"]
+__all__ = ["DEVICES", "Keypoints", "Ops", "Points", "TVL1Model"]
 __all__ += ["get_ops", "cached_ops", "own_features"]
 
 DEVICES = ("cpu", "cuda", "reference")

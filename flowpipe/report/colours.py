@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-_UNKNOWN = 1e9  # marks unknown displacements in the benchmark
+UNKNOWN_PX = 1e9
+"""Displacement from which on the benchmark's files mean unknown flow, pixels."""
 _ARCS = (
     # hues from one corner of the colour cube to the next; more where the eye is more sensitive
     (15, (255, 0, 0), (255, 255, 0)),
@@ -54,7 +55,7 @@ def flow_colours(flow: NDArray[np.floating], max_px: float | None = None) -> NDA
         raise ValueError(f"max_px must be above 0, got {max_px}")
     u, v = np.moveaxis(flow, -3, 0).astype(np.float32)
     with np.errstate(invalid="ignore"):
-        known = (np.abs(u) < _UNKNOWN) & (np.abs(v) < _UNKNOWN)
+        known = (np.abs(u) < UNKNOWN_PX) & (np.abs(v) < UNKNOWN_PX)
     u, v = np.where(known, u, 0), np.where(known, v, 0)
     speed = np.hypot(u, v)
     if max_px is None:

@@ -22,8 +22,6 @@ class Probe:
     """Duration, seconds; 0 if unknown."""
     fps: float
     """Frames per second; 0 if unknown."""
-    video_bytes: int
-    """Size of the file, bytes."""
 
 
 def probe(path: str | os.PathLike[str], *, stream: int | None = None) -> Probe:
@@ -59,5 +57,4 @@ def probe(path: str | os.PathLike[str], *, stream: int | None = None) -> Probe:
             frames_estimate=max(0, frames),
             duration_s=duration_s,
             fps=fps,
-            video_bytes=source.bytes,
         )

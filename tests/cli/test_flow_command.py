@@ -13,7 +13,7 @@ from synth import translated_pair
 from videofile import encode_video
 
 from flowpipe import optical_flow
-from flowpipe.flow.flo import read_flo
+from flowpipe.flow.flo import read_flo, write_flo
 from flowpipe.ops import get_ops
 from flowpipe.ops.cpu import native_core
 from flowpipe.report import flow_colours
@@ -124,6 +124,25 @@ def test_two_frames_of_a_video(k, clip, tmp_path, flowpipe):
         frames = np.concatenate([window.data for window in video.windows()])
     wanted = optical_flow(frames[k], frames[k + 1], flow="dis")
     np.testing.assert_array_equal(read_flo(tmp_path / "x.flo"), wanted)
+
+
+def test_a_flo_is_drawn_and_converted(tmp_path, flowpipe):
+    flow = np.random.default_rng(0).normal(size=(6, 8, 2)).astype(np.float32)
+    flow[0, 0] = 2e9  # unknown
+    write_flo(tmp_path / "x.flo", flow)
+    done = flowpipe("flow", tmp_path / "x.flo", "-o", tmp_path / "x.npy")
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), flow)
+    done = flowpipe("flow", tmp_path / "x.flo", "-o", tmp_path / "x.png")
+    largest = np.hypot(*flow.reshape(-1, 2)[1:].T).max()
+    assert "8x6: median" in done.stdout and f"largest {largest:.3f} px; wrote" in done.stdout
+    assert not cv2.imread(str(tmp_path / "x.png"))[0, 0].any()
+    for more in (["--frame", 0], [tmp_path / "x.flo"], ["--set", "warps=2"], ["--size", "4x4"]):
+        done = flowpipe("flow", tmp_path / "x.flo", *more, "-o", tmp_path / "y.png")
+        assert done.returncode == 2 and "is a flow already" in done.stderr
+    (tmp_path / "bad.flo").write_bytes(b"PIEH")
+    done = flowpipe("flow", tmp_path / "bad.flo", "-o", tmp_path / "y.png")
+    assert done.returncode == 2 and "ends inside its header" in done.stderr
 
 
 def test_a_turned_video_is_upright(tmp_path, flowpipe):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowpipe.datasets import DATASETS
-from flowpipe.datasets.ids import escape, file_name_of, id_of
+from flowpipe.datasets.ids import escape, id_of
 from flowpipe.errors import DatasetError
 from flowpipe.types import MAX_VIDEO_ID_BYTES
 
 load = DATASETS["folder"].load
+
+
+def file_name_of(escaped: str) -> str:
+    """The file name that `escape` has written as this text."""
+    raw = re.sub(
+        rb"\\(\\|x[0-9a-f]{2})",
+        lambda found: b"\\" if found[1] == b"\\" else bytes([int(found[1][1:], 16)]),
+        escaped.encode("utf-8"),
+    )
+    return raw.decode("utf-8", "surrogateescape")
 
 
 def put(root: Path, *names: str) -> None:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from flowpipe import open_store
 from flowpipe.errors import DatasetError, FormatError, UsageError
-from flowpipe.exchange import Imported, ImportJob, import_folder, read_lists
+from flowpipe.exchange import ImportJob, import_folder, read_lists
+from flowpipe.exchange.job import Imported
 from flowpipe.store import verify_store
 
 FRAMES = 6

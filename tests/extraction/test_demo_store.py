@@ -18,7 +18,7 @@ from functools import cached_property
 import cv2
 import numpy as np
 import pytest
-from camera_scene import corner_error_px
+from camera_scene import corner_error_px, warp_and_solve
 from command import command
 
 from flowpipe import open_store, params
@@ -26,7 +26,7 @@ from flowpipe.datasets import demo
 from flowpipe.datasets.demo.clipfile import write_clip
 from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.flow import make_solver
-from flowpipe.flow.warped import CameraMotionEstimator, warp_and_solve
+from flowpipe.flow.warped import CameraMotionEstimator
 from flowpipe.ops import get_ops
 from flowpipe.store import Store
 from flowpipe.video import open_video

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from camera_scene import foreground_scene, off_background_px
+from camera_scene import foreground_scene, off_background_px, warp_and_solve
 
 from flowpipe.flow import FLOWS, make_solver
 from flowpipe.flow.background import RINGS, TEXTURE_LEVELS, border_points
 from flowpipe.flow.camera import CameraMotionEstimator, WarpParams
-from flowpipe.flow.warped import warp_and_solve
 from flowpipe.ops import get_ops
 
 OPS = get_ops("cpu")

@@ -47,7 +47,7 @@ def test_finds_a_known_motion_under_a_moving_patch(size_px, rng):
     camera = camera_motion()
     for pair in range(2):
         motion = find(camera, scene, pair)
-        assert motion.accepted
+        assert (motion.homography != np.eye(3)).any()
         assert motion.matches > 1000 and motion.inliers > 0.6 * motion.matches
         # Measured 0.03 to 0.13 px.
         assert corner_error_px(motion.homography, scene.homographies[pair], (256, 340)) < 0.3
@@ -104,14 +104,14 @@ def test_thresholds_are_strict(estimator, rng):
         return estimate(CameraMotionEstimator(params, CPU), first, nothing, flow)
 
     corners = rng.uniform(10, 90, (51, 2)).astype(np.float32)
-    assert found(corners).accepted
+    assert (found(corners).homography != np.eye(3)).any()
     too_few = found(corners[:50])
-    assert not too_few.accepted and too_few.matches == 50 and too_few.inliers == 0
+    assert (too_few.matches, too_few.inliers) == (50, 0)
     assert np.array_equal(too_few.homography, np.eye(3))
     # Of 60 matches only a few agree: the homography is thrown away.
     flow[:] = rng.uniform(-40, 40, flow.shape)
     disagreeing = found(rng.uniform(0, 99, (60, 2)).astype(np.float32))
-    assert not disagreeing.accepted and disagreeing.matches == 60
+    assert np.array_equal(disagreeing.homography, np.eye(3)) and disagreeing.matches == 60
     assert disagreeing.inliers <= 25
     assert np.array_equal(disagreeing.homography, np.eye(3))
 
@@ -235,4 +235,3 @@ def test_no_frame_is_too_small_or_too_plain(detector, rng):
         for first, second in zip(features[:-1], features[1:], strict=True):
             motion = estimate(camera, first, second, flow)
             assert isinstance(motion, CameraMotion) and motion.homography.dtype == np.float64
-            assert motion.accepted or np.array_equal(motion.homography, np.eye(3))

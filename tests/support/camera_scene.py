@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from flowpipe.flow.warped import CameraMotions, find_motions, subtract_motion
 
 BORDER_PX = 80  # the scene goes on beyond the first frame
 
@@ -178,3 +181,21 @@ def corner_error_px(found: NDArray[np.float64], true: NDArray[np.float64], shape
     corners = np.array([[[0, 0], [width, 0], [width, height], [0, height]]], np.float64)
     there = [cv2.perspectiveTransform(corners, h) for h in (found, true)]
     return float(np.linalg.norm(there[0] - there[1], axis=-1).mean())
+
+
+@dataclass(frozen=True)
+class WarpedFlow(CameraMotions):
+    """The camera's motion in N pairs, and their flow without it: float32 (N, 2, H, W)."""
+
+    flow: Any
+
+
+def warp_and_solve(
+    ops: Any, solver: Any, camera: Any, gray: Any, prepared: Any, flow: Any, features: Any,
+    start: Any = None,
+) -> WarpedFlow:  # fmt: skip
+    """Find and subtract the camera's motion, as an extraction does in two steps."""
+    motions = find_motions(ops, camera, flow, features, start)
+    margin_px = camera.params.margin_px
+    warped = subtract_motion(motions, ops, solver, margin_px, gray, prepared, flow)
+    return WarpedFlow(**vars(motions), flow=warped)

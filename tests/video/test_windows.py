@@ -103,7 +103,6 @@ def test_probe_estimates(tmp_path: Path) -> None:
     assert (look.width, look.height, look.frames_estimate) == (96, 64, 50)
     assert look.duration_s == pytest.approx(2.0)
     assert look.fps == 25
-    assert look.video_bytes == path.stat().st_size
 
 
 @pytest.mark.parametrize("fps", [-1, 1e6, float("nan")])

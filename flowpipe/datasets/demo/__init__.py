@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowpipe import strict
 from flowpipe.datasets.dataset import Dataset, DatasetRow
-from flowpipe.datasets.demo.motion import CAMERAS, CLASS_NAMES, CLIPS_PER_CLASS, TEST_CLIPS
+from flowpipe.datasets.demo.motion import CLASS_NAMES, CLIPS_PER_CLASS, TEST_CLIPS
 from flowpipe.errors import DatasetError, FormatError
 from flowpipe.scratch import scratch_folder
 from flowpipe.types import VideoRecord
@@ -102,11 +102,6 @@ def clean_frames(
         Numbers of the frames to render, from 0; default: all 40.
     """
     return _scene(video_id, seed).frames(numbers)
-
-
-def camera_kind(video_id: str) -> str:
-    """Return how the camera of a clip moves: ``static``, ``pan`` or ``handheld``."""
-    return CAMERAS[_clip_of(video_id)]
 
 
 def _make(root: Path, seed: int, progress: Callable[[int, int], None] | None) -> None:

@@ -11,10 +11,10 @@ from flowpipe.diagnose.bench.flow import (
 )
 from flowpipe.diagnose.bench.pairs import Pairs, render_pairs, video_pairs
 from flowpipe.diagnose.bench.pairs_per_call import Throughput, measure_throughput
-from flowpipe.diagnose.bench.tuning import TuningResult, tune
+from flowpipe.diagnose.bench.tuning import tune
 
 __all__ = [
     "PEER", "REFERENCES", "FlowCandidate", "FlowFigures", "Meter", "Pairs", "Throughput",
-    "TuningResult", "endpoint_px", "find_refusals", "flow_candidates", "measure_throughput",
+    "endpoint_px", "find_refusals", "flow_candidates", "measure_throughput",
     "render_pairs", "time_passes", "tune", "use_one_core", "video_pairs",
 ]  # fmt: skip

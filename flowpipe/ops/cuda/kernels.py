@@ -45,12 +45,6 @@ SOURCES = {
 }  # fmt: skip
 """File -> its kernels."""
 
-ARCHITECTURES = {
-    12: (52, 60, 61, 70, 75, 80, 86, 89, 90, 100, 120),
-    13: (75, 80, 86, 89, 90, 100, 120),
-}
-"""CUDA major version -> the compute capabilities, times ten, that its compiler is tested with."""
-
 # Approximate square roots and divisions are three times cheaper and a bit or two less exact.
 # Products are fused only where the formulas request it, as on the CPU.
 PRECISION = ("--fmad=false", "--prec-div=false", "--prec-sqrt=false", "--ftz=true")

@@ -8,9 +8,14 @@ from collections import Counter
 import nvrtc
 import pytest
 
-from flowpipe.ops.cuda.kernels import ARCHITECTURES, LINES, SOURCES, folder, options
+from flowpipe.ops.cuda.kernels import LINES, SOURCES, folder, options
 from flowpipe.ops.cuda.settings import Settings
 
+ARCHITECTURES = {
+    12: (52, 60, 61, 70, 75, 80, 86, 89, 90, 100, 120),
+    13: (75, 80, 86, 89, 90, 100, 120),
+}
+"""Compute capabilities, times ten, that the compiler of a major version of CUDA knows."""
 TARGETS = [(major, arch) for major, archs in ARCHITECTURES.items() for arch in archs]
 READABLE = [target for target in TARGETS if target[1] >= 75]  # by the nvdisasm that pip installs
 PIXELS = 8  # of a thread of tvl1_tile
