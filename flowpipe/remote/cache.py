@@ -30,7 +30,7 @@ T = TypeVar("T")
 DEFAULT_BYTES = 20_000_000_000
 """Default limit of a cache."""
 _BLOCK_BYTES = 8 << 20
-_PAUSES_S = (1.0, 2.0, 4.0)
+PAUSES_S = (1.0, 2.0, 4.0)
 _POLL_S = 0.2
 _ROOM_LOCK = "room.lock"
 
@@ -199,7 +199,7 @@ def default_cache() -> Cache:
 
 def with_retries(step: Callable[[], T], beat: Callable[[], None]) -> T:
     """Return the result of `step`; retry it after pauses while the server cannot be reached."""
-    for pause_s in _PAUSES_S:
+    for pause_s in PAUSES_S:
         try:
             return step()
         except RemoteError as error:

@@ -107,7 +107,7 @@ def store_sheet(store: Store, *, videos: int = 8, cell_px: int = 232) -> NDArray
         RGB. Of five times of each video, the one with most motion is shown.
     """
     _check(videos, cell_px)
-    chosen = _choose(store, videos)
+    chosen = choose_videos(store, videos)
     if not chosen:
         raise ValueError(f"{store.path} has no videos to draw")
     names = store.modalities
@@ -288,7 +288,7 @@ def _largest_motion(store: Store, video: Video) -> int:
     return numbers[len(numbers) // 2]
 
 
-def _choose(store: Store, count: int) -> list[Video]:
+def choose_videos(store: Store, count: int) -> list[Video]:
     """Return some videos, of as many classes as possible, evenly spaced in each, sorted by id."""
     step = max(1, len(store.videos) // _CANDIDATES)
     candidates = [store.videos[key] for key in islice(sorted(store.videos), 0, None, step)]

@@ -135,12 +135,12 @@ def verify_store(
         )
         digest = ""
     paths = [p for p in shard_paths(store) if shards is None or p.name in shards]
-    with _Children() as children:
-        answers = _check_all(paths, digest, decode, workers, timeout_s, report, on_shard, children)
+    with CheckPool() as pool:
+        answers = _check_all(paths, digest, decode, workers, timeout_s, report, on_shard, pool)
         if shards is None:
             _check_videos(answers, given_up, report)
             _check_manifest(store, answers, given_up, report)
-            _check_index(store, timeout_s, report, children)
+            _check_index(store, timeout_s, report, pool)
     report.shards.sort(key=lambda row: row.shard)
     report.problems.sort(key=lambda problem: (problem.shard, problem.clause, problem.video_id))
     return report
@@ -154,7 +154,7 @@ def _check_all(
     timeout_s: float,
     report: Report,
     on_shard: Callable[[ShardRow], None] | None,
-    children: _Children,
+    pool: CheckPool,
 ) -> dict[str, dict[str, Any]]:
     """Check shards; return the answer of each by name. A check that cannot run is a fault."""
 
@@ -163,7 +163,7 @@ def _check_all(
         try:
             rate = _SLOWEST_BYTES_PER_S / (4 if decode else 1)
             limit_s = timeout_s + path.stat().st_size / rate
-            return children.ask(task, limit_s)
+            return pool.ask(task, limit_s)
         except Exception as error:  # no process or no such file: an unchecked shard is a problem
             return {"faults": [("", "S09", f"the file could not be checked: {error!r}")]}
 
@@ -274,26 +274,26 @@ def _has_manifest(store: Path) -> bool:
         return True
 
 
-def _check_index(store: Path, timeout_s: float, report: Report, children: _Children) -> None:
+def _check_index(store: Path, timeout_s: float, report: Report, pool: CheckPool) -> None:
     if any(p.clause in ("S07", "S08", "S09") for p in report.problems):
         report.notes.append("index.h5 was not compared: there is nothing sound to compare it with")
         return
     try:
-        answer = children.ask({"check": "index", "path": str(store)}, timeout_s * 10)
+        answer = pool.ask({"check": "index", "path": str(store)}, timeout_s * 10)
     except Exception as error:
         answer = {"faults": [("", "S06", f"index.h5 could not be compared: {error!r}")]}
     for fault in answer["faults"]:
         report.problems.append(Problem(layout.INDEX_FILE, *fault))
 
 
-class _Child:
+class CheckProcess:
     """Process that checks one file after another; it is replaced when it dies or hangs."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._errors = tempfile.TemporaryFile()
 
-    def __enter__(self) -> _Child:
+    def __enter__(self) -> CheckProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -305,8 +305,8 @@ class _Child:
         self._errors.close()
 
     def ask(self, task: dict[str, Any], limit_s: float) -> dict[str, Any]:
-        """Return the child's answer; a fault if it died or hung."""
-        process = self._process or self._start()
+        """Return the process' answer; a fault if it died or hung."""
+        process = self._process or self.start()
         assert process.stdin is not None and process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(json.dumps(task).encode() + b"\n")
@@ -324,7 +324,8 @@ class _Child:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start the process; `ask` does it where there is none."""
         package = Path(flowpipe.__file__).parent.parent
         path = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH", "")]))
         self._process = subprocess.Popen(
@@ -355,13 +356,13 @@ class _Child:
         return f": {lines[-1][:200]}" if lines else ""
 
 
-class _Children:
+class CheckPool:
     """Pool of processes that check files, one for each thread that asks at the same time."""
 
     def __init__(self) -> None:
-        self._idle: queue.SimpleQueue[_Child] = queue.SimpleQueue()
+        self._idle: queue.SimpleQueue[CheckProcess] = queue.SimpleQueue()
 
-    def __enter__(self) -> _Children:
+    def __enter__(self) -> CheckPool:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -369,15 +370,15 @@ class _Children:
             self._idle.get().close()
 
     def ask(self, task: dict[str, Any], limit_s: float) -> dict[str, Any]:
-        """Return the answer of an idle process, or of a new one; see `_Child.ask`."""
+        """Return the answer of an idle process, or of a new one; see `CheckProcess.ask`."""
         try:
-            child = self._idle.get_nowait()
+            process = self._idle.get_nowait()
         except queue.Empty:
-            child = _Child()
+            process = CheckProcess()
         try:
-            return child.ask(task, limit_s)
+            return process.ask(task, limit_s)
         finally:
-            self._idle.put(child)
+            self._idle.put(process)
 
 
 def _death(code: int) -> str:

@@ -57,7 +57,7 @@ class SurfaceCopier:
                 self._sample, self._ops.copy_planes(planes), self._conversion, pts
             )
         except DeviceMemoryError:
-            _say_short()
+            warn_of_short_memory()
             return None
 
     def fetch(self, planes: Sequence[tuple[int, int]]) -> NDArray[np.uint8]:
@@ -76,7 +76,7 @@ def find_copier(ops: SurfaceOps | None, blank: PictureFactory) -> SurfaceCopier 
     try:
         conversion = _proven_conversion(ops, blank)
     except DeviceMemoryError:
-        _say_short()
+        warn_of_short_memory()
         return None
     return None if conversion is None else SurfaceCopier(ops, blank.sample, conversion)
 
@@ -104,12 +104,12 @@ def _proven_conversion(ops: SurfaceOps, blank: PictureFactory) -> RgbConversion 
         found = ops.resize(Surfaces((pixels,), conversion), height, width)
         if np.array_equal(found[0], meant):
             return conversion
-    _say_differs(f"{sample.format.name} of {colour.matrix}, {colour.range} range")
+    warn_of_difference(f"{sample.format.name} of {colour.matrix}, {colour.range} range")
     return None
 
 
 @functools.cache
-def _say_differs(kind: str) -> None:
+def warn_of_difference(kind: str) -> None:
     warnings.warn(
         f"nvdec: the GPU's conversion of {kind} to RGB differs from that of this libswscale; "
         "pictures of this kind are converted on the host, with the same result but slower",
@@ -119,7 +119,7 @@ def _say_differs(kind: str) -> None:
 
 
 @functools.cache
-def _say_short() -> None:
+def warn_of_short_memory() -> None:
     warnings.warn(
         "nvdec: too little device memory to keep decoded pictures there; some are converted on the "
         "host, with the same result but slower",

@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -188,7 +189,7 @@ class Flaky(LocalFileSystem):
 @pytest.fixture
 def flaky(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Flaky]]:
     fsspec.register_implementation("flaky", Flaky, clobber=True)
-    monkeypatch.setattr(cache, "_PAUSES_S", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(cache, "PAUSES_S", (0.01, 0.01, 0.01))
     monkeypatch.setattr(Flaky, "failures", [])
     monkeypatch.setattr(Flaky, "cut_bytes", 0)
     yield Flaky
@@ -239,8 +240,9 @@ def victim(tmp_path: Path) -> Path:
 
 
 def copy_of(folder: Path, url: str) -> Path:
-    """The name that the cache gives to the copy of a file."""
-    return folder / cache._name(url, cache.file_facts(url))
+    """The path that a cache in this folder gives to the copy of a file."""
+    with tempfile.TemporaryDirectory() as other, Cache(Path(other), 100 * KB).local(url) as copy:
+        return folder / Path(copy).name
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])

@@ -16,7 +16,7 @@ from flowpipe.errors import UsageError
 from flowpipe.modality import MODALITIES
 from flowpipe.report import contact_sheet, flow_colours, save_png, store_sheet
 from flowpipe.report.page import WARNING, Page, fit, text_width
-from flowpipe.report.sheet import _choose
+from flowpipe.report.sheet import choose_videos
 from flowpipe.store import create_store, open_store
 from flowpipe.types import EncodedPlanes, Span, VideoRecord
 
@@ -147,18 +147,19 @@ def test_a_store_sheet_shows_every_class(tmp_path):
     assert six.shape[1] == three.shape[1]
     row = (six.shape[0] - three.shape[0]) / 3
     assert store_sheet(store, videos=9, cell_px=170).shape[0] == six.shape[0] + 3 * row
-    assert sorted(video.labels for video in _choose(store, 3)) == [(0,), (1,), (2,)]
-    assert len(_choose(store, 9)) == 9
-    assert [v.video_id for v in _choose(store, 9)] == sorted(v.video_id for v in _choose(store, 9))
-    assert len({v.labels for v in _choose(store, 2)}) == 2
+    assert sorted(video.labels for video in choose_videos(store, 3)) == [(0,), (1,), (2,)]
+    assert len(choose_videos(store, 9)) == 9
+    ids = [video.video_id for video in choose_videos(store, 9)]
+    assert ids == sorted(ids)
+    assert len({v.labels for v in choose_videos(store, 2)}) == 2
 
 
 @pytest.mark.parametrize("labels", [(), (1,)])
 def test_videos_of_a_store_sheet_are_evenly_spaced(tmp_path, labels):
     store = make_store(tmp_path / "s", [(f"v{k:02d}", 2, labels) for k in range(40)])
-    places = [int(video.video_id[1:]) for video in _choose(store, 8)]
+    places = [int(video.video_id[1:]) for video in choose_videos(store, 8)]
     assert places == [2, 7, 12, 17, 22, 27, 32, 37]
-    assert len(_choose(store, 50)) == 40
+    assert len(choose_videos(store, 50)) == 40
 
 
 def test_the_key_says_what_darker_colours_mean(tmp_path, monkeypatch):

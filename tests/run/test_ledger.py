@@ -109,12 +109,13 @@ def test_a_stored_part_clears_its_video(tmp_path: Path) -> None:
     assert not quarantine.read()
 
 
-def test_a_full_disk_is_said_in_words() -> None:
+def test_a_full_disk_is_said_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
-    ledger = Ledger.__new__(Ledger)
-    ledger.path = Path("/dev/full")
-    ledger._fd = os.open(ledger.path, os.O_WRONLY)
+    open_file = os.open
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", lambda path, flags, mode: open_file("/dev/full", os.O_WRONLY))
+        ledger = Ledger(tmp_path)
     with pytest.raises(DiskFullError, match="no space left"):
         ledger.write(Outcome("v", "done"))
     ledger.close()

@@ -6,10 +6,12 @@ import json
 import multiprocessing
 import os
 import pickle
+import resource
 import shutil
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -200,14 +202,25 @@ def test_processes_read_the_same(make_store, method):
     assert json.loads(done.stdout) == want
 
 
+@contextmanager
+def few_descriptors():
+    """Let this process open few files: a store that is opened then keeps 16 shards open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 64), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_threads_read_the_same(make_store):
-    made = make_store(VIDEOS, [("c", 9)])
-    store = open_store(made.path)
+    made = make_store(*[[(f"v{i:02d}", 7)] for i in range(20)])
+    with few_descriptors():
+        store = open_store(made.path)  # shards are closed under the readers all the time
     want, wrong = _sums(open_store(made.path)), []
-    store._most_open = 1  # shards are closed under the readers all the time
 
     def read() -> None:
-        for _ in range(100):
+        for _ in range(15):
             if _sums(store) != want:
                 wrong.append(1)
 

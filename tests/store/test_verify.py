@@ -18,7 +18,7 @@ from flowpipe.errors import FormatError
 from flowpipe.store import open_store, salvage, verify_store
 from flowpipe.store.check import check_shard
 from flowpipe.store.shard import read_shard
-from flowpipe.store.verify import _Child
+from flowpipe.store.verify import CheckProcess
 
 FLIPS = int(os.environ.get("FLOWPIPE_FUZZ", "150"))
 
@@ -53,7 +53,7 @@ def test_every_flip_is_found_or_changes_nothing(make_store, rng, tmp_path):
     whole, truth, digest = shard.read_bytes(), everything(shard), digest_of(shard)
     used = np.flatnonzero(np.frombuffer(whole, np.uint8))  # most of the rest is alignment
     harmless = 0
-    with _Child() as child:
+    with CheckProcess() as child:
         for number in range(FLIPS):
             at = int(rng.choice(used) if number % 3 else rng.integers(len(whole)))
             broken = bytearray(whole)
@@ -189,8 +189,10 @@ def test_stale_index_is_found(make_store):
 
 
 def test_one_process_reads_all_shards_and_the_index(make_store, monkeypatch):
-    made, started, start = make_store([("a", 7)], [("b", 5)]), [], _Child._start
-    monkeypatch.setattr(_Child, "_start", lambda child: started.append(start(child)) or started[-1])
+    made, started, start = make_store([("a", 7)], [("b", 5)]), [], CheckProcess.start
+    monkeypatch.setattr(
+        CheckProcess, "start", lambda own: started.append(start(own)) or started[-1]
+    )
     assert verify_store(made.path).ok
     assert len(started) == 1 and started[0].poll() is not None
 
@@ -198,8 +200,8 @@ def test_one_process_reads_all_shards_and_the_index(make_store, monkeypatch):
 def test_a_reader_that_hangs_is_killed(make_store):
     made = make_store([("a", 7)])
     task = {"check": "shard", "path": str(made.shards[0]), "digest": "", "decode": False}
-    with _Child() as child:
-        child._start().send_signal(signal.SIGSTOP)
+    with CheckProcess() as child:
+        child.start().send_signal(signal.SIGSTOP)
         began = time.monotonic()
         ((_, clause, message),) = child.ask(task, 1.0)["faults"]
         assert clause == "S09" and "hangs" in message and time.monotonic() - began < 20
@@ -211,8 +213,8 @@ def test_a_reader_that_hangs_is_killed(make_store):
 def test_a_reader_that_dies_is_blamed_on_its_shard(make_store):
     made = make_store([("a", 7)])
     task = {"check": "shard", "path": str(made.shards[0]), "digest": "", "decode": False}
-    with _Child() as child:
-        process = child._start()
+    with CheckProcess() as child:
+        process = child.start()
         process.send_signal(signal.SIGSEGV)
         process.wait()
         ((_, clause, message),) = child.ask(task, 30)["faults"]

@@ -31,13 +31,22 @@ def cupy_from(folder: Path) -> Iterator[None]:
         sys.modules.update(real)
 
 
-def emulated_ops():
-    """The CUDA backend's operations, run on the CPU."""
+def emulated_ops(**properties: int):
+    """Return the CUDA backend's operations, run on the CPU.
+
+    Parameters
+    ----------
+    **properties : int
+        Properties of the GPU by their names in CUDA, as ``l2CacheSize``.
+    """
     if shutil.which("g++") is None:
         pytest.skip("needs g++ to compile the emulated kernels")
     from flowpipe.ops.cuda.operations import CudaOps
 
     with cupy_from(STAND_IN):
+        import cupy
+
+        cupy.cuda.properties.update(properties)
         return CudaOps()
 
 

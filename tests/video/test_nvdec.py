@@ -228,12 +228,12 @@ def test_flipped_bits_never_crash(
 def test_packets_that_nvdec_swallows_are_damage(
     nvc: Any, good: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decoded = nvc.PyNvDecoder._decoded
-    monkeypatch.setattr(
-        nvc.PyNvDecoder,
-        "_decoded",
-        lambda self, packet: decoded(self, packet) if self._packets < 60 or not packet.bsl else [],
-    )
+    plain = nvc.PyNvDecoder.pictures_of
+
+    def swallow(decoder: Any, packet: Any) -> list[Any]:
+        return plain(decoder, packet) if decoder.packets < 60 or not packet.bsl else []
+
+    monkeypatch.setattr(nvc.PyNvDecoder, "pictures_of", swallow)
     count, found = reason(good["mp4"])
     assert found == "corrupt" and count <= 60
 
@@ -280,14 +280,14 @@ def test_another_picture_than_ffmpegs_is_unsupported(
     codec: str, most: int, nvc: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = encode_video(tmp_path / "a.mkv", moving_clip(10), codec=codec)
-    filled = nvc.PyNvDecoder._filled
+    plain = nvc.PyNvDecoder.fill
     for levels in (1, 2):
 
         def other(self: Any, memory: Any, picture: Any, levels: int = levels) -> Any:
-            filled(self, memory, picture)[...] ^= levels
+            plain(self, memory, picture)[...] ^= levels
             return memory
 
-        monkeypatch.setattr(nvc.PyNvDecoder, "_filled", other)
+        monkeypatch.setattr(nvc.PyNvDecoder, "fill", other)
         frames, damage, _ = read(path, "nvdec")
         if levels <= most:
             assert damage is None and len(frames) == 10

@@ -43,8 +43,8 @@ def cuda() -> Any:
 @pytest.fixture(autouse=True)
 def nvc() -> Iterator[Any]:
     with stand_in() as library:
-        surfaces._say_differs.cache_clear()
-        surfaces._say_short.cache_clear()
+        surfaces.warn_of_difference.cache_clear()
+        surfaces.warn_of_short_memory.cache_clear()
         yield library
 
 
@@ -137,13 +137,13 @@ def test_another_picture_than_ffmpegs_is_unsupported(
     cuda: Any, nvc: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = encode_video(tmp_path / "a.mkv", moving_clip(5))
-    filled = nvc.PyNvDecoder._filled
+    plain = nvc.PyNvDecoder.fill
 
     def other(self: Any, memory: Any, picture: Any) -> Any:
-        filled(self, memory, picture)[...] ^= 1
+        plain(self, memory, picture)[...] ^= 1
         return memory
 
-    monkeypatch.setattr(nvc.PyNvDecoder, "_filled", other)
+    monkeypatch.setattr(nvc.PyNvDecoder, "fill", other)
     frames, damage = read(path, cuda, "nvdec")
     assert not frames and damage is not None and damage.reason == "unsupported"
     assert "NVDEC's picture of the first keyframe is 1 levels from FFmpeg's" in str(damage)
@@ -155,7 +155,7 @@ def test_where_the_device_has_no_memory_the_host_converts_and_this_is_said_once(
 ) -> None:
     """No memory for the proof, or for some of the pictures: memory comes back as they go."""
     path = encode_video(tmp_path / "a.mp4", moving_clip(20), b_frames=2)
-    meant, memory, on_device = of_cpu(path), cuda._cupy.cuda.memory, []
+    meant, memory, on_device = of_cpu(path), cuda.cupy.cuda.memory, []
     monkeypatch.setattr(memory, "total", memory.held() + free)
     with pytest.warns(RuntimeWarning, match="too little device memory to keep") as said:
         with open_video(path, VideoParams(decoder="nvdec"), surfaces=cuda.surfaces) as reader:

@@ -52,13 +52,24 @@ class CudaOps:
     BackendError
         If there is no CuPy or no usable GPU. The context, a stream, host and device memory and a
         kernel are tried at once, so that no video meets the fault.
+
+    Attributes
+    ----------
+    cupy : module
+        CuPy, which makes every call of CUDA.
+    kernels : Kernels
+        Kernels of this process.
+    features : CudaFeatures
+        Corners, keypoints and homographies on this GPU.
+    waits : WaitTimes
+        Time in which threads waited for the GPU.
     """
 
     on_cpu = False
     window_frames = MOST_PAIRS
 
     def __init__(self) -> None:
-        self._cupy = cupy = usable_cupy()
+        self.cupy = cupy = usable_cupy()
         with translate_opening_errors(cupy):
             properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
         major, minor = properties["major"], properties["minor"]
@@ -107,14 +118,14 @@ class CudaOps:
 
     def to_host(self, array: Any) -> NDArray[Any]:
         """Copy a device array of this thread, or a shared one, to the host."""
-        if isinstance(array, self._cupy.ndarray):
+        if isinstance(array, self.cupy.ndarray):
             with self._activate() as stream:
                 array = stream.download(array)
         return np.asarray(array)
 
     def share(self, array: Any) -> Any:
         """Return a device array of this thread as one that any thread may use."""
-        if not isinstance(array, self._cupy.ndarray):
+        if not isinstance(array, self.cupy.ndarray):
             return array
         with self._activate():
             return SharedArray(self._streams, array)
@@ -264,8 +275,8 @@ class CudaOps:
 
     def pairs_at_once(self, height: int, width: int) -> int:
         with self._activate():
-            free = self._cupy.cuda.runtime.memGetInfo()[0]
-        free += self._cupy.get_default_memory_pool().free_bytes()
+            free = self.cupy.cuda.runtime.memGetInfo()[0]
+        free += self.cupy.get_default_memory_pool().free_bytes()
         arena = self._workspaces.get().arena
         free += 0 if arena is None else arena.floats.nbytes  # it would be freed
         pair_bytes = 4 * ArenaLayout(1, height, width).floats
@@ -273,13 +284,13 @@ class CudaOps:
 
     def peak_flops(self) -> float:
         with self._activate():
-            attributes = self._cupy.cuda.Device().attributes
+            attributes = self.cupy.cuda.Device().attributes
         lanes = FP32_LANES.get(self.name.removeprefix("cuda-sm_"), 128)
         rate_hz = 1e3 * attributes["ClockRate"]
         return float(2 * lanes * attributes["MultiProcessorCount"] * rate_hz)
 
     def allocated_bytes(self) -> int:
-        return int(self._cupy.get_default_memory_pool().used_bytes())
+        return int(self.cupy.get_default_memory_pool().used_bytes())
 
     @contextmanager
     def batch_launches(self) -> Iterator[None]:
@@ -296,7 +307,7 @@ class CudaOps:
             workspace.stream = stream.stream
             if not fits:
                 workspace.arena = None  # given back before more is asked for
-                workspace.arena = self._allocate(lambda: Arena(self._cupy, n, height, width))
+                workspace.arena = self._allocate(lambda: Arena(self.cupy, n, height, width))
             assert workspace.arena is not None
             return workspace.arena
 
@@ -333,13 +344,13 @@ class CudaOps:
                 yield stream
         except DeviceMemoryError:
             # TV-L1's workspace has most of the memory; the next attempt allocates a smaller one.
-            with translate_errors(self._cupy):
+            with translate_errors(self.cupy):
                 self._workspaces.get().forget()
             raise
 
     def _upload(self, array: Any) -> Any:
         """Return an array on the device, C-contiguous, ordered after this thread's earlier work."""
-        cupy = self._cupy
+        cupy = self.cupy
         if isinstance(array, SharedArray):
             array = array.on_current_stream()
         if isinstance(array, cupy.ndarray):
@@ -352,14 +363,14 @@ class CudaOps:
         return device
 
     def _empty(self, shape: Sequence[int], dtype: Any) -> Any:
-        return self._allocate(lambda: self._cupy.empty(tuple(shape), dtype))
+        return self._allocate(lambda: self.cupy.empty(tuple(shape), dtype))
 
     def _allocate(self, allocate: Callable[[], T]) -> T:
         """Allocate device memory. If there is too little, wait for the thread that finds features,
         which needs much memory for a short time, and try again."""
         try:
             return allocate()
-        except self._cupy.cuda.memory.OutOfMemoryError:
+        except self.cupy.cuda.memory.OutOfMemoryError:
             pass
         with self._feature_lock:
             return allocate()

@@ -200,13 +200,13 @@ class LevelSchedule:
             "tvl1_begin", 1, max(s.pairs, together), arena.progress, arena.queue, arena.slots,
             s.pairs, together, warps, iterations, m.block, m.spaced, m.enough(s.height * s.width),
         )  # fmt: skip
-        if self._is_whole(s):
+        if self.fits_one_block(s):
             self._level(s, iterations)
         else:
             graph = self._graph(s, iterations, together, stream)
             self._launch_graphs(graph, arena.queue, stream)
 
-    def _is_whole(self, s: CudaState) -> bool:
+    def fits_one_block(self, s: CudaState) -> bool:
         """Return whether a block can run a whole pair; a median filter needs it in memory."""
         return tiles(s.height, s.width) == (1, 1) and s.model.median == 1
 

@@ -274,14 +274,20 @@ class SnippetStream(_Snippets, IterableDataset[tuple[Any, int]]):
     def __iter__(self) -> Iterator[tuple[Any, int]]:
         """Yield the samples of this worker of this rank."""
         worker = get_worker_info()
-        own = self._share()
+        own = self.own_samples()
         if worker is not None:
             own = _part_of(own, worker.id, worker.num_workers)
         for read in self._shuffle(self._read([self.clips[i]])[0] for i in own.tolist()):
             yield self._transform(read)
 
-    def _share(self) -> NDArray[np.int64]:
-        """Return the samples of this rank, in the order in which they are read."""
+    def own_samples(self) -> NDArray[np.int64]:
+        """Return the samples of this rank in the order in which it reads them.
+
+        Returns
+        -------
+        int64 (samples,)
+            Places in `clips`.
+        """
         columns = self.store.catalogue.columns
         rows = [self.store.catalogue.find(clip.video_id) for clip in self.clips]
         shards = columns["shard"][rows]

@@ -28,7 +28,7 @@ from flowpipe.tsn.training.learner import AMP
 
 _VIEWS, _VIEWS_ON_CPU = 50, 10
 """Crops of snippets that go through the network together. On a CPU more are no faster."""
-_PART_BYTES = 32 << 20
+PART_BYTES = 32 << 20
 """Most bytes of decoded images that are kept together, unless one snippet has more."""
 
 
@@ -135,7 +135,7 @@ class SnippetScorer:
             height, width = video.size[stored]
             numbers = images_of(starts, read, video.images[stored], tail)
             snippet_bytes = read * height * width * MODALITIES[stored].channels
-            count = min(self.views, max(1, _PART_BYTES // snippet_bytes))
+            count = min(self.views, max(1, PART_BYTES // snippet_bytes))
             for start in range(0, len(starts), count):
                 one = SnippetRequest(
                     store, video_id, video.size[stored], numbers[start : start + count]

@@ -18,6 +18,7 @@ from flowpipe.diagnose.bench import (
 from flowpipe.errors import BackendError
 from flowpipe.flow.tvl1 import TVL1Params
 from flowpipe.ops.cpu import native_core
+from flowpipe.ops.cuda.kernels import source
 from flowpipe.ops.cuda.settings import Settings
 
 pytestmark = pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none")
@@ -71,8 +72,16 @@ def test_work_is_what_the_iterations_come_to(pairs):
 def test_every_schedule_is_measured_once_and_the_settings_are_as_before(monkeypatch):
     monkeypatch.setattr(tuning, "BATCHES", (3,))
     monkeypatch.setattr(tuning, "STEPS", (4, 8))
-    ops, small = emulated_ops(), TVL1Params(scales=1, warps=1, iterations=8)
-    ops._schedule.cache_bytes, ops._schedule.multiprocessors = 500_000, 2  # of two pairs
+    ops = emulated_ops(l2CacheSize=500_000, multiProcessorCount=2)  # a cache of two pairs
+    small = TVL1Params(scales=1, warps=1, iterations=8)
+    compiled, compile_module = [], ops.cupy.RawModule
+
+    def compile_and_note(code, options):
+        if code == source("tvl1_tile"):
+            compiled.append([o for o in options if o.startswith("-DTILE")])
+        return compile_module(code=code, options=options)
+
+    monkeypatch.setattr(ops.cupy, "RawModule", compile_and_note)
     before = ops.settings
     found = list(tune(ops, render_pairs(2, 40, 70), small, 1))
     assert found[0].settings == before == ops.settings
@@ -83,8 +92,7 @@ def test_every_schedule_is_measured_once_and_the_settings_are_as_before(monkeypa
     assert {steps for steps, _, _ in schedules} == {4, 8}
     assert {together for _, _, together in schedules} == {1, 2, 3}
     assert [blocks for _, blocks, _ in schedules].count(2) == 1
-    compiled = [key[1:] for key in ops.kernels._modules if key[0] == "tvl1_tile"]
-    assert compiled == [(), ("-DTILE_BLOCKS=2",)] and not ops.kernels.definitions
+    assert compiled == [[], ["-DTILE_BLOCKS=2"]] and not ops.kernels.definitions
     assert all(choice.pairs_per_s > 0 for choice in found)
     assert len(list(tune(ops, render_pairs(2, 40, 50), small, 1))) == 1  # one tile: one schedule
 
@@ -94,8 +102,11 @@ def test_settings_come_from_the_environment(monkeypatch):
     assert emulated_ops().settings == Settings(steps=4, cache_share=0.5)
     monkeypatch.setenv("FLOWPIPE_CUDA_SETTINGS", str(Settings(2, 4.0, 1)))
     assert emulated_ops().settings == Settings(2, 4.0, 1)
-    for wrong in ("stepz=4", "steps=0", "steps", "steps=four", "cache_share=-1", "cache_share=inf",
-                  "blocks=3"):  # fmt: skip
+    monkeypatch.setenv("FLOWPIPE_CUDA_SETTINGS", "stepz=4")
+    with pytest.raises(BackendError, match="FLOWPIPE_CUDA_SETTINGS: .* did you mean steps"):
+        emulated_ops()
+    wrongs = "steps=0", "steps", "steps=four", "cache_share=-1", "cache_share=inf", "blocks=3"
+    for wrong in wrongs:
         monkeypatch.setenv("FLOWPIPE_CUDA_SETTINGS", wrong)
         with pytest.raises(BackendError, match="FLOWPIPE_CUDA_SETTINGS.*steps=8,cache_share=1"):
             emulated_ops()

@@ -24,7 +24,7 @@ def cuda():
 def test_parameters_are_those_that_the_compiler_sees(name, cuda):
     parameters = cuda.kernels.parameters(name)
     letters = ["P" if p.is_array else LETTERS[np.dtype(p.number).name] for p in parameters]
-    assert "".join(letters) == cuda.kernels.function(name)._letters
+    assert "".join(letters) == cuda.kernels.function(name).letters
 
 
 SETTINGS = {"tau": 0.2, "lambda_": 0.2, "theta": 0.25, "epsilon": 0.02, "warps": 1, "iterations": 8}
@@ -45,8 +45,8 @@ def test_numpy_s_numbers_give_the_flow_of_python_s(kind, build, cuda):
 
 def test_what_would_be_read_wrongly_is_refused(cuda):
     kernels = cuda.kernels
-    with cuda._activate():
-        gray, wide = cuda._empty((4,), np.uint8), cuda._empty((4,), np.float32)
+    with cuda.batch_launches():
+        gray, wide = cuda.to_device(np.zeros(4, np.uint8)), cuda.empty(4)
         kernels.over_values("widen", 1, 4, gray, wide, np.int64(4))
         with pytest.raises(TypeError, match="values of widen is int32, got 4.5"):
             kernels.over_values("widen", 1, 4, gray, wide, 4.5)
@@ -61,8 +61,8 @@ def test_what_would_be_read_wrongly_is_refused(cuda):
 def test_the_stand_in_refuses_what_a_driver_would_misread(cuda):
     """CuPy passes 8 bytes for Python's numbers; the driver reads the first four of them."""
     function = cuda.kernels.function("widen")
-    with cuda._activate():
-        gray, wide = cuda._empty((4,), np.uint8), cuda._empty((4,), np.float32)
+    with cuda.batch_launches():
+        gray, wide = cuda.to_device(np.zeros(4, np.uint8)), cuda.empty(4)
         for count in (4, np.int64(4), np.float64(4)):
             with pytest.raises(AssertionError, match="widen, argument 2"):
                 function((1, 1, 1), (4, 1, 1), (gray, wide, count))

@@ -62,7 +62,7 @@ RECIPE = build(
 def test_no_call_of_cuda_fails_without_a_translation(status, kind, span: Span):
     """Whichever of the calls fails, in whichever thread: decoding, computing and encoding."""
     ops = emulated_ops()
-    calls = ops._cupy.cuda.failing
+    calls = ops.cupy.cuda.failing
     before = calls.calls
     list(Extraction(span, RECIPE, ops))
     count = calls.calls - before
@@ -70,7 +70,7 @@ def test_no_call_of_cuda_fails_without_a_translation(status, kind, span: Span):
     seen = set()
     for after in sorted({*range(1, 9), *range(1, count, 7)}):  # streams are made in the first ones
         ops = emulated_ops()
-        failing = ops._cupy.cuda.failing
+        failing = ops.cupy.cuda.failing
         failing.at, failing.status = failing.calls + after, status
         with pytest.raises(kind):
             list(Extraction(span, RECIPE, ops))

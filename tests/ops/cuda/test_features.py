@@ -82,7 +82,7 @@ def test_features_are_found_where_memory_is_too_little_for_all_frames(rng, monke
     gray = rng.integers(0, 256, (6, 80, 90), dtype=np.uint8)
     mask = rng.integers(0, 2, gray.shape, dtype=np.uint8)
     meant = get_ops().features
-    memory, here = ops._cupy.cuda.memory, ops.to_device(gray)
+    memory, here = ops.cupy.cuda.memory, ops.to_device(gray)
     monkeypatch.setattr(memory, "total", memory.held() + 50 * gray[0].size)  # 2 frames, not 6
     corners = ops.features.corners(here, 50, 0.01, 3.0, mask)
     for ours, theirs in zip(corners, meant.corners(gray, 50, 0.01, 3.0, mask), strict=True):

@@ -70,8 +70,7 @@ def test_a_pair_is_alone_in_any_batch(cuda):
     """In groups or together, first or last, beside pairs that stop sooner or later."""
     first, second = pairs(5)
     together = solve(cuda, first, second, warps=2)
-    cuda._schedule.cache_bytes, cuda._schedule.multiprocessors = 0, 1  # groups of one or two pairs
-    cuda._workspaces.get().arena = None
+    cuda = emulated_ops(l2CacheSize=0, multiProcessorCount=1)  # groups of one or two pairs
     np.testing.assert_array_equal(solve(cuda, first, second, warps=2), together)
     cuda.pairs_at_once = lambda height, width: 2
     np.testing.assert_array_equal(solve(cuda, first[::-1], second[::-1], warps=2)[::-1], together)
@@ -100,8 +99,9 @@ def test_threads_of_one_video_leave_stream_and_memory_to_those_of_the_next(cuda)
 
     def video():
         flows.append(solve(cuda, first, second, warps=2))
-        streams.append(cuda._streams.get().stream)
-        arenas.append(cuda._workspaces.get().arena)
+        with cuda.batch_launches():
+            streams.append(cuda.cupy.cuda.current_stream())
+        arenas.append(cuda.tvl1_memory(len(first), *first.shape[1:]))
 
     for together in (1, 2, 1):
         threads = [threading.Thread(target=video) for _ in range(together)]
@@ -137,13 +137,13 @@ def test_what_one_thread_makes_another_fetches_while_it_goes_on(cuda):
 
 def test_time_in_which_a_gpu_is_waited_for_is_no_stage_s(cuda, monkeypatch, tmp_path):
     """It is counted once, whichever threads wait; what they compute beside it is their own."""
-    pause_s, synchronize = 0.05, cuda._cupy.cuda.Event.synchronize
+    pause_s, synchronize = 0.05, cuda.cupy.cuda.Event.synchronize
 
     def pausing(event):
         time.sleep(pause_s)
         synchronize(event)
 
-    monkeypatch.setattr(cuda._cupy.cuda.Event, "synchronize", pausing)
+    monkeypatch.setattr(cuda.cupy.cuda.Event, "synchronize", pausing)
     clip = encode_video(tmp_path / "clip.mp4", moving_clip(1, frames=12))
     how = {"flow": {"name": "tvl1", **BRIEF}, "size": {"width": 40, "height": 33}}
     recipe = build(ExtractRecipe, {"modalities": ["rgb", "flow"], **how})
@@ -177,14 +177,13 @@ def test_threads_that_wait_side_by_side_wait_once():
 
 def test_too_little_memory_halves_the_batch_and_says_so(cuda, monkeypatch):
     first, second = pairs(8, 33, 40)
-    meant = solve(cuda, first, second, **BRIEF)
-    cuda._workspaces.get().arena = None
+    meant, cuda = solve(cuda, first, second, **BRIEF), emulated_ops()
     memory, asked = type(cuda).tvl1_memory, []
 
     def small(ops, n, height, width):
         asked.append(n)
         # Room for two pairs beside what is there: the stand-in's own allocator refuses more.
-        cupy_memory = ops._cupy.cuda.memory
+        cupy_memory = ops.cupy.cuda.memory
         room = 4 * ArenaLayout(2, height, width).floats + 200_000
         monkeypatch.setattr(cupy_memory, "total", cupy_memory.held() + room)
         return memory(ops, n, height, width)
@@ -205,7 +204,7 @@ def test_no_memory_for_a_single_pair_is_an_error(cuda, monkeypatch):
     first, second = pairs(1)
     solver = TVL1Solver(TVL1Params(), cuda)
     prepared = solver.prepare(first), solver.prepare(second)
-    monkeypatch.setattr(cuda._cupy.cuda.memory, "total", cuda._cupy.cuda.memory.held() + 100_000)
+    monkeypatch.setattr(cuda.cupy.cuda.memory, "total", cuda.cupy.cuda.memory.held() + 100_000)
     with pytest.raises(DeviceMemoryError, match="too little free memory .*Out of memory"):
         solver.solve(*prepared)
 
@@ -213,9 +212,8 @@ def test_no_memory_for_a_single_pair_is_an_error(cuda, monkeypatch):
 def test_half_as_many_pairs_get_memory_of_their_own_size(cuda, monkeypatch):
     """What is short may be memory for something else: then TV-L1's own has to become smaller."""
     first, second = pairs(8, 33, 40)
-    meant = solve(cuda, first, second, **BRIEF)
-    cuda._workspaces.get().forget()
-    memory = cuda._cupy.cuda.memory
+    meant, cuda = solve(cuda, first, second, **BRIEF), emulated_ops()
+    memory = cuda.cupy.cuda.memory
     solver = TVL1Solver(TVL1Params(**BRIEF), cuda)
     prepared = solver.prepare(first), solver.prepare(second)
     flow = 4 * 2 * first.size
@@ -225,11 +223,11 @@ def test_half_as_many_pairs_get_memory_of_their_own_size(cuda, monkeypatch):
     with pytest.warns(RuntimeWarning, match="8 pairs of 40x33 at once; going on with 4"):
         flow = cuda.to_host(solver.solve(*prepared))
     np.testing.assert_array_equal(flow, meant)
-    assert cuda._workspaces.get().arena.capacity == 4
+    assert cuda.tvl1_memory(1, *first.shape[1:]).capacity == 4
 
 
 def test_what_cuda_reports_is_put_in_words(cuda, monkeypatch):
-    runtime, frames = cuda._cupy.cuda.runtime, np.zeros((2, 8, 8, 3), np.uint8)
+    runtime, frames = cuda.cupy.cuda.runtime, np.zeros((2, 8, 8, 3), np.uint8)
 
     def refuse(status):
         def call(*arguments, **named):
@@ -238,17 +236,17 @@ def test_what_cuda_reports_is_put_in_words(cuda, monkeypatch):
         return call
 
     with monkeypatch.context() as patch:  # pinned memory is the host's, and can run short too
-        patch.setattr(cuda._cupy.cuda, "alloc_pinned_memory", refuse(2))
+        patch.setattr(cuda.cupy.cuda, "alloc_pinned_memory", refuse(2))
         with pytest.raises(DeviceMemoryError, match="too little free memory"):
             cuda.gray(frames)
     planes, _ = cuda.difference(frames)
-    monkeypatch.setattr(cuda._cupy.cuda.Event, "synchronize", refuse(700))
+    monkeypatch.setattr(cuda.cupy.cuda.Event, "synchronize", refuse(700))
     with pytest.raises(DeviceLostError, match="the GPU has failed .*nvidia-smi"):
         np.asarray(planes)
 
 
 def test_pairs_at_once_follow_the_free_memory(cuda, monkeypatch):
-    memory = cuda._cupy.cuda.memory
+    memory = cuda.cupy.cuda.memory
     assert cuda.pairs_at_once(45, 70) == 64
     room = 10 * 4 * ArenaLayout(1, 256, 340).floats
     monkeypatch.setattr(memory, "total", memory.held() + room)
@@ -339,7 +337,7 @@ def test_a_window_too_large_for_the_memory_is_made_in_halves(cuda, demo_clip, mo
     """Not only TV-L1 needs memory: gray images, pyramids and flow of all frames of a window do."""
     recipe, record = clip_recipe(fps=6.25, **BRIEF), VideoRecord("clip", str(demo_clip))
     meant = planes_of(record, recipe, get_ops())
-    memory = cuda._cupy.cuda.memory
+    memory = cuda.cupy.cuda.memory
     monkeypatch.setattr(memory, "total", memory.held() + 1_000_000)
     with pytest.warns(RuntimeWarning) as said:
         found = planes_of(record, recipe, cuda)

@@ -42,8 +42,8 @@ def test_a_finished_pair_leaves_its_slot_to_the_next_one(cuda, monkeypatch, step
     """No slot is idle while a pair waits: pairs in two slots end as early as a list allows."""
     state = state_of(cuda, 6, 66, 40)  # two tiles
     monkeypatch.setattr(Settings, "pairs_together", lambda *arguments: 2)
-    cuda._schedule.settings = Settings(steps=steps)
-    launched, graph = [], cuda._cupy.cuda.Graph
+    cuda.settings = Settings(steps=steps)
+    launched, graph = [], cuda.cupy.cuda.Graph
     launch = graph.launch
     monkeypatch.setattr(graph, "launch", lambda *a: launched.append(a) or launch(*a))
     done = np.asarray(cuda.tvl1_warps(state, 1, 60))
@@ -66,7 +66,7 @@ def test_a_level_in_one_launch_is_that_of_steps(cuda, monkeypatch, size, params)
     for whole in (True, False):
         state = state_of(cuda, 3, *size, **params)
         if not whole:
-            monkeypatch.setattr(LevelSchedule, "_is_whole", lambda *arguments: False)
+            monkeypatch.setattr(LevelSchedule, "fits_one_block", lambda *arguments: False)
         done = np.asarray(cuda.tvl1_warps(state, 2, 40))
         assert ("tvl1_tile" in launched) != whole
         found.append([done, *(state.field(name) for name in FIELDS)])
@@ -78,7 +78,7 @@ def test_a_level_in_one_launch_is_that_of_steps(cuda, monkeypatch, size, params)
 def test_a_failed_gpu_is_said_where_fields_are_read(cuda, monkeypatch):
     state = state_of(cuda, 1, 20, 20)
     cuda.tvl1_warps(state, 1, 4)
-    failing = cuda._cupy.cuda.failing
+    failing = cuda.cupy.cuda.failing
     monkeypatch.setattr(failing, "at", failing.calls + 1)
     for name in ("u", "a"):
         with pytest.raises(DeviceLostError, match="the GPU has failed"):
@@ -109,8 +109,8 @@ def test_a_warm_call_launches_the_graphs_that_the_model_counts(cuda, monkeypatch
     params = TVL1Params(scales=scales, warps=1, iterations=4, epsilon=0.0)
     solver, sizes = TVL1Solver(params, cuda), params.sizes(*size)
     gray = np.stack([translated_pair(*size, 1, 0, seed=k)[0] for k in range(3)])
-    called, call = [], cuda._cupy.cuda.call
-    for module in (cuda._cupy.cuda, cuda._cupy.modules.cuda):
+    called, call = [], cuda.cupy.cuda.call
+    for module in (cuda.cupy.cuda, cuda.cupy.modules.cuda):
         monkeypatch.setattr(module, "call", lambda name: called.append(name) or call(name))
 
     def launched(what):
@@ -130,19 +130,18 @@ def test_a_warm_call_launches_the_graphs_that_the_model_counts(cuda, monkeypatch
 
 
 @pytest.mark.parametrize("size", [(20, 30), (66, 40), (70, 121)])
-def test_the_model_launches_what_is_launched(cuda, monkeypatch, size):
+def test_the_model_launches_what_is_launched(monkeypatch, size):
     """benchmarks/gpu_replay.py replays this schedule: kernels of the iterations, graphs and all."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     replay = importlib.import_module("gpu_replay")
-    launched, graph = [], cuda._cupy.cuda.Graph
+    cuda = emulated_ops(l2CacheSize=300_000, multiProcessorCount=2)
+    launched, graph = [], cuda.cupy.cuda.Graph
     launch = graph.launch
     monkeypatch.setattr(graph, "launch", lambda *a: launched.append(a) or launch(*a))
-    schedule = cuda._schedule
-    schedule.cache_bytes, schedule.multiprocessors = 300_000, 2
-    gpu = replay.Gpu("emulator", 90, 2, 1e9, 128, 1e12, schedule.cache_bytes)
+    gpu = replay.Gpu("emulator", 90, 2, 1e9, 128, 1e12, 300_000)
     model = replay.Replay(gpu, replay.Counts(*[100.0] * 6))
     state = state_of(cuda, 5, *size)
     done = np.asarray(cuda.tvl1_warps(state, 1, 60))
     cost = model.level(*size, done[:, None])
-    assert cost.launches == (len(launched) * schedule.settings.steps or 1)
+    assert cost.launches == (len(launched) * cuda.settings.steps or 1)
     assert 0 < cost.seconds < 1

@@ -159,23 +159,22 @@ Streams = Callable[..., list[list[str]]]
 @pytest.fixture
 def passes(path: Path) -> Streams:
     """Video ids in the order in which each worker of each rank reads them."""
+    middle = SnippetDataset(path, "flow", train=False)
+    marks = {
+        int(images.sum(dtype=torch.int64)): name
+        for (images, _), name in zip(middle, middle.video_ids, strict=True)
+    }
 
     def read(world: int, workers: int, epoch: int = 0, **options: Any) -> list[list[str]]:
         found = []
         for rank in range(world):
             stream = SnippetStream(path, "flow", rank=rank, world=world, **options)
             stream.set_epoch(epoch)
-            marks = {ident(stream, k): name for k, name in enumerate(stream.video_ids)}
             loader = DataLoader(stream, batch_size=None, num_workers=workers)
             found.append([marks[int(images.sum(dtype=torch.int64))] for images, _ in loader])
         return found
 
     return read
-
-
-def ident(stream: Any, k: int) -> int:
-    """A number that tells the middle snippets of a video from those of the others."""
-    return int(stream._read([stream.clips[k]])[0][0].sum(dtype=torch.int64))
 
 
 @pytest.mark.parametrize(("world", "workers"), [(1, 0), (1, 2), (3, 0), (2, 2)])
@@ -190,7 +189,7 @@ def test_without_training_each_sample_is_read_once(
 
 def order_of(stream: Any) -> list[int]:
     """Shard of each sample, in the order in which a rank reads them."""
-    ids = [stream.video_ids[i] for i in stream._share().tolist()]
+    ids = [stream.video_ids[i] for i in stream.own_samples().tolist()]
     return [stream.store.shards.index(stream.store.videos[one].shards[0]) for one in ids]
 
 
@@ -212,7 +211,7 @@ def test_in_training_ranks_get_equally_many_different_samples(path: Path, world:
         for rank in range(world):
             stream = SnippetStream(path, "flow", rank=rank, world=world, seed=5)
             stream.set_epoch(epoch)
-            shares.append(stream._share().tolist())
+            shares.append(stream.own_samples().tolist())
         assert {len(share) for share in shares} == {len(stream.clips) // world}
         together = [i for share in shares for i in share]
         assert len(set(together)) == len(together)
@@ -236,11 +235,11 @@ def test_the_epoch_reaches_workers_that_live_on(path: Path) -> None:
         multiprocessing_context="spawn",
     )  # fmt: skip
     labels = {tuple(label for _, label in loader)}
-    want = {tuple(stream.labels[i] for i in stream._share().tolist())}
+    want = {tuple(stream.labels[i] for i in stream.own_samples().tolist())}
     for epoch in range(1, 5):
         stream.set_epoch(epoch)
         labels.add(tuple(label for _, label in loader))
-        want.add(tuple(stream.labels[i] for i in stream._share().tolist()))
+        want.add(tuple(stream.labels[i] for i in stream.own_samples().tolist()))
     assert labels == want and len(want) > 1
 
 

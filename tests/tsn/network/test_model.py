@@ -62,7 +62,7 @@ def test_partial_bn_freezes_all_but_the_first() -> None:
         for kind in ("running_mean", "running_var", "num_batches_tracked"):
             name = f"{names[norm]}.{kind}"
             assert torch.equal(after[name], before[name])
-    assert model.base_model._conv_head.weight.grad is not None
+    assert model.get_parameter("base_model._conv_head.weight").grad is not None
 
 
 def test_without_partial_bn_all_of_it_learns() -> None:

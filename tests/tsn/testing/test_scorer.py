@@ -58,12 +58,12 @@ def test_large_images_are_decoded_a_few_snippets_at_a_time(
     starts = np.arange(9)
     whole = network.snippet_scores(opened, "video 11", starts, 10, "repeat")
     snippet_bytes = 3 * 36 * 48 * 3
-    monkeypatch.setattr(scorer, "_PART_BYTES", 2 * snippet_bytes + 1)
+    monkeypatch.setattr(scorer, "PART_BYTES", 2 * snippet_bytes + 1)
     sizes = sizes_of(network)
     parts = network.snippet_scores(opened, "video 11", starts, 10, "repeat")
     assert max(sizes) <= network.views and len(sizes) == 4 * 2 + 1
     np.testing.assert_allclose(parts.scores, whole.scores, rtol=1e-5, atol=1e-6)
-    monkeypatch.setattr(scorer, "_PART_BYTES", 1)  # one snippet has more
+    monkeypatch.setattr(scorer, "PART_BYTES", 1)  # one snippet has more
     single = network.snippet_scores(opened, "video 11", starts, 10, "repeat")
     np.testing.assert_allclose(single.scores, whole.scores, rtol=1e-5, atol=1e-6)
 

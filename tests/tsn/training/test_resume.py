@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,13 +75,13 @@ def test_each_process_draws_its_own_dropout_after_a_change_of_their_number(
     run_folder.save(wanted.run / LAST, values)
     states = []
 
-    def stop(epoch: int, done: int) -> None:
+    def stop(batch: Any, size: int) -> None:
         states.append(torch.get_rng_state())
         raise KeyboardInterrupt
 
     for rank in range(2):
         trainer = trainer_of(wanted)
-        trainer.processes, trainer._epoch = Processes(rank), stop
+        trainer.processes, trainer.learner.step = Processes(rank), stop
         with pytest.raises(KeyboardInterrupt):
             trainer.run()
     assert not torch.equal(*states)

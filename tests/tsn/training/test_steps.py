@@ -53,12 +53,13 @@ def test_the_gradient_norm_is_that_before_clipping(
 ) -> None:
     trainer, batch = trainer_of(job(store, tmp_path, accumulate=parts), clip_gradient=limit)
     learner = trainer.learner
-    logits, labels = learner._forward(learner.model, batch, 0, 4)
-    plain = torch.autograd.grad(functional.cross_entropy(logits, labels), learner._trained)
+    images, labels = learner.inputs(batch, 0, 4)
+    trained = [w for group in learner.optimiser.param_groups for w in group["params"]]
+    plain = torch.autograd.grad(functional.cross_entropy(learner.model(images), labels), trained)
     norm = torch.cat([one.flatten() for one in plain]).norm()
     figures = learner.step(batch, 4)
     assert figures[3].item() == pytest.approx(norm.item(), rel=1e-5) and norm > 0.01
-    clipped = torch.cat([w.grad.flatten() for w in learner._trained]).norm().item()
+    clipped = torch.cat([w.grad.flatten() for w in trained]).norm().item()
     assert clipped == pytest.approx(min(norm.item(), limit or np.inf), rel=1e-3)
 
 
@@ -216,7 +217,7 @@ def test_checkpoints_of_epochs_are_kept(store: Path, tmp_path: Path) -> None:
     recipe = ("--recipe", tmp_path / "recipe.yaml")
     done = in_process(*lost, *recipe)
     assert "last.pt; the run has best, epoch-002, epoch-004" in done.stderr
-    assert "'../x' must be best, last, ema" in in_process(*test, "../x").stderr
+    assert "'../x' is unknown; known: best, last, ema" in in_process(*test, "../x").stderr
 
 
 def test_gpus_take_the_fastest_kernels_unless_results_must_repeat(

@@ -272,6 +272,14 @@ class CompileException(Exception):
     pass
 
 
+properties: dict[str, Any] = {
+    "name": b"emulator",
+    "major": 9,
+    "minor": 0,
+    "l2CacheSize": 1 << 20,
+    "multiProcessorCount": 2,
+}
+"""Properties of the GPU; tests replace some before it is opened."""
 compiler = SimpleNamespace(CompileException=CompileException)
 driver = SimpleNamespace(CUDADriverError=CUDADriverError)
 runtime = SimpleNamespace(
@@ -283,13 +291,6 @@ runtime = SimpleNamespace(
     getDeviceCount=lambda: 1,
     driverGetVersion=lambda: 12090,
     runtimeGetVersion=lambda: 12090,
-    getDeviceProperties=lambda number: {
-        "name": b"emulator",
-        "major": 9,
-        "minor": 0,
-        "l2CacheSize": 1 << 20,
-        "multiProcessorCount": 2,
-        "totalGlobalMem": memory.total,
-    },
+    getDeviceProperties=lambda number: {**properties, "totalGlobalMem": memory.total},
 )
 nvrtc = SimpleNamespace(getVersion=lambda: (12, 9))

@@ -46,8 +46,8 @@ class Function:
         self.name, self._launch = name, library[f"launch_{name}"]
         letters = library[f"letters_{name}"]
         letters.restype = ctypes.c_char_p
-        self._letters = letters().decode()
-        assert "?" not in self._letters, f"{name}: a parameter of a type nobody can pass"
+        self.letters = letters().decode()
+        assert "?" not in self.letters, f"{name}: a parameter of a type nobody can pass"
 
     def __call__(self, grid: Any, block: Any, arguments: Any) -> None:
         cuda.call(f"launch {self.name}")
@@ -71,9 +71,9 @@ class Function:
 
     def _values(self, arguments: Any) -> list[np.ndarray]:
         """Each argument as its bytes, checked against the kernel's parameter."""
-        assert len(arguments) == len(self._letters), f"{self.name}: {len(arguments)} arguments"
+        assert len(arguments) == len(self.letters), f"{self.name}: {len(arguments)} arguments"
         values = []
-        for place, (letter, value) in enumerate(zip(self._letters, arguments, strict=True)):
+        for place, (letter, value) in enumerate(zip(self.letters, arguments, strict=True)):
             where = f"{self.name}, argument {place}"
             if letter == "P":
                 null = value is None

@@ -164,7 +164,7 @@ class PyNvDecoder:
         self._context.thread_type = "NONE"
         self._counted = False
         self._first: Any = None
-        self._packets = 0
+        self.packets = 0
         self._late: list[Any] = []
         self._lent: list[np.ndarray] = []
 
@@ -185,17 +185,17 @@ class PyNvDecoder:
         _check_types(packet=(packet, PacketData))
         for memory in self._lent:
             memory.fill(0xEE)
-        pictures = self._late + self._decoded(packet)
+        pictures = self._late + self.pictures_of(packet)
         self._late = pictures[-1:] if packet.bsl else []
         pictures = pictures[: len(pictures) - len(self._late)]
         while len(self._lent) < len(pictures):
             self._lent.append(np.empty(8 * self.GetWidth() * self.GetHeight(), np.uint8))
         return [
-            DecodedFrame(self, self._filled(memory, picture), picture.pts)
+            DecodedFrame(self, self.fill(memory, picture), picture.pts)
             for memory, picture in zip(self._lent, pictures, strict=False)
         ]
 
-    def _decoded(self, packet: PacketData) -> list[Any]:
+    def pictures_of(self, packet: PacketData) -> list[Any]:
         if not packet.bsl:
             pictures = self._context.decode(None) if self._counted else []
             self._context.flush_buffers()
@@ -203,10 +203,10 @@ class PyNvDecoder:
         content = ctypes.string_at(packet.bsl_data, packet.bsl)
         if self._name in MUST_BEGIN_WITH:
             assert re.match(rb"\x00\x00\x00?\x01", content), f"no start code: {content[:8].hex()}"
-        if not self._packets:
+        if not self.packets:
             self._check_begin(content)
             self._open()
-        number, self._packets = self._packets, self._packets + 1
+        number, self.packets = self.packets, self.packets + 1
         if number in FAIL_AT:
             code = FAIL_AT[number]
             raise _error("HandlePictureDecode", code, f"m_api.cuvidDecodePicture() error {code}")
@@ -237,7 +237,7 @@ class PyNvDecoder:
         if SESSION_BYTES and "cupy" in sys.modules:
             sys.modules["cupy"].cuda.memory.take(SESSION_BYTES)
 
-    def _filled(self, memory: np.ndarray, picture: Any) -> np.ndarray:
+    def fill(self, memory: np.ndarray, picture: Any) -> np.ndarray:
         """The picture as NV12 or P016, rows of an even length; scaled to the first one."""
         assert not picture.interlaced_frame, "the library would deinterlace"
         if (picture.width, picture.height) != (self._first.width, self._first.height):
