@@ -35,7 +35,7 @@ STEPS = 6
 
 
 @dataclass(frozen=True)
-class Figures:
+class BackboneFigures:
     """Figures of one backbone."""
 
     backbone: str
@@ -65,14 +65,14 @@ def main() -> None:
     parser.add_argument("--modality", default="rgb", choices=["rgb", "flow", "rgb_diff"])
     parser.add_argument("--init", default="random", choices=["random", "cross_modality"])
     chosen = parser.parse_args()
-    store = extracted(chosen.work)
+    store = make_store(chosen.work)
     rows = []
     for backbone in chosen.backbones.split(","):
         file = chosen.work / f"{backbone}-{chosen.modality}-{chosen.init}.json"
         if not file.exists():
-            made = measured(store, file.with_suffix(""), backbone, chosen.modality, chosen.init)
+            made = measure(store, file.with_suffix(""), backbone, chosen.modality, chosen.init)
             file.write_text(json.dumps(asdict(made), indent=1))
-        rows.append(Figures(**json.loads(file.read_text())))
+        rows.append(BackboneFigures(**json.loads(file.read_text())))
     print(
         f"\n{chosen.modality}, init {chosen.init}; CPU time in seconds, with starting each command"
     )
@@ -85,7 +85,7 @@ def main() -> None:
         )
 
 
-def extracted(work: Path) -> Path:
+def make_store(work: Path) -> Path:
     """Make a store of one training and one test video of each class of the demo set."""
     work.mkdir(parents=True, exist_ok=True)
     with (work / "list.csv").open("w", encoding="utf-8", newline="") as file:
@@ -105,7 +105,7 @@ def extracted(work: Path) -> Path:
     return work / "store"
 
 
-def measured(store: Path, work: Path, backbone: str, modality: str, init: str) -> Figures:
+def measure(store: Path, work: Path, backbone: str, modality: str, init: str) -> BackboneFigures:
     """Train, kill, resume and test one backbone; its networks stay below `work`."""
     stream = f"streams.{modality}"
     options = (
@@ -125,7 +125,7 @@ def measured(store: Path, work: Path, backbone: str, modality: str, init: str) -
     )  # fmt: skip
     whole, broken = work / "whole", work / "broken"
     train_s, peak_mb, _ = command(*options, whole)
-    killed_when((broken / LAST).exists, *options, broken)
+    run_and_kill((broken / LAST).exists, *options, broken)
     _, _, said = command(*options, broken)
     found = re.search(r"going on at step \d+ of \d+", said)
     one, other = (read_checkpoint(run / LAST)["model"] for run in (whole, broken))
@@ -150,7 +150,7 @@ def measured(store: Path, work: Path, backbone: str, modality: str, init: str) -
         for protocol, more in (("dense", ("--snippets", 2)), ("mtwi", ()))
     )
     facts = RunFacts.read(whole)
-    return Figures(
+    return BackboneFigures(
         backbone, NETWORKS[facts.stream.backbone].size,
         sum(value.numel() for value in one.values()) / 1e6,
         train_s,
@@ -172,7 +172,7 @@ def command(*words: object) -> tuple[float, float, str]:
     return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1e3, said
 
 
-def killed_when(due: Callable[[], bool], *words: object) -> None:
+def run_and_kill(due: Callable[[], bool], *words: object) -> None:
     """Run one command and kill it when a condition holds."""
     print("+ killed: flowpipe", *words, flush=True)
     process = subprocess.Popen(line(words), stderr=subprocess.DEVNULL)

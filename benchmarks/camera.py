@@ -58,7 +58,7 @@ class Clock:
         times[-repeats:] = [min(times[-repeats:])]
         return result
 
-    def of(self, name: str) -> float:
+    def median(self, name: str) -> float:
         return float(np.median(self.spent[name]))
 
 
@@ -90,7 +90,7 @@ def cost(clips: dict[str, np.ndarray], ops: Any) -> None:
         flows[name] = clock.time(
             "tvl1", solver.solve, prepared[:-1], prepared[1:], share=len(gray) - 1
         )
-    print(f"\nCPU ms per frame, median; TV-L1 ({ops.name}): {clock.of('tvl1'):.1f} per pair")
+    print(f"\nCPU ms per frame, median; TV-L1 ({ops.name}): {clock.median('tvl1'):.1f} per pair")
     print(f"{'detector':10}{'keypoints':>11}{'corners':>9}{'matches':>9}{'RANSAC':>8}"
           f"{'all':>8}{'/ TV-L1':>9}{'points':>8}{'inliers':>9}"
           f"{'accepted':>10}")  # fmt: skip
@@ -116,11 +116,11 @@ def cost(clips: dict[str, np.ndarray], ops: Any) -> None:
                     inliers.append(motion.inliers / max(motion.matches, 1))
                     accepted.append((motion.homography != np.eye(3)).any())
                 before = features
-        whole = sum(clock.of(d + piece) for piece in ("features", "matches", "fit"))
-        print(f"{d:10}{clock.of(d + 'keypoints'):11.2f}{clock.of(d + 'corners'):9.2f}"
-              f"{clock.of(d + 'matches'):9.2f}{clock.of(d + 'fit'):8.2f}"
+        whole = sum(clock.median(d + piece) for piece in ("features", "matches", "fit"))
+        print(f"{d:10}{clock.median(d + 'keypoints'):11.2f}{clock.median(d + 'corners'):9.2f}"
+              f"{clock.median(d + 'matches'):9.2f}{clock.median(d + 'fit'):8.2f}"
               f"{whole:8.2f}"
-              f"{whole / clock.of('tvl1'):9.2f}{np.mean(points):8.0f}{np.mean(inliers):9.2f}"
+              f"{whole / clock.median('tvl1'):9.2f}{np.mean(points):8.0f}{np.mean(inliers):9.2f}"
               f"{np.mean(accepted):10.2f}")  # fmt: skip
     print("all = keypoints + corners + matches + RANSAC")
 
@@ -148,7 +148,7 @@ def core(clips: dict[str, np.ndarray], repeats: int = 5) -> None:
     print(f"\nCPU ms, median of frames, each the least of {repeats} tries")
     print(f"{'':16}" + "".join(f"{piece:>9}" for piece in pieces))
     for name in makers:
-        print(f"{name:16}" + "".join(f"{clock.of(name + piece):9.3f}" for piece in pieces))
+        print(f"{name:16}" + "".join(f"{clock.median(name + piece):9.3f}" for piece in pieces))
 
 
 def accuracy(pairs: int, ops: Any) -> None:

@@ -44,7 +44,7 @@ RANSAC = "akaze, estimator ransac"
 NOTHING = Keypoints(np.empty((0, 2), np.float32), np.empty((0, 4), np.uint64))
 
 
-def halved(detector: Detector, gray: np.ndarray, mask: Any = None) -> list[Keypoints]:
+def detect_at_half_size(detector: Detector, gray: np.ndarray, mask: Any = None) -> list[Keypoints]:
     """Detect keypoints in the frames at half their size."""
     small = [cv2.resize(g, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for g in gray]
     return [
@@ -73,7 +73,9 @@ def two_scales(detector: Detector, gray: np.ndarray, mask: Any = None) -> list[K
             np.concatenate([large.points, small.points]),
             np.concatenate([large.descriptors, small.descriptors]),
         )
-        for large, small in zip(detector(gray, None), halved(detector, gray), strict=True)
+        for large, small in zip(
+            detector(gray, None), detect_at_half_size(detector, gray), strict=True
+        )
     ]
 
 
@@ -111,7 +113,7 @@ CANDIDATES: dict[str, Callable[[], Detector | None]] = {
     RANSAC: lambda: make_detector("akaze", CPU),
     "akaze by OpenCV": lambda: _opencv_akaze(2e-4),
     "the same, threshold 1e-3": lambda: _opencv_akaze(1e-3),
-    "akaze, half size": lambda: partial(halved, make_detector("akaze", CPU)),
+    "akaze, half size": lambda: partial(detect_at_half_size, make_detector("akaze", CPU)),
     "orb, 4 scales": lambda: _orb(4),
     "orb, 2 scales": lambda: _orb(2),
     "orb, 1 scale": lambda: _orb(1),
@@ -162,7 +164,7 @@ def cost_ms(
             step = flows[name][k - 1].ravel()[camera.sample_points(before, after, *gray.shape[1:])]
             clock.least("estimate", 3, camera.estimate, [before, after], [step])
             before = after
-    return clock.of("features") + clock.of("estimate")
+    return clock.median("features") + clock.median("estimate")
 
 
 def displacement(homography: np.ndarray) -> np.ndarray:
@@ -172,7 +174,7 @@ def displacement(homography: np.ndarray) -> np.ndarray:
     return moved[:2] / moved[2] - np.stack([x, y])
 
 
-def left_px(found: CameraMotion, flow: np.ndarray) -> tuple[float, float]:
+def residual_px(found: CameraMotion, flow: np.ndarray) -> tuple[float, float]:
     """Return the median length of the flow without a motion: in the frame, near its border."""
     left = np.hypot(*(flow - displacement(found.homography)))
     border = np.ones_like(left, bool)
@@ -180,7 +182,7 @@ def left_px(found: CameraMotion, flow: np.ndarray) -> tuple[float, float]:
     return float(np.median(left)), float(np.median(left[border]))
 
 
-def covered_scene(rng: np.random.Generator, share: float) -> Scene:
+def make_covered_scene(rng: np.random.Generator, share: float) -> Scene:
     """Make a pair whose foreground fills a share of the frame."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     distance = np.hypot(x - WIDTH // 2, y - HEIGHT // 2)
@@ -218,7 +220,7 @@ def main() -> None:
         for step in STEPS_PX
     }
     covered = {
-        share: [covered_scene(rng, share) for _ in range(options.pairs)] for share in COVERED
+        share: [make_covered_scene(rng, share) for _ in range(options.pairs)] for share in COVERED
     }
     scenes = [scene for group in (known, covered) for kind in group.values() for scene in kind]
     scene_flows = {id(scene): flow_of(scene.frames)[0] for scene in scenes}
@@ -242,7 +244,7 @@ def main() -> None:
             for k in range(len(gray) - 1)
         ]
         inliers = np.mean([m.inliers / max(m.matches, 1) for m, _ in pairs])
-        left, border = np.mean([left_px(*p) for p in pairs], axis=0)
+        left, border = np.mean([residual_px(*p) for p in pairs], axis=0)
         row += f"{np.mean(points):8.0f}{inliers:9.2f}{left:9.3f}{border:8.3f}"
         groups = [[(scene, scene_flows[id(scene)]) for scene in group] for group in known.values()]
         for group in (*groups, [(scene, lost) for scene in fast]):

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support"), str(ROOT / "benchmarks")]
 
 from camera import HEIGHT, WIDTH, read_clips  # noqa: E402
-from camera_candidates import left_px  # noqa: E402
+from camera_candidates import residual_px  # noqa: E402
 from camera_scene import Scene, camera_step, corner_error_px, film  # noqa: E402
 from emulated import emulated_ops  # noqa: E402
 
@@ -58,7 +58,7 @@ def features(ops: Any, stacks: list[np.ndarray]) -> list[list[Features]]:
     return [camera.features(stack, 0) for stack in stacks]
 
 
-def without_fma(options: argparse.Namespace) -> list[list[Features]]:
+def compute_without_fma(options: argparse.Namespace) -> list[list[Features]]:
     """Compute the features in a process whose OpenCV has no fused multiply-add."""
     with tempfile.NamedTemporaryFile() as file:
         asked = ["--clips", str(options.clips), "--pairs", str(options.pairs), "--into", file.name]
@@ -66,7 +66,7 @@ def without_fma(options: argparse.Namespace) -> list[list[Features]]:
         return pickle.loads(Path(file.name).read_bytes())  # noqa: S301 - our own
 
 
-def in_both(ours: list[np.ndarray], theirs: list[np.ndarray]) -> float:
+def share_in_both(ours: list[np.ndarray], theirs: list[np.ndarray]) -> float:
     """Return the share of rows that both lists have."""
     same = most = 0
     for a, b in zip(ours, theirs, strict=True):
@@ -75,7 +75,7 @@ def in_both(ours: list[np.ndarray], theirs: list[np.ndarray]) -> float:
     return same / most
 
 
-def described(frames: list[list[Features]], step_px: float = 0.0) -> list[np.ndarray]:
+def pack_keypoints(frames: list[list[Features]], step_px: float = 0.0) -> list[np.ndarray]:
     """Return positions and bits of keypoints as bytes; positions are rounded to `step_px`."""
     rows = []
     for f in (f for pair in frames for f in pair):
@@ -116,7 +116,7 @@ def main() -> None:
     rows = {
         f"CPU ({cpu.name})": (cpu, meant),
         "GPU" if gpus().available else "GPU (emulator)": (gpu, features(gpu, stacks)),
-        "CPU without fused multiply-add": (cpu, without_fma(options)),
+        "CPU without fused multiply-add": (cpu, compute_without_fma(options)),
     }
     base = motions(cpu, meant, flows)
     count = len(clips)
@@ -129,15 +129,21 @@ def main() -> None:
         ]
         corners = [[f.corners for pair in frames for f in pair] for frames in (found, meant)]
         inliers = np.mean([m.inliers / max(1, m.matches) for m in moved[:count]])
-        left = np.mean([left_px(m, f) for m, f in zip(moved[:count], flows[:count], strict=True)])
+        left = np.mean(
+            [residual_px(m, f) for m, f in zip(moved[:count], flows[:count], strict=True)]
+        )
         errors = [
             corner_error_px(m.homography, s.homographies[0], (HEIGHT, WIDTH))
             for m, s in zip(moved[count:], scenes, strict=True)
         ]
+        same, near = (
+            100 * share_in_both(pack_keypoints(found, *step), pack_keypoints(meant, *step))
+            for step in ((), (0.01,))
+        )
         print(
-            f"{name:32} keypoints {100 * in_both(described(found), described(meant)):.2f} %, "
-            f"{100 * in_both(described(found, 0.01), described(meant, 0.01)):.2f} %  "
-            f"corners {100 * in_both(*corners):.2f} %  homographies {max(apart):.4f} px at most  "
+            f"{name:32} keypoints {same:.2f} %, {near:.2f} %  "
+            f"corners {100 * share_in_both(*corners):.2f} %  "
+            f"homographies {max(apart):.4f} px at most  "
             f"inliers {inliers:.3f}  left {left:.4f} px  "
             f"error {np.median(errors):.3f} ({max(errors):.3f}) px"
         )

@@ -80,7 +80,7 @@ class Series:
             env={**os.environ, **(environment or {})}, start_new_session=True,
         )  # fmt: skip
 
-    def disturbed_run(self, faults: int) -> None:
+    def run_disturbed(self, faults: int) -> None:
         """Run once and inject up to `faults` faults during the run."""
         planned = self.rng.choices(list(IN_A_RUN), list(IN_A_RUN.values()), k=faults)
         planned.sort(key=lambda fault: fault.endswith("client"))  # the run ends with these
@@ -287,7 +287,7 @@ def main() -> int:
         number += 1
         series = Series(work / f"store-{number}", videos, rng, shim)
         for _ in range(3):
-            series.disturbed_run(rng.randint(3, 7))
+            series.run_disturbed(rng.randint(3, 7))
             for fault in rng.sample(BETWEEN_RUNS, rng.randint(1, 2)):
                 series.damage(fault)
         runs = series.finish()

@@ -77,7 +77,7 @@ def others() -> list[Candidate]:
         print("imagecodecs is not installed: JPEG XL, QOI and zstd are left out")
         return found
 
-    def unpacked(payload: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    def unpack(payload: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         return np.frombuffer(ic.zstd_decode(payload), np.uint8).reshape(shape)
 
     return [
@@ -87,7 +87,7 @@ def others() -> list[Candidate]:
             lambda i: ic.jpegxl_encode(i, lossless=True, effort=1, numthreads=1),
             lambda p, _: ic.jpegxl_decode(p, numthreads=1),
         ),
-        Candidate("zstd 3", lambda i: ic.zstd_encode(i, level=3), unpacked),
+        Candidate("zstd 3", lambda i: ic.zstd_encode(i, level=3), unpack),
     ]
 
 

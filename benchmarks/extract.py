@@ -51,7 +51,7 @@ STAGES = ("decode", "compute", "camera", "encode", "write")
 
 
 @dataclass(frozen=True)
-class Run:
+class ExtractFigures:
     """Figures of one ``flowpipe extract``."""
 
     frames: int
@@ -62,7 +62,9 @@ class Run:
     """CPU time of all processes, seconds."""
 
 
-def extract(clips: Sequence[Path], modalities: str, workers: int, cores: set[int]) -> Run:
+def extract(
+    clips: Sequence[Path], modalities: str, workers: int, cores: set[int]
+) -> ExtractFigures:
     """Run the command on some clips, every process pinned to `cores`."""
     with tempfile.TemporaryDirectory() as folder:
         videos, store = Path(folder) / "videos", Path(folder) / "store"
@@ -85,7 +87,7 @@ def extract(clips: Sequence[Path], modalities: str, workers: int, cores: set[int
         frames[outcome["worker"]] += outcome["frames"]
         busy_s[outcome["worker"]] += outcome["seconds"]["wall"]
     total = sum(frames.values())
-    return Run(
+    return ExtractFigures(
         total,
         sum(frames[worker] / busy_s[worker] for worker in frames),
         {stage: 1e3 * seconds[stage] / total for stage in STAGES},
@@ -115,14 +117,14 @@ def inside(clips: Sequence[Path]) -> None:
     """Run the work of one worker in this process; print JSON."""
     solve, solve_s = TVL1Solver.solve, 0.0
 
-    def timed(*arguments: object) -> object:
+    def measure_stage(*arguments: object) -> object:
         nonlocal solve_s
         began = time.thread_time()
         flow = solve(*arguments)  # type: ignore[arg-type]
         solve_s += time.thread_time() - began
         return flow
 
-    TVL1Solver.solve = timed  # type: ignore[method-assign,assignment]
+    TVL1Solver.solve = measure_stage  # type: ignore[method-assign,assignment]
     work(clips[:1])
     solve_s = 0.0
     before = resource.getrusage(resource.RUSAGE_SELF)
@@ -174,7 +176,7 @@ def main() -> None:
     print(f"{count} of {len(found)} clips below {arguments.videos}, best of {arguments.runs} runs:")
     print("  " + " ".join(clip.stem for clip in clips))
 
-    whole: list[Run] = []
+    whole: list[ExtractFigures] = []
     rates: dict[tuple[str, int], float] = {}
     cpu_ms: dict[tuple[str, int], float] = {}
     print(f"\nRate\n{'modalities':10} {'workers':>7} {'frames':>7} {'frames/s':>9}  CPU ms a frame")

@@ -82,7 +82,7 @@ def middlebury(folder: Path) -> None:
               f"{beside_bar(np.mean(errors), BARS_MIDDLEBURY, name)}", flush=True)  # fmt: skip
 
 
-def moving(motion: Motion, seeds: int, noise: float = 0) -> tuple[Images, Images, Any]:
+def make_pairs(motion: Motion, seeds: int, noise: float = 0) -> tuple[Images, Images, Any]:
     """Return (first, second, flow), one texture per seed."""
     pairs = [warped_pair(HEIGHT, WIDTH, motion, seed) for seed in range(1, 1 + seeds)]
     first, second, flow = map(np.stack, zip(*pairs, strict=True))
@@ -98,7 +98,7 @@ def moving(motion: Motion, seeds: int, noise: float = 0) -> tuple[Images, Images
 def large_translation(seeds: int) -> None:
     print(f"\nTranslation by (14, -6) px, {seeds} textures of {WIDTH}x{HEIGHT}")
     print(f"{'':16}{'all':>10}{'interior':>10}{'bar':>10}")
-    first, second, truth = moving(lambda x, y: (14, -6), seeds)
+    first, second, truth = make_pairs(lambda x, y: (14, -6), seeds)
     for name, params in FLOWS.items():
         error = endpoint_px(solve(params, first, second), truth)
         print(f"{name:16}{error.mean():10.4f}"
@@ -128,12 +128,12 @@ def linear(kind: str, length_px: float) -> Motion:
     return motion
 
 
-def known_motions(seeds: int) -> None:
+def compare_known_motions(seeds: int) -> None:
     print(f"\nKnown motion, {seeds} textures each{''.join(f'{name:>16}' for name in FLOWS)}")
     for length_px in (2, 10):
         for noise in (0, NOISE):
             for kind in LINEAR:
-                first, second, truth = moving(linear(kind, length_px), seeds, noise)
+                first, second, truth = make_pairs(linear(kind, length_px), seeds, noise)
                 errors = (
                     endpoint_px(solve(params, first, second), truth)[INTERIOR].mean()
                     for params in FLOWS.values()
@@ -173,7 +173,7 @@ def main() -> None:
     print(f"OpenCV {cv2.__version__}; ours on {get_ops().name}; mean endpoint errors in px")
     middlebury(options.data / "flow" / "middlebury")
     large_translation(options.seeds)
-    known_motions(options.seeds)
+    compare_known_motions(options.seeds)
     distance_to_cv2(options.data / "clips" / "ucf101", options.pairs)
 
 

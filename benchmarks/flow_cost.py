@@ -73,7 +73,7 @@ def cpu_ms(params: Any, pairs: Pairs, repeat: int) -> float:
     )
 
 
-def by_size(clip: Path, repeat: int, everything: bool) -> None:
+def print_by_size(clip: Path, repeat: int, everything: bool) -> None:
     print("\nSize: CPU ms per pair, and ns per pixel")
     print(f"{'':12}{''.join(f'{name:>23}' for name in (*OWN, *PEERS))}")
     for width, height in SIZES:
@@ -90,7 +90,7 @@ def by_size(clip: Path, repeat: int, everything: bool) -> None:
         print()
 
 
-def by_iterations(clip: Path, repeat: int) -> None:
+def print_by_iterations(clip: Path, repeat: int) -> None:
     width, height = 340, 256
     pairs = video_pairs([clip], 2, height, width)
     print(f"\nIterations a warp, {width}x{height}, epsilon 0: CPU ms per pair; "
@@ -110,7 +110,7 @@ def by_iterations(clip: Path, repeat: int) -> None:
         print()
 
 
-def by_processes(clip: Path, repeat: int) -> None:
+def print_by_processes(clip: Path, repeat: int) -> None:
     cores = sorted(os.sched_getaffinity(0))
     print("\nProcesses: pairs per second of 340x256 by the wall clock")
     if len(cores) < 2:
@@ -184,19 +184,19 @@ def pair_by_pair(solver: Any, first: Images, second: Images) -> None:
             solver.solve(solver.prepare(first[k : k + 1]), solver.prepare(second[k : k + 1]))
 
 
-def by_window(solver: Any, first: Images, second: Images) -> None:
+def print_by_window(solver: Any, first: Images, second: Images) -> None:
     frames = get_ops().window_frames
     window = np.concatenate([first, second] * frames)[: frames + 1]
     for _ in range(5):
-        one_window(solver, window)
+        solve_window(solver, window)
 
 
-def one_window(solver: Any, window: Images) -> None:
+def solve_window(solver: Any, window: Images) -> None:
     prepared = solver.prepare(window)
     get_ops().quantise(solver.solve(prepared[:-1], prepared[1:]), 20)
 
 
-HOW = {"one by one": pair_by_pair, "windows": by_window}
+HOW = {"one by one": pair_by_pair, "windows": print_by_window}
 
 
 def inside(variant: str, how: str, frames: str) -> None:
@@ -231,9 +231,9 @@ def main() -> None:
         raise SystemExit(f"no .avi below {options.clips}; name a folder of clips with --clips")
     with use_one_core() as where:
         print(f"{clip.name}; OpenCV {cv2.__version__}, ours on {get_ops().name}; {where}")
-        by_size(clip, options.repeat, options.all)
-        by_iterations(clip, options.repeat)
-    by_processes(clip, options.repeat)
+        print_by_size(clip, options.repeat, options.all)
+        print_by_iterations(clip, options.repeat)
+    print_by_processes(clip, options.repeat)
     memory(clip)
 
 

@@ -46,7 +46,7 @@ SCORING_MS = 0.14
 COPY_BYTES_PER_S = 5e9  # of one core, from memory to memory
 
 
-class Cost(NamedTuple):
+class FrameCost(NamedTuple):
     """CPU time of a frame by stage, milliseconds."""
 
     decode: float
@@ -68,7 +68,7 @@ ENOUGH_CORES = 8
 """Cores per GPU of a realistic node, at which the gain of nvJPEG is judged."""
 
 
-class Timed:
+class TimedOps:
     """Wrapper of operations that adds up the CPU time of those that a GPU would compute."""
 
     def __init__(self, ops: Any, names: Sequence[str]) -> None:
@@ -110,8 +110,8 @@ def inside(clips: Sequence[Path], modalities: Sequence[str]) -> None:
     for name in ("features", "estimate"):
         timed(name)
     for some in (clips[:1], clips):  # the first warms up
-        ops, camera_s = Timed(get_ops("cpu"), ON_DEVICE), 0.0
-        ops.features = features = Timed(get_ops("cpu").features, FEATURES)
+        ops, camera_s = TimedOps(get_ops("cpu"), ON_DEVICE), 0.0
+        ops.features = features = TimedOps(get_ops("cpu").features, FEATURES)
         worker.cached_ops = lambda device, ops=ops: ops
         spans = tuple(Span(VideoRecord(clip.stem, str(clip))) for clip in some)
         with tempfile.TemporaryDirectory() as folder:
@@ -136,7 +136,7 @@ def inside(clips: Sequence[Path], modalities: Sequence[str]) -> None:
     print(json.dumps({name: 1e3 * value / frames for name, value in named.items()}))
 
 
-def measured(clips: Sequence[Path], modalities: Sequence[str], runs: int) -> Cost:
+def measure(clips: Sequence[Path], modalities: Sequence[str], runs: int) -> FrameCost:
     """Return the least cost of several runs by stage, each in a process of its own on one core."""
     environment = {**os.environ, **SETTINGS["distributed.nanny.pre-spawn-environ"]}
     core = sorted(os.sched_getaffinity(0))[-1]
@@ -148,23 +148,25 @@ def measured(clips: Sequence[Path], modalities: Sequence[str], runs: int) -> Cos
             preexec_fn=lambda: os.sched_setaffinity(0, {core}),
         )  # fmt: skip
         found.append(json.loads(told.stdout))
-    return Cost(**{name: min(run[name] for run in found) for name in Cost._fields})
+    return FrameCost(**{name: min(run[name] for run in found) for name in FrameCost._fields})
 
 
-def host_ms(cost: Cost, name: str) -> float:
+def host_ms(cost: FrameCost, name: str) -> float:
     """Return the CPU milliseconds of a frame if a GPU computes the rest."""
     copies = 1e3 * COPIED_BYTES[name] / COPY_BYTES_PER_S
     return sum(cost) - cost.device + copies
 
 
-def filled(cost: Cost, name: str, gpus: int, cores: int, pairs_per_s: float) -> tuple[float, str]:
+def predict_per_core(
+    cost: FrameCost, name: str, gpus: int, cores: int, pairs_per_s: float
+) -> tuple[float, str]:
     """Return the frames per second with one worker per core, and the limiting resource."""
     by_cores = 1e3 * cores / host_ms(cost, name)
     by_gpus = gpus * pairs_per_s / flows(name)
     return (by_cores, "cores") if by_cores < by_gpus else (by_gpus, "GPUs")
 
 
-def one_each(cost: Cost, name: str, gpus: int, pairs_per_s: float) -> float:
+def predict_per_gpu(cost: FrameCost, name: str, gpus: int, pairs_per_s: float) -> float:
     """Return the frames per second with one worker per GPU, bounded by its slowest thread."""
     slowest_ms = max(cost.decode, cost.features + cost.camera, cost.encode + cost.rest)
     return gpus * min(1e3 / slowest_ms, pairs_per_s / flows(name))
@@ -175,7 +177,7 @@ def flows(name: str) -> int:
     return max(MODALITIES[modality].flows for modality in SETS[name])
 
 
-def report(costs: dict[str, Cost], pairs_per_s: float) -> str:
+def report(costs: dict[str, FrameCost], pairs_per_s: float) -> str:
     """Return the page."""
     lines = [
         "# What a node with GPUs extracts: a model",
@@ -216,9 +218,9 @@ def report(costs: dict[str, Cost], pairs_per_s: float) -> str:
     for gpus, cores in NODES:
         for name, cost in costs.items():
             ours = cost._replace(features=0.0)
-            rate, bound = filled(ours, name, gpus, cores, pairs_per_s)
+            rate, bound = predict_per_core(ours, name, gpus, cores, pairs_per_s)
             gains = [
-                100 * (filled(*how, pairs_per_s)[0] / rate - 1)
+                100 * (predict_per_core(*how, pairs_per_s)[0] / rate - 1)
                 for how in (
                     (ours, name, gpus, cores + 1),
                     (ours, name, gpus + 1, cores),
@@ -226,10 +228,12 @@ def report(costs: dict[str, Cost], pairs_per_s: float) -> str:
                 )
             ]
             core, gpu, encoding = (f"{gain:+.0f} %" for gain in gains)
+            per_gpu = predict_per_gpu(cost, name, gpus, pairs_per_s)
+            per_core = predict_per_core(cost, name, gpus, cores, pairs_per_s)[0]
             lines.append(
                 f"| {gpus} GPU{'s' * (gpus > 1)}, {cores} cores | {name} | "
-                f"{1e3 * cores / sum(cost):,.0f} | {one_each(cost, name, gpus, pairs_per_s):,.0f} "
-                f"| {filled(cost, name, gpus, cores, pairs_per_s)[0]:,.0f} | {rate:,.0f} | {bound} "
+                f"{1e3 * cores / sum(cost):,.0f} | {per_gpu:,.0f} "
+                f"| {per_core:,.0f} | {rate:,.0f} | {bound} "
                 f"| {core}, {gpu} | {encoding} |"
             )
     lines += [
@@ -241,19 +245,19 @@ def report(costs: dict[str, Cost], pairs_per_s: float) -> str:
         f"at {FAST_PAIRS_PER_S:,} pairs/s {most_gain(costs, FAST_PAIRS_PER_S):.0f} %, if nvJPEG "
         "took no time of the GPU. A measurement on a GPU has to decide.",
         "",
-        *scoring(costs["all four"], pairs_per_s),
+        *describe_scoring(costs["all four"], pairs_per_s),
     ]
     return "\n".join(lines) + "\n"
 
 
-def scoring(cost: Cost, pairs_per_s: float) -> list[str]:
+def describe_scoring(cost: FrameCost, pairs_per_s: float) -> list[str]:
     """Describe the gain if a GPU drew and counted the hypotheses of RANSAC."""
     ours = cost._replace(features=0.0)
     less = ours._replace(camera=ours.camera - SCORING_MS)
     gains = []
     for gpus, cores in NODES:
         node = "all four", gpus, cores, pairs_per_s
-        gain = 100 * (filled(less, *node)[0] / filled(ours, *node)[0] - 1)
+        gain = 100 * (predict_per_core(less, *node)[0] / predict_per_core(ours, *node)[0] - 1)
         if gain >= 0.5:
             gains.append(f"{gpus} GPU{'s' * (gpus > 1)} with {cores} cores {gain:+.0f} %")
     return [
@@ -269,13 +273,16 @@ def scoring(cost: Cost, pairs_per_s: float) -> list[str]:
     ]
 
 
-def most_gain(costs: dict[str, Cost], pairs_per_s: float) -> float:
+def most_gain(costs: dict[str, FrameCost], pairs_per_s: float) -> float:
     """Return the largest possible gain by nvJPEG with enough cores, percent."""
     gains = [0.0]
     for name, cost in costs.items():
         ours = cost._replace(features=0.0)
         how = name, 1, ENOUGH_CORES, pairs_per_s
-        gains.append(filled(ours._replace(encode=0.0), *how)[0] / filled(ours, *how)[0] - 1)
+        gains.append(
+            predict_per_core(ours._replace(encode=0.0), *how)[0] / predict_per_core(ours, *how)[0]
+            - 1
+        )
     return 100 * max(gains)
 
 
@@ -297,7 +304,7 @@ def main() -> None:
         raise SystemExit(f"no .avi or .mp4 below {chosen.videos}; name a folder with --videos")
     count = min(chosen.clips, len(found))
     clips = [found[k * len(found) // count] for k in range(count)]
-    costs = {name: measured(clips, images, chosen.runs) for name, images in SETS.items()}
+    costs = {name: measure(clips, images, chosen.runs) for name, images in SETS.items()}
     text = report(costs, chosen.pairs_per_s)
     if chosen.o:
         chosen.o.write_text(text, encoding="utf-8")

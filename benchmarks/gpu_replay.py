@@ -86,7 +86,7 @@ class Counts(NamedTuple):
     """Instructions of an iteration of `tvl1_level`."""
 
 
-class Cost(NamedTuple):
+class LevelCost(NamedTuple):
     """Cost of a level for all pairs of a call."""
 
     seconds: float
@@ -103,7 +103,7 @@ class Replay:
     spread: bool = False
     """True to assume that the loads of different multiprocessors are spread evenly over time."""
 
-    def level(self, height: int, width: int, iterations: np.ndarray) -> Cost:
+    def level(self, height: int, width: int, iterations: np.ndarray) -> LevelCost:
         """Replay a level.
 
         Parameters
@@ -120,7 +120,7 @@ class Replay:
                 height, width, int(self.gpu.cache_bytes), self.gpu.multiprocessors
             ),
         )
-        working, fresh = _taken(steps, together)
+        working, fresh = _count_slots(steps, together)
         launches = (-(-len(working) // self.settings.steps) + 1) * self.settings.steps
         rate = self._bytes_per_s(together, height, width)
         tile_s, warp_s = (self._tile_s(height, width, rate, warped) for warped in (False, True))
@@ -129,9 +129,9 @@ class Replay:
         idle = (launches * together - working.sum()) * across * down
         seconds = HOST_LEVEL_S + launches * LAUNCH_S
         seconds += float((waves * (tile_s + (warp_s - tile_s) * fresh / working)).sum())
-        return Cost(seconds + idle * EMPTY_BLOCK_S / self.gpu.multiprocessors, launches)
+        return LevelCost(seconds + idle * EMPTY_BLOCK_S / self.gpu.multiprocessors, launches)
 
-    def _whole_level(self, height: int, iterations: np.ndarray) -> Cost:
+    def _whole_level(self, height: int, iterations: np.ndarray) -> LevelCost:
         """Return the cost of a level whose pairs are one tile each, one block per pair."""
         warps = -(-height // TILE_ROWS)
         each = iterations.sum(1) * self._seconds(warps, self.counts.level)
@@ -140,7 +140,7 @@ class Replay:
         busy_s = np.zeros(self.gpu.multiprocessors)
         for seconds in sorted(each, reverse=True):
             busy_s[busy_s.argmin()] += seconds
-        return Cost(LAUNCH_S + float(busy_s.max()), 1)
+        return LevelCost(LAUNCH_S + float(busy_s.max()), 1)
 
     def _tile_s(self, height: int, width: int, bytes_per_s: float, warped: bool) -> float:
         """Return the mean time of a tile of an image, seconds."""
@@ -200,7 +200,7 @@ def _side(number: int, count: int, size: int) -> tuple[int, int]:
     return reads, reads - HALO_PX * ((number > 0) + (number < count - 1))
 
 
-def _taken(steps: np.ndarray, together: int) -> tuple[np.ndarray, np.ndarray]:
+def _count_slots(steps: np.ndarray, together: int) -> tuple[np.ndarray, np.ndarray]:
     """Return for each step how many slots have a pair, and how many of these run a warp.
 
     Parameters

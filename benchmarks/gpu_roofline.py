@@ -63,7 +63,7 @@ Levels = dict[tuple[int, int], np.ndarray]
 """(height, width) -> iterations (pairs, warps)."""
 
 
-class Counted:
+class CountingOps:
     """Wrapper of operations that records the iterations of each warp of TV-L1."""
 
     def __init__(self, ops: Any) -> None:
@@ -100,7 +100,7 @@ def clips() -> tuple[list[np.ndarray], str]:
 
 def iterations(gray: np.ndarray, variant: str) -> Levels:
     """Count the iterations of a clip's pairs on the CPU; pairs are repeated to fill a call."""
-    counted = Counted(get_ops())
+    counted = CountingOps(get_ops())
     solver = TVL1Solver(TVL1Params(variant=variant), counted)
     frames = solver.prepare(gray)
     solver.solve(frames[:-1], frames[1:])
@@ -136,7 +136,7 @@ def counts(architecture: int) -> Counts:
     )
 
 
-def predicted(replay: Replay, clips: list[Levels]) -> tuple[float, float]:
+def predict(replay: Replay, clips: list[Levels]) -> tuple[float, float]:
     """Return the pairs per second over all clips, and the kernel launches per pair."""
     costs = [replay.level(*size, done) for levels in clips for size, done in levels.items()]
     pairs = MOST_PAIRS * len(clips)
@@ -146,9 +146,7 @@ def predicted(replay: Replay, clips: list[Levels]) -> tuple[float, float]:
 
 def speeds(replay: Replay, clips: list[Levels]) -> str:
     """Return the pairs per second as text, lower and higher figure."""
-    both = (
-        predicted(dataclasses.replace(replay, spread=spread), clips) for spread in (False, True)
-    )
+    both = (predict(dataclasses.replace(replay, spread=spread), clips) for spread in (False, True))
     return " to ".join(f"{pairs_per_s:,.0f}" for pairs_per_s, _ in both)
 
 
@@ -161,13 +159,13 @@ def row(gpu: Gpu, clips: dict[str, list[Levels]]) -> str:
         f"{found.prologue:.0f} + {found.epilogue:.0f}",
         ", ".join(f"{n / PIXELS:.1f}" for n in (found.inside, found.border, found.level)),
         f"{found.warp / PIXELS:.0f}",
-        f"{predicted(replay, clips[VARIANTS[0]])[1]:.1f}",
+        f"{predict(replay, clips[VARIANTS[0]])[1]:.1f}",
         *(speeds(replay, clips[variant]) for variant in VARIANTS),
     )
     return f"| {' | '.join(cells)} |"
 
 
-def spilled() -> str:
+def describe_spills() -> str:
     """Describe the spills of `tvl1_tile` if two of its blocks share a multiprocessor."""
     (defined,) = Settings(blocks=2).definitions["tvl1_tile"]
     of = {sm: nvrtc.compiled("tvl1_tile", 12, sm, defined).kernels["tvl1_tile"] for sm in SPILLED}
@@ -179,7 +177,7 @@ def spilled() -> str:
     )
 
 
-def launched(clips: list[Levels]) -> str:
+def describe_launches(clips: list[Levels]) -> str:
     """Describe the launches of the host in a call on an H100."""
     gpu = next(gpu for gpu in GPUS if gpu.architecture == 90)
     replay = Replay(gpu, Counts(*[100.0] * 6))  # launches do not depend on instructions
@@ -235,9 +233,9 @@ def main() -> None:
         "|---|---|---|---|",
         *(f"| {' | '.join(change)} |" for change in CHANGES),
         "",
-        launched(counted[VARIANTS[0]]),
+        describe_launches(counted[VARIANTS[0]]),
         "",
-        spilled(),
+        describe_spills(),
         "",
         "Known and not changed: each level of more than one tile ends with an empty graph,",
         "because the host launches it before it knows that no pair is left. It costs some 0.5 %",

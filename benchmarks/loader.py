@@ -45,7 +45,7 @@ ROW, STREAM = NETWORKS["bninception"], StreamParams()
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnSample:
     """Sample that both loaders make."""
 
     video_id: str
@@ -54,7 +54,7 @@ class Drawn:
     crop: Crop
 
 
-def pil_images(folder: Path, sample: Drawn, modality: str) -> list[Image.Image]:
+def pil_images(folder: Path, sample: DrawnSample, modality: str) -> list[Image.Image]:
     """Open and decode, as tsn-pytorch's data set does."""
     mode = "RGB" if MODALITIES[modality].is_colour else "L"
     return [
@@ -63,7 +63,7 @@ def pil_images(folder: Path, sample: Drawn, modality: str) -> list[Image.Image]:
     ]
 
 
-def pil_input(images: list[Image.Image], sample: Drawn, modality: str) -> Tensor:
+def pil_input(images: list[Image.Image], sample: DrawnSample, modality: str) -> Tensor:
     """Crop, resize, mirror, stack, normalise as its transforms do: float (S * channels, H, W)."""
     crop, side, is_flow = sample.crop, ROW.size, MODALITIES[modality].is_flow
     box = (crop.x, crop.y, crop.x + crop.width, crop.y + crop.height)
@@ -105,7 +105,7 @@ def compare(folder: Path, modality: str, batch: int) -> None:
     numbers = [(0, k) for k in range(len(clips))]
     batches = [numbers[k : k + batch] for k in range(0, len(numbers), batch)]
     drawn = [
-        Drawn(clip.video_id, *clips.draw(number))
+        DrawnSample(clip.video_id, *clips.draw(number))
         for clip, number in zip(clips.videos, numbers, strict=True)
     ]
     root, snippets = folder / "jpeg", len(drawn) * SEGMENTS

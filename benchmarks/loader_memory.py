@@ -62,10 +62,10 @@ def extract(clips: Path, out: Path, size: tuple[str, str]) -> Path:
     return out / "store"
 
 
-class Watch:
+class PeakMonitor:
     """Monitor of the largest use of /dev/shm and of file descriptors while a block runs."""
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> PeakMonitor:
         self.shared_bytes = self.files = 0
         self._before, self._ended = shutil.disk_usage(SHARED).used, threading.Event()
         self._thread = threading.Thread(target=self._watch)
@@ -98,7 +98,7 @@ def row(store: Path, modality: str, chosen: argparse.Namespace) -> str:
     images = chosen.segments * input.read * MODALITIES[input.stored].channels
     whole = chosen.batch * images * float(np.mean([h * w for h, w in (v.size for v in videos)]))
     began = time.monotonic()
-    with Watch() as watch:
+    with PeakMonitor() as watch:
         loader = Loader(clips, batches, chosen.workers, "cpu")
         sizes = [sum(part.nbytes for part in batch.images) for batch in loader]
     spent = time.monotonic() - began

@@ -149,7 +149,7 @@ def _is_text(statement: ast.AST) -> bool:
     return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
-class Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class ChangedModuleFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Import hook that supplies a changed module."""
 
     def __init__(self, module: str, path: Path, tree: ast.Module) -> None:
@@ -178,7 +178,7 @@ def passes(path: Path, tree: ast.Module, tests: tuple[str, ...], chosen: str) ->
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
             sys.stdout = sys.stderr = io.StringIO()
             module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-            sys.meta_path.insert(0, Changed(module, path, tree))
+            sys.meta_path.insert(0, ChangedModuleFinder(module, path, tree))
             options = ["-x", "-q", "-n0", "-p", "no:cacheprovider", "-k", chosen]
             code = int(pytest.main([*options, *(str(ROOT / "tests" / name) for name in tests)]))
         os._exit(code)

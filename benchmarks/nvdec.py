@@ -53,7 +53,7 @@ def make_clip(path: Path, width: int, height: int, frames: int, bits: int) -> Pa
     return path
 
 
-class Free:
+class DeviceTime:
     """CPU seconds of this thread that a real device would spend; the stand-ins run on the CPU."""
 
     seconds = 0.0
@@ -62,9 +62,9 @@ class Free:
     def calls(self, owner: Any, *names: str) -> None:
         """Exclude the time of these functions."""
         for name in names:
-            setattr(owner, name, self._timed(getattr(owner, name)))
+            setattr(owner, name, self._exclude(getattr(owner, name)))
 
-    def _timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _exclude(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*arguments: Any, **named: Any) -> Any:
             if self._is_counting:
                 return function(*arguments, **named)
@@ -78,7 +78,7 @@ class Free:
         return timed
 
 
-def free_device(free: Free, nvc: Any, ops: Any) -> None:
+def free_device(free: DeviceTime, nvc: Any, ops: Any) -> None:
     """Exclude the stand-ins' device work from the measurement; copies to pinned memory count."""
     import cupy
 
@@ -97,7 +97,7 @@ def windows(path: Path, ops: Any, decoder: str, surfaces: Any) -> Iterator[Any]:
             yield ops.resize(window.data, *TARGET)
 
 
-def cost(free: Free, steps: Iterator[Any]) -> tuple[float, float]:
+def cost(free: DeviceTime, steps: Iterator[Any]) -> tuple[float, float]:
     """Return the Return the CPU ms of the first window, and of a frame of the others."""
     spent, frames = [], 0
     while True:
@@ -123,7 +123,7 @@ def main() -> None:
     cpu = get_ops("cpu")
     with tempfile.TemporaryDirectory() as folder, stand_in() as nvc, cupy_from(STAND_IN):
         path = make_clip(Path(folder, "a.mp4"), width, height, options.frames, options.bits)
-        cuda, free = get_ops("cuda"), Free()
+        cuda, free = get_ops("cuda"), DeviceTime()
         ways = {
             "decoder cpu, with its decoding": (cpu, "cpu", None),
             "decoder nvdec, by way of the host": (cuda, "nvdec", None),

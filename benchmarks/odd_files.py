@@ -48,7 +48,7 @@ EXPLAINED: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Truth:
+class ProbedStream:
     """Frame count and times of one video stream, by ffprobe."""
 
     coding: str
@@ -81,7 +81,7 @@ class Totals:
         return ", ".join(f"{self.counts[kind]} {kind}" for kind in kinds)
 
 
-def ask_ffprobe(path: str) -> dict[int, Truth]:
+def ask_ffprobe(path: str) -> dict[int, ProbedStream]:
     """Decode all video streams of a file; streams of covers are left out."""
     done = subprocess.run(
         [
@@ -101,7 +101,7 @@ def ask_ffprobe(path: str) -> dict[int, Truth]:
         frames = [f for f in said.get("frames", ()) if f.get("stream_index") == stream["index"]]
         times = [f.get("best_effort_timestamp_time") for f in frames]
         known = [float(time) for time in times if time is not None]
-        truths[stream["index"]] = Truth(
+        truths[stream["index"]] = ProbedStream(
             f"{kind}/{stream.get('codec_name', '?')}/{stream.get('pix_fmt', '?')}",
             len(frames),
             known[0] if times[:1] != [None] and known else None,
@@ -142,7 +142,7 @@ def extract(videos: Path, folder: Path, store: Path) -> dict[str, Answer]:
     return answers
 
 
-def judge(path: str, truths: dict[int, Truth], answer: Answer | None) -> tuple[str, str]:
+def judge(path: str, truths: dict[int, ProbedStream], answer: Answer | None) -> tuple[str, str]:
     """Return the kind of answer and an explanation."""
     most = max((truth.frames for truth in truths.values()), default=0)
     if answer is None:

@@ -282,11 +282,11 @@ def make_codecs(folder: Path, threads: int = 2) -> tuple[int, int]:
     wanted |= {f"special_{name}": options.split() for name, options in SPECIAL.items()}
     with ThreadPoolExecutor(threads) as pool:
         made = sum(pool.map(lambda name: _ffmpeg(folder / name, wanted[name]), wanted))
-    made += _make_derived(folder)
+    made += _copy_packets(folder)
     return made, len(wanted) - made
 
 
-def _make_derived(folder: Path) -> int:
+def _copy_packets(folder: Path) -> int:
     """Write files that copy the packets of others."""
     made = 0
     clip = folder / "special_b_frames.mp4"

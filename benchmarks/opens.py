@@ -79,7 +79,7 @@ def write_shard(
         writer.publish()
 
 
-def measured(store: Path, repeats: int = 3) -> str:
+def measure(store: Path, repeats: int = 3) -> str:
     """Return a row of figures."""
     rows = []
     for _ in range(repeats):
@@ -112,10 +112,10 @@ def main() -> None:
         began = time.perf_counter()
         open_store(store)
         print(f"{videos:8d} {'made':>10} {'':8} {time.perf_counter() - began:8.2f}", flush=True)
-        print(f"{videos:8d} {'good':>10} {measured(store)}", flush=True)
+        print(f"{videos:8d} {'good':>10} {measure(store)}", flush=True)
         write_shard(store, made, arguments.per_shard)
         made += 1
-        print(f"{videos:8d} {'one behind':>10} {measured(store)}", flush=True)
+        print(f"{videos:8d} {'one behind':>10} {measure(store)}", flush=True)
         began = time.process_time()
         open_store(store)
         print(f"{videos:8d} {'rewritten':>10} {time.process_time() - began:8.2f}", flush=True)

@@ -16,7 +16,7 @@ LENGTH, SIZE = 5, (4, 6)
 FIELDS = 6
 
 
-class Picture(np.ndarray):
+class PilPicture(np.ndarray):
     """Pixels with the parts of PIL's interface that the originals use."""
 
     @property
@@ -24,17 +24,17 @@ class Picture(np.ndarray):
         """Mode of PIL: Mode of PIL: L or RGB."""
         return "L" if self.ndim == 2 else "RGB"
 
-    def transpose(self, how: Any) -> Picture:  # type: ignore[override]
+    def transpose(self, how: Any) -> PilPicture:  # type: ignore[override]
         """Mirror, as PIL does for FLIP_LEFT_RIGHT."""
         assert how == "mirror"
         return self[:, ::-1].copy()
 
 
-def pictures(images: np.ndarray) -> list[Picture]:
+def pictures(images: np.ndarray) -> list[PilPicture]:
     """Return images (N, C, H, W) as tsn-pytorch reads them: colour, or x and y apart."""
     if images.shape[1] == 3:
-        return [np.ascontiguousarray(one.transpose(1, 2, 0)).view(Picture) for one in images]
-    return [plane.copy().view(Picture) for one in images for plane in one]
+        return [np.ascontiguousarray(one.transpose(1, 2, 0)).view(PilPicture) for one in images]
+    return [plane.copy().view(PilPicture) for one in images for plane in one]
 
 
 def images_of(channels: int, count: int) -> np.ndarray:
@@ -46,7 +46,7 @@ def flips(code: Code) -> Iterator[tuple[str, np.ndarray]]:
     """Return flow fields mirrored as in training, uint8 (fields, 2, H, W)."""
     flow = images_of(2, FIELDS)
     yield "flips/flow", flow
-    invert = SimpleNamespace(invert=lambda image: (255 - image).view(Picture))
+    invert = SimpleNamespace(invert=lambda image: (255 - image).view(PilPicture))
     theirs = code.pick(
         "tsn_pytorch", "transforms.py", ("GroupRandomHorizontalFlip",), ImageOps=invert,
         Image=SimpleNamespace(FLIP_LEFT_RIGHT="mirror"), random=SimpleNamespace(random=lambda: 0.0),

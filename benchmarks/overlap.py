@@ -37,7 +37,7 @@ SLEEPERS = {
 """Operations that sleep, by stage, and their share of its time."""
 
 
-class Device:
+class SlowedOps:
     """CPU operations, some with an added delay."""
 
     on_cpu = False
@@ -73,7 +73,7 @@ def make_video(path: Path) -> None:
         container.mux(stream.encode())
 
 
-def timed(path: Path, stages_s: dict[str, float]) -> tuple[float, dict[str, float]]:
+def time_extraction(path: Path, stages_s: dict[str, float]) -> tuple[float, dict[str, float]]:
     """Return the seconds of an extraction with these stage times, and the busy seconds by stage."""
     pauses_s = {
         operation: share * stages_s[stage]
@@ -82,7 +82,7 @@ def timed(path: Path, stages_s: dict[str, float]) -> tuple[float, dict[str, floa
     }
     values = {"flow": "dis", "size": {"width": 32, "height": 24}, "modalities": ["warped_flow"]}
     recipe = params.build(ExtractRecipe, values, where="extract")
-    extraction = Extraction(Span(VideoRecord("video", str(path))), recipe, Device(pauses_s))
+    extraction = Extraction(Span(VideoRecord("video", str(path))), recipe, SlowedOps(pauses_s))
     began = time.monotonic()
     windows = sum(1 for _ in extraction)
     assert windows == WINDOWS
@@ -101,9 +101,11 @@ def main() -> None:
         alone_s: dict[str, float] = {}
         for slow in (*SLEEPERS, "all"):
             if slow in SLEEPERS:
-                alone_s[slow] = timed(path, {s: SLOW_S * (s == slow) for s in SLEEPERS})[0]
+                alone_s[slow] = time_extraction(path, {s: SLOW_S * (s == slow) for s in SLEEPERS})[
+                    0
+                ]
             stages_s = {s: SLOW_S if slow in (s, "all") else OTHER_S for s in SLEEPERS}
-            whole_s, busy_s = timed(path, stages_s)
+            whole_s, busy_s = time_extraction(path, stages_s)
             least_s = alone_s.get(slow, max(alone_s.values()))
             busy = ", ".join(f"{name} {100 * s / whole_s:.0f}" for name, s in busy_s.items())
             print(f"{slow:<12}{least_s:>10.2f}{whole_s:>10.2f}{whole_s / least_s:>8.2f}  {busy}")

@@ -55,7 +55,7 @@ print(f"{len(plan.changes.replaced)} replaced, {kinds}")
 """
 
 
-def stored(folder: Path) -> Callable[[int], tuple[VideoRecord, dict[str, Any]]]:
+def make_sources(folder: Path) -> Callable[[int], tuple[VideoRecord, dict[str, Any]]]:
     """Return a function that gives record and source of a video by number; the source exists."""
     facts = {}
     for k in range(SOURCES):
@@ -80,7 +80,7 @@ def write_list(path: Path, videos: int, folder: Path, relabelled: int = 0) -> No
             file.write(f"{video_of(k)[0].video_id},{folder}/{k % SOURCES}.avi,{label},train1\n")
 
 
-def measured(listed: Path, store: Path) -> str:
+def measure(listed: Path, store: Path) -> str:
     """Return a row of figures."""
     done = subprocess.run(
         [sys.executable, "-c", PROBE, str(listed), str(store)], capture_output=True, text=True,
@@ -116,18 +116,18 @@ def main() -> None:
     made = len(list((store / "shards").iterdir()))
     for videos in arguments.videos:
         for number in range(made, videos // arguments.per_shard):
-            write_shard(store, number, arguments.per_shard, RECIPE, stored(folder))
+            write_shard(store, number, arguments.per_shard, RECIPE, make_sources(folder))
         made = max(made, videos // arguments.per_shard)
         write_list(listed, videos, folder)
-        measured(listed, store)  # makes the index
-        print(f"{videos:8d} {'done':>10} {measured(listed, store)}", flush=True)
+        measure(listed, store)  # makes the index
+        print(f"{videos:8d} {'done':>10} {measure(listed, store)}", flush=True)
         write_list(listed, videos, folder, relabelled=100)
-        print(f"{videos:8d} {'labels':>10} {measured(listed, store)}", flush=True)
+        print(f"{videos:8d} {'labels':>10} {measure(listed, store)}", flush=True)
         write_list(listed, videos, folder)
         changed = folder / "0.avi"
         status = changed.stat()
         changed.write_bytes(b"other one" * (1 << 12))
-        print(f"{videos:8d} {'replaced':>10} {measured(listed, store)}", flush=True)
+        print(f"{videos:8d} {'replaced':>10} {measure(listed, store)}", flush=True)
         changed.write_bytes(b"no video" * (1 << 12))
         os.utime(changed, ns=(status.st_atime_ns, status.st_mtime_ns))
     if arguments.work is None:

@@ -43,7 +43,7 @@ class Listening:
         return ipaddress.ip_address(self.address).is_loopback
 
 
-def listening(pid: int) -> Iterator[Listening]:
+def list_listening(pid: int) -> Iterator[Listening]:
     """Yield the TCP ports that a process and its descendants listen on now."""
     try:
         top = psutil.Process(pid)
@@ -60,7 +60,7 @@ def listening(pid: int) -> Iterator[Listening]:
             continue
 
 
-def greeted(port: Listening) -> str:
+def try_tls(port: Listening) -> str:
     """Connect to a port by TLS without a certificate; return one of the constants above."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -85,14 +85,14 @@ def greeted(port: Listening) -> str:
         return NO_TLS
 
 
-def watched(*command: str | Path) -> dict[Listening, str]:
+def watch_ports(*command: str | Path) -> dict[Listening, str]:
     """Run a flowpipe command and try each port that listens meanwhile; exit where it fails."""
     run = subprocess.Popen([sys.executable, "-m", "flowpipe", *command])
     seen: dict[Listening, str] = {}
     while run.poll() is None:
-        for port in listening(run.pid):
+        for port in list_listening(run.pid):
             if port not in seen:
-                seen[port] = greeted(port)
+                seen[port] = try_tls(port)
         time.sleep(0.1)
     if run.returncode:
         sys.exit(run.returncode)
@@ -110,14 +110,14 @@ def report(what: str, seen: dict[Listening, str]) -> None:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root, store, run = (Path(folder, name) for name in ("demo", "store", "run"))
-        report("extract", watched(
+        report("extract", watch_ports(
             "extract", "--dataset", "demo", "--root", root, "--out", store, "--workers", "2",
             "--quiet", "--modalities", "rgb",
         ))  # fmt: skip
         if find_spec("torch") is None:
             print("train: not tried, torch is not installed")
             return
-        report("train", watched(
+        report("train", watch_ports(
             "train", store, "--modality", "rgb", "-o", run, "--device", "cpu", "--devices", "2",
             "--set", "streams.rgb.init=random", "--set", "streams.rgb.schedule.end=1",
             "--set", "streams.rgb.schedule.lr_steps=[]",

@@ -45,12 +45,12 @@ def write_matches(clips: list[Path], file: Path) -> None:
     recipe = build(ExtractRecipe, {"modalities": ["warped_flow"], "flow": "dis"}, where="recipe")
     with file.open("wb") as out:
 
-        def noted(self: Any, rows: Any, most: int, least: int, threshold: Any) -> Any:
+        def note(self: Any, rows: Any, most: int, least: int, threshold: Any) -> Any:
             out.write(np.int64(rows.shape[1]).tobytes() + np.float32(threshold).tobytes())
             out.write(np.ascontiguousarray(rows, np.float32).tobytes())
             return search(self, rows, most, least, threshold)
 
-        kind._search = noted
+        kind._search = note
         for clip in clips:
             with open_video(clip) as reader:
                 frames = next(islice(reader.windows(max_frames=FRAMES), 1)).data

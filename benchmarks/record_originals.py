@@ -178,7 +178,7 @@ def crops(code: Code, driver: CaffeDriver) -> Iterator[tuple[str, np.ndarray]]:
         for x, y, w, h in driver.crops(width, height, SIDE, count == 13, scales):
             found["caffe"].append((*setting, x, y, w, h))
         crop = open_mmlab["MultiScaleCrop"](SIDE, scales, num_fixed_crops=count)
-        for made in outcomes(open_mmlab, partial(_transformed, crop, width, height)):
+        for made in outcomes(open_mmlab, partial(_transform_crop, crop, width, height)):
             left, top, right, bottom = made["crop_bbox"].tolist()
             found["mmaction2"].append((*setting, left, top, right - left, bottom - top))
     for system, rows in found.items():
@@ -191,7 +191,7 @@ def crops(code: Code, driver: CaffeDriver) -> Iterator[tuple[str, np.ndarray]]:
     yield "ten_crops", np.array(list(ten_crops(code, theirs, open_mmlab)), np.int16)
 
 
-def _transformed(crop: Any, width: int, height: int) -> Any:
+def _transform_crop(crop: Any, width: int, height: int) -> Any:
     return crop.transform({"img_shape": (height, width)})
 
 

@@ -50,7 +50,7 @@ def seconds(work: Callable[[], object], device: str) -> float:
     return clock() - began
 
 
-def made_batch(
+def make_batch(
     input: InputSpec, stream: StreamParams, videos: int, side: int, device: str
 ) -> Batch:
     """Return a batch of noise as the loader makes them."""
@@ -98,7 +98,7 @@ def main() -> None:
         model, input, network, stream, Processes(device=device), amp=chosen.amp,
         compile=chosen.compile,
     )  # fmt: skip
-    batch = made_batch(input, stream, chosen.videos, network.size, device)
+    batch = make_batch(input, stream, chosen.videos, network.size, device)
     x = network_input(batch.images, batch.samples, input, network, stream, device)
     labels = batch.labels[:, 0].to(device)
     plain = torch.optim.SGD([w for w in model.parameters() if w.requires_grad], lr=1e-4)

@@ -25,7 +25,7 @@ import av
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from ut_interaction import SHARED, Clip, file_name, flowpipe, read_list
+from ut_interaction import SHARED, ListedClip, file_name, flowpipe, read_list
 
 from flowpipe.evaluation import PROTOCOLS, evaluate
 from flowpipe.ops import get_ops
@@ -97,7 +97,7 @@ def frames_of(path: Path) -> Iterator[NDArray[np.uint8]]:
             yield from ops.resize(window.data, HEIGHT, WIDTH)
 
 
-def build(folder: Path, clips: Sequence[Clip], folds: Sequence[int], seconds: float) -> None:
+def build(folder: Path, clips: Sequence[ListedClip], folds: Sequence[int], seconds: float) -> None:
     """Make a video for each clip: background, clip, background. Existing videos are kept."""
     (folder / "videos").mkdir(parents=True, exist_ok=True)
     unrelated = sorted(p for p in (SHARED / "clips").rglob("*") if p.suffix in (".avi", ".mp4"))
@@ -158,7 +158,7 @@ def test(
         run = runs / run_of(fold)
         if name.partition(",")[0] in streams and (run / LAST).exists():
             network = SnippetScorer(run, LAST, "cpu")
-            found[name] = combined(network, snippets(folder, network, name, fold, rate_hz))
+            found[name] = combine(network, snippets(folder, network, name, fold, rate_hz))
     if set(STREAMS) <= found.keys():
         found[" + ".join(STREAMS)] = {
             way: np.sum([found[name][way] for name in STREAMS], axis=0) for way in found["rgb"]
@@ -192,9 +192,7 @@ def snippets(
         }
 
 
-def combined(
-    network: SnippetScorer, of: Mapping[str, Sequence[SnippetScores]]
-) -> dict[str, Scores]:
+def combine(network: SnippetScorer, of: Mapping[str, Sequence[SnippetScores]]) -> dict[str, Scores]:
     """Return the scores (N, C) of videos by each way that the network supports."""
     stream, found = network.facts.stream, {}
     for way, params in WAYS.items():

@@ -66,7 +66,7 @@ ABLATIONS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 
 
 @dataclass(frozen=True)
-class Clip:
+class ListedClip:
     """Clip of the set's list."""
 
     video_id: str
@@ -120,11 +120,11 @@ def main() -> None:
     show(chosen.work, chosen.recipe, clips)
 
 
-def read_list(folder: Path) -> list[Clip]:
+def read_list(folder: Path) -> list[ListedClip]:
     """Read ``LIST.tsv``."""
     with (folder / "LIST.tsv").open(encoding="utf-8", newline="") as file:
         return [
-            Clip(
+            ListedClip(
                 Path(row["file"]).stem, folder / row["file"], int(row["sequence"]), row["class"],
                 (int(row["width"]), int(row["height"]), int(row["frames"])),
             )
@@ -132,7 +132,7 @@ def read_list(folder: Path) -> list[Clip]:
         ]  # fmt: skip
 
 
-def extract(store: Path, clips: Sequence[Clip], recipe: Path, *, shuffled: bool) -> None:
+def extract(store: Path, clips: Sequence[ListedClip], recipe: Path, *, shuffled: bool) -> None:
     """Extract all modalities; the control has shuffled labels."""
     labels = labels_of(clips, shuffled=shuffled)
     store.parent.mkdir(parents=True, exist_ok=True)
@@ -146,7 +146,7 @@ def extract(store: Path, clips: Sequence[Clip], recipe: Path, *, shuffled: bool)
     flowpipe("extract", "--videos", list_file, "--out", store, "--recipe", recipe)
 
 
-def labels_of(clips: Sequence[Clip], *, shuffled: bool) -> list[str]:
+def labels_of(clips: Sequence[ListedClip], *, shuffled: bool) -> list[str]:
     """Return the label of each clip: its own, or a shuffled one for the control."""
     labels = [clip.label for clip in clips]
     if shuffled:
@@ -191,7 +191,7 @@ def train_and_test(store: Path, work: Path, recipe: Path, training: Training) ->
     flowpipe("test", store, work / training.name, "-o", scores)
 
 
-def show(work: Path, recipe: Path, clips: Sequence[Clip]) -> None:
+def show(work: Path, recipe: Path, clips: Sequence[ListedClip]) -> None:
     """Print the tables of all results."""
     print(f"\nsize and length of a clip alone (forest): {100 * leak(clips):.1f} %\n")
     for kind, title in (("true", "accuracy, %"), ("shuffled", "labels shuffled, %")):
@@ -245,7 +245,7 @@ def hits(scores: Scores) -> NDArray[np.bool_]:
     return found
 
 
-def commonest(clips: Sequence[Clip], labels: Sequence[str]) -> float:
+def commonest(clips: Sequence[ListedClip], labels: Sequence[str]) -> float:
     """Return the accuracy over all folds of always answering the most common training class.
 
     Where several labels are as common, the mean over them.
@@ -261,7 +261,7 @@ def commonest(clips: Sequence[Clip], labels: Sequence[str]) -> float:
     return right / len(clips)
 
 
-def leak(clips: Sequence[Clip]) -> float:
+def leak(clips: Sequence[ListedClip]) -> float:
     """Return the accuracy of a forest that sees width, height and frames, on the same folds."""
     from sklearn.ensemble import RandomForestClassifier
 

@@ -31,7 +31,7 @@ def main() -> None:
     argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
     print(f"paper's formula, videos of 1 to {MOST} snippets")
     for length in LENGTHS:
-        lost = [left_out(count, length) for count in range(1, MOST + 1)]
+        lost = [count_left_out(count, length) for count in range(1, MOST + 1)]
         share = 100 * np.mean(np.array(lost) > 0)
         print(f"  windows of {length}: at most {max(lost)} left out, some in {share:.0f} % of them")
     print(
@@ -43,8 +43,8 @@ def main() -> None:
     rng = np.random.default_rng(0)
     for count in SNIPPETS:
         videos = [video(count, rng) for _ in range(VIDEOS)]
-        own = compared(videos)
-        windows = compared([one.max(1, keepdims=True) for one in videos])
+        own = compare(videos)
+        windows = compare([one.max(1, keepdims=True) for one in videos])
         values = f"{own[0]:16.3f}{own[1]:14.1%}  {windows[0]:14.3f}{windows[1]:14.1%}"
         print(f"{count:<10}{values}")
 
@@ -55,12 +55,12 @@ def video(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
     return made + 0.5 * rng.normal(size=(count, CROPS, CLASSES))
 
 
-def left_out(count: int, length: int) -> int:
+def count_left_out(count: int, length: int) -> int:
     """Return how many of `count` snippets are in no window of the paper's formula."""
     return count - len({k for one in mtwi.windows_of(count, length, "paper") for k in one})
 
 
-def compared(videos: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
+def compare(videos: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
     """Return the mean distance of two scores, and how often the highest class differs."""
     pairs = [[mtwi.aggregate(one, LENGTHS, variant) for variant in VARIANTS] for one in videos]
     distance = float(np.mean([np.abs(one - other).mean() for one, other in pairs]))

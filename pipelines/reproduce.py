@@ -79,7 +79,7 @@ def reproduce(
     shared = ["--amp", amp, *(["--devices", gpus, "--device", "cuda"] if gpus else [])]
     flowpipe(
         "extract", "--dataset", dataset, *(["--root", root] if root else []), "--out", store,
-        "--recipe", recipe or dataset, *each("--set", of_section["extract"]),
+        "--recipe", recipe or dataset, *repeat_option("--set", of_section["extract"]),
         "--modalities", ",".join(needed), *(["--gpus", gpus] if gpus else ["--workers", workers]),
         *(["--allow-missing"] if allow_missing else []), may_fail=True,
     )  # fmt: skip
@@ -88,9 +88,9 @@ def reproduce(
             run = work / f"{modality}-{split}"
             flowpipe(
                 "train", store, "--modality", modality, "--split", split, "-o", run, "--recipe",
-                recipe or dataset, *each("--set", of_section["train"]),
-                *each("--weights", [weights] if weights else []),
-                *each("--also", [also] if also else []), *shared,
+                recipe or dataset, *repeat_option("--set", of_section["train"]),
+                *repeat_option("--weights", [weights] if weights else []),
+                *repeat_option("--also", [also] if also else []), *shared,
             )  # fmt: skip
             scores = work / f"{modality}-{split}.h5"
             if not is_newer(scores, run / "last.pt"):
@@ -106,7 +106,7 @@ def reproduce(
 def table(store: Path, work: Path, rows: list[str], splits: tuple[int, ...]) -> None:
     """Print every stream and their sum: each split and their mean. Write work/table.json."""
     figures = {
-        row: evaluated(store, [work / f"{row}-{split}.h5" for split in splits], splits)
+        row: evaluate(store, [work / f"{row}-{split}.h5" for split in splits], splits)
         for row in rows
     }
     (work / "table.json").write_text(json.dumps(figures, indent=1) + "\n")
@@ -118,15 +118,15 @@ def table(store: Path, work: Path, rows: list[str], splits: tuple[int, ...]) -> 
             print(row.ljust(23) + "".join(f"{value:10.2f}" for value in values))
 
 
-def evaluated(store: Path, scores: list[Path], splits: tuple[int, ...]) -> dict[str, Any]:
+def evaluate(store: Path, scores: list[Path], splits: tuple[int, ...]) -> dict[str, Any]:
     """Return the figures by split."""
-    chosen = each("--split", [f"test{split}" for split in splits])
+    chosen = repeat_option("--split", [f"test{split}" for split in splits])
     done = flowpipe("evaluate", store, *scores, *chosen, "--json", quiet=True)
     found: dict[str, Any] = json.loads(done.stdout)["splits"]
     return found
 
 
-def each(option: str, values: Any) -> list[str]:
+def repeat_option(option: str, values: Any) -> list[str]:
     """Repeat an option for each value."""
     return [word for value in values for word in (option, str(value))]
 

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from place import FLOWPIPE, Found, Place, last_line, run, say
-from stores import extract, link, words_of
+from folders import FLOWPIPE, Folders, Verdict, last_line, run, say
+from stores import describe, extract, link
 
 SUMS = ("values", "differ", "beyond", "worst")
 MOST_BEYOND = 1e-3
@@ -21,7 +21,7 @@ extract:
 """
 
 
-def apart(ours: Path, meant: Path) -> dict[str, dict[str, float]]:
+def compare_stores(ours: Path, meant: Path) -> dict[str, dict[str, float]]:
     """Compare two stores; return by modality: values, differing, by over a level, largest."""
     from flowpipe import open_store
 
@@ -57,7 +57,7 @@ def apart(ours: Path, meant: Path) -> dict[str, dict[str, float]]:
     return found
 
 
-def judged(found: dict[str, dict[str, float]], exact: bool) -> Found:
+def judge(found: dict[str, dict[str, float]], exact: bool) -> Verdict:
     """Tell whether two stores are equal, or near enough where flow may differ by rounding."""
     from flowpipe.modality import MODALITIES
 
@@ -75,38 +75,40 @@ def judged(found: dict[str, dict[str, float]], exact: bool) -> Found:
     limit = "" if exact else f" beyond a level (at most {MOST_BEYOND:.1%})"
     text = f"{', '.join(words) or 'nothing was compared'}{limit}"
     text += f"; TOO MANY: {', '.join(wrong)}" if wrong else ""
-    return Found(bool(found) and not wrong, text, found)
+    return Verdict(bool(found) and not wrong, text, found)
 
 
-def against_cpu(place: Place) -> Found:
+def against_cpu(folders: Folders) -> Verdict:
     """Extract on the GPU and on the CPU without loss; compare what was computed."""
-    recipe = place.work / "raw.yaml"
+    recipe = folders.work / "raw.yaml"
     recipe.write_text(RAW, encoding="utf-8")
-    videos = link(place, "raw", place.clips()[:4], 1)
-    cores = 2 if place.rehearse else 8
+    videos = link(folders, "raw", folders.clips()[:4], 1)
+    cores = 2 if folders.rehearse else 8
     for device, more in (("cuda", ["--gpus", "1", "--workers", min(4, cores)]),
                          ("cpu", ["--workers", cores])):  # fmt: skip
         options = ["--recipe", recipe, "--device", device, *more]
-        figures = extract(place, videos, f"raw-{device}", options)
-        say(words_of(figures))
+        figures = extract(folders, videos, f"raw-{device}", options)
+        say(describe(figures))
         if not figures["ok"]:
-            return Found(False, f"{device}: {figures['said']}", figures)
-    return judged(apart(place.stores / "raw-cuda", place.stores / "raw-cpu"), exact=False)
+            return Verdict(False, f"{device}: {figures['said']}", figures)
+    return judge(
+        compare_stores(folders.stores / "raw-cuda", folders.stores / "raw-cpu"), exact=False
+    )
 
 
-def same_bytes(place: Place) -> Found:
+def same_bytes(folders: Folders) -> Verdict:
     """Compare the bytes that one worker has stored with those that most workers have."""
-    one = place.stores / "extract-1"
-    many = [place.stores / f"extract-{name}" for name in ("fill", "16", "8", "4")]
+    one = folders.stores / "extract-1"
+    many = [folders.stores / f"extract-{name}" for name in ("fill", "16", "8", "4")]
     other = next((store for store in many if (store / "store.json").is_file()), None)
     if other is None or not (one / "store.json").is_file():
-        return Found(None, "wants the stores of extract:1 and of another step of extract")
-    found = bytes_apart(one, other)
-    words = judged(found, exact=True)
-    return Found(words.ok, f"{one.name} beside {other.name}, images: {words.words}", found)
+        return Verdict(None, "wants the stores of extract:1 and of another step of extract")
+    found = compare_bytes(one, other)
+    words = judge(found, exact=True)
+    return Verdict(words.ok, f"{one.name} beside {other.name}, images: {words.words}", found)
 
 
-def bytes_apart(ours: Path, meant: Path) -> dict[str, dict[str, float]]:
+def compare_bytes(ours: Path, meant: Path) -> dict[str, dict[str, float]]:
     """Compare the encoded images of the videos that both stores have, by modality."""
     from flowpipe import open_store
 
@@ -121,15 +123,15 @@ def bytes_apart(ours: Path, meant: Path) -> dict[str, dict[str, float]]:
     return found
 
 
-def verify(place: Place) -> Found:
+def verify(folders: Folders) -> Verdict:
     """Run `flowpipe verify` on every store, and on one of them with every image decoded."""
-    found = sorted(path.parent for path in place.stores.glob("*/store.json"))
+    found = sorted(path.parent for path in folders.stores.glob("*/store.json"))
     if not found:
-        return Found(None, "wants a store of another step")
+        return Verdict(None, "wants a store of another step")
     bad = []
     for store, more in [*((store, []) for store in found), (found[0], ["--decode"])]:
         done = run([*FLOWPIPE, "verify", store, "--workers", os.cpu_count() or 1, *more])
         if done.returncode:
             bad.append(f"{store.name}: {last_line(done.stdout + done.stderr)}")
     words = f"{len(found)} stores, {found[0].name} decoded: {'; '.join(bad) or 'all whole'}"
-    return Found(not bad, words, {"stores": len(found), "bad": bad})
+    return Verdict(not bad, words, {"stores": len(found), "bad": bad})

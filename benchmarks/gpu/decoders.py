@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from contents import apart, judged
-from place import ROOT, Found, Place, say
+from contents import compare_stores, judge
+from folders import ROOT, Folders, Verdict, say
 from stores import extract, link
 
 DECODERS = ("cpu", "nvdec")
@@ -19,59 +19,66 @@ SIZE, TINY_SIZE = (1920, 1080), (128, 96)
 RAW_RGB = "extract: {modalities: [rgb], flow: {name: tvl1}, codecs: {rgb: {name: raw}}}\n"
 
 
-def nvdec(place: Place) -> Found:
+def nvdec(folders: Folders) -> Verdict:
     """Extract made clips by both decoders, whole and without loss, then resized as by default."""
     env = {**os.environ}
-    if place.rehearse:
+    if folders.rehearse:
         try:
-            env = rehearsed_nvdec(place.work / "nvdec-driver")
+            env = rehearsal_environment(folders.work / "nvdec-driver")
         except Exception as error:
-            return Found(None, f"the stand-in of NVDEC cannot be used: {error}")
+            return Verdict(None, f"the stand-in of NVDEC cannot be used: {error}")
     elif importlib.util.find_spec("PyNvVideoCodec") is None:
-        return Found(None, "PyNvVideoCodec is not installed")
-    size = TINY_SIZE if place.rehearse else SIZE
-    made = make_clips(place.work / "made", size, FRAMES)
+        return Verdict(None, "PyNvVideoCodec is not installed")
+    size = TINY_SIZE if folders.rehearse else SIZE
+    made = make_clips(folders.work / "made", size, FRAMES)
     if not made:
-        return Found(False, "no clip could be made")
+        return Verdict(False, "no clip could be made")
     figures: dict[str, Any] = {}
     differ = []
     for clip in made:
-        ran = by_both(place, f"nvdec-{clip.stem}", [clip], 1, whole(place, size), env)
+        ran = extract_by_both(
+            folders, f"nvdec-{clip.stem}", [clip], 1, keep_size(folders, size), env
+        )
         broken = next((found for found in ran.values() if not found["ok"]), None)
         if broken:
-            return Found(False, f"{clip.stem}: {broken['said']}", ran)
-        ours, meant = (place.stores / f"nvdec-{clip.stem}-{decoder}" for decoder in DECODERS)
-        same = judged(apart(ours, meant), exact=True)
+            return Verdict(False, f"{clip.stem}: {broken['said']}", ran)
+        ours, meant = (folders.stores / f"nvdec-{clip.stem}-{decoder}" for decoder in DECODERS)
+        same = judge(compare_stores(ours, meant), exact=True)
         figures[f"{clip.stem}_equal"] = same.ok
         differ += [] if same.ok else [f"{clip.stem}: {same.words}"]
-    copies, workers = (1, 2) if place.rehearse else (8, 4)
+    copies, workers = (1, 2) if folders.rehearse else (8, 4)
     options = ["--modalities", "rgb", "--workers", workers]
-    figures |= by_both(place, "nvdec-all", made, copies, options, env)
+    figures |= extract_by_both(folders, "nvdec-all", made, copies, options, env)
     rates = ", ".join(
         f"{decoder} {figures[decoder]['frames_per_s']} frames/s, decoding "
         f"{figures[decoder]['busy_ms'].get('decode', 0):.2f} ms a frame"
         for decoder in DECODERS
     )
     sound = not differ and all(figures[decoder]["ok"] for decoder in DECODERS)
-    return Found(sound, f"{rates}; pictures {'; '.join(differ) or 'equal'}", figures)
+    return Verdict(sound, f"{rates}; pictures {'; '.join(differ) or 'equal'}", figures)
 
 
-def whole(place: Place, size: tuple[int, int]) -> list[Any]:
+def keep_size(folders: Folders, size: tuple[int, int]) -> list[Any]:
     """Return the options that store the pictures as they are."""
-    recipe = place.work / "rgb-raw.yaml"
+    recipe = folders.work / "rgb-raw.yaml"
     recipe.write_text(RAW_RGB, encoding="utf-8")
     return ["--recipe", recipe, "--size", f"{size[0]}x{size[1]}", "--workers", 1]
 
 
-def by_both(
-    place: Place, name: str, clips: list[Path], copies: int, options: list[Any], env: dict[str, str]
+def extract_by_both(
+    folders: Folders,
+    name: str,
+    clips: list[Path],
+    copies: int,
+    options: list[Any],
+    env: dict[str, str],
 ) -> dict[str, dict[str, Any]]:
     """Extract clips with each decoder; return the figures by decoder."""
-    videos = link(place, name, clips, copies)
+    videos = link(folders, name, clips, copies)
     device = ["--device", "cuda", "--gpus", "1"]
     return {
         decoder: extract(
-            place, videos, f"{name}-{decoder}", [*options, *device, "--decoder", decoder], env
+            folders, videos, f"{name}-{decoder}", [*options, *device, "--decoder", decoder], env
         )
         for decoder in DECODERS
     }
@@ -107,7 +114,7 @@ def make_clips(folder: Path, size: tuple[int, int], frames: int) -> list[Path]:
     return made
 
 
-def rehearsed_nvdec(folder: Path) -> dict[str, str]:
+def rehearsal_environment(folder: Path) -> dict[str, str]:
     """Return the environment in which the stand-in of the tests plays PyNvVideoCodec."""
     sys.path.insert(0, str(ROOT / "tests" / "support"))
     from nvdec_machine import environment

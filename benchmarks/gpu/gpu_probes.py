@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from place import Found, Place, last_line, run, say
+from folders import Folders, Verdict, last_line, run, say
 
 PAIRS, SIZE = 64, (256, 340)
 """Pairs per call, rows and columns of the profiled work."""
@@ -44,23 +44,23 @@ extern "C" __global__ void multiply_add(float* out, int rounds) {
 """
 
 
-def ceilings(place: Place) -> Found:
+def ceilings(folders: Folders) -> Verdict:
     """Measure the limits of the GPU's memory, arithmetic, bus and launches; torch and CuPy."""
     figures: dict[str, float] = {}
     failed = []
-    for measure in (_with_torch, _with_cupy):
+    for measure in (_measure_with_torch, _measure_with_cupy):
         try:
-            figures |= measure(place.rehearse)
+            figures |= measure(folders.rehearse)
         except Exception as error:  # the other one still counts
             say(f"{measure.__name__}: {type(error).__name__}: {error}")
             failed.append(f"{measure.__name__[6:]} failed: {last_line(str(error))}")
     for name, value in figures.items():
         say(f"{name:24} {value:.4g}")
     words = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
-    return Found(not failed, "; ".join([words, *failed]), figures)
+    return Verdict(not failed, "; ".join([words, *failed]), figures)
 
 
-def _with_torch(rehearse: bool) -> dict[str, float]:
+def _measure_with_torch(rehearse: bool) -> dict[str, float]:
     import torch
 
     device = torch.device("cpu" if rehearse else "cuda")
@@ -95,7 +95,7 @@ def _with_torch(rehearse: bool) -> dict[str, float]:
     }
 
 
-def _with_cupy(rehearse: bool) -> dict[str, float]:
+def _measure_with_cupy(rehearse: bool) -> dict[str, float]:
     if rehearse:
         return {}  # the emulated GPU has no clock
     import cupy
@@ -145,7 +145,7 @@ def _with_cupy(rehearse: bool) -> dict[str, float]:
 # ---- kernels
 
 
-def solving(
+def make_solve(
     pairs: int, size: tuple[int, int], clips: list[Path] | None = None, scales: int = 5
 ) -> Callable[[], Any]:
     """Return a function that computes the flow of some pairs on the GPU, from bytes to bytes."""
@@ -165,45 +165,45 @@ def solving(
     return solve
 
 
-def kernels(place: Place) -> Found:
+def kernels(folders: Folders) -> Verdict:
     """Trace the kernels of a call with 64 pairs; time the first call with and without a cache."""
     if importlib.util.find_spec("torch") is None:
-        return Found(None, "PyTorch is not installed, whose profiler this step uses")
+        return Verdict(None, "PyTorch is not installed, whose profiler this step uses")
     import torch
     from torch.profiler import ProfilerActivity, profile
 
-    pairs, size = (TINY_PAIRS, TINY_SIZE) if place.rehearse else (PAIRS, SIZE)
-    first = _first_calls(place, size)
-    solve = solving(pairs, size, None if place.rehearse else place.clips())
+    pairs, size = (TINY_PAIRS, TINY_SIZE) if folders.rehearse else (PAIRS, SIZE)
+    first = _first_calls(folders, size)
+    solve = make_solve(pairs, size, None if folders.rehearse else folders.clips())
     solve()
-    activity = ProfilerActivity.CPU if place.rehearse else ProfilerActivity.CUDA
-    torch.zeros(1, device="cpu" if place.rehearse else "cuda")  # opens the GPU for the profiler
+    activity = ProfilerActivity.CPU if folders.rehearse else ProfilerActivity.CUDA
+    torch.zeros(1, device="cpu" if folders.rehearse else "cuda")  # opens the GPU for the profiler
     for _ in range(2):  # the first one pays for the start of the tracing
         with profile(activities=[activity]) as traced:
             solve()
-            if place.rehearse:
-                _with_torch(rehearse=True)
-    path = place.work / "trace.json"
+            if folders.rehearse:
+                _measure_with_torch(rehearse=True)
+    path = folders.work / "trace.json"
     traced.export_chrome_trace(str(path))
-    wanted = {"cpu_op"} if place.rehearse else DEVICE_EVENTS
+    wanted = {"cpu_op"} if folders.rehearse else DEVICE_EVENTS
     figures = {"pairs": pairs, "size": [*size[::-1]], **first, **read_trace(path, wanted, pairs)}
     for row in figures["kernels"]:
         say(f"{row['name'][:60]:60} {row['launches']:6} x {row['us_a_launch']:9.2f} us, "
             f"{row['us_a_pair']:9.2f} us a pair")  # fmt: skip
     if not figures["kernels"]:
-        return Found(False, "the profiler saw no kernel", figures)
+        return Verdict(False, "the profiler saw no kernel", figures)
     top = ", ".join(f"{row['name'][:24]} {row['us_a_pair']:.1f}" for row in figures["kernels"][:4])
     words = (
         f"us a pair: {top}; the GPU is idle for {figures['idle_share']:.0%} of a call of {pairs} "
         f"pairs; first call {first['first_call_s']:.1f} s, with compiled kernels on disk "
         f"{first['cached_call_s']:.1f} s"
     )
-    return Found(True, words, figures)
+    return Verdict(True, words, figures)
 
 
-def _first_calls(place: Place, size: tuple[int, int]) -> dict[str, float]:
+def _first_calls(folders: Folders, size: tuple[int, int]) -> dict[str, float]:
     """Return the seconds of a process's first call without and with compiled kernels on disk."""
-    with tempfile.TemporaryDirectory(dir=place.work) as cache:
+    with tempfile.TemporaryDirectory(dir=folders.work) as cache:
         taken = []
         for _ in range(2):
             command = [sys.executable, __file__, "solve", "--pairs", "1", "--size",
@@ -250,14 +250,14 @@ def read_trace(path: Path, categories: set[str], pairs: int) -> dict[str, Any]:
 # ---- operations and flow
 
 
-def operations(place: Place) -> Found:
+def operations(folders: Folders) -> Verdict:
     """Time each operation on the GPU and on a core by wall clock, transfers included."""
     from flowpipe.datasets import demo
     from flowpipe.flow import make_solver
     from flowpipe.flow.tvl1 import TVL1Params
     from flowpipe.ops import get_ops
 
-    count, size = (3, TINY_SIZE) if place.rehearse else (65, SIZE)
+    count, size = (3, TINY_SIZE) if folders.rehearse else (65, SIZE)
     drawn = np.stack(list(demo.clean_frames("shear_02", numbers=range(count))))
     frames = get_ops("cpu").resize(drawn, *size)
     gray = get_ops("cpu").gray(frames)
@@ -299,7 +299,7 @@ def operations(place: Place) -> Found:
         if len(ms) == 2
     )
     words = f"ms a frame on the GPU (times faster than a core): {words}"
-    return Found(not failed, "; FAILED: ".join([words, *failed]), {"frames": count, "ms": rows})
+    return Verdict(not failed, "; FAILED: ".join([words, *failed]), {"frames": count, "ms": rows})
 
 
 def _median_s(work: Callable[[], Any], often: bool) -> float:
@@ -312,7 +312,7 @@ def _median_s(work: Callable[[], Any], often: bool) -> float:
     return statistics.median(taken)
 
 
-def middlebury(place: Place) -> Found:
+def middlebury(folders: Folders) -> Verdict:
     """Compare the flows of both devices on Middlebury's pairs, and each with the ground truth."""
     import cv2
 
@@ -320,25 +320,25 @@ def middlebury(place: Place) -> Found:
     from flowpipe.flow.flo import read_flo
     from flowpipe.flow.tvl1 import VARIANTS
 
-    folder = place.data / "flow" / "middlebury" if place.data else None
+    folder = folders.data / "flow" / "middlebury" if folders.data else None
     if folder is None or not folder.is_dir():
-        return Found(None, "Middlebury's pairs were not packed")
-    variants = list(VARIANTS)[: 1 if place.rehearse else None]
+        return Verdict(None, "Middlebury's pairs were not packed")
+    variants = list(VARIANTS)[: 1 if folders.rehearse else None]
     figures: dict[str, dict[str, dict[str, float]]] = {}
     for variant in variants:
         for scene in sorted(path for path in folder.iterdir() if path.is_dir()):
             images = [np.asarray(cv2.imread(str(scene / f"frame1{k}.png"), 0)) for k in (0, 1)]
-            if place.rehearse:
+            if folders.rehearse:
                 images = [np.ascontiguousarray(image[:24, :32]) for image in images]
             first, second = images
             flows = {d: optical_flow(first, second, variant, device=d) for d in ("cuda", "cpu")}
             row = {"apart_px": _mean_px(flows["cuda"] - flows["cpu"])}
             truths = [
                 scene / "flow10.flo",
-                *(place.work / "truth").glob(f"**/{scene.name}/flow10.flo"),
+                *(folders.work / "truth").glob(f"**/{scene.name}/flow10.flo"),
             ]
             truth = next((path for path in truths if path.is_file()), None)
-            if truth and not place.rehearse:
+            if truth and not folders.rehearse:
                 true = read_flo(truth)
                 known = (np.abs(true) < 1e9).all(2)
                 row |= {f"{d}_px": _mean_px((flow - true)[known]) for d, flow in flows.items()}
@@ -356,7 +356,7 @@ def middlebury(place: Place) -> Found:
             words += (
                 f"; {variant} {mean['cuda']:.4f} px from the truth, on the CPU {mean['cpu']:.4f}"
             )
-    return Found(worst <= APART_PX, words, figures)
+    return Verdict(worst <= APART_PX, words, figures)
 
 
 def _mean_px(off: np.ndarray) -> float:
@@ -372,7 +372,7 @@ def main() -> None:
     parser.add_argument("--scales", type=int, default=5)
     options = parser.parse_args()
     width, height = map(int, options.size.split("x"))
-    solve = solving(options.pairs, (height, width), scales=options.scales)
+    solve = make_solve(options.pairs, (height, width), scales=options.scales)
     began = time.perf_counter()
     solve()
     first_s = time.perf_counter() - began

@@ -34,8 +34,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from place import NOT_HERE, ROOT, Place, commit, last_line, sources_digest
-from steps import SETUP, STEPS, Step
+from folders import NOT_HERE, ROOT, Folders, commit, last_line, sources_digest
+from steps import SETUP, STEPS, GpuStep
 
 REHEARSAL_SLOWER = 5
 """Factor of the limits in a rehearsal: emulated kernels are slow."""
@@ -45,11 +45,11 @@ TOOLS = ("nvidia-smi", "ncu", "compute-sanitizer", "nvidia-cuda-mps-control")
 """Programs that rehearsal/tool replaces."""
 
 
-class Run:
+class StepsRun:
     """A run of some steps, and its results so far."""
 
-    def __init__(self, place: Place, out: Path, seconds: float) -> None:
-        self.place, self.out = place, out
+    def __init__(self, folders: Folders, out: Path, seconds: float) -> None:
+        self.folders, self.out = folders, out
         self.began, self.seconds = time.monotonic(), seconds
         self.child: subprocess.Popen[bytes] | None = None
         self.failed = self.ran = self.number = 0
@@ -57,7 +57,7 @@ class Run:
             "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "commit": commit(),
             "sources": sources_digest(),
-            "rehearsal": place.rehearse,
+            "rehearsal": folders.rehearse,
             "python": platform.python_version(),
             "seconds": seconds,
             "steps": {},
@@ -73,28 +73,28 @@ class Run:
         with (self.out / "summary.txt").open("a", encoding="utf-8") as file:
             file.write(text + "\n")
 
-    def step(self, step: Step, numbered: int) -> bool:
+    def step(self, step: GpuStep, numbered: int) -> bool:
         """Run a step within its limit; return whether it passed."""
         if self.left_s() < step.least_s:
             self.record(
                 step.name, "SKIP", 0, f"needs {step.least_s} s, {self.left_s():.0f} are left"
             )
             return False
-        limit_s = step.limit_s * (REHEARSAL_SLOWER if self.place.rehearse else 1)
+        limit_s = step.limit_s * (REHEARSAL_SLOWER if self.folders.rehearse else 1)
         limit_s = max(1.0, min(limit_s, self.left_s() - GRACE_S))
         name = step.name.replace(":", "-")
-        log = self.place.logs / f"{numbered:02}-{name}.log"
-        result = self.place.work / "results" / f"{name}.json"
+        log = self.folders.logs / f"{numbered:02}-{name}.log"
+        result = self.folders.work / "results" / f"{name}.json"
         result.unlink(missing_ok=True)
         command = [sys.executable, str(Path(__file__).with_name("steps.py")), step.name,
-                   "--packed", str(self.place.packed), "--work", str(self.place.work),
+                   "--packed", str(self.folders.packed), "--work", str(self.folders.work),
                    "--seconds", f"{limit_s:.0f}", "--result", str(result)]  # fmt: skip
-        command += ["--rehearse"] * self.place.rehearse
+        command += ["--rehearse"] * self.folders.rehearse
         began = time.monotonic()
         with log.open("wb") as file:
             self.child = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
-                env=self.place.environment(), cwd=ROOT, start_new_session=True,
+                env=self.folders.environment(), cwd=ROOT, start_new_session=True,
             )  # fmt: skip
             try:
                 verdict = VERDICTS.get(self.child.wait(limit_s), "FAIL")
@@ -125,9 +125,9 @@ class Run:
         }  # fmt: skip
         text = json.dumps(self.figures, indent=1) + "\n"
         (self.out / "figures.json").write_text(text, encoding="utf-8")
-        fresh = self.place.work / "logs.tar.gz"
+        fresh = self.folders.work / "logs.tar.gz"
         with tarfile.open(fresh, "w:gz") as archive:
-            archive.add(self.place.logs, "logs")
+            archive.add(self.folders.logs, "logs")
         shutil.copy(fresh, self.out)
 
 
@@ -144,7 +144,7 @@ def end(child: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> None:
     child.wait()
 
 
-def chosen(only: str, parser: argparse.ArgumentParser) -> list[Step]:
+def chosen(only: str, parser: argparse.ArgumentParser) -> list[GpuStep]:
     """Return the steps that ``--only`` names; a name selects all its variants."""
     names = [name for name in only.split(",") if name]
     known = {step.name for step in STEPS} | {step.name.partition(":")[0] for step in STEPS}
@@ -184,13 +184,13 @@ def main() -> int:
         return 0
     out = Path(os.environ.get("OUT") or "gpu-results").resolve()
     out.mkdir(parents=True, exist_ok=True)
-    place = Place(options.packed.resolve(), options.work.resolve(), options.rehearse)
-    for folder in (place.logs, place.stores, place.work / "results"):
+    folders = Folders(options.packed.resolve(), options.work.resolve(), options.rehearse)
+    for folder in (folders.logs, folders.stores, folders.work / "results"):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     if options.rehearse:
-        rehearsal_tools(place.work / "rehearsal")
-    run = Run(place, out, options.seconds)
+        rehearsal_tools(folders.work / "rehearsal")
+    run = StepsRun(folders, out, options.seconds)
 
     def stop(number: int, frame: object) -> None:
         if run.child:

@@ -43,7 +43,7 @@ from email.parser import Parser
 from pathlib import Path
 from typing import Any
 
-from place import ROOT, core_digest
+from folders import ROOT, core_digest
 
 LIMIT_MIB = 63
 OPTIONAL = ("nvdec", "opencv", "weights", "truth")
@@ -85,13 +85,13 @@ def requirements(metadata: str, have: Collection[str], extra: str = "") -> list[
     return found
 
 
-def lacking(report: Mapping[str, Any], have: Collection[str]) -> list[str]:
+def list_lacking(report: Mapping[str, Any], have: Collection[str]) -> list[str]:
     """Return ``name==version`` of each missing distribution that pip would install."""
     found = [entry["metadata"] for entry in report["install"]]
     return sorted(f"{m['name']}=={m['version']}" for m in found if plain(m["name"]) not in have)
 
 
-def left_out(sizes: Mapping[str, int], others: int, limit: int) -> list[str]:
+def choose_left_out(sizes: Mapping[str, int], others: int, limit: int) -> list[str]:
     """Return the optional parts to leave out, so that the rest and `others` fit the limit."""
     gone: list[str] = []
     there = [name for name in OPTIONAL if name in sizes]
@@ -151,7 +151,7 @@ class Packer:
         report = self.scratch / f"{name}.json"
         self.run(*self.pip, "install", "-q", "--dry-run", "--ignore-installed", "--report", report,
                  "--target", self.scratch / "nowhere", *self.target, *wanted)  # fmt: skip
-        pinned = lacking(json.loads(report.read_text(encoding="utf-8")), self.have)
+        pinned = list_lacking(json.loads(report.read_text(encoding="utf-8")), self.have)
         if self.is_packed(name, pinned):
             return
         print(f"{name}: {' '.join(pinned)} ...", flush=True)
@@ -293,7 +293,7 @@ def finish(out: Path, limit_mib: float) -> int:
     tree, limit = tree_bytes(), round(limit_mib * 2**20)
     sizes = {p.name.partition(".")[0]: size_of(p) for p in out.glob("*.tar.xz")}
     others = tree + size_of(out) - sum(sizes.values())
-    for name in left_out(sizes, others, limit):
+    for name in choose_left_out(sizes, others, limit):
         print(f"LEFT OUT: {name}, {sizes.pop(name) / 2**20:.1f} MiB")
         remove(out, name)
     for path in [*sorted(out.glob("*.tar.xz")), out / "core", out / "data"]:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from place import ROOT, commit, sources_digest
+from folders import ROOT, commit, sources_digest
 
 MEASURED = Path(__file__).resolve().parent / "measured"
 PAGE = ROOT / "docs" / "gpu-measured.md"
@@ -50,18 +50,18 @@ def keep(figures: dict[str, Any], folder: Path = MEASURED) -> Path:
     for name, step in figures["steps"].items():
         if step["verdict"] != "SKIP":
             run = {"made": figures["made"], "commit": ran}
-            kept["steps"][name] = {**run, **without_paths(step)}
+            kept["steps"][name] = {**run, **shorten_paths(step)}
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     return path
 
 
-def without_paths(value: Any) -> Any:
+def shorten_paths(value: Any) -> Any:
     """Shorten absolute paths in all strings to their last name."""
     if isinstance(value, dict):
-        return {key: without_paths(each) for key, each in value.items()}
+        return {key: shorten_paths(each) for key, each in value.items()}
     if isinstance(value, list):
-        return [without_paths(each) for each in value]
+        return [shorten_paths(each) for each in value]
     if isinstance(value, str):
         return ABSOLUTE.sub(lambda found: found[0].rpartition("/")[2], value)
     return value

@@ -15,7 +15,7 @@ import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from place import FLOWPIPE, ROOT, Found, Place, core_digest, last_line, run, say
+from folders import FLOWPIPE, ROOT, Folders, Verdict, core_digest, last_line, run, say
 
 PARTS = {"site": "site", "nvdec": "site", "weights": "site", "opencv": "opencv", "truth": "truth"}
 """Archive in the packed folder -> folder of the scratch folder that it is unpacked into."""
@@ -26,54 +26,56 @@ VERSIONED = (
 NEEDED = "import av, dask, distributed, simplejpeg, jpeg_ls, cv2, h5py, flowpipe"
 
 
-def setup(place: Place) -> Found:
-    """Unpack everything, put the core in its place and load the packages."""
-    packed, here = place.packed / "python", f"{sys.version_info[0]}.{sys.version_info[1]}"
+def setup(folders: Folders) -> Verdict:
+    """Unpack everything, install the core and load the packages."""
+    packed, here = folders.packed / "python", f"{sys.version_info[0]}.{sys.version_info[1]}"
     if packed.is_file() and packed.read_text(encoding="utf-8") != here:
         meant = packed.read_text(encoding="utf-8")
         cure = f"name Python {meant} with PYTHON=, or run pack.py --python {here}"
-        return Found(False, f"{place.packed} is packed for Python {meant}, this is {here}: {cure}")
-    unpacked = unpack(place)
-    core = place_core(place.packed)
+        return Verdict(
+            False, f"{folders.packed} is packed for Python {meant}, this is {here}: {cure}"
+        )
+    unpacked = unpack(folders)
+    core = place_core(folders.packed)
     say(f"core: {core}")
-    env = place.environment()
+    env = folders.environment()
     own_cv2 = "opencv" in unpacked and loads(
         "import cv2; cv2.cuda.getCudaEnabledDeviceCount(); cv2.optflow",
-        {**env, "PYTHONPATH": os.pathsep.join([str(place.work / "opencv"), env["PYTHONPATH"]])},
+        {**env, "PYTHONPATH": os.pathsep.join([str(folders.work / "opencv"), env["PYTHONPATH"]])},
     )
     if "opencv" in unpacked and not own_cv2:
         say("the packed OpenCV does not load here; the machine's own is used")
-    save(place, packed_opencv=own_cv2)
-    env = place.environment()
+    save(folders, packed_opencv=own_cv2)
+    env = folders.environment()
     if not loads(NEEDED, env):
-        return Found(False, "the packages do not load: see the lines above")
-    detector = free_detector(place)
-    save(place, packed_opencv=own_cv2, detector=detector)
-    lacks = unmet(place.work / "site")
+        return Verdict(False, "the packages do not load: see the lines above")
+    detector = free_detector(folders)
+    save(folders, packed_opencv=own_cv2, detector=detector)
+    lacks = unmet(folders.work / "site")
     for line in lacks:
         say(line)
     words = f"unpacked {', '.join(unpacked) or 'nothing'}; core {core}; {len(lacks)} needs not met"
     if detector:
         words += f"; extractions of warped flow with warp.detector={detector}"
-    return Found(True, words, {"unpacked": unpacked, "core": core, "unmet_needs": lacks})
+    return Verdict(True, words, {"unpacked": unpacked, "core": core, "unmet_needs": lacks})
 
 
-def save(place: Place, **settings: object) -> None:
+def save(folders: Folders, **settings: object) -> None:
     """Write the settings that the other steps read."""
-    (place.work / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    (folders.work / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
 
 
-def unpack(place: Place) -> list[str]:
+def unpack(folders: Folders) -> list[str]:
     """Unpack the existing archives, several at a time; return their names."""
-    there = [name for name in PARTS if (place.packed / f"{name}.tar.xz").is_file()]
-    for folder in {place.work / PARTS[name] for name in PARTS}:
+    there = [name for name in PARTS if (folders.packed / f"{name}.tar.xz").is_file()]
+    for folder in {folders.work / PARTS[name] for name in PARTS}:
         shutil.rmtree(folder, ignore_errors=True)
-    (place.work / "site").mkdir(parents=True)
+    (folders.work / "site").mkdir(parents=True)
 
     def one(name: str) -> None:
-        target = place.work / PARTS[name]
+        target = folders.work / PARTS[name]
         target.mkdir(exist_ok=True)
-        with tarfile.open(place.packed / f"{name}.tar.xz") as archive:
+        with tarfile.open(folders.packed / f"{name}.tar.xz") as archive:
             archive.extractall(target, filter="data")
 
     with ThreadPoolExecutor(4) as pool:
@@ -116,14 +118,14 @@ def loads(code: str, env: dict[str, str]) -> bool:
     return done.returncode == 0
 
 
-def free_detector(place: Place) -> str:
+def free_detector(folders: Folders) -> str:
     """Return a keypoint detector to use if cv2 lacks that of the default recipe.
 
     Empty where the default can be used. `flowpipe plan` refuses what cv2 lacks.
     """
-    command = [*FLOWPIPE, "plan", "--videos", place.clips()[0], "--out", place.stores / "none",
+    command = [*FLOWPIPE, "plan", "--videos", folders.clips()[0], "--out", folders.stores / "none",
                "--modalities", "warped_flow", "--device", "cpu", "--json"]  # fmt: skip
-    planned = run(command, place.environment())
+    planned = run(command, folders.environment())
     return "orb" if planned.returncode and "warp.detector" in planned.stderr else ""
 
 

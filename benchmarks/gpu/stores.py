@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from place import FLOWPIPE, Found, Place, last_line, run, say
-from watch import Watch
+from folders import FLOWPIPE, Folders, Verdict, last_line, run, say
+from watch import GpuMonitor
 
 STAGES_APART = ("wall",)
 """Keys of an outcome's seconds that are not stages."""
@@ -24,27 +24,29 @@ FEWER = ["--size", "64x48", "--fps", "2", "--set", "flow.warps=1", "--set", "flo
 """Options that make an extraction tiny."""
 
 
-def extraction(place: Place, name: str, modalities: str, workers: int | None, copies: int) -> Found:
+def extraction(
+    folders: Folders, name: str, modalities: str, workers: int | None, copies: int
+) -> Verdict:
     """Extract clips on the GPU; without a number of workers also what `flowpipe plan` expects."""
-    if place.rehearse:
+    if folders.rehearse:
         copies, workers = 1, workers and min(workers, 2)
-    videos = link(place, name, place.clips(), copies)
+    videos = link(folders, name, folders.clips(), copies)
     options = ["--modalities", modalities, "--device", "cuda", "--gpus", "1"]
     options += ["--workers", str(workers)] if workers else []
     figures: dict[str, Any] = {}
     if workers is None:
-        asked = run([*FLOWPIPE, "plan", "--videos", videos, "--out", place.stores / "planned",
-                     "--json", *common(place), *options])  # fmt: skip
+        asked = run([*FLOWPIPE, "plan", "--videos", videos, "--out", folders.stores / "planned",
+                     "--json", *common(folders), *options])  # fmt: skip
         if asked.returncode == 0:
             figures["plan"] = json.loads(asked.stdout)
-    figures |= extract(place, videos, name.replace(":", "-"), options)
+    figures |= extract(folders, videos, name.replace(":", "-"), options)
     if "plan" in figures and figures["plan"]["hours"]:
         plan = figures["plan"]
         figures["planned_frames_per_s"] = round(plan["frames"] / plan["hours"] / 3600, 1)
-    return Found(figures["ok"], words_of(figures), figures)
+    return Verdict(figures["ok"], describe(figures), figures)
 
 
-def words_of(figures: dict[str, Any]) -> str:
+def describe(figures: dict[str, Any]) -> str:
     """Describe the figures of an extraction in one line."""
     if not figures.get("frames"):
         return f"no frame was stored: {figures['said']}"
@@ -64,15 +66,15 @@ def words_of(figures: dict[str, Any]) -> str:
     )
 
 
-def common(place: Place) -> list[str]:
+def common(folders: Folders) -> list[str]:
     """Return the options common to all extractions here."""
-    detector = place.settings.get("detector")
-    return [*FEWER * place.rehearse, *["--set", f"warp.detector={detector}"] * bool(detector)]
+    detector = folders.settings.get("detector")
+    return [*FEWER * folders.rehearse, *["--set", f"warp.detector={detector}"] * bool(detector)]
 
 
-def link(place: Place, name: str, clips: list[Path], copies: int) -> Path:
+def link(folders: Folders, name: str, clips: list[Path], copies: int) -> Path:
     """Make a folder of links to clips, each several times, to keep many workers busy."""
-    folder = place.work / "videos" / name.replace(":", "-")
+    folder = folders.work / "videos" / name.replace(":", "-")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for copy in range(copies):
@@ -82,16 +84,20 @@ def link(place: Place, name: str, clips: list[Path], copies: int) -> Path:
 
 
 def extract(
-    place: Place, videos: Path, name: str, options: list[Any], env: dict[str, str] | None = None
+    folders: Folders,
+    videos: Path,
+    name: str,
+    options: list[Any],
+    env: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """Extract videos into ``stores/NAME`` by the command line; return the sums of its ledger."""
-    out = place.stores / name
+    out = folders.stores / name
     shutil.rmtree(out, ignore_errors=True)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.monotonic()
-    with Watch() as watch:
+    with GpuMonitor() as watch:
         command = [*FLOWPIPE, "extract", "--videos", videos, "--out", out]
-        done = run([*command, *common(place), *options], env)
+        done = run([*command, *common(folders), *options], env)
     command_s = time.monotonic() - began
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -105,8 +111,8 @@ def extract(
         "failed": failed[:5],
         "command_s": round(command_s, 1),
         "cores": round(cpu_s / command_s, 1),
-        "gpu": watch.found(),
-        **of_ledger(lines),
+        "gpu": watch.means(),
+        **sum_ledger(lines),
     }
 
 
@@ -115,7 +121,7 @@ def ledger(store: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for path in store.glob("ledger/*.jsonl") for line in path.open()]
 
 
-def of_ledger(lines: list[dict[str, Any]]) -> dict[str, Any]:
+def sum_ledger(lines: list[dict[str, Any]]) -> dict[str, Any]:
     """Add up the outcomes of a run.
 
     ``frames_per_s`` adds up the rates of the workers while they work, without the start and the end
@@ -162,21 +168,21 @@ def mps_daemon(folder: Path) -> Iterator[tuple[dict[str, str], str]]:
         subprocess.run(control, input="quit\n", text=True, env=env, timeout=15, check=False)
 
 
-def mps(place: Place) -> Found:
+def mps(folders: Folders) -> Verdict:
     """Extract as extract:16 does, with MPS; compare the rate with the one without."""
     if not shutil.which("nvidia-cuda-mps-control"):
-        return Found(None, "there is no nvidia-cuda-mps-control")
-    copies, workers = (1, 2) if place.rehearse else (12, 16)
-    videos = link(place, "mps", place.clips(), copies)
+        return Verdict(None, "there is no nvidia-cuda-mps-control")
+    copies, workers = (1, 2) if folders.rehearse else (12, 16)
+    videos = link(folders, "mps", folders.clips(), copies)
     options = ["--modalities", "rgb,flow", "--device", "cuda", "--gpus", "1", "--workers", workers]
-    with mps_daemon(place.work / "mps") as (env, fault):
+    with mps_daemon(folders.work / "mps") as (env, fault):
         if fault:
-            return Found(None, f"the MPS daemon does not start here: {fault}")
-        figures = extract(place, videos, "mps", options, env)
-    for log in (place.work / "mps" / "log").glob("*.log"):
+            return Verdict(None, f"the MPS daemon does not start here: {fault}")
+        figures = extract(folders, videos, "mps", options, env)
+    for log in (folders.work / "mps" / "log").glob("*.log"):
         say(f"{log.name}:\n{log.read_text('utf-8', errors='replace')[-2000:]}")
-    before = place.work / "results" / "extract-16.json"
+    before = folders.work / "results" / "extract-16.json"
     alone = json.loads(before.read_text("utf-8"))["figures"] if before.exists() else {}
     figures["frames_per_s_without"] = alone.get("frames_per_s")
-    words = f"with MPS {words_of(figures)}; without: {figures['frames_per_s_without'] or 'not run'}"
-    return Found(figures["ok"], words, figures)
+    words = f"with MPS {describe(figures)}; without: {figures['frames_per_s_without'] or 'not run'}"
+    return Verdict(figures["ok"], words, figures)

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from place import Found, Place, last_line, run, say
+from folders import Folders, Verdict, last_line, run, say
 
 ERRORS = re.compile(r"ERROR SUMMARY: (\d+) error|RACECHECK SUMMARY: (\d+) hazard")
 METRICS = {
@@ -28,20 +28,20 @@ one scale the tiles of full size come first."""
 LAUNCHES = 6
 
 
-def sanitize(place: Place, tool: str) -> Found:
+def sanitize(folders: Folders, tool: str) -> Verdict:
     """Run a tool of compute-sanitizer on groups of self test operations while time is left."""
     if not shutil.which("compute-sanitizer"):
-        return Found(None, "there is no compute-sanitizer")
+        return Verdict(None, "there is no compute-sanitizer")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # the self test of one GPU is one process
     groups = check_groups()
-    if place.rehearse:
+    if folders.rehearse:
         groups = groups[:1]
-    size = "34x26" if place.rehearse else "70x48"
+    size = "34x26" if folders.rehearse else "70x48"
     script = Path(__file__).with_name("hand_over.py")
     errors, took_s = 0, 0.0
     done: list[str] = []
     for group in groups:
-        if done and place.left_s() < 1.5 * took_s:
+        if done and folders.left_s() < 1.5 * took_s:
             break
         began = time.monotonic()
         chosen = [word for name in group for word in ("--only", name)]
@@ -49,20 +49,20 @@ def sanitize(place: Place, tool: str) -> Found:
             ["compute-sanitizer", "--tool", tool, "--print-limit", "20", "--error-exitcode", "9",
              sys.executable, script, "plain",
              "selftest", "--device", "cuda", "--size", size, *chosen],
-            timeout_s=max(1.0, place.left_s() - 2),
+            timeout_s=max(1.0, folders.left_s() - 2),
         )  # fmt: skip
         took_s = time.monotonic() - began
         counted = [int(a or b) for a, b in ERRORS.findall(ran.stdout + ran.stderr)]
         if not counted:
-            return Found(False, f"{tool} said no summary: {last_line(ran.stdout + ran.stderr)}")
+            return Verdict(False, f"{tool} said no summary: {last_line(ran.stdout + ran.stderr)}")
         errors += sum(counted)
         done += group
         if ran.returncode not in (0, 9):
-            return Found(False, f"exit code {ran.returncode}: {last_line(ran.stdout)}")
+            return Verdict(False, f"exit code {ran.returncode}: {last_line(ran.stdout)}")
     left_out = [name for group in groups for name in group if name not in done]
     words = f"{tool}: {errors} errors in {len(done)} checks"
     words += f"; no time for {', '.join(left_out)}" * bool(left_out)
-    return Found(errors == 0, words, {"errors": errors, "checks": done, "left_out": left_out})
+    return Verdict(errors == 0, words, {"errors": errors, "checks": done, "left_out": left_out})
 
 
 def check_groups() -> list[list[str]]:
@@ -76,25 +76,25 @@ def check_groups() -> list[list[str]]:
     return [single, warps, flows]
 
 
-def profile(place: Place) -> Found:
+def profile(folders: Folders) -> Verdict:
     """Profile launches of TV-L1's kernels; the clocks of the machine are not changed."""
     if not shutil.which("ncu"):
-        return Found(None, "there is no ncu")
+        return Verdict(None, "there is no ncu")
     script = Path(__file__).with_name("gpu_probes.py")
-    tiny = ["--pairs", "1", "--size", "32x24"] if place.rehearse else []
+    tiny = ["--pairs", "1", "--size", "32x24"] if folders.rehearse else []
     kernels: dict[str, dict[str, Any]] = {}
     for name, options in PROFILED.items():
-        log = place.logs / f"ncu-{name}.csv"
+        log = folders.logs / f"ncu-{name}.csv"
         ran = run(["ncu", "--clock-control", "none", "--set", "full", "--csv", "--log-file", log,
                    "--kernel-name", name, "--launch-count", LAUNCHES,
                    sys.executable, script, "solve", *tiny, *options])  # fmt: skip
         text = log.read_text("utf-8", errors="replace") if log.exists() else ""
         if "ERR_NVGPUCTRPERM" in text + ran.stdout:
-            return Found(None, "the driver lets only administrators read the GPU's counters")
+            return Verdict(None, "the driver lets only administrators read the GPU's counters")
         found = read_ncu(text)
         if ran.returncode or not found:
             words = f"exit code {ran.returncode}: {last_line(text or ran.stderr)}"
-            return Found(False, f"{name}: {words}", kernels)
+            return Verdict(False, f"{name}: {words}", kernels)
         kernels |= found
     for name, metrics in kernels.items():
         say(name, metrics)
@@ -104,7 +104,7 @@ def profile(place: Place) -> Found:
         f"{m.get('registers', '?')} registers"
         for name, m in kernels.items()
     )
-    return Found(True, words, kernels)
+    return Verdict(True, words, kernels)
 
 
 def read_ncu(text: str) -> dict[str, dict[str, Any]]:

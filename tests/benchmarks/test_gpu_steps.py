@@ -22,7 +22,7 @@ from checkout import ROOT
 from flowpipe.ops.cpu import native_core
 
 KIT = ROOT / "benchmarks" / "gpu"
-MODULES = ("on_gpu", "pack", "page", "place", "setting_up", "steps", "checks", "contents",
+MODULES = ("on_gpu", "pack", "page", "folders", "setting_up", "steps", "checks", "contents",
            "decoders", "stores", "gpu_probes", "tools", "training", "watch")  # fmt: skip
 EMULATED = [
     pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none"),
@@ -95,7 +95,7 @@ class TestRehearsal:
         text = kit.page.page(tmp_path)
         for words in ("## emulator", "### Steps", "### Extraction", "| tvl1_level | 1234.5 us |"):
             assert words in text
-        for sources, told in ((figures["sources"], kit.place.commit()), ("others", "")):
+        for sources, told in ((figures["sources"], kit.folders.commit()), ("others", "")):
             bare = {**figures, "rehearsal": False, "commit": "", "sources": sources}
             kept = json.loads(kit.page.keep(bare, tmp_path).read_text(encoding="utf-8"))
             assert kept["steps"]["machine"]["commit"] == told, "where git was not at hand"
@@ -129,7 +129,7 @@ def test_a_step_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 
 def test_packages_of_another_python_are_refused(kit: Any, tmp_path: Path) -> None:
     (tmp_path / "python").write_text("2.7", encoding="utf-8")
-    found = kit.setting_up.setup(kit.place.Place(tmp_path, tmp_path / "work", rehearse=True))
+    found = kit.setting_up.setup(kit.folders.Folders(tmp_path, tmp_path / "work", rehearse=True))
     assert not found.ok and "is packed for Python 2.7, this is 3." in found.words
 
 
@@ -199,7 +199,7 @@ def test_stores_are_judged_by_modality(kit: Any) -> None:
     def sums(differ: int, beyond: int) -> dict[str, int]:
         return {"values": 10_000, "differ": differ, "beyond": beyond, "worst": 2}
 
-    judged = kit.contents.judged
+    judged = kit.contents.judge
     assert judged({"rgb": sums(0, 0), "flow": sums(900, 10)}, exact=False).ok
     assert not judged({"rgb": sums(0, 0), "flow": sums(900, 11)}, exact=False).ok
     assert not judged({"rgb": sums(1, 0), "flow": sums(0, 0)}, exact=False).ok
@@ -230,7 +230,7 @@ def test_what_is_there_is_not_packed(kit: Any) -> None:
     assert kit.pack.requirements(METADATA, have, "nvdec") == ["pynvvideocodec>=2.2.4"]
     assert kit.pack.requirements(METADATA, have, "train") == []
     found = {"install": [{"metadata": {"name": name, "version": "1"}} for name in ("Numpy", "av")]}
-    assert kit.pack.lacking(found, have) == ["av==1"]
+    assert kit.pack.list_lacking(found, have) == ["av==1"]
 
 
 def test_what_flowpipe_requires_is_packed_or_there(kit: Any) -> None:
@@ -242,10 +242,10 @@ def test_what_flowpipe_requires_is_packed_or_there(kit: Any) -> None:
 
 def test_the_least_useful_parts_are_left_out(kit: Any) -> None:
     sizes = {"site": 30, "nvdec": 3, "weights": 16, "truth": 4}
-    assert kit.pack.left_out(sizes, others=7, limit=60) == []
-    assert kit.pack.left_out(sizes, others=7, limit=59) == ["truth"]
-    assert kit.pack.left_out(sizes, others=7, limit=50) == ["truth", "weights"]
-    assert kit.pack.left_out(sizes, others=90, limit=50) == ["truth", "weights", "nvdec"]
+    assert kit.pack.choose_left_out(sizes, others=7, limit=60) == []
+    assert kit.pack.choose_left_out(sizes, others=7, limit=59) == ["truth"]
+    assert kit.pack.choose_left_out(sizes, others=7, limit=50) == ["truth", "weights"]
+    assert kit.pack.choose_left_out(sizes, others=90, limit=50) == ["truth", "weights", "nvdec"]
 
 
 def test_packed_wheels_are_unpacked_as_installed(kit: Any, tmp_path: Path) -> None:
@@ -262,10 +262,10 @@ def test_packed_wheels_are_unpacked_as_installed(kit: Any, tmp_path: Path) -> No
     packer = kit.pack.Packer(packed, "3.12", set(), tmp_path / "scratch")
     packer.wheels("site", [wheel], ["thing==1"])
     assert packer.is_packed("site", ["thing==1"]) and not packer.is_packed("site", ["thing==2"])
-    place = kit.place.Place(packed, tmp_path / "work", rehearse=True)
-    place.work.mkdir()
-    assert kit.setting_up.unpack(place) == ["site"]
-    site = place.work / "site"
+    folders = kit.folders.Folders(packed, tmp_path / "work", rehearse=True)
+    folders.work.mkdir()
+    assert kit.setting_up.unpack(folders) == ["site"]
+    site = folders.work / "site"
     names = {str(path.relative_to(site)) for path in site.rglob("*") if path.is_file()}
     assert names == {"thing/__init__.py", "beside.py", "thing-1.dist-info/METADATA"}
     (lack,) = kit.setting_up.unmet(site)
@@ -275,8 +275,8 @@ def test_packed_wheels_are_unpacked_as_installed(kit: Any, tmp_path: Path) -> No
 def test_clips_and_true_flows_are_taken(kit: Any, tmp_path: Path, shared_data: Path) -> None:
     packer = kit.pack.Packer(tmp_path / "packed", "3.12", set(), tmp_path / "scratch")
     truth = packer.data(shared_data)
-    place = kit.place.Place(tmp_path / "packed", tmp_path / "work", rehearse=False)
-    assert place.data == tmp_path / "packed" / "data"
-    assert len(place.clips()) == 8 and all(path.stat().st_size for path in place.clips())
-    assert len(list(place.data.glob("flow/middlebury/*/frame1?.png"))) >= 2
+    folders = kit.folders.Folders(tmp_path / "packed", tmp_path / "work", rehearse=False)
+    assert folders.data == tmp_path / "packed" / "data"
+    assert len(folders.clips()) == 8 and all(path.stat().st_size for path in folders.clips())
+    assert len(list(folders.data.glob("flow/middlebury/*/frame1?.png"))) >= 2
     assert list(truth.glob("flow/middlebury/*/flow10.flo"))

@@ -21,7 +21,7 @@ FRAMES = 4
 """Frames of a window."""
 WINDOWS = 6
 STAGES = {"resize": "decode", "gray": "compute", "take": "camera", "to_host": "encode"}
-"""An operation of each stage, called once for each window; but `to_host`, see `Device`."""
+"""An operation of each stage, called once for each window; but `to_host`, see `HookedOps`."""
 
 
 class Device:

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from flowpipe.features import Extent, StreamFacts, cut_windows
 from flowpipe.features.windows import frame_s
 from flowpipe.features.writer import WindowedVideo, write_features
-from flowpipe.types import Segment, VideoRecord
+from flowpipe.types import Interval, VideoRecord
 
 CLASSES = ("bow", "hug", "kick")
 RECORDS = (
-    VideoRecord("v/1", "/v/1.avi", (0,), "validation", ("train1",), (Segment(0, 0.5, 1.25),)),
+    VideoRecord("v/1", "/v/1.avi", (0,), "validation", ("train1",), (Interval(0, 0.5, 1.25),)),
     VideoRecord(
         "video_test_0000001", "/2.avi", (1, 2), "test", ("test1",),
-        (Segment(1, 0.2, 0.9), Segment(2, 1.0, 1.5)), ((0.9, 1.0),),
+        (Interval(1, 0.2, 0.9), Interval(2, 1.0, 1.5)), ((0.9, 1.0),),
     ),
 )  # fmt: skip
 

@@ -42,10 +42,10 @@ def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
 
 
 def test_every_port_is_local_and_refuses_who_has_no_certificate(pool: Pool) -> None:
-    found = set(ports.listening(os.getpid()))
+    found = set(ports.list_listening(os.getpid()))
     assert len(found) == 5  # the scheduler, and a nanny and a worker twice
     assert [port for port in found if not port.is_local] == []
-    assert {ports.greeted(port) for port in found} == {ports.CLOSED}
+    assert {ports.try_tls(port) for port in found} == {ports.CLOSED}
 
 
 def tried(address: str, uid: int) -> dict[str, str]:
@@ -63,7 +63,7 @@ def tried(address: str, uid: int) -> dict[str, str]:
 def test_strangers_cannot_run_code(pool: Pool, uid: int) -> None:
     if uid != os.getuid() and os.getuid() != 0:
         pytest.skip("needs root to be another user")
-    for port in set(ports.listening(os.getpid())):
+    for port in set(ports.list_listening(os.getpid())):
         said = tried(f"{port.address}:{port.port}", uid)
         assert set(said) == {"tcp", "tls without a certificate", "tls with another certificate"}
         assert [way for way, what in said.items() if what.startswith("ran as")] == []
@@ -74,18 +74,18 @@ def test_the_stranger_gets_in_where_dask_s_defaults_are_kept() -> None:
     with LocalCluster(n_workers=1, processes=False, protocol="tcp", dashboard_address=":0") as open:
         address = open.scheduler_address.removeprefix("tcp://")
         assert tried(address, os.getuid())["tcp"] == f"ran as {os.getuid()} in {os.getpid()}"
-        others = [port for port in ports.listening(os.getpid()) if not port.is_local]
-        assert others and {ports.greeted(port) for port in others} == {ports.NO_TLS}
+        others = [port for port in ports.list_listening(os.getpid()) if not port.is_local]
+        assert others and {ports.try_tls(port) for port in others} == {ports.NO_TLS}
 
 
 def test_a_new_worker_after_a_death_is_as_closed() -> None:
-    before = set(ports.listening(os.getpid()))
+    before = set(ports.list_listening(os.getpid()))
     with local_pool(1) as pool:
         pool.submit(die, 0)
         _, _, error = pool.next_finished(60) or (None, None, None)
         assert isinstance(error, WorkerLostError)
         pool.submit(abs, -1)
         assert pool.next_finished(60)
-        found = set(ports.listening(os.getpid())) - before
+        found = set(ports.list_listening(os.getpid())) - before
         assert len(found) == 3
-        assert {(port.is_local, ports.greeted(port)) for port in found} == {(True, ports.CLOSED)}
+        assert {(port.is_local, ports.try_tls(port)) for port in found} == {(True, ports.CLOSED)}

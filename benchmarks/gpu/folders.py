@@ -23,7 +23,7 @@ CORE_SOURCES = ("setup.py", "kernels/tvl1_math.h", "kernels/cpu/*")
 
 
 @dataclass(frozen=True)
-class Found:
+class Verdict:
     """The result of a step."""
 
     ok: bool | None
@@ -35,7 +35,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Place:
+class Folders:
     """Folders of a run: its packed parts and its work folder.
 
     Parameters
@@ -78,7 +78,7 @@ class Place:
         """Return the folder of real clips: the packed one, else that of the tests, else None."""
         shared = Path(os.environ.get("FLOWPIPE_SHARED_DATA", ROOT.parent / "shared" / "data"))
         places = [self.packed / "data", shared.resolve()]
-        return next((place for place in places if (place / "clips").is_dir()), None)
+        return next((folders for folders in places if (folders / "clips").is_dir()), None)
 
     def clips(self) -> list[Path]:
         """Return the videos to extract, by name; those of the demo set without real clips."""
@@ -167,6 +167,6 @@ def commit() -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def write_found(path: Path, found: Found) -> None:
+def write_verdict(path: Path, found: Verdict) -> None:
     """Write the result of a step as JSON."""
     path.write_text(json.dumps(asdict(found), default=float), encoding="utf-8")
