@@ -131,8 +131,8 @@ struct Stop {
     }
 
     // Returns the number of iterations at the end of the block with that check.
-    TVL1_FORMULA_MEMBER int end(int done, int look) const {
-        const int last = done + (look - done + block - 1) / block * block;
+    TVL1_FORMULA_MEMBER int end(int done, int check) const {
+        const int last = done + (check - done + block - 1) / block * block;
         return last < most ? last : most;
     }
 };
@@ -173,7 +173,7 @@ TVL1_FORMULA float binomial(float a, float b, float c, float d, float e) {
 }
 
 // Returns an index mirrored at the border pixels: -1 -> 1, n -> n - 2.
-TVL1_FORMULA long mirrored(long i, long n) {
+TVL1_FORMULA long mirror(long i, long n) {
     if (n == 1) return 0;
     while (i < 0 || i >= n) i = i < 0 ? -i : 2 * n - 2 - i;
     return i;
@@ -201,7 +201,7 @@ TVL1_FORMULA bool extremum(const float *at, long width, float *dx, float *dy) {
 // ---- quantiser
 
 // rint((v + B) * 255 / (2 B)), v in [-B, B], in double precision, half to even; NaN counts as 0.
-TVL1_FORMULA unsigned char quantised(float flow, double bound) {
+TVL1_FORMULA unsigned char quantise_value(float flow, double bound) {
     double v = flow == flow ? flow : 0.0;
     v = v > -bound ? v : -bound;
     v = v < bound ? v : bound;

@@ -38,7 +38,7 @@ void strict_maxima(long begin, long end, long width, float threshold, const floa
 
 // Returns the first kept place before (x, y) within the scale, or -1. OpenCV searches a square without
 // its last row and column.
-long kept_nearby(long width, long x, long y, const uint8_t *kept) {
+long find_kept(long width, long x, long y, const uint8_t *kept) {
     for (long down = -AKAZE_SCALE; down < AKAZE_SCALE; down++)
         for (long right = -AKAZE_SCALE; right < AKAZE_SCALE; right++) {
             const long place = (y + down) * width + x + right;
@@ -64,7 +64,7 @@ long akaze_keypoints(long height, long width, const float *hessian, float thresh
             if (!any) continue;
             for (long x = start; x < start + EIGHT; x++) {
                 if (!chosen[x]) continue;
-                const long other = kept_nearby(width, x, y, kept);
+                const long other = find_kept(width, x, y, kept);
                 if (other >= 0 && !(row[x] > hessian[other])) continue;
                 if (other >= 0) kept[other] = 0;
                 kept[y * width + x] = 1;

@@ -50,13 +50,13 @@ int64_t nearest_bits(const Sorted &all, long words, float window, float x, float
 
 // A corner's strength and place in one number with OpenCV's order of corners: by strength, then by
 // place, both descending. Positive floats are ordered as their bits.
-inline uint64_t ranked(float strength, long place) {
+inline uint64_t rank_of(float strength, long place) {
     uint32_t bits;
     __builtin_memcpy(&bits, &strength, sizeof bits);
     return (uint64_t)bits << 32 | (uint32_t)place;
 }
 
-// Writes the `ranked` numbers of the non-zero maxima of 3x3 pixels, ascending in place, and returns
+// Writes the `rank_of` numbers of the non-zero maxima of 3x3 pixels, ascending in place, and returns
 // their number. `line` has space for two rows. Border pixels are not corners.
 long local_maxima(long height, long width, const float *__restrict strength,
                   const uint8_t *__restrict mask, float *__restrict line,
@@ -84,7 +84,7 @@ long local_maxima(long height, long width, const float *__restrict strength,
             if (!any) continue;
             for (long x = start; x < start + EIGHT; x++)
                 if (chosen[x] && (!mask || mask[y * width + x]))
-                    found[count++] = ranked(row[x], y * width + x);
+                    found[count++] = rank_of(row[x], y * width + x);
         }
     }
     return count;
@@ -92,7 +92,7 @@ long local_maxima(long height, long width, const float *__restrict strength,
 
 // Stable sort by the upper half of each number, ascending. Returns whichever of the two arrays, of
 // `count` numbers each, has the result.
-const uint64_t *sorted_by_strength(long count, uint64_t *numbers, uint64_t *spare) {
+const uint64_t *sort_by_strength(long count, uint64_t *numbers, uint64_t *spare) {
     constexpr int BITS = 11, BUCKETS = 1 << BITS;
     for (int shift = 32; shift < 64; shift += BITS) {
         uint32_t start[BUCKETS + 1] = {};

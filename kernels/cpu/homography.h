@@ -28,7 +28,7 @@ struct Matches {
     const float *x, *y, *u, *v;
 };
 
-inline long padded(long count) { return (count + LANES - 1) / LANES * LANES; }
+inline long pad_count(long count) { return (count + LANES - 1) / LANES * LANES; }
 
 inline Doubles eight(const float *from) {
     return __builtin_convertvector(*(const Floats *)from, Doubles);
@@ -41,7 +41,7 @@ struct Homography {
 };
 
 // Hashes an integer to a pseudo-random one (Wellons' lowbias32).
-inline uint32_t mixed(uint32_t k) {
+inline uint32_t hash_bits(uint32_t k) {
     k ^= k >> 16;
     k *= 0x7feb352du;
     k ^= k >> 15;
@@ -82,9 +82,9 @@ inline void minimal_homography(const Matches &all, long draw, double *__restrict
     double from[4][2], to[4][2], a[3][3], b[3][3], adjugate[3][3], sign[4], other[4];
     // Every second sample is from a quarter of the list, which tends to hold matches of one kind.
     const uint64_t among = draw % 2 ? (all.count + 3) / 4 : all.count;
-    const uint64_t start = mixed(8 * draw + 5) * (all.count + 1 - among) >> 32;
+    const uint64_t start = hash_bits(8 * draw + 5) * (all.count + 1 - among) >> 32;
     for (int k = 0; k < 4; k++) {
-        const uint64_t at = start + (mixed(8 * draw + k + 1) * among >> 32);
+        const uint64_t at = start + (hash_bits(8 * draw + k + 1) * among >> 32);
         from[k][0] = all.x[at], from[k][1] = all.y[at];
         to[k][0] = all.u[at], to[k][1] = all.v[at];
     }
@@ -134,7 +134,7 @@ inline void mark_agreement(const Matches &all, float threshold, const double *ho
         const float dy = h[3] * x + h[4] * y + h[5] - all.v[k] * w;
         agree[k] = (dx * dx + dy * dy < whole * (w * w)) & (w > 0);
     }
-    for (long k = all.count; k < padded(all.count); k++) agree[k] = 0;
+    for (long k = all.count; k < pad_count(all.count); k++) agree[k] = 0;
 }
 
 // Makes one Gauss-Newton step on the squared distances of the marked matches; returns false if they are

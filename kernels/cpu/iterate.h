@@ -71,7 +71,7 @@ ALWAYS_INLINE double row_step(const State &s, long r, const Steps &steps) {
         if (Measure) {
             const Lanes du = flow.u - at[U], dv = flow.v - at[V];
             const Lanes square = tvl1::fma(du, du, dv * dv);
-            const Whole columns = counting() + (int)(k * WIDTH);
+            const Whole columns = lane_numbers() + (int)(k * WIDTH);
             change.parts[k % Sum::PARTS] += columns < (int)s.width ? square : Lanes{};
         }
         at[U] = flow.u;
@@ -144,15 +144,15 @@ int iterate_pair(const State &s, const tvl1::Stop &stop, const Steps &steps, con
     double changes[MOST_PER_SWEEP];
     *change = 0.0;
     if (most <= 0) sweep(s, 0, steps, images, 0, changes);
-    int done = 0, look = stop.next(0, 0.0);
+    int done = 0, check = stop.next(0, 0.0);
     for (bool converged = false; done < most && !converged;) {
-        const int end = stop.end(done, look);
+        const int end = stop.end(done, check);
         while (done < end) {
             const int count = end - done < limit ? end - done : limit;
-            sweep(s, count, steps, images, look - 1 - done, changes);
+            sweep(s, count, steps, images, check - 1 - done, changes);
             images = nullptr;
-            for (; look <= done + count && !converged; look = stop.next(look, *change)) {
-                *change = changes[look - 1 - done];
+            for (; check <= done + count && !converged; check = stop.next(check, *change)) {
+                *change = changes[check - 1 - done];
                 converged = *change <= stop.enough;
             }
             done += count;

@@ -10,7 +10,7 @@
 
 namespace {
 
-constexpr int LOOK = 11;         // bits of an index into a table
+constexpr int INDEX_BITS = 11;   // bits of an index into a table
 constexpr int AFTER_END = 128;   // advance at the end of a block, longer than any run
 constexpr int POSITIONS = 256;   // beyond the reach of any two symbols
 
@@ -44,13 +44,13 @@ constexpr Order ORDER = natural_order();
 // of the first alone; bits of the value of the first, and of the last.
 struct Entry {
     uint8_t bits, moves, first_bits, first_moves, first_size, size;
-    uint8_t code;  // bits of the first code; 0 if it is longer than LOOK
+    uint8_t code;  // bits of the first code; 0 if it is longer than INDEX_BITS
     uint8_t unused;
 };
 
 // Huffman table.
 struct Table {
-    Entry entries[1 << LOOK];
+    Entry entries[1 << INDEX_BITS];
     uint32_t ends[17];     // by length: end of the codes of at most that length, as 16 bits
     int32_t firsts[17];    // by length: what to add to a code to get the number of its symbol
     uint8_t symbols[256];
@@ -65,11 +65,11 @@ inline Entry entry_of(int length, int symbol) {
 
 // Add a second symbol to entries where it fits.
 inline void pair_up(Table &table) {
-    for (int k = 0; k < 1 << LOOK; k++) {
+    for (int k = 0; k < 1 << INDEX_BITS; k++) {
         Entry &first = table.entries[k];
-        if (!first.code || first.first_moves == AFTER_END || first.first_bits >= LOOK) continue;
-        const Entry &second = table.entries[(k << first.first_bits) & ((1 << LOOK) - 1)];
-        if (!second.code || first.first_bits + second.code > LOOK) continue;
+        if (!first.code || first.first_moves == AFTER_END || first.first_bits >= INDEX_BITS) continue;
+        const Entry &second = table.entries[(k << first.first_bits) & ((1 << INDEX_BITS) - 1)];
+        if (!second.code || first.first_bits + second.code > INDEX_BITS) continue;
         first.bits = first.first_bits + second.first_bits;
         first.moves = first.first_moves + second.first_moves;
         first.size = second.first_size;
@@ -88,9 +88,9 @@ inline bool make_table(const uint8_t counts[16], const uint8_t *symbols, bool of
             const int symbol = table.symbols[number] = symbols[number];
             if (of_dc ? symbol > 11 : (symbol & 15) > 10) return false;
             if (code + 1 >= 1u << length) return false;  // a code of ones only is reserved
-            if (length > LOOK) continue;
-            Entry *entry = table.entries + (code << (LOOK - length));
-            for (int rest = 0; rest < 1 << (LOOK - length); rest++)
+            if (length > INDEX_BITS) continue;
+            Entry *entry = table.entries + (code << (INDEX_BITS - length));
+            for (int rest = 0; rest < 1 << (INDEX_BITS - length); rest++)
                 entry[rest] = entry_of(length, symbol);
         }
         table.ends[length] = code << (16 - length);
@@ -126,10 +126,10 @@ struct Bits {
 
     // Returns the next symbols without consuming their bits.
     Entry symbols(const Table &table) {
-        const Entry entry = table.entries[window >> (64 - LOOK)];
+        const Entry entry = table.entries[window >> (64 - INDEX_BITS)];
         if (__builtin_expect(entry.code, 1)) return entry;
         const uint32_t code = window >> 48;
-        for (int length = LOOK + 1; length <= 16; length++)
+        for (int length = INDEX_BITS + 1; length <= 16; length++)
             if (code < table.ends[length])
                 return entry_of(
                     length, table.symbols[(code >> (16 - length)) + table.firsts[length]]);
@@ -152,7 +152,7 @@ inline int read_block(Bits &from, const Table &dc, const Table &ac, const int16_
                       int16_t *block) {
     Bits bits = from;  // in registers
     int k = 0;
-    auto look = [&]() __attribute__((always_inline)) {
+    auto read_symbols = [&]() __attribute__((always_inline)) {
         const Entry entry = bits.symbols(ac);
         const int first = k + entry.first_moves;
         k += entry.moves;
@@ -174,8 +174,8 @@ inline int read_block(Bits &from, const Table &dc, const Table &ac, const int16_
     last = (int)((unsigned)last + (unsigned)bits.value(entry.bits, entry.size));
     bits.drop(entry.bits);
     if (KEEP) block[0] = (unsigned)last * steps[0];
-    if (look()) do bits.fill();
-        while (look() && look());
+    if (read_symbols()) do bits.fill();
+        while (read_symbols() && read_symbols());
     bits.wrong |= k > 63 && (k < AFTER_END || k > AFTER_END + 62);
     from = bits;
     return k;

@@ -1,7 +1,7 @@
 // Bytes of a JPEG file -> its tables and the positions of its entropy-coded segments.
 //
-// It reads baseline files, gray or YCbCr in one scan, with or without restart markers, as nearly all
-// are, and returns false for any other; libjpeg-turbo decodes those.
+// It reads baseline files, gray or YCbCr in one scan, with or without restart markers, which nearly all
+// files are. It returns false for others, and libjpeg-turbo decodes those.
 #pragma once
 
 #include "buffer.h"

@@ -34,11 +34,11 @@ struct Rows {
 };
 
 // Interleaved values of two rows, times two constants, added in pairs: a rotation of the transform.
-inline __m256i turned(__m256i pairs, int first, int second) {
+inline __m256i rotate(__m256i pairs, int first, int second) {
     return _mm256_madd_epi16(pairs, _mm256_set1_epi32((first & 0xffff) | (unsigned)second << 16));
 }
 
-inline __m256i in_turns(__m256i rows) {
+inline __m256i interleave_halves(__m256i rows) {
     const __m256i order = _mm256_broadcastsi128_si256(
         _mm_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15));
     return _mm256_shuffle_epi8(_mm256_permute4x64_epi64(rows, 0xd8), order);
@@ -55,26 +55,26 @@ inline Rows pass(const Rows &in) {
     };
     const __m256i sum = scaled(_mm_add_epi16(low(in.at[0]), high(in.at[0])));
     const __m256i difference = scaled(_mm_sub_epi16(low(in.at[0]), high(in.at[0])));
-    const __m256i in_26 = in_turns(in.at[2]);
-    const __m256i in_17 = in_turns(_mm256_blend_epi32(in.at[1], in.at[3], 0xf0));
-    const __m256i in_35 = in_turns(_mm256_blend_epi32(in.at[3], in.at[1], 0xf0));
+    const __m256i in_26 = interleave_halves(in.at[2]);
+    const __m256i in_17 = interleave_halves(_mm256_blend_epi32(in.at[1], in.at[3], 0xf0));
+    const __m256i in_35 = interleave_halves(_mm256_blend_epi32(in.at[3], in.at[1], 0xf0));
     const __m128i z3 = _mm_add_epi16(low(in.at[3]), high(in.at[3]));
     const __m128i z4 = _mm_add_epi16(low(in.at[1]), high(in.at[1]));
     const __m256i z_34 = _mm256_inserti128_si256(
         _mm256_castsi128_si256(_mm_unpacklo_epi16(z3, z4)), _mm_unpackhi_epi16(z3, z4), 1);
 
-    const __m256i t2 = turned(in_26, C_0_541, C_0_541 - C_1_847);
-    const __m256i t3 = turned(in_26, C_0_541 + C_0_765, C_0_541);
-    const __m256i a3 = turned(z_34, C_1_175 - C_1_961, C_1_175);
-    const __m256i a4 = turned(z_34, C_1_175, C_1_175 - C_0_390);
+    const __m256i t2 = rotate(in_26, C_0_541, C_0_541 - C_1_847);
+    const __m256i t3 = rotate(in_26, C_0_541 + C_0_765, C_0_541);
+    const __m256i a3 = rotate(z_34, C_1_175 - C_1_961, C_1_175);
+    const __m256i a4 = rotate(z_34, C_1_175, C_1_175 - C_0_390);
     const __m256i even[4] = {
         _mm256_add_epi32(sum, t3), _mm256_add_epi32(difference, t2),
         _mm256_sub_epi32(difference, t2), _mm256_sub_epi32(sum, t3)};
     const __m256i odd[4] = {
-        _mm256_add_epi32(turned(in_17, C_1_501 - C_0_899, -C_0_899), a4),
-        _mm256_add_epi32(turned(in_35, C_3_072 - C_2_562, -C_2_562), a3),
-        _mm256_add_epi32(turned(in_35, -C_2_562, C_2_053 - C_2_562), a4),
-        _mm256_add_epi32(turned(in_17, -C_0_899, C_0_298 - C_0_899), a3)};
+        _mm256_add_epi32(rotate(in_17, C_1_501 - C_0_899, -C_0_899), a4),
+        _mm256_add_epi32(rotate(in_35, C_3_072 - C_2_562, -C_2_562), a3),
+        _mm256_add_epi32(rotate(in_35, -C_2_562, C_2_053 - C_2_562), a4),
+        _mm256_add_epi32(rotate(in_17, -C_0_899, C_0_298 - C_0_899), a3)};
     __m256i packed[4];  // rows 0 and 4, 1 and 5, 2 and 6, 3 and 7; of columns 0 to 3, and 4 to 7
     __m256i out[8];
     for (int k = 0; k < 4; k++) {
@@ -172,12 +172,12 @@ inline void store_rgb(__m128i red, __m128i green, __m128i blue, uint8_t *out) {
 }
 
 inline void to_rgb_16(const uint8_t *y, const uint8_t *u, const uint8_t *v, uint8_t *out) {
-    auto loaded = [](const uint8_t *from) {
+    auto load = [](const uint8_t *from) {
         return _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)from));
     };
     const __m256i middle = _mm256_set1_epi16(128), one = _mm256_set1_epi16(1);
-    const __m256i light = loaded(y);
-    const __m256i b = _mm256_sub_epi16(loaded(u), middle), r = _mm256_sub_epi16(loaded(v), middle);
+    const __m256i light = load(y);
+    const __m256i b = _mm256_sub_epi16(load(u), middle), r = _mm256_sub_epi16(load(v), middle);
     // Factors beyond 16 bits: the remainder after one or two times the value are added separately.
     auto part = [&](__m256i value, int factor) {  // rounded
         value = _mm256_mulhi_epi16(_mm256_add_epi16(value, value), _mm256_set1_epi16(factor));
@@ -188,12 +188,12 @@ inline void to_rgb_16(const uint8_t *y, const uint8_t *u, const uint8_t *v, uint
         light, _mm256_add_epi16(_mm256_add_epi16(b, b), part(b, BLUE - 2 * 65536)));
     const __m256i factors = _mm256_set1_epi32(
         (int)((GREEN_U & 0xffff) | (unsigned)(GREEN_V + 65536) << 16));
-    auto weighed = [&](__m256i pairs) {
+    auto weigh = [&](__m256i pairs) {
         const __m256i half = _mm256_set1_epi32(32768);
         return _mm256_srai_epi32(_mm256_add_epi32(_mm256_madd_epi16(pairs, factors), half), 16);
     };
     const __m256i shift = _mm256_packs_epi32(
-        weighed(_mm256_unpacklo_epi16(b, r)), weighed(_mm256_unpackhi_epi16(b, r)));
+        weigh(_mm256_unpacklo_epi16(b, r)), weigh(_mm256_unpackhi_epi16(b, r)));
     const __m256i green = _mm256_add_epi16(light, _mm256_sub_epi16(shift, r));
     auto bytes = [](__m256i values) {
         return _mm_packus_epi16(_mm256_castsi256_si128(values), _mm256_extracti128_si256(values, 1));

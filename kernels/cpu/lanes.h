@@ -64,15 +64,15 @@ namespace {
 ALWAYS_INLINE Lanes all(float value) { return value - Lanes{}; }
 ALWAYS_INLINE Whole all(int value) { return value - Whole{}; }
 
-ALWAYS_INLINE Lanes loaded(const float *from) {  // from any address
+ALWAYS_INLINE Lanes load_vector(const float *from) {  // from any address
     Lanes lanes;
     __builtin_memcpy(&lanes, from, sizeof lanes);
     return lanes;
 }
 
 // Loads part of a row into the front of a vector, zero after it.
-ALWAYS_INLINE Lanes loaded(const float *from, long count) {
-    if (count >= WIDTH) return loaded(from);
+ALWAYS_INLINE Lanes load_vector(const float *from, long count) {
+    if (count >= WIDTH) return load_vector(from);
     Lanes lanes = {};
     for (long k = 0; k < count; k++) lanes[k] = from[k];
     return lanes;
@@ -115,7 +115,7 @@ ALWAYS_INLINE uint32_t bits(Whole mask) {
 #endif
 }
 
-ALWAYS_INLINE Whole counting() {  // 0, 1, 2 ...
+ALWAYS_INLINE Whole lane_numbers() {  // 0, 1, 2 ...
     Whole numbers;
     for (int k = 0; k < WIDTH; k++) numbers[k] = k;
     return numbers;

@@ -46,7 +46,7 @@ struct State {
 // Stores a row of pixels as a row of a field, and a copy of its last pixel to the right.
 inline void fill_row(const State &s, Field field, long y, const float *pixels) {
     Lanes *at = s.row(y) + field;
-    for (long x = 0; x < s.width; x += WIDTH, at += FIELDS) *at = loaded(pixels + x, s.width - x);
+    for (long x = 0; x < s.width; x += WIDTH, at += FIELDS) *at = load_vector(pixels + x, s.width - x);
     s.at(field, y, s.width) = pixels[s.width - 1];
 }
 

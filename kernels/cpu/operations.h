@@ -80,7 +80,7 @@ long EXPORTED(select_corners)(long height, long width, const float *strength, co
     uint64_t *found = (uint64_t *)memory, *spare = found + pixels;
     const long count =
         local_maxima(height, width, strength, mask, (float *)(spare + pixels), found);
-    const uint64_t *rising = sorted_by_strength(count, found, spare);
+    const uint64_t *rising = sort_by_strength(count, found, spare);
     const long chosen =
         spread_corners(height, width, count, rising, most, apart, taken, corners);
     free(taken);
@@ -114,7 +114,7 @@ void EXPORTED(akaze_bits)(long count, long width, const float *gray, const float
 // (M,), and returns their number. Each has more than `least` inliers among the remaining matches.
 long EXPORTED(homographies)(long count, long most, long least, const float *rows, float threshold,
                             double *found, uint8_t *agree) {
-    const long room = padded(count);
+    const long room = pad_count(count);
     float *memory = (float *)calloc(room, 8 * sizeof(float) + 1);
     if (!memory) abort();
     float *x = memory + 4 * room, *y = x + room, *u = y + room, *v = u + room;

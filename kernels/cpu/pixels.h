@@ -29,7 +29,7 @@ uint32_t quantise_image(long values, const float *__restrict flow, double bound,
                                uint8_t *__restrict levels) {
     uint32_t clipped = 0;
     for (long i = 0; i < values; i++) {
-        levels[i] = tvl1::quantised(flow[i], bound);
+        levels[i] = tvl1::quantise_value(flow[i], bound);
         clipped += !(flow[i] >= -bound && flow[i] <= bound);
     }
     return clipped;
@@ -92,12 +92,12 @@ void pyramid_down_image(long height, long width, const float *__restrict image,
     for (long y = 0; y < (height + 1) / 2; y++) {
         const float *rows[5];
         for (long k = 0; k < 5; k++)
-            rows[k] = image + tvl1::mirrored(2 * y + k - 2, height) * width;
+            rows[k] = image + tvl1::mirror(2 * y + k - 2, height) * width;
         for (long x = 0; x < width; x++)
             centre[x] = tvl1::binomial(rows[0][x], rows[1][x], rows[2][x], rows[3][x], rows[4][x]);
         for (long k = 1; k <= 2; k++) {
-            centre[-k] = centre[tvl1::mirrored(-k, width)];
-            centre[width - 1 + k] = centre[tvl1::mirrored(width - 1 + k, width)];
+            centre[-k] = centre[tvl1::mirror(-k, width)];
+            centre[width - 1 + k] = centre[tvl1::mirror(width - 1 + k, width)];
         }
         for (long x = 0; x < half_width; x++) {
             const float *c = centre + 2 * x;

@@ -13,7 +13,7 @@ enum Sampling { CATMULL_ROM, THIRTYSECONDS, KEYS };
 
 constexpr tvl1::Cubic CUBIC[] = {tvl1::cubic(-0.5f), tvl1::cubic(-0.75f), tvl1::cubic(-0.75f)};
 
-// Source of one coordinate of a vector of pixels: whole pixels away, and the fraction past them.
+// Source of one coordinate of a vector of pixels: shift in pixels, and the fraction past it.
 struct Source {
     Whole shift;
     Lanes fraction;
@@ -60,8 +60,8 @@ static __attribute__((noinline)) void sample(const float *image, long stride, co
         Lanes sum;
         for (int j = 0; j < ROWS; j++) {
             const float *from = taps + j * PLANES * stride;
-            Lanes row = wx[0] * loaded(from);
-            for (int i = 1; i < COLUMNS; i++) row = tvl1::fma(wx[i], loaded(from + i), row);
+            Lanes row = wx[0] * load_vector(from);
+            for (int i = 1; i < COLUMNS; i++) row = tvl1::fma(wx[i], load_vector(from + i), row);
             sum = j ? tvl1::fma(wy[j], row, sum) : wy[0] * row;
         }
         samples[plane] = sum;
@@ -95,7 +95,7 @@ ALWAYS_INLINE void sample_all(const float *image, long stride, Target &target, u
                 : sample<SAMPLING, 4, 4>)(image, stride, x, y, dx, dy, samples);
         left &= ~here;
         if (here == wanted) continue;
-        const Whole mask = ((all((int)here) >> counting()) & 1) == 1;
+        const Whole mask = ((all((int)here) >> lane_numbers()) & 1) == 1;
         for (int plane = 0; plane < PLANES; plane++)
             target.samples[plane] = mask ? found[plane] : target.samples[plane];
     }
@@ -111,7 +111,7 @@ ALWAYS_INLINE void warp_row(const State &s, long y, const float *__restrict firs
     Target *const targets = (Target *)s.scratch(), *target = targets;
     Lanes *at = s.row(y);
     for (long x = 0; x < s.width; x += WIDTH, at += FIELDS, target++) {
-        target->x = source<SAMPLING>(counting() + (int)x, at[U], s.width);
+        target->x = source<SAMPLING>(lane_numbers() + (int)x, at[U], s.width);
         target->y = source<SAMPLING>(all((int)y), at[V], s.height);
     }
     target = targets;
@@ -123,7 +123,7 @@ ALWAYS_INLINE void warp_row(const State &s, long y, const float *__restrict firs
     at = s.row(y);
     for (long x = 0; x < s.width; x += WIDTH, at += FIELDS, target++) {
         const Lanes a = target->samples[1], b = target->samples[2];
-        const Lanes i0 = loaded(first + y * s.width + x, s.width - x);
+        const Lanes i0 = load_vector(first + y * s.width + x, s.width - x);
         at[A] = a;
         at[B] = b;
         at[C] = tvl1::constant_part(target->samples[0], a, b, at[U], at[V], i0);

@@ -28,10 +28,10 @@ struct Slope {
 // Derivatives of an image (height, width) over 5x5 pixels.
 __device__ __forceinline__ Slope slope(const float *image, int height, int width, int x, int y) {
     float across[3], smooth[3];
-    const int left = (int)tvl1::mirrored(x - SCALE, width);
-    const int right = (int)tvl1::mirrored(x + SCALE, width);
+    const int left = (int)tvl1::mirror(x - SCALE, width);
+    const int right = (int)tvl1::mirror(x + SCALE, width);
     for (int k = 0; k < 3; k++) {
-        const float *row = image + (size_t)tvl1::mirrored(y + (k - 1) * SCALE, height) * width;
+        const float *row = image + (size_t)tvl1::mirror(y + (k - 1) * SCALE, height) * width;
         across[k] = row[right] - row[left];
         smooth[k] = tvl1::fma(row[right] + row[left], FAR, NEAR * row[x]);
     }

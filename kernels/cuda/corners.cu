@@ -20,9 +20,9 @@ struct Slope {
 __device__ __forceinline__ Slope slope(const u8 *gray, int height, int width, int x, int y,
                                        bool fused) {
     float left[3], middle[3], right[3];
-    const int before = (int)tvl1::mirrored(x - 1, width), after = (int)tvl1::mirrored(x + 1, width);
+    const int before = (int)tvl1::mirror(x - 1, width), after = (int)tvl1::mirror(x + 1, width);
     for (int k = 0; k < 3; k++) {
-        const u8 *row = gray + (size_t)tvl1::mirrored(y + k - 1, height) * width;
+        const u8 *row = gray + (size_t)tvl1::mirror(y + k - 1, height) * width;
         left[k] = row[before], middle[k] = row[x], right[k] = row[after];
     }
     float across[3], smooth[3];
@@ -45,7 +45,7 @@ __device__ __forceinline__ float warp_max(float value) {
 
 // A corner's strength and place in one number with OpenCV's order of corners: by strength, then by
 // place, both descending. Positive floats are ordered as their bits.
-__device__ __forceinline__ unsigned long long ranked(float strength, int place) {
+__device__ __forceinline__ unsigned long long rank_of(float strength, int place) {
     return (unsigned long long)__float_as_uint(strength) << 32 | (unsigned)place;
 }
 
@@ -62,8 +62,8 @@ extern "C" __global__ void corner_strength(const u8 *gray, const u8 *mask, float
     for (int i = threadIdx.y * COLUMNS + threadIdx.x; i < (ROWS + 2) * (COLUMNS + 2);
          i += COLUMNS * ROWS) {
         const int across = left + i % (COLUMNS + 2), down = top + i / (COLUMNS + 2);
-        const int x = (int)tvl1::mirrored(across < width ? across : width, width);
-        const int y = (int)tvl1::mirrored(down < height ? down : height, height);
+        const int x = (int)tvl1::mirror(across < width ? across : width, width);
+        const int y = (int)tvl1::mirror(down < height ? down : height, height);
         slopes[i / (COLUMNS + 2)][i % (COLUMNS + 2)] =
             slope(gray + image, height, width, x, y, x < width - plain);
     }
@@ -104,7 +104,7 @@ extern "C" __global__ void corner_candidates(const float *strength, const u8 *ma
         for (int across = -1; across <= 1; across++)
             if (strength[at + (long long)down * width + across] > value) return;
     state[at] = WAITING;
-    ranks[image + atomicAdd(counts + blockIdx.z, 1u)] = ranked(value, y * width + x);
+    ranks[image + atomicAdd(counts + blockIdx.z, 1u)] = rank_of(value, y * width + x);
 }
 
 // Keeps each candidate unless a better one that is kept is near it. OpenCV decides from the best to the
@@ -141,7 +141,7 @@ extern "C" __global__ void corner_choice(const float *strength, u8 *state,
                     const u8 there = states[other];
                     if (there == NONE) continue;
                     beaten |= there == KEPT;
-                    waits |= ranked(values[other], other) > rank;
+                    waits |= rank_of(values[other], other) > rank;
                 }
             if (beaten) states[place] = NONE;
             else if (!waits) states[place] = KEPT;

@@ -11,7 +11,7 @@ extern "C" __global__ void resize(const u8 *frames, int h, int w, u8 *out, int h
     for (int channel = 0; channel < 3; channel++) {
         const u8 *near = frame + (size_t)down.near * w * 3 + channel;
         const u8 *far = frame + (size_t)down.far * w * 3 + channel;
-        pixel[channel] = blended(across, down, near[across.near * 3], near[across.far * 3],
+        pixel[channel] = blend(across, down, near[across.near * 3], near[across.far * 3],
                                  far[across.near * 3], far[across.far * 3]);
     }
 }

@@ -10,7 +10,7 @@ extern "C" __global__ void quantise(const float *flow, u8 *levels, unsigned *cli
     if (i < values) {
         const size_t at = (size_t)blockIdx.z * values + i;
         const float value = flow[at];
-        levels[at] = tvl1::quantised(value, bound);
+        levels[at] = tvl1::quantise_value(value, bound);
         beyond = !(value >= -bound && value <= bound);
     }
     beyond = warp_sum(beyond);

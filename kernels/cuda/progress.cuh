@@ -27,7 +27,7 @@ struct Progress {
     int warps;      // remaining warps, the current one included; 0: finished at this level
     int fresh;      // 1 if the next step starts with a warp
     int done;       // iterations of the current warp
-    int look;       // iterations at the next convergence check
+    int check;      // iterations at the next convergence check
     int end;        // iterations at the end of the block with that check
     int converged;  // 1 if a check found convergence
     int side;       // index of the newest of the two copies of the fields
@@ -39,8 +39,8 @@ __device__ __forceinline__ void begin_warp(Progress &pair, const tvl1::Stop &sto
     pair.fresh = 1;
     pair.done = 0;
     pair.converged = 0;
-    pair.look = stop.next(0, 0.0);
-    pair.end = stop.end(0, pair.look);
+    pair.check = stop.next(0, 0.0);
+    pair.end = stop.end(0, pair.check);
 }
 
 // Returns whether the median filter precedes the next iteration.
@@ -60,9 +60,9 @@ __device__ __forceinline__ int step_length(const Progress &pair, int most, int e
 }
 
 // Returns a bit mask of the iterations, of `count`, after which convergence may be checked. Checks
-// start at `look`; OpenCV's CUDA code checks at every second iteration (`spaced`).
-__device__ __forceinline__ unsigned looked_at(const Progress &pair, int count, bool spaced) {
-    const int next = pair.look - 1 - pair.done;
+// start at `check`; OpenCV's CUDA code checks at every second iteration (`spaced`).
+__device__ __forceinline__ unsigned mark_checks(const Progress &pair, int count, bool spaced) {
+    const int next = pair.check - 1 - pair.done;
     return pair.converged || next >= count ? 0 : (spaced ? 0x55555555u : 0xffffffffu) << next;
 }
 
@@ -70,17 +70,17 @@ __device__ __forceinline__ unsigned looked_at(const Progress &pair, int count, b
 // the pair is finished.
 __device__ __forceinline__ bool advance(Progress &pair, const double *changes, int count,
                                         const tvl1::Stop &stop) {
-    for (; pair.look <= pair.done + count && !pair.converged;) {
-        const double change = changes[pair.look - 1 - pair.done];
+    for (; pair.check <= pair.done + count && !pair.converged;) {
+        const double change = changes[pair.check - 1 - pair.done];
         pair.converged = change <= stop.enough;
-        pair.look = stop.next(pair.look, change);
+        pair.check = stop.next(pair.check, change);
     }
     pair.done += count;
     pair.total += count;
     pair.fresh = 0;
     if (pair.done < pair.end) return false;
     if (!pair.converged && pair.done < stop.most) {
-        pair.end = stop.end(pair.done, pair.look);
+        pair.end = stop.end(pair.done, pair.check);
         return false;
     }
     pair.warps -= 1;

@@ -16,10 +16,10 @@ extern "C" __global__ void pyramid_down(const float *images, int h, int w, float
     if (x >= width || y >= height) return;
     const float *image = images + (size_t)blockIdx.z * h * w;
     const float *rows[5];
-    for (int k = 0; k < 5; k++) rows[k] = image + tvl1::mirrored(2 * y + k - 2, h) * w;
+    for (int k = 0; k < 5; k++) rows[k] = image + tvl1::mirror(2 * y + k - 2, h) * w;
     float across[5];
     for (int k = 0; k < 5; k++) {
-        const long i = tvl1::mirrored(2 * x + k - 2, w);
+        const long i = tvl1::mirror(2 * x + k - 2, w);
         across[k] = tvl1::binomial(rows[0][i], rows[1][i], rows[2][i], rows[3][i], rows[4][i]);
     }
     out[((size_t)blockIdx.z * height + y) * width + x] =

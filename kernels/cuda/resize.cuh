@@ -23,7 +23,7 @@ __device__ __forceinline__ Neighbours neighbours(int index, int source, int targ
 }
 
 // Interpolates a value from its four neighbours: two of the upper row, two of the lower row.
-__device__ __forceinline__ u8 blended(const Neighbours &across, const Neighbours &down,
+__device__ __forceinline__ u8 blend(const Neighbours &across, const Neighbours &down,
                                       int upper_near, int upper_far, int lower_near,
                                       int lower_far) {
     const int upper = upper_near * across.near_weight + upper_far * across.far_weight;

@@ -96,6 +96,6 @@ extern "C" __global__ void resize_surface(const u8 *bytes, int bits, int h, int 
     upright.rgb(surface, down.far, across.far, corners[3]);
     u8 *pixel = out + ((size_t)y * width + x) * 3;
     for (int channel = 0; channel < 3; channel++)
-        pixel[channel] = blended(across, down, corners[0][channel], corners[1][channel],
+        pixel[channel] = blend(across, down, corners[0][channel], corners[1][channel],
                                  corners[2][channel], corners[3][channel]);
 }

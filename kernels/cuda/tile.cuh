@@ -20,7 +20,7 @@ struct Two {
     float2 u, v;
 };
 
-// Registers of a thread: the fields and the model of its pixels.
+// Registers of a thread: fields and model of its pixels.
 struct Pixels {
     float2 u[ROWS], v[ROWS], p11[ROWS], p12[ROWS], p21[ROWS], p22[ROWS];
     float2 a[ROWS], b[ROWS], c[ROWS], g[ROWS];
@@ -31,13 +31,13 @@ struct Shared {
     float4 above[WARPS][LANES], below[WARPS][LANES];  // p12, p22 of a warp's last row, u, v of its first
     float changes[ITERATIONS][WARPS];                 // squared change of each measured iteration
     int count;                                        // iterations of this step
-    unsigned looks;                                   // bit mask of the measured iterations
+    unsigned checks;                                  // bit mask of the measured iterations
 };
 
 __device__ __forceinline__ void plan_step(Shared &shared, const Progress &now, bool spaced,
                                           int every) {
     shared.count = step_length(now, ITERATIONS, every);
-    shared.looks = looked_at(now, shared.count, spaced);
+    shared.checks = mark_checks(now, shared.count, spaced);
 }
 
 // Position of a thread's pixels in the image, and which of them this tile writes.
@@ -65,7 +65,7 @@ __device__ __forceinline__ bool inside(const Place &at, int r) {
 
 // Loads two columns of two of COUNT interleaved fields, row r of a thread; zero outside the image.
 template <bool EDGE, int COUNT>
-__device__ __forceinline__ float4 loaded(const float *fields, const Place &at, int stride, int r,
+__device__ __forceinline__ float4 load_vector(const float *fields, const Place &at, int stride, int r,
                                          int field) {
     const float *from = fields + (at.y + r) * COUNT * stride + vector_at<COUNT>(at.x) +
                         field / 2 * PAIR_OF_FIELDS;
@@ -86,7 +86,7 @@ __device__ __forceinline__ void load_flow(Pixels &p, const Place &at, const floa
                                           int stride) {
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
-        const float4 uv = loaded<EDGE, COUNT>(fields, at, stride, r, U);
+        const float4 uv = load_vector<EDGE, COUNT>(fields, at, stride, r, U);
         p.u[r] = {uv.x, uv.y};
         p.v[r] = {uv.z, uv.w};
     }
@@ -97,8 +97,8 @@ __device__ __forceinline__ void load_duals(Pixels &p, const Place &at, const flo
                                            int stride) {
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
-        const float4 of_u = loaded<EDGE, FIELDS>(fields, at, stride, r, P11);
-        const float4 of_v = loaded<EDGE, FIELDS>(fields, at, stride, r, P21);
+        const float4 of_u = load_vector<EDGE, FIELDS>(fields, at, stride, r, P11);
+        const float4 of_v = load_vector<EDGE, FIELDS>(fields, at, stride, r, P21);
         p.p11[r] = {of_u.x, of_u.y};
         p.p12[r] = {of_u.z, of_u.w};
         p.p21[r] = {of_v.x, of_v.y};
@@ -111,8 +111,8 @@ __device__ __forceinline__ void load_model(Pixels &p, const Place &at, const flo
                                            int stride) {
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
-        const float4 ab = loaded<EDGE, COEFFICIENTS>(model, at, stride, r, A);
-        const float4 cg = loaded<EDGE, COEFFICIENTS>(model, at, stride, r, C);
+        const float4 ab = load_vector<EDGE, COEFFICIENTS>(model, at, stride, r, A);
+        const float4 cg = load_vector<EDGE, COEFFICIENTS>(model, at, stride, r, C);
         p.a[r] = {ab.x, ab.y};
         p.b[r] = {ab.z, ab.w};
         p.c[r] = {cg.x, cg.y};
@@ -121,7 +121,7 @@ __device__ __forceinline__ void load_model(Pixels &p, const Place &at, const flo
 }
 
 // Returns whether this tile writes row r of a thread.
-__device__ __forceinline__ bool owned(const Place &at, int r) {
+__device__ __forceinline__ bool owns_row(const Place &at, int r) {
     return at.own && at.y + r >= at.own_top && at.y + r < at.own_bottom;
 }
 
@@ -129,7 +129,7 @@ __device__ __forceinline__ void store_fields(const Pixels &p, const Place &at, f
                                              int stride) {
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
-        if (!owned(at, r)) continue;
+        if (!owns_row(at, r)) continue;
         store<FIELDS>(fields, at, stride, r, U, four(p.u[r], p.v[r]));
         store<FIELDS>(fields, at, stride, r, P11, four(p.p11[r], p.p12[r]));
         store<FIELDS>(fields, at, stride, r, P21, four(p.p21[r], p.p22[r]));
@@ -140,7 +140,7 @@ __device__ __forceinline__ void store_model(const Pixels &p, const Place &at, fl
                                             int stride) {
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
-        if (!owned(at, r)) continue;
+        if (!owns_row(at, r)) continue;
         store<COEFFICIENTS>(model, at, stride, r, A, four(p.a[r], p.b[r]));
         store<COEFFICIENTS>(model, at, stride, r, C, four(p.c[r], p.g[r]));
     }
@@ -159,7 +159,7 @@ __device__ __forceinline__ void warp(Pixels &p, const Place &at, const float *fi
         found[k] = {0.f, 0.f, 0.f, 0.f};
         if (x < at.width && y < at.height) {
             const float *flow = fields + y * FIELDS * stride + value_at<FIELDS>(U, x);
-            found[k] = linearised(packed, first[y * stride + x], x, y, flow[0], flow[2], at.height,
+            found[k] = linearise(packed, first[y * stride + x], x, y, flow[0], flow[2], at.height,
                                   at.width, sampling);
         }
     }
@@ -269,7 +269,7 @@ __device__ __forceinline__ void run(Pixels &p, const Place &at, Shared &shared,
                                     const Constants &by) {
 #pragma unroll 1
     for (int k = 0; k < shared.count; k++) {
-        if (shared.looks >> k & 1) {
+        if (shared.checks >> k & 1) {
             // Pixels outside the image do not change.
             const float change = iterate<EDGE, true>(p, at, shared, by);
             const float sum = warp_sum(at.own ? change : 0.f);

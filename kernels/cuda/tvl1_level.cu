@@ -46,7 +46,7 @@ extern "C" __global__ void __launch_bounds__(WARPS *LANES, 1)
             double sums[ITERATIONS];
 #pragma unroll
             for (int k = 0; k < ITERATIONS; k++) {
-                const bool known = shared.looks >> k & 1 && at.lane < blockDim.y;
+                const bool known = shared.checks >> k & 1 && at.lane < blockDim.y;
                 sums[k] = warp_sum(known ? shared.changes[k][at.lane] : 0.f);
             }
             if (speaks) {

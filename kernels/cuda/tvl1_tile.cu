@@ -124,7 +124,7 @@ extern "C" __global__ void __launch_bounds__(WARPS *LANES, TILE_BLOCKS)
     __syncthreads();
     if (at.warp == 0) {
         for (int k = 0; k < shared.count; k++) {
-            const bool known = shared.looks >> k & 1;
+            const bool known = shared.checks >> k & 1;
             const float share =
                 warp_sum(known && at.lane < WARPS ? shared.changes[k][at.lane] : 0.f);
             if (at.lane == 0) shares[tile * ITERATIONS + k] = share;

@@ -32,7 +32,7 @@ struct alignas(16) Linearised {
 
 // Samples the second image, packed (height + 8, width + 8) by centered_gradient, at (x + u, y + v),
 // bicubic, and returns the model about that flow. `first` is the first image at (x, y).
-__device__ __forceinline__ Linearised linearised(const float4 *packed, float first, int x, int y,
+__device__ __forceinline__ Linearised linearise(const float4 *packed, float first, int x, int y,
                                                  float u, float v, int height, int width,
                                                  int sampling) {
     const Source across = source(x, u, width, sampling), down = source(y, v, height, sampling);

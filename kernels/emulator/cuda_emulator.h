@@ -1,11 +1,11 @@
 // .cu files -> functions for this CPU: what a kernel needs of CUDA, so that tests can run it unmodified.
 //
-// A CUDA thread runs on a fiber and keeps it while it waits at a barrier or shuffle; one that ends
-// leaves it to the next. One operating system thread runs them all, block after block. What a GPU
-// leaves open is made hard on purpose: warps and blocks run in a shuffled order that changes with
-// the seed, so a missing barrier shows as a result that depends on it; shared memory is filled with
-// NaNs before each block; a barrier that not all threads reach ends the program with a message.
-// Warps are 32 lanes. Arrays are checked by the address sanitizer where the tests turn it on.
+// A CUDA thread runs on a fiber and keeps it while it waits at a barrier or shuffle; the next thread
+// reuses the fiber of one that has ended. One operating system thread runs all, block after block.
+// Undefined orders are shuffled: warps and blocks run in an order that changes with the seed, so a
+// missing barrier shows as a result that depends on the seed. Shared memory is filled with NaN before
+// each block. A barrier that not all threads reach ends the program with a message. Warps have 32
+// lanes. The address sanitizer checks arrays if the tests turn it on.
 #pragma once
 
 #include <math.h>
@@ -42,9 +42,9 @@ constexpr size_t STACK_BYTES = 64 * 1024 + 13 * 64;  // odd lines: stacks share 
 
 enum class State { READY, AT_SHUFFLE, AT_BARRIER, FINISHED };
 
-// A stack that threads run on, one after the other.
+// Stack that threads use one after the other.
 struct Fiber {
-    void *context[5];  // of __builtin_setjmp, which saves no more than the place
+    void *context[5];  // of __builtin_setjmp, which saves the position only
     ucontext_t first;
     std::vector<char> stack;
 };
@@ -53,7 +53,7 @@ struct Thread {
     uint3 index;
     unsigned warp, lane, shuffles;
     State state;
-    Fiber *fiber;  // or null, before it has begun
+    Fiber *fiber;  // or null before its start
 };
 
 inline Thread *current;
@@ -61,7 +61,7 @@ inline void *scheduler[5];
 inline std::deque<Fiber> fibers;  // that never move
 inline std::vector<Fiber *> idle;
 inline std::vector<Thread> threads;  // of a block
-inline std::vector<std::vector<char>> exchanged;  // by warp: what its lanes show each other
+inline std::vector<std::vector<char>> exchanged;  // by warp: values that its lanes exchange
 inline void (*body)(void *);
 inline void *arguments;
 inline uint3 block, grid, block_size;
@@ -72,7 +72,7 @@ inline uint64_t random_number() {  // xorshift64*
     return seed * 2685821657736338717ull;
 }
 
-inline std::vector<unsigned> shuffled(unsigned n) {
+inline std::vector<unsigned> shuffle_numbers(unsigned n) {
     std::vector<unsigned> order(n);
     for (unsigned i = 0; i < n; i++) order[i] = i;
     for (unsigned i = n; i > 1; i--) std::swap(order[i - 1], order[random_number() % i]);
@@ -84,7 +84,7 @@ inline std::vector<unsigned> shuffled(unsigned n) {
     abort();
 }
 
-// The lanes of one warp, each once, in an order that begins and steps anywhere.
+// The lanes of one warp, each once, in an order with random start and step.
 struct Turn {
     unsigned from, to, start, step, taken;
 };
@@ -101,7 +101,7 @@ inline Thread *next_ready() {
 
 void enter();
 
-// Goes to the stack of the current thread, or to the scheduler if there is none. The address
+// Switches to the stack of the current thread, or to the scheduler if there is none. The address
 // sanitizer knows one stack only, so it is kept away from these jumps.
 [[noreturn, gnu::noinline, gnu::no_sanitize("address")]] inline void go() {
     if (!current) __builtin_longjmp(scheduler, 1);
@@ -119,7 +119,7 @@ void enter();
     give_up("no stack for a thread");
 }
 
-// Returns when somebody goes back to `here`.
+// Returns when control switches back to `here`.
 [[gnu::noinline, gnu::no_sanitize("address")]] inline void leave(void **here) {
     if (!__builtin_setjmp(here)) go();
 }
@@ -146,7 +146,7 @@ inline void enter() {
     }
 }
 
-// The lanes of a warp run until all of them are at a shuffle, at a barrier or finished.
+// Runs the lanes of a warp until all of them are at a shuffle, at a barrier or finished.
 inline void run_warp(unsigned warp) {
     const unsigned from = warp * LANES, count = threads.size();
     const unsigned to = from + LANES < count ? from + LANES : count;
@@ -179,7 +179,7 @@ inline void run_block() {
                        i / block_size.x / block_size.y},
                       i / LANES, i % LANES, 0, State::READY, nullptr};
     for (;;) {
-        for (unsigned warp : shuffled(warps)) run_warp(warp);
+        for (unsigned warp : shuffle_numbers(warps)) run_warp(warp);
         unsigned waiting = 0, gone = 0;
         for (const Thread &thread : threads) {
             waiting += thread.state == State::AT_BARRIER;
@@ -199,7 +199,7 @@ void launch(Function function, const unsigned *grid_size, const unsigned *size) 
     block_size = {size[0], size[1], size[2]};
     body = [](void *function) { (*(Function *)function)(); };
     arguments = &function;
-    for (unsigned number : shuffled(grid.x * grid.y * grid.z)) {
+    for (unsigned number : shuffle_numbers(grid.x * grid.y * grid.z)) {
         block = {number % grid.x, number / grid.x % grid.y, number / grid.x / grid.y};
         run_block();
     }
@@ -217,7 +217,7 @@ void call(void (*kernel)(Arguments...), const unsigned *grid_size, const unsigne
     call(kernel, grid_size, size, values, std::index_sequence_for<Arguments...>());
 }
 
-// One letter per parameter, as in Python's struct module: what a caller has to bring.
+// Types of the parameters, one letter each, as in Python's struct module.
 template <class T>
 constexpr char letter() {
     return std::is_pointer_v<T>            ? 'P'
@@ -235,8 +235,8 @@ const char *letters(void (*)(Arguments...)) {
     return text;
 }
 
-// Each lane shows its value, waits for the others, and reads. The next values are shown in another
-// place: some lanes may not have read yet. Whoever shows the ones after that has waited for them.
+// Each lane writes its value, waits for the others, and reads. The next values go to the other buffer,
+// because some lanes may not have read yet; the values after those are written after another wait.
 template <class T>
 T exchange(T value, unsigned from) {
     static_assert(sizeof(T) <= 8, "shuffles take up to eight bytes");
@@ -302,7 +302,7 @@ inline float __uint_as_float(unsigned bits) {
 inline int __popcll(unsigned long long bits) { return __builtin_popcountll(bits); }
 inline float __fsqrt_rn(float value) { return __builtin_sqrtf(value); }
 
-// What the tests call: NAME of each kernel of the file that was included before this line.
+// Entry point of the tests: NAME is a kernel of the file that was included before this line.
 #define EMULATED(NAME)                                                                        \
     extern "C" __attribute__((visibility("default"))) const char *letters_##NAME() {          \
         return emulator::letters(NAME);                                                       \

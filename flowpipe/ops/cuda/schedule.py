@@ -23,7 +23,7 @@ from flowpipe.ops.tables import BORDER_PX, COEFFICIENTS, SAMPLINGS, UNKNOWNS
 
 TILE_BLOCK = (32, 16, 1)
 TILE_ROWS = 4  # of a thread, ROWS in kernels/cuda/tile.cuh
-PROGRESS = ("warps", "fresh", "done", "look", "end", "converged", "side", "arrived", "total")
+PROGRESS = ("warps", "fresh", "done", "check", "end", "converged", "side", "arrived", "total")
 QUEUE = ("left", "next", "pairs")
 CHUNK = 8  # columns whose fields lie together, kernels/cuda/fields.cuh
 
