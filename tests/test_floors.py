@@ -101,6 +101,7 @@ ALLOWED = {
         "run", "report", "diagnose", "diagnose.libraries", "evaluation", "exchange", "tsn",
         "tsn.recipe", "tsn.data", "tsn.weights", "tsn.training", "tsn.testing", "tsn.adopt",
         "tsn.weight_export", "extraction.recipe", "recipes", "store", "datasets", "flow", "ops",
+        "prefetch",
         "video", "types", "modality", "errors", "params", "remote", "scratch",
         "splits", "atomic", "words", "distribution", "notes", "__init__",
     },

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from flowpipe.cli.choices import Choice
 from flowpipe.cli.paths import FILE, FOLDER_THERE
 from flowpipe.cli.screen import counting, print_table, say
 from flowpipe.cli.store_options import check_output
@@ -32,7 +33,7 @@ _BOUND = 20.0
               help="Mean byte of that noise; 128 is no motion.  [default: 200, as DeepDraw; "
                    "128 for rgb_diff]")  # fmt: skip
 @CHECKPOINT_OPTION
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto",
+@click.option("--device", type=Choice(["auto", "cpu", "cuda"]), default="auto",
               show_default=True, help="Device that computes; auto uses a GPU if there is one.",
               )  # fmt: skip
 def draw(

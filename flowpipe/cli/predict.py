@@ -11,6 +11,7 @@ import click
 
 from flowpipe.cli import devices
 from flowpipe.cli.choices import Choice
+from flowpipe.cli.live import LiveOptions, live_options, predict_live
 from flowpipe.cli.networks import WEIGHTS_OPTION, weights_of
 from flowpipe.cli.numbers import Number
 from flowpipe.cli.options import without_core
@@ -29,6 +30,7 @@ from flowpipe.run import run as extract
 from flowpipe.scratch import scratch_folder
 from flowpipe.store import open_store
 from flowpipe.types import VideoRecord
+from flowpipe.video.live import is_stream
 from flowpipe.words import duration
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ _LONG_S = 30.0
 
 
 @click.command()
-@click.argument("video", type=PLACE)
+@click.argument("source", metavar="VIDEO")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...",
                 type=FOLDER_THERE)  # fmt: skip
 @WEIGHTS_OPTION
@@ -54,17 +56,25 @@ _LONG_S = 30.0
               help="Extraction recipe, for runs of imported stores.  [default: the recipe of the "
                    "run's store]")  # fmt: skip
 @CHECKPOINT_OPTION
+@live_options
 @click.option("--device", type=Choice(devices.CHOICES), default="auto", show_default=True,
               help="Device that computes; auto uses a GPU if there is one.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--json", "as_json", is_flag=True,
+              help="Print one JSON object, with --live one a line for each snippet.")  # fmt: skip
 def predict(
-    video: PathOrUrl,
+    source: str,
     runs: tuple[Path, ...],
     weights: str | None,
     top: int,
     least: float,
     recipe_file: str | None,
     checkpoint: str,
+    live: bool,
+    window_s: float | None,
+    show: bool,
+    output: Path | None,
+    amp: str,
+    compiled: bool,
     device: str,
     as_json: bool,
     **changed: Any,
@@ -74,27 +84,37 @@ def predict(
     \b
     flowpipe predict clip.mp4 runs/rgb1 runs/flow1 --weights 1,1.5
     flowpipe predict long.mp4 runs/flow1 --protocol mtwi --json
+    flowpipe predict --live 0 runs/rgb1 runs/rgb_diff1 --show
 
-    The video is extracted into a temporary folder with the recipe of the run's store.
+    The video is extracted into a temporary folder with the recipe of the run's store. With --live
+    nothing is stored: the networks of rgb and rgb_diff score snippets of the frames as they come.
     """
     torch_or_why()
     from flowpipe.tsn.device import choose_device
     from flowpipe.tsn.testing.predict import FusedRun, same_classes
     from flowpipe.tsn.testing.predict import predict as run_prediction
 
-    if not video.exists():
-        raise UsageError(f"{video}: no such file")
-    if isinstance(video, Path) and video.is_dir():
-        raise UsageError(
-            f"{video} is a folder; wanted one video file. For many videos: flowpipe extract and "
-            "flowpipe test"
-        )
+    options = LiveOptions(window_s, show, output, amp, compiled, top, least, as_json)
+    if not live:
+        options.check_unused()
+    is_camera = live and is_stream(source)
+    video = Path(source) if is_camera else PLACE.convert(source, None, None)
+    if not is_camera:
+        _check_file(video)
     facts = same_classes(runs)
     of_runs, origin = weights_of(weights, [plain(one) for one in facts])
     if weights is None and len(runs) > 1:
         say(f"weights {', '.join(f'{weight:g}' for weight in of_runs)} ({origin})")
-    params = test_params(facts[0].test, **changed)
     plans = _extractions(runs, facts, recipe_file)
+    if live:
+        if len(plans) > 1:
+            raise UsageError(
+                "--live needs runs whose stores were extracted with one recipe, and these have "
+                f"{len(plans)}; name one with --recipe"
+            )
+        predict_live(source, plans[0].recipe, runs, of_runs, checkpoint, device, options, changed)
+        return
+    params = test_params(facts[0].test, **changed)
     network_device, began = choose_device(device), time.monotonic()
     with scratch_folder("flowpipe-predict") as folder:
         stores: dict[Path, Path] = {}
@@ -123,6 +143,17 @@ def predict(
         say(
             f"this video is {found.end_s:.0f} s long: --protocol mtwi also localises actions in "
             "time"
+        )
+
+
+def _check_file(video: PathOrUrl) -> None:
+    """Raise UsageError unless a video is a file."""
+    if not video.exists():
+        raise UsageError(f"{video}: no such file")
+    if isinstance(video, Path) and video.is_dir():
+        raise UsageError(
+            f"{video} is a folder; wanted one video file. For many videos: flowpipe extract and "
+            "flowpipe test"
         )
 
 

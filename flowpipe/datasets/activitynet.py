@@ -196,7 +196,7 @@ def _note(dataset: Dataset, version: str, blocked: set[str]) -> str:
 ROWS = tuple(
     DatasetRow(
         f"activitynet-{version}",
-        f"{sum(counts.values())} untrimmed videos",
+        count_noun(sum(counts.values()), "untrimmed video"),
         partial(load, version=version),
         options=("annotations",),
         test=PublishedTest("activitynet", {"test1": counts["validation"]}),

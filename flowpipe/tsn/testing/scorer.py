@@ -71,7 +71,8 @@ class SnippetScorer:
     """
 
     def __init__(self, run: Path, checkpoint: str, device: str, amp: str = "off") -> None:
-        self.facts, self.device, self._amp = RunFacts.read(run), device, AMP[amp]
+        self.run, self.facts = run, RunFacts.read(run)
+        self.device, self._amp = device, AMP[amp]
         self.views = _VIEWS_ON_CPU if device == "cpu" else _VIEWS
         stream = self.facts.stream
         backbone, self.row = build(stream.backbone, "random", stream.pixels, stream.input_size)
@@ -83,6 +84,22 @@ class SnippetScorer:
         self.model.load_state_dict(read_checkpoint(run / checkpoint)["model"])
         self.digest = _digest(self.model)
         self.model.to(device).eval()
+
+    def compile(self) -> None:
+        """Compile the backbone with torch.compile, which happens at its first use."""
+        self.model.base_model = torch.compile(self.model.base_model)  # type: ignore[assignment]
+
+    def score_images(self, images: Tensor, crops: int) -> SnippetScores:
+        """Score snippets whose images are already decoded.
+
+        Parameters
+        ----------
+        images : uint8 (S * read, C, H, W)
+            Images of all snippets in sequence, on any device.
+        crops : {1, 5, 10}
+        """
+        scores, features = self._score(images, crops)
+        return SnippetScores(scores.numpy(), features.numpy())
 
     def snippet_scores(
         self, store: Store, video_id: str, starts: NDArray[np.int64], crops: int, tail: str

@@ -1,0 +1,70 @@
+"""Frames with times -> a video file."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.errors import UsageError
+
+_TICKS = 90_000
+"""Ticks of the clock per second."""
+
+
+class VideoWriter:
+    """Writes frames as H.264, or as MPEG-4 where FFmpeg lacks libx264; a context manager.
+
+    Parameters
+    ----------
+    path : Path
+        File to write, which is replaced; its name ends in .mp4, .mkv or .mov.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._container = av.open(str(path), "w")
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path} cannot be written: {error}") from error
+        self._stream: Any = None
+        self._last = -1
+
+    def add(self, pixels: NDArray[np.uint8], time_s: float) -> None:
+        """Add an RGB frame, uint8 (H, W, 3), of the size of the first one.
+
+        A last odd row or column is cut off, which the colour format cannot store.
+        """
+        height, width = (side // 2 * 2 for side in pixels.shape[:2])
+        if self._stream is None:
+            name = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+            self._stream = self._container.add_stream(name, _TICKS // 1000)
+            self._stream.width, self._stream.height = width, height
+            self._stream.pix_fmt = "yuv420p"
+            self._stream.codec_context.time_base = Fraction(1, _TICKS)
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels[:height, :width]), "rgb24")
+        frame.pts = self._last = max(self._last + 1, round(time_s * _TICKS))
+        frame.time_base = Fraction(1, _TICKS)
+        self._container.mux(self._stream.encode(frame))
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        if self._stream is not None:
+            self._container.mux(self._stream.encode())
+        self._container.close()
