@@ -76,6 +76,10 @@ ALLOWED = {
         "tsn", "tsn.recipe", "tsn.data", "tsn.network", "tsn.training", "prefetch", "store",
         "modality", "errors", "params", "evaluation", "splits", "strict", "atomic", "words",
     },
+    "tsn.features": {
+        "tsn", "tsn.data", "tsn.network", "tsn.training", "tsn.testing", "tsn.weights", "features",
+        "prefetch", "store", "modality", "errors", "params", "evaluation", "splits", "words",
+    },
     "tsn.adopt": {
         "tsn", "tsn.recipe", "tsn.data", "tsn.network", "tsn.weights", "modality", "errors",
         "words",
@@ -98,8 +102,9 @@ ALLOWED = {
         "errors", "distribution", "surfaces", "words",
     },
     "cli": {
-        "run", "report", "diagnose", "diagnose.libraries", "evaluation", "exchange", "tsn",
-        "tsn.recipe", "tsn.data", "tsn.weights", "tsn.training", "tsn.testing", "tsn.adopt",
+        "run", "report", "diagnose", "diagnose.libraries", "evaluation", "exchange", "features",
+        "tsn", "tsn.recipe", "tsn.data", "tsn.weights", "tsn.training", "tsn.testing", "tsn.adopt",
+        "tsn.features",
         "tsn.weight_export", "extraction.recipe", "recipes", "store", "datasets", "flow", "ops",
         "prefetch",
         "video", "types", "modality", "errors", "params", "remote", "scratch",

@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from features.making import CLASSES, RECORDS, make_features
+from feature_making import CLASSES, RECORDS, make_features
 
 from flowpipe.errors import FormatError
 from flowpipe.features import Extent, cut_windows, open_features

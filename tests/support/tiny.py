@@ -50,12 +50,13 @@ def make_store(
     splits: tuple[str, str] = ("train1", "test1"),
     labelled: bool = True,
     shards: int = 1,
+    shortest: int = 9,
 ) -> Path:
     """Videos whose brightness, in rgb and flow alike, is their class; a quarter is for testing.
 
     Those with odd numbers may have another size. With `several` a video has the labels of all
-    classes that are not brighter. A split of an empty name is none. Video k is in shard k modulo
-    `shards`.
+    classes that are not brighter. A split of an empty name is none. Video k has k frames more than
+    the `shortest` and is in shard k modulo `shards`.
     """
     made_with = {"bound": 20.0, "modalities": ["rgb", "flow"]}
     text, digest = params.canonical(made_with), params.digest(made_with)
@@ -79,7 +80,7 @@ def make_store(
                     segments=segments,
                 )
                 writer.begin(Span(record))
-                frames, own = 9 + k, odd_size if odd_size and k % 2 else size
+                frames, own = shortest + k, odd_size if odd_size and k % 2 else size
                 for name in specs:
                     row, count = MODALITIES[name], frames - MODALITIES[name].context
                     planes = rng.integers(0, 60, (count, row.channels, *own), np.uint8) + 90 * label

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from flowpipe.modality import MODALITIES
 from flowpipe.prefetch import prefetch
@@ -82,7 +82,7 @@ class SnippetScorer:
             backbone, self.row, len(self.facts.class_names), self.input.channels, stream
         )
         self.model.load_state_dict(read_checkpoint(run / checkpoint)["model"])
-        self.digest = _digest(self.model)
+        self.digest = weights_digest(self.model)
         self.model.to(device).eval()
 
     def compile(self) -> None:
@@ -177,7 +177,7 @@ class SnippetScorer:
         return torch.cat(scores, 1), torch.stack(features).sum(0) / crops
 
 
-def _digest(model: TSN) -> str:
+def weights_digest(model: nn.Module) -> str:
     """Return the SHA-256 of all weights and statistics, by their names."""
     found = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):

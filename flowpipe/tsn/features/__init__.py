@@ -1,0 +1,1 @@
+"""Store + networks -> features and scores along its videos."""

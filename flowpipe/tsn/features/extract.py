@@ -1,0 +1,320 @@
+"""Store + networks -> a file of features: the rows of every video, batched across videos."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from flowpipe.errors import FlowpipeError, UsageError
+from flowpipe.evaluation.ground_truth import ALL
+from flowpipe.features import Extent, StreamFacts, Windows, cut_windows, open_features
+from flowpipe.features.spool import RowSpool, spool_path
+from flowpipe.features.windows import frame_s
+from flowpipe.features.writer import WindowedVideo, write_features
+from flowpipe.prefetch import prefetch
+from flowpipe.splits import split_name, split_names
+from flowpipe.store import Store, open_store
+from flowpipe.tsn.device import choose_kernels, keep_freed_memory
+from flowpipe.tsn.features.decoding import Piece, decode_batches
+from flowpipe.tsn.features.networks import FeatureNetwork, check_window, name_streams
+from flowpipe.tsn.run_folder import differences
+from flowpipe.tsn.training.learner import AMP
+from flowpipe.words import count_noun, list_some
+
+VIEWS, VIEWS_ON_CPU = 64, 10
+"""Default number of crops that go through the network together. On a CPU more are no faster."""
+_BATCHES_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class FeatureJob:
+    """Store, file and options of an extraction of features."""
+
+    store: Path
+    out: Path
+    window: Extent
+    stride: Extent
+    split: str = ALL
+    """Name of a split, or ``all``."""
+    video_ids: tuple[str, ...] = ()
+    """Videos to take; all of the split if empty."""
+    crops: int = 1
+    """Crops that a row is averaged over: 1, 5 or 10."""
+    device: str = "cpu"
+    amp: str = "off"
+    """Key of `AMP`: precision of the networks' arithmetic."""
+    views: int = 0
+    """Crops that go through a network together; 0 for the default of the device."""
+
+
+@dataclass(frozen=True)
+class StreamSpeed:
+    """Measured speed of one stream."""
+
+    name: str
+    rows: int
+    """Rows computed by this run."""
+    seconds: float
+    waited_s: float
+    """Time that the network waited for decoded images, seconds."""
+
+
+@dataclass(frozen=True)
+class ExtractedFeatures:
+    """Result of an extraction of features."""
+
+    videos: int
+    rows: int
+    """Rows of each stream."""
+    left_out: Mapping[str, str]
+    """Reason by id of each video that has no rows."""
+    speeds: tuple[StreamSpeed, ...]
+
+
+def extract_features(
+    job: FeatureJob,
+    networks: list[FeatureNetwork],
+    progress: Callable[[int, int], None],
+    tell: Callable[[str], None],
+) -> ExtractedFeatures:
+    """Compute the features and scores of the windows of all videos; write them to `job.out`.
+
+    Rows of finished videos are kept in `spool_path` until the file is written, so that a run that
+    was killed resumes.
+
+    Parameters
+    ----------
+    job : FeatureJob
+    networks : list of FeatureNetwork
+        Network of each stream. Names that occur twice get a number.
+    progress : callable
+        Called with the number of finished rows and of all rows, over all streams.
+    tell : callable
+        Called with each log line.
+
+    Returns
+    -------
+    ExtractedFeatures
+
+    Raises
+    ------
+    UsageError
+        If the store lacks a modality, split or video, a window is too short for a network, or
+        `job.out` has other features.
+    FlowpipeError
+        If features are not finite.
+    """
+    if job.device == "cpu":
+        keep_freed_memory()
+    else:
+        choose_kernels(job.device, deterministic=False)
+    store = open_store(job.store)
+    name_streams(networks)
+    videos, left_out = _plan(job, store, networks)
+    facts = {
+        "store": str(job.store), "store_digest": store.header.recipe_digest,
+        "dataset": store.header.dataset.get("dataset", ""), "split": _split(job, store),
+        "window": job.window.facts, "stride": job.stride.facts, "crops": job.crops,
+        "left_out": left_out,
+    }  # fmt: skip
+    streams = [StreamFacts(n.name, n.class_names, n.facts) for n in networks]
+    settings = {**facts, "streams": {s.name: s.facts for s in streams}}
+    rows = sum(len(video.windows) for video in videos)
+    for video_id, reason in left_out.items():
+        tell(f"{video_id} has no rows: {reason}")
+    if job.out.exists():
+        _check_finished(job.out, settings, videos)
+        tell(f"{job.out} has these features already: there is nothing to compute")
+        return ExtractedFeatures(len(videos), rows, left_out, ())
+    with RowSpool(spool_path(job.out), settings) as spool:
+        _check_same(spool_path(job.out), spool.settings, settings)
+        speeds, done = [], _count_done(spool, networks, videos)
+        if done:
+            tell(f"going on: {spool_path(job.out)} has {done} of {rows * len(networks)} rows")
+        progress(done, rows * len(networks))
+        for network in networks:
+            extractor = _Extractor(job, store, network, spool)
+            for count in extractor.run(videos):
+                done += count
+                progress(done, rows * len(networks))
+            speeds.append(extractor.speed)
+        write_features(job.out, facts, videos, streams, spool.read)
+    spool_path(job.out).unlink()
+    return ExtractedFeatures(len(videos), rows, left_out, tuple(speeds))
+
+
+class _Extractor:
+    """Computes the rows of one stream and adds them to the file of finished videos."""
+
+    def __init__(
+        self, job: FeatureJob, store: Store, network: FeatureNetwork, spool: RowSpool
+    ) -> None:
+        self._job, self._store, self._network, self._spool = job, store, network, spool
+        self._views = job.views or (VIEWS_ON_CPU if job.device == "cpu" else VIEWS)
+        self._rows, self._seconds, self._waited_s = 0, 0.0, 0.0
+
+    @property
+    def speed(self) -> StreamSpeed:
+        return StreamSpeed(self._network.name, self._rows, self._seconds, self._waited_s)
+
+    def run(self, videos: Sequence[WindowedVideo]) -> Iterator[int]:
+        """Compute the videos that are not finished; yield the number of rows of each batch."""
+        name = self._network.name
+        work = [
+            (video.record.video_id, video.windows) for video in videos
+            if not self._spool.has(name, video.record.video_id, len(video.windows))
+        ]  # fmt: skip
+        held: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+        began = time.monotonic()
+        for batch in prefetch(self._batches(work), _BATCHES_AHEAD, self._wait):
+            features, scores = self._compute(batch)
+            first = 0
+            for piece in batch:
+                stop = first + len(piece.row_images)
+                held.append((features[first:stop], scores[first:stop]))
+                if piece.is_last:
+                    self._spool.add(
+                        name, piece.video_id, *map(np.concatenate, zip(*held, strict=True))
+                    )
+                    held = []
+                first = stop
+            self._rows += first
+            self._seconds = time.monotonic() - began
+            yield first
+
+    def _batches(self, work: Iterable[tuple[str, Windows]]) -> Iterator[list[Piece]]:
+        rows = max(1, self._views // self._job.crops)
+        return decode_batches(self._store, self._network, work, rows)
+
+    def _wait(self, seconds: float) -> None:
+        self._waited_s += seconds
+
+    @torch.inference_mode()
+    def _compute(self, batch: list[Piece]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return features (R, D) and scores (R, C) of the rows of a batch, means over the crops."""
+        job, network, amp = self._job, self._network, AMP[self._job.amp]
+        rows = sum(len(piece.row_images) for piece in batch)
+        at_once = max(1, self._views // rows)
+        inputs = [
+            network.inputs(piece.images.to(job.device), piece.row_images, job.crops, at_once)
+            for piece in batch
+        ]
+        features: list[Tensor] = []
+        scores: list[Tensor] = []
+        for of_pieces in zip(*inputs, strict=True):
+            x = torch.cat(of_pieces)
+            with torch.autocast(x.device.type, amp) if amp else nullcontext():
+                found = network(x.flatten(0, 1))
+            for values, kept in zip(found, (features, scores), strict=True):
+                kept.append(values.double().unflatten(0, x.shape[:2]).sum(1))
+        means = [
+            (torch.stack(kept).sum(0) / job.crops).float().cpu().numpy()
+            for kept in (features, scores)
+        ]
+        if not all(np.isfinite(values).all() for values in means):
+            hint = "try --amp bf16 or off" if job.amp == "fp16" else "did the training diverge?"
+            ids = list_some(list(dict.fromkeys(piece.video_id for piece in batch)))
+            raise FlowpipeError(f"{network.name}: features of {ids} are not finite; {hint}")
+        return means[0], means[1]
+
+
+def _plan(
+    job: FeatureJob, store: Store, networks: Sequence[FeatureNetwork]
+) -> tuple[list[WindowedVideo], dict[str, str]]:
+    """Return the videos with their windows, and the reasons why others have none."""
+    for network in networks:
+        if network.stored not in store.modalities:
+            raise UsageError(
+                f"{job.store} has no {network.stored}, which {network.name} reads; it has "
+                f"{', '.join(store.modalities)}"
+            )
+    if job.window.unit == "frames":
+        for network in networks:
+            check_window(network, int(job.window.value), f"a window of {job.window}")
+    videos, left_out = [], {}
+    for video_id in _choose_videos(job, store):
+        video = store.videos[video_id]
+        lacking = [n.name for n in networks if not video.images[n.stored]]
+        if lacking:
+            frames = count_noun(video.frames, "frame")
+            left_out[video_id] = f"its {frames} give no image of {', '.join(lacking)}"
+            continue
+        pts_s = video.pts_s
+        windows = cut_windows(pts_s, job.window, job.stride)
+        shortest = int((windows.stop_frame - windows.start_frame).min())
+        if shortest < video.frames:
+            for network in networks:
+                frames = count_noun(shortest, "frame")
+                what = f"a window of {job.window}, {frames} of {video_id},"
+                check_window(network, shortest, what)
+        videos.append(
+            WindowedVideo(
+                video.record, video.frames, video.fps, float(pts_s[0]),
+                float(pts_s[-1]) + frame_s(pts_s), video.status, windows,
+            )
+        )  # fmt: skip
+    if not videos:
+        raise UsageError(f"{job.store} has no video with rows in split {job.split}")
+    return videos, left_out
+
+
+def _split(job: FeatureJob, store: Store) -> str:
+    known = split_names(store.videos.values())
+    return job.split if job.split in known else split_name(job.split)
+
+
+def _choose_videos(job: FeatureJob, store: Store) -> list[str]:
+    """Return the ids of the videos that a job takes, in the order of the store."""
+    split = _split(job, store)
+    found = [k for k, video in store.videos.items() if split == ALL or split in video.splits]
+    if not found:
+        known = ", ".join([ALL, *split_names(store.videos.values())])
+        raise UsageError(f"{job.store} has no videos of split {split}; it has {known}")
+    if missing := [k for k in job.video_ids if k not in set(found)]:
+        in_split = "" if split == ALL else f" in split {split}"
+        raise UsageError(f"{job.store} has no video {list_some(missing)}{in_split}")
+    return [k for k in found if k in job.video_ids] if job.video_ids else found
+
+
+def _count_done(
+    spool: RowSpool, networks: Sequence[FeatureNetwork], videos: Sequence[WindowedVideo]
+) -> int:
+    return sum(
+        len(video.windows) for network in networks for video in videos
+        if spool.has(network.name, video.record.video_id, len(video.windows))
+    )  # fmt: skip
+
+
+def _check_finished(
+    out: Path, settings: Mapping[str, Any], videos: Sequence[WindowedVideo]
+) -> None:
+    """Raise UsageError unless a finished file has the features of this job."""
+    with open_features(out) as file:
+        streams = {name: stream.facts for name, stream in file.streams.items()}
+        _check_same(out, {**file.facts, "streams": streams}, settings)
+        there = {key: video.frames for key, video in file.videos.items()}
+    if there != {video.record.video_id: video.frames for video in videos}:
+        raise UsageError(
+            f"{out} has the features of other videos ({len(there)}) than wanted ({len(videos)}); "
+            "delete it to begin again, or choose another -o"
+        )
+
+
+def _check_same(path: Path, there: dict[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raise UsageError unless the settings of a file are those of this job."""
+    different = differences(there, json.loads(json.dumps(wanted)))
+    if different:
+        raise UsageError(
+            f"{path} has other features: {list_some(different, 4)}; delete it to begin again, or "
+            "choose another -o"
+        )

@@ -1,0 +1,150 @@
+"""Run of flowpipe train -> a network that computes features and scores of windows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from flowpipe.errors import UsageError
+from flowpipe.features import Windows
+from flowpipe.modality import MODALITIES
+from flowpipe.params import plain
+from flowpipe.tsn.data.sampling import SAMPLING_STRATEGIES, images_of
+from flowpipe.tsn.features.layers import GLOBAL_POOL, LayerOutput
+from flowpipe.tsn.network.network_input import crops_of_snippets
+from flowpipe.tsn.testing.scorer import SnippetScorer
+from flowpipe.tsn.training.learner import AMP
+
+
+class FeatureNetwork(Protocol):
+    """Network that computes one row of features and scores for each window of a video."""
+
+    name: str
+    """Name of its stream in the file."""
+    stored: str
+    """Modality that it reads from the store."""
+    frames: int
+    """Frames of the video that a row reads; the shortest window that it accepts."""
+    class_names: tuple[str, ...]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """JSON values that describe the network and determine its rows."""
+
+    def images_of_rows(self, windows: Windows, images: int) -> NDArray[np.int64]:
+        """Return the numbers of the images that each row reads, (R, T), of a video's `images`."""
+
+    def inputs(
+        self, images: Tensor, index: NDArray[np.int64], crops: int, at_once: int
+    ) -> Iterator[Tensor]:
+        """Yield the crops of some rows, at most `at_once` of each row in a tensor (R, crops, ...).
+
+        `images` are decoded, uint8 (N, C, H, W); `index` (R, T) are those that each row reads.
+        """
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features (N, D) and scores (N, C) of inputs."""
+
+
+class RunNetwork:
+    """Network of a run of flowpipe train, as a `FeatureNetwork`.
+
+    A row is the snippet in the middle of its window.
+
+    Parameters
+    ----------
+    run : Path
+        Folder of the run.
+    checkpoint : str
+        Name of the file in it.
+    device : str
+    amp : str
+        Key of `AMP`: precision of the network's arithmetic.
+    layer : str
+        Layer of the backbone whose output is the features.
+
+    Raises
+    ------
+    UsageError
+        If the backbone has no such layer.
+    """
+
+    def __init__(self, run: Path, checkpoint: str, device: str, amp: str, layer: str) -> None:
+        scorer = SnippetScorer(run, checkpoint, device, amp)
+        self._scorer, self._run, self._facts = scorer, run, scorer.facts
+        self._checkpoint, self._amp = checkpoint, amp
+        self.name, self.stored = scorer.facts.modality, scorer.input.stored
+        self.frames = scorer.input.read + MODALITIES[self.stored].context
+        self.class_names = scorer.facts.class_names
+        self._layer: LayerOutput | None = None
+        if layer != GLOBAL_POOL:
+            backbone = scorer.model.base_model
+            channels_last = getattr(backbone, "output_fmt", "NCHW") == "NHWC"  # timm's
+            self._layer = LayerOutput(backbone, layer, channels_last)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """JSON values that describe the network and determine its rows."""
+        facts = self._facts
+        return {
+            "network": str(self._run), "digest": self._scorer.digest,
+            "checkpoint": self._checkpoint, "modality": facts.modality, "stored": self.stored,
+            "layer": self._layer.name if self._layer else GLOBAL_POOL, "frames": self.frames,
+            "amp": self._amp, "loss": facts.stream.loss.name,
+            "weight": facts.fusion.get(facts.modality, 1.0), "run": plain(facts),
+        }  # fmt: skip
+
+    def images_of_rows(self, windows: Windows, images: int) -> NDArray[np.int64]:
+        """Return the numbers of the images of each row's snippet, (R, T)."""
+        length = windows.stop_frame - windows.start_frame
+        starts = np.maximum(0, windows.start_frame + (length - self.frames) // 2)
+        tail = SAMPLING_STRATEGIES[self._facts.stream.sampling].tail
+        return images_of(starts, self._scorer.input.read, images, tail)
+
+    def inputs(
+        self, images: Tensor, index: NDArray[np.int64], crops: int, at_once: int
+    ) -> Iterator[Tensor]:
+        """Yield the crops of some rows, (R, at_once or fewer, channels, side, side)."""
+        scorer = self._scorer
+        yield from crops_of_snippets(
+            images[torch.from_numpy(index.reshape(-1)).to(images.device)], crops, at_once,
+            scorer.input, scorer.row, self._facts.stream, AMP[self._amp] or torch.float32,
+        )  # fmt: skip
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features (N, D) and scores (N, C) of inputs (N, channels, side, side)."""
+        features, scores = self._scorer.model.snippets(x[None])
+        return self._layer.take() if self._layer else features[0], scores[0]
+
+
+def name_streams(networks: list[FeatureNetwork]) -> None:
+    """Give the second network of the same name the name ``NAME-2``, and so on."""
+    count: dict[str, int] = {}
+    for network in networks:
+        number = count[network.name] = count.get(network.name, 0) + 1
+        if number > 1:
+            network.name = f"{network.name}-{number}"
+
+
+def check_window(network: FeatureNetwork, frames: int, what: str) -> None:
+    """Raise UsageError if a window is shorter than what a row of the network reads.
+
+    Parameters
+    ----------
+    network : FeatureNetwork
+    frames : int
+        Length of the window, frames.
+    what : str
+        The window, for the message.
+    """
+    if frames < network.frames:
+        raise UsageError(
+            f"{what} is shorter than the {network.frames} frames that a row of {network.name} "
+            "reads; choose a longer --window"
+        )

@@ -1,0 +1,229 @@
+"""`flowpipe features`: rows along videos equal those of the network on the same frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch")
+
+import tiny  # noqa: E402
+import tiny_training as training  # noqa: E402
+from command import in_process  # noqa: E402
+
+from flowpipe import open_store  # noqa: E402
+from flowpipe.features import Extent, open_features  # noqa: E402
+from flowpipe.features.spool import RowSpool, spool_path  # noqa: E402
+from flowpipe.tsn.features import extract  # noqa: E402
+from flowpipe.tsn.features.extract import FeatureJob, extract_features  # noqa: E402
+from flowpipe.tsn.features.networks import RunNetwork  # noqa: E402
+from flowpipe.tsn.run_folder import LAST  # noqa: E402
+from flowpipe.tsn.testing.scorer import SnippetScorer  # noqa: E402
+
+WINDOW, STRIDE = Extent(6), Extent(2)
+
+
+@pytest.fixture(scope="module")
+def runs(store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Runs of rgb and flow, snippets of 1 and 2 images; flow's reads 3 frames."""
+    folder = tmp_path_factory.mktemp("runs")
+    for modality in ("rgb", "flow"):
+        training.run(training.job(store, folder, modality, modality=modality, end=1))
+    return {modality: folder / modality for modality in ("rgb", "flow")}
+
+
+def networks(runs: dict[str, Path], layer: str = "global_pool") -> list[RunNetwork]:
+    return [RunNetwork(run, LAST, "cpu", "off", layer) for run in runs.values()]
+
+
+def extracted(store: Path, runs: dict[str, Path], out: Path, **options) -> list[str]:
+    """Extract features; the lines that were told."""
+    told: list[str] = []
+    layer = options.pop("layer", "global_pool")
+    job = FeatureJob(store, out, **{"window": WINDOW, "stride": STRIDE, **options})
+    extract_features(job, networks(runs, layer), lambda done, total: None, told.append)
+    return told
+
+
+@pytest.mark.parametrize("crops, views", [(1, 0), (10, 3)])
+def test_rows_are_those_of_the_network_on_the_frames_in_the_middle(
+    store: Path, runs: dict[str, Path], tmp_path: Path, crops: int, views: int
+) -> None:
+    extracted(store, runs, tmp_path / "f.h5", crops=crops, views=views)
+    opened = open_store(store)
+    with open_features(tmp_path / "f.h5") as file:
+        assert list(file.videos) == list(opened.videos)
+        for modality, first in (("rgb", 2), ("flow", 1)):  # 1 of 6 frames, 3 of 6
+            scorer = SnippetScorer(runs[modality], LAST, "cpu")
+            for video_id, video in opened.videos.items():
+                starts = np.arange(0, video.frames - 5, 2) + first
+                wanted = scorer.snippet_scores(opened, video_id, starts, crops, "repeat")
+                assert file.windows(video_id).start_frame.tolist() == (starts - first).tolist()
+                close = {"rtol": 1e-5, "atol": 1e-6}
+                scores = file.scores(modality, video_id)
+                np.testing.assert_allclose(scores, wanted.scores.mean(1), **close)
+                features = file.features(modality, video_id)
+                np.testing.assert_allclose(features, wanted.features, **close)
+
+
+def test_a_layer_is_averaged_over_space_and_all_layers_are_known_by_name(
+    store: Path, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    extracted(store, runs, tmp_path / "f.h5", layer="conv", video_ids=("video 03",))
+    network = RunNetwork(runs["rgb"], LAST, "cpu", "off", "global_pool")
+    opened = open_store(store)
+    with open_features(tmp_path / "f.h5") as file:
+        assert list(file.videos) == ["video 03"]
+        assert file.streams["rgb"].facts["layer"] == "conv"
+        windows = file.windows("video 03")
+        numbers = network.images_of_rows(windows, 12)
+        assert numbers[:, 0].tolist() == [2, 4, 6, 8]
+        images = opened.snippet("video 03", "rgb", 0, 12)[numbers[:, 0]]
+        (x,) = network.inputs(torch.from_numpy(images), np.arange(4)[:, None], 1, 1)
+        conv = network._scorer.model.base_model.conv(x[:, 0]).mean((2, 3))
+        found = file.features("rgb", "video 03")
+        np.testing.assert_allclose(found, conv.detach().numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_a_killed_run_resumes_and_computes_no_finished_video_again(
+    store: Path, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extracted(store, runs, tmp_path / "whole.h5")
+    out, computed = tmp_path / "broken.h5", []
+    plain = RowSpool.add
+
+    def stop_after(most: int):
+        def add(self: RowSpool, stream: str, video_id: str, *values) -> None:
+            plain(self, stream, video_id, *values)
+            computed.append((stream, video_id))
+            if len(computed) == most:
+                raise KeyboardInterrupt
+
+        return add
+
+    for most in (5, 14):
+        monkeypatch.setattr(RowSpool, "add", stop_after(most))
+        with pytest.raises(KeyboardInterrupt):
+            extracted(store, runs, out)
+        with spool_path(out).open("ab") as file:  # a video that was being written
+            file.write(b'12345678 ["rgb"' if most == 5 else b"\x00" * 7)
+    monkeypatch.setattr(RowSpool, "add", stop_after(100))
+    told = extracted(store, runs, out)
+    assert any(line.startswith("going on") for line in told)
+    assert len(computed) == len(set(computed)) == 24  # 12 videos, 2 streams
+    assert not spool_path(out).exists()
+    with open_features(tmp_path / "whole.h5") as whole, open_features(out) as broken:
+        assert broken.facts == whole.facts and broken.videos == whole.videos
+        for stream in ("rgb", "flow"):
+            for video_id in whole.videos:
+                pair = (f.features(stream, video_id) for f in (whole, broken))
+                np.testing.assert_allclose(*pair, rtol=1e-5, atol=1e-6)
+
+
+def test_what_a_kill_left_at_any_byte_is_cut_off(tmp_path: Path) -> None:
+    path, rows = tmp_path / "f.h5.partial", np.arange(6, dtype="f4").reshape(2, 3)
+    with RowSpool(path, {"window": 6}) as spool:
+        spool.add("rgb", "a", rows, rows[:, :1])
+        first = path.stat().st_size
+        spool.add("rgb", "b", rows + 1, rows[:, :2])
+    whole = path.read_bytes()
+    for size in range(first, len(whole)):
+        path.write_bytes(whole[:size])
+        with RowSpool(path, {"window": 6}) as spool:
+            assert (spool.has("rgb", "a", 2), spool.has("rgb", "b", 2)) == (True, False)
+            spool.add("rgb", "b", rows + 1, rows[:, :2])
+            np.testing.assert_array_equal(spool.read("rgb", "b")[0], rows + 1)
+        assert path.read_bytes() == whole
+
+
+def test_videos_without_flow_have_no_rows_in_any_stream_and_short_ones_have_one(
+    runs: dict[str, Path], tmp_path: Path
+) -> None:
+    short = tiny.make_store(tmp_path / "short", videos=8, shortest=1)
+    told = extracted(short, runs, tmp_path / "f.h5")
+    assert "video 00 has no rows: its 1 frame give" in told[0]
+    with open_features(tmp_path / "f.h5") as file:
+        assert list(file.facts["left_out"]) == ["video 00"]
+        assert list(file.videos) == [f"video {k:02d}" for k in range(1, 8)]
+        for video_id, video in file.videos.items():
+            count = max(1, (video.frames - 6) // 2 + 1)
+            assert len(file.windows(video_id)) == count
+            for stream in ("rgb", "flow"):
+                assert len(file.scores(stream, video_id)) == count
+        window = file.windows("video 01")
+        assert (window.start_frame.tolist(), window.stop_frame.tolist()) == ([0], [2])
+        # One flow of two frames stands for the snippet's second flow too.
+        scorer, opened = SnippetScorer(runs["flow"], LAST, "cpu"), open_store(short)
+        wanted = scorer.snippet_scores(opened, "video 01", np.zeros(1, int), 1, "repeat")
+        np.testing.assert_allclose(file.scores("flow", "video 01"), wanted.scores[:, 0], rtol=1e-5)
+
+
+def test_batches_have_rows_of_several_videos(
+    store: Path, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    plain = extract._Extractor._compute
+
+    def compute(self, batch):
+        sizes.append(sum(len(piece.row_images) for piece in batch))
+        return plain(self, batch)
+
+    monkeypatch.setattr(extract._Extractor, "_compute", compute)
+    extracted(store, {"rgb": runs["rgb"]}, tmp_path / "f.h5", views=7)
+    assert set(sizes[:-1]) == {7}
+
+
+def test_the_command_tells_speed_and_knows_a_finished_file(
+    store: Path, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    options = ("-o", tmp_path / "f.h5", "--window", "0.24s", "--stride", "0.08s", "--split", "test")
+    done = in_process("features", store, runs["rgb"], runs["flow"], *options)
+    assert done.returncode == 0, done.stderr
+    assert "3 videos, " in done.stderr and " rows/s, waited for data " in done.stderr
+    with open_features(tmp_path / "f.h5") as file:
+        assert file.facts["split"] == "test1"
+        assert file.facts["stride"] == {"unit": "seconds", "value": 0.08}
+        assert file.windows("video 03").start_frame.tolist() == [0, 2, 4, 6]
+    again = in_process("features", store, runs["rgb"], runs["flow"], *options)
+    assert again.returncode == 0 and "nothing to compute" in again.stderr
+    other = in_process("features", store, runs["rgb"], runs["flow"], *options, "--crops", 5)
+    assert other.returncode == 2 and "crops is 1 there and 5 here" in other.stderr
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (("--layer", "conv1"), ("no layer 'conv1'", "did you mean conv?", "global_pool, conv, bn")),
+        (("--window", "2"), ("a window of 2 frames is shorter than the 3 frames", "flow")),
+        (("--window", "0.05s"), ("0.05 s", "is shorter than the 3 frames", "flow")),
+        (("--window", "6px"), ("wanted frames, as 16, or seconds, as 0.5s",)),
+        (("--stride", "0"), ("more than 0 frames",)),
+        (("--stride", "0.5"), ("whole number of frames", "seconds end in s")),
+        (("--split", "test7"), ("no videos of split test7", "all, test1, train1")),
+        (("--video", "video 99"), ("no video video 99",)),
+        (("--checkpoint", "ema"), ("no checkpoint",)),
+        (("--weights", __file__), ("0 networks and 1 file", "a run has its own weights")),
+    ],
+)
+def test_wrong_options_are_answered_in_words(
+    store: Path, runs: dict[str, Path], tmp_path: Path, options: tuple[str, ...],
+    words: tuple[str, ...],
+) -> None:  # fmt: skip
+    out = tmp_path / "f.h5"
+    done = in_process("features", store, *runs.values(), "-o", out, *options)
+    assert done.returncode == 2, done.stderr
+    for word in words:
+        assert word in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_streams_that_the_store_lacks_and_files_of_others_are_refused(
+    store: Path, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "f.h5.partial").write_bytes(b"something else\n")
+    done = in_process("features", store, runs["rgb"], "-o", tmp_path / "f.h5")
+    assert done.returncode == 2 and "is no file of finished videos" in done.stderr
+    done = in_process("features", store, tmp_path, "-o", tmp_path / "g.h5")
+    assert done.returncode == 2 and "is no run of flowpipe train" in done.stderr
