@@ -65,6 +65,7 @@ def open_features(path: str | Path) -> FeatureFile:
     Parameters
     ----------
     path : path
+        The file.
 
     Returns
     -------
@@ -85,15 +86,18 @@ class FeatureFile:
     Parameters
     ----------
     path : Path
+        The file.
 
     Attributes
     ----------
     path : Path
+        The file.
     facts : dict
         JSON values: ``store``, ``window``, ``stride``, ``crops``, ``left_out`` ...
     videos : dict of str to FeatureVideo
         Videos by id, in the order of the rows.
     streams : dict of str to StreamFacts
+        Streams by name.
 
     Raises
     ------
@@ -123,7 +127,23 @@ class FeatureFile:
         self._file.close()
 
     def windows(self, video_id: str) -> Windows:
-        """Return the windows of the rows of a video; KeyError if it has none."""
+        """Return the windows of the rows of a video.
+
+        Parameters
+        ----------
+        video_id : str
+            Id of the video.
+
+        Returns
+        -------
+        Windows
+            One for each row.
+
+        Raises
+        ------
+        KeyError
+            If the file has no rows of the video.
+        """
         rows = self.videos[video_id].rows
         with _translate_errors(self.path):
             first, stop, start_s, end_s = (
@@ -132,15 +152,60 @@ class FeatureFile:
         return Windows(first, stop, start_s, end_s)
 
     def features(self, stream: str, video_id: str) -> NDArray[np.float32]:
-        """Return the features of the rows of a video, float32 (R, D); KeyError if it has none."""
+        """Return the features of the rows of a video.
+
+        Parameters
+        ----------
+        stream, video_id : str
+            Name of the stream; id of the video.
+
+        Returns
+        -------
+        float32 (R, D)
+            Output of the layer, the mean over the crops.
+
+        Raises
+        ------
+        KeyError
+            If the file has no rows of the video.
+        """
         return self._values(stream, "features", video_id)
 
     def scores(self, stream: str, video_id: str) -> NDArray[np.float32]:
-        """Return the logits of the rows of a video, float32 (R, C); KeyError if it has none."""
+        """Return the scores of the rows of a video.
+
+        Parameters
+        ----------
+        stream, video_id : str
+            Name of the stream; id of the video.
+
+        Returns
+        -------
+        float32 (R, C)
+            Logits, the mean over the crops.
+
+        Raises
+        ------
+        KeyError
+            If the file has no rows of the video.
+        """
         return self._values(stream, "scores", video_id)
 
     def width(self, stream: str, values: str) -> int:
-        """Return the number of columns of the ``features`` or ``scores`` of a stream."""
+        """Return the number of columns of a stream.
+
+        Parameters
+        ----------
+        stream : str
+            Name of the stream.
+        values : {"features", "scores"}
+            The columns to count.
+
+        Returns
+        -------
+        int
+            D or C.
+        """
         return int(self._file[f"streams/{stream}/{values}"].shape[1])
 
     def _values(self, stream: str, values: str, video_id: str) -> NDArray[np.float32]:

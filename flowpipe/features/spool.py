@@ -44,7 +44,18 @@ class _Place(NamedTuple):
 
 
 def spool_path(out: Path) -> Path:
-    """Return the file that keeps finished videos until the file of features `out` is written."""
+    """Return the file that keeps finished videos until the file of features is written.
+
+    Parameters
+    ----------
+    out : Path
+        File of features.
+
+    Returns
+    -------
+    Path
+        File beside it.
+    """
     return out.with_name(f"{out.name}.partial")
 
 
@@ -96,7 +107,20 @@ class RowSpool:
         os.close(self._fd)
 
     def has(self, stream: str, video_id: str, rows: int) -> bool:
-        """Return whether the file has so many rows of a video."""
+        """Return whether the file has so many rows of a video.
+
+        Parameters
+        ----------
+        stream, video_id : str
+            Name of the stream; id of the video.
+        rows : int
+            Rows of the video.
+
+        Returns
+        -------
+        bool
+            True if it has them.
+        """
         place = self._places.get((stream, video_id))
         return place is not None and place.rows == rows
 
@@ -112,8 +136,11 @@ class RowSpool:
         Parameters
         ----------
         stream, video_id : str
+            Name of the stream; id of the video.
         features : float32 (R, D)
+            Features of its rows.
         scores : float32 (R, C)
+            Scores of its rows.
 
         Raises
         ------
@@ -129,7 +156,20 @@ class RowSpool:
         self._end += len(line) + len(payload)
 
     def read(self, stream: str, video_id: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return the features (R, D) and scores (R, C) of a video."""
+        """Return the rows of a video.
+
+        Parameters
+        ----------
+        stream, video_id : str
+            Name of the stream; id of the video.
+
+        Returns
+        -------
+        features : float32 (R, D)
+            Features of its rows.
+        scores : float32 (R, C)
+            Scores of its rows.
+        """
         place = self._places[stream, video_id]
         content = os.pread(self._fd, place.bytes, place.offset)
         both = np.frombuffer(content, "<f4").reshape(place.rows, -1)

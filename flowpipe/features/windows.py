@@ -26,16 +26,10 @@ _CLOSE_S = 1e-6
 
 @dataclass(frozen=True)
 class Extent:
-    """Length of a window or of a stride.
-
-    Parameters
-    ----------
-    value : float
-        Length; a whole number of frames, or seconds.
-    unit : {"frames", "seconds"}
-    """
+    """Length of a window or of a stride."""
 
     value: float
+    """Length; a whole number of frames, or seconds."""
     unit: Unit = "frames"
 
     def __post_init__(self) -> None:
@@ -85,7 +79,18 @@ class Windows:
 
 
 def frame_s(pts_s: NDArray[np.float64]) -> float:
-    """Return the mean duration of a frame, seconds; 0 for a single frame."""
+    """Return the mean duration of a frame.
+
+    Parameters
+    ----------
+    pts_s : float64 (N,)
+        Timestamps of the frames, seconds.
+
+    Returns
+    -------
+    float
+        Seconds; 0 for a single frame.
+    """
     return float((pts_s[-1] - pts_s[0]) / (len(pts_s) - 1)) if len(pts_s) > 1 else 0.0
 
 

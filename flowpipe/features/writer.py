@@ -61,6 +61,7 @@ def write_features(
     videos : sequence of WindowedVideo
         One at least.
     streams : sequence of StreamFacts
+        Streams that the file has.
     values : callable
         See `RowValues`; all videos of a stream have the same D and C.
 
