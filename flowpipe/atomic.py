@@ -15,12 +15,11 @@ import re
 import shutil
 import stat
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from flowpipe.errors import DiskFullError, UsageError, errno_of
-from flowpipe.owner import STALE_S, owner_is_gone, owner_name
+from flowpipe.owner import STALE_S, owner_is_gone, unique_name
 
 FREE_SOME = (
     "free some space or raise the quota, then run the same command again: finished work is kept"
@@ -100,7 +99,7 @@ def draft_of(path: Path, *, durable: bool = True) -> Iterator[Path]:
 def draft_name(path: Path) -> Path:
     """Return a new name for the draft of a file, or of a folder, of this process."""
     name = os.fsencode(path.name)[:_NAME_BYTES].decode(errors="ignore")  # names end at 255 bytes
-    return path.with_name(f".{name}.{owner_name()}~{uuid.uuid4().hex[:8]}.tmp")
+    return path.with_name(f".{name}.{unique_name()}.tmp")
 
 
 def publish(draft: Path, path: Path) -> None:
@@ -133,19 +132,30 @@ def write_all(fd: int, content: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def sweep(folder: Path, stale_s: float = STALE_S) -> list[Path]:
-    """Remove the drafts in a folder whose writers have ended.
+def sweep(
+    folder: Path,
+    stale_s: float = STALE_S,
+    *,
+    names: re.Pattern[str] = _DRAFT,
+    own_folders: bool = False,
+) -> list[Path]:
+    """Remove the temporary files and folders in a folder whose processes have ended.
 
-    A draft is removed if its writer is gone, see `flowpipe.owner.owner_is_gone`, and nobody holds
-    its lock.
+    A file or folder is removed if its process is gone, see `flowpipe.owner.owner_is_gone`, and
+    nobody holds its lock.
 
     Parameters
     ----------
     folder : Path
         Nothing happens where it is missing.
     stale_s : float
-        Time since the last write from which a draft counts as left behind if its writer cannot be
-        seen from here, such as one on another machine, s.
+        Time since the last write from which a file counts as left behind if its process cannot be
+        seen from here, such as one on another machine, s. The last write to a folder is the last
+        to it or to a file in it.
+    names : Pattern
+        Names of the temporary files, with a group ``owner``; default: those of drafts.
+    own_folders : bool
+        True to remove folders of this user alone, where others can put files and links.
 
     Returns
     -------
@@ -154,13 +164,18 @@ def sweep(folder: Path, stale_s: float = STALE_S) -> list[Path]:
     """
     removed = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if not (named := _DRAFT.fullmatch(path.name)):
+        if not (named := names.fullmatch(path.name)):
             continue
         with contextlib.suppress(OSError):  # removed meanwhile, or another user's
             found = path.lstat()
-            if not owner_is_gone(named["owner"], time.time() - found.st_mtime, stale_s):
+            is_folder = stat.S_ISDIR(found.st_mode)
+            if own_folders and not (is_folder and found.st_uid == os.getuid()):
                 continue
-            if stat.S_ISDIR(found.st_mode):
+            inside = [one.lstat().st_mtime for one in path.iterdir()] if is_folder else []
+            age_s = time.time() - max([found.st_mtime, *inside])
+            if not owner_is_gone(named["owner"], age_s, stale_s):
+                continue
+            if is_folder:
                 shutil.rmtree(path)
             elif stat.S_ISREG(found.st_mode) and is_locked(path):
                 continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import uuid
 from pathlib import Path
 
 STALE_S = 24 * 3600.0
@@ -26,6 +27,11 @@ def owner_name() -> str:
     """
     pid = os.getpid()
     return f"{_machine()}~{pid}~{_start_and_state(pid)[0]}"
+
+
+def unique_name() -> str:
+    """Return the name of this process and a random number, ``OWNER~RANDOM``, for a new file."""
+    return f"{owner_name()}~{uuid.uuid4().hex[:8]}"
 
 
 def owner_is_gone(name: str, age_s: float, stale_s: float = STALE_S) -> bool:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+import math
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from flowpipe.owner import owner_is_gone, owner_name
+from flowpipe.atomic import sweep
+from flowpipe.owner import owner_name
 
 
 @contextmanager
@@ -32,22 +33,11 @@ def scratch_folder(kind: str, parent: Path | None = None) -> Iterator[Path]:
         The block may move the folder away.
     """
     parent = parent or Path(tempfile.gettempdir())
-    _sweep(kind, parent)
+    # The process of another machine may live, however old its folder is.
+    with suppress(OSError):
+        names = re.compile(rf"{re.escape(kind)}\.(?P<owner>.+)~[^~]+")
+        sweep(parent, math.inf, names=names, own_folders=True)
     with tempfile.TemporaryDirectory(
         prefix=f"{kind}.{owner_name()}~", dir=parent, ignore_cleanup_errors=True
     ) as folder:
         yield Path(folder)
-
-
-def _sweep(kind: str, parent: Path) -> None:
-    """Remove folders of this user's processes that have ended."""
-    prefix = f"{kind}."
-    with suppress(OSError):
-        for path in parent.iterdir():
-            named = path.name.removeprefix(prefix).rpartition("~")[0]
-            # An owner that cannot be seen from here may live: age 0 keeps its folder.
-            if not path.name.startswith(prefix) or not owner_is_gone(named, age_s=0):
-                continue
-            with suppress(OSError):
-                if path.lstat().st_uid == os.getuid():
-                    shutil.rmtree(path, ignore_errors=True)  # follows no link

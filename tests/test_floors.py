@@ -26,7 +26,7 @@ ALLOWED = {
     "surfaces": set(),
     "owner": set(),
     "atomic": {"errors", "owner"},
-    "scratch": {"owner"},
+    "scratch": {"atomic", "owner"},
     "words": set(),
     "splits": set(),
     "ops": {"errors", "distribution", "surfaces", "words"},

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from flowpipe import strict
-from flowpipe.atomic import draft_of, translate_full_disk
+from flowpipe.atomic import draft_of, sweep, translate_full_disk
 from flowpipe.errors import BackendError, FormatError
-from flowpipe.owner import owner_is_gone, owner_name
+from flowpipe.owner import unique_name
 from flowpipe.types import Outcome, Span
 
+_FOLDER = re.compile(r"(?P<owner>.*?)(~[^~]*)?")
 STOP = "stop"
 """Name of the file in a run's folder that tells its workers to publish finished videos and end."""
 
@@ -150,7 +151,7 @@ def heartbeat_folder(store: Path) -> Iterator[Path]:
     """Make a folder for the heartbeats of one run; remove it when the block ends.
 
     Runs share a store, so each has a folder of its own, ``STORE/running/OWNER~RANDOM``. Folders of
-    killed runs are removed, see `flowpipe.owner.owner_is_gone`.
+    killed runs are removed, see `flowpipe.atomic.sweep`.
 
     Parameters
     ----------
@@ -161,12 +162,9 @@ def heartbeat_folder(store: Path) -> Iterator[Path]:
     Path
     """
     running = store / "running"
-    for folder in running.glob("*"):
-        with suppress(OSError):
-            age_s = time.time() - max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
-            if owner_is_gone(folder.name.rpartition("~")[0], age_s):
-                shutil.rmtree(folder, ignore_errors=True)
-    own = running / f"{owner_name()}~{uuid.uuid4().hex[:8]}"
+    with suppress(OSError):
+        sweep(running, names=_FOLDER)
+    own = running / unique_name()
     try:
         with translate_full_disk(own):
             _make(own)
