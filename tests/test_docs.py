@@ -10,6 +10,7 @@ from checkout import ROOT
 
 from flowpipe.cli import cli
 from flowpipe.errors import REASONS, RETRIED
+from flowpipe.experimental import EXPERIMENTAL, describe_experimental
 from flowpipe.notes import NOTES
 
 ROW = re.compile(r"^\| `(?P<code>[a-z_]+)`(?P<mark> \*)? \| (?P<cells>.+) \|$", re.M)
@@ -94,3 +95,43 @@ def test_the_readme_is_short_and_names_every_command() -> None:
 def test_no_page_uses_a_private_metaphor(path) -> None:
     text = path.read_text(encoding="utf-8")
     assert not re.findall(r"\b(?:ladders?|rungs?|loans?|lent|breadcrumbs?|anew)\b", text, re.I)
+
+
+NOT_EXPLAINED = ("gpu-node.md", "gpu-roofline.md", "troubleshooting.md")
+"""Models, which say that nothing was measured, and rows of a table of errors."""
+PLACE = {"cuda": "--device cuda", "nvdec": "--decoder nvdec", "opencv_cuda_*": "opencv_cuda_"}
+"""Experimental feature -> text by which a page speaks of it."""
+
+
+def test_one_table_lists_the_experimental_features() -> None:
+    text = (ROOT / "docs" / "figures.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\S+)` \| (.+?) \| .+ \|$", text.partition("## GPU figures")[2], re.M)
+    assert dict(rows) == EXPERIMENTAL and PLACE.keys() >= EXPERIMENTAL.keys()
+
+
+@pytest.mark.parametrize("feature", sorted(EXPERIMENTAL))
+def test_pages_that_explain_an_experimental_feature_link_to_the_table(feature: str) -> None:
+    found = 0
+    for path in sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")]):
+        text = path.read_text(encoding="utf-8")
+        if PLACE[feature] in text and path.name not in ("figures.md", *NOT_EXPLAINED):
+            assert re.search(r"experimental.*\n?.*figures\.md#gpu-figures", text, re.I), path.name
+            found += 1
+    assert found >= 2
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "feature"),
+    [
+        ("extract", "--decoder", "nvdec"), ("extract", "--device", "cuda"),
+        ("plan", "--device", "cuda"), ("flow", "--flow", "opencv_cuda_*"),
+        ("flow", "--device", "cuda"), ("bench flow", "--device", "cuda"),
+    ],
+)  # fmt: skip
+def test_help_marks_what_is_experimental(command: str, option: str, feature: str) -> None:
+    found, context = cli, click.Context(cli)
+    for word in command.split():
+        found = found.get_command(context, word)
+    (help_text,) = [row.help for row in found.params if option in row.opts]
+    assert describe_experimental(feature) in help_text
+    assert ("experimental" in help_text) == (feature in EXPERIMENTAL)

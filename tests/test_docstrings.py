@@ -8,7 +8,7 @@ import inspect
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from checkout import ROOT
 
 import flowpipe
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from checkout import ROOT
 
 from flowpipe.codec import CODECS
 from flowpipe.datasets import DATASETS

@@ -39,6 +39,7 @@ from flowpipe.diagnose.bench import (
 )
 from flowpipe.diagnose.hardware import hardware
 from flowpipe.errors import BackendError, UsageError
+from flowpipe.experimental import describe_experimental
 from flowpipe.flow.tvl1 import TVL1Params
 from flowpipe.ops import Ops, get_ops
 from flowpipe.ops.cpu import native_core
@@ -67,7 +68,8 @@ def bench() -> None:
 @click.option("--only", multiple=True, metavar="NAME",
               help="Measure only this row and the reference; repeat for more rows.")  # fmt: skip
 @click.option("--device", type=Choice(["cpu", "cuda"]),
-              help="Measure only rows of this device; cuda: pairs per call too.")  # fmt: skip
+              help="Measure only rows of this device; cuda: pairs per call too. "
+              f"{describe_experimental('cuda')}")  # fmt: skip
 @click.option("--tune", "tuned", is_flag=True,
               help="With --device cuda: measure settings of the GPU schedule instead.")  # fmt: skip
 @click.option("--json", "json_file", metavar="FILE|-", help="Also write JSON; - for stdout.",

@@ -19,6 +19,7 @@ from flowpipe.cli.screen import write_line
 from flowpipe.cli.sizes import LARGEST_SIDE_PX, width_and_height
 from flowpipe.cli.store_options import check_output
 from flowpipe.errors import UsageError
+from flowpipe.experimental import describe_experimental
 from flowpipe.flow import FLOWS
 from flowpipe.flow.flo import read_flo, write_flo
 from flowpipe.flow.pair import pair_flow, pair_params
@@ -43,13 +44,14 @@ IMAGE = FILE_THERE
 @click.option("--frame", type=click.IntRange(0), metavar="K",
               help="Use frames K and K + 1 of the video FIRST, counted from 0.")  # fmt: skip
 @click.option("--flow", "algorithm", type=Choice(list(FLOWS)), default=TVL1Params.name,
-              show_default=True, help="Flow algorithm.")  # fmt: skip
+              show_default=True,
+              help=f"Flow algorithm. {describe_experimental('opencv_cuda_*')}")  # fmt: skip
 @click.option("--variant", type=Choice(list(VARIANTS)),
               help=f"Published TV-L1 code to follow.  [default: {TVL1Params.variant}]")  # fmt: skip
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
               help="Change one parameter of the algorithm, such as --set warps=3.")  # fmt: skip
 @click.option("--device", type=Choice(DEVICES), default="cpu", show_default=True,
-              help="Device that computes.")  # fmt: skip
+              help=f"Device that computes. {describe_experimental('cuda')}")  # fmt: skip
 @click.option("--size", metavar="WxH", help="Resize the images first.  [default: keep sizes]")
 @click.option("--bound", type=Number(0, min_open=True), metavar="PIXELS",
               help="Flow shown in full colour in a .png.  [default: the largest]")  # fmt: skip

@@ -18,6 +18,7 @@ from flowpipe.cli.sizes import width_and_height
 from flowpipe.cli.store_options import chain
 from flowpipe.datasets import DATASETS, Dataset
 from flowpipe.errors import REASONS, BackendError, UsageError
+from flowpipe.experimental import describe_experimental
 from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.flow import FLOWS
 from flowpipe.modality import MODALITIES
@@ -102,8 +103,8 @@ extract_options = chain(
     ),
     click.option(
         "--decoder", type=Choice(list(DECODERS)),
-        help="Video decoder: cpu, or nvdec on a GPU, which pays for large videos. A store uses one "
-        "decoder only.  [default: the recipe's, cpu]",
+        help="Video decoder: cpu, or nvdec on an NVIDIA GPU. A store uses one decoder only. "
+        f"{describe_experimental('nvdec')}  [default: the recipe's, cpu]",
     ),
     click.option(
         "--stream", type=click.IntRange(0), metavar="INDEX",
@@ -113,7 +114,7 @@ extract_options = chain(
     click.option(
         "--device", type=Choice(devices.CHOICES), default="auto", show_default=True,
         help="Device that computes flow; auto measures the GPUs and the cores, takes the faster "
-        "and prints its choice.",
+        f"and prints its choice. {describe_experimental('cuda')}",
     ),
     click.option(
         "--workers", type=click.IntRange(1), default=None,

@@ -16,6 +16,7 @@ import cv2
 from flowpipe.diagnose.hardware import hardware
 from flowpipe.diagnose.libraries import Finding, find_owner
 from flowpipe.distribution import install_command, owners
+from flowpipe.experimental import describe_experimental
 from flowpipe.flow import FLOWS
 from flowpipe.flow.contrib import replace_opencv
 from flowpipe.flow.features import DETECTORS, why_no_detector
@@ -56,8 +57,12 @@ def _open_gpus(findings: list[Finding]) -> Iterator[Finding]:
     """Open each usable GPU, which shows if it is full or in exclusive use by another process."""
     for row in findings:
         number = row.topic.removeprefix("GPU ")
-        lack = why_no_gpu(int(number)) if number.isdecimal() and row.state == "ok" else ""
-        yield replace(row, state="lack", cost=lack) if lack else row
+        if number.isdecimal() and row.state == "ok":
+            lack = why_no_gpu(int(number))
+            cost = lack or describe_experimental("cuda")
+            yield replace(row, state="lack" if lack else "ok", cost=cost)
+        else:
+            yield row
 
 
 def _core() -> Finding:
@@ -98,7 +103,8 @@ def _opencv() -> Finding:
         )  # fmt: skip
     return Finding(
         "OpenCV", "ok", found,
-        "" if cuda else "no flow opencv_cuda_*; flowpipe does not need it (docs/opencv-cuda.md)",
+        describe_experimental("opencv_cuda_*") if cuda
+        else "no flow opencv_cuda_*; flowpipe does not need it (docs/opencv-cuda.md)",
     )  # fmt: skip
 
 
@@ -115,7 +121,7 @@ def _opencv_contrib() -> Finding:
 def _nvdec() -> Finding:
     lack = why_no_nvdec()
     if not lack:
-        return Finding("NVDEC", "ok", nvdec_library())
+        return Finding("NVDEC", "ok", nvdec_library(), describe_experimental("nvdec"))
     return Finding("NVDEC", "lack", "cannot be used", f"videos are decoded on the cores; {lack}")
 
 

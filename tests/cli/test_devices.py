@@ -16,6 +16,7 @@ from fake_cupy import A100, write_cupy
 
 from flowpipe.cli import devices
 from flowpipe.cli.devices import choose
+from flowpipe.experimental import describe_experimental
 
 
 @pytest.fixture
@@ -116,6 +117,7 @@ def test_doctor_speaks_of_gpus(flowpipe: Run, machine) -> None:
     assert rows["CuPy"]["found"] == "14.2.0, built for CUDA 12.9"
     assert rows["GPU 1"]["found"] == "NVIDIA A100, 42.9 GB, compute capability 8.0"
     assert {rows[name]["state"] for name in ("CUDA driver", "CuPy", "GPU 0", "GPU 1")} == {"ok"}
+    assert rows["GPU 0"]["cost"] == rows["GPU 1"]["cost"] == describe_experimental("cuda")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from nvdec_machine import environment, stand_in
 from videofile import encode_video
 
 from flowpipe import open_store
+from flowpipe.experimental import describe_experimental
 
 NVDEC = ("--device", "cpu", "--decoder", "nvdec", *FAST)
 
@@ -187,6 +188,7 @@ def test_doctor_speaks_of_nvdec(tmp_path: Path, flowpipe: Run) -> None:
         rows += [row for row in found if row["topic"] == "NVDEC"]
     assert [row["state"] for row in rows] == ["ok", "lack"]
     assert rows[0]["found"] == "PyNvVideoCodec 2.2.4"
+    assert rows[0]["cost"] == describe_experimental("nvdec")
     assert "this process sees no GPU" in rows[1]["cost"]
 
 

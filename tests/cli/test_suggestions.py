@@ -9,8 +9,8 @@ from typing import Any
 import click
 import numpy as np
 import pytest
+from checkout import ROOT
 from command import in_process
-from conftest import ROOT
 from store_making import RECIPE, Made, add_video, open_writer
 
 from flowpipe import codec, optical_flow, params
