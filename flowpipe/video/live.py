@@ -72,7 +72,7 @@ def live_frames(source: str, params: VideoParams) -> Iterator[LiveFrame]:
     """
     if is_stream(source):
         with _Camera(source) as camera:
-            yield from _resampled(camera.frames(), params.fps)
+            yield from resample(camera.frames(), params.fps)
         return
     with open_video(parse_path_or_url(source), params) as video:
         for window in video.windows(_FRAMES_AT_ONCE):
@@ -85,7 +85,7 @@ def _is_device(source: str) -> bool:
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
-def _resampled(frames: Iterator[LiveFrame], fps: float) -> Iterator[LiveFrame]:
+def resample(frames: Iterator[LiveFrame], fps: float) -> Iterator[LiveFrame]:
     """Yield the first frame at or after each tick of a clock of `fps`; all frames if it is 0."""
     ticks = dropped = 0
     for frame in frames:

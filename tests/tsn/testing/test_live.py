@@ -33,7 +33,7 @@ from flowpipe.tsn.testing.pooling import Pooling  # noqa: E402
 from flowpipe.tsn.testing.scorer import SnippetScorer, SnippetScores  # noqa: E402
 from flowpipe.tsn.testing.test import snippets_of  # noqa: E402
 from flowpipe.video import VideoParams, open_video  # noqa: E402
-from flowpipe.video.live import LiveFrame, _resampled, live_frames  # noqa: E402
+from flowpipe.video.live import LiveFrame, live_frames, resample  # noqa: E402
 
 FRAMES, RATE_HZ = 43, 5.0
 RUNS = {
@@ -169,7 +169,7 @@ def test_flow_and_other_classes_are_refused(place: Path, store: Path, tmp_path: 
 
 def test_a_clock_of_fewer_frames_takes_the_first_frame_of_each_tick() -> None:
     frames = [LiveFrame(np.zeros((2, 2, 3), np.uint8), k / 30, k == 7) for k in range(30)]
-    taken = list(_resampled(iter(frames), 10))
+    taken = list(resample(iter(frames), 10))
     assert [round(30 * one.time_s) for one in taken] == list(range(0, 30, 3))
     assert [one.dropped for one in taken] == [0, 0, 0, 1, 0, 0, 0, 0, 0, 0]
 
