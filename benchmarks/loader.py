@@ -32,7 +32,8 @@ from torch import Tensor
 
 from flowpipe.modality import MODALITIES
 from flowpipe.store import open_store
-from flowpipe.tsn.data.clips import Batch, Clips, clips_of
+from flowpipe.tsn.data.batches import Batch
+from flowpipe.tsn.data.clips import Clips, clips_of
 from flowpipe.tsn.data.crops import Crop
 from flowpipe.tsn.data.inputs import InputSpec
 from flowpipe.tsn.device import keep_freed_memory

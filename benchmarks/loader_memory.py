@@ -30,7 +30,8 @@ import torch
 
 from flowpipe.modality import MODALITIES
 from flowpipe.store import open_store
-from flowpipe.tsn.data.clips import BatchSampler, Clips, clips_of
+from flowpipe.tsn.data.batches import BatchSampler
+from flowpipe.tsn.data.clips import Clips, clips_of
 from flowpipe.tsn.data.inputs import input_spec
 from flowpipe.tsn.data.limits import SHARED
 from flowpipe.tsn.data.loading import Loader

@@ -23,7 +23,7 @@ import torch
 from torch.nn import functional
 
 from flowpipe.modality import MODALITIES
-from flowpipe.tsn.data.clips import Batch, Chunk, Sample
+from flowpipe.tsn.data.batches import Batch, Chunk, Sample
 from flowpipe.tsn.data.crops import random_crop
 from flowpipe.tsn.data.inputs import InputSpec
 from flowpipe.tsn.data.reading import PackedImages

@@ -85,6 +85,20 @@ def adopted_recipe(stream: StreamParams, run: Path, given: Collection[str]) -> S
     """Return a stream with the settings that an adopted run took from the system of its weights.
 
     Settings in `given` are kept, and so are all settings of runs that are not adopted.
+
+    Parameters
+    ----------
+    stream : StreamParams
+        Settings of the recipe and the command line.
+    run : Path
+        Folder of the run.
+    given : collection of str
+        Names of the settings that the user gave.
+
+    Returns
+    -------
+    StreamParams
+        Settings to test with.
     """
     if not (run / RUN_FILE).exists():
         return stream

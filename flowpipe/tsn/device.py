@@ -1,4 +1,4 @@
-"""cpu, cuda or auto -> torch's device, kernels and memory settings."""
+"""Option --device -> torch's device, kernels and memory settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,17 @@ from flowpipe.words import count_noun
 
 
 def choose_device(wanted: str) -> str:
-    """Return ``cuda`` if a GPU is available and `wanted` is not ``cpu``, else ``cpu``.
+    """Choose the device that computes.
+
+    Parameters
+    ----------
+    wanted : str
+        ``cuda``, ``cpu``, or ``auto`` for a GPU if there is one.
+
+    Returns
+    -------
+    str
+        ``cuda`` or ``cpu``.
 
     Raises
     ------
@@ -33,6 +43,13 @@ def choose_kernels(device: str, deterministic: bool) -> None:
     By default cuDNN measures its kernels on the first batch and takes the fastest, which may add
     numbers in another order in each run. With `deterministic` torch takes kernels that repeat their
     results, where it has them, and warns where it has none. A CPU repeats its results anyway.
+
+    Parameters
+    ----------
+    device : str
+        Device that computes.
+    deterministic : bool
+        Take kernels that repeat their results.
     """
     if device == "cpu":
         return
@@ -43,14 +60,36 @@ def choose_kernels(device: str, deterministic: bool) -> None:
 
 
 def describe(device: str) -> str:
-    """Return the device as ``cuda:0, NVIDIA H100`` or ``cpu, 2 threads``."""
+    """Describe a device for the log.
+
+    Parameters
+    ----------
+    device : str
+        Device that computes.
+
+    Returns
+    -------
+    str
+        Text such as ``cuda:0, NVIDIA H100`` or ``cpu, 2 threads``.
+    """
     if device == "cpu":
         return f"cpu, {count_noun(torch.get_num_threads(), 'thread')}"
     return f"{device}, {torch.cuda.get_device_name(device)}"
 
 
 def peak_memory_mb(device: str) -> float:
-    """Return the most memory used so far, MB: of tensors on a GPU, or of the process on a CPU."""
+    """Return the most memory used so far.
+
+    Parameters
+    ----------
+    device : str
+        Device that computes.
+
+    Returns
+    -------
+    float
+        MB of the tensors on a GPU, or of the process on a CPU.
+    """
     if device != "cpu":
         return float(torch.cuda.max_memory_allocated(device)) / 1e6
     unit = 1 if sys.platform == "darwin" else 1024

@@ -36,11 +36,33 @@ class Processes:
         return self.rank == 0
 
     def total(self, *values: float) -> list[float]:
-        """Return the sum of each value over all processes."""
+        """Sum values over all processes.
+
+        Parameters
+        ----------
+        *values : float
+            Values of this process.
+
+        Returns
+        -------
+        list of float
+            Sum of each value.
+        """
         return self.total_rows([list(values)])[0]
 
     def total_rows(self, rows: list[list[float]]) -> list[list[float]]:
-        """Return the sum of each value of a table over all processes."""
+        """Sum the values of a table over all processes.
+
+        Parameters
+        ----------
+        rows : list of list of float
+            Table of this process; all have one shape.
+
+        Returns
+        -------
+        list of list of float
+            Sum of each value.
+        """
         if self.world == 1:
             return rows
         together = torch.tensor(rows, dtype=torch.float64, device=self.device)
@@ -49,7 +71,18 @@ class Processes:
         return sums
 
     def gather(self, own: Tensor) -> list[Tensor]:
-        """Return a tensor of every process, all of one shape and dtype, by rank, on the CPU."""
+        """Collect a tensor of every process.
+
+        Parameters
+        ----------
+        own : Tensor
+            Tensor of this process; all have one shape and dtype.
+
+        Returns
+        -------
+        list of Tensor
+            Tensors by rank, on the CPU.
+        """
         if self.world == 1:
             return [own.cpu()]
         # Not all_gather_object: it pickles, and puts its tensors on the current device.
@@ -59,7 +92,18 @@ class Processes:
         return [one.cpu() for one in found]
 
     def gather_rows(self, own: Tensor) -> Tensor:
-        """Return the rows of a table of every process, (rows, columns), on the CPU."""
+        """Collect the rows of a table of every process.
+
+        Parameters
+        ----------
+        own : Tensor (rows, columns)
+            Rows of this process; their number may differ between processes.
+
+        Returns
+        -------
+        Tensor (rows, columns)
+            Rows of all processes by rank, on the CPU.
+        """
         counts = [int(count) for count in self.gather(torch.tensor([len(own)]))]
         padded = own.new_zeros(max(counts), own.shape[1])
         padded[: len(own)] = own
@@ -67,13 +111,30 @@ class Processes:
         return torch.cat([table[:count] for table, count in tables])
 
     def share(self, tensors: Iterable[Tensor]) -> None:
-        """Copy the tensors of the first process to all processes."""
+        """Copy the tensors of the first process to all processes.
+
+        Parameters
+        ----------
+        tensors : iterable of Tensor
+            Tensors of this process; all processes list them alike.
+        """
         if self.world > 1:
             for tensor in tensors:
                 distributed.broadcast(tensor, 0)
 
     def parallel(self, model: nn.Module) -> nn.Module:
-        """Return the model with gradients averaged over all processes."""
+        """Make the gradients of a model those of all processes.
+
+        Parameters
+        ----------
+        model : Module
+            Network of this process.
+
+        Returns
+        -------
+        Module
+            Network whose gradients are averaged over all processes.
+        """
         if self.world == 1:
             return model
         # Buffers are left alone: sharing them would need equal numbers of parts of a batch.
@@ -90,11 +151,21 @@ def _end_with_launcher() -> None:
 
 
 def select_device(device: str) -> str:
-    """Return the device of this process, and make its GPU the current one.
+    """Make the GPU of this process the current one.
 
     With ``cuda`` it is the GPU of the process' number on this machine, `LOCAL_RANK`. NCCL, random
     states and the threads that pin memory use the current device: without this they would open a
     context on the first GPU in every process.
+
+    Parameters
+    ----------
+    device : str
+        ``cuda`` or ``cpu``.
+
+    Returns
+    -------
+    str
+        Device of this process, such as ``cuda:1``.
 
     Raises
     ------
@@ -121,6 +192,16 @@ def processes_from_environment(device: str) -> Processes:
     GPU of its local rank. Processes of `launch` share the machine's cores unless OMP_NUM_THREADS is
     set, as torchrun does.
 
+    Parameters
+    ----------
+    device : str
+        ``cuda`` or ``cpu``.
+
+    Returns
+    -------
+    Processes
+        Rank, number of processes and device.
+
     Raises
     ------
     BackendError
@@ -146,6 +227,16 @@ def join_processes(device: str) -> Iterator[Processes]:
     The block must release everything that uses the group, such as a parallel model, before it ends.
     Only then do the group's threads end, and a thread that runs when Python exits aborts the
     process.
+
+    Parameters
+    ----------
+    device : str
+        ``cuda`` or ``cpu``.
+
+    Yields
+    ------
+    Processes
+        Rank, number of processes and device.
 
     Raises
     ------

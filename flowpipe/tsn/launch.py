@@ -33,6 +33,13 @@ def launch(count: int, arguments: Sequence[str]) -> int:
     the loopback interface. The store of torchrun would listen on every interface, and it unpickles
     what anybody sends.
 
+    Parameters
+    ----------
+    count : int
+        Number of processes.
+    arguments : sequence of str
+        Arguments of Python.
+
     Returns
     -------
     int

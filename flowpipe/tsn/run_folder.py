@@ -57,6 +57,11 @@ class RunFacts:
     def write(self, folder: Path) -> None:
         """Begin a run, or check that the one there is the same.
 
+        Parameters
+        ----------
+        folder : Path
+            Folder of the run.
+
         Raises
         ------
         UsageError
@@ -83,7 +88,23 @@ class RunFacts:
 
     @classmethod
     def read(cls, folder: Path) -> RunFacts:
-        """Return the facts of a run; FormatError if the folder has none."""
+        """Read the facts of a run.
+
+        Parameters
+        ----------
+        folder : Path
+            Folder of the run.
+
+        Returns
+        -------
+        RunFacts
+            The facts.
+
+        Raises
+        ------
+        FormatError
+            If the folder has none.
+        """
         path = folder / RUN_FILE
         try:
             values = _up_to_date(strict.read_json(path))
@@ -110,7 +131,22 @@ def _up_to_date(values: Any) -> Any:
 
 
 def differences(there: Any, here: Any, key: str = "") -> list[str]:
-    """Return the values that differ, as ``stream.dropout is 0.5 there and 0.8 here``."""
+    """List the values of two runs that differ.
+
+    Parameters
+    ----------
+    there : object
+        JSON values of the one run.
+    here : object
+        JSON values of the other run.
+    key : str
+        Name of the values, for the text.
+
+    Returns
+    -------
+    list of str
+        Texts such as ``stream.dropout is 0.5 there and 0.8 here``.
+    """
     if isinstance(there, dict) and isinstance(here, dict):
         keys = sorted(there.keys() | here.keys())
         return [
@@ -128,7 +164,20 @@ def differences(there: Any, here: Any, key: str = "") -> list[str]:
 
 
 def save(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a checkpoint, whole or not at all; errors as those of `atomic_file`."""
+    """Write a checkpoint atomically.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    values : mapping
+        Tensors and plain values.
+
+    Raises
+    ------
+    DiskFullError, UsageError
+        If the file cannot be written.
+    """
     with atomic_file(path, "checkpoint") as draft, draft.open("wb") as file:
         try:
             torch.save(dict(values), file)
@@ -138,7 +187,17 @@ def save(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Return the contents of a checkpoint, without running code of it.
+    """Read a checkpoint, without running code of it.
+
+    Parameters
+    ----------
+    path : Path
+        File to read.
+
+    Returns
+    -------
+    dict
+        Its values; the network is ``model``.
 
     Raises
     ------
@@ -157,7 +216,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def there_are(run: Path) -> str:
-    """Return in words which checkpoints a run has."""
+    """Describe which checkpoints a run has.
+
+    Parameters
+    ----------
+    run : Path
+        Folder of the run.
+
+    Returns
+    -------
+    str
+        One clause of a message.
+    """
     names = sorted(path.stem for path in run.glob("*.pt"))
     if not names:
         return "the run has no checkpoint yet: run flowpipe train"
@@ -165,14 +235,33 @@ def there_are(run: Path) -> str:
 
 
 def reason_of(error: Exception) -> str:
-    """Return what keeps torch from reading a file, without its advice to trust the file."""
+    """Return what keeps torch from reading a file, without its advice to trust the file.
+
+    Parameters
+    ----------
+    error : Exception
+        Error of `torch.load`.
+
+    Returns
+    -------
+    str
+        Reason, at most 300 characters.
+    """
     text = str(error)
     found = re.search(r"WeightsUnpickler error:\s*(.+?)(?:\. |\n|$)", text)
     return (found[1] if found else text)[:300]
 
 
 def write_log(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """Write the rows of all epochs so far."""
+    """Write the log of all epochs so far.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the run.
+    rows : list of dict
+        Row of each epoch.
+    """
     text = io.StringIO(newline="")
     table = csv.DictWriter(text, COLUMNS)
     table.writeheader()

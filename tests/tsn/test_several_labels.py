@@ -17,7 +17,8 @@ from tiny_training import curve, job, run  # noqa: E402
 
 from flowpipe.evaluation.ranking import mean_average_precision  # noqa: E402
 from flowpipe.store import open_store  # noqa: E402
-from flowpipe.tsn.data.clips import Clip, clips_of, labels_of  # noqa: E402
+from flowpipe.tsn.data.batches import labels_of  # noqa: E402
+from flowpipe.tsn.data.clips import Clip, clips_of  # noqa: E402
 from flowpipe.tsn.run_folder import read_checkpoint  # noqa: E402
 from flowpipe.tsn.testing.predict import FusedRun, predict  # noqa: E402
 from flowpipe.tsn.training.learner import Learner  # noqa: E402

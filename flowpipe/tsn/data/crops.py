@@ -54,9 +54,11 @@ class Crop:
 
         Returns
         -------
-        top, bottom, left, right : int
-            Ends are exclusive. If the image is scaled first, the margin that the scaling filter
-            needs is included.
+        top, bottom : int
+            Rows; the end is exclusive. If the image is scaled first, the margin that the
+            scaling filter needs is included.
+        left, right : int
+            Columns, likewise.
         """
         wide, high = self.scaled or (width, height)
         return (
@@ -76,10 +78,22 @@ def _source_range(first: int, length: int, stored: int, scaled: int) -> tuple[in
 
 
 def scaled_size(width: int, height: int, side: int) -> tuple[int, int]:
-    """Return the width and height to which validation and tests scale an image.
+    """Return the size to which validation and tests scale an image.
 
     The short side becomes 256 / 224 of the network's input, rounded down: 256 for 224, 341 for 299.
     The long side is rounded as torchvision rounds it.
+
+    Parameters
+    ----------
+    width, height : int
+        Size of the image, pixels.
+    side : int
+        Side of the network's input, pixels.
+
+    Returns
+    -------
+    (width, height)
+        Size of the scaled image, pixels.
     """
     short, least = side * 256 // 224, min(width, height)
     return short * width // least, short * height // least
@@ -96,16 +110,38 @@ def crop_offsets(
     Parameters
     ----------
     count : {5, 13}
+        Number of crops.
     width, height : int
         Size of the image, pixels.
     crop : (width, height)
+        Size of the crops, pixels.
+
+    Returns
+    -------
+    list of (x, y)
+        Offsets, pixels.
     """
     step_x, step_y = (width - crop[0]) // 4, (height - crop[1]) // 4
     return [(x * step_x, y * step_y) for x, y in _STEPS[count]]
 
 
 def sizes(width: int, height: int, scales: Sequence[float], side: int) -> list[tuple[int, int]]:
-    """Return the (width, height) of all crops that scale jitter may draw, in TSN's order."""
+    """Return the sizes of all crops that scale jitter may draw, in TSN's order.
+
+    Parameters
+    ----------
+    width, height : int
+        Size of the image, pixels.
+    scales : sequence of float
+        Sides relative to the short side of the image.
+    side : int
+        Side of the network's input, pixels.
+
+    Returns
+    -------
+    list of (width, height)
+        Sizes, pixels.
+    """
     base = min(width, height)
     kept = [int(base * scale) for scale in scales]
     kept = [side if abs(size - side) < _SNAP_PX and side <= base else size for size in kept]
@@ -118,7 +154,22 @@ def sizes(width: int, height: int, scales: Sequence[float], side: int) -> list[t
 
 
 def largest_crop_pixels(params: AugmentParams, width: int, height: int, side: int) -> int:
-    """Return the pixels of the largest crop that `random_crop` may draw."""
+    """Return the size of the largest crop that `random_crop` may draw.
+
+    Parameters
+    ----------
+    params : AugmentParams
+        Kind and range of the crops.
+    width, height : int
+        Size of the image, pixels.
+    side : int
+        Side of the network's input, pixels.
+
+    Returns
+    -------
+    int
+        Number of its pixels.
+    """
     if params.crops == "resized":
         return width * height
     return max(w * h for w, h in sizes(width, height, params.scales, side))
@@ -127,7 +178,24 @@ def largest_crop_pixels(params: AugmentParams, width: int, height: int, side: in
 def random_crop(
     params: AugmentParams, width: int, height: int, side: int, rng: np.random.Generator
 ) -> Crop:
-    """Draw a training crop, shared by all images of a video."""
+    """Draw a training crop, shared by all images of a video.
+
+    Parameters
+    ----------
+    params : AugmentParams
+        Kind and range of the crops.
+    width, height : int
+        Size of the image, pixels.
+    side : int
+        Side of the network's input, pixels.
+    rng : Generator
+        Source of the random numbers.
+
+    Returns
+    -------
+    Crop
+        The crop.
+    """
     if params.crops == "resized":
         crop = resized_crop(params, width, height, rng)
         return replace(crop, flip=params.flip and bool(rng.integers(2)))
@@ -146,6 +214,20 @@ def resized_crop(params: AugmentParams, width: int, height: int, rng: np.random.
 
     The first of ten candidate sizes that fits the image gets a random position. If none fits, the
     crop is the largest central square.
+
+    Parameters
+    ----------
+    params : AugmentParams
+        Range of area and aspect ratio.
+    width, height : int
+        Size of the image, pixels.
+    rng : Generator
+        Source of the random numbers.
+
+    Returns
+    -------
+    Crop
+        The crop, not mirrored.
     """
     (least, most), (narrow, wide) = params.area, np.log(params.aspect)
     aspects = np.exp(rng.uniform(narrow, wide, size=_CANDIDATES))
@@ -165,11 +247,17 @@ def crops_of(count: int, width: int, height: int, side: int) -> list[Crop]:
     Parameters
     ----------
     count : {1, 5, 10}
-        1: the centre, as torchvision rounds it. 5: corners and centre. 10: these and their mirrors.
+        1: the centre, as torchvision rounds it. 5: corners and centre. 10: these and their
+        mirrors.
     width, height : int
         Size of the image, pixels: `scaled_size` in validation and tests.
     side : int
-        Side of the network's input.
+        Side of the network's input, pixels.
+
+    Returns
+    -------
+    list of Crop
+        The crops, in TSN's order.
     """
     if count == 1:
         x, y = round((width - side) / 2), round((height - side) / 2)
@@ -181,7 +269,20 @@ def crops_of(count: int, width: int, height: int, side: int) -> list[Crop]:
 
 
 def centre_of(width: int, height: int, side: int) -> Crop:
-    """Return the crop of validation: the centre of the image after it is scaled."""
+    """Return the crop of validation: the centre of the image after it is scaled.
+
+    Parameters
+    ----------
+    width, height : int
+        Size of the image, pixels.
+    side : int
+        Side of the network's input, pixels.
+
+    Returns
+    -------
+    Crop
+        Crop of the scaled image.
+    """
     size = scaled_size(width, height, side)
     (crop,) = crops_of(1, *size, side)
     return crop if size == (width, height) else replace(crop, scaled=size)

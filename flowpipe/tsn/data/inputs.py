@@ -48,6 +48,11 @@ class InputSpec:
         ----------
         compat : collection of str
             Known bugs to reproduce, as in `StreamParams`.
+
+        Returns
+        -------
+        list of str
+            Lines for the log.
         """
         if self.stored != self.modality or not MODALITIES[self.modality].difference_of:
             return []
@@ -72,7 +77,9 @@ class InputSpec:
         Parameters
         ----------
         images : uint8 (B, S * read, C, H, W)
+            Stored images of B videos.
         pixels : Normalisation
+            Mean, deviation and colour order that the weights expect.
         dtype : torch.dtype
             Type of the result; values are computed in float32 and rounded once.
         frames_as_colours : bool
@@ -146,10 +153,16 @@ def input_spec(modality: str, length: int, stored: Collection[str]) -> InputSpec
     Parameters
     ----------
     modality : str
+        Modality of the network.
     length : int
         Images of a snippet, L.
     stored : collection of str
         Modalities of the store.
+
+    Returns
+    -------
+    InputSpec
+        What to read, and how to make the input of it.
 
     Raises
     ------

@@ -24,9 +24,16 @@ def find_lacking_classes(
     Parameters
     ----------
     samples : mapping of phase to sequence of Clip
+        Clips of each phase.
     splits : mapping of phase to str
         Name of the split of each phase.
     class_names : sequence of str
+        Names of the classes, by label.
+
+    Returns
+    -------
+    list of str
+        Warnings for the log.
     """
     labels = {phase: {k for one in found for k in one.labels} for phase, found in samples.items()}
     costs: dict[Phase, str] = {

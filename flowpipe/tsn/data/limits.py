@@ -57,6 +57,11 @@ class LoaderNeeds:
 def check_limits(need: LoaderNeeds) -> None:
     """Check that shared memory and file descriptors suffice for a loader's workers.
 
+    Parameters
+    ----------
+    need : LoaderNeeds
+        Upper bounds of what the workers need.
+
     Raises
     ------
     BackendError

@@ -13,7 +13,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from flowpipe.errors import BackendError, FlowpipeError
-from flowpipe.tsn.data.clips import Batch, BatchSampler, Chunk, Clips, Number
+from flowpipe.tsn.data.batches import Batch, BatchSampler, Chunk, Number
+from flowpipe.tsn.data.clips import Clips
 from flowpipe.tsn.data.limits import FEWER, LoaderNeeds, check_limits
 
 CHUNK_BYTES = 32 << 20
@@ -62,19 +63,21 @@ class _ChunkDataset(Dataset[Any]):
 class Loader:
     """Iterable over the batches of a pass over clips.
 
-    Attributes
-    ----------
-    need : LoaderNeeds or None
-        Upper bounds of what its workers need; None without workers.
-
     Parameters
     ----------
     clips : Clips
+        Clips to read.
     batches : BatchSampler
+        Order of the samples.
     workers : int
         Worker processes that prefetch and persist between passes; 0 reads in this process.
     device : str
         Device that the images are copied to.
+
+    Attributes
+    ----------
+    need : LoaderNeeds or None
+        Upper bounds of what its workers need; None without workers.
 
     Raises
     ------

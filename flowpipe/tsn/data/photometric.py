@@ -36,9 +36,16 @@ def draw_changes(params: AugmentParams, seed: int, number: Sequence[int]) -> Pho
     Parameters
     ----------
     params : AugmentParams
+        Range of the changes.
     seed : int
         Seed of the run.
     number : (epoch, position in the data set)
+        Number of the sample; equal numbers give equal changes.
+
+    Returns
+    -------
+    PhotometricChanges
+        The changes.
     """
     rng = np.random.default_rng((seed, *number, _STREAM))
     colours = _random_colours(params.colour_jitter, rng)
@@ -72,6 +79,7 @@ def jitter(images: Tensor, colours: Sequence[tuple[str, float]]) -> Tensor:
     Returns
     -------
     uint8 (N, 3, H, W)
+        Adjusted images.
     """
     # Imported here because it takes a second, and most runs have no colour jitter.
     functional = import_module("torchvision.transforms.v2.functional")
@@ -93,6 +101,7 @@ def mix_up(values: Tensor, shares: Tensor) -> Tensor:
     Returns
     -------
     float (B, ...)
+        Mixtures.
     """
     weights = shares.to(values, non_blocking=True).view(-1, *[1] * (values.dim() - 1))
     return torch.lerp(values[1:], values[:-1], weights)

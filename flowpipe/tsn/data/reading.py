@@ -76,7 +76,25 @@ class PackedImages(NamedTuple):
 
 
 def read_images(modality: str, wanted: Sequence[SnippetRequest]) -> list[Tensor]:
-    """Return the snippets of each video, uint8 (S * read, C, H, W) of the size of its part."""
+    """Decode the snippets of some videos.
+
+    Parameters
+    ----------
+    modality : str
+        Stored modality.
+    wanted : sequence of SnippetRequest
+        Images and crop of each video.
+
+    Returns
+    -------
+    list of uint8 (S * read, C, H, W)
+        Images of each video, of the size of its part.
+
+    Raises
+    ------
+    FormatError
+        If a shard was replaced, cut short or damaged.
+    """
     return read_packed(modality, wanted).videos()
 
 
@@ -90,6 +108,12 @@ def read_packed(modality: str, wanted: Sequence[SnippetRequest]) -> PackedImages
     modality : str
         Stored modality.
     wanted : sequence of SnippetRequest
+        Images and crop of each video.
+
+    Returns
+    -------
+    PackedImages
+        Images of all videos in one buffer.
 
     Raises
     ------

@@ -75,6 +75,7 @@ def images_of(starts: Starts, length: int, images: int, tail: str = "repeat") ->
     Returns
     -------
     int64 (S, L)
+        Positions, from 0.
     """
     wanted = starts[:, None] + np.arange(length)
     return wanted % images if tail == "loop" else np.minimum(wanted, images - 1)

@@ -25,7 +25,9 @@ def crop_and_resize(
     Parameters
     ----------
     images : uint8 (N, C, H, W)
+        Images of one video.
     crop : Crop
+        Position and size of the crop, and whether it is mirrored.
     side : int
         Side of the result, pixels.
     turned : {"nothing", "x", "mmaction2"}
@@ -60,7 +62,26 @@ def batch_of(
     turned: Turned,
     antialias: bool = True,
 ) -> Tensor:
-    """Crop each video; return uint8 (B, N, C, side, side). Videos may differ in size."""
+    """Crop each video to one size.
+
+    Parameters
+    ----------
+    videos : iterable of uint8 (N, C, H, W)
+        Images of each of B videos, which may differ in size.
+    crops : sequence of Crop
+        Crop of each video.
+    side : int
+        Side of the result, pixels.
+    turned : {"nothing", "x", "mmaction2"}
+        Channels that mirroring negates.
+    antialias : bool
+        Antialias when shrinking, as PIL's filter does and OpenCV's does not.
+
+    Returns
+    -------
+    uint8 (B, N, C, side, side)
+        Crops of all videos.
+    """
     return torch.stack(
         [
             crop_and_resize(video, crop, side, turned=turned, antialias=antialias)
@@ -75,13 +96,16 @@ def pad_to_image(images: Tensor, part: Part, size: tuple[int, int]) -> Tensor:
     Parameters
     ----------
     images : uint8 (N, C, h, w)
+        Part of each image.
     part : (top, bottom, left, right)
         Rows and columns of the whole images that `images` hold.
     size : (H, W)
+        Size of the whole images, pixels.
 
     Returns
     -------
     uint8 (N, C, H, W)
+        Whole images.
     """
     top, bottom, left, right = part
     shape = (*images.shape[:2], *size)
@@ -92,7 +116,22 @@ def pad_to_image(images: Tensor, part: Part, size: tuple[int, int]) -> Tensor:
 
 
 def scale(images: Tensor, width: int, height: int, *, antialias: bool = True) -> Tensor:
-    """Scale images, uint8 (N, C, H, W); return the same tensor if it has that size already."""
+    """Scale images.
+
+    Parameters
+    ----------
+    images : uint8 (N, C, H, W)
+        Images.
+    width, height : int
+        Wanted size, pixels.
+    antialias : bool
+        Antialias when shrinking, as PIL's filter does and OpenCV's does not.
+
+    Returns
+    -------
+    uint8 (N, C, height, width)
+        Scaled images; the same tensor if it has that size already.
+    """
     if images.shape[2:] == (height, width):
         return images
     return _resize(images, height, width, antialias)

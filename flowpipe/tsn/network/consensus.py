@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 
 class Average(nn.Module):
-    """g = mean of f_k."""
+    """Average: g = mean of f_k."""
 
     def forward(self, logits: Tensor, features: Tensor) -> Tensor:
         return logits.mean(1)
 
 
 class Max(nn.Module):
-    """g_i = max_k f_k,i, each class by itself; the gradient goes to one snippet."""
+    """Maximum: g_i = max_k f_k,i, each class by itself; the gradient goes to one snippet."""
 
     def forward(self, logits: Tensor, features: Tensor) -> Tensor:
         best: Tensor = logits.max(1).values
@@ -27,7 +27,13 @@ class Max(nn.Module):
 
 
 class TopK(nn.Module):
-    """g_i = mean of the k largest f_k,i, each class by itself."""
+    """Top-k pooling: g_i = mean of the k largest f_k,i, each class by itself.
+
+    Parameters
+    ----------
+    k : int
+        Snippets that are averaged.
+    """
 
     def __init__(self, k: int) -> None:
         super().__init__()
@@ -39,7 +45,13 @@ class TopK(nn.Module):
 
 
 class Linear(nn.Module):
-    """g = sum of w_k f_k with learned weights, initialised to the average."""
+    """Linear weighting: g = sum of w_k f_k with learned weights, initialised to the average.
+
+    Parameters
+    ----------
+    segments : int
+        Snippets of a video in training, K.
+    """
 
     def __init__(self, segments: int) -> None:
         super().__init__()
@@ -53,14 +65,33 @@ class Linear(nn.Module):
 
 
 class Attention(nn.Module):
-    """g = sum of a_k f_k with a = softmax over snippets of w . R_k; initialised to the average."""
+    """Attention weighting: g = sum of a_k f_k, initialised to the average.
+
+    The weights a are the softmax over the snippets of w . R_k.
+
+    Parameters
+    ----------
+    features : int
+        Length of the features R_k, D.
+    """
 
     def __init__(self, features: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(features))
 
     def relevance(self, features: Tensor) -> Tensor:
-        """Return w . R of snippets, (..., D) -> (...), before softmax."""
+        """Return the relevance w . R of snippets, before softmax.
+
+        Parameters
+        ----------
+        features : float (..., D)
+            Features R.
+
+        Returns
+        -------
+        float (...)
+            Relevance of each snippet.
+        """
         return features @ self.weight
 
     def forward(self, logits: Tensor, features: Tensor) -> Tensor:

@@ -44,6 +44,7 @@ class TSN(nn.Module):
     features : int
         Features of the backbone, D.
     classes : int
+        Number of classes.
     channels : int
         Channels of a snippet: 3 for rgb, 2 L for flow, 3 L for differences.
     segments : int
@@ -92,7 +93,18 @@ class TSN(nn.Module):
         self.train()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits of videos: (B, K, channels, H, W) -> (B, classes)."""
+        """Return the logits of videos.
+
+        Parameters
+        ----------
+        x : float (B, K, channels, H, W)
+            Snippets of B videos.
+
+        Returns
+        -------
+        float (B, classes)
+            Logits after the consensus.
+        """
         if self.of_features:
             scores: Tensor = self.new_fc(self.dropout(self._features(x).mean(1)))
         else:
@@ -101,7 +113,20 @@ class TSN(nn.Module):
         return scores
 
     def snippets(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return features (B, K, D) and logits (B, K, classes) of (B, K, channels, H, W)."""
+        """Return features and logits of each snippet.
+
+        Parameters
+        ----------
+        x : float (B, K, channels, H, W)
+            Snippets of B videos.
+
+        Returns
+        -------
+        features : float (B, K, D)
+            Features before dropout.
+        logits : float (B, K, classes)
+            Logits.
+        """
         features = self._features(x)
         return features, self.new_fc(self.dropout(features))
 
@@ -112,7 +137,18 @@ class TSN(nn.Module):
         return features.unflatten(0, x.shape[:2])
 
     def train(self, mode: bool = True) -> TSN:
-        """Set the training mode; frozen batch normalisation stays in evaluation mode."""
+        """Set the training mode; frozen batch normalisation stays in evaluation mode.
+
+        Parameters
+        ----------
+        mode : bool
+            True for training, False for evaluation.
+
+        Returns
+        -------
+        TSN
+            The network itself.
+        """
         super().train(mode)
         if self.partial_bn:
             for norm in list(norms(self.base_model))[1:]:
@@ -127,6 +163,18 @@ class TSN(nn.Module):
         With `multipliers` ``tsn`` the first layer of a flow network has a higher learning rate,
         and biases have twice the rate and no decay. With ``uniform`` all weights are alike. The
         rate of the classifier is multiplied by `classifier_lr`. Frozen weights are in no group.
+
+        Parameters
+        ----------
+        params : ScheduleParams
+            Learning rate, weight decay and multipliers.
+        is_flow : bool
+            True for a flow network.
+
+        Returns
+        -------
+        list of dict
+            Groups with ``params``, ``lr``, ``weight_decay`` and ``lr_multiplier``.
         """
         members: dict[Multiplier, list[nn.Parameter]] = {}
         for weight, multiplier in _multipliers(self, is_flow):
@@ -149,7 +197,18 @@ class TSN(nn.Module):
 
 
 def norms(module: nn.Module) -> Iterator[nn.Module]:
-    """Return the batch normalisation layers in the order of their definition."""
+    """Return the batch normalisation layers in the order of their definition.
+
+    Parameters
+    ----------
+    module : Module
+        Network.
+
+    Returns
+    -------
+    iterator of Module
+        The layers.
+    """
     return (m for m in module.modules() if isinstance(m, _NORMS))
 
 
@@ -157,6 +216,18 @@ def synchronise_batch_norm(model: TSN, device: str) -> TSN:
     """Return the network with torch's SyncBatchNorm in place of batch normalisation.
 
     Weights and their names stay the same.
+
+    Parameters
+    ----------
+    model : TSN
+        Network.
+    device : str
+        Device of the network.
+
+    Returns
+    -------
+    TSN
+        The network with other layers.
 
     Raises
     ------
@@ -173,7 +244,27 @@ def synchronise_batch_norm(model: TSN, device: str) -> TSN:
 
 
 def first_conv(module: nn.Module) -> tuple[nn.Module, str, nn.Conv2d]:
-    """Return the first convolution's parent, its name there, and the convolution."""
+    """Find the first convolution of a network.
+
+    Parameters
+    ----------
+    module : Module
+        Network.
+
+    Returns
+    -------
+    parent : Module
+        Module that holds the convolution.
+    name : str
+        Name of the convolution in it.
+    conv : Conv2d
+        The convolution.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
     for path, found in module.named_modules():
         if isinstance(found, nn.Conv2d):
             parent, _, name = path.rpartition(".")
@@ -186,6 +277,15 @@ def adapt_first_conv(module: nn.Module, channels: int, mean_over_colours: bool) 
 
     With `mean_over_colours` each new channel has the mean of the weights over the old channels, not
     rescaled (cross-modality initialisation). Otherwise the layer has torch's random weights.
+
+    Parameters
+    ----------
+    module : Module
+        Network, which is changed.
+    channels : int
+        Number of input channels.
+    mean_over_colours : bool
+        Initialise with the mean over the old channels.
     """
     parent, name, old = first_conv(module)
     if old.in_channels == channels:
@@ -218,7 +318,26 @@ def _multipliers(model: TSN, is_flow: bool) -> Iterator[tuple[nn.Parameter, Mult
 def make_model(
     backbone: nn.Module, row: BackboneRow, classes: int, channels: int, stream: StreamParams
 ) -> TSN:
-    """Return the network that a stream of a recipe describes."""
+    """Make the network that a stream of a recipe describes.
+
+    Parameters
+    ----------
+    backbone : Module
+        (N, 3, H, W) -> (N, features).
+    row : BackboneRow
+        Row of the backbone.
+    classes : int
+        Number of classes.
+    channels : int
+        Channels of a snippet.
+    stream : StreamParams
+        Stream of the recipe.
+
+    Returns
+    -------
+    TSN
+        The network.
+    """
     return TSN(
         backbone,
         row.features,
@@ -238,6 +357,18 @@ def freezes_random_statistics(model: TSN, stream: StreamParams) -> bool:
     """Return whether batch normalisation is frozen with initial statistics, which fit no data.
 
     Activations then grow with each layer: the loss of BN-Inception is in the millions.
+
+    Parameters
+    ----------
+    model : TSN
+        Network.
+    stream : StreamParams
+        Stream of the recipe.
+
+    Returns
+    -------
+    bool
+        True if the network cannot learn.
     """
     frozen = stream.partial_bn and any(True for _ in islice(norms(model.base_model), 1, None))
     return stream.init == "random" and frozen

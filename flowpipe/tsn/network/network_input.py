@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from flowpipe.tsn.data.clips import Sample
+from flowpipe.tsn.data.batches import Sample
 from flowpipe.tsn.data.crops import crops_of, scaled_size
 from flowpipe.tsn.data.inputs import InputSpec
 from flowpipe.tsn.data.photometric import jitter
@@ -32,15 +32,22 @@ def network_input(
     images : iterable of uint8 (S * read, C, h, w)
         Images of each video on any device: the parts that were read.
     samples : sequence of Sample
+        Crops and photometric changes of the videos.
     input : InputSpec
+        Input of the network.
     row : BackboneRow
+        Row of the backbone.
     stream : StreamParams
+        Stream of the recipe.
     device : str
+        Device of the result.
     dtype : torch.dtype
+        Type of the result.
 
     Returns
     -------
-    `dtype` (B, S, channels, side, side)
+    dtype (B, S, channels, side, side)
+        Normalised snippets.
     """
     on_device = (image.to(device, non_blocking=True) for image in images)
     cut_from = (
@@ -78,10 +85,19 @@ def crops_of_snippets(
         Crops of each snippet.
     at_once : int
         Largest number of crops of each snippet in a tensor.
+    input : InputSpec
+        Input of the network.
+    row : BackboneRow
+        Row of the backbone.
+    stream : StreamParams
+        Stream of the recipe.
+    dtype : torch.dtype
+        Type of the result.
 
     Yields
     ------
-    `dtype` (S, at_once or fewer, channels, side, side)
+    dtype (S, at_once or fewer, channels, side, side)
+        Normalised crops.
     """
     turns = input.is_flow and "mmaction2_ten_crop" not in stream.compat
     turned: Turned = "x" if turns else "nothing"

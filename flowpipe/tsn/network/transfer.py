@@ -104,6 +104,11 @@ def run_beside(run: Path, facts: RunFacts) -> Path:
     facts : RunFacts
         Facts of the new run; the other run must have the same split, classes and store recipe.
 
+    Returns
+    -------
+    Path
+        Folder of the other run.
+
     Raises
     ------
     UsageError

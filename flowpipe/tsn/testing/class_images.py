@@ -43,7 +43,20 @@ class Octave:
     """Mean absolute change of the bytes in the first step and at the end."""
 
     def at(self, step: int) -> tuple[float, float]:
-        """Return the blur and the change of a step, counted from 0."""
+        """Interpolate blur and change of a step.
+
+        Parameters
+        ----------
+        step : int
+            Number of the step, from 0.
+
+        Returns
+        -------
+        blur_px : float
+            Standard deviation of the blur, pixels.
+        change : float
+            Mean absolute change of the bytes.
+        """
         share = step / self.steps
         blur, change = (
             first + (last - first) * share for first, last in (self.blur_px, self.change)
@@ -88,6 +101,7 @@ def draw_class(
     Parameters
     ----------
     network : SnippetScorer
+        Trained network.
     label : int
         Class to draw.
     seed : int
@@ -95,12 +109,14 @@ def draw_class(
     start : float, optional
         Mean of the initial bytes; by default 200, or 128 for differences.
     octaves : sequence of Octave
+        Sizes and steps of the ascent.
     progress : callable
         Called after each step.
 
     Returns
     -------
     ClassImage
+        Drawn image, and the scores of the network for it.
     """
     input = InputSpec(network.input.modality, network.input.length, network.input.modality)
     row, side = MODALITIES[input.modality], network.row.size

@@ -35,13 +35,41 @@ _STRIDE = 0.8
 
 
 def starts_at(pts_s: NDArray[np.float64], rate_hz: float) -> NDArray[np.int64]:
-    """Return the numbers of images at a constant rate, starting with the first: int64 (M,)."""
+    """Choose images at a constant rate, starting with the first.
+
+    Parameters
+    ----------
+    pts_s : float64 (N,)
+        Timestamps of the images, seconds.
+    rate_hz : float
+        Images per second.
+
+    Returns
+    -------
+    int64 (M,)
+        Numbers of the images.
+    """
     wanted = np.arange(pts_s[0], pts_s[-1] + 1e-9, 1 / rate_hz)
     return np.unique(np.searchsorted(pts_s, wanted - 1e-9)).astype(np.int64)
 
 
 def windows_of(count: int, length: int, variant: Variant = "code") -> list[range]:
-    """Return the range of snippets of each window of one length, for `count` snippets."""
+    """Cover a video with windows of one length.
+
+    Parameters
+    ----------
+    count : int
+        Number of snippets.
+    length : int
+        Length of a window, snippets.
+    variant : {"code", "paper"}
+        Whose windows: those of the authors' code or of the paper.
+
+    Returns
+    -------
+    list of range
+        Snippets of each window.
+    """
     if variant == "code":
         starts = list(range(0, count, math.ceil(length * _STRIDE)))
     else:
@@ -67,8 +95,10 @@ def aggregate(
         Scores of its snippets, in the order of time.
     windows : sequence of int
         Lengths of the windows, snippets.
-    variant : "code" or "paper"
-    consensus : "top_k", "attention", "average" or "max"
+    variant : {"code", "paper"}
+        Follow the authors' code or the paper.
+    consensus : {"top_k", "attention", "average", "max"}
+        How windows are combined.
     top_k : int
         Windows that ``top_k`` averages; 0 for max(15, N / 4).
     relevance : float (M,), optional
@@ -78,6 +108,7 @@ def aggregate(
     Returns
     -------
     float64 (C,)
+        Scores of the video.
     """
     snippets = scores.max(1) if variant == "code" else scores.mean(1)
     by_length = []

@@ -35,7 +35,18 @@ WHAT = "scores of finished videos"
 
 
 def partial_path(out: Path) -> Path:
-    """Return the file that keeps finished videos until the file of scores `out` is written."""
+    """Return the file that keeps finished videos until the scores are written.
+
+    Parameters
+    ----------
+    out : Path
+        File of the scores.
+
+    Returns
+    -------
+    Path
+        File beside it.
+    """
     return out.with_name(f"{out.name}.partial")
 
 
@@ -99,7 +110,14 @@ class PartialScores:
         self.scores |= written
 
     def add(self, video_id: str, scores: NDArray[np.float64]) -> None:
-        """Keep the scores of a video, (C,).
+        """Keep the scores of a video.
+
+        Parameters
+        ----------
+        video_id : str
+            Id of the video.
+        scores : float64 (C,)
+            Scores of its classes.
 
         Raises
         ------

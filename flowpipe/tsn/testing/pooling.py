@@ -26,6 +26,7 @@ class Pooling:
     Parameters
     ----------
     params : TestParams
+        Settings of the test.
     stream : StreamParams
         The stream that the network was trained as.
     trained : Module
@@ -117,6 +118,18 @@ def consensus_of(params: TestParams, stream: StreamParams) -> str:
 
     ``trained`` is that of the training, as in the paper. M-TWI takes top-k, the paper's and the
     authors' choice, unless attention was trained.
+
+    Parameters
+    ----------
+    params : TestParams
+        Settings of the test.
+    stream : StreamParams
+        The stream that the network was trained as.
+
+    Returns
+    -------
+    str
+        Name of the consensus.
     """
     if params.consensus != "trained":
         return params.consensus

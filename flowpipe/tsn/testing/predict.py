@@ -51,7 +51,18 @@ class Prediction:
     """Time of the video's last image, seconds."""
 
     def top(self, count: int) -> list[int]:
-        """Return the classes of the highest probabilities, the highest first."""
+        """Return the most probable classes.
+
+        Parameters
+        ----------
+        count : int
+            Number of classes.
+
+        Returns
+        -------
+        list of int
+            Classes, the most probable first.
+        """
         order: list[int] = np.argsort(-self.probabilities, kind="stable")[:count].tolist()
         return order
 
@@ -69,7 +80,23 @@ class Interval:
 
 
 def same_classes(runs: Sequence[Path]) -> list[RunFacts]:
-    """Return the facts of the runs, in order; UsageError unless all have the same classes."""
+    """Check that runs have the same classes.
+
+    Parameters
+    ----------
+    runs : sequence of Path
+        Folders of the runs.
+
+    Returns
+    -------
+    list of RunFacts
+        Facts of each run.
+
+    Raises
+    ------
+    UsageError
+        If the classes differ.
+    """
     facts = [RunFacts.read(run) for run in runs]
     for run, one in zip(runs, facts, strict=True):
         if one.class_names != facts[0].class_names:
@@ -89,7 +116,23 @@ def predict(
 ) -> Prediction:
     """Classify one video of a store, or of several that have it.
 
-    `progress` is told how many networks are done, and how many there are.
+    Parameters
+    ----------
+    video_id : str
+        Id of the video.
+    fused_runs : sequence of FusedRun
+        Runs whose probabilities are fused, with weights and stores.
+    device : str
+        Device that computes.
+    checkpoint : str
+        Name of the checkpoint of each run.
+    progress : callable
+        Called with the numbers of finished and of all networks.
+
+    Returns
+    -------
+    Prediction
+        Probabilities of the video and of its snippets.
 
     Raises
     ------
@@ -127,9 +170,19 @@ def predict(
 
 
 def time_line(prediction: Prediction, least: float) -> list[Interval]:
-    """Return the time line: runs of snippets with the same most likely class.
+    """Join consecutive snippets with the same most likely class.
 
-    Snippets whose highest probability is below `least` have no class.
+    Parameters
+    ----------
+    prediction : Prediction
+        Probabilities of the snippets.
+    least : float
+        Snippets whose highest probability is lower have no class.
+
+    Returns
+    -------
+    list of Interval
+        Intervals in the order of time.
     """
     times_s, by_snippet = prediction.times_s, prediction.by_snippet
     ends_s = np.append(times_s[1:], max(prediction.end_s, times_s[-1]))

@@ -61,6 +61,7 @@ class SnippetScorer:
     checkpoint : str
         Name of the file in it.
     device : str
+        Device that computes.
     amp : str
         Key of `AMP`: precision of the network's arithmetic.
 
@@ -104,7 +105,26 @@ class SnippetScorer:
     def snippet_scores(
         self, store: Store, video_id: str, starts: NDArray[np.int64], crops: int, tail: str
     ) -> SnippetScores:
-        """Score snippets of one video; see `score_videos`."""
+        """Score snippets of one video.
+
+        Parameters
+        ----------
+        store : Store
+            Store of the video.
+        video_id : str
+            Id of the video.
+        starts : int64 (S,)
+            First image of each snippet.
+        crops : {1, 5, 10}
+            Crops of each snippet.
+        tail : {"repeat", "loop"}
+            What follows the last image, see `images_of`.
+
+        Returns
+        -------
+        SnippetScores
+            Scores of each snippet and crop.
+        """
         (scored,) = self.score_videos(store, [(video_id, starts)], crops, tail)
         return scored
 
@@ -123,15 +143,18 @@ class SnippetScorer:
         Parameters
         ----------
         store : Store
+            Store of the videos.
         wanted : iterable of (str, int64 (S,))
             Ids of videos, and the first image of each of their snippets.
         crops : {1, 5, 10}
+            Crops of each snippet.
         tail : {"repeat", "loop"}
             What follows the last image, see `images_of`.
 
         Yields
         ------
         SnippetScores
+            Scores of each snippet and crop of one video.
         """
         scores: list[Tensor] = []
         features: list[Tensor] = []

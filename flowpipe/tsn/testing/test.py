@@ -80,6 +80,7 @@ def test(
     Parameters
     ----------
     job : TestJob
+        Store, run and settings.
     progress : callable
         Called with the number of finished videos, of all processes, and of all videos.
     tell : callable
@@ -187,9 +188,27 @@ def _finite(scores: NDArray[np.float64], video_id: str, amp: str) -> NDArray[np.
 def starts_of(
     network: SnippetScorer, store: Store, video_id: str, params: TestParams, rule: SamplingStrategy
 ) -> NDArray[np.int64]:
-    """Return the first image of each snippet of a video, (S,).
+    """Choose the snippets of a video.
 
     ``dense``: `params.snippets` of them, evenly; ``mtwi``: at a rate by time.
+
+    Parameters
+    ----------
+    network : SnippetScorer
+        Trained network.
+    store : Store
+        Store of the video.
+    video_id : str
+        Id of the video.
+    params : TestParams
+        Settings of the test.
+    rule : SamplingStrategy
+        Sampling strategy of ``dense``.
+
+    Returns
+    -------
+    int64 (S,)
+        First image of each snippet.
     """
     count = store.videos[video_id].images[network.input.stored]
     if params.protocol == "dense":
@@ -200,7 +219,28 @@ def starts_of(
 def snippets_of(
     network: SnippetScorer, store: Store, video_id: str, params: TestParams, rule: SamplingStrategy
 ) -> tuple[NDArray[np.float64], SnippetScores]:
-    """Return the start times of the snippets of a video, seconds (S,), and their scores."""
+    """Score the snippets of a video.
+
+    Parameters
+    ----------
+    network : SnippetScorer
+        Trained network.
+    store : Store
+        Store of the video.
+    video_id : str
+        Id of the video.
+    params : TestParams
+        Settings of the test.
+    rule : SamplingStrategy
+        Sampling strategy of ``dense``.
+
+    Returns
+    -------
+    times_s : float64 (S,)
+        Start of each snippet, seconds.
+    scores : SnippetScores
+        Scores of each snippet and crop.
+    """
     starts = starts_of(network, store, video_id, params, rule)
     scored = network.snippet_scores(store, video_id, starts, int(params.crops), rule.tail)
     count = store.videos[video_id].images[network.input.stored]

@@ -17,6 +17,7 @@ class WeightAverage:
     Parameters
     ----------
     model : Module
+        Network to average.
     decay : float
         Decay: weight of the old average in each update, in (0, 1).
     """
@@ -43,6 +44,12 @@ class WeightAverage:
         return {"model": self.network.state_dict(), "steps": int(self._averaged.n_averaged)}
 
     def restore(self, values: Mapping[str, Any]) -> None:
-        """Restore what `state` returned."""
+        """Restore what `state` returned.
+
+        Parameters
+        ----------
+        values : mapping
+            What `state` returned.
+        """
         self.network.load_state_dict(values["model"])
         self._averaged.n_averaged.fill_(values["steps"])

@@ -48,12 +48,24 @@ class TensorBoardWriter:
         self._writer: Any = SummaryWriter(str(run / EVENTS), purge_step=step + 1)
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Write the row of an epoch."""
+        """Write the row of an epoch.
+
+        Parameters
+        ----------
+        row : mapping
+            Row of the epoch.
+        """
         self._enter(row, _TAGS)
         self._writer.flush()
 
     def write_steps(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write the rows of steps."""
+        """Write the rows of steps.
+
+        Parameters
+        ----------
+        rows : sequence of mapping
+            Row of each step.
+        """
         for row in rows:
             self._enter(row, _STEP_TAGS)
 
@@ -63,6 +75,7 @@ class TensorBoardWriter:
                 self._writer.add_scalar(tag, row[name], row["step"])
 
     def close(self) -> None:
+        """Write what is left and close the file."""
         self._writer.close()
 
 
@@ -76,6 +89,7 @@ def draw(run: Path, rows: Sequence[Mapping[str, Any]], title: str, by_steps: boo
     rows : sequence of mapping
         Rows of the log, one per epoch.
     title : str
+        Title of the figure.
     by_steps : bool
         Mark the epochs in which the learning rate was lowered.
 

@@ -72,7 +72,20 @@ class EpochSums:
         return self.gradient_norm / max(1.0, self.norms)
 
     def snippets_per_s(self, segments: int, world: int) -> float:
-        """Snippets per second of all `world` processes."""
+        """Return the snippets per second of all processes.
+
+        Parameters
+        ----------
+        segments : int
+            Snippets of a video.
+        world : int
+            Number of processes.
+
+        Returns
+        -------
+        float
+            Snippets per second.
+        """
         return self.videos * segments * world / max(self.seconds, 1e-9)
 
 
@@ -98,7 +111,32 @@ def row_of(
     lr: float,
     peak_memory_mb: float,
 ) -> dict[str, Any]:
-    """Return the log row of an epoch, from figures of all `world` processes together."""
+    """Return the log row of an epoch, from figures of all processes together.
+
+    Parameters
+    ----------
+    trained : EpochSums
+        Sums over the training videos.
+    validated : mapping or None
+        Figures of the validation; None without one.
+    epoch : int
+        Number of the epoch, from 1.
+    step : int
+        Steps done.
+    segments : int
+        Snippets of a video.
+    world : int
+        Number of processes.
+    lr : float
+        Base learning rate of the last step.
+    peak_memory_mb : float
+        Most memory used so far, MB.
+
+    Returns
+    -------
+    dict
+        Values by column of the log.
+    """
     row = {
         "epoch": epoch,
         "step": step,
@@ -117,7 +155,22 @@ def row_of(
 
 
 def describe_epoch(row: Mapping[str, Any], epochs: int, classes: int) -> str:
-    """Return the row of an epoch as a line for the console, with the remaining time."""
+    """Describe an epoch for the console, with the remaining time.
+
+    Parameters
+    ----------
+    row : mapping
+        Log row of the epoch.
+    epochs : int
+        Epochs of the schedule.
+    classes : int
+        Number of classes.
+
+    Returns
+    -------
+    str
+        One line.
+    """
     trained, validated = (
         {name.removeprefix(start): value for name, value in row.items() if name.startswith(start)}
         for start in ("train_", "val_")
@@ -145,7 +198,32 @@ def describe_steps(
     lr: float,
     classes: int,
 ) -> str:
-    """Return the means of the last `count` steps as a line, with the remaining time."""
+    """Describe the means of the last steps for the console, with the remaining time.
+
+    Parameters
+    ----------
+    sums : EpochSums
+        Sums over these steps.
+    step : int
+        Steps done.
+    steps : int
+        Steps of the schedule.
+    count : int
+        Number of steps in `sums`.
+    segments : int
+        Snippets of a video.
+    world : int
+        Number of processes.
+    lr : float
+        Base learning rate of the last step.
+    classes : int
+        Number of classes.
+
+    Returns
+    -------
+    str
+        One line.
+    """
     left_s = (steps - step) * sums.seconds / world / max(1, count)
     return (
         f"step {step} of {steps}: {_describe_figures(sums.means(), classes)}, gradient norm "

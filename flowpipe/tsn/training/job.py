@@ -1,10 +1,12 @@
-"""TrainJob: data, run folder and options of a training run."""
+"""TrainJob: data, run folder and options of a training run; whether its stores agree."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from flowpipe.errors import UsageError
+from flowpipe.store import Store
 from flowpipe.tsn.recipe import TrainRecipe
 
 
@@ -43,3 +45,34 @@ class TrainJob:
     tensorboard: bool = False
     also: tuple[Path, ...] = ()
     """Other stores with the same classes; all their labelled videos are trained on too."""
+
+
+def check_same_recipe(store: Store, other: Store, modality: str) -> None:
+    """Check that the videos of two stores can be trained on together.
+
+    Parameters
+    ----------
+    store : Store
+        Store that is trained on.
+    other : Store
+        Store to be added.
+    modality : str
+        Modality that is read.
+
+    Raises
+    ------
+    UsageError
+        If the stores differ in classes or quantisation, or `other` lacks the modality.
+    """
+    if other.header.class_names != store.header.class_names:
+        raise UsageError(
+            f"{other.path} has other classes ({len(other.header.class_names)}) than {store.path} "
+            f"({len(store.header.class_names)}): the same names in the same order are needed"
+        )
+    if modality not in other.modalities:
+        raise UsageError(f"{other.path} has {', '.join(other.modalities)}, not {modality}")
+    if other.quantiser(modality) != store.quantiser(modality):
+        raise UsageError(
+            f"bytes of {modality} mean {other.quantiser(modality)} in {other.path} and "
+            f"{store.quantiser(modality)} in {store.path}: extract with the same bound"
+        )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from flowpipe.evaluation.ranking import mean_average_precision
-from flowpipe.tsn.data.clips import Batch
+from flowpipe.tsn.data.batches import Batch
 from flowpipe.tsn.data.inputs import InputSpec
 from flowpipe.tsn.data.photometric import mix_up
 from flowpipe.tsn.distributed import Processes
@@ -30,7 +30,27 @@ _VALIDATED_AT_ONCE = 16
 
 
 class Learner:
-    """Network, optimiser and random state: everything a step depends on except the batch."""
+    """Network, optimiser and random state: everything a step depends on except the batch.
+
+    Parameters
+    ----------
+    model : TSN
+        Network to train.
+    input : InputSpec
+        Input of the network.
+    row : BackboneRow
+        Row of the backbone.
+    stream : StreamParams
+        Stream of the recipe.
+    processes : Processes
+        Processes that share a batch.
+    amp : str
+        A key of `AMP`: precision of the network's arithmetic.
+    accumulate : int
+        Gradient accumulation steps.
+    compile : bool
+        Compile the network with torch.compile.
+    """
 
     def __init__(
         self,
@@ -113,6 +133,11 @@ class Learner:
     def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
         """Return the figures of a validation; the network stays in evaluation mode.
 
+        Parameters
+        ----------
+        batches : iterable of Batch
+            Batches of this process.
+
         Returns
         -------
         dict
@@ -164,7 +189,13 @@ class Learner:
         }
 
     def restore(self, values: Mapping[str, Any]) -> None:
-        """Restore what `state` returned."""
+        """Restore what `state` returned.
+
+        Parameters
+        ----------
+        values : mapping
+            What `state` returned.
+        """
         self.model.load_state_dict(values["model"])
         self.optimiser.load_state_dict(values["optimiser"])
         if values["scaler"]:  # empty unless the run trained in fp16 so far
@@ -181,11 +212,19 @@ class Learner:
     def inputs(self, batch: Batch, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Return the network's input for some videos of a batch, and their targets.
 
+        Parameters
+        ----------
+        batch : Batch
+            Videos of a step.
+        start, stop : int
+            First video, and video after the last.
+
         Returns
         -------
-        x : float32, or half precision, (stop - start, segments, channels, side, side)
+        x : float32 or half precision (stop - start, segments, channels, side, side)
+            Normalised snippets.
         targets : int64 (stop - start,) or float32 (stop - start, classes)
-            See `targets_of`.
+            Targets, see `targets_of`.
         """
         device, behind = self.processes.device, min(stop, len(batch)) + batch.mixes
         # Mixtures stay float32, because rounding both before and after mixing would be less exact.
@@ -220,7 +259,22 @@ class Learner:
 
 
 def measure(loss: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
-    """Return loss, correct top-1 and correct top-5 as float64 (MEASURED,), on the device."""
+    """Return loss and hits of some videos, on the device.
+
+    Parameters
+    ----------
+    loss : float ()
+        Sum of the losses.
+    logits : float (B, C)
+        Logits.
+    targets : int64 (B,) or float (B, C)
+        Targets, see `targets_of`.
+
+    Returns
+    -------
+    float64 (MEASURED,)
+        Loss, correct top-1 and correct top-5.
+    """
     logits = logits.detach()
     figures = (loss.detach(), hits(logits, targets), hits(logits, targets, 5))
     return torch.stack([figure.double() for figure in figures])

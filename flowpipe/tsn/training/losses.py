@@ -21,12 +21,14 @@ def targets_of(labels: Tensor, classes: int, *, as_weights: bool) -> Tensor:
     labels : int64 (B, most labels of a video)
         Labels, padded with -1.
     classes : int
+        Number of classes.
     as_weights : bool
         Return class weights, which ``bce`` and mixup need.
 
     Returns
     -------
-    int64 (B,), or float32 (B, classes), 1 for each label
+    int64 (B,) or float32 (B, classes)
+        Class of each video, or 1 for each of its labels.
     """
     if not as_weights:
         return labels[:, 0]
@@ -41,9 +43,11 @@ def loss_of(logits: Tensor, targets: Tensor, params: LossParams) -> Tensor:
     Parameters
     ----------
     logits : float (B, C)
+        Logits.
     targets : int64 (B,) or float (B, C)
         ``bce`` needs class weights.
     params : LossParams
+        Loss of the recipe.
 
     Returns
     -------
@@ -59,9 +63,23 @@ def loss_of(logits: Tensor, targets: Tensor, params: LossParams) -> Tensor:
 
 
 def hits(logits: Tensor, targets: Tensor, k: int = 1) -> Tensor:
-    """Return the number of videos with a label among their `k` highest classes, a scalar tensor.
+    """Count the videos with a label among their highest classes.
 
     A mixture of two videos counts with the weights of its labels that are among them.
+
+    Parameters
+    ----------
+    logits : float (B, C)
+        Logits.
+    targets : int64 (B,) or float (B, C)
+        Targets, see `targets_of`.
+    k : int
+        Number of classes that count.
+
+    Returns
+    -------
+    Tensor ()
+        The count.
     """
     highest = logits.topk(min(k, logits.shape[1]), 1).indices if k > 1 else logits.argmax(1, True)
     if targets.dim() == 1:

@@ -20,8 +20,14 @@ def optimiser_of(groups: Groups, params: ScheduleParams, **options: Any) -> opti
     groups : list of dict
         Parameter groups with their own ``lr`` and ``weight_decay``, see `TSN.groups`.
     params : ScheduleParams
+        Name and settings of the optimiser.
     **options
         Arguments of torch's constructor, such as ``fused``.
+
+    Returns
+    -------
+    Optimizer
+        The optimiser.
     """
     return OPTIMISERS[params.optimiser](groups, params, options)
 

@@ -29,7 +29,18 @@ class Schedule:
         return -(-self.steps // self.steps_an_epoch)
 
     def factor(self, step: int) -> float:
-        """Return the multiplier of the learning rate in a step, counted from 0."""
+        """Return the multiplier of the learning rate in a step.
+
+        Parameters
+        ----------
+        step : int
+            Number of the step, from 0.
+
+        Returns
+        -------
+        float
+            Multiplier.
+        """
         params, scale = self.params, self.steps_an_epoch if self.params.unit == "epochs" else 1
         warmup = params.warmup * scale
         if params.lr_policy == "cosine":
@@ -43,7 +54,20 @@ class Schedule:
         return factor
 
     def set(self, optimiser: Optimizer, step: int) -> float:
-        """Set the learning rate of all groups for a step; return the base rate."""
+        """Set the learning rate of all groups for a step.
+
+        Parameters
+        ----------
+        optimiser : Optimizer
+            Optimiser to set.
+        step : int
+            Number of the step, from 0.
+
+        Returns
+        -------
+        float
+            Base rate.
+        """
         lr = self.params.lr * self.factor(step)
         for group in optimiser.param_groups:
             group["lr"] = lr * group["lr_multiplier"]

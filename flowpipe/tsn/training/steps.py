@@ -45,6 +45,11 @@ class UnreadSteps:
     """Steps whose figures are still on the device.
 
     Reading makes the CPU wait for the device, so many steps are read at once.
+
+    Parameters
+    ----------
+    processes : Processes
+        Processes that share a batch.
     """
 
     def __init__(self, processes: Processes) -> None:
@@ -52,7 +57,13 @@ class UnreadSteps:
         self._steps: list[Step] = []
 
     def add(self, step: Step) -> None:
-        """Add a step."""
+        """Add a step.
+
+        Parameters
+        ----------
+        step : Step
+            Step to read later.
+        """
         self._steps.append(step)
 
     def read(self) -> list[tuple[Step, EpochSums]]:
@@ -81,7 +92,22 @@ def _sums(total: list[float], norm: float) -> EpochSums:
 
 
 def row_of_step(step: Step, sums: EpochSums, world: int) -> dict[str, Any]:
-    """Return the log row of a step; the norm of a gradient that is not finite is inf."""
+    """Return the log row of a step.
+
+    Parameters
+    ----------
+    step : Step
+        The step.
+    sums : EpochSums
+        Its figures, of all processes.
+    world : int
+        Number of processes.
+
+    Returns
+    -------
+    dict
+        Values by column of the log; the norm of a gradient that is not finite is inf.
+    """
     return {
         "step": step.number,
         "epoch": step.epoch,
@@ -116,7 +142,13 @@ class StepLog:
         write_atomic(self._path, "".join(f"{line}\n" for line in [header, *kept]).encode(), "log")
 
     def add(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Append rows."""
+        """Append rows.
+
+        Parameters
+        ----------
+        rows : iterable of dict
+            Rows to append.
+        """
         with translate_write_errors(self._path, "log"), self._path.open("a", newline="") as file:
             csv.DictWriter(file, COLUMNS, lineterminator="\n").writerows(rows)
 

@@ -16,9 +16,10 @@ import torch
 
 from flowpipe.errors import BackendError, FlowpipeError, UsageError
 from flowpipe.evaluation.ground_truth import ALL
-from flowpipe.store import Store, open_store
+from flowpipe.store import open_store
 from flowpipe.tsn import run_folder
-from flowpipe.tsn.data.clips import BatchSampler, Clip, Clips, clips_of, splits_of
+from flowpipe.tsn.data.batches import BatchSampler
+from flowpipe.tsn.data.clips import Clip, Clips, clips_of, splits_of
 from flowpipe.tsn.data.inputs import input_spec
 from flowpipe.tsn.data.lacking import find_lacking_classes
 from flowpipe.tsn.data.limits import worker_failures
@@ -42,7 +43,7 @@ from flowpipe.tsn.training.epoch import (
     describe_steps,
     row_of,
 )
-from flowpipe.tsn.training.job import TrainJob
+from flowpipe.tsn.training.job import TrainJob, check_same_recipe
 from flowpipe.tsn.training.learner import Learner
 from flowpipe.tsn.training.schedule import Schedule
 from flowpipe.tsn.training.steps import Step, StepLog, UnreadSteps, row_of_step
@@ -64,6 +65,7 @@ def train(
     Parameters
     ----------
     job : TrainJob
+        Data, run folder and options.
     tell : callable
         Called with each log line.
     stepped : callable
@@ -97,7 +99,19 @@ def train(
 
 
 class Trainer:
-    """Training run: data, network, logs and checkpoints."""
+    """Training run: data, network, logs and checkpoints.
+
+    Parameters
+    ----------
+    job : TrainJob
+        Data, run folder and options.
+    processes : Processes
+        Processes that share a batch.
+    tell : callable
+        Called with each log line, in the first process.
+    stepped : callable
+        Called after each step, see `train`, in the first process.
+    """
 
     def __init__(self, job: TrainJob, processes: Processes, tell: Told, stepped: Stepped) -> None:
         self.job, self.processes = job, processes
@@ -362,28 +376,6 @@ class Trainer:
             seed=self.job.seed,
         )  # fmt: skip
         return Loader(clips, batches, self.job.workers, self.processes.device)
-
-
-def check_same_recipe(store: Store, other: Store, modality: str) -> None:
-    """Check that the videos of two stores can be trained on together.
-
-    Raises
-    ------
-    UsageError
-        If the stores differ in classes or quantisation, or `other` lacks the modality.
-    """
-    if other.header.class_names != store.header.class_names:
-        raise UsageError(
-            f"{other.path} has other classes ({len(other.header.class_names)}) than {store.path} "
-            f"({len(store.header.class_names)}): the same names in the same order are needed"
-        )
-    if modality not in other.modalities:
-        raise UsageError(f"{other.path} has {', '.join(other.modalities)}, not {modality}")
-    if other.quantiser(modality) != store.quantiser(modality):
-        raise UsageError(
-            f"bytes of {modality} mean {other.quantiser(modality)} in {other.path} and "
-            f"{store.quantiser(modality)} in {store.path}: extract with the same bound"
-        )
 
 
 def _log_nothing(*words: Any) -> None:

@@ -36,6 +36,16 @@ def is_caffemodel(path: Path) -> bool:
     """Return whether the name of a file ends in ``.caffemodel`` or, say, ``.caffemodel.v5``.
 
     Others, as ``bn.caffemodel.pth``, were converted.
+
+    Parameters
+    ----------
+    path : Path
+        File of weights.
+
+    Returns
+    -------
+    bool
+        True for a Caffe model, judged by its name.
     """
     return re.search(r"\.caffemodel(\.v\d+)?$", path.name) is not None
 
@@ -45,6 +55,16 @@ def read_caffemodel(path: Path) -> dict[str, Tensor]:
 
     Statistics of batch normalisation must be mean and variance, as in the published files that end
     in ``.v5``. Older files have the inverse deviation, which cannot be recognised.
+
+    Parameters
+    ----------
+    path : Path
+        File to read.
+
+    Returns
+    -------
+    dict of str to Tensor
+        Weights by name.
 
     Raises
     ------

@@ -50,7 +50,18 @@ class System:
 
 
 def system_of(values: Mapping[str, Tensor]) -> str | None:
-    """Return which of `SYSTEMS` saved these weights; None if none of them did."""
+    """Recognise the system that saved weights by their names.
+
+    Parameters
+    ----------
+    values : mapping of str to Tensor
+        Weights by name.
+
+    Returns
+    -------
+    str or None
+        A key of `SYSTEMS`; None if none of them did.
+    """
     names = [name.removeprefix("module.") for name in values]
     if any(name.startswith("base_model.") for name in names):
         return "tsn_pytorch"
@@ -63,7 +74,17 @@ def system_of(values: Mapping[str, Tensor]) -> str | None:
 
 
 def kind_of(values: Mapping[str, Tensor]) -> str:
-    """Return which of `SYSTEMS` saved these weights.
+    """Recognise the system that saved weights; one must have.
+
+    Parameters
+    ----------
+    values : mapping of str to Tensor
+        Weights by name.
+
+    Returns
+    -------
+    str
+        A key of `SYSTEMS`.
 
     Raises
     ------
@@ -80,7 +101,17 @@ def kind_of(values: Mapping[str, Tensor]) -> str:
 
 
 def to_ours(values: Mapping[str, Tensor]) -> Weights:
-    """Return the weights of another system by our names; the system is recognised by its names.
+    """Rename the weights of another system to our names.
+
+    Parameters
+    ----------
+    values : mapping of str to Tensor
+        Weights by the system's names, by which it is recognised.
+
+    Returns
+    -------
+    Weights
+        Weights by our names.
 
     Raises
     ------
@@ -97,12 +128,33 @@ def to_ours(values: Mapping[str, Tensor]) -> Weights:
 
 
 def to_tsn_pytorch(values: Mapping[str, Tensor]) -> Weights:
-    """Return our weights by tsn-pytorch's names."""
+    """Rename our weights to tsn-pytorch's names.
+
+    Parameters
+    ----------
+    values : mapping of str to Tensor
+        Weights by our names.
+
+    Returns
+    -------
+    Weights
+        Weights by tsn-pytorch's names.
+    """
     return {f"module.{name}": value for name, value in values.items()}
 
 
 def to_mmaction2(values: Mapping[str, Tensor]) -> Weights:
-    """Return our weights of a ResNet by mmaction2's names.
+    """Rename our weights of a ResNet to mmaction2's names.
+
+    Parameters
+    ----------
+    values : mapping of str to Tensor
+        Weights by our names.
+
+    Returns
+    -------
+    Weights
+        Weights by mmaction2's names.
 
     Raises
     ------
@@ -113,7 +165,20 @@ def to_mmaction2(values: Mapping[str, Tensor]) -> Weights:
 
 
 def in_other_order(values: Weights, order: Sequence[int]) -> Weights:
-    """Return weights with reordered classes: class k is the former class `order` [k]."""
+    """Reorder the classes of weights.
+
+    Parameters
+    ----------
+    values : Weights
+        Weights by our names.
+    order : sequence of int
+        Former class of each new class.
+
+    Returns
+    -------
+    Weights
+        Weights with the classifier's rows reordered.
+    """
     changed = dict(values)
     for name in ("new_fc.weight", "new_fc.bias"):
         changed[name] = values[name][list(order)]
@@ -182,7 +247,18 @@ mmaction2."""
 
 
 def system_name(system: str) -> str:
-    """Return the name of a system in messages; ``flowpipe`` and unknown ones as they are."""
+    """Return the name of a system in messages.
+
+    Parameters
+    ----------
+    system : str
+        A key of `SYSTEMS`, or another name.
+
+    Returns
+    -------
+    str
+        Name; ``flowpipe`` and unknown ones as they are.
+    """
     return SYSTEMS[system].name if system in SYSTEMS else system
 
 

@@ -40,6 +40,16 @@ def open_weights(path: Path) -> WeightFile:
 
     Nothing that the file holds is executed.
 
+    Parameters
+    ----------
+    path : Path
+        Run folder, or file of weights.
+
+    Returns
+    -------
+    WeightFile
+        Weights, and what is known of them.
+
     Raises
     ------
     FormatError
@@ -77,14 +87,37 @@ def open_weights(path: Path) -> WeightFile:
 
 
 def read_weights(path: Path) -> Weights:
-    """Read the weights of a file by name; see `open_weights`."""
+    """Read the weights of a file; see `open_weights`.
+
+    Parameters
+    ----------
+    path : Path
+        Run folder, or file of weights.
+
+    Returns
+    -------
+    Weights
+        Weights by name.
+    """
     return open_weights(path).values
 
 
 def squeeze_statistics(values: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Weights:
-    """Return the weights with statistics of batch normalisation in the shape of the network's.
+    """Give statistics of batch normalisation the shape of the network's.
 
     Those of the published BN-Inception have the shape [1, C].
+
+    Parameters
+    ----------
+    values : mapping of str to Tensor
+        Weights to load.
+    own : mapping of str to Tensor
+        Weights of the network.
+
+    Returns
+    -------
+    Weights
+        Weights with statistics of the shape [C].
     """
     return {
         name: value[0]
@@ -95,7 +128,20 @@ def squeeze_statistics(values: Mapping[str, Tensor], own: Mapping[str, Tensor]) 
 
 
 def find_misfit(own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> str:
-    """Return why weights do not fit a network, as text; empty if they fit."""
+    """Describe why weights do not fit a network.
+
+    Parameters
+    ----------
+    own : mapping of str to Tensor
+        Weights of the network.
+    values : mapping of str to Tensor
+        Weights to load.
+
+    Returns
+    -------
+    str
+        Description; empty if they fit.
+    """
     missing, strange = (
         [n for n in those if n not in others and not n.endswith("num_batches_tracked")]
         for those, others in ((own, values), (values, own))

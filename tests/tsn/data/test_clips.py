@@ -16,15 +16,8 @@ from torch.nn import functional  # noqa: E402
 
 from flowpipe import open_store  # noqa: E402
 from flowpipe.errors import UsageError  # noqa: E402
-from flowpipe.tsn.data.clips import (  # noqa: E402
-    Batch,
-    BatchSampler,
-    Clip,
-    Clips,
-    Sample,
-    clips_of,
-    splits_of,
-)
+from flowpipe.tsn.data.batches import Batch, BatchSampler, Sample  # noqa: E402
+from flowpipe.tsn.data.clips import Clip, Clips, clips_of, splits_of  # noqa: E402
 from flowpipe.tsn.data.crops import Crop  # noqa: E402
 from flowpipe.tsn.data.inputs import input_spec  # noqa: E402
 from flowpipe.tsn.data.normalisation import TORCHVISION  # noqa: E402

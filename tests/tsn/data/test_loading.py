@@ -26,7 +26,8 @@ from flowpipe import errors, open_store  # noqa: E402
 from flowpipe.errors import BackendError, FlowpipeError  # noqa: E402
 from flowpipe.store.layout import broken_clause  # noqa: E402
 from flowpipe.tsn.data import loading  # noqa: E402
-from flowpipe.tsn.data.clips import Batch, BatchSampler, Clips, clips_of  # noqa: E402
+from flowpipe.tsn.data.batches import Batch, BatchSampler  # noqa: E402
+from flowpipe.tsn.data.clips import Clips, clips_of  # noqa: E402
 from flowpipe.tsn.data.inputs import input_spec  # noqa: E402
 from flowpipe.tsn.data.limits import LoaderNeeds, worker_failures  # noqa: E402
 from flowpipe.tsn.data.loading import Loader  # noqa: E402

@@ -28,7 +28,7 @@ from tiny_training import (  # noqa: E402
 )
 from torchvision.transforms import v2  # noqa: E402
 
-from flowpipe.tsn.data.clips import BatchSampler  # noqa: E402
+from flowpipe.tsn.data.batches import BatchSampler  # noqa: E402
 from flowpipe.tsn.data.photometric import PhotometricChanges, draw_changes, jitter, mix_up  # noqa: E402
 from flowpipe.tsn.recipe import AugmentParams, ColourJitterParams  # noqa: E402
 

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from flowpipe.errors import FlowpipeError  # noqa: E402
 from flowpipe.evaluation import read_facts  # noqa: E402
 from flowpipe.tsn import device  # noqa: E402
-from flowpipe.tsn.data.clips import Batch  # noqa: E402
+from flowpipe.tsn.data.batches import Batch  # noqa: E402
 from flowpipe.tsn.distributed import Processes  # noqa: E402
 from flowpipe.tsn.run_folder import LAST, read_checkpoint  # noqa: E402
 from flowpipe.tsn.training.job import TrainJob  # noqa: E402

@@ -20,14 +20,15 @@ from tiny_training import assert_same_weights, curve, job, run  # noqa: E402
 from flowpipe.errors import FlowpipeError, FormatError, UsageError  # noqa: E402
 from flowpipe.evaluation import read_facts, read_h5  # noqa: E402
 from flowpipe.store import open_store  # noqa: E402
-from flowpipe.tsn.data.clips import Batch  # noqa: E402
+from flowpipe.tsn.data.batches import Batch  # noqa: E402
 from flowpipe.tsn.distributed import Processes  # noqa: E402
 from flowpipe.tsn.recipe import ScheduleParams  # noqa: E402
 from flowpipe.tsn.run_folder import LAST  # noqa: E402
 from flowpipe.tsn.testing import test as testing  # noqa: E402
 from flowpipe.tsn.testing.scorer import SnippetScorer  # noqa: E402
+from flowpipe.tsn.training.job import check_same_recipe  # noqa: E402
 from flowpipe.tsn.training.schedule import Schedule  # noqa: E402
-from flowpipe.tsn.training.train import Trainer, check_same_recipe, train  # noqa: E402
+from flowpipe.tsn.training.train import Trainer, train  # noqa: E402
 
 
 @pytest.mark.parametrize("modality", ["rgb", "flow"])

@@ -107,7 +107,20 @@ def _check_input_size(network: nn.Module, name: str, usual: int, size: int) -> N
 
 
 def backbone_weights(values: Mapping[str, Tensor], row: BackboneRow) -> dict[str, Tensor]:
-    """Return published weights of a network without those of its classifier."""
+    """Select the published weights of a network without those of its classifier.
+
+    Parameters
+    ----------
+    values : mapping of str to Tensor
+        Published weights by name.
+    row : BackboneRow
+        Row of `BACKBONES`.
+
+    Returns
+    -------
+    dict of str to Tensor
+        Weights of the backbone.
+    """
     named = {name.removeprefix("module."): value for name, value in values.items()}
     return {n: value for n, value in named.items() if not n.startswith(row.classifier)}
 
@@ -154,6 +167,16 @@ def remove_dropout(network: nn.Module) -> nn.Module:
 
     VGG-16 has two of 0.5 between its fully connected layers, GoogLeNet and Inception v3 one before
     their classifier. The names of the weights stay.
+
+    Parameters
+    ----------
+    network : Module
+        Network, which is changed.
+
+    Returns
+    -------
+    Module
+        The same network.
     """
     for module in list(network.modules()):
         for name, child in module.named_children():

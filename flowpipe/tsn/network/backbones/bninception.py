@@ -33,6 +33,7 @@ class InceptionBlock:
 
     @property
     def stride(self) -> int:
+        """Stride of the block: 1, or 2 if it halves the image."""
         return 1 if self.single else 2
 
 
