@@ -199,7 +199,7 @@ ROWS = tuple(
         count_noun(sum(counts.values()), "untrimmed video"),
         partial(load, version=version),
         options=("annotations",),
-        test=PublishedTest("activitynet", {"test1": counts["validation"]}),
+        test=PublishedTest("activitynet", videos={"test1": counts["validation"]}),
     )
     for version, counts in OFFICIAL_COUNTS.items()
 )

@@ -124,6 +124,9 @@ class PublishedTest:
 
     protocol: str = "accuracy"
     """Evaluation protocol, a key of `flowpipe.evaluation.PROTOCOLS`."""
+    detection: str = "activitynet-detection"
+    """Evaluation protocol of temporal detections, a key of
+    `flowpipe.evaluation.detection_protocols.DETECTION_PROTOCOLS`."""
     videos: Mapping[str, int] = field(default_factory=dict)
     """Number of videos behind the published figures, by split."""
 

@@ -150,5 +150,5 @@ ROW = DatasetRow(
     "306245 clips, 400 classes",
     load,
     options=("annotations",),
-    test=PublishedTest("kinetics", {"test1": 19906}),
+    test=PublishedTest("kinetics", videos={"test1": 19906}),
 )

@@ -27,6 +27,7 @@ from flowpipe.datasets.lists import ListFile, Lists
 from flowpipe.datasets.match import match, nothing_found_error, stem
 from flowpipe.datasets.tree import FileTree
 from flowpipe.remote import PathOrUrl, parse_path_or_url
+from flowpipe.splits import split_name
 from flowpipe.types import Interval, VideoRecord
 from flowpipe.words import count_noun
 
@@ -94,11 +95,7 @@ def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
     """
     tree = FileTree.read(parse_path_or_url(root))
     lists = Lists.of(tree, annotations)
-    official = {
-        f"video_{subset}_{number:07d}": None
-        for subset, count in OFFICIAL_COUNTS.items()
-        for number in range(1, count + 1)
-    }
+    official = _official_ids()
     stems = {stem(name) for name in tree.files if is_video(name)}
     background = sorted(text.lower() for text in stems if _BACKGROUND.fullmatch(text))
     paths, unlisted = match(tree, [*official, *background], any_case=True)
@@ -112,17 +109,65 @@ def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
     actions = thumos14_meta.actions(lists.tree, len(CLASS_NAMES), official)
     listed = []
     for video_id, path in paths.items():
-        own = tuple(segments.get(video_id, ()))
+        own = tuple(sorted(segments.get(video_id, ()), key=_time))
         labels = actions.get(video_id, tuple(sorted({segment.label for segment in own})))
         subset = video_id.split("_")[1]
         listed.append(
             VideoRecord(
                 video_id, path, labels, subset, SPLITS[subset], own,
-                tuple(ambiguous.get(video_id, ())),
+                tuple(sorted(ambiguous.get(video_id, ()))),
             )
         )  # fmt: skip
     dataset = Dataset.from_listed("thumos14", CLASS_NAMES, listed, unlisted)
     return dataset.with_note(_note(dataset, actions))
+
+
+def read_records(lists: Lists) -> tuple[VideoRecord, ...]:
+    """Read the annotations without videos; paths are empty.
+
+    Parameters
+    ----------
+    lists : Lists
+
+    Returns
+    -------
+    tuple of VideoRecord
+        The videos with segments or ambiguous intervals and, where the .mat file is there, all
+        others of the subset. Segments keep the order of the files, on which the official detection
+        evaluation depends. The split is ``test1`` or ``val1``.
+
+    Raises
+    ------
+    DatasetError
+        If an annotation is wrong.
+    """
+    official = _official_ids()
+    _check_class_list(lists)
+    segments, ambiguous = _temporal(lists, official)
+    actions = thumos14_meta.actions(lists.tree, len(CLASS_NAMES), official)
+    records = []
+    for video_id in official:
+        if video_id in segments or video_id in ambiguous or video_id in actions:
+            own = tuple(segments.get(video_id, ()))
+            labels = actions.get(video_id, tuple(sorted({segment.label for segment in own})))
+            subset = video_id.split("_")[1]
+            spans = tuple(ambiguous.get(video_id, ()))
+            splits = (split_name(subset),)
+            records.append(VideoRecord(video_id, "", labels, subset, splits, own, spans))
+    return tuple(records)
+
+
+def _official_ids() -> dict[str, None]:
+    """Return the ids of all validation and test videos, as keys, in a fixed order."""
+    return {
+        f"video_{subset}_{number:07d}": None
+        for subset, count in OFFICIAL_COUNTS.items()
+        for number in range(1, count + 1)
+    }
+
+
+def _time(instance: Interval) -> tuple[float, float, int]:
+    return instance.start_s, instance.end_s, instance.label
 
 
 def _check_class_list(lists: Lists) -> None:
@@ -138,7 +183,7 @@ def _check_class_list(lists: Lists) -> None:
 def _temporal(
     lists: Lists, official: Collection[str]
 ) -> tuple[dict[str, list[Interval]], dict[str, list[tuple[float, float]]]]:
-    """Return segments and ambiguous intervals by video id, in the order of time."""
+    """Return segments and ambiguous intervals by video id, in the order of the files."""
     segments: dict[str, list[Interval]] = defaultdict(list)
     ambiguous: dict[str, list[tuple[float, float]]] = defaultdict(list)
     names = "|".join((*DETECTION_CLASSES, "Ambiguous"))
@@ -150,10 +195,6 @@ def _temporal(
             else:
                 label = CLASS_NAMES.index(class_name)
                 segments[video_id].append(Interval(label, start_s, end_s))
-    for instances in segments.values():
-        instances.sort(key=lambda s: (s.start_s, s.end_s, s.label))
-    for spans in ambiguous.values():
-        spans.sort()
     return segments, ambiguous
 
 
@@ -212,5 +253,5 @@ ROW = DatasetRow(
     "2584 untrimmed videos",
     load,
     options=("annotations",),
-    test=PublishedTest("thumos14", {"test1": OFFICIAL_COUNTS["test"]}),
+    test=PublishedTest("thumos14", "thumos14-detection", {"test1": OFFICIAL_COUNTS["test"]}),
 )
