@@ -45,7 +45,7 @@ COMMANDS = {
     "predict": "Classify a video file with trained networks.",
     "draw": "Draw what a trained network looks for in a class.",
     "features": "Compute features and scores along videos, for temporal localisation.",
-    "evaluate": "Compare scores of any model with the labels in a store.",
+    "evaluate": "Compare scores or detections of any model with the labels in a store.",
     "export": "Export a store to frame folders of other tools, or to webdataset tars.",
     "import": "Make a store from frame folders or tars.",
     "recipe": "List, show and check recipes.",

@@ -54,9 +54,9 @@ def evaluate_detection_files(
     """
     if not any(record.segments for record in labels.records):
         raise UsageError(
-            f"{labels.source} has no labelled time intervals, so detections cannot be evaluated on it; give the "
-            "official annotations (a JSON file in the form of ActivityNet's, or THUMOS14's folder) "
-            "in its place"
+            f"{labels.source} has no labelled time intervals, so detections cannot be evaluated on "
+            "it; give the official annotations in its place: a JSON file in the form of "
+            "ActivityNet's, or THUMOS14's folder"
         )
     chosen = tuple(splits) or test_splits(labels.records)
     results = {}
@@ -70,8 +70,8 @@ def evaluate_detection_files(
         results[split] = evaluate_detections(protocol, found, truth, tiou)
         instances = sum(one.count for one in truth.classes.values())
         say(
-            f"{split}: {count_noun(len(found), 'detection')}, {count_noun(instances, 'instance')} of "
-            f"{count_noun(len(truth.classes), 'class', 'classes')}, {protocol.name}"
+            f"{split}: {count_noun(len(found), 'detection')}, {count_noun(instances, 'instance')} "
+            f"of {count_noun(len(truth.classes), 'class', 'classes')}, {protocol.name}"
         )
     return results
 

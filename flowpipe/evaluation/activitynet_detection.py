@@ -1,4 +1,4 @@
-"""Detections and instances of a class -> average precision as ActivityNet's official code counts it.
+"""Detections and instances of a class -> average precision as ActivityNet's code counts it.
 
 Each detection, in the order of decreasing scores, takes the ground-truth instance of its video with
 the highest tIoU that is still free and reaches the threshold. It is a false positive if there is
@@ -26,13 +26,16 @@ def average_precision(
     Parameters
     ----------
     found : ClassDetections
+        Detections of the class.
     truth : ClassInstances
+        Ground truth of the class.
     tiou : sequence of float
         Thresholds that the tIoU must reach.
 
     Returns
     -------
     float64 (len(tiou),)
+        Average precision at each threshold, in [0, 1].
 
     Notes
     -----

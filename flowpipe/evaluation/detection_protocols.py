@@ -97,12 +97,18 @@ def evaluate_detections(
     Parameters
     ----------
     protocol : DetectionProtocol
+        Row of `DETECTION_PROTOCOLS`.
     found : Detections
         Detections of videos without instances are false positives.
     truth : InstanceGroundTruth
         Classes without instances do not count.
     tiou : sequence of float
         Thresholds in place of the protocol's own.
+
+    Returns
+    -------
+    DetectionResult
+        Average precision by threshold and class.
     """
     thresholds = tuple(tiou) or protocol.tiou
     by_class = [

@@ -22,6 +22,8 @@ VERSION = "VERSION 1.3"
 """Version of the format in the files of ActivityNet's challenge."""
 _WANTED = '{"results": {video_id: [{"label", "score", "segment": [start, end]}]}}'
 _TEXT_ROW = "'video_id start end class_number score', times in seconds"
+_SAMPLE = 1000
+"""Lines that tell detections from scores."""
 _SEPARATORS = re.compile(r"[\s,]+")
 
 
@@ -44,7 +46,18 @@ class Detections:
         return len(self.video_ids)
 
     def select(self, rows: NDArray[np.bool_]) -> Detections:
-        """Return the rows where `rows`, bool (N,), is True."""
+        """Return some rows.
+
+        Parameters
+        ----------
+        rows : bool (N,)
+            True for the rows to return.
+
+        Returns
+        -------
+        Detections
+            The rows in their order.
+        """
         ids = tuple(self.video_ids[k] for k in np.flatnonzero(rows))
         return Detections(
             self.source, ids, self.labels[rows], self.intervals[rows], self.scores[rows]
@@ -54,18 +67,29 @@ class Detections:
 def has_detections(path: Path) -> bool:
     """Return whether a file has the form of detections, not that of scores of whole videos.
 
-    A ``.json`` file has. A text file has if each of its lines has five fields, of which the
-    second to fourth are a start, a later end and a whole number.
+    Parameters
+    ----------
+    path : Path
+        A ``.json`` file has detections, an ``.h5`` or ``.npz`` file has scores, and a text file
+        has detections if most lines have five fields: an id, a start, a later end, a whole
+        number and a score.
+
+    Returns
+    -------
+    bool
+        False for a file that cannot be read.
     """
     if path.suffix.lower() in (".h5", ".npz"):
         return False
     if path.suffix.lower() == ".json":
         return True
     try:
-        lines = [line.strip() for line in strict.read_text(path).splitlines() if line.strip()]
-        return bool(lines) and all(_seems_detection(line) for line in lines[:100])
+        lines = strict.read_text(path).split("\n")[:_SAMPLE]
     except (FormatError, OSError):
         return False  # the reader of scores describes what is wrong
+    rows = [_SEPARATORS.split(line.strip()) for line in lines if line.strip()]
+    seem = sum(len(row) == 5 and _in_order(row) for row in rows)
+    return 2 * seem > len(rows)
 
 
 def read_detections(path: Path, class_names: Sequence[str]) -> Detections:
@@ -78,6 +102,11 @@ def read_detections(path: Path, class_names: Sequence[str]) -> Detections:
         a line ``video_id start end class_number score`` per detection, with class numbers from 1.
     class_names : sequence of str
         Name of each class.
+
+    Returns
+    -------
+    Detections
+        All detections, in the order of the file.
 
     Raises
     ------
@@ -110,9 +139,11 @@ def write_detections(
     Parameters
     ----------
     path : Path
+        File to write; an existing one is replaced.
     found : Detections
         Detections of a video are written in the order of their rows.
     class_names : sequence of str
+        Name of each class.
     facts : mapping
         JSON values that say how the detections were made; they become ``external_data``.
 
@@ -134,6 +165,18 @@ def write_detections(
 
 def match_ids(found: Detections, known: Collection[str]) -> Detections:
     """Return the detections with ``v_`` put before, or taken from, ids that are known only so.
+
+    Parameters
+    ----------
+    found : Detections
+        Detections as read.
+    known : collection of str
+        Ids of the videos of the data set.
+
+    Returns
+    -------
+    Detections
+        The same rows; ids that are unknown either way stay as they are.
 
     Raises
     ------
@@ -233,8 +276,6 @@ def _number(value: object) -> float:
         return math.nan
 
 
-def _seems_detection(line: str) -> bool:
-    fields = _SEPARATORS.split(line)
-    if len(fields) != 5 or not fields[3].isdecimal():
-        return False
-    return _number(fields[1]) < _number(fields[2])
+def _in_order(row: Sequence[str]) -> bool:
+    """Return whether a row has a start, a later end and a whole number."""
+    return row[3].isdecimal() and _number(row[1]) < _number(row[2])

@@ -44,11 +44,33 @@ class ClassInstances:
     """Start and end of the ambiguous intervals of each video, seconds, (n, 2)."""
 
     def instances(self, video_id: str) -> FloatArray:
-        """Return the instances of a video, float64 (n, 2)."""
+        """Return the instances of a video.
+
+        Parameters
+        ----------
+        video_id : str
+            Id of any video.
+
+        Returns
+        -------
+        float64 (n, 2)
+            Start and end of each, seconds.
+        """
         return self.by_video.get(video_id, _NONE)
 
     def ambiguous(self, video_id: str) -> FloatArray:
-        """Return the ambiguous intervals of a video, float64 (n, 2)."""
+        """Return the ambiguous intervals of a video.
+
+        Parameters
+        ----------
+        video_id : str
+            Id of any video.
+
+        Returns
+        -------
+        float64 (n, 2)
+            Start and end of each, seconds.
+        """
         return self.ambiguous_by_video.get(video_id, _NONE)
 
 
@@ -64,7 +86,18 @@ class InstanceGroundTruth:
 
 
 def test_splits(records: Sequence[VideoRecord]) -> tuple[str, ...]:
-    """Return the test splits whose videos have instances, sorted; ``all`` if there are no splits."""
+    """Return the test splits whose videos have instances.
+
+    Parameters
+    ----------
+    records : sequence of VideoRecord
+        Videos of the data set.
+
+    Returns
+    -------
+    tuple of str
+        Sorted names; ``all`` if there are no splits.
+    """
     annotated = {name for record in records if record.segments for name in record.splits}
     return splits.test_splits(annotated) or (ALL,)
 
@@ -75,8 +108,14 @@ def select_instances(records: Sequence[VideoRecord], split: str) -> InstanceGrou
     Parameters
     ----------
     records : sequence of VideoRecord
+        Videos of the data set.
     split : str
         Name of a split, or ``all``.
+
+    Returns
+    -------
+    InstanceGroundTruth
+        Instances by class and video, each in the order of the record.
 
     Raises
     ------
@@ -107,7 +146,20 @@ def select_instances(records: Sequence[VideoRecord], split: str) -> InstanceGrou
 
 
 def detections_of_class(found: Detections, label: int) -> ClassDetections:
-    """Return the detections of one class."""
+    """Return the detections of one class.
+
+    Parameters
+    ----------
+    found : Detections
+        Detections of all classes.
+    label : int
+        Index of the class.
+
+    Returns
+    -------
+    ClassDetections
+        Detections in the order of `found`.
+    """
     rows = np.flatnonzero(found.labels == label)
     by_video: dict[str, list[int]] = defaultdict(list)
     for k, row in enumerate(rows.tolist()):

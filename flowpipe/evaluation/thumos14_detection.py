@@ -1,8 +1,9 @@
 """Detections and instances of a class -> average precision as THUMOS14's toolkits count it.
 
-Both toolkits match in one way. Each ground-truth instance of a video, in the order of the annotation
-file, takes the detection with the highest overlap that is still free, if the overlap exceeds the
-threshold. The other detections are false positives, unless they overlap an ambiguous interval.
+Both toolkits match in one way. Each ground-truth instance of a video, in the order of the
+annotation file, takes the detection with the highest overlap that is still free, if the overlap
+exceeds the threshold. The other detections are false positives, unless they overlap an ambiguous
+interval.
 The toolkits differ in the average precision, and in the order of detections with equal scores.
 """
 
@@ -32,13 +33,16 @@ def average_precision(
     Parameters
     ----------
     found : ClassDetections
+        Detections of the class.
     truth : ClassInstances
+        Ground truth of the class.
     tiou : sequence of float
         Thresholds that the tIoU must exceed.
 
     Returns
     -------
     float64 (len(tiou),)
+        Average precision at each threshold, in [0, 1].
     """
     return _evaluate(found, truth, tiou, _sum_of_precisions)
 
@@ -49,7 +53,20 @@ def interpolated_average_precision(
     """Return the mean over 11 recalls of the highest precision at that recall or above.
 
     This is ``TH14evaldet`` of the evaluation kit of 2014. Among equal scores, matches come first.
-    See `average_precision` for the parameters.
+
+    Parameters
+    ----------
+    found : ClassDetections
+        Detections of the class.
+    truth : ClassInstances
+        Ground truth of the class.
+    tiou : sequence of float
+        Thresholds that the tIoU must exceed.
+
+    Returns
+    -------
+    float64 (len(tiou),)
+        Average precision at each threshold, in [0, 1].
     """
     return _evaluate(found, truth, tiou, _precision_at_recalls)
 

@@ -16,6 +16,7 @@ def temporal_iou(first: FloatArray, second: FloatArray) -> FloatArray:
     first : float64 (N, 2)
         Start and end of each interval.
     second : float64 (M, 2)
+        Start and end of each interval.
 
     Returns
     -------
@@ -38,7 +39,19 @@ def overlap_over_hull(first: FloatArray, second: FloatArray) -> FloatArray:
     """Return the length of the intersection divided by the length from first start to last end.
 
     This equals `temporal_iou` for intervals that overlap, but for rounding, and is what THUMOS14's
-    ``intervaloverlapvalseconds`` computes. See `temporal_iou` for the parameters.
+    ``intervaloverlapvalseconds`` computes.
+
+    Parameters
+    ----------
+    first : float64 (N, 2)
+        Start and end of each interval.
+    second : float64 (M, 2)
+        Start and end of each interval.
+
+    Returns
+    -------
+    float64 (N, M)
+        0 for intervals that do not overlap.
     """
     shared = _intersection(first, second)
     start = np.minimum(first[:, None, 0], second[None, :, 0])

@@ -1,0 +1,92 @@
+"""`flowpipe evaluate` on temporal detections: with a store, with official annotations, mistakes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from command import FAST, in_process, moving_clip
+from detection_cases import write_activitynet, write_json, write_text, write_thumos14
+from videofile import encode_video
+
+DIVING = [80.42, 80.42, 80.42, 52.5, 35, 35, 25]  # see tests/evaluation/test_detections.py
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a store of the THUMOS14 videos of detection_cases."""
+    store = tmp_path_factory.mktemp("detections") / "store"
+    folder = store.with_name("videos")
+    folder.mkdir()
+    for number in (4, 6, 7, 8):
+        encode_video(folder / f"video_test_{number:07}.mp4", moving_clip(number, frames=4))
+    write_thumos14(folder)
+    options = ("--dataset", "thumos14", "--root", folder, "--out", store)
+    chosen = ("--allow-missing", "--modalities", "rgb", "--workers", 1)
+    done = in_process("extract", *options, *chosen, *FAST)
+    assert done.returncode == 0, done.stderr
+    return store
+
+
+def test_a_store_and_its_annotations_give_the_same_figures(store: Path, tmp_path: Path) -> None:
+    with_store = in_process("evaluate", store, write_json(tmp_path / "d.json"), "--json")
+    assert with_store.returncode == 0, with_store.stderr
+    figures = json.loads(with_store.stdout)["splits"]["test1"]
+    assert list(figures) == [f"mAP@0.{k}" for k in range(1, 8)] + ["average"]
+    assert figures["mAP@0.4"] == pytest.approx((0.525 + 0.80416667) / 2)
+    truth = write_thumos14(tmp_path / "annotations")
+    path = write_text(tmp_path / "d.txt", ".mp4")
+    done = in_process("evaluate", truth, path, "--json", "--per-class")
+    facts = json.loads(done.stdout)
+    assert facts["splits"]["test1"] == figures
+    assert [100 * v for v in facts["classes"]["test1"]["Diving"].values()] == pytest.approx(
+        DIVING, abs=0.01
+    )
+    assert "detections of 1 video count as false positives" in done.stderr
+    table = in_process("evaluate", truth, path, "--per-class").stdout
+    assert "66.46" in table and "52.50" in table and "GolfSwing" in table
+    own = in_process("evaluate", truth, path, "--tiou", "0.5", "--json").stdout
+    assert json.loads(own)["splits"]["test1"] == {"mAP@0.5": figures["mAP@0.5"]}
+
+
+def test_the_form_of_activitynet(tmp_path: Path) -> None:
+    truth = write_activitynet(tmp_path / "truth.json")
+    path = write_json(tmp_path / "d.json", prefix="v_")
+    facts = json.loads(in_process("evaluate", truth, path, "--json").stdout)
+    assert facts["splits"]["val1"]["average"] == pytest.approx(0.32029762)
+    chosen = ("--split", "validation", "--protocol", "thumos14-detection-11", "--json")
+    facts = json.loads(in_process("evaluate", truth, path, *chosen).stdout)
+    assert list(facts["splits"]) == ["val1"] and len(facts["splits"]["val1"]) == 8
+    scores = tmp_path / "scores.txt"
+    ids = [f"video_test_000000{k}" for k in (4, 6, 7)]
+    scores.write_text("".join(f"{key} {k} {k + 1}\n" for k, key in enumerate(ids)))
+    of_videos = in_process("evaluate", truth, scores, "--protocol", "accuracy", "--json")
+    assert json.loads(of_videos.stdout)["splits"]["val1"]["accuracy"] == 1
+
+
+def test_mistakes_are_described(store: Path, tmp_path: Path) -> None:
+    truth = write_thumos14(tmp_path / "annotations")
+    path = write_json(tmp_path / "d.json")
+    other = tmp_path / "other.json"
+    other.write_text(
+        '{"results": {"a": [{"label": "Diving", "score": 1, "segment": [0, 1]}]}}'
+    )  # fmt: skip
+    scores = tmp_path / "scores.h5"
+    scores.write_bytes(b"")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for arguments, message in (
+        ((truth, other), "has no detection of a video of test1"),
+        ((truth, path, "--protocol", "accuracy"), "has temporal detections, wanted scores"),
+        ((truth, scores, "--protocol", "activitynet-detection"), "has scores of videos, wanted"),
+        ((truth, path, scores), "evaluate one kind at a time"),
+        ((truth, path, "--split", "test2"), "split test2 has 0 videos and no instance"),
+        ((truth, path, path), "2 files of detections for 1 split (test1)"),
+        ((truth, path, "--tiou", "50"), "--tiou must be numbers from 0 to below 1"),
+        ((truth, path, "--allow-missing"), "--allow-missing is for scores"),
+        ((path, path), 'wanted {"database"'),
+        ((empty, path), "empty"),
+    ):
+        done = in_process("evaluate", *arguments)
+        assert done.returncode == 2 and message in done.stderr, done.stderr
