@@ -44,7 +44,7 @@ _BY_SUFFIX = (".json", ".h5", ".npz")
               help="Evaluation protocol.  [default: the data set's own]")  # fmt: skip
 @click.option("--split", "splits", multiple=True, metavar="NAME",
               help="Test split, such as test1; repeat for more.  [default: all]")  # fmt: skip
-@click.option("--tiou", metavar="LIST",
+@click.option("--tiou", metavar="NUMBERS",
               help="tIoU thresholds for detections, such as 0.3,0.5.  [default: the protocol's]",
               )  # fmt: skip
 @click.option("--allow-missing", is_flag=True, help="Skip test videos without scores.")
@@ -79,7 +79,7 @@ def evaluate(
     or the folder with THUMOS14's temporal annotations.
     """
     labels, chosen = read_labels(store), [split_name(one) for one in splits]
-    found = {path: has_detections(path) for path in scores}
+    found = {path: has_detections(path, len(labels.class_names)) for path in scores}
     detections = name in DETECTION_PROTOCOLS if name else all(found.values())
     for path, has in found.items():
         if has != detections and path.suffix.lower() in _BY_SUFFIX:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flowpipe.cli import EXIT_DONE
+from flowpipe.cli.choices import Choice
 from flowpipe.cli.paths import FILE, FILE_THERE, FOLDER_THERE
 from flowpipe.cli.screen import counting, say
 from flowpipe.cli.store_options import STORE_ARGUMENT, check_output
@@ -72,7 +73,7 @@ class ExtentParam(click.ParamType):
 @click.option("--layer", default="global_pool", show_default=True, metavar="NAME",
               help="Layer whose output is the features, averaged over space and time. "
                    "global_pool: the input of the classifier.")  # fmt: skip
-@click.option("--crops", type=click.Choice(["1", "5", "10"]), default="1", show_default=True,
+@click.option("--crops", type=Choice(["1", "5", "10"]), default="1", show_default=True,
               help="Crops of a row that are averaged: the centre; also the corners; also their "
                    "mirrors.")  # fmt: skip
 @click.option("--split", default="all", show_default=True, metavar="NAME",
@@ -87,10 +88,10 @@ class ExtentParam(click.ParamType):
 @click.option("--batch-size", type=click.IntRange(1), metavar="N",
               help="Crops that go through the network together, of one or several videos.  "
                    "[default: 64 on a GPU, 10 on a CPU]")  # fmt: skip
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto",
+@click.option("--device", type=Choice(["auto", "cpu", "cuda"]), default="auto",
               show_default=True, help="Device that computes; auto uses a GPU if there is one.",
               )  # fmt: skip
-@click.option("--amp", type=click.Choice(["off", "bf16", "fp16"]), default="off",
+@click.option("--amp", type=Choice(["off", "bf16", "fp16"]), default="off",
               show_default=True, help="Automatic mixed precision.")  # fmt: skip
 def features(
     store: Path,

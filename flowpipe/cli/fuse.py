@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
 
 import click
 
 from flowpipe.cli.choices import Choice
 from flowpipe.cli.networks import WEIGHTS_OPTION, weights_of
-from flowpipe.cli.paths import FILE, THERE
+from flowpipe.cli.paths import FILE, FILE_THERE, THERE
 from flowpipe.cli.screen import print_table, say
+from flowpipe.cli.store_options import check_output
+from flowpipe.cli.torch_needed import torch_or_why
 from flowpipe.datasets import published_test
 from flowpipe.errors import UsageError
 from flowpipe.evaluation import (
@@ -23,6 +25,8 @@ from flowpipe.evaluation import (
     probabilities,
     read_facts,
     read_h5,
+    read_original_scores,
+    write_activitynet_results,
     write_scores,
 )
 from flowpipe.evaluation import (
@@ -46,22 +50,42 @@ SWEPT = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
                    "do not publish their accuracy.")  # fmt: skip
 @click.option("--protocol", "name", type=Choice(list(PROTOCOLS)),
               help="Evaluation protocol.  [default: the data set's own]")  # fmt: skip
-@click.option("-o", "--out", type=FILE, help="File for the fused scores, .h5.")
+@click.option("--rows", type=FILE_THERE,
+              help="List of the videos of .npz files, one a line, in their order: the test list "
+                   "for TSN, the sorted test list for tsn-pytorch. Needed beside .h5 files.",
+              )  # fmt: skip
+@click.option("--of-crops", type=Choice(["mean", "max"]), default="mean", show_default=True,
+              help="Pooling of the crop scores in .npz files.")  # fmt: skip
+@click.option("-o", "--out", type=FILE,
+              help="File for the fused scores: .h5, .json for ActivityNet's evaluation, .pkl for "
+                   "mmaction2's.")  # fmt: skip
 def fuse(
     files: tuple[Path, ...],
     weights: str | None,
     softmax: bool,
     sweep: bool,
     name: str | None,
+    rows: Path | None,
+    of_crops: Literal["mean", "max"],
     out: Path | None,
 ) -> None:
-    """Fuse the scores of streams that `flowpipe test` wrote: their weighted sum before softmax.
+    """Fuse the scores of streams: their weighted sum before softmax.
 
     \b
     flowpipe fuse rgb.h5 flow.h5
     flowpipe fuse rgb.h5 flow.h5 warped.h5 --weights 1,1,0.5 -o all.h5
+    flowpipe fuse tsn_rgb.npz tsn_flow.npz --weights 1,1.5
+
+    FILES are what `flowpipe test` writes (.h5), or what the tests of TSN and tsn-pytorch write with
+    --save_scores (.npz).
     """
-    streams = [read_h5(path) for path in files]
+    if out is not None:
+        check_output(out, *WRITERS)
+    names = _rows_of(rows)
+    streams = [
+        read_original_scores(path, names, of_crops) if path.suffix == ".npz" else read_h5(path)
+        for path in files
+    ]
     of_files = [read_facts(path) for path in files]
     if softmax:
         streams = [
@@ -79,30 +103,62 @@ def fuse(
         return evaluate(protocol, scores.values, scores.positives)
 
     total = fuse_scores(streams, chosen)
-    rows = [(str(path), figures(s)) for path, s in zip(files, streams, strict=True)]
+    table = [(str(path), figures(s)) for path, s in zip(files, streams, strict=True)]
     if len(streams) > 1:
-        rows.append((f"fused {_listed(chosen)}", figures(total)))
+        table.append((f"fused {_listed(chosen)}", figures(total)))
         say(f"weights {_listed(chosen)} ({origin})")
-    names = list(rows[0][1].figures)
+    measured = list(table[0][1].figures)
     print_table(
-        ((row, *(f"{100 * result.figures[n]:.2f}" for n in names)) for row, result in rows),
-        header=(count_noun(len(total.video_ids), "video"), *(f"{n}, %" for n in names)),
+        ((row, *(f"{100 * result.figures[n]:.2f}" for n in measured)) for row, result in table),
+        header=(count_noun(len(total.video_ids), "video"), *(f"{n}, %" for n in measured)),
     )
     if sweep and len(streams) > 1:
         tried = [
-            (figures(fuse_scores(streams, (1.0, *rest))).figures[names[0]], rest)
+            (figures(fuse_scores(streams, (1.0, *rest))).figures[measured[0]], rest)
             for rest in product(SWEPT, repeat=len(streams) - 1)
         ]
         best, rest = max(tried)
         say(
-            f"best of {count_noun(len(tried), 'weighting')}: {100 * best:.2f} % ({names[0]}): "
+            f"best of {count_noun(len(tried), 'weighting')}: {100 * best:.2f} % ({measured[0]}): "
             f"--weights 1,{','.join(f'{w:g}' for w in rest)}; it was chosen on these videos"
         )
     if out is not None:
-        if out.suffix != ".h5":
-            raise UsageError(f"-o {out}: wanted a name that ends in .h5")
-        write_scores(out, total, {**facts, "fused": [str(p) for p in files], "weights": chosen})
+        WRITERS[out.suffix.lower()](
+            out, total, {**facts, "fused": [str(p) for p in files], "weights": chosen}
+        )
         say(f"wrote {out}")
+
+
+def _rows_of(path: Path | None) -> list[str]:
+    """Return the names in a list, one a line: what precedes the first space, without folders."""
+    if path is None:
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [PurePosixPath(line.split()[0]).stem for line in lines if line.strip()]
+
+
+def _write_activitynet(path: Path, scores: Scores, facts: Mapping[str, Any]) -> None:
+    names = facts.get("class_names")
+    if not names:
+        raise UsageError(
+            f"-o {path}: ActivityNet's results have names of classes, and {scores.source} has none"
+        )
+    write_activitynet_results(path, scores, names)
+
+
+def _write_mmaction2(path: Path, scores: Scores, facts: Mapping[str, Any]) -> None:
+    torch_or_why()
+    from flowpipe.tsn.testing.mmaction2_results import write_mmaction2_results
+
+    write_mmaction2_results(path, scores)
+
+
+WRITERS: Mapping[str, Callable[[Path, Scores, Mapping[str, Any]], None]] = {
+    ".h5": write_scores,
+    ".json": _write_activitynet,
+    ".pkl": _write_mmaction2,
+}
+"""Writers of fused scores, by the ending of the file."""
 
 
 def _is_by_class(facts: Mapping[str, Any]) -> bool:

@@ -22,6 +22,8 @@ VERSION = "VERSION 1.3"
 """Version of the format in the files of ActivityNet's challenge."""
 _WANTED = '{"results": {video_id: [{"label", "score", "segment": [start, end]}]}}'
 _TEXT_ROW = "'video_id start end class_number score', times in seconds"
+_FIELDS = 5
+"""Fields of such a row."""
 _SAMPLE = 1000
 """Lines that tell detections from scores."""
 _SEPARATORS = re.compile(r"[\s,]+")
@@ -64,7 +66,7 @@ class Detections:
         )
 
 
-def has_detections(path: Path) -> bool:
+def has_detections(path: Path, classes: int) -> bool:
     """Return whether a file has the form of detections, not that of scores of whole videos.
 
     Parameters
@@ -73,6 +75,8 @@ def has_detections(path: Path) -> bool:
         A ``.json`` file has detections, an ``.h5`` or ``.npz`` file has scores, and a text file
         has detections if most lines have five fields: an id, a start, a later end, a whole
         number and a score.
+    classes : int
+        Number of classes. With 4, a line of scores has five fields too, and text counts as scores.
 
     Returns
     -------
@@ -83,12 +87,14 @@ def has_detections(path: Path) -> bool:
         return False
     if path.suffix.lower() == ".json":
         return True
+    if classes == _FIELDS - 1:
+        return False
     try:
         lines = strict.read_text(path).split("\n")[:_SAMPLE]
     except (FormatError, OSError):
         return False  # the reader of scores describes what is wrong
     rows = [_SEPARATORS.split(line.strip()) for line in lines if line.strip()]
-    seem = sum(len(row) == 5 and _in_order(row) for row in rows)
+    seem = sum(len(row) == _FIELDS and _in_order(row) for row in rows)
     return 2 * seem > len(rows)
 
 

@@ -14,7 +14,7 @@ from flowpipe.errors import UsageError
 from flowpipe.evaluation.detections import Detections
 from flowpipe.evaluation.ground_truth import ALL
 from flowpipe.types import VideoRecord
-from flowpipe.words import count_noun
+from flowpipe.words import count_noun, unknown_name
 
 FloatArray = NDArray[np.float64]
 _NONE = np.empty((0, 2))
@@ -128,10 +128,12 @@ def select_instances(records: Sequence[VideoRecord], split: str) -> InstanceGrou
         for one in record.segments:
             found[one.label][record.video_id].append((one.start_s, one.end_s))
     if not found:
-        known = splits.split_names(record for record in records if record.segments)
+        known = [*splits.split_names(record for record in records if record.segments), ALL]
+        if not chosen:
+            raise UsageError(unknown_name("split", split, known))
         raise UsageError(
             f"split {split} has {count_noun(len(chosen), 'video')} and no instance; splits with "
-            f"instances: {', '.join(known) or 'none, so choose --split all'}"
+            f"instances: {', '.join(known)}"
         )
     ambiguous = {one.video_id: np.array(one.ambiguous) for one in chosen if one.ambiguous}
     classes = {

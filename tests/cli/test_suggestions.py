@@ -112,6 +112,7 @@ NAMED = {"NAME", "LIST", "NAME|FILE", "REASON|all", "KEY=VALUE", "SPLIT=FILE"}
 FREE = {
     # options that take any name, or none
     ("import", "dataset"): "names the data set of a new store",
+    ("features", "layer"): "needs a network: tests/tsn/features/test_extract.py tries it",
     ("draw", "names"): "needs a trained run: tests/tsn/testing/test_class_images.py tries it",
     ("fuse", "weights"): "numbers",
     ("predict", "weights"): "numbers",

@@ -210,10 +210,12 @@ def test_a_wrong_line_is_described(line: str, message: str, tmp_path: Path) -> N
 
 
 def test_detections_are_told_from_scores(tmp_path: Path) -> None:
-    assert has_detections(write_text(tmp_path / "d.txt"))
+    assert has_detections(write_text(tmp_path / "d.txt"), 20)
+    # a line of 4 scores has five fields too
+    assert not has_detections(tmp_path / "d.txt", 4)
     (tmp_path / "scores.txt").write_text("a 0.1 0.2 0.3 0.4\nb 1 0 1 0\nvideo 0 1 0 1\n")
-    assert not has_detections(tmp_path / "scores.txt")
-    assert not has_detections(tmp_path / "scores.npz")
+    assert not has_detections(tmp_path / "scores.txt", 20)
+    assert not has_detections(tmp_path / "scores.npz", 20)
 
 
 def test_annotations_are_read_in_the_order_of_the_files(tmp_path: Path) -> None:

@@ -140,7 +140,8 @@ def extract_features(
         _check_same(spool_path(job.out), spool.settings, settings)
         speeds, done = [], _count_done(spool, networks, videos)
         if done:
-            tell(f"going on: {spool_path(job.out)} has {done} of {rows * len(networks)} rows")
+            of = count_noun(rows * len(networks), "row")
+            tell(f"going on: {spool_path(job.out)} has {done} of {of}")
         progress(done, rows * len(networks))
         for network in networks:
             extractor = _Extractor(job, store, network, spool)
