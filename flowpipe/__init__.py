@@ -32,7 +32,7 @@ def __getattr__(name: str) -> Any:
             raise
         from flowpipe.distribution import install_command
 
-        words = f"flowpipe.{name} needs torch: {install_command('train')}"
+        words = f"flowpipe.{name} needs torch; {install_command('train')}"
         raise ModuleNotFoundError(words, name="torch") from error
 
 

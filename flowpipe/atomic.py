@@ -249,4 +249,4 @@ def translate_write_errors(path: Path, what: str) -> Iterator[None]:
             yield
     except OSError as error:
         reason = os.strerror(number) if (number := errno_of(error)) else str(error)
-        raise UsageError(f"cannot write {what} {path}: {reason}") from error
+        raise UsageError(f"{what} {path} cannot be written: {reason}") from error

@@ -37,7 +37,7 @@ def load(path: str | Path) -> dict[str, Any]:
     try:
         values = strict.read_yaml(path)
     except FileNotFoundError as error:
-        raise RecipeError(f"cannot read recipe {path}: {error.strerror}") from error
+        raise RecipeError(f"recipe {path} cannot be read: {error.strerror}") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{path} must hold a mapping at its top, got {type(values).__name__}")
     return values

@@ -11,7 +11,7 @@ from flowpipe import params
 from flowpipe.errors import RecipeError, UsageError
 from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.tsn.recipe import TrainRecipe
-from flowpipe.words import suggest, unknown_name
+from flowpipe.words import did_you_mean, suggest, unknown_name
 
 SECTIONS: Mapping[str, type[Any]] = {"extract": ExtractRecipe, "train": TrainRecipe}
 DEFAULT = "default"
@@ -99,10 +99,7 @@ def _strange_sections(path: Path, values: Mapping[str, Any]) -> list[str]:
     for name in values:
         if name not in SECTIONS:
             owners = [s for s, cls in SECTIONS.items() if name in {f.name for f in fields(cls)}]
-            mistakes.append(
-                f"{path}: section {name!r} is unknown; "
-                f"{suggest([f'{section}.{name}' for section in owners])}"
-                if owners
-                else f"{path}: {unknown_name('section', str(name), SECTIONS)}"
-            )
+            places = [f"{section}.{name}" for section in owners]
+            hint = suggest(places) if places else did_you_mean(str(name), SECTIONS)
+            mistakes.append(f"{path}: section {name} is unknown; {hint}")
     return mistakes

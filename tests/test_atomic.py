@@ -45,7 +45,7 @@ def test_a_block_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_name_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"cannot write flow .*/none/x\.flo: No such file"):
+    with pytest.raises(UsageError, match=r"flow .*/none/x\.flo cannot be written: No such file"):
         write_atomic(tmp_path / "none" / "x.flo", b"", "flow")
 
 

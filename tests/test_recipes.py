@@ -25,7 +25,7 @@ def test_names_files_and_data_sets_find_their_recipe():
 def test_an_unknown_name_gets_the_nearest():
     with pytest.raises(UsageError, match="did you mean ucf101"):
         read_recipe("ufc101")
-    with pytest.raises(RecipeError, match="cannot read recipe nowhere.yaml: No such file"):
+    with pytest.raises(RecipeError, match="recipe nowhere.yaml cannot be read: No such file"):
         read_recipe("nowhere.yaml")
 
 

@@ -102,9 +102,9 @@ def flow(
     if json_file and not json_file.resolve().parent.is_dir():
         raise UsageError(f"--json {json_file}: no folder {json_file.resolve().parent}")
     if tuned and device != "cuda":
-        raise UsageError("--tune measures settings of a GPU: give --device cuda too")
+        raise UsageError("--tune measures settings of a GPU; give --device cuda too")
     if tuned and only:
-        raise UsageError("--tune measures flowpipe's TV-L1 alone: leave --only out")
+        raise UsageError("--tune measures flowpipe's TV-L1 alone; leave --only out")
     ops, lack = _device_ops(device)
     if tuned and ops is None:
         assert lack is not None

@@ -72,7 +72,9 @@ def source_of(
     source |= _division(source["dataset"], lists, val_fraction)
     parts = [part.strip() for part in (only or "").split(",") if part.strip()]
     if only is not None and not parts:
-        raise UsageError("--only is empty; name subsets or splits, as validation or train1,test1")
+        raise UsageError(
+            "--only is empty; name subsets or splits, such as validation or train1,test1"
+        )
     return {**source, "only": parts} if parts else source
 
 
@@ -120,7 +122,7 @@ def _division(
             raise UsageError(
                 f"--list {f'{split}=' if split else ''}{path}: "
                 f"{wrong if split else 'the split is missing'}; wanted SPLIT=FILE with the split "
-                "train, val or test, and a number where there are several, as train2=FILE"
+                "train, val or test, and a number where there are several, such as train2=FILE"
             )
         if not path.exists():
             raise UsageError(f"--list {split}={path}: no such file")

@@ -54,7 +54,7 @@ def choose(device: str, wanted: int | None, workers: int | None, scheduler: str)
     """
     cores = usable_cores()
     if device == "cpu" and wanted:
-        raise UsageError(f"--device cpu and --gpus {wanted} contradict each other: leave one out")
+        raise UsageError(f"--device cpu and --gpus {wanted} contradict each other; leave one out")
     if scheduler:
         if wanted:
             raise UsageError(
@@ -111,7 +111,7 @@ def _on_gpus(found: Gpus, wanted: int | None, workers: int | None) -> Devices:
         fewer = workers // count * count
         choice = f"{fewer} or {fewer + count}" if fewer else str(count)
         raise UsageError(
-            f"--workers {workers} cannot share {count_noun(count, 'GPU')} evenly: give --workers "
+            f"--workers {workers} cannot share {count_noun(count, 'GPU')} evenly; give --workers "
             f"{choice}, or --gpus with a number that divides {workers}"
         )
     names = ", ".join(dict.fromkeys(found.names))

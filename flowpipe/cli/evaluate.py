@@ -85,7 +85,7 @@ def evaluate(
         if has != detections and path.suffix.lower() in _BY_SUFFIX:
             kinds = ("scores of videos", "temporal detections")
             raise UsageError(
-                f"{path} has {kinds[has]}, wanted {kinds[detections]}: choose the --protocol for "
+                f"{path} has {kinds[has]}, wanted {kinds[detections]}; choose the --protocol for "
                 "what the files have, and evaluate one kind at a time"
             )
     if detections:

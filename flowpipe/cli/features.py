@@ -53,11 +53,15 @@ class ExtentParam(click.ParamType):
             return value
         found = _LENGTH.fullmatch(str(value).strip())
         if not found:
-            self.fail(f"{value!r}: wanted frames, as 16, or seconds, as 0.5s", parameter, context)
+            self.fail(
+                f"{value!r}: wanted frames, such as 16, or seconds, such as 0.5s",
+                parameter,
+                context,
+            )
         try:
             return Extent(float(found["value"]), "seconds" if found["unit"] else "frames")
         except ValueError as error:
-            self.fail(f"{value!r}: {error}; seconds end in s, as 0.5s", parameter, context)
+            self.fail(f"{value!r}: {error}; seconds end in s, such as 0.5s", parameter, context)
 
 
 @click.command()

@@ -68,7 +68,7 @@ def files_by_split(
     if len(files) not in (1, len(chosen)):
         raise UsageError(
             f"{count_noun(len(files), 'file')} of {what} for {count_noun(len(chosen), 'split')} "
-            f"({', '.join(chosen)}): give one file for all splits, one per split, or select splits "
+            f"({', '.join(chosen)}); give one file for all splits, one per split, or select splits "
             "with --split"
         )
     return [(split, files[k % len(files)]) for k, split in enumerate(chosen)]

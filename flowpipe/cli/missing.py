@@ -94,7 +94,7 @@ class Missing:
         try:
             store.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UnwritableError(f"cannot create a store at {store}: {error}") from error
+            raise UnwritableError(f"{store} cannot be made: {error}") from error
         text = "".join(f"{harmless(line)}\n" for line in lines)
         write_atomic(path, text.encode(), "list of missing videos")
         sentences = self.summary()

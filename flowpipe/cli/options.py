@@ -348,7 +348,7 @@ def why_device(plan: Plan, wanted: Request) -> str:
 def _part(text: str) -> tuple[int, int]:
     index, _, count = text.partition("/")
     if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
-        raise UsageError(f"--part wants i/n with 1 <= i <= n, as 3/8, got {text}")
+        raise UsageError(f"--part wants i/n with 1 <= i <= n, such as 3/8, got {text}")
     return int(index), int(count)
 
 

@@ -152,8 +152,8 @@ def _check_file(video: PathOrUrl) -> None:
         raise UsageError(f"{video}: no such file")
     if isinstance(video, Path) and video.is_dir():
         raise UsageError(
-            f"{video} is a folder; wanted one video file. For many videos: flowpipe extract and "
-            "flowpipe test"
+            f"{video} is a folder; wanted one video file; for many videos use flowpipe "
+            "extract and flowpipe test"
         )
 
 
@@ -216,7 +216,7 @@ def _extracted(video: PathOrUrl, recipe: ExtractRecipe, store: Path, device: str
     if record.video_id not in open_store(store).videos:
         reason = damage[0] if damage else None
         raise FlowpipeError(
-            f"cannot extract {video}: {reason.message if reason else 'no frames'}",
+            f"{video} cannot be extracted: {reason.message if reason else 'no frames'}",
             reason=reason.reason if reason else "no_frames",
         )
     return record.video_id

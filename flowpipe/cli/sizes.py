@@ -26,7 +26,7 @@ def width_and_height(
     """
     width, _, height = size.lower().partition("x")
     if not (width.isdecimal() and height.isdecimal()):
-        raise UsageError(f"--size wants WIDTHxHEIGHT in pixels, as 340x256, got {size}")
+        raise UsageError(f"--size wants WIDTHxHEIGHT in pixels, such as 340x256, got {size}")
     sides = int(width), int(height)
     if min(sides) < smallest_px or (largest_px and max(sides) > largest_px):
         limits = f"{smallest_px} to {largest_px}" if largest_px else f"at least {smallest_px}"

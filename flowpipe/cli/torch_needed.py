@@ -11,4 +11,4 @@ from flowpipe.errors import BackendError
 def torch_or_why() -> None:
     """Raise BackendError, with the command that installs torch, unless it is installed."""
     if importlib.util.find_spec("torch") is None:
-        raise BackendError(f"this command needs torch: {install_command('train')}")
+        raise BackendError(f"this command needs torch; {install_command('train')}")

@@ -96,9 +96,9 @@ def read_list(root: PathOrUrl, base: PathOrUrl | None = None) -> ReadList:
         ):
             read_columns(file, columns, paths.exists)
     except OSError as error:
-        raise DatasetError(f"cannot read list {root}: {error.strerror}") from error
+        raise DatasetError(f"list {root} cannot be read: {error.strerror}") from error
     except RemoteError as error:
-        raise DatasetError(f"cannot read list: {error}") from error
+        raise DatasetError(f"the list cannot be read: {error}") from error
     if not columns.paths:
         raise DatasetError(f"{root} names no video; wanted one path a line or CSV with a header")
     there = [
@@ -207,7 +207,7 @@ def labels_of(
         if highest > limit:
             raise DatasetError(
                 f"{_where(columns, parts, lambda part: int(part) == highest)}: label {highest} is "
-                f"too large, wanted 0 to {limit}; is it a number of frames? Then add the label "
+                f"too large, wanted 0 to {limit}; if it is a number of frames, add the label "
                 "after it, as in 'path num_frames label', or put the path in double quotes"
             )
         names = names or tuple(map(str, range(highest + 1)))

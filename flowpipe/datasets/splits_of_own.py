@@ -42,7 +42,7 @@ def split_by_share(dataset: Dataset, share: float) -> Dataset:
     known = split_names(dataset.records)
     if known:
         raise DatasetError(
-            f"these videos have the splits {', '.join(known)} already: leave --val-fraction out"
+            f"these videos have the splits {', '.join(known)} already; leave --val-fraction out"
         )
     by_class: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for record in dataset.records:
@@ -50,7 +50,7 @@ def split_by_share(dataset: Dataset, share: float) -> Dataset:
             by_class[record.labels].append(record.video_id)
     if not by_class:
         raise DatasetError(
-            "no video has a label, so --val-fraction has no classes to divide: put the videos of "
+            "no video has a label, so --val-fraction has no classes to divide; put the videos of "
             "each class into a folder of its own, or give a list of 'path label' lines to --videos"
         )
     held_out: set[str] = set()

@@ -34,7 +34,7 @@ def read_text(path: str | os.PathLike[str], what: str = "file") -> str:
                 raise DatasetError(f"{path} is larger than {strict.MOST_BYTES} bytes")
             text = content.decode("utf-8")
     except DatasetError as error:
-        raise DatasetError(f"cannot read {what}: {error}", reason=error.reason) from error
+        raise DatasetError(f"{what} cannot be read: {error}", reason=error.reason) from error
     except (OSError, UnicodeDecodeError, RemoteError) as error:
-        raise DatasetError(f"cannot read {what} {path}: {error}") from error
+        raise DatasetError(f"{what} {path} cannot be read: {error}") from error
     return text.removeprefix("\ufeff")

@@ -107,7 +107,7 @@ class FileTree:
                 entries = list(os.scandir(path))
             except OSError as error:
                 raise DatasetError(
-                    f"cannot read folder {path}: {error.strerror}; "
+                    f"folder {path} cannot be read: {error.strerror}; "
                     "give a folder that exists and that you may read"
                 ) from error
             seen.add((facts.st_dev, facts.st_ino))

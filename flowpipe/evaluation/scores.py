@@ -231,7 +231,7 @@ def _from_text(path: Path, classes: int) -> tuple[list[str], NDArray[np.float64]
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise FormatError(f"cannot read scores {path}: {error}") from error
+        raise FormatError(f"scores {path} cannot be read: {error}") from error
     # The last C fields are the scores: an id may have spaces in it.
     pattern = re.compile(rf"\s*(.*?)((?:(?:\s*,\s*|\s+)[^\s,]+){{{classes}}})\s*,?\s*")
     ids, rows = [], []

@@ -105,8 +105,7 @@ def _choose_pairing(job: ImportJob, modalities: Sequence[str]) -> Pairing:
         missing.append("the frame rate, frames per second: --fps 25")
     if missing:
         raise UsageError(
-            f"{job.folder} was not exported by flowpipe; please also specify\n  "
-            + "\n  ".join(missing)
+            f"{job.folder} was not exported by flowpipe; also give\n  " + "\n  ".join(missing)
         )
     return named or job.pairing or "start"
 

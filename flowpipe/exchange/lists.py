@@ -153,7 +153,7 @@ def read_lists(
         try:
             text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
-            raise DatasetError(f"cannot read list {path}: {error}") from error
+            raise DatasetError(f"list {path} cannot be read: {error}") from error
         for number, line in enumerate(text.splitlines(), 1):
             if not line.strip():
                 continue

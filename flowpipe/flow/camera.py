@@ -76,7 +76,7 @@ class WarpParams:
         if self.mode == "dense_flow" and self.estimator == "background":
             object.__setattr__(self, "estimator", "ransac")  # dense_flow has no other
         if self.mode == "dense_flow" and self.boxes:
-            raise ValueError("mode dense_flow masks no people: leave out boxes, or use mode fixed")
+            raise ValueError("mode dense_flow masks no people; leave out boxes, or use mode fixed")
 
     @property
     def needs_first_frame(self) -> bool:

@@ -71,7 +71,9 @@ def read_flo(path: str | os.PathLike[str]) -> NDArray[np.float32]:
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise FormatError(f"cannot read flow {path}: {error.strerror}", reason="missing") from error
+        raise FormatError(
+            f"flow {path} cannot be read: {error.strerror}", reason="missing"
+        ) from error
     if content[:4] != TAG:
         raise FormatError(f"{path} is no .flo file: it starts with {content[:4]!r}, not {TAG!r}")
     if len(content) < HEADER_BYTES:

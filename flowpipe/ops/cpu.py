@@ -151,7 +151,7 @@ class CpuOps(HostOps):
                 raise BackendError(unknown_name("instruction set", self.isa, known))
             raise BackendError(
                 f"this {platform.machine()} CPU has no {self.isa}; it runs "
-                f"{', '.join(self.core.usable)}: choose one of these, or unset FLOWPIPE_ISA"
+                f"{', '.join(self.core.usable)}; choose one of these, or unset FLOWPIPE_ISA"
             )
         self.name = f"cpu-{self.isa}" if self.core.available else "cpu-opencv"
         self._functions = self._bind() if self.core.available else {}

@@ -176,7 +176,7 @@ def _yield_to_older(
         seen_from_here = not owner_is_gone(name, math.inf)
         if seen_from_here or sign != first_sign:
             raise UsageError(
-                f"another run is extracting into {store} ({theirs}): wait for it, stop it, or give "
+                f"another run is extracting into {store} ({theirs}); wait for it, stop it, or give "
                 "both runs a --part"
             )
         if age_s > silence_s:

@@ -100,7 +100,7 @@ def write_settings(folder: Path) -> None:
         folder.mkdir(0o700)
     except OSError as error:
         hint = "; name a new one" if folder.exists() else ""
-        raise UsageError(f"cannot make the folder {folder}: {error.strerror}{hint}") from error
+        raise UsageError(f"folder {folder} cannot be made: {error.strerror}{hint}") from error
     mode = stat.S_IMODE(folder.stat().st_mode)
     if mode & 0o077:
         folder.rmdir()
@@ -122,7 +122,7 @@ def write_settings(folder: Path) -> None:
         settings = _nested(SETTINGS | encrypted | tls)
         _write(folder / "dask.yaml", _HEADER + params.dump(settings))
     except OSError as error:
-        raise UsageError(f"cannot write to {folder}: {error.strerror}") from error
+        raise UsageError(f"folder {folder} cannot be written to: {error.strerror}") from error
 
 
 def find_scheduler(scheduler: str, patience_s: float = _PATIENCE_S) -> tuple[str, Security]:
@@ -159,14 +159,14 @@ def find_scheduler(scheduler: str, patience_s: float = _PATIENCE_S) -> tuple[str
     scheme = address.partition("://")[0] if "://" in address else _default_scheme()
     if scheme == "tls" and context is None:
         raise UsageError(
-            f"the scheduler at {address} wants TLS keys, and the Dask configuration names none: "
+            f"the scheduler at {address} wants TLS keys, and the Dask configuration names none; "
             "set DASK_CONFIG to the dask.yaml that `flowpipe cluster config` wrote for it, "
             "or distributed.comm.tls.ca-file, .client.cert and .client.key"
         )
     if scheme == "tcp" and security.require_encryption:
         raise UsageError(
             f"the scheduler at {address} does not speak TLS, and the Dask configuration requires "
-            "it: give a tls:// address, or start scheduler and workers with the same DASK_CONFIG"
+            "it; give a tls:// address, or start scheduler and workers with the same DASK_CONFIG"
         )
     return address, security
 

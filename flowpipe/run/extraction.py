@@ -254,7 +254,7 @@ def _create(dataset: Dataset, source: dict[str, Any], recipe: ExtractRecipe, sto
             class_names=() if (store / "store.json").exists() else dataset.class_names,
         )
     except OSError as error:
-        raise UnwritableError(f"no store can be made at {store}: {error}") from error
+        raise UnwritableError(f"{store} cannot be made: {error}") from error
 
 
 def _record_outcomes(

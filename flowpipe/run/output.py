@@ -57,6 +57,6 @@ def describe_failure(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UnwritableError(
-            f"{path} cannot be written on {platform.node()}: {error}; finished shards stay: repair "
+            f"{path} cannot be written on {platform.node()}: {error}; finished shards stay; repair "
             "the disk and run the same command again"
         ) from error

@@ -158,9 +158,9 @@ def gpu_ids(workers: int, gpus: int) -> tuple[str, ...]:
     if shown is not None and gpus > len(shown):
         raise UsageError(
             f"{gpus} GPUs wanted, CUDA_VISIBLE_DEVICES={os.environ['CUDA_VISIBLE_DEVICES']!r} "
-            f"shows {len(shown)}: ask the batch system for {gpus}, or want fewer"
+            f"shows {len(shown)}; ask the batch system for {gpus}, or want fewer"
         )
     if gpus and (workers < gpus or workers % gpus):
         sharing = f"{count_noun(workers, 'worker')} cannot share {count_noun(gpus, 'GPU')}"
-        raise UsageError(f"{sharing} evenly: take a multiple")
+        raise UsageError(f"{sharing} evenly; take a multiple")
     return tuple(map(str, range(gpus))) if shown is None else shown[:gpus]

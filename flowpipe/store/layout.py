@@ -139,7 +139,7 @@ def check_version(version: str, where: Path | str) -> None:
         raise broken_clause(
             "S26",
             f"{where} has format version {version}; this flowpipe reads "
-            f"{FORMAT_VERSION.partition('.')[0]}.x: use the one that wrote it, or extract again",
+            f"{FORMAT_VERSION.partition('.')[0]}.x; use the one that wrote it, or extract again",
         )
 
 

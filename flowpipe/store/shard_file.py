@@ -67,11 +67,11 @@ class OpenShard:
                 "; raise the limit with `ulimit -n`" if error.errno == errno.EMFILE else
                 "; was it removed after the store was opened?"
             )  # fmt: skip
-            raise _unread(f"cannot open {path}: {error.strerror}{advice}", error) from error
+            raise _unread(f"{path} cannot be opened: {error.strerror}{advice}", error) from error
         try:
             found = os.fstat(self._fd)
         except OSError as error:
-            raise _unread(f"cannot look at {path}: {error.strerror}", error) from error
+            raise _unread(f"{path} cannot be examined: {error.strerror}", error) from error
         if (found.st_size, found.st_mtime_ns) != (facts.size, facts.mtime_ns):
             raise FormatError(
                 f"{path} was replaced after the store was opened: open the store again"

@@ -263,7 +263,7 @@ class ShardWriter:
                 f"{self._span.record.video_id} is still open: commit or roll it back"
             )
         if not self._entries:
-            raise FormatError(f"{self.path.name} holds no video: discard it instead")
+            raise FormatError(f"{self.path.name} holds no video; discard it instead")
         if name:
             self.path = _check_path(self.path.with_name(f"{name}.h5"))
         now = datetime.datetime.now(datetime.timezone.utc)
@@ -311,7 +311,7 @@ class ShardWriter:
 
     def _open_span(self) -> Span:
         if self._span is None:
-            raise RuntimeError("no video is open: call begin(span) first")
+            raise RuntimeError("no video is open; call begin(span) first")
         return self._span
 
     def _clipped_share(self, images: Mapping[str, int]) -> dict[str, float]:

@@ -82,7 +82,7 @@ class ScheduleParams:
         if self.lr_policy == "cosine":
             if self.lr_steps not in ((), LR_STEPS):
                 raise ValueError(
-                    f"lr_policy cosine has no steps, got lr_steps {list(self.lr_steps)}: set "
+                    f"lr_policy cosine has no steps, got lr_steps {list(self.lr_steps)}; set "
                     "lr_steps to []"
                 )
         elif list(self.lr_steps) != sorted(set(self.lr_steps)) or any(
@@ -242,7 +242,7 @@ class StreamParams:
                 f"{self.input_size}"
             )
         if self.augment.mixup and self.schedule.batch_size < 2:
-            raise ValueError("augment.mixup mixes videos of a batch: set schedule.batch_size to 2")
+            raise ValueError("augment.mixup mixes videos of a batch; set schedule.batch_size to 2")
         if self.consensus == "top_k" and self.top_k > self.segments:
             raise ValueError(f"top_k {self.top_k} of {self.segments} segments is impossible")
 

@@ -167,7 +167,7 @@ class Demuxer:
             raise DecodeError(words, reason="missing") from None
         except (OSError, ValueError) as error:
             reason = read_reason(error) if isinstance(error, OSError) else "missing"
-            raise DecodeError(f"cannot open {self.path}: {error}", reason=reason) from error
+            raise DecodeError(f"{self.path} cannot be opened: {error}", reason=reason) from error
         if not stat.S_ISREG(status.st_mode):
             what = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
             raise DecodeError(f"wanted a video file, but {self.path} is {what}", reason="missing")
@@ -184,7 +184,7 @@ class Demuxer:
             file = open_path_or_url(self.path) if is_url(self.path) else WatchedFile(self.path)
         except OSError as error:
             raise DecodeError(
-                f"cannot open {self.path!r}: {error}", reason=read_reason(error)
+                f"{self.path!r} cannot be opened: {error}", reason=read_reason(error)
             ) from error
         self._files.append(file)
         try:

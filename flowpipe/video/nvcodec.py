@@ -131,7 +131,7 @@ def capabilities(coding: str, bits: int) -> dict[str, int]:
         )
     except Exception as error:
         raise BackendError(
-            f"NVDEC does not report its capabilities ({describe_error(error)}): check nvidia-smi; "
+            f"NVDEC does not report its capabilities ({describe_error(error)}); check nvidia-smi; "
             "or use --decoder cpu, in a store of its own"
         ) from error
     return found

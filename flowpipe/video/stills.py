@@ -36,7 +36,7 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     try:
         content = np.frombuffer(Path(path).read_bytes(), np.uint8)
     except OSError as error:
-        raise DecodeError(f"cannot open {path}: {error.strerror}", reason="missing") from error
+        raise DecodeError(f"{path} cannot be opened: {error.strerror}", reason="missing") from error
     stored = _decode(content, cv2.IMREAD_UNCHANGED)
     if stored is None:
         raise DecodeError(
@@ -85,7 +85,7 @@ def read_pair(path: str | os.PathLike[str], k: int) -> list[NDArray[np.uint8]]:
         if error.reason != "still_picture":
             raise
         raise UsageError(
-            f"{path} is a still picture, and a flow needs two: give two images, or a video"
+            f"{path} is a still picture, and a flow needs two; give two images, or a video"
         ) from error
     with video:
         for frames in video.windows():

@@ -81,7 +81,7 @@ def test_mistakes_are_described(store: Path, tmp_path: Path) -> None:
         ((truth, path, "--protocol", "accuracy"), "has temporal detections, wanted scores"),
         ((truth, scores, "--protocol", "activitynet-detection"), "has scores of videos, wanted"),
         ((truth, path, scores), "evaluate one kind at a time"),
-        ((truth, path, "--split", "test2"), "split test2 has 0 videos and no instance"),
+        ((truth, path, "--split", "test2"), "split 'test2' is unknown; did you mean test1?"),
         ((truth, path, path), "2 files of detections for 1 split (test1)"),
         ((truth, path, "--tiou", "50"), "--tiou must be numbers from 0 to below 1"),
         ((truth, path, "--allow-missing"), "--allow-missing is for scores"),

@@ -81,6 +81,8 @@ WRONG = [
     ("train {p}/store --modality flow -o {p}/file", "is a file"),
     ("train {p}/store --modality flow -o {p}/run --recipe s3://b/r.yaml", "is a URL"),
     ("test {p}/store {p}/empty -o {p}/x.txt", "ends in .h5"),
+    ("features {p}/store {p}/empty -o {p}/x.txt", "ends in .h5"),
+    ("draw {p}/empty --class a -o {p}/x.bmp", "ends in .png or .gif"),
     ("adopt {p}/store {p}/empty --modality rgb -o {p}/run", "is a folder"),
     ("weights {p}/empty --names mmaction2 -o {p}/x.pth", "is no run of flowpipe train"),
     ("fuse {p}/file", "scores"),
@@ -122,7 +124,16 @@ def run(line: str, place: Path) -> int:
 def test_wrong_use_ends_with_2_and_says_what_is_wrong(
     line: str, words: str, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if line.split(" ")[0] in ("train", "test", "adopt", "weights", "predict", "fuse"):
+    if line.split(" ")[0] in (
+        "train",
+        "test",
+        "adopt",
+        "weights",
+        "predict",
+        "fuse",
+        "features",
+        "draw",
+    ):
         pytest.importorskip("torch")
     before = sorted(place.rglob("*"))
     code = run(line, place)

@@ -69,7 +69,10 @@ LINES = {
     "video of show": ("show {p}/store walkin -o {p}/x.png", "walking"),
     "modality of export": ("export {p}/store {p}/e --layout mmaction2 --modalities flwo", "flow"),
     "split of export": ("export {p}/store {p}/e --layout mmaction2 --only trian1", "train1"),
-    "split of evaluate": ("evaluate {p}/store {p}/scores.txt --split trian1", "train1"),
+    "split of evaluate": (
+        "evaluate {p}/store {p}/scores.txt --protocol accuracy --split trian1", "train1"
+    ),
+    "split of detections": ("evaluate {p}/store {p}/scores.txt --split trian1", "train1"),
     "check of selftest": ("selftest --device cpu --only quantize", "quantise"),
     "row of bench flow": ("bench flow --only cv2-diss", "cv2-dis"),
 }  # fmt: skip
@@ -115,6 +118,7 @@ FREE = {
     ("features", "layer"): "needs a network: tests/tsn/features/test_extract.py tries it",
     ("draw", "names"): "needs a trained run: tests/tsn/testing/test_class_images.py tries it",
     ("fuse", "weights"): "numbers",
+    ("evaluate", "tiou"): "numbers",
     ("predict", "weights"): "numbers",
 }
 

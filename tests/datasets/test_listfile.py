@@ -115,7 +115,7 @@ def test_csv_ids_stay_as_written(write):
         ("a.mp4\nb.mp4\n./a.mp4\n", r"lines 1 and 3: a\.mp4"),
         ("video_id,path\nx,a.mp4\nx,b.mp4\n", "lines 2 and 3: x"),
         ("a.mp4 1\n\nb.mp4\n", r"list\.txt:3 reads as 'path', but line 1 as 'path label'"),
-        ("a.mp4 300000\n", "is it a number of frames"),
+        ("a.mp4 300000\n", "if it is a number of frames"),
         ("video_id,label\nx,1\n", "without a path column"),
         ("path,colour\na.mp4,red\n", "column 'colour' is unknown; known: video_id, path"),
         ("path,path\na.mp4,b.mp4\n", "each once"),
@@ -135,9 +135,9 @@ def test_mistakes_are_named_with_file_and_line(write, text, message):
 
 
 def test_a_missing_list_is_named(tmp_path):
-    with pytest.raises(DatasetError, match="cannot read list .*nowhere"):
+    with pytest.raises(DatasetError, match="list .*nowhere.* cannot be read"):
         load(tmp_path / "nowhere.txt")
-    with pytest.raises(DatasetError, match="cannot read list"):
+    with pytest.raises(DatasetError, match="list .* cannot be read"):
         load(tmp_path)
 
 

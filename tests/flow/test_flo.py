@@ -81,7 +81,7 @@ def test_a_file_that_is_no_flow_is_refused(content: bytes, words: str, tmp_path:
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "x.flo", tmp_path):
-        with pytest.raises(FormatError, match="cannot read flow") as caught:
+        with pytest.raises(FormatError, match="flow .* cannot be read") as caught:
             read_flo(path)
         assert str(path) in str(caught.value) and caught.value.reason == "missing"
 
@@ -111,6 +111,6 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_flo(tmp_path / "x.flo"), 2 * flow)
     (tmp_path / "folder").mkdir()
     for path in (tmp_path / "nowhere" / "x.flo", tmp_path / "folder"):
-        with pytest.raises(UsageError, match="cannot write flow"):
+        with pytest.raises(UsageError, match="flow .* cannot be written"):
             write_flo(path, flow)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "x.flo"]

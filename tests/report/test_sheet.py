@@ -209,10 +209,10 @@ def test_png_holds_the_picture(tmp_path, rng):
 
 def test_png_that_cannot_be_written_is_named(tmp_path):
     picture = np.zeros((4, 4, 3), np.uint8)
-    with pytest.raises(UsageError, match="cannot write picture .*nowhere"):
+    with pytest.raises(UsageError, match="picture .*nowhere.* cannot be written"):
         save_png(tmp_path / "nowhere" / "x.png", picture)
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UsageError, match="cannot write picture .*folder"):
+    with pytest.raises(UsageError, match="picture .*folder.* cannot be written"):
         save_png(tmp_path / "folder", picture)
     assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
 

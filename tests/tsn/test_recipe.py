@@ -45,7 +45,7 @@ def test_streams_take_their_defaults_one_by_one():
         ({"streams": {"rgb": {"schedule": {"warmup_factor": 2}}}}, "warmup_factor in [0, 1]"),
         (
             {"streams": {"rgb": {"schedule": {"lr_policy": "cosine", "lr_steps": [40]}}}},
-            "cosine has no steps, got lr_steps [40]: set lr_steps to []",
+            "cosine has no steps, got lr_steps [40]; set lr_steps to []",
         ),
         ({"streams": {"rgb": {"augment": {"scales": [1.2]}}}}, "scales must be in (0, 1]"),
         (
@@ -67,7 +67,7 @@ def test_streams_take_their_defaults_one_by_one():
         ({"streams": {"rgb": {"augment": {"mixup": -1}}}}, "mixup must not be negative"),
         (
             {"streams": {"rgb": {"augment": {"mixup": 1}, "schedule": {"batch_size": 1}}}},
-            "mixup mixes videos of a batch: set schedule.batch_size to 2",
+            "mixup mixes videos of a batch; set schedule.batch_size to 2",
         ),
         ({"streams": {"rgb": {"augment": {"colour_jitter": {"hue": 0.6}}}}}, "[0, 0.5]"),
         (

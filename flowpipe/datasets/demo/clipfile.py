@@ -36,7 +36,7 @@ def write_clip(path: Path, frames: Iterable[NDArray[np.uint8]]) -> None:
     name = next((n for n in _ENCODERS if n in av.codecs_available and _can_encode(n)), None)
     if name is None:
         raise BackendError(
-            f"cannot make the demo clips: this FFmpeg has none of the encoders "
+            f"the demo clips cannot be made: this FFmpeg has none of the encoders "
             f"{', '.join(_ENCODERS)}; install PyAV from its own wheel (pip install av)"
         )
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:

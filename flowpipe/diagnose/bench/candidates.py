@@ -116,7 +116,7 @@ def _skimage() -> PairSolver:
     try:
         solve = importlib.import_module("skimage.registration").optical_flow_tvl1
     except ImportError as error:
-        raise BackendError(f"no scikit-image ({error}): pip install scikit-image") from error
+        raise BackendError(f"no scikit-image ({error}); pip install scikit-image") from error
 
     def pair(first: Image, second: Image) -> NDArray[np.float32]:
         v, u = solve(first, second, **SKIMAGE)

@@ -79,7 +79,7 @@ def check_limits(need: LoaderNeeds) -> None:
     if 0 <= soft < (files := _open_files() + need.files):
         raise BackendError(
             f"{count_noun(need.workers, 'worker')} may need {count_noun(files, 'open file')}, and "
-            f"the limit is {soft}: raise it with `ulimit -n {files}`, or {FEWER}"
+            f"the limit is {soft}; raise it with `ulimit -n {files}`, or {FEWER}"
         )
 
 

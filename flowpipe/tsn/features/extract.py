@@ -29,7 +29,7 @@ from flowpipe.tsn.features.decoding import Piece, decode_batches
 from flowpipe.tsn.features.networks import FeatureNetwork, check_window, name_streams
 from flowpipe.tsn.run_folder import differences
 from flowpipe.tsn.training.learner import AMP
-from flowpipe.words import count_noun, list_some
+from flowpipe.words import count_noun, list_some, unknown_name
 
 VIEWS, VIEWS_ON_CPU = 64, 10
 """Default number of crops that go through the network together. On a CPU more are no faster."""
@@ -279,11 +279,12 @@ def _choose_videos(job: FeatureJob, store: Store) -> list[str]:
     split = _split(job, store)
     found = [k for k, video in store.videos.items() if split == ALL or split in video.splits]
     if not found:
-        known = ", ".join([ALL, *split_names(store.videos.values())])
-        raise UsageError(f"{job.store} has no videos of split {split}; it has {known}")
+        known = [*split_names(store.videos.values()), ALL]
+        raise UsageError(f"{job.store}: {unknown_name('split', split, known)}")
     if missing := [k for k in job.video_ids if k not in set(found)]:
         in_split = "" if split == ALL else f" in split {split}"
-        raise UsageError(f"{job.store} has no video {list_some(missing)}{in_split}")
+        wrong = unknown_name("video", missing[0], found, most=5)
+        raise UsageError(f"{job.store}{in_split}: {wrong}")
     return [k for k in found if k in job.video_ids] if job.video_ids else found
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from flowpipe.errors import UsageError
-from flowpipe.words import did_you_mean
+from flowpipe.words import unknown_name
 
 GLOBAL_POOL = "global_pool"
 """Name of the default layer: the input of the classifier, after the global average pooling."""
@@ -35,11 +35,7 @@ class LayerOutput:
         layers = dict(network.named_modules())
         del layers[""]
         if name not in layers:
-            known = [GLOBAL_POOL, *layers]
-            raise UsageError(
-                f"no layer {name!r}: {did_you_mean(name, known)}; the network has "
-                f"{', '.join(known)}"
-            )
+            raise UsageError(unknown_name("layer", name, [GLOBAL_POOL, *layers]))
         self.name = name
         self._value: Tensor | None = None
         self._channels_last = channels_last and not isinstance(layers[name], _CHANNELS_FIRST)
@@ -56,7 +52,7 @@ class LayerOutput:
         # Averaged at once: a layer that works in place would change the output afterwards.
         value = output[0] if isinstance(output, tuple) else output
         if not isinstance(value, Tensor) or not 2 <= value.dim() <= 5:
-            raise UsageError(f"layer {self.name} returns no features of images: choose another")
+            raise UsageError(f"layer {self.name} returns no features of images; choose another")
         if value.dim() == 2:
             self._value = value.clone()
         elif value.dim() == 3 or self._channels_last:  # tokens (N, tokens, C)

@@ -20,7 +20,7 @@ from flowpipe.features import Windows
 from flowpipe.tsn.features.layers import GLOBAL_POOL, LayerOutput
 from flowpipe.tsn.testing.scorer import weights_digest
 from flowpipe.tsn.weights.files import find_misfit, read_weights
-from flowpipe.words import did_you_mean
+from flowpipe.words import unknown_name
 
 PREFIX = "torchvision:"
 
@@ -201,10 +201,7 @@ def missing_weights(name: str) -> UsageError:
 
 def _find_row(name: str) -> _Row:
     if name not in VIDEO_NETWORKS:
-        raise UsageError(
-            f"torchvision has no video network {name!r}; {did_you_mean(name, VIDEO_NETWORKS)}; "
-            f"known: {', '.join(VIDEO_NETWORKS)}"
-        )
+        raise UsageError(unknown_name("video network of torchvision", name, VIDEO_NETWORKS))
     return VIDEO_NETWORKS[name]
 
 
@@ -212,7 +209,7 @@ def _enumeration(name: str) -> Any:
     try:
         from torchvision.models import get_model_weights
     except ImportError as error:
-        raise BackendError(f"{PREFIX}{name} needs torchvision: pip install torchvision") from error
+        raise BackendError(f"{PREFIX}{name} needs torchvision; pip install torchvision") from error
     return get_model_weights(name)
 
 

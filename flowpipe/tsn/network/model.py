@@ -237,7 +237,7 @@ def synchronise_batch_norm(model: TSN, device: str) -> TSN:
     if device == "cpu":
         raise UsageError(
             "sync_bn with several processes needs GPUs, because torch's SyncBatchNorm does not run "
-            "on CPUs: set sync_bn to false, or train in one process"
+            "on CPUs; set sync_bn to false, or train in one process"
         )
     made: TSN = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     return made

@@ -43,7 +43,7 @@ class TensorBoardWriter:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise BackendError(
-                f"--tensorboard needs tensorboard: pip install tensorboard ({error})"
+                f"--tensorboard needs tensorboard; pip install tensorboard ({error})"
             ) from error
         self._writer: Any = SummaryWriter(str(run / EVENTS), purge_step=step + 1)
 
@@ -107,7 +107,7 @@ def draw(run: Path, rows: Sequence[Mapping[str, Any]], title: str, by_steps: boo
         from matplotlib.figure import Figure  # not pyplot, which keeps figures and needs a display
         from matplotlib.ticker import MaxNLocator
     except ImportError as error:
-        raise BackendError("curve.png needs matplotlib: pip install matplotlib") from error
+        raise BackendError("curve.png needs matplotlib; pip install matplotlib") from error
     figure = Figure((10, 4), layout="constrained")
     figure.suptitle(title)
     for axes, kind in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):

@@ -74,5 +74,5 @@ def check_same_recipe(store: Store, other: Store, modality: str) -> None:
     if other.quantiser(modality) != store.quantiser(modality):
         raise UsageError(
             f"bytes of {modality} mean {other.quantiser(modality)} in {other.path} and "
-            f"{store.quantiser(modality)} in {store.path}: extract with the same bound"
+            f"{store.quantiser(modality)} in {store.path}; extract with the same bound"
         )

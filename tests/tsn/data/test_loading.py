@@ -209,7 +209,7 @@ def open_now() -> int:
 def test_too_few_open_files_are_said_before_a_worker_starts(store: Path) -> None:
     data, limit = clips(store), open_now() + 80
     words = (
-        rf"8 workers may need \d+ open files, and the limit is {limit}: raise it with "
+        rf"8 workers may need \d+ open files, and the limit is {limit}; raise it with "
         r"`ulimit -n \d+`, or use fewer --workers"
     )
     with open_files(limit), pytest.raises(BackendError, match=words):

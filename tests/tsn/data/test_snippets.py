@@ -256,4 +256,4 @@ def test_import_flowpipe_stays_light_and_says_what_it_offers() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("flowpipe.SnippetDataset needs torch: pip install")
+    assert done.stdout.startswith("flowpipe.SnippetDataset needs torch; pip install")

@@ -195,14 +195,17 @@ def test_the_command_tells_speed_and_knows_a_finished_file(
 @pytest.mark.parametrize(
     "options, words",
     [
-        (("--layer", "conv1"), ("no layer 'conv1'", "did you mean conv?", "global_pool, conv, bn")),
+        (
+            ("--layer", "conv1"),
+            ("layer 'conv1' is unknown", "did you mean conv?", "global_pool, conv, bn"),
+        ),
         (("--window", "2"), ("a window of 2 frames is shorter than the 3 frames", "flow")),
         (("--window", "0.05s"), ("0.05 s", "is shorter than the 3 frames", "flow")),
-        (("--window", "6px"), ("wanted frames, as 16, or seconds, as 0.5s",)),
+        (("--window", "6px"), ("wanted frames, such as 16, or seconds, such as 0.5s",)),
         (("--stride", "0"), ("more than 0 frames",)),
         (("--stride", "0.5"), ("whole number of frames", "seconds end in s")),
-        (("--split", "test7"), ("no videos of split test7", "all, test1, train1")),
-        (("--video", "video 99"), ("no video video 99",)),
+        (("--split", "test7"), ("split 'test7' is unknown", "test1, train1, all")),
+        (("--video", "video 99"), ("video 'video 99' is unknown",)),
         (("--checkpoint", "ema"), ("no checkpoint",)),
         (("--weights", __file__), ("0 networks and 1 file", "a run has its own weights")),
     ],

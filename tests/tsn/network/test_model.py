@@ -183,5 +183,5 @@ def test_synchronised_normalisation_keeps_weights_names_and_what_is_frozen() -> 
 
 
 def test_synchronised_normalisation_needs_gpus() -> None:
-    with pytest.raises(UsageError, match="does not run on CPUs: set sync_bn to false"):
+    with pytest.raises(UsageError, match="does not run on CPUs; set sync_bn to false"):
         synchronise_batch_norm(small(), "cpu")

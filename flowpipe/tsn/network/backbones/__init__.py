@@ -128,7 +128,7 @@ def backbone_weights(values: Mapping[str, Tensor], row: BackboneRow) -> dict[str
 def _load_published(name: str, row: BackboneRow) -> dict[str, Tensor]:
     if row.weights is None:
         raise BackendError(
-            f"the ImageNet weights of {name} have no download that can be relied on: give their "
+            f"the ImageNet weights of {name} have no download that can be relied on; give their "
             "file with --weights FILE, or begin with random ones by --set "
             "streams.MODALITY.init=random"
         )
@@ -204,7 +204,7 @@ def _package(module: str, name: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise BackendError(f"this network needs {name}: pip install {name}") from error
+        raise BackendError(f"this network needs {name}; pip install {name}") from error
 
 
 def _timm(name: str) -> BackboneRow:
