@@ -213,3 +213,15 @@ def test_a_wheel_has_the_name_and_the_package(site: Path) -> None:
     assert found.metadata["Name"] == NAME
     assert {e.name: e.value for e in found.entry_points} == {"flowpipe": "flowpipe.cli:main"}
     assert not [r for r in found.requires or [] if r.partition(" ")[0].lower() == "flowpipe"]
+
+
+def test_a_wheel_has_the_sources_of_kernels_and_nothing_of_the_tests(site: Path) -> None:
+    """The emulator only runs kernels of a checkout, for its tests."""
+    paths = (path for path in site.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    files = {path.relative_to(site).as_posix() for path in paths}
+    tests = "emulator", "stand_in", "benchmarks/", "tests/"
+    assert not [name for name in files if any(word in name for word in tests)]
+    for folder, package in (("kernels/cuda", "_kernels/cuda"), ("pipelines", "_pipelines")):
+        kept = (path for path in (ROOT / folder).iterdir() if path.suffix in (".cu", ".yaml"))
+        assert {f"flowpipe/{package}/{path.name}" for path in kept} <= files
+    assert {"flowpipe/py.typed", "flowpipe/store/FORMAT.md"} <= files

@@ -1,4 +1,7 @@
-// .cu files -> functions for this CPU: what a kernel needs of CUDA, so that tests can run it unmodified.
+// Emulator of CUDA: proves what unmodified kernels compute, not how a GPU rounds, schedules or times them.
+//
+// It compiles .cu files to functions for this CPU. It cannot show a GPU's approximate square roots and
+// divisions, its memory model, and its limits of registers and shared memory.
 //
 // A CUDA thread runs on a fiber and keeps it while it waits at a barrier or shuffle; the next thread
 // reuses the fiber of one that has ended. One operating system thread runs all, block after block.

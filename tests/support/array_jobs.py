@@ -1,4 +1,4 @@
-"""What array jobs do to a store they share, each in a process that is spawned: importable there."""
+"""Array jobs that share a store, as functions that spawned processes can import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that claim one store, in processes that are spawned: importable there."""
+"""Runs that claim one store, as functions that spawned processes can import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `flowpipe` command line for tests, and small clips to run it on, and what it left."""
+"""The `flowpipe` command in this process or its own, small clips for it, and waits for it."""
 
 from __future__ import annotations
 

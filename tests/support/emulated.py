@@ -1,4 +1,4 @@
-"""CudaOps on the emulator: kernels/cuda compiled by g++, CuPy's few calls from cuda_stand_in."""
+"""CudaOps on the emulator: g++ compiles kernels/cuda, and cuda_stand_in takes the place of CuPy."""
 
 from __future__ import annotations
 

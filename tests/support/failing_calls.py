@@ -1,10 +1,9 @@
-"""Calls of the library in one process while the preloaded failing_reads.c fails them; see there.
+"""Calls of the library in one process while the preloaded failing_reads.c fails them.
 
-    python failing_calls.py VIDEO STORE MORE  ->  a JSON object: what each case answered
+    python failing_calls.py VIDEO STORE MORE  ->  a JSON object: the answer of each case
 
-MORE is a folder of videos of 100 kB and more, one for each container.
-
-The answer is ``io`` for an error of that reason, else the result or the error in words.
+MORE is a folder of videos of 100 kB and more, one for each container. The answer is ``io`` for an
+error of that reason, else the result or the error in words.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A package `cupy` that answers as the real one does with some driver and some GPUs."""
+"""Stand-in of CuPy without kernels: proves what flowpipe says of GPUs, not what they compute."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""cv2 -> a cv2 that looks as if it were built with CUDA: the classes of cv2.cuda that flows use.
+"""Stand-in of cv2.cuda: proves how flows call OpenCV's CUDA classes, not what these compute.
 
-As strict as the binding is: names, order and types of arguments are those that `help` shows of a
-cv2 4.14 built with CUDA. What a real object keeps from call to call is kept. The flow itself is
-computed by OpenCV's CPU code, so that shapes, units and directions are real.
+Names, order and types of arguments are those that `help` shows of a cv2 4.14 built with CUDA, and
+the stand-in is as strict as that binding. It keeps from call to call what a real object keeps.
+OpenCV's CPU code computes the flow: shapes, units and directions are real, values, speed, memory
+and errors of a GPU are not.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""gpu_pool.py WORKERS GPUS: what each worker of a pool sees, before and after one was killed.
+"""gpu_pool.py WORKERS GPUS [open]: print the GPUs of each worker of a pool.
 
-Prints two JSON objects, CUDA_VISIBLE_DEVICES by process id. With the word open behind them: what
-each worker gets that opens its GPU, while the others hold theirs; a JSON list.
+It prints two JSON objects, CUDA_VISIBLE_DEVICES by process id, before and after a worker was
+killed. With ``open`` it prints a JSON list: what each worker gets when it opens its GPU while the
+others hold theirs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Modules of the original systems, from checkouts that the environment names; else a skip."""
+"""Modules of the original systems, from checkouts that environment variables name."""
 
 from __future__ import annotations
 

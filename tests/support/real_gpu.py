@@ -1,4 +1,4 @@
-"""Tests marked ``cuda`` ask here whether this machine has a GPU for them."""
+"""The check of tests marked ``cuda`` for a GPU that they can use."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""stranger.py HOST:PORT UID: tries, as a user, to run code at a Dask scheduler, nanny or worker.
+"""stranger.py HOST:PORT UID: try, as a user, to run code at a Dask scheduler, nanny or worker.
 
-Prints a JSON object: what became of each way, "ran as UID in PID" where the code ran.
+It prints a JSON object with the result of each way; it is "ran as UID in PID" where the code ran.
 """
 
 from __future__ import annotations

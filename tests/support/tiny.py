@@ -1,4 +1,4 @@
-"""Two networks small enough for tests, and a store and a recipe for them."""
+"""Two networks that are small enough for tests, and a store and a recipe for them."""
 
 from __future__ import annotations
 

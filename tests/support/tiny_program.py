@@ -1,4 +1,4 @@
-"""A `flowpipe` that knows the tiny networks; run as a program, with the tests in PYTHONPATH."""
+"""A `flowpipe` that knows the tiny networks, run as a program with tests/support on its path."""
 
 from __future__ import annotations
 

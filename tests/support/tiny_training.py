@@ -1,4 +1,4 @@
-"""Trainings of tiny networks for tests, and what they leave."""
+"""Trainings of tiny networks, and what is read from their run folders."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
-"""The few calls of CuPy that flowpipe makes, on the CPU: kernels run in kernels/emulator.
+"""Stand-in of CuPy: proves results and order of flowpipe's calls, not that a GPU gives the same.
 
-For tests on machines without a GPU; a process uses it when cuda_stand_in is on its path. It
-is strict where CuPy is lax or a GPU is silent: arrays are not NumPy arrays and do not mix with
-them, device memory is filled with NaNs, what is launched without a stream or with a parameter of
-another type is an error, and a stream does nothing before somebody waits for it, so that whoever
-reads too early reads nonsense.
+The few calls of CuPy that flowpipe makes work on the CPU, and kernels run in kernels/emulator. A
+process uses the stand-in when cuda_stand_in is on its path. It is strict where CuPy is lax or a GPU
+is silent: its arrays do not mix with NumPy's, device memory is filled with NaN, and a launch
+without a stream or with an argument of another type is an error. A stream runs only when somebody
+waits for it, so whoever reads too early reads NaN. It cannot show how a GPU rounds, what memory and
+registers it has, and how long anything takes.
 """
 
 from __future__ import annotations

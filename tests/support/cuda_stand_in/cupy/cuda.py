@@ -1,4 +1,4 @@
-"""Contexts, streams, events, graphs and memory. A stream runs only when somebody waits for it.
+"""Contexts, streams, events, graphs and memory: a stream runs only when somebody waits for it.
 
 The first call that needs a context opens it, and every call counts. By environment variables,
 CUDA_STAND_IN_OPENS=STATUS makes opening fail with that status; CUDA_STAND_IN_EXCLUSIVE=FILE puts

@@ -1,10 +1,11 @@
-"""The few calls of PyNvVideoCodec 2.2.4 that flowpipe makes; FFmpeg decodes in the place of a GPU.
+"""Stand-in of PyNvVideoCodec: proves how flowpipe calls it, not what pictures NVDEC decodes.
 
-For tests on machines without a GPU; a process uses it when nvdec_stand_in is on its path. The
-names, types, shapes and texts of errors are those of the real library, run on a driver of stubs. It
-is strict where the library is silent: H.264 and HEVC come as Annex B, and the first packet has the
-parameter sets; memory of frames, of the host or the device, is overwritten by the next call; damage
-is passed over in silence.
+FFmpeg decodes behind the few calls of PyNvVideoCodec 2.2.4 that flowpipe makes. A process uses the
+stand-in when nvdec_stand_in is on its path. Names, types, shapes and texts of errors are those of
+the real library, run on a driver of stubs. The stand-in is strict where the library is silent:
+H.264 and HEVC come as Annex B, the first packet has the parameter sets, and each call overwrites
+the memory of the frames before, on the host or the device. It skips damage in silence. It cannot
+show what a GPU supports, how NVDEC conceals damage, and how long anything takes.
 """
 
 from __future__ import annotations
