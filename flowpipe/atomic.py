@@ -69,7 +69,17 @@ def atomic_file(path: str | os.PathLike[str], what: str = "file") -> Iterator[Pa
 
 
 def write_atomic(path: str | os.PathLike[str], content: bytes, what: str = "file") -> None:
-    """Write a file atomically; parameters and errors are those of `atomic_file`."""
+    """Write a file atomically; errors are those of `atomic_file`.
+
+    Parameters
+    ----------
+    path : path
+        File to write.
+    content : bytes
+        Its content.
+    what : str
+        What the file is, for messages.
+    """
     with atomic_file(path, what) as draft:
         draft.write_bytes(content)
 
@@ -81,9 +91,14 @@ def draft_of(path: Path, *, durable: bool = True) -> Iterator[Path]:
     Parameters
     ----------
     path : Path
-        An existing file is replaced.
+        Final name.
     durable : bool
-        False for a file that a power cut may take.
+        Flush the file and its name to disk.
+
+    Yields
+    ------
+    Path
+        The draft.
     """
     draft = draft_name(path)
     try:
@@ -97,13 +112,32 @@ def draft_of(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def draft_name(path: Path) -> Path:
-    """Return a new name for the draft of a file, or of a folder, of this process."""
+    """Return a new name for the draft of a file, or of a folder, of this process.
+
+    Parameters
+    ----------
+    path : Path
+        Final name.
+
+    Returns
+    -------
+    Path
+        Hidden name in the same folder.
+    """
     name = os.fsencode(path.name)[:_NAME_BYTES].decode(errors="ignore")  # names end at 255 bytes
     return path.with_name(f".{name}.{unique_name()}.tmp")
 
 
 def publish(draft: Path, path: Path) -> None:
-    """Make a written file durable, rename it to its final name, and make the name durable."""
+    """Make a written file durable, rename it to its final name, and make the name durable.
+
+    Parameters
+    ----------
+    draft : Path
+        The written file.
+    path : Path
+        Final name.
+    """
     fd = os.open(draft, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -114,7 +148,13 @@ def publish(draft: Path, path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder to disk, so that renames in it are durable."""
+    """Flush a folder to disk, so that renames in it are durable.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    """
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -126,7 +166,15 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_all(fd: int, content: bytes) -> None:
-    """Write every byte at the file's position."""
+    """Write every byte at the file's position.
+
+    Parameters
+    ----------
+    fd : int
+        Descriptor of the file.
+    content : bytes
+        Bytes to write.
+    """
     view = memoryview(content)
     while view:
         view = view[os.write(fd, view) :]
@@ -186,13 +234,35 @@ def sweep(
 
 
 def create_exclusive(path: Path) -> int:
-    """Open a new file for reading and writing, and lock it to show that its writer lives."""
+    """Open a new file for reading and writing, and lock it to show that its writer lives.
+
+    Parameters
+    ----------
+    path : Path
+        File to create.
+
+    Returns
+    -------
+    int
+        Its descriptor.
+    """
     return _try_lock(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
 
 
 @contextlib.contextmanager
 def open_locked(path: Path) -> Iterator[int]:
-    """Open an existing file for reading and writing, and lock it as `create_exclusive` does."""
+    """Open an existing file for reading and writing, and lock it as `create_exclusive` does.
+
+    Parameters
+    ----------
+    path : Path
+        Existing file.
+
+    Yields
+    ------
+    int
+        Its descriptor.
+    """
     fd = _try_lock(os.open(path, os.O_RDWR | os.O_CLOEXEC))
     try:
         yield fd
@@ -207,7 +277,18 @@ def _try_lock(fd: int) -> int:
 
 
 def is_locked(path: Path) -> bool:
-    """Return whether a living writer holds the file, also one in another container of this host."""
+    """Return whether a living writer holds the file, also one in another container of this host.
+
+    Parameters
+    ----------
+    path : Path
+        Existing file.
+
+    Returns
+    -------
+    bool
+        True while its writer lives.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -221,13 +302,37 @@ def is_locked(path: Path) -> bool:
 
 
 def is_disk_full(error: OSError | RuntimeError) -> bool:
-    """Return whether an error means that a disk or quota is full, or a file too large."""
+    """Return whether an error means that a disk or quota is full, or a file too large.
+
+    Parameters
+    ----------
+    error : OSError or RuntimeError
+        Error of a write.
+
+    Returns
+    -------
+    bool
+        True if there was no space.
+    """
     return errno_of(error) in _FULL
 
 
 @contextlib.contextmanager
 def translate_full_disk(path: Path, what: str = "file") -> Iterator[None]:
-    """Turn every error that means a full disk into DiskFullError."""
+    """Turn every error that means a full disk into DiskFullError.
+
+    Parameters
+    ----------
+    path : Path
+        File that is written.
+    what : str
+        What the file is, for messages.
+
+    Raises
+    ------
+    DiskFullError
+        If the block ran out of space.
+    """
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -243,7 +348,22 @@ def translate_full_disk(path: Path, what: str = "file") -> Iterator[None]:
 
 @contextlib.contextmanager
 def translate_write_errors(path: Path, what: str) -> Iterator[None]:
-    """Turn an OSError of the block, which writes `path`, into DiskFullError or UsageError."""
+    """Turn an OSError of the block, which writes `path`, into DiskFullError or UsageError.
+
+    Parameters
+    ----------
+    path : Path
+        File that is written.
+    what : str
+        What the file is, for messages.
+
+    Raises
+    ------
+    DiskFullError
+        If the block ran out of space.
+    UsageError
+        If the file cannot be written for another reason.
+    """
     try:
         with translate_full_disk(path, what):
             yield

@@ -64,6 +64,11 @@ def replace_command(names: str) -> str:
     ----------
     names : str
         Distributions to uninstall, separated by spaces.
+
+    Returns
+    -------
+    str
+        Command line of a shell.
     """
     again = install_command().replace("pip install ", "pip install --force-reinstall --no-deps ", 1)
     return f"pip uninstall -y {names} && {again}"
@@ -79,7 +84,18 @@ def origin() -> str:
 
 
 def owners(package: str) -> list[str]:
-    """Return the names of all distributions that own a top-level package or module."""
+    """Find the distributions that own a top-level package or module.
+
+    Parameters
+    ----------
+    package : str
+        Name of the package.
+
+    Returns
+    -------
+    list of str
+        Names of the distributions.
+    """
     return sorted(set(importlib.metadata.packages_distributions().get(package, ())))
 
 

@@ -69,10 +69,17 @@ class NoteCount:
 
 
 def join_notes(notes: Iterable[str]) -> list[str]:
-    """Return the notes of a video from those of its parts, each code once.
+    """Join the notes of the parts of a video.
 
-    >>> join_notes(["lost_frames:3", "interlaced", "lost_frames:2", "interlaced"])
-    ['lost_frames:5', 'interlaced']
+    Parameters
+    ----------
+    notes : iterable of str
+        Notes of all parts.
+
+    Returns
+    -------
+    list of str
+        Each code once.
     """
     joined: dict[str, int | None] = {}
     for note in notes:

@@ -46,6 +46,11 @@ def owner_is_gone(name: str, age_s: float, stale_s: float = STALE_S) -> bool:
         process cannot be seen: on another machine, boot or PID namespace.
     stale_s : float
         Age above which such a process counts as gone, seconds.
+
+    Returns
+    -------
+    bool
+        True if it has ended.
     """
     named = _OWNER.fullmatch(name)
     if named is None or named["machine"] != _machine():
@@ -59,7 +64,18 @@ def owner_is_gone(name: str, age_s: float, stale_s: float = STALE_S) -> bool:
 
 
 def is_alive(pid: int) -> bool:
-    """Return whether this PID namespace has a process with the id `pid`."""
+    """Return whether a process runs.
+
+    Parameters
+    ----------
+    pid : int
+        Id of the process in this PID namespace.
+
+    Returns
+    -------
+    bool
+        True if it runs.
+    """
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):

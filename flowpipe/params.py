@@ -33,7 +33,23 @@ T = TypeVar("T")
 
 
 def load(path: str | Path) -> dict[str, Any]:
-    """Read a recipe file into plain values; RecipeError names the file and what is wrong."""
+    """Read a recipe file.
+
+    Parameters
+    ----------
+    path : path
+        YAML file.
+
+    Returns
+    -------
+    dict
+        Plain values.
+
+    Raises
+    ------
+    RecipeError
+        If the file cannot be read or is no mapping.
+    """
     try:
         values = strict.read_yaml(path)
     except FileNotFoundError as error:
@@ -44,10 +60,24 @@ def load(path: str | Path) -> dict[str, Any]:
 
 
 def override(values: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
-    """Apply ``key.sub=value`` settings; values are read as YAML.
+    """Apply ``key.sub=value`` settings.
 
-    >>> override({"flow": {"bound": 20}}, ["flow.bound=15"])
-    {'flow': {'bound': 15}}
+    Parameters
+    ----------
+    values : mapping
+        Plain values.
+    settings : sequence of str
+        Settings; their values are read as YAML.
+
+    Returns
+    -------
+    dict
+        Changed copy.
+
+    Raises
+    ------
+    RecipeError
+        If a setting has no such form.
     """
     result = json.loads(json.dumps(values))
     for setting in settings:
@@ -69,11 +99,17 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str = "recipe") -> 
 
     Parameters
     ----------
-    cls : frozen dataclass
+    cls : type
+        Frozen dataclass.
     values : mapping
         Keys are field names; fields left out take their defaults. NumPy's scalars become Python's.
     where : str
         Prefix of the key names in messages.
+
+    Returns
+    -------
+    T
+        The params.
 
     Raises
     ------
@@ -88,10 +124,20 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str = "recipe") -> 
 
 
 def plain(params: Any) -> Any:
-    """Params -> values that YAML and JSON can hold, every default written out.
+    """Turn params into values that YAML and JSON can hold, every default written out.
 
     A field with the metadata ``omit_default`` is left out at its default, so that recipes without
     it keep the digest that they had before the field existed.
+
+    Parameters
+    ----------
+    params : object
+        Params, or part of them.
+
+    Returns
+    -------
+    object
+        Plain values.
     """
     if dataclasses.is_dataclass(params) and not isinstance(params, type):
         values = {
@@ -109,7 +155,18 @@ def plain(params: Any) -> Any:
 
 
 def dump(values: Any) -> str:
-    """Plain values -> YAML that `load` reads back."""
+    """Format plain values as YAML.
+
+    Parameters
+    ----------
+    values : object
+        Plain values.
+
+    Returns
+    -------
+    str
+        YAML that `load` reads back.
+    """
     return str(
         yaml.safe_dump(
             values, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None
@@ -118,12 +175,34 @@ def dump(values: Any) -> str:
 
 
 def canonical(params: Any) -> str:
-    """Params -> one-line JSON with sorted keys; equal params give equal text."""
+    """Format params as one line of JSON.
+
+    Parameters
+    ----------
+    params : object
+        Params.
+
+    Returns
+    -------
+    str
+        JSON with sorted keys; equal params give equal text.
+    """
     return json.dumps(plain(params), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def digest(params: Any) -> str:
-    """SHA-256 of `canonical`, hexadecimal: what a store compares before it accepts a shard."""
+    """Compute the digest of params, which a store compares before it accepts a shard.
+
+    Parameters
+    ----------
+    params : object
+        Params.
+
+    Returns
+    -------
+    str
+        Hexadecimal SHA-256 of `canonical`.
+    """
     return hashlib.sha256(canonical(params).encode()).hexdigest()
 
 

@@ -36,7 +36,20 @@ class WorkerThread:
         self._thread.start()
 
     def submit(self, call: Callable[..., T], *arguments: Any) -> Future[T]:
-        """Return the future result of a call."""
+        """Ask for a call in the thread.
+
+        Parameters
+        ----------
+        call : callable
+            Function to call.
+        *arguments : object
+            Its arguments.
+
+        Returns
+        -------
+        Future
+            Result of the call.
+        """
         future: Future[T] = Future()
         self._calls.put((future, call, arguments))
         return future
@@ -76,7 +89,20 @@ class CallerThread:
     """Makes calls in the caller's thread; replaces `WorkerThread` if the device is the CPU."""
 
     def submit(self, call: Callable[..., T], *arguments: Any) -> Future[T]:
-        """Make a call and return its result as a finished future."""
+        """Make a call in this thread.
+
+        Parameters
+        ----------
+        call : callable
+            Function to call.
+        *arguments : object
+            Its arguments.
+
+        Returns
+        -------
+        Future
+            Result of the call, finished.
+        """
         future: Future[T] = Future()
         _resolve(future, call, *arguments)
         return future
@@ -96,6 +122,7 @@ class Prefetcher(Generic[T]):
     Parameters
     ----------
     steps : iterator
+        Steps to compute.
     depth : int
         Largest number of finished steps that wait; one more is being computed.
     """
@@ -138,10 +165,16 @@ def prefetch(
     Parameters
     ----------
     steps : iterator
+        Steps to compute.
     depth : int
         See `Prefetcher`.
     waited : callable, optional
         Called in the caller's thread with the seconds of waiting for each step.
+
+    Yields
+    ------
+    T
+        The steps, in order.
     """
     with Prefetcher(steps, depth) as thread:
         while True:

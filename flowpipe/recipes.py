@@ -31,7 +31,19 @@ class RecipeFile:
         return first.lstrip("# ").strip()
 
     def build(self, settings: Sequence[str] = ()) -> tuple[ExtractRecipe, TrainRecipe | None]:
-        """Make both sections, with ``section.key=value`` settings applied; train is optional.
+        """Make both sections of the recipe.
+
+        Parameters
+        ----------
+        settings : sequence of str
+            ``section.key=value`` settings to apply.
+
+        Returns
+        -------
+        extract : ExtractRecipe
+            What is stored.
+        train : TrainRecipe or None
+            How networks are trained; None without that section.
 
         Raises
         ------
@@ -66,7 +78,17 @@ def known_names() -> list[str]:
 
 
 def read_recipe(name: str) -> RecipeFile:
-    """Read a recipe by its name, or by its file where that ends in .yaml or .yml.
+    """Read a recipe.
+
+    Parameters
+    ----------
+    name : str
+        Name of a shipped recipe, or a file that ends in .yaml or .yml.
+
+    Returns
+    -------
+    RecipeFile
+        Plain values of the recipe.
 
     Raises
     ------
@@ -90,7 +112,18 @@ def read_recipe(name: str) -> RecipeFile:
 
 
 def recipe_of(dataset: str) -> RecipeFile:
-    """Return a data set's own recipe, or the default one."""
+    """Return a data set's own recipe, or the default one.
+
+    Parameters
+    ----------
+    dataset : str
+        Name of a data set.
+
+    Returns
+    -------
+    RecipeFile
+        Plain values of the recipe.
+    """
     return read_recipe(dataset if dataset in known_names() else DEFAULT)
 
 

@@ -41,9 +41,16 @@ def read_text(
     Parameters
     ----------
     path : path
+        File to read.
     error : type of FlowpipeError
         Raised with the file's name for anything but a file that is not there.
     most_bytes : int
+        Largest size.
+
+    Returns
+    -------
+    str
+        The text.
 
     Raises
     ------
@@ -83,7 +90,24 @@ def read_json(
     error: type[FlowpipeError] = FormatError,
     most_bytes: int = MOST_BYTES,
 ) -> Any:
-    """Return the values of a JSON file; see `read_text` and `parse_json` for the errors."""
+    """Read a JSON file; see `read_text` and `parse_json` for the errors.
+
+    Parameters
+    ----------
+    path : path
+        File to read.
+    kind : type, optional
+        Type that the outermost value must have; None for any.
+    error : type of FlowpipeError
+        Error to raise.
+    most_bytes : int
+        Largest size.
+
+    Returns
+    -------
+    object
+        Values.
+    """
     text = read_text(path, error=error, most_bytes=most_bytes)
     return parse_json(text, os.fspath(path), kind=kind, error=error)
 
@@ -106,6 +130,12 @@ def parse_json(
     kind : type, optional
         Type that the outermost value must have; None for any.
     error : type of FlowpipeError
+        Error to raise.
+
+    Returns
+    -------
+    object
+        Values.
 
     Raises
     ------
@@ -127,7 +157,20 @@ def parse_json(
 
 
 def read_yaml(path: str | os.PathLike[str], *, error: type[FlowpipeError] = RecipeError) -> Any:
-    """Return the values of a YAML file; see `read_text` and `parse_yaml` for the errors."""
+    """Read a YAML file; see `read_text` and `parse_yaml` for the errors.
+
+    Parameters
+    ----------
+    path : path
+        File to read.
+    error : type of FlowpipeError
+        Error to raise.
+
+    Returns
+    -------
+    object
+        Values.
+    """
     text = read_text(path, error=error, most_bytes=MOST_YAML_BYTES)
     return parse_yaml(text, os.fspath(path), error=error)
 
@@ -138,9 +181,16 @@ def parse_yaml(text: str, name: str, *, error: type[FlowpipeError] = RecipeError
     Parameters
     ----------
     text : str
+        YAML.
     name : str
         What the text is, for messages.
     error : type of FlowpipeError
+        Error to raise.
+
+    Returns
+    -------
+    object
+        Values.
 
     Raises
     ------

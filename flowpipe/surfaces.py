@@ -83,22 +83,60 @@ class SurfaceOps(Protocol):
         Returns
         -------
         device array
-            uint8 (bytes,), for the operations of this thread.
+            Bytes, uint8 (bytes,), for the operations of this thread.
 
         Raises
         ------
         DeviceMemoryError
+            If the device lacks memory.
         """
 
     def fetch_planes(self, planes: Sequence[tuple[int, int]]) -> NDArray[np.uint8]:
-        """Copy a decoder's planes to the host, without device memory."""
+        """Copy a decoder's planes to the host, without device memory.
+
+        Parameters
+        ----------
+        planes : sequence of (int, int)
+            Address and bytes of each part.
+
+        Returns
+        -------
+        uint8 (bytes,)
+            The parts, one behind the other.
+        """
 
     def wait_for_copies(self) -> None:
-        """Wait until all calls of `copy_planes` by this thread are done: then the decoder may use
-        its memory again."""
+        """Wait for the copies of `copy_planes` that this thread has asked for.
+
+        The decoder may then use its memory again.
+        """
 
     def to_device(self, frames: NDArray[Any]) -> Any:
-        """Return a device array with the values of a host array."""
+        """Copy an array to the device.
+
+        Parameters
+        ----------
+        frames : array
+            Array on the host.
+
+        Returns
+        -------
+        device array
+            Its values on the device.
+        """
 
     def resize(self, frames: Any, height: int, width: int) -> NDArray[np.uint8]:
-        """Return surfaces as RGB frames, (N, height, width, 3)."""
+        """Resize surfaces and convert them to RGB.
+
+        Parameters
+        ----------
+        frames : Surfaces
+            N pictures.
+        height, width : int
+            Size of the frames, pixels.
+
+        Returns
+        -------
+        uint8 (N, height, width, 3)
+            RGB frames on the host.
+        """

@@ -16,6 +16,22 @@ _LISTED = 30
 def count_noun(count: int, singular: str, plural: str = "") -> str:
     """Return a count and its noun.
 
+    Parameters
+    ----------
+    count : int
+        Number of things.
+    singular : str
+        Noun for one.
+    plural : str
+        Noun for more; by default with an s.
+
+    Returns
+    -------
+    str
+        Both, with the right form.
+
+    Examples
+    --------
     >>> count_noun(1, "video"), count_noun(1200, "video"), count_noun(2, "class", "classes")
     ('1 video', '1200 videos', '2 classes')
     """
@@ -23,10 +39,17 @@ def count_noun(count: int, singular: str, plural: str = "") -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration as text, in seconds, minutes or hours.
+    """Format a duration in seconds, minutes or hours.
 
-    >>> duration(0.4), duration(59), duration(90), duration(3 * 3600)
-    ('1 s', '59 s', '2 min', '3.0 h')
+    Parameters
+    ----------
+    seconds : float
+        Duration, seconds.
+
+    Returns
+    -------
+    str
+        Text.
     """
     if seconds < 60:
         return f"{max(1, round(seconds))} s"
@@ -34,10 +57,19 @@ def duration(seconds: float) -> str:
 
 
 def list_some(names: Sequence[str], most: int = 3) -> str:
-    """Return the first `most` names, followed by dots if there are more.
+    """List the first of some names, followed by dots if there are more.
 
-    >>> list_some(["a", "b"]), list_some(["a", "b", "c"], 2)
-    ('a, b', 'a, b ...')
+    Parameters
+    ----------
+    names : sequence of str
+        All names.
+    most : int
+        Number of names to list.
+
+    Returns
+    -------
+    str
+        Names with commas.
     """
     return ", ".join(names[:most]) + (" ..." if len(names) > most else "")
 
@@ -45,6 +77,22 @@ def list_some(names: Sequence[str], most: int = 3) -> str:
 def agree_verb(count: int, singular: str, plural: str) -> str:
     """Return the form of a verb that agrees with a count.
 
+    Parameters
+    ----------
+    count : int
+        Number of things.
+    singular : str
+        Form for one.
+    plural : str
+        Form for more.
+
+    Returns
+    -------
+    str
+        One of both.
+
+    Examples
+    --------
     >>> agree_verb(1, "has", "have"), agree_verb(2, "has", "have")
     ('has', 'have')
     """
@@ -52,10 +100,17 @@ def agree_verb(count: int, singular: str, plural: str) -> str:
 
 
 def byte_size(count: float) -> str:
-    """Return a number of bytes as text, in a decimal unit.
+    """Format a number of bytes in a decimal unit.
 
-    >>> byte_size(1), byte_size(999), byte_size(8196), byte_size(66.97e9)
-    ('1 byte', '999 bytes', '8.2 kB', '67.0 GB')
+    Parameters
+    ----------
+    count : float
+        Bytes.
+
+    Returns
+    -------
+    str
+        Text.
     """
     if count < 1000:
         return count_noun(round(count), "byte")
@@ -67,15 +122,24 @@ def byte_size(count: float) -> str:
 
 
 def nearest_names(name: str, known: Collection[str], most: int = 1) -> list[str]:
-    """Return up to `most` known names that resemble an unknown one, the nearest first.
+    """Find known names that resemble an unknown one.
 
-    Names that differ only in case or by an extension come first, then similar spellings, then
-    names that contain it.
+    Names that differ only in case or by an extension come first, then similar spellings, then names
+    that contain it.
 
-    >>> nearest_names("a", ["b.mp4", "a.mp4"]), nearest_names("a.avi", ["ab.avi", "a.mp4"])
-    (['a.mp4'], ['a.mp4'])
-    >>> nearest_names("corupt", ["missing", "corrupt"])
-    ['corrupt']
+    Parameters
+    ----------
+    name : str
+        The unknown name.
+    known : collection of str
+        Known names.
+    most : int
+        Most names to return.
+
+    Returns
+    -------
+    list of str
+        Names, the nearest first.
     """
     wanted = name.casefold()
     stem = wanted.rpartition(".")[0] or wanted
@@ -92,19 +156,37 @@ def nearest_names(name: str, known: Collection[str], most: int = 1) -> list[str]
 
 
 def suggest(names: Sequence[str]) -> str:
-    """Return the question after some names.
+    """Ask whether one of some names was meant.
 
-    >>> suggest(["corrupt"]), suggest(["a.mp4", "a.avi"])
-    ('did you mean corrupt?', 'did you mean a.mp4 or a.avi?')
+    Parameters
+    ----------
+    names : sequence of str
+        Names.
+
+    Returns
+    -------
+    str
+        Question.
     """
     return f"did you mean {' or '.join(names)}?"
 
 
 def did_you_mean(name: str, known: Collection[str], most: int = 1) -> str:
-    """Return the end of a message about an unknown name: the nearest names, or the known ones.
+    """Return the end of a message about an unknown name.
 
-    >>> did_you_mean("corupt", ["missing", "corrupt"]), did_you_mean("x", ["cpu", "cuda"])
-    ('did you mean corrupt?', 'known: cpu, cuda')
+    Parameters
+    ----------
+    name : str
+        The unknown name.
+    known : collection of str
+        Known names.
+    most : int
+        Most names to suggest.
+
+    Returns
+    -------
+    str
+        The nearest names as a question, or else the known ones.
     """
     close = nearest_names(name, known, most)
     return suggest(close) if close else _list_known(known)

@@ -37,7 +37,9 @@ class PlaneMaker:
     Parameters
     ----------
     recipe : ExtractRecipe
+        What to make.
     ops : Ops
+        Operations of the device that computes.
     video_id : str
         Id under which the recipe's boxes list the video.
     source_size : (int, int)
@@ -89,10 +91,12 @@ class PlaneMaker:
         Returns
         -------
         FrameWindow
+            The window, for `finish`.
 
         Raises
         ------
         DeviceMemoryError
+            If the device lacks memory for the window.
         """
         window = FrameWindow.after(self._end, self, frames, owned)
         if self.recipe.flows > 1:
@@ -103,17 +107,40 @@ class PlaneMaker:
         return window
 
     def begin_anew(self, window: FrameWindow) -> None:
-        """Drop a window and those begun after it, so that they can be begun again."""
+        """Drop a window and those begun after it, so that they can be begun again.
+
+        Parameters
+        ----------
+        window : FrameWindow
+            First window to drop.
+        """
         self._end = window.before
 
     def find_motions(self, window: FrameWindow) -> None:
-        """Submit the search for the camera motion of a window."""
+        """Submit the search for the camera motion of a window.
+
+        Parameters
+        ----------
+        window : FrameWindow
+            Window whose flow is computed.
+        """
         shared = self.ops.share
         features = self._submit(self._features, shared(window.gray), window.first)
         window.motions = self._submit(self._motions, features, shared(window.flow))
 
     def finish(self, window: FrameWindow) -> list[Planes]:
-        """Wait for the camera motion of a window and return its images of all modalities."""
+        """Wait for the camera motion of a window and make its images.
+
+        Parameters
+        ----------
+        window : FrameWindow
+            Window of `begin`.
+
+        Returns
+        -------
+        list of Planes
+            Images of each modality of the recipe.
+        """
         made = [
             Planes(name, *MAKERS[MODALITIES[name].maker](window)) for name in self.recipe.modalities
         ]
@@ -172,6 +199,7 @@ class FrameWindow:
     Parameters
     ----------
     maker : PlaneMaker
+        Maker of the video's images.
     frames : uint8 (T, H, W, 3)
         Frames, which start with the last one of the previous window. It is processed again, which
         is cheap beside the flow of a pair; only its camera features are reused.
@@ -197,7 +225,24 @@ class FrameWindow:
     def after(
         cls, before: WindowEnd | None, maker: PlaneMaker, frames: NDArray[np.uint8], owned: int
     ) -> FrameWindow:
-        """Return the window of the frames that follow the window which ends with `before`."""
+        """Make the next window.
+
+        Parameters
+        ----------
+        before : WindowEnd or None
+            End of the window before; None for the first window.
+        maker : PlaneMaker
+            Maker of the video's images.
+        frames : uint8 (T, H, W, 3)
+            Frames that follow the window before.
+        owned : int
+            Number of them that belong to this part of the video.
+
+        Returns
+        -------
+        FrameWindow
+            The window.
+        """
         if before is None:
             return cls(maker, frames, 0, owned, 0)
         window = cls(maker, np.concatenate([before.frame, frames]), 1, owned, before.number)

@@ -37,7 +37,18 @@ class SizeParams:
             raise ValueError("short_side needs width: 0 and height: 0")
 
     def target(self, height: int, width: int) -> tuple[int, int]:
-        """Return (height, width) of the images made from frames of this size."""
+        """Return the size of the images made from frames of a size.
+
+        Parameters
+        ----------
+        height, width : int
+            Size of the frames, pixels.
+
+        Returns
+        -------
+        (height, width)
+            Size of the images, pixels.
+        """
         if self.width:
             return self.height, self.width
         if not self.short_side:
@@ -91,9 +102,19 @@ class ExtractRecipe:
         return max(MODALITIES[name].flows for name in self.modalities)
 
     def lacks(self, device: str) -> list[str]:
-        """Return sentences on what the installed OpenCV lacks for this recipe on a device.
+        """Explain what the installed OpenCV lacks for this recipe.
 
         Only the needs of the recipe's modalities are checked. No GPU is opened.
+
+        Parameters
+        ----------
+        device : str
+            Device that computes.
+
+        Returns
+        -------
+        list of str
+            Sentences; empty if nothing is lacking.
         """
         words = []
         if self.flows > 0:

@@ -70,10 +70,13 @@ class Extraction:
     span : Span
         Video, or part of a video, to extract.
     recipe : ExtractRecipe
+        What to make.
     ops : Ops
         Operations of the device that computes.
-    max_damaged, stop_at_damage
-        Policy for damage, see `open_video`.
+    max_damaged : float
+        Largest share of damaged frames, see `open_video`.
+    stop_at_damage : bool
+        End before the first damaged frame, see `open_video`.
 
     Attributes
     ----------

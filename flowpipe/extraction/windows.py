@@ -25,8 +25,14 @@ def compute_in_halves(make: Callable[[Frames], T], frames: Frames, path: str) ->
     make : callable
         Function of `Frames`, which may raise DeviceMemoryError.
     frames : Frames
+        The window.
     path : str
         Path of the video, for the warning.
+
+    Yields
+    ------
+    T
+        Result for the window, or for one half after the other.
     """
     try:
         yield make(frames)
@@ -42,7 +48,18 @@ def compute_in_halves(make: Callable[[Frames], T], frames: Frames, path: str) ->
 
 
 def split_in_halves(frames: Frames) -> tuple[Frames, ...]:
-    """Return the two halves of a window; () for a single frame."""
+    """Split a window in halves.
+
+    Parameters
+    ----------
+    frames : Frames
+        The window.
+
+    Returns
+    -------
+    tuple of Frames
+        Two halves; () for a single frame.
+    """
     count = len(frames.data)
     if count < 2:
         return ()
@@ -51,21 +68,58 @@ def split_in_halves(frames: Frames) -> tuple[Frames, ...]:
 
 
 def warn_short_memory(path: str, count: int) -> None:
-    """Warn that the device lacks memory for `count` frames of a video at once."""
+    """Warn that the device lacks memory for a window.
+
+    Parameters
+    ----------
+    path : str
+        Path of the video.
+    count : int
+        Frames of the window.
+    """
     words = f"too little device memory for {count_noun(count, 'frame')} at once; going on with"
     warnings.warn(f"{path}: {words} {count // 2}", RuntimeWarning, stacklevel=3)
 
 
 def frames_per_window(count: int, most_bytes: int, frame_bytes: int) -> int:
-    """Return how many frames of `frame_bytes` make a window: at least 1, at most `count`."""
+    """Return how many frames make a window.
+
+    Parameters
+    ----------
+    count : int
+        Most frames.
+    most_bytes : int
+        Most bytes.
+    frame_bytes : int
+        Bytes of a frame.
+
+    Returns
+    -------
+    int
+        At least 1, at most `count`.
+    """
     return max(1, min(count, most_bytes // frame_bytes))
 
 
 def gather(windows: Iterator[Frames], count: int, most_bytes: int) -> Iterator[Frames]:
-    """Join windows to larger ones of up to `count` frames and `most_bytes`.
+    """Join windows to larger ones.
 
     Few frames of a large video are decoded at once, but resized frames are small, and a GPU needs
     many of them. A DecodeError of `windows` is raised after the frames before it.
+
+    Parameters
+    ----------
+    windows : iterator of Frames
+        Windows of a video.
+    count : int
+        Most frames of a window.
+    most_bytes : int
+        Most bytes of a window.
+
+    Yields
+    ------
+    Frames
+        Larger windows.
     """
     data = np.empty((0, 0, 0, 3), np.uint8)
     times: list[float] = []

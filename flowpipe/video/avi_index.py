@@ -17,6 +17,11 @@ LOOK_AHEAD = 256
 class AviIndex:
     """Compares packets with the index of their stream, in file order.
 
+    Parameters
+    ----------
+    stream : av.VideoStream
+        Stream of an AVI file.
+
     Attributes
     ----------
     shift : int
@@ -35,7 +40,18 @@ class AviIndex:
         return min(self._frames, len(self._entries) or self._frames)
 
     def count_skipped(self, packet: Any) -> int:
-        """Take the next packet; return the number of frames between it and the one before."""
+        """Count the frames that the file lost before the next packet.
+
+        Parameters
+        ----------
+        packet : av.Packet
+            The next packet of the stream.
+
+        Returns
+        -------
+        int
+            Number of frames between it and the packet before.
+        """
         if packet.dts is None or packet.pos is None or not len(self._entries):
             return 0
         first = self._row is None

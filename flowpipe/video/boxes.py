@@ -18,12 +18,38 @@ MOST_BOXES = 4096
 
 
 def boxes_of(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the type of each box, and the start and end of its content, bytes."""
+    """Yield the boxes of a file.
+
+    Parameters
+    ----------
+    file : binary file
+        ISO file; its position changes.
+
+    Yields
+    ------
+    kind : bytes
+        Type of the box, four letters.
+    start, end : int
+        Positions of its content, bytes.
+    """
     yield from boxes(file, 0, file.seek(0, os.SEEK_END))
 
 
 def tracked_boxes(file: BinaryIO, track_id: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the boxes that belong to one track, in its header and in its fragments."""
+    """Yield the boxes that belong to one track, in its header and in its fragments.
+
+    Parameters
+    ----------
+    file : binary file
+        ISO file; its position changes.
+    track_id : int
+        Id of the track.
+
+    Yields
+    ------
+    (kind, start, end)
+        As `boxes_of`.
+    """
     track = 0
     for kind, body, end in boxes_of(file):
         if kind in (b"tkhd", b"tfhd"):
@@ -43,10 +69,16 @@ def boxes(
     Parameters
     ----------
     file : binary file
+        ISO file; its position changes.
     start, end : int
         Positions, bytes.
     seen : Counter, optional
         Counter of the boxes read so far; reading stops at `MOST_BOXES`.
+
+    Yields
+    ------
+    (kind, start, end)
+        As `boxes_of`.
     """
     seen = Counter() if seen is None else seen
     while start + 8 <= end and seen["boxes"] < MOST_BOXES:

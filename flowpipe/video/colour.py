@@ -76,6 +76,12 @@ def read_colour(frame: Any) -> ColourTags:
     Parameters
     ----------
     frame : av.VideoFrame
+        Decoded picture.
+
+    Returns
+    -------
+    ColourTags
+        Matrix, range and transfer, and notes on what is missing.
 
     Raises
     ------
@@ -128,17 +134,50 @@ class Orientation:
         return bool(self.rotation_deg) or self.mirrored
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """Return the width and height of the upright picture."""
+        """Return the size of the upright picture.
+
+        Parameters
+        ----------
+        width, height : int
+            Size of the coded picture, pixels.
+
+        Returns
+        -------
+        (width, height)
+            Size, pixels.
+        """
         return (height, width) if self.rotation_deg % 180 else (width, height)
 
     def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the upright view of an (H, W) or (H, W, 3) picture."""
+        """Turn a picture upright.
+
+        Parameters
+        ----------
+        image : uint8 (H, W) or (H, W, 3)
+            Picture as coded.
+
+        Returns
+        -------
+        uint8 (H, W) or (H, W, 3)
+            View of it.
+        """
         image = np.rot90(image, -self.rotation_deg // 90)
         return image[:, ::-1] if self.mirrored else image
 
 
 def read_orientation(frame: Any) -> Orientation:
-    """Read the orientation of a decoded picture; phones record sideways and rely on it."""
+    """Read the orientation of a decoded picture; phones record sideways and rely on it.
+
+    Parameters
+    ----------
+    frame : av.VideoFrame
+        Decoded picture.
+
+    Returns
+    -------
+    Orientation
+        Rotation and mirroring that make it upright.
+    """
     matrix = display_matrix(frame)
     if matrix is None:
         return Orientation()
@@ -171,6 +210,16 @@ def display_matrix(frame: Any) -> bytes | int | None:
     PyAV refuses all side data of a picture that has a kind it does not know, such as EXIF. The
     angle that it reads itself is counter-clockwise, in degrees, and does not show mirroring. A
     singular matrix gives an angle beyond 360 degrees.
+
+    Parameters
+    ----------
+    frame : av.VideoFrame
+        Decoded picture.
+
+    Returns
+    -------
+    bytes or int or None
+        Nine int32, or degrees; None if the picture has neither.
     """
     try:
         side = frame.side_data.get("DISPLAYMATRIX") if frame.side_data else None
@@ -191,7 +240,18 @@ class Converter:
     def write(
         self, frame: Any, colour: ColourTags, turn: Orientation, out: NDArray[np.uint8]
     ) -> None:
-        """Write the upright RGB of `frame` into `out`, uint8 (H, W, 3).
+        """Write a picture as upright RGB.
+
+        Parameters
+        ----------
+        frame : av.VideoFrame
+            Decoded picture.
+        colour : ColourTags
+            Colours of the picture.
+        turn : Orientation
+            Orientation of the picture.
+        out : uint8 (H, W, 3)
+            Array to write to, of the upright size.
 
         Raises
         ------

@@ -33,6 +33,11 @@ def is_cropped(file: BinaryIO, container: str, stream_id: int, position: int) ->
         Track id in an ISO file.
     position : int
         Number of the video track among those of a Matroska file, from 0.
+
+    Returns
+    -------
+    bool
+        True if the container shows a part of the coded picture.
     """
     if container == "mov":
         return any(

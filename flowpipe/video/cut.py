@@ -28,6 +28,7 @@ def cut_points(
     Parameters
     ----------
     path : path
+        Video file.
     max_part_s : float
         Wanted length of a part, seconds; parts are longer where keyframes are further apart.
     stream : int, optional

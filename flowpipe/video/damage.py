@@ -10,17 +10,13 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
-
-from flowpipe.types import Damage
 
 KEPT = 256
 """Packets whose pictures are awaited; decoders delay at most 16 pictures."""
 LONGEST_GAP = 64
 """Largest gap, frames, that counts as a loss after a packet marked as corrupt; else it is a cut."""
-RUNS_KEPT = 1000
-"""Largest number of ranges of damaged frames that are recorded for a video."""
 REORDER = 32
 """Packets after which a picture that is still missing counts as lost."""
 
@@ -53,47 +49,6 @@ class DecodedPicture(NamedTuple):
     """Number of pictures missing directly before this one."""
     damaged: bool = False
     """True if its pixels may be wrong."""
-
-
-class DamageLog:
-    """Collects the damaged and lost frames of one span as ranges.
-
-    Attributes
-    ----------
-    stored : int
-        Number of frames stored so far.
-    """
-
-    def __init__(self) -> None:
-        self.stored = 0
-        self._runs: list[Damage] = []
-        self._open = False
-
-    @property
-    def runs(self) -> tuple[Damage, ...]:
-        """The `RUNS_KEPT` longest ranges, in the order of the frames."""
-        longest = sorted(self._runs, key=lambda run: -run.frames)[:RUNS_KEPT]
-        return tuple(sorted(longest, key=lambda r: (r.frame, r.time_s, r.what != "lost")))
-
-    def add(self, time_s: float, shown: DecodedPicture) -> None:
-        """Take the next frame, which will be stored as number `stored`."""
-        self._lose(shown.lost, time_s)
-        if not shown.damaged:
-            self._open = False
-        elif not self._open:
-            self._runs.append(Damage("damaged", self.stored, time_s, 1))
-            self._open = True
-        else:
-            self._runs[-1] = replace(self._runs[-1], frames=self._runs[-1].frames + 1)
-
-    def end(self, lost: int, time_s: float) -> None:
-        """Record `lost` frames missing after the last one, which has the time `time_s`."""
-        self._lose(lost, time_s)
-
-    def _lose(self, lost: int, time_s: float) -> None:
-        if lost:
-            self._runs.append(Damage("lost", self.stored, time_s, lost))
-            self._open = False
 
 
 @dataclass(slots=True)
@@ -173,7 +128,7 @@ class DamageTracker:
     def send(
         self, packet: Any, *, expected: bool, early: bool = False, misread: bool = False
     ) -> int:
-        """Take the next packet; return its number.
+        """Take the next packet.
 
         Parameters
         ----------
@@ -185,6 +140,11 @@ class DamageTracker:
             True if the packet is ignored, because it comes before the first keyframe.
         misread : bool
             True if the demuxer reported an error since the previous packet.
+
+        Returns
+        -------
+        int
+            Number of the packet.
         """
         self.number += 1
         expected = expected and not early
@@ -210,7 +170,13 @@ class DamageTracker:
         return self.number
 
     def skip(self, frames: int) -> None:
-        """Record frames that the file lost before the next packet."""
+        """Record frames that the file lost before the next packet.
+
+        Parameters
+        ----------
+        frames : int
+            Number of lost frames.
+        """
         self.number += 1
         self._sent[self.number] = _SentPacket(None, True, False, False, True, True, frames)
         self._hurt(self.number)
@@ -236,7 +202,13 @@ class DamageTracker:
             self._hurt(self.number)
 
     def complain(self, message: str) -> None:
-        """Record that the decoder reported an error at the latest packet and went on."""
+        """Record that the decoder reported an error at the latest packet and went on.
+
+        Parameters
+        ----------
+        message : str
+            Message of the decoder.
+        """
         sent = self._sent.get(self.number)
         if sent is not None and sent.expected:
             sent.suspect = True
@@ -244,7 +216,18 @@ class DamageTracker:
                 self._hurt(self.number)
 
     def show(self, picture: Any) -> DecodedPicture:
-        """Take the next picture in display order; return it with the damage around it."""
+        """Take the next picture in display order.
+
+        Parameters
+        ----------
+        picture : av.VideoFrame or SurfacePicture
+            The picture.
+
+        Returns
+        -------
+        DecodedPicture
+            The picture with the damage around it.
+        """
         number = self._number_of(picture)
         sent = self._sent.pop(number, None)
         if self._first is None:

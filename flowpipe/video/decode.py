@@ -23,7 +23,8 @@ from flowpipe.video.colour import (
     read_colour,
     read_orientation,
 )
-from flowpipe.video.damage import DamageLog, DecodedPicture
+from flowpipe.video.damage import DecodedPicture
+from flowpipe.video.damage_log import DamageLog
 from flowpipe.video.decoders import DECODERS
 from flowpipe.video.demuxer import Demuxer
 from flowpipe.video.pictures import MAX_DAMAGED, PictureReader
@@ -73,6 +74,7 @@ def open_video(
     path : path
         Video file; one of its video streams is read, see `VideoParams`.
     params : VideoParams
+        Decoder, stream and frame rate.
     start_s, stop_s : float, optional
         Read only ``start_s <= time < stop_s``, seconds, and the one frame after it that completes
         the last pair. Times are timestamps of the stream, not counted from its first frame. Frames
@@ -92,6 +94,7 @@ def open_video(
     Returns
     -------
     VideoReader
+        Reader of the frames, a context manager.
 
     Raises
     ------
@@ -114,6 +117,15 @@ class VideoReader:
     """One pass over a video, opened by `open_video`; a context manager.
 
     Iterate over `windows` once.
+
+    Parameters
+    ----------
+    pictures : PictureReader
+        Decoded pictures of the stream.
+    params : VideoParams
+        Decoder, stream and frame rate.
+    start_s, stop_s : float or None
+        Times to read, seconds, see `open_video`.
     """
 
     def __init__(

@@ -19,7 +19,12 @@ class Decoder(Protocol):
     """Library, versions and decoder, as recorded with every video."""
 
     def decode(self, packet: Any) -> list[Any]:
-        """Take a packet, also the last and empty one; return the pictures that are ready.
+        """Take a packet, also the last and empty one.
+
+        Parameters
+        ----------
+        packet : av.Packet
+            Next packet of the stream.
 
         Returns
         -------
@@ -44,7 +49,15 @@ class Decoder(Protocol):
 
 
 class CpuDecoder:
-    """FFmpeg's decoder on the CPU; it belongs to the source and is closed with it."""
+    """FFmpeg's decoder on the CPU; it belongs to the source and is closed with it.
+
+    Parameters
+    ----------
+    source : Demuxer
+        Source of the packets.
+    surfaces : SurfaceOps, optional
+        Not used: pictures stay on the host.
+    """
 
     def __init__(self, source: Demuxer, surfaces: SurfaceOps | None = None) -> None:
         self._context = source.context
@@ -75,6 +88,20 @@ def open_decoder(name: str, source: Demuxer, surfaces: SurfaceOps | None = None)
     """Open the decoder of this name for a source.
 
     Given `surfaces`, a decoder on a GPU may leave its pictures there, as `SurfacePicture`.
+
+    Parameters
+    ----------
+    name : str
+        A key of `DECODERS`.
+    source : Demuxer
+        Source of the packets.
+    surfaces : SurfaceOps, optional
+        Device that pictures may stay on.
+
+    Returns
+    -------
+    Decoder
+        The decoder.
 
     Raises
     ------

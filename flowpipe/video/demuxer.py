@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import math
 import os
 import stat
@@ -21,6 +20,7 @@ from flowpipe.errors import DecodeError, read_reason
 from flowpipe.remote import file_facts, is_url, open_path_or_url
 from flowpipe.video.crop import is_cropped
 from flowpipe.video.encryption import CONTAINERS, is_encrypted
+from flowpipe.video.open_files import UnnamedFile, WatchedFile
 from flowpipe.video.refusals import encryption_error, refuse_encrypted, refuse_still
 from flowpipe.video.streams import choose_stream, continuations, is_cover
 
@@ -40,28 +40,6 @@ OPEN_OPTIONS: dict[str, Any] = {
     # Titles that are not UTF-8 must not stop a video; since PyAV 19 they never do.
     **({"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}),
 }
-
-
-class UnnamedFile:
-    """Open file without a name."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.read, self.seek, self.tell = file.read, file.seek, file.tell
-
-
-class WatchedFile(io.FileIO):
-    """Local file that keeps the error of a failed read, which many demuxers take for its end."""
-
-    failure: OSError | None = None
-    """Error of the latest failed read."""
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Read at most `size` bytes by one system call."""
-        try:
-            return super().read(-1 if size is None else size)
-        except OSError as error:
-            self.failure = error
-            raise
 
 
 class Demuxer:
@@ -286,20 +264,52 @@ class Demuxer:
         return self.declared_end_s if self.format in ("matroska", "mov") else -math.inf
 
     def seconds(self, timestamp: int | None) -> float | None:
-        """Convert a stream timestamp to seconds, rounded once."""
+        """Convert a timestamp of the stream to seconds, rounded once.
+
+        Parameters
+        ----------
+        timestamp : int or None
+            Timestamp in units of the stream's time base.
+
+        Returns
+        -------
+        float or None
+            Seconds; None if there is no timestamp or no time base.
+        """
         if timestamp is None or self._base is None:
             return None
         return timestamp * self._base[0] / self._base[1]
 
     def timestamp(self, time_s: float) -> int:
-        """Convert seconds to the stream timestamp at or before them."""
+        """Convert seconds to a timestamp of the stream.
+
+        Parameters
+        ----------
+        time_s : float
+            Time, seconds.
+
+        Returns
+        -------
+        int
+            The timestamp at or before it.
+        """
         return math.floor(time_s * self._base[1] / self._base[0] + 1e-6) if self._base else 0
 
     def seek_before(self, time_s: float) -> Any | None:
-        """Seek to a keyframe before `time_s`; return its packet, or None if seeking failed.
+        """Seek to a keyframe before a time.
 
         Decoding starts one group of pictures earlier than necessary, so that the decoder has the
         same references and output delay as in the middle of a video.
+
+        Parameters
+        ----------
+        time_s : float
+            Time, seconds.
+
+        Returns
+        -------
+        av.Packet or None
+            Packet of the keyframe; None if seeking failed.
         """
         if self.joined_streams > 1:
             return None
@@ -344,7 +354,18 @@ class Demuxer:
 
 
 def brief(error: Exception) -> str:
-    """Return the message of an FFmpeg error, without PyAV's numbers and file name."""
+    """Return the message of an FFmpeg error.
+
+    Parameters
+    ----------
+    error : Exception
+        Error of PyAV.
+
+    Returns
+    -------
+    str
+        Message, without PyAV's numbers and file name.
+    """
     return str(getattr(error, "strerror", None) or error)
 
 

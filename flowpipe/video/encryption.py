@@ -42,6 +42,7 @@ def is_encrypted(file: BinaryIO, container: str, stream_id: int | None = None) -
     Returns
     -------
     bool
+        True if pictures of the video are encrypted.
     """
     if container == "mov":
         found = boxes_of(file) if stream_id is None else tracked_boxes(file, stream_id)

@@ -17,14 +17,36 @@ PARAMETER_BYTES = 1024
 
 
 class BitReader:
-    """Reader of bits, most significant first; EOFError at the end."""
+    """Reader of bits, most significant first; EOFError at the end.
+
+    Parameters
+    ----------
+    content : bytes
+        Unit of H.264, with emulation prevention bytes.
+    """
 
     def __init__(self, content: bytes) -> None:
         content = content.replace(b"\0\0\3", b"\0\0")  # emulation prevention, 7.4.1
         self._value, self._left = int.from_bytes(content, "big"), 8 * len(content)
 
     def take(self, count: int) -> int:
-        """Return the next `count` bits as an unsigned number."""
+        """Read an unsigned number.
+
+        Parameters
+        ----------
+        count : int
+            Number of bits.
+
+        Returns
+        -------
+        int
+            The number.
+
+        Raises
+        ------
+        EOFError
+            If fewer bits are left.
+        """
         if count > self._left:
             raise EOFError
         self._left -= count
@@ -57,7 +79,13 @@ class FrameNumbers:
         self._unread = 0
 
     def learn(self, unit: bytes) -> None:
-        """Take a parameter set; ignore it if it cannot be read."""
+        """Take a parameter set; ignore it if it cannot be read.
+
+        Parameters
+        ----------
+        unit : bytes
+            Parameter set of H.264.
+        """
         bits = BitReader(unit[1:PARAMETER_BYTES])
         try:
             if unit[0] & 0x1F == SEQUENCE_PARAMETERS:
@@ -75,6 +103,7 @@ class FrameNumbers:
         Parameters
         ----------
         unit : bytes
+            The slice.
         is_key : bool
             True if decoding can begin here, so that a jump may be a cut.
 

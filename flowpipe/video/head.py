@@ -17,7 +17,18 @@ PLACEHOLDER_BYTES = 16
 
 
 def is_of_storage(failure: Exception | None) -> bool:
-    """Return whether an error means that the storage failed, not that the file is damaged."""
+    """Return whether an error means that the storage failed, not that the file is damaged.
+
+    Parameters
+    ----------
+    failure : Exception or None
+        Error of a read.
+
+    Returns
+    -------
+    bool
+        True if the storage failed, False if the file is damaged.
+    """
     if isinstance(failure, av.error.FFmpegError) or not isinstance(failure, OSError):
         return False
     return read_reason(failure) == "io"
@@ -27,6 +38,13 @@ def read_head(
     source: Demuxer, packets: Iterator[Any]
 ) -> tuple[list[Any], float | None, Exception | None]:
     """Read packets until the earliest timestamp is certain.
+
+    Parameters
+    ----------
+    source : Demuxer
+        Source of the packets.
+    packets : iterator of av.Packet
+        Its packets.
 
     Returns
     -------

@@ -20,6 +20,16 @@ def clear_join_corruption(packets: Iterator[Any]) -> Iterator[Any]:
     """Clear the mark of packets directly before a keyframe at which decoding times run backwards.
 
     A loss does not set the clock back. A marked packet and the next one are held until then.
+
+    Parameters
+    ----------
+    packets : iterator of av.Packet
+        Packets in file order.
+
+    Yields
+    ------
+    av.Packet
+        The same packets.
     """
     held: deque[Any] = deque()
     try:

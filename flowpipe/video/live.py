@@ -45,6 +45,16 @@ def is_stream(source: str) -> bool:
     """Return whether a source is a camera (``0``, ``/dev/video0``) or a network stream.
 
     All other sources are video files: every frame is read, however long it takes.
+
+    Parameters
+    ----------
+    source : str
+        Camera, URL or path.
+
+    Returns
+    -------
+    bool
+        True for a camera or a network stream.
     """
     scheme, separator, _ = source.partition("://")
     return source.isdecimal() or bool(separator and scheme in _STREAMS) or _is_device(source)
@@ -86,7 +96,20 @@ def _is_device(source: str) -> bool:
 
 
 def resample(frames: Iterator[LiveFrame], fps: float) -> Iterator[LiveFrame]:
-    """Yield the first frame at or after each tick of a clock of `fps`; all frames if it is 0."""
+    """Thin frames out to a rate: yield the first frame at or after each tick.
+
+    Parameters
+    ----------
+    frames : iterator of LiveFrame
+        Frames as they come.
+    fps : float
+        Ticks per second; 0 keeps all frames.
+
+    Yields
+    ------
+    LiveFrame
+        Frame, with the number of dropped frames before it.
+    """
     ticks = dropped = 0
     for frame in frames:
         dropped += frame.dropped

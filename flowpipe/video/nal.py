@@ -51,6 +51,7 @@ class NalReader:
         Parameters
         ----------
         packet : bytes
+            Packet of H.264 or HEVC.
         is_key : bool
             True if the container or parser marks it as a keyframe.
 

@@ -120,7 +120,25 @@ def library() -> Any:
 
 @functools.cache
 def capabilities(coding: str, bits: int) -> dict[str, int]:
-    """Return the capabilities of NVDEC on this process's first GPU; BackendError if it fails."""
+    """Ask for the capabilities of NVDEC on this process's first GPU.
+
+    Parameters
+    ----------
+    coding : str
+        Coding, as the library names it.
+    bits : int
+        Bits of a sample.
+
+    Returns
+    -------
+    dict of str to int
+        Capabilities by name.
+
+    Raises
+    ------
+    BackendError
+        If the library fails.
+    """
     nvc = library()
     try:
         found: dict[str, int] = nvc.GetDecoderCaps(
@@ -138,6 +156,17 @@ def capabilities(coding: str, bits: int) -> dict[str, int]:
 
 
 def describe_error(error: Exception) -> str:
-    """Return the message of a library error, without positions in its source."""
+    """Return the message of a library error.
+
+    Parameters
+    ----------
+    error : Exception
+        Error of the library.
+
+    Returns
+    -------
+    str
+        Message, without positions in the library's source.
+    """
     lines = re.sub(r"(?ms)^at /.*|^.*Error Type : ", "", str(error)).split("\n")
     return "; ".join(line.strip() for line in lines if line.strip()) or type(error).__name__

@@ -1,7 +1,5 @@
 """Demuxer -> decoded pictures in display order with raw timestamps, and the damage among them.
 
-Definition of damage
---------------------
 A frame is damaged if it is
 
 - *missing*: the decoder refused its packet, or the file lost the packet, as shown by the frame

@@ -50,7 +50,17 @@ class SurfaceLayout:
     def unpack(
         self, luma: NDArray[np.uint8], chroma: NDArray[np.uint8], out: list[NDArray[Any]]
     ) -> None:
-        """Write the bytes of a picture to three planes: Y (H, W), U and V of half the size."""
+        """Copy the bytes of a picture to its planes.
+
+        Parameters
+        ----------
+        luma : uint8 (bytes,)
+            Rows of Y.
+        chroma : uint8 (bytes,)
+            Rows of interleaved U and V.
+        out : list of uint8 or uint16
+            Y (H, W), and U and V of half the size.
+        """
         rows, chroma_rows = self.plane_rows
         columns = luma.view(self.dtype).reshape(rows, self.row)[:, : self.width]
         pairs = chroma.view(self.dtype).reshape(chroma_rows, self.row // 2, 2)
@@ -61,7 +71,18 @@ class SurfaceLayout:
             np.right_shift(plane, shift, out=plane)
 
     def pack(self, planes: list[NDArray[Any]]) -> NDArray[np.uint8]:
-        """Return the bytes of a picture with these three planes, uint8 (bytes,)."""
+        """Arrange planes as the bytes of a picture.
+
+        Parameters
+        ----------
+        planes : list of uint8 or uint16
+            Y (H, W), and U and V of half the size.
+
+        Returns
+        -------
+        uint8 (bytes,)
+            The picture.
+        """
         rows, chroma_rows = self.plane_rows
         values = np.zeros((rows + chroma_rows, self.row), self.dtype)
         values[:rows, : self.width] = planes[0]
@@ -71,7 +92,18 @@ class SurfaceLayout:
 
 
 def planes_of(picture: Any) -> list[NDArray[Any]]:
-    """Return the planes of a picture as arrays, without the padding of rows."""
+    """Return the planes of a picture as arrays.
+
+    Parameters
+    ----------
+    picture : av.VideoFrame
+        Decoded picture.
+
+    Returns
+    -------
+    list of uint8 or uint16 (H, W)
+        Planes, without the padding of rows.
+    """
     dtype = np.dtype(np.uint8 if BITS[picture.format.name] == 8 else np.uint16)
     return [
         np.frombuffer(memoryview(plane), dtype)
@@ -85,6 +117,11 @@ class PictureFactory:
 
     PyAV cannot set the chroma siting, on which RGB depends, or the display matrix. A graph without
     filters returns another reference to a picture, which is copied when it is made writable.
+
+    Parameters
+    ----------
+    sample : av.VideoFrame
+        Picture to imitate.
     """
 
     def __init__(self, sample: Any) -> None:

@@ -30,12 +30,14 @@ def probe(path: str | os.PathLike[str], *, stream: int | None = None) -> Probe:
     Parameters
     ----------
     path : path
+        Video file.
     stream : int, optional
         Index of the video stream, as in `VideoParams`; None chooses one.
 
     Returns
     -------
     Probe
+        Facts in the header, which may be wrong.
 
     Raises
     ------

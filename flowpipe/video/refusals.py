@@ -25,6 +25,17 @@ def refuse_still(
 
     A video of one frame in a video container is a video. An animated WebP that FFmpeg cannot decode
     raises ``unsupported``.
+
+    Parameters
+    ----------
+    container : InputContainer
+        Open file.
+    stream : VideoStream
+        Chosen stream.
+    path : str
+        Path of the file.
+    reopen : callable
+        Opens the file again.
     """
     kind = container.format.name
     if "webp" in kind and is_animated_webp(_head(path)):
@@ -50,7 +61,17 @@ def refuse_still(
 
 
 def refuse_encrypted(container: InputContainer, stream: VideoStream, path: str) -> None:
-    """Raise DecodeError ``encrypted`` if the stream's pictures are encrypted."""
+    """Raise DecodeError ``encrypted`` if the stream's pictures are encrypted.
+
+    Parameters
+    ----------
+    container : InputContainer
+        Open file.
+    stream : VideoStream
+        Chosen stream.
+    path : str
+        Path of the file.
+    """
     context = stream.codec_context
     tag = str(getattr(context, "codec_tag", "")) if context is not None else ""
     found = tag in ENCRYPTED_TAGS or "enc_key_id" in stream.metadata
@@ -62,7 +83,18 @@ def refuse_encrypted(container: InputContainer, stream: VideoStream, path: str) 
 
 
 def encryption_error(path: str) -> DecodeError:
-    """Return the error of an encrypted file."""
+    """Return the error of an encrypted file.
+
+    Parameters
+    ----------
+    path : str
+        Path of the file, for the message.
+
+    Returns
+    -------
+    DecodeError
+        ``encrypted``.
+    """
     return DecodeError(
         f"{path} is encrypted (DRM), and flowpipe has no keys; decrypt it first, or fetch a "
         "file that is not encrypted",
@@ -84,9 +116,19 @@ def _has_two_packets(reopen: Callable[[], InputContainer]) -> bool:
 
 
 def is_animated_webp(head: bytes) -> bool:
-    """Return whether a file is an animated WebP, by its first 21 bytes or more.
+    """Return whether a file is an animated WebP.
 
     Reads the animation flag of the extended header (RFC 9649, 2.7).
+
+    Parameters
+    ----------
+    head : bytes
+        First 21 bytes of the file, or more.
+
+    Returns
+    -------
+    bool
+        True for an animated WebP.
     """
     return head[8:16] == b"WEBPVP8X" and len(head) > 20 and bool(head[20] & 2)
 

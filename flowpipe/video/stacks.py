@@ -18,10 +18,32 @@ class Stack(Protocol):
     """Largest number of frames."""
 
     def takes(self, picture: Any, height: int, width: int) -> bool:
-        """Return whether a picture of this upright size has the kind and size of the others."""
+        """Return whether a picture has the kind and size of the others.
+
+        Parameters
+        ----------
+        picture : av.VideoFrame or SurfacePicture
+            Decoded picture.
+        height, width : int
+            Upright size, pixels.
+
+        Returns
+        -------
+        bool
+            True if it can be added.
+        """
 
     def add(self, picture: Any, colour: ColourTags, turn: Orientation) -> None:
         """Add a picture.
+
+        Parameters
+        ----------
+        picture : av.VideoFrame or SurfacePicture
+            Decoded picture.
+        colour : ColourTags
+            Colours of the picture.
+        turn : Orientation
+            Orientation of the picture.
 
         Raises
         ------
@@ -40,14 +62,41 @@ class Stack(Protocol):
 
 
 def new_stack(picture: Any, height: int, width: int, capacity: int, converter: Converter) -> Stack:
-    """Return an empty stack for pictures such as this one."""
+    """Return an empty stack for pictures such as this one.
+
+    Parameters
+    ----------
+    picture : av.VideoFrame or SurfacePicture
+        First picture.
+    height, width : int
+        Its upright size, pixels.
+    capacity : int
+        Most frames of the stack.
+    converter : Converter
+        Converts pictures on the host to RGB.
+
+    Returns
+    -------
+    Stack
+        The stack, empty.
+    """
     if isinstance(picture, SurfacePicture):
         return SurfaceStack(capacity)
     return HostStack(height, width, capacity, converter)
 
 
 class HostStack:
-    """Frames as RGB in host memory, converted by libswscale."""
+    """Frames as RGB in host memory, converted by libswscale.
+
+    Parameters
+    ----------
+    height, width : int
+        Upright size of the frames, pixels.
+    capacity : int
+        Most frames of the stack.
+    converter : Converter
+        Converts pictures to RGB.
+    """
 
     def __init__(self, height: int, width: int, capacity: int, converter: Converter) -> None:
         self.capacity, self._count, self._converter = capacity, 0, converter
@@ -74,7 +123,13 @@ class HostStack:
 
 
 class SurfaceStack:
-    """Pictures in device memory with one conversion to RGB, which the device does later."""
+    """Pictures in device memory with one conversion to RGB, which the device does later.
+
+    Parameters
+    ----------
+    capacity : int
+        Most frames of the stack.
+    """
 
     def __init__(self, capacity: int) -> None:
         self.capacity, self._pictures = capacity, list[SurfacePicture]()

@@ -22,6 +22,11 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
 
     FFmpeg is not used, because it conceals a missing half of a JPEG and ignores EXIF orientation.
 
+    Parameters
+    ----------
+    path : path
+        File to read.
+
     Returns
     -------
     uint8 (H, W, 3)
@@ -63,7 +68,14 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
 
 
 def read_pair(path: str | os.PathLike[str], k: int) -> list[NDArray[np.uint8]]:
-    """Decode frames `k` and `k` + 1 of a video, counted from 0.
+    """Decode two consecutive frames of a video.
+
+    Parameters
+    ----------
+    path : path
+        Video file.
+    k : int
+        Number of the first frame, from 0.
 
     Returns
     -------

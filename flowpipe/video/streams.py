@@ -29,12 +29,18 @@ def choose_stream(
     Parameters
     ----------
     container : InputContainer
+        Open file.
     path : str
         Path of the file, for messages.
     wanted : int or None
         Index of the stream, as in ffprobe; None chooses.
     reopen : callable
         Opens the file again; called only if frames must be counted.
+
+    Returns
+    -------
+    VideoStream
+        The stream.
 
     Raises
     ------
@@ -86,6 +92,15 @@ def continuations(
     streams of parallel programmes overlap. The file is read until all other video streams overlap
     the chosen one; nothing is decoded.
 
+    Parameters
+    ----------
+    container : InputContainer
+        Open file.
+    chosen : VideoStream
+        Stream that is decoded first.
+    reopen : callable
+        Opens the file again.
+
     Returns
     -------
     tuple of VideoStream
@@ -122,12 +137,34 @@ def _codec(stream: VideoStream) -> str:
 
 
 def is_cover(stream: VideoStream) -> bool:
-    """Return whether a video stream is a cover, thumbnail or still picture, by its disposition."""
+    """Return whether a video stream is a cover, thumbnail or still picture, by its disposition.
+
+    Parameters
+    ----------
+    stream : VideoStream
+        Stream of a container.
+
+    Returns
+    -------
+    bool
+        True for a cover, thumbnail or still picture.
+    """
     return any(name in dispositions(stream) for name in PICTURE_DISPOSITIONS)
 
 
 def dispositions(stream: VideoStream) -> tuple[str, ...]:
-    """Return FFmpeg's names of a stream's dispositions."""
+    """Return the dispositions of a stream.
+
+    Parameters
+    ----------
+    stream : VideoStream
+        Stream of a container.
+
+    Returns
+    -------
+    tuple of str
+        FFmpeg's names.
+    """
     value = getattr(stream, "disposition", None)
     if not value:
         return ()
@@ -136,7 +173,18 @@ def dispositions(stream: VideoStream) -> tuple[str, ...]:
 
 
 def declared_frames(stream: VideoStream) -> int:
-    """Return the number of frames by the header's count or duration; 0 if it has neither."""
+    """Return the number of frames by the header's count or duration.
+
+    Parameters
+    ----------
+    stream : VideoStream
+        Stream of a container.
+
+    Returns
+    -------
+    int
+        Number of frames; 0 if the header has neither.
+    """
     tags = [v for k, v in stream.metadata.items() if k.startswith("NUMBER_OF_FRAMES")]
     counts = [stream.frames or 0, *(int(v) for v in tags if v.isdecimal())]
     if max(counts) or not (stream.duration and stream.time_base and stream.average_rate):

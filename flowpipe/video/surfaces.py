@@ -21,6 +21,17 @@ class SurfacePicture:
     """Decoded picture whose pixels are in device memory.
 
     All other attributes but `pts` are those of `sample`, a picture of FFmpeg.
+
+    Parameters
+    ----------
+    sample : av.VideoFrame
+        Picture of the same size, format and tags.
+    pixels : device array
+        Bytes of the picture, uint8 (bytes,).
+    conversion : RgbConversion
+        Conversion to RGB.
+    pts : int or None
+        Timestamp in units of the stream's time base.
     """
 
     def __init__(
@@ -38,6 +49,7 @@ class SurfaceCopier:
     Parameters
     ----------
     ops : SurfaceOps
+        Device that keeps the pictures.
     sample : av.VideoFrame
         FFmpeg's picture of the first keyframe.
     conversion : RgbConversion
@@ -48,9 +60,19 @@ class SurfaceCopier:
         self._ops, self._sample, self._conversion = ops, sample, conversion
 
     def copy(self, planes: Sequence[tuple[int, int]], pts: int | None) -> SurfacePicture | None:
-        """Copy a picture; its planes are given as (device address, bytes).
+        """Copy a picture in device memory.
 
-        Returns None, with a warning, if there is too little device memory.
+        Parameters
+        ----------
+        planes : sequence of (int, int)
+            Device address and bytes of each plane.
+        pts : int or None
+            Timestamp in units of the stream's time base.
+
+        Returns
+        -------
+        SurfacePicture or None
+            The copy; None, with a warning, if there is too little device memory.
         """
         try:
             return SurfacePicture(
@@ -61,7 +83,18 @@ class SurfaceCopier:
             return None
 
     def fetch(self, planes: Sequence[tuple[int, int]]) -> NDArray[np.uint8]:
-        """Copy the bytes of these planes to the host, uint8 (bytes,)."""
+        """Copy planes to the host.
+
+        Parameters
+        ----------
+        planes : sequence of (int, int)
+            Device address and bytes of each plane.
+
+        Returns
+        -------
+        uint8 (bytes,)
+            The planes, one behind the other.
+        """
         return self._ops.fetch_planes(planes)
 
     def wait_for_copies(self) -> None:
@@ -70,7 +103,20 @@ class SurfaceCopier:
 
 
 def find_copier(ops: SurfaceOps | None, blank: PictureFactory) -> SurfaceCopier | None:
-    """Return the copier of pictures of this kind; None if they go to the host."""
+    """Return the copier of pictures of one kind.
+
+    Parameters
+    ----------
+    ops : SurfaceOps or None
+        Device that pictures may stay on.
+    blank : PictureFactory
+        Maker of such pictures.
+
+    Returns
+    -------
+    SurfaceCopier or None
+        The copier; None if the pictures go to the host.
+    """
     if ops is None:
         return None
     try:
@@ -110,6 +156,13 @@ def _proven_conversion(ops: SurfaceOps, blank: PictureFactory) -> RgbConversion 
 
 @functools.cache
 def warn_of_difference(kind: str) -> None:
+    """Warn once that a device converts pictures to RGB in another way than libswscale.
+
+    Parameters
+    ----------
+    kind : str
+        Format, matrix and range of the pictures.
+    """
     warnings.warn(
         f"nvdec: the GPU's conversion of {kind} to RGB differs from that of this libswscale; "
         "pictures of this kind are converted on the host, with the same result but slower",
@@ -120,6 +173,7 @@ def warn_of_difference(kind: str) -> None:
 
 @functools.cache
 def warn_of_short_memory() -> None:
+    """Warn once that the device lacks memory for decoded pictures."""
     warnings.warn(
         "nvdec: too little device memory to keep decoded pictures there; some are converted on the "
         "host, with the same result but slower",

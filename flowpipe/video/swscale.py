@@ -46,6 +46,22 @@ def conversions(
     """Yield the conversion of a picture for each chroma siting, the usual ones first.
 
     PyAV does not expose the siting of a picture.
+
+    Parameters
+    ----------
+    height, width : int
+        Size of the coded picture, pixels.
+    bits : int
+        Bits of a sample.
+    colour : ColourTags
+        Colours of the picture.
+    turn : Orientation
+        Orientation of the picture.
+
+    Yields
+    ------
+    RgbConversion
+        Conversion for one siting.
     """
     for across, down in SITINGS.values():
         yield RgbConversion(
@@ -59,7 +75,18 @@ def conversions(
 
 
 def gains(colour: ColourTags) -> NDArray[np.int32]:
-    """Return `RgbConversion.colour` of a matrix and range."""
+    """Return the gains of a matrix and range.
+
+    Parameters
+    ----------
+    colour : ColourTags
+        Colours of the picture.
+
+    Returns
+    -------
+    int32
+        `RgbConversion.colour`.
+    """
     red, blue, green_u, green_v = GAINS[colour.swscale_matrix]
     luma, black = (1 << 16) * 255 // 219, 16 << 9
     if colour.swscale_range == FULL:

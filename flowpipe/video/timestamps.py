@@ -65,7 +65,18 @@ class Timeline(Generic[T]):
         self._times: list[float] = []
 
     def order(self, frames: Iterable[tuple[float | None, T]]) -> Iterator[tuple[float, T]]:
-        """Yield every frame with its repaired time; holds at most `LOOK_AHEAD` of them back."""
+        """Yield every frame with its repaired time; holds at most `LOOK_AHEAD` of them back.
+
+        Parameters
+        ----------
+        frames : iterable of (float or None, T)
+            Timestamp, seconds, and frame, as decoded.
+
+        Yields
+        ------
+        (float, T)
+            Repaired time, seconds, and frame.
+        """
         for pts_s, frame in frames:
             time_s = self._place(pts_s)
             self._frames.append((time_s, frame))
@@ -155,7 +166,20 @@ class Ticks:
         return self._at(self.k)
 
     def shows(self, frame_s: float, next_frame_s: float) -> bool:
-        """Return whether any tick shows a frame, in this span or another."""
+        """Return whether any tick shows a frame.
+
+        Parameters
+        ----------
+        frame_s : float
+            Time of the frame, seconds.
+        next_frame_s : float
+            Time of the next frame, seconds.
+
+        Returns
+        -------
+        bool
+            True if a tick, in this span or another, shows the frame.
+        """
         k = max(0, math.ceil((frame_s - TOLERANCE_S - self.origin_s) * self.fps) - 1)
         while self._at(k) + TOLERANCE_S < frame_s:
             k += 1
@@ -165,7 +189,18 @@ class Ticks:
         return self.origin_s + k / self.fps
 
     def due(self, next_frame_s: float) -> Iterator[float]:
-        """Yield the times of the ticks before a frame at `next_frame_s`, and advance past them."""
+        """Advance past the ticks before a frame.
+
+        Parameters
+        ----------
+        next_frame_s : float
+            Time of the frame, seconds.
+
+        Yields
+        ------
+        float
+            Time of each tick, seconds.
+        """
         while self.time_s + TOLERANCE_S < next_frame_s:
             yield self.time_s
             self.k += 1

@@ -16,7 +16,18 @@ _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
 
 
 def count_missing_bytes(path: str | os.PathLike[str]) -> int:
-    """Return how many bytes an MP4, Matroska, WebM, AVI or FLV file lacks; 0 for any other file."""
+    """Count the bytes that a truncated file lacks.
+
+    Parameters
+    ----------
+    path : path
+        Video file or URL.
+
+    Returns
+    -------
+    int
+        Bytes that an MP4, Matroska, WebM, AVI or FLV file lacks; 0 for any other file.
+    """
     with open_path_or_url(path) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
@@ -75,7 +86,20 @@ def _segment_end(file: BinaryIO, size: int) -> int:
 
 
 def read_vint(file: BinaryIO, *, keep_marker: bool = False) -> int | None:
-    """Read an EBML integer; None if it is truncated or all ones."""
+    """Read an EBML integer.
+
+    Parameters
+    ----------
+    file : binary file
+        File at the integer.
+    keep_marker : bool
+        Keep the marker bit, as ids do.
+
+    Returns
+    -------
+    int or None
+        The integer; None if it is truncated or all ones.
+    """
     first = file.read(1)
     if not first or not first[0]:
         return None

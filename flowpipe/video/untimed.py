@@ -21,6 +21,7 @@ def time_of_first(path: str, stream: int, step_s: float) -> float | None:
     Parameters
     ----------
     path : str
+        Video file.
     stream : int
         Index of the video stream.
     step_s : float

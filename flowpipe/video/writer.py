@@ -40,9 +40,16 @@ class VideoWriter:
         self._last = -1
 
     def add(self, pixels: NDArray[np.uint8], time_s: float) -> None:
-        """Add an RGB frame, uint8 (H, W, 3), of the size of the first one.
+        """Add a frame.
 
         A last odd row or column is cut off, which the colour format cannot store.
+
+        Parameters
+        ----------
+        pixels : uint8 (H, W, 3)
+            RGB, of the size of the first frame.
+        time_s : float
+            Presentation time, seconds.
         """
         height, width = (side // 2 * 2 for side in pixels.shape[:2])
         if self._stream is None:
