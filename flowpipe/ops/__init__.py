@@ -6,7 +6,9 @@ Every backend has the operations of `protocol` under the same names. Read `refer
 from __future__ import annotations
 
 from flowpipe.errors import BackendError
-from flowpipe.ops.protocol import Keypoints, Ops, Points, TVL1Model
+from flowpipe.ops.feature_protocol import Keypoints, Points
+from flowpipe.ops.protocol import Ops
+from flowpipe.ops.tvl1_protocol import TVL1Model
 from flowpipe.words import unknown_name
 
 __all__ = ["DEVICES", "Keypoints", "Ops", "Points", "TVL1Model"]
@@ -16,7 +18,18 @@ DEVICES = ("cpu", "cuda", "reference")
 
 
 def own_features(device: str) -> bool:
-    """Return `FeatureOps.own` of a device without opening it."""
+    """Return `FeatureOps.own` of a device without opening it.
+
+    Parameters
+    ----------
+    device : str
+        One of `DEVICES`.
+
+    Returns
+    -------
+    bool
+        True if the device detects features by code of its own.
+    """
     from flowpipe.ops.cpu import native_core
 
     return device == "cuda" or (device == "cpu" and native_core().available)
@@ -31,6 +44,11 @@ def get_ops(device: str = "cpu", isa: str | None = None) -> Ops:
         ``cuda`` is the first GPU that this process sees.
     isa : {"baseline", "avx2", "avx512"}, optional
         Instruction set of the CPU core. Default: ``FLOWPIPE_ISA``, else the best of this CPU.
+
+    Returns
+    -------
+    Ops
+        The operations.
 
     Raises
     ------
@@ -58,6 +76,16 @@ def cached_ops(device: str = "cpu") -> Ops:
 
     All threads and calls therefore share compiled kernels, GPU memory and recorded graphs. Errors
     are those of `get_ops`.
+
+    Parameters
+    ----------
+    device : str
+        One of `DEVICES`.
+
+    Returns
+    -------
+    Ops
+        The operations.
     """
     if device == "cuda":
         from flowpipe.ops.cuda import process
@@ -68,6 +96,11 @@ def cached_ops(device: str = "cpu") -> Ops:
 
 def gpu_memory() -> int:
     """Return the free memory of the first visible GPU, bytes; the call creates a CUDA context.
+
+    Returns
+    -------
+    int
+        Bytes.
 
     Raises
     ------

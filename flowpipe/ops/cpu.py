@@ -25,10 +25,11 @@ from flowpipe.distribution import install_command
 from flowpipe.errors import BackendError
 from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_warp
 from flowpipe.ops.cpu_features import CpuFeatures
+from flowpipe.ops.feature_protocol import FeatureOps
 from flowpipe.ops.host import HostOps
-from flowpipe.ops.protocol import FeatureOps, TVL1Model
 from flowpipe.ops.reference import ReferenceOps
 from flowpipe.ops.tables import FIELDS, SAMPLINGS
+from flowpipe.ops.tvl1_protocol import TVL1Model
 from flowpipe.words import unknown_name
 
 F32 = NDArray[np.float32]
@@ -90,7 +91,18 @@ class NativeCore:
 
 @functools.cache
 def native_core(path: str = str(LIBRARY)) -> NativeCore:
-    """Open the compiled core and return what it has; never raises."""
+    """Open the compiled core and return what it has; never raises.
+
+    Parameters
+    ----------
+    path : str
+        File of the compiled library.
+
+    Returns
+    -------
+    NativeCore
+        The core, or the reason why there is none.
+    """
     advice = f"install a C++ compiler (g++ or clang++), then {install_command()}"
     if not Path(path).exists():
         return NativeCore(path, reason=f"no compiled core at {path}: {advice}")
@@ -110,7 +122,21 @@ def native_core(path: str = str(LIBRARY)) -> NativeCore:
 
 
 class CpuState:
-    """Fields of N pairs at one scale; kernels/cpu/layout.h shows the memory layout."""
+    """Fields of N pairs at one scale; kernels/cpu/layout.h shows the memory layout.
+
+    Parameters
+    ----------
+    ops : CpuOps
+        Operations that use the state.
+    first : float32 (N, H, W)
+        First images.
+    floats : float32 (N, floats)
+        Fields of each pair.
+    padded : float32 (N, floats)
+        Second image of each pair, padded.
+    model : TVL1Model
+        Constants of the scale.
+    """
 
     def __init__(self, ops: CpuOps, first: F32, floats: F32, padded: F32, model: TVL1Model) -> None:
         self.first, self.floats, self.padded, self.model = first, floats, padded, model
@@ -135,6 +161,7 @@ class CpuOps(HostOps):
     isa : {"baseline", "avx2", "avx512"}, optional
         Instruction set; by default ``FLOWPIPE_ISA``, else the best of this CPU.
     core : NativeCore, optional
+        Compiled core; by default the installed one.
 
     Raises
     ------

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.ops.checks import check_keypoints, check_matches
-from flowpipe.ops.protocol import Keypoints, Points
+from flowpipe.ops.feature_protocol import Keypoints, Points
 from flowpipe.ops.reference_features import (
     AKAZE_THRESHOLD,
     NO_KEYPOINTS,
@@ -38,6 +38,7 @@ class CpuFeatures:
     Parameters
     ----------
     name : str
+        Name of the backend.
     call : callable
         `flowpipe.ops.cpu.CpuOps.call`.
     """

@@ -8,54 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe.ops.feature_protocol import FeatureOps
+from flowpipe.ops.tvl1_protocol import TVL1Model, TVL1State
 from flowpipe.ops.waits import WaitTimes
 from flowpipe.surfaces import SurfaceOps
-
-Points = NDArray[np.float32]
-"""(M, 2), x right and y down, in pixels."""
-
-
-@dataclass(frozen=True)
-class TVL1Model:
-    """Constants of one scale of TV-L1, named as in the paper."""
-
-    tau: float
-    lambda_: float
-    theta: float
-    epsilon: float
-    """A warp has converged when the RMS change of the flow in one iteration is at most this, px."""
-    block: int
-    """Iterations per block; a warp ends with the block in which OpenCV would end it."""
-    spaced: bool = True
-    """True: check convergence as OpenCV's CUDA code does, after even numbers of iterations, and
-    after a squared change e only about e / epsilon**2 iterations later. False: after each, as its
-    CPU code does."""
-    sampling: str = "catmull_rom"
-    """Interpolation of the second image. ``catmull_rom``: bicubic with a = -1/2, clamped to the
-    image. ``keys``: as cv2.remap, a = -3/4, zero outside the image. ``thirtyseconds``: as keys, but
-    at the nearest 1/32 px, as in OpenCV 4 and before."""
-    median: int = 1
-    """Window (1, 3 or 5) of a median filter of u and v; 1 is none."""
-    median_every: int = 30
-    """Iterations between two median filters; the first filter precedes the iterations."""
-
-    def enough(self, pixels: int) -> float:
-        """Return the sum of squared change over `pixels` pixels at which a warp has converged."""
-        return self.epsilon**2 * pixels
-
-
-class TVL1State(Protocol):
-    """Fields of N pairs at one scale; the memory layout is the backend's."""
-
-    def field(self, name: str) -> Any:
-        """Return a copy f32 (N, H, W) of ``a b c g u v p11 p12 p21 p22``: I1wx, I1wy, rho_c,
-        -1/|grad|^2, the flow, and the dual variables times theta."""
 
 
 class Ops(Protocol):
@@ -81,38 +42,117 @@ class Ops(Protocol):
         """Operations on pictures that a decoder wrote to the device; None for the CPU."""
 
     def to_device(self, frames: NDArray[Any]) -> Any:
-        """Copy a host array to the device once, for several operations."""
+        """Copy a host array to the device once, for several operations.
+
+        Parameters
+        ----------
+        frames : array
+            Array on the host.
+
+        Returns
+        -------
+        device array
+            Its values on the device.
+        """
 
     def to_host(self, array: Any) -> NDArray[Any]:
-        """Return the result of an operation as a NumPy array, after waiting for it."""
+        """Copy the result of an operation to the host, after waiting for it.
+
+        Parameters
+        ----------
+        array : device array
+            Result of an operation.
+
+        Returns
+        -------
+        array
+            Its values as a NumPy array.
+        """
 
     def share(self, array: Any) -> Any:
-        """Return an operation's result for use in any thread. Operations that use it wait, on the
-        device, for the work that this thread has queued so far. The caller must keep the array
-        until they are done."""
+        """Make an operation's result usable in any thread.
+
+        Operations that use it wait, on the device, for the work that this thread has queued so far.
+        The caller must keep the array until they are done.
+
+        Parameters
+        ----------
+        array : device array
+            Result of an operation of this thread.
+
+        Returns
+        -------
+        device array
+            The same memory, for any thread.
+        """
 
     def resize(self, frames: Any, height: int, width: int) -> NDArray[np.uint8]:
-        """Resize frames uint8 (N, H, W, 3) to (N, height, width, 3), bilinear, centred pixels.
+        """Resize frames, bilinear, with centred pixels.
 
-        Instead of frames, a backend with `surfaces` takes `flowpipe.surfaces.Surfaces`.
+        Parameters
+        ----------
+        frames : uint8 (N, H, W, 3)
+            Frames; a backend with `surfaces` also takes `flowpipe.surfaces.Surfaces`.
+        height, width : int
+            Size of the result, pixels.
+
+        Returns
+        -------
+        uint8 (N, height, width, 3)
+            Resized frames.
         """
 
     def gray(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Convert RGB uint8 (N, H, W, 3) to BT.601 luma uint8 (N, H, W), 15-bit fixed point."""
+        """Convert RGB to BT.601 luma, in 15-bit fixed point.
+
+        Parameters
+        ----------
+        frames : uint8 (N, H, W, 3)
+            RGB frames.
+
+        Returns
+        -------
+        uint8 (N, H, W)
+            Luma.
+        """
 
     def difference(self, frames: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
-        """Return next - this + 128 of frames (N, H, W, 3) as planes uint8 (N-1, 3, H, W).
+        """Subtract each frame from the next one: next - this + 128.
 
-        Changes of -128 .. 127 are exact; the second result, uint32 (N-1,), counts the clipped ones.
+        Parameters
+        ----------
+        frames : uint8 (N, H, W, 3)
+            RGB frames.
+
+        Returns
+        -------
+        planes : uint8 (N - 1, 3, H, W)
+            Differences; changes of -128 .. 127 are exact.
+        clipped : uint32 (N - 1,)
+            Number of clipped values of each image.
         """
 
     def quantise(
         self, flow: NDArray[np.float32], bound: float
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
-        """Quantise flow f32 (N, 2, H, W) px to uint8; also count the values beyond the bound, (N,).
+        """Quantise flow to bytes.
 
         rint((clip(v, -B, B) + B) * 255 / (2 B)) in double precision, half to even, as dense_flow
         does; zero becomes 128. NaN becomes 128 and counts as clipped.
+
+        Parameters
+        ----------
+        flow : float32 (N, 2, H, W)
+            Flow, pixels.
+        bound : float
+            Largest displacement that is stored, B, pixels.
+
+        Returns
+        -------
+        levels : uint8 (N, 2, H, W)
+            Quantised flow.
+        clipped : uint32 (N,)
+            Number of values of each field beyond the bound.
         """
 
     def warp_homography(
@@ -122,30 +162,91 @@ class Ops(Protocol):
         fill: NDArray[np.uint8],
         margin: int = 5,
     ) -> NDArray[np.uint8]:
-        """Warp images uint8 (N, H, W) by homographies f64 (N, 3, 3): out(x) = gray(H x).
+        """Warp images by homographies: out(x) = gray(H x).
 
-        Bilinear on a 1/32 px grid. If the source column or row is not strictly inside
-        (margin, size - 1 - margin), the pixel of `fill` is used (dense_flow's warp_flow.h).
+        Bilinear on a 1/32 px grid. If the source column or row is not strictly inside (margin, size
+        - 1 - margin), the pixel of `fill` is used (dense_flow's warp_flow.h).
+
+        Parameters
+        ----------
+        gray : uint8 (N, H, W)
+            Images.
+        homography : float64 (N, 3, 3)
+            Homography of each image, H.
+        fill : uint8 (N, H, W)
+            Pixels beyond the margin.
+        margin : int
+            Width of the border that is not read, pixels.
+
+        Returns
+        -------
+        uint8 (N, H, W)
+            Warped images.
         """
 
     def pyramid(
         self, gray: NDArray[np.uint8], sizes: Sequence[tuple[int, int]], rule: str, step: float
     ) -> tuple[Any, ...]:
-        """Return f32 levels (N, h, w) of these sizes; the first is the images (N, H, W) themselves.
+        """Build the levels of images.
 
         ``pyrdown`` halves with a 1-4-6-4-1 window and mirrored borders, sizes (n + 1) // 2.
         ``bilinear`` samples at index / step, as cv::cuda::resize does. ``centred`` samples at
         (index + 1/2) / step - 1/2, as cv::resize does.
+
+        Parameters
+        ----------
+        gray : uint8 (N, H, W)
+            Images.
+        sizes : sequence of (rows, columns)
+            Size of each level, the images' own first.
+        rule : {"pyrdown", "bilinear", "centred"}
+            How a level is made from the one before.
+        step : float
+            Size of a level relative to the one before.
+
+        Returns
+        -------
+        tuple of float32 (N, rows, columns)
+            Levels; the first has the values of the images.
         """
 
     def upsample(self, flow: Any, height: int, width: int, factor: float, rule: str) -> Any:
-        """Resize flow f32 (N, 2, h, w) to (N, 2, height, width), bilinear, times `factor`.
+        """Resize flow, bilinear, and scale it.
 
         Pixels are centred if the rule is ``centred``; else it samples at index * h / height.
+
+        Parameters
+        ----------
+        flow : float32 (N, 2, h, w)
+            Flow of a level.
+        height, width : int
+            Size of the result, pixels.
+        factor : float
+            Factor of the flow.
+        rule : {"pyrdown", "bilinear", "centred"}
+            Rule of the pyramid.
+
+        Returns
+        -------
+        float32 (N, 2, height, width)
+            Flow of the next level.
         """
 
     def take(self, values: Any, places: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the f32 values at flat indices (M,) of an array of any shape, on the host."""
+        """Read values of a device array.
+
+        Parameters
+        ----------
+        values : float32 (...)
+            Device array.
+        places : int64 (M,)
+            Flat indices.
+
+        Returns
+        -------
+        float32 (M,)
+            Values, on the host.
+        """
 
     def peak_flops(self) -> float:
         """Return the peak single-precision operations per second by data sheet; 0 if unknown."""
@@ -154,17 +255,53 @@ class Ops(Protocol):
         """Return the device memory that this process holds, bytes; 0 if the device is the CPU."""
 
     def pairs_at_once(self, height: int, width: int) -> int:
-        """Return the pairs of this size per TV-L1 call that fit the device's caches and memory."""
+        """Return how many pairs per TV-L1 call fit the device's caches and memory.
+
+        Parameters
+        ----------
+        height, width : int
+            Size of a pair, pixels.
+
+        Returns
+        -------
+        int
+            Number of pairs.
+        """
 
     def empty(self, *shape: int) -> Any:
-        """Return an uninitialised f32 array of this shape on the device."""
+        """Allocate an uninitialised array on the device.
+
+        Parameters
+        ----------
+        *shape : int
+            Shape of the array.
+
+        Returns
+        -------
+        float32 (shape)
+            Device array.
+        """
 
     def batch_launches(self) -> AbstractContextManager[None]:
-        """Context in which this thread's launches may be batched: work is sure to have started only
-        when the context ends or a result is copied to the host."""
+        """Return a context in which this thread's launches may be batched.
+
+        Work is sure to have started only when the context ends or a result is copied to the host.
+        """
 
     def tvl1_memory(self, n: int, height: int, width: int) -> Any:
-        """Return memory for states of N pairs of at most this size; memory is reused between calls.
+        """Return memory for the states of some pairs; it is reused between calls.
+
+        Parameters
+        ----------
+        n : int
+            Number of pairs, N.
+        height, width : int
+            Largest size, pixels.
+
+        Returns
+        -------
+        object
+            Memory for `tvl1_start`.
 
         Raises
         ------
@@ -175,87 +312,60 @@ class Ops(Protocol):
     def tvl1_start(
         self, first: Any, second: Any, flow: Any | None, model: TVL1Model, memory: Any
     ) -> TVL1State:
-        """Return the state of one scale: images f32 (N, H, W), flow (N, 2, H, W) or zero, p = 0.
+        """Return the state of one scale, with dual variables of zero.
 
         The second image's gradient is half the difference of both neighbours, indices clamped.
+
+        Parameters
+        ----------
+        first, second : float32 (N, H, W)
+            Images.
+        flow : float32 (N, 2, H, W) or None
+            Flow to begin with, pixels; None for zero.
+        model : TVL1Model
+            Constants of the scale.
+        memory : object
+            Result of `tvl1_memory`.
+
+        Returns
+        -------
+        TVL1State
+            The state.
         """
 
     def tvl1_warps(self, state: Any, warps: int, n: int) -> Any:
-        """Run `warps` warps of at most `n` iterations; each warp linearises about the current flow:
-        it sets a, b, c, g from I1, I1x, I1y warped by the flow.
+        """Run some warps of a state.
 
-        Pairs advance independently. Returns the total iterations of each, int32 (N,).
+        Each warp linearises about the current flow: it sets a, b, c, g from I1, I1x, I1y warped by
+        the flow, and iterates. Pairs advance independently.
+
+        Parameters
+        ----------
+        state : TVL1State
+            State of N pairs.
+        warps : int
+            Number of warps.
+        n : int
+            Most iterations of a warp.
+
+        Returns
+        -------
+        int32 (N,)
+            Iterations of each pair in all warps.
         """
 
     def tvl1_flow(self, state: Any, out: Any) -> Any:
-        """Write the flow of a state into `out`, f32 (N, 2, H, W), and return it."""
+        """Copy the flow of a state.
 
+        Parameters
+        ----------
+        state : TVL1State
+            State of N pairs.
+        out : float32 (N, 2, H, W)
+            Array to write to.
 
-@dataclass(frozen=True)
-class Keypoints:
-    """Keypoints of one frame, on the host."""
-
-    points: Points
-    """(K, 2) positions."""
-    descriptors: NDArray[Any]
-    """(K, B) uint64 bit strings (Hamming distance), or float32 (Euclidean distance)."""
-
-
-class FeatureOps(Protocol):
-    """Operations on features. Frames may be on the device, features are on the host.
-
-    Features of a frame and matches of a pair do not depend on the others of a call.
-    """
-
-    name: str
-    """Backend, as in `Ops.name`."""
-    own: bool
-    """True if flowpipe's own code detects AKAZE keypoints, False if OpenCV's contrib does."""
-
-    def akaze(self, gray: Any, mask: NDArray[np.uint8] | None = None) -> list[Keypoints]:
-        """Detect keypoints of images uint8 (N, H, W), as OpenCV's AKAZE with one octave of one
-        layer, threshold 2e-4, and upright M-LDB descriptors, uint64 (K, 8).
-
-        None are where the mask (N, H, W) is 0, or in images under 16 pixels a side.
-        """
-
-    def corners(
-        self,
-        gray: Any,
-        most: int,
-        quality: float,
-        apart_px: float,
-        mask: NDArray[np.uint8] | None = None,
-    ) -> list[Points]:
-        """Detect the corners of images uint8 (N, H, W) as cv2.goodFeaturesToTrack does: f32 (C, 2)
-        per image, best first, C <= most.
-
-        `quality` is the least strength relative to the strongest corner, `apart_px` the least
-        distance of two corners. None are where the mask (N, H, W) is 0.
-        """
-
-    def level_ranges(self, gray: Any, places: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Return the range of gray levels, max - min, uint8 (N, C), of images uint8 (N, H, W) at C
-        groups of P pixels, given as flat indices (C, P) of an image."""
-
-    def match_keypoints(
-        self, pairs: Sequence[tuple[Keypoints, Keypoints]], window_px: float
-    ) -> list[NDArray[np.int64]]:
-        """Match the keypoints of pairs of frames. The result of a pair, int64 (K,), has for each
-        keypoint of the second frame the index of the most similar one of the first within
-        `window_px` in x and in y, or -1.
-
-        Descriptors are uint64 words or integral f32. Among equally similar keypoints the first is
-        chosen.
-        """
-
-    def homographies(
-        self, in_first: Points, in_second: Points, threshold_px: float, most: int, least: int
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Estimate homographies f64 (K, 3, 3), K <= most, of matches f32 (M, 2), and their inliers,
-        bool (K, M): matches with a reprojection error below the threshold.
-
-        Sequential RANSAC: each is sought among the matches that are not within 1.5 thresholds of
-        an earlier one, must have more than `least` inliers there, and is fitted to all its inliers
-        by least squares.
+        Returns
+        -------
+        float32 (N, 2, H, W)
+            `out`: flow in pixels.
         """

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from flowpipe.ops.checks import check_flow, check_frames, check_gray, check_warp
 from flowpipe.ops.host import HostOps
-from flowpipe.ops.protocol import TVL1Model
 from flowpipe.ops.reference_features import ReferenceFeatures
 from flowpipe.ops.reference_surfaces import rgb_of
 from flowpipe.ops.tables import BORDER_PX, FIELDS
+from flowpipe.ops.tvl1_protocol import TVL1Model
 from flowpipe.surfaces import Surfaces
 
 F32 = NDArray[np.float32]
@@ -25,7 +25,17 @@ FLT_EPSILON = np.float32(1.1920929e-7)
 
 
 class ReferenceState:
-    """Fields of N pairs at one scale, one f32 (N, H, W) array each."""
+    """Fields of N pairs at one scale, one f32 (N, H, W) array each.
+
+    Parameters
+    ----------
+    first, second : float32 (N, H, W)
+        Images.
+    flow : float32 (N, 2, H, W) or None
+        Flow to begin with, pixels; None for zero.
+    model : TVL1Model
+        Constants of the scale.
+    """
 
     def __init__(self, first: F32, second: F32, flow: F32 | None, model: TVL1Model) -> None:
         self.first, self.model = first, model

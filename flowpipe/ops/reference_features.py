@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.ops.checks import check_gray, check_keypoints, check_mask, check_matches
-from flowpipe.ops.protocol import Keypoints, Points
+from flowpipe.ops.feature_protocol import Keypoints, Points
 from flowpipe.ops.reference_homography import scaled_homographies, search_homographies
 
 AKAZE_THRESHOLD = 2e-4
@@ -68,7 +68,20 @@ class ReferenceFeatures:
 
 
 def level_ranges(gray: NDArray[np.uint8], places: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Return ranges of gray levels as `flowpipe.ops.FeatureOps.level_ranges` does."""
+    """Return ranges of gray levels as `flowpipe.ops.FeatureOps.level_ranges` does.
+
+    Parameters
+    ----------
+    gray : uint8 (N, H, W)
+        Images.
+    places : int64 (C, P)
+        Flat indices of the P pixels of each group in an image.
+
+    Returns
+    -------
+    uint8 (N, C)
+        Range of each group.
+    """
     check_gray(gray)
     ranges = np.empty((len(gray), len(places)), np.uint8)
     for image, out in zip(gray, ranges, strict=True):
@@ -80,7 +93,22 @@ def level_ranges(gray: NDArray[np.uint8], places: NDArray[np.int64]) -> NDArray[
 def with_masks(
     gray: NDArray[np.uint8], mask: NDArray[np.uint8] | None
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8] | None]]:
-    """Yield each image (H, W) of (N, H, W), contiguous, with its mask or None."""
+    """Yield each image with its mask.
+
+    Parameters
+    ----------
+    gray : uint8 (N, H, W)
+        Images.
+    mask : uint8 (N, H, W) or None
+        Masks.
+
+    Yields
+    ------
+    image : uint8 (H, W)
+        Image, contiguous.
+    mask : uint8 (H, W) or None
+        Its mask.
+    """
     check_gray(gray)
     if mask is not None:
         check_mask(mask, gray)
@@ -91,8 +119,24 @@ def with_masks(
 def opencv_keypoints(
     detector: Any, gray: NDArray[np.uint8], mask: NDArray[np.uint8] | None = None
 ) -> list[Keypoints]:
-    """Detect keypoints and descriptors of images uint8 (N, H, W) by a cv2.Feature2D; none in images
-    under 16 pixels a side. Bit strings are padded with 0 to uint64 words."""
+    """Detect keypoints and descriptors by a detector of OpenCV.
+
+    None are in images under 16 pixels a side. Bit strings are padded with 0 to uint64 words.
+
+    Parameters
+    ----------
+    detector : cv2.Feature2D
+        The detector.
+    gray : uint8 (N, H, W)
+        Images.
+    mask : uint8 (N, H, W), optional
+        No keypoints where it is 0.
+
+    Returns
+    -------
+    list of N Keypoints
+        Keypoints of each image.
+    """
     return [_opencv_keypoints(detector, *image) for image in with_masks(gray, mask)]
 
 
@@ -113,7 +157,20 @@ def _opencv_keypoints(
 
 
 def match_pair(first: Keypoints, second: Keypoints, window_px: float) -> NDArray[np.int64]:
-    """Match one pair of frames as `flowpipe.ops.FeatureOps.match_keypoints` does: int64 (K,)."""
+    """Match one pair of frames as `flowpipe.ops.FeatureOps.match_keypoints` does.
+
+    Parameters
+    ----------
+    first, second : Keypoints
+        Keypoints of both frames.
+    window_px : float
+        Largest distance of matches in x and in y, pixels.
+
+    Returns
+    -------
+    int64 (K,)
+        For each keypoint of `second`, the index of its match in `first`, or -1.
+    """
     check_keypoints(first, second)
     matched = np.full(len(second.points), -1, np.int64)
     in_second, in_first = _pairs_in_window(second.points, first.points, window_px)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.ops.protocol import Points
+from flowpipe.ops.feature_protocol import Points
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -51,8 +51,27 @@ def scaled_homographies(
 ) -> tuple[F64, NDArray[np.bool_]]:
     """Scale the first frame's points to -1 .. 1, search, and return homographies in pixels.
 
-    The scale is a power of two, so scaling is exact. Parameters and results are those of
-    `flowpipe.ops.FeatureOps.homographies`; `search` is applied to the scaled matches.
+    The scale is a power of two, so scaling is exact.
+
+    Parameters
+    ----------
+    in_first, in_second : float32 (M, 2)
+        Matched points, pixels.
+    threshold_px : float
+        Reprojection error below which a match is an inlier, pixels.
+    most : int
+        Most homographies.
+    least : int
+        A homography needs more inliers than this.
+    search : Search
+        Function of the scaled matches.
+
+    Returns
+    -------
+    homographies : float64 (K, 3, 3)
+        Homographies, K <= most.
+    inliers : bool (K, M)
+        Matches that each explains.
     """
     if not len(in_first):
         return np.empty((0, 3, 3)), np.empty((0, 0), np.bool_)
@@ -72,7 +91,26 @@ def scaled_homographies(
 def search_homographies(
     rows: F32, most: int, least: int, threshold: np.float32
 ) -> tuple[F64, NDArray[np.bool_]]:
-    """Find homographies by sequential RANSAC; parameters and results are those of `Search`."""
+    """Find homographies by sequential RANSAC.
+
+    Parameters
+    ----------
+    rows : float32 (4, M)
+        Scaled matches: x and y in the first, x and y in the second frame.
+    most : int
+        Most homographies.
+    least : int
+        A homography needs more inliers than this.
+    threshold : float32
+        Reprojection error below which a match is an inlier, scaled.
+
+    Returns
+    -------
+    homographies : float64 (K, 3, 3)
+        Homographies, K <= most.
+    inliers : bool (K, M)
+        Matches that each explains.
+    """
     found: list[F64] = []
     agree: list[NDArray[np.bool_]] = []
     rest = rows

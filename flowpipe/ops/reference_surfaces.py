@@ -12,7 +12,18 @@ from flowpipe.surfaces import RgbConversion, Surfaces
 
 
 def rgb_of(surfaces: Surfaces) -> NDArray[np.uint8]:
-    """Return upright RGB frames uint8 (N, H, W, 3)."""
+    """Convert surfaces to upright RGB.
+
+    Parameters
+    ----------
+    surfaces : Surfaces
+        N pictures on the host.
+
+    Returns
+    -------
+    uint8 (N, H, W, 3)
+        Frames.
+    """
     return np.stack([_rgb(picture, surfaces.conversion) for picture in surfaces.pictures])
 
 

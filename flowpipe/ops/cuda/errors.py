@@ -51,12 +51,36 @@ ADVICE = {
 
 
 def advice(error: BaseException) -> str:
-    """Return what to do about an error of CUDA."""
+    """Say what to do about an error of CUDA.
+
+    Parameters
+    ----------
+    error : BaseException
+        Error of CUDA.
+
+    Returns
+    -------
+    str
+        Advice.
+    """
     return ADVICE.get(_status(error), ASK_NVIDIA_SMI)
 
 
 def last_line(error: BaseException) -> str:
-    """Return the last line with words of an error: CuPy encloses its messages in lines of ===."""
+    """Return the last line with words of an error.
+
+    CuPy encloses its messages in lines of ===.
+
+    Parameters
+    ----------
+    error : BaseException
+        Error of CuPy.
+
+    Returns
+    -------
+    str
+        The line.
+    """
     lines = [line.strip() for line in str(error).splitlines() if re.search(r"\w", line)]
     return lines[-1] if lines else type(error).__name__
 
@@ -75,6 +99,11 @@ def _error_types(cupy: Any) -> tuple[type[Exception], ...]:
 @contextmanager
 def translate_errors(cupy: Any) -> Iterator[None]:
     """Translate the errors of work under way.
+
+    Parameters
+    ----------
+    cupy : module
+        CuPy.
 
     Raises
     ------
@@ -100,6 +129,11 @@ def translate_errors(cupy: Any) -> Iterator[None]:
 @contextmanager
 def translate_opening_errors(cupy: Any) -> Iterator[None]:
     """Translate the errors of a process that opens its GPU.
+
+    Parameters
+    ----------
+    cupy : module
+        CuPy.
 
     Raises
     ------
@@ -138,7 +172,18 @@ def cache_folder() -> str:
 
 
 def why_no_cache(error: OSError) -> str:
-    """Return why CuPy cannot write what it compiles, and what to do."""
+    """Explain why CuPy cannot write what it compiles.
+
+    Parameters
+    ----------
+    error : OSError
+        Error of the write.
+
+    Returns
+    -------
+    str
+        The reason and what to do.
+    """
     if "temporary directory" in str(error):  # of tempfile
         return f"CuPy compiles in a temporary folder ({error.strerror}): set TMPDIR to one"
     home = os.environ.get("HOME")
@@ -159,6 +204,11 @@ def why_no_headers(built_for: int, said: str = "") -> str:
         CUDA version of CuPy, as 12090.
     said : str, optional
         What CuPy or its compiler said.
+
+    Returns
+    -------
+    str
+        The reason and what to do.
     """
     package = f"nvidia-cuda-runtime{'-cu12' if built_for < 13000 else ''}"
     return (
@@ -169,5 +219,16 @@ def why_no_headers(built_for: int, said: str = "") -> str:
 
 
 def misses_headers(error: Exception) -> bool:
-    """Return whether a failed compilation lacked CUDA's headers."""
+    """Return whether a failed compilation lacked CUDA's headers.
+
+    Parameters
+    ----------
+    error : Exception
+        Error of a compilation.
+
+    Returns
+    -------
+    bool
+        True if a header of CUDA was not found.
+    """
     return bool(re.search(r"cannot open source file|(?i:cuda).{0,20}headers?\b", str(error)))

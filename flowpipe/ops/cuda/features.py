@@ -17,7 +17,7 @@ from flowpipe.errors import DeviceMemoryError
 from flowpipe.ops.checks import check_gray, check_keypoints, check_mask
 from flowpipe.ops.cuda.kernels import Kernels
 from flowpipe.ops.cuda.streams import CudaStream
-from flowpipe.ops.protocol import FeatureOps, Keypoints, Points
+from flowpipe.ops.feature_protocol import FeatureOps, Keypoints, Points
 from flowpipe.ops.reference_features import AKAZE_THRESHOLD, NO_KEYPOINTS
 
 T = TypeVar("T")
@@ -66,7 +66,9 @@ class CudaFeatures:
     Parameters
     ----------
     name : str
+        Name of the backend.
     device : Device
+        The GPU.
     host : FeatureOps
         CPU operations, which match float descriptors and find homographies.
     """
@@ -180,7 +182,22 @@ class CudaFeatures:
         ]
 
     def keypoints(self, response: Any, mask: Any, threshold: float) -> FoundKeypoints:
-        """Find the maxima of responses f32 (N, H, W) on the device; waits for their number."""
+        """Find the maxima of responses; waits for their number.
+
+        Parameters
+        ----------
+        response : float32 (N, H, W)
+            Responses, on the device.
+        mask : uint8 (N, H, W) or None
+            No keypoints where it is 0; on the device.
+        threshold : float
+            Least response.
+
+        Returns
+        -------
+        FoundKeypoints
+            Positions, on the device.
+        """
         device = self._device
         n, *size = response.shape
         room = max(1, size[0] * size[1] // 4)  # maxima of 3x3 pixels, none at a border

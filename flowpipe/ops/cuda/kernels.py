@@ -1,4 +1,4 @@
-"""kernels/cuda/*.cu -> functions on the GPU, compiled on first use.
+"""Files of kernels/cuda -> functions on the GPU, compiled on first use.
 
 The parameters of a kernel are declared once, in its source; every argument is converted to the
 declared type. A launch passes bytes, and the driver reads as many as the parameter has.
@@ -96,6 +96,7 @@ class Kernels:
     Parameters
     ----------
     cupy : module
+        CuPy.
     """
 
     def __init__(self, cupy: Any) -> None:
@@ -110,13 +111,29 @@ class Kernels:
         return options()
 
     def load(self, *files: str) -> None:
-        """Compile files now: kernels cannot be loaded while a graph is recorded."""
+        """Compile files now: kernels cannot be loaded while a graph is recorded.
+
+        Parameters
+        ----------
+        *files : str
+            Keys of `SOURCES`.
+        """
         for file in files:
             for name in SOURCES[file]:
                 self.function(name)
 
     def function(self, name: str) -> Any:
-        """Return the kernel of that name.
+        """Return a kernel, compiled.
+
+        Parameters
+        ----------
+        name : str
+            Name of the kernel.
+
+        Returns
+        -------
+        cupy.RawKernel
+            The kernel.
 
         Raises
         ------
@@ -153,21 +170,36 @@ class Kernels:
 
     @functools.cache  # noqa: B019 - one of these lives as long as its process
     def parameters(self, name: str) -> tuple[Parameter, ...]:
-        """Return the parameters of a kernel, in order."""
-        declared = dict(DECLARATION.findall(source(file_of(name))))[name]
-        return tuple(_parameter(name, words) for words in declared.split(","))
-
-    def launch(self, name: str, grid: Sequence[int], block: Sequence[int], *arguments: Any) -> None:
-        """Start a kernel on the current stream, at the latest when this thread's launches are
-        flushed; an empty grid launches nothing.
+        """Return the parameters of a kernel.
 
         Parameters
         ----------
         name : str
+            Name of the kernel.
+
+        Returns
+        -------
+        tuple of Parameter
+            Parameters, in order.
+        """
+        declared = dict(DECLARATION.findall(source(file_of(name))))[name]
+        return tuple(_parameter(name, words) for words in declared.split(","))
+
+    def launch(self, name: str, grid: Sequence[int], block: Sequence[int], *arguments: Any) -> None:
+        """Start a kernel on the current stream.
+
+        It starts at the latest when this thread's launches are flushed; an empty grid launches
+        nothing.
+
+        Parameters
+        ----------
+        name : str
+            Name of the kernel.
         grid, block : (x, y, z)
-        *arguments
-            Numbers, which are converted to the kernel's parameter types; device arrays, which must
-            have these types; None for a null pointer.
+            Blocks of the grid, and threads of a block.
+        *arguments : object
+            Numbers, which are converted to the kernel's parameter types; device arrays, which
+            must have these types; None for a null pointer.
 
         Raises
         ------
@@ -185,12 +217,32 @@ class Kernels:
             Launch(key, function, tuple(grid), tuple(block), passed).start()
 
     def over_images(self, name: str, n: int, height: int, width: int, *arguments: Any) -> None:
-        """Launch one thread per pixel of N images."""
+        """Launch one thread per pixel of some images.
+
+        Parameters
+        ----------
+        name : str
+            Name of the kernel.
+        n, height, width : int
+            Number and size of the images, pixels.
+        *arguments : object
+            Arguments, see `launch`.
+        """
         x, y, _ = IMAGE_BLOCK
         self.launch(name, (-(-width // x), -(-height // y), n), IMAGE_BLOCK, *arguments)
 
     def over_values(self, name: str, n: int, values: int, *arguments: Any) -> None:
-        """Launch one thread per value of N vectors."""
+        """Launch one thread per value of some vectors.
+
+        Parameters
+        ----------
+        name : str
+            Name of the kernel.
+        n, values : int
+            Number and length of the vectors.
+        *arguments : object
+            Arguments, see `launch`.
+        """
         self.launch(name, (-(-values // VECTOR_BLOCK[0]), 1, n), VECTOR_BLOCK, *arguments)
 
 
@@ -205,7 +257,23 @@ class Parameter:
     is_array: bool
 
     def pack(self, value: Any) -> Any:
-        """Return an argument in the type that the kernel reads; TypeError if it does not fit."""
+        """Convert an argument to the type that the kernel reads.
+
+        Parameters
+        ----------
+        value : object
+            Number, device array or None.
+
+        Returns
+        -------
+        object
+            The argument.
+
+        Raises
+        ------
+        TypeError
+            If it does not fit.
+        """
         if self.is_array:
             held = getattr(value, "dtype", type(value).__name__)
             if value is not None and held != self.number:
@@ -217,7 +285,18 @@ class Parameter:
         return number
 
     def key(self, passed: Any) -> Any:
-        """Return the identity of an argument: the bytes of a number, or the address of an array."""
+        """Return the identity of an argument.
+
+        Parameters
+        ----------
+        passed : object
+            Result of `pack`.
+
+        Returns
+        -------
+        object
+            Bytes of a number, or address of an array.
+        """
         if self.is_array:
             return None if passed is None else passed.data.ptr
         return passed.tobytes()
@@ -228,12 +307,34 @@ class Parameter:
 
 
 def file_of(name: str) -> str:
-    """Return the file, a key of `SOURCES`, that declares a kernel."""
+    """Return the file that declares a kernel.
+
+    Parameters
+    ----------
+    name : str
+        Name of the kernel.
+
+    Returns
+    -------
+    str
+        A key of `SOURCES`.
+    """
     return next(file for file, names in SOURCES.items() if name in names)
 
 
 def source(file: str) -> str:
-    """Return the text of kernels/cuda/FILE.cu."""
+    """Return the text of kernels/cuda/FILE.cu.
+
+    Parameters
+    ----------
+    file : str
+        A key of `SOURCES`.
+
+    Returns
+    -------
+    str
+        The text.
+    """
     return (folder() / "cuda" / f"{file}.cu").read_text(encoding="utf-8")
 
 

@@ -94,7 +94,18 @@ class LaunchCollector:
             known.popitem(last=False)
 
     def record_graph(self, work: Callable[[], None]) -> Any:
-        """Return a graph of the kernels that `work` starts; their files must be loaded."""
+        """Record the kernels that a function starts; their files must be loaded.
+
+        Parameters
+        ----------
+        work : callable
+            Function that starts kernels.
+
+        Returns
+        -------
+        cupy.cuda.Graph
+            The graph.
+        """
         self.flush()
         try:
             work()

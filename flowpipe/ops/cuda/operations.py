@@ -32,7 +32,7 @@ from flowpipe.ops.cuda.schedule import (
 )
 from flowpipe.ops.cuda.settings import Settings, window_bytes
 from flowpipe.ops.cuda.streams import CudaStream, SharedArray, ThreadLocalPool
-from flowpipe.ops.protocol import TVL1Model
+from flowpipe.ops.tvl1_protocol import TVL1Model
 from flowpipe.ops.waits import WaitTimes
 from flowpipe.surfaces import Surfaces
 
@@ -47,22 +47,22 @@ MEMORY_SHARE = 0.6  # of free memory; the rest is for pyramids, flow and other p
 class CudaOps:
     """The operations of `flowpipe.ops.Ops` on the first GPU that this process sees.
 
-    Raises
-    ------
-    BackendError
-        If there is no CuPy or no usable GPU. The context, a stream, host and device memory and a
-        kernel are tried at once, so that no video meets the fault.
-
     Attributes
     ----------
-    cupy : module
-        CuPy, which makes every call of CUDA.
     kernels : Kernels
         Kernels of this process.
     features : CudaFeatures
         Corners, keypoints and homographies on this GPU.
     waits : WaitTimes
         Time in which threads waited for the GPU.
+    cupy : module
+        CuPy, which makes every call of CUDA.
+
+    Raises
+    ------
+    BackendError
+        If there is no CuPy or no usable GPU. The context, a stream, host and device memory and a
+        kernel are tried at once, so that no video meets the fault.
     """
 
     on_cpu = False

@@ -17,6 +17,11 @@ _making = Lock()
 def cached_ops() -> CudaOps:
     """Return the operations of this process on its GPU, created on first use.
 
+    Returns
+    -------
+    CudaOps
+        The operations.
+
     Raises
     ------
     BackendError
@@ -39,12 +44,17 @@ def free_bytes() -> int:
 
 
 def why_no_gpu(number: int) -> str:
-    """Open a GPU of this process, run a kernel on it, and return why that fails, or "".
+    """Open a GPU of this process and run a kernel on it.
 
     Parameters
     ----------
     number : int
         Index of the GPU in `flowpipe.ops.cuda.devices.Gpus.ids`.
+
+    Returns
+    -------
+    str
+        The reason; "" if the GPU works.
     """
     try:
         cupy = usable_cupy()

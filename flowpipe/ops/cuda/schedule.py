@@ -18,8 +18,8 @@ from flowpipe.ops.cuda.errors import translate_errors
 from flowpipe.ops.cuda.kernels import Kernels
 from flowpipe.ops.cuda.settings import HALO_PX, ROW_FLOATS, Settings, stride, tiles
 from flowpipe.ops.cuda.streams import CudaStream
-from flowpipe.ops.protocol import TVL1Model
 from flowpipe.ops.tables import BORDER_PX, COEFFICIENTS, SAMPLINGS, UNKNOWNS
+from flowpipe.ops.tvl1_protocol import TVL1Model
 
 TILE_BLOCK = (32, 16, 1)
 TILE_ROWS = 4  # of a thread, ROWS in kernels/cuda/tile.cuh
@@ -29,7 +29,13 @@ CHUNK = 8  # columns whose fields lie together, kernels/cuda/fields.cuh
 
 
 class ArenaLayout:
-    """Offsets of the arrays of `capacity` pairs of one size in an arena, floats."""
+    """Offsets of the arrays of `capacity` pairs of one size in an arena, floats.
+
+    Parameters
+    ----------
+    capacity, height, width : int
+        Number of pairs, and their size, pixels.
+    """
 
     def __init__(self, capacity: int, height: int, width: int) -> None:
         self.stride = stride(width)
@@ -57,8 +63,9 @@ class Arena:
     Parameters
     ----------
     cupy : module
+        CuPy.
     capacity, height, width : int
-        Largest number of pairs, and their largest size.
+        Largest number of pairs, and their largest size, pixels.
     """
 
     def __init__(self, cupy: Any, capacity: int, height: int, width: int) -> None:
@@ -71,7 +78,20 @@ class Arena:
         self.graphs: dict[Any, Any] = {}
 
     def fits(self, pairs: int, height: int, width: int) -> bool:
-        """Return whether the arena has exactly this size and at least so many pairs."""
+        """Return whether the arena has exactly this size and at least so many pairs.
+
+        Parameters
+        ----------
+        pairs : int
+            Number of pairs.
+        height, width : int
+            Their size, pixels.
+
+        Returns
+        -------
+        bool
+            True if they fit.
+        """
         return pairs <= self.capacity and (height, width) == (self.height, self.width)
 
 
@@ -89,7 +109,17 @@ class Workspace:
 
 
 class CudaState:
-    """Fields of N pairs at one scale, in an arena."""
+    """Fields of N pairs at one scale, in an arena.
+
+    Parameters
+    ----------
+    arena : Arena
+        Memory of the state.
+    model : TVL1Model
+        Constants of the scale.
+    first : float32 (N, H, W)
+        First images, on the device.
+    """
 
     def __init__(self, arena: Arena, model: TVL1Model, first: Any) -> None:
         self.first, self.arena, self.model = first, arena, model
@@ -99,7 +129,18 @@ class CudaState:
         self.arrays = {name: arena.floats[place] for name, place in layout.places.items()}
 
     def field(self, name: str) -> NDArray[np.float32]:
-        """Return a copy f32 (N, H, W) on the host; the caller has waited for the state."""
+        """Copy a field to the host; the caller has waited for the state.
+
+        Parameters
+        ----------
+        name : str
+            Name of the field, see `TVL1State.field`.
+
+        Returns
+        -------
+        float32 (N, H, W)
+            The field of each pair.
+        """
         with translate_errors(self.arena.cupy):
             if name in COEFFICIENTS:
                 return self._field("model", 1, COEFFICIENTS, name, np.zeros(self.pairs, int))
@@ -128,7 +169,9 @@ class Iterations:
     Parameters
     ----------
     to_host : callable
+        Copies a device array to the host.
     state : CudaState
+        State of the pairs.
     """
 
     def __init__(self, to_host: Callable[[Any], NDArray[Any]], state: CudaState) -> None:
@@ -145,7 +188,9 @@ class LevelSchedule:
     Parameters
     ----------
     cupy : module
+        CuPy.
     kernels : Kernels
+        Kernels of this process.
     cache_bytes : int
         Size of the L2 cache; it limits the pairs of large images that run concurrently.
     multiprocessors : int
@@ -168,19 +213,41 @@ class LevelSchedule:
 
     @property
     def settings(self) -> Settings:
+        """Settings; they may be replaced between calls."""
         return self._settings
 
     @settings.setter
-    def settings(self, settings: Settings) -> None:
+    def settings(self, settings: Settings) -> None:  # numpydoc ignore=GL08
         self._settings = settings
         self.kernels.definitions = settings.definitions
 
     def pairs_together(self, height: int, width: int) -> int:
-        """Return the number of pairs of a size that run concurrently."""
+        """Return the number of pairs of a size that run concurrently.
+
+        Parameters
+        ----------
+        height, width : int
+            Size, pixels.
+
+        Returns
+        -------
+        int
+            Number of pairs.
+        """
         return self.settings.pairs_together(height, width, self.cache_bytes, self.multiprocessors)
 
     def start(self, state: CudaState, second: Any, flow: Any | None) -> None:
-        """Initialise a state: the images f32 (N, H, W), the flow (N, 2, H, W) or zero, p = 0."""
+        """Initialise a state, with dual variables of zero.
+
+        Parameters
+        ----------
+        state : CudaState
+            State to initialise.
+        second : float32 (N, H, W)
+            Second images, on the device.
+        flow : float32 (N, 2, H, W) or None
+            Flow to begin with, pixels; None for zero.
+        """
         s, arrays = state, state.arrays
         self.kernels.over_images(
             "tvl1_start", s.arena.capacity, s.height, s.stride, s.first, flow, arrays["first"],
@@ -193,7 +260,19 @@ class LevelSchedule:
         )  # fmt: skip
 
     def run_warps(self, state: CudaState, warps: int, iterations: int, stream: CudaStream) -> None:
-        """Run `warps` warps of at most `iterations` iterations for every pair."""
+        """Run the warps of every pair.
+
+        Parameters
+        ----------
+        state : CudaState
+            State of the pairs.
+        warps : int
+            Number of warps.
+        iterations : int
+            Most iterations of a warp.
+        stream : CudaStream
+            Stream to run on.
+        """
         s, m, arena = state, state.model, state.arena
         together = min(self.pairs_together(s.height, s.width), arena.capacity)
         self.kernels.over_values(
@@ -207,7 +286,18 @@ class LevelSchedule:
             self._launch_graphs(graph, arena.queue, stream)
 
     def fits_one_block(self, s: CudaState) -> bool:
-        """Return whether a block can run a whole pair; a median filter needs it in memory."""
+        """Return whether a block can run a whole pair; a median filter needs it in memory.
+
+        Parameters
+        ----------
+        s : CudaState
+            State of the pairs.
+
+        Returns
+        -------
+        bool
+            True if it can.
+        """
         return tiles(s.height, s.width) == (1, 1) and s.model.median == 1
 
     def _level(self, s: CudaState, iterations: int) -> None:

@@ -26,17 +26,50 @@ WINDOW_SHARE = 1 / 64  # of free memory: two windows with their flow, and TV-L1,
 
 
 def window_bytes(free: int) -> int:
-    """Return the RGB bytes of a window on a GPU with `free` bytes of free memory."""
+    """Return the size of a window on a GPU.
+
+    Parameters
+    ----------
+    free : int
+        Free memory of the GPU, bytes.
+
+    Returns
+    -------
+    int
+        Bytes of the RGB frames.
+    """
     return min(MOST_WINDOW_BYTES, max(LEAST_WINDOW_BYTES, int(WINDOW_SHARE * free)))
 
 
 def stride(width: int) -> int:
-    """Return the columns of a row of a state in memory, padded to `ROW_FLOATS`."""
+    """Return the columns of a row of a state in memory, padded to `ROW_FLOATS`.
+
+    Parameters
+    ----------
+    width : int
+        Width of the image, pixels.
+
+    Returns
+    -------
+    int
+        Floats of a row.
+    """
     return -(-width // ROW_FLOATS) * ROW_FLOATS
 
 
 def tiles(height: int, width: int) -> tuple[int, int]:
-    """Return the number of tiles (across, down) that cover an image, halos not counted."""
+    """Return the number of tiles that cover an image, halos not counted.
+
+    Parameters
+    ----------
+    height, width : int
+        Size of the image, pixels.
+
+    Returns
+    -------
+    (across, down)
+        Number of tiles.
+    """
     step = TILE_PX - 2 * HALO_PX
     across, down = (max(1, -(-(size - 2 * HALO_PX) // step)) for size in (width, height))
     return across, down
@@ -73,6 +106,11 @@ class Settings:
     def from_environment(cls) -> Settings:
         """Return the settings of this process: the defaults, changed by the environment.
 
+        Returns
+        -------
+        Settings
+            The settings.
+
         Raises
         ------
         BackendError
@@ -101,6 +139,20 @@ class Settings:
 
         It fits the cache, or gives each multiprocessor its least number of tiles if that is more.
         It is then raised to fill the last wave of tiles.
+
+        Parameters
+        ----------
+        height, width : int
+            Size of a pair, pixels.
+        cache_bytes : int
+            Size of the L2 cache.
+        multiprocessors : int
+            Number of multiprocessors.
+
+        Returns
+        -------
+        int
+            Number of pairs.
         """
         across, down = tiles(height, width)
         at_once = multiprocessors * self.blocks

@@ -26,6 +26,7 @@ class CudaStream:
     Parameters
     ----------
     cupy : module
+        CuPy.
     waits : WaitTimes
         Record of the time that threads wait for copies.
     """
@@ -50,7 +51,15 @@ class CudaStream:
             yield self
 
     def upload(self, source: NDArray[Any], target: Any) -> None:
-        """Copy to the device; `source` may change after this returns."""
+        """Copy an array to the device.
+
+        Parameters
+        ----------
+        source : array
+            Array on the host; it may change after this returns.
+        target : cupy.ndarray
+            Array of the same shape and type.
+        """
         buffer = self._allocate_pinned(source.shape, source.dtype)
         buffer[...] = source
         self.launches.flush()
@@ -63,8 +72,14 @@ class CudaStream:
         Parameters
         ----------
         source : cupy.ndarray
+            Array on the device.
         part : index, optional
             Part to return.
+
+        Returns
+        -------
+        Download
+            The copy under way.
         """
         buffer = self._allocate_pinned(source.shape, source.dtype)
         self.launches.flush()
@@ -72,13 +87,32 @@ class CudaStream:
         return Download(self._wait_for, buffer[part], self._note(buffer))
 
     def copy(self, parts: Sequence[tuple[int, int]], target: Any) -> None:
-        """Copy parts (address, bytes) of device memory, concatenated, to a device array."""
+        """Copy parts of device memory, concatenated, to a device array.
+
+        Parameters
+        ----------
+        parts : sequence of (int, int)
+            Address and bytes of each part.
+        target : cupy.ndarray
+            Array of the size of all parts.
+        """
         kind = self._cupy.cuda.runtime.memcpyDeviceToDevice
         self._copy(parts, target.data.ptr, kind)
         self._taken = self._note(target)
 
     def fetch(self, parts: Sequence[tuple[int, int]]) -> Download:
-        """Copy parts (address, bytes) of device memory to the host: uint8 (bytes,)."""
+        """Copy parts of device memory to the host.
+
+        Parameters
+        ----------
+        parts : sequence of (int, int)
+            Address and bytes of each part.
+
+        Returns
+        -------
+        Download
+            Bytes of all parts, uint8 (bytes,), under way.
+        """
         buffer = self._allocate_pinned((sum(size for _, size in parts),), np.uint8)
         self._copy(parts, buffer.ctypes.data, self._cupy.cuda.runtime.memcpyDeviceToHost)
         return Download(self._wait_for, buffer, self._note(buffer))
@@ -96,12 +130,24 @@ class CudaStream:
             self._taken = None
 
     def launch(self, graph: Any) -> None:
-        """Launch a recorded graph after all earlier launches."""
+        """Launch a recorded graph after all earlier launches.
+
+        Parameters
+        ----------
+        graph : cupy.cuda.Graph
+            Recorded graph.
+        """
         self.launches.flush()
         graph.launch(self.stream)
 
     def wait_for_stream(self, event: Any) -> None:
-        """Make the stream wait for an event."""
+        """Make the stream wait for an event.
+
+        Parameters
+        ----------
+        event : cupy.cuda.Event
+            Event of another stream.
+        """
         self.launches.flush()
         self.stream.wait_event(event)
 
@@ -131,7 +177,17 @@ class CudaStream:
 
 
 class Download:
-    """Array that is being copied from the device; conversion to NumPy waits for the copy."""
+    """Array that is being copied from the device; conversion to NumPy waits for the copy.
+
+    Parameters
+    ----------
+    wait_for : callable
+        Waits for an event.
+    host : array
+        Pinned memory that is written.
+    there : cupy.cuda.Event
+        Event after which it is complete.
+    """
 
     def __init__(self, wait_for: Callable[[Any], None], host: NDArray[Any], there: Any) -> None:
         self.shape, self.dtype, self.ndim = host.shape, host.dtype, host.ndim
@@ -147,12 +203,14 @@ class Download:
 
 
 class SharedArray:
-    """Device array that any thread may download, on its own stream, while the stream that wrote
-    it goes on. NumPy converts it.
+    """Device array that any thread may download, on its own stream.
+
+    The stream that wrote it goes on meanwhile. NumPy converts it.
 
     Parameters
     ----------
     streams : ThreadLocalPool of CudaStream
+        Stream of each thread.
     array : cupy.ndarray
         Array that this thread's stream writes.
     written : cupy.cuda.Event, optional
@@ -188,7 +246,7 @@ class ThreadLocalPool(Generic[T]):
     Parameters
     ----------
     make : callable
-        Creates an object.
+        Makes an object.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
@@ -207,7 +265,15 @@ class ThreadLocalPool(Generic[T]):
 
 
 class PooledObject(Generic[T]):
-    """Object of a pool, which returns to it when its thread ends."""
+    """Object of a pool, which returns to it when its thread ends.
+
+    Parameters
+    ----------
+    value : T
+        The object.
+    idle : list of T
+        Objects without a thread.
+    """
 
     def __init__(self, value: T, idle: list[T]) -> None:
         self.value, self._idle = value, idle
