@@ -37,5 +37,16 @@ DATASETS = {
 
 
 def published_test(name: str) -> PublishedTest:
-    """Return how papers test on a data set; the accuracy for one that `DATASETS` does not have."""
+    """Return how papers test on a data set.
+
+    Parameters
+    ----------
+    name : str
+        Name of the data set.
+
+    Returns
+    -------
+    PublishedTest
+        Its test; the accuracy for one that `DATASETS` does not have.
+    """
     return DATASETS[name].test if name in DATASETS else PublishedTest()

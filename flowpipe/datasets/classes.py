@@ -11,7 +11,19 @@ from flowpipe.remote import PathOrUrl
 
 
 def read_class_names(path: PathOrUrl) -> tuple[str, ...]:
-    """Read class names, one per line; leading numbers, as in UCF101's classInd.txt, are removed.
+    """Read class names, one per line.
+
+    Leading numbers, as in UCF101's classInd.txt, are removed.
+
+    Parameters
+    ----------
+    path : Path or URL
+        File of names.
+
+    Returns
+    -------
+    tuple of str
+        Names, by label.
 
     Raises
     ------
@@ -22,10 +34,19 @@ def read_class_names(path: PathOrUrl) -> tuple[str, ...]:
 
 
 def class_names_in(text: str, path: str | Path) -> tuple[str, ...]:
-    """Parse class names from a text that was read from `path`; see `read_class_names`.
+    """Parse class names; see `read_class_names`.
 
-    >>> class_names_in("1 ApplyEyeMakeup\\r\\n2 ApplyLipstick\\r\\n", "classInd.txt")
-    ('ApplyEyeMakeup', 'ApplyLipstick')
+    Parameters
+    ----------
+    text : str
+        Content of the file.
+    path : path
+        Its file, for messages.
+
+    Returns
+    -------
+    tuple of str
+        Names, by label.
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     numbered = [re.fullmatch(r"(\d+)\s+(\S.*)", line) for line in lines]

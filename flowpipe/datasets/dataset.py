@@ -25,7 +25,18 @@ class SkippedFiles:
 
     @classmethod
     def by_kind(cls, files: Iterable[tuple[str, str]]) -> tuple[SkippedFiles, ...]:
-        """Group (kind, path) pairs by kind, the most frequent kind first."""
+        """Group files by kind.
+
+        Parameters
+        ----------
+        files : iterable of (kind, path)
+            Files that are no videos.
+
+        Returns
+        -------
+        tuple of SkippedFiles
+            Kinds, the most frequent first.
+        """
         counts: Counter[str] = Counter()
         first: dict[str, list[str]] = {}
         for kind, path in files:
@@ -37,7 +48,18 @@ class SkippedFiles:
 
     @staticmethod
     def words(left_out: Sequence[SkippedFiles]) -> str:
-        """Return the counts as text, such as ``3 .txt, 2 .jpg``; empty if there are no files."""
+        """Describe the counts, such as ``3 .txt, 2 .jpg``.
+
+        Parameters
+        ----------
+        left_out : sequence of SkippedFiles
+            Kinds of files.
+
+        Returns
+        -------
+        str
+            Text; empty if there are no files.
+        """
         shown = [f"{one.count} {one.kind}" for one in left_out[:_KINDS]]
         rest = sum(one.count for one in left_out[_KINDS:])
         return ", ".join([*shown, *([f"{rest} of other kinds"] if rest else [])])
@@ -74,7 +96,26 @@ class Dataset:
         unlisted: tuple[str, ...] = (),
         note: str = "",
     ) -> Dataset:
-        """Make a data set from listed videos; those with an empty path are absent."""
+        """Make a data set from listed videos.
+
+        Parameters
+        ----------
+        name : str
+            Name of the data set.
+        class_names : tuple of str
+            Names of the classes, by label.
+        listed : iterable of VideoRecord
+            Videos of the lists; those with an empty path are absent.
+        unlisted : tuple of str
+            Paths of videos that no list names.
+        note : str
+            Note for the user.
+
+        Returns
+        -------
+        Dataset
+            The data set.
+        """
         there: list[VideoRecord] = []
         absent: list[VideoRecord] = []
         for record in listed:
@@ -82,13 +123,32 @@ class Dataset:
         return cls(name, class_names, tuple(there), tuple(absent), unlisted, note=note)
 
     def with_note(self, note: str) -> Dataset:
-        """Return a copy with this note."""
+        """Return a copy with another note.
+
+        Parameters
+        ----------
+        note : str
+            The note.
+
+        Returns
+        -------
+        Dataset
+            The copy.
+        """
         return replace(self, note=note)
 
     def select(self, parts: Collection[str]) -> Dataset:
-        """Return the videos of some subsets (``validation``) or splits (``train1``).
+        """Return the videos of some subsets or splits.
 
-        Absent videos are selected likewise.
+        Parameters
+        ----------
+        parts : collection of str
+            Subsets (``validation``) or splits (``train1``).
+
+        Returns
+        -------
+        Dataset
+            Data set of these videos.
 
         Raises
         ------

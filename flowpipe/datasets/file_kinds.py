@@ -50,23 +50,67 @@ _STARTS = (
 
 
 def is_video(name: str) -> bool:
-    """Return whether a file name has the extension of a video."""
+    """Return whether a file name has the extension of a video.
+
+    Parameters
+    ----------
+    name : str
+        File name.
+
+    Returns
+    -------
+    bool
+        True for the extension of a video.
+    """
     return extension(name) in VIDEO_EXTENSIONS
 
 
 def extension(name: str) -> str:
-    """Return the extension of a file name in lower case with its dot; empty if it has none."""
+    """Return the extension of a file name.
+
+    Parameters
+    ----------
+    name : str
+        File name.
+
+    Returns
+    -------
+    str
+        Lower case, with its dot; empty if there is none.
+    """
     return posixpath.splitext(posixpath.basename(name))[1].lower()
 
 
 def is_text(head: bytes) -> bool:
-    """Return whether the first bytes of a file are text: no NUL, at most 1 % control characters."""
+    """Return whether the first bytes of a file are text: no NUL, at most 1 % control characters.
+
+    Parameters
+    ----------
+    head : bytes
+        First bytes of the file.
+
+    Returns
+    -------
+    bool
+        True for text.
+    """
     controls = sum(byte < 32 and byte not in b"\t\n\r\f\x1b" for byte in head)
     return b"\0" not in head and controls * 100 <= len(head)
 
 
 def is_container(head: bytes) -> bool:
-    """Return whether the first bytes of a file are those of a video container."""
+    """Return whether the first bytes of a file are those of a video container.
+
+    Parameters
+    ----------
+    head : bytes
+        First bytes of the file.
+
+    Returns
+    -------
+    bool
+        True for a container.
+    """
     if head[4:8] in _BOXES:
         return head[8:12] not in _STILL_BRANDS
     if head.startswith(b"GIF8"):
@@ -78,7 +122,18 @@ def is_container(head: bytes) -> bool:
 
 
 def is_still(head: bytes) -> bool:
-    """Return whether the first bytes are those of a PNG or WebP file without animation."""
+    """Return whether the first bytes are those of a PNG or WebP file without animation.
+
+    Parameters
+    ----------
+    head : bytes
+        First bytes of the file.
+
+    Returns
+    -------
+    bool
+        True for a still picture.
+    """
     if head.startswith(b"\x89PNG"):
         return b"acTL" not in head
     from flowpipe.video.refusals import is_animated_webp  # it loads PyAV
@@ -87,7 +142,17 @@ def is_still(head: bytes) -> bool:
 
 
 def read_head(path: str | os.PathLike[str]) -> bytes | None:
-    """Return the first bytes of a regular file; None if it is no regular file or unreadable.
+    """Read the first bytes of a file.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+
+    Returns
+    -------
+    bytes or None
+        The bytes; None if it is no regular file or unreadable.
 
     Raises
     ------
@@ -112,6 +177,16 @@ def decodes(path: str | os.PathLike[str]) -> bool:
     """Return whether FFmpeg decodes two or more frames of a local file.
 
     A file with one frame is a still image, not a video.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+
+    Returns
+    -------
+    bool
+        True for a video.
 
     Raises
     ------
@@ -160,6 +235,11 @@ class VideoFilter:
             Path below the folder that is searched.
         path : str
             Path or URL.
+
+        Returns
+        -------
+        bool
+            True for a video.
         """
         try:
             return self._accepts(name, path)

@@ -39,6 +39,11 @@ def load(
         File with the names of all classes in the order of their labels. By default the folders with
         videos are the classes, sorted, so that another copy may have other labels.
 
+    Returns
+    -------
+    Dataset
+        Videos of the folder.
+
     Raises
     ------
     DatasetError

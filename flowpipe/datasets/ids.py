@@ -20,7 +20,18 @@ _BREAKS = "\u2028\u2029"  # some programs treat these as line ends
 
 
 def escape(name: str) -> str:
-    """Return a file name, possibly with ``surrogateescape``, as printable text."""
+    """Make a file name printable.
+
+    Parameters
+    ----------
+    name : str
+        File name, possibly with ``surrogateescape``.
+
+    Returns
+    -------
+    str
+        Printable text.
+    """
     if name.isprintable() and "\\" not in name:
         return name
     text = []
@@ -39,7 +50,18 @@ def escape(name: str) -> str:
 
 
 def without_extension(name: str) -> str:
-    """Remove the last extension; leading dots and dots in folder names are no extension."""
+    """Remove the last extension; leading dots and dots in folder names are no extension.
+
+    Parameters
+    ----------
+    name : str
+        Path or file name.
+
+    Returns
+    -------
+    str
+        The name without its extension.
+    """
     stem, dot, extension = name.rpartition(".")
     if not dot or "/" in extension or not stem or stem.endswith("/"):
         return name
@@ -47,7 +69,18 @@ def without_extension(name: str) -> str:
 
 
 def shorten(video_id: str) -> str:
-    """Cut an id that is too long and append a digest that keeps it unique."""
+    """Cut an id that is too long and append a digest that keeps it unique.
+
+    Parameters
+    ----------
+    video_id : str
+        Id of any length.
+
+    Returns
+    -------
+    str
+        Id that a store can hold.
+    """
     if len(video_id) * 4 <= MAX_VIDEO_ID_BYTES:
         return video_id
     raw = video_id.encode("utf-8")
@@ -59,9 +92,16 @@ def shorten(video_id: str) -> str:
 
 
 def id_of(name: str) -> str:
-    """Return the id of a video with this relative path (forward slashes).
+    """Return the id of a video.
 
-    >>> id_of("sub/a.mp4")
-    'sub/a.mp4'
+    Parameters
+    ----------
+    name : str
+        Relative path, with forward slashes.
+
+    Returns
+    -------
+    str
+        The id.
     """
     return shorten(escape(name))

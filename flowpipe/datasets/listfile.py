@@ -57,6 +57,11 @@ def load(
     base : Path, optional
         Folder that relative paths start at and that ids are relative to; default: the list's own.
 
+    Returns
+    -------
+    Dataset
+        Videos of the list.
+
     Raises
     ------
     DatasetError
@@ -83,7 +88,20 @@ class ReadList:
 
 
 def read_list(root: PathOrUrl, base: PathOrUrl | None = None) -> ReadList:
-    """Read the lines of a list file; see `load` for the parameters and errors."""
+    """Read the lines of a list file; see `load` for the parameters and errors.
+
+    Parameters
+    ----------
+    root : Path or URL
+        The list file.
+    base : Path or URL, optional
+        Folder that relative paths start at; default: the list's own.
+
+    Returns
+    -------
+    ReadList
+        Its lines by column.
+    """
     root = parse_path_or_url(root)
     if base is None:
         base = parse_path_or_url((root if isinstance(root, Url) else root.absolute()).parent)
@@ -193,6 +211,20 @@ def labels_of(
     columns: Columns, names: tuple[str, ...] | None
 ) -> tuple[tuple[str, ...], dict[str, tuple[int, ...]]]:
     """Return the class names, and the labels of each text in the label column.
+
+    Parameters
+    ----------
+    columns : Columns
+        Columns of the list.
+    names : tuple of str or None
+        Class names; None if the list defines them.
+
+    Returns
+    -------
+    class_names : tuple of str
+        Names of the classes, by label.
+    labels : dict of str to tuple of int
+        Labels of each text.
 
     Raises
     ------

@@ -52,7 +52,16 @@ class Columns:
 
 
 def read_columns(file: TextIO, columns: Columns, exists: Callable[[str], bool]) -> None:
-    """Read a list file into `columns`; `exists` tells whether a path of the list exists.
+    """Read the lines of a list file.
+
+    Parameters
+    ----------
+    file : text file
+        The open list.
+    columns : Columns
+        Columns that the lines are added to.
+    exists : callable
+        Function of a path of the list that tells whether it exists.
 
     Raises
     ------

@@ -32,6 +32,11 @@ def numbers_before_labels(numbers: Sequence[str], full_path: Callable[[int], str
         Numbers of each line, separated by spaces.
     full_path : callable
         Function of the position of a line that returns its path on disk.
+
+    Returns
+    -------
+    int
+        Number of them.
     """
     least = most = numbers[0].count(" ") + 1
     distinct = [True, True, True]

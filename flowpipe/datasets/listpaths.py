@@ -32,15 +32,48 @@ class ListPaths:
         self._names: dict[Path, list[str]] = {}
 
     def full(self, path: str) -> str:
-        """Return the absolute path or URL of a path of the list."""
+        """Return the absolute path or URL of a path of the list.
+
+        Parameters
+        ----------
+        path : str
+            Path of the list.
+
+        Returns
+        -------
+        str
+            Absolute path or URL.
+        """
         return path if _is_absolute(path) else f"{self.base}/{path}"
 
     def exists(self, path: str) -> bool:
-        """Return whether a path of a local list exists; Windows paths are translated."""
+        """Return whether a path of a local list exists; Windows paths are translated.
+
+        Parameters
+        ----------
+        path : str
+            Path of the list.
+
+        Returns
+        -------
+        bool
+            True if it exists; False for URLs and remote lists.
+        """
         return self._local and not is_url(path) and self._exists(self.translate(path))
 
     def translate(self, path: str) -> str:
-        r"""Return a path with ``\`` as this system writes it; unchanged if that file exists."""
+        r"""Return a path with ``\`` as this system writes it; unchanged if that file exists.
+
+        Parameters
+        ----------
+        path : str
+            Path of the list.
+
+        Returns
+        -------
+        str
+            Path as this system writes it.
+        """
         if "\\" not in path and not _DRIVE.match(path):
             return path
         if not self._local or is_url(path) or self._exists(path):
@@ -53,6 +86,18 @@ class ListPaths:
 
     def translate_checked(self, path: str, where: str) -> str:
         """Return a path of the list in the notation of this system.
+
+        Parameters
+        ----------
+        path : str
+            Path of the list.
+        where : str
+            File and line, for the message.
+
+        Returns
+        -------
+        str
+            Path as this system writes it.
 
         Raises
         ------
@@ -72,7 +117,20 @@ class ListPaths:
         return path
 
     def ids(self, paths: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Return the full ids of translated paths, and the paths outside of the base folder."""
+        """Make the ids of the videos of the list.
+
+        Parameters
+        ----------
+        paths : sequence of str
+            Translated paths.
+
+        Returns
+        -------
+        ids : list of str
+            Id of each path.
+        outside : list of str
+            Paths outside of the base folder.
+        """
         names: list[str] = []
         outside: list[str] = []
         for path in paths:
@@ -87,7 +145,20 @@ class ListPaths:
         return names, outside
 
     def note(self, outside: Sequence[str], count: int) -> str:
-        """Return a note about absolute paths outside the base folder; empty if there are none."""
+        """Describe absolute paths outside the base folder.
+
+        Parameters
+        ----------
+        outside : sequence of str
+            These paths.
+        count : int
+            Number of all paths.
+
+        Returns
+        -------
+        str
+            Note; empty if there are none.
+        """
         if not outside:
             return ""
         text = (
@@ -103,7 +174,18 @@ class ListPaths:
         return f"{text}; add --root {escape(common)} for ids relative to that folder"
 
     def describe_missing(self, path: str) -> str:
-        """Describe a file that does not exist, with a hint to a similar existing file."""
+        """Describe a file that does not exist, with a hint to a similar existing file.
+
+        Parameters
+        ----------
+        path : str
+            Path that does not exist.
+
+        Returns
+        -------
+        str
+            Text for a message.
+        """
         text = f"no file {escape(path)}"
         if is_url(path):
             return text

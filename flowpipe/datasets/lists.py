@@ -20,16 +20,40 @@ class ListFile:
 
     @property
     def name(self) -> str:
+        """File name."""
         return posixpath.basename(self.path)
 
     def rows(self) -> Iterator[tuple[int, str]]:
-        """Yield (line number, stripped text) of every line that is not blank."""
+        """Yield every line that is not blank.
+
+        Yields
+        ------
+        number : int
+            Number of the line, from 1.
+        text : str
+            Line without white space at its ends.
+        """
         for number, line in enumerate(self.text.splitlines(), 1):
             if line.strip():
                 yield number, line.strip()
 
     def wrong(self, number: int, wanted: str, got: str) -> DatasetError:
-        """Return the error for a line that differs from the official format."""
+        """Return the error for a line that differs from the official format.
+
+        Parameters
+        ----------
+        number : int
+            Number of the line.
+        wanted : str
+            The official form.
+        got : str
+            The line.
+
+        Returns
+        -------
+        DatasetError
+            The error.
+        """
         return DatasetError(f"{self.path}:{number} must read {wanted}, got {got!r}")
 
 
@@ -41,13 +65,36 @@ class Lists:
 
     @classmethod
     def of(cls, videos: FileTree, annotations: PathOrUrl | None) -> Lists:
-        """Use the lists in `annotations`, a folder or one file; default: those among the videos."""
+        """Find the official lists.
+
+        Parameters
+        ----------
+        videos : FileTree
+            Files of the videos.
+        annotations : Path or URL or None
+            Folder or file of the lists; None for those among the videos.
+
+        Returns
+        -------
+        Lists
+            The lists.
+        """
         return cls(
             videos if annotations is None else FileTree.from_path(parse_path_or_url(annotations))
         )
 
     def find(self, pattern: str) -> list[ListFile]:
-        """Return the lists whose whole file name matches a regular expression, sorted by name.
+        """Find lists by name.
+
+        Parameters
+        ----------
+        pattern : str
+            Regular expression of the whole file name.
+
+        Returns
+        -------
+        list of ListFile
+            Lists, sorted by name.
 
         Raises
         ------
@@ -65,7 +112,25 @@ class Lists:
         return [found[name] for name in sorted(found)]
 
     def require(self, pattern: str, what: str) -> list[ListFile]:
-        """Return the lists that match; raise DatasetError about `what` if there is none."""
+        """Find lists by name; there must be one.
+
+        Parameters
+        ----------
+        pattern : str
+            Regular expression of the whole file name.
+        what : str
+            What the lists are, for the message.
+
+        Returns
+        -------
+        list of ListFile
+            Lists, sorted by name.
+
+        Raises
+        ------
+        DatasetError
+            If there is none.
+        """
         found = self.find(pattern)
         if not found:
             raise DatasetError(

@@ -13,7 +13,18 @@ from flowpipe.words import count_noun
 
 
 def stem(name: str) -> str:
-    """Return the file name without folder and extension."""
+    """Return the file name without folder and extension.
+
+    Parameters
+    ----------
+    name : str
+        Path.
+
+    Returns
+    -------
+    str
+        The name.
+    """
     return without_extension(posixpath.basename(name))
 
 
@@ -29,6 +40,7 @@ def match(
     Parameters
     ----------
     tree : FileTree
+        Files to search.
     keys : iterable of str
         Names of the videos in the lists.
     key_of : callable
@@ -80,7 +92,24 @@ def match(
 
 
 def nothing_found_error(tree: FileTree, what: str, example: str, hint: str = "") -> DatasetError:
-    """Return the error for a root without any video of the data set."""
+    """Return the error for a root without any video of the data set.
+
+    Parameters
+    ----------
+    tree : FileTree
+        Files of the root.
+    what : str
+        Wanted videos, for the message.
+    example : str
+        Name of such a video.
+    hint : str
+        How to unpack an archive.
+
+    Returns
+    -------
+    DatasetError
+        The error.
+    """
     archives = [n for n in tree.files if n.lower().endswith((".zip", ".rar", ".tar", ".tar.gz"))]
     if archives:
         way_out = f"unpack {tree.path(archives[0])} first{f' ({hint})' if hint else ''}"

@@ -11,7 +11,18 @@ from flowpipe.types import VideoRecord
 
 
 def load(root: PathOrUrl) -> Dataset:
-    """Make a data set of the video file `root`; its id is its file name."""
+    """Make a data set of one video; its id is its file name.
+
+    Parameters
+    ----------
+    root : Path or URL
+        Video file.
+
+    Returns
+    -------
+    Dataset
+        The data set.
+    """
     path = str(parse_path_or_url(root))
     return Dataset("video", (), (VideoRecord(id_of(posixpath.basename(path)), path),))
 

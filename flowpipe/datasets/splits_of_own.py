@@ -31,8 +31,14 @@ def split_by_share(dataset: Dataset, share: float) -> Dataset:
     Parameters
     ----------
     dataset : Dataset
+        Videos with labels.
     share : float
         Share of videos in ``val1``, above 0 and below 1.
+
+    Returns
+    -------
+    Dataset
+        The same videos with splits.
 
     Raises
     ------
@@ -102,6 +108,7 @@ def split_by_lists(
     Parameters
     ----------
     dataset : Dataset
+        The videos.
     lists : sequence of (split, file)
         Splits are ``train<k>``, ``val<k>`` or ``test<k>``; the forms of the files are those of
         `flowpipe.datasets.listfile`.
@@ -109,6 +116,11 @@ def split_by_lists(
         Folder that relative paths of the lists start at.
     class_names : Path or URL, optional
         File with the class names in the order of the labels.
+
+    Returns
+    -------
+    Dataset
+        The same videos with splits.
 
     Raises
     ------

@@ -15,8 +15,14 @@ def read_text(path: str | os.PathLike[str], what: str = "file") -> str:
     Parameters
     ----------
     path : path or URL
+        File to read.
     what : str
         Kind of the file, for the error message.
+
+    Returns
+    -------
+    str
+        The text.
 
     Raises
     ------

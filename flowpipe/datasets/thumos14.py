@@ -128,6 +128,7 @@ def read_records(lists: Lists) -> tuple[VideoRecord, ...]:
     Parameters
     ----------
     lists : Lists
+        Official lists.
 
     Returns
     -------

@@ -23,6 +23,7 @@ def actions(tree: FileTree, classes: int, official: Collection[str]) -> dict[str
     Parameters
     ----------
     tree : FileTree
+        Files to search.
     classes : int
         Number of classes; the files number them from 1.
     official : collection of str

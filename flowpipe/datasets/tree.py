@@ -33,7 +33,18 @@ class FileTree:
 
     @classmethod
     def from_path(cls, path: PathOrUrl) -> FileTree:
-        """Read the tree below a folder; a file is a tree of one file."""
+        """Read the tree below a path.
+
+        Parameters
+        ----------
+        path : Path or URL
+            A folder, or a file, which is a tree of one file.
+
+        Returns
+        -------
+        FileTree
+            The tree.
+        """
         if path.is_file():
             return cls(str(path.parent), [posixpath.basename(str(path))])
         return cls.read(path)
@@ -41,6 +52,16 @@ class FileTree:
     @classmethod
     def read(cls, root: PathOrUrl) -> FileTree:
         """Read the tree below a folder; real folders are read before links to folders.
+
+        Parameters
+        ----------
+        root : Path or URL
+            The folder.
+
+        Returns
+        -------
+        FileTree
+            The tree.
 
         Raises
         ------
@@ -71,20 +92,63 @@ class FileTree:
         return cls(str(root), names)
 
     def path(self, name: str) -> str:
-        """Return the path or URL of a file of the tree."""
+        """Return the path of a file of the tree.
+
+        Parameters
+        ----------
+        name : str
+            Path below the root.
+
+        Returns
+        -------
+        str
+            Path or URL.
+        """
         return f"{self.root}/{name}" if name else self.root
 
     def files_named(self, pattern: str) -> list[str]:
-        """Return the files, in any folder, whose whole name matches a regular expression."""
+        """Find files by name, in any folder.
+
+        Parameters
+        ----------
+        pattern : str
+            Regular expression of the whole file name.
+
+        Returns
+        -------
+        list of str
+            Paths below the root.
+        """
         wanted = re.compile(pattern)
         return [name for name in self.files if wanted.fullmatch(posixpath.basename(name))]
 
     def open(self, name: str) -> BinaryIO:
-        """Open a file of the tree for reading."""
+        """Open a file of the tree for reading.
+
+        Parameters
+        ----------
+        name : str
+            Path below the root.
+
+        Returns
+        -------
+        BinaryIO
+            The open file.
+        """
         return open_path_or_url(self.path(name))
 
     def read_text(self, name: str) -> str:
-        """Return a file of the tree as UTF-8 text.
+        """Read a file of the tree as UTF-8 text.
+
+        Parameters
+        ----------
+        name : str
+            Path below the root.
+
+        Returns
+        -------
+        str
+            The text.
 
         Raises
         ------

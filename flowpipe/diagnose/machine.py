@@ -35,6 +35,11 @@ def examine(folder: Path) -> list[Finding]:
     ----------
     folder : Path
         Folder for stores, whose free disk space is reported.
+
+    Returns
+    -------
+    list of Finding
+        Findings, in the order of the report.
     """
     return [
         find_owner(),

@@ -34,12 +34,14 @@ def export_store(job: ExportJob, progress: Callable[[int, int], None]) -> Export
     Parameters
     ----------
     job : ExportJob
+        What to export, and how.
     progress : callable
         Called with (videos done, videos in all).
 
     Returns
     -------
     Exported
+        Counts of what was written.
 
     Raises
     ------
@@ -104,9 +106,23 @@ def _folder_steps(
 
 
 def folders_of(store: Store, videos: Sequence[str], layout: FolderLayout) -> dict[str, str]:
-    """Return the folder of each of the videos below the root of an export.
+    """Return the folders of videos below the root of an export.
 
     The folder of a video does not depend on which others are exported with it.
+
+    Parameters
+    ----------
+    store : Store
+        Store of the videos.
+    videos : sequence of str
+        Their ids.
+    layout : FolderLayout
+        Layout of the export.
+
+    Returns
+    -------
+    dict of str to str
+        Folder by id.
     """
     names = store.header.class_names
     wanted = {}

@@ -45,6 +45,16 @@ class ExternalFolders:
 def find_videos(job: ImportJob) -> ExternalFolders:
     """Find the videos below the folder of a job.
 
+    Parameters
+    ----------
+    job : ImportJob
+        What to import, and how.
+
+    Returns
+    -------
+    ExternalFolders
+        Folders of the videos.
+
     Raises
     ------
     FormatError

@@ -29,12 +29,30 @@ class FrameFolder:
     """File names of each image by modality, from the first image on."""
 
     def read(self, modality: str, k: int) -> list[bytes]:
-        """Return the contents of the files of image k."""
+        """Read the files of one image.
+
+        Parameters
+        ----------
+        modality : str
+            Modality of the image.
+        k : int
+            Number of the image, from 0.
+
+        Returns
+        -------
+        list of bytes
+            Contents of its files.
+        """
         return [(self.path / name).read_bytes() for name in self.files[modality][k]]
 
 
 def folders_below(root: Path) -> Iterator[tuple[str, frozenset[str]]]:
     """Find every folder with numbered images; hidden folders are left out.
+
+    Parameters
+    ----------
+    root : Path
+        Folder to search.
 
     Yields
     ------
@@ -59,8 +77,17 @@ def read_frame_folder(path: Path, modalities: Sequence[str], pairing: Pairing) -
 
     Parameters
     ----------
-    pairing : "start" or "end"
+    path : Path
+        Folder of the images.
+    modalities : sequence of str
+        Modalities to find.
+    pairing : {"start", "end"}
         Frame whose number a flow field has: its first or its second.
+
+    Returns
+    -------
+    FrameFolder
+        Files of each image.
 
     Raises
     ------

@@ -29,6 +29,7 @@ class ImageFileWriter:
     Parameters
     ----------
     modality, codec_name : str
+        Stream of the payloads, and its codec.
     extension : str
         ``.jpg`` or ``.png``, for images that are recompressed.
     quality : int
@@ -58,7 +59,18 @@ class ImageFileWriter:
         self.difference_sum, self.differences = 0.0, 0
 
     def files(self, payloads: Sequence[Payload]) -> Iterator[tuple[bytes, ...]]:
-        """Yield the contents of the files of each image, in the order of `layouts.file_names`."""
+        """Make the files of each image.
+
+        Parameters
+        ----------
+        payloads : sequence of bytes-like
+            Payloads of the stream.
+
+        Yields
+        ------
+        tuple of bytes
+            Contents of the files of one image, in the order of `layouts.file_names`.
+        """
         if self.copies:
             yield from ((bytes(payload),) for payload in payloads)
             return
@@ -85,7 +97,14 @@ class ImageFileWriter:
 
 
 def image_file(content: bytes, colour: bool) -> NDArray[np.uint8]:
-    """Decode a JPEG or PNG file. Without `colour`, colour becomes its luma, as in other loaders.
+    """Decode a JPEG or PNG file.
+
+    Parameters
+    ----------
+    content : bytes
+        Content of the file.
+    colour : bool
+        Whether RGB is wanted; else colour becomes its luma, as in other loaders.
 
     Returns
     -------
@@ -132,7 +151,9 @@ def payload_of(contents: Sequence[bytes], colour: bool, copy: bool) -> tuple[byt
     Returns
     -------
     payload : bytes
+        JPEG or JPEG-LS file.
     height, width : int
+        Size of the image, pixels.
 
     Raises
     ------

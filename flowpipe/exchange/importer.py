@@ -58,12 +58,14 @@ def import_folder(job: ImportJob, progress: Callable[[int, int], None]) -> Impor
     Parameters
     ----------
     job : ImportJob
+        What to import, and how.
     progress : callable
         Called with (folders or tars done, folders or tars in all).
 
     Returns
     -------
     Imported
+        Counts of what was stored.
 
     Raises
     ------

@@ -56,6 +56,11 @@ class ExportedFolder:
     def videos(self) -> Iterator[IncomingVideo]:
         """Yield the one video of the folder.
 
+        Yields
+        ------
+        IncomingVideo
+            The video.
+
         Raises
         ------
         FormatError
@@ -103,6 +108,11 @@ class ExternalFolder:
     def videos(self) -> Iterator[IncomingVideo]:
         """Yield the one video of the folder.
 
+        Yields
+        ------
+        IncomingVideo
+            The video.
+
         Raises
         ------
         FormatError
@@ -132,7 +142,13 @@ class ExportedTar:
     path: Path
 
     def videos(self) -> Iterator[IncomingVideo]:
-        """Yield the videos of the tar; FormatError where it is damaged."""
+        """Yield the videos of the tar; FormatError where it is damaged.
+
+        Yields
+        ------
+        IncomingVideo
+            One video of the tar.
+        """
         for notes, payloads in read_tar(self.path):
             record = VideoRecord.from_json(notes.meta["record"])
             yield IncomingVideo(record, notes.meta, notes.pts_s, self._images(notes, payloads))
@@ -157,7 +173,29 @@ Source = ExportedFolder | ExternalFolder | ExportedTar
 
 
 def image_of(paths: list[Path], colour: bool, copied: bool) -> Image:
-    """Read the files of one image: payload, height and width; FormatError names the file."""
+    """Read the files of one image.
+
+    Parameters
+    ----------
+    paths : list of Path
+        One file; two for a flow field, x and y.
+    colour : bool
+        Whether the image is RGB.
+    copied : bool
+        Whether a JPEG file is taken unchanged.
+
+    Returns
+    -------
+    payload : bytes
+        JPEG or JPEG-LS file.
+    height, width : int
+        Size of the image, pixels.
+
+    Raises
+    ------
+    FormatError
+        If a file is missing or damaged.
+    """
     try:
         return payload_of([path.read_bytes() for path in paths], colour, copied)
     except OSError as error:
@@ -192,6 +230,22 @@ def windows(
     """Yield images in windows.
 
     Without `columns`, the values that are 0 or 255 are counted in place of the clipped ones.
+
+    Parameters
+    ----------
+    modality : str
+        Modality of the images.
+    count : int
+        Number of images.
+    image : callable
+        Function of the number of an image that returns payload, height and width.
+    columns : mapping of str to array, optional
+        Per image values of the modality.
+
+    Yields
+    ------
+    EncodedPlanes
+        One window.
 
     Raises
     ------

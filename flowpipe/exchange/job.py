@@ -57,7 +57,13 @@ class Exported:
     """List files written."""
 
     def add(self, other: Exported) -> None:
-        """Add the counts of another result."""
+        """Add the counts of another result.
+
+        Parameters
+        ----------
+        other : Exported
+            Counts to add.
+        """
         self.videos += other.videos
         self.already += other.already
         self.files += other.files
@@ -113,7 +119,13 @@ class Imported:
     """Listed folders that do not exist."""
 
     def add(self, other: Imported) -> None:
-        """Add the counts of another result."""
+        """Add the counts of another result.
+
+        Parameters
+        ----------
+        other : Imported
+            Counts to add.
+        """
         self.videos += other.videos
         self.already += other.already
         self.failed += other.failed
@@ -121,5 +133,16 @@ class Imported:
 
 @cache
 def open_cached(path: Path) -> Store:
-    """Open the store at `path`, once in each process."""
+    """Open a store, once in each process.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the store.
+
+    Returns
+    -------
+    Store
+        The open store.
+    """
     return open_store(path)

@@ -41,12 +41,36 @@ class FolderLayout:
     """True if videos with one label lie in a folder named by their class."""
 
     def number(self, modality: str, k: int) -> int:
-        """Return the number of image k of a modality; below `first` it has no file."""
+        """Return the number of an image in its file name.
+
+        Parameters
+        ----------
+        modality : str
+            Modality of the image.
+        k : int
+            Number of the image, from 0.
+
+        Returns
+        -------
+        int
+            Number; below `first` the image has no file.
+        """
         behind = self.pairing == "end" and not MODALITIES[modality].context
         return self.first + k - behind
 
     def count_skipped(self, modality: str) -> int:
-        """Return the number of images at the beginning of a video that have no file."""
+        """Count the images at the beginning of a video that have no file.
+
+        Parameters
+        ----------
+        modality : str
+            Modality of the images.
+
+        Returns
+        -------
+        int
+            Number of images.
+        """
         return self.first - min(self.first, self.number(modality, 0))
 
 
@@ -76,7 +100,22 @@ _MOST_BYTES = 200
 
 
 def file_names(modality: str, number: int, extension: str) -> tuple[str, ...]:
-    """Return the file names of one image: one, or one for each axis of a flow field."""
+    """Return the file names of one image.
+
+    Parameters
+    ----------
+    modality : str
+        Modality of the image.
+    number : int
+        Number in the names.
+    extension : str
+        ``.jpg`` or ``.png``.
+
+    Returns
+    -------
+    tuple of str
+        One name, or one for each axis of a flow field.
+    """
     return tuple(f"{stem}_{number:05d}{extension}" for stem in MODALITIES[modality].files)
 
 
@@ -92,6 +131,13 @@ def folder_paths(wanted: Mapping[str, str]) -> dict[str, str]:
     wanted : mapping
         Wanted path by video id.
 
+    Returns
+    -------
+    dict of str to str
+        Folder by video id.
+
+    Examples
+    --------
     >>> folder_paths({"a": "sit down/clip 1", "b": "x y", "c": "x_y", "d": "z", "e": "z/1"})
     {'a': 'sit_down/clip_1', 'b': 'x%20y', 'c': 'x_y', 'd': 'z', 'e': 'z%2F1'}
     """
@@ -127,6 +173,20 @@ def safe_name(name: str, also: str = "") -> str:
     White space, slashes, percent signs, a leading dot and the characters `also` become %XX. A very
     long name is cut, and a digest is appended.
 
+    Parameters
+    ----------
+    name : str
+        Video id or class.
+    also : str
+        Other characters to replace.
+
+    Returns
+    -------
+    str
+        Folder name.
+
+    Examples
+    --------
     >>> safe_name("a b/c.d")
     'a%20b%2Fc.d'
     """

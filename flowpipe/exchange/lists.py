@@ -30,6 +30,13 @@ CLASS_NAMES = "label_map.txt"
 def write_class_names(store: Store, out: Path) -> list[Path]:
     """Write the class names of a store, one per line in the order of the labels.
 
+    Parameters
+    ----------
+    store : Store
+        Exported store.
+    out : Path
+        Folder of the export.
+
     Returns
     -------
     list of Path
@@ -54,6 +61,14 @@ def write_lists(
 
     Parameters
     ----------
+    store : Store
+        Exported store.
+    out : Path
+        Folder of the export.
+    layout : FolderLayout
+        Layout of the export.
+    modalities : sequence of str
+        Exported modalities.
     folders : mapping
         Folder below `out` by video id.
 
@@ -139,8 +154,10 @@ def read_lists(
 
     Returns
     -------
-    labels, splits : dict
-        Labels and splits by folder, as the lists write it.
+    labels : dict of str to tuple of int
+        Labels by folder, as the lists write it.
+    splits : dict of str to tuple of str
+        Splits by folder, as the lists write it.
 
     Raises
     ------

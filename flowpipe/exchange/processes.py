@@ -12,9 +12,23 @@ R = TypeVar("R")
 
 
 def run_jobs(function: Callable[[J], R], jobs: Sequence[J], workers: int) -> Iterator[R]:
-    """Run `function` on each job in a process pool; yield the results in the order they end.
+    """Run a function on each job in a process pool.
 
     With one worker or one job it runs in this process.
+
+    Parameters
+    ----------
+    function : callable
+        Function of a job.
+    jobs : sequence
+        Jobs.
+    workers : int
+        Number of processes.
+
+    Yields
+    ------
+    R
+        Result of a job, in the order they end.
     """
     if workers == 1 or len(jobs) < 2:
         yield from map(function, jobs)

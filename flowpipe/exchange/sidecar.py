@@ -63,7 +63,26 @@ class StoreSidecar:
         quality: int = 0,
         content: str = "",
     ) -> StoreSidecar:
-        """Take the header of a store and the streams of these modalities."""
+        """Describe an export of a store.
+
+        Parameters
+        ----------
+        store : Store
+            Exported store.
+        layout : str
+            Name of the layout.
+        extensions : mapping of str to str
+            Extension of the files by modality.
+        quality : int
+            JPEG quality of recompressed images; 0 for none.
+        content : str
+            What the tars hold; empty for folders.
+
+        Returns
+        -------
+        StoreSidecar
+            Header of the store, and its streams of these modalities.
+        """
         header = store.header
         return cls(
             layout,
@@ -80,6 +99,11 @@ class StoreSidecar:
 
     def write(self, out: Path) -> None:
         """Begin an export, or check that an existing one has the same values.
+
+        Parameters
+        ----------
+        out : Path
+            Folder of the export.
 
         Raises
         ------
@@ -102,7 +126,17 @@ class StoreSidecar:
 
     @classmethod
     def read(cls, out: Path) -> StoreSidecar | None:
-        """Read the notes of an export; None if flowpipe did not write the folder.
+        """Read the notes of an export.
+
+        Parameters
+        ----------
+        out : Path
+            Folder of the export.
+
+        Returns
+        -------
+        StoreSidecar or None
+            The notes; None if flowpipe did not write the folder.
 
         Raises
         ------
@@ -153,7 +187,22 @@ class VideoSidecar:
 
     @classmethod
     def of_video(cls, store: Store, video_id: str, modalities: Sequence[str]) -> VideoSidecar:
-        """Take the facts of a video from a store, without payloads."""
+        """Take the facts of a video from a store, without payloads.
+
+        Parameters
+        ----------
+        store : Store
+            Store of the video.
+        video_id : str
+            Id of the video.
+        modalities : sequence of str
+            Exported modalities.
+
+        Returns
+        -------
+        VideoSidecar
+            The facts.
+        """
         video = store.videos[video_id]
         return cls(
             video.meta,
@@ -169,7 +218,13 @@ class VideoSidecar:
         )
 
     def write(self, path: Path) -> None:
-        """Write the notes to an .npz file."""
+        """Write the notes to an .npz file.
+
+        Parameters
+        ----------
+        path : Path
+            File to write.
+        """
         arrays: dict[str, NDArray[Any]] = {
             "facts": _text({"meta": self.meta, "images": self.images}),
             "pts_s": self.pts_s,
@@ -188,7 +243,23 @@ class VideoSidecar:
 
     @classmethod
     def read(cls, path: Path) -> VideoSidecar:
-        """Read the notes of a video; FormatError if they are damaged."""
+        """Read the notes of a video.
+
+        Parameters
+        ----------
+        path : Path
+            File to read.
+
+        Returns
+        -------
+        VideoSidecar
+            The facts.
+
+        Raises
+        ------
+        FormatError
+            If the file is damaged.
+        """
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 facts = strict.parse_json(arrays["facts"].tobytes(), str(path))
@@ -215,7 +286,18 @@ class VideoSidecar:
 
 
 def read_video_id(path: Path) -> str | None:
-    """Return the video id in a file of notes; None if the file is missing or damaged."""
+    """Read the video id in a file of notes.
+
+    Parameters
+    ----------
+    path : Path
+        File to read.
+
+    Returns
+    -------
+    str or None
+        Id; None if the file is missing or damaged.
+    """
     try:
         with np.load(path, allow_pickle=False) as arrays:
             facts = strict.parse_json(arrays["facts"].tobytes(), str(path))
@@ -225,7 +307,20 @@ def read_video_id(path: Path) -> str | None:
 
 
 def notes_path(out: Path, folder: str) -> Path:
-    """Return the path of the notes of the video in OUT/folder."""
+    """Return the file of a video's notes.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the export.
+    folder : str
+        Folder of the video below it.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
     return out / FOLDER / "videos" / f"{folder}.npz"
 
 

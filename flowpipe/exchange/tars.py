@@ -37,7 +37,24 @@ _MEMBER = re.compile(r"(?P<key>[^.]+)\.(?P<modality>\w+)\.(?P<number>\d+)\.\w+")
 def group_by_size(
     store: Store, videos: Sequence[str], modalities: Sequence[str], tar_bytes: int
 ) -> list[list[str]]:
-    """Group videos, in order, into tars of about `tar_bytes`; each has at least one video."""
+    """Group videos, in order, into tars of about equal size.
+
+    Parameters
+    ----------
+    store : Store
+        Store of the videos.
+    videos : sequence of str
+        Their ids.
+    modalities : sequence of str
+        Exported modalities.
+    tar_bytes : int
+        Wanted size of a tar.
+
+    Returns
+    -------
+    list of list of str
+        Ids of the videos of each tar; at least one.
+    """
     rate = _bytes_of_an_image(store, modalities)
     groups: list[list[str]] = []
     left_bytes = 0.0
@@ -55,7 +72,24 @@ def group_by_size(
 def write_tar(
     job: ExportJob, modalities: Sequence[str], number: int, videos: Sequence[str]
 ) -> Exported:
-    """Write one tar of videos; an existing one stays."""
+    """Write one tar of videos; an existing one stays.
+
+    Parameters
+    ----------
+    job : ExportJob
+        What to export, and how.
+    modalities : sequence of str
+        Exported modalities.
+    number : int
+        Number of the tar.
+    videos : sequence of str
+        Ids of its videos.
+
+    Returns
+    -------
+    Exported
+        Counts of what was written.
+    """
     final = job.out / f"shard-{number:06d}.tar"
     if final.exists():
         return Exported(already=len(videos))
@@ -92,6 +126,11 @@ def _members(store: Store, video_id: str, modalities: Sequence[str]) -> Iterator
 
 def read_tar(path: Path) -> Iterator[tuple[VideoSidecar, Mapping[str, list[bytes]]]]:
     """Read the videos of a tar that flowpipe wrote.
+
+    Parameters
+    ----------
+    path : Path
+        The tar.
 
     Yields
     ------

@@ -198,7 +198,20 @@ def default_cache() -> Cache:
 
 
 def with_retries(step: Callable[[], T], beat: Callable[[], None]) -> T:
-    """Return the result of `step`; retry it after pauses while the server cannot be reached."""
+    """Call a function; repeat it after pauses while the server cannot be reached.
+
+    Parameters
+    ----------
+    step : callable
+        Function to call.
+    beat : callable
+        Called during the pauses, to show that this process lives.
+
+    Returns
+    -------
+    T
+        Its result.
+    """
     for pause_s in PAUSES_S:
         try:
             return step()

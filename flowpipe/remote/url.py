@@ -75,12 +75,33 @@ _known: dict[str, FileFacts] = {}
 
 
 def is_url(path: object) -> bool:
-    """Return whether a path is a URL."""
+    """Return whether a path is a URL.
+
+    Parameters
+    ----------
+    path : object
+        Path or URL.
+
+    Returns
+    -------
+    bool
+        True for the text of a URL.
+    """
     return isinstance(path, str) and _URL.match(path) is not None
 
 
 def parse_path_or_url(text: str | os.PathLike[str]) -> PathOrUrl:
-    """Return a local path, or a URL without a slash at its end.
+    """Parse a local path, or a URL without a slash at its end.
+
+    Parameters
+    ----------
+    text : path
+        Path or URL.
+
+    Returns
+    -------
+    Path or Url
+        The parsed one.
 
     Raises
     ------
@@ -102,7 +123,17 @@ def parse_path_or_url(text: str | os.PathLike[str]) -> PathOrUrl:
 
 
 def files_below(root: Url) -> list[str]:
-    """Return sorted names of all files below a URL, relative to it, without hidden ones.
+    """List all files below a URL, without hidden ones.
+
+    Parameters
+    ----------
+    root : Url
+        Folder.
+
+    Returns
+    -------
+    list of str
+        Names relative to it, sorted.
 
     Raises
     ------
@@ -123,7 +154,17 @@ def files_below(root: Url) -> list[str]:
 
 
 def file_facts(path: str) -> FileFacts:
-    """Return the size and modification time of a local or remote file.
+    """Look up size and modification time of a local or remote file.
+
+    Parameters
+    ----------
+    path : str
+        Path or URL.
+
+    Returns
+    -------
+    FileFacts
+        The facts.
 
     Raises
     ------
@@ -147,6 +188,11 @@ def stat_urls(paths: Iterable[str]) -> None:
     """Request facts of many URLs concurrently and keep them for `file_facts`.
 
     Local paths and URLs with known facts are skipped. Errors are left to `file_facts`.
+
+    Parameters
+    ----------
+    paths : iterable of str
+        Paths and URLs.
     """
     unknown = [path for path in paths if is_url(path) and path not in _known]
     if not unknown:
@@ -164,12 +210,28 @@ def stat_urls(paths: Iterable[str]) -> None:
 
 
 def forget_listings(url: str) -> None:
-    """Drop the known facts of a URL, so that `file_facts` requests them again."""
+    """Drop the known facts of a URL, so that `file_facts` requests them again.
+
+    Parameters
+    ----------
+    url : str
+        URL of a file.
+    """
     _known.pop(url, None)
 
 
 def open_path_or_url(path: str | os.PathLike[str]) -> BinaryIO:
     """Open a file for reading and seeking; of a remote file, only the parts read are fetched.
+
+    Parameters
+    ----------
+    path : path
+        Path or URL.
+
+    Returns
+    -------
+    BinaryIO
+        The open file.
 
     Raises
     ------
@@ -185,7 +247,22 @@ def open_path_or_url(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def download(url: str, target: BinaryIO, block_bytes: int) -> Iterator[int]:
-    """Copy a remote file to an open file, and yield the size of each block in bytes."""
+    """Copy a remote file to an open file.
+
+    Parameters
+    ----------
+    url : str
+        URL of the file.
+    target : BinaryIO
+        File to write to.
+    block_bytes : int
+        Bytes that are requested at once.
+
+    Yields
+    ------
+    int
+        Bytes of each block.
+    """
     with _translate_errors(url):
         fs, name = _open_file_system(url)
         source = fs.open(name, "rb", block_size=block_bytes, cache_type="readahead")

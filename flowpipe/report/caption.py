@@ -28,6 +28,7 @@ def draw_caption(frame: NDArray[np.uint8], lines: Sequence[str]) -> NDArray[np.u
     Returns
     -------
     uint8 (H, W, 3)
+        RGB.
     """
     height, width = frame.shape[:2]
     page = Page(width, height)

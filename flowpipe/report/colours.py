@@ -39,8 +39,8 @@ def flow_colours(flow: NDArray[np.floating], max_px: float | None = None) -> NDA
 
     Parameters
     ----------
-    flow : floating (..., 2, H, W)
-        u right, v down, in pixels.
+    flow : float (..., 2, H, W)
+        Flow in pixels, u right, v down.
     max_px : float, optional
         Displacement in full colour; larger ones are darker. Default: the largest of the field.
 
@@ -74,9 +74,15 @@ def flow_colours(flow: NDArray[np.floating], max_px: float | None = None) -> NDA
 def wheel_key(size_px: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Draw the colour key: a disc of all directions, with speed growing outwards.
 
+    Parameters
+    ----------
+    size_px : int
+        Side of the key.
+
     Returns
     -------
     picture : uint8 (size, size, 3)
+        RGB.
     cover : float32 (size, size)
         1 inside the disc, 0 outside, smooth between.
     """

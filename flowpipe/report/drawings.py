@@ -32,7 +32,18 @@ class Drawing:
     """RGB pictures of consecutive times, uint8 (L, H, W, 3): one strip, or three of flow."""
 
     def at(self, time: int) -> Drawing:
-        """Return the drawing with one of its times, the last if it has fewer."""
+        """Return the drawing at one of its times.
+
+        Parameters
+        ----------
+        time : int
+            Number of the time; the last one if the drawing has fewer.
+
+        Returns
+        -------
+        Drawing
+            Drawing with one time.
+        """
         strips = tuple(strip[min(time, len(strip) - 1)][None] for strip in self.strips)
         return Drawing(self.class_name, self.run, self.note, self.is_wrong, strips)
 
@@ -45,9 +56,16 @@ def strips_of(
     Parameters
     ----------
     modality : str
+        Modality of the images.
     planes : uint8 (L, C, H, W)
+        Images.
     bound : float
         Flow that byte 255 stands for, pixels.
+
+    Returns
+    -------
+    tuple of uint8 (L, H, W, 3)
+        One strip, or three for flow.
     """
     if not MODALITIES[modality].is_flow:
         return (np.ascontiguousarray(planes.transpose(0, 2, 3, 1)),)
@@ -88,6 +106,13 @@ def drawings_page(rows: Sequence[Sequence[Drawing]]) -> NDArray[np.uint8]:
 
 def save_gif(path: str | Path, rows: Sequence[Sequence[Drawing]]) -> None:
     """Write an animation of pages, one per time, five a second, atomically.
+
+    Parameters
+    ----------
+    path : path
+        File to write.
+    rows : sequence of sequence of Drawing
+        Drawings of the page, by row.
 
     Raises
     ------

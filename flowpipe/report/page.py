@@ -25,7 +25,13 @@ _SPELT = {"±": "+-", "·": "-", "×": "x", "…": "..."}
 
 
 class Page:
-    """A white image to draw on; positions are pixels from the top left corner."""
+    """A white image to draw on; positions are pixels from the top left corner.
+
+    Parameters
+    ----------
+    width, height : int
+        Size, pixels.
+    """
 
     def __init__(self, width: int, height: int) -> None:
         self.pixels: NDArray[np.uint8] = np.empty((height, width, 3), np.uint8)
@@ -42,7 +48,23 @@ class Page:
         colour: tuple[int, int, int] = INK,
         width: int | None = None,
     ) -> None:
-        """Write a line with its baseline at y; cut it in the middle if it exceeds `width`."""
+        """Write a line of text.
+
+        Parameters
+        ----------
+        text : str
+            The line.
+        x, y : int
+            Left end of the baseline, pixels.
+        size : int
+            Size of the letters, pixels.
+        bold : bool
+            Whether it is bold.
+        colour : (int, int, int)
+            RGB.
+        width : int, optional
+            Width to which the line is cut in its middle, pixels.
+        """
         if width is not None:
             text = fit(text, width, size, bold)
         if _FACE is not None:
@@ -54,18 +76,44 @@ class Page:
             )  # fmt: skip
 
     def draw_picture(self, picture: NDArray[np.uint8], x: int, y: int) -> None:
-        """Draw an RGB picture with a frame around it."""
+        """Draw a picture with a frame around it.
+
+        Parameters
+        ----------
+        picture : uint8 (H, W, 3)
+            RGB.
+        x, y : int
+            Upper left corner, pixels.
+        """
         height, width = picture.shape[:2]
         self.pixels[y : y + height, x : x + width] = picture
         cv2.rectangle(self.pixels, (x - 1, y - 1), (x + width, y + height), LINE)
 
     def blank(self, x: int, y: int, width: int, height: int, text: str) -> None:
-        """Draw an empty picture that says why it is empty."""
+        """Draw an empty picture that says why it is empty.
+
+        Parameters
+        ----------
+        x, y : int
+            Upper left corner, pixels.
+        width, height : int
+            Size, pixels.
+        text : str
+            Reason.
+        """
         cv2.rectangle(self.pixels, (x - 1, y - 1), (x + width, y + height), LINE)
         self.write(text, x + 10, y + height // 2 + 4, 11, colour=SOFT, width=width - 20)
 
     def key(self, x: int, y: int, size_px: int) -> None:
-        """Draw the colour wheel."""
+        """Draw the colour wheel.
+
+        Parameters
+        ----------
+        x, y : int
+            Upper left corner, pixels.
+        size_px : int
+            Side of the wheel.
+        """
         picture, cover = wheel_key(size_px)
         place = self.pixels[y : y + size_px, x : x + size_px]
         place[:] = np.rint(place + cover[:, :, None] * (picture.astype(np.float32) - place))
@@ -74,7 +122,22 @@ class Page:
 
 
 def text_width(text: str, size: int, bold: bool = False) -> int:
-    """Return the width of one line of text, pixels."""
+    """Measure one line of text.
+
+    Parameters
+    ----------
+    text : str
+        The line.
+    size : int
+        Size of the letters, pixels.
+    bold : bool
+        Whether it is bold.
+
+    Returns
+    -------
+    int
+        Width, pixels.
+    """
     if _FACE is not None:
         box = cv2.getTextSize((0, 0), text, (0, 0), _FACE, size, 700 if bold else 400)
         return int(box[0] + box[2])
@@ -82,7 +145,24 @@ def text_width(text: str, size: int, bold: bool = False) -> int:
 
 
 def fit(text: str, width: int, size: int, bold: bool = False) -> str:
-    """Cut a line in its middle until it is no wider than `width`."""
+    """Cut a line in its middle until it fits.
+
+    Parameters
+    ----------
+    text : str
+        The line.
+    width : int
+        Largest width, pixels.
+    size : int
+        Size of the letters, pixels.
+    bold : bool
+        Whether it is bold.
+
+    Returns
+    -------
+    str
+        The line, or its ends with dots between.
+    """
     if text_width(text, size, bold) <= width:
         return text
     kept = len(text) - 1
@@ -92,14 +172,34 @@ def fit(text: str, width: int, size: int, bold: bool = False) -> str:
 
 
 def scale_to(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    """Resize an RGB picture to an exact size."""
+    """Resize a picture.
+
+    Parameters
+    ----------
+    picture : uint8 (H, W, 3)
+        RGB.
+    width, height : int
+        Wanted size, pixels.
+
+    Returns
+    -------
+    uint8 (height, width, 3)
+        RGB.
+    """
     shrinks = picture.shape[0] > height
     kind = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(picture, (width, height), interpolation=kind), np.uint8)
 
 
 def save_png(path: str | Path, picture: NDArray[np.uint8]) -> None:
-    """Write an RGB picture, uint8 (H, W, 3), atomically.
+    """Write a picture atomically.
+
+    Parameters
+    ----------
+    path : path
+        File to write.
+    picture : uint8 (H, W, 3)
+        RGB.
 
     Raises
     ------

@@ -39,7 +39,9 @@ def contact_sheet(
     Parameters
     ----------
     store : Store
+        Store of the video.
     video_id : str
+        Id of the video.
     columns : int
         Number of times shown; fewer if the video has fewer images.
     cell_px : int
@@ -289,7 +291,20 @@ def _largest_motion(store: Store, video: Video) -> int:
 
 
 def choose_videos(store: Store, count: int) -> list[Video]:
-    """Return some videos, of as many classes as possible, evenly spaced in each, sorted by id."""
+    """Choose some videos, of as many classes as possible, evenly spaced in each.
+
+    Parameters
+    ----------
+    store : Store
+        Store of the videos.
+    count : int
+        Number of videos.
+
+    Returns
+    -------
+    list of Video
+        Videos, sorted by id.
+    """
     step = max(1, len(store.videos) // _CANDIDATES)
     candidates = [store.videos[key] for key in islice(sorted(store.videos), 0, None, step)]
     by_class: dict[tuple[int, ...], list[Video]] = {}

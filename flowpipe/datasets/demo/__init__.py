@@ -52,6 +52,11 @@ def load(
     progress : callable, optional
         Called with (clips done, total clips) while the set is generated.
 
+    Returns
+    -------
+    Dataset
+        The demo set.
+
     Raises
     ------
     DatasetError
@@ -80,6 +85,13 @@ def load(
 def ground_truth(video_id: str, *, seed: int = SEED) -> SceneGroundTruth:
     """Return true flow, camera homographies and masks of all frame pairs of a clip.
 
+    Parameters
+    ----------
+    video_id : str
+        Id of the clip.
+    seed : int
+        Seed of the set.
+
     Returns
     -------
     SceneGroundTruth
@@ -92,14 +104,21 @@ def ground_truth(video_id: str, *, seed: int = SEED) -> SceneGroundTruth:
 def clean_frames(
     video_id: str, *, seed: int = SEED, numbers: Iterable[int] | None = None
 ) -> Iterator[NDArray[np.uint8]]:
-    """Yield the frames of a clip before coding: RGB, uint8 (240, 320, 3).
+    """Render the frames of a clip before coding.
 
     Parameters
     ----------
     video_id : str
+        Id of the clip.
     seed : int
+        Seed of the set.
     numbers : iterable of int, optional
         Numbers of the frames to render, from 0; default: all 40.
+
+    Returns
+    -------
+    iterator of uint8 (240, 320, 3)
+        RGB.
     """
     return _scene(video_id, seed).frames(numbers)
 

@@ -26,7 +26,14 @@ _KEYFRAME_EVERY = 12
 
 
 def write_clip(path: Path, frames: Iterable[NDArray[np.uint8]]) -> None:
-    """Encode RGB frames, uint8 (H, W, 3), with libx264, or else with MPEG-4 part 2.
+    """Encode frames with libx264, or else with MPEG-4 part 2.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    frames : iterable of uint8 (H, W, 3)
+        RGB.
 
     Raises
     ------

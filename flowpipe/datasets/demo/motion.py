@@ -51,6 +51,20 @@ def draw_trajectory(rng: np.random.Generator, class_name: str, camera: str) -> S
     """Draw the trajectories of the camera and the patch of a clip at random.
 
     The draws do not depend on `class_name`; it only selects which phase advances.
+
+    Parameters
+    ----------
+    rng : Generator
+        Source of the random numbers.
+    class_name : str
+        Class of the clip.
+    camera : str
+        Kind of camera motion.
+
+    Returns
+    -------
+    SceneTrajectory
+        The trajectories.
     """
     time = np.arange(FRAMES)
     advance = {name: time * (name == class_name) for name in CLASS_NAMES}

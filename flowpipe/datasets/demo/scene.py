@@ -56,7 +56,18 @@ class Scene:
     motion: SceneTrajectory
 
     def frames(self, numbers: Iterable[int] | None = None) -> Iterator[NDArray[np.uint8]]:
-        """Render the frames with these numbers; default: all. Each is RGB, uint8 (H, W, 3)."""
+        """Render frames.
+
+        Parameters
+        ----------
+        numbers : iterable of int, optional
+            Numbers of the frames, from 0; default: all.
+
+        Yields
+        ------
+        uint8 (H, W, 3)
+            RGB.
+        """
         back = _about_middle(self.background.shape)
         front = _about_middle(self.patch.shape)
         for k in range(len(self.motion.camera)) if numbers is None else numbers:
@@ -102,7 +113,22 @@ class Scene:
 
 
 def make_scene(seed: int, class_name: str, clip: int) -> Scene:
-    """Draw the scene of one clip at random; the same arguments give the same scene."""
+    """Draw the scene of one clip at random; the same arguments give the same scene.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the set.
+    class_name : str
+        Class of the clip.
+    clip : int
+        Number of the clip in its class.
+
+    Returns
+    -------
+    Scene
+        The scene.
+    """
     rng = np.random.default_rng([seed, CLASS_NAMES.index(class_name), clip])
     motion = draw_trajectory(rng, class_name, CAMERAS[clip])
     return Scene(

@@ -16,6 +16,13 @@ from numpy.typing import NDArray
 def leaves(rng: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
     """Draw a texture at random.
 
+    Parameters
+    ----------
+    rng : Generator
+        Source of the random numbers.
+    height, width : int
+        Size, pixels.
+
     Returns
     -------
     uint8 (height, width, 3)
@@ -46,6 +53,15 @@ def leaves(rng: np.random.Generator, height: int, width: int) -> NDArray[np.uint
 
 def blob(rng: np.random.Generator, size: int, radius: float) -> NDArray[np.float32]:
     """Draw the mask of a round, lobed patch with soft edges in the middle of a square.
+
+    Parameters
+    ----------
+    rng : Generator
+        Source of the random numbers.
+    size : int
+        Side of the square, pixels.
+    radius : float
+        Mean radius of the patch, pixels.
 
     Returns
     -------

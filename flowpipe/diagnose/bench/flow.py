@@ -53,6 +53,7 @@ class Meter:
     Parameters
     ----------
     pairs : Pairs
+        Frame pairs.
     repeat : int
         Maximum number of passes over the pairs; slow algorithms get two.
     reference : str
@@ -70,7 +71,18 @@ class Meter:
         self._reference_flow: NDArray[np.float32] | None = None
 
     def measure(self, row: FlowCandidate) -> FlowFigures:
-        """Solve every pair several times and return the figures; errors of the backend pass."""
+        """Solve every pair several times; errors of the backend pass.
+
+        Parameters
+        ----------
+        row : FlowCandidate
+            Algorithm to measure.
+
+        Returns
+        -------
+        FlowFigures
+            Times, and difference to the reference.
+        """
         solver = row.solver()
 
         def solve() -> Any:
@@ -103,7 +115,18 @@ class Meter:
 
 
 def find_refusals(rows: Iterable[FlowCandidate]) -> dict[str, str]:
-    """Return why algorithms cannot run here, by name; each is tried on a tiny pair."""
+    """Find the algorithms that cannot run here; each is tried on a tiny pair.
+
+    Parameters
+    ----------
+    rows : iterable of FlowCandidate
+        Algorithms.
+
+    Returns
+    -------
+    dict of str to str
+        Reason by name.
+    """
     tiny = np.zeros((1, 64, 64), np.uint8)
     reasons = {}
     for row in rows:
@@ -116,7 +139,18 @@ def find_refusals(rows: Iterable[FlowCandidate]) -> dict[str, str]:
 
 
 def endpoint_px(flow: NDArray[np.float32], other: Any) -> NDArray[np.float32]:
-    """Return the endpoint difference of two flows (N, 2, H, W) at each pixel, px (N, H, W)."""
+    """Return the endpoint difference of two flows at each pixel.
+
+    Parameters
+    ----------
+    flow, other : float32 (N, 2, H, W)
+        Flows, pixels.
+
+    Returns
+    -------
+    float32 (N, H, W)
+        Difference, pixels.
+    """
     difference = flow - other
     return np.hypot(difference[:, 0], difference[:, 1])
 
@@ -141,9 +175,27 @@ def use_one_core() -> Iterator[str]:
 def time_passes(
     work: Callable[[], Any], most: int, progress: Progress | None = None
 ) -> tuple[list[float], list[float], Any]:
-    """Run `work` up to `most` times; return CPU and wall seconds per pass and the last result.
+    """Run a function several times.
 
     There are no more passes after two passes and `ENOUGH_S` seconds.
+
+    Parameters
+    ----------
+    work : callable
+        Function to run.
+    most : int
+        Maximum number of passes.
+    progress : callable, optional
+        Called with a line of text when a pass starts.
+
+    Returns
+    -------
+    cpu_s : list of float
+        CPU seconds of each pass.
+    wall_s : list of float
+        Wall seconds of each pass.
+    result : object
+        Last result.
     """
     cpu_s: list[float] = []
     wall_s: list[float] = []

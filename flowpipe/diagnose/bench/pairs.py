@@ -47,6 +47,11 @@ def video_pairs(paths: Sequence[Path], count: int, height: int, width: int) -> P
     height, width : int
         Size to which frames are resized, as in extraction.
 
+    Returns
+    -------
+    Pairs
+        The pairs.
+
     Raises
     ------
     DatasetError
@@ -71,7 +76,20 @@ def video_pairs(paths: Sequence[Path], count: int, height: int, width: int) -> P
 
 
 def render_pairs(count: int, height: int, width: int) -> Pairs:
-    """Render pairs of the demo set's clips; nothing is written to disk."""
+    """Render pairs of the demo set's clips; nothing is written to disk.
+
+    Parameters
+    ----------
+    count : int
+        Number of pairs.
+    height, width : int
+        Size to which frames are resized.
+
+    Returns
+    -------
+    Pairs
+        The pairs.
+    """
     frames = []
     for clip, share in _shares(demo.VIDEO_IDS, count):
         starts = ((2 * k + 1) * (FRAMES - 1) // (2 * share) for k in range(share))

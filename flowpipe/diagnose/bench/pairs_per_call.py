@@ -42,10 +42,16 @@ def measure_throughput(
     pairs : Pairs
         Frame pairs; they are repeated if a call needs more.
     params : TVL1Params
+        Settings of TV-L1.
     repeat : int
         Maximum number of passes.
     progress : callable, optional
         Called with a line of text when a step starts.
+
+    Yields
+    ------
+    Throughput
+        Figures of one number of pairs.
     """
     tell = progress or (lambda text: None)
     solver = TVL1Solver(params, ops)
@@ -72,7 +78,20 @@ def measure_throughput(
 
 
 def pixel_iterations(params: TVL1Params, first: Any, second: Any) -> int:
-    """Return iterations times pixels, summed over all levels of a pair, counted on the CPU."""
+    """Count iterations times pixels of a pair on the CPU.
+
+    Parameters
+    ----------
+    params : TVL1Params
+        Settings of TV-L1.
+    first, second : uint8 (1, H, W)
+        Gray frames of the pair.
+
+    Returns
+    -------
+    int
+        Sum over all levels.
+    """
     counting = _Counted(get_ops())
     solver = TVL1Solver(params, counting)
     solver.solve(solver.prepare(first), solver.prepare(second))

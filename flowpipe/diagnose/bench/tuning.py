@@ -47,10 +47,16 @@ def tune(
     pairs : Pairs
         Frame pairs; they are repeated until a call is full.
     params : TVL1Params
+        Settings of TV-L1.
     repeat : int
         Maximum number of passes.
     progress : callable, optional
         Called with a line of text when a step starts.
+
+    Yields
+    ------
+    TuningResult
+        Figures of one choice.
     """
     tell = progress or (lambda text: None)
     solver = TVL1Solver(params, ops)
