@@ -88,6 +88,7 @@ ALLOWED = {
     "tsn.weight_export": {
         "tsn", "tsn.data", "tsn.network", "tsn.weights", "modality", "errors", "words",
     },
+    "localisation": {"features", "evaluation", "tsn.testing", "errors", "words"},
     "exchange": {
         "store", "codec", "types", "modality", "errors", "params", "splits", "strict", "words",
         "atomic", "__init__",
@@ -104,6 +105,7 @@ ALLOWED = {
     },
     "cli": {
         "run", "report", "diagnose", "diagnose.libraries", "evaluation", "exchange", "features",
+        "localisation",
         "tsn", "tsn.recipe", "tsn.data", "tsn.weights", "tsn.training", "tsn.testing", "tsn.adopt",
         "tsn.features",
         "tsn.weight_export", "extraction.recipe", "recipes", "store", "datasets", "flow", "ops",

@@ -45,6 +45,7 @@ COMMANDS = {
     "predict": "Classify a video file with trained networks.",
     "draw": "Draw what a trained network looks for in a class.",
     "features": "Compute features and scores along videos, for temporal localisation.",
+    "localise": "Find the time intervals of actions in the videos of a features file.",
     "evaluate": "Compare scores or detections of any model with the labels in a store.",
     "export": "Export a store to frame folders of other tools, or to webdataset tars.",
     "import": "Make a store from frame folders or tars.",

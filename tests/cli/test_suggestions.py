@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from checkout import ROOT
 from command import in_process
+from feature_making import make_features
 from store_making import RECIPE, Made, add_video, open_writer
 
 from flowpipe import codec, optical_flow, params
@@ -34,6 +35,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with open_writer(folder / "store" / "shards" / "shard-000000000000.h5") as writer:
         add_video(writer, Made(folder / "store"), "walking", 4, np.random.default_rng(0))
         writer.publish()
+    make_features(folder / "f.h5")
     (folder / "videos").mkdir()
     (folder / "videos" / "v.mp4").write_bytes(b"")
     (folder / "split.csv").write_text("path,splt\nvideos/v.mp4,train1\n")
@@ -73,6 +75,8 @@ LINES = {
         "evaluate {p}/store {p}/scores.txt --protocol accuracy --split trian1", "train1"
     ),
     "split of detections": ("evaluate {p}/store {p}/scores.txt --split trian1", "train1"),
+    "split of localise": ("localise {p}/f.h5 -o x.json --split trian1", "train1"),
+    "--streams": ("localise {p}/f.h5 -o x.json --streams rgb,fow", "flow"),
     "check of selftest": ("selftest --device cpu --only quantize", "quantise"),
     "row of bench flow": ("bench flow --only cv2-diss", "cv2-dis"),
 }  # fmt: skip
@@ -118,6 +122,8 @@ FREE = {
     ("features", "layer"): "needs a network: tests/tsn/features/test_extract.py tries it",
     ("draw", "names"): "needs a trained run: tests/tsn/testing/test_class_images.py tries it",
     ("fuse", "weights"): "numbers",
+    ("localise", "weights"): "numbers",
+    ("localise", "thresholds"): "numbers",
     ("evaluate", "tiou"): "numbers",
     ("predict", "weights"): "numbers",
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from detection_cases import write_activitynet, write_json, write_text, write_thumos14
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flowpipe.datasets.annotations import read_annotations
@@ -111,6 +111,7 @@ def detections_of(records: list[VideoRecord], scores: list[float]) -> Detections
 
 
 @pytest.mark.parametrize("name", DETECTION_PROTOCOLS)
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(instances=INSTANCES, seed=st.integers(0, 9))
 def test_perfect_detections_have_100_percent_and_false_ones_lower_it(
     name: str, instances: list[tuple[int, int, int, int]], seed: int
