@@ -77,7 +77,7 @@ class RunNetwork:
 
     def __init__(self, run: Path, checkpoint: str, device: str, amp: str, layer: str) -> None:
         scorer = SnippetScorer(run, checkpoint, device, amp)
-        self._scorer, self._run, self._facts = scorer, run, scorer.facts
+        self.scorer, self._run, self._facts = scorer, run, scorer.facts
         self._checkpoint, self._amp = checkpoint, amp
         self.name, self.stored = scorer.facts.modality, scorer.input.stored
         self.frames = scorer.input.read + MODALITIES[self.stored].context
@@ -93,7 +93,7 @@ class RunNetwork:
         """JSON values that describe the network and determine its rows."""
         facts = self._facts
         return {
-            "network": str(self._run), "digest": self._scorer.digest,
+            "network": str(self._run), "digest": self.scorer.digest,
             "checkpoint": self._checkpoint, "modality": facts.modality, "stored": self.stored,
             "layer": self._layer.name if self._layer else GLOBAL_POOL, "frames": self.frames,
             "amp": self._amp, "loss": facts.stream.loss.name,
@@ -105,13 +105,13 @@ class RunNetwork:
         length = windows.stop_frame - windows.start_frame
         starts = np.maximum(0, windows.start_frame + (length - self.frames) // 2)
         tail = SAMPLING_STRATEGIES[self._facts.stream.sampling].tail
-        return images_of(starts, self._scorer.input.read, images, tail)
+        return images_of(starts, self.scorer.input.read, images, tail)
 
     def inputs(
         self, images: Tensor, index: NDArray[np.int64], crops: int, at_once: int
     ) -> Iterator[Tensor]:
         """Yield the crops of some rows, (R, at_once or fewer, channels, side, side)."""
-        scorer = self._scorer
+        scorer = self.scorer
         yield from crops_of_snippets(
             images[torch.from_numpy(index.reshape(-1)).to(images.device)], crops, at_once,
             scorer.input, scorer.row, self._facts.stream, AMP[self._amp] or torch.float32,
@@ -119,7 +119,7 @@ class RunNetwork:
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return features (N, D) and scores (N, C) of inputs (N, channels, side, side)."""
-        features, scores = self._scorer.model.snippets(x[None])
+        features, scores = self.scorer.model.snippets(x[None])
         return self._layer.take() if self._layer else features[0], scores[0]
 
 

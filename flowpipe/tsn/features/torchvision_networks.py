@@ -96,13 +96,13 @@ class VideoNetwork:
         published = _published(name, weights)
         self._transforms, categories = published.transforms(), published.meta["categories"]
         values = read_weights(weights)
-        self._model, self._classifier = _build(name, row, values, weights)
-        self.digest = weights_digest(self._model)
-        self._model.to(device).eval()
-        self._pooled = LayerInput(self._classifier)
+        self.model, self._classifier = _build(name, row, values, weights)
+        self.digest = weights_digest(self.model)
+        self.model.to(device).eval()
+        self.pooled = LayerInput(self._classifier)
         self._layer: LayerOutput | None = None
         if layer != GLOBAL_POOL:
-            self._layer = LayerOutput(self._model, layer, row.channels_last)
+            self._layer = LayerOutput(self.model, layer, row.channels_last)
         count = _classes(self._classifier)
         own = [f"class {k}" for k in range(count)]
         self.class_names = tuple(categories if len(categories) == count else own)
@@ -149,8 +149,8 @@ class VideoNetwork:
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return features (N, D) and scores (N, C) of inputs (N, 3, T, H, W)."""
-        scores: Tensor = self._model(x)
-        pooled = self._pooled.take()
+        scores: Tensor = self.model(x)
+        pooled = self.pooled.take()
         return self._layer.take() if self._layer else pooled, scores
 
     def _describe_transforms(self) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def test_a_layer_is_averaged_over_space_and_all_layers_are_known_by_name(
         assert numbers[:, 0].tolist() == [2, 4, 6, 8]
         images = opened.snippet("video 03", "rgb", 0, 12)[numbers[:, 0]]
         (x,) = network.inputs(torch.from_numpy(images), np.arange(4)[:, None], 1, 1)
-        conv = network._scorer.model.base_model.conv(x[:, 0]).mean((2, 3))
+        conv = network.scorer.model.base_model.conv(x[:, 0]).mean((2, 3))
         found = file.features("rgb", "video 03")
         np.testing.assert_allclose(found, conv.detach().numpy(), rtol=1e-4, atol=1e-6)
 
@@ -164,13 +164,14 @@ def test_batches_have_rows_of_several_videos(
     store: Path, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    plain = extract._Extractor._compute
+    plain = extract.decode_batches
 
-    def compute(self, batch):
-        sizes.append(sum(len(piece.row_images) for piece in batch))
-        return plain(self, batch)
+    def decode_and_note(*arguments):
+        for batch in plain(*arguments):
+            sizes.append(sum(len(piece.row_images) for piece in batch))
+            yield batch
 
-    monkeypatch.setattr(extract._Extractor, "_compute", compute)
+    monkeypatch.setattr(extract, "decode_batches", decode_and_note)
     extracted(store, {"rgb": runs["rgb"]}, tmp_path / "f.h5", views=7)
     assert set(sizes[:-1]) == {7}
 

@@ -94,7 +94,7 @@ def test_a_layer_of_a_network_with_channels_last_has_its_channels_as_features(
 ) -> None:
     x = torch.rand(1, 3, 2, 64, 64)
     own = VideoNetwork("swin3d_t", weights("swin3d_t", 3), "cpu", "off", "features", 2)
-    network = own._model
+    network = own.model
     with torch.inference_mode():
         maps = network.features(network.pos_drop(network.patch_embed(x)))
         torch.testing.assert_close(own(x)[0], maps.mean((1, 2, 3)))
@@ -102,7 +102,7 @@ def test_a_layer_of_a_network_with_channels_last_has_its_channels_as_features(
         network(x)
         wanted = network.norm(maps).mean((1, 2, 3))
         torch.testing.assert_close(pooled.take(), wanted)
-        torch.testing.assert_close(own._pooled.take(), wanted)
+        torch.testing.assert_close(own.pooled.take(), wanted)
 
 
 class Layers(torch.nn.Module):
