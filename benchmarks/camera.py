@@ -25,7 +25,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
-from camera_scene import Scene, camera_step, corner_error_px, film  # noqa: E402
+from camera_scene import CameraScene, camera_step, corner_error_px, film  # noqa: E402
 
 from flowpipe.flow import FLOWS, make_solver  # noqa: E402
 from flowpipe.flow.camera import CameraMotionEstimator, WarpParams  # noqa: E402
@@ -154,7 +154,7 @@ def core(clips: dict[str, np.ndarray], repeats: int = 5) -> None:
 def accuracy(pairs: int, ops: Any) -> None:
     """Print corner errors on scenes whose motion is known, a quarter of them covered by a patch."""
     rng = np.random.default_rng(0)
-    scenes: list[list[Scene]] = [
+    scenes: list[list[CameraScene]] = [
         [
             film(
                 rng,
@@ -195,7 +195,7 @@ def accuracy(pairs: int, ops: Any) -> None:
                 print(f"{detector:10}{estimator:11}{flow_name:13}{row}")
 
 
-def _error(camera: CameraMotionEstimator, scene: Scene, flow: np.ndarray) -> float:
+def _error(camera: CameraMotionEstimator, scene: CameraScene, flow: np.ndarray) -> float:
     features = camera.features(scene.frames, 0)
     step = flow.ravel()[camera.sample_points(*features, *flow.shape[1:])]
     [found] = camera.estimate(features, [step])

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support"), str(ROOT / "benchmarks")]
 
 from camera import HEIGHT, WIDTH, Clock, read_clips  # noqa: E402
-from camera_scene import Scene, camera_step, corner_error_px, film  # noqa: E402
+from camera_scene import CameraScene, camera_step, corner_error_px, film  # noqa: E402
 
 from flowpipe.flow import FLOWS, make_solver  # noqa: E402
 from flowpipe.flow.background import border_points  # noqa: E402
@@ -182,7 +182,7 @@ def residual_px(found: CameraMotion, flow: np.ndarray) -> tuple[float, float]:
     return float(np.median(left)), float(np.median(left[border]))
 
 
-def make_covered_scene(rng: np.random.Generator, share: float) -> Scene:
+def make_covered_scene(rng: np.random.Generator, share: float) -> CameraScene:
     """Make a pair whose foreground fills a share of the frame."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     distance = np.hypot(x - WIDTH // 2, y - HEIGHT // 2)

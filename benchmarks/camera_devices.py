@@ -27,7 +27,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support"), str(ROOT / "benchmar
 
 from camera import HEIGHT, WIDTH, read_clips  # noqa: E402
 from camera_candidates import residual_px  # noqa: E402
-from camera_scene import Scene, camera_step, corner_error_px, film  # noqa: E402
+from camera_scene import CameraScene, camera_step, corner_error_px, film  # noqa: E402
 from emulated import emulated_ops  # noqa: E402
 
 from flowpipe.flow import FLOWS, make_solver  # noqa: E402
@@ -41,7 +41,7 @@ PARAMS = WarpParams()
 PLAIN = {"OPENCV_CPU_DISABLE": "AVX2,FMA3", "FLOWPIPE_ISA": "baseline"}
 
 
-def frames_of(clips: Path, pairs: int) -> tuple[list[np.ndarray], list[Scene]]:
+def frames_of(clips: Path, pairs: int) -> tuple[list[np.ndarray], list[CameraScene]]:
     """Return pairs of real clips and of scenes, gray uint8 (2, 256, 340)."""
     rng = np.random.default_rng(0)
     scenes = [

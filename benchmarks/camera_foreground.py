@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support"), str(ROOT / "benchmarks")]
 
 from camera import read_clips  # noqa: E402
-from camera_scene import Scene, foreground_scene, off_background_px  # noqa: E402
+from camera_scene import CameraScene, foreground_scene, off_background_px  # noqa: E402
 
 from flowpipe.flow import FLOWS, make_solver  # noqa: E402
 from flowpipe.flow.camera import CameraMotion, CameraMotionEstimator, WarpParams  # noqa: E402
@@ -49,7 +49,7 @@ ESTIMATORS = ("ransac", "background")
 OPS = get_ops("cpu")
 
 
-def motions(scene: Scene) -> list[CameraMotion]:
+def motions(scene: CameraScene) -> list[CameraMotion]:
     """Estimate the camera motion by each estimator."""
     solver = make_solver(FLOWS["tvl1"].params(), OPS)
     prepared = solver.prepare(scene.frames)

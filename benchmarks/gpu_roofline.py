@@ -110,8 +110,8 @@ def iterations(gray: np.ndarray, variant: str) -> Levels:
 
 def counts(architecture: int) -> Counts:
     """Count the instructions of the kernels for an architecture."""
-    tile, level = (nvrtc.compiled(name, 12, architecture).cubin for name in KERNELS)
-    instructions, labels = nvrtc.disassembled(tile, "tvl1_tile")
+    tile, level = (nvrtc.compile_file(name, 12, architecture).cubin for name in KERNELS)
+    instructions, labels = nvrtc.disassemble(tile, "tvl1_tile")
     found = nvrtc.innermost(tile, "tvl1_tile", "MUFU", 6 * PIXELS)
     inside, border = sorted((end - start + 1) / 2 for start, end in found)  # two copies each
     first, last = min(start for start, _ in found), max(end for _, end in found)
@@ -168,7 +168,9 @@ def row(gpu: Gpu, clips: dict[str, list[Levels]]) -> str:
 def describe_spills() -> str:
     """Describe the spills of `tvl1_tile` if two of its blocks share a multiprocessor."""
     (defined,) = Settings(blocks=2).definitions["tvl1_tile"]
-    of = {sm: nvrtc.compiled("tvl1_tile", 12, sm, defined).kernels["tvl1_tile"] for sm in SPILLED}
+    of = {
+        sm: nvrtc.compile_file("tvl1_tile", 12, sm, defined).kernels["tvl1_tile"] for sm in SPILLED
+    }
     each = ", ".join(f"{usage.spilled_bytes:,} on sm_{sm}" for sm, usage in of.items())
     return (
         f"With two tiles on a multiprocessor (`blocks=2`) a thread of `tvl1_tile` has "
@@ -204,7 +206,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", type=Path, help="write Markdown here")
     chosen = parser.parse_args()
-    if lack := nvrtc.lack(12) or nvrtc.disassembler_lack():
+    if lack := nvrtc.why_no_compiler(12) or nvrtc.why_no_disassembler():
         parser.error(lack)
     gray, source = clips()
     counted = {variant: [iterations(frames, variant) for frames in gray] for variant in VARIANTS}

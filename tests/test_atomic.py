@@ -91,7 +91,7 @@ while True:
 """
 
 
-def killed_in_the_middle(code: str, path: Path) -> Path:
+def kill_in_the_middle(code: str, path: Path) -> Path:
     """Run a program until it writes the draft of a file, kill it, and return the draft."""
     while True:
         with subprocess.Popen([sys.executable, "-c", code, str(path)]) as process:
@@ -107,7 +107,7 @@ def test_the_next_write_removes_what_a_killed_save_left(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="needs torch")
     from flowpipe.tsn.run_folder import read_checkpoint, save
 
-    draft = killed_in_the_middle(SAVES, tmp_path / "last.pt")
+    draft = kill_in_the_middle(SAVES, tmp_path / "last.pt")
     assert draft.name.startswith(".last.pt.")
     save(tmp_path / "last.pt", {"model": {"a": torch.ones(3)}})
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]

@@ -39,7 +39,7 @@ with heartbeat_folder(store):
 
 
 @contextmanager
-def running(*command: object) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def run_owner(*command: object) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """A process and the first line it prints; it ends with the block."""
     with subprocess.Popen(
         list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -51,12 +51,12 @@ def running(*command: object) -> Iterator[tuple[str, subprocess.Popen[str]]]:
 
 def test_a_living_process_is_not_gone_however_old_its_file():
     assert not owner_is_gone(owner_name(), 10 * STALE_S)
-    with running(sys.executable, "-c", NAME_IT) as (name, _):
+    with run_owner(sys.executable, "-c", NAME_IT) as (name, _):
         assert not owner_is_gone(name, 10 * STALE_S)
 
 
 def test_a_dead_process_is_gone_at_once_also_before_it_was_waited_for():
-    with running(sys.executable, "-c", NAME_IT) as (name, process):
+    with run_owner(sys.executable, "-c", NAME_IT) as (name, process):
         process.kill()
         stat = Path(f"/proc/{process.pid}/stat")
         while ") Z" not in stat.read_text():
@@ -91,7 +91,7 @@ def test_of_a_process_out_of_sight_the_age_decides(change):
 def test_names_of_temporary_files_are_found_by_the_sweep(tmp_path):
     temporary = atomic.draft_name(tmp_path / "shard-a.h5")
     assert re.fullmatch(r"\.shard-a\.h5\.[A-Za-z0-9_~-]+\.tmp", temporary.name)
-    with running(sys.executable, "-c", NAME_IT) as (name, process):
+    with run_owner(sys.executable, "-c", NAME_IT) as (name, process):
         dead = temporary.with_name(temporary.name.replace(owner_name(), name))
         process.kill()
         process.wait()
@@ -105,7 +105,7 @@ def test_a_living_writer_in_another_pid_namespace_is_left_alone(tmp_path):
         pytest.skip("needs root and unshare, to make a PID namespace")
     (tmp_path / "shards").mkdir()
     inside = ("unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", IN_A_NAMESPACE)
-    with running(*inside, tmp_path) as (name, _):
+    with run_owner(*inside, tmp_path) as (name, _):
         if not name:
             pytest.skip("this machine lets nobody make a PID namespace")
         pid = name.split("~")[3]

@@ -13,7 +13,7 @@ from types import ModuleType, SimpleNamespace
 import click
 import pytest
 from checkout import ROOT
-from command import in_process, moving_clip
+from command import draw_noise_clip, in_process
 from videofile import encode_video
 
 from flowpipe.cli import cli
@@ -49,7 +49,7 @@ def make_ucf101(root: Path) -> None:
     for k, name in enumerate(names):
         path = root / "UCF-101" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        encode_video(path, moving_clip(k, frames=6))
+        encode_video(path, draw_noise_clip(k, frames=6))
     for split, (train, test) in enumerate(((2, 0), (0, 2), (2, 0)), 1):
         rows = [f"{names[train + k]} {k + 1}\r\n" for k in (0, 1)]
         (lists / f"trainlist0{split}.txt").write_text("".join(rows))
@@ -57,7 +57,7 @@ def make_ucf101(root: Path) -> None:
         (lists / f"testlist0{split}.txt").write_text("".join(rows))
 
 
-def loaded() -> ModuleType:
+def load_script() -> ModuleType:
     """Return the script as a module."""
     spec = spec_from_file_location("reproduce", ROOT / "pipelines" / "reproduce.py")
     assert spec is not None and spec.loader is not None
@@ -80,7 +80,7 @@ def test_from_videos_to_the_fused_table(
 
     make_ucf101(tmp_path / "ucf101")
     (tmp_path / "recipe.yaml").write_text(RECIPE)
-    module = loaded()
+    module = load_script()
     monkeypatch.setattr(module, "subprocess", SimpleNamespace(run=run))
     words = [
         "ucf101", "--root", tmp_path / "ucf101", "--work", tmp_path / "work", "--recipe",
@@ -101,9 +101,9 @@ def test_from_videos_to_the_fused_table(
     assert read_facts(tmp_path / "work" / "rgb-1.h5")["amp"] == "off"
 
 
-def recorded(monkeypatch: pytest.MonkeyPatch, work: Path, *options: str) -> list[list[str]]:
+def record_commands(monkeypatch: pytest.MonkeyPatch, work: Path, *options: str) -> list[list[str]]:
     """The words of each command of a run that goes well, without the time that it would take."""
-    module = loaded()
+    module = load_script()
     ran: list[list[str]] = []
 
     def record(*words: object, **options: bool) -> subprocess.CompletedProcess[str]:
@@ -129,7 +129,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch, work: Path, *options: str) -> list
 def test_several_gpus_train_and_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Proves the options of the commands, which their own parsers read; it runs none of them."""
     (tmp_path / "store").mkdir()
-    ran = recorded(monkeypatch, tmp_path, "--gpus", "8", "--amp", "bf16")
+    ran = record_commands(monkeypatch, tmp_path, "--gpus", "8", "--amp", "bf16")
     assert {words[0] for words in ran} == {"extract", "train", "test", "fuse", "evaluate"}
     for words in ran:
         if words[0] in ("train", "test"):
@@ -144,14 +144,14 @@ def test_several_gpus_train_and_test(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_what_was_tested_is_not_tested_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = [words[0] for words in recorded(monkeypatch, tmp_path)]
-    again = [words[0] for words in recorded(monkeypatch, tmp_path)]
+    first = [words[0] for words in record_commands(monkeypatch, tmp_path)]
+    again = [words[0] for words in record_commands(monkeypatch, tmp_path)]
     assert first.count("test") == first.count("train") == again.count("train") > 0
     assert again.count("test") == 0
     trained = tmp_path / "rgb-1" / "last.pt"
     later = (tmp_path / "rgb-1.h5").stat().st_mtime + 1
     os.utime(trained, (later, later))
-    once_more = recorded(monkeypatch, tmp_path)
+    once_more = record_commands(monkeypatch, tmp_path)
     assert [words[2] for words in once_more if words[0] == "test"] == [str(tmp_path / "rgb-1")]
 
 

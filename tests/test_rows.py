@@ -25,13 +25,13 @@ def rows_of(test: Function) -> set[str]:
     return names
 
 
-def stored(node: ast.AST) -> Iterator[ast.Name]:
+def assigned_names(node: ast.AST) -> Iterator[ast.Name]:
     """Return the names that a function assigns to, without those of scopes inside of it."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store):
             yield child
         if not isinstance(child, (*SCOPES, ast.FunctionDef, ast.AsyncFunctionDef)):
-            yield from stored(child)
+            yield from assigned_names(child)
 
 
 def overwritten(text: str) -> list[str]:
@@ -41,7 +41,7 @@ def overwritten(text: str) -> list[str]:
         f"{test.name}: {name.id}"
         for test in tests
         for statement in test.body
-        for name in stored(ast.Module([statement], []))
+        for name in assigned_names(ast.Module([statement], []))
         if name.id in rows_of(test)
     ]
 

@@ -117,8 +117,8 @@ def _say_if_begun_elsewhere(plan: Plan, wanted: Request) -> None:
     others = [name for name in begun if name.partition("-")[0] != plan.device]
     if others:
         say(
-            f"the store was begun on {', '.join(others)} and goes on with {plan.device}: "
-            "pixels may differ by a level between the two; each shard says what made it"
+            f"the store was started on {', '.join(others)} and continues on {plan.device}: "
+            "pixels may differ by one level; each shard records its backend"
         )
 
 
@@ -148,7 +148,7 @@ def _verified(wanted: Request) -> bool:
     """Verify the store, print the result and return whether it is intact."""
     report = check(wanted.run.store, decode=False, workers=usable_cores())
     images = sum(row.images for row in report.shards)
-    found = "all whole" if report.ok else count_noun(len(report.problems), "problem")
+    found = "all intact" if report.ok else count_noun(len(report.problems), "problem")
     say(
         f"verified: {count_noun(len(report.shards), 'shard')}, {count_noun(images, 'image')}, "
         f"{found}"

@@ -60,4 +60,4 @@ def check(name: str, settings: tuple[str, ...]) -> None:
     for name, stream in train.streams.items() if train else ():
         for line in stream.without_effect():
             say(f"warning: train.streams.{name}: {line}")
-    write_line(f"{found.path} is right: {sections}; digest of extract {params.digest(extract)}")
+    write_line(f"{found.path} is valid: {sections}; digest of extract {params.digest(extract)}")

@@ -61,7 +61,7 @@ def verify(
     damaged = sorted({p.shard for p in report.problems if layout.SHARD_NAME.fullmatch(p.shard)})
     summary = repair(damaged, load_dataset(source), source, recipe, options, stderr())
     made = count_noun(summary.counts["done"], "video")
-    say(f"repaired: {made} made again, {summary.failed} failed; checking")
+    say(f"repaired: {made} extracted again, {summary.failed} failed; checking")
     report = check(store, decode, workers)
     _print(report, as_json)
     return EXIT_DONE if report.ok and not summary.failed else EXIT_SOME_FAILED
@@ -91,4 +91,4 @@ def _print(report: Report, as_json: bool) -> None:
         write_line(str(problem))
     for note in report.notes:
         write_line(f"note: {note}")
-    write_line("the store is whole" if report.ok else count_noun(len(report.problems), "problem"))
+    write_line("the store is intact" if report.ok else count_noun(len(report.problems), "problem"))

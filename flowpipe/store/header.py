@@ -83,14 +83,14 @@ def create_store(
         (path / layout.SHARDS_FOLDER).mkdir(parents=True, exist_ok=True)
         if not final.exists():
             values = {
-                layout.ATTR_FORMAT: layout.STORE_FORMAT,
-                layout.ATTR_VERSION: layout.FORMAT_VERSION,
-                layout.ATTR_FLOWPIPE: flowpipe.__version__,
-                layout.ATTR_DIGEST: recipe_digest,
-                layout.ATTR_RECIPE: recipe,
+                "format": layout.STORE_FORMAT,
+                "format_version": layout.FORMAT_VERSION,
+                "flowpipe_version": flowpipe.__version__,
+                "recipe_digest": recipe_digest,
+                "recipe": recipe,
                 "dataset": dict(dataset),
                 "class_names": list(class_names),
-                layout.ATTR_CREATED: _now(),
+                "created_utc": _now(),
             }
             text = json.dumps(values, indent=1, allow_nan=False) + "\n"
             _write_once(final, text.encode())
@@ -135,17 +135,17 @@ def read_store_header(path: str | Path) -> StoreHeader:
     except FormatError as error:
         raise layout.broken_clause("S01", str(error), error) from error
     try:
-        if values[layout.ATTR_FORMAT] != layout.STORE_FORMAT:
-            raise layout.broken_clause("S01", f"{final} has format {values[layout.ATTR_FORMAT]!r}")
-        layout.check_version(values[layout.ATTR_VERSION], final)
-        text = values[layout.ATTR_RECIPE]
-        if hashlib.sha256(text.encode()).hexdigest() != values[layout.ATTR_DIGEST]:
+        if values["format"] != layout.STORE_FORMAT:
+            raise layout.broken_clause("S01", f"{final} has format {values['format']!r}")
+        layout.check_version(values["format_version"], final)
+        text = values["recipe"]
+        if hashlib.sha256(text.encode()).hexdigest() != values["recipe_digest"]:
             raise layout.broken_clause("S02", f"{final}: the recipe does not have its digest")
         return StoreHeader(
-            values[layout.ATTR_VERSION], values[layout.ATTR_FLOWPIPE],
+            values["format_version"], values["flowpipe_version"],
             strict.parse_json(text, f"the recipe in {final}"),
-            values[layout.ATTR_DIGEST], dict(values["dataset"]), tuple(values["class_names"]),
-            values[layout.ATTR_CREATED],
+            values["recipe_digest"], dict(values["dataset"]), tuple(values["class_names"]),
+            values["created_utc"],
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise layout.broken_clause("S01", f"{final} lacks or mistypes {error}") from error

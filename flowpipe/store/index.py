@@ -1,6 +1,6 @@
 """Store folder -> its current catalogue; only new and changed shards are read.
 
-The index is derived from shards and manifest. It can be deleted at any time and is made again.
+The index is derived from shards and manifest. It can be deleted at any time and is rebuilt.
 """
 
 from __future__ import annotations

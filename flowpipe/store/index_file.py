@@ -161,7 +161,7 @@ def write_index(store: Path, catalogue: Catalogue, sources: Sources) -> Path:
         with h5py.File(
             draft, "w-", libver=("v110", "v110"), locking=False, userblock_size=_USER_BLOCK_BYTES
         ) as file:
-            file.attrs[layout.ATTR_FORMAT] = layout.INDEX_FORMAT
+            file.attrs["format"] = "flowpipe-index"
             contents: dict[str, Any] = {
                 "tables": {name: _write_table(file, name, t) for name, t in tables.items()},
                 "used": catalogue.table.used,
@@ -202,7 +202,7 @@ def read_index(store: Path) -> tuple[Catalogue, Sources]:
             content = memoryview(file.read())
         return _read(content)
     except _UNUSABLE as error:
-        raise FormatError(f"{path} cannot be used: {error!r}; it will be made again") from error
+        raise FormatError(f"{path} cannot be used: {error!r}; it will be rebuilt") from error
 
 
 def _tables_of(catalogue: Catalogue) -> dict[str, NDArray[Any]]:

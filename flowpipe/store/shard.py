@@ -9,7 +9,7 @@ import hashlib
 import math
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,23 +46,11 @@ class ShardStream:
     crc32: NDArray[np.uint32]
     """CRC-32 of each payload, (N,)."""
     entry_columns: Mapping[str, NDArray[Any]]
-    """Tables `layout.ENTRY_TABLES` by name, one value per entry."""
+    """Columns `layout.ENTRY_COLUMNS`, one value per entry."""
     columns: Mapping[str, NDArray[Any]]
-    """Tables `layout.column_tables` by name, one value per image."""
+    """Columns of the modality, one value per image."""
     at: Mapping[str, int] = field(default_factory=dict)
     """Position in the file of each table and of the payloads (``bytes``), bytes."""
-    attrs: Mapping[str, Any] = field(default_factory=dict)
-    """Attributes `layout.stream_attributes` as the file has them; None for one that it lacks."""
-
-    @property
-    def tables(self) -> dict[str, NDArray[Any]]:
-        """Values of every table but the payloads, by name."""
-        return {
-            **self.entry_columns,
-            **self.columns,
-            layout.OFFSET.name: self.offset,
-            layout.CRC.name: self.crc32,
-        }
 
 
 @dataclass(frozen=True)
@@ -104,22 +92,32 @@ def create_shard(path: Path, shard: Shard) -> dict[str, int]:
         for name in layout.ROOT_ATTRS:
             file.attrs[name] = shard.attrs[name]
         videos = file.create_group(layout.VIDEOS)
-        for table in layout.VIDEO_TABLES:
-            _write(videos, table, [getattr(e, table.name) for e in entries])
-        _write(file.create_group(layout.FRAMES), layout.PTS, shard.pts_s)
+        _text(videos, layout.VIDEO_ID, [e.video_id for e in entries])
+        _text(videos, layout.STATUS, [e.status for e in entries])
+        _text(videos, layout.META, [e.meta for e in entries])
+        for name, dtype in layout.VIDEO_COLUMNS.items():
+            videos[name] = np.array([getattr(e, name) for e in entries], dtype)
+        file.create_group(layout.FRAMES)[layout.PTS] = shard.pts_s.astype("<f8")
         streams = file.create_group(layout.STREAMS)
         for modality, stream in shard.streams.items():
             group = streams.create_group(modality)
-            attributes = layout.stream_attributes(modality, stream.codec, stream.quantiser)
-            for name, value in attributes.items():
-                group.attrs[name] = value
-            for table in (*layout.ENTRY_TABLES, *layout.image_tables(modality)):
-                _write(group, table, stream.tables[table.name])
+            row = MODALITIES[modality]
+            group.attrs[layout.ATTR_CODEC] = layout.to_json(stream.codec)
+            group.attrs[layout.ATTR_QUANTISER] = layout.to_json(stream.quantiser)
+            group.attrs[layout.ATTR_CHANNELS] = row.channels
+            group.attrs[layout.ATTR_CONTEXT] = row.context
+            group.attrs[layout.ATTR_ALIGNMENT] = layout.alignment(modality)
+            for name, dtype in layout.ENTRY_COLUMNS.items():
+                group[name] = stream.entry_columns[name].astype(dtype)
+            group[layout.OFFSET] = stream.offset.astype("<u8")
+            group[layout.CRC] = stream.crc32.astype("<u4")
+            for column in row.columns:
+                group[column.name] = stream.columns[column.name].astype(column.dtype)
         # Payloads come last, so that the tables lie together at the beginning of the file.
         for modality, stream in shard.streams.items():
             _reserve(streams[modality], int(stream.offset[-1]))
         file.flush()
-        return {name: _position(streams[name][layout.BYTES.name]) for name in shard.streams}
+        return {name: _position(streams[name][layout.BYTES]) for name in shard.streams}
 
 
 def seal_shard(path: Path) -> str:
@@ -210,7 +208,7 @@ def check_storage(file: h5py.File, path: Path) -> None:
         wanted, at = node.size * node.id.get_type().get_size(), node.id.get_offset()
         if wanted > size or (at is not None and not 0 <= at <= size - wanted):
             raise broken_clause("S09", f"{path.name}: /{name} lies outside the file")
-        if wanted > _MOST_TABLE_BYTES and name.rpartition("/")[2] != layout.BYTES.name:
+        if wanted > _MOST_TABLE_BYTES and name.rpartition("/")[2] != layout.BYTES:
             raise broken_clause(
                 "S09", f"{path.name}: /{name} has {wanted} bytes, too many for a table"
             )
@@ -246,7 +244,7 @@ def compute_seal(file: h5py.File) -> str:
         if isinstance(node, h5py.Dataset):
             text("text" if h5py.check_string_dtype(node.dtype) else node.dtype.str)
             text(str(node.shape))
-            if name.rpartition("/")[2] == layout.BYTES.name:
+            if name.rpartition("/")[2] == layout.BYTES:
                 continue
             if h5py.check_string_dtype(node.dtype):
                 for value in node[()]:
@@ -270,92 +268,74 @@ def _blocks(table: h5py.Dataset) -> Iterator[NDArray[Any]]:
 
 def _read(path: Path, file: h5py.File, attrs: Mapping[str, str]) -> Shard:
     videos, streams = file[layout.VIDEOS], {}
-    texts = [table for table in layout.VIDEO_TABLES if table.dtype == layout.TEXT]
-    columns: dict[str, list[Any]] = {table.name: _read_text(videos, table) for table in texts}
-    count = len(columns[layout.VIDEO_ID.name])
-    for table in layout.VIDEO_TABLES:
-        if table not in texts:
-            columns[table.name] = _read_values(videos, table, count).tolist()
-    if any(len(values) != count for values in columns.values()):
+    ids = _read_text(videos, layout.VIDEO_ID)
+    statuses, metas = _read_text(videos, layout.STATUS), _read_text(videos, layout.META)
+    columns = {n: _column(videos, n, d, len(ids)) for n, d in layout.VIDEO_COLUMNS.items()}
+    if len(statuses) != len(ids) or len(metas) != len(ids):
         raise broken_clause("S10", f"{path.name}: the columns of /videos differ in length")
-    pts = file[layout.FRAMES][layout.PTS.name]
+    pts = file[layout.FRAMES][layout.PTS]
     for modality in file[layout.STREAMS]:
         if modality in MODALITIES:  # a later minor version may bring more
-            streams[modality] = _read_stream(file[layout.STREAMS][modality], modality, count)
-    spans = {
-        name: list(
-            zip(*(s.entry_columns[t.name].tolist() for t in layout.ENTRY_TABLES), strict=True)
-        )
-        for name, s in streams.items()
-    }
+            streams[modality] = _read_stream(file[layout.STREAMS][modality], modality, len(ids))
     entries = tuple(
         Entry(
-            **dict(zip(columns, values, strict=True)),
-            first={name: rows[v][0] for name, rows in spans.items()},
-            images={name: rows[v][1] for name, rows in spans.items()},
-            size={name: rows[v][2:] for name, rows in spans.items()},
+            ids[v], part, parts, statuses[v], frames, frame_first,
+            {m: int(s.entry_columns[layout.COUNT][v]) for m, s in streams.items()},
+            {m: int(s.entry_columns[layout.FIRST][v]) for m, s in streams.items()},
+            {
+                m: (int(s.entry_columns[layout.HEIGHT][v]), int(s.entry_columns[layout.WIDTH][v]))
+                for m, s in streams.items()
+            },
+            metas[v],
         )
-        for v, values in enumerate(zip(*columns.values(), strict=True))
-    )
-    pts_s = _read_values(file[layout.FRAMES], layout.PTS, pts.shape[0])
+        for v, (part, parts, frame_first, frames) in enumerate(
+            zip(*(columns[name].tolist() for name in layout.VIDEO_COLUMNS), strict=True)
+        )
+    )  # fmt: skip
+    pts_s = _column(file[layout.FRAMES], layout.PTS, "<f8", pts.shape[0])
     return Shard(path, attrs, entries, pts_s, _position(pts), streams)
 
 
 def _read_stream(group: h5py.Group, modality: str, videos: int) -> ShardStream:
-    images = group[layout.CRC.name].shape[0]
-    counts = {"V": videos, "N": images, "N+1": images + 1}
-    of_images = layout.image_tables(modality)
-    _check_table(group, layout.BYTES, group[layout.BYTES.name].size)
-    values = {
-        table.name: _read_values(group, table, counts[table.rows])
-        for table in (*of_images, *layout.ENTRY_TABLES)
-    }
-    codec, quantiser = (
-        strict.parse_json(_attribute(group, name, "S15"), f"{modality} {name}")
-        for name in (layout.ATTR_CODEC, layout.ATTR_QUANTISER)
-    )
+    count = group[layout.CRC].shape[0]
+    extra = [column.name for column in MODALITIES[modality].columns]
+    places = (layout.BYTES, layout.OFFSET, layout.CRC, *extra)
     return ShardStream(
-        codec,
-        quantiser,
-        values[layout.OFFSET.name],
-        values[layout.CRC.name],
-        {table.name: values[table.name] for table in layout.ENTRY_TABLES},
-        {table.name: values[table.name] for table in layout.column_tables(modality)},
-        {table.name: _position(group[table.name]) for table in (layout.BYTES, *of_images)},
-        {n: group.attrs.get(n) for n in layout.stream_attributes(modality, codec, quantiser)},
+        strict.parse_json(_attribute(group, layout.ATTR_CODEC, "S15"), f"{modality} codec"),
+        strict.parse_json(_attribute(group, layout.ATTR_QUANTISER, "S15"), f"{modality} quantiser"),
+        _column(group, layout.OFFSET, "<u8", count + 1),
+        _column(group, layout.CRC, "<u4", count),
+        {n: _column(group, n, d, videos) for n, d in layout.ENTRY_COLUMNS.items()},
+        {
+            c.name: _column(group, c.name, c.dtype, count, c.shape)
+            for c in MODALITIES[modality].columns
+        },
+        {name: _position(group[name]) for name in places},
     )
 
 
-def _check_table(group: h5py.Group, table: layout.Table, count: int) -> None:
-    """Raise BrokenClauseError unless a dataset is as declared, with this number of rows."""
-    found, shape = group[table.name], (count, *table.shape)
-    if found.dtype != np.dtype(table.dtype) or found.shape != shape or found.chunks is not None:
+def _column(
+    group: h5py.Group, name: str, dtype: str, count: int, shape: tuple[int, ...] = ()
+) -> NDArray[Any]:
+    table = group[name]
+    if table.dtype != np.dtype(dtype) or table.shape != (count, *shape) or table.chunks is not None:
         raise broken_clause(
             "S09",
-            f"{found.name} must be contiguous {table.dtype} {shape}, got {found.dtype.str} "
-            f"{found.shape}" + (f" in chunks of {found.chunks}" if found.chunks else ""),
+            f"{table.name} must be contiguous {dtype} {(count, *shape)}, got {table.dtype.str} "
+            f"{table.shape}" + (f" in chunks of {table.chunks}" if table.chunks else ""),
         )
+    return np.asarray(table[()])
 
 
-def _read_values(group: h5py.Group, table: layout.Table, count: int) -> NDArray[Any]:
-    _check_table(group, table, count)
-    return np.asarray(group[table.name][()])
+def _text(group: h5py.Group, name: str, values: Sequence[str]) -> None:
+    group.create_dataset(name, data=list(values), dtype=_TEXT, shape=(len(values),))
 
 
-def _read_text(group: h5py.Group, table: layout.Table) -> list[str]:
+def _read_text(group: h5py.Group, name: str) -> list[str]:
     try:
-        return [value.decode("utf-8") for value in group[table.name][()].tolist()]
+        return [value.decode("utf-8") for value in group[name][()].tolist()]
     except (UnicodeDecodeError, AttributeError) as error:
-        raise broken_clause(
-            "S10", f"{group.name}/{table.name} is not UTF-8 text: {error}"
-        ) from error
-
-
-def _write(group: h5py.Group, table: layout.Table, values: Any) -> None:
-    if table.dtype == layout.TEXT:
-        group.create_dataset(table.name, data=list(values), dtype=_TEXT, shape=(len(values),))
-    else:
-        group[table.name] = np.asarray(values, table.dtype)
+        raise broken_clause("S10", f"{group.name}/{name} is not UTF-8 text: {error}") from error
 
 
 def _attribute(node: h5py.Group, name: str, clause: str = "S07") -> str:
@@ -372,7 +352,7 @@ def _reserve(group: h5py.Group, count: int) -> None:
     creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     space = h5py.h5s.create_simple((count,))
-    h5py.h5d.create(group.id, layout.BYTES.name.encode(), h5py.h5t.STD_U8LE, space, creation)
+    h5py.h5d.create(group.id, layout.BYTES.encode(), h5py.h5t.STD_U8LE, space, creation)
 
 
 def _position(table: h5py.Dataset) -> int:

@@ -1,24 +1,24 @@
 #!/bin/bash
 # One Slurm job as one Dask cluster: a scheduler, a single-threaded worker per task, and
-# `flowpipe extract` driving them. Against array.sh it keeps all cores busy to the end, and one film
-# cut in time (--split) is spread over all of them; but the job waits until all its cores are free
-# at once.
+# `flowpipe extract` as the client. Unlike array.sh it keeps all cores busy to the end, and one long
+# video that is split in time (--split) uses all of them. But the job starts only when all its cores
+# are free at once.
 #
 # Needs    a file system that all nodes share, for the videos, the store and the folder from which you
 #          submit; flowpipe in the environment from which you submit (sbatch passes it on)
 # Submit   sbatch --ntasks=64 dask.sh --dataset thumos14 --root /data/thumos14 --out /scratch/th14
-#          All that follows the script goes to `flowpipe extract`. Scheduler and client run beside
-#          the workers of the first node and need little.
+#          Arguments after the script are options of `flowpipe extract`. Scheduler and client run
+#          beside the workers of the first node and need little time.
 # GPUs     sbatch --ntasks=8 --gpus-per-task=1 dask.sh ..., a GPU for each worker; or several workers
-#          to a GPU: --nodes=2 --ntasks-per-node=8 --gres=gpu:4. These compute side by side through
-#          NVIDIA's MPS: where nvidia-cuda-mps-control and nvidia-smi are there, the job runs a daemon of
-#          its own on each node, in a private folder, and ends it. Where MPS is not allowed, submit with
-#          --export=ALL,FLOWPIPE_MPS=no; where the site runs it, with CUDA_MPS_PIPE_DIRECTORY set
-# Again    submit it once more: it does what is missing. At the time limit it publishes the videos it
-#          has finished and queues itself again; scancel stops it for good. A worker that is killed or
-#          lost with its node costs its open video and at most the videos that it finished in the last
-#          60 s (--publish-every).
-# Access   scheduler and workers speak TLS with a key of this job, in the private folder
+#          per GPU: --nodes=2 --ntasks-per-node=8 --gres=gpu:4. These run concurrently through NVIDIA's
+#          MPS: if nvidia-cuda-mps-control and nvidia-smi are installed, the job starts its own daemon
+#          on each node, in a private folder, and ends it. If MPS is not allowed, submit with
+#          --export=ALL,FLOWPIPE_MPS=no; if the site runs MPS, with CUDA_MPS_PIPE_DIRECTORY set
+# Again    submit it once more: it extracts what is missing. At the time limit it publishes its finished
+#          videos and requeues itself; after scancel it is not requeued. A worker that is killed or lost
+#          with its node costs its open video and at most the videos that it finished in the last 60 s
+#          (--publish-every).
+# Access   scheduler and workers use TLS with a key of this job, in the private folder
 #          flowpipe-JOB.cluster, which is removed at the end: no other user can connect to them
 # Logs     flowpipe-JOB.log, and flowpipe-JOB.dask.log of scheduler and workers
 # Result   exit code 1, state FAILED: some videos are in quarantine, the rest is done.
@@ -37,7 +37,7 @@ set -u
 log=$PWD/flowpipe-$SLURM_JOB_ID.dask.log
 cluster=$PWD/flowpipe-$SLURM_JOB_ID.cluster   # private: it holds the key of the cluster
 trap 'rm -rf "$cluster"' EXIT
-rm -rf "$cluster"                             # of this job before it was queued again
+rm -rf "$cluster"                             # left by this job before it was requeued
 flowpipe cluster config "$cluster" || exit 2
 export DASK_CONFIG=$cluster/dask.yaml
 
@@ -46,13 +46,13 @@ dask scheduler --scheduler-file "$cluster/scheduler.json" --protocol tls --port 
 scheduler=$!
 
 gpus=${SLURM_GPUS_ON_NODE:-0}
-tasks=${SLURM_TASKS_PER_NODE:-1}               # as 8(x2), or 8,7: the first node stands for all
+tasks=${SLURM_TASKS_PER_NODE:-1}               # such as 8(x2), or 8,7: the first node counts
 tasks=${tasks%%[(,]*}
 device=cpu
 ((gpus > 0)) && device=cuda
 
-# On each node: runs a daemon of MPS until the file is removed in which it says how to reach it. GPUs are
-# named by UUID, which the daemon and its clients count alike.
+# On each node: run a daemon of MPS until its file is removed, which holds the settings to reach it. GPUs
+# are named by UUID, because the daemon and its clients number them differently.
 serve_mps='file=$0/$SLURMD_NODENAME
 trap : TERM                                   # scancel: the workers need the daemon to the end
 command -v nvidia-cuda-mps-control >/dev/null &&
@@ -65,7 +65,7 @@ if nvidia-cuda-mps-control -d; then
   while [[ -e $file ]]; do sleep 1; done
   echo quit | nvidia-cuda-mps-control >/dev/null 2>&1
 else
-  echo "dask.sh: MPS does not start, so the workers of a GPU take turns on it"
+  echo "dask.sh: MPS does not start; the workers of a GPU take turns on it"
   : >"$file"
 fi
 rm -rf "$mps"'
@@ -75,7 +75,7 @@ if ((gpus > 0 && tasks > gpus)) && [[ ${FLOWPIPE_MPS:-yes} == yes && -z ${CUDA_M
   srun --overlap --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --kill-on-bad-exit=0 \
     bash -c "$serve_mps" "$cluster/mps" >>"$log" 2>&1 &
   mps=$!
-  for _ in {1..300}; do                       # a minute; a node that says nothing does without
+  for _ in {1..300}; do                       # a minute; a node without an answer runs without MPS
     files=("$cluster"/mps/*)
     [[ -e ${files[0]} && ${#files[@]} == "$SLURM_JOB_NUM_NODES" && ${files[*]} != *.part* ]] && break
     kill -0 "$mps" 2>/dev/null || break
@@ -83,12 +83,12 @@ if ((gpus > 0 && tasks > gpus)) && [[ ${FLOWPIPE_MPS:-yes} == yes && -z ${CUDA_M
   done
 fi
 
-# Slurm may show every task all GPUs of its node: each keeps one, and its worker knows no other.
+# Slurm may show every task all GPUs of its node: each task keeps one, and its worker sees no other.
 one_gpu='[[ -s $0/$SLURMD_NODENAME ]] && . "$0/$SLURMD_NODENAME"
 IFS=, read -ra gpus <<<"${CUDA_VISIBLE_DEVICES:-}"
 ((${#gpus[@]})) && export CUDA_VISIBLE_DEVICES=${gpus[SLURM_LOCALID % ${#gpus[@]}]}
 exec "$@"'
-# --kill-on-bad-exit=0: one lost worker does not end the others.
+# --kill-on-bad-exit=0: a lost worker does not end the others.
 srun --kill-on-bad-exit=0 bash -c "$one_gpu" "$cluster/mps" \
   dask worker --scheduler-file "$cluster/scheduler.json" --protocol tls --nthreads 1 --nworkers 1 \
   --no-dashboard --dashboard-address 127.0.0.1:0 \
@@ -109,8 +109,8 @@ kill -TERM "$workers" "$scheduler" 2>/dev/null
 wait "$workers" "$scheduler"
 [[ $mps ]] && rm -r "$cluster/mps" && wait "$mps"
 
-if [[ $again && ($status == 130 || $status == 143) ]]; then  # 143: it had not begun to plan
-  echo "dask.sh: the time is up, the job queues again" >&2
+if [[ $again && ($status == 130 || $status == 143) ]]; then  # 143: before planning
+  echo "dask.sh: time limit: the job is requeued" >&2
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$status"

@@ -5,14 +5,15 @@
 # Needs    a file system that the nodes share, for the store and the run; flowpipe with torch in the
 #          environment from which you submit (sbatch passes it on)
 # Submit   sbatch --gres=gpu:4 train.sh /scratch/ucf101 --modality flow --split 1 -o /scratch/runs/flow1
-#          All that follows the script goes to `flowpipe train`. Options before it, as
+#          Arguments after the script are options of `flowpipe train`. Options before it, as
 #          --cpus-per-task=16 --time=4:00:00, take precedence over the lines below.
-# GPUs     sbatch --gres=gpu:4 ...: four processes train together, the batch of the recipe is that
-#          of all. Cores are for the processes that read ahead: --cpus-per-task=16 gives each GPU
-#          three of them. Without --gres it trains on the cores
-# Again    submit it once more: it resumes the run. Give --resume to have it fail unless there is one
-# Stops    120 s before the time limit it ends and queues itself again, and resumes from the last
-#          checkpoint: at most --save-every seconds (600) are computed twice. scancel stops it for good
+# GPUs     sbatch --gres=gpu:4 ...: four processes train together and share the batch of the recipe.
+#          Cores are for the loader workers: --cpus-per-task=16 gives each GPU three of them. Without
+#          --gres it trains on the cores
+# Again    submit it once more: it resumes the run. With --resume it fails unless there is a run
+# Stops    120 s before the time limit it ends and requeues itself, and resumes from the last
+#          checkpoint: at most --save-every seconds (600) are computed twice. After scancel it is not
+#          requeued
 # Logs     flowpipe-train-JOB.log; the run folder has log.csv and steps.csv
 #
 #SBATCH --job-name=flowpipe-train
@@ -35,7 +36,7 @@ else
   gpus=1
   devices=(--device cpu)
 fi
-workers=$((cores / gpus - 1))                 # a core for each training process, the rest read ahead
+workers=$((cores / gpus - 1))                 # a core for each training process, the rest for loader workers
 ((workers > 0)) || workers=1
 
 flowpipe train "${devices[@]}" --workers "$workers" "$@" &
@@ -48,7 +49,7 @@ trap 'again=yes; kill -TERM $train' USR1      # 120 s before the time limit
 while wait "$train"; status=$?; ((status > 128)) && kill -0 "$train" 2>/dev/null; do :; done
 
 if [[ $again && ($status == 130 || $status == 143) ]]; then
-  echo "train.sh: the time is up, the job queues again" >&2
+  echo "train.sh: time limit: the job is requeued" >&2
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$status"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import Run, command, in_process, moving_clip
+from command import Run, command, draw_noise_clip, in_process
 from videofile import encode_video
 
 
@@ -21,7 +21,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed in range(8):
         path = folder / f"class {seed % 2}" / f"clip-{seed}.mp4"
         path.parent.mkdir(exist_ok=True)
-        encode_video(path, moving_clip(seed))
+        encode_video(path, draw_noise_clip(seed))
     return folder
 
 

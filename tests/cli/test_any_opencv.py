@@ -106,7 +106,7 @@ def test_what_needs_no_contrib_is_extracted(
     store = tmp_path / "store"
     done = flowpipe("extract", *asked, "--out", store, "--verify", **bare)
     assert done.returncode == 0, done.stderr
-    assert "8 done" in done.stderr and "all whole" in done.stderr
+    assert "8 done" in done.stderr and "all intact" in done.stderr
     assert images(store)
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from command import FAST, Run, command, ledger, moving_clip
+from command import FAST, Run, command, draw_noise_clip, ledger
 from videofile import encode_video
 
 from flowpipe import open_store
@@ -31,7 +31,7 @@ def write_list(path: Path, *labels: str) -> Path:
 def test_corrected_labels_are_stored_without_decoding(tmp_path: Path, flowpipe: Run) -> None:
     store = tmp_path / "store"
     for k in range(2):
-        encode_video(tmp_path / f"clip-{k}.mp4", moving_clip(k))
+        encode_video(tmp_path / f"clip-{k}.mp4", draw_noise_clip(k))
     videos = write_list(tmp_path / "list.csv", "0", "1")
     arguments = ("extract", "--videos", videos, "--out", store, "--workers", 1, *FAST)
     assert flowpipe(*arguments).returncode == 0
@@ -63,8 +63,8 @@ def test_a_file_that_changes_while_it_is_read_is_not_stored(
     videos, other, store = tmp_path / "videos", tmp_path / "other.mp4", tmp_path / "store"
     videos.mkdir()
     path = videos / "a.mp4"
-    encode_video(path, moving_clip(1, frames=120, height=72, width=96))
-    encode_video(other, moving_clip(2))
+    encode_video(path, draw_noise_clip(1, frames=120, height=72, width=96))
+    encode_video(other, draw_noise_clip(2))
     arguments = ("--videos", videos, "--out", store, "--workers", 1, "--on-error", on_error)
     process = subprocess.Popen(command("extract", *arguments), stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not read_by_a_worker(path, process.pid):

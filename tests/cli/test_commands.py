@@ -111,7 +111,7 @@ def test_nothing_is_measured_for_a_finished_store(
 def test_verify_of_a_whole_store(store: Path, flowpipe: Run) -> None:
     done = flowpipe("verify", store, "--decode")
     assert done.returncode == 0, done.stdout
-    assert "the store is whole" in done.stdout
+    assert "the store is intact" in done.stdout
     report = json.loads(flowpipe("verify", store, "--json").stdout)
     assert report["ok"] and sum(row["videos"] for row in report["shards"]) == 8
 
@@ -124,7 +124,7 @@ def test_verify_finds_and_repair_mends_a_flipped_byte(store: Path, flowpipe: Run
     assert "1 problem" in found.stdout and "CRC" in found.stdout
     mended = flowpipe("verify", store, "--repair")
     assert mended.returncode == 0, mended.stderr + mended.stdout
-    assert "1 video made again" in mended.stderr
+    assert "1 video extracted again" in mended.stderr
     assert payloads(store) == before
     assert not (store / "damaged").exists()
 
@@ -232,7 +232,7 @@ def test_repair_extracts_the_videos_of_a_lost_shard(store: Path, flowpipe: Run) 
     shards = sorted((store / "shards").glob("*.h5"))
     shards[0].unlink()
     found = flowpipe("verify", store)
-    assert found.returncode == 1 and "S28" in found.stdout and "whole" not in found.stdout
+    assert found.returncode == 1 and "S28" in found.stdout and "intact" not in found.stdout
     mended = flowpipe("verify", store, "--repair")
     assert mended.returncode == 0, mended.stdout + mended.stderr
     assert payloads(store) == before

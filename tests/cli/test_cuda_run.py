@@ -13,7 +13,7 @@ import sys
 import numpy as np
 import pytest
 from checkout import ROOT, python_path
-from command import moving_clip
+from command import draw_noise_clip
 from emulated import STAND_IN
 from real_gpu import require_cuda
 from videofile import encode_video
@@ -33,7 +33,7 @@ def videos(tmp_path):
     folder = tmp_path / "videos"
     folder.mkdir()
     for seed, name in enumerate("ab"):
-        encode_video(folder / f"{name}.mp4", moving_clip(seed))
+        encode_video(folder / f"{name}.mp4", draw_noise_clip(seed))
     return folder
 
 
@@ -60,7 +60,7 @@ def test_a_store_made_on_a_gpu_is_that_of_the_cpu(on, videos, tmp_path):
         require_cuda()
     ran = extract(videos, tmp_path / "cuda", "--gpus", "1", on=on)
     assert ran.returncode == 0, ran.stderr
-    assert "all whole" in ran.stderr and "2 done" in ran.stderr
+    assert "all intact" in ran.stderr and "2 done" in ran.stderr
     assert re.search(r"device: cuda, 1 of .*; [0-9]+ workers? for each GPU: ", ran.stderr)
     assert re.search(r"about .* of one core and .* of one GPU", ran.stderr)
     assert extract(videos, tmp_path / "cpu", "--device", "cpu", on=on).returncode == 0

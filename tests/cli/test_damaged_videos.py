@@ -109,7 +109,7 @@ def info(*arguments: object) -> dict[str, Any]:
     return facts
 
 
-def known(store: Path, name: str) -> dict[str, Any]:
+def describe_video(store: Path, name: str) -> dict[str, Any]:
     """What `info` prints of a video."""
     return video_facts(open_store(store).videos[name])
 
@@ -149,7 +149,7 @@ def test_info_of_a_video_lists_its_damage(runs: Runs) -> None:
 
 @pytest.mark.parametrize("name", DAMAGED)
 def test_damage_is_recorded_and_frames_keep_their_times(name: str, runs: Runs) -> None:
-    facts = known(runs.store, name)
+    facts = describe_video(runs.store, name)
     assert (facts["status"], facts["reason"]) == ("done", "corrupt")
     lost = sum(run["frames"] for run in facts["damage"] if run["what"] == "lost")
     damaged = sum(run["frames"] for run in facts["damage"] if run["what"] == "damaged")
@@ -163,14 +163,14 @@ def test_damage_is_recorded_and_frames_keep_their_times(name: str, runs: Runs) -
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_whole_videos_have_no_damage(name: str, runs: Runs) -> None:
-    facts = known(runs.store, name)
+    facts = describe_video(runs.store, name)
     assert (facts["status"], facts["reason"], facts["damage"]) == ("done", "", [])
     assert facts["frames"] == FRAMES
     assert not [note for note in facts["facts"]["notes"] if "frames" in note or "start" in note]
 
 
 def test_the_chosen_stream_is_decoded(runs: Runs) -> None:
-    facts = known(runs.store, "streams.mkv")["facts"]
+    facts = describe_video(runs.store, "streams.mkv")["facts"]
     assert (facts["height"], facts["width"]) == SMALL
     assert "video_stream:0" in facts["notes"]
 
@@ -179,4 +179,4 @@ def test_tolerated_damage_is_done_with_notes(runs: Runs) -> None:
     assert runs.tolerant.returncode == 0, runs.tolerant.stderr
     assert "x corrupt:" not in runs.tolerant.stderr
     assert "note: 3 x damaged_frames" in runs.tolerant.stderr
-    assert known(runs.tolerant_store, "flipped.avi")["reason"] == ""
+    assert describe_video(runs.tolerant_store, "flipped.avi")["reason"] == ""

@@ -158,10 +158,10 @@ def test_a_store_begun_on_another_device_says_so(
     shutil.copy(clips / "class 1" / "clip-1.mp4", videos)
     done = flowpipe(*arguments)
     assert done.returncode == 0, done.stderr
-    assert "begun on reference and goes on with cpu" in done.stderr
+    assert "started on reference and continues on cpu" in done.stderr
     after = images(store)
     assert len(after) == len(before) + 2 and before.items() <= after.items()
-    assert "begun on" not in flowpipe(*arguments).stderr  # nothing is left to do
+    assert "started on" not in flowpipe(*arguments).stderr  # nothing is left to do
 
 
 def test_hours_are_estimated_in_a_process_that_ends(tmp_path: Path) -> None:

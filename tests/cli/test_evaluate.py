@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import FAST, in_process, moving_clip, run_python
+from command import FAST, draw_noise_clip, in_process, run_python
 from videofile import encode_video
 
 CLASSES = ("dive", "jump", "run")
@@ -19,7 +19,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluate")
     rows = ["video_id,path,label,split"]
     for k in range(6):
-        encode_video(folder / f"{k}.mp4", moving_clip(k, frames=4))
+        encode_video(folder / f"{k}.mp4", draw_noise_clip(k, frames=4))
         rows.append(f"video {k},{k}.mp4,{CLASSES[k % 3]},{'test1 train2' if k < 3 else 'test2'}")
     (folder / "list.csv").write_text("\n".join(rows) + "\n")
     options = ("--videos", folder / "list.csv", "--out", folder / "store", *FAST)

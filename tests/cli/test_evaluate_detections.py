@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from command import FAST, in_process, moving_clip
+from command import FAST, draw_noise_clip, in_process
 from detection_cases import write_activitynet, write_json, write_text, write_thumos14
 from videofile import encode_video
 
@@ -20,7 +20,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = store.with_name("videos")
     folder.mkdir()
     for number in (4, 6, 7, 8):
-        encode_video(folder / f"video_test_{number:07}.mp4", moving_clip(number, frames=4))
+        encode_video(folder / f"video_test_{number:07}.mp4", draw_noise_clip(number, frames=4))
     write_thumos14(folder)
     options = ("--dataset", "thumos14", "--root", folder, "--out", store)
     chosen = ("--allow-missing", "--modalities", "rgb", "--workers", 1)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 import numpy as np
 import pytest
-from command import moving_clip
+from command import draw_noise_clip
 from store_making import RECIPE, Made, add_video, open_writer
 from videofile import encode_video
 
@@ -31,7 +31,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         add_video(writer, Made(folder / "store"), "v", 4, np.random.default_rng(0))
         writer.publish()
     (folder / "videos").mkdir()
-    encode_video(folder / "videos" / "v.mp4", moving_clip(0, frames=4))
+    encode_video(folder / "videos" / "v.mp4", draw_noise_clip(0, frames=4))
     (folder / "file").write_text("text")
     (folder / "half.yaml").write_text("extract:\n  size: {width: 224}\n")
     (folder / "outside.yaml").write_text("size: {width: 224, height: 224}\n")

@@ -11,7 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from command import FAST, Run, command, images, ledger, leftovers, moving_clip
+from command import FAST, Run, command, draw_noise_clip, images, ledger, leftovers
 from videofile import encode_video
 
 from flowpipe import open_store
@@ -63,7 +63,7 @@ def test_running_again_does_nothing_and_new_videos_only(
     assert again.returncode == 0
     assert "8 done before" in again.stderr
     assert {p.name: p.stat().st_mtime_ns for p in (store / "shards").iterdir()} == before
-    encode_video(videos / "new.mp4", moving_clip(99))
+    encode_video(videos / "new.mp4", draw_noise_clip(99))
     third = flowpipe(*arguments)
     assert third.returncode == 0
     assert "1 done" in third.stderr
@@ -129,7 +129,7 @@ def test_partial_keeps_what_came_before_the_damage(
 ) -> None:
     videos, store = tmp_path / "videos", tmp_path / "store"
     videos.mkdir()
-    encode_video(videos / "whole.avi", moving_clip(1, frames=90), codec="mpeg4")
+    encode_video(videos / "whole.avi", draw_noise_clip(1, frames=90), codec="mpeg4")
     content = (videos / "whole.avi").read_bytes()
     (videos / "damaged.avi").write_bytes(content[: int(len(content) * 0.6)])
     arguments = ("extract", "--videos", videos, "--out", store, "--workers", 1, *FAST)
@@ -161,7 +161,7 @@ def test_fail_stops_at_the_first_broken_video(clips: Path, tmp_path: Path, flowp
 def test_a_split_video_reads_back_as_one_with_the_same_bytes(tmp_path: Path, flowpipe: Run) -> None:
     videos = tmp_path / "videos"
     videos.mkdir()
-    clip = np.concatenate([moving_clip(seed, frames=60) for seed in range(6)])
+    clip = np.concatenate([draw_noise_clip(seed, frames=60) for seed in range(6)])
     encode_video(videos / "long.mp4", clip, gop=25, b_frames=2)
     everything = ("--modalities", "rgb,flow,warped_flow,rgb_diff")
     whole, split = tmp_path / "whole", tmp_path / "split"
@@ -185,7 +185,7 @@ def test_a_split_video_reads_back_as_one_with_the_same_bytes(tmp_path: Path, flo
 def torn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one sound video and one damaged in the middle, both long enough to be split."""
     folder = tmp_path_factory.mktemp("torn")
-    clip = np.concatenate([moving_clip(seed, frames=60) for seed in range(6)])
+    clip = np.concatenate([draw_noise_clip(seed, frames=60) for seed in range(6)])
     for name in ("damaged.mp4", "whole.mp4"):
         encode_video(folder / name, clip, gop=25)
     content = bytearray((folder / "damaged.mp4").read_bytes())
@@ -349,7 +349,7 @@ def test_names_never_escape_the_store(tmp_path: Path, flowpipe: Run) -> None:
     videos, store = tmp_path / "videos", tmp_path / "out" / "store"
     videos.mkdir()
     clip = videos / "a clip; rm -rf $(HOME) 'quoted' [x] ü #!.mp4"
-    encode_video(clip, moving_clip(3))
+    encode_video(clip, draw_noise_clip(3))
     listed = tmp_path / "list.csv"
     listed.write_text(f'video_id,path\n../../escape,"{clip}"\n/etc/passwd,"{clip}"\n..,"{clip}"\n')
     assert flowpipe("extract", "--videos", videos, "--out", store, *FAST).returncode == 0

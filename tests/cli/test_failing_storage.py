@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkout import ROOT, python_path
-from command import FAST, ledger, moving_clip
+from command import FAST, draw_noise_clip, ledger
 from videofile import encode_video
 
 from flowpipe import open_store
@@ -75,7 +75,7 @@ def answers(shim: Path, four: Path, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("calls")
     video, store = folder / "videos" / "a.mp4", folder / "store"
     video.parent.mkdir()
-    encode_video(video, moving_clip(1, frames=40))
+    encode_video(video, draw_noise_clip(1, frames=40))
     (video.parent / "link.mp4").symlink_to(video)
     shutil.copy(video, video.parent / "odd.qqq")
     run = [sys.executable, "-m", "flowpipe", "extract", "--videos", video, "--out", store, *FAST]

@@ -18,11 +18,11 @@ from command import (
     FAST,
     Run,
     command,
+    draw_noise_clip,
     fill,
     images,
     ledger,
     leftovers,
-    moving_clip,
     wait_for,
 )
 from videofile import encode_video
@@ -76,7 +76,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Short videos, of which a shard of `slow` holds several."""
     folder = tmp_path_factory.mktemp("many")
     for seed in range(MANY):
-        encode_video(folder / f"clip-{seed:02}.mp4", moving_clip(seed, frames=6))
+        encode_video(folder / f"clip-{seed:02}.mp4", draw_noise_clip(seed, frames=6))
     return folder
 
 
@@ -89,7 +89,7 @@ def undisturbed(many: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[ob
     return dict(images(store))
 
 
-def finished_in_open_jobs(store: Path) -> int:
+def count_finished_in_open_jobs(store: Path) -> int:
     """Videos that workers have finished in the jobs that they are on."""
     return sum(max(0, int(str(heartbeat["position"]))) for heartbeat in heartbeats(store))
 
@@ -110,8 +110,8 @@ def test_a_signal_keeps_every_finished_video(
     store = tmp_path / "store"
     run = slow(many, store, "--publish-every", publish_s)
     process = running(*run)
-    wait_for(lambda: finished_in_open_jobs(store) >= 3)
-    finished = finished_in_open_jobs(store)
+    wait_for(lambda: count_finished_in_open_jobs(store) >= 3)
+    finished = count_finished_in_open_jobs(store)
     # A terminal sends Ctrl-C to the workers too, and so does a batch system its SIGTERM.
     (os.kill if whom == "client" else os.killpg)(process.pid, number)
     _, stderr = process.communicate(timeout=60)
@@ -220,7 +220,7 @@ def test_a_second_signal_kills_at_once(tmp_path: Path, running: Running) -> None
     videos, store = tmp_path / "videos", tmp_path / "store"
     videos.mkdir()
     # Half a minute of TV-L1 in a window: its worker cannot end within the grace.
-    encode_video(videos / "huge.mp4", moving_clip(5, frames=8, height=1080, width=1920))
+    encode_video(videos / "huge.mp4", draw_noise_clip(5, frames=8, height=1080, width=1920))
     process = running(
         "extract", "--videos", videos, "--out", store, "--workers", 1, "--set", "flow.epsilon=0",
         "--set", "size={width: 0, height: 0}",
@@ -277,7 +277,7 @@ def test_a_video_that_stalls_is_killed_tried_alone_and_put_aside(
     videos, store = tmp_path / "videos", tmp_path / "store"
     shutil.copytree(clips, videos)
     # Half a minute of TV-L1 in a window that has three seconds: a real stall in native code.
-    encode_video(videos / "huge.mp4", moving_clip(5, frames=8, height=1080, width=1920))
+    encode_video(videos / "huge.mp4", draw_noise_clip(5, frames=8, height=1080, width=1920))
     done = flowpipe(
         "extract", "--videos", videos, "--out", store, "--workers", 2, "--stall", 3,
         "--set", "flow.epsilon=0", "--set", "size={width: 0, height: 0}",
@@ -512,7 +512,7 @@ def test_kill_9_of_the_client_of_a_running_scheduler_costs_no_video_and_makes_no
     address, _ = scheduler(workers=2)
     run = slow(many, store, "--scheduler", address)
     process = running(*run)
-    wait_for(lambda: finished_in_open_jobs(store) >= 3)
+    wait_for(lambda: count_finished_in_open_jobs(store) >= 3)
     process.kill()
     process.wait()
     again = flowpipe(*run)

@@ -48,7 +48,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def refused(flowpipe: Run, folder: Path, *arguments: object, code: int = 2) -> str:
+def fail(flowpipe: Run, folder: Path, *arguments: object, code: int = 2) -> str:
     """Run what must fail in words and leave no file; returns the words."""
     before = names(folder)
     done = flowpipe("flow", *arguments, cwd=folder)
@@ -193,18 +193,18 @@ def test_pictures_that_cannot_be_used(pair, tmp_path, flowpipe):
     }
     for name, (content, words) in broken.items():
         (tmp_path / name).write_bytes(content)
-        said = refused(flowpipe, tmp_path, name, "b.png", "-o", "x.flo", code=1)
+        said = fail(flowpipe, tmp_path, name, "b.png", "-o", "x.flo", code=1)
         assert name in said and words in said
 
 
 def test_a_video_is_no_picture(clip, tmp_path, flowpipe):
-    said = refused(flowpipe, tmp_path, clip, clip, "-o", "x.flo", code=1)
+    said = fail(flowpipe, tmp_path, clip, clip, "-o", "x.flo", code=1)
     assert "clip.avi cannot be read as a picture" in said and "--frame K" in said
 
 
 def test_pictures_of_two_sizes_need_a_size(pair, tmp_path, flowpipe):
     cv2.imwrite(str(tmp_path / "c.png"), cv2.imread(str(pair[0]))[:50])
-    said = refused(flowpipe, tmp_path, "a.png", "c.png", "-o", "x.flo")
+    said = fail(flowpipe, tmp_path, "a.png", "c.png", "-o", "x.flo")
     assert "one size, got 80x60 and 80x50; --size WxH" in said
     done = flowpipe("flow", pair[0], tmp_path / "c.png", "-o", tmp_path / "x.flo", *DIS,
                     "--size", "32x24")  # fmt: skip
@@ -256,21 +256,21 @@ def test_pictures_of_two_sizes_need_a_size(pair, tmp_path, flowpipe):
     ],
 )
 def test_wrong_use_is_answered_in_words(arguments, words, pair, tmp_path, flowpipe):
-    assert words in refused(flowpipe, tmp_path, *arguments)
+    assert words in fail(flowpipe, tmp_path, *arguments)
 
 
 def test_a_frame_beyond_the_end_is_answered_with_how_many_there_are(clip, tmp_path, flowpipe):
     for k in (39, 40, 10**9):
-        said = refused(flowpipe, tmp_path, clip, "--frame", k, "-o", "x.flo")
+        said = fail(flowpipe, tmp_path, clip, "--frame", k, "-o", "x.flo")
         assert "clip.avi has 40 frames, so --frame can be 0 to 38" in said
-    assert "not in the range" in refused(flowpipe, tmp_path, clip, "--frame", -1, "-o", "x.flo")
+    assert "not in the range" in fail(flowpipe, tmp_path, clip, "--frame", -1, "-o", "x.flo")
 
 
 @needs_core
 def test_frames_before_the_damage_can_be_had_and_later_ones_not(shared_data, tmp_path, flowpipe):
     broken = shared_data / "nasty" / "decord_corrupted.mp4"
     small = ("--size", "64x36", "-o", "x.flo")
-    assert "decoding stopped at damage at frame 29" in refused(
+    assert "decoding stopped at damage at frame 29" in fail(
         flowpipe, tmp_path, broken, "--frame", 28, *small, code=1
     )
     done = flowpipe("flow", broken, "--frame", 27, *small, cwd=tmp_path)
@@ -278,7 +278,7 @@ def test_frames_before_the_damage_can_be_had_and_later_ones_not(shared_data, tmp
 
 
 def test_a_file_without_video_is_answered_in_words(shared_data, tmp_path, flowpipe):
-    said = refused(
+    said = fail(
         flowpipe, tmp_path, shared_data / "nasty" / "sine_mono_s16.wav", "--frame", 0,
         "-o", "x.png", code=1,
     )  # fmt: skip
@@ -289,4 +289,4 @@ def test_an_output_that_cannot_be_written_is_named(pair, tmp_path, flowpipe):
     name = "x" * 251 + ".flo"  # as long as a file's name can be
     assert flowpipe("flow", *pair, "-o", tmp_path / name, *DIS).returncode == 0
     name = "x" * 252 + ".flo"  # longer than a file's name can be
-    assert "File name too long" in refused(flowpipe, tmp_path, "a.png", "b.png", "-o", name, *DIS)
+    assert "File name too long" in fail(flowpipe, tmp_path, "a.png", "b.png", "-o", name, *DIS)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from command import FAST, Run, moving_clip
+from command import FAST, Run, draw_noise_clip
 from videofile import encode_video
 
 from flowpipe import open_store
@@ -20,7 +20,7 @@ def listed(tmp_path: Path) -> Path:
     folder = tmp_path / "clips"
     folder.mkdir()
     for number, name in enumerate(("walk", "run")):
-        encode_video(folder / f"{name}.mp4", moving_clip(number, frames=6))
+        encode_video(folder / f"{name}.mp4", draw_noise_clip(number, frames=6))
     (folder / "empty.mp4").write_bytes(b"")
     rows = ("walk", "gone", "run", "empty", "lost")
     lines = [f"{name},{name}.mp4,class {name},train1" for name in rows]
@@ -52,7 +52,7 @@ def test_absent_videos_stop_a_run_unless_allowed(listed: Path, tmp_path: Path, f
 
     (listed / "empty.mp4").unlink()
     for name in ("gone", "lost", "empty"):
-        encode_video(listed / f"{name}.mp4", moving_clip(3, frames=6))
+        encode_video(listed / f"{name}.mp4", draw_noise_clip(3, frames=6))
     whole = flowpipe("extract", *options)
     assert whole.returncode == 0, whole.stderr
     assert not (tmp_path / "store" / "missing.txt").exists()
@@ -76,7 +76,7 @@ def test_plan_lists_all_of_it_and_writes_nothing(listed: Path, tmp_path: Path, f
 def test_what_turns_out_unreadable_is_listed_at_the_end(tmp_path: Path, flowpipe: Run):
     folder = tmp_path / "clips"
     folder.mkdir()
-    encode_video(folder / "good.mp4", moving_clip(1, frames=6))
+    encode_video(folder / "good.mp4", draw_noise_clip(1, frames=6))
     (folder / "noise.mp4").write_bytes(b"no video at all" * 100)
     done = flowpipe("extract", "--videos", folder, "--out", tmp_path / "store", *FAST)
     assert done.returncode == 1

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import FAST, Run, images, ledger, moving_clip, run_python
+from command import FAST, Run, draw_noise_clip, images, ledger, run_python
 from emulated import STAND_IN as EMULATOR
 from nvdec_machine import environment, stand_in
 from videofile import encode_video
@@ -24,9 +24,9 @@ NVDEC = ("--device", "cpu", "--decoder", "nvdec", *FAST)
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two videos that NVDEC knows, one of which is cut in time, and one that it does not."""
     folder = tmp_path_factory.mktemp("videos")
-    encode_video(folder / "known.mp4", moving_clip(1), b_frames=2)
-    encode_video(folder / "long.mkv", moving_clip(2, frames=80), codec="libx265", gop=10)
-    encode_video(folder / "unknown.mkv", moving_clip(3), codec="ffv1")
+    encode_video(folder / "known.mp4", draw_noise_clip(1), b_frames=2)
+    encode_video(folder / "long.mkv", draw_noise_clip(2, frames=80), codec="libx265", gop=10)
+    encode_video(folder / "unknown.mkv", draw_noise_clip(3), codec="ffv1")
     return folder
 
 
@@ -48,7 +48,7 @@ def test_store_of_nvdec_is_that_of_the_cpu(videos: Path, tmp_path: Path, flowpip
     )
     assert done.returncode == 1, done.stderr
     assert "device: cpu; NVDEC decodes on 1 of 1 GPUs" in done.stderr
-    assert "all whole" in done.stderr
+    assert "all intact" in done.stderr
     (failed,) = [line for line in ledger(ours) if line["status"] == "failed"]
     assert (failed["video_id"], failed["reason"]) == ("unknown.mkv", "unsupported")
     assert "its coding is ffv1; --decoder cpu can, in a store of its own" in str(failed["message"])

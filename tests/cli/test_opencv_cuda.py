@@ -95,7 +95,7 @@ def test_a_store_says_that_opencv_computed_its_flow_on_a_gpu(
     done = flowpipe(*common, "--out", out, *TVL1, "--verify")
     assert done.returncode == 0, done.stderr
     assert "device: cpu; but flow opencv_cuda_tvl1 on the GPU, by OpenCV" in done.stderr
-    assert "2 done" in done.stderr and "all whole" in done.stderr
+    assert "2 done" in done.stderr and "all intact" in done.stderr
     store = open_store(out)
     flow = {shard.backend["flow"] for shard in store.catalogue.shards}
     ops = {shard.backend["ops"] for shard in store.catalogue.shards}

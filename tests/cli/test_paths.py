@@ -13,7 +13,7 @@ from flowpipe.cli import exit_code
 from flowpipe.errors import DatasetError, DecodeError, RecipeError, RemoteError, UsageError
 
 
-def refused(done, *words: str) -> None:
+def refuse(done, *words: str) -> None:
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     for word in words:
@@ -23,17 +23,17 @@ def refused(done, *words: str) -> None:
 @pytest.mark.parametrize("out", ["s3://bucket/store", "file:///tmp/store", ""])
 def test_a_store_is_not_written_to_a_url(out: str, clips: Path, tmp_path: Path, flowpipe: Run):
     done = flowpipe("plan", "--videos", clips, "--out", out, *FAST, cwd=tmp_path)
-    refused(done, "--out", "is a URL" if out else "empty")
+    refuse(done, "--out", "is a URL" if out else "empty")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_store_does_not_mix_with_its_sources(clips: Path, tmp_path: Path, flowpipe: Run):
     for out in (clips, clips / "store", clips.parent):
-        refused(flowpipe("plan", "--videos", clips, "--out", out, *FAST), "would mix")
+        refuse(flowpipe("plan", "--videos", clips, "--out", out, *FAST), "would mix")
     file = tmp_path / "file"
     file.touch()
-    refused(flowpipe("plan", "--videos", clips, "--out", file, *FAST), "is a file")
-    refused(
+    refuse(flowpipe("plan", "--videos", clips, "--out", file, *FAST), "is a file")
+    refuse(
         flowpipe("plan", "--videos", clips, "--out", file / "x", *FAST), "is a file, not a folder"
     )
 
@@ -42,8 +42,8 @@ def test_devices_pipes_and_binaries_are_no_lists(tmp_path: Path, flowpipe: Run):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "binary").write_bytes(bytes(range(256)) * 40)
     for odd in ("/dev/zero", tmp_path / "pipe"):
-        refused(flowpipe("plan", "--videos", odd, "--out", tmp_path / "s"), "device, pipe")
-    refused(flowpipe("plan", "--videos", tmp_path / "binary", "--out", tmp_path / "s"), "binary")
+        refuse(flowpipe("plan", "--videos", odd, "--out", tmp_path / "s"), "device, pipe")
+    refuse(flowpipe("plan", "--videos", tmp_path / "binary", "--out", tmp_path / "s"), "binary")
 
 
 def test_one_video_is_taken(clips: Path, tmp_path: Path, flowpipe: Run):
@@ -55,10 +55,10 @@ def test_one_video_is_taken(clips: Path, tmp_path: Path, flowpipe: Run):
 
 def test_typos_get_suggestions(clips: Path, tmp_path: Path, flowpipe: Run):
     common = ("plan", "--videos", clips, "--out", tmp_path / "s")
-    refused(flowpipe("extrct"), "did you mean extract?")
-    refused(flowpipe(*common, "--retry", "corupt"), "did you mean corrupt?")
-    refused(flowpipe(*common, "--modalities", ""), "--modalities is empty")
-    refused(flowpipe(*common, "--only", "train1"), "have none")
+    refuse(flowpipe("extrct"), "did you mean extract?")
+    refuse(flowpipe(*common, "--retry", "corupt"), "did you mean corrupt?")
+    refuse(flowpipe(*common, "--modalities", ""), "--modalities is empty")
+    refuse(flowpipe(*common, "--only", "train1"), "have none")
 
 
 def test_exit_codes_follow_what_is_at_fault():

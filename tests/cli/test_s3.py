@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import FAST, Run, images, ledger, moving_clip
+from command import FAST, Run, draw_noise_clip, images, ledger
 from videofile import encode_video
 
 from flowpipe import open_store
@@ -96,8 +96,8 @@ def strange(tmp_path: Path) -> Path:
     for k, name in enumerate(("a/x_#1_[b]&(c)+;!~@.mp4", "a/b c?.mp4", "b/é%41.mp4")):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        encode_video(path, moving_clip(k, frames=12))
-    encode_video(folder / "b/long.mp4", moving_clip(5, frames=400), gop=10)
+        encode_video(path, draw_noise_clip(k, frames=12))
+    encode_video(folder / "b/long.mp4", draw_noise_clip(5, frames=400), gop=10)
     (folder / "b/broken.mp4").write_bytes(b"this is no video" * 99)
     (folder / "b/empty.mp4").write_bytes(b"")
     return folder
@@ -150,7 +150,7 @@ def test_an_official_layout_in_a_bucket(server: Server, tmp_path: Path, flowpipe
     for k, name in enumerate(names):
         path = folder / "UCF-101" / "Archery" / f"{name}.avi"
         path.parent.mkdir(parents=True, exist_ok=True)
-        encode_video(path, moving_clip(k, frames=6))
+        encode_video(path, draw_noise_clip(k, frames=6))
     lists = folder / "ucfTrainTestlist"
     lists.mkdir()
     (lists / "classInd.txt").write_bytes(b"1 Archery\r\n2 Biking\r\n")

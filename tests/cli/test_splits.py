@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from command import FAST, Run, images, moving_clip
+from command import FAST, Run, draw_noise_clip, images
 from videofile import encode_video
 
 from flowpipe import open_store
@@ -18,7 +18,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("own") / "clips"
     for k, name in enumerate(("walk/a", "walk/b", "run/c", "run/d")):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        encode_video(folder / f"{name}.mp4", moving_clip(k, frames=4))
+        encode_video(folder / f"{name}.mp4", draw_noise_clip(k, frames=4))
     return folder
 
 

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import pytest
 from checkout import ROOT
-from command import FAST, in_process, moving_clip
+from command import FAST, draw_noise_clip, in_process
 from store_making import RECIPE, Made, add_video, open_writer
 from videofile import encode_video
 
@@ -41,7 +41,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A good and a bad video of each name: with ESC and BEL, DEL and C1, and a byte 0x9b."""
     folder = tmp_path_factory.mktemp("hostile")
     good, bad = folder / "good.mp4", folder / f"bad{TITLE}.mp4"
-    encode_video(good, moving_clip(0, frames=6))
+    encode_video(good, draw_noise_clip(0, frames=6))
     bad.write_bytes(good.read_bytes()[:300])
     shutil.copy(good, folder / f"good{TITLE}\x1b[31m.mp4")
     shutil.copy(good, folder / f"good{CSI}\x7f.mp4")

@@ -49,7 +49,7 @@ def into_mp4(clip: Path, target: Path) -> None:
             copy.mux(packet)
 
 
-def annotated(root: Path) -> dict[str, set[tuple[str, float, float]]]:
+def read_annotations(root: Path) -> dict[str, set[tuple[str, float, float]]]:
     """(class or Ambiguous, start, end) by video id, read anew from the official files."""
     found: dict[str, set[tuple[str, float, float]]] = {}
     for path in root.glob("annotations/temporal_annotations_*/*.txt"):
@@ -70,7 +70,7 @@ def test_thumos14_from_its_files_to_a_store(tree: Path, tmp_path: Path, flowpipe
     done = flowpipe("extract", *options)
     assert done.returncode == 0, done.stderr
 
-    official = annotated(tree)
+    official = read_annotations(tree)
     ids = {Path(name).name: set(classes.split()) for name, classes in VIDEOS.items()}
     opened = open_store(store)
     assert tuple(opened.header.class_names) == CLASS_NAMES

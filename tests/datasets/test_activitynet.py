@@ -26,7 +26,7 @@ VIDEOS = {
 }
 
 
-def put(root: Path, *names: str) -> None:
+def fill(root: Path, *names: str) -> None:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
@@ -61,7 +61,7 @@ def write(root: Path, content: Any, name: str = JSON) -> Path:
 
 def test_videos_by_the_three_ways_to_name_them(tmp_path):
     write(tmp_path, database())
-    put(tmp_path, "v_--0edUL8zmA.mp4", "val/_under-scor.webm", "A title-3HHAEmr0Q34.mkv", "x.mp4")
+    fill(tmp_path, "v_--0edUL8zmA.mp4", "val/_under-scor.webm", "A title-3HHAEmr0Q34.mkv", "x.mp4")
     dataset = load(tmp_path)
     assert [(r.video_id, r.labels, r.subset, r.splits) for r in dataset.records] == [
         ("--0edUL8zmA", (1, 3), "training", ("train1", "train2")),
@@ -83,12 +83,12 @@ def test_videos_by_the_three_ways_to_name_them(tmp_path):
 )
 def test_blocked_videos_are_in_no_split_and_nobody_misses_them(tmp_path, name, text):
     write(tmp_path, database())
-    put(tmp_path, "v_--0edUL8zmA.mp4")
+    fill(tmp_path, "v_--0edUL8zmA.mp4")
     (tmp_path / name).write_text(text)
     dataset = load(tmp_path)
     assert [r.video_id for r in dataset.absent] == ["3HHAEmr0Q34", "_under-scor"]
     assert "1 blocked video " in dataset.note
-    put(tmp_path, "v_blockedBLCK.mp4")
+    fill(tmp_path, "v_blockedBLCK.mp4")
     record = load(tmp_path).records[-1]
     assert (record.video_id, record.labels, record.splits) == ("blockedBLCK", (0,), ())
 
@@ -98,7 +98,7 @@ def test_ids_that_begin_as_file_names_do(tmp_path):
     ids = ("v_UmAH95xls", "v_Vg4a8igc0")
     videos = {video_id: {"subset": "training", "annotations": []} for video_id in ids}
     write(tmp_path, database(database=videos))
-    put(tmp_path, "v_UmAH95xls.mp4", "v_v_Vg4a8igc0.mp4")
+    fill(tmp_path, "v_UmAH95xls.mp4", "v_v_Vg4a8igc0.mp4")
     assert tuple(record.video_id for record in load(tmp_path).records) == ids
     for text in ("v_UmAH95xls\r\n", "v_v_UmAH95xls.mp4\n"):
         (tmp_path / "blocked.txt").write_text(text, newline="")
@@ -112,7 +112,7 @@ def test_instances_without_length_keep_their_number(tmp_path):
     annotations = [{"label": "Class 003", "segment": stretch} for stretch in stretches]
     videos = {"H-yBxySDyTw": {"subset": "training", "annotations": annotations}}
     write(tmp_path, database(database=videos))
-    put(tmp_path, "v_H-yBxySDyTw.mp4")
+    fill(tmp_path, "v_H-yBxySDyTw.mp4")
     dataset = load(tmp_path)
     assert "3 instances annotated, 1 of them without length" in dataset.note
     found = [(one.name, one.frames(np.arange(8.0))) for one in instances(dataset.records[0])]
@@ -123,14 +123,14 @@ def test_instances_without_length_keep_their_number(tmp_path):
 
 def test_youtube_ids_differ_in_case(tmp_path):
     write(tmp_path, database())
-    put(tmp_path, "v_--0edUL8zmA.mp4", "v_3hhaemr0q34.mp4")
+    fill(tmp_path, "v_--0edUL8zmA.mp4", "v_3hhaemr0q34.mp4")
     dataset = load(tmp_path)
     assert [r.video_id for r in dataset.records] == ["--0edUL8zmA"]
     assert dataset.unlisted == (f"{tmp_path}/v_3hhaemr0q34.mp4",)
 
 
 def test_files_unlike_the_official_one(tmp_path):
-    put(tmp_path, "v_--0edUL8zmA.mp4")
+    fill(tmp_path, "v_--0edUL8zmA.mp4")
     with pytest.raises(DatasetError, match="no activity_net.v1-3.min.json .*--annotations"):
         load(tmp_path)
     for content, message in (
@@ -159,10 +159,10 @@ def test_files_unlike_the_official_one(tmp_path):
     with pytest.raises(DatasetError, match="look like annotations .*name one of them"):
         load(tmp_path)
     assert len(load(tmp_path, annotations=tmp_path / JSON).records) == 1
-    put(tmp_path, "again/--0edUL8zmA.mkv")
+    fill(tmp_path, "again/--0edUL8zmA.mkv")
     with pytest.raises(DatasetError, match="more than one file"):
         load(tmp_path, annotations=tmp_path / JSON)
-    put(tmp_path / "other", "short.mp4")
+    fill(tmp_path / "other", "short.mp4")
     write(tmp_path / "other", database(database={"short": {"subset": "training"}}))
     with pytest.raises(DatasetError, match="'short' is not a YouTube id"):
         load(tmp_path / "other")
@@ -190,7 +190,7 @@ def test_every_published_id_of_both_versions_is_found(shared_data, tmp_path):
     }
     taxonomy = [{"nodeName": name, "parentName": "Root"} for name in sorted(names, reverse=True)]
     write(tmp_path, {"taxonomy": taxonomy, "database": videos})
-    put(tmp_path, *(f"v_{video_id}.mp4" for video_id in counts))
+    fill(tmp_path, *(f"v_{video_id}.mp4" for video_id in counts))
     dataset = load(tmp_path)
     assert not dataset.absent and not dataset.unlisted
     assert dataset.class_names == tuple(sorted(names)) and len(names) == 200

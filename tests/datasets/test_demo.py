@@ -156,7 +156,7 @@ def test_one_frame_of_the_motion_says_nothing_of_the_class():
             labels.append(label)
     features = np.array(poses)
     features = (features - features.mean(0)) / features.std(0)
-    assert left_out_accuracy(features, np.array(labels)) < 1 / 6 + 0.05
+    assert leave_one_out_accuracy(features, np.array(labels)) < 1 / 6 + 0.05
     assert neighbour_accuracy(features, np.array(labels)) < 1 / 6 + 0.05
 
 
@@ -169,11 +169,11 @@ def test_single_frames_do_not_tell_the_classes_apart(demo_set):
         colours.append(cv2.calcHist([frame], [0, 1, 2], None, [4] * 3, [0, 256] * 3).ravel())
         labels.append(record.labels[0])
     for features in (thumbnails, colours):
-        hits = left_out_accuracy(np.array(features, float), np.array(labels)) * 36
+        hits = leave_one_out_accuracy(np.array(features, float), np.array(labels)) * 36
         assert hits <= 12
 
 
-def left_out_accuracy(features: np.ndarray, labels: np.ndarray) -> float:
+def leave_one_out_accuracy(features: np.ndarray, labels: np.ndarray) -> float:
     """Nearest class mean, each sample judged by the others."""
     hits = 0
     for k, (sample, label) in enumerate(zip(features, labels, strict=True)):

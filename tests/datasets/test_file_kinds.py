@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import cv2
 import pytest
-from command import moving_clip
+from command import draw_noise_clip
 from videofile import encode_video
 
 from flowpipe.datasets import DATASETS, file_kinds
@@ -19,7 +19,7 @@ load = DATASETS["folder"].load
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    return encode_video(tmp_path / "made" / "clip.mp4", moving_clip(1, frames=6))
+    return encode_video(tmp_path / "made" / "clip.mp4", draw_noise_clip(1, frames=6))
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def test_files_of_unknown_extension_are_taken_if_they_decode(clip: Path, tmp_pat
     folder.mkdir()
     for name in ("none", "odd.video", ".hidden.mp4"):
         shutil.copy(clip, folder / name)
-    encode_video(folder / "raw.mpeg", moving_clip(2, frames=6), codec="mpeg2video")
+    encode_video(folder / "raw.mpeg", draw_noise_clip(2, frames=6), codec="mpeg2video")
     (folder / "raw.mpeg").rename(folder / "raw.stream")
     (folder / "noise").write_bytes(bytes(range(256)) * 40)
     (folder / "code.ts").write_text("export const a = 1;\n" * 50)
@@ -72,7 +72,7 @@ def test_videos_are_taken_among_pictures_and_sound_of_their_extension(name: str,
         pytest.skip(f"needs FFmpeg's {codec} in {container}")
     folder = tmp_path / "videos"
     folder.mkdir()
-    clips = moving_clip(1, frames=6)
+    clips = draw_noise_clip(1, frames=6)
     encode_video(folder / name, clips, codec=codec, pix_fmt=pixels, container_format=container)
     other = folder / f"other{Path(name).suffix}"
     good, picture = cv2.imencode(".png", clips[0])
@@ -86,7 +86,7 @@ def test_videos_are_taken_among_pictures_and_sound_of_their_extension(name: str,
 def test_a_folder_of_pictures_is_not_opened_picture_by_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    good, picture = cv2.imencode(".png", moving_clip(1, frames=1)[0])
+    good, picture = cv2.imencode(".png", draw_noise_clip(1, frames=1)[0])
     assert good
     for number in range(file_kinds.MOST_TRIED + 20):
         (tmp_path / f"{number:05}.png").write_bytes(picture.tobytes())

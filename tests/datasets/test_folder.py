@@ -28,7 +28,7 @@ def file_name_of(escaped: str) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
-def put(root: Path, *names: str) -> None:
+def fill(root: Path, *names: str) -> None:
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,13 +40,15 @@ def ids(root: Path, **options: str) -> list[str]:
 
 
 def test_videos_are_found_by_extension_in_sorted_order(tmp_path):
-    put(tmp_path, "b.MP4", "a.avi", "z/x.WebM", "z/y.mkv", "notes.txt", "cover.jpg", "no_extension")
+    fill(
+        tmp_path, "b.MP4", "a.avi", "z/x.WebM", "z/y.mkv", "notes.txt", "cover.jpg", "no_extension"
+    )
     assert ids(tmp_path) == ["a.avi", "b.MP4", "z/x.WebM", "z/y.mkv"]
     assert load(tmp_path).records[0].path == str(tmp_path / "a.avi")
 
 
 def test_the_folder_of_a_video_is_its_class(tmp_path):
-    put(tmp_path, "train/Wave/1.mp4", "train/Jump/2.mp4", "test/Wave/3.mp4", "loose.mp4")
+    fill(tmp_path, "train/Wave/1.mp4", "train/Jump/2.mp4", "test/Wave/3.mp4", "loose.mp4")
     dataset = load(tmp_path)
     assert dataset.class_names == ("Jump", "Wave")
     labels = {record.video_id: record.labels for record in dataset.records}
@@ -67,17 +69,17 @@ def test_names_with_shell_characters_stay_as_they_are(tmp_path):
         "100%~@!+.mp4",
         "é 日.mp4",
     ]
-    put(tmp_path, *names)
+    fill(tmp_path, *names)
     assert sorted(ids(tmp_path)) == sorted(names)
 
 
 def test_hidden_files_and_folders_are_skipped(tmp_path):
-    put(tmp_path, "a.mp4", "._a.mp4", ".cache/b.mp4", "c/.d/e.mp4", ".DS_Store")
+    fill(tmp_path, "a.mp4", "._a.mp4", ".cache/b.mp4", "c/.d/e.mp4", ".DS_Store")
     assert ids(tmp_path) == ["a.mp4"]
 
 
 def test_everything_that_is_left_out_is_counted(tmp_path):
-    put(tmp_path, "a.mp4", "._a.mp4", ".cache/b.mp4", "c/.d/e.mp4", ".DS_Store", "notes.txt")
+    fill(tmp_path, "a.mp4", "._a.mp4", ".cache/b.mp4", "c/.d/e.mp4", ".DS_Store", "notes.txt")
     os.mkfifo(tmp_path / "pipe.mp4")
     counts = {one.kind: one.count for one in load(tmp_path).left_out}
     assert counts == {
@@ -90,9 +92,9 @@ def test_everything_that_is_left_out_is_counted(tmp_path):
 
 
 def test_an_id_does_not_change_when_a_folder_grows(tmp_path):
-    put(tmp_path, "c/a.mp4", "c/b.mp4", "d/a.mp4")
+    fill(tmp_path, "c/a.mp4", "c/b.mp4", "d/a.mp4")
     before = ids(tmp_path)
-    put(tmp_path, "c/a.avi", "c/a.mp4.avi")
+    fill(tmp_path, "c/a.avi", "c/a.mp4.avi")
     assert sorted(ids(tmp_path)) == sorted([*before, "c/a.avi", "c/a.mp4.avi"])
 
 
@@ -111,8 +113,8 @@ def test_undecodable_names_get_printable_ids_that_lead_back(tmp_path):
 
 def test_links_are_followed_and_loops_are_not_entered(tmp_path):
     root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
-    put(root, "real/a.mp4")
-    put(elsewhere, "b.mp4")
+    fill(root, "real/a.mp4")
+    fill(elsewhere, "b.mp4")
     (root / "aaa_link_to_real").symlink_to(root / "real")
     (root / "real" / "loop").symlink_to(root)
     (root / "linked").symlink_to(elsewhere)
@@ -128,14 +130,14 @@ def test_links_are_followed_and_loops_are_not_entered(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_pipe_is_no_video(tmp_path):
     os.mkfifo(tmp_path / "pipe.mp4")  # opening it would wait for ever
-    put(tmp_path, "a.mp4")
+    fill(tmp_path, "a.mp4")
     assert ids(tmp_path) == ["a.mp4"]
 
 
 def test_errors_name_the_folder_and_what_is_there(tmp_path):
     with pytest.raises(DatasetError, match="nowhere"):
         load(tmp_path / "nowhere")
-    put(tmp_path, "img_00001.jpg", "img_00002.jpg", "x.zip")
+    fill(tmp_path, "img_00001.jpg", "img_00002.jpg", "x.zip")
     with pytest.raises(DatasetError, match=r"found 2 \.jpg, 1 \.zip; wanted .*\.mp4"):
         load(tmp_path)
     with pytest.raises(DatasetError, match="folder .* cannot be read"):
@@ -144,7 +146,7 @@ def test_errors_name_the_folder_and_what_is_there(tmp_path):
 
 def test_long_paths_are_cut_and_stay_apart(tmp_path):
     folder = tmp_path / ("é" * 100) / ("d" * 120)
-    put(folder, "a.mp4", "b.mp4", "c" * 100 + ".mp4")
+    fill(folder, "a.mp4", "b.mp4", "c" * 100 + ".mp4")
     found = ids(tmp_path)
     assert len(set(found)) == 3
     assert all(len(video_id.encode()) <= MAX_VIDEO_ID_BYTES for video_id in found)

@@ -16,7 +16,7 @@ load = DATASETS["hmdb51"].load
 FIRST = "brush_hair/April_09_brush_hair_u_nm_np1_ba_goo_0.avi"
 
 
-def put(root: Path, *names: str) -> None:
+def fill(root: Path, *names: str) -> None:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
@@ -41,7 +41,7 @@ def official(lists: Path) -> dict[str, tuple[str, str]]:
 
 
 def test_official_lists_have_the_published_counts(lists, tmp_path):
-    put(tmp_path / "videos", FIRST)
+    fill(tmp_path / "videos", FIRST)
     dataset = load(tmp_path / "videos", annotations=lists)
     listed = [*dataset.records, *dataset.absent]
     assert len(listed) == 6766
@@ -61,7 +61,7 @@ def test_special_names_are_found_as_they_are(lists, tmp_path):
     strange = sorted(name for name in names if set(name) & set("!()#[]&+;~@"))
     assert len(strange) == 536
     root = tmp_path / "videos"
-    put(root, *(f"{names[name][0]}/{name}" for name in strange))
+    fill(root, *(f"{names[name][0]}/{name}" for name in strange))
     dataset = load(root, annotations=lists)
     assert {Path(record.path).name for record in dataset.records} == set(strange)
     assert not dataset.unlisted
@@ -78,7 +78,7 @@ def test_order_of_the_labels(lists):
 
 def test_missing_and_malformed_lists(lists, tmp_path):
     root = tmp_path / "videos"
-    put(root, FIRST)
+    fill(root, FIRST)
     (lists / "chew_test_split2.txt").rename(tmp_path / "aside.txt")
     with pytest.raises(DatasetError, match="chew_test_split2.txt of test_train_splits.rar"):
         load(root, annotations=lists)
@@ -91,6 +91,6 @@ def test_missing_and_malformed_lists(lists, tmp_path):
     splits = {split for record in (*dataset.records, *dataset.absent) for split in record.splits}
     assert splits == {"train1", "test1"}
     (root / FIRST).unlink()
-    put(root, "hmdb51_org.rar")
+    fill(root, "hmdb51_org.rar")
     with pytest.raises(DatasetError, match="unpack .*hmdb51_org.rar first .*each class"):
         load(root, annotations=lists)

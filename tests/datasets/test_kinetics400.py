@@ -13,7 +13,7 @@ load = DATASETS["kinetics400"].load
 HEADER = "label,youtube_id,time_start,time_end,split,is_cc"
 
 
-def put(root: Path, *names: str) -> None:
+def fill(root: Path, *names: str) -> None:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
@@ -32,8 +32,8 @@ def classes(count: int = 400) -> list[str]:
 
 def test_official_validation_list(shared_data, tmp_path):
     lists = shared_data / "annotations" / "kinetics"
-    put(tmp_path, "val/abseiling/0wR5jVB-WPk_000417_000427.mp4", "val_256/3caPS4FHFF8.webm")
-    put(tmp_path, "val/yoga/not-a-known_000001_000002.mp4")
+    fill(tmp_path, "val/abseiling/0wR5jVB-WPk_000417_000427.mp4", "val_256/3caPS4FHFF8.webm")
+    fill(tmp_path, "val/yoga/not-a-known_000001_000002.mp4")
     dataset = load(tmp_path, annotations=lists)
     assert len(dataset.records) + len(dataset.absent) == 19906
     names = [line.split(" ", 1)[1] for line in
@@ -55,8 +55,8 @@ def test_train_validation_and_test_tables(tmp_path):
         header="youtube_id,time_start,time_end,split",
     )  # fmt: skip
     table(tmp_path / "other.csv", "1,2", header="a,b")
-    put(tmp_path, "x/-dash-first_000005_000015.mkv", "x/id--0000000.mp4", "x/_under_scor.mp4")
-    put(tmp_path, "x/_under_scor_000020_000030.mp4")
+    fill(tmp_path, "x/-dash-first_000005_000015.mkv", "x/id--0000000.mp4", "x/_under_scor.mp4")
+    fill(tmp_path, "x/_under_scor_000020_000030.mp4")
     dataset = load(tmp_path)
     assert {r.video_id: (r.labels, r.subset, r.splits) for r in dataset.records} == {
         "-dash-first_000005_000015": ((7,), "validation", ("test1",)),
@@ -69,7 +69,7 @@ def test_train_validation_and_test_tables(tmp_path):
 
 
 def test_tables_that_would_shift_labels_or_cannot_be_read(tmp_path):
-    put(tmp_path, "id--0000000_000000_000010.mp4")
+    fill(tmp_path, "id--0000000_000000_000010.mp4")
     with pytest.raises(DatasetError, match="no CSV with the columns .*--annotations"):
         load(tmp_path)
     table(tmp_path / "train.csv", *classes(399))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from command import moving_clip
+from command import draw_noise_clip
 from videofile import encode_video
 
 from flowpipe.datasets import DATASETS
@@ -20,7 +20,7 @@ def vids(tmp_path: Path) -> Path:
     folder = tmp_path / "vids"
     folder.mkdir()
     for name in ("a", "b", "c d"):
-        encode_video(folder / f"{name}.mp4", moving_clip(1, frames=6))
+        encode_video(folder / f"{name}.mp4", draw_noise_clip(1, frames=6))
     return folder
 
 

@@ -32,7 +32,7 @@ def put(tmp_path: Path) -> Put:
     return put
 
 
-def divided(dataset: Dataset, folder: Path, **lists: str) -> Dataset:
+def divide(dataset: Dataset, folder: Path, **lists: str) -> Dataset:
     made = []
     for split, text in lists.items():
         path = folder / f"{split}.txt"
@@ -109,7 +109,7 @@ def test_a_share_of_what_has_no_labels_or_splits_already(put: Put, tmp_path: Pat
 
 def test_lists_name_videos_as_people_write_them(put: Put, tmp_path: Path) -> None:
     dataset = put("walk/a.mp4", "walk/b.b.avi", "run/c.mp4", "run/d.mp4", "run/e.webm")
-    made = divided(
+    made = divide(
         dataset,
         tmp_path,
         train1=f"walk/a.mp4\n/elsewhere/walk/b.b\n{tmp_path}/videos/run/c.mp4\n",
@@ -127,26 +127,26 @@ def test_lists_name_videos_as_people_write_them(put: Put, tmp_path: Path) -> Non
 
 def test_videos_of_one_name_are_told_apart_by_their_folders(put: Put, tmp_path: Path) -> None:
     dataset = put("walk/1.mp4", "run/1.mp4", "run/2.mp4")
-    made = divided(dataset, tmp_path, train1="walk/1.mp4\n", test1="run/1\n2.mp4\n")
+    made = divide(dataset, tmp_path, train1="walk/1.mp4\n", test1="run/1\n2.mp4\n")
     assert splits(made) == {
         "walk/1.mp4": ("train1",), "run/1.mp4": ("test1",), "run/2.mp4": ("test1",)
     }  # fmt: skip
     with pytest.raises(DatasetError, match=r"1\.mp4 of a split list may be .* write more"):
-        divided(dataset, tmp_path, train1="1.mp4\n")
+        divide(dataset, tmp_path, train1="1.mp4\n")
 
 
 def test_a_listed_video_that_is_not_there_is_absent(put: Put, tmp_path: Path) -> None:
-    made = divided(put("walk/a.mp4"), tmp_path, train1="walk/a.mp4\nwalk/gone.mp4\n")
+    made = divide(put("walk/a.mp4"), tmp_path, train1="walk/a.mp4\nwalk/gone.mp4\n")
     (absent,) = made.absent
     assert (absent.video_id, absent.path, absent.splits) == ("walk/gone.mp4", "", ("train1",))
     with pytest.raises(DatasetError, match=r"names no video.*walk/aa\.mp4.*walk/a\.mp4"):
-        divided(put("walk/a.mp4"), tmp_path, train1="walk/aa.mp4\n")
+        divide(put("walk/a.mp4"), tmp_path, train1="walk/aa.mp4\n")
 
 
 def test_a_video_is_not_trained_and_tested_on(put: Put, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"walk/a\.mp4 is in the lists of train1 and val1"):
-        divided(put("walk/a.mp4"), tmp_path, train1="walk/a.mp4\n", val1="walk/a.mp4\n")
-    made = divided(put("walk/a.mp4"), tmp_path, val1="walk/a.mp4\n", test1="walk/a.mp4\n")
+        divide(put("walk/a.mp4"), tmp_path, train1="walk/a.mp4\n", val1="walk/a.mp4\n")
+    made = divide(put("walk/a.mp4"), tmp_path, val1="walk/a.mp4\n", test1="walk/a.mp4\n")
     assert splits(made) == {"walk/a.mp4": ("val1", "test1")}
 
 
@@ -161,15 +161,15 @@ def test_a_video_is_not_trained_and_tested_on(put: Put, tmp_path: Path) -> None:
 def test_labels_come_from_the_lists_where_there_are_no_folders(
     train: str, val: str, classes: tuple[str, ...], wanted: dict[str, str], put: Put, tmp_path: Path
 ) -> None:
-    made = divided(put("a.mp4", "b.mp4", "c.mp4"), tmp_path, train1=train, val1=val)
+    made = divide(put("a.mp4", "b.mp4", "c.mp4"), tmp_path, train1=train, val1=val)
     assert made.class_names == classes
     assert labels(made) == {f"{key}.mp4": [name] for key, name in wanted.items()}
 
 
 def test_labels_of_lists_that_contradict_each_other_or_folders(put: Put, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"val2\.txt:1 gives a\.mp4 another label"):
-        divided(put("a.mp4", "b.mp4"), tmp_path, train1="a.mp4 x\nb.mp4 y\n", val2="a.mp4 y\n")
-    made = divided(put("walk/c.mp4", "run/d.mp4"), tmp_path, train1="walk/c.mp4 1\nrun/d.mp4 0\n")
+        divide(put("a.mp4", "b.mp4"), tmp_path, train1="a.mp4 x\nb.mp4 y\n", val2="a.mp4 y\n")
+    made = divide(put("walk/c.mp4", "run/d.mp4"), tmp_path, train1="walk/c.mp4 1\nrun/d.mp4 0\n")
     assert labels(made) == {"walk/c.mp4": ["walk"], "run/d.mp4": ["run"], "a.mp4": [], "b.mp4": []}
     assert "labels that the split lists have too are not used" in made.note
 

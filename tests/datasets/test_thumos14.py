@@ -24,7 +24,7 @@ VIDEOS = (
 )
 
 
-def put(root: Path, *names: str) -> None:
+def fill(root: Path, *names: str) -> None:
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,9 +37,9 @@ def write(path: Path, text: str) -> None:
 
 
 def test_subsets_follow_from_the_names(tmp_path):
-    put(tmp_path, *VIDEOS, "video_test_notes.txt", "validation/._video_validation_0000051.mp4")
-    put(tmp_path, "UCF-101/Diving/v_Diving_g01_c01.avi", "test/video_test_0000004.jpg")
-    put(tmp_path, "background/video_background_0000007.mp4")
+    fill(tmp_path, *VIDEOS, "video_test_notes.txt", "validation/._video_validation_0000051.mp4")
+    fill(tmp_path, "UCF-101/Diving/v_Diving_g01_c01.avi", "test/video_test_0000004.jpg")
+    fill(tmp_path, "background/video_background_0000007.mp4")
     dataset = load(tmp_path)
     assert [(r.video_id, r.subset, r.splits) for r in dataset.records] == [
         ("video_validation_0000051", "validation", ("train1",)),
@@ -61,7 +61,7 @@ def test_subsets_follow_from_the_names(tmp_path):
 
 
 def test_segments_and_ambiguous_stretches(tmp_path):
-    put(tmp_path, *VIDEOS)
+    fill(tmp_path, *VIDEOS)
     notes = tmp_path / "TH14_Temporal_annotations_validation" / "annotation"
     write(
         notes / "CliffDiving_val.txt",
@@ -84,7 +84,7 @@ def test_segments_and_ambiguous_stretches(tmp_path):
 
 
 def test_labels_of_whole_videos_come_from_the_mat_files(tmp_path):
-    put(tmp_path, *VIDEOS)
+    fill(tmp_path, *VIDEOS)
     row = {"video_name": "video_validation_0000051", "primary_action_index": CLIFF + 1}
     rows = [
         row | {"secondary_actions_indices": [DIVING + 1, 1]},
@@ -116,7 +116,7 @@ def test_labels_of_whole_videos_come_from_the_mat_files(tmp_path):
 
 
 def test_class_list_has_to_agree(tmp_path):
-    put(tmp_path, *VIDEOS)
+    fill(tmp_path, *VIDEOS)
     write(tmp_path / "detclasslist.txt", "7 BaseballPitch\r\n12 Billiards\r\n")
     assert load(tmp_path).class_names == CLASS_NAMES
     write(tmp_path / "detclasslist.txt", "7 BaseballPitch\r\n8 Billiards\r\n")
@@ -125,7 +125,7 @@ def test_class_list_has_to_agree(tmp_path):
 
 
 def test_an_id_with_two_files_is_refused(tmp_path):
-    put(tmp_path, *VIDEOS, "copy/video_validation_0000051.mp4", "test/VIDEO_TEST_0000004.AVI")
+    fill(tmp_path, *VIDEOS, "copy/video_validation_0000051.mp4", "test/VIDEO_TEST_0000004.AVI")
     with pytest.raises(DatasetError, match="1 video .* more than one file") as caught:
         load(tmp_path)
     assert str(tmp_path / "copy/video_validation_0000051.mp4") in str(caught.value)
@@ -133,7 +133,7 @@ def test_an_id_with_two_files_is_refused(tmp_path):
 
 
 def test_a_second_copy_of_an_annotation_must_agree(tmp_path):
-    put(tmp_path, *VIDEOS)
+    fill(tmp_path, *VIDEOS)
     for folder in ("a", "b"):
         write(tmp_path / folder / "Diving_val.txt", "video_validation_0000051 1.0 2.0\n")
     assert sum(len(r.segments) for r in load(tmp_path).records) == 1
@@ -146,7 +146,7 @@ def test_a_second_copy_of_an_annotation_must_agree(tmp_path):
     "row", ["video_validation_51 1 2", "video_validation_0000051 2.0 1.0", "x"]
 )
 def test_bad_annotation_rows_are_named(tmp_path, row):
-    put(tmp_path, *VIDEOS)
+    fill(tmp_path, *VIDEOS)
     write(tmp_path / "Diving_val.txt", f"video_validation_0000051 1.0 2.0\n{row}\n")
     with pytest.raises(DatasetError, match=r"Diving_val\.txt:2 must read"):
         load(tmp_path)
@@ -160,14 +160,14 @@ def test_nothing_there_says_what_was_wanted(tmp_path):
         DatasetError, match="video_validation_0000001.mp4 or video_test_0000001.mp4"
     ):
         load(tmp_path)
-    put(tmp_path, "TH14_Test_set_mp4.zip")
+    fill(tmp_path, "TH14_Test_set_mp4.zip")
     with pytest.raises(DatasetError, match="unpack .*TH14_Test_set_mp4.zip first .*password"):
         load(tmp_path)
 
 
 def test_official_annotations_have_the_published_counts(shared_data, tmp_path):
     lists = shared_data / "annotations" / "thumos14"
-    put(tmp_path, "validation/video_validation_0000051.mp4")
+    fill(tmp_path, "validation/video_validation_0000051.mp4")
     dataset = load(tmp_path, annotations=lists)
     assert dataset.class_names == CLASS_NAMES
     ucf101 = (shared_data / "annotations" / "ucf101_lf" / "classInd.txt").read_text().split()
@@ -188,7 +188,7 @@ def test_official_annotations_have_the_published_counts(shared_data, tmp_path):
 
 
 def test_every_cliff_dive_is_a_dive_too(shared_data, tmp_path):
-    put(tmp_path, *VIDEOS)
+    fill(tmp_path, *VIDEOS)
     dataset = load(tmp_path, annotations=shared_data / "annotations" / "thumos14")
     dives: dict[tuple[str, int], set[tuple[str, float, float]]] = {}
     for record in (*dataset.records, *dataset.absent):
@@ -202,7 +202,7 @@ def test_every_cliff_dive_is_a_dive_too(shared_data, tmp_path):
 
 def test_labels_of_the_test_videos(shared_data, tmp_path):
     lists = shared_data / "annotations" / "thumos14"
-    put(tmp_path, *VIDEOS)
+    fill(tmp_path, *VIDEOS)
     dataset = load(tmp_path, annotations=lists)
     by_id = {r.video_id: r for r in (*dataset.records, *dataset.absent)}
     test = [r for r in by_id.values() if r.subset == "test"]

@@ -140,7 +140,7 @@ def test_opencv_s_own_code_is_the_judge_where_cv2_has_it(monkeypatch, variant, s
 
     def calc(algorithm, first, second, flow):
         pair = (frame.download() for frame in (first, second))
-        return fake_cv2_cuda.uploaded(optical_flow(*pair, variant, strict_stop=True))
+        return fake_cv2_cuda.upload(optical_flow(*pair, variant, strict_stop=True))
 
     monkeypatch.setattr(fake_cv2_cuda.OpticalFlowDual_TVL1, "calc", calc)
     monkeypatch.setattr(selftest, "FRAMES", 4)

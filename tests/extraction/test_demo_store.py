@@ -111,7 +111,7 @@ def lengths(flow, masks):
     )
 
 
-def stored(store, video_id, modality):
+def read_images(store, video_id, modality):
     return store.flow(video_id, modality, 0, PAIRS)
 
 
@@ -121,7 +121,7 @@ def stored(store, video_id, modality):
 @pytest.mark.parametrize("video_id", CLIPS)
 def test_stored_flow_is_the_true_flow(store, truths, video_id):
     truth = truths[video_id]
-    error = stored(store, video_id, "flow") - truth.flow
+    error = read_images(store, video_id, "flow") - truth.flow
     # Measured 0.12, 0.10, 0.10: the quantiser's 0.06 to 0.11 and hardly anything else.
     assert lengths(error, truth.background).mean() < 0.15
     assert lengths(error, truth.background).max() < 0.25
@@ -134,7 +134,7 @@ def test_stored_flow_is_the_true_flow(store, truths, video_id):
 
 @pytest.mark.parametrize("video_id", CLIPS)
 def test_image_k_belongs_to_frames_k_and_k_plus_1(store, truths, video_id):
-    truth, flow = truths[video_id], stored(store, video_id, "flow")
+    truth, flow = truths[video_id], read_images(store, video_id, "flow")
 
     def error(shift):
         """Mean error if image k showed the pair k + shift."""
@@ -165,14 +165,15 @@ def test_stored_homographies_are_the_camera_s(store, truths, video_id):
 def test_a_pan_leaves_the_background_of_the_stored_bytes(store, truths):
     truth = truths["shear_01"]
     before, after = (
-        lengths(stored(store, "shear_01", m), truth.background) for m in ("flow", "warped_flow")
+        lengths(read_images(store, "shear_01", m), truth.background)
+        for m in ("flow", "warped_flow")
     )
     assert (before > 10 * after).all()  # measured 29 times in the mean
     assert after.max() < FLOOR_PX + 0.05
 
 
 def test_on_a_static_camera_warped_flow_is_flow(store, truths):
-    plain, warped = (stored(store, "slide_00", m) for m in ("flow", "warped_flow"))
+    plain, warped = (read_images(store, "slide_00", m) for m in ("flow", "warped_flow"))
     level = 40 / 255
     assert np.abs(plain - warped).mean() < 0.25 * level  # measured 0.11 of a level
     assert (np.abs(plain - warped) < 1.5 * level).mean() > 0.98
@@ -212,7 +213,7 @@ def test_the_patch_keeps_its_own_motion(store, truths, video_id):
     """Warped flow shows where the patch goes, seen from the background."""
     truth = truths[video_id]
     relative = np.stack([against(*pair) for pair in zip(truth.flow, truth.homography, strict=True)])
-    error = stored(store, video_id, "warped_flow") - relative
+    error = read_images(store, video_id, "warped_flow") - relative
     # Measured as for plain flow.
     assert lengths(error, truth.patch).mean() < 0.45
 

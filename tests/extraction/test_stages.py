@@ -7,7 +7,7 @@ import time
 from collections import Counter
 
 import pytest
-from command import moving_clip
+from command import draw_noise_clip
 from videofile import encode_video
 
 from flowpipe.errors import DecodeError, DeviceMemoryError
@@ -24,7 +24,7 @@ STAGES = {"resize": "decode", "gray": "compute", "take": "camera", "to_host": "e
 """An operation of each stage, called once for each window; but `to_host`, see `HookedOps`."""
 
 
-class Device:
+class HookedOps:
     """A device that is not the CPU: its operations are the CPU's, called by a hook.
 
     Parameters
@@ -57,7 +57,7 @@ class Device:
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
     path = tmp_path_factory.mktemp("clips") / "clip.mp4"
-    return encode_video(path, moving_clip(1, frames=WINDOWS * FRAMES))
+    return encode_video(path, draw_noise_clip(1, frames=WINDOWS * FRAMES))
 
 
 def extraction(clip, device, modalities=("warped_flow",), **values):
@@ -66,7 +66,7 @@ def extraction(clip, device, modalities=("warped_flow",), **values):
     return Extraction(Span(VideoRecord("clip", str(clip))), recipe, device)
 
 
-def encoded(windows):
+def collect_bytes(windows):
     """Every byte and column of an extraction, whatever its windows."""
     found = {}
     for window in windows:
@@ -114,7 +114,7 @@ def later(name, other, by, until=WINDOWS):
 )
 def test_no_stage_waits_for_what_it_could_do_without(waits_for, clip):
     """A call that another stage is waited for in ends the test, if that stage waits for it too."""
-    windows = list(extraction(clip, Device(Gates(waits_for))))
+    windows = list(extraction(clip, HookedOps(Gates(waits_for))))
     assert len(windows) == WINDOWS
 
 
@@ -122,7 +122,7 @@ def test_features_are_found_while_the_device_computes_the_flow_of_the_same_windo
     clip, monkeypatch
 ):
     found = threading.Event()
-    extraction_ = extraction(clip, Device(window_frames=100))
+    extraction_ = extraction(clip, HookedOps(window_frames=100))
     from flowpipe.extraction import planes
 
     features, solver = planes.CameraMotionEstimator.features, planes.make_solver
@@ -160,7 +160,7 @@ def test_a_core_has_no_second_thread_for_the_camera(on_cpu, clip):
         live += (name == "gray") - (name == "warp_homography")
         most = max(most, live)
 
-    list(extraction(clip, Device(hook, on_cpu=on_cpu)))
+    list(extraction(clip, HookedOps(hook, on_cpu=on_cpu)))
     assert len(threads["gray"]) == len(threads["take"]) == 1
     assert (threads["gray"] == threads["take"]) == on_cpu
     assert most == 1 if on_cpu else 1 <= most <= WINDOWS_BEGUN
@@ -171,8 +171,8 @@ def test_a_core_has_no_second_thread_for_the_camera(on_cpu, clip):
 def test_bytes_are_those_of_the_cpu(window_frames, mode, clip):
     modalities, warp = ["rgb", "flow", "warped_flow", "rgb_diff"], {"mode": mode}
     ours, meant = (
-        encoded(extraction(clip, ops, modalities, warp=warp))
-        for ops in (Device(window_frames=window_frames), get_ops())
+        collect_bytes(extraction(clip, ops, modalities, warp=warp))
+        for ops in (HookedOps(window_frames=window_frames), get_ops())
     )
     assert ours == meant
     assert len(meant["warped_flow"][0]) == WINDOWS * FRAMES - 1
@@ -191,10 +191,10 @@ def scarce(most, *operations):
 @pytest.mark.parametrize("operation", ["resize", "gray", "take", "warp_homography", "quantise"])
 def test_too_little_memory_in_any_step_changes_no_byte(operation, clip):
     modalities = ["rgb", "flow", "warped_flow", "rgb_diff"]
-    device = Device(scarce(3, operation), window_frames=9)
+    device = HookedOps(scarce(3, operation), window_frames=9)
     with pytest.warns(RuntimeWarning, match="too little device memory for 9 frames at once"):
-        found = encoded(extraction(clip, device, modalities))
-    assert found == encoded(extraction(clip, get_ops(), modalities))
+        found = collect_bytes(extraction(clip, device, modalities))
+    assert found == collect_bytes(extraction(clip, get_ops(), modalities))
 
 
 def test_what_is_begun_is_finished_where_memory_lacks_for_more(clip, recwarn):
@@ -207,8 +207,8 @@ def test_what_is_begun_is_finished_where_memory_lacks_for_more(clip, recwarn):
             raise DeviceMemoryError("too little")
         live += (name == "gray") - (name == "warp_homography")
 
-    found = encoded(extraction(clip, Device(hook)))
-    assert found == encoded(extraction(clip, get_ops()))
+    found = collect_bytes(extraction(clip, HookedOps(hook)))
+    assert found == collect_bytes(extraction(clip, get_ops()))
     assert not [w for w in recwarn if w.category is RuntimeWarning]
 
 
@@ -225,14 +225,14 @@ def test_what_is_begun_is_begun_anew_where_memory_lacks_to_finish_the_window_bef
             begun -= 1
 
     modalities = ["rgb", "flow", "warped_flow"]
-    found = encoded(extraction(clip, Device(hook), modalities))
-    assert found == encoded(extraction(clip, get_ops(), modalities))
+    found = collect_bytes(extraction(clip, HookedOps(hook), modalities))
+    assert found == collect_bytes(extraction(clip, get_ops(), modalities))
     assert not [w for w in recwarn if w.category is RuntimeWarning]
 
 
 def test_memory_for_no_single_frame_is_an_error(clip):
     with pytest.warns(RuntimeWarning), pytest.raises(DeviceMemoryError):
-        list(extraction(clip, Device(scarce(0, "gray"))))
+        list(extraction(clip, HookedOps(scarce(0, "gray"))))
 
 
 @pytest.mark.parametrize("operation", ["resize", "gray", "take", "warp_homography"])
@@ -243,7 +243,7 @@ def test_an_error_comes_out_after_the_windows_before_it_and_no_thread_stays(oper
 
     before, seen = threading.active_count(), 0
     with pytest.raises(DecodeError, match="broken"):
-        for _ in extraction(clip, Device(hook)):
+        for _ in extraction(clip, HookedOps(hook)):
             seen += 1
     assert seen == 2 or (operation == "gray" and seen <= 2)
     assert threading.active_count() == before
@@ -251,7 +251,7 @@ def test_an_error_comes_out_after_the_windows_before_it_and_no_thread_stays(oper
 
 def test_stopping_early_leaves_no_thread(clip):
     before = threading.active_count()
-    for _ in extraction(clip, Device()):
+    for _ in extraction(clip, HookedOps()):
         break
     assert threading.active_count() == before
 
@@ -266,7 +266,7 @@ def test_the_stage_that_bounds_the_others_is_the_busy_one(slow, on_cpu, clip):
         if name == slow:
             time.sleep(pause_s)
 
-    slowed = extraction(clip, Device(hook, on_cpu=on_cpu))
+    slowed = extraction(clip, HookedOps(hook, on_cpu=on_cpu))
     assert sum(1 for _ in slowed) == WINDOWS
     stage = STAGES[slow]
     assert slowed.busy_s[stage] >= WINDOWS * pause_s

@@ -16,7 +16,7 @@ SOLVER = make_solver(FLOWS["tvl1"].params(), OPS)
 PAN, STILL = (6.0, 2.0), (0.0, 0.0)
 
 
-def warped(frames, **settings):
+def warp(frames, **settings):
     camera = CameraMotionEstimator(WarpParams(**settings), OPS)
     prepared = SOLVER.prepare(frames)
     flow = SOLVER.solve(prepared[:-1], prepared[1:])
@@ -29,18 +29,18 @@ def warped(frames, **settings):
 @pytest.mark.parametrize("shape", ["disc", "person", "two"])
 def test_a_foreground_on_half_of_the_frame_is_not_the_camera(shape, texture, camera_px, rng):
     scene = foreground_scene(rng, shape, 0.5, camera_px, texture=texture)
-    result = warped(scene.frames)
+    result = warp(scene.frames)
     assert off_background_px(result.homographies[0], scene) < 0.5
     left = np.hypot(*result.flow[0])[scene.background[0]]
     assert np.median(left) < 0.5
     # Most matches are the foreground's, so what most agree with is wrong by its whole motion.
-    most = warped(scene.frames, estimator="ransac")
+    most = warp(scene.frames, estimator="ransac")
     assert off_background_px(most.homographies[0], scene) > 4
 
 
 def test_a_camera_that_follows_the_foreground_is_seen_to_move(rng):
     scene = foreground_scene(rng, "disc", 0.5, PAN, foreground_px=(0.0, 0.0))
-    assert off_background_px(warped(scene.frames).homographies[0], scene) < 0.5
+    assert off_background_px(warp(scene.frames).homographies[0], scene) < 0.5
 
 
 @pytest.mark.parametrize("bars", [(40, 0), (0, 50)])
@@ -50,15 +50,15 @@ def test_black_bars_are_no_still_background(bars, rng):
     shown = np.zeros_like(scene.frames)
     inside = np.s_[:, down : 256 - down, right : 340 - right]
     shown[inside] = scene.frames[inside]
-    result = warped(shown)
+    result = warp(shown)
     assert off_background_px(result.homographies[0], scene) < 0.5
     assert not result.uncertain[0]
 
 
 def test_motions_that_share_the_border_are_flagged(rng):
-    sure = [warped(foreground_scene(rng, "disc", share, PAN).frames) for share in (0.0, 0.3)]
+    sure = [warp(foreground_scene(rng, "disc", share, PAN).frames) for share in (0.0, 0.3)]
     assert not any(result.uncertain[0] for result in sure)
-    half = warped(foreground_scene(rng, "side", 0.5, PAN).frames)
+    half = warp(foreground_scene(rng, "side", 0.5, PAN).frames)
     assert half.uncertain[0]
 
 

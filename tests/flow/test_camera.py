@@ -99,18 +99,18 @@ def test_thresholds_are_strict(estimator, rng):
     nothing = Features(np.empty((0, 2), np.float32), np.empty((0, 0), np.uint64), None)
     flow = np.full((2, 100, 100), 2.0, np.float32)
 
-    def found(corners):
+    def detect(corners):
         first = Features(nothing.points, nothing.descriptors, corners)
         return estimate(CameraMotionEstimator(params, CPU), first, nothing, flow)
 
     corners = rng.uniform(10, 90, (51, 2)).astype(np.float32)
-    assert (found(corners).homography != np.eye(3)).any()
-    too_few = found(corners[:50])
+    assert (detect(corners).homography != np.eye(3)).any()
+    too_few = detect(corners[:50])
     assert (too_few.matches, too_few.inliers) == (50, 0)
     assert np.array_equal(too_few.homography, np.eye(3))
     # Of 60 matches only a few agree: the homography is thrown away.
     flow[:] = rng.uniform(-40, 40, flow.shape)
-    disagreeing = found(rng.uniform(0, 99, (60, 2)).astype(np.float32))
+    disagreeing = detect(rng.uniform(0, 99, (60, 2)).astype(np.float32))
     assert np.array_equal(disagreeing.homography, np.eye(3)) and disagreeing.matches == 60
     assert disagreeing.inliers <= 25
     assert np.array_equal(disagreeing.homography, np.eye(3))

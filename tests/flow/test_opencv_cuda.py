@@ -89,7 +89,7 @@ def test_the_stand_in_would_show_a_shared_object(fake):
     pair, small = (translated_pair(*size, 5, 4, seed=7) for size in ((120, 160), (20, 24)))
 
     def run(algorithm, images):
-        return algorithm.calc(*map(fake.uploaded, images), None).download()
+        return algorithm.calc(*map(fake.upload, images), None).download()
 
     if not hasattr(cv2, "optflow"):
         pytest.skip("cv2 has no optflow")
@@ -259,7 +259,7 @@ def test_a_store_will_say_that_a_gpu_computed_it_and_which(monkeypatch):
 
 
 def test_a_gpu_has_its_name_from_the_driver(monkeypatch):
-    class Driver:
+    class FakeDriver:
         def cuInit(self, flags):
             return 0
 
@@ -271,11 +271,11 @@ def test_a_gpu_has_its_name_from_the_driver(monkeypatch):
             name.value = b"NVIDIA H100"
             return 0
 
-    class Broken(Driver):
+    class Broken(FakeDriver):
         def cuInit(self, flags):
             return 100
 
-    for driver, name in ((Driver, "NVIDIA H100"), (Broken, "")):
+    for driver, name in ((FakeDriver, "NVIDIA H100"), (Broken, "")):
         monkeypatch.setattr(devices.ctypes, "CDLL", lambda path, driver=driver: driver())
         assert devices.first_gpu_name() == name
     monkeypatch.undo()

@@ -47,7 +47,7 @@ def test_translation_is_recovered(variant, motion):
     assert np.median(error) < 0.05, np.median(error)
 
 
-def need(name):
+def skip_without(name):
     """Skip where this OpenCV cannot run an algorithm."""
     try:
         make_solver(FLOWS[name].params(), get_ops("reference"))
@@ -57,7 +57,7 @@ def need(name):
 
 @pytest.mark.parametrize("name", [name for name in FLOWS if name != "tvl1"])
 def test_every_other_algorithm_recovers_it_too(name):
-    need(name)
+    skip_without(name)
     first, second = translated_pair(120, 160, 3, -2, seed=4)
     flow = optical_flow(first, second, flow=name)
     assert flow.shape == (120, 160, 2) and flow.dtype == np.float32 and flow.flags.c_contiguous
@@ -130,7 +130,7 @@ def test_every_parameter_reaches_the_algorithm():
 @pytest.mark.parametrize("name", list(FLOWS))
 def test_every_field_of_every_algorithm_is_a_parameter(name):
     """Its own default changes nothing, whatever fields there are."""
-    need(name)
+    skip_without(name)
     image = np.zeros((40, 48), np.uint8)
     for field in dataclasses.fields(FLOWS[name].params):
         chosen = {field.name: field.default}

@@ -29,7 +29,7 @@ pytestmark = [
 ]
 
 
-def compiled(folder: Path, name: str) -> Path:
+def compile_core(folder: Path, name: str) -> Path:
     """The core and a main program, compiled with the flags of setup.py."""
     flags = "-std=c++17 -O3 -fopenmp-simd -fno-math-errno -fno-trapping-math -ffp-contract=off"
     path = folder / name
@@ -40,15 +40,15 @@ def compiled(folder: Path, name: str) -> Path:
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory) -> Path:
-    return compiled(tmp_path_factory.mktemp("foreign"), "foreign_core")
+    return compile_core(tmp_path_factory.mktemp("foreign"), "foreign_core")
 
 
 @pytest.fixture(scope="module")
 def features_program(tmp_path_factory) -> Path:
-    return compiled(tmp_path_factory.mktemp("foreign"), "foreign_features")
+    return compile_core(tmp_path_factory.mktemp("foreign"), "foreign_features")
 
 
-def expected(first, second, model: TVL1Model) -> bytes:
+def compute_expected(first, second, model: TVL1Model) -> bytes:
     """What foreign_core.cpp writes, from this CPU's AVX2 code."""
     ops, (height, width) = get_ops(isa="avx2"), first.shape
     sizes = [(height, width), ((height + 1) // 2, (width + 1) // 2)]
@@ -81,7 +81,7 @@ def test_aarch64_gives_the_bytes_of_avx2(program, size, sampling, block):
         check=True,
     )
     model = replace(MODEL, sampling=sampling, block=block, spaced=sampling == "catmull_rom")
-    assert result.stdout == expected(first, second, model)
+    assert result.stdout == compute_expected(first, second, model)
 
 
 @pytest.mark.parametrize("size", [(70, 83), (120, 160)])

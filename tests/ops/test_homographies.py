@@ -21,7 +21,7 @@ def ops(request):
     return emulated_ops().features if request.param == "cuda" else CpuOps(request.param).features
 
 
-def moved(points, homography):
+def apply(points, homography):
     return cv2.perspectiveTransform(points[None].astype(np.float64), homography)[0]
 
 
@@ -37,7 +37,7 @@ def matches(rng, counts, size_px, noise_px, bend=0.02):
     """Matches of motions with so many matches each, and homographies of the motions."""
     motions = [homography(rng, size_px, bend) for _ in counts]
     first = [rng.uniform(0, size_px, (count, 2)) for count in counts]
-    second = [moved(p, h) if len(p) else p for p, h in zip(first, motions, strict=True)]
+    second = [apply(p, h) if len(p) else p for p, h in zip(first, motions, strict=True)]
     first, second = np.concatenate(first), np.concatenate(second)
     second += rng.normal(0, noise_px, second.shape)
     return first.astype(np.float32), second.astype(np.float32), motions
@@ -75,7 +75,7 @@ def test_two_motions_are_found_among_strays_the_larger_first(ops, size_px, rng):
     found, agree = ops.homographies(first[order], second[order], 1.0, 2, 25)
     assert found.shape == (2, 3, 3) and agree.shape == (2, 1000)
     for k, true in enumerate(motions):
-        off = np.linalg.norm(moved(first[:800], found[k]) - moved(first[:800], true), axis=1)
+        off = np.linalg.norm(apply(first[:800], found[k]) - apply(first[:800], true), axis=1)
         assert off.mean() < 0.1
         mine = order < 500 if k == 0 else (order >= 500) & (order < 800)
         assert agree[k][mine].mean() > 0.98
@@ -85,7 +85,7 @@ def test_the_result_is_the_least_squares_fit_of_opencv(ops, rng):
     first, second, _ = matches(rng, [400], 340.0, 0.2)
     (found,), (agree,) = ops.homographies(first, second, 1.0, 1, 25)
     fitted, _ = cv2.findHomography(first[agree], second[agree], 0)
-    assert np.abs(moved(first, found) - moved(first, fitted)).max() < 0.002
+    assert np.abs(apply(first, found) - apply(first, fitted)).max() < 0.002
 
 
 def test_a_motion_of_a_tenth_of_the_matches_is_found_where_its_matches_lie_together(ops, rng):
@@ -94,7 +94,7 @@ def test_a_motion_of_a_tenth_of_the_matches_is_found_where_its_matches_lie_toget
     (found, *_), _ = ops.homographies(
         np.concatenate([strays[0], first]), np.concatenate([strays[1], second]), 1.0, 1, 25
     )
-    assert np.abs(moved(first, found) - moved(first, true)).max() < 1
+    assert np.abs(apply(first, found) - apply(first, true)).max() < 1
 
 
 @pytest.mark.parametrize("points", ["none", "three", "one place", "a line", "nothing in common"])

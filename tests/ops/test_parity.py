@@ -130,7 +130,7 @@ def test_quantise(native, size, count, rng):
         np.testing.assert_array_equal(ours, meant)
 
 
-def warped(ops, *arguments):
+def warp(ops, *arguments):
     return ops.to_host(ops.warp_homography(*arguments))
 
 
@@ -144,7 +144,7 @@ def test_warp_homography(native, size, count, rng, margin):
         [1e-4, 1e-4, 0],
     ]
     matrix[0] = np.eye(3)
-    ours = warped(native, gray, matrix, fill, margin)
+    ours = warp(native, gray, matrix, fill, margin)
     np.testing.assert_array_equal(ours, reference.warp_homography(gray, matrix, fill, margin))
 
 
@@ -160,7 +160,7 @@ def test_warp_homography(native, size, count, rng, margin):
 def test_warp_homography_at_infinity(native, matrix, rng):
     gray = rng.integers(0, 256, (1, 32, 40), dtype=np.uint8)
     fill = rng.integers(0, 256, (1, 32, 40), dtype=np.uint8)
-    ours = warped(native, gray, matrix[None], fill)
+    ours = warp(native, gray, matrix[None], fill)
     np.testing.assert_array_equal(ours, reference.warp_homography(gray, matrix[None], fill))
 
 
@@ -187,7 +187,7 @@ def test_upsample(native, size, count, rng, rule):
         np.testing.assert_allclose(ours, meant, atol=1e-4)
 
 
-def started(ops, first, second, flow, model=MODEL):
+def start(ops, first, second, flow, model=MODEL):
     memory = ops.tvl1_memory(*first.shape)
     first, second = first.astype(np.float32), second.astype(np.float32)
     return ops.tvl1_start(first, second, flow, model, memory)
@@ -207,7 +207,7 @@ def warps(ops, state, count, iterations):
 def test_centered_gradient(native, images, sampling):
     """Warped by a flow of nothing the second image's gradient is a and b, exactly."""
     image, model = images(), replace(MODEL, sampling=sampling)
-    ours, meant = (started(ops, image, image, None, model) for ops in (native, reference))
+    ours, meant = (start(ops, image, image, None, model) for ops in (native, reference))
     for ops, state in ((native, ours), (reference, meant)):
         assert not warps(ops, state, 1, 0).any()
     for name in "abc":
@@ -228,7 +228,7 @@ def test_warp_linearise(native, size, count, rng, images, motion, sampling):
     flow += 1.7 if motion == "smooth" else 0
     flow[:, 0, 0, 0], flow[:, 1, -1, -1] = 1e30, -1e30  # far outside: clamped, not read
     model = replace(MODEL, sampling=sampling)
-    ours, meant = (started(ops, first, second, flow, model) for ops in (native, reference))
+    ours, meant = (start(ops, first, second, flow, model) for ops in (native, reference))
     for ops, state in ((native, ours), (reference, meant)):
         warps(ops, state, 1, 0)
     inside = np.abs(flow).max(axis=1) < 1e6
@@ -242,12 +242,12 @@ def test_warp_linearise(native, size, count, rng, images, motion, sampling):
 
 
 @cache
-def iterated(size, count, iterations, block):
+def iterate_reference(size, count, iterations, block):
     """Pairs, and what the reference has done with them: its iterations and its fields."""
     pairs = [translated_pair(*size, 1.3, -0.7, seed) for seed in range(count)]
     first, second = (np.stack(frames) for frames in zip(*pairs, strict=True))
     model = replace(MODEL, epsilon=0.0, block=block)
-    state = started(reference, first, second, None, model)
+    state = start(reference, first, second, None, model)
     done = warps(reference, state, 1, iterations).tolist()
     fields = {name: state.field(name) for name in ("u", "v", "p11", "p12", "p21", "p22")}
     return first, second, model, done, fields
@@ -256,8 +256,8 @@ def iterated(size, count, iterations, block):
 @pytest.mark.parametrize("block", [1, 8])
 @pytest.mark.parametrize("iterations", [1, 7, 8, 9, 40])
 def test_tvl1_iterate(native, size, count, iterations, block):
-    first, second, model, meant_done, fields = iterated(size, count, iterations, block)
-    ours = started(native, first, second, None, model)
+    first, second, model, meant_done, fields = iterate_reference(size, count, iterations, block)
+    ours = start(native, first, second, None, model)
     done = warps(native, ours, 1, iterations).tolist()
     assert done == meant_done
     if min(size) > 2:  # a flow of exactly zero may stop even at epsilon 0
@@ -271,7 +271,7 @@ def stops(model):
     """Two pairs, and the iterations that the reference does of each in three warps."""
     pairs = [translated_pair(40, 50, 1.4, -0.6, seed) for seed in range(2)]
     first, second = (np.stack(frames) for frames in zip(*pairs, strict=True))
-    state = started(reference, first, second, None, model)
+    state = start(reference, first, second, None, model)
     return first, second, [warps(reference, state, 1, 300).tolist() for _ in range(3)]
 
 
@@ -281,7 +281,7 @@ def stops(model):
 def test_stops_where_the_reference_stops(native, spaced, block, epsilon):
     model = replace(MODEL, epsilon=epsilon, block=block, spaced=spaced)
     first, second, meant = stops(model)
-    ours = started(native, first, second, None, model)
+    ours = start(native, first, second, None, model)
     for wanted in meant:
         done = warps(native, ours, 1, 300).tolist()
         assert done == wanted
@@ -293,7 +293,7 @@ def test_median_filter(native, size, median):
     """Before the first iteration and after every seven."""
     model = replace(MODEL, epsilon=0.0, spaced=False, median=median, median_every=7)
     first, second = (image[None] for image in translated_pair(*size, 1.3, -0.7, seed=1))
-    ours, meant = (started(ops, first, second, None, model) for ops in (native, reference))
+    ours, meant = (start(ops, first, second, None, model) for ops in (native, reference))
     assert warps(native, ours, 1, 20)[0] == warps(reference, meant, 1, 20)[0]
     for name in ("u", "v", "p11", "p22"):
         np.testing.assert_allclose(ours.field(name), meant.field(name), atol=2e-3, err_msg=name)
@@ -302,11 +302,11 @@ def test_median_filter(native, size, median):
 def test_pairs_of_a_batch_stop_by_themselves(native, rng):
     still = texture(40, 50, 1).astype(np.uint8)
     first, second = translated_pair(40, 50, 0.6, 0.3, seed=2)
-    state = started(native, np.stack([still, first]), np.stack([still, second]), None)
+    state = start(native, np.stack([still, first]), np.stack([still, second]), None)
     done = warps(native, state, 1, 300)
     assert done[0] == MODEL.block and MODEL.block < done[1] < 300
     together = flow_of(native, state)
-    alone = started(native, first[None], second[None], None)
+    alone = start(native, first[None], second[None], None)
     assert warps(native, alone, 1, 300)[0] == done[1]
     np.testing.assert_array_equal(flow_of(native, alone)[0], together[1])
 

@@ -6,9 +6,8 @@ import re
 
 import pytest
 
-from flowpipe.ops import reference_homography, tables
 from flowpipe.ops.cuda.kernels import folder
-from flowpipe.ops.tables import COEFFICIENTS, FIELDS, SAMPLINGS, UNKNOWNS
+from flowpipe.ops.tables import BORDER_PX, COEFFICIENTS, FIELDS, SAMPLINGS, UNKNOWNS
 
 
 @pytest.mark.parametrize(
@@ -29,40 +28,6 @@ def test_enums(file: str, enum: str, names: tuple[str, ...], count: str) -> None
     assert [name.strip() for name in found[1].split(",")] == wanted
 
 
-@pytest.mark.parametrize(
-    ("struct", "names"), [("Progress", tables.PROGRESS), ("Queue", tables.QUEUE)]
-)
-def test_structs(struct: str, names: tuple[str, ...]) -> None:
-    source = (folder() / "cuda/progress.cuh").read_text("utf-8")
-    found = re.search(rf"struct {struct} {{(.*?)\n}};", source, re.DOTALL)
-    assert found, f"no struct {struct}"
-    assert tuple(re.findall(r"^ +int (\w+);", found[1], re.MULTILINE)) == names
-
-
-HOMOGRAPHY = (
-    "DRAWS", "MOST_DRAWS", "MISSED", "SMALLEST_DETERMINANT", "APART", "POLISHINGS", "FITS", "LANES",
-)  # fmt: skip
-"""Constants of the search for homographies, in the reference and in the compiled core."""
-
-
-@pytest.mark.parametrize(
-    ("file", "name", "value"),
-    [
-        ("cuda/warp.cuh", "BORDER", tables.BORDER_PX),
-        ("cuda/fields.cuh", "CHUNK", tables.CHUNK),
-        ("cuda/tile.cuh", "TILE", tables.TILE_PX),
-        ("cuda/tile.cuh", "ITERATIONS", tables.HALO_PX),
-        ("cuda/tile.cuh", "ROWS", tables.TILE_ROWS),
-        ("cpu/akaze.h", "AKAZE_BORDER", tables.AKAZE_BORDER_PX),
-        ("cuda/akaze.cu", "BORDER", tables.AKAZE_BORDER_PX),
-        ("cpu/akaze.h", "MLDB_WORDS", tables.MLDB_WORDS),
-        ("cuda/akaze.cu", "WORDS", 2 * tables.MLDB_WORDS),
-        *(("cpu/homography.h", name, getattr(reference_homography, name)) for name in HOMOGRAPHY),
-    ],
-)
-def test_constants(file: str, name: str, value: float) -> None:
-    source = (folder() / file).read_text("utf-8")
-    found = re.search(rf"^constexpr [^;]*?\b{name} = ([^,;]+)[,;]", source, re.MULTILINE)
-    assert found, f"{file} has no constant {name}"
-    lanes = 32  # of a warp
-    assert eval(found[1].removesuffix("f"), {"LANES": lanes}) == value
+def test_border_of_a_packed_image() -> None:
+    source = (folder() / "cuda/warp.cuh").read_text("utf-8")
+    assert f"constexpr int BORDER = {BORDER_PX};" in source

@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def held(folder: Path) -> int:
+def cached_bytes(folder: Path) -> int:
     """Bytes of all that is in the cache, at a moment when nobody makes room."""
     total = 0
     with (folder / "room.lock").open("ab") as lock:
@@ -74,7 +74,7 @@ def test_what_was_not_used_for_longest_goes_first(videos: list[str], folder: Pat
     for k in (0, 1, 2, 0, 3):
         use(copies, videos[k])
         time.sleep(0.01)
-    assert held(folder) == 30 * KB
+    assert cached_bytes(folder) == 30 * KB
     kept = {path.read_bytes()[0] for path in folder.glob("*.mp4")}
     assert kept == {0, 2, 3}
     assert len(list(folder.glob("*.lock"))) == 4  # of the three copies, and of the room
@@ -85,7 +85,7 @@ def test_what_is_used_is_never_removed(videos: list[str], folder: Path) -> None:
     with copies.local(videos[0]) as first:
         for url in videos[1:]:
             use(copies, url)
-            assert held(folder) <= 20 * KB
+            assert cached_bytes(folder) <= 20 * KB
         assert Path(first).read_bytes() == bytes(10 * KB)
 
 
@@ -146,7 +146,7 @@ def test_processes_share_copies_and_stay_below_the_bound(videos: list[str], fold
     most = 0
     while any(process.poll() is None for process in processes):
         if folder.is_dir():
-            most = max(most, held(folder))
+            most = max(most, cached_bytes(folder))
         time.sleep(0.002)
     assert [process.returncode for process in processes] == [0, 0, 0]
     assert 0 < most <= 20 * KB
@@ -161,7 +161,7 @@ def test_a_killed_worker_leaves_nothing_that_blocks(videos: list[str], folder: P
     (folder / "0123456789abcdef0123456789abcdef.part").write_bytes(bytes(9 * KB))
     copies = Cache(folder, 10 * KB)
     assert use(copies, videos[1]) == bytes([1]) * 10 * KB
-    assert held(folder) == 10 * KB
+    assert cached_bytes(folder) == 10 * KB
 
 
 class Flaky(LocalFileSystem):
@@ -219,7 +219,7 @@ def test_what_goes_on_failing_is_unreachable(
     with pytest.raises(RemoteError) as caught:
         use(Cache(folder, 100 * KB), url)
     assert caught.value.reason == "missing"  # which is not tried again
-    assert held(folder) == 0
+    assert cached_bytes(folder) == 0
 
 
 def test_a_file_that_comes_short_is_no_copy(

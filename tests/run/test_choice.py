@@ -93,7 +93,7 @@ def test_each_device_is_measured_once_for_a_plan(any_device, machine):
     """`auto` measures the cores beside the GPUs, and a plan says how long the cores would take."""
     machine(15e-3, 1e-3)
     found = chosen(any_device=any_device)
-    plan = planned(
+    plan = plan_of(
         found.rates, workers=8, cores=8, gpus=1, device="cuda", sample=SAMPLE, alone=found.alone
     )
     recipe = build(ExtractRecipe, {"modalities": ["rgb", "flow"]}, where="extract")
@@ -117,13 +117,13 @@ def test_cores_without_the_detector_are_not_taken(machine, monkeypatch):
         monkeypatch.delattr(cv2, gone, raising=False)
     found = chosen(modalities=["warped_flow"])
     assert found.device == "cuda"
-    plan = planned(found.rates, workers=8, cores=8, gpus=1, device="cuda", sample=SAMPLE)
+    plan = plan_of(found.rates, workers=8, cores=8, gpus=1, device="cuda", sample=SAMPLE)
     recipe = build(ExtractRecipe, {"modalities": ["warped_flow"]}, where="extract")
     assert resources.cores_only_s(plan, recipe) == 0
     assert chosen().device == "cpu", "flow needs no detector"
 
 
-def planned(rates: Rates, videos: int = 1000, **options) -> Plan:
+def plan_of(rates: Rates, videos: int = 1000, **options) -> Plan:
     spans = [(Span(VideoRecord(str(k), str(k))), 1_000_000) for k in range(videos)]
     workers, cores = options.pop("workers"), options.pop("cores")
     plan = make_plan(spans, (), SAMPLE, rates, workers=workers, cores=cores)
@@ -146,7 +146,7 @@ def test_one_more_core_or_gpu_gives_what_the_other_does_not_hold_back(
 ):
     rates = Rates(5e-3, 1000, gpu_s, stages_s=STAGES)
     device = "cuda" if gpus else "cpu"
-    plan = planned(rates, workers=workers, cores=cores, gpus=gpus, device=device)
+    plan = plan_of(rates, workers=workers, cores=cores, gpus=gpus, device=device)
     duration_s = plan.duration_s()
     assert duration_s[bound] == max(duration_s.values())
     assert plan.time_saved_share(more_cores=1) == pytest.approx(core)
@@ -158,7 +158,7 @@ def test_one_more_core_or_gpu_gives_what_the_other_does_not_hold_back(
 def test_a_disk_that_takes_less_than_is_made_bounds_the_run(bytes_per_s, bound):
     """1000 bytes a frame, and 100 frames/s by the GPU."""
     rates = Rates(5e-3, 1000, 10e-3, stages_s=STAGES)
-    plan = planned(rates, workers=4, cores=4, gpus=1, device="cuda", disk_bytes_per_s=bytes_per_s)
+    plan = plan_of(rates, workers=4, cores=4, gpus=1, device="cuda", disk_bytes_per_s=bytes_per_s)
     duration_s = plan.duration_s()
     assert max(duration_s, key=duration_s.get) == bound
     assert (plan.time_saved_share(more_gpus=1) == 0) == (bound == "disk")
@@ -169,7 +169,7 @@ def test_a_disk_that_takes_less_than_is_made_bounds_the_run(bytes_per_s, bound):
 def test_a_plan_lasts_as_long_as_its_device_was_chosen_for(workers, cpu_s, gpu_s, machine):
     machine(cpu_s, gpu_s)
     found = chosen(workers=workers)
-    plan = planned(
+    plan = plan_of(
         found.rates, workers=found.workers, cores=found.cores, gpus=found.gpus, device=found.device
     )
     assert max(plan.duration_s().values()) == pytest.approx(plan.frames / found.frames_per_s)
@@ -178,7 +178,7 @@ def test_a_plan_lasts_as_long_as_its_device_was_chosen_for(workers, cpu_s, gpu_s
 def test_the_stages_of_one_video_are_beside_each_other_too(machine):
     machine(15e-3, 1e-3)
     found = chosen(workers=2)
-    plan = planned(found.rates, 1, workers=2, cores=found.cores, gpus=1, device="cuda")
+    plan = plan_of(found.rates, 1, workers=2, cores=found.cores, gpus=1, device="cuda")
     duration_s = plan.duration_s()
     assert max(duration_s, key=duration_s.get) == "longest_shard"
     assert duration_s["longest_shard"] == pytest.approx(plan.frames * STAGES["camera"])

@@ -48,14 +48,14 @@ def run_elsewhere(store: Path, *, silent_s: float = 0.0, started: int = 1, text:
     return path
 
 
-def nothing_said(line: str) -> None:
+def ignore_line(line: str) -> None:
     raise AssertionError(f"waited: {line}")
 
 
 def test_a_second_run_is_refused_while_the_first_lives_and_leaves_nothing(tmp_path: Path) -> None:
     with another_run(tmp_path) as process:
         before = sorted(tmp_path.rglob("*"))
-        with pytest.raises(UsageError) as refused, claim_store(tmp_path, say=nothing_said):
+        with pytest.raises(UsageError) as refused, claim_store(tmp_path, say=ignore_line):
             pass
         assert f"another run is extracting into {tmp_path} (host " in str(refused.value)
         assert f"process {process.pid}, since " in str(refused.value)
@@ -68,7 +68,7 @@ def test_a_killed_run_never_blocks(tmp_path: Path) -> None:
         process.kill()
         process.join()
         assert list(tmp_path.glob(f"running/*/{CLAIM_FILE}")), "kill -9 leaves the claim behind"
-        with claim_store(tmp_path, say=nothing_said) as own:
+        with claim_store(tmp_path, say=ignore_line) as own:
             assert own.is_dir()
     assert not (tmp_path / "running").exists()
 
@@ -85,7 +85,7 @@ def test_only_different_shares_of_one_division_are_disjoint(
 ) -> None:
     with another_run(tmp_path, theirs):
         if disjoint:
-            with claim_store(tmp_path, ours, say=nothing_said) as own:
+            with claim_store(tmp_path, ours, say=ignore_line) as own:
                 assert len(list(own.parent.iterdir())) == 2
         else:
             with pytest.raises(UsageError), claim_store(tmp_path, ours):
@@ -112,7 +112,7 @@ def test_of_runs_that_begin_at_the_same_moment_exactly_one_goes_on(tmp_path: Pat
 
 def test_a_silent_run_on_another_machine_counts_as_ended(tmp_path: Path) -> None:
     run_elsewhere(tmp_path, silent_s=500)
-    with claim_store(tmp_path, say=nothing_said) as own:
+    with claim_store(tmp_path, say=ignore_line) as own:
         assert own.is_dir()
 
 
@@ -125,14 +125,14 @@ def test_a_dead_run_on_another_machine_is_waited_for_once(tmp_path: Path) -> Non
     assert "waiting up to" in line and "host node7, process 4242" in line
 
 
-def while_waiting(do: Callable[[], None]) -> Callable[[str], None]:
+def do_while_waiting(do: Callable[[], None]) -> Callable[[str], None]:
     """Do something on another thread, soon after the run has said that it waits."""
     return lambda line: threading.Timer(0.2, do).start()
 
 
 def test_a_living_run_on_another_machine_refuses(tmp_path: Path) -> None:
     path = run_elsewhere(tmp_path)
-    beat = while_waiting(lambda: os.utime(path))
+    beat = do_while_waiting(lambda: os.utime(path))
     with (
         pytest.raises(UsageError, match="host node7, process 4242"),
         claim_store(tmp_path, say=beat),
@@ -147,14 +147,14 @@ def test_a_run_on_another_machine_that_ends_in_the_meantime_does_not(tmp_path: P
         path.unlink()
         path.parent.rmdir()
 
-    with claim_store(tmp_path, say=while_waiting(end)) as own:
+    with claim_store(tmp_path, say=do_while_waiting(end)) as own:
         assert own.is_dir()
 
 
 def test_the_clocks_of_machines_need_not_agree(tmp_path: Path) -> None:
     """A start time in the future is that of a run which is there already, so it goes first."""
     path = run_elsewhere(tmp_path, started=time.time_ns() + 3600 * 10**9)
-    beat = while_waiting(lambda: os.utime(path))
+    beat = do_while_waiting(lambda: os.utime(path))
     with pytest.raises(UsageError), claim_store(tmp_path, say=beat):
         pass
 
@@ -172,7 +172,7 @@ def test_the_clocks_of_machines_need_not_agree(tmp_path: Path) -> None:
 )
 def test_a_claim_that_cannot_be_read_is_one_to_everything(text: str, tmp_path: Path) -> None:
     path = run_elsewhere(tmp_path, text=text)
-    beat = while_waiting(lambda: os.utime(path))
+    beat = do_while_waiting(lambda: os.utime(path))
     with pytest.raises(UsageError, match="cannot be read"), claim_store(tmp_path, (2, 3), say=beat):
         pass
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from command import moving_clip
+from command import draw_noise_clip
 from videofile import encode_video
 
 from flowpipe import open_store, params
@@ -39,7 +39,7 @@ def shard(tmp_path_factory: pytest.TempPathFactory) -> ShardPlan:
     spans = []
     for seed in range(4):
         path = folder / f"v{seed}.mp4"
-        encode_video(path, moving_clip(seed, frames=6))
+        encode_video(path, draw_noise_clip(seed, frames=6))
         spans.append(Span(VideoRecord(f"v{seed}", str(path))))
     return ShardPlan(shard_name(s.key for s in spans), tuple(spans), 1.0, 10_000.0)
 
@@ -56,14 +56,14 @@ def job(shard: ShardPlan, tmp_path: Path) -> ShardJob:
     return ShardJob(str(store), str(heartbeat_folder), shard, RECIPE, "cpu", "skip", 60.0)
 
 
-def died(job: ShardJob, position: int, words: str = "") -> None:
+def die(job: ShardJob, position: int, words: str = "") -> None:
     """Leave what a worker leaves that dies on the video at this position of the shard."""
     span = job.shard.spans[position] if position >= 0 else None
     job.heartbeat.write(span, 0, position)
     job.heartbeat.trace.write_text(words)
 
 
-def alone(job: ShardJob, position: int) -> ShardJob:
+def select_one(job: ShardJob, position: int) -> ShardJob:
     return replace(job, shard=select_spans(job.shard, job.shard.spans[position : position + 1]))
 
 
@@ -74,7 +74,7 @@ def outcomes(pool: Pool, job: ShardJob) -> dict[str, Outcome]:
 def test_a_death_with_a_video_sets_it_apart_and_both_shards_are_made(
     pool: Pool, job: ShardJob
 ) -> None:
-    died(job, 1)
+    die(job, 1)
     found = outcomes(pool, job)
     assert {o.status for o in found.values()} == {"done"}
     assert found["v0"].shard == found["v2"].shard == found["v3"].shard != found["v1"].shard
@@ -83,8 +83,8 @@ def test_a_death_with_a_video_sets_it_apart_and_both_shards_are_made(
 
 
 def test_a_second_death_alone_is_the_fault_of_the_video(pool: Pool, job: ShardJob) -> None:
-    died(job, 2)
-    died(alone(job, 2), 0, "Fatal Python error: Segmentation fault\n  in decode")
+    die(job, 2)
+    die(select_one(job, 2), 0, "Fatal Python error: Segmentation fault\n  in decode")
     found = outcomes(pool, job)
     assert [v for v, o in found.items() if o.status == "failed"] == ["v2"]
     assert found["v2"].reason == "crashed"
@@ -93,22 +93,22 @@ def test_a_second_death_alone_is_the_fault_of_the_video(pool: Pool, job: ShardJo
 
 
 def test_a_stall_is_called_one(pool: Pool, job: ShardJob) -> None:
-    died(job, 0)
-    died(alone(job, 0), 0, "Timeout (0:05:00)!\nThread 0x1\n  in solve")
+    die(job, 0)
+    die(select_one(job, 0), 0, "Timeout (0:05:00)!\nThread 0x1\n  in solve")
     assert outcomes(pool, job)["v0"].reason == "stalled"
 
 
 def test_a_death_while_publishing_is_no_video_s_fault(pool: Pool, job: ShardJob) -> None:
-    died(job, -1)
+    die(job, -1)
     found = outcomes(pool, job)
     assert {o.status for o in found.values()} == {"done"}
     assert found["v0"].shard == found["v1"].shard != found["v2"].shard == found["v3"].shard
 
 
 def test_one_that_dies_in_every_publication_is_found_by_halving(pool: Pool, job: ShardJob) -> None:
-    died(job, -1)
-    died(replace(job, shard=select_spans(job.shard, job.shard.spans[2:])), -1)
-    died(alone(job, 3), -1)
+    die(job, -1)
+    die(replace(job, shard=select_spans(job.shard, job.shard.spans[2:])), -1)
+    die(select_one(job, 3), -1)
     found = outcomes(pool, job)
     # The heartbeat of v3 alone is gone after its first death, so that its second try succeeds.
     assert {o.status for o in found.values()} == {"done"}

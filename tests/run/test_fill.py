@@ -94,7 +94,7 @@ print(found.gpu_workers, found.worker_bytes, found.gpu_s > 0)
 """
 
 
-def measured(*videos: Path, **environment: str) -> tuple[int, int, bool]:
+def measure(*videos: Path, **environment: str) -> tuple[int, int, bool]:
     """Workers that a GPU of the emulator has room for, memory of one, whether a GPU computed."""
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, *videos], capture_output=True, text=True, check=False,
@@ -114,11 +114,11 @@ def test_what_a_worker_takes_of_a_gpu_is_measured(tmp_path: Path) -> None:
         shared = tmp_path / str(gpu_bytes)
         shared.mkdir()
         of_gpu = {"CUDA_STAND_IN_BYTES": str(gpu_bytes), "CUDA_STAND_IN_SHARED": str(shared)}
-        workers, worker_bytes, on_gpu = measured(**of_gpu)
+        workers, worker_bytes, on_gpu = measure(**of_gpu)
         assert worker_bytes > 100e6 and on_gpu
         found.append(workers)
     assert 1 < found[0] < found[1] <= 16, found
-    assert measured(**of_gpu, CUDA_STAND_IN_EXCLUSIVE=str(tmp_path / "lock"))[0] == 1
+    assert measure(**of_gpu, CUDA_STAND_IN_EXCLUSIVE=str(tmp_path / "lock"))[0] == 1
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++ for the emulated kernels")
@@ -134,7 +134,7 @@ def test_a_decoder_on_the_gpu_takes_its_memory_too(tmp_path: Path) -> None:
         shared.mkdir()
         of_gpu = {"CUDA_STAND_IN_BYTES": str(1 << 30), "CUDA_STAND_IN_SHARED": str(shared)}
         of_gpu["NVDEC_STAND_IN_BYTES"] = str(session_bytes)
-        workers, _, on_gpu = measured(video, **{**machine, **of_gpu})
+        workers, _, on_gpu = measure(video, **{**machine, **of_gpu})
         assert on_gpu
         found.append(workers)
     assert 1 < found[1] <= 6 < found[0], found

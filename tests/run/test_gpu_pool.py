@@ -32,7 +32,7 @@ def pool_of(
     )  # fmt: skip
 
 
-def seen(done: subprocess.CompletedProcess[str]) -> list[dict[str, str]]:
+def read_seen(done: subprocess.CompletedProcess[str]) -> list[dict[str, str]]:
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -51,7 +51,7 @@ def test_workers_see_one_gpu_each_and_the_same_after_a_death(
     if through_dask_cuda():
         pytest.skip("dask-cuda is installed: it shows a worker its own GPU first, not alone")
     environment = {} if shown is None else {"CUDA_VISIBLE_DEVICES": shown}
-    before, after = seen(pool_of(2, 2, **environment))
+    before, after = read_seen(pool_of(2, 2, **environment))
     assert set(before.values()) == set(after.values()) == gpus
     (stayed,) = before.keys() & after.keys()  # and the other one was replaced
     assert before[stayed] == after[stayed]
@@ -61,12 +61,12 @@ def test_dask_cuda_shows_each_worker_its_own_gpu_first() -> None:
     if not through_dask_cuda():
         pytest.skip("needs dask-cuda")
     options = {"CUDA_VISIBLE_DEVICES": "5,3,1", **DASK_CUDA_WITHOUT_GPU}
-    before, after = seen(pool_of(2, 2, **options))
+    before, after = read_seen(pool_of(2, 2, **options))
     assert set(before.values()) == set(after.values()) == {"5,3", "3,5"}
 
 
 def test_workers_share_gpus_evenly() -> None:
-    before, after = seen(pool_of(4, 2, CUDA_VISIBLE_DEVICES="7,2"))
+    before, after = read_seen(pool_of(4, 2, CUDA_VISIBLE_DEVICES="7,2"))
     assert sorted(before.values()) == sorted(after.values()) == ["2", "2", "7", "7"]
 
 

@@ -17,7 +17,7 @@ from flowpipe.store import sweep
 from flowpipe.types import Outcome
 
 
-def failed(path: Path, reason: str = "corrupt", video_id: str = "v") -> Outcome:
+def fail(path: Path, reason: str = "corrupt", video_id: str = "v") -> Outcome:
     return Outcome(video_id, "failed", str(path), reason=reason, message="m")
 
 
@@ -46,7 +46,7 @@ def test_two_runs_never_share_a_file(tmp_path: Path) -> None:
 def test_writers_of_one_pid_do_not_take_each_others_drafts(tmp_path: Path) -> None:
     quarantine = Quarantine(tmp_path)
     with ThreadPoolExecutor(4) as writers:
-        for done in [writers.submit(quarantine.add, failed(tmp_path), "skip") for _ in range(200)]:
+        for done in [writers.submit(quarantine.add, fail(tmp_path), "skip") for _ in range(200)]:
             done.result()
     (entry,) = quarantine.read()
     assert entry.outcome.video_id == "v"
@@ -71,7 +71,7 @@ def test_a_failed_video_is_held_back_until_something_changes(tmp_path: Path) -> 
     video = tmp_path / "v.mp4"
     video.write_bytes(b"broken")
     quarantine = Quarantine(tmp_path / "store")
-    quarantine.add(failed(video), "skip")
+    quarantine.add(fail(video), "skip")
     key = {("v", 0, 1)}
     assert quarantine.held_back("", "skip") == key
     assert quarantine.held_back("all", "skip") == set()
@@ -85,7 +85,7 @@ def test_a_failed_video_is_held_back_until_something_changes(tmp_path: Path) -> 
 def test_ids_never_become_paths(tmp_path: Path) -> None:
     quarantine = Quarantine(tmp_path / "store")
     for name in ("../../escape", "/etc/passwd", "a" * 240, "nul\x01", "-rf", "."):
-        quarantine.add(failed(tmp_path, video_id=name), "skip")
+        quarantine.add(fail(tmp_path, video_id=name), "skip")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["store"]
     assert [p.name for p in (tmp_path / "store").iterdir()] == ["quarantine"]
     assert len(quarantine.read()) == 6
@@ -95,16 +95,16 @@ def test_ids_never_become_paths(tmp_path: Path) -> None:
 
 def test_an_entry_torn_by_a_power_cut_gives_the_video_another_chance(tmp_path: Path) -> None:
     quarantine = Quarantine(tmp_path)
-    quarantine.add(failed(tmp_path, video_id="torn"), "skip")
+    quarantine.add(fail(tmp_path, video_id="torn"), "skip")
     (entry,) = (tmp_path / "quarantine").iterdir()
     entry.write_bytes(b"")
-    quarantine.add(failed(tmp_path, video_id="sound"), "skip")
+    quarantine.add(fail(tmp_path, video_id="sound"), "skip")
     assert quarantine.video_ids() == {"sound"}
 
 
 def test_a_stored_part_clears_its_video(tmp_path: Path) -> None:
     quarantine = Quarantine(tmp_path)
-    quarantine.add(failed(tmp_path), "skip")
+    quarantine.add(fail(tmp_path), "skip")
     quarantine.remove("v", 2, 5)
     assert not quarantine.read()
 
@@ -128,7 +128,7 @@ def test_what_proves_nothing_against_a_video_is_tried_in_the_next_run(
     video = tmp_path / "v.mp4"
     video.write_bytes(b"whole")
     quarantine = Quarantine(tmp_path / "store")
-    quarantine.add(failed(video, reason), "skip")
+    quarantine.add(fail(video, reason), "skip")
     assert [entry.outcome.reason for entry in quarantine.read()] == [reason]
     assert quarantine.held_back("", "skip") == set()
 
@@ -149,7 +149,7 @@ def test_a_torn_or_hostile_quarantine_file_gives_its_video_another_chance(
     quarantine = Quarantine(tmp_path / "store")
     video = tmp_path / "v.mp4"
     video.write_bytes(b"broken")
-    quarantine.add(failed(video), "skip")
+    quarantine.add(fail(video), "skip")
     (tmp_path / "store" / "quarantine" / "hostile.json").write_bytes(content)
     assert [entry.outcome.video_id for entry in quarantine.read()] == ["v"]
     assert quarantine.held_back("", "skip") == {("v", 0, 1)}

@@ -48,7 +48,7 @@ def test_every_port_is_local_and_refuses_who_has_no_certificate(pool: Pool) -> N
     assert {ports.try_tls(port) for port in found} == {ports.CLOSED}
 
 
-def tried(address: str, uid: int) -> dict[str, str]:
+def try_address(address: str, uid: int) -> dict[str, str]:
     """What becomes of a user's ways to run code at an address."""
     done = subprocess.run(
         [sys.executable, SCRIPT, address, str(uid)], capture_output=True, text=True, timeout=200,
@@ -64,7 +64,7 @@ def test_strangers_cannot_run_code(pool: Pool, uid: int) -> None:
     if uid != os.getuid() and os.getuid() != 0:
         pytest.skip("needs root to be another user")
     for port in set(ports.list_listening(os.getpid())):
-        said = tried(f"{port.address}:{port.port}", uid)
+        said = try_address(f"{port.address}:{port.port}", uid)
         assert set(said) == {"tcp", "tls without a certificate", "tls with another certificate"}
         assert [way for way, what in said.items() if what.startswith("ran as")] == []
 
@@ -73,7 +73,7 @@ def test_the_stranger_gets_in_where_dask_s_defaults_are_kept() -> None:
     """So that the test above can fail."""
     with LocalCluster(n_workers=1, processes=False, protocol="tcp", dashboard_address=":0") as open:
         address = open.scheduler_address.removeprefix("tcp://")
-        assert tried(address, os.getuid())["tcp"] == f"ran as {os.getuid()} in {os.getpid()}"
+        assert try_address(address, os.getuid())["tcp"] == f"ran as {os.getuid()} in {os.getpid()}"
         others = [port for port in ports.list_listening(os.getpid()) if not port.is_local]
         assert others and {ports.try_tls(port) for port in others} == {ports.NO_TLS}
 

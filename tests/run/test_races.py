@@ -9,7 +9,7 @@ from pathlib import Path
 from array_jobs import JOBS, create_stores, leave_breadcrumbs
 
 
-def all_at_once(work: Callable[..., None], folder: Path) -> None:
+def run_together(work: Callable[..., None], folder: Path) -> None:
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(JOBS)
     jobs = [context.Process(target=work, args=(folder, barrier, k)) for k in range(JOBS)]
@@ -21,11 +21,11 @@ def all_at_once(work: Callable[..., None], folder: Path) -> None:
 
 
 def test_runs_keep_their_own_breadcrumbs(tmp_path: Path) -> None:
-    all_at_once(leave_breadcrumbs, tmp_path)
+    run_together(leave_breadcrumbs, tmp_path)
     assert not (tmp_path / "running").exists()
 
 
 def test_jobs_agree_on_one_new_store(tmp_path: Path) -> None:
-    all_at_once(create_stores, tmp_path)
+    run_together(create_stores, tmp_path)
     for store in tmp_path.iterdir():
         assert sorted(p.name for p in store.iterdir()) == ["shards", "store.json"]

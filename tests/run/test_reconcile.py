@@ -16,7 +16,7 @@ from typing import Any
 
 import h5py
 import pytest
-from command import images, moving_clip
+from command import draw_noise_clip, images
 from distributed import LocalCluster
 from rich.console import Console
 from videofile import encode_video
@@ -56,12 +56,12 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("clips")
     paths = [folder / f"{seed}.mp4" for seed in range(7)]
     for seed, path in enumerate(paths):
-        encode_video(path, moving_clip(seed, frames=6 if seed < LONG else 20), gop=5)
+        encode_video(path, draw_noise_clip(seed, frames=6 if seed < LONG else 20), gop=5)
     return paths
 
 
 @dataclass
-class Place:
+class StoreOfVideos:
     """A folder of videos, or a list, and a store of them."""
 
     root: Path
@@ -137,8 +137,8 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, scheduler: str, clips: list[Path]) -> Place:
-    return Place(tmp_path, scheduler, clips)
+def place(tmp_path: Path, scheduler: str, clips: list[Path]) -> StoreOfVideos:
+    return StoreOfVideos(tmp_path, scheduler, clips)
 
 
 def shard_bytes(store: Path) -> dict[str, bytes]:
@@ -166,7 +166,7 @@ def with_segments(start_s: float) -> Callable[[Dataset], Dataset]:
     return edit
 
 
-def test_what_a_list_says_is_stored_without_decoding(place: Place) -> None:
+def test_what_a_list_says_is_stored_without_decoding(place: StoreOfVideos) -> None:
     place.put("a.mp4", 0), place.put("b.mp4", 1)
     place.write_list("a.mp4,0,train1", "b.mp4,1,test1")
     place.extract()
@@ -189,7 +189,7 @@ def test_what_a_list_says_is_stored_without_decoding(place: Place) -> None:
     place.has({"a.mp4": 0, "b.mp4": 1})
 
 
-def test_a_class_list_may_grow_but_not_change_its_order(place: Place) -> None:
+def test_a_class_list_may_grow_but_not_change_its_order(place: StoreOfVideos) -> None:
     place.put("a.mp4", 0), place.put("b.mp4", 1), place.put("c.mp4", 2)
     place.write_list("a.mp4,0,train1", "b.mp4,1,train1")
     place.extract()
@@ -206,7 +206,7 @@ def test_a_class_list_may_grow_but_not_change_its_order(place: Place) -> None:
     place.has({"a.mp4": 0, "b.mp4": 1, "c.mp4": 2})
 
 
-def test_a_replaced_file_replaces_its_video(place: Place) -> None:
+def test_a_replaced_file_replaces_its_video(place: StoreOfVideos) -> None:
     for k, name in enumerate(("a.mp4", "b.mp4", "c.mp4")):
         place.put(name, k)
     place.extract()
@@ -225,7 +225,7 @@ def test_a_replaced_file_replaces_its_video(place: Place) -> None:
     assert (place.plan().spans, place.plan().done) == (0, 3)
 
 
-def test_a_split_video_is_replaced_as_a_whole(place: Place) -> None:
+def test_a_split_video_is_replaced_as_a_whole(place: StoreOfVideos) -> None:
     place.put("a.mp4", LONG), place.put("b.mp4", 0)
     place.extract(split_s=SPLIT_S)
     assert open_store(place.store).videos["a.mp4"].parts > 1
@@ -236,7 +236,7 @@ def test_a_split_video_is_replaced_as_a_whole(place: Place) -> None:
     assert place.plan(split_s=SPLIT_S).done == 2
 
 
-def test_a_replacement_that_fails_leaves_the_stored_video(place: Place) -> None:
+def test_a_replacement_that_fails_leaves_the_stored_video(place: StoreOfVideos) -> None:
     place.put("a.mp4", 0), place.put("b.mp4", 1)
     place.extract()
     before = images(place.store)
@@ -254,7 +254,7 @@ def test_a_replacement_that_fails_leaves_the_stored_video(place: Place) -> None:
 @pytest.mark.parametrize("split_s", [0.0, SPLIT_S])
 @pytest.mark.parametrize("name", ["shard-000000000000.h5", "shard-ffffffffffff.h5"])
 def test_a_run_that_is_killed_before_it_removes_the_older_video(
-    name: str, split_s: float, place: Place
+    name: str, split_s: float, place: StoreOfVideos
 ) -> None:
     place.put("a.mp4", LONG), place.put("b.mp4", 0)
     place.extract(split_s=split_s)
@@ -271,7 +271,7 @@ def test_a_run_that_is_killed_before_it_removes_the_older_video(
     place.has({"a.mp4": LONG + 1, "b.mp4": 0})
 
 
-def test_an_older_shard_that_was_copied_and_not_yet_removed(place: Place) -> None:
+def test_an_older_shard_that_was_copied_and_not_yet_removed(place: StoreOfVideos) -> None:
     for k, name in enumerate(("a.mp4", "b.mp4", "c.mp4")):
         place.put(name, k)
     place.extract()
@@ -285,7 +285,7 @@ def test_an_older_shard_that_was_copied_and_not_yet_removed(place: Place) -> Non
     place.has({"a.mp4": 0, "b.mp4": 3, "c.mp4": 2})
 
 
-def test_a_file_that_was_touched_is_hashed_once(place: Place) -> None:
+def test_a_file_that_was_touched_is_hashed_once(place: StoreOfVideos) -> None:
     path = place.put("a.mp4", 0)
     place.extract()
     os.utime(path, ns=(1, 10**18))
@@ -300,7 +300,7 @@ def test_a_file_that_was_touched_is_hashed_once(place: Place) -> None:
 
 
 @pytest.mark.parametrize("now", ["c.mp4", "sub/a.mp4"])
-def test_a_moved_file_keeps_its_id(now: str, place: Place) -> None:
+def test_a_moved_file_keeps_its_id(now: str, place: StoreOfVideos) -> None:
     path = place.put("a.mp4", 0)
     place.put("b.mp4", 1)
     place.extract()
@@ -317,7 +317,7 @@ def test_a_moved_file_keeps_its_id(now: str, place: Place) -> None:
     place.has({"a.mp4": 2, "b.mp4": 1, now: 0})
 
 
-def test_a_list_that_follows_a_move_keeps_the_id(place: Place) -> None:
+def test_a_list_that_follows_a_move_keeps_the_id(place: StoreOfVideos) -> None:
     path = place.put("a.mp4", 0)
     place.write_list("a.mp4,0,train1")
     place.extract()
@@ -328,7 +328,7 @@ def test_a_list_that_follows_a_move_keeps_the_id(place: Place) -> None:
     place.has({"a.mp4": 0})
 
 
-def test_a_copy_is_a_video_of_its_own(place: Place) -> None:
+def test_a_copy_is_a_video_of_its_own(place: StoreOfVideos) -> None:
     place.put("a.mp4", 0)
     place.extract()
     place.put("b.mp4", 0)
@@ -336,7 +336,7 @@ def test_a_copy_is_a_video_of_its_own(place: Place) -> None:
     place.has({"a.mp4": 0, "b.mp4": 0})
 
 
-def test_a_source_that_is_gone_stays_stored_and_is_no_missing_video(place: Place) -> None:
+def test_a_source_that_is_gone_stays_stored_and_is_no_missing_video(place: StoreOfVideos) -> None:
     path = place.put("a.mp4", 0)
     place.put("b.mp4", 1)
     place.write_list("a.mp4,0,train1", "b.mp4,1,train1")
@@ -353,7 +353,7 @@ def test_a_source_that_is_gone_stays_stored_and_is_no_missing_video(place: Place
     place.has({"a.mp4": 0, "b.mp4": 1})
 
 
-def test_ids_do_not_depend_on_neighbours(place: Place) -> None:
+def test_ids_do_not_depend_on_neighbours(place: StoreOfVideos) -> None:
     place.put("a.mp4", 0)
     place.extract()
     place.put("a.mkv", 1), place.put("a", 2), place.put("a.mp4.mp4", 3)
@@ -362,7 +362,7 @@ def test_ids_do_not_depend_on_neighbours(place: Place) -> None:
     place.has({"a": 2, "a.mkv": 1, "a.mp4": 0, "a.mp4.mp4": 3})
 
 
-def test_ids_of_an_older_store_stay(place: Place) -> None:
+def test_ids_of_an_older_store_stay(place: StoreOfVideos) -> None:
     place.put("a.mp4", 0), place.put("b.mp4", 1)
     place.edit = with_ids(lambda name: name.partition(".")[0])
     place.extract()
@@ -373,7 +373,7 @@ def test_ids_of_an_older_store_stay(place: Place) -> None:
     place.has({"a": 0, "a.mkv": 2, "b": 3})
 
 
-def old_store(place: Place) -> None:
+def old_store(place: StoreOfVideos) -> None:
     """Make a store of a.mp4, b.mp4 and c.mkv, a shard each, with ids as older versions had."""
     place.edit = with_ids(lambda name: name.partition(".")[0])
     for k, name in enumerate(("a.mp4", "b.mp4", "c.mkv")):
@@ -382,7 +382,7 @@ def old_store(place: Place) -> None:
     place.edit = lambda dataset: dataset
 
 
-def shard_of(place: Place, video_id: str) -> Path:
+def shard_of(place: StoreOfVideos, video_id: str) -> Path:
     (name,) = open_store(place.store).videos[video_id].shards
     return place.store / "shards" / name
 
@@ -390,7 +390,7 @@ def shard_of(place: Place, video_id: str) -> Path:
 @pytest.mark.parametrize(
     "how, known_by", [("gone", "index"), ("payload", "ledger"), ("table", "nothing")]
 )
-def test_repair_of_a_store_with_older_ids(how: str, known_by: str, place: Place) -> None:
+def test_repair_of_a_store_with_older_ids(how: str, known_by: str, place: StoreOfVideos) -> None:
     old_store(place)
     if known_by != "nothing":
         place.put("a.mkv", 3)  # whose id without extension is that of another
@@ -412,7 +412,7 @@ def test_repair_of_a_store_with_older_ids(how: str, known_by: str, place: Place)
     place.has({"a": 0, "b": 1, "c": 2})
 
 
-def test_repair_after_a_run_that_knew_no_older_ids(place: Place) -> None:
+def test_repair_after_a_run_that_knew_no_older_ids(place: StoreOfVideos) -> None:
     old_store(place)
     shard_of(place, "a").unlink()
     place.edit = with_ids(lambda name: name.replace("a.mp4", "new"))
@@ -424,7 +424,7 @@ def test_repair_after_a_run_that_knew_no_older_ids(place: Place) -> None:
     assert len(hashes) == len(set(hashes.values())) == 3
 
 
-def test_extract_makes_a_lost_video_under_its_older_id(place: Place) -> None:
+def test_extract_makes_a_lost_video_under_its_older_id(place: StoreOfVideos) -> None:
     old_store(place)
     shard_of(place, "b").unlink()
     assert place.extract()[0].spans == 1
@@ -432,7 +432,7 @@ def test_extract_makes_a_lost_video_under_its_older_id(place: Place) -> None:
     place.has({"a": 0, "b": 1, "c": 2})
 
 
-def test_array_jobs_share_what_has_changed(place: Place) -> None:
+def test_array_jobs_share_what_has_changed(place: StoreOfVideos) -> None:
     names = [f"{k}.mp4" for k in range(6)]
     for name in names:
         place.put(name, 0)
@@ -454,7 +454,7 @@ def test_array_jobs_share_what_has_changed(place: Place) -> None:
     assert [v.labels[0] for v in open_store(place.store).videos.values()] == [0, 1] * 3
 
 
-def test_jobs_that_end_together_remove_from_one_shard_in_turn(place: Place) -> None:
+def test_jobs_that_end_together_remove_from_one_shard_in_turn(place: StoreOfVideos) -> None:
     names = [f"{k}.mp4" for k in range(6)]
     for name in names:
         place.put(name, 0)
@@ -478,9 +478,9 @@ def test_jobs_that_end_together_remove_from_one_shard_in_turn(place: Place) -> N
     place.has(dict.fromkeys(names, 1))
 
 
-def test_retry_reaches_partial_videos(place: Place) -> None:
+def test_retry_reaches_partial_videos(place: StoreOfVideos) -> None:
     place.put("a.mp4", 0)
-    cut = encode_video(place.videos / "b.mkv", moving_clip(9), gop=5)
+    cut = encode_video(place.videos / "b.mkv", draw_noise_clip(9), gop=5)
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size * 2 // 3])
     place.extract(on_error="partial")
     assert open_store(place.store).videos["b.mkv"].status == "partial"

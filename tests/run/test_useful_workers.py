@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import FAST, in_process, moving_clip
+from command import FAST, draw_noise_clip, in_process
 from videofile import encode_video
 
 from flowpipe import open_store
@@ -16,12 +16,12 @@ from flowpipe.run import cluster
 def test_one_short_video_needs_one_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started, start = [], cluster.private_cluster
 
-    def counted(workers: int, *rest: Any) -> Any:
+    def count(workers: int, *rest: Any) -> Any:
         started.append(workers)
         return start(workers, *rest)
 
-    monkeypatch.setattr(cluster, "private_cluster", counted)
-    video = encode_video(tmp_path / "a.mp4", moving_clip(1, frames=4))
+    monkeypatch.setattr(cluster, "private_cluster", count)
+    video = encode_video(tmp_path / "a.mp4", draw_noise_clip(1, frames=4))
     store = tmp_path / "store"
     done = in_process("extract", "--videos", video, "--out", store, "--workers", 8, *FAST)
     assert done.returncode == 0, done.stderr

@@ -32,7 +32,7 @@ def workers() -> set[int]:
 
 
 @contextmanager
-def killing(is_next: Callable[[set[int]], bool]) -> Iterator[set[int]]:
+def kill_workers(is_next: Callable[[set[int]], bool]) -> Iterator[set[int]]:
     """Kill workers as soon as they appear, while `is_next` of those killed so far says so."""
     before, killed, over = workers(), set[int](), threading.Event()
 
@@ -55,7 +55,7 @@ def killing(is_next: Callable[[set[int]], bool]) -> Iterator[set[int]]:
 @pytest.mark.parametrize("gpus", [0, 1])
 def test_a_worker_killed_while_it_starts_costs_nothing(gpus: int) -> None:
     before = workers()
-    with killing(lambda killed: not killed) as killed, local_pool(1, gpus) as pool:
+    with kill_workers(lambda killed: not killed) as killed, local_pool(1, gpus) as pool:
         assert answer(pool) == (-1, 1, None)
         assert len(killed) == 1
     assert workers() == before
@@ -65,7 +65,7 @@ def test_workers_that_never_start_are_said_in_words(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(cluster, "STARTS", 2)
     before = workers()
     with (
-        killing(lambda killed: True) as killed,
+        kill_workers(lambda killed: True) as killed,
         pytest.raises(BackendError, match=r"2 times in a row .*fewer --workers"),
         local_pool(1),
     ):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from checkout import ROOT, python_path
-from command import moving_clip
+from command import draw_noise_clip
 from slurm_jobs import CLIPS, SCRIPTS, require_slurm
 from videofile import encode_video
 
@@ -23,7 +23,7 @@ def slurm() -> None:
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("videos")
     for seed in range(CLIPS):
-        encode_video(folder / f"clip-{seed}.mp4", moving_clip(seed, 80, 120, 160))
+        encode_video(folder / f"clip-{seed}.mp4", draw_noise_clip(seed, 80, 120, 160))
     return folder
 
 

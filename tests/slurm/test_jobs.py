@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from checkout import ROOT, python_path
 from fake_cupy import A100, write_cupy
-from slurm_jobs import CLIPS, ended, logs, states, told, wait_until, write_tools
+from slurm_jobs import CLIPS, has_ended, logs, read_arguments, states, wait_until, write_tools
 
 from flowpipe import open_store
 
@@ -30,7 +30,7 @@ with Client(scheduler_file=sys.argv[sys.argv.index("--scheduler") + 1]) as clien
 """
 
 
-def stored_whole(store: Path) -> None:
+def assert_complete(store: Path) -> None:
     opened = open_store(store)
     assert {video.frames for video in opened.videos.values()} == {80}
     assert len(opened.videos) == CLIPS
@@ -40,33 +40,33 @@ def stored_whole(store: Path) -> None:
 def test_array_of_two_cancelled_and_submitted_again(submit, tmp_path):
     store = tmp_path / "store"
     first = submit("array.sh", "--array=1-2")
-    wait_until(lambda: any(store.glob("shards/shard-*.h5")) or ended(first))
+    wait_until(lambda: any(store.glob("shards/shard-*.h5")) or has_ended(first))
     subprocess.run(["scancel", first], check=True)
-    wait_until(lambda: ended(first))
+    wait_until(lambda: has_ended(first))
     kept = {path: path.stat().st_mtime_ns for path in store.glob("shards/shard-*.h5")}
     assert kept
 
     again = submit("array.sh", "--array=1-2")
-    wait_until(lambda: ended(again))
+    wait_until(lambda: has_ended(again))
     assert states(again) == {"1": "COMPLETED", "2": "COMPLETED"}, logs(tmp_path)
-    stored_whole(store)
+    assert_complete(store)
     assert kept == {path: path.stat().st_mtime_ns for path in kept}  # none was made twice
 
 
 def test_task_queues_again_before_its_time_is_up(submit, tmp_path):
     job = submit("array.sh", "--array=1-1")
-    wait_until(lambda: any((tmp_path / "store").glob("shards/shard-*.h5")) or ended(job))
+    wait_until(lambda: any((tmp_path / "store").glob("shards/shard-*.h5")) or has_ended(job))
     # What --signal=B:USR1@120 has Slurm do.
     subprocess.run(["scancel", "--batch", "--signal=USR1", f"{job}_1"], check=True)
-    wait_until(lambda: states(job) == {"1": "PENDING"} or ended(job))
+    wait_until(lambda: states(job) == {"1": "PENDING"} or has_ended(job))
     assert states(job) == {"1": "PENDING"}, logs(tmp_path)
-    assert "the time is up, task 1 queues again" in logs(tmp_path)
+    assert "time limit: task 1 is requeued" in logs(tmp_path)
     assert "finished videos are kept" in logs(tmp_path)
 
 
 def test_array_that_misses_shares_is_refused(submit, tmp_path):
     job = submit("array.sh", "--array=2,3")
-    wait_until(lambda: ended(job))
+    wait_until(lambda: has_ended(job))
     assert set(states(job).values()) == {"FAILED"}
     assert "submit with --array=1-N" in logs(tmp_path)
     assert not (tmp_path / "store").exists()
@@ -74,9 +74,9 @@ def test_array_that_misses_shares_is_refused(submit, tmp_path):
 
 def test_dask_cluster_within_a_job(submit, tmp_path):
     job = submit("dask.sh", "--ntasks=2")
-    wait_until(lambda: ended(job))
+    wait_until(lambda: has_ended(job))
     assert set(states(job).values()) == {"COMPLETED"}, logs(tmp_path)
-    stored_whole(tmp_path / "store")
+    assert_complete(tmp_path / "store")
     (log,) = tmp_path.glob("flowpipe-*.dask.log")
     assert log.read_text().count("Register worker addr: tls://") == 2, "each task is a worker"
     assert not list(tmp_path.glob("*.cluster"))  # it held the key
@@ -93,7 +93,7 @@ def in_a_job(folder: Path, command: str, *options: str, **environment: str) -> s
         check=True, capture_output=True, text=True, cwd=folder,
         env={**os.environ, "PYTHONPATH": python_path(ROOT), **environment},
     ).stdout.strip()  # fmt: skip
-    wait_until(lambda: ended(job))  # sbatch --wait asks every half minute only
+    wait_until(lambda: has_ended(job))  # sbatch --wait asks every half minute only
     return log.read_text()
 
 
@@ -132,7 +132,7 @@ def test_more_gpus_than_the_job_has_are_refused(two_gpus, videos, tmp_path):
 )
 def test_array_uses_the_gpus_of_its_tasks(options, words, submit, two_gpus, tmp_path):
     (tmp_path / "then.py").write_text("")
-    said = told(submit, tmp_path, "array.sh", "--array=1-1", *options)
+    said = read_arguments(submit, tmp_path, "array.sh", "--array=1-1", *options)
     beginning, end = words.split(" * ")
     assert beginning in said and f"{end} --part 1/1" in said
 
@@ -148,7 +148,7 @@ def test_array_uses_the_gpus_of_its_tasks(options, words, submit, two_gpus, tmp_
 )
 def test_dask_workers_of_a_job_have_a_gpu_each(options, device, seen, submit, two_gpus, tmp_path):
     (tmp_path / "then.py").write_text(ASK_THE_WORKERS)
-    said = told(submit, tmp_path, "dask.sh", "--nodes=1", "--ntasks=2", *options)
+    said = read_arguments(submit, tmp_path, "dask.sh", "--nodes=1", "--ntasks=2", *options)
     assert f"extract --device {device} --videos" in said
     assert f"seen {seen}" in said
 
@@ -160,7 +160,7 @@ def test_dask_workers_of_a_job_reach_its_mps(submit, two_gpus, tmp_path):
     client.write_text(text)
     (tmp_path / "then.py").write_text(ASK_THE_WORKERS)
     options = ("--nodes=1", "--ntasks=2", "--gres=gpu:1")
-    assert "seen ['GPU-0', 'GPU-0']" in told(submit, tmp_path, "dask.sh", *options)
+    assert "seen ['GPU-0', 'GPU-0']" in read_arguments(submit, tmp_path, "dask.sh", *options)
     began, end = (tmp_path / "said").read_text().splitlines()
     assert (began, end) == ("control -d  of GPU-0", "control  quit of GPU-0")
     assert not Path((tmp_path / "pipes").read_text().strip()).exists()
@@ -169,7 +169,7 @@ def test_dask_workers_of_a_job_reach_its_mps(submit, two_gpus, tmp_path):
 def test_mps_of_a_job_ends_with_it(submit, two_gpus, tmp_path):
     write_tools(tmp_path / "bin")
     job = submit("array.sh", "--array=1-1", "--gres=gpu:1", "--cpus-per-task=2")
-    wait_until(lambda: ended(job))
+    wait_until(lambda: has_ended(job))
     began, client, end = (tmp_path / "said").read_text().splitlines()
     gpu = began.rpartition(" ")[2]
     assert began == f"control -d  of {gpu}" and gpu.startswith("GPU-")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from checkout import ROOT, python_path
-from slurm_jobs import ended, require_slurm, states, wait_until
+from slurm_jobs import has_ended, require_slurm, states, wait_until
 
 SCRIPT = ROOT / "pipelines" / "slurm" / "train.sh"
 
@@ -65,19 +65,19 @@ def test_a_training_queues_itself_again_and_goes_on(tmp_path: Path) -> None:
         check=True, capture_output=True, text=True, cwd=tmp_path, env=environment,
     ).stdout.strip()  # fmt: skip
     try:
-        wait_until(lambda: (run / "log.csv").exists() or ended(job))
+        wait_until(lambda: (run / "log.csv").exists() or has_ended(job))
         # What --signal=B:USR1@120 has Slurm do.
         subprocess.run(["scancel", "--batch", "--signal=USR1", job], check=True)
-        wait_until(lambda: states(job) == {"": "PENDING"} or ended(job))
+        wait_until(lambda: states(job) == {"": "PENDING"} or has_ended(job))
         assert states(job) == {"": "PENDING"}, log.read_text()
         # Slurm holds a job that queued itself again for some minutes; an operator need not wait.
         subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True)
-        wait_until(lambda: "going on at step" in log.read_text() or ended(job))
-        assert "the time is up, the job queues again" in log.read_text()
+        wait_until(lambda: "going on at step" in log.read_text() or has_ended(job))
+        assert "time limit: the job is requeued" in log.read_text()
         assert "going on at step" in log.read_text()
     finally:
         subprocess.run(["scancel", "--quiet", job])
-    wait_until(lambda: ended(job))
+    wait_until(lambda: has_ended(job))
     with (run / "steps.csv").open() as file:
         steps = [int(row["step"]) for row in csv.DictReader(file)]
     assert steps == list(range(1, len(steps) + 1)), "none is twice, and none is missing"

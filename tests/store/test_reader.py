@@ -170,7 +170,7 @@ def _sums(store: Store) -> dict[str, int]:
     return {v: int(store.snippet(v, "flow", 0, 5).sum()) for v in store.videos if v != "ü/x y"}
 
 
-def _put_sums(store: Store, out: multiprocessing.queues.Queue) -> None:
+def _write_sums(store: Store, out: multiprocessing.queues.Queue) -> None:
     out.put(_sums(store))
 
 
@@ -182,7 +182,7 @@ def test_processes_read_the_same(make_store, method):
     if method == "fork":
         context = multiprocessing.get_context("fork")
         out = context.Queue()
-        children = [context.Process(target=_put_sums, args=(store, out)) for _ in range(3)]
+        children = [context.Process(target=_write_sums, args=(store, out)) for _ in range(3)]
         for child in children:
             child.start()
         assert [out.get(timeout=60) for _ in children] == [want] * 3

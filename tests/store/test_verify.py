@@ -23,7 +23,7 @@ from flowpipe.store.verify import CheckProcess
 FLIPS = int(os.environ.get("FLOWPIPE_FUZZ", "150"))
 
 
-def everything(path: Path) -> dict[str, object]:
+def read_all(path: Path) -> dict[str, object]:
     """All that a shard says, payloads included."""
     shard, found = read_shard(path, seal=False), {}
     found["attrs"], found["entries"] = dict(shard.attrs), shard.entries
@@ -50,7 +50,7 @@ def test_every_flip_is_found_or_changes_nothing(make_store, rng, tmp_path):
         [("a", 7), ("b", 4)], modalities=("rgb", "warped_flow"), params=codec.JpegParams()
     )
     shard, copy = made.shards[0], tmp_path / "copy.h5"
-    whole, truth, digest = shard.read_bytes(), everything(shard), digest_of(shard)
+    whole, truth, digest = shard.read_bytes(), read_all(shard), digest_of(shard)
     used = np.flatnonzero(np.frombuffer(whole, np.uint8))  # most of the rest is alignment
     harmless = 0
     with CheckProcess() as child:
@@ -61,7 +61,7 @@ def test_every_flip_is_found_or_changes_nothing(make_store, rng, tmp_path):
             copy.write_bytes(broken)
             task = {"check": "shard", "path": str(copy), "digest": digest, "decode": False}
             if not child.ask(task, 30)["faults"]:
-                assert everything(copy) == truth, f"a flip at byte {at} went unseen"
+                assert read_all(copy) == truth, f"a flip at byte {at} went unseen"
                 harmless += 1
     assert harmless < FLIPS / 2
 

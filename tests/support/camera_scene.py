@@ -15,7 +15,7 @@ BORDER_PX = 80  # the scene goes on beyond the first frame
 
 
 @dataclass(frozen=True)
-class Scene:
+class CameraScene:
     frames: NDArray[np.uint8]
     """(T, H, W)"""
     homographies: NDArray[np.float64]
@@ -60,7 +60,7 @@ def film(
     patch_px: int = 90,
     patch_step: tuple[float, float] = (3.0, -2.0),
     noise: float = 1.0,
-) -> Scene:
+) -> CameraScene:
     """Film a scene: `steps` move the background from frame to frame, the patch goes its own way."""
     scene = speckle(height + 2 * BORDER_PX, width + 2 * BORDER_PX, rng)
     cover = speckle(height, width, rng)
@@ -83,7 +83,7 @@ def film(
         background.append(shape == 0)
         if k < len(steps):
             path = steps[k] @ path
-    return Scene(np.stack(frames), np.array(steps).reshape(-1, 3, 3), np.stack(background))
+    return CameraScene(np.stack(frames), np.array(steps).reshape(-1, 3, 3), np.stack(background))
 
 
 def foreground_shape(shape: str, share: float, height: int, width: int) -> NDArray[np.bool_]:
@@ -137,7 +137,7 @@ def foreground_scene(
     noise: float = 2.0,
     height: int = 256,
     width: int = 340,
-) -> Scene:
+) -> CameraScene:
     """Film a pair: the camera moves the background, and a large foreground goes its own way.
 
     `pictures` (H, W) of background and foreground take the place of the texture.
@@ -151,7 +151,7 @@ def foreground_scene(
     mask = foreground_shape(shape, share, height, width).astype(np.float32)
     mask = cv2.copyMakeBorder(mask, *[BORDER_PX] * 4, cv2.BORDER_REPLICATE)
 
-    def seen(picture: NDArray[np.float32], step: tuple[float, float]) -> NDArray[np.float32]:
+    def view(picture: NDArray[np.float32], step: tuple[float, float]) -> NDArray[np.float32]:
         place = np.array([[1, 0, BORDER_PX - step[0]], [0, 1, BORDER_PX - step[1]]])
         how = cv2.INTER_CUBIC if picture is not mask else cv2.INTER_LINEAR
         return cv2.warpAffine(picture, place, (width, height), flags=how | cv2.WARP_INVERSE_MAP)
@@ -159,19 +159,19 @@ def foreground_scene(
     frames, background = [], []
     for k in range(2):
         camera, own = ((k * x, k * y) for x, y in (camera_px, foreground_px))
-        covered = seen(mask, own)
-        frame = seen(scene, camera) * (1 - covered) + seen(cover, own) * covered
+        covered = view(mask, own)
+        frame = view(scene, camera) * (1 - covered) + view(cover, own) * covered
         frame += rng.normal(0, noise, frame.shape)
         frames.append(np.clip(np.rint(frame), 0, 255).astype(np.uint8))
         background.append(covered == 0)
     step = np.eye(3)
     step[:2, 2] = camera_px
-    return Scene(np.stack(frames), step[None], np.stack(background))
+    return CameraScene(np.stack(frames), step[None], np.stack(background))
 
 
-def off_background_px(found: NDArray[np.float64], scene: Scene) -> float:
+def off_background_px(found: NDArray[np.float64], scene: CameraScene) -> float:
     """Mean error of a camera motion over the background of the first pair."""
-    wrong = Scene(scene.frames, found[None], scene.background)
+    wrong = CameraScene(scene.frames, found[None], scene.background)
     return float(np.hypot(*(wrong.true_flow(0) - scene.true_flow(0)))[scene.background[0]].mean())
 
 

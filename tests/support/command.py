@@ -39,7 +39,7 @@ def in_process(*arguments: object, cwd: str | Path = ".") -> subprocess.Complete
     processes write that it starts is captured too. Bytes that are not UTF-8 become surrogates.
     """
     before, code = Path.cwd(), None
-    with warnings.catch_warnings(), captured(1) as out, captured(2) as err:
+    with warnings.catch_warnings(), capture(1) as out, capture(2) as err:
         for category in (DeprecationWarning, ImportWarning, ResourceWarning):
             warnings.simplefilter("ignore", category)  # as Python does, and pytest does not
         os.chdir(cwd)
@@ -54,7 +54,7 @@ def in_process(*arguments: object, cwd: str | Path = ".") -> subprocess.Complete
 
 
 @contextmanager
-def captured(fd: int) -> Iterator[TextIO]:
+def capture(fd: int) -> Iterator[TextIO]:
     """Let a descriptor, stdout's or stderr's, lead to a file, and what Python makes of it."""
     file = tempfile.TemporaryFile("w+", buffering=1, encoding="utf-8", errors="surrogateescape")
     saved = os.dup(fd)
@@ -81,7 +81,7 @@ def run_python(code: str) -> str:
     return done.stdout
 
 
-def moving_clip(
+def draw_noise_clip(
     seed: int, frames: int = 30, height: int = 48, width: int = 64
 ) -> NDArray[np.uint8]:
     """uint8 (T, H, W, 3): coarse colour noise that drifts by one or two pixels a frame."""

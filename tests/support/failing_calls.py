@@ -56,17 +56,17 @@ def case(
             answers[f"{name}: {calls} {number}"] = answer if failed else "nothing failed"
 
 
-def planned() -> str:
+def plan_again() -> str:
     _, (outcome,) = make_spans([VideoRecord("v", str(video))], split_s=0)
     return outcome.reason
 
 
-def decoded(path: Path = video) -> int:
+def decode(path: Path = video) -> int:
     with open_video(path) as reader:
         return sum(len(window.data) for window in reader.windows())
 
 
-def hashed() -> str:
+def hash_file() -> str:
     with open_source(str(video), str(video)) as source:
         return source.sha256(lambda: None)
 
@@ -85,15 +85,15 @@ def command(*arguments: str) -> object:
 
 
 name = f"/{video.name}"
-case("plan", "stat", name, planned)
+case("plan", "stat", name, plan_again)
 for call in ("stat", "open", "read"):
     case("probe", call, name, lambda: probe(str(video)), 99)
     case("cut", call, name, lambda: cut_points(str(video), 1), 99)
-    case("decode", call, name, decoded, 99)
+    case("decode", call, name, decode, 99)
 for path in sorted(more.iterdir()):
-    case(f"decode{path.suffix}", "read", f"/{path.name}", partial(decoded, path), 99, 60_000)
+    case(f"decode{path.suffix}", "read", f"/{path.name}", partial(decode, path), 99, 60_000)
 for call in ("stat", "open", "pread"):
-    case("hash", call, name, hashed)
+    case("hash", call, name, hash_file)
 odd = video.with_name("odd.qqq")
 for call in ("stat", "open", "read"):
     case("sort", call, "/odd.qqq", lambda: VideoFilter(local=True).accepts(odd.name, str(odd)), 99)

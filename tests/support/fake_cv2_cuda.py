@@ -23,7 +23,7 @@ def install(monkeypatch, devices: int = 1) -> None:
         monkeypatch.setattr(cv2, f"cuda_{cls.__name__}", cls, raising=False)
 
 
-def parsed(*pairs) -> None:
+def check_types(*pairs) -> None:
     """Refuse what the binding would not parse: a float for an int, anything but bool for a bool."""
     for value, kind in pairs:
         if kind is float:
@@ -53,13 +53,13 @@ class GpuMat:
         return self._array.copy()
 
 
-def uploaded(array) -> GpuMat:
+def upload(array) -> GpuMat:
     made = GpuMat()
     made.upload(array)
     return made
 
 
-def taken(first, second, flow, dtypes):
+def check_pair(first, second, flow, dtypes):
     """What `calc` of the dense algorithms checks, and the two host images."""
     assert type(first) is GpuMat and type(second) is GpuMat and flow is None
     first, second = first.download(), second.download()
@@ -73,7 +73,7 @@ class OpticalFlowDual_TVL1:
     @staticmethod
     def create(tau=0.25, lambda_=0.15, theta=0.3, nscales=5, warps=5, epsilon=0.01, iterations=300,
                scaleStep=0.8, gamma=0.0, useInitialFlow=False):  # fmt: skip
-        parsed((tau, float), (lambda_, float), (theta, float), (nscales, int), (warps, int),
+        check_types((tau, float), (lambda_, float), (theta, float), (nscales, int), (warps, int),
                (epsilon, float), (iterations, int), (scaleStep, float), (gamma, float),
                (useInitialFlow, bool))  # fmt: skip
         made = OpticalFlowDual_TVL1()
@@ -83,7 +83,7 @@ class OpticalFlowDual_TVL1:
         return made
 
     def calc(self, I0, I1, flow, stream=None):
-        first, second = taken(I0, I1, flow, (np.uint8, np.float32))
+        first, second = check_pair(I0, I1, flow, (np.uint8, np.float32))
         tau, lambda_, theta, _, warps, epsilon, _, step = self._settings
         height, width = first.shape
         for s in range(1, self._nscales):
@@ -94,30 +94,30 @@ class OpticalFlowDual_TVL1:
         peer = cv2.optflow.DualTVL1OpticalFlow_create(
             tau, lambda_, theta, self._nscales, warps, epsilon, 30, 10, step, 0.0, 1, False
         )
-        return uploaded(peer.calc(first, second, None))
+        return upload(peer.calc(first, second, None))
 
 
 class BroxOpticalFlow:
     @staticmethod
     def create(alpha=0.197, gamma=50.0, scale_factor=0.8, inner_iterations=5, outer_iterations=150,
                solver_iterations=10):  # fmt: skip
-        parsed((alpha, float), (gamma, float), (scale_factor, float), (inner_iterations, int),
+        check_types((alpha, float), (gamma, float), (scale_factor, float), (inner_iterations, int),
                (outer_iterations, int), (solver_iterations, int))  # fmt: skip
         settings = alpha, gamma, scale_factor, inner_iterations, outer_iterations, solver_iterations
         created.append(("BroxOpticalFlow", settings))
         return BroxOpticalFlow()
 
     def calc(self, I0, I1, flow, stream=None):
-        first, second = taken(I0, I1, flow, (np.float32,))
+        first, second = check_pair(I0, I1, flow, (np.float32,))
         assert max(first.max(), second.max()) <= 1, "its constants are for images in [0, 1]"
-        return uploaded(dis(*(np.rint(255 * image).astype(np.uint8) for image in (first, second))))
+        return upload(dis(*(np.rint(255 * image).astype(np.uint8) for image in (first, second))))
 
 
 class FarnebackOpticalFlow:
     @staticmethod
     def create(numLevels=5, pyrScale=0.5, fastPyramids=False, winSize=13, numIters=10, polyN=5,
                polySigma=1.1, flags=0):  # fmt: skip
-        parsed((numLevels, int), (pyrScale, float), (fastPyramids, bool), (winSize, int),
+        check_types((numLevels, int), (pyrScale, float), (fastPyramids, bool), (winSize, int),
                (numIters, int), (polyN, int), (polySigma, float), (flags, int))  # fmt: skip
         made = FarnebackOpticalFlow()
         made._settings = pyrScale, numLevels, winSize, numIters, polyN, polySigma, flags
@@ -128,15 +128,15 @@ class FarnebackOpticalFlow:
         return made
 
     def calc(self, I0, I1, flow, stream=None):
-        first, second = taken(I0, I1, flow, (np.uint8, np.float32))
-        return uploaded(cv2.calcOpticalFlowFarneback(first, second, None, *self._settings))
+        first, second = check_pair(I0, I1, flow, (np.uint8, np.float32))
+        return upload(cv2.calcOpticalFlowFarneback(first, second, None, *self._settings))
 
 
 class NvidiaOpticalFlow_2_0:
     @staticmethod
     def create(imageSize, perfPreset=5, outputGridSize=1, hintGridSize=1, enableTemporalHints=False,
                enableExternalHints=False, enableCostBuffer=False, gpuId=0):  # fmt: skip
-        parsed(*((n, int) for n in imageSize), (perfPreset, int), (outputGridSize, int),
+        check_types(*((n, int) for n in imageSize), (perfPreset, int), (outputGridSize, int),
                (hintGridSize, int), (enableTemporalHints, bool), (enableExternalHints, bool),
                (enableCostBuffer, bool), (gpuId, int))  # fmt: skip
         check(min(imageSize) >= 16, "NV_OF_ERR_INVALID_PARAM")

@@ -24,7 +24,7 @@ RECORDS = (
 )  # fmt: skip
 
 
-def windowed(
+def make_windowed(
     record: VideoRecord, frames: int, window: Extent, stride: Extent, fps: float = 25
 ) -> WindowedVideo:
     pts_s = np.arange(frames) / fps
@@ -46,7 +46,7 @@ def make_features(
 ) -> Mapping[tuple[str, str], tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Write rgb and flow of some videos; return (features, scores) by stream and video."""
     rng = np.random.default_rng(7)
-    videos = [windowed(r, n, window, stride) for r, n in zip(records, frames, strict=True)]
+    videos = [make_windowed(r, n, window, stride) for r, n in zip(records, frames, strict=True)]
     made = {
         (stream, video.record.video_id): (
             rng.normal(size=(len(video.windows), dims)).astype("f4"),

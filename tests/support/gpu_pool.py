@@ -20,12 +20,12 @@ from flowpipe.ops import get_ops
 from flowpipe.run.cluster import Pool, WorkerLostError, local_pool
 
 
-def seen(_: int) -> tuple[int, str]:
+def report_gpu(_: int) -> tuple[int, str]:
     time.sleep(0.3)
     return os.getpid(), os.environ["CUDA_VISIBLE_DEVICES"]
 
 
-def opened(_: int) -> str:
+def open_gpu(_: int) -> str:
     try:
         ops = get_ops("cuda")
     except BackendError as error:
@@ -42,15 +42,15 @@ def look(pool: Pool, workers: int) -> dict[int, str]:
     """Ask until every worker has answered; those that replace dead ones take a while to come."""
     found: dict[int, str] = {}
 
-    def all_answered() -> bool:
+    def have_all_answered() -> bool:
         for k in range(2 * workers):
-            pool.submit(seen, k)
+            pool.submit(report_gpu, k)
         while pool.running:
             if finished := pool.next_finished(60):
                 found.update([finished[1]])
         return len(found) >= workers
 
-    wait_for(all_answered, 60)
+    wait_for(have_all_answered, 60)
     return found
 
 
@@ -58,7 +58,7 @@ def open_together(workers: int, gpus: int) -> None:
     with local_pool(workers, gpus) as pool:
         look(pool, workers)  # all of them are there
         for k in range(workers):
-            pool.submit(opened, k)
+            pool.submit(open_gpu, k)
         print(json.dumps([(pool.next_finished(60) or ())[1] for _ in range(workers)]))
 
 

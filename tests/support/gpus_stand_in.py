@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 COLLECTIVES = ("all_reduce", "all_gather", "all_gather_object", "broadcast", "barrier")
 
 
-class Gpus(TorchFunctionMode):
+class GpusStandIn(TorchFunctionMode):
     """So many GPUs, in use while the block runs.
 
     Attributes
@@ -82,7 +82,7 @@ class Gpus(TorchFunctionMode):
         torch.cuda.max_memory_allocated = self._of_device(lambda: 0)
         torch.Tensor.pin_memory = lambda tensor, *rest: self._pin(tensor)
         for name in COLLECTIVES:
-            setattr(distributed, name, self._watched(name, getattr(distributed, name)))
+            setattr(distributed, name, self._watch(name, getattr(distributed, name)))
         distributed.init_process_group = self._join(distributed.init_process_group)
 
     def _of_device(self, do: Callable[[], Any]) -> Callable[[object], Any]:
@@ -100,7 +100,7 @@ class Gpus(TorchFunctionMode):
     def _is_main() -> bool:
         return threading.current_thread() is threading.main_thread()
 
-    def _watched(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _watch(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
             self.see(name)

@@ -68,7 +68,7 @@ def _library(major: int) -> ctypes.CDLL | None:
     return ctypes.CDLL(str(path))
 
 
-def lack(major: int) -> str:
+def why_no_compiler(major: int) -> str:
     """Return how to install the compiler of that CUDA version; empty where it is installed."""
     if _library(major) is not None:
         return ""
@@ -76,14 +76,14 @@ def lack(major: int) -> str:
     return f"needs NVRTC {major}: pip install {wheel}"
 
 
-def disassembler_lack() -> str:
+def why_no_disassembler() -> str:
     """Return how to install NVIDIA's disassembler; empty where it is installed."""
     return "" if _disassembler() else "needs nvdisasm: pip install nvidia-cuda-nvdisasm"
 
 
 def require(major: int) -> None:
     """Skip a test where the compiler of that CUDA version is not installed."""
-    if why := lack(major):
+    if why := why_no_compiler(major):
         pytest.skip(why)
 
 
@@ -92,7 +92,7 @@ def _disassembler() -> Path | None:
 
 
 @cache
-def compiled(file: str, major: int, architecture: int, *defined: str) -> Compiled:
+def compile_file(file: str, major: int, architecture: int, *defined: str) -> Compiled:
     """Compile kernels/cuda/FILE.cu with the options that flowpipe and CuPy give."""
     nvrtc = _library(major)
     assert nvrtc is not None
@@ -130,11 +130,11 @@ def _text(nvrtc: ctypes.CDLL, program: ctypes.c_void_p, what: str) -> bytes:
 
 
 @cache
-def disassembled(cubin: bytes, kernel: str) -> tuple[list[tuple[str, str]], dict[str, int]]:
+def disassemble(cubin: bytes, kernel: str) -> tuple[list[tuple[str, str]], dict[str, int]]:
     """(opcode, operands) of a kernel's instructions, and where its labels are."""
     tool = _disassembler()
     if tool is None:
-        pytest.skip(disassembler_lack())
+        pytest.skip(why_no_disassembler())
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
@@ -157,23 +157,23 @@ def loops(cubin: bytes, kernel: str) -> list[tuple[int, int]]:
 
     What lies behind an exit and jumps back is no loop: the compiler puts rare cases there.
     """
-    instructions, labels = disassembled(cubin, kernel)
+    instructions, labels = disassemble(cubin, kernel)
     found = []
     for end, (opcode, operands) in enumerate(instructions):
         target = re.search(r"\.L_x?_?\w+", operands) if opcode.startswith("BRA") else None
         start = labels.get(target[0], end) if target else end
-        if start < end and not counted(instructions[start:end])["EXIT"]:
+        if start < end and not count_opcodes(instructions[start:end])["EXIT"]:
             found.append((start, end))
     return found
 
 
 def innermost(cubin: bytes, kernel: str, opcode: str, least: int) -> list[tuple[int, int]]:
     """(first, last) of the loops with so many of an instruction, and no such loop within."""
-    instructions, _ = disassembled(cubin, kernel)
+    instructions, _ = disassemble(cubin, kernel)
     found = [
         (start, end)
         for start, end in loops(cubin, kernel)
-        if counted(instructions[start : end + 1])[opcode] >= least
+        if count_opcodes(instructions[start : end + 1])[opcode] >= least
     ]
     return [
         outer
@@ -182,6 +182,6 @@ def innermost(cubin: bytes, kernel: str, opcode: str, least: int) -> list[tuple[
     ]
 
 
-def counted(instructions: list[tuple[str, str]]) -> Counter[str]:
+def count_opcodes(instructions: list[tuple[str, str]]) -> Counter[str]:
     """How many instructions there are, by opcode."""
     return Counter(name.split(".")[0] for name, _ in instructions)

@@ -74,7 +74,7 @@ def states(job: str) -> dict[str, str]:
     return found
 
 
-def ended(job: str) -> bool:
+def has_ended(job: str) -> bool:
     """Return whether all tasks of a job have ended; there are many states on the way there."""
     return set(states(job).values()) <= END_STATES
 
@@ -83,7 +83,7 @@ def logs(folder: Path) -> str:
     return "\n".join(path.read_text() for path in sorted(folder.glob("flowpipe-*.log")))
 
 
-def told(submit, folder: Path, script: str, *options: str) -> str:
+def read_arguments(submit, folder: Path, script: str, *options: str) -> str:
     """The arguments of `flowpipe extract` in a job script; it then does what `then` holds."""
     (folder / "bin" / "flowpipe").write_text(
         f"""#!/bin/sh
@@ -93,7 +93,7 @@ exec "{sys.executable}" {folder / "then.py"} "$@"
 """
     )
     job = submit(script, *options)
-    wait_until(lambda: ended(job))
+    wait_until(lambda: has_ended(job))
     assert set(states(job).values()) == {"COMPLETED"}, logs(folder)
     return logs(folder)
 

@@ -45,7 +45,7 @@ def _value(said: object) -> object:
     return loads(said) if isinstance(said, bytes) else said
 
 
-def tried(address: str, security: Security | None) -> str:
+def try_address(address: str, security: Security | None) -> str:
     try:
         return asyncio.run(run_code(address, security))
     except Exception as error:
@@ -63,9 +63,9 @@ def main(place: str, uid: int) -> None:
     print(
         json.dumps(
             {
-                "tcp": tried(f"tcp://{place}", None),
-                "tls without a certificate": tried(f"tls://{place}", bare),
-                "tls with another certificate": tried(f"tls://{place}", other),
+                "tcp": try_address(f"tcp://{place}", None),
+                "tls without a certificate": try_address(f"tls://{place}", bare),
+                "tls with another certificate": try_address(f"tls://{place}", other),
             }
         )
     )

@@ -56,7 +56,7 @@ def run(wanted: TrainJob) -> list[str]:
     return told
 
 
-def interrupted(wanted: TrainJob, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def interrupt_training(wanted: TrainJob, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Train until the checkpoint of a step is written, as if Ctrl-C came then."""
     plain = run_folder.save
 
@@ -71,7 +71,7 @@ def interrupted(wanted: TrainJob, step: int, monkeypatch: pytest.MonkeyPatch) ->
             run(replace(wanted, save_s=0.0))
 
 
-def resumed(
+def train_and_resume(
     store: Path, folder: Path, step: int, monkeypatch: pytest.MonkeyPatch, **options: Any
 ) -> tuple[Path, Path, list[str]]:
     """Train a run to its end, and the same run interrupted after a step and resumed.
@@ -86,7 +86,7 @@ def resumed(
     options = {"backbone": "tiny_bn", "dropout": 0.5, **options}
     whole, broken = (job(store, folder, name, **options) for name in ("whole", "broken"))
     run(whole)
-    interrupted(broken, step, monkeypatch)
+    interrupt_training(broken, step, monkeypatch)
     told = run(broken)
     assert curve(whole.run) == curve(broken.run)
     assert_same_weights(whole.run, broken.run)

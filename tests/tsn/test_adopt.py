@@ -23,7 +23,7 @@ from flowpipe.tsn.weights.checkpoints import to_tsn_pytorch  # noqa: E402
 Weights = Mapping[str, torch.Tensor]
 
 
-def renamed(start: str, classifier: str) -> Callable[[Weights], dict[str, torch.Tensor]]:
+def rename_for(start: str, classifier: str) -> Callable[[Weights], dict[str, torch.Tensor]]:
     """A function that gives weights the names of a system."""
     return lambda values: {
         name.replace("base_model.", start).replace("new_fc.", classifier): value
@@ -33,8 +33,8 @@ def renamed(start: str, classifier: str) -> Callable[[Weights], dict[str, torch.
 
 SAVED = {
     "tsn-pytorch": to_tsn_pytorch,
-    "mmaction2": renamed("backbone.", "cls_head.fc_cls."),
-    "Caffe-TSN": renamed("", "fc-action."),
+    "mmaction2": rename_for("backbone.", "cls_head.fc_cls."),
+    "Caffe-TSN": rename_for("", "fc-action."),
 }
 
 
@@ -47,7 +47,7 @@ def trained(store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     return {name: read_checkpoint(folder / name / LAST)["model"] for name in ("rgb", "flow")}
 
 
-def adopted(store: Path, folder: Path, modality: str, theirs: Weights, *options: str) -> str:
+def run_adopt(store: Path, folder: Path, modality: str, theirs: Weights, *options: str) -> str:
     """What `flowpipe adopt` says of weights of a system, into ``folder / "run"``."""
     torch.save({"state_dict": dict(theirs)}, folder / "theirs.pth")
     recipe = tiny.write_recipe(folder / "recipe.yaml", "tiny_bn", dropout=0.5, end=1)
@@ -91,7 +91,7 @@ POOLING = {
 def test_weights_get_what_their_system_gave_them(
     store: Path, tmp_path: Path, trained: dict[str, Weights], system: str, modality: str
 ) -> None:
-    said = adopted(store, tmp_path, modality, SAVED[system](trained[modality]))
+    said = run_adopt(store, tmp_path, modality, SAVED[system](trained[modality]))
     network = testing.SnippetScorer(tmp_path / "run", LAST, "cpu")
     stream = network.facts.stream
     assert (stream.sampling, stream.consensus, stream.dropout) == POOLING[system, modality]
@@ -112,7 +112,7 @@ def test_options_override_whose_weights_they_are(
         "--sampling", "caffe", "--pixels", "mmaction1", "--set", "streams.flow.dropout=0.25",
         "--set", "streams.rgb.consensus=max",
     ]  # fmt: skip
-    said = adopted(store, tmp_path, "flow", SAVED["mmaction2"](trained["flow"]), *options)
+    said = run_adopt(store, tmp_path, "flow", SAVED["mmaction2"](trained["flow"]), *options)
     assert (
         "sampling caffe (as given), pixels mmaction1 (as given), consensus feature_average, "
         "dropout 0.25 (as given)"
@@ -126,7 +126,7 @@ def test_options_override_whose_weights_they_are(
 def test_the_same_options_train_it_further(
     store: Path, tmp_path: Path, trained: dict[str, Weights], options: tuple[str, ...]
 ) -> None:
-    adopted(store, tmp_path, "flow", SAVED["mmaction2"](trained["flow"]), *options)
+    run_adopt(store, tmp_path, "flow", SAVED["mmaction2"](trained["flow"]), *options)
     command = [
         "train", store, "--modality", "flow", "--recipe", tmp_path / "recipe.yaml", "-o",
         tmp_path / "run", "--workers", 0,

@@ -11,7 +11,7 @@ from command import in_process
 
 torch = pytest.importorskip("torch", reason="needs torch")
 
-from gpus_stand_in import Gpus  # noqa: E402
+from gpus_stand_in import GpusStandIn  # noqa: E402
 from tiny_training import environment, job, run  # noqa: E402
 
 from flowpipe.cli.processes import check_gpus  # noqa: E402
@@ -60,7 +60,7 @@ def test_each_process_touches_its_own_gpu_only(
 @pytest.mark.parametrize("modality", ["rgb", "flow", "rgb_diff"])
 def test_a_step_waits_for_no_copy_to_the_gpu(store: Path, tmp_path: Path, modality: str) -> None:
     wanted, here = job(store, tmp_path, modality=modality), Processes(device="cuda:0")
-    with Gpus(1) as gpus, warnings.catch_warnings():
+    with GpusStandIn(1) as gpus, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nothing pins memory here
         trainer = Trainer(wanted, here, lambda line: None, lambda *step: None)
         batches = iter(trainer.loader)

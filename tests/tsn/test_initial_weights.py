@@ -20,7 +20,7 @@ from flowpipe.tsn.training.job import TrainJob  # noqa: E402
 from flowpipe.tsn.weights.checkpoints import to_tsn_pytorch  # noqa: E402
 
 
-def pretrained(wanted: TrainJob, **changes: object) -> TrainJob:
+def pretrain(wanted: TrainJob, **changes: object) -> TrainJob:
     """A job whose streams begin with weights of ImageNet, of which the tiny networks have none."""
     streams = {
         name: replace(stream, init="cross_modality", **changes)
@@ -40,11 +40,11 @@ def test_a_run_resumes_without_the_weights_that_it_began_with(
     store: Path, tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {"modality": "flow", "backbone": "tiny_bn", "dropout": 0.5, "end": 4}
-    wanted = pretrained(job(store, tmp_path, "whole", **options))
+    wanted = pretrain(job(store, tmp_path, "whole", **options))
     with pytest.raises(BackendError, match=r"--weights FILE, or .* streams\.MODALITY\.init=random"):
         run(wanted)
     run(replace(wanted, weights=weights))
-    broken = pretrained(job(store, tmp_path, "broken", save_s=0.0, **options))
+    broken = pretrain(job(store, tmp_path, "broken", save_s=0.0, **options))
     save = run_folder.save
 
     def save_and_stop(path: Path, values: dict[str, object]) -> None:
@@ -66,7 +66,7 @@ def test_a_run_resumes_without_the_weights_that_it_began_with(
 
 
 def test_an_adopted_run_wants_no_other_weights(store: Path, tmp_path: Path, weights: Path) -> None:
-    first = pretrained(job(store, tmp_path, "first", modality="flow", backbone="tiny_bn", end=1))
+    first = pretrain(job(store, tmp_path, "first", modality="flow", backbone="tiny_bn", end=1))
     run(replace(first, weights=weights))
     theirs = to_tsn_pytorch(read_checkpoint(first.run / LAST)["model"])
     torch.save({"state_dict": theirs}, tmp_path / "theirs.pth")

@@ -49,7 +49,7 @@ def children(pid: int) -> list[int]:
     return [int(child) for task in tasks for child in task.read_text().split()]
 
 
-def training(process: subprocess.Popen[str], folder: Path) -> list[int]:
+def wait_for_training(process: subprocess.Popen[str], folder: Path) -> list[int]:
     """Wait until epochs go by; the processes that do it, the first one first."""
     wait_for(lambda: all((folder / "run" / name).exists() for name in ("log.csv", LAST)))
     two = sorted(children(process.pid))
@@ -57,7 +57,7 @@ def training(process: subprocess.Popen[str], folder: Path) -> list[int]:
     return two
 
 
-def listening(process: subprocess.Popen[str]) -> set[str]:
+def list_addresses(process: subprocess.Popen[str]) -> set[str]:
     """Addresses on which a process and all below it take connections."""
     parent = psutil.Process(process.pid)
     return {
@@ -78,8 +78,8 @@ def test_what_is_wrong_is_said_without_a_flood(start: Start) -> None:
 
 def test_one_that_is_killed_ends_the_others_and_is_named(start: Start, tmp_path: Path) -> None:
     process = start()
-    first, second = training(process, tmp_path)
-    assert listening(process) == {"127.0.0.1"}, "gloo listens, and nothing else does"
+    first, second = wait_for_training(process, tmp_path)
+    assert list_addresses(process) == {"127.0.0.1"}, "gloo listens, and nothing else does"
     assert "libtorch" in Path(f"/proc/{first}/maps").read_text()
     assert "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text(), "of no use to launch"
     os.kill(second, signal.SIGKILL)
@@ -93,7 +93,7 @@ def test_one_that_is_killed_ends_the_others_and_is_named(start: Start, tmp_path:
 def test_an_interruption_ends_all_and_the_run_goes_on(start: Start, tmp_path: Path) -> None:
     process = start()
     for number in (signal.SIGINT, signal.SIGTERM):
-        two = training(process, tmp_path)
+        two = wait_for_training(process, tmp_path)
         process.send_signal(number)
         _, stderr = process.communicate(timeout=100)
         assert process.returncode == 130, stderr
@@ -102,7 +102,7 @@ def test_an_interruption_ends_all_and_the_run_goes_on(start: Start, tmp_path: Pa
         assert ("going on at step" in stderr) == (number == signal.SIGTERM)
         (tmp_path / "run" / "log.csv").unlink()  # of which there will be a new one
         process = start("--resume")
-    two = training(process, tmp_path)
+    two = wait_for_training(process, tmp_path)
     process.kill()
     wait_for(lambda: not any(psutil.pid_exists(pid) for pid in two))
     assert "going on at step" in process.communicate()[1]

@@ -199,14 +199,14 @@ def test_means_of_caffe(recorded) -> None:
     assert (CAFFE.scale, CAFFE.std, CAFFE.flow_std, CAFFE.bgr) == (1, (1, 1, 1), 1, True)
 
 
-def of_snippets(recorded) -> Iterator[tuple[int, np.ndarray]]:
+def snippet_cases(recorded) -> Iterator[tuple[int, np.ndarray]]:
     """The number of each case of integration, and its scores."""
     for seed, snippets in enumerate(recorded["integration/snippets"].tolist()):
         yield seed, np.random.RandomState(seed).normal(size=(snippets, 3, 4))
 
 
 def test_window_integration_of_the_authors_code(recorded) -> None:
-    for seed, scores in of_snippets(recorded):
+    for seed, scores in snippet_cases(recorded):
         together = mtwi.aggregate(scores, (1, 2, 4, 8, 16), "code")
         np.testing.assert_allclose(together, recorded["integration/windows"][seed], rtol=1e-12)
         alone = [mtwi.aggregate(scores, (n,), "code") for n in (1, 2, 3, 4, 5, 8, 16)]
@@ -214,7 +214,7 @@ def test_window_integration_of_the_authors_code(recorded) -> None:
 
 
 def test_fusion(recorded) -> None:
-    for seed, scores in of_snippets(recorded):
+    for seed, scores in snippet_cases(recorded):
         ids = tuple(str(k) for k in range(len(scores)))
         total = fuse([Scores("a", ids, scores[:, 0]), Scores("b", ids, scores[:, 1])], (1, 1.5))
         wanted = recorded["integration/fusion"][seed]
@@ -228,7 +228,7 @@ def test_mean_of_snippets(recorded) -> None:
     from flowpipe.tsn.testing.scorer import SnippetScores
 
     pooling = Pooling(recipe.TestParams(), recipe.StreamParams(), Average())
-    for seed, scores in of_snippets(recorded):
+    for seed, scores in snippet_cases(recorded):
         made = pooling(SnippetScores(scores, scores[:, 0]))
         np.testing.assert_allclose(made, recorded["integration/mean"][seed], rtol=1e-12)
 

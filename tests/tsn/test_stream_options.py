@@ -42,7 +42,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def trained(store: Path, recipe: Path, out: Path, *options: str) -> RunFacts:
+def train(store: Path, recipe: Path, out: Path, *options: str) -> RunFacts:
     done = in_process(
         "train", str(store), "--modality", "flow", "--recipe", str(recipe), "-o", str(out),
         "--workers", "0", *options,
@@ -59,12 +59,10 @@ def test_a_recipe_can_name_every_rule_and_normalisation() -> None:
 def test_the_recipe_decides_unless_the_command_line_does(
     store: Path, recipe: Path, tmp_path: Path
 ) -> None:
-    facts = trained(store, recipe, tmp_path / "a")
+    facts = train(store, recipe, tmp_path / "a")
     assert (facts.stream.sampling, facts.stream.pixels) == ("caffe", "mmaction2")
     assert SnippetScorer(tmp_path / "a", LAST, "cpu").row.pixels == MMACTION2
-    facts = trained(
-        store, recipe, tmp_path / "b", "--sampling", "mmaction2", "--pixels", "backbone"
-    )
+    facts = train(store, recipe, tmp_path / "b", "--sampling", "mmaction2", "--pixels", "backbone")
     assert (facts.stream.sampling, facts.stream.pixels) == ("mmaction2", "backbone")
     assert SnippetScorer(tmp_path / "b", LAST, "cpu").row.pixels == TORCHVISION
 

@@ -122,7 +122,7 @@ def tiny_run(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return wanted.run
 
 
-def trained(tiny_run: Path, folder: Path, backbone: str, modality: str, **stream: object) -> TSN:
+def make_run(tiny_run: Path, folder: Path, backbone: str, modality: str, **stream: object) -> TSN:
     """Make ``folder / "run"`` a run of random weights, and return its network."""
     facts = RunFacts.read(tiny_run)
     facts = replace(
@@ -144,7 +144,7 @@ def trained(tiny_run: Path, folder: Path, backbone: str, modality: str, **stream
     return model.eval()
 
 
-def exported(folder: Path, system: str) -> tuple[dict[str, object], str]:
+def export(folder: Path, system: str) -> tuple[dict[str, object], str]:
     """The file that `flowpipe weights` writes, and what it says."""
     out = folder / f"{system}.pth.tar"
     done = in_process("weights", folder / "run", "--names", system, "-o", out)
@@ -170,8 +170,8 @@ def assert_adopted_back(folder: Path, system: str, model: TSN) -> None:
 def test_tsn_pytorch_loads_a_run(
     tiny_run: Path, tmp_path: Path, backbone: str, modality: str, expected: str
 ) -> None:
-    model = trained(tiny_run, tmp_path, backbone, modality)
-    saved, said = exported(tmp_path, "tsn_pytorch")
+    model = make_run(tiny_run, tmp_path, backbone, modality)
+    saved, said = export(tmp_path, "tsn_pytorch")
     assert set(saved) == {"state_dict", "epoch", "arch", "best_prec1"}
     assert (saved["epoch"], saved["best_prec1"]) == (1, 50.0)
     with torch.device("meta"):  # every value comes from the file
@@ -194,10 +194,10 @@ def test_mmaction2_loads_a_run(
     tiny_run: Path, tmp_path: Path, depth: int, modality: str, consensus: str
 ) -> None:
     pytest.importorskip("torchvision", reason="needs torchvision")
-    model = trained(
+    model = make_run(
         tiny_run, tmp_path, f"resnet{depth}", modality, consensus=consensus, pixels="mmaction2"
     )
-    saved, said = exported(tmp_path, "mmaction2")
+    saved, said = export(tmp_path, "mmaction2")
     assert saved["meta"]["dataset_meta"]["classes"] == ["dark", "middle", "bright"]
     with torch.device("meta"):  # every value comes from the file
         theirs = MMAction2(depth, model.channels, 3)
@@ -211,7 +211,7 @@ def test_mmaction2_loads_a_run(
 
 
 def test_what_the_other_system_lacks_is_refused(store: Path, tmp_path: Path) -> None:
-    def refused(system: str, **changes: object) -> str:
+    def refuse(system: str, **changes: object) -> str:
         facts = RunFacts.read(wanted.run)
         path = wanted.run / run_folder.RUN_FILE
         path.unlink()
@@ -222,13 +222,13 @@ def test_what_the_other_system_lacks_is_refused(store: Path, tmp_path: Path) -> 
 
     wanted = job(store, tmp_path, end=1)
     run(wanted)
-    assert "mmaction2 has no bninception, which" in refused("mmaction2", backbone="bninception")
-    assert "tsn-pytorch has no vgg16, which" in refused("tsn_pytorch", backbone="vgg16")
-    assert "has no tiny, which" in refused("tsn_pytorch", backbone="tiny")
+    assert "mmaction2 has no bninception, which" in refuse("mmaction2", backbone="bninception")
+    assert "tsn-pytorch has no vgg16, which" in refuse("tsn_pytorch", backbone="vgg16")
+    assert "has no tiny, which" in refuse("tsn_pytorch", backbone="tiny")
     checkpoint = read_checkpoint(wanted.run / LAST)
     checkpoint["model"]["consensus.weight"] = torch.ones(3)
     run_folder.save(wanted.run / LAST, checkpoint)
-    said = refused("tsn_pytorch", backbone="resnet18", consensus="linear")
+    said = refuse("tsn_pytorch", backbone="resnet18", consensus="linear")
     assert "has no place for the weights of the consensus linear" in said
     done = in_process("weights", wanted.run, "--names", "mmaction2", "-o", tmp_path / "x.h5")
     assert done.returncode == 2 and "wanted a name that ends in .pth or .tar" in done.stderr

@@ -32,7 +32,7 @@ def reason(path: Path) -> str:
     return reasons.pop()
 
 
-def inserted(content: bytes, at: int, box: bytes, parents: tuple[bytes, ...]) -> bytes:
+def insert_box(content: bytes, at: int, box: bytes, parents: tuple[bytes, ...]) -> bytes:
     """An ISO file with one more box inside of boxes that are the first of their kind."""
     grown = bytearray(content[:at] + box + content[at:])
     for kind in parents:
@@ -42,7 +42,7 @@ def inserted(content: bytes, at: int, box: bytes, parents: tuple[bytes, ...]) ->
     return bytes(grown)
 
 
-def scrambled(content: bytes, size: int = 188) -> bytes:
+def scramble(content: bytes, size: int = 188) -> bytes:
     """A transport stream whose packets of PID 0x100 are marked, and made, unreadable."""
     packets = bytearray(content)
     for at in range(0, len(packets), size):
@@ -56,7 +56,7 @@ def test_scrambled_transport_streams_are_encrypted(tmp_path: Path) -> None:
     path = encode_video(tmp_path / "clip.ts", moving_clip(20))
     clear = path.read_bytes()
     assert notes_of(path)[0] == 20
-    path.write_bytes(scrambled(clear))
+    path.write_bytes(scramble(clear))
     assert reason(path) == "encrypted"
     # one marked packet among many is damage, or a mistake
     at = next(k for k in range(0, len(clear), 188) if clear[k + 1 : k + 3] == b"\x01\x00")
@@ -131,6 +131,6 @@ def test_a_clean_aperture_is_noted(width: int, tmp_path: Path) -> None:
     clap = struct.pack(">I4s8I", 40, b"clap", width, 1, 64, 1, 0, 1, 0, 1)
     end = entry + struct.unpack(">I", content[entry : entry + 4])[0]
     parents = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"mp4v")
-    path.write_bytes(inserted(content, end, clap, parents))
+    path.write_bytes(insert_box(content, end, clap, parents))
     count, notes = notes_of(path)
     assert (count, "container_crop" in notes) == (5, width < 96)

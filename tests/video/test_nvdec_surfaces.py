@@ -192,7 +192,7 @@ def test_what_was_opened_is_closed_where_the_gpu_has_failed(
     reader.close()
 
 
-def extracted(path: Path, ops: Any, decoder: str) -> tuple[list[Any], int | None]:
+def extract(path: Path, ops: Any, decoder: str) -> tuple[list[Any], int | None]:
     """Stored images by modality and window, and the checksum of the first frame."""
     values = {
         "modalities": ["rgb", "rgb_diff"],
@@ -213,12 +213,12 @@ def test_extraction_brings_down_only_resized_frames(
     cuda: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = encode_video(tmp_path / "a.mp4", moving_clip(20), b_frames=2, rotation_deg=0)
-    meant = extracted(path, get_ops("cpu"), "cpu")
+    meant = extract(path, get_ops("cpu"), "cpu")
     converted, write = [], Converter.write
     monkeypatch.setattr(
         Converter, "write", lambda self, *a: (converted.append(1), write(self, *a))[1]
     )
-    assert extracted(path, cuda, "nvdec") == meant
+    assert extract(path, cuda, "nvdec") == meant
     assert len(converted) == 1, "libswscale has only to prove the conversion"
 
 
@@ -226,7 +226,7 @@ def test_a_window_too_large_for_the_device_is_resized_in_halves(
     cuda: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = encode_video(tmp_path / "a.mp4", moving_clip(16))
-    meant = extracted(path, get_ops("cpu"), "cpu")
+    meant = extract(path, get_ops("cpu"), "cpu")
     resize, sizes = type(cuda).resize, []
 
     def small(self: Any, frames: Any, height: int, width: int) -> Any:
@@ -237,6 +237,6 @@ def test_a_window_too_large_for_the_device_is_resized_in_halves(
 
     monkeypatch.setattr(type(cuda), "resize", small)
     with pytest.warns(RuntimeWarning, match="16 frames at once; going on with 8"):
-        assert extracted(path, cuda, "nvdec") == meant
+        assert extract(path, cuda, "nvdec") == meant
     proof = sizes.index(16)
     assert sizes[proof:][:3] == [16, 8, 4]

@@ -18,7 +18,7 @@ from flowpipe.errors import DecodeError
 from flowpipe.video import cut_points, open_video, probe
 
 
-def refused(path: Path) -> DecodeError:
+def read_refusal(path: Path) -> DecodeError:
     """The one error with which a file is refused by everything that opens it."""
     caught = []
     for look in (open_video, probe, lambda path: cut_points(path, 1)):
@@ -42,7 +42,7 @@ def test_still_pictures_are_refused(name: str, tmp_path: Path) -> None:
     assert good
     path = tmp_path / name
     path.write_bytes(content.tobytes())
-    assert refused(path).reason == "still_picture"
+    assert read_refusal(path).reason == "still_picture"
 
 
 @pytest.mark.parametrize(("suffix", "codec"), [("gif", "gif"), ("png", "apng")])
@@ -60,7 +60,7 @@ def test_animations_are_videos_and_single_pictures_are_not(
                 frame.pts = index
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
-    assert refused(tmp_path / f"clip1.{suffix}").reason == "still_picture"
+    assert read_refusal(tmp_path / f"clip1.{suffix}").reason == "still_picture"
     assert count(tmp_path / f"clip5.{suffix}") == 5
 
 
@@ -82,7 +82,7 @@ def test_an_animated_webp_is_unsupported(tmp_path: Path) -> None:
     body = chunk(b"VP8X", b"\x02\0\0\0" + size) + chunk(b"ANIM", b"\0" * 6) + frame * 3
     path = tmp_path / "clip.webp"
     path.write_bytes(b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WEBP" + body)
-    error = refused(path)
+    error = read_refusal(path)
     assert error.reason == "unsupported"
     assert "animated WebP" in str(error)
 
@@ -96,7 +96,7 @@ def test_encrypted_files_are_called_encrypted(tmp_path: Path) -> None:
     path = encode_video(tmp_path / "clip.mp4", moving_clip(10))
     clear = path.read_bytes()
     path.write_bytes(clear.replace(b"avc1", b"encv").replace(b"isomiso2encv", b"isomiso2avc1"))
-    error = refused(path)
+    error = read_refusal(path)
     assert error.reason == "encrypted"
     assert "encrypted" in str(error)
     # a clear sample entry and encrypted samples, as FFmpeg writes them
@@ -108,7 +108,7 @@ def test_encrypted_files_are_called_encrypted(tmp_path: Path) -> None:
         size = struct.unpack(">I", content[place : place + 4])[0] + len(senc)
         content[place : place + 4] = struct.pack(">I", size)
     path.write_bytes(content)
-    assert refused(path).reason == "encrypted"
+    assert read_refusal(path).reason == "encrypted"
     path.write_bytes(clear)
     assert count(path) == 10
 
@@ -173,7 +173,7 @@ def test_a_list_makes_ffmpeg_open_nothing(
         for name in NAMES:
             path = tmp_path / name
             path.write_text(lists(target)[kind], encoding="utf-8")
-            assert refused(path).reason in ("unreadable", "no_video")
+            assert read_refusal(path).reason in ("unreadable", "no_video")
             path.unlink()
     assert asked == []
 
@@ -182,7 +182,7 @@ def test_a_list_is_called_a_list(tmp_path: Path) -> None:
     for kind, name in (("hls", "a.m3u8"), ("concat", "a.txt")):
         path = tmp_path / name
         path.write_text(lists("other.mp4")[kind], encoding="utf-8")
-        assert f"is a list or script of the format {kind}" in str(refused(path))
+        assert f"is a list or script of the format {kind}" in str(read_refusal(path))
 
 
 @pytest.mark.parametrize("where", ["file", "http"])

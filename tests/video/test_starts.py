@@ -42,7 +42,7 @@ def cut(clip: Path, path: Path, packets: int) -> Path:
     return path
 
 
-def decoded(path: Path) -> tuple[int, int]:
+def count_decoded(path: Path) -> tuple[int, int]:
     """Packets, and frames that FFmpeg decodes one packet at a time."""
     packets = frames = 0
     with av.open(str(path)) as container:
@@ -63,7 +63,7 @@ def test_a_stream_cut_between_keyframes(
 ) -> None:
     for suffix in ("ts", "mkv"):
         path = cut(clips[name], tmp_path / f"cut.{suffix}", skipped)
-        packets, frames = decoded(path)
+        packets, frames = count_decoded(path)
         with open_video(path) as reader:
             got = sum(len(window.data) for window in reader.windows())
         notes = dict(note.partition(":")[::2] for note in reader.facts.notes)

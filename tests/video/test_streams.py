@@ -138,7 +138,7 @@ def test_avif_sequence_gives_the_sequence(tmp_path: Path) -> None:
     assert read(path)[0] == 6
 
 
-def joined(folder: Path, *codecs: str) -> tuple[Path, list[int]]:
+def join_recordings(folder: Path, *codecs: str) -> tuple[Path, list[int]]:
     """Recordings of 30, 31 ... frames, one behind the other, each under a PID of its own."""
     content, counts = b"", []
     for number, codec in enumerate(codecs):
@@ -157,7 +157,7 @@ def joined(folder: Path, *codecs: str) -> tuple[Path, list[int]]:
 @pytest.mark.parametrize("parts", [2, 3])
 @pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
 def test_a_video_that_goes_on_under_another_pid(codec: str, parts: int, tmp_path: Path) -> None:
-    path, counts = joined(tmp_path, *[codec] * parts)
+    path, counts = join_recordings(tmp_path, *[codec] * parts)
     with open_video(path) as reader:
         frames, times = zip(*((w.data, w.pts_s) for w in reader.windows()), strict=True)
     got, times = np.concatenate(frames), np.concatenate(times)
@@ -177,7 +177,7 @@ def test_a_video_that_goes_on_under_another_pid(codec: str, parts: int, tmp_path
 
 
 def test_streams_of_other_codecs_are_not_joined(tmp_path: Path) -> None:
-    path, counts = joined(tmp_path, "mpeg2video", "libx264")
+    path, counts = join_recordings(tmp_path, "mpeg2video", "libx264")
     count, facts = read(path)
     assert count in counts
     assert "video_streams:2" in facts.notes

@@ -53,7 +53,7 @@ class Coded:
         )  # fmt: skip
 
 
-def coded(size: tuple[int, int], pixels: str, siting: str, seed: int = 0) -> Coded:
+def encode(size: tuple[int, int], pixels: str, siting: str, seed: int = 0) -> Coded:
     (height, width), bits = size, FORMATS[pixels]
     rng, dtype = np.random.default_rng(seed), np.dtype(np.uint8 if FORMATS[pixels] == 8 else "<u2")
     plain, graph = av.VideoFrame(width, height, pixels), Graph()
@@ -101,7 +101,7 @@ def test_every_matrix_and_range_is_libswscale_s(
 ) -> None:
     colour, turn = colour_of(matrix, FULL if pixels == "yuvj420p" else wide), Orientation()
     for size in SIZES:
-        noise = coded(size, pixels, "left", seed=matrix)
+        noise = encode(size, pixels, "left", seed=matrix)
         meant = noise.upright(colour, turn)
         surfaces = Surfaces((noise.surface,), noise.conversion(colour, turn))
         np.testing.assert_array_equal(reference.resize(surfaces, *size)[0], meant)
@@ -114,7 +114,7 @@ def test_every_matrix_and_range_is_libswscale_s(
 def test_every_siting_is_libswscale_s(pixels: str, siting: str, cuda: Any) -> None:
     colour, turn = colour_of(1, LIMITED), Orientation()
     for size in [*SIZES, (18, 1919)]:
-        noise = coded(size, pixels, siting)
+        noise = encode(size, pixels, siting)
         surfaces = Surfaces((cuda.to_device(noise.surface),), noise.conversion(colour, turn))
         np.testing.assert_array_equal(cuda.resize(surfaces, *size)[0], noise.upright(colour, turn))
 
@@ -127,7 +127,7 @@ def test_upright_and_resized_as_on_the_cpu(
     """A stack of pictures, whole and in halves."""
     colour = colour_of(5, LIMITED)
     for pixels in ("yuv420p", "yuv420p10le"):
-        stack = [coded((49, 63), pixels, "left", seed) for seed in range(3)]
+        stack = [encode((49, 63), pixels, "left", seed) for seed in range(3)]
         upright = np.stack([noise.upright(colour, turn) for noise in stack])
         there = tuple(cuda.to_device(noise.surface) for noise in stack)
         surfaces = Surfaces(there, stack[0].conversion(colour, turn))

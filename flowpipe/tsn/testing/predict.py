@@ -68,7 +68,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Interval:
+class PredictedInterval:
     """Consecutive snippets with the same most likely class."""
 
     start_s: float
@@ -169,7 +169,7 @@ def predict(
     )
 
 
-def time_line(prediction: Prediction, least: float) -> list[Interval]:
+def time_line(prediction: Prediction, least: float) -> list[PredictedInterval]:
     """Join consecutive snippets with the same most likely class.
 
     Parameters
@@ -181,7 +181,7 @@ def time_line(prediction: Prediction, least: float) -> list[Interval]:
 
     Returns
     -------
-    list of Interval
+    list of PredictedInterval
         Intervals in the order of time.
     """
     times_s, by_snippet = prediction.times_s, prediction.by_snippet
@@ -194,7 +194,9 @@ def time_line(prediction: Prediction, least: float) -> list[Interval]:
         if k == len(said) or said[k] != said[first]:
             probability = float(likely[first:k].mean())
             found.append(
-                Interval(float(times_s[first]), float(ends_s[k - 1]), said[first], probability)
+                PredictedInterval(
+                    float(times_s[first]), float(ends_s[k - 1]), said[first], probability
+                )
             )
             first = k
     return found

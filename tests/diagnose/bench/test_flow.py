@@ -30,7 +30,7 @@ ROWS = {row.name: row for row in flow_candidates()}
 REFUSED = find_refusals(ROWS.values())
 
 
-def numbered(count: int, height: int = 32, width: int = 32) -> np.ndarray:
+def number_frames(count: int, height: int = 32, width: int = 32) -> np.ndarray:
     """Frame k is gray of level 4 k."""
     levels = 4 * np.arange(count, dtype=np.uint8)
     return np.broadcast_to(levels[:, None, None, None], (count, height, width, 3)).copy()
@@ -41,7 +41,7 @@ def numbers(gray: np.ndarray) -> list[int]:
 
 
 def test_pairs_lie_evenly_over_a_video(tmp_path: Path) -> None:
-    clip = encode_video(tmp_path / "a.mp4", numbered(60), crf=1, gop=10)
+    clip = encode_video(tmp_path / "a.mp4", number_frames(60), crf=1, gop=10)
     pairs = video_pairs([clip], 3, 16, 24)
     assert pairs.first.shape == pairs.second.shape == (3, 16, 24)
     assert pairs.first.dtype == np.uint8
@@ -65,7 +65,7 @@ def test_pairs_lie_evenly_over_the_videos_of_a_folder(tmp_path: Path) -> None:
 def test_what_is_left_of_a_video_serves(tmp_path: Path) -> None:
     """Half of the file is left, but its index, at the front, names all of it."""
     whole = encode_video(
-        tmp_path / "a.mp4", numbered(60), gop=10, container_options={"movflags": "+faststart"}
+        tmp_path / "a.mp4", number_frames(60), gop=10, container_options={"movflags": "+faststart"}
     )
     content = whole.read_bytes()
     cut = tmp_path / "cut.mp4"
@@ -77,8 +77,8 @@ def test_what_is_left_of_a_video_serves(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
-    encode_video(tmp_path / "good.mp4", numbered(8))
-    encode_video(tmp_path / "short.mp4", numbered(1))
+    encode_video(tmp_path / "good.mp4", number_frames(8))
+    encode_video(tmp_path / "short.mp4", number_frames(1))
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     pairs = video_pairs([tmp_path], 6, 16, 16)
     assert len(pairs.first) == 2

@@ -28,7 +28,7 @@ one tile: the mean of both copies of the loop's body, one of which measures the 
 @pytest.mark.parametrize(("major", "architecture"), TARGETS)
 def test_compiles_without_spills(file, major, architecture):
     nvrtc.require(major)
-    kernels = nvrtc.compiled(file, major, architecture).kernels
+    kernels = nvrtc.compile_file(file, major, architecture).kernels
     assert set(kernels) == set(SOURCES[file])
     for name, usage in kernels.items():
         assert usage.spilled_bytes == 0, name
@@ -38,7 +38,7 @@ def test_compiles_without_spills(file, major, architecture):
 def test_two_blocks_of_a_multiprocessor_share_its_registers():
     nvrtc.require(12)
     (defined,) = Settings(blocks=2).definitions["tvl1_tile"]
-    usage = nvrtc.compiled("tvl1_tile", 12, 90, defined).kernels["tvl1_tile"]
+    usage = nvrtc.compile_file("tvl1_tile", 12, 90, defined).kernels["tvl1_tile"]
     assert usage.registers <= 64 and 0 < usage.spilled_bytes < 4096, "why one is the default"
 
 
@@ -47,10 +47,10 @@ def test_two_blocks_of_a_multiprocessor_share_its_registers():
 def test_an_iteration_takes_few_instructions(kernel, major, architecture):
     nvrtc.require(major)
     # An iteration has two square roots and a quotient per pixel: the loops with two copies of it.
-    cubin = nvrtc.compiled(kernel, major, architecture).cubin
-    instructions, _ = nvrtc.disassembled(cubin, kernel)
+    cubin = nvrtc.compile_file(kernel, major, architecture).cubin
+    instructions, _ = nvrtc.disassemble(cubin, kernel)
     found = [
-        nvrtc.counted(instructions[start : end + 1])
+        nvrtc.count_opcodes(instructions[start : end + 1])
         for start, end in nvrtc.innermost(cubin, kernel, "MUFU", 6 * PIXELS)
     ]
     limits = MOST_INSTRUCTIONS[kernel]
@@ -64,12 +64,12 @@ def test_line_numbers_change_no_instruction(monkeypatch):
     from flowpipe.ops.cuda import kernels
 
     nvrtc.require(13)
-    with_lines = nvrtc.compiled("planes", 13, 90).cubin
+    with_lines = nvrtc.compile_file("planes", 13, 90).cubin
     monkeypatch.setattr(kernels, "options", lambda: tuple(o for o in options() if o != LINES))
-    without = nvrtc.compiled.__wrapped__("planes", 13, 90).cubin
+    without = nvrtc.compile_file.__wrapped__("planes", 13, 90).cubin
     assert b".debug_line" in with_lines and b".debug_line" not in without
     for kernel in SOURCES["planes"]:
-        assert nvrtc.disassembled(with_lines, kernel) == nvrtc.disassembled(without, kernel)
+        assert nvrtc.disassemble(with_lines, kernel) == nvrtc.disassemble(without, kernel)
 
 
 def test_every_kernel_is_listed():

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkout import ROOT, python_path
-from command import moving_clip
+from command import draw_noise_clip
 from emulated import STAND_IN, emulated_ops
 from synth import translated_pair
 from videofile import encode_video
@@ -139,12 +139,12 @@ def test_time_in_which_a_gpu_is_waited_for_is_no_stage_s(cuda, monkeypatch, tmp_
     """It is counted once, whichever threads wait; what they compute beside it is their own."""
     pause_s, synchronize = 0.05, cuda.cupy.cuda.Event.synchronize
 
-    def pausing(event):
+    def pause(event):
         time.sleep(pause_s)
         synchronize(event)
 
-    monkeypatch.setattr(cuda.cupy.cuda.Event, "synchronize", pausing)
-    clip = encode_video(tmp_path / "clip.mp4", moving_clip(1, frames=12))
+    monkeypatch.setattr(cuda.cupy.cuda.Event, "synchronize", pause)
+    clip = encode_video(tmp_path / "clip.mp4", draw_noise_clip(1, frames=12))
     how = {"flow": {"name": "tvl1", **BRIEF}, "size": {"width": 40, "height": 33}}
     recipe = build(ExtractRecipe, {"modalities": ["rgb", "flow"], **how})
     began, before = time.monotonic(), cuda.waits.any_thread_s

@@ -14,8 +14,8 @@ from flowpipe.errors import DeviceLostError
 from flowpipe.flow.tvl1 import TVL1Params, TVL1Solver
 from flowpipe.ops.cpu import native_core
 from flowpipe.ops.cuda.schedule import ArenaLayout, LevelSchedule
-from flowpipe.ops.cuda.settings import Settings, tiles
-from flowpipe.ops.tables import FIELDS, HALO_PX
+from flowpipe.ops.cuda.settings import HALO_PX, Settings, tiles
+from flowpipe.ops.tables import FIELDS
 
 pytestmark = pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none")
 
@@ -113,7 +113,7 @@ def test_a_warm_call_launches_the_graphs_that_the_model_counts(cuda, monkeypatch
     for module in (cuda.cupy.cuda, cuda.cupy.modules.cuda):
         monkeypatch.setattr(module, "call", lambda name: called.append(name) or call(name))
 
-    def launched(what):
+    def count_launches(what):
         called.clear()
         frames = solver.prepare(gray)
         cuda.to_host(solver.solve(frames[:-1], frames[1:]))
@@ -122,11 +122,11 @@ def test_a_warm_call_launches_the_graphs_that_the_model_counts(cuda, monkeypatch
     kernels, graphs = replay.kernels_between(sizes)
     steps = 2 * sum(tiles(*level) != (1, 1) for level in sizes)  # a graph, and one ahead
     recorded = steps // 2 * cuda.settings.steps
-    assert launched("launch ") == kernels + recorded
-    launched("")
-    launched("")
-    assert launched("launch ") == 0
-    assert launched("Graph.launch") == graphs + steps
+    assert count_launches("launch ") == kernels + recorded
+    count_launches("")
+    count_launches("")
+    assert count_launches("launch ") == 0
+    assert count_launches("Graph.launch") == graphs + steps
 
 
 @pytest.mark.parametrize("size", [(20, 30), (66, 40), (70, 121)])

@@ -111,7 +111,7 @@ class Failing(Clips):
         raise self.failure
 
 
-def failing(store: Path, failure: Exception | signal.Signals) -> Loader:
+def make_failing(store: Path, failure: Exception | signal.Signals) -> Loader:
     data = clips(store)
     data.__class__, data.failure = Failing, failure  # type: ignore[attr-defined]
     return Loader(data, batches_of(data), 1, "cpu")
@@ -127,19 +127,19 @@ def test_errors_of_workers_arrive_as_they_were_raised(store: Path) -> None:
     assert any(isinstance(one, errors.DeviceLostError) for one in raised)
     for error in raised:
         with pytest.raises(type(error)) as caught:
-            next(iter(failing(store, error)))
+            next(iter(make_failing(store, error)))
         assert str(caught.value) == str(error) and type(caught.value) is type(error)
         assert vars(caught.value) == vars(error)
 
 
 def test_a_worker_without_memory_says_what_to_do(store: Path) -> None:
     with pytest.raises(BackendError, match=r"a worker is out of memory: .*use fewer --workers"):
-        next(iter(failing(store, MemoryError("Unable to allocate 9 GiB"))))
+        next(iter(make_failing(store, MemoryError("Unable to allocate 9 GiB"))))
 
 
 def test_an_unexpected_error_keeps_the_traceback_of_its_worker(store: Path) -> None:
     with pytest.raises(ZeroDivisionError, match=r"(?s)Original Traceback.*in read"):
-        next(iter(failing(store, ZeroDivisionError("a bug"))))
+        next(iter(make_failing(store, ZeroDivisionError("a bug"))))
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_the_death_of_a_worker_is_a_sentence(
     store: Path, number: signal.Signals, words: str
 ) -> None:
     with pytest.raises(BackendError, match=words) as caught, worker_failures():
-        next(iter(failing(store, number)))
+        next(iter(make_failing(store, number)))
     assert "\n" not in str(caught.value)
 
 

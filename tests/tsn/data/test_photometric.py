@@ -22,8 +22,8 @@ from tiny_training import (  # noqa: E402
     curve,
     environment,
     job,
-    resumed,
     run,
+    train_and_resume,
     trainer_of,
 )
 from torchvision.transforms import v2  # noqa: E402
@@ -159,7 +159,7 @@ MIXED = {
 def test_all_of_it_resumes_to_the_same_numbers(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, broken, _ = resumed(store, tmp_path, 5, monkeypatch, stream=MIXED, end=4)
+    whole, broken, _ = train_and_resume(store, tmp_path, 5, monkeypatch, stream=MIXED, end=4)
     assert_same_weights(whole, broken, name="ema.pt")
 
 

@@ -17,7 +17,7 @@ from flowpipe.tsn.data import sampling
 from flowpipe.tsn.data.sampling import DENSE_POSITIONS, SAMPLING_STRATEGIES, images_of
 
 
-def fixed(*values: int) -> Callable[[int, int], NDArray[np.int64]]:
+def fixed_draw(*values: int) -> Callable[[int, int], NDArray[np.int64]]:
     """Draws that are known: these values, each modulo the bound."""
 
     def draw(bound: int, count: int) -> NDArray[np.int64]:
@@ -64,7 +64,9 @@ def legacy(seed: int) -> Callable[[int, int], NDArray[np.int64]]:
 def test_training_table(
     rule: str, images: int, segments: int, length: int, starts: list[int]
 ) -> None:
-    assert SAMPLING_STRATEGIES[rule].train(images, segments, length, fixed(7)).tolist() == starts
+    assert (
+        SAMPLING_STRATEGIES[rule].train(images, segments, length, fixed_draw(7)).tolist() == starts
+    )
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ NAMES = [name for name in BACKBONES if "tiny" not in name]
 OURS = ("bninception", "efficientnet_lite0")
 
 
-def made(name: str, device: str = "cpu") -> tuple[torch.nn.Module, BackboneRow]:
+def make(name: str, device: str = "cpu") -> tuple[torch.nn.Module, BackboneRow]:
     if name not in OURS:
         pytest.importorskip("torchvision", reason="needs torchvision")
     with torch.device(device):
@@ -34,7 +34,7 @@ def made(name: str, device: str = "cpu") -> tuple[torch.nn.Module, BackboneRow]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_features_have_the_width_that_is_said(name: str) -> None:
-    network, row = made(name, "meta")
+    network, row = make(name, "meta")
     images = torch.zeros(2, 3, row.size, row.size, device="meta")
     assert network.eval()(images).shape == (2, row.features)
 
@@ -54,7 +54,7 @@ def test_another_input_size_is_the_row_s_and_one_that_cannot_be_is_a_sentence() 
 @pytest.mark.parametrize("name", NAMES)
 def test_training_draws_nothing_before_the_dropout_of_tsn(name: str) -> None:
     # A layer or a function that drops values draws random numbers, whatever it is called.
-    network, row = made(name)
+    network, row = make(name)
     side = 75 if row.size == 299 else 32
     state = torch.get_rng_state()
     with torch.no_grad():
@@ -68,7 +68,7 @@ def test_training_draws_nothing_before_the_dropout_of_tsn(name: str) -> None:
 @pytest.mark.filterwarnings("ignore:The default weight initialization:FutureWarning")
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in OURS])
 def test_torchvision_s_weights_fill_the_network_but_for_its_classifiers(name: str) -> None:
-    network, row = made(name, "meta")
+    network, row = make(name, "meta")
     models = pytest.importorskip("torchvision.models", reason="needs torchvision")
     with torch.device("meta"):
         whole = getattr(models, name)(weights=None)
@@ -89,7 +89,7 @@ def constant(network, biases):
     return network.eval()
 
 
-def seen_by(module):
+def record_inputs(module):
     """A list that gets what goes into a module."""
     seen = []
     module.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
@@ -114,7 +114,7 @@ def test_bn_inception_passes_the_pool_through_where_it_halves() -> None:
         "inception_4d_pool_proj": 4.0, "inception_4e_3x3": 5.0, "inception_4e_double_3x3_2": 6.0,
     }  # fmt: skip
     network = constant(BNInception(), lambda name: values.get(name, 0.0))
-    seen = seen_by(network.inception_5a_1x1)
+    seen = record_inputs(network.inception_5a_1x1)
     network(torch.zeros(1, 3, 224, 224))
     (joined,) = seen
     assert joined.shape == (1, 1056, 7, 7)
@@ -128,7 +128,7 @@ def test_bn_inception_by_hand_on_a_tiny_input() -> None:
     # 8x8 ones: the four windows of the first row cover 4, 6, 7, 5 columns and as many rows.
     network = constant(BNInception(), lambda name: 0.0)
     network.conv1_7x7_s2.weight.data[0, 0] = 1.0
-    seen = seen_by(network.conv2_3x3_reduce)
+    seen = record_inputs(network.conv2_3x3_reduce)
     with contextlib.suppress(RuntimeError):  # later layers have nothing left to pool
         network(torch.ones(1, 3, 8, 8))
     sums = torch.tensor([4.0, 6.0, 7.0, 5.0])

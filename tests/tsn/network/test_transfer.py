@@ -103,7 +103,7 @@ def test_caffe_weights_of_another_data_set_are_taken(tmp_path: Path) -> None:
     )
 
 
-def moved(tmp_path: Path, came: tuple[str, int], wanted: tuple[str, int], init: str) -> str:
+def move_layer(tmp_path: Path, came: tuple[str, int], wanted: tuple[str, int], init: str) -> str:
     """Take a first layer from one modality and length to others; its weights and the words."""
     model, (_, _, params) = network("tiny_bn", *came)
     values = random_values(model)
@@ -124,11 +124,11 @@ def test_a_first_layer_of_another_modality_begins_as_init_says(tmp_path: Path) -
         (("flow", 5), ("rgb_diff", 5)),
         (("rgb_diff", 5), ("flow", 5)),
     ):
-        old, new, words = moved(tmp_path, came, wanted, "cross_modality")
+        old, new, words = move_layer(tmp_path, came, wanted, "cross_modality")
         torch.testing.assert_close(new, old.mean(1, keepdim=True).expand_as(new))
         assert f"the mean over {old.shape[1]} channels, for {new.shape[1]} channels" in words
         for init in ("imagenet", "random"):
-            old, new, words = moved(tmp_path, came, wanted, init)
+            old, new, words = move_layer(tmp_path, came, wanted, init)
             assert new.std(1).min() > 0 and not torch.isclose(new.mean(), old.mean())
             assert f"random, as init is {init} (--set streams.{wanted[0]}.init=cross" in words
 
@@ -153,11 +153,11 @@ def test_a_first_layer_that_fits_no_modality_begins_as_init_says(tmp_path: Path)
 def test_a_first_layer_of_the_same_modality_is_kept(tmp_path: Path, init: str) -> None:
     tiny.register()
     for modality, length in (("rgb", 1), ("flow", 5), ("rgb_diff", 5)):
-        old, new, words = moved(tmp_path, (modality, length), (modality, length), init)
+        old, new, words = move_layer(tmp_path, (modality, length), (modality, length), init)
         assert torch.equal(old, new) and "first layer kept" in words
-    old, new, _ = moved(tmp_path, ("flow", 5), ("warped_flow", 5), init)
+    old, new, _ = move_layer(tmp_path, ("flow", 5), ("warped_flow", 5), init)
     assert torch.equal(old, new)
-    old, new, _ = moved(tmp_path, ("rgb", 1), ("rgb_diff", 1), init)
+    old, new, _ = move_layer(tmp_path, ("rgb", 1), ("rgb_diff", 1), init)
     assert torch.equal(old, new)
 
 
@@ -167,7 +167,9 @@ def test_another_snippet_length_sees_the_same_in_equal_images(
     tmp_path: Path, modality: str, lengths: tuple[int, int]
 ) -> None:
     tiny.register()
-    old, new, words = moved(tmp_path, (modality, lengths[0]), (modality, lengths[1]), "imagenet")
+    old, new, words = move_layer(
+        tmp_path, (modality, lengths[0]), (modality, lengths[1]), "imagenet"
+    )
     if old.shape[1] != 3:  # of one difference the weights could be those of rgb
         image = torch.randn(1, new.shape[1] // lengths[1], 5, 5)
         before, after = (

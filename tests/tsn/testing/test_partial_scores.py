@@ -26,7 +26,7 @@ from flowpipe.tsn.testing.partial_scores import PartialScores, partial_path  # n
 SETTINGS = {"weights": "a", "test": {"crops": "10", "snippets": 25}}
 
 
-def kept(out: Path, settings: dict = SETTINGS) -> dict[str, list[float]]:
+def read_kept(out: Path, settings: dict = SETTINGS) -> dict[str, list[float]]:
     with PartialScores(out, settings) as finished:
         return {key: scores.tolist() for key, scores in finished.scores.items()}
 
@@ -36,18 +36,18 @@ def test_the_file_is_whole_wherever_a_writer_is_killed(tmp_path: Path) -> None:
     with PartialScores(whole, SETTINGS) as finished:
         for key, scores in videos.items():
             finished.add(key, np.array(scores))
-    assert kept(whole) == videos, "each bit of a score is kept"
+    assert read_kept(whole) == videos, "each bit of a score is kept"
     content, cut = partial_path(whole).read_bytes(), tmp_path / "cut"
     ends = [k for k, byte in enumerate(content) if byte == ord("\n")]
     for size in range(len(content) + 1):
         partial_path(cut).write_bytes(content[:size])
         there = max(0, sum(end < size for end in ends) - 1)
-        assert kept(cut) == dict(list(videos.items())[:there])
+        assert read_kept(cut) == dict(list(videos.items())[:there])
         with PartialScores(cut, SETTINGS) as finished:
             finished.add("later", np.array([1.0, 2, 3]))
         # A line of which the end alone was lacking counts as soon as another follows.
         there = max(0, sum(end <= size for end in ends) - 1)
-        assert kept(cut) == {**dict(list(videos.items())[:there]), "later": [1, 2, 3]}
+        assert read_kept(cut) == {**dict(list(videos.items())[:there]), "later": [1, 2, 3]}
 
 
 def test_damaged_lines_are_skipped(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_damaged_lines_are_skipped(tmp_path: Path) -> None:
     start = content.index(b'"1"')
     content[start + 10] ^= 1
     partial_path(path).write_bytes(content)
-    assert set(kept(path)) == {"0", "2"}
+    assert set(read_kept(path)) == {"0", "2"}
 
 
 def test_processes_see_what_others_add(tmp_path: Path) -> None:
@@ -75,16 +75,16 @@ def test_processes_see_what_others_add(tmp_path: Path) -> None:
 
 def test_another_test_and_other_files_are_refused(tmp_path: Path) -> None:
     out = tmp_path / "scores.h5"
-    kept(out)
+    read_kept(out)
     other = {**SETTINGS, "test": {"crops": "5", "snippets": 25}}
     with pytest.raises(UsageError, match=r'another test: test.crops is "10" there and "5" here'):
-        kept(out, other)
+        read_kept(out, other)
     partial_path(out).write_bytes(b"my notes\n")
     with pytest.raises(FormatError, match="is no file of finished videos"):
-        kept(out)
+        read_kept(out)
     assert partial_path(out).read_bytes() == b"my notes\n"
     with pytest.raises(UsageError, match="scores of finished videos .* cannot be written"):
-        kept(tmp_path / "none" / "x")
+        read_kept(tmp_path / "none" / "x")
 
 
 class Stopped(Exception):

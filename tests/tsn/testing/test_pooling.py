@@ -32,7 +32,7 @@ def video(snippets: int = S) -> SnippetScores:
     return SnippetScores(rng.normal(size=(snippets, CROPS, C)), rng.normal(size=(snippets, D)))
 
 
-def trained(name: str) -> tuple[StreamParams, torch.nn.Module]:
+def make_trained(name: str) -> tuple[StreamParams, torch.nn.Module]:
     stream = StreamParams(consensus=name, segments=K, top_k=2)
     torch.manual_seed(1)
     module = CONSENSUS[name](K, D, stream.top_k)
@@ -44,7 +44,7 @@ def trained(name: str) -> tuple[StreamParams, torch.nn.Module]:
 @pytest.mark.parametrize("name", CONSENSUS)
 @pytest.mark.parametrize("snippets", [K, S])
 def test_a_test_combines_snippets_as_validation_does(name: str, snippets: int) -> None:
-    stream, module = trained(name)
+    stream, module = make_trained(name)
     pooling, one = Pooling(Params(), stream, module), video(snippets)
     with torch.no_grad():
         wanted = module.double()(
@@ -61,7 +61,7 @@ def test_a_test_combines_snippets_as_validation_does(name: str, snippets: int) -
 def test_every_consensus_by_hand() -> None:
     means = np.sort(video().scores.mean(1), 0)[::-1]
     for trained_with in ("average", "top_k"):
-        stream, module = trained(trained_with)
+        stream, module = make_trained(trained_with)
         for params, wanted in (
             (Params(consensus="average"), means.mean(0)),
             (Params(consensus="max"), means[0]),
@@ -70,11 +70,11 @@ def test_every_consensus_by_hand() -> None:
             (Params(consensus="top_k", top_k=99), means.mean(0)),
         ):
             np.testing.assert_allclose(Pooling(params, stream, module)(video()), wanted)
-    stream, module = trained("linear")
+    stream, module = make_trained("linear")
     weights = module.weight.detach().numpy().astype(float)
     one = video(K)
     np.testing.assert_allclose(Pooling(Params(), stream, module)(one), weights @ one.scores.mean(1))
-    stream, module = trained("attention")
+    stream, module = make_trained("attention")
     relevance = np.exp(video().features @ module.weight.detach().numpy().astype(float))
     np.testing.assert_allclose(
         Pooling(Params(), stream, module)(video()),
@@ -83,33 +83,33 @@ def test_every_consensus_by_hand() -> None:
 
 
 def test_crops_are_pooled_first() -> None:
-    stream, module = trained("top_k")
+    stream, module = make_trained("top_k")
     best = np.sort(video().scores.max(1), 0)[::-1][:2].mean(0)
     np.testing.assert_allclose(Pooling(Params(of_crops="max"), stream, module)(video()), best)
 
 
 def test_mtwi_pools_crops_as_its_variant_does_unless_told() -> None:
-    stream, module = trained("average")
+    stream, module = make_trained("average")
     one, windows = video(40), (1, 2, 4)
 
-    def pooled(**options: str) -> np.ndarray:
+    def pool(**options: str) -> np.ndarray:
         return Pooling(Params("mtwi", windows=windows, **options), stream, module)(one)
 
     mean, best = one.scores.mean(1, keepdims=True), one.scores.max(1, keepdims=True)
     for variant in ("code", "paper"):
-        by_variant = pooled(mtwi=variant)
+        by_variant = pool(mtwi=variant)
         np.testing.assert_array_equal(by_variant, mtwi.aggregate(one.scores, windows, variant))
         for of_crops, crops in (("mean", mean), ("max", best)):
             np.testing.assert_array_equal(
-                pooled(mtwi=variant, of_crops=of_crops), mtwi.aggregate(crops, windows, variant)
+                pool(mtwi=variant, of_crops=of_crops), mtwi.aggregate(crops, windows, variant)
             )
-    np.testing.assert_array_equal(pooled(), pooled(mtwi="code"))
+    np.testing.assert_array_equal(pool(), pool(mtwi="code"))
 
 
 def test_mtwi_takes_attention_where_it_was_trained_and_else_top_k() -> None:
     one = video(40)
     for name in CONSENSUS:
-        stream, module = trained(name)
+        stream, module = make_trained(name)
         pooling = Pooling(Params("mtwi", windows=(2,)), stream, module)
         if name == "attention":
             relevance = one.features @ module.weight.detach().numpy().astype(float)
@@ -124,7 +124,7 @@ def test_mtwi_takes_attention_where_it_was_trained_and_else_top_k() -> None:
 @pytest.mark.parametrize("name", ["linear", "attention"])
 def test_weights_that_were_not_learned_cannot_be_asked_for(name: str) -> None:
     with pytest.raises(UsageError, match=f"consensus {name} has learned weights"):
-        Pooling(Params(consensus=name), *trained("average"))
+        Pooling(Params(consensus=name), *make_trained("average"))
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch")
 
 import tiny  # noqa: E402
-from command import FAST, in_process, moving_clip  # noqa: E402
+from command import FAST, draw_noise_clip, in_process  # noqa: E402
 from videofile import encode_video  # noqa: E402
 
 from flowpipe.evaluation import read_h5  # noqa: E402
-from flowpipe.tsn.testing.predict import Interval, Prediction, time_line  # noqa: E402
+from flowpipe.tsn.testing.predict import PredictedInterval, Prediction, time_line  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("lasting_workers")
 SHADES = {"bright": 170, "dark": 0, "middle": 85}
@@ -38,7 +38,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = ["video_id,path,label,split"]
     for number in range(9):
         label = tuple(SHADES)[number % 3]
-        frames = (moving_clip(number) // 3 + SHADES[label]).astype(np.uint8)
+        frames = (draw_noise_clip(number) // 3 + SHADES[label]).astype(np.uint8)
         encode_video(folder / f"{number}.mp4", frames)
         split = "test1" if number >= 6 else "train1"
         lines.append(f"{label}-{number},{folder / f'{number}.mp4'},{label},{split}")
@@ -85,7 +85,7 @@ def test_it_says_what_test_says_of_the_same_video(place: Path) -> None:
 
 
 def test_a_table_with_bars_and_a_time_line(place: Path) -> None:
-    parts = [(moving_clip(9, 50) // 3 + SHADES[name]).astype(np.uint8) for name in SHADES]
+    parts = [(draw_noise_clip(9, 50) // 3 + SHADES[name]).astype(np.uint8) for name in SHADES]
     video = encode_video(place / "long.mp4", np.concatenate(parts))
     out, _ = flowpipe(
         "predict", video, place / "rgb", "--protocol", "mtwi", "--rate", 5, "--least", 0.4
@@ -104,7 +104,7 @@ def test_a_table_with_bars_and_a_time_line(place: Path) -> None:
 
 
 def test_what_is_damaged_is_used_up_to_there(place: Path) -> None:
-    encode_video(place / "cut.avi", moving_clip(3, 60) // 3, codec="mjpeg", pix_fmt="yuvj420p")
+    encode_video(place / "cut.avi", draw_noise_clip(3, 60) // 3, codec="mjpeg", pix_fmt="yuvj420p")
     content = (place / "cut.avi").read_bytes()
     (place / "cut.avi").write_bytes(content[: len(content) // 2])
     out, _ = flowpipe("predict", place / "cut.avi", place / "rgb", "--json")
@@ -135,7 +135,7 @@ def test_wrong_use_is_said(place: Path, tmp_path: Path) -> None:
     (other / "run.json").write_text(json.dumps({**facts, "extraction": {"imported": "x"}}))
     _, said = flowpipe("predict", video, other, code=2)
     assert "imported store" in said and "--recipe" in said
-    short = encode_video(tmp_path / "one.mp4", moving_clip(1, 1))
+    short = encode_video(tmp_path / "one.mp4", draw_noise_clip(1, 1))
     _, said = flowpipe("predict", short, place / "flow", code=1)
     assert "too few for flow" in said
 
@@ -144,6 +144,6 @@ def test_the_time_line_joins_neighbours_of_one_class() -> None:
     by_snippet = np.array([[0.9, 0.1], [0.8, 0.2], [0.55, 0.45], [0.3, 0.7], [0.2, 0.8]])
     said = Prediction(("a", "b"), by_snippet[0], (), np.arange(5.0), by_snippet, 4.5)
     assert time_line(said, 0.6) == [
-        Interval(0, 2, 0, pytest.approx(0.85)), Interval(2, 3, None, 0.55),
-        Interval(3, 4.5, 1, pytest.approx(0.75)),
+        PredictedInterval(0, 2, 0, pytest.approx(0.85)), PredictedInterval(2, 3, None, 0.55),
+        PredictedInterval(3, 4.5, 1, pytest.approx(0.75)),
     ]  # fmt: skip

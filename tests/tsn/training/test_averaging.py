@@ -59,12 +59,12 @@ def test_averaged_weights_are_validated_kept_and_tested(store: Path, tmp_path: P
         assert torch.equal(value, best[name]) and torch.equal(value, kept["model"][name])
     assert not torch.equal(averaged["new_fc.weight"], last["new_fc.weight"])
 
-    def tested(checkpoint: str, run_name: str = "slow"):
+    def score_checkpoint(checkpoint: str, run_name: str = "slow"):
         out = tmp_path / f"{run_name}-{checkpoint}.h5"
         done = in_process("test", store, tmp_path / run_name, "-o", out, "--checkpoint", checkpoint)
         return read_h5(out).values if done.returncode == 0 else done
 
-    np.testing.assert_array_equal(tested("ema"), tested("best"))
-    assert np.abs(tested("last")).max() > 2 > 10 * np.abs(tested("ema")).max()
-    refused = tested("ema", "plain")
+    np.testing.assert_array_equal(score_checkpoint("ema"), score_checkpoint("best"))
+    assert np.abs(score_checkpoint("last")).max() > 2 > 10 * np.abs(score_checkpoint("ema")).max()
+    refused = score_checkpoint("ema", "plain")
     assert refused.returncode == 2 and "schedule.ema" in refused.stderr

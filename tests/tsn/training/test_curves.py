@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 from flowpipe.tsn.training.curves import draw  # noqa: E402
 
 
-def drawn(run: Path, epochs: int, monkeypatch: pytest.MonkeyPatch, *options: bool) -> list[Any]:
+def draw_run(run: Path, epochs: int, monkeypatch: pytest.MonkeyPatch, *options: bool) -> list[Any]:
     rows = [
         {
             "epoch": k, "lr": 0.1 if k < 3 else 0.01, "train_loss": 2.0 / k, "val_loss": 2.5 / k,
@@ -34,7 +34,7 @@ def drawn(run: Path, epochs: int, monkeypatch: pytest.MonkeyPatch, *options: boo
 def test_epochs_are_whole_numbers_and_every_curve_is_visible(
     epochs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for axes in drawn(tmp_path, epochs, monkeypatch):
+    for axes in draw_run(tmp_path, epochs, monkeypatch):
         assert all(tick == round(tick) for tick in axes.get_xticks())
         bottom, top = axes.get_ylim()
         for line in axes.lines[:2]:
@@ -45,7 +45,7 @@ def test_epochs_are_whole_numbers_and_every_curve_is_visible(
 def test_the_line_of_a_lower_learning_rate_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for axes in drawn(tmp_path, 4, monkeypatch):
+    for axes in draw_run(tmp_path, 4, monkeypatch):
         words = [text.get_text() for text in axes.get_legend().get_texts()]
         assert words == ["training", "validation", "learning rate lowered"]
 
@@ -53,5 +53,5 @@ def test_the_line_of_a_lower_learning_rate_is_named(
 def test_a_rate_that_falls_at_each_step_has_no_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for axes in drawn(tmp_path, 4, monkeypatch, False):
+    for axes in draw_run(tmp_path, 4, monkeypatch, False):
         assert len(axes.lines) == 2

@@ -21,10 +21,10 @@ from tiny_training import (  # noqa: E402
     command,
     curve,
     environment,
-    interrupted,
+    interrupt_training,
     job,
-    resumed,
     run,
+    train_and_resume,
     trainer_of,
 )
 
@@ -59,7 +59,7 @@ def test_it_resumes_after_any_step(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     # Step 3 is at the end of an epoch, step 4 inside one.
-    whole, broken, told = resumed(store, tmp_path, step, monkeypatch)
+    whole, broken, told = train_and_resume(store, tmp_path, step, monkeypatch)
     assert f"going on at step {step} of 18" in told
     assert curve(whole, STEP_LOG) == curve(broken, STEP_LOG)
     assert_same_weights(whole, broken, BEST)
@@ -69,7 +69,7 @@ def test_each_process_draws_its_own_dropout_after_a_change_of_their_number(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = job(store, tmp_path, backbone="tiny_bn", dropout=0.5, seed=5)
-    interrupted(wanted, 4, monkeypatch)
+    interrupt_training(wanted, 4, monkeypatch)
     values = read_checkpoint(wanted.run / LAST)
     values["random"] *= 2  # as of two processes
     run_folder.save(wanted.run / LAST, values)
@@ -92,7 +92,7 @@ def test_a_run_goes_on_with_another_precision(
 ) -> None:
     wanted = job(store, tmp_path, end=3)
     for step, amp in ((2, "off"), (4, "fp16"), (5, "bf16")):
-        interrupted(replace(wanted, amp=amp), step, monkeypatch)
+        interrupt_training(replace(wanted, amp=amp), step, monkeypatch)
         assert ("scale" in read_checkpoint(wanted.run / LAST)["scaler"]) == (amp == "fp16")
     assert "going on at step 5 of 9" in run(replace(wanted, amp="fp16"))
 

@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch")
 
-from tiny_training import curve, job, resumed, run  # noqa: E402
+from tiny_training import curve, job, run, train_and_resume  # noqa: E402
 from torch.nn import functional  # noqa: E402
 from torch.optim import lr_scheduler  # noqa: E402
 
@@ -117,7 +117,7 @@ def test_adamw_learns_and_resumes_to_the_same_numbers(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # An epoch has three steps: step 4 is inside the warm-up.
-    whole, _, told = resumed(store, tmp_path, 4, monkeypatch, stream=MODERN, end=20)
+    whole, _, told = train_and_resume(store, tmp_path, 4, monkeypatch, stream=MODERN, end=20)
     assert told[0] == "going on at step 4 of 60"
     rows = curve(whole)
     assert [float(row["lr"]) for row in rows][:3] == pytest.approx(

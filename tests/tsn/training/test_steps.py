@@ -154,7 +154,7 @@ def test_a_loss_that_is_not_finite_names_its_step(store: Path, tmp_path: Path) -
     assert [row["loss"] == "nan" for row in curve(wanted.run, STEP_LOG)] == [False, True, False]
 
 
-def overflowing(trainer: Trainer, *numbers: int) -> list[str]:
+def train_with_overflows(trainer: Trainer, *numbers: int) -> list[str]:
     """Let logits overflow in some steps of a run, and train it; what it says."""
     told: list[str] = []
     plain, count = trainer.learner.step, 0
@@ -178,7 +178,7 @@ def overflowing(trainer: Trainer, *numbers: int) -> list[str]:
 
 def test_steps_that_fp16_skips_are_counted_and_in_no_mean(store: Path, tmp_path: Path) -> None:
     wanted = job(store, tmp_path, end=3, log_every=3, amp="fp16")
-    told = overflowing(trainer_of(wanted)[0], 2, 7, 8, 9)
+    told = train_with_overflows(trainer_of(wanted)[0], 2, 7, 8, 9)
     rows, epochs = curve(wanted.run, STEP_LOG), curve(wanted.run)
     assert [row["loss"] for row in rows].count("nan") == 4
     assert [row["skipped_steps"] for row in epochs] == ["1", "0", "3"]
@@ -196,7 +196,7 @@ def test_steps_that_fp16_skips_are_counted_and_in_no_mean(store: Path, tmp_path:
 def test_fp16_does_not_skip_for_ever(store: Path, tmp_path: Path) -> None:
     trainer, _ = trainer_of(job(store, tmp_path, end=20, amp="fp16"))
     with pytest.raises(FlowpipeError, match=r"the loss is nan at step \d+; is lr"):
-        overflowing(trainer, *range(3, 61))
+        train_with_overflows(trainer, *range(3, 61))
 
 
 def test_checkpoints_of_epochs_are_kept(store: Path, tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_gpus_take_the_fastest_kernels_unless_results_must_repeat(
 
 
 def test_frozen_statistics_of_random_weights_are_warned_of(store: Path, tmp_path: Path) -> None:
-    def told(folder: str, partial_bn: bool, backbone: str = "resnet18") -> list[str]:
+    def warnings_of(folder: str, partial_bn: bool, backbone: str = "resnet18") -> list[str]:
         wanted = job(store, tmp_path, folder)
         for name, value in (("backbone", backbone), ("partial_bn", partial_bn)):
             object.__setattr__(wanted.recipe.streams["rgb"], name, value)
@@ -246,5 +246,7 @@ def test_frozen_statistics_of_random_weights_are_warned_of(store: Path, tmp_path
         Trainer(wanted, Processes(), lines.append, lambda *step: None)
         return lines
 
-    assert "partial_bn freezes batch normalisation" in "".join(told("a", True))
-    assert not told("b", False) and not told("c", True, "tiny_bn"), "nothing is frozen"
+    assert "partial_bn freezes batch normalisation" in "".join(warnings_of("a", True))
+    assert not warnings_of("b", False) and not warnings_of("c", True, "tiny_bn"), (
+        "nothing is frozen"
+    )
