@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowpipe.errors import UsageError
+from flowpipe.errors import FormatError, UsageError
 from flowpipe.store import open_store
 from flowpipe.types import VideoRecord
 from flowpipe.words import count_noun
+
+_THUMOS14 = ("*_test.txt", "*_val.txt")
+"""Names of the list files of THUMOS14."""
 
 
 @dataclass(frozen=True)
@@ -27,24 +30,34 @@ class Labels:
 def read_labels(path: Path) -> Labels:
     """Read the labels in a store, or in a file or folder of official annotations.
 
-    A folder without list files of THUMOS14, and a file that is not JSON, are read as a store.
-
     Raises
     ------
     FormatError, DatasetError
         If it is none of these, or damaged.
     """
-    json = path.is_file() and path.suffix.lower() == ".json"
-    thumos14 = path.is_dir() and (any(path.glob("*_test.txt")) or any(path.glob("*_val.txt")))
-    if json or thumos14:
-        from flowpipe.datasets.annotations import read_annotations
-
-        dataset = read_annotations(path)
-        return Labels(str(path), dataset.name, dataset.class_names, dataset.absent)
-    store = open_store(path)
+    if path.is_file() and path.suffix.lower() == ".json":
+        return _read_annotations(path)
+    if path.is_file():
+        raise UsageError(
+            f"{path}: wanted a store, the folder of THUMOS14's annotations, or a .json file in the "
+            "form of ActivityNet's annotations"
+        )
+    try:
+        store = open_store(path)
+    except FormatError:
+        if path.is_dir() and any(any(path.rglob(name)) for name in _THUMOS14):
+            return _read_annotations(path)
+        raise
     records = [video.record for video in store.videos.values()]
     name = str(store.header.dataset.get("dataset", ""))
     return Labels(str(path), name, tuple(store.header.class_names), records)
+
+
+def _read_annotations(path: Path) -> Labels:
+    from flowpipe.datasets.annotations import read_annotations
+
+    dataset = read_annotations(path)
+    return Labels(str(path), dataset.name, dataset.class_names, dataset.absent)
 
 
 def files_by_split(

@@ -37,7 +37,9 @@ def test_a_store_and_its_annotations_give_the_same_figures(store: Path, tmp_path
     assert figures["mAP@0.4"] == pytest.approx((0.525 + 0.80416667) / 2)
     truth = write_thumos14(tmp_path / "annotations")
     path = write_text(tmp_path / "d.txt", ".mp4")
-    done = in_process("evaluate", truth, path, "--json", "--per-class")
+    for folder in (truth, tmp_path):  # the folder, or one above it
+        done = in_process("evaluate", folder, path, "--json", "--per-class")
+        assert json.loads(done.stdout)["splits"]["test1"] == figures, done.stderr
     facts = json.loads(done.stdout)
     assert facts["splits"]["test1"] == figures
     assert [100 * v for v in facts["classes"]["test1"]["Diving"].values()] == pytest.approx(
@@ -86,6 +88,7 @@ def test_mistakes_are_described(store: Path, tmp_path: Path) -> None:
         ((truth, path, "--tiou", "50"), "--tiou must be numbers from 0 to below 1"),
         ((truth, path, "--allow-missing"), "--allow-missing is for scores"),
         ((path, path), 'wanted {"database"'),
+        ((scores, path), "wanted a store, the folder of THUMOS14's annotations, or a .json file"),
         ((empty, path), "empty"),
     ):
         done = in_process("evaluate", *arguments)
