@@ -20,6 +20,7 @@ def write_activitynet_results(path: Path, scores: Scores, class_names: Sequence[
     path : Path
         File to write.
     scores : Scores
+        Scores of the videos.
     class_names : sequence of str
         Names of the classes, C.
 

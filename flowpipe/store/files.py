@@ -22,7 +22,13 @@ _COPY_BYTES = 8 << 20
 
 @contextlib.contextmanager
 def lock_exclusively(fd: int) -> Iterator[None]:
-    """Hold an exclusive lock of an open file; wait until other processes have released theirs."""
+    """Hold an exclusive lock of an open file; wait until other processes have released theirs.
+
+    Parameters
+    ----------
+    fd : int
+        Descriptor of the file.
+    """
     locked = True
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
@@ -40,6 +46,16 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
     """Open a file for reading; OSError if it is not a regular file.
 
     The file is opened without waiting, because opening a pipe would block.
+
+    Parameters
+    ----------
+    path : Path
+        File to open.
+
+    Yields
+    ------
+    BinaryIO
+        The open file.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
@@ -54,7 +70,17 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
 
 
 def copy_bytes(source: int, target: int, count: int, at: int) -> None:
-    """Copy the first `count` bytes of one file to offset `at` of another, inside the kernel."""
+    """Copy the beginning of one file into another, inside the kernel.
+
+    Parameters
+    ----------
+    source, target : int
+        Descriptors of the files.
+    count : int
+        Number of bytes.
+    at : int
+        Position in the target, bytes.
+    """
     done = 0
     while done < count:
         try:
@@ -78,7 +104,15 @@ def copy_bytes(source: int, target: int, count: int, at: int) -> None:
 
 
 def check_space(folder: Path, count: int) -> None:
-    """Raise DiskFullError unless `count` more bytes fit on the disk of `folder`."""
+    """Raise DiskFullError unless so many bytes fit on a disk.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder on the disk.
+    count : int
+        Bytes to be written.
+    """
     free = free_bytes(folder)
     if free < count:
         raise DiskFullError(
@@ -90,10 +124,15 @@ def check_space(folder: Path, count: int) -> None:
 def sweep(store: str | Path) -> list[Path]:
     """Remove the drafts in the folders of a store whose writers have ended.
 
+    Parameters
+    ----------
+    store : path
+        Folder of the store.
+
     Returns
     -------
     list of Path
-        What was removed, see `flowpipe.atomic.sweep`.
+        Removed drafts, see `flowpipe.atomic.sweep`.
     """
     folders = (Path(store), *(Path(store) / name for name in (SHARDS_FOLDER, QUARANTINE_FOLDER)))
     return [path for folder in folders for path in atomic.sweep(folder)]

@@ -75,12 +75,12 @@ class Processes:
 
         Parameters
         ----------
-        own : Tensor
+        own : Tensor (...)
             Tensor of this process; all have one shape and dtype.
 
         Returns
         -------
-        list of Tensor
+        list of Tensor (...)
             Tensors by rank, on the CPU.
         """
         if self.world == 1:
@@ -115,7 +115,7 @@ class Processes:
 
         Parameters
         ----------
-        tensors : iterable of Tensor
+        tensors : iterable of Tensor (...)
             Tensors of this process; all processes list them alike.
         """
         if self.world > 1:

@@ -84,7 +84,7 @@ def gains(colour: ColourTags) -> NDArray[np.int32]:
 
     Returns
     -------
-    int32
+    int32 (6,)
         `RgbConversion.colour`.
     """
     red, blue, green_u, green_v = GAINS[colour.swscale_matrix]

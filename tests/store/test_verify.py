@@ -17,8 +17,8 @@ from flowpipe import codec
 from flowpipe.errors import FormatError
 from flowpipe.store import open_store, salvage, verify_store
 from flowpipe.store.check import check_shard
+from flowpipe.store.check_process import CheckProcess
 from flowpipe.store.shard import read_shard
-from flowpipe.store.verify import CheckProcess
 
 FLIPS = int(os.environ.get("FLOWPIPE_FUZZ", "150"))
 

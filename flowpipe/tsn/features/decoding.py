@@ -39,7 +39,9 @@ def decode_batches(
     Parameters
     ----------
     store : Store
+        Store of the videos.
     network : FeatureNetwork
+        Network that reads the images.
     work : iterable of (str, Windows)
         Ids of videos, and the windows of their rows.
     rows : int

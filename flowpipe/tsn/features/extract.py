@@ -95,6 +95,7 @@ def extract_features(
     Parameters
     ----------
     job : FeatureJob
+        Store, windows and file to write.
     networks : list of FeatureNetwork
         Network of each stream. Names that occur twice get a number.
     progress : callable
@@ -105,6 +106,7 @@ def extract_features(
     Returns
     -------
     ExtractedFeatures
+        Counts of what was written.
 
     Raises
     ------

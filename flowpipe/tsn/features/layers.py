@@ -20,6 +20,7 @@ class LayerOutput:
     Parameters
     ----------
     network : Module
+        Network whose layer is kept.
     name : str
         Name of the layer, as in ``network.named_modules()``.
     channels_last : bool

@@ -38,14 +38,41 @@ class FeatureNetwork(Protocol):
         """JSON values that describe the network and determine its rows."""
 
     def images_of_rows(self, windows: Windows, images: int) -> NDArray[np.int64]:
-        """Return the numbers of the images that each row reads, (R, T), of a video's `images`."""
+        """Return the images that each row reads.
+
+        Parameters
+        ----------
+        windows : Windows
+            Windows of the R rows.
+        images : int
+            Images of the video.
+
+        Returns
+        -------
+        int64 (R, T)
+            Numbers of the images.
+        """
 
     def inputs(
         self, images: Tensor, index: NDArray[np.int64], crops: int, at_once: int
     ) -> Iterator[Tensor]:
-        """Yield the crops of some rows, at most `at_once` of each row in a tensor (R, crops, ...).
+        """Yield the crops of some rows, a few at a time.
 
-        `images` are decoded, uint8 (N, C, H, W); `index` (R, T) are those that each row reads.
+        Parameters
+        ----------
+        images : uint8 (N, C, H, W)
+            Decoded images.
+        index : int64 (R, T)
+            Images that each row reads.
+        crops : {1, 5, 10}
+            Crops of a row.
+        at_once : int
+            Most crops of a row in a tensor.
+
+        Yields
+        ------
+        float (R, at_once or fewer, ...)
+            Input of the network.
         """
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,6 +91,7 @@ class RunNetwork:
     checkpoint : str
         Name of the file in it.
     device : str
+        Device that computes.
     amp : str
         Key of `AMP`: precision of the network's arithmetic.
     layer : str
@@ -101,7 +129,20 @@ class RunNetwork:
         }  # fmt: skip
 
     def images_of_rows(self, windows: Windows, images: int) -> NDArray[np.int64]:
-        """Return the numbers of the images of each row's snippet, (R, T)."""
+        """Return the images of each row's snippet.
+
+        Parameters
+        ----------
+        windows : Windows
+            Windows of the R rows.
+        images : int
+            Images of the video.
+
+        Returns
+        -------
+        int64 (R, T)
+            Numbers of the images.
+        """
         length = windows.stop_frame - windows.start_frame
         starts = np.maximum(0, windows.start_frame + (length - self.frames) // 2)
         tail = SAMPLING_STRATEGIES[self._facts.stream.sampling].tail
@@ -110,7 +151,24 @@ class RunNetwork:
     def inputs(
         self, images: Tensor, index: NDArray[np.int64], crops: int, at_once: int
     ) -> Iterator[Tensor]:
-        """Yield the crops of some rows, (R, at_once or fewer, channels, side, side)."""
+        """Yield the crops of some rows, a few at a time.
+
+        Parameters
+        ----------
+        images : uint8 (N, C, H, W)
+            Decoded images.
+        index : int64 (R, T)
+            Images that each row reads.
+        crops : {1, 5, 10}
+            Crops of a row.
+        at_once : int
+            Most crops of a row in a tensor.
+
+        Yields
+        ------
+        float (R, at_once or fewer, channels, side, side)
+            Input of the network.
+        """
         scorer = self.scorer
         yield from crops_of_snippets(
             images[torch.from_numpy(index.reshape(-1)).to(images.device)], crops, at_once,
@@ -124,7 +182,13 @@ class RunNetwork:
 
 
 def name_streams(networks: list[FeatureNetwork]) -> None:
-    """Give the second network of the same name the name ``NAME-2``, and so on."""
+    """Give the second network of the same name the name ``NAME-2``, and so on.
+
+    Parameters
+    ----------
+    networks : list of FeatureNetwork
+        Networks, whose names are changed.
+    """
     count: dict[str, int] = {}
     for network in networks:
         number = count[network.name] = count.get(network.name, 0) + 1
@@ -138,6 +202,7 @@ def check_window(network: FeatureNetwork, frames: int, what: str) -> None:
     Parameters
     ----------
     network : FeatureNetwork
+        Network of the rows.
     frames : int
         Length of the window, frames.
     what : str

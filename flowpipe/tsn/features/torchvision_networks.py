@@ -62,6 +62,7 @@ class VideoNetwork:
     weights : Path
         File of its weights, a state dict with torchvision's names.
     device : str
+        Device that computes.
     amp : str
         Key of `AMP`; it is recorded in `facts`.
     layer : str
@@ -118,7 +119,20 @@ class VideoNetwork:
         }  # fmt: skip
 
     def images_of_rows(self, windows: Windows, images: int) -> NDArray[np.int64]:
-        """Return the numbers of the frames of each row, (R, T), evenly spaced over its window."""
+        """Return the frames of each row, evenly spaced over its window.
+
+        Parameters
+        ----------
+        windows : Windows
+            Windows of the R rows.
+        images : int
+            Images of the video.
+
+        Returns
+        -------
+        int64 (R, T)
+            Numbers of the frames.
+        """
         lengths = windows.stop_frame - windows.start_frame
         places = (np.arange(self.frames) + 0.5) / self.frames
         numbers = windows.start_frame[:, None] + np.floor(lengths[:, None] * places + 1e-9)
@@ -127,7 +141,24 @@ class VideoNetwork:
     def inputs(
         self, images: Tensor, index: NDArray[np.int64], crops: int, at_once: int
     ) -> Iterator[Tensor]:
-        """Yield the crops of some rows, (R, at_once or fewer, 3, T, H, W)."""
+        """Yield the crops of some rows, a few at a time.
+
+        Parameters
+        ----------
+        images : uint8 (N, C, H, W)
+            Decoded images.
+        index : int64 (R, T)
+            Images that each row reads.
+        crops : {1, 5, 10}
+            Crops of a row.
+        at_once : int
+            Most crops of a row in a tensor.
+
+        Yields
+        ------
+        float (R, at_once or fewer, 3, T, H, W)
+            Input of the network.
+        """
         from torchvision.transforms import functional
 
         rule = self._transforms
@@ -168,6 +199,7 @@ class LayerInput:
     Parameters
     ----------
     classifier : Module
+        Classifier of a network.
     """
 
     def __init__(self, classifier: nn.Module) -> None:
@@ -185,12 +217,34 @@ class LayerInput:
 
 
 def default_window(name: str) -> int:
-    """Return the frames of the clips on which the weights of a network were evaluated."""
+    """Return the length of the clips on which the weights of a network were evaluated.
+
+    Parameters
+    ----------
+    name : str
+        A key of `VIDEO_NETWORKS`.
+
+    Returns
+    -------
+    int
+        Frames.
+    """
     return _find_row(name).frames
 
 
 def missing_weights(name: str) -> UsageError:
-    """Return the error of a network without weights; it names the URL of torchvision's file."""
+    """Return the error of a network without weights.
+
+    Parameters
+    ----------
+    name : str
+        A key of `VIDEO_NETWORKS`.
+
+    Returns
+    -------
+    UsageError
+        It names the URL of torchvision's file.
+    """
     _find_row(name)
     url = _enumeration(name).DEFAULT.url
     return UsageError(

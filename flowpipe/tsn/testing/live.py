@@ -72,6 +72,7 @@ class LiveClassifier:
     Parameters
     ----------
     networks : sequence of SnippetScorer
+        Networks of RGB or its differences.
     weights : sequence of float
         Weight of each network's scores in the sum.
     rate_hz : float
@@ -129,7 +130,14 @@ class LiveClassifier:
         self._gone = self._number
 
     def add(self, frame: NDArray[np.uint8], time_s: float) -> LivePrediction | None:
-        """Add the next frame, uint8 (H, W, 3), at the size of the store of the runs.
+        """Add the next frame.
+
+        Parameters
+        ----------
+        frame : uint8 (H, W, 3)
+            RGB, at the size of the store of the runs.
+        time_s : float
+            Presentation time, seconds.
 
         Returns
         -------

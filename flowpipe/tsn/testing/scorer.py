@@ -98,6 +98,11 @@ class SnippetScorer:
         images : uint8 (S * read, C, H, W)
             Images of all snippets in sequence, on any device.
         crops : {1, 5, 10}
+
+        Returns
+        -------
+        SnippetScores
+            Scores of each snippet and crop.
         """
         scores, features = self._score(images, crops)
         return SnippetScores(scores.numpy(), features.numpy())
@@ -201,7 +206,18 @@ class SnippetScorer:
 
 
 def weights_digest(model: nn.Module) -> str:
-    """Return the SHA-256 of all weights and statistics, by their names."""
+    """Compute a digest of all weights and statistics, by their names.
+
+    Parameters
+    ----------
+    model : Module
+        Network.
+
+    Returns
+    -------
+    str
+        Hexadecimal SHA-256.
+    """
     found = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         found.update(name.encode())
