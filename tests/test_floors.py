@@ -55,7 +55,7 @@ ALLOWED = {
         "strict", "words", "atomic", "__init__",
     },
     "evaluation": {"types", "errors", "splits", "strict", "atomic", "words"},
-    "features": {"types", "errors", "strict", "atomic", "words"},
+    "features": {"types", "errors", "splits", "strict", "atomic", "words"},
     "tsn.recipe": {"modality", "words"},
     "tsn": {
         # what the rooms share: devices, processes, the folder of a run

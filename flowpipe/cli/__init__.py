@@ -47,7 +47,7 @@ COMMANDS = {
     "features": "Compute features and scores along videos, for temporal localisation.",
     "localise": "Find the time intervals of actions in the videos of a features file.",
     "evaluate": "Compare scores or detections of any model with the labels in a store.",
-    "export": "Export a store to frame folders of other tools, or to webdataset tars.",
+    "export": "Export a store, or features, to the files of other tools.",
     "import": "Make a store from frame folders or tars.",
     "recipe": "List, show and check recipes.",
     "flow": "Compute the flow of two images, or of two frames of a video.",

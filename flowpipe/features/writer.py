@@ -80,6 +80,7 @@ def write_features(
         # For readers without this package:
         file["rows/centre_s"] = np.concatenate([video.windows.centre_s for video in videos])
         file["rows/centre_frame"] = np.concatenate([video.windows.centre_frame for video in videos])
+        file.create_group("streams", track_order=True)
         for stream in streams:
             group = file.create_group(f"streams/{stream.name}")
             group["facts"] = _json(stream.facts)

@@ -55,6 +55,7 @@ def make_features(
         for stream in ("rgb", "flow") for video in videos
     }  # fmt: skip
     streams = [StreamFacts(name, classes, {"network": name}) for name in ("rgb", "flow")]
-    all_facts = {"window": window.facts, "stride": stride.facts, "left_out": {}, **facts}
+    all_facts = {"window": window.facts, "stride": stride.facts, "left_out": {}}
+    all_facts |= {"class_names": list(classes), **facts}
     write_features(path, all_facts, videos, streams, lambda *key: made[key])
     return made

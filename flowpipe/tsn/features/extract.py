@@ -127,7 +127,7 @@ def extract_features(
         "store": str(job.store), "store_digest": store.header.recipe_digest,
         "dataset": store.header.dataset.get("dataset", ""), "split": _split(job, store),
         "window": job.window.facts, "stride": job.stride.facts, "crops": job.crops,
-        "left_out": left_out,
+        "class_names": list(store.header.class_names), "left_out": left_out,
     }  # fmt: skip
     streams = [StreamFacts(n.name, n.class_names, n.facts) for n in networks]
     settings = {**facts, "streams": {s.name: s.facts for s in streams}}

@@ -36,7 +36,10 @@ class LayerOutput:
         layers = dict(network.named_modules())
         del layers[""]
         if name not in layers:
-            raise UsageError(unknown_name("layer", name, [GLOBAL_POOL, *layers]))
+            known = [GLOBAL_POOL, *layers]
+            raise UsageError(
+                f"{unknown_name('layer', name, known)}; all layers: {', '.join(known)}"
+            )
         self.name = name
         self._value: Tensor | None = None
         self._channels_last = channels_last and not isinstance(layers[name], _CHANNELS_FIRST)

@@ -198,7 +198,7 @@ def test_the_command_tells_speed_and_knows_a_finished_file(
     [
         (
             ("--layer", "conv1"),
-            ("layer 'conv1' is unknown", "did you mean conv?", "global_pool, conv, bn"),
+            ("layer 'conv1' is unknown", "did you mean conv?", "all layers: global_pool, conv, bn"),
         ),
         (("--window", "2"), ("a window of 2 frames is shorter than the 3 frames", "flow")),
         (("--window", "0.05s"), ("0.05 s", "is shorter than the 3 frames", "flow")),

@@ -174,7 +174,7 @@ def test_wrong_networks_and_weights_are_answered_in_words(
 
     path = weights("r3d_18", 3)
     assert "r3d_18-b3b3357e.pth and give its path with --weights" in refused("torchvision:r3d_18")
-    assert "did you mean r3d_18?" in refused("torchvision:r3d18", "--weights", path)
+    assert "did you mean r3d_18" in refused("torchvision:r3d18", "--weights", path)
     text = refused("torchvision:mc3_18", "--weights", path)
     assert "does not hold weights of torchvision's mc3_18" in text
     with pytest.raises(UsageError, match="shorter than the 16 frames that mvit_v2_s takes"):

@@ -1,0 +1,257 @@
+"""File of features + choice of streams and videos -> arrays, instances and names for layouts.
+
+Localisation codes count time from the first frame of a video, and take row k of a video for the
+window that begins k strides later. Instances are therefore given relative to the first frame.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.atomic import translate_write_errors, write_atomic
+from flowpipe.errors import UsageError
+from flowpipe.features.reader import FeatureFile, FeatureVideo
+from flowpipe.splits import kind_of_split
+from flowpipe.types import Interval
+
+Values = Literal["features", "scores", "probabilities"]
+"""What a row consists of: features; logits; their softmax, or sigmoid of networks of ``bce``."""
+_SUBSETS = {"train": "training", "val": "validation", "test": "testing"}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Streams and videos of a file of features."""
+
+    file: FeatureFile
+    streams: tuple[str, ...]
+    """Streams whose columns are joined, in this order."""
+    video_ids: tuple[str, ...]
+    values: Values
+
+    @property
+    def columns(self) -> int:
+        """Number of columns of a row of all streams."""
+        kind = "features" if self.values == "features" else "scores"
+        return sum(self.file.width(stream, kind) for stream in self.streams)
+
+    def video(self, video_id: str) -> FeatureVideo:
+        """Return a video of the file.
+
+        Parameters
+        ----------
+        video_id : str
+            Id of the video.
+
+        Returns
+        -------
+        FeatureVideo
+            The video.
+        """
+        return self.file.videos[video_id]
+
+    def duration_s(self, video_id: str) -> float:
+        """Return the duration of a video.
+
+        Parameters
+        ----------
+        video_id : str
+            Id of the video.
+
+        Returns
+        -------
+        float
+            Seconds.
+        """
+        video = self.video(video_id)
+        return video.end_s - video.start_s
+
+    def rows_of(self, stream: str, video_id: str) -> NDArray[np.float32]:
+        """Return the rows of one stream of a video.
+
+        Parameters
+        ----------
+        stream, video_id : str
+            Name of the stream; id of the video.
+
+        Returns
+        -------
+        float32 (R, D)
+            The rows.
+        """
+        if self.values == "features":
+            return self.file.features(stream, video_id)
+        scores = self.file.scores(stream, video_id)
+        if self.values == "scores":
+            return scores
+        return _probabilities(scores, self.file.streams[stream].facts.get("loss") == "bce")
+
+    def rows(self, video_id: str) -> NDArray[np.float32]:
+        """Return the rows of a video, the columns of its streams side by side.
+
+        Parameters
+        ----------
+        video_id : str
+            Id of the video.
+
+        Returns
+        -------
+        float32 (R, D)
+            The rows.
+        """
+        return np.hstack([self.rows_of(stream, video_id) for stream in self.streams])
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes of the data set."""
+        return tuple(self.file.facts["class_names"])
+
+    @cached_property
+    def has_instances(self) -> bool:
+        """True if a video of the file has a labelled instance."""
+        return any(video.record.segments for video in self.file.videos.values())
+
+    def instances(self, video_id: str) -> list[Interval]:
+        """Return the labelled instances of a video, seconds after its first frame.
+
+        If no video of the file has instances, a video is one instance of each of its labels.
+
+        Parameters
+        ----------
+        video_id : str
+            Id of the video.
+
+        Returns
+        -------
+        list of Interval
+            The instances.
+        """
+        video = self.video(video_id)
+        if not self.has_instances:
+            return [Interval(k, 0.0, self.duration_s(video_id)) for k in video.record.labels]
+        first = video.start_s
+        return [
+            Interval(one.label, max(0.0, one.start_s - first), one.end_s - first)
+            for one in video.record.segments
+        ]
+
+    @cached_property
+    def labels(self) -> list[int]:
+        """Class indices that an instance of a chosen video has, sorted."""
+        return sorted({one.label for key in self.video_ids for one in self.instances(key)})
+
+    def subset(self, video_id: str) -> str:
+        """Return the subset of a video: the official one, or that of its first split.
+
+        Parameters
+        ----------
+        video_id : str
+            Id of the video.
+
+        Returns
+        -------
+        str
+            Its name; empty if there is none.
+        """
+        record = self.video(video_id).record
+        kinds = [kind for kind in map(kind_of_split, record.splits) if kind]
+        if record.subset or not kinds:
+            return record.subset
+        return _SUBSETS[min(kinds, key=lambda kind: kind[1])[0]]
+
+    def stride_frames(self) -> tuple[int, float, float | None]:
+        """Return stride and window in frames, and the frame rate that they are counted at.
+
+        A stride in seconds is expressed as a whole number of frames of about 30 frames per second.
+
+        Returns
+        -------
+        stride : int
+            Stride, frames.
+        window : float
+            Window, frames.
+        fps : float or None
+            Rate of these frames; None if they are frames of the video.
+
+        Raises
+        ------
+        UsageError
+            If only one of them is in seconds.
+        """
+        window, stride = (self.file.facts[name] for name in ("window", "stride"))
+        if window["unit"] != stride["unit"]:
+            raise UsageError(
+                f"{self.file.path} has a window in {window['unit']} and a stride in "
+                f"{stride['unit']}: this layout wants both in frames, or both in seconds"
+            )
+        if stride["unit"] == "frames":
+            return stride["value"], window["value"], None
+        count = max(1, round(30 * stride["value"]))
+        return count, window["value"] / stride["value"] * count, count / stride["value"]
+
+
+def file_names(paths: Sequence[str], video_ids: Sequence[str]) -> list[str]:
+    """Return the names of the videos' files without suffix; their ids where two would be equal.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Path of the file of each video.
+    video_ids : sequence of str
+        Id of each video.
+
+    Returns
+    -------
+    list of str
+        A name for each video.
+    """
+    names = [Path(path).stem for path in paths]
+    twice = {name for name, count in Counter(names).items() if count > 1 or not name}
+    return [
+        video_id if name in twice else name for name, video_id in zip(names, video_ids, strict=True)
+    ]
+
+
+def write_array(path: Path, values: NDArray[np.generic]) -> None:
+    """Write an array as .npy, atomically.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    values : array
+        Its content.
+    """
+    content = io.BytesIO()
+    np.save(content, values)
+    make_folder(path.parent)
+    write_atomic(path, content.getvalue(), "features")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, with those above it.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder, which may exist.
+    """
+    with translate_write_errors(folder, "folder"):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def _probabilities(scores: NDArray[np.float32], by_class: bool) -> NDArray[np.float32]:
+    if by_class:
+        return (1 / (1 + np.exp(-scores.astype(np.float64)))).astype(np.float32)
+    powers = np.exp(scores.astype(np.float64) - scores.max(1, keepdims=True))
+    made: NDArray[np.float32] = (powers / powers.sum(1, keepdims=True)).astype(np.float32)
+    return made

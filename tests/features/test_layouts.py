@@ -1,0 +1,186 @@
+"""`flowpipe export FEATURES.h5`: the files of localisation codes, and their times."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+from command import in_process
+from feature_making import CLASSES, RECORDS, make_features
+
+from flowpipe.features import Extent, open_features
+from flowpipe.features.layouts import FeatureExportJob, export_features
+from flowpipe.features.layouts.bmn import resize_rows
+from flowpipe.types import Interval, VideoRecord
+
+FIRST, SECOND = (record.video_id for record in RECORDS)
+
+
+def export(path: Path, layout: str, **options) -> Path:
+    out = path.parent / layout
+    export_features(FeatureExportJob(path, out, layout, **options))
+    return out
+
+
+def test_actionformer_has_the_rows_the_instances_and_the_grid(tmp_path: Path) -> None:
+    made = make_features(tmp_path / "f.h5")
+    out = export(tmp_path / "f.h5", "actionformer", streams=("flow", "rgb"))
+    for key in (FIRST, SECOND):
+        rows = np.load(out / "features" / f"{key}.npy")
+        assert rows.dtype == np.float32
+        np.testing.assert_array_equal(rows, np.hstack([made["flow", key][0], made["rgb", key][0]]))
+    settings = yaml.safe_load((out / "actionformer.yaml").read_text())
+    assert (settings["train_split"], settings["val_split"]) == (["validation"], ["test"])
+    settings = settings["dataset"]
+    assert settings["feat_folder"] == str(out / "features")
+    assert (settings["feat_stride"], settings["num_frames"], settings["default_fps"]) == (
+        4,
+        16,
+        None,
+    )
+    assert (settings["num_classes"], settings["input_dim"]) == (3, 10)
+    database = json.loads((out / "annotations.json").read_text())["database"]
+    assert database[FIRST]["subset"] == "validation" and database[FIRST]["frame"] == 40
+    assert database[SECOND]["duration"] == pytest.approx(60 / 25)
+    assert database[SECOND]["annotations"] == [
+        {"label": "hug", "label_id": 1, "segment": [0.2, 0.9]},
+        {"label": "kick", "label_id": 2, "segment": [1.0, 1.5]},
+    ]
+    assert (out / "category_idx.txt").read_text().split() == list(CLASSES)
+    with open_features(tmp_path / "f.h5") as file:
+        centres = (np.arange(12) * settings["feat_stride"] + settings["num_frames"] / 2) / 25
+        np.testing.assert_allclose(file.windows(SECOND).centre_s, centres)
+
+
+def test_a_stride_in_seconds_becomes_frames_of_a_rate(tmp_path: Path) -> None:
+    window, stride = Extent(0.6, "seconds"), Extent(0.4, "seconds")
+    make_features(tmp_path / "f.h5", window=window, stride=stride)
+    out = export(tmp_path / "f.h5", "actionformer")
+    settings = yaml.safe_load((out / "actionformer.yaml").read_text())["dataset"]
+    assert (settings["feat_stride"], settings["num_frames"]) == (12, 18)
+    assert settings["default_fps"] == pytest.approx(30)
+
+
+def test_class_numbers_are_dense_and_videos_without_instances_are_background(
+    tmp_path: Path,
+) -> None:
+    one = VideoRecord("a", "/a.mp4", (2,), segments=(Interval(2, 0.1, 0.5),), splits=("train1",))
+    background = VideoRecord("b", "/b.mp4", (0,), splits=("test2", "val1"))
+    make_features(tmp_path / "f.h5", records=(one, background))
+    database = json.loads(
+        (export(tmp_path / "f.h5", "actionformer") / "annotations.json").read_text()
+    )["database"]
+    assert database["a"]["annotations"][0]["label_id"] == 0
+    assert (database["a"]["subset"], database["b"]["subset"]) == ("training", "validation")
+    assert database["b"]["annotations"] == []
+    trimmed = (VideoRecord("a", "/a.mp4", (2,)), VideoRecord("b", "/b.mp4", (0,)))
+    make_features(tmp_path / "t.h5", records=trimmed)
+    out = tmp_path / "trimmed"
+    export_features(FeatureExportJob(tmp_path / "t.h5", out, "actionformer"))
+    database = json.loads((out / "annotations.json").read_text())["database"]
+    assert database["b"]["annotations"][0]["segment"] == pytest.approx([0, 60 / 25])
+
+
+def test_bmn_has_100_rows_of_scores_and_the_covered_frames(tmp_path: Path) -> None:
+    made = make_features(tmp_path / "f.h5", frames=(41, 61))
+    out = export(tmp_path / "f.h5", "bmn", values="probabilities")
+    with (out / "csv_mean_100" / f"{SECOND}.csv").open() as file:
+        header, *lines = csv.reader(file)
+    assert header == [f"f{k}" for k in range(6)] and len(lines) == 100
+    rows = np.array(lines, float)
+    np.testing.assert_allclose(rows[:, :3].sum(1), 1, rtol=1e-5)
+    scores = np.exp(made["rgb", SECOND][1].astype(float))
+    np.testing.assert_allclose(rows[0, :3], scores[0] / scores[0].sum(), rtol=1e-5)
+    annotations = json.loads((out / "anet_anno_action.json").read_text())[SECOND]
+    assert (annotations["duration_frame"], annotations["feature_frame"]) == (61, 60)
+    assert annotations["duration_second"] == pytest.approx(61 / 25)
+    with (out / "video_info_new.csv").open() as file:
+        assert [row["subset"] for row in csv.DictReader(file)] == ["validation", "test"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 300])
+def test_resized_rows_are_linear_in_time(count: int) -> None:
+    centre_s = 0.32 + 0.16 * np.arange(count)
+    rows = np.stack([3 * centre_s + 1, -centre_s], 1).astype("f4")
+    covered_s = float(centre_s[-1] + 0.32)
+    found = resize_rows(rows, centre_s, covered_s)
+    edges = np.linspace(0, covered_s, 101).clip(centre_s[0], centre_s[-1])
+    middle = (edges[1:] + edges[:-1]) / 2
+    np.testing.assert_allclose(found, np.stack([3 * middle + 1, -middle], 1), atol=1e-5)
+
+
+def test_gtad_has_a_row_per_frame_and_the_part_in_each_name(tmp_path: Path) -> None:
+    made = make_features(tmp_path / "f.h5", window=Extent(1), stride=Extent(5))
+    out = export(tmp_path / "f.h5", "gtad")
+    with h5py.File(out / "flow_val.h5") as file:
+        assert list(file) == ["val_v"] and list(file["val_v"]) == ["1"]
+        rows = file["val_v/1"]
+        assert rows.shape == (40, 5)
+        np.testing.assert_array_equal(rows[::5], made["flow", FIRST][0])
+        np.testing.assert_array_equal(rows[7], made["flow", FIRST][0][1])
+        np.testing.assert_array_equal(rows[8], made["flow", FIRST][0][2])
+    with h5py.File(out / "rgb_test.h5") as file:
+        np.testing.assert_array_equal(file[SECOND][::5], made["rgb", SECOND][0])
+    lines = (out / "test_Annotation.csv").read_text().splitlines()
+    assert lines[1] == f"{SECOND},hug,2,0.200,0.900,5,22"
+
+
+def test_video_features_has_files_by_the_name_of_the_video_file(tmp_path: Path) -> None:
+    made = make_features(tmp_path / "f.h5")
+    out = export(tmp_path / "f.h5", "video_features", only=("test",))
+    names = sorted(path.name for path in out.iterdir())
+    assert names == ["2_flow.npy", "2_fps.npy", "2_rgb.npy", "2_timestamps_ms.npy"]
+    np.testing.assert_array_equal(np.load(out / "2_rgb.npy"), made["rgb", SECOND][0])
+    times = np.load(out / "2_timestamps_ms.npy")
+    np.testing.assert_allclose(times[:2], [15 * 40, 19 * 40])
+    same = tuple(VideoRecord(name, f"/{name}/clip.avi") for name in ("x/clip", "y/clip"))
+    make_features(tmp_path / "same.h5", records=same)
+    out = tmp_path / "same"
+    export_features(FeatureExportJob(tmp_path / "same.h5", out, "video_features"))
+    assert (out / "x" / "clip_rgb.npy").exists() and (out / "y" / "clip_rgb.npy").exists()
+
+
+def test_the_command_names_its_lists(tmp_path: Path) -> None:
+    make_features(tmp_path / "f.h5")
+    done = in_process("export", tmp_path / "f.h5", tmp_path / "o", "--layout", "actionformer")
+    assert done.returncode == 0, done.stderr
+    assert "2 videos" in done.stdout
+    assert "annotations.json, category_idx.txt, actionformer.yaml, opentad.py" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (("--layout", "mmaction2"), ("is for a store", "actionformer, bmn, gtad, video_features")),
+        (("--layout", "bmn", "--modalities", "rbg"), ("stream 'rbg' is unknown", "rgb")),
+        (("--layout", "bmn", "--only", "train2"), ("subset or split 'train2' is unknown",)),
+        (("--layout", "bmn", "--quality", "90"), ("--quality has no effect on layout bmn",)),
+        (("--layout", "gtad", "--modalities", "rgb"), ("G-TAD reads rgb and flow",)),
+        (("--layout", "actionformr"), ("actionformer",)),
+    ],
+)
+def test_wrong_options_are_answered_in_words(
+    tmp_path: Path, options: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    make_features(tmp_path / "f.h5")
+    done = in_process("export", tmp_path / "f.h5", tmp_path / "o", *options)
+    assert done.returncode == 2, done.stderr
+    for word in words:
+        assert word in done.stderr
+
+
+def test_files_without_labels_or_of_mixed_units_have_no_grid(tmp_path: Path) -> None:
+    make_features(tmp_path / "m.h5", stride=Extent(0.2, "seconds"))
+    done = in_process("export", tmp_path / "m.h5", tmp_path / "o", "--layout", "actionformer")
+    assert done.returncode == 2 and "both in frames, or both in seconds" in done.stderr
+    bare = (VideoRecord("a", "/a.mp4"), VideoRecord("b", "/b.mp4"))
+    make_features(tmp_path / "u.h5", records=bare)
+    done = in_process("export", tmp_path / "u.h5", tmp_path / "o", "--layout", "actionformer")
+    assert done.returncode == 2 and "no chosen video has a label" in done.stderr
+    done = in_process("export", tmp_path, tmp_path / "o", "--layout", "bmn")
+    assert done.returncode == 2 and "layout bmn is for a file of flowpipe features" in done.stderr
