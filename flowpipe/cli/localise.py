@@ -27,7 +27,7 @@ _DEFAULT = LocalisationParams()
 @click.argument("features", type=FILE_THERE)
 @click.option("-o", "--out", required=True, type=FILE, help="File for the intervals, .json.")
 @click.option("--streams", metavar="LIST",
-              help="Streams of the file to add up, such as rgb,flow.  [default: all]",
+              help="Streams of the file to average, such as rgb,flow.  [default: all]",
               )  # fmt: skip
 @WEIGHTS_OPTION
 @click.option("--split", default="all", show_default=True, metavar="NAME",
@@ -39,6 +39,9 @@ _DEFAULT = LocalisationParams()
 @click.option("--smooth", "smooth_s", type=click.FloatRange(0), default=_DEFAULT.smooth_s,
               show_default=True, metavar="SECONDS",
               help="Length of the moving average of the scores; 0 for none.")  # fmt: skip
+@click.option("--temperature", type=click.FloatRange(0, min_open=True),
+              default=_DEFAULT.temperature, show_default=True,
+              help="Divisor of the scores before the softmax.")  # fmt: skip
 @click.option("--run-score", type=Choice(list(RUN_SCORES)), default=_DEFAULT.run_score,
               show_default=True,
               help="Score of a run of rows: its mean less that beside it, its mean, or its peak.",
@@ -61,6 +64,7 @@ def localise(
     split: str,
     thresholds: str | None,
     smooth_s: float,
+    temperature: float,
     run_score: str,
     classes: int,
     sigma: float,
@@ -83,6 +87,7 @@ def localise(
     params = LocalisationParams(
         _numbers(thresholds) if thresholds is not None else _DEFAULT.thresholds,
         smooth_s,
+        temperature,
         run_score,  # type: ignore[arg-type]  # a key of RUN_SCORES
         classes,
         sigma,

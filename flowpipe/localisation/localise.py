@@ -1,7 +1,7 @@
 """Fused scores along videos -> intervals: thresholds, runs of rows, soft-NMS.
 
-Scores of a row are the softmax of the streams' sum. Scores of a video are the softmax of its
-multi-scale temporal window integration (M-TWI). For each of the best classes of a video:
+Scores of a row are the softmax of the streams' mean divided by a temperature. Scores of a video are
+that of its multi-scale temporal window integration (M-TWI). For the best classes of a video:
 
 1. Scores along the video are smoothed by a moving average.
 2. Runs of consecutive rows above each threshold become intervals. A row extends to the middle
@@ -38,8 +38,11 @@ class LocalisationParams:
 
     thresholds: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     """Thresholds, shares of the range of a class's scores in the video, each in [0, 1)."""
-    smooth_s: float = 1.0
+    smooth_s: float = 2.0
     """Length of the moving average, seconds; 0 for none."""
+    temperature: float = 5.0
+    """Divisor of the scores before the softmax. Networks trained on short clips are sure of a class
+    in the background too; a temperature above 1 keeps their scores apart."""
     run_score: RunScore = "contrast"
     """Score of a run, a key of `RUN_SCORES`."""
     classes: int = 5
@@ -194,6 +197,7 @@ def localise_video(
         Confidence, decreasing and above 0.
     """
     to_shares = sigmoid if by_class else softmax
+    scores = scores / params.temperature
     centre_s = windows.centre_s
     chosen = starts_at(centre_s, params.rate_hz)
     of_video = to_shares(aggregate(scores[chosen, None], params.windows))

@@ -1,4 +1,4 @@
-"""Open file of features + weights -> the sum of the streams' scores, row by row."""
+"""Open file of features + weights -> the mean of the streams' scores, row by row."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class FusedScores:
-    """Weighted sum of the scores of some streams of an open file."""
+    """Weighted mean of the scores of some streams of an open file."""
 
     file: FeatureFile
     streams: tuple[str, ...]
@@ -30,7 +30,7 @@ class FusedScores:
     """True if the networks were trained with binary cross-entropy, each class by itself."""
 
     def of_video(self, video_id: str) -> FloatArray:
-        """Return the sum of the scores of the rows of a video, before any softmax.
+        """Return the weighted mean of the scores of the rows of a video, before any softmax.
 
         Parameters
         ----------
@@ -51,7 +51,7 @@ class FusedScores:
         """
         pairs = zip(self.streams, self.weights, strict=True)
         total = sum(w * self.file.scores(name, video_id).astype(np.float64) for name, w in pairs)
-        made = np.asarray(total, np.float64)
+        made = np.asarray(total / sum(self.weights), np.float64)
         if not np.isfinite(made).all():
             raise UsageError(
                 f"{self.file.path}: scores of video {video_id} are not finite; the network "
@@ -63,7 +63,7 @@ class FusedScores:
 def fuse_streams(
     file: FeatureFile, streams: Sequence[str], weights: Sequence[float]
 ) -> FusedScores:
-    """Check that streams can be summed.
+    """Check that the scores of streams can be averaged.
 
     Parameters
     ----------
@@ -72,12 +72,12 @@ def fuse_streams(
     streams : sequence of str
         Names of streams of the file.
     weights : sequence of float
-        Weight of each.
+        Weight of each, 0 or more and one above 0.
 
     Returns
     -------
     FusedScores
-        The sum, computed video by video.
+        The mean, computed video by video.
 
     Raises
     ------
