@@ -38,7 +38,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_files(folder, labels, rng)
-        figures = evaluate(PROTOCOLS["accuracy"], *fused(folder)).figures
+        figures = evaluate(PROTOCOLS["accuracy"], *read_fused(folder)).figures
         if chosen.tsn:
             theirs = run_tsn(chosen.tsn, folder)
             show(
@@ -49,7 +49,7 @@ def main() -> None:
             for key, value in theirs.items():
                 show(f"report_accuracy.py, {key}", value, figures[key])
         if chosen.activitynet:
-            ours = evaluate(PROTOCOLS["activitynet"], *fused(folder)).figures
+            ours = evaluate(PROTOCOLS["activitynet"], *read_fused(folder)).figures
             for key, value in run_activitynet(chosen.activitynet, folder, labels).items():
                 show(f"ANETclassification, {key}", value, ours[key])
 
@@ -77,7 +77,7 @@ def fuse(folder: Path, *words: str) -> None:
     subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
 
-def fused(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_fused(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return the fused scores and the labels, both (N, C)."""
     read = read_h5(folder / "all.h5")
     assert read.positives is not None

@@ -123,10 +123,10 @@ def flow(
         _write_json(json_file, pairs, {"settings": _tune(ops, pairs, repeat, echo)})
         return
     with use_one_core() as where:
-        reasons = find_refusals(_announced("trying", rows))
+        reasons = find_refusals(_announce("trying", rows))
         reference = next((name for name in REFERENCES if name not in reasons), "")
         # The second reference was tried in case the first cannot run.
-        rows = [r for r in rows if r.name in (PEER, reference) or _asked(r, only, device)]
+        rows = [r for r in rows if r.name in (PEER, reference) or _is_requested(r, only, device)]
         reasons = {row.name: reasons[row.name] for row in rows if row.name in reasons}
         if lack and all(row.on_cpu or row.name in reasons for row in rows):
             opencv_s = [r for r in reasons.values() if r != str(lack)][:1]
@@ -176,10 +176,10 @@ def _chosen(only: tuple[str, ...], device: str | None) -> list[FlowCandidate]:
     unknown = [name for name in only if name not in names]
     if unknown:
         raise UsageError(unknown_name("--only", unknown[0], names, most=3))
-    return [row for row in rows if row.name in REFERENCES or _asked(row, only, device)]
+    return [row for row in rows if row.name in REFERENCES or _is_requested(row, only, device)]
 
 
-def _asked(row: FlowCandidate, only: tuple[str, ...], device: str | None) -> bool:
+def _is_requested(row: FlowCandidate, only: tuple[str, ...], device: str | None) -> bool:
     there = device is None or row.on_cpu == (device == "cpu")
     return there and (not only or row.name in only)
 
@@ -190,7 +190,7 @@ def _progress(text: str) -> None:
         say(text)
 
 
-def _announced(what: str, rows: list[FlowCandidate]) -> Iterator[FlowCandidate]:
+def _announce(what: str, rows: list[FlowCandidate]) -> Iterator[FlowCandidate]:
     """Yield the rows; print a line of progress before each."""
     for number, row in enumerate(rows, 1):
         _progress(f"{what} {row.name}, {number} of {len(rows)}")
@@ -246,7 +246,7 @@ def _measure(
     versus = f"vs {meter.reference or '-'}"
     echo(f"\n{'':{widest}}  {'backend':13}{'ms/pair':>9}  {'clock':5}{'pairs/s':>9}"
          f"{versus:>{VERSUS}}{'spread':>8}{'differs':>11}")  # fmt: skip
-    for row in _announced("measuring", rows):
+    for row in _announce("measuring", rows):
         echo(f"{row.name:{widest}}  {row.backend:13}", nl=False)
         try:
             found = figures[row.name] = meter.measure(row)

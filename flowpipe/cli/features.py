@@ -164,12 +164,12 @@ def _open_networks(
     from flowpipe.tsn.features.torchvision_networks import (
         VideoNetwork,
         default_window,
-        missing_weights,
+        missing_weights_error,
     )
 
     published = [run.removeprefix(_PREFIX) for run in runs if isinstance(run, str)]
     if len(weights) < len(published):
-        raise missing_weights(published[len(weights)])
+        raise missing_weights_error(published[len(weights)])
     if len(weights) > len(published):
         raise UsageError(
             f"--weights is for networks of torchvision: {count_noun(len(published), 'network')} "

@@ -92,7 +92,7 @@ def flow(
     except ValueError as error:
         raise UsageError(str(error)) from None
     ops = get_ops(device)
-    i0, i1 = _resized(_pair(first, second, frame), size, ops)
+    i0, i1 = _resize(_pair(first, second, frame), size, ops)
     began = time.process_time()
     uv = pair_flow(i0, i1, params, ops)
     cpu_ms = 1000 * (time.process_time() - began)
@@ -140,9 +140,7 @@ def _pair(first: Path, second: Path | None, frame: int | None) -> list[NDArray[n
     return read_pair(first, frame)
 
 
-def _resized(
-    images: list[NDArray[np.uint8]], size: str | None, ops: Ops
-) -> list[NDArray[np.uint8]]:
+def _resize(images: list[NDArray[np.uint8]], size: str | None, ops: Ops) -> list[NDArray[np.uint8]]:
     if size:
         width, height = width_and_height(size, 1, LARGEST_SIDE_PX)
         return [ops.resize(image[None], height, width)[0] for image in images]

@@ -105,8 +105,8 @@ def fuse(
     total = fuse_scores(streams, chosen)
     table = [(str(path), figures(s)) for path, s in zip(files, streams, strict=True)]
     if len(streams) > 1:
-        table.append((f"fused {_listed(chosen)}", figures(total)))
-        say(f"weights {_listed(chosen)} ({origin})")
+        table.append((f"fused {_format_weights(chosen)}", figures(total)))
+        say(f"weights {_format_weights(chosen)} ({origin})")
     measured = list(table[0][1].figures)
     print_table(
         ((row, *(f"{100 * result.figures[n]:.2f}" for n in measured)) for row, result in table),
@@ -168,5 +168,5 @@ def _is_by_class(facts: Mapping[str, Any]) -> bool:
     return isinstance(loss, Mapping) and loss.get("name") == "bce"
 
 
-def _listed(weights: Sequence[float]) -> str:
+def _format_weights(weights: Sequence[float]) -> str:
     return ", ".join(f"{weight:g}" for weight in weights)

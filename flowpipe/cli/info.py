@@ -144,14 +144,14 @@ def video_facts(video: Video) -> dict[str, Any]:
         "fps": video.fps,
         "labels": list(video.labels),
         **values,
-        "facts": whole_facts([meta["facts"] for meta in metas]),
+        "facts": combine_facts([meta["facts"] for meta in metas]),
         "damage": [run for meta in metas for run in meta.get("damage", ())],
         "parts": parts if len(parts) > 1 else [],
         "record": video.meta["record"],
     }
 
 
-def whole_facts(parts: list[dict[str, Any]]) -> dict[str, Any]:
+def combine_facts(parts: list[dict[str, Any]]) -> dict[str, Any]:
     """Combine the facts of the parts of a video: sum the counts, join the notes."""
     sizes = [tuple(size) for facts in parts for size in facts.get("sizes", ())]
     return {
@@ -197,7 +197,7 @@ def _video_rows(facts: dict[str, Any], names: tuple[str, ...]) -> list[tuple[str
                    f"{facts['first_pts_s']:.2f} to {facts['last_pts_s']:.2f} s"),
         ("images", f"{_words(facts['images'])}{f', {shown}' if shown else ''}"),
         ("clipped", _words(clipped)),
-        ("decoded", _decoded(seen)),
+        ("decoded", _describe_decoding(seen)),
         ("", ", ".join(filter(None, [seen.get("container"), seen.get("codec"), read]))),
         ("", str(seen.get("decoder", ""))),
         ("colour", " ".join(filter(None, (str(seen.get(f"colour_{key}") or "") for key in
@@ -220,7 +220,7 @@ def _file_words(source: dict[str, Any]) -> str:
     return ", ".join(words)
 
 
-def _decoded(seen: dict[str, Any]) -> str:
+def _describe_decoding(seen: dict[str, Any]) -> str:
     if not seen["frames_decoded"]:
         return ""  # imported
     return (

@@ -57,7 +57,7 @@ live_options = chain(
 
 @dataclass(frozen=True)
 class LiveOptions:
-    """What `flowpipe predict --live` is asked for."""
+    """Options of `flowpipe predict --live`."""
 
     window_s: float | None
     show: bool
@@ -142,7 +142,7 @@ class _Session:
                 writer = stack.enter_context(VideoWriter(self._options.output))
             if self._options.show:
                 stack.enter_context(_Window(source))
-            for frame in prefetch(self._timed(live_frames(source, self._recipe.video)), _AHEAD):
+            for frame in prefetch(self._measure(live_frames(source, self._recipe.video)), _AHEAD):
                 self._add(frame)
                 if writer is not None or self._options.show:
                     began = time.perf_counter()
@@ -156,7 +156,7 @@ class _Session:
             self._tell(prediction)
 
     def summarise(self, is_file: bool) -> None:
-        """Print how fast it was, by stage."""
+        """Print the speed by stage."""
         took = time.perf_counter() - self._began
         if not self._frames:
             raise UsageError("the source has no frame")
@@ -216,7 +216,7 @@ class _Session:
         likely = self._now.probabilities
         return [f"{self._classifier.class_names[k]} {likely[k]:.2f}" for k in _best(likely, 3)]
 
-    def _timed(self, frames: Iterator[LiveFrame]) -> Iterator[LiveFrame]:
+    def _measure(self, frames: Iterator[LiveFrame]) -> Iterator[LiveFrame]:
         while True:
             began = time.perf_counter()
             frame = next(frames, None)

@@ -341,8 +341,8 @@ def _why_device(chosen: devices.Devices, recipe: ExtractRecipe) -> str:
 def why_device(plan: Plan, wanted: Request) -> str:
     """Return the device of a plan and why, in one line; empty if the user chose everything."""
     if plan.device != wanted.run.device:  # the plan found the other device faster
-        return plan.filled
-    return "; ".join(filter(None, [wanted.why_device, plan.filled]))
+        return plan.device_reason
+    return "; ".join(filter(None, [wanted.why_device, plan.device_reason]))
 
 
 def _part(text: str) -> tuple[int, int]:

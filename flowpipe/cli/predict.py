@@ -120,7 +120,7 @@ def predict(
         stores: dict[Path, Path] = {}
         for number, plan in enumerate(plans):
             store = folder / f"store-{number}"
-            video_id = _extracted(video, plan.recipe, store, device)
+            video_id = _extract(video, plan.recipe, store, device)
             stores |= dict.fromkeys(plan.runs, store)
         fused_runs = [
             FusedRun(run, stores[run], weight, params)
@@ -134,7 +134,7 @@ def predict(
         f"scored in {duration(time.monotonic() - extracted)}"
     )
     if as_json:
-        write_json(_as_values(video, runs, found, top, least))
+        write_json(_to_json_values(video, runs, found, top, least))
         return
     _show(found, runs, top)
     if params.protocol == "mtwi":
@@ -196,7 +196,7 @@ def _recipe_of(values: dict[str, Any], codecs: dict[str, Any]) -> ExtractRecipe:
     return build(ExtractRecipe, {**values, "modalities": list(codecs), "codecs": chosen})
 
 
-def _extracted(video: PathOrUrl, recipe: ExtractRecipe, store: Path, device: str) -> str:
+def _extract(video: PathOrUrl, recipe: ExtractRecipe, store: Path, device: str) -> str:
     """Extract one video into a new store and return its id; raise FlowpipeError if that fails."""
     chosen = devices.for_decoder(devices.choose(device, None, None, ""), recipe.video.decoder)
     if chosen.device == "cpu":
@@ -259,7 +259,7 @@ def _clock(seconds: float) -> str:
     return f"{minutes:.0f}:{rest:04.1f}"
 
 
-def _as_values(
+def _to_json_values(
     video: PathOrUrl, runs: tuple[Path, ...], found: Prediction, top: int, least: float
 ) -> dict[str, Any]:
     from flowpipe.tsn.testing.predict import time_line

@@ -53,19 +53,19 @@ def selftest(device: str, gpu: str | None, size: str, only: tuple[str, ...], as_
             raise UsageError(unknown_name("--only", name, CHECKS, most=3))
     if device == "cuda" and gpu is None and len(gpus().ids) > 1:
         more = ["--size", size, *(word for name in only for word in ("--only", name))]
-        ends = [_alone(each, more, as_json) for each in gpus().ids]
+        ends = [_test_in_process(each, more, as_json) for each in gpus().ids]
         code, reports = max(end[0] for end in ends), [end[1] for end in ends]
     else:
         if gpu is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-        report = _tried(device, pixels, only)
+        report = _run_checks(device, pixels, only)
         code, reports = EXIT_DONE if report["passed"] else EXIT_SOME_FAILED, [report]
     if as_json:
         write_json(reports)
     return code
 
 
-def _tried(device: str, pixels: tuple[int, int], only: tuple[str, ...]) -> Report:
+def _run_checks(device: str, pixels: tuple[int, int], only: tuple[str, ...]) -> Report:
     """Run the checks, print a line for each and return the device's entry of the JSON."""
     ops = get_ops(device)
     name = gpus().names[0] if device == "cuda" and gpus().names else ""
@@ -88,7 +88,7 @@ def _tried(device: str, pixels: tuple[int, int], only: tuple[str, ...]) -> Repor
     }
 
 
-def _alone(gpu: str, more: list[str], as_json: bool) -> tuple[int, Report]:
+def _test_in_process(gpu: str, more: list[str], as_json: bool) -> tuple[int, Report]:
     """Test one GPU in a process of its own; return its exit code and report.
 
     CUDA reads CUDA_VISIBLE_DEVICES only once per process.

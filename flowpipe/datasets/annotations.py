@@ -60,7 +60,7 @@ def _from_json(path: Path) -> Dataset:
     if not isinstance(database, dict):
         keys = ", ".join(map(str, content)) or "none"
         raise DatasetError(f"{path}: wanted {_WANTED}, got an object with the keys {keys}")
-    blocked = _blocked(path)
+    blocked = _read_blocked(path)
     label = {name: k for k, name in enumerate(_class_names(path, content, database))}
     records = tuple(
         _record(path, video_id, facts, label, video_id in blocked)
@@ -82,7 +82,7 @@ def _class_names(path: Path, content: Mapping[str, Any], database: Mapping[str, 
     return sorted(leaves | used)
 
 
-def _blocked(path: Path) -> set[str]:
+def _read_blocked(path: Path) -> set[str]:
     beside = path.with_name("blocked.json")
     if not beside.exists():
         return set()

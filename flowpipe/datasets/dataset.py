@@ -180,7 +180,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class PublishedTest:
-    """How papers test on a data set."""
+    """Protocol by which papers test on a data set."""
 
     protocol: str = "accuracy"
     """Evaluation protocol, a key of `flowpipe.evaluation.PROTOCOLS`."""

@@ -84,7 +84,7 @@ class ReadList:
     full: list[str]
     """Absolute path or URL of each line."""
     note: str
-    """How numbers after the paths were interpreted; empty if there are none."""
+    """Interpretation of the numbers after the paths; empty if there are none."""
 
 
 def read_list(root: PathOrUrl, base: PathOrUrl | None = None) -> ReadList:

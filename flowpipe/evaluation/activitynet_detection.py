@@ -69,10 +69,10 @@ def average_precision(
             free = ~hits[:, rank] & ~taken[video_id][:, instance] & (values[instance] >= thresholds)
             taken[video_id][free, instance] = True
             hits[free, rank] = True
-    return np.array([_interpolated(row, truth.count) for row in hits])
+    return np.array([_integrate(row, truth.count) for row in hits])
 
 
-def _interpolated(hits: NDArray[np.bool_], npos: int) -> float:
+def _integrate(hits: NDArray[np.bool_], npos: int) -> float:
     """Return the area below the precision envelope; recall grows by 1 / npos at every match."""
     precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]

@@ -189,9 +189,7 @@ def match_ids(found: Detections, known: Collection[str]) -> Detections:
     FormatError
         If two ids of the file become one.
     """
-    renamed = {
-        video_id: _matching_id(video_id, known) for video_id in dict.fromkeys(found.video_ids)
-    }
+    renamed = {video_id: _match_id(video_id, known) for video_id in dict.fromkeys(found.video_ids)}
     if len(set(renamed.values())) < len(renamed):
         twice = next(key for key, new in renamed.items() if key != new and new in renamed)
         raise FormatError(
@@ -200,7 +198,7 @@ def match_ids(found: Detections, known: Collection[str]) -> Detections:
     return replace(found, video_ids=tuple(renamed[video_id] for video_id in found.video_ids))
 
 
-def _matching_id(video_id: str, known: Collection[str]) -> str:
+def _match_id(video_id: str, known: Collection[str]) -> str:
     candidates = (video_id, video_id.removeprefix("v_"), f"v_{video_id}")
     return next((one for one in candidates if one in known), video_id)
 

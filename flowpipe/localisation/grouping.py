@@ -1,6 +1,6 @@
 """Scores of one class along a video + thresholds -> runs of consecutive rows above them.
 
-Three thresholds, a run each and two for the highest::
+Example with three thresholds; the highest one gives two runs::
 
     score  . . . . . . 9 . . . . . .
            . . . 8 . . 9 . . . . . .

@@ -98,7 +98,7 @@ def drawings_page(rows: Sequence[Sequence[Drawing]]) -> NDArray[np.uint8]:
     for row, height in zip(rows, heights, strict=True):
         x = _MARGIN
         for drawing, width in zip(row, widths, strict=True):
-            _put(page, drawing, x, y, width)
+            _draw(page, drawing, x, y, width)
             x += width + 2 * _GAP
         y += height + 2 * _GAP
     return page.pixels
@@ -140,7 +140,7 @@ def _size(drawing: Drawing) -> tuple[int, int]:
     return times * (width + _GAP) - _GAP, strips * (height + _GAP) - _GAP
 
 
-def _put(page: Page, drawing: Drawing, x: int, y: int, width: int) -> None:
+def _draw(page: Page, drawing: Drawing, x: int, y: int, width: int) -> None:
     page.write(f"{drawing.class_name} · {drawing.run}", x, y + 14, 14, bold=True, width=width)
     colour = WARNING if drawing.is_wrong else SOFT
     page.write(drawing.note, x, y + 32, 11, colour=colour, width=width)

@@ -183,15 +183,13 @@ def local_pool(workers: int, gpus: int = 0, stall_s: float = STALL_S) -> Iterato
         scratch_folder("flowpipe-dask") as scratch,
         ExitStack() as stack,
     ):
-        with _uninterrupted() as came:
-            cluster = stack.enter_context(_started(workers, ids, str(scratch), came))
+        with _defer_signals() as came:
+            cluster = stack.enter_context(_start(workers, ids, str(scratch), came))
             client = stack.enter_context(Client(cluster))
         yield Pool(client, cluster)
 
 
-def _started(
-    workers: int, gpus: tuple[str, ...], scratch: str, came: Sequence[int]
-) -> LocalCluster:
+def _start(workers: int, gpus: tuple[str, ...], scratch: str, came: Sequence[int]) -> LocalCluster:
     """Start a cluster; retry if a worker process ends while it starts, unless a signal came."""
     for more in reversed(range(STARTS)):
         try:
@@ -208,7 +206,7 @@ def _started(
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[list[int]]:
+def _defer_signals() -> Iterator[list[int]]:
     """Defer SIGINT and SIGTERM to the end of the block: a half-started cluster cannot be closed.
 
     A terminal sends Ctrl-C to every process of a run, but the client stops its workers itself. The

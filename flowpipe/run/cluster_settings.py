@@ -119,7 +119,7 @@ def write_settings(folder: Path) -> None:
     try:
         _write(certificate, pem["ca_file"])
         _write(key, pem["key"])
-        settings = _nested(SETTINGS | encrypted | tls)
+        settings = _nest(SETTINGS | encrypted | tls)
         _write(folder / "dask.yaml", _HEADER + params.dump(settings))
     except OSError as error:
         raise UsageError(f"folder {folder} cannot be written to: {error.strerror}") from error
@@ -205,7 +205,7 @@ def _write(path: Path, text: str) -> None:
         file.write(text)
 
 
-def _nested(settings: dict[str, Any]) -> dict[str, Any]:
+def _nest(settings: dict[str, Any]) -> dict[str, Any]:
     """Turn dotted keys into nested dictionaries."""
     nested: dict[str, Any] = {}
     for key, value in settings.items():

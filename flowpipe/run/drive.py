@@ -87,7 +87,7 @@ class Driver:
         while self._waiting or self._pool.running:
             if self._stop_asked() and self._stop():
                 for job in self._pool.running:
-                    yield from self._noted(job)
+                    yield from self._take_notes(job)
                 return
             while (
                 self._waiting and len(self._pool.running) < 2 * self._pool.size and self._has_room()
@@ -107,7 +107,7 @@ class Driver:
                 elif isinstance(error, ImportError):
                     raise BackendError(f"a worker cannot load flowpipe: {error}") from error
                 else:
-                    yield from self._noted(job)
+                    yield from self._take_notes(job)
                     raise error
             frames, spans = self._underway()
             self._tick(self._frames + frames, spans)
@@ -120,7 +120,7 @@ class Driver:
             (Path(self._job.heartbeat_folder) / STOP).touch()
         return time.monotonic() > self._stop_by
 
-    def _noted(self, job: ShardJob) -> list[Outcome]:
+    def _take_notes(self, job: ShardJob) -> list[Outcome]:
         """Return outcomes of the shards that a job has published although it did not return."""
         outcomes = job.heartbeat.list_published(Path(job.store) / SHARDS_FOLDER)
         job.heartbeat.notes.unlink(missing_ok=True)
@@ -128,7 +128,7 @@ class Driver:
         return outcomes
 
     def _after_death(self, job: ShardJob) -> Iterator[Outcome]:
-        settled = self._noted(job)
+        settled = self._take_notes(job)
         yield from settled
         keys = {(o.video_id, o.part, o.parts) for o in settled}
         heartbeat = job.heartbeat
@@ -166,7 +166,7 @@ class Driver:
         if self._deaths[alone.name] < DEATHS_ALLOWED:
             self._waiting.append(alone)
         else:
-            yield _killed(suspect, words)
+            yield _killed_outcome(suspect, words)
 
     def _count_death_before_work(self, words: str) -> None:
         self._deaths_before_work += 1
@@ -225,7 +225,7 @@ def _reason(words: str) -> str:
     return words.partition(":")[0]
 
 
-def _killed(span: Span, words: str) -> Outcome:
+def _killed_outcome(span: Span, words: str) -> Outcome:
     if words:
         reason = _reason(words)
         if reason not in RETRIED:

@@ -96,13 +96,13 @@ def plan_run(
         done = {key for video_id in store.incomplete for key in table.keys_of(video_id)}
     changes = compared.changes
     spans, unusable = make_spans(
-        compared.todo, split_s=split_s, stream=recipe.video.stream, uncut=changes.again,
+        compared.todo, split_s=split_s, stream=recipe.video.stream, uncut=changes.extracted_again,
         unread=changes.unread,
     )  # fmt: skip
     if options.part != (1, 1):
         chosen = set(map(id, part_of((span for span, _ in spans), *options.part)))
         spans = [(span, size) for span, size in spans if id(span) in chosen]
-    quarantined = Quarantine(options.store).held_back(options.retry, options.policy)
+    quarantined = Quarantine(options.store).list_held_back(options.retry, options.policy)
     # A video that failed in one piece is not tried in parts.
     quarantined |= {s.key for s, _ in spans if (s.record.video_id, 0, 1) in quarantined}
     paths = [span.record.path for span, _ in list_remaining(spans, done, quarantined)]
@@ -114,8 +114,8 @@ def plan_run(
     )  # fmt: skip
     return replace(
         plan, done=plan.done + compared.kept, device=choice.device, gpus=choice.gpus,
-        filled=choice.words, changes=changes, seen=seen, sample=sample,
-        alone=choice.alone,
+        device_reason=choice.words, changes=changes, seen=seen, sample=sample,
+        cores_alone=choice.cores_alone,
     )  # fmt: skip
 
 
@@ -233,7 +233,7 @@ def run_plan(
 def _supersede(plan: Plan, before: Collection[tuple[str, str]], store: Path) -> list[str]:
     """Remove older extractions of videos that were extracted again. Return lines to print."""
     changes = plan.changes
-    if not changes.again and not changes.stale:
+    if not changes.extracted_again and not changes.stale:
         return []
     sources = dict(changes.stale)
     for video_id, path in changes.replaced.items():

@@ -46,7 +46,7 @@ class WorkerHeartbeat:
         return self.path.with_suffix(".notes")
 
     @property
-    def stop_asked(self) -> bool:
+    def is_stop_requested(self) -> bool:
         """True if the client has asked its workers to publish finished videos and end."""
         return (self.path.parent / STOP).exists()
 

@@ -32,7 +32,7 @@ class Interruption:
         if self.came:
             raise KeyboardInterrupt
 
-    def _signalled(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.came = True
         for each in _SIGNALS:
             signal.signal(each, signal.SIG_DFL)
@@ -58,7 +58,7 @@ def signals_interrupt_once() -> Iterator[Interruption]:
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     for number in _SIGNALS:
         if before[number] != signal.SIG_IGN:  # ignored in a background job of a shell
-            signal.signal(number, interruption._signalled)
+            signal.signal(number, interruption._on_signal)
     try:
         yield interruption
     except Exception:

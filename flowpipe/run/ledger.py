@@ -121,7 +121,7 @@ class Quarantine:
         """Return ids of the videos that have an entry."""
         return {entry.outcome.video_id for entry in self.read()}
 
-    def held_back(self, retry: str, on_error: str) -> set[tuple[str, int, int]]:
+    def list_held_back(self, retry: str, on_error: str) -> set[tuple[str, int, int]]:
         """Return keys of the spans that are not retried: they failed and nothing has changed.
 
         Parameters

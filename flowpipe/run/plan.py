@@ -113,7 +113,7 @@ class Plan:
     """Number of workers that the run starts, or that the scheduler has."""
     cores: int = 1
     """Number of cores that the workers share."""
-    filled: str = ""
+    device_reason: str = ""
     """Reason for a device and number of workers that the user did not choose, and how workers
     share GPUs."""
     changes: StoreChanges = field(default_factory=StoreChanges)
@@ -122,7 +122,7 @@ class Plan:
     """Probed headers from which the estimates follow."""
     seen: frozenset[str] = frozenset()
     """Names of the shards that the store had when the plan was made."""
-    alone: Rates | None = None
+    cores_alone: Rates | None = None
     """Costs of a frame on the cores alone, if ``--device auto`` measured them."""
     disk_bytes_per_s: float = 0.0
     """Writing speed of the store's disk, bytes per second; 0 if not measured."""
@@ -247,21 +247,21 @@ def make_spans(
             facts = file_facts(record.path)
         except OSError as error:
             reason = read_reason(error)
-            unusable.append(_refused(record, reason, f"{record.path}: {error.strerror}"))
+            unusable.append(_refusal(record, reason, f"{record.path}: {error.strerror}"))
             continue
         except ValueError as error:  # a name with a NUL byte
-            unusable.append(_refused(record, ABSENT, f"{record.path!r}: {error}"))
+            unusable.append(_refusal(record, ABSENT, f"{record.path!r}: {error}"))
             continue
         except RemoteError as error:
-            unusable.append(_refused(record, error.reason, str(error)))
+            unusable.append(_refusal(record, error.reason, str(error)))
             continue
         size = facts.bytes
         if not facts.regular:
             # A pipe or a device would block its worker forever.
-            unusable.append(_refused(record, "unreadable", f"{record.path} is not a regular file"))
+            unusable.append(_refusal(record, "unreadable", f"{record.path} is not a regular file"))
             continue
         if size == 0:
-            unusable.append(_refused(record, "empty", f"{record.path} has no bytes"))
+            unusable.append(_refusal(record, "empty", f"{record.path} has no bytes"))
             continue
         long = 0 < split_s * LEAST_BYTES_PER_S < size and record.video_id not in uncut
         cuts = _cuts(record.path, split_s, stream) if long else ()
@@ -381,5 +381,5 @@ def _hash(text: str) -> int:
     return int.from_bytes(digest, "big")
 
 
-def _refused(record: VideoRecord, reason: str, message: str) -> Outcome:
+def _refusal(record: VideoRecord, reason: str, message: str) -> Outcome:
     return Outcome(record.video_id, "failed", record.path, reason=reason, message=message)

@@ -69,7 +69,7 @@ class StoreChanges:
     """Size, modification time and SHA-256, by id, of touched files that have the stored bytes."""
 
     @property
-    def again(self) -> frozenset[str]:
+    def extracted_again(self) -> frozenset[str]:
         """Ids of complete videos that are extracted again, each in one piece."""
         return self.retried | self.torn | self.replaced.keys()
 
@@ -168,7 +168,7 @@ def reconcile(
         unread=found.unread | {listed[k].video_id: error for k, error in known.unread.items()},
         left_alone=left_alone, class_names=grown, hashed=found.hashed,
     )  # fmt: skip
-    again = changes.again | found.unread.keys()
+    again = changes.extracted_again | found.unread.keys()
     todo = [listed[k] for k in np.flatnonzero(known.rows < 0).tolist() if listed[k].path]
     todo += [record for record in records if record.video_id in again]
     return StoreComparison(todo, len(there) - len(again), changes)
@@ -248,7 +248,7 @@ def _compare_all(records: Sequence[VideoRecord], rows: NDArray[np.int64], found:
     whole, remembered = found.catalogue.columns, found.remembered
     columns = {name: whole[name][rows] for name in ("parts", "record", *COMPARED)}
     looks = stat_all([record.path for record in records])
-    unchanged, gone = looks.unchanged(columns), looks.bytes < 0
+    unchanged, gone = looks.find_unchanged(columns), looks.bytes < 0
     for k in np.flatnonzero(~unchanged & ~gone).tolist() if remembered else ():
         now = int(looks.bytes[k]), int(looks.mtime_ns[k]), int(columns["source_sha256"][k])
         unchanged[k] = remembered.get(records[k].video_id) == now

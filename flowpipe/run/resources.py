@@ -28,7 +28,7 @@ class Resources:
     """Number of usable cores of this machine; with a scheduler, one for each of its workers."""
     words: str
     """Reason for the device and the number of workers; empty if the user chose both."""
-    alone: Rates | None = None
+    cores_alone: Rates | None = None
     """Costs of a frame on the cores alone, if they were measured beside the GPUs."""
 
     @property
@@ -61,7 +61,7 @@ def choose_rates(recipe: ExtractRecipe, sample: HeaderSample, options: RunOption
     BackendError
         If the device is not usable.
     """
-    costs = _measured(recipe, sample, options)
+    costs = _measure_rates(recipe, sample, options)
     workers, words = options.workers, ""
     cores = workers if options.scheduler else usable_cores()
     if not workers:
@@ -81,7 +81,7 @@ def choose_rates(recipe: ExtractRecipe, sample: HeaderSample, options: RunOption
         return replace(alone, words="; ".join(filter(None, [words, decodes])))
     measured = f"by measurement {with_gpus}, {on_cores} (frames/s)"
     words = "; ".join(filter(None, [measured, words]))
-    return replace(chosen, words=words, alone=alone.rates)
+    return replace(chosen, words=words, cores_alone=alone.rates)
 
 
 def choose_nothing(options: RunOptions) -> Resources:
@@ -97,11 +97,11 @@ def cores_only_s(plan: Plan, recipe: ExtractRecipe) -> float:
     """
     if not (plan.shards and plan.gpus) or plan.device != "cuda" or plan.sample is None:
         return 0.0
-    costs = plan.alone or _measured_alone(recipe, plan.sample)
+    costs = plan.cores_alone or _measure_cores_alone(recipe, plan.sample)
     return 0.0 if costs is None else plan.frames * costs.frame_s
 
 
-def _measured(recipe: ExtractRecipe, sample: HeaderSample, options: RunOptions) -> Rates:
+def _measure_rates(recipe: ExtractRecipe, sample: HeaderSample, options: RunOptions) -> Rates:
     own_gpu = FLOWS[recipe.flow.name].own_gpu
     if options.scheduler and (own_gpu or options.device == "cuda"):
         # This machine may have no GPU; its cores replace the workers' GPUs in the estimate.
@@ -115,7 +115,7 @@ def _measured(recipe: ExtractRecipe, sample: HeaderSample, options: RunOptions) 
 
 def _on_cores(recipe: ExtractRecipe, sample: HeaderSample, options: RunOptions) -> Resources | None:
     """Return the resources without GPUs, except for decoding; None if the cores cannot compute."""
-    costs = _measured_alone(recipe, sample)
+    costs = _measure_cores_alone(recipe, sample)
     if costs is None:
         return None
     decoding = options.gpus if recipe.video.decoder != "cpu" else 0
@@ -126,7 +126,7 @@ def _on_cores(recipe: ExtractRecipe, sample: HeaderSample, options: RunOptions) 
     return Resources(costs, "cpu", decoding, workers, cores, "")
 
 
-def _measured_alone(recipe: ExtractRecipe, sample: HeaderSample) -> Rates | None:
+def _measure_cores_alone(recipe: ExtractRecipe, sample: HeaderSample) -> Rates | None:
     """Return the costs of a frame on the cores alone; None if they or this OpenCV cannot do it."""
     if FLOWS[recipe.flow.name].own_gpu or recipe.lacks("cpu"):
         return None

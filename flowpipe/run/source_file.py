@@ -46,7 +46,7 @@ class SourceFile:
             beat()
         return digest.hexdigest()
 
-    def changed(self) -> bool:
+    def has_changed(self) -> bool:
         """Return whether the file was replaced or written to since it was opened."""
         if self.fd < 0:
             return False
@@ -92,11 +92,11 @@ def open_source(path: str, local: str) -> Iterator[SourceFile]:
         try:
             yield source
         except DecodeError as error:
-            if source.changed():
-                raise _changed(path) from error
+            if source.has_changed():
+                raise _changed_error(path) from error
             raise
-        if fd < 0 or source.changed():
-            raise _changed(path)
+        if fd < 0 or source.has_changed():
+            raise _changed_error(path)
     finally:
         if fd >= 0:
             os.close(fd)
@@ -106,7 +106,7 @@ def _identity(status: os.stat_result) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _changed(path: str) -> DecodeError:
+def _changed_error(path: str) -> DecodeError:
     return DecodeError(
         f"{path} changed while it was read; the next run extracts it", reason="changed"
     )

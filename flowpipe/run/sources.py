@@ -37,7 +37,7 @@ class SourceFacts:
     mtime_ns: NDArray[np.int64]
     tag: NDArray[np.uint64]
 
-    def unchanged(self, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
+    def find_unchanged(self, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
         """Return which files are unchanged since they were stored, judged without reading them.
 
         Parameters

@@ -13,7 +13,7 @@ _asked = threading.Event()
 _working = threading.Event()
 
 
-def stop_asked() -> bool:
+def is_stop_requested() -> bool:
     """Return whether this process has been asked to publish finished videos and end."""
     return _asked.is_set()
 
@@ -49,10 +49,10 @@ def catch_sigterm() -> None:
         threading.current_thread() is threading.main_thread()
         and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     ):
-        signal.signal(signal.SIGTERM, _terminated)
+        signal.signal(signal.SIGTERM, _on_terminate)
 
 
-def _terminated(number: int, frame: FrameType | None) -> None:
+def _on_terminate(number: int, frame: FrameType | None) -> None:
     _asked.set()
     if not _working.is_set():
         os._exit(128 + number)

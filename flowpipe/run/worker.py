@@ -37,7 +37,7 @@ from flowpipe.run.options import PUBLISH_S
 from flowpipe.run.output import describe_failure, flow_backend, open_writer
 from flowpipe.run.plan import ShardPlan, shard_name
 from flowpipe.run.source_file import SourceFile, open_source
-from flowpipe.run.stopping import stop_asked, work_under_way
+from flowpipe.run.stopping import is_stop_requested, work_under_way
 from flowpipe.run.watchdog import Watchdog
 from flowpipe.store import ShardWriter
 from flowpipe.types import Outcome, Span
@@ -107,7 +107,7 @@ def extract_shard(job: ShardJob) -> list[Outcome]:
         If a failure would stop the next video too.
     """
     heartbeat = job.heartbeat
-    if heartbeat.stop_asked:
+    if heartbeat.is_stop_requested:
         return []
     # With other settings than ours, a scheduler gives the job of a lost worker to another one.
     if heartbeat.path.exists() or heartbeat.notes.exists():
@@ -326,7 +326,7 @@ class _Task:
         self.watchdog.beat()
         now = time.monotonic()
         if now - self._noted_at >= every_s:
-            if stop_asked() or self.job.heartbeat.stop_asked:
+            if is_stop_requested() or self.job.heartbeat.is_stop_requested:
                 raise _StopAskedError
             self.job.heartbeat.write(span, self.frames + frames, position)
             self._noted_at = now

@@ -75,12 +75,12 @@ def test_what_numpy_saves_today_is_read_too(tmp_path: Path) -> None:
 
 
 def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
-    class Code:
+    class OfficialCode:
         def __reduce__(self) -> Any:
             return os.mkdir, (str(tmp_path / "run"),)
 
     rows = np.empty((1, 2), object)
-    rows[0] = [Code(), 0]
+    rows[0] = [OfficialCode(), 0]
     np.savez(tmp_path / "s.npz", scores=rows, labels=np.array([0]))
     with pytest.raises(FormatError, match=r"names posix.mkdir, which no array needs"):
         read_original_scores(tmp_path / "s.npz")

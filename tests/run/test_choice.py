@@ -94,7 +94,13 @@ def test_each_device_is_measured_once_for_a_plan(any_device, machine):
     machine(15e-3, 1e-3)
     found = chosen(any_device=any_device)
     plan = plan_of(
-        found.rates, workers=8, cores=8, gpus=1, device="cuda", sample=SAMPLE, alone=found.alone
+        found.rates,
+        workers=8,
+        cores=8,
+        gpus=1,
+        device="cuda",
+        sample=SAMPLE,
+        cores_alone=found.cores_alone,
     )
     recipe = build(ExtractRecipe, {"modalities": ["rgb", "flow"]}, where="extract")
     assert resources.cores_only_s(plan, recipe) == pytest.approx(plan.frames * 20e-3)

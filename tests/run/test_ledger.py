@@ -73,13 +73,13 @@ def test_a_failed_video_is_held_back_until_something_changes(tmp_path: Path) -> 
     quarantine = Quarantine(tmp_path / "store")
     quarantine.add(fail(video), "skip")
     key = {("v", 0, 1)}
-    assert quarantine.held_back("", "skip") == key
-    assert quarantine.held_back("all", "skip") == set()
-    assert quarantine.held_back("corrupt", "skip") == set()
-    assert quarantine.held_back("stalled", "skip") == key
-    assert quarantine.held_back("", "partial") == set(), "another policy, another chance"
+    assert quarantine.list_held_back("", "skip") == key
+    assert quarantine.list_held_back("all", "skip") == set()
+    assert quarantine.list_held_back("corrupt", "skip") == set()
+    assert quarantine.list_held_back("stalled", "skip") == key
+    assert quarantine.list_held_back("", "partial") == set(), "another policy, another chance"
     video.write_bytes(b"mended now")
-    assert quarantine.held_back("", "skip") == set()
+    assert quarantine.list_held_back("", "skip") == set()
 
 
 def test_ids_never_become_paths(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_what_proves_nothing_against_a_video_is_tried_in_the_next_run(
     quarantine = Quarantine(tmp_path / "store")
     quarantine.add(fail(video, reason), "skip")
     assert [entry.outcome.reason for entry in quarantine.read()] == [reason]
-    assert quarantine.held_back("", "skip") == set()
+    assert quarantine.list_held_back("", "skip") == set()
 
 
 @pytest.mark.parametrize(
@@ -152,4 +152,4 @@ def test_a_torn_or_hostile_quarantine_file_gives_its_video_another_chance(
     quarantine.add(fail(video), "skip")
     (tmp_path / "store" / "quarantine" / "hostile.json").write_bytes(content)
     assert [entry.outcome.video_id for entry in quarantine.read()] == ["v"]
-    assert quarantine.held_back("", "skip") == {("v", 0, 1)}
+    assert quarantine.list_held_back("", "skip") == {("v", 0, 1)}

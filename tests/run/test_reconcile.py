@@ -29,7 +29,7 @@ from flowpipe.errors import RecipeError
 from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.run import Plan, RunOptions, Summary, plan_run, repair, run
 from flowpipe.run.cluster import remote_pool
-from flowpipe.run.stopping import stop_asked
+from flowpipe.run.stopping import is_stop_requested
 from flowpipe.run.supersede import supersede
 from flowpipe.store import adopt, verify_store
 from flowpipe.types import Interval
@@ -499,7 +499,7 @@ def test_the_next_run_finds_the_workers_of_a_scheduler_as_they_were(scheduler: s
     found = []
     for _ in range(2):
         with remote_pool(scheduler) as pool:
-            pool.submit(lambda _: (os.getpid(), stop_asked()), None)
+            pool.submit(lambda _: (os.getpid(), is_stop_requested()), None)
             finished = pool.next_finished(60)
             assert finished is not None and finished[2] is None
             found.append(finished[1])

@@ -27,7 +27,7 @@ PREFIX = "torchvision:"
 
 @dataclass(frozen=True)
 class _Row:
-    """What torchvision's metadata do not say of a network."""
+    """Facts of a network that torchvision's metadata lack."""
 
     frames: int
     """Frames of the clips on which its weights were evaluated."""
@@ -36,7 +36,7 @@ class _Row:
     classifier: str
     """Name of the module that turns pooled features into scores."""
     channels_last: bool = False
-    """Whether its layers return (N, T, H, W, C)."""
+    """True if its layers return (N, T, H, W, C)."""
 
 
 _RESNET = _Row(16, 1, "fc")
@@ -94,7 +94,7 @@ class VideoNetwork:
             )
         self.name, self.frames, self._weights = name, min(row.frames, window), weights
         self._amp, self._layer_name = amp, layer
-        published = _published(name, weights)
+        published = _find_metadata(name, weights)
         self._transforms, categories = published.transforms(), published.meta["categories"]
         values = read_weights(weights)
         self.model, self._classifier = _build(name, row, values, weights)
@@ -232,7 +232,7 @@ def default_window(name: str) -> int:
     return _find_row(name).frames
 
 
-def missing_weights(name: str) -> UsageError:
+def missing_weights_error(name: str) -> UsageError:
     """Return the error of a network without weights.
 
     Parameters
@@ -267,7 +267,7 @@ def _enumeration(name: str) -> Any:
     return get_model_weights(name)
 
 
-def _published(name: str, weights: Path) -> Any:
+def _find_metadata(name: str, weights: Path) -> Any:
     """Return the metadata of the weights: those with the file's name, or else the default ones."""
     entries = _enumeration(name)
     return next((w for w in entries if w.url.endswith(f"/{weights.name}")), entries.DEFAULT)

@@ -199,15 +199,15 @@ class LiveClassifier:
     def _snippet(self, one: _Stream, frames: list[Tensor]) -> Tensor:
         """Return the images of a snippet of a stream, uint8 (read, 3, H, W)."""
         read, stored = one.network.input.read, MODALITIES[one.network.input.stored]
-        made = _as_stored(stored, frames[: one.frames])
+        made = _make_stored(stored, frames[: one.frames])
         if len(made) < read:
             loops = SAMPLING_STRATEGIES[one.network.facts.stream.sampling].tail == "loop"
-            more = cycle(_as_stored(stored, self._first)) if loops else repeat(made[-1])
+            more = cycle(_make_stored(stored, self._first)) if loops else repeat(made[-1])
             made += islice(more, read - len(made))
         return torch.stack(made)
 
 
-def _as_stored(row: Modality, frames: list[Tensor]) -> list[Tensor]:
+def _make_stored(row: Modality, frames: list[Tensor]) -> list[Tensor]:
     """Return the images that a store has of consecutive frames: the frames, or differences."""
     if not row.context:
         return list(frames)

@@ -25,7 +25,7 @@ floor(0.8 l k). Up to 0.6 l + 1 snippets at the end are in no window. The scores
 the mean over its crops.
 """
 Consensus = Literal["top_k", "attention", "average", "max"]
-"""How windows of one length are combined, each class by itself. ``top_k``: mean of the k highest
+"""Rule that combines the windows of one length, per class. ``top_k``: mean of the k highest
 scores, k = max(15, N / 4). ``attention``: mean weighted by the softmax, over the windows, of the
 relevance of each."""
 
