@@ -1,4 +1,4 @@
-"""Files that are there whole or as they were, also on a disk that is full."""
+"""Files are replaced whole or not at all, also on a full disk."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def test_a_block_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_name_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_a_name_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"flow .*/none/x\.flo cannot be written: No such file"):
         write_atomic(tmp_path / "none" / "x.flo", b"", "flow")
 
 
-def test_scores_on_a_full_disk_leave_the_ones_of_before(
+def test_a_full_disk_keeps_the_older_scores(
     small_disk: Callable[[int], Path], rng: np.random.Generator
 ) -> None:
     disk = small_disk(1 << 10)
@@ -64,7 +64,7 @@ def test_scores_on_a_full_disk_leave_the_ones_of_before(
     assert sorted(path.name for path in disk.iterdir()) == [ballast.name, "scores.h5"]
 
 
-def test_a_checkpoint_on_a_full_disk_leaves_the_one_of_before(
+def test_a_full_disk_keeps_the_older_checkpoint(
     small_disk: Callable[[int], Path],
 ) -> None:
     torch = pytest.importorskip("torch", reason="needs torch")

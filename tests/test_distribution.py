@@ -1,4 +1,4 @@
-"""The name of the distribution, and the advice to install more of it: it must install ours."""
+"""The name of the distribution, what a wheel contains, and advice that installs this project."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def metadata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., P
     return write
 
 
-def test_nothing_advises_to_install_another_project() -> None:
+def test_no_file_advises_to_install_another_project() -> None:
     listed = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
     ).stdout.splitlines()
@@ -190,7 +190,7 @@ def test_doctor_names_a_distribution_that_owns_the_same_package(
     assert distribution.owners("flowpipe") == sorted({*before, "flowpipe", NAME})
 
 
-def test_files_that_another_project_has_overwritten_are_said_with_the_cure(
+def test_files_overwritten_by_another_project_are_reported_with_a_remedy(
     site: Path, tmp_path: Path
 ) -> None:
     """As `pip install flowpipe` leaves it: its __init__.py and errors.py in place of ours."""

@@ -1,4 +1,4 @@
-"""A GPU machine without decoders, Dask and codecs: what proves and measures a GPU runs there."""
+"""A GPU machine without decoders, Dask and codecs runs the self test, benchmark and GPU tests."""
 
 from __future__ import annotations
 

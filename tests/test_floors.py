@@ -1,4 +1,4 @@
-"""The laws of the house: who may import whom, one door per dependency."""
+"""The laws of the house: which part may import which, and one door per dependency."""
 
 from __future__ import annotations
 
@@ -205,21 +205,21 @@ def test_every_part_has_a_floor() -> None:
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_module_opens_with_what_goes_in_and_out(path: Path) -> None:
+def test_a_module_opens_with_what_goes_in_and_out(path: Path) -> None:
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     assert docstring, "no module docstring"
     assert len(docstring.splitlines()[0]) <= 100
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_files_are_of_one_room(path: Path) -> None:
+def test_files_have_less_than_400_lines(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
 
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT / "tests"))
 )
-def test_what_tests_start_keeps_their_own_pythonpath(path: Path) -> None:
+def test_processes_that_tests_start_keep_their_pythonpath(path: Path) -> None:
     """It may hold the libraries: tests put folders in front of it, see checkout.python_path."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         given: list[ast.expr] = []

@@ -1,4 +1,4 @@
-"""Names of temporary files tell whether their writer runs: dead, reborn, in another container."""
+"""Names of temporary files tell whether their writer is alive, dead, or in another container."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes: strict, every mistake at once, digests that follow meaning."""
+"""Parameters of recipes: strict values, all mistakes at once, digests that follow meaning."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_override_refuses_what_is_no_setting(setting: str) -> None:
         params.override({}, [setting])
 
 
-def test_load_names_the_file_and_the_fault(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_named_with_its_fault(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     with pytest.raises(RecipeError, match="r.yaml"):
         params.load(path)

@@ -22,7 +22,7 @@ def header(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_recipe_builds_and_reads_back_as_it_is_shown(path, tmp_path):
+def test_a_recipe_builds_and_reads_back_as_it_is_shown(path, tmp_path):
     extract, train = read_recipe(path.stem).build()
     sections = {"extract": params.plain(extract)} | (
         {"train": params.plain(train)} if train else {}
@@ -65,7 +65,7 @@ def test_schedules_are_the_published_ones(name, stream, lr, lr_steps, end, clip,
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_header_says_what_it_needs_and_takes(path):
+def test_the_header_of_a_recipe_says_what_it_needs_and_takes(path):
     text = header(path)
     for word in ("# Needs ", "# Command ", "# Takes "):
         assert word in text

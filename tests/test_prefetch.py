@@ -1,4 +1,4 @@
-"""Working ahead in a thread: the same steps, the same errors, and nothing left running."""
+"""Working ahead in a thread: the same steps, the same errors, and no thread left."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def test_all_mistakes_of_all_sections_come_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["extract: [1]", "extract: 3", "train: [1]\nextract: {}"])
-def test_a_section_that_is_none_is_said(tmp_path, text):
+def test_a_section_that_is_no_mapping_is_refused(tmp_path, text):
     with pytest.raises(RecipeError, match="must be a section of keys"):
         written(tmp_path, text).build()
 
@@ -75,7 +75,7 @@ def test_a_section_that_is_none_is_said(tmp_path, text):
         (b"# " + b"x" * 300_000, "is larger than"),
     ],
 )
-def test_a_recipe_that_anybody_may_have_written_is_refused_in_a_line(tmp_path, content, words):
+def test_a_hostile_recipe_is_refused_in_one_line(tmp_path, content, words):
     path = tmp_path / "mine.yaml"
     path.write_bytes(content)
     with pytest.raises(RecipeError, match=words) as caught:

@@ -66,7 +66,7 @@ def load_script() -> ModuleType:
     return module
 
 
-def test_from_videos_to_the_fused_table(
+def test_the_script_goes_from_videos_to_the_fused_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Run every command in this process: one of its own would load torch again."""
@@ -141,9 +141,7 @@ def test_several_gpus_train_and_test(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert extraction[extraction.index("--gpus") + 1] == "8"
 
 
-def test_what_was_tested_is_not_tested_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_finished_test_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = [words[0] for words in record_commands(monkeypatch, tmp_path)]
     again = [words[0] for words in record_commands(monkeypatch, tmp_path)]
     assert first.count("test") == first.count("train") == again.count("train") > 0
@@ -155,7 +153,7 @@ def test_what_was_tested_is_not_tested_again(
     assert [words[2] for words in once_more if words[0] == "test"] == [str(tmp_path / "rgb-1")]
 
 
-def test_what_cannot_work_is_said(tmp_path: Path) -> None:
+def test_runs_that_cannot_work_are_refused(tmp_path: Path) -> None:
     (tmp_path / "bare.yaml").write_text("extract: {}\n")
     command = [sys.executable, ROOT / "pipelines" / "reproduce.py", "ucf101", "--work", tmp_path]
     done = subprocess.run(

@@ -65,7 +65,7 @@ def test_no_test_overwrites_its_row() -> None:
         ("[starts for starts in rule]", []),
     ],
 )
-def test_what_is_found(body: str, found: list[str]) -> None:
+def test_overwritten_rows_are_found(body: str, found: list[str]) -> None:
     mark = "@pytest.mark.parametrize"
     for names in ("'rule, starts'", "('rule', 'starts')", "['rule', 'starts']"):
         text = f"{mark}({names}, [])\ndef test_x(rule, starts):\n    {body}\n"

@@ -1,4 +1,4 @@
-"""Scratch folders: private, gone with their process, whoever they belong to."""
+"""Scratch folders are private and removed with their process."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from flowpipe import splits
         ("train1b", "train1b"),
     ],
 )  # fmt: skip
-def test_a_name(name: str, wanted: str) -> None:
+def test_a_name_of_a_split_has_one_form(name: str, wanted: str) -> None:
     assert splits.split_name(name) == wanted
     assert splits.split_name(wanted) == wanted
 
@@ -33,7 +33,7 @@ def test_a_name(name: str, wanted: str) -> None:
         (["a", "train1"], "test1", "test1", ()),
     ],
 )
-def test_what_each_phase_takes(
+def test_each_phase_takes_its_split(
     names: list[str], validated: str, tested: str, all_tested: tuple[str, ...]
 ) -> None:
     assert splits.validation_split(names, 1) == validated

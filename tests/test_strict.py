@@ -1,4 +1,4 @@
-"""Hostile JSON and YAML end in the error of their kind, with the file's name, and at once."""
+"""Hostile JSON and YAML end in the error of their kind, with the file's name, in bounded time."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_yaml_that_breaks_its_constructors_is_an_error_of_the_kind(text: str) ->
 
 
 @pytest.mark.parametrize("text, got", [("null", "None"), ("[1]", "a list"), ('"x"', "text")])
-def test_another_outermost_value_is_said(text: str, got: str) -> None:
+def test_another_outermost_value_is_refused(text: str, got: str) -> None:
     with pytest.raises(FormatError, match=f"facts.json must hold an object, got {got}"):
         strict.parse_json(text, "facts.json")
 

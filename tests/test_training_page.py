@@ -16,7 +16,7 @@ PAGE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 KEYS = re.findall(r"^\| `([a-z_.]+)` \|", PAGE, re.M)
 
 
-def test_its_recipe_is_one(tmp_path) -> None:
+def test_the_recipe_of_the_page_can_be_built(tmp_path) -> None:
     (text,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.S)
     (tmp_path / "recipe.yaml").write_text(text)
     _, made = read_recipe(str(tmp_path / "recipe.yaml")).build()
@@ -24,7 +24,7 @@ def test_its_recipe_is_one(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_its_keys_are_known(key: str) -> None:
+def test_every_key_of_the_page_is_known(key: str) -> None:
     found: typing.Any = StreamParams
     for name in key.split("."):
         assert name in {field.name for field in dataclasses.fields(found)}

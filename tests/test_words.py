@@ -43,7 +43,7 @@ def test_verbs_agree_with_their_count():
         (999_951, "1.0 MB"), (2.5e9, "2.5 GB"), (4.2e15, "4200.0 TB"),
     ],
 )  # fmt: skip
-def test_bytes_are_said_in_a_unit_that_shows_them(count, said):
+def test_bytes_have_a_unit_that_suits_them(count, said):
     assert byte_size(count) == said
 
 

@@ -1,4 +1,4 @@
-"""benchmarks/gpu: a small rehearsal of its steps, and what it makes of reports and packages."""
+"""benchmarks/gpu: a small rehearsal of its steps, its page of results, and its packages."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class TestRehearsal:
         assert "| extract:1 | FAIL | later | no \\| more |" in kit.page.page(tmp_path)
 
 
-def test_the_page_is_what_the_kept_figures_say(kit: Any) -> None:
+def test_the_page_shows_the_kept_figures(kit: Any) -> None:
     assert kit.page.PAGE.read_text(encoding="utf-8") == kit.page.page()
 
 
@@ -224,7 +224,7 @@ torch
 """
 
 
-def test_what_is_there_is_not_packed(kit: Any) -> None:
+def test_installed_packages_are_not_packed(kit: Any) -> None:
     have = kit.pack.read_have(HAVE)
     assert kit.pack.requirements(METADATA, have) == ["PyJpegLS"]
     assert kit.pack.requirements(METADATA, have, "nvdec") == ["pynvvideocodec>=2.2.4"]
@@ -233,7 +233,7 @@ def test_what_is_there_is_not_packed(kit: Any) -> None:
     assert kit.pack.list_lacking(found, have) == ["av==1"]
 
 
-def test_what_flowpipe_requires_is_packed_or_there(kit: Any) -> None:
+def test_every_requirement_is_packed_or_installed(kit: Any) -> None:
     """The list of the GPU machine's packages names what its commands and steps load first."""
     have = kit.pack.read_have((KIT / "have.txt").read_text(encoding="utf-8"))
     assert {"numpy", "torch", "pytest", "pytest-xdist", "opencv-contrib-python-headless"} <= have

@@ -1,4 +1,4 @@
-"""`flowpipe bench flow` as a user runs it, on tiny pairs; nothing here depends on the speed."""
+"""`flowpipe bench flow` on the command line, on tiny pairs; no test depends on the speed."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_the_table_and_the_json_say_the_same(tmp_path: Path, flowpipe: Run) -> N
 
 
 @needs_peer
-def test_only_some_rows_and_json_alone_on_stdout(flowpipe: Run) -> None:
+def test_chosen_rows_are_measured_and_json_alone_is_on_stdout(flowpipe: Run) -> None:
     done = flowpipe(*TINY, "--only", "cv2-dis", "--only", "cv2-farneback", "--json", "-")
     assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
@@ -89,7 +89,7 @@ def test_without_the_peer_the_cpu_s_own_flow_is_the_reference(
     assert next(iter(printed)) == "flowpipe-opencv2" and "vs flowpipe-opencv2" in done.stderr
 
 
-def test_progress_is_said_where_there_is_no_terminal(flowpipe: Run) -> None:
+def test_progress_is_printed_where_there_is_no_terminal(flowpipe: Run) -> None:
     done = flowpipe(*TINY, "--only", "cv2-dis", "--repeat", 2)
     assert done.returncode == 0, done.stderr
     said = [line.strip() for line in done.stderr.splitlines()]
@@ -98,7 +98,7 @@ def test_progress_is_said_where_there_is_no_terminal(flowpipe: Run) -> None:
     assert said[begin + 1 : begin + 3] == ["pass 1 of at most 2", "pass 2 of at most 2"]
 
 
-def test_pairs_of_named_videos(clips: Path, tmp_path: Path, flowpipe: Run) -> None:
+def test_pairs_are_taken_from_the_named_videos(clips: Path, tmp_path: Path, flowpipe: Run) -> None:
     clip = next(clips.rglob("*.mp4"))
     few = ("--pairs", 3, "--only", "cv2-dis")
     done = flowpipe(*TINY, clip, *few)
@@ -126,9 +126,7 @@ def test_pairs_of_named_videos(clips: Path, tmp_path: Path, flowpipe: Run) -> No
         (("/nowhere/clip.mp4",), "/nowhere/clip.mp4"),
     ],
 )
-def test_wrong_use_is_answered_in_words(
-    wrong: tuple[object, ...], words: str, flowpipe: Run
-) -> None:
+def test_wrong_use_is_explained(wrong: tuple[object, ...], words: str, flowpipe: Run) -> None:
     done = flowpipe(*TINY, *wrong)
     assert done.returncode == 2
     assert words in done.stderr and "Traceback" not in done.stderr
@@ -155,7 +153,7 @@ def test_the_settings_of_a_gpu_are_measured_and_the_best_is_named(
     assert f"best: FLOWPIPE_CUDA_SETTINGS={asked}," in done.stderr
 
 
-def test_tuning_without_a_gpu_says_what_is_missing(flowpipe: Run) -> None:
+def test_tuning_without_a_gpu_is_refused_with_advice(flowpipe: Run) -> None:
     if gpus().available:
         pytest.skip("there is a GPU")
     done = flowpipe(*TINY, "--device", "cuda", "--tune")

@@ -92,7 +92,7 @@ def test_keys_are_private_whatever_the_umask_says(tmp_path: Path, flowpipe: Run)
 
 
 @pytest.mark.parametrize("folder", ["keys", "nowhere/keys", "keys/key.pem"])
-def test_a_folder_that_cannot_be_made_is_said_in_words(
+def test_a_folder_that_cannot_be_made_is_reported(
     folder: str, keys: Path, tmp_path: Path, flowpipe: Run
 ) -> None:
     before = (keys / "key.pem").read_bytes()
@@ -160,7 +160,7 @@ def test_a_scheduler_without_tls_is_refused_where_tls_is_required(
         assert "Traceback" not in done.stderr
 
 
-def test_keys_that_are_gone_or_damaged_are_said_in_words(
+def test_missing_and_damaged_keys_are_reported(
     keys: Path, clips: Path, tmp_path: Path, flowpipe: Run
 ) -> None:
     for damage in (lambda p: p.write_text("no key"), lambda p: p.unlink()):

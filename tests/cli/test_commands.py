@@ -63,7 +63,7 @@ def damage_one_image(store: Path) -> None:
         file.write(bytes([byte ^ 0xFF]))
 
 
-def test_plan_says_what_would_be_done_and_writes_nothing(
+def test_plan_prints_the_work_and_writes_nothing(
     clips: Path, tmp_path: Path, flowpipe: Run
 ) -> None:
     store = tmp_path / "store"
@@ -83,7 +83,7 @@ def test_plan_says_what_would_be_done_and_writes_nothing(
     assert not list(tmp_path.iterdir()), "what was written to measure the disk has no name"
 
 
-def test_plan_knows_what_is_done(clips: Path, store: Path, flowpipe: Run) -> None:
+def test_plan_leaves_out_finished_videos(clips: Path, store: Path, flowpipe: Run) -> None:
     facts = json.loads(flowpipe("plan", "--videos", clips, "--out", store, *FAST, "--json").stdout)
     assert (facts["videos_done"], facts["spans_to_extract"], facts["frames"]) == (8, 0, 0)
 
@@ -108,7 +108,7 @@ def test_nothing_is_measured_for_a_finished_store(
         assert facts["disk_bytes_per_s"] is None and facts["core_hours"] == 0
 
 
-def test_verify_of_a_whole_store(store: Path, flowpipe: Run) -> None:
+def test_verify_passes_a_whole_store(store: Path, flowpipe: Run) -> None:
     done = flowpipe("verify", store, "--decode")
     assert done.returncode == 0, done.stdout
     assert "the store is intact" in done.stdout
@@ -129,7 +129,7 @@ def test_verify_finds_and_repair_mends_a_flipped_byte(store: Path, flowpipe: Run
     assert not (store / "damaged").exists()
 
 
-def test_repair_of_a_shard_cut_in_half(store: Path, flowpipe: Run) -> None:
+def test_repair_mends_a_shard_cut_in_half(store: Path, flowpipe: Run) -> None:
     before = payloads(store)
     shard = min((store / "shards").iterdir())
     content = shard.read_bytes()
@@ -157,7 +157,7 @@ def test_repair_keeps_the_damaged_file_when_a_source_is_gone(
     assert len(open_store(store).videos) == 7
 
 
-def test_info_of_a_store_and_of_a_video(store: Path, flowpipe: Run) -> None:
+def test_info_describes_a_store_and_a_video(store: Path, flowpipe: Run) -> None:
     words = flowpipe("info", store)
     assert words.returncode == 0, words.stderr
     assert "rgb 240" in words.stdout and "flow 232" in words.stdout
@@ -189,14 +189,14 @@ def test_show_draws_a_picture(store: Path, tmp_path: Path, flowpipe: Run) -> Non
     assert flowpipe("show", store, "class 1/clip-1.mp4", "-o", "/nowhere/x.png").returncode == 2
 
 
-def test_commands_refuse_what_is_no_store(tmp_path: Path, flowpipe: Run) -> None:
+def test_commands_refuse_a_folder_that_is_no_store(tmp_path: Path, flowpipe: Run) -> None:
     for asked in (("verify", tmp_path), ("info", tmp_path), ("show", tmp_path, "v", "-o", "x.png")):
         done = flowpipe(*asked)
         assert done.returncode == 2
         assert "store.json" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_doctor_says_what_is_there(flowpipe: Run) -> None:
+def test_doctor_lists_the_parts_of_this_machine(flowpipe: Run) -> None:
     done = flowpipe("doctor")
     assert done.returncode == 0, done.stdout
     for word in ("processor", "compiled core", "CUDA", "OpenCV", "decoder", "disk"):

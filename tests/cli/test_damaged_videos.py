@@ -1,4 +1,4 @@
-"""Damaged videos through the command line: policies, exit codes, and notes that reach a person."""
+"""Damaged videos on the command line: policies, exit codes, and notes in its output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""--device, --gpus, --workers, --scheduler: what is chosen, what is said, what is refused."""
+"""--device, --gpus, --workers and --scheduler: what is chosen, printed and refused."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         yield make
 
 
-def test_auto_takes_the_cpu_and_says_why(
+def test_auto_takes_the_cpu_and_prints_the_reason(
     clips: Path, tmp_path: Path, flowpipe: Run, machine
 ) -> None:
     machine(driver=0)
@@ -52,7 +52,7 @@ def test_auto_takes_the_cpu_and_says_why(
 
 
 @pytest.mark.parametrize("asked", [("--device", "cuda"), ("--gpus", "2")])
-def test_what_is_asked_for_is_not_replaced(
+def test_a_requested_device_is_not_replaced(
     asked: tuple[str, ...], tmp_path: Path, flowpipe: Run, machine
 ) -> None:
     machine()
@@ -74,7 +74,7 @@ def test_what_is_asked_for_is_not_replaced(
         (("--device", "gpu"), "did you mean cpu? known: auto, cuda, cpu"),
     ],
 )
-def test_wrong_use_of_gpus_is_said_in_words(
+def test_wrong_use_of_gpus_is_explained(
     asked: tuple[str, ...], words: str, tmp_path: Path, flowpipe: Run, machine, monkeypatch
 ) -> None:
     machine(A100, A100)
@@ -101,7 +101,7 @@ CHOICES = {
 }
 
 
-def test_choices_on_a_machine_of_four_gpus(machine) -> None:
+def test_a_machine_of_four_gpus_gets_the_expected_choices(machine) -> None:
     machine(A100, A100, A100, A100)
     got = [choose(*asked) for asked in CHOICES]
     assert [(one.device, one.gpus, one.workers) for one in got] == list(CHOICES.values())
@@ -109,7 +109,7 @@ def test_choices_on_a_machine_of_four_gpus(machine) -> None:
     assert got[6].why.startswith("cpu; ")
 
 
-def test_doctor_speaks_of_gpus(flowpipe: Run, machine) -> None:
+def test_doctor_lists_gpus(flowpipe: Run, machine) -> None:
     machine(A100, A100)
     found = json.loads(flowpipe("doctor", "--json").stdout)
     rows = {finding["topic"]: finding for finding in found}
@@ -143,7 +143,7 @@ def test_doctor_opens_each_gpu_and_runs_a_kernel(
         assert rows[name]["found"].startswith("NVIDIA A100")
 
 
-def test_a_store_begun_on_another_device_says_so(
+def test_a_store_begun_on_another_device_is_noted(
     clips: Path, tmp_path: Path, flowpipe: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     videos, store = tmp_path / "videos", tmp_path / "store"

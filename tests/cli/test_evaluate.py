@@ -41,7 +41,7 @@ def scores(path: Path, ids: list[str], right: list[bool]) -> Path:
 IDS = [f"video {k}" for k in range(6)]
 
 
-def test_splits_and_their_mean(store: Path, tmp_path: Path) -> None:
+def test_evaluate_prints_each_split_and_their_mean(store: Path, tmp_path: Path) -> None:
     path = scores(tmp_path / "all.txt", IDS, [True, True, False, True, True, True])
     done = in_process("evaluate", store, path, "--json", "--per-class")
     assert done.returncode == 0, done.stderr
@@ -63,7 +63,7 @@ def test_splits_and_their_mean(store: Path, tmp_path: Path) -> None:
     assert set(json.loads(precise.stdout)["splits"]["test1"]) == {"mAP", "Hit@3"}
 
 
-def test_missing_and_unknown_videos(store: Path, tmp_path: Path) -> None:
+def test_missing_and_unknown_videos_are_reported(store: Path, tmp_path: Path) -> None:
     path = scores(tmp_path / "some.txt", [*IDS[:2], *IDS[3:], "other 0"], [True] * 6)
     refused = in_process("evaluate", store, path)
     assert refused.returncode == 2

@@ -20,7 +20,9 @@ def store(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("layout", ["dense_flow", "denseflow", "mmaction2", "webdataset"])
-def test_export_and_import(store: Path, tmp_path: Path, flowpipe: Run, layout: str) -> None:
+def test_an_export_is_imported_as_the_same_store(
+    store: Path, tmp_path: Path, flowpipe: Run, layout: str
+) -> None:
     out, again = tmp_path / "out", tmp_path / "again"
     done = flowpipe("export", store, out, "--layout", layout, "--workers", "2")
     assert done.returncode == 0, done.stderr
@@ -45,7 +47,7 @@ def test_export_and_import(store: Path, tmp_path: Path, flowpipe: Run, layout: s
     assert shown.returncode == 0, shown.stderr
 
 
-def test_what_jpeg_costs_is_said(store: Path, tmp_path: Path, flowpipe: Run) -> None:
+def test_the_loss_by_jpeg_is_printed(store: Path, tmp_path: Path, flowpipe: Run) -> None:
     done = flowpipe("export", store, tmp_path / "out", "--layout", "dense_flow")
     assert "levels on average" in done.stderr and "--images png" in done.stderr
     again = flowpipe("export", store, tmp_path / "out", "--layout", "dense_flow")
@@ -54,7 +56,7 @@ def test_what_jpeg_costs_is_said(store: Path, tmp_path: Path, flowpipe: Run) -> 
     assert other.returncode == 2 and "different: quality" in other.stderr
 
 
-def test_strangers_folders(store: Path, tmp_path: Path, flowpipe: Run) -> None:
+def test_folders_of_another_tool_are_imported(store: Path, tmp_path: Path, flowpipe: Run) -> None:
     out, again = tmp_path / "out", tmp_path / "again"
     assert flowpipe("export", store, out, "--layout", "dense_flow").returncode == 0
     shutil.rmtree(out / ".flowpipe")

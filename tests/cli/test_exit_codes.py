@@ -1,4 +1,4 @@
-"""Exit codes and messages of wrong uses of every command: 2, one line that names what is wrong."""
+"""Wrong use of every command ends with exit code 2 and one line that names what is wrong."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def run(line: str, place: Path) -> int:
 
 
 @pytest.mark.parametrize(("line", "words"), WRONG, ids=[line or "no command" for line, _ in WRONG])
-def test_wrong_use_ends_with_2_and_says_what_is_wrong(
+def test_wrong_use_ends_with_2_and_names_what_is_wrong(
     line: str, words: str, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if line.split(" ")[0] in (
@@ -204,7 +204,9 @@ def test_every_option_that_takes_a_path_has_a_path_type() -> None:
     assert {option for _, option in plain} <= NO_PATHS, plain
 
 
-def test_info_of_a_store_is_read_aloud(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_of_a_store_prints_no_python_values(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for line in ("info {p}/store", "info {p}/store v"):
         run(line, place)
         printed = capsys.readouterr().out
@@ -215,7 +217,7 @@ def test_info_of_a_store_is_read_aloud(place: Path, capsys: pytest.CaptureFixtur
     assert set(facts["videos_by_class"]) == {"a", "b", "c", "d"}
 
 
-def test_info_of_a_split_video_is_of_all_its_parts(
+def test_info_of_a_split_video_covers_all_its_parts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     create_store(

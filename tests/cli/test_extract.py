@@ -20,7 +20,9 @@ from flowpipe.store.shard import seal_shard
 pytestmark = pytest.mark.usefixtures("lasting_workers")
 
 
-def test_all_modalities_of_a_folder(clips: Path, tmp_path: Path, flowpipe: Run) -> None:
+def test_a_folder_becomes_a_store_of_all_modalities(
+    clips: Path, tmp_path: Path, flowpipe: Run
+) -> None:
     store = tmp_path / "store"
     done = flowpipe(
         "extract", "--videos", clips, "--out", store, "--workers", 2, *FAST,
@@ -51,9 +53,7 @@ def test_stored_flow_is_the_motion_of_the_clip(clips: Path, tmp_path: Path, flow
         assert centre == pytest.approx([-(1 + seed % 2), -1], abs=0.2)
 
 
-def test_running_again_does_nothing_and_new_videos_only(
-    clips: Path, tmp_path: Path, flowpipe: Run
-) -> None:
+def test_a_second_run_extracts_new_videos_only(clips: Path, tmp_path: Path, flowpipe: Run) -> None:
     videos, store = tmp_path / "videos", tmp_path / "store"
     shutil.copytree(clips, videos)
     arguments = ("extract", "--videos", videos, "--out", store, "--workers", 1, *FAST)
@@ -201,7 +201,9 @@ def split(videos: Path, store: Path, *more: object) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def test_damage_in_a_split_video_under_skip(torn: Path, tmp_path: Path, flowpipe: Run) -> None:
+def test_skip_leaves_out_a_split_video_with_damage(
+    torn: Path, tmp_path: Path, flowpipe: Run
+) -> None:
     store = tmp_path / "store"
     done = flowpipe(*split(torn, store))
     assert done.returncode == 1, done.stderr
@@ -226,7 +228,9 @@ def test_damage_in_a_split_video_under_skip(torn: Path, tmp_path: Path, flowpipe
     assert not any((store / "quarantine").iterdir())
 
 
-def test_damage_in_a_split_video_under_partial(torn: Path, tmp_path: Path, flowpipe: Run) -> None:
+def test_partial_keeps_a_split_video_up_to_the_damage(
+    torn: Path, tmp_path: Path, flowpipe: Run
+) -> None:
     pieces, whole = tmp_path / "pieces", tmp_path / "whole"
     done = flowpipe(*split(torn, pieces, "--on-error", "partial"))
     assert done.returncode == 0, done.stderr
@@ -282,7 +286,7 @@ def test_only_what_failed_for_the_given_reason_is_retried(
     assert "2 to extract" in everything.stderr
 
 
-def test_the_ledger_has_a_line_for_each_video_with_all_that_is_promised(
+def test_the_ledger_has_a_line_for_each_video_with_the_documented_values(
     clips: Path, tmp_path: Path, flowpipe: Run
 ) -> None:
     videos, store = tmp_path / "videos", tmp_path / "store"
@@ -380,7 +384,7 @@ def test_names_never_escape_the_store(tmp_path: Path, flowpipe: Run) -> None:
         (("--out", "../s", "--videos", ".", "--wrokers", "8"), "--workers"),
     ],
 )
-def test_wrong_use_is_said_in_words(
+def test_wrong_use_is_explained(
     arguments: tuple[str, ...], words: str, tmp_path: Path, flowpipe: Run
 ) -> None:
     (tmp_path / "here").mkdir()

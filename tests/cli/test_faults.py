@@ -379,7 +379,7 @@ def test_a_disk_that_fills_up_stops_the_run_and_the_same_command_goes_on(
     assert flowpipe("verify", store).returncode == 0
 
 
-def test_a_disk_without_room_for_the_contact_sheet_is_said_in_words(
+def test_a_disk_without_room_for_the_contact_sheet_is_reported(
     clips: Path, small_disk: Callable[[int], Path], flowpipe: Run
 ) -> None:
     disk = small_disk(64 << 10)
@@ -410,7 +410,7 @@ def test_a_plan_that_cannot_fit_is_refused_before_anything_is_written(
 
 
 @pytest.mark.parametrize("out", ["file", "file/store", "/proc/store"])
-def test_a_store_that_cannot_be_made_is_said_in_words(
+def test_a_store_that_cannot_be_made_is_reported(
     out: str, clips: Path, tmp_path: Path, flowpipe: Run
 ) -> None:
     (tmp_path / "file").write_text("not a folder")
@@ -456,7 +456,7 @@ def scheduler(tmp_path: Path) -> Iterator[Callable[..., tuple[str, list[subproce
         process.wait()
 
 
-def test_a_running_scheduler_and_a_death_among_its_workers(
+def test_a_run_on_a_scheduler_survives_the_death_of_a_worker(
     many: Path, tmp_path: Path, scheduler: Callable[..., tuple[str, list[object]]],
     running: Running, undisturbed: dict[object, bytes],
 ) -> None:  # fmt: skip
@@ -523,7 +523,7 @@ def test_kill_9_of_the_client_of_a_running_scheduler_costs_no_video_and_makes_no
     assert flowpipe("verify", store).returncode == 0
 
 
-def test_a_scheduler_that_dies_stops_the_run_in_words(
+def test_a_scheduler_that_dies_stops_the_run_with_a_message(
     clips: Path, tmp_path: Path, scheduler: Callable[..., tuple[str, list[subprocess.Popen[str]]]],
     running: Running,
 ) -> None:  # fmt: skip
@@ -546,7 +546,9 @@ def test_workers_of_several_threads_are_refused(
     assert "--nthreads 1" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_an_address_where_nobody_answers(clips: Path, tmp_path: Path, flowpipe: Run) -> None:
+def test_an_address_where_nobody_answers_is_refused(
+    clips: Path, tmp_path: Path, flowpipe: Run
+) -> None:
     done = flowpipe(*slow(clips, tmp_path / "store", "--scheduler", "tcp://127.0.0.1:1"))
     assert done.returncode == 2
     assert "tcp://127.0.0.1:1" in done.stderr and "Traceback" not in done.stderr

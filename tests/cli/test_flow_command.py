@@ -59,7 +59,7 @@ def fail(flowpipe: Run, folder: Path, *arguments: object, code: int = 2) -> str:
 
 
 @needs_core
-def test_two_pictures_to_a_flo(pair, tmp_path, flowpipe):
+def test_two_pictures_become_a_flo(pair, tmp_path, flowpipe):
     done = flowpipe("flow", *pair, "-o", tmp_path / "x.flo")
     assert done.returncode == 0, done.stderr
     flow = read_flo(tmp_path / "x.flo")
@@ -116,7 +116,7 @@ def test_two_equal_pictures_are_white(pair, tmp_path, flowpipe):
 
 
 @pytest.mark.parametrize("k", [0, 30, 31, 32, 38])
-def test_two_frames_of_a_video(k, clip, tmp_path, flowpipe):
+def test_two_frames_of_a_video_have_their_flow(k, clip, tmp_path, flowpipe):
     """Inside a window of the reader, across two windows, and the last pair there is."""
     done = flowpipe("flow", clip, "--frame", k, "-o", tmp_path / "x.flo", *DIS)
     assert done.returncode == 0, done.stderr
@@ -154,7 +154,7 @@ def test_a_turned_video_is_upright(tmp_path, flowpipe):
 
 
 @pytest.mark.parametrize("name", ["gray.png", "16.png", "opaque.png", "turned.jpg", "ü 1.bmp"])
-def test_other_kinds_of_pictures(name, pair, tmp_path, flowpipe):
+def test_other_kinds_of_pictures_are_read(name, pair, tmp_path, flowpipe):
     """The same picture written in another way: no motion between it and the usual one."""
     plain = cv2.imread(str(pair[0]))
     coded = {
@@ -175,7 +175,7 @@ def test_other_kinds_of_pictures(name, pair, tmp_path, flowpipe):
     assert np.abs(read_flo(tmp_path / "x.flo")).max() <= limit
 
 
-def test_pictures_that_cannot_be_used(pair, tmp_path, flowpipe):
+def test_pictures_that_cannot_be_used_are_refused(pair, tmp_path, flowpipe):
     png = pair[0].read_bytes()
     jpeg = cv2.imencode(".jpg", cv2.imread(str(pair[0])))[1].tobytes()
     clear = cv2.cvtColor(cv2.imread(str(pair[0])), cv2.COLOR_BGR2BGRA)
@@ -255,11 +255,11 @@ def test_pictures_of_two_sizes_need_a_size(pair, tmp_path, flowpipe):
         (("a.png", "b.png", "-o", "x.flo", "--size", "99999x9"), "sides of 1 to 16384"),
     ],
 )
-def test_wrong_use_is_answered_in_words(arguments, words, pair, tmp_path, flowpipe):
+def test_wrong_use_is_explained(arguments, words, pair, tmp_path, flowpipe):
     assert words in fail(flowpipe, tmp_path, *arguments)
 
 
-def test_a_frame_beyond_the_end_is_answered_with_how_many_there_are(clip, tmp_path, flowpipe):
+def test_a_frame_beyond_the_end_is_refused_with_their_number(clip, tmp_path, flowpipe):
     for k in (39, 40, 10**9):
         said = fail(flowpipe, tmp_path, clip, "--frame", k, "-o", "x.flo")
         assert "clip.avi has 40 frames, so --frame can be 0 to 38" in said
@@ -267,7 +267,7 @@ def test_a_frame_beyond_the_end_is_answered_with_how_many_there_are(clip, tmp_pa
 
 
 @needs_core
-def test_frames_before_the_damage_can_be_had_and_later_ones_not(shared_data, tmp_path, flowpipe):
+def test_frames_before_the_damage_are_read_and_later_ones_refused(shared_data, tmp_path, flowpipe):
     broken = shared_data / "nasty" / "decord_corrupted.mp4"
     small = ("--size", "64x36", "-o", "x.flo")
     assert "decoding stopped at damage at frame 29" in fail(
@@ -277,7 +277,7 @@ def test_frames_before_the_damage_can_be_had_and_later_ones_not(shared_data, tmp
     assert done.returncode == 0 and read_flo(tmp_path / "x.flo").shape == (36, 64, 2)
 
 
-def test_a_file_without_video_is_answered_in_words(shared_data, tmp_path, flowpipe):
+def test_a_file_without_video_is_explained(shared_data, tmp_path, flowpipe):
     said = fail(
         flowpipe, tmp_path, shared_data / "nasty" / "sine_mono_s16.wav", "--frame", 0,
         "-o", "x.png", code=1,

@@ -1,4 +1,4 @@
-"""What of a data set is absent, unlisted or unreadable is said once, completely, before a run."""
+"""Absent, unlisted and unreadable videos of a data set are reported before a run."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ def test_absent_videos_stop_a_run_unless_allowed(listed: Path, tmp_path: Path, f
     }  # fmt: skip
 
 
-def test_plan_lists_all_of_it_and_writes_nothing(listed: Path, tmp_path: Path, flowpipe: Run):
+def test_plan_lists_absent_and_unlisted_videos_and_writes_nothing(
+    listed: Path, tmp_path: Path, flowpipe: Run
+):
     options = ("--videos", listed / "list.csv", "--out", tmp_path / "store", *FAST)
     planned = flowpipe("plan", *options)
     assert planned.returncode == 0
@@ -73,7 +75,7 @@ def test_plan_lists_all_of_it_and_writes_nothing(listed: Path, tmp_path: Path, f
     assert not (tmp_path / "store").exists()
 
 
-def test_what_turns_out_unreadable_is_listed_at_the_end(tmp_path: Path, flowpipe: Run):
+def test_unreadable_videos_are_listed_at_the_end(tmp_path: Path, flowpipe: Run):
     folder = tmp_path / "clips"
     folder.mkdir()
     encode_video(folder / "good.mp4", draw_noise_clip(1, frames=6))
@@ -87,7 +89,7 @@ def test_what_turns_out_unreadable_is_listed_at_the_end(tmp_path: Path, flowpipe
     assert "1 video unreadable" in done.stderr
 
 
-def test_only_takes_splits_and_class_names_fix_the_labels(
+def test_only_takes_splits_and_class_names_set_the_labels(
     listed: Path, tmp_path: Path, flowpipe: Run
 ):
     names = tmp_path / "names.txt"
@@ -108,7 +110,7 @@ def test_only_takes_splits_and_class_names_fix_the_labels(
     assert wrong.returncode == 2 and "--annotations belongs to" in wrong.stderr
 
 
-def test_a_wrong_list_says_where_it_looked_and_counts_are_compared(
+def test_a_wrong_list_is_reported_with_the_nearest_file_and_its_counts_compared(
     listed: Path, tmp_path: Path, flowpipe: Run
 ):
     path = tmp_path / "list.txt"
@@ -130,7 +132,7 @@ def test_a_wrong_list_says_where_it_looked_and_counts_are_compared(
     assert store.videos["clips/run.mp4"].labels == (0, 2)
 
 
-def test_root_says_where_the_paths_of_a_list_start(listed: Path, tmp_path: Path, flowpipe: Run):
+def test_root_is_where_the_paths_of_a_list_start(listed: Path, tmp_path: Path, flowpipe: Run):
     path = tmp_path / "lists" / "list.txt"
     path.parent.mkdir()
     path.write_text(f"walk.mp4\n{listed}/run.mp4\n")

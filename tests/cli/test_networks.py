@@ -23,13 +23,13 @@ def run(modality: str, fusion: Any = FUSION, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("text", "weights"), [("1,1.5", [1, 1.5]), ("0, 2", [0, 2]), ("3,0", [3, 0])]
 )
-def test_weights_that_are_given(text: str, weights: list[float]) -> None:
+def test_given_weights_are_used(text: str, weights: list[float]) -> None:
     assert weights_of(text, [{}, {}]) == (weights, "--weights")
     assert weights_of(text, [run("rgb"), run("flow")]) == (weights, "--weights")
 
 
 @pytest.mark.parametrize("text", ["1", "1,2,3", "1,x", "1,", "", "-1,2", "0,0", "nan,1", "inf,1"])
-def test_weights_that_are_refused(text: str) -> None:
+def test_impossible_weights_are_refused(text: str) -> None:
     wanted = "must be 2 numbers from 0 up, one of them above 0, such as 1,1.5, got"
     with pytest.raises(UsageError, match=wanted):
         weights_of(text, [run("rgb"), run("flow")])
@@ -55,14 +55,12 @@ def test_runs_that_share_a_recipe_have_its_weights() -> None:
         [{}, {}],
     ],
 )
-def test_other_runs_count_alike(runs: list[dict[str, Any]]) -> None:
+def test_runs_of_different_recipes_have_equal_weights(runs: list[dict[str, Any]]) -> None:
     weights, origin = weights_of(None, runs)
     assert weights == [1] * len(runs) and "share no recipe" in origin
 
 
-def test_probabilities_that_are_fused_are_those_of_the_training(
-    flowpipe: Run, tmp_path: Path
-) -> None:
+def test_fused_probabilities_are_those_of_the_training(flowpipe: Run, tmp_path: Path) -> None:
     """The softmax; the sigmoid of a network that was trained class by class."""
     values = np.array([[0.0, np.log(3), -np.log(3)], [2.0, 0.0, 0.0]])
     labels = np.array([[True, True, False], [True, False, False]])

@@ -1,4 +1,4 @@
-"""`--decoder nvdec` from the command line to a store, NVDEC being tests/support/nvdec_stand_in."""
+"""`--decoder nvdec` from the command line to a store, on the stand-in of PyNvVideoCodec."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def test_store_of_nvdec_is_that_of_the_cpu(videos: Path, tmp_path: Path, flowpipe: Run) -> None:
+def test_a_store_of_nvdec_is_that_of_the_cpu(videos: Path, tmp_path: Path, flowpipe: Run) -> None:
     machine = environment(tmp_path / "driver")
     ours, theirs = tmp_path / "nvdec", tmp_path / "cpu"
     split = ("--split", 1, "--workers", 2)
@@ -124,7 +124,7 @@ def test_plan_opens_no_session(videos: Path, tmp_path: Path, flowpipe: Run) -> N
     assert json.loads(done.stdout)["gpus"] == 1
 
 
-def test_workers_of_a_scheduler_find_out_for_themselves(
+def test_workers_of_a_scheduler_check_nvdec_themselves(
     videos: Path, tmp_path: Path, flowpipe: Run
 ) -> None:
     asked = ("plan", "--videos", videos, "--out", tmp_path / "store", "--decoder", "nvdec")
@@ -153,7 +153,7 @@ def test_repair_decodes_as_the_store_was_made(videos: Path, tmp_path: Path, flow
 
 
 @pytest.mark.usefixtures("machine")
-def test_used_up_sessions_stop_the_run_in_words(
+def test_used_up_sessions_stop_the_run_with_advice(
     videos: Path, tmp_path: Path, flowpipe: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NVDEC_STAND_IN_SESSIONS", "0")
@@ -166,7 +166,7 @@ def test_used_up_sessions_stop_the_run_in_words(
     assert not list((store / "quarantine").glob("*")), "no video is to blame"
 
 
-def test_gpus_are_shared_out_where_the_cores_compute(
+def test_workers_share_the_gpus_where_the_cores_compute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in environment(tmp_path / "driver", gpus=4).items():
@@ -180,7 +180,7 @@ def test_gpus_are_shared_out_where_the_cores_compute(
     assert found.split() == ["4", "3", "3", "1", "2"]
 
 
-def test_doctor_speaks_of_nvdec(tmp_path: Path, flowpipe: Run) -> None:
+def test_doctor_lists_nvdec(tmp_path: Path, flowpipe: Run) -> None:
     rows = []
     for gpus in (1, 0):
         machine = environment(tmp_path / f"driver-{gpus}", gpus=gpus)

@@ -1,4 +1,4 @@
-"""Real clips laid out as the official downloads -> a store whose labels are those of the lists."""
+"""Real clips in the official layouts become stores with the labels of the official lists."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def extract(flowpipe: Run, root: Path, lists: Path, name: str, *options: object)
     return done.stderr
 
 
-def test_ucf101(shared_data: Path, tmp_path: Path, flowpipe: Run) -> None:
+def test_ucf101_is_extracted_with_its_labels(
+    shared_data: Path, tmp_path: Path, flowpipe: Run
+) -> None:
     lists = shared_data / "annotations" / "ucf101_splits"
     clips = clips_of(shared_data, "ucf101/*/*.avi")
     for clip in clips:
@@ -54,7 +56,7 @@ def test_ucf101(shared_data: Path, tmp_path: Path, flowpipe: Run) -> None:
         assert store.header.class_names[video.labels[0]] == class_name
 
 
-def test_hmdb51_one_split_only(shared_data: Path, tmp_path: Path, flowpipe: Run) -> None:
+def test_one_split_of_hmdb51_is_extracted(shared_data: Path, tmp_path: Path, flowpipe: Run) -> None:
     lists = shared_data / "annotations" / "hmdb51_splits"
     rows = {
         line.split()[0]: (class_file.name.partition("_test_split")[0], line.split()[1])
@@ -83,7 +85,9 @@ def test_hmdb51_one_split_only(shared_data: Path, tmp_path: Path, flowpipe: Run)
         assert {"1": "train1", "2": "test1"}[code] in video.splits
 
 
-def test_kinetics400(shared_data: Path, tmp_path: Path, flowpipe: Run) -> None:
+def test_kinetics400_is_extracted_with_its_labels(
+    shared_data: Path, tmp_path: Path, flowpipe: Run
+) -> None:
     lists = shared_data / "annotations" / "kinetics"
     rows = [
         line.split(",") for line in (lists / "kinetics-400_val.csv").read_text().split("\n")[1:3]
@@ -123,7 +127,7 @@ def activitynet(shared_data: Path, tmp_path: Path) -> Path:
     return tmp_path / "root"
 
 
-def test_activitynet(activitynet: Path, flowpipe: Run) -> None:
+def test_activitynet_is_extracted_with_its_labels(activitynet: Path, flowpipe: Run) -> None:
     said = extract(flowpipe, activitynet, activitynet, "activitynet-1.2")
     assert "2 of 4819 training" in said and "1 video listed but absent" in said
     store = open_store(activitynet.parent / "store")

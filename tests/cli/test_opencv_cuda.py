@@ -117,7 +117,7 @@ def test_a_store_says_that_opencv_computed_its_flow_on_a_gpu(
 
 
 @pytest.mark.usefixtures("stand_in", "without_cupy")
-def test_auto_says_what_runs_where(clips: Path, tmp_path: Path, flowpipe: Run) -> None:
+def test_auto_prints_what_runs_where(clips: Path, tmp_path: Path, flowpipe: Run) -> None:
     done = flowpipe("plan", "--videos", clips, "--out", tmp_path / "store", *SMALL, *TVL1)
     assert done.returncode == 0, done.stderr
     assert "cpu, because" in done.stdout
@@ -125,7 +125,7 @@ def test_auto_says_what_runs_where(clips: Path, tmp_path: Path, flowpipe: Run) -
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_flow_of_two_images_names_what_ran(tmp_path: Path, flowpipe: Run) -> None:
+def test_the_flow_of_two_images_names_its_device(tmp_path: Path, flowpipe: Run) -> None:
     image = tmp_path / "a.png"
     cv2.imwrite(str(image), np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8))
     done = flowpipe("flow", image, image, "-o", tmp_path / "flow.npy", "--flow",
@@ -152,7 +152,7 @@ def test_the_bench_measures_them_without_cupy(flowpipe: Run) -> None:
 
 @without_gpu
 @pytest.mark.usefixtures("without_cupy")
-def test_the_bench_says_why_it_has_no_gpu_row(flowpipe: Run) -> None:
+def test_the_bench_explains_why_it_has_no_gpu_row(flowpipe: Run) -> None:
     done = flowpipe(*BENCH)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "cuda.OpticalFlowDual_TVL1: it needs" in done.stderr and "CuPy" in done.stderr

@@ -1,4 +1,4 @@
-"""Odd paths, typos and exit codes: refused in words, before anything is written."""
+"""Odd paths, typos and exit codes: wrong use is refused before anything is written."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_devices_pipes_and_binaries_are_no_lists(tmp_path: Path, flowpipe: Run):
     refuse(flowpipe("plan", "--videos", tmp_path / "binary", "--out", tmp_path / "s"), "binary")
 
 
-def test_one_video_is_taken(clips: Path, tmp_path: Path, flowpipe: Run):
+def test_a_single_video_file_is_extracted(clips: Path, tmp_path: Path, flowpipe: Run):
     done = flowpipe("extract", "--videos", clips / "class 0/clip-0.mp4", "--out", tmp_path / "s",
                     "--workers", 1, *FAST)  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Every real and every nasty file through `flowpipe extract`: a sensible outcome each, no flood."""
+"""Every real and every nasty file through `flowpipe extract`: each has the expected outcome."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def ledger(store: Path) -> dict[str, dict[str, object]]:
     return {outcome["video_id"]: outcome for outcome in map(json.loads, lines)}
 
 
-def test_nasty_files(shared_data: Path, tmp_path: Path, flowpipe: Run) -> None:
+def test_every_nasty_file_has_its_outcome(shared_data: Path, tmp_path: Path, flowpipe: Run) -> None:
     store = tmp_path / "store"
     arguments = (
         "extract", "--videos", shared_data / "nasty", "--out", store, "--workers", 2,
@@ -49,7 +49,7 @@ def test_nasty_files(shared_data: Path, tmp_path: Path, flowpipe: Run) -> None:
     assert flowpipe("verify", store).returncode == 0
 
 
-def test_real_clips(shared_data: Path, tmp_path: Path, flowpipe: Run) -> None:
+def test_every_real_clip_is_stored(shared_data: Path, tmp_path: Path, flowpipe: Run) -> None:
     store = tmp_path / "store"
     done = flowpipe(
         "extract", "--videos", shared_data / "clips", "--out", store, "--workers", 2,

@@ -38,7 +38,7 @@ def test_mistakes_end_with_code_2(flowpipe: Run, tmp_path: Path, command: str):
     assert ended.returncode == 2 and "did you mean thumos14?" in ended.stderr
 
 
-def test_settings_without_effect_are_said(flowpipe: Run):
+def test_settings_without_effect_are_reported(flowpipe: Run):
     crops = ("--set", "train.streams.rgb.augment.crops=resized")
     done = flowpipe("recipe", "check", "default", *crops)
     assert done.returncode == 0
@@ -54,7 +54,7 @@ def test_extract_refuses_a_recipe_whose_train_section_is_wrong(flowpipe: Run, tm
     assert not store.exists()
 
 
-def test_a_key_outside_its_section_is_told_where_it_belongs(tmp_path):
+def test_a_key_outside_its_section_is_refused_with_its_place(tmp_path):
     from flowpipe.errors import RecipeError
     from flowpipe.recipes import read_recipe
 

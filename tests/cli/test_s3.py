@@ -1,4 +1,4 @@
-"""Videos at s3://, from a real server on this machine: extracted as if they lay here."""
+"""Videos at s3://, on a real server of this machine, are extracted like local ones."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def text_of(store: Path) -> bytes:
     return b"".join(path.read_bytes() for path in store.rglob("*") if path.is_file())
 
 
-def test_the_same_bytes_as_from_a_folder(
+def test_a_store_from_s3_has_the_bytes_of_one_from_a_folder(
     server: Server, strange: Path, tmp_path: Path, flowpipe: Run
 ) -> None:
     url = server.upload(strange, "strange")
@@ -144,7 +144,9 @@ def test_the_same_bytes_as_from_a_folder(
     assert "0 to extract, " in again.stderr
 
 
-def test_an_official_layout_in_a_bucket(server: Server, tmp_path: Path, flowpipe: Run) -> None:
+def test_an_official_layout_in_a_bucket_is_extracted(
+    server: Server, tmp_path: Path, flowpipe: Run
+) -> None:
     folder = tmp_path / "ucf"
     names = ["v_Archery_g01_c01", "v_Archery_g08_c01"]
     for k, name in enumerate(names):
@@ -183,7 +185,7 @@ def test_an_official_layout_in_a_bucket(server: Server, tmp_path: Path, flowpipe
     assert images(store) == before
 
 
-def test_what_is_not_there_and_who_does_not_answer(
+def test_absent_objects_and_silent_servers_are_reported(
     server: Server, strange: Path, tmp_path: Path, flowpipe: Run
 ) -> None:
     server.upload(strange / "a", "some")

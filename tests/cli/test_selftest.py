@@ -1,4 +1,4 @@
-"""`flowpipe selftest` as a user runs it: some checks, other sizes, JSON, several GPUs."""
+"""`flowpipe selftest` on the command line: some checks, other sizes, JSON, several GPUs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flowpipe.ops.cpu import native_core
 pytestmark = pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none")
 
 
-def test_some_checks_at_another_size_as_json(flowpipe: Run) -> None:
+def test_chosen_checks_run_at_another_size_and_print_json(flowpipe: Run) -> None:
     chosen = ("--only", "pyramid centred", "--only", "gray")
     done = flowpipe("selftest", "--device", "cpu", "--size", "66x34", *chosen, "--json")
     assert done.returncode == 0, done.stderr
@@ -64,7 +64,7 @@ def test_a_check_that_cannot_run_is_no_pass(flowpipe: Run, monkeypatch: pytest.M
         (("--size", "340x99999"), "16 to 4096 pixels"),
     ],
 )
-def test_wrong_use_is_answered_in_words(wrong: tuple[str, ...], words: str, flowpipe: Run) -> None:
+def test_wrong_use_is_explained(wrong: tuple[str, ...], words: str, flowpipe: Run) -> None:
     done = flowpipe("selftest", "--device", "cpu", *wrong)
     assert done.returncode == 2
     assert words in done.stderr and "Traceback" not in done.stderr

@@ -91,7 +91,7 @@ def test_parts_of_a_store_add_up_for_a_repair(clips: Path, tmp_path: Path, flowp
         (("--list", "val={list}"), "names no video that is there; its first is strange.mp4"),
     ],
 )
-def test_wrong_options(
+def test_wrong_options_are_refused(
     more: tuple[str, ...], said: str, clips: Path, tmp_path: Path, flowpipe: Run
 ) -> None:
     listed = tmp_path / "list.txt"

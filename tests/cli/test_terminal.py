@@ -1,4 +1,4 @@
-"""Names and messages of strangers reach a terminal without the characters that it obeys."""
+"""Names and messages from files reach a terminal without control characters."""
 
 from __future__ import annotations
 

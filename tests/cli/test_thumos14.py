@@ -61,7 +61,9 @@ def read_annotations(root: Path) -> dict[str, set[tuple[str, float, float]]]:
     return found
 
 
-def test_thumos14_from_its_files_to_a_store(tree: Path, tmp_path: Path, flowpipe: Run) -> None:
+def test_thumos14_becomes_a_store_with_its_labels(
+    tree: Path, tmp_path: Path, flowpipe: Run
+) -> None:
     store = tmp_path / "th14"
     options = (
         "--dataset", "thumos14", "--root", tree, "--out", store, "--workers", 1,

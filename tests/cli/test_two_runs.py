@@ -1,4 +1,4 @@
-"""Real extractions of one store at once: one goes on, the other is refused and leaves no trace."""
+"""Two extractions of one store at once: one continues, the other is refused and leaves no trace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pairs whose camera motion is uncertain, from the command line: they are counted and shown."""
+"""Pairs of uncertain camera motion are counted and shown on the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Planes through every codec and back; damage refused by name."""
+"""Every codec encodes and decodes planes; damaged payloads are refused by name."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def smooth(count: int, channels: int, height: int, width: int, seed: int = 0) ->
     seed=st.integers(0, 1000),
     kind=st.sampled_from(["noise", "flat", "edges"]),
 )
-def test_lossless_is_lossless(shape, params, seed, kind):
+def test_lossless_codecs_return_equal_planes(shape, params, seed, kind):
     rng = np.random.default_rng(seed)
     planes = {
         "noise": lambda: rng.integers(0, 256, shape, np.uint8),
@@ -58,7 +58,7 @@ def test_lossless_is_lossless(shape, params, seed, kind):
 
 @pytest.mark.parametrize("params", EVERY, ids=str)
 @pytest.mark.parametrize("channels", [1, 2, 3])
-def test_round_trip_stays_near(params, channels):
+def test_lossy_codecs_return_planes_near_the_original(params, channels):
     planes = smooth(4, channels, 37, 51)
     payloads = codec.encode(planes, params)
     assert all(type(payload) is bytes for payload in payloads)
@@ -70,7 +70,7 @@ def test_round_trip_stays_near(params, channels):
     assert error.mean() < 6
 
 
-def test_views_encode_as_copies():
+def test_views_are_encoded_like_copies():
     frames = np.ascontiguousarray(smooth(2, 3, 20, 24).transpose(0, 2, 3, 1))
     view = frames.transpose(0, 3, 1, 2)
     for params in EVERY:
@@ -115,7 +115,7 @@ def test_encoding_is_deterministic():
         assert codec.encode(planes, params) == codec.encode(planes, params)
 
 
-def test_real_frames_lossless(shared_data):
+def test_real_frames_come_back_equal(shared_data):
     av = pytest.importorskip("av")
     clip = sorted((shared_data / "clips" / "ucf101").rglob("*.avi"))[0]
     with av.open(str(clip)) as container:
@@ -209,7 +209,7 @@ def test_every_modality_has_a_codec(modality):
         ("rgb", "444", "444"), ("rgb_diff", "420", "420"), ("warped_flow", "420", "gray"),
     ],
 )  # fmt: skip
-def test_the_modality_decides_what_is_left_to_it(modality, asked, decided):
+def test_the_modality_sets_the_subsampling_that_is_left_open(modality, asked, decided):
     params = codec.for_modality(codec.JpegParams(90, asked), modality)
     assert params == codec.JpegParams(90, decided)
     assert codec.for_modality(params, modality) == params
@@ -225,7 +225,7 @@ def test_colour_cannot_be_gray_and_other_codecs_leave_nothing_open():
         assert codec.for_modality(params, "rgb_diff") is params
 
 
-def test_table_is_by_name():
+def test_the_table_is_keyed_by_the_names_of_recipes():
     assert list(codec.CODECS) == ["jpeg", "jpegls", "raw"]
     for name, row in codec.CODECS.items():
         assert row.params.name == name and row.extension.startswith(".")

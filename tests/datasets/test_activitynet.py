@@ -59,7 +59,7 @@ def write(root: Path, content: Any, name: str = JSON) -> Path:
     return root
 
 
-def test_videos_by_the_three_ways_to_name_them(tmp_path):
+def test_videos_are_found_under_three_kinds_of_file_names(tmp_path):
     write(tmp_path, database())
     fill(tmp_path, "v_--0edUL8zmA.mp4", "val/_under-scor.webm", "A title-3HHAEmr0Q34.mkv", "x.mp4")
     dataset = load(tmp_path)
@@ -81,7 +81,7 @@ def test_videos_by_the_three_ways_to_name_them(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text"), [("blocked.json", '["blockedBLCK"]'), ("blocked_ids.txt", "v_blockedBLCK\n")]
 )
-def test_blocked_videos_are_in_no_split_and_nobody_misses_them(tmp_path, name, text):
+def test_blocked_videos_are_in_no_split_and_not_reported_as_absent(tmp_path, name, text):
     write(tmp_path, database())
     fill(tmp_path, "v_--0edUL8zmA.mp4")
     (tmp_path / name).write_text(text)
@@ -93,7 +93,7 @@ def test_blocked_videos_are_in_no_split_and_nobody_misses_them(tmp_path, name, t
     assert (record.video_id, record.labels, record.splits) == ("blockedBLCK", (0,), ())
 
 
-def test_ids_that_begin_as_file_names_do(tmp_path):
+def test_ids_that_begin_with_v_are_found(tmp_path):
     """Two published ids begin with v_ themselves."""
     ids = ("v_UmAH95xls", "v_Vg4a8igc0")
     videos = {video_id: {"subset": "training", "annotations": []} for video_id in ids}
@@ -129,7 +129,7 @@ def test_youtube_ids_differ_in_case(tmp_path):
     assert dataset.unlisted == (f"{tmp_path}/v_3hhaemr0q34.mp4",)
 
 
-def test_files_unlike_the_official_one(tmp_path):
+def test_files_unlike_the_official_one_are_refused(tmp_path):
     fill(tmp_path, "v_--0edUL8zmA.mp4")
     with pytest.raises(DatasetError, match="no activity_net.v1-3.min.json .*--annotations"):
         load(tmp_path)
@@ -199,7 +199,7 @@ def test_every_published_id_of_both_versions_is_found(shared_data, tmp_path):
     assert any(clip.startswith("-") for clip in named)
 
 
-def test_instances_and_their_frames():
+def test_an_instance_has_a_name_and_the_frames_of_its_time():
     record = VideoRecord("--abc", "", segments=(Interval(4, 1.0, 2.0), Interval(2, 0.0, 9.0)))
     first, second = instances(record)
     assert (first.name, first.label, second.name, second.label) == ("--abc_0", 4, "--abc_1", 2)

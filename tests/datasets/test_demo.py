@@ -1,4 +1,4 @@
-"""The demo set: its truth is true, its frames repeat, and only motion tells its classes apart."""
+"""The demo set: true ground truth, repeatable frames, and classes that differ in motion only."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def residual(first: np.ndarray, second: np.ndarray, flow: np.ndarray) -> np.ndar
     return np.abs(back.astype(np.float64) - first)
 
 
-def test_it_lies_as_promised(demo_set):
+def test_the_set_has_36_clips_of_six_classes_and_two_splits(demo_set):
     dataset = demo.load(demo_set)
     assert dataset.class_names == CLASS_NAMES
     assert len(dataset.records) == 36
@@ -61,7 +61,7 @@ def test_it_lies_as_promised(demo_set):
     assert len(keyframes) >= 3  # long enough a clip to be cut in time
 
 
-def test_its_own_list_file_reads_as_the_same_videos(demo_set):
+def test_the_list_file_of_the_set_reads_as_the_same_videos(demo_set):
     by_list = DATASETS["list"].load(demo_set / "list.csv")
     made = demo.load(demo_set)
     assert by_list.class_names == made.class_names
@@ -126,7 +126,7 @@ def test_same_seed_same_files_other_seed_other_frames(demo_set, tmp_path):
     assert np.abs(one.astype(int) - two).mean() > 10
 
 
-def test_only_the_motion_of_its_class_runs():
+def test_a_clip_has_the_motion_of_its_class_only():
     for name in CLASS_NAMES:
         patch = draw_trajectory(np.random.default_rng(3), name, "handheld").patch
         linear, place = patch[:, :2, :2], patch[:, :2, 2]

@@ -1,4 +1,4 @@
-"""Folder trees: every video once, in one order, under an id that is safe whatever its name."""
+"""Folder trees: every video once, in one order, under an id that is safe for any name."""
 
 from __future__ import annotations
 

@@ -69,14 +69,14 @@ def test_special_names_are_found_as_they_are(lists, tmp_path):
         assert CLASS_NAMES[record.labels[0]] == Path(record.path).parent.name
 
 
-def test_order_of_the_labels(lists):
+def test_labels_follow_the_chosen_order(lists):
     assert list(CLASS_NAMES) == sorted(CLASS_NAMES)
     tsn = (lists / "class_list.txt").read_text().split()
     assert [CLASS_NAMES[label] for label in TSN_ORDER] == tsn
     assert sum(k != label for k, label in enumerate(TSN_ORDER)) == 4
 
 
-def test_missing_and_malformed_lists(lists, tmp_path):
+def test_missing_and_malformed_lists_are_refused(lists, tmp_path):
     root = tmp_path / "videos"
     fill(root, FIRST)
     (lists / "chew_test_split2.txt").rename(tmp_path / "aside.txt")

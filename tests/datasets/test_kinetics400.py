@@ -30,7 +30,7 @@ def classes(count: int = 400) -> list[str]:
     return [f'"class {k:03}",id--{k:07},{k},{k + 10},train,0' for k in range(count)]
 
 
-def test_official_validation_list(shared_data, tmp_path):
+def test_the_official_validation_list_is_read(shared_data, tmp_path):
     lists = shared_data / "annotations" / "kinetics"
     fill(tmp_path, "val/abseiling/0wR5jVB-WPk_000417_000427.mp4", "val_256/3caPS4FHFF8.webm")
     fill(tmp_path, "val/yoga/not-a-known_000001_000002.mp4")
@@ -47,7 +47,7 @@ def test_official_validation_list(shared_data, tmp_path):
     assert "2 of 19906 listed" in dataset.note
 
 
-def test_train_validation_and_test_tables(tmp_path):
+def test_train_validation_and_test_tables_are_read(tmp_path):
     table(tmp_path / "kinetics_train.csv", *classes(), newline="\r\n")
     table(tmp_path / "b" / "validate.csv", "class 007,-dash-first,5,15,validate,0")
     table(
@@ -68,7 +68,7 @@ def test_train_validation_and_test_tables(tmp_path):
     assert dataset.class_names[7] == "class_007"
 
 
-def test_tables_that_would_shift_labels_or_cannot_be_read(tmp_path):
+def test_tables_that_would_shift_labels_or_cannot_be_read_are_refused(tmp_path):
     fill(tmp_path, "id--0000000_000000_000010.mp4")
     with pytest.raises(DatasetError, match="no CSV with the columns .*--annotations"):
         load(tmp_path)

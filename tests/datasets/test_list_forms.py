@@ -1,4 +1,4 @@
-"""Lists as other programs write them: what is read is what is there."""
+"""Lists in the forms of other programs: delimiters, headers, numbers and quotes are understood."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def read(folder: Path, text: str | bytes, **options):
         "vids/a.mp4,6,1\nvids/b.mp4,6,0\n",
     ],
 )
-def test_the_same_list_in_many_forms(vids: Path, text: str):
+def test_a_list_reads_the_same_in_many_forms(vids: Path, text: str):
     dataset = read(vids, text)
     assert [(r.video_id, r.labels) for r in dataset.records] == [
         ("vids/a.mp4", (1,)), ("vids/b.mp4", (0,))
@@ -60,7 +60,7 @@ def test_the_same_list_in_many_forms(vids: Path, text: str):
     ["vids/a.mp4,walk\nvids/c d.mp4,run\n", "vids/a.mp4;walk\nvids/c d.mp4;run\n",
      "vids/a.mp4 walk\nvids/c d.mp4 run\n", "vids/a.mp4\twalk\nvids/c d.mp4\trun\n"],
 )  # fmt: skip
-def test_classes_by_name_without_a_header(vids: Path, text: str):
+def test_classes_are_named_without_a_header(vids: Path, text: str):
     dataset = read(vids, text)
     assert dataset.class_names == ("run", "walk")
     assert [(r.video_id, r.labels) for r in dataset.records] == [
@@ -100,14 +100,14 @@ def test_numbers_are_counts_or_labels(vids: Path, text, labels, frames, form):
     "cells", ["path,label\nvids/a.mp4,1 5\n", "path,label\nvids/a.mp4,1|5\n",
               "path,num_frames,label\nvids/a.mp4,6,1;5\n"],
 )  # fmt: skip
-def test_several_labels_in_a_cell(vids: Path, cells: str):
+def test_a_cell_may_hold_several_labels(vids: Path, cells: str):
     (record,) = read(vids, cells).records
     assert record.labels == (1, 5)
     named = read(vids, "path,label\nvids/a.mp4,sit up|walk\nvids/b.mp4,walk\n")
     assert [r.labels for r in named.records] == [(0, 1), (1,)]
 
 
-def test_drives_and_shares_of_windows_are_refused_in_words(vids: Path):
+def test_drives_and_shares_of_windows_are_refused_with_an_explanation(vids: Path):
     with pytest.raises(DatasetError, match=r"list\.txt:2: .*Windows drive.*--root"):
         read(vids, "vids/a.mp4\nC:\\clips\\b.mp4\n")
     with pytest.raises(DatasetError, match=r"list\.txt:1: .*Windows drive or share"):
@@ -129,7 +129,7 @@ def test_ids_below_the_folder_of_the_list_are_relative(vids: Path, tmp_path: Pat
     assert dataset.note == ""
 
 
-def test_ids_outside_are_noted_with_the_cure(vids: Path, tmp_path: Path):
+def test_ids_outside_the_folder_are_noted_with_a_remedy(vids: Path, tmp_path: Path):
     (tmp_path / "lists").mkdir()
     path = tmp_path / "lists" / "list.txt"
     path.write_text(f"{vids}/a.mp4\n{vids}/b.mp4\n")

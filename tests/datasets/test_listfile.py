@@ -1,4 +1,4 @@
-"""List files: each documented form, each way to write it wrong."""
+"""List files: each documented form is read, and each mistake is named with its line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def write(tmp_path):
     return write
 
 
-def test_plain_paths(write, tmp_path):
+def test_a_list_of_paths_is_read(write, tmp_path):
     dataset = load(write('b.mp4\n\n# a comment\n/data/a b.avi\nsub dir/it\'s "c".mkv\n'))
     assert [r.video_id for r in dataset.records] == [
         "b.mp4",
@@ -44,12 +44,12 @@ def test_a_name_may_begin_with_a_hash(write):
 
 
 @pytest.mark.parametrize("line", ["v/a b.mp4 3", "v/a b.mp4 120 3", "v/a b.mp4\t120   3  "])
-def test_label_and_tsn_lines(write, line):
+def test_lines_with_labels_and_lines_of_tsn_are_read(write, line):
     (record,) = load(write(line + "\n")).records
     assert (record.video_id, record.labels) == ("v/a b.mp4", (3,))
 
 
-def test_class_names_of_numeric_labels(write):
+def test_numeric_labels_get_class_names(write):
     names = write("1 Wave\n2 Sit Up\r\n", "classInd.txt")
     dataset = load(write("a.mp4 1\nb.mp4 0\n"), class_names=names)
     assert dataset.class_names == ("Wave", "Sit Up")
@@ -65,7 +65,7 @@ def test_a_path_that_ends_in_a_number_goes_in_quotes(write, tmp_path):
     assert [r.labels for r in records] == [(0,), (1,)]
 
 
-def test_windows_line_ends_and_byte_order_mark(write):
+def test_windows_line_ends_and_a_byte_order_mark_are_read(write):
     dataset = load(write(b"\xef\xbb\xbfa.mp4 0\r\nb.mp4 1\r\n"))
     assert [r.video_id for r in dataset.records] == ["a.mp4", "b.mp4"]
     assert [r.labels for r in dataset.records] == [(0,), (1,)]
@@ -77,7 +77,7 @@ def test_names_that_are_no_utf8_reach_their_file(write, tmp_path):
     assert record.video_id == "caf\\xe9.mp4"
 
 
-def test_csv(write, tmp_path):
+def test_a_csv_is_read_by_its_header(write, tmp_path):
     dataset = load(
         write(
             "label,path,video_id,split\r\n"
@@ -95,14 +95,14 @@ def test_csv(write, tmp_path):
     assert three.labels == ()
 
 
-def test_csv_with_the_path_alone_and_numeric_labels(write):
+def test_a_csv_may_have_paths_alone_or_numeric_labels(write):
     assert [r.video_id for r in load(write("path\nx/a.mp4\n")).records] == ["x/a.mp4"]
     dataset = load(write("path,label\na.mp4,10\nb.mp4,2\n"))
     assert [r.labels for r in dataset.records] == [(10,), (2,)]
     assert len(dataset.class_names) == 11
 
 
-def test_csv_ids_stay_as_written(write):
+def test_ids_of_a_csv_stay_as_written(write):
     dataset = load(write("video_id,path\nC:\\take,a.mp4\n../../etc/passwd,b.mp4\n"))
     assert [r.video_id for r in dataset.records] == ["C:\\take", "../../etc/passwd"]
 
@@ -141,7 +141,7 @@ def test_a_missing_list_is_named(tmp_path):
         load(tmp_path)
 
 
-def test_same_stem_gets_two_ids(write):
+def test_files_of_one_stem_get_two_ids(write):
     assert [r.video_id for r in load(write("a.mp4\na.avi\n")).records] == ["a.mp4", "a.avi"]
 
 
@@ -170,7 +170,7 @@ def test_random_bytes_give_records_or_a_clear_error(write):
         assert len({r.video_id for r in dataset.records}) == len(dataset.records)
 
 
-def test_official_ucf101_lists_read(shared_data):
+def test_the_official_lists_of_ucf101_are_read(shared_data):
     for folder in ("ucf101_splits", "ucf101_lf"):
         path = next((shared_data / "annotations" / folder).rglob("trainlist01.txt"), None)
         if path is None:

@@ -55,7 +55,9 @@ def labels(dataset: Dataset) -> dict[str, list[str]]:
     share=st.floats(0.01, 0.99),
     unlabelled=st.integers(0, 3),
 )
-def test_a_share_of_each_class(sizes: list[int], share: float, unlabelled: int) -> None:
+def test_a_share_of_each_class_is_for_validation(
+    sizes: list[int], share: float, unlabelled: int
+) -> None:
     records = [
         VideoRecord(f"{label}/{k}.mp4", "x", labels=(label,))
         for label, size in enumerate(sizes)
@@ -78,7 +80,7 @@ def test_a_share_of_each_class(sizes: list[int], share: float, unlabelled: int) 
     assert splits(again) == splits(made)
 
 
-def test_a_growing_share_keeps_what_it_has() -> None:
+def test_a_larger_share_keeps_the_videos_of_a_smaller_one() -> None:
     records = tuple(VideoRecord(f"{k}.mp4", "x", labels=(0,)) for k in range(30))
     dataset = Dataset("folder", ("a",), records)
     kept = [
@@ -89,7 +91,7 @@ def test_a_growing_share_keeps_what_it_has() -> None:
     assert kept[0] < kept[1] < kept[2]
 
 
-def test_a_share_says_what_it_did(put: Put) -> None:
+def test_the_division_by_a_share_is_noted(put: Put) -> None:
     names = [f"walk/{k}.mp4" for k in range(5)]
     made = split_by_share(put(*names, "run/1.mp4", "loose.mp4"), 0.4)
     assert "2 of 6 labelled videos are kept for validation (val1), 4 are trained on" in made.note
@@ -98,7 +100,7 @@ def test_a_share_says_what_it_did(put: Put) -> None:
     assert splits(made)["loose.mp4"] == ()
 
 
-def test_a_share_of_what_has_no_labels_or_splits_already(put: Put, tmp_path: Path) -> None:
+def test_a_share_is_refused_without_labels_or_beside_splits(put: Put, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="put the videos of each class into a folder"):
         split_by_share(put("a.mp4", "b.mp4"), 0.5)
     path = tmp_path / "list.csv"
@@ -143,7 +145,7 @@ def test_a_listed_video_that_is_not_there_is_absent(put: Put, tmp_path: Path) ->
         divide(put("walk/a.mp4"), tmp_path, train1="walk/aa.mp4\n")
 
 
-def test_a_video_is_not_trained_and_tested_on(put: Put, tmp_path: Path) -> None:
+def test_a_video_that_is_trained_and_validated_on_is_refused(put: Put, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"walk/a\.mp4 is in the lists of train1 and val1"):
         divide(put("walk/a.mp4"), tmp_path, train1="walk/a.mp4\n", val1="walk/a.mp4\n")
     made = divide(put("walk/a.mp4"), tmp_path, val1="walk/a.mp4\n", test1="walk/a.mp4\n")
@@ -166,7 +168,7 @@ def test_labels_come_from_the_lists_where_there_are_no_folders(
     assert labels(made) == {f"{key}.mp4": [name] for key, name in wanted.items()}
 
 
-def test_labels_of_lists_that_contradict_each_other_or_folders(put: Put, tmp_path: Path) -> None:
+def test_labels_that_contradict_each_other_or_folders_are_refused(put: Put, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"val2\.txt:1 gives a\.mp4 another label"):
         divide(put("a.mp4", "b.mp4"), tmp_path, train1="a.mp4 x\nb.mp4 y\n", val2="a.mp4 y\n")
     made = divide(put("walk/c.mp4", "run/d.mp4"), tmp_path, train1="walk/c.mp4 1\nrun/d.mp4 0\n")

@@ -1,4 +1,4 @@
-"""THUMOS14: found by its names wherever the archives are unpacked; labels and segments."""
+"""THUMOS14: videos are found by their names in any unpacked layout, with labels and segments."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_subsets_follow_from_the_names(tmp_path):
         dataset.select(["training"])
 
 
-def test_segments_and_ambiguous_stretches(tmp_path):
+def test_segments_are_read_and_ambiguous_ones_left_out(tmp_path):
     fill(tmp_path, *VIDEOS)
     notes = tmp_path / "TH14_Temporal_annotations_validation" / "annotation"
     write(
@@ -115,7 +115,7 @@ def test_labels_of_whole_videos_come_from_the_mat_files(tmp_path):
         load(tmp_path)
 
 
-def test_class_list_has_to_agree(tmp_path):
+def test_a_class_list_that_disagrees_is_refused(tmp_path):
     fill(tmp_path, *VIDEOS)
     write(tmp_path / "detclasslist.txt", "7 BaseballPitch\r\n12 Billiards\r\n")
     assert load(tmp_path).class_names == CLASS_NAMES
@@ -155,7 +155,7 @@ def test_bad_annotation_rows_are_named(tmp_path, row):
         load(tmp_path)
 
 
-def test_nothing_there_says_what_was_wanted(tmp_path):
+def test_an_empty_folder_is_refused_with_what_was_wanted(tmp_path):
     with pytest.raises(
         DatasetError, match="video_validation_0000001.mp4 or video_test_0000001.mp4"
     ):
@@ -200,7 +200,7 @@ def test_every_cliff_dive_is_a_dive_too(shared_data, tmp_path):
         assert dives[subset, CLIFF] <= dives[subset, DIVING]
 
 
-def test_labels_of_the_test_videos(shared_data, tmp_path):
+def test_test_videos_have_the_published_labels(shared_data, tmp_path):
     lists = shared_data / "annotations" / "thumos14"
     fill(tmp_path, *VIDEOS)
     dataset = load(tmp_path, annotations=lists)

@@ -65,7 +65,7 @@ def test_crlf_and_lf_copies_give_the_same_records(shared_data, tmp_path):
     assert first == second
 
 
-def test_labels_and_ids_do_not_depend_on_what_is_there(shared_data, tmp_path):
+def test_labels_and_ids_do_not_depend_on_which_files_are_there(shared_data, tmp_path):
     lists = shared_data / "annotations" / "ucf101_lf"
     names = (lists / "testlist01.txt").read_text().split()
     rng = random.Random(5)
@@ -84,7 +84,7 @@ def test_labels_and_ids_do_not_depend_on_what_is_there(shared_data, tmp_path):
             assert dataset.class_names[record.labels[0]] == Path(record.path).parent.name
 
 
-def test_case_of_handstand_push_ups_and_other_extensions(tmp_path):
+def test_the_case_of_handstand_push_ups_and_extensions_may_differ(tmp_path):
     write(tmp_path)
     folder = tmp_path / "UCF-101" / "HandstandPushups"
     (folder / "v_HandStandPushups_g08_c01.avi").rename(folder / "v_HandstandPushups_g08_c01.mp4")
@@ -121,7 +121,7 @@ def test_lines_unlike_the_official_ones_are_named(tmp_path, changed, message):
         load(write(tmp_path, **changed))
 
 
-def test_what_is_not_there_is_said_with_a_way_out(tmp_path):
+def test_absent_files_are_reported_with_a_remedy(tmp_path):
     root = write(tmp_path / "a")
     shutil.rmtree(root / "ucfTrainTestlist")
     with pytest.raises(DatasetError, match="RecognitionTask.zip .*--annotations"):
@@ -139,7 +139,7 @@ def test_what_is_not_there_is_said_with_a_way_out(tmp_path):
         load(root)
 
 
-def test_a_copy_of_a_list_has_to_agree(tmp_path):
+def test_a_copy_of_a_list_that_disagrees_is_refused(tmp_path):
     root = write(tmp_path)
     shutil.copytree(root / "ucfTrainTestlist", root / "again")
     assert len(load(root).records) == 2

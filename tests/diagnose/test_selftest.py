@@ -1,4 +1,4 @@
-"""The self test passes on sound kernels, and names the one that is not."""
+"""The self test passes on correct kernels, and names the kernel that is wrong."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_nan_anywhere_fails_its_check(monkeypatch, call):
     assert len(calls) > call and not check.passed and "nan" in check.found
 
 
-def test_what_a_device_raises_fails_one_check(monkeypatch):
+def test_an_error_of_a_device_fails_its_check_alone(monkeypatch):
     ops = get_ops()
 
     def refuse(*arguments, **named):
@@ -133,7 +133,7 @@ def test_what_a_device_raises_fails_one_check(monkeypatch):
 
 
 @pytest.mark.parametrize(("variant", "sound"), [("opencv4", True), ("opencv2", False)])
-def test_opencv_s_own_code_is_the_judge_where_cv2_has_it(monkeypatch, variant, sound):
+def test_opencv_s_cuda_code_is_compared_where_cv2_has_it(monkeypatch, variant, sound):
     """The stand-in computes a variant of ours; the real one is what ``opencv4`` follows."""
     monkeypatch.undo()  # of the small sizes, at which the variants hardly differ
     fake_cv2_cuda.install(monkeypatch)

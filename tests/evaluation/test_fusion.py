@@ -1,4 +1,4 @@
-"""Files of scores and their fusion: order does not matter, differences are refused."""
+"""Files of scores and their fusion: videos come in any order, other videos are refused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def scores(seed: int, ids: tuple[str, ...] = IDS, labels: np.ndarray | None = LA
     return Scores(f"{seed}.h5", ids, values, labels)
 
 
-def test_a_file_gives_back_what_was_written(tmp_path: Path) -> None:
+def test_a_file_returns_the_scores_that_were_written(tmp_path: Path) -> None:
     path, made = tmp_path / "x.h5", scores(1)
     write_scores(path, made, {"modality": "rgb"})
     again = read_h5(path)
@@ -47,7 +47,7 @@ def test_a_file_gives_back_what_was_written(tmp_path: Path) -> None:
         read_h5(path)
 
 
-def test_probabilities_are_those_of_each_video() -> None:
+def test_probabilities_are_the_softmax_of_each_video() -> None:
     made = Scores("x", ("a", "b"), np.log([[1.0, 3.0], [500.0, 1500.0]]) + 700)
     np.testing.assert_allclose(probabilities(made).values, [[0.25, 0.75], [0.25, 0.75]])
 

@@ -1,4 +1,4 @@
-"""The figures of papers against examples worked by hand and against scikit-learn."""
+"""Figures of papers, compared with examples worked out by hand and with scikit-learn."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
     return np.eye(classes, dtype=bool)[labels]
 
 
-def test_average_precision_by_hand():
+def test_average_precision_is_that_worked_out_by_hand():
     shuffled = np.random.default_rng(0).permutation(7)
     for order in (np.arange(7), shuffled):
         scores, hits = SCORES[order], HITS[order]
@@ -52,7 +52,7 @@ def test_average_precision_by_hand():
         assert np.isnan(of_class(SCORES, np.zeros(7, bool)))
 
 
-def test_equal_scores_keep_the_order_of_the_videos_or_are_one(metrics):
+def test_equal_scores_keep_the_order_of_the_videos_or_count_together(metrics):
     scores, hits = np.array([0.5, 0.5, 0.1]), np.array([False, True, True])
     # In order: precision 1/2 and 2/3. Together: two videos of which one is right, then 2/3.
     assert average_precision(scores, hits) == pytest.approx((1 / 2 + 2 / 3) / 2)
@@ -80,7 +80,7 @@ def test_average_precision_is_scikit_learns(metrics, scores, random):
     assert interpolated_average_precision(distinct, hits) >= plain - 1e-12
 
 
-def test_accuracy_by_hand():
+def test_accuracy_is_that_worked_out_by_hand():
     scores = np.array([[3, 2, 1], [3, 2, 1], [1, 2, 3], [1, 3, 2.0]])
     labels = np.array([0, 0, 0, 1])
     # Three of class 0: two right; one of class 1: right; none of class 2.
@@ -129,7 +129,7 @@ def test_background_videos_are_negatives_of_every_class():
     assert without.figures["mAP"] == 1
 
 
-def test_activitynet_by_hand():
+def test_the_figure_of_activitynet_is_that_worked_out_by_hand():
     scores = np.array([[0.9, 0.4, 0.3, 0.2], [0.8, 0.6, 0.7, 0.5], [0.7, 0.1, 0.2, 0.6]])
     positives = np.zeros((3, 4), bool)
     positives[[0, 1, 2, 2], [0, 3, 0, 3]] = True

@@ -1,4 +1,4 @@
-"""Files of scores: THUMOS's text form and .npz, and what is wrong with others."""
+"""Files of scores: THUMOS's text form and .npz are read, wrong files refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from flowpipe.types import VideoRecord
         "video_test_0000001  0.5  -1000  3\nvideo_test_0000002 1.0 2.0 3.0",
     ],
 )
-def test_text_forms(tmp_path, text):
+def test_the_text_forms_of_scores_are_read(tmp_path, text):
     path = tmp_path / "scores.txt"
     path.write_text(text, newline="")
     scores = read_scores(path, 3)
@@ -29,7 +29,7 @@ def test_text_forms(tmp_path, text):
     assert values.tolist() == [[1, 2, 3]] and missing == ("gone",)
 
 
-def test_ids_with_spaces_and_npz(tmp_path):
+def test_npz_keeps_ids_with_spaces(tmp_path):
     path = tmp_path / "scores.txt"
     path.write_text("take 2, again 0.5 1\n--dash 3 4\n")
     assert read_scores(path, 2).video_ids == ("take 2, again", "--dash")
@@ -50,14 +50,14 @@ def test_ids_with_spaces_and_npz(tmp_path):
         ("\n", "has no line"),
     ],
 )
-def test_wrong_text(tmp_path, text, message):
+def test_wrong_text_files_are_refused_with_their_line(tmp_path, text, message):
     path = tmp_path / "scores.txt"
     path.write_text(text)
     with pytest.raises(FormatError, match=message):
         read_scores(path, 3)
 
 
-def test_wrong_npz(tmp_path):
+def test_wrong_npz_files_are_refused(tmp_path):
     path = tmp_path / "scores.npz"
     np.savez(path, video_ids=["a"], scores=np.zeros((1, 2)))
     with pytest.raises(FormatError, match="wanted 3 scores for each of 1 video,"):
@@ -70,7 +70,7 @@ def test_wrong_npz(tmp_path):
         read_scores(path, 3)
 
 
-def test_truth_of_splits():
+def test_the_ground_truth_is_that_of_the_split():
     records = [
         VideoRecord("b", "", (1,), splits=("test1", "train2")),
         VideoRecord("a", "", (0, 2), splits=("test1", "test2")),

@@ -1,4 +1,4 @@
-"""Folders that another tool made: what has to be said, which frame is which, what is refused."""
+"""Folders of other tools: required options, the pairing of frames and flow, and refusals."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ Maker = Callable[[Path], Path]
         ({"first": 0, "flow_from": 1}, {"pairing": "end"}),
     ],
 )
-def test_frames_and_pairs_are_found(options: Any, said: Any, root: Path) -> None:
+def test_frames_and_pairs_are_read_as_the_options_say(options: Any, said: Any, root: Path) -> None:
     make_folder(root / "clip", **options)
     done = do_import(root, **said)
     assert (done.videos, done.failed) == (1, [])
@@ -100,7 +100,7 @@ def test_dense_flow_lacks_the_first_frame_and_so_its_first_field(root: Path) -> 
     assert means(root, "clip", "flow") == [1, 2, 3, 4]
 
 
-def test_one_modality_alone_needs_no_pairing(root: Path) -> None:
+def test_a_folder_of_one_modality_needs_no_pairing(root: Path) -> None:
     make_folder(root / "clip", flow=range(0))
     assert do_import(root, bound=0.0).videos == 1
     other = root.with_name("other") / "frames"
@@ -160,7 +160,7 @@ TWICE = (lambda f: cv2.imwrite(str(f / "img_00002.png"), np.zeros((32, 40))), "t
 
 
 @pytest.mark.parametrize("spoilt", [SPOILT, [TWICE]])  # JPEGs are not copied where there are PNGs
-def test_folders_that_are_no_videos_are_named_and_the_others_go_on(
+def test_folders_that_are_no_videos_are_named_and_the_others_imported(
     spoilt: list[tuple[Callable[[Path], object], str]], root: Path
 ) -> None:
     names = [f"b{number:02d}" for number in range(len(spoilt))]
@@ -223,7 +223,7 @@ def test_folders_of_one_name_keep_their_paths_as_ids(root: Path) -> None:
     assert list(open_store(root.with_name("store")).videos) == ["a/clip", "b/clip"]
 
 
-def test_an_empty_folder_is_none(root: Path) -> None:
+def test_an_empty_folder_is_no_video(root: Path) -> None:
     root.mkdir()
     (root / "video.avi").touch()
     with pytest.raises(FormatError, match="no folders of numbered images"):

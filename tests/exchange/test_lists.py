@@ -1,4 +1,4 @@
-"""List files: counts that are on the disk, labels, instances, and the loaders that read them."""
+"""List files of an export: counts, labels and instances, read by the loaders of other systems."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def export(made: Made, out: Path, layout: str) -> Path:
 
 
 @pytest.mark.parametrize("layout", ["dense_flow", "denseflow", "mmaction2"])
-def test_every_count_is_what_lies_in_the_folder(
+def test_every_count_is_the_number_of_files_in_the_folder(
     layout: str, jpeg_store: Made, tmp_path: Path
 ) -> None:
     out = export(jpeg_store, tmp_path, layout)
@@ -48,7 +48,7 @@ def test_tsn_lists_have_a_line_for_each_label(jpeg_store: Made, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("layout", "first"), [("dense_flow", 9), ("denseflow", 10)])
-def test_instances_are_frames_of_their_time(
+def test_an_instance_has_the_frames_of_its_time(
     layout: str, first: int, tmp_path: Path, jpeg_store: Made
 ) -> None:
     # Timestamps are 0.1 + k / 25; the instance of `record` lasts from 0.5 to 1.5 s. Frame 10 is the
@@ -59,7 +59,7 @@ def test_instances_are_frames_of_their_time(
 
 
 @pytest.mark.parametrize("layout", ["dense_flow", "mmaction2"])
-def test_tsn_pytorch_reads_it(layout: str, jpeg_store: Made, tmp_path: Path) -> None:
+def test_tsn_pytorch_reads_an_export(layout: str, jpeg_store: Made, tmp_path: Path) -> None:
     originals = tsn_pytorch("dataset")
     out, store = export(jpeg_store, tmp_path, layout), open_store(jpeg_store.path)
     frames = store.snippet("plain", "rgb", 0, 11).transpose(0, 2, 3, 1)
@@ -83,7 +83,9 @@ def test_tsn_pytorch_reads_it(layout: str, jpeg_store: Made, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("layout", "start"), [("dense_flow", 1), ("denseflow", 0), ("mmaction2", 1)]
 )
-def test_mmaction2_reads_it(layout: str, start: int, jpeg_store: Made, tmp_path: Path) -> None:
+def test_mmaction2_reads_an_export(
+    layout: str, start: int, jpeg_store: Made, tmp_path: Path
+) -> None:
     pytest.importorskip("mmaction", reason="mmaction2 is not installed")
     from mmaction.datasets.rawframe_dataset import RawframeDataset
     from mmaction.datasets.transforms.loading import RawFrameDecode, SampleFrames
@@ -107,7 +109,7 @@ def test_mmaction2_reads_it(layout: str, start: int, jpeg_store: Made, tmp_path:
             assert np.asarray(sample["imgs"]).shape[:3] == (3 * length, 32, 40)
 
 
-def test_webdataset_reads_it(jpeg_store: Made, tmp_path: Path) -> None:
+def test_webdataset_reads_an_export(jpeg_store: Made, tmp_path: Path) -> None:
     wds = pytest.importorskip("webdataset", reason="webdataset is not installed")
     out, store = export(jpeg_store, tmp_path, WEBDATASET), open_store(jpeg_store.path)
     tars = sorted(str(path) for path in out.glob("*.tar"))

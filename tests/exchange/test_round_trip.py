@@ -70,7 +70,7 @@ def test_import_of_an_export_is_equal(
 
 
 @pytest.mark.parametrize("layout", list(LAYOUTS))
-def test_jpeg_keeps_colour_and_says_how_far_flow_is_off(
+def test_jpeg_keeps_colour_and_reports_the_error_of_flow(
     layout: str, jpeg_store: Made, tmp_path: Path
 ) -> None:
     job = ExportJob(jpeg_store.path, tmp_path / "out", layout, exact=False)
@@ -100,7 +100,7 @@ def test_jpeg_keeps_colour_and_says_how_far_flow_is_off(
     ("layout", "first_rgb", "first_flow", "rgb_files"),
     [("dense_flow", 1, 1, 6), ("denseflow", 0, 0, 7), ("mmaction2", 1, 1, 7)],
 )
-def test_numbers_and_names_are_the_tool_s(
+def test_numbers_and_names_of_files_are_those_of_the_tool(
     layout: str, first_rgb: int, first_flow: int, rgb_files: int, jpeg_store: Made, tmp_path: Path
 ) -> None:
     export_store(ExportJob(jpeg_store.path, tmp_path, layout), quietly)
@@ -160,7 +160,7 @@ def test_a_killed_import_goes_on(jpeg_store: Made, tmp_path: Path) -> None:
     assert verify_store(tmp_path / "store").ok
 
 
-def test_workers_make_the_same(jpeg_store: Made, tmp_path: Path) -> None:
+def test_an_export_by_workers_is_equal(jpeg_store: Made, tmp_path: Path) -> None:
     for workers in (1, 2):
         out = tmp_path / str(workers)
         export_store(ExportJob(jpeg_store.path, out, "mmaction2", workers=workers), quietly)
@@ -200,7 +200,7 @@ def test_another_export_or_import_is_not_mixed_in(jpeg_store: Made, tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", ["jpeg_store", "lossless_store"])
-def test_a_tar_gives_the_very_payloads_and_keeps_the_recipe(
+def test_a_tar_returns_equal_payloads_and_the_recipe(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     made: Made = request.getfixturevalue(kind)
@@ -286,7 +286,7 @@ def test_a_cut_tar_is_named_and_the_others_go_on(jpeg_store: Made, tmp_path: Pat
 @given(
     st.sets(st.text(st.sampled_from("ab_ /.%2F\\"), min_size=1, max_size=6), max_size=12)
 )  # fmt: skip
-def test_folders_of_videos_are_apart_and_hold_no_blanks(ids: set[str]) -> None:
+def test_folders_of_videos_are_distinct_and_have_no_blanks(ids: set[str]) -> None:
     folders = folder_paths({video_id: video_id for video_id in ids})
     assert set(folders) == ids and len(set(folders.values())) == len(ids)
     for folder in folders.values():

@@ -149,7 +149,7 @@ def test_image_k_belongs_to_frames_k_and_k_plus_1(store, truths, video_id):
 
 
 @pytest.mark.parametrize("video_id", CLIPS)
-def test_stored_homographies_are_the_camera_s(store, truths, video_id):
+def test_stored_homographies_are_the_true_ones(store, truths, video_id):
     found = store.column(video_id, "warped_flow", "homography")
     error = [
         corner_error_px(one, true, (HEIGHT, WIDTH))
@@ -262,7 +262,7 @@ def test_frames_and_differences_are_those_of_the_file(store, video_id):
 
 
 @pytest.mark.parametrize("video_id", CLIPS)
-def test_stored_frames_show_the_scene(store, video_id):
+def test_stored_frames_are_those_of_the_scene(store, video_id):
     """Decoded, resized and coded twice, frame k is still nearest to what was drawn for k."""
     drawn = np.stack(list(demo.clean_frames(video_id)))
     drawn = get_ops("cpu").resize(drawn, HEIGHT, WIDTH).transpose(0, 3, 1, 2).astype(int)

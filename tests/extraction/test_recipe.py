@@ -1,4 +1,4 @@
-"""ExtractRecipe: what is left to a modality is written out, so equal meaning is an equal digest."""
+"""ExtractRecipe: settings left to a modality are written out, so equal meaning is one digest."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_digest_holds_what_auto_became():
     assert params.digest(other) != params.digest(same[0])
 
 
-def test_a_choice_is_kept():
+def test_a_chosen_subsampling_is_kept():
     made = build(codecs={"rgb": {"name": "jpeg", "subsampling": 444}, "flow": "jpegls"})
     assert made.codecs["rgb"] == JpegParams(95, "444")
     assert made.codecs["flow"] == JpegLsParams()

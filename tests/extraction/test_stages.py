@@ -1,4 +1,4 @@
-"""Stages of an extraction beside each other: who waits for whom, the same bytes, bounded memory."""
+"""Stages of an extraction run in parallel: equal bytes, bounded memory, no needless wait."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def test_too_little_memory_in_any_step_changes_no_byte(operation, clip):
     assert found == collect_bytes(extraction(clip, get_ops(), modalities))
 
 
-def test_what_is_begun_is_finished_where_memory_lacks_for_more(clip, recwarn):
+def test_a_begun_window_is_finished_where_memory_lacks_for_another(clip, recwarn):
     """Two windows do not fit, but each of them does: none is halved for it."""
     live = 0
 
@@ -212,7 +212,7 @@ def test_what_is_begun_is_finished_where_memory_lacks_for_more(clip, recwarn):
     assert not [w for w in recwarn if w.category is RuntimeWarning]
 
 
-def test_what_is_begun_is_begun_anew_where_memory_lacks_to_finish_the_window_before(clip, recwarn):
+def test_a_begun_window_is_repeated_where_memory_lacks_to_finish_the_one_before(clip, recwarn):
     begun = 0
 
     def hook(name, number, arguments):
@@ -230,7 +230,7 @@ def test_what_is_begun_is_begun_anew_where_memory_lacks_to_finish_the_window_bef
     assert not [w for w in recwarn if w.category is RuntimeWarning]
 
 
-def test_memory_for_no_single_frame_is_an_error(clip):
+def test_too_little_memory_for_a_single_frame_is_an_error(clip):
     with pytest.warns(RuntimeWarning), pytest.raises(DeviceMemoryError):
         list(extraction(clip, HookedOps(scarce(0, "gray"))))
 

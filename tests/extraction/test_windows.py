@@ -1,4 +1,4 @@
-"""Windows on their way through the stages: gathered to the device's liking, nothing lost."""
+"""Small windows are joined to the size that a device wants, and no frame is lost."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ def test_small_windows_are_joined_up_to_a_count(counts, most, meant):
 
 
 @pytest.mark.parametrize("most", [1, 2, 5])
-def test_large_frames_are_bound_by_their_bytes(most):
+def test_windows_of_large_frames_are_limited_by_their_bytes(most):
     side = 256
     found = gather(windows(*[1] * (2 * most), height=side, width=side), 64, most * 3 * side**2)
     assert [len(frames.data) for frames in found] == [most, most]
 
 
-def test_a_frame_larger_than_all_of_that_is_a_window():
+def test_a_frame_larger_than_the_limit_is_a_window():
     assert [len(frames.data) for frames in gather(windows(1, 1), 64, 1)] == [1, 1]
 
 
-def test_what_came_before_the_damage_comes_out_before_it():
+def test_frames_before_the_damage_come_out_before_its_error():
     found = []
     with pytest.raises(DecodeError, match="cut off"):
         for frames in gather(windows(3, 3, -1), 16, 1 << 20):

@@ -1,4 +1,4 @@
-"""Windows of a video, and the file of features: what is written is read."""
+"""Windows of a video, and the file of features: it returns what was written."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_lengths_that_mean_nothing_are_refused(value: float, unit: str) -> None:
         Extent(value, unit)
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_a_file_returns_the_rows_that_were_written(tmp_path: Path) -> None:
     made = make_features(tmp_path / "f.h5", store="here")
     with open_features(tmp_path / "f.h5") as file:
         assert list(file.videos) == [record.video_id for record in RECORDS]

@@ -1,4 +1,4 @@
-"""A foreground that fills half of the frame is not taken for the camera, or the pair is flagged."""
+"""A foreground on half of the frame is not taken for the camera, or the pair is flagged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Boxes of people: both layouts, scaling, and the words for what is wrong."""
+"""Boxes of people: both layouts, scaling to the frame, and errors of wrong files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def json_lines(path, **videos):
     return path
 
 
-def test_both_layouts_say_the_same(folder, tmp_path):
+def test_both_layouts_give_equal_boxes(folder, tmp_path):
     file = json_lines(tmp_path / "all.jsonl", other=[[]], clip=FRAMES)
     for boxes in (load_boxes(folder, "clip", 100, 100), load_boxes(file, "clip", 100, 100)):
         assert [len(frame) for frame in boxes.frames] == [2, 0, 1]
@@ -112,7 +112,7 @@ def test_wrong_json_lines_are_named_with_their_line(tmp_path, text, message):
         load_boxes(tmp_path / "all.jsonl", "clip", 100, 100)
 
 
-def test_a_changed_file_is_read_anew(tmp_path):
+def test_a_changed_file_is_read_again(tmp_path):
     file = json_lines(tmp_path / "all.jsonl", clip=[[]])
     assert len(load_boxes(file, "clip", 10, 10).frames) == 1
     json_lines(file, clip=[[], []])
@@ -140,6 +140,6 @@ def test_a_video_id_does_not_lead_out_of_the_folder(folder):
     assert load_boxes(folder, "class/clip", 10, 10) is not None
 
 
-def test_no_boxes_at_all(tmp_path):
+def test_a_path_without_boxes_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="no boxes at .*nowhere"):
         load_boxes(tmp_path / "nowhere", "clip", 10, 10)

@@ -1,4 +1,4 @@
-"""The motion of the camera: accuracy on scenes whose motion is known, thresholds, bad frames."""
+"""Camera motion: accuracy on scenes of known motion, thresholds, and frames without features."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def find(camera, scene, pair, flow=None):
 
 
 @pytest.mark.parametrize("size_px", [1.0, 6.0, 15.0])
-def test_finds_a_known_motion_under_a_moving_patch(size_px, rng):
+def test_a_known_motion_is_found_under_a_moving_patch(size_px, rng):
     scene = film(rng, [camera_step(256, 340, size_px, rng) for _ in range(2)])
     camera = camera_motion()
     for pair in range(2):

@@ -1,4 +1,4 @@
-""".flo files: the bytes the benchmark defines, real ones of it, and files that are none."""
+""".flo files: the bytes of the Middlebury format, real files, and refusals."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_bytes_are_those_of_the_benchmark(tmp_path: Path) -> None:
 
 
 @given(flow=FLOWS)
-def test_what_is_written_is_read(flow, tmp_path_factory):
+def test_a_file_returns_the_flow_that_was_written(flow, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "round.flo"
     for laid_out in (flow, np.asfortranarray(flow)):
         write_flo(path, laid_out)
@@ -97,7 +97,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     ],
     ids=["float64", "three channels", "one channel", "no rows", "too wide"],
 )
-def test_what_is_no_flow_is_not_written(wrong, tmp_path):
+def test_arrays_that_are_no_flow_are_not_written(wrong, tmp_path):
     with pytest.raises(ValueError, match="flow must"):
         write_flo(tmp_path / "x.flo", wrong)
     assert not list(tmp_path.iterdir())

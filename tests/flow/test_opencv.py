@@ -1,4 +1,4 @@
-"""OpenCV's flows: they find motion, and a pair's flow does not depend on what ran before."""
+"""OpenCV's flows: they find motion, and a pair's flow does not depend on earlier pairs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def solver_of(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_finds_motion(name):
+def test_every_algorithm_finds_a_known_motion(name):
     first, second = (f[None] for f in translated_pair(120, 160, 3, -2, seed=4))
     solver = solver_of(name)
     flow = solver.solve(solver.prepare(first), solver.prepare(second))
@@ -35,7 +35,7 @@ def test_finds_motion(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_keeps_no_state(name, rng):
+def test_a_pair_s_flow_does_not_depend_on_earlier_pairs(name, rng):
     """Other pairs and sizes in between change nothing: a tiny one would spoil a kept DualTVL1."""
     solver = solver_of(name)
     pairs = [
@@ -58,7 +58,7 @@ def make_and_solve(name, pair):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (7, 9), (15, 15), (16, 16), (17, 300)])
-def test_small_images(name, size, rng):
+def test_small_images_have_finite_flow(name, size, rng):
     first, second = rng.integers(0, 256, (2, 1, *size), dtype=np.uint8)
     solver = solver_of(name)
     flow = solver.solve(solver.prepare(first), solver.prepare(second))
@@ -124,7 +124,7 @@ def test_impossible_settings_are_refused():
         (FarnebackParams, "window", 0),
     ],
 )
-def test_settings_that_opencv_would_not_refuse_in_words_are(params, name, value):
+def test_settings_that_opencv_does_not_check_are_refused(params, name, value):
     with pytest.raises(ValueError, match=f"{name} must be in"):
         params(**{name: value})
 

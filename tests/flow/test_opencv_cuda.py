@@ -63,7 +63,7 @@ def test_these_are_the_flows_that_take_a_gpu_by_themselves():
 
 @needs_contrib
 @pytest.mark.parametrize("name", CLASSES)
-def test_finds_motion(name, fake):
+def test_every_algorithm_finds_a_known_motion(name, fake):
     first, second = translated_pair(120, 160, 3, -2, seed=4)
     flow = optical_flow(first, second, flow=name)
     assert flow.shape == (120, 160, 2) and flow.dtype == np.float32
@@ -84,7 +84,7 @@ def test_a_pair_is_pure_and_an_object_has_one_size(name, fake):
     assert [made for made, _ in fake.created] == [CLASSES[name]] * 3
 
 
-def test_the_stand_in_would_show_a_shared_object(fake):
+def test_the_stand_in_shows_an_object_that_threads_share(fake):
     """What the test above rests on."""
     pair, small = (translated_pair(*size, 5, 4, seed=7) for size in ((120, 160), (20, 24)))
 
@@ -100,7 +100,7 @@ def test_the_stand_in_would_show_a_shared_object(fake):
 
 @pytest.mark.parametrize("name", CLASSES)
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (15, 300), (16, 16), (17, 31)])
-def test_small_images(name, size, fake, rng):
+def test_images_below_the_smallest_size_have_zero_flow(name, size, fake, rng):
     if name == "opencv_cuda_tvl1" and not hasattr(cv2, "optflow"):
         pytest.skip("cv2 has no optflow")
     pair = rng.integers(0, 256, (2, *size), dtype=np.uint8)
@@ -126,7 +126,7 @@ def test_blocks_of_nvidia_become_pixels(grid, size, fake):
     assert fake.created[-1][1][2] == grid
 
 
-def test_what_is_asked_for_is_what_opencv_gets(fake):
+def test_opencv_gets_the_settings_of_the_recipe(fake):
     size, (width, height) = TRIED_SIZE, TRIED_SIZE
     solver_of("opencv_cuda_tvl1", lambda_=0.2, scales=4, iterations=7)
     solver_of("opencv_cuda_brox", outer_iterations=9)
@@ -145,7 +145,7 @@ def test_what_is_asked_for_is_what_opencv_gets(fake):
 
 @without_cuda
 @pytest.mark.parametrize("name", CLASSES)
-def test_a_cv2_without_cuda_is_refused_with_the_way_out(name):
+def test_a_cv2_without_cuda_is_refused_with_a_remedy(name):
     words = rf"has no cuda.{CLASSES[name]}: it needs an OpenCV built with CUDA.*opencv-cuda.md"
     with pytest.raises(BackendError, match=words):
         solver_of(name)
@@ -166,7 +166,7 @@ def test_a_cuda_build_may_lack_a_class(fake, monkeypatch):
         solver_of("opencv_cuda_brox")
 
 
-def test_what_opencv_raises_is_told_when_the_solver_is_made(fake, monkeypatch):
+def test_an_error_of_opencv_is_reported_when_the_solver_is_made(fake, monkeypatch):
     """As it does where NVIDIA's headers were not there when it was built."""
 
     def create(*arguments):
@@ -177,7 +177,7 @@ def test_what_opencv_raises_is_told_when_the_solver_is_made(fake, monkeypatch):
         solver_of("opencv_cuda_nvidia")
 
 
-def test_what_opencv_raises_at_a_pair_is_told_with_its_size(fake, monkeypatch):
+def test_an_error_of_opencv_at_a_pair_is_reported_with_its_size(fake, monkeypatch):
     """And costs its video, not the run, as a BackendError would."""
     solver = solver_of("opencv_cuda_brox")
 
@@ -241,7 +241,7 @@ def test_impossible_settings_are_refused(name, settings, words):
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_recipes_hold_them(name):
+def test_recipes_accept_these_flows(name):
     made = extract_recipe(flow=name)
     assert made.flow == FLOWS[name].params() and dataclasses.is_dataclass(made.flow)
     again = extract_recipe(**params.plain(made))
@@ -283,7 +283,7 @@ def test_a_gpu_has_its_name_from_the_driver(monkeypatch):
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("name", CLASSES)
-def test_the_real_one_finds_motion_and_keeps_nothing(name):
+def test_the_real_cv2_cuda_finds_motion_and_keeps_no_state(name):
     try:
         cuda_class(CLASSES[name])
         solver = solver_of(name)

@@ -56,7 +56,7 @@ def skip_without(name):
 
 
 @pytest.mark.parametrize("name", [name for name in FLOWS if name != "tvl1"])
-def test_every_other_algorithm_recovers_it_too(name):
+def test_every_other_algorithm_recovers_a_translation(name):
     skip_without(name)
     first, second = translated_pair(120, 160, 3, -2, seed=4)
     flow = optical_flow(first, second, flow=name)
@@ -103,7 +103,7 @@ def test_gray_and_rgb_of_equal_channels_are_the_same(device, pair):
 @needs_core
 @given(pair=PAIRS, variant=st.sampled_from(VARIANTS))
 @settings(deadline=None, max_examples=40)
-def test_it_is_the_flow_that_a_store_holds(pair, variant):
+def test_the_flow_of_a_pair_is_that_of_a_store(pair, variant):
     """Any size: the same numbers as the solver of the pipeline, only laid out as (H, W, 2)."""
     first, second = pair
     before = pair.copy()
@@ -190,13 +190,13 @@ def test_an_unknown_device_is_refused():
         (None, np.zeros((4, 6, 3), np.uint8), r"one size, got \(4, 5\) and \(4, 6\)"),
     ],
 )
-def test_what_is_no_pair_of_images_is_refused(first, second, words):
+def test_arguments_that_are_no_pair_of_images_are_refused(first, second, words):
     good = np.zeros((4, 5), np.uint8)
     with pytest.raises(ValueError, match=words):
         optical_flow(good if first is None else first, good if second is None else second)
 
 
-def test_the_signature_says_the_defaults():
+def test_the_signature_shows_the_defaults():
     parameters = inspect.signature(optical_flow).parameters
     assert [parameters[name].default for name in ("variant", "flow", "device")] == [
         "opencv2", "tvl1", "cpu",

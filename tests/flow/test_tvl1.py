@@ -99,7 +99,7 @@ def middlebury(folder: Path):
     ("variant", "limit"),
     [("opencv2", 0.24), ("opencv4", 0.225), ("opencv4_cpu", 0.202), ("opencv5_cpu", 0.202)],
 )
-def test_middlebury(shared_data, variant, limit):
+def test_the_error_on_middlebury_stays_below_its_bar(shared_data, variant, limit):
     """Mean endpoint error; measured 0.238, 0.218, 0.199, 0.200 (OpenCV's 0.200, IPOL's 0.232)."""
     errors = []
     for name in ("Dimetrodon", "Grove2", "RubberWhale", "Venus"):
@@ -112,7 +112,7 @@ def test_middlebury(shared_data, variant, limit):
 
 @needs_core
 @pytest.mark.parametrize("median", [1, 5])
-def test_agreement_with_opencv(real_pairs, median):
+def test_the_flow_agrees_with_opencv_s(real_pairs, median):
     """Mean distance of a pair at most 0.02 px from the CPU code of the OpenCV that is installed.
 
     What is left is chaos: rounding to 1/32 px in OpenCV 4 turns the last bit of a flow into 0.03 px
@@ -128,7 +128,7 @@ def test_agreement_with_opencv(real_pairs, median):
 
 @needs_core
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_native_agrees_with_the_reference(real_pairs, variant):
+def test_the_compiled_core_agrees_with_the_reference(real_pairs, variant):
     first, second = (frames[::3, 64:192, 85:255] for frames in real_pairs)
     params = TVL1Params(variant=variant)
     ours, meant = (
@@ -141,7 +141,7 @@ def test_native_agrees_with_the_reference(real_pairs, variant):
 
 
 @needs_core
-def test_instruction_sets_agree(real_pairs):
+def test_instruction_sets_give_nearly_equal_flow(real_pairs):
     """With fused multiply-add the bytes are the same; the baseline has none and rounds more."""
     ops = get_ops()
     levels = {
@@ -157,7 +157,7 @@ def test_instruction_sets_agree(real_pairs):
 
 @needs_core
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_same_bytes_whatever_batch_window_and_thread(real_pairs, variant):
+def test_bytes_do_not_depend_on_batch_window_and_thread(real_pairs, variant):
     first, second = (frames[1:, :128] for frames in real_pairs)
     params = TVL1Params(variant=variant)
     together = flow_of(first, second, params)
@@ -192,7 +192,7 @@ def test_consecutive_frames_share_what_was_prepared(name):
 
 @pytest.mark.parametrize("name", BACKENDS)
 @pytest.mark.parametrize("size", [(1, 1), (1, 33), (40, 1), (2, 2), (15, 200), (31, 33), (35, 17)])
-def test_small_images(name, size, rng):
+def test_small_images_have_finite_flow(name, size, rng):
     first, second = rng.integers(0, 256, (2, *size), dtype=np.uint8)
     flow = flow_of(first, second, ops=backend(name))
     assert flow.shape == (1, 2, *size) and np.isfinite(flow).all()
@@ -202,7 +202,7 @@ def test_small_images(name, size, rng):
 
 @needs_core
 @pytest.mark.parametrize("times", [2, 4], ids=["1080p", "4K"])
-def test_large_images(times):
+def test_a_translation_of_large_images_is_recovered(times):
     pair = translated_pair(540, 960, 5.6, -3.2, seed=1)
     pair = (cv2.resize(f, None, fx=times, fy=times, interpolation=cv2.INTER_CUBIC) for f in pair)
     flow = flow_of(*pair)[0, :, 90:-90, 90:-90] / times
@@ -229,7 +229,7 @@ def test_small_images_get_fewer_levels_and_others_do_not():
 @needs_core
 @pytest.mark.parametrize("block", [2, 3, 4, 8, 50])
 @pytest.mark.parametrize("epsilon", [0.003, 0.01, 0.03])
-def test_ends_with_the_block_in_which_opencv_would_have_ended(block, epsilon):
+def test_a_warp_ends_with_the_block_in_which_opencv_ends(block, epsilon):
     ops = get_ops()
     for seed in range(6):
         first, second = (f[None] for f in translated_pair(60, 70, 1.2, 0.4, seed))

@@ -1,4 +1,4 @@
-"""Warped flow: what the camera does is gone, what moves by itself stays, and a pair is pure."""
+"""Warped flow: the camera's motion is removed, other motion stays, and pairs are independent."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def mean_length(flow, where):
 
 
 @pytest.mark.parametrize("size_px", [2.0, 6.0, 10.0])
-def test_background_flow_falls_tenfold_and_the_patch_keeps_its_own(size_px, rng):
+def test_background_flow_falls_tenfold_and_the_patch_keeps_its_flow(size_px, rng):
     scene = film(rng, [camera_step(128, 160, size_px, rng) for _ in range(2)], **SIZE)
     plain, warped = Stage().run(scene.frames)
     for pair in range(2):
@@ -106,7 +106,7 @@ def test_boxes_keep_a_large_person_from_being_taken_for_the_camera(rng):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 50), (17, 18), (40, 33)])
-def test_any_frame_gets_through(size, rng):
+def test_frames_of_any_content_have_warped_flow(size, rng):
     frames = rng.integers(0, 256, (4, *size), dtype=np.uint8)
     frames[2] = 77
     plain, warped = Stage().run(frames)
@@ -130,7 +130,7 @@ def test_counts_that_do_not_fit_are_refused(rng):
 
 
 @pytest.mark.parametrize("video_id", ["shear_01", "bounce_02", "slide_00"])
-def test_demo_clips(video_id):
+def test_the_camera_is_removed_from_demo_clips(video_id):
     frames = np.stack(list(demo.clean_frames(video_id, numbers=range(3))))
     truth = demo.ground_truth(video_id)
     stage = Stage()
@@ -154,13 +154,13 @@ def run_clip(shared_data, name):
     return stage.run(stage.ops.gray(frames))
 
 
-def test_real_clip_from_a_still_camera(shared_data):
+def test_warped_flow_of_a_real_clip_from_a_still_camera_is_its_flow(shared_data):
     plain, warped = run_clip(shared_data, "SoccerJuggling/v_SoccerJuggling_g24_c01.avi")
     # Measured 0.018 px; a level of the quantiser is 0.157 px.
     assert np.abs(plain - warped.flow).mean() < 0.04
 
 
-def test_real_clip_from_a_camera_that_follows_a_diver(shared_data):
+def test_a_camera_that_follows_a_diver_is_removed_from_a_real_clip(shared_data):
     plain, warped = run_clip(shared_data, "Diving/v_Diving_g01_c03.avi")
     before, after = (np.median(np.hypot(f[:, 0], f[:, 1])) for f in (plain, warped.flow))
     assert before > 1.5 and after < before / 4

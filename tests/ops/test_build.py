@@ -54,7 +54,7 @@ def quick_compiler(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("variable", ["CXX", "CC"])
-def test_a_missing_compiler_costs_the_core_only(tmp_path, variable):
+def test_an_installation_without_a_compiler_lacks_the_core_only(tmp_path, variable):
     result = build(tmp_path, "build", **{variable: "/nowhere/g++"})
     assert result.returncode == 0, result.stderr
     assert "WARNING: the native core could not be compiled" in result.stderr
@@ -108,7 +108,7 @@ def test_without_libjpeg_s_headers_the_core_is_built_all_the_same(tmp_path):
 
 
 @pytest.mark.skipif(not COMPILERS, reason="needs a C++ compiler")
-def test_a_changed_header_is_compiled_in(tmp_path):
+def test_a_changed_header_is_compiled_again(tmp_path):
     assert build(tmp_path, CXX=quick_compiler(tmp_path)).returncode == 0
     library = tmp_path / "tree/built/flowpipe/_core.so"
     before = library.read_bytes()

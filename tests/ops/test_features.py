@@ -1,4 +1,4 @@
-"""AKAZE, corners, matching of keypoints: all instruction sets give what NumPy and OpenCV give."""
+"""AKAZE, corners and matches: all instruction sets give the results of NumPy and OpenCV."""
 
 from __future__ import annotations
 

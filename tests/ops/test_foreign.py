@@ -1,4 +1,4 @@
-"""The plain code path on AArch64, run by an emulator: the bytes are those of AVX2."""
+"""The baseline code on AArch64, run by QEMU: its bytes are those of AVX2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Homographies that matches agree with: all backends give the same bytes, and the right ones."""
+"""Homographies of matches: all backends give equal bytes, and those of OpenCV's fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""get_ops, what the native core says of itself, argument checks, properties of the quantiser."""
+"""get_ops, the report of the compiled core, argument checks, and properties of the quantiser."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def backend(name: str):
     return get_ops("reference") if name == "reference" else get_ops("cpu", isa=name)
 
 
-def test_unknown_device_is_refused():
+def test_an_unknown_device_is_refused():
     with pytest.raises(BackendError, match="cpu, cuda, reference"):
         get_ops("tpu")
 
 
 @needs_core
-def test_unknown_instruction_set_is_refused():
+def test_an_unknown_instruction_set_is_refused():
     with pytest.raises(BackendError, match="baseline"):
         get_ops(isa="mmx")
 
 
 @needs_core
-def test_instruction_set_by_environment(monkeypatch):
+def test_the_environment_chooses_the_instruction_set(monkeypatch):
     monkeypatch.setenv("FLOWPIPE_ISA", "baseline")
     assert get_ops().name == "cpu-baseline"
     assert native_core().chosen == "baseline"
@@ -57,7 +57,7 @@ def test_a_file_that_is_no_library_is_reported(tmp_path):
     assert not core.available and "cannot be loaded" in core.reason
 
 
-def test_without_core_tvl1_is_refused_with_advice():
+def test_without_the_core_tvl1_is_refused_with_advice():
     ops = without_core()
     assert ops.name == "cpu-opencv"
     solver = make_solver(TVL1Params(), ops)
@@ -65,7 +65,7 @@ def test_without_core_tvl1_is_refused_with_advice():
         solver.solve(*[solver.prepare(np.zeros((1, 64, 64), np.uint8))] * 2)
 
 
-def test_without_core_the_rest_works(rng):
+def test_without_the_core_other_operations_work(rng):
     ops, reference = without_core(), get_ops("reference")
     frames = rng.integers(0, 256, (3, 20, 30, 3), dtype=np.uint8)
     flow = rng.normal(0, 12, (2, 2, 20, 30)).astype(np.float32)
@@ -105,14 +105,14 @@ def dense_flow_level(value: float, bound: float) -> int:
     values=hnp.arrays(np.float32, 8, elements=st.floats(-50, 50, width=32)),
     bound=st.sampled_from([20.0, 15.0, 32.0, 0.7]),
 )
-def test_quantise_is_dense_flows_rule(name, values, bound):
+def test_flow_is_quantised_by_the_rule_of_dense_flow(name, values, bound):
     levels, clipped = backend(name).quantise(values.reshape(1, 2, 2, 2), bound)
     assert levels.ravel().tolist() == [dense_flow_level(float(v), bound) for v in values]
     assert clipped.tolist() == [int((np.abs(values.astype(float)) > bound).sum())]
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_quantise_every_boundary(name):
+def test_every_boundary_of_the_quantiser_is_exact(name):
     """Values around each of the 255 steps, where rounding decides."""
     edges = (np.arange(256) + 0.5) * 40 / 255 - 20
     values = np.concatenate([edges, np.nextafter(edges, 99), np.nextafter(edges, -99)])
@@ -132,7 +132,7 @@ def test_zero_is_128_and_the_inverse_is_within_half_a_level(name, rng):
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_difference_keeps_the_sign_and_counts_what_it_loses(name):
+def test_a_difference_keeps_the_sign_and_counts_clipped_values(name):
     frames = np.zeros((3, 1, 2, 3), np.uint8)
     frames[1, 0] = [[127, 128, 255], [1, 0, 0]]
     planes, clipped = backend(name).difference(frames)
@@ -142,7 +142,7 @@ def test_difference_keeps_the_sign_and_counts_what_it_loses(name):
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_warp_homography_moves_as_it_says(name, rng):
+def test_a_homography_moves_the_image_in_its_direction(name, rng):
     gray = rng.integers(0, 256, (1, 40, 50), dtype=np.uint8)
     fill = np.full_like(gray, 9)
     shift = np.array(

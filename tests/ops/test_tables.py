@@ -1,4 +1,4 @@
-"""Names that Python and the kernels number alike are those of the kernels' sources."""
+"""Enums of the kernels' sources number their names as Python does."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from flowpipe.ops.tables import BORDER_PX, COEFFICIENTS, FIELDS, SAMPLINGS, UNKN
         ("cuda/warp.cuh", "Sampling", SAMPLINGS, ""),
     ],
 )
-def test_enums(file: str, enum: str, names: tuple[str, ...], count: str) -> None:
+def test_enums_of_the_sources_have_the_names_of_python(
+    file: str, enum: str, names: tuple[str, ...], count: str
+) -> None:
     source = (folder() / file).read_text("utf-8")
     found = re.search(rf"enum {enum} {{(.*?)}};", source, re.DOTALL)
     assert found, f"{file} has no enum {enum}"
@@ -28,6 +30,6 @@ def test_enums(file: str, enum: str, names: tuple[str, ...], count: str) -> None
     assert [name.strip() for name in found[1].split(",")] == wanted
 
 
-def test_border_of_a_packed_image() -> None:
+def test_the_border_of_a_packed_image_is_that_of_python() -> None:
     source = (folder() / "cuda/warp.cuh").read_text("utf-8")
     assert f"constexpr int BORDER = {BORDER_PX};" in source

@@ -1,4 +1,4 @@
-"""The cache of remote files: equal copies, never more than the bound, whoever dies or waits."""
+"""The cache of remote files: equal copies, a limit that holds, and killed or hostile processes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_copies_are_equal_and_kept(videos: list[str], folder: Path) -> None:
         assert path == "/some/local.mp4"
 
 
-def test_what_was_not_used_for_longest_goes_first(videos: list[str], folder: Path) -> None:
+def test_the_least_recently_used_copy_is_removed_first(videos: list[str], folder: Path) -> None:
     copies = Cache(folder, 30 * KB)
     for k in (0, 1, 2, 0, 3):
         use(copies, videos[k])
@@ -80,7 +80,7 @@ def test_what_was_not_used_for_longest_goes_first(videos: list[str], folder: Pat
     assert len(list(folder.glob("*.lock"))) == 4  # of the three copies, and of the room
 
 
-def test_what_is_used_is_never_removed(videos: list[str], folder: Path) -> None:
+def test_a_copy_in_use_is_never_removed(videos: list[str], folder: Path) -> None:
     copies = Cache(folder, 20 * KB)
     with copies.local(videos[0]) as first:
         for url in videos[1:]:
@@ -101,12 +101,14 @@ def test_a_changed_file_is_fetched_again(videos: list[str], folder: Path, tmp_pa
     assert subprocess.check_output(command) == b"b'n'\n"
 
 
-def test_a_file_larger_than_the_bound_says_what_to_do(videos: list[str], folder: Path) -> None:
+def test_a_file_larger_than_the_limit_is_refused_with_advice(
+    videos: list[str], folder: Path
+) -> None:
     with pytest.raises(DiskFullError, match="--cache-gb"):
         use(Cache(folder, 5 * KB), videos[0])
 
 
-def test_a_folder_that_cannot_be_used_says_so(videos: list[str], folder: Path) -> None:
+def test_a_folder_that_cannot_be_used_is_reported(videos: list[str], folder: Path) -> None:
     folder.write_text("a file")
     with pytest.raises(DiskFullError, match="choose another with --cache"):
         use(Cache(folder, 100 * KB), videos[0])
@@ -141,7 +143,7 @@ def worker(folder: Path, limit: int, urls: list[str], code: str = WORKER) -> Any
     )
 
 
-def test_processes_share_copies_and_stay_below_the_bound(videos: list[str], folder: Path) -> None:
+def test_processes_share_copies_and_stay_below_the_limit(videos: list[str], folder: Path) -> None:
     processes = [worker(folder, 20 * KB, videos[k:] + videos[:k]) for k in (0, 0, 4)]
     most = 0
     while any(process.poll() is None for process in processes):
@@ -195,7 +197,9 @@ def flaky(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Flaky]]:
     yield Flaky
 
 
-def test_what_fails_is_tried_again(videos: list[str], folder: Path, flaky: type[Flaky]) -> None:
+def test_a_failed_download_is_tried_again(
+    videos: list[str], folder: Path, flaky: type[Flaky]
+) -> None:
     url = videos[2].replace("file://", "flaky://")
     beats = []
     flaky.failures += [ConnectionResetError("reset"), TimeoutError("late"), RuntimeError("botched")]
@@ -205,7 +209,7 @@ def test_what_fails_is_tried_again(videos: list[str], folder: Path, flaky: type[
     assert not list(folder.glob("*.part"))
 
 
-def test_what_goes_on_failing_is_unreachable(
+def test_a_download_that_keeps_failing_is_unreachable(
     videos: list[str], folder: Path, flaky: type[Flaky]
 ) -> None:
     url = videos[4].replace("file://", "flaky://")
@@ -222,7 +226,7 @@ def test_what_goes_on_failing_is_unreachable(
     assert cached_bytes(folder) == 0
 
 
-def test_a_file_that_comes_short_is_no_copy(
+def test_a_download_that_ends_early_is_no_copy(
     videos: list[str], folder: Path, flaky: type[Flaky]
 ) -> None:
     flaky.cut_bytes = 7

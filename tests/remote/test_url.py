@@ -1,4 +1,4 @@
-"""URLs: what counts as one, what is refused, listing and reading through a real fsspec system."""
+"""URLs: which are accepted, and listing and reading through a real fsspec file system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flow colours against the published Middlebury coding, point by point."""
+"""Flow colours are those of the published Middlebury coding."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_wheel_has_its_55_hues():
         (1.7e9, 0, (0, 0, 0)),  # how the benchmark marks unknown flow
     ],
 )
-def test_known_colours(u, v, colour):
+def test_known_flow_has_the_published_colours(u, v, colour):
     got = one(u, v)
     assert np.abs(np.subtract(got, colour)).max() <= 6, got
 
@@ -54,7 +54,7 @@ def test_scale_defaults_to_the_largest_of_the_field(rng):
     assert (flow_colours(np.zeros((2, 4, 5))) == 255).all()
 
 
-def test_shapes(rng):
+def test_colours_have_the_shape_of_the_flow(rng):
     flow = rng.normal(size=(3, 4, 2, 5, 6))
     colours = flow_colours(flow, 2)
     assert colours.shape == (3, 4, 5, 6, 3)

@@ -1,4 +1,4 @@
-"""Contact sheets of real stores: what is shown where, and that no store is too odd to be drawn."""
+"""Contact sheets of real stores: what they show, and that stores of any content are drawn."""
 
 from __future__ import annotations
 
@@ -93,21 +93,21 @@ def test_columns_add_width_and_rows_follow_the_modalities(tmp_path):
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3])
-def test_very_short_videos(tmp_path, frames):
+def test_very_short_videos_are_drawn(tmp_path, frames):
     store = make_store(tmp_path / "s", [("a", frames, (0,))])
     assert share_of(contact_sheet(store, "a"), (20, 40, 220)) > 0.02
     assert share_of(store_sheet(store), (20, 40, 220)) > 0.02
 
 
 @pytest.mark.parametrize("size", [(16, 400), (400, 16), (1, 1), (256, 340)])
-def test_odd_sizes(tmp_path, size):
+def test_images_of_odd_sizes_are_drawn(tmp_path, size):
     store = make_store(tmp_path / "s", [("a", 5, ())], size=size)
     for sheet in (contact_sheet(store, "a"), store_sheet(store)):
         assert share_of(sheet, (20, 40, 220)) > 0
 
 
 @pytest.mark.parametrize("level", [0, 128, 255])
-def test_no_motion_and_full_motion(tmp_path, level):
+def test_videos_without_and_with_full_motion_are_drawn(tmp_path, level):
     store = make_store(tmp_path / "s", [("a", 5, ())], level=level)
     value = np.full((2, 1, 1), level * 40 / 255 - 20, np.float32)
     scale = 2 if level == 128 else 30  # 28.3 px along the diagonal, and the next round number
@@ -122,7 +122,7 @@ def test_any_id_and_any_class_can_be_written(tmp_path):
     store_sheet(store)
 
 
-def test_partial_videos_say_so(tmp_path):
+def test_partial_videos_are_marked(tmp_path):
     whole = make_store(tmp_path / "s", [("a", 4, ())])
     broken = make_store(tmp_path / "t", [("a", 4, ())], status="partial")
     for draw in (lambda store: contact_sheet(store, "a"), store_sheet):
@@ -185,7 +185,7 @@ def test_split_videos_are_drawn_as_one(tmp_path, rng):
     store_sheet(store)
 
 
-def test_what_cannot_be_drawn_is_refused(tmp_path):
+def test_arguments_that_cannot_be_drawn_are_refused(tmp_path):
     store = make_store(tmp_path / "s", [("a", 4, ())])
     with pytest.raises(KeyError, match="no video 'b'"):
         contact_sheet(store, "b")
@@ -196,7 +196,7 @@ def test_what_cannot_be_drawn_is_refused(tmp_path):
         store_sheet(open_store(store.path))
 
 
-def test_png_holds_the_picture(tmp_path, rng):
+def test_a_png_holds_the_picture(tmp_path, rng):
     picture = rng.integers(0, 256, (30, 40, 3), np.uint8)
     path = tmp_path / "sub ü" / "x.png"
     path.parent.mkdir()
@@ -207,7 +207,7 @@ def test_png_holds_the_picture(tmp_path, rng):
     assert [entry.name for entry in path.parent.iterdir()] == ["x.png"]
 
 
-def test_png_that_cannot_be_written_is_named(tmp_path):
+def test_a_png_that_cannot_be_written_is_named(tmp_path):
     picture = np.zeros((4, 4, 3), np.uint8)
     with pytest.raises(UsageError, match="picture .*nowhere.* cannot be written"):
         save_png(tmp_path / "nowhere" / "x.png", picture)

@@ -1,4 +1,4 @@
-"""What computes a run where it was not asked for: the faster of what was measured."""
+"""The device of a run without --device: the one that was measured to be faster."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def chosen(flow: str = "tvl1", decoder: str = "cpu", modalities=("rgb", "flow"),
         (None, 1.0, "cuda"),  # the cores cannot
     ],
 )
-def test_the_faster_one_is_taken(cpu_s, gpu_s, device, machine):
+def test_the_faster_device_is_taken(cpu_s, gpu_s, device, machine):
     machine(cpu_s, gpu_s)
     found = chosen()
     if cpu_s == 1e-3:
@@ -76,13 +76,13 @@ def test_the_faster_one_is_taken(cpu_s, gpu_s, device, machine):
         assert "with 1 GPU" in found.words and "on the cores alone" in found.words
 
 
-def test_workers_that_are_few_keep_their_stages_beside_each_other(machine):
+def test_few_workers_keep_their_stages_in_parallel(machine):
     """One worker with a GPU has a thread for each stage: the slowest of them counts, not all."""
     machine(15e-3, 1e-3)
     assert chosen(workers=1).frames_per_s == pytest.approx(1 / 2e-3)
 
 
-def test_what_is_asked_for_is_not_replaced(machine):
+def test_a_requested_device_is_not_replaced(machine):
     machine(1e-3, 1.0)
     assert chosen(any_device=False).device == "cuda"
     assert chosen(device="cpu", gpus=0, workers=3).device == "cpu"
@@ -147,7 +147,7 @@ def plan_of(rates: Rates, videos: int = 1000, **options) -> Plan:
         (64, 2, 0, 0.0, "cores", 1 / 3, 0.0),  # workers that have no core help nobody
     ],
 )
-def test_one_more_core_or_gpu_gives_what_the_other_does_not_hold_back(
+def test_one_more_core_or_gpu_helps_as_far_as_the_other_allows(
     workers, cores, gpus, gpu_s, bound, core, gpu
 ):
     rates = Rates(5e-3, 1000, gpu_s, stages_s=STAGES)
@@ -161,7 +161,7 @@ def test_one_more_core_or_gpu_gives_what_the_other_does_not_hold_back(
 
 
 @pytest.mark.parametrize("bytes_per_s, bound", [(0, "gpus"), (99e3, "disk"), (101e3, "gpus")])
-def test_a_disk_that_takes_less_than_is_made_bounds_the_run(bytes_per_s, bound):
+def test_a_slow_disk_bounds_the_run(bytes_per_s, bound):
     """1000 bytes a frame, and 100 frames/s by the GPU."""
     rates = Rates(5e-3, 1000, 10e-3, stages_s=STAGES)
     plan = plan_of(rates, workers=4, cores=4, gpus=1, device="cuda", disk_bytes_per_s=bytes_per_s)
@@ -172,7 +172,7 @@ def test_a_disk_that_takes_less_than_is_made_bounds_the_run(bytes_per_s, bound):
 
 @pytest.mark.parametrize("workers", [0, 1, 2, 8, 24])
 @pytest.mark.parametrize("cpu_s, gpu_s", [(15e-3, 1e-3), (1e-3, 1.0), (15e-3, 4e-3)])
-def test_a_plan_lasts_as_long_as_its_device_was_chosen_for(workers, cpu_s, gpu_s, machine):
+def test_the_duration_of_a_plan_is_that_of_its_chosen_device(workers, cpu_s, gpu_s, machine):
     machine(cpu_s, gpu_s)
     found = chosen(workers=workers)
     plan = plan_of(
@@ -181,7 +181,7 @@ def test_a_plan_lasts_as_long_as_its_device_was_chosen_for(workers, cpu_s, gpu_s
     assert max(plan.duration_s().values()) == pytest.approx(plan.frames / found.frames_per_s)
 
 
-def test_the_stages_of_one_video_are_beside_each_other_too(machine):
+def test_the_stages_of_one_video_run_in_parallel_too(machine):
     machine(15e-3, 1e-3)
     found = chosen(workers=2)
     plan = plan_of(found.rates, 1, workers=2, cores=found.cores, gpus=1, device="cuda")

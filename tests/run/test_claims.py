@@ -1,4 +1,4 @@
-"""Runs on one store: overlapping ones are refused, dead ones never block."""
+"""Runs on one store: overlapping runs are refused, and dead runs never block."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_a_living_run_on_another_machine_refuses(tmp_path: Path) -> None:
         pass
 
 
-def test_a_run_on_another_machine_that_ends_in_the_meantime_does_not(tmp_path: Path) -> None:
+def test_a_run_on_another_machine_that_ends_in_the_meantime_does_not_refuse(tmp_path: Path) -> None:
     path = run_elsewhere(tmp_path)
 
     def end() -> None:
@@ -170,7 +170,7 @@ def test_the_clocks_of_machines_need_not_agree(tmp_path: Path) -> None:
         json.dumps({"host": "h", "pid": 1, "started": 10**30, "part": [1, 1]}),
     ],
 )
-def test_a_claim_that_cannot_be_read_is_one_to_everything(text: str, tmp_path: Path) -> None:
+def test_a_claim_that_cannot_be_read_claims_everything(text: str, tmp_path: Path) -> None:
     path = run_elsewhere(tmp_path, text=text)
     beat = do_while_waiting(lambda: os.utime(path))
     with pytest.raises(UsageError, match="cannot be read"), claim_store(tmp_path, (2, 3), say=beat):
@@ -187,7 +187,7 @@ def test_the_heartbeat_of_a_run_refreshes_its_claim(tmp_path: Path) -> None:
             time.sleep(0.05)
 
 
-def test_a_folder_that_cannot_be_made_is_said_in_words(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(UnwritableError, match="cannot be written"),

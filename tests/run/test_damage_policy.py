@@ -1,4 +1,4 @@
-"""Damaged files of each container x policy for damage -> what is stored, and what is said of it."""
+"""Damaged files under each policy: what is stored, and what is reported."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def hurt(good: Path, tmp_path: Path) -> Path:
     return path
 
 
-def test_a_damaged_picture_under_each_policy(good: Path, tmp_path: Path) -> None:
+def test_each_policy_keeps_its_part_of_a_damaged_video(good: Path, tmp_path: Path) -> None:
     path = hurt(good, tmp_path)
     for policy in ("skip", "fail"):
         refused = extract(path, tmp_path, policy)
@@ -118,14 +118,16 @@ def test_a_file_that_was_cut_off_is_partial(policy: str, tmp_path: Path) -> None
     assert 0 < outcome.frames < FRAMES
 
 
-def test_one_bad_unit_of_a_public_file(shared_data: Path, tmp_path: Path) -> None:
+def test_one_bad_unit_costs_at_most_one_frame_of_a_public_file(
+    shared_data: Path, tmp_path: Path
+) -> None:
     path = shared_data.parent / "findings" / "bugs" / "files" / "onebad.mp4"
     if not path.exists():
         pytest.skip(f"there is no {path}")
     assert extract(path, tmp_path, "conceal").frames in (49, 50)
 
 
-def test_part_of_a_split_video_with_damage_fails(good: Path, tmp_path: Path) -> None:
+def test_a_damaged_part_of_a_split_video_fails(good: Path, tmp_path: Path) -> None:
     store, heartbeat_folder = tmp_path / "store", tmp_path / "heartbeats"
     heartbeat_folder.mkdir()
     create_store(

@@ -1,4 +1,4 @@
-"""Who is blamed for a dead worker, and what stops a run: real workers, real heartbeats."""
+"""Dead and stalled workers: the video at fault is found, and a run stops when it must."""
 
 from __future__ import annotations
 
@@ -71,9 +71,7 @@ def outcomes(pool: Pool, job: ShardJob) -> dict[str, Outcome]:
     return {o.video_id: o for o in Driver(pool, job, [job.shard], lambda *_: None).outcomes()}
 
 
-def test_a_death_with_a_video_sets_it_apart_and_both_shards_are_made(
-    pool: Pool, job: ShardJob
-) -> None:
+def test_a_video_whose_worker_died_gets_a_shard_of_its_own(pool: Pool, job: ShardJob) -> None:
     die(job, 1)
     found = outcomes(pool, job)
     assert {o.status for o in found.values()} == {"done"}
@@ -92,7 +90,7 @@ def test_a_second_death_alone_is_the_fault_of_the_video(pool: Pool, job: ShardJo
     assert set(open_store(job.store).videos) == {"v0", "v1", "v3"}
 
 
-def test_a_stall_is_called_one(pool: Pool, job: ShardJob) -> None:
+def test_a_stall_is_reported_as_a_stall(pool: Pool, job: ShardJob) -> None:
     die(job, 0)
     die(select_one(job, 0), 0, "Timeout (0:05:00)!\nThread 0x1\n  in solve")
     assert outcomes(pool, job)["v0"].reason == "stalled"
@@ -105,7 +103,9 @@ def test_a_death_while_publishing_is_no_video_s_fault(pool: Pool, job: ShardJob)
     assert found["v0"].shard == found["v1"].shard != found["v2"].shard == found["v3"].shard
 
 
-def test_one_that_dies_in_every_publication_is_found_by_halving(pool: Pool, job: ShardJob) -> None:
+def test_a_video_that_kills_every_publication_is_found_by_halving(
+    pool: Pool, job: ShardJob
+) -> None:
     die(job, -1)
     die(replace(job, shard=select_spans(job.shard, job.shard.spans[2:])), -1)
     die(select_one(job, 3), -1)
@@ -136,7 +136,7 @@ def test_a_store_that_cannot_be_written_stops_the_run_and_blames_no_video(
         outcomes(pool, job)
 
 
-def test_a_worker_that_does_not_see_the_run_s_folder_says_so(pool: Pool, job: ShardJob) -> None:
+def test_a_worker_that_does_not_see_the_run_folder_is_reported(pool: Pool, job: ShardJob) -> None:
     Path(job.heartbeat_folder).rmdir()
     with pytest.raises(BackendError, match="does not see the store's folder"):
         outcomes(pool, job)

@@ -1,4 +1,4 @@
-"""How many workers fill a machine: its cores, its memory, what a worker takes of a GPU."""
+"""The number of workers follows cores, memory, and what a worker takes of a GPU."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ GB = 10**9
         (2, 64, GB // 2, Rates(1, 1, 1, 9, GB), 2, "1 worker for each GPU: a worker takes"),
     ],
 )
-def test_every_limit_counts(
+def test_the_tightest_limit_sets_the_number_of_workers(
     gpus: int, cores: int, memory: int, rates: Rates, workers: int, why: str
 ) -> None:
     found, words = workers_for_gpus(gpus, rates, cores, memory)
@@ -67,7 +67,7 @@ def test_cores_are_those_of_affinity_and_of_the_task_of_a_slurm_job(
     assert int(one) == 1
 
 
-def test_mps_is_looked_for_where_workers_share_gpus(
+def test_the_run_reports_mps_where_workers_share_gpus(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))

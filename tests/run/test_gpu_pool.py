@@ -1,4 +1,4 @@
-"""Which GPU each worker of a pool sees: real workers, which need no GPU to be told of one."""
+"""Which GPU each worker of a pool sees; the workers are real and no GPU is needed."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_workers_share_gpus_evenly() -> None:
     assert sorted(before.values()) == sorted(after.values()) == ["2", "2", "7", "7"]
 
 
-def test_fewer_gpus_than_wanted_is_said_in_words() -> None:
+def test_fewer_gpus_than_wanted_are_refused() -> None:
     done = pool_of(2, 2, CUDA_VISIBLE_DEVICES="1")
     assert done.returncode == 1
     assert "2 GPUs wanted" in done.stderr and "'1' shows 1" in done.stderr
@@ -78,7 +78,7 @@ def test_fewer_gpus_than_wanted_is_said_in_words() -> None:
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++ for the emulated kernels")
-def test_workers_beyond_the_one_that_has_an_exclusive_gpu_are_told_so(tmp_path: Path) -> None:
+def test_further_workers_of_an_exclusive_gpu_get_an_error(tmp_path: Path) -> None:
     if through_dask_cuda():
         pytest.skip("dask-cuda is installed: it asks for a real GPU")
     lock = str(tmp_path / "gpu")

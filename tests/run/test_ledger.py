@@ -1,4 +1,4 @@
-"""Ledger and quarantine: one line per outcome, and a way back for videos that were mended."""
+"""Ledger and quarantine: one line per outcome, and a retry for repaired videos."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def fail(path: Path, reason: str = "corrupt", video_id: str = "v") -> Outcome:
     return Outcome(video_id, "failed", str(path), reason=reason, message="m")
 
 
-def test_a_line_per_outcome_even_for_strange_ids(tmp_path: Path) -> None:
+def test_each_outcome_is_a_line_even_with_a_strange_id(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     for name in ("a b", "ü/../x", "line\nbreak", '"quoted"'):
         ledger.write(Outcome(name, "done", frames=3, images={"flow": 2}))
@@ -43,7 +43,7 @@ def test_two_runs_never_share_a_file(tmp_path: Path) -> None:
     assert all(len(ledger.path.read_text().splitlines()) == 1 for ledger in ledgers)
 
 
-def test_writers_of_one_pid_do_not_take_each_others_drafts(tmp_path: Path) -> None:
+def test_writers_of_one_process_id_keep_their_own_drafts(tmp_path: Path) -> None:
     quarantine = Quarantine(tmp_path)
     with ThreadPoolExecutor(4) as writers:
         for done in [writers.submit(quarantine.add, fail(tmp_path), "skip") for _ in range(200)]:
@@ -109,7 +109,7 @@ def test_a_stored_part_clears_its_video(tmp_path: Path) -> None:
     assert not quarantine.read()
 
 
-def test_a_full_disk_is_said_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
     open_file = os.open
@@ -122,9 +122,7 @@ def test_a_full_disk_is_said_in_words(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("reason", sorted(RETRIED))
-def test_what_proves_nothing_against_a_video_is_tried_in_the_next_run(
-    reason: str, tmp_path: Path
-) -> None:
+def test_failures_that_are_not_the_video_s_fault_are_retried(reason: str, tmp_path: Path) -> None:
     video = tmp_path / "v.mp4"
     video.write_bytes(b"whole")
     quarantine = Quarantine(tmp_path / "store")

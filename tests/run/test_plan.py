@@ -1,4 +1,4 @@
-"""Plans: every span once, balanced, the same for every run that looks at the same files."""
+"""Plans: every span once, balanced shards, and the same plan for the same files."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_every_span_is_planned_once(sizes: list[int], workers: int, frame_ms: fl
     assert sum(costs) == pytest.approx(plan.cost_s)
 
 
-def test_what_is_done_or_quarantined_is_left_out() -> None:
+def test_finished_and_quarantined_spans_are_left_out() -> None:
     spans = [(span(f"v{k}"), 100) for k in range(10)]
     plan = make_plan(
         spans, (), SAMPLE, Rates(0.01, 1000), workers=2,
@@ -177,7 +177,7 @@ def test_no_damage_of_a_file_stops_planning(clip: Path, data: st.DataObject) -> 
 
 
 @pytest.mark.parametrize("error", [ValueError, IndexError, RecursionError, MemoryError])
-def test_whatever_one_file_does_to_its_demuxer_is_left_to_its_worker(
+def test_a_file_that_breaks_its_demuxer_is_left_to_its_worker(
     error: type[Exception], clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:

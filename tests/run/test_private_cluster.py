@@ -1,4 +1,4 @@
-"""Who can connect to a local cluster: its ports as the system lists them, strangers who try."""
+"""Who can connect to a local cluster: its ports as the system lists them, and strangers."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_strangers_cannot_run_code(pool: Pool, uid: int) -> None:
         assert [way for way, what in said.items() if what.startswith("ran as")] == []
 
 
-def test_the_stranger_gets_in_where_dask_s_defaults_are_kept() -> None:
+def test_a_stranger_gets_in_with_the_defaults_of_dask() -> None:
     """So that the test above can fail."""
     with LocalCluster(n_workers=1, processes=False, protocol="tcp", dashboard_address=":0") as open:
         address = open.scheduler_address.removeprefix("tcp://")

@@ -1,4 +1,4 @@
-"""What a run prints while it works: videos, not parts; also those of shards in work."""
+"""What a run prints while it works: finished videos, also those of unfinished shards."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_videos_are_counted_and_move_while_shards_are_in_work():
         assert "3/3 videos" in last(console) and "1 failed" in last(console)
 
 
-def test_a_video_of_which_parts_were_done_before_counts_when_the_others_are():
+def test_a_video_counts_when_its_last_part_is_done():
     whole = plan_of(3, 1)
     shard = replace(whole.shards[0], spans=whole.shards[0].spans[1:])  # one of three was there
     plan, console = replace(whole, shards=(shard,)), Console(file=StringIO(), width=200)

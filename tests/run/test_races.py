@@ -1,4 +1,4 @@
-"""Array jobs that share a store and know nothing of each other: they begin and end together."""
+"""Array jobs that share a store without knowing of each other begin and end together."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def run_together(work: Callable[..., None], folder: Path) -> None:
     assert [job.exitcode for job in jobs] == [0] * JOBS
 
 
-def test_runs_keep_their_own_breadcrumbs(tmp_path: Path) -> None:
+def test_runs_keep_their_own_heartbeats(tmp_path: Path) -> None:
     run_together(leave_breadcrumbs, tmp_path)
     assert not (tmp_path / "running").exists()
 

@@ -166,7 +166,7 @@ def with_segments(start_s: float) -> Callable[[Dataset], Dataset]:
     return edit
 
 
-def test_what_a_list_says_is_stored_without_decoding(place: StoreOfVideos) -> None:
+def test_changes_of_a_list_are_stored_without_decoding(place: StoreOfVideos) -> None:
     place.put("a.mp4", 0), place.put("b.mp4", 1)
     place.write_list("a.mp4,0,train1", "b.mp4,1,test1")
     place.extract()
@@ -253,7 +253,7 @@ def test_a_replacement_that_fails_leaves_the_stored_video(place: StoreOfVideos) 
 
 @pytest.mark.parametrize("split_s", [0.0, SPLIT_S])
 @pytest.mark.parametrize("name", ["shard-000000000000.h5", "shard-ffffffffffff.h5"])
-def test_a_run_that_is_killed_before_it_removes_the_older_video(
+def test_a_run_killed_before_it_removes_the_older_video_is_finished_by_the_next(
     name: str, split_s: float, place: StoreOfVideos
 ) -> None:
     place.put("a.mp4", LONG), place.put("b.mp4", 0)
@@ -271,7 +271,7 @@ def test_a_run_that_is_killed_before_it_removes_the_older_video(
     place.has({"a.mp4": LONG + 1, "b.mp4": 0})
 
 
-def test_an_older_shard_that_was_copied_and_not_yet_removed(place: StoreOfVideos) -> None:
+def test_an_older_shard_that_was_copied_is_removed_by_the_next_run(place: StoreOfVideos) -> None:
     for k, name in enumerate(("a.mp4", "b.mp4", "c.mp4")):
         place.put(name, k)
     place.extract()
@@ -390,7 +390,7 @@ def shard_of(place: StoreOfVideos, video_id: str) -> Path:
 @pytest.mark.parametrize(
     "how, known_by", [("gone", "index"), ("payload", "ledger"), ("table", "nothing")]
 )
-def test_repair_of_a_store_with_older_ids(how: str, known_by: str, place: StoreOfVideos) -> None:
+def test_a_repair_keeps_older_ids(how: str, known_by: str, place: StoreOfVideos) -> None:
     old_store(place)
     if known_by != "nothing":
         place.put("a.mkv", 3)  # whose id without extension is that of another
@@ -412,7 +412,7 @@ def test_repair_of_a_store_with_older_ids(how: str, known_by: str, place: StoreO
     place.has({"a": 0, "b": 1, "c": 2})
 
 
-def test_repair_after_a_run_that_knew_no_older_ids(place: StoreOfVideos) -> None:
+def test_a_repair_finds_videos_under_older_ids(place: StoreOfVideos) -> None:
     old_store(place)
     shard_of(place, "a").unlink()
     place.edit = with_ids(lambda name: name.replace("a.mp4", "new"))

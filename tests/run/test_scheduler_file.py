@@ -1,4 +1,4 @@
-"""Scheduler files as anybody may have written them: an address, or words within the wait."""
+"""Scheduler files of any content: an address, or a refusal within the waiting time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ from flowpipe.run.cluster_settings import find_scheduler
         (b"[" * (2 << 20), "is larger than"),
     ],
 )
-def test_a_file_that_names_no_scheduler(content: bytes | None, words: str, tmp_path: Path) -> None:
+def test_a_file_that_names_no_scheduler_is_refused(
+    content: bytes | None, words: str, tmp_path: Path
+) -> None:
     path = tmp_path / "scheduler.json"
     if content is not None:
         path.write_bytes(content)

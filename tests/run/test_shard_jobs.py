@@ -1,4 +1,4 @@
-"""Shard jobs of one worker process, one after the other, on the emulated GPU."""
+"""Shard jobs of one worker process reuse kernels and graphs, on the emulated GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Worker processes that are killed while they start, or stop without a word: real processes."""
+"""Worker processes that are killed while they start, or stop silently: real processes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_worker_killed_while_it_starts_costs_nothing(gpus: int) -> None:
     assert workers() == before
 
 
-def test_workers_that_never_start_are_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_that_never_start_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "STARTS", 2)
     before = workers()
     with (
@@ -74,7 +74,7 @@ def test_workers_that_never_start_are_said_in_words(monkeypatch: pytest.MonkeyPa
     assert workers() == before
 
 
-def test_a_worker_that_is_long_in_coming_back_is_not_given_up() -> None:
+def test_a_worker_that_restarts_slowly_is_waited_for() -> None:
     """Whatever the user's own settings of Dask say: a busy machine takes its time."""
     with (
         dask.config.set({"distributed.deploy.lost-worker-timeout": "500 ms"}),

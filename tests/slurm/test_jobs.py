@@ -1,4 +1,4 @@
-"""Job scripts of pipelines/slurm as real jobs, one after the other: they share cores and GPUs."""
+"""Job scripts of pipelines/slurm as real jobs, one at a time, as they share cores and GPUs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def assert_complete(store: Path) -> None:
     assert not [path for path in (store / "shards").iterdir() if path.suffix != ".h5"]
 
 
-def test_array_of_two_cancelled_and_submitted_again(submit, tmp_path):
+def test_an_array_of_two_resumes_when_it_is_submitted_again(submit, tmp_path):
     store = tmp_path / "store"
     first = submit("array.sh", "--array=1-2")
     wait_until(lambda: any(store.glob("shards/shard-*.h5")) or has_ended(first))
@@ -53,7 +53,7 @@ def test_array_of_two_cancelled_and_submitted_again(submit, tmp_path):
     assert kept == {path: path.stat().st_mtime_ns for path in kept}  # none was made twice
 
 
-def test_task_queues_again_before_its_time_is_up(submit, tmp_path):
+def test_a_task_requeues_itself_before_its_time_is_up(submit, tmp_path):
     job = submit("array.sh", "--array=1-1")
     wait_until(lambda: any((tmp_path / "store").glob("shards/shard-*.h5")) or has_ended(job))
     # What --signal=B:USR1@120 has Slurm do.
@@ -64,7 +64,7 @@ def test_task_queues_again_before_its_time_is_up(submit, tmp_path):
     assert "finished videos are kept" in logs(tmp_path)
 
 
-def test_array_that_misses_shares_is_refused(submit, tmp_path):
+def test_an_array_that_lacks_shares_is_refused(submit, tmp_path):
     job = submit("array.sh", "--array=2,3")
     wait_until(lambda: has_ended(job))
     assert set(states(job).values()) == {"FAILED"}
@@ -72,7 +72,7 @@ def test_array_that_misses_shares_is_refused(submit, tmp_path):
     assert not (tmp_path / "store").exists()
 
 
-def test_dask_cluster_within_a_job(submit, tmp_path):
+def test_a_job_starts_a_dask_cluster(submit, tmp_path):
     job = submit("dask.sh", "--ntasks=2")
     wait_until(lambda: has_ended(job))
     assert set(states(job).values()) == {"COMPLETED"}, logs(tmp_path)

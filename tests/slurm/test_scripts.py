@@ -1,4 +1,4 @@
-"""Job scripts of pipelines/slurm: where they are and what they say."""
+"""Job scripts of pipelines/slurm: their place and their contents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""train.sh of pipelines/slurm: what it starts, and a real job that queues itself again."""
+"""train.sh of pipelines/slurm: its command, and a real job that requeues itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The compiled reader: the pixels that Python reads, of any part, and every damage in words."""
+"""The compiled reader: the pixels that Python reads of any part, and errors for all damage."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_whole_images_are_those_that_python_reads(path: Path, threads: int) -> N
         np.testing.assert_array_equal(planes(out, request[1]), store.snippet(*request))
 
 
-def test_compiled_code_does_all_that_lies_in_one_shard(path: Path, monkeypatch) -> None:
+def test_compiled_code_reads_all_images_of_one_shard(path: Path, monkeypatch) -> None:
     store = open_store(path)
     slow: list[tuple[str, str, int, int]] = []
     plain = store.snippet
@@ -102,7 +102,9 @@ def test_other_codecs_are_read_image_by_image(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
-def test_without_it_the_same_comes_out(path: Path, monkeypatch, modality: str) -> None:
+def test_without_the_compiled_reader_images_are_equal(
+    path: Path, monkeypatch, modality: str
+) -> None:
     missing = compiled_reader.SnippetReader("not compiled")
     monkeypatch.setattr(compiled_reader, "snippet_reader", lambda: missing)
     store, out, part = open_store(path), memory(modality, 3), memory(modality, 3, (8, 9))
@@ -115,7 +117,7 @@ def test_without_it_the_same_comes_out(path: Path, monkeypatch, modality: str) -
         store.read_into([("a", modality, 2, 3)], [part], [(4, 12, 3, 13)])
 
 
-def test_wrong_use_is_said(path: Path) -> None:
+def test_wrong_arguments_are_refused(path: Path) -> None:
     store = open_store(path)
     with pytest.raises(IndexError, match="not inside"):
         store.read_into([("a", "rgb", 8, 2)], [memory("rgb", 2)])

@@ -65,7 +65,7 @@ def test_every_clause_has_a_test():
     assert tests == set(numbers)
 
 
-def test_layout_has_the_names_of_the_document():
+def test_layout_py_has_the_names_of_the_document():
     tree = FORMAT.split("## 3. The shard")[1].split("### The file")[0]
     for name in (
         layout.VIDEOS, layout.VIDEO_ID, layout.META, layout.STATUS, layout.FRAMES, layout.PTS,
@@ -86,7 +86,7 @@ def test_layout_has_the_names_of_the_document():
     assert f"version {layout.FORMAT_VERSION}" in FORMAT.splitlines()[0]
 
 
-def test_worked_example(tmp_path):
+def test_the_worked_example_of_the_document_is_right(tmp_path):
     made_with, raw = {"bound": 20.0}, codec.RawParams()
     path = tmp_path / "shard-example.h5"
     with ShardWriter(
@@ -128,7 +128,7 @@ def test_three_lines_read_an_image(make_store, monkeypatch, tmp_path):
     np.testing.assert_array_equal(planes, open_store(made.path).snippet("a", "flow", 0, 1))
 
 
-def test_the_seal_as_section_5_says(shard):
+def test_the_seal_is_that_of_section_5(shard):
     """Computed anew from the text of section 5."""
 
     def text(value: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Nothing in a file steers the reader: flips are found or harmless, hostile files refused."""
+"""No content of a file crashes or misleads the reader: flips are found, hostile files refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shards that are gone, swapped, unknown or cannot be checked: verify says so, the reader too."""
+"""Shards that are gone, swapped, unknown or unreadable: verify and the reader report them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_swapped_shards_are_a_problem(make_store):
     assert clauses(made.path) == [(first.name, "S28"), (second.name, "S28")]
 
 
-def test_a_shard_over_another_is_a_problem(make_store):
+def test_a_shard_copied_over_another_is_a_problem(make_store):
     made = make_store([("a", 7)], [("b", 7)])
     shutil.copy(made.shards[0], made.shards[1])
     assert clauses(made.path) == [(made.shards[1].name, "S28")]
@@ -144,7 +144,7 @@ def test_a_shard_that_vanishes_during_verify_is_a_problem(make_store):
     assert not report.ok
 
 
-def test_verify_without_descriptors_never_says_whole(make_store):
+def test_verify_without_descriptors_never_reports_a_whole_store(make_store):
     made = make_store(*[[(f"v{k}", 3)] for k in range(6)])
     (made.path / "index.h5").unlink(missing_ok=True)
     code = (

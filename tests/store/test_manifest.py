@@ -1,4 +1,4 @@
-"""The manifest: what a store has published, whatever happens to the file that says so."""
+"""The manifest records what a store has published, whatever happens to its file."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_missing_lines_are_found(tmp_path):
     assert "lines 1 to 1 are missing" in read_manifest(tmp_path).faults[0]
 
 
-def test_half_a_line_loses_that_line_only(tmp_path):
+def test_a_line_cut_in_half_loses_that_line_only(tmp_path):
     log_published(tmp_path, "a.h5", "one", [("v", 0, 1)])
     path = log(tmp_path)
     whole = path.read_bytes()

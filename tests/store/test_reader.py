@@ -1,4 +1,4 @@
-"""Reading back: the same bytes, from any process or thread, in one read per snippet."""
+"""Reading back: equal bytes in any process or thread, and one read per snippet."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_every_image_reads_back(make_store):
                 )
 
 
-def test_meta_comes_back(make_store):
+def test_meta_is_read_back(make_store):
     made = make_store(VIDEOS, modalities=("flow",))
     video = open_store(made.path).videos["a"]
     assert video.labels == (3, 1) and video.subset == "training" and video.splits == ("train1",)
@@ -62,7 +62,7 @@ def test_meta_comes_back(make_store):
     assert video.clipped_share["flow"] == clipped.sum() / (11 * 2 * 6 * 8)
 
 
-def test_homographies_come_back(make_store):
+def test_homographies_are_read_back(make_store):
     made = make_store([("a", 4)], modalities=("warped_flow",))
     store = open_store(made.path)
     assert store.column("a", "warped_flow", "homography").shape == (3, 3, 3)
@@ -72,19 +72,19 @@ def test_homographies_come_back(make_store):
 
 
 @pytest.mark.parametrize(("start", "length"), [(-1, 2), (0, 12), (11, 1), (3, -1), (100, 0)])
-def test_range_outside_is_refused_in_words(make_store, start, length):
+def test_a_range_outside_of_a_video_is_refused(make_store, start, length):
     store = open_store(make_store([("a", 12)]).path)
     with pytest.raises(IndexError, match=r"a has 11 images of flow"):
         store.snippet("a", "flow", start, length)
 
 
-def test_empty_range(make_store):
+def test_an_empty_range_has_no_images(make_store):
     store = open_store(make_store([("a", 12), ("one", 1)]).path)
     assert store.snippet("a", "flow", 11, 0).shape == (0, 2, 6, 8)
     assert store.videos["one"].images == {"rgb": 1, "flow": 0}
 
 
-def test_unknown_names_are_refused_in_words(make_store):
+def test_unknown_names_are_refused_with_the_nearest(make_store):
     store = open_store(make_store([("a", 12)]).path)
     with pytest.raises(KeyError, match="no video 'zz'"):
         store.snippet("zz", "rgb", 0, 1)
@@ -103,7 +103,7 @@ def test_snippets_keep_the_order_asked_for(make_store):
         np.testing.assert_array_equal(got, made.planes[video_id][modality][start : start + length])
 
 
-def test_images_of_a_snippet_are_one_read(make_store, monkeypatch):
+def test_images_of_a_snippet_are_read_by_one_call(make_store, monkeypatch):
     made = make_store([("a", 12), ("s", 6, 0, 2)], [("s", 5, 1, 2)])
     store = open_store(made.path)
     store.snippet("a", "flow", 0, 1), store.snippet("s", "flow", 6, 1)
@@ -120,7 +120,7 @@ def test_images_of_a_snippet_are_one_read(make_store, monkeypatch):
     assert len(calls) == 4
 
 
-def test_parts_read_as_one_video(make_store):
+def test_parts_of_a_split_video_read_as_one(make_store):
     made = make_store(
         [("s", 5, 2, 3), ("s", 6, 0, 3), ("x", 3)], [("s", 4, 1, 3)], modalities=("rgb", "flow")
     )
@@ -159,7 +159,7 @@ def test_flow_is_dequantised(make_store):
         store.flow("a", "rgb", 0, 1)
 
 
-def test_quantiser_error_is_half_a_step():
+def test_the_error_of_the_quantiser_is_half_a_step():
     bound = 20.0
     values = np.linspace(-bound, bound, 100001)
     q = np.rint((values + bound) * 255 / (2 * bound)).astype(np.uint8)
@@ -232,7 +232,7 @@ def test_threads_read_the_same(make_store):
     assert not wrong
 
 
-def test_index_is_derived(make_store):
+def test_a_deleted_index_is_made_again(make_store):
     made = make_store(VIDEOS, [("c", 9)])
     index = made.path / "index.h5"
     first = _sums(open_store(made.path))
@@ -264,7 +264,7 @@ def test_copied_store_needs_no_new_index(make_store, tmp_path, monkeypatch):
     assert open_store(copy).snippet("a", "rgb", 0, 7).shape == (7, 3, 6, 8)
 
 
-def test_shard_replaced_under_an_open_store(make_store):
+def test_a_shard_replaced_under_an_open_store_is_refused(make_store):
     made = make_store([("a", 7)])
     store = open_store(made.path)
     shutil.copyfile(made.shards[0], made.path / "copy")
@@ -273,7 +273,7 @@ def test_shard_replaced_under_an_open_store(make_store):
         store.snippet("a", "rgb", 0, 1)
 
 
-def test_shard_truncated_under_an_open_reader(make_store):
+def test_a_shard_truncated_under_an_open_reader_is_refused(make_store):
     made = make_store([("a", 7)])
     store = open_store(made.path)
     store.snippet("a", "rgb", 0, 1)
@@ -282,7 +282,7 @@ def test_shard_truncated_under_an_open_reader(make_store):
         store.snippet("a", "rgb", 0, 6)
 
 
-def test_index_truncated_under_an_open_reader(make_store):
+def test_an_index_truncated_under_an_open_reader_does_no_harm(make_store):
     """In a process of its own: the signal that mapped memory would bring kills."""
     made = make_store([("a", 7)])
     open_store(made.path)  # writes the index
@@ -320,19 +320,19 @@ def test_broken_shard_is_refused_or_left_out(make_store):
     assert list(store.videos) == ["a"] and list(store.broken) == [made.shards[1].name]
 
 
-def test_not_a_store(tmp_path):
+def test_a_folder_that_is_no_store_is_refused(tmp_path):
     with pytest.raises(FormatError, match="is not a flowpipe store"):
         open_store(tmp_path)
 
 
-def test_read_only_folder(make_store):
+def test_a_store_in_a_read_only_folder_is_read(make_store):
     made = make_store([("a", 7)])
     # root may write anywhere, so the refusal is made by a folder in the index's place
     (made.path / "index.h5").mkdir()
     assert open_store(made.path).videos["a"].frames == 7
 
 
-def test_opens_no_more_shards_than_allowed(make_store):
+def test_no_more_shards_are_open_than_allowed(make_store):
     made = make_store(*[[(f"v{i:02d}", 3)] for i in range(20)])
     store = open_store(made.path)
     ranges = ImageRanges(store.path, store.catalogue, check=True)
@@ -343,7 +343,7 @@ def test_opens_no_more_shards_than_allowed(make_store):
     assert sum(str(made.path / "shards") in link for link in links) == 4
 
 
-def test_no_torch_and_no_hdf5_in_a_worker_that_only_reads(make_store):
+def test_a_process_that_only_reads_loads_no_torch_and_no_dask(make_store):
     made = make_store([("a", 7)])
     open_store(made.path)
     code = (

@@ -89,7 +89,7 @@ def test_every_byte_of_payloads_and_tables_is_covered(make_store, tmp_path):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.6, 0.95])
-def test_truncation_is_found(make_store, share):
+def test_a_truncated_shard_is_found(make_store, share):
     made = make_store([("a", 7)], [("b", 7)])
     size = made.shards[0].stat().st_size
     with h5py.File(made.shards[0]) as file:
@@ -100,7 +100,7 @@ def test_truncation_is_found(make_store, share):
     assert [row.ok for row in report.shards] == [False, True]
 
 
-def test_noise_blocks_never_crash_the_parent(make_store, rng):
+def test_blocks_of_noise_never_crash_the_process(make_store, rng):
     made = make_store([("a", 7)], [("b", 7)])
     whole = made.shards[0].read_bytes()
     for _ in range(5):
@@ -114,7 +114,7 @@ def test_noise_blocks_never_crash_the_parent(make_store, rng):
         assert bad <= {made.shards[0].name} and (bad or truth_kept or at > 0)
 
 
-def test_bad_payload_is_named(make_store):
+def test_a_bad_payload_is_named(make_store):
     made = make_store([("a", 7), ("b", 7)])
     planes = made.planes["b"]["flow"][3].transpose(1, 0, 2).tobytes()
     content = bytearray(made.shards[0].read_bytes())
@@ -155,7 +155,7 @@ def test_damaged_tables_are_not_salvaged(make_store):
             salvage(made.shards[0], writer, {})
 
 
-def test_payload_of_another_kind_is_found(make_store, rng):
+def test_a_payload_of_another_kind_is_found(make_store, rng):
     """A shard whose checksums are right but whose bytes are no images of the recorded codec."""
     from store_making import record
 
@@ -176,7 +176,7 @@ def test_payload_of_another_kind_is_found(make_store, rng):
     assert any("its size is (5, 16, 1)" in p.message for p in report.problems)
 
 
-def test_stale_index_is_found(make_store):
+def test_a_stale_index_is_found(make_store):
     made = make_store([("a", 7), ("b", 5)])
     open_store(made.path)
     assert verify_store(made.path).ok
@@ -221,7 +221,7 @@ def test_a_reader_that_dies_is_blamed_on_its_shard(make_store):
         assert clause == "S09" and "SIGSEGV" in message
 
 
-def test_missing_part_and_double_video(make_store):
+def test_missing_parts_and_duplicate_videos_are_found(make_store):
     made = make_store([("a", 7), ("s", 5, 0, 3)], [("s", 4, 2, 3), ("b", 3)])
     shutil.copy(made.shards[0], made.shards[0].with_name("shard-copy.h5"))
     report = verify_store(made.path, workers=2)
@@ -232,7 +232,7 @@ def test_missing_part_and_double_video(make_store):
     assert list(store.videos) == ["a", "b"] and store.incomplete == ("s",)
 
 
-def test_only_some_shards(make_store):
+def test_only_the_named_shards_are_checked(make_store):
     made = make_store([("a", 7)], [("b", 7)])
     seen = []
     report = verify_store(made.path, shards=[made.shards[1].name], on_shard=seen.append)
@@ -240,6 +240,6 @@ def test_only_some_shards(make_store):
     assert report.plain()["ok"] and report.plain()["shards"][0]["images"] == 13
 
 
-def test_a_folder_that_is_no_store(tmp_path):
+def test_a_folder_that_is_no_store_is_refused(tmp_path):
     with pytest.raises(FormatError, match="is not a flowpipe store"):
         verify_store(tmp_path)

@@ -1,4 +1,4 @@
-"""Writing: whole shards or nothing, whatever happens on the way."""
+"""Writing: a shard is published whole or not at all, whatever happens."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_rollback_leaves_no_trace(tmp_path, rng):
     assert not hidden(tmp_path)
 
 
-def test_exception_leaves_nothing(tmp_path, rng):
+def test_an_exception_leaves_no_file(tmp_path, rng):
     with pytest.raises(ZeroDivisionError), open_writer(tmp_path / "a.h5") as writer:
         add_video(writer, Made(tmp_path), "v", 6, rng)
         assert hidden(tmp_path)
@@ -70,7 +70,7 @@ def test_exception_leaves_nothing(tmp_path, rng):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_leaving_without_publish_leaves_nothing(tmp_path, rng):
+def test_a_shard_that_is_not_published_leaves_no_file(tmp_path, rng):
     with open_writer(tmp_path / "a.h5") as writer:
         add_video(writer, Made(tmp_path), "v", 6, rng)
     assert list(tmp_path.iterdir()) == []
@@ -119,7 +119,7 @@ def test_commit_refuses_what_breaks_the_format(tmp_path, rng):
             writer.begin(Span(record("x" * 300)))
 
 
-def test_same_video_twice_is_refused(tmp_path, rng):
+def test_a_second_copy_of_a_video_is_refused(tmp_path, rng):
     with open_writer(tmp_path / "a.h5") as writer:
         add_video(writer, Made(tmp_path), "v", 6, rng)
         with pytest.raises(FormatError, match="already in"):
@@ -127,7 +127,7 @@ def test_same_video_twice_is_refused(tmp_path, rng):
 
 
 @pytest.mark.parametrize("name", ["../x.h5", ".hidden.h5", "x.hdf", "a b.h5", ""])
-def test_shard_name_stays_in_its_folder(tmp_path, name):
+def test_the_name_of_a_shard_stays_in_its_folder(tmp_path, name):
     path = tmp_path / "shards" / name if name != "../x.h5" else tmp_path / "shards" / "..x.h5"
     with pytest.raises(ValueError, match="must be named"):
         open_writer(path)
@@ -142,7 +142,7 @@ def test_shard_name_stays_in_its_folder(tmp_path, name):
         st.sampled_from(["rgb", "flow", "warped_flow", "rgb_diff"]), min_size=1, max_size=4
     ),
 )
-def test_round_trip_of_any_lengths(tmp_path_factory, frames, size, window, modalities):
+def test_videos_of_any_length_read_back(tmp_path_factory, frames, size, window, modalities):
     made = Made(tmp_path_factory.mktemp("store"))
     create_store(
         made.path, recipe=params.canonical(RECIPE), recipe_digest=params.digest(RECIPE),
@@ -161,7 +161,7 @@ def test_round_trip_of_any_lengths(tmp_path_factory, frames, size, window, modal
                 np.testing.assert_array_equal(got, planes)
 
 
-def test_spools_are_bounded_by_the_folder_not_memory(tmp_path):
+def test_spools_lie_in_the_folder_and_not_in_memory(tmp_path):
     """Payloads go to hidden files in the shard's folder as they come."""
     with open_writer(tmp_path / "a.h5", ("rgb",)) as writer:
         writer.begin(Span(record("v")))
@@ -225,7 +225,7 @@ def test_sweep_spares_the_living_and_the_young(tmp_path, rng):
     assert young.exists() and other.exists()
 
 
-def test_full_disk_by_file_size_limit(tmp_path, rng):
+def test_a_file_size_limit_is_reported_as_a_full_disk(tmp_path, rng):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     made = Made(tmp_path)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -251,14 +251,14 @@ def tiny_disk(tmp_path):
     subprocess.run(["umount", str(disk)], check=False)
 
 
-def test_full_disk_while_appending(tiny_disk, rng):
+def test_a_disk_that_fills_up_while_appending_is_reported(tiny_disk, rng):
     with pytest.raises(DiskFullError), open_writer(tiny_disk / "a.h5") as writer:
         for number in range(1000):
             add_video(writer, Made(tiny_disk), f"v{number}", 20, rng, size=(32, 32))
     assert list(tiny_disk.iterdir()) == []
 
 
-def test_full_disk_while_publishing(tiny_disk, rng):
+def test_a_disk_that_fills_up_while_publishing_is_reported(tiny_disk, rng):
     with pytest.raises(DiskFullError, match="more needed"):  # noqa: SIM117
         with open_writer(tiny_disk / "a.h5") as writer:
             while writer.bytes_written < 1_700_000:
@@ -268,7 +268,7 @@ def test_full_disk_while_publishing(tiny_disk, rng):
     assert list(tiny_disk.iterdir()) == []
 
 
-def test_full_disk_inside_hdf5(tiny_disk, rng, monkeypatch):
+def test_a_full_disk_inside_hdf5_is_reported(tiny_disk, rng, monkeypatch):
     monkeypatch.setattr(files, "check_space", lambda folder, count: None)
     with pytest.raises(DiskFullError):  # noqa: SIM117
         with open_writer(tiny_disk / "a.h5") as writer:
@@ -280,7 +280,7 @@ def test_full_disk_inside_hdf5(tiny_disk, rng, monkeypatch):
     assert [p.name for p in tiny_disk.iterdir()] == ["ballast"]
 
 
-def test_copy_falls_back_without_the_kernel(tmp_path, rng, monkeypatch):
+def test_files_are_copied_where_the_kernel_cannot_do_it(tmp_path, rng, monkeypatch):
     def refuse(*_: object) -> int:
         raise OSError(errno.EXDEV, "not here")
 
@@ -309,7 +309,7 @@ def test_a_disk_that_lies_is_noticed(tmp_path, rng, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_store_refuses_another_recipe_naming_what_differs(tmp_path):
+def test_a_store_refuses_another_recipe_and_names_the_differences(tmp_path):
     other = {**RECIPE, "bound": 15.0}
     for made_with in (RECIPE, RECIPE):
         create_store(
@@ -330,7 +330,7 @@ def test_store_refuses_another_recipe_naming_what_differs(tmp_path):
         open_store(tmp_path).check_recipe("0" * 64)
 
 
-def test_racing_creators_agree(tmp_path):
+def test_processes_that_create_a_store_together_agree(tmp_path):
     script = """
         import sys
         from flowpipe import params
@@ -346,7 +346,7 @@ def test_racing_creators_agree(tmp_path):
     assert sorted(p.name for p in (tmp_path / "s").iterdir()) == ["shards", "store.json"]
 
 
-def test_twenty_thousand_entries(tmp_path):
+def test_a_shard_holds_twenty_thousand_entries(tmp_path):
     """20,000 entries in 10 shards: a smoke test of scale, not of speed."""
     made = tmp_path / "store"
     create_store(
@@ -376,7 +376,7 @@ def test_a_published_shard_verifies(tmp_path, make_store):
     assert [row.videos for row in report.shards] == [2, 1]
 
 
-def test_errors_are_pickled_whole():
+def test_errors_keep_their_facts_when_pickled():
     import pickle
 
     from flowpipe.store.layout import broken_clause
@@ -386,7 +386,7 @@ def test_errors_are_pickled_whole():
 
 
 @pytest.mark.parametrize("spare_kib", [0, 2, 4, 6, 8, 10, 12])
-def test_a_disk_that_fills_up_while_a_shard_is_assembled_is_said_in_words(
+def test_a_disk_that_fills_up_while_a_shard_is_assembled_is_reported(
     spare_kib, small_disk, rng, monkeypatch
 ):
     """After the space was looked at: HDF5 then fails to write, and again to close the file."""

@@ -1,4 +1,4 @@
-"""Adopted weights: whose they are decides what the network gets and how it is pooled."""
+"""Adopted weights: the system they come from decides the network's input and its pooling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each process of a training has a GPU of its own and touches no other; counts are checked."""
+"""Each process of a training uses its own GPU and no other; wrong counts are refused."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_step_waits_for_no_copy_to_the_gpu(store: Path, tmp_path: Path, modali
     assert trainer.learner.optimiser.defaults["fused"], "as a GPU has it"
 
 
-def test_a_process_without_a_gpu_says_so(
+def test_a_process_without_a_gpu_is_refused(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

@@ -1,4 +1,4 @@
-"""Weights that a run begins with: when they are wanted, and when the run has its own."""
+"""Initial weights of a run: needed by a new run, and not by one that resumes."""
 
 from __future__ import annotations
 

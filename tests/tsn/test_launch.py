@@ -1,4 +1,4 @@
-"""`--devices N`: processes of this machine that train together, and what becomes of them."""
+"""`--devices N`: processes of this machine train together, and end together."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def list_addresses(process: subprocess.Popen[str]) -> set[str]:
     }
 
 
-def test_what_is_wrong_is_said_without_a_flood(start: Start) -> None:
+def test_an_error_of_all_processes_is_printed_in_four_lines_at_most(start: Start) -> None:
     process = start("--split", "9")
     _, stderr = process.communicate(timeout=100)
     assert process.returncode == 2
@@ -76,7 +76,7 @@ def test_what_is_wrong_is_said_without_a_flood(start: Start) -> None:
     assert len(stderr.splitlines()) <= 4, stderr  # each of them may say it
 
 
-def test_one_that_is_killed_ends_the_others_and_is_named(start: Start, tmp_path: Path) -> None:
+def test_a_killed_process_ends_the_others_and_is_named(start: Start, tmp_path: Path) -> None:
     process = start()
     first, second = wait_for_training(process, tmp_path)
     assert list_addresses(process) == {"127.0.0.1"}, "gloo listens, and nothing else does"
@@ -90,7 +90,9 @@ def test_one_that_is_killed_ends_the_others_and_is_named(start: Start, tmp_path:
     assert not Path(f"/proc/{first}").exists()
 
 
-def test_an_interruption_ends_all_and_the_run_goes_on(start: Start, tmp_path: Path) -> None:
+def test_an_interruption_ends_all_processes_and_the_run_resumes(
+    start: Start, tmp_path: Path
+) -> None:
     process = start()
     for number in (signal.SIGINT, signal.SIGTERM):
         two = wait_for_training(process, tmp_path)

@@ -1,4 +1,4 @@
-"""TrainRecipe: what cannot be trained is refused with what is wrong and where."""
+"""TrainRecipe: a recipe that cannot be trained is refused with its mistake and its place."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_streams_take_their_defaults_one_by_one():
         ({"splits": []}, "splits must be"),
     ],
 )
-def test_what_cannot_be_trained_is_refused(values, says):
+def test_recipes_that_cannot_be_trained_are_refused(values, says):
     with pytest.raises(RecipeError) as caught:
         build(**values)
     assert says in str(caught.value)
@@ -112,7 +112,7 @@ def test_timm_s_models_are_taken_by_name():
     assert StreamParams(backbone="timm:convnext_tiny").backbone == "timm:convnext_tiny"
 
 
-def test_cosine_needs_no_word_about_steps():
+def test_cosine_needs_no_steps():
     made = build(streams={"rgb": {"schedule": {"lr_policy": "cosine", "end": 20}}})
     assert made.streams["rgb"].schedule.end == 20
 
@@ -133,7 +133,7 @@ def test_cosine_needs_no_word_about_steps():
         ({"consensus": "top_k", "top_k": 2}, None),
     ],
 )
-def test_a_setting_without_effect_is_said(values, said):
+def test_a_setting_without_effect_is_reported(values, said):
     lines = build(streams={"rgb": values}).streams["rgb"].without_effect()
     assert len(lines) == (said is not None)
     assert not lines or lines[0].startswith(said)

@@ -1,4 +1,4 @@
-"""Sampling, crops, pixels, integration and fusion are those of the original code: see recorded/."""
+"""Sampling, crops, pixels, integration and fusion equal those of the original code (recorded/)."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def test_instances_of_one_stretch_are_one_sample_of_bce(tmp_path: Path) -> None:
 BCE = {"loss.name": "bce"}
 
 
-def test_it_learns_all_labels_of_a_video(several: Path, tmp_path: Path) -> None:
+def test_a_network_learns_all_labels_of_a_video(several: Path, tmp_path: Path) -> None:
     from flowpipe.tsn.testing import test as testing
 
     wanted = job(several, tmp_path, end=20, validate_every=10, stream=BCE)
@@ -90,7 +90,7 @@ def test_it_learns_all_labels_of_a_video(several: Path, tmp_path: Path) -> None:
 
 @settings(deadline=None)
 @given(st.integers(1, 12), st.integers(1, 4), st.integers(0, 99))
-def test_map_is_scikit_learn_s(count: int, classes: int, seed: int) -> None:
+def test_map_is_that_of_scikit_learn(count: int, classes: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     scores = rng.integers(0, 5, (count, classes)).astype(float)
     positives = rng.random((count, classes)) < 0.4

@@ -1,4 +1,4 @@
-"""Sampling, pixels and the M-TWI variant: named in the recipe, overridden on the command line."""
+"""Sampling, normalisation and M-TWI variant: set in the recipe, overridden by the command line."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_stream_that_the_recipe_lacks_is_refused(
 
 
 @pytest.mark.parametrize(("old", "new"), [("", "backbone"), ("mmaction2", "mmaction2")])
-def test_a_run_of_before_goes_on(store: Path, tmp_path: Path, old: str, new: str) -> None:
+def test_a_run_of_an_older_version_resumes(store: Path, tmp_path: Path, old: str, new: str) -> None:
     # Runs had rule and pixels beside the stream, and lack options that streams have got since.
     wanted = job(store, tmp_path, end=1)
     made = apply_options(wanted.recipe, "rgb", pixels=new)

@@ -210,7 +210,7 @@ def test_mmaction2_loads_a_run(
     assert_adopted_back(tmp_path, "mmaction2", model)
 
 
-def test_what_the_other_system_lacks_is_refused(store: Path, tmp_path: Path) -> None:
+def test_parts_that_the_other_system_lacks_are_refused(store: Path, tmp_path: Path) -> None:
     def refuse(system: str, **changes: object) -> str:
         facts = RunFacts.read(wanted.run)
         path = wanted.run / run_folder.RUN_FILE

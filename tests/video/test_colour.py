@@ -1,4 +1,4 @@
-"""Known coded values -> the RGB that the standards give, to the level."""
+"""Known coded values decode to the RGB of the standards, to the level."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a container says beside its pictures: encryption is refused, a crop is noted."""
+"""Facts of a container: encryption is refused, a crop is noted."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_scrambled_transport_streams_are_encrypted(tmp_path: Path) -> None:
     assert notes_of(path)[0] >= 19
 
 
-def test_an_encrypted_file_that_ffmpeg_cannot_open(tmp_path: Path) -> None:
+def test_an_encrypted_file_that_ffmpeg_cannot_open_is_called_encrypted(tmp_path: Path) -> None:
     """The ffmpeg command 5.1 writes fragments of Common Encryption that no release opens."""
     if shutil.which("ffmpeg") is None:
         pytest.skip("needs the ffmpeg command")

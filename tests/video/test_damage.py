@@ -35,7 +35,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return good_files(tmp_path_factory.mktemp("good"))
 
 
-def test_what_cannot_be_opened(tmp_path: Path) -> None:
+def test_files_that_cannot_be_opened_have_a_reason(tmp_path: Path) -> None:
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mp4").write_text("not a video\n" * 100)
     (tmp_path / "zeros.avi").write_bytes(bytes(100_000))
@@ -50,7 +50,7 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
             assert caught.value.reason == reason, name
 
 
-def test_unreadable_permissions(tmp_path: Path) -> None:
+def test_a_file_without_permission_to_read_has_a_reason(tmp_path: Path) -> None:
     path = encode_video(tmp_path / "locked.mp4", moving_clip(3))
     path.chmod(0)
     if os.access(path, os.R_OK):
@@ -63,20 +63,22 @@ def test_unreadable_permissions(tmp_path: Path) -> None:
     ["a:b.mp4", "http:x.mp4", "with space 'and' \"quotes\".mp4", "percent%03d.mp4", "#?&.mp4",
      "日本語.mp4", "-y.mp4", "pipe:0.mp4", "concat:a|b.mp4", os.fsdecode(b"bad\xff\xfe.mp4")],
 )  # fmt: skip
-def test_any_name_opens(name: str, tmp_path: Path) -> None:
+def test_a_file_of_any_name_opens(name: str, tmp_path: Path) -> None:
     path = encode_video(tmp_path / "plain.mp4", moving_clip(5)).rename(tmp_path / name)
     assert decode(path)[0] == 5
     assert probe(path).frames_estimate == 5
 
 
-def test_relative_names_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_name_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encode_video(tmp_path / "clip.mp4", moving_clip(5))
     monkeypatch.chdir(tmp_path)
     assert decode(Path("clip.mp4")) == (5, "")
 
 
 @pytest.mark.parametrize("kind", ["mp4", "mkv", "webm", "avi", "mjpeg.avi", "hevc.mp4", "flv"])
-def test_cut_off_file_is_noticed(kind: str, good: dict[str, Path], tmp_path: Path) -> None:
+def test_a_file_that_was_cut_off_is_noticed(
+    kind: str, good: dict[str, Path], tmp_path: Path
+) -> None:
     content = good[kind].read_bytes()
     assert decode(good[kind]) == (80, "")
     assert count_missing_bytes(good[kind]) == 0
@@ -145,7 +147,7 @@ def test_flipped_bits_never_crash(
     assert capfd.readouterr() == ("", ""), "FFmpeg or PyAV wrote to the terminal"
 
 
-def test_real_clips_cut_and_broken(
+def test_real_clips_that_were_cut_or_broken_are_noticed(
     shared_data: Path, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     for name, total in {
@@ -165,7 +167,9 @@ def test_real_clips_cut_and_broken(
         assert count <= total
 
 
-def test_recording_that_starts_between_keyframes(good: dict[str, Path], tmp_path: Path) -> None:
+def test_a_recording_that_starts_between_keyframes_decodes_from_the_first_keyframe(
+    good: dict[str, Path], tmp_path: Path
+) -> None:
     path = tmp_path / "a.ts"
     path.write_bytes(good["ts"].read_bytes()[188 * 12 :])
     with open_video(path) as reader:

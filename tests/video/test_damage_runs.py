@@ -123,7 +123,7 @@ def test_lost_groups_of_pictures_hurt_nothing_behind_them(
     assert (len(read.frames), read.error, read.damage) == (FRAMES - GOP, None, ())
 
 
-def test_overwritten_packets_of_a_raw_stream(good: Path, tmp_path: Path) -> None:
+def test_overwritten_packets_of_a_raw_stream_are_noticed(good: Path, tmp_path: Path) -> None:
     """Start codes are gone too, so the demuxer sees fewer packets and nothing odd."""
     path = remux(good, tmp_path / "a.h264")
     content = bytearray(path.read_bytes())
@@ -269,7 +269,9 @@ def test_wrong_frames_are_in_the_runs_and_times_stay(
 
 @given(st.binary(max_size=60), st.integers(0, 255), st.booleans())
 @settings(deadline=None)
-def test_any_bytes_are_read(content: bytes, first: int, is_key: bool) -> None:
+def test_files_of_any_bytes_are_read_without_a_crash(
+    content: bytes, first: int, is_key: bool
+) -> None:
     numbers = FrameNumbers()
     for kind in (7, 8):
         numbers.learn(bytes([kind]) + content)

@@ -121,13 +121,15 @@ def read_opencv(path: Path, keep: int) -> tuple[np.ndarray, int]:
     return np.stack(frames), count
 
 
-def test_table_covers_every_file(shared_data: Path) -> None:
+def test_the_table_covers_every_file(shared_data: Path) -> None:
     names = {p.name for p in (shared_data / "nasty").iterdir() if p.suffix != ".json"}
     assert names == {*NASTY, *REFUSED, *PARTIAL}
 
 
 @pytest.mark.parametrize("name", NASTY)
-def test_odd_file_decodes(name: str, shared_data: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_odd_file_decodes_to_its_frames(
+    name: str, shared_data: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     path = shared_data / "nasty" / name
     frames, times, facts = read(path)
     count, width, height, notes = NASTY[name]
@@ -146,7 +148,7 @@ def test_odd_file_decodes(name: str, shared_data: Path, capfd: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_file_without_video_is_refused(name: str, shared_data: Path) -> None:
+def test_a_file_without_video_is_refused(name: str, shared_data: Path) -> None:
     for look in (open_video, probe, lambda path: cut_points(path, 1)):
         with pytest.raises(DecodeError, match=name) as caught:
             look(shared_data / "nasty" / name)
@@ -154,7 +156,7 @@ def test_file_without_video_is_refused(name: str, shared_data: Path) -> None:
 
 
 @pytest.mark.parametrize("name", PARTIAL)
-def test_good_start_of_broken_file_is_kept(
+def test_the_good_start_of_a_broken_file_is_kept(
     name: str, shared_data: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     reason, count = PARTIAL[name]
@@ -168,7 +170,7 @@ def test_good_start_of_broken_file_is_kept(
 
 
 @pytest.mark.parametrize("name", CLIPS)
-def test_real_clip_has_the_frames_opencv_reads(name: str, shared_data: Path) -> None:
+def test_a_real_clip_has_the_frames_that_opencv_reads(name: str, shared_data: Path) -> None:
     path = shared_data / "clips" / name
     frames, times, facts = read(path, keep=20)
     theirs, count = read_opencv(path, 20)
@@ -262,7 +264,7 @@ def test_times_stay_those_of_the_file(shared_data: Path) -> None:
     assert times[0] == facts.start_s == 0.54
 
 
-def test_facts_say_how_it_was_read(shared_data: Path) -> None:
+def test_facts_describe_how_a_file_was_read(shared_data: Path) -> None:
     _, _, facts = read(shared_data / "nasty/nasa_13013_rotated.mp4")
     assert (facts.container, facts.codec, facts.pixel_format) == ("mov", "h264", "yuv420p")
     assert (facts.rotation_deg, facts.colour_matrix, facts.colour_range) == (

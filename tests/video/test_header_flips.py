@@ -67,7 +67,9 @@ def cut(path: Path) -> None:
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 @example(place=0.0, bit=0)
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-def test_a_flipped_bit(container: str, place: float, bit: int, folder: Path) -> None:
+def test_a_flipped_bit_gives_frames_or_a_decode_error(
+    container: str, place: float, bit: int, folder: Path
+) -> None:
     """What holds of every flip: decoding, probing and cutting come to an end; what they raise is a
     DecodeError with a reason; times rise; no frame is made up.
 

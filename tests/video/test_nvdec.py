@@ -1,4 +1,4 @@
-"""Decoding on NVDEC, played by tests/support/nvdec_stand_in: FFmpeg's pictures, or words."""
+"""Decoding on NVDEC, by its stand-in: FFmpeg's frames, or an explained refusal."""
 
 from __future__ import annotations
 
@@ -100,12 +100,12 @@ def reason(path: Path) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("name", NASTY)
-def test_odd_file_decodes_as_on_the_cpu(name: str, nvc: Any, shared_data: Path) -> None:
+def test_an_odd_file_decodes_as_on_the_cpu(name: str, nvc: Any, shared_data: Path) -> None:
     check_same(shared_data / "nasty" / name)
 
 
 @pytest.mark.parametrize("name", CLIPS)
-def test_real_clip_decodes_as_on_the_cpu(name: str, nvc: Any, shared_data: Path) -> None:
+def test_a_real_clip_decodes_as_on_the_cpu(name: str, nvc: Any, shared_data: Path) -> None:
     check_same(shared_data / "clips" / name)
 
 
@@ -127,7 +127,7 @@ def test_real_clip_decodes_as_on_the_cpu(name: str, nvc: Any, shared_data: Path)
         ("m.mov", {"rotation_deg": 180, "mirrored": True}),
     ],
 )
-def test_made_file_decodes_as_on_the_cpu(
+def test_a_generated_file_decodes_as_on_the_cpu(
     name: str, how: dict[str, Any], nvc: Any, tmp_path: Path
 ) -> None:
     check_same(encode_video(tmp_path / name, moving_clip(40), **how))
@@ -143,7 +143,9 @@ def test_the_decoder_is_recorded(nvc: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fps", [3, 25, 60])
-def test_resampling(fps: float, nvc: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resampled_video_is_that_of_the_cpu(
+    fps: float, nvc: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = encode_video(tmp_path / "a.mp4", moving_clip(50), b_frames=2)
     check_same(path, fps=fps)
     converted = []
@@ -160,7 +162,7 @@ def test_resampling(fps: float, nvc: Any, tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     "name, how", [("a.mp4", {"b_frames": 2}), ("a.mkv", {"codec": "libx265"}), ("a.ts", {})]
 )
-def test_parts_are_the_whole_of_the_cpu(
+def test_parts_of_a_split_video_are_those_of_the_cpu(
     name: str, how: dict[str, Any], fps: float, nvc: Any, tmp_path: Path
 ) -> None:
     path = encode_video(tmp_path / name, moving_clip(100), gop=10, **how)
@@ -182,7 +184,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("kind", ["mp4", "mkv", "webm", "avi", "hevc.mp4"])
-def test_cut_off_file_is_noticed(
+def test_a_file_that_was_cut_off_is_noticed(
     kind: str, nvc: Any, good: dict[str, Path], tmp_path: Path
 ) -> None:
     content = good[kind].read_bytes()
@@ -198,7 +200,7 @@ def test_cut_off_file_is_noticed(
         assert len(ours) == len(theirs)
 
 
-def test_corrupt_file_has_the_reason_of_the_cpu(nvc: Any, shared_data: Path) -> None:
+def test_a_corrupt_file_has_the_reason_of_the_cpu(nvc: Any, shared_data: Path) -> None:
     path = shared_data / "nasty" / "decord_corrupted.mp4"
     frames, damage, _ = read(path, "cpu")
     ours, our_damage, _ = read(path, "nvdec")
@@ -238,7 +240,7 @@ def test_packets_that_nvdec_swallows_are_damage(
     assert found == "corrupt" and count <= 60
 
 
-def test_recording_that_starts_between_keyframes(
+def test_a_recording_that_starts_between_keyframes_is_that_of_the_cpu(
     nvc: Any, good: dict[str, Path], tmp_path: Path
 ) -> None:
     path = tmp_path / "a.ts"
@@ -308,7 +310,7 @@ def test_interlaced_video_is_unsupported(nvc: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("codec", ["libx264", "mpeg2video", "libx265"])
 @pytest.mark.parametrize("second", [(48, 64), (96, 128)])
-def test_change_of_size_is_unsupported(
+def test_a_change_of_size_is_unsupported(
     codec: str, second: tuple[int, int], nvc: Any, tmp_path: Path
 ) -> None:
     """The library would scale the pictures, or raise, according to which ones are larger."""
@@ -324,7 +326,7 @@ def test_change_of_size_is_unsupported(
     assert [crc for _, crc in frames] == [crc for _, crc in read(both, "cpu")[0][: len(frames)]]
 
 
-def test_other_headers_of_the_same_size_are_none(nvc: Any, tmp_path: Path) -> None:
+def test_other_headers_of_the_same_size_are_supported(nvc: Any, tmp_path: Path) -> None:
     first = encode_video(tmp_path / "a.ts", moving_clip(20), gop=5, profile="baseline")
     other = encode_video(tmp_path / "b.ts", moving_clip(20, seed=1), gop=5, profile="high")
     both = tmp_path / "c.ts"
@@ -352,7 +354,7 @@ def test_failures_of_the_library_are_told_apart(
     assert (count, got) == (0, "corrupt")
 
 
-def test_used_up_sessions_are_said_in_words(
+def test_used_up_sessions_are_reported(
     nvc: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = encode_video(tmp_path / "a.mp4", moving_clip(5))
@@ -392,7 +394,7 @@ def test_files_are_closed(nvc: Any, tmp_path: Path, shared_data: Path) -> None:
         ("version", "PyNvVideoCodec is 2.0.3, wanted 2.2.4: pip install -U pynvvideocodec"),
     ],
 )
-def test_what_is_lacking_is_said_with_the_way_out(
+def test_a_missing_part_is_reported_with_a_remedy(
     lack: str, words: str, nvc: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken() -> None:
@@ -454,7 +456,9 @@ def require_nvdec() -> None:
         ("e.avi", {"codec": "mpeg4", "b_frames": 2}),
     ],
 )
-def test_on_a_gpu(name: str, how: dict[str, Any], tmp_path: Path) -> None:
+def test_decoding_on_a_gpu_is_that_of_the_cpu(
+    name: str, how: dict[str, Any], tmp_path: Path
+) -> None:
     """The real library on the real NVDEC."""
     require_nvdec()
     path = encode_video(tmp_path / name, moving_clip(60, 192, 256), **how)
@@ -494,7 +498,7 @@ def test_pictures_stay_on_a_gpu(name: str, shared_data: Path) -> None:
 
 
 @pytest.mark.cuda
-def test_real_clips_on_a_gpu(shared_data: Path) -> None:
+def test_real_clips_decoded_on_a_gpu_are_those_of_the_cpu(shared_data: Path) -> None:
     require_nvdec()
     for name in ("nasty/nasa_13013.mp4", "nasty/h265_10bits.mp4", "clips/kinetics/R6llTwEh07w.mp4"):
         check_same(shared_data / name)

@@ -1,4 +1,4 @@
-"""NVDEC's pictures stay on the device, played by both stand-ins: the CPU's RGB comes down."""
+"""NVDEC's surfaces stay on the device, by both stand-ins: their RGB is that of the CPU."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def of_cpu(path: Path, **how: Any) -> Read:
         "testsrc2_odd_height_and_width_mpeg2.mp4", "testsrc2_odd_height_and_width_vp9_10bit.mp4",
     ],
 )  # fmt: skip
-def test_odd_file_becomes_the_rgb_of_the_cpu(name: str, cuda: Any, shared_data: Path) -> None:
+def test_an_odd_file_becomes_the_rgb_of_the_cpu(name: str, cuda: Any, shared_data: Path) -> None:
     path = shared_data / "nasty" / name
     assert read(path, cuda, "nvdec") == of_cpu(path)
 
@@ -93,7 +93,7 @@ MADE: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize("name, how", MADE)
 @pytest.mark.parametrize("fps", [0, 10, 60])
-def test_made_file_becomes_the_rgb_of_the_cpu(
+def test_a_generated_file_becomes_the_rgb_of_the_cpu(
     fps: float, name: str, how: dict[str, Any], cuda: Any, tmp_path: Path
 ) -> None:
     """Also where pictures are dropped or shown twice."""
@@ -101,7 +101,7 @@ def test_made_file_becomes_the_rgb_of_the_cpu(
     assert read(path, cuda, "nvdec", fps=fps) == of_cpu(path, fps=fps)
 
 
-def test_parts_are_the_whole(cuda: Any, tmp_path: Path) -> None:
+def test_parts_of_a_split_video_are_the_whole(cuda: Any, tmp_path: Path) -> None:
     path = encode_video(tmp_path / "a.mp4", moving_clip(60), gop=10, b_frames=2)
     together: list[tuple[float, int]] = []
     for start_s, stop_s in itertools.pairwise([None, *cut_points(path, 1.0), None]):
@@ -121,7 +121,7 @@ def test_the_library_gets_its_memory_back_once_it_is_copied(
     assert read(path, cuda, "nvdec") != meant
 
 
-def test_another_libswscale_converts_on_the_host_and_this_is_said_once(
+def test_another_libswscale_converts_on_the_host_with_one_warning(
     cuda: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = encode_video(tmp_path / "a.mp4", moving_clip(5))
@@ -150,7 +150,7 @@ def test_another_picture_than_ffmpegs_is_unsupported(
 
 
 @pytest.mark.parametrize("free", [100, 60_000])
-def test_where_the_device_has_no_memory_the_host_converts_and_this_is_said_once(
+def test_where_device_memory_lacks_the_host_converts_with_one_warning(
     free: int, cuda: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No memory for the proof, or for some of the pictures: memory comes back as they go."""

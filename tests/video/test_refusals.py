@@ -1,4 +1,4 @@
-"""Stills, encrypted files and lists of other files -> refused in words, nothing else opened."""
+"""Stills, encrypted files and lists of other files are refused, and no other file is opened."""
 
 from __future__ import annotations
 

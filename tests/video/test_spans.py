@@ -1,4 +1,4 @@
-"""Parts of a split video: together the same frames, times and counts as the whole, to the bit."""
+"""Parts of a split video have the frames, times and counts of the whole, to the bit."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ ENCODINGS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_parts_are_the_whole(encoding: str, tmp_path: Path) -> None:
+def test_parts_are_the_whole_video(encoding: str, tmp_path: Path) -> None:
     container, codec, options = ENCODINGS[encoding]
     path = encode_video(tmp_path / f"clip.{container}", moving_clip(160), codec=codec, **options)
     cuts = cut_points(path, 1.7)
@@ -75,7 +75,9 @@ def test_parts_are_the_whole(encoding: str, tmp_path: Path) -> None:
         check_parts(path, cuts, fps)
 
 
-def test_parts_of_a_variable_rate_are_the_whole(tmp_path: Path, rng: np.random.Generator) -> None:
+def test_parts_of_a_video_of_variable_rate_are_the_whole(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
     times = 4 + np.cumsum(rng.choice([0.02, 0.033, 0.1, 0.5], 120))
     for container in ("mp4", "mkv"):
         path = encode_video(
@@ -102,7 +104,7 @@ def test_parts_of_real_clips_are_the_whole(name: str, shared_data: Path) -> None
 
 
 @pytest.mark.parametrize("container", ["mp4", "mkv", "ts", "avi", "h264"])
-def test_any_times_will_do(container: str, tmp_path: Path) -> None:
+def test_parts_are_the_whole_whatever_the_times(container: str, tmp_path: Path) -> None:
     """Times that are no keyframes, and files without an index: slower, but the same frames."""
     codec = "mpeg4" if container == "avi" else "libx264"
     path = encode_video(
@@ -136,7 +138,7 @@ def test_cuts_are_even_keyframes(tmp_path: Path) -> None:
         cut_points(path, 0)
 
 
-def test_span_outside_the_video_is_empty(tmp_path: Path) -> None:
+def test_a_span_outside_of_the_video_is_empty(tmp_path: Path) -> None:
     path = encode_video(tmp_path / "clip.mp4", moving_clip(25))
     assert read(path, 0, 5.0, 6.0)[0] == []
     frames, seam, facts = read(path, 0, None, -1.0)

@@ -58,7 +58,7 @@ def count_decoded(path: Path) -> tuple[int, int]:
 
 @pytest.mark.parametrize("skipped", [0, 1, 3, 17])
 @pytest.mark.parametrize("name", CODINGS)
-def test_a_stream_cut_between_keyframes(
+def test_a_stream_cut_between_keyframes_decodes_from_the_next_one(
     name: str, skipped: int, clips: dict[str, Path], tmp_path: Path
 ) -> None:
     for suffix in ("ts", "mkv"):

@@ -104,7 +104,7 @@ def test_the_default_stream_comes_before_the_larger(tmp_path: Path) -> None:
     assert read(path)[0] == VIDEO[1], "a thumbnail is not chosen even where it is the default"
 
 
-def test_the_recipe_chooses(tmp_path: Path) -> None:
+def test_the_recipe_chooses_the_stream(tmp_path: Path) -> None:
     path = write_streams(tmp_path / "clip.mkv", SMALL, VIDEO)
     for index, (_, count, height, width) in enumerate((SMALL, VIDEO)):
         got, facts = read(path, stream=index)
@@ -131,7 +131,7 @@ def test_a_recipe_without_a_stream_keeps_its_digest() -> None:
         params.build(ExtractRecipe, {"video": {"stream": -1}})
 
 
-def test_avif_sequence_gives_the_sequence(tmp_path: Path) -> None:
+def test_an_avif_sequence_decodes_to_its_frames(tmp_path: Path) -> None:
     if "avif" not in av.formats_available or "libaom-av1" not in av.codecs_available:
         pytest.skip("needs FFmpeg's AVIF writer and an AV1 encoder")
     path = write_streams(tmp_path / "clip.avif", ("libaom-av1", 6, 64, 96), format="avif")
@@ -156,7 +156,9 @@ def join_recordings(folder: Path, *codecs: str) -> tuple[Path, list[int]]:
 
 @pytest.mark.parametrize("parts", [2, 3])
 @pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
-def test_a_video_that_goes_on_under_another_pid(codec: str, parts: int, tmp_path: Path) -> None:
+def test_a_video_that_continues_under_another_pid_is_decoded_whole(
+    codec: str, parts: int, tmp_path: Path
+) -> None:
     path, counts = join_recordings(tmp_path, *[codec] * parts)
     with open_video(path) as reader:
         frames, times = zip(*((w.data, w.pts_s) for w in reader.windows()), strict=True)

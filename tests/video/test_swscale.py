@@ -121,7 +121,7 @@ def test_every_siting_is_libswscale_s(pixels: str, siting: str, cuda: Any) -> No
 
 @pytest.mark.parametrize("turn", TURNS)
 @pytest.mark.parametrize("target", [(20, 33), (96, 80), (49, 63)])
-def test_upright_and_resized_as_on_the_cpu(
+def test_surfaces_are_turned_and_resized_as_on_the_cpu(
     target: tuple[int, int], turn: Orientation, cuda: Any
 ) -> None:
     """A stack of pictures, whole and in halves."""

@@ -130,7 +130,7 @@ def test_ticks_show_the_last_frame_that_has_come(
     st.sampled_from([5.0, 12.5, 25.0, 29.97, 60.0]),
     st.sampled_from(["mkv", "mp4"]),
 )
-def test_variable_rate_is_resampled_by_time(
+def test_a_video_of_variable_rate_is_resampled_by_time(
     tmp_path: Path, steps: list[int], fps: float, container: str
 ) -> None:
     times = 3 + np.cumsum(steps) / 1000
@@ -156,14 +156,14 @@ def test_variable_rate_is_resampled_by_time(
 
 @pytest.mark.parametrize("container", ["mkv", "mp4", "avi"])
 @pytest.mark.parametrize("fps", [30, 30000 / 1001, 24])
-def test_own_rate_keeps_every_frame(container: str, fps: float, tmp_path: Path) -> None:
+def test_the_own_rate_keeps_every_frame(container: str, fps: float, tmp_path: Path) -> None:
     path = encode_video(tmp_path / f"clip.{container}", moving_clip(90, 32, 48), fps, "mpeg4")
     with open_video(path, VideoParams(fps=fps)) as reader:
         assert sum(len(w.data) for w in reader.windows()) == 90
     assert reader.facts.frames_dropped == 0
 
 
-def test_slower_rate_drops_and_faster_repeats(tmp_path: Path) -> None:
+def test_a_slower_rate_drops_frames_and_a_faster_one_repeats_them(tmp_path: Path) -> None:
     path = encode_video(tmp_path / "clip.mp4", moving_clip(50, 32, 48), fps=25)
     for fps, count, dropped in ((5, 10, 40), (50, 99, 0)):
         with open_video(path, VideoParams(fps=fps)) as reader:
@@ -174,7 +174,7 @@ def test_slower_rate_drops_and_faster_repeats(tmp_path: Path) -> None:
     assert (windows[0].data[1] == windows[0].data[0]).all()
 
 
-def test_video_without_times(tmp_path: Path) -> None:
+def test_a_video_without_times_gets_those_of_its_rate(tmp_path: Path) -> None:
     path = encode_video(tmp_path / "clip.h264", moving_clip(30), fps=25)
     with open_video(path) as reader:
         times = np.concatenate([w.pts_s for w in reader.windows()])

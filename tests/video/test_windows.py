@@ -1,4 +1,4 @@
-"""Windows: bounded, homogeneous, independent of each other; what stands in the way is recorded."""
+"""Windows are bounded, homogeneous and independent; interlacing and size changes are recorded."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_threads_do_not_change_frames(tmp_path: Path) -> None:
     assert read[0] == read[1]
 
 
-def test_change_of_size_starts_a_window(tmp_path: Path) -> None:
+def test_a_change_of_size_starts_a_window(tmp_path: Path) -> None:
     wide = encode_video(tmp_path / "wide.ts", moving_clip(40, 48, 96), gop=5)
     tall = encode_video(tmp_path / "tall.ts", moving_clip(7, 96, 64), gop=5)
     both = tmp_path / "both.ts"
@@ -80,7 +80,7 @@ def test_interlaced_frames_are_recorded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_display_matrix_is_applied(rotation: int, mirrored: bool, tmp_path: Path) -> None:
+def test_the_display_matrix_is_applied(rotation: int, mirrored: bool, tmp_path: Path) -> None:
     frames = moving_clip(3)
     plain = encode_video(tmp_path / "plain.mp4", frames)
     turned = encode_video(tmp_path / "turned.mp4", frames, rotation_deg=rotation, mirrored=mirrored)
@@ -97,7 +97,7 @@ def test_display_matrix_is_applied(rotation: int, mirrored: bool, tmp_path: Path
     assert (facts.height, facts.width) == after.shape[1:3]
 
 
-def test_probe_estimates(tmp_path: Path) -> None:
+def test_a_probe_estimates_frames_and_rate(tmp_path: Path) -> None:
     path = encode_video(tmp_path / "clip.mp4", moving_clip(50), fps=25)
     look = probe(path)
     assert (look.width, look.height, look.frames_estimate) == (96, 64, 50)

@@ -1,4 +1,4 @@
-"""Pairs from real files and from nothing; every row finds a known motion; passes end in time."""
+"""`bench flow`: pairs of videos or generated ones; every row finds a known motion."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_pairs_lie_evenly_over_the_videos_of_a_folder(tmp_path: Path) -> None:
     assert len(video_pairs([tmp_path], 8, 32, 32).first) == 8
 
 
-def test_what_is_left_of_a_video_serves(tmp_path: Path) -> None:
+def test_the_good_frames_of_a_damaged_video_are_used(tmp_path: Path) -> None:
     """Half of the file is left, but its index, at the front, names all of it."""
     whole = encode_video(
         tmp_path / "a.mp4", number_frames(60), gop=10, container_options={"movflags": "+faststart"}
@@ -76,7 +76,7 @@ def test_what_is_left_of_a_video_serves(tmp_path: Path) -> None:
     assert pairs.source.startswith("1 video of")
 
 
-def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     encode_video(tmp_path / "good.mp4", number_frames(8))
     encode_video(tmp_path / "short.mp4", number_frames(1))
     (tmp_path / "broken.mp4").write_bytes(b"no video")
@@ -92,7 +92,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3, 6])
-def test_pairs_are_made_of_nothing(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pairs_are_generated_without_videos(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer pairs than clips, and more, so that some clips give two."""
     monkeypatch.setattr(demo, "VIDEO_IDS", demo.VIDEO_IDS[:4])
     pairs = render_pairs(count, 48, 64)
@@ -125,7 +125,7 @@ def test_rows_hold_every_variant_and_say_why_they_are_refused() -> None:
 
 
 @pytest.mark.skipif(PEER in REFUSED, reason=REFUSED.get(PEER, ""))
-def test_figures_of_a_row() -> None:
+def test_a_row_has_its_speed_and_its_distance() -> None:
     first, second = (frame[None] for frame in translated_pair(48, 64, 1, 0, seed=3))
     meter = Meter(Pairs(first, second, "a texture"), 2)
     alone = Meter(meter.pairs, 1).measure(ROWS["cv2-dis"])
@@ -139,7 +139,7 @@ def test_figures_of_a_row() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins nothing")
-def test_the_core_and_the_threads_are_given_back() -> None:
+def test_affinity_and_threads_are_restored() -> None:
     cores, threads = os.sched_getaffinity(0), cv2.getNumThreads()
     with pytest.raises(ZeroDivisionError), use_one_core():
         assert len(os.sched_getaffinity(0)) == 1 and cv2.getNumThreads() == 1

@@ -1,4 +1,4 @@
-"""Rows that run on a GPU, on the emulator: what is measured is there when the clock stops."""
+"""`bench flow` on a GPU, run on the emulator: flow, schedules and settings of its rows."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_flow_of_a_row_is_that_of_the_cpu(pairs, monkeypatch):
     assert distances[2] == pytest.approx(distances[1], abs=1e-3)
 
 
-def test_pairs_are_taken_again_for_larger_batches(pairs, monkeypatch):
+def test_pairs_are_repeated_for_larger_batches(pairs, monkeypatch):
     monkeypatch.setattr(pairs_per_call, "BATCHES", (1, 3))
     said = []
     found = list(measure_throughput(emulated_ops(), pairs, TVL1Params(warps=1), 1, said.append))
@@ -60,7 +60,7 @@ def test_pairs_are_taken_again_for_larger_batches(pairs, monkeypatch):
         assert batch.pairs_per_s > 0 and 0 < batch.share < 1
 
 
-def test_work_is_what_the_iterations_come_to(pairs):
+def test_work_is_the_sum_of_the_iterations(pairs):
     one, two = (
         pairs_per_call.pixel_iterations(TVL1Params(scales=1, warps=n, iterations=8, epsilon=0.0),
                                  pairs.first[:1], pairs.second[:1])

@@ -1,4 +1,4 @@
-"""What a kernel is given: the bytes that its source declares, whatever numbers a caller has."""
+"""Arguments of kernels have the declared types, whatever numbers a caller passes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SETTINGS = {"tau": 0.2, "lambda_": 0.2, "theta": 0.25, "epsilon": 0.02, "warps":
 
 @pytest.mark.parametrize("kind", [np.float64, np.float32, np.longdouble])
 @pytest.mark.parametrize("build", [lambda **settings: pair_params("tvl1", settings), TVL1Params])
-def test_numpy_s_numbers_give_the_flow_of_python_s(kind, build, cuda):
+def test_numbers_of_numpy_give_the_flow_of_numbers_of_python(kind, build, cuda):
     images = [image.astype(np.uint8) for image in translated_pair(34, 40, 0.7, -0.4, seed=3)]
     plain = {name: float(kind(value)) for name, value in SETTINGS.items()}
     plain |= {name: SETTINGS[name] for name in ("warps", "iterations")}
@@ -43,7 +43,7 @@ def test_numpy_s_numbers_give_the_flow_of_python_s(kind, build, cuda):
     assert np.abs(wanted).max() > 0
 
 
-def test_what_would_be_read_wrongly_is_refused(cuda):
+def test_arguments_of_another_type_are_refused(cuda):
     kernels = cuda.kernels
     with cuda.batch_launches():
         gray, wide = cuda.to_device(np.zeros(4, np.uint8)), cuda.empty(4)
@@ -58,7 +58,7 @@ def test_what_would_be_read_wrongly_is_refused(cuda):
             kernels.over_values("widen", 1, 4, gray, wide)
 
 
-def test_the_stand_in_refuses_what_a_driver_would_misread(cuda):
+def test_the_stand_in_refuses_numbers_that_a_driver_would_misread(cuda):
     """CuPy passes 8 bytes for Python's numbers; the driver reads the first four of them."""
     function = cuda.kernels.function("widen")
     with cuda.batch_launches():

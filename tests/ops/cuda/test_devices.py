@@ -1,4 +1,4 @@
-"""What flowpipe says of GPUs, driver and CuPy in every state that a machine can be in."""
+"""What flowpipe reports of GPUs, driver and CuPy in every state of a machine."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def says(found: dict[str, Any], *words: str) -> None:
     assert found["reason"].count("\n") == 0
 
 
-def test_usable_gpus(tmp_path: Path) -> None:
+def test_usable_gpus_are_listed_with_their_facts(tmp_path: Path) -> None:
     found = ask(write_cupy(tmp_path, A100, TITAN_X))
     assert found["available"] and found["reason"] == ""
     assert found["ids"] == ["0", "1"]
@@ -70,7 +70,7 @@ def test_ids_are_what_the_batch_system_gave(shown: str, ids: list[str], tmp_path
     assert ask(write_cupy(tmp_path, A100, A100), CUDA_VISIBLE_DEVICES=shown)["ids"] == ids
 
 
-def test_cupy_without_driver_as_it_really_is() -> None:
+def test_real_cupy_without_a_driver_gets_advice() -> None:
     if importlib.util.find_spec("cupy") is None:
         pytest.skip("needs CuPy")
     found = ask()
@@ -83,7 +83,7 @@ def test_cupy_without_driver_as_it_really_is() -> None:
 NO_CUPY = "sys.modules['cupy'] = None"
 
 
-def test_neither_cupy_nor_driver() -> None:
+def test_a_machine_without_cupy_and_driver_gets_advice() -> None:
     found = ask(before=NO_CUPY)
     if found["driver"]:
         pytest.skip("there is a driver")
@@ -111,7 +111,7 @@ def test_driver_without_cupy_names_its_wheel(version: int, words: str, tmp_path:
     assert found["driver"] == f"{version // 1000}.{version % 1000 // 10}"
 
 
-def test_cupy_for_a_newer_cuda_than_the_driver(tmp_path: Path) -> None:
+def test_cupy_for_a_newer_cuda_than_the_driver_gets_advice(tmp_path: Path) -> None:
     found = ask(write_cupy(tmp_path, A100, driver=12080, runtime=13000))
     says(found, "CUDA 13.0", "CUDA 12.8", "pip uninstall cupy-cuda13x", "cupy-cuda12x")
     old = ask(write_cupy(tmp_path / "old", A100, driver=11040))
@@ -119,16 +119,16 @@ def test_cupy_for_a_newer_cuda_than_the_driver(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shown", ["", "-1", "NoDevFiles", "5"])
-def test_all_gpus_hidden(shown: str, tmp_path: Path) -> None:
+def test_hidden_gpus_are_explained_by_the_environment(shown: str, tmp_path: Path) -> None:
     found = ask(write_cupy(tmp_path, A100), CUDA_VISIBLE_DEVICES=shown)
     says(found, f"CUDA_VISIBLE_DEVICES={shown!r}", "unset it", "--gres=gpu:1")
 
 
-def test_driver_without_gpu(tmp_path: Path) -> None:
+def test_a_driver_without_gpu_is_reported(tmp_path: Path) -> None:
     says(ask(write_cupy(tmp_path)), "no GPU", "nvidia-smi")
 
 
-def test_driver_that_does_not_answer(tmp_path: Path) -> None:
+def test_a_driver_that_does_not_answer_is_reported(tmp_path: Path) -> None:
     found = ask(write_cupy(tmp_path, A100, error=(999, "cudaErrorUnknown: unknown error")))
     says(found, "does not answer", "cudaErrorUnknown", "nvidia-smi")
 
@@ -142,7 +142,7 @@ def test_driver_that_does_not_answer(tmp_path: Path) -> None:
         (101, "CUDA_VISIBLE_DEVICES"),
     ],
 )
-def test_a_driver_that_says_why_gets_the_cure_for_that(
+def test_an_error_of_the_driver_gets_its_own_remedy(
     status: int, words: str, tmp_path: Path
 ) -> None:
     found = ask(write_cupy(tmp_path, A100, error=(status, "cudaErrorOfThisKind: something")))
@@ -150,11 +150,11 @@ def test_a_driver_that_says_why_gets_the_cure_for_that(
     assert "dmesg" not in found["reason"]
 
 
-def test_mig_without_a_device(tmp_path: Path) -> None:
+def test_mig_without_a_device_gets_advice(tmp_path: Path) -> None:
     says(ask(write_cupy(tmp_path)), "nvidia-smi -L", "MIG device")
 
 
-def test_no_headers_of_cuda(tmp_path: Path) -> None:
+def test_missing_headers_of_cuda_get_advice(tmp_path: Path) -> None:
     """Since CuPy 14 no kernel compiles without them."""
     found = ask(write_cupy(tmp_path, A100, headers=False))
     says(found, "headers of CUDA", "pip install nvidia-cuda-runtime-cu12,", "CUDA_PATH")
@@ -163,7 +163,7 @@ def test_no_headers_of_cuda(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("setting", ["HOME", "CUPY_CACHE_DIR"])
-def test_a_cache_folder_that_cannot_be_made(setting: str, tmp_path: Path) -> None:
+def test_a_cache_folder_that_cannot_be_made_gets_advice(setting: str, tmp_path: Path) -> None:
     """As that of a read-only home: `import cupy` makes it, and raises."""
     place, no_folder = write_cupy(tmp_path, A100), tmp_path / "file"
     no_folder.touch()
@@ -173,7 +173,7 @@ def test_a_cache_folder_that_cannot_be_made(setting: str, tmp_path: Path) -> Non
     assert "uninstall" not in found["reason"]
 
 
-def test_a_cache_folder_that_takes_no_file(tmp_path: Path) -> None:
+def test_a_cache_folder_that_cannot_be_written_gets_advice(tmp_path: Path) -> None:
     """CuPy finds out after it has compiled; a folder that has kernels may have all of them."""
     place = write_cupy(tmp_path, A100)
     here = {"CUPY_CACHE_DIR": "/proc/self"}  # a folder in which even root makes no file
@@ -182,24 +182,24 @@ def test_a_cache_folder_that_takes_no_file(tmp_path: Path) -> None:
     assert ask(place, CUPY_CACHE_DIR=str(tmp_path / "new" / "one"))["available"]
 
 
-def test_gpu_that_is_too_old(tmp_path: Path) -> None:
+def test_a_gpu_that_is_too_old_is_refused(tmp_path: Path) -> None:
     found = ask(write_cupy(tmp_path, A100, GTX_860M))
     says(found, "GPU 1, GTX 860M", "5.0", "5.2 and later", "CUDA_VISIBLE_DEVICES")
     shown = ask(write_cupy(tmp_path / "a", A100, GTX_860M), CUDA_VISIBLE_DEVICES="0")
     assert shown["available"]
 
 
-def test_gpu_that_cuda_13_has_given_up(tmp_path: Path) -> None:
+def test_a_gpu_that_cuda_13_no_longer_supports_is_refused(tmp_path: Path) -> None:
     found = ask(write_cupy(tmp_path, V100, driver=13000, runtime=13000, nvrtc=13))
     says(found, "Tesla V100", "7.0", "CUDA 13", "7.5 and later", "CuPy for CUDA 12")
 
 
-def test_no_compiler(tmp_path: Path) -> None:
+def test_a_missing_nvrtc_gets_advice(tmp_path: Path) -> None:
     found = ask(write_cupy(tmp_path, A100, nvrtc=None))
     says(found, "NVRTC", "libnvrtc.so.12", "pip install nvidia-cuda-nvrtc-cu12")
 
 
-def test_broken_cupy(tmp_path: Path) -> None:
+def test_a_broken_cupy_is_reported(tmp_path: Path) -> None:
     place = write_cupy(tmp_path, A100)
     (place / "cupy" / "__init__.py").write_text(
         "raise ImportError('====\\nFailed to import CuPy.\\nOriginal error:\\n  no libfoo\\n====')"

@@ -1,4 +1,4 @@
-"""Errors of CUDA and of its driver: said in words, and never put down to a video."""
+"""Errors of CUDA and of its driver are explained, and no video is blamed for them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OPENING = {
 
 
 @pytest.mark.parametrize(("status", "words"), OPENING.items())
-def test_a_gpu_that_cannot_be_opened_ends_the_run_in_words(status, words, monkeypatch):
+def test_a_gpu_that_cannot_be_opened_ends_the_run_with_advice(status, words, monkeypatch):
     monkeypatch.setenv("CUDA_STAND_IN_OPENS", str(status))
     with pytest.raises(BackendError) as told:
         emulated_ops()
@@ -59,7 +59,7 @@ RECIPE = build(
 @pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none")
 @pytest.mark.parametrize(("status", "kind"), [(700, DeviceLostError), (2, DeviceMemoryError)])
 @pytest.mark.filterwarnings("ignore:.*too little device memory")
-def test_no_call_of_cuda_fails_without_a_translation(status, kind, span: Span):
+def test_every_failing_call_of_cuda_becomes_an_error_of_flowpipe(status, kind, span: Span):
     """Whichever of the calls fails, in whichever thread: decoding, computing and encoding."""
     ops = emulated_ops()
     calls = ops.cupy.cuda.failing
@@ -79,7 +79,7 @@ def test_no_call_of_cuda_fails_without_a_translation(status, kind, span: Span):
     assert {"Stream", "memory", "Event.record", "alloc_pinned_memory"} <= seen, seen
 
 
-def test_memory_that_is_short_when_the_gpu_is_opened(monkeypatch):
+def test_too_little_memory_when_the_gpu_is_opened_ends_the_run(monkeypatch):
     monkeypatch.setenv("CUDA_STAND_IN_BYTES", "0")
     with pytest.raises(BackendError, match="cannot be opened .*other processes hold") as told:
         emulated_ops()

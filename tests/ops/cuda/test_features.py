@@ -1,4 +1,4 @@
-"""What kernels for features decide in parallel is what the CPU decides one after the other."""
+"""Features that kernels choose in parallel are those that the CPU chooses one after the other."""
 
 from __future__ import annotations
 

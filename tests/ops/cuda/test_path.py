@@ -1,4 +1,4 @@
-"""The CUDA backend as a whole on the emulator: batches, graphs, memory, order, real frames."""
+"""The CUDA backend as a whole, on the emulator: batches, threads, memory, errors, real frames."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_flow_is_that_of_the_cpu(cuda, variant):
     assert np.abs(ours - cpu).mean() < 1e-3
 
 
-def test_a_pair_is_alone_in_any_batch(cuda):
+def test_the_flow_of_a_pair_does_not_depend_on_its_batch(cuda):
     """In groups or together, first or last, beside pairs that stop sooner or later."""
     first, second = pairs(5)
     together = solve(cuda, first, second, warps=2)
@@ -80,7 +80,7 @@ def test_a_pair_is_alone_in_any_batch(cuda):
         )
 
 
-def test_same_bytes_in_any_order_of_execution(cuda):
+def test_bytes_do_not_depend_on_the_order_of_execution(cuda):
     """Blocks, warps and lanes run in another order with each seed: a race would show."""
     first, second = pairs(2, 66, 121)
     function = type(cuda.kernels.function("tvl1_tile"))
@@ -114,7 +114,7 @@ def test_threads_of_one_video_leave_stream_and_memory_to_those_of_the_next(cuda)
         np.testing.assert_array_equal(flow, flows[0])
 
 
-def test_what_one_thread_makes_another_fetches_while_it_goes_on(cuda):
+def test_another_thread_fetches_arrays_while_their_maker_goes_on(cuda):
     first, second = pairs(3)
     made = cuda.quantise(solve(cuda, first, second, warps=2), 20)
     meant = [np.asarray(part) for part in made]
@@ -135,7 +135,7 @@ def test_what_one_thread_makes_another_fetches_while_it_goes_on(cuda):
     np.testing.assert_array_equal(after, get_ops().gray(frames))
 
 
-def test_time_in_which_a_gpu_is_waited_for_is_no_stage_s(cuda, monkeypatch, tmp_path):
+def test_the_wait_for_a_gpu_is_counted_to_no_stage(cuda, monkeypatch, tmp_path):
     """It is counted once, whichever threads wait; what they compute beside it is their own."""
     pause_s, synchronize = 0.05, cuda.cupy.cuda.Event.synchronize
 
@@ -200,7 +200,7 @@ def test_too_little_memory_halves_the_batch_and_says_so(cuda, monkeypatch):
     assert asked[:3] == [8, 4, 2] and set(asked[3:]) == {2}
 
 
-def test_no_memory_for_a_single_pair_is_an_error(cuda, monkeypatch):
+def test_too_little_memory_for_a_single_pair_is_an_error(cuda, monkeypatch):
     first, second = pairs(1)
     solver = TVL1Solver(TVL1Params(), cuda)
     prepared = solver.prepare(first), solver.prepare(second)
@@ -226,7 +226,7 @@ def test_half_as_many_pairs_get_memory_of_their_own_size(cuda, monkeypatch):
     assert cuda.tvl1_memory(1, *first.shape[1:]).capacity == 4
 
 
-def test_what_cuda_reports_is_put_in_words(cuda, monkeypatch):
+def test_errors_of_cuda_are_explained(cuda, monkeypatch):
     runtime, frames = cuda.cupy.cuda.runtime, np.zeros((2, 8, 8, 3), np.uint8)
 
     def refuse(status):
@@ -387,7 +387,7 @@ print(sum(len(frame.points) for frame in found), "keypoints, clean")
 """
 
 
-def test_no_kernel_leaves_its_arrays():
+def test_no_kernel_reads_or_writes_outside_its_arrays():
     """Every kernel compiled with the address sanitizer, on arrays that end where they end."""
     emulated_ops()
     asan = subprocess.run(

@@ -1,4 +1,4 @@
-"""The schedule of TV-L1 on a GPU, on the emulator: slots, whole levels, settings, errors."""
+"""TV-L1's schedule on a GPU, on the emulator: slots, levels in one launch, settings, graphs."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_level_in_one_launch_is_that_of_steps(cuda, monkeypatch, size, params)
         np.testing.assert_array_equal(ours, meant)
 
 
-def test_a_failed_gpu_is_said_where_fields_are_read(cuda, monkeypatch):
+def test_a_failed_gpu_is_reported_when_fields_are_read(cuda, monkeypatch):
     state = state_of(cuda, 1, 20, 20)
     cuda.tvl1_warps(state, 1, 4)
     failing = cuda.cupy.cuda.failing
@@ -130,7 +130,7 @@ def test_a_warm_call_launches_the_graphs_that_the_model_counts(cuda, monkeypatch
 
 
 @pytest.mark.parametrize("size", [(20, 30), (66, 40), (70, 121)])
-def test_the_model_launches_what_is_launched(monkeypatch, size):
+def test_the_model_counts_the_launches_of_the_schedule(monkeypatch, size):
     """benchmarks/gpu_replay.py replays this schedule: kernels of the iterations, graphs and all."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     replay = importlib.import_module("gpu_replay")

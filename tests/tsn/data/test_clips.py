@@ -1,4 +1,4 @@
-"""Samples: what is drawn depends on seed, epoch and position alone; batches are shared exactly."""
+"""Samples of training depend on seed, epoch and position alone; batches are shared exactly."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_instances_are_samples_of_their_own_time(store: Path, tmp_path: Path) ->
         ({}, "instances", "has labelled instances; train on whole videos with --set samples"),
     ],
 )  # fmt: skip
-def test_what_lacks_is_said_with_the_way_out(
+def test_missing_labels_and_splits_are_reported_with_a_remedy(
     options: dict[str, Any], samples: Any, said: str, tmp_path: Path
 ) -> None:
     path = tiny.make_store(tmp_path / "store", 4, **options)
@@ -149,7 +149,7 @@ def test_what_lacks_is_said_with_the_way_out(
         clips_of(open_store(path), "train1", "rgb", samples)
 
 
-def test_classes_that_one_split_lacks_are_said(tmp_path: Path) -> None:
+def test_classes_that_one_split_lacks_are_reported(tmp_path: Path) -> None:
     # Of 8 videos numbers 3 and 7 are held out, of the classes dark and middle.
     path = tiny.make_store(tmp_path / "store", 8, splits=("train1", "val1"))
     told = run(job(path, tmp_path, end=1))

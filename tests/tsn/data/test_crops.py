@@ -1,4 +1,4 @@
-"""Crops: TSN's tables, and its own code, and PIL, where they are there."""
+"""Crops: TSN's tables, and the pixels of its own code and of PIL where they are installed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from flowpipe.tsn.network.backbones import BackboneRow  # noqa: E402
 from flowpipe.tsn.network.network_input import crops_of_snippets  # noqa: E402
 
 
-def test_sizes_of_340x256_by_hand() -> None:
+def test_crop_sizes_of_340x256_are_those_worked_out_by_hand() -> None:
     # 256 * (1, .875, .75, .66) = 256, 224, 192, 168.96; pairs at most one scale apart
     assert sizes(340, 256, (1, 0.875, 0.75, 0.66), 224) == [
         (256, 256), (224, 256),
@@ -46,7 +46,7 @@ def test_sizes_of_340x256_by_hand() -> None:
     assert sizes(340, 222, (1.0,), 224) == [(222, 222)]
 
 
-def test_places_by_hand() -> None:
+def test_crop_places_are_those_worked_out_by_hand() -> None:
     # room (116, 32): steps of 29 and 8
     assert crop_offsets(5, 340, 256, (224, 224)) == [(0, 0), (116, 0), (0, 32), (116, 32), (58, 16)]
     assert crop_offsets(13, 340, 256, (224, 224))[5:] == [
@@ -56,7 +56,7 @@ def test_places_by_hand() -> None:
     assert crop_offsets(5, 230, 229, (224, 224))[3] == (4, 4)
 
 
-def test_crops_of_tests() -> None:
+def test_tests_have_one_five_or_ten_crops_with_the_mirrored_ones_last() -> None:
     (centre,) = crops_of(1, 340, 256, 224)
     assert (centre.x, centre.y, centre.flip) == (58, 16, False)
     ten = crops_of(10, 340, 256, 224)
@@ -112,7 +112,7 @@ def test_all_sizes_places_and_both_sides_are_drawn() -> None:
 
 
 @pytest.mark.parametrize(("width", "height"), [(256, 256), (224, 192), (168, 168), (300, 240)])
-def test_resized_as_pil_does_up_to_one_level(width: int, height: int) -> None:
+def test_crops_are_resized_as_pil_does_up_to_one_level(width: int, height: int) -> None:
     pil = pytest.importorskip("PIL.Image", reason="needs Pillow")
     rng = np.random.default_rng(2)
     image = rng.integers(0, 256, (260, 340, 3), np.uint8)
@@ -127,7 +127,7 @@ def test_resized_as_pil_does_up_to_one_level(width: int, height: int) -> None:
 
 
 @pytest.mark.parametrize("side", [256, 192])
-def test_without_antialiasing_resized_as_opencv_does(side: int) -> None:
+def test_without_antialiasing_crops_are_resized_as_opencv_does(side: int) -> None:
     image = np.random.default_rng(3).integers(0, 256, (260, 340, 3), np.uint8)
     made = crop_and_resize(
         torch.from_numpy(image.transpose(2, 0, 1)[None].copy()), Crop(5, 2, side, side), 224,
@@ -138,7 +138,7 @@ def test_without_antialiasing_resized_as_opencv_does(side: int) -> None:
     assert difference.max() <= 1
 
 
-def test_mirroring_turns_horizontal_flow_around() -> None:
+def test_mirroring_a_crop_negates_horizontal_flow() -> None:
     flow = torch.tensor([[[[10, 200, 128]], [[1, 2, 3]]]], dtype=torch.uint8).expand(1, 2, 3, 3)
     same = crop_and_resize(flow, Crop(0, 0, 3, 3), 3, turned="x")
     assert torch.equal(same, flow)
@@ -184,7 +184,7 @@ def test_validation_and_tests_see_the_same_share_of_images_of_any_size(
         (Crop(0, 0, 340, 256, scaled=(340, 256)), (426, 320), (0, 320, 0, 426)),
     ],
 )
-def test_the_part_of_an_image_that_a_crop_depends_on(
+def test_a_crop_knows_the_part_of_the_image_that_it_depends_on(
     crop: Crop, stored: tuple[int, int], part: tuple[int, ...]
 ) -> None:
     assert crop.part(*stored) == part
@@ -219,7 +219,9 @@ def test_a_crop_of_a_scaled_image_depends_on_its_part_alone(
 @pytest.mark.parametrize(
     ("width", "height", "side"), [(426, 320, 224), (320, 240, 224), (340, 256, 299)]
 )
-def test_scaled_and_cut_as_pil_does_up_to_one_level(width: int, height: int, side: int) -> None:
+def test_crops_are_scaled_and_cut_as_pil_does_up_to_one_level(
+    width: int, height: int, side: int
+) -> None:
     pil = pytest.importorskip("PIL.Image", reason="needs Pillow")
     noise = np.random.default_rng(4).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
     image = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)

@@ -1,4 +1,4 @@
-"""What networks get: channels, their order, their values, worked out by hand."""
+"""Inputs of networks: channels, their order and their values, worked out by hand."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_differences_are_made_of_frames_only_where_they_are_not_stored() -> None
         input_spec("flow", 5, ("rgb",))
 
 
-def test_colour() -> None:
+def test_colours_have_the_order_and_normalisation_of_their_weights() -> None:
     made = input_spec("rgb", 1, STORED)
     x = images((255.0, 0.0, 51.0), (0.0, 0.0, 0.0))
     result = made.normalise(x, TORCHVISION)
@@ -53,7 +53,7 @@ def test_colour() -> None:
     assert made.normalise(x, LITE)[0, 1, :, 0, 0].tolist() == [-127 / 128] * 3
 
 
-def test_flow_is_x_y_x_y() -> None:
+def test_flow_alternates_x_and_y() -> None:
     made = input_spec("flow", 2, STORED)
     x = images((1.0, 2.0), (3.0, 4.0), (5.0, 6.0), (7.0, 8.0))
     result = made.normalise(x, TSN_PYTORCH)
@@ -77,7 +77,7 @@ def test_differences_go_from_old_to_new_and_have_no_mean() -> None:
     assert stored.normalise(x, TSN_PYTORCH)[0, 0, :, 0, 0].tolist() == [30, 20, 10, 100, 100, 100]
 
 
-def test_flow_of_mmaction1_is_always_turned_around() -> None:
+def test_horizontal_flow_of_mmaction1_is_always_negated() -> None:
     made = input_spec("flow", 1, STORED)
     x = images((100.0, 7.0))
     assert made.normalise(x, MMACTION1)[0, 0, :, 0, 0].tolist() == [255 - 100 - 128, 7 - 128]
@@ -117,7 +117,7 @@ def test_half_precision_is_the_single_precision_rounded_once(
             assert half.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
 
 
-def test_stored_differences_are_remarked_on() -> None:
+def test_stored_differences_are_noted() -> None:
     made = input_spec("rgb_diff", 5, STORED)
     stored = input_spec("rgb_diff", 5, (*STORED, "rgb_diff"))
     assert made.remarks(("tsn_pytorch_diff",)) == []

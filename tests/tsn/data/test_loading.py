@@ -1,4 +1,4 @@
-"""Loaders with real workers: the same batches, errors in a sentence, limits said before."""
+"""Loaders with real workers: equal batches, errors in a sentence, limits reported in advance."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_errors_of_workers_arrive_as_they_were_raised(store: Path) -> None:
         assert vars(caught.value) == vars(error)
 
 
-def test_a_worker_without_memory_says_what_to_do(store: Path) -> None:
+def test_a_worker_without_memory_is_reported_with_advice(store: Path) -> None:
     with pytest.raises(BackendError, match=r"a worker is out of memory: .*use fewer --workers"):
         next(iter(make_failing(store, MemoryError("Unable to allocate 9 GiB"))))
 
@@ -150,7 +150,7 @@ def test_an_unexpected_error_keeps_the_traceback_of_its_worker(store: Path) -> N
         (signal.SIGSEGV, r"a worker crashed \(process \d+\): Segmentation fault"),
     ],
 )
-def test_the_death_of_a_worker_is_a_sentence(
+def test_the_death_of_a_worker_is_one_sentence(
     store: Path, number: signal.Signals, words: str
 ) -> None:
     with pytest.raises(BackendError, match=words) as caught, worker_failures():
@@ -206,7 +206,7 @@ def open_now() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def test_too_few_open_files_are_said_before_a_worker_starts(store: Path) -> None:
+def test_too_few_open_files_are_reported_before_a_worker_starts(store: Path) -> None:
     data, limit = clips(store), open_now() + 80
     words = (
         rf"8 workers may need \d+ open files, and the limit is {limit}; raise it with "
@@ -216,7 +216,7 @@ def test_too_few_open_files_are_said_before_a_worker_starts(store: Path) -> None
         Loader(data, batches_of(data), 8, "cpu")
 
 
-def test_workers_take_no_more_files_than_is_said(store: Path) -> None:
+def test_workers_open_no_more_files_than_estimated(store: Path) -> None:
     data, before = clips(store), open_now()
     iterator = iter(Loader(data, batches_of(data), 4, "cpu"))
     next(iterator)
@@ -251,7 +251,7 @@ def in_small_shared_memory(work: Callable[[], object]) -> str:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts as Linux does")
-def test_a_small_dev_shm_is_said_before_a_worker_starts_or_when_it_is_full(
+def test_a_small_dev_shm_is_reported_before_a_worker_starts_or_when_it_is_full(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = clips(store)

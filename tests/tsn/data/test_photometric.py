@@ -1,4 +1,4 @@
-"""Colour jitter and mixup: torchvision's pixels, one draw a video, from seed and place alone."""
+"""Colour jitter and mixup: torchvision's pixels, drawn once a video from seed and position."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ MIXED = {
 }  # fmt: skip
 
 
-def test_all_of_it_resumes_to_the_same_numbers(
+def test_a_training_with_jitter_and_mixup_resumes_to_the_same_numbers(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, broken, _ = train_and_resume(store, tmp_path, 5, monkeypatch, stream=MIXED, end=4)
@@ -164,7 +164,7 @@ def test_all_of_it_resumes_to_the_same_numbers(
 
 
 @pytest.mark.parametrize("options", [{"accumulate": 3}, {"amp": "bf16"}])
-def test_it_works_with_parts_of_a_batch_and_half_precision(
+def test_mixup_works_with_gradient_accumulation_and_half_precision(
     store: Path, tmp_path: Path, options: dict[str, object]
 ) -> None:
     # not the optimiser: Adam's steps of tiny gradients are as large as any

@@ -61,7 +61,7 @@ def legacy(seed: int) -> Callable[[int, int], NDArray[np.int64]]:
         ("dense", 30, 8, 1, [0, 8, 16, 24, 2, 10, 18, 26]),  # round the end of a short video
     ],
 )
-def test_training_table(
+def test_sampling_of_training_follows_the_table(
     rule: str, images: int, segments: int, length: int, starts: list[int]
 ) -> None:
     assert (
@@ -93,13 +93,13 @@ def test_training_table(
         ("dense", "val", 20, 1, 5, [0] * 10),
     ],
 )
-def test_validation_and_test_tables(
+def test_sampling_of_validation_and_tests_follows_the_table(
     rule: str, phase: str, images: int, segments: int, length: int, starts: list[int]
 ) -> None:
     assert getattr(SAMPLING_STRATEGIES[rule], phase)(images, segments, length).tolist() == starts
 
 
-def test_25_snippets_of_the_paper() -> None:
+def test_sampling_of_25_snippets_is_that_of_the_paper() -> None:
     # eval_net.py: step = (N - 1) / 24 in whole numbers, from the first frame on
     assert SAMPLING_STRATEGIES["caffe"].test(121, 25, 1).tolist() == list(range(0, 121, 5))
 
@@ -123,7 +123,7 @@ def test_dense_sampling_draws_one_number() -> None:
     assert asked == [(36, 1)]
 
 
-def test_what_follows_the_end() -> None:
+def test_images_past_the_end_follow_the_strategy() -> None:
     assert images_of(np.array([0, 5]), 4, 7).tolist() == [[0, 1, 2, 3], [5, 6, 6, 6]]
     assert images_of(np.array([0, 5]), 4, 7, "loop").tolist() == [[0, 1, 2, 3], [5, 6, 0, 1]]
     assert images_of(np.array([0]), 5, 1).tolist() == [[0, 0, 0, 0, 0]]

@@ -38,7 +38,7 @@ def same(some: list[Any], others: list[Any]) -> bool:
 
 @pytest.mark.parametrize("sampling", list(SAMPLING_STRATEGIES))
 @pytest.mark.parametrize(("modality", "length"), [("rgb", 1), ("flow", 5), ("flow", 30)])
-def test_items_are_the_images_of_the_store(
+def test_samples_are_the_images_of_the_store(
     path: Path, modality: str, length: int, sampling: Any
 ) -> None:
     """Also of videos that are shorter than a snippet."""
@@ -130,7 +130,7 @@ def test_a_label_or_an_instance_is_a_sample(tmp_path: Path) -> None:
         ({"segments": 0}, "must be at least 1, got 0 and 5"),
     ],
 )
-def test_errors_say_what_the_store_has(path: Path, options: Any, words: str) -> None:
+def test_errors_list_what_the_store_has(path: Path, options: Any, words: str) -> None:
     arguments = {"modality": "flow", "split": "train1", **options}
     for kind in (SnippetDataset, SnippetStream):
         with pytest.raises(UsageError, match=words):

@@ -1,4 +1,4 @@
-"""Networks: names and shapes of published weights, activations that can be worked out by hand."""
+"""Networks: names and shapes of published weights, and activations worked out by hand."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def make(name: str, device: str = "cpu") -> tuple[torch.nn.Module, BackboneRow]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_features_have_the_width_that_is_said(name: str) -> None:
+def test_features_have_the_width_of_the_table(name: str) -> None:
     network, row = make(name, "meta")
     images = torch.zeros(2, 3, row.size, row.size, device="meta")
     assert network.eval()(images).shape == (2, row.features)
 
 
-def test_another_input_size_is_the_row_s_and_one_that_cannot_be_is_a_sentence() -> None:
+def test_another_input_size_is_taken_and_an_impossible_one_refused() -> None:
     network, row = build("efficientnet_lite0", "random", input_size=64)
     assert row.size == 64 and network.training
     assert network.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, row.features)
@@ -149,7 +149,7 @@ def test_bn_inception_has_the_names_and_counts_of_the_published_weights() -> Non
     assert len(BLOCKS) == 10
 
 
-def test_missing_weights_say_the_way_out(monkeypatch) -> None:
+def test_missing_weights_are_reported_with_a_remedy(monkeypatch) -> None:
     with pytest.raises(BackendError, match="--weights"):
         build("bninception")
     pytest.importorskip("torchvision", reason="needs torchvision")

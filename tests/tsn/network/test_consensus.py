@@ -1,4 +1,4 @@
-"""Consensus functions: values and gradients against the formulas of the paper, and by autograd."""
+"""Consensus functions: values and gradients by the formulas of the paper and by autograd."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def gradient(name: str):
     return module, logits.detach(), features.detach(), scores.detach(), found
 
 
-def test_average() -> None:
+def test_average_is_the_mean_of_the_snippets() -> None:
     _, f, _, g, found = gradient("average")
     torch.testing.assert_close(g, f.sum(1) / K)
     torch.testing.assert_close(found, torch.full_like(f, 1 / K))
 
 
-def test_max() -> None:
+def test_max_is_the_largest_of_the_snippets() -> None:
     _, f, _, g, found = gradient("max")
     best = f == f.amax(1, keepdim=True)
     torch.testing.assert_close(g, f.amax(1))
@@ -63,7 +63,7 @@ def test_max() -> None:
     assert best.sum() == B * C
 
 
-def test_top_k() -> None:
+def test_top_k_is_the_mean_of_the_k_largest() -> None:
     _, f, _, g, found = gradient("top_k")
     chosen = f >= f.sort(1, descending=True).values[:, 1:2]
     torch.testing.assert_close(g, (f * chosen).sum(1) / 2)
@@ -77,7 +77,7 @@ def test_top_k_of_1_and_of_all_are_max_and_average() -> None:
         torch.testing.assert_close(module(logits, features), make(other)[0](logits, features))
 
 
-def test_linear_weighting() -> None:
+def test_linear_weighting_is_that_of_the_paper() -> None:
     module, f, _, g, found = gradient("linear")
     w = module.weight.detach()
     torch.testing.assert_close(g, sum(w[k] * f[:, k] for k in range(K)))
@@ -86,7 +86,7 @@ def test_linear_weighting() -> None:
     torch.testing.assert_close(of_weight, f.sum((0, 2)))  # d g_i / d w_k = f_k^i
 
 
-def test_attention() -> None:
+def test_attention_is_that_of_the_paper() -> None:
     module, f, features, g, found = gradient("attention")
     w = module.weight.detach()
     a = torch.exp(features @ w)

@@ -1,4 +1,4 @@
-"""Weights of other networks in a new one: whose they are, what is taken, what is refused."""
+"""Weights of other networks: what a new network takes of them, and what is refused."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_another_snippet_length_sees_the_same_in_equal_images(
         assert f"the mean over {before}, for {after}" in words
 
 
-def test_what_does_not_fit_is_refused_with_what_it_is(tmp_path: Path) -> None:
+def test_weights_that_do_not_fit_are_refused_with_their_kind(tmp_path: Path) -> None:
     pytest.importorskip("torchvision", reason="needs torchvision")
     tiny.register()
     values = random_values(network("resnet18")[0])
@@ -259,7 +259,7 @@ class Bomb:
         return print, ("executed",)
 
 
-def test_what_a_file_holds_is_never_executed(tmp_path: Path, capsys) -> None:
+def test_code_in_a_file_of_weights_is_never_executed(tmp_path: Path, capsys) -> None:
     torch.save({"state_dict": {"x": Bomb()}}, tmp_path / "bomb.pth")
     with pytest.raises(FormatError):
         read_weights(tmp_path / "bomb.pth")

@@ -238,7 +238,7 @@ def test_each_frame_of_a_stream_is_classified_or_counted_as_dropped(
         (("dark.mp4", "rgb", "--snippets", "3"), "--snippets has no effect on --live"),
     ],
 )
-def test_wrong_use_is_answered_in_words(place: Path, words: tuple[str, ...], answer: str) -> None:
+def test_wrong_use_is_explained(place: Path, words: tuple[str, ...], answer: str) -> None:
     assert answer in predict(place, *words, code=2)[1]
 
 

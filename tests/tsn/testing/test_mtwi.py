@@ -29,7 +29,7 @@ def test_one_window_of_each_length_is_the_maximum() -> None:
     assert mtwi.aggregate(scores(1, 5, 2, 3), (16,), "paper") == [5]
 
 
-def test_paper_by_hand() -> None:
+def test_mtwi_of_the_paper_is_that_worked_out_by_hand() -> None:
     # l = 2, M = 8: N = floor(8 / 1.6) = 5 windows from floor(1.6 k) = 0, 1, 3, 4, 6 on, each the
     # larger of two: max(0,9), max(9,1), max(4,2), max(2,3), max(7,5)
     video = scores(0, 9, 1, 4, 2, 3, 7, 5)
@@ -42,7 +42,7 @@ def test_paper_by_hand() -> None:
     assert both == pytest.approx((32 / 5 + 33 / 10) / 2)
 
 
-def test_code_by_hand() -> None:
+def test_mtwi_of_the_authors_code_is_that_worked_out_by_hand() -> None:
     # l = 2: stride ceil(1.6) = 2: max(0,9), max(1,4), max(2,3), max(7,5)
     video = scores(0, 9, 1, 4, 2, 3, 7, 5)
     assert mtwi.aggregate(video, (2,), "code") == pytest.approx((9 + 4 + 3 + 7) / 4)
@@ -112,7 +112,7 @@ def test_the_windows_of_the_paper_leave_out_the_end() -> None:
     assert max(left_out) > 0.5
 
 
-def test_consensus_of_windows_by_hand() -> None:
+def test_the_consensus_of_windows_is_that_worked_out_by_hand() -> None:
     # l = 2: windows of snippets 0 1, 2 3, 4 5, 6 7 with 9, 4, 3, 7
     video = scores(0, 9, 1, 4, 2, 3, 7, 5)
     assert mtwi.aggregate(video, (2,), consensus="average") == pytest.approx(23 / 4)

@@ -1,4 +1,4 @@
-"""Tests that are interrupted go on, several processes share one, and other settings are refused."""
+"""Interrupted tests resume, processes share a test, and other settings are refused."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_damaged_lines_are_skipped(tmp_path: Path) -> None:
     assert set(read_kept(path)) == {"0", "2"}
 
 
-def test_processes_see_what_others_add(tmp_path: Path) -> None:
+def test_processes_see_the_scores_that_others_add(tmp_path: Path) -> None:
     path = tmp_path / "shared"
     with PartialScores(path, SETTINGS) as one, PartialScores(path, SETTINGS) as other:
         one.add("a", np.ones(2))

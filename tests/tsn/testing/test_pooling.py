@@ -1,4 +1,4 @@
-"""Consensus in tests: that of the training by default, another by name, and what the file says."""
+"""Consensus in tests: that of the training by default, another by name; the file records it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_test_combines_snippets_as_validation_does(name: str, snippets: int) -
         assert np.abs(pooling(one) - one.scores.mean((0, 1))).max() > 0.05
 
 
-def test_every_consensus_by_hand() -> None:
+def test_every_consensus_is_that_worked_out_by_hand() -> None:
     means = np.sort(video().scores.mean(1), 0)[::-1]
     for trained_with in ("average", "top_k"):
         stream, module = make_trained(trained_with)
@@ -180,7 +180,7 @@ def test_the_file_and_the_command_name_the_consensus(
     assert done.returncode == 2 and "mtwi has windows" in done.stderr
 
 
-def test_runs_of_before_pool_crops_as_they_did(run_of: Path, tmp_path: Path) -> None:
+def test_runs_of_older_versions_pool_crops_as_before(run_of: Path, tmp_path: Path) -> None:
     """``mean`` was written into every run; with M-TWI of the code the maximum was taken."""
     facts = json.loads((run_of / "run.json").read_text())
     for name in ("consensus", "top_k", "mtwi"):

@@ -1,4 +1,4 @@
-"""predict: what test says of the same video, a time line, and every wrong use in words."""
+"""predict gives the scores of test for the same video, and a time line; wrong use is explained."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def softmax(scores: np.ndarray) -> np.ndarray:
     return np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
 
 
-def test_it_says_what_test_says_of_the_same_video(place: Path) -> None:
+def test_predict_gives_the_scores_of_test_for_the_same_video(place: Path) -> None:
     out, _ = flowpipe(
         "predict", place / "7.mp4", place / "rgb", place / "flow", "--weights", "1,0.5", "--json"
     )
@@ -84,7 +84,7 @@ def test_it_says_what_test_says_of_the_same_video(place: Path) -> None:
     assert [row["class"] for row in json.loads(alone)["top"]] == ["dark"]
 
 
-def test_a_table_with_bars_and_a_time_line(place: Path) -> None:
+def test_predict_prints_a_table_and_a_time_line(place: Path) -> None:
     parts = [(draw_noise_clip(9, 50) // 3 + SHADES[name]).astype(np.uint8) for name in SHADES]
     video = encode_video(place / "long.mp4", np.concatenate(parts))
     out, _ = flowpipe(
@@ -103,7 +103,7 @@ def test_a_table_with_bars_and_a_time_line(place: Path) -> None:
     assert {row["class"] for row in values["time_line"]} <= {*SHADES, None}
 
 
-def test_what_is_damaged_is_used_up_to_there(place: Path) -> None:
+def test_a_damaged_video_is_used_up_to_the_damage(place: Path) -> None:
     encode_video(place / "cut.avi", draw_noise_clip(3, 60) // 3, codec="mjpeg", pix_fmt="yuvj420p")
     content = (place / "cut.avi").read_bytes()
     (place / "cut.avi").write_bytes(content[: len(content) // 2])
@@ -112,7 +112,7 @@ def test_what_is_damaged_is_used_up_to_there(place: Path) -> None:
     assert values["top"][0]["class"] == "dark" and 0 < values["end_s"] < 2
 
 
-def test_wrong_use_is_said(place: Path, tmp_path: Path) -> None:
+def test_wrong_use_is_explained(place: Path, tmp_path: Path) -> None:
     video = place / "7.mp4"
     _, said = flowpipe("predict", tmp_path / "none.mp4", place / "rgb", code=2)
     assert "no such file" in said

@@ -1,4 +1,4 @@
-"""A trained network in tests: how much it takes at once, and that the parts make the whole."""
+"""A trained network in tests: bounded memory, and batches that give the scores of the whole."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def sizes_of(network: SnippetScorer) -> list[int]:
 
 @pytest.mark.parametrize("crops", [1, 5, 10])
 @pytest.mark.parametrize("snippets", [1, 3, 10, 25, 53])
-def test_few_crops_are_made_at_once(trained: Path, store: Path, crops: int, snippets: int) -> None:
+def test_crops_are_made_a_few_at_a_time(
+    trained: Path, store: Path, crops: int, snippets: int
+) -> None:
     network, opened = SnippetScorer(trained, LAST, "cpu"), open_store(store)
     sizes = sizes_of(network)
     starts = np.arange(snippets) % 7
@@ -95,7 +97,7 @@ def test_the_next_video_is_decoded_while_the_network_computes(trained: Path, sto
     assert len(begun) <= 4
 
 
-def test_half_precision_is_near(trained: Path, store: Path) -> None:
+def test_half_precision_gives_nearly_equal_scores(trained: Path, store: Path) -> None:
     opened, starts = open_store(store), np.arange(5)
     single, half = (
         SnippetScorer(trained, LAST, "cpu", amp).snippet_scores(

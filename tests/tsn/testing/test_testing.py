@@ -1,4 +1,4 @@
-"""Testing: which crops and snippets the scores of a video are the mean of."""
+"""Testing: the crops and snippets whose mean is the score of a video."""
 
 from __future__ import annotations
 

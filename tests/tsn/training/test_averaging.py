@@ -1,4 +1,4 @@
-"""Averaged weights: the recurrence in NumPy; they are what is validated, kept and tested."""
+"""Averaged weights: the recurrence in NumPy; validation, checkpoints and tests use them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture of a training's curves: what a reader of it needs is there."""
+"""The picture of a training's curves shows every epoch, curve and learning rate."""
 
 from __future__ import annotations
 

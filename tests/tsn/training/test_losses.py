@@ -1,4 +1,4 @@
-"""Losses are those of their formulas in NumPy; right answers of one, several and mixed labels."""
+"""Losses are those of their formulas in NumPy, for one, several and mixed labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that was killed, or that processes share, makes the numbers of one that was not."""
+"""A killed run, or one that several processes share, gives the numbers of an undisturbed one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from flowpipe.tsn.run_folder import BEST, EMA, LAST, read_checkpoint  # noqa: E4
 from flowpipe.tsn.training.steps import STEP_LOG  # noqa: E402
 
 
-def test_a_killed_run_goes_on_with_the_same_curve(store: Path, tmp_path: Path) -> None:
+def test_a_killed_run_resumes_with_the_same_curve(store: Path, tmp_path: Path) -> None:
     whole, broken = (command(store, tmp_path, name, end=80) for name in ("whole", "broken"))
     assert in_process(*whole[2:]).returncode == 0
     log = tmp_path / "broken" / "log.csv"
@@ -55,7 +55,7 @@ def test_a_killed_run_goes_on_with_the_same_curve(store: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("step", [3, 4])
-def test_it_resumes_after_any_step(
+def test_a_run_resumes_after_any_step(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     # Step 3 is at the end of an epoch, step 4 inside one.
@@ -87,7 +87,7 @@ def test_each_process_draws_its_own_dropout_after_a_change_of_their_number(
     assert not torch.equal(*states)
 
 
-def test_a_run_goes_on_with_another_precision(
+def test_a_run_resumes_with_another_precision(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = job(store, tmp_path, end=3)
@@ -97,13 +97,13 @@ def test_a_run_goes_on_with_another_precision(
     assert "going on at step 5 of 9" in run(replace(wanted, amp="fp16"))
 
 
-def test_resume_begins_nothing(store: Path, tmp_path: Path) -> None:
+def test_resume_starts_no_new_run(store: Path, tmp_path: Path) -> None:
     done = in_process(*command(store, tmp_path, "none")[2:], "--resume")
     assert done.returncode == 2 and "leave --resume out to start a run" in done.stderr
     assert not (tmp_path / "none").exists()
 
 
-def test_two_processes_make_what_one_makes(store: Path, tmp_path: Path) -> None:
+def test_two_processes_give_the_numbers_of_one(store: Path, tmp_path: Path) -> None:
     recipe = tiny.write_recipe(tmp_path / "recipe.yaml", end=5)
     options = [
         "train", str(store), "--modality", "rgb", "--recipe", str(recipe), "--workers", "0",
@@ -154,7 +154,7 @@ assert not [name for name in threads if "gloo" in name], threads
 """
 
 
-def test_processes_go_on_together_inside_an_epoch(
+def test_processes_resume_together_inside_an_epoch(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program, whole, broken = (tmp_path / name for name in ("together.py", "whole", "broken"))

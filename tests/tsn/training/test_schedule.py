@@ -1,4 +1,4 @@
-"""Optimisers and learning rates: those of torch, step by step; the default is plain SGD."""
+"""Optimisers and learning rates are those of torch, step by step; the default is plain SGD."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of steps: right, read without stopping the device, logged so that a resume fits."""
+"""Figures of steps: correct, read without waiting for the device, and logged across resumes."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_compiled_network_is_the_same_network(
     assert_same_weights(tmp_path / "plain", tmp_path / "compiled", rtol=1e-4, atol=1e-6)
 
 
-def test_steps_are_told_and_logged(store: Path, tmp_path: Path) -> None:
+def test_steps_are_printed_and_logged(store: Path, tmp_path: Path) -> None:
     wanted = job(store, tmp_path, end=4, log_every=5, validate_every=4)
     told = run(wanted)
     rows, epochs = curve(wanted.run, STEP_LOG), curve(wanted.run)

@@ -1,4 +1,4 @@
-"""Training: it learns, a seed decides it, a batch may come in parts; what it says and refuses."""
+"""Training: it learns, its seed decides every number, and wrong settings are refused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ from flowpipe.tsn.training.train import Trainer, train  # noqa: E402
 
 
 @pytest.mark.parametrize("modality", ["rgb", "flow"])
-def test_it_learns_what_can_be_learned(store: Path, tmp_path: Path, modality: str) -> None:
+def test_training_learns_classes_that_can_be_learned(
+    store: Path, tmp_path: Path, modality: str
+) -> None:
     wanted = job(store, tmp_path, modality=modality, end=40, validate_every=10)
     told = run(wanted)
     assert "validation loss" in told[-2] and "waited for data" in told[-2]
@@ -59,19 +61,19 @@ def test_a_seed_decides_everything(store: Path, tmp_path: Path) -> None:
     assert curve(tmp_path / "a") == curve(tmp_path / "b") != curve(tmp_path / "c")
 
 
-def test_parts_of_a_batch_make_the_same_step(store: Path, tmp_path: Path) -> None:
+def test_gradient_accumulation_gives_the_same_step(store: Path, tmp_path: Path) -> None:
     for name, parts in (("whole", 1), ("parts", 3)):
         run(job(store, tmp_path, name, accumulate=parts))
     assert_same_weights(tmp_path / "whole", tmp_path / "parts", rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("amp", ["bf16"])
-def test_half_precision_trains(store: Path, tmp_path: Path, amp: str) -> None:
+def test_training_works_in_half_precision(store: Path, tmp_path: Path, amp: str) -> None:
     run(job(store, tmp_path, amp=amp, end=20))
     assert float(curve(tmp_path / "run")[-1]["train_loss"]) < 1.0
 
 
-def test_what_can_be_watched(store: Path, tmp_path: Path) -> None:
+def test_a_training_reports_its_steps_and_writes_tensorboard(store: Path, tmp_path: Path) -> None:
     event_files = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason="needs tensorboard"
     )
@@ -155,7 +157,7 @@ def test_iterations_end_inside_an_epoch(store: Path, tmp_path: Path) -> None:
     assert [row["step"] for row in rows] == ["3", "4"] and rows[-1]["val_accuracy"]
 
 
-def test_errors_say_what_is_wrong(store: Path, tmp_path: Path) -> None:
+def test_errors_name_what_is_wrong(store: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the recipe trains rgb, flow, rgb_diff, not warped_flow"):
         run(job(store, tmp_path, modality="warped_flow"))
     with pytest.raises(UsageError, match="no labelled videos of split train2"):
@@ -178,7 +180,7 @@ def test_errors_say_what_is_wrong(store: Path, tmp_path: Path) -> None:
         run(wild)
 
 
-def test_the_commands_from_training_to_the_fused_table(store: Path, tmp_path: Path) -> None:
+def test_the_commands_go_from_training_to_the_fused_table(store: Path, tmp_path: Path) -> None:
     recipe = tiny.write_recipe(tmp_path / "recipe.yaml", end=20)
 
     def flowpipe(*words: object) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""Caffe models, written here by Google's own library: every layer is found, damage is refused."""
+"""Caffe models, written here by Google's own library: every layer is read, damage is refused."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_every_weight_is_read_as_it_is(caffe, tmp_path: Path) -> None:
     assert words.endswith("not taken: the classifier of ImageNet")
 
 
-def test_models_of_before_2015_are_read(caffe, tmp_path: Path) -> None:
+def test_models_from_before_2015_are_read(caffe, tmp_path: Path) -> None:
     net = caffe.NetParameter()
     layer = net.layers.add(name="conv1/7x7", type=4)
     weight = torch.randn(2, 3, 5, 5)

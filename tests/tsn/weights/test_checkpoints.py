@@ -1,4 +1,4 @@
-"""Weights of other systems: every name finds its place, round trips are exact."""
+"""Weights of other systems: every name is mapped, and round trips are exact."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def same(one, other) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
 
 
-def test_tsn_pytorch_there_and_back(tmp_path: Path) -> None:
+def test_weights_go_to_tsn_pytorch_and_back_unchanged(tmp_path: Path) -> None:
     values = model("bninception", 10).state_dict()
     written = to_tsn_pytorch(values)
     assert "module.base_model.conv1_7x7_s2.weight" in written and "module.new_fc.bias" in written
@@ -45,7 +45,7 @@ def test_tsn_pytorch_there_and_back(tmp_path: Path) -> None:
     assert kind_of(read) == "tsn_pytorch" and same(to_ours(read), dict(values))
 
 
-def test_tsn_pytorch_of_old_torch() -> None:
+def test_weights_of_tsn_pytorch_with_an_old_torch_are_read() -> None:
     # No counters of batches, statistics of shape [1, C], the classifier in its place.
     values = model("bninception").state_dict()
     old = {}
@@ -61,7 +61,7 @@ def test_tsn_pytorch_of_old_torch() -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
-def test_mmaction2_there_and_back(name: str) -> None:
+def test_weights_go_to_mmaction2_and_back_unchanged(name: str) -> None:
     pytest.importorskip("torchvision", reason="needs torchvision")
     values = model(name, 10).state_dict()
     written = to_mmaction2(values)
@@ -77,7 +77,7 @@ def test_mmaction2_there_and_back(name: str) -> None:
     assert kind_of(written) == "mmaction2" and same(to_ours(written), dict(values))
 
 
-def test_equal_to_mmaction2_s_own_names() -> None:
+def test_names_are_those_of_mmaction2_itself() -> None:
     pytest.importorskip("mmaction", reason="mmaction2 is not installed")
     from mmaction.models.backbones import ResNet
 
@@ -87,7 +87,7 @@ def test_equal_to_mmaction2_s_own_names() -> None:
     assert ours == {name: value.shape for name, value in theirs.items()}
 
 
-def test_caffe_names() -> None:
+def test_names_of_caffe_are_read() -> None:
     values = model("bninception").state_dict()
     layers = {
         "conv1_7x7_s2": "conv1/7x7_s2", "conv2_3x3_reduce": "conv2/3x3_reduce",
@@ -114,7 +114,7 @@ def test_mmaction_0_1_s_bn_inception() -> None:
     assert kind_of(theirs) == "mmaction1" and same(to_ours(theirs), dict(values))
 
 
-def test_others_are_refused() -> None:
+def test_other_files_are_refused() -> None:
     with pytest.raises(FormatError, match="begin with conv1.weight"):
         kind_of({"conv1.weight": torch.zeros(1)})
 
