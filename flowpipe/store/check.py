@@ -25,9 +25,9 @@ from flowpipe.store.header import read_store_header
 from flowpipe.store.index import make_catalogue, open_catalogue
 from flowpipe.store.index_file import read_index
 from flowpipe.store.layout import BrokenClauseError, Entry
+from flowpipe.store.payloads import bad_payloads
 from flowpipe.store.rows import parse_meta
 from flowpipe.store.shard import Shard, ShardStream, read_shard
-from flowpipe.store.writer import bad_payloads
 
 Fault = tuple[str, str, str]
 """(video_id or empty, clause, message)"""

@@ -102,24 +102,56 @@ class Entry:
 
     @property
     def key(self) -> tuple[str, int, int]:
-        """(video_id, part, parts)"""
+        """(video_id, part, parts): key of the entry in a store."""
         return self.video_id, self.part, self.parts
 
 
 def alignment(modality: str) -> str:
-    """Return the sentence in a stream's attributes that says which frames an image belongs to."""
+    """Describe which frames an image belongs to, as a stream's attributes do.
+
+    Parameters
+    ----------
+    modality : str
+        A key of `MODALITIES`.
+
+    Returns
+    -------
+    str
+        One sentence.
+    """
     if MODALITIES[modality].context == 0:
         return "image k is frame k; N frames have N images"
     return "image k belongs to frames k and k + 1; N frames have N - 1 images"
 
 
 def expected_images(frames: int, context: int, part: int, parts: int) -> int:
-    """Return the number of images of an entry; all parts but the last have one per frame (S20)."""
+    """Return the number of images of an entry (S20).
+
+    Parameters
+    ----------
+    frames : int
+        Frames of the entry.
+    context : int
+        Frames after its own that an image needs.
+    part, parts : int
+        Number of the part, and number of parts; all but the last have one image per frame.
+
+    Returns
+    -------
+    int
+        Number of images.
+    """
     return frames if part < parts - 1 else max(0, frames - context)
 
 
 def check_video_id(video_id: str) -> None:
-    """Raise ValueError unless a store can hold this video id (S10)."""
+    """Raise ValueError unless a store can hold this video id (S10).
+
+    Parameters
+    ----------
+    video_id : str
+        Id to check.
+    """
     length = len(video_id.encode("utf-8", "surrogateescape"))
     if not video_id or length > MAX_VIDEO_ID_BYTES or "\0" in video_id:
         raise ValueError(
@@ -133,7 +165,15 @@ def check_video_id(video_id: str) -> None:
 
 
 def check_version(version: str, where: Path | str) -> None:
-    """Raise FormatError unless this code may read a file of that version."""
+    """Raise FormatError unless this code may read a file of that version.
+
+    Parameters
+    ----------
+    version : str
+        Format version of the file.
+    where : path
+        The file, for the message.
+    """
     major = version.partition(".")[0]
     if major != FORMAT_VERSION.partition(".")[0]:
         raise broken_clause(
@@ -144,9 +184,19 @@ def check_version(version: str, where: Path | str) -> None:
 
 
 def to_json(values: Any) -> str:
-    """Return values as one line of JSON, keys in the order given; numbers must be finite.
+    """Format values as one line of JSON.
 
     Bytes of file names that are not UTF-8 become escapes, which `json.loads` reads back.
+
+    Parameters
+    ----------
+    values : object
+        JSON values; numbers must be finite.
+
+    Returns
+    -------
+    str
+        The line, with keys in the order given.
     """
     text = json.dumps(values, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     if text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text):
@@ -155,7 +205,18 @@ def to_json(values: Any) -> str:
 
 
 def column_dtypes(modality: str) -> dict[str, np.dtype[Any]]:
-    """Return the dtypes of a stream's columns, each with its shape per image."""
+    """Return the dtypes of a stream's columns.
+
+    Parameters
+    ----------
+    modality : str
+        A key of `MODALITIES`.
+
+    Returns
+    -------
+    dict of str to dtype
+        Dtype by column, with its shape per image.
+    """
     return {c.name: np.dtype((c.dtype, c.shape)) for c in MODALITIES[modality].columns}
 
 
@@ -169,9 +230,21 @@ class BrokenClauseError(FormatError):
 def broken_clause(
     clause: str, message: str, cause: BaseException | None = None
 ) -> BrokenClauseError:
-    """Return the error for a broken clause; its message begins with the clause.
+    """Return the error for a broken clause.
 
-    Its reason is ``io`` if the `cause` is a failure of the storage, see `is_storage_failure`.
+    Parameters
+    ----------
+    clause : str
+        Clause of FORMAT.md, with which the message begins.
+    message : str
+        What is wrong with which file.
+    cause : BaseException, optional
+        Error behind it; the reason is ``io`` if the storage failed.
+
+    Returns
+    -------
+    BrokenClauseError
+        The error.
     """
     error = BrokenClauseError(f"{clause}: {message}", reason=storage_reason(cause))
     error.clause = clause

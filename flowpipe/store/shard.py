@@ -5,8 +5,6 @@ The space of the payloads is reserved here; the caller copies their bytes into i
 
 from __future__ import annotations
 
-import hashlib
-import math
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,12 +22,12 @@ from flowpipe.errors import errno_of, is_storage_failure
 from flowpipe.modality import MODALITIES
 from flowpipe.store import layout
 from flowpipe.store.layout import Entry, broken_clause
+from flowpipe.store.seal import compute_seal
 
 _TEXT = h5py.string_dtype("utf-8")
 # HDF5 1.10 reads this version, and its object headers have checksums.
 _VERSIONS = ("v110", "v110")
 _ALIGN_BYTES = 4096
-_BLOCK_BYTES = 8 << 20
 _MOST_TABLE_BYTES = 1 << 30
 """Largest size of a table; the homographies of a day at 60 frames per second have 370 MB."""
 
@@ -79,6 +77,13 @@ class Shard:
 def create_shard(path: Path, shard: Shard) -> dict[str, int]:
     """Write the tables and reserve the payloads' space.
 
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    shard : Shard
+        Tables of the shard.
+
     Returns
     -------
     dict
@@ -121,7 +126,18 @@ def create_shard(path: Path, shard: Shard) -> dict[str, int]:
 
 
 def seal_shard(path: Path) -> str:
-    """Compute the seal of a shard, store it in the file and return it."""
+    """Compute the seal of a shard and store it in the file.
+
+    Parameters
+    ----------
+    path : Path
+        File of the shard.
+
+    Returns
+    -------
+    str
+        The seal.
+    """
     with h5py.File(path, "r+", libver=_VERSIONS, locking=False) as file:
         seal = compute_seal(file)
         file.attrs.modify(layout.ATTR_SEAL, seal)
@@ -130,7 +146,23 @@ def seal_shard(path: Path) -> str:
 
 @contextmanager
 def open_shard(path: Path) -> Iterator[h5py.File]:
-    """Open a shard for reading, without locks, because a published shard never changes."""
+    """Open a shard for reading, without locks, because a published shard never changes.
+
+    Parameters
+    ----------
+    path : Path
+        File of the shard.
+
+    Yields
+    ------
+    h5py.File
+        The open file.
+
+    Raises
+    ------
+    BrokenClauseError
+        If it cannot be opened as HDF5.
+    """
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block for ever
             raise broken_clause("S07", f"{path.name} is not a regular file")
@@ -149,8 +181,14 @@ def read_shard(path: Path, *, seal: bool = True) -> Shard:
     Parameters
     ----------
     path : Path
+        File of the shard.
     seal : bool
         Compare the seal too, which finds any changed byte of the tables.
+
+    Returns
+    -------
+    Shard
+        Its tables.
 
     Raises
     ------
@@ -194,6 +232,13 @@ def check_storage(file: h5py.File, path: Path) -> None:
 
     External storage, virtual datasets and external links would make HDF5 read other files. A shape
     larger than the file would make it allocate without bound. No values are read.
+
+    Parameters
+    ----------
+    file : h5py.File
+        Open shard.
+    path : Path
+        Its file.
     """
     size = path.stat().st_size
 
@@ -219,51 +264,6 @@ def check_storage(file: h5py.File, path: Path) -> None:
 
     file.visititems_links(check_link)
     file.visititems(check)
-
-
-def compute_seal(file: h5py.File) -> str:
-    """Return the SHA-256 of names, attributes, dtypes, shapes and values of all tables.
-
-    Payloads and the seal itself are left out.
-    """
-    digest = hashlib.sha256()
-
-    def text(value: str | bytes) -> None:
-        content = value.encode() if isinstance(value, str) else value
-        digest.update(len(content).to_bytes(8, "little") + content)
-
-    names: list[str] = []
-    file.visit(names.append)
-    for name in ["/", *sorted(names)]:
-        node = file[name]
-        text(name)
-        for key in sorted(node.attrs):
-            if name != "/" or key != layout.ATTR_SEAL:
-                text(key)
-                text(str(node.attrs[key]))
-        if isinstance(node, h5py.Dataset):
-            text("text" if h5py.check_string_dtype(node.dtype) else node.dtype.str)
-            text(str(node.shape))
-            if name.rpartition("/")[2] == layout.BYTES:
-                continue
-            if h5py.check_string_dtype(node.dtype):
-                for value in node[()]:
-                    text(value)
-            else:
-                for block in _blocks(node):
-                    digest.update(block.data)
-    return digest.hexdigest()
-
-
-def _blocks(table: h5py.Dataset) -> Iterator[NDArray[Any]]:
-    """Yield the values of a dataset in C order, a few megabytes at a time."""
-    if not table.shape:
-        yield np.ascontiguousarray(table[()])
-        return
-    row_bytes = max(1, table.dtype.itemsize * math.prod(table.shape[1:]))
-    rows = max(1, _BLOCK_BYTES // row_bytes)
-    for start in range(0, table.shape[0], rows):
-        yield np.ascontiguousarray(table[start : start + rows])
 
 
 def _read(path: Path, file: h5py.File, attrs: Mapping[str, str]) -> Shard:

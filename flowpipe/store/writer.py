@@ -7,7 +7,7 @@ import datetime
 import os
 import zlib
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -23,11 +23,11 @@ from flowpipe.modality import MODALITIES, check_modalities
 from flowpipe.store import files, layout
 from flowpipe.store.layout import Entry, StreamSpec
 from flowpipe.store.manifest import log_published
+from flowpipe.store.payloads import bad_payloads
 from flowpipe.store.shard import Shard, ShardStream, create_shard, read_shard, seal_shard
 from flowpipe.types import EncodedPlanes, Span
 
 _TABLE_SLACK_BYTES = 1 << 20
-_READ_BYTES = 8 << 20
 
 
 @dataclass
@@ -64,7 +64,8 @@ class ShardWriter:
         Canonical JSON of the recipe and its SHA-256.
     backend : mapping
         Names and versions of the software that computed the images.
-    streams : mapping of modality to StreamSpec
+    streams : mapping of str to StreamSpec
+        Codec and quantiser by modality.
 
     Raises
     ------
@@ -130,7 +131,18 @@ class ShardWriter:
         return tuple(self._entries)
 
     def begin(self, span: Span) -> None:
-        """Open a video, or one part of a split video; FormatError if the shard has it already."""
+        """Open a video, or one part of a split video.
+
+        Parameters
+        ----------
+        span : Span
+            The video or part.
+
+        Raises
+        ------
+        FormatError
+            If the shard has it already.
+        """
         if self._span is not None:
             raise RuntimeError(
                 f"{self._span.record.video_id} is still open: commit or roll it back"
@@ -145,7 +157,13 @@ class ShardWriter:
             spool.size = (0, 0)
 
     def append(self, encoded: EncodedPlanes) -> None:
-        """Add images of one stream to the open video, in time order and of one size."""
+        """Add images of one stream to the open video.
+
+        Parameters
+        ----------
+        encoded : EncodedPlanes
+            Images in time order, all of one size.
+        """
         span, spool = self._open_span(), self._spools.get(encoded.modality)
         if spool is None:
             raise ValueError(f"this shard has {list(self._spools)}, got {encoded.modality} images")
@@ -171,7 +189,13 @@ class ShardWriter:
         self.bytes_written += len(content)
 
     def append_pts(self, pts_s: ArrayLike) -> None:
-        """Add timestamps of frames of the open video, seconds, (T,)."""
+        """Add timestamps of frames of the open video.
+
+        Parameters
+        ----------
+        pts_s : array-like (T,)
+            Presentation times, seconds.
+        """
         self._open_span()
         self._span_pts.append(np.array(pts_s, np.float64).reshape(-1))
 
@@ -377,21 +401,3 @@ def _check_path(path: Path) -> Path:
     if not layout.SHARD_NAME.fullmatch(path.name):
         raise ValueError(f"a shard must be named like shard-0a1b2c.h5, got {path.name!r}")
     return path
-
-
-def bad_payloads(fd: int, stream: ShardStream, crc32: NDArray[np.uint32]) -> Iterator[int]:
-    """Yield the numbers of images whose bytes in the file do not have their CRC."""
-    offset = stream.offset.tolist()
-    k, count = 0, len(crc32)
-    while k < count:
-        end = k + 1
-        while end < count and offset[end + 1] - offset[k] <= _READ_BYTES:
-            end += 1
-        block = memoryview(
-            os.pread(fd, offset[end] - offset[k], stream.at[layout.BYTES] + offset[k])
-        )
-        for image in range(k, end):
-            start = offset[image] - offset[k]
-            if zlib.crc32(block[start : offset[image + 1] - offset[k]]) != crc32[image]:
-                yield image
-        k = end

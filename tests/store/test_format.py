@@ -23,7 +23,8 @@ from flowpipe.modality import MODALITIES
 from flowpipe.store import ShardWriter, StreamSpec, layout, open_store, verify_store
 from flowpipe.store.check import check_shard
 from flowpipe.store.manifest import log_records, read_manifest
-from flowpipe.store.shard import compute_seal, read_shard
+from flowpipe.store.seal import compute_seal
+from flowpipe.store.shard import read_shard
 from flowpipe.types import EncodedPlanes, Span, VideoRecord
 
 FORMAT = (Path(flowpipe.__file__).parent / "store" / "FORMAT.md").read_text(encoding="utf-8")

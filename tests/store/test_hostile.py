@@ -22,7 +22,8 @@ from flowpipe.store.compiled_reader import snippet_reader
 from flowpipe.store.index import open_catalogue
 from flowpipe.store.index_file import Shards, read_index, write_index
 from flowpipe.store.manifest import read_manifest
-from flowpipe.store.shard import compute_seal, read_shard
+from flowpipe.store.seal import compute_seal
+from flowpipe.store.shard import read_shard
 from flowpipe.store.texts import PackedMeta, PackedStrings, pack_metas
 
 FLIPS = int(os.environ.get("FLOWPIPE_FUZZ", "150"))
