@@ -6,9 +6,8 @@ import contextlib
 import datetime
 import os
 import zlib
-from array import array
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,23 +24,10 @@ from flowpipe.store.layout import Entry, StreamSpec
 from flowpipe.store.manifest import log_published
 from flowpipe.store.payloads import bad_payloads
 from flowpipe.store.shard import Shard, ShardStream, create_shard, read_shard, seal_shard
+from flowpipe.store.spool import Spool
 from flowpipe.types import EncodedPlanes, Span
 
 _TABLE_SLACK_BYTES = 1 << 20
-
-
-@dataclass
-class _Spool:
-    """Stream being written: payloads in a hidden file, tables in memory."""
-
-    path: Path
-    fd: int
-    sizes: array[int] = field(default_factory=lambda: array("Q"))
-    crcs: array[int] = field(default_factory=lambda: array("I"))
-    columns: list[Mapping[str, NDArray[Any]]] = field(default_factory=list)
-    length: int = 0
-    size: tuple[int, int] = (0, 0)
-    """(height, width) of the open entry's images."""
 
 
 class ShardWriter:
@@ -107,7 +93,7 @@ class ShardWriter:
         self._span: Span | None = None
         self._span_pts: list[NDArray[np.float64]] = []
         self._marks: dict[str, tuple[int, int, int]] = {}
-        self._spools: dict[str, _Spool] = {}
+        self._spools: dict[str, Spool] = {}
         self.bytes_written = 0
         """Payload bytes so far, those of the open video included."""
         with atomic.translate_full_disk(self.path, "shard"):
@@ -115,7 +101,7 @@ class ShardWriter:
             try:
                 for name in self._specs:
                     spool = self._temporary.with_name(f"{self._temporary.name}-{name}")
-                    self._spools[name] = _Spool(spool, atomic.create_exclusive(spool))
+                    self._spools[name] = Spool(spool, atomic.create_exclusive(spool))
             except BaseException:
                 self.discard()
                 raise
