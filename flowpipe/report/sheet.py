@@ -153,6 +153,8 @@ class _Cells:
             self.flow = [store.flow(video_id, name, number, 1)[0] for number in numbers]
         else:
             planes = [store.snippet(video_id, name, number, 1)[0] for number in numbers]
+            if not MODALITIES[name].is_colour:  # shown in gray
+                planes = [image[:1].repeat(3, axis=0) for image in planes]
             self._rgb = [np.ascontiguousarray(image.transpose(1, 2, 0)) for image in planes]
 
     def picture(self, column: int, full_px: float) -> NDArray[np.uint8] | None:
