@@ -62,6 +62,11 @@ _HEADER = """\
 def temporary_security() -> Security:
     """Return a new certificate and key, held in memory, for all roles of one cluster.
 
+    Returns
+    -------
+    distributed.Security
+        Certificate and key.
+
     Raises
     ------
     BackendError
@@ -137,7 +142,10 @@ def find_scheduler(scheduler: str, patience_s: float = _PATIENCE_S) -> tuple[str
 
     Returns
     -------
-    str, distributed.Security
+    address : str
+        Address.
+    security : distributed.Security
+        TLS keys.
 
     Raises
     ------

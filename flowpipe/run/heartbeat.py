@@ -54,13 +54,29 @@ class WorkerHeartbeat:
         """Append the outcomes of a shard to `notes` before the shard is published.
 
         A worker that dies afterwards cannot return its outcomes; the client reads them here.
+
+        Parameters
+        ----------
+        outcomes : sequence of Outcome
+            Outcomes of the shard.
         """
         line = json.dumps([asdict(outcome) for outcome in outcomes]) + "\n"
         with self.writable(), self.notes.open("a", encoding="utf-8") as file:
             file.write(line)
 
     def list_published(self, shards: Path) -> list[Outcome]:
-        """Return the noted outcomes whose shards are in the folder `shards`, and noted failures."""
+        """Read the noted outcomes whose shards are published, and noted failures.
+
+        Parameters
+        ----------
+        shards : Path
+            Folder of the shards.
+
+        Returns
+        -------
+        list of Outcome
+            The outcomes.
+        """
         try:
             lines = self.notes.read_text(encoding="utf-8").splitlines()
         except OSError:
@@ -133,7 +149,18 @@ class WorkerHeartbeat:
         return values
 
     def last_traceback(self, most_lines: int = 60) -> str:
-        """Return the reason and stacks that a dying worker wrote; empty if it wrote none."""
+        """Read the reason and stacks that a dying worker wrote.
+
+        Parameters
+        ----------
+        most_lines : int
+            Most lines to return, the last ones.
+
+        Returns
+        -------
+        str
+            Text; empty if it wrote none.
+        """
         try:
             text = self.trace.read_text(encoding="utf-8", errors="replace")
         except OSError:
@@ -156,10 +183,12 @@ def heartbeat_folder(store: Path) -> Iterator[Path]:
     Parameters
     ----------
     store : Path
+        Folder of the store.
 
     Yields
     ------
     Path
+        The folder.
     """
     running = store / "running"
     with suppress(OSError):

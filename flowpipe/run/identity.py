@@ -31,9 +31,17 @@ from flowpipe.types import VideoRecord
 
 
 def lost_videos(store: Store) -> dict[str, str]:
-    """Return last known source paths, by id, of videos that are incomplete as a shard is gone.
+    """Find the videos that are incomplete because a shard is gone.
 
-    An unknown path is empty.
+    Parameters
+    ----------
+    store : Store
+        Open store.
+
+    Returns
+    -------
+    dict of str to str
+        Last known source path by id; empty if it is unknown.
     """
     if not store.lost:
         return {}
@@ -43,7 +51,18 @@ def lost_videos(store: Store) -> dict[str, str]:
 
 
 def last_index(store: Path) -> Catalogue | None:
-    """Return the catalogue of the index, which may list shards that are gone; None without one."""
+    """Read the catalogue of the index, which may list shards that are gone.
+
+    Parameters
+    ----------
+    store : Path
+        Folder of the store.
+
+    Returns
+    -------
+    Catalogue or None
+        The catalogue; None without an index.
+    """
     try:
         return read_index(store)[0]
     except FormatError:
@@ -51,9 +70,21 @@ def last_index(store: Path) -> Catalogue | None:
 
 
 def paths_of(store: Path, video_ids: Collection[str], index: Catalogue | None) -> dict[str, str]:
-    """Return the last known source path of each video, by id.
+    """Find the last known source path of some videos.
 
-    The path is empty if ledger, manifest and index have none.
+    Parameters
+    ----------
+    store : Path
+        Folder of the store.
+    video_ids : collection of str
+        Ids of the videos.
+    index : Catalogue or None
+        Result of `last_index`.
+
+    Returns
+    -------
+    dict of str to str
+        Path by id; empty if ledger, manifest and index have none.
     """
     paths = dict.fromkeys(video_ids, "")
     if not paths:
@@ -92,7 +123,9 @@ def identify(
     Parameters
     ----------
     listed : sequence of VideoRecord
+        Videos of the data set.
     store : Store
+        Open store.
     lost : mapping of str to str
         Last known paths, by id, of incomplete videos that are to be extracted again under their
         ids.
@@ -100,6 +133,7 @@ def identify(
     Returns
     -------
     IdentifiedVideos
+        Listed videos and their ids in the store.
     """
     catalogue = store.catalogue
     raw = catalogue.ids.unpack_all()

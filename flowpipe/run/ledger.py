@@ -26,7 +26,13 @@ from flowpipe.types import Outcome
 
 
 class Ledger:
-    """Appends outcomes to ``STORE/ledger/<time>-<host>-<random>.jsonl``, one new file per run."""
+    """Appends outcomes to ``STORE/ledger/<time>-<host>-<random>.jsonl``, one new file per run.
+
+    Parameters
+    ----------
+    store : Path
+        Folder of the store.
+    """
 
     def __init__(self, store: Path) -> None:
         folder = store / "ledger"
@@ -38,7 +44,13 @@ class Ledger:
             self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
 
     def write(self, outcome: Outcome) -> None:
-        """Append one line immediately; a crash or a full disk loses this line at most."""
+        """Append one line immediately; a crash or a full disk loses this line at most.
+
+        Parameters
+        ----------
+        outcome : Outcome
+            Outcome of a span.
+        """
         line = outcome.to_json() + "\n"
         with translate_full_disk(self.path, "ledger"):
             write_all(self._fd, line.encode("utf-8", "surrogateescape"))
@@ -49,7 +61,18 @@ class Ledger:
 
 
 def outcomes_of(store: Path) -> Iterator[dict[str, Any]]:
-    """Yield the values of each line of a store's ledger, oldest file first."""
+    """Read a store's ledger, oldest file first.
+
+    Parameters
+    ----------
+    store : Path
+        Folder of the store.
+
+    Yields
+    ------
+    dict
+        Values of one line.
+    """
     for path in sorted((store / "ledger").glob("*.jsonl")):
         with path.open(encoding="utf-8", errors="surrogateescape") as lines:
             for line in lines:
@@ -66,6 +89,16 @@ def policy_shown(store: Path) -> str:
 
     The policy is ``conceal`` if the ledger has a damaged video that was kept to its end, else
     ``partial`` if it has one that was kept up to the damage, else ``skip``.
+
+    Parameters
+    ----------
+    store : Path
+        Folder of the store.
+
+    Returns
+    -------
+    str
+        ``conceal``, ``partial`` or ``skip``.
     """
     kept = {v.get("status") for v in outcomes_of(store) if v.get("reason")}
     return "conceal" if "done" in kept else "partial" if "partial" in kept else "skip"
@@ -83,13 +116,27 @@ class Quarantined:
 
 
 class Quarantine:
-    """One JSON file per failed span under ``STORE/quarantine``; names are digests, never ids."""
+    """One JSON file per failed span under ``STORE/quarantine``; names are digests, never ids.
+
+    Parameters
+    ----------
+    store : Path
+        Folder of the store.
+    """
 
     def __init__(self, store: Path) -> None:
         self._folder = store / QUARANTINE_FOLDER
 
     def add(self, outcome: Outcome, on_error: str) -> None:
-        """Record a failure in a file that is written atomically."""
+        """Record a failure in a file that is written atomically.
+
+        Parameters
+        ----------
+        outcome : Outcome
+            Outcome of the failed span.
+        on_error : str
+            Policy for damage under which it failed.
+        """
         size, mtime_ns = _stat(outcome.path)
         values = asdict(Quarantined(outcome, size, mtime_ns, on_error))
         path = self._path(outcome.video_id, outcome.part, outcome.parts)
@@ -99,7 +146,15 @@ class Quarantine:
                 draft.write_text(json.dumps(values, indent=1), encoding="utf-8")
 
     def remove(self, video_id: str, part: int, parts: int) -> None:
-        """Remove the entries of a span and of its whole video, after a success."""
+        """Remove the entries of a span and of its whole video, after a success.
+
+        Parameters
+        ----------
+        video_id : str
+            Id of the video.
+        part, parts : int
+            Number of the part, and number of parts.
+        """
         self._path(video_id, part, parts).unlink(missing_ok=True)
         self._path(video_id, 0, 1).unlink(missing_ok=True)
 

@@ -20,7 +20,22 @@ from flowpipe.store import ShardWriter, StreamSpec
 
 
 def open_writer(path: Path, made: ExtractRecipe, ops: Ops) -> ShardWriter:
-    """Return the writer of a shard that records its recipe and backend."""
+    """Begin a shard that records its recipe and backend.
+
+    Parameters
+    ----------
+    path : Path
+        Final name of the shard.
+    made : ExtractRecipe
+        Recipe of the images.
+    ops : Ops
+        Operations of the device that computes.
+
+    Returns
+    -------
+    ShardWriter
+        Its writer.
+    """
     flow = flow_backend(made, ops)
     streams = {
         name: StreamSpec(made.codecs[name], quantiser_of(name, made.bound))
@@ -44,7 +59,20 @@ def open_writer(path: Path, made: ExtractRecipe, ops: Ops) -> ShardWriter:
 
 
 def flow_backend(made: ExtractRecipe, ops: Ops) -> str:
-    """Return the name of the backend that computes the recipe's flow; empty without flow."""
+    """Return the name of the backend that computes a recipe's flow.
+
+    Parameters
+    ----------
+    made : ExtractRecipe
+        Recipe of the images.
+    ops : Ops
+        Operations of the device that computes.
+
+    Returns
+    -------
+    str
+        Name; empty without flow.
+    """
     if not made.flows:
         return ""
     return FLOWS[made.flow.name].ran_on(ops)
@@ -52,7 +80,13 @@ def flow_backend(made: ExtractRecipe, ops: Ops) -> str:
 
 @contextmanager
 def describe_failure(path: Path) -> Iterator[None]:
-    """Raise UnwritableError, which stops the run, if the block cannot write the shard `path`."""
+    """Raise UnwritableError, which stops the run, if the block cannot write the shard `path`.
+
+    Parameters
+    ----------
+    path : Path
+        The shard.
+    """
     try:
         yield
     except OSError as error:

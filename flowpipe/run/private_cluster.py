@@ -60,7 +60,8 @@ class MaskedCluster(QuietCluster):
     gpus : sequence of str
         Values of ``CUDA_VISIBLE_DEVICES``, assigned to the workers in turn.
     n_workers : int
-    settings
+        Number of workers.
+    **settings : object
         Arguments of LocalCluster.
     """
 
@@ -88,6 +89,7 @@ def private_cluster(workers: int, gpus: tuple[str, ...], scratch: str) -> LocalC
     Parameters
     ----------
     workers : int
+        Number of workers.
     gpus : tuple of str
         Values of ``CUDA_VISIBLE_DEVICES``, shared evenly by the workers; empty to leave the
         variable unchanged.
@@ -97,6 +99,7 @@ def private_cluster(workers: int, gpus: tuple[str, ...], scratch: str) -> LocalC
     Returns
     -------
     distributed.LocalCluster
+        The cluster.
 
     Raises
     ------
@@ -147,7 +150,19 @@ def _start(workers: int, gpus: tuple[str, ...], **settings: Any) -> LocalCluster
 
 
 def gpu_ids(workers: int, gpus: int) -> tuple[str, ...]:
-    """Return a value of ``CUDA_VISIBLE_DEVICES`` for each of the first `gpus` visible GPUs.
+    """Assign the first visible GPUs to workers.
+
+    Parameters
+    ----------
+    workers : int
+        Number of workers.
+    gpus : int
+        Number of GPUs.
+
+    Returns
+    -------
+    tuple of str
+        A value of ``CUDA_VISIBLE_DEVICES`` for each GPU.
 
     Raises
     ------

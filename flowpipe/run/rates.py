@@ -55,13 +55,16 @@ def measure(recipe: ExtractRecipe, device: str, sample: HeaderSample) -> Rates:
     Parameters
     ----------
     recipe : ExtractRecipe
+        What is stored.
     device : str
+        Device that computes.
     sample : HeaderSample
         Source of the frame size if the recipe keeps the video's size or aspect ratio.
 
     Returns
     -------
     Rates
+        Costs of a frame.
 
     Raises
     ------
@@ -99,7 +102,20 @@ def measure(recipe: ExtractRecipe, device: str, sample: HeaderSample) -> Rates:
 
 
 def on_gpu(recipe: ExtractRecipe, ops: Ops) -> bool:
-    """Return whether the flow of a recipe is computed on a GPU."""
+    """Return whether the flow of a recipe is computed on a GPU.
+
+    Parameters
+    ----------
+    recipe : ExtractRecipe
+        What is stored.
+    ops : Ops
+        Operations of the device.
+
+    Returns
+    -------
+    bool
+        True for a GPU.
+    """
     row = FLOWS[recipe.flow.name]
     return row.own_gpu or (not ops.on_cpu and row.ran_on(ops) == ops.name)
 
@@ -114,7 +130,11 @@ def measure_apart(
 
     Parameters
     ----------
-    recipe, device, sample
+    recipe : ExtractRecipe
+        See `measure`.
+    device : str
+        See `measure`.
+    sample : HeaderSample
         See `measure`.
     memory : bool
         True to also measure `Rates.worker_bytes` and `Rates.gpu_workers`.
@@ -122,6 +142,7 @@ def measure_apart(
     Returns
     -------
     Rates
+        Costs of a frame.
 
     Raises
     ------

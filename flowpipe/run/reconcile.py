@@ -131,7 +131,9 @@ def reconcile(
     Parameters
     ----------
     dataset : Dataset
+        Videos of the data set.
     store : Store
+        Open store.
     mine : callable, optional
         Function of an id that returns whether the video is in this run's share; other videos are
         neither hashed nor updated. Default: all are.
@@ -143,6 +145,7 @@ def reconcile(
     Returns
     -------
     StoreComparison
+        What is stored, and what has changed.
 
     Raises
     ------
@@ -182,14 +185,18 @@ def apply(changes: StoreChanges, store: Store, source: Mapping[str, Any]) -> Non
     Parameters
     ----------
     changes : StoreChanges
+        Changes of `reconcile`.
     store : Store
+        Open store.
     source : mapping
         Options that named the data set, see `flowpipe.run.extraction.run`.
 
     Raises
     ------
     DiskFullError
+        If the disk is full.
     OSError
+        If the store cannot be written for another reason.
     """
     if changes.class_names:
         log_class_names(store.path, changes.class_names)

@@ -49,12 +49,16 @@ def choose_rates(recipe: ExtractRecipe, sample: HeaderSample, options: RunOption
     Parameters
     ----------
     recipe : ExtractRecipe
+        What is stored.
     sample : HeaderSample
+        Headers of some videos.
     options : RunOptions
+        Device and workers that are asked for.
 
     Returns
     -------
     Resources
+        Device, workers and costs.
 
     Raises
     ------
@@ -85,7 +89,18 @@ def choose_rates(recipe: ExtractRecipe, sample: HeaderSample, options: RunOption
 
 
 def choose_nothing(options: RunOptions) -> Resources:
-    """Return the resources of a run that has nothing to extract; nothing is measured."""
+    """Return the resources of a run that has nothing to extract; nothing is measured.
+
+    Parameters
+    ----------
+    options : RunOptions
+        Device and workers that are asked for.
+
+    Returns
+    -------
+    Resources
+        Device and workers.
+    """
     workers = max(1, options.workers, options.gpus)
     return Resources(NOTHING, options.device, options.gpus, workers, workers, "")
 
@@ -94,6 +109,18 @@ def cores_only_s(plan: Plan, recipe: ExtractRecipe) -> float:
     """Return the seconds of one core that a GPU plan would take on the cores alone.
 
     The result is 0 if the plan uses no GPU, or if the cores cannot compute it.
+
+    Parameters
+    ----------
+    plan : Plan
+        Plan with GPUs.
+    recipe : ExtractRecipe
+        What is stored.
+
+    Returns
+    -------
+    float
+        Seconds.
     """
     if not (plan.shards and plan.gpus) or plan.device != "cuda" or plan.sample is None:
         return 0.0

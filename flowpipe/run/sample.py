@@ -33,6 +33,7 @@ def probe_sample(paths: Sequence[str], fps: float, stream: int | None = None) ->
     Parameters
     ----------
     paths : sequence of str
+        Paths or URLs of all videos.
     fps : float
         Frame rate to which the recipe resamples, frames per second; 0 for none.
     stream : int, optional
@@ -41,6 +42,7 @@ def probe_sample(paths: Sequence[str], fps: float, stream: int | None = None) ->
     Returns
     -------
     HeaderSample
+        Headers of the sample.
     """
     step = max(1, len(paths) // SAMPLE)
     found, largest = [], (0, "")

@@ -14,6 +14,11 @@ def find_mismatched_rows(catalogue: Catalogue) -> NDArray[np.int64]:
     Two neighbouring parts do not match if their source files differ in size or modification time,
     or if they decoded different frames at the cut.
 
+    Parameters
+    ----------
+    catalogue : Catalogue
+        Tables of the store.
+
     Returns
     -------
     int64 (n,)
@@ -34,7 +39,18 @@ def find_mismatched_rows(catalogue: Catalogue) -> NDArray[np.int64]:
 
 
 def find_mismatched_ids(catalogue: Catalogue) -> set[str]:
-    """Return ids of the split videos whose parts do not match, see `find_mismatched_rows`."""
+    """Find the split videos whose parts do not match, see `find_mismatched_rows`.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+        Tables of the store.
+
+    Returns
+    -------
+    set of str
+        Their ids.
+    """
     return {catalogue.ids[row] for row in find_mismatched_rows(catalogue).tolist()}
 
 

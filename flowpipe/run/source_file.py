@@ -38,7 +38,18 @@ class SourceFile:
         return FileFacts(bytes=self.before[2], mtime_ns=self.before[3])
 
     def sha256(self, beat: Callable[[], None]) -> str:
-        """Return the SHA-256 of the open file, hexadecimal; call `beat` at every block."""
+        """Compute the SHA-256 of the open file.
+
+        Parameters
+        ----------
+        beat : callable
+            Called at every block, to show that this process works.
+
+        Returns
+        -------
+        str
+            Hexadecimal digest.
+        """
         digest, at = hashlib.sha256(), 0
         while block := os.pread(self.fd, _BLOCK_BYTES, at):
             digest.update(block)

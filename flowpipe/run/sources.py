@@ -48,6 +48,7 @@ class SourceFacts:
         Returns
         -------
         bool (n,)
+            True for the unchanged ones.
         """
         stored_bytes, stored_ns = columns["source_bytes"], columns["source_mtime_ns"]
         timed = (self.mtime_ns > 0) & (stored_ns > 0)
@@ -59,7 +60,18 @@ class SourceFacts:
 
 
 def stat_all(paths: Sequence[str]) -> SourceFacts:
-    """Return facts of many files without opening them."""
+    """Return facts of many files without opening them.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Paths or URLs.
+
+    Returns
+    -------
+    SourceFacts
+        Facts of the files.
+    """
     count = len(paths)
     sizes, times = np.full(count, -1, np.int64), np.zeros(count, np.int64)
     tags: dict[int, str] = {}
@@ -80,8 +92,14 @@ def facts_if_there(path: str, *, strictly: bool = False) -> FileFacts | None:
     Parameters
     ----------
     path : str
+        Path or URL.
     strictly : bool
         True to raise the OSError of a storage failure.
+
+    Returns
+    -------
+    FileFacts or None
+        The facts.
     """
     if not path:
         return None
@@ -94,7 +112,17 @@ def facts_if_there(path: str, *, strictly: bool = False) -> FileFacts | None:
 
 
 def sha256_of(path: str) -> str:
-    """Return the SHA-256 of a local file; empty if it is not regular or cannot be opened.
+    """Compute the SHA-256 of a local file.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+
+    Returns
+    -------
+    str
+        Hexadecimal digest; empty if it is not regular or cannot be opened.
 
     Raises
     ------
@@ -122,6 +150,11 @@ def is_of(source: Mapping[str, Any], now: FileFacts) -> bool:
         ``source`` in the meta of the stored video.
     now : FileFacts
         Facts of the file now.
+
+    Returns
+    -------
+    bool
+        True if it was.
     """
     same_tag = not now.tag or not source.get("tag") or now.tag == source["tag"]
     return same_tag and (source.get("bytes"), source.get("mtime_ns")) == (now.bytes, now.mtime_ns)
@@ -133,10 +166,16 @@ def has_stored_bytes(path: str, facts: FileFacts, source: Mapping[str, Any]) -> 
     Parameters
     ----------
     path : str
+        Path or URL.
     facts : FileFacts
         Facts of the file now.
     source : mapping
         ``source`` in the meta of the stored video.
+
+    Returns
+    -------
+    bool
+        True if the SHA-256 is the stored one.
 
     Raises
     ------
@@ -149,7 +188,18 @@ def has_stored_bytes(path: str, facts: FileFacts, source: Mapping[str, Any]) -> 
 
 
 def read_remembered(store: Path) -> dict[str, tuple[int, int, str]]:
-    """Return size, modification time and SHA-256 of each hashed source, by video id."""
+    """Read the digests of hashed sources.
+
+    Parameters
+    ----------
+    store : Path
+        Folder of the store.
+
+    Returns
+    -------
+    dict of str to (int, int, str)
+        Bytes, modification time, ns, and SHA-256 by video id.
+    """
     found = {}
     try:
         with (store / SOURCES_FILE).open(encoding="utf-8", errors="replace") as lines:
@@ -165,7 +215,15 @@ def read_remembered(store: Path) -> dict[str, tuple[int, int, str]]:
 
 
 def write_remembered(store: Path, hashed: Mapping[str, tuple[int, int, str]]) -> None:
-    """Append size, modification time and SHA-256 of sources, by video id, to `SOURCES_FILE`."""
+    """Append the digests of hashed sources to `SOURCES_FILE`.
+
+    Parameters
+    ----------
+    store : Path
+        Folder of the store.
+    hashed : mapping of str to (int, int, str)
+        Bytes, modification time, ns, and SHA-256 by video id.
+    """
     if not hashed:
         return
     with (store / SOURCES_FILE).open("a", encoding="utf-8") as file:

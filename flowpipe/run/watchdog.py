@@ -34,11 +34,23 @@ class Watchdog:
         return self
 
     def beat(self, more_s: float = 0.0) -> None:
-        """Restart the timer, with `more_s` seconds beyond the limit."""
+        """Restart the timer.
+
+        Parameters
+        ----------
+        more_s : float
+            Time beyond the limit, seconds.
+        """
         faulthandler.dump_traceback_later(self._limit_s + more_s, exit=True, file=self._trace)
 
     def give_up(self, error: FlowpipeError) -> NoReturn:
-        """End the process as a crash would; the trace begins with the error's reason code."""
+        """End the process as a crash would; the trace begins with the error's reason code.
+
+        Parameters
+        ----------
+        error : FlowpipeError
+            Why the process ends.
+        """
         self._trace.write(f"{error.reason}: {error}\n")
         traceback.print_exception(error, file=self._trace)
         self._trace.flush()

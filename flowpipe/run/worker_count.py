@@ -42,6 +42,7 @@ def workers_for_gpus(gpus: int, rates: Rates, cores: int, memory: int) -> tuple[
     Parameters
     ----------
     gpus : int
+        Number of GPUs.
     rates : Rates
         From `flowpipe.run.rates.measure_apart`, with the memory of a worker.
     cores : int
@@ -51,7 +52,10 @@ def workers_for_gpus(gpus: int, rates: Rates, cores: int, memory: int) -> tuple[
 
     Returns
     -------
-    int, str
+    workers : int
+        Number of workers.
+    reason : str
+        What limits it.
     """
     limits = {
         f"there are {count_noun(cores, 'core')}": cores // gpus,
@@ -69,6 +73,18 @@ def describe_mps(workers: int, gpus: int) -> str:
     """Return a sentence about NVIDIA's Multi-Process Service; empty if no workers share a GPU.
 
     With MPS, kernels of several processes run concurrently on a GPU; without it they take turns.
+
+    Parameters
+    ----------
+    workers : int
+        Number of workers.
+    gpus : int
+        Number of GPUs.
+
+    Returns
+    -------
+    str
+        Sentence; empty if no workers share a GPU.
     """
     if not gpus or workers <= gpus:
         return ""
